@@ -1,0 +1,280 @@
+/**
+ * IP addresses and transport addresses (an IP address and a port): parse, format, compare, tell the scope.
+ *
+ * An IP address is a canonical string everywhere in this library: dotted decimal for IPv4, RFC 5952 for
+ * IPv6 (with `%zone` where a link-local address needs one). Two canonical strings are equal exactly if
+ * the addresses are.
+ *
+ * @module
+ */
+
+/** 4 or 6, as in IPv4 and IPv6. */
+export type IpFamily = 4 | 6;
+
+/** An IP address and a port, the "transport address" of RFC 8489. */
+export interface TransportAddress {
+  /** A canonical IP address, as {@linkcode parseIp} returns it. */
+  readonly ip: string;
+  /** 0 to 65535. */
+  readonly port: number;
+}
+
+/** Where an address is meaningful; the first matching range of the IANA special-purpose registries. */
+export type IpScope =
+  | "unspecified" // 0.0.0.0, ::
+  | "loopback" // 127/8, ::1
+  | "link-local" // 169.254/16, fe80::/10
+  | "private" // 10/8, 172.16/12, 192.168/16, fc00::/7
+  | "shared" // 100.64/10, RFC 6598: carrier-grade NAT
+  | "translation" // 192.0.0.0/29 (DS-Lite, 464XLAT), 64:ff9b::/96 and 64:ff9b:1::/48 (NAT64)
+  | "documentation" // RFC 5737, RFC 3849, RFC 9637
+  | "multicast" // 224/4, ff00::/8
+  | "reserved" // the rest of what is not global unicast
+  | "global";
+
+/**
+ * The canonical form of an IP address.
+ *
+ * @example
+ * ```ts
+ * import { parseIp } from "./address.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(parseIp("2001:DB8:0:0::1"), "2001:db8::1");
+ * assertEquals(parseIp("192.0.2.1"), "192.0.2.1");
+ * ```
+ *
+ * @throws {TypeError} if it is not one
+ */
+export function parseIp(text: string): string {
+  return formatIp(ipToBytes(text)) + (zoneOf(text) ?? "");
+}
+
+/** Whether the text is an IPv4 or IPv6 address, in any of the forms that {@linkcode parseIp} takes. */
+export function isIp(text: string): boolean {
+  return parseIpv4(text) !== undefined || parseIpv6(text) !== undefined;
+}
+
+/** The family of a canonical address. */
+export function ipFamily(ip: string): IpFamily {
+  return ip.includes(":") ? 6 : 4;
+}
+
+/**
+ * Four or sixteen bytes in network order; a zone is left out.
+ *
+ * @throws {TypeError} if the text is not an IP address
+ */
+export function ipToBytes(text: string): Uint8Array<ArrayBuffer> {
+  const bytes = parseIpv4(text) ?? parseIpv6(text);
+  if (bytes === undefined) throw new TypeError(`Cannot parse IP address: ${JSON.stringify(text)}`);
+  return bytes;
+}
+
+/**
+ * The canonical address of four or sixteen bytes.
+ *
+ * @throws {RangeError} if there are neither four nor sixteen
+ */
+export function formatIp(bytes: Uint8Array): string {
+  if (bytes.length === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}`;
+  if (bytes.length === 16) return formatIpv6(bytes);
+  throw new RangeError(`Cannot format IP address: it takes 4 or 16 bytes, not ${bytes.length}`);
+}
+
+/**
+ * Reads `192.0.2.1:3478`, `[2001:db8::1]:3478`, or either without the port if there is a default.
+ *
+ * @param defaultPort what a missing port means; without it the port is required
+ * @throws {TypeError} if the text is not an address and port
+ */
+export function parseTransportAddress(text: string, defaultPort?: number): TransportAddress {
+  const { host, port } = parseHostPort(text, defaultPort);
+  return { ip: parseIp(host), port };
+}
+
+/**
+ * Reads a host, which may be a name, and a port: `stun.example.net:3478`, `192.0.2.1`, `[::1]:3478`, `::1`.
+ *
+ * @param defaultPort what a missing port means; without it the port is required
+ * @throws {TypeError} if the host is neither a name nor an address, or the port is not 1 to 65535
+ */
+export function parseHostPort(text: string, defaultPort?: number): { host: string; port: number } {
+  const match = /^\[(?<v6>[^\]]+)\](?::(?<p6>[^:]*))?$|^(?<name>[^:[\]]+)(?::(?<p4>[^:]*))?$/.exec(
+    text,
+  );
+  const host = match?.groups?.v6 ?? match?.groups?.name ?? text;
+  const portText = match?.groups?.p6 ?? match?.groups?.p4;
+  const known = match?.groups?.v6 === undefined
+    ? isIp(host) || HOST_NAME.test(host)
+    : parseIpv6(host) !== undefined;
+  if (!known) throw new TypeError(`Cannot parse address: ${JSON.stringify(text)} names no host`);
+  if (portText === undefined) {
+    if (defaultPort !== undefined) return { host, port: defaultPort };
+    throw new TypeError(`Cannot parse address: ${JSON.stringify(text)} has no port`);
+  }
+  return { host, port: parsePort(portText) };
+}
+
+/**
+ * A port number from text.
+ *
+ * @throws {TypeError} if it is not a whole number from 1 to 65535
+ */
+export function parsePort(text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
+  if (!(port >= 1 && port <= 65535)) {
+    throw new TypeError(
+      `Cannot parse port: ${JSON.stringify(text)} is not a number from 1 to 65535`,
+    );
+  }
+  return port;
+}
+
+/** `192.0.2.1:3478` or `[2001:db8::1]:3478`. */
+export function formatTransportAddress(address: TransportAddress): string {
+  return ipFamily(address.ip) === 6
+    ? `[${address.ip}]:${address.port}`
+    : `${address.ip}:${address.port}`;
+}
+
+/** Whether both the address and the port are the same. */
+export function sameTransportAddress(a: TransportAddress, b: TransportAddress): boolean {
+  return a.ip === b.ip && a.port === b.port;
+}
+
+/**
+ * Where the address is meaningful. An IPv4-mapped IPv6 address has the scope of the IPv4 address in it.
+ *
+ * @throws {TypeError} if the text is not an IP address
+ */
+export function ipScope(ip: string): IpScope {
+  let bytes = ipToBytes(ip);
+  if (bytes.length === 16 && startsWith(bytes, V4_MAPPED)) bytes = bytes.slice(12);
+  const ranges = bytes.length === 4 ? IPV4_SCOPES : IPV6_SCOPES;
+  for (const [prefix, bits, scope] of ranges) {
+    if (hasPrefix(bytes, prefix, bits)) return scope;
+  }
+  return bytes.length === 4 || (bytes[0]! & 0xe0) === 0x20 ? "global" : "reserved";
+}
+
+function parseIpv4(text: string): Uint8Array<ArrayBuffer> | undefined {
+  const match = IPV4.exec(text);
+  if (match === null) return undefined;
+  const bytes = new Uint8Array(4);
+  for (let i = 0; i < 4; i++) {
+    const value = Number(match[i + 1]);
+    if (value > 255) return undefined;
+    bytes[i] = value;
+  }
+  return bytes;
+}
+
+function parseIpv6(text: string): Uint8Array<ArrayBuffer> | undefined {
+  const zone = zoneOf(text);
+  let digits = zone === undefined ? text : text.slice(0, -zone.length);
+  if (!digits.includes(":")) return undefined;
+
+  const lastColon = digits.lastIndexOf(":");
+  const embedded = parseIpv4(digits.slice(lastColon + 1));
+  if (embedded !== undefined) {
+    const [a, b, c, d] = embedded as unknown as [number, number, number, number];
+    const group = (high: number, low: number) => ((high << 8) | low).toString(16);
+    digits = `${digits.slice(0, lastColon + 1)}${group(a, b)}:${group(c, d)}`;
+  }
+
+  const halves = digits.split("::");
+  if (halves.length > 2) return undefined;
+  const [head, tail] = halves.map((half) => half === "" ? [] : half.split(":"));
+  const groups = tail === undefined
+    ? head!
+    : [...head!, ...Array<string>(Math.max(0, 8 - head!.length - tail.length)).fill("0"), ...tail];
+  if (groups.length !== 8 || (tail !== undefined && head!.length + tail.length > 7)) {
+    return undefined;
+  }
+
+  const bytes = new Uint8Array(16);
+  for (const [i, group] of groups.entries()) {
+    if (!/^[0-9a-f]{1,4}$/i.test(group)) return undefined;
+    const value = parseInt(group, 16);
+    bytes[2 * i] = value >> 8;
+    bytes[2 * i + 1] = value & 0xff;
+  }
+  return bytes;
+}
+
+function formatIpv6(bytes: Uint8Array): string {
+  if (startsWith(bytes, V4_MAPPED)) return `::ffff:${formatIp(bytes.subarray(12))}`;
+  const groups = Array.from({ length: 8 }, (_, i) => (bytes[2 * i]! << 8) | bytes[2 * i + 1]!);
+  // RFC 5952 §4.2: the longest run of two or more zero groups, the first of equals, becomes "::".
+  let longest = { start: 0, length: 1 };
+  for (let start = 0; start < 8; start++) {
+    let length = 0;
+    while (groups[start + length] === 0) length++;
+    if (length > longest.length) longest = { start, length };
+  }
+  const hex = (part: number[]) => part.map((group) => group.toString(16)).join(":");
+  if (longest.length === 1) return hex(groups);
+  return `${hex(groups.slice(0, longest.start))}::${
+    hex(groups.slice(longest.start + longest.length))
+  }`;
+}
+
+/** `%eth0` of `fe80::1%eth0`. */
+function zoneOf(text: string): string | undefined {
+  return /%[\w.-]+$/.exec(text)?.[0];
+}
+
+function startsWith(bytes: Uint8Array, prefix: readonly number[]): boolean {
+  return prefix.every((byte, i) => bytes[i] === byte);
+}
+
+function hasPrefix(bytes: Uint8Array, prefix: readonly number[], bits: number): boolean {
+  for (let i = 0; i * 8 < bits; i++) {
+    const mask = 0xff << Math.max(0, (i + 1) * 8 - bits) & 0xff;
+    if ((bytes[i]! & mask) !== ((prefix[i] ?? 0) & mask)) return false;
+  }
+  return true;
+}
+
+const IPV4 = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})$/;
+
+/** RFC 1123 §2.1, with the underscores that real names have; the last label is not all digits. */
+const HOST_NAME =
+  /^(?=.{1,253}\.?$)(?:[\w](?:[\w-]{0,61}\w)?\.)*(?!\d+\.?$)\w(?:[\w-]{0,61}\w)?\.?$/;
+
+const V4_MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
+type ScopeRange = readonly [prefix: readonly number[], bits: number, scope: IpScope];
+
+const IPV4_SCOPES: readonly ScopeRange[] = [
+  [[0, 0, 0, 0], 32, "unspecified"],
+  [[0], 8, "reserved"],
+  [[127], 8, "loopback"],
+  [[169, 254], 16, "link-local"],
+  [[10], 8, "private"],
+  [[172, 16], 12, "private"],
+  [[192, 168], 16, "private"],
+  [[100, 64], 10, "shared"],
+  [[192, 0, 0, 0], 29, "translation"],
+  [[192, 0, 0], 24, "reserved"],
+  [[192, 0, 2], 24, "documentation"],
+  [[198, 51, 100], 24, "documentation"],
+  [[203, 0, 113], 24, "documentation"],
+  [[198, 18], 15, "reserved"], // benchmarking, RFC 2544
+  [[224], 4, "multicast"],
+  [[240], 4, "reserved"],
+];
+
+const IPV6_SCOPES: readonly ScopeRange[] = [
+  [Array(16).fill(0), 128, "unspecified"],
+  [[...Array(15).fill(0), 1], 128, "loopback"],
+  [[0xfe, 0x80], 10, "link-local"],
+  [[0xfc], 7, "private"],
+  [[0xff], 8, "multicast"],
+  [[0x00, 0x64, 0xff, 0x9b], 96, "translation"],
+  [[0x00, 0x64, 0xff, 0x9b, 0x00, 0x01], 48, "translation"],
+  [[0x20, 0x01, 0x0d, 0xb8], 32, "documentation"],
+  [[0x3f, 0xff], 20, "documentation"],
+  [[0x20, 0x01, 0x00], 23, "reserved"], // IETF protocol assignments, Teredo among them
+];

@@ -1,0 +1,130 @@
+/**
+ * The seam between the library and the network: everything above sockets takes a {@linkcode Network}.
+ *
+ * Addresses are {@linkcode TransportAddress} values. Failures of the network, and of the system's sockets,
+ * are {@linkcode NetworkError}s with a `reason`; an abort rejects with the signal's reason, untouched.
+ * Time is not part of the seam: the library uses the platform's timers, and a simulation fakes those.
+ *
+ * @module
+ */
+
+import type { IpFamily, TransportAddress } from "./address.ts";
+
+/** Sockets, names and addresses of one host. */
+export interface Network {
+  /**
+   * Opens a UDP socket. The wildcard addresses `0.0.0.0` and `::` and port 0 let the system choose.
+   *
+   * @throws {NetworkError} `address-in-use`, `address-not-available` or `not-permitted`
+   */
+  bindUdp(local: TransportAddress): Promise<UdpSocket>;
+
+  /**
+   * Dials a TCP connection, from a chosen local address and port if `options.local` is given. Several live
+   * connections may leave from one local port to different remotes.
+   *
+   * @throws {NetworkError} `refused`, `unreachable`, `timed-out`, `address-in-use`, `address-not-available` or `not-permitted`
+   */
+  connectTcp(remote: TransportAddress, options?: ConnectTcpOptions): Promise<TcpConnection>;
+
+  /**
+   * Dials a TLS connection over TCP, verified against `options.hostname`.
+   *
+   * @throws {NetworkError} as {@linkcode Network.connectTcp}, or `tls`
+   */
+  connectTls(remote: TransportAddress, options: ConnectTlsOptions): Promise<TcpConnection>;
+
+  /**
+   * Listens for TCP connections. On a port from which connections were dialled before it works on every
+   * platform that this library knows; the other order (listen first, dial later) does not.
+   *
+   * @throws {NetworkError} `address-in-use`, `address-not-available` or `not-permitted`
+   */
+  listenTcp(local: TransportAddress): Promise<TcpListener>;
+
+  /**
+   * The addresses of a name; an IP address is its own answer.
+   *
+   * @throws {NetworkError} `name-not-found` if there is none of this family
+   */
+  resolve(
+    hostname: string,
+    family: IpFamily,
+    options?: { signal?: AbortSignal },
+  ): Promise<string[]>;
+
+  /** Addresses of this host's interfaces, or `undefined` where that takes a permission that was not granted. */
+  localAddresses(): Promise<LocalAddress[] | undefined>;
+
+  /** Whether an address is one of this host's own; needs no permission beyond the network. */
+  ownsAddress(ip: string): Promise<boolean>;
+}
+
+/** A UDP socket. Datagrams that arrive while nobody receives wait in a bounded queue; the newest are dropped. */
+export interface UdpSocket extends Disposable {
+  /** The address that the socket is bound to; the IP may be the wildcard. */
+  readonly local: TransportAddress;
+  /** @throws {NetworkError} if the system refuses to send */
+  send(data: Uint8Array, to: TransportAddress): Promise<void>;
+  /**
+   * The next datagram. An aborted call loses none.
+   *
+   * @throws {NetworkError} `closed` once the socket is closed
+   */
+  receive(options?: { signal?: AbortSignal }): Promise<Datagram>;
+  /** Closes the socket; idempotent. */
+  close(): void;
+}
+
+/** One datagram, owned by the receiver, and who sent it. */
+export interface Datagram {
+  readonly data: Uint8Array;
+  readonly from: TransportAddress;
+}
+
+/** How to dial a TCP connection. */
+export interface ConnectTcpOptions {
+  /** Where to dial from; wildcard address or port 0 for the system's choice. */
+  readonly local?: TransportAddress;
+  readonly signal?: AbortSignal;
+}
+
+/** How to dial a TLS connection. */
+export interface ConnectTlsOptions {
+  /** The name in the server's certificate. */
+  readonly hostname: string;
+  /** Certificate authorities to trust beside the platform's, PEM. */
+  readonly caCerts?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+/** A byte stream between two transport addresses. */
+export interface TcpConnection extends Disposable {
+  readonly local: TransportAddress;
+  readonly remote: TransportAddress;
+  /** Fills the start of `buffer`; the number of bytes, or `null` at the end of the stream. */
+  read(buffer: Uint8Array): Promise<number | null>;
+  /** Writes a part of `data`; the number of bytes. */
+  write(data: Uint8Array): Promise<number>;
+  /** Sends FIN; reading goes on. */
+  closeWrite(): Promise<void>;
+  /** Closes both directions; idempotent. */
+  close(): void;
+  /** Sends RST instead of FIN, so that the port does not linger in TIME_WAIT; idempotent. */
+  reset(): void;
+}
+
+/** Accepts TCP connections. */
+export interface TcpListener extends Disposable {
+  readonly local: TransportAddress;
+  /** @throws {NetworkError} `closed` once the listener is closed */
+  accept(options?: { signal?: AbortSignal }): Promise<TcpConnection>;
+  /** Stops listening; idempotent. */
+  close(): void;
+}
+
+/** An address of an interface of this host. */
+export interface LocalAddress {
+  readonly interfaceName: string;
+  readonly ip: string;
+}
