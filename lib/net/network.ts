@@ -21,7 +21,8 @@ export interface Network {
 
   /**
    * Dials a TCP connection, from a chosen local address and port if `options.local` is given. Several live
-   * connections may leave from one local port to different remotes.
+   * connections may leave from one local port to different remotes if each of them, the first too, was dialled
+   * with `options.local` (port 0 will do there).
    *
    * @throws {NetworkError} `refused`, `unreachable`, `timed-out`, `address-in-use`, `address-not-available` or `not-permitted`
    */

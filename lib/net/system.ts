@@ -1,0 +1,76 @@
+/**
+ * The system's own network: Deno's sockets behind the {@linkcode Network} seam. This file and its folder are
+ * the only ones that name `Deno.*` sockets or `node:*` modules of the network.
+ *
+ * @module
+ */
+
+import dns from "node:dns";
+import { NetworkError } from "../errors.ts";
+import { type IpFamily, ipFamily, isIp, parseIp } from "./address.ts";
+import type { LocalAddress, Network } from "./network.ts";
+import { requireNet, toNetworkError } from "./system/platform.ts";
+import { connectTcp, connectTls, listenTcp } from "./system/tcp.ts";
+import { bindUdp } from "./system/udp.ts";
+
+/** Real sockets, names and addresses; works under `--allow-net` alone and never prompts. */
+export const systemNetwork: Network = {
+  bindUdp,
+  connectTcp,
+  connectTls,
+  listenTcp,
+  resolve,
+  localAddresses,
+  ownsAddress,
+};
+
+async function resolve(
+  hostname: string,
+  family: IpFamily,
+  options: { signal?: AbortSignal } = {},
+): Promise<string[]> {
+  const { signal } = options;
+  const cannot = `Cannot resolve ${hostname} to an IPv${family} address`;
+  if (isIp(hostname)) {
+    const ip = parseIp(hostname);
+    if (ipFamily(ip) === family) return [ip];
+    throw new NetworkError(`${cannot}: it is an IPv${ipFamily(ip)} address`, "name-not-found");
+  }
+  requireNet(cannot, hostname);
+  signal?.throwIfAborted();
+  // getaddrinfo, for what the system knows beside DNS (hosts file, mDNS). It cannot be cancelled: after an
+  // abort its answer is dropped.
+  const { promise: found, resolve, reject } = Promise.withResolvers<dns.LookupAddress[]>();
+  const onAbort = () => reject(signal?.reason);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  dns.lookup(hostname, { all: true, family }, (error, addresses) => {
+    error ? reject(toNetworkError(cannot, error)) : resolve(addresses);
+  });
+  try {
+    return (await found).map(({ address }) => parseIp(address));
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+function localAddresses(): Promise<LocalAddress[] | undefined> {
+  const permission = { name: "sys", kind: "networkInterfaces" } as const;
+  if (Deno.permissions.querySync(permission).state !== "granted") return Promise.resolve(undefined);
+  return Promise.resolve(
+    Deno.networkInterfaces().map(({ name, address }) => ({
+      interfaceName: name,
+      ip: parseIp(address),
+    })),
+  );
+}
+
+/** The system lets a socket be bound to its own addresses only. */
+async function ownsAddress(ip: string): Promise<boolean> {
+  try {
+    using _socket = await bindUdp({ ip, port: 0 });
+    return true;
+  } catch (error) {
+    if (error instanceof NetworkError && error.reason === "address-not-available") return false;
+    throw error;
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * What the other files of this folder share: permissions that are asked about but never prompted for, and the
+ * platform's errors turned into {@linkcode NetworkError}s.
+ *
+ * @module
+ */
+
+import { NetworkError, type NetworkErrorReason } from "../../errors.ts";
+import { formatTransportAddress, ipFamily, type TransportAddress } from "../address.ts";
+
+/**
+ * Checks a permission that the next call needs. Deno would otherwise stop the program with a prompt.
+ *
+ * @throws {NetworkError} `not-permitted` if it has not been granted
+ */
+export function requireNet(action: string, host: string, port?: number): void {
+  if (isNetUnrestricted()) return;
+  const name = ipFamily(host) === 6 ? `[${host}]` : host;
+  const target = port === undefined ? name : `${name}:${port}`;
+  if (Deno.permissions.querySync({ name: "net", host: target }).state === "granted") return;
+  throw new NetworkError(`${action}: network access to ${target} is not granted`, "not-permitted");
+}
+
+/** Whether `--allow-net` was given without a list of hosts. */
+export function isNetUnrestricted(): boolean {
+  return Deno.permissions.querySync({ name: "net" }).state === "granted";
+}
+
+/** The platform's error as ours; `action` begins the message, as in `Cannot bind 127.0.0.1:53`. */
+export function toNetworkError(action: string, cause: unknown): NetworkError {
+  if (cause instanceof NetworkError) return cause;
+  const reason = reasonOf(cause);
+  const detail = reason === "other" && cause instanceof Error ? cause.message : TEXT[reason];
+  return new NetworkError(`${action}: ${detail}`, reason, { cause });
+}
+
+/** `Cannot bind 192.0.2.1:3478`, the start of a message. */
+export function action(verb: string, address: TransportAddress): string {
+  return `Cannot ${verb} ${formatTransportAddress(address)}`;
+}
+
+function reasonOf(error: unknown): NetworkErrorReason {
+  if (!(error instanceof Error)) return "other";
+  // Deno's own APIs set `code` where the system gave one; their classes say it otherwise.
+  const code = "code" in error ? String(error.code) : "";
+  return BY_CODE[code] ?? BY_CLASS[error.name] ?? "other";
+}
+
+const BY_CODE: Readonly<Record<string, NetworkErrorReason>> = {
+  ECONNREFUSED: "refused",
+  ECONNRESET: "reset",
+  ECONNABORTED: "reset",
+  EPIPE: "reset",
+  ENETUNREACH: "unreachable",
+  EHOSTUNREACH: "unreachable",
+  ENETDOWN: "unreachable",
+  EHOSTDOWN: "unreachable",
+  ETIMEDOUT: "timed-out",
+  EADDRINUSE: "address-in-use",
+  EADDRNOTAVAIL: "address-not-available",
+  EAFNOSUPPORT: "address-not-available",
+  ENOTFOUND: "name-not-found",
+  EAI_AGAIN: "name-not-found",
+  EACCES: "not-permitted",
+  EPERM: "not-permitted",
+};
+
+const BY_CLASS: Readonly<Record<string, NetworkErrorReason>> = {
+  ConnectionRefused: "refused",
+  ConnectionReset: "reset",
+  ConnectionAborted: "reset",
+  BrokenPipe: "reset",
+  NetworkUnreachable: "unreachable",
+  HostUnreachable: "unreachable",
+  TimedOut: "timed-out",
+  AddrInUse: "address-in-use",
+  AddrNotAvailable: "address-not-available",
+  PermissionDenied: "not-permitted",
+  NotCapable: "not-permitted",
+  BadResource: "closed",
+  Interrupted: "closed",
+  InvalidData: "tls",
+  UnexpectedEof: "reset",
+};
+
+const TEXT: Readonly<Record<NetworkErrorReason, string>> = {
+  refused: "connection refused",
+  reset: "connection reset",
+  unreachable: "no route, or the network said unreachable",
+  "timed-out": "timed out",
+  "address-in-use": "address already in use",
+  "address-not-available": "not an address of this machine",
+  "name-not-found": "name not found",
+  "not-permitted": "not permitted",
+  tls: "TLS failed",
+  closed: "closed",
+  other: "failed",
+};

@@ -1,0 +1,152 @@
+/**
+ * UDP sockets of the system: `Deno.listenDatagram` where it exists (it takes `--unstable-net`), `node:dgram`
+ * elsewhere.
+ *
+ * @module
+ */
+
+import dgram from "node:dgram";
+import { NetworkError } from "../../errors.ts";
+import { ipFamily, parseIp, type TransportAddress } from "../address.ts";
+import type { Datagram, UdpSocket } from "../network.ts";
+import { WaitQueue } from "../wait_queue.ts";
+import { action, isNetUnrestricted, requireNet, toNetworkError } from "./platform.ts";
+
+/** As {@linkcode Network.bindUdp}. */
+export async function bindUdp(local: TransportAddress): Promise<UdpSocket> {
+  requireNet(action("bind UDP", local), local.ip, local.port);
+  try {
+    return listenDatagram === undefined ? await bindNode(local) : bindDeno(listenDatagram, local);
+  } catch (error) {
+    throw toNetworkError(action("bind UDP", local), error);
+  }
+}
+
+/** What differs between the platform's two kinds of socket. */
+interface Driver {
+  readonly local: TransportAddress;
+  send(data: Uint8Array, to: TransportAddress): Promise<unknown>;
+  close(): void;
+}
+
+class SystemUdpSocket implements UdpSocket {
+  readonly local: TransportAddress;
+  readonly #driver: Driver;
+  readonly #queue: WaitQueue<Datagram>;
+  readonly #unrestricted = isNetUnrestricted();
+
+  constructor(driver: Driver, queue: WaitQueue<Datagram>) {
+    this.local = driver.local;
+    this.#driver = driver;
+    this.#queue = queue;
+  }
+
+  async send(data: Uint8Array, to: TransportAddress): Promise<void> {
+    if (!this.#unrestricted) requireNet(action("send to", to), to.ip, to.port);
+    try {
+      await this.#driver.send(data, to);
+    } catch (error) {
+      throw toNetworkError(action("send to", to), error);
+    }
+  }
+
+  receive(options: { signal?: AbortSignal } = {}): Promise<Datagram> {
+    return this.#queue.next(options.signal);
+  }
+
+  close(): void {
+    if (!this.#queue.close(closedError(this.local))) return;
+    this.#driver.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function bindDeno(listen: ListenDatagram, local: TransportAddress): UdpSocket {
+  const conn = listen({ transport: "udp", hostname: local.ip, port: local.port });
+  const queue = new WaitQueue<Datagram>(MAX_WAITING);
+  const bound: TransportAddress = { ip: parseIp(conn.addr.hostname), port: conn.addr.port };
+  pump(conn, queue);
+  return new SystemUdpSocket({
+    local: bound,
+    send: (data, to) => conn.send(data, { transport: "udp", hostname: to.ip, port: to.port }),
+    close: () => conn.close(),
+  }, queue);
+}
+
+async function pump(conn: DatagramConn, queue: WaitQueue<Datagram>): Promise<void> {
+  const buffer = new Uint8Array(MAX_DATAGRAM);
+  let failures = 0;
+  while (!queue.isClosed) {
+    try {
+      const [data, from] = await conn.receive(buffer);
+      failures = 0;
+      queue.push({ data: data.slice(), from: { ip: parseIp(from.hostname), port: from.port } });
+    } catch (error) {
+      // Windows reports an ICMP port unreachable for an earlier send here; the socket goes on.
+      if (queue.isClosed || ++failures < MAX_FAILURES) continue;
+      queue.close(toNetworkError("Cannot receive", error));
+      conn.close();
+    }
+  }
+}
+
+async function bindNode(local: TransportAddress): Promise<UdpSocket> {
+  const v6 = ipFamily(local.ip) === 6;
+  const socket = dgram.createSocket({ type: v6 ? "udp6" : "udp4", ipv6Only: v6 });
+  const queue = new WaitQueue<Datagram>(MAX_WAITING);
+  await new Promise<void>((resolve, reject) => {
+    socket.once("error", reject);
+    socket.bind({ address: local.ip, port: local.port, exclusive: true }, () => {
+      socket.off("error", reject);
+      resolve();
+    });
+  });
+  socket.on("error", () => {}); // as in pump(): an earlier send's ICMP error, not the socket's end
+  socket.on("message", (data, from) => {
+    queue.push({
+      data: new Uint8Array(data),
+      from: { ip: parseIp(from.address), port: from.port },
+    });
+  });
+  const { address, port } = socket.address();
+  return new SystemUdpSocket({
+    local: { ip: parseIp(address), port },
+    send: (data, to) =>
+      new Promise<void>((resolve, reject) => {
+        socket.send(data, to.port, to.ip, (error) => error === null ? resolve() : reject(error));
+      }),
+    close: () => socket.close(),
+  }, queue);
+}
+
+function closedError(local: TransportAddress): NetworkError {
+  return new NetworkError(`${action("receive on", local)}: the socket is closed`, "closed");
+}
+
+// Structural types: the names in Deno's own exist only under `--unstable-net`.
+interface NetAddr {
+  transport: "udp";
+  hostname: string;
+  port: number;
+}
+interface DatagramConn {
+  readonly addr: NetAddr;
+  send(data: Uint8Array, to: NetAddr): Promise<number>;
+  receive(buffer: Uint8Array): Promise<[Uint8Array, NetAddr]>;
+  close(): void;
+}
+type ListenDatagram = (options: NetAddr) => DatagramConn;
+
+const listenDatagram = (Deno as { listenDatagram?: ListenDatagram }).listenDatagram;
+
+/** The largest UDP payload. */
+const MAX_DATAGRAM = 65_535;
+
+/** Datagrams that wait for a receiver; ours: as many as a kernel's default buffer holds small ones. */
+const MAX_WAITING = 1024;
+
+/** Errors in a row after which a socket counts as broken; ours. */
+const MAX_FAILURES = 100;

@@ -1,0 +1,123 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { NetworkError } from "../../lib/errors.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import type { TcpConnection } from "../../lib/net/network.ts";
+
+const LOOPBACK = { ip: "127.0.0.1", port: 0 };
+
+async function assertReason(promise: Promise<unknown>, reason: string): Promise<void> {
+  const error = await assertRejects(() => promise, NetworkError);
+  assertEquals(error.reason, reason);
+}
+
+async function connectedPair(): Promise<[TcpConnection, TcpConnection]> {
+  using listener = await systemNetwork.listenTcp(LOOPBACK);
+  return await Promise.all([systemNetwork.connectTcp(listener.local), listener.accept()]);
+}
+
+for (const ip of ["127.0.0.1", "::1"]) {
+  Deno.test(`bindUdp() carries datagrams between two sockets on ${ip}`, async () => {
+    using a = await systemNetwork.bindUdp({ ip, port: 0 });
+    using b = await systemNetwork.bindUdp({ ip, port: 0 });
+    await a.send(new Uint8Array([1, 2, 3]), b.local);
+    const { data, from } = await b.receive();
+    assertEquals([...data], [1, 2, 3]);
+    assertEquals(from, a.local);
+  });
+}
+
+Deno.test("bindUdp() rejects an address that is in use, and one that is not ours", async () => {
+  using socket = await systemNetwork.bindUdp(LOOPBACK);
+  await assertReason(systemNetwork.bindUdp(socket.local), "address-in-use");
+  await assertReason(systemNetwork.bindUdp({ ip: "192.0.2.77", port: 0 }), "address-not-available");
+});
+
+Deno.test("receive() that is aborted rejects with the reason and loses no datagram", async () => {
+  using a = await systemNetwork.bindUdp(LOOPBACK);
+  using b = await systemNetwork.bindUdp(LOOPBACK);
+  const controller = new AbortController();
+  const given = b.receive({ signal: controller.signal });
+  const reason = new Error("enough");
+  controller.abort(reason);
+  assertEquals(await assertRejects(() => given), reason);
+  await a.send(new Uint8Array([7]), b.local);
+  assertEquals([...(await b.receive()).data], [7]);
+});
+
+Deno.test("receive() rejects once the socket is closed", async () => {
+  const socket = await systemNetwork.bindUdp(LOOPBACK);
+  const waiting = socket.receive();
+  socket.close();
+  socket.close();
+  await assertReason(waiting, "closed");
+  await assertReason(socket.receive(), "closed");
+});
+
+Deno.test("connectTcp() reads, writes and half-closes", async () => {
+  const [a, b] = await connectedPair();
+  await a.write(new TextEncoder().encode("hello"));
+  await a.closeWrite();
+  const buffer = new Uint8Array(3);
+  assertEquals(await b.read(buffer), 3);
+  assertEquals(await b.read(buffer), 2);
+  assertEquals(await b.read(buffer), null);
+  await b.write(new Uint8Array([9]));
+  assertEquals(await a.read(buffer), 1);
+  a.close();
+  b.close();
+});
+
+Deno.test("connectTcp() dials two remotes from one local port, and listenTcp() joins them there", async () => {
+  using first = await systemNetwork.listenTcp(LOOPBACK);
+  using second = await systemNetwork.listenTcp(LOOPBACK);
+  using a = await systemNetwork.connectTcp(first.local, { local: LOOPBACK });
+  using b = await systemNetwork.connectTcp(second.local, { local: a.local });
+  assertEquals(a.local, b.local);
+  using onSamePort = await systemNetwork.listenTcp(a.local);
+  using c = await systemNetwork.connectTcp(onSamePort.local);
+  using accepted = await onSamePort.accept();
+  assertEquals(accepted.remote, c.local);
+  for (const listener of [first, second]) (await listener.accept()).close();
+});
+
+Deno.test("connectTcp() tells a refusal", async () => {
+  const listener = await systemNetwork.listenTcp(LOOPBACK);
+  const { local } = listener;
+  listener.close();
+  await assertReason(systemNetwork.connectTcp(local), "refused");
+});
+
+Deno.test("connectTcp() rejects with the signal's reason", async () => {
+  const signal = AbortSignal.abort(new Error("no more"));
+  const error = await assertRejects(() => systemNetwork.connectTcp(LOOPBACK, { signal }), Error);
+  assertEquals(error.message, "no more");
+});
+
+Deno.test("reset() reaches the other side as a reset, close() as an end", async () => {
+  const [a, b] = await connectedPair();
+  a.reset();
+  await assertReason(b.read(new Uint8Array(1)), "reset");
+  b.close();
+  const [c, d] = await connectedPair();
+  c.close();
+  assertEquals(await d.read(new Uint8Array(1)), null);
+  d.close();
+});
+
+Deno.test("read() and write() on a closed connection reject", async () => {
+  const [a, b] = await connectedPair();
+  a.close();
+  await assertReason(a.read(new Uint8Array(1)), "closed");
+  await assertReason(a.write(new Uint8Array(1)), "closed");
+  b.close();
+});
+
+Deno.test("ownsAddress() knows this host's addresses without a permission for them", async () => {
+  assert(await systemNetwork.ownsAddress("127.0.0.1"));
+  assert(!await systemNetwork.ownsAddress("192.0.2.77"));
+});
+
+Deno.test("resolve() takes addresses of the right family as they are", async () => {
+  assertEquals(await systemNetwork.resolve("127.0.0.1", 4), ["127.0.0.1"]);
+  await assertReason(systemNetwork.resolve("127.0.0.1", 6), "name-not-found");
+});
