@@ -1,0 +1,88 @@
+/**
+ * STUN attributes as values: every attribute of the tables by its name, every other by its number.
+ *
+ * @module
+ */
+
+import type { AttributeRow, AttributeTable } from "./attribute_codec.ts";
+import { RFC3489_ATTRIBUTES, type Rfc3489AttributeValues } from "./rfc3489_attributes.ts";
+import { RFC5780_ATTRIBUTES, type Rfc5780AttributeValues } from "./rfc5780_attributes.ts";
+import { RFC8489_ATTRIBUTES, type Rfc8489AttributeValues } from "./rfc8489_attributes.ts";
+
+/** What each attribute holds, by its name in the RFC that defines it. */
+export interface StunAttributeValues
+  extends Rfc8489AttributeValues, Rfc5780AttributeValues, Rfc3489AttributeValues {}
+
+/** The name of an attribute of the tables, such as `"XOR-MAPPED-ADDRESS"`. */
+export type StunAttributeName = keyof StunAttributeValues;
+
+/** An attribute of the tables. */
+export type NamedStunAttribute = {
+  [Name in StunAttributeName]: { readonly type: Name; readonly value: StunAttributeValues[Name] };
+}[StunAttributeName];
+
+/** An attribute that is in no table: its number and its bytes, without padding. */
+export interface RawStunAttribute {
+  readonly type: number;
+  readonly value: Uint8Array;
+}
+
+/** One attribute of a message. */
+export type StunAttribute = NamedStunAttribute | RawStunAttribute;
+
+/**
+ * The number and the value's bytes of an attribute. A raw attribute may carry any number.
+ *
+ * @param mask bytes 4 to 19 of the message that it is for
+ * @throws {RangeError} if the value does not fit the attribute
+ */
+export function encodeAttribute(attribute: StunAttribute, mask: Uint8Array): RawStunAttribute {
+  if (typeof attribute.type === "number") return attribute as RawStunAttribute;
+  // The table ties the type of `value` to the name; a union of rows cannot say so.
+  const { code, codec } = TABLE[attribute.type] as AttributeRow<unknown>;
+  return { type: code, value: codec.encode(attribute.value, mask) };
+}
+
+/**
+ * The attribute that a number and the value's bytes stand for.
+ *
+ * @param mask bytes 4 to 19 of the message that it is from
+ * @throws {MalformedMessageError} if the bytes are not a value of that attribute
+ */
+export function decodeAttribute(
+  code: number,
+  bytes: Uint8Array,
+  mask: Uint8Array,
+): StunAttribute {
+  const name = NAMES.get(code);
+  if (name === undefined) return { type: code, value: bytes.slice() };
+  return { type: name, value: TABLE[name].codec.decode(bytes, mask, name) } as NamedStunAttribute;
+}
+
+/** Whether an attribute is the one of that name. */
+export function isNamed<Name extends StunAttributeName>(
+  attribute: StunAttribute,
+  name: Name,
+): attribute is StunAttribute & { type: Name; value: StunAttributeValues[Name] } {
+  return attribute.type === name;
+}
+
+/** The number of an attribute of the tables. */
+export function attributeCode(name: StunAttributeName): number {
+  return TABLE[name].code;
+}
+
+/** Whether who does not know this attribute must not process the message: RFC 8489 §14. */
+export function isComprehensionRequired(code: number): boolean {
+  return code < 0x8000;
+}
+
+const TABLE: AttributeTable<StunAttributeValues> = {
+  ...RFC8489_ATTRIBUTES,
+  ...RFC5780_ATTRIBUTES,
+  ...RFC3489_ATTRIBUTES,
+};
+
+const NAMES: ReadonlyMap<number, StunAttributeName> = new Map(
+  (Object.keys(TABLE) as StunAttributeName[]).map((name) => [TABLE[name].code, name]),
+);
