@@ -1,0 +1,284 @@
+/**
+ * One NAT, or one stateful firewall, as a pure model: packets in, verdicts out. It has no sockets and no
+ * timers; time is an argument and randomness a function, so that it serves the kernel lab and the simulated
+ * network alike.
+ *
+ * ```
+ *    inside                NAT               outside
+ *  internal address   external address    remote address
+ *        ── outbound() ──>   ── forward ──>
+ *      <── forward ──   <── inbound() ──
+ * ```
+ *
+ * A *mapping* ties an internal address and port to an external one; a *session* is one remote address and
+ * port that uses a mapping. Filtering looks at the sessions which the inside has opened.
+ *
+ * @module
+ */
+
+import type { TransportAddress } from "../../lib/net/address.ts";
+import type {
+  IcmpErrorPacket,
+  NatDropReason,
+  NatPacket,
+  NatVerdict,
+  SessionPacket,
+  SessionProtocol,
+  TcpFlags,
+} from "./nat_packet.ts";
+import { type NatBehavior, protocolBehavior } from "./nat_behavior.ts";
+import { endpointKey, type Mapping, NatTable, type Session } from "./nat_table.ts";
+import { PortAllocator } from "./port_allocator.ts";
+
+/** A NAT and its table. */
+export class Nat {
+  readonly externalIps: readonly string[];
+  readonly #random: () => number;
+  #behavior: NatBehavior;
+  #table = new NatTable();
+  #allocators = new Map<SessionProtocol, PortAllocator>();
+  #pairedIps = new Map<string, string>();
+
+  /**
+   * @param externalIps the addresses to translate to; none for a firewall without translation
+   * @param random a number from 0 up to but not including 1, as `Math.random` returns it
+   * @throws {RangeError} if there is no external address for a behaviour that translates
+   */
+  constructor(externalIps: readonly string[], behavior: NatBehavior, random: () => number) {
+    this.externalIps = [...externalIps];
+    this.#random = random;
+    this.#behavior = behavior;
+    this.behavior = behavior;
+  }
+
+  /** What the NAT does. Mappings that exist outlive a change, until {@linkcode Nat.flush}. */
+  get behavior(): NatBehavior {
+    return this.#behavior;
+  }
+
+  /** @throws {RangeError} if there is no external address for a behaviour that translates */
+  set behavior(behavior: NatBehavior) {
+    if (behavior.mapping !== "none" && this.externalIps.length === 0) {
+      throw new RangeError("Cannot build NAT: it takes an external address to translate to");
+    }
+    this.#behavior = behavior;
+  }
+
+  /** Forgets everything, as a NAT that restarts. */
+  flush(): void {
+    this.#table = new NatTable();
+    this.#allocators = new Map();
+    this.#pairedIps = new Map();
+  }
+
+  /** What becomes of a packet from inside. */
+  outbound(packet: NatPacket, nowMs: number): NatVerdict {
+    if (packet.protocol === "icmp-error") return this.#outboundError(packet, nowMs);
+    const { protocol, source, destination, tcpFlags } = packet;
+    const toInside = this.externalIps.includes(destination.ip);
+    if (toInside && !this.#behavior.hairpinning) return drop("no-hairpinning");
+
+    let session = this.#table.session(protocol, source, destination, nowMs);
+    if (session === undefined && tcpFlags?.rst) return drop("no-session");
+    session ??= this.#open(packet, nowMs);
+    if (session === undefined) return drop("ports-exhausted");
+    this.#pass(session, "outbound", packet, nowMs);
+
+    const translated = { ...packet, source: session.mapping.external };
+    if (!toInside) return { action: "forward", packet: translated };
+    const verdict = this.#inboundSession(translated, nowMs);
+    if (verdict.action === "forward") return { ...verdict, action: "hairpin" };
+    return verdict.action === "reset" ? reset(packet) : verdict;
+  }
+
+  /** What becomes of a packet from outside. */
+  inbound(packet: NatPacket, nowMs: number): NatVerdict {
+    return packet.protocol === "icmp-error"
+      ? this.#inboundError(packet, nowMs)
+      : this.#inboundSession(packet, nowMs);
+  }
+
+  #inboundSession(packet: SessionPacket, nowMs: number): NatVerdict {
+    const { protocol, source, destination, tcpFlags } = packet;
+    const mapping = this.#table.mappingAt(protocol, destination, nowMs);
+    if (mapping === undefined) return this.#unsolicited(packet, "no-mapping");
+
+    const session = this.#table.session(protocol, mapping.internal, source, nowMs);
+    if (session?.openedInside && isBareSyn(tcpFlags) && this.#behavior.crossedSyn === "drop") {
+      return drop("crossed-syn");
+    }
+    if (!this.#letsIn(mapping, source, nowMs)) return this.#unsolicited(packet, "filtered");
+    if (session === undefined && tcpFlags?.rst) return drop("no-session");
+    this.#pass(session ?? this.#table.addSession(mapping, source, false), "inbound", packet, nowMs);
+    return { action: "forward", packet: { ...packet, destination: mapping.internal } };
+  }
+
+  /** RFC 5508 §4.2: an error passes if it is about a packet that was sent; it changes no state. */
+  #inboundError(packet: IcmpErrorPacket, nowMs: number): NatVerdict {
+    const { protocol, source, destination } = packet.original;
+    const mapping = this.#table.mappingAt(protocol, source, nowMs);
+    if (mapping === undefined) return drop("no-mapping");
+    const { internal } = mapping;
+    const session = this.#table.session(protocol, internal, destination, nowMs);
+    if (session === undefined) return drop("no-session");
+    const original = { ...packet.original, source: internal };
+    return { action: "forward", packet: { ...packet, destinationIp: internal.ip, original } };
+  }
+
+  #outboundError(packet: IcmpErrorPacket, nowMs: number): NatVerdict {
+    const { protocol, source, destination } = packet.original;
+    const session = this.#table.session(protocol, destination, source, nowMs);
+    if (session === undefined) return drop("no-session");
+    const { external } = session.mapping;
+    const translated: IcmpErrorPacket = {
+      ...packet,
+      // A router inside that reports the error is not the host, and has no mapping; it takes the same address.
+      sourceIp: external.ip,
+      original: { ...packet.original, destination: external },
+    };
+    if (!this.externalIps.includes(packet.destinationIp)) {
+      return { action: "forward", packet: translated };
+    }
+    const verdict = this.#inboundError(translated, nowMs);
+    return verdict.action === "forward" ? { ...verdict, action: "hairpin" } : verdict;
+  }
+
+  #unsolicited(packet: SessionPacket, reason: NatDropReason): NatVerdict {
+    return isBareSyn(packet.tcpFlags) && this.#behavior.unsolicitedSyn === "reset"
+      ? reset(packet)
+      : drop(reason);
+  }
+
+  #letsIn(mapping: Mapping, source: TransportAddress, nowMs: number): boolean {
+    const { filtering } = protocolBehavior(this.#behavior, mapping.protocol);
+    if (filtering === "endpoint-independent") return true;
+    for (const { remote, openedInside, expiresAtMs } of mapping.sessions.values()) {
+      if (!openedInside || expiresAtMs <= nowMs || remote.ip !== source.ip) continue;
+      if (filtering === "address-dependent" || remote.port === source.port) return true;
+    }
+    return false;
+  }
+
+  #open(packet: SessionPacket, nowMs: number): Session | undefined {
+    const { protocol, source, destination } = packet;
+    const key = this.#mappingKey(protocol, source, destination);
+    let mapping = this.#table.mapping(key, nowMs);
+    if (mapping === undefined) {
+      const external = this.#allocate(protocol, source, nowMs);
+      if (external === undefined) return undefined;
+      mapping = this.#table.addMapping({ protocol, internal: source, external, key });
+    }
+    return this.#table.addSession(mapping, destination, true);
+  }
+
+  #mappingKey(
+    protocol: SessionProtocol,
+    internal: TransportAddress,
+    remote: TransportAddress,
+  ): string {
+    const internalKey = endpointKey(protocol, internal);
+    switch (protocolBehavior(this.#behavior, protocol).mapping) {
+      case "none":
+      case "endpoint-independent":
+        return internalKey;
+      case "address-dependent":
+        return `${internalKey} ${remote.ip}`;
+      case "address-and-port-dependent":
+        return `${internalKey} ${remote.ip}:${remote.port}`;
+    }
+  }
+
+  #allocate(
+    protocol: SessionProtocol,
+    internal: TransportAddress,
+    nowMs: number,
+  ): TransportAddress | undefined {
+    const { mapping, allocation } = protocolBehavior(this.#behavior, protocol);
+    if (mapping === "none") return internal;
+    const ip = this.#externalIpFor(internal.ip);
+    const port = this.#allocator(protocol).allocate({
+      allocation,
+      internalPort: internal.port,
+      range: this.#behavior.portRange,
+      isFree: (port) => this.#table.mappingAt(protocol, { ip, port }, nowMs) === undefined,
+    });
+    return port === undefined ? undefined : { ip, port };
+  }
+
+  #allocator(protocol: SessionProtocol): PortAllocator {
+    const allocator = this.#allocators.get(protocol) ?? new PortAllocator(this.#random);
+    this.#allocators.set(protocol, allocator);
+    return allocator;
+  }
+
+  #externalIpFor(internalIp: string): string {
+    if (this.#behavior.pooling === "arbitrary") {
+      return this.externalIps[Math.floor(this.#random() * this.externalIps.length)]!;
+    }
+    const next = this.externalIps[this.#pairedIps.size % this.externalIps.length]!;
+    const ip = this.#pairedIps.get(internalIp) ?? next;
+    this.#pairedIps.set(internalIp, ip);
+    return ip;
+  }
+
+  /** Notes that a packet passed, and moves the end of the session. */
+  #pass(
+    session: Session,
+    direction: "inbound" | "outbound",
+    packet: SessionPacket,
+    nowMs: number,
+  ): void {
+    const { udpTimeoutMs, udpInboundRefresh, icmpTimeoutMs, resetEndsMapping } = this.#behavior;
+    const firstPacket = session.expiresAtMs === -Infinity;
+    switch (packet.protocol) {
+      case "udp":
+        if (direction === "outbound" || udpInboundRefresh || firstPacket) {
+          session.expiresAtMs = nowMs + udpTimeoutMs;
+        }
+        break;
+      case "icmp":
+        session.expiresAtMs = nowMs + icmpTimeoutMs;
+        break;
+      case "tcp":
+        if (packet.tcpFlags?.rst && resetEndsMapping) return this.#table.endSession(session);
+        trackTcp(session, direction, packet.tcpFlags ?? {});
+        session.expiresAtMs = nowMs + this.#tcpTimeoutMs(session);
+        break;
+    }
+    // Once the inside answers, the session is as much its own as one that it opened.
+    if (direction === "outbound") session.openedInside = true;
+  }
+
+  #tcpTimeoutMs(session: Session): number {
+    const established = session.passedOutbound && session.passedInbound && !session.closing;
+    return established
+      ? this.#behavior.tcpEstablishedTimeoutMs
+      : this.#behavior.tcpTransitoryTimeoutMs;
+  }
+}
+
+function trackTcp(session: Session, direction: "inbound" | "outbound", flags: TcpFlags): void {
+  // A new SYN after RST or FIN opens the session anew.
+  if (session.closing && isBareSyn(flags)) {
+    session.closing = session.passedInbound = session.passedOutbound = false;
+  }
+  if (flags.rst || flags.fin) session.closing = true;
+  else if (direction === "outbound") session.passedOutbound = true;
+  else session.passedInbound = true;
+}
+
+function isBareSyn(flags: TcpFlags | undefined): boolean {
+  return flags?.syn === true && !flags.ack;
+}
+
+function drop(reason: NatDropReason): NatVerdict {
+  return { action: "drop", reason };
+}
+
+function reset({ protocol, source, destination }: SessionPacket): NatVerdict {
+  const packet = { protocol, source: destination, destination: source, tcpFlags: RST_ACK };
+  return { action: "reset", packet };
+}
+
+/** RFC 9293 §3.10.7.1: what answers a SYN to a closed port. */
+const RST_ACK: TcpFlags = { rst: true, ack: true };

@@ -1,0 +1,125 @@
+/**
+ * The table of a NAT: mappings, their sessions, and when they expire.
+ *
+ * @module
+ */
+
+import type { TransportAddress } from "../../lib/net/address.ts";
+import type { SessionProtocol } from "./nat_packet.ts";
+
+/** An internal address and port tied to an external one. */
+export interface Mapping {
+  readonly protocol: SessionProtocol;
+  readonly internal: TransportAddress;
+  readonly external: TransportAddress;
+  /** What packets from inside are matched by; depends on the mapping behaviour. */
+  readonly key: string;
+  /** By address and port of the remote side. */
+  readonly sessions: Map<string, Session>;
+}
+
+/** One remote address and port that uses a mapping. */
+export interface Session {
+  readonly mapping: Mapping;
+  readonly remote: TransportAddress;
+  /** Whether a packet from inside opened it, or one from outside that the filter let in. */
+  openedInside: boolean;
+  passedOutbound: boolean;
+  passedInbound: boolean;
+  /** Whether FIN or RST was seen. */
+  closing: boolean;
+  expiresAtMs: number;
+}
+
+/** Mappings by both of their ends, and sessions. An expired entry is as good as none. */
+export class NatTable {
+  readonly #byKey = new Map<string, Mapping>();
+  readonly #byExternal = new Map<string, Mapping>();
+  readonly #sessions = new Map<string, Session>();
+
+  /** The live mapping of a key. */
+  mapping(key: string, nowMs: number): Mapping | undefined {
+    return this.#live(this.#byKey.get(key), nowMs);
+  }
+
+  /** The live mapping of an external address and port. */
+  mappingAt(
+    protocol: SessionProtocol,
+    external: TransportAddress,
+    nowMs: number,
+  ): Mapping | undefined {
+    return this.#live(this.#byExternal.get(endpointKey(protocol, external)), nowMs);
+  }
+
+  /** The live session between an internal and a remote address and port. */
+  session(
+    protocol: SessionProtocol,
+    internal: TransportAddress,
+    remote: TransportAddress,
+    nowMs: number,
+  ): Session | undefined {
+    const session = this.#sessions.get(sessionKey(protocol, internal, remote));
+    return session !== undefined && session.expiresAtMs > nowMs ? session : undefined;
+  }
+
+  /** Adds a mapping. It lives as long as its sessions, of which it has none yet. */
+  addMapping(mapping: Omit<Mapping, "sessions">): Mapping {
+    const added: Mapping = { ...mapping, sessions: new Map() };
+    this.#byKey.set(mapping.key, added);
+    this.#byExternal.set(endpointKey(mapping.protocol, mapping.external), added);
+    return added;
+  }
+
+  /** Adds a session that has expired already; whoever adds it sets when it does. */
+  addSession(mapping: Mapping, remote: TransportAddress, openedInside: boolean): Session {
+    const session: Session = {
+      mapping,
+      remote,
+      openedInside,
+      passedOutbound: false,
+      passedInbound: false,
+      closing: false,
+      expiresAtMs: -Infinity,
+    };
+    mapping.sessions.set(`${remote.ip}:${remote.port}`, session);
+    this.#sessions.set(sessionKey(mapping.protocol, mapping.internal, remote), session);
+    return session;
+  }
+
+  /** Ends a session, and its mapping if it was the last. */
+  endSession(session: Session): void {
+    const { mapping, remote } = session;
+    const key = sessionKey(mapping.protocol, mapping.internal, remote);
+    if (this.#sessions.get(key) === session) this.#sessions.delete(key);
+    mapping.sessions.delete(`${remote.ip}:${remote.port}`);
+    if (mapping.sessions.size === 0) this.#forget(mapping);
+  }
+
+  #live(mapping: Mapping | undefined, nowMs: number): Mapping | undefined {
+    if (mapping === undefined) return undefined;
+    for (const { expiresAtMs } of mapping.sessions.values()) {
+      if (expiresAtMs > nowMs) return mapping;
+    }
+    for (const session of mapping.sessions.values()) this.endSession(session);
+    return undefined;
+  }
+
+  #forget(mapping: Mapping): void {
+    const externalKey = endpointKey(mapping.protocol, mapping.external);
+    if (this.#byKey.get(mapping.key) === mapping) this.#byKey.delete(mapping.key);
+    if (this.#byExternal.get(externalKey) === mapping) this.#byExternal.delete(externalKey);
+  }
+}
+
+/** Tells apart the endpoints of one NAT. */
+export function endpointKey(protocol: SessionProtocol, { ip, port }: TransportAddress): string {
+  return `${protocol} ${ip}:${port}`;
+}
+
+function sessionKey(
+  protocol: SessionProtocol,
+  internal: TransportAddress,
+  remote: TransportAddress,
+): string {
+  return `${endpointKey(protocol, internal)} ${remote.ip}:${remote.port}`;
+}

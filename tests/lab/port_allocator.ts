@@ -1,0 +1,77 @@
+/**
+ * The choice of an external port for a new mapping.
+ *
+ * @module
+ */
+
+import type { PortAllocation } from "./nat_behavior.ts";
+
+/** What {@linkcode PortAllocator.allocate} chooses from. */
+export interface PortChoice {
+  readonly allocation: PortAllocation;
+  readonly internalPort: number;
+  /** The first and the last port. */
+  readonly range: readonly [number, number];
+  readonly isFree: (port: number) => boolean;
+}
+
+/** Chooses external ports and remembers the last choice, on which some allocations depend. */
+export class PortAllocator {
+  readonly #random: () => number;
+  #last: { readonly internalPort: number; readonly externalPort: number } | undefined;
+
+  /** @param random a number from 0 up to but not including 1, as `Math.random` returns it */
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  /** A free port, or `undefined` if there is none left. */
+  allocate(choice: PortChoice): number | undefined {
+    const externalPort = this.#firstFree(choice, this.#preferred(choice));
+    if (externalPort !== undefined) {
+      this.#last = { internalPort: choice.internalPort, externalPort };
+    }
+    return externalPort;
+  }
+
+  #preferred({ allocation, internalPort, range }: PortChoice): number {
+    const last = this.#last;
+    switch (allocation.kind) {
+      case "preserving":
+        return internalPort;
+      case "offset":
+        return internalPort + allocation.delta;
+      case "sequential":
+        return last === undefined ? this.#anyPort(range) : last.externalPort + allocation.delta;
+      case "dependent":
+        return last !== undefined && internalPort === last.internalPort + 1
+          ? last.externalPort + allocation.delta
+          : this.#anyPort(range);
+      case "random":
+        return this.#anyPort(range);
+    }
+  }
+
+  /** Steps on from the preferred port as the allocation would, then port by port, until one is free. */
+  #firstFree({ allocation, range, isFree }: PortChoice, preferred: number): number | undefined {
+    const [first, last] = range;
+    const size = last - first + 1;
+    const delta = allocation.kind === "sequential" ? allocation.delta : 1;
+    const steps = delta === 1 ? [1] : [delta, 1];
+    for (const step of steps) {
+      for (let i = 0; i < size; i++) {
+        const port = first + modulo(preferred + i * step - first, size);
+        if (isFree(port)) return port;
+      }
+    }
+    return undefined;
+  }
+
+  #anyPort([first, last]: readonly [number, number]): number {
+    return first + Math.floor(this.#random() * (last - first + 1));
+  }
+}
+
+function modulo(value: number, size: number): number {
+  return ((value % size) + size) % size;
+}
