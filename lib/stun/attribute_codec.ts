@@ -35,6 +35,9 @@ export type AttributeTable<Values> = {
   readonly [Name in keyof Values]: AttributeRow<Values[Name]>;
 };
 
+/** RFC 8489 §14: fewer than 128 characters, which can be as long as 763 bytes. */
+export const MAX_TEXT_LENGTH = 763;
+
 /** Any bytes of a length from `minLength` to `maxLength`, both included. */
 export function opaque(minLength = 0, maxLength = MAX_VALUE_LENGTH): ValueCodec<Uint8Array> {
   return {

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { ByteReader } from "../bytes.ts";
 import type { TransportAddress } from "../net/address.ts";
 import {
   type AttributeTable,
@@ -12,8 +11,8 @@ import {
   checkLength,
   opaque,
   transportAddress,
-  type ValueCodec,
 } from "./attribute_codec.ts";
+import { readUint16 } from "./layout.ts";
 
 /** What the attributes of RFC 5780 §7 hold. */
 export interface Rfc5780AttributeValues {
@@ -35,41 +34,45 @@ export interface ChangeRequest {
   readonly changePort: boolean;
 }
 
-/** RFC 5780 §7.2. */
-const changeRequest: ValueCodec<ChangeRequest> = {
-  encode: ({ changeIp, changePort }) =>
-    Uint8Array.of(0, 0, 0, (changeIp ? CHANGE_IP : 0) | (changePort ? CHANGE_PORT : 0)),
-  decode(bytes, _mask, name) {
-    const reader = new ByteReader(bytes, name);
-    const flags = reader.uint32("flags");
-    reader.end();
-    return { changeIp: (flags & CHANGE_IP) !== 0, changePort: (flags & CHANGE_PORT) !== 0 };
-  },
-};
-
-/**
- * RFC 5780 §7.5: 16 bits "followed by 2 bytes of padding". Padding is not counted in the length of an
- * attribute, so it is written with length 2, as stuntman does; coturn counts it and writes 4.
- */
-const responsePort: ValueCodec<number> = {
-  encode(port) {
-    checkInteger(port, 0xffff);
-    return Uint8Array.of(port >> 8, port);
-  },
-  decode(bytes, _mask, name) {
-    if (bytes.length !== 4) checkLength(bytes, 2, 2, name);
-    return new ByteReader(bytes, name).uint16("port");
-  },
-};
-
-const CHANGE_IP = 0x04;
-const CHANGE_PORT = 0x02;
-
-/** The rows of RFC 5780 §10.2. */
+/** The rows of RFC 5780 §9.1. */
 export const RFC5780_ATTRIBUTES: AttributeTable<Rfc5780AttributeValues> = {
-  "CHANGE-REQUEST": { code: 0x0003, codec: changeRequest },
+  "CHANGE-REQUEST": {
+    code: 0x0003,
+    codec: { encode: encodeChangeRequest, decode: decodeChangeRequest },
+  },
   "PADDING": { code: 0x0026, codec: opaque() },
-  "RESPONSE-PORT": { code: 0x0027, codec: responsePort },
+  "RESPONSE-PORT": {
+    code: 0x0027,
+    codec: { encode: encodeResponsePort, decode: decodeResponsePort },
+  },
   "RESPONSE-ORIGIN": { code: 0x802b, codec: transportAddress },
   "OTHER-ADDRESS": { code: 0x802c, codec: transportAddress },
 };
+
+function encodeChangeRequest({ changeIp, changePort }: ChangeRequest): Uint8Array {
+  return Uint8Array.of(0, 0, 0, (changeIp ? CHANGE_IP : 0) | (changePort ? CHANGE_PORT : 0));
+}
+
+function decodeChangeRequest(bytes: Uint8Array, _mask: Uint8Array, name: string): ChangeRequest {
+  checkLength(bytes, 4, 4, name);
+  const flags = bytes[3]!;
+  return { changeIp: (flags & CHANGE_IP) !== 0, changePort: (flags & CHANGE_PORT) !== 0 };
+}
+
+/**
+ * RFC 5780 §7.5: 16 bits "followed by 2 bytes of padding". The length of an attribute does not count its
+ * padding, so it is 2, as stuntman writes it; coturn counts it and writes 4.
+ */
+function encodeResponsePort(port: number): Uint8Array {
+  checkInteger(port, 0xffff);
+  return Uint8Array.of(port >> 8, port);
+}
+
+function decodeResponsePort(bytes: Uint8Array, _mask: Uint8Array, name: string): number {
+  if (bytes.length !== 4) checkLength(bytes, 2, 2, name);
+  return readUint16(bytes, 0);
+}
+
+/** RFC 5780 §7.2. */
+const CHANGE_IP = 0x04;
+const CHANGE_PORT = 0x02;
