@@ -1,0 +1,185 @@
+/**
+ * A STUN server: RFC 8489 over UDP and TCP, NAT behaviour discovery (RFC 5780) where it has two addresses,
+ * clients of RFC 3489, and the TCP filter test of docs/tcp-filter-test.md.
+ *
+ * @module
+ */
+
+import { NetworkError } from "../errors.ts";
+import { formatTransportAddress, ipFamily, type TransportAddress } from "../net/address.ts";
+import type { Network } from "../net/network.ts";
+import { bindEndpoints, type Endpoint } from "./server_endpoints.ts";
+import { newCounters, type StunServerCounters } from "./server_counters.ts";
+import { type TcpFilterLimits, TcpFilterService } from "./tcp_filter_service.ts";
+import { type TcpLimits, TcpService } from "./tcp_service.ts";
+import { type UdpLimits, UdpResponder } from "./udp_responder.ts";
+
+/** What {@linkcode serveStun} takes. */
+export interface StunServerOptions {
+  readonly network: Network;
+  /** The IP address to serve on. */
+  readonly address: string;
+  /** A second IP address of the same family. With it the server answers RFC 5780. */
+  readonly alternateAddress?: string;
+  /** 3478 unless given; 0 for the system's choice. */
+  readonly port?: number;
+  /** 3479 unless given; used with a second address only. */
+  readonly alternatePort?: number;
+  /** Each replaces a group of {@linkcode DEFAULT_LIMITS}. */
+  readonly limits?: Partial<StunServerLimits>;
+}
+
+/** What the server lets clients do; every limit is per server but for the rates, which are per source. */
+export interface StunServerLimits {
+  readonly udp: UdpLimits;
+  readonly tcp: TcpLimits;
+  readonly filterTests: TcpFilterLimits;
+}
+
+/**
+ * Starts a server.
+ *
+ * @example
+ * ```ts no-eval
+ * import { serveStun } from "@punchline/punchline/stun";
+ *
+ * await using server = await serveStun({ network, address: "127.0.0.1", alternateAddress: "127.0.0.2" });
+ * await server.finished;
+ * ```
+ *
+ * @throws {TypeError} if the second address is the first, of another family, or either is a wildcard beside
+ * the other: clients are told both
+ * @throws {RangeError} if both ports are the same
+ * @throws {NetworkError} `address-in-use`, `address-not-available` or `not-permitted`
+ */
+export async function serveStun(options: StunServerOptions): Promise<StunServer> {
+  const { network, address, alternateAddress, port = 3478, alternatePort = 3479 } = options;
+  if (alternateAddress === undefined) {
+    return new StunServer(await bindEndpoints(network, [address], [port]), options);
+  }
+  checkAlternate(address, alternateAddress);
+  if (port === alternatePort && port !== 0) {
+    throw new RangeError(`Cannot serve STUN: the ports are different, not ${port} twice`);
+  }
+  const addresses = [address, alternateAddress];
+  return new StunServer(await bindEndpoints(network, addresses, [port, alternatePort]), options);
+}
+
+/** A running server. Closes its sockets when disposed. */
+export class StunServer implements AsyncDisposable {
+  /** Where it serves, each over UDP and TCP; the first is the one to tell clients. */
+  readonly addresses: readonly TransportAddress[];
+  /** Resolves once the server is closed; rejects if a socket of it fails. */
+  readonly finished: Promise<void>;
+  /** What it has done so far; a live view. */
+  readonly counters: Readonly<StunServerCounters>;
+
+  readonly #endpoints: readonly Endpoint[];
+  readonly #udp: UdpResponder;
+  readonly #tcp: TcpService;
+  readonly #counters = newCounters();
+
+  /** Use {@linkcode serveStun}. */
+  constructor(endpoints: readonly Endpoint[], { network, limits }: StunServerOptions) {
+    const { udp, tcp, filterTests } = { ...DEFAULT_LIMITS, ...limits };
+    const counters = this.#counters;
+    const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
+    this.counters = counters;
+    this.addresses = endpoints.map((endpoint) => endpoint.address);
+    this.#endpoints = endpoints;
+    this.#udp = new UdpResponder(udp, counters, seed);
+    this.#tcp = new TcpService(tcp, {
+      counters,
+      filterTests: new TcpFilterService(network, filterTests, { counters, seed }),
+    });
+    this.finished = this.#serve();
+    this.finished.catch(() => {}); // who waits for it sees it; who does not must not be ended by it
+  }
+
+  /** Closes all sockets and waits until nothing runs any more; idempotent. */
+  async close(): Promise<void> {
+    for (const { udp, tcp } of this.#endpoints) {
+      udp.close();
+      tcp.close();
+    }
+    await this.#tcp.close();
+    await this.finished;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #serve(): Promise<void> {
+    try {
+      await Promise.all(this.#endpoints.flatMap((endpoint) => [
+        this.#serveUdp(endpoint),
+        this.#tcp.serve(endpoint.tcp, endpoint.other),
+      ]));
+    } catch (error) {
+      for (const { udp, tcp } of this.#endpoints) {
+        udp.close();
+        tcp.close();
+      }
+      await this.#tcp.close();
+      throw error;
+    }
+  }
+
+  async #serveUdp({ udp, address, other }: Endpoint): Promise<void> {
+    for (;;) {
+      let datagram;
+      try {
+        datagram = await udp.receive();
+      } catch (error) {
+        if (error instanceof NetworkError && error.reason === "closed") return;
+        throw error;
+      }
+      const { data, from: source } = datagram;
+      const arrival = { transport: "udp", source, destination: address, other } as const;
+      const answer = this.#udp.respond(data, arrival, performance.now());
+      if (answer === undefined) continue;
+      try {
+        await this.#socketOf(answer.from).send(answer.data, answer.to);
+        this.#counters.udpAnswers++;
+      } catch (error) {
+        if (!(error instanceof NetworkError)) throw error;
+        this.#counters.udpSendFailures++;
+      }
+    }
+  }
+
+  #socketOf({ ip, port }: TransportAddress) {
+    return this.#endpoints.find(({ address }) => address.ip === ip && address.port === port)!.udp;
+  }
+}
+
+function checkAlternate(address: string, alternate: string): void {
+  const cannot = `Cannot serve STUN on ${address} and ${alternate}`;
+  if (address === alternate) throw new TypeError(`${cannot}: they are the same address`);
+  if (ipFamily(address) !== ipFamily(alternate)) {
+    throw new TypeError(`${cannot}: they are of different families`);
+  }
+  for (const ip of [address, alternate]) {
+    if (ip === "0.0.0.0" || ip === "::") {
+      throw new TypeError(
+        `${cannot}: ${formatTransportAddress({ ip, port: 0 })} is no one address`,
+      );
+    }
+  }
+}
+
+/**
+ * Ours. A source without allowance still gets the answer that RFC 8489 demands; it takes forged requests at
+ * 16 kB/s to waste the allowance of somebody else, and all that this somebody gets from it is 16 kB/s. A NAT test
+ * sends some twenty special requests in a quarter of a second, and many hosts share the address of a
+ * carrier's NAT.
+ */
+export const DEFAULT_LIMITS: StunServerLimits = {
+  udp: {
+    excessBytes: { burst: 64 * 1024, perSecond: 16 * 1024 },
+    specialAnswers: { burst: 200, perSecond: 100 },
+  },
+  tcp: { maxConnections: 4096, maxConnectionsPerSource: 64, idleMs: 30_000 },
+  filterTests: { tests: { burst: 30, perSecond: 1 }, maxConcurrent: 64 },
+};
