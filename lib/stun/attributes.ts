@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { AttributeRow, AttributeTable } from "./attribute_codec.ts";
+import { type AttributeRow, type AttributeTable, checkInteger, opaque } from "./attribute_codec.ts";
+import { ATTRIBUTE_HEADER_LENGTH, type AttributeSpan } from "./layout.ts";
 import { RFC3489_ATTRIBUTES, type Rfc3489AttributeValues } from "./rfc3489_attributes.ts";
 import { RFC5780_ATTRIBUTES, type Rfc5780AttributeValues } from "./rfc5780_attributes.ts";
 import { RFC8489_ATTRIBUTES, type Rfc8489AttributeValues } from "./rfc8489_attributes.ts";
@@ -31,32 +32,30 @@ export interface RawStunAttribute {
 export type StunAttribute = NamedStunAttribute | RawStunAttribute;
 
 /**
- * The number and the value's bytes of an attribute. A raw attribute may carry any number.
+ * The number of an attribute and how its value is written. A raw attribute may carry any number.
  *
- * @param mask bytes 4 to 19 of the message that it is for
- * @throws {RangeError} if the value does not fit the attribute
+ * @throws {RangeError} if a raw attribute's number is not one
  */
-export function encodeAttribute(attribute: StunAttribute, mask: Uint8Array): RawStunAttribute {
-  if (typeof attribute.type === "number") return attribute as RawStunAttribute;
-  // The table ties the type of `value` to the name; a union of rows cannot say so.
-  const { code, codec } = TABLE[attribute.type] as AttributeRow<unknown>;
-  return { type: code, value: codec.encode(attribute.value, mask) };
+export function attributeRow(attribute: StunAttribute): AttributeRow<StunAttribute["value"]> {
+  if (typeof attribute.type === "number") {
+    checkInteger(attribute.type, 0xffff);
+    return { code: attribute.type, codec: RAW };
+  }
+  return TABLE[attribute.type];
 }
 
 /**
- * The attribute that a number and the value's bytes stand for.
+ * Reads the attribute at a place in a message.
  *
- * @param mask bytes 4 to 19 of the message that it is from
- * @throws {MalformedMessageError} if the bytes are not a value of that attribute
+ * @throws {MalformedMessageError} if the bytes there are not a value of that attribute
  */
-export function decodeAttribute(
-  code: number,
-  bytes: Uint8Array,
-  mask: Uint8Array,
-): StunAttribute {
+export function readAttribute(message: Uint8Array, span: AttributeSpan): StunAttribute {
+  const { code, length } = span;
+  const offset = span.offset + ATTRIBUTE_HEADER_LENGTH;
   const name = NAMES.get(code);
-  if (name === undefined) return { type: code, value: bytes.slice() };
-  return { type: name, value: TABLE[name].codec.decode(bytes, mask, name) } as NamedStunAttribute;
+  if (name === undefined) return { type: code, value: message.subarray(offset, offset + length) };
+  const value = TABLE[name].codec.read(message, { name, offset, length });
+  return { type: name, value } as NamedStunAttribute;
 }
 
 /** Whether an attribute is the one of that name. */
@@ -86,3 +85,5 @@ const TABLE: AttributeTable<StunAttributeValues> = {
 const NAMES: ReadonlyMap<number, StunAttributeName> = new Map(
   (Object.keys(TABLE) as StunAttributeName[]).map((name) => [TABLE[name].code, name]),
 );
+
+const RAW = opaque();

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { ByteReader, concat } from "../bytes.ts";
 import { MalformedMessageError } from "../errors.ts";
-import { freeText, MAX_TEXT_LENGTH, type ValueCodec } from "./attribute_codec.ts";
+import { checkLength, type ValueCodec } from "./attribute_codec.ts";
+import { freeText, MAX_TEXT_LENGTH } from "./text_codec.ts";
 
 /** RFC 8489 §14.8. */
 export interface StunErrorCode {
@@ -18,29 +18,33 @@ export interface StunErrorCode {
 
 /** Two reserved bytes, the hundreds of the code, the rest of it, and the reason phrase. */
 export const errorCode: ValueCodec<StunErrorCode> = {
-  encode({ code, reason }, mask) {
+  byteLength({ code, reason }) {
     if (!Number.isInteger(code) || code < 300 || code > 699) {
       throw new RangeError(
         `Cannot encode ERROR-CODE: ${code} is not a whole number from 300 to 699`,
       );
     }
-    const head = Uint8Array.of(0, 0, Math.floor(code / 100), code % 100);
-    return concat(head, reasonPhrase.encode(reason, mask));
+    return 4 + reasonPhrase.byteLength(reason);
   },
-  decode(bytes, mask, name) {
-    const reader = new ByteReader(bytes, name);
-    reader.uint16("reserved");
-    const errorClass = reader.uint8("class") & 0x07;
-    const number = reader.uint8("number");
-    if (errorClass < 3 || errorClass > 6 || number > 99) {
+  write({ code, reason }, message, offset) {
+    message[offset] = 0;
+    message[offset + 1] = 0;
+    message[offset + 2] = Math.floor(code / 100);
+    message[offset + 3] = code % 100;
+    reasonPhrase.write(reason, message, offset + 4);
+  },
+  read(message, span) {
+    checkLength(span, 4, 4 + MAX_TEXT_LENGTH);
+    const { name, offset, length } = span;
+    const hundreds = message[offset + 2]! & 0x07;
+    const rest = message[offset + 3]!;
+    if (hundreds < 3 || hundreds > 6 || rest > 99) {
       throw new MalformedMessageError(
-        `Cannot read ${name}: class ${errorClass}, number ${number} is not 300 to 699`,
+        `Cannot read ${name}: class ${hundreds}, number ${rest} is not 300 to 699`,
       );
     }
-    return {
-      code: errorClass * 100 + number,
-      reason: reasonPhrase.decode(bytes.subarray(4), mask, name),
-    };
+    const reason = reasonPhrase.read(message, { name, offset: offset + 4, length: length - 4 });
+    return { code: hundreds * 100 + rest, reason };
   },
 };
 

@@ -6,10 +6,10 @@
 
 import {
   attributeCode,
-  decodeAttribute,
-  encodeAttribute,
+  attributeRow,
   isComprehensionRequired,
   isNamed,
+  readAttribute,
   type StunAttribute,
   type StunAttributeName,
   type StunAttributeValues,
@@ -51,6 +51,8 @@ export interface EncodeMessageOptions {
   readonly integrity?: MessageIntegrity | readonly MessageIntegrity[];
   /** FINGERPRINT: RFC 8489 §14.7. */
   readonly fingerprint?: boolean;
+  /** Where to write the message, to be spared an allocation; what is returned is then a view of it. */
+  readonly into?: Uint8Array<ArrayBuffer>;
 }
 
 /**
@@ -70,37 +72,23 @@ export interface EncodeMessageOptions {
  * assertEquals(decodeMessage(encodeMessage(request)), request);
  * ```
  *
- * @throws {RangeError} if a value does not fit its field
+ * @throws {RangeError} if a value does not fit its field, or the message does not fit `options.into`
  */
 export function encodeMessage(
   message: StunMessage,
   options: EncodeMessageOptions = {},
 ): Uint8Array<ArrayBuffer> {
-  const header = encodeHeader(message);
-  const mask = header.subarray(4);
-  const attributes = message.attributes.map((attribute) => encodeAttribute(attribute, mask));
   const integrities = orderedIntegrities(options.integrity);
+  let length = HEADER_LENGTH + (options.fingerprint ? FINGERPRINT_LENGTH : 0);
+  for (const integrity of integrities) length += integrityLength(integrity);
+  for (const attribute of message.attributes) length += attributeLength(attribute);
 
-  let length = HEADER_LENGTH;
-  for (const { value } of attributes) {
-    length += ATTRIBUTE_HEADER_LENGTH + paddedLength(value.length);
-  }
-  let end = length;
-  for (const integrity of integrities) end += integrityLength(integrity);
-  if (options.fingerprint) end += FINGERPRINT_LENGTH;
-  if (end - HEADER_LENGTH > MAX_LENGTH) {
-    throw new RangeError(`Cannot encode STUN message: ${end} bytes are more than ${MAX_LENGTH}`);
-  }
-
-  const bytes = new Uint8Array(end);
-  bytes.set(header);
-  writeUint16(bytes, 2, length - HEADER_LENGTH);
+  const bytes = allocate(length, options.into);
+  writeHeader(message, bytes);
   let offset = HEADER_LENGTH;
-  for (const { type, value } of attributes) {
-    writeUint16(bytes, offset, type);
-    writeUint16(bytes, offset + 2, value.length);
-    bytes.set(value, offset + ATTRIBUTE_HEADER_LENGTH);
-    offset += ATTRIBUTE_HEADER_LENGTH + paddedLength(value.length);
+  for (const attribute of message.attributes) {
+    writeAttribute(attribute, bytes, offset);
+    offset += attributeLength(attribute);
   }
   for (const integrity of integrities) {
     writeIntegrity(bytes, offset, integrity);
@@ -119,16 +107,13 @@ export function encodeMessage(
  */
 export function decodeMessage(bytes: Uint8Array): StunMessage {
   const spans = attributeSpans(bytes);
-  const mask = bytes.subarray(4, HEADER_LENGTH);
-  const type = readUint16(bytes, 0);
+  const owned = bytes.slice(); // once: the values below are views of it
+  const type = readUint16(owned, 0);
   return {
     class: CLASSES[((type >> 7) & 0b10) | ((type >> 4) & 0b01)]!,
     method: ((type >> 2) & 0xf80) | ((type >> 1) & 0x070) | (type & 0x00f),
-    transactionId: bytes.slice(hasMagicCookie(bytes) ? 8 : 4, HEADER_LENGTH),
-    attributes: spans.map(({ code, offset, length }) => {
-      const start = offset + ATTRIBUTE_HEADER_LENGTH;
-      return decodeAttribute(code, bytes.subarray(start, start + length), mask);
-    }),
+    transactionId: owned.subarray(hasMagicCookie(owned) ? 8 : 4, HEADER_LENGTH),
+    attributes: spans.map((span) => readAttribute(owned, span)),
   };
 }
 
@@ -178,46 +163,77 @@ export function protectedPart(message: StunMessage): StunMessage {
   return { ...message, attributes };
 }
 
-function encodeHeader(message: StunMessage): Uint8Array {
+function allocate(length: number, into?: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const room = Math.min(into?.length ?? MAX_MESSAGE_LENGTH, MAX_MESSAGE_LENGTH);
+  if (length > room) {
+    throw new RangeError(`Cannot encode STUN message: ${length} bytes do not fit ${room}`);
+  }
+  return into?.subarray(0, length) ?? new Uint8Array(length);
+}
+
+function writeHeader(message: StunMessage, bytes: Uint8Array): void {
   const { method, transactionId } = message;
   if (!Number.isInteger(method) || method < 0 || method > 0xfff) {
     throw new RangeError(`Cannot encode STUN message: method ${method} has more than 12 bits`);
   }
   const classBits = CLASSES.indexOf(message.class);
-  const header = new Uint8Array(HEADER_LENGTH);
   writeUint16(
-    header,
+    bytes,
     0,
     ((method & 0xf80) << 2) | ((classBits & 0b10) << 7) | ((method & 0x070) << 1) |
       ((classBits & 0b01) << 4) | (method & 0x00f),
   );
+  writeUint16(bytes, 2, bytes.length - HEADER_LENGTH);
   if (transactionId.length === 12) {
-    writeUint32(header, 4, MAGIC_COOKIE);
-    header.set(transactionId, 8);
-  } else if (transactionId.length === 16) {
-    header.set(transactionId, 4);
-    if (hasMagicCookie(header)) {
-      throw new RangeError(
-        "Cannot encode STUN message: a transaction id of 16 bytes starts with the magic cookie",
-      );
-    }
-  } else {
+    writeUint32(bytes, 4, MAGIC_COOKIE);
+    bytes.set(transactionId, 8);
+    return;
+  }
+  if (transactionId.length !== 16) {
     throw new RangeError(
       `Cannot encode STUN message: a transaction id has 12 or 16 bytes, not ${transactionId.length}`,
     );
   }
-  return header;
+  bytes.set(transactionId, 4);
+  if (hasMagicCookie(bytes)) {
+    throw new RangeError(
+      "Cannot encode STUN message: a transaction id of 16 bytes starts with the magic cookie",
+    );
+  }
+}
+
+/** With header and padding. */
+function attributeLength(attribute: StunAttribute): number {
+  const { codec } = attributeRow(attribute);
+  return ATTRIBUTE_HEADER_LENGTH + paddedLength(codec.byteLength(attribute.value));
+}
+
+function writeAttribute(attribute: StunAttribute, message: Uint8Array, offset: number): void {
+  const { code, codec } = attributeRow(attribute);
+  const length = codec.byteLength(attribute.value);
+  const start = offset + ATTRIBUTE_HEADER_LENGTH;
+  writeUint16(message, offset, code);
+  writeUint16(message, offset + 2, length);
+  codec.write(attribute.value, message, start);
+  message.fill(0, start + length, start + paddedLength(length));
 }
 
 /** RFC 8489 §14.6: MESSAGE-INTEGRITY comes before MESSAGE-INTEGRITY-SHA256. */
-function orderedIntegrities(integrity: EncodeMessageOptions["integrity"]): MessageIntegrity[] {
-  if (integrity === undefined) return [];
+function orderedIntegrities(
+  integrity: EncodeMessageOptions["integrity"],
+): readonly MessageIntegrity[] {
+  if (integrity === undefined) return NO_INTEGRITY;
   const list = "algorithm" in integrity ? [integrity] : [...integrity];
-  return list.sort((a, b) => a.algorithm.length - b.algorithm.length);
+  return list.sort((a, b) => FINAL_ORDER.indexOf(a.algorithm) - FINAL_ORDER.indexOf(b.algorithm));
 }
 
 /** RFC 8489 §5, by the two bits of the class. */
 const CLASSES: readonly StunClass[] = ["request", "indication", "success", "error"];
 
-/** What the length field holds, in whole words. */
-const MAX_LENGTH = 0xfffc;
+const NO_INTEGRITY: readonly MessageIntegrity[] = [];
+
+/** RFC 8489 §14.6. */
+const FINAL_ORDER: readonly MessageIntegrity["algorithm"][] = ["sha1", "sha256"];
+
+/** The header, and as many whole words as the length field can count. */
+const MAX_MESSAGE_LENGTH = HEADER_LENGTH + 0xfffc;

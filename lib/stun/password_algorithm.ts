@@ -4,10 +4,9 @@
  * @module
  */
 
-import { ByteReader, concat } from "../bytes.ts";
 import { MalformedMessageError } from "../errors.ts";
-import { checkInteger, type ValueCodec } from "./attribute_codec.ts";
-import { paddedLength, writeUint16 } from "./layout.ts";
+import { checkInteger, type ValueCodec, type ValueSpan } from "./attribute_codec.ts";
+import { paddedLength, readUint16, writeUint16 } from "./layout.ts";
 
 /** How a long-term credential becomes a key: RFC 8489 §18.5. */
 export interface PasswordAlgorithm {
@@ -19,56 +18,82 @@ export interface PasswordAlgorithm {
 
 /** One algorithm: its number, the length of its parameters, the parameters and their padding. */
 export const passwordAlgorithm: ValueCodec<PasswordAlgorithm> = {
-  encode: encodePasswordAlgorithm,
-  decode(bytes, _mask, name) {
-    const reader = new ByteReader(bytes, name);
-    const value = readPasswordAlgorithm(reader);
-    reader.end();
+  byteLength: algorithmLength,
+  write: writeAlgorithm,
+  read(message, span) {
+    const [value, ...others] = readAlgorithms(message, span);
+    if (value === undefined || others.length > 0) {
+      throw new MalformedMessageError(`Cannot read ${span.name}: it holds one algorithm`);
+    }
     return value;
   },
 };
 
 /** Algorithms one after another. */
 export const passwordAlgorithms: ValueCodec<readonly PasswordAlgorithm[]> = {
-  encode: (values) => concat(...values.map(encodePasswordAlgorithm)),
-  decode(bytes, _mask, name) {
-    const reader = new ByteReader(bytes, name);
-    const values: PasswordAlgorithm[] = [];
-    while (reader.remaining > 0) {
-      if (values.length === MAX_ALGORITHMS) {
-        throw new MalformedMessageError(
-          `Cannot read ${name}: it lists more than ${MAX_ALGORITHMS} algorithms`,
-        );
-      }
-      values.push(readPasswordAlgorithm(reader));
+  byteLength: (values) => values.reduce((length, value) => length + algorithmLength(value), 0),
+  write(values, message, offset) {
+    let next = offset;
+    for (const value of values) {
+      writeAlgorithm(value, message, next);
+      next += algorithmLength(value);
     }
-    return values;
   },
+  read: readAlgorithms,
 };
 
-function encodePasswordAlgorithm({ algorithm, parameters }: PasswordAlgorithm): Uint8Array {
-  const code = algorithm === "MD5" ? MD5 : algorithm === "SHA-256" ? SHA_256 : algorithm;
-  checkInteger(code, 0xffff);
+function algorithmLength({ algorithm, parameters }: PasswordAlgorithm): number {
+  if (typeof algorithm === "number") checkInteger(algorithm, 0xffff);
   checkInteger(parameters.length, 0xffff);
-  const bytes = new Uint8Array(4 + paddedLength(parameters.length));
-  writeUint16(bytes, 0, code);
-  writeUint16(bytes, 2, parameters.length);
-  bytes.set(parameters, 4);
-  return bytes;
+  return HEADER_LENGTH + paddedLength(parameters.length);
 }
 
-function readPasswordAlgorithm(reader: ByteReader): PasswordAlgorithm {
-  const code = reader.uint16("algorithm");
-  const length = reader.uint16("parameters length");
-  const parameters = reader.bytes(length, "parameters");
-  // The last parameters may lack their padding: that of the attribute is as good.
-  reader.bytes(Math.min(paddedLength(length) - length, reader.remaining), "padding");
-  return { algorithm: code === MD5 ? "MD5" : code === SHA_256 ? "SHA-256" : code, parameters };
+function writeAlgorithm(value: PasswordAlgorithm, message: Uint8Array, offset: number): void {
+  const { algorithm, parameters } = value;
+  const code = algorithm === "MD5" ? MD5 : algorithm === "SHA-256" ? SHA_256 : algorithm;
+  writeUint16(message, offset, code);
+  writeUint16(message, offset + 2, parameters.length);
+  message.fill(0, offset + HEADER_LENGTH, offset + algorithmLength(value));
+  message.set(parameters, offset + HEADER_LENGTH);
+}
+
+function readAlgorithms(message: Uint8Array, span: ValueSpan): PasswordAlgorithm[] {
+  const values: PasswordAlgorithm[] = [];
+  const end = span.offset + span.length;
+  let offset = span.offset;
+  while (offset < end) {
+    if (values.length === MAX_ALGORITHMS) {
+      throw new MalformedMessageError(
+        `Cannot read ${span.name}: it lists more than ${MAX_ALGORITHMS} algorithms`,
+      );
+    }
+    if (offset + HEADER_LENGTH > end) {
+      throw new MalformedMessageError(
+        `Cannot read ${span.name}: ${end - offset} bytes are no algorithm`,
+      );
+    }
+    const code = readUint16(message, offset);
+    const length = readUint16(message, offset + 2);
+    const start = offset + HEADER_LENGTH;
+    if (start + length > end) {
+      throw new MalformedMessageError(
+        `Cannot read ${span.name}: parameters have ${length} bytes, ${end - start} are left`,
+      );
+    }
+    const algorithm = code === MD5 ? "MD5" : code === SHA_256 ? "SHA-256" : code;
+    values.push({ algorithm, parameters: message.subarray(start, start + length) });
+    // The last parameters may lack their padding: that of the attribute is as good.
+    offset = start + paddedLength(length);
+  }
+  return values;
 }
 
 /** RFC 8489 §18.5. */
 const MD5 = 0x0001;
 const SHA_256 = 0x0002;
+
+/** Algorithm and length of the parameters: RFC 8489 §14.12. */
+const HEADER_LENGTH = 4;
 
 /** Ours: the registry has two, and a list without an end would cost an object for every four bytes. */
 const MAX_ALGORITHMS = 32;

@@ -6,7 +6,8 @@
  */
 
 import type { TransportAddress } from "../net/address.ts";
-import { type AttributeTable, opaque, transportAddress } from "./attribute_codec.ts";
+import { transportAddress } from "./address_codec.ts";
+import { type AttributeTable, opaque } from "./attribute_codec.ts";
 
 /** What the attributes of RFC 3489 §11.2 hold. */
 export interface Rfc3489AttributeValues {

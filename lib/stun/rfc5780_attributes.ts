@@ -5,14 +5,15 @@
  */
 
 import type { TransportAddress } from "../net/address.ts";
+import { transportAddress } from "./address_codec.ts";
 import {
   type AttributeTable,
   checkInteger,
   checkLength,
   opaque,
-  transportAddress,
+  type ValueSpan,
 } from "./attribute_codec.ts";
-import { readUint16 } from "./layout.ts";
+import { readUint16, readUint32, writeUint16, writeUint32 } from "./layout.ts";
 
 /** What the attributes of RFC 5780 §7 hold. */
 export interface Rfc5780AttributeValues {
@@ -38,24 +39,25 @@ export interface ChangeRequest {
 export const RFC5780_ATTRIBUTES: AttributeTable<Rfc5780AttributeValues> = {
   "CHANGE-REQUEST": {
     code: 0x0003,
-    codec: { encode: encodeChangeRequest, decode: decodeChangeRequest },
+    codec: { byteLength: () => 4, write: writeChangeRequest, read: readChangeRequest },
   },
   "PADDING": { code: 0x0026, codec: opaque() },
   "RESPONSE-PORT": {
     code: 0x0027,
-    codec: { encode: encodeResponsePort, decode: decodeResponsePort },
+    codec: { byteLength: responsePortLength, write: writeResponsePort, read: readResponsePort },
   },
   "RESPONSE-ORIGIN": { code: 0x802b, codec: transportAddress },
   "OTHER-ADDRESS": { code: 0x802c, codec: transportAddress },
 };
 
-function encodeChangeRequest({ changeIp, changePort }: ChangeRequest): Uint8Array {
-  return Uint8Array.of(0, 0, 0, (changeIp ? CHANGE_IP : 0) | (changePort ? CHANGE_PORT : 0));
+function writeChangeRequest(value: ChangeRequest, message: Uint8Array, offset: number): void {
+  const { changeIp, changePort } = value;
+  writeUint32(message, offset, (changeIp ? CHANGE_IP : 0) | (changePort ? CHANGE_PORT : 0));
 }
 
-function decodeChangeRequest(bytes: Uint8Array, _mask: Uint8Array, name: string): ChangeRequest {
-  checkLength(bytes, 4, 4, name);
-  const flags = bytes[3]!;
+function readChangeRequest(message: Uint8Array, span: ValueSpan): ChangeRequest {
+  checkLength(span, 4, 4);
+  const flags = readUint32(message, span.offset);
   return { changeIp: (flags & CHANGE_IP) !== 0, changePort: (flags & CHANGE_PORT) !== 0 };
 }
 
@@ -63,14 +65,18 @@ function decodeChangeRequest(bytes: Uint8Array, _mask: Uint8Array, name: string)
  * RFC 5780 §7.5: 16 bits "followed by 2 bytes of padding". The length of an attribute does not count its
  * padding, so it is 2, as stuntman writes it; coturn counts it and writes 4.
  */
-function encodeResponsePort(port: number): Uint8Array {
+function responsePortLength(port: number): number {
   checkInteger(port, 0xffff);
-  return Uint8Array.of(port >> 8, port);
+  return 2;
 }
 
-function decodeResponsePort(bytes: Uint8Array, _mask: Uint8Array, name: string): number {
-  if (bytes.length !== 4) checkLength(bytes, 2, 2, name);
-  return readUint16(bytes, 0);
+function writeResponsePort(port: number, message: Uint8Array, offset: number): void {
+  writeUint16(message, offset, port);
+}
+
+function readResponsePort(message: Uint8Array, span: ValueSpan): number {
+  if (span.length !== 4) checkLength(span, 2, 2);
+  return readUint16(message, span.offset);
 }
 
 /** RFC 5780 §7.2. */

@@ -5,23 +5,15 @@
  */
 
 import type { TransportAddress } from "../net/address.ts";
-import {
-  type AttributeTable,
-  freeText,
-  MAX_TEXT_LENGTH,
-  opaque,
-  text,
-  transportAddress,
-  uint16List,
-  uint32,
-  xorTransportAddress,
-} from "./attribute_codec.ts";
+import { transportAddress, xorTransportAddress } from "./address_codec.ts";
+import { type AttributeTable, opaque, uint16List, uint32 } from "./attribute_codec.ts";
 import { errorCode, type StunErrorCode } from "./error_code.ts";
 import {
   type PasswordAlgorithm,
   passwordAlgorithm,
   passwordAlgorithms,
 } from "./password_algorithm.ts";
+import { freeText, MAX_TEXT_LENGTH, text } from "./text_codec.ts";
 
 /** What the attributes of RFC 8489 §14 hold. */
 export interface Rfc8489AttributeValues {
