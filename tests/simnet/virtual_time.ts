@@ -1,0 +1,145 @@
+/**
+ * A clock that jumps: while a {@linkcode VirtualTime} is in use, `setTimeout`, `setInterval`, `Date`,
+ * `performance.now` and `AbortSignal.timeout` tell its time, which stands still while code runs and leaps to
+ * the next timer when nothing can go on without one. An hour of waiting takes microseconds, and every run of
+ * a deterministic program is the same run.
+ *
+ * Only work that promises and timers drive is waited for. Real I/O is not part of virtual time: the clock
+ * may jump past what a file, a real socket or `crypto.subtle` is still busy with.
+ *
+ * @module
+ */
+
+import { type Timer, TimerQueue } from "./timer_queue.ts";
+
+/** Replaces the platform's clock until it is disposed. */
+export class VirtualTime implements Disposable {
+  readonly #timers = new TimerQueue();
+  readonly #restore: (() => void)[] = [];
+  readonly #realTurn: () => Promise<void>;
+  #nowMs = 0;
+
+  constructor() {
+    const { setImmediate } = globalThis;
+    this.#realTurn = () => new Promise((resolve) => setImmediate(resolve));
+
+    const set = (handler: Handler, delayMs?: number, ...args: unknown[]) =>
+      this.#set({ run: () => handler(...args), delayMs });
+    const setRepeating = (handler: Handler, delayMs?: number, ...args: unknown[]) =>
+      this.#set({ run: () => handler(...args), delayMs, repeats: true });
+    const clear = (id?: number) => this.#timers.delete(Number(id));
+
+    this.#replace(globalThis, "setTimeout", set);
+    this.#replace(globalThis, "setInterval", setRepeating);
+    this.#replace(globalThis, "clearTimeout", clear);
+    this.#replace(globalThis, "clearInterval", clear);
+    this.#replace(globalThis, "Date", this.#virtualDate());
+    this.#replace(Performance.prototype, "now", () => this.#nowMs);
+    this.#replace(AbortSignal, "timeout", (delayMs: number) => this.#timeoutSignal(delayMs));
+  }
+
+  /** Milliseconds since this clock started. */
+  get nowMs(): number {
+    return this.#nowMs;
+  }
+
+  /** How many timers are set and have not fired, for tests that want nothing left behind. */
+  get pendingTimers(): number {
+    return this.#timers.size;
+  }
+
+  /**
+   * Lets time pass until the job is done, and settles as it does.
+   *
+   * @param job a promise, or what makes one
+   * @param options.limitMs how much virtual time the job may take; a day unless told
+   * @throws {Error} if the job waits and no timer is left that could wake it, or the limit is over
+   */
+  async run<T>(
+    job: Promise<T> | (() => Promise<T>),
+    options: { limitMs?: number } = {},
+  ): Promise<T> {
+    const { limitMs = DAY_MS } = options;
+    const deadlineMs = this.#nowMs + limitMs;
+    const promise = typeof job === "function" ? job() : job;
+    let settled = false;
+    const settle = () => settled = true;
+    promise.then(settle, settle);
+
+    while (true) {
+      // A macrotask begins only when no microtask is left: all that can go on now has gone on.
+      await this.#realTurn();
+      if (settled) return await promise;
+      const next = this.#timers.peek();
+      if (next === undefined) {
+        throw new Error(`Cannot go on at ${this.#nowMs} ms: the job waits and no timer is left`);
+      }
+      if (next.dueMs > deadlineMs) {
+        throw new Error(`Cannot go on at ${this.#nowMs} ms: the job takes more than ${limitMs} ms`);
+      }
+      this.#fire(next);
+    }
+  }
+
+  /** Gives the platform its clock back. Timers that are still set never fire. */
+  [Symbol.dispose](): void {
+    for (const restore of this.#restore.splice(0).reverse()) restore();
+  }
+
+  #set(options: { run: () => void; delayMs?: number; repeats?: boolean }): number {
+    const delayMs = clampDelay(options.delayMs);
+    return this.#timers.add({
+      dueMs: this.#nowMs + delayMs,
+      run: options.run,
+      everyMs: options.repeats ? delayMs : undefined,
+    });
+  }
+
+  #fire(timer: Timer): void {
+    this.#nowMs = timer.dueMs;
+    this.#timers.delete(timer.id);
+    if (timer.everyMs !== undefined) {
+      this.#timers.add({ ...timer, dueMs: timer.dueMs + timer.everyMs });
+    }
+    timer.run();
+  }
+
+  #timeoutSignal(delayMs: number): AbortSignal {
+    const controller = new AbortController();
+    const expire = () => controller.abort(new DOMException("Signal timed out.", "TimeoutError"));
+    this.#set({ run: expire, delayMs });
+    return controller.signal;
+  }
+
+  #virtualDate(): DateConstructor {
+    const now = () => EPOCH_MS + Math.floor(this.#nowMs);
+    return new Proxy(Date, {
+      construct: (RealDate, args, newTarget) =>
+        Reflect.construct(RealDate, args.length === 0 ? [now()] : args, newTarget),
+      apply: (RealDate) => new RealDate(now()).toString(),
+      get: (RealDate, key) => key === "now" ? now : Reflect.get(RealDate, key),
+    });
+  }
+
+  #replace(target: object, key: string, value: unknown): void {
+    const descriptor = Object.getOwnPropertyDescriptor(target, key);
+    if (descriptor === undefined) throw new Error(`Cannot replace ${key}: it does not exist`);
+    this.#restore.push(() => Object.defineProperty(target, key, descriptor));
+    Object.defineProperty(target, key, { value, configurable: true, writable: true });
+  }
+}
+
+type Handler = (...args: unknown[]) => void;
+
+/** Deno waits a millisecond where a program asks for none. Fractions of one are kept, unlike there. */
+function clampDelay(delayMs = 0): number {
+  return delayMs > 0 ? Math.min(delayMs, MAX_DELAY_MS) : 1;
+}
+
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+/** What a timer of the platform can wait at most. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
+
+/** Virtual time starts here: an ordinary day, the same in every run. */
+const EPOCH_MS = Date.UTC(2026, 0, 1);
