@@ -1,0 +1,146 @@
+/**
+ * A simulated internet in one process: hosts, each with a {@linkcode Network}, links that delay and lose, NATs
+ * and firewalls between them. Nothing in it is real but the code under test. It takes its time from the
+ * platform's timers, so that {@linkcode VirtualTime} runs it as fast as the processor goes, and its luck from
+ * a seed, so that every run is the same.
+ *
+ * ```ts
+ * using time = new VirtualTime();
+ * const internet = new Internet({ seed: 1 });
+ * const home = internet.router("home", { behavior: NAT_BEHAVIORS.portRestricted });
+ * const alice = internet.host("alice", { behind: home, link: { delayMs: 5 } });
+ * const server = internet.host("server", { addresses: ["203.0.113.9", "203.0.113.10"] });
+ * await time.run(async () => {
+ *   using socket = await alice.network.bindUdp({ ip: "0.0.0.0", port: 0 });
+ *   await socket.send(request, { ip: "203.0.113.9", port: 3478 });
+ * });
+ * assertEquals(internet.openSockets(), []);
+ * ```
+ *
+ * @module
+ */
+
+import { parseIp } from "../../lib/net/address.ts";
+import { Host, type HostOptions } from "./host.ts";
+import { Link, type LinkBehavior } from "./link.ts";
+import { type Random, seededRandom } from "./random.ts";
+import { Router, type RouterOptions } from "./router.ts";
+import { type Observe, type PacketEvent, Subnet } from "./subnet.ts";
+
+/** How to build an {@linkcode Internet}. */
+export interface InternetOptions {
+  /** Decides about loss, jitter, ports and all other luck; 1 unless told. */
+  readonly seed?: number;
+  /** How long a name takes to resolve; 0 unless told. */
+  readonly resolveMs?: number;
+}
+
+/** The whole network. */
+export class Internet {
+  /** What hosts resolve: addresses by name. */
+  readonly names = new Map<string, readonly string[]>();
+  /** Sees every packet, if it is set. */
+  onPacket: ((event: PacketEvent) => void) | undefined;
+  readonly #seed: number;
+  readonly #resolveMs: number;
+  readonly #hosts: Host[] = [];
+  readonly #addresses = new Map<Subnet, AddressPool>();
+  readonly #core: Subnet;
+  #lans = 0;
+
+  constructor(options: InternetOptions = {}) {
+    this.#seed = options.seed ?? 1;
+    this.#resolveMs = options.resolveMs ?? 0;
+    this.#core = new Subnet("internet", this.#observe);
+    this.#addresses.set(this.#core, new AddressPool("203.0.113"));
+  }
+
+  /** Adds a host. Names must differ: they seed the luck of the host. */
+  host(name: string, options: HostOptions = {}): Host {
+    const outside = options.behind?.inside ?? this.#core;
+    const host = new Host(name, {
+      addresses: options.addresses?.map(parseIp) ?? [this.#addressIn(outside)],
+      reusePort: options.reusePort ?? false,
+      closedPorts: options.closedPorts ?? "reset",
+      fault: options.fault,
+      outside,
+      link: this.#link(name, options.link),
+      random: this.#random(name),
+      observe: this.#observe,
+      lookUp: (hostname, signal) => this.#lookUp(hostname, signal),
+    });
+    this.#hosts.push(host);
+    return host;
+  }
+
+  /** Adds a router: a NAT, or a firewall. */
+  router(name: string, options: RouterOptions): Router {
+    const { behavior } = options;
+    const outside = options.behind?.inside ?? this.#core;
+    const translates = behavior.mapping !== "none";
+    const router = new Router(name, {
+      behavior,
+      externalIps: options.externalIps ?? (translates ? [this.#addressIn(outside)] : []),
+      blocks: options.blocks ?? [],
+      outside,
+      link: this.#link(name, options.link),
+      random: this.#random(name),
+      observe: this.#observe,
+    });
+    const pool = translates
+      ? new AddressPool(options.lan ?? `192.168.${++this.#lans}`)
+      : this.#addresses.get(outside)!;
+    this.#addresses.set(router.inside, pool);
+    return router;
+  }
+
+  /** What has been opened on any host and not closed, one line each. */
+  openSockets(): string[] {
+    return this.#hosts.flatMap((host) => host.openSockets());
+  }
+
+  readonly #observe: Observe = (at, what, packet) => {
+    this.onPacket?.({ atMs: performance.now(), at, what, packet });
+  };
+
+  #addressIn(subnet: Subnet): string {
+    return this.#addresses.get(subnet)!.next();
+  }
+
+  #link(name: string, behavior: LinkBehavior = {}): Link {
+    return new Link(behavior, (direction) => this.#random(`${name} ${direction}`));
+  }
+
+  #random(label: string): Random {
+    return seededRandom(this.#seed, label);
+  }
+
+  async #lookUp(hostname: string, signal?: AbortSignal): Promise<readonly string[]> {
+    if (this.#resolveMs > 0) await wait(this.#resolveMs, signal);
+    return this.names.get(hostname) ?? [];
+  }
+}
+
+/** Addresses one after another, from .2: .1 is left for a test's own gateway. */
+class AddressPool {
+  readonly #prefix: string;
+  #last = 1;
+
+  constructor(prefix: string) {
+    this.#prefix = prefix;
+  }
+
+  next(): string {
+    return `${this.#prefix}.${++this.#last}`;
+  }
+}
+
+function wait(delayMs: number, signal?: AbortSignal): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, delayMs);
+  signal?.addEventListener("abort", () => {
+    clearTimeout(timer);
+    reject(signal.reason);
+  }, { once: true });
+  return promise;
+}

@@ -1,0 +1,88 @@
+/**
+ * What travels in the simulated internet. NATs look at the part that {@linkcode SessionPacket} describes, and
+ * rewrite its addresses.
+ *
+ * @module
+ */
+
+import type { IcmpErrorPacket, NatPacket, SessionPacket, TcpFlags } from "../lab/nat_packet.ts";
+
+/** Any packet. */
+export type Packet = UdpPacket | TcpPacket | UnreachablePacket;
+
+/** A UDP datagram. */
+export interface UdpPacket extends SessionPacket {
+  readonly protocol: "udp";
+  readonly data: Uint8Array;
+}
+
+/** A TCP segment. Sequence numbers do not wrap here: no simulated stream is that long. */
+export interface TcpPacket extends SessionPacket {
+  readonly protocol: "tcp";
+  readonly tcpFlags: TcpFlags;
+  readonly sequence: number;
+  readonly acknowledgment: number;
+  readonly window: number;
+  readonly data: Uint8Array;
+}
+
+/** An ICMP "destination unreachable" error. */
+export interface UnreachablePacket extends IcmpErrorPacket {
+  readonly code: UnreachableCode;
+}
+
+/** The codes of ICMP type 3 that hosts tell apart. */
+export type UnreachableCode = "port-unreachable" | "host-unreachable";
+
+/** Where the packet goes. */
+export function destinationIp(packet: NatPacket): string {
+  return packet.protocol === "icmp-error" ? packet.destinationIp : packet.destination.ip;
+}
+
+/** The packet with the addresses that a NAT gave it. */
+export function readdress(packet: Packet, header: NatPacket): Packet {
+  if (packet.protocol === "icmp-error") {
+    if (header.protocol !== "icmp-error") throw new TypeError("Cannot readdress: not an error");
+    const { sourceIp, destinationIp, original } = header;
+    return { ...packet, sourceIp, destinationIp, original };
+  }
+  if (header.protocol === "icmp-error") throw new TypeError("Cannot readdress: an error");
+  return { ...packet, source: header.source, destination: header.destination };
+}
+
+/** Whether it is a SYN without ACK: somebody dials. */
+export function isBareSyn(packet: Packet): packet is TcpPacket {
+  return packet.protocol === "tcp" && packet.tcpFlags.syn === true && !packet.tcpFlags.ack;
+}
+
+/** The RST that a segment gets which belongs to no connection; RFC 9293 §3.10.7.1. */
+export function resetFor(packet: TcpPacket): TcpPacket {
+  const { source, destination, tcpFlags, sequence, acknowledgment, data } = packet;
+  const length = data.length + (tcpFlags.syn ? 1 : 0) + (tcpFlags.fin ? 1 : 0);
+  return {
+    protocol: "tcp",
+    source: destination,
+    destination: source,
+    tcpFlags: tcpFlags.ack ? { rst: true } : { rst: true, ack: true },
+    sequence: tcpFlags.ack ? acknowledgment : 0,
+    acknowledgment: tcpFlags.ack ? 0 : sequence + length,
+    window: 0,
+    data: new Uint8Array(),
+  };
+}
+
+/** The ICMP error that the host at `sourceIp` sends about a packet; `undefined` if it must not (RFC 1122 §3.2.2). */
+export function unreachableFor(
+  packet: Packet,
+  sourceIp: string,
+  code: UnreachableCode,
+): UnreachablePacket | undefined {
+  if (packet.protocol === "icmp-error") return undefined;
+  return {
+    protocol: "icmp-error",
+    sourceIp,
+    destinationIp: packet.source.ip,
+    original: packet,
+    code,
+  };
+}

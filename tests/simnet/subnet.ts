@@ -1,0 +1,80 @@
+/**
+ * A subnet: nodes that reach each other by address, and the router that leads out of it, if any.
+ *
+ * @module
+ */
+
+import type { Link } from "./link.ts";
+import { destinationIp, type Packet } from "./packet.ts";
+
+/** What a link leads to. */
+export interface Node {
+  readonly name: string;
+  /** Whether packets to this address go there. */
+  leadsTo(ip: string): boolean;
+  /** A packet that came through the node's link. */
+  receive(packet: Packet): void;
+}
+
+/** What a packet met; for tests that look at the packets themselves. */
+export interface PacketEvent {
+  readonly atMs: number;
+  /** The host, router or subnet where it happened. */
+  readonly at: string;
+  readonly what:
+    | "sent"
+    | "received"
+    | "translated"
+    | "refused" // by a NAT that answers with RST
+    | "blocked" // by a router that blocks the whole protocol
+    | "lost" // on the node's link
+    | "no-route"
+    | `dropped: ${string}`; // by a NAT, and why
+  readonly packet: Packet;
+}
+
+/** Tells whoever watches the packets. */
+export type Observe = (at: string, what: PacketEvent["what"], packet: Packet) => void;
+
+/** A subnet, or the public internet. */
+export class Subnet {
+  readonly name: string;
+  readonly #observe: Observe;
+  readonly #wayOut: ((packet: Packet) => void) | undefined;
+  readonly #nodes: { node: Node; link: Link }[] = [];
+
+  /** @param wayOut takes packets to addresses that no node leads to */
+  constructor(name: string, observe: Observe, wayOut?: (packet: Packet) => void) {
+    this.name = name;
+    this.#observe = observe;
+    this.#wayOut = wayOut;
+  }
+
+  /** Connects a node; what it calls the result with goes up its link into the subnet. */
+  attach(node: Node, link: Link): (packet: Packet) => void {
+    this.#nodes.push({ node, link });
+    return (packet) => {
+      const passed = link.up.carry(() => this.carry(packet));
+      if (!passed) this.#observe(node.name, "lost", packet);
+    };
+  }
+
+  /** Whether a node here leads to the address. */
+  leadsTo(ip: string): boolean {
+    return this.#nodes.some(({ node }) => node.leadsTo(ip));
+  }
+
+  /** Takes a packet towards its destination: a node here, or the way out. */
+  carry(packet: Packet): void {
+    if (this.#wayOut !== undefined && !this.leadsTo(destinationIp(packet))) this.#wayOut(packet);
+    else this.deliver(packet);
+  }
+
+  /** Takes a packet down to a node here. */
+  deliver(packet: Packet): void {
+    const next = this.#nodes.find(({ node }) => node.leadsTo(destinationIp(packet)));
+    if (next === undefined) return this.#observe(this.name, "no-route", packet);
+    const passed = next.link.down.carry(() => next.node.receive(packet));
+    if (!passed) this.#observe(next.node.name, "lost", packet);
+  }
+}

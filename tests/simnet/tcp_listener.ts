@@ -1,0 +1,47 @@
+/**
+ * A TCP listener of a simulated host.
+ *
+ * @module
+ */
+
+import { NetworkError } from "../../lib/errors.ts";
+import { formatTransportAddress, type TransportAddress } from "../../lib/net/address.ts";
+import type { TcpConnection, TcpListener } from "../../lib/net/network.ts";
+import { WaitQueue } from "../../lib/net/wait_queue.ts";
+
+/** Connections that are open and wait to be accepted. */
+export class SimTcpListener implements TcpListener {
+  readonly local: TransportAddress;
+  readonly #onClose: () => void;
+  readonly #accepted = new WaitQueue<TcpConnection>(MAX_BACKLOG);
+
+  constructor(local: TransportAddress, onClose: () => void) {
+    this.local = local;
+    this.#onClose = onClose;
+  }
+
+  /** Takes a connection whose handshake is over; one too many is reset. */
+  push(connection: TcpConnection): void {
+    if (!this.#accepted.push(connection)) connection.reset();
+  }
+
+  accept(options: { signal?: AbortSignal } = {}): Promise<TcpConnection> {
+    return this.#accepted.next(options.signal);
+  }
+
+  /** Resets what nobody accepted, as Linux does. */
+  close(): void {
+    const cannot = `Cannot accept on ${formatTransportAddress(this.local)}`;
+    const closed = new NetworkError(`${cannot}: the listener is closed`, "closed");
+    if (!this.#accepted.close(closed)) return;
+    for (const connection of this.#accepted.drain()) connection.reset();
+    this.#onClose();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** As the system's listener of this library has it. */
+const MAX_BACKLOG = 256;

@@ -1,0 +1,193 @@
+/**
+ * TCP of one host: which socket a segment belongs to, and which addresses and ports are free.
+ *
+ * @module
+ */
+
+import { NetworkError } from "../../lib/errors.ts";
+import {
+  formatTransportAddress,
+  ipFamily,
+  ipScope,
+  type TransportAddress,
+} from "../../lib/net/address.ts";
+import type { ConnectTcpOptions, TcpConnection, TcpListener } from "../../lib/net/network.ts";
+import type { HostSystem } from "./host.ts";
+import { isBareSyn, resetFor, type TcpPacket, type UnreachablePacket } from "./packet.ts";
+import { covers, ephemeralPort, requireOwn } from "./ports.ts";
+import { randomInteger } from "./random.ts";
+import { SimTcpConnection, toNetworkError } from "./tcp_connection.ts";
+import { SimTcpListener } from "./tcp_listener.ts";
+import { TcpSocket } from "./tcp_socket.ts";
+
+/** The connections and listeners of a host. */
+export class TcpStack {
+  readonly #system: HostSystem;
+  readonly #sockets = new Map<string, TcpSocket>();
+  readonly #listeners = new Set<SimTcpListener>();
+  /** What programs hold: dials under way and connections that they have not closed. */
+  readonly #held = new Set<TcpSocket>();
+
+  constructor(system: HostSystem) {
+    this.#system = system;
+  }
+
+  /** As {@linkcode Network.connectTcp}. */
+  async connect(remote: TransportAddress, options: ConnectTcpOptions = {}): Promise<TcpConnection> {
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const local = this.#localForDial(remote, options.local);
+    const { promise: opened, resolve, reject } = Promise.withResolvers<void>();
+    const socket = this.#open(local, remote, {
+      onOpen: resolve,
+      onGone: () =>
+        reject(toNetworkError(`Cannot connect to ${formatTransportAddress(remote)}`, socket)),
+    });
+    this.#held.add(socket);
+    const onAbort = () => reject(signal?.reason);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    socket.dial();
+    try {
+      await opened;
+      signal?.throwIfAborted();
+      return new SimTcpConnection(socket);
+    } catch (error) {
+      socket.close();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** As {@linkcode Network.listenTcp}. */
+  listen(requested: TransportAddress): TcpListener {
+    requireOwn(this.#system, requested, "listen on TCP");
+    const isFree = (port: number) =>
+      this.#listenerConflict({ ip: requested.ip, port }) === undefined;
+    const port = requested.port === 0 ? ephemeralPort(this.#system.random, isFree) : requested.port;
+    if (port === undefined || !isFree(port)) throw inUse("listen on TCP", requested);
+    // Sockets that were dialled from this port do not mind: Linux lets a listener come last.
+    const listener = new SimTcpListener({ ip: requested.ip, port }, () => {
+      this.#listeners.delete(listener);
+    });
+    this.#listeners.add(listener);
+    return listener;
+  }
+
+  /** Hands a segment to the socket that it is for. A socket of exactly this pair of addresses beats a listener. */
+  receive(packet: TcpPacket): void {
+    const { source, destination } = packet;
+    const socket = this.#socketOf(destination, source);
+    if (socket !== undefined && !(isBareSyn(packet) && socket.yieldsTo(packet))) {
+      return socket.receive(packet);
+    }
+    const listener = [...this.#listeners].find(({ local }) => covers(local, destination));
+    if (listener !== undefined && isBareSyn(packet)) {
+      socket?.forget();
+      return this.#answer(packet, listener);
+    }
+    // RFC 9293 §3.10.7.1 and .2: RST to all but RST, from closed ports and from listeners alike.
+    if (!packet.tcpFlags.rst && this.#system.closedPorts === "reset") {
+      this.#system.send(resetFor(packet));
+    }
+  }
+
+  /** Hands an ICMP error to the socket that sent what it is about. */
+  receiveError({ original, code }: UnreachablePacket): void {
+    this.#socketOf(original.source, original.destination)?.receiveError(code);
+  }
+
+  /** What has been opened and not closed. */
+  openSockets(): string[] {
+    for (const socket of this.#held) {
+      if (socket.isClosedByUser || socket.error !== undefined) this.#held.delete(socket);
+    }
+    return [
+      ...Array.from(this.#listeners, ({ local }) => {
+        return `TCP listener ${formatTransportAddress(local)}`;
+      }),
+      ...Array.from(this.#held, ({ local, remote }) => {
+        return `TCP ${formatTransportAddress(local)} to ${formatTransportAddress(remote)}`;
+      }),
+    ];
+  }
+
+  #answer(syn: TcpPacket, listener: SimTcpListener): void {
+    const socket = this.#open(syn.destination, syn.source, {
+      onOpen: () => {
+        this.#held.add(socket);
+        listener.push(new SimTcpConnection(socket));
+      },
+      onGone: () => {},
+    });
+    socket.answer(syn);
+  }
+
+  #open(local: TransportAddress, remote: TransportAddress, on: {
+    onOpen: () => void;
+    onGone: () => void;
+  }): TcpSocket {
+    const key = pairKey(local, remote);
+    const socket: TcpSocket = new TcpSocket({
+      local,
+      remote,
+      initialSequence: randomInteger(this.#system.random, 1, 2 ** 31),
+      send: (packet) => this.#system.send(packet),
+      onOpen: on.onOpen,
+      onGone: () => {
+        if (this.#sockets.get(key) === socket) this.#sockets.delete(key);
+        on.onGone();
+      },
+    });
+    this.#sockets.set(key, socket);
+    return socket;
+  }
+
+  #localForDial(remote: TransportAddress, requested?: TransportAddress): TransportAddress {
+    const verb = `connect to ${formatTransportAddress(remote)} from`;
+    if (requested !== undefined) requireOwn(this.#system, requested, verb);
+    const isChosen = requested !== undefined && ipScope(requested.ip) !== "unspecified";
+    if (requested !== undefined && ipFamily(requested.ip) !== ipFamily(remote.ip)) {
+      const cannot = `Cannot ${verb} ${formatTransportAddress(requested)}`;
+      throw new NetworkError(`${cannot}: another IP family`, "address-not-available");
+    }
+    const route = this.#system.sourceFor(remote.ip);
+    const ip = isChosen ? requested.ip : route;
+    const isFree = (port: number) => this.#canDial({ ip, port }, remote);
+    const wanted = requested?.port ?? 0;
+    const port = wanted === 0 ? ephemeralPort(this.#system.random, isFree) : wanted;
+    if (port === undefined || !isFree(port)) throw inUse(verb, requested ?? { ip, port: wanted });
+    return { ip, port };
+  }
+
+  /**
+   * One port serves any number of remotes, if SO_REUSEADDR is set as Deno does. A listener on it forbids that,
+   * unless all of its sockets have SO_REUSEPORT. The same pair of addresses cannot be used twice.
+   */
+  #canDial(local: TransportAddress, remote: TransportAddress): boolean {
+    if (this.#socketOf(local, remote) !== undefined) return false;
+    return this.#system.reusePort || this.#listenerConflict(local) === undefined;
+  }
+
+  #listenerConflict(wanted: TransportAddress): SimTcpListener | undefined {
+    return [...this.#listeners].find(({ local }) => covers(local, wanted) || covers(wanted, local));
+  }
+
+  #socketOf(local: TransportAddress, remote: TransportAddress): TcpSocket | undefined {
+    const key = pairKey(local, remote);
+    const socket = this.#sockets.get(key);
+    if (socket?.hasLingered(performance.now())) socket.forget();
+    return this.#sockets.get(key);
+  }
+}
+
+function pairKey(local: TransportAddress, remote: TransportAddress): string {
+  return `${formatTransportAddress(local)} ${formatTransportAddress(remote)}`;
+}
+
+function inUse(verb: string, address: TransportAddress): NetworkError {
+  return new NetworkError(
+    `Cannot ${verb} ${formatTransportAddress(address)}: address already in use`,
+    "address-in-use",
+  );
+}

@@ -1,0 +1,124 @@
+/**
+ * UDP of one host.
+ *
+ * @module
+ */
+
+import { NetworkError } from "../../lib/errors.ts";
+import {
+  formatTransportAddress,
+  ipFamily,
+  ipScope,
+  type TransportAddress,
+} from "../../lib/net/address.ts";
+import type { Datagram, UdpSocket } from "../../lib/net/network.ts";
+import { WaitQueue } from "../../lib/net/wait_queue.ts";
+import type { HostSystem } from "./host.ts";
+import type { UdpPacket } from "./packet.ts";
+import { covers, ephemeralPort, requireOwn } from "./ports.ts";
+
+/** The UDP sockets of a host. */
+export class UdpStack {
+  readonly #system: HostSystem;
+  readonly #sockets = new Set<SimUdpSocket>();
+
+  constructor(system: HostSystem) {
+    this.#system = system;
+  }
+
+  /** As {@linkcode Network.bindUdp}. */
+  bind(requested: TransportAddress): UdpSocket {
+    requireOwn(this.#system, requested, "bind UDP");
+    const isFree = (port: number) => !this.#isTaken({ ip: requested.ip, port });
+    const port = requested.port === 0 ? ephemeralPort(this.#system.random, isFree) : requested.port;
+    const local = { ip: requested.ip, port };
+    if (port === undefined || !isFree(port)) {
+      const text = formatTransportAddress(requested);
+      throw new NetworkError(`Cannot bind UDP ${text}: address already in use`, "address-in-use");
+    }
+    const socket = new SimUdpSocket({ ip: local.ip, port }, this.#system, () => {
+      this.#sockets.delete(socket);
+    });
+    this.#sockets.add(socket);
+    return socket;
+  }
+
+  /** Hands a datagram to the socket that it is for; where there is none it is dropped. */
+  receive(packet: UdpPacket): void {
+    const sockets = [...this.#sockets].filter(({ local }) => covers(local, packet.destination));
+    const exact = sockets.find(({ local }) => local.ip === packet.destination.ip);
+    (exact ?? sockets[0])?.deliver(packet);
+  }
+
+  /** What has been bound and not closed. */
+  openSockets(): string[] {
+    return Array.from(this.#sockets, ({ local }) => `UDP ${formatTransportAddress(local)}`);
+  }
+
+  /** Without SO_REUSEADDR the wildcard and any one address exclude each other. */
+  #isTaken(wanted: TransportAddress): boolean {
+    for (const { local } of this.#sockets) {
+      if (covers(local, wanted) || covers(wanted, local)) return true;
+    }
+    return false;
+  }
+}
+
+class SimUdpSocket implements UdpSocket {
+  readonly local: TransportAddress;
+  readonly #system: HostSystem;
+  readonly #onClose: () => void;
+  readonly #queue = new WaitQueue<Datagram>(MAX_WAITING);
+
+  constructor(local: TransportAddress, system: HostSystem, onClose: () => void) {
+    this.local = local;
+    this.#system = system;
+    this.#onClose = onClose;
+  }
+
+  // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
+  async send(data: Uint8Array, to: TransportAddress): Promise<void> {
+    const cannot = `Cannot send to ${formatTransportAddress(to)}`;
+    if (this.#queue.isClosed) throw new NetworkError(`${cannot}: the socket is closed`, "closed");
+    if (ipFamily(to.ip) !== ipFamily(this.local.ip)) {
+      throw new NetworkError(`${cannot}: another IP family`, "address-not-available");
+    }
+    if (to.port === 0) throw new NetworkError(`${cannot}: port 0`, "other");
+    if (data.length > MAX_PAYLOAD) {
+      throw new NetworkError(`${cannot}: ${data.length} bytes are too many`, "other");
+    }
+    const route = this.#system.sourceFor(to.ip);
+    const ip = ipScope(this.local.ip) === "unspecified" ? route : this.local.ip;
+    this.#system.send({
+      protocol: "udp",
+      source: { ip, port: this.local.port },
+      destination: to,
+      data: data.slice(),
+    });
+  }
+
+  receive(options: { signal?: AbortSignal } = {}): Promise<Datagram> {
+    return this.#queue.next(options.signal);
+  }
+
+  deliver({ data, source }: UdpPacket): void {
+    this.#queue.push({ data: data.slice(), from: source }); // a duplicated packet has two owners
+  }
+
+  close(): void {
+    const cannot = `Cannot receive on ${formatTransportAddress(this.local)}`;
+    if (!this.#queue.close(new NetworkError(`${cannot}: the socket is closed`, "closed"))) return;
+    this.#queue.drain();
+    this.#onClose();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Datagrams that wait for a receiver: what Linux's default buffer of 212,992 bytes takes of small ones, about. */
+const MAX_WAITING = 256;
+
+/** The largest payload in an IPv4 packet. */
+const MAX_PAYLOAD = 65_507;
