@@ -1,0 +1,116 @@
+/**
+ * Runs a UDP NAT test over one IP family: carries out what `udp_plan.ts` decides.
+ *
+ * @module
+ */
+
+import { type IpFamily, sameTransportAddress, type TransportAddress } from "../net/address.ts";
+import type { Network } from "../net/network.ts";
+import { Hairpin } from "./hairpin.ts";
+import { Pace } from "./pace.ts";
+import type { Probe } from "./probe.ts";
+import { nextUdpStep, type UdpTest, type UdpVerdict } from "./udp_plan.ts";
+import { UdpSockets } from "./udp_sockets.ts";
+
+/** How to run the test. */
+export interface ProbeUdpOptions {
+  readonly network: Network;
+  readonly family: IpFamily;
+  /** Primary addresses of STUN servers, best first; at least one. */
+  readonly servers: readonly TransportAddress[];
+  readonly timeoutMs: number;
+  /** Wait for the hairpinning verdict, rather than take it only if it comes in time. */
+  readonly waitForHairpinning: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/** What the test found. */
+export interface UdpResult extends UdpVerdict {
+  /** The local port that the external address belongs to. */
+  readonly localPort: number;
+  readonly isOwnAddress: boolean;
+  readonly hairpinning: boolean | "unknown";
+  readonly rewritesPayload: boolean | "unknown";
+  readonly rttMs: number | null;
+  readonly elapsedMs: number;
+  readonly packetsSent: number;
+}
+
+/**
+ * Runs the test.
+ *
+ * @throws {NetworkError} `not-permitted`
+ */
+export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
+  const { network, servers, signal } = options;
+  const startedAt = performance.now();
+  const now = () => performance.now() - startedAt;
+  await using sockets = new UdpSockets(network, options.family, now);
+  await sockets.openConsecutive(NEIGHBOURS);
+  const localPort = await sockets.localPort("mapping");
+  const ownAddresses = new Map<string, boolean>();
+  const hairpin = new Hairpin("mapping", NEIGHBOURS[0]!);
+  let decidedAtMs: number | undefined;
+
+  for (;;) {
+    for (const ip of mappedIps(sockets.probes)) {
+      if (!ownAddresses.has(ip)) ownAddresses.set(ip, await network.ownsAddress(ip));
+    }
+    const nowMs = now();
+    const test: UdpTest = {
+      servers,
+      burst: [...NEIGHBOURS, ...STRANGERS],
+      probes: sockets.probes,
+      isOwn: ({ ip, port }) => port === localPort && ownAddresses.get(ip) === true,
+      timeoutMs: options.timeoutMs,
+    };
+    const step = nextUdpStep(test, nowMs);
+    // Where the system cannot send at all, waiting for answers makes no sense.
+    const isDecided = step.done || (sockets.fault !== undefined && step.verdict.server === null);
+    if (isDecided) decidedAtMs ??= nowMs;
+    if (!isDecided) await sockets.send(step.send);
+    const hairpins = hairpin.due(sockets.probes, nowMs);
+    for (const { from, to } of hairpins) await sockets.sendHairpin(from, to);
+    const hairpinning = sockets.hairpinned || hairpin.verdict(nowMs);
+    const isAwaited = options.waitForHairpinning && hairpin.isUnderWay && hairpinning === "unknown";
+    if (decidedAtMs !== undefined && !isAwaited) {
+      return {
+        ...step.verdict,
+        localPort,
+        isOwnAddress: step.verdict.external !== null && test.isOwn(step.verdict.external),
+        hairpinning,
+        rewritesPayload: rewritesPayload(sockets.probes),
+        rttMs: rttMs(test, step.verdict),
+        elapsedMs: decidedAtMs,
+        packetsSent: sockets.packetsSent,
+      };
+    }
+    // What was just sent changes when the next step is due: look again before waiting.
+    if (isDecided || step.send.length === 0) {
+      const wakeAtMs = isDecided ? hairpin.wakeAtMs : Math.min(step.wakeAtMs, hairpin.wakeAtMs);
+      await sockets.wait(wakeAtMs, signal);
+    }
+  }
+}
+
+function mappedIps(probes: readonly Probe[]): Set<string> {
+  return new Set(probes.flatMap(({ reply }) => reply?.kind === "success" ? [reply.mapped.ip] : []));
+}
+
+function rewritesPayload(probes: readonly Probe[]): boolean | "unknown" {
+  const replies = probes.flatMap(({ reply }) => reply?.kind === "success" ? [reply] : []);
+  if (replies.some(({ rewritten }) => rewritten !== undefined)) return true;
+  return replies.length > 0 ? false : "unknown";
+}
+
+/** The shortest round trip to the server that the verdict rests on. */
+function rttMs(test: UdpTest, { server }: UdpVerdict): number | null {
+  const index = test.servers.findIndex((primary) =>
+    server && sameTransportAddress(primary, server)
+  );
+  return new Pace(test.probes, 0).roundTripsMs(index)[0] ?? null;
+}
+
+/** Sockets on consecutive ports, and on any: for the patterns that depend on the local port. */
+const NEIGHBOURS = ["burst 1", "burst 2", "burst 3", "burst 4"];
+const STRANGERS = ["burst 5", "burst 6"];
