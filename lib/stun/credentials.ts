@@ -28,7 +28,7 @@ export interface SecurityFeatures {
 export function longTermKey(
   credential: LongTermCredential,
   options: { readonly realm: string; readonly algorithm: "MD5" | "SHA-256" },
-): Uint8Array<ArrayBuffer> {
+): Uint8Array {
   const username = opaqueString(credential.username);
   const password = opaqueString(credential.password);
   const text = `${username}:${mapOpaque(options.realm)}:${password}`;
@@ -40,7 +40,7 @@ export function longTermKey(
  *
  * @throws {TypeError} if the password is no {@linkcode opaqueString}
  */
-export function shortTermKey(password: string): Uint8Array<ArrayBuffer> {
+export function shortTermKey(password: string): Uint8Array {
   return utf8(opaqueString(password));
 }
 
@@ -49,7 +49,7 @@ export function shortTermKey(password: string): Uint8Array<ArrayBuffer> {
  *
  * @throws {TypeError} if the username is no {@linkcode opaqueString}
  */
-export function userHash(username: string, realm: string): Uint8Array<ArrayBuffer> {
+export function userHash(username: string, realm: string): Uint8Array {
   return hash("sha256", utf8(`${opaqueString(username)}:${mapOpaque(realm)}`));
 }
 
@@ -101,7 +101,7 @@ function mapOpaque(text: string): string {
   return text.replace(/\p{Zs}/gu, " ").normalize("NFC");
 }
 
-function utf8(text: string): Uint8Array<ArrayBuffer> {
+function utf8(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 

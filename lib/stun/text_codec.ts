@@ -5,7 +5,7 @@
  */
 
 import { MalformedMessageError } from "../errors.ts";
-import { checkLength, type ValueCodec } from "./attribute_codec.ts";
+import { checkLength, type ValueCodec, type ValueSpan } from "./attribute_codec.ts";
 
 /** RFC 8489 §14: fewer than 128 characters, which can be as long as 763 bytes. */
 export const MAX_TEXT_LENGTH = 763;
@@ -36,9 +36,10 @@ function textCodec(maxLength: number, decoder: TextDecoder): ValueCodec<string> 
     },
     read(message, span) {
       checkLength(span, 0, maxLength);
-      const bytes = message.subarray(span.offset, span.offset + span.length);
+      const short = readShortAscii(message, span);
+      if (short !== undefined) return short;
       try {
-        return shortAscii(bytes) ?? decoder.decode(bytes);
+        return decoder.decode(message.subarray(span.offset, span.offset + span.length));
       } catch (cause) {
         throw new MalformedMessageError(`Cannot read ${span.name}: it is not UTF-8`, { cause });
       }
@@ -66,16 +67,16 @@ function isPairAt(value: string, index: number): boolean {
     (value.charCodeAt(index + 1) & 0xfc00) === 0xdc00;
 }
 
-/** Most text is, and a call of `TextDecoder` takes three times as long. */
-function shortAscii(bytes: Uint8Array): string | undefined {
-  if (bytes.length > 64) return undefined;
-  let result = "";
-  for (let i = 0; i < bytes.length; i++) {
-    const byte = bytes[i]!;
+/** Most text is such, and a call of `TextDecoder` takes three times as long. */
+function readShortAscii(message: Uint8Array, { offset, length }: ValueSpan): string | undefined {
+  if (length > 64) return undefined;
+  let text = "";
+  for (let i = offset; i < offset + length; i++) {
+    const byte = message[i]!;
     if (byte > 0x7f) return undefined;
-    result += String.fromCharCode(byte);
+    text += String.fromCharCode(byte);
   }
-  return result;
+  return text;
 }
 
 const ENCODER = new TextEncoder();
