@@ -1,0 +1,198 @@
+/**
+ * The process that is the internet: opens the hosts of a plan and carries their packets until its input ends.
+ * What it is told and answers is in control.ts. Run by {@linkcode Lab}, not by hand.
+ *
+ * Everything happens on one thread that waits for packets, for commands and for the next packet that is due,
+ * all with one `ppoll`, because no event loop of a runtime would be on time.
+ *
+ * @module
+ */
+
+import type { ControlCommand, ControlReady, ControlReply } from "./control.ts";
+import { type HostNamespace, openHost } from "./host_namespace.ts";
+import { Internet } from "./internet.ts";
+import { isReadable, type Libc, openLibc, pollDescriptors } from "./libc.ts";
+import { pcapHeader, pcapRecord } from "./pcap.ts";
+import type { LabPlan } from "./topology.ts";
+
+/** Carries packets between TUN devices as an {@linkcode Internet} says. */
+class InternetProcess {
+  readonly #libc: Libc;
+  readonly #lines: LineReader;
+  #hosts: readonly HostNamespace[] = [];
+  #trace: Deno.FsFile | undefined;
+  readonly #buffer = new Uint8Array(MAX_PACKET_BYTES);
+
+  constructor(libc: Libc) {
+    this.#libc = libc;
+    this.#lines = new LineReader(libc, STDIN);
+  }
+
+  run(): void {
+    const plan = this.#receivePlan();
+    if (plan === undefined) return;
+    try {
+      this.#hosts = plan.hosts.map((host) => openHost(this.#libc, host));
+      const namespaces = this.#hosts.map(({ name, namespace }) => [name, namespace]);
+      send({ pid: Deno.pid, namespaces: Object.fromEntries(namespaces) });
+      this.#carry(plan);
+    } finally {
+      endPrograms(this.#hosts);
+    }
+  }
+
+  #receivePlan(): LabPlan | undefined {
+    const input = pollDescriptors([STDIN]);
+    while (!this.#lines.ended) {
+      this.#libc.ppoll(input, undefined);
+      const [line] = this.#lines.read();
+      if (line !== undefined) return JSON.parse(line) as LabPlan;
+    }
+    return undefined;
+  }
+
+  #carry(plan: LabPlan): void {
+    const tuns = new Map(this.#hosts.map(({ name, tun }) => [name, tun]));
+    const internet = new Internet(plan, (host, bytes) => {
+      this.#record(bytes);
+      return this.#libc.write(tuns.get(host)!, bytes) === bytes.length;
+    });
+    const descriptors = pollDescriptors([STDIN, ...tuns.values()]);
+    this.#libc.setTimerSlack(1);
+    while (!this.#lines.ended) {
+      const { nextDueMs } = internet;
+      const waitMs = nextDueMs && Math.max(0, nextDueMs - performance.now());
+      const ready = this.#libc.ppoll(descriptors, waitMs);
+      internet.advance(performance.now());
+      if (ready <= 0) continue;
+      for (const [index, host] of this.#hosts.entries()) {
+        if (isReadable(descriptors, index + 1)) this.#readPackets(host, internet);
+      }
+      if (isReadable(descriptors, 0)) {
+        for (const line of this.#lines.read()) {
+          send(this.#answer(JSON.parse(line) as ControlCommand, internet));
+        }
+      }
+    }
+  }
+
+  #readPackets(host: HostNamespace, internet: Internet): void {
+    for (let i = 0; i < BATCH; i++) {
+      const length = this.#libc.read(host.tun, this.#buffer);
+      if (length <= 0) return;
+      const bytes = this.#buffer.slice(0, length);
+      this.#record(bytes);
+      internet.send(host.name, bytes, performance.now());
+    }
+  }
+
+  #answer(request: ControlCommand, internet: Internet): ControlReply {
+    try {
+      switch (request.command) {
+        case "set-behavior":
+          internet.setBehavior(request.nat, request.behavior);
+          break;
+        case "flush":
+          internet.flush(request.nat);
+          break;
+        case "set-link":
+          internet.setLink(request.place, request.link);
+          break;
+        case "outage": {
+          const fromMs = performance.now() + request.afterMs;
+          internet.outage(request.place, fromMs, fromMs + request.forMs);
+          break;
+        }
+        case "block":
+          internet.block(request.place, request.protocols);
+          break;
+        case "counters":
+          return { ok: true, counters: internet.counters() };
+        case "trace":
+          this.#startTrace(request.path);
+          break;
+      }
+      return { ok: true };
+    } catch (error) {
+      return { ok: false, message: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  #startTrace(path: string | undefined): void {
+    this.#trace?.close();
+    this.#trace = path === undefined
+      ? undefined
+      : Deno.openSync(path, { write: true, create: true, truncate: true });
+    this.#trace?.writeSync(pcapHeader());
+  }
+
+  #record(bytes: Uint8Array): void {
+    this.#trace?.writeSync(pcapRecord(bytes, performance.timeOrigin + performance.now()));
+  }
+}
+
+/** Reads lines from a descriptor without waiting. */
+class LineReader {
+  readonly #libc: Libc;
+  readonly #fd: number;
+  readonly #buffer = new Uint8Array(65536);
+  readonly #decoder = new TextDecoder();
+  #partial = "";
+  ended = false;
+
+  constructor(libc: Libc, fd: number) {
+    this.#libc = libc;
+    this.#fd = fd;
+    libc.setNonBlocking(fd);
+  }
+
+  /** The lines that are there by now; call it when the descriptor is readable. */
+  read(): string[] {
+    const length = this.#libc.read(this.#fd, this.#buffer);
+    if (length === 0) this.ended = true;
+    if (length <= 0) return [];
+    this.#partial += this.#decoder.decode(this.#buffer.subarray(0, length), { stream: true });
+    const lines = this.#partial.split("\n");
+    this.#partial = lines.pop()!;
+    return lines;
+  }
+}
+
+/** Ends every program that runs in one of these hosts, also those that nobody waits for any more. */
+function endPrograms(hosts: readonly HostNamespace[]): void {
+  const ours = new Set(hosts.map(({ namespace }) => readLink(`/proc/self/fd/${namespace}`)));
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name) || !ours.has(readLink(`/proc/${name}/ns/net`))) continue;
+    try {
+      Deno.kill(Number(name), "SIGKILL");
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error; // it ended by itself
+    }
+  }
+}
+
+/** Where a link points, or its path if that is not ours to know. */
+function readLink(path: string): string {
+  try {
+    return Deno.readLinkSync(path);
+  } catch {
+    return path;
+  }
+}
+
+function send(message: ControlReady | ControlReply): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(message)}\n`));
+}
+
+const STDIN = 0;
+
+/** Above the largest that a TUN device with an MTU of 1500 gives. */
+const MAX_PACKET_BYTES = 2048;
+
+/** So many packets of one host, then those of the next. */
+const BATCH = 64;
+
+if (import.meta.main) {
+  using libc = openLibc();
+  new InternetProcess(libc).run();
+}

@@ -1,0 +1,37 @@
+/**
+ * Packet captures in the format of tcpdump's savefiles, with nanoseconds.
+ *
+ * @module
+ */
+
+/** What a capture file begins with; `LINKTYPE_RAW`, that is packets that begin with their IP header. */
+export function pcapHeader(): Uint8Array<ArrayBuffer> {
+  const header = new Uint8Array(24);
+  const view = new DataView(header.buffer);
+  view.setUint32(0, 0xa1b23c4d); // the magic number that stands for nanoseconds
+  view.setUint16(4, 2);
+  view.setUint16(6, 4);
+  view.setUint32(16, SNAP_LENGTH);
+  view.setUint32(20, LINKTYPE_RAW);
+  return header;
+}
+
+/**
+ * One packet of a capture file.
+ *
+ * @param timeMs since the Unix epoch, with fractions
+ */
+export function pcapRecord(packet: Uint8Array, timeMs: number): Uint8Array<ArrayBuffer> {
+  const record = new Uint8Array(16 + packet.length);
+  const view = new DataView(record.buffer);
+  const seconds = Math.floor(timeMs / 1000);
+  view.setUint32(0, seconds);
+  view.setUint32(4, Math.floor((timeMs - seconds * 1000) * 1e6));
+  view.setUint32(8, packet.length);
+  view.setUint32(12, packet.length);
+  record.set(packet, 16);
+  return record;
+}
+
+const SNAP_LENGTH = 65535;
+const LINKTYPE_RAW = 101;

@@ -1,0 +1,63 @@
+/**
+ * Making network namespaces takes rights, which come from being root or from a user namespace; and what may
+ * keep a machine from giving them.
+ *
+ * @module
+ */
+
+/**
+ * A command that runs another one where it may make network namespaces.
+ *
+ * @param command what to run
+ */
+export function privilegedCommand(command: readonly string[]): readonly string[] {
+  return isRoot() ? command : ["unshare", "--user", "--map-root-user", "--", ...command];
+}
+
+/**
+ * A command that runs the command which follows it in a network namespace that another process holds. What it
+ * runs has its process id, and ends with the process that started it.
+ *
+ * @param pid the process
+ * @param descriptor of the namespace, in that process
+ */
+export function enterCommand(pid: number, descriptor: number): readonly string[] {
+  const user = isRoot() ? [] : [`--user=/proc/${pid}/ns/user`, "--preserve-credentials"];
+  const network = `--net=/proc/${pid}/fd/${descriptor}`;
+  return ["nsenter", ...user, network, "--", "setpriv", "--pdeathsig", "KILL", "--"];
+}
+
+/** Whether this machine can run the lab, and if not, why. */
+export type LabSupport =
+  | { readonly supported: true }
+  | { readonly supported: false; readonly reason: string };
+
+/** Tells whether this machine can run the lab. Takes a few milliseconds and changes nothing. */
+export function labSupport(): LabSupport {
+  const reason = missing();
+  return reason === undefined ? { supported: true } : { supported: false, reason };
+}
+
+function missing(): string | undefined {
+  if (Deno.build.os !== "linux") return `it takes Linux, this is ${Deno.build.os}`;
+  try {
+    const [command, ...args] = privilegedCommand([
+      "unshare",
+      "--net",
+      "--",
+      "setpriv",
+      "--version",
+    ]);
+    const { success, stderr } = new Deno.Command(command!, { args, stdout: "null" }).outputSync();
+    if (!success) return new TextDecoder().decode(stderr).trim();
+    new Deno.Command("nsenter", { args: ["--version"], stdout: "null" }).outputSync();
+    Deno.openSync("/dev/net/tun", { read: true, write: true }).close();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function isRoot(): boolean {
+  return Deno.uid() === 0;
+}
