@@ -1,18 +1,213 @@
-import { assertEquals } from "@std/assert";
-import { BINDING, decodeMessage, encodeMessage, getAttribute } from "../../lib/stun/message.ts";
+import { assertEquals, assertThrows } from "@std/assert";
+import { MalformedMessageError } from "../../lib/errors.ts";
+import type { StunAttribute } from "../../lib/stun/attributes.ts";
+import {
+  BINDING,
+  decodeMessage,
+  encodeMessage,
+  getAttribute,
+  protectedPart,
+  type StunMessage,
+  unknownRequiredAttributes,
+} from "../../lib/stun/message.ts";
+import { fromHex } from "../vectors/stun_hex.ts";
 
-Deno.test("decodeMessage() reads what encodeMessage() wrote", () => {
-  const message = {
-    class: "success",
-    method: BINDING,
-    transactionId: crypto.getRandomValues(new Uint8Array(12)),
-    attributes: [
-      { type: "XOR-MAPPED-ADDRESS", value: { ip: "192.0.2.1", port: 3478 } },
-      { type: "OTHER-ADDRESS", value: { ip: "2001:db8::1", port: 3479 } },
-      { type: 0xc001, value: Uint8Array.of(1, 2, 3) },
-    ],
-  } as const;
-  const decoded = decodeMessage(encodeMessage(message));
-  assertEquals(decoded, message);
-  assertEquals(getAttribute(decoded, "OTHER-ADDRESS"), { ip: "2001:db8::1", port: 3479 });
+const ID = fromHex("000102030405060708090a0b");
+
+Deno.test("encodeMessage() writes a Binding request of twenty bytes", () => {
+  assertEquals(
+    encodeMessage(request([])),
+    fromHex("0001 0000 2112a442 000102030405060708090a0b"),
+  );
 });
+
+Deno.test("encodeMessage() spreads class and method over the message type", () => {
+  const type = (kind: StunMessage["class"], method: number) =>
+    encodeMessage({ class: kind, method, transactionId: ID, attributes: [] }).slice(0, 2);
+  assertEquals(type("indication", BINDING), fromHex("0011"));
+  assertEquals(type("success", BINDING), fromHex("0101"));
+  assertEquals(type("error", BINDING), fromHex("0111"));
+  assertEquals(type("request", 0xfff), fromHex("3eef"));
+  assertEquals(type("error", 0xfff), fromHex("3fff"));
+  assertEquals(type("success", 0x080), fromHex("0300"));
+});
+
+Deno.test("decodeMessage() reads every class of every method", () => {
+  for (const kind of ["request", "indication", "success", "error"] as const) {
+    for (let method = 0; method <= 0xfff; method++) {
+      const message = { class: kind, method, transactionId: ID, attributes: [] };
+      assertEquals(decodeMessage(encodeMessage(message)), message);
+    }
+  }
+});
+
+Deno.test("encodeMessage() makes an RFC 3489 message of a transaction id of sixteen bytes", () => {
+  const transactionId = fromHex("000102030405060708090a0b0c0d0e0f");
+  const message = { class: "request", method: BINDING, transactionId, attributes: [] } as const;
+  const bytes = encodeMessage(message);
+  assertEquals(bytes, fromHex("0001 0000 000102030405060708090a0b0c0d0e0f"));
+  assertEquals(decodeMessage(bytes), message);
+});
+
+Deno.test("encodeMessage() refuses what does not fit its field", () => {
+  const refused = (message: Partial<StunMessage>, field: string) =>
+    assertThrows(() => encodeMessage({ ...request([]), ...message }), RangeError, field);
+  refused({ method: 0x1000 }, "method 4096");
+  refused({ method: -1 }, "method -1");
+  refused({ transactionId: new Uint8Array(11) }, "12 or 16 bytes, not 11");
+  refused({ transactionId: fromHex("2112a442 000102030405060708090a0b") }, "magic cookie");
+  refused({ attributes: [{ type: 0x10000, value: ID }] }, "65536");
+  refused({ attributes: [{ type: 1.5, value: ID }] }, "1.5");
+  refused({ attributes: [{ type: "PADDING", value: new Uint8Array(0x10000) }] }, "65536");
+  refused({ attributes: [padding(0xffff), padding(0)] }, "do not fit");
+});
+
+Deno.test("encodeMessage() pads with zeros, also in memory that was used before", () => {
+  const into = new Uint8Array(64).fill(0xff);
+  const bytes = encodeMessage(
+    request([
+      { type: "SOFTWARE", value: "a" },
+      { type: "XOR-MAPPED-ADDRESS", value: { ip: "192.0.2.1", port: 1 } },
+      { type: "ERROR-CODE", value: { code: 438, reason: "" } },
+      {
+        type: "PASSWORD-ALGORITHM",
+        value: { algorithm: "MD5", parameters: Uint8Array.of(1) },
+      },
+    ]),
+    { into },
+  );
+  assertEquals(bytes.buffer, into.buffer);
+  assertEquals(
+    bytes,
+    fromHex(`0001 0028 2112a442 000102030405060708090a0b
+      8022 0001 61 000000
+      0020 0008 0001 2113 e112a643
+      0009 0004 0000 04 26
+      001d 0008 0001 0001 01 000000`),
+  );
+});
+
+Deno.test("encodeMessage() refuses memory that is too small", () => {
+  const into = new Uint8Array(19);
+  assertThrows(() => encodeMessage(request([]), { into }), RangeError, "20 bytes do not fit 19");
+});
+
+Deno.test("decodeMessage() reads a message in the middle of other bytes", () => {
+  const bytes = encodeMessage(request([{ type: "SOFTWARE", value: "middle" }]));
+  const around = new Uint8Array(bytes.length + 20).fill(0xee);
+  around.set(bytes, 7);
+  const decoded = decodeMessage(around.subarray(7, 7 + bytes.length));
+  assertEquals(decoded, decodeMessage(bytes));
+});
+
+Deno.test("decodeMessage() owns what it returns", () => {
+  const bytes = encodeMessage(request([{ type: 0xc001, value: Uint8Array.of(1, 2, 3, 4) }]));
+  const decoded = decodeMessage(bytes);
+  bytes.fill(0);
+  assertEquals(decoded.transactionId, ID);
+  assertEquals(decoded.attributes, [{ type: 0xc001, value: Uint8Array.of(1, 2, 3, 4) }]);
+});
+
+for (
+  const [what, hex, message] of [
+    ["nothing", "", "a header has 20 bytes, this is 0"],
+    ["a truncated header", "0001 0000 2112a442 000102030405060708090a", "this is 19"],
+    ["a first bit that is set", "8001 0000 2112a442 000102030405060708090a0b", "first two bits"],
+    ["a second bit that is set", "4001 0000 2112a442 000102030405060708090a0b", "first two bits"],
+    ["HTTP", "485454502f312e3120343030204261642052657175657374", "first two bits"],
+    ["a length beyond the end", "0001 0004 2112a442 000102030405060708090a0b", "0 bytes follow"],
+    [
+      "bytes behind the end",
+      "0001 0000 2112a442 000102030405060708090a0b 00000000",
+      "4 bytes follow",
+    ],
+    [
+      "a length that is no multiple of 4",
+      "0001 0002 2112a442 000102030405060708090a0b 0000",
+      "not 2",
+    ],
+    [
+      "an attribute beyond the end",
+      "0001 0004 2112a442 000102030405060708090a0b 80220001",
+      "0 are left",
+    ],
+  ] as const
+) {
+  Deno.test(`decodeMessage() rejects ${what}`, () => {
+    assertThrows(() => decodeMessage(fromHex(hex)), MalformedMessageError, message);
+  });
+}
+
+Deno.test("decodeMessage() takes 64 attributes and no more", () => {
+  const message = (count: number) => {
+    const attributes = Array.from({ length: count }, (_, i) => ({ type: 0xc000 + i, value: ID }));
+    return encodeMessage(request(attributes));
+  };
+  assertEquals(decodeMessage(message(64)).attributes.length, 64);
+  assertThrows(() => decodeMessage(message(65)), MalformedMessageError, "more than 64");
+});
+
+Deno.test("decodeMessage() reads RFC 3489 attributes with and without padding", () => {
+  const header = "000102030405060708090a0b0c0d0e0f";
+  const expected = [
+    { type: 0xc001, value: fromHex("61") },
+    { type: "RESPONSE-PORT", value: 3478 },
+  ];
+  const padded = fromHex(`0101 0010 ${header} c001 0001 61 000000 0027 0002 0d96 0000`);
+  assertEquals<unknown>(decodeMessage(padded).attributes, expected);
+  const unpadded = fromHex(`0101 000b ${header} c001 0001 61 0027 0002 0d96`);
+  assertEquals<unknown>(decodeMessage(unpadded).attributes, expected);
+});
+
+Deno.test("decodeMessage() rejects RFC 3489 attributes that fit neither way", () => {
+  const bytes = fromHex("0101 0006 000102030405060708090a0b0c0d0e0f c001 0009 6162");
+  assertThrows(() => decodeMessage(bytes), MalformedMessageError, "attribute 0xc001 has 9 bytes");
+});
+
+Deno.test("getAttribute() returns the first of several", () => {
+  const message = request([
+    { type: 0x8022, value: fromHex("00") },
+    { type: "SOFTWARE", value: "first" },
+    { type: "SOFTWARE", value: "second" },
+  ]);
+  assertEquals(getAttribute(message, "SOFTWARE"), "first");
+  assertEquals(getAttribute(message, "REALM"), undefined);
+});
+
+Deno.test("unknownRequiredAttributes() lists each comprehension-required attribute in no table once", () => {
+  const message = request([
+    { type: 0x0024, value: ID },
+    { type: "USERNAME", value: "someone" },
+    { type: 0x7fff, value: ID },
+    { type: 0x8000, value: ID },
+    { type: 0x0024, value: ID },
+  ]);
+  assertEquals(unknownRequiredAttributes(message), [0x0024, 0x7fff]);
+  assertEquals(unknownRequiredAttributes(message, () => false), [0x0024, 0x0006, 0x7fff]);
+});
+
+Deno.test("protectedPart() leaves out what follows the integrity, but for its own kind", () => {
+  const before: StunAttribute = { type: "SOFTWARE", value: "before" };
+  const after: StunAttribute = { type: "SOFTWARE", value: "after" };
+  const sha1: StunAttribute = { type: "MESSAGE-INTEGRITY", value: new Uint8Array(20) };
+  const sha256: StunAttribute = { type: "MESSAGE-INTEGRITY-SHA256", value: new Uint8Array(32) };
+  const fingerprint: StunAttribute = { type: "FINGERPRINT", value: 0 };
+  const kept = (...attributes: StunAttribute[]) => protectedPart(request(attributes)).attributes;
+
+  assertEquals(kept(before, sha1, after, sha256, after, fingerprint), [
+    before,
+    sha1,
+    sha256,
+    fingerprint,
+  ]);
+  assertEquals(kept(before, sha256, after, sha1, fingerprint), [before, sha256, fingerprint]);
+  assertEquals(kept(before, after), [before, after]);
+});
+
+function request(attributes: StunAttribute[]): StunMessage {
+  return { class: "request", method: BINDING, transactionId: ID, attributes };
+}
+
+function padding(length: number): StunAttribute {
+  return { type: "PADDING", value: new Uint8Array(length) };
+}
