@@ -7,12 +7,17 @@
 
 import { NetworkError } from "../errors.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../net/address.ts";
-import type { Network } from "../net/network.ts";
+import type { Network, UdpSocket } from "../net/network.ts";
 import { bindEndpoints, type Endpoint } from "./server_endpoints.ts";
 import { newCounters, type StunServerCounters } from "./server_counters.ts";
 import { type TcpFilterLimits, TcpFilterService } from "./tcp_filter_service.ts";
 import { type TcpLimits, TcpService } from "./tcp_service.ts";
-import { type UdpLimits, UdpResponder } from "./udp_responder.ts";
+import {
+  newAllowances,
+  type UdpAllowances,
+  type UdpLimits,
+  UdpResponder,
+} from "./udp_responder.ts";
 
 /** What {@linkcode serveStun} takes. */
 export interface StunServerOptions {
@@ -75,7 +80,7 @@ export class StunServer implements AsyncDisposable {
   readonly counters: Readonly<StunServerCounters>;
 
   readonly #endpoints: readonly Endpoint[];
-  readonly #udp: UdpResponder;
+  readonly #allowances: UdpAllowances;
   readonly #tcp: TcpService;
   readonly #counters = newCounters();
 
@@ -87,7 +92,7 @@ export class StunServer implements AsyncDisposable {
     this.counters = counters;
     this.addresses = endpoints.map((endpoint) => endpoint.address);
     this.#endpoints = endpoints;
-    this.#udp = new UdpResponder(udp, counters, seed);
+    this.#allowances = newAllowances(udp, seed);
     this.#tcp = new TcpService(tcp, {
       counters,
       filterTests: new TcpFilterService(network, filterTests, { counters, seed }),
@@ -127,6 +132,10 @@ export class StunServer implements AsyncDisposable {
   }
 
   async #serveUdp({ udp, address, other }: Endpoint): Promise<void> {
+    const responder = new UdpResponder({ destination: address, other }, {
+      allowances: this.#allowances,
+      counters: this.#counters,
+    });
     for (;;) {
       let datagram;
       try {
@@ -135,9 +144,7 @@ export class StunServer implements AsyncDisposable {
         if (error instanceof NetworkError && error.reason === "closed") return;
         throw error;
       }
-      const { data, from: source } = datagram;
-      const arrival = { transport: "udp", source, destination: address, other } as const;
-      const answer = this.#udp.respond(data, arrival, performance.now());
+      const answer = responder.respond(datagram.data, datagram.from, performance.now());
       if (answer === undefined) continue;
       try {
         await this.#socketOf(answer.from).send(answer.data, answer.to);
@@ -149,7 +156,7 @@ export class StunServer implements AsyncDisposable {
     }
   }
 
-  #socketOf({ ip, port }: TransportAddress) {
+  #socketOf({ ip, port }: TransportAddress): UdpSocket {
     return this.#endpoints.find(({ address }) => address.ip === ip && address.port === port)!.udp;
   }
 }

@@ -7,10 +7,11 @@
 
 import { MalformedMessageError } from "../errors.ts";
 import type { TransportAddress } from "../net/address.ts";
-import { answerBinding, type Arrival, type BindingAnswer, refuse } from "./binding.ts";
+import { answerBinding, type Arrival, refuse } from "./binding.ts";
 import { encodeAnswer } from "./encode_answer.ts";
 import { verifyFingerprint } from "./fingerprint.ts";
 import { decodeMessage, type StunMessage } from "./message.ts";
+import { isPlainBinding, PlainResponder } from "./plain_binding.ts";
 import { type Rate, RateLimiter } from "./rate_limit.ts";
 import type { StunServerCounters } from "./server_counters.ts";
 
@@ -29,52 +30,81 @@ export interface UdpLimits {
   readonly specialAnswers: Rate;
 }
 
-/** Answers datagrams, and remembers what each source has had. */
-export class UdpResponder {
-  readonly #counters: StunServerCounters;
-  readonly #excessBytes: RateLimiter;
-  readonly #specialAnswers: RateLimiter;
+/** What each source has had of a server, whatever address it talked to. */
+export interface UdpAllowances {
+  readonly excessBytes: RateLimiter;
+  readonly specialAnswers: RateLimiter;
+}
 
-  /** @param seed any 32 bits that nobody can guess */
-  constructor(limits: UdpLimits, counters: StunServerCounters, seed: number) {
+/** Full allowances; `seed` is any 32 bits that nobody can guess. */
+export function newAllowances(limits: UdpLimits, seed: number): UdpAllowances {
+  return {
+    excessBytes: new RateLimiter(limits.excessBytes, seed),
+    specialAnswers: new RateLimiter(limits.specialAnswers, seed),
+  };
+}
+
+/** Answers the datagrams that arrive at one transport address of a server. */
+export class UdpResponder {
+  readonly #addresses: Pick<Arrival, "destination" | "other">;
+  readonly #allowances: UdpAllowances;
+  readonly #counters: StunServerCounters;
+  readonly #plain: PlainResponder;
+
+  constructor(
+    addresses: Pick<Arrival, "destination" | "other">,
+    { allowances, counters }: { allowances: UdpAllowances; counters: StunServerCounters },
+  ) {
+    this.#addresses = addresses;
+    this.#allowances = allowances;
     this.#counters = counters;
-    this.#excessBytes = new RateLimiter(limits.excessBytes, seed);
-    this.#specialAnswers = new RateLimiter(limits.specialAnswers, seed);
+    this.#plain = new PlainResponder({ transport: "udp", ...addresses });
   }
 
   /** What to send for a datagram, if anything; `nowMs` is the time on a clock that never goes back. */
-  respond(data: Uint8Array, arrival: Arrival, nowMs: number): OutgoingDatagram | undefined {
-    const sourceIp = arrival.source.ip;
+  respond(
+    data: Uint8Array,
+    source: TransportAddress,
+    nowMs: number,
+  ): OutgoingDatagram | undefined {
+    let shortened = false;
+    const mayExceed = (bytes: number) => {
+      const allowed = this.#allowances.excessBytes.take(source.ip, bytes, nowMs);
+      shortened ||= !allowed;
+      return allowed;
+    };
+    const answer = isPlainBinding(data)
+      ? {
+        data: this.#plain.respond(data, source, mayExceed),
+        from: this.#addresses.destination,
+        to: source,
+      }
+      : this.#respondAtLength(data, { transport: "udp", source, ...this.#addresses }, {
+        mayExceed,
+        nowMs,
+      });
+    if (answer === undefined) this.#counters.udpIgnored++;
+    else if (shortened) this.#counters.udpShortened++;
+    return answer;
+  }
+
+  #respondAtLength(
+    data: Uint8Array,
+    arrival: Arrival,
+    { mayExceed, nowMs }: { mayExceed: (bytes: number) => boolean; nowMs: number },
+  ): OutgoingDatagram | undefined {
     const request = decodeRequest(data);
     let answer = request && answerBinding(request, arrival);
-    if (request === undefined || answer === undefined) return this.#ignore();
-    if (answer.limited && !this.#specialAnswers.take(sourceIp, 1, nowMs)) {
+    if (request === undefined || answer === undefined) return undefined;
+    if (
+      answer.limited && !this.#allowances.specialAnswers.take(arrival.source.ip, 1, nowMs)
+    ) {
       this.#counters.udpLimited++;
       // Silence would look like a filter to the client.
       answer = refuse(request, arrival, 500);
     }
-    return this.#send(answer, data.length, nowMs, sourceIp);
-  }
-
-  #send(
-    answer: BindingAnswer,
-    requestLength: number,
-    nowMs: number,
-    sourceIp: string,
-  ): OutgoingDatagram | undefined {
-    let shortened = false;
-    const data = encodeAnswer(answer, requestLength, (bytes) => {
-      const allowed = this.#excessBytes.take(sourceIp, bytes, nowMs);
-      shortened ||= !allowed;
-      return allowed;
-    });
-    if (data === undefined) return this.#ignore();
-    if (shortened) this.#counters.udpShortened++;
-    return { data, from: answer.from, to: answer.to };
-  }
-
-  #ignore(): undefined {
-    this.#counters.udpIgnored++;
+    const bytes = encodeAnswer(answer, data.length, mayExceed);
+    return bytes && { data: bytes, from: answer.from, to: answer.to };
   }
 }
 

@@ -1,0 +1,206 @@
+/**
+ * The client's half of the TCP filter test: asks a server of ours to dial back, and tells what the NATs and
+ * filters on the way do with SYNs that nobody on this side asked for. docs/tcp-filter-test.md
+ *
+ * @module
+ */
+
+import { NetworkError, NoResponseError, RefusedError } from "../errors.ts";
+import { equalBytes } from "../bytes.ts";
+import { formatTransportAddress, ipFamily, type TransportAddress } from "../net/address.ts";
+import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
+import { readMessages, writeMessage } from "./framing.ts";
+import {
+  BINDING,
+  decodeMessage,
+  encodeMessage,
+  getAttribute,
+  type StunMessage,
+} from "./message.ts";
+import { GreetingListener } from "./tcp_filter_greetings.ts";
+import {
+  type DialResult,
+  encodeTcpFilterRequest,
+  getTcpFilterResult,
+  type TcpFilterResult,
+} from "./tcp_filter_message.ts";
+
+/** What an unsolicited SYN gets; `"unknown"` if the test could not tell. */
+export type UnsolicitedSyn = "accepted" | "reset" | "dropped" | "unknown";
+
+/** What {@linkcode testTcpFilter} found. */
+export interface TcpFilterReport {
+  /** Of SYNs from the address that this side talks to, and another port. */
+  readonly sameAddress: UnsolicitedSyn;
+  /** Of SYNs from an address that this side has never talked to. */
+  readonly alternateAddress: UnsolicitedSyn;
+  /** Where the test was run from: this side's end of the connection. */
+  readonly local: TransportAddress;
+  /** The same end, as the server sees it. */
+  readonly mapped: TransportAddress | undefined;
+  readonly evidence: TcpFilterEvidence;
+}
+
+/** What the verdicts of a {@linkcode TcpFilterReport} rest on. */
+export interface TcpFilterEvidence {
+  /** What the server says; `undefined` if it does not know this test. */
+  readonly server: TcpFilterResult | undefined;
+  /** Whether a dial of the server arrived here and proved to be its own. */
+  readonly arrived: { readonly sameAddress: boolean; readonly alternateAddress: boolean };
+  /** Whether this side could listen on the port. Without that, a RST may be this system's own. */
+  readonly listening: boolean;
+  /** Of the connection's handshake. */
+  readonly rttMs: number;
+  readonly elapsedMs: number;
+}
+
+/** What {@linkcode testTcpFilter} takes. */
+export interface TcpFilterOptions {
+  /** Where to dial from; wildcard address or port 0 for the system's choice. The port should be a fresh one. */
+  readonly local?: TransportAddress;
+  /** How long the server shall wait for answers to its SYNs; by default what suits the round-trip time. */
+  readonly windowMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Runs the test against a server, over IPv4 or IPv6.
+ *
+ * @throws {NetworkError} if the server cannot be reached over TCP
+ * @throws {NoResponseError} if it does not answer
+ * @throws {RefusedError} if it answers with an error
+ * @throws {MalformedMessageError} if what it says is not STUN
+ */
+export async function testTcpFilter(
+  network: Network,
+  server: TransportAddress,
+  options: TcpFilterOptions = {},
+): Promise<TcpFilterReport> {
+  // A local address has to be given: systems share with a listener only a port that was bound.
+  const { local = { ip: ipFamily(server.ip) === 4 ? "0.0.0.0" : "::", port: 0 }, signal } = options;
+  const startedMs = performance.now();
+  using connection = await network.connectTcp(server, { local, signal });
+  const rttMs = performance.now() - startedMs;
+  const windowMs = options.windowMs ?? defaultWindowMs(rttMs);
+
+  // Listening comes second: where both have one port, the systems allow it in this order only.
+  const transactionId = crypto.getRandomValues(new Uint8Array(12));
+  using listener = await tryListen(network, connection.local);
+  using greetings = listener && new GreetingListener(listener, transactionId);
+
+  const deadline = AbortSignal.timeout(windowMs + PATIENCE_MS);
+  const response = await ask(connection, encodeRequest(transactionId, windowMs), {
+    transactionId,
+    signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]),
+    deadline,
+  });
+  const result = getTcpFilterResult(response);
+  const origin = getAttribute(response, "RESPONSE-ORIGIN") ?? server;
+  const expected = Number(result?.sameAddress.outcome === "accepted") +
+    Number(result?.alternateAddress.outcome === "accepted");
+  const arrivedFrom = await greetings?.collect(expected, signal) ?? [];
+  const arrived = {
+    sameAddress: arrivedFrom.some(({ ip }) => ip === origin.ip),
+    alternateAddress: arrivedFrom.some(({ ip }) => ip !== origin.ip),
+  };
+  const listening = listener !== undefined;
+  return {
+    sameAddress: judge(result?.sameAddress, arrived.sameAddress, { listening }),
+    alternateAddress: judge(result?.alternateAddress, arrived.alternateAddress, { listening }),
+    local: connection.local,
+    mapped: getAttribute(response, "XOR-MAPPED-ADDRESS"),
+    evidence: {
+      server: result,
+      arrived,
+      listening,
+      rttMs,
+      elapsedMs: performance.now() - startedMs,
+    },
+  };
+}
+
+/** What became of the SYNs of one origin, from both sides' view of it. */
+export function judge(
+  dialled: DialResult | undefined,
+  arrived: boolean,
+  { listening }: { listening: boolean },
+): UnsolicitedSyn {
+  if (arrived) return "accepted";
+  switch (dialled?.outcome) {
+    case "silent":
+      return "dropped";
+    case "refused":
+      return listening ? "reset" : "unknown";
+    default:
+      // "accepted", but not by this side: another machine or a proxy has the port.
+      return "unknown";
+  }
+}
+
+async function tryListen(
+  network: Network,
+  local: TransportAddress,
+): Promise<TcpListener | undefined> {
+  try {
+    return await network.listenTcp(local);
+  } catch (error) {
+    if (error instanceof NetworkError) return undefined;
+    throw error;
+  }
+}
+
+function encodeRequest(transactionId: Uint8Array, windowMs: number): Uint8Array {
+  const valueLength = REQUEST_LENGTH - 20 - 4; // both headers
+  return encodeMessage({
+    class: "request",
+    method: BINDING,
+    transactionId,
+    attributes: [encodeTcpFilterRequest({ windowMs }, valueLength)],
+  });
+}
+
+async function ask(
+  connection: TcpConnection,
+  request: Uint8Array,
+  { transactionId, signal, deadline }: {
+    transactionId: Uint8Array;
+    signal: AbortSignal;
+    deadline: AbortSignal;
+  },
+): Promise<StunMessage> {
+  const cannot = `Cannot test the TCP filter with ${formatTransportAddress(connection.remote)}`;
+  const onAbort = () => connection.reset();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    signal.throwIfAborted();
+    await writeMessage(connection, request);
+    for await (const bytes of readMessages(connection)) {
+      const response = decodeMessage(bytes);
+      if (!equalBytes(response.transactionId, transactionId)) continue;
+      if (response.class === "success") return response;
+      const { code, reason } = getAttribute(response, "ERROR-CODE") ?? { code: 0, reason: "" };
+      throw new RefusedError(`${cannot}: it answered ${code} ${reason}`.trimEnd(), code);
+    }
+    throw new NoResponseError(`${cannot}: it closed the connection`);
+  } catch (error) {
+    if (deadline.aborted) throw new NoResponseError(`${cannot}: no response`, { cause: error });
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Ours: three SYNs, a quarter of the window apart, of which the last still has twice the path's time. */
+function defaultWindowMs(rttMs: number): number {
+  return Math.round(Math.min(MAX_WINDOW_MS, Math.max(MIN_WINDOW_MS, 4 * rttMs + 200)));
+}
+
+const MIN_WINDOW_MS = 600;
+const MAX_WINDOW_MS = 1900;
+
+/** What servers demand: docs/tcp-filter-test.md. */
+const REQUEST_LENGTH = 1024;
+
+/** Ours: for a lost segment or two on the way there or back, beyond the window. */
+const PATIENCE_MS = 3000;
