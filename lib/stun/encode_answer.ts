@@ -27,11 +27,10 @@ export function encodeAnswer(
   for (let count = response.attributes.length; count >= requiredAttributes; count--) {
     const attributes = response.attributes.slice(0, count);
     let bytes = encodeMessage({ ...response, attributes }, { fingerprint });
-    if (answer.padding) {
-      const room = requestLength - bytes.length - ATTRIBUTE_HEADER_LENGTH;
-      const value = new Uint8Array(Math.max(0, room) & ~3);
-      const padded = [...attributes, { type: "PADDING" as const, value }];
-      bytes = encodeMessage({ ...response, attributes: padded }, { fingerprint });
+    const room = requestLength - bytes.length - ATTRIBUTE_HEADER_LENGTH;
+    if (answer.padding && room >= 0) {
+      const padding = { type: "PADDING", value: new Uint8Array(room & ~3) } as const;
+      bytes = encodeMessage({ ...response, attributes: [...attributes, padding] }, { fingerprint });
     }
     const excess = bytes.length - requestLength;
     const last = count === requiredAttributes && response.class === "success";
