@@ -10,6 +10,16 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpFlags } from "../lab/nat_packet.ts";
 import { resetFor, type TcpPacket, type UnreachableCode } from "./packet.ts";
 import { ReceiveBuffer, SendBuffer, type StreamSegment } from "./tcp_buffers.ts";
+import {
+  HASTENED_SYN_WAIT_MS,
+  LINGER_MS,
+  MAX_RETRIES,
+  MAX_RTO_MS,
+  MIN_RTO_MS,
+  PASSIVE_SYN_ACK_WAITS_MS,
+  SYN_ACK_WAITS_MS,
+  SYN_WAITS_MS,
+} from "./tcp_timers.ts";
 
 /** What a socket needs from its host, and tells it. */
 export interface TcpSocketOptions {
@@ -39,7 +49,9 @@ export class TcpSocket {
   #lingersUntilMs = Infinity;
   #waiting: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #onTimer = (): void => {};
   #retries = 0;
+  #handshakeSentAtMs = 0;
   #rttMs = 0;
 
   constructor(options: TcpSocketOptions) {
@@ -177,8 +189,9 @@ export class TcpSocket {
     const { syn, ack, rst } = packet.tcpFlags;
     const answersOurSyn = ack === true && packet.acknowledgment === this.#outgoing.next;
     if (ack && !answersOurSyn) {
-      if (!rst) this.#options.send(resetFor(packet)); // an answer to an earlier dial's SYN
-      return;
+      // An answer to an earlier dial's SYN; the RST rids the peer of that one.
+      if (this.#retries === 0) this.#arm(HASTENED_SYN_WAIT_MS, this.#onTimer);
+      return rst ? undefined : this.#options.send(resetFor(packet));
     }
     if (rst) return answersOurSyn ? this.#fail("refused") : undefined;
     if (!syn) return;
@@ -244,25 +257,24 @@ export class TcpSocket {
 
   #sendUntilAnswered(tcpFlags: TcpFlags, waitsMs: readonly number[]): void {
     const [waitMs, ...laterMs] = waitsMs;
-    const sentAtMs = performance.now();
-    this.#measureRtt = () => this.#rttMs = performance.now() - sentAtMs;
+    this.#handshakeSentAtMs = performance.now();
     this.#sendHandshake(tcpFlags);
     this.#arm(waitMs!, () => {
-      if (laterMs.length === 0) this.#fail("timed-out");
-      else this.#sendUntilAnswered(tcpFlags, laterMs);
+      if (laterMs.length === 0) return this.#fail("timed-out");
+      this.#retries++;
+      this.#sendUntilAnswered(tcpFlags, laterMs);
     });
   }
 
   #open(packet: TcpPacket): void {
-    this.#measureRtt();
+    this.#rttMs = performance.now() - this.#handshakeSentAtMs;
+    this.#retries = 0;
     this.#disarm();
     this.#state = "synchronized";
     this.#outgoing.acknowledge(packet.acknowledgment, packet.window);
     this.#options.onOpen();
     this.#sendWhatMayBeSent();
   }
-
-  #measureRtt = (): void => {};
 
   #sendWhatMayBeSent(): void {
     if (this.#state !== "synchronized") return;
@@ -333,9 +345,10 @@ export class TcpSocket {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
-  #arm(waitMs: number, expire: () => void): void {
+  #arm(waitMs: number, onTimer: () => void): void {
     this.#disarm();
-    this.#timer = setTimeout(expire, waitMs);
+    this.#onTimer = onTimer;
+    this.#timer = setTimeout(onTimer, waitMs);
   }
 
   #disarm(): void {
@@ -346,35 +359,6 @@ export class TcpSocket {
 
 const SYN: TcpFlags = { syn: true };
 const SYN_ACK: TcpFlags = { syn: true, ack: true };
-
-/** Waits of 1, 2, 4 ... seconds: `TCP_TIMEOUT_INIT`, doubled each time. */
-function doublingWaitsMs(retries: number): number[] {
-  return Array.from({ length: retries + 1 }, (_, i) => 1000 * 2 ** i);
-}
-
-/**
- * Linux 6.5 and later: `tcp_syn_linear_timeouts` (4) waits of one second, then `tcp_syn_retries` (6) of 1, 2,
- * 4 ... seconds. SYNs leave at 0, 1, 2, 3, 4, 5, 7, 11, 19, 35 and 67 s; the dial fails at 131 s.
- */
-const SYN_WAITS_MS: readonly number[] = [1000, 1000, 1000, 1000, ...doublingWaitsMs(6)];
-
-/** SYN/ACK of a simultaneous open: `tcp_syn_retries`. */
-const SYN_ACK_WAITS_MS: readonly number[] = doublingWaitsMs(6);
-
-/** SYN/ACK of a listener: `tcp_synack_retries`. */
-const PASSIVE_SYN_ACK_WAITS_MS: readonly number[] = doublingWaitsMs(5);
-
-/** `TCP_RTO_MIN`, which Linux adds to the round trip on a steady path. */
-const MIN_RTO_MS = 200;
-
-/** `TCP_RTO_MAX`. */
-const MAX_RTO_MS = 120_000;
-
-/** `tcp_retries2`. */
-const MAX_RETRIES = 15;
-
-/** `TCP_TIMEWAIT_LEN`, and the default of `tcp_fin_timeout`. */
-const LINGER_MS = 60_000;
 
 /** Room that is worth telling the peer about; ours: a segment. */
 const WINDOW_UPDATE_BYTES = 1448;
