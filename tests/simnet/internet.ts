@@ -23,7 +23,7 @@
 import { parseIp } from "../../lib/net/address.ts";
 import { Host, type HostOptions } from "./host.ts";
 import { Link, type LinkBehavior } from "./link.ts";
-import { type Random, seededRandom } from "./random.ts";
+import { labelledRandom, type Random } from "./random.ts";
 import { Router, type RouterOptions } from "./router.ts";
 import { type Observe, type PacketEvent, Subnet } from "./subnet.ts";
 
@@ -112,7 +112,7 @@ export class Internet {
   }
 
   #random(label: string): Random {
-    return seededRandom(this.#seed, label);
+    return labelledRandom(this.#seed, label);
   }
 
   async #lookUp(hostname: string, signal?: AbortSignal): Promise<readonly string[]> {

@@ -16,7 +16,7 @@ import type { TcpConnection } from "../../lib/net/network.ts";
 import { natBehavior } from "../lab/nat_behavior.ts";
 import type { Host } from "./host.ts";
 import { Internet } from "./internet.ts";
-import { seededRandom } from "./random.ts";
+import { labelledRandom } from "./random.ts";
 import { VirtualTime } from "./virtual_time.ts";
 
 Deno.test("two that dial at once behind port-restricted NATs are connected after one round trip", async () => {
@@ -170,7 +170,7 @@ Deno.test("two behind the same NAT meet by its external address if it hairpins",
 Deno.test("a thousand lossy punches end the same way for the same seeds, and all well", async () => {
   const punch = async (seed: number): Promise<number> => {
     using time = new VirtualTime();
-    const random = seededRandom(seed, "skew");
+    const random = labelledRandom(seed, "skew");
     const { internet, a, b } = twoHomes({ seed, resetting: "both", loss: 0.05, jitterMs: 20 });
     await time.run(async () => {
       const earlier = redial(a, b);

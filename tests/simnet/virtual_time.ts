@@ -70,13 +70,8 @@ export class VirtualTime implements Disposable {
       // A macrotask begins only when no microtask is left: all that can go on now has gone on.
       await this.#realTurn();
       if (settled) return await promise;
-      const next = this.#timers.peek();
-      if (next === undefined) {
-        throw new Error(`Cannot go on at ${this.#nowMs} ms: the job waits and no timer is left`);
-      }
-      if (next.dueMs > deadlineMs) {
-        throw new Error(`Cannot go on at ${this.#nowMs} ms: the job takes more than ${limitMs} ms`);
-      }
+      const next = this.#timers.takeDue(deadlineMs);
+      if (next === undefined) throw new Error(this.#whyStuck(limitMs));
       this.#fire(next);
     }
   }
@@ -97,11 +92,17 @@ export class VirtualTime implements Disposable {
 
   #fire(timer: Timer): void {
     this.#nowMs = timer.dueMs;
-    this.#timers.delete(timer.id);
     if (timer.everyMs !== undefined) {
       this.#timers.add({ ...timer, dueMs: timer.dueMs + timer.everyMs });
     }
     timer.run();
+  }
+
+  #whyStuck(limitMs: number): string {
+    const cannot = `Cannot go on at ${this.#nowMs} ms`;
+    return this.#timers.size === 0
+      ? `${cannot}: the job waits and no timer is left`
+      : `${cannot}: the job takes more than ${limitMs} ms`;
   }
 
   #timeoutSignal(delayMs: number): AbortSignal {

@@ -3,11 +3,12 @@ import {
   assertEquals,
   assertInstanceOf,
   assertLess,
+  assertLessOrEqual,
   assertRejects,
   assertStrictEquals,
 } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { randomInteger, seededRandom } from "./random.ts";
+import { labelledRandom, randomInteger } from "./random.ts";
 import { TimerQueue } from "./timer_queue.ts";
 import { VirtualTime } from "./virtual_time.ts";
 
@@ -154,15 +155,17 @@ Deno.test("run() rejects with what a timer throws", async () => {
 });
 
 Deno.test("TimerQueue keeps ten thousand timers in order", () => {
-  const random = seededRandom(7);
+  const random = labelledRandom(7, "timers");
   const queue = new TimerQueue();
   const due = Array.from({ length: 10_000 }, () => randomInteger(random, 0, 500));
   const ids = due.map((dueMs) => queue.add({ dueMs, run: () => {} }));
   for (const id of ids.filter((_, index) => index % 3 === 0)) queue.delete(id);
   const fired: [number, number][] = [];
-  for (let next = queue.peek(); next; next = queue.peek()) {
-    queue.delete(next.id);
-    fired.push([next.dueMs, next.id]);
+  for (let untilMs = 0; untilMs <= 500; untilMs += 50) {
+    for (let next = queue.takeDue(untilMs); next; next = queue.takeDue(untilMs)) {
+      assertLessOrEqual(next.dueMs, untilMs);
+      fired.push([next.dueMs, next.id]);
+    }
   }
   const expected = ids.map((id, index): [number, number] => [due[index]!, id])
     .filter((_, index) => index % 3 !== 0)
@@ -170,18 +173,18 @@ Deno.test("TimerQueue keeps ten thousand timers in order", () => {
   assertEquals(fired, expected);
 });
 
-Deno.test("seededRandom() repeats itself, and differs by seed and by label", () => {
-  const draw = (seed: number, label?: string) => {
-    const random = seededRandom(seed, label);
+Deno.test("labelledRandom() repeats itself, and differs by seed and by label", () => {
+  const draw = (seed: number, label: string) => {
+    const random = labelledRandom(seed, label);
     return Array.from({ length: 8 }, random);
   };
   assertEquals(draw(1, "a"), draw(1, "a"));
-  const streams = [draw(1, "a"), draw(2, "a"), draw(1, "b"), draw(1)];
+  const streams = [draw(1, "a"), draw(2, "a"), draw(1, "b"), draw(12, "")];
   assertEquals(new Set(streams.flat()).size, 32);
 });
 
-Deno.test("seededRandom() is even enough to lose packets by", () => {
-  const random = seededRandom(3, "even");
+Deno.test("labelledRandom() is even enough to lose packets by", () => {
+  const random = labelledRandom(3, "even");
   const counts = Array<number>(10).fill(0);
   for (let i = 0; i < 100_000; i++) counts[randomInteger(random, 0, 9)]!++;
   for (const count of counts) assert(Math.abs(count - 10_000) < 400, `${counts}`);
