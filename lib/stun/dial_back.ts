@@ -84,8 +84,9 @@ function outcomeOf(error: unknown, signal: AbortSignal): DialOutcome {
   if (!(error instanceof NetworkError)) throw error;
   switch (error.reason) {
     case "refused":
-    case "reset":
       return "refused";
+    case "reset": // a RST behind the SYN-ACK
+      return "accepted";
     case "unreachable":
       return "unreachable";
     case "timed-out":

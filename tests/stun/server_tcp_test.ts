@@ -1,0 +1,230 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { concat } from "../../lib/bytes.ts";
+import { NetworkError } from "../../lib/errors.ts";
+import type { TcpConnection } from "../../lib/net/network.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import type { StunAttribute } from "../../lib/stun/attributes.ts";
+import { readMessages, writeMessage } from "../../lib/stun/framing.ts";
+import {
+  BINDING,
+  decodeMessage,
+  encodeMessage,
+  getAttribute,
+  type StunMessage,
+} from "../../lib/stun/message.ts";
+import { serveStun, type StunServer, type StunServerLimits } from "../../lib/stun/server.ts";
+import { encodeTcpFilterRequest, getTcpFilterResult } from "../../lib/stun/tcp_filter_message.ts";
+
+const TCP_LIMITS = { maxConnections: 8, maxConnectionsPerSource: 8, idleMs: 60_000 };
+
+function serve(limits?: Partial<StunServerLimits>): Promise<StunServer> {
+  return serveStun({
+    network: systemNetwork,
+    address: "127.0.0.1",
+    alternateAddress: "127.0.0.2",
+    port: 0,
+    alternatePort: 0,
+    limits,
+  });
+}
+
+function dial(server: StunServer, fromIp = "127.0.0.1"): Promise<TcpConnection> {
+  return systemNetwork.connectTcp(server.addresses[0]!, { local: { ip: fromIp, port: 0 } });
+}
+
+function bindingRequest(...attributes: StunAttribute[]): Uint8Array<ArrayBuffer> {
+  const transactionId = crypto.getRandomValues(new Uint8Array(12));
+  return encodeMessage({ class: "request", method: BINDING, transactionId, attributes });
+}
+
+async function readMessage(connection: TcpConnection): Promise<StunMessage> {
+  for await (const bytes of readMessages(connection)) return decodeMessage(bytes);
+  throw new Error("the connection ended");
+}
+
+async function ask(connection: TcpConnection, request: Uint8Array): Promise<StunMessage> {
+  await writeMessage(connection, request);
+  return await readMessage(connection);
+}
+
+/** Whether the server closes or resets the connection without a word. */
+async function isHungUp(connection: TcpConnection): Promise<boolean> {
+  try {
+    return await connection.read(new Uint8Array(1)) === null;
+  } catch (error) {
+    if (error instanceof NetworkError) return true;
+    throw error;
+  }
+}
+
+/** Whether the server resets a new connection, which may be over before the dial is seen to succeed. */
+async function isTurnedAway(server: StunServer, fromIp?: string): Promise<boolean> {
+  try {
+    using connection = await dial(server, fromIp);
+    return await isHungUp(connection);
+  } catch (error) {
+    if (error instanceof NetworkError && error.reason === "reset") return true;
+    throw error;
+  }
+}
+
+Deno.test("a TCP connection gets the answers of its endpoint", async () => {
+  await using server = await serve();
+  for (const address of server.addresses) {
+    using connection = await systemNetwork.connectTcp(address);
+    const response = await ask(connection, bindingRequest());
+    assertEquals(getAttribute(response, "XOR-MAPPED-ADDRESS"), connection.local);
+    assertEquals(getAttribute(response, "RESPONSE-ORIGIN"), address);
+    const other = server.addresses.find(({ ip, port }) =>
+      ip !== address.ip && port !== address.port
+    );
+    assertEquals(getAttribute(response, "OTHER-ADDRESS"), other);
+  }
+});
+
+Deno.test("a TCP connection carries requests one behind another, in pieces or in one", async () => {
+  await using server = await serve();
+  using connection = await dial(server);
+  const requests = [bindingRequest(), bindingRequest(), bindingRequest()];
+  const stream = concat(...requests);
+  await writeMessage(connection, stream.subarray(0, 7));
+  await writeMessage(connection, stream.subarray(7, 50));
+  await writeMessage(connection, stream.subarray(50));
+  const answered: string[] = [];
+  for await (const bytes of readMessages(connection)) {
+    answered.push(decodeMessage(bytes).transactionId.join());
+    if (answered.length === requests.length) break;
+  }
+  assertEquals(answered, requests.map((request) => request.subarray(8, 20).join()));
+  assertEquals(server.counters.tcpAnswers, 3);
+});
+
+Deno.test("a TCP connection that speaks another protocol is hung up on", async () => {
+  await using server = await serve();
+  const others = [
+    new TextEncoder().encode("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
+    Uint8Array.of(0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3), // a TLS ClientHello
+    bindingRequest().with(4, 0), // no cookie
+    bindingRequest().with(2, 0xff), // 65280 bytes
+    bindingRequest().with(3, 3), // not a multiple of four
+  ];
+  for (const bytes of others) {
+    using connection = await dial(server);
+    await writeMessage(connection, bytes);
+    assert(await isHungUp(connection));
+  }
+});
+
+Deno.test("a TCP connection survives messages that are no requests", async () => {
+  await using server = await serve();
+  using connection = await dial(server);
+  const indication = encodeMessage({
+    class: "indication",
+    method: BINDING,
+    transactionId: new Uint8Array(12),
+    attributes: [],
+  });
+  const malformed = encodeMessage({
+    class: "request",
+    method: BINDING,
+    transactionId: new Uint8Array(12),
+    attributes: [{ type: 0x0020, value: new Uint8Array(3) }],
+  });
+  await writeMessage(connection, concat(indication, malformed));
+  const response = await ask(connection, bindingRequest());
+  assertEquals(response.class, "success");
+});
+
+Deno.test("a TCP connection that sends no whole message in time is reset, however it drips", async () => {
+  await using server = await serve({ tcp: { ...TCP_LIMITS, idleMs: 50 } });
+  using silent = await dial(server);
+  using dripping = await dial(server);
+  await writeMessage(dripping, bindingRequest().subarray(0, 19));
+  assert(await isHungUp(silent));
+  assert(await isHungUp(dripping));
+  assertEquals(server.counters.tcpIdle, 2);
+});
+
+Deno.test("a source has its share of TCP connections and leaves room for others", async () => {
+  await using server = await serve({ tcp: { ...TCP_LIMITS, maxConnectionsPerSource: 2 } });
+  using first = await dial(server);
+  using second = await dial(server);
+  await ask(first, bindingRequest());
+  await ask(second, bindingRequest());
+  assert(await isTurnedAway(server));
+  using elsewhere = await dial(server, "127.0.0.3");
+  assertEquals((await ask(elsewhere, bindingRequest())).class, "success");
+  assertEquals(server.counters.tcpRefused, 1);
+});
+
+Deno.test("a thousand idle TCP connections fill the server's places and take no more", async () => {
+  const limits = { maxConnections: 100, maxConnectionsPerSource: 60, idleMs: 60_000 };
+  await using server = await serve({ tcp: limits });
+  using connections = new DisposableStack();
+  for (let i = 0; i < 100; i++) {
+    const connection = connections.use(await dial(server, `127.0.1.${1 + i % 2}`));
+    await ask(connection, bindingRequest());
+  }
+  for (let i = 0; i < 900; i++) assert(await isTurnedAway(server, `127.0.2.${1 + i % 200}`));
+  assertEquals(server.counters.tcpRefused, 900);
+  using socket = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
+  await socket.send(bindingRequest(), server.addresses[0]!);
+  assertEquals(decodeMessage((await socket.receive()).data).class, "success");
+});
+
+Deno.test("close() hangs up on all TCP connections", async () => {
+  const server = await serve();
+  using connection = await dial(server);
+  await ask(connection, bindingRequest());
+  await server.close();
+  assert(await isHungUp(connection));
+  await assertRejects(() => dial(server), NetworkError);
+});
+
+Deno.test("a request for a TCP filter test that does not pay for it is refused", async () => {
+  await using server = await serve();
+  using connection = await dial(server);
+  const cheap = bindingRequest(encodeTcpFilterRequest({ windowMs: 100 }, 992));
+  assertEquals(cheap.length, 1016);
+  assertEquals(getAttribute(await ask(connection, cheap), "ERROR-CODE")?.code, 400);
+  const broken = bindingRequest({ type: 0xd1a1, value: new Uint8Array(3) });
+  assertEquals(getAttribute(await ask(connection, broken), "ERROR-CODE")?.code, 400);
+  assertEquals(server.counters.filterTests, 0);
+});
+
+Deno.test("a TCP connection gets one TCP filter test", async () => {
+  await using server = await serve();
+  using connection = await dial(server);
+  const request = () => bindingRequest(encodeTcpFilterRequest({ windowMs: 100 }, 1000));
+  const first = getTcpFilterResult(await ask(connection, request()));
+  // This side does not listen: its own system refuses.
+  assertEquals(first?.sameAddress.outcome, "refused");
+  assertEquals(first?.alternateAddress.outcome, "refused");
+  const second = getTcpFilterResult(await ask(connection, request()));
+  assertEquals(second?.sameAddress.outcome, "not-tested");
+  assertEquals(second?.alternateAddress.outcome, "not-tested");
+  assertEquals([server.counters.filterTests, server.counters.filterTestsRefused], [1, 1]);
+});
+
+Deno.test("a source gets as many TCP filter tests as its rate allows", async () => {
+  const filterTests = { tests: { burst: 2, perSecond: 0 }, maxConcurrent: 8 };
+  await using server = await serve({ filterTests });
+  const outcomes: (string | undefined)[] = [];
+  for (let i = 0; i < 3; i++) {
+    using connection = await dial(server);
+    const request = bindingRequest(encodeTcpFilterRequest({ windowMs: 100 }, 1000));
+    outcomes.push(getTcpFilterResult(await ask(connection, request))?.sameAddress.outcome);
+  }
+  assertEquals(outcomes, ["refused", "refused", "not-tested"]);
+});
+
+Deno.test("a TCP filter test is ignored over UDP, where its source could be forged", async () => {
+  await using server = await serve();
+  using socket = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
+  const request = bindingRequest(encodeTcpFilterRequest({ windowMs: 100 }, 1000));
+  await socket.send(request, server.addresses[0]!);
+  const response = decodeMessage((await socket.receive()).data);
+  assertEquals(response.class, "success");
+  assertEquals(getTcpFilterResult(response), undefined);
+  assertEquals(server.counters.filterTests, 0);
+});
