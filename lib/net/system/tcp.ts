@@ -38,6 +38,9 @@ export async function connectTcp(
       ...(local && { localAddress: local.ip, localPort: local.port }),
     });
     await connected;
+    if (socket.remoteAddress === undefined) { // the peer has accepted and reset it already
+      throw new NetworkError(`${action("connect to", remote)}: connection reset`, "reset");
+    }
     return new NodeTcpConnection(socket);
   } catch (error) {
     socket.on("error", () => {}); // a late ICMP error of a dial that was given up
