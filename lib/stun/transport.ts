@@ -1,0 +1,213 @@
+/**
+ * What carries a client's requests: UDP, which loses them, or a TCP or TLS connection.
+ *
+ * @module
+ */
+
+import { MalformedMessageError, NoResponseError } from "../errors.ts";
+import { exchange, type Exchanged } from "../exchange.ts";
+import {
+  formatTransportAddress,
+  ipFamily,
+  sameTransportAddress,
+  type TransportAddress,
+} from "../net/address.ts";
+import type { Network, TcpConnection, UdpSocket } from "../net/network.ts";
+import { readMessages, writeMessage } from "./framing.ts";
+
+/** What STUN runs over: RFC 8489 §6.2. */
+export type StunTransport = "udp" | "tcp" | "tls";
+
+/** A way to one server. */
+export interface StunChannel extends Disposable {
+  /** Where it leaves from; over UDP the IP may be the wildcard. */
+  readonly local: TransportAddress;
+  /**
+   * Sends a request and waits for what `accept` takes as its answer. `accept` is called with messages that
+   * came from the server's very address, and returns `undefined` for those that are not the answer.
+   *
+   * @throws {NoResponseError} if none came in time
+   * @throws {MalformedMessageError} if something came, and none of it was STUN
+   */
+  transact<T>(
+    request: Uint8Array,
+    accept: (message: Uint8Array) => T | undefined,
+  ): Promise<Exchanged<T>>;
+}
+
+/** What {@linkcode openChannel} takes. */
+export interface StunChannelOptions {
+  readonly network: Network;
+  readonly transport: StunTransport;
+  /** Where to leave from; the system's choice unless given. Not for TLS. */
+  readonly local?: TransportAddress;
+  /** The waits of RFC 8489 §6.2.1; over TCP and TLS only their sum counts. */
+  readonly waitsMs: readonly number[];
+  /** The name in the certificate; for TLS. */
+  readonly hostname: string;
+  /** Certificate authorities to trust beside the platform's, PEM; for TLS. */
+  readonly caCerts?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Opens a way to a server.
+ *
+ * @throws {NetworkError} if the socket cannot be had, or the connection not be made
+ * @throws {NoResponseError} if the connection is not made in time
+ */
+export async function openChannel(
+  server: TransportAddress,
+  options: StunChannelOptions,
+): Promise<StunChannel> {
+  const { network, transport, local } = options;
+  if (transport !== "udp") return await StreamChannel.open(server, options);
+  const wildcard = ipFamily(server.ip) === 4 ? "0.0.0.0" : "::";
+  const socket = await network.bindUdp(local ?? { ip: wildcard, port: 0 });
+  return new UdpChannel(socket, server, options);
+}
+
+class UdpChannel implements StunChannel {
+  readonly #socket: UdpSocket;
+  readonly #server: TransportAddress;
+  readonly #options: StunChannelOptions;
+
+  constructor(socket: UdpSocket, server: TransportAddress, options: StunChannelOptions) {
+    this.#socket = socket;
+    this.#server = server;
+    this.#options = options;
+  }
+
+  get local(): TransportAddress {
+    return this.#socket.local;
+  }
+
+  async transact<T>(
+    request: Uint8Array,
+    accept: (message: Uint8Array) => T | undefined,
+  ): Promise<Exchanged<T>> {
+    const { waitsMs, signal } = this.#options;
+    let malformed: MalformedMessageError | undefined;
+    try {
+      return await exchange(this.#socket, {
+        to: this.#server,
+        request,
+        waitsMs,
+        signal,
+        accept: ({ data, from }) => {
+          if (!sameTransportAddress(from, this.#server)) return undefined;
+          try {
+            return accept(data);
+          } catch (error) {
+            // Garbage must not keep the true answer out: it may be from someone who forged the address.
+            if (!(error instanceof MalformedMessageError)) throw error;
+            malformed = error;
+            return undefined;
+          }
+        },
+      });
+    } catch (error) {
+      if (!(error instanceof NoResponseError) || malformed === undefined) throw error;
+      throw new MalformedMessageError(
+        `Cannot understand ${formatTransportAddress(this.#server)}: it answers, but not with STUN`,
+        { cause: malformed },
+      );
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.close();
+  }
+}
+
+class StreamChannel implements StunChannel {
+  readonly #connection: TcpConnection;
+  readonly #messages: AsyncGenerator<Uint8Array, void>;
+  readonly #options: StunChannelOptions;
+
+  static async open(
+    server: TransportAddress,
+    options: StunChannelOptions,
+  ): Promise<StreamChannel> {
+    const { network, transport, local, hostname, caCerts } = options;
+    const connection = await withinTime(
+      server,
+      options,
+      (signal) =>
+        transport === "tls"
+          ? network.connectTls(server, { hostname, caCerts, signal })
+          : network.connectTcp(server, { local, signal }),
+    );
+    return new StreamChannel(connection, options);
+  }
+
+  private constructor(connection: TcpConnection, options: StunChannelOptions) {
+    this.#connection = connection;
+    this.#messages = readMessages(connection);
+    this.#options = options;
+  }
+
+  get local(): TransportAddress {
+    return this.#connection.local;
+  }
+
+  async transact<T>(
+    request: Uint8Array,
+    accept: (message: Uint8Array) => T | undefined,
+  ): Promise<Exchanged<T>> {
+    const { remote } = this.#connection;
+    const sentMs = performance.now();
+    return await withinTime(remote, this.#options, async (signal) => {
+      // Nothing but its end wakes who waits for a connection.
+      const close = () => this.#connection.close();
+      signal.addEventListener("abort", close, { once: true });
+      try {
+        await writeMessage(this.#connection, request);
+        const answer = await this.#nextAccepted(accept);
+        return { answer, requests: 1, rttMs: performance.now() - sentMs };
+      } catch (error) {
+        signal.throwIfAborted();
+        throw error;
+      } finally {
+        signal.removeEventListener("abort", close);
+      }
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#connection.close();
+  }
+
+  async #nextAccepted<T>(accept: (message: Uint8Array) => T | undefined): Promise<T> {
+    while (true) {
+      const { value: message } = await this.#messages.next();
+      if (message === undefined) {
+        throw new NoResponseError(
+          `Cannot hear ${
+            formatTransportAddress(this.#connection.remote)
+          }: it closed the connection without an answer`,
+        );
+      }
+      const answer = accept(message);
+      if (answer !== undefined) return answer;
+    }
+  }
+}
+
+/** RFC 8489 §6.2.2: over a stream a request is sent once, and waited for as long as over UDP. */
+async function withinTime<T>(
+  server: TransportAddress,
+  { waitsMs, signal }: StunChannelOptions,
+  job: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const timeoutMs = waitsMs.reduce((sum, waitMs) => sum + waitMs, 0);
+  const expiry = AbortSignal.timeout(timeoutMs);
+  try {
+    return await job(signal === undefined ? expiry : AbortSignal.any([signal, expiry]));
+  } catch (error) {
+    if (error !== expiry.reason) throw error;
+    throw new NoResponseError(
+      `Cannot reach ${formatTransportAddress(server)}: no answer in ${timeoutMs} ms`,
+    );
+  }
+}
