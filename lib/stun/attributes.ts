@@ -24,7 +24,9 @@ export type NamedStunAttribute = {
 
 /** An attribute that is in no table: its number and its bytes, without padding. */
 export interface RawStunAttribute {
+  /** 0 to 0xffff; from 0x8000 on, those who do not know it may skip it. */
   readonly type: number;
+  /** At most 65535 bytes. */
   readonly value: Uint8Array;
 }
 

@@ -8,7 +8,9 @@ import { hash } from "../crypto.ts";
 
 /** A name and a password that the server knows: RFC 8489 §9.2. */
 export interface LongTermCredential {
+  /** An {@linkcode opaqueString}, or what can be made one. */
   readonly username: string;
+  /** An {@linkcode opaqueString}, or what can be made one. */
   readonly password: string;
 }
 

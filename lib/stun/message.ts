@@ -33,6 +33,7 @@ export type StunClass = "request" | "indication" | "success" | "error";
 
 /** One STUN message. */
 export interface StunMessage {
+  /** A request and its response have the same method and transaction id. */
   readonly class: StunClass;
   /** 0 to 0xfff, such as {@linkcode BINDING}. */
   readonly method: number;

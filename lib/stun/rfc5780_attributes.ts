@@ -31,7 +31,9 @@ export interface Rfc5780AttributeValues {
 
 /** RFC 5780 §7.2: send the response from the other IP address, the other port, or both. */
 export interface ChangeRequest {
+  /** From the server's other IP address. */
   readonly changeIp: boolean;
+  /** From the server's other port. */
   readonly changePort: boolean;
 }
 
