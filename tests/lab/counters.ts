@@ -38,6 +38,7 @@ export type WireDropReason =
   | "blocked"
   | "no-route"
   | "to-gateway" // the address of a NAT on its LAN: nothing answers there
+  | "ttl-expired" // dropped without the ICMP error of a real router
   | "not-understood" // a fragment, or a protocol other than TCP, UDP and ICMP
   | "receiver-full"; // the host's device took no more
 

@@ -20,8 +20,10 @@ import { Nat } from "./nat.ts";
 import type { NatBehavior } from "./nat_behavior.ts";
 import { type Direction, Link } from "./link.ts";
 import type { NatDropReason, NatPacket, SessionProtocol } from "./nat_packet.ts";
-import { buildReset, parsePacket, rewritePacket } from "./packet.ts";
+import { decrementTtl, parsePacket, rewritePacket } from "./packet.ts";
 import { seededRandom } from "./random.ts";
+import { addRoute, type HostNode, type NatNode, type Node, type Segment } from "./segment.ts";
+import { buildReset } from "./tcp_reset.ts";
 import { type HostPlan, INTERNET, type LabPlan, type LinkPlan, type NatPlan } from "./topology.ts";
 
 /** Hands a packet to a host; `false` if the host took it not. */
@@ -176,6 +178,7 @@ export class Internet {
   }
 
   #outbound(nat: NatNode, item: Item): void {
+    if (!decrementTtl(item.bytes)) return this.#drop(nat.name, "ttl-expired");
     const verdict = modelOf(nat, item).outbound(item.packet, this.#nowMs);
     switch (verdict.action) {
       case "forward":
@@ -190,6 +193,7 @@ export class Internet {
   }
 
   #inbound(nat: NatNode, item: Item): void {
+    if (!decrementTtl(item.bytes)) return this.#drop(nat.name, "ttl-expired");
     const verdict = modelOf(nat, item).inbound(item.packet, this.#nowMs);
     switch (verdict.action) {
       case "forward":
@@ -251,43 +255,6 @@ export class Internet {
 interface Item {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly packet: NatPacket;
-}
-
-/** A LAN, or the public internet: the nodes that reach each other without a NAT. */
-interface Segment {
-  /** The NAT that leads on; none on the public internet. */
-  above: NatNode | undefined;
-  readonly gatewayIp: string | undefined;
-  /** Who gets what, by destination address. */
-  readonly routes: Map<string, Node>;
-}
-
-type Node = HostNode | NatNode;
-
-interface HostNode {
-  readonly kind: "host";
-  readonly name: string;
-  readonly outside: Segment;
-  readonly link: Link;
-}
-
-interface NatNode {
-  readonly kind: "nat";
-  readonly name: string;
-  readonly outside: Segment;
-  readonly inside: Segment;
-  readonly link: Link;
-  readonly ipv4: Nat;
-  /** Filters without translating. */
-  readonly ipv6: Nat;
-}
-
-/** Makes an address known on a segment, and above it as far as nothing translates it. */
-function addRoute(segment: Segment, ip: string, node: Node): void {
-  segment.routes.set(ip, node);
-  const { above } = segment;
-  const isTranslated = ipFamily(ip) === 4 && above?.ipv4.behavior.mapping !== "none";
-  if (above !== undefined && !isTranslated) addRoute(above.outside, ip, above);
 }
 
 function modelOf(nat: NatNode, { packet }: Item): Nat {

@@ -5,8 +5,21 @@
  * @module
  */
 
-import { formatIp, type IpFamily, ipToBytes } from "../../lib/net/address.ts";
-import { adjustChecksum, checksum, sumWords } from "./checksum.ts";
+import { type IpFamily, ipToBytes } from "../../lib/net/address.ts";
+import { adjustChecksum, checksum } from "./checksum.ts";
+import {
+  ACK,
+  FIN,
+  ICMP,
+  type IpHeader,
+  parseIpHeader,
+  RST,
+  SYN,
+  TCP,
+  transportChecksum,
+  UDP,
+  viewOf,
+} from "./ip_header.ts";
 import type { NatPacket, SessionPacket, TcpFlags } from "./nat_packet.ts";
 
 /** What a NAT needs to know of a packet, or `undefined` if it is broken, a fragment or of another protocol. */
@@ -43,92 +56,16 @@ export function rewritePacket(bytes: Uint8Array, packet: NatPacket): void {
   writeIcmpChecksum(bytes, ip);
 }
 
-/**
- * The RST that answers a TCP segment to a closed port (RFC 9293 §3.10.7.1), without options.
- *
- * @throws {TypeError} if the bytes are not a TCP segment
- */
-export function buildReset(segment: Uint8Array): Uint8Array<ArrayBuffer> {
-  const ip = parseIpHeader(segment, 0);
-  if (ip?.protocol !== TCP || segment.length < ip.payload + 20) {
-    throw new TypeError("Cannot build RST: it answers a TCP segment, this is none");
-  }
-  const view = viewOf(segment);
-  const flags = segment[ip.payload + 13]!;
-  const dataOffset = (segment[ip.payload + 12]! >> 4) * 4;
-  const sequenceLength = segment.length - ip.payload - dataOffset + (flags & SYN ? 1 : 0) +
-    (flags & FIN ? 1 : 0);
-
-  const headerLength = ip.family === 4 ? 20 : 40;
-  const reset = new Uint8Array(headerLength + 20);
-  const out = viewOf(reset);
-  if (ip.family === 4) {
-    out.setUint8(0, 0x45);
-    out.setUint16(2, reset.length);
-    out.setUint8(8, TTL);
-    out.setUint8(9, TCP);
-  } else {
-    out.setUint8(0, 0x60);
-    out.setUint16(4, 20);
-    out.setUint8(6, TCP);
-    out.setUint8(7, TTL);
-  }
-  const length = ip.destination - ip.source;
-  reset.set(segment.subarray(ip.destination, ip.destination + length), ip.source);
-  reset.set(segment.subarray(ip.source, ip.source + length), ip.destination);
-
-  out.setUint16(headerLength, view.getUint16(ip.payload + 2));
-  out.setUint16(headerLength + 2, view.getUint16(ip.payload));
-  out.setUint32(headerLength + 8, view.getUint32(ip.payload + 4) + sequenceLength);
-  out.setUint8(headerLength + 12, 5 << 4);
-  out.setUint8(headerLength + 13, RST | ACK);
-  out.setUint16(headerLength + 16, transportChecksum(reset, ip.source, length, headerLength, TCP));
-  if (ip.family === 4) out.setUint16(10, checksum(reset.subarray(0, 20)));
-  return reset;
-}
-
-/** Where the fields of an IP header are, and those that decide. */
-interface IpHeader {
-  readonly family: IpFamily;
-  readonly protocol: number;
-  readonly sourceIp: string;
-  readonly destinationIp: string;
-  /** Offsets from the start of the packet. */
-  readonly source: number;
-  readonly destination: number;
-  readonly payload: number;
-  readonly headerChecksum: number | undefined;
-}
-
-function parseIpHeader(bytes: Uint8Array, start: number): IpHeader | undefined {
-  const version = (bytes[start] ?? 0) >> 4;
-  if (version === 4 && bytes.length >= start + 20) {
-    const fragment = ((bytes[start + 6]! << 8) | bytes[start + 7]!) & MORE_FRAGMENTS_AND_OFFSET;
-    if (fragment !== 0) return undefined;
-    return {
-      family: 4,
-      protocol: bytes[start + 9]!,
-      sourceIp: formatIp(bytes.subarray(start + 12, start + 16)),
-      destinationIp: formatIp(bytes.subarray(start + 16, start + 20)),
-      source: start + 12,
-      destination: start + 16,
-      payload: start + (bytes[start]! & 0xf) * 4,
-      headerChecksum: start + 10,
-    };
-  }
-  if (version === 6 && bytes.length >= start + 40) {
-    return {
-      family: 6,
-      protocol: bytes[start + 6]!,
-      sourceIp: formatIp(bytes.subarray(start + 8, start + 24)),
-      destinationIp: formatIp(bytes.subarray(start + 24, start + 40)),
-      source: start + 8,
-      destination: start + 24,
-      payload: start + 40,
-      headerChecksum: undefined,
-    };
-  }
-  return undefined;
+/** Counts one router in a packet, in place; `false` if that was one too many, and the packet is to be dropped. */
+export function decrementTtl(bytes: Uint8Array): boolean {
+  const ip = parseIpHeader(bytes, 0);
+  if (ip === undefined) return false;
+  const at = ip.family === 4 ? 8 : 7;
+  const ttl = bytes[at]!;
+  if (ttl <= 1) return false;
+  if (ip.headerChecksum === undefined) bytes[at] = ttl - 1;
+  else writeWord(bytes, at, ((ttl - 1) << 8) | ip.protocol, [ip.headerChecksum]);
+  return true;
 }
 
 /** Takes 8 bytes behind the IP header, as an ICMP error holds them of the packet that it is about. */
@@ -226,18 +163,6 @@ function writeIcmpChecksum(bytes: Uint8Array, ip: IpHeader): void {
   view.setUint16(ip.payload + 2, whole);
 }
 
-/** Over the pseudo header of RFC 9293 §3.1 or RFC 8200 §8.1, and everything from `payload` on. */
-function transportChecksum(
-  bytes: Uint8Array,
-  source: number,
-  addressLength: number,
-  payload: number,
-  protocol: number,
-): number {
-  const addresses = sumWords(bytes.subarray(source, source + 2 * addressLength));
-  return checksum(bytes.subarray(payload), addresses + protocol + bytes.length - payload);
-}
-
 function icmpKind(
   family: IpFamily,
   type: number,
@@ -260,24 +185,3 @@ function tcpFlags(bits: number): TcpFlags {
     rst: (bits & RST) !== 0,
   };
 }
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** Protocol numbers of the IANA registry. */
-const TCP = 6;
-const UDP = 17;
-const ICMP = { 4: 1, 6: 58 } as const;
-
-/** Control bits; RFC 9293 §3.1. */
-const FIN = 0x01;
-const SYN = 0x02;
-const RST = 0x04;
-const ACK = 0x10;
-
-/** RFC 791 §3.1: all but the reserved bit and "don't fragment". */
-const MORE_FRAGMENTS_AND_OFFSET = 0x3fff;
-
-/** What hosts commonly start with. */
-const TTL = 64;

@@ -136,7 +136,7 @@ export const INTERNET = "internet";
 /**
  * Gives names and addresses to all of a topology.
  *
- * @throws {TypeError} if two NATs, or a NAT and a host, have the same name
+ * @throws {TypeError} if two places have the same name, or a host that of the internet
  */
 export function planTopology(topology: Topology): LabPlan {
   return new Planner(topology, natNames(topology)).plan();
@@ -145,11 +145,15 @@ export function planTopology(topology: Topology): LabPlan {
 /**
  * What each NAT of a topology is called.
  *
- * @throws {TypeError} if two NATs, or a NAT and a host, have the same name
+ * @throws {TypeError} if two places have the same name, or a host that of the internet
  */
 export function natNames(topology: Topology): Map<NatSpec, string> {
   const names = new Map<NatSpec, string>();
-  const taken = new Set([INTERNET, ...Object.keys(topology.hosts)]);
+  const taken = new Set(Object.keys(topology.hosts));
+  if (taken.has(INTERNET)) {
+    throw new TypeError(`Cannot plan topology: no host is called ${INTERNET}`);
+  }
+  taken.add(INTERNET);
   for (const [hostName, { behind }] of Object.entries(topology.hosts)) {
     let inner = hostName;
     for (let spec = behind; spec !== undefined && !names.has(spec); spec = spec.behind) {
