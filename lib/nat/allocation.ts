@@ -14,13 +14,7 @@
  */
 
 import type { Allocation, AllocationDetails } from "./behavior.ts";
-
-/** A new mapping. */
-export interface PortSample {
-  readonly localPort: number;
-  /** `null` where no answer came: the NAT has probably used a port for it all the same. */
-  readonly externalPort: number | null;
-}
+import type { PortSample } from "./probe.ts";
 
 /** What {@linkcode classifyAllocation} finds. */
 export interface AllocationVerdict {
@@ -36,16 +30,13 @@ export interface AllocationVerdict {
 export function classifyAllocation(samples: readonly PortSample[]): AllocationVerdict {
   const seen = samples.filter(isAnswered);
   const ports = seen.map(({ externalPort }) => externalPort);
-  const range: [number, number] | null = ports.length === 0
-    ? null
-    : [Math.min(...ports), Math.max(...ports)];
   const neighbours = neighbourDeltas(samples);
   const result = (
     kind: Allocation["kind"],
     delta: number | null,
     onlyForNeighbours = false,
   ): AllocationVerdict => ({
-    allocation: { kind, delta, range },
+    allocation: { kind, delta, range: rangeOf(kind, ports) },
     details: {
       samples: seen.length,
       onlyForNeighbours,
@@ -70,6 +61,12 @@ export function classifyAllocation(samples: readonly PortSample[]): AllocationVe
     return result("sequential", dependent.value, true);
   }
   return result("random", null);
+}
+
+/** Where the ports lie; with ports that follow the local ones it would say something of those only. */
+function rangeOf(kind: Allocation["kind"], ports: readonly number[]): [number, number] | null {
+  const isLocal = kind === "preserving" || kind === "offset";
+  return isLocal || ports.length === 0 ? null : [Math.min(...ports), Math.max(...ports)];
 }
 
 /**

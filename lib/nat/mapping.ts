@@ -7,12 +7,7 @@
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { BehaviorVerdict } from "./behavior.ts";
 import { unknown } from "./behavior.ts";
-
-/** The external address that one destination sees, all for the same local address and port. */
-export interface MappingSample {
-  readonly to: TransportAddress;
-  readonly mapped: TransportAddress;
-}
+import type { MappingSample } from "./probe.ts";
 
 /**
  * The mapping behaviour that the samples show; `"unknown"` while they allow several.

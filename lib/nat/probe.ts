@@ -68,3 +68,36 @@ export function bindingReply(probe: Probe): SuccessReply | undefined {
   if (probe.test !== "binding" || probe.reply?.kind !== "success") return undefined;
   return sameTransportAddress(probe.reply.from, probe.to) ? probe.reply : undefined;
 }
+
+/** The external address that one destination sees, all for the same local address and port. */
+export interface MappingSample {
+  readonly to: TransportAddress;
+  readonly mapped: TransportAddress;
+}
+
+/** What the destinations of the mapping socket see. */
+export function mappingSamples(probes: readonly Probe[]): MappingSample[] {
+  return probes.flatMap((probe) => {
+    const reply = probe.socket === "mapping" ? bindingReply(probe) : undefined;
+    return reply ? [{ to: probe.to, mapped: reply.mapped }] : [];
+  });
+}
+
+/** A new mapping. */
+export interface PortSample {
+  readonly localPort: number;
+  /** `null` where no answer came: the NAT has probably used a port for it all the same. */
+  readonly externalPort: number | null;
+}
+
+/** The mappings that the first packets to one destination made, each from a local port of its own. */
+export function portSamples(probes: readonly Probe[], to: TransportAddress): PortSample[] {
+  const bySocket = new Map<string, PortSample>();
+  for (const probe of probes) {
+    if (!sameTransportAddress(probe.to, to)) continue;
+    const known = bySocket.get(probe.socket)?.externalPort;
+    const externalPort = known ?? bindingReply(probe)?.mapped.port ?? null;
+    bySocket.set(probe.socket, { localPort: probe.localPort, externalPort });
+  }
+  return [...bySocket.values()];
+}

@@ -59,3 +59,13 @@ export function learnServer(
   }
   return { ...known, alternate };
 }
+
+/** The three other transport addresses of a server with two IP addresses and two ports; none without. */
+export function alternatesOf({ primary, alternate }: ServerKnowledge): TransportAddress[] {
+  if (alternate === undefined) return [];
+  return [
+    alternate,
+    { ip: alternate.ip, port: primary.port },
+    { ip: primary.ip, port: alternate.port },
+  ];
+}

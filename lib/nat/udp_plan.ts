@@ -10,17 +10,19 @@
  */
 
 import { sameTransportAddress, type TransportAddress } from "../net/address.ts";
-import {
-  type AllocationVerdict,
-  classifyAllocation,
-  ENOUGH,
-  type PortSample,
-} from "./allocation.ts";
+import { type AllocationVerdict, classifyAllocation, ENOUGH } from "./allocation.ts";
 import { type BehaviorVerdict, unknown } from "./behavior.ts";
-import { classifyMapping, type MappingSample } from "./mapping.ts";
+import { classifyMapping } from "./mapping.ts";
 import { Pace } from "./pace.ts";
-import { bindingReply, isSameProbe, type Probe, type ProbeSpec } from "./probe.ts";
-import { learnServer, type ServerKnowledge } from "./server_knowledge.ts";
+import {
+  isSameProbe,
+  type MappingSample,
+  mappingSamples,
+  portSamples,
+  type Probe,
+  type ProbeSpec,
+} from "./probe.ts";
+import { alternatesOf, learnServer, type ServerKnowledge } from "./server_knowledge.ts";
 import {
   type FilteringState,
   filteringState,
@@ -67,7 +69,7 @@ export interface UdpVerdict {
 /** The next step of a test. */
 export function nextUdpStep(test: UdpTest, nowMs: number): UdpStep {
   const pace = new Pace(test.probes, nowMs);
-  const samples = mappingSamples(test);
+  const samples = mappingSamples(test.probes);
   const lead = leadOf(test, pace, samples);
   const mapping = mappingPart(test, pace, lead, samples);
   const filtering = filteringPart(test, pace, lead);
@@ -152,13 +154,8 @@ function mappingPart(
 ): Part<BehaviorVerdict> {
   const verdict = classifyMapping(samples, test.isOwn);
   const specs = test.servers.map((to, server) => mappingSpec(to, server));
-  if (lead?.knowledge.alternate !== undefined) {
-    const [primary, alternate] = [lead.knowledge.primary, lead.knowledge.alternate];
-    specs.push(
-      mappingSpec(alternate, lead.index),
-      mappingSpec({ ip: alternate.ip, port: primary.port }, lead.index),
-      mappingSpec({ ip: primary.ip, port: alternate.port }, lead.index),
-    );
+  if (lead !== undefined) {
+    specs.push(...alternatesOf(lead.knowledge).map((to) => mappingSpec(to, lead.index)));
   }
   const open = unique(specs).filter((spec) => !pace.isAnswered(spec) && !pace.isGivenUp(spec));
   const isDecided = verdict.behavior !== "unknown" || (lead !== undefined && open.length === 0);
@@ -209,25 +206,6 @@ function burstServer(test: UdpTest, pace: Pace, lead: Lead | undefined): number 
 
 function mappingSpec(to: TransportAddress, server: number): ProbeSpec {
   return { socket: "mapping", server, test: "binding", to };
-}
-
-function mappingSamples(test: UdpTest): MappingSample[] {
-  return test.probes.flatMap((probe) => {
-    const reply = probe.socket === "mapping" ? bindingReply(probe) : undefined;
-    return reply ? [{ to: probe.to, mapped: reply.mapped }] : [];
-  });
-}
-
-/** The new mappings that the first packets to one destination made, each from a local port of its own. */
-function portSamples(probes: readonly Probe[], to: TransportAddress): PortSample[] {
-  const bySocket = new Map<string, PortSample>();
-  for (const probe of probes) {
-    if (!sameTransportAddress(probe.to, to)) continue;
-    const externalPort = bySocket.get(probe.socket)?.externalPort ??
-      bindingReply(probe)?.mapped.port ?? null;
-    bySocket.set(probe.socket, { localPort: probe.localPort, externalPort });
-  }
-  return [...bySocket.values()];
 }
 
 function externalOf(

@@ -8,7 +8,8 @@ import { type IpFamily, sameTransportAddress, type TransportAddress } from "../n
 import type { Network } from "../net/network.ts";
 import { Hairpin } from "./hairpin.ts";
 import { Pace } from "./pace.ts";
-import type { Probe } from "./probe.ts";
+import { OwnAddresses } from "./own_addresses.ts";
+import { mappingSamples, type Probe } from "./probe.ts";
 import { nextUdpStep, type UdpTest, type UdpVerdict } from "./udp_plan.ts";
 import { UdpSockets } from "./udp_sockets.ts";
 
@@ -34,6 +35,10 @@ export interface UdpResult extends UdpVerdict {
   readonly rttMs: number | null;
   readonly elapsedMs: number;
   readonly packetsSent: number;
+  /** Nothing could be sent: the host has no address of this family. */
+  readonly hasNoRoute: boolean;
+  /** A server answered with something that is not STUN. */
+  readonly heardNoise: boolean;
 }
 
 /**
@@ -48,20 +53,18 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
   await using sockets = new UdpSockets(network, options.family, now);
   await sockets.openConsecutive(NEIGHBOURS);
   const localPort = await sockets.localPort("mapping");
-  const ownAddresses = new Map<string, boolean>();
+  const own = new OwnAddresses(network, localPort);
   const hairpin = new Hairpin("mapping", NEIGHBOURS[0]!);
   let decidedAtMs: number | undefined;
 
   for (;;) {
-    for (const ip of mappedIps(sockets.probes)) {
-      if (!ownAddresses.has(ip)) ownAddresses.set(ip, await network.ownsAddress(ip));
-    }
+    await own.learn(mappingSamples(sockets.probes).map(({ mapped }) => mapped));
     const nowMs = now();
     const test: UdpTest = {
       servers,
       burst: [...NEIGHBOURS, ...STRANGERS],
       probes: sockets.probes,
-      isOwn: ({ ip, port }) => port === localPort && ownAddresses.get(ip) === true,
+      isOwn: own.isOwn,
       timeoutMs: options.timeoutMs,
     };
     const step = nextUdpStep(test, nowMs);
@@ -77,12 +80,14 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
       return {
         ...step.verdict,
         localPort,
-        isOwnAddress: step.verdict.external !== null && test.isOwn(step.verdict.external),
+        isOwnAddress: step.verdict.external !== null && own.isOwn(step.verdict.external),
         hairpinning,
         rewritesPayload: rewritesPayload(sockets.probes),
         rttMs: rttMs(test, step.verdict),
         elapsedMs: decidedAtMs,
         packetsSent: sockets.packetsSent,
+        hasNoRoute: sockets.fault !== undefined && step.verdict.server === null,
+        heardNoise: sockets.heardNoise,
       };
     }
     // What was just sent changes when the next step is due: look again before waiting.
@@ -91,10 +96,6 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
       await sockets.wait(wakeAtMs, signal);
     }
   }
-}
-
-function mappedIps(probes: readonly Probe[]): Set<string> {
-  return new Set(probes.flatMap(({ reply }) => reply?.kind === "success" ? [reply.mapped.ip] : []));
 }
 
 function rewritesPayload(probes: readonly Probe[]): boolean | "unknown" {

@@ -6,23 +6,12 @@
 
 import { MalformedMessageError, NetworkError } from "../errors.ts";
 import { toHex } from "../bytes.ts";
-import {
-  type IpFamily,
-  ipFamily,
-  ipScope,
-  sameTransportAddress,
-  type TransportAddress,
-} from "../net/address.ts";
+import { type IpFamily, sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Datagram, Network, UdpSocket } from "../net/network.ts";
-import type { StunAttribute } from "../stun/attributes.ts";
-import {
-  BINDING,
-  decodeMessage,
-  encodeMessage,
-  getAttribute,
-  type StunMessage,
-} from "../stun/message.ts";
-import type { Probe, ProbeSpec, Reply } from "./probe.ts";
+import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
+import { openConsecutive } from "./local_ports.ts";
+import type { Probe, ProbeSpec } from "./probe.ts";
+import { encodeProbe, readReply } from "./probe_message.ts";
 
 /** A probe whose reply may still come. */
 type OpenProbe = { -readonly [Key in keyof Probe]: Probe[Key] };
@@ -34,7 +23,7 @@ export class UdpSockets implements AsyncDisposable {
   readonly #sockets = new Map<string, UdpSocket>();
   readonly #receivers: Promise<void>[] = [];
   readonly #probes: OpenProbe[] = [];
-  /** By socket and transaction id. */
+  /** By transaction id. */
   readonly #open = new Map<string, OpenProbe>();
   readonly #now: () => number;
   #wake = () => {};
@@ -42,6 +31,7 @@ export class UdpSockets implements AsyncDisposable {
   /** Transaction ids of hairpin probes on their way. */
   readonly #hairpins = new Set<string>();
   #hairpinned = false;
+  #heardNoise = false;
 
   /** @param now milliseconds since the start of the test */
   constructor(network: Network, family: IpFamily, now: () => number) {
@@ -65,6 +55,11 @@ export class UdpSockets implements AsyncDisposable {
     return this.#hairpinned;
   }
 
+  /** Whether something that was asked answered, but not with STUN. */
+  get heardNoise(): boolean {
+    return this.#heardNoise;
+  }
+
   /** Why the last packet could not be sent, if it could not. */
   get fault(): NetworkError | undefined {
     return this.#fault;
@@ -80,21 +75,9 @@ export class UdpSockets implements AsyncDisposable {
    * any ports.
    */
   async openConsecutive(names: readonly string[]): Promise<void> {
-    for (let attempt = 0; attempt < CONSECUTIVE_ATTEMPTS; attempt++) {
-      const first = FIRST_PORT +
-        Math.floor(Math.random() * (LAST_PORT - FIRST_PORT - names.length));
-      const sockets: UdpSocket[] = [];
-      try {
-        for (const index of names.keys()) {
-          sockets.push(await this.#network.bindUdp({ ip: this.#anyAddress, port: first + index }));
-        }
-        for (const [index, name] of names.entries()) this.#adopt(name, sockets[index]!);
-        return;
-      } catch (error) {
-        for (const socket of sockets) socket.close();
-        if (!(error instanceof NetworkError && error.reason === "address-in-use")) throw error;
-      }
-    }
+    const open = (port: number) => this.#network.bindUdp({ ip: this.#anyAddress, port });
+    const sockets = await openConsecutive(names.length, open);
+    for (const [index, socket] of sockets?.entries() ?? []) this.#adopt(names[index]!, socket);
     for (const name of names) await this.#socket(name);
   }
 
@@ -107,10 +90,10 @@ export class UdpSockets implements AsyncDisposable {
       const transactionId = crypto.getRandomValues(new Uint8Array(12));
       const probe: OpenProbe = { ...spec, localPort: socket.local.port, sentAtMs };
       this.#probes.push(probe);
-      this.#open.set(key(spec.socket, transactionId), probe);
+      this.#open.set(toHex(transactionId), probe);
       return this.#transmit(
         socket,
-        encodeProbe(spec, transactionId, this.#isRfc3489(spec)),
+        encodeProbe(spec, transactionId, { isRfc3489: this.#isRfc3489(spec) }),
         spec.to,
       );
     }));
@@ -159,12 +142,18 @@ export class UdpSockets implements AsyncDisposable {
 
   async #receive(name: string, socket: UdpSocket): Promise<void> {
     for (;;) {
+      let datagram: Datagram;
       try {
-        this.#read(name, await socket.receive());
+        datagram = await socket.receive();
       } catch (error) {
-        if (error instanceof MalformedMessageError) continue; // not for us
         if (error instanceof NetworkError) return; // closed
         throw error;
+      }
+      try {
+        this.#read(name, datagram);
+      } catch (error) {
+        if (!(error instanceof MalformedMessageError)) throw error;
+        this.#heardNoise ||= this.#probes.some(({ to }) => sameTransportAddress(to, datagram.from));
       }
     }
   }
@@ -176,11 +165,13 @@ export class UdpSockets implements AsyncDisposable {
       this.#wake();
       return;
     }
-    const open = this.#open.get(key(name, message.transactionId));
-    if (open === undefined) return;
+    const transactionId = toHex(message.transactionId);
+    const open = this.#open.get(transactionId);
+    // Only who asked for an answer to another mapping may get it on another socket.
+    if (open === undefined || (open.socket !== name && open.respondTo === undefined)) return;
     const reply = readReply(message, from, this.#now());
     if (reply === undefined) return;
-    this.#open.delete(key(name, message.transactionId));
+    this.#open.delete(transactionId);
     open.reply = reply;
     this.#wake();
   }
@@ -201,71 +192,3 @@ export class UdpSockets implements AsyncDisposable {
     );
   }
 }
-
-function encodeProbe(spec: ProbeSpec, transactionId: Uint8Array, isRfc3489: boolean): Uint8Array {
-  const attributes: StunAttribute[] = [];
-  if (spec.test !== "binding") {
-    attributes.push({
-      type: "CHANGE-REQUEST",
-      value: { changeIp: spec.test === "change-address-and-port", changePort: true },
-    });
-  }
-  if (spec.respondTo !== undefined) {
-    attributes.push(
-      isRfc3489
-        ? { type: "RESPONSE-ADDRESS", value: spec.respondTo }
-        : { type: "RESPONSE-PORT", value: spec.respondTo.port },
-    );
-  }
-  attributes.push({ type: "SOFTWARE", value: SOFTWARE });
-  return encodeMessage({ class: "request", method: BINDING, transactionId, attributes });
-}
-
-function readReply(message: StunMessage, from: TransportAddress, atMs: number): Reply | undefined {
-  if (message.method !== BINDING) return undefined;
-  if (message.class === "error") {
-    return { kind: "error", atMs, from, code: getAttribute(message, "ERROR-CODE")?.code ?? 0 };
-  }
-  const plain = getAttribute(message, "MAPPED-ADDRESS");
-  const xored = getAttribute(message, "XOR-MAPPED-ADDRESS");
-  const mapped = xored ?? plain;
-  if (message.class !== "success" || mapped === undefined) return undefined;
-  if (!isPlausible(mapped, from)) return undefined;
-  const other = getAttribute(message, "OTHER-ADDRESS");
-  const changed = other ?? getAttribute(message, "CHANGED-ADDRESS");
-  const isRewritten = xored !== undefined && plain !== undefined &&
-    !sameTransportAddress(xored, plain);
-  return {
-    kind: "success",
-    atMs,
-    from,
-    mapped,
-    isRfc3489: other === undefined && changed !== undefined,
-    ...changed && { other: changed },
-    ...isRewritten && { rewritten: plain },
-  };
-}
-
-/** No server sees us at an address that packets cannot come from. */
-function isPlausible(mapped: TransportAddress, server: TransportAddress): boolean {
-  const scope = ipScope(mapped.ip);
-  if (scope === "loopback") return ipScope(server.ip) === "loopback";
-  return scope !== "unspecified" && scope !== "multicast" && mapped.port !== 0 &&
-    ipFamily(mapped.ip) === ipFamily(server.ip);
-}
-
-function key(socket: string, transactionId: Uint8Array): string {
-  return `${socket} ${toHex(transactionId)}`;
-}
-
-/**
- * Named in every request, and long: a server that answers with no more bytes than it was asked with has then
- * room for all attributes of RFC 5780, over IPv6 too.
- */
-const SOFTWARE =
-  "Punchline NAT test: a few dozen packets, then silence (jsr.io/@punchline/punchline)";
-
-/** For ports of our own choice: below those that Linux gives out by itself, above most services. */
-const FIRST_PORT = 20_000;
-const LAST_PORT = 32_000;
-const CONSECUTIVE_ATTEMPTS = 5;

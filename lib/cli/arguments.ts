@@ -1,0 +1,103 @@
+/**
+ * Reads the arguments of one command, strictly: what it does not know is an error.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { UsageError } from "./io.ts";
+
+/** The options of a command; the names are without dashes. */
+export interface ArgumentSpec {
+  /** Present or not. */
+  readonly flags?: readonly string[];
+  /** With a value. */
+  readonly values?: readonly string[];
+  /** With a value, any number of times. */
+  readonly lists?: readonly string[];
+  /** How many arguments without dashes there may be; none unless given. */
+  readonly operands?: { readonly min: number; readonly max: number };
+}
+
+/** What was given. */
+export interface Arguments {
+  readonly flags: ReadonlySet<string>;
+  readonly values: ReadonlyMap<string, string>;
+  readonly lists: ReadonlyMap<string, readonly string[]>;
+  readonly operands: readonly string[];
+}
+
+/**
+ * Reads arguments by a specification.
+ *
+ * @throws {UsageError} if an option is unknown, lacks its value, or is given twice, or the operands are too many or too few
+ */
+export function readArguments(args: readonly string[], spec: ArgumentSpec): Arguments {
+  const { flags = [], values = [], lists = [], operands = { min: 0, max: 0 } } = spec;
+  const valued = [...values, ...lists];
+  checkForm(args, flags, valued);
+  const parsed = parseArgs(args, { boolean: flags, string: [...valued, "_"], collect: valued });
+  const given = new Map<string, readonly string[]>(
+    valued.map((name) => [name, parsed[name] as string[] | undefined ?? []]),
+  );
+  for (const [name, list] of given) {
+    if (list.includes("")) throw new UsageError(`--${name} takes a value`);
+    if (values.includes(name) && list.length > 1) throw new UsageError(`--${name} is given twice`);
+  }
+  const rest = parsed._.map(String);
+  if (rest.length > operands.max) {
+    throw new UsageError(`unexpected argument ${JSON.stringify(rest[operands.max])}`);
+  }
+  if (rest.length < operands.min) throw new UsageError("an argument is missing");
+  return {
+    flags: new Set(flags.filter((name) => parsed[name] === true)),
+    values: new Map(values.flatMap((name) => given.get(name)!.slice(0, 1).map((v) => [name, v]))),
+    lists: new Map(lists.map((name) => [name, given.get(name)!])),
+    operands: rest,
+  };
+}
+
+/**
+ * A whole number from an option's text.
+ *
+ * @throws {UsageError} if it is none, or out of range
+ */
+export function readInteger(
+  name: string,
+  text: string | undefined,
+  range: { min: number; max: number },
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (value >= range.min && value <= range.max) return value;
+  throw new UsageError(
+    `--${name} takes a whole number from ${range.min} to ${range.max}, not ${text}`,
+  );
+}
+
+/** What parseArgs would let pass: unknown options, and values for flags. */
+function checkForm(
+  args: readonly string[],
+  flags: readonly string[],
+  valued: readonly string[],
+): void {
+  for (let index = 0; index < args.length; index++) {
+    const arg = args[index]!;
+    if (arg === "--") return;
+    if (!arg.startsWith("-") || arg === "-") continue;
+    const [, name, value] = /^--([^=]+)(?:=(.*))?$/s.exec(arg) ?? [];
+    if (name !== undefined && valued.includes(name)) {
+      if (value === undefined) {
+        index++;
+        const next = args[index];
+        if (next === undefined || next.startsWith("--")) {
+          throw new UsageError(`--${name} takes a value`);
+        }
+      }
+    } else if (name === undefined || !flags.includes(name)) {
+      throw new UsageError(`unknown option ${arg}`);
+    } else if (value !== undefined) {
+      throw new UsageError(`--${name} takes no value`);
+    }
+  }
+}

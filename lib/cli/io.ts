@@ -1,0 +1,32 @@
+/**
+ * What a command sees of the world: where it prints, and when to stop.
+ *
+ * @module
+ */
+
+/** The terminal, or whatever stands in its place. */
+export interface CliIo {
+  /** Prints a line on stdout: results. */
+  out(line: string): void;
+  /** Prints a line on stderr: progress and diagnostics. */
+  err(line: string): void;
+  /** Whether stdout is a terminal. */
+  readonly isTerminal: boolean;
+  /** Aborted by Ctrl-C. */
+  readonly signal: AbortSignal;
+}
+
+/** Exit codes that other programs rely on. */
+export const EXIT = {
+  ok: 0,
+  failure: 1,
+  usage: 2,
+  offlineOrBlocked: 3,
+  timeout: 124,
+  interrupted: 130,
+} as const;
+
+/** The command line is wrong; the message says how. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}

@@ -1,0 +1,122 @@
+/**
+ * The connections of a TCP NAT test: each dials a server, asks what address it sees, and stays open so that
+ * its mapping does.
+ *
+ * @module
+ */
+
+import { MalformedMessageError, NetworkError, type NetworkErrorReason } from "../errors.ts";
+import { equalBytes } from "../bytes.ts";
+import type { IpFamily, TransportAddress } from "../net/address.ts";
+import type { Network, TcpConnection } from "../net/network.ts";
+import { readMessages, writeMessage } from "../stun/framing.ts";
+import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
+import type { Probe, ProbeSpec } from "./probe.ts";
+import { PROBE_SOFTWARE, readReply } from "./probe_message.ts";
+
+/** Why a dial gave no answer. */
+export interface DialFault {
+  readonly to: TransportAddress;
+  readonly reason: NetworkErrorReason | "not-stun";
+}
+
+/** Dials, and the record of all that was dialled. */
+export class TcpDialer implements AsyncDisposable {
+  readonly #network: Network;
+  readonly #anyAddress: string;
+  readonly #now: () => number;
+  readonly #probes: { -readonly [Key in keyof Probe]: Probe[Key] }[] = [];
+  readonly #connections: TcpConnection[] = [];
+  readonly #dials = new Set<Promise<void>>();
+  readonly #faults: DialFault[] = [];
+  readonly #abort = new AbortController();
+  #localIp: string | undefined;
+
+  /** @param now milliseconds since the start of the test */
+  constructor(network: Network, family: IpFamily, now: () => number) {
+    this.#network = network;
+    this.#anyAddress = family === 4 ? "0.0.0.0" : "::";
+    this.#now = now;
+  }
+
+  /** All dials so far, in the order of their start. */
+  get probes(): readonly Probe[] {
+    return this.#probes;
+  }
+
+  /** What went wrong so far. */
+  get faults(): readonly DialFault[] {
+    return this.#faults;
+  }
+
+  /** The local address that a connection left from, once there was one. */
+  get localIp(): string | undefined {
+    return this.#localIp;
+  }
+
+  /** Whether no dial is under way. */
+  get isIdle(): boolean {
+    return this.#dials.size === 0;
+  }
+
+  /** Starts a dial from a local port; what becomes of it is in the record. */
+  dial(spec: ProbeSpec, localPort: number): void {
+    const probe = { ...spec, localPort, sentAtMs: this.#now() };
+    this.#probes.push(probe);
+    const dial = this.#run(probe).catch((error) => {
+      if (this.#abort.signal.aborted) return;
+      this.#faults.push({ to: spec.to, reason: reasonOf(error) });
+    }).finally(() => this.#dials.delete(dial));
+    this.#dials.add(dial);
+  }
+
+  /** Resolves when one of the dials under way has come to something, or at `atMs`. */
+  async wait(atMs: number, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, Math.max(0, atMs - this.#now()));
+    const onAbort = () => resolve();
+    signal?.addEventListener("abort", onAbort);
+    await Promise.race([promise, ...this.#dials]);
+    signal?.removeEventListener("abort", onAbort);
+    clearTimeout(timer);
+    signal?.throwIfAborted();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#abort.abort();
+    for (const connection of this.#connections) connection.reset();
+    await Promise.all(this.#dials);
+  }
+
+  async #run(probe: { -readonly [Key in keyof Probe]: Probe[Key] }): Promise<void> {
+    const connection = await this.#network.connectTcp(probe.to, {
+      local: { ip: this.#anyAddress, port: probe.localPort },
+      signal: this.#abort.signal,
+    });
+    this.#connections.push(connection);
+    this.#localIp ??= connection.local.ip;
+    probe.sentAtMs = this.#now(); // the round trip is that of the request
+    const transactionId = crypto.getRandomValues(new Uint8Array(12));
+    const attributes = [{ type: "SOFTWARE", value: PROBE_SOFTWARE }] as const;
+    await writeMessage(
+      connection,
+      encodeMessage({ class: "request", method: BINDING, transactionId, attributes }),
+    );
+    for await (const bytes of readMessages(connection)) {
+      const message = decodeMessage(bytes);
+      if (!equalBytes(message.transactionId, transactionId)) continue;
+      const reply = readReply(message, probe.to, this.#now());
+      if (reply === undefined) continue;
+      probe.reply = reply;
+      return;
+    }
+    throw new MalformedMessageError("Cannot read STUN stream: it ended without an answer");
+  }
+}
+
+function reasonOf(error: unknown): DialFault["reason"] {
+  if (error instanceof NetworkError) return error.reason;
+  if (error instanceof MalformedMessageError) return "not-stun";
+  throw error;
+}
