@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { TcpFilterReport } from "../stun/tcp_filter.ts";
+import type { TcpFilterReport } from "../stun/tcp_filter_report.ts";
 import { type BehaviorVerdict, unknown, type UnsolicitedSyn } from "./behavior.ts";
 
 /** Filtering, and what an unsolicited SYN from a foreign address gets. */

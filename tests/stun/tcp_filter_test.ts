@@ -6,7 +6,8 @@ import { readMessages, writeMessage } from "../../lib/stun/framing.ts";
 import { BINDING, decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import type { RawStunAttribute, StunAttribute } from "../../lib/stun/attributes.ts";
 import { serveStun } from "../../lib/stun/server.ts";
-import { judge, testTcpFilter } from "../../lib/stun/tcp_filter.ts";
+import { testTcpFilter } from "../../lib/stun/tcp_filter.ts";
+import { judge } from "../../lib/stun/tcp_filter_report.ts";
 import {
   type DialOutcome,
   encodeTcpFilterResult,
