@@ -1,0 +1,216 @@
+/**
+ * The layers of the library, as a table and as tests. Read it top to bottom: a file may import from its own
+ * layer and from those above it, never from below.
+ *
+ * @module
+ */
+
+import { assertEquals } from "@std/assert";
+
+const LAYERS: readonly Layer[] = [
+  {
+    name: "words",
+    what: "bytes, errors, addresses, and the seam to the network (types only)",
+    rule: "pure",
+    files: [
+      "lib/{bytes,crypto,errors,logger}.ts",
+      "lib/net/{address,network,wait_queue}.ts",
+    ],
+  },
+  {
+    name: "messages",
+    what: "wire formats: encodeX(x) and decodeX(bytes)",
+    rule: "pure",
+    files: [
+      "lib/stun/*_{attributes,codec,message}.ts",
+      "lib/stun/{message,attributes,layout,error_code,password_algorithm}.ts",
+      "lib/stun/{integrity,fingerprint,credentials}.ts",
+      "lib/stun/{binding,plain_binding,encode_answer}.ts",
+    ],
+  },
+  {
+    name: "deciders",
+    what: "observations in, the next step or a verdict out",
+    rule: "pure",
+    files: [
+      "lib/nat/*_plan.ts",
+      "lib/nat/{behavior,probe,pace,server_knowledge}.ts",
+      "lib/nat/{mapping,filtering,allocation,hairpin,tcp_filtering,hints,verdict}.ts",
+      "lib/stun/{rate_limit,tcp_filter_report}.ts",
+    ],
+  },
+  {
+    name: "clients",
+    what: "one protocol, spoken over a Network, and our own servers",
+    rule: "network",
+    files: [
+      "lib/{exchange,run_all}.ts",
+      "lib/stun/{client,transport,framing,authentication}.ts",
+      "lib/stun/{server,server_counters,server_endpoints,udp_responder,tcp_service}.ts",
+      "lib/stun/{tcp_filter,tcp_filter_greetings,tcp_filter_service,dial_back}.ts",
+      "lib/nat/{udp_probe,udp_sockets,tcp_probe,tcp_dialer,tcp_hairpin,probe_message}.ts",
+      "lib/nat/{reach,lifetime,own_addresses,local_ports,servers,probe_family,family_report}.ts",
+    ],
+  },
+  {
+    name: "system",
+    what: "the platform's sockets behind the seam",
+    rule: "platform",
+    files: ["lib/net/system.ts", "lib/net/system/*.ts"],
+  },
+  {
+    name: "jobs",
+    what: "what a user calls; the only ones to know the system, as the default of options.network",
+    rule: "network",
+    files: ["lib/nat/test_nat.ts", "lib/stun/stun_binding.ts"],
+  },
+  {
+    name: "face",
+    what: "entry points, and the command line: argv in, text or JSON out",
+    rule: "terminal",
+    files: ["mod.ts", "cli.ts", "lib/{nat,stun}/mod.ts", "lib/cli/*.ts"],
+  },
+];
+
+Deno.test("every file of the library is in one layer", () => {
+  const found = FILES.map(({ path }) => [path, layersOf(path).map(({ name }) => name)] as const);
+  assertEquals(found.filter(([, layers]) => layers.length !== 1), []);
+});
+
+Deno.test("imports go up the layers, never down", () => {
+  const down = FILES.flatMap(({ path, imports }) =>
+    imports.filter((imported) => isLocal(imported) && depthOf(imported) > depthOf(path))
+      .map((imported) => `${path} (${layerOf(path)}) imports ${imported} (${layerOf(imported)})`)
+  );
+  assertEquals(down, []);
+});
+
+Deno.test("no client knows the system's own network", () => {
+  const knowing = FILES.filter(({ path, imports }) =>
+    layerOf(path) === "clients" && imports.some((imported) => layerOf(imported) === "system")
+  );
+  assertEquals(knowing.map(({ path }) => path), []);
+});
+
+Deno.test("no file imports itself by way of others", () => {
+  const importsOf = new Map(FILES.map(({ path, imports }) => [path, imports.filter(isLocal)]));
+  const done = new Set<string>();
+  const cycles: string[] = [];
+  const visit = (path: string, trail: string[]) => {
+    if (trail.includes(path)) cycles.push([...trail.slice(trail.indexOf(path)), path].join(" > "));
+    if (done.has(path) || trail.includes(path)) return;
+    for (const imported of importsOf.get(path) ?? []) visit(imported, [...trail, path]);
+    done.add(path);
+  };
+  for (const path of importsOf.keys()) visit(path, []);
+  assertEquals(cycles, []);
+});
+
+Deno.test("a layer touches only what its rule allows", () => {
+  const touches = FILES.flatMap(({ path, code, imports }) => {
+    const rule = layersOf(path)[0]?.rule ?? "pure";
+    const names = code.match(RULES[rule].forbiddenNames) ?? [];
+    const packages = imports.filter((name) => {
+      return !isLocal(name) && !RULES[rule].packages.test(name) && !isException(path, name);
+    });
+    return [...names, ...packages].map((name) => `${path} (${rule}) touches ${name}`);
+  });
+  assertEquals(touches, []);
+});
+
+interface Layer {
+  readonly name: string;
+  readonly what: string;
+  readonly rule: Rule;
+  /** Paths, in which `*` stands for any name and `{a,b}` for either. */
+  readonly files: readonly string[];
+}
+
+type Rule = keyof typeof RULES;
+
+/** What the files of a layer may not name, and which packages they may import. */
+const RULES = {
+  /** No clock, no randomness, no I/O, no platform. */
+  pure: {
+    forbiddenNames:
+      /\b(?:Deno|Date|performance|setTimeout|setInterval|console|fetch|Math\.random|crypto\.getRandomValues|crypto\.randomUUID)\b/g,
+    packages: /^$/,
+  },
+  /** The clock, randomness, and the network through the seam. */
+  network: { forbiddenNames: /\b(?:Deno|console|fetch)\b/g, packages: /^@std\/async\// },
+  /** Of Deno, what a program does with its terminal and its end. */
+  terminal: {
+    forbiddenNames:
+      /\bDeno\b(?!\.(?:args|exit|exitCode|stdin|stdout|stderr|addSignalListener|removeSignalListener|Signal)\b)/g,
+    packages: /^@std\/(?:async|cli)\//,
+  },
+  platform: { forbiddenNames: /\bfetch\b/g, packages: /^node:/ },
+};
+
+/** Hashes come from `node:crypto`: the Web's are asynchronous and know no MD5, which RFC 8489 needs. */
+function isException(path: string, imported: string): boolean {
+  return path === "lib/crypto.ts" && imported === "node:crypto";
+}
+
+function layersOf(path: string): Layer[] {
+  return LAYERS.filter(({ files }) => files.some((pattern) => toRegExp(pattern).test(path)));
+}
+
+function layerOf(path: string): string | undefined {
+  return layersOf(path)[0]?.name;
+}
+
+function depthOf(path: string): number {
+  return LAYERS.findIndex(({ name }) => name === layerOf(path));
+}
+
+function toRegExp(pattern: string): RegExp {
+  const source = pattern.replaceAll(".", "\\.").replaceAll("*", "[^/]*")
+    .replace(/\{(.*?)\}/g, (_, names: string) => `(?:${names.replaceAll(",", "|")})`);
+  return new RegExp(`^${source}$`);
+}
+
+/** Whether an import is a file of the repository, by its path from the root. */
+function isLocal(imported: string): boolean {
+  return imported.endsWith(".ts");
+}
+
+interface SourceFile {
+  /** From the root of the repository. */
+  readonly path: string;
+  /** Packages, and files by their paths. */
+  readonly imports: readonly string[];
+  /** Without comments. */
+  readonly code: string;
+}
+
+function readSource(path: string): SourceFile {
+  const text = Deno.readTextFileSync(new URL(path, ROOT));
+  const code = text.replaceAll(/\/\*[^]*?\*\/|(?<!:)\/\/.*$/gm, "");
+  const statements = code.matchAll(
+    /^(?:import|export)\b[^;"]*?\bfrom\s+"([^"]+)"|^import\s+"([^"]+)"|\bimport\("([^"]+)"\)/gm,
+  );
+  const imports = Array.from(statements, ([, from, effect, lazy]) => (from ?? effect ?? lazy)!)
+    .map((name) => name.startsWith(".") ? pathOf(new URL(name, new URL(path, ROOT))) : name);
+  return { path, imports: [...new Set(imports)], code };
+}
+
+function listSources(folder: string): string[] {
+  return [...Deno.readDirSync(new URL(folder, ROOT))].flatMap(({ name, isDirectory }) => {
+    const path = `${folder}${name}`;
+    return isDirectory ? listSources(`${path}/`) : [path];
+  });
+}
+
+function listEntryPoints(): string[] {
+  return Array.from(Deno.readDirSync(ROOT), ({ name }) => name);
+}
+
+function pathOf(url: URL): string {
+  return url.href.slice(ROOT.href.length);
+}
+
+const ROOT = new URL("../", import.meta.url);
+
+const FILES = [...listEntryPoints(), ...listSources("lib/")]
+  .filter((path) => path.endsWith(".ts")).sort().map(readSource);
