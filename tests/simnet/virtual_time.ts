@@ -10,12 +10,13 @@
  * @module
  */
 
+import { replaceProperty } from "./replace_property.ts";
 import { type Timer, TimerQueue } from "./timer_queue.ts";
 
 /** Replaces the platform's clock until it is disposed. */
 export class VirtualTime implements Disposable {
   readonly #timers = new TimerQueue();
-  readonly #restore: (() => void)[] = [];
+  readonly #restore: (() => void)[];
   readonly #realTurn: () => Promise<void>;
   #nowMs = 0;
 
@@ -29,13 +30,15 @@ export class VirtualTime implements Disposable {
       this.#set({ run: () => handler(...args), delayMs, repeats: true });
     const clear = (id?: number) => this.#timers.delete(Number(id));
 
-    this.#replace(globalThis, "setTimeout", set);
-    this.#replace(globalThis, "setInterval", setRepeating);
-    this.#replace(globalThis, "clearTimeout", clear);
-    this.#replace(globalThis, "clearInterval", clear);
-    this.#replace(globalThis, "Date", this.#virtualDate());
-    this.#replace(Performance.prototype, "now", () => this.#nowMs);
-    this.#replace(AbortSignal, "timeout", (delayMs: number) => this.#timeoutSignal(delayMs));
+    this.#restore = [
+      replaceProperty(globalThis, "setTimeout", set),
+      replaceProperty(globalThis, "setInterval", setRepeating),
+      replaceProperty(globalThis, "clearTimeout", clear),
+      replaceProperty(globalThis, "clearInterval", clear),
+      replaceProperty(globalThis, "Date", this.#virtualDate()),
+      replaceProperty(Performance.prototype, "now", () => this.#nowMs),
+      replaceProperty(AbortSignal, "timeout", (delayMs: number) => this.#timeoutSignal(delayMs)),
+    ];
   }
 
   /** Milliseconds since this clock started. */
@@ -120,13 +123,6 @@ export class VirtualTime implements Disposable {
       apply: (RealDate) => new RealDate(now()).toString(),
       get: (RealDate, key) => key === "now" ? now : Reflect.get(RealDate, key),
     });
-  }
-
-  #replace(target: object, key: string, value: unknown): void {
-    const descriptor = Object.getOwnPropertyDescriptor(target, key);
-    if (descriptor === undefined) throw new Error(`Cannot replace ${key}: it does not exist`);
-    this.#restore.push(() => Object.defineProperty(target, key, descriptor));
-    Object.defineProperty(target, key, { value, configurable: true, writable: true });
   }
 }
 

@@ -172,20 +172,3 @@ Deno.test("TimerQueue keeps ten thousand timers in order", () => {
     .sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   assertEquals(fired, expected);
 });
-
-Deno.test("labelledRandom() repeats itself, and differs by seed and by label", () => {
-  const draw = (seed: number, label: string) => {
-    const random = labelledRandom(seed, label);
-    return Array.from({ length: 8 }, random);
-  };
-  assertEquals(draw(1, "a"), draw(1, "a"));
-  const streams = [draw(1, "a"), draw(2, "a"), draw(1, "b"), draw(12, "")];
-  assertEquals(new Set(streams.flat()).size, 32);
-});
-
-Deno.test("labelledRandom() is even enough to lose packets by", () => {
-  const random = labelledRandom(3, "even");
-  const counts = Array<number>(10).fill(0);
-  for (let i = 0; i < 100_000; i++) counts[randomInteger(random, 0, 9)]!++;
-  for (const count of counts) assert(Math.abs(count - 10_000) < 400, `${counts}`);
-});
