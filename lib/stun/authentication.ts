@@ -20,6 +20,8 @@ import type { PasswordAlgorithm } from "./password_algorithm.ts";
 
 /** How requests are authenticated until the server says otherwise. */
 export interface Authentication {
+  /** How the key was made of the credential. */
+  readonly algorithm: "MD5" | "SHA-256";
   /** To go with every request. */
   readonly attributes: readonly StunAttribute[];
   /** To be added to every request, and to be found in every success. */
@@ -58,27 +60,29 @@ export function answerChallenge(
     { type: "NONCE", value: nonce },
   ];
 
-  if (!features?.passwordAlgorithms || offered === undefined) {
-    if (previous?.integrity.algorithm === "sha256") {
-      throw refuse(challenge, "after SHA-256 the server asks for less");
-    }
-    const key = longTermKey(credential, { realm, algorithm: "MD5" });
-    return { attributes: common, integrity: { algorithm: "sha1", key } };
-  }
-  const algorithm = choose(offered);
+  const isNegotiated = features?.passwordAlgorithms && offered !== undefined;
+  const algorithm = isNegotiated ? strongest(offered) : "MD5";
   if (algorithm === undefined) throw refuse(challenge, "it takes neither SHA-256 nor MD5");
+  if (previous?.algorithm === "SHA-256" && algorithm === "MD5") {
+    throw refuse(challenge, "after SHA-256 the server asks for less");
+  }
+  const key = longTermKey(credential, { realm, algorithm });
+  if (!isNegotiated) {
+    return { algorithm, attributes: common, integrity: { algorithm: "sha1", key } };
+  }
   return {
+    algorithm,
     attributes: [
       ...common,
       { type: "PASSWORD-ALGORITHMS", value: offered },
       { type: "PASSWORD-ALGORITHM", value: { algorithm, parameters: new Uint8Array() } },
     ],
-    integrity: { algorithm: "sha256", key: longTermKey(credential, { realm, algorithm }) },
+    integrity: { algorithm: "sha256", key },
   };
 }
 
-/** The strongest, whatever the server likes best. */
-function choose(offered: readonly PasswordAlgorithm[]): "SHA-256" | "MD5" | undefined {
+/** The best that both know, whatever the server likes best. */
+function strongest(offered: readonly PasswordAlgorithm[]): "SHA-256" | "MD5" | undefined {
   const names = offered.map(({ algorithm }) => algorithm);
   return (["SHA-256", "MD5"] as const).find((name) => names.includes(name));
 }

@@ -16,7 +16,7 @@ import type { Network } from "../net/network.ts";
 import { equalBytes } from "../bytes.ts";
 import type { StunAttribute } from "./attributes.ts";
 import { answerChallenge, type Authentication } from "./authentication.ts";
-import type { LongTermCredential } from "./credentials.ts";
+import { type LongTermCredential, opaqueString } from "./credentials.ts";
 import type { StunErrorCode } from "./error_code.ts";
 import { verifyIntegrity } from "./integrity.ts";
 import {
@@ -92,6 +92,11 @@ export async function requestBinding(
   server: TransportAddress,
   options: RequestBindingOptions,
 ): Promise<StunBinding> {
+  const { credential } = options;
+  if (credential !== undefined) {
+    opaqueString(credential.username);
+    opaqueString(credential.password);
+  }
   const asked: TransportAddress[] = [];
   let target: Target = { address: server, hostname: options.hostname ?? server.ip };
   while (true) {
@@ -208,7 +213,8 @@ function checkAlternate(alternate: TransportAddress, asked: readonly TransportAd
   if (asked.some((one) => sameTransportAddress(one, alternate))) {
     throw refuse("it was asked before");
   }
-  if (asked.length > MAX_ALTERNATES) throw refuse(`it is the ${asked.length}th alternate server`);
+  if (asked.length > MAX_ALTERNATES) throw refuse(`${MAX_ALTERNATES} alternate servers are enough`);
+  if (alternate.port === 0) throw refuse("it has no port");
   if (ipFamily(alternate.ip) !== ipFamily(from.ip)) throw refuse("it is of another family");
   const scope = ipScope(alternate.ip);
   if (scope !== "global" && scope !== ipScope(from.ip)) throw refuse(`it is a ${scope} address`);
