@@ -1,0 +1,103 @@
+/**
+ * `serve`: a STUN server of one's own.
+ *
+ * @module
+ */
+
+import { NetworkError } from "../errors.ts";
+import { formatTransportAddress, ipFamily, parseIp } from "../net/address.ts";
+import { systemNetwork } from "../net/system.ts";
+import { serveStun, type StunServer, type StunServerOptions } from "../stun/server.ts";
+import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
+import { type CliIo, EXIT, UsageError } from "./io.ts";
+
+/** One line of help. */
+export const SERVE_USAGE =
+  "serve [--address IP]... [--alternate IP]... [--port 3478] [--alternate-port 3479] [--json]";
+
+/** Runs the command until it is interrupted; its exit code. */
+export async function serve(args: readonly string[], io: CliIo): Promise<number> {
+  const given = readArguments(args, {
+    flags: ["json"],
+    values: ["port", "alternate-port"],
+    lists: ["address", "alternate"],
+  });
+  const wanted = optionsOf(given);
+  await using stack = new AsyncDisposableStack();
+  const servers: StunServer[] = [];
+  for (const options of wanted) servers.push(stack.use(await start(options, given, io)));
+
+  const addresses = servers.flatMap((server) => server.addresses.map(formatTransportAddress));
+  if (given.flags.has("json")) {
+    io.out(JSON.stringify({ event: "listening", stun: addresses, rendezvous: null }));
+  } else {
+    io.out(`Serving STUN over UDP and TCP on ${addresses.join(", ")}`);
+    io.out(`Ask it from another terminal: punchline nat-test --server ${addresses[0]}`);
+  }
+  await Promise.race([aborted(io.signal), ...servers.map((server) => server.finished)]);
+  return EXIT.interrupted;
+}
+
+/** One server for each family of addresses. */
+function optionsOf({ lists, values }: Arguments): StunServerOptions[] {
+  const port = readInteger("port", values.get("port"), PORTS);
+  const alternatePort = readInteger("alternate-port", values.get("alternate-port"), PORTS);
+  const common = { network: systemNetwork, port, alternatePort };
+  const addresses = byFamily("address", lists.get("address")!);
+  const alternates = byFamily("alternate", lists.get("alternate")!);
+  if (addresses.size === 0 && alternates.size === 0) return [{ ...common, ...DEMONSTRATION }];
+
+  for (const family of alternates.keys()) {
+    if (!addresses.has(family)) {
+      throw new UsageError(`--alternate ${alternates.get(family)} takes an --address beside it`);
+    }
+  }
+  return [...addresses].map(([family, address]) => ({
+    ...common,
+    address,
+    alternateAddress: alternates.get(family),
+  }));
+}
+
+function byFamily(name: string, texts: readonly string[]): Map<number, string> {
+  const found = new Map<number, string>();
+  for (const ip of texts.map((text) => readWith(() => parseIp(text)))) {
+    const family = ipFamily(ip);
+    if (found.has(family)) throw new UsageError(`--${name} takes one IPv${family} address`);
+    found.set(family, ip);
+  }
+  return found;
+}
+
+async function start(
+  options: StunServerOptions,
+  { lists }: Arguments,
+  io: CliIo,
+): Promise<StunServer> {
+  try {
+    return await serveStun(options);
+  } catch (error) {
+    if (error instanceof TypeError || error instanceof RangeError) {
+      throw new UsageError(error.message, { cause: error });
+    }
+    const isDefault = lists.get("address")!.length === 0;
+    const unavailable = error instanceof NetworkError && error.reason === "address-not-available";
+    if (!isDefault || !unavailable) throw error;
+    // Linux and Windows have all of 127/8, macOS has 127.0.0.1.
+    io.err(`${error.message}; serving without it, so without RFC 5780`);
+    return await serveStun({ ...options, alternateAddress: undefined });
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) =>
+    signal.addEventListener("abort", () => resolve(), { once: true })
+  );
+}
+
+/** Without a word about addresses: enough for a NAT test against this machine, without a network. */
+const DEMONSTRATION = { address: "127.0.0.1", alternateAddress: "127.0.0.2" };
+
+/** 0 for the system's choice. */
+const PORTS = { min: 0, max: 65_535 };

@@ -1,0 +1,84 @@
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { NetworkError } from "../../lib/errors.ts";
+import { type CliIo, EXIT, UsageError } from "../../lib/cli/io.ts";
+import { serve } from "../../lib/cli/serve.ts";
+import { parseTransportAddress } from "../../lib/net/address.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+
+const ANY_PORTS = ["--port", "0", "--alternate-port", "0"];
+
+/** Runs the command until it has printed its first line, then interrupts it. */
+async function run(...args: string[]): Promise<{ code: number; out: string[]; err: string[] }> {
+  const interrupt = new AbortController();
+  const out: string[] = [];
+  const err: string[] = [];
+  const io: CliIo = {
+    out(line) {
+      out.push(line);
+      interrupt.abort();
+    },
+    err: (line) => err.push(line),
+    isTerminal: false,
+    signal: interrupt.signal,
+  };
+  const code = await serve(args, io);
+  return { code, out, err };
+}
+
+Deno.test("serve prints one line of JSON once it serves, and ends when it is interrupted", async () => {
+  const { code, out, err } = await run(...ANY_PORTS, "--json");
+  assertEquals([code, out.length, err], [EXIT.interrupted, 1, []]);
+  const { event, stun, rendezvous } = JSON.parse(out[0]!);
+  assertEquals([event, rendezvous], ["listening", null]);
+  const addresses = (stun as string[]).map((text) => parseTransportAddress(text));
+  assertEquals(addresses.map(({ ip }) => ip), ["127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.2"]);
+});
+
+Deno.test("serve tells people where it serves and what to do next", async () => {
+  const { out } = await run(...ANY_PORTS);
+  assertMatch(out[0]!, /^Serving STUN over UDP and TCP on 127\.0\.0\.1:\d+, 127\.0\.0\.2:\d+, /);
+  assertMatch(out[1]!, /nat-test --server 127\.0\.0\.1:\d+$/);
+});
+
+Deno.test("serve takes one address of each family", async () => {
+  const { out } = await run("--address", "127.0.0.1", "--address", "::1", "--port", "0", "--json");
+  const { stun } = JSON.parse(out[0]!);
+  assertEquals(stun.length, 2);
+  assertMatch(stun[0], /^127\.0\.0\.1:/);
+  assertMatch(stun[1], /^\[::1\]:/);
+});
+
+Deno.test("serve has closed its sockets when it ends", async () => {
+  const { out } = await run("--address", "127.0.0.1", "--port", "0", "--json");
+  const address = parseTransportAddress(JSON.parse(out[0]!).stun[0]);
+  const error = await assertRejects(() => systemNetwork.connectTcp(address), NetworkError);
+  assertEquals(error.reason, "refused");
+});
+
+for (
+  const [args, message] of [
+    [["--port", "99999"], /--port takes a whole number from 0 to 65535, not 99999/],
+    [["--port", "3479"], /the ports are different, not 3479 twice/],
+    [["--address", "nonsense"], /"nonsense"/],
+    [["--address", "127.0.0.1", "--address", "127.0.0.2"], /--address takes one IPv4 address/],
+    [["--alternate", "127.0.0.2"], /--alternate 127\.0\.0\.2 takes an --address/],
+    [["--address", "::1", "--alternate", "127.0.0.2"], /takes an --address/],
+    [["--address", "127.0.0.1", "--alternate", "127.0.0.1"], /the same address/],
+    [["--rendezvous-port", "3480"], /unknown option --rendezvous-port/],
+    [["extra"], /unexpected argument "extra"/],
+  ] as const
+) {
+  Deno.test(`serve ${args.join(" ")} is a usage error in one line`, async () => {
+    const error = await assertRejects(() => run(...args), UsageError);
+    assertMatch(error.message, message);
+    assert(!error.message.includes("\n"));
+  });
+}
+
+Deno.test("serve rejects with the reason when an address is not this machine's", async () => {
+  const error = await assertRejects(
+    () => run("--address", "192.0.2.77", "--port", "0"),
+    NetworkError,
+  );
+  assertEquals(error.reason, "address-not-available");
+});
