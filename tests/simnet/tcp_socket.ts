@@ -1,6 +1,7 @@
 /**
  * One TCP connection as Linux keeps it, as far as NAT traversal can tell. Every rule names the standard or
- * the kernel's own way that it stands for.
+ * the kernel's own way that it stands for. Not modelled: congestion control, selective acknowledgment, fast
+ * retransmission, delayed ACKs, urgent data; a lost segment costs one retransmission timeout.
  *
  * @module
  */
@@ -10,16 +11,8 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpFlags } from "../lab/nat_packet.ts";
 import { resetFor, type TcpPacket, type UnreachableCode } from "./packet.ts";
 import { ReceiveBuffer, SendBuffer, type StreamSegment } from "./tcp_buffers.ts";
-import {
-  HASTENED_SYN_WAIT_MS,
-  LINGER_MS,
-  MAX_RETRIES,
-  MAX_RTO_MS,
-  MIN_RTO_MS,
-  PASSIVE_SYN_ACK_WAITS_MS,
-  SYN_ACK_WAITS_MS,
-  SYN_WAITS_MS,
-} from "./tcp_timers.ts";
+import { type SegmentNumbers, TcpHandshake, type TcpPeer } from "./tcp_handshake.ts";
+import { LINGER_MS, MAX_RETRIES, MAX_RTO_MS, MIN_RTO_MS } from "./tcp_timers.ts";
 
 /** What a socket needs from its host, and tells it. */
 export interface TcpSocketOptions {
@@ -39,26 +32,32 @@ export class TcpSocket {
   readonly local: TransportAddress;
   readonly remote: TransportAddress;
   readonly #options: TcpSocketOptions;
+  readonly #handshake: TcpHandshake;
   readonly #outgoing: SendBuffer;
   #incoming = new ReceiveBuffer(0); // until a SYN tells where the peer begins
-  #state: "syn-sent" | "syn-received" | "synchronized" | "gone" = "syn-sent";
+  #state: "opening" | "open" | "gone" = "opening";
   #error: NetworkErrorReason | undefined;
-  #isPassive = false;
   #closedByUser = false;
   #finishedFirst = false;
   #lingersUntilMs = Infinity;
   #waiting: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #onTimer = (): void => {};
   #retries = 0;
-  #handshakeSentAtMs = 0;
   #rttMs = 0;
 
   constructor(options: TcpSocketOptions) {
+    const { local, remote, initialSequence } = options;
     this.#options = options;
-    this.local = options.local;
-    this.remote = options.remote;
-    this.#outgoing = new SendBuffer(options.initialSequence + 1);
+    this.local = local;
+    this.remote = remote;
+    this.#outgoing = new SendBuffer(initialSequence + 1);
+    this.#handshake = new TcpHandshake({
+      initialSequence,
+      send: (tcpFlags, numbers) => this.#send(tcpFlags, numbers),
+      sendReset: (packet) => options.send(resetFor(packet)),
+      onOpen: (peer, packet) => this.#open(peer, packet),
+      onFail: (reason) => this.#fail(reason),
+    });
   }
 
   /** Why the connection broke, or could not be made. */
@@ -83,36 +82,23 @@ export class TcpSocket {
 
   /** Dials. */
   dial(): void {
-    this.#sendUntilAnswered(SYN, SYN_WAITS_MS);
+    this.#handshake.dial();
   }
 
   /** Answers a SYN, as a listener does. */
   answer(syn: TcpPacket): void {
-    this.#isPassive = true;
-    this.#answerSyn(syn, PASSIVE_SYN_ACK_WAITS_MS);
+    this.#handshake.answer(syn);
   }
 
   /** Takes a segment of this connection. */
   receive(packet: TcpPacket): void {
-    switch (this.#state) {
-      case "syn-sent":
-        return this.#receiveInSynSent(packet);
-      case "syn-received":
-        return this.#receiveInSynReceived(packet);
-      case "synchronized":
-        return this.#receiveSynchronized(packet);
-      case "gone":
-        return;
-    }
+    if (this.#state === "opening") this.#handshake.receive(packet);
+    else if (this.#state === "open") this.#receive(packet);
   }
 
-  /**
-   * Takes an ICMP error. Linux ends a handshake on any unreachable (tcp_v4_err); RFC 5927 and Linux ignore it
-   * on a connection that stands.
-   */
+  /** Takes an ICMP error. A connection that stands ignores it: RFC 5927, and Linux. */
   receiveError(code: UnreachableCode): void {
-    if (this.#state !== "syn-sent" && this.#state !== "syn-received") return;
-    this.#fail(code === "port-unreachable" ? "refused" : "unreachable");
+    if (this.#state === "opening") this.#handshake.receiveError(code);
   }
 
   /** Reads what is there; how many bytes. */
@@ -120,7 +106,7 @@ export class TcpSocket {
     const hadRoom = this.#incoming.window >= WINDOW_UPDATE_BYTES;
     const length = this.#incoming.read(target);
     const hasRoom = this.#incoming.window >= WINDOW_UPDATE_BYTES;
-    if (hasRoom && !hadRoom && this.#state === "synchronized") this.#acknowledge();
+    if (hasRoom && !hadRoom && this.#state === "open") this.#acknowledge();
     return length;
   }
 
@@ -150,9 +136,9 @@ export class TcpSocket {
    */
   close(): void {
     if (this.#closedByUser) return;
-    if (this.#state === "syn-sent") this.#end();
-    else if (this.#incoming.unreadBytes > 0) return this.reset();
+    if (this.#incoming.unreadBytes > 0) return this.reset();
     this.#closedByUser = true;
+    if (this.#state === "opening" && !this.#handshake.isSynReceived) return this.#end();
     this.finish();
     this.#lingerIfDone();
     this.#notify();
@@ -162,9 +148,12 @@ export class TcpSocket {
   reset(): void {
     if (this.#closedByUser) return;
     this.#closedByUser = true;
-    if (this.#state === "syn-received" || this.#state === "synchronized") {
-      this.#send({ rst: true, ack: true });
-    }
+    if (this.#state === "open") this.#send({ rst: true, ack: true });
+    this.#end();
+  }
+
+  /** Forgets the connection without a word. */
+  forget(): void {
     this.#end();
   }
 
@@ -179,61 +168,32 @@ export class TcpSocket {
       syn.sequence > this.#incoming.next;
   }
 
-  /** Forgets the connection without a word. */
-  forget(): void {
-    this.#end();
+  #open({ firstSequence, rttMs }: TcpPeer, packet: TcpPacket): void {
+    this.#state = "open";
+    this.#rttMs = rttMs;
+    this.#incoming = new ReceiveBuffer(firstSequence);
+    this.#outgoing.acknowledge(packet.acknowledgment, packet.window);
+    this.#options.onOpen();
+    this.#sendWhatMayBeSent();
+    if (!packet.tcpFlags.syn) this.#receive(packet);
   }
 
-  /** RFC 9293 §3.10.7.3. */
-  #receiveInSynSent(packet: TcpPacket): void {
-    const { syn, ack, rst } = packet.tcpFlags;
-    const answersOurSyn = ack === true && packet.acknowledgment === this.#outgoing.next;
-    if (ack && !answersOurSyn) {
-      // An answer to an earlier dial's SYN; the RST rids the peer of that one.
-      if (this.#retries === 0) this.#arm(HASTENED_SYN_WAIT_MS, this.#onTimer);
-      return rst ? undefined : this.#options.send(resetFor(packet));
-    }
-    if (rst) return answersOurSyn ? this.#fail("refused") : undefined;
-    if (!syn) return;
-    if (!answersOurSyn) return this.#answerSyn(packet, SYN_ACK_WAITS_MS); // simultaneous open, §3.5
-    this.#incoming = new ReceiveBuffer(packet.sequence + 1);
-    this.#open(packet);
-    this.#acknowledge();
-  }
-
-  #receiveInSynReceived(packet: TcpPacket): void {
-    const { syn, ack, rst } = packet.tcpFlags;
-    if (rst) return this.#receiveReset(packet);
-    // The peer's SYN/ACK of a simultaneous open counts as its ACK: Linux since 23e89e8ee7be (2024); before, a
-    // challenge ACK led to the same end.
-    const crossedSynAck = syn && ack && packet.sequence + 1 === this.#incoming.next;
-    if (syn && !crossedSynAck) {
-      // Linux repeats the SYN/ACK of a listener at once (tcp_check_req); else a challenge ACK, RFC 5961 §4.
-      const repeated = this.#isPassive && packet.sequence + 1 === this.#incoming.next;
-      return repeated ? this.#sendHandshake(SYN_ACK) : this.#acknowledge();
-    }
-    if (!ack) return;
-    if (packet.acknowledgment !== this.#outgoing.next) return this.#options.send(resetFor(packet));
-    this.#open(packet);
-    if (!syn) this.#receiveSynchronized(packet);
-  }
-
-  #receiveSynchronized(packet: TcpPacket): void {
-    const { syn, ack, rst, fin } = packet.tcpFlags;
+  #receive(packet: TcpPacket): void {
+    const { syn, ack, rst, fin = false } = packet.tcpFlags;
+    const { sequence, data } = packet;
     if (rst) return this.#receiveReset(packet);
     if (syn) return this.#acknowledge(); // RFC 5961 §4; it also repeats an ACK of SYN/ACK that was lost
     if (!ack) return;
+    if (this.#closedByUser && sequence + data.length > this.#incoming.next) {
+      this.#options.send(resetFor(packet)); // bytes that nobody will read; RFC 1122 §4.2.2.13
+      return this.#end();
+    }
     if (this.#outgoing.acknowledge(packet.acknowledgment, packet.window)) {
       this.#retries = 0;
       this.#disarm();
     }
-    const carries = packet.data.length > 0 || fin === true;
-    if (this.#closedByUser && packet.sequence + packet.data.length > this.#incoming.next) {
-      this.#options.send(resetFor(packet)); // bytes that nobody will read; RFC 1122 §4.2.2.13
-      return this.#end();
-    }
-    if (carries) {
-      this.#incoming.accept({ sequence: packet.sequence, data: packet.data, fin: fin === true });
+    if (data.length > 0 || fin) {
+      this.#incoming.accept({ sequence, data, fin });
       this.#acknowledge();
     }
     this.#sendWhatMayBeSent();
@@ -242,42 +202,14 @@ export class TcpSocket {
   }
 
   /** RFC 5961 §3: only a RST with exactly the next sequence number counts. */
-  #receiveReset(packet: TcpPacket): void {
-    if (packet.sequence === this.#incoming.next) return this.#fail("reset");
-    const offset = packet.sequence - this.#incoming.next;
-    if (offset > 0 && offset < this.#incoming.window) this.#acknowledge();
-  }
-
-  #answerSyn(syn: TcpPacket, waitsMs: readonly number[]): void {
-    this.#disarm();
-    this.#state = "syn-received";
-    this.#incoming = new ReceiveBuffer(syn.sequence + 1);
-    this.#sendUntilAnswered(SYN_ACK, waitsMs);
-  }
-
-  #sendUntilAnswered(tcpFlags: TcpFlags, waitsMs: readonly number[]): void {
-    const [waitMs, ...laterMs] = waitsMs;
-    this.#handshakeSentAtMs = performance.now();
-    this.#sendHandshake(tcpFlags);
-    this.#arm(waitMs!, () => {
-      if (laterMs.length === 0) return this.#fail("timed-out");
-      this.#retries++;
-      this.#sendUntilAnswered(tcpFlags, laterMs);
-    });
-  }
-
-  #open(packet: TcpPacket): void {
-    this.#rttMs = performance.now() - this.#handshakeSentAtMs;
-    this.#retries = 0;
-    this.#disarm();
-    this.#state = "synchronized";
-    this.#outgoing.acknowledge(packet.acknowledgment, packet.window);
-    this.#options.onOpen();
-    this.#sendWhatMayBeSent();
+  #receiveReset({ sequence }: TcpPacket): void {
+    const { next, window } = this.#incoming;
+    if (sequence === next) this.#fail("reset");
+    else if (sequence > next && sequence < next + window) this.#acknowledge();
   }
 
   #sendWhatMayBeSent(): void {
-    if (this.#state !== "synchronized") return;
+    if (this.#state !== "open") return;
     for (let next = this.#outgoing.takeUnsent(); next; next = this.#outgoing.takeUnsent()) {
       this.#sendSegment(next);
     }
@@ -286,36 +218,43 @@ export class TcpSocket {
 
   /** Also the probe of a window that is closed. */
   #armRetransmission(): void {
-    const waitMs = (this.#rttMs + MIN_RTO_MS) * 2 ** this.#retries;
-    this.#arm(Math.min(waitMs, MAX_RTO_MS), () => {
+    const waitMs = Math.min((this.#rttMs + MIN_RTO_MS) * 2 ** this.#retries, MAX_RTO_MS);
+    this.#timer = setTimeout(() => {
       if (++this.#retries > MAX_RETRIES) return this.#fail("timed-out");
       this.#sendSegment(this.#outgoing.oldest!);
       this.#armRetransmission();
-    });
+    }, waitMs);
   }
 
-  #sendHandshake(tcpFlags: TcpFlags): void {
-    this.#send(tcpFlags, { sequence: this.#options.initialSequence });
+  #disarm(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   #sendSegment({ sequence, data, fin }: StreamSegment): void {
-    this.#send({ ack: true, fin }, { sequence, data });
+    this.#send({ ack: true, fin }, { sequence, acknowledgment: this.#incoming.next }, data);
   }
 
   #acknowledge(): void {
     this.#send({ ack: true });
   }
 
-  #send(tcpFlags: TcpFlags, content: { sequence?: number; data?: Uint8Array } = {}): void {
+  #send(
+    tcpFlags: TcpFlags,
+    numbers: SegmentNumbers = {
+      sequence: this.#outgoing.next,
+      acknowledgment: this.#incoming.next,
+    },
+    data: Uint8Array = NO_DATA,
+  ): void {
     this.#options.send({
       protocol: "tcp",
       source: this.local,
       destination: this.remote,
       tcpFlags,
-      sequence: content.sequence ?? this.#outgoing.next,
-      acknowledgment: tcpFlags.ack ? this.#incoming.next : 0,
+      ...numbers,
       window: this.#incoming.window,
-      data: content.data ?? new Uint8Array(),
+      data,
     });
   }
 
@@ -336,6 +275,7 @@ export class TcpSocket {
   #end(): void {
     if (this.#state === "gone") return;
     this.#state = "gone";
+    this.#handshake.stop();
     this.#disarm();
     this.#options.onGone();
     this.#notify();
@@ -344,21 +284,9 @@ export class TcpSocket {
   #notify(): void {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
-
-  #arm(waitMs: number, onTimer: () => void): void {
-    this.#disarm();
-    this.#onTimer = onTimer;
-    this.#timer = setTimeout(onTimer, waitMs);
-  }
-
-  #disarm(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-  }
 }
 
-const SYN: TcpFlags = { syn: true };
-const SYN_ACK: TcpFlags = { syn: true, ack: true };
+const NO_DATA = new Uint8Array();
 
 /** Room that is worth telling the peer about; ours: a segment. */
 const WINDOW_UPDATE_BYTES = 1448;

@@ -7,9 +7,9 @@ import {
   assertStrictEquals,
 } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError, type NetworkErrorReason } from "../../lib/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { assertNetworkError } from "./assert_network_error.ts";
 import type { Host, HostOptions } from "./host.ts";
 import { Internet } from "./internet.ts";
 import type { PacketEvent } from "./subnet.ts";
@@ -429,13 +429,6 @@ async function readAll(connection: TcpConnection): Promise<Uint8Array> {
     chunks.push(...buffer.subarray(0, read));
   }
   return Uint8Array.from(chunks);
-}
-
-async function assertNetworkError(
-  reason: NetworkErrorReason,
-  act: () => Promise<unknown>,
-): Promise<void> {
-  assertEquals((await assertRejects(act, NetworkError)).reason, reason);
 }
 
 function pattern(length: number): Uint8Array {

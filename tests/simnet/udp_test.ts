@@ -7,10 +7,10 @@ import {
   assertStrictEquals,
 } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError, type NetworkErrorReason } from "../../lib/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { UdpSocket } from "../../lib/net/network.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";
+import { assertNetworkError } from "./assert_network_error.ts";
 import type { Host } from "./host.ts";
 import { Internet } from "./internet.ts";
 import { VirtualTime } from "./virtual_time.ts";
@@ -421,13 +421,6 @@ async function arrives(socket: UdpSocket): Promise<boolean> {
     if (error === signal.reason) return false;
     throw error;
   }
-}
-
-async function assertNetworkError(
-  reason: NetworkErrorReason,
-  act: () => Promise<unknown>,
-): Promise<void> {
-  assertEquals((await assertRejects(act, NetworkError)).reason, reason);
 }
 
 function bytes(text: string): Uint8Array {
