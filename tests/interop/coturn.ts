@@ -1,0 +1,147 @@
+/**
+ * Coturn, a STUN and TURN server by others, on loopback and free ports.
+ *
+ * @module
+ */
+
+import type { TransportAddress } from "../../lib/net/address.ts";
+
+/** How to start it. */
+export interface CoturnOptions {
+  /** Where it serves; with two addresses it answers RFC 5780. `127.0.0.1` unless given. */
+  readonly addresses?: readonly string[];
+  /** With a certificate for `localhost`, signed by {@linkcode Coturn.caCert}. Takes `openssl`. */
+  readonly tls?: boolean;
+  /** More of its options, such as `--secure-stun`. */
+  readonly args?: readonly string[];
+}
+
+/** A coturn that runs until it is disposed. */
+export interface Coturn extends AsyncDisposable {
+  /** UDP and TCP. */
+  readonly address: TransportAddress;
+  /** The other address and port, with two addresses. */
+  readonly alternate: TransportAddress;
+  /** TLS and DTLS. */
+  readonly tlsAddress: TransportAddress;
+  /** PEM; empty without TLS. */
+  readonly caCert: string;
+}
+
+/** The programs it takes, and their Debian packages: for `toolTest()`. */
+export const COTURN = { turnserver: "coturn" };
+/** As {@linkcode COTURN}, with TLS. */
+export const COTURN_TLS = { turnserver: "coturn", openssl: "openssl" };
+
+/**
+ * Starts coturn and waits until all its sockets are open.
+ *
+ * @throws {Error} if it ends before that, with what it wrote
+ */
+export async function startCoturn(options: CoturnOptions = {}): Promise<Coturn> {
+  const { addresses = ["127.0.0.1"], tls = false, args = [] } = options;
+  const directory = await Deno.makeTempDir({ prefix: "coturn-" });
+  const certificate = tls ? await makeCertificate(directory) : undefined;
+  const [port, alternatePort, tlsPort, alternateTlsPort] = freePorts(4);
+  const process = new Deno.Command("turnserver", {
+    args: [
+      ...["-n", "--no-cli", "--verbose", "--log-file", "stdout", "--simple-log"],
+      ...["--pidfile", `${directory}/pid`, "--userdb", `${directory}/turndb`],
+      ...addresses.flatMap((address) => ["-L", address]),
+      ...["--listening-port", `${port}`, "--alt-listening-port", `${alternatePort}`],
+      ...["--tls-listening-port", `${tlsPort}`, "--alt-tls-listening-port", `${alternateTlsPort}`],
+      ...certificate === undefined
+        ? ["--no-tls", "--no-dtls"]
+        : ["--cert", certificate.certPath, "--pkey", certificate.keyPath],
+      ...args,
+    ],
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+
+  const output = new Output(process.stdout);
+  const stop = async () => {
+    process.kill("SIGKILL");
+    await Promise.all([process.status, output.ended]);
+    await Deno.remove(directory, { recursive: true });
+  };
+  if (!await output.contains(READY)) {
+    await stop();
+    throw new Error(`Cannot start coturn: it wrote\n${output.text}`);
+  }
+  return {
+    address: { ip: addresses[0]!, port: port! },
+    alternate: { ip: addresses.at(-1)!, port: alternatePort! },
+    tlsAddress: { ip: addresses[0]!, port: tlsPort! },
+    caCert: certificate?.caCert ?? "",
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+/** Reads on for ever: a program that nobody reads from stops when the pipe is full. */
+class Output {
+  text = "";
+  readonly ended: Promise<void>;
+  #onText = () => {};
+
+  constructor(stream: ReadableStream<Uint8Array<ArrayBuffer>>) {
+    this.ended = this.#read(stream);
+  }
+
+  async contains(text: string): Promise<boolean> {
+    const found = new Promise<boolean>((resolve) => {
+      this.#onText = () => this.text.includes(text) && resolve(true);
+      this.#onText();
+    });
+    return await Promise.race([found, this.ended.then(() => this.text.includes(text))]);
+  }
+
+  async #read(stream: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<void> {
+    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+      this.text += text;
+      this.#onText();
+    }
+  }
+}
+
+/** Ports that are free for UDP and TCP at this moment. */
+function freePorts(count: number): number[] {
+  using stack = new DisposableStack();
+  return Array.from({ length: count }, () => {
+    const listener = stack.use(Deno.listen({ hostname: "127.0.0.1", port: 0 }));
+    const { port } = listener.addr as Deno.NetAddr;
+    const socket = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port });
+    stack.defer(() => socket.close());
+    return port;
+  });
+}
+
+async function makeCertificate(
+  directory: string,
+): Promise<{ caCert: string; certPath: string; keyPath: string }> {
+  const path = (name: string) => `${directory}/${name}`;
+  const newKey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  await openssl(
+    ...["req", "-x509", ...newKey, "-days", "2", "-subj", "/CN=Punchline test CA"],
+    ...["-keyout", path("ca.key"), "-out", path("ca.pem")],
+  );
+  await openssl(
+    ...["req", "-x509", ...newKey, "-days", "2", "-subj", "/CN=localhost"],
+    ...["-CA", path("ca.pem"), "-CAkey", path("ca.key")],
+    ...["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=CA:FALSE"],
+    ...["-keyout", path("key.pem"), "-out", path("cert.pem")],
+  );
+  return {
+    caCert: await Deno.readTextFile(path("ca.pem")),
+    certPath: path("cert.pem"),
+    keyPath: path("key.pem"),
+  };
+}
+
+async function openssl(...args: string[]): Promise<void> {
+  const { success, stderr } = await new Deno.Command("openssl", { args }).output();
+  if (!success) throw new Error(`Cannot run openssl: ${new TextDecoder().decode(stderr)}`);
+}
+
+/** What coturn writes when it has opened all its sockets. */
+const READY = "Total General servers";
