@@ -154,7 +154,7 @@ Deno.test("parseHostPort() limits labels to 63 and names to 253 characters; RFC 
   for (const host of [label, longest, `${longest}.`]) {
     assertEquals(parseHostPort(host, 1).host, host);
   }
-  for (const host of [`${label}a`, `${longest}a`]) {
+  for (const host of [`${label}a`, `${label}a.example`, `${longest}a`]) {
     assertThrows(() => parseHostPort(host, 1), TypeError, "names no host");
   }
 });
