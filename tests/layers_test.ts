@@ -13,7 +13,7 @@ const LAYERS: readonly Layer[] = [
     what: "bytes, errors, addresses, and the seam to the network (types only)",
     rule: "pure",
     files: [
-      "lib/{bytes,crypto,errors,logger}.ts",
+      "lib/{bytes,crypto,errors,logger,slab}.ts",
       "lib/net/{address,network,wait_queue}.ts",
     ],
   },

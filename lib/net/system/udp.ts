@@ -8,6 +8,7 @@
 import dgram from "node:dgram";
 import { NetworkError } from "../../errors.ts";
 import { ipFamily, parseIp, type TransportAddress } from "../address.ts";
+import { Slab } from "../../slab.ts";
 import type { Datagram, UdpSocket } from "../network.ts";
 import { WaitQueue } from "../wait_queue.ts";
 import { action, isNetUnrestricted, requireNet, toNetworkError } from "./platform.ts";
@@ -78,12 +79,15 @@ function bindDeno(listen: ListenDatagram, local: TransportAddress): UdpSocket {
 
 async function pump(conn: DatagramConn, queue: WaitQueue<Datagram>): Promise<void> {
   const buffer = new Uint8Array(MAX_DATAGRAM);
+  const slab = new Slab();
   let failures = 0;
   while (!queue.isClosed) {
     try {
       const [data, from] = await conn.receive(buffer);
       failures = 0;
-      queue.push({ data: data.slice(), from: { ip: parseIp(from.hostname), port: from.port } });
+      const own = slab.take(data.length);
+      own.set(data);
+      queue.push({ data: own, from: { ip: canonicalIp(from.hostname), port: from.port } });
     } catch (error) {
       // Windows reports an ICMP port unreachable for an earlier send here; the socket goes on.
       if (queue.isClosed || ++failures < MAX_FAILURES) continue;
@@ -120,6 +124,11 @@ async function bindNode(local: TransportAddress): Promise<UdpSocket> {
       }),
     close: () => socket.close(),
   }, queue);
+}
+
+/** Deno formats IPv4 addresses as we do; reading each again would be a tenth of a server's work. */
+function canonicalIp(ip: string): string {
+  return ipFamily(ip) === 4 ? ip : parseIp(ip);
 }
 
 function closedError(local: TransportAddress): NetworkError {

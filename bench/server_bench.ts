@@ -1,0 +1,118 @@
+// deno-lint-ignore-file no-console
+/**
+ * How many Binding requests a second the server answers, beside coturn on the same machine: rounds of a second
+ * each, in turn, with the same load (`stun_load.ts`). Machines and their moods differ, so what counts is the
+ * ratio; `baselines/server.json` keeps it. Two ratios, because a busy machine distorts the first: answers a
+ * second, and answers a second of processor time.
+ *
+ *     deno run -A bench/server_bench.ts [--update]
+ *
+ * Fails if a ratio is less than 70 % of the baseline's. Linux, with coturn installed.
+ *
+ * @module
+ */
+
+import { delay } from "@std/async/delay";
+import { systemNetwork } from "../lib/net/system.ts";
+import { serveStun } from "../lib/stun/server.ts";
+import type { LoadReport } from "./stun_load.ts";
+
+/** Of one server, the medians of its rounds. */
+interface Rates {
+  readonly perSecond: number;
+  readonly perCpuSecond: number;
+}
+
+/** What `baselines/server.json` keeps: ours by coturn's. */
+interface Baseline {
+  readonly perSecondRatio: number;
+  readonly perCpuSecondRatio: number;
+}
+
+async function compare(): Promise<Baseline> {
+  await using ours = start(Deno.execPath(), [
+    ...["run", "--unstable-net", "--allow-net", import.meta.filename!, "serve"],
+    `${OUR_PORT}`,
+  ]);
+  await using coturn = start("turnserver", [
+    ...["-n", "-S", "-z", "--no-cli", "--no-tls", "--no-dtls", "--log-file", "/dev/null"],
+    ...["-L", "127.0.0.1", "-L", "127.0.0.2", "-p", `${COTURN_PORT}`],
+    ...["--alt-listening-port", `${COTURN_PORT + 1}`],
+  ]);
+  await delay(START_MS);
+  const rounds: { ours: Rates; coturn: Rates }[] = [];
+  for (let i = 0; i < ROUNDS; i++) {
+    rounds.push({
+      ours: await measure(ours.pid, OUR_PORT),
+      coturn: await measure(coturn.pid, COTURN_PORT),
+    });
+  }
+  const medianOf = (pick: (round: { ours: Rates; coturn: Rates }) => number) =>
+    rounds.map(pick).sort((a, b) => a - b)[Math.floor(ROUNDS / 2)]!;
+  for (const name of ["ours", "coturn"] as const) {
+    const perSecond = Math.round(medianOf((round) => round[name].perSecond));
+    const perCpuSecond = Math.round(medianOf((round) => round[name].perCpuSecond));
+    console.log(`${name}: ${perSecond} answers/s, ${perCpuSecond} answers per second of CPU`);
+  }
+  return {
+    perSecondRatio: medianOf(({ ours, coturn }) => ours.perSecond / coturn.perSecond),
+    perCpuSecondRatio: medianOf(({ ours, coturn }) => ours.perCpuSecond / coturn.perCpuSecond),
+  };
+}
+
+async function measure(pid: number, port: number): Promise<Rates> {
+  const before = cpuSeconds(pid);
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "--allow-ffi", new URL("./stun_load.ts", import.meta.url).pathname],
+      ...["127.0.0.1", `${port}`, "1", `${REQUEST_BYTES}`],
+    ],
+  }).output();
+  if (!success) throw new Error(new TextDecoder().decode(stderr));
+  const { answers, elapsedMs }: LoadReport = JSON.parse(new TextDecoder().decode(stdout));
+  return {
+    perSecond: answers / elapsedMs * 1000,
+    perCpuSecond: answers / (cpuSeconds(pid) - before),
+  };
+}
+
+/** User and system time of all threads: proc(5), fields 14 and 15 of stat, in hundredths of a second. */
+function cpuSeconds(pid: number): number {
+  const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).split(") ")[1]!.split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+function start(program: string, args: string[]): Deno.ChildProcess {
+  return new Deno.Command(program, { args, stdin: "null", stdout: "null" }).spawn();
+}
+
+/** As long as a full answer of ours over IPv4, so that no allowance is needed. */
+const REQUEST_BYTES = 68;
+const ROUNDS = 5;
+const START_MS = 1500;
+const OUR_PORT = 34_781;
+const COTURN_PORT = 34_783;
+const TOLERANCE = 0.7;
+const BASELINE = new URL("./baselines/server.json", import.meta.url);
+
+if (import.meta.main && Deno.args[0] === "serve") {
+  const address = "127.0.0.1";
+  const port = Number(Deno.args[1]);
+  const options = { address, alternateAddress: "127.0.0.2", port, alternatePort: port + 1 };
+  await using server = await serveStun({ network: systemNetwork, ...options });
+  await server.finished;
+} else if (import.meta.main) {
+  const found = await compare();
+  console.log(`ratio: ${found.perSecondRatio.toFixed(2)} by time`);
+  console.log(`ratio: ${found.perCpuSecondRatio.toFixed(2)} by CPU time`);
+  if (Deno.args.includes("--update")) {
+    Deno.writeTextFileSync(BASELINE, JSON.stringify(found, null, 2) + "\n");
+  } else {
+    const baseline: Baseline = JSON.parse(Deno.readTextFileSync(BASELINE));
+    for (const key of ["perSecondRatio", "perCpuSecondRatio"] as const) {
+      if (found[key] >= baseline[key] * TOLERANCE) continue;
+      console.log(`${key} is ${found[key].toFixed(2)}, and was ${baseline[key].toFixed(2)}`);
+      Deno.exitCode = 1;
+    }
+  }
+}
