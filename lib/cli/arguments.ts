@@ -75,6 +75,20 @@ export function readInteger(
   );
 }
 
+/**
+ * Reads an argument by a function that throws a TypeError or RangeError for what it cannot read.
+ *
+ * @throws {UsageError} with the same message
+ */
+export function readWith<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+    throw new UsageError(error.message, { cause: error });
+  }
+}
+
 /** What parseArgs would let pass: unknown options, and values for flags. */
 function checkForm(
   args: readonly string[],

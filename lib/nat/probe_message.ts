@@ -71,7 +71,8 @@ function isPlausible(mapped: TransportAddress, server: TransportAddress): boolea
 
 /**
  * Named in every request, and long: a server that answers with no more bytes than it was asked with has then
- * room for all attributes of RFC 5780, over IPv6 too.
+ * room for all attributes of RFC 5780, over IPv6 too. A multiple of four, because servers of RFC 3489, which
+ * knew no padding, refuse other lengths.
  */
 export const PROBE_SOFTWARE =
-  "Punchline NAT test: a few dozen packets, then silence (jsr.io/@punchline/punchline)";
+  "Punchline NAT test: a few dozen packets, then silence. (jsr.io/@punchline/punchline)";

@@ -1,0 +1,82 @@
+/**
+ * Finds the command, runs it, and turns errors into one line and an exit code.
+ *
+ * @module
+ */
+
+import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
+import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { NAT_TEST_USAGE, natTest } from "./nat_test.ts";
+import { serve, SERVE_USAGE } from "./serve.ts";
+import { stun, STUN_USAGE } from "./stun.ts";
+
+/**
+ * Runs a command line.
+ *
+ * @returns the exit code
+ */
+export async function main(args: readonly string[], io: CliIo): Promise<number> {
+  const [name, ...rest] = args;
+  if (name === undefined || HELP.has(name)) {
+    const print = name === undefined ? io.err : io.out;
+    for (const line of overview()) print(line);
+    return name === undefined ? EXIT.usage : EXIT.ok;
+  }
+  const command = COMMANDS.get(name);
+  if (command === undefined) {
+    io.err(`punchline: unknown command ${JSON.stringify(name)}; --help lists them`);
+    return EXIT.usage;
+  }
+  if (rest.some((arg) => HELP.has(arg))) {
+    io.out(`Usage: punchline ${command.usage}`);
+    return EXIT.ok;
+  }
+  try {
+    return await command.run(rest, io);
+  } catch (error) {
+    if (io.signal.aborted) return EXIT.interrupted;
+    const code = exitCodeOf(error);
+    if (code === undefined) throw error;
+    io.err(`punchline: ${(error as Error).message}`);
+    if (error instanceof UsageError) io.err(`Usage: punchline ${command.usage}`);
+    return code;
+  }
+}
+
+/** `undefined` for what is a fault of ours and deserves its stack trace. */
+function exitCodeOf(error: unknown): number | undefined {
+  if (error instanceof UsageError) return EXIT.usage;
+  if (error instanceof DOMException && error.name === "TimeoutError") return EXIT.timeout;
+  if (error instanceof NetworkError && error.reason === "unreachable") return EXIT.offlineOrBlocked;
+  const isExpected = error instanceof NetworkError || error instanceof NoResponseError ||
+    error instanceof RefusedError || error instanceof MalformedMessageError;
+  return isExpected ? EXIT.failure : undefined;
+}
+
+function overview(): string[] {
+  return [
+    "Punchline: gets two machines connected, whatever stands between them.",
+    "",
+    "Usage: punchline COMMAND [OPTION]...",
+    "",
+    ...[...COMMANDS.values()].flatMap(({ usage, does }) => [`  ${usage}`, `      ${does}`]),
+  ];
+}
+
+interface Command {
+  readonly usage: string;
+  readonly does: string;
+  run(args: readonly string[], io: CliIo): Promise<number>;
+}
+
+const COMMANDS: ReadonlyMap<string, Command> = new Map([
+  ["nat-test", {
+    usage: NAT_TEST_USAGE,
+    does: "which NAT am I behind; what does it mean",
+    run: natTest,
+  }],
+  ["stun", { usage: STUN_USAGE, does: "one binding request", run: stun }],
+  ["serve", { usage: SERVE_USAGE, does: "an own STUN server (UDP, TCP, RFC 5780)", run: serve }],
+]);
+
+const HELP: ReadonlySet<string> = new Set(["--help", "-h", "help"]);
