@@ -70,6 +70,7 @@ async function measure(pid: number, port: number): Promise<Rates> {
   }).output();
   if (!success) throw new Error(new TextDecoder().decode(stderr));
   const { answers, elapsedMs }: LoadReport = JSON.parse(new TextDecoder().decode(stdout));
+  if (answers === 0) throw new Error(`Cannot measure: nothing answers at port ${port}`);
   return {
     perSecond: answers / elapsedMs * 1000,
     perCpuSecond: answers / (cpuSeconds(pid) - before),
@@ -82,8 +83,12 @@ function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
+function round(ratio: number): number {
+  return Math.round(ratio * 100) / 100;
+}
+
 function start(program: string, args: string[]): Deno.ChildProcess {
-  return new Deno.Command(program, { args, stdin: "null", stdout: "null" }).spawn();
+  return new Deno.Command(program, { args, stdin: "null", stdout: "null", stderr: "null" }).spawn();
 }
 
 /** As long as a full answer of ours over IPv4, so that no allowance is needed. */
@@ -106,7 +111,11 @@ if (import.meta.main && Deno.args[0] === "serve") {
   console.log(`ratio: ${found.perSecondRatio.toFixed(2)} by time`);
   console.log(`ratio: ${found.perCpuSecondRatio.toFixed(2)} by CPU time`);
   if (Deno.args.includes("--update")) {
-    Deno.writeTextFileSync(BASELINE, JSON.stringify(found, null, 2) + "\n");
+    Deno.writeTextFileSync(
+      BASELINE,
+      JSON.stringify(found, (_, ratio) => typeof ratio === "number" ? round(ratio) : ratio, 2) +
+        "\n",
+    );
   } else {
     const baseline: Baseline = JSON.parse(Deno.readTextFileSync(BASELINE));
     for (const key of ["perSecondRatio", "perCpuSecondRatio"] as const) {
