@@ -94,10 +94,9 @@ export const uint16List: ValueCodec<readonly number[]> = {
     if (length % 2 !== 0) {
       throw new MalformedMessageError(`Cannot read ${name}: ${length} is an odd number of bytes`);
     }
-    return Array.from(
-      { length: length / 2 },
-      (_, index) => readUint16(message, offset + 2 * index),
-    );
+    const values: number[] = [];
+    for (let i = 0; i < length; i += 2) values.push(readUint16(message, offset + i));
+    return values;
   },
 };
 
