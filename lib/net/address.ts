@@ -178,9 +178,8 @@ function parseIpv6(text: string): Uint8Array<ArrayBuffer> | undefined {
   const lastColon = digits.lastIndexOf(":");
   const embedded = parseIpv4(digits.slice(lastColon + 1));
   if (embedded !== undefined) {
-    const [a, b, c, d] = embedded as unknown as [number, number, number, number];
-    const group = (high: number, low: number) => ((high << 8) | low).toString(16);
-    digits = `${digits.slice(0, lastColon + 1)}${group(a, b)}:${group(c, d)}`;
+    const group = (at: number) => ((embedded[at]! << 8) | embedded[at + 1]!).toString(16);
+    digits = `${digits.slice(0, lastColon + 1)}${group(0)}:${group(2)}`;
   }
 
   const halves = digits.split("::");
@@ -205,7 +204,8 @@ function parseIpv6(text: string): Uint8Array<ArrayBuffer> | undefined {
 
 function formatIpv6(bytes: Uint8Array): string {
   if (startsWith(bytes, V4_MAPPED)) return `::ffff:${formatIp(bytes.subarray(12))}`;
-  const groups = Array.from({ length: 8 }, (_, i) => (bytes[2 * i]! << 8) | bytes[2 * i + 1]!);
+  const groups: number[] = [];
+  for (let i = 0; i < 16; i += 2) groups.push((bytes[i]! << 8) | bytes[i + 1]!);
   // RFC 5952 §4.2: the longest run of two or more zero groups, the first of equals, becomes "::".
   let longest = { start: 0, length: 1 };
   for (let start = 0; start < 8; start++) {
