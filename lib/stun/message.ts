@@ -56,6 +56,15 @@ export interface EncodeMessageOptions {
   readonly into?: Uint8Array<ArrayBuffer>;
 }
 
+/** What {@linkcode decodeMessage} may do. */
+export interface DecodeMessageOptions {
+  /**
+   * The bytes are given away: values of the message may be views of them, which spares a copy. Whoever
+   * changes them afterwards changes the message.
+   */
+  readonly views?: boolean;
+}
+
 /**
  * The bytes of a message. A transaction id of sixteen bytes makes it one of RFC 3489.
  *
@@ -106,9 +115,12 @@ export function encodeMessage(
  *
  * @throws {MalformedMessageError} if the bytes are not a STUN message
  */
-export function decodeMessage(bytes: Uint8Array): StunMessage {
+export function decodeMessage(
+  bytes: Uint8Array,
+  { views = false }: DecodeMessageOptions = {},
+): StunMessage {
   const spans = attributeSpans(bytes);
-  const owned = bytes.slice(); // once: the values below are views of it
+  const owned = views ? bytes : bytes.slice();
   const type = readUint16(owned, 0);
   return {
     class: CLASSES[((type >> 7) & 0b10) | ((type >> 4) & 0b01)]!,

@@ -74,6 +74,7 @@ export { type MessageIntegrity, type Verification, verifyIntegrity } from "./int
 export {
   BINDING,
   decodeMessage,
+  type DecodeMessageOptions,
   encodeMessage,
   type EncodeMessageOptions,
   getAttribute,

@@ -100,6 +100,13 @@ Deno.test("decodeMessage() reads a message in the middle of other bytes", () => 
   assertEquals(decoded, decodeMessage(bytes));
 });
 
+Deno.test("decodeMessage() returns views of bytes that are given away", () => {
+  const bytes = encodeMessage(request([{ type: 0xc001, value: Uint8Array.of(1, 2, 3, 4) }]));
+  const decoded = decodeMessage(bytes, { views: true });
+  assertEquals(decoded, decodeMessage(bytes));
+  assertEquals(decoded.transactionId.buffer, bytes.buffer);
+});
+
 Deno.test("decodeMessage() owns what it returns", () => {
   const bytes = encodeMessage(request([{ type: 0xc001, value: Uint8Array.of(1, 2, 3, 4) }]));
   const decoded = decodeMessage(bytes);
