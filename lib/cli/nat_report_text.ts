@@ -18,7 +18,9 @@ export function natReportText(report: NatReport): string[] {
   return [
     report.verdict.summary,
     ...report.hints.map((hint) => `Note: ${hint}`),
-    ...sections.flatMap(([title, family]) => family === null ? [] : ["", ...familyText(title, family)]),
+    ...sections.flatMap(([title, family]) =>
+      family === null ? [] : ["", ...familyText(title, family)]
+    ),
   ];
 }
 
@@ -36,7 +38,10 @@ function familyText(title: string, report: FamilyReport): string[] {
     ["ports", [allocationText(report.allocation), ...allocationNotes(report)]],
     ["hairpinning", [yesNo(report.hairpinning)]],
     ["unsolicited SYN", report.unsolicitedSyn === "unknown" ? [] : [report.unsolicitedSyn]],
-    ["idle lifetime", details.lifetimeSeconds === null ? [] : [lifetimeText(details.lifetimeSeconds)]],
+    [
+      "idle lifetime",
+      details.lifetimeSeconds === null ? [] : [lifetimeText(details.lifetimeSeconds)],
+    ],
     ["classic name", [report.rfc3489Name]],
     ["servers", [...details.servers]],
   ];

@@ -55,7 +55,9 @@ function toJson(report: NatReport, options: { withLifetime: boolean }): unknown 
   const family = (report: FamilyReport | null) => {
     if (report === null) return null;
     const { details, ...contract } = report;
-    return options.withLifetime ? { ...contract, lifetimeSeconds: details.lifetimeSeconds } : contract;
+    return options.withLifetime
+      ? { ...contract, lifetimeSeconds: details.lifetimeSeconds }
+      : contract;
   };
   const { version, elapsedMs, udp, tcp, verdict } = report;
   return {

@@ -12,7 +12,7 @@ import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } fr
 import { type IpFamily, sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { testTcpFilter } from "../stun/tcp_filter.ts";
-import { type AllocationVerdict, classifyAllocation, ENOUGH } from "./allocation.ts";
+import { type AllocationVerdict, classifyAllocation } from "./allocation.ts";
 import { type BehaviorVerdict, unknown } from "./behavior.ts";
 import { openConsecutive } from "./local_ports.ts";
 import { classifyMapping } from "./mapping.ts";
@@ -91,7 +91,7 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
       hairpinTest ??= hairpinsTcp(network, local, external, deadline.signal);
     }
     const allocation = classifyAllocation(portSamples(dialer.probes, servers[0]!));
-    const isDecided = mapping.behavior !== "unknown" && allocation.details.samples >= ENOUGH;
+    const isDecided = mapping.behavior !== "unknown" && allocation.allocation.kind !== "unknown";
     if (!isDecided && !dialer.isIdle && now() < timeoutMs) {
       await dialer.wait(timeoutMs, signal);
       continue;
@@ -172,12 +172,12 @@ function dialMapping(
   }
 }
 
-/** The mapping port, and those of the burst: a row and one on its own. */
+/** The mapping port, and those of the burst: a row and others. */
 async function freePorts(network: Network, ip: string): Promise<number[]> {
   const listen = (port: number) => network.listenTcp({ ip, port });
   const row = await openConsecutive(ROW, listen) ?? [];
-  const [mapping, stranger] = [await listen(0), await listen(0)];
-  const listeners = [mapping, ...row, stranger];
+  const strangers = await Promise.all(Array.from({ length: STRANGERS + 1 }, () => listen(0)));
+  const listeners = [strangers.pop()!, ...row, ...strangers];
   const ports = listeners.map(({ local }) => local.port);
   for (const listener of listeners) listener.close();
   return ports;
@@ -208,5 +208,6 @@ function filterVerdict(outcome: FilterOutcome, options: { isTranslated: boolean 
 
 const NO_SERVER: FilterOutcome = { reason: "no server answered over TCP" };
 
-/** Consecutive local ports in the burst. */
+/** Consecutive local ports in the burst, and others. */
 const ROW = 4;
+const STRANGERS = 3;

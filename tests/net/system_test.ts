@@ -87,6 +87,22 @@ Deno.test("connectTcp() tells a refusal", async () => {
   await assertReason(systemNetwork.connectTcp(local), "refused");
 });
 
+Deno.test("connectTcp() tells a foreign local address from a connection that exists already", async () => {
+  using listener = await systemNetwork.listenTcp(LOOPBACK);
+  const foreign = { ip: "192.0.2.77", port: 0 };
+  await assertReason(
+    systemNetwork.connectTcp(listener.local, { local: foreign }),
+    "address-not-available",
+  );
+  await assertReason(systemNetwork.listenTcp(foreign), "address-not-available");
+  using first = await systemNetwork.connectTcp(listener.local, { local: LOOPBACK });
+  await assertReason(
+    systemNetwork.connectTcp(listener.local, { local: first.local }),
+    "address-in-use",
+  );
+  (await listener.accept()).close();
+});
+
 Deno.test("connectTcp() rejects with the signal's reason", async () => {
   const signal = AbortSignal.abort(new Error("no more"));
   const error = await assertRejects(() => systemNetwork.connectTcp(LOOPBACK, { signal }), Error);

@@ -46,7 +46,7 @@ export async function connectTcp(
     socket.on("error", () => {}); // a late ICMP error of a dial that was given up
     socket.destroy();
     signal?.throwIfAborted();
-    throw toNetworkError(action("connect to", remote), error);
+    throw dialError(remote, local, error);
   } finally {
     socket.off("error", reject);
     signal?.removeEventListener("abort", onAbort);
@@ -69,9 +69,43 @@ export async function listenTcp(local: TransportAddress): Promise<TcpListener> {
       );
     });
   } catch (error) {
+    if (isInvalidArgument(error)) throw foreignAddress(action("listen on TCP", local), error);
     throw toNetworkError(action("listen on TCP", local), error);
   }
   return new NodeTcpListener(server);
+}
+
+/** `node:net` says EINVAL both for a local address that is not ours and for a 4-tuple that is in use. */
+function dialError(
+  remote: TransportAddress,
+  local: TransportAddress | undefined,
+  error: unknown,
+): NetworkError {
+  const cannot = action("connect to", remote);
+  if (local === undefined || !isInvalidArgument(error)) return toNetworkError(cannot, error);
+  if (!isBindable(local.ip)) return foreignAddress(`${cannot} from ${local.ip}`, error);
+  const message = `${cannot} from port ${local.port}: it is connected there already`;
+  return new NetworkError(message, "address-in-use", { cause: error });
+}
+
+function isInvalidArgument(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "EINVAL";
+}
+
+function foreignAddress(cannot: string, cause: unknown): NetworkError {
+  return new NetworkError(`${cannot}: not an address of this machine`, "address-not-available", {
+    cause,
+  });
+}
+
+/** The system lets a listener open on its own addresses only. */
+function isBindable(ip: string): boolean {
+  try {
+    Deno.listen({ hostname: ip, port: 0 }).close();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** As {@linkcode Network.connectTls}. */
