@@ -5,9 +5,17 @@
  * @module
  */
 
+import { MalformedMessageError } from "../errors.ts";
 import { sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import { attributeCode, type StunAttribute, type StunAttributeName } from "./attributes.ts";
-import { BINDING, getAttribute, type StunMessage, unknownRequiredAttributes } from "./message.ts";
+import { verifyFingerprint } from "./fingerprint.ts";
+import {
+  BINDING,
+  decodeMessage,
+  getAttribute,
+  type StunMessage,
+  unknownRequiredAttributes,
+} from "./message.ts";
 
 /** How a request reached the server. */
 export interface Arrival {
@@ -36,6 +44,18 @@ export interface BindingAnswer {
    * requests could put to use, so servers limit its rate.
    */
   readonly limited: boolean;
+}
+
+/** A message, unless it is malformed or its FINGERPRINT is wrong: RFC 8489 §6.3 has both ignored. */
+export function decodeRequest(data: Uint8Array): StunMessage | undefined {
+  if (data.length > MAX_REQUEST_LENGTH) return undefined;
+  try {
+    const message = decodeMessage(data);
+    return verifyFingerprint(data) === "invalid" ? undefined : message;
+  } catch (error) {
+    if (error instanceof MalformedMessageError) return undefined;
+    throw error;
+  }
 }
 
 /** The answer to a message; `undefined` for what is not a Binding request and is ignored. */
@@ -203,3 +223,6 @@ const UNDERSTOOD: ReadonlySet<StunAttributeName> = new Set<StunAttributeName>([
 
 /** Ours: more than any honest request has, and few enough for a short answer. */
 const MAX_UNKNOWN_ATTRIBUTES = 16;
+
+/** Ours: a PADDING of a jumbo frame, RFC 5780 §7.6. */
+const MAX_REQUEST_LENGTH = 9216;

@@ -91,7 +91,17 @@ export type { StunServerCounters } from "./server_counters.ts";
 export type { TcpFilterLimits } from "./tcp_filter_service.ts";
 export type { TcpLimits } from "./tcp_service.ts";
 export type { UdpLimits } from "./udp_responder.ts";
-export { serveStun, StunServer, type StunServerLimits, type StunServerOptions } from "./server.ts";
+export type { Rate } from "./rate_limit.ts";
+export {
+  DEFAULT_SERVER_LIMITS,
+  serveStun,
+  type StunServer,
+  type StunServerLimits,
+  type StunServerOptions,
+} from "./server.ts";
+export { type TcpFilterOptions, testTcpFilter } from "./tcp_filter.ts";
+export type { DialOutcome, DialResult, TcpFilterResult } from "./tcp_filter_message.ts";
+export type { TcpFilterEvidence, TcpFilterReport, UnsolicitedSyn } from "./tcp_filter_report.ts";
 export { stunBinding, type StunBindingOptions } from "./stun_binding.ts";
 export type { StunTransport } from "./transport.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";

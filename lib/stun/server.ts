@@ -21,6 +21,7 @@ import {
 
 /** What {@linkcode serveStun} takes. */
 export interface StunServerOptions {
+  /** The sockets to serve with. */
   readonly network: Network;
   /** The IP address to serve on. */
   readonly address: string;
@@ -30,14 +31,17 @@ export interface StunServerOptions {
   readonly port?: number;
   /** 3479 unless given; used with a second address only. */
   readonly alternatePort?: number;
-  /** Each replaces a group of {@linkcode DEFAULT_LIMITS}. */
+  /** Each replaces a group of {@linkcode DEFAULT_SERVER_LIMITS}. */
   readonly limits?: Partial<StunServerLimits>;
 }
 
 /** What the server lets clients do; every limit is per server but for the rates, which are per source. */
 export interface StunServerLimits {
+  /** Of answers to datagrams, whose sources may be forged. */
   readonly udp: UdpLimits;
+  /** Of connections. */
   readonly tcp: TcpLimits;
+  /** Of TCP filter tests. */
   readonly filterTests: TcpFilterLimits;
 }
 
@@ -45,11 +49,19 @@ export interface StunServerLimits {
  * Starts a server.
  *
  * @example
- * ```ts no-eval
- * import { serveStun } from "@punchline/punchline/stun";
+ * ```ts
+ * import { serveStun, stunBinding, systemNetwork } from "@punchline/punchline/stun";
+ * import { assertEquals } from "@std/assert";
  *
- * await using server = await serveStun({ network, address: "127.0.0.1", alternateAddress: "127.0.0.2" });
- * await server.finished;
+ * await using server = await serveStun({
+ *   network: systemNetwork,
+ *   address: "127.0.0.1",
+ *   alternateAddress: "127.0.0.2",
+ *   port: 0, // for the system to choose, as in a test; usually 3478
+ *   alternatePort: 0,
+ * });
+ * const binding = await stunBinding(`127.0.0.1:${server.addresses[0]!.port}`);
+ * assertEquals(binding.otherAddress, server.addresses[3]);
  * ```
  *
  * @throws {TypeError} if the second address is the first, of another family, or either is a wildcard beside
@@ -60,36 +72,40 @@ export interface StunServerLimits {
 export async function serveStun(options: StunServerOptions): Promise<StunServer> {
   const { network, address, alternateAddress, port = 3478, alternatePort = 3479 } = options;
   if (alternateAddress === undefined) {
-    return new StunServer(await bindEndpoints(network, [address], [port]), options);
+    return new SocketServer(await bindEndpoints(network, [address], [port]), options);
   }
   checkAlternate(address, alternateAddress);
   if (port === alternatePort && port !== 0) {
     throw new RangeError(`Cannot serve STUN: the ports are different, not ${port} twice`);
   }
   const addresses = [address, alternateAddress];
-  return new StunServer(await bindEndpoints(network, addresses, [port, alternatePort]), options);
+  return new SocketServer(await bindEndpoints(network, addresses, [port, alternatePort]), options);
 }
 
-/** A running server. Closes its sockets when disposed. */
-export class StunServer implements AsyncDisposable {
+/** A running server; disposing closes it. */
+export interface StunServer extends AsyncDisposable {
   /** Where it serves, each over UDP and TCP; the first is the one to tell clients. */
   readonly addresses: readonly TransportAddress[];
   /** Resolves once the server is closed; rejects if a socket of it fails. */
   readonly finished: Promise<void>;
   /** What it has done so far; a live view. */
   readonly counters: Readonly<StunServerCounters>;
+  /** Closes all sockets and waits until nothing runs any more; idempotent. */
+  close(): Promise<void>;
+}
 
+class SocketServer implements StunServer {
+  readonly addresses: readonly TransportAddress[];
+  readonly finished: Promise<void>;
+  readonly counters = newCounters();
   readonly #endpoints: readonly Endpoint[];
   readonly #allowances: UdpAllowances;
   readonly #tcp: TcpService;
-  readonly #counters = newCounters();
 
-  /** Use {@linkcode serveStun}. */
   constructor(endpoints: readonly Endpoint[], { network, limits }: StunServerOptions) {
-    const { udp, tcp, filterTests } = { ...DEFAULT_LIMITS, ...limits };
-    const counters = this.#counters;
+    const { udp, tcp, filterTests } = { ...DEFAULT_SERVER_LIMITS, ...limits };
+    const { counters } = this;
     const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
-    this.counters = counters;
     this.addresses = endpoints.map((endpoint) => endpoint.address);
     this.#endpoints = endpoints;
     this.#allowances = newAllowances(udp, seed);
@@ -101,7 +117,6 @@ export class StunServer implements AsyncDisposable {
     this.finished.catch(() => {}); // who waits for it sees it; who does not must not be ended by it
   }
 
-  /** Closes all sockets and waits until nothing runs any more; idempotent. */
   async close(): Promise<void> {
     for (const { udp, tcp } of this.#endpoints) {
       udp.close();
@@ -134,7 +149,7 @@ export class StunServer implements AsyncDisposable {
   async #serveUdp({ udp, address, other }: Endpoint): Promise<void> {
     const responder = new UdpResponder({ destination: address, other }, {
       allowances: this.#allowances,
-      counters: this.#counters,
+      counters: this.counters,
     });
     for (;;) {
       let datagram;
@@ -148,10 +163,10 @@ export class StunServer implements AsyncDisposable {
       if (answer === undefined) continue;
       try {
         await this.#socketOf(answer.from).send(answer.data, answer.to);
-        this.#counters.udpAnswers++;
+        this.counters.udpAnswers++;
       } catch (error) {
         if (!(error instanceof NetworkError)) throw error;
-        this.#counters.udpSendFailures++;
+        this.counters.udpSendFailures++;
       }
     }
   }
@@ -177,16 +192,17 @@ function checkAlternate(address: string, alternate: string): void {
 }
 
 /**
- * Ours. A source without allowance still gets the answer that RFC 8489 demands; it takes forged requests at
- * 16 kB/s to waste the allowance of somebody else, and all that this somebody gets from it is 16 kB/s. A NAT test
- * sends some twenty special requests in a quarter of a second, and many hosts share the address of a
- * carrier's NAT.
+ * Ours. A source without allowance still gets the answer that RFC 8489 demands, so nobody can be cut off by
+ * requests forged in his name; and 16 kB/s beyond what was sent in his name is all that they bring him. A NAT
+ * test sends some twenty special requests in a quarter of a second, and many hosts share the address of a
+ * carrier's NAT. The connections stay below the 4096 files that older systems allow a process: a listener
+ * of Deno that runs out of files accepts nothing any more.
  */
-export const DEFAULT_LIMITS: StunServerLimits = {
+export const DEFAULT_SERVER_LIMITS: StunServerLimits = {
   udp: {
     excessBytes: { burst: 64 * 1024, perSecond: 16 * 1024 },
     specialAnswers: { burst: 200, perSecond: 100 },
   },
-  tcp: { maxConnections: 4096, maxConnectionsPerSource: 64, idleMs: 30_000 },
+  tcp: { maxConnections: 2048, maxConnectionsPerSource: 64, idleMs: 30_000 },
   filterTests: { tests: { burst: 30, perSecond: 1 }, maxConcurrent: 64 },
 };

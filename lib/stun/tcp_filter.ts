@@ -27,6 +27,7 @@ export interface TcpFilterOptions {
   readonly local?: TransportAddress;
   /** How long the server shall wait for answers to its SYNs; by default what suits the round-trip time. */
   readonly windowMs?: number;
+  /** Ends the test; it rejects with the reason. */
   readonly signal?: AbortSignal;
 }
 

@@ -25,6 +25,7 @@ export interface TcpFilterResult {
 
 /** What became of the dials from one IP address. */
 export interface DialResult {
+  /** What came back. */
   readonly outcome: DialOutcome;
   /** How often the server dialled: 0 to 255. */
   readonly dials: number;

@@ -20,6 +20,7 @@ export interface TcpFilterReport {
   readonly local: TransportAddress;
   /** The same end, as the server sees it. */
   readonly mapped: TransportAddress | undefined;
+  /** What the verdicts rest on. */
   readonly evidence: TcpFilterEvidence;
 }
 
@@ -33,6 +34,7 @@ export interface TcpFilterEvidence {
   readonly listening: boolean;
   /** Of the connection's handshake. */
   readonly rttMs: number;
+  /** Of the whole test. */
   readonly elapsedMs: number;
 }
 

@@ -8,7 +8,13 @@ import { MalformedMessageError, NetworkError } from "../errors.ts";
 import type { TransportAddress } from "../net/address.ts";
 import type { TcpConnection, TcpListener } from "../net/network.ts";
 import type { StunAttribute } from "./attributes.ts";
-import { answerBinding, type Arrival, type BindingAnswer, refuse } from "./binding.ts";
+import {
+  answerBinding,
+  type Arrival,
+  type BindingAnswer,
+  decodeRequest,
+  refuse,
+} from "./binding.ts";
 import { encodeAnswer } from "./encode_answer.ts";
 import { readMessages, writeMessage } from "./framing.ts";
 import type { StunMessage } from "./message.ts";
@@ -20,11 +26,12 @@ import {
   type TcpFilterRequest,
 } from "./tcp_filter_message.ts";
 import { MIN_FILTER_REQUEST_LENGTH, type TcpFilterService } from "./tcp_filter_service.ts";
-import { decodeRequest } from "./udp_responder.ts";
 
 /** What connections may cost. */
 export interface TcpLimits {
+  /** Open ones; further ones are reset. */
   readonly maxConnections: number;
+  /** Open ones of one source; further ones are reset. */
   readonly maxConnectionsPerSource: number;
   /** A connection on which no whole message arrives for this long is reset. */
   readonly idleMs: number;

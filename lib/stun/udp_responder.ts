@@ -5,12 +5,9 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
 import type { TransportAddress } from "../net/address.ts";
-import { answerBinding, type Arrival, refuse } from "./binding.ts";
+import { answerBinding, type Arrival, decodeRequest, refuse } from "./binding.ts";
 import { encodeAnswer } from "./encode_answer.ts";
-import { verifyFingerprint } from "./fingerprint.ts";
-import { decodeMessage, type StunMessage } from "./message.ts";
 import { isPlainBinding, PlainResponder } from "./plain_binding.ts";
 import { type Rate, RateLimiter } from "./rate_limit.ts";
 import type { StunServerCounters } from "./server_counters.ts";
@@ -107,18 +104,3 @@ export class UdpResponder {
     return bytes && { data: bytes, from: answer.from, to: answer.to };
   }
 }
-
-/** A message, unless it is malformed or its FINGERPRINT is wrong: RFC 8489 §6.3 has both ignored. */
-export function decodeRequest(data: Uint8Array): StunMessage | undefined {
-  if (data.length > MAX_REQUEST_LENGTH) return undefined;
-  try {
-    const message = decodeMessage(data);
-    return verifyFingerprint(data) === "invalid" ? undefined : message;
-  } catch (error) {
-    if (error instanceof MalformedMessageError) return undefined;
-    throw error;
-  }
-}
-
-/** Ours: a PADDING of a jumbo frame, RFC 5780 §7.6. */
-const MAX_REQUEST_LENGTH = 9216;
