@@ -123,7 +123,7 @@ class SocketServer implements StunServer {
       tcp.close();
     }
     await this.#tcp.close();
-    await this.finished;
+    await Promise.allSettled([this.finished]); // a failure is for `finished` to tell
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,7 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import type { UdpSocket } from "../../lib/net/network.ts";
+import type { Network, UdpSocket } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import {
@@ -153,4 +153,29 @@ Deno.test("close() is idempotent and frees the ports", async () => {
   await server.finished;
   await delay(0); // as above
   await using _again = await serveStun({ ...TWO_ADDRESSES, port });
+});
+
+Deno.test("finished rejects when a socket fails, and nothing stays open", async () => {
+  const broken = new NetworkError("Cannot receive: broken", "other");
+  const network: Network = {
+    ...systemNetwork,
+    async bindUdp(local) {
+      const socket = await systemNetwork.bindUdp(local);
+      return {
+        local: socket.local,
+        send: (data, to) => socket.send(data, to),
+        receive: () => Promise.reject(broken),
+        close: () => socket.close(),
+        [Symbol.dispose]: () => socket.close(),
+      };
+    },
+  };
+  const server = await serveStun({ network, address: "127.0.0.1", port: 0 });
+  assertEquals(await assertRejects(() => server.finished), broken);
+  await server.close();
+  const refused = await assertRejects(
+    () => systemNetwork.connectTcp(server.addresses[0]!),
+    NetworkError,
+  );
+  assertEquals(refused.reason, "refused");
 });
