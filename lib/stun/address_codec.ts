@@ -77,8 +77,8 @@ function checkAddress(message: Uint8Array, span: ValueSpan): void {
 }
 
 function unmask(message: Uint8Array, offset: number): Uint8Array {
-  const bytes = message.slice(offset, offset + 16);
-  for (let i = 0; i < 16; i++) bytes[i]! ^= message[MASK_OFFSET + i]!;
+  const bytes = new Uint8Array(16);
+  for (let i = 0; i < 16; i++) bytes[i] = message[offset + i]! ^ message[MASK_OFFSET + i]!;
   return bytes;
 }
 

@@ -83,6 +83,7 @@ export interface DecodeMessageOptions {
  * ```
  *
  * @throws {RangeError} if a value does not fit its field, or the message does not fit `options.into`
+ * @throws {TypeError} if an IP address is not one
  */
 export function encodeMessage(
   message: StunMessage,
@@ -120,7 +121,7 @@ export function decodeMessage(
   { views = false }: DecodeMessageOptions = {},
 ): StunMessage {
   const spans = attributeSpans(bytes);
-  const owned = views ? bytes : bytes.slice();
+  const owned = views ? bytes : new Uint8Array(bytes); // slice() of a Node Buffer copies nothing
   const type = readUint16(owned, 0);
   return {
     class: CLASSES[((type >> 7) & 0b10) | ((type >> 4) & 0b01)]!,

@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import { assertEquals, assertThrows } from "@std/assert";
 import { MalformedMessageError } from "../../lib/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
@@ -105,6 +106,20 @@ Deno.test("decodeMessage() returns views of bytes that are given away", () => {
   const decoded = decodeMessage(bytes, { views: true });
   assertEquals(decoded, decodeMessage(bytes));
   assertEquals(decoded.transactionId.buffer, bytes.buffer);
+});
+
+Deno.test("decodeMessage() owns what it returns, also of a Buffer, whose slice() is a view", () => {
+  const bytes = encodeMessage(
+    request([
+      { type: "XOR-MAPPED-ADDRESS", value: { ip: "2001:db8::1", port: 1 } },
+      { type: 0xc001, value: Uint8Array.of(1, 2, 3, 4) },
+    ]),
+  );
+  const buffer = Buffer.from(bytes);
+  const decoded = decodeMessage(buffer);
+  assertEquals(new Uint8Array(buffer), bytes);
+  buffer.fill(0);
+  assertEquals(decoded, decodeMessage(bytes));
 });
 
 Deno.test("decodeMessage() owns what it returns", () => {
