@@ -6,7 +6,7 @@
  */
 
 import { MalformedMessageError } from "../errors.ts";
-import { sameTransportAddress, type TransportAddress } from "../net/address.ts";
+import { ipScope, sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import { attributeCode, type StunAttribute, type StunAttributeName } from "./attributes.ts";
 import { verifyFingerprint } from "./fingerprint.ts";
 import {
@@ -114,7 +114,7 @@ export function refuse(
 function attributes(from: TransportAddress, { source, other }: Arrival): StunAttribute[] {
   const list: StunAttribute[] = [{ type: "XOR-MAPPED-ADDRESS", value: source }];
   if (other !== undefined) list.push({ type: "OTHER-ADDRESS", value: other });
-  if (!isWildcard(from)) list.push({ type: "RESPONSE-ORIGIN", value: from });
+  if (ipScope(from.ip) !== "unspecified") list.push({ type: "RESPONSE-ORIGIN", value: from });
   list.push({ type: "MAPPED-ADDRESS", value: source });
   return list;
 }
@@ -194,10 +194,6 @@ function isRfc3489(request: StunMessage): boolean {
 
 function hasFingerprint(request: StunMessage): boolean {
   return getAttribute(request, "FINGERPRINT") !== undefined;
-}
-
-function isWildcard({ ip }: TransportAddress): boolean {
-  return ip === "0.0.0.0" || ip === "::";
 }
 
 /**

@@ -6,7 +6,7 @@
  */
 
 import { NetworkError } from "../errors.ts";
-import { formatTransportAddress, ipFamily, type TransportAddress } from "../net/address.ts";
+import { ipFamily, ipScope, parseIp, type TransportAddress } from "../net/address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
 import { bindEndpoints, type Endpoint } from "./server_endpoints.ts";
 import { newCounters, type StunServerCounters } from "./server_counters.ts";
@@ -64,22 +64,24 @@ export interface StunServerLimits {
  * assertEquals(binding.otherAddress, server.addresses[3]);
  * ```
  *
- * @throws {TypeError} if the second address is the first, of another family, or either is a wildcard beside
- * the other: clients are told both
+ * @throws {TypeError} if an address is none, or the second is the first, of another family, or one of them a
+ * wildcard: clients are told both
  * @throws {RangeError} if both ports are the same
  * @throws {NetworkError} `address-in-use`, `address-not-available` or `not-permitted`
  */
 export async function serveStun(options: StunServerOptions): Promise<StunServer> {
-  const { network, address, alternateAddress, port = 3478, alternatePort = 3479 } = options;
-  if (alternateAddress === undefined) {
+  const { network, port = 3478, alternatePort = 3479 } = options;
+  const address = parseIp(options.address);
+  if (options.alternateAddress === undefined) {
     return new SocketServer(await bindEndpoints(network, [address], [port]), options);
   }
-  checkAlternate(address, alternateAddress);
+  const alternate = parseIp(options.alternateAddress);
+  checkAlternate(address, alternate);
   if (port === alternatePort && port !== 0) {
     throw new RangeError(`Cannot serve STUN: the ports are different, not ${port} twice`);
   }
-  const addresses = [address, alternateAddress];
-  return new SocketServer(await bindEndpoints(network, addresses, [port, alternatePort]), options);
+  const endpoints = await bindEndpoints(network, [address, alternate], [port, alternatePort]);
+  return new SocketServer(endpoints, options);
 }
 
 /** A running server; disposing closes it. */
@@ -118,11 +120,7 @@ class SocketServer implements StunServer {
   }
 
   async close(): Promise<void> {
-    for (const { udp, tcp } of this.#endpoints) {
-      udp.close();
-      tcp.close();
-    }
-    await this.#tcp.close();
+    await this.#closeSockets();
     await Promise.allSettled([this.finished]); // a failure is for `finished` to tell
   }
 
@@ -137,11 +135,7 @@ class SocketServer implements StunServer {
         this.#tcp.serve(endpoint.tcp, endpoint.other),
       ]));
     } catch (error) {
-      for (const { udp, tcp } of this.#endpoints) {
-        udp.close();
-        tcp.close();
-      }
-      await this.#tcp.close();
+      await this.#closeSockets();
       throw error;
     }
   }
@@ -171,6 +165,14 @@ class SocketServer implements StunServer {
     }
   }
 
+  async #closeSockets(): Promise<void> {
+    for (const { udp, tcp } of this.#endpoints) {
+      udp.close();
+      tcp.close();
+    }
+    await this.#tcp.close();
+  }
+
   #socketOf({ ip, port }: TransportAddress): UdpSocket {
     return this.#endpoints.find(({ address }) => address.ip === ip && address.port === port)!.udp;
   }
@@ -182,12 +184,8 @@ function checkAlternate(address: string, alternate: string): void {
   if (ipFamily(address) !== ipFamily(alternate)) {
     throw new TypeError(`${cannot}: they are of different families`);
   }
-  for (const ip of [address, alternate]) {
-    if (ip === "0.0.0.0" || ip === "::") {
-      throw new TypeError(
-        `${cannot}: ${formatTransportAddress({ ip, port: 0 })} is no one address`,
-      );
-    }
+  if ([address, alternate].some((ip) => ipScope(ip) === "unspecified")) {
+    throw new TypeError(`${cannot}: a wildcard is not an address that clients can be told`);
   }
 }
 

@@ -127,8 +127,9 @@ Deno.test("serveStun() rejects addresses and ports that do not go together", asy
   const rejects = (options: Partial<typeof TWO_ADDRESSES>, text: string) =>
     assertRejects(() => serveStun({ ...TWO_ADDRESSES, ...options }), Error, text);
   await rejects({ alternateAddress: "127.0.0.1" }, "the same address");
+  await rejects({ alternateAddress: "localhost" }, "Cannot parse IP address");
   await rejects({ alternateAddress: "::1" }, "different families");
-  await rejects({ address: "0.0.0.0" }, "no one address");
+  await rejects({ address: "0.0.0.0" }, "a wildcard");
   await rejects({ port: 4000, alternatePort: 4000 }, "different");
   await rejects({ alternateAddress: "192.0.2.77" }, "not an address of this machine");
 });
