@@ -5,6 +5,7 @@
  */
 
 import type { TransportAddress } from "../../lib/net/address.ts";
+import { freePorts } from "./free_ports.ts";
 
 /** How to start it. */
 export interface CoturnOptions {
@@ -102,18 +103,6 @@ class Output {
       this.#onText();
     }
   }
-}
-
-/** Ports that are free for UDP and TCP at this moment. */
-function freePorts(count: number): number[] {
-  using stack = new DisposableStack();
-  return Array.from({ length: count }, () => {
-    const listener = stack.use(Deno.listen({ hostname: "127.0.0.1", port: 0 }));
-    const { port } = listener.addr as Deno.NetAddr;
-    const socket = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port });
-    stack.defer(() => socket.close());
-    return port;
-  });
 }
 
 async function makeCertificate(

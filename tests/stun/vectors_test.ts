@@ -13,6 +13,7 @@ import {
   SHA256_REQUEST,
   SHORT_TERM_PASSWORD,
 } from "../vectors/stun_rfc.ts";
+import { STUND_RESPONSE } from "../vectors/stun_captures.ts";
 import { fromHex } from "../vectors/stun_hex.ts";
 
 const SHORT_TERM: MessageIntegrity = { algorithm: "sha1", key: shortTermKey(SHORT_TERM_PASSWORD) };
@@ -142,6 +143,24 @@ for (
     assertEquals(equalBytes(bytes.subarray(0, padding), written.subarray(0, padding)), true);
   });
 }
+
+Deno.test("a response of an RFC 3489 server is read, and written again byte for byte", () => {
+  const response = decodeMessage(STUND_RESPONSE);
+  assertEquals(response, {
+    class: "success",
+    method: 1,
+    transactionId: fromHex("000102030405060708090a0b0c0d0e0f"),
+    attributes: [
+      { type: "MAPPED-ADDRESS", value: { ip: "127.0.0.1", port: 54321 } },
+      { type: "SOURCE-ADDRESS", value: { ip: "127.0.0.1", port: 43478 } },
+      { type: "CHANGED-ADDRESS", value: { ip: "127.0.0.2", port: 43479 } },
+      // With the transaction id for a mask, because there is no cookie.
+      { type: "XOR-MAPPED-ADDRESS", value: { ip: "127.0.0.1", port: 54321 } },
+      { type: "SOFTWARE", value: "Vovida.org 0.97\0" },
+    ],
+  });
+  assertEquals(toHex(encodeMessage(response)), toHex(STUND_RESPONSE));
+});
 
 function withoutChecks(message: StunMessage): StunMessage {
   const checks: unknown[] = ["MESSAGE-INTEGRITY", "MESSAGE-INTEGRITY-SHA256", "FINGERPRINT"];
