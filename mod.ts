@@ -3,7 +3,7 @@
  *
  * This version tells which NAT a host is behind:
  *
- * ```ts no-eval
+ * ```ts ignore
  * import { testNat } from "@punchline/punchline";
  *
  * const report = await testNat();

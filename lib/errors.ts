@@ -7,21 +7,28 @@
 
 /** Bytes from the network that are not what their protocol says; the message names the field. */
 export class MalformedMessageError extends Error {
+  /** `"MalformedMessageError"`. */
   override readonly name = "MalformedMessageError";
 }
 
 /** Nobody answered in the time that the protocol, or the caller, allows. */
 export class NoResponseError extends Error {
+  /** `"NoResponseError"`. */
   override readonly name = "NoResponseError";
 }
 
 /** Somebody answered, and the answer was no. */
 export class RefusedError extends Error {
+  /** `"RefusedError"`. */
   override readonly name = "RefusedError";
   /** The protocol's own code, such as 401 (STUN) or 2 (PCP `NOT_AUTHORIZED`). */
   readonly code: number;
 
-  /** @param code the protocol's own code for the refusal */
+  /**
+   * Makes one.
+   *
+   * @param code the protocol's own code for the refusal
+   */
   constructor(message: string, code: number, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
@@ -44,11 +51,16 @@ export type NetworkErrorReason =
 
 /** A socket operation failed; `cause` is the platform's own error. */
 export class NetworkError extends Error {
+  /** `"NetworkError"`. */
   override readonly name = "NetworkError";
   /** The kind of failure, the same on every platform. */
   readonly reason: NetworkErrorReason;
 
-  /** @param reason the kind of failure */
+  /**
+   * Makes one.
+   *
+   * @param reason the kind of failure
+   */
   constructor(message: string, reason: NetworkErrorReason, options?: ErrorOptions) {
     super(message, options);
     this.reason = reason;

@@ -17,6 +17,7 @@ export type Behavior =
 
 /** A behaviour, how sure it is and why. */
 export interface BehaviorVerdict {
+  /** On what it depends. */
   readonly behavior: Behavior;
   /** 0 (a guess) to 1; the chance that the same observations come from another behaviour, subtracted from 1. */
   readonly confidence: number;
@@ -31,6 +32,7 @@ export interface Allocation {
    * one plus `delta`; `"random"`: no pattern.
    */
   readonly kind: "preserving" | "offset" | "sequential" | "random" | "unknown";
+  /** For `offset` and `sequential`, and 0 for `preserving`. */
   readonly delta: number | null;
   /** The lowest and the highest external port seen; `null` where nothing was. */
   readonly range: readonly [number, number] | null;
@@ -76,12 +78,17 @@ export interface FamilyReport {
   readonly external: string | null;
   /** Whether the external address differs from the local one. */
   readonly translated: boolean | "unknown";
+  /** The shortest round trip to that server. */
   readonly rttMs: number | null;
   /** Until the last of mapping, filtering and allocation was decided. */
   readonly elapsedMs: number;
+  /** Which outbound packets share an external port. */
   readonly mapping: BehaviorVerdict;
+  /** From whom inbound packets are let in. */
   readonly filtering: BehaviorVerdict;
+  /** How external ports are chosen. */
   readonly allocation: Allocation;
+  /** Whether hosts inside reach each other by external addresses: RFC 4787 §6. */
   readonly hairpinning: boolean | "unknown";
   /** TCP only; `"unknown"` for UDP. */
   readonly unsolicitedSyn: UnsolicitedSyn;
@@ -93,6 +100,7 @@ export interface FamilyReport {
 
 /** See {@linkcode FamilyReport.details}. */
 export interface FamilyDetails {
+  /** More about how external ports are chosen. */
   readonly allocation: AllocationDetails;
   /** Whether something on the path rewrites addresses inside messages (MAPPED-ADDRESS differs from XOR-MAPPED-ADDRESS). */
   readonly rewritesPayload: boolean | "unknown";
@@ -100,15 +108,21 @@ export interface FamilyDetails {
   readonly lifetimeSeconds: { readonly atLeast: number; readonly lessThan: number | null } | null;
   /** What was wrong with servers that did not count, one sentence each. */
   readonly servers: readonly string[];
+  /** UDP packets, or TCP connections. */
   readonly packetsSent: number;
 }
 
 /** The result of a NAT test; plain data. */
 export interface NatReport {
+  /** Of this shape. */
   readonly version: 1;
+  /** Of the whole test, names and all. */
   readonly elapsedMs: number;
+  /** What was learned over UDP; `null` where not asked for, or the host has no such address. */
   readonly udp: { readonly ipv4: FamilyReport | null; readonly ipv6: FamilyReport | null };
+  /** The same over TCP. */
   readonly tcp: { readonly ipv4: FamilyReport | null; readonly ipv6: FamilyReport | null };
+  /** What it means, in one word and in one sentence. */
   readonly verdict: { readonly difficulty: Difficulty; readonly summary: string };
   /** Signs of carrier-grade NAT, NAT64 and the like, one sentence each. */
   readonly hints: readonly string[];

@@ -1,7 +1,7 @@
 /**
  * Tests which NAT this host is behind and what that means for connections.
  *
- * ```ts no-eval
+ * ```ts ignore
  * import { testNat } from "@punchline/punchline/nat";
  *
  * const { udp, verdict } = await testNat({ servers: ["stun.example.net"] });

@@ -36,8 +36,11 @@ export interface TestNatOptions {
   readonly hairpinning?: boolean;
   /** Test how long idle UDP mappings live, up to this many seconds; takes as long. */
   readonly lifetimeSeconds?: number;
+  /** Ends the test. */
   readonly signal?: AbortSignal;
+  /** The system's own unless given. */
   readonly network?: Network;
+  /** Hears what was wrong with servers. */
   readonly logger?: Logger;
 }
 
@@ -45,11 +48,22 @@ export interface TestNatOptions {
  * Tests which NAT this host is behind, over UDP and TCP, IPv4 and IPv6 at once.
  *
  * @example
- * ```ts no-eval
- * import { testNat } from "@punchline/punchline";
+ * ```ts
+ * import { testNat } from "@punchline/punchline/nat";
+ * import { serveStun, systemNetwork } from "@punchline/punchline/stun";
+ * import { assertEquals } from "@std/assert";
  *
- * const report = await testNat();
- * console.log(report.verdict.summary); // "Port Restricted Cone NAT: direct connections work with nearly all peers"
+ * // A server of our own; without `servers` the test asks a few public ones.
+ * await using server = await serveStun({
+ *   network: systemNetwork,
+ *   address: "127.0.0.1",
+ *   alternateAddress: "127.0.0.2",
+ *   port: 0,
+ *   alternatePort: 0,
+ * });
+ * const { port } = server.addresses[0]!;
+ * const report = await testNat({ servers: [`127.0.0.1:${port}`], families: [4] });
+ * assertEquals(report.verdict.difficulty, "open"); // no NAT between this host and itself
  * ```
  *
  * @throws {TypeError} if a server is not `HOST[:PORT]`

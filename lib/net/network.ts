@@ -65,7 +65,11 @@ export interface Network {
 export interface UdpSocket extends Disposable {
   /** The address that the socket is bound to; the IP may be the wildcard. */
   readonly local: TransportAddress;
-  /** @throws {NetworkError} if the system refuses to send */
+  /**
+   * Sends one datagram.
+   *
+   * @throws {NetworkError} if the system refuses to
+   */
   send(data: Uint8Array, to: TransportAddress): Promise<void>;
   /**
    * The next datagram. An aborted call loses none.
@@ -79,7 +83,9 @@ export interface UdpSocket extends Disposable {
 
 /** One datagram, owned by the receiver, and who sent it. */
 export interface Datagram {
+  /** The payload. */
   readonly data: Uint8Array;
+  /** The source that the packet names. */
   readonly from: TransportAddress;
 }
 
@@ -87,6 +93,7 @@ export interface Datagram {
 export interface ConnectTcpOptions {
   /** Where to dial from; wildcard address or port 0 for the system's choice. */
   readonly local?: TransportAddress;
+  /** Gives the dial up. */
   readonly signal?: AbortSignal;
 }
 
@@ -96,12 +103,15 @@ export interface ConnectTlsOptions {
   readonly hostname: string;
   /** Certificate authorities to trust beside the platform's, PEM. */
   readonly caCerts?: readonly string[];
+  /** Gives the dial up. */
   readonly signal?: AbortSignal;
 }
 
 /** A byte stream between two transport addresses. */
 export interface TcpConnection extends Disposable {
+  /** This side's end. */
   readonly local: TransportAddress;
+  /** The other side's end. */
   readonly remote: TransportAddress;
   /** Fills the start of `buffer`; the number of bytes, or `null` at the end of the stream. */
   read(buffer: Uint8Array): Promise<number | null>;
@@ -117,8 +127,13 @@ export interface TcpConnection extends Disposable {
 
 /** Accepts TCP connections. */
 export interface TcpListener extends Disposable {
+  /** Where it listens. */
   readonly local: TransportAddress;
-  /** @throws {NetworkError} `closed` once the listener is closed */
+  /**
+   * The next connection. An aborted call loses none.
+   *
+   * @throws {NetworkError} `closed` once the listener is closed
+   */
   accept(options?: { signal?: AbortSignal }): Promise<TcpConnection>;
   /** Stops listening; idempotent. */
   close(): void;
@@ -126,6 +141,8 @@ export interface TcpListener extends Disposable {
 
 /** An address of an interface of this host. */
 export interface LocalAddress {
+  /** Such as `eth0`. */
   readonly interfaceName: string;
+  /** Canonical, with a zone if it is link-local. */
   readonly ip: string;
 }
