@@ -9,6 +9,14 @@ import type { HostPlan } from "./topology.ts";
 /** How to run a program; without `cwd`, where this process runs. */
 export type RunOptions = Omit<Deno.CommandOptions, "args">;
 
+/** How to run a program that serves others. */
+export interface ServeOptions {
+  /** What it prints on its standard output once it serves. */
+  readonly ready: RegExp;
+  /** Where its complaints go; with this process's own if left out. */
+  readonly stderr?: "inherit" | "null";
+}
+
 /** What became of a program. */
 export interface RunResult {
   readonly code: number;
@@ -24,6 +32,7 @@ export class LabHost {
   readonly ips: readonly string[];
   readonly #enter: readonly string[];
   readonly #children: Deno.ChildProcess[] = [];
+  readonly #draining: Promise<void>[] = [];
 
   /** @param enter a command that runs the command which follows it in the host */
   constructor(plan: HostPlan, enter: readonly string[]) {
@@ -66,10 +75,54 @@ export class LabHost {
     return { code, signal, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
   }
 
+  /**
+   * Starts a program in the host and waits until its output says that it is ready. What it prints later is read and
+   * forgotten.
+   *
+   * @returns the program, and what it printed until then
+   * @throws {Error} if its output ends before, or ten seconds have passed
+   */
+  async serve(
+    program: string,
+    args: readonly string[],
+    options: ServeOptions,
+  ): Promise<{ readonly child: Deno.ChildProcess; readonly output: string }> {
+    const { ready, stderr = "inherit" } = options;
+    const child = this.spawn(program, args, { stdin: "null", stdout: "piped", stderr });
+    const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    const giveUp = setTimeout(() => reader.cancel(), START_MS);
+    let output = "";
+    while (!ready.test(output)) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      output += value;
+    }
+    clearTimeout(giveUp);
+    this.#draining.push(drain(reader));
+    if (ready.test(output)) return { child, output };
+    throw new Error(`Cannot serve ${program}: it has only said ${JSON.stringify(output)}`);
+  }
+
+  /** Runs a Deno program in the host to its end, and reads the JSON that it prints. */
+  async json<T>(program: string | URL, args: readonly string[]): Promise<T> {
+    const result = await this.output(Deno.execPath(), denoArgs(program, args));
+    if (result.code === 0) return JSON.parse(result.stdout) as T;
+    throw new Error(`Cannot run ${program}: exit code ${result.code}: ${result.stderr}`);
+  }
+
   /** Ends what still runs, and waits for it. */
   async endPrograms(): Promise<void> {
-    await Promise.all(this.#children.map(end));
+    await Promise.all([...this.#children.map(end), ...this.#draining]);
   }
+}
+
+/** What follows `deno` to run a program of this repository with all permissions. */
+export function denoArgs(program: string | URL, args: readonly string[]): string[] {
+  return ["run", "--quiet", "--no-lock", "-A", "--unstable-net", String(program), ...args];
+}
+
+async function drain(reader: ReadableStreamDefaultReader<string>): Promise<void> {
+  while (!(await reader.read()).done);
 }
 
 async function end(child: Deno.ChildProcess): Promise<void> {
@@ -80,6 +133,9 @@ async function end(child: Deno.ChildProcess): Promise<void> {
   }
   await child.status;
 }
+
+/** Ours: a program that is not ready by then never will be. */
+const START_MS = 10_000;
 
 /** Deno asks for its latest version at every start otherwise, and there is nobody to answer. */
 const ENVIRONMENT = { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };

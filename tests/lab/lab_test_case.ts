@@ -6,14 +6,24 @@
 
 import { labSupport } from "./privileges.ts";
 
+/** What a test needs beside the lab. */
+export interface LabTestOptions {
+  /** Programs that have to be installed. */
+  readonly programs?: readonly string[];
+}
+
 /**
  * A test that runs where the lab can. Where it cannot, the test is skipped, with the reason beside its name; with
  * `CI=true` in the environment it fails instead.
  */
-export function labTest(name: string, run: (context: Deno.TestContext) => Promise<void>): void {
-  const support = labSupport();
+export function labTest(
+  name: string,
+  run: (context: Deno.TestContext) => Promise<void>,
+  options: LabTestOptions = {},
+): void {
+  const support = labSupport(options.programs);
   if (support.supported) return Deno.test(name, run);
-  const reason = `this machine cannot run the NAT lab: ${support.reason}`;
+  const reason = `this machine cannot run it: ${support.reason}`;
   if (Deno.env.get("CI") !== "true") {
     return Deno.test({ name: `${name} (skipped: ${reason})`, ignore: true, fn: run });
   }

@@ -32,30 +32,42 @@ export type LabSupport =
   | { readonly supported: true }
   | { readonly supported: false; readonly reason: string };
 
-/** Tells whether this machine can run the lab. Takes a few milliseconds and changes nothing. */
-export function labSupport(): LabSupport {
-  const reason = missing();
+/**
+ * Tells whether this machine can run the lab. Takes some milliseconds and changes nothing.
+ *
+ * @param programs what has to be installed besides
+ */
+export function labSupport(programs: readonly string[] = []): LabSupport {
+  const reason = missing(programs);
   return reason === undefined ? { supported: true } : { supported: false, reason };
 }
 
-function missing(): string | undefined {
-  if (Deno.build.os !== "linux") return `it takes Linux, this is ${Deno.build.os}`;
+function missing(programs: readonly string[]): string | undefined {
+  if (Deno.build.os !== "linux") return `it takes Linux, not ${Deno.build.os}`;
   try {
-    const [command, ...args] = privilegedCommand([
-      "unshare",
-      "--net",
-      "--",
-      "setpriv",
-      "--version",
-    ]);
+    const absent = ["unshare", "nsenter", "setpriv", ...programs].filter((name) =>
+      !isInstalled(name)
+    );
+    if (absent.length > 0) return `it takes ${absent.join(", ")}`;
+    const [command, ...args] = privilegedCommand(["unshare", "--net", "--", "true"]);
     const { success, stderr } = new Deno.Command(command!, { args, stdout: "null" }).outputSync();
     if (!success) return new TextDecoder().decode(stderr).trim();
-    new Deno.Command("nsenter", { args: ["--version"], stdout: "null" }).outputSync();
     Deno.openSync("/dev/net/tun", { read: true, write: true }).close();
     return undefined;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
+}
+
+function isInstalled(program: string): boolean {
+  const folders = (Deno.env.get("PATH") ?? "").split(":");
+  return folders.some((folder) => {
+    try {
+      return Deno.statSync(`${folder}/${program}`).isFile;
+    } catch {
+      return false;
+    }
+  });
 }
 
 function isRoot(): boolean {
