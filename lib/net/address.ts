@@ -76,8 +76,8 @@ export function ipToBytes(text: string): Uint8Array<ArrayBuffer> {
  *
  * @throws {RangeError} if there are neither four nor sixteen
  */
-export function formatIp(bytes: Uint8Array): string {
-  if (bytes.length === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}`;
+export function formatIp(bytes: ArrayLike<number>): string {
+  if (bytes.length === 4) return formatIpv4(bytes, 0);
   if (bytes.length === 16) return formatIpv6(bytes);
   throw new RangeError(`Cannot format IP address: it takes 4 or 16 bytes, not ${bytes.length}`);
 }
@@ -202,8 +202,12 @@ function parseIpv6(text: string): Uint8Array<ArrayBuffer> | undefined {
   return bytes;
 }
 
-function formatIpv6(bytes: Uint8Array): string {
-  if (startsWith(bytes, V4_MAPPED)) return `::ffff:${formatIp(bytes.subarray(12))}`;
+function formatIpv4(bytes: ArrayLike<number>, offset: number): string {
+  return `${bytes[offset]}.${bytes[offset + 1]}.${bytes[offset + 2]}.${bytes[offset + 3]}`;
+}
+
+function formatIpv6(bytes: ArrayLike<number>): string {
+  if (startsWith(bytes, V4_MAPPED)) return `::ffff:${formatIpv4(bytes, 12)}`;
   const groups: number[] = [];
   for (let i = 0; i < 16; i += 2) groups.push((bytes[i]! << 8) | bytes[i + 1]!);
   // RFC 5952 §4.2: the longest run of two or more zero groups, the first of equals, becomes "::".
@@ -225,7 +229,7 @@ function zoneOf(text: string): string | undefined {
   return /%[\w.-]+$/.exec(text)?.[0];
 }
 
-function startsWith(bytes: Uint8Array, prefix: readonly number[]): boolean {
+function startsWith(bytes: ArrayLike<number>, prefix: readonly number[]): boolean {
   return prefix.every((byte, i) => bytes[i] === byte);
 }
 

@@ -76,9 +76,9 @@ function checkAddress(message: Uint8Array, span: ValueSpan): void {
   checkLength(span, length, length);
 }
 
-function unmask(message: Uint8Array, offset: number): Uint8Array {
-  const bytes = new Uint8Array(16);
-  for (let i = 0; i < 16; i++) bytes[i] = message[offset + i]! ^ message[MASK_OFFSET + i]!;
+function unmask(message: Uint8Array, offset: number): number[] {
+  const bytes: number[] = [];
+  for (let i = 0; i < 16; i++) bytes.push(message[offset + i]! ^ message[MASK_OFFSET + i]!);
   return bytes;
 }
 
