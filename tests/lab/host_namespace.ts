@@ -11,6 +11,7 @@ import { ipToBytes } from "../../lib/net/address.ts";
 import {
   AF_INET,
   AF_INET6,
+  AF_NETLINK,
   CLONE_NEWNET,
   type Libc,
   O_CLOEXEC,
@@ -18,6 +19,7 @@ import {
   O_RDONLY,
   O_RDWR,
   SOCK_DGRAM,
+  SOCK_RAW,
 } from "./libc.ts";
 import type { HostPlan } from "./topology.ts";
 
@@ -36,7 +38,7 @@ export interface HostNamespace {
  * @throws {Error} if the system refuses
  */
 export function openHost(libc: Libc, plan: HostPlan): HostNamespace {
-  const check = (result: number, action: string): number => {
+  const check: Check = (result, action) => {
     if (result >= 0) return result;
     throw new Error(`Cannot make host ${plan.name}: ${action}: ${libc.errorMessage()}`);
   };
@@ -56,7 +58,10 @@ export function openHost(libc: Libc, plan: HostPlan): HostNamespace {
       check(libc.ioctl(ipv4, request, argument), action);
 
     configure(SIOCSIFFLAGS, interfaceRequest("lo", flags(IFF_UP)), "set lo up");
-    configure(SIOCSIFTXQLEN, interfaceRequest(DEVICE, int32(QUEUE_LENGTH)), "set queue length");
+    const found = interfaceRequest(DEVICE, new Uint8Array(4));
+    configure(SIOCGIFINDEX, found, "find TUN");
+    const interfaceIndex = new DataView(found.buffer).getInt32(IFNAMSIZ, true);
+    setQueueLength(libc, interfaceIndex, check);
     for (const [index, ip] of plan.ipv4.entries()) {
       const label = index === 0 ? DEVICE : `${DEVICE}:${index}`;
       const mask = plan.gateway === undefined ? "255.255.255.255" : "255.255.255.0";
@@ -68,7 +73,7 @@ export function openHost(libc: Libc, plan: HostPlan): HostNamespace {
       configure(SIOCADDRT, defaultRoute(plan.gateway, device), "set default route");
     });
     check(libc.close(ipv4), "close");
-    if (plan.ipv6.length > 0) configureIpv6(libc, plan.ipv6, check);
+    if (plan.ipv6.length > 0) configureIpv6(libc, plan.ipv6, interfaceIndex, check);
     return { name: plan.name, tun, namespace };
   } finally {
     check(libc.setns(home, CLONE_NEWNET), "return to own namespace");
@@ -76,21 +81,33 @@ export function openHost(libc: Libc, plan: HostPlan): HostNamespace {
   }
 }
 
+/**
+ * Makes the device hold a burst. By netlink, because the older SIOCSIFTXQLEN is refused in a user namespace.
+ */
+function setQueueLength(libc: Libc, interfaceIndex: number, check: Check): void {
+  const socket = check(libc.socket(AF_NETLINK, SOCK_RAW), "netlink socket");
+  const reply = new Uint8Array(64);
+  check(libc.write(socket, setLinkMessage(interfaceIndex)), "set queue length");
+  check(libc.read(socket, reply), "set queue length");
+  check(new DataView(reply.buffer).getInt32(NLMSG_HDRLEN, true), "set queue length");
+  check(libc.close(socket), "close");
+}
+
 function configureIpv6(
   libc: Libc,
   ips: readonly string[],
-  check: (result: number, action: string) => number,
+  interfaceIndex: number,
+  check: Check,
 ): void {
   const socket = check(libc.socket(AF_INET6, SOCK_DGRAM), "socket");
-  const request = interfaceRequest(DEVICE, int32(0));
-  check(libc.ioctl(socket, SIOCGIFINDEX, request), "find TUN");
-  const interfaceIndex = new DataView(request.buffer).getInt32(IFNAMSIZ, true);
   for (const ip of ips) {
     check(libc.ioctl(socket, SIOCSIFADDR, ipv6Address(ip, interfaceIndex)), `set address ${ip}`);
   }
   check(libc.ioctl(socket, SIOCADDRT, ipv6DefaultRoute(interfaceIndex)), "set IPv6 default route");
   check(libc.close(socket), "close");
 }
+
+type Check = (result: number, action: string) => number;
 
 /** `struct ifreq`: a name, then what the request is about; netdevice(7). */
 function interfaceRequest(name: string, argument: Uint8Array): Uint8Array<ArrayBuffer> {
@@ -104,8 +121,18 @@ function flags(value: number): Uint8Array {
   return new Uint8Array(new Uint16Array([value]).buffer);
 }
 
-function int32(value: number): Uint8Array {
-  return new Uint8Array(new Int32Array([value]).buffer);
+/** `struct nlmsghdr`, `struct ifinfomsg`, and one `struct rtattr`; netlink(7), rtnetlink(7). */
+function setLinkMessage(interfaceIndex: number): Uint8Array<ArrayBuffer> {
+  const message = new Uint8Array(40);
+  const view = new DataView(message.buffer);
+  view.setUint32(0, message.length, true);
+  view.setUint16(4, RTM_SETLINK, true);
+  view.setUint16(6, NLM_F_REQUEST | NLM_F_ACK, true);
+  view.setInt32(20, interfaceIndex, true);
+  view.setUint16(32, 8, true);
+  view.setUint16(34, IFLA_TXQLEN, true);
+  view.setUint32(36, QUEUE_LENGTH, true);
+  return message;
 }
 
 /** `struct sockaddr_in` without a port. */
@@ -173,6 +200,12 @@ const SIOCSIFFLAGS = 0x8914;
 const SIOCSIFADDR = 0x8916;
 const SIOCSIFNETMASK = 0x891c;
 const SIOCGIFINDEX = 0x8933;
-const SIOCSIFTXQLEN = 0x8943;
 const RTF_UP = 0x1;
 const RTF_GATEWAY = 0x2;
+
+/** linux/netlink.h, linux/rtnetlink.h, linux/if_link.h. */
+const NLMSG_HDRLEN = 16;
+const NLM_F_REQUEST = 0x1;
+const NLM_F_ACK = 0x4;
+const RTM_SETLINK = 19;
+const IFLA_TXQLEN = 13;

@@ -89,7 +89,9 @@ export const O_CLOEXEC = 0o2000000;
 /** socket(2). */
 export const AF_INET = 2;
 export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
 export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
 
 /** unshare(2), setns(2). */
 export const CLONE_NEWNET = 0x40000000;

@@ -6,12 +6,13 @@
  */
 
 /**
- * A command that runs another one where it may make network namespaces.
+ * A command that runs another one where it may make network namespaces, leave its own and return to it.
  *
  * @param command what to run
  */
 export function privilegedCommand(command: readonly string[]): readonly string[] {
-  return isRoot() ? command : ["unshare", "--user", "--map-root-user", "--", ...command];
+  // Returning takes rights over the own network namespace too: hence one of its own.
+  return isRoot() ? command : ["unshare", "--user", "--map-root-user", "--net", "--", ...command];
 }
 
 /**
