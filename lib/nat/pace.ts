@@ -89,8 +89,8 @@ const FIRST_INTERVAL_MS = 100;
 const BACKOFF = 1.5;
 const MAX_INTERVAL_MS = 500;
 
-/** With the backoff, tries then cover about two seconds, an outage of the kind that Wi-Fi has. */
-const MAX_TRIES = 8;
+/** With the backoff, tries cover more than two seconds, an outage of the kind that Wi-Fi has. */
+const MAX_TRIES = 9;
 
 /** One more than that is lost in 1 of 1000 runs at 5 % loss each way. */
 const DOUBTFUL_TRIES = 3;

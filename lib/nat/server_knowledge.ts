@@ -40,6 +40,9 @@ export function learnServer(
   const alternate = replies.find(({ other }) => other !== undefined)?.other;
   if (!known.answered) return known;
   const name = formatTransportAddress(primary);
+  if (isFickle(primary, probes)) {
+    return { ...known, fault: `${name} sees one local port now here, now there` };
+  }
   if (alternate === undefined) {
     return { ...known, fault: `${name} names no alternate address: it does not serve RFC 5780` };
   }
@@ -58,6 +61,21 @@ export function learnServer(
     return { ...known, fault: `${name} names ${other} as alternate: not an address of its kind` };
   }
   return { ...known, alternate };
+}
+
+/**
+ * Whether different external addresses were seen of one local port, though all requests went to one address: a
+ * server that makes them up, or a NAT that forgets mappings within a second. Nothing can be told from either.
+ */
+export function isFickle(to: TransportAddress, probes: readonly Probe[]): boolean {
+  const seen = new Map<string, TransportAddress>();
+  for (const { socket, reply, to: asked } of probes) {
+    if (reply?.kind !== "success" || !sameTransportAddress(asked, to)) continue;
+    const before = seen.get(socket);
+    if (before !== undefined && !sameTransportAddress(before, reply.mapped)) return true;
+    seen.set(socket, reply.mapped);
+  }
+  return false;
 }
 
 /** The three other transport addresses of a server with two IP addresses and two ports; none without. */

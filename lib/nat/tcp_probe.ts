@@ -92,8 +92,9 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
     }
     const allocation = classifyAllocation(portSamples(dialer.probes, servers[0]!));
     const isDecided = mapping.behavior !== "unknown" && allocation.allocation.kind !== "unknown";
-    if (!isDecided && !dialer.isIdle && now() < timeoutMs) {
-      await dialer.wait(timeoutMs, signal);
+    const limitMs = lead === undefined ? Math.min(SILENCE_MS, timeoutMs) : timeoutMs;
+    if (!isDecided && !dialer.isIdle && now() < limitMs) {
+      await dialer.wait(limitMs, signal);
       continue;
     }
 
@@ -207,6 +208,9 @@ function filterVerdict(outcome: FilterOutcome, options: { isTranslated: boolean 
 }
 
 const NO_SERVER: FilterOutcome = { reason: "no server answered over TCP" };
+
+/** After so long without any answer there is none to be expected; ours, just behind the system's third SYN. */
+const SILENCE_MS = 3200;
 
 /** Consecutive local ports in the burst, and others. */
 const ROW = 4;

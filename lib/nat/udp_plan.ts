@@ -22,7 +22,7 @@ import {
   type Probe,
   type ProbeSpec,
 } from "./probe.ts";
-import { alternatesOf, learnServer, type ServerKnowledge } from "./server_knowledge.ts";
+import { alternatesOf, isFickle, learnServer, type ServerKnowledge } from "./server_knowledge.ts";
 import {
   type FilteringState,
   filteringState,
@@ -69,7 +69,7 @@ export interface UdpVerdict {
 /** The next step of a test. */
 export function nextUdpStep(test: UdpTest, nowMs: number): UdpStep {
   const pace = new Pace(test.probes, nowMs);
-  const samples = mappingSamples(test.probes);
+  const samples = mappingSamples(test.probes).filter(({ to }) => !isFickle(to, test.probes));
   const lead = leadOf(test, pace, samples);
   const mapping = mappingPart(test, pace, lead, samples);
   const filtering = filteringPart(test, pace, lead);
@@ -199,10 +199,10 @@ function allocationPart(
 
 /** The server that the burst goes to: the first in the list, unless another answers and it does not. */
 function burstServer(test: UdpTest, pace: Pace, lead: Lead | undefined): number {
-  const first = mappingSpec(test.servers[0]!, 0);
-  return lead === undefined || pace.isAnswered(first) || pace.tries(first).length < 2
-    ? 0
-    : lead.index;
+  const [first] = test.probes;
+  const isSilent = lead !== undefined && first !== undefined && pace.firstReplyMs(0) === Infinity &&
+    pace.nowMs >= first.sentAtMs + pace.retransmitMs(lead.index)!;
+  return isSilent ? lead.index : 0;
 }
 
 function mappingSpec(to: TransportAddress, server: number): ProbeSpec {

@@ -15,7 +15,7 @@ export const STUN_SERVERS = {
     const cli = new URL("../../../cli.ts", import.meta.url);
     const [address, alternate] = host.ips as [string, string];
     const args = ["serve", "--address", address, "--alternate", alternate, "--json"];
-    return host.serve(Deno.execPath(), denoArgs(cli, args), /listening/);
+    return host.serve(Deno.execPath(), denoArgs(cli, args), { ready: /listening/ });
   },
   coturn: (host: LabHost) => {
     const listeners = host.ips.flatMap((ip) => ["-L", ip]);
@@ -33,7 +33,7 @@ export const STUN_SERVERS = {
     return host.serve(
       "turnserver",
       args,
-      /Relay ports initialization done|IPv4\. UDP listener opened on/,
+      { ready: /Relay ports initialization done|IPv4\. UDP listener opened on/ },
     );
   },
   vovida: async (host: LabHost) => {
