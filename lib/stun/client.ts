@@ -9,11 +9,11 @@ import {
   formatTransportAddress,
   ipFamily,
   ipScope,
-  sameTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
-import type { Network } from "../net/network.ts";
+import type { Network, UdpSocket } from "../net/network.ts";
 import { equalBytes } from "../bytes.ts";
+import { askWithAlternates, type Outcome, type Target, TRY_ALTERNATE } from "./alternate_server.ts";
 import type { StunAttribute } from "./attributes.ts";
 import { answerChallenge, type Authentication } from "./authentication.ts";
 import { type LongTermCredential, opaqueString } from "./credentials.ts";
@@ -28,7 +28,7 @@ import {
   type StunMessage,
   unknownRequiredAttributes,
 } from "./message.ts";
-import { openChannel, type StunChannel, type StunTransport } from "./transport.ts";
+import { StreamChannel, type StunChannel, type StunTransport, UdpChannel } from "./transport.ts";
 
 /** RFC 8489 §6.2.1: RTO 500 ms, doubled each time, Rc 7 requests, Rm 16: 39.5 s in all. */
 export const RFC8489_WAITS_MS: readonly number[] = [500, 1000, 2000, 4000, 8000, 16000, 8000];
@@ -44,6 +44,8 @@ export interface RequestBindingOptions {
   readonly transport?: StunTransport;
   /** Where to leave from; the system's choice unless given. Not for TLS. */
   readonly local?: TransportAddress;
+  /** For UDP, a socket to ask from instead of a new one. It stays open; nobody else may receive from it. */
+  readonly socket?: UdpSocket;
   /** How long to wait after each request; {@linkcode RFC8489_WAITS_MS} unless given. */
   readonly waitsMs?: readonly number[];
   /** For servers that demand one. */
@@ -52,7 +54,7 @@ export interface RequestBindingOptions {
   readonly hostname?: string;
   /** Certificate authorities to trust beside the platform's, PEM. */
   readonly caCerts?: readonly string[];
-  /** More attributes for the request, such as CHANGE-REQUEST. */
+  /** More attributes for the request, such as SOFTWARE. A response is only taken from the address that was asked. */
   readonly attributes?: readonly StunAttribute[];
   /** Ends the request. */
   readonly signal?: AbortSignal;
@@ -97,38 +99,50 @@ export async function requestBinding(
     opaqueString(credential.username);
     opaqueString(credential.password);
   }
-  const asked: TransportAddress[] = [];
-  let target: Target = { address: server, hostname: options.hostname ?? server.ip };
-  while (true) {
-    asked.push(target.address);
-    const outcome = await ask(target, options);
-    if (outcome.kind === "binding") return outcome.binding;
-    checkAlternate(outcome.alternate.address, asked);
-    target = outcome.alternate;
+  const { transport = "udp", waitsMs = RFC8489_WAITS_MS } = options;
+  const first: Target = { address: server, hostname: options.hostname ?? server.ip };
+  if (transport !== "udp") {
+    return await askWithAlternates(first, async (target) => {
+      const { address, hostname } = target;
+      using stream = await StreamChannel.open(address, {
+        ...options,
+        transport,
+        waitsMs,
+        hostname,
+      });
+      return await converse(stream, target, options);
+    });
   }
+  // One socket for all servers: a port cannot be bound again as soon as it is closed.
+  using disposables = new DisposableStack();
+  const socket = options.socket ?? disposables.use(await bindUdp(server, options));
+  return await askWithAlternates(first, (target) => {
+    const channel = new UdpChannel(socket, target.address, { ...options, waitsMs });
+    return converse(channel, target, options);
+  });
 }
 
-/** Whom to ask. */
-interface Target {
-  readonly address: TransportAddress;
-  readonly hostname: string;
+function bindUdp(
+  server: TransportAddress,
+  { network, local }: RequestBindingOptions,
+): Promise<UdpSocket> {
+  const wildcard = ipFamily(server.ip) === 4 ? "0.0.0.0" : "::";
+  return network.bindUdp(local ?? { ip: wildcard, port: 0 });
 }
 
-type Outcome =
-  | { readonly kind: "binding"; readonly binding: StunBinding }
-  | { readonly kind: "alternate"; readonly alternate: Target };
-
-async function ask(target: Target, options: RequestBindingOptions): Promise<Outcome> {
-  const { credential, transport = "udp", waitsMs = RFC8489_WAITS_MS } = options;
-  const { address: server, hostname } = target;
-  using channel = await openChannel(server, { ...options, transport, waitsMs, hostname });
+async function converse(
+  channel: StunChannel,
+  { address: server, hostname }: Target,
+  options: RequestBindingOptions,
+): Promise<Outcome<StunBinding>> {
+  const { credential, transport = "udp" } = options;
   let authentication: Authentication | undefined;
   for (let challenges = 0;; challenges++) {
     const { answer: response, requests, rttMs } = await transact(channel, options, authentication);
     if (response.class === "success") {
       return {
-        kind: "binding",
-        binding: { ...read(response, server), transport, local: known(channel), rttMs, requests },
+        kind: "answer",
+        answer: { ...read(response, server), transport, local: known(channel), rttMs, requests },
       };
     }
 
@@ -203,23 +217,6 @@ function known({ local }: StunChannel): TransportAddress | "unknown" {
   return ipScope(local.ip) === "unspecified" ? "unknown" : local;
 }
 
-/** RFC 8489 §10, and ours: a server on the internet cannot send us to hosts that only we can reach. */
-function checkAlternate(alternate: TransportAddress, asked: readonly TransportAddress[]): void {
-  const from = asked.at(-1)!;
-  const cannot = `Cannot follow ${formatTransportAddress(from)} to ${
-    formatTransportAddress(alternate)
-  }`;
-  const refuse = (rule: string) => new RefusedError(`${cannot}: ${rule}`, TRY_ALTERNATE);
-  if (asked.some((one) => sameTransportAddress(one, alternate))) {
-    throw refuse("it was asked before");
-  }
-  if (asked.length > MAX_ALTERNATES) throw refuse(`${MAX_ALTERNATES} alternate servers are enough`);
-  if (alternate.port === 0) throw refuse("it has no port");
-  if (ipFamily(alternate.ip) !== ipFamily(from.ip)) throw refuse("it is of another family");
-  const scope = ipScope(alternate.ip);
-  if (scope !== "global" && scope !== ipScope(from.ip)) throw refuse(`it is a ${scope} address`);
-}
-
 function refused(
   server: TransportAddress,
   { code, reason }: StunErrorCode,
@@ -238,12 +235,8 @@ function list(codes: readonly number[]): string {
 }
 
 /** RFC 8489 §14.8. */
-const TRY_ALTERNATE = 300;
 const UNAUTHENTICATED = 401;
 const STALE_NONCE = 438;
 
 /** Ours: one demand for credentials, and two nonces that went stale while the request was on its way. */
 const MAX_CHALLENGES = 3;
-
-/** Ours: load balancers need one. */
-const MAX_ALTERNATES = 4;

@@ -8,7 +8,6 @@ import { MalformedMessageError, NoResponseError } from "../errors.ts";
 import { exchange, type Exchanged } from "../exchange.ts";
 import {
   formatTransportAddress,
-  ipFamily,
   sameTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
@@ -19,7 +18,7 @@ import { readMessages, writeMessage } from "./framing.ts";
 export type StunTransport = "udp" | "tcp" | "tls";
 
 /** A way to one server. */
-export interface StunChannel extends Disposable {
+export interface StunChannel {
   /** Where it leaves from; over UDP the IP may be the wildcard. */
   readonly local: TransportAddress;
   /**
@@ -35,47 +34,35 @@ export interface StunChannel extends Disposable {
   ): Promise<Exchanged<T>>;
 }
 
-/** What {@linkcode openChannel} takes. */
-export interface StunChannelOptions {
-  readonly network: Network;
-  readonly transport: StunTransport;
-  /** Where to leave from; the system's choice unless given. Not for TLS. */
-  readonly local?: TransportAddress;
+/** How long a channel waits. */
+export interface StunPatience {
   /** The waits of RFC 8489 §6.2.1; over TCP and TLS only their sum counts. */
   readonly waitsMs: readonly number[];
+  readonly signal?: AbortSignal;
+}
+
+/** What {@linkcode StreamChannel.open} takes. */
+export interface StreamChannelOptions extends StunPatience {
+  readonly network: Network;
+  readonly transport: "tcp" | "tls";
+  /** Where to leave from; the system's choice unless given. Not for TLS. */
+  readonly local?: TransportAddress;
   /** The name in the certificate; for TLS. */
   readonly hostname: string;
   /** Certificate authorities to trust beside the platform's, PEM; for TLS. */
   readonly caCerts?: readonly string[];
-  readonly signal?: AbortSignal;
 }
 
-/**
- * Opens a way to a server.
- *
- * @throws {NetworkError} if the socket cannot be had, or the connection not be made
- * @throws {NoResponseError} if the connection is not made in time
- */
-export async function openChannel(
-  server: TransportAddress,
-  options: StunChannelOptions,
-): Promise<StunChannel> {
-  const { network, transport, local } = options;
-  if (transport !== "udp") return await StreamChannel.open(server, options);
-  const wildcard = ipFamily(server.ip) === 4 ? "0.0.0.0" : "::";
-  const socket = await network.bindUdp(local ?? { ip: wildcard, port: 0 });
-  return new UdpChannel(socket, server, options);
-}
-
-class UdpChannel implements StunChannel {
+/** Over UDP, which loses requests: they are repeated. The socket stays open; nobody else may receive from it. */
+export class UdpChannel implements StunChannel {
   readonly #socket: UdpSocket;
   readonly #server: TransportAddress;
-  readonly #options: StunChannelOptions;
+  readonly #patience: StunPatience;
 
-  constructor(socket: UdpSocket, server: TransportAddress, options: StunChannelOptions) {
+  constructor(socket: UdpSocket, server: TransportAddress, patience: StunPatience) {
     this.#socket = socket;
     this.#server = server;
-    this.#options = options;
+    this.#patience = patience;
   }
 
   get local(): TransportAddress {
@@ -86,7 +73,7 @@ class UdpChannel implements StunChannel {
     request: Uint8Array,
     accept: (message: Uint8Array) => T | undefined,
   ): Promise<Exchanged<T>> {
-    const { waitsMs, signal } = this.#options;
+    const { waitsMs, signal } = this.#patience;
     let malformed: MalformedMessageError | undefined;
     try {
       return await exchange(this.#socket, {
@@ -114,20 +101,23 @@ class UdpChannel implements StunChannel {
       );
     }
   }
-
-  [Symbol.dispose](): void {
-    this.#socket.close();
-  }
 }
 
-class StreamChannel implements StunChannel {
+/** Over a TCP or TLS connection of its own. */
+export class StreamChannel implements StunChannel, Disposable {
   readonly #connection: TcpConnection;
   readonly #messages: AsyncGenerator<Uint8Array, void>;
-  readonly #options: StunChannelOptions;
+  readonly #options: StreamChannelOptions;
 
+  /**
+   * Connects.
+   *
+   * @throws {NetworkError} if the connection cannot be made
+   * @throws {NoResponseError} if it is not made in time
+   */
   static async open(
     server: TransportAddress,
-    options: StunChannelOptions,
+    options: StreamChannelOptions,
   ): Promise<StreamChannel> {
     const { network, transport, local, hostname, caCerts } = options;
     const connection = await withinTime(
@@ -141,7 +131,7 @@ class StreamChannel implements StunChannel {
     return new StreamChannel(connection, options);
   }
 
-  private constructor(connection: TcpConnection, options: StunChannelOptions) {
+  private constructor(connection: TcpConnection, options: StreamChannelOptions) {
     this.#connection = connection;
     this.#messages = readMessages(connection);
     this.#options = options;
@@ -197,7 +187,7 @@ class StreamChannel implements StunChannel {
 /** RFC 8489 §6.2.2: over a stream a request is sent once, and waited for as long as over UDP. */
 async function withinTime<T>(
   server: TransportAddress,
-  { waitsMs, signal }: StunChannelOptions,
+  { waitsMs, signal }: StunPatience,
   job: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const timeoutMs = waitsMs.reduce((sum, waitMs) => sum + waitMs, 0);

@@ -13,6 +13,7 @@ Deno.test("requestBinding() follows ALTERNATE-SERVER over UDP and TCP", async ()
       const binding = await ask(first.address, { transport });
       assertEquals(binding.server, second.address);
       assertEquals([first.arrived.length, second.arrived.length], [1, 1]);
+      if (transport === "udp") assertEquals(first.arrived[0]!.from, second.arrived[0]!.from);
     }
   });
 });

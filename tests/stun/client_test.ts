@@ -196,6 +196,16 @@ Deno.test("requestBinding() ends with the reason of an abort", async () => {
   });
 });
 
+Deno.test("requestBinding() asks from a socket that it is given, and leaves it open", async () => {
+  await withHosts(async ({ client, server, ask }) => {
+    using scripted = await scriptUdp(server.network, at(server, 3478), (one) => [success(one)]);
+    using socket = await client.network.bindUdp(at(client, 5000));
+    for (let times = 0; times < 2; times++) {
+      assertEquals((await ask(scripted.address, { socket })).mapped, socket.local);
+    }
+  });
+});
+
 Deno.test("requestBinding() asks over TCP", async () => {
   await withHosts(async ({ client, server, ask }) => {
     using scripted = await scriptTcp(server.network, at(server, 3478), (one) => [success(one)]);
