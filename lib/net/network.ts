@@ -17,7 +17,7 @@ export interface Network {
    *
    * @throws {NetworkError} `address-in-use`, `address-not-available` or `not-permitted`
    */
-  bindUdp(local: TransportAddress): Promise<UdpSocket>;
+  bindUdp(local: TransportAddress, options?: BindUdpOptions): Promise<UdpSocket>;
 
   /**
    * Dials a TCP connection, from a chosen local address and port if `options.local` is given. Several live
@@ -59,6 +59,34 @@ export interface Network {
 
   /** Whether an address is one of this host's own; needs no permission beyond the network. */
   ownsAddress(ip: string): Promise<boolean>;
+}
+
+/** How to open a UDP socket. */
+export interface BindUdpOptions {
+  /** For a socket that speaks to multicast groups, or listens to them. */
+  readonly multicast?: MulticastOptions;
+}
+
+/**
+ * How a socket takes part in multicast (RFC 1112, RFC 4291 §2.7). What it sends to a group leaves by the
+ * interface of the address that it is bound to, or of its zone; by the system's choice if that is the wildcard.
+ */
+export interface MulticastOptions {
+  /**
+   * Whose datagrams to receive as well. A socket with groups shares its port with others of its kind, of any
+   * program (SO_REUSEADDR), and is to be bound to the wildcard.
+   */
+  readonly groups?: readonly MulticastGroup[];
+  /** Over how many hops datagrams to groups go: the TTL of IPv4. 1, the link, unless told. */
+  readonly hops?: number;
+}
+
+/** A group, on one of this host's interfaces. */
+export interface MulticastGroup {
+  /** A multicast address, without a zone. */
+  readonly group: string;
+  /** An address of the interface; for IPv6 one with a zone, such as `fe80::1%eth0` or `::%eth0`. */
+  readonly interfaceIp: string;
 }
 
 /** A UDP socket. Datagrams that arrive while nobody receives wait in a bounded queue; the newest are dropped. */

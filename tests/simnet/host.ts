@@ -107,7 +107,7 @@ export class Host implements Node {
 
   /** As {@linkcode Node.leadsTo}. */
   leadsTo(ip: string): boolean {
-    return this.addresses.includes(ip);
+    return this.addresses.includes(ip) || this.#udp.isMember(ip);
   }
 
   /** As {@linkcode Node.receive}. */
@@ -137,7 +137,9 @@ export class Host implements Node {
 
   #send(packet: Packet): void {
     this.#observe(this.name, "sent", packet);
-    if (!this.#owns(destinationIp(packet))) return this.#sendOutside(packet);
+    const ip = destinationIp(packet);
+    if (!this.#owns(ip)) this.#sendOutside(packet);
+    if (!this.#owns(ip) && !this.#udp.isMember(ip)) return;
     setTimeout(() => this.receive(packet), LOOPBACK_DELAY_MS);
   }
 
@@ -157,7 +159,7 @@ export class Host implements Node {
   ): Network {
     return {
       // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
-      bindUdp: async (local) => this.#udp.bind(local),
+      bindUdp: async (local, options) => this.#udp.bind(local, options),
       connectTcp: (remote, options) => this.#tcp.connect(remote, options),
       // deno-lint-ignore require-await
       connectTls: async (remote) => {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { ipScope } from "../../lib/net/address.ts";
 import type { Link } from "./link.ts";
 import { destinationIp, type Packet } from "./packet.ts";
 
@@ -54,7 +55,10 @@ export class Subnet {
   attach(node: Node, link: Link): (packet: Packet) => void {
     this.#nodes.push({ node, link });
     return (packet) => {
-      const passed = link.up.carry(() => this.carry(packet));
+      const passed = link.up.carry(() => {
+        if (ipScope(destinationIp(packet)) === "multicast") this.#spread(packet, node);
+        else this.carry(packet);
+      });
       if (!passed) this.#observe(node.name, "lost", packet);
     };
   }
@@ -74,7 +78,20 @@ export class Subnet {
   deliver(packet: Packet): void {
     const next = this.#nodes.find(({ node }) => node.leadsTo(destinationIp(packet)));
     if (next === undefined) return this.#observe(this.name, "no-route", packet);
-    const passed = next.link.down.carry(() => next.node.receive(packet));
-    if (!passed) this.#observe(next.node.name, "lost", packet);
+    this.#handOver(packet, next);
+  }
+
+  /** Takes a packet to every member of a group but its sender. Multicast does not leave the subnet. */
+  #spread(packet: Packet, sender: Node): void {
+    for (const next of this.#nodes) {
+      if (next.node !== sender && next.node.leadsTo(destinationIp(packet))) {
+        this.#handOver(packet, next);
+      }
+    }
+  }
+
+  #handOver(packet: Packet, { node, link }: { node: Node; link: Link }): void {
+    const passed = link.down.carry(() => node.receive(packet));
+    if (!passed) this.#observe(node.name, "lost", packet);
   }
 }

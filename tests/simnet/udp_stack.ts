@@ -11,7 +11,7 @@ import {
   ipScope,
   type TransportAddress,
 } from "../../lib/net/address.ts";
-import type { Datagram, UdpSocket } from "../../lib/net/network.ts";
+import type { BindUdpOptions, Datagram, UdpSocket } from "../../lib/net/network.ts";
 import { WaitQueue } from "../../lib/net/wait_queue.ts";
 import type { HostSystem } from "./host.ts";
 import type { UdpPacket } from "./packet.ts";
@@ -27,24 +27,40 @@ export class UdpStack {
   }
 
   /** As {@linkcode Network.bindUdp}. */
-  bind(requested: TransportAddress): UdpSocket {
+  bind(requested: TransportAddress, options: BindUdpOptions = {}): UdpSocket {
     requireOwn(this.#system, requested, "bind UDP");
-    const isFree = (port: number) => !this.#isTaken({ ip: requested.ip, port });
+    const groups = new Set(options.multicast?.groups?.map(({ group }) => group));
+    const shares = groups.size > 0;
+    const isFree = (port: number) => !this.#isTaken({ ip: requested.ip, port }, shares);
     const port = requested.port === 0 ? ephemeralPort(this.#system.random, isFree) : requested.port;
     const local = { ip: requested.ip, port };
     if (port === undefined || !isFree(port)) {
       const text = formatTransportAddress(requested);
       throw new NetworkError(`Cannot bind UDP ${text}: address already in use`, "address-in-use");
     }
-    const socket = new SimUdpSocket({ ip: local.ip, port }, this.#system, () => {
-      this.#sockets.delete(socket);
+    const socket = new SimUdpSocket({ ip: local.ip, port }, {
+      system: this.#system,
+      groups,
+      onClose: () => this.#sockets.delete(socket),
     });
     this.#sockets.add(socket);
     return socket;
   }
 
-  /** Hands a datagram to the socket that it is for; where there is none it is dropped. */
+  /** Whether a socket listens to the multicast group. */
+  isMember(group: string): boolean {
+    return [...this.#sockets].some(({ groups }) => groups.has(group));
+  }
+
+  /** Hands a datagram to the socket that it is for, or to all members of the group; where there is none it is dropped. */
   receive(packet: UdpPacket): void {
+    const { ip, port } = packet.destination;
+    if (ipScope(ip) === "multicast") {
+      for (const socket of this.#sockets) {
+        if (socket.groups.has(ip) && socket.local.port === port) socket.deliver(packet);
+      }
+      return;
+    }
     const sockets = [...this.#sockets].filter(({ local }) => covers(local, packet.destination));
     const exact = sockets.find(({ local }) => local.ip === packet.destination.ip);
     (exact ?? sockets[0])?.deliver(packet);
@@ -55,9 +71,10 @@ export class UdpStack {
     return Array.from(this.#sockets, ({ local }) => `UDP ${formatTransportAddress(local)}`);
   }
 
-  /** Without SO_REUSEADDR the wildcard and any one address exclude each other. */
-  #isTaken(wanted: TransportAddress): boolean {
-    for (const { local } of this.#sockets) {
+  /** Without SO_REUSEADDR on both sides the wildcard and any one address exclude each other. */
+  #isTaken(wanted: TransportAddress, shares: boolean): boolean {
+    for (const { local, groups } of this.#sockets) {
+      if (shares && groups.size > 0) continue;
       if (covers(local, wanted) || covers(wanted, local)) return true;
     }
     return false;
@@ -66,14 +83,20 @@ export class UdpStack {
 
 class SimUdpSocket implements UdpSocket {
   readonly local: TransportAddress;
+  readonly groups: ReadonlySet<string>;
   readonly #system: HostSystem;
   readonly #onClose: () => void;
   readonly #queue = new WaitQueue<Datagram>(MAX_WAITING);
 
-  constructor(local: TransportAddress, system: HostSystem, onClose: () => void) {
+  constructor(local: TransportAddress, options: {
+    system: HostSystem;
+    groups: ReadonlySet<string>;
+    onClose: () => void;
+  }) {
     this.local = local;
-    this.#system = system;
-    this.#onClose = onClose;
+    this.groups = options.groups;
+    this.#system = options.system;
+    this.#onClose = options.onClose;
   }
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws

@@ -7,17 +7,23 @@
 
 import dgram from "node:dgram";
 import { NetworkError } from "../../errors.ts";
-import { ipFamily, parseIp, type TransportAddress } from "../address.ts";
+import { ipFamily, ipScope, parseIp, type TransportAddress } from "../address.ts";
 import { Slab } from "../../slab.ts";
-import type { Datagram, UdpSocket } from "../network.ts";
+import type { BindUdpOptions, Datagram, MulticastOptions, UdpSocket } from "../network.ts";
 import { WaitQueue } from "../wait_queue.ts";
 import { action, isNetUnrestricted, requireNet, toNetworkError } from "./platform.ts";
 
-/** As {@linkcode Network.bindUdp}. */
-export async function bindUdp(local: TransportAddress): Promise<UdpSocket> {
+/** As {@linkcode Network.bindUdp}. Multicast is always `node:dgram`'s: it alone chooses the interface to send by. */
+export async function bindUdp(
+  local: TransportAddress,
+  options: BindUdpOptions = {},
+): Promise<UdpSocket> {
+  const { multicast } = options;
   requireNet(action("bind UDP", local), local.ip, local.port);
   try {
-    return listenDatagram === undefined ? await bindNode(local) : bindDeno(listenDatagram, local);
+    return listenDatagram === undefined || multicast !== undefined
+      ? await bindNode(local, multicast)
+      : bindDeno(listenDatagram, local);
   } catch (error) {
     throw toNetworkError(action("bind UDP", local), error);
   }
@@ -97,9 +103,13 @@ async function pump(conn: DatagramConn, queue: WaitQueue<Datagram>): Promise<voi
   }
 }
 
-async function bindNode(local: TransportAddress): Promise<UdpSocket> {
+async function bindNode(
+  local: TransportAddress,
+  multicast?: MulticastOptions,
+): Promise<UdpSocket> {
   const v6 = ipFamily(local.ip) === 6;
-  const socket = dgram.createSocket({ type: v6 ? "udp6" : "udp4", ipv6Only: v6 });
+  const reuseAddr = (multicast?.groups ?? []).length > 0;
+  const socket = dgram.createSocket({ type: v6 ? "udp6" : "udp4", ipv6Only: v6, reuseAddr });
   const queue = new WaitQueue<Datagram>(MAX_WAITING);
   await new Promise<void>((resolve, reject) => {
     socket.once("error", reject);
@@ -108,6 +118,12 @@ async function bindNode(local: TransportAddress): Promise<UdpSocket> {
       resolve();
     });
   });
+  try {
+    if (multicast !== undefined) setUpMulticast(socket, local.ip, multicast);
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
   socket.on("error", () => {}); // as in pump(): an earlier send's ICMP error, not the socket's end
   socket.on("message", (data, from) => {
     queue.push({
@@ -124,6 +140,26 @@ async function bindNode(local: TransportAddress): Promise<UdpSocket> {
       }),
     close: () => socket.close(),
   }, queue);
+}
+
+function setUpMulticast(
+  socket: dgram.Socket,
+  localIp: string,
+  { groups = [], hops }: MulticastOptions,
+): void {
+  const outgoing = interfaceName(localIp);
+  if (outgoing !== undefined) socket.setMulticastInterface(outgoing);
+  if (hops !== undefined) socket.setMulticastTTL(hops);
+  for (const { group, interfaceIp } of groups) {
+    socket.addMembership(group, interfaceName(interfaceIp));
+  }
+}
+
+/** What `node:dgram` calls the interface of an address; `undefined` for the system's choice. */
+function interfaceName(ip: string): string | undefined {
+  if (ipFamily(ip) === 4) return ipScope(ip) === "unspecified" ? undefined : ip;
+  const zone = ip.indexOf("%");
+  return zone === -1 ? undefined : `::${ip.slice(zone)}`;
 }
 
 /** Deno formats IPv4 addresses as we do; reading each again would be a tenth of a server's work. */
