@@ -1,0 +1,184 @@
+/**
+ * A home router: miniupnpd by others, on the kernel's own NAT.
+ *
+ * ```
+ *   host                      router                          outside
+ *   192.168.1.2    lan   lan0: 192.168.1.1                    44.0.0.9
+ *   2600:1::2    --------      2600:1::1, fe80::1  ------     2600:2::9
+ *                              wan0: 44.0.0.7, 2600:2::7
+ * ```
+ *
+ * The addresses outside are ordinary ones, because miniupnpd does not serve behind a private, reserved or
+ * documentation address. They exist in these namespaces only.
+ *
+ * @module
+ */
+
+import { NetworkPlace, wire } from "./network_place.ts";
+
+/** How to start it. */
+export interface HomeRouterOptions {
+  /** Lines for miniupnpd's configuration; of options that stand there already, the last counts. */
+  readonly config?: readonly string[];
+}
+
+/** The programs it takes: for `labTest()`. */
+export const HOME_ROUTER_PROGRAMS: readonly string[] = ["ip", "nft", "miniupnpd"];
+
+/** Its addresses. */
+export const HOME_ROUTER = {
+  host: "192.168.1.2",
+  gateway: "192.168.1.1",
+  external: "44.0.0.7",
+  outside: "44.0.0.9",
+  host6: "2600:1::2",
+  /** As routers are known to hosts: link-local, with the host's interface. */
+  gateway6: "fe80::1%lan",
+  outside6: "2600:2::9",
+} as const;
+
+/** A router with a host behind it, that run until they are disposed. */
+export class HomeRouter implements AsyncDisposable {
+  readonly host: NetworkPlace;
+  readonly router: NetworkPlace;
+  readonly outside: NetworkPlace;
+  readonly #directory: string;
+  #daemon: Deno.ChildProcess | undefined;
+
+  private constructor(places: readonly NetworkPlace[], directory: string) {
+    [this.host, this.router, this.outside] = places as [NetworkPlace, NetworkPlace, NetworkPlace];
+    this.#directory = directory;
+  }
+
+  /**
+   * Opens the namespaces and starts miniupnpd.
+   *
+   * @throws {Error} if the system refuses
+   */
+  static async start(options: HomeRouterOptions = {}): Promise<HomeRouter> {
+    const directory = await Deno.makeTempDir({ prefix: "home-router-" });
+    await using opened = new AsyncDisposableStack();
+    opened.defer(() => Deno.remove(directory, { recursive: true }));
+    const router = opened.use(await NetworkPlace.open("router"));
+    const host = opened.use(await NetworkPlace.open("host", router));
+    const outside = opened.use(await NetworkPlace.open("outside", router));
+    await wire({ place: router, name: "lan0" }, { place: host, name: "lan" });
+    await wire({ place: router, name: "wan0" }, { place: outside, name: "wan" });
+    await router.sh(ROUTER_SETUP);
+    await host.sh(HOST_SETUP);
+    await outside.sh(OUTSIDE_SETUP);
+    const home = new HomeRouter([host, router, outside], directory);
+    const config = [...CONFIG, `lease_file=${directory}/leases`, ...options.config ?? []];
+    await Deno.writeTextFile(`${directory}/config`, `${config.join("\n")}\n`);
+    await home.startDaemon();
+    opened.move();
+    return home;
+  }
+
+  /** Starts miniupnpd, and waits until it serves. */
+  async startDaemon(): Promise<void> {
+    const daemon = this.router.spawn("miniupnpd", [
+      ...["-d", "-f", `${this.#directory}/config`, "-P", `${this.#directory}/pid`],
+    ], { stdin: "null", stdout: "null", stderr: "null" });
+    this.#daemon = daemon;
+    const waitForPort = `until ss -Hlun sport = :5351 | grep -q . ; do sleep 0.02; done`;
+    await this.router.sh(`timeout 10 sh -c '${waitForPort}'`);
+  }
+
+  /**
+   * Kills miniupnpd.
+   *
+   * @param options with `flush`, as a router that was switched off: its rules and leases are gone as well
+   */
+  async stopDaemon({ flush = false }: { readonly flush?: boolean } = {}): Promise<void> {
+    this.#daemon?.kill("SIGKILL");
+    await this.#daemon?.status;
+    this.#daemon = undefined;
+    if (flush) await this.flush();
+  }
+
+  /** Forgets all mappings behind the back of miniupnpd. */
+  async flush(): Promise<void> {
+    await this.router.sh(CHAINS.map((chain) => `nft flush chain inet filter ${chain}`).join("\n"));
+    await Deno.remove(`${this.#directory}/leases`).catch(() => {}); // written with the first lease only
+  }
+
+  /** The rules that stand for mappings now, one line each. */
+  async rules(): Promise<string[]> {
+    const listed = await this.router.sh(
+      CHAINS.map((chain) => `nft list chain inet filter ${chain}`).join("\n"),
+    );
+    return listed.split("\n").map((line) => line.trim()).filter((line) =>
+      line !== "" && !/^(table|chain|\})/.test(line)
+    );
+  }
+
+  /** Ends everything. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const place of [this.host, this.outside, this.router]) await place[Symbol.asyncDispose]();
+    await Deno.remove(this.#directory, { recursive: true });
+  }
+}
+
+const CHAINS = ["miniupnpd", "prerouting_miniupnpd", "postrouting_miniupnpd"];
+
+/** Without duplicate address detection, which takes seconds. */
+const ROUTER_SETUP = `
+  sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+  ip addr add 192.168.1.1/24 dev lan0
+  ip addr add 44.0.0.7/24 dev wan0
+  ip addr add fe80::1/64 dev lan0 nodad
+  ip addr add 2600:1::1/64 dev lan0 nodad
+  ip addr add 2600:2::7/64 dev wan0 nodad
+  ip route add default via 44.0.0.9
+  nft -f - <<'RULES'
+    table inet filter {
+      chain miniupnpd {}
+      chain prerouting_miniupnpd {}
+      chain postrouting_miniupnpd {}
+      chain forward {
+        type filter hook forward priority 0; policy drop;
+        ct state established,related accept
+        iifname "lan0" accept
+        jump miniupnpd
+      }
+      chain prerouting {
+        type nat hook prerouting priority -100;
+        jump prerouting_miniupnpd
+      }
+      chain postrouting {
+        type nat hook postrouting priority 100;
+        jump postrouting_miniupnpd
+        meta nfproto ipv4 oifname "wan0" masquerade
+      }
+    }
+RULES
+`;
+
+const HOST_SETUP = `
+  ip addr add 192.168.1.2/24 dev lan
+  ip addr add 2600:1::2/64 dev lan nodad
+  ip route add default via 192.168.1.1
+  ip -6 route add default via fe80::1 dev lan
+`;
+
+const OUTSIDE_SETUP = `
+  ip addr add 44.0.0.9/24 dev wan
+  ip addr add 2600:2::9/64 dev wan nodad
+  ip -6 route add 2600:1::/64 via 2600:2::7
+`;
+
+const CONFIG = [
+  "ext_ifname=wan0",
+  "listening_ip=lan0",
+  "ipv6_listening_ip=::",
+  "enable_natpmp=yes",
+  "enable_upnp=yes",
+  "secure_mode=yes",
+  "upnp_table_name=filter",
+  "upnp_nat_table_name=filter",
+  "upnp_forward_chain=miniupnpd",
+  "upnp_nat_chain=prerouting_miniupnpd",
+  "upnp_nat_postrouting_chain=postrouting_miniupnpd",
+  "allow 1024-65535 192.168.1.0/24 1024-65535",
+];
