@@ -6,6 +6,7 @@
 
 import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { lab, LAB_USAGE } from "./lab.ts";
 import { NAT_TEST_USAGE, natTest } from "./nat_test.ts";
 import { serve, SERVE_USAGE } from "./serve.ts";
 import { stun, STUN_USAGE } from "./stun.ts";
@@ -77,6 +78,11 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
   }],
   ["stun", { usage: STUN_USAGE, does: "one binding request", run: stun }],
   ["serve", { usage: SERVE_USAGE, does: "an own STUN server (UDP, TCP, RFC 5780)", run: serve }],
+  ["lab", {
+    usage: LAB_USAGE,
+    does: "the NAT lab: how right and how fast nat-test is (Linux)",
+    run: lab,
+  }],
 ]);
 
 const HELP: ReadonlySet<string> = new Set(["--help", "-h", "help"]);

@@ -69,7 +69,7 @@ export interface UdpVerdict {
 /** The next step of a test. */
 export function nextUdpStep(test: UdpTest, nowMs: number): UdpStep {
   const pace = new Pace(test.probes, nowMs);
-  const samples = mappingSamples(test.probes).filter(({ to }) => !isFickle(to, test.probes));
+  const samples = mappingSamples(soundProbes(test));
   const lead = leadOf(test, pace, samples);
   const mapping = mappingPart(test, pace, lead, samples);
   const filtering = filteringPart(test, pace, lead);
@@ -207,6 +207,12 @@ function burstServer(test: UdpTest, pace: Pace, lead: Lead | undefined): number 
 
 function mappingSpec(to: TransportAddress, server: number): ProbeSpec {
   return { socket: "mapping", server, test: "binding", to };
+}
+
+/** All but those that went to servers whose answers contradict each other. */
+function soundProbes({ servers, probes }: UdpTest): Probe[] {
+  const fickle = servers.map((primary) => isFickle(primary, probes));
+  return probes.filter(({ server }) => !fickle[server]);
 }
 
 function externalOf(

@@ -8,10 +8,11 @@
  * @module
  */
 
-import type { TransportAddress } from "../../../lib/net/address.ts";
+import { sameTransportAddress, type TransportAddress } from "../../../lib/net/address.ts";
 import { systemNetwork } from "../../../lib/net/system.ts";
-import type { UdpSocket } from "../../../lib/net/network.ts";
+import type { Datagram, UdpSocket } from "../../../lib/net/network.ts";
 import { decodeMessage, encodeMessage, getAttribute } from "../../../lib/stun/message.ts";
+import type { ChangeRequest } from "../../../lib/stun/rfc5780_attributes.ts";
 
 /** What it does wrong. */
 export const LIES = {
@@ -28,74 +29,89 @@ export const LIES = {
 /** A name in {@linkcode LIES}. */
 export type Lie = keyof typeof LIES;
 
-if (import.meta.main) {
-  const [lie, address, alternate, elsewhere] = Deno.args as [Lie, string, string, string?];
-  const sockets = new Map<string, UdpSocket>();
-  for (const ip of [address, alternate]) {
-    for (const port of [3478, 3479]) {
-      sockets.set(`${ip} ${port}`, await systemNetwork.bindUdp({ ip, port }));
-    }
-  }
-  console.log("ready");
-  await Promise.all([...sockets.values()].map(serve));
+class LyingServer {
+  readonly #lie: Lie;
+  readonly #ips: readonly [string, string];
+  readonly #elsewhere: string | undefined;
+  readonly #sockets: UdpSocket[] = [];
 
-  async function serve(socket: UdpSocket): Promise<void> {
-    for (;;) {
-      const { data, from } = await socket.receive();
-      const request = decodeMessage(data);
-      const change = getAttribute(request, "CHANGE-REQUEST");
-      const isChange = change?.changeIp || change?.changePort;
-      if (isChange && lie === "drops-change") continue;
-      const honest = otherOf(socket.local, change?.changeIp ?? false, change?.changePort ?? false);
-      const sender = isChange && lie !== "ignores-change"
-        ? sockets.get(`${honest.ip} ${honest.port}`)!
-        : socket;
-      const response = encodeMessage({
-        class: "success",
-        method: request.method,
-        transactionId: request.transactionId,
-        attributes: [
-          { type: "XOR-MAPPED-ADDRESS", value: lie === "random-mapped" ? anyAddress() : from },
-          { type: "OTHER-ADDRESS", value: claimedOther(socket.local) },
-        ],
-      });
-      await sender.send(response, {
-        ip: from.ip,
-        port: getAttribute(request, "RESPONSE-PORT") ?? from.port,
-      });
+  constructor(lie: Lie, ips: readonly [string, string], elsewhere: string | undefined) {
+    this.#lie = lie;
+    this.#ips = ips;
+    this.#elsewhere = elsewhere;
+  }
+
+  async open(): Promise<void> {
+    for (const ip of this.#ips) {
+      for (const port of PORTS) this.#sockets.push(await systemNetwork.bindUdp({ ip, port }));
     }
   }
 
-  function otherOf(
-    { ip, port }: TransportAddress,
-    changeIp: boolean,
-    changePort: boolean,
-  ): TransportAddress {
-    return {
-      ip: changeIp ? (ip === address ? alternate : address) : ip,
-      port: changePort ? (port === 3478 ? 3479 : 3478) : port,
-    };
+  async serve(): Promise<void> {
+    await Promise.all(this.#sockets.map(async (socket) => {
+      for (;;) await this.#answer(socket, await socket.receive());
+    }));
   }
 
-  function claimedOther(local: TransportAddress): TransportAddress {
-    switch (lie) {
+  async #answer(socket: UdpSocket, { data, from }: Datagram): Promise<void> {
+    const request = decodeMessage(data);
+    const change = getAttribute(request, "CHANGE-REQUEST") ??
+      { changeIp: false, changePort: false };
+    const isChange = change.changeIp || change.changePort;
+    if (isChange && this.#lie === "drops-change") return;
+    const origin = this.#lie === "ignores-change"
+      ? socket.local
+      : this.#other(socket.local, change);
+    const sender = this.#sockets.find(({ local }) => sameTransportAddress(local, origin))!;
+    const mapped = this.#lie === "random-mapped" ? anyAddress() : from;
+    const response = encodeMessage({
+      class: "success",
+      method: request.method,
+      transactionId: request.transactionId,
+      attributes: [
+        { type: "XOR-MAPPED-ADDRESS", value: mapped },
+        { type: "OTHER-ADDRESS", value: this.#claimedOther(socket.local) },
+      ],
+    });
+    const port = getAttribute(request, "RESPONSE-PORT") ?? from.port;
+    await sender.send(response, { ip: from.ip, port });
+  }
+
+  #other(local: TransportAddress, change: ChangeRequest): TransportAddress {
+    const [ip, otherIp] = local.ip === this.#ips[0] ? this.#ips : [...this.#ips].reverse();
+    const [port, otherPort] = local.port === PORTS[0] ? PORTS : [...PORTS].reverse();
+    return { ip: (change.changeIp ? otherIp : ip)!, port: (change.changePort ? otherPort : port)! };
+  }
+
+  #claimedOther(local: TransportAddress): TransportAddress {
+    switch (this.#lie) {
       case "other-same-ip":
-        return { ip: local.ip, port: 3479 };
+        return { ip: local.ip, port: PORTS[1] };
       case "other-dead":
-        return { ip: "203.0.113.250", port: 3479 };
+        return { ip: "203.0.113.250", port: PORTS[1] };
       case "other-elsewhere":
-        return { ip: elsewhere!, port: 3479 };
+        return { ip: this.#elsewhere!, port: PORTS[1] };
       case "other-private":
-        return { ip: "192.168.1.1", port: 3479 };
+        return { ip: "192.168.1.1", port: PORTS[1] };
       case "other-changing":
-        return { ip: alternate, port: 3479 + Math.floor(Math.random() * 100) };
+        return { ip: this.#ips[1], port: PORTS[1] + Math.floor(Math.random() * 100) };
       default:
-        return otherOf(local, true, true);
+        return this.#other(local, { changeIp: true, changePort: true });
     }
   }
 }
 
 function anyAddress(): TransportAddress {
-  const byte = () => 1 + Math.floor(Math.random() * 250);
-  return { ip: `198.51.100.${byte()}`, port: 1024 + Math.floor(Math.random() * 60_000) };
+  const byte = 1 + Math.floor(Math.random() * 250);
+  return { ip: `198.51.100.${byte}`, port: 1024 + Math.floor(Math.random() * 60_000) };
+}
+
+const PORTS = [3478, 3479] as const;
+
+if (import.meta.main) {
+  const [lie, address, alternate, elsewhere] = Deno.args as [Lie, string, string, string?];
+  const server = new LyingServer(lie, [address, alternate], elsewhere);
+  await server.open();
+  await Deno.stdout.write(new TextEncoder().encode("ready\n"));
+  await server.serve();
 }

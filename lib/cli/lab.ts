@@ -1,0 +1,18 @@
+/**
+ * `lab`: the NAT lab, on Linux. What it is made of is loaded only when it is asked for: it needs permissions
+ * that nothing else here does.
+ *
+ * @module
+ */
+
+import type { CliIo } from "./io.ts";
+
+/** One line of help. */
+export const LAB_USAGE =
+  "lab [verdicts] [loss] [times] [adverse] [--runs N] [--server NAME]... [--json]";
+
+/** Runs the command; its exit code. */
+export async function lab(args: readonly string[], io: CliIo): Promise<number> {
+  const { lab } = await import("../../tests/lab/cli.ts");
+  return await lab(args, io);
+}

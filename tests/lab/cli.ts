@@ -1,0 +1,56 @@
+/**
+ * `lab`: runs of the NAT lab.
+ *
+ * @module
+ */
+
+import { readArguments, readInteger } from "../../lib/cli/arguments.ts";
+import { type CliIo, EXIT, UsageError } from "../../lib/cli/io.ts";
+import { labSupport } from "./privileges.ts";
+import { SUITES } from "./verdicts/suites.ts";
+import { type ServerName, STUN_SERVERS } from "./verdicts/stun_servers.ts";
+
+/** Runs suites, all unless some are named; 1 if one of them fails by its own measure. */
+export async function lab(args: readonly string[], io: CliIo): Promise<number> {
+  const { flags, values, lists, operands } = readArguments(args, {
+    flags: ["json"],
+    values: ["runs"],
+    lists: ["server"],
+    operands: { min: 0, max: Object.keys(SUITES).length },
+  });
+  const runs = readInteger("runs", values.get("runs"), { min: 1, max: 1000 });
+  const servers = lists.get("server")!.map(serverName);
+  const names = operands.length > 0 ? operands : Object.keys(SUITES);
+  for (const name of names) {
+    if (!(name in SUITES)) {
+      throw new UsageError(`unknown suite ${name}; there are ${Object.keys(SUITES).join(", ")}`);
+    }
+  }
+  const support = labSupport();
+  if (!support.supported) {
+    io.err(`punchline: Cannot run the lab: ${support.reason}`);
+    return EXIT.failure;
+  }
+
+  const print = flags.has("json") ? io.err : io.out;
+  const failures: string[] = [];
+  const results: Record<string, unknown> = {};
+  for (const name of names) {
+    print(`\n${name}`);
+    const { failures: found, data } = await SUITES[name]!({
+      print,
+      ...runs !== undefined && { runs },
+      ...servers.length > 0 && { servers },
+    });
+    results[name] = data;
+    failures.push(...found.map((failure) => `${name}: ${failure}`));
+  }
+  if (flags.has("json")) io.out(JSON.stringify(results));
+  for (const failure of failures) io.err(`failed: ${failure}`);
+  return failures.length === 0 ? EXIT.ok : EXIT.failure;
+}
+
+function serverName(text: string): ServerName {
+  if (text in STUN_SERVERS) return text as ServerName;
+  throw new UsageError(`--server takes ${Object.keys(STUN_SERVERS).join(", ")}, not ${text}`);
+}
