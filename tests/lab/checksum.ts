@@ -24,6 +24,6 @@ export function adjustChecksum(checksum: number, oldWord: number, newWord: numbe
 
 function fold(sum: number): number {
   let folded = sum;
-  while (folded > 0xffff) folded = (folded & 0xffff) + Math.floor(folded / 0x10000);
+  while (folded > 0xffff) folded = (folded & 0xffff) + (folded >>> 16);
   return folded;
 }

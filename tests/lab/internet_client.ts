@@ -79,7 +79,7 @@ export class InternetClient implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#input.close();
+    await this.#input.close().catch(() => {}); // it has ended by itself, and said why on stderr
     await this.#child.status;
     await this.#reading;
   }

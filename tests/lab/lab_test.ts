@@ -148,6 +148,26 @@ labTest("links can be blocked, interrupted and changed while the lab runs", asyn
   assertEquals(drops, { "a/nat": { blocked: 1 }, server: { outage: 1 } });
 });
 
+labTest("a trace holds what a host sent and got, for tcpdump", async () => {
+  await using lab = await Lab.start({ hosts: { server: {}, a: {} } });
+  await serveWhoami(lab.host("server"));
+  const path = await Deno.makeTempFile({ suffix: ".pcap" });
+  try {
+    await lab.trace(path);
+    await ask(lab.host("a"), 5000, lab.host("server"));
+    const { stdout } = await lab.host("a").output("tcpdump", ["-n", "-t", "-r", path]);
+    const [a, server] = [`${lab.host("a").ip}.5000`, `${lab.host("server").ip}.${PORT}`];
+    assertEquals(stdout.trim().split("\n").map((line) => line.split(": ")[0]), [
+      `IP ${a} > ${server}`,
+      `IP ${a} > ${server}`,
+      `IP ${server} > ${a}`,
+      `IP ${server} > ${a}`,
+    ]);
+  } finally {
+    await Deno.remove(path);
+  }
+}, { programs: ["tcpdump"] });
+
 labTest("a burst of thousands of SYNs arrives whole", async () => {
   await using lab = await Lab.start({
     hosts: { server: {}, a: { behind: nat("symmetric") } },

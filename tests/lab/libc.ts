@@ -20,6 +20,8 @@ export interface Libc extends Disposable {
   setns(fd: number, type: number): number;
   /** Makes timers of this thread as exact as the kernel can; `prctl(PR_SET_TIMERSLACK)`. */
   setTimerSlack(nanoseconds: number): number;
+  /** Puts this thread before others, the more the lower the number; only root may; `setpriority`. */
+  setNice(nice: number): number;
   setNonBlocking(fd: number): number;
   /**
    * Waits until one of the `pollfd` structures is ready; how many are.
@@ -51,6 +53,7 @@ export function openLibc(): Libc {
     setns: (fd, type) => symbols.setns(fd, type),
     setTimerSlack: (nanoseconds) =>
       symbols.prctl(PR_SET_TIMERSLACK, BigInt(nanoseconds), 0n, 0n, 0n),
+    setNice: (nice) => symbols.setpriority(PRIO_PROCESS, 0, nice),
     setNonBlocking: (fd) => symbols.fcntl(fd, F_SETFL, O_NONBLOCK),
     ppoll: (descriptors, timeoutMs) => {
       if (timeoutMs !== undefined) {
@@ -110,6 +113,7 @@ const SYMBOLS = {
   unshare: { parameters: ["i32"], result: "i32" },
   setns: { parameters: ["i32", "i32"], result: "i32" },
   prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
+  setpriority: { parameters: ["i32", "i32", "i32"], result: "i32" },
   fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
   ppoll: { parameters: ["buffer", "u64", "buffer", "buffer"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
@@ -119,5 +123,6 @@ const SYMBOLS = {
 /** Eight bytes: descriptor, events asked for, events found. */
 const POLLFD_WORDS = 2;
 const POLLIN = 1;
+const PRIO_PROCESS = 0;
 const F_SETFL = 4;
 const PR_SET_TIMERSLACK = 29;

@@ -18,7 +18,6 @@ import {
   TCP,
   transportChecksum,
   UDP,
-  viewOf,
 } from "./ip_header.ts";
 import type { NatPacket, SessionPacket, TcpFlags } from "./nat_packet.ts";
 
@@ -71,18 +70,17 @@ export function decrementTtl(bytes: Uint8Array): boolean {
 /** Takes 8 bytes behind the IP header, as an ICMP error holds them of the packet that it is about. */
 function parseSession(bytes: Uint8Array, ip: IpHeader): SessionPacket | undefined {
   if (bytes.length < ip.payload + 8) return undefined;
-  const view = viewOf(bytes);
   const endpoints = (sourcePort: number, destinationPort: number) => ({
     source: { ip: ip.sourceIp, port: sourcePort },
     destination: { ip: ip.destinationIp, port: destinationPort },
   });
   if (ip.protocol === UDP || ip.protocol === TCP) {
-    const ports = endpoints(view.getUint16(ip.payload), view.getUint16(ip.payload + 2));
+    const ports = endpoints(wordAt(bytes, ip.payload), wordAt(bytes, ip.payload + 2));
     if (ip.protocol === UDP) return { protocol: "udp", ...ports };
     return { protocol: "tcp", ...ports, tcpFlags: tcpFlags(bytes[ip.payload + 13] ?? 0) };
   }
   if (ip.protocol !== ICMP[ip.family]) return undefined;
-  const identifier = view.getUint16(ip.payload + 4);
+  const identifier = wordAt(bytes, ip.payload + 4);
   switch (icmpKind(ip.family, bytes[ip.payload]!)) {
     case "echo-request":
       return { protocol: "icmp", ...endpoints(identifier, 0) };
@@ -113,16 +111,15 @@ function rewriteSession(bytes: Uint8Array, ip: IpHeader, packet: SessionPacket):
     writeWord(bytes, ip.payload + 2, packet.destination.port, overPorts);
   }
   // RFC 768: a UDP checksum of zero would say that there is none.
-  if (ip.protocol === UDP && transport !== undefined && viewOf(bytes).getUint16(transport) === 0) {
-    viewOf(bytes).setUint16(transport, 0xffff);
+  if (ip.protocol === UDP && transport !== undefined && wordAt(bytes, transport) === 0) {
+    setWord(bytes, transport, 0xffff);
   }
 }
 
 /** Where the transport checksum is, if the packet has one and it is not cut off. */
 function transportChecksumOffset(bytes: Uint8Array, ip: IpHeader): number | undefined {
-  const view = viewOf(bytes);
   if (ip.protocol === UDP) {
-    return view.getUint16(ip.payload + 6) === 0 ? undefined : ip.payload + 6;
+    return wordAt(bytes, ip.payload + 6) === 0 ? undefined : ip.payload + 6;
   }
   const offset = ip.payload + (ip.protocol === TCP ? 16 : 2);
   return offset + 2 <= bytes.length ? offset : undefined;
@@ -147,20 +144,27 @@ function writeWord(
   word: number,
   checksums: readonly number[],
 ): void {
-  const view = viewOf(bytes);
-  const old = view.getUint16(offset);
+  const old = wordAt(bytes, offset);
   if (old === word) return;
-  view.setUint16(offset, word);
-  for (const at of checksums) view.setUint16(at, adjustChecksum(view.getUint16(at), old, word));
+  setWord(bytes, offset, word);
+  for (const at of checksums) setWord(bytes, at, adjustChecksum(wordAt(bytes, at), old, word));
+}
+
+function wordAt(bytes: Uint8Array, offset: number): number {
+  return (bytes[offset]! << 8) | bytes[offset + 1]!;
+}
+
+function setWord(bytes: Uint8Array, offset: number, word: number): void {
+  bytes[offset] = word >> 8;
+  bytes[offset + 1] = word & 0xff;
 }
 
 function writeIcmpChecksum(bytes: Uint8Array, ip: IpHeader): void {
-  const view = viewOf(bytes);
-  view.setUint16(ip.payload + 2, 0);
+  setWord(bytes, ip.payload + 2, 0);
   const whole = ip.family === 4
     ? checksum(bytes.subarray(ip.payload))
     : transportChecksum(bytes, ip.source, 16, ip.payload, ICMP[6]);
-  view.setUint16(ip.payload + 2, whole);
+  setWord(bytes, ip.payload + 2, whole);
 }
 
 function icmpKind(

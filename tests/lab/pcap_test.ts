@@ -1,0 +1,12 @@
+import { assertEquals } from "@std/assert";
+import { concat, toHex } from "../../lib/bytes.ts";
+import { pcapHeader, pcapRecord } from "./pcap.ts";
+
+Deno.test("a capture is a header of 24 bytes and packets with seconds, nanoseconds and lengths", () => {
+  const capture = concat(pcapHeader(), pcapRecord(Uint8Array.of(0x45, 0xaa), 1_700_000_000_250));
+  assertEquals(
+    toHex(capture),
+    "a1b23c4d" + "00020004" + "00000000" + "00000000" + "0000ffff" + "00000065" +
+      "6553f100" + "0ee6b280" + "00000002" + "00000002" + "45aa",
+  );
+});
