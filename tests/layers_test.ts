@@ -15,6 +15,7 @@ const LAYERS: readonly Layer[] = [
     files: [
       "lib/{bytes,crypto,errors,logger,slab}.ts",
       "lib/net/{address,network,wait_queue}.ts",
+      "lib/portmap/mapper.ts",
     ],
   },
   {
@@ -26,6 +27,7 @@ const LAYERS: readonly Layer[] = [
       "lib/stun/{message,attributes,layout,error_code,password_algorithm}.ts",
       "lib/stun/{integrity,fingerprint,credentials}.ts",
       "lib/stun/{binding,plain_binding,encode_answer}.ts",
+      "lib/portmap/{pcp_message,pcp_options,pcp_address,nat_pmp_message}.ts",
     ],
   },
   {
@@ -37,6 +39,7 @@ const LAYERS: readonly Layer[] = [
       "lib/nat/{behavior,probe,pace,server_knowledge}.ts",
       "lib/nat/{mapping,filtering,allocation,hairpin,tcp_filtering,hints,verdict}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
+      "lib/portmap/epoch.ts",
     ],
   },
   {
@@ -147,9 +150,9 @@ const RULES = {
   platform: { forbiddenNames: /\bfetch\b/g, packages: /^node:/ },
 };
 
-/** Hashes come from `node:crypto`: the Web's are asynchronous and know no MD5, which RFC 8489 needs. */
+/** Hashes and ciphers come from `node:crypto`: the Web's are asynchronous, and know no MD5 and no ChaCha20. */
 function isException(path: string, imported: string): boolean {
-  return path === "lib/crypto.ts" && imported === "node:crypto";
+  return path === "lib/crypto.ts" && /^node:(?:buffer|crypto)$/.test(imported);
 }
 
 function layersOf(path: string): Layer[] {
