@@ -9,9 +9,10 @@
  */
 
 import type { ControlCommand, ControlReady, ControlReply } from "./control.ts";
-import { type HostNamespace, openHost } from "./host_namespace.ts";
+import { endPrograms, type HostNamespace, openHost } from "./host_namespace.ts";
 import { Internet } from "./internet.ts";
 import { isReadable, type Libc, openLibc, pollDescriptors } from "./libc.ts";
+import { LineReader } from "./line_reader.ts";
 import { pcapHeader, pcapRecord } from "./pcap.ts";
 import type { LabPlan } from "./topology.ts";
 
@@ -62,7 +63,9 @@ class InternetProcess {
     this.#libc.setNice(NICE); // where that is not allowed, packets are late only while programs need all cores
     while (!this.#lines.ended) {
       const { nextDueMs } = internet;
-      const waitMs = nextDueMs && Math.max(0, nextDueMs - performance.now());
+      const waitMs = nextDueMs === undefined
+        ? undefined
+        : Math.max(0, nextDueMs - performance.now());
       const ready = this.#libc.ppoll(descriptors, waitMs);
       internet.advance(performance.now());
       if (ready <= 0) continue;
@@ -132,55 +135,6 @@ class InternetProcess {
   }
 }
 
-/** Reads lines from a descriptor without waiting. */
-class LineReader {
-  readonly #libc: Libc;
-  readonly #fd: number;
-  readonly #buffer = new Uint8Array(65536);
-  readonly #decoder = new TextDecoder();
-  #partial = "";
-  ended = false;
-
-  constructor(libc: Libc, fd: number) {
-    this.#libc = libc;
-    this.#fd = fd;
-    libc.setNonBlocking(fd);
-  }
-
-  /** The lines that are there by now; call it when the descriptor is readable. */
-  read(): string[] {
-    const length = this.#libc.read(this.#fd, this.#buffer);
-    if (length === 0) this.ended = true;
-    if (length <= 0) return [];
-    this.#partial += this.#decoder.decode(this.#buffer.subarray(0, length), { stream: true });
-    const lines = this.#partial.split("\n");
-    this.#partial = lines.pop()!;
-    return lines;
-  }
-}
-
-/** Ends every program that runs in one of these hosts, also those that nobody waits for any more. */
-function endPrograms(hosts: readonly HostNamespace[]): void {
-  const ours = new Set(hosts.map(({ namespace }) => readLink(`/proc/self/fd/${namespace}`)));
-  for (const { name } of Deno.readDirSync("/proc")) {
-    if (!/^\d+$/.test(name) || !ours.has(readLink(`/proc/${name}/ns/net`))) continue;
-    try {
-      Deno.kill(Number(name), "SIGKILL");
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error; // it ended by itself
-    }
-  }
-}
-
-/** Where a link points, or its path if that is not ours to know. */
-function readLink(path: string): string {
-  try {
-    return Deno.readLinkSync(path);
-  } catch {
-    return path;
-  }
-}
-
 function send(message: ControlReady | ControlReply): void {
   Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(message)}\n`));
 }
@@ -197,6 +151,11 @@ const MAX_PACKET_BYTES = 2048;
 const BATCH = 64;
 
 if (import.meta.main) {
+  // A terminal sends Ctrl-C to all programs at once; this one has to outlive the others to clear up after them.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    Deno.addSignalListener(signal, () => {});
+  }
   using libc = openLibc();
   new InternetProcess(libc).run();
+  Deno.exit();
 }

@@ -155,7 +155,8 @@ labTest("a trace holds what a host sent and got, for tcpdump", async () => {
   try {
     await lab.trace(path);
     await ask(lab.host("a"), 5000, lab.host("server"));
-    const { stdout } = await lab.host("a").output("tcpdump", ["-n", "-t", "-r", path]);
+    const tcpdump = new Deno.Command("tcpdump", { args: ["-n", "-t", "-r", path], stderr: "null" });
+    const stdout = new TextDecoder().decode((await tcpdump.output()).stdout);
     const [a, server] = [`${lab.host("a").ip}.5000`, `${lab.host("server").ip}.${PORT}`];
     assertEquals(stdout.trim().split("\n").map((line) => line.split(": ")[0]), [
       `IP ${a} > ${server}`,
@@ -193,24 +194,28 @@ labTest("IPv6 passes a NAT untranslated, but filtered", async () => {
   assertEquals((await server.json<Answers>(ASK, ["5000", "1", "0", to(a)])).texts, []);
 });
 
-labTest("nothing is left when the process that started the lab is killed", async () => {
-  const orchestrator = new Deno.Command(Deno.execPath(), {
-    args: denoArgs(new URL("programs/killed.ts", import.meta.url), []),
-    stdout: "piped",
-  }).spawn();
-  const reader = orchestrator.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  const { value } = await reader.read();
-  const namespace = value!.trim();
-  assert(processesIn(namespace).length >= 2, "the programs of the host are not there");
-  const children = childrenOf(orchestrator.pid);
-  assert(children.length >= 2, "the internet is not there");
+labTest(
+  "nothing is left when everything is interrupted and whoever started it killed",
+  async () => {
+    const orchestrator = new Deno.Command(Deno.execPath(), {
+      args: denoArgs(new URL("programs/killed.ts", import.meta.url), []),
+      stdout: "piped",
+    }).spawn();
+    const reader = orchestrator.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    const { value } = await reader.read();
+    const namespace = value!.trim();
+    assert(processesIn(namespace).length >= 2, "the programs of the host are not there");
+    const children = childrenOf(orchestrator.pid);
+    assert(children.length >= 2, "the internet is not there");
 
-  orchestrator.kill("SIGKILL");
-  await orchestrator.status;
-  await reader.cancel();
-  await until(() => Promise.resolve(processesIn(namespace).length === 0));
-  await until(() => Promise.resolve(!children.some(isRunning)));
-});
+    for (const pid of children) Deno.kill(Number(pid), "SIGINT");
+    orchestrator.kill("SIGKILL");
+    await orchestrator.status;
+    await reader.cancel();
+    await until(() => Promise.resolve(processesIn(namespace).length === 0));
+    await until(() => Promise.resolve(!children.some(isRunning)));
+  },
+);
 
 /** Serves whoami.ts, on all addresses of the host and {@linkcode PORT}. */
 function serveWhoami(host: LabHost, ...args: string[]): Promise<{ readonly output: string }> {
