@@ -34,8 +34,8 @@ export function classifyMapping(
   const agreeing = samples.find((a) =>
     samples.some((b) => a.to.ip !== b.to.ip && sameMapped(a, b))
   );
-  const samePort = pairs(samples).filter(([a, b]) => a.to.ip === b.to.ip);
-  const byPort = samePort.find(([a, b]) => !sameMapped(a, b));
+  const oneHost = pairs(samples).filter(([a, b]) => a.to.ip === b.to.ip && a.to.port !== b.to.port);
+  const byPort = oneHost.find(([a, b]) => !sameMapped(a, b));
   if (agreeing !== undefined && byPort !== undefined) {
     return unknown(describe(agreeing), describe(byPort[0]), describe(byPort[1]));
   }
@@ -68,12 +68,12 @@ export function classifyMapping(
     );
   }
   const evidence = byAddress.map(describe);
-  return samePort.length > 0
+  return oneHost.length > 0
     ? sure(
       "address-dependent",
       0.99,
       ...evidence,
-      `${describe(samePort[0]![1])}: same host, other port`,
+      `${describe(oneHost[0]![1])}: same host, other port`,
     )
     : unknown(...evidence, "whether the port of the destination matters could not be tested");
 }
