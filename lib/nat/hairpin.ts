@@ -17,7 +17,7 @@ export class Hairpin {
   #tries = 0;
   #patienceMs = 0;
 
-  /** @param a one of the two sockets, by name */
+  /** @param a one of the two sockets, by name; @param b the other */
   constructor(a: string, b: string) {
     this.#sockets = [a, b];
   }
@@ -27,10 +27,9 @@ export class Hairpin {
     return this.#knownAtMs !== undefined;
   }
 
-  /** When {@linkcode Hairpin.due} or {@linkcode Hairpin.verdict} have something new to say. */
-  get wakeAtMs(): number {
-    if (this.#knownAtMs === undefined) return Infinity;
-    return this.#knownAtMs + (TRIES_AT_MS[this.#tries] ?? TRIES_AT_MS.at(-1)! + this.#patienceMs);
+  /** When {@linkcode Hairpin.due} or {@linkcode Hairpin.verdict} have something new to say; `Infinity` for never. */
+  wakeAtMs(nowMs: number): number {
+    return this.#isOver(nowMs) ? Infinity : this.#nextAtMs;
   }
 
   /** The packets to send now. */
@@ -40,15 +39,24 @@ export class Hairpin {
     this.#knownAtMs ??= nowMs;
     // A hairpin is shorter than the way to any server outside.
     this.#patienceMs = Math.max(MIN_PATIENCE_MS, a.rttMs, b.rttMs);
-    if (this.#tries >= TRIES_AT_MS.length || nowMs < this.wakeAtMs) return [];
+    if (this.#tries >= TRIES_AT_MS.length || nowMs < this.#nextAtMs) return [];
     this.#tries++;
     return [{ from: this.#sockets[0], to: b.address }, { from: this.#sockets[1], to: a.address }];
   }
 
   /** `false` once silence has lasted; only meaningful if nothing has arrived. */
   verdict(nowMs: number): false | "unknown" {
-    const isOver = this.#tries === TRIES_AT_MS.length && nowMs >= this.wakeAtMs;
-    return isOver ? false : "unknown";
+    return this.#isOver(nowMs) ? false : "unknown";
+  }
+
+  /** The next try, or after the last one the end of the wait. */
+  get #nextAtMs(): number {
+    if (this.#knownAtMs === undefined) return Infinity;
+    return this.#knownAtMs + (TRIES_AT_MS[this.#tries] ?? TRIES_AT_MS.at(-1)! + this.#patienceMs);
+  }
+
+  #isOver(nowMs: number): boolean {
+    return this.#tries === TRIES_AT_MS.length && nowMs >= this.#nextAtMs;
   }
 }
 

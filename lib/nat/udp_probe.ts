@@ -54,7 +54,8 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
   await sockets.openConsecutive(NEIGHBOURS);
   const localPort = await sockets.localPort("mapping");
   const own = new OwnAddresses(network, localPort);
-  const hairpin = new Hairpin("mapping", NEIGHBOURS[0]!);
+  // Not the mapping socket: some firewalls end the sessions of a port that sends to the own external address.
+  const hairpin = new Hairpin(NEIGHBOURS[0]!, NEIGHBOURS[1]!);
   let decidedAtMs: number | undefined;
 
   for (;;) {
@@ -92,8 +93,8 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
     }
     // What was just sent changes when the next step is due: look again before waiting.
     if (isDecided || step.send.length === 0) {
-      const wakeAtMs = isDecided ? hairpin.wakeAtMs : Math.min(step.wakeAtMs, hairpin.wakeAtMs);
-      await sockets.wait(wakeAtMs, signal);
+      const hairpinAtMs = hairpin.wakeAtMs(nowMs);
+      await sockets.wait(isDecided ? hairpinAtMs : Math.min(step.wakeAtMs, hairpinAtMs), signal);
     }
   }
 }

@@ -27,6 +27,8 @@ export class UdpSockets implements AsyncDisposable {
   readonly #open = new Map<string, OpenProbe>();
   readonly #now: () => number;
   #wake = () => {};
+  /** Whether something has arrived that no {@linkcode UdpSockets.wait} has told yet. */
+  #hasNews = false;
   #fault: NetworkError | undefined;
   /** Transaction ids of hairpin probes on their way. */
   readonly #hairpins = new Set<string>();
@@ -107,15 +109,20 @@ export class UdpSockets implements AsyncDisposable {
     await this.#transmit(await this.#socket(from), encodeMessage(message), to);
   }
 
-  /** Resolves at the next reply, or at `atMs`. */
+  /** Resolves at the next reply, or at `atMs`; at once if a reply has come since the last call. */
   async wait(atMs: number, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, Math.max(0, atMs - this.#now()));
-    signal?.addEventListener("abort", () => resolve(), { once: true });
-    this.#wake = resolve;
-    await promise;
-    clearTimeout(timer);
+    if (!this.#hasNews) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, Math.max(0, atMs - this.#now()));
+      const onAbort = () => resolve();
+      signal?.addEventListener("abort", onAbort);
+      this.#wake = resolve;
+      await promise;
+      signal?.removeEventListener("abort", onAbort);
+      clearTimeout(timer);
+    }
+    this.#hasNews = false;
     signal?.throwIfAborted();
   }
 
@@ -162,7 +169,7 @@ export class UdpSockets implements AsyncDisposable {
     const message = decodeMessage(data);
     if (message.class === "request" && this.#hairpins.has(toHex(message.transactionId))) {
       this.#hairpinned = true;
-      this.#wake();
+      this.#announce();
       return;
     }
     const transactionId = toHex(message.transactionId);
@@ -173,6 +180,11 @@ export class UdpSockets implements AsyncDisposable {
     if (reply === undefined) return;
     this.#open.delete(transactionId);
     open.reply = reply;
+    this.#announce();
+  }
+
+  #announce(): void {
+    this.#hasNews = true;
     this.#wake();
   }
 
