@@ -25,5 +25,7 @@ if (import.meta.main) {
 }
 
 function writeAll(stream: typeof Deno.stdout, bytes: Uint8Array): void {
-  for (let written = 0; written < bytes.length;) written += stream.writeSync(bytes.subarray(written));
+  for (let written = 0; written < bytes.length;) {
+    written += stream.writeSync(bytes.subarray(written));
+  }
 }

@@ -24,6 +24,7 @@ export async function connectTcp(
 ): Promise<TcpConnection> {
   const { local, signal } = options;
   requireNet(action("connect to", remote), remote.ip, remote.port);
+  if (local !== undefined) requireNet(action("connect from", local), local.ip, local.port);
   signal?.throwIfAborted();
   const socket = new net.Socket({ allowHalfOpen: true });
   const { promise: connected, resolve, reject } = Promise.withResolvers<void>();
