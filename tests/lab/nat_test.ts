@@ -1,14 +1,26 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import type { TransportAddress } from "../../lib/net/address.ts";
+import fc from "fast-check";
 import { Nat } from "./nat.ts";
-import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "./nat_behavior.ts";
-import type { NatPacket, NatVerdict, SessionPacket, TcpFlags } from "./nat_packet.ts";
-
-/** The hosts of these tests; `X` are the two remote addresses with two ports each. */
-const A = "192.168.1.2:5000";
-const B = "192.168.1.3:5000";
-const [X11, X12, X21] = ["198.51.100.1:1", "198.51.100.1:2", "198.51.100.2:1"] as const;
-const EXTERNAL_IP = "203.0.113.1";
+import {
+  NAT_BEHAVIORS,
+  type NatBehavior,
+  natBehavior,
+  type PortAllocation,
+} from "./nat_behavior.ts";
+import type { NatVerdict } from "./nat_packet.ts";
+import {
+  A,
+  B,
+  build,
+  EXTERNAL_IP,
+  send,
+  sendTcp,
+  tcp,
+  udp,
+  X11,
+  X12,
+  X21,
+} from "./nat_fixtures.ts";
 
 Deno.test("a mapping is shared as endpoint-independent, address-dependent and -port-dependent say", () => {
   const shared = (mapping: NatBehavior["mapping"]) => {
@@ -117,80 +129,6 @@ Deno.test("a new behaviour applies to new mappings", () => {
   assertEquals(send(nat, B, X21), `${EXTERNAL_IP}:5010`);
 });
 
-Deno.test("an unsolicited SYN is dropped or reset, at a mapping and without one", () => {
-  for (const to of [`${EXTERNAL_IP}:5000`, `${EXTERNAL_IP}:9`]) {
-    const dropping = build({ unsolicitedSyn: "drop" });
-    sendTcp(dropping, A, X11);
-    assertEquals(dropping.inbound(tcp(X21, to, SYN), 0).action, "drop");
-
-    const resetting = build({ unsolicitedSyn: "reset" });
-    sendTcp(resetting, A, X11);
-    assertEquals(resetting.inbound(tcp(X21, to, SYN), 0), {
-      action: "reset",
-      packet: tcp(to, X21, { rst: true, ack: true }),
-    });
-    assertEquals(resetting.inbound(tcp(X21, to, { ack: true }), 0).action, "drop");
-  }
-});
-
-Deno.test("a crossed SYN is let in or dropped, never reset", () => {
-  for (const [crossedSyn, action] of [["accept", "forward"], ["drop", "drop"]] as const) {
-    const nat = build({ crossedSyn, unsolicitedSyn: "reset" });
-    const external = sendTcp(nat, A, X11);
-    assertEquals(nat.inbound(tcp(X11, external, SYN), 0).action, action);
-    assertEquals(nat.inbound(tcp(X11, external, { syn: true, ack: true }), 0).action, "forward");
-  }
-});
-
-Deno.test("RST from either side ends the mapping if resetEndsMapping", () => {
-  for (const direction of ["inbound", "outbound"] as const) {
-    for (const resetEndsMapping of [true, false]) {
-      const nat = build({ resetEndsMapping });
-      const external = sendTcp(nat, A, X11);
-      const passed = direction === "inbound"
-        ? nat.inbound(tcp(X11, external, { rst: true }), 0)
-        : nat.outbound(tcp(A, X11, { rst: true }), 0);
-      assertEquals(passed.action, "forward");
-      assertEquals(
-        nat.inbound(tcp(X11, external, SYN), 0).action,
-        resetEndsMapping ? "drop" : "forward",
-      );
-    }
-  }
-});
-
-Deno.test("RST ends only its own session of a shared mapping", () => {
-  const nat = build({ resetEndsMapping: true });
-  const external = sendTcp(nat, A, X11);
-  sendTcp(nat, A, X21);
-  nat.inbound(tcp(X11, external, { rst: true }), 0);
-  assertEquals(nat.inbound(tcp(X11, external, SYN), 0), { action: "drop", reason: "filtered" });
-  assertEquals(nat.inbound(tcp(X21, external, SYN), 0).action, "forward");
-});
-
-Deno.test("a RST about nothing is dropped and opens nothing", () => {
-  const nat = build({ filtering: "endpoint-independent" });
-  assertEquals(nat.outbound(tcp(A, X11, { rst: true }), 0), {
-    action: "drop",
-    reason: "no-session",
-  });
-  const external = sendTcp(nat, A, X11);
-  assertEquals(nat.inbound(tcp(X21, external, { rst: true }), 0).action, "drop");
-});
-
-Deno.test("TCP sessions live by the transitory timeout until established and again once closing", () => {
-  const timeouts = { tcpTransitoryTimeoutMs: 100, tcpEstablishedTimeoutMs: 10_000 };
-  const nat = build(timeouts);
-  const external = sendTcp(nat, A, X11);
-  assertEquals(nat.inbound(tcp(X11, external, SYN), 100).action, "drop");
-
-  sendTcp(nat, A, X11, 200);
-  assertEquals(nat.inbound(tcp(X11, external, { syn: true, ack: true }), 250).action, "forward");
-  assertEquals(nat.inbound(tcp(X11, external, { ack: true }), 10_000).action, "forward");
-  assertEquals(nat.inbound(tcp(X11, external, { fin: true }), 10_100).action, "forward");
-  assertEquals(nat.inbound(tcp(X11, external, { ack: true }), 10_200).action, "drop");
-});
-
 Deno.test("hairpinning shows the other host the external address of the first", () => {
   const nat = build({ hairpinning: true });
   const [external, toOther] = [send(nat, A, X11), send(nat, B, X11)];
@@ -204,75 +142,13 @@ Deno.test("without hairpinning a packet to the own external address is dropped",
   assertEquals(nat.outbound(udp(B, external), 0), { action: "drop", reason: "no-hairpinning" });
 });
 
-Deno.test("a hairpinned SYN that is reset is answered at its internal source", () => {
-  const nat = build({ unsolicitedSyn: "reset" });
-  const to = `${EXTERNAL_IP}:9`;
-  assertEquals(nat.outbound(tcp(A, to, SYN), 0), {
-    action: "reset",
-    packet: tcp(to, A, { rst: true, ack: true }),
-  });
-});
-
 Deno.test("a firewall translates nothing and filters", () => {
-  const nat = new Nat([], NAT_BEHAVIORS.firewall, noRandom);
+  const nat = new Nat([], NAT_BEHAVIORS.firewall, () => 0);
   const host = "203.0.113.7:5000";
   assertEquals(nat.outbound(udp(host, X11), 0), { action: "forward", packet: udp(host, X11) });
   assertEquals(nat.inbound(udp(X11, host), 0), { action: "forward", packet: udp(X11, host) });
   assertEquals(nat.inbound(udp(X12, host), 0), { action: "drop", reason: "filtered" });
   assertEquals(nat.inbound(udp(X11, "203.0.113.7:1"), 0), { action: "drop", reason: "no-mapping" });
-});
-
-Deno.test("an ICMP error about a packet that was sent reaches its sender, both addresses translated", () => {
-  const nat = build({ allocation: { kind: "offset", delta: 1 } });
-  const external = send(nat, A, X11);
-  assertEquals(nat.inbound(icmpError("198.51.100.9", EXTERNAL_IP, udp(external, X11)), 0), {
-    action: "forward",
-    packet: icmpError("198.51.100.9", "192.168.1.2", udp(A, X11)),
-  });
-  assertEquals(nat.inbound(icmpError("198.51.100.9", EXTERNAL_IP, udp(external, X12)), 0), {
-    action: "drop",
-    reason: "no-session",
-  });
-});
-
-Deno.test("an ICMP error from inside leaves with the external address inside and out", () => {
-  const nat = build({ allocation: { kind: "offset", delta: 1 } });
-  const external = send(nat, A, X11);
-  assertEquals(nat.outbound(icmpError("192.168.1.2", "198.51.100.1", udp(X11, A)), 0), {
-    action: "forward",
-    packet: icmpError(EXTERNAL_IP, "198.51.100.1", udp(X11, external)),
-  });
-  assertEquals(
-    nat.outbound(icmpError("192.168.1.2", "198.51.100.1", udp(X12, A)), 0).action,
-    "drop",
-  );
-});
-
-Deno.test("an ICMP error about a hairpinned packet comes back to the host that sent it", () => {
-  const nat = build({ filtering: "endpoint-independent" });
-  const [externalA, externalB] = [send(nat, A, X11), send(nat, B, X11)];
-  nat.outbound(udp(A, externalB), 0);
-  const error = icmpError("192.168.1.3", EXTERNAL_IP, udp(externalA, B));
-  assertEquals(nat.outbound(error, 0), {
-    action: "hairpin",
-    packet: icmpError(EXTERNAL_IP, "192.168.1.2", udp(A, externalB)),
-  });
-});
-
-Deno.test("an ICMP echo keeps its identifier free of others' and finds back", () => {
-  const nat = build({});
-  const echo = (source: string, destination: string): SessionPacket => ({
-    ...udp(source, destination),
-    protocol: "icmp",
-  });
-  send(nat, A, X11);
-  const request = nat.outbound(echo("192.168.1.2:7", "198.51.100.1:0"), 0);
-  assertEquals(request, {
-    action: "forward",
-    packet: echo(`${EXTERNAL_IP}:64519`, "198.51.100.1:0"), // 7 folded into 1024 to 65535
-  });
-  const reply = nat.inbound(echo("198.51.100.1:0", `${EXTERNAL_IP}:64519`), 0);
-  assertEquals(reply, { action: "forward", packet: echo("198.51.100.1:0", "192.168.1.2:7") });
 });
 
 Deno.test("paired pooling keeps a host on one external address, arbitrary pooling does not", () => {
@@ -281,7 +157,7 @@ Deno.test("paired pooling keeps a host on one external address, arbitrary poolin
   const usedBy = (nat: Nat, host: string) =>
     [X11, X12, X21].map((remote) => send(nat, host, remote).split(":")[0]);
 
-  const paired = new Nat(externalIps, natBehavior({ pooling: "paired" }, symmetric), noRandom);
+  const paired = new Nat(externalIps, natBehavior({ pooling: "paired" }, symmetric), () => 0);
   assertEquals(usedBy(paired, A), Array(3).fill("203.0.113.1"));
   assertEquals(usedBy(paired, B), Array(3).fill("203.0.113.2"));
 
@@ -295,52 +171,49 @@ Deno.test("paired pooling keeps a host on one external address, arbitrary poolin
 });
 
 Deno.test("a NAT without an external address and a port range outside 1-65535 are refused", () => {
-  assertThrows(() => new Nat([], NAT_BEHAVIORS.fullCone, noRandom), RangeError);
+  assertThrows(() => new Nat([], NAT_BEHAVIORS.fullCone, () => 0), RangeError);
   assertThrows(() => natBehavior({ portRange: [0, 10] }), RangeError);
   assertThrows(() => natBehavior({ portRange: [20, 10] }), RangeError);
 });
 
-function build(changes: Partial<NatBehavior>): Nat {
-  return new Nat([EXTERNAL_IP], natBehavior(changes), noRandom);
-}
+Deno.test("whatever the behaviour, answers come back to the sender and no one shares a port with another", () => {
+  const behavior = fc.record({
+    mapping: fc.constantFrom(...BEHAVIORS),
+    filtering: fc.constantFrom(...BEHAVIORS),
+    allocation: fc.constantFrom<PortAllocation>(
+      { kind: "preserving" },
+      { kind: "offset", delta: 7 },
+      { kind: "sequential", delta: -3 },
+      { kind: "dependent", delta: 2 },
+      { kind: "random" },
+    ),
+    portRange: fc.constant([5000, 5009] as const),
+  });
+  const sends = fc.array(fc.tuple(fc.constantFrom(A, B), fc.constantFrom(X11, X12, X21)));
+  fc.assert(fc.property(behavior, sends, (behavior, sends) => {
+    const nat = new Nat([EXTERNAL_IP], natBehavior(behavior), Math.random);
+    const owners = new Map<string, string>();
+    for (const [from, to] of sends) {
+      const external = send(nat, from, to);
+      assertEquals(owners.get(external) ?? from, from);
+      owners.set(external, from);
+      const answer = nat.inbound(udp(to, external), 0);
+      assertEquals(answer, { action: "forward", packet: udp(to, from) });
+    }
+  }));
+});
 
-/** Sends UDP out; the external address that it got. */
-function send(nat: Nat, from: string, to: string, nowMs = 0): string {
-  return externalOf(nat.outbound(udp(from, to), nowMs));
-}
+Deno.test("a NAT whose ports are all mapped drops what needs another, until one expires", () => {
+  const nat = build({ portRange: [5000, 5001], udpTimeoutMs: 1000 });
+  send(nat, A, X11, 0);
+  send(nat, B, X11, 500);
+  const third = udp("192.168.1.4:5000", X11);
+  assertEquals(nat.outbound(third, 999), { action: "drop", reason: "ports-exhausted" });
+  assertEquals(nat.outbound(third, 1000).action, "forward");
+});
 
-function sendTcp(nat: Nat, from: string, to: string, nowMs = 0): string {
-  return externalOf(nat.outbound(tcp(from, to, SYN), nowMs));
-}
-
-function externalOf(verdict: NatVerdict): string {
-  assert(verdict.action === "forward" && verdict.packet.protocol !== "icmp-error");
-  const { ip, port } = verdict.packet.source;
-  return `${ip}:${port}`;
-}
-
-function udp(source: string, destination: string): SessionPacket {
-  return {
-    protocol: "udp",
-    source: endpoint(source),
-    destination: endpoint(destination),
-  };
-}
-
-/** Unlike an address to send to, it may have port 0, as the answering side of an ICMP echo. */
-function endpoint(text: string): TransportAddress {
-  const [ip, port] = text.split(":") as [string, string];
-  return { ip, port: Number(port) };
-}
-
-function tcp(source: string, destination: string, tcpFlags: TcpFlags): SessionPacket {
-  return { ...udp(source, destination), protocol: "tcp", tcpFlags };
-}
-
-function icmpError(sourceIp: string, destinationIp: string, original: SessionPacket): NatPacket {
-  return { protocol: "icmp-error", sourceIp, destinationIp, original };
-}
-
-const SYN: TcpFlags = { syn: true };
-
-const noRandom = () => 0;
+const BEHAVIORS = [
+  "endpoint-independent",
+  "address-dependent",
+  "address-and-port-dependent",
+] as const;

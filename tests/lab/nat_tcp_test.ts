@@ -1,0 +1,85 @@
+import { assertEquals } from "@std/assert";
+import { A, build, EXTERNAL_IP, sendTcp, SYN, tcp, X11, X21 } from "./nat_fixtures.ts";
+
+Deno.test("an unsolicited SYN is dropped or reset, at a mapping and without one", () => {
+  for (const to of [`${EXTERNAL_IP}:5000`, `${EXTERNAL_IP}:9`]) {
+    const dropping = build({ unsolicitedSyn: "drop" });
+    sendTcp(dropping, A, X11);
+    assertEquals(dropping.inbound(tcp(X21, to, SYN), 0).action, "drop");
+
+    const resetting = build({ unsolicitedSyn: "reset" });
+    sendTcp(resetting, A, X11);
+    assertEquals(resetting.inbound(tcp(X21, to, SYN), 0), {
+      action: "reset",
+      packet: tcp(to, X21, { rst: true, ack: true }),
+    });
+    assertEquals(resetting.inbound(tcp(X21, to, { ack: true }), 0).action, "drop");
+  }
+});
+
+Deno.test("a crossed SYN is let in or dropped, never reset", () => {
+  for (const [crossedSyn, action] of [["accept", "forward"], ["drop", "drop"]] as const) {
+    const nat = build({ crossedSyn, unsolicitedSyn: "reset" });
+    const external = sendTcp(nat, A, X11);
+    assertEquals(nat.inbound(tcp(X11, external, SYN), 0).action, action);
+    assertEquals(nat.inbound(tcp(X11, external, { syn: true, ack: true }), 0).action, "forward");
+  }
+});
+
+Deno.test("RST from either side ends the mapping if resetEndsMapping", () => {
+  for (const direction of ["inbound", "outbound"] as const) {
+    for (const resetEndsMapping of [true, false]) {
+      const nat = build({ resetEndsMapping });
+      const external = sendTcp(nat, A, X11);
+      const passed = direction === "inbound"
+        ? nat.inbound(tcp(X11, external, { rst: true }), 0)
+        : nat.outbound(tcp(A, X11, { rst: true }), 0);
+      assertEquals(passed.action, "forward");
+      assertEquals(
+        nat.inbound(tcp(X11, external, SYN), 0).action,
+        resetEndsMapping ? "drop" : "forward",
+      );
+    }
+  }
+});
+
+Deno.test("RST ends only its own session of a shared mapping", () => {
+  const nat = build({ resetEndsMapping: true });
+  const external = sendTcp(nat, A, X11);
+  sendTcp(nat, A, X21);
+  nat.inbound(tcp(X11, external, { rst: true }), 0);
+  assertEquals(nat.inbound(tcp(X11, external, SYN), 0), { action: "drop", reason: "filtered" });
+  assertEquals(nat.inbound(tcp(X21, external, SYN), 0).action, "forward");
+});
+
+Deno.test("a RST about nothing is dropped and opens nothing", () => {
+  const nat = build({ filtering: "endpoint-independent" });
+  assertEquals(nat.outbound(tcp(A, X11, { rst: true }), 0), {
+    action: "drop",
+    reason: "no-session",
+  });
+  const external = sendTcp(nat, A, X11);
+  assertEquals(nat.inbound(tcp(X21, external, { rst: true }), 0).action, "drop");
+});
+
+Deno.test("TCP sessions live by the transitory timeout until established and again once closing", () => {
+  const timeouts = { tcpTransitoryTimeoutMs: 100, tcpEstablishedTimeoutMs: 10_000 };
+  const nat = build(timeouts);
+  const external = sendTcp(nat, A, X11);
+  assertEquals(nat.inbound(tcp(X11, external, SYN), 100).action, "drop");
+
+  sendTcp(nat, A, X11, 200);
+  assertEquals(nat.inbound(tcp(X11, external, { syn: true, ack: true }), 250).action, "forward");
+  assertEquals(nat.inbound(tcp(X11, external, { ack: true }), 10_000).action, "forward");
+  assertEquals(nat.inbound(tcp(X11, external, { fin: true }), 10_100).action, "forward");
+  assertEquals(nat.inbound(tcp(X11, external, { ack: true }), 10_200).action, "drop");
+});
+
+Deno.test("a hairpinned SYN that is reset is answered at its internal source", () => {
+  const nat = build({ unsolicitedSyn: "reset" });
+  const to = `${EXTERNAL_IP}:9`;
+  assertEquals(nat.outbound(tcp(A, to, SYN), 0), {
+    action: "reset",
+    packet: tcp(to, A, { rst: true, ack: true }),
+  });
+});
