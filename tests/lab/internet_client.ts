@@ -89,7 +89,9 @@ export class InternetClient implements AsyncDisposable {
     for (let line = await this.#lines.next(); !line.done; line = await this.#lines.next()) {
       this.#waiting.shift()?.resolve(JSON.parse(line.value) as ControlReply);
     }
-    for (const reply of this.#waiting) reply.reject(new Error("The internet of the lab has ended"));
+    for (const reply of this.#waiting) {
+      reply.reject(new Error("Cannot reach the lab: its internet has ended"));
+    }
   }
 }
 
