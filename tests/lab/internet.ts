@@ -26,7 +26,7 @@ import { addRoute, type HostNode, type NatNode, type Node, type Segment } from "
 import { buildReset } from "./tcp_reset.ts";
 import { type HostPlan, INTERNET, type LabPlan, type LinkPlan, type NatPlan } from "./topology.ts";
 
-/** Hands a packet to a host; `false` if the host took it not. */
+/** Hands a packet to a host; `false` if the host did not take it. */
 export type Deliver = (host: string, bytes: Uint8Array<ArrayBuffer>) => boolean;
 
 /** The network of a plan. */

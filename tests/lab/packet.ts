@@ -24,7 +24,9 @@ import type { NatPacket, SessionPacket, TcpFlags } from "./nat_packet.ts";
 /** What a NAT needs to know of a packet, or `undefined` if it is broken, a fragment or of another protocol. */
 export function parsePacket(bytes: Uint8Array): NatPacket | undefined {
   const ip = parseIpHeader(bytes, 0);
-  if (ip === undefined || bytes.length < ip.payload + 8) return undefined;
+  if (ip === undefined || bytes.length < ip.payload + (ip.protocol === TCP ? 20 : 8)) {
+    return undefined;
+  }
   if (ip.protocol !== ICMP[ip.family]) return parseSession(bytes, ip);
 
   const kind = icmpKind(ip.family, bytes[ip.payload]!);
