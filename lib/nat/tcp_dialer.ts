@@ -20,14 +20,20 @@ export interface DialFault {
   readonly reason: NetworkErrorReason | "not-stun";
 }
 
+/** A probe whose reply may still come. */
+type OpenProbe = { -readonly [Key in keyof Probe]: Probe[Key] };
+
 /** Dials, and the record of all that was dialled. */
 export class TcpDialer implements AsyncDisposable {
   readonly #network: Network;
   readonly #anyAddress: string;
   readonly #now: () => number;
-  readonly #probes: { -readonly [Key in keyof Probe]: Probe[Key] }[] = [];
+  readonly #probes: OpenProbe[] = [];
   readonly #connections: TcpConnection[] = [];
-  readonly #dials = new Set<Promise<void>>();
+  /** Those whose connection was made. */
+  readonly #connected = new Set<Probe>();
+  /** Under way. */
+  readonly #dials = new Map<Promise<void>, Probe>();
   readonly #faults: DialFault[] = [];
   readonly #abort = new AbortController();
   #localIp: string | undefined;
@@ -54,9 +60,12 @@ export class TcpDialer implements AsyncDisposable {
     return this.#localIp;
   }
 
-  /** Whether no dial is under way. */
-  get isIdle(): boolean {
-    return this.#dials.size === 0;
+  /** Until when the dials under way are worth waiting for; `-Infinity` if there are none. */
+  get giveUpAtMs(): number {
+    const limits = Array.from(this.#dials.values(), (probe) => {
+      return this.#connected.has(probe) ? Infinity : probe.sentAtMs + CONNECT_PATIENCE_MS;
+    });
+    return Math.max(...limits);
   }
 
   /** Starts a dial from a local port; what becomes of it is in the record. */
@@ -67,7 +76,7 @@ export class TcpDialer implements AsyncDisposable {
       if (this.#abort.signal.aborted) return;
       this.#faults.push({ to: spec.to, reason: reasonOf(error) });
     }).finally(() => this.#dials.delete(dial));
-    this.#dials.add(dial);
+    this.#dials.set(dial, probe);
   }
 
   /** Resolves when one of the dials under way has come to something, or at `atMs`. */
@@ -77,7 +86,7 @@ export class TcpDialer implements AsyncDisposable {
     const timer = setTimeout(resolve, Math.max(0, atMs - this.#now()));
     const onAbort = () => resolve();
     signal?.addEventListener("abort", onAbort);
-    await Promise.race([promise, ...this.#dials]);
+    await Promise.race([promise, ...this.#dials.keys()]);
     signal?.removeEventListener("abort", onAbort);
     clearTimeout(timer);
     signal?.throwIfAborted();
@@ -86,15 +95,20 @@ export class TcpDialer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#abort.abort();
     for (const connection of this.#connections) connection.reset();
-    await Promise.all(this.#dials);
+    await Promise.all(this.#dials.keys());
   }
 
-  async #run(probe: { -readonly [Key in keyof Probe]: Probe[Key] }): Promise<void> {
+  async #run(probe: OpenProbe): Promise<void> {
     const connection = await this.#network.connectTcp(probe.to, {
       local: { ip: this.#anyAddress, port: probe.localPort },
       signal: this.#abort.signal,
     });
+    if (this.#abort.signal.aborted) {
+      connection.reset();
+      return;
+    }
     this.#connections.push(connection);
+    this.#connected.add(probe);
     this.#localIp ??= connection.local.ip;
     probe.sentAtMs = this.#now(); // the round trip is that of the request
     const transactionId = crypto.getRandomValues(new Uint8Array(12));
@@ -120,3 +134,6 @@ function reasonOf(error: unknown): DialFault["reason"] {
   if (error instanceof MalformedMessageError) return "not-stun";
   throw error;
 }
+
+/** So long a connection may take, which includes three SYNs of the system that got lost; ours. */
+const CONNECT_PATIENCE_MS = 3200;

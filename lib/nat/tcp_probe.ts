@@ -8,21 +8,19 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
-import { type IpFamily, sameTransportAddress, type TransportAddress } from "../net/address.ts";
+import type { IpFamily, TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { testTcpFilter } from "../stun/tcp_filter.ts";
-import { type AllocationVerdict, classifyAllocation } from "./allocation.ts";
-import { type BehaviorVerdict, unknown } from "./behavior.ts";
+import { type AllocationVerdict, classifyAllocation, isPattern } from "./allocation.ts";
+import type { BehaviorVerdict } from "./behavior.ts";
 import { openConsecutive } from "./local_ports.ts";
 import { classifyMapping } from "./mapping.ts";
 import { OwnAddresses } from "./own_addresses.ts";
 import { Pace } from "./pace.ts";
-import { mappingSamples, portSamples, type Probe } from "./probe.ts";
+import { isSameProbe, mappingSamples, portSamples, type Probe, type ProbeSpec } from "./probe.ts";
 import { alternatesOf, learnServer, type ServerKnowledge } from "./server_knowledge.ts";
 import { type DialFault, TcpDialer } from "./tcp_dialer.ts";
-import { classifyTcpFiltering, type TcpFiltering } from "./tcp_filtering.ts";
-import { hairpinsTcp } from "./tcp_hairpin.ts";
+import type { TcpFiltering } from "./tcp_filtering.ts";
+import { SideTests } from "./tcp_side_tests.ts";
 
 /** How to run the test. */
 export interface ProbeTcpOptions {
@@ -62,55 +60,55 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
   const { network, family, servers, timeoutMs, signal } = options;
   const startedAt = performance.now();
   const now = () => performance.now() - startedAt;
-  using deadline = new Deadline(timeoutMs, signal);
   const anyAddress = family === 4 ? "0.0.0.0" : "::";
   const ports = await freePorts(network, anyAddress);
   const localPort = ports[0]!;
   const own = new OwnAddresses(network, localPort);
+  await using side = new SideTests(network, timeoutMs, signal);
   await using dialer = new TcpDialer(network, family, now);
-  for (const [index, port] of ports.slice(1).entries()) {
-    dialer.dial({ socket: `burst ${index}`, server: 0, test: "binding", to: servers[0]! }, port);
-  }
+  dialBurst(dialer, ports.slice(1), servers[0]!, 0);
   dialMapping(dialer, localPort, servers);
 
-  let filterTest: Promise<FilterOutcome> | undefined;
-  let hairpinTest: Promise<boolean | "unknown"> | undefined;
   for (;;) {
     const samples = mappingSamples(dialer.probes);
     await own.learn(samples.map(({ mapped }) => mapped));
-    const lead = leadOf(servers, dialer.probes);
-    if (lead !== undefined) {
+    const leads = leadsOf(servers, dialer.probes);
+    const [lead] = leads;
+    const burst = burstServer(lead, dialer.probes, now());
+    if (burst.index > 0) dialBurst(dialer, ports.slice(1), servers[burst.index]!, burst.index);
+    // Once somebody listens on the port, nothing can be dialled from it any more.
+    if (lead !== undefined && !side.isListening) {
       dialMapping(dialer, localPort, alternatesOf(lead.knowledge), lead.index);
-      filterTest ??= testFilter(network, lead.knowledge.primary, deadline.signal);
+    }
+    for (const { knowledge } of leads) {
+      if (knowledge.alternate !== undefined) side.testFilter(knowledge.primary);
     }
     const external = samples[0]?.mapped;
     const mapping = classifyMapping(samples, own.isOwn);
-    // Only now: once somebody listens on the port, nothing can be dialled from it any more.
     if (external !== undefined && mapping.behavior !== "unknown") {
-      const local = { ip: anyAddress, port: localPort };
-      hairpinTest ??= hairpinsTcp(network, local, external, deadline.signal);
+      side.testHairpin({ ip: anyAddress, port: localPort }, external);
     }
-    const allocation = classifyAllocation(portSamples(dialer.probes, servers[0]!));
-    const isDecided = mapping.behavior !== "unknown" && allocation.allocation.kind !== "unknown";
-    const limitMs = lead === undefined ? Math.min(SILENCE_MS, timeoutMs) : timeoutMs;
-    if (!isDecided && !dialer.isIdle && now() < limitMs) {
-      await dialer.wait(limitMs, signal);
+    const allocation = classifyAllocation(portSamples(dialer.probes, servers[burst.index]!));
+    const isDecided = mapping.behavior !== "unknown" && isPattern(allocation.allocation);
+    const limitMs = Math.min(timeoutMs, dialer.giveUpAtMs);
+    if (!isDecided && now() < limitMs) {
+      await dialer.wait(Math.min(limitMs, burst.nextAtMs), signal);
       continue;
     }
 
-    const filter = await filterTest ?? NO_SERVER;
+    const filtering = await side.filtering({ isTranslated: mapping.behavior !== "none" });
+    signal?.throwIfAborted();
     const elapsedMs = now();
-    deadline.end(); // the hairpin test has had all the time that there was
     return {
       mapping,
       allocation,
-      ...filterVerdict(filter, { isTranslated: mapping.behavior !== "none" }),
-      hairpinning: await hairpinTest ?? "unknown",
+      ...filtering,
+      hairpinning: await side.hairpinning(),
       server: lead?.knowledge.primary ?? null,
       external: external ?? null,
       local: dialer.localIp === undefined ? null : { ip: dialer.localIp, port: localPort },
       isOwnAddress: external !== undefined && own.isOwn(external),
-      faults: lead?.faults ?? [],
+      faults: leads.flatMap(({ knowledge }) => knowledge.fault ?? []),
       dialFaults: dialer.faults,
       rttMs: lead === undefined
         ? null
@@ -121,43 +119,53 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
   }
 }
 
-/** A timeout that the test can end early, so that no timer outlives it. */
-class Deadline implements Disposable {
-  readonly #controller = new AbortController();
-  readonly #timer: ReturnType<typeof setTimeout>;
-  readonly signal: AbortSignal;
-
-  constructor(timeoutMs: number, signal?: AbortSignal) {
-    this.#timer = setTimeout(() => this.end(), timeoutMs);
-    this.signal = AbortSignal.any([this.#controller.signal, ...signal ? [signal] : []]);
-  }
-
-  end(): void {
-    clearTimeout(this.#timer);
-    this.#controller.abort();
-  }
-
-  [Symbol.dispose](): void {
-    this.end();
-  }
-}
-
 interface Lead {
   readonly index: number;
   readonly knowledge: ServerKnowledge;
-  readonly faults: readonly string[];
 }
 
-/** The first server to answer that has a second address; without one, the first to answer. */
-function leadOf(servers: readonly TransportAddress[], probes: readonly Probe[]): Lead | undefined {
+/** The servers that answered, those with a second address first: on the first of them the verdict rests. */
+function leadsOf(servers: readonly TransportAddress[], probes: readonly Probe[]): Lead[] {
   const answered = servers
     .map((primary, index) => ({ index, knowledge: learnServer(primary, probes) }))
     .filter(({ knowledge }) => knowledge.answered);
-  const lead = answered.find(({ knowledge }) => knowledge.alternate !== undefined) ?? answered[0];
-  return lead && { ...lead, faults: answered.flatMap(({ knowledge }) => knowledge.fault ?? []) };
+  const hasAlternate = ({ knowledge }: Lead) => knowledge.alternate !== undefined;
+  return [...answered.filter(hasAlternate), ...answered.filter((lead) => !hasAlternate(lead))];
 }
 
-/** Dials from the mapping port to all of these that were not dialled yet. */
+/**
+ * The server that the burst goes to: the first in the list, unless another has answered long before it; and when
+ * that may change.
+ */
+function burstServer(
+  lead: Lead | undefined,
+  probes: readonly Probe[],
+  nowMs: number,
+): { index: number; nextAtMs: number } {
+  const isFirstAlive = probes.some(({ server, reply }) => server === 0 && reply !== undefined);
+  if (lead === undefined || isFirstAlive) return { index: 0, nextAtMs: Infinity };
+  const replies = probes.flatMap(({ server, reply }) =>
+    server === lead.index && reply !== undefined ? [reply.atMs] : []
+  );
+  const patienceMs = Math.min(...replies) * 2 + MIN_PATIENCE_MS;
+  return nowMs >= patienceMs
+    ? { index: lead.index, nextAtMs: Infinity }
+    : { index: 0, nextAtMs: patienceMs };
+}
+
+/** Dials a server from each port of the burst, unless that is done already. */
+function dialBurst(
+  dialer: TcpDialer,
+  ports: readonly number[],
+  to: TransportAddress,
+  server: number,
+): void {
+  for (const [index, port] of ports.entries()) {
+    dialOnce(dialer, { socket: `burst ${index}`, server, test: "binding", to }, port);
+  }
+}
+
+/** Dials all of these from the mapping port, but for those to which that is done already. */
 function dialMapping(
   dialer: TcpDialer,
   localPort: number,
@@ -165,52 +173,34 @@ function dialMapping(
   server?: number,
 ): void {
   for (const [index, to] of destinations.entries()) {
-    const isDialled = dialer.probes.some((probe) =>
-      probe.socket === "mapping" && sameTransportAddress(probe.to, to)
+    dialOnce(
+      dialer,
+      { socket: "mapping", server: server ?? index, test: "binding", to },
+      localPort,
     );
-    if (isDialled) continue;
-    dialer.dial({ socket: "mapping", server: server ?? index, test: "binding", to }, localPort);
   }
+}
+
+function dialOnce(dialer: TcpDialer, spec: ProbeSpec, localPort: number): void {
+  if (!dialer.probes.some((probe) => isSameProbe(probe, spec))) dialer.dial(spec, localPort);
 }
 
 /** The mapping port, and those of the burst: a row and others. */
 async function freePorts(network: Network, ip: string): Promise<number[]> {
   const listen = (port: number) => network.listenTcp({ ip, port });
   const row = await openConsecutive(ROW, listen) ?? [];
-  const strangers = await Promise.all(Array.from({ length: STRANGERS + 1 }, () => listen(0)));
-  const listeners = [strangers.pop()!, ...row, ...strangers];
-  const ports = listeners.map(({ local }) => local.port);
-  for (const listener of listeners) listener.close();
-  return ports;
-}
-
-type FilterOutcome = Awaited<ReturnType<typeof testTcpFilter>> | { readonly reason: string };
-
-async function testFilter(
-  network: Network,
-  server: TransportAddress,
-  signal: AbortSignal,
-): Promise<FilterOutcome> {
+  const listeners = [...row];
   try {
-    return await testTcpFilter(network, server, { signal });
-  } catch (error) {
-    if (signal.aborted) return { reason: "the TCP filter test did not end in time" };
-    const isExpected = error instanceof NetworkError || error instanceof NoResponseError ||
-      error instanceof RefusedError || error instanceof MalformedMessageError;
-    if (!isExpected) throw error;
-    return { reason: error.message };
+    for (let i = 0; i <= STRANGERS; i++) listeners.push(await listen(0));
+    const ports = listeners.map(({ local }) => local.port);
+    return [ports.pop()!, ...ports];
+  } finally {
+    for (const listener of listeners) listener.close();
   }
 }
 
-function filterVerdict(outcome: FilterOutcome, options: { isTranslated: boolean }): TcpFiltering {
-  if ("reason" in outcome) return { filtering: unknown(outcome.reason), unsolicitedSyn: "unknown" };
-  return classifyTcpFiltering(outcome, options);
-}
-
-const NO_SERVER: FilterOutcome = { reason: "no server answered over TCP" };
-
-/** After so long without any answer there is none to be expected; ours, just behind the system's third SYN. */
-const SILENCE_MS = 3200;
+/** Longer than this behind twice the time of another, a server's answer is not waited for; ours. */
+const MIN_PATIENCE_MS = 50;
 
 /** Consecutive local ports in the burst, and others. */
 const ROW = 4;
