@@ -62,10 +62,17 @@ export function classifyAllocation(samples: readonly PortSample[]): AllocationVe
   const step = sequentialStep(samples);
   if (step !== undefined) return result("sequential", step);
   const dependent = mostCommon(neighbours);
-  if (dependent.count >= 2 && dependent.count >= neighbours.length * MOST) {
+  if (dependent.count >= ENOUGH_NEIGHBOURS && dependent.count >= neighbours.length * MOST) {
     return result("sequential", dependent.value, true);
   }
-  return result("random", null);
+  // Two equal distances may be a pattern that somebody else's mapping disturbed, or chance.
+  const isDisproved = neighbours.length >= ENOUGH_NEIGHBOURS && dependent.count === 1;
+  return result(isDisproved ? "random" : "unknown", null);
+}
+
+/** Whether a pattern was found; `"random"` and `"unknown"` may turn into one with the answers that are to come. */
+export function isPattern({ kind }: Allocation): boolean {
+  return kind !== "unknown" && kind !== "random";
 }
 
 /** Where the ports lie; with ports that follow the local ones it would say something of those only. */
@@ -152,6 +159,12 @@ const ENOUGH = 5;
 
 /** Samples from local ports without a neighbour among them, below which only `preserving` is claimed; ours. */
 const ENOUGH_STRANGERS = 2;
+
+/**
+ * Distances between mappings of neighbouring local ports, below which neither a pattern nor its absence is
+ * claimed; ours. Three equal ones among random ports come up by chance once in a thousand million tests.
+ */
+const ENOUGH_NEIGHBOURS = 3;
 
 /** The share that has to fit `preserving` or `offset`: one port in five may have been taken by somebody else. */
 const MOST = 0.8;

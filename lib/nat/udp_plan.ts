@@ -10,7 +10,7 @@
  */
 
 import { sameTransportAddress, type TransportAddress } from "../net/address.ts";
-import { type AllocationVerdict, classifyAllocation } from "./allocation.ts";
+import { type AllocationVerdict, classifyAllocation, isPattern } from "./allocation.ts";
 import { type BehaviorVerdict, unknown } from "./behavior.ts";
 import { classifyMapping } from "./mapping.ts";
 import { Pace } from "./pace.ts";
@@ -191,9 +191,7 @@ function allocationPart(
   const open = specs.filter((spec) => !pace.isAnswered(spec) && !pace.isGivenUp(spec));
   const verdict = classifyAllocation(portSamples(test.probes, to));
   // "No pattern" is only said once all answers have been awaited.
-  const { kind } = verdict.allocation;
-  const isPattern = kind !== "unknown" && kind !== "random";
-  const isDecided = isPattern || (lead !== undefined && open.length === 0);
+  const isDecided = isPattern(verdict.allocation) || (lead !== undefined && open.length === 0);
   return { verdict, isDecided, wants: isDecided ? [] : asWants(open, pace) };
 }
 
