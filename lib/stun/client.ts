@@ -182,7 +182,7 @@ function transact(
   }, { integrity: authentication?.integrity });
 
   return channel.transact(request, (bytes): StunMessage | undefined => {
-    const response = decodeMessage(bytes, { views: true }); // nobody else has them
+    const response = decodeMessage(bytes);
     const { class: kind, method } = response;
     if (kind !== "success" && kind !== "error" || method !== BINDING) return undefined;
     if (!equalBytes(response.transactionId, transactionId)) return undefined;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { copyOf, takeUnwritten } from "../pool.ts";
 import {
   attributeCode,
   attributeRow,
@@ -52,17 +53,6 @@ export interface EncodeMessageOptions {
   readonly integrity?: MessageIntegrity | readonly MessageIntegrity[];
   /** FINGERPRINT: RFC 8489 §14.7. */
   readonly fingerprint?: boolean;
-  /** Where to write the message, to be spared an allocation; what is returned is then a view of it. */
-  readonly into?: Uint8Array<ArrayBuffer>;
-}
-
-/** What {@linkcode decodeMessage} may do. */
-export interface DecodeMessageOptions {
-  /**
-   * The bytes are given away: values of the message may be views of them, which spares a copy. Whoever
-   * changes them afterwards changes the message.
-   */
-  readonly views?: boolean;
 }
 
 /**
@@ -82,7 +72,7 @@ export interface DecodeMessageOptions {
  * assertEquals(decodeMessage(encodeMessage(request)), request);
  * ```
  *
- * @throws {RangeError} if a value does not fit its field, or the message does not fit `options.into`
+ * @throws {RangeError} if a value does not fit its field, or the message is longer than 64 KiB
  * @throws {TypeError} if an IP address is not one
  */
 export function encodeMessage(
@@ -94,7 +84,7 @@ export function encodeMessage(
   for (const integrity of integrities) length += integrityLength(integrity);
   for (const attribute of message.attributes) length += attributeLength(attribute);
 
-  const bytes = allocate(length, options.into);
+  const bytes = allocate(length);
   writeHeader(message, bytes);
   let offset = HEADER_LENGTH;
   for (const attribute of message.attributes) {
@@ -116,12 +106,9 @@ export function encodeMessage(
  *
  * @throws {MalformedMessageError} if the bytes are not a STUN message
  */
-export function decodeMessage(
-  bytes: Uint8Array,
-  { views = false }: DecodeMessageOptions = {},
-): StunMessage {
+export function decodeMessage(bytes: Uint8Array): StunMessage {
   const spans = attributeSpans(bytes);
-  const owned = views ? bytes : new Uint8Array(bytes); // slice() of a Node Buffer copies nothing
+  const owned = copyOf(bytes);
   const type = readUint16(owned, 0);
   return {
     class: CLASSES[((type >> 7) & 0b10) | ((type >> 4) & 0b01)]!,
@@ -177,12 +164,13 @@ export function protectedPart(message: StunMessage): StunMessage {
   return { ...message, attributes };
 }
 
-function allocate(length: number, into?: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  const room = Math.min(into?.length ?? MAX_MESSAGE_LENGTH, MAX_MESSAGE_LENGTH);
-  if (length > room) {
-    throw new RangeError(`Cannot encode STUN message: ${length} bytes do not fit ${room}`);
+function allocate(length: number): Uint8Array<ArrayBuffer> {
+  if (length > MAX_MESSAGE_LENGTH) {
+    throw new RangeError(
+      `Cannot encode STUN message: ${length} bytes do not fit ${MAX_MESSAGE_LENGTH}`,
+    );
   }
-  return into?.subarray(0, length) ?? new Uint8Array(length);
+  return takeUnwritten(length);
 }
 
 function writeHeader(message: StunMessage, bytes: Uint8Array): void {

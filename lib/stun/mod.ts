@@ -74,7 +74,6 @@ export { type MessageIntegrity, type Verification, verifyIntegrity } from "./int
 export {
   BINDING,
   decodeMessage,
-  type DecodeMessageOptions,
   encodeMessage,
   type EncodeMessageOptions,
   getAttribute,

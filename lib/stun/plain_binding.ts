@@ -7,7 +7,7 @@
  */
 
 import { ipFamily, ipToBytes, type TransportAddress } from "../net/address.ts";
-import { Slab } from "../slab.ts";
+import { copyOf } from "../pool.ts";
 import { answerBinding, type Arrival } from "./binding.ts";
 import {
   ATTRIBUTE_HEADER_LENGTH,
@@ -37,7 +37,6 @@ export class PlainResponder {
   readonly #template: Uint8Array;
   readonly #attributeLength: number;
   readonly #attributeCount: number;
-  readonly #slab = new Slab();
 
   /** @param arrival what all such requests have in common */
   constructor(arrival: Omit<Arrival, "source">) {
@@ -69,8 +68,7 @@ export class PlainResponder {
       count--;
       length -= this.#attributeLength;
     }
-    const answer = this.#slab.take(length);
-    answer.set(this.#template.subarray(0, length));
+    const answer = copyOf(this.#template.subarray(0, length));
     writeUint16(answer, 2, length - HEADER_LENGTH);
     answer.set(request.subarray(8, HEADER_LENGTH), 8);
     const address = ipToBytes(source.ip);

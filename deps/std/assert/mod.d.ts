@@ -6,6 +6,7 @@ export declare function assert(expr: unknown, msg?: string): asserts expr;
 export declare function assertFalse(expr: unknown, msg?: string): void;
 export declare function assertEquals<T>(actual: T, expected: T, msg?: string): void;
 export declare function assertNotEquals<T>(actual: T, expected: T, msg?: string): void;
+export declare function assertNotStrictEquals<T>(actual: T, expected: T, msg?: string): void;
 export declare function assertStrictEquals<T>(
   actual: unknown,
   expected: T,

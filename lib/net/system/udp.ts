@@ -8,7 +8,7 @@
 import dgram from "node:dgram";
 import { NetworkError } from "../../errors.ts";
 import { ipFamily, ipScope, parseIp, type TransportAddress } from "../address.ts";
-import { Slab } from "../../slab.ts";
+import { copyOf } from "../../pool.ts";
 import type { BindUdpOptions, Datagram, MulticastOptions, UdpSocket } from "../network.ts";
 import { WaitQueue } from "../wait_queue.ts";
 import { action, isNetUnrestricted, requireNet, toNetworkError } from "./platform.ts";
@@ -85,15 +85,12 @@ function bindDeno(listen: ListenDatagram, local: TransportAddress): UdpSocket {
 
 async function pump(conn: DatagramConn, queue: WaitQueue<Datagram>): Promise<void> {
   const buffer = new Uint8Array(MAX_DATAGRAM);
-  const slab = new Slab();
   let failures = 0;
   while (!queue.isClosed) {
     try {
       const [data, from] = await conn.receive(buffer);
       failures = 0;
-      const own = slab.take(data.length);
-      own.set(data);
-      queue.push({ data: own, from: { ip: canonicalIp(from.hostname), port: from.port } });
+      queue.push({ data: copyOf(data), from: { ip: canonicalIp(from.hostname), port: from.port } });
     } catch (error) {
       // Windows reports an ICMP port unreachable for an earlier send here; the socket goes on.
       if (queue.isClosed || ++failures < MAX_FAILURES) continue;
