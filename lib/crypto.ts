@@ -1,16 +1,28 @@
 /**
- * The hashes that protocols from before Web Crypto ask for, synchronous so that codecs can stay so.
+ * Hashes, the ChaCha20-Poly1305 cipher and X25519 keys: those that Web Crypto has not, or not in every runtime,
+ * and all of them synchronous so that codecs can stay so.
  *
  * @module
  */
 
-import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { Buffer } from "node:buffer";
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  type KeyObject,
+  timingSafeEqual,
+} from "node:crypto";
 
 /** A hash of RFC 1321 (MD5), RFC 3174 (SHA-1) or RFC 6234 (SHA-256). */
 export type HashAlgorithm = "md5" | "sha1" | "sha256";
 
 /** The digest of the bytes: 16 (MD5), 20 (SHA-1) or 32 (SHA-256) bytes. */
-export function hash(algorithm: HashAlgorithm, data: Uint8Array): Uint8Array {
+export function hash(algorithm: HashAlgorithm, data: Uint8Array): Uint8Array<ArrayBuffer> {
   return plain(createHash(algorithm).update(data).digest());
 }
 
@@ -19,7 +31,7 @@ export function hmac(
   algorithm: HashAlgorithm,
   key: Uint8Array,
   ...parts: readonly Uint8Array[]
-): Uint8Array {
+): Uint8Array<ArrayBuffer> {
   const mac = createHmac(algorithm, key);
   for (const part of parts) mac.update(part);
   return plain(mac.digest());
@@ -30,7 +42,103 @@ export function equalSecrets(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** The same bytes without what Node's `Buffer` adds to them. */
-function plain({ buffer, byteOffset, length }: Uint8Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, length);
+/** What a cipher takes beside the text. */
+export interface AeadParameters {
+  /** 32 bytes. */
+  readonly key: Uint8Array;
+  /** 12 bytes, never the same twice with one key. */
+  readonly nonce: Uint8Array;
+  /** Authenticated, and not part of the ciphertext. */
+  readonly ad: Uint8Array;
 }
+
+/**
+ * Encrypts with ChaCha20-Poly1305 (RFC 8439 §2.8).
+ *
+ * @param target where to put the ciphertext and the tag of 16 bytes
+ * @returns the part of the target that was filled
+ */
+export function sealChaChaPoly(
+  { key, nonce, ad }: AeadParameters,
+  plaintext: Uint8Array,
+  target: Uint8Array = new Uint8Array(plaintext.length + TAG_LENGTH),
+): Uint8Array {
+  const cipher = createCipheriv(CHACHA_POLY, key, nonce, { authTagLength: TAG_LENGTH });
+  if (ad.length > 0) cipher.setAAD(ad, { plaintextLength: plaintext.length });
+  target.set(cipher.update(plaintext));
+  cipher.final();
+  target.set(cipher.getAuthTag(), plaintext.length);
+  return target.subarray(0, plaintext.length + TAG_LENGTH);
+}
+
+/** The plaintext of what {@linkcode sealChaChaPoly} made, or `undefined` if it is not authentic. */
+export function openChaChaPoly(
+  { key, nonce, ad }: AeadParameters,
+  sealed: Uint8Array,
+): Uint8Array<ArrayBuffer> | undefined {
+  const length = sealed.length - TAG_LENGTH;
+  if (length < 0) return undefined;
+  const decipher = createDecipheriv(CHACHA_POLY, key, nonce, { authTagLength: TAG_LENGTH });
+  if (ad.length > 0) decipher.setAAD(ad, { plaintextLength: length });
+  decipher.setAuthTag(sealed.subarray(length));
+  const plaintext = decipher.update(sealed.subarray(0, length));
+  try {
+    decipher.final();
+  } catch {
+    plaintext.fill(0);
+    return undefined;
+  }
+  return plain(plaintext);
+}
+
+/** The X25519 public key (RFC 7748 §6.1) of a secret key of 32 bytes. */
+export function x25519PublicKey(secretKey: Uint8Array): Uint8Array<ArrayBuffer> {
+  const spki = createPublicKey(importSecretKey(secretKey)).export({ format: "der", type: "spki" });
+  return new Uint8Array(spki.subarray(X25519_SPKI.length));
+}
+
+/** The shared secret of two key pairs, or `undefined` if it is all zeros, as any secret key can make it (RFC 7748 §6.1). */
+export function x25519(
+  secretKey: Uint8Array,
+  publicKey: Uint8Array,
+): Uint8Array<ArrayBuffer> | undefined {
+  const spki = Buffer.concat([X25519_SPKI, publicKey]);
+  const keys = {
+    privateKey: importSecretKey(secretKey),
+    publicKey: createPublicKey({ key: spki, format: "der", type: "spki" }),
+  };
+  try {
+    const shared = plain(diffieHellman(keys));
+    return equalSecrets(shared, new Uint8Array(shared.length)) ? undefined : shared;
+  } catch { // OpenSSL refuses to derive zeros
+    return undefined;
+  }
+}
+
+function importSecretKey(secretKey: Uint8Array): KeyObject {
+  const pkcs8 = Buffer.concat([X25519_PKCS8, secretKey]);
+  try {
+    return createPrivateKey({ key: pkcs8, format: "der", type: "pkcs8" });
+  } finally {
+    pkcs8.fill(0);
+  }
+}
+
+/** The same bytes without what Node's `Buffer` adds to them. */
+function plain({ buffer, byteOffset, length }: Uint8Array): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(buffer as ArrayBuffer, byteOffset, length); // Node shares no memory here
+}
+
+const CHACHA_POLY = "chacha20-poly1305";
+const TAG_LENGTH = 16;
+
+/** What goes before the 32 bytes of a secret key in PKCS #8 (RFC 8410 §7), version 1. */
+const X25519_PKCS8 = Uint8Array.of(
+  ...[0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e],
+  ...[0x04, 0x22, 0x04, 0x20],
+);
+
+/** What goes before the 32 bytes of a public key in a SubjectPublicKeyInfo (RFC 8410 §4). */
+const X25519_SPKI = Uint8Array.of(
+  ...[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x03, 0x21, 0x00],
+);

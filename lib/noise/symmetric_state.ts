@@ -1,0 +1,106 @@
+/**
+ * The `SymmetricState` of the Noise Protocol Framework, revision 34, §5.2, with SHA-256.
+ *
+ * @module
+ */
+
+import { concat } from "../bytes.ts";
+import { hash, hmac } from "../crypto.ts";
+import { CipherState, TAG_LENGTH } from "./cipher_state.ts";
+
+/** What both sides have agreed on so far: the chaining key `ck`, the handshake hash `h`, and a key for what follows. */
+export class SymmetricState {
+  #chainingKey: Uint8Array<ArrayBuffer>;
+  #hash: Uint8Array<ArrayBuffer>;
+  #cipherState: CipherState | undefined;
+
+  /** @param protocolName such as `Noise_XX_25519_ChaChaPoly_SHA256` */
+  constructor(protocolName: string) {
+    const name = new TextEncoder().encode(protocolName);
+    this.#hash = new Uint8Array(HASH_LENGTH);
+    this.#hash.set(name.length > HASH_LENGTH ? hash("sha256", name) : name);
+    this.#chainingKey = this.#hash.slice();
+  }
+
+  /** The hash of everything that both sides have sent and known; a copy. */
+  get handshakeHash(): Uint8Array<ArrayBuffer> {
+    return this.#hash.slice();
+  }
+
+  /** By how much ciphertexts are longer than what is in them: nothing, before there is a key. */
+  get overhead(): number {
+    return this.#cipherState === undefined ? 0 : TAG_LENGTH;
+  }
+
+  /** @param inputKeyMaterial a secret, zeroed once it is mixed in */
+  mixKey(inputKeyMaterial: Uint8Array): void {
+    const [chainingKey, key] = hkdf(this.#chainingKey, inputKeyMaterial, 2);
+    inputKeyMaterial.fill(0);
+    this.#useKeys(chainingKey!, key!);
+  }
+
+  /** Mixes in what both sides have seen. */
+  mixHash(data: Uint8Array): void {
+    this.#hash.set(hash("sha256", concat(this.#hash, data)));
+  }
+
+  /** Mixes in a pre-shared key (§9.2), which stays as it is. */
+  mixKeyAndHash(presharedKey: Uint8Array): void {
+    const [chainingKey, forHash, key] = hkdf(this.#chainingKey, presharedKey, 3);
+    this.mixHash(forHash!);
+    forHash!.fill(0);
+    this.#useKeys(chainingKey!, key!);
+  }
+
+  /** Encrypts, if there is a key, and mixes in the result. */
+  encryptAndHash(plaintext: Uint8Array): Uint8Array {
+    const ciphertext = this.#cipherState?.encryptWithAd(this.#hash, plaintext) ?? plaintext;
+    this.mixHash(ciphertext);
+    return ciphertext;
+  }
+
+  /** @throws {MalformedMessageError} if the ciphertext is not authentic */
+  decryptAndHash(ciphertext: Uint8Array): Uint8Array {
+    const plaintext = this.#cipherState?.decryptWithAd(this.#hash, ciphertext) ?? ciphertext;
+    this.mixHash(ciphertext);
+    return plaintext;
+  }
+
+  /** The keys for what the initiator sends after the handshake, and for what the responder sends. */
+  split(): [initiator: CipherState, responder: CipherState] {
+    const [initiator, responder] = hkdf(this.#chainingKey, new Uint8Array(0), 2);
+    return [new CipherState(initiator!), new CipherState(responder!)];
+  }
+
+  /** Forgets all secrets; the handshake hash is none. */
+  destroy(): void {
+    this.#chainingKey.fill(0);
+    this.#cipherState?.destroy();
+  }
+
+  #useKeys(chainingKey: Uint8Array<ArrayBuffer>, key: Uint8Array<ArrayBuffer>): void {
+    this.destroy();
+    this.#chainingKey = chainingKey;
+    this.#cipherState = new CipherState(key);
+  }
+}
+
+/** `HKDF()` of §4.3. */
+function hkdf(
+  chainingKey: Uint8Array,
+  inputKeyMaterial: Uint8Array,
+  outputs: 2 | 3,
+): Uint8Array<ArrayBuffer>[] {
+  const temporaryKey = hmac("sha256", chainingKey, inputKeyMaterial);
+  const derived: Uint8Array<ArrayBuffer>[] = [];
+  let previous = new Uint8Array(0);
+  for (let i = 1; i <= outputs; i++) {
+    previous = hmac("sha256", temporaryKey, previous, Uint8Array.of(i));
+    derived.push(previous);
+  }
+  temporaryKey.fill(0);
+  return derived;
+}
+
+/** `HASHLEN`. */
+const HASH_LENGTH = 32;
