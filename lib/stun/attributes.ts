@@ -9,10 +9,15 @@ import { ATTRIBUTE_HEADER_LENGTH, type AttributeSpan } from "./layout.ts";
 import { RFC3489_ATTRIBUTES, type Rfc3489AttributeValues } from "./rfc3489_attributes.ts";
 import { RFC5780_ATTRIBUTES, type Rfc5780AttributeValues } from "./rfc5780_attributes.ts";
 import { RFC8489_ATTRIBUTES, type Rfc8489AttributeValues } from "./rfc8489_attributes.ts";
+import { TURN_ATTRIBUTES, type TurnAttributeValues } from "./turn_attributes.ts";
 
 /** What each attribute holds, by its name in the RFC that defines it. */
 export interface StunAttributeValues
-  extends Rfc8489AttributeValues, Rfc5780AttributeValues, Rfc3489AttributeValues {}
+  extends
+    Rfc8489AttributeValues,
+    Rfc5780AttributeValues,
+    Rfc3489AttributeValues,
+    TurnAttributeValues {}
 
 /** The name of an attribute of the tables, such as `"XOR-MAPPED-ADDRESS"`. */
 export type StunAttributeName = keyof StunAttributeValues;
@@ -82,6 +87,7 @@ const TABLE: AttributeTable<StunAttributeValues> = {
   ...RFC8489_ATTRIBUTES,
   ...RFC5780_ATTRIBUTES,
   ...RFC3489_ATTRIBUTES,
+  ...TURN_ATTRIBUTES,
 };
 
 const NAMES: ReadonlyMap<number, StunAttributeName> = new Map(

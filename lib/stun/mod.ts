@@ -89,6 +89,12 @@ export type { Rfc8489AttributeValues } from "./rfc8489_attributes.ts";
 export type { StunServerCounters } from "./server_counters.ts";
 export type { TcpFilterLimits } from "./tcp_filter_service.ts";
 export type { TcpLimits } from "./tcp_service.ts";
+export type {
+  AddressErrorCode,
+  EvenPort,
+  IcmpReport,
+  TurnAttributeValues,
+} from "./turn_attributes.ts";
 export type { UdpLimits } from "./udp_responder.ts";
 export type { Rate } from "./rate_limit.ts";
 export {

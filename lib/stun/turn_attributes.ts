@@ -1,0 +1,192 @@
+/**
+ * The attributes of TURN: RFC 8656, with those of RFC 6062 (TCP allocations) and RFC 8016 (mobility).
+ *
+ * @module
+ */
+
+import { MalformedMessageError } from "../errors.ts";
+import type { IpFamily, TransportAddress } from "../net/address.ts";
+import { xorTransportAddress } from "./address_codec.ts";
+import {
+  type AttributeTable,
+  checkInteger,
+  checkLength,
+  opaque,
+  uint32,
+  type ValueCodec,
+} from "./attribute_codec.ts";
+import { errorCode, type StunErrorCode } from "./error_code.ts";
+import { readUint16, readUint32, writeUint16, writeUint32 } from "./layout.ts";
+
+/** What the attributes of TURN hold. */
+export interface TurnAttributeValues {
+  /** RFC 8656 §18.1: 0x4000 to 0x4fff. */
+  "CHANNEL-NUMBER": number;
+  /** RFC 8656 §18.2: seconds. */
+  "LIFETIME": number;
+  /** RFC 8656 §18.3 */
+  "XOR-PEER-ADDRESS": TransportAddress;
+  /** RFC 8656 §18.4: a datagram from or for the peer. */
+  "DATA": Uint8Array;
+  /** RFC 8656 §18.5 */
+  "XOR-RELAYED-ADDRESS": TransportAddress;
+  /** RFC 8656 §18.6 */
+  "REQUESTED-ADDRESS-FAMILY": IpFamily;
+  /** RFC 8656 §18.7 */
+  "EVEN-PORT": EvenPort;
+  /** RFC 8656 §18.8: the protocol of the relayed address, by its number in the IP header. */
+  "REQUESTED-TRANSPORT": number;
+  /** RFC 8656 §18.9: says all by being there. */
+  "DONT-FRAGMENT": true;
+  /** RFC 8656 §18.10: eight bytes. */
+  "RESERVATION-TOKEN": Uint8Array;
+  /** RFC 8656 §18.11: the family to allocate beside IPv4. */
+  "ADDITIONAL-ADDRESS-FAMILY": IpFamily;
+  /** RFC 8656 §18.12: why an address of this family was not allocated. */
+  "ADDRESS-ERROR-CODE": AddressErrorCode;
+  /** RFC 8656 §18.13 */
+  "ICMP": IcmpReport;
+  /** RFC 6062 §6.2.1 */
+  "CONNECTION-ID": number;
+  /** RFC 8016 §3.1.1: empty to ask for one. */
+  "MOBILITY-TICKET": Uint8Array;
+}
+
+/** RFC 8656 §18.7: an even port, and perhaps the next one kept for later. */
+export interface EvenPort {
+  /** The R bit. */
+  readonly reserveNext: boolean;
+}
+
+/** RFC 8656 §18.12. */
+export interface AddressErrorCode extends StunErrorCode {
+  /** Which address there is none of. */
+  readonly family: IpFamily;
+}
+
+/** RFC 8656 §18.13: an ICMP packet that a datagram of ours brought the server. */
+export interface IcmpReport {
+  /** 0 to 127, of ICMP or, for a peer with an IPv6 address, of ICMPv6. */
+  readonly type: number;
+  /** 0 to 511. */
+  readonly code: number;
+  /** What the packet says beside, such as the MTU of the next hop. */
+  readonly data: number;
+}
+
+const addressFamily: ValueCodec<IpFamily> = {
+  byteLength: () => 4,
+  write: (family, message, offset) => writeUint32(message, offset, FAMILIES[family] * 0x100_0000),
+  read(message, span) {
+    checkLength(span, 4, 4);
+    return readFamily(message[span.offset]!, span.name);
+  },
+};
+
+const channelNumber: ValueCodec<number> = {
+  byteLength(number) {
+    checkInteger(number, 0xffff);
+    return 4;
+  },
+  write: (number, message, offset) => writeUint32(message, offset, number * 0x1_0000),
+  read(message, span) {
+    checkLength(span, 4, 4);
+    return readUint16(message, span.offset);
+  },
+};
+
+const protocol: ValueCodec<number> = {
+  byteLength(number) {
+    checkInteger(number, 0xff);
+    return 4;
+  },
+  write: (number, message, offset) => writeUint32(message, offset, number * 0x100_0000),
+  read(message, span) {
+    checkLength(span, 4, 4);
+    return message[span.offset]!;
+  },
+};
+
+const evenPort: ValueCodec<EvenPort> = {
+  byteLength: () => 1,
+  write({ reserveNext }, message, offset) {
+    message[offset] = reserveNext ? 0x80 : 0;
+  },
+  read(message, span) {
+    checkLength(span, 1, 1);
+    return { reserveNext: (message[span.offset]! & 0x80) !== 0 };
+  },
+};
+
+const flag: ValueCodec<true> = {
+  byteLength: () => 0,
+  write: () => {},
+  read(_, span) {
+    checkLength(span, 0, 0);
+    return true;
+  },
+};
+
+/** ERROR-CODE with the family in its first byte, which is zero there. */
+const addressErrorCode: ValueCodec<AddressErrorCode> = {
+  byteLength: (value) => errorCode.byteLength(value),
+  write(value, message, offset) {
+    errorCode.write(value, message, offset);
+    message[offset] = FAMILIES[value.family];
+  },
+  read(message, span) {
+    const { code, reason } = errorCode.read(message, span);
+    return { family: readFamily(message[span.offset]!, span.name), code, reason };
+  },
+};
+
+const icmp: ValueCodec<IcmpReport> = {
+  byteLength({ type, code, data }) {
+    checkInteger(type, 0x7f);
+    checkInteger(code, 0x1ff);
+    checkInteger(data, 0xffff_ffff);
+    return 8;
+  },
+  write({ type, code, data }, message, offset) {
+    writeUint16(message, offset, 0);
+    writeUint16(message, offset + 2, (type << 9) | code);
+    writeUint32(message, offset + 4, data);
+  },
+  read(message, span) {
+    checkLength(span, 8, 8);
+    const typeAndCode = readUint16(message, span.offset + 2);
+    return {
+      type: typeAndCode >> 9,
+      code: typeAndCode & 0x1ff,
+      data: readUint32(message, span.offset + 4),
+    };
+  },
+};
+
+function readFamily(byte: number, name: string): IpFamily {
+  if (byte === FAMILIES[4]) return 4;
+  if (byte === FAMILIES[6]) return 6;
+  throw new MalformedMessageError(`Cannot read ${name}: address family ${byte} is unknown`);
+}
+
+/** RFC 8656 §18.6. */
+const FAMILIES: Readonly<Record<IpFamily, number>> = { 4: 0x01, 6: 0x02 };
+
+/** The rows of RFC 8656 §18, RFC 6062 §6.2 and RFC 8016 §6. */
+export const TURN_ATTRIBUTES: AttributeTable<TurnAttributeValues> = {
+  "CHANNEL-NUMBER": { code: 0x000c, codec: channelNumber },
+  "LIFETIME": { code: 0x000d, codec: uint32 },
+  "XOR-PEER-ADDRESS": { code: 0x0012, codec: xorTransportAddress },
+  "DATA": { code: 0x0013, codec: opaque() },
+  "XOR-RELAYED-ADDRESS": { code: 0x0016, codec: xorTransportAddress },
+  "REQUESTED-ADDRESS-FAMILY": { code: 0x0017, codec: addressFamily },
+  "EVEN-PORT": { code: 0x0018, codec: evenPort },
+  "REQUESTED-TRANSPORT": { code: 0x0019, codec: protocol },
+  "DONT-FRAGMENT": { code: 0x001a, codec: flag },
+  "RESERVATION-TOKEN": { code: 0x0022, codec: opaque(8, 8) },
+  "CONNECTION-ID": { code: 0x002a, codec: uint32 },
+  "ADDITIONAL-ADDRESS-FAMILY": { code: 0x8000, codec: addressFamily },
+  "ADDRESS-ERROR-CODE": { code: 0x8001, codec: addressErrorCode },
+  "ICMP": { code: 0x8004, codec: icmp },
+  "MOBILITY-TICKET": { code: 0x8030, codec: opaque() },
+};
