@@ -12,6 +12,7 @@ import {
   sameTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
+import { getAttribute, type StunMessage } from "./message.ts";
 
 /** Whom to ask. */
 export interface Target {
@@ -25,8 +26,17 @@ export type Outcome<T> =
   | { readonly kind: "answer"; readonly answer: T }
   | { readonly kind: "alternate"; readonly alternate: Target };
 
-/** RFC 8489 §14.8: ALTERNATE-SERVER says whom to try. */
-export const TRY_ALTERNATE = 300;
+/**
+ * Whom an error response sends to, if it does.
+ *
+ * @param hostname the name that was asked for, which the alternate has too unless it says otherwise
+ */
+export function alternateOf(response: StunMessage, hostname: string): Target | undefined {
+  const code = getAttribute(response, "ERROR-CODE")?.code;
+  const address = getAttribute(response, "ALTERNATE-SERVER");
+  if (code !== TRY_ALTERNATE || address === undefined) return undefined;
+  return { address, hostname: getAttribute(response, "ALTERNATE-DOMAIN") ?? hostname };
+}
 
 /**
  * Asks one server, and those that it sends to, until one answers.
@@ -64,6 +74,9 @@ function checkAlternate(alternate: TransportAddress, asked: readonly TransportAd
   if (ipFamily(alternate.ip) !== ipFamily(from.ip)) throw refuse("it is of another family");
   if (scope !== "global" && scope !== ipScope(from.ip)) throw refuse(`it is a ${scope} address`);
 }
+
+/** RFC 8489 §14.8: ALTERNATE-SERVER says whom to try. */
+const TRY_ALTERNATE = 300;
 
 /** Ours: load balancers need one. */
 const MAX_ALTERNATES = 4;

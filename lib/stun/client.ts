@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError, RefusedError } from "../errors.ts";
+import { MalformedMessageError } from "../errors.ts";
 import {
   formatTransportAddress,
   ipFamily,
@@ -12,22 +12,12 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
-import { equalBytes } from "../bytes.ts";
-import { askWithAlternates, type Outcome, type Target, TRY_ALTERNATE } from "./alternate_server.ts";
+import { alternateOf, askWithAlternates, type Outcome, type Target } from "./alternate_server.ts";
 import type { StunAttribute } from "./attributes.ts";
-import { answerChallenge, type Authentication } from "./authentication.ts";
+import { Conversation } from "./conversation.ts";
 import { type LongTermCredential, opaqueString } from "./credentials.ts";
-import type { StunErrorCode } from "./error_code.ts";
-import { verifyIntegrity } from "./integrity.ts";
-import {
-  BINDING,
-  decodeMessage,
-  encodeMessage,
-  getAttribute,
-  protectedPart,
-  type StunMessage,
-  unknownRequiredAttributes,
-} from "./message.ts";
+import { BINDING, getAttribute, type StunMessage } from "./message.ts";
+import { refusal } from "./refusal.ts";
 import { StreamChannel, type StunChannel, type StunTransport, UdpChannel } from "./transport.ts";
 
 /** RFC 8489 §6.2.1: RTO 500 ms, doubled each time, Rc 7 requests, Rm 16: 39.5 s in all. */
@@ -135,79 +125,32 @@ async function converse(
   { address: server, hostname }: Target,
   options: RequestBindingOptions,
 ): Promise<Outcome<StunBinding>> {
-  const { credential, transport = "udp" } = options;
-  let authentication: Authentication | undefined;
-  for (let challenges = 0;; challenges++) {
-    const { answer: response, requests, rttMs } = await transact(channel, options, authentication);
-    if (response.class === "success") {
-      return {
-        kind: "answer",
-        answer: { ...read(response, server), transport, local: known(channel), rttMs, requests },
-      };
-    }
-
-    const error = getAttribute(response, "ERROR-CODE");
-    if (error === undefined) {
-      throw new MalformedMessageError(
-        `Cannot understand ${formatTransportAddress(server)}: its error has no ERROR-CODE`,
-      );
-    }
-    const { code } = error;
-    const alternate = getAttribute(response, "ALTERNATE-SERVER");
-    if (code === TRY_ALTERNATE && alternate !== undefined) {
-      const domain = getAttribute(response, "ALTERNATE-DOMAIN");
-      return { kind: "alternate", alternate: { address: alternate, hostname: domain ?? hostname } };
-    }
-    const answerable = code === STALE_NONCE ||
-      (code === UNAUTHENTICATED && authentication === undefined);
-    if (!answerable || credential === undefined || challenges === MAX_CHALLENGES) {
-      throw refused(server, error, getAttribute(response, "UNKNOWN-ATTRIBUTES"));
-    }
-    authentication = answerChallenge(response, credential, authentication);
-  }
-}
-
-function transact(
-  channel: StunChannel,
-  { attributes = [] }: RequestBindingOptions,
-  authentication: Authentication | undefined,
-) {
-  // RFC 8489 §6.2: what is not a retransmission has an id of its own.
-  const transactionId = crypto.getRandomValues(new Uint8Array(12));
-  const request = encodeMessage({
-    class: "request",
+  const { attributes = [], credential, transport = "udp" } = options;
+  const conversation = new Conversation(server, credential);
+  const { answer: response, requests, rttMs } = await conversation.ask(channel, {
     method: BINDING,
-    transactionId,
-    attributes: [...attributes, ...authentication?.attributes ?? []],
-  }, { integrity: authentication?.integrity });
-
-  return channel.transact(request, (bytes): StunMessage | undefined => {
-    const response = decodeMessage(bytes);
-    const { class: kind, method } = response;
-    if (kind !== "success" && kind !== "error" || method !== BINDING) return undefined;
-    if (!equalBytes(response.transactionId, transactionId)) return undefined;
-    if (authentication === undefined) return response;
-    const integrity = verifyIntegrity(bytes, authentication.integrity);
-    if (integrity === "valid") return protectedPart(response);
-    // RFC 8489 §9.2.5: as if it had not come. An error without integrity is let through, because servers
-    // that cannot tell who asks send such; all that it can do is to end the request.
-    return kind === "error" && integrity === "absent" ? response : undefined;
+    attributes,
   });
+  if (response.class === "success") {
+    const binding = { ...read(response, server), transport, local: known(channel) };
+    return { kind: "answer", answer: { ...binding, rttMs, requests } };
+  }
+  const alternate = alternateOf(response, hostname);
+  if (alternate !== undefined) return { kind: "alternate", alternate };
+  throw refusal(response, { server, action: "get mapped address" });
 }
 
 function read(
   response: StunMessage,
   server: TransportAddress,
 ): Pick<StunBinding, "server" | "mapped" | "otherAddress" | "response"> {
-  const cannot = `Cannot understand ${formatTransportAddress(server)}: its response`;
-  const unknown = unknownRequiredAttributes(response);
-  if (unknown.length > 0) {
-    // RFC 8489 §6.3.3.
-    throw new MalformedMessageError(`${cannot} has attributes nobody may skip, ${list(unknown)}`);
-  }
   const mapped = getAttribute(response, "XOR-MAPPED-ADDRESS") ??
     getAttribute(response, "MAPPED-ADDRESS");
-  if (mapped === undefined) throw new MalformedMessageError(`${cannot} has no mapped address`);
+  if (mapped === undefined) {
+    throw new MalformedMessageError(
+      `Cannot understand ${formatTransportAddress(server)}: its response has no mapped address`,
+    );
+  }
   const otherAddress = getAttribute(response, "OTHER-ADDRESS") ??
     getAttribute(response, "CHANGED-ADDRESS");
   return { server, mapped, otherAddress, response };
@@ -216,27 +159,3 @@ function read(
 function known({ local }: StunChannel): TransportAddress | "unknown" {
   return ipScope(local.ip) === "unspecified" ? "unknown" : local;
 }
-
-function refused(
-  server: TransportAddress,
-  { code, reason }: StunErrorCode,
-  unknown: readonly number[] = [],
-): RefusedError {
-  const phrase = reason.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "").trim() || "no reason given";
-  return new RefusedError(
-    `Cannot get mapped address: ${formatTransportAddress(server)} answered ${code} (${phrase})` +
-      (unknown.length === 0 ? "" : ` for ${list(unknown)}`),
-    code,
-  );
-}
-
-function list(codes: readonly number[]): string {
-  return codes.map((code) => `0x${code.toString(16).padStart(4, "0")}`).join(", ");
-}
-
-/** RFC 8489 §14.8. */
-const UNAUTHENTICATED = 401;
-const STALE_NONCE = 438;
-
-/** Ours: one demand for credentials, and two nonces that went stale while the request was on its way. */
-const MAX_CHALLENGES = 3;
