@@ -45,7 +45,7 @@ export interface Exchanged<T> {
  * @throws the signal's reason on abort
  */
 export async function exchange<T>(
-  socket: UdpSocket,
+  socket: Pick<UdpSocket, "send" | "receive">,
   options: ExchangeOptions<T>,
 ): Promise<Exchanged<T>> {
   const { to, request, accept, waitsMs, signal } = options;
@@ -70,7 +70,7 @@ export async function exchange<T>(
 }
 
 async function receiveAccepted<T>(
-  socket: UdpSocket,
+  socket: Pick<UdpSocket, "receive">,
   accept: ExchangeOptions<T>["accept"],
   signal: AbortSignal,
 ): Promise<T> {
