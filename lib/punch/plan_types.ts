@@ -1,0 +1,48 @@
+/**
+ * A plan to punch, as data: what one side does, and what may be expected of it. Both sides compute plans that
+ * match, each from the same two descriptions.
+ *
+ * @module
+ */
+
+import type { TransportAddress } from "../net/address.ts";
+
+/** How two sides are to meet. */
+export type Technique =
+  | "direct" // one side is reachable; the other dials it
+  | "crossing" // both dial the other's known address: simultaneous open
+  | "opening" // one side opens its filter with a SYN and listens; the other dials from wherever
+  | "predicting" // crossing, with several candidates for a port that is not known yet
+  | "spraying" // many sockets on one side, many ports on the other: the birthday paradox
+  | "impossible";
+
+/** What one side does. */
+export interface PunchPlan {
+  readonly technique: Technique;
+  readonly dials: readonly DialGroup[];
+  /** Whether this side listens on its punch port: beside the dials where it can, after them otherwise. */
+  readonly listens: boolean;
+  /** Chance that a connection comes about, 0 to 1. */
+  readonly successEstimate: number;
+  /** From the later side's start, in round trips between the two sides. */
+  readonly roundTripsEstimate: number;
+  /** In words: "port-restricted x symmetric, sequential: predicted". */
+  readonly reason: string;
+}
+
+/** Dials that belong together. */
+export interface DialGroup {
+  /** `punch`: the punch port; `fresh`: as many other local ports as there are targets times `perTarget`. */
+  readonly from: "punch" | "fresh";
+  readonly targets: readonly TransportAddress[];
+  /** Sockets for each target, each from a local port of its own; 1 for the punch port. */
+  readonly perTarget: number;
+  /** When the group starts, from the moment when both descriptions are known. */
+  readonly startMs: number;
+  /** From one dial of the group to the next; 0 for all at once. */
+  readonly spacingMs: number;
+  /** Dial again at once when the answer is a reset: the other side's SYN may be on its way. */
+  readonly redialOnReset: boolean;
+  /** When sockets that are still waiting are given up; before the system's first retransmission for a spray. */
+  readonly giveUpMs: number;
+}
