@@ -56,7 +56,8 @@ type Result = Omit<
   | "dialFaults"
   | "connections"
   | "packetsSent"
-  | "hasNoRoute"
+  | "sendFault"
+  | "errorCode"
   | "heardNoise"
   | "rewritesPayload"
 >;

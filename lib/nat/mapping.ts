@@ -78,13 +78,6 @@ export function classifyMapping(
     : unknown(...evidence, "whether the port of the destination matters could not be tested");
 }
 
-/** Whether the samples rule out an endpoint-independent mapping, even if they do not tell which other it is. */
-export function dependsOnDestination(samples: readonly MappingSample[]): boolean {
-  const all = pairs(samples);
-  return all.some(([a, b]) => !sameTo(a, b) && !sameMapped(a, b)) &&
-    !all.some(([a, b]) => a.to.ip !== b.to.ip && sameMapped(a, b));
-}
-
 function sure(
   behavior: BehaviorVerdict["behavior"],
   confidence: number,

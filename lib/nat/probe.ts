@@ -69,6 +69,14 @@ export function bindingReply(probe: Probe): SuccessReply | undefined {
   return sameTransportAddress(probe.reply.from, probe.to) ? probe.reply : undefined;
 }
 
+/** The code of the first error that a plain binding was answered with. */
+export function firstErrorCode(probes: readonly Probe[]): number | undefined {
+  for (const { test, reply } of probes) {
+    if (test === "binding" && reply?.kind === "error") return reply.code;
+  }
+  return undefined;
+}
+
 /** The external address that one destination sees, all for the same local address and port. */
 export interface MappingSample {
   readonly to: TransportAddress;

@@ -44,8 +44,8 @@ export async function reachTcp(
   }
 }
 
-/** Whether anything came back. */
-export function isUp({ localIp, faults }: Reach): boolean {
+/** Whether anything came back: then there is a network. */
+export function hasComeBack({ localIp, faults }: Reach): boolean {
   return localIp !== undefined || faults.some(({ reason }) => CAME_BACK.includes(reason));
 }
 

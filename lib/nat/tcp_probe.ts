@@ -16,7 +16,14 @@ import { openConsecutive } from "./local_ports.ts";
 import { classifyMapping } from "./mapping.ts";
 import { OwnAddresses } from "./own_addresses.ts";
 import { Pace } from "./pace.ts";
-import { isSameProbe, mappingSamples, portSamples, type Probe, type ProbeSpec } from "./probe.ts";
+import {
+  firstErrorCode,
+  isSameProbe,
+  mappingSamples,
+  portSamples,
+  type Probe,
+  type ProbeSpec,
+} from "./probe.ts";
 import { alternatesOf, learnServer, type ServerKnowledge } from "./server_knowledge.ts";
 import { type DialFault, TcpDialer } from "./tcp_dialer.ts";
 import type { TcpFiltering } from "./tcp_filtering.ts";
@@ -46,6 +53,8 @@ export interface TcpResult extends TcpFiltering {
   readonly faults: readonly string[];
   /** Why dials gave no answer. */
   readonly dialFaults: readonly DialFault[];
+  /** The code of the first error that a server answered with. */
+  readonly errorCode: number | undefined;
   readonly rttMs: number | null;
   readonly elapsedMs: number;
   readonly connections: number;
@@ -54,7 +63,7 @@ export interface TcpResult extends TcpFiltering {
 /**
  * Runs the test.
  *
- * @throws {NetworkError} `not-permitted`
+ * @throws {NetworkError} if no socket can be opened
  */
 export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
   const { network, family, servers, timeoutMs, signal } = options;
@@ -110,6 +119,7 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
       isOwnAddress: external !== undefined && own.isOwn(external),
       faults: leads.flatMap(({ knowledge }) => knowledge.fault ?? []),
       dialFaults: dialer.faults,
+      errorCode: firstErrorCode(dialer.probes),
       rttMs: lead === undefined
         ? null
         : new Pace(dialer.probes, 0).roundTripsMs(lead.index)[0] ?? null,

@@ -4,16 +4,24 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError, NoResponseError } from "../errors.ts";
+import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import { type IpFamily, parseHostPort, type TransportAddress } from "../net/address.ts";
+import {
+  formatTransportAddress,
+  type IpFamily,
+  ipScope,
+  isIp,
+  parseHostPort,
+  sameTransportAddress,
+  type TransportAddress,
+} from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import { runAll } from "../run_all.ts";
 import type { NatReport } from "./behavior.ts";
 import { addressHints, nat64Prefixes } from "./hints.ts";
 import { type FamilyReports, probeFamily } from "./probe_family.ts";
-import { isUp } from "./reach.ts";
+import { hasComeBack } from "./reach.ts";
 import { chooseServers } from "./servers.ts";
 import { overallVerdict } from "./verdict.ts";
 
@@ -67,10 +75,11 @@ export interface TestNatOptions {
  * ```
  *
  * @throws {TypeError} if a server is not `HOST[:PORT]`
- * @throws {RangeError} if a number of milliseconds or seconds is not positive
+ * @throws {RangeError} if a number of milliseconds or seconds is not positive, or there is no server
  * @throws {NetworkError} `name-not-found` if no server's name resolves, `not-permitted`
- * @throws {NoResponseError} if all servers refuse
- * @throws {MalformedMessageError} if what answers does not speak STUN
+ * @throws {NoResponseError} if all of `servers` refuse connections and are silent otherwise
+ * @throws {RefusedError} if `servers` answer with errors only
+ * @throws {MalformedMessageError} if what answers at `servers` does not speak STUN
  */
 export async function testNat(options: TestNatOptions = {}): Promise<NatReport> {
   const { network = systemNetwork, transports = ["udp", "tcp"], families = [4, 6], signal } =
@@ -81,42 +90,64 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
     parseHostPort(server, DEFAULT_PORT)
   );
+  if (hosts.length === 0) throw new RangeError("Cannot test NAT: it takes at least one server");
   signal?.throwIfAborted();
 
   const startedAt = performance.now();
   const resolved = await resolveHosts(network, hosts, families, signal);
-  const jobs = families.map((family) => async (signal: AbortSignal) => {
-    const servers = resolved.get(family)!;
-    if (servers.length === 0) return [family, undefined] as const;
-    const reports = await probeFamily({
-      network,
-      family,
-      servers,
-      transports,
-      timeoutMs,
-      waitForHairpinning: options.hairpinning ?? false,
-      ...lifetimeSeconds !== undefined && { lifetimeSeconds },
-      signal,
+  const testsDone = new AbortController();
+  const runTests = async (signal: AbortSignal) => {
+    const jobs = families.map((family) => (signal: AbortSignal) => {
+      const servers = resolved.get(family)!;
+      return servers.length === 0 ? Promise.resolve(undefined) : probeFamily({
+        network,
+        family,
+        servers,
+        transports,
+        timeoutMs,
+        waitForHairpinning: options.hairpinning ?? false,
+        ...lifetimeSeconds !== undefined && { lifetimeSeconds },
+        signal,
+      });
     });
-    return [family, reports] as const;
-  });
-  const byFamily = new Map<IpFamily, FamilyReports | undefined>(await runAll(jobs, signal));
+    try {
+      return await runAll(jobs, signal);
+    } finally {
+      testsDone.abort();
+    }
+  };
+  const hasIpv6Server = (resolved.get(6) ?? []).length > 0;
+  const [results, nat64] = await runAll([
+    runTests,
+    async (signal: AbortSignal) =>
+      hasIpv6Server ? await findNat64(network, AbortSignal.any([signal, testsDone.signal])) : [],
+  ], signal);
 
-  const tested = [...byFamily.values()].filter((reports) => reports !== undefined);
+  const byFamily = new Map(families.map((family, index) => [family, results[index]]));
+  const tested = results.filter((reports) => reports !== undefined);
   const [udp, tcp] = (["udp", "tcp"] as const).map((transport) => ({
     ipv4: byFamily.get(4)?.[transport] ?? null,
     ipv6: byFamily.get(6)?.[transport] ?? null,
   })) as [NatReport["udp"], NatReport["tcp"]];
   const reports = [udp.ipv4, tcp.ipv4, udp.ipv6, tcp.ipv6].filter((report) => report !== null);
-  if (!reports.some(({ reachable }) => reachable)) throwIfNoServer(hosts, tested);
+  if (!reports.some(({ reachable }) => reachable)) {
+    throwIfNotSent(tested);
+    // Of servers that nobody named it is known that they are there: then the network refuses.
+    if (options.servers !== undefined) throwIfNoServer(hosts, tested);
+  }
   for (const { details } of reports) details.servers.forEach((sentence) => logger?.debug(sentence));
+  const hasIpv6 = udp.ipv6?.reachable || tcp.ipv6?.reachable;
+  const isUp = tested.some(({ reach }) => hasComeBack(reach)) || hasNameResolved(hosts, resolved);
   return {
     version: 1,
     elapsedMs: performance.now() - startedAt,
     udp,
     tcp,
-    verdict: overallVerdict({ udp, tcp }, !tested.some(({ reach }) => isUp(reach))),
-    hints: addressHints(reports, await findNat64(network, byFamily.get(6), signal)),
+    verdict: overallVerdict({ udp, tcp }, {
+      isOffline: reports.length === 0 || !isUp,
+      isHasty: timeoutMs < ENOUGH_MS,
+    }),
+    hints: addressHints(reports, hasIpv6 ? nat64 : []),
   };
 }
 
@@ -125,7 +156,10 @@ interface Host {
   readonly port: number;
 }
 
-/** The addresses of all hosts by family, one for each host that has one. */
+/**
+ * The addresses of all hosts by family: one for each host that has one, and two where there is one host only, so
+ * that it may have a dead address.
+ */
 async function resolveHosts(
   network: Network,
   hosts: readonly Host[],
@@ -139,11 +173,11 @@ async function resolveHosts(
       errors.push(error);
       return [];
     });
-    return ips.slice(0, 1).map((ip) => ({ ip, port: host.port }));
+    return ips.slice(0, hosts.length === 1 ? 2 : 1).map((ip) => ({ ip, port: host.port }));
   };
   const found = await Promise.all(families.map(async (family) => {
     const addresses = await Promise.all(hosts.map((host) => resolve(host, family)));
-    return [family, addresses.flat()] as const;
+    return [family, withoutRepetitions(addresses.flat())] as const;
   }));
   if (found.every(([, addresses]) => addresses.length === 0)) {
     // A name that does not exist is the caller's mistake; a resolver that does not answer is the network's.
@@ -153,6 +187,22 @@ async function resolveHosts(
     if (isMistake) throw unknown;
   }
   return new Map(found);
+}
+
+/** Two names of one server would pass for two witnesses. */
+function withoutRepetitions(addresses: readonly TransportAddress[]): TransportAddress[] {
+  return addresses.filter((address, index) =>
+    addresses.findIndex((other) => sameTransportAddress(address, other)) === index
+  );
+}
+
+/** Whether a name server answered: then there is a network. */
+function hasNameResolved(
+  hosts: readonly Host[],
+  resolved: ReadonlyMap<IpFamily, readonly TransportAddress[]>,
+): boolean {
+  return hosts.every(({ host }) => !isIp(host)) &&
+    [...resolved.values()].flat().some(({ ip }) => ipScope(ip) !== "loopback");
 }
 
 async function resolveInTime(
@@ -171,32 +221,39 @@ async function resolveInTime(
   }
 }
 
+function throwIfNotSent(tested: readonly FamilyReports[]): void {
+  const denied = tested.map(({ silence }) => silence.sendFault)
+    .find((fault) => fault?.reason === "not-permitted");
+  if (denied !== undefined) throw denied;
+}
+
 /** Where something did answer, but no STUN server, "blocked" would be the wrong verdict. */
 function throwIfNoServer(hosts: readonly Host[], tested: readonly FamilyReports[]): void {
-  const names = hosts.map(({ host, port }) => `${host}:${port}`).join(", ");
-  if (tested.some(({ heardNoise }) => heardNoise)) {
+  const names = hosts.map(({ host, port }) =>
+    isIp(host) ? formatTransportAddress({ ip: host, port }) : `${host}:${port}`
+  ).join(", ");
+  const silences = tested.map(({ silence }) => silence);
+  const code = silences.map(({ errorCode }) => errorCode).find((code) => code !== undefined);
+  if (code !== undefined) {
+    throw new RefusedError(`Cannot test NAT: ${names} answers with error ${code}`, code);
+  }
+  if (silences.some(({ heardNoise }) => heardNoise)) {
     throw new MalformedMessageError(`Cannot test NAT: ${names} answers, but not with STUN`);
   }
-  const faults = tested.flatMap(({ reach }) => reach.faults);
-  const isRefused = faults.some(({ reason }) => reason === "refused") &&
-    tested.every(({ reach }) => reach.localIp === undefined);
-  if (isRefused) {
-    throw new NoResponseError(`Cannot test NAT: no STUN server at ${names}, it refuses`);
+  const usable = tested.filter(({ udp, tcp }) => udp !== null || tcp !== null);
+  if (usable.length > 0 && usable.every(({ silence }) => silence.isRefused)) {
+    throw new NoResponseError(
+      `Cannot test NAT: no STUN server at ${names}, where connections are refused`,
+    );
   }
 }
 
-/** Only where there is IPv6 but no IPv4 server could be reached over it may NAT64 be at work. */
-async function findNat64(
-  network: Network,
-  ipv6: FamilyReports | undefined,
-  signal?: AbortSignal,
-): Promise<string[]> {
-  const hasIpv6 = ipv6?.udp?.reachable || ipv6?.tcp?.reachable;
-  if (!hasIpv6) return [];
+/** What NAT64 shows of itself (RFC 7050), if it does before the signal ends the wait. */
+async function findNat64(network: Network, signal: AbortSignal): Promise<string[]> {
   try {
     return nat64Prefixes(await resolveInTime(network, "ipv4only.arpa", 6, signal));
   } catch (error) {
-    if (error instanceof NetworkError) return [];
+    if (signal.aborted || error instanceof NetworkError) return [];
     throw error;
   }
 }
@@ -214,3 +271,6 @@ const DEFAULT_TIMEOUT_MS = 5000;
 
 /** Names that take longer are left out; ours, so that "offline" is said within four seconds. */
 const RESOLVE_TIMEOUT_MS = 2000;
+
+/** Less time than this is too short to tell a slow path from a closed one; ours. */
+const ENOUGH_MS = 2000;

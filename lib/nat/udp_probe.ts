@@ -4,12 +4,13 @@
  * @module
  */
 
+import type { NetworkError } from "../errors.ts";
 import { type IpFamily, sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { Hairpin } from "./hairpin.ts";
 import { Pace } from "./pace.ts";
 import { OwnAddresses } from "./own_addresses.ts";
-import { mappingSamples, type Probe } from "./probe.ts";
+import { firstErrorCode, mappingSamples, type Probe } from "./probe.ts";
 import { nextUdpStep, type UdpTest, type UdpVerdict } from "./udp_plan.ts";
 import { UdpSockets } from "./udp_sockets.ts";
 
@@ -35,8 +36,10 @@ export interface UdpResult extends UdpVerdict {
   readonly rttMs: number | null;
   readonly elapsedMs: number;
   readonly packetsSent: number;
-  /** Nothing could be sent: the host has no address of this family. */
-  readonly hasNoRoute: boolean;
+  /** Why the system refused to send anything, if it did. */
+  readonly sendFault: NetworkError | undefined;
+  /** The code of the first error that a server answered with. */
+  readonly errorCode: number | undefined;
   /** A server answered with something that is not STUN. */
   readonly heardNoise: boolean;
 }
@@ -44,7 +47,7 @@ export interface UdpResult extends UdpVerdict {
 /**
  * Runs the test.
  *
- * @throws {NetworkError} `not-permitted`
+ * @throws {NetworkError} if no socket can be opened
  */
 export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
   const { network, servers, signal } = options;
@@ -70,7 +73,7 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
     };
     const step = nextUdpStep(test, nowMs);
     // Where the system cannot send at all, waiting for answers makes no sense.
-    const isDecided = step.done || (sockets.fault !== undefined && step.verdict.server === null);
+    const isDecided = step.done || sockets.fault !== undefined;
     if (isDecided) decidedAtMs ??= nowMs;
     if (!isDecided) await sockets.send(step.send);
     const hairpins = hairpin.due(sockets.probes, nowMs);
@@ -87,7 +90,8 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
         rttMs: rttMs(test, step.verdict),
         elapsedMs: decidedAtMs,
         packetsSent: sockets.packetsSent,
-        hasNoRoute: sockets.fault !== undefined && step.verdict.server === null,
+        sendFault: sockets.fault,
+        errorCode: firstErrorCode(sockets.probes),
         heardNoise: sockets.heardNoise,
       };
     }

@@ -27,6 +27,7 @@ export class UdpSockets implements AsyncDisposable {
   readonly #open = new Map<string, OpenProbe>();
   readonly #now: () => number;
   #wake = () => {};
+  #hasSent = false;
   /** Whether something has arrived that no {@linkcode UdpSockets.wait} has told yet. */
   #hasNews = false;
   #fault: NetworkError | undefined;
@@ -62,9 +63,9 @@ export class UdpSockets implements AsyncDisposable {
     return this.#heardNoise;
   }
 
-  /** Why the last packet could not be sent, if it could not. */
+  /** Why the system sends nothing: set if it has refused every packet so far. */
   get fault(): NetworkError | undefined {
-    return this.#fault;
+    return this.#hasSent ? undefined : this.#fault;
   }
 
   /** The local port of a socket, which is opened if it is not. */
@@ -93,11 +94,8 @@ export class UdpSockets implements AsyncDisposable {
       const probe: OpenProbe = { ...spec, localPort: socket.local.port, sentAtMs };
       this.#probes.push(probe);
       this.#open.set(toHex(transactionId), probe);
-      return this.#transmit(
-        socket,
-        encodeProbe(spec, transactionId, { isRfc3489: this.#isRfc3489(spec) }),
-        spec.to,
-      );
+      const isRfc3489 = this.#isRfc3489(spec);
+      return this.#transmit(socket, encodeProbe(spec, transactionId, { isRfc3489 }), spec.to);
     }));
   }
 
@@ -191,9 +189,9 @@ export class UdpSockets implements AsyncDisposable {
   async #transmit(socket: UdpSocket, data: Uint8Array, to: TransportAddress): Promise<void> {
     try {
       await socket.send(data, to);
-      this.#fault = undefined;
+      this.#hasSent = true;
     } catch (error) {
-      if (!(error instanceof NetworkError) || error.reason === "not-permitted") throw error;
+      if (!(error instanceof NetworkError)) throw error;
       this.#fault = error;
     }
   }

@@ -60,7 +60,7 @@ const BY_CODE: Readonly<Record<string, NetworkErrorReason>> = {
   EADDRNOTAVAIL: "address-not-available",
   EAFNOSUPPORT: "address-not-available",
   ENOTFOUND: "name-not-found",
-  EAI_AGAIN: "name-not-found",
+  EAI_AGAIN: "timed-out", // no name server answered
   EACCES: "not-permitted",
   EPERM: "not-permitted",
 };
