@@ -54,6 +54,8 @@ function externalHints(external: string): string[] {
       return [
         `carrier-grade NAT: the server sees ${external}, shared address space (RFC 6598), so it is inside`,
       ];
+    case "loopback":
+      return ["the server is on this machine: this tells nothing of the network"];
     case "private":
       return [
         `the server sees the private address ${external}: it is on this side of at least one more NAT`,

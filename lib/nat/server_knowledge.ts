@@ -41,7 +41,7 @@ export function learnServer(
   if (!known.answered) return known;
   const name = formatTransportAddress(primary);
   if (isFickle(primary, probes)) {
-    return { ...known, fault: `${name} sees one local port now here, now there` };
+    return { ...known, fault: `${name} sees one local port at two places, or two at one` };
   }
   if (alternate === undefined) {
     return { ...known, fault: `${name} names no alternate address: it does not serve RFC 5780` };
@@ -64,16 +64,20 @@ export function learnServer(
 }
 
 /**
- * Whether different external addresses were seen of one local port, though all requests went to one address: a
- * server that makes them up, or a NAT that forgets mappings within a second. Nothing can be told from either.
+ * Whether a server makes up what it sees: different external addresses of one local port, or the same of two, though
+ * all requests went to one address, where that cannot be. A NAT that forgets mappings within a second looks alike;
+ * nothing can be told from either.
  */
 export function isFickle(to: TransportAddress, probes: readonly Probe[]): boolean {
-  const seen = new Map<string, TransportAddress>();
+  const mappedOf = new Map<string, string>();
+  const socketOf = new Map<string, string>();
   for (const { socket, reply, to: asked } of probes) {
     if (reply?.kind !== "success" || !sameTransportAddress(asked, to)) continue;
-    const before = seen.get(socket);
-    if (before !== undefined && !sameTransportAddress(before, reply.mapped)) return true;
-    seen.set(socket, reply.mapped);
+    const mapped = formatTransportAddress(reply.mapped);
+    if ((mappedOf.get(socket) ?? mapped) !== mapped) return true;
+    if ((socketOf.get(mapped) ?? socket) !== socket) return true;
+    mappedOf.set(socket, mapped);
+    socketOf.set(mapped, socket);
   }
   return false;
 }

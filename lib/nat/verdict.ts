@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Difficulty, FamilyReport, NatReport } from "./behavior.ts";
+import type { Behavior, Difficulty, FamilyReport, NatReport } from "./behavior.ts";
 
 /** How hard it is to connect over one transport and family, by its behaviours. */
 export function difficultyOf(report: FamilyReport): Difficulty {
@@ -26,21 +26,27 @@ export function difficultyOf(report: FamilyReport): Difficulty {
 /**
  * The verdict over all that was tested: that of the family and transport that a connection would use, TCP before
  * UDP because this library punches TCP, and IPv4 before IPv6 because most peers have it.
+ *
+ * @param silence what it means if nothing answered: there is no network, or there was too little time to tell
  */
 export function overallVerdict(
   reports: Pick<NatReport, "udp" | "tcp">,
-  isOffline: boolean,
+  silence: { isOffline: boolean; isHasty: boolean },
 ): NatReport["verdict"] {
   const { udp, tcp } = reports;
   const asked = [tcp.ipv4, udp.ipv4, tcp.ipv6, udp.ipv6].filter((report) => report !== null);
   const reachable = asked.filter((report) => report.reachable);
   if (reachable.length === 0) {
-    return isOffline
-      ? {
+    if (silence.isHasty && asked.length > 0) {
+      return { difficulty: "unknown", summary: "No server answered in so short a time" };
+    }
+    if (silence.isOffline) {
+      return {
         difficulty: "offline",
         summary: "No network: packets cannot leave this machine, or none comes back",
-      }
-      : { difficulty: "blocked", summary: "There is a network, but STUN does not pass" };
+      };
+    }
+    return { difficulty: "blocked", summary: "There is a network, but STUN does not pass" };
   }
   const isUdpBlocked = [udp.ipv4, udp.ipv6].some((report) => report !== null) &&
     !udp.ipv4?.reachable && !udp.ipv6?.reachable;
@@ -49,7 +55,12 @@ export function overallVerdict(
   if (isUdpBlocked) {
     return { difficulty: "blocked", summary: `UDP is blocked; over TCP: ${SUMMARIES[difficulty]}` };
   }
-  return { difficulty, summary: `${nameOf(decisive)}: ${SUMMARIES[difficulty]}` };
+  const overUdp = decisive === tcp.ipv4 ? udp.ipv4 : decisive === tcp.ipv6 ? udp.ipv6 : null;
+  const differing = overUdp?.reachable ? difficultyOf(overUdp) : difficulty;
+  const addition = differing === difficulty || differing === "unknown"
+    ? ""
+    : `; over UDP, ${SUMMARIES[differing]}`;
+  return { difficulty, summary: `${nameOf(decisive)}: ${SUMMARIES[difficulty]}${addition}` };
 }
 
 /** What works from here, in plain words, one sentence each. */
@@ -61,32 +72,21 @@ export function explainFamily(report: FamilyReport): string[] {
     case "open":
       return ["Anyone can connect to this machine directly."];
     case "easy":
+      if (mapping.behavior === "none" && filtering.behavior === "unknown") {
+        return ["No NAT; whether a firewall keeps peers out could not be told."];
+      }
       sentences.push(
         mapping.behavior === "none"
           ? "No NAT, but a firewall: a peer gets in once this machine has sent to it."
           : "A punched hole works with every peer whose external port can be known or predicted.",
+        PEERS_THAT_GET_IN[filtering.behavior],
       );
-      if (filtering.behavior === "endpoint-independent") {
-        sentences.push(
-          "Once a port is open from inside, anyone can reach it, whatever NAT they have.",
-        );
-      } else if (filtering.behavior === "address-dependent") {
-        sentences.push(
-          "A peer's port need not be known, only its address: peers behind symmetric NATs get in too.",
-        );
-      } else {
-        sentences.push(
-          "With a peer behind a symmetric NAT that chooses ports at random, expect to need a relay.",
-        );
-      }
       break;
     case "moderate":
       sentences.push(
-        `External ports differ by destination, but follow a pattern (${
-          allocationText(allocation)
-        }): ` +
-          "punching works by prediction with most peers.",
-        "With a peer behind a symmetric NAT as well, expect to need a relay.",
+        "External ports differ by destination, but follow a pattern " +
+          `(${allocationText(allocation)}): punching works by prediction with most peers.`,
+        "With a peer behind a symmetric NAT as well it often fails: have a relay at hand.",
       );
       break;
     case "hard":
@@ -127,9 +127,24 @@ function signed(delta: number | null): string {
   return delta === null ? "plus something" : delta < 0 ? `minus ${-delta}` : `plus ${delta}`;
 }
 
-function nameOf({ mapping, rfc3489Name }: FamilyReport): string {
-  return mapping.behavior === "unknown" ? "NAT of unknown kind" : rfc3489Name;
+function nameOf({ mapping, filtering, rfc3489Name }: FamilyReport): string {
+  if (mapping.behavior === "unknown") return "NAT of unknown kind";
+  return mapping.behavior === "none" && filtering.behavior === "unknown" ? "No NAT" : rfc3489Name;
 }
+
+/** By how a NAT that maps independently of the endpoint, or a firewall, filters. */
+const PEERS_THAT_GET_IN: Readonly<Record<Behavior, string>> = {
+  "none": "Nothing is filtered.",
+  "endpoint-independent":
+    "Once a port is open from inside, anyone can reach it, whatever NAT they have.",
+  "address-dependent":
+    "A peer's port need not be known, only its address: peers behind symmetric NATs get in too.",
+  "address-and-port-dependent":
+    "A peer behind a symmetric NAT that chooses ports at random gets in only by guessing among " +
+    "thousands: have a relay at hand.",
+  "unknown":
+    "From whom packets are let in is not known: with peers behind symmetric NATs it may take a relay.",
+};
 
 const SUMMARIES: Readonly<Record<Difficulty, string>> = {
   open: "anyone can connect to this machine",
