@@ -26,7 +26,9 @@ const LAYERS: readonly Layer[] = [
       "lib/stun/*_{attributes,codec,message}.ts",
       "lib/stun/{message,attributes,layout,error_code,password_algorithm}.ts",
       "lib/stun/{integrity,fingerprint,credentials}.ts",
-      "lib/stun/{binding,plain_binding,encode_answer}.ts",
+      "lib/stun/{binding,plain_binding,encode_answer,refusal}.ts",
+      "lib/noise/{pattern,nonce,key_pair,cipher_state,symmetric_state,handshake_state}.ts",
+      "lib/noise/record_cipher.ts",
       "lib/portmap/{pcp_message,pcp_options,pcp_address,nat_pmp_message}.ts",
     ],
   },
@@ -39,7 +41,7 @@ const LAYERS: readonly Layer[] = [
       "lib/nat/{behavior,probe,pace,server_knowledge}.ts",
       "lib/nat/{mapping,filtering,allocation,hairpin,tcp_filtering,hints,verdict}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
-      "lib/portmap/epoch.ts",
+      "lib/portmap/{epoch,refusals,pcp_nonce}.ts",
     ],
   },
   {
@@ -48,12 +50,16 @@ const LAYERS: readonly Layer[] = [
     rule: "network",
     files: [
       "lib/{exchange,run_all}.ts",
-      "lib/stun/{client,transport,framing,authentication}.ts",
+      "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",
       "lib/stun/{server,server_counters,server_endpoints,udp_responder,tcp_service}.ts",
       "lib/stun/{tcp_filter,tcp_filter_greetings,tcp_filter_service,dial_back}.ts",
       "lib/nat/{udp_probe,udp_sockets,tcp_probe,tcp_dialer,probe_message}.ts",
       "lib/nat/{tcp_side_tests,tcp_hairpin}.ts",
+      "lib/noise/{byte_stream,frame_reader,record_reader,record_writer}.ts",
+      "lib/noise/{generate_key_pair,shake_hands,secure_connection}.ts",
       "lib/nat/{reach,lifetime,own_addresses,local_ports,servers,probe_family,family_report}.ts",
+      "lib/portmap/{gateway_exchange,gateway_source,mapping_request,waits,probe,announcements}.ts",
+      "lib/portmap/{pcp,pcp_exchange,pcp_first,pcp_peer,nat_pmp}.ts",
     ],
   },
   {
@@ -72,7 +78,7 @@ const LAYERS: readonly Layer[] = [
     name: "face",
     what: "entry points, and the command line: argv in, text or JSON out",
     rule: "terminal",
-    files: ["mod.ts", "cli.ts", "lib/{nat,stun}/mod.ts", "lib/cli/*.ts"],
+    files: ["mod.ts", "cli.ts", "lib/{nat,noise,stun}/mod.ts", "lib/cli/*.ts"],
   },
 ];
 
