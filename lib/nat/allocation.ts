@@ -62,7 +62,9 @@ export function classifyAllocation(samples: readonly PortSample[]): AllocationVe
   const step = sequentialStep(samples);
   if (step !== undefined) return result("sequential", step);
   const dependent = mostCommon(neighbours);
-  if (dependent.count >= ENOUGH_NEIGHBOURS && dependent.count >= neighbours.length * MOST) {
+  const isDependent = dependent.count >= ENOUGH_NEIGHBOURS && dependent.value !== 0 &&
+    dependent.count >= neighbours.length * MOST;
+  if (isDependent) {
     return result("sequential", dependent.value, true);
   }
   // Two equal distances may be a pattern that somebody else's mapping disturbed, or chance.

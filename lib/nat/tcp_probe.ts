@@ -24,7 +24,7 @@ import {
   type Probe,
   type ProbeSpec,
 } from "./probe.ts";
-import { alternatesOf, learnServer, type ServerKnowledge } from "./server_knowledge.ts";
+import { alternatesOf, isFickle, learnServer, type ServerKnowledge } from "./server_knowledge.ts";
 import { type DialFault, TcpDialer } from "./tcp_dialer.ts";
 import type { TcpFiltering } from "./tcp_filtering.ts";
 import { SideTests } from "./tcp_side_tests.ts";
@@ -79,7 +79,7 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
   dialMapping(dialer, localPort, servers);
 
   for (;;) {
-    const samples = mappingSamples(dialer.probes);
+    const samples = mappingSamples(dialer.probes).filter(({ to }) => !isFickle(to, dialer.probes));
     await own.learn(samples.map(({ mapped }) => mapped));
     const leads = leadsOf(servers, dialer.probes);
     const [lead] = leads;
@@ -97,11 +97,15 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
     if (external !== undefined && mapping.behavior !== "unknown") {
       side.testHairpin({ ip: anyAddress, port: localPort }, external);
     }
-    const allocation = classifyAllocation(portSamples(dialer.probes, servers[burst.index]!));
+    const burstTo = servers[burst.index]!;
+    const allocation = classifyAllocation(
+      isFickle(burstTo, dialer.probes) ? [] : portSamples(dialer.probes, burstTo),
+    );
     const isDecided = mapping.behavior !== "unknown" && isPattern(allocation.allocation);
-    const limitMs = Math.min(timeoutMs, dialer.giveUpAtMs);
+    const limitMs = Math.min(timeoutMs, Math.max(dialer.giveUpAtMs, burst.changesAtMs));
     if (!isDecided && now() < limitMs) {
-      await dialer.wait(Math.min(limitMs, burst.nextAtMs), signal);
+      const wakeAtMs = burst.changesAtMs > now() ? burst.changesAtMs : Infinity;
+      await dialer.wait(Math.min(limitMs, wakeAtMs), signal);
       continue;
     }
 
@@ -144,23 +148,23 @@ function leadsOf(servers: readonly TransportAddress[], probes: readonly Probe[])
 }
 
 /**
- * The server that the burst goes to: the first in the list, unless another has answered long before it; and when
- * that may change.
+ * The server that the burst goes to: the first in the list, unless another has answered long before it; and until
+ * when that may change.
  */
 function burstServer(
   lead: Lead | undefined,
   probes: readonly Probe[],
   nowMs: number,
-): { index: number; nextAtMs: number } {
+): { index: number; changesAtMs: number } {
   const isFirstAlive = probes.some(({ server, reply }) => server === 0 && reply !== undefined);
-  if (lead === undefined || isFirstAlive) return { index: 0, nextAtMs: Infinity };
+  if (lead === undefined || isFirstAlive) return { index: 0, changesAtMs: -Infinity };
   const replies = probes.flatMap(({ server, reply }) =>
     server === lead.index && reply !== undefined ? [reply.atMs] : []
   );
   const patienceMs = Math.min(...replies) * 2 + MIN_PATIENCE_MS;
   return nowMs >= patienceMs
-    ? { index: lead.index, nextAtMs: Infinity }
-    : { index: 0, nextAtMs: patienceMs };
+    ? { index: lead.index, changesAtMs: -Infinity }
+    : { index: 0, changesAtMs: patienceMs };
 }
 
 /** Dials a server from each port of the burst, unless that is done already. */

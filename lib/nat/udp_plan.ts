@@ -187,6 +187,9 @@ function allocationPart(
 ): Part<AllocationVerdict> {
   const server = burstServer(test, pace, lead);
   const to = test.servers[server]!;
+  if (isFickle(to, test.probes)) {
+    return { verdict: classifyAllocation([]), isDecided: lead !== undefined, wants: [] };
+  }
   const specs = test.burst.map((socket): ProbeSpec => ({ socket, server, test: "binding", to }));
   const open = specs.filter((spec) => !pace.isAnswered(spec) && !pace.isGivenUp(spec));
   const verdict = classifyAllocation(portSamples(test.probes, to));
@@ -195,12 +198,13 @@ function allocationPart(
   return { verdict, isDecided, wants: isDecided ? [] : asWants(open, pace) };
 }
 
-/** The server that the burst goes to: the first in the list, unless another answers and it does not. */
+/** The server that the burst goes to: the first in the list, unless it is silent or lies and another does not. */
 function burstServer(test: UdpTest, pace: Pace, lead: Lead | undefined): number {
   const [first] = test.probes;
-  const isSilent = lead !== undefined && first !== undefined && pace.firstReplyMs(0) === Infinity &&
+  if (lead === undefined || first === undefined) return 0;
+  const isSilent = pace.firstReplyMs(0) === Infinity &&
     pace.nowMs >= first.sentAtMs + pace.retransmitMs(lead.index)!;
-  return isSilent ? lead.index : 0;
+  return isSilent || isFickle(test.servers[0]!, test.probes) ? lead.index : 0;
 }
 
 function mappingSpec(to: TransportAddress, server: number): ProbeSpec {
