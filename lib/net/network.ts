@@ -59,6 +59,12 @@ export interface Network {
 
   /** Whether an address is one of this host's own; needs no permission beyond the network. */
   ownsAddress(ip: string): Promise<boolean>;
+
+  /**
+   * The default gateways of both families by the system's routing table, those that it prefers first, or
+   * `undefined` where that takes a permission that was not granted, or is not known how.
+   */
+  defaultGateways(): Promise<DefaultGateway[] | undefined>;
 }
 
 /** How to open a UDP socket. */
@@ -173,4 +179,11 @@ export interface LocalAddress {
   readonly interfaceName: string;
   /** Canonical, with a zone if it is link-local. */
   readonly ip: string;
+}
+
+/** Where packets go that are for none of this host's links. */
+export interface DefaultGateway {
+  /** A link-local address has its zone, as in `fe80::1%eth0`. */
+  readonly ip: string;
+  readonly interfaceName: string;
 }

@@ -9,6 +9,7 @@ import dns from "node:dns";
 import { NetworkError } from "../errors.ts";
 import { type IpFamily, ipFamily, isIp, parseIp } from "./address.ts";
 import type { LocalAddress, Network } from "./network.ts";
+import { defaultGateways } from "./system/gateways.ts";
 import { requireNet, toNetworkError } from "./system/platform.ts";
 import { connectTcp, connectTls, listenTcp } from "./system/tcp.ts";
 import { bindUdp } from "./system/udp.ts";
@@ -22,6 +23,7 @@ export const systemNetwork: Network = {
   resolve,
   localAddresses,
   ownsAddress,
+  defaultGateways,
 };
 
 async function resolve(

@@ -133,6 +133,12 @@ Deno.test("ownsAddress() knows this host's addresses without a permission for th
   assert(!await systemNetwork.ownsAddress("192.0.2.77"));
 });
 
+Deno.test({
+  name: "defaultGateways() does without a permission that it does not have",
+  permissions: { net: true },
+  fn: async () => assertEquals(await systemNetwork.defaultGateways(), undefined),
+});
+
 Deno.test("resolve() takes addresses of the right family as they are", async () => {
   assertEquals(await systemNetwork.resolve("127.0.0.1", 4), ["127.0.0.1"]);
   await assertReason(systemNetwork.resolve("127.0.0.1", 6), "name-not-found");

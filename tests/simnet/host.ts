@@ -13,7 +13,7 @@ import {
   isIp,
   parseIp,
 } from "../../lib/net/address.ts";
-import type { LocalAddress, Network } from "../../lib/net/network.ts";
+import type { DefaultGateway, LocalAddress, Network } from "../../lib/net/network.ts";
 import type { Link, LinkBehavior } from "./link.ts";
 import { destinationIp, type Packet, type UnreachableCode, unreachableFor } from "./packet.ts";
 import type { Random } from "./random.ts";
@@ -39,6 +39,8 @@ export interface HostOptions {
   readonly closedPorts?: "reset" | "drop";
   /** What is wrong with the host. */
   readonly fault?: HostFault;
+  /** What its routing table says; .1 of the LAN behind a NAT and none elsewhere, unless told. */
+  readonly gateways?: readonly string[] | "unknown";
 }
 
 /** A host that takes everything and answers nothing, or answers everything with an ICMP error. */
@@ -69,6 +71,7 @@ export class Host implements Node {
   readonly network: Network;
   /** May be changed at any time. */
   fault: HostFault | undefined;
+  readonly #gateways: readonly string[] | "unknown";
   readonly #observe: Observe;
   readonly #sendOutside: (packet: Packet) => void;
   readonly #udp: UdpStack;
@@ -79,6 +82,7 @@ export class Host implements Node {
     reusePort: boolean;
     closedPorts: "reset" | "drop";
     fault: HostFault | undefined;
+    gateways: readonly string[] | "unknown";
     outside: Subnet;
     link: Link;
     random: Random;
@@ -89,6 +93,7 @@ export class Host implements Node {
     this.link = options.link;
     this.addresses = options.addresses;
     this.fault = options.fault;
+    this.#gateways = options.gateways;
     this.#observe = options.observe;
     this.#sendOutside = options.outside.attach(this, options.link);
     const system: HostSystem = {
@@ -171,7 +176,13 @@ export class Host implements Node {
       resolve: (hostname, family, options) => resolve(hostname, family, { lookUp, ...options }),
       localAddresses: () => Promise.resolve(this.#localAddresses()),
       ownsAddress: (ip) => Promise.resolve(this.#owns(parseIp(ip))),
+      defaultGateways: () => Promise.resolve(this.#defaultGateways()),
     };
+  }
+
+  #defaultGateways(): DefaultGateway[] | undefined {
+    if (this.#gateways === "unknown") return undefined;
+    return this.#gateways.map((ip) => ({ ip, interfaceName: "eth0" }));
   }
 
   #localAddresses(): LocalAddress[] {

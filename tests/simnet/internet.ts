@@ -52,7 +52,7 @@ export class Internet {
     this.#seed = options.seed ?? 1;
     this.#resolveMs = options.resolveMs ?? 0;
     this.#core = new Subnet("internet", this.#observe);
-    this.#addresses.set(this.#core, new AddressPool("203.0.113"));
+    this.#addresses.set(this.#core, new AddressPool("203.0.113", { hasGateway: false }));
   }
 
   /** Adds a host. Names must differ: they seed the luck of the host. */
@@ -63,6 +63,7 @@ export class Internet {
       reusePort: options.reusePort ?? false,
       closedPorts: options.closedPorts ?? "reset",
       fault: options.fault,
+      gateways: options.gateways ?? this.#addresses.get(outside)!.gateways,
       outside,
       link: this.#link(name, options.link),
       random: this.#random(name),
@@ -88,7 +89,7 @@ export class Internet {
       observe: this.#observe,
     });
     const pool = translates
-      ? new AddressPool(options.lan ?? `192.168.${++this.#lans}`)
+      ? new AddressPool(options.lan ?? `192.168.${++this.#lans}`, { hasGateway: true })
       : this.#addresses.get(outside)!;
     this.#addresses.set(router.inside, pool);
     return router;
@@ -121,13 +122,15 @@ export class Internet {
   }
 }
 
-/** Addresses one after another, from .2: .1 is left for a test's own gateway. */
+/** Addresses one after another, from .2: .1 is the gateway's, which a test plays with a host of its own. */
 class AddressPool {
+  readonly gateways: readonly string[];
   readonly #prefix: string;
   #last = 1;
 
-  constructor(prefix: string) {
+  constructor(prefix: string, { hasGateway }: { hasGateway: boolean }) {
     this.#prefix = prefix;
+    this.gateways = hasGateway ? [`${prefix}.1`] : [];
   }
 
   next(): string {
