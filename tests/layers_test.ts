@@ -14,7 +14,7 @@ const LAYERS: readonly Layer[] = [
     rule: "pure",
     files: [
       "lib/{bytes,crypto,errors,logger,pool}.ts",
-      "lib/net/{address,network,wait_queue}.ts",
+      "lib/net/{address,network,routes,wait_queue}.ts",
       "lib/portmap/mapper.ts",
     ],
   },
@@ -30,6 +30,8 @@ const LAYERS: readonly Layer[] = [
       "lib/noise/{pattern,nonce,key_pair,cipher_state,symmetric_state,handshake_state}.ts",
       "lib/noise/record_cipher.ts",
       "lib/portmap/{pcp_message,pcp_options,pcp_address,nat_pmp_message}.ts",
+      "lib/portmap/{xml,sax.d,header_fields,ssdp_message,http_message,soap_message}.ts",
+      "lib/portmap/{device_url,device_description,igd_services,igd_actions,igd_handle}.ts",
     ],
   },
   {
@@ -41,7 +43,7 @@ const LAYERS: readonly Layer[] = [
       "lib/nat/{behavior,probe,pace,server_knowledge}.ts",
       "lib/nat/{mapping,filtering,allocation,hairpin,tcp_filtering,hints,verdict}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
-      "lib/portmap/{epoch,refusals,pcp_nonce}.ts",
+      "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder}.ts",
     ],
   },
   {
@@ -49,7 +51,7 @@ const LAYERS: readonly Layer[] = [
     what: "one protocol, spoken over a Network, and our own servers",
     rule: "network",
     files: [
-      "lib/{exchange,run_all}.ts",
+      "lib/{exchange,run_all,shared_job}.ts",
       "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",
       "lib/stun/{server,server_counters,server_endpoints,udp_responder,tcp_service}.ts",
       "lib/stun/{tcp_filter,tcp_filter_greetings,tcp_filter_service,dial_back}.ts",
@@ -58,8 +60,11 @@ const LAYERS: readonly Layer[] = [
       "lib/noise/{byte_stream,frame_reader,record_reader,record_writer}.ts",
       "lib/noise/{generate_key_pair,shake_hands,secure_connection}.ts",
       "lib/nat/{reach,lifetime,own_addresses,local_ports,servers,probe_family,family_report}.ts",
-      "lib/portmap/{gateway_exchange,gateway_source,mapping_request,waits,probe,announcements}.ts",
+      "lib/portmap/{gateway_exchange,gateway_source,gateways,local_ip,mapping_request}.ts",
+      "lib/portmap/{waits,probe,announcements}.ts",
       "lib/portmap/{pcp,pcp_exchange,pcp_first,pcp_peer,nat_pmp}.ts",
+      "lib/portmap/{http,ssdp,soap}.ts",
+      "lib/portmap/igd{,_discovery,_finder,_session,_status,_port_mapping,_pinhole}.ts",
     ],
   },
   {

@@ -1,0 +1,120 @@
+import { assertEquals } from "@std/assert";
+import type { LocalAddress, Network } from "../../lib/net/network.ts";
+import { findGateways, guessGateways } from "../../lib/portmap/gateways.ts";
+import { findLocalIp } from "../../lib/portmap/local_ip.ts";
+import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import type { HostOptions } from "../simnet/host.ts";
+import { simulate } from "../simnet/simulate.ts";
+
+Deno.test("findGateways() takes what the routing table says", () =>
+  behindRouter({}, async (network) => {
+    assertEquals(await findGateways({ network }), [
+      { ip: "192.168.1.1", localIp: "192.168.1.2", source: "routes" },
+    ]);
+  }));
+
+Deno.test("findGateways() finds several, of both families", () =>
+  behindRouter({
+    addresses: ["192.168.1.2", "fe80::2", "fd00::2", "2001:db8::2"],
+    gateways: ["192.168.1.1", "fe80::1%eth0"],
+  }, async (network) => {
+    assertEquals(await findGateways({ network }), [
+      { ip: "192.168.1.1", localIp: "192.168.1.2", source: "routes" },
+      { ip: "fe80::1%eth0", localIp: "fd00::2", source: "routes" },
+    ]);
+  }));
+
+Deno.test("findGateways() prefers a global IPv6 address to a local one", () =>
+  behindRouter({
+    addresses: ["fd00::2", "2600:1::2"],
+    gateways: ["fe80::1%eth0"],
+  }, async (network) => {
+    assertEquals((await findGateways({ network }))[0]?.localIp, "2600:1::2");
+  }));
+
+Deno.test("findGateways() takes the address that has most in common with the gateway", () =>
+  behindRouter({
+    addresses: ["10.0.0.2", "192.168.1.2", "172.16.0.2"],
+  }, async (network) => {
+    assertEquals((await findGateways({ network }))[0]?.localIp, "192.168.1.2");
+  }));
+
+Deno.test("Docker's bridge is not where a gateway is asked from", () =>
+  behindRouter({}, async (network) => {
+    const bridge: LocalAddress = { interfaceName: "docker0", ip: "192.168.1.129" };
+    const eth0: LocalAddress = { interfaceName: "eth0", ip: "10.1.2.3" };
+    const withBridge: Network = {
+      ...network,
+      localAddresses: () => Promise.resolve([bridge, eth0]),
+    };
+    assertEquals((await findGateways({ network: withBridge }))[0]?.localIp, "10.1.2.3");
+  }));
+
+Deno.test("findGateways() leaves out a gateway that this host has no address for", () =>
+  behindRouter({ gateways: ["fe80::1%eth0"] }, async (network) => {
+    assertEquals(await findGateways({ network }), []);
+  }));
+
+Deno.test("findGateways() looks for nothing if the caller knows the gateway", () =>
+  behindRouter({}, async (network) => {
+    assertEquals(await findGateways({ network, known: ["192.168.1.254"] }), [
+      { ip: "192.168.1.254", localIp: "192.168.1.2", source: "caller" },
+    ]);
+  }));
+
+Deno.test("findGateways() guesses where the routing table cannot be read", () =>
+  behindRouter({ gateways: "unknown" }, async (network) => {
+    assertEquals(await findGateways({ network }), [
+      { ip: "192.168.1.1", localIp: "192.168.1.2", source: "guess" },
+      { ip: "192.168.1.254", localIp: "192.168.1.2", source: "guess" },
+    ]);
+  }));
+
+Deno.test("findGateways() guesses without any permission but the network's", () =>
+  behindRouter({ gateways: "unknown" }, async (network) => {
+    assertEquals(await findGateways({ network: withoutPermissions(network) }), [
+      { ip: "192.168.1.1", localIp: "192.168.1.2", source: "guess" },
+      { ip: "192.168.1.254", localIp: "192.168.1.2", source: "guess" },
+    ]);
+  }));
+
+Deno.test("findGateways() guesses nothing for a host with a public address", () =>
+  simulate(async ({ internet }) => {
+    const { network } = internet.host("server", { gateways: "unknown" });
+    assertEquals(await findGateways({ network }), []);
+  }));
+
+Deno.test("guessGateways() does not guess this host itself", () => {
+  assertEquals(guessGateways(["10.0.0.1"]).map(({ ip }) => ip), ["10.0.0.254"]);
+});
+
+Deno.test("findLocalIp() does not believe an address that is not this host's", () =>
+  behindRouter({}, async (network) => {
+    const stranger: Network = { ...network, ownsAddress: () => Promise.resolve(false) };
+    assertEquals(await findLocalIp(network), "192.168.1.2");
+    assertEquals(await findLocalIp(stranger), undefined);
+  }));
+
+Deno.test("findLocalIp() gives up where nothing comes back", () =>
+  behindRouter({}, async (network) => {
+    const deaf: Network = { ...network, bindUdp: (local) => network.bindUdp(local) };
+    assertEquals(await findLocalIp(deaf), undefined);
+  }));
+
+function behindRouter(
+  options: HostOptions,
+  job: (network: Network) => Promise<void>,
+): Promise<void> {
+  return simulate(async ({ internet }) => {
+    const router = internet.router("router", {
+      behavior: NAT_BEHAVIORS.portRestricted,
+      lan: "192.168.1",
+    });
+    await job(internet.host("host", { behind: router, ...options }).network);
+  });
+}
+
+function withoutPermissions(network: Network): Network {
+  const unknown = () => Promise.resolve(undefined);
+  return { ...network, localAddresses: unknown, defaultGateways: unknown };
+}
