@@ -135,7 +135,7 @@ Deno.test("ownsAddress() knows this host's addresses without a permission for th
 
 Deno.test({
   name: "defaultGateways() does without a permission that it does not have",
-  permissions: { net: true },
+  permissions: "none",
   fn: async () => assertEquals(await systemNetwork.defaultGateways(), undefined),
 });
 
