@@ -30,19 +30,27 @@ export interface PunchPlan {
   readonly reason: string;
 }
 
-/** Dials that belong together. */
+/** Dials that belong together, in the order in which they are made: all targets once, then all again. */
 export interface DialGroup {
-  /** `punch`: the punch port; `fresh`: as many other local ports as there are targets times `perTarget`. */
+  /** `punch`: the punch port; `fresh`: another local port for each dial. */
   readonly from: "punch" | "fresh";
+  /**
+   * For `fresh`: the local ports of the dials, one each and in their order, where the peer counts on them. A dial
+   * whose port is taken on this host is left out. Any ports will do where this is left out.
+   */
+  readonly localPorts?: readonly number[];
   readonly targets: readonly TransportAddress[];
   /** Sockets for each target, each from a local port of its own; 1 for the punch port. */
   readonly perTarget: number;
   /** When the group starts, from the moment when both descriptions are known. */
   readonly startMs: number;
-  /** From one dial of the group to the next; 0 for all at once. */
+  /** From one dial of the group to the next, fractions included; 0 for all at once. */
   readonly spacingMs: number;
   /** Dial again at once when the answer is a reset: the other side's SYN may be on its way. */
   readonly redialOnReset: boolean;
-  /** When sockets that are still waiting are given up; before the system's first retransmission for a spray. */
+  /**
+   * When sockets that are still waiting are given up, from the start of the group; before the system's first
+   * retransmission for a spray.
+   */
   readonly giveUpMs: number;
 }
