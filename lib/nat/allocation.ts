@@ -56,14 +56,16 @@ export function classifyAllocation(samples: readonly PortSample[]): AllocationVe
   const preserved = seen.filter(({ localPort, externalPort }) => localPort === externalPort).length;
   if (seen.length < ENOUGH) return result("unknown", null);
   if (preserved >= seen.length * MOST) return result("preserving", 0);
+  // A random port is the local one by chance once in 64k: who keeps half of them has had the others taken.
+  if (preserved >= seen.length * HALF) return result("unknown", null);
   if (strangers.length < ENOUGH_STRANGERS) return result("unknown", null);
   const offset = mostCommon(seen.map(({ localPort, externalPort }) => externalPort - localPort));
   if (offset.count >= seen.length * MOST) return result("offset", offset.value);
-  const step = sequentialStep(samples);
+  const step = sequentialStep(samples, strangers);
   if (step !== undefined) return result("sequential", step);
   const dependent = mostCommon(neighbours);
   const isDependent = dependent.count >= ENOUGH_NEIGHBOURS && dependent.value !== 0 &&
-    dependent.count >= neighbours.length * MOST;
+    dependent.count >= neighbours.length * MOST && !isCompact(ports, dependent.value);
   if (isDependent) {
     return result("sequential", dependent.value, true);
   }
@@ -86,31 +88,47 @@ function rangeOf(kind: Allocation["kind"], ports: readonly number[]): [number, n
 /**
  * The common step between mappings in the order of their making, or `undefined`. Other hosts behind the NAT may
  * take ports in between, packets may overtake each other, and answers may be missing.
+ *
+ * @param strangers the samples whose local port has no neighbour: a step between neighbours may be theirs alone
  */
-function sequentialStep(samples: readonly PortSample[]): number | undefined {
+function sequentialStep(
+  samples: readonly PortSample[],
+  strangers: readonly PortSample[],
+): number | undefined {
+  const seen = samples.filter(isAnswered);
+  const ports = seen.map(({ externalPort }) => externalPort);
   const steps: number[] = [];
+  const toStrangers: number[] = [];
   let last: { index: number; port: number } | undefined;
-  for (const [index, { externalPort }] of samples.entries()) {
+  for (const [index, sample] of samples.entries()) {
+    const { externalPort } = sample;
     if (externalPort === null) continue;
     if (last !== undefined) {
       const [distance, made] = [externalPort - last.port, index - last.index];
-      steps.push(distance % made === 0 ? distance / made : NaN);
+      const step = distance % made === 0 ? distance / made : NaN;
+      steps.push(step);
+      if (strangers.includes(sample)) toStrangers.push(step);
     }
     last = { index, port: externalPort };
   }
-  const inOrder = mostCommon(steps);
-  if (inOrder.count >= 3 && inOrder.count >= steps.length * HALF && inOrder.value !== 0) {
-    return inOrder.value;
-  }
+  const { value, count } = mostCommon(steps);
+  const isInOrder = count >= 3 && count >= steps.length * HALF && value !== 0 &&
+    toStrangers.includes(value);
+  // Every port, whoever has it, is some steps from every other.
+  if (isInOrder && ports.every((port) => (port - ports[0]!) % value === 0)) return value;
 
   // Out of order: the ports, sorted, still fill a short row at a common distance. Not at the most common one:
   // with every other answer missing that would be twice the step.
-  const sorted = samples.filter(isAnswered).map(({ externalPort }) => externalPort)
-    .sort((a, b) => a - b);
+  const sorted = [...ports].sort((a, b) => a - b);
   const step = sorted.slice(1).map((port, i) => port - sorted[i]!).reduce(greatestCommonDivisor, 0);
   const rowLength = (sorted.at(-1)! - sorted[0]!) / step + 1;
   if (step === 0 || rowLength > samples.length * ROOM_FOR_OTHERS) return undefined;
-  return isRising(samples.filter(isAnswered)) ? step : -step;
+  return isRising(seen) ? step : -step;
+}
+
+/** Whether ports lie too close together to be random, though others may have taken many in between. */
+function isCompact(ports: readonly number[], step: number): boolean {
+  return Math.max(...ports) - Math.min(...ports) <= Math.abs(step) * ports.length * COMPACT;
 }
 
 /** Whether most pairs of ports rise in the order of sending. */
@@ -176,3 +194,6 @@ const HALF = 0.5;
 
 /** How much longer than the burst a row of ports may be, because others behind the NAT made mappings meanwhile. */
 const ROOM_FOR_OTHERS = 1.5;
+
+/** Steps for each port within which a set counts as compact; six random ones of 64k do once in a million tests. */
+const COMPACT = 32;

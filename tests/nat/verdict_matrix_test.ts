@@ -23,6 +23,8 @@ for (const combination of combinations()) {
           filtering: "right",
           allocation: "right",
         });
+        const { onlyForNeighbours } = report.details.allocation;
+        assertEquals(onlyForNeighbours, combination.allocation.kind === "dependent");
       }
       const isFullCone = combination.mapping === "endpoint-independent" &&
         combination.filtering === "endpoint-independent";
