@@ -179,20 +179,11 @@ async function release(
     lifetimeSeconds: 0,
   };
   const what = { action: cannot("release", grant), localIp: internal.ip, signal };
-  try {
-    await ask(server, question, what, (response) => {
-      if (!("internalPort" in response) || response.opcode !== opcode) return undefined;
-      const isDeletion = response.internalPort === internal.port && response.lifetimeSeconds === 0;
-      return isDeletion ? response : undefined;
-    });
-  } catch (error) {
-    if (!isGone(error)) throw error;
-  }
-}
-
-/** RFC 6886 §3.4 has gateways confirm what was deleted before; miniupnpd refuses. */
-function isGone(error: unknown): boolean {
-  return error instanceof MappingRefusedError && error.code === NAT_PMP_RESULT.NOT_AUTHORIZED;
+  await ask(server, question, what, (response) => {
+    if (!("internalPort" in response) || response.opcode !== opcode) return undefined;
+    const isDeletion = response.internalPort === internal.port && response.lifetimeSeconds === 0;
+    return isDeletion ? response : undefined;
+  });
 }
 
 function probe(server: Server, { signal }: MapperCallOptions = {}): Promise<ProbeResult> {

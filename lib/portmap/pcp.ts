@@ -141,22 +141,21 @@ class PcpClient {
     };
   }
 
-  /** RFC 6887 §15: a MAP for 0 s, without suggestions. */
+  /**
+   * Deletes a mapping, or sees to it that it does not live long.
+   *
+   * RFC 6887 §15 has servers confirm what was deleted before; miniupnpd refuses. It also refuses to delete an IPv6
+   * pinhole that was renewed, because it forgets the nonce then. To tell the two apart takes another request.
+   */
   async release(grant: MappingGrant, nonce: Uint8Array, signal?: AbortSignal): Promise<void> {
-    const { internal } = grant;
-    const none = { externalPort: 0, externalIp: noAddress(ipFamily(internal.ip)) };
-    try {
-      await askPcp(this.#server, {
-        action: cannot("release", grant),
-        clientIp: this.#clientIp(internal.ip),
-        lifetimeSeconds: 0,
-        body: mapBody(grant, nonce, none),
-        options: this.#thirdParty(internal.ip),
-        signal,
-      });
-    } catch (error) {
-      if (!isGone(error)) throw error;
-    }
+    const refusal = await this.#delete(grant, nonce, signal);
+    if (refusal === undefined) return;
+    const shortest = await this.#shorten(grant, nonce, signal);
+    if (shortest === undefined || await this.#delete(grant, nonce, signal) === undefined) return;
+    throw new MappingRefusedError(
+      `${refusal.message}: it stays open for ${shortest.lifetimeSeconds} s`,
+      { ...refusal, cause: refusal },
+    );
   }
 
   /** RFC 6887 §11.6: by a short mapping of the discard port, which is deleted at once. */
@@ -190,6 +189,44 @@ class PcpClient {
     });
   }
 
+  /** RFC 6887 §15: a MAP for 0 s, without suggestions. What is returned is a refusal that need not mean a failure. */
+  async #delete(
+    grant: MappingGrant,
+    nonce: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<MappingRefusedError | undefined> {
+    const { internal } = grant;
+    const none = { externalPort: 0, externalIp: noAddress(ipFamily(internal.ip)) };
+    try {
+      await askPcp(this.#server, {
+        action: cannot("release", grant),
+        clientIp: this.#clientIp(internal.ip),
+        lifetimeSeconds: 0,
+        body: mapBody(grant, nonce, none),
+        options: this.#thirdParty(internal.ip),
+        signal,
+      });
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof MappingRefusedError) || !AMBIGUOUS.includes(error.code)) throw error;
+      return error;
+    }
+  }
+
+  /** Makes a mapping as short as the server lets it be; `undefined` if it is not this host's any more. */
+  async #shorten(
+    grant: MappingGrant,
+    nonce: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<MappingGrant | undefined> {
+    try {
+      return await this.map(sameAgain(grant, 1), nonce, signal, grant.external.ip);
+    } catch (error) {
+      if (error instanceof MappingRefusedError) return undefined;
+      throw error;
+    }
+  }
+
   #clientIp(internalIp: string): string {
     return this.#options.thirdParty ? this.#options.localIp : internalIp;
   }
@@ -214,15 +251,10 @@ function mapBody(
   };
 }
 
-/**
- * RFC 6887 §15 has servers confirm what was deleted before; miniupnpd refuses, as all do for a mapping that somebody
- * else made meanwhile. Either way nothing of ours is left.
- */
-function isGone(error: unknown): boolean {
-  return error instanceof MappingRefusedError && error.code === PCP_RESULT.NOT_AUTHORIZED;
-}
-
 const PROTOCOLS = { tcp: PCP_TCP, udp: PCP_UDP } as const;
 
 /** RFC 863. */
 const DISCARD_PORT = 9;
+
+/** What miniupnpd answers to the deletion of a mapping that is gone, and to one that it does not grant. */
+const AMBIGUOUS: readonly number[] = [PCP_RESULT.NOT_AUTHORIZED, PCP_RESULT.NO_RESOURCES];

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
-import { decodePcpRequest } from "../../lib/portmap/pcp_message.ts";
+import { decodePcpRequest, encodePcpResponse } from "../../lib/portmap/pcp_message.ts";
 import { pcpFirst } from "../../lib/portmap/pcp_first.ts";
 import { FAST_WAITS_MS } from "../../lib/portmap/waits.ts";
 import { NAT_PMP_ONLY } from "../vectors/pcp_messages.ts";
@@ -142,12 +142,55 @@ Deno.test("ADDRESS_MISMATCH means a second NAT: the remedy says so", () =>
     assert(error.remedy.includes("second NAT"));
   }));
 
-Deno.test("miniupnpd refuses to delete what is gone: that is no failure", () =>
-  atHome({}, async ({ pcp, natPmp, gateway }) => {
-    const grants = [await pcp().map(TCP_8080), await natPmp().map(UDP_8080)] as const;
-    gateway.table.forget();
-    gateway.script = ({ usual }) =>
-      usual().map(({ data }) => ({ data: data.map((byte, i) => i === 3 ? 2 : byte) }));
-    await pcp().release(grants[0]);
-    await natPmp().release(grants[1]);
+Deno.test("miniupnpd refuses to delete what is gone: that is no failure, and nothing is left", async () => {
+  for (const code of [NOT_AUTHORIZED, NO_RESOURCES]) {
+    await atHome({}, async ({ pcp, gateway }) => {
+      const mapper = pcp();
+      const grant = await mapper.map(TCP_8080);
+      gateway.table.forget();
+      gateway.script = ({ data }) => {
+        const isGone = isDeletion(data) && gateway.table.entries.length === 0;
+        return isGone ? [refusal(data, code)] : undefined;
+      };
+      await mapper.release(grant);
+      assertEquals(gateway.table.entries, []);
+    });
+  }
+});
+
+Deno.test("miniupnpd forgets whose a renewed pinhole is: it is left to expire soon, and the caller is told", () =>
+  atHome({ lifetimes: { minSeconds: 120, maxSeconds: 86_400 } }, async ({ pcp, gateway }) => {
+    gateway.script = ({ data }) => isDeletion(data) ? [refusal(data, NOT_AUTHORIZED)] : undefined;
+    const mapper = pcp();
+    const grant = await mapper.map(TCP_8080);
+    const error = await assertRejects(() => mapper.release(grant), MappingRefusedError);
+    assertEquals(
+      error.message,
+      "Cannot release TCP 192.168.1.2:8080: gateway 192.168.1.1 answered NOT_AUTHORIZED (2): " +
+        "it stays open for 120 s",
+    );
+    assertEquals(gateway.table.entries[0]?.lifetimeSeconds, 120);
   }));
+
+Deno.test("a mapping that is another's by now is none of ours to release", () =>
+  atHome({}, async ({ pcp, gateway }) => {
+    const grant = await pcp().map(TCP_8080);
+    gateway.table.restart();
+    const others = await pcp().map(TCP_8080);
+    await pcp().release(grant);
+    assertEquals(gateway.table.entries[0]?.nonce, others.handle);
+  }));
+
+function isDeletion(data: Uint8Array): boolean {
+  return decodePcpRequest(data).lifetimeSeconds === 0;
+}
+
+function refusal(request: Uint8Array, resultCode: number): Reply {
+  const { body, options } = decodePcpRequest(request);
+  const header = { version: 2, resultCode, lifetimeSeconds: 30, epochSeconds: 0 };
+  return { data: encodePcpResponse({ ...header, body, options }) };
+}
+
+/** RFC 6887 §7.4. */
+const NOT_AUTHORIZED = 2;
+const NO_RESOURCES = 8;
