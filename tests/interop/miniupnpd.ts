@@ -122,14 +122,13 @@ export class HomeRouter implements AsyncDisposable {
 
 const CHAINS = ["miniupnpd", "prerouting_miniupnpd", "postrouting_miniupnpd"];
 
-/** Without duplicate address detection, which takes seconds. */
 const ROUTER_SETUP = `
   sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
   ip addr add 192.168.1.1/24 dev lan0
   ip addr add 44.0.0.7/24 dev wan0
-  ip addr add fe80::1/64 dev lan0 nodad
-  ip addr add 2600:1::1/64 dev lan0 nodad
-  ip addr add 2600:2::7/64 dev wan0 nodad
+  ip addr add fe80::1/64 dev lan0
+  ip addr add 2600:1::1/64 dev lan0
+  ip addr add 2600:2::7/64 dev wan0
   ip route add default via 44.0.0.9
   nft -f - <<'RULES'
     table inet filter {
@@ -157,14 +156,14 @@ RULES
 
 const HOST_SETUP = `
   ip addr add 192.168.1.2/24 dev lan
-  ip addr add 2600:1::2/64 dev lan nodad
+  ip addr add 2600:1::2/64 dev lan
   ip route add default via 192.168.1.1
   ip -6 route add default via fe80::1 dev lan
 `;
 
 const OUTSIDE_SETUP = `
   ip addr add 44.0.0.9/24 dev wan
-  ip addr add 2600:2::9/64 dev wan nodad
+  ip addr add 2600:2::9/64 dev wan
   ip -6 route add 2600:1::/64 via 2600:2::7
 `;
 

@@ -37,7 +37,7 @@ export class NetworkPlace implements AsyncDisposable {
       "--",
       "sh",
       "-c",
-      "ip link set lo up; echo; exec cat",
+      HOLD,
     ];
     const [command, ...args] = beside === undefined
       ? privilegedCommand(makeNamespace)
@@ -109,5 +109,13 @@ function enter(pid: number): string[] {
   const user = Deno.uid() === 0 ? [] : ["--user", "--preserve-credentials"];
   return ["nsenter", "--target", `${pid}`, ...user];
 }
+
+/** Without duplicate address detection, during which IPv6 does not answer for a second or two. */
+const HOLD = `
+  sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0
+  ip link set lo up
+  echo
+  exec cat
+`;
 
 const NO_LINK = { delayMs: 0, jitterMs: 0, loss: { up: 0, down: 0 } };

@@ -1,0 +1,152 @@
+/** PCP and NAT-PMP with a real router. */
+
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import type { MappingGrant, MappingRequest } from "../../lib/portmap/mapper.ts";
+import { denoArgs } from "../lab/lab_host.ts";
+import { labTest } from "../lab/lab_test_case.ts";
+import { HOME_ROUTER, HOME_ROUTER_PROGRAMS, HomeRouter } from "./miniupnpd.ts";
+
+const MAP_PORTS = new URL("programs/map_ports.ts", import.meta.url);
+const GREET = new URL("programs/greet.ts", import.meta.url);
+const NEEDS = { programs: HOME_ROUTER_PROGRAMS };
+
+const cases = [
+  ["pcp", "tcp", HOME_ROUTER.host, HOME_ROUTER.external],
+  ["pcp", "udp", HOME_ROUTER.host, HOME_ROUTER.external],
+  ["nat-pmp", "tcp", HOME_ROUTER.host, HOME_ROUTER.external],
+  ["nat-pmp", "udp", HOME_ROUTER.host, HOME_ROUTER.external],
+  ["pcp6", "tcp", HOME_ROUTER.host6, HOME_ROUTER.host6],
+  ["pcp6", "udp", HOME_ROUTER.host6, HOME_ROUTER.host6],
+] as const;
+
+for (const [mapper, protocol, hostIp, externalIp] of cases) {
+  labTest(
+    `miniupnpd opens ${protocol.toUpperCase()} by ${mapper} to the outside, and closes it`,
+    async () => {
+      await using home = await HomeRouter.start();
+      await serve(home, hostIp);
+      const internal = { ip: hostIp, port: 8080 };
+      assertEquals(await speak(home, protocol, externalIp), null);
+
+      const request = { protocol, internal, lifetimeSeconds: 3600, description: "test" };
+      const grant = await mapPorts<MappingGrant>(home, mapper, "map", request);
+      assertEquals(grant.external, { ip: externalIp, port: 8080 });
+      assertEquals(grant.lifetimeSeconds, 3600);
+      assertStringIncludes(await speak(home, protocol, externalIp) ?? "", outsideOf(hostIp));
+
+      await mapPorts(home, mapper, "release", grant);
+      assertEquals(await home.rules(), []);
+      assertEquals(await speak(home, protocol, externalIp), null);
+      await mapPorts(home, mapper, "release", grant); // it is no error that it is gone
+      assertEquals(await home.rules(), []);
+    },
+    NEEDS,
+  );
+}
+
+for (const [mapper, protocol, hostIp] of cases) {
+  labTest(`miniupnpd renews ${protocol.toUpperCase()} by ${mapper}`, async () => {
+    await using home = await HomeRouter.start();
+    const internal = { ip: hostIp, port: 8080 };
+    const request = { protocol, internal, lifetimeSeconds: 3600, description: "test" };
+    const grant = await mapPorts<MappingGrant>(home, mapper, "map", request);
+    const rules = await home.rules();
+    const renewed = await mapPorts<MappingGrant>(home, mapper, "renew", grant);
+    assertEquals(renewed.external, grant.external);
+    assertEquals(renewed.lifetimeSeconds, 7200);
+    assertEquals(await home.rules(), rules);
+
+    if (mapper === "pcp6") {
+      // miniupnpd 2.3.1 loses the nonce of a pinhole that it extends, and refuses to delete it from then on.
+      const released = mapPorts(home, mapper, "release", renewed);
+      await assertRejects(() => released, Error, "it stays open for 120 s");
+    } else {
+      await mapPorts(home, mapper, "release", renewed);
+      assertEquals(await home.rules(), []);
+    }
+  }, NEEDS);
+}
+
+labTest("miniupnpd is told apart by probes, and tells its external address", async () => {
+  await using home = await HomeRouter.start();
+  for (const mapper of ["pcp", "nat-pmp", "pcp6"]) {
+    const probed = await mapPorts<{ kind: string }>(home, mapper, "probe");
+    assertEquals(probed.kind, "supported");
+  }
+  assertEquals(await mapPorts(home, "pcp", "external-ip"), HOME_ROUTER.external);
+  assertEquals(await mapPorts(home, "nat-pmp", "external-ip"), HOME_ROUTER.external);
+  assertEquals(await home.rules(), []);
+  await home.stopDaemon();
+  const probed = await mapPorts<{ kind: string }>(home, "pcp", "probe");
+  assertEquals(probed.kind, "silent");
+}, NEEDS);
+
+labTest("miniupnpd's host finds its gateways, with permissions and without", async () => {
+  await using home = await HomeRouter.start();
+  assertEquals(await mapPorts(home, "pcp", "gateways"), [
+    { ip: HOME_ROUTER.gateway, localIp: HOME_ROUTER.host, source: "routes" },
+    { ip: HOME_ROUTER.gateway6, localIp: HOME_ROUTER.host6, source: "routes" },
+  ]);
+  const args = ["run", "--quiet", "--no-lock", "--no-prompt", "--unstable-net", "--allow-net"];
+  const unprivileged = await home.host.output(Deno.execPath(), [
+    ...[...args, MAP_PORTS.href, "pcp", "gateways"],
+  ]);
+  assertEquals(JSON.parse(unprivileged.stdout), [
+    { ip: "192.168.1.1", localIp: HOME_ROUTER.host, source: "guess" },
+    { ip: "192.168.1.254", localIp: HOME_ROUTER.host, source: "guess" },
+  ]);
+}, NEEDS);
+
+labTest("miniupnpd tells by PEER how a connection looks from outside", async () => {
+  await using home = await HomeRouter.start();
+  const { external } = await mapPorts<{ external: unknown }>(home, "pcp", "peer");
+  assertEquals(external, { ip: HOME_ROUTER.external, port: 50_000 });
+}, NEEDS);
+
+labTest(
+  "miniupnpd's clock starts anew when it does, and another run takes over what was left",
+  async () => {
+    await using home = await HomeRouter.start();
+    const internal = { ip: HOME_ROUTER.host, port: 8080 };
+    const request: MappingRequest = {
+      protocol: "tcp",
+      internal,
+      lifetimeSeconds: 3600,
+      description: "",
+    };
+    const left = await mapPorts<MappingGrant>(home, "pcp", "map", request);
+    await home.stopDaemon({ flush: true });
+    assertEquals(await home.rules(), []);
+    await home.startDaemon();
+    const found = await mapPorts<MappingGrant>(home, "pcp", "map", request);
+    assertEquals(found.handle, left.handle);
+    assert(found.epoch!.seconds <= left.epoch!.seconds);
+    await mapPorts(home, "pcp", "release", left);
+    assertEquals(await home.rules(), []);
+  },
+  NEEDS,
+);
+
+function mapPorts<T>(
+  home: HomeRouter,
+  mapper: string,
+  action: string,
+  argument?: unknown,
+): Promise<T> {
+  return home.host.json<T>(MAP_PORTS, [mapper, action, JSON.stringify(argument ?? null)]);
+}
+
+async function serve(home: HomeRouter, ip: string): Promise<void> {
+  await home.host.serve(Deno.execPath(), denoArgs(GREET, ["serve", ip, "8080"]), {
+    ready: /ready/,
+  });
+}
+
+/** What comes back from the port when it is spoken to from outside; `null` if nothing does. */
+function speak(home: HomeRouter, protocol: string, ip: string): Promise<string | null> {
+  return home.outside.json(GREET, [protocol, ip, "8080"]);
+}
+
+function outsideOf(hostIp: string): string {
+  return hostIp === HOME_ROUTER.host ? HOME_ROUTER.outside : HOME_ROUTER.outside6;
+}
