@@ -40,9 +40,11 @@ export class Conversation {
     this.#credential = credential;
   }
 
-  /** Whether the server has demanded credentials, and they go with every request since. */
-  get isAuthenticated(): boolean {
-    return this.#authentication !== undefined;
+  /** Another one, on another connection, which knows already what the server demanded here. */
+  fork(): Conversation {
+    const other = new Conversation(this.#server, this.#credential);
+    other.#authentication = this.#authentication;
+    return other;
   }
 
   /**

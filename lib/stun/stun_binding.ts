@@ -4,11 +4,11 @@
  * @module
  */
 
-import { NetworkError } from "../errors.ts";
 import { type IpFamily, parseHostPort } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import { requestBinding, type RequestBindingOptions, type StunBinding } from "./client.ts";
+import { resolveServer } from "./resolve_server.ts";
 
 /** What {@linkcode stunBinding} takes. */
 export interface StunBindingOptions extends Omit<RequestBindingOptions, "network" | "hostname"> {
@@ -45,22 +45,8 @@ export async function stunBinding(
 ): Promise<StunBinding> {
   const { network = systemNetwork, transport = "udp" } = options;
   const { host, port } = parseHostPort(server, transport === "tls" ? STUNS_PORT : STUN_PORT);
-  const ip = await resolve(network, host, options);
+  const ip = await resolveServer(network, host, options);
   return await requestBinding({ ip, port }, { ...options, network, hostname: host });
-}
-
-async function resolve(
-  network: Network,
-  host: string,
-  { family, signal }: StunBindingOptions,
-): Promise<string> {
-  if (family !== undefined) return (await network.resolve(host, family, { signal }))[0]!;
-  try {
-    return (await network.resolve(host, 4, { signal }))[0]!;
-  } catch (error) {
-    if (!(error instanceof NetworkError && error.reason === "name-not-found")) throw error;
-    return (await network.resolve(host, 6, { signal }))[0]!;
-  }
 }
 
 /** RFC 8489 §8.1. */

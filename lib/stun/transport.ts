@@ -12,7 +12,7 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network, TcpConnection, UdpSocket } from "../net/network.ts";
-import { readMessages, writeMessage } from "./framing.ts";
+import { MessageReader, writeMessage } from "./framing.ts";
 
 /** What STUN runs over: RFC 8489 §6.2. */
 export type StunTransport = "udp" | "tcp" | "tls";
@@ -73,41 +73,82 @@ export class UdpChannel implements StunChannel {
     request: Uint8Array,
     accept: (message: Uint8Array) => T | undefined,
   ): Promise<Exchanged<T>> {
-    const { waitsMs, signal } = this.#patience;
-    let malformed: MalformedMessageError | undefined;
-    try {
-      return await exchange(this.#socket, {
-        to: this.#server,
-        request,
-        waitsMs,
-        signal,
-        accept: ({ data, from }) => {
-          if (!sameTransportAddress(from, this.#server)) return undefined;
-          try {
-            return accept(data);
-          } catch (error) {
-            // Garbage must not keep the true answer out: it may be from someone who forged the address.
-            if (!(error instanceof MalformedMessageError)) throw error;
-            malformed = error;
-            return undefined;
-          }
-        },
-      });
-    } catch (error) {
-      if (!(error instanceof NoResponseError) || malformed === undefined) throw error;
-      throw new MalformedMessageError(
-        `Cannot understand ${formatTransportAddress(this.#server)}: it answers, but not with STUN`,
-        { cause: malformed },
-      );
-    }
+    const options = { ...this.#patience, server: this.#server, request, accept };
+    return await exchangeMessages(this.#socket, options);
   }
+}
+
+/** What {@linkcode exchangeMessages} takes. */
+export interface ExchangeMessagesOptions<T> extends StunPatience {
+  readonly server: TransportAddress;
+  readonly request: Uint8Array;
+  readonly accept: (message: Uint8Array) => T | undefined;
+}
+
+/**
+ * As `exchange()`, with messages that are taken from nobody but the server.
+ *
+ * @throws {NoResponseError} if no answer came in time
+ * @throws {MalformedMessageError} if something came, and none of it was STUN
+ */
+export async function exchangeMessages<T>(
+  socket: Pick<UdpSocket, "send" | "receive">,
+  { server, request, accept, waitsMs, signal }: ExchangeMessagesOptions<T>,
+): Promise<Exchanged<T>> {
+  let malformed: MalformedMessageError | undefined;
+  try {
+    return await exchange(socket, {
+      to: server,
+      request,
+      waitsMs,
+      signal,
+      accept: ({ data, from }) => {
+        if (!sameTransportAddress(from, server)) return undefined;
+        try {
+          return accept(data);
+        } catch (error) {
+          // Garbage must not keep the true answer out: it may be from someone who forged the address.
+          if (!(error instanceof MalformedMessageError)) throw error;
+          malformed = error;
+          return undefined;
+        }
+      },
+    });
+  } catch (error) {
+    if (!(error instanceof NoResponseError) || malformed === undefined) throw error;
+    throw new MalformedMessageError(
+      `Cannot understand ${formatTransportAddress(server)}: it answers, but not with STUN`,
+      { cause: malformed },
+    );
+  }
+}
+
+/**
+ * Connects to a server, as patiently as requests are waited for.
+ *
+ * @throws {NetworkError} if the connection cannot be made
+ * @throws {NoResponseError} if it is not made in time
+ */
+export async function connectStream(
+  server: TransportAddress,
+  options: StreamChannelOptions,
+): Promise<TcpConnection> {
+  const { network, transport, local, hostname, caCerts } = options;
+  return await withinTime(
+    server,
+    options,
+    (signal) =>
+      transport === "tls"
+        ? network.connectTls(server, { hostname, caCerts, signal })
+        : network.connectTcp(server, { local, signal }),
+  );
 }
 
 /** Over a TCP or TLS connection of its own. */
 export class StreamChannel implements StunChannel, Disposable {
   readonly #connection: TcpConnection;
-  readonly #messages: AsyncGenerator<Uint8Array, void>;
-  readonly #options: StreamChannelOptions;
+  readonly #messages: MessageReader;
+  readonly #patience: StunPatience;
 
   /**
    * Connects.
@@ -119,22 +160,13 @@ export class StreamChannel implements StunChannel, Disposable {
     server: TransportAddress,
     options: StreamChannelOptions,
   ): Promise<StreamChannel> {
-    const { network, transport, local, hostname, caCerts } = options;
-    const connection = await withinTime(
-      server,
-      options,
-      (signal) =>
-        transport === "tls"
-          ? network.connectTls(server, { hostname, caCerts, signal })
-          : network.connectTcp(server, { local, signal }),
-    );
-    return new StreamChannel(connection, options);
+    return new StreamChannel(await connectStream(server, options), options);
   }
 
-  private constructor(connection: TcpConnection, options: StreamChannelOptions) {
+  private constructor(connection: TcpConnection, patience: StunPatience) {
     this.#connection = connection;
-    this.#messages = readMessages(connection);
-    this.#options = options;
+    this.#messages = new MessageReader(connection);
+    this.#patience = patience;
   }
 
   get local(): TransportAddress {
@@ -147,7 +179,7 @@ export class StreamChannel implements StunChannel, Disposable {
   ): Promise<Exchanged<T>> {
     const { remote } = this.#connection;
     const sentMs = performance.now();
-    return await withinTime(remote, this.#options, async (signal) => {
+    return await withinTime(remote, this.#patience, async (signal) => {
       // Nothing but its end wakes who waits for a connection.
       const close = () => this.#connection.close();
       signal.addEventListener("abort", close, { once: true });
@@ -164,13 +196,18 @@ export class StreamChannel implements StunChannel, Disposable {
     });
   }
 
+  /** The connection, and what came on it behind the last message, for another protocol to go on with. */
+  detach(): { readonly connection: TcpConnection; readonly rest: Uint8Array } {
+    return { connection: this.#connection, rest: this.#messages.takeRest() };
+  }
+
   [Symbol.dispose](): void {
     this.#connection.close();
   }
 
   async #nextAccepted<T>(accept: (message: Uint8Array) => T | undefined): Promise<T> {
     while (true) {
-      const { value: message } = await this.#messages.next();
+      const message = await this.#messages.next();
       if (message === undefined) {
         throw new NoResponseError(
           `Cannot hear ${
