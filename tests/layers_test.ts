@@ -27,6 +27,7 @@ const LAYERS: readonly Layer[] = [
       "lib/stun/{message,attributes,layout,error_code,password_algorithm}.ts",
       "lib/stun/{integrity,fingerprint,credentials}.ts",
       "lib/stun/{binding,plain_binding,encode_answer,refusal}.ts",
+      "lib/turn/{method,channel_data_message,allocation,time_limited_credential,remedy,timings}.ts",
       "lib/noise/{pattern,nonce,key_pair,cipher_state,symmetric_state,handshake_state}.ts",
       "lib/noise/record_cipher.ts",
       "lib/portmap/{pcp_message,pcp_options,pcp_address,nat_pmp_message}.ts",
@@ -53,6 +54,9 @@ const LAYERS: readonly Layer[] = [
     files: [
       "lib/{exchange,run_all,shared_job}.ts",
       "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",
+      "lib/stun/resolve_server.ts",
+      "lib/turn/{uri,carrier,link,allocate,session,failure,permissions,channels}.ts",
+      "lib/turn/{relay,datagram_relay,stream_relay,relayed_connection}.ts",
       "lib/stun/{server,server_counters,server_endpoints,udp_responder,tcp_service}.ts",
       "lib/stun/{tcp_filter,tcp_filter_greetings,tcp_filter_service,dial_back}.ts",
       "lib/nat/{udp_probe,udp_sockets,tcp_probe,tcp_dialer,probe_message}.ts",
@@ -77,13 +81,13 @@ const LAYERS: readonly Layer[] = [
     name: "jobs",
     what: "what a user calls; the only ones to know the system, as the default of options.network",
     rule: "network",
-    files: ["lib/nat/test_nat.ts", "lib/stun/stun_binding.ts"],
+    files: ["lib/nat/test_nat.ts", "lib/stun/stun_binding.ts", "lib/turn/open_relay.ts"],
   },
   {
     name: "face",
     what: "entry points, and the command line: argv in, text or JSON out",
     rule: "terminal",
-    files: ["mod.ts", "cli.ts", "lib/{nat,noise,stun}/mod.ts", "lib/cli/*.ts"],
+    files: ["mod.ts", "cli.ts", "lib/{nat,noise,stun,turn}/mod.ts", "lib/cli/*.ts"],
   },
 ];
 

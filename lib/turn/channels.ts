@@ -1,0 +1,112 @@
+/**
+ * Channels, four bytes in place of a peer's address: RFC 8656 §12.
+ *
+ * @module
+ */
+
+import { delay } from "@std/async/delay";
+import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
+import { FIRST_CHANNEL, LAST_CHANNEL } from "./channel_data_message.ts";
+import { isFailure } from "./failure.ts";
+import { CHANNEL_BIND } from "./method.ts";
+import type { Permissions } from "./permissions.ts";
+import type { TurnSession } from "./session.ts";
+import { renewalDelayMs } from "./timings.ts";
+
+/** The channels of one allocation, renewed until it ends. */
+export class Channels {
+  readonly #session: TurnSession;
+  readonly #permissions: Permissions;
+  readonly #byPeer = new Map<string, Channel>();
+  /** In the order of their numbers, from {@linkcode FIRST_CHANNEL} on. */
+  readonly #channels: Channel[] = [];
+
+  constructor(session: TurnSession, permissions: Permissions) {
+    this.#session = session;
+    this.#permissions = permissions;
+    session.background((signal) => this.#keepRenewed(signal));
+  }
+
+  /** Whose channel a number is. */
+  peerOf(number: number): TransportAddress | undefined {
+    return this.#channels[number - FIRST_CHANNEL]?.peer;
+  }
+
+  /** The number of the channel to a peer, if one is bound. */
+  get(peer: TransportAddress): number | undefined {
+    const channel = this.#byPeer.get(formatTransportAddress(peer));
+    return channel?.state === "bound" ? channel.number : undefined;
+  }
+
+  /**
+   * Binds a channel to a peer, unless there is one or it is on its way.
+   *
+   * @returns its number, or `undefined` if all numbers are taken
+   * @throws {RefusedError} if the server refuses; 403 for an address that it relays to nobody
+   */
+  async bind(peer: TransportAddress): Promise<number | undefined> {
+    const channel = this.#channelTo(peer);
+    if (channel === undefined) return undefined;
+    if (channel.state === "bound") return channel.number;
+    const binding = channel.state === "unbound" ? this.#request(channel) : channel.state;
+    channel.state = binding;
+    await binding;
+    return channel.number;
+  }
+
+  /** A peer keeps its number: RFC 8656 §12 forbids to give either to another within 10 minutes. */
+  #channelTo(peer: TransportAddress): Channel | undefined {
+    const key = formatTransportAddress(peer);
+    const known = this.#byPeer.get(key);
+    const number = FIRST_CHANNEL + this.#channels.length;
+    if (known !== undefined || number > LAST_CHANNEL) return known;
+    const channel: Channel = { number, peer, state: "unbound" };
+    this.#byPeer.set(key, channel);
+    this.#channels.push(channel);
+    return channel;
+  }
+
+  async #request(channel: Channel): Promise<void> {
+    const { number, peer } = channel;
+    try {
+      await this.#session.request({
+        method: CHANNEL_BIND,
+        attributes: [
+          { type: "CHANNEL-NUMBER", value: number },
+          { type: "XOR-PEER-ADDRESS", value: peer },
+        ],
+      }, { action: `bind a channel to ${formatTransportAddress(peer)}` });
+      channel.state = "bound";
+      this.#permissions.add(peer.ip);
+    } catch (error) {
+      channel.state = "unbound";
+      throw error;
+    }
+  }
+
+  async #keepRenewed(signal: AbortSignal): Promise<void> {
+    const { timings } = this.#session.options;
+    while (true) {
+      await delay(renewalDelayMs(timings.channelLifetimeMs, timings), { signal });
+      for (const channel of this.#channels) {
+        if (channel.state === "bound") await this.#renew(channel);
+      }
+    }
+  }
+
+  /** One that is not renewed is bound again when it is needed. */
+  async #renew(channel: Channel): Promise<void> {
+    try {
+      await this.#request(channel);
+    } catch (error) {
+      if (!isFailure(error)) throw error;
+    }
+  }
+}
+
+interface Channel {
+  readonly number: number;
+  readonly peer: TransportAddress;
+  /** A promise while it is being bound. */
+  state: "unbound" | "bound" | Promise<void>;
+}

@@ -1,0 +1,13 @@
+/**
+ * Failures that are the network's or the server's.
+ *
+ * @module
+ */
+
+import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
+
+/** Whether an error tells of the network or the server, and not of a fault of ours. */
+export function isFailure(error: unknown): boolean {
+  return error instanceof NetworkError || error instanceof NoResponseError ||
+    error instanceof RefusedError || error instanceof MalformedMessageError;
+}

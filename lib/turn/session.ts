@@ -1,0 +1,239 @@
+/**
+ * An allocation for as long as it is open: refreshed, asked for more, noticed when lost, released at the end:
+ * RFC 8656 §8, and RFC 8016 for its moving.
+ *
+ * @module
+ */
+
+import { delay } from "@std/async/delay";
+import { NetworkError, RefusedError } from "../errors.ts";
+import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
+import type { Target } from "../stun/alternate_server.ts";
+import type { Conversation, StunQuestion } from "../stun/conversation.ts";
+import { getAttribute, type StunMessage } from "../stun/message.ts";
+import {
+  type Allocated,
+  ALLOCATION_MISMATCH,
+  RELEASE,
+  type TurnClientOptions,
+  turnRefusal,
+} from "./allocate.ts";
+import type { Allocation } from "./allocation.ts";
+import { openCarrier } from "./carrier.ts";
+import { isFailure } from "./failure.ts";
+import { type LinkHandlers, TurnLink } from "./link.ts";
+import { REFRESH } from "./method.ts";
+import { renewalDelayMs } from "./timings.ts";
+
+/** How to ask. */
+export interface SessionRequestOptions {
+  /** What could not be done if the server refuses, as in `permit 192.0.2.1`. */
+  readonly action: string;
+  readonly signal?: AbortSignal;
+}
+
+/** An allocation, until it is closed or lost. */
+export class TurnSession {
+  readonly server: Target;
+  readonly allocation: Allocation;
+  readonly options: TurnClientOptions;
+  /** Resolves once it is closed; rejects once it is lost, with why. */
+  readonly finished: Promise<void>;
+  readonly #finish = Promise.withResolvers<void>();
+  readonly #end = new AbortController();
+  readonly #tasks: Promise<void>[] = [];
+  #handlers: LinkHandlers | undefined;
+  #link: TurnLink;
+  #conversation: Conversation;
+  #mobilityTicket: Uint8Array | undefined;
+  #closed: Promise<void> | undefined;
+  #isLost = false;
+
+  /** Refreshes from now on. */
+  constructor(allocated: Allocated, options: TurnClientOptions) {
+    this.server = allocated.server;
+    this.allocation = allocated.allocation;
+    this.options = options;
+    this.finished = this.#finish.promise;
+    this.finished.catch(() => {}); // for those to see who wait for it
+    this.#conversation = allocated.conversation;
+    this.#mobilityTicket = allocated.allocation.mobilityTicket;
+    this.#link = allocated.link;
+    this.#attach(allocated.link);
+    this.background((signal) => this.#keepRefreshed(signal));
+  }
+
+  /** Aborted when it is closed or lost; its reason is what to tell those who wait. */
+  get ended(): AbortSignal {
+    return this.#end.signal;
+  }
+
+  /** Where it leaves from; over UDP the IP may be the wildcard. */
+  get local(): TransportAddress {
+    return this.#link.local;
+  }
+
+  /** Says who takes what comes from now on; until then it is dropped. */
+  deliverTo(handlers: LinkHandlers): void {
+    this.#handlers = handlers;
+    this.#link.deliverTo(handlers);
+  }
+
+  /**
+   * Asks the server something about the allocation.
+   *
+   * @throws {RefusedError} if it refuses; 437 means that the allocation is lost
+   * @throws {NoResponseError} if it does not answer in time
+   * @throws {NetworkError} `closed`, or as the network fails
+   */
+  async request(question: StunQuestion, options: SessionRequestOptions): Promise<StunMessage> {
+    const { action, signal } = options;
+    this.ended.throwIfAborted();
+    const { answer: response } = await this.#conversation.ask(
+      this.#link.channel({
+        waitsMs: this.options.waitsMs,
+        signal: signal === undefined ? this.ended : AbortSignal.any([this.ended, signal]),
+      }),
+      question,
+    );
+    if (response.class === "success") return response;
+    const error = turnRefusal(response, this.server.address, action);
+    if (error.code === ALLOCATION_MISMATCH) this.#lose(error);
+    throw error;
+  }
+
+  /**
+   * Sends an indication or ChannelData.
+   *
+   * @throws {NetworkError} `closed`, or if the network does not take it
+   */
+  async send(message: Uint8Array): Promise<void> {
+    this.ended.throwIfAborted();
+    await this.#link.send(message);
+  }
+
+  /** A conversation for another connection to the server. */
+  forkConversation(): Conversation {
+    return this.#conversation.fork();
+  }
+
+  /** Runs a job until the session ends. If it fails before, the allocation is of no use any more. */
+  background(job: (signal: AbortSignal) => Promise<void>): void {
+    this.#tasks.push(job(this.ended).catch((error) => this.#lose(error)));
+  }
+
+  /**
+   * Takes the allocation to a new socket, which leaves by whatever network there is now: RFC 8016.
+   *
+   * @throws {TypeError} if the server gave no ticket for that
+   * @throws {RefusedError} if it refuses
+   */
+  async move({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
+    const ticket = this.#mobilityTicket;
+    if (ticket === undefined) {
+      throw new TypeError(
+        "Cannot move relay: it was opened without mobility, or the server has none",
+      );
+    }
+    const { address, hostname } = this.server;
+    const patience = {
+      waitsMs: this.options.waitsMs,
+      signal: signal === undefined ? this.ended : AbortSignal.any([this.ended, signal]),
+    };
+    const options = { ...this.options, ...patience, local: undefined };
+    const link = new TurnLink(await openCarrier(address, hostname, options));
+    const conversation = this.#conversation.fork();
+    try {
+      const { answer: response } = await conversation.ask(link.channel(patience), {
+        method: REFRESH,
+        attributes: [{ type: "MOBILITY-TICKET", value: ticket }],
+      });
+      if (response.class !== "success") throw turnRefusal(response, address, "move relay");
+      this.#mobilityTicket = getAttribute(response, "MOBILITY-TICKET") ?? ticket;
+    } catch (error) {
+      link.close();
+      throw error;
+    }
+    const old = this.#link;
+    this.#link = link;
+    this.#conversation = conversation;
+    this.#attach(link);
+    old.close();
+  }
+
+  /** Releases the allocation; idempotent, and fails for nothing. */
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    const server = formatTransportAddress(this.server.address);
+    this.#end.abort(new NetworkError(`Cannot use relay at ${server}: it is closed`, "closed"));
+    await Promise.all(this.#tasks);
+    if (!this.#isLost) {
+      const channel = this.#link.channel({ waitsMs: this.options.timings.releaseWaitsMs });
+      await this.#conversation.ask(channel, RELEASE).catch(ignoreFailure);
+    }
+    this.#link.close();
+    this.#finish.resolve();
+  }
+
+  #lose(error: unknown): void {
+    if (this.ended.aborted) return;
+    this.#isLost = true;
+    this.#end.abort(error);
+    this.#link.close();
+    this.#finish.reject(error);
+  }
+
+  #attach(link: TurnLink): void {
+    if (this.#handlers !== undefined) link.deliverTo(this.#handlers);
+    link.finished.catch((error) => {
+      if (link === this.#link) this.#lose(error);
+    });
+  }
+
+  async #keepRefreshed(signal: AbortSignal): Promise<void> {
+    let lifetimeMs = this.allocation.lifetimeSeconds * 1000;
+    let expiresMs = performance.now() + lifetimeMs;
+    let waitMs = this.#refreshDelayMs(lifetimeMs);
+    while (true) {
+      await delay(waitMs, { signal });
+      try {
+        const value = this.allocation.lifetimeSeconds;
+        const response = await this.request(
+          { method: REFRESH, attributes: [{ type: "LIFETIME", value }] },
+          { action: "refresh the allocation" },
+        );
+        lifetimeMs = (getAttribute(response, "LIFETIME") ?? value) * 1000;
+        expiresMs = performance.now() + lifetimeMs;
+        this.#mobilityTicket = getAttribute(response, "MOBILITY-TICKET") ?? this.#mobilityTicket;
+        waitMs = this.#refreshDelayMs(lifetimeMs);
+      } catch (error) {
+        // It lives on until it expires: the network, or the server, may come back.
+        if (isFinal(error) || performance.now() >= expiresMs) throw error;
+        waitMs = RETRY_MS;
+      }
+    }
+  }
+
+  #refreshDelayMs(lifetimeMs: number): number {
+    const { timings, transport } = this.options;
+    const delayMs = renewalDelayMs(lifetimeMs, timings);
+    return transport === "udp" ? Math.min(delayMs, timings.udpKeepaliveMs) : delayMs;
+  }
+}
+
+/** Whether asking again will not help. */
+function isFinal(error: unknown): boolean {
+  if (error instanceof RefusedError) return error.code < 500;
+  return !isFailure(error);
+}
+
+/** The server forgets by itself what it cannot be told. */
+function ignoreFailure(error: unknown): void {
+  if (!isFailure(error)) throw error;
+}
+
+/** Ours: between a refresh that failed and the next one. */
+const RETRY_MS = 5000;

@@ -1,0 +1,160 @@
+/**
+ * Relayed byte streams: RFC 6062, TCP allocations.
+ *
+ * @module
+ */
+
+import { MalformedMessageError, RefusedError } from "../errors.ts";
+import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
+import type { TcpConnection } from "../net/network.ts";
+import { WaitQueue } from "../net/wait_queue.ts";
+import { getAttribute, type StunMessage } from "../stun/message.ts";
+import { StreamChannel } from "../stun/transport.ts";
+import { type Allocated, type TurnClientOptions, turnRefusal } from "./allocate.ts";
+import { CONNECT, CONNECTION_ATTEMPT, CONNECTION_BIND } from "./method.ts";
+import { type Relay, SessionRelay } from "./relay.ts";
+import { RelayedConnection } from "./relayed_connection.ts";
+
+/**
+ * A relayed address for byte streams; disposing releases it and closes its connections. Peers need not know
+ * of TURN.
+ *
+ * **The end of a stream.** RFC 6062 has a server close both of its connections when one is closed, and no word
+ * on half-close. coturn 4.6.1 resets both when either side closes or half-closes, and drops what it has not
+ * delivered yet. So the end has to be told in the stream itself, and answered, before either side closes.
+ */
+export interface StreamRelay extends Relay {
+  /**
+   * Dials a peer from the relayed address.
+   *
+   * @throws {RefusedError} 403 for an address that the server dials for nobody, 446 if there is a connection
+   * to this peer, 447 if the peer does not answer
+   * @throws {NoResponseError} if the server does not answer
+   * @throws {NetworkError} as the network fails
+   */
+  connect(peer: TransportAddress, options?: { signal?: AbortSignal }): Promise<TcpConnection>;
+  /**
+   * The next connection that a permitted peer made to the relayed address. An aborted call loses none, unless
+   * it was just taking it.
+   *
+   * @throws {NetworkError} `closed` once the relay is closed, or why it was lost
+   */
+  accept(options?: { signal?: AbortSignal }): Promise<TcpConnection>;
+}
+
+/** How a stream relay reaches its server. */
+export type StreamRelayOptions = TurnClientOptions & { readonly transport: "tcp" | "tls" };
+
+/** A relay of an allocation. */
+export function streamRelay(allocated: Allocated, options: StreamRelayOptions): StreamRelay {
+  return new SessionStreamRelay(allocated, options);
+}
+
+class SessionStreamRelay extends SessionRelay implements StreamRelay {
+  readonly #options: StreamRelayOptions;
+  readonly #attempts = new WaitQueue<Attempt>(MAX_ATTEMPTS);
+  readonly #connections = new Set<TcpConnection>();
+
+  constructor(allocated: Allocated, options: StreamRelayOptions) {
+    super(allocated, options);
+    this.#options = options;
+    this.session.deliverTo({
+      onChannelData() {},
+      onIndication: (message) => this.#onIndication(message),
+    });
+    this.session.ended.addEventListener("abort", () => this.#end(), { once: true });
+  }
+
+  async connect(
+    peer: TransportAddress,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<TcpConnection> {
+    const action = `connect to ${formatTransportAddress(peer)}`;
+    const response = await this.session.request({
+      method: CONNECT,
+      attributes: [{ type: "XOR-PEER-ADDRESS", value: peer }],
+    }, { action, signal });
+    const connectionId = getAttribute(response, "CONNECTION-ID");
+    if (connectionId === undefined) {
+      throw new MalformedMessageError(
+        `Cannot understand ${formatTransportAddress(this.server)}: its connection has no id`,
+      );
+    }
+    return await this.#bind({ connectionId, peer }, signal);
+  }
+
+  async accept({ signal }: { signal?: AbortSignal } = {}): Promise<TcpConnection> {
+    const { connectionBindMs } = this.#options.timings;
+    while (true) {
+      const attempt = await this.#attempts.next(signal);
+      if (performance.now() - attempt.arrivedMs > connectionBindMs) continue;
+      try {
+        return await this.#bind(attempt, signal);
+      } catch (error) {
+        // The peer has gone, or the server has given up waiting.
+        if (!(error instanceof RefusedError) || this.session.ended.aborted) throw error;
+      }
+    }
+  }
+
+  /** Another connection to the server, which becomes the one to the peer. */
+  async #bind(
+    { connectionId, peer }: Pick<Attempt, "connectionId" | "peer">,
+    signal?: AbortSignal,
+  ): Promise<TcpConnection> {
+    const { ended, server, allocation } = this.session;
+    const channel = await StreamChannel.open(server.address, {
+      ...this.#options,
+      local: undefined,
+      hostname: server.hostname,
+      signal: signal === undefined ? ended : AbortSignal.any([ended, signal]),
+    });
+    try {
+      const { answer: response } = await this.session.forkConversation().ask(channel, {
+        method: CONNECTION_BIND,
+        attributes: [{ type: "CONNECTION-ID", value: connectionId }],
+      });
+      if (response.class !== "success") {
+        const action = `take the connection with ${formatTransportAddress(peer)}`;
+        throw turnRefusal(response, server.address, action);
+      }
+    } catch (error) {
+      channel[Symbol.dispose]();
+      throw error;
+    }
+    const connection = new RelayedConnection({
+      ...channel.detach(),
+      local: allocation.relayed[0],
+      remote: peer,
+      onClose: (connection) => this.#connections.delete(connection),
+    });
+    this.#connections.add(connection);
+    return connection;
+  }
+
+  /** RFC 6062 §4.4; from whom we have not let in it is dropped. */
+  #onIndication(message: StunMessage): void {
+    if (message.method !== CONNECTION_ATTEMPT) return;
+    const connectionId = getAttribute(message, "CONNECTION-ID");
+    const peer = getAttribute(message, "XOR-PEER-ADDRESS");
+    if (connectionId === undefined || peer === undefined) return;
+    if (!this.permissions.has(peer.ip)) return;
+    this.#attempts.push({ connectionId, peer, arrivedMs: performance.now() });
+  }
+
+  #end(): void {
+    this.#attempts.close(this.session.ended.reason);
+    this.#attempts.drain();
+    for (const connection of this.#connections) connection.close();
+  }
+}
+
+/** A peer that waits for us. */
+interface Attempt {
+  readonly connectionId: number;
+  readonly peer: TransportAddress;
+  readonly arrivedMs: number;
+}
+
+/** Ours: those that accept() does not take in 30 s are hung up on by the server. */
+const MAX_ATTEMPTS = 64;
