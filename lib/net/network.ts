@@ -22,7 +22,8 @@ export interface Network {
   /**
    * Dials a TCP connection, from a chosen local address and port if `options.local` is given. Several live
    * connections may leave from one local port to different remotes if each of them, the first too, was dialled
-   * with `options.local` (port 0 will do there).
+   * with `options.local` (port 0 will do there). From one that is listened on it takes `options.reusePort`, here
+   * and there.
    *
    * @throws {NetworkError} `refused`, `unreachable`, `timed-out`, `address-in-use`, `address-not-available` or `not-permitted`
    */
@@ -37,11 +38,18 @@ export interface Network {
 
   /**
    * Listens for TCP connections. On a port from which connections were dialled before it works on every
-   * platform that this library knows; the other order (listen first, dial later) does not.
+   * platform that this library knows; the other order (listen first, dial later) takes `options.reusePort`, here
+   * and there.
    *
    * @throws {NetworkError} `address-in-use`, `address-not-available` or `not-permitted`
    */
-  listenTcp(local: TransportAddress): Promise<TcpListener>;
+  listenTcp(local: TransportAddress, options?: ListenTcpOptions): Promise<TcpListener>;
+
+  /**
+   * Whether `reusePort` does what it says. Where this is `false` it does nothing, and a port that is listened on
+   * cannot be dialled from.
+   */
+  readonly canReusePort: boolean;
 
   /**
    * The addresses of a name; an IP address is its own answer.
@@ -127,8 +135,19 @@ export interface Datagram {
 export interface ConnectTcpOptions {
   /** Where to dial from; wildcard address or port 0 for the system's choice. */
   readonly local?: TransportAddress;
+  /**
+   * Shares the local port with all sockets that have this option as well, listeners too, in whatever order they
+   * are opened (SO_REUSEPORT). Nothing where {@linkcode Network.canReusePort} is `false`.
+   */
+  readonly reusePort?: boolean;
   /** Gives the dial up. */
   readonly signal?: AbortSignal;
+}
+
+/** How to listen for TCP connections. */
+export interface ListenTcpOptions {
+  /** As {@linkcode ConnectTcpOptions.reusePort}. Of two listeners on one port either may get a connection. */
+  readonly reusePort?: boolean;
 }
 
 /** How to dial a TLS connection. */
@@ -147,9 +166,17 @@ export interface TcpConnection extends Disposable {
   readonly local: TransportAddress;
   /** The other side's end. */
   readonly remote: TransportAddress;
-  /** Fills the start of `buffer`; the number of bytes, or `null` at the end of the stream. */
+  /**
+   * Fills the start of `buffer`; the number of bytes, or `null` at the end of the stream. One call at a time.
+   *
+   * @throws {NetworkError} `reset`, `timed-out`, or `closed` once this side has closed the connection
+   */
   read(buffer: Uint8Array): Promise<number | null>;
-  /** Writes a part of `data`; the number of bytes. */
+  /**
+   * Writes a part of `data`; the number of bytes. Until then it must not change.
+   *
+   * @throws {NetworkError} as {@linkcode TcpConnection.read}
+   */
   write(data: Uint8Array): Promise<number>;
   /** Sends FIN; reading goes on. */
   closeWrite(): Promise<void>;
@@ -157,6 +184,10 @@ export interface TcpConnection extends Disposable {
   close(): void;
   /** Sends RST instead of FIN, so that the port does not linger in TIME_WAIT; idempotent. */
   reset(): void;
+  /** Keeps the program running while the connection is open, which is so by default; where there is a program. */
+  ref?(): void;
+  /** Lets the program end while the connection is open. */
+  unref?(): void;
 }
 
 /** Accepts TCP connections. */

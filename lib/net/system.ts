@@ -11,7 +11,9 @@ import { type IpFamily, ipFamily, isIp, parseIp } from "./address.ts";
 import type { LocalAddress, Network } from "./network.ts";
 import { defaultGateways } from "./system/gateways.ts";
 import { requireNet, toNetworkError } from "./system/platform.ts";
-import { connectTcp, connectTls, listenTcp } from "./system/tcp.ts";
+import { canReusePort } from "./system/reuse_port.ts";
+import { connectTcp, listenTcp } from "./system/tcp.ts";
+import { connectTls } from "./system/tls.ts";
 import { bindUdp } from "./system/udp.ts";
 
 /** Real sockets, names and addresses; works under `--allow-net` alone and never prompts. */
@@ -24,6 +26,9 @@ export const systemNetwork: Network = {
   localAddresses,
   ownsAddress,
   defaultGateways,
+  get canReusePort() {
+    return canReusePort();
+  },
 };
 
 async function resolve(

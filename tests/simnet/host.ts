@@ -30,10 +30,7 @@ export interface HostOptions {
   readonly addresses?: readonly string[];
   /** Between the host and the network outside. */
   readonly link?: LinkBehavior;
-  /**
-   * Whether TCP may be dialled from a port that is listened on, as with SO_REUSEPORT on every socket; `false`
-   * unless told, as {@linkcode Network.listenTcp} says.
-   */
+  /** Whether the system lets sockets share a port, {@linkcode Network.canReusePort}; `false` unless told. */
   readonly reusePort?: boolean;
   /** What a segment gets that belongs to no socket: RST, or nothing, as behind a host's own firewall. */
   readonly closedPorts?: "reset" | "drop";
@@ -107,7 +104,7 @@ export class Host implements Node {
     };
     this.#udp = new UdpStack(system);
     this.#tcp = new TcpStack(system);
-    this.network = this.#makeNetwork(options.lookUp);
+    this.network = this.#makeNetwork(options);
   }
 
   /** As {@linkcode Node.leadsTo}. */
@@ -159,9 +156,10 @@ export class Host implements Node {
     throw new NetworkError(`Cannot send to ${ip}: ${this.name} has no route to it`, "unreachable");
   }
 
-  #makeNetwork(
-    lookUp: (hostname: string, signal?: AbortSignal) => Promise<readonly string[]>,
-  ): Network {
+  #makeNetwork({ lookUp, reusePort: canReusePort }: {
+    lookUp: (hostname: string, signal?: AbortSignal) => Promise<readonly string[]>;
+    reusePort: boolean;
+  }): Network {
     return {
       // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
       bindUdp: async (local, options) => this.#udp.bind(local, options),
@@ -172,7 +170,8 @@ export class Host implements Node {
         throw new NetworkError(`Cannot connect to ${to}: TLS is not simulated`, "tls");
       },
       // deno-lint-ignore require-await
-      listenTcp: async (local) => this.#tcp.listen(local),
+      listenTcp: async (local, options) => this.#tcp.listen(local, options),
+      canReusePort,
       resolve: (hostname, family, options) => resolve(hostname, family, { lookUp, ...options }),
       localAddresses: () => Promise.resolve(this.#localAddresses()),
       ownsAddress: (ip) => Promise.resolve(this.#owns(parseIp(ip))),

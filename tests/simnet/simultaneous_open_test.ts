@@ -129,10 +129,11 @@ Deno.test("one SYN opens a NAT with address-dependent filtering for any port of 
   const outside = internet.host("outside", { closedPorts: "drop", link: { delayMs: 10 } });
   await time.run(async () => {
     const any = { ip: inside.addresses[0]!, port: 5000 };
-    using listener = await inside.network.listenTcp(any);
+    using listener = await inside.network.listenTcp(any, { reusePort: true });
     const signal = AbortSignal.timeout(1500);
     const opening = inside.network.connectTcp({ ip: outside.addresses[0]!, port: 9 }, {
       local: any,
+      reusePort: true,
       signal,
     }).catch(() => {});
     await delay(100);

@@ -175,9 +175,38 @@ Deno.test("with SO_REUSEPORT a port that is listened on can be dialled from", as
   const server = internet.host("server");
   await time.run(async () => {
     using _server = await server.network.listenTcp(at(server, 80));
-    using _listener = await client.network.listenTcp({ ip: "0.0.0.0", port: 5000 });
-    using connection = await client.network.connectTcp(at(server, 80), { local: at(client, 5000) });
-    assertEquals(connection.local, at(client, 5000));
+    const [port, local] = [{ ip: "0.0.0.0", port: 5000 }, at(client, 5000)];
+    using _listener = await client.network.listenTcp(port, { reusePort: true });
+    const options = { local, reusePort: true };
+    using connection = await client.network.connectTcp(at(server, 80), options);
+    assertEquals(connection.local, local);
+    for (const refused of [options, { local }]) {
+      await assertNetworkError("address-in-use", () => {
+        return client.network.connectTcp(at(server, 80), refused);
+      });
+    }
+  });
+});
+
+Deno.test("SO_REUSEPORT takes both sockets, and a host that has it", async () => {
+  using time = new VirtualTime();
+  const { internet, client, server } = twoHosts();
+  const sharing = internet.host("sharing", { reusePort: true });
+  assertEquals([client, sharing].map(({ network }) => network.canReusePort), [false, true]);
+  await time.run(async () => {
+    using _server = await server.network.listenTcp(at(server, 80));
+    for (
+      const [host, ofListener, ofDial] of [[sharing, false, true], [client, true, true]] as const
+    ) {
+      const options = { reusePort: ofListener };
+      using _listener = await host.network.listenTcp(at(host, 5000), options);
+      await assertNetworkError("address-in-use", () => {
+        return host.network.connectTcp(at(server, 80), {
+          local: at(host, 5000),
+          reusePort: ofDial,
+        });
+      });
+    }
   });
 });
 

@@ -12,12 +12,18 @@ import { WaitQueue } from "../../lib/net/wait_queue.ts";
 /** Connections that are open and wait to be accepted. */
 export class SimTcpListener implements TcpListener {
   readonly local: TransportAddress;
+  /** Whether it was opened with SO_REUSEPORT. */
+  readonly reusePort: boolean;
   readonly #onClose: () => void;
   readonly #accepted = new WaitQueue<TcpConnection>(MAX_BACKLOG);
 
-  constructor(local: TransportAddress, onClose: () => void) {
+  constructor(
+    local: TransportAddress,
+    options: { reusePort: boolean; onClose: () => void },
+  ) {
     this.local = local;
-    this.#onClose = onClose;
+    this.reusePort = options.reusePort;
+    this.#onClose = options.onClose;
   }
 
   /** Takes a connection whose handshake is over; one too many is reset. */

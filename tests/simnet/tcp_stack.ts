@@ -11,7 +11,12 @@ import {
   ipScope,
   type TransportAddress,
 } from "../../lib/net/address.ts";
-import type { ConnectTcpOptions, TcpConnection, TcpListener } from "../../lib/net/network.ts";
+import type {
+  ConnectTcpOptions,
+  ListenTcpOptions,
+  TcpConnection,
+  TcpListener,
+} from "../../lib/net/network.ts";
 import type { HostSystem } from "./host.ts";
 import { isBareSyn, resetFor, type TcpPacket, type UnreachablePacket } from "./packet.ts";
 import { covers, ephemeralPort, requireOwn } from "./ports.ts";
@@ -36,7 +41,7 @@ export class TcpStack {
   async connect(remote: TransportAddress, options: ConnectTcpOptions = {}): Promise<TcpConnection> {
     const { signal } = options;
     signal?.throwIfAborted();
-    const local = this.#localForDial(remote, options.local);
+    const local = this.#localForDial(remote, options);
     const { promise: opened, resolve, reject } = Promise.withResolvers<void>();
     const socket = this.#open(local, remote, {
       onOpen: resolve,
@@ -60,15 +65,16 @@ export class TcpStack {
   }
 
   /** As {@linkcode Network.listenTcp}. */
-  listen(requested: TransportAddress): TcpListener {
+  listen(requested: TransportAddress, options: ListenTcpOptions = {}): TcpListener {
     requireOwn(this.#system, requested, "listen on TCP");
-    const isFree = (port: number) =>
-      this.#listenerConflict({ ip: requested.ip, port }) === undefined;
+    const reusePort = this.#reusesPort(options);
+    const isFree = (port: number) => !this.#isListenedOn({ ip: requested.ip, port }, reusePort);
     const port = requested.port === 0 ? ephemeralPort(this.#system.random, isFree) : requested.port;
     if (port === undefined || !isFree(port)) throw inUse("listen on TCP", requested);
     // Sockets that were dialled from this port do not mind: Linux lets a listener come last.
-    const listener = new SimTcpListener({ ip: requested.ip, port }, () => {
-      this.#listeners.delete(listener);
+    const listener = new SimTcpListener({ ip: requested.ip, port }, {
+      reusePort,
+      onClose: () => this.#listeners.delete(listener),
     });
     this.#listeners.add(listener);
     return listener;
@@ -143,7 +149,9 @@ export class TcpStack {
     return socket;
   }
 
-  #localForDial(remote: TransportAddress, requested?: TransportAddress): TransportAddress {
+  #localForDial(remote: TransportAddress, options: ConnectTcpOptions): TransportAddress {
+    const requested = options.local;
+    const reusePort = this.#reusesPort(options);
     const verb = `connect to ${formatTransportAddress(remote)} from`;
     if (requested !== undefined) requireOwn(this.#system, requested, verb);
     const isChosen = requested !== undefined && ipScope(requested.ip) !== "unspecified";
@@ -153,24 +161,28 @@ export class TcpStack {
     }
     const route = this.#system.sourceFor(remote.ip);
     const ip = isChosen ? requested.ip : route;
-    const isFree = (port: number) => this.#canDial({ ip, port }, remote);
+    const isFree = (port: number) =>
+      this.#socketOf({ ip, port }, remote) === undefined &&
+      !this.#isListenedOn({ ip, port }, reusePort);
     const wanted = requested?.port ?? 0;
     const port = wanted === 0 ? ephemeralPort(this.#system.random, isFree) : wanted;
     if (port === undefined || !isFree(port)) throw inUse(verb, requested ?? { ip, port: wanted });
     return { ip, port };
   }
 
-  /**
-   * One port serves any number of remotes, if SO_REUSEADDR is set as Deno does. A listener on it forbids that,
-   * unless all of its sockets have SO_REUSEPORT. The same pair of addresses cannot be used twice.
-   */
-  #canDial(local: TransportAddress, remote: TransportAddress): boolean {
-    if (this.#socketOf(local, remote) !== undefined) return false;
-    return this.#system.reusePort || this.#listenerConflict(local) === undefined;
+  #reusesPort({ reusePort = false }: ListenTcpOptions): boolean {
+    return reusePort && this.#system.reusePort;
   }
 
-  #listenerConflict(wanted: TransportAddress): SimTcpListener | undefined {
-    return [...this.#listeners].find(({ local }) => covers(local, wanted) || covers(wanted, local));
+  /**
+   * Whether a listener keeps others from an address: one port serves any number of dials, as all of them set
+   * SO_REUSEADDR, but beside a listener only if all sockets on the port, it too, set SO_REUSEPORT.
+   */
+  #isListenedOn(wanted: TransportAddress, reusePort: boolean): boolean {
+    return [...this.#listeners].some((listener) =>
+      !(reusePort && listener.reusePort) &&
+      (covers(listener.local, wanted) || covers(wanted, listener.local))
+    );
   }
 
   #socketOf(local: TransportAddress, remote: TransportAddress): TcpSocket | undefined {

@@ -1,0 +1,138 @@
+/**
+ * Reading from a socket of `node:net` without its streams: bytes go from the system into one buffer of the
+ * connection, and from there into the reader's. As streams they would come in a new array each time, and collecting
+ * those took a third of the time.
+ *
+ * @module
+ */
+
+import net from "node:net";
+
+/** The reading half of one socket. */
+export class SocketReader {
+  /** The option that makes a socket read into here. */
+  readonly onread: net.OnReadOpts = {
+    buffer: () => this.#buffer,
+    callback: (length, buffer) => this.#accept(buffer.subarray(0, length)),
+  };
+  #buffer = new Uint8Array(MIN_BUFFER_BYTES);
+  #unread: Uint8Array = NOTHING;
+  #waiting: Waiting | undefined;
+  #socket: net.Socket | undefined;
+  #isAtEnd = false;
+  #failure: { readonly reason: unknown } | undefined;
+
+  /**
+   * Begins to read.
+   *
+   * @param toFailure what reads reject with after the socket's error, or without one once it is closed
+   */
+  attach(socket: net.Socket, toFailure: (error: Error | undefined) => unknown): void {
+    this.#socket = socket;
+    let failed: Error | undefined;
+    socket.on("error", (error) => failed ??= error);
+    socket.on("close", () => this.fail(toFailure(failed)));
+    socket.on("end", () => {
+      this.#isAtEnd = true;
+      this.#settle(({ resolve }) => resolve(null));
+    });
+  }
+
+  /** As {@linkcode TcpConnection.read}. */
+  async read(buffer: Uint8Array): Promise<number | null> {
+    if (this.#waiting !== undefined) throw new TypeError("Cannot read: another read is waiting");
+    if (buffer.length === 0) return 0;
+    if (this.#unread.length > 0) return this.#take(buffer);
+    if (this.#isAtEnd) return null;
+    if (this.#failure !== undefined) throw this.#failure.reason;
+    return await new Promise((resolve, reject) => this.#waiting = { buffer, resolve, reject });
+  }
+
+  /** Makes the read that waits, and those that come, reject; what was there before can still be read. */
+  fail(reason: unknown): void {
+    this.#failure ??= { reason };
+    this.#settle(({ reject }) => reject(reason));
+  }
+
+  /** Forgets what was not read, and fails. */
+  close(reason: unknown): void {
+    this.#unread = NOTHING;
+    this.#isAtEnd = false;
+    this.#failure = undefined;
+    this.fail(reason);
+  }
+
+  /** Whether the socket may go on reading. */
+  #accept(data: Uint8Array): boolean {
+    if (data.length === this.#buffer.length) this.#growBuffer();
+    this.#unread = data;
+    this.#settle(({ resolve, buffer }) => resolve(this.#copyTo(buffer)));
+    return this.#unread.length === 0;
+  }
+
+  #take(buffer: Uint8Array): number {
+    const length = this.#copyTo(buffer);
+    if (this.#unread.length === 0) this.#socket?.resume();
+    return length;
+  }
+
+  #copyTo(buffer: Uint8Array): number {
+    const length = Math.min(buffer.length, this.#unread.length);
+    buffer.set(this.#unread.subarray(0, length));
+    this.#unread = this.#unread.subarray(length);
+    return length;
+  }
+
+  #settle(act: (waiting: Waiting) => void): void {
+    const waiting = this.#waiting;
+    if (waiting === undefined) return;
+    this.#waiting = undefined;
+    act(waiting);
+  }
+
+  /** The socket asks for its next buffer after each read. */
+  #growBuffer(): void {
+    const length = Math.min(this.#buffer.length * BUFFER_GROWTH, MAX_BUFFER_BYTES);
+    if (length > this.#buffer.length) this.#buffer = new Uint8Array(length);
+  }
+}
+
+/**
+ * A server's socket, made anew so that it reads into `reader`; a server cannot be told to. Where the platform does
+ * not show its handle, the socket itself, which then hands its chunks over.
+ *
+ * @param socket that does not read yet
+ */
+export function withReader(socket: net.Socket, reader: SocketReader): net.Socket {
+  if (!("_handle" in socket) || !isObject(socket._handle)) {
+    socket.on("data", (chunk: Uint8Array) => {
+      if (!reader.onread.callback(chunk.length, chunk)) socket.pause();
+    });
+    return socket;
+  }
+  const options = { allowHalfOpen: true, onread: reader.onread, handle: socket._handle };
+  socket._handle = null;
+  socket.destroy(); // so that the server does not count it any more
+  return new net.Socket(options);
+}
+
+interface Waiting {
+  readonly buffer: Uint8Array;
+  readonly resolve: (length: number | null) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** Ours: small, because dials by the thousand have one each. */
+const MIN_BUFFER_BYTES = 4096;
+
+/** Ours: a read that fills the buffer makes the next one this much larger. */
+const BUFFER_GROWTH = 8;
+
+/** Ours: with 64 KiB reads took a tenth longer, with 1 MiB no less. */
+const MAX_BUFFER_BYTES = 256 * 1024;

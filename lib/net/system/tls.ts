@@ -1,0 +1,94 @@
+/**
+ * TLS of the system: Deno's.
+ *
+ * @module
+ */
+
+import { parseIp, type TransportAddress } from "../address.ts";
+import type { ConnectTlsOptions, TcpConnection } from "../network.ts";
+import { action, requireNet, toNetworkError } from "./platform.ts";
+
+/** As {@linkcode Network.connectTls}. */
+export async function connectTls(
+  remote: TransportAddress,
+  options: ConnectTlsOptions,
+): Promise<TcpConnection> {
+  const { hostname, caCerts, signal } = options;
+  requireNet(action("connect to", remote), remote.ip, remote.port);
+  requireNet(action("connect to", remote), hostname, remote.port);
+  signal?.throwIfAborted();
+  let conn: Deno.Conn | undefined;
+  const onAbort = () => conn && closeQuietly(conn);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    // Deno.connect takes no signal: an abort before it returns takes effect when it does.
+    const tcp = conn = await Deno.connect({ hostname: remote.ip, port: remote.port });
+    signal?.throwIfAborted();
+    const tls = conn = await Deno.startTls(tcp, { hostname, caCerts: [...caCerts ?? []] });
+    await tls.handshake();
+    return new TlsConnection(tls, remote);
+  } catch (error) {
+    if (conn) closeQuietly(conn);
+    signal?.throwIfAborted();
+    throw toNetworkError(action("connect to", remote), error);
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+class TlsConnection implements TcpConnection {
+  readonly local: TransportAddress;
+  readonly remote: TransportAddress;
+  readonly #conn: Deno.TlsConn;
+  #closed = false;
+
+  constructor(conn: Deno.TlsConn, remote: TransportAddress) {
+    this.#conn = conn;
+    const { hostname, port } = conn.localAddr as Deno.NetAddr;
+    this.local = { ip: parseIp(hostname), port };
+    this.remote = remote;
+  }
+
+  async read(buffer: Uint8Array): Promise<number | null> {
+    try {
+      return await this.#conn.read(buffer);
+    } catch (error) {
+      throw toNetworkError(action("read from", this.remote), error);
+    }
+  }
+
+  async write(data: Uint8Array): Promise<number> {
+    try {
+      return await this.#conn.write(data);
+    } catch (error) {
+      throw toNetworkError(action("write to", this.remote), error);
+    }
+  }
+
+  async closeWrite(): Promise<void> {
+    await this.#conn.closeWrite();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    closeQuietly(this.#conn);
+  }
+
+  reset(): void {
+    this.close(); // Deno offers no RST under TLS
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Deno throws BadResource where the other side of a race has closed it already. */
+function closeQuietly(conn: Deno.Conn): void {
+  try {
+    conn.close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BadResource)) throw error;
+  }
+}

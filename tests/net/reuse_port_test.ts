@@ -1,0 +1,134 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { NetworkError, type NetworkErrorReason } from "../../lib/errors.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import { SilentPort } from "./silent_port.ts";
+
+const SHARED = { reusePort: true };
+
+for (const ip of ["127.0.0.1", "::1"]) {
+  Deno.test(`connectTcp() dials from a port that is listened on, ${ip}`, async () => {
+    using a = await systemNetwork.listenTcp({ ip, port: 0 });
+    using b = await systemNetwork.listenTcp({ ip, port: 0 });
+    using shared = await systemNetwork.listenTcp({ ip, port: 0 }, SHARED);
+    const { local } = shared;
+    using toA = await systemNetwork.connectTcp(a.local, { local, ...SHARED });
+    using toB = await systemNetwork.connectTcp(b.local, { local, ...SHARED });
+    assertEquals([toA.local, toB.local], [local, local]);
+    using dialled = await systemNetwork.connectTcp(local);
+    using accepted = await shared.accept();
+    assertEquals(accepted.remote, dialled.local);
+    for (const listener of [a, b]) {
+      using peer = await listener.accept();
+      assertEquals(peer.remote, local);
+    }
+  });
+}
+
+Deno.test("connectTcp() shares a port that the system has chosen", async () => {
+  using server = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+  using first = await systemNetwork.connectTcp(server.local, SHARED);
+  using _listener = await systemNetwork.listenTcp(first.local, SHARED);
+  using _accepted = await server.accept();
+});
+
+Deno.test({
+  name: "a listener accepts while a dial from its port waits for an answer",
+  ignore: Deno.build.os !== "linux", // elsewhere no port on loopback is silent
+  async fn() {
+    using silent = await SilentPort.open();
+    using shared = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 }, SHARED);
+    const waiting = new AbortController();
+    const dial = systemNetwork.connectTcp(silent.address, {
+      local: shared.local,
+      signal: waiting.signal,
+      ...SHARED,
+    });
+    using dialled = await systemNetwork.connectTcp(shared.local);
+    using accepted = await shared.accept();
+    assertEquals(accepted.remote, dialled.local);
+    const reason = new Error("enough");
+    waiting.abort(reason);
+    assertEquals(await assertRejects(() => dial), reason);
+  },
+});
+
+Deno.test("a port is shared by all its sockets or not at all", async () => {
+  using server = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+  using shared = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 }, SHARED);
+  using alone = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+  for (const [{ local }, options] of [[shared, {}], [alone, SHARED]] as const) {
+    await assertReason(
+      "address-in-use",
+      systemNetwork.connectTcp(server.local, { local, ...options }),
+    );
+    await assertReason("address-in-use", systemNetwork.listenTcp(local, options));
+  }
+});
+
+Deno.test("connectTcp() tells that the pair of addresses is in use, and that one is not ours", async () => {
+  using server = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+  using first = await systemNetwork.connectTcp(server.local, {
+    local: { ip: "127.0.0.1", port: 0 },
+    ...SHARED,
+  });
+  const { local } = first;
+  await assertReason(
+    "address-in-use",
+    systemNetwork.connectTcp(server.local, { local, ...SHARED }),
+  );
+  await assertReason(
+    "address-not-available",
+    systemNetwork.connectTcp(server.local, { local: { ip: "192.0.2.77", port: 0 }, ...SHARED }),
+  );
+  (await server.accept()).close();
+});
+
+Deno.test("connectTcp() on a shared port redials at once what was refused", async () => {
+  using closed = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+  const { local: remote } = closed;
+  closed.close();
+  using shared = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 }, SHARED);
+  for (let i = 0; i < 20; i++) {
+    await assertReason(
+      "refused",
+      systemNetwork.connectTcp(remote, { local: shared.local, ...SHARED }),
+    );
+  }
+});
+
+Deno.test({
+  name:
+    "hundreds of dials from one port can be given up, and their pairs of addresses are free at once",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    using silent = await SilentPort.open();
+    using shared = await systemNetwork.listenTcp({ ip: "0.0.0.0", port: 0 }, SHARED);
+    // Loopback has one silent port and many addresses: the dials differ by where they come from.
+    const locals = Array.from({ length: 250 }, (_, i) => ({
+      ip: `127.0.1.${i + 1}`,
+      port: shared.local.port,
+    }));
+    const dialAll = (signal: AbortSignal) =>
+      Promise.allSettled(locals.map((local) => {
+        return systemNetwork.connectTcp(silent.address, { local, signal, ...SHARED });
+      }));
+    for (const round of [1, 2]) {
+      const controller = new AbortController();
+      const settled = dialAll(controller.signal);
+      for (const second of await dialAll(AbortSignal.timeout(1000))) {
+        assert(second.status === "rejected" && second.reason instanceof NetworkError);
+        assertEquals(second.reason.reason, "address-in-use", "the first dial has gone");
+      }
+      const reason = new Error(`enough of round ${round}`);
+      controller.abort(reason);
+      for (const result of await settled) assertEquals(result, { status: "rejected", reason });
+    }
+  },
+});
+
+async function assertReason(
+  reason: NetworkErrorReason,
+  promise: Promise<unknown>,
+): Promise<void> {
+  assertEquals((await assertRejects(() => promise, NetworkError)).reason, reason);
+}
