@@ -6,9 +6,10 @@
  */
 
 import { MalformedMessageError } from "../errors.ts";
-import type { TransportAddress } from "../net/address.ts";
-import type { UdpSocket } from "../net/network.ts";
+import { ipFamily, type TransportAddress } from "../net/address.ts";
+import type { Network, UdpSocket } from "../net/network.ts";
 import { isSameIp } from "./gateway_source.ts";
+import type { Gateway } from "./gateways.ts";
 import type { GatewayEpoch } from "./mapper.ts";
 import { decodeNatPmpResponse, NAT_PMP_PORT } from "./nat_pmp_message.ts";
 import { decodePcpResponse, PCP_VERSION } from "./pcp_message.ts";
@@ -43,10 +44,30 @@ export interface AnnouncementListenerOptions {
 }
 
 /**
+ * Opens a listener for one gateway, beside those of other programs.
+ *
+ * @throws {NetworkError} `address-in-use` if another program keeps port 5350 for itself
+ */
+export async function listenForAnnouncements(
+  network: Network,
+  { ip, localIp }: Pick<Gateway, "ip" | "localIp">,
+): Promise<AnnouncementListener> {
+  const isIpv4 = ipFamily(ip) === 4;
+  const group = isIpv4
+    ? { group: ANNOUNCEMENT_GROUPS.ipv4, interfaceIp: localIp }
+    : { group: ANNOUNCEMENT_GROUPS.ipv6, interfaceIp: ip }; // its zone names the interface
+  const socket = await network.bindUdp(
+    { ip: isIpv4 ? "0.0.0.0" : "::", port: ANNOUNCEMENT_PORT },
+    { multicast: { groups: [group] } },
+  );
+  return new AnnouncementListener(socket, { gateways: [ip] });
+}
+
+/**
  * Hears announcements on a socket, which it closes in the end.
  *
  * ```ts ignore
- * using listener = new AnnouncementListener(socket, { gateways: ["192.168.1.1"] });
+ * using listener = await listenForAnnouncements(network, gateway);
  * const { epoch } = await listener.next({ signal });
  * ```
  */

@@ -97,6 +97,29 @@ labTest("miniupnpd's host finds its gateways, with permissions and without", asy
   ]);
 }, NEEDS);
 
+labTest("miniupnpd announces by IPv4 and IPv6 that it has started", async () => {
+  await using home = await HomeRouter.start();
+  await home.stopDaemon({ flush: true });
+  const gateways = [
+    { ip: HOME_ROUTER.gateway, localIp: HOME_ROUTER.host },
+    { ip: HOME_ROUTER.gateway6, localIp: HOME_ROUTER.host6 },
+  ];
+  const listeners = gateways.map((gateway) => {
+    const args = denoArgs(MAP_PORTS, ["pcp", "hear", JSON.stringify(gateway)]);
+    return home.host.spawn(Deno.execPath(), args, {
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    });
+  });
+  for (const { stderr } of listeners) await firstChunk(stderr);
+  await home.startDaemon();
+  for (const [index, { stdout }] of listeners.entries()) {
+    const { mapper, gateway } = JSON.parse(await firstChunk(stdout));
+    assertEquals([mapper, gateway], ["pcp", gateways[index]!.ip]);
+  }
+}, NEEDS);
+
 labTest("miniupnpd tells by PEER how a connection looks from outside", async () => {
   await using home = await HomeRouter.start();
   const { external } = await mapPorts<{ external: unknown }>(home, "pcp", "peer");
@@ -149,4 +172,11 @@ function speak(home: HomeRouter, protocol: string, ip: string): Promise<string |
 
 function outsideOf(hostIp: string): string {
   return hostIp === HOME_ROUTER.host ? HOME_ROUTER.outside : HOME_ROUTER.outside6;
+}
+
+async function firstChunk(stream: ReadableStream<Uint8Array>): Promise<string> {
+  const reader = stream.getReader();
+  const { value } = await reader.read();
+  await reader.cancel();
+  return new TextDecoder().decode(value);
 }

@@ -1,12 +1,29 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { AnnouncementListener } from "../../lib/portmap/announcements.ts";
+import {
+  ANNOUNCEMENT_GROUPS,
+  ANNOUNCEMENT_PORT,
+  AnnouncementListener,
+  listenForAnnouncements,
+} from "../../lib/portmap/announcements.ts";
 import { NetworkError } from "../../lib/errors.ts";
 import type { UdpSocket } from "../../lib/net/network.ts";
 import { NAT_PMP_REQUESTS, NAT_PMP_RESPONSES } from "../vectors/nat_pmp_messages.ts";
-import { PCP_RESPONSES } from "../vectors/pcp_messages.ts";
+import { PCP_RESPONSES, UNSOLICITED_ANNOUNCE } from "../vectors/pcp_messages.ts";
 import { atHome, GATEWAY_IP, HOST_IP } from "./fixtures.ts";
 
 const PORT_5350 = { ip: HOST_IP, port: 5350 };
+
+Deno.test("a restarted gateway is heard by all hosts of the link", () =>
+  atHome({}, async ({ network, gateway }) => {
+    const where = { ip: GATEWAY_IP, localIp: HOST_IP };
+    using first = await listenForAnnouncements(network, where);
+    using second = await listenForAnnouncements(network, where); // another program
+    gateway.table.restart();
+    await gateway.announce({ ip: ANNOUNCEMENT_GROUPS.ipv4, port: ANNOUNCEMENT_PORT });
+    assertEquals((await first.next()).mapper, "nat-pmp");
+    assertEquals((await first.next()).mapper, "pcp");
+    assertEquals((await second.next()).gateway, GATEWAY_IP);
+  }));
 
 Deno.test("a listener hears the gateway by both protocols", () =>
   atHome({}, async ({ network, gateway }) => {
@@ -61,12 +78,11 @@ Deno.test("a listener ends when it is disposed", () =>
   }));
 
 Deno.test("a listener calls a link-local gateway as it was told, though datagrams have no zone", async () => {
-  const [announcement] = PCP_RESPONSES;
   const socket: UdpSocket = {
     local: { ip: "::", port: 5350 },
     send: () => Promise.resolve(),
     receive: () => {
-      return Promise.resolve({ data: announcement!.bytes, from: { ip: "fe80::1", port: 5351 } });
+      return Promise.resolve({ data: UNSOLICITED_ANNOUNCE, from: { ip: "fe80::1", port: 5351 } });
     },
     close: () => {},
     [Symbol.dispose]: () => {},

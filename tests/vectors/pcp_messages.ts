@@ -254,5 +254,10 @@ export const PCP_RESPONSES: readonly Vector<PcpResponse>[] = [
   },
 ];
 
+/** Captured: what miniupnpd says to 224.0.0.1 and ff02::1, port 5350, from its port 5351 when it starts. */
+export const UNSOLICITED_ANNOUNCE = fromHex(
+  "02 80 00 00 00000000 00000000 000000000000000000000000",
+);
+
 /** By hand from RFC 6886 §3.5: all that a router which knows NAT-PMP alone says to a PCP request. */
 export const NAT_PMP_ONLY = fromHex("00 81 0001 00015180");

@@ -6,7 +6,8 @@
  */
 
 import { systemNetwork as network } from "../../../lib/net/system.ts";
-import { findGateways } from "../../../lib/portmap/gateways.ts";
+import { listenForAnnouncements } from "../../../lib/portmap/announcements.ts";
+import { findGateways, type Gateway } from "../../../lib/portmap/gateways.ts";
 import type { MappingGrant, MappingRequest, PortMapper } from "../../../lib/portmap/mapper.ts";
 import { natPmpMapper } from "../../../lib/portmap/nat_pmp.ts";
 import { pcpMapper } from "../../../lib/portmap/pcp.ts";
@@ -36,6 +37,8 @@ async function run(action: string, argument: unknown): Promise<unknown> {
       return await findGateways({ network });
     case "peer":
       return await peer();
+    case "hear":
+      return await hear(argument as Pick<Gateway, "ip" | "localIp">);
     case "time":
       return await time(mapper, argument as MappingRequest);
     default:
@@ -55,6 +58,14 @@ function mapperOf(protocol: string): PortMapper {
     default:
       throw new TypeError(`Cannot speak ${protocol}`);
   }
+}
+
+/** The first announcement of a gateway. */
+async function hear(gateway: Pick<Gateway, "ip" | "localIp">) {
+  using listener = await listenForAnnouncements(network, gateway);
+  // deno-lint-ignore no-console -- a program
+  console.error("listening");
+  return await listener.next({ signal: AbortSignal.timeout(10_000) });
 }
 
 function peer() {
