@@ -25,9 +25,10 @@ export interface AdverseResult {
   readonly wallMs: number;
 }
 
-/** Runs all conditions behind a full-cone, a port-restricted and a symmetric NAT. */
+/** Runs all conditions behind some NATs; a full-cone, a port-restricted and a symmetric one unless given. */
 export async function runAdverse(
   onResult: (result: AdverseResult) => void,
+  nats: readonly Combination[] = ADVERSE_NATS,
 ): Promise<AdverseResult[]> {
   await using lab = await Lab.start({
     hosts: {
@@ -52,7 +53,7 @@ export async function runAdverse(
   );
   const tester = new NatTester(lab.host("a"));
   const results: AdverseResult[] = [];
-  for (const combination of NATS) {
+  for (const combination of nats) {
     await lab.nat("a/nat").setBehavior(combination);
     for (const condition of CONDITIONS) {
       await lab.nat("a/nat").flush();
@@ -121,7 +122,8 @@ const NOBODY = "203.0.113.249";
 
 const LIE_NAMES = Object.keys(LIES) as Lie[];
 
-const NATS: readonly Combination[] = [
+/** Full cone, port-restricted and symmetric. */
+export const ADVERSE_NATS: readonly Combination[] = [
   {
     mapping: "endpoint-independent",
     filtering: "endpoint-independent",
