@@ -1,0 +1,232 @@
+/**
+ * How two NATs are best met, and with what chance: the matrix of theory as a decision.
+ *
+ * | pair, mapping and filtering | technique |
+ * |---|---|
+ * | one side lets anyone in at a known address | direct |
+ * | both addresses known | crossing |
+ * | one known address with an address-dependent filter x anything | opening |
+ * | one known address x ports that can be predicted | predicting |
+ * | ports that can be predicted on both sides | predicting, in pairs |
+ * | one known address x random ports | spraying |
+ * | random ports x ports that are not known either | impossible |
+ *
+ * @module
+ */
+
+import { portBlock } from "../nat/predict.ts";
+import { type BirthdaySplit, hitProbability, splitForChance } from "./birthday.ts";
+import type { PunchLimits } from "./limits.ts";
+import {
+  dependsOnDestination,
+  followsLocalPort,
+  isPredictable,
+  letsAnyoneIn,
+  nameNat,
+} from "./nat_name.ts";
+import type { NatProfile } from "./profile.ts";
+
+/** The controlling side is 0, the controlled side 1: both sides decide about the same ordered pair. */
+export type Party = 0 | 1;
+
+/** What a decision needs to know of one side. */
+export interface PartyView {
+  readonly profile: NatProfile;
+  /** Whether an address of the punch port as seen from outside is known, and may be dialled. */
+  readonly hasPublicAddress: boolean;
+  /** Whether a router forwards a port to the punch port on request. */
+  readonly isMapped: boolean;
+  readonly canListenBeside: boolean;
+}
+
+/** A technique, who plays which part in it, and what may be expected. */
+export type Meeting = MeetingPart & {
+  /** 0 to 1. */
+  readonly success: number;
+  readonly roundTrips: number;
+  /** In words. */
+  readonly reason: string;
+};
+
+type MeetingPart =
+  | { readonly technique: "direct"; readonly reachable: readonly Party[] }
+  | { readonly technique: "crossing" }
+  | { readonly technique: "opening"; readonly opener: Party }
+  /** The ports of these parties are not known yet. */
+  | { readonly technique: "predicting"; readonly predicted: readonly Party[] }
+  | {
+    readonly technique: "spraying";
+    readonly random: Party;
+    readonly split: BirthdaySplit;
+    readonly block: readonly [first: number, last: number];
+    /** Who dials first. */
+    readonly first: Party | "both";
+  }
+  | { readonly technique: "impossible" };
+
+/** What the decision depends on besides the two sides. */
+export interface MeetingOptions {
+  readonly limits: PunchLimits;
+  /** Between the sides; 50 unless known. */
+  readonly rttMs?: number;
+}
+
+/** Decides how the controlling (first) and the controlled side (second) meet. */
+export function chooseMeeting(
+  parties: readonly [PartyView, PartyView],
+  options: MeetingOptions,
+): Meeting {
+  const meeting = chooseTechnique(parties, options);
+  const unknowns = parties.filter(({ profile }) => profile.mapping === "unknown").length;
+  const doubt = meeting.technique === "direct" ? 1 : CHANCE_OF_CONE ** unknowns;
+  const [a, b] = parties.map(({ profile }) => nameNat(profile));
+  return { ...meeting, success: meeting.success * doubt, reason: `${a} x ${b}: ${meeting.reason}` };
+}
+
+function chooseTechnique(
+  parties: readonly [PartyView, PartyView],
+  options: MeetingOptions,
+): Meeting {
+  const reachable = PARTIES.filter((party) => isReachable(parties[party]));
+  if (reachable.length > 0) {
+    return { technique: "direct", reachable, success: 0.99, roundTrips: 1, reason: "direct" };
+  }
+  const known = PARTIES.filter((party) => isKnown(parties[party]));
+  if (known.length === 2) return crossing(parties);
+  const nowhere = parties.find(({ profile }) => profile.externalIp === null);
+  if (nowhere !== undefined) return impossible("an external address is not known");
+
+  const opener = [...known, ...PARTIES].find((party) => canOpen(parties[party]));
+  if (opener !== undefined) return opening(opener, parties);
+  const predicted = PARTIES.filter((party) => !known.includes(party));
+  if (predicted.every((party) => isPredictable(parties[party].profile))) {
+    return predicting(predicted, parties);
+  }
+  if (known.length === 1) return spraying(predicted[0]!, parties, options);
+  return impossible(
+    "neither side's port can be known; a relay, a port mapped on a router, or IPv6 would help",
+  );
+}
+
+function isReachable({ profile, hasPublicAddress, isMapped }: PartyView): boolean {
+  return isMapped || hasPublicAddress && letsAnyoneIn(profile) && profile.mapping !== "unknown";
+}
+
+function isKnown({ profile, hasPublicAddress }: PartyView): boolean {
+  return hasPublicAddress && !dependsOnDestination(profile);
+}
+
+/** Whether one SYN lets the peer in from any port, at an address that the peer can tell. */
+function canOpen({ profile, hasPublicAddress }: PartyView): boolean {
+  const opens = profile.filtering === "address-dependent" || letsAnyoneIn(profile);
+  return opens && profile.mapping !== "unknown" &&
+    (dependsOnDestination(profile) ? isPredictable(profile) : hasPublicAddress);
+}
+
+function crossing([a, b]: readonly [PartyView, PartyView]): Meeting {
+  const resets = [a, b].filter(({ profile }) => profile.unsolicitedSyn === "reset").length;
+  return {
+    technique: "crossing",
+    success: resets === 2 ? 0.98 : 0.99,
+    roundTrips: [1, 1.5, 2][resets]!,
+    reason: resets === 0 ? "crossing SYNs" : "crossing SYNs, redialled on reset",
+  };
+}
+
+function opening(opener: Party, parties: readonly [PartyView, PartyView]): Meeting {
+  const { profile, canListenBeside } = parties[opener];
+  const closedByReset = parties[other(opener)].profile.unsolicitedSyn === "reset";
+  const success = dependsOnDestination(profile) ? chanceOfPrediction(profile) : 0.99;
+  return {
+    technique: "opening",
+    opener,
+    success: closedByReset && !canListenBeside ? success / 2 : success,
+    roundTrips: 1,
+    reason: `the ${PARTY_NAMES[opener]} side's filter is opened for the other's address`,
+  };
+}
+
+function predicting(
+  predicted: readonly Party[],
+  parties: readonly [PartyView, PartyView],
+): Meeting {
+  const success = predicted.map((party) => chanceOfPrediction(parties[party].profile))
+    .reduce((product, chance) => product * chance);
+  const exact = predicted.every((party) => followsLocalPort(parties[party].profile));
+  return {
+    technique: "predicting",
+    predicted,
+    success: predicted.length === 2 && !exact ? success * CHANCE_OF_PAIRING : success,
+    roundTrips: parties.some(({ profile }) => profile.unsolicitedSyn === "reset") ? 2 : 1,
+    reason: predicted.length === 2 ? "predicted in pairs" : "predicted",
+  };
+}
+
+function chanceOfPrediction(profile: NatProfile): number {
+  if (followsLocalPort(profile)) return 0.99;
+  return profile.onlyForNeighbours ? 0.9 : 0.95;
+}
+
+function spraying(
+  random: Party,
+  parties: readonly [PartyView, PartyView],
+  { limits, rttMs = USUAL_RTT_MS }: MeetingOptions,
+): Meeting {
+  const knownProfile = parties[other(random)].profile;
+  const { samples, allocation, unsolicitedSyn } = parties[random].profile;
+  if (knownProfile.mapping === "unknown") {
+    return impossible("a spray takes one side whose address is known for sure");
+  }
+  const block = portBlock(samples, allocation.range);
+  const space = block[1] - block[0] + 1;
+  const within = Math.floor(limits.maxSynsPerSecond * SPRAY_SHARE * limits.sprayMs / 1000);
+  const split = splitForChance(ENOUGH, space, {
+    sockets: limits.maxSockets,
+    ports: limits.maxSprayedPorts,
+    sum: Math.min(limits.maxSyns, within),
+  });
+  const [knownResets, randomResets] = [knownProfile.unsolicitedSyn, unsolicitedSyn].map((syn) =>
+    syn === "reset"
+  );
+  const isTimed = knownResets === true && randomResets === true;
+  // Where both reset, only SYNs that cross on their way pass: those of a one-way delay before and after.
+  const spreadMs = 1000 * split.ports / limits.maxSynsPerSecond;
+  const timely = isTimed ? Math.min(1, rttMs / spreadMs) : 1;
+  const hits = hitProbability({ ...split, sockets: split.sockets * timely }, space);
+  return {
+    technique: "spraying",
+    random,
+    split,
+    block,
+    first: isTimed ? "both" : knownResets ? other(random) : random,
+    success: 0.99 * hits,
+    roundTrips: 1 + Math.ceil(limits.sprayMs / 2 / rttMs),
+    reason: `sprayed: ${split.sockets} sockets, ${split.ports} of ${space} ports`,
+  };
+}
+
+function impossible(reason: string): Meeting {
+  return { technique: "impossible", success: 0, roundTrips: 0, reason: `impossible: ${reason}` };
+}
+
+/** The other one of the two. */
+export function other(party: Party): Party {
+  return party === 0 ? 1 : 0;
+}
+
+const PARTIES: readonly Party[] = [0, 1];
+const PARTY_NAMES = ["controlling", "controlled"] as const;
+
+/** Two NATs in three map consistently for TCP: 64 % of 286 (Ford, Srisuresh, Kegel 2005), resets counted as failures. */
+const CHANCE_OF_CONE = 0.65;
+
+/** Two rows of predicted ports have to be in step. */
+const CHANCE_OF_PAIRING = 0.8;
+
+/** Where more dials cost more than they gain; ours. */
+const ENOUGH = 0.99;
+
+/** Of the time of a spray, in which SYNs are sent; the rest is for the last ones to arrive. Ours. */
+const SPRAY_SHARE = 0.75;
+
+const USUAL_RTT_MS = 50;
