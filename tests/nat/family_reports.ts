@@ -1,0 +1,49 @@
+/**
+ * Reports for the tests of what is made of them.
+ *
+ * @module
+ */
+
+import { type Behavior, type FamilyReport, rfc3489Name } from "../../lib/nat/behavior.ts";
+
+/** A report behind a NAT that keeps ports, unless told otherwise. */
+export function familyReport(
+  mapping: Behavior,
+  filtering: Behavior,
+  changes: Partial<FamilyReport> = {},
+): FamilyReport {
+  const verdict = (behavior: Behavior) => ({ behavior, confidence: 0.99, evidence: ["seen"] });
+  return {
+    reachable: true,
+    server: "203.0.113.9:3478",
+    local: "192.168.1.2:5000",
+    external: "198.51.100.1:5000",
+    translated: true,
+    rttMs: 51.2,
+    elapsedMs: 102,
+    mapping: verdict(mapping),
+    filtering: verdict(filtering),
+    allocation: { kind: "preserving", delta: 0, range: null },
+    hairpinning: "unknown",
+    unsolicitedSyn: "unknown",
+    rfc3489Name: rfc3489Name(mapping, filtering),
+    details: {
+      allocation: {
+        samples: 6,
+        onlyForNeighbours: false,
+        preservesParity: true,
+        preservesContiguity: true,
+      },
+      rewritesPayload: false,
+      lifetimeSeconds: null,
+      servers: [],
+      packetsSent: 19,
+    },
+    ...changes,
+  };
+}
+
+/** One that nobody answered. */
+export function silentReport(): FamilyReport {
+  return familyReport("unknown", "unknown", { reachable: false, server: null, external: null });
+}

@@ -1,0 +1,36 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { addressHints, nat64Prefixes } from "../../lib/nat/hints.ts";
+
+const CASES: readonly [string | null, string | null, RegExp | undefined][] = [
+  ["192.168.1.2:5000", "198.18.0.1:5000", undefined],
+  [null, null, undefined],
+  ["100.64.3.4:5000", null, /^carrier-grade NAT: the local address 100\.64\.3\.4:5000/],
+  ["192.0.0.2:5000", null, /^DS-Lite or 464XLAT/],
+  ["192.168.1.2:5000", "100.99.0.1:5000", /^carrier-grade NAT: the server sees 100\.99\.0\.1:5000/],
+  ["192.168.1.2:5000", "10.0.0.1:5000", /^the server sees the private address 10\.0\.0\.1:5000/],
+  ["127.0.0.1:5000", "127.0.0.1:5000", /^the server is on this machine/],
+  ["[fd00::1]:5000", "[fd00::1]:5000", /^the server sees the private address/],
+];
+
+for (const [local, external, expected] of CASES) {
+  Deno.test(`addressHints() of ${local} and ${external}: ${expected ?? "none"}`, () => {
+    const hints = addressHints([{ local, external }], []);
+    assertEquals(hints.length, expected === undefined ? 0 : 1);
+    if (expected !== undefined) assertMatch(hints[0]!, expected);
+  });
+}
+
+Deno.test("addressHints() says everything once", () => {
+  const addresses = { local: "100.64.3.4:5000", external: "100.64.3.4:5000" };
+  assertEquals(addressHints([addresses, addresses], ["64:ff9b::/96", "64:ff9b::/96"]).length, 3);
+});
+
+Deno.test("nat64Prefixes() takes the well-known IPv4 addresses off", () => {
+  const found = ["64:ff9b::c000:aa", "64:ff9b::c000:ab", "2001:db8:1:2:3:4:c000:aa", "2001:db8::1"];
+  assertEquals(nat64Prefixes(found), [
+    "64:ff9b::/96",
+    "64:ff9b::/96",
+    "2001:db8:1:2:3:4::/96",
+    "2001:db8::1",
+  ]);
+});

@@ -1,0 +1,113 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import type { Allocation, Behavior, Difficulty, FamilyReport } from "../../lib/nat/behavior.ts";
+import { rfc3489Name } from "../../lib/nat/behavior.ts";
+import {
+  allocationText,
+  difficultyOf,
+  explainFamily,
+  overallVerdict,
+} from "../../lib/nat/verdict.ts";
+import { familyReport, silentReport } from "./family_reports.ts";
+
+const EI = "endpoint-independent";
+const AD = "address-dependent";
+const APD = "address-and-port-dependent";
+const RANDOM: Allocation = { kind: "random", delta: null, range: [1, 9] };
+
+/** Mapping and filtering; the classic name, the difficulty, and what is said. */
+const CASES: readonly [Behavior, Behavior, string, Difficulty, RegExp][] = [
+  ["none", "none", "Open Internet", "open", /^Anyone can connect/],
+  ["none", APD, "Symmetric UDP Firewall", "easy", /^No NAT, but a firewall/],
+  ["none", "unknown", "Unknown", "easy", /^No NAT; whether a firewall .* could not be told\.$/],
+  [EI, EI, "Full Cone NAT", "easy", /anyone can reach it, whatever NAT they have/],
+  [EI, AD, "Restricted Cone NAT", "easy", /peers behind symmetric NATs get in too/],
+  [EI, APD, "Port Restricted Cone NAT", "easy", /gets in only by guessing among thousands/],
+  [EI, "unknown", "Cone NAT", "easy", /From whom packets are let in is not known/],
+  [AD, EI, "Symmetric NAT", "moderate", /punching works by prediction with most peers/],
+  [APD, APD, "Symmetric NAT", "moderate", /with a peer behind a symmetric NAT as well/i],
+  ["unknown", APD, "Unknown", "unknown", /^Too little was learned/],
+];
+
+for (const [mapping, filtering, name, difficulty, sentence] of CASES) {
+  Deno.test(`${mapping} mapping and ${filtering} filtering are called ${name}, and ${difficulty}`, () => {
+    const report = familyReport(mapping, filtering);
+    assertEquals(rfc3489Name(mapping, filtering), name);
+    assertEquals(difficultyOf(report), difficulty);
+    assertMatch(explainFamily(report).join(" "), sentence);
+  });
+}
+
+Deno.test("a mapping that differs by destination at random is hard", () => {
+  const report = familyReport(APD, APD, { allocation: RANDOM });
+  assertEquals(difficultyOf(report), "hard");
+  assertMatch(explainFamily(report).join(" "), /cannot be predicted/);
+});
+
+Deno.test("explainFamily() says who dials first where SYNs are reset", () => {
+  const report = familyReport(EI, APD, { unsolicitedSyn: "reset" });
+  assertMatch(explainFamily(report).at(-1)!, /this side should dial first/);
+});
+
+Deno.test("allocationText() says how ports are chosen", () => {
+  const cases: [Allocation, string][] = [
+    [{ kind: "preserving", delta: 0, range: null }, "the local port is kept"],
+    [{ kind: "offset", delta: -7, range: null }, "the local port minus 7"],
+    [{ kind: "sequential", delta: 2, range: [10, 20] }, "the last port plus 2, seen 10 to 20"],
+    [RANDOM, "no pattern, seen 1 to 9"],
+    [{ kind: "unknown", delta: null, range: null }, "unknown"],
+  ];
+  for (const [allocation, text] of cases) assertEquals(allocationText(allocation), text);
+});
+
+const OPEN = familyReport("none", "none");
+const CONE = familyReport(EI, APD);
+const HARD = familyReport(APD, APD, { allocation: RANDOM });
+const UNKNOWN = familyReport("unknown", "unknown");
+const SILENT = silentReport();
+type Pair = [ipv4: FamilyReport | null, ipv6: FamilyReport | null];
+
+const OVERALL: readonly [string, Pair, Pair, Difficulty, RegExp][] = [
+  [
+    "TCP is punched, so it decides",
+    [CONE, null],
+    [HARD, null],
+    "hard",
+    /^Symmetric NAT: .*; over UDP, /,
+  ],
+  ["both alike", [CONE, null], [CONE, null], "easy", /^Port Restricted Cone NAT: .* all peers$/],
+  ["TCP not tested", [CONE, OPEN], [null, null], "easy", /^Port Restricted/],
+  ["TCP unknown", [CONE, null], [UNKNOWN, null], "easy", /^Port Restricted/],
+  ["TCP silent", [CONE, null], [SILENT, null], "easy", /^Port Restricted/],
+  ["IPv6 alone", [null, OPEN], [null, OPEN], "open", /^Open Internet/],
+  ["UDP silent", [SILENT, null], [CONE, null], "blocked", /^UDP is blocked; over TCP: /],
+  ["UDP silent over IPv4 alone", [SILENT, OPEN], [CONE, null], "easy", /^Port Restricted/],
+  ["nothing told", [UNKNOWN, null], [UNKNOWN, null], "unknown", /^NAT of unknown kind/],
+  [
+    "a firewall that may be there",
+    [null, null],
+    [familyReport("none", "unknown"), null],
+    "easy",
+    /^No NAT: /,
+  ],
+  ["all silent", [SILENT, null], [SILENT, null], "blocked", /STUN does not pass$/],
+];
+
+for (const [name, [v4, v6], [tcp4, tcp6], difficulty, summary] of OVERALL) {
+  Deno.test(`overallVerdict() with ${name} is ${difficulty}`, () => {
+    const reports = { udp: { ipv4: v4, ipv6: v6 }, tcp: { ipv4: tcp4, ipv6: tcp6 } };
+    const verdict = overallVerdict(reports, { isOffline: false, isHasty: false });
+    assertEquals(verdict.difficulty, difficulty);
+    assertMatch(verdict.summary, summary);
+  });
+}
+
+Deno.test("overallVerdict() of silence depends on whether there is a network, and was time", () => {
+  const silent = { udp: { ipv4: SILENT, ipv6: null }, tcp: { ipv4: null, ipv6: null } };
+  const none = { udp: { ipv4: null, ipv6: null }, tcp: { ipv4: null, ipv6: null } };
+  const verdict = (reports: typeof silent | typeof none, isOffline: boolean, isHasty: boolean) =>
+    overallVerdict(reports, { isOffline, isHasty }).difficulty;
+  assertEquals(verdict(silent, true, false), "offline");
+  assertEquals(verdict(silent, true, true), "unknown");
+  assertEquals(verdict(silent, false, true), "unknown");
+  assertEquals(verdict(none, true, true), "offline");
+});
