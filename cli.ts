@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { CliIo } from "./lib/cli/io.ts";
+import { type CliIo, EXIT } from "./lib/cli/io.ts";
 import { main } from "./lib/cli/main.ts";
 
 export { main };
@@ -12,7 +12,10 @@ export type { CliIo };
 
 if (import.meta.main) {
   const interrupt = new AbortController();
-  Deno.addSignalListener("SIGINT", () => interrupt.abort());
+  Deno.addSignalListener("SIGINT", () => {
+    if (interrupt.signal.aborted) Deno.exit(EXIT.interrupted); // who presses twice does not want to wait
+    interrupt.abort();
+  });
   const print = (stream: typeof Deno.stdout) => (line: string) =>
     writeAll(stream, new TextEncoder().encode(`${line}\n`));
   const code = await main(Deno.args, {
@@ -24,8 +27,14 @@ if (import.meta.main) {
   Deno.exit(code);
 }
 
+/** Ends the program quietly if nobody reads any more, as in `| head -1`. */
 function writeAll(stream: typeof Deno.stdout, bytes: Uint8Array): void {
-  for (let written = 0; written < bytes.length;) {
-    written += stream.writeSync(bytes.subarray(written));
+  try {
+    for (let written = 0; written < bytes.length;) {
+      written += stream.writeSync(bytes.subarray(written));
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    Deno.exit(EXIT.brokenPipe);
   }
 }

@@ -24,6 +24,8 @@ export const EXIT = {
   offlineOrBlocked: 3,
   timeout: 124,
   interrupted: 130,
+  /** As shells report a program that SIGPIPE ended. */
+  brokenPipe: 141,
 } as const;
 
 /** The command line is wrong; the message says how. */

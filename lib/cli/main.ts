@@ -28,7 +28,7 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
     io.err(`punchline: unknown command ${JSON.stringify(name)}; --help lists them`);
     return EXIT.usage;
   }
-  if (rest.some((arg) => HELP.has(arg))) {
+  if (rest.some((arg) => HELP_OPTIONS.has(arg))) {
     io.out(`Usage: punchline ${command.usage}`);
     return EXIT.ok;
   }
@@ -85,4 +85,5 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
   }],
 ]);
 
-const HELP: ReadonlySet<string> = new Set(["--help", "-h", "help"]);
+const HELP_OPTIONS: ReadonlySet<string> = new Set(["--help", "-h"]);
+const HELP: ReadonlySet<string> = new Set([...HELP_OPTIONS, "help"]);

@@ -61,15 +61,15 @@ function familyText(title: string, report: FamilyReport): string[] {
 /** This machine, what stands in between, and the outside. */
 function picture(report: FamilyReport): string[] {
   const { local, external, server, rttMs, mapping, filtering, rfc3489Name } = report;
-  const middle = mapping.behavior !== "none"
-    ? rfc3489Name === "Unknown" ? "NAT" : rfc3489Name
-    : filtering.behavior === "none"
-    ? "open"
-    : "firewall";
+  const middle = mapping.behavior === "unknown"
+    ? "unknown"
+    : mapping.behavior !== "none"
+    ? rfc3489Name
+    : WITHOUT_NAT[filtering.behavior];
   const boxes = [
     ["this machine", local ?? "local address not known"],
     [middle, external === null ? "" : `seen as ${external}`],
-    ["server", `${server}, ${rttMs === null ? "" : `${rttMs.toFixed(rttMs < 10 ? 1 : 0)} ms`}`],
+    ["server", `${server}${rttMs === null ? "" : `, ${rttMs.toFixed(rttMs < 10 ? 1 : 0)} ms`}`],
   ] as const;
   const widths = boxes.map((lines) => Math.max(...lines.map((line) => line.length)));
   const edge = (left: string, right: string) =>
@@ -121,6 +121,15 @@ const TEXT: Readonly<Record<BehaviorVerdict["behavior"], string>> = {
   "address-and-port-dependent": "address- and port-dependent",
   none: "none",
   unknown: "unknown",
+};
+
+/** What is in the way where there is no NAT, by its filtering. */
+const WITHOUT_NAT: Readonly<Record<BehaviorVerdict["behavior"], string>> = {
+  "endpoint-independent": "open",
+  "address-dependent": "firewall",
+  "address-and-port-dependent": "firewall",
+  none: "open",
+  unknown: "no NAT",
 };
 
 const LABEL_WIDTH = 17;

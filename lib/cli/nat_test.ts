@@ -17,7 +17,12 @@ export const NAT_TEST_USAGE =
   "nat-test [--server HOST[:PORT]]... [--transport udp|tcp] [--family 4|6] [--timeout MS] [--hairpinning]" +
   " [--lifetime SECONDS] [--verbose] [--json]";
 
-/** Runs the command; its exit code. */
+/**
+ * Runs the command; its exit code.
+ *
+ * @throws {UsageError} if the command line is wrong
+ * @throws what {@linkcode testNat} throws of the network
+ */
 export async function natTest(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values, lists } = readArguments(args, {
     flags: ["json", "hairpinning", "verbose"],

@@ -1,0 +1,89 @@
+/**
+ * The command line in this process.
+ *
+ * @module
+ */
+
+import { main } from "../../lib/cli/main.ts";
+import { formatTransportAddress } from "../../lib/net/address.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import { serveStun } from "../../lib/stun/server.ts";
+
+/** What a command printed, line by line, and its exit code. */
+export interface Outcome {
+  readonly code: number;
+  readonly out: readonly string[];
+  readonly err: readonly string[];
+}
+
+/** Runs a command line. */
+export async function runMain(
+  args: readonly string[],
+  signal: AbortSignal = new AbortController().signal,
+): Promise<Outcome> {
+  const out: string[] = [];
+  const err: string[] = [];
+  const code = await main(args, {
+    out: (line) => out.push(line),
+    err: (line) => err.push(line),
+    isTerminal: false,
+    signal,
+  });
+  return { code, out, err };
+}
+
+/** A STUN server with two addresses on this machine, and how to name it. */
+export async function serveLocally(): Promise<AsyncDisposable & { name: string; other: string }> {
+  const server = await serveStun({
+    network: systemNetwork,
+    address: "127.0.0.1",
+    alternateAddress: "127.0.0.2",
+    port: 0,
+    alternatePort: 0,
+  });
+  return {
+    name: formatTransportAddress(server.addresses[0]!),
+    other: formatTransportAddress(server.addresses[3]!),
+    [Symbol.asyncDispose]: () => server.close(),
+  };
+}
+
+/** Something on this machine that answers UDP and TCP alike with a text. */
+export async function serveText(text: string): Promise<AsyncDisposable & { name: string }> {
+  const bytes = new TextEncoder().encode(text);
+  const udp = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
+  const tcp = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: udp.local.port });
+  const serving = Promise.all([
+    untilClosed(async () => {
+      const { from } = await udp.receive();
+      await udp.send(bytes, from);
+    }),
+    untilClosed(async () => {
+      const connection = await tcp.accept();
+      await connection.write(bytes).catch(() => {});
+      connection.close();
+    }),
+  ]);
+  return {
+    name: formatTransportAddress(udp.local),
+    async [Symbol.asyncDispose]() {
+      udp.close();
+      tcp.close();
+      await serving;
+    },
+  };
+}
+
+/** A port of this machine on which nothing listens. */
+export async function nobody(): Promise<string> {
+  using udp = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
+  return formatTransportAddress(udp.local);
+}
+
+async function untilClosed(turn: () => Promise<void>): Promise<void> {
+  try {
+    for (;;) await turn();
+  } catch {
+    // The socket is closed.
+  }
+}
