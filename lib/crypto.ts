@@ -42,53 +42,62 @@ export function equalSecrets(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** What a cipher takes beside the text. */
-export interface AeadParameters {
-  /** 32 bytes. */
-  readonly key: Uint8Array;
-  /** 12 bytes, never the same twice with one key. */
-  readonly nonce: Uint8Array;
-  /** Authenticated, and not part of the ciphertext. */
-  readonly ad: Uint8Array;
-}
-
 /**
- * Encrypts with ChaCha20-Poly1305 (RFC 8439 §2.8).
- *
- * @param target where to put the ciphertext and the tag of 16 bytes
- * @returns the part of the target that was filled
+ * Encrypts one message with ChaCha20-Poly1305 (RFC 8439 §2.8). Half of the work is done when this is made, which may be
+ * before there is a message.
  */
-export function sealChaChaPoly(
-  { key, nonce, ad }: AeadParameters,
-  plaintext: Uint8Array,
-  target: Uint8Array = new Uint8Array(plaintext.length + TAG_LENGTH),
-): Uint8Array {
-  const cipher = createCipheriv(CHACHA_POLY, key, nonce, { authTagLength: TAG_LENGTH });
-  if (ad.length > 0) cipher.setAAD(ad, { plaintextLength: plaintext.length });
-  target.set(cipher.update(plaintext));
-  cipher.final();
-  target.set(cipher.getAuthTag(), plaintext.length);
-  return target.subarray(0, plaintext.length + TAG_LENGTH);
+export class ChaChaPolySealer {
+  readonly #cipher: ReturnType<typeof createCipher>;
+
+  /**
+   * @param key 32 bytes
+   * @param nonce 12 bytes, never the same twice with one key
+   */
+  constructor(key: Uint8Array, nonce: Uint8Array) {
+    this.#cipher = createCipher(key, nonce);
+  }
+
+  /**
+   * Puts the ciphertext and its tag of 16 bytes at the start of the target.
+   *
+   * @param ad authenticated, and not part of the ciphertext
+   * @returns the part of the target that was filled
+   */
+  seal(ad: Uint8Array, plaintext: Uint8Array, target: Uint8Array): Uint8Array {
+    const cipher = this.#cipher;
+    if (ad.length > 0) cipher.setAAD(ad, { plaintextLength: plaintext.length });
+    target.set(cipher.update(plaintext));
+    cipher.final(); // no second message: Node's cipher is finished
+    target.set(cipher.getAuthTag(), plaintext.length);
+    return target.subarray(0, plaintext.length + TAG_LENGTH);
+  }
 }
 
-/** The plaintext of what {@linkcode sealChaChaPoly} made, or `undefined` if it is not authentic. */
-export function openChaChaPoly(
-  { key, nonce, ad }: AeadParameters,
-  sealed: Uint8Array,
-): Uint8Array<ArrayBuffer> | undefined {
-  const length = sealed.length - TAG_LENGTH;
-  if (length < 0) return undefined;
-  const decipher = createDecipheriv(CHACHA_POLY, key, nonce, { authTagLength: TAG_LENGTH });
-  if (ad.length > 0) decipher.setAAD(ad, { plaintextLength: length });
-  decipher.setAuthTag(sealed.subarray(length));
-  const plaintext = decipher.update(sealed.subarray(0, length));
-  try {
-    decipher.final();
-  } catch {
-    plaintext.fill(0);
-    return undefined;
+/** Decrypts one message that a {@linkcode ChaChaPolySealer} made; as that, it may be made before the message is there. */
+export class ChaChaPolyOpener {
+  readonly #decipher: ReturnType<typeof createDecipher>;
+
+  /** @param key and `nonce` as they were for the sealer */
+  constructor(key: Uint8Array, nonce: Uint8Array) {
+    this.#decipher = createDecipher(key, nonce);
   }
-  return plain(plaintext);
+
+  /** The plaintext, or `undefined` if the message is not authentic. */
+  open(ad: Uint8Array, sealed: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
+    const length = sealed.length - TAG_LENGTH;
+    if (length < 0) return undefined;
+    const decipher = this.#decipher;
+    if (ad.length > 0) decipher.setAAD(ad, { plaintextLength: length });
+    decipher.setAuthTag(sealed.subarray(length));
+    const plaintext = decipher.update(sealed.subarray(0, length));
+    try {
+      decipher.final();
+    } catch {
+      plaintext.fill(0);
+      return undefined;
+    }
+    return plain(plaintext);
+  }
 }
 
 /** The X25519 public key (RFC 7748 §6.1) of a secret key of 32 bytes. */
@@ -129,8 +138,16 @@ function plain({ buffer, byteOffset, length }: Uint8Array): Uint8Array<ArrayBuff
   return new Uint8Array(buffer as ArrayBuffer, byteOffset, length); // Node shares no memory here
 }
 
-const CHACHA_POLY = "chacha20-poly1305";
+function createCipher(key: Uint8Array, nonce: Uint8Array) {
+  return createCipheriv("chacha20-poly1305", key, nonce, TAG_OPTIONS);
+}
+
+function createDecipher(key: Uint8Array, nonce: Uint8Array) {
+  return createDecipheriv("chacha20-poly1305", key, nonce, TAG_OPTIONS);
+}
+
 const TAG_LENGTH = 16;
+const TAG_OPTIONS = { authTagLength: TAG_LENGTH };
 
 /** What goes before the 32 bytes of a secret key in PKCS #8 (RFC 8410 §7), version 1. */
 const X25519_PKCS8 = Uint8Array.of(

@@ -44,7 +44,7 @@ const LAYERS: readonly Layer[] = [
       "lib/nat/{behavior,probe,pace,server_knowledge}.ts",
       "lib/nat/{mapping,filtering,allocation,hairpin,tcp_filtering,hints,verdict}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
-      "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder}.ts",
+      "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder,soap_pace}.ts",
     ],
   },
   {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { openChaChaPoly, sealChaChaPoly } from "../crypto.ts";
+import { ChaChaPolyOpener, ChaChaPolySealer } from "../crypto.ts";
 import { MalformedMessageError } from "../errors.ts";
 import { Nonce, rekeyNonce } from "./nonce.ts";
 
@@ -18,6 +18,9 @@ export const TAG_LENGTH = 16;
 export class CipherState {
   readonly #key: Uint8Array<ArrayBuffer>;
   readonly #nonce = new Nonce();
+  /** For the current key and nonce, if they were made ahead. */
+  #sealer: ChaChaPolySealer | undefined;
+  #opener: ChaChaPolyOpener | undefined;
   #destroyed = false;
 
   /** @param key 32 bytes, taken over: they are zeroed when this is destroyed */
@@ -36,9 +39,9 @@ export class CipherState {
     target: Uint8Array = new Uint8Array(plaintext.length + TAG_LENGTH),
   ): Uint8Array {
     this.#requireKey();
-    const nonce = this.#nonce.encode();
-    this.#nonce.increment(); // before its use, so that a failure cannot lead to a second one
-    return sealChaChaPoly({ key: this.#key, nonce, ad }, plaintext, target);
+    const sealer = this.#sealer ?? this.#newSealer();
+    this.#advance(); // before its use, so that a failure cannot lead to a second one
+    return sealer.seal(ad, plaintext, target);
   }
 
   /**
@@ -49,20 +52,36 @@ export class CipherState {
    */
   decryptWithAd(ad: Uint8Array, ciphertext: Uint8Array): Uint8Array {
     this.#requireKey();
-    const nonce = this.#nonce.encode();
-    const plaintext = openChaChaPoly({ key: this.#key, nonce, ad }, ciphertext);
+    const opener = this.#opener ?? this.#newOpener();
+    this.#opener = undefined;
+    const plaintext = opener.open(ad, ciphertext);
     if (plaintext === undefined) {
       throw new MalformedMessageError("Cannot decrypt: the ciphertext is not authentic");
     }
-    this.#nonce.increment();
+    this.#advance();
     return plaintext;
+  }
+
+  /** Does now what {@linkcode CipherState.encryptWithAd} would do before it looks at the plaintext. */
+  prepareToEncrypt(): void {
+    if (!this.#destroyed && !this.#nonce.isSpent) this.#sealer ??= this.#newSealer();
+  }
+
+  /** Does now what {@linkcode CipherState.decryptWithAd} would do before it looks at the ciphertext. */
+  prepareToDecrypt(): void {
+    if (!this.#destroyed && !this.#nonce.isSpent) this.#opener ??= this.#newOpener();
   }
 
   /** Replaces the key by one that does not lead back to it (§11.3); the nonce goes on. */
   rekey(): void {
     this.#requireKey();
-    const parameters = { key: this.#key, nonce: rekeyNonce(), ad: EMPTY };
-    const next = sealChaChaPoly(parameters, new Uint8Array(KEY_LENGTH));
+    this.#forgetPrepared();
+    const sealer = new ChaChaPolySealer(this.#key, rekeyNonce());
+    const next = sealer.seal(
+      EMPTY,
+      new Uint8Array(KEY_LENGTH),
+      new Uint8Array(KEY_LENGTH + TAG_LENGTH),
+    );
     this.#key.set(next.subarray(0, KEY_LENGTH));
     next.fill(0);
   }
@@ -71,6 +90,25 @@ export class CipherState {
   destroy(): void {
     this.#destroyed = true;
     this.#key.fill(0);
+    this.#forgetPrepared();
+  }
+
+  #newSealer(): ChaChaPolySealer {
+    return new ChaChaPolySealer(this.#key, this.#nonce.bytes);
+  }
+
+  #newOpener(): ChaChaPolyOpener {
+    return new ChaChaPolyOpener(this.#key, this.#nonce.bytes);
+  }
+
+  #advance(): void {
+    this.#nonce.increment();
+    this.#forgetPrepared();
+  }
+
+  #forgetPrepared(): void {
+    this.#sealer = undefined;
+    this.#opener = undefined;
   }
 
   #requireKey(): void {

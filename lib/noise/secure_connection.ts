@@ -1,0 +1,254 @@
+/**
+ * Encrypts and authenticates a connection with a Noise protocol, `25519_ChaChaPoly_SHA256`.
+ *
+ * @module
+ */
+
+import { NetworkError } from "../errors.ts";
+import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
+import { addressesOf, type ByteStream, cut } from "./byte_stream.ts";
+import { FrameReader } from "./frame_reader.ts";
+import { generateKeyPair } from "./generate_key_pair.ts";
+import { type HandshakeOptions, HandshakeState } from "./handshake_state.ts";
+import { RecordCipher } from "./record_cipher.ts";
+import { RecordReader } from "./record_reader.ts";
+import { RecordWriter } from "./record_writer.ts";
+import { shakeHands, type ShakeHandsOptions } from "./shake_hands.ts";
+
+/** How to secure a connection. */
+export interface SecureConnectionOptions
+  extends Omit<HandshakeOptions, "ephemeralKey">, ShakeHandsOptions {
+  /** Gives up the handshake, and cuts the connection. Strangers can take forever, so there has to be one. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Shakes hands over a connection, and secures it. The connection is taken over, and cut on failure.
+ *
+ * @example
+ * ```ts
+ * import { secureConnection } from "./secure_connection.ts";
+ * import { generateKeyPair } from "./generate_key_pair.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+ * const staticKey = generateKeyPair(); // the responder's identity: its public key is known to its peers
+ * const signal = AbortSignal.timeout(10_000);
+ * const [client, server] = await Promise.all([
+ *   Deno.connect(listener.addr).then((conn) =>
+ *     secureConnection(conn, {
+ *       ...{ pattern: "NK", role: "initiator", signal },
+ *       remoteStaticKey: staticKey.publicKey,
+ *     })
+ *   ),
+ *   listener.accept().then((conn) =>
+ *     secureConnection(conn, { pattern: "NK", role: "responder", staticKey, signal })
+ *   ),
+ * ]);
+ * using _ = server;
+ * using __ = client;
+ * await client.write(new TextEncoder().encode("hello"));
+ * await client.closeWrite();
+ * assertEquals(await new Response(server.readable).text(), "hello");
+ * ```
+ *
+ * @throws {TypeError} if the options are no good for the pattern
+ * @throws {MalformedMessageError} if the other side does not know the keys that it should, or something was changed
+ * @throws {NetworkError} `reset` if the connection is cut
+ * @throws {RefusedError} if `authorize` says no
+ * @throws the signal's reason on abort
+ */
+export async function secureConnection(
+  stream: ByteStream,
+  options: SecureConnectionOptions,
+): Promise<SecureConnection> {
+  const { signal } = options;
+  let isCut = false;
+  const cutOnce = () => {
+    if (!isCut) cut(stream);
+    isCut = true;
+  };
+  signal.addEventListener("abort", cutOnce, { once: true });
+  try {
+    signal.throwIfAborted();
+    using state = new HandshakeState({ ...options, ephemeralKey: generateKeyPair() });
+    const frames = new FrameReader(stream, addressesOf(stream).remote);
+    const payloads = await shakeHands(stream, frames, state, options);
+    signal.throwIfAborted();
+    return new SecureConnection(stream, frames, state, payloads);
+  } catch (error) {
+    cutOnce();
+    signal.throwIfAborted(); // then the error only says that the connection was cut
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", cutOnce);
+  }
+}
+
+/**
+ * An encrypted and authenticated stream of bytes, both a `Deno.Conn` and a `TcpConnection`.
+ *
+ * Who has sent all says so with `closeWrite()`, and the other side reads to the end. `close()` without it cuts the
+ * connection, as does disposal, and the other side's `read()` fails: a stream that was cut short, by a program that
+ * failed or by somebody on the way, never looks like a finished one.
+ */
+export class SecureConnection implements Disposable {
+  /** This side's address. */
+  readonly local: TransportAddress;
+  /** The other side's address. */
+  readonly remote: TransportAddress;
+  /** The other side's static key, proved by the handshake; `undefined` if the pattern has none. */
+  readonly remoteStaticKey: Uint8Array | undefined;
+  /** The same on both sides, and on no other connection: for channel binding (Noise §11.2). */
+  readonly handshakeHash: Uint8Array;
+  /** What the other side's handshake messages carried, the first one first. */
+  readonly handshakePayloads: readonly Uint8Array[];
+  readonly #stream: ByteStream;
+  readonly #reader: RecordReader;
+  readonly #writer: RecordWriter;
+  #unread: Uint8Array = NOTHING;
+  #isClosed = false;
+  #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
+  #writable: WritableStream<Uint8Array> | undefined;
+
+  /** @ignore use {@linkcode secureConnection} */
+  constructor(
+    stream: ByteStream,
+    frames: FrameReader,
+    state: HandshakeState,
+    handshakePayloads: readonly Uint8Array[],
+  ) {
+    const { local, remote } = addressesOf(stream);
+    this.local = local;
+    this.remote = remote;
+    this.remoteStaticKey = state.remoteStaticKey;
+    this.handshakeHash = state.handshakeHash;
+    this.handshakePayloads = handshakePayloads;
+    const { send, receive } = state.split();
+    this.#stream = stream;
+    this.#reader = new RecordReader(frames, new RecordCipher(receive), (failure) => {
+      this.#end(failure, () => cut(stream));
+    });
+    this.#writer = new RecordWriter(stream, new RecordCipher(send));
+  }
+
+  /** This side's address, as Deno has it. */
+  get localAddr(): NetAddress {
+    return toNetAddress(this.local);
+  }
+
+  /** The other side's address, as Deno has it. */
+  get remoteAddr(): NetAddress {
+    return toNetAddress(this.remote);
+  }
+
+  /**
+   * Fills the start of `buffer`; the number of bytes, or `null` once the other side has finished.
+   *
+   * @throws {MalformedMessageError} if something was changed, repeated or left out
+   * @throws {NetworkError} `reset` if the connection was cut, `closed` if by this side
+   */
+  async read(buffer: Uint8Array): Promise<number | null> {
+    if (buffer.length === 0) return 0;
+    if (this.#unread.length === 0) {
+      const next = await this.#reader.read();
+      if (next === null) return null;
+      this.#unread = next;
+    }
+    const length = Math.min(buffer.length, this.#unread.length);
+    buffer.set(this.#unread.subarray(0, length));
+    this.#unread = this.#unread.subarray(length);
+    return length;
+  }
+
+  /**
+   * Writes all of `data`, which must not change until then; the number of bytes.
+   *
+   * @throws {NetworkError} `closed` if this side has closed the connection, or what it fails with
+   */
+  async write(data: Uint8Array): Promise<number> {
+    await this.#writer.write(data);
+    return data.length;
+  }
+
+  /** Tells the other side that this was all; reading goes on. */
+  async closeWrite(): Promise<void> {
+    await this.#writer.end();
+    await this.#stream.closeWrite();
+  }
+
+  /** What the other side sends, until it finishes. Cancelling it closes the connection. */
+  get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
+    return this.#readable ??= new ReadableStream({
+      pull: async (controller) => {
+        const unread = this.#unread;
+        this.#unread = NOTHING;
+        const next = unread.length > 0 ? unread : await this.#reader.read();
+        if (next === null) controller.close();
+        else controller.enqueue(next as Uint8Array<ArrayBuffer>);
+      },
+      cancel: () => this.close(),
+    }, { highWaterMark: 0 });
+  }
+
+  /** What this side sends. Closing it is `closeWrite()`, aborting it `close()`. */
+  get writable(): WritableStream<Uint8Array> {
+    return this.#writable ??= new WritableStream({
+      write: async (data) => void await this.write(data),
+      close: () => this.closeWrite(),
+      abort: () => this.close(),
+    });
+  }
+
+  /** Closes both directions; idempotent. Without `closeWrite()` before, the other side sees a cut. */
+  close(): void {
+    this.#end(this.#closedError(), () => this.#stream.close());
+  }
+
+  /** As `close()`, with RST where that can be done. */
+  reset(): void {
+    this.#end(this.#closedError(), () => cut(this.#stream));
+  }
+
+  /** Keeps the program running while a read waits, which is so by default. */
+  ref(): void {
+    if ("ref" in this.#stream) this.#stream.ref?.();
+  }
+
+  /** Lets the program end while a read waits, where the connection can do that. */
+  unref(): void {
+    if ("unref" in this.#stream) this.#stream.unref?.();
+  }
+
+  /** As `close()`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #end(failure: unknown, close: () => void): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#unread = NOTHING;
+    this.#reader.fail(failure);
+    this.#writer.fail(failure);
+    close();
+  }
+
+  #closedError(): NetworkError {
+    const remote = formatTransportAddress(this.remote);
+    return new NetworkError(`Cannot use the connection to ${remote}: it is closed`, "closed");
+  }
+}
+
+/** A `Deno.NetAddr`. */
+export interface NetAddress {
+  readonly transport: "tcp";
+  readonly hostname: string;
+  readonly port: number;
+}
+
+function toNetAddress({ ip, port }: TransportAddress): NetAddress {
+  return { transport: "tcp", hostname: ip, port };
+}
+
+const NOTHING = new Uint8Array(0);
