@@ -27,6 +27,7 @@ type OpenProbe = { -readonly [Key in keyof Probe]: Probe[Key] };
 export class TcpDialer implements AsyncDisposable {
   readonly #network: Network;
   readonly #anyAddress: string;
+  readonly #reusePort: boolean;
   readonly #now: () => number;
   readonly #probes: OpenProbe[] = [];
   readonly #connections: TcpConnection[] = [];
@@ -38,8 +39,17 @@ export class TcpDialer implements AsyncDisposable {
   readonly #abort = new AbortController();
   #localIp: string | undefined;
 
-  /** @param now milliseconds since the start of the test */
-  constructor(network: Network, family: IpFamily, now: () => number) {
+  /**
+   * @param now milliseconds since the start of the test
+   * @param options `reusePort` as in {@linkcode Network.connectTcp}, for ports that will be listened on
+   */
+  constructor(
+    network: Network,
+    family: IpFamily,
+    now: () => number,
+    options: { reusePort?: boolean } = {},
+  ) {
+    this.#reusePort = options.reusePort ?? false;
     this.#network = network;
     this.#anyAddress = family === 4 ? "0.0.0.0" : "::";
     this.#now = now;
@@ -101,6 +111,7 @@ export class TcpDialer implements AsyncDisposable {
   async #run(probe: OpenProbe): Promise<void> {
     const connection = await this.#network.connectTcp(probe.to, {
       local: { ip: this.#anyAddress, port: probe.localPort },
+      reusePort: this.#reusePort,
       signal: this.#abort.signal,
     });
     if (this.#abort.signal.aborted) {

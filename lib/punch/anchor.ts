@@ -1,0 +1,222 @@
+/**
+ * The punch port, and what is known of the NAT in front of it: a TCP connection to a STUN server keeps a mapping
+ * alive and tells the external address; a few more, from ports of their own, show how the NAT chooses external ports
+ * just now.
+ *
+ * @module
+ */
+
+import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts";
+import type { Network } from "../net/network.ts";
+import { type AllocationVerdict, classifyAllocation } from "../nat/allocation.ts";
+import type { BehaviorVerdict, FamilyReport } from "../nat/behavior.ts";
+import { openConsecutive } from "../nat/local_ports.ts";
+import { classifyMapping } from "../nat/mapping.ts";
+import { OwnAddresses } from "../nat/own_addresses.ts";
+import { mappingSamples, portSamples, type ProbeSpec } from "../nat/probe.ts";
+import { alternatesOf, learnServer } from "../nat/server_knowledge.ts";
+import { TcpDialer } from "../nat/tcp_dialer.ts";
+import type { Candidate, NatProfile, PortPair, PunchSide } from "./profile.ts";
+
+/** What an anchor needs. */
+export interface OpenAnchorOptions {
+  readonly network: Network;
+  /** STUN servers that speak TCP, best first; none for a punch without a NAT, such as within a LAN. */
+  readonly servers: readonly TransportAddress[];
+  readonly family: IpFamily;
+  /** What a NAT test found over TCP: filtering and resets take too long to be learned here. */
+  readonly report?: FamilyReport | null;
+  /** External addresses that a router forwards to the punch port. */
+  readonly mapped?: readonly TransportAddress[];
+  readonly signal?: AbortSignal;
+}
+
+/** A punch port that is ready for use. */
+export class PunchAnchor implements AsyncDisposable {
+  /** What to tell the peer. */
+  readonly side: PunchSide;
+  /** When it was learned, by `performance.now()`. */
+  readonly learnedAtMs: number;
+  readonly #dialer: TcpDialer;
+
+  private constructor(side: PunchSide, dialer: TcpDialer) {
+    this.side = side;
+    this.learnedAtMs = performance.now();
+    this.#dialer = dialer;
+  }
+
+  /**
+   * Learns the external address and the NAT's habits; takes two round trips to the servers, four if there is only one
+   * of them. Without any answer it is ready all the same, with what this host knows of itself.
+   *
+   * @throws {NetworkError} `not-permitted`
+   */
+  static async open(options: OpenAnchorOptions): Promise<PunchAnchor> {
+    const { network, family, signal } = options;
+    const ports = await freePorts(network, anyAddress(family));
+    const dialer = new TcpDialer(network, family, () => performance.now(), {
+      reusePort: network.canReusePort,
+    });
+    try {
+      const learned = await learn(dialer, ports, options);
+      const candidates = await candidatesOf(ports, learned, dialer.localIp, options);
+      return new PunchAnchor(describe(ports, learned, candidates, options), dialer);
+    } catch (error) {
+      await dialer[Symbol.asyncDispose]();
+      signal?.throwIfAborted();
+      throw error;
+    }
+  }
+
+  /** Lets go of the connections that keep the mapping; connections that were punched stay. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#dialer[Symbol.asyncDispose]();
+  }
+}
+
+interface Learned {
+  readonly mapping: BehaviorVerdict;
+  readonly allocation: AllocationVerdict;
+  readonly external: TransportAddress | null;
+  readonly samples: readonly PortPair[];
+}
+
+/** The ports of an anchor, all free when they were chosen. */
+interface AnchorPorts {
+  /** Dials the servers. */
+  readonly anchor: number;
+  /** Is not dialled from before the punch, for NATs on which each dial costs a mapping. */
+  readonly fresh: number;
+  readonly burst: readonly number[];
+}
+
+async function learn(
+  dialer: TcpDialer,
+  ports: AnchorPorts,
+  { network, servers, signal }: OpenAnchorOptions,
+): Promise<Learned> {
+  const own = new OwnAddresses(network, ports.anchor);
+  const [first] = servers;
+  if (first !== undefined) {
+    for (const [index, port] of ports.burst.entries()) {
+      dialer.dial({ socket: `burst ${index}`, server: 0, test: "binding", to: first }, port);
+    }
+  }
+  const dialled = new Set<string>();
+  const dialAnchor = (to: TransportAddress, server: number) => {
+    if (dialled.has(`${to.ip} ${to.port}`)) return;
+    dialled.add(`${to.ip} ${to.port}`);
+    const spec: ProbeSpec = { socket: "mapping", server, test: "binding", to };
+    dialer.dial(spec, ports.anchor);
+  };
+  for (const [index, to] of servers.entries()) dialAnchor(to, index);
+
+  for (;;) {
+    const samples = mappingSamples(dialer.probes);
+    await own.learn(samples.map(({ mapped }) => mapped));
+    const mapping = classifyMapping(samples, own.isOwn);
+    if (mapping.behavior === "unknown") {
+      for (const [index, primary] of servers.entries()) {
+        const [alternate] = alternatesOf(learnServer(primary, dialer.probes));
+        if (alternate !== undefined) dialAnchor(alternate, index);
+      }
+    }
+    const pairs = first === undefined ? [] : portSamples(dialer.probes, first);
+    const allocation = classifyAllocation(pairs);
+    const isKnown = mapping.behavior !== "unknown" && allocation.allocation.kind !== "unknown";
+    if (isKnown || dialer.giveUpAtMs < performance.now()) {
+      return {
+        mapping,
+        allocation,
+        external: samples[0]?.mapped ?? null,
+        samples: pairs.flatMap(({ localPort, externalPort }) =>
+          externalPort === null ? [] : [{ localPort, externalPort }]
+        ),
+      };
+    }
+    await dialer.wait(dialer.giveUpAtMs, signal);
+  }
+}
+
+function describe(
+  ports: AnchorPorts,
+  learned: Learned,
+  candidates: readonly Candidate[],
+  { network, report }: OpenAnchorOptions,
+): PunchSide {
+  const { mapping, allocation, external, samples } = learned;
+  const profile: NatProfile = {
+    mapping: mapping.behavior === "unknown"
+      ? report?.mapping.behavior ?? "unknown"
+      : mapping.behavior,
+    filtering: report?.filtering.behavior ?? "unknown",
+    unsolicitedSyn: report?.unsolicitedSyn ?? "unknown",
+    allocation: allocation.allocation,
+    onlyForNeighbours: allocation.details.onlyForNeighbours,
+    externalIp: external?.ip ?? null,
+    samples,
+  };
+  return {
+    profile,
+    candidates,
+    punchPort: punchPortOf(ports, profile),
+    canListenBeside: network.canReusePort,
+  };
+}
+
+/**
+ * Where the mapping depends on the destination, the server's mapping is of no use to the peer, and in the way of
+ * another one from the same port.
+ */
+function punchPortOf(ports: AnchorPorts, { mapping }: Pick<NatProfile, "mapping">): number {
+  return dependsOnDestination(mapping) ? ports.fresh : ports.anchor;
+}
+
+function dependsOnDestination(mapping: NatProfile["mapping"]): boolean {
+  return mapping === "address-dependent" || mapping === "address-and-port-dependent";
+}
+
+async function candidatesOf(
+  ports: AnchorPorts,
+  { mapping, external }: Learned,
+  localIp: string | undefined,
+  { network, mapped = [] }: OpenAnchorOptions,
+): Promise<Candidate[]> {
+  const isReflexive = external !== null && !dependsOnDestination(mapping.behavior);
+  const punchPort = punchPortOf(ports, { mapping: mapping.behavior });
+  const interfaces = (await network.localAddresses())?.map(({ ip }) => ip).filter(isUsable);
+  const hostIps = new Set(interfaces ?? (localIp === undefined ? [] : [localIp]));
+  return [
+    ...mapped.map((address): Candidate => ({ kind: "mapped", address })),
+    ...isReflexive ? [{ kind: "reflexive" as const, address: external }] : [],
+    ...Array.from(hostIps, (ip): Candidate => ({ kind: "host", address: { ip, port: punchPort } })),
+  ].slice(0, MAX_CANDIDATES);
+}
+
+/** Link-local addresses mean nothing without a zone of the peer's own. */
+function isUsable(ip: string): boolean {
+  return !["loopback", "link-local", "unspecified", "multicast"].includes(ipScope(ip));
+}
+
+/** A port for the anchor, one that is left alone, and for the burst a row and others. */
+async function freePorts(network: Network, ip: string): Promise<AnchorPorts> {
+  const listen = (port: number) => network.listenTcp({ ip, port });
+  const row = await openConsecutive(ROW, listen) ?? [];
+  const others = await Promise.all(Array.from({ length: 2 + STRANGERS }, () => listen(0)));
+  const port = ({ local }: { local: TransportAddress }) => local.port;
+  const [anchor, fresh, ...strangers] = others.map(port) as [number, number, ...number[]];
+  const ports = { anchor, fresh, burst: [...row.map(port), ...strangers] };
+  for (const listener of [...row, ...others]) listener.close();
+  return ports;
+}
+
+function anyAddress(family: IpFamily): string {
+  return family === 4 ? "0.0.0.0" : "::";
+}
+
+/** Consecutive local ports in the burst, and others: with the anchor's, enough to tell every pattern. */
+const ROW = 3;
+const STRANGERS = 2;
+
+/** Ours; beyond it hosts have virtual interfaces that nobody else can reach. */
+const MAX_CANDIDATES = 12;

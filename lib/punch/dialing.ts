@@ -1,0 +1,202 @@
+/**
+ * Carries out the dials of a plan and hands over every connection that comes of them.
+ *
+ * A socket that waits for an answer is left alone: the peer's SYN may be on its way to it. A reset is answered by
+ * the next SYN at once: two sides that both reset pass each other's filters as soon as their SYNs cross, and redialling
+ * without a pause brings that about within two round trips.
+ *
+ * @module
+ */
+
+import { delay } from "@std/async/delay";
+import { type ConnectionAttempt, NetworkError } from "../errors.ts";
+import { formatTransportAddress, ipFamily, type TransportAddress } from "../net/address.ts";
+import type { Network, TcpConnection } from "../net/network.ts";
+import type { DialGroup, PunchPlan } from "./plan_types.ts";
+
+/** What dialling needs. */
+export interface DialingOptions {
+  readonly network: Network;
+  readonly punchPort: number;
+  /** Whether something listens on the punch port meanwhile. */
+  readonly reusePort: boolean;
+  /** Takes each connection; it is the taker's from then on. Whether the same shall be dialled again. */
+  readonly onConnection: (connection: TcpConnection, trace: DialTrace) => Promise<boolean>;
+  /** Ends all dials. */
+  readonly signal: AbortSignal;
+}
+
+/** The record of one dial, or of a spray of them. */
+export class DialTrace {
+  readonly strategy: string;
+  readonly remote: string;
+  local: string | null = null;
+  outcome: ConnectionAttempt["outcome"] = "abandoned";
+  tries = 0;
+  resets = 0;
+  readonly #startedAtMs = performance.now();
+  #elapsedMs: number | undefined;
+
+  constructor(strategy: string, remote: string) {
+    this.strategy = strategy;
+    this.remote = remote;
+  }
+
+  /** Notes what came of it; the first outcome stays. */
+  end(outcome: ConnectionAttempt["outcome"]): void {
+    if (this.#elapsedMs !== undefined) return;
+    this.outcome = outcome;
+    this.#elapsedMs = performance.now() - this.#startedAtMs;
+  }
+
+  /** The record as data. */
+  toAttempt(): ConnectionAttempt {
+    const { strategy, local, remote, outcome, tries, resets } = this;
+    const elapsedMs = this.#elapsedMs ?? performance.now() - this.#startedAtMs;
+    return { strategy, local, remote, outcome, tries, resets, elapsedMs };
+  }
+}
+
+/** The dials of a plan under way. */
+export class Dialing {
+  readonly #plan: PunchPlan;
+  readonly #options: DialingOptions;
+  readonly #traces: DialTrace[] = [];
+
+  constructor(plan: PunchPlan, options: DialingOptions) {
+    this.#plan = plan;
+    this.#options = options;
+  }
+
+  /** What was dialled so far. */
+  get traces(): readonly DialTrace[] {
+    return this.#traces;
+  }
+
+  /** Runs all groups to their end, or until the signal ends them; never rejects for a dial that fails. */
+  async run(): Promise<void> {
+    await Promise.all(this.#plan.dials.map((group) => this.#runGroup(group)));
+  }
+
+  async #runGroup(group: DialGroup): Promise<void> {
+    const { signal } = this.#options;
+    using giveUp = new GiveUp(group.startMs + group.giveUpMs, signal);
+    const dials: Promise<void>[] = [];
+    try {
+      if (group.startMs > 0) await delay(group.startMs, { signal: giveUp.signal });
+      const isSpray = group.targets.length * group.perTarget > SPRAY;
+      const spray = isSpray
+        ? this.#trace(`${group.targets.length} ports of ${group.targets[0]!.ip}`)
+        : undefined;
+      for (const [index, target] of targetsOf(group).entries()) {
+        if (index > 0 && group.spacingMs > 0) await pace(index, group, giveUp.signal);
+        const trace = spray ?? this.#trace(formatTransportAddress(target));
+        const localPort = group.from === "punch"
+          ? this.#options.punchPort
+          : group.localPorts?.[index] ?? 0;
+        dials.push(this.#dial(target, localPort, group, trace, giveUp.signal));
+      }
+    } catch (error) {
+      if (!giveUp.signal.aborted) throw error;
+    }
+    await Promise.all(dials);
+  }
+
+  /** One target, again and again if it resets. */
+  async #dial(
+    target: TransportAddress,
+    localPort: number,
+    group: DialGroup,
+    trace: DialTrace,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { network, onConnection } = this.#options;
+    const local = { ip: ipFamily(target.ip) === 4 ? "0.0.0.0" : "::", port: localPort };
+    const reusePort = group.from === "punch" && this.#options.reusePort;
+    for (let tries = 1;; tries++) {
+      trace.tries++;
+      try {
+        const connection = await network.connectTcp(target, { local, reusePort, signal });
+        trace.local = formatTransportAddress(connection.local);
+        if (!await onConnection(connection, trace)) return;
+      } catch (error) {
+        if (signal.aborted) {
+          return trace.end(this.#options.signal.aborted ? "abandoned" : "timed-out");
+        }
+        if (!(error instanceof NetworkError)) throw error;
+        const isReset = error.reason === "refused" || error.reason === "reset";
+        if (isReset) trace.resets++;
+        const isAnswered = isReset || error.reason === "unreachable";
+        if (!isAnswered || !group.redialOnReset) return trace.end(outcomeOf(error));
+      }
+      try {
+        await delay(tries < QUICK_TRIES ? Math.random() * JITTER_MS : SLOW_MS, { signal });
+      } catch {
+        return trace.end(this.#options.signal.aborted ? "abandoned" : "refused");
+      }
+    }
+  }
+
+  #trace(remote: string): DialTrace {
+    const trace = new DialTrace(this.#plan.technique, remote);
+    this.#traces.push(trace);
+    return trace;
+  }
+}
+
+/** A signal that aborts after a while, or with another, and leaves no timer. */
+class GiveUp implements Disposable {
+  readonly signal: AbortSignal;
+  readonly #controller = new AbortController();
+  readonly #timer: ReturnType<typeof setTimeout>;
+
+  constructor(afterMs: number, signal: AbortSignal) {
+    this.#timer = setTimeout(() => this.#controller.abort(), afterMs);
+    this.signal = AbortSignal.any([this.#controller.signal, signal]);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+/** Each target as often as the group wants, all targets once before any twice. */
+function targetsOf({ targets, perTarget }: DialGroup): TransportAddress[] {
+  return Array.from({ length: perTarget }, () => targets).flat();
+}
+
+/** Timers are coarser than the spacing of a spray: several dials go at once, as many as are due. */
+async function pace(index: number, group: DialGroup, signal: AbortSignal): Promise<void> {
+  const batch = Math.max(1, Math.round(TICK_MS / group.spacingMs));
+  if (index % batch === 0) await delay(group.spacingMs * batch, { signal });
+}
+
+function outcomeOf({ reason }: NetworkError): ConnectionAttempt["outcome"] {
+  switch (reason) {
+    case "refused":
+    case "reset":
+      return "refused";
+    case "unreachable":
+      return "unreachable";
+    case "timed-out":
+      return "timed-out";
+    default:
+      return "failed";
+  }
+}
+
+/** Dials of a group that are more than these share one trace. */
+const SPRAY = 32;
+
+/** Our finest spacing. */
+const TICK_MS = 4;
+
+/** Enough that two sides which retry in step drift apart, small beside any round trip. */
+const JITTER_MS = 3;
+
+/**
+ * Redials at once, then slowly: 100 cover a second of skew at 10 ms round trips; after that somebody resets who is
+ * not the peer. Ours.
+ */
+const QUICK_TRIES = 100;
+const SLOW_MS = 50;

@@ -1,0 +1,162 @@
+/**
+ * TCP hole punching: two programs behind two NATs get one TCP connection between them.
+ *
+ * @module
+ */
+
+import { type ConnectionAttempt, UnreachableError } from "../errors.ts";
+import type { Logger } from "../logger.ts";
+import { parseHostPort, type TransportAddress } from "../net/address.ts";
+import type { Network, TcpConnection } from "../net/network.ts";
+import { systemNetwork } from "../net/system.ts";
+import type { FamilyReport } from "../nat/behavior.ts";
+import { chooseServers } from "../nat/servers.ts";
+import type { SignalChannel } from "../signal/channel.ts";
+import { PunchAnchor } from "./anchor.ts";
+import type { PunchRole } from "./message.ts";
+import type { PunchPlan } from "./plan_types.ts";
+import { type RoundResult, runRound } from "./round.ts";
+
+/** What a punch port needs before there is a peer. */
+export interface PreparePunchOptions {
+  /** STUN servers that speak TCP, `HOST[:PORT]`; a few public ones by default, none for a punch within a LAN. */
+  readonly servers?: readonly string[];
+  /** What {@linkcode testNat} found over TCP: it knows of filters and resets, which make for better plans. */
+  readonly report?: FamilyReport | null;
+  /** External addresses that a router forwards to the punch port. */
+  readonly mapped?: readonly TransportAddress[];
+  /** The system's own unless given. */
+  readonly network?: Network;
+  /** Ends it. */
+  readonly signal?: AbortSignal;
+}
+
+/** What {@linkcode punch} takes. */
+export interface PunchOptions extends PreparePunchOptions {
+  /** Carries the offers of both sides. */
+  readonly channel: SignalChannel;
+  /** The controlling side chooses the connection; one side is the one, the other the other. */
+  readonly role: PunchRole;
+  /** Prepared before, to spare the time; it is used up. */
+  readonly anchor?: PunchAnchor;
+  /** Known to both sides and to nobody else: then the channel need not be trusted. */
+  readonly sharedSecret?: Uint8Array;
+  /** For all of it; 30 000 unless given. */
+  readonly timeoutMs?: number;
+  /** Hears of plans and rounds. */
+  readonly logger?: Logger;
+}
+
+/** A punched connection, and how it came about. */
+export interface Punched {
+  readonly connection: TcpConnection;
+  readonly plan: PunchPlan;
+  /** From the moment when both offers were known. */
+  readonly punchMs: number;
+  /** From the call. */
+  readonly elapsedMs: number;
+  /** How many times both sides tried. */
+  readonly rounds: number;
+  /** Everything that was dialled and accepted. */
+  readonly attempts: readonly ConnectionAttempt[];
+}
+
+/**
+ * Gets the punch port ready: its external address, and how the NAT chooses ports.
+ *
+ * @throws {NetworkError} `not-permitted`
+ */
+export async function preparePunch(options: PreparePunchOptions = {}): Promise<PunchAnchor> {
+  const { network = systemNetwork, signal } = options;
+  const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
+    parseHostPort(server, 3478)
+  );
+  const servers = await resolveAll(network, hosts, signal);
+  return await PunchAnchor.open({
+    network,
+    servers,
+    family: 4,
+    ...options.report && { report: options.report },
+    ...options.mapped && { mapped: options.mapped },
+    ...signal && { signal },
+  });
+}
+
+/**
+ * Punches: both sides call it, and both get the same connection, or the same refusal.
+ *
+ * @throws {UnreachableError} if there is no way, or none was found in time
+ * @throws {NetworkError} if the channel breaks, or `not-permitted`
+ */
+export async function punch(options: PunchOptions): Promise<Punched> {
+  const { network = systemNetwork, channel, role, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const startedAtMs = performance.now();
+  const timeout = AbortSignal.timeout(timeoutMs);
+  const signal = AbortSignal.any([timeout, ...options.signal ? [options.signal] : []]);
+  const attempts: ConnectionAttempt[] = [];
+  let reason = "nothing came back";
+  try {
+    for (let round = 1; round <= MAX_ROUNDS;) {
+      await using anchor = round === 1 && options.anchor !== undefined
+        ? options.anchor
+        : await preparePunch({ ...options, signal });
+      const result = await runRound({
+        network,
+        channel,
+        role,
+        sharedSecret: options.sharedSecret ?? new Uint8Array(0),
+        round,
+        side: anchor.side,
+        signal,
+      });
+      if (result.kind === "connected") return punched(result, attempts, { round, startedAtMs });
+      if (result.kind === "impossible") {
+        throw new UnreachableError(`Cannot punch: ${result.plan.reason}`, attempts);
+      }
+      attempts.push(...result.attempts);
+      if (result.kind === "failed") reason = result.plan.reason;
+      options.logger?.debug(`punch: round ${round} ${result.kind}`);
+      round = result.kind === "superseded" ? result.round : round + 1;
+    }
+  } catch (error) {
+    if (error !== timeout.reason) throw error;
+    options.signal?.throwIfAborted();
+    const message = `Cannot punch: no connection within ${timeoutMs} ms (${reason})`;
+    throw new UnreachableError(message, attempts, { cause: error });
+  }
+  throw new UnreachableError(`Cannot punch: ${MAX_ROUNDS} rounds failed (${reason})`, attempts);
+}
+
+function punched(
+  result: Extract<RoundResult, { kind: "connected" }>,
+  earlier: readonly ConnectionAttempt[],
+  { round, startedAtMs }: { round: number; startedAtMs: number },
+): Punched {
+  const now = performance.now();
+  return {
+    connection: result.connection,
+    plan: result.plan,
+    punchMs: now - result.startedAtMs,
+    elapsedMs: now - startedAtMs,
+    rounds: round,
+    attempts: [...earlier, ...result.attempts],
+  };
+}
+
+async function resolveAll(
+  network: Network,
+  hosts: readonly { host: string; port: number }[],
+  signal?: AbortSignal,
+): Promise<TransportAddress[]> {
+  const found = await Promise.allSettled(hosts.map(async ({ host, port }) => {
+    const [ip] = await network.resolve(host, 4, signal && { signal });
+    return { ip: ip!, port };
+  }));
+  signal?.throwIfAborted();
+  return found.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
+}
+
+/** Ours: a NAT that was predicted wrongly three times will be the next time. */
+const MAX_ROUNDS = 3;
+
+const DEFAULT_TIMEOUT_MS = 30_000;

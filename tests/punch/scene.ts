@@ -1,0 +1,115 @@
+/**
+ * Two programs that punch, each behind a NAT of its own, in the simulated internet.
+ *
+ * @module
+ */
+
+import type { FamilyReport } from "../../lib/nat/behavior.ts";
+import { preparePunch, punch, type Punched, type PunchOptions } from "../../lib/punch/punch.ts";
+import { serveStun } from "../../lib/stun/server.ts";
+import type { NatBehavior } from "../lab/nat_behavior.ts";
+import { type MemoryChannelOptions, memoryChannelPair } from "../signal/memory_channel.ts";
+import type { Host } from "../simnet/host.ts";
+import type { Internet } from "../simnet/internet.ts";
+
+/** What stands between the two, and how they set about it. */
+export interface Scene {
+  readonly a: NatBehavior;
+  readonly b: NatBehavior;
+  /** Between the NATs, and from each to the STUN server. */
+  readonly rttMs?: number;
+  /** Of the channel, from one side to the other and back. */
+  readonly signalRttMs?: number;
+  readonly channel?: MemoryChannelOptions;
+  /** How much later b calls. */
+  readonly skewMs?: number;
+  /** Whether the hosts can listen on a port that they dial from. */
+  readonly reusePort?: boolean;
+  /** Whether each side knows what its NAT filters and resets. */
+  readonly isReported?: boolean;
+  /** Whether the punch port is ready before the call. */
+  readonly isWarm?: boolean;
+  readonly options?: Partial<PunchOptions>;
+}
+
+/** What each side got, and when, from b's call on. */
+export interface SceneResult {
+  readonly a: Punched | Error;
+  readonly b: Punched | Error;
+  readonly doneMs: number;
+}
+
+/** Plays a scene. The connections are left open. */
+export async function play(internet: Internet, scene: Scene): Promise<SceneResult> {
+  const { rttMs = 80, signalRttMs = 50, skewMs = 0, reusePort = true, isWarm = false } = scene;
+  const link = { delayMs: rttMs / 4 };
+  const server = internet.host("stun", { addresses: ["203.0.113.10", "203.0.113.11"], link });
+  const host = (name: "a" | "b") => {
+    const router = internet.router(`${name}/nat`, { behavior: scene[name], link });
+    return internet.host(name, { behind: router, reusePort });
+  };
+  const hosts = { a: host("a"), b: host("b") };
+  await using _stun = await serveStun({
+    network: server.network,
+    address: "203.0.113.10",
+    alternateAddress: "203.0.113.11",
+  });
+  const [channelA, channelB] = memoryChannelPair({ delayMs: signalRttMs / 2, ...scene.channel });
+  const call = async (name: "a" | "b", options: Pick<PunchOptions, "channel" | "role">) => {
+    const prepare = prepareOptions(hosts[name], scene, name);
+    const anchor = isWarm ? await preparePunch(prepare) : undefined;
+    return () => punch({ ...prepare, ...options, ...scene.options, ...anchor && { anchor } });
+  };
+  const callA = await call("a", { channel: channelA, role: "controlling" });
+  const callB = await call("b", { channel: channelB, role: "controlled" });
+  const settled = (call: () => Promise<Punched>) => call().catch((error: Error) => error);
+  const a = settled(callA);
+  if (skewMs > 0) await new Promise((resolve) => setTimeout(resolve, skewMs));
+  const startedAtMs = performance.now();
+  const b = settled(callB);
+  const results = await Promise.all([a, b]);
+  channelA.close();
+  channelB.close();
+  return { a: results[0], b: results[1], doneMs: performance.now() - startedAtMs };
+}
+
+function prepareOptions({ network }: Host, scene: Scene, name: "a" | "b") {
+  const report = scene.isReported === false ? null : reportOf(scene[name]);
+  return { network, servers: ["203.0.113.10", "203.0.113.11:3479"], report };
+}
+
+/** What a NAT test would have said of filtering and resets. */
+function reportOf(behavior: NatBehavior): FamilyReport {
+  const verdict = (behavior: FamilyReport["mapping"]["behavior"]) => ({
+    behavior,
+    confidence: 1,
+    evidence: [],
+  });
+  return {
+    reachable: true,
+    server: null,
+    local: null,
+    external: null,
+    translated: true,
+    rttMs: null,
+    elapsedMs: 0,
+    mapping: verdict(behavior.mapping),
+    filtering: verdict(behavior.filtering),
+    allocation: { kind: "unknown", delta: null, range: null },
+    hairpinning: behavior.hairpinning,
+    unsolicitedSyn: behavior.unsolicitedSyn === "drop" ? "dropped" : "reset",
+    rfc3489Name: "",
+    details: {
+      allocation: {
+        samples: 0,
+        onlyForNeighbours: false,
+        preservesParity: "unknown",
+        preservesContiguity: "unknown",
+      },
+      rewritesPayload: "unknown",
+      lifetimeSeconds: null,
+      servers: [],
+      packetsSent: 0,
+    },
+  };
+}
