@@ -39,13 +39,15 @@ export class SocketReader {
   }
 
   /** As {@linkcode TcpConnection.read}. */
-  async read(buffer: Uint8Array): Promise<number | null> {
-    if (this.#waiting !== undefined) throw new TypeError("Cannot read: another read is waiting");
-    if (buffer.length === 0) return 0;
-    if (this.#unread.length > 0) return this.#take(buffer);
-    if (this.#isAtEnd) return null;
-    if (this.#failure !== undefined) throw this.#failure.reason;
-    return await new Promise((resolve, reject) => this.#waiting = { buffer, resolve, reject });
+  read(buffer: Uint8Array): Promise<number | null> {
+    if (this.#waiting !== undefined) {
+      return Promise.reject(new TypeError("Cannot read: another read is waiting"));
+    }
+    if (buffer.length === 0) return Promise.resolve(0);
+    if (this.#unread.length > 0) return Promise.resolve(this.#take(buffer));
+    if (this.#isAtEnd) return Promise.resolve(null);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
+    return new Promise((resolve, reject) => this.#waiting = { buffer, resolve, reject });
   }
 
   /** Makes the read that waits, and those that come, reject; what was there before can still be read. */
@@ -108,7 +110,7 @@ export function withReader(socket: net.Socket, reader: SocketReader): net.Socket
     socket.on("data", (chunk: Uint8Array) => {
       if (!reader.onread.callback(chunk.length, chunk)) socket.pause();
     });
-    return socket;
+    return socket.resume();
   }
   const options = { allowHalfOpen: true, onread: reader.onread, handle: socket._handle };
   socket._handle = null;

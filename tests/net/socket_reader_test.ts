@@ -1,0 +1,32 @@
+import { assertEquals } from "@std/assert";
+import net from "node:net";
+import { SocketReader, withReader } from "../../lib/net/system/socket_reader.ts";
+
+for (const shown of [true, false]) {
+  const name = shown ? "shows a socket's handle" : "hides it";
+  Deno.test(`withReader() reads from a server's socket where the platform ${name}`, async () => {
+    const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
+    const accepted = new Promise<net.Socket>((resolve) => server.on("connection", resolve));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as net.AddressInfo;
+    using client = await Deno.connect({ hostname: "127.0.0.1", port });
+    const sent = new Uint8Array(1_000_000).map((_, i) => i * 7);
+    const sending = new Blob([sent]).stream().pipeTo(client.writable);
+
+    const reader = new SocketReader();
+    const original = await accepted;
+    const has = (target: net.Socket, key: PropertyKey) => key !== "_handle" && key in target;
+    const socket = withReader(shown ? original : new Proxy(original, { has }), reader);
+    assertEquals(socket === original, false);
+    reader.attach(socket, (error) => error);
+    const received = new Uint8Array(sent.length);
+    for (let start = 0; start < received.length;) {
+      start += (await reader.read(received.subarray(start, start + 10_000)))!;
+    }
+    assertEquals(received, sent);
+    await sending;
+    assertEquals(await reader.read(new Uint8Array(1)), null);
+    socket.destroy();
+    await new Promise<void>((resolve) => server.close(() => resolve())); // counts no connection any more
+  });
+}
