@@ -66,10 +66,16 @@ export class ChaChaPolySealer {
   seal(ad: Uint8Array, plaintext: Uint8Array, target: Uint8Array): Uint8Array {
     const cipher = this.#cipher;
     if (ad.length > 0) cipher.setAAD(ad, { plaintextLength: plaintext.length });
-    target.set(cipher.update(plaintext));
-    cipher.final(); // no second message: Node's cipher is finished
+    const ciphertext = cipher.update(plaintext);
+    cipher.final(); // from here on it refuses a second message
+    target.set(ciphertext);
     target.set(cipher.getAuthTag(), plaintext.length);
     return target.subarray(0, plaintext.length + TAG_LENGTH);
+  }
+
+  /** Gives it up unused: Deno keeps what is never finished. */
+  discard(): void {
+    this.#cipher.final();
   }
 }
 
@@ -85,7 +91,10 @@ export class ChaChaPolyOpener {
   /** The plaintext, or `undefined` if the message is not authentic. */
   open(ad: Uint8Array, sealed: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
     const length = sealed.length - TAG_LENGTH;
-    if (length < 0) return undefined;
+    if (length < 0) {
+      this.discard();
+      return undefined;
+    }
     const decipher = this.#decipher;
     if (ad.length > 0) decipher.setAAD(ad, { plaintextLength: length });
     decipher.setAuthTag(sealed.subarray(length));
@@ -97,6 +106,11 @@ export class ChaChaPolyOpener {
       return undefined;
     }
     return plain(plaintext);
+  }
+
+  /** Gives it up unused: Deno keeps what is never finished. */
+  discard(): void {
+    this.open(NOTHING, NO_TAG);
   }
 }
 
@@ -146,7 +160,9 @@ function createDecipher(key: Uint8Array, nonce: Uint8Array) {
   return createDecipheriv("chacha20-poly1305", key, nonce, TAG_OPTIONS);
 }
 
+const NOTHING = new Uint8Array(0);
 const TAG_LENGTH = 16;
+const NO_TAG = new Uint8Array(TAG_LENGTH);
 const TAG_OPTIONS = { authTagLength: TAG_LENGTH };
 
 /** What goes before the 32 bytes of a secret key in PKCS #8 (RFC 8410 §7), version 1. */

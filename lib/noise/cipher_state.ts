@@ -40,6 +40,7 @@ export class CipherState {
   ): Uint8Array {
     this.#requireKey();
     const sealer = this.#sealer ?? this.#newSealer();
+    this.#sealer = undefined;
     this.#advance(); // before its use, so that a failure cannot lead to a second one
     return sealer.seal(ad, plaintext, target);
   }
@@ -107,6 +108,8 @@ export class CipherState {
   }
 
   #forgetPrepared(): void {
+    this.#sealer?.discard();
+    this.#opener?.discard();
     this.#sealer = undefined;
     this.#opener = undefined;
   }

@@ -1,0 +1,163 @@
+import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { toHex } from "../../lib/bytes.ts";
+import { ChaChaPolySealer } from "../../lib/crypto.ts";
+import { MalformedMessageError } from "../../lib/errors.ts";
+import { CipherState } from "../../lib/noise/cipher_state.ts";
+import { KeyPair } from "../../lib/noise/key_pair.ts";
+import { Nonce, rekeyNonce } from "../../lib/noise/nonce.ts";
+import { RecordCipher, REKEY_INTERVAL } from "../../lib/noise/record_cipher.ts";
+
+Deno.test("a Nonce is 32 bits of zeros and a little-endian counter", () => {
+  const nonce = new Nonce(0xfffen);
+  assertEquals(toHex(nonce.bytes), "00000000feff000000000000");
+  nonce.increment();
+  nonce.increment();
+  assertEquals(toHex(nonce.bytes), "000000000000010000000000");
+});
+
+Deno.test("a Nonce ends before 2^64-1, which is for rekeying", () => {
+  const nonce = new Nonce(2n ** 64n - 2n);
+  assertEquals(toHex(nonce.bytes), "00000000feffffffffffffff");
+  nonce.increment();
+  assertEquals(nonce.isSpent, true);
+  assertThrows(() => nonce.bytes, RangeError, "nonces are spent");
+  assertThrows(() => nonce.increment(), RangeError, "nonces are spent");
+  assertEquals(toHex(rekeyNonce()), "00000000ffffffffffffffff");
+});
+
+Deno.test("CipherState encrypts equal messages differently", () => {
+  const state = cipherState();
+  const message = Uint8Array.of(1, 2, 3);
+  assertNotEquals(state.encryptWithAd(NO_AD, message), state.encryptWithAd(NO_AD, message));
+});
+
+Deno.test("CipherState keeps its nonce when a message is not authentic", () => {
+  const [sender, receiver] = [cipherState(), cipherState()];
+  const sealed = sender.encryptWithAd(NO_AD, Uint8Array.of(1, 2, 3));
+  const changed = sealed.with(0, sealed[0]! ^ 1);
+  for (let i = 0; i < 3; i++) {
+    assertThrows(() => receiver.decryptWithAd(NO_AD, changed), MalformedMessageError);
+  }
+  assertEquals([...receiver.decryptWithAd(NO_AD, sealed)], [1, 2, 3]);
+});
+
+Deno.test("CipherState authenticates the associated data", () => {
+  const sealed = cipherState().encryptWithAd(Uint8Array.of(1), Uint8Array.of(1, 2, 3));
+  assertThrows(() => cipherState().decryptWithAd(Uint8Array.of(2), sealed), MalformedMessageError);
+});
+
+Deno.test("CipherState rejects what is too short for a tag", () => {
+  for (let length = 0; length < 16; length++) {
+    assertThrows(
+      () => cipherState().decryptWithAd(NO_AD, new Uint8Array(length)),
+      MalformedMessageError,
+    );
+  }
+});
+
+Deno.test("CipherState prepares for one message, and for that of its nonce and key only", () => {
+  const [plain, prepared] = [cipherState(), cipherState()];
+  const receiver = cipherState();
+  for (let i = 0; i < 6; i++) {
+    if (i === 3) [plain, prepared, receiver].forEach((state) => state.rekey());
+    prepared.prepareToEncrypt();
+    prepared.prepareToEncrypt();
+    receiver.prepareToDecrypt();
+    if (i === 4) [plain, prepared, receiver].forEach((state) => state.rekey());
+    const sealed = prepared.encryptWithAd(NO_AD, Uint8Array.of(i));
+    assertEquals(toHex(sealed), toHex(plain.encryptWithAd(NO_AD, Uint8Array.of(i))));
+    assertEquals([...receiver.decryptWithAd(NO_AD, sealed)], [i]);
+  }
+});
+
+Deno.test("CipherState drops what it prepared for a nonce that the other direction has used", () => {
+  const [a, b] = [cipherState(), cipherState()];
+  b.prepareToEncrypt();
+  b.decryptWithAd(NO_AD, a.encryptWithAd(NO_AD, Uint8Array.of(1)));
+  assertEquals([...a.decryptWithAd(NO_AD, b.encryptWithAd(NO_AD, Uint8Array.of(2)))], [2]);
+});
+
+Deno.test("CipherState.rekey() encrypts 32 zeros at 2^64-1 (§4.2)", () => {
+  const state = cipherState();
+  state.rekey();
+  const sealer = new ChaChaPolySealer(new Uint8Array(32), rekeyNonce());
+  const sealed = sealer.seal(NO_AD, new Uint8Array(32), new Uint8Array(48));
+  const next = new CipherState(sealed.slice(0, 32) as Uint8Array<ArrayBuffer>);
+  const message = Uint8Array.of(1, 2, 3);
+  assertEquals(state.encryptWithAd(NO_AD, message), next.encryptWithAd(NO_AD, message));
+});
+
+Deno.test("CipherState is of no use once it is destroyed, and its key is zeroed", () => {
+  const key = new Uint8Array(32).fill(7);
+  const state = new CipherState(key);
+  state.prepareToEncrypt();
+  state.destroy();
+  state.destroy();
+  assertEquals(key, new Uint8Array(32));
+  assertThrows(() => state.encryptWithAd(NO_AD, NO_AD), TypeError, "destroyed");
+  assertThrows(() => state.decryptWithAd(NO_AD, new Uint8Array(16)), TypeError, "destroyed");
+  assertThrows(() => state.rekey(), TypeError, "destroyed");
+});
+
+Deno.test("RecordCipher rekeys after each interval, on both sides", () => {
+  const [sender, receiver] = [new RecordCipher(cipherState()), new RecordCipher(cipherState())];
+  const withoutRekey = cipherState();
+  const record = new Uint8Array(64);
+  for (let i = 0; i < 2 * REKEY_INTERVAL + 2; i++) {
+    const sealed = record.subarray(2, sender.encrypt(Uint8Array.of(i), record));
+    assertEquals([...receiver.decrypt(sealed)], [i & 0xff]);
+    if (i < REKEY_INTERVAL) withoutRekey.decryptWithAd(NO_AD, sealed);
+    else assertThrows(() => withoutRekey.decryptWithAd(NO_AD, sealed), MalformedMessageError);
+  }
+});
+
+Deno.test("KeyPair agrees on the secret of RFC 7748 §6.1", () => {
+  using bob = new KeyPair(
+    fromHex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"),
+  );
+  assertEquals(
+    toHex(bob.publicKey),
+    "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f",
+  );
+  assertEquals(
+    toHex(bob.dh(fromHex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"))),
+    "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742",
+  );
+});
+
+Deno.test("KeyPair rejects public keys that make the secret zero", () => {
+  using keyPair = new KeyPair(new Uint8Array(32).fill(0x42));
+  const lowOrder = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+  ];
+  for (const key of lowOrder) {
+    assertThrows(() => keyPair.dh(fromHex(key)), MalformedMessageError, "low order");
+  }
+});
+
+Deno.test("KeyPair wants 32 bytes, copies them, and forgets them", () => {
+  assertThrows(() => new KeyPair(new Uint8Array(31)), TypeError, "31 bytes, not 32");
+  const secretKey = new Uint8Array(32).fill(0x42);
+  const keyPair = new KeyPair(secretKey);
+  const shared = keyPair.dh(keyPair.publicKey);
+  secretKey.fill(0);
+  assertEquals(keyPair.dh(keyPair.publicKey), shared);
+  keyPair[Symbol.dispose]();
+  assertThrows(() => keyPair.dh(keyPair.publicKey), TypeError, "destroyed");
+});
+
+function cipherState(): CipherState {
+  return new CipherState(new Uint8Array(32));
+}
+
+function fromHex(hex: string): Uint8Array {
+  return Uint8Array.from(hex.match(/../g) ?? [], (byte) => parseInt(byte, 16));
+}
+
+const NO_AD = new Uint8Array(0);
