@@ -96,6 +96,7 @@ async function learn(
   { network, servers, signal }: OpenAnchorOptions,
 ): Promise<Learned> {
   const own = new OwnAddresses(network, ports.anchor);
+  const limitMs = performance.now() + PATIENCE_MS;
   const [first] = servers;
   if (first !== undefined) {
     for (const [index, port] of ports.burst.entries()) {
@@ -124,7 +125,8 @@ async function learn(
     const pairs = first === undefined ? [] : portSamples(dialer.probes, first);
     const allocation = classifyAllocation(pairs);
     const isKnown = mapping.behavior !== "unknown" && allocation.allocation.kind !== "unknown";
-    if (isKnown || dialer.giveUpAtMs < performance.now()) {
+    const giveUpAtMs = Math.min(limitMs, dialer.giveUpAtMs);
+    if (isKnown || giveUpAtMs <= performance.now()) {
       return {
         mapping,
         allocation,
@@ -134,7 +136,7 @@ async function learn(
         ),
       };
     }
-    await dialer.wait(dialer.giveUpAtMs, signal);
+    await dialer.wait(giveUpAtMs, signal);
   }
 }
 
@@ -213,6 +215,9 @@ async function freePorts(network: Network, ip: string): Promise<AnchorPorts> {
 function anyAddress(family: IpFamily): string {
   return family === 4 ? "0.0.0.0" : "::";
 }
+
+/** How long servers are waited for; ours: three SYNs of the system, and an answer. */
+const PATIENCE_MS = 3500;
 
 /** Consecutive local ports in the burst, and others: with the anchor's, enough to tell every pattern. */
 const ROW = 3;

@@ -7,11 +7,11 @@
 import { delay } from "@std/async/delay";
 import { type ConnectionAttempt, NetworkError } from "../errors.ts";
 import { formatTransportAddress } from "../net/address.ts";
-import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
+import type { Network, TcpListener } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { Dialing, DialTrace } from "./dialing.ts";
 import { punchSecret } from "./handshake.ts";
-import { Meeting, type MeetingOutcome } from "./meeting.ts";
+import { Meeting, type MeetingOutcome, type Met } from "./meeting.ts";
 import type { PunchOffer, PunchRole } from "./message.ts";
 import { planPunch } from "./plan.ts";
 import type { PunchPlan } from "./plan_types.ts";
@@ -29,8 +29,9 @@ export interface AttemptOptions {
 export type AttemptOutcome =
   | {
     readonly kind: "connected";
-    readonly connection: TcpConnection;
+    readonly met: Met;
     readonly plan: PunchPlan;
+    /** When both offers were known. */
     readonly startedAtMs: number;
   }
   | { readonly kind: "impossible"; readonly plan: PunchPlan }
@@ -102,13 +103,17 @@ export class PunchAttempt {
     };
     const exhausted = Promise.all([dialing.run(), listening()]).then(() => undefined);
     try {
-      const connection = await Promise.race([meeting.winner, exhausted]);
-      if (connection !== undefined) return { kind: "connected", connection, plan, startedAtMs };
-      return signal.aborted ? { kind: "abandoned" } : { kind: "failed", plan };
+      await Promise.race([meeting.winner, exhausted]);
     } finally {
       stop.abort();
+      await meeting[Symbol.asyncDispose](); // dials wait for what becomes of their connections
       await exhausted;
     }
+    // Asked only now: a nomination may have come with the end of everything else.
+    if (meeting.met !== undefined) {
+      return { kind: "connected", met: meeting.met, plan, startedAtMs };
+    }
+    return signal.aborted ? { kind: "abandoned" } : { kind: "failed", plan };
   }
 
   /** Takes connections on the punch port for as long as dials of either side may lead to it. */

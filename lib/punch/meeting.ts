@@ -18,13 +18,21 @@ import type { PunchRole } from "./message.ts";
 /** What became of a connection. */
 export type MeetingOutcome = "nominated" | "not-nominated" | "not-authenticated" | "broken";
 
+/** The connection that both sides agreed on. */
+export interface Met {
+  readonly connection: TcpConnection;
+  /** When it was established, by `performance.now()`; proofs and nomination came after that. */
+  readonly establishedAtMs: number;
+}
+
 /** Takes connections until one is nominated; all others are reset. */
 export class Meeting implements AsyncDisposable {
   readonly #role: PunchRole;
   readonly #secret: PunchSecret;
   readonly #patienceMs: number;
-  readonly #winner = Promise.withResolvers<TcpConnection>();
+  readonly #winner = Promise.withResolvers<Met>();
   readonly #open = new Map<TcpConnection, Promise<MeetingOutcome>>();
+  #met: Met | undefined;
   #isOver = false;
 
   /** @param patienceMs how long the other end may take for each step */
@@ -34,9 +42,14 @@ export class Meeting implements AsyncDisposable {
     this.#patienceMs = patienceMs;
   }
 
-  /** The connection that both sides agreed on; pending until there is one. */
-  get winner(): Promise<TcpConnection> {
+  /** Resolves once there is a connection that both sides agreed on. */
+  get winner(): Promise<Met> {
     return this.#winner.promise;
+  }
+
+  /** That connection, if there is one already. */
+  get met(): Met | undefined {
+    return this.#met;
   }
 
   /** Takes a connection; what becomes of it. */
@@ -62,6 +75,7 @@ export class Meeting implements AsyncDisposable {
   }
 
   async #meet(connection: TcpConnection): Promise<MeetingOutcome> {
+    const establishedAtMs = performance.now();
     // A connection that says nothing, or not enough, ends with the patience for it.
     const timer = setTimeout(() => connection.reset(), this.#patienceMs);
     try {
@@ -79,7 +93,8 @@ export class Meeting implements AsyncDisposable {
         await awaitNomination(connection, this.#secret);
         this.#isOver = true;
       }
-      this.#winner.resolve(connection);
+      this.#met = { connection, establishedAtMs };
+      this.#winner.resolve(this.#met);
       return "nominated";
     } catch (error) {
       if (error instanceof StrangerError) return "not-authenticated";

@@ -51,7 +51,9 @@ export interface PunchOptions extends PreparePunchOptions {
 export interface Punched {
   readonly connection: TcpConnection;
   readonly plan: PunchPlan;
-  /** From the moment when both offers were known. */
+  /** From the moment when this side knew both offers until the connection was established. */
+  readonly connectMs: number;
+  /** From the same moment until it was nominated. */
   readonly punchMs: number;
   /** From the call. */
   readonly elapsedMs: number;
@@ -134,8 +136,9 @@ function punched(
 ): Punched {
   const now = performance.now();
   return {
-    connection: result.connection,
+    connection: result.met.connection,
     plan: result.plan,
+    connectMs: result.met.establishedAtMs - result.startedAtMs,
     punchMs: now - result.startedAtMs,
     elapsedMs: now - startedAtMs,
     rounds: round,

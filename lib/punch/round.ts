@@ -6,9 +6,10 @@
  */
 
 import type { ConnectionAttempt } from "../errors.ts";
-import type { Network, TcpConnection } from "../net/network.ts";
+import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { PunchAttempt } from "./attempt.ts";
+import type { Met } from "./meeting.ts";
 import type { PunchRole } from "./message.ts";
 import { OfferExchange } from "./offers.ts";
 import type { PunchPlan } from "./plan_types.ts";
@@ -30,8 +31,9 @@ export interface RoundOptions {
 export type RoundResult =
   | {
     readonly kind: "connected";
-    readonly connection: TcpConnection;
+    readonly met: Met;
     readonly plan: PunchPlan;
+    /** When both offers were known. */
     readonly startedAtMs: number;
     readonly attempts: readonly ConnectionAttempt[];
   }
@@ -81,12 +83,20 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
   });
   const onAbort = () => result.reject(signal.reason);
   signal.addEventListener("abort", onAbort);
+  let chosen: Met | undefined;
   try {
     signal.throwIfAborted();
-    return await result.promise;
+    const found = await result.promise;
+    if (found.kind === "connected") chosen = found.met;
+    return found;
   } finally {
     signal.removeEventListener("abort", onAbort);
     controller.abort();
-    await Promise.all([running, ...attempts.map(({ finished }) => finished.catch(() => {}))]);
+    const outcomes = await Promise.allSettled(attempts.map(({ finished }) => finished));
+    for (const { value } of outcomes.filter((each) => each.status === "fulfilled")) {
+      // Nominated at the moment when the round was given up: nobody else will close it.
+      if (value.kind === "connected" && value.met !== chosen) value.met.connection.reset();
+    }
+    await running;
   }
 }

@@ -1,0 +1,137 @@
+// deno-lint-ignore-file no-console -- what it prints is its result
+/**
+ * A program for a host of the lab: punches as often as it is told to. Reads lines of JSON: a
+ * {@linkcode RunnerCommand} starts a punch, `{ "signal": ... }` is a message from the peer. Prints lines of JSON:
+ * messages for the peer, and what came of each punch. Who started it carries the messages.
+ *
+ * @module
+ */
+
+import { NetworkError, UnreachableError } from "../../../lib/errors.ts";
+import { WaitQueue } from "../../../lib/net/wait_queue.ts";
+import type { FamilyReport } from "../../../lib/nat/behavior.ts";
+import { preparePunch, punch, type Punched } from "../../../lib/punch/punch.ts";
+import type { SignalChannel } from "../../../lib/signal/channel.ts";
+import { TextLineStream } from "../verdicts/lines.ts";
+
+/** Starts a punch. */
+export interface RunnerCommand {
+  readonly role: "controlling" | "controlled";
+  readonly servers: readonly string[];
+  readonly report: Partial<FamilyReport> | null;
+  readonly timeoutMs: number;
+  /** Whether the punch port shall be ready before the punch is timed. */
+  readonly isWarm: boolean;
+  readonly signalRttMs: number;
+}
+
+/** What came of a punch. Times are milliseconds; `...AtMs` since the epoch. */
+export type RunnerResult =
+  | {
+    readonly outcome: "connected";
+    readonly technique: string;
+    readonly startedAtMs: number;
+    /** When both offers were known. */
+    readonly dialledAtMs: number;
+    readonly establishedAtMs: number;
+    readonly nominatedAtMs: number;
+    readonly rounds: number;
+    readonly estimate: number;
+    readonly tries: number;
+    readonly local: string;
+    readonly remote: string;
+    /** What the peer sent over the connection: its own local address. */
+    readonly heard: string;
+  }
+  | { readonly outcome: "unreachable"; readonly message: string; readonly tries: number }
+  | { readonly outcome: "error"; readonly message: string };
+
+if (import.meta.main) {
+  const lines = Deno.stdin.readable.pipeThrough(new TextDecoderStream())
+    .pipeThrough(new TextLineStream());
+  let inbox = new WaitQueue<Uint8Array>(100);
+  print({ event: "ready" });
+  for await (const line of lines) {
+    const input = JSON.parse(line);
+    if (typeof input.signal === "string") {
+      inbox.push(new TextEncoder().encode(input.signal));
+    } else if (input.event === "prepare") {
+      inbox = new WaitQueue<Uint8Array>(100);
+      print({ event: "prepared" });
+    } else {
+      run(input as RunnerCommand, inbox).then((result) => print({ event: "result", ...result }));
+    }
+  }
+}
+
+async function run(command: RunnerCommand, inbox: WaitQueue<Uint8Array>): Promise<RunnerResult> {
+  const { role, servers, timeoutMs, signalRttMs } = command;
+  const report = command.report as FamilyReport | null;
+  const channel: SignalChannel = {
+    rttMs: signalRttMs,
+    send: (message) => {
+      print({ event: "signal", signal: new TextDecoder().decode(message) });
+      return Promise.resolve();
+    },
+    receive: ({ signal } = {}) => inbox.next(signal),
+  };
+  try {
+    const anchor = command.isWarm ? await preparePunch({ servers, report }) : undefined;
+    const startedAtMs = performance.timeOrigin + performance.now();
+    const punched = await punch({
+      channel,
+      role,
+      servers,
+      report,
+      timeoutMs,
+      ...anchor && { anchor },
+    });
+    return await describe(punched, startedAtMs);
+  } catch (error) {
+    if (error instanceof UnreachableError) {
+      const tries = error.attempts.reduce((sum, attempt) => sum + attempt.tries, 0);
+      return { outcome: "unreachable", message: error.message, tries };
+    }
+    return { outcome: "error", message: `${(error as Error).stack}` };
+  }
+}
+
+/** Shows that bytes go both ways, and closes. */
+async function describe(punched: Punched, startedAtMs: number): Promise<RunnerResult> {
+  const nominatedAtMs = performance.timeOrigin + performance.now();
+  const dialledAtMs = nominatedAtMs - punched.punchMs;
+  const { connection, plan, rounds, attempts } = punched;
+  const local = `${connection.local.ip}:${connection.local.port}`;
+  let heard = "";
+  try {
+    await connection.write(new TextEncoder().encode(`${local}\n`));
+    const buffer = new Uint8Array(64);
+    while (!heard.endsWith("\n")) {
+      const count = await connection.read(buffer);
+      if (count === null) break;
+      heard += new TextDecoder().decode(buffer.subarray(0, count));
+    }
+  } catch (error) {
+    if (!(error instanceof NetworkError)) throw error;
+    heard = error.message;
+  }
+  connection.close();
+  return {
+    outcome: "connected",
+    technique: plan.technique,
+    startedAtMs,
+    dialledAtMs,
+    establishedAtMs: dialledAtMs + punched.connectMs,
+    nominatedAtMs,
+    rounds,
+    estimate: plan.successEstimate,
+    tries: attempts.reduce((sum, attempt) => sum + attempt.tries, 0),
+    local,
+    remote: `${connection.remote.ip}:${connection.remote.port}`,
+    heard: heard.trim(),
+  };
+}
+
+function print(value: unknown): void {
+  console.log(JSON.stringify(value));
+}
