@@ -1,0 +1,267 @@
+/**
+ * What a secured connection is to those who use it.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { NetworkError, RefusedError } from "../../lib/errors.ts";
+import type { TcpConnection } from "../../lib/net/network.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
+import { secureConnection } from "../../lib/noise/secure_connection.ts";
+import { anonymous, memoryPair, readBytes, securedPair } from "./pair.ts";
+
+Deno.test("a secured connection carries bytes both ways, in order", async () => {
+  using pair = await securedPair();
+  const data = pattern(200_000);
+  const [, , there, back] = await Promise.all([
+    pair.client.write(data).then(() => pair.client.closeWrite()),
+    pair.server.write(data.subarray(1)).then(() => pair.server.closeWrite()),
+    readBytes(pair.server),
+    readBytes(pair.client),
+  ]);
+  assertEquals(there, data);
+  assertEquals(back, data.subarray(1));
+});
+
+Deno.test("a secured connection is a Deno.Conn and a TcpConnection", async () => {
+  using pair = await securedPair();
+  const conn: Deno.Conn = pair.client;
+  const connection: TcpConnection = pair.client;
+  assertEquals(conn.localAddr, { transport: "tcp", hostname: "192.0.2.1", port: 1 });
+  assertEquals(conn.remoteAddr, { transport: "tcp", hostname: "192.0.2.2", port: 2 });
+  assertEquals(connection.local, { ip: "192.0.2.1", port: 1 });
+  assertEquals(connection.remote, { ip: "192.0.2.2", port: 2 });
+  conn.unref();
+  conn.ref();
+});
+
+Deno.test("a secured connection knows who is there, and binds to one handshake", async () => {
+  const [clientKey, serverKey] = [generateKeyPair(), generateKeyPair()];
+  const [one, other] = memoryPair();
+  const { signal } = new AbortController();
+  const [client, server] = await Promise.all([
+    secureConnection(one, {
+      ...{ pattern: "XX", role: "initiator", staticKey: clientKey, signal },
+      payloads: [Uint8Array.of(1), Uint8Array.of(3)],
+    }),
+    secureConnection(other, {
+      ...{ pattern: "XX", role: "responder", staticKey: serverKey, signal },
+      payloads: [Uint8Array.of(2)],
+    }),
+  ]);
+  assertEquals(client.remoteStaticKey, serverKey.publicKey);
+  assertEquals(server.remoteStaticKey, clientKey.publicKey);
+  assertEquals(client.handshakeHash, server.handshakeHash);
+  assertEquals(client.handshakePayloads, [Uint8Array.of(2)]);
+  assertEquals(server.handshakePayloads, [Uint8Array.of(1), Uint8Array.of(3)]);
+  client.close();
+  server.close();
+});
+
+Deno.test("closeWrite() ends one direction, and the other goes on", async () => {
+  using pair = await securedPair();
+  await pair.client.closeWrite();
+  await pair.client.closeWrite();
+  assertEquals(await pair.server.read(new Uint8Array(8)), null);
+  assertEquals(await pair.server.read(new Uint8Array(8)), null);
+  await pair.server.write(Uint8Array.of(1));
+  assertEquals(await pair.client.read(new Uint8Array(8)), 1);
+  await assertRejects(() => pair.client.write(Uint8Array.of(1)), TypeError, "was ended");
+});
+
+Deno.test("close() without closeWrite() looks like a cut to the other side", async () => {
+  using pair = await securedPair();
+  await pair.client.write(Uint8Array.of(1));
+  pair.client.close();
+  pair.client.close();
+  const buffer = new Uint8Array(8);
+  assertEquals(await pair.server.read(buffer), 1);
+  await assertNetworkError("reset", () => pair.server.read(buffer));
+  await assertNetworkError("reset", () => pair.server.read(buffer));
+  await assertNetworkError("reset", () => pair.server.write(buffer));
+  await assertNetworkError("closed", () => pair.client.read(buffer));
+  await assertNetworkError("closed", () => pair.client.write(buffer));
+  await assertNetworkError("closed", () => pair.client.closeWrite());
+});
+
+Deno.test("close() ends a read and writes that wait", async () => {
+  using pair = await securedPair();
+  pair.clientStream.gate = Promise.withResolvers<void>().promise;
+  const reading = assertNetworkError("closed", () => pair.client.read(new Uint8Array(8)));
+  await pair.client.write(pattern(100_000));
+  const writing = assertNetworkError("closed", () => pair.client.write(pattern(100_000)));
+  const ending = assertNetworkError("closed", () => pair.client.closeWrite());
+  pair.client.close();
+  await Promise.all([reading, writing, ending]);
+});
+
+Deno.test("the first write goes out at once, and what comes meanwhile goes out together", async () => {
+  using pair = await securedPair();
+  const before = pair.clientStream.written.length;
+  const gate = Promise.withResolvers<void>();
+  pair.clientStream.gate = gate.promise;
+  const writes = Array.from({ length: 100 }, (_, index) => pair.client.write(Uint8Array.of(index)));
+  assertEquals(pair.clientStream.written.length - before, 1);
+  gate.resolve();
+  await Promise.all(writes);
+  assertEquals([...await readBytes(pair.server, 100)], Array.from({ length: 100 }, (_, i) => i));
+  assertEquals(pair.clientStream.written.slice(before).map(({ length }) => length), [19, 117]);
+});
+
+Deno.test("a writer that is ahead waits for the network, with one record in the buffer", async () => {
+  using pair = await securedPair();
+  const gate = Promise.withResolvers<void>();
+  pair.clientStream.gate = gate.promise;
+  const before = pair.clientStream.written.length;
+  await pair.client.write(pattern(65_519)); // is on its way
+  await pair.client.write(pattern(65_519)); // is in the buffer
+  let isThird = false;
+  const third = pair.client.write(pattern(1)).then(() => isThird = true);
+  const fourth = pair.client.write(pattern(200_000));
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+  assertEquals(isThird, false);
+  assertEquals(pair.clientStream.written.length - before, 1);
+  gate.resolve();
+  const received = readBytes(pair.server);
+  await Promise.all([third, fourth]);
+  await pair.client.closeWrite();
+  assertEquals((await received).length, 65_519 * 2 + 1 + 200_000);
+});
+
+Deno.test("a write that fails on its way is told to the next call", async () => {
+  using pair = await securedPair();
+  pair.clientStream.gate = Promise.reject(new NetworkError("Cannot write: gone", "reset"));
+  pair.clientStream.gate.catch(() => {});
+  await pair.client.write(Uint8Array.of(1));
+  await assertNetworkError("reset", () => pair.client.closeWrite());
+  await assertNetworkError("reset", () => pair.client.write(Uint8Array.of(1)));
+});
+
+Deno.test("two reads at once are one too many", async () => {
+  using pair = await securedPair();
+  const first = pair.server.read(new Uint8Array(8));
+  await assertRejects(() => pair.server.read(new Uint8Array(8)), TypeError, "another read");
+  await pair.client.write(Uint8Array.of(1));
+  assertEquals(await first, 1);
+  assertEquals(await pair.server.read(new Uint8Array(0)), 0);
+});
+
+Deno.test("readable and writable carry a stream to its end", async () => {
+  using pair = await securedPair();
+  const data = pattern(300_000);
+  const sent = new Blob([data]).stream().pipeTo(pair.client.writable);
+  const received = new Uint8Array(await new Response(pair.server.readable).arrayBuffer());
+  await sent;
+  assertEquals(received, data);
+});
+
+Deno.test("readable begins where read() stopped", async () => {
+  using pair = await securedPair();
+  await pair.client.write(Uint8Array.of(1, 2, 3));
+  await pair.client.closeWrite();
+  await pair.server.read(new Uint8Array(1));
+  assertEquals(await Array.fromAsync(pair.server.readable), [Uint8Array.of(2, 3)]);
+});
+
+Deno.test("readable fails on a cut, and cancelling it closes", async () => {
+  using cutPair = await securedPair();
+  cutPair.client.close();
+  await assertNetworkError("reset", () => Array.fromAsync(cutPair.server.readable));
+  using pair = await securedPair();
+  await pair.server.readable.cancel();
+  assertEquals(pair.serverStream.closed, "closed");
+});
+
+Deno.test("aborting writable looks like a cut to the other side", async () => {
+  using pair = await securedPair();
+  await pair.client.writable.abort();
+  await assertNetworkError("reset", () => pair.server.read(new Uint8Array(8)));
+});
+
+Deno.test("reset() cuts with RST", async () => {
+  using pair = await securedPair();
+  pair.client.reset();
+  assertEquals(pair.clientStream.closed, "reset");
+});
+
+Deno.test("who is not authorized is refused before anything is sent to them", async () => {
+  const staticKey = generateKeyPair();
+  const clientKey = generateKeyPair();
+  const [one, other] = memoryPair();
+  const { signal } = new AbortController();
+  const asked: Uint8Array[] = [];
+  const refused = assertRejects(
+    () =>
+      secureConnection(other, {
+        ...{ pattern: "IK", role: "responder", staticKey, signal },
+        authorize: (key) => asked.push(key) === 0,
+      }),
+    RefusedError,
+    "not authorized",
+  );
+  await assertNetworkError("reset", () =>
+    secureConnection(one, {
+      ...{ pattern: "IK", role: "initiator", staticKey: clientKey, signal },
+      remoteStaticKey: staticKey.publicKey,
+    }));
+  await refused;
+  assertEquals(asked, [clientKey.publicKey]);
+  assertEquals(other.written, []);
+  assertEquals(other.closed, "reset");
+});
+
+Deno.test("a misuse of the options cuts the connection too", async () => {
+  const [one] = memoryPair();
+  await assertRejects(
+    () => secureConnection(one, anonymous("initiator", { pattern: "XX" })),
+    TypeError,
+  );
+  assertEquals(one.closed, "reset");
+});
+
+Deno.test("a connection without IP addresses cannot be secured", async () => {
+  const [{ read }] = memoryPair();
+  const address = { transport: "unix", path: "/tmp/socket" };
+  let isClosed = false;
+  const conn = {
+    ...{ localAddr: address, remoteAddr: address, read },
+    write: () => Promise.resolve(0),
+    closeWrite: () => Promise.resolve(),
+    close: () => void (isClosed = true),
+  };
+  await assertRejects(() => secureConnection(conn, anonymous("initiator")), TypeError, "unix");
+  assert(isClosed);
+});
+
+Deno.test("a Deno.Conn and a TcpConnection understand each other", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { signal } = new AbortController();
+  const { port } = listener.addr as Deno.NetAddr;
+  const [client, server] = await Promise.all([
+    systemNetwork.connectTcp({ ip: "127.0.0.1", port })
+      .then((connection) => secureConnection(connection, { ...anonymous("initiator"), signal })),
+    listener.accept()
+      .then((conn) => secureConnection(conn, { ...anonymous("responder"), signal })),
+  ]);
+  const data = pattern(1_000_000);
+  const echoed = server.readable.pipeTo(server.writable);
+  const [, back] = await Promise.all([
+    client.write(data).then(() => client.closeWrite()),
+    readBytes(client),
+  ]);
+  await echoed;
+  assertEquals(back, data);
+  assertEquals(server.remote, client.local);
+  client.close();
+  server.close();
+});
+
+async function assertNetworkError(reason: string, act: () => Promise<unknown>): Promise<void> {
+  assertEquals((await assertRejects(act, NetworkError)).reason, reason);
+}
+
+function pattern(length: number): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from({ length }, (_, index) => index * 7 + (index >> 8));
+}
