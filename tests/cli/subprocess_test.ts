@@ -9,15 +9,27 @@ import { formatTransportAddress } from "../../lib/net/address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { serveLocally } from "./run_main.ts";
 
-const ROOT = new URL("../../", import.meta.url);
+const CLI = new URL("../../cli.ts", import.meta.url).pathname;
+const WITH_UNSTABLE = new URL("../../deno.json", import.meta.url).pathname;
+/** The imports of the other, and nothing else, as in the program of somebody who imports this one. */
+const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
 
-for (const unstable of [true, false]) {
-  const flag = unstable ? "with" : "without";
+Deno.test("the configuration without unstable features imports what the project's own does", async () => {
+  const [own, other] = await Promise.all(
+    [WITH_UNSTABLE, WITHOUT_UNSTABLE].map(async (path) =>
+      JSON.parse(await Deno.readTextFile(path))
+    ),
+  );
+  for (const [name, from] of Object.entries(other.imports)) assertEquals(own.imports[name], from);
+  assertEquals([own.unstable, other.unstable], [["net"], undefined]);
+});
+
+for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
+  const flag = config === WITH_UNSTABLE ? "with" : "without";
   Deno.test(`nat-test works under --allow-net alone, ${flag} --unstable-net`, async () => {
     await using server = await serveLocally();
-    await using config = await configuration({ unstable });
     const args = ["nat-test", "--server", server.name, "--json"];
-    const { code, stdout, stderr } = await run(config.path, ["--allow-net"], args);
+    const { code, stdout, stderr } = await run(config, ["--allow-net"], args);
     assertEquals([code, stderr], [0, ""]);
     const { verdict, udp, tcp } = JSON.parse(stdout);
     assertEquals(verdict.difficulty, "open");
@@ -26,10 +38,9 @@ for (const unstable of [true, false]) {
 
   Deno.test(`stun works under --allow-net alone, ${flag} --unstable-net`, async () => {
     await using server = await serveLocally();
-    await using config = await configuration({ unstable });
     for (const transport of [[], ["--tcp"]]) {
       const args = ["stun", server.name, ...transport];
-      const { code, stdout, stderr } = await run(config.path, ["--allow-net"], args);
+      const { code, stdout, stderr } = await run(config, ["--allow-net"], args);
       assertEquals([code, stderr], [0, ""]);
       assertMatch(stdout, /^127\.0\.0\.1:\d+ sees this host as 127\.0\.0\.1:\d+ over (UDP|TCP)\n/);
     }
@@ -37,17 +48,15 @@ for (const unstable of [true, false]) {
 }
 
 Deno.test("without --allow-net a command says so in one line", async () => {
-  await using config = await configuration({ unstable: true });
   for (const args of [["nat-test", "--server", "127.0.0.1:1"], ["stun", "127.0.0.1:1"]]) {
-    const { code, stdout, stderr } = await run(config.path, [], args);
+    const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], args);
     assertEquals([code, stdout], [1, ""]);
     assertMatch(stderr, /^punchline: Cannot .*: network access to .* is not granted\n$/);
   }
 });
 
 Deno.test("misuse ends the program with 2, without a stack trace", async () => {
-  await using config = await configuration({ unstable: true });
-  const { code, stdout, stderr } = await run(config.path, [], ["nat-test", "--nonsense"]);
+  const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], ["nat-test", "--nonsense"]);
   assertEquals([code, stdout], [2, ""]);
   assertMatch(stderr, /^punchline: unknown option --nonsense\nUsage: punchline nat-test .*\n$/);
 });
@@ -58,9 +67,8 @@ for (const args of [["nat-test", "--server"], ["stun"]]) {
     // Windows has no SIGINT to send to another process.
     ignore: Deno.build.os === "windows",
     fn: async () => {
-      await using config = await configuration({ unstable: true });
       const socket = await listenForOne();
-      const child = command(config.path, ["--allow-net"], [...args, socket.name]).spawn();
+      const child = command(WITH_UNSTABLE, ["--allow-net"], [...args, socket.name]).spawn();
       await socket.asked; // so it is under way
       child.kill("SIGINT");
       const { code, stdout, stderr } = await child.output();
@@ -70,8 +78,7 @@ for (const args of [["nat-test", "--server"], ["stun"]]) {
 }
 
 Deno.test("a reader that goes away ends the program quietly", async () => {
-  await using config = await configuration({ unstable: true });
-  const child = command(config.path, [], ["--help"]).spawn();
+  const child = command(WITH_UNSTABLE, [], ["--help"]).spawn();
   await child.stdout.cancel();
   const [{ code }, stderr] = await Promise.all([child.status, new Response(child.stderr).text()]);
   assert(code === 141 || code === 0, `${code}`);
@@ -85,32 +92,12 @@ async function listenForOne(): Promise<{ name: string; asked: Promise<void> }> {
   return { name: formatTransportAddress(socket.local), asked };
 }
 
-/** The project's own configuration, with or without its unstable features, as a file of its own. */
-async function configuration(
-  options: { unstable: boolean },
-): Promise<AsyncDisposable & { path: string }> {
-  const { imports, links, unstable } = JSON.parse(
-    await Deno.readTextFile(new URL("deno.json", ROOT)),
-  );
-  const directory = await Deno.makeTempDir();
-  const path = `${directory}/deno.json`;
-  const absolute = (links as string[] | undefined)?.map((link) => new URL(link, ROOT).pathname);
-  await Deno.writeTextFile(
-    path,
-    JSON.stringify({ imports, links: absolute, ...options.unstable && { unstable } }),
-  );
-  return {
-    path,
-    [Symbol.asyncDispose]: () => Deno.remove(directory, { recursive: true }),
-  };
-}
-
 function command(config: string, permissions: string[], args: string[]): Deno.Command {
   return new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "--quiet", "--no-prompt", "--no-check", "--no-lock", "--config", config],
       ...permissions,
-      new URL("cli.ts", ROOT).pathname,
+      CLI,
       ...args,
     ],
     env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
