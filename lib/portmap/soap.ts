@@ -13,6 +13,7 @@ import type { IgdAction } from "./igd_actions.ts";
 import type { IgdFailure } from "./igd_faults.ts";
 import type { IgdService } from "./igd_services.ts";
 import { decodeSoapBody, encodeSoapRequest, soapFields } from "./soap_message.ts";
+import { SoapPace } from "./soap_pace.ts";
 
 /** What came of a call that was answered. */
 export type SoapOutcome<T> = { readonly kind: "done"; readonly value: T } | IgdFailure;
@@ -22,7 +23,7 @@ export class SoapClient {
   readonly #network: Network;
   /** Settles when the calls so far are over. */
   #queue: Promise<void> = Promise.resolve();
-  #restUntilMs = 0;
+  readonly #pace = new SoapPace();
 
   constructor(network: Network) {
     this.#network = network;
@@ -48,15 +49,13 @@ export class SoapClient {
     this.#queue = before.then(() => over);
     try {
       await untilAborted(before, signal);
-      const restMs = this.#restUntilMs - performance.now();
+      const restMs = this.#pace.restMs(performance.now());
       if (restMs > 0) await delay(restMs, { signal });
       const startMs = performance.now();
       try {
         return await this.#call(service, action, options);
       } finally {
-        const tookMs = performance.now() - startMs;
-        this.#restUntilMs = performance.now() +
-          Math.min(Math.max(tookMs, MIN_REST_MS), MAX_REST_MS);
+        this.#pace.took(startMs, performance.now());
       }
     } finally {
       end();
@@ -115,10 +114,3 @@ const TIMEOUT_MS = 8000;
 
 /** Ours: answers have a kilobyte. */
 const MAX_BODY_BYTES = 64 * 1024;
-
-/**
- * How long a device rests after a call: as long as the call took, so that it has half of its time for others. Ours.
- * The bounds keep a fast one from being flooded, and a slow one's rest at the 200 ms that others are known to give.
- */
-const MIN_REST_MS = 10;
-const MAX_REST_MS = 200;
