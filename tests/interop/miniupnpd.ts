@@ -42,12 +42,17 @@ export class HomeRouter implements AsyncDisposable {
   readonly host: NetworkPlace;
   readonly router: NetworkPlace;
   readonly outside: NetworkPlace;
-  readonly #directory: string;
+  readonly #config: string;
   #daemon: Deno.ChildProcess | undefined;
 
-  private constructor(places: readonly NetworkPlace[], directory: string) {
-    [this.host, this.router, this.outside] = places as [NetworkPlace, NetworkPlace, NetworkPlace];
-    this.#directory = directory;
+  private constructor(
+    places: Pick<HomeRouter, "host" | "router" | "outside">,
+    config: readonly string[],
+  ) {
+    this.host = places.host;
+    this.router = places.router;
+    this.outside = places.outside;
+    this.#config = config.map((line) => `${line}\n`).join("");
   }
 
   /**
@@ -56,9 +61,7 @@ export class HomeRouter implements AsyncDisposable {
    * @throws {Error} if the system refuses
    */
   static async start(options: HomeRouterOptions = {}): Promise<HomeRouter> {
-    const directory = await Deno.makeTempDir({ prefix: "home-router-" });
     await using opened = new AsyncDisposableStack();
-    opened.defer(() => Deno.remove(directory, { recursive: true }));
     const router = opened.use(await NetworkPlace.open("router"));
     const host = opened.use(await NetworkPlace.open("host", router));
     const outside = opened.use(await NetworkPlace.open("outside", router));
@@ -67,9 +70,8 @@ export class HomeRouter implements AsyncDisposable {
     await router.sh(ROUTER_SETUP);
     await host.sh(HOST_SETUP);
     await outside.sh(OUTSIDE_SETUP);
-    const home = new HomeRouter([host, router, outside], directory);
-    const config = [...CONFIG, `lease_file=${directory}/leases`, ...options.config ?? []];
-    await Deno.writeTextFile(`${directory}/config`, `${config.join("\n")}\n`);
+    const config = [...CONFIG, ...options.config ?? []];
+    const home = new HomeRouter({ host, router, outside }, config);
     await home.startDaemon();
     opened.move();
     return home;
@@ -77,10 +79,15 @@ export class HomeRouter implements AsyncDisposable {
 
   /** Starts miniupnpd, and waits until it serves. */
   async startDaemon(): Promise<void> {
-    const daemon = this.router.spawn("miniupnpd", [
-      ...["-d", "-f", `${this.#directory}/config`, "-P", `${this.#directory}/pid`],
-    ], { stdin: "null", stdout: "null", stderr: "null" });
+    const daemon = this.router.spawn(
+      "miniupnpd",
+      ["-d", "-f", "/dev/stdin", "-P", "/dev/null"], // nothing on disk: nothing to clean up
+      { stdin: "piped", stdout: "null", stderr: "null" },
+    );
     this.#daemon = daemon;
+    const writer = daemon.stdin.getWriter();
+    await writer.write(new TextEncoder().encode(this.#config));
+    await writer.close();
     const waitForPort = `until ss -Hlun sport = :5351 | grep -q . ; do sleep 0.02; done`;
     await this.router.sh(`timeout 10 sh -c '${waitForPort}'`);
   }
@@ -88,7 +95,7 @@ export class HomeRouter implements AsyncDisposable {
   /**
    * Kills miniupnpd.
    *
-   * @param options with `flush`, as a router that was switched off: its rules and leases are gone as well
+   * @param options with `flush`, as a router that was switched off: its rules are gone as well
    */
   async stopDaemon({ flush = false }: { readonly flush?: boolean } = {}): Promise<void> {
     this.#daemon?.kill("SIGKILL");
@@ -100,7 +107,6 @@ export class HomeRouter implements AsyncDisposable {
   /** Forgets all mappings behind the back of miniupnpd. */
   async flush(): Promise<void> {
     await this.router.sh(CHAINS.map((chain) => `nft flush chain inet filter ${chain}`).join("\n"));
-    await Deno.remove(`${this.#directory}/leases`).catch(() => {}); // written with the first lease only
   }
 
   /** The rules that stand for mappings now, one line each. */
@@ -116,7 +122,6 @@ export class HomeRouter implements AsyncDisposable {
   /** Ends everything. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const place of [this.host, this.outside, this.router]) await place[Symbol.asyncDispose]();
-    await Deno.remove(this.#directory, { recursive: true });
   }
 }
 

@@ -1,6 +1,7 @@
 /** PCP and NAT-PMP with a real router. */
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { delay } from "@std/async/delay";
 import type { MappingGrant, MappingRequest } from "../../lib/portmap/mapper.ts";
 import { denoArgs } from "../lab/lab_host.ts";
 import { labTest } from "../lab/lab_test_case.ts";
@@ -149,6 +150,32 @@ labTest(
   },
   NEEDS,
 );
+
+labTest("nothing is left of the router when who started it is killed", async () => {
+  const program = new URL("programs/killed_router.ts", import.meta.url);
+  const starter = new Deno.Command(Deno.execPath(), {
+    args: denoArgs(program, []),
+    stdout: "piped",
+  }).spawn();
+  const holders: number[] = JSON.parse(await firstChunk(starter.stdout));
+  const namespaces = holders.map((pid) => Deno.readLinkSync(`/proc/${pid}/ns/net`));
+  assertEquals(namespaces.map((namespace) => processesIn(namespace) > 0), [true, true, true]);
+  starter.kill("SIGKILL");
+  await starter.status;
+  const signal = AbortSignal.timeout(10_000);
+  while (namespaces.some((namespace) => processesIn(namespace) > 0)) await delay(20, { signal });
+}, NEEDS);
+
+/** How many processes run in a network namespace. */
+function processesIn(namespace: string): number {
+  return [...Deno.readDirSync("/proc")].filter(({ name }) => {
+    try {
+      return /^\d+$/.test(name) && Deno.readLinkSync(`/proc/${name}/ns/net`) === namespace;
+    } catch {
+      return false; // it has ended meanwhile
+    }
+  }).length;
+}
 
 function mapPorts<T>(
   home: HomeRouter,

@@ -10,7 +10,7 @@
 import { LabHost } from "../lab/lab_host.ts";
 import { privilegedCommand } from "../lab/privileges.ts";
 
-/** One namespace. What runs in it is started and ended as in the lab. */
+/** One namespace. What runs in it is started and ended as in the lab, and ends with this process at the latest. */
 export class NetworkPlace implements AsyncDisposable {
   readonly #holder: Deno.ChildProcess;
   readonly #holds: WritableStreamDefaultWriter<Uint8Array>;
@@ -57,7 +57,7 @@ export class NetworkPlace implements AsyncDisposable {
     return this.#holder.pid;
   }
 
-  /** As {@linkcode LabHost.spawn}. */
+  /** As {@linkcode LabHost.spawn}. What the program starts itself is the program's to end. */
   readonly spawn: LabHost["spawn"] = (...args) => this.#host.spawn(...args);
   /** As {@linkcode LabHost.output}. */
   readonly output: LabHost["output"] = (...args) => this.#host.output(...args);
