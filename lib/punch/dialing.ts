@@ -127,7 +127,7 @@ export class Dialing {
         const isReset = error.reason === "refused" || error.reason === "reset";
         if (isReset) trace.resets++;
         const isAnswered = isReset || error.reason === "unreachable";
-        if (!isAnswered || !group.redialOnReset) return trace.end(outcomeOf(error));
+        if (!isAnswered || tries >= group.maxTries) return trace.end(outcomeOf(error));
       }
       try {
         await delay(tries < QUICK_TRIES ? Math.random() * JITTER_MS : SLOW_MS, { signal });

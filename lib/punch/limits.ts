@@ -10,7 +10,7 @@ export interface PunchLimits {
   readonly maxSockets: number;
   /** Ports of the peer that one side sprays. */
   readonly maxSprayedPorts: number;
-  /** SYNs of a spray, of both sides together. */
+  /** SYNs of a spray, of both sides together; and, with all that are repeated after resets, of one group of dials. */
   readonly maxSyns: number;
   /** SYNs that one side sends in a second. */
   readonly maxSynsPerSecond: number;
@@ -18,10 +18,17 @@ export interface PunchLimits {
   readonly sprayMs: number;
   /** Addresses of the peer's own interfaces that are dialled. */
   readonly maxHostTargets: number;
+  /** How often one target is dialled if each dial is reset. */
+  readonly maxTries: number;
   /** Ports that one side dials for a predicted one, or pairs of ports where both are predicted. */
   readonly maxPredictedPorts: number;
   /** How long a side waits for the other's SYN. */
   readonly patienceMs: number;
+}
+
+/** How often each of so many dials may be made, if all are reset each time. */
+export function triesFor(limits: PunchLimits, dials: number): number {
+  return Math.max(1, Math.min(limits.maxTries, Math.floor(limits.maxSyns / Math.max(1, dials))));
 }
 
 /** The caps that hold unless others are given. */
@@ -37,6 +44,8 @@ export const PUNCH_LIMITS: PunchLimits = {
   sprayMs: 980,
   /** Hosts with more have virtual interfaces that nobody else can reach. */
   maxHostTargets: 8,
+  /** A second of skew at round trips of 10 ms, and as much again; then somebody resets who is not the peer. */
+  maxTries: 200,
   /** Covers what others behind the NAT take in three seconds at ten new connections a second. */
   maxPredictedPorts: 32,
   /** Skew between the sides of 10 s, and some round trips. NATs keep the opening for longer: RFC 5382 REQ-5. */

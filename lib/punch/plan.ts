@@ -13,7 +13,7 @@ import {
   diallableHosts,
   isDiallable,
 } from "./diallable.ts";
-import { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
+import { PUNCH_LIMITS, type PunchLimits, triesFor } from "./limits.ts";
 import type { DialGroup, PunchPlan } from "./plan_types.ts";
 import type { PunchSide } from "./profile.ts";
 import { techniqueDials } from "./technique_dials.ts";
@@ -132,7 +132,7 @@ function interfaceDials(me: PunchSide, peer: PunchSide, limits: PunchLimits): Di
     perTarget: 1,
     startMs: 0,
     spacingMs: 0,
-    redialOnReset: true,
+    maxTries: triesFor(limits, targets.length),
     giveUpMs: limits.patienceMs,
   }];
 }

@@ -46,8 +46,11 @@ export interface DialGroup {
   readonly startMs: number;
   /** From one dial of the group to the next, fractions included; 0 for all at once. */
   readonly spacingMs: number;
-  /** Dial again at once when the answer is a reset: the other side's SYN may be on its way. */
-  readonly redialOnReset: boolean;
+  /**
+   * How often each target is dialled: again at once when the answer is a reset, as the other side's SYN may be on
+   * its way. 1 where resets end the dial.
+   */
+  readonly maxTries: number;
   /**
    * When sockets that are still waiting are given up, from the start of the group; before the system's first
    * retransmission for a spray.

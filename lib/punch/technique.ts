@@ -61,6 +61,8 @@ type MeetingPart =
     readonly block: readonly [first: number, last: number];
     /** Who dials first. */
     readonly first: Party | "both";
+    /** How long each side takes where both dial at once. */
+    readonly burstMs: number;
   }
   | { readonly technique: "impossible" };
 
@@ -153,18 +155,20 @@ function predicting(
   const success = predicted.map((party) => chanceOfPrediction(parties[party].profile))
     .reduce((product, chance) => product * chance);
   const exact = predicted.every((party) => followsLocalPort(parties[party].profile));
+  const resets = parties.filter(({ profile }) => profile.unsolicitedSyn === "reset").length;
+  const inStep = predicted.length === 1 || exact ? 1 : CHANCE_OF_PAIRING / (resets === 2 ? 2 : 1);
   return {
     technique: "predicting",
     predicted,
-    success: predicted.length === 2 && !exact ? success * CHANCE_OF_PAIRING : success,
-    roundTrips: parties.some(({ profile }) => profile.unsolicitedSyn === "reset") ? 2 : 1,
+    success: success * inStep,
+    roundTrips: resets > 0 ? 2 : 1,
     reason: predicted.length === 2 ? "predicted in pairs" : "predicted",
   };
 }
 
 function chanceOfPrediction(profile: NatProfile): number {
   if (followsLocalPort(profile)) return 0.99;
-  return profile.onlyForNeighbours ? 0.9 : 0.95;
+  return profile.onlyForNeighbours ? CHANCE_OF_NEIGHBOURS : CHANCE_OF_SEQUENCE;
 }
 
 function spraying(
@@ -189,9 +193,8 @@ function spraying(
     syn === "reset"
   );
   const isTimed = knownResets === true && randomResets === true;
-  // Where both reset, only SYNs that cross on their way pass: those of a one-way delay before and after.
-  const spreadMs = 1000 * split.ports / limits.maxSynsPerSecond;
-  const timely = isTimed ? Math.min(1, rttMs / spreadMs) : 1;
+  const burstMs = Math.max(rttMs / 2, split.ports * MIN_SPACING_MS);
+  const timely = isTimed ? shareOfCrossing(rttMs / 2 / burstMs) : 1;
   const hits = hitProbability({ ...split, sockets: split.sockets * timely }, space);
   return {
     technique: "spraying",
@@ -199,10 +202,19 @@ function spraying(
     split,
     block,
     first: isTimed ? "both" : knownResets ? other(random) : random,
+    burstMs,
     success: 0.99 * hits,
     roundTrips: 1 + Math.ceil(limits.sprayMs / 2 / rttMs),
     reason: `sprayed: ${split.sockets} sockets, ${split.ports} of ${space} ports`,
   };
+}
+
+/**
+ * Where both NATs reset, only SYNs that cross on their way pass: those sent within a one-way delay of each other, which
+ * is `delay` times as long as either side takes. The share of such pairs.
+ */
+function shareOfCrossing(delay: number): number {
+  return delay >= 1 ? 1 : 1 - (1 - delay) ** 2;
 }
 
 function impossible(reason: string): Meeting {
@@ -220,7 +232,11 @@ const PARTY_NAMES = ["controlling", "controlled"] as const;
 /** Two NATs in three map consistently for TCP: 64 % of 286 (Ford, Srisuresh, Kegel 2005), resets counted as failures. */
 const CHANCE_OF_CONE = 0.65;
 
-/** Two rows of predicted ports have to be in step. */
+/** With a few new mappings a second by others; a sequence of neighbours breaks with the first of them. */
+const CHANCE_OF_SEQUENCE = 0.95;
+const CHANCE_OF_NEIGHBOURS = 0.8;
+
+/** Two rows of predicted ports have to be in step; each reset moves them. */
 const CHANCE_OF_PAIRING = 0.8;
 
 /** Where more dials cost more than they gain; ours. */
@@ -228,5 +244,8 @@ const ENOUGH = 0.99;
 
 /** Of the time of a spray, in which SYNs are sent; the rest is for the last ones to arrive. Ours. */
 const SPRAY_SHARE = 0.75;
+
+/** Dials leave a busy system no faster: 1024 of them in 19 to 34 ms. */
+const MIN_SPACING_MS = 0.033;
 
 const USUAL_RTT_MS = 50;

@@ -6,7 +6,7 @@
 
 import { predictPorts } from "../nat/predict.ts";
 import type { TransportAddress } from "../net/address.ts";
-import type { PunchLimits } from "./limits.ts";
+import { type PunchLimits, triesFor } from "./limits.ts";
 import { followsLocalPort } from "./nat_name.ts";
 import type { DialGroup } from "./plan_types.ts";
 import type { PunchSide } from "./profile.ts";
@@ -127,13 +127,13 @@ function spray(
   meeting: Meeting & { technique: "spraying" },
 ): DialGroup {
   const { party, peer, peerAddress, headStartMs, limits, rttMs = USUAL_RTT_MS } = context;
-  const { split, block, random, first } = meeting;
-  const spacingMs = 1000 / limits.maxSynsPerSecond;
+  const { split, block, random, first, burstMs } = meeting;
   const isRandom = party === random;
-  const firstMs = spacingMs * (isRandom ? split.ports : split.sockets);
+  const [mine, theirs] = isRandom ? [split.sockets, split.ports] : [split.ports, split.sockets];
+  const spacingMs = first === "both" ? burstMs / mine : 1000 / limits.maxSynsPerSecond;
   const afterMs = first === "both" || first === party
     ? 0
-    : firstMs + Math.min(rttMs / 2, MAX_MARGIN_MS);
+    : spacingMs * theirs + Math.min(rttMs / 2, MAX_MARGIN_MS);
   const allocation = { kind: "random", delta: null, range: null } as const;
   const ports = predictPorts([], allocation, { count: split.ports, portRange: block });
   return {
@@ -144,7 +144,7 @@ function spray(
     perTarget: isRandom ? split.sockets : 1,
     startMs: headStartMs + afterMs,
     spacingMs,
-    redialOnReset: false,
+    maxTries: 1,
     giveUpMs: limits.sprayMs,
   };
 }
@@ -153,14 +153,15 @@ function punchGroup(
   context: TechniqueContext,
   targets: readonly TransportAddress[],
 ): DialGroup {
+  const { limits } = context;
   return {
     from: "punch",
     targets,
     perTarget: 1,
     startMs: startMs(context),
     spacingMs: 0,
-    redialOnReset: true,
-    giveUpMs: context.limits.patienceMs,
+    maxTries: triesFor(limits, targets.length),
+    giveUpMs: limits.patienceMs,
   };
 }
 
@@ -200,8 +201,8 @@ function externalAddress({ profile }: PunchSide, port: number): TransportAddress
 
 /** Ours. */
 const SPARE_DIALS = 2;
-const SECOND_TRIES = 2;
-const SECOND_TRY_MS = 150;
+const SECOND_TRIES = 8;
+const SECOND_TRY_MS = 200;
 
 /** If the wanted port is taken; ours. */
 const NEXT_FREE_PORTS = 8;
