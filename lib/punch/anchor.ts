@@ -13,10 +13,11 @@ import type { BehaviorVerdict, FamilyReport } from "../nat/behavior.ts";
 import { openConsecutive } from "../nat/local_ports.ts";
 import { classifyMapping } from "../nat/mapping.ts";
 import { OwnAddresses } from "../nat/own_addresses.ts";
-import { mappingSamples, portSamples, type ProbeSpec } from "../nat/probe.ts";
+import { bindingReply, mappingSamples, portSamples, type ProbeSpec } from "../nat/probe.ts";
 import { alternatesOf, learnServer } from "../nat/server_knowledge.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
 import type { Candidate, NatProfile, PortPair, PunchSide } from "./profile.ts";
+import { dependsOnDestination, isStale } from "./staleness.ts";
 
 /** What an anchor needs. */
 export interface OpenAnchorOptions {
@@ -33,16 +34,20 @@ export interface OpenAnchorOptions {
 
 /** A punch port that is ready for use. */
 export class PunchAnchor implements AsyncDisposable {
-  /** What to tell the peer. */
-  readonly side: PunchSide;
-  /** When it was learned, by `performance.now()`. */
-  readonly learnedAtMs: number;
+  readonly #options: OpenAnchorOptions;
   readonly #dialer: TcpDialer;
+  #side: PunchSide;
+  #learnedAtMs = performance.now();
 
-  private constructor(side: PunchSide, dialer: TcpDialer) {
-    this.side = side;
-    this.learnedAtMs = performance.now();
+  private constructor(options: OpenAnchorOptions, dialer: TcpDialer, side: PunchSide) {
+    this.#options = options;
     this.#dialer = dialer;
+    this.#side = side;
+  }
+
+  /** What to tell the peer. */
+  get side(): PunchSide {
+    return this.#side;
   }
 
   /**
@@ -60,12 +65,28 @@ export class PunchAnchor implements AsyncDisposable {
     try {
       const learned = await learn(dialer, ports, options);
       const candidates = await candidatesOf(ports, learned, dialer.localIp, options);
-      return new PunchAnchor(describe(ports, learned, candidates, options), dialer);
+      return new PunchAnchor(options, dialer, describe(ports, learned, candidates, options));
     } catch (error) {
       await dialer[Symbol.asyncDispose]();
       signal?.throwIfAborted();
       throw error;
     }
+  }
+
+  /** How long ago the samples in the profile were taken. */
+  get sampleAgeMs(): number {
+    return performance.now() - this.#learnedAtMs;
+  }
+
+  /** Takes new samples, if those in the profile are too old to go by; whether it did. Takes two round trips then. */
+  async refresh(signal?: AbortSignal): Promise<boolean> {
+    const [server] = this.#options.servers;
+    if (server === undefined || !isStale(this)) return false;
+    const samples = await resample(this.#dialer, this.#options, server, signal);
+    if (samples.length === 0) return false;
+    this.#learnedAtMs = performance.now();
+    this.#side = { ...this.#side, profile: { ...this.#side.profile, samples } };
+    return true;
   }
 
   /** Lets go of the connections that keep the mapping; connections that were punched stay. */
@@ -140,6 +161,32 @@ async function learn(
   }
 }
 
+/** New mappings on new ports, oldest first. */
+async function resample(
+  dialer: TcpDialer,
+  { network, family }: OpenAnchorOptions,
+  server: TransportAddress,
+  signal?: AbortSignal,
+): Promise<PortPair[]> {
+  const { burst } = await freePorts(network, anyAddress(family));
+  const before = dialer.probes.length;
+  for (const [index, port] of burst.entries()) {
+    const socket = `resample ${before + index}`;
+    dialer.dial({ socket, server: 0, test: "binding", to: server }, port);
+  }
+  const limitMs = performance.now() + PATIENCE_MS;
+  const mine = () => dialer.probes.slice(before, before + burst.length);
+  while (mine().some(({ reply }) => reply === undefined)) {
+    const giveUpAtMs = Math.min(limitMs, dialer.giveUpAtMs);
+    if (giveUpAtMs <= performance.now()) break;
+    await dialer.wait(giveUpAtMs, signal);
+  }
+  return mine().flatMap((probe) => {
+    const reply = bindingReply(probe);
+    return reply ? [{ localPort: probe.localPort, externalPort: reply.mapped.port }] : [];
+  });
+}
+
 function describe(
   ports: AnchorPorts,
   learned: Learned,
@@ -172,10 +219,6 @@ function describe(
  */
 function punchPortOf(ports: AnchorPorts, { mapping }: Pick<NatProfile, "mapping">): number {
   return dependsOnDestination(mapping) ? ports.fresh : ports.anchor;
-}
-
-function dependsOnDestination(mapping: NatProfile["mapping"]): boolean {
-  return mapping === "address-dependent" || mapping === "address-and-port-dependent";
 }
 
 async function candidatesOf(

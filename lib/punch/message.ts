@@ -22,8 +22,12 @@ export interface PunchOffer {
   readonly answers: string | null;
   /** Whether this side knew the other's offer when it first sent its own: then it knows all there is first. */
   readonly isSecond: boolean;
+  /** Whether the side still lacks an offer that it can plan with. */
+  readonly isWaiting: boolean;
   /** 1, and one more each time that both try again. */
   readonly round: number;
+  /** How long before this message the samples in the profile were taken, in milliseconds. */
+  readonly sampleAgeMs: number;
   readonly side: PunchSide;
 }
 
@@ -46,6 +50,8 @@ export function decodeOffer(bytes: Uint8Array): PunchOffer {
     key,
     answers: root.answers === null ? null : asKey(root.answers, "answers"),
     isSecond: root.isSecond === true,
+    isWaiting: root.isWaiting === true,
+    sampleAgeMs: asAge(root.sampleAgeMs),
     round: asInteger(root.round, 1, MAX_ROUND, "round"),
     side: asSide(root.side),
   };
@@ -145,6 +151,11 @@ function asInteger(value: unknown, min: number, max: number, field: string): num
     return value;
   }
   throw malformed(field, `is a whole number from ${min} to ${max}`);
+}
+
+function asAge(value: unknown): number {
+  if (typeof value === "number" && value >= 0 && Number.isFinite(value)) return value;
+  throw malformed("sampleAgeMs", "is a number of milliseconds");
 }
 
 function asKey(value: unknown, field: string): string {

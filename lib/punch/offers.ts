@@ -1,9 +1,10 @@
 /**
  * Exchanges offers over a channel that loses, repeats and reorders what it carries.
  *
- * Each side repeats its offer until the other's answers it. An offer that does not answer ours may be left over
- * from an earlier meeting; it is used all the same, since waiting for the answer would cost a round trip, but
- * makes way for a later one. A wrong one does no harm: its key does not fit, so nobody can be met by it.
+ * Each side repeats its offer until it has what it needs of the other's, and says so; who hears that the other still
+ * waits sends its own at once. An offer that does not answer ours may be left over from an earlier meeting; it is used
+ * all the same, since waiting for the answer would cost a round trip, but makes way for a later one. A wrong one does
+ * no harm: its key does not fit, so nobody can be met by it.
  *
  * @module
  */
@@ -12,27 +13,61 @@ import { MalformedMessageError } from "../errors.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { decodeOffer, encodeOffer, newKey, type PunchOffer, type PunchRole } from "./message.ts";
 import type { PunchSide } from "./profile.ts";
+import { isStale } from "./staleness.ts";
+
+/** What this side would offer now. */
+export interface OfferSource {
+  readonly side: PunchSide;
+  /** How long ago the samples of its profile were taken. */
+  readonly sampleAgeMs: number;
+}
 
 /** An exchange under way. */
 export class OfferExchange {
   readonly #channel: SignalChannel;
   readonly #role: PunchRole;
-  readonly #key = newKey();
-  readonly #side: PunchSide;
+  readonly #source: OfferSource;
   readonly #round: number;
+  readonly #key = newKey();
   readonly #later = Promise.withResolvers<number>();
   readonly #confirmed = Promise.withResolvers<void>();
-  readonly #listeners = new Set<(offer: PunchOffer) => void>();
+  readonly #onOffer: (offer: PunchOffer) => void;
   #isSecond: boolean | undefined;
   #theirs: PunchOffer | undefined;
   #isConfirmed = false;
 
-  /** @param round which attempt of this meeting it is for */
-  constructor(channel: SignalChannel, role: PunchRole, side: PunchSide, round: number) {
+  /**
+   * @param source asked anew for each message
+   * @param round which attempt of this meeting it is for
+   * @param onOffer called for the other side's offer as soon as it is good for a plan, and again for one that takes its
+   * place
+   */
+  constructor(
+    channel: SignalChannel,
+    { role, round }: { role: PunchRole; round: number },
+    source: OfferSource,
+    onOffer: (offer: PunchOffer) => void,
+  ) {
     this.#channel = channel;
     this.#role = role;
-    this.#side = side;
     this.#round = round;
+    this.#source = source;
+    this.#onOffer = onOffer;
+  }
+
+  /** What this side offers, as it would send it now. */
+  get ours(): PunchOffer {
+    const { side, sampleAgeMs } = this.#source;
+    return {
+      role: this.#role,
+      key: this.#key,
+      answers: this.#theirs?.key ?? null,
+      isSecond: this.#isSecond ?? false,
+      isWaiting: this.#isWaiting,
+      round: this.#round,
+      sampleAgeMs,
+      side,
+    };
   }
 
   /** Resolves with the round that the other side has gone on to, if it has. */
@@ -45,22 +80,9 @@ export class OfferExchange {
     return this.#confirmed.promise;
   }
 
-  /** What this side offers, as it would send it now. */
-  get ours(): PunchOffer {
-    return {
-      role: this.#role,
-      key: this.#key,
-      answers: this.#theirs?.key ?? null,
-      isSecond: this.#isSecond ?? false,
-      round: this.#round,
-      side: this.#side,
-    };
-  }
-
-  /** Calls back for the other side's offer, and again if another one takes its place. */
-  onOffer(listener: (offer: PunchOffer) => void): void {
-    this.#listeners.add(listener);
-    if (this.#theirs !== undefined) listener(this.#theirs);
+  /** Sends this side's offer once more, because there is something new in it. */
+  async announce(): Promise<void> {
+    await this.#send();
   }
 
   /**
@@ -72,17 +94,22 @@ export class OfferExchange {
   async run(signal: AbortSignal): Promise<never> {
     await this.#send();
     for (let waitMs = FIRST_WAIT_MS;; waitMs = Math.min(waitMs * 2, MAX_WAIT_MS)) {
-      // Once both know of each other there is nothing to repeat, but a lost answer to answer again.
-      const timeout = this.#isConfirmed ? undefined : AbortSignal.timeout(waitMs);
+      const timeout = this.#isWaiting ? AbortSignal.timeout(waitMs) : undefined;
       const turn = timeout === undefined ? signal : AbortSignal.any([signal, timeout]);
       try {
-        for (;;) await this.#take(await this.#channel.receive({ signal: turn }));
+        do {
+          await this.#take(await this.#channel.receive({ signal: turn }));
+        } while (this.#isWaiting === (timeout !== undefined));
       } catch (error) {
         signal.throwIfAborted();
         if (error !== timeout?.reason) throw error;
         await this.#send();
       }
     }
+  }
+
+  get #isWaiting(): boolean {
+    return this.#theirs === undefined || isStale(this.#theirs);
   }
 
   async #take(message: Uint8Array): Promise<void> {
@@ -92,16 +119,16 @@ export class OfferExchange {
     const isAnswer = offer.answers === this.#key;
     const isNew = offer.key !== this.#theirs?.key;
     if (isNew && this.#isConfirmed && !isAnswer) return; // an old one, come late
-    if (isNew) {
+    const isWanted = isNew || (this.#isWaiting && !isStale(offer));
+    if (isWanted) {
       this.#theirs = offer;
-      for (const listener of this.#listeners) listener(offer);
+      if (!isStale(offer)) this.#onOffer(offer);
     }
     if (isAnswer) {
       this.#isConfirmed = true;
       this.#confirmed.resolve();
     }
-    // Who has our offer and says so needs no further one; who has not shall get it at once.
-    if (isNew || !isAnswer) await this.#send();
+    if (isNew || offer.isWaiting) await this.#send();
   }
 
   async #send(): Promise<void> {

@@ -7,7 +7,8 @@
 import { type ConnectionAttempt, UnreachableError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseHostPort, type TransportAddress } from "../net/address.ts";
-import type { Network, TcpConnection } from "../net/network.ts";
+import { type DenoConn, toDenoConn } from "../net/deno_conn.ts";
+import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import { chooseServers } from "../nat/servers.ts";
@@ -47,9 +48,12 @@ export interface PunchOptions extends PreparePunchOptions {
   readonly logger?: Logger;
 }
 
-/** A punched connection, and how it came about. */
-export interface Punched {
-  readonly connection: TcpConnection;
+/** The connection, and how it came about. */
+export type PunchedConn = DenoConn & { readonly punch: PunchReport };
+
+/** How a connection came about. */
+export interface PunchReport {
+  /** What was planned, and what was expected of it. */
   readonly plan: PunchPlan;
   /** From the moment when this side knew both offers until the connection was established. */
   readonly connectMs: number;
@@ -90,7 +94,7 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<P
  * @throws {UnreachableError} if there is no way, or none was found in time
  * @throws {NetworkError} if the channel breaks, or `not-permitted`
  */
-export async function punch(options: PunchOptions): Promise<Punched> {
+export async function punch(options: PunchOptions): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   const startedAtMs = performance.now();
   const timeout = AbortSignal.timeout(timeoutMs);
@@ -102,13 +106,14 @@ export async function punch(options: PunchOptions): Promise<Punched> {
       await using anchor = round === 1 && options.anchor !== undefined
         ? options.anchor
         : await preparePunch({ ...options, signal });
+      await anchor.refresh(signal);
       const result = await runRound({
         network,
         channel,
         role,
         sharedSecret: options.sharedSecret ?? new Uint8Array(0),
         round,
-        side: anchor.side,
+        anchor,
         signal,
       });
       if (result.kind === "connected") return punched(result, attempts, { round, startedAtMs });
@@ -133,10 +138,9 @@ function punched(
   result: Extract<RoundResult, { kind: "connected" }>,
   earlier: readonly ConnectionAttempt[],
   { round, startedAtMs }: { round: number; startedAtMs: number },
-): Punched {
+): PunchedConn {
   const now = performance.now();
-  return {
-    connection: result.met.connection,
+  const punch: PunchReport = {
     plan: result.plan,
     connectMs: result.met.establishedAtMs - result.startedAtMs,
     punchMs: now - result.startedAtMs,
@@ -144,6 +148,7 @@ function punched(
     rounds: round,
     attempts: [...earlier, ...result.attempts],
   };
+  return Object.assign(toDenoConn(result.met.connection), { punch });
 }
 
 async function resolveAll(

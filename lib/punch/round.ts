@@ -5,15 +5,16 @@
  * @module
  */
 
+import { delay } from "@std/async/delay";
 import type { ConnectionAttempt } from "../errors.ts";
 import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
+import type { PunchAnchor } from "./anchor.ts";
 import { PunchAttempt } from "./attempt.ts";
 import type { Met } from "./meeting.ts";
-import type { PunchRole } from "./message.ts";
+import type { PunchOffer, PunchRole } from "./message.ts";
 import { OfferExchange } from "./offers.ts";
 import type { PunchPlan } from "./plan_types.ts";
-import type { PunchSide } from "./profile.ts";
 
 /** What a round needs. */
 export interface RoundOptions {
@@ -23,7 +24,7 @@ export interface RoundOptions {
   /** Known to both sides and to nobody else; may be empty. */
   readonly sharedSecret: Uint8Array;
   readonly round: number;
-  readonly side: PunchSide;
+  readonly anchor: PunchAnchor;
   readonly signal: AbortSignal;
 }
 
@@ -58,24 +59,33 @@ export type RoundResult =
  * @throws {NetworkError} if the channel breaks before there is a connection
  */
 export async function runRound(options: RoundOptions): Promise<RoundResult> {
-  const { channel, role, side, round, signal } = options;
+  const { channel, anchor, signal } = options;
   const controller = new AbortController();
   const ended = AbortSignal.any([signal, controller.signal]);
-  const exchange = new OfferExchange(channel, role, side, round);
   const result = Promise.withResolvers<RoundResult>();
   const attempts: PunchAttempt[] = [];
   const record = () => attempts.flatMap((attempt) => attempt.attempts);
 
-  exchange.onOffer((offer) => {
+  const begin = async (theirs: PunchOffer) => {
+    // Who has waited for long has old samples: the peer gets new ones, and plans with those.
+    if (await anchor.refresh(ended)) await exchange.announce();
     // An offer that takes the place of another one comes from a peer who has started anew.
     attempts.at(-1)?.abandon();
-    const attempt = new PunchAttempt(options, exchange.ours, offer, ended);
+    const attempt = new PunchAttempt(options, exchange.ours, theirs, ended);
     attempts.push(attempt);
-    attempt.finished.then(async (outcome) => {
-      if (outcome.kind === "abandoned") return;
-      if (outcome.kind === "impossible") await exchange.confirmed;
-      result.resolve(outcome.kind === "impossible" ? outcome : { ...outcome, attempts: record() });
-    }, result.reject);
+    const outcome = await attempt.finished;
+    if (outcome.kind === "abandoned") return;
+    // The peer shall hear why before this side is gone.
+    if (outcome.kind === "impossible") await Promise.race([exchange.confirmed, linger(ended)]);
+    result.resolve(outcome.kind === "impossible" ? outcome : { ...outcome, attempts: record() });
+  };
+  const begun: Promise<void>[] = [];
+  const exchange = new OfferExchange(channel, options, anchor, (theirs) => {
+    begun.push(
+      begin(theirs).catch((error) => {
+        if (!ended.aborted) result.reject(error);
+      }),
+    );
   });
   exchange.later.then((round) => result.resolve({ kind: "superseded", round, attempts: record() }));
   const running = exchange.run(ended).catch((error) => {
@@ -92,11 +102,18 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
   } finally {
     signal.removeEventListener("abort", onAbort);
     controller.abort();
-    const outcomes = await Promise.allSettled(attempts.map(({ finished }) => finished));
-    for (const { value } of outcomes.filter((each) => each.status === "fulfilled")) {
+    await Promise.all([running, ...begun]);
+    for (const attempt of attempts) {
+      const outcome = await attempt.finished.catch(() => undefined);
       // Nominated at the moment when the round was given up: nobody else will close it.
-      if (value.kind === "connected" && value.met !== chosen) value.met.connection.reset();
+      if (outcome?.kind === "connected" && outcome.met !== chosen) outcome.met.connection.reset();
     }
-    await running;
   }
 }
+
+async function linger(signal: AbortSignal): Promise<void> {
+  await delay(LINGER_MS, { signal }).catch(() => {}); // aborted: no reason to stay
+}
+
+/** Ours: some repetitions of the peer's offer. */
+const LINGER_MS = 3000;

@@ -5,7 +5,7 @@
  */
 
 import type { FamilyReport } from "../../lib/nat/behavior.ts";
-import { preparePunch, punch, type Punched, type PunchOptions } from "../../lib/punch/punch.ts";
+import { preparePunch, punch, type PunchedConn, type PunchOptions } from "../../lib/punch/punch.ts";
 import { serveStun } from "../../lib/stun/server.ts";
 import type { NatBehavior } from "../lab/nat_behavior.ts";
 import { type MemoryChannelOptions, memoryChannelPair } from "../signal/memory_channel.ts";
@@ -34,8 +34,8 @@ export interface Scene {
 
 /** What each side got, and when, from b's call on. */
 export interface SceneResult {
-  readonly a: Punched | Error;
-  readonly b: Punched | Error;
+  readonly a: PunchedConn | Error;
+  readonly b: PunchedConn | Error;
   readonly doneMs: number;
 }
 
@@ -62,7 +62,7 @@ export async function play(internet: Internet, scene: Scene): Promise<SceneResul
   };
   const callA = await call("a", { channel: channelA, role: "controlling" });
   const callB = await call("b", { channel: channelB, role: "controlled" });
-  const settled = (call: () => Promise<Punched>) => call().catch((error: Error) => error);
+  const settled = (call: () => Promise<PunchedConn>) => call().catch((error: Error) => error);
   const a = settled(callA);
   if (skewMs > 0) await new Promise((resolve) => setTimeout(resolve, skewMs));
   const startedAtMs = performance.now();

@@ -10,7 +10,7 @@
 import { NetworkError, UnreachableError } from "../../../lib/errors.ts";
 import { WaitQueue } from "../../../lib/net/wait_queue.ts";
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
-import { preparePunch, punch, type Punched } from "../../../lib/punch/punch.ts";
+import { preparePunch, punch, type PunchedConn } from "../../../lib/punch/punch.ts";
 import type { SignalChannel } from "../../../lib/signal/channel.ts";
 import { TextLineStream } from "../verdicts/lines.ts";
 
@@ -78,7 +78,7 @@ async function run(command: RunnerCommand, inbox: WaitQueue<Uint8Array>): Promis
   try {
     const anchor = command.isWarm ? await preparePunch({ servers, report }) : undefined;
     const startedAtMs = performance.timeOrigin + performance.now();
-    const punched = await punch({
+    const connection = await punch({
       channel,
       role,
       servers,
@@ -86,7 +86,7 @@ async function run(command: RunnerCommand, inbox: WaitQueue<Uint8Array>): Promis
       timeoutMs,
       ...anchor && { anchor },
     });
-    return await describe(punched, startedAtMs);
+    return await describe(connection, startedAtMs);
   } catch (error) {
     if (error instanceof UnreachableError) {
       const tries = error.attempts.reduce((sum, attempt) => sum + attempt.tries, 0);
@@ -97,10 +97,10 @@ async function run(command: RunnerCommand, inbox: WaitQueue<Uint8Array>): Promis
 }
 
 /** Shows that bytes go both ways, and closes. */
-async function describe(punched: Punched, startedAtMs: number): Promise<RunnerResult> {
+async function describe(connection: PunchedConn, startedAtMs: number): Promise<RunnerResult> {
   const nominatedAtMs = performance.timeOrigin + performance.now();
-  const dialledAtMs = nominatedAtMs - punched.punchMs;
-  const { connection, plan, rounds, attempts } = punched;
+  const { plan, rounds, attempts, punchMs, connectMs } = connection.punch;
+  const dialledAtMs = nominatedAtMs - punchMs;
   const local = `${connection.local.ip}:${connection.local.port}`;
   let heard = "";
   try {
@@ -121,7 +121,7 @@ async function describe(punched: Punched, startedAtMs: number): Promise<RunnerRe
     technique: plan.technique,
     startedAtMs,
     dialledAtMs,
-    establishedAtMs: dialledAtMs + punched.connectMs,
+    establishedAtMs: dialledAtMs + connectMs,
     nominatedAtMs,
     rounds,
     estimate: plan.successEstimate,

@@ -1,0 +1,32 @@
+/**
+ * TCP hole punching: two programs behind two NATs get one TCP connection, over any channel that carries a few small
+ * messages between them.
+ *
+ * ```ts ignore
+ * import { punch } from "@punchline/punchline/punch";
+ *
+ * // The same on the other side, with the other end of the channel and `role: "controlled"`.
+ * await using conn = await punch({ channel, role: "controlling" });
+ * console.log(conn.punch.plan.reason, conn.punch.punchMs);
+ * await conn.write(new TextEncoder().encode("hello"));
+ * ```
+ *
+ * @module
+ */
+
+export type { ConnectionAttempt } from "../errors.ts";
+export { type OpenAnchorOptions, PunchAnchor } from "./anchor.ts";
+export type { DialGroup, PunchPlan, Technique } from "./plan_types.ts";
+export { planPunch, type PlanOptions } from "./plan.ts";
+export { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
+export type { Candidate, NatProfile, PortPair, PunchSide } from "./profile.ts";
+export {
+  preparePunch,
+  type PreparePunchOptions,
+  punch,
+  type PunchedConn,
+  type PunchOptions,
+  type PunchReport,
+} from "./punch.ts";
+export type { PunchRole } from "./message.ts";
+export { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";

@@ -1,0 +1,26 @@
+/**
+ * Whether what is known of a NAT's ports is still good for a prediction.
+ *
+ * @module
+ */
+
+import type { PunchOffer } from "./message.ts";
+import type { NatProfile } from "./profile.ts";
+
+/** Whether ports have to be sampled shortly before a punch: on a NAT that counts, others count along. */
+export function needsFreshSamples({ mapping, allocation }: NatProfile): boolean {
+  return dependsOnDestination(mapping) && allocation.kind === "sequential";
+}
+
+/** Whether each destination sees another external port. */
+export function dependsOnDestination(mapping: NatProfile["mapping"]): boolean {
+  return mapping === "address-dependent" || mapping === "address-and-port-dependent";
+}
+
+/** Whether an offer has to wait for newer samples. */
+export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sampleAgeMs">): boolean {
+  return needsFreshSamples(side.profile) && sampleAgeMs > STALE_MS;
+}
+
+/** Ours: others behind the NAT make a few mappings a second, and a window of ports takes them in. */
+const STALE_MS = 750;
