@@ -28,6 +28,8 @@ export interface TestLifetimeOptions {
 /**
  * The longest silence that a mapping survived and the shortest that it did not; `null` if the server does not
  * direct answers to another port.
+ *
+ * @throws {NetworkError} if no socket can be opened
  */
 export async function testLifetime(
   options: TestLifetimeOptions,
@@ -65,7 +67,7 @@ function nextProbes(
   probes: readonly Probe[],
   pace: Pace,
 ): { spec: ProbeSpec; atMs: number }[] {
-  const idle = bindSpec(`idle ${seconds}`, server);
+  const idle = bindSpec(idleSocket(seconds), server);
   const made = pace.tries(idle).find(bindingReply);
   if (made === undefined) {
     return pace.isGivenUp(idle) ? [] : [{ spec: idle, atMs: pace.nextTryMs(idle) }];
@@ -82,7 +84,7 @@ function askSpecs(
   server: TransportAddress,
   probes: readonly Probe[],
 ): [control: ProbeSpec, redirected: ProbeSpec] {
-  const idle = probes.find((probe) => probe.socket === `idle ${seconds}` && bindingReply(probe));
+  const idle = probes.find((probe) => probe.socket === idleSocket(seconds) && bindingReply(probe));
   const control = bindSpec(`asking ${seconds}`, server);
   const respondTo = idle && bindingReply(idle)?.mapped;
   return [control, { ...control, ...respondTo && { respondTo } }];
@@ -96,7 +98,10 @@ function verdict(
 ): FamilyDetails["lifetimeSeconds"] {
   const survived = silences.map((seconds) => {
     const [control, redirected] = askSpecs(seconds, server, probes);
-    if (pace.tries(redirected).some(({ reply }) => reply?.kind === "success")) return true;
+    const arrived = pace.tries(redirected).some(({ reply, repliedOn }) =>
+      reply?.kind === "success" && repliedOn === idleSocket(seconds)
+    );
+    if (arrived) return true;
     return pace.isAnswered(control) && pace.isGivenUp(redirected) ? false : "unknown";
   });
   if (survived[0] !== true) return null;
@@ -105,6 +110,10 @@ function verdict(
     seconds > atLeast && survived[index] === false
   );
   return { atLeast, lessThan: lessThan ?? null };
+}
+
+function idleSocket(seconds: number): string {
+  return `idle ${seconds}`;
 }
 
 function bindSpec(socket: string, to: TransportAddress): ProbeSpec {

@@ -30,6 +30,8 @@ export interface Probe extends ProbeSpec {
   readonly localPort: number;
   readonly sentAtMs: number;
   readonly reply?: Reply;
+  /** The socket on which the reply came: not the sender if it was directed elsewhere. */
+  readonly repliedOn?: string;
 }
 
 /** An answer whose transaction id matched. */

@@ -178,6 +178,7 @@ export class UdpSockets implements AsyncDisposable {
     if (reply === undefined) return;
     this.#open.delete(transactionId);
     open.reply = reply;
+    open.repliedOn = name;
     this.#announce();
   }
 

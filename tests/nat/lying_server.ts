@@ -17,6 +17,8 @@ export interface Lies {
   readonly mapped?: (from: TransportAddress, index: number) => TransportAddress;
   /** What becomes of CHANGE-REQUEST. */
   readonly change?: "ignored" | "dropped" | "refused";
+  /** Answers to where the request came from, whatever it asks. */
+  readonly ignoresResponsePort?: boolean;
   /** Answers with this instead of STUN. */
   readonly noise?: string;
   /** Answers everything with this error. */
@@ -80,6 +82,9 @@ export async function serveLies(
         ...other === undefined ? [] : [{ type: "OTHER-ADDRESS", value: other } as const],
       ],
     });
+    const responsePort = lies.ignoresResponsePort
+      ? undefined
+      : getAttribute(request, "RESPONSE-PORT");
     const isChanged = change !== undefined && lies.change === undefined;
     return {
       data: response,
@@ -87,7 +92,7 @@ export async function serveLies(
         ip: isChanged && change.changeIp ? honest.ip : local.ip,
         port: isChanged && change.changePort ? honest.port : local.port,
       },
-      to: { ip: from.ip, port: getAttribute(request, "RESPONSE-PORT") ?? from.port },
+      to: { ip: from.ip, port: responsePort ?? from.port },
     };
   }
 

@@ -105,6 +105,15 @@ for (const noise of ["HTTP/1.1 400 Bad Request\r\n\r\n", "\0", "\x01\x01\0\x08!\
   });
 }
 
+Deno.test("no lifetime is told of a server that does not direct its answers", async () => {
+  await withScene({ nat: { udpTimeoutMs: 20_000 } }, async ({ server, test }) => {
+    using _liar = await serveLies(server.network, SERVER_IPS, { ignoresResponsePort: true });
+    const { udp } = await test({ transports: ["udp"], lifetimeSeconds: 60 });
+    assertEquals(udp.ipv4?.rfc3489Name, "Port Restricted Cone NAT");
+    assertEquals(udp.ipv4?.details.lifetimeSeconds, null);
+  });
+});
+
 Deno.test("a server that answers with errors is reported with its code", async () => {
   const error = await assertRejects(
     () => testWith({ errorCode: 500 }, NAT_BEHAVIORS.fullCone, [PRIMARY]),

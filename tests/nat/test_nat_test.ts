@@ -321,6 +321,17 @@ Deno.test("testNat() brackets a lifetime on a path with loss", async () => {
   }
 });
 
+Deno.test("testNat() ends a test of the lifetime when it is aborted", async () => {
+  await withServer({}, async ({ internet, server, test, time }) => {
+    const signal = AbortSignal.timeout(5000);
+    const error = await assertRejects(() => test({ signal, lifetimeSeconds: 60 }));
+    assertStrictEquals(error, signal.reason);
+    assertEquals(time.nowMs, 5000);
+    const open = internet.openSockets().filter((socket) => !socket.startsWith(server.name));
+    assertEquals(open, []);
+  });
+});
+
 Deno.test("testNat() rejects what makes no sense", async () => {
   await withScene({}, async ({ test }) => {
     await assertRejects(() => test({ servers: [] }), RangeError, "at least one server");
