@@ -6,7 +6,7 @@
 
 import { delay } from "@std/async/delay";
 import { type ConnectionAttempt, NetworkError } from "../errors.ts";
-import { formatTransportAddress } from "../net/address.ts";
+import { formatTransportAddress, type IpFamily, ipFamily } from "../net/address.ts";
 import type { Network, TcpListener } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { Dialing, DialTrace } from "./dialing.ts";
@@ -15,6 +15,7 @@ import { Meeting, type MeetingOutcome, type Met } from "./meeting.ts";
 import type { PunchOffer, PunchRole } from "./message.ts";
 import { planPunch } from "./plan.ts";
 import type { PunchPlan } from "./plan_types.ts";
+import type { Candidate, PunchSide } from "./profile.ts";
 
 /** What an attempt needs. */
 export interface AttemptOptions {
@@ -85,7 +86,10 @@ export class PunchAttempt {
     const ended = AbortSignal.any([signal, stop.signal]);
     await using meeting = new Meeting(role, punchSecret(ours, theirs, sharedSecret), PATIENCE_MS);
     const { punchPort, canListenBeside: reusePort } = ours.side;
-    const beside = plan.listens && reusePort ? await listen(network, punchPort, true) : undefined;
+    const families = new Set<IpFamily>([4, ...ours.side.candidates.map(familyOf)]);
+    const listenAll = () =>
+      Promise.all(Array.from(families, (family) => listen(network, family, ours.side)));
+    const beside = plan.listens && reusePort ? await listenAll() : undefined;
     const dialing = this.#dialing = new Dialing(plan, {
       network,
       punchPort,
@@ -98,8 +102,13 @@ export class PunchAttempt {
       signal: ended,
     });
     const listening = async () => {
-      using listener = beside ?? await listenAfter(network, punchPort, plan, ended);
-      if (listener !== undefined) await this.#accept(listener, meeting, lastEndMs(plan), ended);
+      if (!plan.listens) return;
+      // Where the port is not shared, none can dial from it any more once somebody listens.
+      if (beside === undefined && !await passes(lastStartMs(plan) + AFTER_DIALS_MS, ended)) return;
+      const listeners = (beside ?? await listenAll()).filter((each) => each !== undefined);
+      await Promise.all(
+        listeners.map((listener) => this.#accept(listener, meeting, lastEndMs(plan), ended)),
+      );
     };
     const exhausted = Promise.all([dialing.run(), listening()]).then(() => undefined);
     try {
@@ -129,6 +138,10 @@ export class PunchAttempt {
     try {
       for (;;) {
         const connection = await listener.accept({ signal: turn });
+        if (this.#accepted.length >= MAX_ACCEPTED) {
+          connection.reset();
+          continue;
+        }
         const trace = new DialTrace("accepted", formatTransportAddress(connection.remote));
         trace.local = formatTransportAddress(connection.local);
         this.#accepted.push(trace);
@@ -137,6 +150,7 @@ export class PunchAttempt {
     } catch (error) {
       if (!turn.aborted) throw error;
     } finally {
+      listener.close();
       await Promise.all(meetings);
     }
   }
@@ -145,31 +159,25 @@ export class PunchAttempt {
 /** Listens on the punch port, unless it cannot be: somebody else may have it on all addresses. */
 async function listen(
   network: Network,
-  port: number,
-  reusePort: boolean,
+  family: IpFamily,
+  { punchPort, canListenBeside }: PunchSide,
 ): Promise<TcpListener | undefined> {
+  const local = { ip: family === 4 ? "0.0.0.0" : "::", port: punchPort };
   try {
-    return await network.listenTcp({ ip: "0.0.0.0", port }, { reusePort });
+    return await network.listenTcp(local, { reusePort: canListenBeside });
   } catch (error) {
     if (error instanceof NetworkError && error.reason === "address-in-use") return undefined;
     throw error;
   }
 }
 
-/** Listens once all dials have left the port: after that none can, where the port is not shared. */
-async function listenAfter(
-  network: Network,
-  port: number,
-  plan: PunchPlan,
-  signal: AbortSignal,
-): Promise<TcpListener | undefined> {
-  if (!plan.listens) return undefined;
-  try {
-    await delay(lastStartMs(plan) + AFTER_DIALS_MS, { signal });
-  } catch {
-    return undefined; // aborted
-  }
-  return await listen(network, port, false);
+/** Whether so much time has passed without an abort. */
+async function passes(ms: number, signal: AbortSignal): Promise<boolean> {
+  return await delay(ms, { signal }).then(() => true, () => false);
+}
+
+function familyOf({ address }: Candidate): IpFamily {
+  return ipFamily(address.ip);
 }
 
 function lastStartMs({ dials }: PunchPlan): number {
@@ -186,6 +194,9 @@ const OUTCOMES: Readonly<Record<MeetingOutcome, ConnectionAttempt["outcome"]>> =
   "not-authenticated": "not-authenticated",
   broken: "failed",
 };
+
+/** Connections that are looked at; ours: the peer makes a few, strangers may make any number. */
+const MAX_ACCEPTED = 256;
 
 /** How long the other end may take to prove itself; ours: a few of the longest round trips. */
 const PATIENCE_MS = 4000;

@@ -17,7 +17,7 @@
 export type { ConnectionAttempt } from "../errors.ts";
 export { type OpenAnchorOptions, PunchAnchor } from "./anchor.ts";
 export type { DialGroup, PunchPlan, Technique } from "./plan_types.ts";
-export { planPunch, type PlanOptions } from "./plan.ts";
+export { type PlanOptions, planPunch } from "./plan.ts";
 export { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
 export type { Candidate, NatProfile, PortPair, PunchSide } from "./profile.ts";
 export {
