@@ -45,7 +45,10 @@ export interface MappingGrant {
   readonly grantedAtMs: number;
   /** The IP address of who granted it. */
   readonly gateway: string;
-  /** What the mapper needs to renew and release, beside the rest; it means nothing to others. */
+  /**
+   * What the mapper needs to renew and release, beside the rest; it means nothing to others. Empty in a grant that
+   * was never seen, such as that of an aborted call: the mapper does its best then.
+   */
   readonly handle: string;
   /** The gateway's clock in the answer; UPnP has none. */
   readonly epoch?: GatewayEpoch;

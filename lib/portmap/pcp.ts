@@ -73,12 +73,12 @@ export function pcpMapper(gateway: string, options: PcpMapperOptions): PortMappe
       await client.map(request, client.nonceFor(request), signal),
     renew: async (grant, { signal, lifetimeSeconds } = {}) => {
       checkGrant(grant, "pcp");
-      const nonce = pcpNonceFromHex(grant.handle);
-      return await client.map(sameAgain(grant, lifetimeSeconds), nonce, signal, grant.external.ip);
+      const request = sameAgain(grant, lifetimeSeconds);
+      return await client.map(request, client.nonceOf(grant), signal, grant.external.ip);
     },
     release: async (grant, { signal } = {}) => {
       checkGrant(grant, "pcp");
-      await client.release(grant, pcpNonceFromHex(grant.handle), signal);
+      await client.release(grant, client.nonceOf(grant), signal);
     },
     externalIp: ({ signal } = {}) => client.externalIp(signal),
     probe: (options) => client.probe(options),
@@ -98,8 +98,12 @@ class PcpClient {
     derivePcpNonce(this.#secret, 0, { ip: gateway, port: 0 }); // throws for a short secret, now and not later
   }
 
-  nonceFor({ protocol, internal }: MappingRequest): Uint8Array {
+  nonceFor({ protocol, internal }: Pick<MappingRequest, "protocol" | "internal">): Uint8Array {
     return derivePcpNonce(this.#secret, PROTOCOLS[protocol], internal);
+  }
+
+  nonceOf(grant: MappingGrant): Uint8Array {
+    return grant.handle === "" ? this.nonceFor(grant) : pcpNonceFromHex(grant.handle);
   }
 
   async map(

@@ -8,12 +8,14 @@ import { equalBytes } from "../bytes.ts";
 import type { TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { askGateway } from "./gateway_exchange.ts";
+import { isSameIp } from "./gateway_source.ts";
 import type { GatewayEpoch } from "./mapper.ts";
 import {
   decodePcpResponse,
   encodePcpRequest,
   PCP_VERSION,
-  type PcpMapping,
+  type PcpMap,
+  type PcpPeer,
   type PcpRequest,
   type PcpResponse,
 } from "./pcp_message.ts";
@@ -98,9 +100,15 @@ function answers(response: PcpResponse, question: PcpQuestion): boolean {
   return resultCode !== PCP_RESULT.SUCCESS || (response.lifetimeSeconds === 0) === isDeletion;
 }
 
-function isSameMapping(a: PcpMapping, b: PcpMapping): boolean {
+function isSameMapping(a: PcpMap | PcpPeer, b: PcpMap | PcpPeer): boolean {
   return equalBytes(a.nonce, b.nonce) && a.protocol === b.protocol &&
-    a.internalPort === b.internalPort;
+    a.internalPort === b.internalPort && isSamePeer(a, b);
+}
+
+/** RFC 6887 §12.4. */
+function isSamePeer(a: PcpMap | PcpPeer, b: PcpMap | PcpPeer): boolean {
+  if (a.opcode !== "PEER" || b.opcode !== "PEER") return a.opcode === b.opcode;
+  return a.remotePeerPort === b.remotePeerPort && isSameIp(a.remotePeerIp, b.remotePeerIp);
 }
 
 /** RFC 6887 §19.2. */

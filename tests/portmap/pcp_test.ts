@@ -73,6 +73,26 @@ Deno.test("PCP with the same secret renews and deletes what another run left", (
     assertEquals(gateway.table.entries, []);
   }));
 
+Deno.test("PCP releases what an aborted call may have opened", () =>
+  atHome({ script: ({ usual }) => (usual(), []) }, async ({ pcp, gateway }) => {
+    const mapper = pcp();
+    const signal = AbortSignal.timeout(100);
+    assertEquals(await assertRejects(() => mapper.map(TCP_8080, { signal })), signal.reason);
+    assertEquals(gateway.table.entries.length, 1);
+    gateway.script = undefined;
+    await mapper.release({
+      mapper: "pcp",
+      protocol: "tcp",
+      internal: TCP_8080.internal,
+      external: TCP_8080.internal,
+      lifetimeSeconds: 3600,
+      grantedAtMs: 0,
+      gateway: GATEWAY_IP,
+      handle: "",
+    });
+    assertEquals(gateway.table.entries, []);
+  }));
+
 Deno.test("PCP without the secret cannot take another's mapping", () =>
   atHome({}, async ({ pcp }) => {
     await pcp().map(TCP_8080);
@@ -291,6 +311,30 @@ Deno.test("requestPcpPeer() tells how a connection looks from outside", () =>
     assertEquals(lifetimeSeconds, 7200);
     const { body } = decodePcpRequest(gateway.arrived[0]!.data);
     assertEquals(body.opcode, "PEER");
+  }));
+
+Deno.test("requestPcpPeer() does not believe a reply about another peer", () =>
+  atHome({
+    script: ({ usual }) => {
+      const [answer] = usual();
+      const other = answer!.data.slice();
+      other[other.length - 1]! ^= 1;
+      other[43] = 1;
+      return [{ data: other }, answer!];
+    },
+  }, async ({ network, gateway }) => {
+    const { external } = await requestPcpPeer({
+      network,
+      address: gateway.address,
+      waitsMs: FAST_WAITS_MS,
+    }, {
+      protocol: "udp",
+      internal: { ip: HOST_IP, port: 50_000 },
+      remotePeer: { ip: "198.51.100.7", port: 443 },
+      lifetimeSeconds: 60,
+      nonce: new Uint8Array(12).fill(1),
+    });
+    assertEquals(external.port, 50_000);
   }));
 
 Deno.test("pcpMapper() rejects a secret that can be guessed", () =>
