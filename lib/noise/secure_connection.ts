@@ -32,10 +32,11 @@ export interface SecureConnectionOptions
  * import { assertEquals } from "@std/assert";
  *
  * using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+ * const { port } = listener.addr as Deno.NetAddr;
  * const staticKey = generateKeyPair(); // the responder's identity: its public key is known to its peers
  * const signal = AbortSignal.timeout(10_000);
  * const [client, server] = await Promise.all([
- *   Deno.connect(listener.addr).then((conn) =>
+ *   Deno.connect({ hostname: "127.0.0.1", port }).then((conn) =>
  *     secureConnection(conn, {
  *       ...{ pattern: "NK", role: "initiator", signal },
  *       remoteStaticKey: staticKey.publicKey,
@@ -108,6 +109,7 @@ export class SecureConnection implements Disposable {
   readonly #writer: RecordWriter;
   #unread: Uint8Array = NOTHING;
   #isClosed = false;
+  #writeClosed: Promise<void> | undefined;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
 
@@ -162,7 +164,8 @@ export class SecureConnection implements Disposable {
   }
 
   /**
-   * Writes all of `data`, which must not change until then; the number of bytes.
+   * Writes all of `data`, which must not change until then; the number of bytes. A record of them may still be on its
+   * way: `closeWrite()` waits for it, `close()` does not, and its failure is told to the next call.
    *
    * @throws {NetworkError} `closed` if this side has closed the connection, or what it fails with
    */
@@ -171,10 +174,9 @@ export class SecureConnection implements Disposable {
     return data.length;
   }
 
-  /** Tells the other side that this was all; reading goes on. */
-  async closeWrite(): Promise<void> {
-    await this.#writer.end();
-    await this.#stream.closeWrite();
+  /** Waits until all is written, and tells the other side that this was all; reading goes on. */
+  closeWrite(): Promise<void> {
+    return this.#writeClosed ??= this.#writer.end().then(() => this.#stream.closeWrite());
   }
 
   /** What the other side sends, until it finishes. Cancelling it closes the connection. */
@@ -185,7 +187,7 @@ export class SecureConnection implements Disposable {
         this.#unread = NOTHING;
         const next = unread.length > 0 ? unread : await this.#reader.read();
         if (next === null) controller.close();
-        else controller.enqueue(next as Uint8Array<ArrayBuffer>);
+        else controller.enqueue(toOwned(next));
       },
       cancel: () => this.close(),
     }, { highWaterMark: 0 });
@@ -249,6 +251,12 @@ export interface NetAddress {
 
 function toNetAddress({ ip, port }: TransportAddress): NetAddress {
   return { transport: "tcp", hostname: ip, port };
+}
+
+/** A chunk may be handed to another thread, so its memory must not have anything else in it. */
+function toOwned(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const isWhole = bytes.length === bytes.buffer.byteLength;
+  return (isWhole ? bytes : bytes.slice()) as Uint8Array<ArrayBuffer>;
 }
 
 const NOTHING = new Uint8Array(0);

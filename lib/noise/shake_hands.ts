@@ -16,7 +16,7 @@ export interface ShakeHandsOptions {
   /** What this side's messages carry, the first one first; nothing where there is none. */
   readonly payloads?: readonly Uint8Array[];
   /**
-   * Whether to go on with the owner of a static key; asked as soon as the key arrives, before anything is sent to it.
+   * Whether to go on with the owner of a static key that the handshake brings; asked as soon as the key arrives, before anything is sent to it.
    * With the patterns that send a key before proof of its possession (IN, IX), the proof comes with the next message.
    */
   readonly authorize?: (remoteStaticKey: Uint8Array) => boolean | Promise<boolean>;
@@ -29,6 +29,7 @@ export interface ShakeHandsOptions {
  * @throws {MalformedMessageError} if a message is not as it should be
  * @throws {NetworkError} `reset` if the connection is cut
  * @throws {RefusedError} if `authorize` says no
+ * @throws {RangeError} if a payload is too long for a message of {@linkcode MAX_HANDSHAKE_MESSAGE_LENGTH} bytes
  */
 export async function shakeHands(
   stream: ByteStream,
@@ -59,6 +60,11 @@ export async function shakeHands(
 }
 
 function frame(message: Uint8Array): Uint8Array {
+  if (message.length > MAX_HANDSHAKE_MESSAGE_LENGTH) {
+    throw new RangeError(
+      `Cannot shake hands: a message of ${message.length} bytes is over ${MAX_HANDSHAKE_MESSAGE_LENGTH}`,
+    );
+  }
   const length = new Uint8Array(LENGTH_BYTES);
   writeLength(length, message.length);
   return concat(length, message);

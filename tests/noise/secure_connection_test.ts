@@ -212,6 +212,24 @@ Deno.test("who is not authorized is refused before anything is sent to them", as
   assertEquals(other.closed, "reset");
 });
 
+Deno.test("a handshake payload that no handshake message can carry is not sent", async () => {
+  const [one] = memoryPair();
+  const payloads = [new Uint8Array(4094 - 32 + 1)];
+  await assertRejects(
+    () => secureConnection(one, anonymous("initiator", { payloads })),
+    RangeError,
+    "4095 bytes is over 4094",
+  );
+  assertEquals(one.written, []);
+});
+
+Deno.test("a chunk of readable has its memory to itself", async () => {
+  using pair = await securedPair();
+  await pair.client.write(Uint8Array.of(1, 2, 3));
+  const { value } = await pair.server.readable.getReader().read();
+  assertEquals(value!.buffer.byteLength, 3);
+});
+
 Deno.test("a misuse of the options cuts the connection too", async () => {
   const [one] = memoryPair();
   await assertRejects(
