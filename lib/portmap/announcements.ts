@@ -76,7 +76,11 @@ export class AnnouncementListener implements Disposable {
   readonly #gateways: readonly string[];
   readonly #gatewayPort: number;
 
-  /** @param socket bound to port 5350 and a member of the group */
+  /**
+   * Takes over a socket.
+   *
+   * @param socket bound to port 5350 and a member of the group
+   */
   constructor(socket: UdpSocket, options: AnnouncementListenerOptions) {
     this.#socket = socket;
     this.#gateways = options.gateways;

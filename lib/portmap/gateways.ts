@@ -20,9 +20,11 @@ export interface Gateway {
 
 /** What {@linkcode findGateways} takes. */
 export interface FindGatewaysOptions {
+  /** The network of the host that looks for them. */
   readonly network: Network;
   /** The gateways that the caller knows; nothing else is looked for if there are any. */
   readonly known?: readonly string[];
+  /** Ends the search. */
   readonly signal?: AbortSignal;
 }
 

@@ -19,6 +19,7 @@ export type MapperName = "pcp" | "nat-pmp" | "upnp";
 
 /** What to open. */
 export interface MappingRequest {
+  /** The transport protocol. */
   readonly protocol: "tcp" | "udp";
   /** An address of this host on the gateway's link, and the port; a link-local or wildcard address will not do. */
   readonly internal: TransportAddress;
@@ -34,8 +35,11 @@ export interface MappingRequest {
 
 /** What a gateway granted; every value is as granted, which need not be as requested. */
 export interface MappingGrant {
+  /** The protocol by which it was granted. */
   readonly mapper: MapperName;
+  /** The transport protocol. */
   readonly protocol: "tcp" | "udp";
+  /** This host's address and port. */
   readonly internal: TransportAddress;
   /** The IP is `0.0.0.0` if the gateway did not tell: it has none now, or keeps it to itself. */
   readonly external: TransportAddress;
@@ -56,6 +60,7 @@ export interface MappingGrant {
 
 /** How long ago the gateway says its table of mappings was empty: RFC 6886 §3.6, RFC 6887 §8.5. */
 export interface GatewayEpoch {
+  /** On the gateway's clock. */
   readonly seconds: number;
   /** On the clock of `performance.now()`. */
   readonly receivedAtMs: number;
@@ -80,6 +85,7 @@ export type ProbeResult =
 
 /** What every call of a mapper takes. */
 export interface MapperCallOptions {
+  /** Ends the call, which rejects with its reason. */
   readonly signal?: AbortSignal;
 }
 
@@ -92,6 +98,7 @@ export interface MapperCallOptions {
  * what it would have granted.
  */
 export interface PortMapper {
+  /** The protocol. */
   readonly name: MapperName;
   /** The IP address of the gateway. */
   readonly gateway: string;
@@ -130,6 +137,11 @@ export class MappingRefusedError extends RefusedError {
   /** For how long asking again is pointless, if the gateway told. */
   readonly retryAfterSeconds: number | undefined;
 
+  /**
+   * Makes the error.
+   *
+   * @param options all of them but the cause are properties of the error
+   */
   constructor(
     message: string,
     options: ErrorOptions & {

@@ -32,6 +32,7 @@ import { FAST_WAITS_MS, RFC6886_WAITS_MS } from "./waits.ts";
 
 /** What {@linkcode natPmpMapper} takes. */
 export interface NatPmpMapperOptions {
+  /** The network of the host that asks. */
   readonly network: Network;
   /** Of the gateway; 5351 unless given. */
   readonly port?: number;

@@ -37,6 +37,7 @@ export const PCP_ANYCAST = { ipv4: "192.0.0.9", ipv6: "2001:1::1" } as const;
 
 /** What {@linkcode pcpMapper} takes. */
 export interface PcpMapperOptions {
+  /** The network of the host that asks. */
   readonly network: Network;
   /**
    * This host's address that the server sees: where probes come from, and the requests for third parties. Other

@@ -24,7 +24,9 @@ import { withJitter } from "./waits.ts";
 
 /** A PCP server, and how to ask it. */
 export interface PcpServer {
+  /** The network of the host that asks. */
   readonly network: Network;
+  /** Where the server is asked: its address and port, 5351 where nobody says otherwise. */
   readonly address: TransportAddress;
   /** How long to wait after each request, before jitter. */
   readonly waitsMs: readonly number[];
@@ -34,12 +36,15 @@ export interface PcpServer {
 export interface PcpQuestion extends Omit<PcpRequest, "version"> {
   /** Begins messages of errors, as in `Cannot map TCP port 80`. */
   readonly action: string;
+  /** Ends the request. */
   readonly signal?: AbortSignal;
 }
 
 /** What a server granted. */
 export interface PcpAnswer {
+  /** A success. */
   readonly response: PcpResponse;
+  /** The server's clock in it. */
   readonly epoch: GatewayEpoch;
 }
 

@@ -11,24 +11,31 @@ import { decodePcpOptions, encodePcpOptions, type PcpOption } from "./pcp_option
 
 /** What a host asks a server: RFC 6887 §7.1. */
 export interface PcpRequest {
+  /** {@linkcode PCP_VERSION}. */
   readonly version: number;
   /** 0 deletes. */
   readonly lifetimeSeconds: number;
   /** The address that the request is sent from; a NAT on the way shows by its being another. */
   readonly clientIp: string;
+  /** What depends on the opcode. */
   readonly body: PcpBody;
+  /** RFC 6887 §7.3. */
   readonly options: readonly PcpOption[];
 }
 
 /** What a server answers, or announces: RFC 6887 §7.2. */
 export interface PcpResponse {
+  /** {@linkcode PCP_VERSION}; what the server speaks instead, in a refusal of the version. */
   readonly version: number;
+  /** RFC 6887 §7.4; 0 is success. */
   readonly resultCode: number;
   /** Of the mapping; of the refusal, if it is one. */
   readonly lifetimeSeconds: number;
   /** Seconds since the server's table of mappings was empty: RFC 6887 §8.5. */
   readonly epochSeconds: number;
+  /** What depends on the opcode. */
   readonly body: PcpBody;
+  /** RFC 6887 §7.3. */
   readonly options: readonly PcpOption[];
 }
 
@@ -59,21 +66,26 @@ export interface PcpMapping {
 
 /** RFC 6887 §11.1. */
 export interface PcpMap extends PcpMapping {
+  /** Tells it from other bodies. */
   readonly opcode: "MAP";
 }
 
 /** RFC 6887 §12.1. */
 export interface PcpPeer extends PcpMapping {
+  /** Tells it from other bodies. */
   readonly opcode: "PEER";
+  /** The other end of the connection. */
   readonly remotePeerPort: number;
+  /** The other end of the connection. */
   readonly remotePeerIp: string;
 }
 
 /** RFC 6887 §7.1. */
 export const PCP_VERSION = 2;
 
-/** The IANA's protocol numbers. */
+/** TCP's of the IANA's protocol numbers. */
 export const PCP_TCP = 6;
+/** UDP's of the IANA's protocol numbers. */
 export const PCP_UDP = 17;
 
 /**

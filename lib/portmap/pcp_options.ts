@@ -20,11 +20,13 @@ export type PcpOption =
 
 /** Whom a mapping lets in: RFC 6887 §13.3. */
 export interface PcpFilter {
+  /** Tells it from other options. */
   readonly type: "FILTER";
   /** As in the message: 96 more than the network's own for IPv4, up to 128; 0 takes all filters away. */
   readonly prefixLength: number;
   /** 0 for all ports. */
   readonly remotePeerPort: number;
+  /** The address, or the network's. */
   readonly remotePeerIp: string;
 }
 

@@ -16,6 +16,7 @@ import { PCP_TCP, PCP_UDP, type PcpPeer } from "./pcp_message.ts";
 
 /** Which connection. */
 export interface PcpPeerRequest {
+  /** The transport protocol. */
   readonly protocol: "tcp" | "udp";
   /** This host's end. */
   readonly internal: TransportAddress;
@@ -23,9 +24,11 @@ export interface PcpPeerRequest {
   readonly remotePeer: TransportAddress;
   /** What to ask for; anything unless given. */
   readonly external?: TransportAddress;
+  /** What to ask for; the server may grant more, or less. */
   readonly lifetimeSeconds: number;
   /** 12 bytes; the same again to renew. */
   readonly nonce: Uint8Array;
+  /** Ends the request. */
   readonly signal?: AbortSignal;
 }
 
@@ -35,6 +38,7 @@ export interface PcpPeerMapping {
   readonly external: TransportAddress;
   /** How long it lives without traffic. */
   readonly lifetimeSeconds: number;
+  /** The server's clock. */
   readonly epoch: GatewayEpoch;
 }
 

@@ -41,6 +41,7 @@ export interface Refusal {
   readonly action: string;
   /** The gateway's address. */
   readonly gateway: string;
+  /** The protocol's result code. */
   readonly code: number;
   /** For how long asking again is pointless: RFC 6887 §7.2. */
   readonly retryAfterSeconds?: number;
