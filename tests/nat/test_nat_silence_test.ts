@@ -1,0 +1,97 @@
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { NetworkError } from "../../lib/errors.ts";
+import { serveStun } from "../../lib/stun/server.ts";
+import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { PRIMARY, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";
+
+Deno.test("testNat() says blocked within 4 s where UDP does not pass, and what TCP can do", async () => {
+  await withServer({ router: { blocks: ["udp"] } }, async ({ test, time }) => {
+    const { udp, tcp, verdict } = await test();
+    assertEquals([udp.ipv4!.reachable, tcp.ipv4!.reachable], [false, true]);
+    assertEquals(udp.ipv4!.mapping.behavior, "unknown");
+    assertEquals(verdict.difficulty, "blocked");
+    assertMatch(verdict.summary, /^UDP is blocked; over TCP: direct connections work/);
+    assert(time.nowMs <= 4000, `${time.nowMs}`);
+  });
+});
+
+Deno.test("testNat() over UDP alone says blocked where TCP shows that there is a network", async () => {
+  await withServer({ router: { blocks: ["udp"] } }, async ({ test, time }) => {
+    const { tcp, verdict } = await test({ transports: ["udp"] });
+    assertEquals([tcp.ipv4, verdict.difficulty], [null, "blocked"]);
+    assert(time.nowMs <= 4000, `${time.nowMs}`);
+  });
+});
+
+Deno.test("testNat() says offline within 4 s where nothing comes back", async () => {
+  await withServer({ router: { blocks: ["udp", "tcp"] } }, async ({ test, time }) => {
+    const { verdict } = await test();
+    assertEquals(verdict.difficulty, "offline");
+    assert(time.nowMs <= 4000, `${time.nowMs}`);
+  });
+});
+
+Deno.test("testNat() says blocked where nothing comes back but names resolve", async () => {
+  await withServer({ router: { blocks: ["udp", "tcp"] } }, async ({ internet, test }) => {
+    internet.names.set("stun.example.net", [SERVER_IPS[0]]);
+    const { verdict } = await test({ servers: ["stun.example.net"] });
+    assertEquals(verdict.difficulty, "blocked");
+  });
+});
+
+Deno.test("testNat() says offline at once where there is no route", async () => {
+  await withServer({ host: { addresses: ["2001:db8:1::2"] } }, async ({ test, time }) => {
+    const { udp, tcp, verdict } = await test();
+    assertEquals([udp.ipv4, tcp.ipv4, verdict.difficulty], [null, null, "offline"]);
+    assert(time.nowMs <= 10, `${time.nowMs}`);
+  });
+});
+
+Deno.test("testNat() says offline where no name server answers", async () => {
+  await withServer({ resolveMs: 5000 }, async ({ test, time }) => {
+    const { verdict } = await test({ servers: ["stun.example.net"] });
+    assertEquals(verdict.difficulty, "offline");
+    assert(time.nowMs <= 4000, `${time.nowMs}`);
+  });
+});
+
+Deno.test("testNat() rejects a name that does not resolve", async () => {
+  await withServer({}, async ({ test }) => {
+    const error = await assertRejects(() => test({ servers: ["no.example.net"] }), NetworkError);
+    assertEquals(error.reason, "name-not-found");
+  });
+});
+
+Deno.test("testNat() goes on without a name that does not resolve if others do", async () => {
+  await withServer({}, async ({ test }) => {
+    const { udp } = await test({ servers: ["no.example.net", PRIMARY] });
+    assertEquals(udp.ipv4?.rfc3489Name, "Port Restricted Cone NAT");
+  });
+});
+
+Deno.test("testNat() tries the second address of an only name", async () => {
+  await withServer({}, async ({ internet, test }) => {
+    internet.names.set("stun.example.net", ["203.0.113.250", SERVER_IPS[0]]);
+    const { udp, tcp } = await test({ servers: ["stun.example.net"] });
+    for (const family of [udp.ipv4!, tcp.ipv4!]) {
+      assertEquals(family.rfc3489Name, "Port Restricted Cone NAT");
+    }
+  });
+});
+
+Deno.test("testNat() does not take two names of one address for two witnesses", async () => {
+  await withScene({ nat: NAT_BEHAVIORS.symmetric }, async ({ internet, server, test }) => {
+    await using _one = await serveStun({ network: server.network, address: SERVER_IPS[0] });
+    internet.names.set("a.example.net", [SERVER_IPS[0]]);
+    internet.names.set("b.example.net", [SERVER_IPS[0]]);
+    const { udp } = await test({ servers: ["a.example.net", "b.example.net", PRIMARY] });
+    assertEquals(udp.ipv4?.mapping.behavior, "unknown");
+  });
+});
+
+Deno.test("testNat() calls nothing blocked that it gave no time to answer", async () => {
+  await withServer({ link: { delayMs: 280 } }, async ({ test }) => {
+    const { verdict } = await test({ timeoutMs: 300 });
+    assertEquals(verdict.difficulty, "unknown");
+  });
+});
