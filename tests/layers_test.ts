@@ -42,7 +42,9 @@ const LAYERS: readonly Layer[] = [
     files: [
       "lib/nat/*_plan.ts",
       "lib/nat/{behavior,probe,pace,server_knowledge}.ts",
-      "lib/nat/{mapping,filtering,allocation,hairpin,tcp_filtering,hints,verdict}.ts",
+      "lib/nat/{mapping,filtering,allocation,hairpin,tcp_filtering,hints,verdict,predict}.ts",
+      "lib/punch/{profile,plan_types,limits,nat_name,nat_kinds,birthday,diallable}.ts",
+      "lib/punch/{plan,technique,technique_dials,spray,explain}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
       "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder,soap_pace}.ts",
     ],

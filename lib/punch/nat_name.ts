@@ -53,7 +53,7 @@ export function nameNat(profile: NatProfile): string {
   const name = dependsOnDestination(profile)
     ? `symmetric${symmetricFilterName(profile)}, ${allocationName(profile)}`
     : namePlain(profile);
-  return profile.unsolicitedSyn === "reset" && !letsAnyoneIn(profile) ? `${name}, resets` : name;
+  return profile.unsolicitedSyn === "reset" && !letsAnyoneIn(profile) ? `${name} (resets)` : name;
 }
 
 function namePlain({ mapping, filtering }: NatProfile): string {

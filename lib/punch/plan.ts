@@ -98,6 +98,7 @@ function meet(
 function view(observer: PunchSide, side: PunchSide): PartyView {
   return {
     profile: side.profile,
+    hasPublicIp: publicIp(observer, side) !== undefined,
     hasPublicAddress: publicAddress(observer, side) !== undefined,
     isMapped: diallable(side, "mapped", dialContext(observer, side)).length > 0,
     canListenBeside: side.canListenBeside,
@@ -106,16 +107,19 @@ function view(observer: PunchSide, side: PunchSide): PartyView {
 
 /** Where the punch port of a side is seen from outside, if that is known and may be dialled. */
 function publicAddress(observer: PunchSide, side: PunchSide): TransportAddress | undefined {
-  const { externalIp, mapping } = side.profile;
-  if (externalIp === null || !isDialledFrom(observer, externalIp)) return undefined;
+  const externalIp = publicIp(observer, side);
+  if (externalIp === undefined) return undefined;
   const context = dialContext(observer, side);
   const seen = diallable(side, "reflexive", context).find(({ ip }) => ip === externalIp);
-  if (seen !== undefined || mapping !== "none") return seen;
+  if (seen !== undefined || side.profile.mapping !== "none") return seen;
   return diallable(side, "host", context).find(({ ip }) => ip === externalIp);
 }
 
-function isDialledFrom({ profile }: PunchSide, ip: string): boolean {
-  return profile.externalIp !== null && ipFamily(profile.externalIp) === ipFamily(ip);
+/** The external address of a side, if it may be dialled, and from where the observer is. */
+function publicIp(observer: PunchSide, side: PunchSide): string | undefined {
+  const [from, ip] = [observer.profile.externalIp, side.profile.externalIp];
+  if (from === null || ip === null || ipFamily(from) !== ipFamily(ip)) return undefined;
+  return isDiallable({ ip, port: side.punchPort }, dialContext(observer, side)) ? ip : undefined;
 }
 
 /** Beside every technique: whatever the peer's interfaces and router offer. */

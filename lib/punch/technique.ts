@@ -14,8 +14,6 @@
  * @module
  */
 
-import { portBlock } from "../nat/predict.ts";
-import { type BirthdaySplit, hitProbability, splitForChance } from "./birthday.ts";
 import type { PunchLimits } from "./limits.ts";
 import {
   dependsOnDestination,
@@ -25,6 +23,7 @@ import {
   nameNat,
 } from "./nat_name.ts";
 import type { NatProfile } from "./profile.ts";
+import { planSpray, type Spray } from "./spray.ts";
 
 /** The controlling side is 0, the controlled side 1: both sides decide about the same ordered pair. */
 export type Party = 0 | 1;
@@ -32,6 +31,8 @@ export type Party = 0 | 1;
 /** What a decision needs to know of one side. */
 export interface PartyView {
   readonly profile: NatProfile;
+  /** Whether the external IP address is known, and may be dialled by the other side. */
+  readonly hasPublicIp: boolean;
   /** Whether an address of the punch port as seen from outside is known, and may be dialled. */
   readonly hasPublicAddress: boolean;
   /** Whether a router forwards a port to the punch port on request. */
@@ -54,16 +55,8 @@ type MeetingPart =
   | { readonly technique: "opening"; readonly opener: Party }
   /** The ports of these parties are not known yet. */
   | { readonly technique: "predicting"; readonly predicted: readonly Party[] }
-  | {
-    readonly technique: "spraying";
-    readonly random: Party;
-    readonly split: BirthdaySplit;
-    readonly block: readonly [first: number, last: number];
-    /** Who dials first. */
-    readonly first: Party | "both";
-    /** How long each side takes where both dial at once. */
-    readonly burstMs: number;
-  }
+  /** The ports of `random` cannot be known. */
+  | { readonly technique: "spraying"; readonly random: Party; readonly spray: Spray }
   | { readonly technique: "impossible" };
 
 /** What the decision depends on besides the two sides. */
@@ -95,8 +88,8 @@ function chooseTechnique(
   }
   const known = PARTIES.filter((party) => isKnown(parties[party]));
   if (known.length === 2) return crossing(parties);
-  const nowhere = parties.find(({ profile }) => profile.externalIp === null);
-  if (nowhere !== undefined) return impossible("an external address is not known");
+  const isNowhere = PARTIES.some((party) => !known.includes(party) && !isSomewhere(parties[party]));
+  if (isNowhere) return impossible(`an external address is not known; ${HELP}`);
 
   const opener = [...known, ...PARTIES].find((party) => canOpen(parties[party]));
   if (opener !== undefined) return opening(opener, parties);
@@ -104,10 +97,16 @@ function chooseTechnique(
   if (predicted.every((party) => isPredictable(parties[party].profile))) {
     return predicting(predicted, parties);
   }
-  if (known.length === 1) return spraying(predicted[0]!, parties, options);
-  return impossible(
-    "neither side's port can be known; a relay, a port mapped on a router, or IPv6 would help",
-  );
+  if (known.length === 1) {
+    const [random] = predicted as [Party];
+    if (parties[other(random)].profile.mapping === "unknown") {
+      return impossible(
+        `an address is not known for sure, and the other's ports not at all; ${HELP}`,
+      );
+    }
+    return spraying(random, parties, options);
+  }
+  return impossible(`neither side's port can be known before it dials; ${HELP}`);
 }
 
 function isReachable({ profile, hasPublicAddress, isMapped }: PartyView): boolean {
@@ -118,11 +117,18 @@ function isKnown({ profile, hasPublicAddress }: PartyView): boolean {
   return hasPublicAddress && !dependsOnDestination(profile);
 }
 
+/** Whether at least the IP address is known where a port cannot be. */
+function isSomewhere({ profile, hasPublicIp }: PartyView): boolean {
+  return hasPublicIp && dependsOnDestination(profile);
+}
+
 /** Whether one SYN lets the peer in from any port, at an address that the peer can tell. */
 function canOpen({ profile, hasPublicAddress }: PartyView): boolean {
   const opens = profile.filtering === "address-dependent" || letsAnyoneIn(profile);
   return opens && profile.mapping !== "unknown" &&
-    (dependsOnDestination(profile) ? isPredictable(profile) : hasPublicAddress);
+    (dependsOnDestination(profile)
+      ? isPredictable(profile) && !profile.onlyForNeighbours
+      : hasPublicAddress);
 }
 
 function crossing([a, b]: readonly [PartyView, PartyView]): Meeting {
@@ -144,7 +150,7 @@ function opening(opener: Party, parties: readonly [PartyView, PartyView]): Meeti
     opener,
     success: closedByReset && !canListenBeside ? success / 2 : success,
     roundTrips: 1,
-    reason: `the ${PARTY_NAMES[opener]} side's filter is opened for the other's address`,
+    reason: "opened",
   };
 }
 
@@ -176,45 +182,19 @@ function spraying(
   parties: readonly [PartyView, PartyView],
   { limits, rttMs = USUAL_RTT_MS }: MeetingOptions,
 ): Meeting {
-  const knownProfile = parties[other(random)].profile;
-  const { samples, allocation, unsolicitedSyn } = parties[random].profile;
-  if (knownProfile.mapping === "unknown") {
-    return impossible("a spray takes one side whose address is known for sure");
-  }
-  const block = portBlock(samples, allocation.range);
-  const space = block[1] - block[0] + 1;
-  const within = Math.floor(limits.maxSynsPerSecond * SPRAY_SHARE * limits.sprayMs / 1000);
-  const split = splitForChance(ENOUGH, space, {
-    sockets: limits.maxSockets,
-    ports: limits.maxSprayedPorts,
-    sum: Math.min(limits.maxSyns, within),
-  });
-  const [knownResets, randomResets] = [knownProfile.unsolicitedSyn, unsolicitedSyn].map((syn) =>
-    syn === "reset"
-  );
-  const isTimed = knownResets === true && randomResets === true;
-  const burstMs = Math.max(rttMs / 2, split.ports * MIN_SPACING_MS);
-  const timely = isTimed ? shareOfCrossing(rttMs / 2 / burstMs) : 1;
-  const hits = hitProbability({ ...split, sockets: split.sockets * timely }, space);
+  const known = parties[other(random)].profile;
+  const spray = planSpray(known, parties[random].profile, { limits, rttMs });
+  const { split, block, chance } = spray;
   return {
     technique: "spraying",
     random,
-    split,
-    block,
-    first: isTimed ? "both" : knownResets ? other(random) : random,
-    burstMs,
-    success: 0.99 * hits,
-    roundTrips: 1 + Math.ceil(limits.sprayMs / 2 / rttMs),
-    reason: `sprayed: ${split.sockets} sockets, ${split.ports} of ${space} ports`,
+    spray,
+    success: chance,
+    roundTrips: 1 + Math.ceil(spray.spacingMs.known * split.ports / 2 / rttMs),
+    reason: `sprayed, ${split.sockets} sockets and ${split.ports} of ${
+      block[1] - block[0] + 1
+    } ports`,
   };
-}
-
-/**
- * Where both NATs reset, only SYNs that cross on their way pass: those sent within a one-way delay of each other, which
- * is `delay` times as long as either side takes. The share of such pairs.
- */
-function shareOfCrossing(delay: number): number {
-  return delay >= 1 ? 1 : 1 - (1 - delay) ** 2;
 }
 
 function impossible(reason: string): Meeting {
@@ -227,7 +207,8 @@ export function other(party: Party): Party {
 }
 
 const PARTIES: readonly Party[] = [0, 1];
-const PARTY_NAMES = ["controlling", "controlled"] as const;
+
+const HELP = "a relay, a port mapped on a router, or IPv6 would help";
 
 /** Two NATs in three map consistently for TCP: 64 % of 286 (Ford, Srisuresh, Kegel 2005), resets counted as failures. */
 const CHANCE_OF_CONE = 0.65;
@@ -239,13 +220,5 @@ const CHANCE_OF_NEIGHBOURS = 0.8;
 /** Two rows of predicted ports have to be in step; each reset moves them. */
 const CHANCE_OF_PAIRING = 0.8;
 
-/** Where more dials cost more than they gain; ours. */
-const ENOUGH = 0.99;
-
-/** Of the time of a spray, in which SYNs are sent; the rest is for the last ones to arrive. Ours. */
-const SPRAY_SHARE = 0.75;
-
-/** Dials leave a busy system no faster: 1024 of them in 19 to 34 ms. */
-const MIN_SPACING_MS = 0.033;
-
-const USUAL_RTT_MS = 50;
+/** Where it is not known; ours. */
+export const USUAL_RTT_MS = 50;

@@ -10,7 +10,7 @@ import { type PunchLimits, triesFor } from "./limits.ts";
 import { followsLocalPort } from "./nat_name.ts";
 import type { DialGroup } from "./plan_types.ts";
 import type { PunchSide } from "./profile.ts";
-import type { Meeting, Party } from "./technique.ts";
+import { type Meeting, type Party, USUAL_RTT_MS } from "./technique.ts";
 
 /** What one side's dials depend on. */
 export interface TechniqueContext {
@@ -127,13 +127,14 @@ function spray(
   meeting: Meeting & { technique: "spraying" },
 ): DialGroup {
   const { party, peer, peerAddress, headStartMs, limits, rttMs = USUAL_RTT_MS } = context;
-  const { split, block, random, first, burstMs } = meeting;
-  const isRandom = party === random;
-  const [mine, theirs] = isRandom ? [split.sockets, split.ports] : [split.ports, split.sockets];
-  const spacingMs = first === "both" ? burstMs / mine : 1000 / limits.maxSynsPerSecond;
-  const afterMs = first === "both" || first === party
+  const { split, block, first, spacingMs } = meeting.spray;
+  const isRandom = party === meeting.random;
+  const [mine, theirDialsMs] = isRandom
+    ? ["random", spacingMs.known * split.ports] as const
+    : ["known", spacingMs.random * split.sockets] as const;
+  const afterMs = first === "both" || first === mine
     ? 0
-    : spacingMs * theirs + Math.min(rttMs / 2, MAX_MARGIN_MS);
+    : theirDialsMs + Math.min(rttMs / 2, MAX_MARGIN_MS);
   const allocation = { kind: "random", delta: null, range: null } as const;
   const ports = predictPorts([], allocation, { count: split.ports, portRange: block });
   return {
@@ -143,7 +144,7 @@ function spray(
       : ports.map((port) => externalAddress(peer, port)),
     perTarget: isRandom ? split.sockets : 1,
     startMs: headStartMs + afterMs,
-    spacingMs,
+    spacingMs: spacingMs[mine],
     maxTries: 1,
     giveUpMs: limits.sprayMs,
   };
@@ -215,5 +216,3 @@ const PAIR_SPACING_MS = 3;
 
 /** How much a spray allows for the two sides not starting at once; ours. */
 const MAX_MARGIN_MS = 100;
-
-const USUAL_RTT_MS = 50;

@@ -1,0 +1,76 @@
+/**
+ * What may be expected of two NATs, for people.
+ *
+ * @module
+ */
+
+import { PUNCH_LIMITS } from "./limits.ts";
+import { dependsOnDestination, nameNat } from "./nat_name.ts";
+import { NAT_KINDS } from "./nat_kinds.ts";
+import type { Technique } from "./plan_types.ts";
+import type { NatProfile } from "./profile.ts";
+import { chooseMeeting, type PartyView } from "./technique.ts";
+
+/** What may be expected of a pair of NATs. */
+export interface PairExpectation {
+  /** What people call the two. */
+  readonly names: readonly [string, string];
+  readonly technique: Technique;
+  /** 0 to 1. */
+  readonly success: number;
+  /** From the later side's start. */
+  readonly roundTrips: number;
+  /** "port-restricted x symmetric, sequential: predicted, about 95 %". */
+  readonly text: string;
+}
+
+/**
+ * How two hosts behind such NATs meet, and how likely; hosts that listen on the port that they dial from, on
+ * different networks, with addresses that are known as far as their NATs allow.
+ *
+ * @param rttMs between the two; 50 unless given
+ *
+ * @example
+ * ```ts
+ * import { explainPair } from "./explain.ts";
+ * import { NAT_KINDS } from "./nat_kinds.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [, , , portRestricted, , , , , sequential] = NAT_KINDS;
+ * assertEquals(
+ *   explainPair(portRestricted!, sequential!).text,
+ *   "port-restricted x symmetric, sequential: predicted, about 95 %",
+ * );
+ * ```
+ */
+export function explainPair(
+  a: NatProfile,
+  b: NatProfile,
+  options: { readonly rttMs?: number } = {},
+): PairExpectation {
+  const meeting = chooseMeeting([view(a), view(b)], { limits: PUNCH_LIMITS, ...options });
+  const { technique, success, roundTrips, reason } = meeting;
+  const percent = `about ${Math.round(100 * success)} %`;
+  return {
+    names: [nameNat(a), nameNat(b)],
+    technique,
+    success,
+    roundTrips,
+    text: technique === "impossible" ? reason : `${reason}, ${percent}`,
+  };
+}
+
+/** Every kind with every kind. */
+export function explainMatrix(kinds: readonly NatProfile[] = NAT_KINDS): PairExpectation[][] {
+  return kinds.map((a) => kinds.map((b) => explainPair(a, b)));
+}
+
+function view(profile: NatProfile): PartyView {
+  return {
+    profile,
+    hasPublicIp: true,
+    hasPublicAddress: !dependsOnDestination(profile),
+    isMapped: false,
+    canListenBeside: true,
+  };
+}
