@@ -81,10 +81,12 @@ export class HttpResponseDecoder {
    */
   end(): HttpResponse {
     const { expects } = this.#state;
-    // Some devices end a chunked body without the last line; what it lacks is nothing.
     if (expects === "end" || expects === "trailer" || expects === "nothing") {
       return this.#response();
     }
+    // Some devices leave out the last chunk, which is empty.
+    const isBetweenChunks = expects === "chunk size" && this.#pending.length === 0;
+    if (isBetweenChunks && this.#body.length > 0) return this.#response();
     throw malformed(`the connection ended in the ${expects}`);
   }
 

@@ -1,0 +1,94 @@
+// What a gateway grants is looked up again: some grant what they do not have, or something else.
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { NoResponseError } from "../../lib/errors.ts";
+import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
+import type { FakeIgd } from "./fake_gateway/fake_igd.ts";
+import type { HttpReply } from "./fake_gateway/http_server.ts";
+import type { SoapCall } from "./fake_gateway/igd_table.ts";
+import { faultXml } from "./fake_gateway/igd_xml.ts";
+import { TCP_8080 } from "./fixtures.ts";
+import { atIgdHome } from "./igd_home.ts";
+
+const RESET: HttpReply = { kind: "raw", pieces: [], end: "reset" };
+
+/** Has a gateway take the next port of any that it is asked for, and say nothing of it. */
+function shiftPorts(igd: FakeIgd): void {
+  const put = igd.table.put.bind(igd.table);
+  igd.table.put = (entry) => put({ ...entry, externalPort: entry.externalPort + 1 });
+}
+
+Deno.test("map() finds the port that the gateway took silently instead", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    shiftPorts(igd);
+    assertEquals((await mapper.map(TCP_8080)).external, { ip: "44.0.0.7", port: 8081 });
+  });
+});
+
+Deno.test("map() of an exact port undoes what the gateway took silently instead", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    shiftPorts(igd);
+    const request = { ...TCP_8080, exactExternalPort: true };
+    const error = await assertRejects(() => mapper.map(request), MappingRefusedError);
+    assertEquals(error.reason, "ConflictInMappingEntry");
+    assertEquals(igd.table.entries, []);
+  });
+});
+
+Deno.test("map() takes another port where the one granted leads to another host", async () => {
+  const onSoap = ({ action, values }: SoapCall, usual: () => HttpReply) => {
+    const reply = usual();
+    const isFirst = action === "GetSpecificPortMappingEntry" && values.NewExternalPort === "8080";
+    if (!isFirst || reply.kind !== "response") return reply;
+    return { ...reply, body: reply.body.replace("192.168.1.2<", "192.168.1.77<") };
+  };
+  await atIgdHome({ onSoap }, async ({ mapper }) => {
+    assert((await mapper.map(TCP_8080)).external.port >= 49_152);
+  });
+});
+
+Deno.test("a lease that is read back as 0 is taken for the one that was asked, one of a day for a day", async () => {
+  for (const [told, granted] of [[0, 3600], [86_400, 86_400]] as const) {
+    await atIgdHome({
+      onSoap: ({ action }, usual) => {
+        const reply = usual();
+        if (action !== "GetSpecificPortMappingEntry" || reply.kind !== "response") return reply;
+        const body = reply.body.replace(/(<NewLeaseDuration>)\d+/, `$1${told}`);
+        return { ...reply, body };
+      },
+    }, async ({ mapper }) => {
+      assertEquals((await mapper.map(TCP_8080)).lifetimeSeconds, granted);
+    });
+  }
+});
+
+Deno.test("map() believes what does not let itself be looked at", async () => {
+  const replies = [faultXml(401), faultXml(501), RESET, {
+    ...faultXml(401),
+    status: 200,
+    body: "?",
+  }];
+  for (const reply of replies) {
+    const onSoap = ({ action }: SoapCall) => action.startsWith("Get") ? reply : undefined;
+    await atIgdHome({ onSoap }, async ({ mapper }) => {
+      const { external } = await mapper.map(TCP_8080);
+      assertEquals(external, { ip: "0.0.0.0", port: 8080 });
+    });
+  }
+});
+
+Deno.test("map() does not sell a mapping that the gateway grants and does not have", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    igd.table.put = () => {};
+    const error = await assertRejects(() => mapper.map(TCP_8080), MappingRefusedError);
+    assertEquals(error.reason, "NoSuchEntryInArray");
+  });
+});
+
+Deno.test("renew() at a gateway that is gone says that nobody answers", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    const grant = await mapper.map(TCP_8080);
+    igd[Symbol.dispose]();
+    await assertRejects(() => mapper.renew(grant), NoResponseError);
+  });
+});

@@ -1,0 +1,289 @@
+import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { MappingRefusedError, type MappingRequest } from "../../lib/portmap/mapper.ts";
+import { FakeIgd, FIREWALL, WAN_IP_1, WAN_PPP_1 } from "./fake_gateway/fake_igd.ts";
+import { answerXml, faultXml } from "./fake_gateway/igd_xml.ts";
+import { GATEWAY_IP, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
+import { atIgdHome, HOST_IP6, TCP6_8080 } from "./igd_home.ts";
+
+Deno.test("map() opens a port, looks whether it is open, and tells the external address", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    const grant = await mapper.map(TCP_8080);
+    assertEquals({ ...grant, grantedAtMs: 0 }, {
+      mapper: "upnp",
+      protocol: "tcp",
+      internal: { ip: HOST_IP, port: 8080 },
+      external: { ip: "44.0.0.7", port: 8080 },
+      lifetimeSeconds: 3600,
+      grantedAtMs: 0,
+      gateway: GATEWAY_IP,
+      handle: JSON.stringify({
+        kind: "port",
+        serviceType: WAN_IP_1.serviceType,
+        description: "test",
+      }),
+    });
+    assertEquals(igd.table.entries, [{
+      protocol: "TCP",
+      externalPort: 8080,
+      internalClient: HOST_IP,
+      internalPort: 8080,
+      description: "test",
+      leaseSeconds: 3600,
+    }]);
+    assertEquals(igd.actions, [
+      "AddPortMapping",
+      "GetSpecificPortMappingEntry",
+      "GetExternalIPAddress",
+    ]);
+  });
+});
+
+Deno.test("map() takes nine round trips, and nothing beside them", async () => {
+  await atIgdHome({}, async ({ mapper, time }) => {
+    await mapper.map(TCP_8080);
+    // A search, and for the description and each of three calls a connection and a request, 2 ms each; the
+    // simulation's device takes up to a millisecond to answer a search.
+    assert(time.nowMs <= 9 * 2 + 1, `it took ${time.nowMs} ms`);
+  });
+});
+
+Deno.test("map() asks in the order of the specification, with the values escaped", async () => {
+  const description = "a <b> & \"c\" 'd'\u0007";
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    await mapper.map({ ...UDP_8080, externalPort: 9000, description });
+    assertEquals(Object.entries(igd.soapCalls[0]!.values), [
+      ["NewRemoteHost", ""],
+      ["NewExternalPort", "9000"],
+      ["NewProtocol", "UDP"],
+      ["NewInternalPort", "8080"],
+      ["NewInternalClient", HOST_IP],
+      ["NewEnabled", "1"],
+      ["NewPortMappingDescription", "a <b> & \"c\" 'd'"],
+      ["NewLeaseDuration", "3600"],
+    ]);
+    const { fields, body } = igd.httpCalls[1]!;
+    assertEquals(fields.get("soapaction"), `"${WAN_IP_1.serviceType}#AddPortMapping"`);
+    assert(body.includes("a &lt;b&gt; &amp; \"c\" 'd'<"));
+  });
+});
+
+Deno.test("renew() asks for the same port and by the same name, release() closes it, twice as well", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    const grant = await mapper.map({ ...TCP_8080, externalPort: 9000 });
+    const renewed = await mapper.renew(grant, { lifetimeSeconds: 7200 });
+    assertEquals(renewed.external, grant.external);
+    assertEquals(renewed.lifetimeSeconds, 7200);
+    assertEquals(igd.table.entries.map(({ description }) => description), ["test"]);
+    await mapper.release(renewed);
+    assertEquals(igd.table.entries, []);
+    await mapper.release(renewed);
+  });
+});
+
+Deno.test("release() leaves alone what others mapped after the lease was over", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    const grant = await mapper.map(TCP_8080);
+    igd.table.put({ ...igd.table.entries[0]!, internalClient: "192.168.1.77" });
+    await delay(3_600_001);
+    await mapper.release(grant);
+    assertEquals(igd.table.entries.length, 1);
+  });
+});
+
+Deno.test("a mapper refuses grants that it did not give", async () => {
+  await atIgdHome({}, async ({ mapper }) => {
+    const grant = await mapper.map(TCP_8080);
+    await assertRejects(() => mapper.renew({ ...grant, mapper: "pcp" }), TypeError);
+    await assertRejects(() => mapper.release({ ...grant, handle: "{}" }), TypeError);
+    await assertRejects(() => mapper.checkPinhole(grant), TypeError);
+  });
+});
+
+Deno.test("listMappings() lists those of all hosts, and deleteMapping() deletes any", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    await mapper.map({ ...TCP_8080, description: "<&>" });
+    igd.table.put({ ...igd.table.entries[0]!, protocol: "UDP", internalClient: "192.168.1.77" });
+    const entries = await mapper.listMappings();
+    assertEquals(entries.map(({ internalClient }) => internalClient), [HOST_IP, "192.168.1.77"]);
+    assertEquals(entries[0]?.description, "<&>");
+    await mapper.deleteMapping({ protocol: "udp", externalPort: 8080 });
+    assertEquals(igd.table.entries.length, 1);
+    await mapper.deleteMapping({ protocol: "udp", externalPort: 8080 });
+  });
+});
+
+Deno.test("listMappings() ends with the first entry that repeats itself", async () => {
+  const repeats = (call: { action: string; serviceType: string }) =>
+    call.action !== "GetGenericPortMappingEntry" ? undefined : answerXml(
+      call.serviceType,
+      call.action,
+      {
+        NewExternalPort: 80,
+        NewProtocol: "TCP",
+        NewInternalPort: 80,
+        NewInternalClient: HOST_IP,
+      },
+    );
+  await atIgdHome({ onSoap: repeats }, async ({ mapper }) => {
+    assertEquals((await mapper.listMappings()).length, 1);
+  });
+});
+
+Deno.test("externalIp() tells what is no address as none", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    assertEquals(await mapper.externalIp(), "44.0.0.7");
+    for (const text of ["", "garbage", "300.1.1.1"]) {
+      igd.table.externalIp = text;
+      assertEquals(await mapper.externalIp(), "0.0.0.0");
+    }
+  });
+});
+
+Deno.test("probe() tells the device, its connection and its address, and changes nothing", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    const result = await mapper.probe();
+    assert(result.kind === "supported");
+    assertEquals(result.externalIp, "44.0.0.7");
+    assertEquals(result.detail, `Fake Router, ${WAN_IP_1.serviceType}, Connected`);
+    assertEquals(igd.actions, ["GetStatusInfo", "GetExternalIPAddress"]);
+  });
+});
+
+Deno.test("of several connections the one that is connected and has a public address is used", async () => {
+  const services = [WAN_IP_1, WAN_PPP_1];
+  await atIgdHome({
+    services,
+    onSoap: ({ serviceType, action }) => {
+      if (serviceType !== WAN_IP_1.serviceType) return undefined;
+      if (action === "GetStatusInfo") {
+        return answerXml(serviceType, action, { NewConnectionStatus: "Disconnected" });
+      }
+      return answerXml(serviceType, action, { NewExternalIPAddress: "0.0.0.0" });
+    },
+  }, async ({ igd, mapper }) => {
+    await mapper.map(TCP_8080);
+    const call = igd.soapCalls.find(({ action }) => action === "AddPortMapping");
+    assertEquals(call?.serviceType, WAN_PPP_1.serviceType);
+  });
+});
+
+Deno.test("callers at once share one search, and are served one after another", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    const ports = Array.from({ length: 20 }, (_, index) => 9000 + index);
+    await Promise.all(
+      ports.map((port) => mapper.map({ ...TCP_8080, internal: { ip: HOST_IP, port } })),
+    );
+    assertEquals(igd.table.entries.length, 20);
+    assertEquals(igd.httpCalls.filter(({ method }) => method === "GET").length, 1);
+  });
+});
+
+Deno.test("a device that has moved to another port is searched for again", async () => {
+  let httpPort = 5000;
+  const options = {
+    get location() {
+      return `http://${GATEWAY_IP}:${httpPort}/rootDesc.xml`;
+    },
+  };
+  await atIgdHome(options, async ({ igd, mapper, gatewayNetwork }) => {
+    const grant = await mapper.map(TCP_8080);
+    igd[Symbol.dispose]();
+    httpPort = 5001;
+    using moved = await FakeIgd.start(gatewayNetwork, GATEWAY_IP, { httpPort });
+    await mapper.renew(grant);
+    assertEquals(moved.table.entries.length, 1);
+  });
+});
+
+Deno.test("an aborted call rejects with the reason, wherever it is", async () => {
+  for (const afterMs of [0.5, 3, 5, 7, 9, 11, 13]) {
+    await atIgdHome({}, async ({ mapper }) => {
+      const reason = new Error("enough");
+      const controller = new AbortController();
+      setTimeout(() => controller.abort(reason), afterMs);
+      const error = await assertRejects(() => mapper.map(TCP_8080, { signal: controller.signal }));
+      assertStrictEquals(error, reason);
+    });
+  }
+});
+
+Deno.test("map() checks the request before it asks anybody", async () => {
+  await atIgdHome({}, async ({ igd, mapper }) => {
+    const wrong: MappingRequest = { ...TCP_8080, externalPort: 0 };
+    await assertRejects(() => mapper.map(wrong), RangeError);
+    assertEquals(igd.searches, []);
+  });
+});
+
+Deno.test("map() opens a pinhole for an IPv6 address, asking from it; renew() and release() go by its id", async () => {
+  await atIgdHome({ over: 6, services: [WAN_IP_1, FIREWALL] }, async ({ igd, mapper }) => {
+    const grant = await mapper.map(TCP6_8080);
+    assertEquals(grant.external, { ip: HOST_IP6, port: 8080 });
+    assertEquals(Object.entries(igd.soapCalls[0]!.values), [
+      ["RemoteHost", ""],
+      ["RemotePort", "0"],
+      ["InternalClient", HOST_IP6],
+      ["InternalPort", "8080"],
+      ["Protocol", "6"],
+      ["LeaseTime", "3600"],
+    ]);
+    const renewed = await mapper.renew(grant, { lifetimeSeconds: 50 });
+    assertEquals([renewed.lifetimeSeconds, renewed.handle], [50, grant.handle]);
+    assertEquals(igd.table.pinholes.get(1)?.LeaseTime, "50");
+    assertEquals(await mapper.checkPinhole(grant), true);
+    await mapper.release(grant);
+    await mapper.release(grant);
+    assertEquals(igd.table.pinholes.size, 0);
+    assertEquals(await mapper.checkPinhole(grant), false);
+  });
+});
+
+Deno.test("renew() opens another pinhole where the router forgot it, or cannot prolong it", async () => {
+  for (const code of [704, 403, 602]) {
+    await atIgdHome({
+      over: 6,
+      services: [FIREWALL],
+      onSoap: ({ action }) => action === "UpdatePinhole" ? faultXml(code) : undefined,
+    }, async ({ mapper }) => {
+      const grant = await mapper.map(TCP6_8080);
+      const renewed = await mapper.renew(grant);
+      assertEquals(renewed.handle, JSON.stringify({ kind: "pinhole", uniqueId: 2 }));
+    });
+  }
+});
+
+Deno.test("checkPinhole() does not know where the router lacks the action, as FRITZ!Box 7590", async () => {
+  await atIgdHome({
+    over: 6,
+    services: [FIREWALL],
+    onSoap: ({ action }) => action === "CheckPinholeWorking" ? faultXml(403) : undefined,
+  }, async ({ mapper }) => {
+    assertEquals(await mapper.checkPinhole(await mapper.map(TCP6_8080)), "unknown");
+  });
+});
+
+for (const code of [606, 701, 702, 703, 705]) {
+  Deno.test(`a pinhole that is refused with ${code} says what to do`, async () => {
+    await atIgdHome({
+      over: 6,
+      services: [FIREWALL],
+      onSoap: () => faultXml(code),
+    }, async ({ mapper }) => {
+      const error = await assertRejects(() => mapper.map(TCP6_8080), MappingRefusedError);
+      assertEquals(error.code, code);
+      assert(error.remedy.length > 10);
+    });
+  });
+}
+
+Deno.test("a gateway without an IPv6 firewall to control refuses pinholes, one without connections ports", async () => {
+  await atIgdHome({ over: 6 }, async ({ mapper }) => {
+    const error = await assertRejects(() => mapper.map(TCP6_8080), MappingRefusedError);
+    assertEquals(error.reason, "no WANIPv6FirewallControl");
+  });
+  await atIgdHome({ services: [FIREWALL] }, async ({ mapper }) => {
+    const error = await assertRejects(() => mapper.map(TCP_8080), MappingRefusedError);
+    assertEquals(error.reason, "no WANIPConnection");
+  });
+});
