@@ -1,0 +1,47 @@
+/**
+ * What must hold for any bytes that the UPnP decoders are given.
+ *
+ * @module
+ */
+
+import { MalformedMessageError } from "../../lib/errors.ts";
+import { decodeDeviceDescription } from "../../lib/portmap/device_description.ts";
+import { parseLocation } from "../../lib/portmap/device_url.ts";
+import { HttpResponseDecoder } from "../../lib/portmap/http_message.ts";
+import { getGenericPortMappingEntry } from "../../lib/portmap/igd_actions.ts";
+import { igdDevice } from "../../lib/portmap/igd_services.ts";
+import { decodeSoapBody } from "../../lib/portmap/soap_message.ts";
+import { decodeSearchResponse } from "../../lib/portmap/ssdp_message.ts";
+
+/**
+ * Gives bytes to every decoder; how many of them made sense of it.
+ *
+ * @throws what decoders must not throw: anything but a MalformedMessageError
+ */
+export function checkInput(bytes: Uint8Array): number {
+  return DECODERS.filter((decode) => {
+    try {
+      decode(bytes);
+      return true;
+    } catch (error) {
+      if (error instanceof MalformedMessageError) return false;
+      throw error;
+    }
+  }).length;
+}
+
+const LOCATION = parseLocation("http://192.168.1.1:5000/d.xml");
+
+const DECODERS: readonly ((bytes: Uint8Array) => void)[] = [
+  (bytes) => parseLocation(decodeSearchResponse(bytes).location, "%eth0"),
+  (bytes) => {
+    const decoder = new HttpResponseDecoder(64 * 1024);
+    const half = bytes.length >> 1;
+    decoder.push(bytes.subarray(0, half)) ?? decoder.push(bytes.subarray(half)) ?? decoder.end();
+  },
+  (bytes) => igdDevice(decodeDeviceDescription(bytes), LOCATION),
+  (bytes) => {
+    const body = decodeSoapBody(bytes);
+    if (body.kind === "values") getGenericPortMappingEntry(0).decode(body.values);
+  },
+];
