@@ -1,117 +1,104 @@
 /**
- * Two hosts of the lab that punch, and the messages between them, which take as long as they are told to.
+ * One punch between two programs of the lab, and the messages between them, which take as long as they are told to.
  *
  * @module
  */
 
-import { denoArgs, type LabHost } from "../lab_host.ts";
-import { TextLineStream } from "../verdicts/lines.ts";
+import type { FamilyReport } from "../../../lib/nat/behavior.ts";
+import type { PunchProgram, StartedPunch } from "./punch_program.ts";
 import type { RunnerCommand, RunnerResult } from "./punch_runner.ts";
+
+/** One side. The first of two is the controlling one. */
+export interface PunchSide {
+  readonly program: PunchProgram;
+  /** What it knows of its NAT. */
+  readonly report: Partial<FamilyReport> | null;
+}
 
 /** How a punch is run. */
 export interface PairOptions {
-  readonly a: Pick<RunnerCommand, "report">;
-  readonly b: Pick<RunnerCommand, "report">;
   readonly servers: readonly string[];
-  /** One way of each message. */
-  readonly signalDelayMs: number;
-  /** How much later b hears of a than a of b, so that a dials so much earlier. */
-  readonly skewMs: number;
-  readonly timeoutMs: number;
-  readonly isWarm: boolean;
+  /** A round trip of the messages between both; 50 unless given. */
+  readonly signalRttMs?: number;
+  /** How much later the second side hears of the first than the other way round, so that it dials so much later. */
+  readonly skewMs?: number;
+  /** 20 000 unless given. */
+  readonly timeoutMs?: number;
+  /** Whether the punch ports are ready before. */
+  readonly isWarm?: boolean;
 }
 
-/** What both sides say of one punch. */
-export interface PairResult {
-  readonly a: RunnerResult;
-  readonly b: RunnerResult;
-}
-
-/** Runs `punch_runner.ts` in two hosts. The programs end with the lab. */
-export class PunchPair {
-  readonly #a: Runner;
-  readonly #b: Runner;
-
-  /** @param a the controlling side */
-  constructor(a: LabHost, b: LabHost) {
-    this.#a = new Runner(a);
-    this.#b = new Runner(b);
+/** What came of a punch between two. Times are in milliseconds. */
+export type PairResult =
+  | {
+    readonly kind: "connected";
+    readonly technique: string;
+    readonly reason: string;
+    /** The chance that the plan saw. */
+    readonly estimate: number;
+    /** From the later side's start of dialling until both sides had the connection established. */
+    readonly connectMs: number;
+    /** From the later side's call until the connection was nominated on both sides. */
+    readonly totalMs: number;
+    readonly rounds: number;
+    /** The address that the controlling side reached. */
+    readonly remote: string;
   }
+  | {
+    readonly kind: "failed" | "refused";
+    readonly reason: string;
+    /** From the later side's call until both sides knew. */
+    readonly totalMs: number;
+  };
 
-  /** One punch. */
-  async run(options: PairOptions): Promise<PairResult> {
-    const { signalDelayMs, skewMs } = options;
-    this.#a.onSignal = (signal) => {
-      setTimeout(() => this.#b.write({ signal }), signalDelayMs + skewMs);
-    };
-    this.#b.onSignal = (signal) => {
-      setTimeout(() => this.#a.write({ signal }), signalDelayMs);
-    };
-    const common = { ...options, signalRttMs: 2 * signalDelayMs };
-    await Promise.all([this.#a.prepare(), this.#b.prepare()]);
-    const [a, b] = await Promise.all([
-      this.#a.punch({ ...common, ...options.a, role: "controlling" }),
-      this.#b.punch({ ...common, ...options.b, role: "controlled" }),
-    ]);
-    return { a, b };
-  }
-
-  /** Ends both programs. */
-  async close(): Promise<void> {
-    await Promise.all([this.#a.close(), this.#b.close()]);
-  }
-}
-
-class Runner {
-  onSignal: (signal: string) => void = () => {};
-  readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #reading: Promise<void>;
-  #expected = Promise.withResolvers<Record<string, unknown>>();
-
-  constructor(host: LabHost) {
-    const program = new URL("punch_runner.ts", import.meta.url);
-    const child = host.spawn(Deno.execPath(), denoArgs(program, []), {
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "inherit",
+/** Runs one punch. */
+export async function punchPair(
+  [a, b]: readonly [PunchSide, PunchSide],
+  options: PairOptions,
+): Promise<PairResult> {
+  const { signalRttMs = 50, skewMs = 0, timeoutMs = 20_000, isWarm = false, servers } = options;
+  const common = { servers, timeoutMs, isWarm, signalRttMs };
+  const start = (side: PunchSide, role: RunnerCommand["role"], to: () => StartedPunch) =>
+    side.program.punch({ ...common, role, report: side.report }, (signal) => {
+      const waitMs = signalRttMs / 2 + (role === "controlling" ? skewMs : 0);
+      setTimeout(() => to().deliver(signal), waitMs);
     });
-    this.#stdin = child.stdin.getWriter();
-    this.#reading = this.#read(
-      child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream()),
-    );
-  }
-
-  /** Forgets messages of the punch before. */
-  async prepare(): Promise<void> {
-    await this.#ask({ event: "prepare" });
-  }
-
-  async punch(command: RunnerCommand): Promise<RunnerResult> {
-    return await this.#ask(command) as unknown as RunnerResult;
-  }
-
-  write(value: unknown): void {
-    this.#stdin.write(new TextEncoder().encode(`${JSON.stringify(value)}\n`)).catch(() => {});
-  }
-
-  async close(): Promise<void> {
-    await this.#stdin.close();
-    await this.#reading;
-  }
-
-  async #ask(value: unknown): Promise<Record<string, unknown>> {
-    this.#expected = Promise.withResolvers();
-    this.write(value);
-    return await this.#expected.promise;
-  }
-
-  async #read(lines: ReadableStream<string>): Promise<void> {
-    for await (const line of lines) {
-      const message = JSON.parse(line);
-      if (message.event === "signal") this.onSignal(message.signal);
-      else if (message.event !== "ready") this.#expected.resolve(message);
-    }
-    this.#expected.reject(new Error("Cannot punch: the program in the host has ended"));
-    this.#expected.promise.catch(() => {});
-  }
+  const first: StartedPunch = start(a, "controlling", () => second);
+  const second: StartedPunch = start(b, "controlled", () => first);
+  return judge(await first.result, await second.result);
 }
+
+function judge(a: RunnerResult, b: RunnerResult): PairResult {
+  if (a.outcome === "error" || b.outcome === "error") {
+    const [message] = [a, b].flatMap((each) => each.outcome === "error" ? [each.message] : []);
+    throw new Error(`Cannot punch: ${message}`);
+  }
+  const startedAtMs = Math.max(a.startedAtMs, b.startedAtMs);
+  if (a.outcome === "connected" && b.outcome === "connected") {
+    if (a.heard !== b.local || b.heard !== a.local) {
+      const reason = `two connections: ${a.local} hears ${a.heard}, ${b.local} hears ${b.heard}`;
+      return { kind: "failed", reason, totalMs: NaN };
+    }
+    return {
+      kind: "connected",
+      technique: a.technique,
+      reason: a.reason,
+      estimate: a.estimate,
+      connectMs: Math.max(a.establishedAtMs, b.establishedAtMs) -
+        Math.max(a.dialledAtMs, b.dialledAtMs),
+      totalMs: Math.max(a.nominatedAtMs, b.nominatedAtMs) - startedAtMs,
+      rounds: Math.max(a.rounds, b.rounds),
+      remote: a.remote,
+    };
+  }
+  const ends = [a, b].flatMap((each) => each.outcome === "unreachable" ? [each] : []);
+  const isRefusal = ends.length === 2 && ends.every(({ message }) => message.includes(IMPOSSIBLE));
+  return {
+    kind: isRefusal ? "refused" : "failed",
+    reason: ends.map(({ message }) => message).join("; "),
+    totalMs: Math.max(...ends.map(({ endedAtMs }) => endedAtMs)) - startedAtMs,
+  };
+}
+
+/** How plans begin their reason where theory has no way. */
+const IMPOSSIBLE = "impossible: ";

@@ -1,8 +1,9 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
- * A program for a host of the lab: punches as often as it is told to. Reads lines of JSON: a
- * {@linkcode RunnerCommand} starts a punch, `{ "signal": ... }` is a message from the peer. Prints lines of JSON:
- * messages for the peer, and what came of each punch. Who started it carries the messages.
+ * A program for a host of the lab: punches as often as it is told to, several times at once if it must. Reads lines
+ * of JSON: `{ "id", "command" }` starts a punch, with a {@linkcode RunnerCommand}; `{ "id", "signal" }` is a message
+ * from the peer. Prints lines of JSON: `{ "id", "signal" }`, a message for the peer, and `{ "id", "result" }`, with a
+ * {@linkcode RunnerResult}. Who started it carries the messages.
  *
  * @module
  */
@@ -30,6 +31,8 @@ export type RunnerResult =
   | {
     readonly outcome: "connected";
     readonly technique: string;
+    /** The plan in words. */
+    readonly reason: string;
     readonly startedAtMs: number;
     /** When both offers were known. */
     readonly dialledAtMs: number;
@@ -43,41 +46,52 @@ export type RunnerResult =
     /** What the peer sent over the connection: its own local address. */
     readonly heard: string;
   }
-  | { readonly outcome: "unreachable"; readonly message: string; readonly tries: number }
+  | {
+    readonly outcome: "unreachable";
+    readonly startedAtMs: number;
+    readonly endedAtMs: number;
+    readonly message: string;
+    readonly tries: number;
+  }
   | { readonly outcome: "error"; readonly message: string };
 
 if (import.meta.main) {
   const lines = Deno.stdin.readable.pipeThrough(new TextDecoderStream())
     .pipeThrough(new TextLineStream());
-  let inbox = new WaitQueue<Uint8Array>(100);
-  print({ event: "ready" });
+  const inboxes = new Map<number, WaitQueue<Uint8Array>>();
   for await (const line of lines) {
-    const input = JSON.parse(line);
-    if (typeof input.signal === "string") {
-      inbox.push(new TextEncoder().encode(input.signal));
-    } else if (input.event === "prepare") {
-      inbox = new WaitQueue<Uint8Array>(100);
-      print({ event: "prepared" });
-    } else {
-      run(input as RunnerCommand, inbox).then((result) => print({ event: "result", ...result }));
+    const { id, command, signal } = JSON.parse(line);
+    if (command === undefined) {
+      inboxes.get(id)?.push(new TextEncoder().encode(signal));
+      continue;
     }
+    const inbox = new WaitQueue<Uint8Array>(100);
+    inboxes.set(id, inbox);
+    run(id, command, inbox).then((result) => {
+      inboxes.delete(id);
+      print({ id, result });
+    });
   }
 }
 
-async function run(command: RunnerCommand, inbox: WaitQueue<Uint8Array>): Promise<RunnerResult> {
+async function run(
+  id: number,
+  command: RunnerCommand,
+  inbox: WaitQueue<Uint8Array>,
+): Promise<RunnerResult> {
   const { role, servers, timeoutMs, signalRttMs } = command;
   const report = command.report as FamilyReport | null;
   const channel: SignalChannel = {
     rttMs: signalRttMs,
     send: (message) => {
-      print({ event: "signal", signal: new TextDecoder().decode(message) });
+      print({ id, signal: new TextDecoder().decode(message) });
       return Promise.resolve();
     },
     receive: ({ signal } = {}) => inbox.next(signal),
   };
+  const anchor = command.isWarm ? await preparePunch({ servers, report }) : undefined;
+  const startedAtMs = epochMs();
   try {
-    const anchor = command.isWarm ? await preparePunch({ servers, report }) : undefined;
-    const startedAtMs = performance.timeOrigin + performance.now();
     const connection = await punch({
       channel,
       role,
@@ -90,7 +104,8 @@ async function run(command: RunnerCommand, inbox: WaitQueue<Uint8Array>): Promis
   } catch (error) {
     if (error instanceof UnreachableError) {
       const tries = error.attempts.reduce((sum, attempt) => sum + attempt.tries, 0);
-      return { outcome: "unreachable", message: error.message, tries };
+      const { message } = error;
+      return { outcome: "unreachable", startedAtMs, endedAtMs: epochMs(), message, tries };
     }
     return { outcome: "error", message: `${(error as Error).stack}` };
   }
@@ -98,27 +113,16 @@ async function run(command: RunnerCommand, inbox: WaitQueue<Uint8Array>): Promis
 
 /** Shows that bytes go both ways, and closes. */
 async function describe(connection: PunchedConn, startedAtMs: number): Promise<RunnerResult> {
-  const nominatedAtMs = performance.timeOrigin + performance.now();
+  const nominatedAtMs = epochMs();
   const { plan, rounds, attempts, punchMs, connectMs } = connection.punch;
   const dialledAtMs = nominatedAtMs - punchMs;
   const local = `${connection.local.ip}:${connection.local.port}`;
-  let heard = "";
-  try {
-    await connection.write(new TextEncoder().encode(`${local}\n`));
-    const buffer = new Uint8Array(64);
-    while (!heard.endsWith("\n")) {
-      const count = await connection.read(buffer);
-      if (count === null) break;
-      heard += new TextDecoder().decode(buffer.subarray(0, count));
-    }
-  } catch (error) {
-    if (!(error instanceof NetworkError)) throw error;
-    heard = error.message;
-  }
+  const heard = await exchange(connection, local);
   connection.close();
   return {
     outcome: "connected",
     technique: plan.technique,
+    reason: plan.reason,
     startedAtMs,
     dialledAtMs,
     establishedAtMs: dialledAtMs + connectMs,
@@ -128,8 +132,29 @@ async function describe(connection: PunchedConn, startedAtMs: number): Promise<R
     tries: attempts.reduce((sum, attempt) => sum + attempt.tries, 0),
     local,
     remote: `${connection.remote.ip}:${connection.remote.port}`,
-    heard: heard.trim(),
+    heard,
   };
+}
+
+async function exchange(connection: PunchedConn, text: string): Promise<string> {
+  let heard = "";
+  try {
+    await connection.write(new TextEncoder().encode(`${text}\n`));
+    const buffer = new Uint8Array(64);
+    while (!heard.endsWith("\n")) {
+      const count = await connection.read(buffer);
+      if (count === null) break;
+      heard += new TextDecoder().decode(buffer.subarray(0, count));
+    }
+    return heard.trim();
+  } catch (error) {
+    if (error instanceof NetworkError) return error.message;
+    throw error;
+  }
+}
+
+function epochMs(): number {
+  return performance.timeOrigin + performance.now();
 }
 
 function print(value: unknown): void {

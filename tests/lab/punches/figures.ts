@@ -1,0 +1,211 @@
+/**
+ * What punches have to reach, as a table of settings and goals.
+ *
+ * @module
+ */
+
+import type { NatKindName } from "./nat_kinds.ts";
+import type { BatchOptions } from "./punch_lab.ts";
+import { isRefused, successOf, type Summary } from "./summary.ts";
+
+/** One row, between NATs that meet across the internet. */
+export interface Figure {
+  readonly setting: string;
+  readonly pairs: readonly (readonly [NatKindName, NatKindName])[];
+  /** Between the NATs, and from them to the servers; 80 unless given. */
+  readonly rttMs?: number;
+  readonly jitterMs?: number;
+  readonly loss?: number;
+  /** New ones in a second, through each of both NATs. */
+  readonly flowsPerSecond?: number;
+  /** For each pair. */
+  readonly batch: BatchOptions;
+  readonly goal: Goal;
+}
+
+/** What a row has to reach; all of it. */
+export interface Goal {
+  /** 0 to 1. */
+  readonly success?: number;
+  /** For the median from the later side's start of dialling. */
+  readonly connectMs?: number;
+  /** For the median from the later side's call to the nomination on both sides, or to the refusal. */
+  readonly totalMs?: number;
+  /** For every run from call to nomination. */
+  readonly everyTotalMs?: number;
+  /** For the median of the SYNs of both hosts. */
+  readonly syns?: number;
+  readonly refused?: true;
+}
+
+/** The rows, in the order of the table. */
+export function figures(): Figure[] {
+  return [
+    ...[20, 80, 200].flatMap((rttMs) => [0, 1000, 10_000].map((skewMs) => dropping(rttMs, skewMs))),
+    ...[20, 80, 200].flatMap((rttMs) => [0, 1000].flatMap((skewMs) => resetting(rttMs, skewMs))),
+    {
+      setting: "port-restricted x port-restricted, nothing known of the NATs before",
+      pairs: [["portRestricted", "portRestricted"]],
+      batch: { runs: 60, atOnce: 3, isReported: false },
+      goal: { success: 0.99, connectMs: 100 },
+    },
+    {
+      setting: "address-restricted x random",
+      pairs: [["addressRestricted", "random"]],
+      batch: { runs: 120, atOnce: 3 },
+      goal: { success: 0.99, syns: 24 },
+    },
+    {
+      setting: "port-restricted x port-preserving",
+      pairs: [["portRestricted", "preserving"]],
+      batch: { runs: 120, atOnce: 3 },
+      goal: { success: 0.99 },
+    },
+    ...SEQUENTIAL.map((name): Figure => ({
+      setting: `port-restricted x ${name}, idle`,
+      pairs: [["portRestricted", name]],
+      batch: { runs: 60 },
+      goal: { success: 0.95 },
+    })),
+    ...SEQUENTIAL.map((name): Figure => ({
+      setting: `port-restricted x ${name}, 5 new flows a second`,
+      pairs: [["portRestricted", name]],
+      flowsPerSecond: 5,
+      batch: { runs: 60 },
+      goal: { success: 0.8 },
+    })),
+    {
+      setting: "port-restricted x random in a block of 1024, within 2 s",
+      pairs: [["portRestricted", "block"]],
+      batch: { runs: 150 },
+      goal: { success: 0.98, everyTotalMs: 2000 },
+    },
+    {
+      setting: "port-restricted x random, within 10 s",
+      pairs: [["portRestricted", "random"]],
+      batch: { runs: 150 },
+      goal: { success: 0.95, everyTotalMs: 10_000, syns: 1300 },
+    },
+    {
+      setting: "sequential x sequential",
+      pairs: SEQUENTIAL.map((name) => ["sequential", name] as const),
+      batch: { runs: 15 },
+      goal: {},
+    },
+    {
+      setting: "sequential x sequential, 5 new flows a second",
+      pairs: SEQUENTIAL.map((name) => ["sequential", name] as const),
+      flowsPerSecond: 5,
+      batch: { runs: 15 },
+      goal: {},
+    },
+    {
+      setting: "random x random",
+      pairs: [["random", "random"]],
+      batch: { runs: 20 },
+      goal: { refused: true, totalMs: 400 },
+    },
+    {
+      setting: "port-restricted x port-restricted, 5 % loss each way",
+      pairs: [["portRestricted", "portRestricted"]],
+      loss: 0.05,
+      batch: { runs: 90, atOnce: 3 },
+      goal: { success: 0.99, connectMs: 100 },
+    },
+    {
+      setting: "port-restricted x port-restricted, 30 ms jitter each way",
+      pairs: [["portRestricted", "portRestricted"]],
+      jitterMs: 30,
+      batch: { runs: 90, atOnce: 3 },
+      goal: { success: 0.99, connectMs: 160 },
+    },
+    ...[true, false].map((isWarm): Figure => ({
+      setting: `whole punch, ${isWarm ? "anchored before" : "cold"}, signalling RTT 51 ms`,
+      pairs: [["portRestricted", "portRestricted"]],
+      rttMs: 82,
+      batch: { runs: 40, signalRttMs: 51, isWarm },
+      goal: { success: 0.99, totalMs: isWarm ? 240 : 360 },
+    })),
+  ];
+}
+
+function dropping(rttMs: number, skewMs: number): Figure {
+  return {
+    setting: `EIM, all that drop, RTT ${rttMs} ms, skew ${skewMs / 1000} s`,
+    pairs: EIM_PAIRS,
+    rttMs,
+    batch: { runs: skewMs > 1000 ? 4 : 12, atOnce: skewMs > 1000 ? 4 : 3, skewMs },
+    goal: { success: 1, connectMs: rttMs + 20 },
+  };
+}
+
+function resetting(rttMs: number, skewMs: number): Figure[] {
+  const at = `RTT ${rttMs} ms, skew ${skewMs / 1000} s`;
+  const common = {
+    rttMs,
+    batch: { runs: 24, atOnce: 3, skewMs },
+    goal: { success: 0.99, connectMs: 2 * rttMs + 50 },
+  };
+  const one = { ...common, batch: { ...common.batch, runs: 36 } };
+  return [
+    {
+      ...one,
+      setting: `one resets, ${at}`,
+      pairs: [["portRestricted", "resetting"], ["portRestricted", "closing"]],
+    },
+    {
+      ...common,
+      setting: `both reset, ${at}`,
+      pairs: [["resetting", "resetting"], ["resetting", "closing"], ["closing", "closing"]],
+    },
+  ];
+}
+
+/** What is missed of a goal, in words; empty where it is reached. */
+export function missed(goal: Goal, summary: Summary): string[] {
+  const success = successOf(summary);
+  const { connectMs, totalMs, syns } = summary;
+  const misses = [
+    goal.refused && !isRefused(summary) && "not refused",
+    goal.success !== undefined && success < goal.success && `${percent(success)} connected`,
+    isOver(connectMs?.median, goal.connectMs) && `median ${connectMs?.median.toFixed(0)} ms`,
+    isOver(totalMs?.median, goal.totalMs) && `median of all ${totalMs?.median.toFixed(0)} ms`,
+    isOver(totalMs?.max, goal.everyTotalMs) && `one took ${totalMs?.max.toFixed(0)} ms`,
+    isOver(syns.median, goal.syns) && `${syns.median} SYNs`,
+  ];
+  return misses.filter((miss) => typeof miss === "string");
+}
+
+/** A goal in words: `>= 99 %, <= 100 ms`. */
+export function goalText(goal: Goal): string {
+  const parts = [
+    goal.refused && "refused",
+    goal.success !== undefined && `>= ${percent(goal.success)}`,
+    goal.connectMs !== undefined && `<= ${goal.connectMs} ms`,
+    goal.totalMs !== undefined && `all in <= ${goal.totalMs} ms`,
+    goal.everyTotalMs !== undefined && `each in <= ${goal.everyTotalMs} ms`,
+    goal.syns !== undefined && `<= ${goal.syns} SYNs`,
+  ].filter((part) => typeof part === "string");
+  return parts.length === 0 ? "report" : parts.join(", ");
+}
+
+/** `98.3 %`. */
+export function percent(share: number): string {
+  const rounded = Math.round(share * 1000) / 10;
+  return `${rounded} %`;
+}
+
+/** What was not measured is over every limit. */
+function isOver(measured: number | undefined, limit: number | undefined): boolean {
+  return limit !== undefined && !(measured !== undefined && measured <= limit);
+}
+
+const SEQUENTIAL = ["sequential", "descending", "byTwos", "byThrees"] as const;
+
+const EIM_PAIRS: Figure["pairs"] = [
+  ["fullCone", "portRestricted"],
+  ["addressRestricted", "addressRestricted"],
+  ["addressRestricted", "portRestricted"],
+  ["portRestricted", "portRestricted"],
+  ["portRestricted", "firewall"],
+];
