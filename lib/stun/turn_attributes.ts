@@ -44,6 +44,10 @@ export interface TurnAttributeValues {
   "ADDITIONAL-ADDRESS-FAMILY": IpFamily;
   /** RFC 8656 §18.12: why an address of this family was not allocated. */
   "ADDRESS-ERROR-CODE": AddressErrorCode;
+  /** As ADDITIONAL-ADDRESS-FAMILY, by the number of the draft (SSODA) that coturn 4.6 still speaks. */
+  "SSODA-ADDITIONAL-ADDRESS-FAMILY": IpFamily;
+  /** As ADDRESS-ERROR-CODE, by the number of that draft. */
+  "SSODA-ADDRESS-ERROR-CODE": AddressErrorCode;
   /** RFC 8656 §18.13 */
   "ICMP": IcmpReport;
   /** RFC 6062 §6.2.1 */
@@ -189,4 +193,6 @@ export const TURN_ATTRIBUTES: AttributeTable<TurnAttributeValues> = {
   "ADDRESS-ERROR-CODE": { code: 0x8001, codec: addressErrorCode },
   "ICMP": { code: 0x8004, codec: icmp },
   "MOBILITY-TICKET": { code: 0x8030, codec: opaque() },
+  "SSODA-ADDITIONAL-ADDRESS-FAMILY": { code: 0x8032, codec: addressFamily },
+  "SSODA-ADDRESS-ERROR-CODE": { code: 0x8033, codec: addressErrorCode },
 };

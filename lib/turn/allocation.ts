@@ -59,8 +59,10 @@ export function allocateAttributes(request: AllocationRequest): StunAttribute[] 
     { type: "REQUESTED-TRANSPORT", value: PROTOCOL_NUMBERS[protocol] },
   ];
   if (lifetimeSeconds !== undefined) attributes.push({ type: "LIFETIME", value: lifetimeSeconds });
-  if (family === "dual") attributes.push({ type: "ADDITIONAL-ADDRESS-FAMILY", value: 6 });
-  else if (family !== undefined) {
+  if (family === "dual") {
+    attributes.push({ type: "ADDITIONAL-ADDRESS-FAMILY", value: 6 });
+    attributes.push({ type: "SSODA-ADDITIONAL-ADDRESS-FAMILY", value: 6 });
+  } else if (family !== undefined) {
     attributes.push({ type: "REQUESTED-ADDRESS-FAMILY", value: family });
   }
   if (evenPort !== undefined) {
@@ -85,7 +87,8 @@ export function readAllocation(response: StunMessage, server: TransportAddress):
   const cannot = `Cannot understand ${formatTransportAddress(server)}: its allocation`;
   const [first, ...others] = response.attributes
     .filter((attribute) => isNamed(attribute, "XOR-RELAYED-ADDRESS"))
-    .map(({ value }) => value);
+    .map(({ value }) => value)
+    .filter(({ ip, port }) => port !== 0 || ipScope(ip) !== "unspecified"); // so coturn 4.6 says "none"
   if (first === undefined) throw new MalformedMessageError(`${cannot} has no relayed address`);
   for (const relayed of [first, ...others]) {
     if (isRelay(relayed, server)) continue;
@@ -104,7 +107,9 @@ export function readAllocation(response: StunMessage, server: TransportAddress):
     lifetimeSeconds,
     reservationToken: getAttribute(response, "RESERVATION-TOKEN"),
     refused: response.attributes
-      .filter((attribute) => isNamed(attribute, "ADDRESS-ERROR-CODE"))
+      .filter((attribute) =>
+        isNamed(attribute, "ADDRESS-ERROR-CODE") || isNamed(attribute, "SSODA-ADDRESS-ERROR-CODE")
+      )
       .map(({ value }) => value),
     mobilityTicket: getAttribute(response, "MOBILITY-TICKET"),
   };

@@ -18,6 +18,7 @@ const REMEDIES: Readonly<Record<number, string>> = {
   438: "the server's nonces expire sooner than requests arrive; try again",
   500: "the server is in trouble; try again in a minute, or another server",
   // RFC 8656 §19
+  404: "the server has no such reservation, it may have expired; open a relay without it", // coturn's own
   403: "the server's administrator forbids this; try another peer address or another server",
   437:
     "the server knows no such relayed address, it may have been restarted, or another one is open " +

@@ -13,6 +13,8 @@ export interface CoturnOptions {
   readonly addresses?: readonly string[];
   /** With a certificate for `localhost`, signed by {@linkcode Coturn.caCert}. Takes `openssl`. */
   readonly tls?: boolean;
+  /** For UDP and TCP, so that one can be started in the place of another; a free one unless given. */
+  readonly port?: number;
   /** More of its options, such as `--secure-stun`. */
   readonly args?: readonly string[];
 }
@@ -43,7 +45,8 @@ export async function startCoturn(options: CoturnOptions = {}): Promise<Coturn> 
   const { addresses = ["127.0.0.1"], tls = false, args = [] } = options;
   const directory = await Deno.makeTempDir({ prefix: "coturn-" });
   const certificate = tls ? await makeCertificate(directory) : undefined;
-  const [port, alternatePort, tlsPort, alternateTlsPort] = freePorts(4);
+  const [freePort, alternatePort, tlsPort, alternateTlsPort] = freePorts(4);
+  const { port = freePort } = options;
   const process = new Deno.Command("turnserver", {
     args: [
       ...["-n", "--no-cli", "--verbose", "--log-file", "stdout", "--simple-log"],

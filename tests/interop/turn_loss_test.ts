@@ -1,0 +1,67 @@
+// A server that forgets: nonces that expire, and restarts.
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { NetworkError, RefusedError } from "../../lib/errors.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import { RFC8656_TIMINGS } from "../../lib/turn/timings.ts";
+import { COTURN } from "./coturn.ts";
+import { freePorts } from "./free_ports.ts";
+import { toolTest } from "./tool_test_case.ts";
+import { datagrams, echoed, LOOPBACK, startEcho, startTurn, streams } from "./turn_server.ts";
+
+/** Everything is renewed twice a second. */
+const HASTY = {
+  ...RFC8656_TIMINGS,
+  permissionLifetimeMs: 1000,
+  channelLifetimeMs: 1000,
+  udpKeepaliveMs: 500,
+};
+
+toolTest("nonces that expire all the time are renewed, also by refreshes", COTURN, async () => {
+  await using coturn = await startTurn({ args: ["--stale-nonce=1"] });
+  await using relay = await datagrams(coturn, { timings: HASTY });
+  using peer = await startEcho();
+  for (let i = 0; i < 5; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    assertEquals((await echoed(relay.socket, peer.local, `${i}`)).text, `${i}`);
+  }
+});
+
+toolTest("streams are dialled and taken though nonces expire", COTURN, async () => {
+  await using coturn = await startTurn({ args: ["--stale-nonce=1"] });
+  await using relay = await streams(coturn);
+  for (let i = 0; i < 2; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 2100));
+    using listener = await systemNetwork.listenTcp(LOOPBACK);
+    using _dialled = await relay.connect(listener.local);
+    (await listener.accept()).close();
+    await relay.permit(["127.0.0.1"]);
+    using _peer = await systemNetwork.connectTcp(relay.relayed[0]);
+    (await relay.accept()).close();
+  }
+});
+
+toolTest("a restart of the server is noticed over UDP", COTURN, async () => {
+  const [port] = freePorts(1);
+  const before = await startTurn({ port });
+  const relay = await datagrams(before, { timings: HASTY });
+  await before[Symbol.asyncDispose]();
+  await using _after = await startTurn({ port });
+  const receiving = assertRejects(() => relay.socket.receive(), RefusedError);
+  const error = await assertRejects(() => relay.finished, RefusedError, "may have been restarted");
+  assertEquals(error.code, 437);
+  assertEquals(await receiving, error);
+  await assertRejects(() => relay.socket.send(new Uint8Array(1), LOOPBACK), RefusedError);
+  await relay.close();
+});
+
+toolTest("the end of the server is noticed over TCP, by all who wait", COTURN, async () => {
+  const coturn = await startTurn();
+  const relay = await streams(coturn);
+  const accepting = assertRejects(() => relay.accept(), NetworkError);
+  await coturn[Symbol.asyncDispose]();
+  const error = await assertRejects(() => relay.finished, NetworkError);
+  assert(error.reason === "reset", error.message);
+  assertEquals(await accepting, error);
+  await relay.close();
+});
