@@ -1,0 +1,63 @@
+/**
+ * Sides of a punch, for tests of plans.
+ *
+ * @module
+ */
+
+import type { Candidate, NatProfile, PunchSide } from "../../lib/punch/profile.ts";
+
+/** A side behind a port-restricted NAT that drops, but for the changes. */
+export function punchSide(
+  externalIp: string,
+  profile: Partial<NatProfile> = {},
+  changes: Partial<PunchSide> = {},
+): PunchSide {
+  const { mapping = "endpoint-independent" } = profile;
+  const isKnown = mapping !== "address-dependent" && mapping !== "address-and-port-dependent";
+  const punchPort = changes.punchPort ?? 40_000;
+  return {
+    profile: {
+      mapping,
+      filtering: "address-and-port-dependent",
+      unsolicitedSyn: "dropped",
+      allocation: { kind: "preserving", delta: 0, range: null },
+      onlyForNeighbours: false,
+      externalIp,
+      samples: [],
+      ...profile,
+    },
+    candidates: isKnown ? [reflexive(externalIp, punchPort)] : [],
+    punchPort,
+    canListenBeside: true,
+    ...changes,
+  };
+}
+
+/** What makes a side symmetric. */
+export function symmetric(profile: Partial<NatProfile>): Partial<NatProfile> {
+  return { mapping: "address-and-port-dependent", ...profile };
+}
+
+/** Ports that go up by one. */
+export const SEQUENTIAL: Partial<NatProfile> = symmetric({
+  allocation: { kind: "sequential", delta: 1, range: [30_000, 30_002] },
+  samples: [30_000, 30_001, 30_002].map((externalPort, index) => ({
+    localPort: 50_000 + 3 * index,
+    externalPort,
+  })),
+});
+
+/** Ports without a pattern. */
+export const RANDOM: Partial<NatProfile> = symmetric({
+  allocation: { kind: "random", delta: null, range: [2_000, 62_000] },
+});
+
+/** An address that a server saw. */
+export function reflexive(ip: string, port: number): Candidate {
+  return { kind: "reflexive", address: { ip, port } };
+}
+
+/** An address of an interface. */
+export function hostCandidate(ip: string, port = 40_000): Candidate {
+  return { kind: "host", address: { ip, port } };
+}
