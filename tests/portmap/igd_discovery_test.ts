@@ -1,0 +1,56 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { NetworkError } from "../../lib/errors.ts";
+import { discoverIgds } from "../../lib/portmap/igd_discovery.ts";
+import { FakeIgd } from "./fake_gateway/fake_igd.ts";
+import { HOST_IP } from "./fixtures.ts";
+import { atIgdHome, GATEWAY_IP6, HOST_IP6 } from "./igd_home.ts";
+
+const LINKS = [{ local: HOST_IP }, { local: HOST_IP6 }];
+
+Deno.test("discoverIgds() finds all gateways of a link without knowing any, each once", async () => {
+  await atIgdHome({}, async ({ igd, network, internet, router, time }) => {
+    const second = internet.host("second", { behind: router, addresses: ["192.168.1.254"] });
+    using _second = await FakeIgd.start(second.network, "192.168.1.254");
+    const found: string[] = [];
+    for await (const { device, responder } of discoverIgds(network, { links: [LINKS[0]!] })) {
+      assertEquals(device.location.address.ip, responder);
+      found.push(responder);
+    }
+    assertEquals(found.sort(), ["192.168.1.1", "192.168.1.254"]);
+    assert(time.nowMs <= 2000);
+    assertEquals(igd.searches.length, 9); // by multicast alone
+  });
+});
+
+Deno.test("discoverIgds() searches by IPv6 after all rounds of IPv4 are sent", async () => {
+  await atIgdHome({ onSearch: () => [] }, async ({ igd, network, gatewayNetwork }) => {
+    using igd6 = await FakeIgd.start(gatewayNetwork, GATEWAY_IP6, { httpPort: 5001 });
+    const found = [];
+    for await (const { responder } of discoverIgds(network, { links: LINKS })) {
+      found.push(responder);
+    }
+    assertEquals(found, [GATEWAY_IP6]);
+    const last = igd.searches.at(-1)!.atMs;
+    const first = igd6.searches[0]!.atMs;
+    assert(first > last, `${first} is not after ${last}`);
+  });
+});
+
+Deno.test("discoverIgds() stops searching when its caller has found enough", async () => {
+  await atIgdHome({}, async ({ igd, network, time }) => {
+    for await (const _ of discoverIgds(network, { links: LINKS })) break;
+    assert(time.nowMs < 30);
+    assertEquals(igd.searches.length, 1);
+  });
+});
+
+Deno.test("discoverIgds() fails only if no link can be searched", async () => {
+  await atIgdHome({}, async ({ network }) => {
+    const foreign = { local: "192.168.1.99" };
+    let found = 0;
+    for await (const _ of discoverIgds(network, { links: [foreign, LINKS[0]!] })) found++;
+    assertEquals(found, 1);
+    const search = discoverIgds(network, { links: [foreign] });
+    await assertRejects(() => search.next(), NetworkError, "not an address of");
+  });
+});
