@@ -127,12 +127,12 @@ async function searchLink(
       const { location } = answer.response;
       if (seen.has(location) || seen.size >= MAX_DEVICES || !isPromising(answer, link)) continue;
       seen.add(location);
-      const fetch = follow(network, answer, { link, signal }).then(onFound, (error) => {
+      const following = follow(network, answer, { link, signal }).then(onFound, (error) => {
         if (!isOfDevice(error)) throw error; // what is wrong with one device is not with others
         onProblem(error, answer.from.ip);
       });
-      fetch.catch(() => {}); // awaited below, when the search is over
-      fetches.push(fetch);
+      following.catch(() => {}); // awaited below, when the search is over
+      fetches.push(following);
     }
   } finally {
     await Promise.allSettled(fetches);
