@@ -287,9 +287,11 @@ function isExpired({ grantedAtMs, lifetimeSeconds }: MappingGrant): boolean {
   return performance.now() > grantedAtMs + lifetimeSeconds * 1000;
 }
 
+/** Without control characters: it ends up on terminals. */
 function describe(parts: readonly (string | undefined)[]): string {
-  return parts.filter((part) => part !== undefined && part !== "").join(", ");
+  return parts.filter((part) => part !== undefined && part !== "").join(", ")
+    .replaceAll(/\p{Control}/gu, "");
 }
 
-/** Ours: what a device calls itself ends up on terminals. */
+/** Ours: what a device calls itself is to fit on a line. */
 const MAX_NAME = 60;

@@ -148,10 +148,8 @@ async function follow(
   const zone = /%.*$/.exec(`${link.gateway ?? ""}`) ?? /%.*$/.exec(link.local);
   const location = parseLocation(response.location, zone?.[0]);
   const { ip } = location.address;
-  const isOwn = await network.ownsAddress(ip);
-  const reason = isOwn
-    ? `${ip} is this host's own`
-    : whyForbidden(ip, link) ?? whyForbidden(from.ip, link);
+  const reason = whyForbidden(ip, link) ?? whyForbidden(from.ip, link) ??
+    (await network.ownsAddress(ip) ? `${ip} is this host's own` : undefined);
   if (reason !== undefined) {
     throw new MalformedMessageError(
       `Cannot follow LOCATION ${JSON.stringify(response.location)} from ${from.ip}: ${reason}`,

@@ -58,7 +58,7 @@ export function refusal(
 ): MappingRefusedError {
   const { name, remedy } = faultRule(failure);
   const code = codeOf(failure);
-  const said = failure.kind === "fault" ? failure.description.slice(0, MAX_SAID) : "";
+  const said = failure.kind === "fault" ? plain(failure.description) : "";
   const reason = said === "" || said === name ? name : `${name}, ${JSON.stringify(said)}`;
   const what = failure.kind === "http" ? `HTTP status ${code}, ${reason}` : `${reason} (${code})`;
   return new MappingRefusedError(`${cannot}: gateway ${gateway} answered ${what}`, {
@@ -114,6 +114,11 @@ export function isOfDevice(error: unknown): boolean {
     error instanceof NoResponseError || error instanceof NetworkError;
 }
 
+/** What a device says ends up on terminals. */
+function plain(text: string): string {
+  return text.slice(0, MAX_SAID).replaceAll(/\p{Control}/gu, "");
+}
+
 function codeOf(failure: IgdFailure): number {
   switch (failure.kind) {
     case "fault":
@@ -131,5 +136,5 @@ const END_OF_LIST = 713;
 /** Ours: tables of home routers have 32 to 512 entries. */
 const MAX_ENTRIES = 1024;
 
-/** Ours: what a device says ends up on terminals. */
+/** Ours: what a device says is to fit on a line. */
 const MAX_SAID = 80;

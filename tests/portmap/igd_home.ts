@@ -10,6 +10,7 @@ import type { MappingRequest } from "../../lib/portmap/mapper.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import type { Internet } from "../simnet/internet.ts";
 import type { Router } from "../simnet/router.ts";
+import type { PacketEvent } from "../simnet/subnet.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { VirtualTime } from "../simnet/virtual_time.ts";
 import { FakeIgd, type FakeIgdOptions } from "./fake_gateway/fake_igd.ts";
@@ -59,4 +60,15 @@ export function atIgdHome(
     const mapper = igdMapper(gateway, { network });
     await job({ igd, mapper, network, gatewayNetwork, internet, router, time });
   });
+}
+
+/** Whom the host dials from now on, as `IP:PORT`. */
+export function recordDials(internet: Internet): string[] {
+  const dials: string[] = [];
+  internet.onPacket = ({ at, what, packet }: PacketEvent) => {
+    if (at !== "host" || what !== "sent" || packet.protocol !== "tcp") return;
+    const { syn, ack } = packet.tcpFlags;
+    if (syn && !ack) dials.push(`${packet.destination.ip}:${packet.destination.port}`);
+  };
+  return dials;
 }
