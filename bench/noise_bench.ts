@@ -6,7 +6,8 @@
  *
  *     deno run -A bench/noise_bench.ts [--update]
  *
- * Fails if a figure misses its goal.
+ * Fails if a figure is less than half as good as the baseline's. The round trip depends on what else the machine does:
+ * where a processor sleeps between two messages, waking it hides most of what the cipher costs.
  *
  * @module
  */
@@ -169,28 +170,29 @@ const WRITES = 1500;
 const BULK_ROUNDS = 11;
 const BASELINE = new URL("./baselines/noise.json", import.meta.url);
 
-/** Loopback's own round trip is less than the error. */
-const GOALS: Figures = {
-  bulkRatio: 0.35,
-  roundTripRatio: 1.5,
-  handshakeMs: 5,
-  firstHandshakeMs: Infinity,
-};
+/** A figure may be this much worse than the baseline's. */
+const TOLERANCE = 2;
 
 if (import.meta.main && Deno.args[0] === "serve") {
   await Promise.all([serve(PLAIN), serve(SECURE)]);
 } else if (import.meta.main) {
   const figures = await measure();
   for (const [name, figure] of Object.entries(figures)) {
-    const goal = GOALS[name as keyof Figures];
-    const isMet = name === "bulkRatio" ? figure >= goal : figure <= goal;
-    console.log(`${name}: ${figure.toFixed(2)}, goal ${goal}${isMet ? "" : ": missed"}`);
-    if (!isMet) Deno.exitCode = 1;
+    console.log(`${name}: ${figure.toFixed(2)}`);
   }
   if (Deno.args.includes("--update")) {
-    const rounded = Object.entries(figures).map((
-      [name, figure],
-    ) => [name, Number(figure.toFixed(2))]);
-    Deno.writeTextFileSync(BASELINE, JSON.stringify(Object.fromEntries(rounded), null, 2) + "\n");
+    const round = (_: string, figure: unknown) =>
+      typeof figure === "number" ? Math.round(figure * 100) / 100 : figure;
+    Deno.writeTextFileSync(BASELINE, JSON.stringify(figures, round, 2) + "\n");
+  } else {
+    const baseline: Figures = JSON.parse(Deno.readTextFileSync(BASELINE));
+    for (const key of ["bulkRatio", "roundTripRatio", "handshakeMs"] as const) {
+      const worse = key === "bulkRatio"
+        ? baseline[key] / figures[key]
+        : figures[key] / baseline[key];
+      if (worse <= TOLERANCE) continue;
+      console.log(`${key} is ${figures[key].toFixed(2)}, and was ${baseline[key]}`);
+      Deno.exitCode = 1;
+    }
   }
 }

@@ -88,8 +88,12 @@ export class ChaChaPolyOpener {
     this.#decipher = createDecipher(key, nonce);
   }
 
-  /** The plaintext, or `undefined` if the message is not authentic. */
-  open(ad: Uint8Array, sealed: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
+  /**
+   * Puts the plaintext at the start of the target, which may be the message itself.
+   *
+   * @returns the part of the target that was filled, or `undefined` if the message is not authentic
+   */
+  open(ad: Uint8Array, sealed: Uint8Array, target: Uint8Array): Uint8Array | undefined {
     const length = sealed.length - TAG_LENGTH;
     if (length < 0) {
       this.discard();
@@ -97,20 +101,20 @@ export class ChaChaPolyOpener {
     }
     const decipher = this.#decipher;
     if (ad.length > 0) decipher.setAAD(ad, { plaintextLength: length });
-    decipher.setAuthTag(sealed.subarray(length));
-    const plaintext = decipher.update(sealed.subarray(0, length));
+    decipher.setAuthTag(sealed.slice(length));
+    target.set(decipher.update(sealed.subarray(0, length)));
     try {
       decipher.final();
     } catch {
-      plaintext.fill(0);
+      target.fill(0, 0, length);
       return undefined;
     }
-    return plain(plaintext);
+    return target.subarray(0, length);
   }
 
   /** Gives it up unused: Deno keeps what is never finished. */
   discard(): void {
-    this.open(NOTHING, NO_TAG);
+    this.open(NOTHING, NO_TAG, NOTHING);
   }
 }
 

@@ -9,7 +9,7 @@ import { formatTransportAddress, type TransportAddress } from "../net/address.ts
 import type { ByteStream } from "./byte_stream.ts";
 import { LENGTH_BYTES, MAX_RECORD_LENGTH } from "./record_cipher.ts";
 
-/** Parts a stream into messages, with a buffer for little more than one. */
+/** Parts a stream into messages, with a buffer for one. */
 export class FrameReader {
   readonly #stream: ByteStream;
   readonly #remote: TransportAddress;
@@ -110,5 +110,5 @@ export class FrameReader {
 /** Enough for a handshake and for small messages. */
 const FIRST_BUFFER_LENGTH = 4096;
 
-/** Two of the longest messages, so that a read that brings the end of one has room for most of the next. */
-const FULL_BUFFER_LENGTH = 2 * MAX_RECORD_LENGTH;
+/** One of the longest messages: a run of those is read one by one, and never moved within the buffer. */
+const FULL_BUFFER_LENGTH = MAX_RECORD_LENGTH;

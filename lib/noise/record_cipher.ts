@@ -50,7 +50,7 @@ export class RecordCipher {
   }
 
   /**
-   * The plaintext of the next record.
+   * The plaintext of the next record, in the memory that the record was in.
    *
    * @param ciphertext the record without its length
    * @throws {MalformedMessageError} if it is not the next record that the other side encrypted
@@ -61,7 +61,7 @@ export class RecordCipher {
         `Cannot read a record: ${ciphertext.length} bytes are too few for a tag of ${TAG_LENGTH}`,
       );
     }
-    const plaintext = this.#cipherState.decryptWithAd(NO_AD, ciphertext);
+    const plaintext = this.#cipherState.decryptWithAd(NO_AD, ciphertext, ciphertext);
     this.#countRecord();
     return plaintext;
   }

@@ -27,7 +27,8 @@ export class RecordReader {
   }
 
   /**
-   * The next part of the stream; `null` once the other side has finished it. A failure is final.
+   * The next part of the stream, in memory that the next call uses again; `null` once the other side has finished it. A
+   * failure is final.
    *
    * @throws {MalformedMessageError} if the record is not what the other side sent next
    * @throws {NetworkError} `reset` if the connection was cut

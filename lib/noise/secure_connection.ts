@@ -187,7 +187,7 @@ export class SecureConnection implements Disposable {
         this.#unread = NOTHING;
         const next = unread.length > 0 ? unread : await this.#reader.read();
         if (next === null) controller.close();
-        else controller.enqueue(toOwned(next));
+        else controller.enqueue(next.slice() as Uint8Array<ArrayBuffer>);
       },
       cancel: () => this.close(),
     }, { highWaterMark: 0 });
@@ -251,12 +251,6 @@ export interface NetAddress {
 
 function toNetAddress({ ip, port }: TransportAddress): NetAddress {
   return { transport: "tcp", hostname: ip, port };
-}
-
-/** A chunk may be handed to another thread, so its memory must not have anything else in it. */
-function toOwned(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const isWhole = bytes.length === bytes.buffer.byteLength;
-  return (isWhole ? bytes : bytes.slice()) as Uint8Array<ArrayBuffer>;
 }
 
 const NOTHING = new Uint8Array(0);
