@@ -119,8 +119,7 @@ class World {
     const anchorPort = this.#ephemeralPort();
     const anchor = this.#map(party, anchorPort);
     const row = this.#ephemeralPort();
-    const burst = [0, 1, 2, 3].map((i) => row + i)
-      .concat([this.#ephemeralPort(), this.#ephemeralPort()]);
+    const burst = [0, 1, 2, 3, 20, 30].map((i) => row + i);
     const samples = burst.map((localPort): PortPair => ({
       localPort,
       externalPort: this.#map(party, localPort).port,

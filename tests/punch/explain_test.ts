@@ -1,0 +1,105 @@
+import { assert, assertEquals } from "@std/assert";
+import { explainMatrix, explainPair } from "../../lib/punch/explain.ts";
+import { nameNat } from "../../lib/punch/nat_name.ts";
+import { NAT_KINDS } from "../../lib/punch/nat_kinds.ts";
+import type { NatProfile } from "../../lib/punch/profile.ts";
+
+/** What theory allows for each pair: technique, chance in percent, round trips. */
+const OPTIMUM: readonly (readonly [a: string, b: string, expected: string])[] = [
+  ["open", "symmetric, random", "direct 99 % 1"],
+  ["full cone", "port-restricted", "direct 99 % 1"],
+  ["full cone", "symmetric, random", "direct 99 % 1"],
+  ["address-restricted", "port-restricted", "crossing 99 % 1"],
+  ["address-restricted", "symmetric, port-preserving", "opening 99 % 1"],
+  ["address-restricted", "symmetric, sequential", "opening 99 % 1"],
+  ["address-restricted", "symmetric, random", "opening 99 % 1"],
+  ["port-restricted", "port-restricted", "crossing 99 % 1"],
+  ["port-restricted", "firewall", "crossing 99 % 1"],
+  ["port-restricted", "port-restricted (resets)", "crossing 99 % 1.5"],
+  ["port-restricted (resets)", "port-restricted (resets)", "crossing 98 % 2"],
+  ["port-restricted", "symmetric, port-preserving", "predicting 99 % 1"],
+  ["port-restricted", "symmetric, offset", "predicting 99 % 1"],
+  ["port-restricted", "symmetric, sequential", "predicting 95 % 1"],
+  ["port-restricted", "symmetric, dependent", "predicting 80 % 1"],
+  ["port-restricted", "symmetric, random in a block", "spraying 98 % 2"],
+  ["port-restricted", "symmetric, random", "spraying 97 % 7"],
+  ["symmetric, port-preserving", "symmetric, port-preserving", "predicting 98 % 1"],
+  ["symmetric, port-preserving", "symmetric, sequential", "predicting 75 % 1"],
+  ["symmetric, sequential", "symmetric, sequential", "predicting 72 % 1"],
+  ["symmetric, sequential", "symmetric, random", "impossible 0 % 0"],
+  ["symmetric, random in a block", "symmetric, random in a block", "impossible 0 % 0"],
+  ["symmetric, random", "symmetric, random", "impossible 0 % 0"],
+  ["port-restricted", "unknown NAT", "crossing 64 % 1"],
+  ["unknown NAT", "unknown NAT", "crossing 42 % 1"],
+  ["symmetric, random", "unknown NAT", "impossible 0 % 0"],
+];
+
+for (const [a, b, expected] of OPTIMUM) {
+  Deno.test(`explainPair() of ${a} x ${b}: ${expected}`, () => {
+    for (const pair of [[a, b], [b, a]] as const) {
+      const { technique, success, roundTrips } = explainPair(kind(pair[0]), kind(pair[1]));
+      assertEquals(`${technique} ${Math.round(100 * success)} % ${roundTrips}`, expected);
+    }
+  });
+}
+
+Deno.test("explainPair() says it in a sentence for people", () => {
+  const text = (a: string, b: string) => explainPair(kind(a), kind(b)).text;
+  assertEquals(
+    text("port-restricted", "symmetric, sequential"),
+    "port-restricted x symmetric, sequential: predicted, about 95 %",
+  );
+  assertEquals(
+    text("port-restricted", "symmetric, random"),
+    "port-restricted x symmetric, random: sprayed, 256 sockets and 1024 of 64512 ports, about 97 %",
+  );
+  assertEquals(
+    text("symmetric, random", "symmetric, random"),
+    "symmetric, random x symmetric, random: impossible: neither side's port can be known before it dials; " +
+      "a relay, a port mapped on a router, or IPv6 would help",
+  );
+});
+
+Deno.test("explainMatrix() is the same seen from either side", () => {
+  const matrix = explainMatrix();
+  assertEquals(matrix.length, NAT_KINDS.length);
+  for (const [row, pairs] of matrix.entries()) {
+    for (const [column, { technique, success, roundTrips }] of pairs.entries()) {
+      const mirrored = matrix[column]![row]!;
+      assertEquals({ technique, success, roundTrips }, {
+        technique: mirrored.technique,
+        success: mirrored.success,
+        roundTrips: mirrored.roundTrips,
+      });
+    }
+  }
+});
+
+Deno.test("nameNat() has a different name for every kind", () => {
+  const names = NAT_KINDS.map(nameNat);
+  assertEquals(new Set(names).size, names.length);
+});
+
+Deno.test("nameNat() names every profile there can be", () => {
+  const behaviors = ["endpoint-independent", "address-dependent", "none", "unknown"] as const;
+  const kinds = ["preserving", "offset", "sequential", "random", "unknown"] as const;
+  for (const mapping of behaviors) {
+    for (const filtering of behaviors) {
+      for (const allocation of kinds) {
+        const name = nameNat({
+          ...NAT_KINDS[0]!,
+          mapping,
+          filtering,
+          allocation: { kind: allocation, delta: null, range: null },
+        });
+        assert(/^[a-zA-Z-]+(?:[, ]+[a-zA-Z-]+)*$/.test(name), name);
+      }
+    }
+  }
+});
+
+function kind(name: string): NatProfile {
+  const found = NAT_KINDS.find((profile) => nameNat(profile) === name);
+  if (found === undefined) throw new RangeError(`Cannot find NAT: there is no ${name}`);
+  return found;
+}

@@ -1,0 +1,210 @@
+/**
+ * Plans of both sides, played against each other through model NATs: they have to fit, and to keep what their
+ * estimates promise.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
+import { simulatePunch, type SimulationOptions } from "./simulation.ts";
+
+const { symmetric } = NAT_BEHAVIORS;
+
+const KINDS = {
+  "full cone": NAT_BEHAVIORS.fullCone,
+  "address-restricted": NAT_BEHAVIORS.addressRestricted,
+  "port-restricted": NAT_BEHAVIORS.portRestricted,
+  "port-restricted that resets": natBehavior({ unsolicitedSyn: "reset", resetEndsMapping: true }),
+  firewall: NAT_BEHAVIORS.firewall,
+  preserving: NAT_BEHAVIORS.symmetricPreserving,
+  offset: natBehavior({ allocation: { kind: "offset", delta: 100 } }, symmetric),
+  sequential: NAT_BEHAVIORS.symmetricSequential,
+  "sequential by -3": natBehavior({ allocation: { kind: "sequential", delta: -3 } }, symmetric),
+  dependent: natBehavior({ allocation: { kind: "dependent", delta: 2 } }, symmetric),
+  "random in a block": natBehavior({ portRange: [20_000, 21_023] }, symmetric),
+  random: symmetric,
+  "random that resets": natBehavior(
+    { unsolicitedSyn: "reset", resetEndsMapping: true },
+    symmetric,
+  ),
+} as const;
+
+type Kind = keyof typeof KINDS;
+
+for (const a of Object.keys(KINDS) as Kind[]) {
+  Deno.test(`two plans meet as often as estimated: ${a} x every kind`, () => {
+    for (const b of Object.keys(KINDS) as Kind[]) {
+      const { met, runs, estimate } = play(KINDS[a], KINDS[b], { rttMs: 80 }, RUNS);
+      assert(
+        met >= atLeast(estimate, runs),
+        `${a} x ${b}: ${met} of ${runs}, ${estimate} estimated`,
+      );
+    }
+  });
+}
+
+for (
+  const [name, options] of Object.entries(
+    {
+      "round trips of 20 ms": { rttMs: 20 },
+      "round trips of 200 ms": { rttMs: 200 },
+      "5 % loss and 30 ms of jitter": { loss: 0.05, jitterMs: 30 },
+      "a side that calls a second later": { skewMs: 1000 },
+      "a side that calls ten seconds later": { skewMs: -10_000 },
+      "no listener beside the dials": { canListenBeside: false },
+      "nothing known of filters and resets": { knowsFilters: false },
+    } satisfies Record<string, Partial<SimulationOptions>>,
+  )
+) {
+  Deno.test(`two plans meet despite ${name}, where addresses are known or predicted`, () => {
+    for (const [a, b] of WITHOUT_SPRAY) {
+      const { met, runs } = play(KINDS[a], KINDS[b], options, 20);
+      assertEquals(met, runs, `${a} x ${b}`);
+    }
+  });
+}
+
+for (const [name, ends] of [["keep the mapping", false], ["end the mapping", true]] as const) {
+  for (const skewMs of [-1000, -100, 0, 30, 100, 1000]) {
+    Deno.test(`two plans meet where both NATs reset, resets ${name}, and the skew is ${skewMs} ms`, () => {
+      const resetting = { unsolicitedSyn: "reset", resetEndsMapping: ends } as const;
+      for (
+        const [a, b] of [["port-restricted", "port-restricted"], [
+          "port-restricted",
+          "preserving",
+        ]] as const
+      ) {
+        for (const rttMs of [20, 80, 200]) {
+          const behaviors = [
+            natBehavior(resetting, KINDS[a]),
+            natBehavior(resetting, KINDS[b]),
+          ] as const;
+          const { met, runs, timesMs } = play(...behaviors, { rttMs, skewMs }, 20);
+          assertEquals(met, runs, `${a} x ${b}`);
+          const slowestMs = Math.max(...timesMs);
+          // A redial that meets nothing loses a round trip, and the last one needs one and a half.
+          assert(slowestMs <= 4 * rttMs + 20, `${a} x ${b}: ${slowestMs} of ${rttMs} ms`);
+        }
+      }
+    });
+  }
+}
+
+Deno.test("two plans meet within a round trip of the later start, where both NATs drop", () => {
+  for (const rttMs of [20, 80, 200]) {
+    const known = KINDS["port-restricted"];
+    for (const skewMs of [0, 30, 2000]) {
+      const { timesMs } = play(known, known, { rttMs, skewMs, signalRttMs: 0 }, 5);
+      // Both ends know after one round trip if their SYNs crossed, else the accepting one half of one later.
+      const floorMs = skewMs < rttMs / 2 ? rttMs : 1.5 * rttMs;
+      assert(Math.max(...timesMs) <= floorMs + 1, `${timesMs} of ${rttMs} ms`);
+    }
+  }
+});
+
+Deno.test("two plans meet past five new mappings of others a second, at both NATs", () => {
+  for (
+    const [a, b] of [
+      ["port-restricted", "sequential"],
+      ["port-restricted", "sequential by -3"],
+      ["preserving", "sequential"],
+      ["sequential", "sequential"],
+      ["sequential", "sequential by -3"],
+    ] as const
+  ) {
+    const { met, runs, estimate } = play(KINDS[a], KINDS[b], { othersPerSecond: 5 }, 40);
+    assert(met >= 0.95 * runs && met >= estimate * runs, `${a} x ${b}: ${met} of ${runs}`);
+  }
+});
+
+Deno.test("a spray costs at most 1300 SYNs, retransmissions included, and finds a block within a second", () => {
+  const known = KINDS["port-restricted"];
+  for (const rttMs of [20, 80, 200]) {
+    const wide = play(known, KINDS.random, { rttMs }, 40);
+    assert(wide.met >= 0.95 * wide.runs && wide.mostSyns <= 1300, `${wide.met} ${wide.mostSyns}`);
+    const block = play(known, KINDS["random in a block"], { rttMs }, 100);
+    assert(
+      block.met >= 0.98 * block.runs && block.mostSyns < 250,
+      `${block.met} ${block.mostSyns}`,
+    );
+    assert(Math.max(...block.timesMs) <= 1000);
+  }
+});
+
+Deno.test("two plans agree, whatever the NATs and the timing", () => {
+  const kind = fc.constantFrom(...Object.values<NatBehavior>(KINDS));
+  fc.assert(
+    fc.property(
+      kind,
+      kind,
+      fc.record({
+        seed: fc.integer(),
+        rttMs: fc.integer({ min: 1, max: 400 }),
+        skewMs: fc.integer({ min: -500, max: 500 }),
+        canListenBeside: fc.boolean(),
+        knowsFilters: fc.boolean(),
+        loss: fc.constantFrom(0, 0.05),
+      }),
+      (a, b, options) => {
+        const [ours, theirs] = simulatePunch([a, b], options).plans;
+        assertEquals(ours.technique, theirs.technique);
+        assertEquals(ours.successEstimate, theirs.successEstimate);
+        assertEquals(ours.reason, theirs.reason);
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
+
+/** Pairs of all techniques but spraying, which is a matter of chance. */
+const WITHOUT_SPRAY: readonly (readonly [Kind, Kind])[] = [
+  ["full cone", "random"],
+  ["port-restricted", "firewall"],
+  ["port-restricted", "port-restricted that resets"],
+  ["address-restricted", "sequential"],
+  ["preserving", "port-restricted"],
+  ["port-restricted", "offset"],
+  ["sequential", "port-restricted"],
+  ["preserving", "preserving"],
+];
+
+/** Where hardly anything is left to chance. */
+const ENOUGH = 10;
+
+/** Of each pair, where chance decides. */
+const RUNS = 25;
+
+interface Tally {
+  readonly runs: number;
+  readonly met: number;
+  /** The mean of all runs. */
+  readonly estimate: number;
+  readonly timesMs: readonly number[];
+  readonly mostSyns: number;
+}
+
+function play(
+  a: NatBehavior,
+  b: NatBehavior,
+  options: Partial<SimulationOptions>,
+  maxRuns: number,
+): Tally {
+  const timesMs: number[] = [];
+  let [estimates, mostSyns, runs] = [0, 0, 0];
+  while (runs < maxRuns) {
+    const { metMs, plans, syns } = simulatePunch([a, b], { ...options, seed: 7919 * runs++ + 13 });
+    if (metMs !== null) timesMs.push(metMs);
+    estimates += plans[0].successEstimate;
+    mostSyns = Math.max(mostSyns, syns);
+    if (plans[0].technique === "impossible") break;
+    if (plans[0].technique !== "spraying" && runs >= ENOUGH) break;
+  }
+  return { runs, met: timesMs.length, estimate: estimates / runs, timesMs, mostSyns };
+}
+
+/** Two standard deviations below the mean of so many runs. */
+function atLeast(estimate: number, runs: number): number {
+  return runs * estimate - 2 * Math.sqrt(runs * estimate * (1 - estimate));
+}

@@ -1,0 +1,258 @@
+import { assert, assertEquals } from "@std/assert";
+import { type PlanOptions, planPunch } from "../../lib/punch/plan.ts";
+import type { DialGroup, PunchPlan } from "../../lib/punch/plan_types.ts";
+import type { PunchSide } from "../../lib/punch/profile.ts";
+import { hostCandidate, punchSide, RANDOM, reflexive, SEQUENTIAL, symmetric } from "./fixtures.ts";
+
+Deno.test("planPunch() of two known addresses: one dial each, from the punch port, at once", () => {
+  const { technique, dials, listens } = planPunch(A, B, { role: "controlling" });
+  assertEquals([technique, listens], ["crossing", true]);
+  assertEquals(dials, [{
+    from: "punch",
+    targets: [{ ip: "198.51.100.2", port: 40_000 }],
+    perTarget: 1,
+    startMs: 0,
+    spacingMs: 0,
+    maxTries: 200,
+    giveUpMs: 12_000,
+  }]);
+});
+
+Deno.test("planPunch() is the same each time", () => {
+  for (const peer of [B, behind(RANDOM), behind(SEQUENTIAL)]) {
+    const plan = () => planPunch(A, peer, { role: "controlling", rttMs: 80, signalRttMs: 50 });
+    assertEquals(plan(), plan());
+  }
+});
+
+Deno.test("planPunch() lets the side wait that knows first, where the other's NAT resets", () => {
+  const resetting = behind({ unsolicitedSyn: "reset" });
+  const start = (me: PunchSide, peer: PunchSide, options: PlanOptions) =>
+    planPunch(me, peer, { signalRttMs: 60, ...options }).dials[0]?.startMs;
+  assertEquals(start(A, resetting, { role: "controlled" }), 30);
+  assertEquals(start(A, resetting, { role: "controlling" }), 0);
+  assertEquals(start(A, resetting, { role: "controlling", isSecond: true }), 30);
+  assertEquals(start(A, resetting, { role: "controlled", isSecond: false }), 0);
+  assertEquals(start(resetting, A, { role: "controlled" }), 0);
+  assertEquals(start(A, resetting, { role: "controlled", signalRttMs: 0 }), 0);
+});
+
+Deno.test("planPunch() dials a reachable peer, which dials back if it can listen meanwhile", () => {
+  const open = behind({ filtering: "endpoint-independent" });
+  assertEquals(planPunch(A, open, { role: "controlling" }).technique, "direct");
+  assertEquals(targetsOf(planPunch(A, open, { role: "controlling" })), ["198.51.100.2:40000"]);
+  assertEquals(targetsOf(planPunch(open, A, { role: "controlled" })), ["198.51.100.1:40000"]);
+});
+
+Deno.test("planPunch() dials a port that a router mapped, beside everything else", () => {
+  const mapped = punchSide("198.51.100.2", RANDOM, {
+    candidates: [{ kind: "mapped", address: { ip: "198.51.100.2", port: 7000 } }],
+  });
+  const plan = planPunch(behind(RANDOM, "198.51.100.1"), mapped, { role: "controlling" });
+  assertEquals(plan.technique, "direct");
+  assertEquals(targetsOf(plan), ["198.51.100.2:7000"]);
+  assert(planPunch(mapped, behind(RANDOM), { role: "controlled" }).listens);
+});
+
+Deno.test("planPunch() opens an address-restricted filter with one SYN, and enters it a moment later", () => {
+  const opener = behind({ filtering: "address-dependent" });
+  const peer = behind(RANDOM, "198.51.100.1");
+  const opening = planPunch(opener, peer, { role: "controlling" });
+  assertEquals([opening.technique, opening.listens], ["opening", true]);
+  assertEquals(targetsOf(opening), ["198.51.100.1:40000"]);
+  const [first, again] = planPunch(peer, opener, { role: "controlled", signalRttMs: 60 }).dials;
+  assertEquals([first?.from, first?.startMs], ["punch", 30]);
+  assertEquals([again?.from, again?.startMs, again?.perTarget], ["fresh", 230, 8]);
+});
+
+Deno.test("planPunch() listens after its dials only where a SYN from elsewhere is expected", () => {
+  const alone = (side: PunchSide): PunchSide => ({ ...side, canListenBeside: false });
+  const opener = alone(behind({ filtering: "address-dependent" }));
+  const random = alone(behind(RANDOM, "198.51.100.1"));
+  assertEquals(planPunch(opener, random, { role: "controlling" }).listens, true);
+  assertEquals(planPunch(random, opener, { role: "controlled" }).listens, false);
+  assertEquals(planPunch(alone(A), alone(B), { role: "controlling" }).listens, false);
+});
+
+Deno.test("planPunch() dials the ports that a sequential NAT gives next", () => {
+  const plan = planPunch(A, behind(SEQUENTIAL), { role: "controlling" });
+  assertEquals(plan.technique, "predicting");
+  assertEquals(plan.dials[0]?.targets.map(({ port }) => port), range(30_003, 32));
+  const [punch, spare] = planPunch(behind(SEQUENTIAL), A, { role: "controlled" }).dials;
+  assertEquals([punch?.from, spare?.from, spare?.perTarget], ["punch", "fresh", 2]);
+});
+
+Deno.test("planPunch() dials out from the punch port of a preserving NAT, which keeps that port", () => {
+  const preserving = behind(symmetric({}));
+  const plan = planPunch(A, preserving, { role: "controlling" });
+  assertEquals(plan.dials[0]?.targets.map(({ port }) => port), range(40_000, 8));
+  const dials = planPunch(preserving, A, { role: "controlled" }).dials;
+  assertEquals(dials.map(({ from, targets }) => [from, targets.length]), [["punch", 1]]);
+});
+
+Deno.test("planPunch() dials out from the neighbours of the last local port of a dependent NAT", () => {
+  const dependent = behind({ ...SEQUENTIAL, onlyForNeighbours: true });
+  const plan = planPunch(A, dependent, { role: "controlling" });
+  assertEquals(plan.dials[0]?.targets.map(({ port }) => port), [30_003, 30_004]);
+  const [group] = planPunch(dependent, A, { role: "controlled" }).dials;
+  assertEquals(group?.localPorts, [50_007, 50_008]);
+});
+
+Deno.test("planPunch() pairs two rows of predicted ports, one at twice the stride of the other", () => {
+  const [a, b] = [behind(SEQUENTIAL, "198.51.100.1"), behind(SEQUENTIAL)];
+  const ports = ({ dials: [group] }: PunchPlan) => group?.targets.map(({ port }) => port);
+  assertEquals(ports(planPunch(a, b, { role: "controlling" })), range(30_003, 32));
+  assertEquals(ports(planPunch(b, a, { role: "controlled" })), range(30_003, 32, 2));
+});
+
+Deno.test("planPunch() pairs predicted ports so that any drift of both sides is met", () => {
+  const [a, b] = [behind(SEQUENTIAL, "198.51.100.1"), behind(SEQUENTIAL)];
+  const row = (plan: PunchPlan) => plan.dials[0]!.targets.map(({ port }) => port - 30_003);
+  const [aims, answers] = [
+    row(planPunch(a, b, { role: "controlling" })),
+    row(planPunch(b, a, { role: "controlled" })),
+  ];
+  for (let driftA = 0; driftA <= 8; driftA++) {
+    for (let driftB = 0; driftB <= 8; driftB++) {
+      const hits = aims.filter((aim, i) => answers[aim - driftB] === driftA + i);
+      assertEquals(hits.length, 1, `${driftA} ${driftB}`);
+    }
+  }
+});
+
+Deno.test("planPunch() sprays from many sockets first, then over many ports, within a second", () => {
+  const random = behind(RANDOM, "198.51.100.1");
+  const sockets = only(planPunch(random, B, { role: "controlling", rttMs: 80 }));
+  const ports = only(planPunch(B, random, { role: "controlled", rttMs: 80, signalRttMs: 60 }));
+  assertEquals([sockets.from, sockets.targets.length, sockets.perTarget], ["fresh", 1, 256]);
+  assertEquals([ports.from, ports.targets.length, ports.perTarget], ["punch", 1024, 1]);
+  assertEquals(new Set(ports.targets.map(({ port }) => port)).size, 1024);
+  assertEquals(sockets.startMs, 0);
+  assertEquals(ports.startMs, 30 + 256 * 0.5 + 40); // knows first, after all sockets, half a round trip
+  for (const { giveUpMs, maxTries, startMs, spacingMs, targets, perTarget } of [sockets, ports]) {
+    assertEquals([giveUpMs, maxTries], [980, 1]);
+    assert(startMs + spacingMs * targets.length * perTarget < 980);
+  }
+});
+
+Deno.test("planPunch() sprays only the block that the samples lie in", () => {
+  const samples = [20_100, 20_300, 20_500, 20_700, 20_900].map((externalPort, i) => ({
+    localPort: 50_000 + 7 * i,
+    externalPort,
+  }));
+  const plan = planPunch(
+    B,
+    behind({ ...RANDOM, allocation: RANDOM_PORTS, samples }, "198.51.100.1"),
+    {
+      role: "controlling",
+    },
+  );
+  const ports = only(plan).targets.map(({ port }) => port);
+  assert(Math.min(...ports) >= 19_700 && Math.max(...ports) <= 21_300, `${ports}`);
+  assert(ports.length < 100 && plan.successEstimate > 0.98);
+});
+
+Deno.test("planPunch() lets the side whose NAT resets spray first", () => {
+  const random = behind(RANDOM, "198.51.100.1");
+  const resetting = behind({ unsolicitedSyn: "reset" });
+  assertEquals(only(planPunch(resetting, random, { role: "controlled" })).startMs, 0);
+  assertEquals(only(planPunch(random, resetting, { role: "controlling" })).startMs, 512 + 25);
+});
+
+Deno.test("planPunch() sprays both ways at once, within a one-way delay, where both NATs reset", () => {
+  const random = behind({ ...RANDOM, unsolicitedSyn: "reset" }, "198.51.100.1");
+  const resetting = behind({ unsolicitedSyn: "reset" });
+  const options = { rttMs: 100, signalRttMs: 60 };
+  const [sockets, ports] = [
+    only(planPunch(random, resetting, { role: "controlling", ...options })),
+    only(planPunch(resetting, random, { role: "controlled", ...options })),
+  ];
+  assertEquals([sockets.startMs, ports.startMs], [0, 30]);
+  assertEquals([256 * sockets.spacingMs, 1024 * ports.spacingMs], [50, 50]);
+});
+
+Deno.test("planPunch() keeps to the limits that it is given", () => {
+  const limits = { maxSockets: 10, maxSprayedPorts: 20, maxSynsPerSecond: 100 };
+  const random = behind(RANDOM, "198.51.100.1");
+  assertEquals(only(planPunch(random, B, { role: "controlling", limits })).perTarget, 10);
+  const { targets, spacingMs } = only(planPunch(B, random, { role: "controlled", limits }));
+  assertEquals([targets.length, spacingMs], [20, 10]);
+  assert(planPunch(B, random, { role: "controlled", limits }).successEstimate < 0.01);
+});
+
+Deno.test("planPunch() refuses what theory refuses, and says what would help", () => {
+  const plan = planPunch(behind(RANDOM, "198.51.100.1"), behind(RANDOM), { role: "controlling" });
+  assertEquals([plan.technique, plan.dials, plan.listens], ["impossible", [], false]);
+  assert(/relay, .*mapped.*, or IPv6 would help/.test(plan.reason), plan.reason);
+});
+
+Deno.test("planPunch() refuses a side of which no address is known", () => {
+  const nowhere = punchSide("198.51.100.2", { externalIp: null }, { candidates: [] });
+  assertEquals(planPunch(A, nowhere, { role: "controlling" }).technique, "impossible");
+  assertEquals(planPunch(nowhere, A, { role: "controlled" }).technique, "impossible");
+});
+
+Deno.test("planPunch() refuses an IPv4 address for a side that has only IPv6", () => {
+  const v6 = punchSide("2001:db8::2");
+  assertEquals(planPunch(A, v6, { role: "controlling" }).technique, "impossible");
+});
+
+Deno.test("planPunch() tries the interfaces behind the same NAT, and hairpinning beside", () => {
+  const [a, b] = ["192.168.1.5", "192.168.1.6"].map((ip, i) =>
+    punchSide("198.51.100.1", {}, {
+      punchPort: 40_000 + i,
+      candidates: [reflexive("198.51.100.1", 40_000 + i), hostCandidate(ip, 40_000 + i)],
+    })
+  ) as [PunchSide, PunchSide];
+  const plan = planPunch(a, b, { role: "controlling" });
+  assertEquals(targetsOf(plan), ["192.168.1.6:40001", "198.51.100.1:40001"]);
+  assert(/same NAT/.test(plan.reason));
+});
+
+Deno.test("planPunch() meets on a LAN without any server", () => {
+  const [a, b] = ["192.168.1.5", "192.168.1.6"].map((ip) =>
+    punchSide("", { externalIp: null, mapping: "unknown" }, { candidates: [hostCandidate(ip)] })
+  ) as [PunchSide, PunchSide];
+  const plan = planPunch(a, b, { role: "controlling" });
+  assertEquals([plan.technique, targetsOf(plan)], ["direct", ["192.168.1.6:40000"]]);
+});
+
+Deno.test("planPunch() goes by IPv6 where the NATs for IPv4 leave no way", () => {
+  const side = (ip: string, v6: string) =>
+    punchSide(ip, RANDOM, { candidates: [hostCandidate(v6)] });
+  const plan = planPunch(side("198.51.100.1", "2001:db8::1"), side("198.51.100.2", "2001:db8::2"), {
+    role: "controlling",
+  });
+  assertEquals([plan.technique, targetsOf(plan)], ["direct", ["2001:db8::2:40000"]]);
+});
+
+Deno.test("planPunch() treats unknown filtering as the strictest", () => {
+  const plan = planPunch(behind({ filtering: "unknown" }), behind(RANDOM, "198.51.100.1"), {
+    role: "controlling",
+  });
+  assertEquals(plan.technique, "spraying");
+});
+
+function behind(
+  profile: Partial<PunchSide["profile"]>,
+  externalIp = "198.51.100.2",
+): PunchSide {
+  return punchSide(externalIp, profile);
+}
+
+function targetsOf({ dials }: PunchPlan): string[] {
+  return dials.flatMap(({ targets }) => targets.map(({ ip, port }) => `${ip}:${port}`));
+}
+
+function only({ dials }: PunchPlan): DialGroup {
+  assertEquals(dials.length, 1);
+  return dials[0]!;
+}
+
+function range(first: number, count: number, step = 1): number[] {
+  return Array.from({ length: count }, (_, i) => first + i * step);
+}
+
+const A = punchSide("198.51.100.1");
+const B = punchSide("198.51.100.2");
+const RANDOM_PORTS = { kind: "random", delta: null, range: null } as const;
