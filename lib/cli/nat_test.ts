@@ -14,7 +14,7 @@ import { natReportText } from "./nat_report_text.ts";
 
 /** One line of help. */
 export const NAT_TEST_USAGE =
-  "nat-test [--server HOST[:PORT]]... [--transport udp|tcp] [--family 4|6] [--timeout MS] [--hairpinning]" +
+  "nat-test [--server HOST[:PORT]]... [--transport udp|tcp] [--family 4|6] [--timeout MS] [--no-hairpinning]" +
   " [--lifetime SECONDS] [--verbose] [--json]";
 
 /**
@@ -25,7 +25,7 @@ export const NAT_TEST_USAGE =
  */
 export async function natTest(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values, lists } = readArguments(args, {
-    flags: ["json", "hairpinning", "verbose"],
+    flags: ["json", "no-hairpinning", "verbose"],
     values: ["transport", "family", "timeout", "lifetime"],
     lists: ["server"],
   });
@@ -37,7 +37,7 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
   for (const server of servers) readWith(() => parseHostPort(server, 0));
   const options: TestNatOptions = {
     signal: io.signal,
-    hairpinning: flags.has("hairpinning"),
+    hairpinning: !flags.has("no-hairpinning"),
     ...servers.length > 0 && { servers },
     ...transport && { transports: [transport] },
     ...family && { families: [Number(family) as IpFamily] },

@@ -30,7 +30,7 @@ export interface ProbeFamilyOptions {
   readonly servers: readonly TransportAddress[];
   readonly transports: readonly ("udp" | "tcp")[];
   readonly timeoutMs: number;
-  readonly waitForHairpinning: boolean;
+  readonly hairpinning: boolean;
   readonly lifetimeSeconds?: number;
   readonly signal?: AbortSignal;
 }

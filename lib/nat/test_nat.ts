@@ -39,7 +39,8 @@ export interface TestNatOptions {
   /** For each part of the test; 5000 unless given. What is not decided by then is `"unknown"`. */
   readonly timeoutMs?: number;
   /**
-   * Wait for the verdict on hairpinning over UDP; by default it is only taken if it comes before the others do.
+   * Look for hairpinning over UDP, by a few packets to the own external address; some firewalls take those for an
+   * attack. `true` unless given.
    */
   readonly hairpinning?: boolean;
   /** Test how long idle UDP mappings live, up to this many seconds; takes as long. */
@@ -105,7 +106,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
         servers,
         transports,
         timeoutMs,
-        waitForHairpinning: options.hairpinning ?? false,
+        hairpinning: options.hairpinning ?? true,
         ...lifetimeSeconds !== undefined && { lifetimeSeconds },
         signal,
       });

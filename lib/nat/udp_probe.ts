@@ -7,6 +7,7 @@
 import type { NetworkError } from "../errors.ts";
 import { type IpFamily, sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
+import type { BehaviorVerdict } from "./behavior.ts";
 import { Hairpin } from "./hairpin.ts";
 import { Pace } from "./pace.ts";
 import { OwnAddresses } from "./own_addresses.ts";
@@ -21,8 +22,8 @@ export interface ProbeUdpOptions {
   /** Primary addresses of STUN servers, best first; at least one. */
   readonly servers: readonly TransportAddress[];
   readonly timeoutMs: number;
-  /** Wait for the hairpinning verdict, rather than take it only if it comes in time. */
-  readonly waitForHairpinning: boolean;
+  /** Send packets to the own external address, and wait a moment for them. */
+  readonly hairpinning: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -76,16 +77,16 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
     const isDecided = step.done || sockets.fault !== undefined;
     if (isDecided) decidedAtMs ??= nowMs;
     if (!isDecided) await sockets.send(step.send);
-    const hairpins = hairpin.due(sockets.probes, nowMs);
+    const hairpins = options.hairpinning ? hairpin.due(sockets.probes, nowMs) : [];
     for (const { from, to } of hairpins) await sockets.sendHairpin(from, to);
     const hairpinning = sockets.hairpinned || hairpin.verdict(nowMs);
-    const isAwaited = options.waitForHairpinning && hairpin.isUnderWay && hairpinning === "unknown";
+    const isAwaited = hairpin.isUnderWay && hairpinning === "unknown";
     if (decidedAtMs !== undefined && !isAwaited) {
       return {
         ...step.verdict,
         localPort,
         isOwnAddress: step.verdict.external !== null && own.isOwn(step.verdict.external),
-        hairpinning,
+        hairpinning: hairpinning === true || silentHairpin(hairpinning, step.verdict.mapping),
         rewritesPayload: rewritesPayload(sockets.probes),
         rttMs: rttMs(test, step.verdict),
         elapsedMs: decidedAtMs,
@@ -101,6 +102,14 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
       await sockets.wait(isDecided ? hairpinAtMs : Math.min(step.wakeAtMs, hairpinAtMs), signal);
     }
   }
+}
+
+/** Between ports that were mapped for other destinations, a NAT that hairpins may let nothing back in. */
+function silentHairpin(
+  hairpinning: false | "unknown",
+  { behavior }: BehaviorVerdict,
+): false | "unknown" {
+  return behavior === "endpoint-independent" || behavior === "none" ? hairpinning : "unknown";
 }
 
 function rewritesPayload(probes: readonly Probe[]): boolean | "unknown" {
