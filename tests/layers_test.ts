@@ -14,7 +14,7 @@ const LAYERS: readonly Layer[] = [
     rule: "pure",
     files: [
       "lib/{bytes,crypto,errors,logger,pool}.ts",
-      "lib/net/{address,network,routes,wait_queue}.ts",
+      "lib/net/{address,deno_conn,network,routes,wait_queue}.ts",
       "lib/portmap/mapper.ts",
     ],
   },
@@ -30,6 +30,7 @@ const LAYERS: readonly Layer[] = [
       "lib/turn/{method,channel_data_message,allocation,time_limited_credential,remedy,timings}.ts",
       "lib/noise/{pattern,nonce,key_pair,cipher_state,symmetric_state,handshake_state}.ts",
       "lib/noise/record_cipher.ts",
+      "lib/signal/{rendezvous_notice,websocket_frame,websocket_upgrade}.ts",
       "lib/portmap/{pcp_message,pcp_options,pcp_address,nat_pmp_message}.ts",
       "lib/portmap/{xml,sax.d,header_fields,ssdp_message,http_message,soap_message}.ts",
       "lib/portmap/{device_url,device_description,igd_services,igd_actions,igd_handle}.ts",
@@ -46,6 +47,7 @@ const LAYERS: readonly Layer[] = [
       "lib/punch/{profile,plan_types,limits,nat_name,nat_kinds,birthday,diallable}.ts",
       "lib/punch/{plan,technique,technique_dials,spray,explain}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
+      "lib/signal/rendezvous_rooms.ts",
       "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder,soap_pace}.ts",
     ],
   },
@@ -55,6 +57,7 @@ const LAYERS: readonly Layer[] = [
     rule: "network",
     files: [
       "lib/{exchange,run_all,shared_job}.ts",
+      "lib/signal/{channel,rendezvous,rendezvous_session,websocket,websocket_dial}.ts",
       "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",
       "lib/stun/resolve_server.ts",
       "lib/turn/{uri,carrier,link,allocate,session,failure,permissions,channels}.ts",
@@ -83,7 +86,12 @@ const LAYERS: readonly Layer[] = [
     name: "jobs",
     what: "what a user calls; the only ones to know the system, as the default of options.network",
     rule: "network",
-    files: ["lib/nat/test_nat.ts", "lib/stun/stun_binding.ts", "lib/turn/open_relay.ts"],
+    files: [
+      "lib/nat/test_nat.ts",
+      "lib/stun/stun_binding.ts",
+      "lib/signal/websocket_channel.ts",
+      "lib/turn/open_relay.ts",
+    ],
   },
   {
     name: "face",

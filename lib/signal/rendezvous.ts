@@ -1,0 +1,137 @@
+/**
+ * A rendezvous server: rooms of two over WebSocket, in which each gets what the other sends. See docs/rendezvous.md.
+ *
+ * @module
+ */
+
+import { NetworkError } from "../errors.ts";
+import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
+import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
+import { sourceKey } from "../stun/rate_limit.ts";
+import { RendezvousSession, type SessionLimits } from "./rendezvous_session.ts";
+import { RendezvousRooms, type RoomLimits } from "./rendezvous_rooms.ts";
+
+/** What a server spends on its clients. */
+export interface RendezvousLimits extends RoomLimits, SessionLimits {
+  /** Open connections; further ones are reset. */
+  readonly maxConnections: number;
+  /** Open connections of one source, an IPv4 address or an IPv6 /64; further ones are reset. */
+  readonly maxConnectionsPerSource: number;
+}
+
+/** How to serve. */
+export interface RendezvousOptions {
+  /** Whose sockets to use. */
+  readonly network: Network;
+  /** Where to listen; port 0 for the system's choice. */
+  readonly local: TransportAddress;
+  /** Other limits than {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
+  readonly limits?: Partial<RendezvousLimits>;
+}
+
+/** A server that runs until it is disposed. */
+export interface RendezvousServer extends AsyncDisposable {
+  /** Where it listens. */
+  readonly local: TransportAddress;
+  /** What clients take, such as `ws://192.0.2.1:3480`; a room's name is its path. */
+  readonly url: string;
+  /** How many rooms have somebody in them. */
+  readonly rooms: number;
+  /** Settles when the server has ended: rejects if its listener failed. */
+  readonly finished: Promise<void>;
+}
+
+/**
+ * Starts a rendezvous server.
+ *
+ * @throws {NetworkError} as {@linkcode Network.listenTcp}
+ */
+export async function serveRendezvous(options: RendezvousOptions): Promise<RendezvousServer> {
+  const listener = await options.network.listenTcp(options.local);
+  return new Server(listener, { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits });
+}
+
+/** Ours, for a small machine: some 5 KiB a connection, 20 MiB when all 4,096 are there, 32 KiB/s for each at most. */
+export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
+  maxConnections: 4096,
+  maxConnectionsPerSource: 64, // both peers may be behind one NAT, and so may a whole company
+  maxRooms: 4096,
+  messageBurst: 64, // a punch takes some ten
+  messagesPerSecond: 8,
+  upgradeMs: 5000, // two round trips of any path, with a SYN lost
+  pingMs: 25_000, // below the 30 s after which some NATs forget an idle connection
+  maxLifetimeMs: 12 * 60 * 60 * 1000,
+  maxQueuedBytes: 64 * 1024, // 15 of the longest messages
+};
+
+class Server implements RendezvousServer {
+  readonly local: TransportAddress;
+  readonly finished: Promise<void>;
+  readonly #listener: TcpListener;
+  readonly #limits: RendezvousLimits;
+  readonly #rooms: RendezvousRooms<RendezvousSession>;
+  readonly #sessions = new Map<RendezvousSession, Promise<void>>();
+  readonly #perSource = new Map<string, number>();
+
+  constructor(listener: TcpListener, limits: RendezvousLimits) {
+    this.local = listener.local;
+    this.#listener = listener;
+    this.#limits = limits;
+    this.#rooms = new RendezvousRooms(limits);
+    this.finished = this.#serve();
+  }
+
+  get url(): string {
+    return `ws://${formatTransportAddress(this.local)}`;
+  }
+
+  get rooms(): number {
+    return this.#rooms.size;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#listener.close();
+    for (const session of this.#sessions.keys()) session.end();
+    await Promise.all(this.#sessions.values());
+    await this.finished;
+  }
+
+  async #serve(): Promise<void> {
+    while (true) {
+      let connection: TcpConnection;
+      try {
+        connection = await this.#listener.accept();
+      } catch (error) {
+        if (error instanceof NetworkError && error.reason === "closed") return;
+        throw error;
+      }
+      if (this.#admit(connection)) this.#converse(connection);
+      else connection.reset();
+    }
+  }
+
+  #converse(connection: TcpConnection): void {
+    const session = new RendezvousSession(connection, this.#rooms, this.#limits);
+    const conversation = session.run().finally(() => {
+      this.#sessions.delete(session);
+      this.#release(connection);
+    });
+    this.#sessions.set(session, conversation);
+  }
+
+  #admit({ remote }: TcpConnection): boolean {
+    const key = sourceKey(remote.ip);
+    const fromSource = this.#perSource.get(key) ?? 0;
+    if (this.#sessions.size >= this.#limits.maxConnections) return false;
+    if (fromSource >= this.#limits.maxConnectionsPerSource) return false;
+    this.#perSource.set(key, fromSource + 1);
+    return true;
+  }
+
+  #release({ remote }: TcpConnection): void {
+    const key = sourceKey(remote.ip);
+    const left = this.#perSource.get(key)! - 1;
+    if (left === 0) this.#perSource.delete(key);
+    else this.#perSource.set(key, left);
+  }
+}
