@@ -7,14 +7,19 @@
 import { readArguments, readInteger } from "../../lib/cli/arguments.ts";
 import { type CliIo, EXIT, UsageError } from "../../lib/cli/io.ts";
 import { labSupport } from "./privileges.ts";
-import { SUITES } from "./verdicts/suites.ts";
+import { PUNCH_SUITES } from "./punches/suites.ts";
+import {
+  type SuiteOptions,
+  type SuiteResult,
+  SUITES as VERDICT_SUITES,
+} from "./verdicts/suites.ts";
 import { type ServerName, STUN_SERVERS } from "./verdicts/stun_servers.ts";
 
 /** Runs suites, all unless some are named; 1 if one of them fails by its own measure. */
 export async function lab(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values, lists, operands } = readArguments(args, {
     flags: ["json"],
-    values: ["runs"],
+    values: ["runs", "svg"],
     lists: ["server"],
     operands: { min: 0, max: Object.keys(SUITES).length },
   });
@@ -25,6 +30,10 @@ export async function lab(args: readonly string[], io: CliIo): Promise<number> {
     if (!(name in SUITES)) {
       throw new UsageError(`unknown suite ${name}; there are ${Object.keys(SUITES).join(", ")}`);
     }
+  }
+  const svgPath = values.get("svg");
+  if (svgPath !== undefined && !names.includes("punch")) {
+    throw new UsageError("--svg is for the suite punch");
   }
   const support = labSupport();
   if (!support.supported) {
@@ -37,18 +46,24 @@ export async function lab(args: readonly string[], io: CliIo): Promise<number> {
   const results: Record<string, unknown> = {};
   for (const name of names) {
     print(`\n${name}`);
-    const { failures: found, data } = await SUITES[name]!({
+    const { failures: found, data, picture } = await SUITES[name]!({
       print,
       ...runs !== undefined && { runs },
       ...servers.length > 0 && { servers },
     });
     results[name] = data;
+    if (picture !== undefined && svgPath !== undefined) await Deno.writeTextFile(svgPath, picture);
     failures.push(...found.map((failure) => `${name}: ${failure}`));
   }
   if (flags.has("json")) io.out(JSON.stringify(results));
   for (const failure of failures) io.err(`failed: ${failure}`);
   return failures.length === 0 ? EXIT.ok : EXIT.failure;
 }
+
+const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<SuiteResult>>> = {
+  ...VERDICT_SUITES,
+  ...PUNCH_SUITES,
+};
 
 function serverName(text: string): ServerName {
   if (text in STUN_SERVERS) return text as ServerName;

@@ -29,6 +29,8 @@ export interface Goal {
   readonly success?: number;
   /** For the median from the later side's start of dialling. */
   readonly connectMs?: number;
+  /** For the median of the later side itself. */
+  readonly laterConnectMs?: number;
   /** For the median from the later side's call to the nomination on both sides, or to the refusal. */
   readonly totalMs?: number;
   /** For every run from call to nomination. */
@@ -129,13 +131,20 @@ export function figures(): Figure[] {
   ];
 }
 
+/**
+ * Both are connected after a round trip where their SYNs cross. A SYN that came too early is lost in the other's
+ * filter; the later side then is connected after a round trip, and the earlier one when its acknowledgement arrives.
+ */
 function dropping(rttMs: number, skewMs: number): Figure {
+  const isCrossed = skewMs < rttMs / 2;
   return {
     setting: `EIM, all that drop, RTT ${rttMs} ms, skew ${skewMs / 1000} s`,
     pairs: EIM_PAIRS,
     rttMs,
     batch: { runs: skewMs > 1000 ? 4 : 12, atOnce: skewMs > 1000 ? 4 : 3, skewMs },
-    goal: { success: 1, connectMs: rttMs + 20 },
+    goal: isCrossed
+      ? { success: 1, connectMs: rttMs + 20 }
+      : { success: 1, laterConnectMs: rttMs + 20, connectMs: 1.5 * rttMs + 20 },
   };
 }
 
@@ -164,11 +173,13 @@ function resetting(rttMs: number, skewMs: number): Figure[] {
 /** What is missed of a goal, in words; empty where it is reached. */
 export function missed(goal: Goal, summary: Summary): string[] {
   const success = successOf(summary);
-  const { connectMs, totalMs, syns } = summary;
+  const { connectMs, laterConnectMs, totalMs, syns } = summary;
   const misses = [
     goal.refused && !isRefused(summary) && "not refused",
     goal.success !== undefined && success < goal.success && `${percent(success)} connected`,
     isOver(connectMs?.median, goal.connectMs) && `median ${connectMs?.median.toFixed(0)} ms`,
+    isOver(laterConnectMs?.median, goal.laterConnectMs) &&
+    `median of the later side ${laterConnectMs?.median.toFixed(0)} ms`,
     isOver(totalMs?.median, goal.totalMs) && `median of all ${totalMs?.median.toFixed(0)} ms`,
     isOver(totalMs?.max, goal.everyTotalMs) && `one took ${totalMs?.max.toFixed(0)} ms`,
     isOver(syns.median, goal.syns) && `${syns.median} SYNs`,
@@ -182,6 +193,7 @@ export function goalText(goal: Goal): string {
     goal.refused && "refused",
     goal.success !== undefined && `>= ${percent(goal.success)}`,
     goal.connectMs !== undefined && `<= ${goal.connectMs} ms`,
+    goal.laterConnectMs !== undefined && `later side <= ${goal.laterConnectMs} ms`,
     goal.totalMs !== undefined && `all in <= ${goal.totalMs} ms`,
     goal.everyTotalMs !== undefined && `each in <= ${goal.everyTotalMs} ms`,
     goal.syns !== undefined && `<= ${goal.syns} SYNs`,

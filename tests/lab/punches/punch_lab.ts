@@ -140,7 +140,9 @@ function hostName(end: End, { place }: NatKind): string {
 }
 
 const ENDS: readonly End[] = ["a", "b"];
-const SERVER_IPS = ["203.0.113.10", "203.0.113.11"] as const;
+
+/** Where the one server is. */
+export const SERVER_IPS = ["203.0.113.10", "203.0.113.11"] as const;
 const WEB_PORT = 8080;
 
 /** Both addresses of the one server, for a start. */

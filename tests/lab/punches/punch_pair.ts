@@ -38,6 +38,8 @@ export type PairResult =
     readonly estimate: number;
     /** From the later side's start of dialling until both sides had the connection established. */
     readonly connectMs: number;
+    /** The same until the later side itself had it; the last segment is on its way to the other for a one-way delay. */
+    readonly laterConnectMs: number;
     /** From the later side's call until the connection was nominated on both sides. */
     readonly totalMs: number;
     readonly rounds: number;
@@ -79,13 +81,14 @@ function judge(a: RunnerResult, b: RunnerResult): PairResult {
       const reason = `two connections: ${a.local} hears ${a.heard}, ${b.local} hears ${b.heard}`;
       return { kind: "failed", reason, totalMs: NaN };
     }
+    const later = a.dialledAtMs > b.dialledAtMs ? a : b;
     return {
       kind: "connected",
       technique: a.technique,
       reason: a.reason,
       estimate: a.estimate,
-      connectMs: Math.max(a.establishedAtMs, b.establishedAtMs) -
-        Math.max(a.dialledAtMs, b.dialledAtMs),
+      connectMs: Math.max(a.establishedAtMs, b.establishedAtMs) - later.dialledAtMs,
+      laterConnectMs: later.establishedAtMs - later.dialledAtMs,
       totalMs: Math.max(a.nominatedAtMs, b.nominatedAtMs) - startedAtMs,
       rounds: Math.max(a.rounds, b.rounds),
       remote: a.remote,

@@ -17,6 +17,8 @@ export interface Summary {
   readonly inFirstRound: number;
   /** From the later side's start of dialling to a connection on both sides; `null` without any. */
   readonly connectMs: Times | null;
+  /** From the same start to the connection on the later side itself. */
+  readonly laterConnectMs: Times | null;
   /** From the later side's call to the end, which is a nomination on both sides, or a refusal. */
   readonly totalMs: Times | null;
   /** SYNs of both hosts, those to servers included. */
@@ -48,6 +50,7 @@ export function summarize(runs: readonly PunchRun[]): Summary {
     refused: refused.length,
     inFirstRound: connected.filter(({ rounds }) => rounds === 1).length,
     connectMs: times(connected.map(({ connectMs }) => connectMs)),
+    laterConnectMs: times(connected.map(({ laterConnectMs }) => laterConnectMs)),
     totalMs: times((connected.length > 0 ? connected : refused).map(({ totalMs }) => totalMs)),
     syns: { median: syns.p50Ms, max: syns.maxMs },
     estimate: estimates.length === 0

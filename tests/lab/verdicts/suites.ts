@@ -23,6 +23,8 @@ export interface SuiteResult {
   /** What is wrong by the suite's own measure; empty if it passed. */
   readonly failures: readonly string[];
   readonly data: unknown;
+  /** As SVG. */
+  readonly picture?: string;
 }
 
 /** The suites by name. */
