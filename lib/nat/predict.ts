@@ -9,7 +9,9 @@ import type { Allocation } from "./behavior.ts";
 
 /** A new mapping: its local port and the external port that it got. */
 export interface MappingSample {
+  /** Of this host. */
   readonly localPort: number;
+  /** As a server saw it. */
   readonly externalPort: number;
 }
 

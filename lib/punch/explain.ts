@@ -15,6 +15,7 @@ import { chooseMeeting, type PartyView } from "./technique.ts";
 export interface PairExpectation {
   /** What people call the two. */
   readonly names: readonly [string, string];
+  /** How they meet. */
   readonly technique: Technique;
   /** 0 to 1. */
   readonly success: number;

@@ -26,6 +26,20 @@ export interface PunchLimits {
   readonly patienceMs: number;
 }
 
+/**
+ * The caps with some of them changed. Both sides plan by the caps, so both should have the same.
+ *
+ * @throws {RangeError} if one is negative, or not a finite number; a rate of 0 is none
+ */
+export function punchLimits(changes: Partial<PunchLimits> = {}): PunchLimits {
+  const limits = { ...PUNCH_LIMITS, ...changes };
+  for (const [name, value] of Object.entries(limits)) {
+    const isValid = Number.isFinite(value) && value >= (name === "maxSynsPerSecond" ? 1 : 0);
+    if (!isValid) throw new RangeError(`Cannot plan punch: ${name} must not be ${value}`);
+  }
+  return limits;
+}
+
 /** How often each of so many dials may be made, if all are reset each time. */
 export function triesFor(limits: PunchLimits, dials: number): number {
   return Math.max(1, Math.min(limits.maxTries, Math.floor(limits.maxSyns / Math.max(1, dials))));

@@ -13,7 +13,7 @@ import {
   diallableHosts,
   isDiallable,
 } from "./diallable.ts";
-import { PUNCH_LIMITS, type PunchLimits, triesFor } from "./limits.ts";
+import { type PunchLimits, punchLimits, triesFor } from "./limits.ts";
 import type { DialGroup, PunchPlan } from "./plan_types.ts";
 import type { PunchSide } from "./profile.ts";
 import { techniqueDials } from "./technique_dials.ts";
@@ -32,14 +32,18 @@ export interface PlanOptions {
   readonly rttMs?: number;
   /** A round trip of the signalling channel; 0 unless known. */
   readonly signalRttMs?: number;
-  /** Differences from {@linkcode PUNCH_LIMITS}. */
+  /** Differences from {@linkcode PUNCH_LIMITS}; the same on both sides. */
   readonly limits?: Partial<PunchLimits>;
 }
 
-/** Our plan to meet `peer`. */
+/**
+ * Our plan to meet `peer`.
+ *
+ * @throws {RangeError} if a limit is none
+ */
 export function planPunch(me: PunchSide, peer: PunchSide, options: PlanOptions): PunchPlan {
   const { role, isSecond = role === "controlled", rttMs, signalRttMs = 0 } = options;
-  const limits = { ...PUNCH_LIMITS, ...options.limits };
+  const limits = punchLimits(options.limits);
   const party: Party = role === "controlling" ? 0 : 1;
   const sides = party === 0 ? [me, peer] as const : [peer, me] as const;
   const meeting = meet(sides, limits, rttMs);

@@ -18,7 +18,9 @@ export type Technique =
 
 /** What one side does. */
 export interface PunchPlan {
+  /** How the two are to meet. */
   readonly technique: Technique;
+  /** What this side dials; none where that is of no use. */
   readonly dials: readonly DialGroup[];
   /** Whether this side listens on its punch port: beside the dials where it can, after them otherwise. */
   readonly listens: boolean;
@@ -39,6 +41,7 @@ export interface DialGroup {
    * whose port is taken on this host is left out. Any ports will do where this is left out.
    */
   readonly localPorts?: readonly number[];
+  /** Whom to dial. */
   readonly targets: readonly TransportAddress[];
   /** Sockets for each target, each from a local port of its own; 1 for the punch port. */
   readonly perTarget: number;

@@ -30,6 +30,7 @@ export type Party = 0 | 1;
 
 /** What a decision needs to know of one side. */
 export interface PartyView {
+  /** What its NAT does. */
   readonly profile: NatProfile;
   /** Whether the external IP address is known, and may be dialled by the other side. */
   readonly hasPublicIp: boolean;
@@ -37,6 +38,7 @@ export interface PartyView {
   readonly hasPublicAddress: boolean;
   /** Whether a router forwards a port to the punch port on request. */
   readonly isMapped: boolean;
+  /** Whether it can listen on the punch port while it dials from it. */
   readonly canListenBeside: boolean;
 }
 
@@ -61,6 +63,7 @@ type MeetingPart =
 
 /** What the decision depends on besides the two sides. */
 export interface MeetingOptions {
+  /** What a spray may cost. */
   readonly limits: PunchLimits;
   /** Between the sides; 50 unless known. */
   readonly rttMs?: number;
@@ -185,6 +188,11 @@ function spraying(
   const known = parties[other(random)].profile;
   const spray = planSpray(known, parties[random].profile, { limits, rttMs });
   const { split, block, chance } = spray;
+  if (chance < HOPELESS) {
+    return impossible(
+      `a spray within the limits would hit less than once in a hundred times; ${HELP}`,
+    );
+  }
   return {
     technique: "spraying",
     random,
@@ -219,6 +227,9 @@ const CHANCE_OF_NEIGHBOURS = 0.8;
 
 /** Two rows of predicted ports have to be in step; each reset moves them. */
 const CHANCE_OF_PAIRING = 0.8;
+
+/** What is not worth the packets; ours. */
+const HOPELESS = 0.01;
 
 /** Where it is not known; ours. */
 export const USUAL_RTT_MS = 50;

@@ -14,16 +14,21 @@ import { type Meeting, type Party, USUAL_RTT_MS } from "./technique.ts";
 
 /** What one side's dials depend on. */
 export interface TechniqueContext {
+  /** How the two meet. */
   readonly meeting: Meeting;
   /** Which of the two we are. */
   readonly party: Party;
+  /** What we say of ourselves. */
   readonly me: PunchSide;
+  /** What the peer says of itself. */
   readonly peer: PunchSide;
   /** Where the peer's punch port is seen from outside, if that is known. */
   readonly peerAddress: TransportAddress | undefined;
   /** How long before the peer we know what to do. */
   readonly headStartMs: number;
+  /** Between the sides. */
   readonly rttMs: number | undefined;
+  /** What the dials may cost. */
   readonly limits: PunchLimits;
 }
 

@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type PlanOptions, planPunch } from "../../lib/punch/plan.ts";
 import type { DialGroup, PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { PunchSide } from "../../lib/punch/profile.ts";
@@ -172,12 +172,25 @@ Deno.test("planPunch() sprays both ways at once, within a one-way delay, where b
 });
 
 Deno.test("planPunch() keeps to the limits that it is given", () => {
-  const limits = { maxSockets: 10, maxSprayedPorts: 20, maxSynsPerSecond: 100 };
+  const limits = { maxSockets: 30, maxSprayedPorts: 60, maxSynsPerSecond: 200 };
   const random = behind(RANDOM, "198.51.100.1");
-  assertEquals(only(planPunch(random, B, { role: "controlling", limits })).perTarget, 10);
+  assertEquals(only(planPunch(random, B, { role: "controlling", limits })).perTarget, 30);
   const { targets, spacingMs } = only(planPunch(B, random, { role: "controlled", limits }));
-  assertEquals([targets.length, spacingMs], [20, 10]);
-  assert(planPunch(B, random, { role: "controlled", limits }).successEstimate < 0.01);
+  assertEquals([targets.length, spacingMs], [60, 5]);
+  assert(planPunch(B, random, { role: "controlled", limits }).successEstimate < 0.03);
+});
+
+Deno.test("planPunch() does not spray where the limits leave no hope", () => {
+  const random = behind(RANDOM, "198.51.100.1");
+  for (const limits of [{ maxSockets: 0 }, { maxSprayedPorts: 1 }, { maxSynsPerSecond: 10 }]) {
+    assertEquals(planPunch(random, B, { role: "controlling", limits }).technique, "impossible");
+  }
+});
+
+Deno.test("planPunch() refuses limits that are none", () => {
+  for (const limits of [{ maxSockets: -1 }, { patienceMs: NaN }, { maxSynsPerSecond: 0 }]) {
+    assertThrows(() => planPunch(A, B, { role: "controlling", limits }), RangeError, "must not be");
+  }
 });
 
 Deno.test("planPunch() refuses what theory refuses, and says what would help", () => {
