@@ -17,7 +17,8 @@ import { bindingReply, mappingSamples, portSamples, type ProbeSpec } from "../na
 import { alternatesOf, learnServer } from "../nat/server_knowledge.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
 import type { Candidate, NatProfile, PortPair, PunchSide } from "./profile.ts";
-import { dependsOnDestination, isStale } from "./staleness.ts";
+import { dependsOnDestination } from "./nat_name.ts";
+import { isStale } from "./staleness.ts";
 
 /** What an anchor needs. */
 export interface OpenAnchorOptions {
@@ -217,8 +218,8 @@ function describe(
  * Where the mapping depends on the destination, the server's mapping is of no use to the peer, and in the way of
  * another one from the same port.
  */
-function punchPortOf(ports: AnchorPorts, { mapping }: Pick<NatProfile, "mapping">): number {
-  return dependsOnDestination(mapping) ? ports.fresh : ports.anchor;
+function punchPortOf(ports: AnchorPorts, profile: Pick<NatProfile, "mapping">): number {
+  return dependsOnDestination(profile) ? ports.fresh : ports.anchor;
 }
 
 async function candidatesOf(
@@ -227,7 +228,7 @@ async function candidatesOf(
   localIp: string | undefined,
   { network, mapped = [] }: OpenAnchorOptions,
 ): Promise<Candidate[]> {
-  const isReflexive = external !== null && !dependsOnDestination(mapping.behavior);
+  const isReflexive = external !== null && !dependsOnDestination({ mapping: mapping.behavior });
   const punchPort = punchPortOf(ports, { mapping: mapping.behavior });
   const interfaces = (await network.localAddresses())?.map(({ ip }) => ip).filter(isUsable);
   const hostIps = new Set(interfaces ?? (localIp === undefined ? [] : [localIp]));
@@ -263,7 +264,7 @@ function anyAddress(family: IpFamily): string {
 const PATIENCE_MS = 3500;
 
 /** Consecutive local ports in the burst, and others: with the anchor's, enough to tell every pattern. */
-const ROW = 3;
+const ROW = 4;
 const STRANGERS = 2;
 
 /** Ours; beyond it hosts have virtual interfaces that nobody else can reach. */

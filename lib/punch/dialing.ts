@@ -88,8 +88,9 @@ export class Dialing {
       const spray = isSpray
         ? this.#trace(`${group.targets.length} ports of ${group.targets[0]!.ip}`)
         : undefined;
+      const startedAtMs = performance.now();
       for (const [index, target] of targetsOf(group).entries()) {
-        if (index > 0 && group.spacingMs > 0) await pace(index, group, giveUp.signal);
+        await waitForTurn(index, group, startedAtMs, giveUp.signal);
         const trace = spray ?? this.#trace(formatTransportAddress(target));
         const localPort = group.from === "punch"
           ? this.#options.punchPort
@@ -165,10 +166,18 @@ function targetsOf({ targets, perTarget }: DialGroup): TransportAddress[] {
   return Array.from({ length: perTarget }, () => targets).flat();
 }
 
-/** Timers are coarser than the spacing of a spray: several dials go at once, as many as are due. */
-async function pace(index: number, group: DialGroup, signal: AbortSignal): Promise<void> {
-  const batch = Math.max(1, Math.round(TICK_MS / group.spacingMs));
-  if (index % batch === 0) await delay(group.spacingMs * batch, { signal });
+/**
+ * Waits until a dial of a group is due, by the clock: delays that add up would stretch a spray beyond the system's
+ * first retransmission. Timers are coarser than the spacing, so several dials may be due at once.
+ */
+async function waitForTurn(
+  index: number,
+  { spacingMs }: DialGroup,
+  startedAtMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const waitMs = startedAtMs + index * spacingMs - performance.now();
+  if (waitMs >= 1) await delay(waitMs, { signal });
 }
 
 function outcomeOf({ reason }: NetworkError): ConnectionAttempt["outcome"] {
@@ -187,9 +196,6 @@ function outcomeOf({ reason }: NetworkError): ConnectionAttempt["outcome"] {
 
 /** Dials of a group that are more than these share one trace. */
 const SPRAY = 32;
-
-/** Our finest spacing. */
-const TICK_MS = 4;
 
 /** Enough that two sides which retry in step drift apart, small beside any round trip. */
 const JITTER_MS = 3;

@@ -5,16 +5,12 @@
  */
 
 import type { PunchOffer } from "./message.ts";
+import { dependsOnDestination } from "./nat_name.ts";
 import type { NatProfile } from "./profile.ts";
 
 /** Whether ports have to be sampled shortly before a punch: on a NAT that counts, others count along. */
-export function needsFreshSamples({ mapping, allocation }: NatProfile): boolean {
-  return dependsOnDestination(mapping) && allocation.kind === "sequential";
-}
-
-/** Whether each destination sees another external port. */
-export function dependsOnDestination(mapping: NatProfile["mapping"]): boolean {
-  return mapping === "address-dependent" || mapping === "address-and-port-dependent";
+export function needsFreshSamples(profile: NatProfile): boolean {
+  return dependsOnDestination(profile) && profile.allocation.kind === "sequential";
 }
 
 /** Whether an offer has to wait for newer samples. */
