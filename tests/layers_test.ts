@@ -16,6 +16,7 @@ const LAYERS: readonly Layer[] = [
       "lib/{bytes,crypto,errors,logger,pool}.ts",
       "lib/net/{address,deno_conn,network,routes,wait_queue}.ts",
       "lib/portmap/mapper.ts",
+      "lib/signal/channel.ts",
     ],
   },
   {
@@ -57,7 +58,7 @@ const LAYERS: readonly Layer[] = [
     rule: "network",
     files: [
       "lib/{exchange,run_all,shared_job}.ts",
-      "lib/signal/{channel,rendezvous,rendezvous_session,websocket,websocket_dial}.ts",
+      "lib/signal/{rendezvous,rendezvous_session,websocket,websocket_dial}.ts",
       "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",
       "lib/stun/resolve_server.ts",
       "lib/turn/{uri,carrier,link,allocate,session,failure,permissions,channels}.ts",

@@ -65,7 +65,14 @@ export async function openWebSocketChannel(
   const target = new URL(url);
   target.pathname = `${target.pathname.replace(/\/$/, "")}/${room}`;
   const limits = { maxMessageBytes: MAX_SIGNAL_BYTES, maxQueuedBytes: MAX_QUEUED_BYTES };
-  return new WebSocketChannel(await dialWebSocket(target, { network, signal, limits }));
+  const channel = new WebSocketChannel(await dialWebSocket(target, { network, signal, limits }));
+  try {
+    await channel.entered(signal); // the server says at once who is there
+    return channel;
+  } catch (error) {
+    channel.close();
+    throw error;
+  }
 }
 
 /**
@@ -97,7 +104,7 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
     return this.#rttMs;
   }
 
-  /** Whether the other side is there, as far as the server has said. */
+  /** Whether the other side is there, as the server says. */
   get isPeerPresent(): boolean {
     return this.#presence === "present";
   }
@@ -109,12 +116,17 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
    * @throws the signal's reason on abort
    */
   async peerPresent(options: { signal?: AbortSignal } = {}): Promise<void> {
-    await this.#presenceIs("present", options.signal);
+    await this.#until(() => this.#presence === "present", options.signal);
   }
 
   /** Resolves when the other side is not there, or has left; as {@linkcode WebSocketChannel.peerPresent}. */
   async peerAbsent(options: { signal?: AbortSignal } = {}): Promise<void> {
-    await this.#presenceIs("absent", options.signal);
+    await this.#until(() => this.#presence === "absent", options.signal);
+  }
+
+  /** @ignore resolves when the server has said who is there */
+  async entered(signal?: AbortSignal): Promise<void> {
+    await this.#until(() => this.#presence !== "unknown", signal);
   }
 
   /** As {@linkcode SignalChannel.send}. @throws {RangeError} if the message is too long */
@@ -209,13 +221,13 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
     this.#socket.send("text", new TextEncoder().encode(text));
   }
 
-  async #presenceIs(wanted: "present" | "absent", signal?: AbortSignal): Promise<void> {
+  async #until(isSo: () => boolean, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
     const { promise: aborted, reject } = Promise.withResolvers<never>();
     const onAbort = () => reject(signal?.reason);
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      while (this.#presence !== wanted) {
+      while (!isSo()) {
         if (this.#failure !== undefined) throw this.#failure;
         await Promise.race([this.#changed.promise, aborted]);
       }

@@ -1,0 +1,119 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { MalformedMessageError } from "../../lib/errors.ts";
+import {
+  decodeClose,
+  decodeFrame,
+  decodeText,
+  encodeClose,
+  encodeFrame,
+  type Opcode,
+} from "../../lib/signal/websocket_frame.ts";
+
+const HELLO = new TextEncoder().encode("Hello");
+const MASK = fromHex("37fa213d");
+
+// RFC 6455 §5.7.
+const EXAMPLES: readonly (readonly [string, Opcode, boolean, boolean, Uint8Array<ArrayBuffer>])[] =
+  [
+    ["810548656c6c6f", "text", true, false, HELLO],
+    ["818537fa213d7f9f4d5158", "text", true, true, HELLO],
+    ["010348656c", "text", false, false, HELLO.subarray(0, 3)],
+    ["80026c6f", "continuation", true, false, HELLO.subarray(3)],
+    ["890548656c6c6f", "ping", true, false, HELLO],
+    ["8a8537fa213d7f9f4d5158", "pong", true, true, HELLO],
+    [`827e0100${"07".repeat(256)}`, "binary", true, false, new Uint8Array(256).fill(7)],
+    [`827f0000000000010000${"07".repeat(65536)}`, "binary", true, false, filled(65536)],
+  ];
+
+for (const [hex, opcode, isFinal, isMasked, payload] of EXAMPLES) {
+  Deno.test(`decodeFrame() and encodeFrame() know ${hex.slice(0, 24)} of RFC 6455 §5.7`, () => {
+    const bytes = fromHex(hex);
+    const decoded = decodeFrame(bytes, 70_000);
+    assertEquals(decoded, {
+      kind: "frame",
+      frame: { opcode, isFinal, isMasked, payload },
+      byteLength: bytes.length,
+    });
+    if (isFinal) assertEquals(encodeFrame(opcode, payload, isMasked ? MASK : undefined), bytes);
+  });
+}
+
+for (
+  const [hex, rule] of [
+    ["c100", "reserved bits are 0"],
+    ["8300", "opcode 3 is not assigned"],
+    ["8f00", "opcode 15 is not assigned"],
+    ["0900", "a ping frame is whole"],
+    ["887e00800000", "at most 125 bytes"],
+    ["827e007d", "no more bytes than it takes"],
+    ["827f000000000000ffff", "no more bytes than it takes"],
+  ] as const
+) {
+  Deno.test(`decodeFrame() rejects ${hex}: ${rule}`, () => {
+    assertThrows(() => decodeFrame(fromHex(hex), 70_000), MalformedMessageError, rule);
+  });
+}
+
+Deno.test("decodeFrame() tells a frame that is too long before it has come", () => {
+  for (
+    const [hex, payloadLength] of [["827e1001", 4097], ["827f7fffffffffffffff", 2 ** 63]] as const
+  ) {
+    assertEquals(decodeFrame(fromHex(hex), 4096), { kind: "too-long", payloadLength });
+  }
+});
+
+Deno.test("decodeFrame() waits for the whole of a frame, wherever it is cut", () => {
+  for (const [hex] of EXAMPLES.slice(0, 7)) {
+    const bytes = fromHex(hex);
+    for (let length = 0; length < bytes.length; length++) {
+      assertEquals(decodeFrame(bytes.subarray(0, length), 4096), { kind: "incomplete" });
+    }
+  }
+});
+
+Deno.test("decodeFrame() returns what encodeFrame() was given, and leaves what follows", () => {
+  fc.assert(fc.property(
+    fc.constantFrom<Opcode>("text", "binary", "continuation"),
+    fc.uint8Array({ maxLength: 300 }),
+    fc.option(fc.uint8Array({ minLength: 4, maxLength: 4 }), { nil: undefined }),
+    fc.uint8Array(),
+    (opcode, payload, mask, next) => {
+      const bytes = encodeFrame(opcode, payload, mask);
+      const decoded = decodeFrame(new Uint8Array([...bytes, ...next]), 300);
+      assertEquals(decoded, {
+        kind: "frame",
+        frame: { opcode, isFinal: true, isMasked: mask !== undefined, payload: payload.slice() },
+        byteLength: bytes.length,
+      });
+    },
+  ));
+});
+
+Deno.test("decodeFrame(), decodeClose() and decodeText() throw nothing but MalformedMessageError", () => {
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
+    for (const decode of [(b: Uint8Array) => decodeFrame(b, 30), decodeClose, decodeText]) {
+      try {
+        decode(bytes);
+      } catch (error) {
+        if (!(error instanceof MalformedMessageError)) throw error;
+      }
+    }
+  }));
+});
+
+Deno.test("decodeClose() reads a code and a reason, or neither", () => {
+  assertEquals(decodeClose(fromHex("03e8")), { code: 1000, reason: "" });
+  assertEquals(decodeClose(encodeClose(1008, "enough")), { code: 1008, reason: "enough" });
+  assertEquals(decodeClose(new Uint8Array()), { code: 1005, reason: "" });
+  assertThrows(() => decodeClose(fromHex("03")), MalformedMessageError, "two bytes");
+  assertThrows(() => decodeClose(fromHex("03e8ff")), MalformedMessageError, "UTF-8");
+});
+
+function fromHex(hex: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.fromHex(hex);
+}
+
+function filled(length: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(length).fill(7);
+}
