@@ -216,5 +216,6 @@ export interface LocalAddress {
 export interface DefaultGateway {
   /** A link-local address has its zone, as in `fe80::1%eth0`. */
   readonly ip: string;
+  /** Such as `eth0`. */
   readonly interfaceName: string;
 }
