@@ -22,6 +22,8 @@ import { RelayedConnection } from "./relayed_connection.ts";
  * **The end of a stream.** RFC 6062 has a server close both of its connections when one is closed, and no word
  * on half-close. coturn 4.6.1 resets both when either side closes or half-closes, and drops what it has not
  * delivered yet. So the end has to be told in the stream itself, and answered, before either side closes.
+ * It also stops now and then to read one side of a stream that runs at full speed both ways; who sends in turns,
+ * or little in one direction, is not affected.
  */
 export interface StreamRelay extends Relay {
   /**
