@@ -10,6 +10,7 @@ import { formatTransportAddress, type IpFamily, ipFamily } from "../net/address.
 import type { Network, TcpListener } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { Dialing, DialTrace } from "./dialing.ts";
+import { GiveUp } from "./give_up.ts";
 import { punchSecret } from "./handshake.ts";
 import { Meeting, type MeetingOutcome, type Met } from "./meeting.ts";
 import type { PunchOffer, PunchRole } from "./message.ts";
@@ -132,8 +133,8 @@ export class PunchAttempt {
     forMs: number,
     signal: AbortSignal,
   ): Promise<void> {
-    const patience = AbortSignal.timeout(forMs);
-    const turn = AbortSignal.any([signal, patience]);
+    using patience = new GiveUp(forMs, signal);
+    const turn = patience.signal;
     const meetings: Promise<void>[] = [];
     try {
       for (;;) {

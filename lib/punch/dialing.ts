@@ -12,6 +12,7 @@ import { delay } from "@std/async/delay";
 import { type ConnectionAttempt, NetworkError } from "../errors.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
+import { GiveUp } from "./give_up.ts";
 import type { DialGroup, PunchPlan } from "./plan_types.ts";
 
 /** What dialling needs. */
@@ -142,22 +143,6 @@ export class Dialing {
     const trace = new DialTrace(this.#plan.technique, remote);
     this.#traces.push(trace);
     return trace;
-  }
-}
-
-/** A signal that aborts after a while, or with another, and leaves no timer. */
-class GiveUp implements Disposable {
-  readonly signal: AbortSignal;
-  readonly #controller = new AbortController();
-  readonly #timer: ReturnType<typeof setTimeout>;
-
-  constructor(afterMs: number, signal: AbortSignal) {
-    this.#timer = setTimeout(() => this.#controller.abort(), afterMs);
-    this.signal = AbortSignal.any([this.#controller.signal, signal]);
-  }
-
-  [Symbol.dispose](): void {
-    clearTimeout(this.#timer);
   }
 }
 

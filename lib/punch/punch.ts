@@ -14,6 +14,7 @@ import type { FamilyReport } from "../nat/behavior.ts";
 import { chooseServers } from "../nat/servers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { PunchAnchor } from "./anchor.ts";
+import { GiveUp } from "./give_up.ts";
 import type { PunchRole } from "./message.ts";
 import type { PunchPlan } from "./plan_types.ts";
 import { type RoundResult, runRound } from "./round.ts";
@@ -97,8 +98,8 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<P
 export async function punch(options: PunchOptions): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   const startedAtMs = performance.now();
-  const timeout = AbortSignal.timeout(timeoutMs);
-  const signal = AbortSignal.any([timeout, ...options.signal ? [options.signal] : []]);
+  using giveUp = new GiveUp(timeoutMs, options.signal);
+  const { signal } = giveUp;
   const attempts: ConnectionAttempt[] = [];
   let reason = "nothing came back";
   try {
@@ -126,8 +127,8 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
       round = result.kind === "superseded" ? result.round : round + 1;
     }
   } catch (error) {
-    if (error !== timeout.reason) throw error;
     options.signal?.throwIfAborted();
+    if (error !== signal.reason) throw error;
     const message = `Cannot punch: no connection within ${timeoutMs} ms (${reason})`;
     throw new UnreachableError(message, attempts, { cause: error });
   }
