@@ -77,7 +77,7 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
     run: natTest,
   }],
   ["stun", { usage: STUN_USAGE, does: "one binding request", run: stun }],
-  ["serve", { usage: SERVE_USAGE, does: "an own STUN server (UDP, TCP, RFC 5780)", run: serve }],
+  ["serve", { usage: SERVE_USAGE, does: "an own STUN server and rendezvous", run: serve }],
   ["lab", {
     usage: LAB_USAGE,
     does: "the NAT lab: how right and how fast nat-test is (Linux)",

@@ -1,5 +1,5 @@
 /**
- * `serve`: a STUN server of one's own.
+ * `serve`: a STUN server and a rendezvous of one's own.
  *
  * @module
  */
@@ -7,35 +7,49 @@
 import { NetworkError } from "../errors.ts";
 import { formatTransportAddress, ipFamily, parseIp } from "../net/address.ts";
 import { systemNetwork } from "../net/system.ts";
+import { type RendezvousServer, serveRendezvous } from "../signal/rendezvous.ts";
 import { serveStun, type StunServer, type StunServerOptions } from "../stun/server.ts";
 import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 
 /** One line of help. */
 export const SERVE_USAGE =
-  "serve [--address IP]... [--alternate IP]... [--port 3478] [--alternate-port 3479] [--json]";
+  "serve [--address IP]... [--alternate IP]... [--port 3478] [--alternate-port 3479] " +
+  "[--rendezvous-port 3480] [--json]";
 
 /** Runs the command until it is interrupted; its exit code. */
 export async function serve(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     flags: ["json"],
-    values: ["port", "alternate-port"],
+    values: ["port", "alternate-port", "rendezvous-port"],
     lists: ["address", "alternate"],
   });
   const wanted = optionsOf(given);
   await using stack = new AsyncDisposableStack();
   const servers: StunServer[] = [];
-  for (const options of wanted) servers.push(stack.use(await start(options, given, io)));
+  const rendezvous: RendezvousServer[] = [];
+  for (const options of wanted) {
+    servers.push(stack.use(await start(options, given, io)));
+    const local = { ip: options.address, port: readRendezvousPort(given) };
+    rendezvous.push(stack.use(await serveRendezvous({ network: systemNetwork, local })));
+  }
 
   const addresses = servers.flatMap((server) => server.addresses.map(formatTransportAddress));
   if (given.flags.has("json")) {
-    io.out(JSON.stringify({ event: "listening", stun: addresses, rendezvous: null }));
+    const { url } = rendezvous[0]!;
+    io.out(JSON.stringify({ event: "listening", stun: addresses, rendezvous: url }));
   } else {
     io.out(`Serving STUN over UDP and TCP on ${addresses.join(", ")}`);
+    io.out(`Serving a rendezvous on ${rendezvous.map(({ url }) => url).join(", ")}`);
     io.out(`Ask it from another terminal: punchline nat-test --server ${addresses[0]}`);
   }
-  await Promise.race([aborted(io.signal), ...servers.map((server) => server.finished)]);
+  const ends = [...servers, ...rendezvous].map((server) => server.finished);
+  await Promise.race([aborted(io.signal), ...ends]);
   return EXIT.interrupted;
+}
+
+function readRendezvousPort({ values }: Arguments): number {
+  return readInteger("rendezvous-port", values.get("rendezvous-port"), PORTS) ?? RENDEZVOUS_PORT;
 }
 
 /** One server for each family of addresses. */
@@ -98,6 +112,9 @@ function aborted(signal: AbortSignal): Promise<void> {
 
 /** Without a word about addresses: enough for a NAT test against this machine, without a network. */
 const DEMONSTRATION = { address: "127.0.0.1", alternateAddress: "127.0.0.2" };
+
+/** Ours: beside STUN's, which are 3478 and, for the alternate, 3479. */
+const RENDEZVOUS_PORT = 3480;
 
 /** 0 for the system's choice. */
 const PORTS = { min: 0, max: 65_535 };

@@ -4,8 +4,10 @@ import { type CliIo, EXIT, UsageError } from "../../lib/cli/io.ts";
 import { serve } from "../../lib/cli/serve.ts";
 import { parseTransportAddress } from "../../lib/net/address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
+import { openWebSocketChannel } from "../../lib/signal/websocket_channel.ts";
 
-const ANY_PORTS = ["--port", "0", "--alternate-port", "0"];
+const ANY_PORT = ["--port", "0", "--rendezvous-port", "0"];
+const ANY_PORTS = [...ANY_PORT, "--alternate-port", "0"];
 
 /** Runs the command until it has printed its first line, then interrupts it. */
 async function run(...args: string[]): Promise<{ code: number; out: string[]; err: string[] }> {
@@ -29,7 +31,8 @@ Deno.test("serve prints one line of JSON once it serves, and ends when it is int
   const { code, out, err } = await run(...ANY_PORTS, "--json");
   assertEquals([code, out.length, err], [EXIT.interrupted, 1, []]);
   const { event, stun, rendezvous } = JSON.parse(out[0]!);
-  assertEquals([event, rendezvous], ["listening", null]);
+  assertEquals(event, "listening");
+  assertMatch(rendezvous, /^ws:\/\/127\.0\.0\.1:\d+$/);
   const addresses = (stun as string[]).map((text) => parseTransportAddress(text));
   assertEquals(addresses.map(({ ip }) => ip), ["127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.2"]);
 });
@@ -37,22 +40,42 @@ Deno.test("serve prints one line of JSON once it serves, and ends when it is int
 Deno.test("serve tells people where it serves and what to do next", async () => {
   const { out } = await run(...ANY_PORTS);
   assertMatch(out[0]!, /^Serving STUN over UDP and TCP on 127\.0\.0\.1:\d+, 127\.0\.0\.2:\d+, /);
-  assertMatch(out[1]!, /nat-test --server 127\.0\.0\.1:\d+$/);
+  assertMatch(out[1]!, /^Serving a rendezvous on ws:\/\/127\.0\.0\.1:\d+$/);
+  assertMatch(out[2]!, /nat-test --server 127\.0\.0\.1:\d+$/);
 });
 
 Deno.test("serve takes one address of each family", async () => {
-  const { out } = await run("--address", "127.0.0.1", "--address", "::1", "--port", "0", "--json");
-  const { stun } = JSON.parse(out[0]!);
+  const addresses = ["--address", "::1", "--address", "127.0.0.1"];
+  const { out } = await run(...addresses, ...ANY_PORT, "--json");
+  const { stun, rendezvous } = JSON.parse(out[0]!);
   assertEquals(stun.length, 2);
-  assertMatch(stun[0], /^127\.0\.0\.1:/);
-  assertMatch(stun[1], /^\[::1\]:/);
+  assertMatch(stun[0], /^\[::1\]:/);
+  assertMatch(stun[1], /^127\.0\.0\.1:/);
+  assertMatch(rendezvous, /^ws:\/\/\[::1\]:\d+$/);
 });
 
 Deno.test("serve has closed its sockets when it ends", async () => {
-  const { out } = await run("--address", "127.0.0.1", "--port", "0", "--json");
-  const address = parseTransportAddress(JSON.parse(out[0]!).stun[0]);
-  const error = await assertRejects(() => systemNetwork.connectTcp(address), NetworkError);
-  assertEquals(error.reason, "refused");
+  const { out } = await run("--address", "127.0.0.1", ...ANY_PORT, "--json");
+  const { stun, rendezvous } = JSON.parse(out[0]!);
+  for (const address of [stun[0], rendezvous.replace("ws://", "")].map(parseTransportAddress)) {
+    const error = await assertRejects(() => systemNetwork.connectTcp(address), NetworkError);
+    assertEquals(error.reason, "refused");
+  }
+});
+
+Deno.test("serve lets two meet in a room, and closes it when it ends", async () => {
+  const interrupt = new AbortController();
+  const { promise: listening, resolve } = Promise.withResolvers<string>();
+  const io = { out: resolve, err() {}, isTerminal: false, signal: interrupt.signal };
+  const serving = serve([...ANY_PORTS, "--json"], io);
+  const { rendezvous } = JSON.parse(await listening);
+  await using a = await openWebSocketChannel(rendezvous, "kitchen");
+  await using b = await openWebSocketChannel(rendezvous, "kitchen");
+  await b.send(new Uint8Array([1, 2]));
+  assertEquals([...await a.receive()], [1, 2]);
+  interrupt.abort();
+  await assertRejects(() => a.receive(), NetworkError, "the server ends");
+  assertEquals(await serving, EXIT.interrupted);
 });
 
 for (
@@ -64,7 +87,7 @@ for (
     [["--alternate", "127.0.0.2"], /--alternate 127\.0\.0\.2 takes an --address/],
     [["--address", "::1", "--alternate", "127.0.0.2"], /takes an --address/],
     [["--address", "127.0.0.1", "--alternate", "127.0.0.1"], /the same address/],
-    [["--rendezvous-port", "3480"], /unknown option --rendezvous-port/],
+    [["--rendezvous-port", "-1"], /--rendezvous-port takes/],
     [["extra"], /unexpected argument "extra"/],
   ] as const
 ) {
@@ -77,7 +100,7 @@ for (
 
 Deno.test("serve rejects with the reason when an address is not this machine's", async () => {
   const error = await assertRejects(
-    () => run("--address", "192.0.2.77", "--port", "0"),
+    () => run("--address", "192.0.2.77", ...ANY_PORT),
     NetworkError,
   );
   assertEquals(error.reason, "address-not-available");
