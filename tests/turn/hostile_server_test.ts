@@ -169,7 +169,6 @@ Deno.test("a stream of garbage ends a relay over TCP", async () => {
     await using relay = await openStreamRelay(uri, { network: client });
     await assertRejects(() => relay.permit(["203.0.113.1"]), MalformedMessageError);
     await assertRejects(() => relay.finished, MalformedMessageError, "two zero bits");
-    await new Promise((resolve) => setTimeout(resolve, 50)); // the server hears of it
   });
 });
 

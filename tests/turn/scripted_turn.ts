@@ -4,6 +4,7 @@
  * @module
  */
 
+import { delay } from "@std/async/delay";
 import type { Network } from "../../lib/net/network.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { encodeMessage, type EncodeMessageOptions } from "../../lib/stun/message.ts";
@@ -31,6 +32,7 @@ export async function withTurnHosts(test: (hosts: TurnHosts) => Promise<void>): 
     const client = internet.host("client", { link: { delayMs: 10 } }).network;
     const server = internet.host("server", { link: { delayMs: 10 } });
     await test({ internet, time, client, server, at: { ip: server.addresses[0]!, port: 3478 } });
+    await delay(50); // the server hears that the client has gone
   });
 }
 

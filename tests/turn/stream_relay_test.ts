@@ -1,0 +1,89 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { concat } from "../../lib/bytes.ts";
+import type { TransportAddress } from "../../lib/net/address.ts";
+import type { TcpConnection } from "../../lib/net/network.ts";
+import { encodeMessage } from "../../lib/stun/message.ts";
+import {
+  CONNECT,
+  CONNECTION_ATTEMPT,
+  CONNECTION_BIND,
+  CREATE_PERMISSION,
+} from "../../lib/turn/method.ts";
+import { openStreamRelay } from "../../lib/turn/open_relay.ts";
+import { type Arrived, scriptTcp } from "../stun/scripted_server.ts";
+import { grant, grantAll, withTurnHosts } from "./scripted_turn.ts";
+
+const PEER = { ip: "203.0.113.9", port: 9 };
+
+Deno.test("what comes with the response to ConnectionBind is the start of the stream", async () => {
+  await withTurnHosts(async ({ client, server, at }) => {
+    using _scripted = await scriptTcp(server.network, at, (one) => {
+      if (one.request.method === CONNECT) return [grant(one, [connectionId(7)])];
+      if (one.request.method !== CONNECTION_BIND) return [grantAll(one)];
+      return [concat(grantAll(one), Uint8Array.of(1, 2, 3, 4, 5))];
+    });
+    await using relay = await openStreamRelay(`turn:${at.ip}?transport=tcp`, { network: client });
+    using connection = await relay.connect(PEER);
+    assertEquals([connection.local, connection.remote], [relay.relayed[0], PEER]);
+    const buffer = new Uint8Array(3);
+    assertEquals([await connection.read(buffer), [...buffer]], [3, [1, 2, 3]]);
+    assertEquals([await connection.read(buffer), [...buffer]], [2, [4, 5, 3]]);
+  });
+});
+
+Deno.test("a flood of ConnectionAttempts is cut off, and those of strangers are dropped", async () => {
+  await withTurnHosts(async ({ client, server, at }) => {
+    const attempts = Array.from({ length: 1000 }, (_, i) => [
+      attempt({ ip: "203.0.113.66", port: 1000 + i }, i), // not permitted
+      attempt({ ...PEER, port: 1000 + i }, i),
+    ]).flat();
+    using _scripted = await scriptTcp(
+      server.network,
+      at,
+      (one: Arrived) =>
+        one.request.method === CREATE_PERMISSION
+          ? [concat(grantAll(one), ...attempts)]
+          : [grantAll(one)],
+    );
+    await using relay = await openStreamRelay(`turn:${at.ip}?transport=tcp`, { network: client });
+    await relay.permit([PEER.ip]);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const accepted: TcpConnection[] = [];
+    await assertRejects(async () => {
+      while (true) accepted.push(await relay.accept({ signal: AbortSignal.timeout(1000) }));
+    }, DOMException);
+    assertEquals(accepted.map(({ remote }) => remote.ip), Array(64).fill(PEER.ip));
+    for (const connection of accepted) connection.close();
+  });
+});
+
+Deno.test("a ConnectionAttempt that is older than 30 s is not taken", async () => {
+  await withTurnHosts(async ({ client, server, at }) => {
+    using _scripted = await scriptTcp(
+      server.network,
+      at,
+      (one: Arrived) =>
+        one.request.method === CREATE_PERMISSION
+          ? [concat(grantAll(one), attempt(PEER, 1))]
+          : [grantAll(one)],
+    );
+    await using relay = await openStreamRelay(`turn:${at.ip}?transport=tcp`, { network: client });
+    await relay.permit([PEER.ip]);
+    await new Promise((resolve) => setTimeout(resolve, 31_000));
+    const signal = AbortSignal.timeout(1000);
+    await assertRejects(() => relay.accept({ signal }), DOMException);
+  });
+});
+
+function connectionId(value: number) {
+  return { type: "CONNECTION-ID", value } as const;
+}
+
+function attempt(peer: TransportAddress, id: number): Uint8Array {
+  return encodeMessage({
+    class: "indication",
+    method: CONNECTION_ATTEMPT,
+    transactionId: new Uint8Array(12),
+    attributes: [connectionId(id), { type: "XOR-PEER-ADDRESS", value: peer }],
+  });
+}
