@@ -220,6 +220,8 @@ Deno.test("planPunch() tries the interfaces behind the same NAT, and hairpinning
   const plan = planPunch(a, b, { role: "controlling" });
   assertEquals(targetsOf(plan), ["192.168.1.6:40001", "198.51.100.1:40001"]);
   assert(/same NAT/.test(plan.reason));
+  const [lan, hairpin] = plan.dials.map(({ startMs }) => startMs);
+  assert(hairpin! > lan!, "the LAN comes first");
 });
 
 Deno.test("planPunch() meets on a LAN without any server", () => {
