@@ -11,7 +11,7 @@ import { drawHeatMap } from "./heat_map.ts";
 import { runPunchMatrix } from "./matrix.ts";
 import { runNearPunches } from "./near.ts";
 import { isRefused, successOf } from "./summary.ts";
-import { CELL_HEADING, cellLine, figureLine, figureTable } from "./tables.ts";
+import { cellHeading, cellLine, figureLine, figureTable } from "./tables.ts";
 
 /** The suites by name. */
 export const PUNCH_SUITES = { punch: matrixSuite, figures: figuresSuite } as const;
@@ -19,7 +19,7 @@ export const PUNCH_SUITES = { punch: matrixSuite, figures: figuresSuite } as con
 /** Every kind of NAT with every other. */
 async function matrixSuite({ runs = MATRIX_RUNS, print }: SuiteOptions): Promise<SuiteResult> {
   print(`RTT ${MATRIX_RTT_MS} ms, ${runs} runs of each pair; the time is a median`);
-  print(CELL_HEADING);
+  print(cellHeading());
   const cells = await runPunchMatrix({
     runs,
     rttMs: MATRIX_RTT_MS,

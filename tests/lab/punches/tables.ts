@@ -11,7 +11,9 @@ import { NAT_KINDS } from "./nat_kinds.ts";
 import { isRefused, successOf, type Times } from "./summary.ts";
 
 /** What the columns of {@linkcode cellLine} are. */
-export const CELL_HEADING = row("one side", "other side", "connected", "expected", "time", "SYNs");
+export function cellHeading(): string {
+  return row("one side", "other side", "connected", "expected", "time", "SYNs");
+}
 
 /** A pair of the matrix. */
 export function cellLine(cell: MatrixCell): string {
