@@ -1,0 +1,67 @@
+/**
+ * Punches between real kernels; the lab runs of punches/suites.ts in small.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { labTest } from "./lab_test_case.ts";
+import type { NatKindName } from "./punches/nat_kinds.ts";
+import { NEAR_SCENES, runNearPunches } from "./punches/near.ts";
+import { PunchLab } from "./punches/punch_lab.ts";
+
+labTest("every technique connects the NATs that it is for, on both sides the same", async () => {
+  await using lab = await PunchLab.start({ rttMs: 50 });
+  const found: [string, string][] = [];
+  for (const { pair } of TECHNIQUES) {
+    const [run] = await lab.run(pair, { runs: 1, timeoutMs: AN_HOUR_MS });
+    found.push([pair.join(" x "), run!.kind === "connected" ? run!.technique : run!.reason]);
+  }
+  assertEquals(found, TECHNIQUES.map(({ pair, technique }) => [pair.join(" x "), technique]));
+});
+
+labTest("two NATs that reset, and close the hole with it, are passed at any skew", async () => {
+  await using lab = await PunchLab.start({ rttMs: 50 });
+  for (const skewMs of [0, 10, 60, 300]) {
+    const runs = await lab.run(["closing", "closing"], { runs: 4, atOnce: 4, skewMs });
+    assertEquals(runs.map(({ kind }) => kind), [
+      "connected",
+      "connected",
+      "connected",
+      "connected",
+    ]);
+  }
+});
+
+labTest(
+  "two NATs with random ports are refused on both sides, without a spray",
+  async () => {
+    await using lab = await PunchLab.start({ rttMs: 50 });
+    const [run] = await lab.run(["random", "random"], { runs: 1 });
+    assertEquals(run!.kind, "refused");
+    assert(run!.syns < 32, `${run!.syns} SYNs; to learn both NATs takes some 16, a spray hundreds`);
+  },
+);
+
+labTest("two on one LAN meet there, and two homes under one carrier within it", async () => {
+  const scenes = NEAR_SCENES.filter(({ isolated }) => !isolated);
+  const rows = await runNearPunches(() => {}, { runs: 1, scenes });
+  const failed = rows.filter(({ measured }) => measured.connected < measured.runs);
+  assertEquals(failed.map(({ setting, measured }) => [setting, measured.notes]), []);
+});
+
+/** Programs end when their punches have, so that a timer left behind would show: the lab waits for them. */
+const AN_HOUR_MS = 3_600_000;
+
+const TECHNIQUES: readonly {
+  readonly pair: readonly [NatKindName, NatKindName];
+  readonly technique: string;
+}[] = [
+  { pair: ["public", "random"], technique: "direct" },
+  { pair: ["portRestricted", "firewall"], technique: "crossing" },
+  { pair: ["portRestricted", "resetting"], technique: "crossing" },
+  { pair: ["addressRestricted", "random"], technique: "opening" },
+  { pair: ["portRestricted", "preserving"], technique: "predicting" },
+  { pair: ["portRestricted", "sequential"], technique: "predicting" },
+  { pair: ["portRestricted", "block"], technique: "spraying" },
+];
