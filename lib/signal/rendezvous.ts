@@ -51,17 +51,20 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
   return new Server(listener, { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits });
 }
 
-/** Ours, for a small machine: some 5 KiB a connection, 20 MiB when all 4,096 are there, 32 KiB/s for each at most. */
+/**
+ * Ours, for a small machine. A connection takes some 45 KiB with all that the platform keeps of it, 90 MiB when all
+ * are there, and at worst, when nobody reads, three times that.
+ */
 export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
-  maxConnections: 4096,
+  maxConnections: 2048,
   maxConnectionsPerSource: 64, // both peers may be behind one NAT, and so may a whole company
-  maxRooms: 4096,
+  maxRooms: 2048,
   messageBurst: 64, // a punch takes some ten
   messagesPerSecond: 8,
   upgradeMs: 5000, // two round trips of any path, with a SYN lost
   pingMs: 25_000, // below the 30 s after which some NATs forget an idle connection
   maxLifetimeMs: 12 * 60 * 60 * 1000,
-  maxQueuedBytes: 64 * 1024, // 15 of the longest messages
+  maxQueuedBytes: 32 * 1024, // seven of the longest messages
 };
 
 class Server implements RendezvousServer {

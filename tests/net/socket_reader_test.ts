@@ -30,3 +30,23 @@ for (const shown of [true, false]) {
     await new Promise<void>((resolve) => server.close(() => resolve())); // counts no connection any more
   });
 }
+
+Deno.test("a reader's buffer grows with what is read at a time, not with what is sent", async () => {
+  for (const [readBytes, most] of [[10, 4096], [4096, 32_768], [65_536, 524_288]] as const) {
+    const { onread, reader } = newReader();
+    for (let i = 0; i < 20; i++) {
+      const buffer = onread.buffer();
+      onread.callback(buffer.length, buffer);
+      const target = new Uint8Array(readBytes);
+      for (let left = buffer.length; left > 0;) left -= (await reader.read(target))!;
+    }
+    assertEquals(onread.buffer().length, most, `reads of ${readBytes}`);
+  }
+});
+
+function newReader() {
+  const reader = new SocketReader();
+  const { buffer, callback } = reader.onread;
+  if (typeof buffer !== "function") throw new TypeError("not a function");
+  return { reader, onread: { buffer, callback } };
+}

@@ -17,6 +17,7 @@ export class SocketReader {
   };
   #buffer = new Uint8Array(MIN_BUFFER_BYTES);
   #unread: Uint8Array = NOTHING;
+  #maxReadBytes = 0;
   #waiting: Waiting | undefined;
   #socket: net.Socket | undefined;
   #isAtEnd = false;
@@ -44,6 +45,7 @@ export class SocketReader {
       return Promise.reject(new TypeError("Cannot read: another read is waiting"));
     }
     if (buffer.length === 0) return Promise.resolve(0);
+    this.#maxReadBytes = Math.max(this.#maxReadBytes, buffer.length);
     if (this.#unread.length > 0) return Promise.resolve(this.#take(buffer));
     if (this.#isAtEnd) return Promise.resolve(null);
     if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
@@ -92,9 +94,13 @@ export class SocketReader {
     act(waiting);
   }
 
-  /** The socket asks for its next buffer after each read. */
+  /**
+   * The socket asks for its next buffer after each read. Who reads little at a time gets no large one: otherwise
+   * whoever sends much could make a server give it memory.
+   */
   #growBuffer(): void {
-    const length = Math.min(this.#buffer.length * BUFFER_GROWTH, MAX_BUFFER_BYTES);
+    const wanted = Math.min(this.#buffer.length, this.#maxReadBytes) * BUFFER_GROWTH;
+    const length = Math.min(wanted, MAX_BUFFER_BYTES);
     if (length > this.#buffer.length) this.#buffer = new Uint8Array(length);
   }
 }
