@@ -40,7 +40,7 @@ export interface DeviceLink {
  * @throws {MalformedMessageError} unless it is HTTP at an IP address, on port 80 or one from 1024
  */
 export function parseLocation(location: string, zone = ""): DeviceUrl {
-  const url = parseUrl(location.replace(/%[^\]/]*(?=\])/, "")); // a zone of theirs means nothing here
+  const url = parseUrl(location.replace(THEIR_ZONE, "$1]"));
   if (url === undefined || url.protocol !== "http:" || url.username !== "" || url.password !== "") {
     throw malformed(location, "not a plain HTTP URL");
   }
@@ -118,3 +118,6 @@ function malformed(text: string, reason: string): MalformedMessageError {
     `Cannot use URL ${JSON.stringify(text.slice(0, 100))}: ${reason}`,
   );
 }
+
+/** A zone means something to the host that it is on alone; `URL` takes none. */
+const THEIR_ZONE = /^(\s*http:\/\/\[[^\]%]*)%[^\]]*\]/i;

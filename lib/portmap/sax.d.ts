@@ -5,7 +5,6 @@ declare namespace sax {
     onclosetag: (name: string) => void;
     ontext: (text: string) => void;
     oncdata: (text: string) => void;
-    ondoctype: (doctype: string) => void;
     onerror: (error: Error) => void;
     write(text: string): SAXParser;
     close(): SAXParser;

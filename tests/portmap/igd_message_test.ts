@@ -119,6 +119,7 @@ Deno.test("parseXml() rejects documents that are empty, too deep, too many or wi
       "text",
       "<a:",
       "<!DOCTYPE a []><a/>",
+      `<a>${"<!x".repeat(100_000)}`, // takes sax minutes
       "<a>".repeat(65),
       `<a>${"<b/>".repeat(20_000)}</a>`,
       " ".repeat(1024 * 1024 + 1),
