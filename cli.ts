@@ -22,6 +22,13 @@ if (import.meta.main) {
     out: print(Deno.stdout),
     err: print(Deno.stderr),
     isTerminal: Deno.stdout.isTerminal(),
+    isInputTerminal: Deno.stdin.isTerminal(),
+    get stdin() {
+      return Deno.stdin.readable;
+    },
+    get stdout() {
+      return Deno.stdout.writable;
+    },
     signal: interrupt.signal,
   });
   Deno.exit(code);

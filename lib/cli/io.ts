@@ -12,6 +12,12 @@ export interface CliIo {
   err(line: string): void;
   /** Whether stdout is a terminal. */
   readonly isTerminal: boolean;
+  /** Whether stdin is one. */
+  readonly isInputTerminal: boolean;
+  /** Stdin, for commands that carry bytes. */
+  readonly stdin: ReadableStream<Uint8Array>;
+  /** Stdout, for the same. */
+  readonly stdout: WritableStream<Uint8Array>;
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
 }
@@ -22,6 +28,7 @@ export const EXIT = {
   failure: 1,
   usage: 2,
   offlineOrBlocked: 3,
+  peerNotFound: 4,
   timeout: 124,
   interrupted: 130,
   /** As shells report a program that SIGPIPE ended. */

@@ -4,10 +4,17 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
+import {
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+  RefusedError,
+  UnreachableError,
+} from "../errors.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { lab, LAB_USAGE } from "./lab.ts";
 import { NAT_TEST_USAGE, natTest } from "./nat_test.ts";
+import { punch, PUNCH_USAGE } from "./punch.ts";
 import { serve, SERVE_USAGE } from "./serve.ts";
 import { stun, STUN_USAGE } from "./stun.ts";
 
@@ -50,7 +57,8 @@ function exitCodeOf(error: unknown): number | undefined {
   if (error instanceof DOMException && error.name === "TimeoutError") return EXIT.timeout;
   if (error instanceof NetworkError && error.reason === "unreachable") return EXIT.offlineOrBlocked;
   const isExpected = error instanceof NetworkError || error instanceof NoResponseError ||
-    error instanceof RefusedError || error instanceof MalformedMessageError;
+    error instanceof RefusedError || error instanceof MalformedMessageError ||
+    error instanceof UnreachableError;
   return isExpected ? EXIT.failure : undefined;
 }
 
@@ -78,6 +86,11 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
   }],
   ["stun", { usage: STUN_USAGE, does: "one binding request", run: stun }],
   ["serve", { usage: SERVE_USAGE, does: "an own STUN server and rendezvous", run: serve }],
+  ["punch", {
+    usage: PUNCH_USAGE,
+    does: "TCP through two NATs; then stdin and stdout are the connection",
+    run: punch,
+  }],
   ["lab", {
     usage: LAB_USAGE,
     does: "the NAT lab: how right and how fast nat-test is (Linux)",

@@ -8,6 +8,7 @@ import { main } from "../../lib/cli/main.ts";
 import { formatTransportAddress } from "../../lib/net/address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { serveStun } from "../../lib/stun/server.ts";
+import { noTerminal } from "./no_terminal.ts";
 
 /** What a command printed, line by line, and its exit code. */
 export interface Outcome {
@@ -26,7 +27,7 @@ export async function runMain(
   const code = await main(args, {
     out: (line) => out.push(line),
     err: (line) => err.push(line),
-    isTerminal: false,
+    ...noTerminal(),
     signal,
   });
   return { code, out, err };

@@ -5,6 +5,7 @@ import { serve } from "../../lib/cli/serve.ts";
 import { parseTransportAddress } from "../../lib/net/address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { openWebSocketChannel } from "../../lib/signal/websocket_channel.ts";
+import { noTerminal } from "./no_terminal.ts";
 
 const ANY_PORT = ["--port", "0", "--rendezvous-port", "0"];
 const ANY_PORTS = [...ANY_PORT, "--alternate-port", "0"];
@@ -20,7 +21,7 @@ async function run(...args: string[]): Promise<{ code: number; out: string[]; er
       interrupt.abort();
     },
     err: (line) => err.push(line),
-    isTerminal: false,
+    ...noTerminal(),
     signal: interrupt.signal,
   };
   const code = await serve(args, io);
@@ -66,7 +67,7 @@ Deno.test("serve has closed its sockets when it ends", async () => {
 Deno.test("serve lets two meet in a room, and closes it when it ends", async () => {
   const interrupt = new AbortController();
   const { promise: listening, resolve } = Promise.withResolvers<string>();
-  const io = { out: resolve, err() {}, isTerminal: false, signal: interrupt.signal };
+  const io = { out: resolve, err() {}, ...noTerminal(), signal: interrupt.signal };
   const serving = serve([...ANY_PORTS, "--json"], io);
   const { rendezvous } = JSON.parse(await listening);
   await using a = await openWebSocketChannel(rendezvous, "kitchen");
