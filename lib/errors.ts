@@ -66,3 +66,52 @@ export class NetworkError extends Error {
     this.reason = reason;
   }
 }
+
+/** One way that was tried, and what became of it. */
+export interface ConnectionAttempt {
+  /** Such as `"direct"`, `"crossing"`, `"spraying"` or `"relay"`. */
+  readonly strategy: string;
+  /** Where it was dialled from, `192.0.2.1:4000`; `null` if it never left. */
+  readonly local: string | null;
+  /** The address that was dialled, or a description of several. */
+  readonly remote: string;
+  /** What came of it. */
+  readonly outcome:
+    | "connected"
+    | "refused"
+    | "unreachable"
+    | "timed-out"
+    | "not-authenticated"
+    | "abandoned" // another way was faster, or the whole was given up
+    | "failed";
+  /** SYNs that were sent by dialling; the system's own retransmissions are not among them. */
+  readonly tries: number;
+  /** How many of them were answered by a RST. */
+  readonly resets: number;
+  /** From the first try to the end of the last. */
+  readonly elapsedMs: number;
+  /** What might help, in plain words. */
+  readonly remedy?: string;
+}
+
+/** No way led to the peer. */
+export class UnreachableError extends Error {
+  /** `"UnreachableError"`. */
+  override readonly name = "UnreachableError";
+  /** Everything that was tried, in the order of the tries. */
+  readonly attempts: readonly ConnectionAttempt[];
+
+  /**
+   * Makes one.
+   *
+   * @param attempts everything that was tried
+   */
+  constructor(
+    message: string,
+    attempts: readonly ConnectionAttempt[],
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+    this.attempts = attempts;
+  }
+}
