@@ -33,5 +33,20 @@ export function pcapRecord(packet: Uint8Array, timeMs: number): Uint8Array<Array
   return record;
 }
 
+/** The packets of a capture file, each with its time in milliseconds since the Unix epoch. */
+export function readCapture(
+  file: Uint8Array,
+): { readonly timeMs: number; readonly packet: Uint8Array }[] {
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
+  const packets: { timeMs: number; packet: Uint8Array }[] = [];
+  for (let at = 24; at + 16 <= file.length;) {
+    const [seconds, nanoseconds, length] = [0, 4, 8].map((field) => view.getUint32(at + field));
+    const packet = file.subarray(at + 16, at + 16 + length!);
+    packets.push({ timeMs: seconds! * 1000 + nanoseconds! / 1e6, packet });
+    at += 16 + length!;
+  }
+  return packets;
+}
+
 const SNAP_LENGTH = 65535;
 const LINKTYPE_RAW = 101;

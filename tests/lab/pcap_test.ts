@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { concat, toHex } from "../../lib/bytes.ts";
-import { pcapHeader, pcapRecord } from "./pcap.ts";
+import { pcapHeader, pcapRecord, readCapture } from "./pcap.ts";
 
 Deno.test("a capture is a header of 24 bytes and packets with seconds, nanoseconds and lengths", () => {
   const capture = concat(pcapHeader(), pcapRecord(Uint8Array.of(0x45, 0xaa), 1_700_000_000_250));
@@ -9,4 +9,18 @@ Deno.test("a capture is a header of 24 bytes and packets with seconds, nanosecon
     "a1b23c4d" + "00020004" + "00000000" + "00000000" + "0000ffff" + "00000065" +
       "6553f100" + "0ee6b280" + "00000002" + "00000002" + "45aa",
   );
+});
+
+Deno.test("readCapture() reads the packets that were written, and no torn one at the end", () => {
+  const [first, second] = [Uint8Array.of(0x45, 0xaa), Uint8Array.of(0x46)];
+  const capture = concat(
+    pcapHeader(),
+    pcapRecord(first, 1_700_000_000_250),
+    pcapRecord(second, 1_700_000_001_000),
+    new Uint8Array(7),
+  );
+  assertEquals(readCapture(capture), [
+    { timeMs: 1_700_000_000_250, packet: first },
+    { timeMs: 1_700_000_001_000, packet: second },
+  ]);
 });

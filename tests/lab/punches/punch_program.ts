@@ -19,7 +19,7 @@ export class PunchProgram {
   #nextId = 1;
 
   /** @param host where to run */
-  constructor(host: LabHost) {
+  constructor(host: Pick<LabHost, "spawn">) {
     const program = new URL("punch_runner.ts", import.meta.url);
     const child = host.spawn(Deno.execPath(), denoArgs(program, []), {
       stdin: "piped",
