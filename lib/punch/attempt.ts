@@ -7,12 +7,13 @@
 import { delay } from "@std/async/delay";
 import { type ConnectionAttempt, NetworkError } from "../errors.ts";
 import { formatTransportAddress, type IpFamily, ipFamily } from "../net/address.ts";
-import type { Network, TcpListener } from "../net/network.ts";
+import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { Dialing, DialTrace } from "./dialing.ts";
+import { Dialing } from "./dialing.ts";
+import { ATTEMPT_OUTCOMES, DialTrace } from "./dial_trace.ts";
 import { GiveUp } from "./give_up.ts";
-import { punchSecret } from "./handshake.ts";
-import { Meeting, type MeetingOutcome, type Met } from "./meeting.ts";
+import { type PunchSecret, punchSecret } from "./handshake.ts";
+import { Meeting, type Met } from "./meeting.ts";
 import type { PunchOffer, PunchRole } from "./message.ts";
 import { planPunch } from "./plan.ts";
 import type { PunchPlan } from "./plan_types.ts";
@@ -36,25 +37,36 @@ export type AttemptOutcome =
     /** When both offers were known. */
     readonly startedAtMs: number;
   }
-  | { readonly kind: "impossible"; readonly plan: PunchPlan }
-  | { readonly kind: "failed"; readonly plan: PunchPlan }
+  | { readonly kind: "impossible" | "failed"; readonly plan: PunchPlan }
   | { readonly kind: "abandoned" };
 
 /** Dials and listens by the plan that two offers make. */
 export class PunchAttempt {
+  readonly plan: PunchPlan;
   /** Settles when all that it opened is closed, but for the connection that it found. */
   readonly finished: Promise<AttemptOutcome>;
+  readonly #options: AttemptOptions;
+  readonly #ours: PunchOffer;
+  readonly #startedAtMs = performance.now();
   readonly #controller = new AbortController();
   readonly #accepted: DialTrace[] = [];
   #dialing: Dialing | undefined;
 
   constructor(options: AttemptOptions, ours: PunchOffer, theirs: PunchOffer, signal: AbortSignal) {
-    this.finished = this.#run(
-      options,
-      ours,
-      theirs,
-      AbortSignal.any([signal, this.#controller.signal]),
-    );
+    const { role, channel, sharedSecret } = options;
+    this.#options = options;
+    this.#ours = ours;
+    this.plan = planPunch(ours.side, theirs.side, {
+      role,
+      isSecond: ours.isSecond,
+      ...channel.rttMs !== undefined && { signalRttMs: channel.rttMs },
+    });
+    this.finished = this.plan.technique === "impossible"
+      ? Promise.resolve({ kind: "impossible", plan: this.plan })
+      : this.#run(
+        punchSecret(ours, theirs, sharedSecret),
+        AbortSignal.any([signal, this.#controller.signal]),
+      );
   }
 
   /** Everything that was tried. */
@@ -68,45 +80,25 @@ export class PunchAttempt {
     this.#controller.abort();
   }
 
-  async #run(
-    options: AttemptOptions,
-    ours: PunchOffer,
-    theirs: PunchOffer,
-    signal: AbortSignal,
-  ): Promise<AttemptOutcome> {
-    const { network, role, channel, sharedSecret } = options;
-    const startedAtMs = performance.now();
-    const plan = planPunch(ours.side, theirs.side, {
-      role,
-      isSecond: ours.isSecond,
-      ...channel.rttMs !== undefined && { signalRttMs: channel.rttMs },
-    });
-    if (plan.technique === "impossible") return { kind: "impossible", plan };
-
+  async #run(secret: PunchSecret, signal: AbortSignal): Promise<AttemptOutcome> {
+    const { plan } = this;
     const stop = new AbortController();
     const ended = AbortSignal.any([signal, stop.signal]);
-    await using meeting = new Meeting(role, punchSecret(ours, theirs, sharedSecret), PATIENCE_MS);
-    const { punchPort, canListenBeside: reusePort } = ours.side;
-    const families = new Set<IpFamily>([4, ...ours.side.candidates.map(familyOf)]);
-    const listenAll = () =>
-      Promise.all(Array.from(families, (family) => listen(network, family, ours.side)));
-    const beside = plan.listens && reusePort ? await listenAll() : undefined;
+    await using meeting = new Meeting(this.#options.role, secret, PATIENCE_MS);
+    const { punchPort, canListenBeside: reusePort } = this.#ours.side;
+    const beside = plan.listens && reusePort ? await this.#listenAll() : undefined;
     const dialing = this.#dialing = new Dialing(plan, {
-      network,
+      network: this.#options.network,
       punchPort,
       reusePort,
-      onConnection: async (connection, trace) => {
-        const outcome = await meeting.add(connection);
-        trace.end(OUTCOMES[outcome]);
-        return outcome === "broken";
-      },
+      onConnection: (connection) => meeting.add(connection),
       signal: ended,
     });
     const listening = async () => {
       if (!plan.listens) return;
       // Where the port is not shared, none can dial from it any more once somebody listens.
       if (beside === undefined && !await passes(lastStartMs(plan) + AFTER_DIALS_MS, ended)) return;
-      const listeners = (beside ?? await listenAll()).filter((each) => each !== undefined);
+      const listeners = beside ?? await this.#listenAll();
       await Promise.all(
         listeners.map((listener) => this.#accept(listener, meeting, lastEndMs(plan), ended)),
       );
@@ -120,10 +112,21 @@ export class PunchAttempt {
       await exhausted;
     }
     // Asked only now: a nomination may have come with the end of everything else.
-    if (meeting.met !== undefined) {
-      return { kind: "connected", met: meeting.met, plan, startedAtMs };
+    const { met } = meeting;
+    if (met !== undefined) {
+      return { kind: "connected", met, plan, startedAtMs: this.#startedAtMs };
     }
     return signal.aborted ? { kind: "abandoned" } : { kind: "failed", plan };
+  }
+
+  /** Listens on the punch port for each family that this side has an address of. */
+  async #listenAll(): Promise<TcpListener[]> {
+    const { side } = this.#ours;
+    const families = new Set<IpFamily>([4, ...side.candidates.map(familyOf)]);
+    const listeners = await Promise.all(
+      Array.from(families, (family) => listen(this.#options.network, family, side)),
+    );
+    return listeners.filter((listener) => listener !== undefined);
   }
 
   /** Takes connections on the punch port for as long as dials of either side may lead to it. */
@@ -134,30 +137,34 @@ export class PunchAttempt {
     signal: AbortSignal,
   ): Promise<void> {
     using patience = new GiveUp(forMs, signal);
-    const turn = patience.signal;
-    const meetings: Promise<void>[] = [];
+    const meetings = new Set<Promise<void>>();
     try {
       for (;;) {
-        const connection = await listener.accept({ signal: turn });
-        if (this.#accepted.length >= MAX_ACCEPTED) {
-          connection.reset();
-          continue;
-        }
-        const trace = new DialTrace("accepted", formatTransportAddress(connection.remote));
-        trace.local = formatTransportAddress(connection.local);
-        this.#accepted.push(trace);
-        meetings.push(meeting.add(connection).then((outcome) => trace.end(OUTCOMES[outcome])));
+        const connection = await listener.accept({ signal: patience.signal });
+        const trace = this.#traceAccepted(connection);
+        const met = meeting.add(connection).then((outcome) => {
+          trace?.end(ATTEMPT_OUTCOMES[outcome], formatTransportAddress(connection.local));
+          meetings.delete(met);
+        });
+        meetings.add(met);
       }
     } catch (error) {
-      if (!turn.aborted) throw error;
+      if (!patience.signal.aborted) throw error;
     } finally {
       listener.close();
       await Promise.all(meetings);
     }
   }
+
+  #traceAccepted(connection: TcpConnection): DialTrace | undefined {
+    if (this.#accepted.length >= MAX_ACCEPTED_TRACES) return undefined;
+    const trace = new DialTrace("accepted", formatTransportAddress(connection.remote));
+    this.#accepted.push(trace);
+    return trace;
+  }
 }
 
-/** Listens on the punch port, unless it cannot be: somebody else may have it on all addresses. */
+/** Listens on the punch port, unless it cannot be: dials may lead to the peer all the same. */
 async function listen(
   network: Network,
   family: IpFamily,
@@ -167,7 +174,7 @@ async function listen(
   try {
     return await network.listenTcp(local, { reusePort: canListenBeside });
   } catch (error) {
-    if (error instanceof NetworkError && error.reason === "address-in-use") return undefined;
+    if (error instanceof NetworkError) return undefined;
     throw error;
   }
 }
@@ -189,15 +196,8 @@ function lastEndMs({ dials }: PunchPlan): number {
   return Math.max(0, ...dials.map(({ startMs, giveUpMs }) => startMs + giveUpMs));
 }
 
-const OUTCOMES: Readonly<Record<MeetingOutcome, ConnectionAttempt["outcome"]>> = {
-  nominated: "connected",
-  "not-nominated": "abandoned",
-  "not-authenticated": "not-authenticated",
-  broken: "failed",
-};
-
-/** Connections that are looked at; ours: the peer makes a few, strangers may make any number. */
-const MAX_ACCEPTED = 256;
+/** Accepted connections that are told of; ours: the peer makes a few, strangers may make any number. */
+const MAX_ACCEPTED_TRACES = 64;
 
 /** How long the other end may take to prove itself; ours: a few of the longest round trips. */
 const PATIENCE_MS = 4000;

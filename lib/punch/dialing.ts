@@ -13,6 +13,8 @@ import { type ConnectionAttempt, NetworkError } from "../errors.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { GiveUp } from "./give_up.ts";
+import { ATTEMPT_OUTCOMES, DialTrace } from "./dial_trace.ts";
+import type { MeetingOutcome } from "./meeting.ts";
 import type { DialGroup, PunchPlan } from "./plan_types.ts";
 
 /** What dialling needs. */
@@ -21,41 +23,10 @@ export interface DialingOptions {
   readonly punchPort: number;
   /** Whether something listens on the punch port meanwhile. */
   readonly reusePort: boolean;
-  /** Takes each connection; it is the taker's from then on. Whether the same shall be dialled again. */
-  readonly onConnection: (connection: TcpConnection, trace: DialTrace) => Promise<boolean>;
+  /** Takes each connection; it is the taker's from then on. One that breaks is dialled again. */
+  readonly onConnection: (connection: TcpConnection) => Promise<MeetingOutcome>;
   /** Ends all dials. */
   readonly signal: AbortSignal;
-}
-
-/** The record of one dial, or of a spray of them. */
-export class DialTrace {
-  readonly strategy: string;
-  readonly remote: string;
-  local: string | null = null;
-  outcome: ConnectionAttempt["outcome"] = "abandoned";
-  tries = 0;
-  resets = 0;
-  readonly #startedAtMs = performance.now();
-  #elapsedMs: number | undefined;
-
-  constructor(strategy: string, remote: string) {
-    this.strategy = strategy;
-    this.remote = remote;
-  }
-
-  /** Notes what came of it; the first outcome stays. */
-  end(outcome: ConnectionAttempt["outcome"]): void {
-    if (this.#elapsedMs !== undefined) return;
-    this.outcome = outcome;
-    this.#elapsedMs = performance.now() - this.#startedAtMs;
-  }
-
-  /** The record as data. */
-  toAttempt(): ConnectionAttempt {
-    const { strategy, local, remote, outcome, tries, resets } = this;
-    const elapsedMs = this.#elapsedMs ?? performance.now() - this.#startedAtMs;
-    return { strategy, local, remote, outcome, tries, resets, elapsedMs };
-  }
 }
 
 /** The dials of a plan under way. */
@@ -119,8 +90,11 @@ export class Dialing {
       trace.tries++;
       try {
         const connection = await network.connectTcp(target, { local, reusePort, signal });
-        trace.local = formatTransportAddress(connection.local);
-        if (!await onConnection(connection, trace)) return;
+        const from = formatTransportAddress(connection.local);
+        const outcome = await onConnection(connection);
+        if (outcome !== "broken" || tries >= group.maxTries) {
+          return trace.end(ATTEMPT_OUTCOMES[outcome], from);
+        }
       } catch (error) {
         if (signal.aborted) {
           return trace.end(this.#options.signal.aborted ? "abandoned" : "timed-out");

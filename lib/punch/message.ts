@@ -1,13 +1,20 @@
 /**
- * What two sides say over their channel before a punch: one kind of message, JSON in UTF-8, repeated until the
- * other side has it.
+ * What two sides say over their channel before a punch: one kind of message, repeated until the other side has it.
+ *
+ * ```text
+ * HMAC-SHA256(shared secret, "punchline offer " | offer), as 64 hexadecimal digits | offer, JSON in UTF-8
+ * ```
+ *
+ * Where the sides share no secret the HMAC has the empty key, and shows nothing but damage.
  *
  * @module
  */
 
-import { toHex } from "../bytes.ts";
+import { concat, toHex } from "../bytes.ts";
+import { equalSecrets, hmac } from "../crypto.ts";
 import { MalformedMessageError } from "../errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
+import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 import type { Candidate, NatProfile, PortPair, PunchSide } from "./profile.ts";
 
 /** Which side nominates the connection; the two sides differ. */
@@ -24,7 +31,7 @@ export interface PunchOffer {
   readonly isSecond: boolean;
   /** Whether the side still lacks an offer that it can plan with. */
   readonly isWaiting: boolean;
-  /** 1, and one more each time that both try again. */
+  /** 1, and one more each time that both try again, up to {@linkcode MAX_ROUNDS}. */
   readonly round: number;
   /** How long before this message the samples in the profile were taken, in milliseconds. */
   readonly sampleAgeMs: number;
@@ -32,17 +39,25 @@ export interface PunchOffer {
 }
 
 /** The bytes of an offer. */
-export function encodeOffer(offer: PunchOffer): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(JSON.stringify({ punch: VERSION, ...offer }));
+export function encodeOffer(offer: PunchOffer, sharedSecret: Uint8Array): Uint8Array<ArrayBuffer> {
+  const json = utf8(JSON.stringify({ punch: VERSION, ...offer }));
+  return concat(utf8(sealOf(json, sharedSecret)), json);
 }
 
 /**
  * Reads an offer; what it does not know is left out.
  *
- * @throws {MalformedMessageError} if it is none, or says what cannot be
+ * @throws {MalformedMessageError} if it is none, says what cannot be, or was sealed with another secret
  */
-export function decodeOffer(bytes: Uint8Array): PunchOffer {
-  const root = asObject(parse(bytes), "offer");
+export function decodeOffer(bytes: Uint8Array, sharedSecret: Uint8Array): PunchOffer {
+  if (bytes.length > MAX_SIGNAL_BYTES) {
+    throw malformed("length", `is at most ${MAX_SIGNAL_BYTES} bytes`);
+  }
+  const json = bytes.subarray(SEAL_DIGITS);
+  if (!equalSecrets(bytes.subarray(0, SEAL_DIGITS), utf8(sealOf(json, sharedSecret)))) {
+    throw malformed("seal", "is that of the shared secret");
+  }
+  const root = asObject(parse(json), "offer");
   if (root.punch !== VERSION) throw malformed("punch", `is version ${VERSION}`);
   const key = asKey(root.key, "key");
   return {
@@ -52,14 +67,13 @@ export function decodeOffer(bytes: Uint8Array): PunchOffer {
     isSecond: root.isSecond === true,
     isWaiting: root.isWaiting === true,
     sampleAgeMs: asAge(root.sampleAgeMs),
-    round: asInteger(root.round, 1, MAX_ROUND, "round"),
+    round: asInteger(root.round, 1, MAX_ROUNDS, "round"),
     side: asSide(root.side),
   };
 }
 
-/** A key for a new offer. */
-export function newKey(): string {
-  return toHex(crypto.getRandomValues(new Uint8Array(32)));
+function sealOf(json: Uint8Array, sharedSecret: Uint8Array): string {
+  return toHex(hmac("sha256", sharedSecret, utf8("punchline offer "), json));
 }
 
 function parse(bytes: Uint8Array): unknown {
@@ -185,10 +199,15 @@ function malformed(field: string, rule: string): MalformedMessageError {
   return new MalformedMessageError(`Cannot read offer: ${field} ${rule}`);
 }
 
-const VERSION = 1;
+function utf8(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(text);
+}
 
-/** Ours, for the reader: nobody tries that often. */
-const MAX_ROUND = 100;
+/** Ours: a NAT that was predicted wrongly three times will be the next time. */
+export const MAX_ROUNDS = 3;
+
+const VERSION = 1;
+const SEAL_DIGITS = 64;
 
 /** Ours: what a host with a few interfaces has, and what fits a signalling message. */
 const MAX_CANDIDATES = 12;

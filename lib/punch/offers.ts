@@ -9,9 +9,11 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { toHex } from "../bytes.ts";
+import { MalformedMessageError, UnreachableError } from "../errors.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { decodeOffer, encodeOffer, newKey, type PunchOffer, type PunchRole } from "./message.ts";
+import { GiveUp } from "./give_up.ts";
+import { decodeOffer, encodeOffer, type PunchOffer, type PunchRole } from "./message.ts";
 import type { PunchSide } from "./profile.ts";
 import { isStale } from "./staleness.ts";
 
@@ -20,53 +22,58 @@ export interface OfferSource {
   readonly side: PunchSide;
   /** How long ago the samples of its profile were taken. */
   readonly sampleAgeMs: number;
+  /** Takes new samples, if the last ones are too old to go by; whether it did. */
+  refresh(signal: AbortSignal): Promise<boolean>;
+}
+
+/** What an exchange needs. */
+export interface OfferExchangeOptions {
+  readonly channel: SignalChannel;
+  readonly role: PunchRole;
+  /** Known to both sides and to nobody else; may be empty. */
+  readonly sharedSecret: Uint8Array;
+  /** Which attempt of this meeting it is for. */
+  readonly round: number;
+  /** Asked anew for each message. */
+  readonly source: OfferSource;
+  /**
+   * Called for the other side's offer as soon as it is good for a plan, and again for one that takes its place, which
+   * happens {@linkcode MAX_OFFERS} times at most.
+   */
+  readonly onOffer: (offer: PunchOffer) => void;
 }
 
 /** An exchange under way. */
 export class OfferExchange {
-  readonly #channel: SignalChannel;
-  readonly #role: PunchRole;
-  readonly #source: OfferSource;
-  readonly #round: number;
-  readonly #key = newKey();
+  readonly #options: OfferExchangeOptions;
+  readonly #key = toHex(crypto.getRandomValues(new Uint8Array(32)));
   readonly #later = Promise.withResolvers<number>();
   readonly #confirmed = Promise.withResolvers<void>();
-  readonly #onOffer: (offer: PunchOffer) => void;
+  /** The keys of the other side's offers, those included that others have taken the place of. */
+  readonly #known = new Set<string>();
+  #taken = 0;
   #isSecond: boolean | undefined;
   #theirs: PunchOffer | undefined;
+  #rival: PunchOffer | undefined;
   #isConfirmed = false;
+  #sentAtMs = -Infinity;
 
-  /**
-   * @param source asked anew for each message
-   * @param round which attempt of this meeting it is for
-   * @param onOffer called for the other side's offer as soon as it is good for a plan, and again for one that takes its
-   * place
-   */
-  constructor(
-    channel: SignalChannel,
-    { role, round }: { role: PunchRole; round: number },
-    source: OfferSource,
-    onOffer: (offer: PunchOffer) => void,
-  ) {
-    this.#channel = channel;
-    this.#role = role;
-    this.#round = round;
-    this.#source = source;
-    this.#onOffer = onOffer;
+  constructor(options: OfferExchangeOptions) {
+    this.#options = options;
   }
 
   /** What this side offers, as it would send it now. */
   get ours(): PunchOffer {
-    const { side, sampleAgeMs } = this.#source;
+    const { role, round, source } = this.#options;
     return {
-      role: this.#role,
+      role,
       key: this.#key,
       answers: this.#theirs?.key ?? null,
       isSecond: this.#isSecond ?? false,
       isWaiting: this.#isWaiting,
-      round: this.#round,
-      sampleAgeMs,
-      side,
+      round,
+      sampleAgeMs: source.sampleAgeMs,
+      side: source.side,
     };
   }
 
@@ -80,31 +87,24 @@ export class OfferExchange {
     return this.#confirmed.promise;
   }
 
-  /** Sends this side's offer once more, because there is something new in it. */
-  async announce(): Promise<void> {
-    await this.#send();
-  }
-
   /**
    * Sends and receives until the signal ends it.
    *
    * @throws the signal's reason
    * @throws {NetworkError} if the channel breaks
+   * @throws {UnreachableError} if the other side has the same role
    */
   async run(signal: AbortSignal): Promise<never> {
-    await this.#send();
-    for (let waitMs = FIRST_WAIT_MS;; waitMs = Math.min(waitMs * 2, MAX_WAIT_MS)) {
-      const timeout = this.#isWaiting ? AbortSignal.timeout(waitMs) : undefined;
-      const turn = timeout === undefined ? signal : AbortSignal.any([signal, timeout]);
-      try {
-        do {
-          await this.#take(await this.#channel.receive({ signal: turn }));
-        } while (this.#isWaiting === (timeout !== undefined));
-      } catch (error) {
-        signal.throwIfAborted();
-        if (error !== timeout?.reason) throw error;
+    let waitMs = FIRST_WAIT_MS;
+    let repeatAtMs = -Infinity;
+    for (;;) {
+      if (this.#isWaiting && repeatAtMs <= performance.now()) {
         await this.#send();
+        repeatAtMs = performance.now() + waitMs;
+        waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
       }
+      const message = await this.#receive(repeatAtMs, signal);
+      if (message !== undefined) await this.#take(message, signal);
     }
   }
 
@@ -112,40 +112,99 @@ export class OfferExchange {
     return this.#theirs === undefined || isStale(this.#theirs);
   }
 
-  async #take(message: Uint8Array): Promise<void> {
-    const offer = tryDecode(message);
-    if (offer === undefined || offer.role === this.#role || offer.round < this.#round) return;
-    if (offer.round > this.#round) return this.#later.resolve(offer.round);
+  /** The next message; nothing when it is time to repeat the offer. */
+  async #receive(repeatAtMs: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const { channel } = this.#options;
+    if (!this.#isWaiting) return await channel.receive({ signal });
+    using turn = new GiveUp(repeatAtMs - performance.now(), signal);
+    try {
+      return await channel.receive({ signal: turn.signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error !== turn.signal.reason) throw error;
+      return undefined;
+    }
+  }
+
+  async #take(message: Uint8Array, signal: AbortSignal): Promise<void> {
+    const { role, round, source, onOffer } = this.#options;
+    const offer = this.#tryDecode(message);
+    if (offer === undefined || offer.key === this.#key) return; // there are channels with an echo
+    if (offer.role === role) return await this.#meetRival(offer);
+    if (offer.round < round) return;
+    if (offer.round > round) return this.#later.resolve(offer.round);
     const isAnswer = offer.answers === this.#key;
     const isNew = offer.key !== this.#theirs?.key;
-    if (isNew && this.#isConfirmed && !isAnswer) return; // an old one, come late
+    // An old one that comes late. Should it be of a peer who has started anew, that one wants to hear of us.
+    if (isNew && !this.#mayTake(offer, isAnswer)) return await this.#tell(offer);
     const isWanted = isNew || (this.#isWaiting && !isStale(offer));
-    if (isWanted) {
-      this.#theirs = offer;
-      if (!isStale(offer)) this.#onOffer(offer);
+    if (isNew) {
+      this.#known.add(offer.key);
+      this.#taken++;
     }
+    if (isWanted) this.#theirs = offer;
     if (isAnswer) {
       this.#isConfirmed = true;
       this.#confirmed.resolve();
     }
-    if (isNew || offer.isWaiting) await this.#send();
+    // Who has waited for long has old samples: the peer gets new ones, and this side plans with them.
+    const isRefreshed = await source.refresh(signal);
+    if (isWanted && !isStale(offer)) onOffer(offer);
+    if (isNew || isRefreshed) await this.#send();
+    else await this.#tell(offer);
+  }
+
+  #mayTake({ key }: PunchOffer, isAnswer: boolean): boolean {
+    if (this.#taken >= MAX_OFFERS) return false;
+    return isAnswer || !this.#isConfirmed && !this.#known.has(key);
+  }
+
+  /** Tells a side that waits, unless it has just been told: others may make it ask as often as they like. */
+  async #tell({ isWaiting }: PunchOffer): Promise<void> {
+    if (isWaiting && performance.now() - this.#sentAtMs >= MIN_GAP_MS) await this.#send();
+  }
+
+  /** One offer in our own role may be left over from an earlier meeting; a second one, newer, is of somebody there. */
+  async #meetRival(offer: PunchOffer): Promise<void> {
+    const earlier = this.#rival;
+    this.#rival = offer;
+    const isThere = earlier?.key === offer.key && earlier.sampleAgeMs !== offer.sampleAgeMs;
+    if (!isThere || this.#theirs !== undefined) return await this.#tell(offer);
+    await this.#send(); // the other side shall know it, too
+    throw new UnreachableError(
+      `Cannot punch: both sides are ${offer.role}, and one has to be ${
+        offer.role === "controlling" ? "controlled" : "controlling"
+      }`,
+      [],
+    );
   }
 
   async #send(): Promise<void> {
+    const { channel, sharedSecret } = this.#options;
     this.#isSecond ??= this.#theirs !== undefined;
-    await this.#channel.send(encodeOffer(this.ours));
+    this.#sentAtMs = performance.now();
+    await channel.send(encodeOffer(this.ours, sharedSecret));
+  }
+
+  #tryDecode(message: Uint8Array): PunchOffer | undefined {
+    try {
+      return decodeOffer(message, this.#options.sharedSecret);
+    } catch (error) {
+      if (error instanceof MalformedMessageError) return undefined; // not an offer, or a hostile one
+      throw error;
+    }
   }
 }
 
-function tryDecode(message: Uint8Array): PunchOffer | undefined {
-  try {
-    return decodeOffer(message);
-  } catch (error) {
-    if (error instanceof MalformedMessageError) return undefined; // not an offer, or a hostile one
-    throw error;
-  }
-}
+/**
+ * Offers of the other side that are taken in one exchange, each of which leads to dials. Ours: a leftover, the peer's,
+ * and that of a peer who starts anew, and again; whoever sends more wants to make us dial.
+ */
+export const MAX_OFFERS = 4;
 
 /** Ours: about two round trips of most channels, so that most offers are sent once. */
 const FIRST_WAIT_MS = 300;
 const MAX_WAIT_MS = 2000;
+
+/** From one answer to the next, if nothing is new; ours: well below the first repetition. */
+const MIN_GAP_MS = 100;

@@ -15,7 +15,7 @@ import { chooseServers } from "../nat/servers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { PunchAnchor } from "./anchor.ts";
 import { GiveUp } from "./give_up.ts";
-import type { PunchRole } from "./message.ts";
+import { MAX_ROUNDS, type PunchRole } from "./message.ts";
 import type { PunchPlan } from "./plan_types.ts";
 import { type RoundResult, runRound } from "./round.ts";
 
@@ -41,9 +41,12 @@ export interface PunchOptions extends PreparePunchOptions {
   readonly role: PunchRole;
   /** Prepared before, to spare the time; it is used up. */
   readonly anchor?: PunchAnchor;
-  /** Known to both sides and to nobody else: then the channel need not be trusted. */
+  /**
+   * A key that both sides know and nobody else, not a password: then nobody but the peer can make an offer, or be met,
+   * however the channel is to be trusted. Whoever carries the connection can still read and change what runs over it.
+   */
   readonly sharedSecret?: Uint8Array;
-  /** For all of it; 30 000 unless given. */
+  /** For all of it, in milliseconds; 30 000 unless given. */
   readonly timeoutMs?: number;
   /** Hears of plans and rounds. */
   readonly logger?: Logger;
@@ -92,7 +95,14 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<P
 /**
  * Punches: both sides call it, and both get the same connection, or the same refusal.
  *
- * @throws {UnreachableError} if there is no way, or none was found in time
+ * Should one side be aborted, or vanish, after the controlling side has nominated the connection, the other may return
+ * it all the same; it is reset then, so that the next write or read fails.
+ *
+ * What a peer says of itself decides where SYNs go, to other hosts too if it lies. Never to this host, nor into its
+ * private networks but for the peer's own port; and never to more than {@linkcode PUNCH_LIMITS} says for one plan, of
+ * which there are at most {@linkcode MAX_OFFERS} in each of {@linkcode MAX_ROUNDS} rounds.
+ *
+ * @throws {UnreachableError} if there is no way, none was found in time, or both sides have the same role
  * @throws {NetworkError} if the channel breaks, or `not-permitted`
  */
 export async function punch(options: PunchOptions): Promise<PunchedConn> {
@@ -101,7 +111,7 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
   using giveUp = new GiveUp(timeoutMs, options.signal);
   const { signal } = giveUp;
   const attempts: ConnectionAttempt[] = [];
-  let reason = "nothing came back";
+  let reason = "the other side said nothing";
   try {
     for (let round = 1; round <= MAX_ROUNDS;) {
       await using anchor = round === 1 && options.anchor !== undefined
@@ -122,8 +132,9 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
         throw new UnreachableError(`Cannot punch: ${result.plan.reason}`, attempts);
       }
       attempts.push(...result.attempts);
-      if (result.kind === "failed") reason = result.plan.reason;
+      reason = result.plan?.reason ?? reason;
       options.logger?.debug(`punch: round ${round} ${result.kind}`);
+      signal.throwIfAborted();
       round = result.kind === "superseded" ? result.round : round + 1;
     }
   } catch (error) {
@@ -164,8 +175,5 @@ async function resolveAll(
   signal?.throwIfAborted();
   return found.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
 }
-
-/** Ours: a NAT that was predicted wrongly three times will be the next time. */
-const MAX_ROUNDS = 3;
 
 const DEFAULT_TIMEOUT_MS = 30_000;

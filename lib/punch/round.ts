@@ -10,7 +10,7 @@ import type { ConnectionAttempt } from "../errors.ts";
 import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import type { PunchAnchor } from "./anchor.ts";
-import { PunchAttempt } from "./attempt.ts";
+import { type AttemptOutcome, PunchAttempt } from "./attempt.ts";
 import type { Met } from "./meeting.ts";
 import type { PunchOffer, PunchRole } from "./message.ts";
 import { OfferExchange } from "./offers.ts";
@@ -30,84 +30,91 @@ export interface RoundOptions {
 
 /** How a round ended. */
 export type RoundResult =
-  | {
-    readonly kind: "connected";
-    readonly met: Met;
-    readonly plan: PunchPlan;
-    /** When both offers were known. */
-    readonly startedAtMs: number;
-    readonly attempts: readonly ConnectionAttempt[];
-  }
-  /** Theory has no way; both sides know it. */
-  | { readonly kind: "impossible"; readonly plan: PunchPlan }
-  | {
-    readonly kind: "failed";
-    readonly plan: PunchPlan;
-    readonly attempts: readonly ConnectionAttempt[];
-  }
-  /** The peer has gone on to another round. */
-  | {
-    readonly kind: "superseded";
-    readonly round: number;
-    readonly attempts: readonly ConnectionAttempt[];
-  };
+  & (
+    | {
+      readonly kind: "connected";
+      readonly met: Met;
+      readonly plan: PunchPlan;
+      /** When both offers were known. */
+      readonly startedAtMs: number;
+    }
+    /** `impossible`: theory has no way, and both sides know it. */
+    | { readonly kind: "impossible" | "failed"; readonly plan: PunchPlan }
+    /** The peer has gone on to another round. */
+    | { readonly kind: "superseded"; readonly round: number; readonly plan?: PunchPlan }
+    /** The signal ended it; there was a plan if there was an offer of the peer's. */
+    | { readonly kind: "aborted"; readonly plan?: PunchPlan }
+  )
+  & { readonly attempts: readonly ConnectionAttempt[] };
 
 /**
  * Runs a round to its end.
  *
- * @throws the signal's reason
  * @throws {NetworkError} if the channel breaks before there is a connection
+ * @throws {UnreachableError} if the other side has the same role
  */
 export async function runRound(options: RoundOptions): Promise<RoundResult> {
-  const { channel, anchor, signal } = options;
+  const { signal } = options;
   const controller = new AbortController();
   const ended = AbortSignal.any([signal, controller.signal]);
-  const result = Promise.withResolvers<RoundResult>();
+  const result = Promise.withResolvers<End>();
+  const fail = (error: unknown) => {
+    if (!ended.aborted) result.reject(error);
+  };
   const attempts: PunchAttempt[] = [];
-  const record = () => attempts.flatMap((attempt) => attempt.attempts);
 
-  const begin = async (theirs: PunchOffer) => {
-    // Who has waited for long has old samples: the peer gets new ones, and plans with those.
-    if (await anchor.refresh(ended)) await exchange.announce();
-    // An offer that takes the place of another one comes from a peer who has started anew.
-    attempts.at(-1)?.abandon();
-    const attempt = new PunchAttempt(options, exchange.ours, theirs, ended);
-    attempts.push(attempt);
-    const outcome = await attempt.finished;
+  const attempt = async (theirs: PunchOffer) => {
+    const current = new PunchAttempt(options, exchange.ours, theirs, ended);
+    attempts.push(current);
+    const outcome = await current.finished;
     if (outcome.kind === "abandoned") return;
     // The peer shall hear why before this side is gone.
     if (outcome.kind === "impossible") await Promise.race([exchange.confirmed, linger(ended)]);
-    result.resolve(outcome.kind === "impossible" ? outcome : { ...outcome, attempts: record() });
+    result.resolve(outcome);
   };
-  const begun: Promise<void>[] = [];
-  const exchange = new OfferExchange(channel, options, anchor, (theirs) => {
-    begun.push(
-      begin(theirs).catch((error) => {
-        if (!ended.aborted) result.reject(error);
-      }),
-    );
+  let attempting = Promise.resolve();
+  let newest: PunchOffer | undefined;
+  const exchange = new OfferExchange({
+    ...options,
+    source: options.anchor,
+    onOffer: (theirs) => {
+      // An offer that takes the place of another one comes from a peer who has started anew. The earlier dials have to
+      // be gone: no two can have the same addresses.
+      newest = theirs;
+      attempts.at(-1)?.abandon();
+      attempting = attempting
+        .then(() => newest === theirs && !ended.aborted ? attempt(theirs) : undefined)
+        .catch(fail);
+    },
   });
-  exchange.later.then((round) => result.resolve({ kind: "superseded", round, attempts: record() }));
-  const running = exchange.run(ended).catch((error) => {
-    if (!ended.aborted) result.reject(error);
-  });
-  const onAbort = () => result.reject(signal.reason);
+  exchange.later.then((round) => result.resolve({ kind: "superseded", round }));
+  const running = exchange.run(ended).catch(fail);
+  const onAbort = () => result.resolve({ kind: "aborted" });
   signal.addEventListener("abort", onAbort);
-  let chosen: Met | undefined;
+  if (signal.aborted) onAbort();
+  let end: End | undefined;
   try {
-    signal.throwIfAborted();
-    const found = await result.promise;
-    if (found.kind === "connected") chosen = found.met;
-    return found;
+    end = await result.promise;
   } finally {
     signal.removeEventListener("abort", onAbort);
     controller.abort();
-    await Promise.all([running, ...begun]);
-    for (const attempt of attempts) {
-      const outcome = await attempt.finished.catch(() => undefined);
-      // Nominated at the moment when the round was given up: nobody else will close it.
-      if (outcome?.kind === "connected" && outcome.met !== chosen) outcome.met.connection.reset();
-    }
+    await Promise.all([running, attempting]);
+    await resetOthers(attempts, end);
+  }
+  const plan = attempts.at(-1)?.plan;
+  return { ...plan && { plan }, ...end, attempts: attempts.flatMap(({ attempts }) => attempts) };
+}
+
+type End =
+  | Exclude<AttemptOutcome, { kind: "abandoned" }>
+  | { readonly kind: "superseded"; readonly round: number }
+  | { readonly kind: "aborted" };
+
+/** A connection that was nominated at the moment when the round ended: nobody else will close it. */
+async function resetOthers(attempts: readonly PunchAttempt[], end: End | undefined): Promise<void> {
+  for (const { finished } of attempts) {
+    const outcome = await finished.catch(() => undefined); // is what the round failed by
+    if (outcome?.kind === "connected" && outcome !== end) outcome.met.connection.reset();
   }
 }
 
