@@ -11,6 +11,7 @@ import type { NatBehavior } from "../lab/nat_behavior.ts";
 import { type MemoryChannelOptions, memoryChannelPair } from "../signal/memory_channel.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
+import type { LinkBehavior } from "../simnet/link.ts";
 
 /** What stands between the two, and how they set about it. */
 export interface Scene {
@@ -29,6 +30,10 @@ export interface Scene {
   readonly isReported?: boolean;
   /** Whether the punch port is ready before the call. */
   readonly isWarm?: boolean;
+  /** How packets fare besides. */
+  readonly link?: LinkBehavior;
+  /** When a side is aborted, from a's call on. */
+  readonly abortMs?: { readonly a?: number; readonly b?: number };
   readonly options?: Partial<PunchOptions>;
 }
 
@@ -42,7 +47,7 @@ export interface SceneResult {
 /** Plays a scene. The connections are left open. */
 export async function play(internet: Internet, scene: Scene): Promise<SceneResult> {
   const { rttMs = 80, signalRttMs = 50, skewMs = 0, reusePort = true, isWarm = false } = scene;
-  const link = { delayMs: rttMs / 4 };
+  const link = { delayMs: rttMs / 4, ...scene.link };
   const server = internet.host("stun", { addresses: ["203.0.113.10", "203.0.113.11"], link });
   const host = (name: "a" | "b") => {
     const router = internet.router(`${name}/nat`, { behavior: scene[name], link });
@@ -54,20 +59,28 @@ export async function play(internet: Internet, scene: Scene): Promise<SceneResul
     address: "203.0.113.10",
     alternateAddress: "203.0.113.11",
   });
+  const controllers = { a: new AbortController(), b: new AbortController() };
   const [channelA, channelB] = memoryChannelPair({ delayMs: signalRttMs / 2, ...scene.channel });
   const call = async (name: "a" | "b", options: Pick<PunchOptions, "channel" | "role">) => {
     const prepare = prepareOptions(hosts[name], scene, name);
     const anchor = isWarm ? await preparePunch(prepare) : undefined;
-    return () => punch({ ...prepare, ...options, ...scene.options, ...anchor && { anchor } });
+    const { signal } = controllers[name];
+    return () =>
+      punch({ ...prepare, ...options, signal, ...scene.options, ...anchor && { anchor } });
   };
   const callA = await call("a", { channel: channelA, role: "controlling" });
   const callB = await call("b", { channel: channelB, role: "controlled" });
+  const timers = (["a", "b"] as const).map((name) => {
+    const atMs = scene.abortMs?.[name];
+    return atMs === undefined ? undefined : setTimeout(() => controllers[name].abort(), atMs);
+  });
   const settled = (call: () => Promise<PunchedConn>) => call().catch((error: Error) => error);
   const a = settled(callA);
   if (skewMs > 0) await new Promise((resolve) => setTimeout(resolve, skewMs));
   const startedAtMs = performance.now();
   const b = settled(callB);
   const results = await Promise.all([a, b]);
+  for (const timer of timers) clearTimeout(timer);
   channelA.close();
   channelB.close();
   return { a: results[0], b: results[1], doneMs: performance.now() - startedAtMs };
