@@ -13,6 +13,7 @@ import {
 } from "../errors.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { lab, LAB_USAGE } from "./lab.ts";
+import { map, MAP_USAGE } from "./map.ts";
 import { NAT_TEST_USAGE, natTest } from "./nat_test.ts";
 import { punch, PUNCH_USAGE } from "./punch.ts";
 import { serve, SERVE_USAGE } from "./serve.ts";
@@ -56,6 +57,9 @@ function exitCodeOf(error: unknown): number | undefined {
   if (error instanceof UsageError) return EXIT.usage;
   if (error instanceof DOMException && error.name === "TimeoutError") return EXIT.timeout;
   if (error instanceof NetworkError && error.reason === "unreachable") return EXIT.offlineOrBlocked;
+  if (error instanceof UnreachableError && error.attempts.length === 0) {
+    return EXIT.offlineOrBlocked;
+  }
   const isExpected = error instanceof NetworkError || error instanceof NoResponseError ||
     error instanceof RefusedError || error instanceof MalformedMessageError ||
     error instanceof UnreachableError;
@@ -85,6 +89,11 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
     run: natTest,
   }],
   ["stun", { usage: STUN_USAGE, does: "one binding request", run: stun }],
+  ["map", {
+    usage: MAP_USAGE,
+    does: "open a port on the router, list and close what is open, tell what the router can",
+    run: map,
+  }],
   ["serve", { usage: SERVE_USAGE, does: "an own STUN server and rendezvous", run: serve }],
   ["punch", {
     usage: PUNCH_USAGE,

@@ -6,7 +6,15 @@
 
 import { UnreachableError } from "../errors.ts";
 import { parseHostPort } from "../net/address.ts";
-import { preparePunch, type PreparePunchOptions, punch as punchOver } from "../punch/mod.ts";
+import {
+  preparePunch,
+  type PreparePunchOptions,
+  punch as punchOver,
+  type PunchAnchor,
+  type PunchRole,
+} from "../punch/mod.ts";
+import { runAll } from "../run_all.ts";
+import { agreeOnRole } from "../signal/role.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/websocket_channel.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
@@ -37,11 +45,9 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
   const options = { signal: io.signal, ...servers.length > 0 && { servers } };
 
   await using channel = await enter(url, room, io.signal);
-  // Who comes second finds the other there: so the two agree on their roles.
-  const role = channel.isPeerPresent ? "controlled" : "controlling";
-  if (role === "controlling") events.say(`Waiting in room ${room} of ${url} for the other side`);
-  const anchor = await prepareUntilThere(channel, options, timeoutMs);
-  if (anchor === undefined) {
+  if (!channel.isPeerPresent) events.say(`Waiting in room ${room} of ${url} for the other side`);
+  const ready = await prepareUntilThere(channel, options, timeoutMs);
+  if (ready === undefined) {
     io.err(`punchline: Cannot punch: nobody came into room ${room} within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
   }
@@ -49,7 +55,7 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
     const limit = timeoutMs === undefined ? {} : { timeoutMs };
     await using stack = new AsyncDisposableStack();
     const conn = stack.adopt(
-      await punchOver({ ...options, ...limit, channel, role, anchor }),
+      await punchOver({ ...options, ...limit, channel, ...ready }),
       (conn) => conn.close(),
     );
     events.connected(conn);
@@ -71,26 +77,35 @@ async function enter(url: string, room: string, signal: AbortSignal): Promise<We
   }
 }
 
-/** Gets the punch port ready while the other side is awaited, and anew if that takes long: mappings expire. */
+/**
+ * Gets the punch port ready while the other side is awaited, and anew if that takes long: mappings expire. Agrees with
+ * it on the roles meanwhile.
+ */
 async function prepareUntilThere(
   channel: WebSocketChannel,
   options: PreparePunchOptions,
   timeoutMs: number | undefined,
-) {
-  const timeout = timeoutMs === undefined ? [] : [AbortSignal.timeout(timeoutMs)];
-  const signal = AbortSignal.any([...options.signal ? [options.signal] : [], ...timeout]);
+): Promise<{ anchor: PunchAnchor; role: PunchRole } | undefined> {
+  const timeout = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
+  const signals = [options.signal, timeout].filter((each) => each !== undefined);
   const preparedAtMs = performance.now();
-  const anchor = await preparePunch(options);
+  let anchor: PunchAnchor | undefined;
   try {
-    await channel.peerPresent({ signal });
+    const [, role] = await runAll([
+      async (signal) => anchor = await preparePunch({ ...options, signal }),
+      async (signal) => {
+        await channel.peerPresent({ signal });
+        return await agreeOnRole(channel, { signal });
+      },
+    ], AbortSignal.any(signals));
+    if (performance.now() - preparedAtMs < MAPPING_MS) return { anchor: anchor!, role };
+    await anchor![Symbol.asyncDispose]();
+    return { anchor: await preparePunch(options), role };
   } catch (error) {
-    await anchor[Symbol.asyncDispose]();
-    if (error === timeout[0]?.reason) return undefined;
+    await anchor?.[Symbol.asyncDispose]();
+    if (error === timeout?.reason) return undefined;
     throw error;
   }
-  if (performance.now() - preparedAtMs < MAPPING_MS) return anchor;
-  await anchor[Symbol.asyncDispose]();
-  return await preparePunch(options);
 }
 
 /** Some NATs forget an idle TCP mapping after a minute or two; ours. */

@@ -1,0 +1,165 @@
+/**
+ * `map`: opening ports on the router, looking at what is open, and closing it.
+ *
+ * @module
+ */
+
+import { parseHostPort, parseIp, parsePort } from "../net/address.ts";
+import type { MapperName } from "../portmap/mapper.ts";
+import { mapPort } from "../portmap/map_port.ts";
+import { NoMappingError } from "../portmap/mapping_attempt.ts";
+import { deleteMappings, listMappings } from "../portmap/mapping_table.ts";
+import type { MappingEvent, PortMapping } from "../portmap/port_mapping.ts";
+import { probeGateways } from "../portmap/probe_gateways.ts";
+import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
+import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { attemptText, eventText, probeText, tableText } from "./map_text.ts";
+
+/** One line of help. */
+export const MAP_USAGE =
+  "map add tcp|udp PORT [--external P] [--lifetime S] [--protocol auto|pcp|nat-pmp|upnp] [--server STUN]..." +
+  " [--keep] | map list | map delete tcp|udp PORT | map probe [--server STUN]...; all with [--gateway IP] [--json]";
+
+/**
+ * Runs the command; its exit code.
+ *
+ * @throws {UsageError} if the command line is wrong
+ * @throws {UnreachableError} if no gateway does it
+ * @throws {NetworkError} if this host's network cannot be used
+ */
+export async function map(args: readonly string[], io: CliIo): Promise<number> {
+  const [name = "", ...rest] = args;
+  const run = COMMANDS.get(name);
+  if (run !== undefined) return await run(rest, io);
+  const known = [...COMMANDS.keys()].join(", ");
+  throw new UsageError(
+    name === "" ? `map takes one of ${known}` : `map ${name} is none of ${known}`,
+  );
+}
+
+async function add(args: readonly string[], io: CliIo): Promise<number> {
+  const given = readArguments(args, {
+    flags: ["keep", "json"],
+    values: ["external", "lifetime", "protocol", "gateway"],
+    lists: ["server"],
+    operands: { min: 2, max: 2 },
+  });
+  const { flags, values } = given;
+  const isJson = flags.has("json");
+  const print = (event: MappingEvent) =>
+    io.out(isJson ? JSON.stringify(event) : eventText(event, mapping?.verdict));
+  let mapping: PortMapping | undefined;
+  const interrupted = new AbortController();
+  const onInterrupt = () => {
+    if (flags.has("keep") && mapping !== undefined) mapping.leave();
+    else interrupted.abort(io.signal.reason);
+  };
+  io.signal.addEventListener("abort", onInterrupt, { once: true });
+  if (io.signal.aborted) onInterrupt();
+  try {
+    mapping = await mapPort({
+      ...readPort(given),
+      externalPort: readInteger("external", values.get("external"), PORTS),
+      lifetimeSeconds: readInteger("lifetime", values.get("lifetime"), LIFETIMES),
+      protocols: readProtocols(values.get("protocol")),
+      gateway: readGateway(given),
+      servers: readServers(given),
+      signal: interrupted.signal,
+      logger: { debug() {}, info() {}, warn: (message) => io.err(`punchline: ${message}`) },
+    });
+  } catch (error) {
+    if (error instanceof NoMappingError && !isJson) {
+      for (const attempt of error.attempts) io.err(attemptText(attempt));
+    }
+    throw error;
+  }
+  for await (const event of mapping.events) print(event);
+  return EXIT.interrupted;
+}
+
+async function list(args: readonly string[], io: CliIo): Promise<number> {
+  const given = readArguments(args, { flags: ["json"], values: ["gateway"] });
+  const gateways = await listMappings({ gateway: readGateway(given), signal: io.signal });
+  if (given.flags.has("json")) {
+    io.out(JSON.stringify({ gateways }));
+  } else {
+    for (const line of tableText(gateways)) io.out(line);
+  }
+  return EXIT.ok;
+}
+
+async function remove(args: readonly string[], io: CliIo): Promise<number> {
+  const given = readArguments(args, {
+    flags: ["json"],
+    values: ["gateway"],
+    operands: { min: 2, max: 2 },
+  });
+  const gateway = readGateway(given);
+  const { protocol, internalPort } = readPort(given);
+  const deleted = await deleteMappings({
+    protocol,
+    port: internalPort,
+    gateway,
+    signal: io.signal,
+  });
+  if (given.flags.has("json")) {
+    io.out(JSON.stringify({ deleted }));
+  } else {
+    for (const { protocol, transport, external, gateway } of deleted) {
+      const what = external === null ? "whatever stood there" : `${external} outside`;
+      io.out(
+        `Deleted ${transport.toUpperCase()} ${internalPort}, ${what}, by ${protocol} on ${gateway}`,
+      );
+    }
+  }
+  return EXIT.ok;
+}
+
+async function probe(args: readonly string[], io: CliIo): Promise<number> {
+  const given = readArguments(args, { flags: ["json"], values: ["gateway"], lists: ["server"] });
+  const gateways = await probeGateways({
+    gateway: readGateway(given),
+    servers: readServers(given),
+    signal: io.signal,
+  });
+  if (given.flags.has("json")) {
+    const contract = gateways.map(({ address, pcp, natPmp, upnp, external, verdict }) => {
+      return { address, pcp, natPmp, upnp, external, verdict };
+    });
+    io.out(JSON.stringify({ gateways: contract }));
+  } else {
+    for (const line of probeText(gateways)) io.out(line);
+  }
+  return gateways.some(({ verdict }) => verdict !== null) ? EXIT.ok : EXIT.failure;
+}
+
+function readPort({ operands }: Arguments): { protocol: "tcp" | "udp"; internalPort: number } {
+  const [protocol = "", port = ""] = operands;
+  if (protocol !== "tcp" && protocol !== "udp") {
+    throw new UsageError(`the protocol is tcp or udp, not ${protocol}`);
+  }
+  return { protocol, internalPort: readWith(() => parsePort(port)) };
+}
+
+function readProtocols(text = "auto"): MapperName[] | undefined {
+  if (text === "auto") return undefined;
+  if (text === "pcp" || text === "nat-pmp" || text === "upnp") return [text];
+  throw new UsageError(`--protocol takes auto, pcp, nat-pmp or upnp, not ${text}`);
+}
+
+function readGateway({ values }: Arguments): string | undefined {
+  const text = values.get("gateway");
+  return text === undefined ? undefined : readWith(() => parseIp(text));
+}
+
+function readServers({ lists }: Arguments): readonly string[] {
+  const servers = lists.get("server")!;
+  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  return servers;
+}
+
+const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
+  new Map([["add", add], ["list", list], ["delete", remove], ["probe", probe]]);
+
+const PORTS = { min: 1, max: 65_535 };
+const LIFETIMES = { min: 1, max: 0xffff_ffff };

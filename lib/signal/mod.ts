@@ -1,0 +1,40 @@
+/**
+ * Carries the few messages that two peers exchange before they are connected: the channel, and a rendezvous server over
+ * WebSocket.
+ *
+ * ```ts
+ * import { openWebSocketChannel, serveRendezvous } from "@punchline/punchline/signal";
+ * import { systemNetwork } from "@punchline/punchline/stun";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await using server = await serveRendezvous({
+ *   network: systemNetwork,
+ *   local: { ip: "127.0.0.1", port: 0 },
+ * });
+ * await using a = await openWebSocketChannel(server.url, "kitchen");
+ * await using b = await openWebSocketChannel(server.url, "kitchen");
+ * await a.send(new TextEncoder().encode("hello"));
+ * assertEquals(new TextDecoder().decode(await b.receive()), "hello");
+ * ```
+ *
+ * @module
+ */
+
+export { MAX_SIGNAL_BYTES, type SignalChannel } from "./channel.ts";
+export {
+  DEFAULT_RENDEZVOUS_LIMITS,
+  type RendezvousLimits,
+  type RendezvousOptions,
+  type RendezvousServer,
+  serveRendezvous,
+} from "./rendezvous.ts";
+export type { RoomLimits } from "./rendezvous_rooms.ts";
+export type { SessionLimits } from "./rendezvous_session.ts";
+export { agreeOnRole } from "./role.ts";
+export {
+  openWebSocketChannel,
+  WebSocketChannel,
+  type WebSocketChannelOptions,
+} from "./websocket_channel.ts";
+export type { IpFamily, TransportAddress } from "../net/address.ts";
+export type * from "../net/network.ts";
