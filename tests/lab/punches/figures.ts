@@ -121,13 +121,6 @@ export function figures(): Figure[] {
       batch: { runs: 90, atOnce: 3 },
       goal: { success: 0.99, connectMs: 160 },
     },
-    ...[true, false].map((isWarm): Figure => ({
-      setting: `whole punch, ${isWarm ? "anchored before" : "cold"}, signalling RTT 51 ms`,
-      pairs: [["portRestricted", "portRestricted"]],
-      rttMs: 82,
-      batch: { runs: 40, signalRttMs: 51, isWarm },
-      goal: { success: 0.99, totalMs: isWarm ? 240 : 360 },
-    })),
   ];
 }
 

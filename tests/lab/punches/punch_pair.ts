@@ -26,6 +26,10 @@ export interface PairOptions {
   readonly timeoutMs?: number;
   /** Whether the punch ports are ready before. */
   readonly isWarm?: boolean;
+  /** Carries the messages, instead of this process. */
+  readonly rendezvous?: RunnerCommand["rendezvous"];
+  /** When both call; each when it is told to unless given. */
+  readonly callAtMs?: number;
 }
 
 /** What came of a punch between two. Times are in milliseconds. */
@@ -58,8 +62,9 @@ export async function punchPair(
   [a, b]: readonly [PunchSide, PunchSide],
   options: PairOptions,
 ): Promise<PairResult> {
-  const { signalRttMs = 50, skewMs = 0, timeoutMs = 20_000, isWarm = false, servers } = options;
-  const common = { servers, timeoutMs, isWarm, signalRttMs };
+  const { signalRttMs = 50, skewMs = 0, timeoutMs = 20_000, isWarm = false } = options;
+  const { servers, rendezvous, callAtMs } = options;
+  const common = { servers, timeoutMs, isWarm, signalRttMs, rendezvous, callAtMs };
   const start = (side: PunchSide, role: RunnerCommand["role"], to: () => StartedPunch) =>
     side.program.punch({ ...common, role, report: side.report }, (signal) => {
       const waitMs = signalRttMs / 2 + (role === "controlling" ? skewMs : 0);

@@ -8,11 +8,13 @@
  * @module
  */
 
+import { delay } from "@std/async/delay";
 import { NetworkError, UnreachableError } from "../../../lib/errors.ts";
 import { WaitQueue } from "../../../lib/net/wait_queue.ts";
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
 import { preparePunch, punch, type PunchedConn } from "../../../lib/punch/punch.ts";
 import type { SignalChannel } from "../../../lib/signal/channel.ts";
+import { openWebSocketChannel } from "../../../lib/signal/websocket_channel.ts";
 import { TextLineStream } from "../verdicts/lines.ts";
 
 /** Starts a punch. */
@@ -24,6 +26,10 @@ export interface RunnerCommand {
   /** Whether the punch port shall be ready before the punch is timed. */
   readonly isWarm: boolean;
   readonly signalRttMs: number;
+  /** Where messages go instead of to who started it. */
+  readonly rendezvous?: { readonly url: string; readonly room: string };
+  /** When to call, since the epoch; at once unless given. */
+  readonly callAtMs?: number;
 }
 
 /** What came of a punch. Times are milliseconds; `...AtMs` since the epoch. */
@@ -79,28 +85,21 @@ async function run(
   command: RunnerCommand,
   inbox: WaitQueue<Uint8Array>,
 ): Promise<RunnerResult> {
-  const { role, servers, timeoutMs, signalRttMs } = command;
+  const { role, servers, timeoutMs, isWarm, callAtMs = 0 } = command;
   const report = command.report as FamilyReport | null;
-  const channel: SignalChannel = {
-    rttMs: signalRttMs,
-    send: (message) => {
-      print({ id, signal: new TextDecoder().decode(message) });
-      return Promise.resolve();
-    },
-    receive: ({ signal } = {}) => inbox.next(signal),
-  };
-  const anchor = command.isWarm ? await preparePunch({ servers, report }) : undefined;
+  await using stack = new AsyncDisposableStack();
+  const prepare = () =>
+    Promise.all([
+      openChannel(id, command, inbox, stack),
+      isWarm || command.rendezvous ? preparePunch({ servers, report }) : undefined,
+    ]);
+  const ready = isWarm ? await prepare() : undefined;
+  await delay(Math.max(0, callAtMs - epochMs()));
   const startedAtMs = epochMs();
   try {
-    const connection = await punch({
-      channel,
-      role,
-      servers,
-      report,
-      timeoutMs,
-      ...anchor && { anchor },
-    });
-    return await describe(connection, startedAtMs);
+    const [channel, anchor] = ready ?? await prepare();
+    const options = { channel, role, servers, report, timeoutMs, ...anchor && { anchor } };
+    return await describe(await punch(options), startedAtMs);
   } catch (error) {
     if (error instanceof UnreachableError) {
       const tries = error.attempts.reduce((sum, attempt) => sum + attempt.tries, 0);
@@ -109,6 +108,25 @@ async function run(
     }
     return { outcome: "error", message: `${(error as Error).stack}` };
   }
+}
+
+async function openChannel(
+  id: number,
+  { signalRttMs, rendezvous }: RunnerCommand,
+  inbox: WaitQueue<Uint8Array>,
+  stack: AsyncDisposableStack,
+): Promise<SignalChannel> {
+  if (rendezvous !== undefined) {
+    return stack.use(await openWebSocketChannel(rendezvous.url, rendezvous.room));
+  }
+  return {
+    rttMs: signalRttMs,
+    send: (message) => {
+      print({ id, signal: new TextDecoder().decode(message) });
+      return Promise.resolve();
+    },
+    receive: ({ signal } = {}) => inbox.next(signal),
+  };
 }
 
 /** Shows that bytes go both ways, and closes. */

@@ -12,6 +12,7 @@ import { runPunchMatrix } from "./matrix.ts";
 import { runNearPunches } from "./near.ts";
 import { isRefused, successOf } from "./summary.ts";
 import { cellHeading, cellLine, figureLine, figureTable } from "./tables.ts";
+import { runWholePunches } from "./whole.ts";
 
 /** The suites by name. */
 export const PUNCH_SUITES = { punch: matrixSuite, figures: figuresSuite } as const;
@@ -39,6 +40,7 @@ async function figuresSuite({ print }: SuiteOptions): Promise<SuiteResult> {
   const rows = [
     ...await runFigures(figures(), (row) => print(figureLine(row))),
     ...await runNearPunches((row) => print(figureLine(row))),
+    ...await runWholePunches((row) => print(figureLine(row))),
   ];
   return { failures: rows.filter(({ passed }) => !passed).map(figureLine), data: rows };
 }

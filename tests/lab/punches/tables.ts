@@ -50,7 +50,7 @@ export function figureLine({ setting, goal, measured, missed, passed }: FigureRo
       timesText(measured.connectMs),
       timesText(measured.laterConnectMs),
       timesText(measured.totalMs),
-      `${syns.median.toFixed(0)} (${syns.max.toFixed(0)})`,
+      Number.isNaN(syns.median) ? "-" : `${syns.median.toFixed(0)} (${syns.max.toFixed(0)})`,
       passed ? "yes" : `no: ${missed.join(", ")}`,
     ].join(" | ")
   } |`;
