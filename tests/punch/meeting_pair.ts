@@ -1,0 +1,77 @@
+/**
+ * Two sides of a meeting and connections between them, for tests.
+ *
+ * @module
+ */
+
+import type { TcpConnection } from "../../lib/net/network.ts";
+import { Meeting, type MeetingOutcome } from "../../lib/punch/meeting.ts";
+import type { PunchRole } from "../../lib/punch/message.ts";
+import { connected } from "../simnet/fixtures.ts";
+import type { Host } from "../simnet/host.ts";
+import type { Internet } from "../simnet/internet.ts";
+import { simulate } from "../simnet/simulate.ts";
+
+/** What a test gets. */
+export interface MeetingPlace {
+  readonly internet: Internet;
+  readonly a: Host;
+  readonly b: Host;
+  /** A connection from one to the other: its ends. */
+  connect(): Promise<[TcpConnection, TcpConnection]>;
+  /** One side, which waits {@linkcode PATIENCE_MS}. */
+  meeting(role: PunchRole, secret?: Uint8Array): Meeting;
+}
+
+/** Runs a test in virtual time, with 20 ms from one host to the other. */
+export async function meet(test: (place: MeetingPlace) => Promise<void>): Promise<void> {
+  await simulate(async ({ internet }) => {
+    const link = { delayMs: 10 };
+    const [a, b] = [internet.host("a", { link }), internet.host("b", { link })];
+    await test({
+      internet,
+      a,
+      b,
+      connect: () => connected(a, b),
+      meeting: (role, secret = SECRET) => new Meeting(role, secret, PATIENCE_MS),
+    });
+  });
+}
+
+/** Adds the ends of one connection to both sides. */
+export async function addBoth(
+  [mine, theirs]: readonly [TcpConnection, TcpConnection],
+  [controlling, controlled]: readonly [Meeting, Meeting],
+): Promise<[MeetingOutcome, MeetingOutcome]> {
+  return await Promise.all([controlling.add(mine), controlled.add(theirs)]);
+}
+
+/** What the other end says, until it ends or resets. */
+export async function readAll(connection: TcpConnection): Promise<Uint8Array> {
+  const heard: number[] = [];
+  const buffer = new Uint8Array(256);
+  try {
+    for (;;) {
+      const count = await connection.read(buffer);
+      if (count === null) break;
+      heard.push(...buffer.subarray(0, count));
+    }
+  } catch { /* reset */ }
+  return Uint8Array.from(heard);
+}
+
+/** So many bytes. */
+export async function readExactly(connection: TcpConnection, length: number): Promise<Uint8Array> {
+  const buffer = new Uint8Array(length);
+  for (let filled = 0; filled < length;) {
+    const count = await connection.read(buffer.subarray(filled));
+    if (count === null) throw new Error("the stream ended early");
+    filled += count;
+  }
+  return buffer;
+}
+
+export const SECRET = new TextEncoder().encode("the secret of two offers");
+export const PATIENCE_MS = 4000;
+export const HELLO_BYTES = 36;
+export const NOMINATION_BYTES = 32;

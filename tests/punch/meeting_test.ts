@@ -1,0 +1,273 @@
+import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { nominate, proveBoth } from "../../lib/punch/handshake.ts";
+import { at } from "../simnet/fixtures.ts";
+import { addBoth, HELLO_BYTES, meet, readAll, readExactly, SECRET } from "./meeting_pair.ts";
+
+Deno.test("Meeting agrees on the only connection there is", () =>
+  meet(async ({ connect, meeting }) => {
+    await using controlling = meeting("controlling");
+    await using controlled = meeting("controlled");
+    const ends = await connect();
+    assertEquals(await addBoth(ends, [controlling, controlled]), ["nominated", "nominated"]);
+    assertEquals((await controlling.winner).connection, ends[0]);
+    assertEquals((await controlled.winner).connection, ends[1]);
+    await ends[0].write(Uint8Array.of(1, 2, 3));
+    assertEquals(await readExactly(ends[1], 3), Uint8Array.of(1, 2, 3));
+    for (const end of ends) end.close();
+  }));
+
+Deno.test("Meeting takes nothing of what follows the nomination", () =>
+  meet(async ({ connect, meeting }) => {
+    await using controlled = meeting("controlled");
+    const [mine, theirs] = await connect();
+    const outcome = controlled.add(theirs);
+    await proveBoth(mine, SECRET, "controlling");
+    await nominate(mine, SECRET);
+    await mine.write(Uint8Array.of(7, 8));
+    assertEquals(await outcome, "nominated");
+    assertEquals(await readExactly(theirs, 2), Uint8Array.of(7, 8));
+    for (const end of [mine, theirs]) end.close();
+  }));
+
+Deno.test("Meeting agrees on one of many connections, and resets the others", () =>
+  meet(async ({ connect, meeting }) => {
+    await using controlling = meeting("controlling");
+    await using controlled = meeting("controlled");
+    const ends: Awaited<ReturnType<typeof connect>>[] = [];
+    for (let i = 0; i < 20; i++) ends.push(await connect());
+    const outcomes = Promise.all(ends.map(async (pair, index) => {
+      await delay(3 * (index % 7));
+      return await addBoth(pair, [controlling, controlled]);
+    }));
+    const [a, b] = await Promise.all([controlling.winner, controlled.winner]);
+    await controlling[Symbol.asyncDispose]();
+    await controlled[Symbol.asyncDispose]();
+    const agreed = ends.findIndex(([end]) => end === a.connection);
+    assertEquals(ends[agreed]![1], b.connection);
+    for (const [index, [mine, theirs]] of (await outcomes).entries()) {
+      assertEquals([mine === "nominated", theirs === "nominated"], Array(2).fill(index === agreed));
+    }
+    a.connection.close();
+    b.connection.close();
+  }));
+
+for (
+  const [name, say] of [
+    ["somebody who knows nothing", () => crypto.getRandomValues(new Uint8Array(HELLO_BYTES))],
+    ["a web server", () => new TextEncoder().encode("HTTP/1.1 400 Bad Request\r\n".repeat(4))],
+    ["zeros", () => new Uint8Array(HELLO_BYTES)],
+    ["the greeting alone", () => new TextEncoder().encode("PNC1".padEnd(HELLO_BYTES, "\0"))],
+  ] as const
+) {
+  Deno.test(`Meeting turns away ${name}`, () =>
+    meet(async ({ connect, meeting }) => {
+      for (const role of ["controlling", "controlled"] as const) {
+        await using side = meeting(role);
+        const [mine, theirs] = await connect();
+        const outcome = side.add(mine);
+        await theirs.write(say());
+        assertEquals(await outcome, "not-authenticated");
+        assertEquals((await readAll(theirs)).length, HELLO_BYTES);
+        assertEquals(side.met, undefined);
+        theirs.close();
+      }
+    }));
+}
+
+Deno.test("Meeting turns away its own words, said back to it", () =>
+  meet(async ({ connect, meeting }) => {
+    for (const role of ["controlling", "controlled"] as const) {
+      await using side = meeting(role);
+      const [mine, theirs] = await connect();
+      const outcome = side.add(mine);
+      await theirs.write(await readExactly(theirs, HELLO_BYTES));
+      assertEquals(await outcome, "not-authenticated");
+      assertEquals((await readAll(theirs)).length, 0);
+      theirs.close();
+    }
+  }));
+
+Deno.test("Meeting turns away its own words, said back on another connection", () =>
+  meet(async ({ connect, meeting }) => {
+    await using side = meeting("controlling");
+    const [[one, oneThere], [two, twoThere]] = [await connect(), await connect()];
+    const outcomes = Promise.all([side.add(one), side.add(two)]);
+    await twoThere.write(await readExactly(oneThere, HELLO_BYTES));
+    await oneThere.write(await readExactly(twoThere, HELLO_BYTES));
+    assertEquals(await outcomes, ["not-authenticated", "not-authenticated"]);
+    for (const end of [oneThere, twoThere]) end.close();
+  }));
+
+Deno.test("Meeting turns away a peer with another secret", () =>
+  meet(async ({ connect, meeting }) => {
+    await using controlling = meeting("controlling");
+    await using controlled = meeting("controlled", Uint8Array.of(1, 2, 3));
+    const outcomes = await addBoth(await connect(), [controlling, controlled]);
+    // Whoever sees it first resets, and the other sees that.
+    assert(outcomes.includes("not-authenticated"), `${outcomes}`);
+    assert(!outcomes.includes("nominated"), `${outcomes}`);
+  }));
+
+Deno.test("Meeting turns away a peer with the right secret and the wrong role", () =>
+  meet(async ({ connect, meeting }) => {
+    for (const role of ["controlling", "controlled"] as const) {
+      await using one = meeting(role);
+      await using other = meeting(role);
+      const outcomes = await addBoth(await connect(), [one, other]);
+      assert(outcomes.includes("not-authenticated"), `${outcomes}`);
+      assertEquals([one.met, other.met], [undefined, undefined]);
+    }
+  }));
+
+Deno.test("Meeting waits for the end of a proof that comes one byte at a time", () =>
+  meet(async ({ connect, meeting }) => {
+    await using controlling = meeting("controlling");
+    await using controlled = meeting("controlled");
+    const [mine, theirs] = await connect();
+    const drop = { ...theirs } as typeof theirs;
+    drop.read = (buffer) => theirs.read(buffer.subarray(0, 1));
+    drop.write = (data) => theirs.write(data.subarray(0, 1));
+    drop.reset = () => theirs.reset();
+    assertEquals(await addBoth([mine, drop], [controlling, controlled]), [
+      "nominated",
+      "nominated",
+    ]);
+    for (const end of [mine, theirs]) end.close();
+  }));
+
+for (const count of [0, 1, 4, HELLO_BYTES - 1]) {
+  Deno.test(`Meeting gives somebody up who says ${count} bytes and no more`, () =>
+    meet(async ({ connect, meeting }) => {
+      const startedMs = performance.now();
+      await using side = meeting("controlling");
+      const [mine, theirs] = await connect();
+      const outcome = side.add(mine);
+      if (count > 0) await theirs.write(HELLO.subarray(0, count));
+      assertEquals(await outcome, "not-authenticated");
+      assert(performance.now() - startedMs < 4100, `after ${performance.now() - startedMs} ms`);
+      theirs.close();
+    }));
+}
+
+Deno.test("Meeting takes no nomination from somebody who knows nothing more", () =>
+  meet(async ({ connect, meeting }) => {
+    await using controlled = meeting("controlled");
+    const [mine, theirs] = await connect();
+    const outcome = controlled.add(theirs);
+    await proveBoth(mine, SECRET, "controlling");
+    await mine.write(new Uint8Array(32));
+    assertEquals(await outcome, "not-authenticated");
+    mine.close();
+  }));
+
+Deno.test("Meeting takes the first of two nominations, and resets the second connection", () =>
+  meet(async ({ connect, meeting }) => {
+    await using controlled = meeting("controlled");
+    const [[one, oneThere], [two, twoThere]] = [await connect(), await connect()];
+    const outcomes = Promise.all([controlled.add(oneThere), controlled.add(twoThere)]);
+    await Promise.all([one, two].map((end) => proveBoth(end, SECRET, "controlling")));
+    await Promise.all([one, two].map((end) => nominate(end, SECRET)));
+    assertEquals(await outcomes, ["nominated", "not-nominated"]);
+    assertEquals((await controlled.winner).connection, oneThere);
+    for (const end of [one, two, oneThere]) end.close();
+  }));
+
+for (const step of ["before the proof", "in the proof", "before the nomination"] as const) {
+  Deno.test(`Meeting sees a connection break ${step}, and takes the next`, () =>
+    meet(async ({ connect, meeting }) => {
+      await using controlled = meeting("controlled");
+      const [mine, theirs] = await connect();
+      const outcome = controlled.add(theirs);
+      if (step === "in the proof") await mine.write(HELLO.subarray(0, 10));
+      if (step === "before the nomination") await proveBoth(mine, SECRET, "controlling");
+      await delay(100);
+      mine.reset();
+      assertEquals(await outcome, "broken");
+      await using controlling = meeting("controlling");
+      const ends = await connect();
+      assertEquals(await addBoth(ends, [controlling, controlled]), ["nominated", "nominated"]);
+      for (const end of ends) end.close();
+    }));
+}
+
+Deno.test("Meeting nominates another connection if the first breaks under its nomination", () =>
+  meet(async ({ connect, meeting }) => {
+    await using controlling = meeting("controlling");
+    await using controlled = meeting("controlled");
+    const [mine, theirs] = await connect();
+    const broken = { ...mine } as typeof mine;
+    let writes = 0;
+    broken.read = (buffer) => mine.read(buffer);
+    broken.reset = () => mine.reset();
+    broken.write = (data) => {
+      if (++writes === 2) mine.reset();
+      return mine.write(data);
+    };
+    assertEquals((await addBoth([broken, theirs], [controlling, controlled]))[0], "broken");
+    const ends = await connect();
+    assertEquals(await addBoth(ends, [controlling, controlled]), ["nominated", "nominated"]);
+    for (const end of ends) end.close();
+  }));
+
+Deno.test("Meeting returns no connection that was reset at the moment of its nomination", () =>
+  meet(async ({ connect, meeting }) => {
+    const controlled = meeting("controlled");
+    const [mine, theirs] = await connect();
+    const ending = { ...theirs } as typeof theirs;
+    let length = 0;
+    ending.write = (data) => theirs.write(data);
+    ending.reset = () => theirs.reset();
+    ending.read = async (buffer) => {
+      const count = await theirs.read(buffer);
+      length += count ?? 0;
+      // The last bytes of the nomination are there, and the side gives up before it looks at them.
+      if (length === HELLO_BYTES + 32) disposed = controlled[Symbol.asyncDispose]();
+      return count;
+    };
+    let disposed: Promise<void> | undefined;
+    const outcome = controlled.add(ending);
+    await proveBoth(mine, SECRET, "controlling");
+    await nominate(mine, SECRET);
+    assertEquals(await outcome, "not-nominated");
+    await disposed;
+    assertEquals(controlled.met, undefined);
+    mine.close();
+  }));
+
+Deno.test("Meeting ends what is under way when it is disposed", () =>
+  meet(async ({ connect, meeting }) => {
+    const side = meeting("controlling");
+    const [mine, theirs] = await connect();
+    const outcome = side.add(mine);
+    await side[Symbol.asyncDispose]();
+    assertEquals(await outcome, "not-nominated");
+    const [late, lateThere] = await connect();
+    assertEquals(await side.add(late), "not-nominated");
+    for (const end of [theirs, lateThere]) end.close();
+  }));
+
+Deno.test("Meeting finds the peer in a crowd of strangers who say nothing", () =>
+  meet(async ({ a, b, meeting }) => {
+    await using controlled = meeting("controlled");
+    await using controlling = meeting("controlling");
+    using listener = await b.network.listenTcp(at(b, 80));
+    const accepting = (async () => {
+      for (;;) void controlled.add(await listener.accept());
+    })().catch(() => {});
+    for (let crowd = 0; crowd < 40; crowd++) {
+      const strangers = await Promise.all(
+        Array.from({ length: 50 }, () => a.network.connectTcp(at(b, 80))),
+      );
+      if (crowd === 20) void controlling.add(await a.network.connectTcp(at(b, 80)));
+      await delay(1);
+      for (const stranger of strangers) stranger.close();
+    }
+    const [mine, theirs] = await Promise.all([controlling.winner, controlled.winner]);
+    listener.close();
+    await accepting;
+    for (const { connection } of [mine, theirs]) connection.close();
+  }));
+
+/** A hello, as far as anybody looks at one that does not come to its end. */
+const HELLO = new TextEncoder().encode("PNC1".padEnd(HELLO_BYTES, "x"));
