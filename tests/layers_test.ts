@@ -49,7 +49,7 @@ const LAYERS: readonly Layer[] = [
       "lib/punch/{plan,technique,technique_dials,spray,explain}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
       "lib/signal/rendezvous_rooms.ts",
-      "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder,soap_pace}.ts",
+      "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder,soap_pace,lease,verdict}.ts",
     ],
   },
   {
@@ -74,6 +74,8 @@ const LAYERS: readonly Layer[] = [
       "lib/portmap/{waits,probe,announcements}.ts",
       "lib/portmap/{pcp,pcp_exchange,pcp_first,pcp_peer,nat_pmp}.ts",
       "lib/portmap/{http,ssdp,soap}.ts",
+      "lib/portmap/{mapping_attempt,race,contenders,second_hop,outside_view}.ts",
+      "lib/portmap/{check_lease,lease_keeper,port_mapping}.ts",
       "lib/portmap/igd{,_discovery,_finder,_session,_status,_port_mapping,_pinhole}.ts",
     ],
   },
@@ -92,13 +94,14 @@ const LAYERS: readonly Layer[] = [
       "lib/stun/stun_binding.ts",
       "lib/signal/websocket_channel.ts",
       "lib/turn/open_relay.ts",
+      "lib/portmap/{map_port,mapping_table,probe_gateways}.ts",
     ],
   },
   {
     name: "face",
     what: "entry points, and the command line: argv in, text or JSON out",
     rule: "terminal",
-    files: ["mod.ts", "cli.ts", "lib/{nat,noise,stun,turn}/mod.ts", "lib/cli/*.ts"],
+    files: ["mod.ts", "cli.ts", "lib/{nat,noise,portmap,stun,turn}/mod.ts", "lib/cli/*.ts"],
   },
 ];
 

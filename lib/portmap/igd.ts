@@ -17,7 +17,7 @@ import {
   openPinhole,
   renewPinhole,
 } from "./igd_pinhole.ts";
-import { isTakenByOthers, mapIgdPort, unmapIgdPort } from "./igd_port_mapping.ts";
+import { isTakenByOthers, mapIgdPort, readEntry, unmapIgdPort } from "./igd_port_mapping.ts";
 import type { IgdService } from "./igd_services.ts";
 import { call, type IgdSession, isOfDevice, listEntries, tryCall } from "./igd_session.ts";
 import { connectionStatus } from "./igd_status.ts";
@@ -35,6 +35,7 @@ import { SEARCH_MS } from "./ssdp.ts";
 
 /** What {@linkcode igdMapper} takes. */
 export interface IgdMapperOptions {
+  /** The network of the host that asks. */
   readonly network: Network;
   /** An address of this host on the gateway's link; the system's choice, or the mapped one, unless given. */
   readonly local?: string;
@@ -44,6 +45,13 @@ export interface IgdMapperOptions {
 
 /** What UPnP can do beside what all protocols can. */
 export interface IgdMapper extends PortMapper {
+  /** Searches for the gateway, unless it is known; asks it for nothing. */
+  find(options?: MapperCallOptions): Promise<void>;
+  /** The entry of an external port as the gateway reads it now; `undefined` if there is none. */
+  readMapping(
+    key: PortMappingKey,
+    options?: MapperCallOptions,
+  ): Promise<PortMappingEntry | undefined | "unknown">;
   /**
    * The table of IPv4 mappings, of all hosts, as far as the gateway lists it.
    *
@@ -75,6 +83,17 @@ class Igd implements IgdMapper {
     this.gateway = gateway;
     this.#options = options;
     this.#finder = new IgdFinder(options.network, gateway);
+  }
+
+  async find({ signal }: MapperCallOptions = {}): Promise<void> {
+    await this.#finder.find(this.#linkOf(undefined), signal);
+  }
+
+  async readMapping(key: PortMappingKey, { signal }: MapperCallOptions = {}) {
+    return await this.#with(undefined, signal, async (session, known) => {
+      const service = requireConnection(known, "Cannot read mapping", this.gateway);
+      return await readEntry(session, service, key);
+    });
   }
 
   async map(request: MappingRequest, options: MapperCallOptions = {}): Promise<MappingGrant> {

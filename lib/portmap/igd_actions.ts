@@ -21,7 +21,9 @@ export type SoapValues = ReadonlyMap<string, string>;
 
 /** Which entry of the table of mappings: its key there, for any remote host. */
 export interface PortMappingKey {
+  /** The transport protocol. */
   readonly protocol: "tcp" | "udp";
+  /** The port outside. */
   readonly externalPort: number;
 }
 
@@ -29,7 +31,9 @@ export interface PortMappingKey {
 export interface PortMappingTarget {
   /** The internal host. */
   readonly internalClient: string;
+  /** Its port. */
   readonly internalPort: number;
+  /** What who made it wrote there. */
   readonly description: string;
   /** 0 stands for ever, and in answers also for not telling. */
   readonly leaseSeconds: number;
@@ -37,6 +41,7 @@ export interface PortMappingTarget {
 
 /** An entry of the table of mappings. */
 export interface PortMappingEntry extends PortMappingKey, PortMappingTarget {
+  /** Whether it is in effect. */
   readonly enabled: boolean;
   /** Empty stands for any. */
   readonly remoteHost: string;

@@ -82,7 +82,7 @@ export async function isTakenByOthers(
   service: IgdService,
   { key, request }: { key: PortMappingKey; request: MappingRequest },
 ): Promise<boolean> {
-  const entry = await look(session, service, key);
+  const entry = await readEntry(session, service, key);
   return entry !== undefined && entry !== "unknown" && !leadsToUs(entry, request);
 }
 
@@ -131,7 +131,7 @@ async function confirm(
 ): Promise<AttemptResult> {
   const { attempt, request } = asked;
   const key = { protocol: request.protocol, externalPort: attempt.externalPort };
-  const outcome = await look(session, service, key);
+  const outcome = await readEntry(session, service, key);
   if (outcome === "unknown") return granted(service, attempt);
   if (outcome !== undefined) {
     const isTaken = outcome.internalClient !== "0.0.0.0" && !leadsToUs(outcome, request);
@@ -148,8 +148,8 @@ async function confirm(
   return failed(CONFLICT_IN_MAPPING_ENTRY);
 }
 
-/** The entry; `undefined` if there is none. */
-async function look(
+/** The entry as the device reads it; `undefined` if there is none, `"unknown"` if it does not let itself be read. */
+export async function readEntry(
   session: IgdSession,
   service: IgdService,
   key: PortMappingKey,
@@ -212,7 +212,7 @@ async function deleteLeftover(
   const key = { protocol: request.protocol, externalPort: attempt.externalPort };
   const isConflict = failure.kind === "fault" && failure.code === CONFLICT_IN_MAPPING_ENTRY;
   const known = isConflict
-    ? await look(session, service, key)
+    ? await readEntry(session, service, key)
     : (await tryList(session, service))?.find((entry) => isOurs(entry, asked));
   if (known === undefined || known === "unknown" || !isOurs(known, asked)) return false;
   await call(session, service, deletePortMapping(known), cannot("map", request));

@@ -1,0 +1,60 @@
+/**
+ * Opens ports on routers: PCP (RFC 6887), NAT-PMP (RFC 6886) and UPnP IGD 1 and 2 behind one call.
+ *
+ * ```ts ignore
+ * import { mapPort } from "@punchline/punchline/portmap";
+ *
+ * await using mapping = await mapPort({ protocol: "tcp", internalPort: 8080 });
+ * console.log(mapping.external, mapping.verdict.evidence);
+ * ```
+ *
+ * The mapping renews itself, comes back when the router restarts, and is released when it is disposed. The protocols
+ * are here as well, each for itself: {@linkcode pcpMapper}, {@linkcode natPmpMapper}, {@linkcode igdMapper}.
+ *
+ * @module
+ */
+
+export { mapPort, type MapPortOptions } from "./map_port.ts";
+export type { MappingEvent, MappingReport, PortMapping } from "./port_mapping.ts";
+export { type MappingAttempt, NoMappingError } from "./mapping_attempt.ts";
+export type { OuterGateway } from "./second_hop.ts";
+export type { MappingVerdict, MappingVerdictKind } from "./verdict.ts";
+export {
+  type GatewayReport,
+  probeGateways,
+  type ProbeGatewaysOptions,
+  type ProtocolReport,
+} from "./probe_gateways.ts";
+export {
+  type DeletedMapping,
+  deleteMappings,
+  type DeleteMappingsOptions,
+  type GatewayMappings,
+  type ListedMapping,
+  listMappings,
+  type MappingTableOptions,
+} from "./mapping_table.ts";
+export { findGateways, type FindGatewaysOptions, type Gateway } from "./gateways.ts";
+export {
+  type GatewayEpoch,
+  type MapperCallOptions,
+  type MapperName,
+  type MappingGrant,
+  MappingRefusedError,
+  type MappingRequest,
+  type PortMapper,
+  type ProbeResult,
+} from "./mapper.ts";
+export { PCP_ANYCAST, PCP_PORT, pcpMapper, type PcpMapperOptions } from "./pcp.ts";
+export { type PcpPeerMapping, type PcpPeerRequest, requestPcpPeer } from "./pcp_peer.ts";
+export type { PcpServer } from "./pcp_exchange.ts";
+export type { PcpFilter } from "./pcp_options.ts";
+export { pcpFirst } from "./pcp_first.ts";
+export { natPmpMapper, type NatPmpMapperOptions } from "./nat_pmp.ts";
+export { type IgdMapper, igdMapper, type IgdMapperOptions } from "./igd.ts";
+export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./igd_actions.ts";
+export { FAST_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./waits.ts";
+export { systemNetwork } from "../net/system.ts";
+export type * from "../net/network.ts";
+export type { IpFamily, TransportAddress } from "../net/address.ts";
+export type { Logger } from "../logger.ts";
