@@ -51,7 +51,7 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
   let mapping: PortMapping | undefined;
   const interrupted = new AbortController();
   const onInterrupt = () => {
-    if (flags.has("keep") && mapping !== undefined) mapping.leave();
+    if (flags.has("keep") && mapping !== undefined) mapping.leave().catch(reportError);
     else interrupted.abort(io.signal.reason);
   };
   io.signal.addEventListener("abort", onInterrupt, { once: true });
