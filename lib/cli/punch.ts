@@ -63,8 +63,10 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
     events.closed();
     return EXIT.ok;
   } catch (error) {
-    if (error instanceof UnreachableError) events.attempts(error.attempts);
-    throw error;
+    if (!(error instanceof UnreachableError)) throw error;
+    events.attempts(error.attempts);
+    io.err(`punchline: ${error.message}`);
+    return EXIT.failure;
   }
 }
 

@@ -78,6 +78,15 @@ export function classifyMapping(
     : unknown(...evidence, "whether the port of the destination matters could not be tested");
 }
 
+/**
+ * Whether the samples rule out an endpoint-independent mapping, even where they cannot tell which other it is: no two
+ * IP addresses see the same external address.
+ */
+export function differsByDestination(samples: readonly MappingSample[]): boolean {
+  const apart = pairs(samples).filter(([a, b]) => a.to.ip !== b.to.ip);
+  return apart.length > 0 && apart.every(([a, b]) => !sameMapped(a, b));
+}
+
 function sure(
   behavior: BehaviorVerdict["behavior"],
   confidence: number,

@@ -9,11 +9,17 @@
 import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { type AllocationVerdict, classifyAllocation } from "../nat/allocation.ts";
-import type { BehaviorVerdict, FamilyReport } from "../nat/behavior.ts";
+import type { Behavior, FamilyReport } from "../nat/behavior.ts";
 import { openConsecutive } from "../nat/local_ports.ts";
-import { classifyMapping } from "../nat/mapping.ts";
+import { classifyMapping, differsByDestination } from "../nat/mapping.ts";
 import { OwnAddresses } from "../nat/own_addresses.ts";
-import { bindingReply, mappingSamples, portSamples, type ProbeSpec } from "../nat/probe.ts";
+import {
+  bindingReply,
+  type MappingSample,
+  mappingSamples,
+  portSamples,
+  type ProbeSpec,
+} from "../nat/probe.ts";
 import { alternatesOf, learnServer } from "../nat/server_knowledge.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
 import type { Candidate, NatProfile, PortPair, PunchSide } from "./profile.ts";
@@ -97,7 +103,7 @@ export class PunchAnchor implements AsyncDisposable {
 }
 
 interface Learned {
-  readonly mapping: BehaviorVerdict;
+  readonly mapping: Behavior;
   readonly allocation: AllocationVerdict;
   readonly external: TransportAddress | null;
   readonly samples: readonly PortPair[];
@@ -137,8 +143,8 @@ async function learn(
   for (;;) {
     const samples = mappingSamples(dialer.probes);
     await own.learn(samples.map(({ mapped }) => mapped));
-    const mapping = classifyMapping(samples, own.isOwn);
-    if (mapping.behavior === "unknown") {
+    const mapping = mappingOf(samples, own);
+    if (mapping === "unknown") {
       for (const [index, primary] of servers.entries()) {
         const [alternate] = alternatesOf(learnServer(primary, dialer.probes));
         if (alternate !== undefined) dialAnchor(alternate, index);
@@ -146,7 +152,7 @@ async function learn(
     }
     const pairs = first === undefined ? [] : portSamples(dialer.probes, first);
     const allocation = classifyAllocation(pairs);
-    const isKnown = mapping.behavior !== "unknown" && allocation.allocation.kind !== "unknown";
+    const isKnown = mapping !== "unknown" && allocation.allocation.kind !== "unknown";
     const giveUpAtMs = Math.min(limitMs, dialer.giveUpAtMs);
     if (isKnown || giveUpAtMs <= performance.now()) {
       return {
@@ -188,6 +194,13 @@ async function resample(
   });
 }
 
+/** Two servers tell whether the destination matters; whether its port does makes no difference to a punch. */
+function mappingOf(samples: readonly MappingSample[], own: OwnAddresses): Behavior {
+  const { behavior } = classifyMapping(samples, own.isOwn);
+  const isKnown = behavior !== "unknown" || !differsByDestination(samples);
+  return isKnown ? behavior : "address-and-port-dependent";
+}
+
 function describe(
   ports: AnchorPorts,
   learned: Learned,
@@ -196,9 +209,7 @@ function describe(
 ): PunchSide {
   const { mapping, allocation, external, samples } = learned;
   const profile: NatProfile = {
-    mapping: mapping.behavior === "unknown"
-      ? report?.mapping.behavior ?? "unknown"
-      : mapping.behavior,
+    mapping: mapping === "unknown" ? report?.mapping.behavior ?? "unknown" : mapping,
     filtering: report?.filtering.behavior ?? "unknown",
     unsolicitedSyn: report?.unsolicitedSyn ?? "unknown",
     allocation: allocation.allocation,
@@ -228,8 +239,8 @@ async function candidatesOf(
   localIp: string | undefined,
   { network, mapped = [] }: OpenAnchorOptions,
 ): Promise<Candidate[]> {
-  const isReflexive = external !== null && !dependsOnDestination({ mapping: mapping.behavior });
-  const punchPort = punchPortOf(ports, { mapping: mapping.behavior });
+  const isReflexive = external !== null && !dependsOnDestination({ mapping });
+  const punchPort = punchPortOf(ports, { mapping });
   const interfaces = (await network.localAddresses())?.map(({ ip }) => ip).filter(isUsable);
   const hostIps = new Set(interfaces ?? (localIp === undefined ? [] : [localIp]));
   return [
