@@ -1,17 +1,20 @@
 /**
  * Punchline gets two machines connected to each other, whatever stands between them, and says why where it cannot.
  *
- * This version tells which NAT a host is behind, and opens ports on routers:
- *
  * ```ts ignore
- * import { mapPort, testNat } from "@punchline/punchline";
+ * import { mapPort, punch, testNat } from "@punchline/punchline";
  *
- * const report = await testNat();
+ * const report = await testNat(); // which NAT is this host behind
  * console.log(report.verdict.summary);
  *
  * await using mapping = await mapPort({ protocol: "tcp", internalPort: 8080 });
  * console.log(mapping.external, mapping.verdict.evidence);
+ *
+ * const conn = await punch({ channel, role: "controlling" }); // TCP through two NATs, over any SignalChannel
+ * console.log(conn.punch.plan.reason);
  * ```
+ *
+ * Relays, STUN and signalling have entry points of their own: `./turn`, `./stun`, `./signal`.
  *
  * @module
  */
@@ -25,3 +28,15 @@ export { type MappingAttempt, NoMappingError } from "./lib/portmap/mapping_attem
 export type { OuterGateway } from "./lib/portmap/second_hop.ts";
 export type { MapperName, MappingGrant } from "./lib/portmap/mapper.ts";
 export type { MappingVerdict, MappingVerdictKind } from "./lib/portmap/verdict.ts";
+export {
+  preparePunch,
+  type PreparePunchOptions,
+  punch,
+  PunchAnchor,
+  type PunchedConn,
+  type PunchOptions,
+  type PunchReport,
+  type PunchRole,
+} from "./lib/punch/mod.ts";
+export type { SignalChannel } from "./lib/signal/channel.ts";
+export type { DenoConn, NetAddress } from "./lib/net/deno_conn.ts";

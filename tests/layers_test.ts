@@ -46,7 +46,7 @@ const LAYERS: readonly Layer[] = [
       "lib/nat/{behavior,probe,pace,server_knowledge}.ts",
       "lib/nat/{mapping,filtering,allocation,hairpin,tcp_filtering,hints,verdict,predict}.ts",
       "lib/punch/{profile,plan_types,limits,nat_name,nat_kinds,birthday,diallable}.ts",
-      "lib/punch/{plan,technique,technique_dials,spray,explain}.ts",
+      "lib/punch/{plan,technique,technique_dials,spray,explain,message,staleness}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
       "lib/signal/rendezvous_rooms.ts",
       "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder,soap_pace,lease,verdict}.ts",
@@ -58,7 +58,8 @@ const LAYERS: readonly Layer[] = [
     rule: "network",
     files: [
       "lib/{exchange,run_all,shared_job}.ts",
-      "lib/signal/{rendezvous,rendezvous_session,websocket,websocket_dial}.ts",
+      "lib/signal/{rendezvous,rendezvous_session,websocket,websocket_dial,role}.ts",
+      "lib/punch/{anchor,attempt,dialing,dial_trace,give_up,handshake,meeting,offers,round}.ts",
       "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",
       "lib/stun/resolve_server.ts",
       "lib/turn/{uri,carrier,link,allocate,session,failure,permissions,channels}.ts",
@@ -94,6 +95,7 @@ const LAYERS: readonly Layer[] = [
       "lib/stun/stun_binding.ts",
       "lib/signal/websocket_channel.ts",
       "lib/turn/open_relay.ts",
+      "lib/punch/punch.ts",
       "lib/portmap/{map_port,mapping_table,probe_gateways}.ts",
     ],
   },
@@ -101,7 +103,12 @@ const LAYERS: readonly Layer[] = [
     name: "face",
     what: "entry points, and the command line: argv in, text or JSON out",
     rule: "terminal",
-    files: ["mod.ts", "cli.ts", "lib/{nat,noise,portmap,stun,turn}/mod.ts", "lib/cli/*.ts"],
+    files: [
+      "mod.ts",
+      "cli.ts",
+      "lib/{nat,noise,portmap,punch,signal,stun,turn}/mod.ts",
+      "lib/cli/*.ts",
+    ],
   },
 ];
 
@@ -174,7 +181,7 @@ const RULES = {
   /** Of Deno, what a program does with its terminal and its end. */
   terminal: {
     forbiddenNames:
-      /\bDeno\b(?!\.(?:args|exit|exitCode|stdin|stdout|stderr|addSignalListener|removeSignalListener|Signal)\b)/g,
+      /\bDeno\b(?!\.(?:args|exit|exitCode|stdin|stdout|stderr|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
     packages: /^@std\/(?:async|cli)\//,
   },
   platform: { forbiddenNames: /\bfetch\b/g, packages: /^node:/ },

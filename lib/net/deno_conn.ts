@@ -8,8 +8,11 @@ import type { TcpConnection } from "./network.ts";
 
 /** A `Deno.NetAddr`. */
 export interface NetAddress {
+  /** Always TCP. */
   readonly transport: "tcp";
+  /** An IP address. */
   readonly hostname: string;
+  /** 1 to 65535. */
   readonly port: number;
 }
 

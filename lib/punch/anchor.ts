@@ -28,14 +28,17 @@ import { isStale } from "./staleness.ts";
 
 /** What an anchor needs. */
 export interface OpenAnchorOptions {
+  /** Whose sockets to use. */
   readonly network: Network;
   /** STUN servers that speak TCP, best first; none for a punch without a NAT, such as within a LAN. */
   readonly servers: readonly TransportAddress[];
+  /** Of the servers. */
   readonly family: IpFamily;
   /** What a NAT test found over TCP: filtering and resets take too long to be learned here. */
   readonly report?: FamilyReport | null;
   /** External addresses that a router forwards to the punch port. */
   readonly mapped?: readonly TransportAddress[];
+  /** Ends it. */
   readonly signal?: AbortSignal;
 }
 

@@ -15,6 +15,7 @@
  */
 
 export type { ConnectionAttempt } from "../errors.ts";
+export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
 export { type OpenAnchorOptions, PunchAnchor } from "./anchor.ts";
 export type { DialGroup, PunchPlan, Technique } from "./plan_types.ts";
 export { type PlanOptions, planPunch } from "./plan.ts";

@@ -14,14 +14,19 @@ export interface Candidate {
    * punch port.
    */
   readonly kind: "host" | "mapped" | "reflexive";
+  /** Where to dial. */
   readonly address: TransportAddress;
 }
 
 /** One side's NAT, as far as TCP is concerned. Every part may be unknown. */
 export interface NatProfile {
+  /** Whether the external port depends on the destination. */
   readonly mapping: Behavior;
+  /** From whom SYNs are let in. */
   readonly filtering: Behavior;
+  /** What becomes of those that are not. */
   readonly unsolicitedSyn: UnsolicitedSyn;
+  /** How external ports are chosen. */
   readonly allocation: Allocation;
   /** Whether `allocation.delta` holds between neighbouring local ports only. */
   readonly onlyForNeighbours: boolean;
@@ -36,13 +41,17 @@ export interface NatProfile {
 
 /** A local port and the external port that a NAT gave it. */
 export interface PortPair {
+  /** Where the packets came from. */
   readonly localPort: number;
+  /** Where they seemed to come from, outside. */
   readonly externalPort: number;
 }
 
 /** All that one side says of itself. */
 export interface PunchSide {
+  /** Its NAT. */
   readonly profile: NatProfile;
+  /** Where it may be met. */
   readonly candidates: readonly Candidate[];
   /** The local port that the side dials from, and listens on where it can. */
   readonly punchPort: number;
