@@ -8,7 +8,6 @@ import { delay } from "@std/async/delay";
 import { type ConnectionAttempt, NetworkError } from "../errors.ts";
 import { formatTransportAddress, type IpFamily, ipFamily } from "../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
-import type { SignalChannel } from "../signal/channel.ts";
 import { Dialing } from "./dialing.ts";
 import { ATTEMPT_OUTCOMES, DialTrace } from "./dial_trace.ts";
 import { GiveUp } from "./give_up.ts";
@@ -22,10 +21,17 @@ import type { Candidate, PunchSide } from "./profile.ts";
 /** What an attempt needs. */
 export interface AttemptOptions {
   readonly network: Network;
-  readonly channel: Pick<SignalChannel, "rttMs">;
   readonly role: PunchRole;
   /** Known to both sides and to nobody else; may be empty. */
   readonly sharedSecret: Uint8Array;
+}
+
+/** What an attempt goes by. */
+export interface BothOffers {
+  readonly ours: PunchOffer;
+  readonly theirs: PunchOffer;
+  /** How much earlier than the other side this side knows both. */
+  readonly headStartMs: number;
 }
 
 /** How an attempt ended. */
@@ -52,14 +58,15 @@ export class PunchAttempt {
   readonly #accepted: DialTrace[] = [];
   #dialing: Dialing | undefined;
 
-  constructor(options: AttemptOptions, ours: PunchOffer, theirs: PunchOffer, signal: AbortSignal) {
-    const { role, channel, sharedSecret } = options;
+  constructor(options: AttemptOptions, offers: BothOffers, signal: AbortSignal) {
+    const { role, sharedSecret } = options;
+    const { ours, theirs, headStartMs } = offers;
     this.#options = options;
     this.#ours = ours;
     this.plan = planPunch(ours.side, theirs.side, {
       role,
-      isSecond: ours.isSecond,
-      ...channel.rttMs !== undefined && { signalRttMs: channel.rttMs },
+      isSecond: headStartMs > 0,
+      signalRttMs: 2 * headStartMs,
     });
     this.finished = this.plan.technique === "impossible"
       ? Promise.resolve({ kind: "impossible", plan: this.plan })

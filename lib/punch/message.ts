@@ -27,8 +27,6 @@ export interface PunchOffer {
   readonly key: string;
   /** The key of the other side's offer, once it is known: the answer to it. */
   readonly answers: string | null;
-  /** Whether this side knew the other's offer when it first sent its own: then it knows all there is first. */
-  readonly isSecond: boolean;
   /** Whether the side still lacks an offer that it can plan with. */
   readonly isWaiting: boolean;
   /** 1, and one more each time that both try again, up to {@linkcode MAX_ROUNDS}. */
@@ -64,7 +62,6 @@ export function decodeOffer(bytes: Uint8Array, sharedSecret: Uint8Array): PunchO
     role: oneOf(root.role, ["controlling", "controlled"], "role"),
     key,
     answers: root.answers === null ? null : asKey(root.answers, "answers"),
-    isSecond: root.isSecond === true,
     isWaiting: root.isWaiting === true,
     sampleAgeMs: asAge(root.sampleAgeMs),
     round: asInteger(root.round, 1, MAX_ROUNDS, "round"),

@@ -52,10 +52,10 @@ export class OfferExchange {
   /** The keys of the other side's offers, those included that others have taken the place of. */
   readonly #known = new Set<string>();
   #taken = 0;
-  #isSecond: boolean | undefined;
   #theirs: PunchOffer | undefined;
   #rival: PunchOffer | undefined;
   #isConfirmed = false;
+  #firstSentAtMs: number | undefined;
   #sentAtMs = -Infinity;
 
   constructor(options: OfferExchangeOptions) {
@@ -68,13 +68,22 @@ export class OfferExchange {
     return {
       role,
       key: this.#key,
-      answers: this.#theirs?.key ?? null,
-      isSecond: this.#isSecond ?? false,
+      answers: (this.#theirs ?? this.#rival)?.key ?? null,
       isWaiting: this.#isWaiting,
       round,
       sampleAgeMs: source.sampleAgeMs,
       side: source.side,
     };
+  }
+
+  /**
+   * How much earlier than the other side this side knows both offers, as far as can be told: the other one's may have
+   * been there already when this side began, whose own is then still on its way.
+   */
+  get headStartMs(): number {
+    if (this.#firstSentAtMs === undefined) return 0;
+    const arrivalMs = this.#firstSentAtMs + (this.#options.channel.rttMs ?? 0) / 2;
+    return Math.max(0, arrivalMs - performance.now());
   }
 
   /** Resolves with the round that the other side has gone on to, if it has. */
@@ -164,12 +173,10 @@ export class OfferExchange {
     if (isWaiting && performance.now() - this.#sentAtMs >= MIN_GAP_MS) await this.#send();
   }
 
-  /** One offer in our own role may be left over from an earlier meeting; a second one, newer, is of somebody there. */
+  /** An offer in our own role may be left over from an earlier meeting, unless it answers ours. */
   async #meetRival(offer: PunchOffer): Promise<void> {
-    const earlier = this.#rival;
     this.#rival = offer;
-    const isThere = earlier?.key === offer.key && earlier.sampleAgeMs !== offer.sampleAgeMs;
-    if (!isThere || this.#theirs !== undefined) return await this.#tell(offer);
+    if (offer.answers !== this.#key) return await this.#tell(offer);
     await this.#send(); // the other side shall know it, too
     throw new UnreachableError(
       `Cannot punch: both sides are ${offer.role}, and one has to be ${
@@ -181,8 +188,8 @@ export class OfferExchange {
 
   async #send(): Promise<void> {
     const { channel, sharedSecret } = this.#options;
-    this.#isSecond ??= this.#theirs !== undefined;
     this.#sentAtMs = performance.now();
+    this.#firstSentAtMs ??= this.#sentAtMs;
     await channel.send(encodeOffer(this.ours, sharedSecret));
   }
 

@@ -95,7 +95,7 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<P
 /**
  * Punches: both sides call it, and both get the same connection, or the same refusal.
  *
- * Should one side be aborted, or vanish, after the controlling side has nominated the connection, the other may return
+ * Should one side be aborted, run out of time, or vanish, after the controlling side has nominated the connection, the other may return
  * it all the same; it is reset then, so that the next write or read fails.
  *
  * What a peer says of itself decides where SYNs go, to other hosts too if it lies. Never to this host, nor into its

@@ -64,7 +64,8 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
   const attempts: PunchAttempt[] = [];
 
   const attempt = async (theirs: PunchOffer) => {
-    const current = new PunchAttempt(options, exchange.ours, theirs, ended);
+    const { ours, headStartMs } = exchange;
+    const current = new PunchAttempt(options, { ours, theirs, headStartMs }, ended);
     attempts.push(current);
     const outcome = await current.finished;
     if (outcome.kind === "abandoned") return;

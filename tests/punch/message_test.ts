@@ -161,7 +161,6 @@ function anOffer(): fc.Arbitrary<PunchOffer> {
     role: fc.constantFrom("controlling", "controlled"),
     key,
     answers: fc.option(key),
-    isSecond: fc.boolean(),
     isWaiting: fc.boolean(),
     round: fc.integer({ min: 1, max: MAX_ROUNDS }),
     sampleAgeMs: fc.double({ min: 0, max: 1e9, noNaN: true }).map(Math.abs),
@@ -236,7 +235,6 @@ const OFFER: PunchOffer = {
   role: "controlled",
   key: "0123456789abcdef".repeat(4),
   answers: null,
-  isSecond: false,
   isWaiting: true,
   round: 1,
   sampleAgeMs: 12.5,
@@ -257,12 +255,12 @@ const OFFER: PunchOffer = {
 };
 
 /** As Python's hmac module has it. */
-const GOLDEN_SEAL = "1b9bac321392a2aa34192fe1a383d0cea13f5d58944754a5e17fd79099da1d35";
+const GOLDEN_SEAL = "048a644e18ea43978f53a68b59188423473e7fe2466b1fe402e85845e4b7bd24";
 
 /** On one line in the message. */
 const GOLDEN_JSON =
   '{"punch":1,"role":"controlled","key":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",' +
-  '"answers":null,"isSecond":false,"isWaiting":true,"round":1,"sampleAgeMs":12.5,"side":{"profile":{' +
+  '"answers":null,"isWaiting":true,"round":1,"sampleAgeMs":12.5,"side":{"profile":{' +
   '"mapping":"endpoint-independent","filtering":"address-and-port-dependent","unsolicitedSyn":"dropped",' +
   '"allocation":{"kind":"preserving","delta":0,"range":[20000,20003]},"onlyForNeighbours":false,' +
   '"externalIp":"203.0.113.2","samples":[{"localPort":20000,"externalPort":20000}]},"candidates":[' +

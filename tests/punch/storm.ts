@@ -19,8 +19,8 @@ export type StormOutcome =
   /** Neither has one. */
   | "neither"
   /**
-   * One has a connection whose other end was aborted after both had proved themselves: nothing can tell it in
-   * advance, but the connection tells it, at the first read.
+   * One has a connection whose other end was aborted, or ran out of time, after both had proved themselves: nothing can
+   * tell it in advance, but the connection tells it, at the first read.
    */
   | "told by the connection"
   /** What must not be. */
@@ -48,7 +48,7 @@ export async function storm(seed: number): Promise<StormResult> {
   const isAborted = scene.abortMs !== undefined;
   return await simulate(async ({ internet }) => {
     const { a, b } = await play(internet, scene);
-    const outcome = await judge(a, b, isAborted);
+    const outcome = await judge(a, b);
     const conns = [a, b].filter((side): side is PunchedConn => !(side instanceof Error));
     for (const conn of conns) conn.reset();
     const errors = [a, b].flatMap((side) => side instanceof Error ? [`${side}`] : []);
@@ -60,14 +60,14 @@ export async function storm(seed: number): Promise<StormResult> {
 async function judge(
   a: PunchedConn | Error,
   b: PunchedConn | Error,
-  isAborted: boolean,
 ): Promise<StormOutcome> {
   if (a instanceof Error && b instanceof Error) return areHonest(a, b) ? "neither" : "divided";
   if (!(a instanceof Error) && !(b instanceof Error)) {
     return await isSame(a, b) ? "same connection" : "divided";
   }
-  const conn = a instanceof Error ? b as PunchedConn : a;
-  return isAborted && await isEnded(conn) ? "told by the connection" : "divided";
+  const [error, conn] = a instanceof Error ? [a, b as PunchedConn] : [b as Error, a];
+  const isCutShort = error.name === "AbortError" || error.message.includes("within");
+  return isCutShort && await isEnded(conn) ? "told by the connection" : "divided";
 }
 
 /** Whether the sides failed for reasons that a caller can expect. */

@@ -1,0 +1,321 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { UnreachableError } from "../../lib/errors.ts";
+import { encodeOffer, type PunchOffer, type PunchRole } from "../../lib/punch/message.ts";
+import { MAX_OFFERS, OfferExchange, type OfferExchangeOptions } from "../../lib/punch/offers.ts";
+import {
+  type MemoryChannel,
+  type MemoryChannelOptions,
+  memoryChannelPair,
+} from "../signal/memory_channel.ts";
+import { SeededRandomness } from "../simnet/random.ts";
+import { VirtualTime } from "../simnet/virtual_time.ts";
+import { punchSide, SEQUENTIAL } from "./fixtures.ts";
+
+Deno.test("OfferExchange brings each side the other's offer within a one-way delay", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const [a, b] = [side(0, "controlling"), side(1, "controlled")];
+    await delay(26);
+    assertEquals([a.heard.length, b.heard.length], [1, 1]);
+    assertEquals([a.heard[0]!.role, b.heard[0]!.role], ["controlled", "controlling"]);
+  }));
+
+Deno.test("OfferExchange sends what is needed and then no more", () =>
+  virtually({ delayMs: 25 }, async ({ side, channels }) => {
+    side(0, "controlling");
+    await delay(100);
+    side(1, "controlled");
+    await delay(10_000);
+    assert(channels[0].sent <= 3, `${channels[0].sent}`);
+    assert(channels[1].sent <= 3, `${channels[1].sent}`);
+  }));
+
+for (const [laterMs, headStartMs] of [[0, 0], [10, 10], [25, 25], [30, 25], [5000, 25]] as const) {
+  Deno.test(`OfferExchange knows both offers ${headStartMs} ms earlier if it comes ${laterMs} ms later`, () =>
+    virtually({ delayMs: 25 }, async ({ side }) => {
+      const headStarts: number[] = [];
+      const a = side(0, "controlling", {
+        onOffer: () => headStarts.push(a.exchange.headStartMs),
+      });
+      if (laterMs > 0) await delay(laterMs);
+      const b = side(1, "controlled", {
+        onOffer: () => headStarts.push(b.exchange.headStartMs),
+      });
+      await delay(100);
+      const [early, late] = headStarts;
+      assertEquals([Math.round(early!), Math.round(late!)], [headStartMs, 0]);
+    }));
+}
+
+Deno.test("OfferExchange repeats the offer ever more slowly while nobody is there", () =>
+  virtually({}, async ({ side, channels }) => {
+    side(0, "controlling");
+    await delay(30_000);
+    assertEquals(channels[0].sent, 17); // at 0, 0.3, 0.9, 2.1, 4.1, 6.1 s and so on
+  }));
+
+Deno.test("OfferExchange confirms that the other side has the offer", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const [a, b] = [side(0, "controlling"), side(1, "controlled")];
+    await Promise.all([a.exchange.confirmed, b.exchange.confirmed]);
+  }));
+
+for (let seed = 1; seed <= 40; seed++) {
+  Deno.test(`OfferExchange survives loss, duplication and reordering, seed ${seed}`, () =>
+    virtually(
+      { delayMs: 50, jitterMs: 50, loss: 0.4, duplication: 0.3, reordering: 0.5, seed },
+      async ({ side }) => {
+        const [a, b] = [side(0, "controlling"), side(1, "controlled")];
+        await delay(25_000);
+        assertEquals([keysOf(a), keysOf(b)], [[b.exchange.ours.key], [a.exchange.ours.key]]);
+      },
+    ));
+}
+
+Deno.test("OfferExchange takes an offer of an earlier meeting, and the peer's in its place", () =>
+  virtually({ delayMs: 25 }, async ({ side, channels }) => {
+    const a = side(0, "controlling");
+    channels[0].deliver(forge({ key: "1".repeat(64) }));
+    await delay(100);
+    const b = side(1, "controlled");
+    await delay(100);
+    assertEquals(keysOf(a), ["1".repeat(64), b.exchange.ours.key]);
+    // And when it comes again, late, it stays out.
+    channels[0].deliver(forge({ key: "1".repeat(64) }));
+    await delay(100);
+    assertEquals(keysOf(a).length, 2);
+  }));
+
+Deno.test("OfferExchange holds to the peer's offer when an old one comes before the answer", () =>
+  virtually({ delayMs: 25 }, async ({ side, channels }) => {
+    const a = side(0, "controlling");
+    const b = side(1, "controlled");
+    await delay(26); // the peer's offer is there, its answer is not
+    channels[0].deliver(forge({ key: "1".repeat(64) }));
+    await delay(100);
+    assertEquals(keysOf(a).at(-1), b.exchange.ours.key);
+  }));
+
+Deno.test("OfferExchange finds a side again that starts anew", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const a = side(0, "controlling");
+    const b = side(1, "controlled");
+    await delay(1000);
+    await b.stop();
+    const startedMs = performance.now();
+    const again = side(1, "controlled");
+    while (keysOf(a).at(-1) !== again.exchange.ours.key) await delay(5);
+    assert(performance.now() - startedMs < 200, `after ${performance.now() - startedMs} ms`);
+    assertEquals(keysOf(again), [a.exchange.ours.key]);
+  }));
+
+Deno.test("OfferExchange tells when the other side has gone on to another round", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const a = side(0, "controlling", { round: 1 });
+    const b = side(1, "controlled", { round: 2 });
+    assertEquals(await a.exchange.later, 2);
+    assertEquals(b.heard, []);
+  }));
+
+Deno.test("OfferExchange waits for new samples where the first are too old for a prediction", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const old = countingSource(5000);
+    const a = side(0, "controlling", { source: old });
+    const b = side(1, "controlled", { source: countingSource(0) });
+    await delay(500);
+    assertEquals(old.refreshed, 1);
+    assertEquals(a.heard.length, 1);
+    assert(b.heard[0]!.sampleAgeMs < 750, `${b.heard[0]!.sampleAgeMs}`);
+  }));
+
+Deno.test("OfferExchange takes new samples where those of both sides have become too old", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const a = side(0, "controlling", { source: countingSource(5000) });
+    const b = side(1, "controlled", { source: countingSource(5000) });
+    await delay(500);
+    for (const { heard } of [a, b]) {
+      assert(heard.length === 1 && heard[0]!.sampleAgeMs < 750, JSON.stringify(heard));
+    }
+  }));
+
+Deno.test("OfferExchange does not hear itself on a channel with an echo", () =>
+  virtually({}, async ({ side, channels }) => {
+    const a = side(0, "controlling");
+    channels[0].deliver(encodeOffer(a.exchange.ours, NO_SECRET));
+    await delay(1);
+    channels[0].deliver(encodeOffer(a.exchange.ours, NO_SECRET));
+    await delay(5000);
+    assertEquals(a.heard, []);
+  }));
+
+for (const skewMs of [0, 50, 1000, 12_345]) {
+  Deno.test(`OfferExchange tells both sides that they have the same role, ${skewMs} ms apart`, () =>
+    virtually({ delayMs: 25 }, async ({ side }) => {
+      const a = side(0, "controlled");
+      await delay(skewMs);
+      const b = side(1, "controlled");
+      for (const { running } of [a, b]) {
+        const error = await assertRejects(() => running, UnreachableError);
+        assertEquals(
+          error.message,
+          "Cannot punch: both sides are controlled, and one has to be controlling",
+        );
+      }
+      assert(performance.now() < skewMs + 1000, `${performance.now()} ms`);
+    }));
+}
+
+Deno.test("OfferExchange bears one old offer in its own role, however often it comes", () =>
+  virtually({ delayMs: 25 }, async ({ side, channels }) => {
+    const a = side(0, "controlling");
+    for (let i = 0; i < 5; i++) channels[0].deliver(forge({ role: "controlling" }));
+    await delay(100);
+    side(1, "controlled");
+    await delay(100);
+    assertEquals(a.heard.length, 1);
+  }));
+
+Deno.test("OfferExchange is not impressed by 10 000 offers", () =>
+  virtually({ delayMs: 25 }, async ({ side, channels }) => {
+    const a = side(0, "controlling");
+    await delay(1);
+    const { key } = a.exchange.ours;
+    for (let i = 0; i < 10_000; i++) {
+      const forged = forge({ key: i.toString(16).padStart(64, "0"), answers: key });
+      channels[0].deliver(forged);
+      if (i % 100 === 99) await delay(1);
+    }
+    await delay(100);
+    assertEquals(a.heard.length, MAX_OFFERS);
+    assert(channels[0].sent < 20, `${channels[0].sent} sent`);
+  }));
+
+Deno.test("OfferExchange takes no offers from those who do not know the secret", () =>
+  virtually({ delayMs: 25 }, async ({ side, channels }) => {
+    const sharedSecret = Uint8Array.of(1, 2, 3);
+    const a = side(0, "controlling", { sharedSecret });
+    channels[0].deliver(forge({}));
+    channels[0].deliver(new Uint8Array(5000));
+    channels[0].deliver(new Uint8Array(0));
+    await delay(100);
+    assertEquals(a.heard, []);
+    side(1, "controlled", { sharedSecret });
+    await delay(600);
+    assertEquals(a.heard.length, 1);
+  }));
+
+for (const when of ["before the peer's offer", "after it"] as const) {
+  Deno.test(`OfferExchange fails with the channel, ${when}`, () =>
+    virtually({ delayMs: 25 }, async ({ side, channels }) => {
+      const a = side(0, "controlling");
+      if (when === "after it") side(1, "controlled");
+      await delay(100);
+      channels[0].break();
+      await assertRejects(() => a.running, Error, "signal channel");
+    }));
+}
+
+interface Side {
+  readonly exchange: OfferExchange;
+  readonly heard: PunchOffer[];
+  readonly running: Promise<never>;
+  stop(): Promise<void>;
+}
+
+interface Place {
+  readonly channels: readonly [MemoryChannel, MemoryChannel];
+  side(index: 0 | 1, role: PunchRole, changes?: Partial<OfferExchangeOptions>): Side;
+}
+
+/** Runs a test in virtual time, and checks that nothing is left waiting. */
+async function virtually(
+  options: MemoryChannelOptions,
+  test: (place: Place) => Promise<void>,
+): Promise<void> {
+  using time = new VirtualTime();
+  using _randomness = new SeededRandomness(options.seed ?? 1);
+  const channels = memoryChannelPair(options);
+  const sides: Side[] = [];
+  await time.run(async () => {
+    await test({
+      channels,
+      side: (index, role, changes) => {
+        sides.push(start(channels[index], role, changes));
+        return sides.at(-1)!;
+      },
+    });
+    for (const side of sides) await side.stop();
+    await delay(1000); // for messages that are on their way
+  });
+  assertEquals(time.pendingTimers, 0);
+}
+
+function start(
+  channel: MemoryChannel,
+  role: PunchRole,
+  changes: Partial<OfferExchangeOptions> = {},
+): Side {
+  const heard: PunchOffer[] = [];
+  const controller = new AbortController();
+  const exchange = new OfferExchange({
+    channel,
+    role,
+    sharedSecret: NO_SECRET,
+    round: 1,
+    source: {
+      side: punchSide("192.0.2.1"),
+      get sampleAgeMs() {
+        return performance.now();
+      },
+      refresh: () => Promise.resolve(false),
+    },
+    onOffer: (offer) => heard.push(offer),
+    ...changes,
+  });
+  const running = exchange.run(controller.signal);
+  const ended = running.catch(() => {});
+  const stop = async () => {
+    controller.abort();
+    await ended;
+  };
+  return { exchange, heard, running, stop };
+}
+
+/** A NAT that counts, sampled so long ago; new samples take 40 ms. */
+function countingSource(ageMs: number) {
+  let learnedAtMs = performance.now() - ageMs;
+  return {
+    refreshed: 0,
+    side: punchSide("192.0.2.1", SEQUENTIAL),
+    get sampleAgeMs() {
+      return performance.now() - learnedAtMs;
+    },
+    async refresh() {
+      if (this.sampleAgeMs <= 750) return false;
+      await delay(40);
+      learnedAtMs = performance.now();
+      this.refreshed++;
+      return true;
+    },
+  };
+}
+
+function keysOf({ heard }: Side): string[] {
+  return heard.map(({ key }) => key);
+}
+
+/** An offer of nobody's. */
+function forge(changes: Partial<PunchOffer>): Uint8Array {
+  return encodeOffer({
+    role: "controlled",
+    key: "e".repeat(64),
+    answers: null,
+    isWaiting: true,
+    round: 1,
+    sampleAgeMs: 0,
+    side: punchSide("192.0.2.66"),
+    ...changes,
+  }, NO_SECRET);
+}
+
+const NO_SECRET = new Uint8Array(0);
