@@ -18,7 +18,7 @@ import { attemptText, eventText, probeText, tableText } from "./map_text.ts";
 /** One line of help. */
 export const MAP_USAGE =
   "map add tcp|udp PORT [--external P] [--lifetime S] [--protocol auto|pcp|nat-pmp|upnp] [--server STUN]..." +
-  " [--keep] | map list | map delete tcp|udp PORT | map probe [--server STUN]...; all with [--gateway IP] [--json]";
+  " [--check S] [--keep] | map list | map delete tcp|udp PORT | map probe [--server STUN]...; all with [--gateway IP] [--json]";
 
 /**
  * Runs the command; its exit code.
@@ -40,7 +40,7 @@ export async function map(args: readonly string[], io: CliIo): Promise<number> {
 async function add(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     flags: ["keep", "json"],
-    values: ["external", "lifetime", "protocol", "gateway"],
+    values: ["external", "lifetime", "protocol", "gateway", "check"],
     lists: ["server"],
     operands: { min: 2, max: 2 },
   });
@@ -61,6 +61,7 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
       ...readPort(given),
       externalPort: readInteger("external", values.get("external"), PORTS),
       lifetimeSeconds: readInteger("lifetime", values.get("lifetime"), LIFETIMES),
+      checkSeconds: readInteger("check", values.get("check"), LIFETIMES),
       protocols: readProtocols(values.get("protocol")),
       gateway: readGateway(given),
       servers: readServers(given),

@@ -51,17 +51,15 @@ export async function checkLease(
     : { kind: "changed", grant: asked };
 }
 
-/** What an announcement of the gateway means for a mapping; `undefined` if nothing. */
+/**
+ * What an announcement of the gateway means for a mapping. Gateways have a reason to announce, and one that has
+ * started a moment before the last question has no clock to show it.
+ */
 export function hearAnnouncement(
   grant: MappingGrant,
-  announcement: GatewayAnnouncement,
-): "restarted" | "look" | undefined {
-  if (announcement.mapper === grant.mapper && !isEpochConsistent(grant, announcement.epoch)) {
-    return "restarted";
-  }
-  if (grant.epoch === undefined) return "look"; // UPnP's own news come by TCP, to who subscribes
-  if (!("externalIp" in announcement)) return undefined;
-  return announcement.externalIp === grant.external.ip ? undefined : "look";
+  { mapper, epoch }: GatewayAnnouncement,
+): "restarted" | "look" {
+  return mapper === grant.mapper && !isEpochConsistent(grant, epoch) ? "restarted" : "look";
 }
 
 /** Whether the gateway's table is as old as it should be; UPnP does not tell. */

@@ -74,7 +74,7 @@ function upnpContenders(gateways: readonly Gateway[], network: Network): Contend
       protocol: "upnp",
       gateway,
       ready: async (signal) => {
-        const mapper = igdMapper(gateway.ip, { network, local: localFor(gateway) });
+        const mapper = igdMapper(gateway.ip, { network, local: gateway.localIp });
         await mapper.find({ signal });
         return mapper;
       },
@@ -85,11 +85,6 @@ function upnpContenders(gateways: readonly Gateway[], network: Network): Contend
       ready: (signal) => anyIgd(network, gateway.localIp, signal),
     })),
   ];
-}
-
-/** A pinhole is asked for from the global address that it is for, not from the link-local one. */
-function localFor({ ip, localIp }: Gateway): string | undefined {
-  return ipFamily(ip) === 4 ? localIp : undefined;
 }
 
 /** The gateway that answers first. */

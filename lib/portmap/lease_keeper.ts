@@ -160,7 +160,6 @@ export class LeaseKeeper implements AsyncDisposable {
     // Anybody on the link can forge announcements: they make us ask no more often than leases may.
     if (performance.now() < this.#lastAskedMs + MIN_INTERVAL_SECONDS * 1000) return;
     const meaning = hearAnnouncement(this.#held.grant, announcement);
-    if (meaning === undefined && !this.#isLost) return;
     if (meaning === "look" && !this.#isLost) return await this.#check(signal);
     this.#lose(RESTARTED);
     await delay(restartDelayMs(Math.random()), { signal });

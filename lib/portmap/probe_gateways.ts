@@ -94,7 +94,7 @@ async function probeGateway(
   const [pcp, natPmp, upnp] = await Promise.all([
     probe(pcpMapper(ip, { network, localIp, waitsMs })),
     isIpv4 ? probe(natPmpMapper(ip, { network, waitsMs })) : undefined,
-    probe(igdMapper(ip, { network, local: isIpv4 ? localIp : undefined })),
+    probe(igdMapper(ip, { network, local: localIp })),
   ]);
   return { gateway, pcp, natPmp, upnp };
 }
