@@ -4,6 +4,7 @@
  * @module
  */
 
+import { MalformedMessageError } from "../errors.ts";
 import {
   addAnyPortMapping,
   addPortMapping,
@@ -76,13 +77,34 @@ export async function unmapIgdPort(
   throw refusal(outcome, action, session.gateway);
 }
 
+/**
+ * The entry as the device reads it; `undefined` if there is none, `"unknown"` if it does not let itself be read.
+ *
+ * @throws {NoResponseError} if the device does not answer in time
+ * @throws {NetworkError} if it cannot be reached
+ */
+export async function readEntry(
+  session: IgdSession,
+  service: IgdService,
+  key: PortMappingKey,
+): Promise<PortMappingEntry | undefined | "unknown"> {
+  try {
+    const outcome = await tryCall(session, service, getSpecificPortMappingEntry(key));
+    if (outcome.kind === "done") return outcome.value;
+    return saysNoEntry(outcome) ? undefined : "unknown";
+  } catch (error) {
+    if (error instanceof MalformedMessageError) return "unknown";
+    throw error;
+  }
+}
+
 /** Whether the router has given the port to somebody else, as it may when the lease is over. */
 export async function isTakenByOthers(
   session: IgdSession,
   service: IgdService,
   { key, request }: { key: PortMappingKey; request: MappingRequest },
 ): Promise<boolean> {
-  const entry = await readEntry(session, service, key);
+  const entry = await look(session, service, key);
   return entry !== undefined && entry !== "unknown" && !leadsToUs(entry, request);
 }
 
@@ -131,7 +153,7 @@ async function confirm(
 ): Promise<AttemptResult> {
   const { attempt, request } = asked;
   const key = { protocol: request.protocol, externalPort: attempt.externalPort };
-  const outcome = await readEntry(session, service, key);
+  const outcome = await look(session, service, key);
   if (outcome === "unknown") return granted(service, attempt);
   if (outcome !== undefined) {
     const isTaken = outcome.internalClient !== "0.0.0.0" && !leadsToUs(outcome, request);
@@ -148,16 +170,13 @@ async function confirm(
   return failed(CONFLICT_IN_MAPPING_ENTRY);
 }
 
-/** The entry as the device reads it; `undefined` if there is none, `"unknown"` if it does not let itself be read. */
-export async function readEntry(
+async function look(
   session: IgdSession,
   service: IgdService,
   key: PortMappingKey,
 ): Promise<PortMappingEntry | undefined | "unknown"> {
   try {
-    const outcome = await tryCall(session, service, getSpecificPortMappingEntry(key));
-    if (outcome.kind === "done") return outcome.value;
-    return saysNoEntry(outcome) ? undefined : "unknown";
+    return await readEntry(session, service, key);
   } catch (error) {
     if (isOfDevice(error)) return "unknown";
     throw error;
@@ -212,7 +231,7 @@ async function deleteLeftover(
   const key = { protocol: request.protocol, externalPort: attempt.externalPort };
   const isConflict = failure.kind === "fault" && failure.code === CONFLICT_IN_MAPPING_ENTRY;
   const known = isConflict
-    ? await readEntry(session, service, key)
+    ? await look(session, service, key)
     : (await tryList(session, service))?.find((entry) => isOurs(entry, asked));
   if (known === undefined || known === "unknown" || !isOurs(known, asked)) return false;
   await call(session, service, deletePortMapping(known), cannot("map", request));
