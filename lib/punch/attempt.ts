@@ -11,6 +11,7 @@ import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
 import { Dialing } from "./dialing.ts";
 import { ATTEMPT_OUTCOMES, DialTrace } from "./dial_trace.ts";
 import { GiveUp } from "./give_up.ts";
+import { PUNCH_LIMITS } from "./limits.ts";
 import { type PunchSecret, punchSecret } from "./handshake.ts";
 import { Meeting, type Met } from "./meeting.ts";
 import type { PunchOffer, PunchRole } from "./message.ts";
@@ -199,8 +200,10 @@ function lastStartMs({ dials }: PunchPlan): number {
   return Math.max(0, ...dials.map(({ startMs }) => startMs));
 }
 
+/** A side that has nobody to dial waits for who dials it. */
 function lastEndMs({ dials }: PunchPlan): number {
-  return Math.max(0, ...dials.map(({ startMs, giveUpMs }) => startMs + giveUpMs));
+  if (dials.length === 0) return PUNCH_LIMITS.patienceMs;
+  return Math.max(...dials.map(({ startMs, giveUpMs }) => startMs + giveUpMs));
 }
 
 /** Accepted connections that are told of; ours: the peer makes a few, strangers may make any number. */

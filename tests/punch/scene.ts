@@ -46,14 +46,24 @@ export interface SceneResult {
 
 /** Plays a scene. The connections are left open. */
 export async function play(internet: Internet, scene: Scene): Promise<SceneResult> {
-  const { rttMs = 80, signalRttMs = 50, skewMs = 0, reusePort = true, isWarm = false } = scene;
+  const { rttMs = 80, reusePort = true } = scene;
   const link = { delayMs: rttMs / 4, ...scene.link };
-  const server = internet.host("stun", { addresses: ["203.0.113.10", "203.0.113.11"], link });
   const host = (name: "a" | "b") => {
     const router = internet.router(`${name}/nat`, { behavior: scene[name], link });
     return internet.host(name, { behind: router, reusePort });
   };
-  const hosts = { a: host("a"), b: host("b") };
+  return await playBetween(internet, { a: host("a"), b: host("b") }, scene);
+}
+
+/** Plays a scene between hosts that are there already; of the scene's NATs only what is reported counts then. */
+export async function playBetween(
+  internet: Internet,
+  hosts: { readonly a: Host; readonly b: Host },
+  scene: Scene,
+): Promise<SceneResult> {
+  const { rttMs = 80, signalRttMs = 50, skewMs = 0, isWarm = false } = scene;
+  const link = { delayMs: rttMs / 4, ...scene.link };
+  const server = internet.host("stun", { addresses: ["203.0.113.10", "203.0.113.11"], link });
   await using _stun = await serveStun({
     network: server.network,
     address: "203.0.113.10",
