@@ -102,7 +102,7 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
   }],
   ["lab", {
     usage: LAB_USAGE,
-    does: "the NAT lab: how right and how fast nat-test is (Linux)",
+    does: "the NAT lab: how right nat-test is, which NATs punches pass, and how fast (Linux)",
     run: lab,
   }],
 ]);

@@ -48,57 +48,57 @@ export function figures(): Figure[] {
     {
       setting: "port-restricted x port-restricted, nothing known of the NATs before",
       pairs: [["portRestricted", "portRestricted"]],
-      batch: { runs: 60, atOnce: 3, isReported: false },
+      batch: { runs: 60, atOnce: 5, isReported: false },
       goal: { success: 0.99, connectMs: 100 },
     },
     {
       setting: "address-restricted x random",
       pairs: [["addressRestricted", "random"]],
-      batch: { runs: 120, atOnce: 3 },
+      batch: { runs: 120, atOnce: 5 },
       goal: { success: 0.99, syns: 24 },
     },
     {
       setting: "port-restricted x port-preserving",
       pairs: [["portRestricted", "preserving"]],
-      batch: { runs: 120, atOnce: 3 },
+      batch: { runs: 120, atOnce: 5 },
       goal: { success: 0.99 },
     },
     ...SEQUENTIAL.map((name): Figure => ({
       setting: `port-restricted x ${name}, idle`,
       pairs: [["portRestricted", name]],
-      batch: { runs: 60 },
+      batch: { runs: 40 },
       goal: { success: 0.95 },
     })),
     ...SEQUENTIAL.map((name): Figure => ({
       setting: `port-restricted x ${name}, 5 new flows a second`,
       pairs: [["portRestricted", name]],
       flowsPerSecond: 5,
-      batch: { runs: 60 },
+      batch: { runs: 40 },
       goal: { success: 0.8 },
     })),
     {
       setting: "port-restricted x random in a block of 1024, within 2 s",
       pairs: [["portRestricted", "block"]],
-      batch: { runs: 150 },
+      batch: { runs: 100 },
       goal: { success: 0.98, everyTotalMs: 2000 },
     },
     {
       setting: "port-restricted x random, within 10 s",
       pairs: [["portRestricted", "random"]],
-      batch: { runs: 150 },
+      batch: { runs: 100 },
       goal: { success: 0.95, everyTotalMs: 10_000, syns: 1300 },
     },
     {
       setting: "sequential x sequential",
       pairs: SEQUENTIAL.map((name) => ["sequential", name] as const),
-      batch: { runs: 15 },
+      batch: { runs: 10 },
       goal: {},
     },
     {
       setting: "sequential x sequential, 5 new flows a second",
       pairs: SEQUENTIAL.map((name) => ["sequential", name] as const),
       flowsPerSecond: 5,
-      batch: { runs: 15 },
+      batch: { runs: 10 },
       goal: {},
     },
     {
@@ -111,14 +111,14 @@ export function figures(): Figure[] {
       setting: "port-restricted x port-restricted, 5 % loss each way",
       pairs: [["portRestricted", "portRestricted"]],
       loss: 0.05,
-      batch: { runs: 90, atOnce: 3 },
+      batch: { runs: 60, atOnce: 5 },
       goal: { success: 0.99, connectMs: 100 },
     },
     {
       setting: "port-restricted x port-restricted, 30 ms jitter each way",
       pairs: [["portRestricted", "portRestricted"]],
       jitterMs: 30,
-      batch: { runs: 90, atOnce: 3 },
+      batch: { runs: 60, atOnce: 5 },
       goal: { success: 0.99, connectMs: 160 },
     },
   ];
@@ -132,9 +132,9 @@ function dropping(rttMs: number, skewMs: number): Figure {
   const isCrossed = skewMs < rttMs / 2;
   return {
     setting: `EIM, all that drop, RTT ${rttMs} ms, skew ${skewMs / 1000} s`,
-    pairs: EIM_PAIRS,
+    pairs: skewMs > 1000 ? EIM_PAIRS.slice(-2) : EIM_PAIRS,
     rttMs,
-    batch: { runs: skewMs > 1000 ? 4 : 12, atOnce: skewMs > 1000 ? 4 : 3, skewMs },
+    batch: { runs: 6, atOnce: 6, skewMs },
     goal: isCrossed
       ? { success: 1, connectMs: rttMs + 20 }
       : { success: 1, laterConnectMs: rttMs + 20, connectMs: 1.5 * rttMs + 20 },
@@ -145,10 +145,10 @@ function resetting(rttMs: number, skewMs: number): Figure[] {
   const at = `RTT ${rttMs} ms, skew ${skewMs / 1000} s`;
   const common = {
     rttMs,
-    batch: { runs: 24, atOnce: 3, skewMs },
+    batch: { runs: 12, atOnce: 6, skewMs },
     goal: { success: 0.99, connectMs: 2 * rttMs + 50 },
   };
-  const one = { ...common, batch: { ...common.batch, runs: 36 } };
+  const one = { ...common, batch: { ...common.batch, runs: 18 } };
   return [
     {
       ...one,

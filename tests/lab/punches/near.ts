@@ -85,7 +85,7 @@ async function isolate(hosts: readonly LabHost[]): Promise<void> {
   }
 }
 
-const RUNS = 20;
+const RUNS = 12;
 const RTT_MS = 80;
 const REPORT = reportOf(NAT_KINDS.portRestricted);
 

@@ -58,7 +58,7 @@ export async function runWholePunches(
   return rows;
 }
 
-const RUNS = 40;
+const RUNS = 30;
 const TO_SERVER_MS = 51;
 const BETWEEN_NATS_MS = 82;
 const RENDEZVOUS = `ws://${SERVER_IPS[0]}:3480`;
