@@ -15,9 +15,10 @@ import { chooseServers } from "../nat/servers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { PunchAnchor } from "./anchor.ts";
 import { GiveUp } from "./give_up.ts";
+import { PUNCH_LIMITS } from "./limits.ts";
 import { MAX_ROUNDS, type PunchRole } from "./message.ts";
 import type { PunchPlan } from "./plan_types.ts";
-import { type RoundResult, runRound } from "./round.ts";
+import { countSyns, type RoundResult, runRound } from "./round.ts";
 
 /** What a punch port needs before there is a peer. */
 export interface PreparePunchOptions {
@@ -99,8 +100,8 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<P
  * it all the same; it is reset then, so that the next write or read fails.
  *
  * What a peer says of itself decides where SYNs go, to other hosts too if it lies. Never to this host, nor into its
- * private networks but for the peer's own port; and never to more than {@linkcode PUNCH_LIMITS} says for one plan, of
- * which there are at most {@linkcode MAX_OFFERS} in each of {@linkcode MAX_ROUNDS} rounds.
+ * private networks but for the peer's own port; and there is no further attempt after four times as many SYNs as
+ * {@linkcode PUNCH_LIMITS} allows a spray.
  *
  * @throws {UnreachableError} if there is no way, none was found in time, or both sides have the same role
  * @throws {NetworkError} if the channel breaks, or `not-permitted`
@@ -113,7 +114,7 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
   const attempts: ConnectionAttempt[] = [];
   let reason = "the other side said nothing";
   try {
-    for (let round = 1; round <= MAX_ROUNDS;) {
+    for (let round = 1; round <= MAX_ROUNDS && countSyns(attempts) < MAX_SYNS;) {
       await using anchor = round === 1 && options.anchor !== undefined
         ? options.anchor
         : await preparePunch({ ...options, signal });
@@ -125,6 +126,7 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
         sharedSecret: options.sharedSecret ?? new Uint8Array(0),
         round,
         anchor,
+        maxSyns: MAX_SYNS - countSyns(attempts),
         signal,
       });
       if (result.kind === "connected") return punched(result, attempts, { round, startedAtMs });
@@ -143,7 +145,7 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
     const message = `Cannot punch: no connection within ${timeoutMs} ms (${reason})`;
     throw new UnreachableError(message, attempts, { cause: error });
   }
-  throw new UnreachableError(`Cannot punch: ${MAX_ROUNDS} rounds failed (${reason})`, attempts);
+  throw new UnreachableError(`Cannot punch: all attempts failed (${reason})`, attempts);
 }
 
 function punched(
@@ -175,5 +177,11 @@ async function resolveAll(
   signal?.throwIfAborted();
   return found.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
 }
+
+/**
+ * Ours: a spray in each round, and as much for other dials. What is under way when it is exceeded goes on to its end;
+ * the system's repetitions are not counted.
+ */
+const MAX_SYNS = 4 * PUNCH_LIMITS.maxSyns;
 
 const DEFAULT_TIMEOUT_MS = 30_000;

@@ -25,6 +25,8 @@ export interface RoundOptions {
   readonly sharedSecret: Uint8Array;
   readonly round: number;
   readonly anchor: PunchAnchor;
+  /** When so many SYNs have been sent there is no further attempt. */
+  readonly maxSyns: number;
   readonly signal: AbortSignal;
 }
 
@@ -64,6 +66,10 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
   const attempts: PunchAttempt[] = [];
 
   const attempt = async (theirs: PunchOffer) => {
+    const last = attempts.at(-1);
+    if (last !== undefined && countSyns(attemptsOf(attempts)) >= options.maxSyns) {
+      return result.resolve({ kind: "failed", plan: last.plan });
+    }
     const { ours, headStartMs } = exchange;
     const current = new PunchAttempt(options, { ours, theirs, headStartMs }, ended);
     attempts.push(current);
@@ -103,7 +109,16 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
     await resetOthers(attempts, end);
   }
   const plan = attempts.at(-1)?.plan;
-  return { ...plan && { plan }, ...end, attempts: attempts.flatMap(({ attempts }) => attempts) };
+  return { ...plan && { plan }, ...end, attempts: attemptsOf(attempts) };
+}
+
+/** SYNs that were sent by dialling. */
+export function countSyns(attempts: readonly ConnectionAttempt[]): number {
+  return attempts.reduce((sum, { tries }) => sum + tries, 0);
+}
+
+function attemptsOf(attempts: readonly PunchAttempt[]): ConnectionAttempt[] {
+  return attempts.flatMap(({ attempts }) => attempts);
 }
 
 type End =
