@@ -7,7 +7,7 @@
  */
 
 import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts";
-import type { Network } from "../net/network.ts";
+import type { Network, TcpListener } from "../net/network.ts";
 import { type AllocationVerdict, classifyAllocation } from "../nat/allocation.ts";
 import type { Behavior, FamilyReport } from "../nat/behavior.ts";
 import { openConsecutive } from "../nat/local_ports.ts";
@@ -48,6 +48,7 @@ export class PunchAnchor implements AsyncDisposable {
   readonly #dialer: TcpDialer;
   #side: PunchSide;
   #learnedAtMs = performance.now();
+  #refreshes = 0;
 
   private constructor(options: OpenAnchorOptions, dialer: TcpDialer, side: PunchSide) {
     this.#options = options;
@@ -88,10 +89,14 @@ export class PunchAnchor implements AsyncDisposable {
     return performance.now() - this.#learnedAtMs;
   }
 
-  /** Takes new samples, if those in the profile are too old to go by; whether it did. Takes two round trips then. */
+  /**
+   * Takes new samples, if those in the profile are too old to go by; whether it did. Takes two round trips then. It
+   * does so {@linkcode MAX_REFRESHES} times at most: a peer that never has enough shall not make us bother the server.
+   */
   async refresh(signal?: AbortSignal): Promise<boolean> {
     const [server] = this.#options.servers;
-    if (server === undefined || !isStale(this)) return false;
+    if (server === undefined || !isStale(this) || this.#refreshes >= MAX_REFRESHES) return false;
+    this.#refreshes++;
     const samples = await resample(this.#dialer, this.#options, server, signal);
     if (samples.length === 0) return false;
     this.#learnedAtMs = performance.now();
@@ -260,14 +265,17 @@ function isUsable(ip: string): boolean {
 
 /** A port for the anchor, one that is left alone, and for the burst a row and others. */
 async function freePorts(network: Network, ip: string): Promise<AnchorPorts> {
-  const listen = (port: number) => network.listenTcp({ ip, port });
+  using listeners = new DisposableStack();
+  const listen = async (port: number) => listeners.use(await network.listenTcp({ ip, port }));
   const row = await openConsecutive(ROW, listen) ?? [];
-  const others = await Promise.all(Array.from({ length: 2 + STRANGERS }, () => listen(0)));
-  const port = ({ local }: { local: TransportAddress }) => local.port;
-  const [anchor, fresh, ...strangers] = others.map(port) as [number, number, ...number[]];
-  const ports = { anchor, fresh, burst: [...row.map(port), ...strangers] };
-  for (const listener of [...row, ...others]) listener.close();
-  return ports;
+  const [anchor, fresh] = [await listen(0), await listen(0)];
+  const strangers: TcpListener[] = [];
+  while (strangers.length < STRANGERS) strangers.push(await listen(0));
+  return {
+    anchor: anchor.local.port,
+    fresh: fresh.local.port,
+    burst: [...row, ...strangers].map(({ local }) => local.port),
+  };
 }
 
 function anyAddress(family: IpFamily): string {
@@ -276,6 +284,9 @@ function anyAddress(family: IpFamily): string {
 
 /** How long servers are waited for; ours: three SYNs of the system, and an answer. */
 const PATIENCE_MS = 3500;
+
+/** Each opens some connections, which last as long as the anchor; ours: a few for each round. */
+const MAX_REFRESHES = 8;
 
 /** Consecutive local ports in the burst, and others: with the anchor's, enough to tell every pattern. */
 const ROW = 4;

@@ -1,0 +1,212 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { NetworkError } from "../../lib/errors.ts";
+import type { TransportAddress } from "../../lib/net/address.ts";
+import { PunchAnchor } from "../../lib/punch/anchor.ts";
+import { preparePunch } from "../../lib/punch/punch.ts";
+import { serveStun } from "../../lib/stun/server.ts";
+import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
+import type { Host, HostFault } from "../simnet/host.ts";
+import type { Internet } from "../simnet/internet.ts";
+import { simulate } from "../simnet/simulate.ts";
+import type { VirtualTime } from "../simnet/virtual_time.ts";
+
+const ONE = { ip: "203.0.113.10", port: 3478 };
+const OTHER = { ip: "203.0.113.11", port: 3479 };
+const { portRestricted, symmetric, symmetricSequential, symmetricPreserving } = NAT_BEHAVIORS;
+
+Deno.test("PunchAnchor learns the external address of the punch port in two round trips", () =>
+  behind(portRestricted, async ({ open, time }) => {
+    const startedMs = time.nowMs;
+    await using anchor = await open([ONE, OTHER]);
+    assertEquals(Math.round(time.nowMs - startedMs), 160);
+    const { profile, candidates, punchPort } = anchor.side;
+    assertEquals(profile.mapping, "endpoint-independent");
+    const [reflexive] = candidates;
+    assertEquals(reflexive, { kind: "reflexive", address: { ip: EXTERNAL, port: punchPort } });
+    assertEquals(profile.externalIp, EXTERNAL);
+  }));
+
+Deno.test("PunchAnchor learns the mapping from one server by its alternate address", () =>
+  behind(symmetric, async ({ open, time }) => {
+    const startedMs = time.nowMs;
+    await using anchor = await open([ONE]);
+    assertEquals(anchor.side.profile.mapping, "address-and-port-dependent");
+    assertEquals(Math.round(time.nowMs - startedMs), 320);
+  }));
+
+for (const behavior of [symmetric, symmetricSequential, symmetricPreserving]) {
+  Deno.test(`PunchAnchor leaves the punch port alone behind a symmetric NAT, ${behavior.allocation.kind}`, () =>
+    behind(behavior, async ({ open, dialled }) => {
+      await using anchor = await open([ONE, OTHER]);
+      const { candidates, punchPort } = anchor.side;
+      assertEquals(candidates.map(({ kind }) => kind), ["host"]);
+      assert(!dialled().includes(punchPort), "it was dialled from");
+    }));
+}
+
+Deno.test("PunchAnchor is ready without a server, with what the host knows of itself", () =>
+  behind(portRestricted, async ({ open, time }) => {
+    await using anchor = await open([]);
+    const { profile, candidates, punchPort } = anchor.side;
+    assertEquals(time.nowMs, 0);
+    assertEquals([profile.mapping, profile.externalIp, profile.samples], ["unknown", null, []]);
+    assertEquals(candidates, [{ kind: "host", address: { ip: "192.168.1.2", port: punchPort } }]);
+    assertEquals(await anchor.refresh(), false);
+  }));
+
+for (const fault of ["silent", "host-unreachable", undefined] as const) {
+  Deno.test(`PunchAnchor is ready in time with a server that is ${fault ?? "not one"}`, () =>
+    behind(portRestricted, async ({ open, time }) => {
+      await using anchor = await open([ONE]);
+      assert(time.nowMs <= 3500, `${time.nowMs} ms`);
+      assertEquals(anchor.side.profile.externalIp, null);
+    }, { fault, serves: false }));
+}
+
+Deno.test("PunchAnchor goes by the servers that answer", () =>
+  behind(portRestricted, async ({ open, time }) => {
+    await using anchor = await open([{ ip: "203.0.113.77", port: 3478 }, ONE]);
+    assertEquals(anchor.side.profile.externalIp, EXTERNAL);
+    assert(time.nowMs <= 3500, `${time.nowMs} ms`);
+  }));
+
+Deno.test("PunchAnchor names no address that nobody else can reach", () =>
+  behind(portRestricted, async ({ open }) => {
+    await using anchor = await open([ONE, OTHER]);
+    const ips = anchor.side.candidates.map(({ address }) => address.ip);
+    assertEquals(ips, [EXTERNAL, "192.168.1.2", "2001:db8::2"]);
+  }, { addresses: ["192.168.1.2", "169.254.3.4", "2001:db8::2", "fe80::2%eth0"] }));
+
+Deno.test("PunchAnchor names at most twelve addresses, those from routers and servers first", () =>
+  behind(portRestricted, async ({ open }) => {
+    const mapped = [{ ip: "203.0.113.200", port: 4000 }];
+    await using anchor = await open([ONE, OTHER], mapped);
+    const kinds = anchor.side.candidates.map(({ kind }) => kind);
+    assertEquals(kinds.length, 12);
+    assertEquals(kinds.slice(0, 3), ["mapped", "reflexive", "host"]);
+  }, { addresses: Array.from({ length: 20 }, (_, index) => `192.168.1.${index + 2}`) }));
+
+Deno.test("PunchAnchor takes new samples where others count along, and only then", async () => {
+  await behind(symmetricSequential, async ({ open }) => {
+    await using anchor = await open([ONE, OTHER]);
+    assertEquals(await anchor.refresh(), false);
+    await delay(1000);
+    const before = anchor.side.profile.samples.at(-1)!;
+    assertEquals(await anchor.refresh(), true);
+    const { samples } = anchor.side.profile;
+    assert(samples.every(({ externalPort }) => externalPort > before.externalPort));
+    assert(anchor.sampleAgeMs < 100, `${anchor.sampleAgeMs} ms`);
+  });
+  await behind(portRestricted, async ({ open }) => {
+    await using anchor = await open([ONE, OTHER]);
+    await delay(1000);
+    assertEquals(await anchor.refresh(), false);
+  });
+});
+
+Deno.test("PunchAnchor keeps its samples when the server has gone", () =>
+  behind(symmetricSequential, async ({ open, stun }) => {
+    await using anchor = await open([ONE, OTHER]);
+    const { samples } = anchor.side.profile;
+    await delay(1000);
+    stun.fault = "silent";
+    assertEquals(await anchor.refresh(), false);
+    assertEquals(anchor.side.profile.samples, samples);
+  }));
+
+Deno.test("PunchAnchor bothers the server no more often than a meeting needs, whatever the peer says", () =>
+  behind(symmetricSequential, async ({ open, dialled }) => {
+    await using anchor = await open([ONE, OTHER]);
+    for (let i = 0; i < 100; i++) {
+      await delay(1000);
+      await anchor.refresh();
+    }
+    assert(dialled().length < 80, `${dialled().length} dials`);
+  }));
+
+for (const failing of [1, 3, 5, 7]) {
+  Deno.test(`PunchAnchor closes its ports if the system has none left, at the ${failing}th`, () =>
+    behind(portRestricted, async ({ host: { network } }) => {
+      let listeners = 0;
+      const exhausted: typeof network = {
+        ...network,
+        listenTcp: (...args) =>
+          ++listeners >= failing
+            ? Promise.reject(new NetworkError("Cannot listen: too many files", "other"))
+            : network.listenTcp(...args),
+      };
+      const options = { network: exhausted, servers: [ONE, OTHER], family: 4 } as const;
+      await assertRejects(() => PunchAnchor.open(options), NetworkError, "too many files");
+    }));
+}
+
+for (const atMs of [0, 1, 50, 100, 159]) {
+  Deno.test(`PunchAnchor leaves nothing behind when it is aborted after ${atMs} ms`, () =>
+    behind(natBehavior({}), async ({ host }) => {
+      const reason = new Error("enough");
+      const controller = new AbortController();
+      if (atMs === 0) controller.abort(reason);
+      else setTimeout(() => controller.abort(reason), atMs);
+      const { network } = host;
+      const { signal } = controller;
+      const servers = [ONE.ip, `${OTHER.ip}:${OTHER.port}`];
+      await assertRejects(() => preparePunch({ network, servers, signal }), Error, "enough");
+    }));
+}
+
+interface Place {
+  readonly internet: Internet;
+  readonly time: VirtualTime;
+  readonly host: Host;
+  readonly stun: Host;
+  open(servers: TransportAddress[], mapped?: TransportAddress[]): Promise<PunchAnchor>;
+  /** The local ports that were dialled from. */
+  dialled(): number[];
+}
+
+/** Runs a test with a host behind a NAT, 40 ms from a STUN server. */
+async function behind(
+  behavior: NatBehavior,
+  test: (place: Place) => Promise<void>,
+  { fault, serves = true, addresses }: {
+    fault?: HostFault | undefined;
+    serves?: boolean;
+    addresses?: string[];
+  } = {},
+): Promise<void> {
+  await simulate(async ({ internet, time }) => {
+    const link = { delayMs: 20 };
+    const stun = internet.host("stun", {
+      addresses: [ONE.ip, OTHER.ip],
+      link,
+      ...fault && { fault },
+    });
+    const router = internet.router("router", { behavior, link, externalIps: [EXTERNAL] });
+    const host = internet.host("host", { behind: router, ...addresses && { addresses } });
+    const dialled: number[] = [];
+    internet.onPacket = ({ at, what, packet }) => {
+      if (at === "host" && what === "sent" && packet.protocol === "tcp" && packet.tcpFlags.syn) {
+        dialled.push(packet.source.port);
+      }
+    };
+    await using _server = serves
+      ? await serveStun({
+        network: stun.network,
+        address: ONE.ip,
+        alternateAddress: OTHER.ip,
+      })
+      : { [Symbol.asyncDispose]: () => Promise.resolve() };
+    await test({
+      internet,
+      time,
+      host,
+      stun,
+      dialled: () => dialled,
+      open: (servers, mapped = []) =>
+        PunchAnchor.open({ network: host.network, servers, family: 4, mapped }),
+    });
+  });
+}
+
+const EXTERNAL = "203.0.113.50";
