@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { NatKindName } from "./nat_kinds.ts";
+import { NAT_KINDS, type NatKindName } from "./nat_kinds.ts";
 import type { BatchOptions } from "./punch_lab.ts";
 import { isRefused, successOf, type Summary } from "./summary.ts";
 
@@ -64,13 +64,13 @@ export function figures(): Figure[] {
       goal: { success: 0.99 },
     },
     ...SEQUENTIAL.map((name): Figure => ({
-      setting: `port-restricted x ${name}, idle`,
+      setting: `port-restricted x ${NAT_KINDS[name].name}, idle`,
       pairs: [["portRestricted", name]],
       batch: { runs: 40 },
       goal: { success: 0.95 },
     })),
     ...SEQUENTIAL.map((name): Figure => ({
-      setting: `port-restricted x ${name}, 5 new flows a second`,
+      setting: `port-restricted x ${NAT_KINDS[name].name}, 5 new flows a second`,
       pairs: [["portRestricted", name]],
       flowsPerSecond: 5,
       batch: { runs: 40 },

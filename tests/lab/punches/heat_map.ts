@@ -146,7 +146,7 @@ function drawLegend(right: number, cells: readonly MatrixCell[]): string {
       `height="${CELL_HEIGHT - GAP}" rx="5" fill="${colourOf(1)}"/>`,
       line(25, "100 %", `font-size="17" font-weight="700"`),
       line(43, "53 ms", `font-size="13.5"`),
-      line(56, "16 SYNs", `font-size="10.5" fill-opacity=".72"`),
+      line(56, "18 SYNs", `font-size="10.5" fill-opacity=".72"`),
       drawTime(1),
       "</g>",
       text(noteX, 122, `the bar is the time again, full at ${FULL_BAR} round trips`, pale),
@@ -157,7 +157,7 @@ function drawLegend(right: number, cells: readonly MatrixCell[]): string {
         "median, from the later side’s first SYN to connected on both",
         `font-size="13"`,
       ),
-      text(noteX, 104, "all SYNs that both hosts sent, 14 of them to learn their NATs", pale),
+      text(noteX, 104, "all SYNs that both hosts sent, 16 of them to learn their NATs", pale),
       `<g transform="translate(0 148)"><rect width="${CELL_WIDTH - GAP}" ` +
       `height="${CELL_HEIGHT - GAP}" rx="5" fill="url(#hatch)"/>`,
       line(34, "no way", `font-size="13" fill="${PALE_INK}"`),
