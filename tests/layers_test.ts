@@ -76,7 +76,7 @@ const LAYERS: readonly Layer[] = [
       "lib/portmap/{pcp,pcp_exchange,pcp_first,pcp_peer,nat_pmp}.ts",
       "lib/portmap/{http,ssdp,soap}.ts",
       "lib/portmap/{mapping_attempt,race,contenders,second_hop,outside_view}.ts",
-      "lib/portmap/{check_lease,lease_keeper,port_mapping}.ts",
+      "lib/portmap/{check_lease,lease_keeper,port_mapping,turns}.ts",
       "lib/portmap/igd{,_discovery,_finder,_session,_status,_port_mapping,_pinhole}.ts",
     ],
   },

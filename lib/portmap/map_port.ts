@@ -8,7 +8,7 @@ import type { Logger } from "../logger.ts";
 import { type IpFamily, ipFamily, parseHostPort, parseIp } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import { contendersFor } from "./contenders.ts";
+import { contendersFor, withFavourite } from "./contenders.ts";
 import { findGateways, type Gateway } from "./gateways.ts";
 import type { MapperName, MappingGrant, MappingRequest } from "./mapper.ts";
 import { checkRequest } from "./mapping_request.ts";
@@ -17,6 +17,7 @@ import { askOutside } from "./outside_view.ts";
 import { KeptMapping, type PortMapping } from "./port_mapping.ts";
 import { raceForGrant, type RaceResult } from "./race.ts";
 import { outerContenders, type OuterGateway, outerRequest } from "./second_hop.ts";
+import { turnsOf } from "./turns.ts";
 import { isPlausibleExternalIp } from "./verdict.ts";
 
 /** What to open, and how. */
@@ -99,6 +100,7 @@ export async function mapPort(options: MapPortOptions): Promise<PortMapping> {
   });
   firstView.catch(() => {});
 
+  const turns = turnsOf(network);
   const request = requestFor(options, lifetimeSeconds);
   const onProblem = (problem: unknown) => logger?.warn(`Cannot release: ${problem}`);
   const race = async (signal: AbortSignal): Promise<RaceResult> => {
@@ -111,13 +113,21 @@ export async function mapPort(options: MapPortOptions): Promise<PortMapping> {
     });
     if (contenders.length === 0) throw new NoMappingError(options, []);
     const isUsable = ({ external }: MappingGrant) => isPlausibleExternalIp(external.ip);
-    return await raceForGrant(contenders, { request, isUsable, timeoutMs, onProblem, signal });
+    return await turns.take(async () => {
+      const racing = withFavourite(contenders, turns.favourite);
+      turns.favourite = undefined; // until it has granted again
+      const options = { request, isUsable, timeoutMs, onProblem, signal };
+      const result = await raceForGrant(racing, options);
+      turns.favourite = result.winner.grant.mapper;
+      return result;
+    });
   };
 
   try {
     const result = await race(signal);
     return await KeptMapping.open(result, {
       network,
+      turns,
       lifetimeSeconds,
       checkSeconds,
       listens: true,

@@ -11,6 +11,7 @@ import { LeaseKeeper, type LeaseKeeperOptions, type LeaseNews } from "./lease_ke
 import type { MapperName, MappingGrant } from "./mapper.ts";
 import { isOfGateway } from "./mapping_attempt.ts";
 import type { HeldGrant, RaceResult } from "./race.ts";
+import type { Turns } from "./turns.ts";
 import { type MappingVerdict, mappingVerdict, type MappingVerdictKind } from "./verdict.ts";
 
 /** A mapping as plain data, JSON-safe. */
@@ -69,6 +70,8 @@ export interface PortMapping extends AsyncDisposable {
 
 /** What {@linkcode KeptMapping} takes. */
 export interface KeptMappingOptions extends Omit<LeaseKeeperOptions, "onNews"> {
+  /** Shared with those who ask the same gateway. */
+  readonly turns: Turns;
   /** At which addresses servers see this host now. */
   readonly askOutside: (signal: AbortSignal) => Promise<readonly string[]>;
   /** Opens the port above the gateway too, where there is somebody to ask; `undefined` if there is nobody. */
@@ -187,7 +190,9 @@ export class KeptMapping implements PortMapping {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#release ??= this.#finish(async (keeper) => {
-      return await keeper.release() ? undefined : "the gateway did not confirm it";
+      return await this.#options.turns.take(() => keeper.release())
+        ? undefined
+        : "the gateway did not confirm it";
     });
     await this.#release;
   }

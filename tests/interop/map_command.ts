@@ -1,0 +1,71 @@
+/**
+ * `map add --json` as a program that runs until it is interrupted.
+ *
+ * @module
+ */
+
+import type { MappingEvent } from "../../lib/portmap/port_mapping.ts";
+
+/** A running command. */
+export class MapCommand implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly #lines: ReadableStreamDefaultReader<string>;
+  #rest = "";
+
+  /** @param child with its stdout piped */
+  constructor(child: Deno.ChildProcess) {
+    this.#child = child;
+    this.#lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  }
+
+  /**
+   * The next event of this kind; those before it are skipped.
+   *
+   * @throws {Error} if the output ends before it, or a minute and a half has passed
+   */
+  async next(event: MappingEvent["event"]): Promise<MappingEvent> {
+    const giveUp = setTimeout(() => this.#child.kill("SIGKILL"), PATIENCE_MS);
+    try {
+      while (true) {
+        const line = await this.#nextLine();
+        const read: MappingEvent = JSON.parse(line);
+        if (read.event === event) return read;
+      }
+    } finally {
+      clearTimeout(giveUp);
+    }
+  }
+
+  /** Presses Ctrl-C; the exit code. */
+  async interrupt(): Promise<number> {
+    this.#child.kill("SIGINT");
+    return (await this.#child.status).code;
+  }
+
+  /** Ends it, if it still runs. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#child.kill("SIGKILL");
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // it has ended already
+    }
+    await this.#child.status;
+    await this.#lines.cancel();
+  }
+
+  async #nextLine(): Promise<string> {
+    while (true) {
+      const end = this.#rest.indexOf("\n");
+      if (end !== -1) {
+        const line = this.#rest.slice(0, end);
+        this.#rest = this.#rest.slice(end + 1);
+        return line;
+      }
+      const { done, value } = await this.#lines.read();
+      if (done) throw new Error(`Cannot read an event: the command has ended`);
+      this.#rest += value;
+    }
+  }
+}
+
+const PATIENCE_MS = 90_000;

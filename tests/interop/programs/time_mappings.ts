@@ -1,0 +1,29 @@
+/**
+ * `time_mappings.ts COUNT`: how long it takes until a port is mapped, by each protocol and by the race, in
+ * milliseconds; prints JSON. Each time with a new call, which knows nothing of the gateway.
+ *
+ * @module
+ */
+
+import { mapPort } from "../../../lib/portmap/map_port.ts";
+import type { MapperName } from "../../../lib/portmap/mapper.ts";
+
+const count = Number(Deno.args[0]);
+const WAYS: readonly (readonly [string, readonly MapperName[] | undefined])[] = [
+  ["PCP", ["pcp"]],
+  ["NAT-PMP", ["nat-pmp"]],
+  ["UPnP", ["upnp"]],
+  ["race", undefined],
+];
+const results: [string, number[]][] = [];
+for (const [name, protocols] of WAYS) {
+  const elapsedMs: number[] = [];
+  for (let index = 0; index < count; index++) {
+    const startMs = performance.now();
+    await using _mapping = await mapPort({ protocol: "tcp", internalPort: 8080, protocols });
+    elapsedMs.push(performance.now() - startMs);
+  }
+  results.push([name, elapsedMs]);
+}
+// deno-lint-ignore no-console -- a program
+console.log(JSON.stringify(results));
