@@ -5,8 +5,12 @@
  * @module
  */
 
-import { NoResponseError } from "./errors.ts";
-import { formatTransportAddress, type TransportAddress } from "./net/address.ts";
+import { MalformedMessageError, NoResponseError } from "./errors.ts";
+import {
+  formatTransportAddress,
+  sameTransportAddress,
+  type TransportAddress,
+} from "./net/address.ts";
 import type { Datagram, UdpSocket } from "./net/network.ts";
 
 /** What {@linkcode exchange} takes. */
@@ -77,5 +81,51 @@ async function receiveAccepted<T>(
   while (true) {
     const answer = accept(await socket.receive({ signal }));
     if (answer !== undefined) return answer;
+  }
+}
+
+/** What {@linkcode exchangeWithServer} takes. */
+export interface ServerExchangeOptions<T> extends Omit<ExchangeOptions<T>, "accept"> {
+  /** Whether a datagram is from whom was asked; by default, whether it is from `to` exactly. */
+  readonly isFromServer?: (from: TransportAddress) => boolean;
+  /** The answer in a message of the server, or `undefined` if it does not answer this request. */
+  readonly accept: (message: Uint8Array) => T | undefined;
+  /** The protocol, for errors. */
+  readonly protocol: string;
+}
+
+/**
+ * As {@linkcode exchange}, with messages that are taken from nobody but the server. What cannot be read does not end
+ * the exchange: somebody who forged the server's address may have sent it to keep the true answer out.
+ *
+ * @throws {NoResponseError} if no answer came in time
+ * @throws {MalformedMessageError} if something came in that time, and none of it was the protocol
+ */
+export async function exchangeWithServer<T>(
+  socket: Pick<UdpSocket, "send" | "receive">,
+  options: ServerExchangeOptions<T>,
+): Promise<Exchanged<T>> {
+  const { to, protocol, isFromServer = (from) => sameTransportAddress(from, to) } = options;
+  let malformed: MalformedMessageError | undefined;
+  try {
+    return await exchange(socket, {
+      ...options,
+      accept: ({ data, from }) => {
+        if (!isFromServer(from)) return undefined;
+        try {
+          return options.accept(data);
+        } catch (error) {
+          if (!(error instanceof MalformedMessageError)) throw error;
+          malformed = error;
+          return undefined;
+        }
+      },
+    });
+  } catch (error) {
+    if (!(error instanceof NoResponseError) || malformed === undefined) throw error;
+    throw new MalformedMessageError(
+      `Cannot understand ${formatTransportAddress(to)}: it answers, but not with ${protocol}`,
+      { cause: malformed },
+    );
   }
 }

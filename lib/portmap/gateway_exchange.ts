@@ -5,9 +5,8 @@
  * @module
  */
 
-import { MalformedMessageError, NoResponseError } from "../errors.ts";
-import { exchange } from "../exchange.ts";
-import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
+import { exchangeWithServer } from "../exchange.ts";
+import type { TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { isFrom } from "./gateway_source.ts";
 
@@ -44,31 +43,14 @@ export interface GatewayAnswer<T> {
 export async function askGateway<T>(question: GatewayQuestion<T>): Promise<GatewayAnswer<T>> {
   const { network, gateway, localIp, request, protocol, accept, waitsMs, signal } = question;
   using socket = await network.bindUdp({ ip: localIp, port: 0 });
-  let malformed: MalformedMessageError | undefined;
-  try {
-    const { answer } = await exchange(socket, {
-      to: gateway,
-      request,
-      waitsMs,
-      signal,
-      accept: ({ data, from }) => {
-        if (!isFrom(from, gateway)) return undefined;
-        try {
-          return accept(data);
-        } catch (error) {
-          // Garbage must not keep the true answer out: anybody on the link can forge it.
-          if (!(error instanceof MalformedMessageError)) throw error;
-          malformed = error;
-          return undefined;
-        }
-      },
-    });
-    return { answer, receivedAtMs: performance.now() };
-  } catch (error) {
-    if (!(error instanceof NoResponseError) || malformed === undefined) throw error;
-    throw new MalformedMessageError(
-      `Cannot understand ${formatTransportAddress(gateway)}: it answers, but not with ${protocol}`,
-      { cause: malformed },
-    );
-  }
+  const { answer } = await exchangeWithServer(socket, {
+    to: gateway,
+    isFromServer: (from) => isFrom(from, gateway),
+    request,
+    protocol,
+    accept,
+    waitsMs,
+    ...signal && { signal },
+  });
+  return { answer, receivedAtMs: performance.now() };
 }

@@ -4,13 +4,9 @@
  * @module
  */
 
-import { MalformedMessageError, NoResponseError } from "../errors.ts";
-import { exchange, type Exchanged } from "../exchange.ts";
-import {
-  formatTransportAddress,
-  sameTransportAddress,
-  type TransportAddress,
-} from "../net/address.ts";
+import { NoResponseError } from "../errors.ts";
+import { type Exchanged, exchangeWithServer } from "../exchange.ts";
+import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection, UdpSocket } from "../net/network.ts";
 import { MessageReader, writeMessage } from "./framing.ts";
 
@@ -93,34 +89,9 @@ export interface ExchangeMessagesOptions<T> extends StunPatience {
  */
 export async function exchangeMessages<T>(
   socket: Pick<UdpSocket, "send" | "receive">,
-  { server, request, accept, waitsMs, signal }: ExchangeMessagesOptions<T>,
+  { server, ...options }: ExchangeMessagesOptions<T>,
 ): Promise<Exchanged<T>> {
-  let malformed: MalformedMessageError | undefined;
-  try {
-    return await exchange(socket, {
-      to: server,
-      request,
-      waitsMs,
-      signal,
-      accept: ({ data, from }) => {
-        if (!sameTransportAddress(from, server)) return undefined;
-        try {
-          return accept(data);
-        } catch (error) {
-          // Garbage must not keep the true answer out: it may be from someone who forged the address.
-          if (!(error instanceof MalformedMessageError)) throw error;
-          malformed = error;
-          return undefined;
-        }
-      },
-    });
-  } catch (error) {
-    if (!(error instanceof NoResponseError) || malformed === undefined) throw error;
-    throw new MalformedMessageError(
-      `Cannot understand ${formatTransportAddress(server)}: it answers, but not with STUN`,
-      { cause: malformed },
-    );
-  }
+  return await exchangeWithServer(socket, { ...options, to: server, protocol: "STUN" });
 }
 
 /**
