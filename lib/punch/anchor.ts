@@ -49,6 +49,7 @@ export class PunchAnchor implements AsyncDisposable {
   #side: PunchSide;
   #learnedAtMs = performance.now();
   #refreshes = 0;
+  readonly #openedAtMs = performance.now();
 
   private constructor(options: OpenAnchorOptions, dialer: TcpDialer, side: PunchSide) {
     this.#options = options;
@@ -102,6 +103,20 @@ export class PunchAnchor implements AsyncDisposable {
     this.#learnedAtMs = performance.now();
     this.#side = { ...this.#side, profile: { ...this.#side.profile, samples } };
     return true;
+  }
+
+  /**
+   * This one or, if its mapping may be gone, another in its place: servers reset connections that say nothing, and some
+   * NATs end the mapping with them. A port that a router forwards has to stay.
+   *
+   * @throws the signal's reason; this one is disposed of then
+   */
+  async renew(signal?: AbortSignal): Promise<PunchAnchor> {
+    const { servers, mapped = [] } = this.#options;
+    const isYoung = performance.now() - this.#openedAtMs < MAX_IDLE_MS;
+    if (isYoung || servers.length === 0 || mapped.length > 0) return this;
+    await this[Symbol.asyncDispose]();
+    return await PunchAnchor.open({ ...this.#options, ...signal && { signal } });
   }
 
   /** Lets go of the connections that keep the mapping; connections that were punched stay. */
@@ -284,6 +299,9 @@ function anyAddress(family: IpFamily): string {
 
 /** How long servers are waited for; ours: three SYNs of the system, and an answer. */
 const PATIENCE_MS = 3500;
+
+/** Ours: less than the 30 s after which our own server resets a silent connection. */
+const MAX_IDLE_MS = 25_000;
 
 /** Each opens some connections, which last as long as the anchor; ours: a few for each round. */
 const MAX_REFRESHES = 8;

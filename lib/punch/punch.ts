@@ -40,7 +40,7 @@ export interface PunchOptions extends PreparePunchOptions {
   readonly channel: SignalChannel;
   /** The controlling side chooses the connection; one side is the one, the other the other. */
   readonly role: PunchRole;
-  /** Prepared before, to spare the time; it is used up. */
+  /** Prepared before, to spare the time; it is used up. One that is older than 25 s is prepared anew. */
   readonly anchor?: PunchAnchor;
   /**
    * A key that both sides know and nobody else, not a password: then nobody but the peer can make an offer, or be met,
@@ -116,7 +116,7 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
   try {
     for (let round = 1; round <= MAX_ROUNDS && countSyns(attempts) < MAX_SYNS;) {
       await using anchor = round === 1 && options.anchor !== undefined
-        ? options.anchor
+        ? await options.anchor.renew(signal)
         : await preparePunch({ ...options, signal });
       await anchor.refresh(signal);
       const result = await runRound({

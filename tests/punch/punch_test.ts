@@ -86,6 +86,14 @@ Deno.test("punch() takes 360 ms if nothing was ready", async () => {
   assert(doneMs <= 360, `${doneMs} ms`);
 });
 
+for (const warmForMs of [20_000, 100_000, 1_000_000]) {
+  Deno.test(`punch() needs one round with a port that was prepared ${warmForMs / 1000} s before`, async () => {
+    const a = natBehavior({ allocation: { kind: "random" }, resetEndsMapping: true });
+    const result = await playTo({ a, b: a, isWarm: true, warmForMs });
+    for (const { punch: report } of assertSame(result, "")) assertEquals(report.rounds, 1);
+  });
+}
+
 Deno.test("punch() survives the loss of one packet in twenty, on every link", async () => {
   for (let seed = 1; seed <= 30; seed++) {
     const { portRestricted: a } = NAT_BEHAVIORS;

@@ -30,6 +30,8 @@ export interface Scene {
   readonly isReported?: boolean;
   /** Whether the punch port is ready before the call. */
   readonly isWarm?: boolean;
+  /** How long before the call. */
+  readonly warmForMs?: number;
   /** How packets fare besides. */
   readonly link?: LinkBehavior;
   /** When a side is aborted, from a's call on. */
@@ -80,6 +82,7 @@ export async function playBetween(
   };
   const callA = await call("a", { channel: channelA, role: "controlling" });
   const callB = await call("b", { channel: channelB, role: "controlled" });
+  if (scene.warmForMs) await new Promise((resolve) => setTimeout(resolve, scene.warmForMs));
   const timers = (["a", "b"] as const).map((name) => {
     const atMs = scene.abortMs?.[name];
     return atMs === undefined ? undefined : setTimeout(() => controllers[name].abort(), atMs);
