@@ -18,7 +18,6 @@ export class Turns {
   /** Runs a job when it is its turn, or it has waited for long enough. */
   async take<T>(job: () => Promise<T>): Promise<T> {
     await this.#wait();
-    this.#isTaken = true;
     try {
       const result = await job();
       this.#pass(1);
@@ -35,7 +34,10 @@ export class Turns {
   }
 
   async #wait(): Promise<void> {
-    if (!this.#isTaken) return;
+    if (!this.#isTaken) {
+      this.#isTaken = true;
+      return;
+    }
     const { promise, resolve } = Promise.withResolvers<void>();
     const go = () => {
       this.#waiting.delete(go);
