@@ -1,0 +1,85 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { EXIT } from "../../lib/cli/io.ts";
+import { eventText, probeText, tableText } from "../../lib/cli/map_text.ts";
+import { runMain } from "./run_main.ts";
+
+for (
+  const [args, message] of [
+    [[], /^punchline: map takes one of add, list, delete, probe$/],
+    [["open"], /^punchline: map open is none of add, list, delete, probe$/],
+    [["add"], /an argument is missing/],
+    [["add", "tcp"], /an argument is missing/],
+    [["add", "sctp", "80"], /the protocol is tcp or udp, not sctp/],
+    [["add", "tcp", "0"], /"0" is not a number from 1 to 65535/],
+    [["add", "tcp", "80", "--external", "x"], /--external takes a whole number/],
+    [["add", "tcp", "80", "--lifetime", "0"], /--lifetime takes a whole number/],
+    [["add", "tcp", "80", "--protocol", "igd"], /--protocol takes auto, pcp, nat-pmp or upnp/],
+    [["add", "tcp", "80", "--gateway", "router"], /"router"/],
+    [["add", "tcp", "80", "--server", "a b"], /"a b"/],
+    [["delete", "tcp"], /an argument is missing/],
+    [["list", "extra"], /unexpected argument "extra"/],
+    [["probe", "--nonsense"], /unknown option --nonsense/],
+  ] as const
+) {
+  Deno.test(`map ${args.join(" ")} is a usage error in one line`, async () => {
+    const { code, out, err } = await runMain(["map", ...args]);
+    assertEquals([code, out, err.length], [EXIT.usage, [], 2]);
+    assertMatch(err[0]!, message);
+    assertMatch(err[1]!, /^Usage: punchline map /);
+  });
+}
+
+Deno.test("map add says what became of a mapping, a line for each", () => {
+  const report = {
+    protocol: "pcp",
+    transport: "tcp",
+    internal: "192.168.1.2:8080",
+    external: "44.0.0.7:8080",
+    lifetimeSeconds: 3600,
+    gateway: "192.168.1.1",
+    verdict: "public",
+  } as const;
+  const events = ["mapped", "renewed", "changed", "lost", "released"] as const;
+  assertEquals(events.map((event) => eventText({ event, ...report, reason: "why" })), [
+    "Mapped TCP 44.0.0.7:8080 to 192.168.1.2:8080 by PCP on 192.168.1.1, for 3600 s\n  public",
+    "Renewed TCP 44.0.0.7:8080 to 192.168.1.2:8080, for 3600 s",
+    "Changed to TCP 44.0.0.7:8080 to 192.168.1.2:8080: why",
+    "Lost TCP 44.0.0.7:8080 to 192.168.1.2:8080: why; getting it again",
+    "Released TCP 44.0.0.7:8080 to 192.168.1.2:8080: why",
+  ]);
+});
+
+Deno.test("map list prints a table", () => {
+  const mapping = {
+    transport: "tcp",
+    externalPort: 80,
+    internal: "192.168.1.2:8080",
+    leaseSeconds: 0,
+    description: "web",
+    enabled: true,
+  } as const;
+  assertEquals(tableText([{ address: "192.168.1.1", mappings: [mapping], problem: null }]), [
+    "192.168.1.1:",
+    "  PROTO  EXTERNAL  INTERNAL          LEASE     DESCRIPTION",
+    "  TCP    80        192.168.1.2:8080  for good  web",
+  ]);
+});
+
+Deno.test("map probe prints a line of cause and remedy for each protocol", () => {
+  const silent = { answer: "silent", detail: "UPnP is off: enable it in the router" } as const;
+  const lines = probeText([{
+    address: "192.168.1.1",
+    pcp: silent,
+    natPmp: null,
+    upnp: silent,
+    external: null,
+    verdict: null,
+    detail: "the router opens no ports",
+  }]);
+  assertEquals(lines, [
+    "192.168.1.1",
+    "  PCP      silent     UPnP is off: enable it in the router",
+    "  UPnP     silent     UPnP is off: enable it in the router",
+    "  no mappings: the router opens no ports",
+  ]);
+});

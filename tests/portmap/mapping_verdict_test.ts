@@ -1,0 +1,29 @@
+import { assertEquals } from "@std/assert";
+import { mappingVerdict } from "../../lib/portmap/verdict.ts";
+
+for (
+  const [externalIp, seenIps, kind] of [
+    ["44.0.0.7", ["44.0.0.7"], "public"],
+    ["44.0.0.7", ["198.51.100.1", "44.0.0.7"], "public"],
+    ["44.0.0.7", [], "unverified"],
+    ["44.0.0.7", ["2600:1::2"], "unverified"],
+    ["44.0.0.7", ["44.0.0.8"], "double-nat"],
+    ["10.0.0.2", [], "double-nat"],
+    ["172.31.0.2", ["44.0.0.7"], "double-nat"],
+    ["192.168.2.2", [], "double-nat"],
+    ["100.64.0.1", [], "cgnat"],
+    ["100.127.255.254", ["44.0.0.7"], "cgnat"],
+    ["192.0.0.2", [], "cgnat"],
+    ["0.0.0.0", [], "unverified"],
+    ["0.0.0.0", ["44.0.0.7"], "unverified"],
+    ["127.0.0.1", [], "unverified"],
+    ["2600:1::2", ["2600:1::2"], "public"],
+    ["2600:1::2", [], "unverified"],
+  ] as const
+) {
+  Deno.test(`mappingVerdict() says ${kind} of ${externalIp} where servers see ${seenIps.join(", ") || "nothing"}`, () => {
+    const verdict = mappingVerdict({ externalIp, seenIps });
+    assertEquals(verdict.kind, kind);
+    assertEquals(verdict.remedy === undefined, kind === "public" || kind === "unverified");
+  });
+}

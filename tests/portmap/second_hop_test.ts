@@ -1,0 +1,80 @@
+/** Two NATs in a row. */
+
+import { assertEquals, assertMatch } from "@std/assert";
+import { mapPort, type MapPortOptions } from "../../lib/portmap/map_port.ts";
+import type { PortMapping } from "../../lib/portmap/port_mapping.ts";
+import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { simulate } from "../simnet/simulate.ts";
+import { FakeGateway, type FakeGatewayOptions } from "./fake_gateway/fake_gateway.ts";
+
+interface Nested {
+  readonly inner: FakeGateway;
+  readonly outer: FakeGateway;
+  map(options?: Partial<MapPortOptions>): Promise<PortMapping>;
+}
+
+/** Host 192.168.1.2, gateway 192.168.1.1 alias 10.0.0.2, gateway 10.0.0.1 alias 203.0.113.7. */
+function behindTwo(outside: FakeGatewayOptions, job: (nested: Nested) => Promise<void>) {
+  return simulate(async ({ internet }) => {
+    const behavior = NAT_BEHAVIORS.portRestricted;
+    const carrier = internet.router("carrier", { behavior, lan: "10.0.0" });
+    const home = internet.router("home", {
+      behavior,
+      lan: "192.168.1",
+      behind: carrier,
+      externalIps: ["10.0.0.2"],
+    });
+    const { network: outerNetwork } = internet.host("outer", {
+      behind: carrier,
+      addresses: ["10.0.0.1"],
+    });
+    const { network: innerNetwork } = internet.host("inner", {
+      behind: home,
+      addresses: ["192.168.1.1"],
+    });
+    const { network } = internet.host("host", { behind: home, addresses: ["192.168.1.2"] });
+    using outer = await FakeGateway.start(outerNetwork, { ip: "10.0.0.1", port: 5351 }, outside);
+    using inner = await FakeGateway.start(innerNetwork, { ip: "192.168.1.1", port: 5351 }, {
+      externalIp: "10.0.0.2",
+    });
+    await job({
+      inner,
+      outer,
+      map: (options) => mapPort({ protocol: "tcp", internalPort: 8080, network, ...options }),
+    });
+  });
+}
+
+for (const speaks of [["pcp"], ["nat-pmp"]] as const) {
+  Deno.test(`mapPort() opens the outer of two NATs too by ${speaks}, and closes both`, async () => {
+    await behindTwo({ speaks, externalIp: "44.0.0.7" }, async ({ inner, outer, map }) => {
+      const mapping = await map();
+      assertEquals(mapping.external, { ip: "44.0.0.7", port: 8080 });
+      assertEquals(outer.table.entries[0]!.internal, { ip: "10.0.0.2", port: 8080 });
+      assertEquals(mapping.verdict.kind, "unverified");
+      assertMatch(mapping.verdict.evidence, /private: a second NAT.*10\.0\.0\.1 above it opened/);
+      await mapping[Symbol.asyncDispose]();
+      assertEquals([inner.table.entries, outer.table.entries], [[], []]);
+    });
+  });
+}
+
+Deno.test("mapPort() does not sell a mapping on the inner of two NATs as reachability", async () => {
+  await behindTwo({ speaks: [] }, async ({ map }) => {
+    await using mapping = await map();
+    assertEquals(mapping.verdict.kind, "double-nat");
+    assertMatch(
+      mapping.verdict.evidence,
+      /10\.0\.0\.2 is private: a second NAT sits above it; above it no gateway .*10\.0\.0\.1: .*silent/,
+    );
+  });
+});
+
+Deno.test("mapPort() asks nobody above a carrier's NAT unless it is told whom", async () => {
+  await behindTwo({}, async ({ inner, outer, map }) => {
+    inner.externalIp = "100.64.0.2";
+    await using mapping = await map();
+    assertEquals(mapping.verdict.kind, "cgnat");
+    assertEquals(outer.arrived, []);
+  });
+});
