@@ -72,7 +72,7 @@ const LAYERS: readonly Layer[] = [
       "lib/noise/{generate_key_pair,shake_hands,secure_connection}.ts",
       "lib/nat/{reach,lifetime,own_addresses,local_ports,servers,probe_family,family_report}.ts",
       "lib/portmap/{gateway_exchange,gateway_source,gateways,local_ip,mapping_request}.ts",
-      "lib/portmap/{waits,probe,announcements}.ts",
+      "lib/portmap/{waits,probe,announcements,announcement_feed}.ts",
       "lib/portmap/{pcp,pcp_exchange,pcp_first,pcp_peer,nat_pmp}.ts",
       "lib/portmap/{http,ssdp,soap}.ts",
       "lib/portmap/{mapping_attempt,race,contenders,second_hop,outside_view}.ts",

@@ -8,9 +8,9 @@
 import { delay } from "@std/async/delay";
 import type { Logger } from "../logger.ts";
 import type { Network } from "../net/network.ts";
-import { NetworkError } from "../errors.ts";
 import { WaitQueue } from "../net/wait_queue.ts";
-import { type GatewayAnnouncement, listenForAnnouncements } from "./announcements.ts";
+import { AnnouncementFeed } from "./announcement_feed.ts";
+import type { GatewayAnnouncement } from "./announcements.ts";
 import {
   checkLease,
   hearAnnouncement,
@@ -68,7 +68,9 @@ export class LeaseKeeper implements AsyncDisposable {
   #checkAtMs = 0;
   #retryAtMs = Infinity;
   #lastAskedMs = -Infinity;
-  #listening: { readonly stop: AbortController; readonly done: Promise<void> } | undefined;
+  #feed: AnnouncementFeed | undefined;
+  /** Those before it, which end. */
+  readonly #feeds: (Promise<void> | undefined)[] = [];
   readonly #keeping: Promise<void>;
 
   /** @param result what to keep */
@@ -95,8 +97,7 @@ export class LeaseKeeper implements AsyncDisposable {
   /** Stops keeping it, and lets it be. */
   async leave(): Promise<void> {
     this.#ended.abort(ENDED);
-    this.#listening?.stop.abort(ENDED);
-    await this.#listening?.done;
+    await Promise.all([...this.#feeds, this.#feed?.stop()]);
     await this.#losers;
     await this.#keeping;
   }
@@ -281,24 +282,12 @@ export class LeaseKeeper implements AsyncDisposable {
   /** Hears the gateway of the grant that is held now, and no other. */
   #listen(): void {
     if (!this.#options.listens) return;
-    const before = this.#listening;
-    before?.stop.abort(ENDED);
-    const stop = new AbortController();
-    const done = this.#forward(stop.signal);
-    this.#listening = { stop, done: Promise.all([before?.done, done]).then(() => {}) };
-  }
-
-  async #forward(signal: AbortSignal): Promise<void> {
-    const { gateway } = this.#held;
+    this.#feeds.push(this.#feed?.stop());
     const { network } = this.#options;
-    try {
-      using listener = await listenForAnnouncements(network, gateway);
-      while (true) this.#announced.push(await listener.next({ signal }));
-    } catch (error) {
-      // Without announcements a restart shows at the next look.
-      if (error !== ENDED && !(error instanceof NetworkError)) throw error;
-      if (error !== ENDED) this.#warn(error);
-    }
+    this.#feed = new AnnouncementFeed(network, this.#held.gateway, {
+      onAnnouncement: (announcement) => this.#announced.push(announcement),
+      onProblem: (problem) => this.#warn(problem),
+    });
   }
 
   #tell(news: LeaseNews): void {

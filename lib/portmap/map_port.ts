@@ -118,7 +118,9 @@ export async function mapPort(options: MapPortOptions): Promise<PortMapping> {
       turns.favourite = undefined; // until it has granted again
       const options = { request, isUsable, timeoutMs, onProblem, signal };
       const result = await raceForGrant(racing, options);
-      turns.favourite = result.winner.grant.mapper;
+      const { mapper } = result.winner.grant;
+      // What is asked before UPnP is a packet or two, and faster.
+      if (mapper !== "upnp") turns.favourite = mapper;
       return result;
     });
   };
