@@ -110,6 +110,28 @@ Deno.test("the first write goes out at once, and what comes meanwhile goes out t
   assertEquals(pair.clientStream.written.slice(before).map(({ length }) => length), [19, 117]);
 });
 
+Deno.test("what is left of a write that fills a record goes out with the next write", async () => {
+  using pair = await securedPair();
+  const before = pair.clientStream.written.length;
+  const received = readBytes(pair.server);
+  for (let i = 0; i < 4; i++) await pair.client.write(pattern(65_536));
+  await pair.client.closeWrite();
+  assertEquals((await received).length, 4 * 65_536);
+  const full = Array.from({ length: 4 }, () => 2 + 65_535);
+  const rest = 4 * (65_536 - 65_519);
+  assertEquals(pair.clientStream.written.slice(before).map(({ length }) => length), [
+    ...full,
+    rest + 18,
+    18, // the end
+  ]);
+});
+
+Deno.test("what is left of a write that fills a record goes out without a next write", async () => {
+  using pair = await securedPair();
+  await pair.client.write(pattern(65_536));
+  assertEquals((await readBytes(pair.server, 65_536)).length, 65_536);
+});
+
 Deno.test("a writer that is ahead waits for the network, with one record in the buffer", async () => {
   using pair = await securedPair();
   const gate = Promise.withResolvers<void>();
