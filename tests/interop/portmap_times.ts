@@ -30,7 +30,7 @@ const theirNone = await times(() => home.host.output("upnpc", ["-l"]), undefined
 print(`# Time until a port is mapped
 
 miniupnpd 2.3.1 on nftables, network namespaces, LAN round trip ${rttMs} ms${
-  delayed.code === 0 ? "" : " (no netem here)"
+  delayed.code === 0 ? "" : " (this kernel has no netem to make it 2 ms)"
 }; ${count} runs each, every run finds the router anew.
 Kernel ${Deno.osRelease()}, Deno ${Deno.version.deno}, ${new Date().toISOString().slice(0, 10)}.
 
