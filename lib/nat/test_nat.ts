@@ -77,7 +77,7 @@ export interface TestNatOptions {
  *
  * @throws {TypeError} if a server is not `HOST[:PORT]`
  * @throws {RangeError} if a number of milliseconds or seconds is not positive, or there is no server
- * @throws {NetworkError} `name-not-found` if no server's name resolves, `not-permitted`
+ * @throws {NetworkError} `name-not-found` if none of the names in `servers` exists, `not-permitted`
  * @throws {NoResponseError} if all of `servers` refuse connections and are silent otherwise
  * @throws {RefusedError} if `servers` answer with errors only
  * @throws {MalformedMessageError} if what answers at `servers` does not speak STUN
@@ -95,7 +95,9 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   signal?.throwIfAborted();
 
   const startedAt = performance.now();
-  const resolved = await resolveHosts(network, hosts, families, signal);
+  const { resolved, mistake } = await resolveHosts(network, hosts, families, signal);
+  // Names of our own choice exist: who cannot resolve a single one is offline.
+  if (mistake !== undefined && options.servers !== undefined) throw mistake;
   const testsDone = new AbortController();
   const runTests = async (signal: AbortSignal) => {
     const jobs = families.map((family) => (signal: AbortSignal) => {
@@ -159,14 +161,14 @@ interface Host {
 
 /**
  * The addresses of all hosts by family: one for each host that has one, and two where there is one host only, so
- * that it may have a dead address.
+ * that it may have a dead address. With it an error if none of the names exists.
  */
 async function resolveHosts(
   network: Network,
   hosts: readonly Host[],
   families: readonly IpFamily[],
   signal?: AbortSignal,
-): Promise<Map<IpFamily, TransportAddress[]>> {
+): Promise<{ resolved: Map<IpFamily, TransportAddress[]>; mistake?: NetworkError }> {
   const errors: NetworkError[] = [];
   const resolve = async (host: Host, family: IpFamily): Promise<TransportAddress[]> => {
     const ips = await resolveInTime(network, host.host, family, signal).catch((error) => {
@@ -180,14 +182,10 @@ async function resolveHosts(
     const addresses = await Promise.all(hosts.map((host) => resolve(host, family)));
     return [family, withoutRepetitions(addresses.flat())] as const;
   }));
-  if (found.every(([, addresses]) => addresses.length === 0)) {
-    // A name that does not exist is the caller's mistake; a resolver that does not answer is the network's.
-    const unknown = errors.find(({ reason }) => reason === "name-not-found");
-    const isMistake = unknown !== undefined &&
-      errors.every(({ reason }) => reason === "name-not-found");
-    if (isMistake) throw unknown;
-  }
-  return new Map(found);
+  // A name that does not exist is the caller's mistake; a resolver that does not answer is the network's.
+  const isMistake = errors.length > 0 && found.every(([, addresses]) => addresses.length === 0) &&
+    errors.every(({ reason }) => reason === "name-not-found");
+  return { resolved: new Map(found), ...isMistake && { mistake: errors[0]! } };
 }
 
 /** Two names of one server would pass for two witnesses. */

@@ -1,3 +1,4 @@
+import { testNat } from "../../lib/nat/test_nat.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/errors.ts";
 import { serveStun } from "../../lib/stun/server.ts";
@@ -59,6 +60,13 @@ Deno.test("testNat() rejects a name that does not resolve", async () => {
   await withServer({}, async ({ test }) => {
     const error = await assertRejects(() => test({ servers: ["no.example.net"] }), NetworkError);
     assertEquals(error.reason, "name-not-found");
+  });
+});
+
+Deno.test("testNat() says offline where not one of the public servers' names resolves", async () => {
+  await withServer({}, async ({ client }) => {
+    const { verdict } = await testNat({ network: client.network });
+    assertEquals(verdict.difficulty, "offline");
   });
 });
 
