@@ -142,9 +142,11 @@ labTest(
     await home.stopDaemon({ flush: true });
     assertEquals(await home.rules(), []);
     await home.startDaemon();
+    const startedAtMs = performance.now();
     const found = await mapPorts<MappingGrant>(home, "pcp", "map", request);
     assertEquals(found.handle, left.handle);
-    assert(found.epoch!.seconds <= left.epoch!.seconds);
+    const ageSeconds = (performance.now() - startedAtMs) / 1000;
+    assert(found.epoch!.seconds <= ageSeconds + 5, `its clock says ${found.epoch!.seconds}`);
     await mapPorts(home, "pcp", "release", left);
     assertEquals(await home.rules(), []);
   },

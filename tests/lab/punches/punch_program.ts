@@ -15,6 +15,7 @@ export type OnSignal = (signal: string) => void;
 export class PunchProgram {
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
   readonly #reading: Promise<void>;
+  readonly #ended: Promise<unknown>;
   readonly #punches = new Map<number, { onSignal: OnSignal; result: Result }>();
   #nextId = 1;
 
@@ -27,6 +28,7 @@ export class PunchProgram {
       stderr: "inherit",
     });
     this.#stdin = child.stdin.getWriter();
+    this.#ended = child.status;
     this.#reading = this.#read(
       child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream()),
     );
@@ -45,6 +47,7 @@ export class PunchProgram {
   async close(): Promise<void> {
     await this.#stdin.close();
     await this.#reading;
+    await this.#ended; // its output ends a moment before it does
   }
 
   #write(value: unknown): void {
