@@ -4,6 +4,7 @@
  * @module
  */
 
+import { SignalPost } from "../punches/signal_post.ts";
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
 import type { PunchProgram, StartedPunch } from "../punches/punch_program.ts";
 import type { RunnerResult } from "../punches/punch_runner.ts";
@@ -32,8 +33,9 @@ export async function meet(
   { servers, reports, signalDelayMs }: MeetingOptions,
 ): Promise<readonly [Connected, Connected]> {
   const common = { servers, timeoutMs: 20_000, isWarm: false, signalRttMs: 2 * signalDelayMs };
+  using post = new SignalPost();
   const carry = (to: () => StartedPunch) => (message: string) => {
-    setTimeout(() => to().deliver(message), signalDelayMs);
+    post.carry(() => to().deliver(message), signalDelayMs);
   };
   const first: StartedPunch = alice.punch(
     { ...common, role: "controlling", report: reports[0] },

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { SignalPost } from "./signal_post.ts";
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
 import type { PunchProgram, StartedPunch } from "./punch_program.ts";
 import type { RunnerCommand, RunnerResult } from "./punch_runner.ts";
@@ -65,10 +66,11 @@ export async function punchPair(
   const { signalRttMs = 50, skewMs = 0, timeoutMs = 20_000, isWarm = false } = options;
   const { servers, rendezvous, callAtMs } = options;
   const common = { servers, timeoutMs, isWarm, signalRttMs, rendezvous, callAtMs };
+  using post = new SignalPost();
   const start = (side: PunchSide, role: RunnerCommand["role"], to: () => StartedPunch) =>
     side.program.punch({ ...common, role, report: side.report }, (signal) => {
       const waitMs = signalRttMs / 2 + (role === "controlling" ? skewMs : 0);
-      setTimeout(() => to().deliver(signal), waitMs);
+      post.carry(() => to().deliver(signal), waitMs);
     });
   const first: StartedPunch = start(a, "controlling", () => second);
   const second: StartedPunch = start(b, "controlled", () => first);
