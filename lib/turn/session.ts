@@ -117,7 +117,7 @@ export class TurnSession {
     return this.#conversation.fork();
   }
 
-  /** Runs a job until the session ends. If it fails before, the allocation is of no use any more. */
+  /** Runs a job for as long as its allocation is kept. If it fails before, the allocation is of no use any more. */
   background(job: (signal: AbortSignal) => Promise<void>): void {
     this.#tasks.push(job(this.ended).catch((error) => this.#lose(error)));
   }

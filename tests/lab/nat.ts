@@ -221,7 +221,7 @@ export class Nat {
     return ip;
   }
 
-  /** Notes that a packet passed, and moves the end of the session. */
+  /** Notes that a packet passed, and moves the end of its session. */
   #pass(
     session: Session,
     direction: "inbound" | "outbound",
@@ -245,7 +245,7 @@ export class Nat {
         session.expiresAtMs = nowMs + this.#tcpTimeoutMs(session);
         break;
     }
-    // Once the inside answers, the session is as much its own as one that it opened.
+    // Once the inside answers, a session that began outside is as much its own as one that it opened.
     if (direction === "outbound") session.openedInside = true;
   }
 
@@ -258,7 +258,7 @@ export class Nat {
 }
 
 function trackTcp(session: Session, direction: "inbound" | "outbound", flags: TcpFlags): void {
-  // A new SYN after RST or FIN opens the session anew.
+  // A new SYN after RST or FIN begins a session anew.
   if (session.closing && isBareSyn(flags)) {
     session.closing = session.passedInbound = session.passedOutbound = false;
   }

@@ -50,7 +50,7 @@ export interface NatBehavior extends ProtocolBehavior {
   readonly unsolicitedSyn: "drop" | "reset";
   /** What a SYN gets that crossed one to the same peer; RFC 5382 REQ-2 wants it let in. */
   readonly crossedSyn: "accept" | "drop";
-  /** Whether RST, from either side, ends the session at once, and the mapping with its last session. */
+  /** Whether RST, from either side, ends a TCP session at once, and the mapping with its last session. */
   readonly resetEndsMapping: boolean;
   /** Whether hosts inside reach each other by external addresses; RFC 4787 §6. */
   readonly hairpinning: boolean;

@@ -8,7 +8,7 @@ import { Lab } from "../lab.ts";
 
 if (import.meta.main) {
   await using lab = await Lab.start({ hosts: { a: {} } });
-  // The second one leaves the session and the parent that could end it.
+  // The second one leaves the process group and the parent that could end it.
   const script = "setsid sleep 1000 & readlink /proc/self/ns/net; sleep 1000";
   const child = lab.host("a").spawn("sh", ["-c", script]);
   await child.status;
