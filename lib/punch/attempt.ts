@@ -12,7 +12,7 @@ import { Dialing } from "./dialing.ts";
 import { ATTEMPT_OUTCOMES, DialTrace } from "./dial_trace.ts";
 import { GiveUp } from "./give_up.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
-import { type PunchSecret, punchSecret } from "./handshake.ts";
+import { channelBinding, type PunchSecret, punchSecret } from "./handshake.ts";
 import { Meeting, type Met } from "./meeting.ts";
 import type { PunchOffer, PunchRole } from "./message.ts";
 import { planPunch } from "./plan.ts";
@@ -43,6 +43,7 @@ export type AttemptOutcome =
     readonly plan: PunchPlan;
     /** When both offers were known. */
     readonly startedAtMs: number;
+    readonly channelBinding: Uint8Array;
   }
   | { readonly kind: "impossible" | "failed"; readonly plan: PunchPlan }
   | { readonly kind: "abandoned" };
@@ -122,7 +123,8 @@ export class PunchAttempt {
     // Asked only now: a nomination may have come with the end of everything else.
     const { met } = meeting;
     if (met !== undefined) {
-      return { kind: "connected", met, plan, startedAtMs: this.#startedAtMs };
+      const [startedAtMs, binding] = [this.#startedAtMs, channelBinding(secret)];
+      return { kind: "connected", met, plan, startedAtMs, channelBinding: binding };
     }
     return signal.aborted ? { kind: "abandoned" } : { kind: "failed", plan };
   }

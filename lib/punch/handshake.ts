@@ -33,6 +33,11 @@ export function punchSecret(a: PunchOffer, b: PunchOffer, shared: Uint8Array): P
   return hmac("sha256", shared, text(`punchline ${controlling.key} ${controlled.key}`));
 }
 
+/** What follows from the secret, for those who want to bind something to this connection: 32 bytes. */
+export function channelBinding(secret: PunchSecret): Uint8Array<ArrayBuffer> {
+  return hmac("sha256", secret, text("channel binding"));
+}
+
 /**
  * Sends this side's proof and checks the other's.
  *

@@ -70,6 +70,11 @@ export interface PunchReport {
   readonly rounds: number;
   /** Everything that was dialled and accepted. */
   readonly attempts: readonly ConnectionAttempt[];
+  /**
+   * 32 bytes that both ends of this connection have, and of no other: nobody else, if nobody else could read the
+   * channel or knows the shared secret. For keys of what runs over it.
+   */
+  readonly channelBinding: Uint8Array;
 }
 
 /**
@@ -161,6 +166,7 @@ function punched(
     elapsedMs: now - startedAtMs,
     rounds: round,
     attempts: [...earlier, ...result.attempts],
+    channelBinding: result.channelBinding,
   };
   return Object.assign(toDenoConn(result.met.connection), { punch });
 }

@@ -39,6 +39,7 @@ export type RoundResult =
       readonly plan: PunchPlan;
       /** When both offers were known. */
       readonly startedAtMs: number;
+      readonly channelBinding: Uint8Array;
     }
     /** `impossible`: theory has no way, and both sides know it. */
     | { readonly kind: "impossible" | "failed"; readonly plan: PunchPlan }

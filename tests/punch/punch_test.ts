@@ -115,6 +115,19 @@ Deno.test("punch() reports what it did", async () => {
   JSON.stringify(report);
 });
 
+Deno.test("punch() gives both ends of a connection the same binding, and each connection another", async () => {
+  const bindings: string[] = [];
+  for (const seed of [1, 2]) {
+    const { portRestricted } = NAT_BEHAVIORS;
+    const { a, b } = await playTo({ a: portRestricted, b: portRestricted }, seed);
+    const [one, other] = [a as PunchedConn, b as PunchedConn];
+    assertEquals(one.punch.channelBinding, other.punch.channelBinding);
+    assertEquals(one.punch.channelBinding.length, 32);
+    bindings.push(one.punch.channelBinding.join());
+  }
+  assertEquals(new Set(bindings).size, 2);
+});
+
 Deno.test("punch() says of a spray which of its dials met", async () => {
   const { a, b } = await playTo({ a: NAT_BEHAVIORS.portRestricted, b: NATS.block! });
   for (const { punch: report } of [a, b] as PunchedConn[]) {
