@@ -98,3 +98,21 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
 export function toHex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
+
+/** Base64 of RFC 4648 §5, which stands unescaped in URLs and file names; without padding. */
+export function toBase64url(bytes: Uint8Array): string {
+  return bytes.toBase64({ alphabet: "base64url", omitPadding: true });
+}
+
+/** The bytes of a text in base64url, or `undefined` if it is none: each has one text, and that has no padding. */
+export function fromBase64url(text: string): Uint8Array<ArrayBuffer> | undefined {
+  if (!/^[A-Za-z0-9_-]*$/.test(text) || text.length % 4 === 1) return undefined;
+  try {
+    return Uint8Array.fromBase64(text + "=".repeat(-text.length & 3), {
+      alphabet: "base64url",
+      lastChunkHandling: "strict",
+    });
+  } catch { // bits that belong to no byte
+    return undefined;
+  }
+}

@@ -156,6 +156,17 @@ export class HandshakeState implements Disposable {
       : { send: responder, receive: initiator };
   }
 
+  /**
+   * A further key of 32 bytes that both sides have and nobody else, for what is beside the connection; before the split.
+   *
+   * @param label what the key is for; each gives another key
+   * @throws {TypeError} if the handshake is not through
+   */
+  exportKey(label: string): Uint8Array<ArrayBuffer> {
+    this.#require("split");
+    return this.#symmetricState.exportKey(label);
+  }
+
   /** Forgets all secrets of this handshake; idempotent. */
   [Symbol.dispose](): void {
     this.#nextStep = "nothing";

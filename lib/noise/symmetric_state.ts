@@ -72,6 +72,19 @@ export class SymmetricState {
     return [new CipherState(initiator!), new CipherState(responder!)];
   }
 
+  /**
+   * A further key that both sides have and that leads to none of the others: as the "additional symmetric keys" that
+   * Noise plans, from the output of `HKDF()` behind those of `Split()`.
+   *
+   * @param label what the key is for; each gives another key
+   */
+  exportKey(label: string): Uint8Array<ArrayBuffer> {
+    const outputs = hkdf(this.#chainingKey, new Uint8Array(0), 3);
+    const key = hmac("sha256", outputs[2]!, new TextEncoder().encode(label));
+    for (const output of outputs) output.fill(0);
+    return key;
+  }
+
   /** Forgets all secrets; the handshake hash is none. */
   destroy(): void {
     this.#chainingKey.fill(0);
