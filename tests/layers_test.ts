@@ -32,6 +32,7 @@ const LAYERS: readonly Layer[] = [
       "lib/noise/{pattern,nonce,key_pair,cipher_state,symmetric_state,handshake_state}.ts",
       "lib/noise/record_cipher.ts",
       "lib/signal/{rendezvous_notice,websocket_frame,websocket_upgrade}.ts",
+      "lib/connect/{ticket,ticket_secrets,envelope_message,knock_message,sealing}.ts",
       "lib/portmap/{pcp_message,pcp_options,pcp_address,nat_pmp_message}.ts",
       "lib/portmap/{xml,sax.d,header_fields,ssdp_message,http_message,soap_message}.ts",
       "lib/portmap/{device_url,device_description,igd_services,igd_actions,igd_handle}.ts",
@@ -49,6 +50,7 @@ const LAYERS: readonly Layer[] = [
       "lib/punch/{plan,technique,technique_dials,spray,explain,message,staleness}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
       "lib/signal/rendezvous_rooms.ts",
+      "lib/connect/knock_guard.ts",
       "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder,soap_pace,lease,verdict}.ts",
     ],
   },
@@ -58,6 +60,7 @@ const LAYERS: readonly Layer[] = [
     rule: "network",
     files: [
       "lib/{exchange,run_all,shared_job}.ts",
+      "lib/connect/line.ts",
       "lib/signal/{rendezvous,rendezvous_session,websocket,websocket_dial,role}.ts",
       "lib/punch/{anchor,attempt,dialing,dial_trace,give_up,handshake,meeting,offers,round}.ts",
       "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",
