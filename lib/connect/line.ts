@@ -43,17 +43,17 @@ export abstract class Line implements Disposable {
 
   /** One of the channels, by a number that both sides know. */
   channel(id: number): SignalChannel {
-    const line = this;
+    const rttMs = () => this.rttMs;
     return {
       get rttMs() {
-        return line.rttMs;
+        return rttMs();
       },
       // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
       send: async (body) => {
-        if (line.#failure !== undefined) throw line.#failure;
-        line.send({ channel: id, body });
+        if (this.#failure !== undefined) throw this.#failure;
+        this.send({ channel: id, body });
       },
-      receive: ({ signal } = {}) => line.#queue(id).next(signal),
+      receive: ({ signal } = {}) => this.#queue(id).next(signal),
     };
   }
 
