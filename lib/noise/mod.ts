@@ -10,8 +10,10 @@ export { generateKeyPair } from "./generate_key_pair.ts";
 export { KeyPair } from "./key_pair.ts";
 export type { FundamentalPattern, PatternName, Role } from "./pattern.ts";
 export {
+  type ConnectionKeys,
   type NetAddress,
   SecureConnection,
   secureConnection,
+  secureConnectionFromKeys,
   type SecureConnectionOptions,
 } from "./secure_connection.ts";

@@ -7,9 +7,11 @@
 import { NetworkError } from "../errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import { addressesOf, type ByteStream, cut } from "./byte_stream.ts";
+import { CipherState } from "./cipher_state.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { generateKeyPair } from "./generate_key_pair.ts";
 import { type HandshakeOptions, HandshakeState } from "./handshake_state.ts";
+import { requireKeyLength } from "./key_pair.ts";
 import { RecordCipher } from "./record_cipher.ts";
 import { RecordReader } from "./record_reader.ts";
 import { RecordWriter } from "./record_writer.ts";
@@ -76,7 +78,9 @@ export async function secureConnection(
     const frames = new FrameReader(stream, addressesOf(stream).remote);
     const payloads = await shakeHands(stream, frames, state, options);
     signal.throwIfAborted();
-    return new SecureConnection(stream, frames, state, payloads);
+    const { remoteStaticKey, handshakeHash } = state;
+    const known = { remoteStaticKey, handshakeHash, handshakePayloads: payloads };
+    return new SecureConnection(stream, frames, { ...known, ...state.split() });
   } catch (error) {
     cutOnce();
     signal.throwIfAborted(); // then the error only says that the connection was cut
@@ -84,6 +88,38 @@ export async function secureConnection(
   } finally {
     signal.removeEventListener("abort", cutOnce);
   }
+}
+
+/** Keys that a handshake has led to which took place elsewhere, such as in the messages before the connection. */
+export interface ConnectionKeys {
+  /** For what this side sends: 32 bytes, taken over, and zeroed in the end. */
+  readonly sendKey: Uint8Array<ArrayBuffer>;
+  /** For what it receives, the other side's `sendKey`; as that. */
+  readonly receiveKey: Uint8Array<ArrayBuffer>;
+  /** The same on both sides, and on no other connection. */
+  readonly handshakeHash: Uint8Array;
+  /** The other side's static key, if the handshake has proved one. */
+  readonly remoteStaticKey?: Uint8Array;
+}
+
+/**
+ * Secures a connection without another handshake, and so without a round trip. The connection is taken over.
+ *
+ * The keys must be of this connection alone: with the same keys on two of them, whoever sees both can read them.
+ *
+ * @throws {TypeError} if a key is not 32 bytes long
+ */
+export function secureConnectionFromKeys(
+  stream: ByteStream,
+  { sendKey, receiveKey, handshakeHash, remoteStaticKey }: ConnectionKeys,
+): SecureConnection {
+  requireKeyLength(sendKey, "key to send with");
+  requireKeyLength(receiveKey, "key to receive with");
+  return new SecureConnection(stream, new FrameReader(stream, addressesOf(stream).remote), {
+    ...{ handshakeHash, remoteStaticKey, handshakePayloads: [] },
+    send: new CipherState(sendKey),
+    receive: new CipherState(receiveKey),
+  });
 }
 
 /**
@@ -113,20 +149,15 @@ export class SecureConnection implements Disposable {
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
 
-  /** @ignore use {@linkcode secureConnection} */
-  constructor(
-    stream: ByteStream,
-    frames: FrameReader,
-    state: HandshakeState,
-    handshakePayloads: readonly Uint8Array[],
-  ) {
+  /** @ignore use {@linkcode secureConnection} or {@linkcode secureConnectionFromKeys} */
+  constructor(stream: ByteStream, frames: FrameReader, secured: SecuredBy) {
     const { local, remote } = addressesOf(stream);
     this.local = local;
     this.remote = remote;
-    this.remoteStaticKey = state.remoteStaticKey;
-    this.handshakeHash = state.handshakeHash;
-    this.handshakePayloads = handshakePayloads;
-    const { send, receive } = state.split();
+    this.remoteStaticKey = secured.remoteStaticKey;
+    this.handshakeHash = secured.handshakeHash;
+    this.handshakePayloads = secured.handshakePayloads;
+    const { send, receive } = secured;
     this.#stream = stream;
     this.#reader = new RecordReader(frames, new RecordCipher(receive), (failure) => {
       this.#end(failure, () => cut(stream));
@@ -240,6 +271,15 @@ export class SecureConnection implements Disposable {
     const remote = formatTransportAddress(this.remote);
     return new NetworkError(`Cannot use the connection to ${remote}: it is closed`, "closed");
   }
+}
+
+/** What a handshake has led to. */
+interface SecuredBy {
+  readonly remoteStaticKey: Uint8Array | undefined;
+  readonly handshakeHash: Uint8Array;
+  readonly handshakePayloads: readonly Uint8Array[];
+  readonly send: CipherState;
+  readonly receive: CipherState;
 }
 
 /** A `Deno.NetAddr`. */

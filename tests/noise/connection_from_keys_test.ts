@@ -1,0 +1,56 @@
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { MalformedMessageError } from "../../lib/errors.ts";
+import { secureConnectionFromKeys } from "../../lib/noise/mod.ts";
+import { connected, readText, toBytes, twoHosts } from "../simnet/fixtures.ts";
+import { simulate } from "../simnet/simulate.ts";
+
+const HASH = new Uint8Array(32);
+
+Deno.test("secureConnectionFromKeys() carries both directions without a handshake", () =>
+  simulate(async ({ internet, time }) => {
+    const link = { delayMs: 10 };
+    const [client, server] = [
+      internet.host("client", { link }),
+      internet.host("server", { link }),
+    ];
+    const [a, b] = await connected(client, server);
+    const one = secureConnectionFromKeys(a, keys(1, 2));
+    const other = secureConnectionFromKeys(b, keys(2, 1));
+    const startedAtMs = time.nowMs;
+    await one.write(toBytes("hello"));
+    assertEquals(await readText(other, 5), "hello");
+    assertEquals(time.nowMs - startedAtMs, 20);
+    await other.write(toBytes("world"));
+    assertEquals(await readText(one, 5), "world");
+    one.reset();
+    other.reset();
+  }));
+
+Deno.test("secureConnectionFromKeys() reads nothing from who has other keys", () =>
+  simulate(async () => {
+    const { client, server } = twoHosts();
+    const [a, b] = await connected(client, server);
+    const one = secureConnectionFromKeys(a, keys(1, 2));
+    const other = secureConnectionFromKeys(b, keys(2, 3));
+    await one.write(toBytes("hello"));
+    await assertRejects(() => readText(other, 5), MalformedMessageError);
+    one.reset();
+  }));
+
+Deno.test("secureConnectionFromKeys() refuses keys of another length", () =>
+  simulate(async () => {
+    const { client, server } = twoHosts();
+    const [a, b] = await connected(client, server);
+    const short = { ...keys(1, 2), sendKey: new Uint8Array(31) };
+    assertThrows(() => secureConnectionFromKeys(a, short), TypeError);
+    a.reset();
+    b.reset();
+  }));
+
+function keys(send: number, receive: number) {
+  return {
+    sendKey: new Uint8Array(32).fill(send),
+    receiveKey: new Uint8Array(32).fill(receive),
+    handshakeHash: HASH,
+  };
+}
