@@ -18,6 +18,7 @@ import type { PunchOffer, PunchRole } from "./message.ts";
 import { planPunch } from "./plan.ts";
 import type { PunchPlan } from "./plan_types.ts";
 import type { Candidate, PunchSide } from "./profile.ts";
+import { planWithWays, type PunchWay, wayTo } from "./way.ts";
 
 /** What an attempt needs. */
 export interface AttemptOptions {
@@ -25,6 +26,10 @@ export interface AttemptOptions {
   readonly role: PunchRole;
   /** Known to both sides and to nobody else; may be empty. */
   readonly sharedSecret: Uint8Array;
+  /** The ways that are taken. */
+  readonly ways: ReadonlySet<PunchWay>;
+  /** Hears of each plan. */
+  readonly onPlan?: (plan: PunchPlan) => void;
 }
 
 /** What an attempt goes by. */
@@ -44,6 +49,7 @@ export type AttemptOutcome =
     /** When both offers were known. */
     readonly startedAtMs: number;
     readonly channelBinding: Uint8Array;
+    readonly way: PunchWay;
   }
   | { readonly kind: "impossible" | "failed"; readonly plan: PunchPlan }
   | { readonly kind: "abandoned" };
@@ -57,6 +63,7 @@ export class PunchAttempt {
   readonly #ours: PunchOffer;
   readonly #startedAtMs = performance.now();
   readonly #controller = new AbortController();
+  readonly #theirs: PunchOffer;
   readonly #accepted: DialTrace[] = [];
   #dialing: Dialing | undefined;
 
@@ -65,11 +72,15 @@ export class PunchAttempt {
     const { ours, theirs, headStartMs } = offers;
     this.#options = options;
     this.#ours = ours;
-    this.plan = planPunch(ours.side, theirs.side, {
+    this.#theirs = theirs;
+    const plan = planPunch(ours.side, theirs.side, {
       role,
       isSecond: headStartMs > 0,
       signalRttMs: 2 * headStartMs,
     });
+    const sides = { me: ours.side, peer: theirs.side };
+    this.plan = planWithWays(plan, sides, options.ways);
+    options.onPlan?.(this.plan);
     this.finished = this.plan.technique === "impossible"
       ? Promise.resolve({ kind: "impossible", plan: this.plan })
       : this.#run(
@@ -123,8 +134,15 @@ export class PunchAttempt {
     // Asked only now: a nomination may have come with the end of everything else.
     const { met } = meeting;
     if (met !== undefined) {
-      const [startedAtMs, binding] = [this.#startedAtMs, channelBinding(secret)];
-      return { kind: "connected", met, plan, startedAtMs, channelBinding: binding };
+      const { connection } = met;
+      return {
+        kind: "connected",
+        met,
+        plan,
+        startedAtMs: this.#startedAtMs,
+        channelBinding: channelBinding(secret),
+        way: this.#wayOf(connection),
+      };
     }
     return signal.aborted ? { kind: "abandoned" } : { kind: "failed", plan };
   }
@@ -151,6 +169,10 @@ export class PunchAttempt {
     try {
       for (;;) {
         const connection = await listener.accept({ signal: patience.signal });
+        if (!this.#options.ways.has(this.#wayOf(connection))) {
+          connection.reset();
+          continue;
+        }
         const trace = this.#traceAccepted(connection);
         const met = meeting.add(connection).then((outcome) => {
           trace?.end(ATTEMPT_OUTCOMES[outcome], formatTransportAddress(connection.local));
@@ -164,6 +186,11 @@ export class PunchAttempt {
       listener.close();
       await Promise.all(meetings);
     }
+  }
+
+  #wayOf({ remote }: TcpConnection): PunchWay {
+    const { technique } = this.plan;
+    return wayTo(remote, { me: this.#ours.side, peer: this.#theirs.side, technique });
   }
 
   #traceAccepted(connection: TcpConnection): DialTrace | undefined {

@@ -30,4 +30,5 @@ export {
   type PunchReport,
 } from "./punch.ts";
 export type { PunchRole } from "./message.ts";
+export { PUNCH_WAYS, type PunchWay } from "./way.ts";
 export { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";

@@ -64,6 +64,7 @@ export function planPunch(me: PunchSide, peer: PunchSide, options: PlanOptions):
   ];
   return {
     technique,
+    reachable: meeting.technique === "direct" ? meeting.reachable.map((each) => ROLES[each]) : [],
     dials: dials.map((group) => withoutForbidden(group, dialContext(me, peer)))
       .filter(({ targets }) => targets.length > 0),
     listens: listens(meeting, party, me),
@@ -159,6 +160,9 @@ function listens(meeting: Meeting, party: Party, me: PunchSide): boolean {
       return false;
   }
 }
+
+/** By party. */
+const ROLES = ["controlling", "controlled"] as const;
 
 /** Ours: two hosts that name the same external address, or that have nothing else, are mostly near each other. */
 const CHANCE_OF_INTERFACES = 0.9;

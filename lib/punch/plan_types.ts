@@ -20,6 +20,8 @@ export type Technique =
 export interface PunchPlan {
   /** How the two are to meet. */
   readonly technique: Technique;
+  /** Who may be dialled by anybody, if the technique is `direct`. */
+  readonly reachable: readonly ("controlling" | "controlled")[];
   /** What this side dials; none where that is of no use. */
   readonly dials: readonly DialGroup[];
   /** Whether this side listens on its punch port: beside the dials where it can, after them otherwise. */

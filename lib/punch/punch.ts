@@ -19,6 +19,7 @@ import { PUNCH_LIMITS } from "./limits.ts";
 import { MAX_ROUNDS, type PunchRole } from "./message.ts";
 import type { PunchPlan } from "./plan_types.ts";
 import { countSyns, type RoundResult, runRound } from "./round.ts";
+import { PUNCH_WAYS, type PunchWay } from "./way.ts";
 
 /** What a punch port needs before there is a peer. */
 export interface PreparePunchOptions {
@@ -47,6 +48,10 @@ export interface PunchOptions extends PreparePunchOptions {
    * however the channel is to be trusted. Whoever carries the connection can still read and change what runs over it.
    */
   readonly sharedSecret?: Uint8Array;
+  /** By which ways to reach the peer; all of {@linkcode PUNCH_WAYS} unless given. */
+  readonly ways?: ReadonlySet<PunchWay>;
+  /** Hears of each plan as soon as both offers are known, also if it is that there is no way. */
+  readonly onPlan?: (plan: PunchPlan) => void;
   /** For all of it, in milliseconds; 30 000 unless given. */
   readonly timeoutMs?: number;
   /** Hears of plans and rounds. */
@@ -58,6 +63,11 @@ export type PunchedConn = DenoConn & { readonly punch: PunchReport };
 
 /** How a connection came about. */
 export interface PunchReport {
+  /**
+   * By which way: `"host"`, `"lan"`, `"ipv6"`, `"direct"`, `"mapped"`; `"reverse"` if the controlling side is the one
+   * that can be dialled; or the technique that led through the filters.
+   */
+  readonly strategy: string;
   /** What was planned, and what was expected of it. */
   readonly plan: PunchPlan;
   /** From the moment when this side knew both offers until the connection was established. */
@@ -129,12 +139,16 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
         channel,
         role,
         sharedSecret: options.sharedSecret ?? new Uint8Array(0),
+        ways: options.ways ?? ALL_WAYS,
+        ...options.onPlan && { onPlan: options.onPlan },
         round,
         anchor,
         maxSyns: MAX_SYNS - countSyns(attempts),
         signal,
       });
-      if (result.kind === "connected") return punched(result, attempts, { round, startedAtMs });
+      if (result.kind === "connected") {
+        return punched(result, attempts, { round, startedAtMs });
+      }
       if (result.kind === "impossible") {
         throw new UnreachableError(`Cannot punch: ${result.plan.reason}`, attempts);
       }
@@ -160,6 +174,7 @@ function punched(
 ): PunchedConn {
   const now = performance.now();
   const punch: PunchReport = {
+    strategy: strategyOf(result),
     plan: result.plan,
     connectMs: result.met.establishedAtMs - result.startedAtMs,
     punchMs: now - result.startedAtMs,
@@ -169,6 +184,11 @@ function punched(
     channelBinding: result.channelBinding,
   };
   return Object.assign(toDenoConn(result.met.connection), { punch });
+}
+
+function strategyOf({ way, plan }: Extract<RoundResult, { kind: "connected" }>): string {
+  if (way === "punch") return plan.technique;
+  return way === "direct" && !plan.reachable.includes("controlled") ? "reverse" : way;
 }
 
 async function resolveAll(
@@ -189,5 +209,7 @@ async function resolveAll(
  * the system's repetitions are not counted.
  */
 const MAX_SYNS = 4 * PUNCH_LIMITS.maxSyns;
+
+const ALL_WAYS: ReadonlySet<PunchWay> = new Set(PUNCH_WAYS);
 
 const DEFAULT_TIMEOUT_MS = 30_000;

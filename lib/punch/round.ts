@@ -13,8 +13,9 @@ import type { PunchAnchor } from "./anchor.ts";
 import { type AttemptOutcome, PunchAttempt } from "./attempt.ts";
 import type { Met } from "./meeting.ts";
 import type { PunchOffer, PunchRole } from "./message.ts";
-import { OfferExchange } from "./offers.ts";
+import { OfferExchange, type OfferSource } from "./offers.ts";
 import type { PunchPlan } from "./plan_types.ts";
+import { type PunchWay, withWays } from "./way.ts";
 
 /** What a round needs. */
 export interface RoundOptions {
@@ -23,6 +24,10 @@ export interface RoundOptions {
   readonly role: PunchRole;
   /** Known to both sides and to nobody else; may be empty. */
   readonly sharedSecret: Uint8Array;
+  /** The ways that are taken. */
+  readonly ways: ReadonlySet<PunchWay>;
+  /** Hears of each plan. */
+  readonly onPlan?: (plan: PunchPlan) => void;
   readonly round: number;
   readonly anchor: PunchAnchor;
   /** When so many SYNs have been sent there is no further attempt. */
@@ -40,6 +45,7 @@ export type RoundResult =
       /** When both offers were known. */
       readonly startedAtMs: number;
       readonly channelBinding: Uint8Array;
+      readonly way: PunchWay;
     }
     /** `impossible`: theory has no way, and both sides know it. */
     | { readonly kind: "impossible" | "failed"; readonly plan: PunchPlan }
@@ -84,7 +90,7 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
   let newest: PunchOffer | undefined;
   const exchange = new OfferExchange({
     ...options,
-    source: options.anchor,
+    source: sourceWithWays(options.anchor, options.ways),
     onOffer: (theirs) => {
       // An offer that takes the place of another one comes from a peer who has started anew. The earlier dials have to
       // be gone: no two can have the same addresses.
@@ -111,6 +117,19 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
   }
   const plan = attempts.at(-1)?.plan;
   return { ...plan && { plan }, ...end, attempts: attemptsOf(attempts) };
+}
+
+/** What is offered of a punch port. */
+function sourceWithWays(anchor: PunchAnchor, ways: ReadonlySet<PunchWay>): OfferSource {
+  return {
+    get side() {
+      return withWays(anchor.side, ways);
+    },
+    get sampleAgeMs() {
+      return anchor.sampleAgeMs;
+    },
+    refresh: (signal) => anchor.refresh(signal),
+  };
 }
 
 /** SYNs that were sent by dialling. */

@@ -201,6 +201,7 @@ function nominated(): MeetingOutcome {
 function plan(dials: readonly DialGroup[]): PunchPlan {
   return {
     technique: "crossing",
+    reachable: [],
     dials,
     listens: false,
     successEstimate: 1,
