@@ -1,0 +1,255 @@
+/**
+ * What a session is to those who use it.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { NetworkError } from "../../lib/errors.ts";
+import type { TcpConnection } from "../../lib/net/network.ts";
+import type { SessionEvent } from "../../lib/session/session.ts";
+import { assertNetworkError, toBytes, toText } from "../simnet/fixtures.ts";
+import { connect, inVirtualTime, pattern, readAll, readSome, sessionPair } from "./fixtures.ts";
+import { testPathPair } from "./test_path.ts";
+
+Deno.test("a session carries bytes both ways, in order", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    await connect(pair);
+    const data = pattern(300_000);
+    const [there, back] = await Promise.all([
+      readAll(pair.b),
+      readAll(pair.a),
+      pair.a.write(data).then(() => pair.a.closeWrite()),
+      pair.b.write(data.subarray(1)).then(() => pair.b.closeWrite()),
+    ]);
+    assertEquals(there, data);
+    assertEquals(back, data.subarray(1));
+    await Promise.all([pair.a.finished, pair.b.finished]);
+  });
+});
+
+Deno.test("a session is a Deno.Conn and a TcpConnection", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    await connect(pair, { port: 7 });
+    const conn: Deno.Conn = pair.a;
+    const connection: TcpConnection = pair.b;
+    assertEquals(conn.localAddr, { transport: "tcp", hostname: "192.0.2.1", port: 7 });
+    assertEquals(conn.remoteAddr, { transport: "tcp", hostname: "192.0.2.2", port: 7 });
+    assertEquals(connection.local, { ip: "192.0.2.2", port: 7 });
+    conn.unref();
+    conn.ref();
+  });
+});
+
+Deno.test("what is written before there is a path goes out with the first", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    await pair.a.write(toBytes("early"));
+    await connect(pair);
+    assertEquals(toText(await readSome(pair.b, 5)), "early");
+  });
+});
+
+Deno.test("a session moves to another path, and closes the one before", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    const [first] = await connect(pair, { delayMs: 50 });
+    await pair.a.write(pattern(500_000));
+    await connect(pair, { delayMs: 10, port: 2 });
+    await pair.a.closeWrite();
+    assertEquals(await readAll(pair.b), pattern(500_000));
+    assertEquals(pair.a.local.port, 2);
+    await pair.b.closeWrite();
+    await pair.a.finished;
+    await wait(100); // the last words
+    assertEquals(first.closed, "closed");
+  });
+});
+
+Deno.test("a session that has lost its path goes on over the next", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair({ patienceMs: 60_000 });
+    const [first] = await connect(pair, { delayMs: 10 });
+    const received = readAll(pair.b);
+    const written = pair.a.write(pattern(1_000_000)).then(() => pair.a.closeWrite());
+    await wait(15);
+    first.cut("reset");
+    await wait(1000);
+    await connect(pair, { delayMs: 10 });
+    await written;
+    assertEquals(await received, pattern(1_000_000));
+    const kinds = (events: SessionEvent[]) => events.map(({ event }) => event);
+    assertEquals(kinds(pair.aEvents), ["attached", "lost", "attached"]);
+    assertEquals(kinds(pair.bEvents), ["attached", "lost", "attached"]);
+  });
+});
+
+Deno.test("a session without patience fails with its path", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    const [first] = await connect(pair);
+    const reading = assertNetworkError("reset", () => pair.b.read(new Uint8Array(1)));
+    first.cut("reset");
+    await reading;
+    await assertNetworkError("reset", () => pair.a.finished);
+    await assertNetworkError("reset", () => pair.a.write(new Uint8Array(1)));
+    await assertNetworkError("reset", () => pair.a.attach(testPathPair()[0]));
+  });
+});
+
+Deno.test("a path over which nothing comes is noticed within seconds", async () => {
+  await inVirtualTime(async (time) => {
+    await using pair = sessionPair();
+    const [first] = await connect(pair, { delayMs: 20 });
+    await wait(7000);
+    const cutAtMs = time.nowMs;
+    first.cut("silent");
+    await assertNetworkError("timed-out", () => pair.a.finished);
+    assert(time.nowMs - cutAtMs <= 10_100, `${time.nowMs - cutAtMs} ms`);
+  });
+});
+
+Deno.test("probe() notices it sooner", async () => {
+  await inVirtualTime(async (time) => {
+    await using pair = sessionPair();
+    const [first] = await connect(pair, { delayMs: 20 });
+    first.cut("silent");
+    const probedAtMs = time.nowMs;
+    pair.a.probe();
+    await assertNetworkError("timed-out", () => pair.a.finished);
+    assertEquals(Math.round(time.nowMs - probedAtMs), 2000);
+  });
+});
+
+Deno.test("an idle path is kept alive, and its round trip known", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    const [first, second] = await connect(pair, { delayMs: 20 });
+    await wait(600_000);
+    assertEquals(Math.round(pair.a.rttMs!), 40);
+    assertEquals(Math.round(pair.b.rttMs!), 40);
+    const bytes = first.writtenBytes + second.writtenBytes;
+    assert(bytes < 3000, `${bytes} bytes in ten minutes`);
+    assertEquals(pair.aEvents.length, 1);
+  });
+});
+
+Deno.test("closeWrite() ends one direction, and the other goes on", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    await connect(pair);
+    await pair.a.closeWrite();
+    assertEquals(await pair.b.read(new Uint8Array(8)), null);
+    assertEquals(await pair.b.read(new Uint8Array(8)), null);
+    await pair.b.write(Uint8Array.of(1));
+    assertEquals(await pair.a.read(new Uint8Array(8)), 1);
+    await assertRejects(() => pair.a.write(Uint8Array.of(1)), TypeError, "was ended");
+  });
+});
+
+Deno.test("close() delivers what was written, and the end", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    await connect(pair, { delayMs: 30, capacity: 1000 });
+    const data = pattern(50_000);
+    await pair.a.write(data);
+    pair.a.close();
+    await assertNetworkError("closed", () => pair.a.write(data));
+    await assertNetworkError("closed", () => pair.a.read(new Uint8Array(1)));
+    assertEquals(await readAll(pair.b), data);
+    await pair.b.closeWrite();
+    await Promise.all([pair.a.finished, pair.b.finished]);
+  });
+});
+
+Deno.test("who writes to a side that has closed is told", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    await connect(pair, { delayMs: 30 });
+    await pair.a.write(toBytes("bye"));
+    pair.a.close();
+    await pair.b.write(toBytes("are you there?"));
+    assertEquals(toText(await readAll(pair.b)), "bye");
+    await assertNetworkError("reset", () => pair.b.finished);
+    await assertNetworkError("reset", () => pair.b.write(toBytes("hello?")));
+  });
+});
+
+Deno.test("reset() ends both sides at once", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair({ patienceMs: 60_000 });
+    await connect(pair, { delayMs: 30 });
+    const reading = assertNetworkError("reset", () => pair.b.read(new Uint8Array(1)));
+    pair.a.reset();
+    await assertNetworkError("closed", () => pair.a.read(new Uint8Array(1)));
+    await reading;
+    await assertNetworkError("reset", () => pair.b.finished);
+    await assertNetworkError("closed", () => pair.a.finished);
+  });
+});
+
+Deno.test("a writer waits for a reader, and no more than the window is under way", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair({ windowBytes: 65_536 });
+    await connect(pair);
+    let isWritten = false;
+    const writing = pair.a.write(pattern(400_000)).then(() => isWritten = true);
+    await wait(10_000);
+    assert(!isWritten);
+    assertEquals(await readSome(pair.b, 400_000), pattern(400_000));
+    await writing;
+  });
+});
+
+Deno.test("a newer path replaces one that is not attached yet", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    const [a1] = testPathPair();
+    const [a2, b2] = testPathPair();
+    const superseded = assertRejects(() => pair.a.attach(a1), NetworkError, "newer");
+    await Promise.all([pair.a.attach(a2), pair.b.attach(b2)]);
+    await superseded;
+  });
+});
+
+Deno.test("a path that nobody takes at the other end is given up, and the one before stays", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    await connect(pair);
+    await assertNetworkError("timed-out", () => pair.a.attach(testPathPair()[0]));
+    await pair.a.write(toBytes("still here"));
+    assertEquals(toText(await readSome(pair.b, 10)), "still here");
+  });
+});
+
+Deno.test("attach() that is aborted rejects with the reason", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    const controller = new AbortController();
+    const [path] = testPathPair();
+    const attaching = pair.a.attach(path, controller.signal);
+    controller.abort(new Error("enough"));
+    await assertRejects(() => attaching, Error, "enough");
+    assertEquals(path.closed, "reset");
+  });
+});
+
+Deno.test("messages go beside the stream, whatever waits in it", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair({ windowBytes: 65_536 });
+    await connect(pair);
+    const writing = pair.a.write(pattern(1_000_000)).catch(() => {});
+    await pair.a.channel.send(toBytes("beside"));
+    assertEquals(toText(await pair.b.channel.receive()), "beside");
+    pair.a.reset();
+    await writing;
+    await assertNetworkError("closed", () => pair.a.channel.send(toBytes("late")));
+    await assertNetworkError("reset", () => pair.b.channel.receive());
+  });
+});
+
+function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
