@@ -49,6 +49,7 @@ export class PunchAnchor implements AsyncDisposable {
   #side: PunchSide;
   #learnedAtMs = performance.now();
   #refreshes = 0;
+  readonly #mappings = new AsyncDisposableStack();
   readonly #openedAtMs = performance.now();
 
   private constructor(options: OpenAnchorOptions, dialer: TcpDialer, side: PunchSide) {
@@ -112,15 +113,30 @@ export class PunchAnchor implements AsyncDisposable {
    * @throws the signal's reason; this one is disposed of then
    */
   async renew(signal?: AbortSignal): Promise<PunchAnchor> {
-    const { servers, mapped = [] } = this.#options;
+    const { servers } = this.#options;
     const isYoung = performance.now() - this.#openedAtMs < MAX_IDLE_MS;
-    if (isYoung || servers.length === 0 || mapped.length > 0) return this;
+    const isForwarded = this.#side.candidates.some(({ kind }) => kind === "mapped");
+    if (isYoung || servers.length === 0 || isForwarded) return this;
     await this[Symbol.asyncDispose]();
     return await PunchAnchor.open({ ...this.#options, ...signal && { signal } });
   }
 
+  /**
+   * Adds an external address that a router forwards to the punch port, to what the next offer says.
+   *
+   * @param mapping taken over: it is of no use without the port, and disposed of together with this
+   */
+  async addMapped(address: TransportAddress, mapping: AsyncDisposable): Promise<void> {
+    if (this.#mappings.disposed) return await mapping[Symbol.asyncDispose]();
+    this.#mappings.use(mapping);
+    const { candidates } = this.#side;
+    const added: Candidate = { kind: "mapped", address };
+    this.#side = { ...this.#side, candidates: [added, ...candidates].slice(0, MAX_CANDIDATES) };
+  }
+
   /** Lets go of the connections that keep the mapping; connections that were punched stay. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#mappings.disposeAsync();
     await this.#dialer[Symbol.asyncDispose]();
   }
 }
