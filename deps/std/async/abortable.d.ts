@@ -1,0 +1,1 @@
+export declare function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T>;
