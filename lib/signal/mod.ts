@@ -31,6 +31,14 @@ export {
 export type { RoomLimits } from "./rendezvous_rooms.ts";
 export type { SessionLimits } from "./rendezvous_session.ts";
 export { agreeOnRole } from "./role.ts";
+export type { OpenBusOptions, SignalBus, SignalTransport } from "./bus.ts";
+export { DEFAULT_SIGNALING } from "./default_signaling.ts";
+export { handTransport, type HandTransportOptions } from "./hand_transport.ts";
+export { keepBus } from "./kept_bus.ts";
+export { lanTransport } from "./lan_transport.ts";
+export { openBus, parseSignalUrl } from "./open_bus.ts";
+export type { TopicLimits } from "./rendezvous_topics.ts";
+export { webSocketTransport } from "./websocket_transport.ts";
 export {
   openWebSocketChannel,
   WebSocketChannel,

@@ -1,5 +1,6 @@
 /**
- * A rendezvous server: rooms of two over WebSocket, in which each gets what the other sends. See docs/rendezvous.md.
+ * A rendezvous server over WebSocket: rooms of two, in which each gets what the other sends, and topics, which carry
+ * what anybody says to all who listen. See docs/rendezvous.md.
  *
  * @module
  */
@@ -8,11 +9,14 @@ import { NetworkError } from "../errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
 import { sourceKey } from "../stun/rate_limit.ts";
-import { RendezvousSession, type SessionLimits } from "./rendezvous_session.ts";
 import { RendezvousRooms, type RoomLimits } from "./rendezvous_rooms.ts";
+import { type ClientSocket, RendezvousSession, type SessionLimits } from "./rendezvous_session.ts";
+import { isTopicsPath, RendezvousTopics, type TopicLimits } from "./rendezvous_topics.ts";
+import { RoomVisit } from "./room_visit.ts";
+import { TopicVisit } from "./topic_visit.ts";
 
 /** What a server spends on its clients. */
-export interface RendezvousLimits extends RoomLimits, SessionLimits {
+export interface RendezvousLimits extends RoomLimits, TopicLimits, SessionLimits {
   /** Open connections; further ones are reset. */
   readonly maxConnections: number;
   /** Open connections of one source, an IPv4 address or an IPv6 /64; further ones are reset. */
@@ -37,6 +41,8 @@ export interface RendezvousServer extends AsyncDisposable {
   readonly url: string;
   /** How many rooms have somebody in them. */
   readonly rooms: number;
+  /** How many topics have somebody who listens. */
+  readonly topics: number;
   /** Settles when the server has ended: rejects if its listener failed. */
   readonly finished: Promise<void>;
 }
@@ -61,6 +67,11 @@ export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   maxRooms: 2048,
   messageBurst: 64, // a punch takes some ten
   messagesPerSecond: 8,
+  maxTopics: 16_384,
+  maxTopicsPerMember: 64, // three for a peer that listens, and one for each that it is about to connect to
+  maxMembersPerTopic: 8, // a peer that runs twice or three times; whoever says something has it sent so often
+  topicBurst: 1024,
+  topicMessagesPerSecond: 256, // of a peer to which 50 connect in a second
   upgradeMs: 5000, // two round trips of any path, with a SYN lost
   pingMs: 25_000, // below the 30 s after which some NATs forget an idle connection
   maxLifetimeMs: 12 * 60 * 60 * 1000,
@@ -72,7 +83,8 @@ class Server implements RendezvousServer {
   readonly finished: Promise<void>;
   readonly #listener: TcpListener;
   readonly #limits: RendezvousLimits;
-  readonly #rooms: RendezvousRooms<RendezvousSession>;
+  readonly #rooms: RendezvousRooms<RoomVisit>;
+  readonly #topics: RendezvousTopics<TopicVisit>;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
   readonly #perSource = new Map<string, number>();
 
@@ -81,6 +93,7 @@ class Server implements RendezvousServer {
     this.#listener = listener;
     this.#limits = limits;
     this.#rooms = new RendezvousRooms(limits);
+    this.#topics = new RendezvousTopics(limits);
     this.finished = this.#serve();
   }
 
@@ -90,6 +103,10 @@ class Server implements RendezvousServer {
 
   get rooms(): number {
     return this.#rooms.size;
+  }
+
+  get topics(): number {
+    return this.#topics.size;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -114,7 +131,11 @@ class Server implements RendezvousServer {
   }
 
   #converse(connection: TcpConnection): void {
-    const session = new RendezvousSession(connection, this.#rooms, this.#limits);
+    const receive = (path: string, client: ClientSocket) =>
+      isTopicsPath(path)
+        ? new TopicVisit(client, this.#topics)
+        : RoomVisit.receive(path, client, this.#rooms);
+    const session = new RendezvousSession(connection, receive, this.#limits);
     const conversation = session.run().finally(() => {
       this.#sessions.delete(session);
       this.#release(connection);

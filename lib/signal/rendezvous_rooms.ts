@@ -4,6 +4,8 @@
  * @module
  */
 
+import { Allowance } from "./allowance.ts";
+
 /** What members may do; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
 export interface RoomLimits {
   /** Rooms with somebody in them. */
@@ -50,7 +52,8 @@ export class RendezvousRooms<M> {
     const [peer] = inside;
     inside.push(member);
     this.#rooms.set(room, inside);
-    this.#members.set(member, { room, allowance: this.#limits.messageBurst, filledMs: nowMs });
+    const { messageBurst: burst, messagesPerSecond: perSecond } = this.#limits;
+    this.#members.set(member, { room, allowance: new Allowance({ burst, perSecond }, nowMs) });
     return { kind: "joined", peer };
   }
 
@@ -69,18 +72,9 @@ export class RendezvousRooms<M> {
   pass(member: M, nowMs: number): Passing<M> {
     const membership = this.#members.get(member);
     if (membership === undefined) return { kind: "nobody-there" };
-    if (!this.#take(membership, nowMs)) return { kind: "too-many" };
+    if (!membership.allowance.take(nowMs)) return { kind: "too-many" };
     const peer = this.#rooms.get(membership.room)!.find((other) => other !== member);
     return peer === undefined ? { kind: "nobody-there" } : { kind: "to", peer };
-  }
-
-  #take(membership: Membership, nowMs: number): boolean {
-    const { messageBurst, messagesPerSecond } = this.#limits;
-    const gained = (nowMs - membership.filledMs) / 1000 * messagesPerSecond;
-    const allowance = Math.min(messageBurst, membership.allowance + gained);
-    membership.filledMs = nowMs;
-    membership.allowance = allowance >= 1 ? allowance - 1 : allowance;
-    return allowance >= 1;
   }
 }
 
@@ -100,6 +94,5 @@ export function isRoomName(room: string): boolean {
 
 interface Membership {
   readonly room: string;
-  allowance: number;
-  filledMs: number;
+  readonly allowance: Allowance;
 }

@@ -6,9 +6,6 @@
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../errors.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { MAX_SIGNAL_BYTES } from "./channel.ts";
-import { decodeNotice, encodeNotice } from "./rendezvous_notice.ts";
-import { type RendezvousRooms, roomOfPath } from "./rendezvous_rooms.ts";
 import {
   CLOSE,
   readHead,
@@ -35,30 +32,47 @@ export interface SessionLimits {
   readonly maxQueuedBytes: number;
 }
 
+/** What a client has come for. */
+export interface Visit {
+  /** The longest message that it may send. */
+  readonly maxMessageBytes: number;
+  /** The client has a socket now. */
+  enter(): void;
+  /** Takes a message; `"end"` if that was one too many. */
+  accept(message: Exclude<WebSocketMessage, { kind: "close" }>): "go-on" | "end";
+  /** The client has gone. */
+  leave(): void;
+}
+
+/** Lets a client in, who is upgraded to the socket then, or says why not. */
+export type Reception = (target: string, client: ClientSocket) => Visit | RefusalStatus;
+
+/** A client's socket; what is sent before the client is let in is lost. */
+export interface ClientSocket {
+  /** Sends something, unless too much waits already. */
+  send(kind: "binary" | "text" | "pong", data: Uint8Array): void;
+}
+
 /** One client. */
-export class RendezvousSession {
+export class RendezvousSession implements ClientSocket {
   readonly #connection: TcpConnection;
-  readonly #rooms: RendezvousRooms<RendezvousSession>;
+  readonly #receive: Reception;
   readonly #limits: SessionLimits;
   readonly #bornMs = performance.now();
   #socket: WebSocketConnection | undefined;
   #silentTurns = 0;
 
-  constructor(
-    connection: TcpConnection,
-    rooms: RendezvousRooms<RendezvousSession>,
-    limits: SessionLimits,
-  ) {
+  constructor(connection: TcpConnection, receive: Reception, limits: SessionLimits) {
     this.#connection = connection;
-    this.#rooms = rooms;
+    this.#receive = receive;
     this.#limits = limits;
   }
 
   /** Talks until either side has enough. */
   async run(): Promise<void> {
     try {
-      const socket = await this.#upgrade();
-      if (socket !== undefined) await this.#converse(socket);
+      const visit = await this.#upgrade();
+      if (visit !== undefined) await this.#converse(this.#socket!, visit);
     } catch (error) {
       if (!(error instanceof NetworkError)) throw error; // the client has gone
     } finally {
@@ -72,25 +86,30 @@ export class RendezvousSession {
     else this.#socket.close(CLOSE.goingAway, "the server ends");
   }
 
-  /** Tells the client something. */
-  notify(notice: Parameters<typeof encodeNotice>[0]): void {
-    this.#socket?.send("text", new TextEncoder().encode(encodeNotice(notice)));
+  send(kind: "binary" | "text" | "pong", data: Uint8Array): void {
+    this.#socket?.send(kind, data);
   }
 
-  /** The socket of somebody who is in a room now; others are told why they are not. */
-  async #upgrade(): Promise<WebSocketConnection | undefined> {
+  /** What somebody does who is let in; others are told why they are not. */
+  async #upgrade(): Promise<Visit | undefined> {
     const tooLate = setTimeout(() => this.#connection.reset(), this.#limits.upgradeMs);
     try {
       const { head, rest } = await readHead(this.#connection);
       const request = judgeUpgradeRequest(head);
       if (request.kind === "refused") return await this.#refuse(request.status);
-      const room = roomOfPath(request.target);
-      if (room === undefined) return await this.#refuse(404);
-      const joining = this.#rooms.join(room, this, performance.now());
-      if (joining.kind === "refused") {
-        return await this.#refuse(joining.why === "room-full" ? 409 : 503);
-      }
-      return this.#open(encodeUpgradeResponse(request.key), rest, joining.peer);
+      const visit = this.#receive(request.target, this);
+      if (typeof visit === "number") return await this.#refuse(visit);
+      this.#socket = new WebSocketConnection(this.#connection, {
+        role: "server",
+        handshake: encodeUpgradeResponse(request.key),
+        first: rest,
+        limits: {
+          maxMessageBytes: visit.maxMessageBytes,
+          maxQueuedBytes: this.#limits.maxQueuedBytes,
+        },
+      });
+      visit.enter(); // at once: whatever others say when they hear of this client finds a socket
+      return visit;
     } catch (error) {
       if (error instanceof MalformedMessageError) return await this.#refuse(400);
       if (error instanceof RefusedError) return await this.#refuse(431);
@@ -100,60 +119,42 @@ export class RendezvousSession {
     }
   }
 
-  /** At once, so that whatever the peer sends when it hears of this client finds a socket. */
-  #open(
-    handshake: Uint8Array,
-    first: Uint8Array,
-    peer: RendezvousSession | undefined,
-  ): WebSocketConnection {
-    const { maxQueuedBytes } = this.#limits;
-    const limits = { maxMessageBytes: MAX_SIGNAL_BYTES, maxQueuedBytes };
-    const options = { role: "server", handshake, first, limits } as const;
-    this.#socket = new WebSocketConnection(this.#connection, options);
-    this.notify({ kind: "peer", isPresent: peer !== undefined });
-    peer?.notify({ kind: "peer", isPresent: true });
-    return this.#socket;
-  }
-
   async #refuse(status: RefusalStatus): Promise<undefined> {
     await writeAll(this.#connection, encodeRefusal(status));
     await this.#connection.closeWrite();
   }
 
-  async #converse(socket: WebSocketConnection): Promise<void> {
+  async #converse(socket: WebSocketConnection, visit: Visit): Promise<void> {
     const asking = setInterval(() => this.#checkAlive(socket), this.#limits.pingMs);
     try {
-      while (this.#accept(socket, await socket.receive()) === "go-on");
+      while (this.#accept(socket, visit, await socket.receive()) === "go-on");
     } catch (error) {
       if (error instanceof MalformedMessageError) socket.close(CLOSE.malformed, "malformed");
       else if (error instanceof RefusedError) socket.close(error.code, "message too long");
       else throw error;
     } finally {
       clearInterval(asking);
-      this.#rooms.leave(this)?.notify({ kind: "peer", isPresent: false });
+      visit.leave();
       await socket.finish();
     }
   }
 
   /** Every message counts, those of the protocol too: a flood of pings is a flood. */
-  #accept(socket: WebSocketConnection, message: WebSocketMessage): "go-on" | "end" {
+  #accept(
+    socket: WebSocketConnection,
+    visit: Visit,
+    message: WebSocketMessage,
+  ): "go-on" | "end" {
     this.#silentTurns = 0;
     if (message.kind === "close") {
       socket.close(CLOSE.normal, "");
       return "end";
     }
-    const passing = this.#rooms.pass(this, performance.now());
-    if (passing.kind === "too-many") {
+    if (visit.accept(message) === "end") {
       socket.close(CLOSE.policy, "too many messages");
       return "end";
     }
     if (message.kind === "ping") socket.send("pong", message.data);
-    if (passing.kind !== "to") return "go-on";
-    if (message.kind === "binary") passing.peer.#socket?.send("binary", message.data);
-    if (message.kind === "text") {
-      const notice = decodeNotice(message.text);
-      if (notice.kind === "ping" || notice.kind === "pong") passing.peer.notify(notice);
-    }
     return "go-on";
   }
 

@@ -1,0 +1,109 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { NetworkError } from "../../lib/errors.ts";
+import { openBus, parseSignalUrl } from "../../lib/signal/open_bus.ts";
+import { serveRendezvous } from "../../lib/signal/rendezvous.ts";
+import { toBytes, toText } from "../simnet/fixtures.ts";
+import { simulate } from "../simnet/simulate.ts";
+
+const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
+const link = { delayMs: 5 };
+
+Deno.test("a bus that is lost is opened again, with its subscriptions", () =>
+  simulate(async ({ internet }) => {
+    const host = internet.host("server", { link });
+    const serve = () => serveRendezvous({ network: host.network, local: at(host.addresses[0]!) });
+    const clients = ["a", "b"].map((name) => internet.host(name, { link }));
+    const server = await serve();
+    const [a, b] = await Promise.all(
+      clients.map(({ network }) => openBus(server.url, { network })),
+    );
+    let heard = Promise.withResolvers<Uint8Array>();
+    await using _subscription = await a!.subscribe(TOPIC, (message) => heard.resolve(message));
+    await b!.publish(TOPIC, toBytes("before"));
+    assertEquals(toText(await heard.promise), "before");
+
+    await server[Symbol.asyncDispose]();
+    await delay(300);
+    await using _again = await serve();
+    heard = Promise.withResolvers();
+    await delay(10_000);
+    await b!.publish(TOPIC, toBytes("after"));
+    assertEquals(toText(await heard.promise), "after");
+    await Promise.all([a![Symbol.asyncDispose](), b![Symbol.asyncDispose]()]);
+    await Promise.all([a!.finished, b!.finished]);
+  }));
+
+Deno.test("what is published while a bus is away waits a little for it, and fails then", () =>
+  simulate(async ({ internet, time }) => {
+    const host = internet.host("server", { link });
+    const serve = () => serveRendezvous({ network: host.network, local: at(host.addresses[0]!) });
+    const { network } = internet.host("a", { link });
+    const server = await serve();
+    await using bus = await openBus(server.url, { network });
+    await server[Symbol.asyncDispose]();
+    await delay(100);
+    const startedAtMs = time.nowMs;
+    await assertRejects(() => bus.publish(TOPIC, toBytes("hello")), NetworkError, "it is lost");
+    assertEquals(Math.round(time.nowMs - startedAtMs), 2000);
+    await using _again = await serve();
+    await bus.publish(TOPIC, toBytes("hello")).catch(() => {});
+    await delay(10_000);
+    await bus.publish(TOPIC, toBytes("hello"));
+  }));
+
+Deno.test("what is subscribed to while a bus is away is subscribed to when it is back", () =>
+  simulate(async ({ internet }) => {
+    const host = internet.host("server", { link });
+    const serve = () => serveRendezvous({ network: host.network, local: at(host.addresses[0]!) });
+    const server = await serve();
+    await using bus = await openBus(server.url, { network: internet.host("a", { link }).network });
+    await server[Symbol.asyncDispose]();
+    await delay(100);
+    const heard = Promise.withResolvers<Uint8Array>();
+    await using _subscription = await bus.subscribe(TOPIC, heard.resolve);
+    await using again = await serve();
+    await delay(10_000);
+    await using other = await openBus(again.url, { network: internet.host("b", { link }).network });
+    await other.publish(TOPIC, toBytes("hello"));
+    assertEquals(toText(await heard.promise), "hello");
+  }));
+
+Deno.test("a bus that cannot be opened at first says so", () =>
+  simulate(async ({ internet }) => {
+    const server = internet.host("server", { link });
+    const { network } = internet.host("a", { link });
+    const url = `ws://${server.addresses[0]}:3480`;
+    await assertRejects(() => openBus(url, { network }), NetworkError);
+  }));
+
+Deno.test("a bus that is disposed of while it is away leaves nothing behind", () =>
+  simulate(async ({ internet, time }) => {
+    const host = internet.host("server", { link });
+    const local = at(host.addresses[0]!);
+    const server = await serveRendezvous({ network: host.network, local });
+    const bus = await openBus(server.url, { network: internet.host("a", { link }).network });
+    await server[Symbol.asyncDispose]();
+    await delay(700);
+    await bus[Symbol.asyncDispose]();
+    assertEquals(time.pendingTimers, 0);
+    await assertRejects(() => bus.publish(TOPIC, toBytes("hello")), NetworkError);
+  }));
+
+Deno.test("parseSignalUrl() knows the ways to signal, and says which there are", () => {
+  for (const url of ["ws://192.0.2.1:3480", "wss://example.org/rendezvous", "lan:"]) {
+    assertEquals(parseSignalUrl(url), url);
+  }
+  for (const url of ["http://example.org", "ws", "constructor:x", "", "ws://["]) {
+    try {
+      parseSignalUrl(url);
+      assert(false, url);
+    } catch (error) {
+      assert(error instanceof TypeError && error.message.includes("ws:, wss:, lan:"), `${error}`);
+    }
+  }
+});
+
+function at(ip: string) {
+  return { ip, port: 3480 };
+}

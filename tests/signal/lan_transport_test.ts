@@ -1,0 +1,112 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { MalformedMessageError, NetworkError } from "../../lib/errors.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import type { SignalBus } from "../../lib/signal/bus.ts";
+import { encodeLanMessage } from "../../lib/signal/lan_message.ts";
+import { handTransport } from "../../lib/signal/hand_transport.ts";
+import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan_transport.ts";
+import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { toBytes, toText } from "../simnet/fixtures.ts";
+import type { Internet } from "../simnet/internet.ts";
+import { simulate } from "../simnet/simulate.ts";
+
+const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
+
+Deno.test("peers in one LAN hear each other without any server, and nobody outside does", () =>
+  simulate(async ({ internet }) => {
+    const [a, b] = neighbours(internet);
+    const far = internet.host("far");
+    await using speaker = await lanTransport().open({ network: a!.network });
+    await using listener = await lanTransport().open({ network: b!.network });
+    await using outsider = await lanTransport().open({ network: far.network });
+    await outsider.subscribe(TOPIC, () => assert(false, "somebody outside heard it"));
+    const heard = next(listener);
+    await speaker.publish(TOPIC, toBytes("hello"));
+    assertEquals(toText(await heard), "hello");
+  }));
+
+Deno.test("two programs on one host hear each other, and not themselves", () =>
+  simulate(async ({ internet }) => {
+    const [{ network }] = neighbours(internet) as [ReturnType<Internet["host"]>];
+    await using one = await lanTransport().open({ network });
+    await using other = await lanTransport().open({ network });
+    await one.subscribe(TOPIC, () => assert(false, "it heard itself"));
+    const heard = next(other);
+    await one.publish(TOPIC, toBytes("hello"));
+    assertEquals(toText(await heard), "hello");
+    await delay(100);
+  }));
+
+Deno.test("what comes twice is heard once, and what is no message not at all", () =>
+  simulate(async ({ internet }) => {
+    const [a, b] = neighbours(internet);
+    await using listener = await lanTransport().open({ network: b!.network });
+    const heard: string[] = [];
+    await listener.subscribe(TOPIC, (message) => heard.push(toText(message)));
+    using socket = await a!.network.bindUdp({ ip: "0.0.0.0", port: 0 });
+    const say = (bytes: Uint8Array) => socket.send(bytes, { ip: LAN_GROUP, port: LAN_PORT });
+    const once = encodeLanMessage(new Uint8Array(8), TOPIC, toBytes("once"));
+    for (const bytes of [once, once, toBytes("nonsense"), new Uint8Array(0)]) await say(bytes);
+    await delay(100);
+    assertEquals(heard, ["once"]);
+  }));
+
+Deno.test("the longest message arrives in a real LAN, that of this host", async () => {
+  await using one = await lanTransport().open({ network: systemNetwork });
+  await using other = await lanTransport().open({ network: systemNetwork });
+  const heard = next(other);
+  const message = crypto.getRandomValues(new Uint8Array(4096));
+  await one.publish(TOPIC, message);
+  assertEquals(await heard, message);
+});
+
+Deno.test("a LAN that is closed carries nothing", () =>
+  simulate(async ({ internet }) => {
+    const [a] = neighbours(internet);
+    const bus = await lanTransport().open({ network: a!.network });
+    await bus[Symbol.asyncDispose]();
+    await bus.finished;
+    await assertRejects(() => bus.publish(TOPIC, toBytes("hello")), NetworkError);
+    await assertRejects(() => bus.subscribe(TOPIC, () => {}), NetworkError);
+  }));
+
+Deno.test("by hand a message is shown once, however often it is said", async () => {
+  const shown: string[] = [];
+  const write = (line: string) => void shown.push(line);
+  await using bus = await handTransport({ write, lines: lines() }).open({ network: systemNetwork });
+  for (const text of ["hello", "hello", "world"]) await bus.publish(TOPIC, toBytes(text));
+  assertEquals(shown.length, 2);
+});
+
+Deno.test("by hand a damaged paste is told from a good one", async () => {
+  const shown: string[] = [];
+  const write = (line: string) => void shown.push(line);
+  await using one = await handTransport({ write, lines: lines() }).open({ network: systemNetwork });
+  await one.publish(TOPIC, toBytes("hello"));
+  const [line] = shown as [string];
+  const garbage: MalformedMessageError[] = [];
+  const pasted = [line.slice(0, -1), "", `${line.slice(0, 30)}\n  ${line.slice(30)}`];
+  await using other = await handTransport({
+    write,
+    lines: lines(...pasted),
+    onGarbage: (error) => garbage.push(error),
+  }).open({ network: systemNetwork });
+  assertEquals(toText(await next(other)), "hello");
+  assertEquals(garbage.length, 1);
+});
+
+function neighbours(internet: Internet) {
+  const home = internet.router("home", { behavior: NAT_BEHAVIORS.portRestricted });
+  return ["a", "b"].map((name) => internet.host(name, { behind: home }));
+}
+
+async function next(bus: SignalBus): Promise<Uint8Array> {
+  const heard = Promise.withResolvers<Uint8Array>();
+  await bus.subscribe(TOPIC, heard.resolve);
+  return await heard.promise;
+}
+
+async function* lines(...texts: string[]): AsyncGenerator<string> {
+  for (const text of texts) yield await Promise.resolve(text);
+}
