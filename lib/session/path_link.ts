@@ -141,10 +141,7 @@ export class PathLink {
   async #write(first: Outgoing): Promise<void> {
     try {
       for (let next: Outgoing | undefined = first; next !== undefined; next = this.#next()) {
-        const written = await this.connection.write(next.bytes);
-        if (written < next.bytes.length) {
-          await writeAll(this.connection, next.bytes.subarray(written));
-        }
+        await writeAll(this.connection, next.bytes);
         next.onWritten?.();
         if (this.#state === "closed") return;
       }

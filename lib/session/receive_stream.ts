@@ -60,22 +60,20 @@ export class ReceiveStream {
   }
 
   /**
-   * As `TcpConnection.read()`; a promise that rejects, and no call that throws.
+   * As `TcpConnection.read()`.
    *
    * @throws {TypeError} if another read is waiting
    */
-  read(buffer: Uint8Array): Promise<number | null> {
-    if (this.#reading !== undefined) {
-      return Promise.reject(new TypeError("Cannot read: another read is waiting"));
-    }
-    if (this.#isDiscarding) return Promise.reject(this.#failure!.reason);
-    if (buffer.length === 0) return Promise.resolve(0);
+  async read(buffer: Uint8Array): Promise<number | null> {
+    if (this.#reading !== undefined) throw new TypeError("Cannot read: another read is waiting");
+    if (this.#isDiscarding) throw this.#failure!.reason;
+    if (buffer.length === 0) return 0;
     const length = this.#unread.take(buffer);
     this.#read += length;
-    if (length > 0) return Promise.resolve(length);
-    if (this.isFinished) return Promise.resolve(null);
-    if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
-    return new Promise((resolve, reject) => this.#reading = { buffer, resolve, reject });
+    if (length > 0) return length;
+    if (this.isFinished) return null;
+    if (this.#failure !== undefined) throw this.#failure.reason;
+    return await new Promise((resolve, reject) => this.#reading = { buffer, resolve, reject });
   }
 
   /**

@@ -89,7 +89,6 @@ export class Session implements DenoConn, AsyncDisposable {
   readonly #receiving: ReceiveStream;
   readonly #paths: PathSwitch;
   readonly #messages: MessageChannel;
-  /** Not set anew when something else has brought an acknowledgement meanwhile: that would cost more than it saves. */
   readonly #acknowledgeAlarm = new Alarm(() => this.#acknowledge());
   /** Rings when the time without a path is over. */
   readonly #patienceAlarm = new Alarm(() => this.#giveUpWithoutPath());
@@ -264,6 +263,11 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#fail(closed());
   }
 
+  /** As `reset()`, for a reason that reads and writes fail with: no other path is to be expected. */
+  abandon(reason: NetworkError): void {
+    this.#fail(reason);
+  }
+
   /** Keeps the program running while the session is open, which is so by default. */
   ref(): void {
     this.#isReferenced = true;
@@ -299,6 +303,7 @@ export class Session implements DenoConn, AsyncDisposable {
   #next(): Outgoing | undefined {
     if (this.#isAcknowledgementDue) {
       this.#isAcknowledgementDue = false;
+      this.#acknowledgeAlarm.clear();
       return { bytes: encodeFrame({ kind: "ack", ...this.#receiving.acknowledgement() }) };
     }
     const message = this.#messages.next();
