@@ -90,6 +90,8 @@ export interface ConnectionAttempt {
   readonly resets: number;
   /** From the first try to the end of the last. */
   readonly elapsedMs: number;
+  /** Why, in words, where the outcome does not say it all. */
+  readonly reason?: string;
   /** What might help, in plain words. */
   readonly remedy?: string;
 }

@@ -127,6 +127,11 @@ export class KnockingLine extends Line {
     this.#header = header;
   }
 
+  /** Names the conversation. */
+  get ephemeralKey(): Uint8Array {
+    return this.#knocker.ephemeralKey;
+  }
+
   /** The knock, for a way that opens only now. */
   get knock(): Uint8Array | undefined {
     return this.#knock;
@@ -224,6 +229,9 @@ export class AnsweringLine extends Line {
     this.#answerer[Symbol.dispose]();
   }
 }
+
+/** What the channels of a line are for. */
+export const CHANNELS = { punch: 0, relay: 1, control: 255 } as const;
 
 /** Messages of a channel that nobody has received; more are lost. */
 const MAX_WAITING = 64;

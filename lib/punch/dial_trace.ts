@@ -14,6 +14,7 @@ export class DialTrace {
   tries = 0;
   resets = 0;
   #local: string | null = null;
+  #reason: string | undefined;
   #outcome: ConnectionAttempt["outcome"] = "abandoned";
   readonly #startedAtMs = performance.now();
   #elapsedMs: number | undefined;
@@ -28,9 +29,11 @@ export class DialTrace {
    * Notes what came of it. A connection stays; otherwise the last counts, of the dials of a spray as of redials.
    *
    * @param local the address that it left from, if it is known
+   * @param reason why, in words
    */
-  end(outcome: ConnectionAttempt["outcome"], local: string | null = null): void {
+  end(outcome: ConnectionAttempt["outcome"], local: string | null = null, reason?: string): void {
     if (this.#outcome === "connected") return;
+    this.#reason = reason;
     this.#local = local ?? this.#local;
     this.#outcome = outcome;
     this.#elapsedMs = performance.now() - this.#startedAtMs;
@@ -40,8 +43,11 @@ export class DialTrace {
   toAttempt(): ConnectionAttempt {
     const { strategy, remote, tries, resets } = this;
     const elapsedMs = this.#elapsedMs ?? performance.now() - this.#startedAtMs;
-    const [local, outcome] = [this.#local, this.#outcome];
-    return { strategy, local, remote, outcome, tries, resets, elapsedMs };
+    const [local, outcome, reason] = [this.#local, this.#outcome, this.#reason];
+    return {
+      ...{ strategy, local, remote, outcome, tries, resets, elapsedMs },
+      ...reason !== undefined && { reason },
+    };
   }
 }
 

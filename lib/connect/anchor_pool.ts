@@ -1,0 +1,76 @@
+/**
+ * Punch ports that are got ready before they are needed.
+ *
+ * @module
+ */
+
+import { abortable } from "@std/async/abortable";
+import type { PortMapping } from "../portmap/port_mapping.ts";
+import type { PunchAnchor } from "../punch/anchor.ts";
+import { GiveUp } from "../punch/give_up.ts";
+import { dependsOnDestination } from "../punch/nat_name.ts";
+
+/** How ports are got ready. */
+export interface AnchorPoolOptions {
+  /** Opens a punch port. */
+  prepare(signal: AbortSignal): Promise<PunchAnchor>;
+  /** Has a router forward it, if there is one that does. */
+  map?(internalPort: number, signal: AbortSignal): Promise<PortMapping>;
+}
+
+/** Keeps one port ready. */
+export class AnchorPool implements AsyncDisposable {
+  readonly #options: AnchorPoolOptions;
+  readonly #ended = new AbortController();
+  #ready: Promise<PunchAnchor> | undefined;
+
+  constructor(options: AnchorPoolOptions) {
+    this.#options = options;
+  }
+
+  /** Gets a port ready, unless one is; a failure is told to who takes it. */
+  warm(): void {
+    if (this.#ready !== undefined) return;
+    this.#ready = this.#prepare(this.#ended.signal);
+    this.#ready.catch(() => {});
+  }
+
+  /** A port, which is the caller's from then on. */
+  take(signal: AbortSignal): Promise<PunchAnchor> {
+    const ready = this.#ready;
+    this.#ready = undefined;
+    return ready ?? this.#prepare(AbortSignal.any([signal, this.#ended.signal]));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ended.abort(new DOMException("The peer is closed", "AbortError"));
+    const anchor = await this.#ready?.catch(() => undefined);
+    await anchor?.[Symbol.asyncDispose]();
+  }
+
+  async #prepare(signal: AbortSignal): Promise<PunchAnchor> {
+    const anchor = await this.#options.prepare(signal);
+    const { profile } = anchor.side;
+    // A punch that needs no luck needs no router's help either, and the router is spared the trouble.
+    const isHard = dependsOnDestination(profile) || profile.externalIp === null;
+    if (!isHard || this.#options.map === undefined) return anchor;
+    using patience = new GiveUp(PATIENCE_MS, signal);
+    const mapped = this.#addMapping(anchor, this.#options.map);
+    await abortable(mapped, patience.signal).catch(() => {}); // it may still come before the next offer
+    return anchor;
+  }
+
+  /** Never rejects: most routers do not do it. */
+  async #addMapping(
+    anchor: PunchAnchor,
+    map: NonNullable<AnchorPoolOptions["map"]>,
+  ): Promise<void> {
+    try {
+      const mapping = await map(anchor.side.punchPort, this.#ended.signal);
+      await anchor.addMapped(mapping.external, mapping);
+    } catch { /* as said */ }
+  }
+}
+
+/** Ours: PCP and NAT-PMP answer in less than 20 ms, and UPnP in 200. */
+const PATIENCE_MS = 300;

@@ -1,0 +1,267 @@
+/**
+ * The side that has a ticket: knocks, gets its connection, and gets it again when its path is lost.
+ *
+ * @module
+ */
+
+import { delay } from "@std/async/delay";
+import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
+import { generateKeyPair } from "../noise/generate_key_pair.ts";
+import { GiveUp } from "../punch/give_up.ts";
+import type { SignalBus } from "../signal/bus.ts";
+import { decodeEnvelope } from "./envelope_message.ts";
+import { type Decline, decodeDecline } from "./knock_message.ts";
+import { CHANNELS, KnockingLine } from "./line.ts";
+import { PeerConnection } from "./peer_connection.ts";
+import type { PeerContext } from "./peer_context.ts";
+import { Knocker } from "./sealing.ts";
+import { firstPath, overSignal, supplyPaths } from "./search.ts";
+import { resumptionId } from "./path_keys.ts";
+import type { Ticket } from "./ticket.ts";
+import { TicketSecrets } from "./ticket_secrets.ts";
+
+/** How to dial. */
+export interface DialOptions {
+  readonly protocol: string;
+  /** Whether to look for another path once there is none. */
+  readonly reconnects: boolean;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Connects to the owner of a ticket.
+ *
+ * @throws {NoResponseError} if nobody answers
+ * @throws {RefusedError} if the peer declines; `code` is one of {@linkcode DECLINE_CODES}
+ * @throws {UnreachableError} if there is no way to it
+ * @throws {NetworkError} if none of the ticket's ways to signal works
+ * @throws the signal's reason on abort
+ */
+export async function dialPeer(
+  context: PeerContext,
+  ticket: Ticket,
+  options: DialOptions,
+): Promise<PeerConnection> {
+  const dialer = new Dialer(context, ticket, options);
+  return await dialer.connect();
+}
+
+/** One connection, from the side that knocks. */
+class Dialer {
+  readonly #context: PeerContext;
+  readonly #ticket: Ticket;
+  readonly #secrets: TicketSecrets;
+  readonly #options: DialOptions;
+  readonly #connection: PeerConnection;
+  /** Aborted when nobody needs another path. */
+  readonly #over: AbortSignal;
+  #resumes: string | null = null;
+  /** Ends the search that is under way. */
+  #ended = new AbortController();
+  #isReconnecting = false;
+
+  constructor(context: PeerContext, ticket: Ticket, options: DialOptions) {
+    this.#context = context;
+    this.#ticket = ticket;
+    this.#secrets = new TicketSecrets(ticket);
+    this.#options = options;
+    const { protocol, reconnects } = options;
+    this.#connection = new PeerConnection({
+      role: "controlling",
+      remoteKey: ticket.publicKey,
+      protocol,
+      patienceMs: reconnects ? context.timings.reconnectMs : 0,
+      onLost: () => reconnects && context.inBackground(this.#reconnect()),
+    });
+    this.#over = overSignal(context, this.#connection);
+  }
+
+  async connect(): Promise<PeerConnection> {
+    const search = (signal: AbortSignal) => this.#search(signal);
+    await firstPath(this.#context, this.#connection, search, this.#options.signal);
+    return this.#connection;
+  }
+
+  /** Tries again and again, for as long as the connection waits. */
+  async #reconnect(): Promise<void> {
+    if (this.#isReconnecting) return;
+    this.#isReconnecting = true;
+    this.#ended.abort(new DOMException("The path is lost", "AbortError"));
+    const { retryMs, reconnectMs } = this.#context.timings;
+    using patience = new GiveUp(reconnectMs, this.#over);
+    let waitMs = retryMs;
+    while (!this.#over.aborted && !this.#connection.hasPath) {
+      try {
+        await this.#search(patience.signal);
+      } catch (error) {
+        if (this.#over.aborted) return;
+        // Where the other side has forgotten the connection, or does not want it, more knocks are of no use.
+        if (error instanceof RefusedError || patience.signal.aborted) return this.#abandon(error);
+        this.#context.logger?.debug(`connect: ${error}`);
+        const pauseMs = waitMs * (0.5 + Math.random()); // others may have lost theirs at the same time
+        await delay(pauseMs, { signal: patience.signal }).catch(() => {});
+        waitMs = Math.min(2 * waitMs, 10 * retryMs);
+      }
+    }
+    this.#isReconnecting = false;
+  }
+
+  #abandon(cause: unknown): void {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const message = `Cannot go on over another path: ${why}`;
+    this.#connection.abandon(new NetworkError(message, "unreachable", { cause }));
+  }
+
+  /** One knock, and all that comes of it. */
+  async #search(signal: AbortSignal): Promise<void> {
+    const { staticKey, timings } = this.#context;
+    const ended = this.#ended = new AbortController();
+    const both = AbortSignal.any([signal, ended.signal]);
+    await using stack = new AsyncDisposableStack();
+    stack.defer(() => ended.abort());
+    const knocker = new Knocker(
+      { secrets: this.#secrets, staticKey, ephemeralKey: generateKeyPair() },
+      this.#ticket.publicKey,
+    );
+    const buses = new Set<SignalBus>();
+    const line = stack.use(
+      new KnockingLine(knocker, () => this.#header(), (message) => {
+        for (const bus of buses) this.#publish(bus, message);
+      }),
+    );
+    const failed = Promise.withResolvers<never>();
+    const opening = this.#openBuses(line, buses, both, stack);
+    opening.catch(failed.reject);
+    this.#declined(line, both).catch(failed.reject);
+    this.#answered(line, timings.answerMs, both).catch(failed.reject);
+    line.ready.then((seal) => this.#resumes ??= resumptionId(seal.connectionKey), () => {});
+    const supplying = supplyPaths(this.#context, line, this.#connection, {
+      role: "controlling",
+      signal: both,
+    });
+    try {
+      await Promise.race([supplying, failed.promise]);
+    } catch (error) {
+      ended.abort(error);
+      await supplying.catch(() => {});
+      signal.throwIfAborted();
+      throw error;
+    }
+  }
+
+  #header() {
+    return {
+      sentAtMs: Date.now(),
+      protocol: this.#options.protocol,
+      resumes: this.#resumes,
+    };
+  }
+
+  /** @throws {NetworkError} if none of them can be opened */
+  async #openBuses(
+    line: KnockingLine,
+    buses: Set<SignalBus>,
+    signal: AbortSignal,
+    stack: AsyncDisposableStack,
+  ): Promise<void> {
+    const topic = this.#secrets.replyTopic(line.ephemeralKey);
+    const opened = this.#ticket.signaling.map(async (url) => {
+      const lease = stack.use(this.#context.buses.lease(url));
+      const bus = await lease.bus;
+      signal.throwIfAborted();
+      const subscribed = bus.subscribe(topic, (message) => acceptMessage(line, message), {
+        signal,
+      });
+      buses.add(bus); // what is published now arrives after the subscription
+      if (line.knock !== undefined) this.#publish(bus, line.knock);
+      stack.use(await subscribed);
+      if (bus.rttMs !== undefined) line.rttMs ??= 2 * bus.rttMs;
+    });
+    try {
+      await Promise.any(opened);
+    } catch (error) {
+      signal.throwIfAborted();
+      const causes = error instanceof AggregateError ? error.errors : [error];
+      const why = causes.map((cause) => cause instanceof Error ? cause.message : String(cause));
+      throw new NetworkError(
+        `Cannot reach anybody who could pass on a message to the peer: ${why.join("; ")}`,
+        "unreachable",
+        { cause: causes[0] },
+      );
+    }
+  }
+
+  #publish(bus: SignalBus, message: Uint8Array): void {
+    bus.publish(this.#secrets.topicAt(Date.now()), message)
+      .catch((error) => this.#context.logger?.debug(`connect: ${bus.url}: ${error}`));
+  }
+
+  /** @throws {RefusedError} when the peer declines */
+  async #declined(line: KnockingLine, signal: AbortSignal): Promise<void> {
+    const control = line.channel(CHANNELS.control);
+    for (;;) {
+      try {
+        const body = await control.receive({ signal });
+        if (body.length > 0) throw refusal(decodeDecline(body));
+      } catch (error) {
+        if (signal.aborted || error instanceof NetworkError) return;
+        if (!(error instanceof MalformedMessageError)) throw error;
+      }
+    }
+  }
+
+  /** Knocks until there is an answer. @throws {NoResponseError} if there is none in time */
+  async #answered(line: KnockingLine, withinMs: number, signal: AbortSignal): Promise<void> {
+    using giveUp = new GiveUp(withinMs, signal);
+    try {
+      const control = line.channel(CHANNELS.control);
+      // The first message of a punch is the knock where there is one; without, somebody has to.
+      if (this.#context.anchors !== undefined) await delay(KNOCK_MS, { signal: giveUp.signal });
+      while (!line.isOpen) {
+        await control.send(new Uint8Array(0));
+        await delay(KNOCK_MS, { signal: giveUp.signal });
+      }
+    } catch (error) {
+      if (signal.aborted || error !== giveUp.signal.reason) return;
+      throw new NoResponseError(
+        `Cannot connect: nobody answered in ${
+          withinMs / 1000
+        } s; the peer may be offline, or the ticket an old one`,
+      );
+    }
+  }
+}
+
+/** Hands a message from a bus to its line, if it is one. */
+export function acceptMessage(line: { accept: KnockingLine["accept"] }, message: Uint8Array): void {
+  try {
+    line.accept(decodeEnvelope(message));
+  } catch (error) {
+    if (!(error instanceof MalformedMessageError)) throw error;
+  }
+}
+
+function refusal({ why, timeMs }: Decline): RefusedError {
+  return new RefusedError(`Cannot connect: ${REASONS[why](timeMs)}`, DECLINE_CODES[why]);
+}
+
+/** The `code` of a {@linkcode RefusedError} for each reason to decline. */
+export const DECLINE_CODES: Readonly<Record<Decline["why"], number>> = {
+  refused: 1,
+  protocol: 2,
+  clock: 3,
+  unknown: 4,
+};
+
+const REASONS: Readonly<Record<Decline["why"], (timeMs: number) => string>> = {
+  refused: () => "the peer refused",
+  protocol: () => "the peer does not speak this protocol",
+  clock: (timeMs) =>
+    `the clocks differ by ${
+      Math.round(Math.abs(timeMs - Date.now()) / 60_000)
+    } minutes: set the one that is wrong`,
+  unknown: () => "the peer has started anew and knows nothing of this connection",
+};
+
+/** Ours: a few round trips of most ways to signal. */
+const KNOCK_MS = 1000;

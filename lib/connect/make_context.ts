@@ -1,0 +1,87 @@
+/**
+ * Makes of a peer's options what its connections share.
+ *
+ * @module
+ */
+
+import { equalBytes } from "../bytes.ts";
+import type { TransportAddress } from "../net/address.ts";
+import { systemNetwork } from "../net/system.ts";
+import { mapPort } from "../portmap/map_port.ts";
+import { preparePunch } from "../punch/punch.ts";
+import { openBus } from "../signal/open_bus.ts";
+import { openStreamRelay } from "../turn/open_relay.ts";
+import { AnchorPool, type AnchorPoolOptions } from "./anchor_pool.ts";
+import { BusPool } from "./bus_pool.ts";
+import type { PeerContext } from "./peer_context.ts";
+import type { PeerOptions } from "./peer_options.ts";
+import { PEER_TIMINGS } from "./peer_timings.ts";
+import type { RelayOpener } from "./relay_path.ts";
+import { parseRelay, type RelayServer } from "./relay_server.ts";
+import { parseStrategy, STRATEGIES } from "./strategy.ts";
+
+/**
+ * What the connections of a peer share.
+ *
+ * @throws {TypeError} if a relay or a strategy is none, or no strategy is left
+ */
+export function makeContext(
+  options: PeerOptions,
+  own: Pick<PeerContext, "staticKey" | "closed" | "inBackground">,
+): PeerContext {
+  const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
+  const { servers, report, relayOnly = false } = options;
+  const strategies = new Set((options.strategies ?? STRATEGIES).map(parseStrategy));
+  const ways = new Set([...strategies].filter((each) => each !== "relay"));
+  const isDirect = !relayOnly && ways.size > 0;
+  const mayRelay = strategies.has("relay");
+  if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
+  const punchOptions = {
+    ways,
+    ...servers && { servers },
+    ...report && { report },
+    ...logger && { logger },
+  };
+  const anchors: AnchorPoolOptions = {
+    prepare: (signal) => preparePunch({ ...punchOptions, network, signal }),
+    ...mapPorts && ways.has("mapped") && {
+      map: (internalPort, signal) =>
+        mapPort({
+          ...{ protocol: "tcp", internalPort, network, signal },
+          lifetimeSeconds: MAPPING_SECONDS,
+          checkSeconds: Infinity,
+        }),
+    },
+  };
+  const transports = new Map(
+    (options.signaling ?? []).flatMap((way) => typeof way === "string" ? [] : [[way.url, way]]),
+  );
+  return {
+    ...own,
+    ...{ network, punchOptions, mayRelay, logger },
+    buses: new BusPool((url, signal) =>
+      openBus(transports.get(url) ?? url, { network, signal, ...logger && { logger } })
+    ),
+    anchors: isDirect ? new AnchorPool(anchors) : undefined,
+    relays: turn.map(parseRelay).map((server) => relayOpener(server, network)),
+    timings: { ...PEER_TIMINGS, ...options.timings },
+  };
+}
+
+/** Who may knock. */
+export function allowing(
+  allow: PeerOptions["allow"],
+): (remoteKey: Uint8Array) => boolean | Promise<boolean> {
+  if (allow === undefined) return () => true;
+  if (typeof allow === "function") return allow;
+  const keys = allow.map((key) => key.slice());
+  return (remoteKey) => keys.some((key) => equalBytes(key, remoteKey));
+}
+
+function relayOpener(server: RelayServer, network: PeerContext["network"]): RelayOpener {
+  const { url, ...access } = server;
+  return { url, open: (signal) => openStreamRelay(url, { ...access, network, signal }) };
+}
+
+/** Ours: a connection needs the port no longer than it takes to come about; routers grant no less than this. */
+const MAPPING_SECONDS = 120;

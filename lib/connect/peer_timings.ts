@@ -1,0 +1,28 @@
+/**
+ * How long a peer waits for what.
+ *
+ * @module
+ */
+
+/** All of it in milliseconds. */
+export interface PeerTimings {
+  /** For a way to the other side, from the moment when both are on the line. */
+  readonly connectMs: number;
+  /** For a sign of the other side. */
+  readonly answerMs: number;
+  /** How long a connection whose path is lost waits for another one, if it is to be reconnected. */
+  readonly reconnectMs: number;
+  /** From one attempt to reconnect to the next, at first; twice as long each time, up to ten times that. */
+  readonly retryMs: number;
+}
+
+/** Ours. */
+export const PEER_TIMINGS: PeerTimings = {
+  /** What a punch takes with all of its rounds. */
+  connectMs: 30_000,
+  /** Somebody has to accept, perhaps by hand. */
+  answerMs: 30_000,
+  /** A laptop that is carried from one room, or network, to another. */
+  reconnectMs: 120_000,
+  retryMs: 1000,
+};

@@ -1,0 +1,97 @@
+/**
+ * Keeps the other side's relay state here, and this side's there, over a channel that loses and repeats.
+ *
+ * @module
+ */
+
+import { MalformedMessageError } from "../errors.ts";
+import { GiveUp } from "../punch/give_up.ts";
+import type { SignalChannel } from "../signal/channel.ts";
+import { decodeRelayState, encodeRelayState, type RelayState } from "./relay_message.ts";
+
+/** Tells, and is told. */
+export class RelayExchange {
+  readonly #channel: SignalChannel;
+  readonly #onState: (theirs: RelayState) => void;
+  #ours: RelayState;
+  #theirs: RelayState | undefined;
+  #heard = 0;
+  #wake = new AbortController();
+
+  /**
+   * @param nonce of this side
+   * @param onState called for each new state of the other side
+   */
+  constructor(channel: SignalChannel, nonce: string, onState: (theirs: RelayState) => void) {
+    this.#channel = channel;
+    this.#onState = onState;
+    this.#ours = { nonce, version: 1, heard: 0, ips: [], relayed: [] };
+  }
+
+  /** Changes what the other side is told. */
+  tell(change: Partial<Pick<RelayState, "ips" | "relayed">>): void {
+    this.#ours = { ...this.#ours, ...change, version: this.#ours.version + 1 };
+    this.#wake.abort();
+  }
+
+  /**
+   * Sends and receives until the signal ends it.
+   *
+   * @throws the signal's reason
+   * @throws {NetworkError} if the channel breaks
+   */
+  async run(signal: AbortSignal): Promise<never> {
+    let waitMs = FIRST_WAIT_MS;
+    let toldVersion = 0;
+    for (;;) {
+      const isNew = toldVersion < this.#ours.version;
+      if (isNew) waitMs = FIRST_WAIT_MS;
+      if (isNew || this.#heard < this.#ours.version) {
+        toldVersion = this.#ours.version;
+        await this.#send();
+      }
+      this.#wake = new AbortController();
+      using turn = new GiveUp(waitMs, AbortSignal.any([signal, this.#wake.signal]));
+      waitMs = Math.min(2 * waitMs, MAX_WAIT_MS);
+      try {
+        for (;;) await this.#take(await this.#channel.receive({ signal: turn.signal }));
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error !== turn.signal.reason) throw error;
+      }
+    }
+  }
+
+  async #take(message: Uint8Array): Promise<void> {
+    const theirs = tryDecode(message);
+    if (theirs === undefined) return;
+    // Who has another nonce than before has begun anew.
+    const isSame = theirs.nonce === this.#theirs?.nonce;
+    if (isSame && theirs.version < this.#theirs!.version) return;
+    const isNews = !isSame || theirs.version > this.#theirs!.version;
+    this.#heard = theirs.heard;
+    this.#theirs = theirs;
+    this.#ours = { ...this.#ours, heard: theirs.version };
+    if (isNews) {
+      this.#onState(theirs);
+      await this.#send();
+    }
+  }
+
+  async #send(): Promise<void> {
+    await this.#channel.send(encodeRelayState(this.#ours));
+  }
+}
+
+function tryDecode(message: Uint8Array): RelayState | undefined {
+  try {
+    return decodeRelayState(message);
+  } catch (error) {
+    if (error instanceof MalformedMessageError) return undefined;
+    throw error;
+  }
+}
+
+/** Ours: as for offers of a punch. */
+const FIRST_WAIT_MS = 300;
+const MAX_WAIT_MS = 2000;

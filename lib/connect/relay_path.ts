@@ -1,0 +1,302 @@
+/**
+ * The way by a relay: whichever side has a TURN server is dialled there by the other one. Both sides prove themselves
+ * on the connection, and the controlling side nominates it, as they do after a punch.
+ *
+ * @module
+ */
+
+import { abortable } from "@std/async/abortable";
+import { delay } from "@std/async/delay";
+import { toHex } from "../bytes.ts";
+import { hmac } from "../crypto.ts";
+import { type ConnectionAttempt, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
+import {
+  formatTransportAddress,
+  sameTransportAddress,
+  type TransportAddress,
+} from "../net/address.ts";
+import type { Network, TcpConnection } from "../net/network.ts";
+import { ATTEMPT_OUTCOMES, DialTrace } from "../punch/dial_trace.ts";
+import { isDiallable } from "../punch/diallable.ts";
+import { channelBinding, type PunchSecret } from "../punch/handshake.ts";
+import { Meeting } from "../punch/meeting.ts";
+import type { PunchRole } from "../punch/message.ts";
+import type { SignalChannel } from "../signal/channel.ts";
+import { RelayedConnection } from "../turn/relayed_connection.ts";
+import type { StreamRelay } from "../turn/stream_relay.ts";
+import { RelayExchange } from "./relay_exchange.ts";
+import { MAX_ADDRESSES, type RelayState } from "./relay_message.ts";
+
+/** What the way by a relay needs. */
+export interface RelayPathOptions {
+  readonly network: Network;
+  readonly role: PunchRole;
+  /** Known to both sides and to nobody else. */
+  readonly connectionKey: Uint8Array;
+  /** Where the other side is told of relays. */
+  readonly channel: SignalChannel;
+  /** The servers that this side may use. */
+  readonly relays: readonly RelayOpener[];
+  /** Addresses from which this side's dials may come. */
+  readonly ips: readonly string[];
+  /** Hears of everything that is tried. */
+  readonly onTrace: (trace: DialTrace) => void;
+  readonly signal: AbortSignal;
+}
+
+/** A TURN server that relays streams. */
+export interface RelayOpener {
+  /** What people call it. */
+  readonly url: string;
+  open(signal: AbortSignal): Promise<StreamRelay>;
+}
+
+/** A connection by a relay. */
+export interface RelayedPath {
+  /** Closes a relay of this side's that carries it when it is closed itself. */
+  readonly connection: TcpConnection;
+  /** As that of a punch. */
+  readonly channelBinding: Uint8Array;
+}
+
+/**
+ * Opens relays, tells the other side, dials what it tells, and returns the first connection that both agree on.
+ *
+ * @throws the signal's reason: it goes on until then
+ * @throws {NetworkError} if the channel breaks
+ */
+export async function openRelayPath(options: RelayPathOptions): Promise<RelayedPath> {
+  const path = new RelayPath(options);
+  return await path.open();
+}
+
+class RelayPath {
+  readonly #options: RelayPathOptions;
+  readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #nonce = toHex(crypto.getRandomValues(new Uint8Array(16)));
+  readonly #exchange: RelayExchange;
+  readonly #relays: StreamRelay[] = [];
+  readonly #jobs = new Set<Promise<void>>();
+  /** What is under way already, since the other side says everything again with each change. */
+  readonly #dialled = new Set<string>();
+  readonly #failed = Promise.withResolvers<never>();
+  readonly #winner = Promise.withResolvers<TcpConnection>();
+  #theirs: RelayState | undefined;
+  #meeting: { readonly meeting: Meeting; readonly secret: PunchSecret } | undefined;
+
+  constructor(options: RelayPathOptions) {
+    this.#options = options;
+    this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
+    this.#exchange = new RelayExchange(
+      options.channel,
+      this.#nonce,
+      (theirs) => this.#take(theirs),
+    );
+  }
+
+  async open(): Promise<RelayedPath> {
+    const { ips, relays, signal } = this.#options;
+    this.#exchange.tell({ ips: ips.slice(0, MAX_ADDRESSES) });
+    this.#start(() => this.#exchange.run(this.#signal));
+    for (const opener of relays) this.#start(() => this.#serve(opener));
+    let used: StreamRelay | undefined;
+    try {
+      const won = Promise.race([this.#winner.promise, this.#failed.promise]);
+      const connection = await abortable(won, this.#signal);
+      used = this.#relays.find(({ relayed }) =>
+        relayed.some((address) => sameTransportAddress(address, connection.local))
+      );
+      return {
+        connection: used === undefined ? connection : ownedBy(connection, used),
+        channelBinding: channelBinding(this.#meeting!.secret),
+      };
+    } finally {
+      this.#stop.abort();
+      await this.#meeting?.meeting[Symbol.asyncDispose]();
+      await Promise.all(this.#jobs);
+      const unused = this.#relays.filter((relay) => relay !== used);
+      await Promise.all(unused.map((relay) => relay.close()));
+      const met = this.#meeting?.meeting.met;
+      if (signal.aborted && used === undefined) met?.connection.reset(); // nominated in the last moment
+    }
+  }
+
+  /** A relay of this side, from its opening to the end. */
+  async #serve(opener: RelayOpener): Promise<void> {
+    const relay = await this.#open(opener);
+    this.#relays.push(relay);
+    const ips = [...this.#options.ips, relay.mapped.ip, ...this.#relays.flatMap(ipsOf)];
+    await this.#permit(relay);
+    this.#exchange.tell({
+      ips: [...new Set(ips)].slice(0, MAX_ADDRESSES),
+      relayed: this.#relays.flatMap(({ relayed }) => relayed).slice(0, MAX_ADDRESSES),
+    });
+    this.#dialFrom(relay);
+    for (;;) {
+      const connection = await relay.accept({ signal: this.#signal });
+      this.#start(() =>
+        this.#meet(connection, this.#trace(formatTransportAddress(connection.remote)))
+      );
+    }
+  }
+
+  async #open({ url, open }: RelayOpener): Promise<StreamRelay> {
+    const trace = this.#trace(url);
+    try {
+      return await open(this.#signal);
+    } catch (error) {
+      const outcome = error instanceof RefusedError ? "refused" : "failed";
+      if (!this.#signal.aborted) trace.end(outcome, null, reasonOf(error));
+      throw error;
+    }
+  }
+
+  #take(theirs: RelayState): void {
+    const isNew = this.#theirs?.nonce !== theirs.nonce;
+    this.#theirs = theirs;
+    if (isNew) this.#begin(theirs);
+    for (const relay of this.#relays) this.#start(() => this.#permit(relay));
+    for (const address of theirs.relayed) this.#dialOnce("", address, () => this.#dial(address));
+    for (const relay of this.#relays) this.#dialFrom(relay);
+  }
+
+  /** Each new nonce of the other side makes another secret. */
+  #begin(theirs: RelayState): void {
+    const { role, connectionKey } = this.#options;
+    const nonces = role === "controlling"
+      ? [this.#nonce, theirs.nonce]
+      : [theirs.nonce, this.#nonce];
+    const secret = hmac(
+      "sha256",
+      connectionKey,
+      new TextEncoder().encode(`relay ${nonces.join(" ")}`),
+    );
+    const earlier = this.#meeting?.meeting;
+    if (earlier !== undefined) this.#start(() => earlier[Symbol.asyncDispose]());
+    this.#dialled.clear();
+    const meeting = new Meeting(role, secret, PATIENCE_MS);
+    meeting.winner.then(({ connection }) => this.#winner.resolve(connection));
+    this.#meeting = { meeting, secret };
+  }
+
+  async #permit(relay: StreamRelay): Promise<void> {
+    const ips = this.#theirs?.ips ?? [];
+    if (ips.length > 0) await relay.permit(ips, { signal: this.#signal });
+  }
+
+  /** Dials the other side's relay; again for a while, as it may still learn that it has to let us in. */
+  async #dial(address: TransportAddress): Promise<void> {
+    const trace = this.#trace(formatTransportAddress(address));
+    for (let tries = 1; tries <= MAX_TRIES; tries++) {
+      trace.tries++;
+      try {
+        const connection = await this.#options.network.connectTcp(address, {
+          local: { ip: address.ip.includes(":") ? "::" : "0.0.0.0", port: 0 },
+          signal: this.#signal,
+        });
+        if (await this.#meet(connection, trace)) return;
+      } catch (error) {
+        if (!(error instanceof NetworkError)) throw error;
+        if (error.reason === "refused" || error.reason === "reset") trace.resets++;
+        trace.end(error.reason === "refused" ? "refused" : "unreachable", null, error.message);
+      }
+      await delay(RETRY_MS, { signal: this.#signal });
+    }
+  }
+
+  /** From one relay to the other, for those whose firewalls let them out to nothing but their own. */
+  #dialFrom(relay: StreamRelay): void {
+    const from = formatTransportAddress(relay.relayed[0]);
+    for (const address of this.#theirs?.relayed ?? []) {
+      this.#dialOnce(from, address, async () => {
+        await delay(RELAY_TO_RELAY_MS, { signal: this.#signal });
+        const trace = this.#trace(formatTransportAddress(address));
+        trace.tries++;
+        try {
+          await this.#meet(await relay.connect(address, { signal: this.#signal }), trace);
+        } catch (error) {
+          if (!this.#signal.aborted) trace.end("failed", from, reasonOf(error));
+          throw error;
+        }
+      });
+    }
+  }
+
+  #dialOnce(from: string, to: TransportAddress, job: () => Promise<void>): void {
+    const pair = `${from} ${formatTransportAddress(to)}`;
+    if (!isDiallable(to, STRANGE) || this.#dialled.has(pair)) return;
+    this.#dialled.add(pair);
+    this.#start(job);
+  }
+
+  /** Whether it came to the end that it was meant for. */
+  async #meet(connection: TcpConnection, trace: DialTrace): Promise<boolean> {
+    const meeting = this.#meeting?.meeting;
+    if (meeting === undefined) {
+      connection.reset(); // the other side cannot know of the relay yet
+      return false;
+    }
+    const outcome = await meeting.add(connection);
+    trace.end(ATTEMPT_OUTCOMES[outcome], formatTransportAddress(connection.local));
+    return outcome === "nominated";
+  }
+
+  #trace(remote: string): DialTrace {
+    const trace = new DialTrace("relay", remote);
+    this.#options.onTrace(trace);
+    return trace;
+  }
+
+  /** One thing of many that go on: a server or a dial that fails leaves the others. */
+  #start(job: () => Promise<unknown>): void {
+    const running = job().then(() => {}, (error) => {
+      if (this.#signal.aborted || isExpected(error)) return;
+      this.#failed.reject(error);
+    }).finally(() => this.#jobs.delete(running));
+    this.#jobs.add(running);
+  }
+}
+
+function isExpected(error: unknown): boolean {
+  return error instanceof NetworkError || error instanceof NoResponseError ||
+    error instanceof RefusedError;
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function ipsOf({ relayed }: StreamRelay): string[] {
+  return relayed.map(({ ip }) => ip);
+}
+
+/** A connection that takes its relay with it when it closes. */
+function ownedBy(connection: TcpConnection, relay: StreamRelay): TcpConnection {
+  return new RelayedConnection({
+    local: connection.local,
+    remote: connection.remote,
+    connection,
+    rest: new Uint8Array(0),
+    onClose: () => void relay.close(),
+  });
+}
+
+/** A relay is on the internet, whatever the other side says. */
+const STRANGE = {
+  ownIps: [],
+  sharesExternalIp: false,
+  isSameHost: false,
+  peerPunchPort: 0,
+  peerExternalIp: null,
+} as const;
+
+/** How long the other end may take to prove itself. */
+const PATIENCE_MS = 6000;
+
+/** Ours: the other side's permission for us is a round trip of its own away, and a lost message more. */
+const MAX_TRIES = 10;
+const RETRY_MS = 400;
+
+/** Ours: by then a dial that gets through has come through. */
+const RELAY_TO_RELAY_MS = 500;

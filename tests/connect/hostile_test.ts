@@ -1,0 +1,150 @@
+import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { encodeKnock } from "../../lib/connect/knock_message.ts";
+import { Knocker } from "../../lib/connect/sealing.ts";
+import { decodeTicket } from "../../lib/connect/ticket.ts";
+import { TicketSecrets } from "../../lib/connect/ticket_secrets.ts";
+import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
+import { encodeOffer } from "../../lib/punch/message.ts";
+import type { TransportAddress } from "../../lib/net/address.ts";
+import { atPlace, nextOf, type Place } from "./place.ts";
+
+Deno.test("a knock that is replayed connects nobody, and makes nobody dial", () =>
+  atPlace({}, async ({ connect, hub, internet, b }) => {
+    await using ends = await connect();
+    const recorded = [...hub.published];
+    await ends.conn.closeWrite();
+    await ends.other.closeWrite();
+    await ends.conn.finished;
+    await delay(60_000);
+    const shown = nextOf(ends.bob).then(() => "shown", () => "nobody");
+    const syns = countSyns(internet, b.name);
+    for (const { topic, message } of recorded) hub.say(topic, message);
+    await delay(60_000);
+    assertEquals(syns(), 0);
+    await ends.bob.close();
+    assertEquals(await shown, "nobody");
+  }));
+
+Deno.test("ten thousand knocks of strangers are not even looked at", () =>
+  atPlace({}, async ({ open, b, hub, internet }) => {
+    await using bob = await open(b);
+    await delay(2000); // the punch port is ready, and nothing else is dialled
+    const syns = countSyns(internet, b.name);
+    const { topic, message } = knockAt(bob.ticket);
+    const shown = nextOf(bob).then(() => "shown", () => "nobody");
+    for (let i = 0; i < 10_000; i++) {
+      const forged = message.slice();
+      crypto.getRandomValues(forged.subarray(17, 49));
+      hub.say(topic, forged);
+    }
+    await delay(10_000);
+    assertEquals(syns(), 0);
+    await bob.close();
+    assertEquals(await shown, "nobody");
+  }));
+
+Deno.test("who has the ticket cannot flood a peer with knocks either", () =>
+  atPlace({}, async ({ open, b, hub }) => {
+    await using bob = await open(b);
+    const staticKey = generateKeyPair();
+    for (let i = 0; i < 400; i++) {
+      const { topic, message } = knockAt(bob.ticket, { staticKey });
+      hub.say(topic, message);
+    }
+    let shown = 0;
+    const counting = (async () => {
+      for await (const incoming of bob) {
+        shown++;
+        incoming.ignore();
+      }
+    })();
+    await delay(1000);
+    await bob.close();
+    await counting;
+    assert(shown <= 256 + 8, `${shown}`);
+  }));
+
+Deno.test("an offer cannot make a peer dial itself, its LAN's router, or a cloud's metadata", () =>
+  atPlace({}, async ({ open, b, hub, internet }) => {
+    await using bob = await open(b, { timings: { connectMs: 5000 } });
+    const forbidden = ["127.0.0.1", "169.254.169.254", "224.0.0.1", "192.168.77.1", "0.0.0.0"];
+    const targets = forbidden.map((ip) => ({ ip, port: 8080 }));
+    await delay(2000); // the punch port is ready, and nothing else is dialled
+    const dialled: string[] = [];
+    internet.onPacket = ({ at, what, packet }) => {
+      const isSyn = packet.protocol === "tcp" && packet.tcpFlags.syn;
+      if (at === b.name && what === "sent" && isSyn) dialled.push(packet.destination.ip);
+    };
+    const { topic, message } = knockAt(bob.ticket, { offer: offerWith(targets) });
+    const accepted = nextOf(bob).then((incoming) => incoming.accept()).catch((error) => error);
+    hub.say(topic, message);
+    await accepted;
+    assertEquals(dialled.filter((ip) => forbidden.includes(ip)), []);
+  }));
+
+Deno.test("no changed bit of a ticket leads to anybody", () =>
+  atPlace({}, async ({ open, a, b, hub }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const { ticket } = bob;
+    for (let index = 10; index < ticket.length; index += 9) {
+      const other = ticket[index] === "A" ? "B" : "A";
+      const changed = ticket.slice(0, index) + other + ticket.slice(index + 1);
+      const outcome = await alice.connect(changed).then(() => "connected", () => "refused");
+      assertEquals(outcome, "refused");
+    }
+    assertEquals(hub.published, []);
+  }));
+
+/** A first message, as who has the ticket can write it. */
+function knockAt(
+  ticketText: string,
+  { staticKey = generateKeyPair(), offer = new Uint8Array(0) } = {},
+): { topic: string; message: Uint8Array } {
+  const ticket = decodeTicket(ticketText);
+  const secrets = new TicketSecrets(ticket);
+  const options = { secrets, staticKey, ephemeralKey: generateKeyPair() };
+  const knocker = new Knocker(options, ticket.publicKey);
+  const knock = { sentAtMs: Date.now(), protocol: "", resumes: null, body: offer };
+  const message = knocker.knock({ channel: 0, body: encodeKnock(knock) });
+  return { topic: secrets.topicAt(Date.now()), message };
+}
+
+function offerWith(targets: readonly TransportAddress[]): Uint8Array<ArrayBuffer> {
+  return encodeOffer({
+    role: "controlling",
+    key: "ab".repeat(32),
+    answers: null,
+    isWaiting: true,
+    round: 1,
+    sampleAgeMs: 0,
+    side: {
+      profile: {
+        mapping: "endpoint-independent",
+        filtering: "unknown",
+        unsolicitedSyn: "unknown",
+        allocation: { kind: "preserving", delta: 0, range: null },
+        onlyForNeighbours: false,
+        externalIp: "203.0.113.200",
+        samples: [],
+      },
+      candidates: targets.flatMap((address) => [
+        { kind: "host" as const, address },
+        { kind: "mapped" as const, address },
+      ]),
+      punchPort: 8080,
+      canListenBeside: true,
+    },
+  }, new Uint8Array(0));
+}
+
+/** How many SYNs the host sends from now on. */
+function countSyns(internet: Place["internet"], name: string): () => number {
+  let count = 0;
+  internet.onPacket = ({ at, what, packet }) => {
+    if (at !== name || what !== "sent" || packet.protocol !== "tcp") return;
+    if (packet.tcpFlags.syn && !packet.tcpFlags.ack) count++;
+  };
+  return () => count;
+}

@@ -1,0 +1,86 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import type { PeerConnection } from "../../lib/connect/peer_connection.ts";
+import { NetworkError } from "../../lib/errors.ts";
+import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";
+import { readText, toBytes } from "../simnet/fixtures.ts";
+import { atPlace } from "./place.ts";
+
+/** A mapping that is forgotten comes back as another one. */
+const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
+const NATS = { a: random, b: random };
+
+Deno.test("a connection goes on over another path when its NAT forgets it", () =>
+  atPlace(NATS, async ({ connect, nats, time }) => {
+    await using ends = await connect();
+    const { conn, other } = ends;
+    await conn.write(toBytes("before"));
+    assertEquals(await readText(other, 6), "before");
+    const { remote } = conn.path;
+    const flushedAtMs = time.nowMs;
+    nats.a.flush();
+    await conn.write(toBytes(" after"));
+    assertEquals(await readText(other, 6), " after");
+    await other.write(toBytes("and back"));
+    assertEquals(await readText(conn, 8), "and back");
+    assert(time.nowMs - flushedAtMs < 20_000, `${time.nowMs - flushedAtMs} ms`);
+    assertEquals(conn.path.relayed, false);
+    assertEquals(typeof remote, "string");
+  }));
+
+Deno.test("both sides hear that there is another path, and one that the first is lost", () =>
+  atPlace(NATS, async ({ connect, nats }) => {
+    await using ends = await connect();
+    const heard = [ends.conn, ends.other].map(untilPath);
+    nats.b.flush();
+    await ends.conn.write(toBytes("anybody there?"));
+    assertEquals(await heard[0], ["lost", "path"]);
+    assertEquals((await heard[1])?.at(-1), "path");
+  }));
+
+Deno.test("a dead path is noticed within seconds, also by who says nothing", () =>
+  atPlace(NATS, async ({ connect, nats, time }) => {
+    await using ends = await connect({ reconnect: false });
+    const flushedAtMs = time.nowMs;
+    nats.a.flush();
+    nats.b.flush();
+    await assertRejects(() => ends.other.read(new Uint8Array(1)), NetworkError);
+    assert(time.nowMs - flushedAtMs <= 15_000, `${time.nowMs - flushedAtMs} ms`);
+    await assertRejects(() => ends.conn.finished, NetworkError);
+  }));
+
+Deno.test("a connection whose peer has gone is given up after a while", () =>
+  atPlace(NATS, async ({ connect, nats, time }) => {
+    const { conn, other, alice, bob } = await connect({ timings: { reconnectMs: 40_000 } });
+    const lostAtMs = time.nowMs;
+    await bob.close();
+    nats.a.flush();
+    nats.b.flush();
+    await assertRejects(() => conn.read(new Uint8Array(1)), NetworkError);
+    assert(time.nowMs - lostAtMs < 60_000, `${time.nowMs - lostAtMs} ms`);
+    await assertRejects(() => other.finished, NetworkError);
+    await alice.close();
+  }));
+
+Deno.test("a peer that has started anew says that it does not know the connection", () =>
+  atPlace(NATS, async ({ connect, nats, open, b, time }) => {
+    const secretKey = new Uint8Array(32).fill(9);
+    const { conn, other, alice, bob } = await connect({ secretKey });
+    await bob.close();
+    other.reset(); // as a program that dies; its last word is lost with the mapping
+    nats.a.flush();
+    nats.b.flush();
+    await using _again = await open(b, { secretKey });
+    const lostAtMs = time.nowMs;
+    await assertRejects(() => conn.finished, NetworkError);
+    assert(time.nowMs - lostAtMs < 30_000, `${time.nowMs - lostAtMs} ms`);
+    await alice.close();
+  }));
+
+async function untilPath(connection: PeerConnection): Promise<string[]> {
+  const events: string[] = [];
+  for await (const { event } of connection.events) {
+    events.push(event);
+    if (event === "path") break;
+  }
+  return events;
+}
