@@ -16,7 +16,7 @@ const LAYERS: readonly Layer[] = [
       "lib/{bytes,crypto,errors,logger,pool}.ts",
       "lib/net/{address,deno_conn,network,routes,wait_queue}.ts",
       "lib/portmap/mapper.ts",
-      "lib/signal/channel.ts",
+      "lib/signal/{channel,bus,default_signaling}.ts",
     ],
   },
   {
@@ -34,6 +34,8 @@ const LAYERS: readonly Layer[] = [
       "lib/session/frame.ts",
       "lib/signal/{rendezvous_notice,websocket_frame,websocket_upgrade}.ts",
       "lib/connect/{ticket,ticket_secrets,envelope_message,knock_message,sealing}.ts",
+      "lib/connect/{relay_message,path_keys,strategy}.ts",
+      "lib/signal/{topic_message,lan_message,hand_message}.ts",
       "lib/portmap/{pcp_message,pcp_options,pcp_address,nat_pmp_message}.ts",
       "lib/portmap/{xml,sax.d,header_fields,ssdp_message,http_message,soap_message}.ts",
       "lib/portmap/{device_url,device_description,igd_services,igd_actions,igd_handle}.ts",
@@ -50,7 +52,7 @@ const LAYERS: readonly Layer[] = [
       "lib/punch/{profile,plan_types,limits,nat_name,nat_kinds,birthday,diallable}.ts",
       "lib/punch/{plan,technique,technique_dials,spray,explain,message,staleness,way}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
-      "lib/signal/rendezvous_rooms.ts",
+      "lib/signal/{allowance,rendezvous_rooms,rendezvous_topics}.ts",
       "lib/connect/knock_guard.ts",
       "lib/session/{byte_queue,send_block,send_stream,receive_stream,timings}.ts",
       "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder,soap_pace,lease,verdict}.ts",
@@ -62,7 +64,10 @@ const LAYERS: readonly Layer[] = [
     rule: "network",
     files: [
       "lib/{exchange,run_all,shared_job}.ts",
-      "lib/connect/line.ts",
+      "lib/connect/{line,conversation,anchor_pool,bus_pool,topic_subscriptions}.ts",
+      "lib/connect/{relay_exchange,relay_path,relay_server,peer_timings}.ts",
+      "lib/signal/{room_visit,topic_visit,topic_subscribers,websocket_transport}.ts",
+      "lib/signal/{lan_transport,hand_transport,kept_bus,open_bus}.ts",
       "lib/signal/{rendezvous,rendezvous_session,websocket,websocket_dial,role}.ts",
       "lib/punch/{anchor,attempt,dialing,dial_trace,give_up,handshake,meeting,offers,round}.ts",
       "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",
@@ -90,7 +95,7 @@ const LAYERS: readonly Layer[] = [
     name: "system",
     what: "the platform's sockets behind the seam",
     rule: "platform",
-    files: ["lib/net/system.ts", "lib/net/system/*.ts"],
+    files: ["lib/net/system.ts", "lib/net/system/*.ts", "lib/connect/key_file.ts"],
   },
   {
     name: "jobs",
@@ -102,6 +107,8 @@ const LAYERS: readonly Layer[] = [
       "lib/signal/websocket_channel.ts",
       "lib/turn/open_relay.ts",
       "lib/punch/punch.ts",
+      "lib/connect/{path_finder,search,dial,listener,make_context,peer,peer_context}.ts",
+      "lib/connect/{incoming,peer_connection,peer_options}.ts",
       "lib/portmap/{map_port,mapping_table,probe_gateways}.ts",
     ],
   },
@@ -195,12 +202,14 @@ const RULES = {
 
 /**
  * Hashes and ciphers come from `node:crypto`: the Web's are asynchronous, and know no MD5 and no ChaCha20. Small
- * arrays come from `node:buffer`, which has a pool of them. `sax` reads XML, and does nothing else.
+ * arrays come from `node:buffer`, which has a pool of them. `sax` reads XML, and `uqr` draws QR codes; both do nothing
+ * else.
  */
 function isException(path: string, imported: string): boolean {
   return path === "lib/crypto.ts" && /^node:(?:buffer|crypto)$/.test(imported) ||
     path === "lib/pool.ts" && imported === "node:buffer" ||
-    path === "lib/portmap/xml.ts" && imported === "sax";
+    path === "lib/portmap/xml.ts" && imported === "sax" ||
+    path === "lib/cli/peer_events.ts" && imported === "uqr";
 }
 
 function layersOf(path: string): Layer[] {

@@ -29,6 +29,9 @@ export const EXIT = {
   usage: 2,
   offlineOrBlocked: 3,
   peerNotFound: 4,
+  authenticationFailed: 5,
+  /** A direct path was demanded, and there is none. */
+  onlyRelayed: 6,
   timeout: 124,
   interrupted: 130,
   /** As shells report a program that SIGPIPE ended. */

@@ -12,6 +12,9 @@ import {
   UnreachableError,
 } from "../errors.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { connect, CONNECT_USAGE } from "./connect.ts";
+import { id, ID_USAGE } from "./id.ts";
+import { listen, LISTEN_USAGE } from "./listen.ts";
 import { lab, LAB_USAGE } from "./lab.ts";
 import { map, MAP_USAGE } from "./map.ts";
 import { NAT_TEST_USAGE, natTest } from "./nat_test.ts";
@@ -100,6 +103,17 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
     does: "TCP through two NATs; then stdin and stdout are the connection",
     run: punch,
   }],
+  ["listen", {
+    usage: LISTEN_USAGE,
+    does: "waits for a peer, whatever stands between; then stdin and stdout are the connection",
+    run: listen,
+  }],
+  ["connect", {
+    usage: CONNECT_USAGE,
+    does: "connects to a peer that listens, by its ticket",
+    run: connect,
+  }],
+  ["id", { usage: ID_USAGE, does: "who this is to others: for --allow", run: id }],
   ["lab", {
     usage: LAB_USAGE,
     does: "the NAT lab: how right nat-test is, which NATs punches pass, and how fast (Linux)",

@@ -5,21 +5,22 @@
  */
 
 import { UnreachableError } from "../errors.ts";
-import { parseHostPort } from "../net/address.ts";
+import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import {
   preparePunch,
   type PreparePunchOptions,
   punch as punchOver,
   type PunchAnchor,
+  type PunchedConn,
   type PunchRole,
 } from "../punch/mod.ts";
 import { runAll } from "../run_all.ts";
 import { agreeOnRole } from "../signal/role.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/websocket_channel.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
+import { type ConnectedReport, ConnectionEvents } from "./connection_events.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { pipeThrough } from "./pipe.ts";
-import { PunchEvents } from "./punch_events.ts";
 
 /** One line of help. */
 export const PUNCH_USAGE =
@@ -41,7 +42,7 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0));
   const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 3_600_000 });
-  const events = new PunchEvents(io, { asJson: flags.has("json") });
+  const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const options = { signal: io.signal, ...servers.length > 0 && { servers } };
 
   await using channel = await enter(url, room, io.signal);
@@ -58,7 +59,7 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
       await punchOver({ ...options, ...limit, channel, ...ready }),
       (conn) => conn.close(),
     );
-    events.connected(conn);
+    events.connected(reportOf(conn));
     await pipeThrough(conn, io);
     events.closed();
     return EXIT.ok;
@@ -68,6 +69,18 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
     io.err(`punchline: ${error.message}`);
     return EXIT.failure;
   }
+}
+
+function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
+  const { plan, elapsedMs, punchMs, attempts } = punch;
+  return {
+    strategy: plan.technique,
+    local: formatTransportAddress(local),
+    remote: formatTransportAddress(remote),
+    relayed: false,
+    ...{ elapsedMs, punchMs, attempts },
+    reason: plan.reason,
+  };
 }
 
 async function enter(url: string, room: string, signal: AbortSignal): Promise<WebSocketChannel> {

@@ -1,0 +1,113 @@
+/**
+ * `connect`: the whole stack as a netcat, from the side that has a ticket. Stdin and stdout are the connection, or
+ * whoever connects to a port of this machine has one.
+ *
+ * @module
+ */
+
+import { Peer } from "../connect/peer.ts";
+import { decodeTicket } from "../connect/ticket.ts";
+import { MalformedMessageError, NetworkError } from "../errors.ts";
+import { toDenoConn } from "../net/deno_conn.ts";
+import type { TcpConnection } from "../net/network.ts";
+import { systemNetwork } from "../net/system.ts";
+import { readArguments, readInteger } from "./arguments.ts";
+import { ConnectionEvents } from "./connection_events.ts";
+import { forward } from "./forward.ts";
+import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { tellConnected, tellFailure } from "./peer_events.ts";
+import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions } from "./peer_options.ts";
+import { pipeThrough } from "./pipe.ts";
+
+/** One line of help. */
+export const CONNECT_USAGE = `connect TICKET ${PEER_USAGE} [--tcp PORT]`;
+
+/** Runs the command; its exit code. */
+export async function connect(args: readonly string[], io: CliIo): Promise<number> {
+  const given = readArguments(args, {
+    ...PEER_ARGUMENTS,
+    values: [...PEER_ARGUMENTS.values, "tcp"],
+    operands: { min: 1, max: 1 },
+  });
+  const { flags, values, operands } = given;
+  const ticket = readTicket(operands[0]!);
+  const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
+  const options = await readPeerOptions(given, io);
+  const events = new ConnectionEvents(io, { asJson: flags.has("json") });
+  await using peer = await Peer.open({ ...options, listen: false });
+  const demandsDirect = options.strategies?.includes("relay") === false;
+  if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
+  try {
+    await using connection = await peer.connect(ticket, { signal: io.signal });
+    tellConnected(connection, events);
+    await pipeThrough(connection, io);
+    await connection.finished;
+    events.closed();
+    return EXIT.ok;
+  } catch (error) {
+    io.signal.throwIfAborted();
+    return tellFailure(error, events, io, { demandsDirect });
+  }
+}
+
+/**
+ * A ticket that can be read.
+ *
+ * @throws {UsageError} if it is none
+ */
+export function readTicket(text: string): string {
+  try {
+    decodeTicket(text);
+    return text;
+  } catch (error) {
+    if (!(error instanceof MalformedMessageError)) throw error;
+    throw new UsageError(error.message, { cause: error });
+  }
+}
+
+/** Each connection to the port of this machine gets one of its own to the peer. */
+async function forwardAll(
+  peer: Peer,
+  ticket: string,
+  port: number,
+  events: ConnectionEvents,
+  io: CliIo,
+): Promise<number> {
+  using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port });
+  events.tell({ event: "listening", local: `127.0.0.1:${port}` });
+  events.say(`Forwarding 127.0.0.1:${port} to the peer`);
+  const running = new Set<Promise<void>>();
+  try {
+    for (;;) {
+      const local = await listener.accept({ signal: io.signal });
+      const job = forwardOne(peer, ticket, local, events, io).finally(() => running.delete(job));
+      running.add(job);
+    }
+  } catch (error) {
+    if (!io.signal.aborted) throw error;
+  }
+  await Promise.all(running);
+  return EXIT.interrupted;
+}
+
+async function forwardOne(
+  peer: Peer,
+  ticket: string,
+  local: TcpConnection,
+  events: ConnectionEvents,
+  io: CliIo,
+): Promise<void> {
+  try {
+    await using connection = await peer.connect(ticket, { signal: io.signal });
+    tellConnected(connection, events);
+    const end = () => connection.reset();
+    io.signal.addEventListener("abort", end, { once: true });
+    await forward(connection, toDenoConn(local));
+    io.signal.removeEventListener("abort", end);
+    events.closed();
+  } catch (error) {
+    local.reset();
+    if (io.signal.aborted || error instanceof NetworkError) return;
+    tellFailure(error, events, io, { demandsDirect: false });
+  }
+}

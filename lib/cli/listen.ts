@@ -1,0 +1,108 @@
+/**
+ * `listen`: the whole stack as a netcat, from the side that is reached. Stdin and stdout are the connection, or a port
+ * of this machine is.
+ *
+ * @module
+ */
+
+import type { IncomingConnection } from "../connect/incoming.ts";
+import { Peer } from "../connect/peer.ts";
+import { toDenoConn } from "../net/deno_conn.ts";
+import { systemNetwork } from "../net/system.ts";
+import { readArguments, readInteger } from "./arguments.ts";
+import { ConnectionEvents } from "./connection_events.ts";
+import { forward } from "./forward.ts";
+import { type CliIo, EXIT } from "./io.ts";
+import { showTicket, tellConnected, tellFailure } from "./peer_events.ts";
+import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions, readPublicKey } from "./peer_options.ts";
+import { pipeThrough } from "./pipe.ts";
+
+/** One line of help. */
+export const LISTEN_USAGE = `listen ${PEER_USAGE} [--allow KEY]... [--tcp PORT] [--qr]`;
+
+/** Runs the command; its exit code. */
+export async function listen(args: readonly string[], io: CliIo): Promise<number> {
+  const given = readArguments(args, {
+    ...PEER_ARGUMENTS,
+    flags: [...PEER_ARGUMENTS.flags, "qr"],
+    values: [...PEER_ARGUMENTS.values, "tcp"],
+    lists: [...PEER_ARGUMENTS.lists, "allow"],
+  });
+  const { flags, values, lists } = given;
+  const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
+  const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
+  const options = await readPeerOptions(given, io);
+  const events = new ConnectionEvents(io, { asJson: flags.has("json") });
+  await using peer = await Peer.open({ ...options, ...allow.length > 0 && { allow } });
+  await showTicket(peer, events, io, { command: "connect", asQr: flags.has("qr") });
+  return port === undefined
+    ? await serveOne(peer, events, io)
+    : await serveAll(peer, port, events, io);
+}
+
+/** Whoever comes first has stdin and stdout; if they do not get through, the next. */
+async function serveOne(peer: Peer, events: ConnectionEvents, io: CliIo): Promise<number> {
+  const onInterrupt = () => void peer.close();
+  io.signal.addEventListener("abort", onInterrupt, { once: true });
+  if (io.signal.aborted) onInterrupt();
+  for await (const incoming of peer) {
+    await using connection = await accept(incoming, events, io);
+    if (connection === undefined) continue;
+    tellConnected(connection, events);
+    await pipeThrough(connection, io);
+    await connection.finished;
+    events.closed();
+    return EXIT.ok;
+  }
+  return EXIT.interrupted;
+}
+
+/** Everybody gets a connection of their own to the port. */
+async function serveAll(
+  peer: Peer,
+  port: number,
+  events: ConnectionEvents,
+  io: CliIo,
+): Promise<number> {
+  io.signal.addEventListener("abort", () => void peer.close(), { once: true });
+  const running = new Set<Promise<void>>();
+  for await (const incoming of peer) {
+    const serving = serve(incoming, port, events, io).finally(() => running.delete(serving));
+    running.add(serving);
+  }
+  await Promise.all(running);
+  return EXIT.interrupted;
+}
+
+async function serve(
+  incoming: IncomingConnection,
+  port: number,
+  events: ConnectionEvents,
+  io: CliIo,
+): Promise<void> {
+  await using connection = await accept(incoming, events, io);
+  if (connection === undefined) return;
+  tellConnected(connection, events);
+  const end = () => connection.reset();
+  io.signal.addEventListener("abort", end, { once: true });
+  try {
+    const local = await systemNetwork.connectTcp({ ip: "127.0.0.1", port });
+    await forward(connection, toDenoConn(local));
+    events.closed();
+  } catch (error) {
+    io.err(`punchline: ${error instanceof Error ? error.message : error}`);
+    connection.reset();
+  } finally {
+    io.signal.removeEventListener("abort", end);
+  }
+}
+
+async function accept(incoming: IncomingConnection, events: ConnectionEvents, io: CliIo) {
+  try {
+    return await incoming.accept({ signal: io.signal });
+  } catch (error) {
+    io.signal.throwIfAborted();
+    tellFailure(error, events, io, { demandsDirect: false });
+    return undefined;
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * The options that all commands with a peer have.
+ *
+ * @module
+ */
+
+import { fromBase64url } from "../bytes.ts";
+import { openKeyFile } from "../connect/key_file.ts";
+import type { PeerOptions } from "../connect/peer_options.ts";
+import { parseRelay } from "../connect/relay_server.ts";
+import { parseStrategy, type Strategy } from "../connect/strategy.ts";
+import { parseHostPort } from "../net/address.ts";
+import { DEFAULT_SIGNALING } from "../signal/default_signaling.ts";
+import { parseSignalUrl } from "../signal/open_bus.ts";
+import { type Arguments, type ArgumentSpec, readWith } from "./arguments.ts";
+import { type CliIo, UsageError } from "./io.ts";
+
+/** Help for them. */
+export const PEER_USAGE =
+  "[--rendezvous URL]... [--mqtt URL]... [--lan] [--server HOST[:PORT]]... [--turn URL]... " +
+  "[--strategy LIST] [--relay-only] [--key FILE] [--json]";
+
+/** How to read them. */
+export const PEER_ARGUMENTS = {
+  flags: ["json", "lan", "relay-only"],
+  values: ["key", "strategy"],
+  lists: ["rendezvous", "mqtt", "server", "turn"],
+} as const satisfies ArgumentSpec;
+
+/**
+ * Reads the options.
+ *
+ * @throws {UsageError} if one of them is no good, the key file included
+ */
+export async function readPeerOptions(given: Arguments, io: CliIo): Promise<PeerOptions> {
+  const { flags, values, lists } = given;
+  const strategies = readStrategies(values.get("strategy"));
+  const turn = lists.get("turn")!.map((url) => readWith(() => parseRelay(url)));
+  const servers = lists.get("server")!;
+  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  const signaling = [
+    ...lists.get("rendezvous")!.map((url) => readSignalUrl("rendezvous", url, /^wss?:/)),
+    ...lists.get("mqtt")!.map((url) => readSignalUrl("mqtt", url, /^mqtts?\b/)),
+    ...flags.has("lan") ? ["lan:"] : [],
+  ];
+  const key = values.get("key");
+  return {
+    signaling: signaling.length > 0 ? signaling : DEFAULT_SIGNALING,
+    ...key !== undefined && { secretKey: await readKey(key, io) },
+    ...servers.length > 0 && { servers },
+    ...{ turn },
+    ...strategies && { strategies },
+    relayOnly: flags.has("relay-only"),
+    logger: loggerOf(io, flags.has("json")),
+    signal: io.signal,
+  };
+}
+
+/**
+ * The secret key in the file that `--key` names.
+ *
+ * @throws {UsageError} if it cannot be had
+ */
+export async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
+  try {
+    return await openKeyFile(path, loggerOf(io, false));
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new UsageError(`--key ${path} is of no use: ${why}`, { cause: error });
+  }
+}
+
+/**
+ * The public key in an option's text.
+ *
+ * @throws {UsageError} if it is none
+ */
+export function readPublicKey(name: string, text: string): Uint8Array {
+  const key = fromBase64url(text);
+  if (key?.length === 32) return key;
+  throw new UsageError(`--${name} takes a key as \`punchline id\` prints it, not ${text}`);
+}
+
+function readStrategies(list: string | undefined): Strategy[] | undefined {
+  return list?.split(",").map((name) => readWith(() => parseStrategy(name.trim())));
+}
+
+function readSignalUrl(option: string, url: string, scheme: RegExp): string {
+  if (!scheme.test(url)) throw new UsageError(`--${option} does not take ${url}`);
+  return readWith(() => parseSignalUrl(url));
+}
+
+/** What goes wrong without consequences is told to people, details to nobody. */
+function loggerOf(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]> {
+  return {
+    debug() {},
+    info() {},
+    warn: (message) => asJson || io.err(`punchline: ${message}`),
+  };
+}
