@@ -11,7 +11,7 @@ import { WaitQueue } from "../net/wait_queue.ts";
 import { generateKeyPair } from "../noise/generate_key_pair.ts";
 import type { SignalBus } from "../signal/bus.ts";
 import { Conversation } from "./conversation.ts";
-import { CONVERSATION_LENGTH, decodeEnvelope, type Envelope } from "./envelope_message.ts";
+import { CONVERSATION_LENGTH, decodeEnvelope } from "./envelope_message.ts";
 import { IncomingConnection } from "./incoming.ts";
 import { KnockGuard } from "./knock_guard.ts";
 import { decodeKnock } from "./knock_message.ts";

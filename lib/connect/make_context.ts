@@ -5,7 +5,6 @@
  */
 
 import { equalBytes } from "../bytes.ts";
-import type { TransportAddress } from "../net/address.ts";
 import { systemNetwork } from "../net/system.ts";
 import { mapPort } from "../portmap/map_port.ts";
 import { preparePunch } from "../punch/punch.ts";

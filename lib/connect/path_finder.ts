@@ -17,7 +17,6 @@ import type { PunchRole } from "../punch/message.ts";
 import type { PunchPlan } from "../punch/plan_types.ts";
 import { punch, type PunchOptions } from "../punch/punch.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import type { Line } from "./line.ts";
 import { pathKeys } from "./path_keys.ts";
 import { openRelayPath, type RelayOpener } from "./relay_path.ts";
 

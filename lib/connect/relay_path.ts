@@ -9,7 +9,7 @@ import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 import { toHex } from "../bytes.ts";
 import { hmac } from "../crypto.ts";
-import { type ConnectionAttempt, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
+import { NetworkError, NoResponseError, RefusedError } from "../errors.ts";
 import {
   formatTransportAddress,
   sameTransportAddress,

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { MalformedMessageError, NetworkError } from "../../lib/errors.ts";
+import { type MalformedMessageError, NetworkError } from "../../lib/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { SignalBus } from "../../lib/signal/bus.ts";
 import { encodeLanMessage } from "../../lib/signal/lan_message.ts";
