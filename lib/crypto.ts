@@ -26,6 +26,26 @@ export function hash(algorithm: HashAlgorithm, data: Uint8Array): Uint8Array<Arr
   return plain(createHash(algorithm).update(data).digest());
 }
 
+/** A digest of bytes that come one piece after another. */
+export class RunningHash {
+  readonly #hash: ReturnType<typeof createHash>;
+
+  /** @param algorithm as for {@linkcode hash} */
+  constructor(algorithm: HashAlgorithm) {
+    this.#hash = createHash(algorithm);
+  }
+
+  /** The next piece. */
+  update(data: Uint8Array): void {
+    this.#hash.update(data);
+  }
+
+  /** The digest of all pieces so far; more may follow. */
+  digest(): Uint8Array<ArrayBuffer> {
+    return plain(this.#hash.copy().digest());
+  }
+}
+
 /** The HMAC (RFC 2104) of the parts joined, as long as the digest of the hash. */
 export function hmac(
   algorithm: HashAlgorithm,

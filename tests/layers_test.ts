@@ -17,6 +17,7 @@ const LAYERS: readonly Layer[] = [
       "lib/net/{address,deno_conn,network,routes,wait_queue}.ts",
       "lib/portmap/mapper.ts",
       "lib/signal/{channel,bus,default_signaling}.ts",
+      "lib/transfer/{files,transfer_error,printable,manifest}.ts",
     ],
   },
   {
@@ -25,6 +26,7 @@ const LAYERS: readonly Layer[] = [
     rule: "pure",
     files: [
       "lib/stun/*_{attributes,codec,message}.ts",
+      "lib/transfer/transfer_message.ts",
       "lib/stun/{message,attributes,layout,error_code,password_algorithm}.ts",
       "lib/stun/{integrity,fingerprint,credentials}.ts",
       "lib/stun/{binding,plain_binding,encode_answer,refusal}.ts",
@@ -55,6 +57,7 @@ const LAYERS: readonly Layer[] = [
       "lib/signal/{allowance,rendezvous_rooms,rendezvous_topics}.ts",
       "lib/connect/knock_guard.ts",
       "lib/session/{byte_queue,send_block,send_stream,receive_stream,timings}.ts",
+      "lib/transfer/path_rules.ts",
       "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder,soap_pace,lease,verdict}.ts",
     ],
   },
@@ -72,6 +75,8 @@ const LAYERS: readonly Layer[] = [
       "lib/punch/{anchor,attempt,dialing,dial_trace,give_up,handshake,meeting,offers,round}.ts",
       "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",
       "lib/stun/resolve_server.ts",
+      "lib/transfer/{collect,connections,destination,hash_file,message_reader,progress,refuse}.ts",
+      "lib/transfer/{send_file,sending,receive_file,receiving}.ts",
       "lib/turn/{uri,carrier,link,allocate,session,failure,permissions,channels}.ts",
       "lib/turn/{relay,datagram_relay,stream_relay,relayed_connection}.ts",
       "lib/stun/{server,server_counters,server_endpoints,udp_responder,tcp_service}.ts",
@@ -93,9 +98,14 @@ const LAYERS: readonly Layer[] = [
   },
   {
     name: "system",
-    what: "the platform's sockets behind the seam",
+    what: "the platform's sockets and files behind their seams",
     rule: "platform",
-    files: ["lib/net/system.ts", "lib/net/system/*.ts", "lib/connect/key_file.ts"],
+    files: [
+      "lib/net/system.ts",
+      "lib/net/system/*.ts",
+      "lib/connect/key_file.ts",
+      "lib/transfer/system_files.ts",
+    ],
   },
   {
     name: "jobs",
@@ -105,6 +115,7 @@ const LAYERS: readonly Layer[] = [
       "lib/nat/test_nat.ts",
       "lib/stun/stun_binding.ts",
       "lib/signal/websocket_channel.ts",
+      "lib/transfer/{send,receive}_files.ts",
       "lib/turn/open_relay.ts",
       "lib/punch/punch.ts",
       "lib/connect/{path_finder,search,dial,listener,make_context,peer,peer_context}.ts",
@@ -119,7 +130,7 @@ const LAYERS: readonly Layer[] = [
     files: [
       "mod.ts",
       "cli.ts",
-      "lib/{nat,noise,portmap,punch,session,signal,stun,turn}/mod.ts",
+      "lib/{nat,noise,portmap,punch,session,signal,stun,transfer,turn}/mod.ts",
       "lib/cli/*.ts",
     ],
   },

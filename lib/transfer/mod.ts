@@ -1,0 +1,44 @@
+/**
+ * Files and folders over a connection: resumed after a break, checked by their hashes, never written outside of the
+ * folder that was given, nor over anything that is there.
+ *
+ * ```ts ignore
+ * import { receiveFiles, sendFiles } from "@punchline/punchline/transfer";
+ *
+ * await sendFiles(next, ["photos"]); // here
+ * await receiveFiles(next, "downloads"); // there
+ * ```
+ *
+ * `next` is a function that gets a connection, and the next one where that breaks: see {@linkcode NextConnection}.
+ * Neither end checks who is at the other: that is for the connection to do.
+ *
+ * @module
+ */
+
+export { sendFiles, type SendFilesOptions } from "./send_files.ts";
+export { receiveFiles, type ReceiveFilesOptions } from "./receive_files.ts";
+export type { NextConnection, ReconnectOptions } from "./connections.ts";
+export type { ExistingPolicy } from "./destination.ts";
+export type { Manifest, ManifestEntry, OfferSummary } from "./manifest.ts";
+export type { OfferLimits } from "./path_rules.ts";
+export type { SkippedFile } from "./collect.ts";
+export type {
+  FinishedFile,
+  ProgressListeners,
+  TransferProgress,
+  TransferResult,
+} from "./progress.ts";
+export { TransferError, type TransferErrorReason } from "./transfer_error.ts";
+export {
+  type FileAttributes,
+  FileError,
+  type FileErrorReason,
+  type FileInfo,
+  type FileSystem,
+  type ReadableFile,
+  type WritableFile,
+} from "./files.ts";
+export { systemFiles } from "./system_files.ts";
+export { printable } from "./printable.ts";
+export type { TransportAddress } from "../net/address.ts";
+export type { TcpConnection } from "../net/network.ts";

@@ -1,0 +1,221 @@
+import { assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { hash } from "../../lib/crypto.ts";
+import type { TcpConnection } from "../../lib/net/network.ts";
+import { writeAll } from "../../lib/noise/byte_stream.ts";
+import type { ManifestEntry } from "../../lib/transfer/manifest.ts";
+import { checkManifest, type OfferLimits } from "../../lib/transfer/path_rules.ts";
+import { receiveFiles } from "../../lib/transfer/receive_files.ts";
+import { TransferError } from "../../lib/transfer/transfer_error.ts";
+import {
+  encodeDataHeader,
+  encodeMessage,
+  HEADER_BYTES,
+  type TransferMessage,
+} from "../../lib/transfer/transfer_message.ts";
+import { VirtualTime } from "../simnet/virtual_time.ts";
+import type { MemoryFiles } from "./memory_files.ts";
+import { pipe } from "./pipe.ts";
+import { failureOf, inbox } from "./scene.ts";
+
+for (
+  const [what, path] of [
+    ["is empty", ""],
+    ["is absolute", "/etc/passwd"],
+    ["is absolute", "//server/share"],
+    ["begins with a drive letter", "C:/x"],
+    ["begins with a drive letter", "c:x"],
+    ["has a backslash", "a\\b"],
+    ["has a backslash", "..\\x"],
+    ["has control characters", "a\0b"],
+    ["has control characters", "a\nb"],
+    ["has control characters", "\u001b[2J"],
+    ["has control characters", "a\u0085"],
+    ["has control characters", "a\u2028b"],
+    ["has an empty part", "a//b"],
+    ["has an empty part", "a/"],
+    ["has the part ..", ".."],
+    ["has the part ..", "a/../../b"],
+    ["has the part .", "./a"],
+    ["ends with a dot or a space", "a."],
+    ["ends with a dot or a space", "a /b"],
+    ["ends with a dot or a space", "..."],
+    ["is a device on Windows", "CON"],
+    ["is a device on Windows", "a/nul.txt"],
+    ["is a device on Windows", "com1 .log"],
+    ["is a device on Windows", "LPT¹"],
+    ["ends with .punchline-part", "a.punchline-part"],
+    ["ends with .punchline-part", "a.PUNCHLINE-PART"],
+    ["has a part of more than 240 bytes", "é".repeat(121)],
+    ["is longer than 3072 bytes", "a/".repeat(2000) + "a"],
+    ["is deeper than 64 folders", "a/".repeat(64) + "a"],
+    ["is not Unicode", "a\ud800"],
+  ] as const
+) {
+  Deno.test(`no name is accepted that ${what}: ${JSON.stringify(path).slice(0, 30)}`, () => {
+    refuses([file(path)], what);
+  });
+}
+
+for (
+  const [what, ...manifest] of [
+    ["would be one file", file("a"), file("a")],
+    ["would be one file", file("a"), file("A")],
+    ["would be one file", file("straße"), file("STRASSE")],
+    ["would be one file", file("\u00e9"), file("e\u0301")],
+    ["would be one file", file("a"), file("a/b")],
+    ["would be one file", file("a/b"), file("a")],
+    ["would be one file", folder("a"), file("a")],
+    ["would be one file", folder("a"), folder("a")],
+    ["would be one file", file("Dir/a"), file("dir/b")],
+    ["there is nothing in it"],
+    ["has a size", { ...folder("a"), size: 1 }],
+    ["after the year 9999", { ...file("a"), modifiedMs: 8.64e15 }],
+  ] as [string, ...ManifestEntry[]][]
+) {
+  const names = manifest.map(({ path }) => path).join(" and ");
+  Deno.test(`no offer is accepted in which ${names} ${what}`, () => refuses(manifest, what));
+}
+
+Deno.test("an offer is refused that is more than the limits allow", () => {
+  const two = [{ ...file("a"), size: 10 }, { ...file("b"), size: 10 }];
+  refuses(two, "1 are allowed", { maxEntries: 1 });
+  refuses(two, "9 are allowed", { maxFileBytes: 9 });
+  refuses(two, "19 are allowed", { maxTotalBytes: 19 });
+  refuses(Array.from({ length: 100_001 }, (_, index) => file(`${index}`)), "100000 are allowed");
+  refuses(
+    [file("a"), file("b")].map((each) => ({ ...each, size: Number.MAX_SAFE_INTEGER })),
+    "in all",
+  );
+});
+
+Deno.test("Windows takes no name with characters that mean something there", () => {
+  for (const path of ["ab:c", "a?", 'a"', "a<b", "a|b", "a*"]) {
+    checkManifest([file(path)], "posix");
+    assertThrows(() => checkManifest([file(path)], "windows"), TransferError, "cannot have");
+  }
+});
+
+Deno.test("ordinary names are accepted", () => {
+  checkManifest(
+    [folder("a"), file("a/b"), file("a/c.d"), file(".hidden"), file("console"), file("ö 漢字 👍🏽")],
+    "windows",
+  );
+});
+
+Deno.test("what a name says on a terminal is shown without control characters", () => {
+  refuses([file("\u001b[2J\u202etxt.exe")], 'the name "?[2J?txt.exe"');
+});
+
+for (
+  const [what, messages, failure] of [
+    ["a hostile name", [offer(file("../x"))], /^TransferError unacceptable: .*has the part \.\./],
+    ["a manifest that is too long", [Uint8Array.of(1, 0xff, 0, 0, 0)], /^Malformed.*allowed/],
+    ["something else than an offer", [{ type: "done" }], /^Malformed.*done comes where offer/],
+    ["no transfer at all", [new TextEncoder().encode("GET / HTTP/1.1\r\n")], /^Malformed.*type/],
+    [
+      "a plan that keeps what is not there",
+      [offer(file("a", 1)), plan("keep")],
+      /^Malformed.*plan/,
+    ],
+    ["a plan to continue nothing", [offer(file("a", 1)), plan("continue")], /^Malformed.*plan/],
+    [
+      "a plan for another offer",
+      [offer(file("a", 1)), plan("send", "send")],
+      /^Malformed.*allowed/,
+    ],
+    ["a plan to send a folder", [offer(folder("a")), plan("send")], /^Malformed.*plan/],
+    [
+      "more bytes than were offered",
+      [offer(file("a", 1)), plan("send"), data("xy")],
+      /^TransferError unacceptable: .*more bytes/,
+    ],
+    [
+      "fewer bytes than were offered",
+      [offer(file("a", 2)), plan("send"), data("x"), end("x")],
+      /^TransferError unacceptable: .*1 bytes are missing/,
+    ],
+    [
+      "another hash",
+      [offer(file("a", 1)), plan("send"), data("x"), end("y")],
+      /^TransferError damaged: /,
+    ],
+    ["empty data", [offer(file("a", 1)), plan("send"), data("")], /^Malformed.*no bytes/],
+    [
+      "too much data in one message",
+      [offer(file("a", 1)), plan("send"), Uint8Array.of(4, 0, 0x10, 0, 1)],
+      /^Malformed.*allowed/,
+    ],
+  ] as [string, (TransferMessage | Uint8Array)[], RegExp][]
+) {
+  Deno.test(`a sender with ${what} is refused, and leaves nothing`, async () => {
+    const there = inbox();
+    const failed = await receiveFrom(there, messages);
+    assertMatch(failed, failure);
+    assertEquals(there.below("/in"), []);
+  });
+}
+
+/** What the receiver fails with, if the sender says this and then waits. */
+async function receiveFrom(
+  there: MemoryFiles,
+  messages: readonly (TransferMessage | Uint8Array)[],
+): Promise<string> {
+  using time = new VirtualTime();
+  const [ours, theirs] = pipe();
+  const next = () => Promise.resolve(theirs);
+  const [received] = await time.run(() =>
+    Promise.allSettled([
+      receiveFiles(next, "/in", { files: there, maxFruitless: 1 }),
+      say(ours, messages),
+    ])
+  );
+  return failureOf(received);
+}
+
+async function say(
+  connection: TcpConnection,
+  messages: readonly (TransferMessage | Uint8Array)[],
+): Promise<void> {
+  for (const message of messages) {
+    await writeAll(connection, message instanceof Uint8Array ? message : encodeMessage(message));
+  }
+  while (await connection.read(new Uint8Array(1000)) !== null);
+  connection.close();
+}
+
+function refuses(manifest: readonly ManifestEntry[], what: string, limits?: OfferLimits): void {
+  const error = assertThrows(
+    () => checkManifest(manifest, "posix", limits),
+    TransferError,
+    what,
+  );
+  assertEquals(error.reason, "unacceptable");
+}
+
+function file(path: string, size = 0): ManifestEntry {
+  return { kind: "file", path, size, modifiedMs: 0, isExecutable: false };
+}
+
+function folder(path: string): ManifestEntry {
+  return { ...file(path), kind: "folder" };
+}
+
+function offer(...manifest: ManifestEntry[]): TransferMessage {
+  return { type: "offer", manifest };
+}
+
+function plan(...steps: ("keep" | "send" | "continue")[]): TransferMessage {
+  return { type: "plan", steps };
+}
+
+function data(text: string): Uint8Array {
+  const bytes = new TextEncoder().encode(text);
+  const message = new Uint8Array(HEADER_BYTES + bytes.length);
+  encodeDataHeader(bytes.length, message);
+  message.set(bytes, HEADER_BYTES);
+  return message;
+}
+
+function end(text: string): TransferMessage {
+  return { type: "end", hash: hash("sha256", new TextEncoder().encode(text)) };
+}

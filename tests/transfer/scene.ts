@@ -1,0 +1,66 @@
+/**
+ * A sender and a receiver in memory.
+ *
+ * @module
+ */
+
+import { receiveFiles, type ReceiveFilesOptions } from "../../lib/transfer/receive_files.ts";
+import { sendFiles, type SendFilesOptions } from "../../lib/transfer/send_files.ts";
+import type { TransferResult } from "../../lib/transfer/progress.ts";
+import { VirtualTime } from "../simnet/virtual_time.ts";
+import { MemoryFiles } from "./memory_files.ts";
+import { meetings } from "./pipe.ts";
+
+/** How a transfer goes. */
+export interface Scene {
+  /** The sender's files. */
+  readonly here: MemoryFiles;
+  /** What is sent; `/data` unless given. */
+  readonly sources?: readonly string[];
+  /** The receiver's, who receives into `/in`. */
+  readonly there?: MemoryFiles;
+  readonly cuts?: readonly number[];
+  readonly send?: SendFilesOptions;
+  readonly receive?: ReceiveFilesOptions;
+}
+
+/** What became of it on both sides. */
+export interface Played {
+  readonly sent: PromiseSettledResult<TransferResult>;
+  readonly received: PromiseSettledResult<TransferResult>;
+  readonly there: MemoryFiles;
+  readonly connections: number;
+}
+
+/** Plays it, in virtual time. */
+export async function play(scene: Scene): Promise<Played> {
+  const { here, sources = ["/data"], there = inbox(), cuts = [] } = scene;
+  const { sender, receiver, count } = meetings(cuts);
+  const quick = { reconnectWithinMs: 1000 };
+  using time = new VirtualTime();
+  const [sent, received] = await time.run(() =>
+    Promise.allSettled([
+      sendFiles(sender, sources, { ...quick, files: here, ...scene.send }),
+      receiveFiles(receiver, "/in", { ...quick, files: there, ...scene.receive }),
+    ])
+  );
+  return { sent, received, there, connections: count() };
+}
+
+/** An empty folder to receive into. */
+export function inbox(): MemoryFiles {
+  return new MemoryFiles().folder("/in");
+}
+
+/** What a side came to; throws what it threw. */
+export function valueOf<T>(settled: PromiseSettledResult<T>): T {
+  if (settled.status === "rejected") throw settled.reason;
+  return settled.value;
+}
+
+/** What a side threw, as `Name reason: message`. */
+export function failureOf(settled: PromiseSettledResult<unknown>): string {
+  if (settled.status === "fulfilled") return "none";
+  const { name, reason, message } = settled.reason;
+  return `${name} ${reason}: ${message}`;
+}

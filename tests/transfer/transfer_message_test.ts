@@ -1,0 +1,139 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { concat, toHex } from "../../lib/bytes.ts";
+import { MalformedMessageError } from "../../lib/errors.ts";
+import {
+  decodeBody,
+  decodeHeader,
+  encodeMessage,
+  HEADER_BYTES,
+  MAX_REASON_BYTES,
+  type TransferMessage,
+} from "../../lib/transfer/transfer_message.ts";
+
+const HASH = new Uint8Array(32).fill(0xab);
+const AB = "ab".repeat(32);
+const ENTRY = { kind: "file", path: "é/a", size: 2 ** 40 + 1, modifiedMs: 258, isExecutable: true };
+const FOLDER = { kind: "folder", path: "é", size: 0, modifiedMs: 0, isExecutable: false };
+
+for (
+  const [message, hex] of [
+    [
+      { type: "offer", manifest: [FOLDER, ENTRY] },
+      "0100000037" + "504c4654" + "01" + "00000002" +
+      "01" + "00" + "0000000000000000" + "0000000000000000" + "0002" + "c3a9" +
+      "00" + "01" + "0000000000000102" + "0000010000000001" + "0004" + "c3a92f61",
+    ],
+    [
+      {
+        type: "answer",
+        held: [
+          { state: "nothing" },
+          { state: "done" },
+          { state: "part", length: 5, hash: HASH },
+          { state: "whole", length: 6, hash: HASH },
+        ],
+      },
+      `0200000058000000040001020000000000000005${AB}030000000000000006${AB}`,
+    ],
+    [{ type: "plan", steps: ["keep", "send", "continue"] }, "030000000700000003000102"],
+    [{ type: "end", hash: HASH }, `0500000020${AB}`],
+    [{ type: "done" }, "0600000000"],
+    [{ type: "refusal", code: "failed", reason: "é" }, "070000000301c3a9"],
+  ] as [TransferMessage, string][]
+) {
+  Deno.test(`encodeMessage() and decodeBody() agree with the bytes of ${message.type}`, () => {
+    const bytes = encodeMessage(message);
+    assertEquals(toHex(bytes), hex);
+    const { type, length } = decodeHeader(bytes.subarray(0, HEADER_BYTES));
+    assertEquals([type, length], [message.type, bytes.length - HEADER_BYTES]);
+    assertEquals(decodeBody(message.type, bytes.subarray(HEADER_BYTES)), message);
+  });
+
+  Deno.test(`decodeBody() takes no ${message.type} that is cut or has bytes behind it`, () => {
+    if (message.type === "refusal") return; // its reason takes what there is
+    const body = encodeMessage(message).subarray(HEADER_BYTES);
+    for (let length = 0; length < body.length; length++) {
+      assertThrows(() => decodeBody(message.type, body.subarray(0, length)), MalformedMessageError);
+    }
+    const longer = concat(body, Uint8Array.of(0));
+    assertThrows(() => decodeBody(message.type, longer), MalformedMessageError);
+  });
+}
+
+Deno.test("decodeBody() takes no other version, and says which it is", () => {
+  const body = encodeMessage({ type: "offer", manifest: [] }).slice(HEADER_BYTES);
+  body[4] = 2;
+  assertThrows(() => decodeBody("offer", body), MalformedMessageError, "version 2");
+});
+
+Deno.test("decodeBody() takes no size beyond 2^53 - 1", () => {
+  const body = encodeMessage({
+    type: "offer",
+    manifest: [{ kind: "file", path: "a", size: 0, modifiedMs: 0, isExecutable: false }],
+  }).slice(HEADER_BYTES);
+  body.fill(0xff, 19, 27);
+  assertThrows(() => decodeBody("offer", body), MalformedMessageError, "size of an entry");
+});
+
+Deno.test("decodeBody() takes no path that is not UTF-8", () => {
+  const body = encodeMessage({
+    type: "offer",
+    manifest: [{ kind: "file", path: "a", size: 0, modifiedMs: 0, isExecutable: false }],
+  }).slice(HEADER_BYTES);
+  body[body.length - 1] = 0xff;
+  assertThrows(() => decodeBody("offer", body), MalformedMessageError, "UTF-8");
+});
+
+Deno.test("decodeBody() makes no room for entries that cannot be there", () => {
+  for (const type of ["answer", "plan"] as const) {
+    const body = new Uint8Array(8).fill(0xff);
+    assertThrows(() => decodeBody(type, body), MalformedMessageError, "count");
+  }
+});
+
+Deno.test("encodeMessage() cuts a reason that is too long", () => {
+  const bytes = encodeMessage({ type: "refusal", code: "failed", reason: "x".repeat(5000) });
+  assertEquals(bytes.length, HEADER_BYTES + 1 + MAX_REASON_BYTES);
+});
+
+Deno.test("decodeHeader() takes no type that is none", () => {
+  for (const type of [0, 8, 255]) {
+    assertThrows(
+      () => decodeHeader(Uint8Array.of(type, 0, 0, 0, 0)),
+      MalformedMessageError,
+      "type",
+    );
+  }
+});
+
+Deno.test("decodeBody() gives back what encodeMessage() was given", () => {
+  fc.assert(fc.property(offers(), (message) => {
+    assertEquals(decodeBody("offer", encodeMessage(message).subarray(HEADER_BYTES)), message);
+  }));
+});
+
+Deno.test("decodeBody() throws nothing but MalformedMessageError, whatever it reads", () => {
+  const types = fc.constantFrom("offer", "answer", "plan", "end", "done", "refusal");
+  fc.assert(
+    fc.property(types, fc.uint8Array({ maxLength: 200 }), fc.boolean(), (type, noise, isNear) => {
+      const start = isNear ? new TextEncoder().encode("PLFT\x01") : new Uint8Array(0);
+      try {
+        decodeBody(type as TransferMessage["type"], concat(start, noise));
+      } catch (error) {
+        if (!(error instanceof MalformedMessageError)) throw error;
+      }
+    }),
+  );
+});
+
+function offers(): fc.Arbitrary<TransferMessage> {
+  const entry = fc.record({
+    kind: fc.constantFrom("file" as const, "folder" as const),
+    path: fc.string({ unit: "grapheme", maxLength: 40 }),
+    size: fc.maxSafeNat(),
+    modifiedMs: fc.maxSafeNat(),
+    isExecutable: fc.boolean(),
+  }, { noNullPrototype: true });
+  return fc.array(entry).map((manifest) => ({ type: "offer", manifest }));
+}

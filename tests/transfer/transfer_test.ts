@@ -1,0 +1,316 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { FileError } from "../../lib/transfer/files.ts";
+import type { TransferProgress } from "../../lib/transfer/progress.ts";
+import { MemoryFiles } from "./memory_files.ts";
+import { failureOf, inbox, play, valueOf } from "./scene.ts";
+
+Deno.test("files and folders arrive as they are, the empty ones too", async () => {
+  const { sent, received, there } = await play({ here: aTree() });
+  assertEquals(valueOf(sent).files, 4);
+  assertEquals(valueOf(received).bytes, valueOf(sent).bytes);
+  assertEquals(there.below("/in"), [
+    ...["data", "data/empty", "data/nothing.txt", "data/run.sh", "data/sub", "data/sub/a.txt"],
+    "data/sub/big.bin",
+  ]);
+  assertEquals(there.text("/in/data/sub/a.txt"), "alpha");
+  assertEquals(there.text("/in/data/nothing.txt"), "");
+  assertEquals(there.text("/in/data/sub/big.bin"), BIG);
+  assertEquals(there.attributes("/in/data/run.sh"), { modifiedMs: 77_000, isExecutable: true });
+});
+
+Deno.test("symbolic links and devices in a folder are skipped, and told", async () => {
+  const here = aTree().putOther("/data/link", "link").putOther("/data/sub/null", "other");
+  const skipped: unknown[] = [];
+  const { there, received } = await play({
+    here,
+    send: { onOffer: (_, all) => skipped.push(...all) },
+  });
+  valueOf(received);
+  assertEquals(skipped, [
+    { path: "/data/link", kind: "link" },
+    { path: "/data/sub/null", kind: "other" },
+  ]);
+  assertEquals(there.below("/in").filter((path) => /link|null/.test(path)), []);
+});
+
+Deno.test("a transfer that is cut anywhere goes on over the next connection", async () => {
+  const here = new MemoryFiles().put("/data/a", "alpha").put("/data/b", "x".repeat(300)).put(
+    "/data/c",
+    "",
+  );
+  const whole = 800; // more than all of it takes
+  for (let cutAfter = 0; cutAfter < whole; cutAfter++) {
+    const { sent, received, there } = await play({
+      here,
+      cuts: [cutAfter],
+      receive: { onBreak: () => {} },
+    });
+    assertEquals(valueOf(received).files, 3, `cut after ${cutAfter}`);
+    assertEquals(valueOf(sent).files, 3, `cut after ${cutAfter}`);
+    assertEquals(there.below("/in"), ["data", "data/a", "data/b", "data/c"]);
+    assertEquals(there.text("/in/data/b"), "x".repeat(300));
+  }
+});
+
+Deno.test("after a break what has arrived is not sent again", async () => {
+  const here = new MemoryFiles().put("/data/big", BIG);
+  const { sent, received, connections } = await play({ here, cuts: [400_000, 400_000] });
+  assertEquals(connections, 3);
+  assertEquals(valueOf(sent).breaks, 2);
+  assert(valueOf(received).sentBytes === BIG.length, `${valueOf(received).sentBytes} came`);
+});
+
+Deno.test("a receiver that was started anew goes on with its partial files", async () => {
+  const here = new MemoryFiles().put("/data/big", BIG);
+  const there = inbox().put("/in/data/big.punchline-part", BIG.slice(0, 600_000));
+  const { sent, received } = await play({ here, there });
+  assertEquals(valueOf(sent).resumedBytes, 600_000);
+  assertEquals(valueOf(received).sentBytes, BIG.length - 600_000);
+  assertEquals(there.text("/in/data/big"), BIG);
+  assertEquals(there.below("/in"), ["data", "data/big"]);
+});
+
+Deno.test("a partial file that does not fit is started anew", async () => {
+  const here = new MemoryFiles().put("/data/big", BIG);
+  for (const part of ["another file", "x".repeat(BIG.length + 1)]) {
+    const there = inbox().put("/in/data/big.punchline-part", part);
+    const { sent } = await play({ here, there });
+    assertEquals(valueOf(sent).resumedBytes, 0);
+    assertEquals(there.text("/in/data/big"), BIG);
+  }
+});
+
+Deno.test("a file that is there already is not sent again", async () => {
+  const here = new MemoryFiles().put("/data/a", "alpha").put("/data/b", "beta");
+  const there = inbox().put("/in/data/a", "alpha");
+  const { sent, received } = await play({ here, there });
+  assertEquals(valueOf(sent).sentBytes, 4);
+  assertEquals([valueOf(received).files, valueOf(received).resumedBytes], [2, 5]);
+});
+
+for (const other of ["OTHER", "longer than the file that is offered"]) {
+  Deno.test(`another file of ${other.length} bytes with that name is not overwritten`, async () => {
+    const here = new MemoryFiles().put("/data/a", "alpha").put("/data/0", "zero");
+    const there = inbox().put("/in/data/a", other);
+    const { sent, received } = await play({ here, there });
+    assertEquals(
+      failureOf(received),
+      "TransferError exists: Cannot write data/a: a file is there",
+    );
+    assertEquals(
+      failureOf(sent),
+      "TransferError failed: The other side gave up: Cannot write data/a: a file is there",
+    );
+    assertEquals(there.below("/in"), ["data", "data/a"], "nothing was written");
+  });
+
+  Deno.test(`another file of ${other.length} bytes is overwritten if that is asked for`, async () => {
+    const here = new MemoryFiles().put("/data/a", "alpha");
+    const there = inbox().put("/in/data/a", other);
+    const { received } = await play({ here, there, receive: { existing: "overwrite" } });
+    valueOf(received);
+    assertEquals(there.text("/in/data/a"), "alpha");
+  });
+
+  Deno.test(`another file of ${other.length} bytes gets company under a new name`, async () => {
+    const here = new MemoryFiles().put("/data/a.txt", "alpha").put("/data/a (1).txt", "one");
+    const there = inbox().put("/in/data/a.txt", other);
+    const saved: unknown[] = [];
+    const { received } = await play({
+      ...{ here, there },
+      receive: { existing: "rename", onFile: (file) => saved.push([file.path, file.savedAs]) },
+    });
+    valueOf(received);
+    assertEquals(there.text("/in/data/a.txt"), other);
+    assertEquals(there.text("/in/data/a (1).txt"), "one");
+    assertEquals(there.text("/in/data/a (2).txt"), "alpha");
+    assertEquals(saved, [
+      ["data/a (1).txt", undefined],
+      ["data/a.txt", "data/a (2).txt"],
+    ]);
+  });
+}
+
+Deno.test("nothing is written through a symbolic link in the target folder", async () => {
+  const here = new MemoryFiles().put("/data/sub/a", "alpha");
+  for (const link of ["/in/data", "/in/data/sub", "/in/data/sub/a"]) {
+    for (const existing of ["refuse", "overwrite"] as const) {
+      const there = inbox().folder(link.slice(0, link.lastIndexOf("/"))).putOther(link, "link");
+      const before = there.below("/in");
+      const { received } = await play({ here, there, receive: { existing } });
+      assertMatch(failureOf(received), /^TransferError exists: .* a symbolic link is there$/);
+      assertEquals(there.below("/in"), before);
+    }
+  }
+});
+
+Deno.test("a symbolic link that has the name of a partial file is replaced, not followed", async () => {
+  const here = new MemoryFiles().put("/data/a", "alpha");
+  const there = inbox().folder("/in/data").putOther("/in/data/a.punchline-part", "link");
+  valueOf((await play({ here, there })).received);
+  assertEquals(there.below("/in"), ["data", "data/a"]);
+});
+
+Deno.test("an offer is seen before anything is written, and can be declined", async () => {
+  const seen: unknown[] = [];
+  const there = inbox();
+  const { sent, received } = await play({
+    ...{ here: aTree(), there },
+    receive: {
+      onOffer: ({ files, folders, bytes, manifest }) => {
+        seen.push([files, folders, bytes, manifest[0]!.path, there.below("/in")]);
+        return false;
+      },
+    },
+  });
+  assertEquals(failureOf(sent), "TransferError declined: The other side declined the offer");
+  assertMatch(failureOf(received), /^TransferError declined: /);
+  assertEquals(seen, [[4, 3, BIG.length + 14, "data", []]]);
+  assertEquals(there.below("/in"), []);
+});
+
+Deno.test("a file that is changed while it is sent is noticed, and has no final name", async () => {
+  const changes: ((here: MemoryFiles) => void)[] = [
+    (here) => here.put("/data/big", BIG, { modifiedMs: 2000 }),
+    (here) => here.put("/data/big", BIG.slice(1)),
+    (here) => here.put("/data/big", BIG + "!"),
+  ];
+  for (const change of changes) {
+    const here = new MemoryFiles().put("/data/big", BIG);
+    const { sent, received, there } = await play({
+      here,
+      receive: {
+        onOffer: () => {
+          change(here);
+          return true;
+        },
+      },
+    });
+    assertMatch(failureOf(sent), /^TransferError changed: .*data\/big: it was changed/);
+    assertMatch(failureOf(received), /^TransferError failed: The other side gave up: .*changed/);
+    assertEquals(there.text("/in/data/big"), undefined);
+  }
+});
+
+Deno.test("a full disk ends both sides with the reason, and the part stays", async () => {
+  const there = inbox();
+  let room = 3;
+  there.fault = (what) => {
+    if (what === "write" && room-- === 0) throw new FileError("Cannot write: full", "no-space");
+  };
+  const here = new MemoryFiles().put("/data/big", BIG);
+  const { sent, received } = await play({ here, there });
+  assertEquals(failureOf(received), "FileError no-space: Cannot write: full");
+  assertEquals(
+    failureOf(sent),
+    "TransferError failed: The other side gave up: no space is left there",
+  );
+  assertEquals(there.below("/in"), ["data", "data/big.punchline-part"]);
+  there.fault = () => {};
+  const again = await play({ here, there });
+  assert(valueOf(again.sent).resumedBytes > 0);
+  assertEquals(there.text("/in/data/big"), BIG);
+});
+
+for (const what of ["makeFolder", "openPart", "setAttributes", "rename", "stat"]) {
+  Deno.test(`a failure of ${what} at the receiver ends both sides`, async () => {
+    const there = inbox();
+    there.fault = (doing, path) => {
+      if (doing === what && path.includes("data")) {
+        throw new FileError(`Cannot use ${path}: not permitted`, "not-permitted");
+      }
+    };
+    const { sent, received } = await play({ here: aTree(), there });
+    assertMatch(failureOf(received), /^FileError not-permitted: /);
+    assertEquals(
+      failureOf(sent),
+      "TransferError failed: The other side gave up: a file may not be read or written there",
+    );
+  });
+}
+
+for (const what of ["open", "read"]) {
+  Deno.test(`a failure to ${what} a file at the sender ends both sides`, async () => {
+    const here = aTree();
+    here.fault = (doing, path) => {
+      if (doing === what) throw new FileError(`Cannot ${what} ${path}`, "not-permitted");
+    };
+    const { sent, received } = await play({ here });
+    assertMatch(failureOf(sent), /^FileError not-permitted: /);
+    assertEquals(
+      failureOf(received),
+      "TransferError failed: The other side gave up: a file may not be read or written there",
+    );
+  });
+}
+
+Deno.test("a source that is not there is told before any connection", async () => {
+  const { sent, connections } = await play({
+    here: new MemoryFiles(),
+    sources: ["/nowhere"],
+    receive: { signal: AbortSignal.abort(new Error("nobody sends")) },
+  });
+  assertMatch(failureOf(sent), /^FileError not-found: /);
+  assertEquals(connections, 0);
+});
+
+Deno.test("two sources of one name are refused by the sender", async () => {
+  const { sent } = await play({
+    here: new MemoryFiles().put("/a/x", "1").put("/b/x", "2"),
+    sources: ["/a/x", "/b/x"],
+    receive: { signal: AbortSignal.abort() },
+  });
+  assertMatch(failureOf(sent), /^TransferError unacceptable: .*"x" and "x" would be one file/);
+});
+
+Deno.test("connections that bring nothing are given up after some", async () => {
+  const here = new MemoryFiles().put("/data/a", "alpha");
+  const { sent, received } = await play({
+    here,
+    cuts: Array(10).fill(3),
+    send: { maxFruitless: 2 },
+    receive: { maxFruitless: 2 },
+  });
+  assertMatch(failureOf(sent), /^TransferError broken: .*2 connections in a row brought nothing/);
+  assertMatch(failureOf(received), /^TransferError broken: /);
+});
+
+Deno.test("an abort ends a transfer with its reason", async () => {
+  const controller = new AbortController();
+  const reason = new Error("enough");
+  const { sent, received } = await play({
+    here: new MemoryFiles().put("/data/big", BIG),
+    receive: { signal: controller.signal },
+    send: {
+      signal: controller.signal,
+      onProgress: ({ bytes }) => bytes > 300_000 && controller.abort(reason),
+    },
+  });
+  assertEquals(sent.status === "rejected" && sent.reason, reason);
+  assertEquals(received.status === "rejected" && received.reason, reason);
+});
+
+Deno.test("progress counts every byte once, and names the file", async () => {
+  const told: TransferProgress[] = [];
+  const here = new MemoryFiles().put("/data/big", BIG);
+  const there = inbox().put("/in/data/big.punchline-part", BIG.slice(0, 1000));
+  await play({ here, there, receive: { onProgress: (progress) => told.push(progress) } });
+  const [first, last] = [told[0]!, told.at(-1)!];
+  assertEquals(first, {
+    ...{ bytes: 1000, totalBytes: BIG.length, resumedBytes: 1000 },
+    ...{ files: 0, totalFiles: 1, file: null },
+  });
+  assertEquals([last.bytes, last.files], [BIG.length, 1]);
+  assert(told.every(({ bytes }, index) => index === 0 || bytes >= told[index - 1]!.bytes));
+  assert(told.slice(1, -1).every(({ file }) => file === "data/big"));
+});
+
+function aTree(): MemoryFiles {
+  return new MemoryFiles()
+    .put("/data/sub/a.txt", "alpha").put("/data/sub/big.bin", BIG).put("/data/nothing.txt", "")
+    .put("/data/run.sh", "#!/bin/sh", { isExecutable: true, modifiedMs: 77_000 })
+    .folder("/data/empty");
+}
+
+/** A few pieces, no two of which are equal. */
+const BIG = Array.from({ length: 100_000 }, (_, index) => `${index}`.padStart(10)).join("");
