@@ -4,11 +4,11 @@
  * @module
  */
 
-import { type CliIo, EXIT } from "./lib/cli/io.ts";
+import { type CliIo, EXIT, type StatusLine } from "./lib/cli/io.ts";
 import { main } from "./lib/cli/main.ts";
 
 export { main };
-export type { CliIo };
+export type { CliIo, StatusLine };
 
 if (import.meta.main) {
   const interrupt = new AbortController();
@@ -21,6 +21,7 @@ if (import.meta.main) {
   const code = await main(Deno.args, {
     out: print(Deno.stdout),
     err: print(Deno.stderr),
+    status: Deno.stderr.isTerminal() ? statusLine() : undefined,
     isTerminal: Deno.stdout.isTerminal(),
     isInputTerminal: Deno.stdin.isTerminal(),
     get stdin() {
@@ -32,6 +33,15 @@ if (import.meta.main) {
     signal: interrupt.signal,
   });
   Deno.exit(code);
+}
+
+function statusLine(): StatusLine {
+  return {
+    get columns() {
+      return Deno.consoleSize().columns;
+    },
+    write: (text) => writeAll(Deno.stderr, new TextEncoder().encode(text)),
+  };
 }
 
 /** Ends the program quietly if nobody reads any more, as in `| head -1`. */

@@ -205,7 +205,7 @@ const RULES = {
   /** Of Deno, what a program does with its terminal and its end. */
   terminal: {
     forbiddenNames:
-      /\bDeno\b(?!\.(?:args|exit|exitCode|stdin|stdout|stderr|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
+      /\bDeno\b(?!\.(?:args|exit|exitCode|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
     packages: /^@std\/(?:async|cli)\//,
   },
   platform: { forbiddenNames: /\bfetch\b/g, packages: /^node:/ },

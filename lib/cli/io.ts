@@ -10,6 +10,8 @@ export interface CliIo {
   out(line: string): void;
   /** Prints a line on stderr: progress and diagnostics. */
   err(line: string): void;
+  /** The line of a terminal on stderr that is written over as things go on; where there is one. */
+  readonly status?: StatusLine;
   /** Whether stdout is a terminal. */
   readonly isTerminal: boolean;
   /** Whether stdin is one. */
@@ -20,6 +22,14 @@ export interface CliIo {
   readonly stdout: WritableStream<Uint8Array>;
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
+}
+
+/** Where a bar is drawn. */
+export interface StatusLine {
+  /** How wide the terminal is now. */
+  readonly columns: number;
+  /** Writes text as it is. */
+  write(text: string): void;
 }
 
 /** Exit codes that other programs rely on. */

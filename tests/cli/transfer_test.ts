@@ -1,0 +1,120 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { delay } from "@std/async/delay";
+import type { CliIo } from "../../lib/cli/io.ts";
+import { receiveFiles } from "../../lib/cli/receive_files.ts";
+import { sendFiles } from "../../lib/cli/send_files.ts";
+import { TransferReporter } from "../../lib/cli/transfer_progress.ts";
+import { formatBytes, formatDuration, progressBar } from "../../lib/cli/transfer_text.ts";
+import type { TransferProgress } from "../../lib/transfer/mod.ts";
+import { VirtualTime } from "../simnet/virtual_time.ts";
+import { meetings } from "../transfer/pipe.ts";
+import { noTerminal } from "./no_terminal.ts";
+
+Deno.test("send and recv tell each file and the whole, and end with 0", async () => {
+  await using folder = await scratch();
+  const { sent, received } = await transfer(folder.path, false);
+  assertEquals([sent.code, received.code], [0, 0]);
+  assertEquals(sent.err.slice(0, 2), ["Offering 2 files, 8 bytes", "data/a  (5 bytes)"]);
+  assertMatch(sent.err.at(-1)!, /^Sent 2 files, 8 bytes in 0:0\d \(.*\/s\)$/);
+  assertEquals(received.err.slice(0, 3), [
+    "Receiving 2 files, 8 bytes: data",
+    "data/a  (5 bytes)",
+    "data/b  (3 bytes)",
+  ]);
+  assertMatch(received.err.at(-1)!, /^Received 2 files, 8 bytes/);
+});
+
+Deno.test("send and recv with --json print nothing but events", async () => {
+  await using folder = await scratch();
+  const { sent, received } = await transfer(folder.path, true);
+  for (const { err } of [sent, received]) {
+    const events = err.map((line) => JSON.parse(line));
+    assertEquals(events[0].event, "offer");
+    assertEquals(events.at(-1).event, "finished");
+    const progress = events.findLast(({ event }) => event === "progress");
+    assertEquals([progress.bytes, progress.totalBytes, progress.files], [8, 8, 2]);
+  }
+});
+
+Deno.test("recv that would overwrite something ends with 1, and says so in one line", async () => {
+  await using folder = await scratch();
+  await Deno.mkdir(`${folder.path}/in/data`);
+  await Deno.writeTextFile(`${folder.path}/in/data/a`, "other");
+  const { sent, received } = await transfer(folder.path, false);
+  assertEquals([sent.code, received.code], [1, 1]);
+  assertEquals(received.err.at(-1), "punchline: Cannot write data/a: a file is there");
+});
+
+Deno.test("the bar fits every width, and loses the name first", () => {
+  const progress = { ...PROGRESS, file: "photos/\u001b[2Jsummer/an evening at the lake.jpg" };
+  for (let columns = 1; columns < 200; columns++) {
+    const bar = progressBar(progress, 2 ** 20, columns);
+    assert(bar.length < columns || columns < 12, `${bar.length} in ${columns}`);
+    assert(!bar.includes("\u001b"));
+  }
+  assertEquals(
+    progressBar(progress, 2 ** 20, 120),
+    "[###############---------------]  50 %  5.0 MiB of 10.0 MiB  1.0 MiB/s  0:05 left" +
+      "  …2Jsummer/an evening at the lake.jpg",
+  );
+  assertEquals(progressBar(progress, undefined, 35), " 50 %  5.0 MiB of 10.0 MiB");
+});
+
+Deno.test("a terminal has a bar that is written over, with the rate of the last seconds", async () => {
+  using time = new VirtualTime();
+  const written: string[] = [];
+  const status = { columns: 80, write: (text: string) => written.push(text) };
+  const { io, err } = recorder({ status });
+  using reporter = new TransferReporter(io, { asJson: false });
+  for (let second = 0; second <= 5; second++) {
+    reporter.onProgress({ ...PROGRESS, bytes: second * 2 ** 20, file: "a" });
+    await time.run(() => delay(1000));
+  }
+  assertEquals(err, []);
+  assertMatch(written.at(-1)!, /^\r\[#+-+\].* 1\.0 MiB\/s {2}0:05 left/);
+  reporter.say("a line");
+  assertEquals([written.at(-1), err], ["\r\u001b[K", ["a line"]]);
+});
+
+Deno.test("sizes and times are written as people write them", () => {
+  assertEquals(
+    [0, 1, 1023, 2048, 2 ** 20, 1.5 * 2 ** 20, 20 * 2 ** 30].map(formatBytes),
+    ["0 bytes", "1 byte", "1023 bytes", "2.0 KiB", "1.0 MiB", "1.5 MiB", "20.0 GiB"],
+  );
+  assertEquals([0, 65, 3600].map(formatDuration), ["0:00", "1:05", "1:00:00"]);
+});
+
+async function transfer(folder: string, asJson: boolean) {
+  const { sender, receiver } = meetings();
+  const [sending, receiving] = [recorder(), recorder()];
+  const [sent, received] = await Promise.all([
+    sendFiles(sender, { sources: [`${folder}/data`], asJson }, sending.io),
+    receiveFiles(receiver, { folder: `${folder}/in`, existing: "refuse", asJson }, receiving.io),
+  ]);
+  return {
+    sent: { code: sent, err: sending.err },
+    received: { code: received, err: receiving.err },
+  };
+}
+
+function recorder(options: Partial<CliIo> = {}): { io: CliIo; err: string[] } {
+  const err: string[] = [];
+  const { signal } = new AbortController();
+  const io = { out: () => {}, err: (line: string) => err.push(line), ...noTerminal(), signal };
+  return { io: { ...io, ...options }, err };
+}
+
+async function scratch(): Promise<AsyncDisposable & { path: string }> {
+  const dir = new URL("../transfer/scratch", import.meta.url).pathname;
+  const path = await Deno.makeTempDir({ dir });
+  await Deno.mkdir(`${path}/in`);
+  await Deno.mkdir(`${path}/data`);
+  await Deno.writeTextFile(`${path}/data/a`, "alpha");
+  await Deno.writeTextFile(`${path}/data/b`, "two");
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+}
+
+const PROGRESS: TransferProgress = {
+  ...{ bytes: 5 * 2 ** 20, totalBytes: 10 * 2 ** 20, resumedBytes: 0 },
+  ...{ files: 0, totalFiles: 1, file: null },
+};
