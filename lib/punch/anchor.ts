@@ -7,23 +7,13 @@
  */
 
 import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts";
-import type { Network, TcpListener } from "../net/network.ts";
-import { type AllocationVerdict, classifyAllocation } from "../nat/allocation.ts";
-import type { Behavior, FamilyReport } from "../nat/behavior.ts";
-import { openConsecutive } from "../nat/local_ports.ts";
-import { classifyMapping, differsByDestination } from "../nat/mapping.ts";
-import { OwnAddresses } from "../nat/own_addresses.ts";
-import {
-  bindingReply,
-  type MappingSample,
-  mappingSamples,
-  portSamples,
-  type ProbeSpec,
-} from "../nat/probe.ts";
-import { alternatesOf, learnServer } from "../nat/server_knowledge.ts";
+import type { Network } from "../net/network.ts";
+import type { FamilyReport } from "../nat/behavior.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
-import type { Candidate, NatProfile, PortPair, PunchSide } from "./profile.ts";
+import { type AnchorPorts, freePorts, learn, type Learned, resample } from "./anchor_learning.ts";
+import type { Candidate, NatProfile, PunchSide } from "./profile.ts";
 import { dependsOnDestination } from "./nat_name.ts";
+import { type NamedHost, OwnIpv6 } from "./own_ipv6.ts";
 import { isStale } from "./staleness.ts";
 
 /** What an anchor needs. */
@@ -35,7 +25,9 @@ export interface OpenAnchorOptions {
   /** Of the servers. */
   readonly family: IpFamily;
   /** What a NAT test found over TCP: filtering and resets take too long to be learned here. */
-  readonly report?: FamilyReport | null;
+  readonly report?: Pick<FamilyReport, "mapping" | "filtering" | "unsolicitedSyn"> | null;
+  /** Who is dialled over IPv6, only to learn this host's address where its interfaces are not known. */
+  readonly ipv6Hosts?: readonly NamedHost[];
   /** External addresses that a router forwards to the punch port. */
   readonly mapped?: readonly TransportAddress[];
   /** Ends it. */
@@ -71,13 +63,16 @@ export class PunchAnchor implements AsyncDisposable {
    */
   static async open(options: OpenAnchorOptions): Promise<PunchAnchor> {
     const { network, family, signal } = options;
-    const ports = await freePorts(network, anyAddress(family));
+    const ports = await freePorts(network, family);
     const dialer = new TcpDialer(network, family, () => performance.now(), {
       reusePort: network.canReusePort,
     });
+    await using ownIpv6 = new OwnIpv6(network, options.ipv6Hosts, signal);
     try {
       const learned = await learn(dialer, ports, options);
-      const candidates = await candidatesOf(ports, learned, dialer.localIp, options);
+      const seen = [dialer.localIp, await ownIpv6.find(learned.external === null)];
+      const seenIps = seen.filter((ip) => ip !== undefined);
+      const candidates = await candidatesOf(ports, learned, seenIps, options);
       return new PunchAnchor(options, dialer, describe(ports, learned, candidates, options));
     } catch (error) {
       await dialer[Symbol.asyncDispose]();
@@ -99,7 +94,10 @@ export class PunchAnchor implements AsyncDisposable {
     const [server] = this.#options.servers;
     if (server === undefined || !isStale(this) || this.#refreshes >= MAX_REFRESHES) return false;
     this.#refreshes++;
-    const samples = await resample(this.#dialer, this.#options, server, signal);
+    const samples = await resample(this.#dialer, server, {
+      ...this.#options,
+      ...signal && { signal },
+    });
     if (samples.length === 0) return false;
     this.#learnedAtMs = performance.now();
     this.#side = { ...this.#side, profile: { ...this.#side.profile, samples } };
@@ -141,105 +139,6 @@ export class PunchAnchor implements AsyncDisposable {
   }
 }
 
-interface Learned {
-  readonly mapping: Behavior;
-  readonly allocation: AllocationVerdict;
-  readonly external: TransportAddress | null;
-  readonly samples: readonly PortPair[];
-}
-
-/** The ports of an anchor, all free when they were chosen. */
-interface AnchorPorts {
-  /** Dials the servers. */
-  readonly anchor: number;
-  /** Is not dialled from before the punch, for NATs on which each dial costs a mapping. */
-  readonly fresh: number;
-  readonly burst: readonly number[];
-}
-
-async function learn(
-  dialer: TcpDialer,
-  ports: AnchorPorts,
-  { network, servers, signal }: OpenAnchorOptions,
-): Promise<Learned> {
-  const own = new OwnAddresses(network, ports.anchor);
-  const limitMs = performance.now() + PATIENCE_MS;
-  const [first] = servers;
-  if (first !== undefined) {
-    for (const [index, port] of ports.burst.entries()) {
-      dialer.dial({ socket: `burst ${index}`, server: 0, test: "binding", to: first }, port);
-    }
-  }
-  const dialled = new Set<string>();
-  const dialAnchor = (to: TransportAddress, server: number) => {
-    if (dialled.has(`${to.ip} ${to.port}`)) return;
-    dialled.add(`${to.ip} ${to.port}`);
-    const spec: ProbeSpec = { socket: "mapping", server, test: "binding", to };
-    dialer.dial(spec, ports.anchor);
-  };
-  for (const [index, to] of servers.entries()) dialAnchor(to, index);
-
-  for (;;) {
-    const samples = mappingSamples(dialer.probes);
-    await own.learn(samples.map(({ mapped }) => mapped));
-    const mapping = mappingOf(samples, own);
-    if (mapping === "unknown") {
-      for (const [index, primary] of servers.entries()) {
-        const [alternate] = alternatesOf(learnServer(primary, dialer.probes));
-        if (alternate !== undefined) dialAnchor(alternate, index);
-      }
-    }
-    const pairs = first === undefined ? [] : portSamples(dialer.probes, first);
-    const allocation = classifyAllocation(pairs);
-    const isKnown = mapping !== "unknown" && allocation.allocation.kind !== "unknown";
-    const giveUpAtMs = Math.min(limitMs, dialer.giveUpAtMs);
-    if (isKnown || giveUpAtMs <= performance.now()) {
-      return {
-        mapping,
-        allocation,
-        external: samples[0]?.mapped ?? null,
-        samples: pairs.flatMap(({ localPort, externalPort }) =>
-          externalPort === null ? [] : [{ localPort, externalPort }]
-        ),
-      };
-    }
-    await dialer.wait(giveUpAtMs, signal);
-  }
-}
-
-/** New mappings on new ports, oldest first. */
-async function resample(
-  dialer: TcpDialer,
-  { network, family }: OpenAnchorOptions,
-  server: TransportAddress,
-  signal?: AbortSignal,
-): Promise<PortPair[]> {
-  const { burst } = await freePorts(network, anyAddress(family));
-  const before = dialer.probes.length;
-  for (const [index, port] of burst.entries()) {
-    const socket = `resample ${before + index}`;
-    dialer.dial({ socket, server: 0, test: "binding", to: server }, port);
-  }
-  const limitMs = performance.now() + PATIENCE_MS;
-  const mine = () => dialer.probes.slice(before, before + burst.length);
-  while (mine().some(({ reply }) => reply === undefined)) {
-    const giveUpAtMs = Math.min(limitMs, dialer.giveUpAtMs);
-    if (giveUpAtMs <= performance.now()) break;
-    await dialer.wait(giveUpAtMs, signal);
-  }
-  return mine().flatMap((probe) => {
-    const reply = bindingReply(probe);
-    return reply ? [{ localPort: probe.localPort, externalPort: reply.mapped.port }] : [];
-  });
-}
-
-/** Two servers tell whether the destination matters; whether its port does makes no difference to a punch. */
-function mappingOf(samples: readonly MappingSample[], own: OwnAddresses): Behavior {
-  const { behavior } = classifyMapping(samples, own.isOwn);
-  const isKnown = behavior !== "unknown" || !differsByDestination(samples);
-  return isKnown ? behavior : "address-and-port-dependent";
-}
-
 function describe(
   ports: AnchorPorts,
   learned: Learned,
@@ -248,7 +147,7 @@ function describe(
 ): PunchSide {
   const { mapping, allocation, external, samples } = learned;
   const profile: NatProfile = {
-    mapping: mapping === "unknown" ? report?.mapping.behavior ?? "unknown" : mapping,
+    mapping,
     filtering: report?.filtering.behavior ?? "unknown",
     unsolicitedSyn: report?.unsolicitedSyn ?? "unknown",
     allocation: allocation.allocation,
@@ -275,13 +174,13 @@ function punchPortOf(ports: AnchorPorts, profile: Pick<NatProfile, "mapping">): 
 async function candidatesOf(
   ports: AnchorPorts,
   { mapping, external }: Learned,
-  localIp: string | undefined,
+  seenIps: readonly string[],
   { network, mapped = [] }: OpenAnchorOptions,
 ): Promise<Candidate[]> {
   const isReflexive = external !== null && !dependsOnDestination({ mapping });
   const punchPort = punchPortOf(ports, { mapping });
   const interfaces = (await network.localAddresses())?.map(({ ip }) => ip).filter(isUsable);
-  const hostIps = new Set(interfaces ?? (localIp === undefined ? [] : [localIp]));
+  const hostIps = new Set(interfaces ?? seenIps);
   return [
     ...mapped.map((address): Candidate => ({ kind: "mapped", address })),
     ...isReflexive ? [{ kind: "reflexive" as const, address: external }] : [],
@@ -294,37 +193,11 @@ function isUsable(ip: string): boolean {
   return !["loopback", "link-local", "unspecified", "multicast"].includes(ipScope(ip));
 }
 
-/** A port for the anchor, one that is left alone, and for the burst a row and others. */
-async function freePorts(network: Network, ip: string): Promise<AnchorPorts> {
-  using listeners = new DisposableStack();
-  const listen = async (port: number) => listeners.use(await network.listenTcp({ ip, port }));
-  const row = await openConsecutive(ROW, listen) ?? [];
-  const [anchor, fresh] = [await listen(0), await listen(0)];
-  const strangers: TcpListener[] = [];
-  while (strangers.length < STRANGERS) strangers.push(await listen(0));
-  return {
-    anchor: anchor.local.port,
-    fresh: fresh.local.port,
-    burst: [...row, ...strangers].map(({ local }) => local.port),
-  };
-}
-
-function anyAddress(family: IpFamily): string {
-  return family === 4 ? "0.0.0.0" : "::";
-}
-
-/** How long servers are waited for; ours: three SYNs of the system, and an answer. */
-const PATIENCE_MS = 3500;
-
 /** Ours: less than the 30 s after which our own server resets a silent connection. */
 const MAX_IDLE_MS = 25_000;
 
 /** Each opens some connections, which last as long as the anchor; ours: a few for each round. */
 const MAX_REFRESHES = 8;
-
-/** Consecutive local ports in the burst, and others: with the anchor's, enough to tell every pattern. */
-const ROW = 4;
-const STRANGERS = 2;
 
 /** Ours; beyond it hosts have virtual interfaces that nobody else can reach. */
 const MAX_CANDIDATES = 12;

@@ -102,6 +102,7 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<P
     network,
     servers,
     family: 4,
+    ipv6Hosts: hosts,
     ...options.report && { report: options.report },
     ...options.mapped && { mapped: options.mapped },
     ...signal && { signal },

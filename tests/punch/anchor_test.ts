@@ -71,6 +71,31 @@ Deno.test("PunchAnchor goes by the servers that answer", () =>
     assert(time.nowMs <= 3500, `${time.nowMs} ms`);
   }));
 
+Deno.test("PunchAnchor does not wait for a lost answer where a NAT test has told what it is needed for", () =>
+  behind(portRestricted, async ({ host: { network }, time }) => {
+    const mapping = { behavior: "endpoint-independent", confidence: 1, evidence: [] } as const;
+    const filtering = { ...mapping, behavior: "address-and-port-dependent" } as const;
+    const report = { mapping, filtering, unsolicitedSyn: "dropped" } as const;
+    const servers = [ONE, { ip: "203.0.113.77", port: 3478 }];
+    const options = { network, servers, family: 4, report } as const;
+    await using anchor = await PunchAnchor.open(options);
+    assertEquals(anchor.side.profile.mapping, "endpoint-independent");
+    assertEquals(anchor.side.candidates[0]?.kind, "reflexive");
+    assert(time.nowMs <= 160 + 40, `${time.nowMs} ms`);
+  }));
+
+Deno.test("PunchAnchor finds its IPv6 address where interfaces are not known", () =>
+  behind(portRestricted, async ({ host, internet }) => {
+    const web = internet.host("web", { addresses: ["2001:db8:99::1"], link: { delayMs: 20 } });
+    using _listener = await web.network.listenTcp({ ip: "::", port: 3478 });
+    const localAddresses = () => Promise.resolve(undefined);
+    const servers = [ONE.ip, "[2001:db8:99::1]"];
+    const network = { ...host.network, localAddresses };
+    await using anchor = await preparePunch({ network, servers });
+    const ips = anchor.side.candidates.map(({ address }) => address.ip);
+    assertEquals(ips, [EXTERNAL, "192.168.1.2", "2001:db8::2"]);
+  }, { addresses: ["192.168.1.2", "2001:db8::2"] }));
+
 Deno.test("PunchAnchor names no address that nobody else can reach", () =>
   behind(portRestricted, async ({ open }) => {
     await using anchor = await open([ONE, OTHER]);
