@@ -38,6 +38,8 @@ export interface BothOffers {
   readonly theirs: PunchOffer;
   /** How much earlier than the other side this side knows both. */
   readonly headStartMs: number;
+  /** Resolves once the other side is known to know both, too. */
+  readonly confirmed: Promise<void>;
 }
 
 /** How an attempt ended. */
@@ -69,7 +71,7 @@ export class PunchAttempt {
 
   constructor(options: AttemptOptions, offers: BothOffers, signal: AbortSignal) {
     const { role, sharedSecret } = options;
-    const { ours, theirs, headStartMs } = offers;
+    const { ours, theirs, headStartMs, confirmed } = offers;
     this.#options = options;
     this.#ours = ours;
     this.#theirs = theirs;
@@ -85,6 +87,7 @@ export class PunchAttempt {
       ? Promise.resolve({ kind: "impossible", plan: this.plan })
       : this.#run(
         punchSecret(ours, theirs, sharedSecret),
+        confirmed,
         AbortSignal.any([signal, this.#controller.signal]),
       );
   }
@@ -100,7 +103,11 @@ export class PunchAttempt {
     this.#controller.abort();
   }
 
-  async #run(secret: PunchSecret, signal: AbortSignal): Promise<AttemptOutcome> {
+  async #run(
+    secret: PunchSecret,
+    confirmed: Promise<void>,
+    signal: AbortSignal,
+  ): Promise<AttemptOutcome> {
     const { plan } = this;
     const stop = new AbortController();
     const ended = AbortSignal.any([signal, stop.signal]);
@@ -125,7 +132,7 @@ export class PunchAttempt {
     };
     const exhausted = Promise.all([dialing.run(), listening()]).then(() => undefined);
     try {
-      await Promise.race([meeting.winner, exhausted]);
+      await Promise.race([meeting.winner, exhausted, this.#miss(confirmed, meeting, ended)]);
     } finally {
       stop.abort();
       await meeting[Symbol.asyncDispose](); // dials wait for what becomes of their connections
@@ -145,6 +152,18 @@ export class PunchAttempt {
       };
     }
     return signal.aborted ? { kind: "abandoned" } : { kind: "failed", plan };
+  }
+
+  /**
+   * Resolves once predicted ports have had their chance: where both sides have dialled, their SYNs have met, or they
+   * never will. Dials of ports that are known are waited for: a SYN may still come to them.
+   */
+  async #miss(confirmed: Promise<void>, meeting: Meeting, ended: AbortSignal): Promise<void> {
+    const { promise: never } = Promise.withResolvers<never>();
+    if (this.plan.technique !== "predicting") return never;
+    await confirmed;
+    if (!await passes(lastStartMs(this.plan) + MISS_MS, ended)) return;
+    while (meeting.isBusy) if (!await passes(BUSY_MS, ended)) return;
   }
 
   /** Listens on the punch port for each family that this side has an address of. */
@@ -240,6 +259,15 @@ const MAX_ACCEPTED_TRACES = 64;
 
 /** How long the other end may take to prove itself; ours: a few of the longest round trips. */
 const PATIENCE_MS = 4000;
+
+/**
+ * How long predicted dials have, once both sides know what to do. Ours: three of the longest round trips; the system
+ * repeats a SYN only later.
+ */
+const MISS_MS = 900;
+
+/** From one look at connections that may become the one to the next; ours. */
+const BUSY_MS = 100;
 
 /** Where listening has to wait for the dials, so long after the last of them; ours: they leave within a tick. */
 const AFTER_DIALS_MS = 20;

@@ -55,6 +55,11 @@ export class Meeting implements AsyncDisposable {
     return this.#met;
   }
 
+  /** Whether there are connections of which it is not known yet what becomes of them. */
+  get isBusy(): boolean {
+    return this.#open.size > 0;
+  }
+
   /** Takes a connection; what becomes of it. */
   async add(connection: TcpConnection): Promise<MeetingOutcome> {
     if (this.#isOver || this.#isDisposed || !this.#makeRoom()) {

@@ -68,6 +68,9 @@ export function planPunch(me: PunchSide, peer: PunchSide, options: PlanOptions):
     dials: dials.map((group) => withoutForbidden(group, dialContext(me, peer)))
       .filter(({ targets }) => targets.length > 0),
     listens: listens(meeting, party, me),
+    sprayedSyns: meeting.technique === "spraying"
+      ? meeting.spray.split.sockets + meeting.spray.split.ports
+      : 0,
     successEstimate,
     roundTripsEstimate,
     reason,

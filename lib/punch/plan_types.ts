@@ -26,6 +26,8 @@ export interface PunchPlan {
   readonly dials: readonly DialGroup[];
   /** Whether this side listens on its punch port: beside the dials where it can, after them otherwise. */
   readonly listens: boolean;
+  /** SYNs of a spray that both sides send together; 0 for any other technique. */
+  readonly sprayedSyns: number;
   /** Chance that a connection comes about, 0 to 1. */
   readonly successEstimate: number;
   /** From the later side's start, in round trips between the two sides. */

@@ -116,8 +116,8 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<P
  * it all the same; it is reset then, so that the next write or read fails.
  *
  * What a peer says of itself decides where SYNs go, to other hosts too if it lies. Never to this host, nor into its
- * private networks but for the peer's own port; and there is no further attempt after four times as many SYNs as
- * {@linkcode PUNCH_LIMITS} allows a spray.
+ * private networks but for the peer's own port. All sprays together stay within the SYNs that {@linkcode PUNCH_LIMITS}
+ * allows, and there is no further attempt of any kind after four times as many.
  *
  * @throws {UnreachableError} if there is no way, none was found in time, or both sides have the same role
  * @throws {NetworkError} if the channel breaks, or `not-permitted`
@@ -129,6 +129,7 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
   const { signal } = giveUp;
   const attempts: ConnectionAttempt[] = [];
   let reason = "the other side said nothing";
+  let sprayedSyns = 0;
   try {
     for (let round = 1; round <= MAX_ROUNDS && countSyns(attempts) < MAX_SYNS;) {
       await using anchor = round === 1 && options.anchor !== undefined
@@ -155,6 +156,10 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
       }
       attempts.push(...result.attempts);
       reason = result.plan?.reason ?? reason;
+      sprayedSyns += result.sprayedSyns;
+      // Both sides count the same, so both stop here.
+      const nextSyns = result.plan?.sprayedSyns ?? 0;
+      if (nextSyns > 0 && sprayedSyns + nextSyns > PUNCH_LIMITS.maxSyns) break;
       options.logger?.debug(`punch: round ${round} ${result.kind}`);
       signal.throwIfAborted();
       round = result.kind === "superseded" ? result.round : round + 1;
@@ -206,7 +211,7 @@ async function resolveAll(
 }
 
 /**
- * Ours: a spray in each round, and as much for other dials. What is under way when it is exceeded goes on to its end;
+ * Ours: all sprays, and three times as much for redialling after resets. What is under way when it is exceeded goes on to its end;
  * the system's repetitions are not counted.
  */
 const MAX_SYNS = 4 * PUNCH_LIMITS.maxSyns;

@@ -54,7 +54,11 @@ export type RoundResult =
     /** The signal ended it; there was a plan if there was an offer of the peer's. */
     | { readonly kind: "aborted"; readonly plan?: PunchPlan }
   )
-  & { readonly attempts: readonly ConnectionAttempt[] };
+  & {
+    readonly attempts: readonly ConnectionAttempt[];
+    /** SYNs that both sides had planned for sprays. */
+    readonly sprayedSyns: number;
+  };
 
 /**
  * Runs a round to its end.
@@ -78,7 +82,8 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
       return result.resolve({ kind: "failed", plan: last.plan });
     }
     const { ours, headStartMs } = exchange;
-    const current = new PunchAttempt(options, { ours, theirs, headStartMs }, ended);
+    const { confirmed } = exchange;
+    const current = new PunchAttempt(options, { ours, theirs, headStartMs, confirmed }, ended);
     attempts.push(current);
     const outcome = await current.finished;
     if (outcome.kind === "abandoned") return;
@@ -116,7 +121,8 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
     await resetOthers(attempts, end);
   }
   const plan = attempts.at(-1)?.plan;
-  return { ...plan && { plan }, ...end, attempts: attemptsOf(attempts) };
+  const sprayedSyns = attempts.reduce((sum, { plan }) => sum + plan.sprayedSyns, 0);
+  return { ...plan && { plan }, ...end, attempts: attemptsOf(attempts), sprayedSyns };
 }
 
 /** What is offered of a punch port. */

@@ -204,6 +204,7 @@ function plan(dials: readonly DialGroup[]): PunchPlan {
     reachable: [],
     dials,
     listens: false,
+    sprayedSyns: 0,
     successEstimate: 1,
     roundTripsEstimate: 1,
     reason: "a test",

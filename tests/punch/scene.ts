@@ -60,7 +60,7 @@ export async function play(internet: Internet, scene: Scene): Promise<SceneResul
 /** Plays a scene between hosts that are there already; of the scene's NATs only what is reported counts then. */
 export async function playBetween(
   internet: Internet,
-  hosts: { readonly a: Host; readonly b: Host },
+  hosts: Readonly<Record<"a" | "b", Pick<Host, "network">>>,
   scene: Scene,
 ): Promise<SceneResult> {
   const { rttMs = 80, signalRttMs = 50, skewMs = 0, isWarm = false } = scene;
@@ -99,7 +99,7 @@ export async function playBetween(
   return { a: results[0], b: results[1], doneMs: performance.now() - startedAtMs };
 }
 
-function prepareOptions({ network }: Host, scene: Scene, name: "a" | "b") {
+function prepareOptions({ network }: Pick<Host, "network">, scene: Scene, name: "a" | "b") {
   const report = scene.isReported === false ? null : reportOf(scene[name]);
   return { network, servers: ["203.0.113.10", "203.0.113.11:3479"], report };
 }
