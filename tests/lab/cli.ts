@@ -20,7 +20,7 @@ export async function lab(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values, lists, operands } = readArguments(args, {
     flags: ["json"],
     values: ["runs", "svg"],
-    lists: ["server"],
+    lists: ["server", "row"],
     operands: { min: 0, max: Object.keys(SUITES).length },
   });
   const runs = readInteger("runs", values.get("runs"), { min: 1, max: 1000 });
@@ -50,6 +50,7 @@ export async function lab(args: readonly string[], io: CliIo): Promise<number> {
       print,
       ...runs !== undefined && { runs },
       ...servers.length > 0 && { servers },
+      rows: lists.get("row")!,
     });
     results[name] = data;
     if (picture !== undefined && svgPath !== undefined) await Deno.writeTextFile(svgPath, picture);

@@ -116,9 +116,13 @@ export class LabHost {
   }
 }
 
-/** What follows `deno` to run a program of this repository with all permissions. */
-export function denoArgs(program: string | URL, args: readonly string[]): string[] {
-  return ["run", "--quiet", "--no-lock", "-A", "--unstable-net", String(program), ...args];
+/** What follows `deno` to run a program of this repository, with all permissions unless others are named. */
+export function denoArgs(
+  program: string | URL,
+  args: readonly string[],
+  { permissions = "-A" }: { readonly permissions?: string } = {},
+): string[] {
+  return ["run", "--quiet", "--no-lock", permissions, "--unstable-net", String(program), ...args];
 }
 
 async function drain(reader: ReadableStreamDefaultReader<string>): Promise<void> {

@@ -5,10 +5,16 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import { Lab } from "./lab.ts";
+import { denoArgs } from "./lab_host.ts";
 import { labTest } from "./lab_test_case.ts";
 import type { NatKindName } from "./punches/nat_kinds.ts";
 import { NEAR_SCENES, runNearPunches } from "./punches/near.ts";
-import { PunchLab } from "./punches/punch_lab.ts";
+import { PunchLab, SERVER_IPS, SERVERS } from "./punches/punch_lab.ts";
+import { punchPair } from "./punches/punch_pair.ts";
+import { PunchProgram } from "./punches/punch_program.ts";
+import { nat } from "./topology.ts";
+import { STUN_SERVERS } from "./verdicts/stun_servers.ts";
 
 labTest("every technique connects the NATs that it is for, on both sides the same", async () => {
   await using lab = await PunchLab.start({ rttMs: 50 });
@@ -49,6 +55,36 @@ labTest("two on one LAN meet there, and two homes under one carrier within it", 
   const failed = rows.filter(({ measured }) => measured.connected < measured.runs);
   assertEquals(failed.map(({ setting, measured }) => [setting, measured.notes]), []);
 });
+
+labTest(
+  "two firewalls are passed over IPv6 by hosts that may not list their interfaces",
+  async () => {
+    const home = () => nat("symmetric");
+    await using lab = await Lab.start({
+      hosts: {
+        servers: { addresses: [...SERVER_IPS] },
+        a: { behind: home() },
+        b: { behind: home() },
+      },
+      internet: { rttMs: 50 },
+      ipv6: true,
+    });
+    const servers = lab.host("servers");
+    const ipv6 = servers.ips.at(-1)!;
+    await STUN_SERVERS.ours(servers);
+    const cli = new URL("../../cli.ts", import.meta.url);
+    const args = denoArgs(cli, ["serve", "--address", ipv6, "--json"]);
+    await servers.serve(Deno.execPath(), args, { ready: /listening/ });
+    const programs = ["a", "b"].map((name) =>
+      new PunchProgram(lab.host(name), { permissions: "--allow-net" })
+    );
+    const [a, b] = programs.map((program) => ({ program, report: null }));
+    const result = await punchPair([a!, b!], { servers: [...SERVERS, `[${ipv6}]`] });
+    await Promise.all(programs.map((program) => program.close()));
+    if (result.kind !== "connected") throw new Error(result.reason);
+    assertEquals(result.remote.replace(/:\d+$/, ""), lab.host("b").ips.at(-1));
+  },
+);
 
 /** Programs end when their punches have, so that a timer left behind would show: the lab waits for them. */
 const AN_HOUR_MS = 3_600_000;

@@ -20,9 +20,9 @@ export class PunchProgram {
   #nextId = 1;
 
   /** @param host where to run */
-  constructor(host: Pick<LabHost, "spawn">) {
+  constructor(host: Pick<LabHost, "spawn">, options: { readonly permissions?: string } = {}) {
     const program = new URL("punch_runner.ts", import.meta.url);
-    const child = host.spawn(Deno.execPath(), denoArgs(program, []), {
+    const child = host.spawn(Deno.execPath(), denoArgs(program, [], options), {
       stdin: "piped",
       stdout: "piped",
       stderr: "inherit",

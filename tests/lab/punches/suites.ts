@@ -5,11 +5,11 @@
  */
 
 import type { SuiteOptions, SuiteResult } from "../verdicts/suites.ts";
-import { runFigures } from "./figure_runs.ts";
+import { type FigureRow, runFigures } from "./figure_runs.ts";
 import { figures } from "./figures.ts";
 import { drawHeatMap } from "./heat_map.ts";
 import { runPunchMatrix } from "./matrix.ts";
-import { runNearPunches } from "./near.ts";
+import { NEAR_SCENES, runNearPunches } from "./near.ts";
 import { isRefused, successOf } from "./summary.ts";
 import { cellHeading, cellLine, figureLine, figureTable } from "./tables.ts";
 import { runWholePunches } from "./whole.ts";
@@ -35,12 +35,15 @@ async function matrixSuite({ runs = MATRIX_RUNS, print }: SuiteOptions): Promise
 }
 
 /** What punches have to reach. */
-async function figuresSuite({ print }: SuiteOptions): Promise<SuiteResult> {
+async function figuresSuite({ rows: wanted = [], print }: SuiteOptions): Promise<SuiteResult> {
   for (const line of figureTable([])) print(line);
+  const isWanted = ({ setting }: { setting: string }) =>
+    wanted.length === 0 || wanted.some((text) => setting.includes(text));
+  const onRow = (row: FigureRow) => print(figureLine(row));
   const rows = [
-    ...await runFigures(figures(), (row) => print(figureLine(row))),
-    ...await runNearPunches((row) => print(figureLine(row))),
-    ...await runWholePunches((row) => print(figureLine(row))),
+    ...await runFigures(figures().filter(isWanted), onRow),
+    ...await runNearPunches(onRow, { scenes: NEAR_SCENES.filter(isWanted) }),
+    ...wanted.length === 0 ? await runWholePunches(onRow) : [],
   ];
   return { failures: rows.filter(({ passed }) => !passed).map(figureLine), data: rows };
 }

@@ -14,6 +14,8 @@ export interface SuiteOptions {
   /** For each NAT and server. */
   readonly runs?: number;
   readonly servers?: readonly ServerName[];
+  /** Of the figures of punches: those rows alone in whose settings one of these occurs. */
+  readonly rows?: readonly string[];
   /** Hears each line of the table as it is known. */
   readonly print: (line: string) => void;
 }
