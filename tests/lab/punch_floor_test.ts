@@ -1,0 +1,101 @@
+/**
+ * Why the earlier side of two is connected after one and a half round trips, where its SYN came too early: what went
+ * over the wire.
+ *
+ * ```text
+ * one-way delay d        earlier side                       later side
+ * before                 SYN ───────────────────────────X   its filter is still closed
+ * 0                                                     ┌── SYN, which opens it
+ * d                      SYN/ACK ──┐  ◀─────────────────┘
+ * 2 d                              └────────────────────▶   connected ──┐
+ * 3 d                    connected  ◀───────────────────────────────────┘ ACK
+ * ```
+ *
+ * To be connected is to know that a SYN of one's own was acknowledged. The earlier side's first one that gets through
+ * leaves at d, when it hears of the later side at last, or by chance between -d and 0: redialling every d would bring
+ * that about, at the price of some hundred SYNs for each wait.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import type { TransportAddress } from "../../lib/net/address.ts";
+import { Lab } from "./lab.ts";
+import { labTest } from "./lab_test_case.ts";
+import { parsePacket } from "./packet.ts";
+import { readCapture } from "./pcap.ts";
+import { NAT_KINDS, reportOf } from "./punches/nat_kinds.ts";
+import { SERVER_IPS, SERVERS } from "./punches/punch_lab.ts";
+import { punchPair } from "./punches/punch_pair.ts";
+import { PunchProgram } from "./punches/punch_program.ts";
+import { nat } from "./topology.ts";
+import { STUN_SERVERS } from "./verdicts/stun_servers.ts";
+
+labTest(
+  "the earlier side's kernel waits for the last ACK, a one-way delay after the later side's",
+  async () => {
+    const path = await Deno.makeTempFile({ suffix: ".pcap" });
+    try {
+      const home = () => nat("portRestricted");
+      await using lab = await Lab.start({
+        hosts: {
+          servers: { addresses: [...SERVER_IPS] },
+          earlier: { behind: home() },
+          later: { behind: home() },
+        },
+        internet: { rttMs: 2 * DELAY_MS },
+      });
+      await STUN_SERVERS.ours(lab.host("servers"));
+      const [earlier, later] = [lab.host("earlier"), lab.host("later")];
+      const programs = [earlier, later].map((host) => new PunchProgram(host));
+      const report = reportOf(NAT_KINDS.portRestricted);
+      const [a, b] = programs.map((program) => ({ program, report }));
+      await lab.trace(path);
+      const result = await punchPair([a!, b!], { servers: SERVERS, skewMs: 500 });
+      await Promise.all(programs.map((program) => program.close()));
+      assertEquals(result.kind, "connected");
+
+      const segments = readSegments(await Deno.readFile(path));
+      const at = (found: (segment: Segment) => boolean) => segments.find(found)!.timeMs;
+      const isTo = (ip: string) => ({ destination }: Segment) => destination.ip === ip;
+      const isFrom = (ip: string) => ({ source }: Segment) => source.ip === ip;
+      const [toEarlier, toLater] = [isTo(earlier.ip), isTo(later.ip)];
+      const startMs = at((each) => isFrom(later.ip)(each) && each.flags === "S");
+      const early = segments.filter((each) => isFrom(earlier.ip)(each) && each.timeMs < startMs);
+      assert(early.length > 0, "the earlier side has not dialled before");
+      const arrivals = [
+        at((each) => toEarlier(each) && each.flags === "S"),
+        at((each) => toLater(each) && each.flags === "SA"),
+        at((each) => toEarlier(each) && each.flags === "A"),
+      ].map((timeMs) => Math.round((timeMs - startMs) / DELAY_MS));
+      assertEquals(arrivals, [1, 2, 3]);
+      assertEquals(segments.filter((each) => toLater(each) && each.flags === "S"), []);
+    } finally {
+      await Deno.remove(path);
+    }
+  },
+);
+
+interface Segment {
+  readonly timeMs: number;
+  readonly source: TransportAddress;
+  readonly destination: TransportAddress;
+  /** As tcpdump writes them. */
+  readonly flags: "S" | "SA" | "A" | "other";
+}
+
+/** Those between the two, without their talk with servers. */
+function readSegments(capture: Uint8Array): Segment[] {
+  return readCapture(capture).flatMap(({ timeMs, packet }) => {
+    const parsed = parsePacket(packet);
+    if (parsed === undefined || parsed.protocol !== "tcp") return [];
+    const { source, destination, tcpFlags } = parsed;
+    if ([source, destination].some(({ ip }) => ip.startsWith("203.0.113."))) return [];
+    const { syn, ack } = tcpFlags!;
+    const flags = syn ? ack ? "SA" : "S" : ack ? "A" : "other";
+    return [{ timeMs, source, destination, flags }];
+  });
+}
+
+/** Long enough that nothing else matters beside it. */
+const DELAY_MS = 100;
