@@ -7,6 +7,8 @@
 /** First in, first out, in memory of about as many bytes as wait. */
 export class ByteQueue {
   readonly #chunks: Chunk[] = [];
+  /** The memory of a chunk that was read. */
+  #spare: Uint8Array | undefined;
   #length = 0;
 
   /** How many bytes wait. */
@@ -39,6 +41,7 @@ export class ByteQueue {
       first.start += part.length;
       if (first.start < first.end) break;
       this.#chunks.shift();
+      this.#spare = first.bytes;
     }
     this.#length -= filled;
     return filled;
@@ -47,13 +50,16 @@ export class ByteQueue {
   /** Forgets all. */
   clear(): void {
     this.#chunks.length = this.#length = 0;
+    this.#spare = undefined;
   }
 
   #lastChunk(length: number): Chunk {
     const last = this.#chunks.at(-1);
     if (last !== undefined && last.end < last.bytes.length) return last;
     const isSmall = length <= SMALL_CHUNK_LENGTH && last === undefined;
-    const bytes = new Uint8Array(isSmall ? SMALL_CHUNK_LENGTH : CHUNK_LENGTH);
+    const least = isSmall ? SMALL_CHUNK_LENGTH : CHUNK_LENGTH;
+    const bytes = (this.#spare?.length ?? 0) >= least ? this.#spare! : new Uint8Array(least);
+    this.#spare = undefined;
     const chunk = { bytes, start: 0, end: 0 };
     this.#chunks.push(chunk);
     return chunk;

@@ -141,7 +141,10 @@ export class PathLink {
   async #write(first: Outgoing): Promise<void> {
     try {
       for (let next: Outgoing | undefined = first; next !== undefined; next = this.#next()) {
-        await writeAll(this.connection, next.bytes);
+        const written = await this.connection.write(next.bytes);
+        if (written < next.bytes.length) {
+          await writeAll(this.connection, next.bytes.subarray(written));
+        }
         next.onWritten?.();
         if (this.#state === "closed") return;
       }

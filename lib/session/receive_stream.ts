@@ -60,20 +60,22 @@ export class ReceiveStream {
   }
 
   /**
-   * As `TcpConnection.read()`.
+   * As `TcpConnection.read()`; a promise that rejects, and no call that throws.
    *
    * @throws {TypeError} if another read is waiting
    */
-  async read(buffer: Uint8Array): Promise<number | null> {
-    if (this.#reading !== undefined) throw new TypeError("Cannot read: another read is waiting");
-    if (this.#isDiscarding) throw this.#failure!.reason;
-    if (buffer.length === 0) return 0;
+  read(buffer: Uint8Array): Promise<number | null> {
+    if (this.#reading !== undefined) {
+      return Promise.reject(new TypeError("Cannot read: another read is waiting"));
+    }
+    if (this.#isDiscarding) return Promise.reject(this.#failure!.reason);
+    if (buffer.length === 0) return Promise.resolve(0);
     const length = this.#unread.take(buffer);
     this.#read += length;
-    if (length > 0) return length;
-    if (this.isFinished) return null;
-    if (this.#failure !== undefined) throw this.#failure.reason;
-    return await new Promise((resolve, reject) => this.#reading = { buffer, resolve, reject });
+    if (length > 0) return Promise.resolve(length);
+    if (this.isFinished) return Promise.resolve(null);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
+    return new Promise((resolve, reject) => this.#reading = { buffer, resolve, reject });
   }
 
   /**

@@ -116,7 +116,7 @@ export class SendStream {
       this.#keep(first.release());
       first = this.#blocks[0];
     }
-    if (first === undefined) this.#spare.length = Math.min(this.#spare.length, 1);
+    if (first === undefined) this.#spare.length = Math.min(this.#spare.length, MAX_IDLE_SPARE);
     this.#appendWaiting();
   }
 
@@ -220,3 +220,6 @@ const SMALL_BLOCK_LENGTH = 2048;
 
 /** Ours: as many full records as are under way on a fast network. */
 const MAX_SPARE = 16;
+
+/** Ours: when nothing is under way. */
+const MAX_IDLE_SPARE = 2;

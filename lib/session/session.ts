@@ -89,6 +89,7 @@ export class Session implements DenoConn, AsyncDisposable {
   readonly #receiving: ReceiveStream;
   readonly #paths: PathSwitch;
   readonly #messages: MessageChannel;
+  /** Not set anew when something else has brought an acknowledgement meanwhile: that would cost more than it saves. */
   readonly #acknowledgeAlarm = new Alarm(() => this.#acknowledge());
   /** Rings when the time without a path is over. */
   readonly #patienceAlarm = new Alarm(() => this.#giveUpWithoutPath());
@@ -303,7 +304,6 @@ export class Session implements DenoConn, AsyncDisposable {
   #next(): Outgoing | undefined {
     if (this.#isAcknowledgementDue) {
       this.#isAcknowledgementDue = false;
-      this.#acknowledgeAlarm.clear();
       return { bytes: encodeFrame({ kind: "ack", ...this.#receiving.acknowledgement() }) };
     }
     const message = this.#messages.next();

@@ -53,7 +53,9 @@ export async function inVirtualTime(job: (time: VirtualTime) => Promise<void>): 
 
 /** Bytes that differ from those around them. */
 export function pattern(length: number): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from({ length }, (_, index) => (index * 31 + (index >> 8) * 7) & 0xff);
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = i * 31 + (i >> 8) * 7;
+  return bytes;
 }
 
 /** Reads so many bytes. */

@@ -49,7 +49,12 @@ async function rage(seed: number): Promise<StormResult> {
   await using pair = sessionPair({ windowBytes, patienceMs: isPatient ? 600_000 : 0 });
   const [fromA, fromB] = [pattern(upTo(MAX_BYTES)), pattern(upTo(MAX_BYTES))];
   const ended = Promise.allSettled([pair.a.finished, pair.b.finished]);
-  const sky = blow(random, pair, ended);
+  const sky = blow(random, pair, ended).then(() => {
+    // Who never had a path waits for its first as long as its owner likes.
+    for (const [session, events] of [[pair.a, pair.aEvents], [pair.b, pair.bEvents]] as const) {
+      if (!events.some(({ event }) => event === "attached")) session.reset();
+    }
+  });
   const [aRead, bRead] = await Promise.all([
     read(pair.a, fromB, labelledRandom(seed, "a reads")),
     read(pair.b, fromA, labelledRandom(seed, "b reads")),

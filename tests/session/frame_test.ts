@@ -1,0 +1,66 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { toHex } from "../../lib/bytes.ts";
+import { MalformedMessageError } from "../../lib/errors.ts";
+import { decodeFrame, encodeFrame, type Frame, MAX_DATA_LENGTH } from "../../lib/session/frame.ts";
+
+/** Written by hand, after the table in `docs/session.md`. */
+const GOLDEN: readonly [string, Exclude<Frame, { kind: "data" }>][] = [
+  [
+    "01" + "01" + "00000007" + "0000000000000102" + "0000000100000000",
+    { kind: "hello", version: 1, generation: 7, received: 258, limit: 2 ** 32 },
+  ],
+  ["02" + "001fffffffffffff", { kind: "start", offset: Number.MAX_SAFE_INTEGER }],
+  ["03" + "0000000000000001" + "0000000000010000", { kind: "ack", received: 1, limit: 65_536 }],
+  ["05" + "0000000000000100", { kind: "fin", offset: 256 }],
+  ["06" + "ffffffff", { kind: "ping", token: 0xffffffff }],
+  ["07" + "00000001", { kind: "pong", token: 1 }],
+  ["08" + "0002" + "abcd", { kind: "message", message: Uint8Array.of(0xab, 0xcd) }],
+  ["09", { kind: "done" }],
+  ["0a", { kind: "reset" }],
+];
+
+Deno.test("frames are the bytes that the documentation says", () => {
+  for (const [hex, frame] of GOLDEN) {
+    assertEquals(toHex(encodeFrame(frame)), hex);
+    assertEquals(decodeFrame(encodeFrame(frame)), { frame, length: hex.length / 2 });
+  }
+});
+
+Deno.test("decodeFrame() waits for all of a frame", () => {
+  for (const [, frame] of GOLDEN) {
+    const bytes = encodeFrame(frame);
+    for (let length = 0; length < bytes.length; length++) {
+      assertEquals(decodeFrame(bytes.subarray(0, length)), undefined);
+    }
+  }
+});
+
+for (
+  const [what, bytes] of [
+    ["a type that is unknown", [11]],
+    ["type 0", [0]],
+    ["data of no bytes", [4, 0, 0]],
+    ["data that fits into no record", [
+      4,
+      (MAX_DATA_LENGTH + 1) >> 8,
+      (MAX_DATA_LENGTH + 1) & 0xff,
+    ]],
+    ["a message of more than 4096 bytes", [8, 0x10, 0x01]],
+    ["an offset of 2^53", [2, 0, 0x20, 0, 0, 0, 0, 0, 0]],
+  ] as const
+) {
+  Deno.test(`decodeFrame() rejects ${what}`, () => {
+    assertThrows(() => decodeFrame(Uint8Array.from(bytes)), MalformedMessageError);
+  });
+}
+
+Deno.test("decodeFrame() throws nothing but MalformedMessageError, whatever comes", () => {
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 64 }), (bytes) => {
+    try {
+      decodeFrame(bytes);
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+    }
+  }));
+});
