@@ -69,7 +69,7 @@ export class NetworkError extends Error {
 
 /** One way that was tried, and what became of it. */
 export interface ConnectionAttempt {
-  /** Such as `"direct"`, `"crossing"`, `"spraying"` or `"relay"`. */
+  /** Such as `"lan"`, `"direct"`, `"crossing"`, `"spraying"` or `"relay"`. */
   readonly strategy: string;
   /** Where it was dialled from, `192.0.2.1:4000`; `null` if it never left. */
   readonly local: string | null;

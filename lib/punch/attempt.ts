@@ -6,7 +6,12 @@
 
 import { delay } from "@std/async/delay";
 import { type ConnectionAttempt, NetworkError } from "../errors.ts";
-import { formatTransportAddress, type IpFamily, ipFamily } from "../net/address.ts";
+import {
+  formatTransportAddress,
+  type IpFamily,
+  ipFamily,
+  type TransportAddress,
+} from "../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
 import { Dialing } from "./dialing.ts";
 import { ATTEMPT_OUTCOMES, DialTrace } from "./dial_trace.ts";
@@ -18,7 +23,7 @@ import type { PunchOffer, PunchRole } from "./message.ts";
 import { planPunch } from "./plan.ts";
 import type { PunchPlan } from "./plan_types.ts";
 import type { Candidate, PunchSide } from "./profile.ts";
-import { planWithWays, type PunchWay, wayTo } from "./way.ts";
+import { planWithWays, type PunchWay, strategyOf, wayTo } from "./way.ts";
 
 /** What an attempt needs. */
 export interface AttemptOptions {
@@ -118,6 +123,7 @@ export class PunchAttempt {
       network: this.#options.network,
       punchPort,
       reusePort,
+      strategyOf: (target) => strategyOf(this.#wayTo(target), plan.technique),
       onConnection: (connection) => meeting.add(connection),
       signal: ended,
     });
@@ -148,7 +154,7 @@ export class PunchAttempt {
         plan,
         startedAtMs: this.#startedAtMs,
         channelBinding: channelBinding(secret),
-        way: this.#wayOf(connection),
+        way: this.#wayTo(connection.remote),
       };
     }
     return signal.aborted ? { kind: "abandoned" } : { kind: "failed", plan };
@@ -188,7 +194,7 @@ export class PunchAttempt {
     try {
       for (;;) {
         const connection = await listener.accept({ signal: patience.signal });
-        if (!this.#options.ways.has(this.#wayOf(connection))) {
+        if (!this.#options.ways.has(this.#wayTo(connection.remote))) {
           connection.reset();
           continue;
         }
@@ -207,9 +213,9 @@ export class PunchAttempt {
     }
   }
 
-  #wayOf({ remote }: TcpConnection): PunchWay {
+  #wayTo(address: TransportAddress): PunchWay {
     const { technique } = this.plan;
-    return wayTo(remote, { me: this.#ours.side, peer: this.#theirs.side, technique });
+    return wayTo(address, { me: this.#ours.side, peer: this.#theirs.side, technique });
   }
 
   #traceAccepted(connection: TcpConnection): DialTrace | undefined {

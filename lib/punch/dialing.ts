@@ -25,6 +25,8 @@ export interface DialingOptions {
   readonly reusePort: boolean;
   /** Takes each connection; it is the taker's from then on. One that breaks is dialled again. */
   readonly onConnection: (connection: TcpConnection) => Promise<MeetingOutcome>;
+  /** What the record calls the way to a target. */
+  readonly strategyOf: (target: TransportAddress) => string;
   /** Ends all dials. */
   readonly signal: AbortSignal;
 }
@@ -58,12 +60,12 @@ export class Dialing {
       if (group.startMs > 0) await delay(group.startMs, { signal: giveUp.signal });
       const isSpray = group.targets.length * group.perTarget > SPRAY;
       const spray = isSpray
-        ? this.#trace(`${group.targets.length} ports of ${group.targets[0]!.ip}`)
+        ? this.#trace(group.targets[0]!, `${group.targets.length} ports of ${group.targets[0]!.ip}`)
         : undefined;
       const startedAtMs = performance.now();
       for (const [index, target] of targetsOf(group).entries()) {
         await waitForTurn(index, group, startedAtMs, giveUp.signal);
-        const trace = spray ?? this.#trace(formatTransportAddress(target));
+        const trace = spray ?? this.#trace(target);
         const localPort = group.from === "punch"
           ? this.#options.punchPort
           : group.localPorts?.[index] ?? 0;
@@ -113,8 +115,8 @@ export class Dialing {
     }
   }
 
-  #trace(remote: string): DialTrace {
-    const trace = new DialTrace(this.#plan.technique, remote);
+  #trace(target: TransportAddress, remote = formatTransportAddress(target)): DialTrace {
+    const trace = new DialTrace(this.#options.strategyOf(target), remote);
     this.#traces.push(trace);
     return trace;
   }

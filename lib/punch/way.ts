@@ -78,6 +78,11 @@ export function wayTo(
   return technique === "direct" ? "direct" : "punch";
 }
 
+/** What a record calls a way: that through filters by its technique. */
+export function strategyOf(way: PunchWay, technique: Technique): string {
+  return way === "punch" ? technique : way;
+}
+
 function isOnHost(ip: string, { isSameHost, ownIps }: DialContext): boolean {
   return ipScope(ip) === "loopback" || isSameHost && ownIps.includes(ip);
 }

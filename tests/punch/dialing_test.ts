@@ -166,6 +166,7 @@ async function dial(there: HostOptions, test: (place: Place) => Promise<void>): 
           network: here.network,
           punchPort: 40_000,
           reusePort: false,
+          strategyOf: () => "crossing",
           onConnection: async (connection) => {
             await delay(1);
             const said = outcome();

@@ -26,6 +26,18 @@ Deno.test("punch() says that a peer is in the same LAN", async () => {
   assertEquals(await strategies(neighbours()), ["lan", "lan"]);
 });
 
+Deno.test("punch() names the way of each dial in its trace", async () => {
+  await simulate(async ({ internet }) => {
+    const { a, b } = await neighbours()(internet);
+    for (const side of [a, b]) {
+      if (side instanceof Error) throw side;
+      const strategies = new Set(side.punch.attempts.map(({ strategy }) => strategy));
+      assertEquals(strategies.has("lan"), true, [...strategies].join());
+      side.reset();
+    }
+  });
+});
+
 Deno.test("punch() goes by no way that is ruled out", async () => {
   const [a, b] = await strategies(neighbours(["punch"]));
   assertEquals([a, b].includes("lan"), false);
