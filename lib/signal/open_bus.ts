@@ -43,8 +43,18 @@ async function transportOf(url: string): Promise<SignalTransport> {
   return await TRANSPORTS[scheme](url);
 }
 
+/** Only who wants it has to load it. */
+async function loadMqtt(url: string): Promise<SignalTransport> {
+  const { mqttTransport } = await import("./mqtt/transport.ts");
+  return mqttTransport(url);
+}
+
 const TRANSPORTS = {
   ws: webSocketTransport,
   wss: webSocketTransport,
   lan: lanTransport,
+  mqtt: loadMqtt,
+  mqtts: loadMqtt,
+  "mqtt+ws": loadMqtt,
+  "mqtt+wss": loadMqtt,
 } as const;

@@ -16,6 +16,10 @@ export interface DialWebSocketOptions {
   readonly network: Network;
   /** What the socket takes and keeps. */
   readonly limits: WebSocketLimits;
+  /** What is to be spoken, if that has a name (RFC 6455 §1.9). */
+  readonly subprotocol?: string;
+  /** Certificate authorities to trust beside the platform's, PEM; for `wss:`. */
+  readonly caCerts?: readonly string[];
   /** Gives it up. */
   readonly signal?: AbortSignal;
 }
@@ -39,7 +43,7 @@ export async function dialWebSocket(
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
     signal?.throwIfAborted();
-    const first = await shakeHands(connection, url);
+    const first = await shakeHands(connection, url, options.subprotocol);
     return new WebSocketConnection(connection, { role: "client", first, limits: options.limits });
   } catch (error) {
     connection.reset();
@@ -51,11 +55,16 @@ export async function dialWebSocket(
 }
 
 /** What came after the handshake. */
-async function shakeHands(connection: TcpConnection, url: URL): Promise<Uint8Array> {
+async function shakeHands(
+  connection: TcpConnection,
+  url: URL,
+  subprotocol: string | undefined,
+): Promise<Uint8Array> {
   const key = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(16))));
-  await writeAll(connection, encodeUpgradeRequest(url.host, url.pathname + url.search, key));
+  const target = url.pathname + url.search;
+  await writeAll(connection, encodeUpgradeRequest(url.host, target, key, subprotocol));
   const { head, rest } = await readHead(connection);
-  const response = judgeUpgradeResponse(head, key);
+  const response = judgeUpgradeResponse(head, key, subprotocol);
   if (response.kind === "upgraded") return rest;
   const { status, reason } = response;
   throw new RefusedError(`Cannot open ${url}: the server says ${status} ${reason}`, status);
@@ -64,7 +73,7 @@ async function shakeHands(connection: TcpConnection, url: URL): Promise<Uint8Arr
 /** The addresses of a name are tried in turn. */
 async function connect(
   url: URL,
-  { network, signal }: DialWebSocketOptions,
+  { network, caCerts, signal }: DialWebSocketOptions,
 ): Promise<TcpConnection> {
   const hostname = url.hostname.replace(/^\[(.*)\]$/, "$1");
   const port = url.port === "" ? DEFAULT_PORTS[url.protocol] : Number(url.port);
@@ -75,7 +84,7 @@ async function connect(
     const remote: TransportAddress = { ip, port };
     try {
       return await (isSecure
-        ? network.connectTls(remote, { hostname, signal })
+        ? network.connectTls(remote, { hostname, caCerts, signal })
         : network.connectTcp(remote, { signal }));
     } catch (error) {
       signal?.throwIfAborted();

@@ -58,14 +58,25 @@ export function decodeHead(bytes: Uint8Array): HttpHead {
   return { startLine: startLine!, fields };
 }
 
-/** A client's request. @param key 16 random bytes in Base64 */
-export function encodeUpgradeRequest(host: string, target: string, key: string): Uint8Array {
+/**
+ * A client's request.
+ *
+ * @param key 16 random bytes in Base64
+ * @param subprotocol what is to be spoken, if that has a name (RFC 6455 §1.9)
+ */
+export function encodeUpgradeRequest(
+  host: string,
+  target: string,
+  key: string,
+  subprotocol?: string,
+): Uint8Array {
   return encodeHead(`GET ${target} HTTP/1.1`, {
     Host: host,
     Connection: "Upgrade",
     Upgrade: "websocket",
     "Sec-WebSocket-Version": VERSION,
     "Sec-WebSocket-Key": key,
+    ...subprotocol !== undefined && { "Sec-WebSocket-Protocol": subprotocol },
   });
 }
 
@@ -117,6 +128,7 @@ export function encodeRefusal(status: RefusalStatus): Uint8Array {
 export function judgeUpgradeResponse(
   { startLine, fields }: HttpHead,
   key: string,
+  subprotocol?: string,
 ): UpgradeResponse {
   const [, status, reason] = /^HTTP\/1\.[01] (\d{3}) ?(.*)$/.exec(startLine) ?? [];
   if (status === undefined) throw malformed(`${JSON.stringify(startLine)} is no status line`);
@@ -124,7 +136,8 @@ export function judgeUpgradeResponse(
   if (fields.get("sec-websocket-accept") !== acceptFor(key)) {
     throw malformed("Sec-WebSocket-Accept does not belong to the request");
   }
-  if (fields.has("sec-websocket-extensions") || fields.has("sec-websocket-protocol")) {
+  const spoken = fields.get("sec-websocket-protocol");
+  if (fields.has("sec-websocket-extensions") || spoken !== undefined && spoken !== subprotocol) {
     throw malformed("an extension or protocol that was not asked for");
   }
   return { kind: "upgraded" };

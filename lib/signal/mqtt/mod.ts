@@ -1,0 +1,22 @@
+/**
+ * Signalling by MQTT brokers, public ones or one's own: MQTT 3.1.1 and MQTT 5 over TCP, TLS and WebSocket.
+ *
+ * ```ts ignore
+ * import { Peer } from "@punchline/punchline";
+ * import { mqttTransport } from "@punchline/punchline/signal/mqtt";
+ *
+ * await using peer = await Peer.open({ signaling: [mqttTransport("mqtts://broker.example")] });
+ * console.log(peer.ticket);
+ * ```
+ *
+ * @module
+ */
+
+export { type BrokerUrl, parseBrokerUrl } from "./broker_url.ts";
+export type { MqttVersion } from "./packet_message.ts";
+export { mqttTransport, type MqttTransportOptions } from "./transport.ts";
+export { PUBLIC_BROKERS } from "../default_signaling.ts";
+export type { OpenBusOptions, SignalBus, SignalTransport } from "../bus.ts";
+export type { Logger } from "../../logger.ts";
+export type * from "../../net/network.ts";
+export type { IpFamily, TransportAddress } from "../../net/address.ts";

@@ -1,0 +1,141 @@
+/**
+ * What carries MQTT: TCP, TLS, or the binary messages of a WebSocket (MQTT 5.0 §6).
+ *
+ * @module
+ */
+
+import { NetworkError, RefusedError } from "../../errors.ts";
+import type { Network, TcpConnection } from "../../net/network.ts";
+import { resolveServer } from "../../stun/resolve_server.ts";
+import { CLOSE, type WebSocketConnection, writeAll } from "../websocket.ts";
+import { dialWebSocket } from "../websocket_dial.ts";
+import type { BrokerUrl } from "./broker_url.ts";
+
+/** Bytes to a broker and back. */
+export interface BrokerPipe {
+  /** What comes next, or `null` at the end. @throws {NetworkError} as the network fails */
+  read(): Promise<Uint8Array | null>;
+  /** Sends a packet, after those before it. @throws {NetworkError} as the network fails */
+  write(packet: Uint8Array): Promise<void>;
+  /** Ends it, once what was written is on its way; reading ends too then. */
+  close(): Promise<void>;
+  /** Ends it at once. */
+  reset(): void;
+}
+
+/** How to reach a broker. */
+export interface OpenPipeOptions {
+  readonly network: Network;
+  /** Certificate authorities to trust beside the platform's, PEM. */
+  readonly caCerts?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Connects.
+ *
+ * @throws {NetworkError} if that fails
+ * @throws {RefusedError} if the server speaks no WebSocket there
+ */
+export async function openPipe(
+  { protocol, host, port, path }: BrokerUrl,
+  { network, caCerts, signal }: OpenPipeOptions,
+): Promise<BrokerPipe> {
+  if (protocol === "ws" || protocol === "wss") {
+    const url = new URL(`${protocol}://${host.includes(":") ? `[${host}]` : host}:${port}${path}`);
+    const limits = { maxMessageBytes: MAX_MESSAGE_BYTES, maxQueuedBytes: MAX_QUEUED_BYTES };
+    const options = { network, limits, subprotocol: "mqtt", caCerts, signal };
+    return new WebSocketPipe(await dialWebSocket(url, options));
+  }
+  const remote = { ip: await resolveServer(network, host, { signal }), port };
+  return new TcpPipe(
+    protocol === "tls"
+      ? await network.connectTls(remote, { hostname: host, caCerts, signal })
+      : await network.connectTcp(remote, { signal }),
+  );
+}
+
+class TcpPipe implements BrokerPipe {
+  readonly #connection: TcpConnection;
+  readonly #buffer = new Uint8Array(READ_BYTES);
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(connection: TcpConnection) {
+    this.#connection = connection;
+  }
+
+  async read(): Promise<Uint8Array | null> {
+    const count = await this.#connection.read(this.#buffer);
+    return count === null ? null : this.#buffer.slice(0, count);
+  }
+
+  write(packet: Uint8Array): Promise<void> {
+    return this.#writing = this.#writing.then(() => writeAll(this.#connection, packet));
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#writing;
+    } catch (error) {
+      if (!(error instanceof NetworkError)) throw error; // the broker has gone
+    }
+    this.#connection.close();
+  }
+
+  reset(): void {
+    this.#connection.reset();
+  }
+}
+
+class WebSocketPipe implements BrokerPipe {
+  readonly #socket: WebSocketConnection;
+
+  constructor(socket: WebSocketConnection) {
+    this.#socket = socket;
+  }
+
+  async read(): Promise<Uint8Array | null> {
+    for (;;) {
+      const message = await this.#receive();
+      if (message.kind === "binary") return message.data;
+      if (message.kind === "close") {
+        this.#socket.close(CLOSE.normal, "");
+        await this.#socket.finish();
+        return null;
+      }
+      if (message.kind === "ping") this.#socket.send("pong", message.data);
+    }
+  }
+
+  // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
+  async write(packet: Uint8Array): Promise<void> {
+    if (this.#socket.send("binary", packet)) return;
+    throw new NetworkError("Cannot send to the broker: it reads too slowly", "other");
+  }
+
+  // deno-lint-ignore require-await -- as above
+  async close(): Promise<void> {
+    this.#socket.close(CLOSE.normal, ""); // the broker says the same, and reading ends
+  }
+
+  reset(): void {
+    this.#socket.abort();
+  }
+
+  async #receive() {
+    try {
+      return await this.#socket.receive();
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      throw new NetworkError("Cannot read from the broker: a message is too long", "other", {
+        cause: error,
+      });
+    }
+  }
+}
+
+const READ_BYTES = 16_384;
+
+/** Ours: several packets may share a message. */
+const MAX_MESSAGE_BYTES = 65_536;
+const MAX_QUEUED_BYTES = 262_144;
