@@ -8,6 +8,7 @@
 
 import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
+import { findLocalIp } from "../portmap/local_ip.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
 import { type AnchorPorts, freePorts, learn, type Learned, resample } from "./anchor_learning.ts";
@@ -70,7 +71,10 @@ export class PunchAnchor implements AsyncDisposable {
     await using ownIpv6 = new OwnIpv6(network, options.ipv6Hosts, signal);
     try {
       const learned = await learn(dialer, ports, options);
-      const seen = [dialer.localIp, await ownIpv6.find(learned.external === null)];
+      const seen = [
+        dialer.localIp ?? await localIpWithoutServers(network, signal),
+        await ownIpv6.find(learned.external === null),
+      ];
       const seenIps = seen.filter((ip) => ip !== undefined);
       const candidates = await candidatesOf(ports, learned, seenIps, options);
       return new PunchAnchor(options, dialer, describe(ports, learned, candidates, options));
@@ -186,6 +190,15 @@ async function candidatesOf(
     ...isReflexive ? [{ kind: "reflexive" as const, address: external }] : [],
     ...Array.from(hostIps, (ip): Candidate => ({ kind: "host", address: { ip, port: punchPort } })),
   ].slice(0, MAX_CANDIDATES);
+}
+
+/** Peers in one LAN find each other without the internet too. */
+async function localIpWithoutServers(
+  network: Network,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  if (await network.localAddresses() !== undefined) return undefined; // known as they are
+  return await findLocalIp(network, signal && { signal });
 }
 
 /** Link-local addresses mean nothing without a zone of the peer's own. */

@@ -17,7 +17,7 @@ export class GiveUp implements Disposable {
     const controller = new AbortController();
     this.#timer = setTimeout(() => {
       controller.abort(new DOMException(`Gave up after ${afterMs} ms`, "TimeoutError"));
-    }, afterMs);
+    }, Math.max(0, afterMs));
     this.signal = AbortSignal.any([controller.signal, ...signal ? [signal] : []]);
   }
 

@@ -17,6 +17,7 @@
 export type { ConnectionAttempt } from "../errors.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
 export { type OpenAnchorOptions, PunchAnchor } from "./anchor.ts";
+export type { NamedHost } from "./own_ipv6.ts";
 export type { DialGroup, PunchPlan, Technique } from "./plan_types.ts";
 export { type PlanOptions, planPunch } from "./plan.ts";
 export { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";

@@ -11,7 +11,9 @@ import { GiveUp } from "./give_up.ts";
 
 /** Somebody who is known by a name. */
 export interface NamedHost {
+  /** A name or an IP address. */
   readonly host: string;
+  /** 1 to 65535. */
   readonly port: number;
 }
 
