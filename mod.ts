@@ -2,7 +2,11 @@
  * Punchline gets two machines connected to each other, whatever stands between them, and says why where it cannot.
  *
  * ```ts ignore
- * import { mapPort, punch, testNat } from "@punchline/punchline";
+ * import { mapPort, Peer, punch, testNat } from "@punchline/punchline";
+ *
+ * await using peer = await Peer.open({ signaling: ["ws://192.0.2.1:3480"] });
+ * console.log(peer.ticket); // what the other side needs to reach this one
+ * await using connection = await peer.connect(ticket); // a Deno.Conn, encrypted, to the owner of a ticket
  *
  * const report = await testNat(); // which NAT is this host behind
  * console.log(report.verdict.summary);
@@ -14,12 +18,23 @@
  * console.log(conn.punch.plan.reason);
  * ```
  *
- * Relays, STUN and signalling have entry points of their own: `./turn`, `./stun`, `./signal`.
+ * Relays, STUN, signalling and files have entry points of their own: `./turn`, `./stun`, `./signal`, `./transfer`.
  *
  * @module
  */
 
 export * from "./lib/errors.ts";
+export {
+  type ConnectOptions,
+  IncomingConnection,
+  Peer,
+  PeerConnection,
+  type PeerEvent,
+  type PeerOptions,
+  type PeerPath,
+  type RelayServer,
+  type Strategy,
+} from "./lib/connect/mod.ts";
 export type { Logger } from "./lib/logger.ts";
 export * from "./lib/nat/mod.ts";
 export { mapPort, type MapPortOptions } from "./lib/portmap/map_port.ts";

@@ -246,12 +246,13 @@ function refusal({ why, timeMs }: Decline): RefusedError {
 }
 
 /** The `code` of a {@linkcode RefusedError} for each reason to decline. */
-export const DECLINE_CODES: Readonly<Record<Decline["why"], number>> = {
-  refused: 1,
-  protocol: 2,
-  clock: 3,
-  unknown: 4,
-};
+export const DECLINE_CODES: Readonly<Record<"refused" | "protocol" | "clock" | "unknown", number>> =
+  {
+    refused: 1,
+    protocol: 2,
+    clock: 3,
+    unknown: 4,
+  };
 
 const REASONS: Readonly<Record<Decline["why"], (timeMs: number) => string>> = {
   refused: () => "the peer refused",

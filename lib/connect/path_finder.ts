@@ -46,11 +46,16 @@ export interface PathFinderOptions {
 }
 
 /** A way to the peer. */
-export interface FoundPath {
+export interface FoundPath extends PathReport {
   /** Encrypted, and with nobody else at the other end; taken over. */
   readonly connection: SecureConnection;
-  /** How it came about, such as `"crossing"` or `"relay"`. */
+}
+
+/** How a way was found. */
+export interface PathReport {
+  /** Such as `"lan"`, `"crossing"` or `"relay"`. */
   readonly strategy: string;
+  /** Whether a relay carries it. */
   readonly isRelayed: boolean;
   /** From the moment when both sides' addresses were known. */
   readonly punchMs: number;
@@ -159,9 +164,13 @@ class PathFinder {
       this.#options.signal.throwIfAborted();
       if (signal.aborted) return; // a direct way was found
       if (!(error instanceof DOMException && error.name === "TimeoutError")) throw error;
-      throw new UnreachableError(`Cannot relay: ${whyNoRelay(relays)}`, this.#attempts, {
-        cause: error,
-      });
+      throw new UnreachableError(
+        "Cannot relay: no connection by a relay came about in time",
+        this.#attempts,
+        {
+          cause: error,
+        },
+      );
     }
   }
 
@@ -192,12 +201,6 @@ class PathFinder {
 function isRoutable(ip: string): boolean {
   const scope = ipScope(ip);
   return scope === "global" || scope === "documentation";
-}
-
-function whyNoRelay(relays: readonly RelayOpener[]): string {
-  return relays.length === 0
-    ? "neither this side's relay nor the other's can be used: this side has none"
-    : "no connection by a relay came about in time";
 }
 
 /** Ours: below, a relay is as likely to be needed as not. */

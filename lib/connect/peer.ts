@@ -128,10 +128,20 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     });
   }
 
-  /** Those who want to connect, until the peer is closed; for one reader. */
+  /**
+   * The next who wants to connect.
+   *
+   * @throws {NetworkError} `closed` once the peer is closed
+   * @throws the signal's reason on abort
+   */
+  nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
+    return this.#listener.incoming.next(options.signal);
+  }
+
+  /** Those who want to connect, until the peer is closed. */
   async *[Symbol.asyncIterator](): AsyncGenerator<IncomingConnection> {
     try {
-      for (;;) yield await this.#listener.incoming.next();
+      for (;;) yield await this.nextIncoming();
     } catch (error) {
       if (error !== this.#closed.signal.reason) throw error;
     }

@@ -4,12 +4,13 @@
  * @module
  */
 
+import { toBase64url } from "../bytes.ts";
 import { NetworkError } from "../errors.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import { WaitQueue } from "../net/wait_queue.ts";
 import type { PunchRole } from "../punch/message.ts";
 import { Session } from "../session/session.ts";
-import type { FoundPath } from "./path_finder.ts";
+import type { FoundPath, PathReport } from "./path_finder.ts";
 
 /** How a connection runs at the moment. */
 export interface PeerPath {
@@ -82,13 +83,18 @@ export class PeerConnection extends Session {
       .finally(() => this.#events.close(over));
   }
 
+  /** The other side's public key as text. */
+  get remoteId(): string {
+    return toBase64url(this.remoteKey);
+  }
+
   /** How the connection runs now, or ran last. */
   get path(): PeerPath {
     return { ...this.#found!.path, rttMs: this.rttMs ?? null };
   }
 
   /** How the path came about that it runs over now. */
-  get found(): Omit<FoundPath, "connection"> {
+  get found(): PathReport {
     return this.#found!.how;
   }
 
@@ -147,7 +153,7 @@ export class PeerConnection extends Session {
 }
 
 interface Found {
-  readonly how: Omit<FoundPath, "connection">;
+  readonly how: PathReport;
   readonly path: Omit<PeerPath, "rttMs">;
   readonly connection: FoundPath["connection"];
 }

@@ -19,13 +19,22 @@ export class RelayExchange {
   #wake = new AbortController();
 
   /**
-   * @param nonce of this side
-   * @param onState called for each new state of the other side
+   * @param own what does not change
+   * @param onState called whenever the other side says its state
    */
-  constructor(channel: SignalChannel, nonce: string, onState: (theirs: RelayState) => void) {
+  constructor(
+    channel: SignalChannel,
+    own: Pick<RelayState, "nonce" | "mayOffer">,
+    onState: (theirs: RelayState) => void,
+  ) {
     this.#channel = channel;
     this.#onState = onState;
-    this.#ours = { nonce, version: 1, heard: 0, ips: [], relayed: [] };
+    this.#ours = { ...own, version: 1, heard: 0, ips: [], relayed: [] };
+  }
+
+  /** Whether the other side knows what this one says. */
+  get isHeard(): boolean {
+    return this.#heard >= this.#ours.version;
   }
 
   /** Changes what the other side is told. */
@@ -72,10 +81,8 @@ export class RelayExchange {
     this.#heard = theirs.heard;
     this.#theirs = theirs;
     this.#ours = { ...this.#ours, heard: theirs.version };
-    if (isNews) {
-      this.#onState(theirs);
-      await this.#send();
-    }
+    if (isNews) await this.#send();
+    this.#onState(theirs);
   }
 
   async #send(): Promise<void> {

@@ -17,6 +17,8 @@ import {
 export interface RelayState {
   /** 16 random bytes as hexadecimal digits: half of the secret that both prove. */
   readonly nonce: string;
+  /** Whether this side has relays, or may still get some. */
+  readonly mayOffer: boolean;
   /** Grows with each change. */
   readonly version: number;
   /** The other side's version, as far as it is known here; 0 before. */
@@ -39,12 +41,13 @@ export function encodeRelayState(state: RelayState): Uint8Array<ArrayBuffer> {
  * @throws {MalformedMessageError} if it is none
  */
 export function decodeRelayState(bytes: Uint8Array): RelayState {
-  const { nonce, version, heard, ips, relayed } = parse(bytes);
+  const { nonce, mayOffer, version, heard, ips, relayed } = parse(bytes);
   if (typeof nonce !== "string" || !/^[0-9a-f]{32}$/.test(nonce)) {
     throw malformed("nonce", "is 16 bytes in hexadecimal digits");
   }
   return {
     nonce,
+    mayOffer: mayOffer === true,
     version: asCount(version, "version"),
     heard: asCount(heard, "heard"),
     ips: asTexts(ips, "ips").map((ip) => {

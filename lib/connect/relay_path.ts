@@ -9,7 +9,7 @@ import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 import { toHex } from "../bytes.ts";
 import { hmac } from "../crypto.ts";
-import { NetworkError, NoResponseError, RefusedError } from "../errors.ts";
+import { NetworkError, NoResponseError, RefusedError, UnreachableError } from "../errors.ts";
 import {
   formatTransportAddress,
   sameTransportAddress,
@@ -62,6 +62,7 @@ export interface RelayedPath {
 /**
  * Opens relays, tells the other side, dials what it tells, and returns the first connection that both agree on.
  *
+ * @throws {UnreachableError} if neither side has a relay
  * @throws the signal's reason: it goes on until then
  * @throws {NetworkError} if the channel breaks
  */
@@ -90,7 +91,7 @@ class RelayPath {
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#exchange = new RelayExchange(
       options.channel,
-      this.#nonce,
+      { nonce: this.#nonce, mayOffer: options.relays.length > 0 },
       (theirs) => this.#take(theirs),
     );
   }
@@ -98,6 +99,7 @@ class RelayPath {
   async open(): Promise<RelayedPath> {
     const { ips, relays, signal } = this.#options;
     this.#exchange.tell({ ips: ips.slice(0, MAX_ADDRESSES) });
+    this.#failed.promise.catch(() => {}); // it may come when there is a connection
     this.#start(() => this.#exchange.run(this.#signal));
     for (const opener of relays) this.#start(() => this.#serve(opener));
     let used: StreamRelay | undefined;
@@ -153,6 +155,11 @@ class RelayPath {
   }
 
   #take(theirs: RelayState): void {
+    const { relays } = this.#options;
+    if (relays.length === 0 && !theirs.mayOffer && this.#exchange.isHeard) {
+      const message = "Cannot relay: neither side has a relay";
+      return this.#failed.reject(new UnreachableError(message, []));
+    }
     const isNew = this.#theirs?.nonce !== theirs.nonce;
     this.#theirs = theirs;
     if (isNew) this.#begin(theirs);

@@ -33,6 +33,7 @@ Deno.test("a decline says what it was told to", () => {
 Deno.test("a relay state says what it was told to", () => {
   const state = {
     nonce: "00112233445566778899aabbccddeeff",
+    mayOffer: true,
     version: 3,
     heard: 2,
     ips: ["192.0.2.1", "2001:db8::1"],
