@@ -15,6 +15,8 @@ import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { connect, CONNECT_USAGE } from "./connect.ts";
 import { id, ID_USAGE } from "./id.ts";
 import { listen, LISTEN_USAGE } from "./listen.ts";
+import { recv, RECV_USAGE } from "./recv.ts";
+import { send, SEND_USAGE } from "./send.ts";
 import { lab, LAB_USAGE } from "./lab.ts";
 import { map, MAP_USAGE } from "./map.ts";
 import { NAT_TEST_USAGE, natTest } from "./nat_test.ts";
@@ -113,6 +115,12 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
     does: "connects to a peer that listens, by its ticket",
     run: connect,
   }],
+  ["send", {
+    usage: SEND_USAGE,
+    does: "files and folders to whoever comes with the ticket, resumed after a break, and checked",
+    run: send,
+  }],
+  ["recv", { usage: RECV_USAGE, does: "receives what is sent under a ticket", run: recv }],
   ["id", { usage: ID_USAGE, does: "who this is to others: for --allow", run: id }],
   ["lab", {
     usage: LAB_USAGE,

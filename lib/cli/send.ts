@@ -1,0 +1,87 @@
+/**
+ * `send`: files and folders to whoever comes with the ticket.
+ *
+ * @module
+ */
+
+import { Peer } from "../connect/peer.ts";
+import type { PeerConnection } from "../connect/peer_connection.ts";
+import { NetworkError, UnreachableError } from "../errors.ts";
+import { readArguments } from "./arguments.ts";
+import { ConnectionEvents } from "./connection_events.ts";
+import { type CliIo, EXIT } from "./io.ts";
+import { showTicket, tellConnected } from "./peer_events.ts";
+import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions, readPublicKey } from "./peer_options.ts";
+import { sendFiles } from "./send_files.ts";
+
+/** One line of help. */
+export const SEND_USAGE = `send FILE... ${PEER_USAGE} [--allow KEY]... [--qr]`;
+
+/** Runs the command; its exit code. */
+export async function send(args: readonly string[], io: CliIo): Promise<number> {
+  const given = readArguments(args, {
+    ...PEER_ARGUMENTS,
+    flags: [...PEER_ARGUMENTS.flags, "qr"],
+    lists: [...PEER_ARGUMENTS.lists, "allow"],
+    operands: { min: 1, max: Infinity },
+  });
+  const { flags, lists, operands } = given;
+  const asJson = flags.has("json");
+  const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
+  const options = await readPeerOptions(given, io);
+  const events = new ConnectionEvents(io, { asJson });
+  await using peer = await Peer.open({
+    ...options,
+    protocol: FILES_PROTOCOL,
+    ...allow.length > 0 && { allow },
+  });
+  await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") });
+  const receivers = new Receivers(peer, events);
+  const code = await sendFiles((options) => receivers.next(options), {
+    sources: operands,
+    asJson,
+  }, io);
+  await receivers.finish();
+  return io.signal.aborted ? EXIT.interrupted : code;
+}
+
+/** What both commands speak. */
+export const FILES_PROTOCOL = "punchline-files/1";
+
+/** Those who come with the ticket: the first is the one, others are refused. */
+class Receivers {
+  readonly #peer: Peer;
+  readonly #events: ConnectionEvents;
+  #last: PeerConnection | undefined;
+
+  constructor(peer: Peer, events: ConnectionEvents) {
+    this.#peer = peer;
+    this.#events = events;
+  }
+
+  /** Waits for the receiver, or for the same one again. */
+  async next({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
+    for (;;) {
+      const incoming = await this.#peer.nextIncoming({ signal });
+      if (this.#last !== undefined && incoming.remoteId !== this.#last.remoteId) {
+        incoming.refuse();
+        continue;
+      }
+      try {
+        const connection = await incoming.accept({ signal });
+        this.#last = connection;
+        tellConnected(connection, this.#events);
+        return connection;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof UnreachableError || error instanceof NetworkError)) throw error;
+        this.#events.say(error.message); // they may try again
+      }
+    }
+  }
+
+  /** Until the other side has all. */
+  async finish(): Promise<void> {
+    await this.#last?.[Symbol.asyncDispose]();
+  }
+}
