@@ -1,0 +1,63 @@
+/**
+ * Shows a web server of this machine to one friend, and to nobody else.
+ *
+ *     deno run --allow-net examples/reverse_proxy.ts serve 8000          prints a ticket; 8000 is the server's port
+ *     deno run --allow-net examples/reverse_proxy.ts open TICKET 9000    then http://localhost:9000 is that server
+ *
+ * With a rendezvous of one's own instead of public brokers: RENDEZVOUS=ws://HOST:3480 and `--allow-env=RENDEZVOUS`.
+ *
+ * @module
+ */
+
+// deno-lint-ignore-file no-console
+
+import { Peer, type PeerConnection } from "@punchline/punchline";
+import { DEFAULT_SIGNALING } from "@punchline/punchline/signal";
+
+const { state } = await Deno.permissions.query({ name: "env", variable: "RENDEZVOUS" });
+const rendezvous = state === "granted" ? Deno.env.get("RENDEZVOUS") : undefined;
+const signaling = rendezvous === undefined ? DEFAULT_SIGNALING : [rendezvous];
+
+const [role, ...args] = Deno.args;
+if (role === "serve") await serve(Number(args[0]));
+else if (role === "open") await open(args[0]!, Number(args[1]));
+else console.error("Usage: reverse_proxy.ts serve PORT | reverse_proxy.ts open TICKET PORT");
+
+/** The first who comes is the friend; others are refused from then on. */
+async function serve(port: number): Promise<void> {
+  let friend: string | undefined;
+  await using peer = await Peer.open({ signaling, protocol: "web/1" });
+  console.log(`Your friend's ticket: ${peer.ticket}`);
+  for await (const incoming of peer) {
+    friend ??= incoming.remoteId;
+    if (incoming.remoteId !== friend) {
+      incoming.refuse();
+      continue;
+    }
+    Promise.all([incoming.accept(), Deno.connect({ hostname: "127.0.0.1", port })])
+      .then(([visitor, server]) => join(visitor, server))
+      .catch((error) => console.error(error.message));
+  }
+}
+
+/** Each connection of the browser is one to the friend's server. */
+async function open(ticket: string, port: number): Promise<void> {
+  await using peer = await Peer.open({ protocol: "web/1" });
+  using listener = Deno.listen({ hostname: "127.0.0.1", port });
+  console.log(`Open http://localhost:${(listener.addr as Deno.NetAddr).port}`);
+  for await (const browser of listener) {
+    peer.connect(ticket)
+      .then((server) => join(server, browser))
+      .catch((error) => {
+        console.error(error.message);
+        browser.close();
+      });
+  }
+}
+
+/** Passes on both directions until both have ended, or either breaks. */
+async function join(far: PeerConnection, near: Deno.Conn): Promise<void> {
+  const both = [near.readable.pipeTo(far.writable), far.readable.pipeTo(near.writable)];
+  await Promise.allSettled(both);
+  await far[Symbol.asyncDispose]();
+}

@@ -1,0 +1,43 @@
+/**
+ * Gives files to a friend, who may be behind any router.
+ *
+ *     deno run --allow-net --allow-read examples/share.ts FILE...                     prints a ticket
+ *     deno run --allow-net --allow-read --allow-write examples/share.ts TICKET        fetches into this folder
+ *
+ * With a rendezvous of one's own instead of public brokers: RENDEZVOUS=ws://HOST:3480 and `--allow-env=RENDEZVOUS`.
+ * What was cut off goes on where it was, also after both programs were started again.
+ *
+ * @module
+ */
+
+// deno-lint-ignore-file no-console
+
+import { Peer } from "@punchline/punchline";
+import { DEFAULT_SIGNALING } from "@punchline/punchline/signal";
+import { receiveFiles, sendFiles } from "@punchline/punchline/transfer";
+
+const [first, ...rest] = Deno.args;
+if (first === undefined) {
+  console.error("Usage: share.ts FILE... | share.ts TICKET");
+  Deno.exit(2);
+}
+const { state } = await Deno.permissions.query({ name: "env", variable: "RENDEZVOUS" });
+const rendezvous = state === "granted" ? Deno.env.get("RENDEZVOUS") : undefined;
+const signaling = rendezvous === undefined ? DEFAULT_SIGNALING : [rendezvous];
+const isReceiver = first.startsWith("punchline:");
+const onFile = ({ path, size }: { path: string; size: number }) =>
+  console.log(`${path}, ${size} bytes`);
+
+await using peer = await Peer.open({ signaling, listen: !isReceiver, protocol: "share/1" });
+if (isReceiver) {
+  const next = ({ signal }: { signal: AbortSignal }) => peer.connect(first, { signal });
+  await receiveFiles(next, ".", { onFile });
+} else {
+  console.log(`Your friend's ticket: ${peer.ticket}`);
+  const next = async ({ signal }: { signal: AbortSignal }) => {
+    const incoming = await peer.nextIncoming({ signal });
+    return await incoming.accept({ signal });
+  };
+  await sendFiles(next, [first, ...rest], { onFile });
+}
+console.log("Done.");

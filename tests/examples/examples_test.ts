@@ -1,0 +1,130 @@
+/**
+ * The examples, as somebody runs them: two programs and a rendezvous, on this host.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { systemNetwork } from "../../lib/net/system.ts";
+import { serveRendezvous } from "../../lib/signal/rendezvous.ts";
+import { TextLineStream } from "../lab/verdicts/lines.ts";
+
+Deno.test("chat.ts lets two people chat until one of them leaves", () =>
+  withRendezvous(async (url) => {
+    const host = start("chat.ts", [], url);
+    const ticket = await host.lineWith("ticket: ");
+    const guest = start("chat.ts", [ticket], url);
+    await Promise.all([host.lineWith("Connected"), guest.lineWith("Connected")]);
+    await guest.say("hello there\n");
+    assertEquals(await host.lineWith("> "), "hello there");
+    await host.say("general greetings\n");
+    assertEquals(await guest.lineWith("> "), "general greetings");
+    await Promise.all([guest.end(), host.end()]);
+    await Promise.all([host.lineWith("has left"), guest.lineWith("has left")]);
+    assertEquals(await Promise.all([host.exit(), guest.exit()]), [0, 0]);
+  }));
+
+Deno.test("share.ts gives files to who has the ticket", () =>
+  withRendezvous(async (url) => {
+    const scratch = new URL("../transfer/scratch/", import.meta.url);
+    const folder = await Deno.makeTempDir({ dir: scratch.pathname });
+    try {
+      const [from, to] = [`${folder}/from`, `${folder}/to`];
+      await Promise.all([Deno.mkdir(from), Deno.mkdir(to)]);
+      const content = crypto.getRandomValues(new Uint8Array(60_000));
+      await Deno.writeFile(`${from}/photo.jpg`, content);
+      const sender = start("share.ts", [`${from}/photo.jpg`], url);
+      const receiver = start("share.ts", [await sender.lineWith("ticket: ")], url, to);
+      assertEquals(await Promise.all([sender.exit(), receiver.exit()]), [0, 0]);
+      assertEquals(await Deno.readFile(`${to}/photo.jpg`), content);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  }));
+
+Deno.test("reverse_proxy.ts shows a web server to one friend", () =>
+  withRendezvous(async (url) => {
+    await using web = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, () => {
+      return new Response("a page");
+    });
+    const server = start("reverse_proxy.ts", ["serve", `${web.addr.port}`], url);
+    const ticket = await server.lineWith("ticket: ");
+    const friend = start("reverse_proxy.ts", ["open", ticket, "0"], url);
+    const port = (await friend.lineWith("Open http://")).split(":")[1];
+    const response = await fetch(`http://127.0.0.1:${port}/`);
+    assertEquals(await response.text(), "a page");
+    await Promise.all([friend.kill(), server.kill()]);
+  }));
+
+async function withRendezvous(test: (url: string) => Promise<void>): Promise<void> {
+  await using server = await serveRendezvous({
+    network: systemNetwork,
+    local: { ip: "127.0.0.1", port: 0 },
+  });
+  await test(server.url);
+}
+
+/** A program that was started, and what it says. */
+class Program {
+  readonly #child: Deno.ChildProcess;
+  readonly #lines: ReadableStreamDefaultReader<string>;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+
+  constructor(child: Deno.ChildProcess) {
+    this.#child = child;
+    this.#lines = child.stdout.pipeThrough(new TextDecoderStream())
+      .pipeThrough(new TextLineStream()).getReader();
+    this.#input = child.stdin.getWriter();
+  }
+
+  /** What follows this text in the next line that has it. */
+  async lineWith(text: string): Promise<string> {
+    for (;;) {
+      const { value, done } = await this.#lines.read();
+      assert(!done, `the program ended, and did not say ${JSON.stringify(text)}`);
+      const [, rest] = value.split(text);
+      if (rest !== undefined) return rest;
+    }
+  }
+
+  async say(text: string): Promise<void> {
+    await this.#input.write(new TextEncoder().encode(text));
+  }
+
+  async end(): Promise<void> {
+    await this.#input.close();
+  }
+
+  async exit(): Promise<number> {
+    await this.#input.close().catch(() => {}); // it may be closed
+    while (!(await this.#lines.read()).done);
+    return (await this.#child.status).code;
+  }
+
+  async kill(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.exit();
+  }
+}
+
+function start(example: string, args: readonly string[], url: string, cwd?: string): Program {
+  const program = new URL(`../../examples/${example}`, import.meta.url);
+  const files = example === "share.ts" ? ["--allow-read", "--allow-write"] : [];
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--no-prompt",
+      "--allow-net",
+      "--allow-env=RENDEZVOUS",
+      ...files,
+      program.href,
+      ...args,
+    ],
+    env: { RENDEZVOUS: url, DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "inherit",
+    ...cwd !== undefined && { cwd },
+  });
+  return new Program(child.spawn());
+}
