@@ -7,6 +7,7 @@
 import { readArguments, readInteger } from "../../lib/cli/arguments.ts";
 import { type CliIo, EXIT, UsageError } from "../../lib/cli/io.ts";
 import { labSupport } from "./privileges.ts";
+import { PEER_SUITES } from "./peers/suite.ts";
 import { PUNCH_SUITES } from "./punches/suites.ts";
 import {
   type SuiteOptions,
@@ -64,6 +65,7 @@ export async function lab(args: readonly string[], io: CliIo): Promise<number> {
 const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<SuiteResult>>> = {
   ...VERDICT_SUITES,
   ...PUNCH_SUITES,
+  ...PEER_SUITES,
 };
 
 function serverName(text: string): ServerName {

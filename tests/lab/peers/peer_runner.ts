@@ -1,0 +1,145 @@
+// deno-lint-ignore-file no-console -- what it prints is its result
+/**
+ * A program for a host of the lab: opens peers and connects them. Reads lines of JSON, {@linkcode PeerCommand}s with
+ * an `id`; prints lines of JSON, `{ "id", "result" }` with a {@linkcode PeerResult}. A peer that listens accepts
+ * everybody, says when the first byte came, and sends back what comes after it.
+ *
+ * @module
+ */
+
+import { Peer } from "../../../lib/connect/peer.ts";
+import type { PeerConnection } from "../../../lib/connect/peer_connection.ts";
+import type { PeerOptions } from "../../../lib/connect/peer_options.ts";
+import { UnreachableError } from "../../../lib/errors.ts";
+import { TextLineStream } from "../verdicts/lines.ts";
+
+/** What the program does. */
+export type PeerCommand =
+  | { readonly command: "open"; readonly options: PeerOptions }
+  /** Connects the peer that was opened last. */
+  | { readonly command: "connect"; readonly ticket: string; readonly waitForDirectMs?: number }
+  | { readonly command: "close" };
+
+/** What came of it. Times are in milliseconds from the call. */
+export type PeerResult =
+  | { readonly outcome: "opened"; readonly ticket: string }
+  | {
+    readonly outcome: "connected";
+    readonly strategy: string;
+    readonly relayed: boolean;
+    readonly connectMs: number;
+    /** Until the other side had the first byte. */
+    readonly firstByteMs: number;
+    /** Until this side had the answer to it. */
+    readonly echoMs: number;
+    /** Until a connection by a relay had a direct path; `null` if that did not happen while it was waited for. */
+    readonly directMs: number | null;
+  }
+  | { readonly outcome: "failed"; readonly error: string; readonly message: string }
+  | { readonly outcome: "closed" };
+
+if (import.meta.main) {
+  const lines = Deno.stdin.readable.pipeThrough(new TextDecoderStream())
+    .pipeThrough(new TextLineStream());
+  let peer: Peer | undefined;
+  for await (const line of lines) {
+    const { id, ...command } = JSON.parse(line) as PeerCommand & { id: number };
+    try {
+      if (command.command !== "connect") await peer?.close();
+      if (command.command === "open") {
+        peer = await Peer.open(command.options);
+        echoAll(peer);
+        print(id, { outcome: "opened", ticket: peer.ticket });
+      } else if (command.command === "connect") {
+        print(id, await connect(peer!, command.ticket, command.waitForDirectMs ?? 0));
+      } else {
+        print(id, { outcome: "closed" });
+      }
+    } catch (error) {
+      const { name, message } = error as Error;
+      const attempts = error instanceof UnreachableError ? error.attempts : [];
+      const tried = attempts.map(({ strategy, remote, outcome }) =>
+        `${strategy} ${remote} ${outcome}`
+      );
+      const whole = [message, ...tried].join("; ");
+      print(id, { outcome: "failed", error: name, message: whole });
+    }
+  }
+  await peer?.close();
+}
+
+async function connect(peer: Peer, ticket: string, waitForDirectMs: number): Promise<PeerResult> {
+  const startedAtMs = epochMs();
+  const connection = await peer.connect(ticket);
+  const connectMs = epochMs() - startedAtMs;
+  try {
+    const { strategy, relayed } = connection.path;
+    await connection.write(Uint8Array.of(1));
+    const answer = await readExactly(connection, 8);
+    const echoMs = epochMs() - startedAtMs;
+    const firstByteMs = new DataView(answer.buffer).getFloat64(0) - startedAtMs;
+    const times = { connectMs, firstByteMs, echoMs };
+    const isDirect = relayed && await getsDirect(connection, waitForDirectMs);
+    const directMs = isDirect ? epochMs() - startedAtMs : null;
+    await connection.write(Uint8Array.of(2)); // still the same connection
+    await readExactly(connection, 1);
+    return { outcome: "connected", strategy, relayed, ...times, directMs };
+  } finally {
+    await connection.closeWrite().catch(() => {});
+    await connection[Symbol.asyncDispose]();
+  }
+}
+
+async function getsDirect(connection: PeerConnection, withinMs: number): Promise<boolean> {
+  const tooLate = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => tooLate.resolve(undefined), withinMs);
+  const events = connection.events[Symbol.asyncIterator]();
+  try {
+    while (connection.path.relayed) {
+      if (await Promise.race([events.next(), tooLate.promise]) === undefined) return false;
+    }
+    return true;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function echoAll(peer: Peer): Promise<void> {
+  for await (const incoming of peer) {
+    incoming.accept().then(echo).catch((error) => console.error(`${error}`));
+  }
+}
+
+async function echo(connection: PeerConnection): Promise<void> {
+  await readExactly(connection, 1);
+  const answer = new Uint8Array(8);
+  new DataView(answer.buffer).setFloat64(0, epochMs());
+  await connection.write(answer);
+  const buffer = new Uint8Array(65_536);
+  for (let count; (count = await connection.read(buffer)) !== null;) {
+    await connection.write(buffer.slice(0, count));
+  }
+  await connection.closeWrite();
+  await connection[Symbol.asyncDispose]();
+}
+
+async function readExactly(
+  connection: PeerConnection,
+  length: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const buffer = new Uint8Array(length);
+  for (let filled = 0; filled < length;) {
+    const count = await connection.read(buffer.subarray(filled));
+    if (count === null) throw new Error("Cannot read: the stream ended early");
+    filled += count;
+  }
+  return buffer;
+}
+
+function epochMs(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+function print(id: number, result: PeerResult): void {
+  console.log(JSON.stringify({ id, result }));
+}
