@@ -7,7 +7,7 @@
 import { concat, toHex } from "../../bytes.ts";
 import { MalformedMessageError, NetworkError, NoResponseError } from "../../errors.ts";
 import { GiveUp } from "../../punch/give_up.ts";
-import { type BrokerUrl } from "./broker_url.ts";
+import type { BrokerUrl } from "./broker_url.ts";
 import {
   decodePacket,
   encodePacket,
