@@ -35,8 +35,11 @@ export interface Arguments {
 export function readArguments(args: readonly string[], spec: ArgumentSpec): Arguments {
   const { flags = [], values = [], lists = [], operands = { min: 0, max: 0 } } = spec;
   const valued = [...values, ...lists];
-  checkForm(args, flags, valued);
-  const parsed = parseArgs(args, { boolean: flags, string: [...valued, "_"], collect: valued });
+  const parsed = parseArgs(joinValues(args, flags, valued), {
+    boolean: flags,
+    string: [...valued, "_"],
+    collect: valued,
+  });
   const given = new Map<string, readonly string[]>(
     valued.map((name) => [name, parsed[name] as string[] | undefined ?? []]),
   );
@@ -89,29 +92,36 @@ export function readWith<T>(read: () => T): T {
   }
 }
 
-/** What parseArgs would let pass: unknown options, and values for flags. */
-function checkForm(
+/**
+ * Joins options with their values, which parseArgs would not take if they begin with a dash, as keys in base64url may.
+ * Refuses what it would let pass: unknown options, and values for flags.
+ */
+function joinValues(
   args: readonly string[],
   flags: readonly string[],
   valued: readonly string[],
-): void {
+): string[] {
+  const isOption = (arg: string) => [...flags, ...valued].some((name) => arg === `--${name}`);
+  const joined: string[] = [];
   for (let index = 0; index < args.length; index++) {
     const arg = args[index]!;
-    if (arg === "--") return;
-    if (!arg.startsWith("-") || arg === "-") continue;
+    if (arg === "--") return [...joined, ...args.slice(index)];
     const [, name, value] = /^--([^=]+)(?:=(.*))?$/s.exec(arg) ?? [];
-    if (name !== undefined && valued.includes(name)) {
-      if (value === undefined) {
-        index++;
-        const next = args[index];
-        if (next === undefined || next.startsWith("--")) {
-          throw new UsageError(`--${name} takes a value`);
-        }
+    if (!arg.startsWith("-") || arg === "-") {
+      joined.push(arg);
+    } else if (name !== undefined && valued.includes(name)) {
+      const next = value ?? args[++index];
+      if (next === undefined || value === undefined && (next === "--" || isOption(next))) {
+        throw new UsageError(`--${name} takes a value`);
       }
+      joined.push(`--${name}=${next}`);
     } else if (name === undefined || !flags.includes(name)) {
       throw new UsageError(`unknown option ${arg}`);
     } else if (value !== undefined) {
       throw new UsageError(`--${name} takes no value`);
+    } else {
+      joined.push(arg);
     }
   }
+  return joined;
 }

@@ -16,17 +16,17 @@ import { ConnectionEvents } from "./connection_events.ts";
 import { forward } from "./forward.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { tellConnected, tellFailure } from "./peer_events.ts";
-import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions } from "./peer_options.ts";
+import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 
 /** One line of help. */
-export const CONNECT_USAGE = `connect TICKET ${PEER_USAGE} [--tcp PORT]`;
+export const CONNECT_USAGE = `connect TICKET ${PEER_USAGE} [--tcp PORT] [--timeout MS]`;
 
 /** Runs the command; its exit code. */
 export async function connect(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     ...PEER_ARGUMENTS,
-    values: [...PEER_ARGUMENTS.values, "tcp"],
+    values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
     operands: { min: 1, max: 1 },
   });
   const { flags, values, operands } = given;
@@ -34,7 +34,8 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const options = await readPeerOptions(given, io);
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
-  await using peer = await Peer.open({ ...options, listen: false });
+  const timings = readConnectTimings(values);
+  await using peer = await Peer.open({ ...options, ...timings, listen: false });
   const demandsDirect = options.strategies?.includes("relay") === false;
   if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
   try {

@@ -7,25 +7,34 @@
 
 import type { IncomingConnection } from "../connect/incoming.ts";
 import { Peer } from "../connect/peer.ts";
+import type { PeerConnection } from "../connect/peer_connection.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
+import { GiveUp } from "../punch/give_up.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
 import { forward } from "./forward.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { showTicket, tellConnected, tellFailure } from "./peer_events.ts";
-import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions, readPublicKey } from "./peer_options.ts";
+import {
+  PEER_ARGUMENTS,
+  PEER_USAGE,
+  readPeerOptions,
+  readPublicKey,
+  readTimeout,
+} from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 
 /** One line of help. */
-export const LISTEN_USAGE = `listen ${PEER_USAGE} [--allow KEY]... [--tcp PORT] [--qr]`;
+export const LISTEN_USAGE =
+  `listen ${PEER_USAGE} [--allow KEY]... [--tcp PORT] [--timeout MS] [--qr]`;
 
 /** Runs the command; its exit code. */
 export async function listen(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     ...PEER_ARGUMENTS,
     flags: [...PEER_ARGUMENTS.flags, "qr"],
-    values: [...PEER_ARGUMENTS.values, "tcp"],
+    values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
     lists: [...PEER_ARGUMENTS.lists, "allow"],
   });
   const { flags, values, lists } = given;
@@ -36,39 +45,66 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   await using peer = await Peer.open({ ...options, ...allow.length > 0 && { allow } });
   await showTicket(peer, events, io, { command: "connect", asQr: flags.has("qr") });
   return port === undefined
-    ? await serveOne(peer, events, io)
+    ? await serveOne(peer, events, io, readTimeout(values))
     : await serveAll(peer, port, events, io);
 }
 
 /** Whoever comes first has stdin and stdout; if they do not get through, the next. */
-async function serveOne(peer: Peer, events: ConnectionEvents, io: CliIo): Promise<number> {
-  const onInterrupt = () => void peer.close();
-  io.signal.addEventListener("abort", onInterrupt, { once: true });
-  if (io.signal.aborted) onInterrupt();
-  for await (const incoming of peer) {
-    await using connection = await accept(incoming, events, io);
+async function serveOne(
+  peer: Peer,
+  events: ConnectionEvents,
+  io: CliIo,
+  timeoutMs: number | undefined,
+): Promise<number> {
+  using patience = timeoutMs === undefined ? undefined : new GiveUp(timeoutMs, io.signal);
+  const { signal } = patience ?? io;
+  for (;;) {
+    const connection = await acceptNext(peer, events, io, signal);
+    if (connection === "nobody") {
+      io.err(`punchline: Cannot connect: nobody came within ${timeoutMs} ms`);
+      return EXIT.peerNotFound;
+    }
     if (connection === undefined) continue;
+    await using _connection = connection;
     tellConnected(connection, events);
     await pipeThrough(connection, io);
     await connection.finished;
     events.closed();
     return EXIT.ok;
   }
-  return EXIT.interrupted;
 }
 
-/** Everybody gets a connection of their own to the port. */
+async function acceptNext(
+  peer: Peer,
+  events: ConnectionEvents,
+  io: CliIo,
+  signal: AbortSignal,
+): Promise<PeerConnection | "nobody" | undefined> {
+  try {
+    return await accept(await peer.nextIncoming({ signal }), events, io);
+  } catch (error) {
+    io.signal.throwIfAborted();
+    if (signal.aborted && error === signal.reason) return "nobody";
+    throw error;
+  }
+}
+
+/** Everybody gets a connection of their own to the port, until Ctrl-C. */
 async function serveAll(
   peer: Peer,
   port: number,
   events: ConnectionEvents,
   io: CliIo,
 ): Promise<number> {
-  io.signal.addEventListener("abort", () => void peer.close(), { once: true });
   const running = new Set<Promise<void>>();
-  for await (const incoming of peer) {
-    const serving = serve(incoming, port, events, io).finally(() => running.delete(serving));
-    running.add(serving);
+  try {
+    for (;;) {
+      const incoming = await peer.nextIncoming({ signal: io.signal });
+      const serving = serve(incoming, port, events, io).finally(() => running.delete(serving));
+      running.add(serving);
+    }
+  } catch (error) {
+    if (!io.signal.aborted) throw error;
   }
   await Promise.all(running);
   return EXIT.interrupted;
@@ -97,7 +133,11 @@ async function serve(
   }
 }
 
-async function accept(incoming: IncomingConnection, events: ConnectionEvents, io: CliIo) {
+async function accept(
+  incoming: IncomingConnection,
+  events: ConnectionEvents,
+  io: CliIo,
+): Promise<PeerConnection | undefined> {
   try {
     return await incoming.accept({ signal: io.signal });
   } catch (error) {

@@ -12,7 +12,7 @@ import { parseStrategy, type Strategy } from "../connect/strategy.ts";
 import { parseHostPort } from "../net/address.ts";
 import { DEFAULT_SIGNALING } from "../signal/default_signaling.ts";
 import { parseSignalUrl } from "../signal/open_bus.ts";
-import { type Arguments, type ArgumentSpec, readWith } from "./arguments.ts";
+import { type Arguments, type ArgumentSpec, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, UsageError } from "./io.ts";
 
 /** Help for them. */
@@ -54,6 +54,23 @@ export async function readPeerOptions(given: Arguments, io: CliIo): Promise<Peer
     logger: loggerOf(io, flags.has("json")),
     signal: io.signal,
   };
+}
+
+/**
+ * How long to wait for the other side, in milliseconds, if that was given.
+ *
+ * @throws {UsageError} if it is no time
+ */
+export function readTimeout(values: ReadonlyMap<string, string>): number | undefined {
+  return readInteger("timeout", values.get("timeout"), { min: 1, max: 86_400_000 });
+}
+
+/** The same, for the options of a peer that connects. */
+export function readConnectTimings(
+  values: ReadonlyMap<string, string>,
+): Pick<PeerOptions, "timings"> {
+  const timeoutMs = readTimeout(values);
+  return timeoutMs === undefined ? {} : { timings: { answerMs: timeoutMs, connectMs: timeoutMs } };
 }
 
 /**

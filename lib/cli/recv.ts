@@ -12,19 +12,20 @@ import { readTicket } from "./connect.ts";
 import { ConnectionEvents } from "./connection_events.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { tellConnected, tellFailure } from "./peer_events.ts";
-import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions } from "./peer_options.ts";
+import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { receiveFiles } from "./receive_files.ts";
 import { FILES_PROTOCOL } from "./send.ts";
 
 /** One line of help. */
-export const RECV_USAGE = `recv TICKET [--to FOLDER] [--overwrite | --rename] ${PEER_USAGE}`;
+export const RECV_USAGE =
+  `recv TICKET [--to FOLDER] [--overwrite | --rename] [--timeout MS] ${PEER_USAGE}`;
 
 /** Runs the command; its exit code. */
 export async function recv(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     ...PEER_ARGUMENTS,
     flags: [...PEER_ARGUMENTS.flags, "overwrite", "rename"],
-    values: [...PEER_ARGUMENTS.values, "to"],
+    values: [...PEER_ARGUMENTS.values, "to", "timeout"],
     operands: { min: 1, max: 1 },
   });
   const { flags, values, operands } = given;
@@ -32,7 +33,12 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const asJson = flags.has("json");
   const options = await readPeerOptions(given, io);
   const events = new ConnectionEvents(io, { asJson });
-  await using peer = await Peer.open({ ...options, listen: false, protocol: FILES_PROTOCOL });
+  await using peer = await Peer.open({
+    ...options,
+    ...readConnectTimings(values),
+    listen: false,
+    protocol: FILES_PROTOCOL,
+  });
   let last: PeerConnection | undefined;
   const next: NextConnection = async ({ signal }) => {
     last = await peer.connect(ticket, { signal });

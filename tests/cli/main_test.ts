@@ -1,4 +1,6 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { readArguments } from "../../lib/cli/arguments.ts";
+import { UsageError } from "../../lib/cli/io.ts";
 import { nobody, runMain, serveLocally, serveText } from "./run_main.ts";
 
 const HTTP = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
@@ -167,3 +169,15 @@ function assertOneLineEach(lines: readonly string[]): void {
     assert(!line.includes("\n") && !/\bat .*:\d+:\d+/.test(line), line);
   }
 }
+
+Deno.test("a value may begin with dashes, as a key does now and then", () => {
+  const spec = { flags: ["json"], values: ["key"], lists: ["allow"] };
+  const { values, lists, flags } = readArguments(
+    ["--allow", "-abc", "--allow", "--abc", "--json", "--key=--json"],
+    spec,
+  );
+  assertEquals(lists.get("allow"), ["-abc", "--abc"]);
+  assertEquals(values.get("key"), "--json");
+  assert(flags.has("json"));
+  assertThrows(() => readArguments(["--key", "--json"], spec), UsageError, "--key takes a value");
+});

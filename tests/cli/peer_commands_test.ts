@@ -1,0 +1,336 @@
+/**
+ * `listen`, `connect`, `send`, `recv` and `id` in processes of their own, over a rendezvous on this machine.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { systemNetwork } from "../../lib/net/system.ts";
+import { serveRendezvous } from "../../lib/signal/rendezvous.ts";
+import { serveLocally } from "./run_main.ts";
+
+const CLI = new URL("../../cli.ts", import.meta.url).pathname;
+const WITH_UNSTABLE = new URL("../../deno.json", import.meta.url).pathname;
+const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
+const SCRATCH = new URL("../transfer/scratch/", import.meta.url).pathname;
+
+for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
+  const flag = config === WITH_UNSTABLE ? "with" : "without";
+  Deno.test(`listen and connect are one connection under --allow-net alone, ${flag} --unstable-net`, () =>
+    withServers(async (servers) => {
+      const listener = start(["listen", ...servers.all], { config, input: "to the connector" });
+      const connector = start(["connect", await listener.ticket(), ...servers.stun], {
+        config,
+        input: "to the listener",
+      });
+      const [a, b] = await Promise.all([listener.end(), connector.end()]);
+      assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
+      assertEquals([a.stdout, b.stdout], ["to the listener", "to the connector"]);
+      assertMatch(a.stderr, /^On the other machine: .*\nConnected .* in \d+ ms: host\nClosed\n$/);
+    }));
+}
+
+Deno.test("events of listen and connect are JSON lines that other programs rely on", () =>
+  withServers(async (servers) => {
+    const listener = start(["listen", "--json", ...servers.all]);
+    const connector = start(["connect", await listener.ticket(), "--json", ...servers.stun]);
+    for (const { stderr } of await Promise.all([listener.end(), connector.end()])) {
+      const events = stderr.trim().split("\n").map((line) => JSON.parse(line));
+      const keys = Object.fromEntries(events.map((event) => [event.event, Object.keys(event)]));
+      if (keys.ticket) assertEquals(keys.ticket, ["event", "ticket"]);
+      assertEquals(
+        keys.attempt,
+        ["event", "strategy", "local", "remote", "outcome", "elapsedMs"],
+      );
+      assertEquals(keys.connected, [
+        "event",
+        "strategy",
+        "local",
+        "remote",
+        "relayed",
+        "elapsedMs",
+        "punchMs",
+        "attempts",
+      ]);
+      assertEquals(events.at(-1), { event: "closed" });
+    }
+  }));
+
+Deno.test("what is large arrives whole, while the other direction is closed", () =>
+  withServers(async (servers) => {
+    const big = crypto.getRandomValues(new Uint8Array(60_000));
+    const input = Array.from({ length: 100 }, () => big);
+    const listener = start(["listen", ...servers.all], { input });
+    const connector = start(["connect", await listener.ticket(), ...servers.stun]);
+    const [a, b] = await Promise.all([listener.end(), connector.end()]);
+    assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
+    assertEquals(b.bytes.length, 6_000_000);
+    assertEquals(await digest(b.bytes), await digest(...input));
+  }));
+
+Deno.test("--tcp forwards a port of the one to a port of the other, for several at once", () =>
+  withServers(async (servers) => {
+    await using web = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
+      return new Response(`you asked for ${new URL(request.url).pathname}`);
+    });
+    const { port } = await freePort();
+    const listener = start(["listen", "--tcp", `${web.addr.port}`, ...servers.all]);
+    const args = ["connect", await listener.ticket(), "--tcp", `${port}`, ...servers.stun];
+    const connector = start(args);
+    await connector.says("Forwarding");
+    const pages = await Promise.all(
+      ["a", "b", "c"].map(async (name) => {
+        const response = await fetch(`http://127.0.0.1:${port}/${name}`, {
+          headers: { connection: "close" },
+        });
+        return await response.text();
+      }),
+    );
+    assertEquals(pages, ["a", "b", "c"].map((name) => `you asked for /${name}`));
+    connector.interrupt();
+    listener.interrupt();
+    const ends = await Promise.all([listener.end(), connector.end()]);
+    assertEquals(ends.map(({ code }) => code), [130, 130]);
+  }));
+
+Deno.test("--key keeps who somebody is, and --allow lets in nobody else", async () => {
+  await withScratch(async (folder) => {
+    await withServers(async (servers) => {
+      const key = `${folder}/key`;
+      const files = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      const id = await start(["id", "--key", key], { permissions: files }).end();
+      assertMatch(id.stdout, /^[A-Za-z0-9_-]{43}\n$/);
+      const { mode } = await Deno.stat(key);
+      if (Deno.build.os !== "windows") assertEquals(mode! & 0o777, 0o600);
+      const again = await start(["id", "--key", key], { permissions: files }).end();
+      assertEquals(again.stdout, id.stdout);
+
+      const listener = start(["listen", "--allow", id.stdout.trim(), ...servers.all]);
+      const ticket = await listener.ticket();
+      const stranger = await start(["connect", ticket, ...servers.stun]).end();
+      assertEquals([stranger.code, stranger.stdout], [5, ""], stranger.stderr);
+      assertEquals(stranger.stderr, "punchline: Cannot connect: the peer refused\n");
+      const friend = start(["connect", ticket, "--key", key, ...servers.stun], {
+        permissions: files,
+        input: "it is me",
+      });
+      const [a, b] = await Promise.all([listener.end(), friend.end()]);
+      assertEquals([a.code, b.code, a.stdout], [0, 0, "it is me"], a.stderr + b.stderr);
+    });
+  });
+});
+
+Deno.test("a key file with something else in it is refused", () =>
+  withScratch(async (folder) => {
+    await Deno.writeTextFile(`${folder}/key`, "nonsense");
+    const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+    const { code, stderr } = await start(["id", "--key", `${folder}/key`], { permissions }).end();
+    assertEquals(code, 2);
+    assertMatch(stderr, /punchline: others can read the key in .*: chmod 600/);
+    assertMatch(stderr, /punchline: --key .* is of no use: .* a key is 32 bytes/);
+  }));
+
+for (
+  const [what, args, message] of [
+    ["no ticket", ["connect"], /an argument is missing/],
+    ["a damaged ticket", ["connect", "punchline:AAAA"], /Cannot read ticket/],
+    ["an unknown strategy", ["listen", "--strategy", "magic"], /strategies are host, lan/],
+    ["a URL that is none", ["listen", "--rendezvous", "kitchen"], /does not take kitchen/],
+    ["a relay that is none", ["listen", "--turn", "http://x"], /Cannot use relay/],
+    ["a key that is none", ["listen", "--allow", "me"], /--allow takes a key/],
+    ["no file", ["send"], /an argument is missing/],
+    ["two ways with what exists", ["recv", "punchline:AAAA", "--overwrite"], /Cannot read ticket/],
+  ] as const
+) {
+  Deno.test(`${args[0]} refuses ${what} with 2, and says why`, async () => {
+    const { code, stdout, stderr } = await start(args).end();
+    assertEquals([code, stdout], [2, ""]);
+    assertMatch(stderr, message);
+    assert(!stderr.includes("    at "), stderr);
+  });
+}
+
+Deno.test("nobody there is 4, and no rendezvous is 3", () =>
+  withServers(async (servers) => {
+    const listener = start(["listen", ...servers.all]);
+    const ticket = await listener.ticket();
+    listener.interrupt();
+    assertEquals((await listener.end()).code, 130);
+    const alone = await start(["connect", ticket, "--timeout", "300", ...servers.stun]).end();
+    assertEquals(alone.code, 4);
+    assertMatch(alone.stderr, /^punchline: Cannot connect: nobody answered/);
+    const waited = await start(["listen", "--timeout", "300", ...servers.all]).end();
+    assertEquals(waited.code, 4);
+    await servers.stop();
+    const offline = await start(["connect", ticket, ...servers.stun]).end();
+    assertEquals(offline.code, 3, offline.stderr);
+  }));
+
+Deno.test("where only a relay would do and a direct path is demanded, that is 6", () =>
+  withServers(async (servers) => {
+    const listener = start(["listen", "--strategy", "lan", ...servers.all]);
+    const args = ["connect", await listener.ticket(), "--strategy", "lan", ...servers.stun];
+    const { code, stderr } = await start(args).end();
+    assertEquals(code, 6, stderr);
+    listener.interrupt();
+    await listener.end();
+  }));
+
+Deno.test("--qr draws the ticket", () =>
+  withServers(async (servers) => {
+    const listener = start(["listen", "--qr", ...servers.all]);
+    await listener.says("█");
+    listener.interrupt();
+    assertEquals((await listener.end()).code, 130);
+  }));
+
+Deno.test("send and recv carry files, and leave what is there alone", () =>
+  withScratch((folder) =>
+    withServers(async (servers) => {
+      const files = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      await Deno.mkdir(`${folder}/from/deep`, { recursive: true });
+      await Deno.mkdir(`${folder}/to`);
+      const content = crypto.getRandomValues(new Uint8Array(65_536));
+      await Deno.writeFile(`${folder}/from/deep/photo.jpg`, content);
+      for (const [options, expected] of [[[], 0], [[], 0], [["--rename"], 0]] as const) {
+        const sender = start(["send", `${folder}/from/deep`, ...servers.all], {
+          permissions: files,
+        });
+        const args = ["recv", await sender.ticket(), "--to", `${folder}/to`, ...options];
+        const receiver = start([...args, ...servers.stun], { permissions: files });
+        const [a, b] = await Promise.all([sender.end(), receiver.end()]);
+        assertEquals([a.code, b.code], [expected, expected], a.stderr + b.stderr);
+        assertEquals(await Deno.readFile(`${folder}/to/deep/photo.jpg`), content);
+      }
+      await Deno.writeTextFile(`${folder}/from/deep/photo.jpg`, "another one");
+      const sender = start(["send", `${folder}/from/deep`, ...servers.all], { permissions: files });
+      const args = ["recv", await sender.ticket(), "--to", `${folder}/to`, ...servers.stun];
+      const receiver = start(args, { permissions: files });
+      const ends = await Promise.all([sender.end(), receiver.end()]);
+      assertEquals(ends.map(({ code }) => code), [1, 1]);
+      assertEquals(await Deno.readFile(`${folder}/to/deep/photo.jpg`), content);
+    })
+  ));
+
+/** A STUN server and a rendezvous on this machine. */
+interface Servers {
+  /** Options for who listens. */
+  readonly all: readonly string[];
+  /** Options for who connects. */
+  readonly stun: readonly string[];
+  /** Ends the rendezvous. */
+  stop(): Promise<void>;
+}
+
+async function withServers(test: (servers: Servers) => Promise<void>): Promise<void> {
+  await using stun = await serveLocally();
+  await using rendezvous = await serveRendezvous({
+    network: systemNetwork,
+    local: { ip: "127.0.0.1", port: 0 },
+  });
+  const server = ["--server", stun.name];
+  await test({
+    all: [...server, "--rendezvous", rendezvous.url],
+    stun: server,
+    stop: async () => await rendezvous[Symbol.asyncDispose](),
+  });
+}
+
+async function withScratch(test: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir({ dir: SCRATCH });
+  try {
+    await test(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function freePort(): Promise<{ port: number }> {
+  using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+  return { port: listener.local.port };
+}
+
+interface End {
+  readonly code: number;
+  readonly stdout: string;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly stderr: string;
+}
+
+/** A command under way. */
+class Command {
+  readonly #child: Deno.ChildProcess;
+  readonly #feeding: Promise<void>;
+  readonly #stdout: Promise<Uint8Array<ArrayBuffer>>;
+  readonly #reading: Promise<void>;
+  #stderr = "";
+  #changed = Promise.withResolvers<void>();
+
+  constructor(child: Deno.ChildProcess, input: Iterable<Uint8Array>) {
+    this.#child = child;
+    this.#feeding = ReadableStream.from(input).pipeTo(child.stdin).catch(() => {}); // it may not read
+    this.#stdout = new Response(child.stdout).bytes();
+    this.#reading = this.#read(child.stderr);
+  }
+
+  /** Waits until it has said this on stderr. */
+  async says(text: string): Promise<string> {
+    while (!this.#stderr.includes(text)) {
+      const changed = this.#changed.promise;
+      if (await Promise.race([changed, this.#reading.then(() => "ended")]) === "ended") break;
+    }
+    assert(this.#stderr.includes(text), `it has only said ${this.#stderr}`);
+    return this.#stderr;
+  }
+
+  async ticket(): Promise<string> {
+    const said = await this.says("punchline:");
+    const [ticket] = /punchline:[A-Za-z0-9_-]{60,}/.exec(said) ?? [];
+    return ticket!;
+  }
+
+  interrupt(): void {
+    this.#child.kill("SIGINT");
+  }
+
+  async end(): Promise<End> {
+    const [bytes, { code }] = await Promise.all([this.#stdout, this.#child.status, this.#feeding]);
+    await this.#reading;
+    return { code, bytes, stdout: new TextDecoder().decode(bytes), stderr: this.#stderr };
+  }
+
+  async #read(stream: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<void> {
+    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+      this.#stderr += text;
+      const changed = this.#changed;
+      this.#changed = Promise.withResolvers();
+      changed.resolve();
+    }
+  }
+}
+
+interface StartOptions {
+  readonly config?: string;
+  readonly permissions?: readonly string[];
+  readonly input?: string | Iterable<Uint8Array>;
+}
+
+function start(args: readonly string[], options: StartOptions = {}): Command {
+  const { config = WITH_UNSTABLE, permissions = [], input = [] } = options;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "--quiet", "--no-prompt", "--config", config, "--allow-net", ...permissions],
+      ...[CLI, ...args],
+    ],
+    env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  return new Command(child, typeof input === "string" ? [new TextEncoder().encode(input)] : input);
+}
+
+async function digest(...parts: readonly Uint8Array<ArrayBuffer>[]): Promise<string> {
+  const hash = await crypto.subtle.digest("SHA-256", await new Blob([...parts]).arrayBuffer());
+  return new Uint8Array(hash).toHex();
+}
