@@ -79,11 +79,11 @@ export class HomeRouter implements AsyncDisposable {
 
   /** Starts miniupnpd, and waits until it serves. */
   async startDaemon(): Promise<void> {
-    const daemon = this.router.spawn(
-      "miniupnpd",
-      ["-d", "-f", "/dev/stdin", "-P", "/dev/null"], // nothing on disk: nothing to clean up
-      { stdin: "piped", stdout: "null", stderr: "null" },
-    );
+    const daemon = this.router.spawn("unshare", ["--mount", "sh", "-c", START_QUIETLY], {
+      stdin: "piped",
+      stdout: "null",
+      stderr: "null",
+    });
     this.#daemon = daemon;
     const writer = daemon.stdin.getWriter();
     await writer.write(new TextEncoder().encode(this.#config));
@@ -124,6 +124,15 @@ export class HomeRouter implements AsyncDisposable {
     for (const place of [this.host, this.outside, this.router]) await place[Symbol.asyncDispose]();
   }
 }
+
+/**
+ * In the foreground miniupnpd logs all that it does, and where no syslog listens that goes to the console, line by line
+ * and as slowly as that is. Nothing on disk: nothing to clean up.
+ */
+const START_QUIETLY = `
+  if [ -e /dev/console ]; then mount --bind /dev/null /dev/console; fi
+  exec miniupnpd -d -f /dev/stdin -P /dev/null
+`;
 
 const CHAINS = ["miniupnpd", "prerouting_miniupnpd", "postrouting_miniupnpd"];
 
