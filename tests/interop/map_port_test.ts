@@ -10,6 +10,14 @@ import { MapCommand } from "./map_command.ts";
 const CLI = new URL("../../cli.ts", import.meta.url);
 const GREET = new URL("programs/greet.ts", import.meta.url);
 const MAP_MANY = new URL("programs/map_many.ts", import.meta.url);
+async function serveStunOutside({ outside }: HomeRouter): Promise<void> {
+  await outside.serve(
+    Deno.execPath(),
+    denoArgs(CLI, ["serve", "--address", HOME_ROUTER.outside, "--json"]),
+    { ready: /listening/ },
+  );
+}
+
 const NEEDS = { programs: [...HOME_ROUTER_PROGRAMS, "upnpc"] };
 
 const PROTOCOLS = ["auto", "pcp", "nat-pmp", "upnp"] as const;
@@ -44,6 +52,44 @@ for (const protocol of PROTOCOLS) {
     );
   }
 }
+
+labTest(
+  "map add says that the mapping is public where a STUN server sees the router's address",
+  async () => {
+    await using home = await HomeRouter.start();
+    await serveStunOutside(home);
+    await using command = add(home, ["tcp", "8080", "--server", HOME_ROUTER.outside]);
+    assertEquals((await command.next("mapped")).verdict, "public");
+    assertEquals(await command.interrupt(), 130);
+  },
+  NEEDS,
+);
+
+labTest(
+  "map add says that another NAT is above where a STUN server sees another address",
+  async () => {
+    await using home = await HomeRouter.start();
+    // Whatever translates the router's address again, here in the same kernel.
+    await home.router.sh(`
+    ip addr add 44.0.0.50/24 dev wan0
+    nft insert rule inet filter postrouting ip daddr ${HOME_ROUTER.outside} snat ip to 44.0.0.50
+  `);
+    await serveStunOutside(home);
+    await using command = add(home, ["tcp", "8080", "--server", HOME_ROUTER.outside]);
+    assertEquals((await command.next("mapped")).verdict, "double-nat");
+    assertEquals(await command.interrupt(), 130);
+  },
+  NEEDS,
+);
+
+labTest("map add claims nothing where no STUN server was asked, or none answers", async () => {
+  await using home = await HomeRouter.start();
+  for (const options of [[], ["--server", `${HOME_ROUTER.outside}:9`]]) {
+    await using command = add(home, ["tcp", "8080", ...options]);
+    assertEquals((await command.next("mapped")).verdict, "unverified");
+    assertEquals(await command.interrupt(), 130);
+  }
+}, NEEDS);
 
 for (const protocol of ["pcp", "upnp"]) {
   labTest(`map add by ${protocol} opens an IPv6 pinhole, and Ctrl-C closes it`, async () => {
