@@ -38,6 +38,13 @@ export class BusPool implements AsyncDisposable {
     };
   }
 
+  /** Suspects all of them: what killed a connection to a peer may have killed those to servers. */
+  check(): void {
+    for (const { bus } of this.#entries.values()) {
+      bus.then((bus) => bus.check?.(), () => {}); // those who wait for it are told
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const [url, entry] of this.#entries) this.#close(url, entry);
     await Promise.all(this.#closing);

@@ -71,7 +71,10 @@ class Dialer {
       remoteKey: ticket.publicKey,
       protocol,
       patienceMs: reconnects ? context.timings.reconnectMs : 0,
-      onLost: () => reconnects && context.inBackground(this.#reconnect()),
+      onLost: () => {
+        context.buses.check();
+        if (reconnects) context.inBackground(this.#reconnect());
+      },
     });
     this.#over = overSignal(context, this.#connection);
   }

@@ -167,7 +167,7 @@ export class Listener {
       remoteKey,
       protocol: knock.protocol,
       patienceMs: reconnects ? this.#context.timings.reconnectMs : 0,
-      onLost: () => {}, // the other side knows how to reach this one
+      onLost: () => this.#context.buses.check(), // the other side will knock
     });
     if (reconnects) {
       line.ready.then(({ connectionKey }) => this.#remember(connection, connectionKey), () => {});

@@ -44,6 +44,11 @@ export interface SignalBus extends AsyncDisposable {
   /** Settles when the bus has ended: rejects with a `NetworkError` if it was lost. */
   readonly finished: Promise<void>;
   /**
+   * Suspects that the connection is dead, as after a change of the network: asks at once, and gives it up if there is no
+   * answer. Left out where there is no connection.
+   */
+  check?(): void;
+  /**
    * Says something, at most {@linkcode MAX_SIGNAL_BYTES} long. Resolves when it is on its way, which waits for nobody.
    *
    * @throws {NetworkError} if the bus is lost or closed

@@ -35,6 +35,8 @@ class KeptBus implements SignalBus {
   readonly #disposed = new AbortController();
   readonly #kept: Promise<void>;
   #bus: SignalBus | undefined;
+  /** Ends the wait before the next attempt. */
+  #hurry = new AbortController();
   /** Resolves when there is a bus again. */
   #back = Promise.withResolvers<void>();
 
@@ -50,6 +52,11 @@ class KeptBus implements SignalBus {
 
   get rttMs(): number | undefined {
     return this.#bus?.rttMs;
+  }
+
+  check(): void {
+    this.#bus?.check?.();
+    this.#hurry.abort(); // one that is away is tried at once
   }
 
   async publish(topic: string, message: Uint8Array): Promise<void> {
@@ -119,7 +126,10 @@ class KeptBus implements SignalBus {
     for (let waitMs = FIRST_WAIT_MS; !signal.aborted; waitMs = Math.min(2 * waitMs, MAX_WAIT_MS)) {
       try {
         // All who had the bus lost it at the same time: they shall not come back at the same time.
-        await delay(waitMs * (0.5 + Math.random()), { signal });
+        this.#hurry = new AbortController();
+        const either = AbortSignal.any([signal, this.#hurry.signal]);
+        await delay(waitMs * (0.5 + Math.random()), { signal: either }).catch(() => {});
+        signal.throwIfAborted();
         const bus = await this.#transport.open({ ...this.#options, signal });
         if (!signal.aborted) return bus;
         await bus[Symbol.asyncDispose]();

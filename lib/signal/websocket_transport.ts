@@ -15,7 +15,7 @@ import {
   type TopicListener,
   TopicSubscribers,
 } from "./topic_subscribers.ts";
-import { CLOSE, type WebSocketConnection } from "./websocket.ts";
+import { CLOSE, type WebSocketConnection, type WebSocketMessage } from "./websocket.ts";
 import { dialWebSocket } from "./websocket_dial.ts";
 
 /**
@@ -73,6 +73,8 @@ class WebSocketBus implements SignalBus {
   readonly #end = Promise.withResolvers<void>();
   #asking: { readonly topic: string; readonly sentMs: number } | undefined;
   #rttMs: number | undefined;
+  #checking: ReturnType<typeof setTimeout> | undefined;
+  #silence: ReturnType<typeof setTimeout> | undefined;
   #failure: NetworkError | undefined;
 
   constructor(url: string, socket: WebSocketConnection) {
@@ -85,6 +87,12 @@ class WebSocketBus implements SignalBus {
 
   get rttMs(): number | undefined {
     return this.#rttMs;
+  }
+
+  check(): void {
+    if (this.#checking !== undefined || this.#failure !== undefined) return;
+    this.#socket.send("ping", new Uint8Array(0));
+    this.#checking = setTimeout(() => this.#socket.abort(), CHECK_MS);
   }
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
@@ -150,8 +158,8 @@ class WebSocketBus implements SignalBus {
   /** Never rejects: whoever uses the bus is told. */
   async #receiveAll(): Promise<void> {
     try {
-      let message = await this.#socket.receive();
-      for (; message.kind !== "close"; message = await this.#socket.receive()) {
+      let message = await this.#receive();
+      for (; message.kind !== "close"; message = await this.#receive()) {
         if (message.kind === "binary") this.#accept(message.data);
         else if (message.kind === "ping") this.#socket.send("pong", message.data);
       }
@@ -164,7 +172,24 @@ class WebSocketBus implements SignalBus {
       else if (!(error instanceof NetworkError)) throw error;
       this.#fail(this.#lost(error.message, error));
     }
+    this.#stopTimers();
     await this.#socket.finish();
+  }
+
+  /** Whatever comes shows that the server is there; it says something every now and then. */
+  async #receive(): Promise<WebSocketMessage> {
+    this.#silence = setTimeout(() => this.check(), MAX_SILENCE_MS);
+    try {
+      return await this.#socket.receive();
+    } finally {
+      this.#stopTimers();
+    }
+  }
+
+  #stopTimers(): void {
+    clearTimeout(this.#silence);
+    clearTimeout(this.#checking);
+    this.#checking = undefined;
   }
 
   #accept(data: Uint8Array): void {
@@ -190,6 +215,12 @@ class WebSocketBus implements SignalBus {
     return new NetworkError(`Cannot use ${this.url}: ${why}`, "reset", { cause });
   }
 }
+
+/** How long an answer may take. Ours: three round trips of most paths, with a lost packet. */
+const CHECK_MS = 2000;
+
+/** Ours: twice as long as servers are silent, and some. */
+const MAX_SILENCE_MS = 60_000;
 
 /** Ours: sixteen of the longest messages that the server has not taken yet; more are lost. */
 const MAX_QUEUED_BYTES = 16 * (MAX_SIGNAL_BYTES + TOPIC_HEADER_BYTES + 14);

@@ -4,6 +4,7 @@ import { NetworkError } from "../../lib/errors.ts";
 import { openBus, parseSignalUrl } from "../../lib/signal/open_bus.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
+import type { Host } from "../simnet/host.ts";
 import { simulate } from "../simnet/simulate.ts";
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -107,3 +108,32 @@ Deno.test("parseSignalUrl() knows the ways to signal, and says which there are",
 function at(ip: string) {
   return { ip, port: 3480 };
 }
+
+Deno.test("a bus whose connection died without a word is found out by check(), and opened again", () =>
+  simulate(async ({ internet, time }) => {
+    const host = internet.host("server", { link });
+    await using server = await serveRendezvous({
+      network: host.network,
+      local: at(host.addresses[0]!),
+    });
+    const [a, b] = ["a", "b"].map((name) => internet.host(name, { link })) as [Host, Host];
+    await using listener = await openBus(server.url, { network: a.network });
+    await using speaker = await openBus(server.url, { network: b.network });
+    const heard: string[] = [];
+    await using _subscription = await listener.subscribe(
+      TOPIC,
+      (message) => heard.push(toText(message)),
+    );
+    listener.check!(); // the server answers: nothing happens
+    await delay(3000);
+    const before = a.link.up.behavior;
+    a.link.up.behavior = { ...before, loss: 1 };
+    listener.check!();
+    await delay(2100);
+    a.link.up.behavior = before;
+    await delay(3000);
+    await speaker.publish(TOPIC, toBytes("back"));
+    await delay(100);
+    assertEquals(heard, ["back"]);
+    assert(time.nowMs < 10_000);
+  }));

@@ -32,6 +32,7 @@ export class MqttClient {
   readonly #waiting = new Map<number, PromiseWithResolvers<void>>();
   #lastId = 0;
   #isAsked = false;
+  #checking: ReturnType<typeof setTimeout> | undefined;
   #failure: NetworkError | undefined;
 
   private constructor(
@@ -98,6 +99,13 @@ export class MqttClient {
     await this.#send({ type: "unsubscribe", id, topic });
   }
 
+  /** Asks whether the broker is there, and gives it up if there is no answer. */
+  check(): void {
+    if (this.#failure !== undefined || this.#checking !== undefined) return;
+    this.#send({ type: "pingreq" }).catch(() => {}); // reading tells
+    this.#checking = setTimeout(() => this.#pipe.reset(), CHECK_MS);
+  }
+
   /** Says goodbye. */
   async close(): Promise<void> {
     if (this.#failure !== undefined) return;
@@ -118,6 +126,8 @@ export class MqttClient {
     try {
       for (;;) {
         const packet = await this.#packets.next(this.#version);
+        clearTimeout(this.#checking);
+        this.#checking = undefined;
         if (packet === null) throw this.#lost("it has closed the connection");
         if (packet !== undefined) this.#accept(packet);
       }
@@ -129,6 +139,7 @@ export class MqttClient {
       if (!isOurs) throw this.#failure;
     } finally {
       clearInterval(asking);
+      clearTimeout(this.#checking);
     }
   }
 
@@ -251,6 +262,9 @@ class PacketReader {
 
 /** Ours: brokers end connections that are silent for one and a half of it. */
 const KEEP_ALIVE_SECONDS = 30;
+
+/** How long an answer may take, if there is doubt. Ours: three round trips, with a lost packet. */
+const CHECK_MS = 2000;
 
 /** Ours: three round trips and a lost SYN of any path. */
 const CONNECT_MS = 10_000;

@@ -73,6 +73,10 @@ class MqttBus implements SignalBus {
     return this.#client.rttMs;
   }
 
+  check(): void {
+    this.#client.check();
+  }
+
   async publish(topic: string, message: Uint8Array): Promise<void> {
     requirePublishable(topic, message);
     await this.#client.publish(PREFIX + topic, message);
