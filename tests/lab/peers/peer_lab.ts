@@ -1,5 +1,5 @@
 /**
- * A lab in which peers behind any kind of NAT connect to each other, with a rendezvous, STUN and a TURN server.
+ * A lab in which peers behind any kind of NAT connect to each other, with a rendezvous, STUN, a broker and a TURN server.
  *
  * ```text
  * a, aPublic, aOffice --- internet --- b, bPublic, bOffice
@@ -69,6 +69,7 @@ export class PeerLab implements AsyncDisposable {
       internet,
     });
     await STUN_SERVERS.ours(lab.host("servers"));
+    await startBroker(lab);
     await lab.host("relay").serve("turnserver", [
       ...["-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file", "stdout", "-L", RELAY_IP],
       ...["--listening-port", `${RELAY_PORT}`, "--lt-cred-mech", "-u", "someone:secret"],
@@ -135,6 +136,21 @@ export class PeerLab implements AsyncDisposable {
   }
 }
 
+/** The configuration is read once. */
+async function startBroker(lab: Lab): Promise<void> {
+  const path = await Deno.makeTempFile({ prefix: "broker-" });
+  try {
+    const [address, port] = [SERVER_IPS[0], BROKER_PORT];
+    const lines = [`listener ${port} ${address}`, "allow_anonymous true", "log_dest stderr"];
+    await Deno.writeTextFile(path, `${lines.join("\n")}\nuser root\nset_tcp_nodelay true\n`);
+    await lab.host("servers").serve("sh", ["-c", `exec mosquitto -c ${path} 2>&1`], {
+      ready: /running/,
+    });
+  } finally {
+    await Deno.remove(path);
+  }
+}
+
 const SERVER_IPS = ["203.0.113.10", "203.0.113.11"];
 const RELAY_IP = "203.0.113.20";
 
@@ -143,6 +159,11 @@ const RELAY_PORT = 443;
 
 /** The rendezvous of the lab. */
 export const RENDEZVOUS_URL = `ws://${SERVER_IPS[0]}:3480`;
+
+const BROKER_PORT = 1883;
+
+/** The MQTT broker of the lab. */
+export const BROKER_URL = `mqtt://${SERVER_IPS[0]}:${BROKER_PORT}`;
 
 /** STUN servers of the lab. */
 export const STUN_ADDRESSES = [SERVER_IPS[0]!, `${SERVER_IPS[1]}:3479`];
