@@ -108,7 +108,7 @@ class Output {
   }
 }
 
-async function makeCertificate(
+export async function makeCertificate(
   directory: string,
 ): Promise<{ caCert: string; certPath: string; keyPath: string }> {
   const path = (name: string) => `${directory}/${name}`;

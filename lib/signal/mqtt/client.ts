@@ -210,7 +210,7 @@ async function connect(
       const startedAtMs = performance.now();
       await pipe.write(encodePacket(connecting, version));
       const packets = new PacketReader(pipe);
-      const answer = await packets.next(version);
+      const answer = await packets.first(version);
       if (answer === null && version === 4) { // some close, instead of saying that it is the version
         return { pipe, packets, version, code: UNACCEPTABLE_VERSION, rttMs: 0 };
       }
@@ -244,6 +244,14 @@ class PacketReader {
     this.#pipe = pipe;
   }
 
+  /** The first packet, which is a CONNACK: what begins otherwise is not waited for. @throws {MalformedMessageError} if it is none */
+  async first(version: MqttVersion): Promise<MqttPacket | null | undefined> {
+    if (this.#unread.length === 0) this.#unread = await this.#pipe.read() ?? this.#unread;
+    const [byte = CONNACK] = this.#unread;
+    if (byte === CONNACK) return await this.next(version);
+    throw new MalformedMessageError("Cannot read MQTT packet: the first one is a CONNACK");
+  }
+
   /** The next packet, `undefined` for one of no use, `null` at the end. @throws {MalformedMessageError} if it is none */
   async next(version: MqttVersion): Promise<MqttPacket | null | undefined> {
     for (;;) {
@@ -274,6 +282,9 @@ const MAX_PACKET_BYTES = 16_384;
 
 /** MQTT 3.1.1 §3.2.2.3. */
 const UNACCEPTABLE_VERSION = 1;
+
+/** The first byte of one: MQTT 3.1.1 §3.2.1. */
+const CONNACK = 0x20;
 
 /** From here on codes are failures. */
 const FAILURE = 0x80;

@@ -126,6 +126,8 @@ class WebSocketPipe implements BrokerPipe {
     try {
       return await this.#socket.receive();
     } catch (error) {
+      this.#socket.abort();
+      await this.#socket.finish();
       if (!(error instanceof RefusedError)) throw error;
       throw new NetworkError("Cannot read from the broker: a message is too long", "other", {
         cause: error,
