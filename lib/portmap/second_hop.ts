@@ -7,7 +7,7 @@
  * @module
  */
 
-import { ipFamily } from "../net/address.ts";
+import { ipFamily, ipScope } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { contendersFor } from "./contenders.ts";
 import { type Gateway, guessGateways } from "./gateways.ts";
@@ -23,7 +23,7 @@ export type OuterGateway = string | "anycast";
 export interface OuterContenderOptions {
   readonly network: Network;
   readonly secret: Uint8Array;
-  /** Guessed above a private network unless given; never above a carrier's, where guesses are other customers. */
+  /** Guessed in a private network unless given; in a carrier's and the internet the guesses would be strangers. */
   readonly outerGateway?: OuterGateway;
 }
 
@@ -36,8 +36,9 @@ export function outerContenders(
   const { grant, gateway } = inner;
   if (ipFamily(grant.external.ip) === 6) return [];
   const seenAs = grant.external.ip;
+  const canGuess = verdict.kind === "double-nat" && ipScope(seenAs) === "private";
   const gateways = outerGateway === undefined
-    ? verdict.kind === "double-nat" ? guessGateways([seenAs]) : []
+    ? canGuess ? guessGateways([seenAs]) : []
     : [{ ip: outerGateway === "anycast" ? PCP_ANYCAST.ipv4 : outerGateway }];
   return contendersFor(
     gateways.map(({ ip }): Gateway => ({ ip, localIp: seenAs, source: "caller" })),

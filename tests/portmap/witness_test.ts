@@ -1,0 +1,68 @@
+/** A STUN server as the witness of what a mapping is worth, asked by `mapPort()` itself. */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import type { MappingVerdictKind } from "../../lib/portmap/verdict.ts";
+import { serveStun } from "../../lib/stun/server.ts";
+import { destinationIp } from "../simnet/packet.ts";
+import { ipScope } from "../../lib/net/address.ts";
+import { atMapPortHome, nextEvent } from "./map_port_home.ts";
+
+const SERVER = "198.51.100.9";
+
+/** The simulated router's address, as servers see it. */
+const SEEN_AS = "203.0.113.2";
+
+const CASES: readonly (readonly [string, MappingVerdictKind, RegExp])[] = [
+  [SEEN_AS, "public", /servers see .*, as the router says/],
+  ["44.0.0.7", "double-nat", /servers see .*, and the router says 44\.0\.0\.7/],
+  ["100.64.0.7", "cgnat", /100\.64\.0\.7 is the provider's/],
+  ["0.0.0.0", "unverified", /does not tell its address outside; servers see/],
+];
+
+for (const [externalIp, kind, evidence] of CASES) {
+  Deno.test(`mapPort() says ${kind} of ${externalIp} where a server sees ${SEEN_AS}`, async () => {
+    await atMapPortHome({ udp: { speaks: ["nat-pmp"], externalIp } }, async ({ internet, map }) => {
+      const { network } = internet.host("server", { addresses: [SERVER] });
+      await using _server = await serveStun({ network, address: SERVER });
+      await using mapping = await map({ servers: [SERVER] });
+      assertEquals(mapping.verdict.kind, kind, mapping.verdict.evidence);
+      assertMatch(mapping.verdict.evidence, evidence);
+    });
+  });
+}
+
+Deno.test("mapPort() asks no strangers where a router's public address is not what a server sees", async () => {
+  await atMapPortHome({ udp: { externalIp: "44.0.0.7" } }, async ({ internet, map }) => {
+    const { network } = internet.host("server", { addresses: [SERVER] });
+    await using _server = await serveStun({ network, address: SERVER });
+    const asked = new Set<string>();
+    internet.onPacket = ({ at, what, packet }) => {
+      if (at === "host" && what === "sent") asked.add(destinationIp(packet));
+    };
+    await using mapping = await map({ servers: [SERVER] });
+    assertEquals(mapping.verdict.kind, "double-nat");
+    assertEquals([...asked].filter((ip) => ipScope(ip) === "global"), []);
+  });
+});
+
+Deno.test("mapPort() waits for a silent server no longer than 1.5 s, and confirms nothing", async () => {
+  await atMapPortHome({ udp: { externalIp: SEEN_AS } }, async ({ internet, map }) => {
+    internet.host("server", { addresses: [SERVER] });
+    const startMs = performance.now();
+    await using mapping = await map({ servers: [SERVER] });
+    assert(performance.now() - startMs <= 1500, `${performance.now() - startMs} ms`);
+    assertEquals(mapping.verdict.kind, "unverified");
+  });
+});
+
+Deno.test("mapPort() asks its witness again when the address outside has changed", async () => {
+  await atMapPortHome({ udp: { externalIp: "44.0.0.7" } }, async ({ internet, gateway, map }) => {
+    const { network } = internet.host("server", { addresses: [SERVER] });
+    await using _server = await serveStun({ network, address: SERVER });
+    await using mapping = await map({ servers: [SERVER], checkSeconds: 5 });
+    assertEquals(mapping.verdict.kind, "double-nat");
+    gateway.externalIp = SEEN_AS;
+    const changed = await nextEvent(mapping, "changed");
+    assertEquals([changed.external, changed.verdict], [`${SEEN_AS}:8080`, "public"]);
+  });
+});
