@@ -74,6 +74,8 @@ const NOT_OFFERED = "The router does not offer this; update its firmware or map 
 const REFUSED_ARGUMENTS =
   "The router's UPnP takes none of our ways to ask; update its firmware or map the port by hand";
 const TABLE_FULL = "Delete mappings that nobody needs in the router, or restart it";
+const FULL_OR_UNREACHABLE =
+  "Delete mappings that nobody needs in the router, or restart it; if it has no public address, ask the provider for one";
 const TAKEN = "Choose another external port: other hosts or the router itself use those tried";
 const ALLOW =
   "Allow devices to open ports by UPnP in the router, for this device if it asks for which";
@@ -101,11 +103,12 @@ const FAULTS: Readonly<Record<number, FaultRule>> = {
     steps: ["plain-action", "permanent-lease", "next-service"],
     remedy: REFUSED_ARGUMENTS,
   },
-  // Full tables, leases that it cannot do, and being busy all look like this: go-libp2p, miniupnp.
+  // Full tables, leases that it cannot do, being busy and having no public address all look like this: go-libp2p,
+  // miniupnp.
   501: {
     name: "Action Failed",
     steps: ["plain-action", "retry", "delete-leftover", "permanent-lease", "other-port"],
-    remedy: TABLE_FULL,
+    remedy: FULL_OR_UNREACHABLE,
   },
   600: {
     name: "Argument Value Invalid",

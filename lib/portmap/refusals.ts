@@ -81,6 +81,12 @@ function nameOf<Name extends string>(
   return (Object.keys(codes) as Name[]).find((name) => codes[name] === code);
 }
 
+/** Of both protocols. Behind a carrier's NAT miniupnpd says the one by NAT-PMP and the other by PCP. */
+const NO_CONNECTION =
+  "The router has no public address: check its line, or ask the provider for one, then try again";
+const NO_RESOURCES =
+  "The router's table is full, or it has no public address: close mappings that are not needed, or restart the router";
+
 const PCP_REMEDIES: Readonly<Record<keyof typeof PCP_RESULT, string>> = {
   SUCCESS: "Nothing is wrong",
   UNSUPP_VERSION: "The router speaks an older protocol: use NAT-PMP with it",
@@ -91,10 +97,8 @@ const PCP_REMEDIES: Readonly<Record<keyof typeof PCP_RESULT, string>> = {
   UNSUPP_OPCODE: "The router cannot do this by PCP: try NAT-PMP or UPnP",
   UNSUPP_OPTION: "The router cannot do this: ask again without the option",
   MALFORMED_OPTION: "The router cannot read the option: ask again without it",
-  NETWORK_FAILURE:
-    "The router has no connection to the internet now: check its line, then ask again",
-  NO_RESOURCES:
-    "The router's table is full: close mappings that are not needed, or restart the router",
+  NETWORK_FAILURE: NO_CONNECTION,
+  NO_RESOURCES,
   UNSUPP_PROTOCOL: "The router cannot map this transport protocol",
   USER_EX_QUOTA: "This device has too many mappings: close those that are not needed",
   CANNOT_PROVIDE_EXTERNAL: "The external port is taken: ask for another",
@@ -107,10 +111,8 @@ const NAT_PMP_REMEDIES: Readonly<Record<keyof typeof NAT_PMP_RESULT, string>> = 
   SUCCESS: "Nothing is wrong",
   UNSUPPORTED_VERSION: "The router speaks a newer protocol: use PCP with it",
   NOT_AUTHORIZED: "NAT-PMP is switched off: enable it in the router",
-  NETWORK_FAILURE:
-    "The router has no connection to the internet now: check its line, then ask again",
-  OUT_OF_RESOURCES:
-    "The router's table is full: close mappings that are not needed, or restart the router",
+  NETWORK_FAILURE: NO_CONNECTION,
+  OUT_OF_RESOURCES: NO_RESOURCES,
   UNSUPPORTED_OPCODE: "The router cannot do this by NAT-PMP: try PCP or UPnP",
 };
 
