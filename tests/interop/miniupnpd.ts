@@ -14,12 +14,16 @@
  * @module
  */
 
-import { NetworkPlace, wire } from "./network_place.ts";
+import { NetworkPlace, wire, wireWithDelay } from "./network_place.ts";
 
 /** How to start it. */
 export interface HomeRouterOptions {
   /** Lines for miniupnpd's configuration; of options that stand there already, the last counts. */
   readonly config?: readonly string[];
+  /** The router's address outside; {@linkcode HOME_ROUTER}'s unless given. */
+  readonly external?: string;
+  /** How long a packet takes from the host to the router, and back; none unless given. */
+  readonly lanDelayMs?: number;
 }
 
 /** The programs it takes: for `labTest()`. */
@@ -65,11 +69,22 @@ export class HomeRouter implements AsyncDisposable {
     const router = opened.use(await NetworkPlace.open("router"));
     const host = opened.use(await NetworkPlace.open("host", router));
     const outside = opened.use(await NetworkPlace.open("outside", router));
-    await wire({ place: router, name: "lan0" }, { place: host, name: "lan" });
+    const lan = [{ place: router, name: "lan0" }, { place: host, name: "lan" }] as const;
+    if (options.lanDelayMs === undefined) await wire(...lan);
+    else await wireWithDelay(...lan, options.lanDelayMs);
     await wire({ place: router, name: "wan0" }, { place: outside, name: "wan" });
     await router.sh(ROUTER_SETUP);
     await host.sh(HOST_SETUP);
     await outside.sh(OUTSIDE_SETUP);
+    if (options.external !== undefined) {
+      const prefix = options.external.replace(/\d+$/, "");
+      await outside.sh(`ip addr add ${prefix}9/24 dev wan`);
+      await router.sh(`
+        ip addr del ${HOME_ROUTER.external}/24 dev wan0
+        ip addr add ${options.external}/24 dev wan0
+        ip route add default via ${prefix}9
+      `);
+    }
     const config = [...CONFIG, ...options.config ?? []];
     const home = new HomeRouter({ host, router, outside }, config);
     await home.startDaemon();

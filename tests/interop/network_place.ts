@@ -7,7 +7,7 @@
  * @module
  */
 
-import { LabHost } from "../lab/lab_host.ts";
+import { denoArgs, LabHost } from "../lab/lab_host.ts";
 import { privilegedCommand } from "../lab/privileges.ts";
 
 /** One namespace. What runs in it is started and ended as in the lab, and ends with this process at the latest. */
@@ -104,6 +104,21 @@ export async function wire(
   await b.place.sh(`ip link set ${b.name} up`);
 }
 
+/**
+ * Wires two namespaces so that a frame takes a while: there are kernels without netem. The wire lasts as long as the
+ * first of the places.
+ */
+export async function wireWithDelay(
+  a: { readonly place: NetworkPlace; readonly name: string },
+  b: { readonly place: NetworkPlace; readonly name: string },
+  delayMs: number,
+): Promise<void> {
+  const ends = [a, b].flatMap(({ place, name }) => [`${place.pid}`, name]);
+  const args = denoArgs(DELAY_FRAMES, [`${delayMs}`, ...ends]);
+  await a.place.serve(Deno.execPath(), args, { ready: /ready/ });
+  for (const { place, name } of [a, b]) await place.sh(`ip link set ${name} up`);
+}
+
 /** A command that runs the command which follows it where the process lives; `--net` is for the caller to add. */
 function enter(pid: number): string[] {
   const user = Deno.uid() === 0 ? [] : ["--user", "--preserve-credentials"];
@@ -117,5 +132,7 @@ const HOLD = `
   echo
   exec cat
 `;
+
+const DELAY_FRAMES = new URL("programs/delay_frames.ts", import.meta.url);
 
 const NO_LINK = { delayMs: 0, jitterMs: 0, loss: { up: 0, down: 0 } };

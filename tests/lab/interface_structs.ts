@@ -85,6 +85,7 @@ export function ipv6DefaultRoute(interfaceIndex: number): Uint8Array<ArrayBuffer
 export const IFNAMSIZ = 16;
 export const IFF_UP = 0x1;
 export const IFF_TUN = 0x1;
+export const IFF_TAP = 0x2;
 export const IFF_NO_PI = 0x1000;
 export const TUNSETIFF = 0x400454ca;
 export const SIOCADDRT = 0x890b;
