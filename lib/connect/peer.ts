@@ -161,9 +161,10 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const reason = new NetworkError("Cannot use the peer: it is closed", "closed");
     this.#closed.abort(reason);
     this.#listener.close(reason);
+    const busesClosed = this.#context.buses[Symbol.asyncDispose](); // some jobs wait for one to open
     while (this.#background.size > 0) await Promise.allSettled(this.#background);
     await this.#context.anchors?.[Symbol.asyncDispose]();
-    await this.#context.buses[Symbol.asyncDispose]();
+    await busesClosed;
     this.#context.staticKey[Symbol.dispose]();
   }
 

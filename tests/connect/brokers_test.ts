@@ -1,0 +1,101 @@
+import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async/delay";
+import type { PeerOptions } from "../../lib/connect/peer_options.ts";
+import type { SignalBus, SignalTransport } from "../../lib/signal/bus.ts";
+import { readText, toBytes } from "../simnet/fixtures.ts";
+import { atPlace, type Place, TestHub } from "./place.ts";
+
+Deno.test("two dead brokers and a slow one of four do not hinder a connection", () =>
+  atPlace({}, async (place) => {
+    const slow = new TestHub("ws://192.0.2.8:3480", 1500);
+    const signaling = [DEAD, SILENT, slow, place.hub];
+    const elapsedMs = await connectOnce(place, { signaling });
+    assert(elapsedMs < 1000, `${elapsedMs} ms`);
+  }));
+
+Deno.test("where all but a slow broker are dead, it is that one", () =>
+  atPlace({}, async (place) => {
+    const slow = new TestHub("ws://192.0.2.8:3480", 1500);
+    const elapsedMs = await connectOnce(place, { signaling: [DEAD, SILENT, slow] });
+    assert(elapsedMs < 5000, `${elapsedMs} ms`);
+  }));
+
+Deno.test("several brokers that all carry a knock lead to one connection", () =>
+  atPlace({}, async (place) => {
+    const others = [1, 2].map((n) => new TestHub(`ws://192.0.2.${n}:3480`, 20 * n));
+    await connectOnce(place, { signaling: [place.hub, ...others] });
+  }));
+
+Deno.test("a broker that repeats and reorders everything makes no second connection", () =>
+  atPlace({}, async (place) => {
+    await connectOnce(place, { signaling: [new RepeatingHub()] });
+  }));
+
+Deno.test("a broker that loses two thirds of all messages is enough", () =>
+  atPlace({}, async (place) => {
+    let count = 0;
+    const lossy = new TestHub();
+    const say = lossy.say.bind(lossy);
+    lossy.say = (topic, message) => {
+      if (count++ % 3 === 2) say(topic, message);
+    };
+    await connectOnce(place, { signaling: [lossy] });
+  }));
+
+/** Connects a to b, shows that it works, and that nobody else was shown to b; from the call to the connection. */
+async function connectOnce(
+  { a, b, open, time }: Place,
+  { signaling }: Pick<PeerOptions, "signaling">,
+): Promise<number> {
+  await using alice = await open(a, { signaling, listen: false });
+  await using bob = await open(b, { signaling });
+  let shown = 0;
+  const accepted = (async () => {
+    const incoming = await bob.nextIncoming();
+    shown++;
+    return await incoming.accept();
+  })();
+  await delay(2000); // punch ports are ready
+  const startedAtMs = time.nowMs;
+  await using conn = await alice.connect(bob.ticket);
+  const elapsedMs = time.nowMs - startedAtMs;
+  await using other = await accepted;
+  const counting = (async () => {
+    for await (const incoming of bob) {
+      shown++;
+      incoming.ignore();
+    }
+  })();
+  await conn.write(toBytes("hello"));
+  assertEquals(await readText(other, 5), "hello");
+  await delay(60_000); // whatever is repeated has come by now
+  await other.write(toBytes("world"));
+  assertEquals(await readText(conn, 5), "world");
+  await bob.close();
+  await counting;
+  assertEquals(shown, 1);
+  return elapsedMs;
+}
+
+/** Cannot be reached. */
+const DEAD = Object.assign(new TestHub("ws://192.0.2.6:3480"), { isDown: true });
+
+/** Takes the connection, and says nothing. */
+const SILENT: SignalTransport = {
+  url: "ws://192.0.2.7:3480",
+  open: ({ signal }) =>
+    new Promise<SignalBus>((_, reject) =>
+      signal?.addEventListener("abort", () => reject(signal.reason), { once: true })
+    ),
+};
+
+/** Says everything three times, the last first, and again everything that it has ever heard. */
+class RepeatingHub extends TestHub {
+  override say(topic: string, message: Uint8Array): void {
+    super.say(topic, message);
+    for (const [index, old] of [...this.published].reverse().entries()) {
+      setTimeout(() => super.say(old.topic, old.message), 30 * (index % 5) + 10);
+    }
+    super.say(topic, message);
+  }
+}
