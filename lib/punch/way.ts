@@ -47,13 +47,19 @@ export function planWithWays(
  *
  * @example
  * ```ts
+ * import type { PunchSide } from "./profile.ts";
  * import { wayTo } from "./way.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const profile = {
- *   ...{ mapping: "unknown", filtering: "unknown", unsolicitedSyn: "unknown", externalIp: null, samples: [] },
- *   ...{ allocation: { kind: "unknown", delta: null, range: null }, onlyForNeighbours: false },
- * } as const;
+ * const profile: PunchSide["profile"] = {
+ *   mapping: "unknown",
+ *   filtering: "unknown",
+ *   unsolicitedSyn: "unknown",
+ *   allocation: { kind: "unknown", delta: null, range: null },
+ *   onlyForNeighbours: false,
+ *   externalIp: null,
+ *   samples: [],
+ * };
  * const side = { profile, candidates: [], punchPort: 4000, canListenBeside: true };
  * const context = { me: side, peer: side, technique: "crossing" } as const;
  * assertEquals(wayTo({ ip: "192.168.1.2", port: 4000 }, context), "lan");
