@@ -112,7 +112,7 @@ class Dialer {
   #abandon(cause: unknown): void {
     const why = cause instanceof Error ? cause.message : String(cause);
     const message = `Cannot go on over another path: ${why}`;
-    this.#connection.abandon(new NetworkError(message, "unreachable", { cause }));
+    this.#connection.abandon(new NetworkError(message, "other", { cause }));
   }
 
   /** One knock, and all that comes of it. */

@@ -68,6 +68,29 @@ Deno.test("what is large arrives whole, while the other direction is closed", ()
     assertEquals(await digest(b.bytes), await digest(...input));
   }));
 
+Deno.test("a side that is killed is missed at once, and told apart from one that has finished", () =>
+  withScratch((folder) =>
+    withServers(async (servers) => {
+      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      const args = ["listen", "--key", `${folder}/key`, ...servers.all];
+      const listener = start(args, { permissions, input: endless() });
+      const ticket = await listener.ticket();
+      const connector = start(["connect", ticket, ...servers.stun], { input: endless() });
+      await connector.says("Connected");
+      listener.kill();
+      await listener.end();
+      await connector.says("Lost the path");
+      // The one that is started again has the same ticket, and knows nothing of the connection.
+      const again = start(args, { permissions });
+      await again.ticket();
+      const { code, stderr } = await connector.end();
+      assertEquals(code, 1);
+      assertMatch(stderr, /the peer has started anew and knows nothing of this connection/);
+      again.interrupt();
+      await again.end();
+    })
+  ));
+
 Deno.test("--tcp forwards a port of the one to a port of the other, for several at once", () =>
   withServers(async (servers) => {
     await using web = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
@@ -266,9 +289,15 @@ class Command {
   #stderr = "";
   #changed = Promise.withResolvers<void>();
 
-  constructor(child: Deno.ChildProcess, input: Iterable<Uint8Array>) {
+  constructor(
+    child: Deno.ChildProcess,
+    input: Iterable<Uint8Array> | ReadableStream<Uint8Array>,
+  ) {
     this.#child = child;
-    this.#feeding = ReadableStream.from(input).pipeTo(child.stdin).catch(() => {}); // it may not read
+    const source = input instanceof ReadableStream ? input : ReadableStream.from(input);
+    const ended = new AbortController();
+    child.status.then(() => ended.abort());
+    this.#feeding = source.pipeTo(child.stdin, { signal: ended.signal }).catch(() => {}); // it may not read
     this.#stdout = new Response(child.stdout).bytes();
     this.#reading = this.#read(child.stderr);
   }
@@ -287,6 +316,10 @@ class Command {
     const said = await this.says("punchline:");
     const [ticket] = /punchline:[A-Za-z0-9_-]{60,}/.exec(said) ?? [];
     return ticket!;
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
   }
 
   interrupt(): void {
@@ -312,7 +345,7 @@ class Command {
 interface StartOptions {
   readonly config?: string;
   readonly permissions?: readonly string[];
-  readonly input?: string | Iterable<Uint8Array>;
+  readonly input?: string | Iterable<Uint8Array> | ReadableStream<Uint8Array>;
 }
 
 function start(args: readonly string[], options: StartOptions = {}): Command {
@@ -328,6 +361,11 @@ function start(args: readonly string[], options: StartOptions = {}): Command {
     stderr: "piped",
   }).spawn();
   return new Command(child, typeof input === "string" ? [new TextEncoder().encode(input)] : input);
+}
+
+/** Nothing, for as long as somebody waits for it. */
+function endless(): ReadableStream<Uint8Array> {
+  return new ReadableStream({ pull: () => new Promise(() => {}) });
 }
 
 async function digest(...parts: readonly Uint8Array<ArrayBuffer>[]): Promise<string> {
