@@ -121,7 +121,6 @@ class Dialer {
     const ended = this.#ended = new AbortController();
     const both = AbortSignal.any([signal, ended.signal]);
     await using stack = new AsyncDisposableStack();
-    stack.defer(() => ended.abort());
     const knocker = new Knocker(
       { secrets: this.#secrets, staticKey, ephemeralKey: generateKeyPair() },
       this.#ticket.publicKey,
@@ -149,6 +148,8 @@ class Dialer {
       await supplying.catch(() => {});
       signal.throwIfAborted();
       throw error;
+    } finally {
+      ended.abort(); // before anything that still waits is disposed of
     }
   }
 

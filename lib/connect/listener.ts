@@ -14,7 +14,7 @@ import { Conversation } from "./conversation.ts";
 import { CONVERSATION_LENGTH, decodeEnvelope } from "./envelope_message.ts";
 import { IncomingConnection } from "./incoming.ts";
 import { KnockGuard } from "./knock_guard.ts";
-import { decodeKnock } from "./knock_message.ts";
+import { decodeKnock, type Knock } from "./knock_message.ts";
 import { resumptionId } from "./path_keys.ts";
 import { PeerConnection } from "./peer_connection.ts";
 import type { PeerContext } from "./peer_context.ts";
@@ -85,12 +85,13 @@ export class Listener {
       ...{ secrets, staticKey },
       ephemeralKey: generateKeyPair(),
     });
-    const knock = decodeKnock(answerer.content.body);
+    const knock = tryDecodeKnock(answerer);
+    if (knock === undefined) return;
     const { remoteKey } = answerer;
     const { sentAtMs } = knock;
     const verdict = this.#guard.judge({ ephemeralKey, remoteKey, sentAtMs }, nowMs);
     if (verdict === "too-many") {
-      logger?.warn("connect: too many want to connect at once, or the same one too often");
+      logger?.debug("connect: too many want to connect at once, or the same one too often");
       return answerer[Symbol.dispose]();
     }
     const replyTopic = secrets.replyTopic(ephemeralKey);
@@ -195,6 +196,16 @@ export class Listener {
 
   async #pause(ms: number): Promise<void> {
     await delay(ms, { signal: this.#context.closed }).catch(() => {});
+  }
+}
+
+function tryDecodeKnock(answerer: Answerer): Knock | undefined {
+  try {
+    return decodeKnock(answerer.content.body);
+  } catch (error) {
+    answerer[Symbol.dispose]();
+    if (error instanceof MalformedMessageError) return undefined; // whoever it is, they have the ticket
+    throw error;
   }
 }
 

@@ -154,6 +154,7 @@ class PathFinder {
         onTrace: (trace) => this.#relayTraces.push(trace),
         signal: giveUp.signal,
       });
+      if (signal.aborted) return connection.reset(); // a direct way was found at the same moment
       const punchMs = performance.now() - startedAtMs;
       await this.#hand(connection, channelBinding, {
         strategy: "relay",

@@ -176,7 +176,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   async #listen(signal: AbortSignal | undefined): Promise<void> {
     const both = AbortSignal.any([this.#closed.signal, ...signal ? [signal] : []]);
     const opened = this.#ticket.signaling.map((url) => this.#listenOn(url, both));
-    for (const each of opened) this.#inBackground(each);
+    for (const [index, each] of opened.entries()) {
+      this.#inBackground(each.catch(() => this.#listenLater(this.#ticket.signaling[index]!)));
+    }
     try {
       await Promise.any(opened);
     } catch (error) {
@@ -191,15 +193,40 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     }
   }
 
+  /** One that is down now may be up later. */
+  async #listenLater(url: string): Promise<void> {
+    const { closed, logger } = this.#context;
+    for (
+      let waitMs = FIRST_RETRY_MS;
+      !closed.aborted;
+      waitMs = Math.min(2 * waitMs, MAX_RETRY_MS)
+    ) {
+      const options = { signal: closed, persistent: false };
+      await delay(waitMs * (0.5 + Math.random()), options).catch(() => {});
+      if (closed.aborted) return;
+      try {
+        return await this.#listenOn(url, closed);
+      } catch (error) {
+        logger?.debug(`connect: ${url}: ${error}`);
+        if (error instanceof TypeError) return; // it will never be one
+      }
+    }
+  }
+
   /** Resolves once the peer is heard of there. */
   async #listenOn(url: string, signal: AbortSignal): Promise<void> {
     const lease = this.#context.buses.lease(url);
-    const subscriptions = new TopicSubscriptions(
-      await lease.bus,
-      (message, bus) => this.#listener.onMessage(message, bus),
-    );
-    await subscriptions.renew(this.#secrets.topicsAround(Date.now()), signal);
-    this.#inBackground(this.#keepTopics(subscriptions));
+    try {
+      const subscriptions = new TopicSubscriptions(
+        await lease.bus,
+        (message, bus) => this.#listener.onMessage(message, bus),
+      );
+      await subscriptions.renew(this.#secrets.topicsAround(Date.now()), signal);
+      this.#inBackground(this.#keepTopics(subscriptions));
+    } catch (error) {
+      await lease[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** Topics change with the time. */
@@ -213,3 +240,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     }
   }
 }
+
+/** From one attempt to listen somewhere to the next. Ours. */
+const FIRST_RETRY_MS = 5000;
+const MAX_RETRY_MS = 300_000;

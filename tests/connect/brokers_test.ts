@@ -3,7 +3,7 @@ import { delay } from "@std/async/delay";
 import type { PeerOptions } from "../../lib/connect/peer_options.ts";
 import type { SignalBus, SignalTransport } from "../../lib/signal/bus.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace, type Place, TestHub } from "./place.ts";
+import { atPlace, nextOf, type Place, TestHub } from "./place.ts";
 
 Deno.test("two dead brokers and a slow one of four do not hinder a connection", () =>
   atPlace({}, async (place) => {
@@ -99,3 +99,18 @@ class RepeatingHub extends TestHub {
     super.say(topic, message);
   }
 }
+
+Deno.test("a broker that is down when a peer opens is listened to when it is up", () =>
+  atPlace({}, async ({ a, b, hub, open }) => {
+    const late = Object.assign(new TestHub("ws://192.0.2.5:3480"), { isDown: true });
+    await using bob = await open(b, { signaling: [hub, late] });
+    await using alice = await open(a, { signaling: [late], listen: false });
+    hub.isDown = true; // alice finds it so
+    late.isDown = false;
+    await delay(10_000);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    await using other = await accepted;
+    assertEquals(conn.remoteKey, bob.publicKey);
+    assertEquals(other.remoteKey, alice.publicKey);
+  }));
