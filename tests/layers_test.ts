@@ -72,7 +72,7 @@ const LAYERS: readonly Layer[] = [
       "lib/connect/{relay_exchange,relay_path,relay_server,peer_timings}.ts",
       "lib/signal/{room_visit,topic_visit,topic_subscribers,websocket_transport}.ts",
       "lib/signal/{lan_transport,hand_transport,kept_bus,open_bus}.ts",
-      "lib/signal/mqtt/{pipe,client,transport}.ts",
+      "lib/signal/mqtt/{pipe,packet_reader,client,transport}.ts",
       "lib/signal/{rendezvous,rendezvous_session,websocket,websocket_dial,role}.ts",
       "lib/punch/{anchor,anchor_learning,attempt,dialing,dial_trace,give_up,handshake,meeting,offers,own_ipv6,round}.ts",
       "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",

@@ -30,8 +30,9 @@ export function parseBrokerUrl(text: string): BrokerUrl {
   // For URL, an unknown scheme has neither a default port nor a host that is checked.
   const url = URL.parse(`http://${rest}`);
   if (scheme === undefined || url === null || url.hostname === "") {
+    const shown = text.replace(/\/\/.*@/, "//...@"); // without the login
     throw new TypeError(
-      `Cannot use broker ${text}: URLs are mqtt://, mqtts://, mqtt+ws:// or mqtt+wss://, and a host`,
+      `Cannot use broker ${shown}: URLs are mqtt://, mqtts://, mqtt+ws:// or mqtt+wss://, and a host`,
     );
   }
   const { protocol, defaultPort } = SCHEMES[scheme as keyof typeof SCHEMES];
@@ -41,9 +42,18 @@ export function parseBrokerUrl(text: string): BrokerUrl {
     host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
     port: given === undefined ? defaultPort : Number(given),
     path: url.pathname === "/" ? "/mqtt" : url.pathname + url.search,
-    ...url.username !== "" && { username: decodeURIComponent(url.username) },
-    ...url.password !== "" && { password: decodeURIComponent(url.password) },
+    // A password without a name is none: MQTT 3.1.1 §3.1.2.9.
+    ...(url.username !== "" || url.password !== "") && { username: decode(url.username) },
+    ...url.password !== "" && { password: decode(url.password) },
   };
+}
+
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch (cause) {
+    throw new TypeError("Cannot use broker: its login is not percent-encoded UTF-8", { cause });
+  }
 }
 
 /** The ports are those of IANA, and of WebSocket. */

@@ -4,17 +4,12 @@
  * @module
  */
 
-import { concat, toHex } from "../../bytes.ts";
-import { MalformedMessageError, NetworkError, NoResponseError } from "../../errors.ts";
+import { toHex } from "../../bytes.ts";
+import { NetworkError, NoResponseError } from "../../errors.ts";
 import { GiveUp } from "../../punch/give_up.ts";
 import type { BrokerUrl } from "./broker_url.ts";
-import {
-  decodePacket,
-  encodePacket,
-  type MqttPacket,
-  type MqttVersion,
-  packetLength,
-} from "./packet_message.ts";
+import { encodePacket, type MqttPacket, type MqttVersion } from "./packet_message.ts";
+import { PacketReader } from "./packet_reader.ts";
 import { type BrokerPipe, openPipe, type OpenPipeOptions } from "./pipe.ts";
 import { mqttRefusal } from "./refusal.ts";
 
@@ -67,15 +62,15 @@ export class MqttClient {
     const name = `${url.host}:${url.port}`;
     const { version } = options;
     const first = await connect(url, name, { ...options, version: version ?? 4 });
-    if (first.code === 0) return new MqttClient(name, first, onPublish);
-    first.pipe.reset();
-    if (version !== undefined || first.code !== UNACCEPTABLE_VERSION) {
-      throw mqttRefusal(`connect to broker ${name}`, first.code, first.version);
-    }
-    const second = await connect(url, name, { ...options, version: 5 });
-    if (second.code === 0) return new MqttClient(name, second, onPublish);
-    second.pipe.reset();
-    throw mqttRefusal(`connect to broker ${name}`, second.code, second.version);
+    const isOfVersion = first.code === undefined || WRONG_VERSION.includes(first.code);
+    const isOnlyFirst = version === undefined && isOfVersion;
+    if (isOnlyFirst) first.pipe.reset();
+    const opened = isOnlyFirst ? await connect(url, name, { ...options, version: 5 }) : first;
+    if (opened.code === 0) return new MqttClient(name, opened, onPublish);
+    opened.pipe.reset();
+    const action = `connect to broker ${name}`;
+    if (opened.code !== undefined) throw mqttRefusal(action, opened.code, opened.version);
+    throw new NetworkError(`Cannot ${action}: it closes the connection, and says nothing`, "reset");
   }
 
   /** Says something; waits for nobody. @throws {NetworkError} if the connection is lost or closed */
@@ -83,14 +78,23 @@ export class MqttClient {
     await this.#send({ type: "publish", topic, payload, isRetained: false });
   }
 
-  /** Listens; resolves when the broker has agreed. @throws {RefusedError} if it does not */
+  /**
+   * Listens; resolves when the broker has agreed. One that does not answer is given up.
+   *
+   * @throws {RefusedError} if it does not agree
+   * @throws {NetworkError} if the connection is lost or closed
+   */
   async subscribe(topic: string): Promise<void> {
     const id = this.#lastId = this.#lastId % 0xffff + 1;
     const agreed = Promise.withResolvers<void>();
-    agreed.promise.catch(() => {});
     this.#waiting.set(id, agreed);
-    await this.#send({ type: "subscribe", id, topic });
-    await agreed.promise;
+    const tooLate = setTimeout(() => this.#giveUp("it agrees to nothing"), ANSWER_MS);
+    try {
+      await Promise.all([this.#send({ type: "subscribe", id, topic }), agreed.promise]);
+    } finally {
+      clearTimeout(tooLate);
+      this.#waiting.delete(id);
+    }
   }
 
   /** Listens no more. */
@@ -103,17 +107,19 @@ export class MqttClient {
   check(): void {
     if (this.#failure !== undefined || this.#checking !== undefined) return;
     this.#send({ type: "pingreq" }).catch(() => {}); // reading tells
-    this.#checking = setTimeout(() => this.#pipe.reset(), CHECK_MS);
+    this.#checking = setTimeout(() => this.#giveUp("it does not answer"), CHECK_MS);
   }
 
-  /** Says goodbye. */
+  /** Says goodbye, to a broker that listens. */
   async close(): Promise<void> {
-    if (this.#failure !== undefined) return;
+    if (this.#failure !== undefined) return await this.finished.catch(() => {}); // told already
     this.#end(new NetworkError(`Cannot use broker ${this.#name}: it is closed`, "closed"));
+    const tooLate = setTimeout(() => this.#pipe.reset(), CLOSE_MS);
     await this.#pipe.write(encodePacket({ type: "disconnect", code: 0 }, this.#version))
       .catch(() => {}); // it may be gone
     await this.#pipe.close();
     await this.finished;
+    clearTimeout(tooLate);
   }
 
   async #send(packet: MqttPacket): Promise<void> {
@@ -150,23 +156,29 @@ export class MqttClient {
         if (!packet.isRetained) this.#onPublish(packet.topic, packet.payload);
         break;
       case "suback": {
-        const [code = 0] = packet.codes;
+        const [code = FAILURE] = packet.codes;
         const waiting = this.#waiting.get(packet.id);
-        this.#waiting.delete(packet.id);
         if (code < FAILURE) waiting?.resolve();
         else waiting?.reject(mqttRefusal("subscribe", code, this.#version));
         break;
       }
-      case "disconnect":
-        throw this.#lost(mqttRefusal("stay", packet.code, this.#version).message);
+      case "disconnect": {
+        const refusal = mqttRefusal("go on", packet.code, this.#version);
+        throw this.#lost(refusal.message, refusal);
+      }
     }
   }
 
   /** One that says nothing at all between two questions is gone. */
   #ask(): void {
-    if (this.#isAsked) return this.#pipe.reset();
+    if (this.#isAsked) return this.#giveUp("it does not answer");
     this.#isAsked = true;
     this.#send({ type: "pingreq" }).catch(() => {}); // reading tells
+  }
+
+  #giveUp(why: string): void {
+    this.#end(this.#lost(why));
+    this.#pipe.reset(); // reading ends, and tells
   }
 
   #end(failure: NetworkError): void {
@@ -184,7 +196,8 @@ interface Opened {
   readonly pipe: BrokerPipe;
   readonly packets: PacketReader;
   readonly version: MqttVersion;
-  readonly code: number;
+  /** `undefined` if the broker has closed the connection instead, as some do whom the version does not suit. */
+  readonly code: number | undefined;
   readonly rttMs: number;
 }
 
@@ -199,6 +212,7 @@ async function connect(
     const onAbort = () => pipe.reset();
     giveUp.signal.addEventListener("abort", onAbort, { once: true });
     try {
+      giveUp.signal.throwIfAborted();
       const { username, password } = url;
       const connecting: MqttPacket = {
         type: "connect",
@@ -211,16 +225,8 @@ async function connect(
       await pipe.write(encodePacket(connecting, version));
       const packets = new PacketReader(pipe);
       const answer = await packets.first(version);
-      if (answer === null && version === 4) { // some close, instead of saying that it is the version
-        return { pipe, packets, version, code: UNACCEPTABLE_VERSION, rttMs: 0 };
-      }
-      if (answer?.type !== "connack") {
-        throw new MalformedMessageError(
-          `Cannot connect to broker ${name}: it answers with ${answer?.type ?? "nothing"}`,
-        );
-      }
       const rttMs = performance.now() - startedAtMs;
-      return { pipe, packets, version, code: answer.code, rttMs };
+      return { pipe, packets, version, code: answer?.code, rttMs };
     } catch (error) {
       pipe.reset();
       throw error;
@@ -235,56 +241,23 @@ async function connect(
   }
 }
 
-/** Parts what comes into packets. */
-class PacketReader {
-  readonly #pipe: BrokerPipe;
-  #unread: Uint8Array = new Uint8Array(0);
-
-  constructor(pipe: BrokerPipe) {
-    this.#pipe = pipe;
-  }
-
-  /** The first packet, which is a CONNACK: what begins otherwise is not waited for. @throws {MalformedMessageError} if it is none */
-  async first(version: MqttVersion): Promise<MqttPacket | null | undefined> {
-    if (this.#unread.length === 0) this.#unread = await this.#pipe.read() ?? this.#unread;
-    const [byte = CONNACK] = this.#unread;
-    if (byte === CONNACK) return await this.next(version);
-    throw new MalformedMessageError("Cannot read MQTT packet: the first one is a CONNACK");
-  }
-
-  /** The next packet, `undefined` for one of no use, `null` at the end. @throws {MalformedMessageError} if it is none */
-  async next(version: MqttVersion): Promise<MqttPacket | null | undefined> {
-    for (;;) {
-      const length = packetLength(this.#unread, MAX_PACKET_BYTES);
-      if (length !== undefined && length <= this.#unread.length) {
-        const packet = this.#unread.slice(0, length);
-        this.#unread = this.#unread.slice(length);
-        return decodePacket(packet, version);
-      }
-      const more = await this.#pipe.read();
-      if (more === null) return null;
-      this.#unread = concat(this.#unread, more);
-    }
-  }
-}
-
 /** Ours: brokers end connections that are silent for one and a half of it. */
 const KEEP_ALIVE_SECONDS = 30;
 
 /** How long an answer may take, if there is doubt. Ours: three round trips, with a lost packet. */
 const CHECK_MS = 2000;
 
+/** As {@linkcode CHECK_MS}, for what was written and a goodbye to arrive. */
+const CLOSE_MS = 2000;
+
+/** Ours: brokers answer SUBSCRIBE in a round trip, and may ask others before. */
+const ANSWER_MS = 10_000;
+
 /** Ours: three round trips and a lost SYN of any path. */
 const CONNECT_MS = 10_000;
 
-/** Ours: the longest message of a peer with its topic, and whatever properties a broker adds. */
-const MAX_PACKET_BYTES = 16_384;
-
-/** MQTT 3.1.1 §3.2.2.3. */
-const UNACCEPTABLE_VERSION = 1;
-
-/** The first byte of one: MQTT 3.1.1 §3.2.1. */
-const CONNACK = 0x20;
+/** MQTT 3.1.1 §3.2.2.3, and what brokers may say who speak MQTT 5 alone: MQTT 5.0 §3.1.2.2. */
+const WRONG_VERSION: readonly (number | undefined)[] = [0x01, 0x84];
 
 /** From here on codes are failures. */
 const FAILURE = 0x80;

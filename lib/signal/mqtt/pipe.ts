@@ -15,7 +15,7 @@ import type { BrokerUrl } from "./broker_url.ts";
 export interface BrokerPipe {
   /** What comes next, or `null` at the end. @throws {NetworkError} as the network fails */
   read(): Promise<Uint8Array | null>;
-  /** Sends a packet, after those before it. @throws {NetworkError} as the network fails */
+  /** Sends a packet, after those before it. @throws {NetworkError} as the network fails, or the broker does not read */
   write(packet: Uint8Array): Promise<void>;
   /** Ends it, once what was written is on its way; reading ends too then. */
   close(): Promise<void>;
@@ -59,6 +59,7 @@ class TcpPipe implements BrokerPipe {
   readonly #connection: TcpConnection;
   readonly #buffer = new Uint8Array(READ_BYTES);
   #writing: Promise<void> = Promise.resolve();
+  #queuedBytes = 0;
 
   constructor(connection: TcpConnection) {
     this.#connection = connection;
@@ -69,8 +70,11 @@ class TcpPipe implements BrokerPipe {
     return count === null ? null : this.#buffer.slice(0, count);
   }
 
-  write(packet: Uint8Array): Promise<void> {
-    return this.#writing = this.#writing.then(() => writeAll(this.#connection, packet));
+  async write(packet: Uint8Array): Promise<void> {
+    if (this.#queuedBytes + packet.length > MAX_QUEUED_BYTES) throw giveUp(this);
+    this.#queuedBytes += packet.length;
+    await (this.#writing = this.#writing.then(() => writeAll(this.#connection, packet)));
+    this.#queuedBytes -= packet.length;
   }
 
   async close(): Promise<void> {
@@ -109,8 +113,7 @@ class WebSocketPipe implements BrokerPipe {
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
   async write(packet: Uint8Array): Promise<void> {
-    if (this.#socket.send("binary", packet)) return;
-    throw new NetworkError("Cannot send to the broker: it reads too slowly", "other");
+    if (!this.#socket.send("binary", packet)) throw giveUp(this);
   }
 
   // deno-lint-ignore require-await -- as above
@@ -136,8 +139,16 @@ class WebSocketPipe implements BrokerPipe {
   }
 }
 
+/** What is not read piles up here otherwise, and whoever made the broker say something made us answer. */
+function giveUp(pipe: BrokerPipe): NetworkError {
+  pipe.reset();
+  return new NetworkError("Cannot send to the broker: it reads too slowly", "other");
+}
+
 const READ_BYTES = 16_384;
 
 /** Ours: several packets may share a message. */
 const MAX_MESSAGE_BYTES = 65_536;
+
+/** Ours: dozens of messages of the longest kind. */
 const MAX_QUEUED_BYTES = 262_144;

@@ -10,54 +10,62 @@ import type { MqttVersion } from "./packet_message.ts";
 /** The refusal of a CONNECT, a SUBSCRIBE or of all further conversation. */
 export function mqttRefusal(action: string, code: number, version: MqttVersion): RefusedError {
   const known = version === 5 || code >= 0x80 ? REASONS_5[code] : RETURN_CODES_4[code];
-  const { name, remedy } = known ?? { name: "an unknown reason", remedy: undefined };
-  const hint = remedy === undefined ? "" : `; ${remedy}`;
+  const { name, remedy } = known ?? { name: "what nobody knows", remedy: LATER };
   const hex = `0x${code.toString(16).padStart(2, "0")}`;
-  return new RefusedError(`Cannot ${action}: the broker says ${name} (${hex})${hint}`, code);
+  return new RefusedError(`Cannot ${action}: the broker says ${name} (${hex}); ${remedy}`, code);
 }
 
 interface Reason {
   readonly name: string;
-  readonly remedy?: string;
+  readonly remedy: string;
 }
 
 const LOGIN = "check the user name and the password in the URL";
 const LATER = "try later, or another broker";
+const OTHER = "use another broker";
+const UNLIKE = "what answers may not be an MQTT broker as others are: use another one";
+const RIGHTS = "the broker has to let this user read and write punchline/1/#";
+const VERSION = "fix the version in the options, or use another broker";
 
 /** MQTT 3.1.1 §3.2.2.3. */
 const RETURN_CODES_4: Readonly<Record<number, Reason>> = {
-  1: { name: "unacceptable protocol version" },
-  2: { name: "identifier rejected", remedy: LATER },
-  3: { name: "server unavailable", remedy: LATER },
-  4: { name: "bad user name or password", remedy: LOGIN },
-  5: { name: "not authorized", remedy: LOGIN },
+  0x01: { name: "unacceptable protocol version", remedy: VERSION },
+  0x02: { name: "identifier rejected", remedy: LATER },
+  0x03: { name: "server unavailable", remedy: LATER },
+  0x04: { name: "bad user name or password", remedy: LOGIN },
+  0x05: { name: "not authorized", remedy: LOGIN },
 };
 
-/** MQTT 5.0 §2.4; 0x80 is that of a SUBACK in 3.1.1 too. */
+/** MQTT 5.0 §2.4: what a CONNACK, SUBACK or DISCONNECT may say; 0x80 is that of a SUBACK in 3.1.1 too. */
 const REASONS_5: Readonly<Record<number, Reason>> = {
+  0x00: { name: "goodbye", remedy: LATER },
   0x80: { name: "unspecified error", remedy: LATER },
-  0x81: { name: "malformed packet" },
-  0x82: { name: "protocol error" },
+  0x81: { name: "malformed packet", remedy: UNLIKE },
+  0x82: { name: "protocol error", remedy: UNLIKE },
   0x83: { name: "implementation specific error", remedy: LATER },
-  0x84: { name: "unsupported protocol version" },
-  0x85: { name: "client identifier not valid" },
+  0x84: { name: "unsupported protocol version", remedy: VERSION },
+  0x85: { name: "client identifier not valid", remedy: LATER },
   0x86: { name: "bad user name or password", remedy: LOGIN },
-  0x87: { name: "not authorized", remedy: LOGIN },
+  0x87: { name: "not authorized", remedy: `${LOGIN}; ${RIGHTS}` },
   0x88: { name: "server unavailable", remedy: LATER },
   0x89: { name: "server busy", remedy: LATER },
-  0x8a: { name: "banned", remedy: "use another broker" },
+  0x8a: { name: "banned", remedy: OTHER },
   0x8b: { name: "server shutting down", remedy: LATER },
-  0x8c: { name: "bad authentication method" },
-  0x8d: { name: "keep alive timeout" },
-  0x8e: { name: "session taken over" },
-  0x8f: { name: "topic filter invalid" },
-  0x90: { name: "topic name invalid" },
-  0x93: { name: "receive maximum exceeded" },
-  0x95: { name: "packet too large" },
+  0x8c: { name: "bad authentication method", remedy: OTHER },
+  0x8d: { name: "keep alive timeout", remedy: LATER },
+  0x8e: { name: "session taken over", remedy: LATER },
+  0x8f: { name: "topic filter invalid", remedy: RIGHTS },
+  0x90: { name: "topic name invalid", remedy: RIGHTS },
+  0x91: { name: "packet identifier in use", remedy: UNLIKE },
+  0x93: { name: "receive maximum exceeded", remedy: LATER },
+  0x94: { name: "topic alias invalid", remedy: UNLIKE },
+  0x95: { name: "packet too large", remedy: "the broker has to take packets of 5 KiB" },
   0x96: { name: "message rate too high", remedy: LATER },
   0x97: { name: "quota exceeded", remedy: LATER },
-  0x98: { name: "administrative action", remedy: "use another broker" },
-  0x9c: { name: "use another server", remedy: "use another broker" },
-  0x9d: { name: "server moved", remedy: "use another broker" },
+  0x98: { name: "administrative action", remedy: OTHER },
+  0x99: { name: "payload format invalid", remedy: "the broker has to take binary messages" },
+  0x9c: { name: "use another server", remedy: OTHER },
+  0x9d: { name: "server moved", remedy: OTHER },
   0x9f: { name: "connection rate exceeded", remedy: LATER },
+  0xa0: { name: "maximum connect time", remedy: LATER },
 };

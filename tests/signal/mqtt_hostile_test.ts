@@ -1,0 +1,172 @@
+// Brokers that mean harm, or are broken: what they cost, and what is said of them.
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import {
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+  RefusedError,
+} from "../../lib/errors.ts";
+import { encodePacket } from "../../lib/signal/mqtt/packet_message.ts";
+import { toBytes } from "../simnet/fixtures.ts";
+import { withBroker } from "./scripted_broker.ts";
+
+const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
+
+for (
+  const [what, bytes, message] of [
+    ["garbage", "ffffffffffff", "the first one is a CONNACK"],
+    ["an endless packet", "20ffffff7f", "over the limit"],
+    ["another protocol", toBytes("HTTP/1.1 400 Bad Request").toHex(), "the first one is a CONNACK"],
+  ] as const
+) {
+  Deno.test(`a broker that answers with ${what} is none`, () =>
+    withBroker(async ({ connect, broker }) => {
+      broker.answers = () => [bytes];
+      await assertRejects(connect, MalformedMessageError, message);
+    }));
+}
+
+Deno.test("a broker that says nothing is given up", () =>
+  withBroker(async ({ connect, broker, nowMs }) => {
+    broker.answers = () => [];
+    await assertRejects(connect, NoResponseError, "no answer in 10 s");
+    assertEquals(Math.round(nowMs() / 1000), 10);
+  }));
+
+Deno.test("a broker that falls silent is noticed", () =>
+  withBroker(async ({ connect, broker, nowMs }) => {
+    await using bus = await connect();
+    broker.answers = () => [];
+    const startedAtMs = nowMs();
+    await assertRejects(() => bus.finished, NetworkError);
+    assert(nowMs() - startedAtMs <= 30_100, `${nowMs() - startedAtMs}`);
+  }));
+
+for (const version of [undefined, 4, 5] as const) {
+  Deno.test(`a broker that hangs up is told from one that refuses, with version ${version ?? "4 or 5"}`, () =>
+    withBroker(async ({ connect, broker }) => {
+      broker.hangsUp = true;
+      const error = await assertRejects(() => connect({ version }), NetworkError, "says nothing");
+      assertEquals(error.reason, "reset");
+    }));
+}
+
+Deno.test("a broker that answers no subscription is given up", () =>
+  withBroker(async ({ connect, broker, nowMs }) => {
+    await using bus = await connect();
+    broker.answers = (packet) => packet[0] === 0xc0 ? ["d000"] : [];
+    const startedAtMs = nowMs();
+    await assertRejects(() => bus.subscribe(TOPIC, () => {}), NetworkError, "agrees to nothing");
+    await assertRejects(() => bus.finished, NetworkError, "agrees to nothing");
+    assertEquals(Math.round((nowMs() - startedAtMs) / 1000), 10);
+  }));
+
+Deno.test("an answer to a subscription without a yes is a no", () =>
+  withBroker(async ({ connect, broker }) => {
+    await using bus = await connect();
+    broker.answers = (packet) => packet[0] === 0x82 ? ["9002" + packet.subarray(2, 4).toHex()] : [];
+    await assertRejects(() => bus.subscribe(TOPIC, () => {}), RefusedError);
+  }));
+
+Deno.test("a broker that talks and does not read is given up, with little kept for it", () =>
+  withBroker(async ({ connect, broker }) => {
+    await using bus = await connect();
+    broker.reads = false;
+    let taken = 0;
+    const error = await assertRejects(async () => {
+      const publishing: Promise<void>[] = [];
+      for (; taken < 1000; taken++) publishing.push(bus.publish(TOPIC, new Uint8Array(4096)));
+      await Promise.all(publishing);
+    }, NetworkError);
+    assert(error.message.includes("reads too slowly"), error.message);
+    await assertRejects(() => bus.finished, NetworkError);
+  }));
+
+Deno.test("a bus is disposed of soon, though the broker does not read", () =>
+  withBroker(async ({ connect, broker, nowMs }) => {
+    const bus = await connect();
+    broker.reads = false;
+    const publishing = Array.from({ length: 50 }, () => bus.publish(TOPIC, new Uint8Array(4096)));
+    const settled = Promise.allSettled(publishing);
+    await delay(1000);
+    const startedAtMs = nowMs();
+    await bus[Symbol.asyncDispose]();
+    assert(nowMs() - startedAtMs <= 2000, `${nowMs() - startedAtMs}`);
+    await settled;
+    await assertRejects(() => bus.publish(TOPIC, new Uint8Array()), NetworkError, "is closed");
+  }));
+
+Deno.test("why a broker ends the conversation is told, with the code", () =>
+  withBroker(async ({ connect, broker }) => {
+    broker.answers = () => ["2003000000"];
+    await using bus = await connect({ version: 5 });
+    await broker.say(Uint8Array.fromHex("e0018e"));
+    const error = await assertRejects(
+      () => bus.finished,
+      NetworkError,
+      "session taken over (0x8e)",
+    );
+    assert(error.cause instanceof RefusedError);
+    assertEquals(error.cause.code, 0x8e);
+  }));
+
+for (
+  const [what, hex] of [
+    ["garbage", "ffffffffff"],
+    ["an endless packet", "30ffffff7f"],
+    ["a packet that is cut short", "30020009"],
+    ["a topic that is no text", "30040002ffff"],
+  ] as const
+) {
+  Deno.test(`a broker that sends ${what} in between is given up`, () =>
+    withBroker(async ({ connect, broker }) => {
+      await using bus = await connect();
+      await broker.say(Uint8Array.fromHex(hex));
+      const error = await assertRejects(
+        () => bus.finished,
+        NetworkError,
+        "Cannot read MQTT packet",
+      );
+      assert(error.cause instanceof MalformedMessageError);
+    }));
+}
+
+Deno.test("what was not asked for, or is too long, is not heard", () =>
+  withBroker(async ({ connect, broker }) => {
+    const heard: number[] = [];
+    await using bus = await connect();
+    await using _subscription = await bus.subscribe(TOPIC, ({ length }) => heard.push(length));
+    for (
+      const [topic, length] of [
+        [TOPIC, 1],
+        ["punchline/1/", 2],
+        ["punchline/1/BAAAAAAAAAAAAAAAAAAAAA", 3],
+        [`punchline/1/${TOPIC}`, 4097],
+        [`punchline/1/${TOPIC}`, 4096],
+        ["", 6],
+      ] as const
+    ) {
+      const payload = new Uint8Array(length);
+      await broker.say(encodePacket({ type: "publish", topic, payload, isRetained: false }, 4));
+    }
+    await delay(1000);
+    assertEquals(heard, [4096]);
+  }));
+
+Deno.test("a flood of packets of no use leaves the conversation as it is", () =>
+  withBroker(async ({ connect, broker }) => {
+    await using bus = await connect();
+    const each = [
+      "d000",
+      "90030009ff",
+      "b0020009",
+      "40020001",
+      "f000",
+      "20020005",
+      "100c00044d5154540400003c0000",
+    ];
+    await broker.say(Uint8Array.fromHex(each.join("").repeat(2000)));
+    await using _subscription = await bus.subscribe(TOPIC, () => {});
+  }));
