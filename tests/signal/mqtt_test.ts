@@ -159,3 +159,22 @@ Deno.test("a subscription that is aborted rejects with the reason, and the bus g
     broker.answers = answers;
     await using _subscription = await bus.subscribe(TOPIC, () => {});
   }));
+
+Deno.test("who listens anew while another stops leaves no subscription behind", () =>
+  withBroker(async ({ network, url, broker }) => {
+    const asked: number[] = [];
+    const { answers } = broker;
+    broker.answers = (packet) => {
+      asked.push(packet[0]! >> 4);
+      return answers(packet);
+    };
+    await using bus = await openBus(url, { network });
+    const first = await bus.subscribe(TOPIC, () => {});
+    const stopping = first[Symbol.asyncDispose]();
+    const second = await bus.subscribe(TOPIC, () => {});
+    await stopping;
+    await second[Symbol.asyncDispose]();
+    await delay(100);
+    assertEquals(asked.filter((type) => type === 10).length, 1);
+    assertEquals(asked.at(-1), 10);
+  }));
