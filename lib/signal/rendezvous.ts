@@ -8,7 +8,6 @@
 import { NetworkError } from "../errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
-import { sourceKey } from "../stun/rate_limit.ts";
 import { RendezvousRooms, type RoomLimits } from "./rendezvous_rooms.ts";
 import { type ClientSocket, RendezvousSession, type SessionLimits } from "./rendezvous_session.ts";
 import { isTopicsPath, RendezvousTopics, type TopicLimits } from "./rendezvous_topics.ts";
@@ -67,9 +66,10 @@ export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   maxRooms: 2048,
   messageBurst: 64, // a punch takes some ten
   messagesPerSecond: 8,
-  maxTopics: 16_384,
+  maxTopics: 131_072, // of all connections, so that a few sources keep nobody out; 31 MiB when all are there
   maxTopicsPerMember: 64, // three for a peer that listens, and one for each that it is about to connect to
-  maxMembersPerTopic: 8, // a peer that runs twice or three times; whoever says something has it sent so often
+  maxMembersPerTopic: 16, // whoever says something has it sent so often
+  maxMembersPerTopicAndSource: 4, // a peer that runs twice or three times; so one who has its ticket fills no topic
   topicBurst: 1024,
   topicMessagesPerSecond: 256, // of a peer to which 50 connect in a second
   upgradeMs: 5000, // two round trips of any path, with a SYN lost
@@ -125,37 +125,39 @@ class Server implements RendezvousServer {
         if (error instanceof NetworkError && error.reason === "closed") return;
         throw error;
       }
-      if (this.#admit(connection)) this.#converse(connection);
+      const session = this.#meet(connection);
+      if (this.#admit(session)) this.#converse(session);
       else connection.reset();
     }
   }
 
-  #converse(connection: TcpConnection): void {
+  #meet(connection: TcpConnection): RendezvousSession {
     const receive = (path: string, client: ClientSocket) =>
       isTopicsPath(path)
         ? new TopicVisit(client, this.#topics)
         : RoomVisit.receive(path, client, this.#rooms);
-    const session = new RendezvousSession(connection, receive, this.#limits);
+    return new RendezvousSession(connection, receive, this.#limits);
+  }
+
+  #converse(session: RendezvousSession): void {
     const conversation = session.run().finally(() => {
       this.#sessions.delete(session);
-      this.#release(connection);
+      this.#release(session);
     });
     this.#sessions.set(session, conversation);
   }
 
-  #admit({ remote }: TcpConnection): boolean {
-    const key = sourceKey(remote.ip);
-    const fromSource = this.#perSource.get(key) ?? 0;
+  #admit({ source }: RendezvousSession): boolean {
+    const fromSource = this.#perSource.get(source) ?? 0;
     if (this.#sessions.size >= this.#limits.maxConnections) return false;
     if (fromSource >= this.#limits.maxConnectionsPerSource) return false;
-    this.#perSource.set(key, fromSource + 1);
+    this.#perSource.set(source, fromSource + 1);
     return true;
   }
 
-  #release({ remote }: TcpConnection): void {
-    const key = sourceKey(remote.ip);
-    const left = this.#perSource.get(key)! - 1;
-    if (left === 0) this.#perSource.delete(key);
-    else this.#perSource.set(key, left);
+  #release({ source }: RendezvousSession): void {
+    const left = this.#perSource.get(source)! - 1;
+    if (left === 0) this.#perSource.delete(source);
+    else this.#perSource.set(source, left);
   }
 }

@@ -6,6 +6,7 @@
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../errors.ts";
 import type { TcpConnection } from "../net/network.ts";
+import { sourceKey } from "../stun/rate_limit.ts";
 import {
   CLOSE,
   readHead,
@@ -49,12 +50,15 @@ export type Reception = (target: string, client: ClientSocket) => Visit | Refusa
 
 /** A client's socket; what is sent before the client is let in is lost. */
 export interface ClientSocket {
+  /** What an IPv4 address or an IPv6 /64 has in common. */
+  readonly source: string;
   /** Sends something, unless too much waits already. */
   send(kind: "binary" | "text" | "pong", data: Uint8Array): void;
 }
 
 /** One client. */
 export class RendezvousSession implements ClientSocket {
+  readonly source: string;
   readonly #connection: TcpConnection;
   readonly #receive: Reception;
   readonly #limits: SessionLimits;
@@ -63,6 +67,7 @@ export class RendezvousSession implements ClientSocket {
   #silentTurns = 0;
 
   constructor(connection: TcpConnection, receive: Reception, limits: SessionLimits) {
+    this.source = sourceKey(connection.remote.ip);
     this.#connection = connection;
     this.#receive = receive;
     this.#limits = limits;

@@ -14,6 +14,8 @@ export interface TopicLimits {
   readonly maxTopicsPerMember: number;
   /** Members that listen to one topic: what is said is sent so often. */
   readonly maxMembersPerTopic: number;
+  /** Those of them that come from one source, an IPv4 address or an IPv6 /64. */
+  readonly maxMembersPerTopicAndSource: number;
   /** Messages of one member at once. */
   readonly topicBurst: number;
   /** Messages of one member that come back a second. */
@@ -36,10 +38,10 @@ export class RendezvousTopics<M> {
   }
 
   /** Takes somebody in, who listens to nothing yet. */
-  join(member: M, nowMs: number): void {
+  join(member: M, source: string, nowMs: number): void {
     const { topicBurst: burst, topicMessagesPerSecond: perSecond } = this.#limits;
     const allowance = new Allowance({ burst, perSecond }, nowMs);
-    this.#members.set(member, { topics: new Set(), allowance });
+    this.#members.set(member, { source, topics: new Set(), allowance });
   }
 
   /** Lets somebody go. */
@@ -55,17 +57,14 @@ export class RendezvousTopics<M> {
 
   /** Whether the member listens from now on. */
   subscribe(member: M, topic: string): boolean {
-    const { maxTopics, maxTopicsPerMember, maxMembersPerTopic } = this.#limits;
-    const mine = this.#members.get(member)?.topics;
-    if (mine === undefined) return false;
-    if (mine.has(topic)) return true;
-    const inside = this.#topics.get(topic);
-    if (mine.size >= maxTopicsPerMember) return false;
-    if (inside === undefined && this.#topics.size >= maxTopics) return false;
-    if (inside !== undefined && inside.size >= maxMembersPerTopic) return false;
-    mine.add(topic);
-    if (inside === undefined) this.#topics.set(topic, new Set([member]));
-    else inside.add(member);
+    const { source, topics } = this.#members.get(member) ?? {};
+    if (topics === undefined || topics.size >= this.#limits.maxTopicsPerMember) {
+      return topics?.has(topic) ?? false;
+    }
+    const inside = this.#topics.get(topic) ?? new Set();
+    if (!inside.has(member) && !this.#hasRoom(inside, source)) return false;
+    topics.add(topic);
+    this.#topics.set(topic, inside.add(member));
     return true;
   }
 
@@ -77,6 +76,13 @@ export class RendezvousTopics<M> {
   /** Who hears what the member says; not the member. */
   listeners(member: M, topic: string): M[] {
     return [...this.#topics.get(topic) ?? []].filter((other) => other !== member);
+  }
+
+  #hasRoom(inside: ReadonlySet<M>, source: string | undefined): boolean {
+    const { maxTopics, maxMembersPerTopic, maxMembersPerTopicAndSource } = this.#limits;
+    if (inside.size === 0) return this.#topics.size < maxTopics;
+    const kin = [...inside].filter((member) => this.#members.get(member)?.source === source);
+    return inside.size < maxMembersPerTopic && kin.length < maxMembersPerTopicAndSource;
   }
 
   #remove(member: M, topic: string): void {
@@ -95,6 +101,7 @@ export function isTopicsPath(path: string): boolean {
 export const TOPICS_PATH = "/topics/1";
 
 interface Member {
+  readonly source: string;
   readonly topics: Set<string>;
   readonly allowance: Allowance;
 }

@@ -4,7 +4,7 @@
  * ```text
  * kind (1) | topic (16) | message, of kind 3 only
  *
- * 1 subscribe    the client wants what is published; the server says the same when it is so
+ * 1 subscribe    the client wants what is published; the server says the same when it is so, and 2 if it will not be
  * 2 unsubscribe  the client wants no more
  * 3 publish      the client says something; the server passes it on
  * ```

@@ -28,7 +28,7 @@ export class TopicVisit implements Visit {
   }
 
   enter(): void {
-    this.#topics.join(this, performance.now());
+    this.#topics.join(this, this.#client.source, performance.now());
   }
 
   accept(message: Exclude<WebSocketMessage, { kind: "close" }>): "go-on" | "end" {
@@ -42,9 +42,10 @@ export class TopicVisit implements Visit {
         listener.#client.send("binary", message.data);
       }
     }
-    if (said.kind !== "subscribe") return "go-on";
-    if (!this.#topics.subscribe(this, said.topic)) return "end";
-    this.#client.send("binary", encodeTopicMessage(said));
+    if (said.kind === "subscribe") {
+      const kind = this.#topics.subscribe(this, said.topic) ? "subscribe" : "unsubscribe";
+      this.#client.send("binary", encodeTopicMessage({ kind, topic: said.topic }));
+    }
     return "go-on";
   }
 

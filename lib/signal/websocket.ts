@@ -68,6 +68,11 @@ export class WebSocketConnection {
     if (options.handshake !== undefined) this.#enqueue(options.handshake);
   }
 
+  /** What waits to be sent. */
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
   /** Sends a message, in the end; `false` if too much waits already, or the socket is closing. */
   send(kind: "binary" | "text" | "ping" | "pong", data: Uint8Array): boolean {
     return !this.#isClosing && this.#enqueue(this.#encode(kind, data));

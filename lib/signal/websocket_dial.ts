@@ -7,6 +7,7 @@
 import { RefusedError } from "../errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
+import { GiveUp } from "../punch/give_up.ts";
 import { readHead, WebSocketConnection, type WebSocketLimits, writeAll } from "./websocket.ts";
 import { encodeUpgradeRequest, judgeUpgradeResponse } from "./websocket_upgrade.ts";
 
@@ -70,7 +71,7 @@ async function shakeHands(
   throw new RefusedError(`Cannot open ${url}: the server says ${status} ${reason}`, status);
 }
 
-/** The addresses of a name are tried in turn. */
+/** The addresses of a name are tried in turn; one that says nothing does not hold up the next for long. */
 async function connect(
   url: URL,
   { network, caCerts, signal }: DialWebSocketOptions,
@@ -79,13 +80,17 @@ async function connect(
   const port = url.port === "" ? DEFAULT_PORTS[url.protocol] : Number(url.port);
   if (port === undefined) throw new TypeError(`Cannot open ${url}: a WebSocket is ws: or wss:`);
   const isSecure = url.protocol === "wss:";
+  const addresses = await addressesOf(hostname, { network, signal });
   let failure: unknown;
-  for (const ip of await addressesOf(hostname, { network, signal })) {
+  for (const [index, ip] of addresses.entries()) {
     const remote: TransportAddress = { ip, port };
+    const isLast = index === addresses.length - 1;
+    using patience = new GiveUp(NEXT_ADDRESS_MS, signal);
+    const options = { signal: isLast ? signal : patience.signal };
     try {
       return await (isSecure
-        ? network.connectTls(remote, { hostname, caCerts, signal })
-        : network.connectTcp(remote, { signal }));
+        ? network.connectTls(remote, { hostname, caCerts, ...options })
+        : network.connectTcp(remote, options));
     } catch (error) {
       signal?.throwIfAborted();
       failure = error;
@@ -107,5 +112,8 @@ async function addressesOf(
   if (addresses.length > 0) return addresses;
   throw found[0]!.status === "rejected" ? found[0]!.reason : new Error("no address");
 }
+
+/** Ours: two lost SYNs. One of several addresses may be dead, and the next alive. */
+const NEXT_ADDRESS_MS = 4000;
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { "ws:": 80, "wss:": 443 };

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { abortable } from "@std/async/abortable";
 import { MalformedMessageError, NetworkError, RefusedError } from "../errors.ts";
 import type { OpenBusOptions, SignalBus, SignalTransport } from "./bus.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
@@ -55,7 +56,7 @@ export function webSocketTransport(url: string): SignalTransport {
     async open({ network, signal }: OpenBusOptions): Promise<SignalBus> {
       const limits = {
         maxMessageBytes: MAX_SIGNAL_BYTES + TOPIC_HEADER_BYTES,
-        maxQueuedBytes: MAX_QUEUED_BYTES,
+        maxQueuedBytes: 2 * MAX_QUEUED_BYTES,
       };
       return new WebSocketBus(url, await dialWebSocket(target, { network, signal, limits }));
     },
@@ -67,8 +68,8 @@ class WebSocketBus implements SignalBus {
   readonly finished: Promise<void>;
   readonly #socket: WebSocketConnection;
   readonly #subscribers = new TopicSubscribers();
-  /** Resolve when the server confirms a topic. */
-  readonly #confirming = new Map<string, PromiseWithResolvers<void>>();
+  /** Until the server confirms or refuses a topic, and as long as it is listened to. */
+  readonly #confirming = new Map<string, Confirming>();
   readonly #received: Promise<void>;
   readonly #end = Promise.withResolvers<void>();
   #asking: { readonly topic: string; readonly sentMs: number } | undefined;
@@ -92,12 +93,15 @@ class WebSocketBus implements SignalBus {
   check(): void {
     if (this.#checking !== undefined || this.#failure !== undefined) return;
     this.#socket.send("ping", new Uint8Array(0));
-    this.#checking = setTimeout(() => this.#socket.abort(), CHECK_MS);
+    this.#checking = setTimeout(() => this.#giveUp("it does not answer"), CHECK_MS);
   }
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
   async publish(topic: string, message: Uint8Array): Promise<void> {
     requirePublishable(topic, message);
+    if (this.#failure !== undefined) throw this.#failure;
+    // What finds no room is lost, as anything may be; subscriptions and pings do find some.
+    if (this.#socket.queuedBytes > MAX_QUEUED_BYTES) return;
     this.#send({ kind: "publish", topic, message });
   }
 
@@ -108,17 +112,13 @@ class WebSocketBus implements SignalBus {
   ): Promise<AsyncDisposable> {
     requireTopic(topic);
     signal?.throwIfAborted();
+    if (this.#failure !== undefined) throw this.#failure;
     const confirmed = this.#confirm(topic, onMessage);
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const onAbort = () => reject(signal?.reason);
-    signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      await Promise.race([confirmed, aborted]);
+      await (signal === undefined ? confirmed : abortable(confirmed, signal));
     } catch (error) {
       this.#unsubscribe(topic, onMessage);
       throw error;
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
     }
     return {
       [Symbol.asyncDispose]: async () => await this.#unsubscribe(topic, onMessage),
@@ -136,7 +136,8 @@ class WebSocketBus implements SignalBus {
     if (this.#subscribers.add(topic, onMessage)) {
       const confirming = Promise.withResolvers<void>();
       confirming.promise.catch(() => {});
-      this.#confirming.set(topic, confirming);
+      const tooLate = setTimeout(() => this.#giveUp("it confirms nothing"), ANSWER_MS);
+      this.#confirming.set(topic, { ...confirming, tooLate });
       this.#asking ??= { topic, sentMs: performance.now() };
       this.#send({ kind: "subscribe", topic });
     }
@@ -145,14 +146,14 @@ class WebSocketBus implements SignalBus {
 
   #unsubscribe(topic: string, onMessage: TopicListener): void {
     if (!this.#subscribers.remove(topic, onMessage)) return;
+    clearTimeout(this.#confirming.get(topic)?.tooLate);
     this.#confirming.delete(topic);
     if (this.#failure === undefined) this.#send({ kind: "unsubscribe", topic });
   }
 
-  /** @throws {NetworkError} if the bus is lost; what finds no room is lost, as anything may be */
   #send(message: Parameters<typeof encodeTopicMessage>[0]): void {
-    if (this.#failure !== undefined) throw this.#failure;
-    this.#socket.send("binary", encodeTopicMessage(message));
+    if (this.#socket.send("binary", encodeTopicMessage(message))) return;
+    this.#giveUp("it reads nothing");
   }
 
   /** Never rejects: whoever uses the bus is told. */
@@ -194,9 +195,14 @@ class WebSocketBus implements SignalBus {
 
   #accept(data: Uint8Array): void {
     const message = decodeTopicMessage(data);
-    if (message.kind === "publish") this.#subscribers.deliver(message.topic, message.message);
-    if (message.kind !== "subscribe") return;
-    this.#confirming.get(message.topic)?.resolve();
+    if (this.#failure !== undefined) return; // closed, and the other side does not know yet
+    if (message.kind === "publish") {
+      return this.#subscribers.deliver(message.topic, message.message);
+    }
+    const confirming = this.#confirming.get(message.topic);
+    clearTimeout(confirming?.tooLate);
+    if (message.kind === "subscribe") confirming?.resolve();
+    else confirming?.reject(refusal(this.url));
     if (this.#asking?.topic === message.topic) {
       this.#rttMs = Math.min(this.#rttMs ?? Infinity, performance.now() - this.#asking.sentMs);
       this.#asking = undefined;
@@ -206,15 +212,38 @@ class WebSocketBus implements SignalBus {
   #fail(failure: NetworkError): void {
     if (this.#failure !== undefined) return;
     this.#failure = failure;
-    for (const { reject } of this.#confirming.values()) reject(failure);
+    for (const { reject, tooLate } of this.#confirming.values()) {
+      clearTimeout(tooLate);
+      reject(failure);
+    }
     if (failure.reason === "closed") this.#end.resolve();
     else this.#end.reject(failure);
+  }
+
+  #giveUp(why: string): void {
+    this.#fail(this.#lost(why));
+    this.#socket.abort();
   }
 
   #lost(why: string, cause?: unknown): NetworkError {
     return new NetworkError(`Cannot use ${this.url}: ${why}`, "reset", { cause });
   }
 }
+
+interface Confirming extends PromiseWithResolvers<void> {
+  readonly tooLate: ReturnType<typeof setTimeout>;
+}
+
+function refusal(url: string): RefusedError {
+  const why = "the server has no room for another topic, or for another who listens to it";
+  return new RefusedError(`Cannot subscribe by ${url}: ${why}`, TOO_MANY);
+}
+
+/** As HTTP says it: nothing is wrong with what was asked for, only now. */
+const TOO_MANY = 503;
+
+/** How long a server may take to confirm a topic. Ours: long enough for whatever a path loses. */
+const ANSWER_MS = 10_000;
 
 /** How long an answer may take. Ours: three round trips of most paths, with a lost packet. */
 const CHECK_MS = 2000;

@@ -6,6 +6,7 @@
 
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
+import type { SignalBus } from "../../lib/signal/bus.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
 import {
   type RendezvousLimits,
@@ -16,6 +17,7 @@ import { openWebSocketChannel, type WebSocketChannel } from "../../lib/signal/we
 import { dialWebSocket } from "../../lib/signal/websocket_dial.ts";
 import type { WebSocketConnection } from "../../lib/signal/websocket.ts";
 import { encodeFrame } from "../../lib/signal/websocket_frame.ts";
+import { webSocketTransport } from "../../lib/signal/websocket_transport.ts";
 import { encodeUpgradeRequest } from "../../lib/signal/websocket_upgrade.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
@@ -62,6 +64,18 @@ export async function meet(
       dial: (client = newHost()) => client.network.connectTcp(local),
     });
   });
+}
+
+/** A bus to the server, from a host of its own. */
+export async function join({ server, newHost }: Meeting): Promise<SignalBus> {
+  return await webSocketTransport(server.url).open({ network: newHost().network });
+}
+
+/** What is said next under a topic. */
+export async function next(bus: SignalBus, topic: string): Promise<Uint8Array> {
+  const heard = Promise.withResolvers<Uint8Array>();
+  await bus.subscribe(topic, heard.resolve);
+  return await heard.promise;
 }
 
 /** A request as the client makes it, with a key of its own. */
