@@ -23,11 +23,13 @@ export async function supplyPaths(
 ): Promise<void> {
   const { network, anchors, punchOptions, relays, mayRelay, timings, logger } = context;
   const moves: Promise<void>[] = [];
+  const connectionKey = line.ready.then((seal) => seal.connectionKey);
+  connectionKey.catch(() => {}); // whoever waits for it is told; without a path nobody may
   await findPaths({
     ...{ network, punchOptions, relays, mayRelay, ...options },
     punchChannel: line.channel(CHANNELS.punch),
     relayChannel: line.channel(CHANNELS.relay),
-    connectionKey: line.ready.then((seal) => seal.connectionKey),
+    connectionKey,
     remoteKey: connection.remoteKey,
     anchor: anchors?.take(options.signal),
     timeoutMs: timings.connectMs,

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
 import { DECLINE_CODES } from "../../lib/connect/dial.ts";
 import {
   MalformedMessageError,
@@ -86,6 +87,14 @@ Deno.test("connect() says that nobody answers", () =>
     const startedAtMs = time.nowMs;
     await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "nobody answered");
     assertEquals(Math.round((time.nowMs - startedAtMs) / 1000), 30);
+  }));
+
+Deno.test("connect() by punches alone says that nobody answers, and throws nothing beside", () =>
+  atPlace({}, async ({ a, open }) => {
+    await using alice = await open(a, { listen: false, strategies: ["punch"] });
+    await using nobody = await open(a, { listen: false });
+    await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "nobody answered");
+    await delay(1000); // what nobody has caught would end the program by now
   }));
 
 Deno.test("connect() refuses what is no ticket", () =>
