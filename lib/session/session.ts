@@ -251,7 +251,9 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#sending.dropWaiting(reason);
     this.#sending.end();
     if (this.#isEnded) return;
-    if (this.#lastPath === undefined) return this.#end(reason, "cut");
+    // A first path carries what was written before the other side has greeted.
+    const hasPath = this.#lastPath !== undefined || this.#paths.current !== undefined;
+    if (!hasPath) return this.#end(reason, "cut");
     if (!this.#leaveAlarm.isSet) this.#leaveAlarm.set(this.#timings.closeMs);
     this.#pump();
     this.#onProgress();

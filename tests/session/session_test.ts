@@ -164,6 +164,33 @@ Deno.test("close() delivers what was written, and the end", async () => {
   });
 });
 
+Deno.test("close() delivers what was written over a first path before anybody has answered", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    const [one, other] = testPathPair({ delayMs: 20 });
+    const attaching = pair.a.attach(one);
+    await pair.a.write(toBytes("hello"));
+    pair.a.close();
+    await Promise.all([attaching, pair.b.attach(other)]);
+    assertEquals(toText(await readAll(pair.b)), "hello");
+    await pair.b.closeWrite();
+    await Promise.all([pair.a.finished, pair.b.finished]);
+  });
+});
+
+Deno.test("close() gives up a first path that nobody takes", async () => {
+  await inVirtualTime(async (time) => {
+    await using pair = sessionPair();
+    const [one] = testPathPair();
+    const attaching = assertNetworkError("timed-out", () => pair.a.attach(one));
+    pair.a.close();
+    await assertNetworkError("closed", () => pair.a.finished);
+    assert(time.nowMs <= 30_000, `${time.nowMs} ms`);
+    await attaching;
+    assertEquals(one.closed, "reset");
+  });
+});
+
 Deno.test("who writes to a side that has closed is told", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
