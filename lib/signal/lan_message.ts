@@ -13,7 +13,7 @@ import { MalformedMessageError } from "../errors.ts";
 
 /** One datagram. */
 export interface LanMessage {
-  /** 16 hexadecimal digits: tells a datagram that comes twice, over two interfaces. */
+  /** 16 hexadecimal digits: what is said again is another datagram, what comes over two interfaces is the same. */
   readonly id: string;
   /** 22 characters of base64url. */
   readonly topic: string;

@@ -19,6 +19,11 @@ export class TopicSubscribers {
     return [...this.#listeners.keys()];
   }
 
+  /** Whether somebody listens to the topic. */
+  has(topic: string): boolean {
+    return this.#listeners.has(topic);
+  }
+
   /** Whether this one is the first of its topic. */
   add(topic: string, listener: TopicListener): boolean {
     const listeners = this.#listeners.get(topic);

@@ -1,0 +1,68 @@
+/**
+ * Signals within the LAN from where it runs.
+ *
+ * `deno run lan_scenario.ts answer` says again under one topic what it hears under another, until it is ended, and
+ * looks at its addresses as often as a peer whose path is lost. `deno run lan_scenario.ts ask` says something of the
+ * longest kind until there is an answer, and prints as JSON how many answers there were, and after how long.
+ *
+ * @module
+ */
+
+import { delay } from "@std/async/delay";
+import { equalBytes } from "../../lib/bytes.ts";
+import { systemNetwork as network } from "../../lib/net/system.ts";
+import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
+import { keepBus } from "../../lib/signal/kept_bus.ts";
+import { lanTransport } from "../../lib/signal/lan_transport.ts";
+
+/** What became of a question. */
+export interface LanAnswers {
+  /** How often the question was asked. */
+  readonly asked: number;
+  /** Those to the last question; one unless something is wrong. */
+  readonly answers: number;
+  /** From the last question to the first answer. */
+  readonly elapsedMs: number;
+}
+
+const QUESTIONS = "QUESTIONSAAAAAAAAAAAAA";
+const ANSWERS = "ANSWERSAAAAAAAAAAAAAAA";
+
+async function answer(): Promise<void> {
+  await using bus = await keepBus(lanTransport(), { network });
+  await using _subscription = await bus.subscribe(QUESTIONS, (message) => {
+    bus.publish(ANSWERS, message).catch(() => {}); // the question will come again
+  });
+  print("ready");
+  for (;;) {
+    await delay(500);
+    bus.check!();
+  }
+}
+
+async function ask(): Promise<LanAnswers> {
+  await using bus = await lanTransport().open({ network });
+  for (let asked = 1;; asked++) {
+    const question = crypto.getRandomValues(new Uint8Array(MAX_SIGNAL_BYTES));
+    const startMs = performance.now();
+    const first = Promise.withResolvers<number>();
+    let answers = 0;
+    await using _subscription = await bus.subscribe(ANSWERS, (message) => {
+      if (equalBytes(message, question)) answers++;
+      first.resolve(performance.now() - startMs);
+    });
+    await bus.publish(QUESTIONS, question);
+    const elapsedMs = await Promise.race([first.promise, delay(1000).then(() => undefined)]);
+    if (elapsedMs === undefined) continue;
+    await delay(300); // for the same by another way
+    return { asked, answers, elapsedMs };
+  }
+}
+
+function print(result: unknown): void {
+  // deno-lint-ignore no-console -- a program
+  console.log(JSON.stringify(result));
+}
+
+if (Deno.args[0] === "answer") await answer();
+else print(await ask());
