@@ -6,7 +6,12 @@
 
 import { MalformedMessageError, NetworkError } from "../errors.ts";
 import type { SignalBus, SignalTransport } from "./bus.ts";
-import { decodeHandMessage, encodeHandMessage } from "./hand_message.ts";
+import {
+  beginsHandMessage,
+  decodeHandMessage,
+  encodeHandMessage,
+  type HandMessage,
+} from "./hand_message.ts";
 import {
   requirePublishable,
   requireTopic,
@@ -18,7 +23,7 @@ import {
 export interface HandTransportOptions {
   /** Shows a line that is for the other side. */
   readonly write: (line: string) => void;
-  /** What comes from the other side, a line each. */
+  /** What comes from the other side, by the line; a message may go on over several. */
   readonly lines: AsyncIterable<string>;
   /** Hears of lines that are no messages, or damaged ones. */
   readonly onGarbage?: (error: MalformedMessageError) => void;
@@ -62,21 +67,28 @@ class HandBus implements SignalBus {
   readonly #subscribers = new TopicSubscribers();
   readonly #shown = new Set<string>();
   readonly #end = Promise.withResolvers<void>();
-  /** Lines that came before anybody listened. */
-  #early: string[] | undefined = [];
+  /** What came before anybody listened to its topic. */
+  readonly #unheard: HandMessage[] = [];
+  /** A message that goes on in the next line. */
+  #begun = "";
+  #failure: NetworkError | undefined;
 
   constructor(options: HandTransportOptions) {
     this.#options = options;
     this.finished = this.#end.promise;
+    this.finished.catch(() => {}); // whoever waits for it is told; nobody may
     this.#readAll();
   }
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
   async publish(topic: string, message: Uint8Array): Promise<void> {
     requirePublishable(topic, message);
+    if (this.#failure !== undefined) throw this.#failure;
     const line = encodeHandMessage({ topic, message });
-    if (this.#shown.has(line) || this.#shown.size >= MAX_SHOWN) return;
+    if (this.#shown.has(line)) return;
     this.#shown.add(line);
+    const [oldest] = this.#shown;
+    if (this.#shown.size > MAX_KEPT) this.#shown.delete(oldest!);
     this.#options.write(line);
   }
 
@@ -88,47 +100,70 @@ class HandBus implements SignalBus {
   ): Promise<AsyncDisposable> {
     requireTopic(topic);
     signal?.throwIfAborted();
+    if (this.#failure !== undefined) throw this.#failure;
     this.#subscribers.add(topic, onMessage);
-    const early = this.#early ?? [];
-    this.#early = undefined;
-    for (const line of early) this.#take(line);
+    for (const each of this.#unheard.splice(0)) this.#deliver(each);
     return {
       [Symbol.asyncDispose]: async () => void await this.#subscribers.remove(topic, onMessage),
     };
   }
 
-  /** Lines that come later are nobody's. */
+  /** The next line is nobody's, and those after it are not read. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#failure ??= new NetworkError(`Cannot use ${HAND_URL}: it is closed`, "closed");
     this.#end.resolve();
-    await this.finished;
+    await this.finished.catch(() => {});
   }
 
+  /** That nothing more comes is no failure: there may be something to show. */
   async #readAll(): Promise<void> {
     try {
       for await (const line of this.#options.lines) {
-        if (this.#early === undefined) this.#take(line);
-        else if (this.#early.length < MAX_SHOWN) this.#early.push(line);
+        if (this.#failure !== undefined) return;
+        this.#take(line);
       }
+      this.#cutOff();
     } catch (cause) {
       const message = "Cannot signal by hand: the lines have ended with an error";
-      this.#end.promise.catch(() => {});
-      this.#end.reject(new NetworkError(message, "other", { cause }));
+      this.#failure ??= new NetworkError(message, "other", { cause });
+      this.#end.reject(this.#failure);
     }
   }
 
   #take(line: string): void {
+    if (line.trim() === "") return;
+    if (beginsHandMessage(line)) this.#cutOff();
+    const text = this.#begun + line;
+    this.#begun = "";
     try {
-      const { topic, message } = decodeHandMessage(line);
-      this.#subscribers.deliver(topic, message);
+      const decoded = decodeHandMessage(text);
+      if (decoded.kind === "incomplete") this.#begun = text;
+      else this.#deliver(decoded);
     } catch (error) {
       if (!(error instanceof MalformedMessageError)) throw error;
-      if (line.trim() !== "") this.#options.onGarbage?.(error);
+      this.#options.onGarbage?.(error);
     }
+  }
+
+  /** What has begun does not go on. */
+  #cutOff(): void {
+    if (this.#begun === "") return;
+    this.#begun = "";
+    const why = "Cannot read message: it is cut off, its end is missing";
+    this.#options.onGarbage?.(new MalformedMessageError(why));
+  }
+
+  #deliver(said: HandMessage): void {
+    if (this.#subscribers.has(said.topic)) {
+      return this.#subscribers.deliver(said.topic, said.message);
+    }
+    this.#unheard.push(said);
+    if (this.#unheard.length > MAX_KEPT) this.#unheard.shift();
   }
 }
 
 /** How tickets name it. */
 export const HAND_URL = "hand:";
 
-/** Ours: more than anybody would pass on. */
-const MAX_SHOWN = 64;
+/** Ours: more than anybody has on a screen. */
+const MAX_KEPT = 64;

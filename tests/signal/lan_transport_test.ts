@@ -1,10 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { type MalformedMessageError, NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { SignalBus } from "../../lib/signal/bus.ts";
 import { encodeLanMessage } from "../../lib/signal/lan_message.ts";
-import { handTransport } from "../../lib/signal/hand_transport.ts";
 import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan_transport.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
@@ -71,31 +70,6 @@ Deno.test("a LAN that is closed carries nothing", () =>
     await assertRejects(() => bus.subscribe(TOPIC, () => {}), NetworkError);
   }));
 
-Deno.test("by hand a message is shown once, however often it is said", async () => {
-  const shown: string[] = [];
-  const write = (line: string) => void shown.push(line);
-  await using bus = await handTransport({ write, lines: lines() }).open({ network: systemNetwork });
-  for (const text of ["hello", "hello", "world"]) await bus.publish(TOPIC, toBytes(text));
-  assertEquals(shown.length, 2);
-});
-
-Deno.test("by hand a damaged paste is told from a good one", async () => {
-  const shown: string[] = [];
-  const write = (line: string) => void shown.push(line);
-  await using one = await handTransport({ write, lines: lines() }).open({ network: systemNetwork });
-  await one.publish(TOPIC, toBytes("hello"));
-  const [line] = shown as [string];
-  const garbage: MalformedMessageError[] = [];
-  const pasted = [line.slice(0, -1), "", `${line.slice(0, 30)}\n  ${line.slice(30)}`];
-  await using other = await handTransport({
-    write,
-    lines: lines(...pasted),
-    onGarbage: (error) => garbage.push(error),
-  }).open({ network: systemNetwork });
-  assertEquals(toText(await next(other)), "hello");
-  assertEquals(garbage.length, 1);
-});
-
 function neighbours(internet: Internet) {
   const home = internet.router("home", { behavior: NAT_BEHAVIORS.portRestricted });
   return ["a", "b"].map((name) => internet.host(name, { behind: home }));
@@ -105,8 +79,4 @@ async function next(bus: SignalBus): Promise<Uint8Array> {
   const heard = Promise.withResolvers<Uint8Array>();
   await bus.subscribe(TOPIC, heard.resolve);
   return await heard.promise;
-}
-
-async function* lines(...texts: string[]): AsyncGenerator<string> {
-  for (const text of texts) yield await Promise.resolve(text);
 }

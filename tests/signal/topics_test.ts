@@ -164,7 +164,8 @@ Deno.test("messages of all three carriers are what they were before they were by
     }
     const lan = decodeLanMessage(encodeLanMessage(id, topic, message));
     assertEquals([lan.topic, lan.message], [topic, message]);
-    assertEquals(decodeHandMessage(encodeHandMessage({ topic, message })), { topic, message });
+    const text = encodeHandMessage({ topic, message });
+    assertEquals(decodeHandMessage(text), { kind: "message", topic, message });
   }));
 });
 
