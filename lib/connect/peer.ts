@@ -221,7 +221,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
         await lease.bus,
         (message, bus) => this.#listener.onMessage(message, bus),
       );
-      await subscriptions.renew(this.#secrets.topicsAround(Date.now()), signal);
+      await this.#renewTopics(subscriptions, signal);
       this.#inBackground(this.#keepTopics(subscriptions));
     } catch (error) {
       await lease[Symbol.asyncDispose]();
@@ -235,8 +235,15 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     while (!closed.aborted) {
       await delay(TOPIC_MS / 4, { signal: closed, persistent: false }).catch(() => {});
       if (closed.aborted) return;
-      await subscriptions.renew(this.#secrets.topicsAround(Date.now()), closed)
+      await this.#renewTopics(subscriptions, closed)
         .catch((error) => logger?.debug(`connect: ${error}`));
+    }
+  }
+
+  async #renewTopics(subscriptions: TopicSubscriptions, signal: AbortSignal): Promise<void> {
+    const topics = this.#secrets.topicsAround(Date.now());
+    for (const why of await subscriptions.renew(topics, signal)) {
+      this.#context.logger?.warn(`connect: not heard of under one of the topics: ${why}`);
     }
   }
 }

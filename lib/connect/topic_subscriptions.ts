@@ -17,17 +17,28 @@ export class TopicSubscriptions {
     this.#onMessage = onMessage;
   }
 
-  /** Listens to these topics and no others; resolves once that is so. */
-  async renew(topics: readonly string[], signal: AbortSignal): Promise<void> {
+  /**
+   * Listens to these topics and no others, as far as that is granted. Somebody who has the ticket may have taken all
+   * seats under one of them, and shall not keep the peer from the others.
+   *
+   * @returns why some of them are not listened to
+   * @throws the reason if that is so of all
+   * @throws the signal's reason on abort
+   */
+  async renew(topics: readonly string[], signal: AbortSignal): Promise<unknown[]> {
     const added = topics.filter((topic) => !this.#subscriptions.has(topic));
-    await Promise.all(added.map(async (topic) => {
+    const asked = await Promise.allSettled(added.map(async (topic) => {
       const onMessage = (message: Uint8Array) => this.#onMessage(message, this.#bus);
       this.#subscriptions.set(topic, await this.#bus.subscribe(topic, onMessage, { signal }));
     }));
+    signal.throwIfAborted();
+    const refused = asked.flatMap((each) => each.status === "rejected" ? [each.reason] : []);
     for (const [topic, subscription] of this.#subscriptions) {
       if (topics.includes(topic)) continue;
       this.#subscriptions.delete(topic);
       await subscription[Symbol.asyncDispose]();
     }
+    if (this.#subscriptions.size === 0 && refused.length > 0) throw refused[0];
+    return refused;
   }
 }
