@@ -138,7 +138,8 @@ export class PunchAttempt {
     };
     const exhausted = Promise.all([dialing.run(), listening()]).then(() => undefined);
     try {
-      await Promise.race([meeting.winner, exhausted, this.#miss(confirmed, meeting, ended)]);
+      const missed = this.#miss(confirmed, meeting, ended);
+      await Promise.race([meeting.winner, exhausted, missed, aborted(signal)]);
     } finally {
       stop.abort();
       await meeting[Symbol.asyncDispose](); // dials wait for what becomes of their connections
@@ -242,6 +243,14 @@ async function listen(
 }
 
 /** Whether so much time has passed without an abort. */
+/** Whoever gives up does not wait for the other end of a connection to say something. */
+function aborted(signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  if (signal.aborted) resolve();
+  return promise;
+}
+
 async function passes(ms: number, signal: AbortSignal): Promise<boolean> {
   return await delay(ms, { signal }).then(() => true, () => false);
 }
