@@ -16,6 +16,8 @@ export class RelayExchange {
   #ours: RelayState;
   #theirs: RelayState | undefined;
   #heard = 0;
+  #repliedAtMs = -Infinity;
+  #owesReply = false;
   #wake = new AbortController();
 
   /**
@@ -55,7 +57,7 @@ export class RelayExchange {
     for (;;) {
       const isNew = toldVersion < this.#ours.version;
       if (isNew) waitMs = FIRST_WAIT_MS;
-      if (isNew || this.#heard < this.#ours.version) {
+      if (isNew || this.#owesReply || this.#heard < this.#ours.version) {
         toldVersion = this.#ours.version;
         await this.#send();
       }
@@ -74,18 +76,29 @@ export class RelayExchange {
   async #take(message: Uint8Array): Promise<void> {
     const theirs = tryDecode(message);
     if (theirs === undefined) return;
-    // Who has another nonce than before has begun anew.
-    const isSame = theirs.nonce === this.#theirs?.nonce;
-    if (isSame && theirs.version < this.#theirs!.version) return;
-    const isNews = !isSame || theirs.version > this.#theirs!.version;
-    this.#heard = theirs.heard;
+    const before = this.#theirs;
+    // One nonce for each line: another one would let the other side have everything done again and again.
+    if (before !== undefined && theirs.nonce !== before.nonce) return;
+    if (theirs.version < (before?.version ?? 0)) return;
+    const isNews = theirs.version !== before?.version;
+    this.#heard = Math.max(this.#heard, theirs.heard);
     this.#theirs = theirs;
     this.#ours = { ...this.#ours, heard: theirs.version };
-    if (isNews) await this.#send();
+    if (isNews) await this.#reply();
     this.#onState(theirs);
   }
 
+  /** At once, unless there was one just now: then with the next repetition. */
+  async #reply(): Promise<void> {
+    const nowMs = performance.now();
+    this.#owesReply = nowMs - this.#repliedAtMs < MIN_GAP_MS;
+    if (this.#owesReply) return;
+    this.#repliedAtMs = nowMs;
+    await this.#send();
+  }
+
   async #send(): Promise<void> {
+    this.#owesReply = false;
     await this.#channel.send(encodeRelayState(this.#ours));
   }
 }
@@ -102,3 +115,6 @@ function tryDecode(message: Uint8Array): RelayState | undefined {
 /** Ours: as for offers of a punch. */
 const FIRST_WAIT_MS = 300;
 const MAX_WAIT_MS = 2000;
+
+/** From one reply to the next. Ours: a peer has a few changes to tell, whatever a hostile one says. */
+const MIN_GAP_MS = 100;

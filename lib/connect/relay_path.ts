@@ -9,9 +9,16 @@ import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 import { toHex } from "../bytes.ts";
 import { hmac } from "../crypto.ts";
-import { NetworkError, NoResponseError, RefusedError, UnreachableError } from "../errors.ts";
+import {
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+  RefusedError,
+  UnreachableError,
+} from "../errors.ts";
 import {
   formatTransportAddress,
+  ipFamily,
   sameTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
@@ -79,11 +86,13 @@ class RelayPath {
   readonly #exchange: RelayExchange;
   readonly #relays: StreamRelay[] = [];
   readonly #jobs = new Set<Promise<void>>();
-  /** What is under way already, since the other side says everything again with each change. */
-  readonly #dialled = new Set<string>();
+  /** What was begun already, since the other side says everything again with each change. */
+  readonly #begun = new Set<string>();
+  /** What the other side has named: the first {@linkcode MAX_ADDRESSES} count, whatever it says later. */
+  readonly #theirIps = new Set<string>();
+  readonly #theirRelayed = new Map<string, TransportAddress>();
   readonly #failed = Promise.withResolvers<never>();
   readonly #winner = Promise.withResolvers<TcpConnection>();
-  #theirs: RelayState | undefined;
   #meeting: { readonly meeting: Meeting; readonly secret: PunchSecret } | undefined;
 
   constructor(options: RelayPathOptions) {
@@ -97,18 +106,20 @@ class RelayPath {
   }
 
   async open(): Promise<RelayedPath> {
-    const { ips, relays, signal } = this.#options;
+    const { ips, relays } = this.#options;
     this.#exchange.tell({ ips: ips.slice(0, MAX_ADDRESSES) });
     this.#failed.promise.catch(() => {}); // it may come when there is a connection
     this.#start(() => this.#exchange.run(this.#signal));
     for (const opener of relays) this.#start(() => this.#serve(opener));
     let used: StreamRelay | undefined;
+    let isTaken = false;
     try {
       const won = Promise.race([this.#winner.promise, this.#failed.promise]);
       const connection = await abortable(won, this.#signal);
       used = this.#relays.find(({ relayed }) =>
         relayed.some((address) => sameTransportAddress(address, connection.local))
       );
+      isTaken = true;
       return {
         connection: used === undefined ? connection : ownedBy(connection, used),
         channelBinding: channelBinding(this.#meeting!.secret),
@@ -120,7 +131,7 @@ class RelayPath {
       const unused = this.#relays.filter((relay) => relay !== used);
       await Promise.all(unused.map((relay) => relay.close()));
       const met = this.#meeting?.meeting.met;
-      if (signal.aborted && used === undefined) met?.connection.reset(); // nominated in the last moment
+      if (!isTaken) met?.connection.reset(); // nominated in the last moment
     }
   }
 
@@ -129,7 +140,7 @@ class RelayPath {
     const relay = await this.#open(opener);
     this.#relays.push(relay);
     const ips = [...this.#options.ips, relay.mapped.ip, ...this.#relays.flatMap(ipsOf)];
-    await this.#permit(relay);
+    this.#permit(relay);
     this.#exchange.tell({
       ips: [...new Set(ips)].slice(0, MAX_ADDRESSES),
       relayed: this.#relays.flatMap(({ relayed }) => relayed).slice(0, MAX_ADDRESSES),
@@ -160,15 +171,24 @@ class RelayPath {
       const message = "Cannot relay: neither side has a relay";
       return this.#failed.reject(new UnreachableError(message, []));
     }
-    const isNew = this.#theirs?.nonce !== theirs.nonce;
-    this.#theirs = theirs;
-    if (isNew) this.#begin(theirs);
-    for (const relay of this.#relays) this.#start(() => this.#permit(relay));
-    for (const address of theirs.relayed) this.#dialOnce("", address, () => this.#dial(address));
-    for (const relay of this.#relays) this.#dialFrom(relay);
+    if (this.#meeting === undefined) this.#begin(theirs);
+    for (const ip of theirs.ips) {
+      if (this.#theirIps.size < MAX_ADDRESSES) this.#theirIps.add(ip);
+    }
+    for (const address of theirs.relayed) {
+      if (this.#theirRelayed.size >= MAX_ADDRESSES) break;
+      this.#theirRelayed.set(formatTransportAddress(address), address);
+    }
+    for (const address of this.#theirRelayed.values()) {
+      this.#dialOnce("", address, () => this.#dial(address));
+    }
+    for (const relay of this.#relays) {
+      this.#permit(relay);
+      this.#dialFrom(relay);
+    }
   }
 
-  /** Each new nonce of the other side makes another secret. */
+  /** Both nonces make the secret. */
   #begin(theirs: RelayState): void {
     const { role, connectionKey } = this.#options;
     const nonces = role === "controlling"
@@ -179,22 +199,26 @@ class RelayPath {
       connectionKey,
       new TextEncoder().encode(`relay ${nonces.join(" ")}`),
     );
-    const earlier = this.#meeting?.meeting;
-    if (earlier !== undefined) this.#start(() => earlier[Symbol.asyncDispose]());
-    this.#dialled.clear();
     const meeting = new Meeting(role, secret, PATIENCE_MS);
     meeting.winner.then(({ connection }) => this.#winner.resolve(connection));
     this.#meeting = { meeting, secret };
   }
 
-  async #permit(relay: StreamRelay): Promise<void> {
-    const ips = this.#theirs?.ips ?? [];
-    if (ips.length > 0) await relay.permit(ips, { signal: this.#signal });
+  /** Lets the other side in. One address at a time: servers refuse all of a request in which they dislike one. */
+  #permit(relay: StreamRelay): void {
+    const from = formatTransportAddress(relay.relayed[0]);
+    for (const ip of this.#theirIps) {
+      if (!relay.relayed.some((relayed) => ipFamily(relayed.ip) === ipFamily(ip))) continue;
+      this.#once(`${from} permits ${ip}`, () => relay.permit([ip], { signal: this.#signal }));
+    }
   }
 
   /** Dials the other side's relay; again for a while, as it may still learn that it has to let us in. */
   async #dial(address: TransportAddress): Promise<void> {
     const trace = this.#trace(formatTransportAddress(address));
+    if (await this.#options.network.ownsAddress(address.ip)) {
+      return trace.end("failed", null, "it is an address of this host");
+    }
     for (let tries = 1; tries <= MAX_TRIES; tries++) {
       trace.tries++;
       try {
@@ -215,7 +239,7 @@ class RelayPath {
   /** From one relay to the other, for those whose firewalls let them out to nothing but their own. */
   #dialFrom(relay: StreamRelay): void {
     const from = formatTransportAddress(relay.relayed[0]);
-    for (const address of this.#theirs?.relayed ?? []) {
+    for (const address of this.#theirRelayed.values()) {
       this.#dialOnce(from, address, async () => {
         await delay(RELAY_TO_RELAY_MS, { signal: this.#signal });
         const trace = this.#trace(formatTransportAddress(address));
@@ -231,9 +255,12 @@ class RelayPath {
   }
 
   #dialOnce(from: string, to: TransportAddress, job: () => Promise<void>): void {
-    const pair = `${from} ${formatTransportAddress(to)}`;
-    if (!isDiallable(to, STRANGE) || this.#dialled.has(pair)) return;
-    this.#dialled.add(pair);
+    if (isDiallable(to, STRANGE)) this.#once(`${from} dials ${formatTransportAddress(to)}`, job);
+  }
+
+  #once(what: string, job: () => Promise<void>): void {
+    if (this.#begun.has(what)) return;
+    this.#begun.add(what);
     this.#start(job);
   }
 
@@ -265,9 +292,10 @@ class RelayPath {
   }
 }
 
+/** What networks, servers and the other side can do: the last word of a server may be no TURN at all. */
 function isExpected(error: unknown): boolean {
   return error instanceof NetworkError || error instanceof NoResponseError ||
-    error instanceof RefusedError;
+    error instanceof RefusedError || error instanceof MalformedMessageError;
 }
 
 function reasonOf(error: unknown): string {

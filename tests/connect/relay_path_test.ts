@@ -1,0 +1,183 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { openRelayPath, type RelayedPath, type RelayOpener } from "../../lib/connect/relay_path.ts";
+import {
+  decodeRelayState,
+  encodeRelayState,
+  type RelayState,
+} from "../../lib/connect/relay_message.ts";
+import { MalformedMessageError, UnreachableError } from "../../lib/errors.ts";
+import type { PunchRole } from "../../lib/punch/message.ts";
+import type { SignalChannel } from "../../lib/signal/channel.ts";
+import { memoryChannelPair } from "../signal/memory_channel.ts";
+import { readText, toBytes } from "../simnet/fixtures.ts";
+import type { Host } from "../simnet/host.ts";
+import type { Internet } from "../simnet/internet.ts";
+import { simulate } from "../simnet/simulate.ts";
+import { testRelay } from "./test_relay.ts";
+
+Deno.test("one relay of either side connects both", () =>
+  atRelays(async ({ a, b, relay }) => {
+    for (const [relaysOfA, relaysOfB] of [[[relay], []], [[], [relay]], [[relay], [relay]]]) {
+      const [one, other] = memoryChannelPair({ delayMs: 50 });
+      await showThatItWorks(
+        search(a, "controlling", one, relaysOfA!),
+        search(b, "controlled", other, relaysOfB!),
+      );
+    }
+  }));
+
+Deno.test("a relay that speaks no TURN does not hinder another one", () =>
+  atRelays(async ({ a, b, relay }) => {
+    const broken: RelayOpener = {
+      url: "turn:198.51.100.99",
+      open: () => Promise.reject(new MalformedMessageError("Cannot read STUN message: no cookie")),
+    };
+    const [one, other] = memoryChannelPair({ delayMs: 50 });
+    await showThatItWorks(
+      search(a, "controlling", one, [broken, relay]),
+      search(b, "controlled", other, [broken]),
+    );
+  }));
+
+Deno.test("an address that a relay lets in for nobody keeps no other out", () =>
+  atRelays(async ({ internet, a, b }) => {
+    const relay = testRelay(internet.host("strict", {}), ["198.51.100.66"]);
+    const [one, other] = memoryChannelPair({ delayMs: 50 });
+    await showThatItWorks(
+      search(a, "controlling", one, [relay]),
+      search(b, "controlled", other, [], ["198.51.100.66", "2001:db8::1", "198.51.100.77"]),
+    );
+    assertEquals(relay.permitted.includes("198.51.100.77"), true);
+    assertEquals(relay.permissionRequests.flat().includes("2001:db8::1"), false);
+  }));
+
+Deno.test("where neither side has a relay both hear so", () =>
+  atRelays(async ({ a, b }) => {
+    const [one, other] = memoryChannelPair({ delayMs: 50 });
+    const searches = [search(a, "controlling", one, []), search(b, "controlled", other, [])];
+    for (const { path } of searches) {
+      await assertRejects(() => path, UnreachableError, "neither side has a relay");
+    }
+  }));
+
+Deno.test("whatever a peer names over time, no more than eight addresses are dialled and let in", () =>
+  atRelays(async ({ internet, a, relay }) => {
+    const [one, other] = memoryChannelPair({ delayMs: 10 });
+    const { path, stop } = search(a, "controlling", one, [relay]);
+    const dialled = new Set<string>();
+    internet.onPacket = ({ at, what, packet }) => {
+      if (what !== "sent" || packet.protocol !== "tcp" || !packet.tcpFlags.syn) return;
+      if (at === a.name) dialled.add(`${packet.destination.ip}:${packet.destination.port}`);
+    };
+    for (let version = 1; version < 50; version++) {
+      const relayed = [1, 2, 3].map((n) => ({ ip: `198.51.100.${version}`, port: 5000 + n }));
+      const ips = [`198.51.100.${100 + version}`];
+      await other.send(encodeRelayState({ ...SILENT_STATE, version, relayed, ips }));
+      await delay(20);
+    }
+    assertEquals([dialled.size, relay.permitted.length], [8, 8]);
+    await stop();
+    await path.catch(() => {});
+  }));
+
+Deno.test("a peer that begins anew and anew is heard once", () =>
+  atRelays(async ({ internet, a }) => {
+    const [one, other] = memoryChannelPair({ delayMs: 10 });
+    const { path, stop } = search(a, "controlling", one, []);
+    let syns = 0;
+    internet.onPacket = ({ at, what, packet }) => {
+      if (at === a.name && what === "sent" && packet.protocol === "tcp") syns++;
+    };
+    for (let i = 0; i < 100; i++) {
+      const nonce = i.toString(16).padStart(32, "0");
+      const relayed = [{ ip: "198.51.100.1", port: 5000 + i }];
+      await other.send(encodeRelayState({ ...SILENT_STATE, nonce, relayed }));
+    }
+    await delay(300);
+    assertEquals(syns, 1);
+    await stop();
+    await path.catch(() => {});
+  }));
+
+Deno.test("a flood of changes is answered ten times a second, and the last of them all the same", () =>
+  atRelays(async ({ a }) => {
+    const [one, other] = memoryChannelPair({ delayMs: 10 });
+    const { path, stop } = search(a, "controlling", one, []);
+    for (let version = 1; version <= 200; version++) {
+      await other.send(encodeRelayState({ ...SILENT_STATE, version, heard: 2 }));
+      await delay(5);
+    }
+    await delay(3000);
+    let last: RelayState | undefined;
+    let count = 0;
+    const { signal } = new AbortController();
+    for (; count < one.sent; count++) last = decodeRelayState(await other.receive({ signal }));
+    assertEquals(last?.heard, 200);
+    assert(count <= 16, `${count} messages`);
+    await stop();
+    await path.catch(() => {});
+  }));
+
+interface Search {
+  readonly path: Promise<RelayedPath>;
+  stop(): Promise<void>;
+}
+
+function search(
+  { network }: Host,
+  role: PunchRole,
+  channel: SignalChannel,
+  relays: readonly RelayOpener[],
+  ips: readonly string[] = [],
+): Search {
+  const controller = new AbortController();
+  const path = openRelayPath({
+    ...{ network, role, channel, relays, ips },
+    connectionKey: new Uint8Array(32).fill(7),
+    onTrace: () => {},
+    signal: controller.signal,
+  });
+  path.catch(() => {});
+  const stop = async () => {
+    controller.abort(new Error("enough"));
+    await path.catch(() => {});
+  };
+  return { path, stop };
+}
+
+async function showThatItWorks(one: Search, other: Search): Promise<void> {
+  const [{ connection: a, ...atA }, { connection: b, ...atB }] = await Promise.all([
+    one.path,
+    other.path,
+  ]);
+  assertEquals(atA.channelBinding, atB.channelBinding);
+  await a.write(toBytes("hello"));
+  assertEquals(await readText(b, 5), "hello");
+  a.close();
+  b.close();
+  await delay(1000);
+}
+
+async function atRelays(
+  test: (place: {
+    readonly internet: Internet;
+    readonly a: Host;
+    readonly b: Host;
+    readonly relay: ReturnType<typeof testRelay>;
+  }) => Promise<void>,
+): Promise<void> {
+  await simulate(async ({ internet }) => {
+    const [a, b] = [internet.host("a", {}), internet.host("b", {})];
+    await test({ internet, a, b, relay: testRelay(internet.host("relay", {})) });
+  }, { limitMs: 600_000 });
+}
+
+const SILENT_STATE: RelayState = {
+  nonce: "00".repeat(16),
+  mayOffer: true,
+  version: 1,
+  heard: 0,
+  ips: [],
+  relayed: [],
+};

@@ -1,0 +1,58 @@
+/**
+ * A relay without a TURN server: a host of the simulated internet stands for the address at one.
+ *
+ * @module
+ */
+
+import type { RelayOpener } from "../../lib/connect/relay_path.ts";
+import { RefusedError } from "../../lib/errors.ts";
+import type { StreamRelay } from "../../lib/turn/stream_relay.ts";
+import type { Host } from "../simnet/host.ts";
+
+/** What a relay was told. */
+export interface TestRelay extends RelayOpener {
+  readonly permitted: string[];
+  /** Requests, each with all of its addresses. */
+  readonly permissionRequests: (readonly string[])[];
+}
+
+/** A relay at a host. @param refuses addresses that it lets in for nobody */
+export function testRelay(host: Host, refuses: readonly string[] = []): TestRelay {
+  const permitted: string[] = [];
+  const permissionRequests: (readonly string[])[] = [];
+  const url = `turn:${host.addresses[0]}`;
+  const open = async (): Promise<StreamRelay> => {
+    const listener = await host.network.listenTcp({ ip: host.addresses[0]!, port: 0 });
+    const finished = Promise.withResolvers<void>();
+    const close = () => {
+      listener.close();
+      finished.resolve();
+      return finished.promise;
+    };
+    return {
+      server: listener.local,
+      transport: "tcp",
+      relayed: [listener.local],
+      mapped: { ip: "203.0.113.250", port: 1 },
+      reservationToken: undefined,
+      refused: [],
+      finished: finished.promise,
+      permit: (ips) => {
+        permissionRequests.push(ips);
+        if (ips.some((ip) => refuses.includes(ip))) {
+          return Promise.reject(new RefusedError("Cannot permit: forbidden", 403));
+        }
+        permitted.push(...ips);
+        return Promise.resolve();
+      },
+      accept: (options) => listener.accept(options),
+      connect: (peer, options) => {
+        const local = { ip: host.addresses[0]!, port: 0 };
+        return host.network.connectTcp(peer, { local, ...options });
+      },
+      close,
+      [Symbol.asyncDispose]: close,
+    };
+  };
+  return { url, open, permitted, permissionRequests };
+}
