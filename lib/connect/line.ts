@@ -98,7 +98,7 @@ export abstract class Line implements Disposable {
   }
 
   protected deliver({ channel, body }: Content): void {
-    this.#queue(channel).push(body);
+    if (KNOWN_CHANNELS.includes(channel)) this.#queue(channel).push(body);
   }
 
   #queue(id: number): WaitQueue<Uint8Array> {
@@ -106,7 +106,7 @@ export abstract class Line implements Disposable {
     if (queue === undefined) {
       queue = new WaitQueue(MAX_WAITING);
       if (this.#failure !== undefined) queue.close(this.#failure);
-      else if (this.#channels.size < MAX_CHANNELS) this.#channels.set(id, queue);
+      else this.#channels.set(id, queue);
     }
     return queue;
   }
@@ -236,8 +236,8 @@ export const CHANNELS = { punch: 0, relay: 1, control: 255 } as const;
 /** Messages of a channel that nobody has received; more are lost. */
 const MAX_WAITING = 64;
 
-/** What two peers use at once; a hostile one gets no more. */
-const MAX_CHANNELS = 8;
+/** What comes on any other is dropped. */
+const KNOWN_CHANNELS: readonly number[] = Object.values(CHANNELS);
 
 /** From one answer to the next. Ours, well below the first repetition of a knock. */
 const MIN_GAP_MS = 100;
