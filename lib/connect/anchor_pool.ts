@@ -35,17 +35,34 @@ export class AnchorPool implements AsyncDisposable {
     this.#ready.catch(() => {});
   }
 
-  /** A port, which is the caller's from then on. */
-  take(signal: AbortSignal): Promise<PunchAnchor> {
+  /**
+   * A port, which is the caller's from then on; one that is about to be ready stays for others on abort.
+   *
+   * @throws the signal's reason on abort
+   */
+  async take(signal: AbortSignal): Promise<PunchAnchor> {
+    const either = AbortSignal.any([signal, this.#ended.signal]);
     const ready = this.#ready;
+    if (ready === undefined) return await this.#prepare(either);
     this.#ready = undefined;
-    return ready ?? this.#prepare(AbortSignal.any([signal, this.#ended.signal]));
+    try {
+      return await abortable(ready, either);
+    } catch (error) {
+      if (either.aborted) await this.#giveBack(ready);
+      throw error;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ended.abort(new DOMException("The peer is closed", "AbortError"));
     const anchor = await this.#ready?.catch(() => undefined);
     await anchor?.[Symbol.asyncDispose]();
+  }
+
+  async #giveBack(port: Promise<PunchAnchor>): Promise<void> {
+    const isWanted = this.#ready === undefined && !this.#ended.signal.aborted;
+    if (isWanted) this.#ready = port;
+    else await (await port.catch(() => undefined))?.[Symbol.asyncDispose]();
   }
 
   async #prepare(signal: AbortSignal): Promise<PunchAnchor> {

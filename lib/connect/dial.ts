@@ -15,7 +15,7 @@ import { CHANNELS, KnockingLine } from "./line.ts";
 import { PeerConnection } from "./peer_connection.ts";
 import type { PeerContext } from "./peer_context.ts";
 import { Knocker } from "./sealing.ts";
-import { firstPath, overSignal, supplyPaths } from "./search.ts";
+import { firstPath, lostAtOnce, overSignal, supplyPaths } from "./search.ts";
 import { resumptionId } from "./path_keys.ts";
 import type { Ticket } from "./ticket.ts";
 import { TicketSecrets } from "./ticket_secrets.ts";
@@ -71,6 +71,7 @@ class Dialer {
       remoteKey: ticket.publicKey,
       protocol,
       patienceMs: reconnects ? context.timings.reconnectMs : 0,
+      closed: context.closed,
       onLost: () => {
         context.buses.check();
         if (reconnects) context.inBackground(this.#reconnect());
@@ -81,7 +82,8 @@ class Dialer {
 
   async connect(): Promise<PeerConnection> {
     const search = (signal: AbortSignal) => this.#search(signal);
-    await firstPath(this.#context, this.#connection, search, this.#options.signal);
+    const { signal } = this.#options;
+    await firstPath(this.#context, this.#connection, search, { signal, graceMs: 0 });
     return this.#connection;
   }
 
@@ -97,7 +99,8 @@ class Dialer {
       try {
         await this.#search(patience.signal);
       } catch (error) {
-        if (this.#over.aborted) return;
+        // Also a search that has found a way may end with a throw: when the time for a better one is over.
+        if (this.#over.aborted || this.#connection.hasPath) continue;
         // Where the other side has forgotten the connection, or does not want it, more knocks are of no use.
         if (error instanceof RefusedError || patience.signal.aborted) return this.#abandon(error);
         this.#context.logger?.debug(`connect: ${error}`);
@@ -142,7 +145,7 @@ class Dialer {
       signal: both,
     });
     try {
-      await Promise.race([supplying, failed.promise]);
+      if (!await Promise.race([supplying, failed.promise])) throw lostAtOnce();
     } catch (error) {
       ended.abort(error);
       await supplying.catch(() => {});

@@ -43,7 +43,8 @@ export class IncomingConnection {
    * Connects.
    *
    * @throws {UnreachableError} if there is no way to the other side
-   * @throws {NetworkError} `closed` if it was decided otherwise, or the peer is closed
+   * @throws {NetworkError} `closed` if it was decided otherwise, or the peer is closed; `reset` if the other side was
+   * reached, and went away
    * @throws the signal's reason on abort
    */
   async accept(options: { signal?: AbortSignal } = {}): Promise<PeerConnection> {

@@ -4,17 +4,20 @@
  * @module
  */
 
+import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 import { equalBytes, toHex } from "../bytes.ts";
 import { MalformedMessageError, NetworkError } from "../errors.ts";
 import { WaitQueue } from "../net/wait_queue.ts";
 import { generateKeyPair } from "../noise/generate_key_pair.ts";
+import { GiveUp } from "../punch/give_up.ts";
 import type { SignalBus } from "../signal/bus.ts";
 import { Conversation } from "./conversation.ts";
 import { CONVERSATION_LENGTH, decodeEnvelope } from "./envelope_message.ts";
 import { IncomingConnection } from "./incoming.ts";
 import { KnockGuard } from "./knock_guard.ts";
 import { decodeKnock, type Knock } from "./knock_message.ts";
+import { NewestSearch } from "./newest_search.ts";
 import { resumptionId } from "./path_keys.ts";
 import { PeerConnection } from "./peer_connection.ts";
 import type { PeerContext } from "./peer_context.ts";
@@ -43,6 +46,8 @@ export class Listener {
   readonly #conversations = new Map<string, Conversation>();
   /** Connections that may be gone on with, by what names them. */
   readonly #resumable = new Map<string, PeerConnection>();
+  /** One at a time for each connection, however often the other side knocks. */
+  readonly #searches = new WeakMap<PeerConnection, NewestSearch>();
 
   constructor(context: PeerContext, options: ListenerOptions) {
     this.#context = context;
@@ -112,7 +117,9 @@ export class Listener {
     const { remoteKey, knock } = conversation;
     const { allows, protocol } = this.#options;
     if (verdict === "wrong-clock") return await this.#decline(conversation, "clock");
-    if (!await allows(remoteKey)) return await this.#decline(conversation, "refused");
+    const isAllowed = await this.#inTime((async () => await allows(remoteKey))());
+    if (isAllowed === undefined) return;
+    if (!isAllowed) return await this.#decline(conversation, "refused");
     if (protocol !== undefined && knock.protocol !== protocol) {
       return await this.#decline(conversation, "protocol");
     }
@@ -141,22 +148,22 @@ export class Listener {
       accept: async (signal) => {
         if (isTooLate) throw tooLateError();
         const connection = this.#newConnection(conversation);
+        const { connectMs } = this.#context.timings;
+        const graceMs = this.#options.reconnects ? connectMs : 0;
         let searching = Promise.resolve();
         const search = (signal: AbortSignal) => {
           searching = this.#search(conversation, connection, signal);
           decided.resolve(() => searching.catch(() => {})); // whoever accepts is told
           return searching;
         };
-        await firstPath(this.#context, connection, search, signal);
+        await firstPath(this.#context, connection, search, { signal, graceMs });
         return connection;
       },
       refuse: () => decided.resolve(() => this.#decline(conversation, "refused")),
       ignore: () => decided.resolve(() => this.#pause(DECLINED_MS)),
     });
     if (!this.incoming.push(incoming)) return;
-    // Who knocks does not wait for ever, and what they have said of their addresses does not stay true.
-    const waited = this.#pause(this.#context.timings.answerMs).then(() => undefined);
-    const next = await Promise.race([decided.promise, waited]);
+    const next = await this.#inTime(decided.promise);
     isTooLate = next === undefined;
     await next?.();
   }
@@ -168,6 +175,7 @@ export class Listener {
       remoteKey,
       protocol: knock.protocol,
       patienceMs: reconnects ? this.#context.timings.reconnectMs : 0,
+      closed: this.#context.closed,
       onLost: () => this.#context.buses.check(), // the other side will knock
     });
     if (reconnects) {
@@ -184,14 +192,30 @@ export class Listener {
   }
 
   async #search(
-    conversation: Conversation,
+    { line }: Conversation,
     connection: PeerConnection,
     signal: AbortSignal,
   ): Promise<void> {
-    await supplyPaths(this.#context, conversation.line, connection, {
-      role: "controlled",
-      signal,
-    });
+    const search = this.#searches.get(connection) ?? new NewestSearch();
+    this.#searches.set(connection, search);
+    const supply = (signal: AbortSignal) =>
+      supplyPaths(this.#context, line, connection, { role: "controlled", signal });
+    await search.run(supply, signal);
+  }
+
+  /**
+   * What is decided while the other side waits, `undefined` after that: who knocks does not wait for ever, and what they
+   * have said of their addresses does not stay true.
+   */
+  async #inTime<T>(decision: Promise<T>): Promise<T | undefined> {
+    const { closed, timings } = this.#context;
+    using patience = new GiveUp(timings.answerMs, closed);
+    try {
+      return await abortable(decision, patience.signal);
+    } catch (error) {
+      if (error !== patience.signal.reason) throw error;
+      return undefined;
+    }
   }
 
   async #pause(ms: number): Promise<void> {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 import { toBase64url } from "../bytes.ts";
 import { hmac } from "../crypto.ts";
@@ -17,7 +18,7 @@ import type { PeerConnection } from "./peer_connection.ts";
 import type { PeerContext } from "./peer_context.ts";
 import type { ConnectOptions, PeerOptions } from "./peer_options.ts";
 import { decodeTicket, encodeTicket, SECRET_LENGTH, type Ticket } from "./ticket.ts";
-import { TicketSecrets, TOPIC_MS } from "./ticket_secrets.ts";
+import { TicketSecrets } from "./ticket_secrets.ts";
 import { TopicSubscriptions } from "./topic_subscriptions.ts";
 
 /**
@@ -218,7 +219,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const lease = this.#context.buses.lease(url);
     try {
       const subscriptions = new TopicSubscriptions(
-        await lease.bus,
+        await abortable(lease.bus, signal),
         (message, bus) => this.#listener.onMessage(message, bus),
       );
       await this.#renewTopics(subscriptions, signal);
@@ -233,7 +234,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   async #keepTopics(subscriptions: TopicSubscriptions): Promise<void> {
     const { closed, logger } = this.#context;
     while (!closed.aborted) {
-      await delay(TOPIC_MS / 4, { signal: closed, persistent: false }).catch(() => {});
+      await delay(RENEWAL_MS, { signal: closed, persistent: false }).catch(() => {});
       if (closed.aborted) return;
       await this.#renewTopics(subscriptions, closed)
         .catch((error) => logger?.debug(`connect: ${error}`));
@@ -247,6 +248,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     }
   }
 }
+
+/** From one look at the clock to the next. Ours: a laptop that was asleep for hours is found a minute later. */
+const RENEWAL_MS = 60_000;
 
 /** From one attempt to listen somewhere to the next. Ours. */
 const FIRST_RETRY_MS = 5000;

@@ -38,8 +38,10 @@ export interface PeerConnectionOptions {
   readonly role: PunchRole;
   readonly remoteKey: Uint8Array;
   readonly protocol: string;
-  /** How long it waits for another path once it has none. */
+  /** How long it waits for another path once it has none, */
   readonly patienceMs: number;
+  /** unless this is aborted: then nobody looks for one any more. */
+  readonly closed: AbortSignal;
   /** Called when it has none. */
   readonly onLost: () => void;
 }
@@ -58,13 +60,15 @@ export class PeerConnection extends Session {
   readonly #first = Promise.withResolvers<void>();
   readonly #isControlling: boolean;
   readonly #patienceMs: number;
+  readonly #closed: AbortSignal;
   readonly #onLost: () => void;
   #elapsedMs = 0;
   #hasPath = false;
   #found: Found | undefined;
 
   /** @ignore made by {@linkcode Peer} */
-  constructor({ role, remoteKey, protocol, patienceMs, onLost }: PeerConnectionOptions) {
+  constructor(options: PeerConnectionOptions) {
+    const { role, remoteKey, protocol, patienceMs, closed, onLost } = options;
     super({
       role,
       patienceMs,
@@ -73,14 +77,21 @@ export class PeerConnection extends Session {
       },
     });
     this.#patienceMs = patienceMs;
+    this.#closed = closed;
     this.#onLost = onLost;
     this.#isControlling = role === "controlling";
     this.remoteKey = remoteKey;
     this.protocol = protocol;
     this.#first.promise.catch(() => {}); // whoever waits for it is told
     const over = new NetworkError("Cannot wait for events: the connection is over", "closed");
-    this.finished.catch((error) => this.#first.reject(error))
-      .finally(() => this.#events.close(over));
+    const onClosed = () => {
+      if (this.#found !== undefined && !this.#hasPath) this.#abandonForGood(closed.reason);
+    };
+    closed.addEventListener("abort", onClosed, { once: true });
+    this.finished.catch((error) => this.#first.reject(error)).finally(() => {
+      this.#events.close(over);
+      closed.removeEventListener("abort", onClosed);
+    });
   }
 
   /** The other side's public key as text. */
@@ -138,7 +149,13 @@ export class PeerConnection extends Session {
     this.#hasPath = false;
     this.#events.push({ event: "lost", reason: error.message });
     if (this.#patienceMs === 0) this.abandon(error);
+    else if (this.#closed.aborted) this.#abandonForGood(error);
     else this.#onLost();
+  }
+
+  #abandonForGood(cause: unknown): void {
+    const message = "Cannot go on over another path: the peer is closed, and looks for none";
+    this.abandon(new NetworkError(message, "closed", { cause }));
   }
 
   #onMoved(found: FoundPath): void {

@@ -4,6 +4,10 @@
  * @module
  */
 
+import { abortable } from "@std/async/abortable";
+import { NetworkError } from "../errors.ts";
+import type { PunchAnchor } from "../punch/anchor.ts";
+import { GiveUp } from "../punch/give_up.ts";
 import { CHANNELS, type Line } from "./line.ts";
 import { findPaths } from "./path_finder.ts";
 import type { PeerConnection } from "./peer_connection.ts";
@@ -12,6 +16,7 @@ import type { PeerContext } from "./peer_context.ts";
 /**
  * Searches until there is a direct path, or nothing more is to be expected.
  *
+ * @returns whether the connection came to run over a path: one that was found may be lost before
  * @throws {UnreachableError} if there is no path
  * @throws the signal's reason on abort
  */
@@ -20,9 +25,11 @@ export async function supplyPaths(
   line: Line,
   connection: PeerConnection,
   options: { role: "controlling" | "controlled"; signal: AbortSignal },
-): Promise<void> {
+): Promise<boolean> {
   const { network, anchors, punchOptions, relays, mayRelay, timings, logger } = context;
-  const moves: Promise<void>[] = [];
+  const moves: Promise<boolean>[] = [];
+  const anchor = anchors?.take(options.signal);
+  if (options.role === "controlled") answerWithout(anchor, line);
   const connectionKey = line.ready.then((seal) => seal.connectionKey);
   connectionKey.catch(() => {}); // whoever waits for it is told; without a path nobody may
   await findPaths({
@@ -31,38 +38,53 @@ export async function supplyPaths(
     relayChannel: line.channel(CHANNELS.relay),
     connectionKey,
     remoteKey: connection.remoteKey,
-    anchor: anchors?.take(options.signal),
+    anchor,
     timeoutMs: timings.connectMs,
     onPath: (found) => {
-      const moved = connection.move(found);
-      // It may be overtaken by a better one, or by the end of the connection.
-      moves.push(moved.catch((error) => logger?.debug(`connect: ${error}`)));
+      const moved = connection.move(found).then(() => true, (error) => {
+        logger?.debug(`connect: ${error}`); // overtaken by a better one, by the end of the connection, or lost
+        return false;
+      });
+      moves.push(moved);
     },
   });
-  await Promise.all(moves);
+  // Who gives up leaves the moves that are under way to the connection.
+  return (await abortable(Promise.all(moves), options.signal)).includes(true);
+}
+
+/** The answer to a knock is the first offer of a punch; where there is none to be made, it says nothing. */
+function answerWithout(anchor: Promise<PunchAnchor> | undefined, line: Line): void {
+  const answer = async () => {
+    if (!line.isOpen) await line.channel(CHANNELS.control).send(new Uint8Array(0));
+  };
+  const failed = anchor === undefined ? answer() : anchor.then(() => {}, answer);
+  failed.catch(() => {}); // the line is closed
 }
 
 /**
  * Waits for the first path that a search finds. The search goes on in the background, as there may be a better one.
  *
  * @param search is told to end when the connection is over, and by `signal` until there is a path
+ * @param options.graceMs for another path, if all that were found are lost at once: the other side may come with one
+ * @throws {NetworkError} if it does not
  * @throws what the search throws, once it has ended
  */
 export async function firstPath(
   context: PeerContext,
   connection: PeerConnection,
-  search: (signal: AbortSignal) => Promise<void>,
-  signal: AbortSignal | undefined,
+  search: (signal: AbortSignal) => Promise<unknown>,
+  { signal, graceMs }: { signal: AbortSignal | undefined; graceMs: number },
 ): Promise<void> {
   const giveUp = new AbortController();
   const onAbort = () => giveUp.abort(signal?.reason);
   signal?.addEventListener("abort", onAbort, { once: true });
   if (signal?.aborted) onAbort();
-  const searching = search(AbortSignal.any([giveUp.signal, overSignal(context, connection)]));
+  const ended = AbortSignal.any([giveUp.signal, overSignal(context, connection)]);
+  const searching = search(ended);
   context.inBackground(searching);
   try {
     await Promise.race([searching, connection.connected]);
-    await connection.connected; // a search that ends without a throw has found one
+    await connectedWithin(connection, graceMs, ended);
   } catch (error) {
     giveUp.abort(error);
     connection.reset();
@@ -71,6 +93,24 @@ export async function firstPath(
   } finally {
     signal?.removeEventListener("abort", onAbort); // from here on the connection is its owner's affair
   }
+}
+
+async function connectedWithin(
+  { connected }: PeerConnection,
+  ms: number,
+  signal: AbortSignal,
+): Promise<void> {
+  using patience = new GiveUp(ms, signal);
+  const over = Promise.withResolvers<never>();
+  const onAbort = () => over.reject(signal.aborted ? signal.reason : lostAtOnce());
+  patience.signal.addEventListener("abort", onAbort, { once: true });
+  if (patience.signal.aborted) onAbort();
+  await Promise.race([connected, over.promise]);
+}
+
+/** For paths that were found, and lost before they could be used. */
+export function lostAtOnce(): NetworkError {
+  return new NetworkError("Cannot connect: the path was lost before it could be used", "reset");
 }
 
 /** Aborted when nobody needs another path. */

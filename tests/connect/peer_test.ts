@@ -80,6 +80,20 @@ Deno.test("where theory has no way, and there is no relay, both sides hear why",
     await accepted;
   }));
 
+Deno.test("both sides hear at once that neither has a relay, where only relays may be used", () =>
+  atPlace({}, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false, relayOnly: true });
+    await using bob = await open(b, { relayOnly: true });
+    const startedAtMs = time.nowMs;
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await Promise.all(
+      [alice.connect(bob.ticket), accepted].map((each) =>
+        assertRejects(() => each, UnreachableError, "neither side has a relay")
+      ),
+    );
+    assert(time.nowMs - startedAtMs < 2000, `${time.nowMs - startedAtMs} ms`);
+  }));
+
 Deno.test("connect() says that nobody answers", () =>
   atPlace({}, async ({ a, open, time }) => {
     await using alice = await open(a, { listen: false });

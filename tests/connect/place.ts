@@ -24,6 +24,8 @@ export class TestHub implements SignalTransport {
   readonly subscribers = new Map<string, Set<(message: Uint8Array) => void>>();
   /** Whether it can be opened. */
   isDown = false;
+  /** Whether it carries nothing. */
+  isMute = false;
   readonly published: { topic: string; message: Uint8Array }[] = [];
   constructor(url = "ws://192.0.2.9:3480", delayMs = 50) {
     this.url = url;
@@ -32,6 +34,7 @@ export class TestHub implements SignalTransport {
 
   /** As anybody can who knows the topic. */
   say(topic: string, message: Uint8Array): void {
+    if (this.isMute) return;
     for (const each of this.subscribers.get(topic) ?? []) each(message.slice());
   }
 
@@ -67,6 +70,9 @@ export class TestHub implements SignalTransport {
 }
 
 const { portRestricted } = NAT_BEHAVIORS;
+
+/** The STUN servers of the place. */
+export const SERVERS: readonly string[] = ["203.0.113.10", "203.0.113.11:3479"];
 
 /** What stands between the peers. */
 export interface PlaceOptions {
@@ -119,7 +125,7 @@ export async function atPlace(
     const open: Place["open"] = ({ network }, options = {}) =>
       Peer.open({
         network,
-        servers: ["203.0.113.10", "203.0.113.11:3479"],
+        servers: SERVERS,
         signaling: [hub],
         mapPorts: false,
         ...options,

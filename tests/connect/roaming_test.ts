@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
 import type { PeerConnection } from "../../lib/connect/peer_connection.ts";
 import { NetworkError } from "../../lib/errors.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";
@@ -25,6 +26,19 @@ Deno.test("a connection goes on over another path when its NAT forgets it", () =
     assert(time.nowMs - flushedAtMs < 20_000, `${time.nowMs - flushedAtMs} ms`);
     assertEquals(conn.path.relayed, false);
     assertEquals(typeof remote, "string");
+  }));
+
+Deno.test("accept() waits for another path when the first is lost before it could be used", () =>
+  atPlace(NATS, async ({ a, b, nats, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const accepted = bob.nextIncoming().then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    nats.a.flush();
+    nats.b.flush();
+    await conn.write(toBytes("hello"));
+    await using other = await accepted;
+    assertEquals(await readText(other, 5), "hello");
   }));
 
 Deno.test("both sides hear that there is another path, and one that the first is lost", () =>
@@ -74,6 +88,35 @@ Deno.test("a peer that has started anew says that it does not know the connectio
     await assertRejects(() => conn.finished, NetworkError);
     assert(time.nowMs - lostAtMs < 30_000, `${time.nowMs - lostAtMs} ms`);
     await alice.close();
+  }));
+
+Deno.test("a connection whose path is lost after its peer was closed waits for no other one", () =>
+  atPlace(NATS, async ({ connect, nats, time }) => {
+    const { conn, other, alice, bob } = await connect();
+    await Promise.all([alice.close(), bob.close()]);
+    const lostAtMs = time.nowMs;
+    nats.a.flush();
+    nats.b.flush();
+    const message = "the peer is closed, and looks for none";
+    await Promise.all(
+      [conn, other].map(({ finished }) => assertRejects(() => finished, NetworkError, message)),
+    );
+    assert(time.nowMs - lostAtMs <= 15_000, `${time.nowMs - lostAtMs} ms`);
+  }));
+
+Deno.test("a connection that waits for another path waits no more once its peer is closed", () =>
+  atPlace(NATS, async ({ connect, nats, hub, time }) => {
+    const { conn, other, alice, bob } = await connect();
+    hub.isMute = true;
+    nats.a.flush();
+    nats.b.flush();
+    await delay(20_000);
+    assertEquals([conn.hasPath, other.hasPath], [false, false]);
+    const closedAtMs = time.nowMs;
+    await Promise.all([alice.close(), bob.close()]);
+    await assertRejects(() => conn.finished, NetworkError, "looks for none");
+    await assertRejects(() => other.finished, NetworkError, "looks for none");
+    assert(time.nowMs - closedAtMs <= 1, `${time.nowMs - closedAtMs} ms`);
   }));
 
 async function untilPath(connection: PeerConnection): Promise<string[]> {

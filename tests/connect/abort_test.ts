@@ -1,0 +1,159 @@
+/**
+ * Who gives up, at whatever moment, is free at once, and leaves nothing behind: each place checks for sockets.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import type { Peer } from "../../lib/connect/peer.ts";
+import type { PeerConnection } from "../../lib/connect/peer_connection.ts";
+import type { SignalBus, SignalTransport } from "../../lib/signal/bus.ts";
+import { atPlace, nextOf, type PlaceOptions } from "./place.ts";
+import { ScriptedDialer } from "./scripted_dialer.ts";
+
+for (const [name, readyMs] of [["ready", 2000], ["not ready yet", 1]] as const) {
+  Deno.test(`an abort ends connect() at once at any moment, with ports that are ${name}`, () =>
+    atManyMoments(async ({ alice, bob, afterMs }) => {
+      await delay(readyMs);
+      const accepting = new AbortController();
+      const accepted = nextOf(bob).then((incoming) => incoming.accept(accepting));
+      const connecting = new AbortController();
+      const connected = alice.connect(bob.ticket, connecting);
+      const outcomes = Promise.allSettled([connected, accepted]);
+      await delay(afterMs);
+      await rejectsAtOnce(connected, () => connecting.abort("enough"));
+      accepting.abort("enough");
+      await bob.close(); // it may not have heard of alice
+      await resetAll(await outcomes);
+    }));
+
+  Deno.test(`an abort ends accept() at once at any moment, with ports that are ${name}`, () =>
+    atManyMoments(async ({ alice, bob, afterMs }) => {
+      await delay(readyMs);
+      const connecting = new AbortController();
+      const connected = alice.connect(bob.ticket, connecting);
+      connected.catch(() => {});
+      const incoming = await nextOf(bob);
+      const accepting = new AbortController();
+      const accepted = incoming.accept(accepting);
+      const outcomes = Promise.allSettled([connected, accepted]);
+      await delay(afterMs);
+      await rejectsAtOnce(accepted, () => accepting.abort("enough"));
+      connecting.abort("enough");
+      await resetAll(await outcomes);
+    }));
+}
+
+for (const name of ["alice", "bob"] as const) {
+  Deno.test(`close() of ${name}'s peer is done at once at any moment`, () =>
+    atManyMoments(async ({ alice, bob, nowMs, afterMs }) => {
+      await delay(2000);
+      const accepted = nextOf(bob).then((incoming) => incoming.accept());
+      const outcomes = Promise.allSettled([alice.connect(bob.ticket), accepted]);
+      await delay(afterMs);
+      const closedAtMs = nowMs();
+      await (name === "alice" ? alice : bob).close();
+      assert(nowMs() - closedAtMs <= 1, `${nowMs() - closedAtMs} ms`);
+      await Promise.all([alice.close(), bob.close()]);
+      await resetAll(await outcomes);
+    }));
+}
+
+Deno.test("an abort does not wait for a peer that has connected and says nothing", () =>
+  atPlace({}, async ({ a, b, hub, open, time }) => {
+    await using bob = await open(b);
+    using mallory = await ScriptedDialer.open(hub, bob.ticket);
+    const incoming = nextOf(bob);
+    const accepting = new AbortController();
+    const accepted = incoming.then((each) => each.accept(accepting));
+    const aborted = assertRejects(() => accepted, Error, "enough");
+    using _silent = await mallory.punch(a);
+    await delay(100);
+    const abortedAtMs = time.nowMs;
+    accepting.abort(new Error("enough"));
+    await aborted;
+    assertEquals(time.nowMs, abortedAtMs);
+    await delay(2000); // last words, which nobody answers
+  }));
+
+Deno.test("an abort ends Peer.open() while a broker says nothing", () =>
+  atPlace({}, async ({ b, open, time }) => {
+    const opening = new AbortController();
+    const opened = open(b, { signaling: [SILENT], signal: opening.signal });
+    const aborted = assertRejects(() => opened, Error, "enough");
+    await delay(1000);
+    const abortedAtMs = time.nowMs;
+    opening.abort(new Error("enough"));
+    await aborted;
+    assertEquals(time.nowMs, abortedAtMs);
+  }));
+
+Deno.test("a port that was about to be ready when connect() was aborted serves the next call", () =>
+  atPlace({}, async ({ a, b, open, internet }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    let syns = 0;
+    internet.onPacket = ({ at, what, packet }) => {
+      if (at !== a.name || what !== "sent" || packet.protocol !== "tcp") return;
+      if (packet.tcpFlags.syn && packet.destination.ip.startsWith("203.0.113.1")) syns++;
+    };
+    await assertRejects(() => alice.connect(bob.ticket, { signal: AbortSignal.timeout(10) }));
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await using _conn = await alice.connect(bob.ticket);
+    await using _other = await accepted;
+    assertEquals(syns, 0, "another port was got ready");
+  }));
+
+interface Moment {
+  readonly alice: Peer;
+  readonly bob: Peer;
+  /** When to give up, from the moment when the test begins. */
+  readonly afterMs: number;
+  nowMs(): number;
+}
+
+/** Runs a test for each of many moments, until well after a connection is there. */
+async function atManyMoments(
+  test: (moment: Moment) => Promise<void>,
+  options: PlaceOptions = {},
+): Promise<void> {
+  for (let afterMs = 1; afterMs < 500; afterMs += 17) {
+    await atPlace(options, async ({ a, b, open, time }) => {
+      await using alice = await open(a, { listen: false });
+      await using bob = await open(b);
+      await test({ alice, bob, afterMs, nowMs: () => time.nowMs });
+      await Promise.all([alice.close(), bob.close()]);
+      await delay(2000); // what is reset is heard of at the other end
+    });
+  }
+}
+
+/** Unless it was fulfilled before. */
+async function rejectsAtOnce(job: Promise<unknown>, abort: () => void): Promise<void> {
+  const pending = Symbol();
+  const turn = () => new Promise((resolve) => setTimeout(resolve, 1, pending));
+  if (await Promise.race([job, turn()]) !== pending) return abort();
+  abort();
+  const outcome = await Promise.race([job.catch((error) => error), turn()]);
+  assertEquals(outcome, "enough");
+}
+
+async function resetAll(
+  outcomes: readonly PromiseSettledResult<PeerConnection>[],
+): Promise<void> {
+  for (const outcome of outcomes) {
+    if (outcome.status === "rejected") continue;
+    outcome.value.reset();
+    await outcome.value[Symbol.asyncDispose]();
+  }
+}
+
+/** Takes the connection, and says nothing. */
+const SILENT: SignalTransport = {
+  url: "ws://192.0.2.7:3480",
+  open: ({ signal }) =>
+    new Promise<SignalBus>((_, reject) =>
+      signal?.addEventListener("abort", () => reject(signal.reason), { once: true })
+    ),
+};

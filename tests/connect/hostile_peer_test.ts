@@ -1,0 +1,176 @@
+/**
+ * What somebody with a ticket can do, before and after they were let in.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { toHex } from "../../lib/bytes.ts";
+import { encodeRelayState, type RelayState } from "../../lib/connect/relay_message.ts";
+import { NetworkError, UnreachableError } from "../../lib/errors.ts";
+import { readText, toBytes } from "../simnet/fixtures.ts";
+import { atPlace, nextOf, type Place } from "./place.ts";
+import { ScriptedDialer } from "./scripted_dialer.ts";
+
+Deno.test("accept() does not wait for ever for who connects, and cuts the connection", () =>
+  atPlace({}, async ({ a, b, hub, open, time }) => {
+    await using bob = await open(b);
+    using mallory = await ScriptedDialer.open(hub, bob.ticket);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const refused = assertRejects(() => accepted, NetworkError, "lost before it could be used");
+    (await mallory.punch(a)).close();
+    const cutAtMs = time.nowMs;
+    await refused;
+    assert(time.nowMs - cutAtMs <= 31_000, `${time.nowMs - cutAtMs} ms`);
+  }));
+
+Deno.test("accept() does not wait for ever for who connects, and says nothing", () =>
+  atPlace({}, async ({ a, b, hub, open, time }) => {
+    await using bob = await open(b);
+    using mallory = await ScriptedDialer.open(hub, bob.ticket);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const refused = assertRejects(() => accepted, NetworkError, "lost before it could be used");
+    using _silent = await mallory.punch(a);
+    const silentAtMs = time.nowMs;
+    await refused;
+    assert(time.nowMs - silentAtMs <= 41_000, `${time.nowMs - silentAtMs} ms`);
+  }));
+
+Deno.test("accept() fails with the first path where nobody comes back", () =>
+  atPlace({}, async ({ a, b, hub, open, time }) => {
+    await using bob = await open(b, { reconnect: false });
+    using mallory = await ScriptedDialer.open(hub, bob.ticket);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const refused = assertRejects(() => accepted, NetworkError, "lost before it could be used");
+    (await mallory.punch(a)).close();
+    const cutAtMs = time.nowMs;
+    await refused;
+    assert(time.nowMs - cutAtMs <= 100, `${time.nowMs - cutAtMs} ms`);
+  }));
+
+Deno.test("who was let in cannot have many paths looked for at once", () =>
+  atPlace({}, async ({ a, b, hub, internet, open }) => {
+    await using bob = await open(b);
+    using mallory = await ScriptedDialer.open(hub, bob.ticket);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept()).catch(() => {});
+    const connection = await mallory.punch(a);
+    const { staticKey } = mallory;
+    const resumes = await mallory.resumptionId();
+    const syns = countSyns(internet, b.name);
+    for (let i = 0; i < 100; i++) {
+      using again = await ScriptedDialer.open(hub, bob.ticket, { staticKey, resumes });
+      await again.knock();
+      await delay(20);
+    }
+    const sockets = internet.openSockets().filter((socket) => socket.startsWith(`${b.name}:`));
+    assert(sockets.length <= 12, `${sockets.length} sockets`);
+    assert(syns() <= 100, `${syns()} SYNs in two seconds`);
+    connection.close();
+    await bob.close();
+    await accepted;
+    await delay(1000); // bob hears of the end
+  }));
+
+Deno.test("who was let in cannot have a relay's path begun again and again", () =>
+  atPlace({}, async ({ b, hub, internet, open }) => {
+    await using bob = await open(b, { relayOnly: true });
+    using mallory = await ScriptedDialer.open(hub, bob.ticket);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept()).catch(() => {});
+    await mallory.channel("relay").send(relayState({}));
+    const syns = countSyns(internet, b.name);
+    for (let version = 2; version < 100; version++) {
+      const nonce = toHex(crypto.getRandomValues(new Uint8Array(16)));
+      const relayed = Array.from(
+        { length: 8 },
+        (_, i) => ({ ip: "198.51.100.7", port: 8 * version + i }),
+      );
+      await mallory.channel("relay").send(relayState({ version, nonce, relayed }));
+      await mallory.channel("relay").send(relayState({ version, relayed }));
+      await delay(20);
+    }
+    const targets = internet.openSockets().filter((socket) => socket.startsWith(`${b.name}:`));
+    assert(targets.length <= 8, `${targets.length} sockets`);
+    assert(syns() <= 80, `${syns()} SYNs`);
+    assert(hub.published.length <= 2 * 100 + 40, `${hub.published.length} messages`);
+    await bob.close();
+    await accepted;
+  }));
+
+Deno.test("who was let in cannot make a peer dial itself at its public address", () =>
+  atPlace({}, async ({ hub, internet, open }) => {
+    const host = internet.host("public", { addresses: ["203.0.113.77"] });
+    await using bob = await open(host, { relayOnly: true, timings: { connectMs: 3000 } });
+    using service = await host.network.listenTcp({ ip: "203.0.113.77", port: 6379 });
+    let served = 0;
+    const serving = (async () => {
+      for (;; served++) (await service.accept()).close();
+    })().catch(() => {});
+    using mallory = await ScriptedDialer.open(hub, bob.ticket);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const refused = assertRejects(() => accepted, UnreachableError);
+    const relayed = [{ ip: "203.0.113.77", port: 6379 }];
+    await mallory.channel("relay").send(relayState({ relayed }));
+    await refused;
+    service.close();
+    await serving;
+    assertEquals(served, 0);
+  }));
+
+Deno.test("messages on channels that do not exist take the place of none on one that does", () =>
+  atPlace({}, async ({ b, hub, open }) => {
+    await using bob = await open(b, { relayOnly: true });
+    using mallory = await ScriptedDialer.open(hub, bob.ticket);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const heard = assertRejects(() => accepted, UnreachableError, "neither side has a relay");
+    for (let channel = 2; channel < 20; channel++) await mallory.sayOn(channel, toBytes("hello"));
+    await delay(1000);
+    await mallory.channel("relay").send(relayState({ mayOffer: false, heard: 2 }));
+    await heard;
+  }));
+
+Deno.test("a list that never answers holds up nobody but who waits for it", () =>
+  atPlace({}, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    const bob = await open(b, { allow: () => new Promise<boolean>(() => {}) });
+    const unanswered = assertRejects(() => alice.connect(bob.ticket));
+    await delay(1000);
+    const closedAtMs = time.nowMs;
+    await bob.close();
+    assertEquals(time.nowMs, closedAtMs);
+    await unanswered;
+  }));
+
+Deno.test("who goes away right after it was let in hinders nobody else", () =>
+  atPlace({}, async ({ a, b, hub, open }) => {
+    await using bob = await open(b);
+    using mallory = await ScriptedDialer.open(hub, bob.ticket);
+    const gone = nextOf(bob).then((incoming) => incoming.accept()).catch(() => {});
+    (await mallory.punch(a)).close();
+    await using alice = await open(a, { listen: false });
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    await using other = await accepted;
+    await conn.write(toBytes("hello"));
+    assertEquals(await readText(other, 5), "hello");
+    await bob.close();
+    await gone;
+  }));
+
+function relayState(state: Partial<RelayState>): Uint8Array<ArrayBuffer> {
+  const nonce = "00".repeat(16);
+  return encodeRelayState({
+    ...{ nonce, mayOffer: true, version: 1, heard: 0, ips: [], relayed: [] },
+    ...state,
+  });
+}
+
+/** How many SYNs the host sends from now on. */
+function countSyns(internet: Place["internet"], name: string): () => number {
+  let count = 0;
+  internet.onPacket = ({ at, what, packet }) => {
+    if (at !== name || what !== "sent" || packet.protocol !== "tcp") return;
+    if (packet.tcpFlags.syn && !packet.tcpFlags.ack) count++;
+  };
+  return () => count;
+}
