@@ -39,9 +39,15 @@ export function parseRelay(server: string | RelayServer): RelayServer {
   return {
     ...rest,
     url,
-    credential: {
-      username: decodeURIComponent(username),
-      password: decodeURIComponent(password!),
-    },
+    credential: { username: decode(username), password: decode(password!) },
   };
+}
+
+/** The message does not repeat what may be a password. */
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (cause) {
+    throw new TypeError("Cannot use relay: its user or password is not percent-encoded", { cause });
+  }
 }

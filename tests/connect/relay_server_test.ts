@@ -1,0 +1,31 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { parseRelay } from "../../lib/connect/relay_server.ts";
+
+Deno.test("parseRelay() reads a user, and a password that is percent-encoded", () => {
+  assertEquals(parseRelay("turn:ann:p%40ss@turn.example.org:3479"), {
+    url: "turn:turn.example.org:3479?transport=tcp",
+    credential: { username: "ann", password: "p@ss" },
+  });
+});
+
+Deno.test("parseRelay() takes a server that lets anybody in", () => {
+  assertEquals(parseRelay("turns:turn.example.org"), { url: "turns:turn.example.org" });
+});
+
+for (
+  const [what, text] of [
+    ["another scheme", "http://turn.example.org"],
+    ["UDP", "turn:turn.example.org?transport=udp"],
+    ["a password that is not percent-encoded", "turn:ann:100%@turn.example.org"],
+    ["no host", "turn:ann:secret@"],
+  ] as const
+) {
+  Deno.test(`parseRelay() refuses ${what}`, () => {
+    assertThrows(() => parseRelay(text), TypeError);
+  });
+}
+
+Deno.test("parseRelay() does not repeat a password that it cannot read", () => {
+  const error = assertThrows(() => parseRelay("turn:ann:secret%@turn.example.org"), TypeError);
+  assertEquals(error.message.includes("secret"), false);
+});
