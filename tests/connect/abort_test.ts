@@ -125,6 +125,7 @@ async function atManyMoments(
       await test({ alice, bob, afterMs, nowMs: () => time.nowMs });
       await Promise.all([alice.close(), bob.close()]);
       await delay(2000); // what is reset is heard of at the other end
+      assertEquals(time.pendingTimers, 0, "timers were left");
     });
   }
 }
