@@ -36,6 +36,7 @@ export async function readPeerOptions(given: Arguments, io: CliIo): Promise<Peer
   const { flags, values, lists } = given;
   const strategies = readStrategies(values.get("strategy"));
   const turn = lists.get("turn")!.map((url) => readWith(() => parseRelay(url)));
+  if (flags.has("relay-only")) requireRelay(turn, strategies);
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0));
   const signaling = [
@@ -54,6 +55,23 @@ export async function readPeerOptions(given: Arguments, io: CliIo): Promise<Peer
     logger: loggerOf(io, flags.has("json")),
     signal: io.signal,
   };
+}
+
+/** What goes by its own relays alone has to have one, and may use it. */
+function requireRelay(
+  turn: PeerOptions["turn"] & object,
+  strategies: readonly Strategy[] | undefined,
+): void {
+  if (turn.length === 0) {
+    throw new UsageError(
+      "--relay-only takes --turn: a relay of the other side's would show your address",
+    );
+  }
+  if (strategies?.includes("relay") === false) {
+    throw new UsageError(
+      "--relay-only and --strategy leave no way: relay is not among the strategies",
+    );
+  }
 }
 
 /**

@@ -22,7 +22,7 @@ import { parseStrategy, STRATEGIES } from "./strategy.ts";
 /**
  * What the connections of a peer share.
  *
- * @throws {TypeError} if a relay or a strategy is none, or no strategy is left
+ * @throws {TypeError} if a relay or a strategy is none, no strategy is left, or there is no relay where only relays may be used
  */
 export function makeContext(
   options: PeerOptions,
@@ -35,6 +35,11 @@ export function makeContext(
   const isDirect = !relayOnly && ways.size > 0;
   const mayRelay = strategies.has("relay");
   if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
+  if (relayOnly && turn.length === 0) {
+    throw new TypeError(
+      "Cannot go by relays alone: that takes one of this side's, as the other side's would show its address",
+    );
+  }
   const punchOptions = {
     ways,
     ...servers && { servers },
@@ -57,7 +62,7 @@ export function makeContext(
   );
   return {
     ...own,
-    ...{ network, punchOptions, mayRelay, logger },
+    ...{ network, punchOptions, mayRelay, logger, isHidden: relayOnly },
     buses: new BusPool((url, signal) =>
       openBus(transports.get(url) ?? url, { network, signal, ...logger && { logger } })
     ),

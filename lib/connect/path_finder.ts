@@ -38,6 +38,8 @@ export interface PathFinderOptions {
   readonly relays: readonly RelayOpener[];
   /** Whether a relay may be used, this side's or the other's. */
   readonly mayRelay: boolean;
+  /** Whether the other side shall not learn this one's addresses. */
+  readonly isHidden: boolean;
   /** For each way. */
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
@@ -140,7 +142,7 @@ class PathFinder {
   }
 
   async #findRelayed(): Promise<void> {
-    const { network, role, relayChannel, relays, timeoutMs } = this.#options;
+    const { network, role, relayChannel, relays, isHidden, timeoutMs } = this.#options;
     const signal = AbortSignal.any([this.#options.signal, this.#directFound.signal]);
     try {
       const connectionKey = await abortable(this.#options.connectionKey, signal);
@@ -148,7 +150,7 @@ class PathFinder {
       const startedAtMs = performance.now();
       using giveUp = new GiveUp(timeoutMs, signal);
       const { connection, channelBinding } = await openRelayPath({
-        ...{ network, role, connectionKey, relays },
+        ...{ network, role, connectionKey, relays, isHidden },
         channel: relayChannel,
         ips: await this.#externalIps(),
         onTrace: (trace) => this.#relayTraces.push(trace),

@@ -23,6 +23,8 @@ export interface PeerContext {
   readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "ways" | "logger">;
   readonly relays: readonly RelayOpener[];
   readonly mayRelay: boolean;
+  /** Whether no other side shall learn this one's addresses. */
+  readonly isHidden: boolean;
   readonly timings: PeerTimings;
   readonly logger: Logger | undefined;
   /** Waits for a job before the peer is closed; what it fails with is somebody else's. */

@@ -35,7 +35,7 @@ export interface PeerOptions {
   readonly turn?: readonly (string | RelayServer)[];
   /** By which ways to connect; all unless given. */
   readonly strategies?: readonly Strategy[];
-  /** Whether to go by relays alone, so that the other side does not learn this one's addresses. */
+  /** Whether to go by `turn` alone, so that the other side does not learn this one's addresses. */
   readonly relayOnly?: boolean;
   /** Whether a router may be asked to forward ports where a punch may fail; it may unless told. */
   readonly mapPorts?: boolean;

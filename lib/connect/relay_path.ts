@@ -46,6 +46,11 @@ export interface RelayPathOptions {
   readonly relays: readonly RelayOpener[];
   /** Addresses from which this side's dials may come. */
   readonly ips: readonly string[];
+  /**
+   * Whether the other side shall not learn this one's addresses: then they are not told, and nothing is dialled but by
+   * this side's own relays, since what the other side calls a relay may be itself.
+   */
+  readonly isHidden: boolean;
   /** Hears of everything that is tried. */
   readonly onTrace: (trace: DialTrace) => void;
   readonly signal: AbortSignal;
@@ -106,8 +111,8 @@ class RelayPath {
   }
 
   async open(): Promise<RelayedPath> {
-    const { ips, relays } = this.#options;
-    this.#exchange.tell({ ips: ips.slice(0, MAX_ADDRESSES) });
+    const { ips, isHidden, relays } = this.#options;
+    this.#exchange.tell({ ips: isHidden ? [] : ips.slice(0, MAX_ADDRESSES) });
     this.#failed.promise.catch(() => {}); // it may come when there is a connection
     this.#start(() => this.#exchange.run(this.#signal));
     for (const opener of relays) this.#start(() => this.#serve(opener));
@@ -139,7 +144,8 @@ class RelayPath {
   async #serve(opener: RelayOpener): Promise<void> {
     const relay = await this.#open(opener);
     this.#relays.push(relay);
-    const ips = [...this.#options.ips, relay.mapped.ip, ...this.#relays.flatMap(ipsOf)];
+    const own = this.#options.isHidden ? [] : [...this.#options.ips, relay.mapped.ip];
+    const ips = [...own, ...this.#relays.flatMap(ipsOf)];
     this.#permit(relay);
     this.#exchange.tell({
       ips: [...new Set(ips)].slice(0, MAX_ADDRESSES),
@@ -179,7 +185,7 @@ class RelayPath {
       if (this.#theirRelayed.size >= MAX_ADDRESSES) break;
       this.#theirRelayed.set(formatTransportAddress(address), address);
     }
-    for (const address of this.#theirRelayed.values()) {
+    for (const address of this.#options.isHidden ? [] : this.#theirRelayed.values()) {
       this.#dialOnce("", address, () => this.#dial(address));
     }
     for (const relay of this.#relays) {
@@ -241,7 +247,7 @@ class RelayPath {
     const from = formatTransportAddress(relay.relayed[0]);
     for (const address of this.#theirRelayed.values()) {
       this.#dialOnce(from, address, async () => {
-        await delay(RELAY_TO_RELAY_MS, { signal: this.#signal });
+        if (!this.#options.isHidden) await delay(RELAY_TO_RELAY_MS, { signal: this.#signal });
         const trace = this.#trace(formatTransportAddress(address));
         trace.tries++;
         try {

@@ -26,14 +26,14 @@ export async function supplyPaths(
   connection: PeerConnection,
   options: { role: "controlling" | "controlled"; signal: AbortSignal },
 ): Promise<boolean> {
-  const { network, anchors, punchOptions, relays, mayRelay, timings, logger } = context;
+  const { network, anchors, punchOptions, relays, mayRelay, isHidden, timings, logger } = context;
   const moves: Promise<boolean>[] = [];
   const anchor = anchors?.take(options.signal);
   if (options.role === "controlled") answerWithout(anchor, line);
   const connectionKey = line.ready.then((seal) => seal.connectionKey);
   connectionKey.catch(() => {}); // whoever waits for it is told; without a path nobody may
   await findPaths({
-    ...{ network, punchOptions, relays, mayRelay, ...options },
+    ...{ network, punchOptions, relays, mayRelay, isHidden, ...options },
     punchChannel: line.channel(CHANNELS.punch),
     relayChannel: line.channel(CHANNELS.relay),
     connectionKey,

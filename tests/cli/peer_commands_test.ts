@@ -160,6 +160,12 @@ for (
     ["an unknown strategy", ["listen", "--strategy", "magic"], /strategies are host, lan/],
     ["a URL that is none", ["listen", "--rendezvous", "kitchen"], /does not take kitchen/],
     ["a relay that is none", ["listen", "--turn", "http://x"], /Cannot use relay/],
+    ["to hide without a relay", ["listen", "--relay-only"], /--relay-only takes --turn/],
+    [
+      "to hide without relays among the strategies",
+      ["listen", "--relay-only", "--turn", "turn:192.0.2.1", "--strategy", "punch"],
+      /relay is not among the strategies/,
+    ],
     ["a key that is none", ["listen", "--allow", "me"], /--allow takes a key/],
     ["no file", ["send"], /an argument is missing/],
     ["two ways with what exists", ["recv", "punchline:AAAA", "--overwrite"], /Cannot read ticket/],

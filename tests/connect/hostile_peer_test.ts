@@ -74,7 +74,7 @@ Deno.test("who was let in cannot have many paths looked for at once", () =>
 
 Deno.test("who was let in cannot have a relay's path begun again and again", () =>
   atPlace({}, async ({ b, hub, internet, open }) => {
-    await using bob = await open(b, { relayOnly: true });
+    await using bob = await open(b, { strategies: ["relay"] });
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const accepted = nextOf(bob).then((incoming) => incoming.accept()).catch(() => {});
     await mallory.channel("relay").send(relayState({}));
@@ -100,7 +100,7 @@ Deno.test("who was let in cannot have a relay's path begun again and again", () 
 Deno.test("who was let in cannot make a peer dial itself at its public address", () =>
   atPlace({}, async ({ hub, internet, open }) => {
     const host = internet.host("public", { addresses: ["203.0.113.77"] });
-    await using bob = await open(host, { relayOnly: true, timings: { connectMs: 3000 } });
+    await using bob = await open(host, { strategies: ["relay"], timings: { connectMs: 3000 } });
     using service = await host.network.listenTcp({ ip: "203.0.113.77", port: 6379 });
     let served = 0;
     const serving = (async () => {
@@ -119,7 +119,7 @@ Deno.test("who was let in cannot make a peer dial itself at its public address",
 
 Deno.test("messages on channels that do not exist take the place of none on one that does", () =>
   atPlace({}, async ({ b, hub, open }) => {
-    await using bob = await open(b, { relayOnly: true });
+    await using bob = await open(b, { strategies: ["relay"] });
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
     const heard = assertRejects(() => accepted, UnreachableError, "neither side has a relay");

@@ -82,8 +82,8 @@ Deno.test("where theory has no way, and there is no relay, both sides hear why",
 
 Deno.test("both sides hear at once that neither has a relay, where only relays may be used", () =>
   atPlace({}, async ({ a, b, open, time }) => {
-    await using alice = await open(a, { listen: false, relayOnly: true });
-    await using bob = await open(b, { relayOnly: true });
+    await using alice = await open(a, { listen: false, strategies: ["relay"] });
+    await using bob = await open(b, { strategies: ["relay"] });
     const startedAtMs = time.nowMs;
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
     await Promise.all(
@@ -234,7 +234,8 @@ Deno.test("peers cannot be opened with options that make no sense", () =>
     for (
       const options of [
         { strategies: [] },
-        { relayOnly: true, strategies: ["punch" as const] },
+        { relayOnly: true },
+        { relayOnly: true, turn: ["turn:192.0.2.1"], strategies: ["punch" as const] },
         { turn: ["http://example.org"] },
         { secretKey: new Uint8Array(5) },
       ]

@@ -46,7 +46,9 @@ Deno.test("an address that a relay lets in for nobody keeps no other out", () =>
     const [one, other] = memoryChannelPair({ delayMs: 50 });
     await showThatItWorks(
       search(a, "controlling", one, [relay]),
-      search(b, "controlled", other, [], ["198.51.100.66", "2001:db8::1", "198.51.100.77"]),
+      search(b, "controlled", other, [], {
+        ips: ["198.51.100.66", "2001:db8::1", "198.51.100.77"],
+      }),
     );
     assertEquals(relay.permitted.includes("198.51.100.77"), true);
     assertEquals(relay.permissionRequests.flat().includes("2001:db8::1"), false);
@@ -119,6 +121,39 @@ Deno.test("a flood of changes is answered ten times a second, and the last of th
     await path.catch(() => {});
   }));
 
+Deno.test("who hides tells no address but its relay's, and dials by its relay alone", () =>
+  atRelays(async ({ internet, a, relay }) => {
+    const [one, other] = memoryChannelPair({ delayMs: 10 });
+    const hidden = { ips: ["203.0.113.77"], isHidden: true };
+    const { path, stop } = search(a, "controlling", one, [relay], hidden);
+    const sources = new Set<string>();
+    internet.onPacket = ({ what, packet }) => {
+      if (what === "sent" && packet.protocol === "tcp") sources.add(packet.source.ip);
+    };
+    const relayed = [{ ip: "198.51.100.1", port: 5000 }];
+    await other.send(encodeRelayState({ ...SILENT_STATE, relayed }));
+    await delay(1000);
+    const told = new Set<string>();
+    for (let count = 0; count < one.sent; count++) {
+      for (const ip of decodeRelayState(await other.receive()).ips) told.add(ip);
+    }
+    assertEquals([[...told], [...sources]], [[relay.ip], [relay.ip]]);
+    await stop();
+    await path.catch(() => {});
+  }));
+
+Deno.test("two sides that hide are connected from relay to relay, and one that does not dials the other's", () =>
+  atRelays(async ({ internet, a, b, relay }) => {
+    const another = testRelay(internet.host("another relay", {}));
+    for (const isHidden of [true, false]) {
+      const [one, other] = memoryChannelPair({ delayMs: 50 });
+      await showThatItWorks(
+        search(a, "controlling", one, [relay], { isHidden: true }),
+        search(b, "controlled", other, isHidden ? [another] : [], { isHidden }),
+      );
+    }
+  }));
+
 interface Search {
   readonly path: Promise<RelayedPath>;
   stop(): Promise<void>;
@@ -129,11 +164,11 @@ function search(
   role: PunchRole,
   channel: SignalChannel,
   relays: readonly RelayOpener[],
-  ips: readonly string[] = [],
+  { ips = [], isHidden = false }: { ips?: readonly string[]; isHidden?: boolean } = {},
 ): Search {
   const controller = new AbortController();
   const path = openRelayPath({
-    ...{ network, role, channel, relays, ips },
+    ...{ network, role, channel, relays, ips, isHidden },
     connectionKey: new Uint8Array(32).fill(7),
     onTrace: () => {},
     signal: controller.signal,

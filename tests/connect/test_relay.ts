@@ -11,6 +11,7 @@ import type { Host } from "../simnet/host.ts";
 
 /** What a relay was told. */
 export interface TestRelay extends RelayOpener {
+  readonly ip: string;
   readonly permitted: string[];
   /** Requests, each with all of its addresses. */
   readonly permissionRequests: (readonly string[])[];
@@ -54,5 +55,5 @@ export function testRelay(host: Host, refuses: readonly string[] = []): TestRela
       [Symbol.asyncDispose]: close,
     };
   };
-  return { url, open, permitted, permissionRequests };
+  return { url, open, ip: host.addresses[0]!, permitted, permissionRequests };
 }
