@@ -119,10 +119,13 @@ async function atManyMoments(
   options: PlaceOptions = {},
 ): Promise<void> {
   for (let afterMs = 1; afterMs < 500; afterMs += 17) {
-    await atPlace(options, async ({ a, b, open, time }) => {
+    await atPlace(options, async ({ a, b, hub, open, time }) => {
       await using alice = await open(a, { listen: false });
       await using bob = await open(b);
       await test({ alice, bob, afterMs, nowMs: () => time.nowMs });
+      await delay(1);
+      const topics = [...hub.subscribers.values()].filter(({ size }) => size > 0);
+      assert(topics.length <= 3, "more is listened to than what bob is asked under");
       await Promise.all([alice.close(), bob.close()]);
       await delay(2000); // what is reset is heard of at the other end
       assertEquals(time.pendingTimers, 0, "timers were left");

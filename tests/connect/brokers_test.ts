@@ -42,6 +42,11 @@ Deno.test("a broker that loses two thirds of all messages is enough", () =>
     await connectOnce(place, { signaling: [lossy] });
   }));
 
+Deno.test("a broker that says everything in twenty damaged copies, to everybody, hinders nothing", () =>
+  atPlace({}, async (place) => {
+    await connectOnce(place, { signaling: [new DamagingHub()] });
+  }));
+
 /** Connects a to b, shows that it works, and that nobody else was shown to b; from the call to the connection. */
 async function connectOnce(
   { a, b, open, time }: Place,
@@ -97,6 +102,35 @@ class RepeatingHub extends TestHub {
       setTimeout(() => super.say(old.topic, old.message), 30 * (index % 5) + 10);
     }
     super.say(topic, message);
+  }
+}
+
+/** Says everything to everybody, damaged in many ways, before it says it. */
+class DamagingHub extends TestHub {
+  override say(topic: string, message: Uint8Array): void {
+    for (const to of this.subscribers.keys()) {
+      for (let i = 0; i < 20; i++) super.say(to, damaged(message));
+      if (to !== topic) super.say(to, message);
+    }
+    super.say(topic, message);
+  }
+}
+
+function damaged(message: Uint8Array): Uint8Array {
+  const at = Math.floor(Math.random() * message.length);
+  const copy = message.slice();
+  switch (Math.floor(Math.random() * 4)) {
+    case 0: // another kind, or another bit of what comes first
+      copy[0]! ^= 1 << at % 8;
+      return copy;
+    case 1: // the MAC, the keys, or the counter
+      copy[at % 60]! ^= 1 << at % 8;
+      return copy;
+    case 2:
+      copy[at]! ^= 1 << at % 8;
+      return copy;
+    default:
+      return copy.subarray(0, at);
   }
 }
 

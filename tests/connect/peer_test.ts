@@ -200,6 +200,16 @@ Deno.test("a decision that comes too late connects nobody", () =>
     await assertRejects(async () => await (await incoming).accept(), NetworkError, "does not wait");
   }));
 
+Deno.test("a peer can be connected to itself", () =>
+  atPlace({}, async ({ a, open }) => {
+    await using alice = await open(a);
+    const accepted = nextOf(alice).then((incoming) => incoming.accept());
+    await using conn = await alice.connect(alice.ticket);
+    await using other = await accepted;
+    await conn.write(toBytes("hello"));
+    assertEquals(await readText(other, 5), "hello");
+  }));
+
 Deno.test("a peer with the same secret key has the same ticket", () =>
   atPlace({}, async ({ a, open }) => {
     const secretKey = new Uint8Array(32).fill(7);

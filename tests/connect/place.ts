@@ -41,6 +41,7 @@ export class TestHub implements SignalTransport {
   open(): Promise<SignalBus> {
     if (this.isDown) return Promise.reject(new NetworkError(`${this.url} is down`, "refused"));
     const finished = Promise.withResolvers<void>();
+    const subscriptions = new DisposableStack();
     return Promise.resolve({
       url: this.url,
       rttMs: this.delayMs,
@@ -54,6 +55,7 @@ export class TestHub implements SignalTransport {
         const set = this.subscribers.get(topic) ?? new Set();
         this.subscribers.set(topic, set);
         set.add(onMessage);
+        subscriptions.defer(() => set.delete(onMessage));
         return Promise.resolve({
           [Symbol.asyncDispose]: () => {
             set.delete(onMessage);
@@ -62,6 +64,7 @@ export class TestHub implements SignalTransport {
         });
       },
       [Symbol.asyncDispose]: () => {
+        subscriptions.dispose();
         finished.resolve();
         return Promise.resolve();
       },
