@@ -59,6 +59,9 @@ class Dialer {
   /** Ends the search that is under way. */
   #ended = new AbortController();
   #isReconnecting = false;
+  /** Before the next attempt to reconnect. */
+  #waitMs = 0;
+  #triedAtMs = -Infinity;
 
   constructor(context: PeerContext, ticket: Ticket, options: DialOptions) {
     this.#context = context;
@@ -94,8 +97,13 @@ class Dialer {
     this.#ended.abort(new DOMException("The path is lost", "AbortError"));
     const { retryMs, reconnectMs } = this.#context.timings;
     using patience = new GiveUp(reconnectMs, this.#over);
-    let waitMs = retryMs;
+    // At once; but who cuts each path that there is has to wait longer each time, too.
+    if (performance.now() - this.#triedAtMs >= 10 * retryMs) this.#waitMs = 0;
     while (!this.#over.aborted && !this.#connection.hasPath) {
+      const pauseMs = this.#waitMs * (0.5 + Math.random()); // others may have lost theirs at the same time
+      if (pauseMs > 0) await delay(pauseMs, { signal: patience.signal }).catch(() => {});
+      this.#waitMs = Math.min(Math.max(retryMs, 2 * this.#waitMs), 10 * retryMs);
+      this.#triedAtMs = performance.now();
       try {
         await this.#search(patience.signal);
       } catch (error) {
@@ -104,9 +112,6 @@ class Dialer {
         // Where the other side has forgotten the connection, or does not want it, more knocks are of no use.
         if (error instanceof RefusedError || patience.signal.aborted) return this.#abandon(error);
         this.#context.logger?.debug(`connect: ${error}`);
-        const pauseMs = waitMs * (0.5 + Math.random()); // others may have lost theirs at the same time
-        await delay(pauseMs, { signal: patience.signal }).catch(() => {});
-        waitMs = Math.min(2 * waitMs, 10 * retryMs);
       }
     }
     this.#isReconnecting = false;

@@ -9,6 +9,7 @@ import { delay } from "@std/async/delay";
 import { toHex } from "../../lib/bytes.ts";
 import { encodeRelayState, type RelayState } from "../../lib/connect/relay_message.ts";
 import { NetworkError, UnreachableError } from "../../lib/errors.ts";
+import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace, nextOf, type Place } from "./place.ts";
 import { ScriptedDialer } from "./scripted_dialer.ts";
@@ -70,6 +71,25 @@ Deno.test("who was let in cannot have many paths looked for at once", () =>
     await bob.close();
     await accepted;
     await delay(1000); // bob hears of the end
+  }));
+
+Deno.test("a peer that cuts each path as soon as it is there is asked for less and less often", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    const { network, cutAll } = cuttable(b.network);
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b, { network });
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    await using _other = await accepted;
+    let paths = 0;
+    const counting = (async () => {
+      for await (const { event } of conn.events) if (event === "path" && ++paths) cutAll();
+    })();
+    cutAll();
+    await delay(60_000);
+    assert(paths >= 4 && paths <= 15, `${paths} paths in a minute`);
+    conn.reset();
+    await counting;
   }));
 
 Deno.test("who was let in cannot have a relay's path begun again and again", () =>
@@ -163,6 +183,20 @@ function relayState(state: Partial<RelayState>): Uint8Array<ArrayBuffer> {
     ...{ nonce, mayOffer: true, version: 1, heard: 0, ips: [], relayed: [] },
     ...state,
   });
+}
+
+/** A network of which a test can cut what was dialled. */
+function cuttable(network: Network): { network: Network; cutAll(): void } {
+  const dialled: TcpConnection[] = [];
+  const connectTcp: Network["connectTcp"] = async (remote, options) => {
+    const connection = await network.connectTcp(remote, options);
+    dialled.push(connection);
+    return connection;
+  };
+  const cutAll = () => {
+    for (const connection of dialled.splice(0)) connection.reset();
+  };
+  return { network: { ...network, connectTcp }, cutAll };
 }
 
 /** How many SYNs the host sends from now on. */
