@@ -24,13 +24,13 @@ import {
 } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { ATTEMPT_OUTCOMES, DialTrace } from "../punch/dial_trace.ts";
-import { isDiallable } from "../punch/diallable.ts";
 import { channelBinding, type PunchSecret } from "../punch/handshake.ts";
 import { Meeting } from "../punch/meeting.ts";
 import type { PunchRole } from "../punch/message.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { RelayedConnection } from "../turn/relayed_connection.ts";
 import type { StreamRelay } from "../turn/stream_relay.ts";
+import { NamedAddresses } from "./named_addresses.ts";
 import { RelayExchange } from "./relay_exchange.ts";
 import { MAX_ADDRESSES, type RelayState } from "./relay_message.ts";
 
@@ -93,9 +93,7 @@ class RelayPath {
   readonly #jobs = new Set<Promise<void>>();
   /** What was begun already, since the other side says everything again with each change. */
   readonly #begun = new Set<string>();
-  /** What the other side has named: the first {@linkcode MAX_ADDRESSES} count, whatever it says later. */
-  readonly #theirIps = new Set<string>();
-  readonly #theirRelayed = new Map<string, TransportAddress>();
+  readonly #theirs = new NamedAddresses();
   readonly #failed = Promise.withResolvers<never>();
   readonly #winner = Promise.withResolvers<TcpConnection>();
   #meeting: { readonly meeting: Meeting; readonly secret: PunchSecret } | undefined;
@@ -178,14 +176,8 @@ class RelayPath {
       return this.#failed.reject(new UnreachableError(message, []));
     }
     if (this.#meeting === undefined) this.#begin(theirs);
-    for (const ip of theirs.ips) {
-      if (this.#theirIps.size < MAX_ADDRESSES) this.#theirIps.add(ip);
-    }
-    for (const address of theirs.relayed) {
-      if (this.#theirRelayed.size >= MAX_ADDRESSES) break;
-      this.#theirRelayed.set(formatTransportAddress(address), address);
-    }
-    for (const address of this.#options.isHidden ? [] : this.#theirRelayed.values()) {
+    this.#theirs.add(theirs);
+    for (const address of this.#options.isHidden ? [] : this.#theirs.relayed) {
       this.#dialOnce("", address, () => this.#dial(address));
     }
     for (const relay of this.#relays) {
@@ -213,7 +205,7 @@ class RelayPath {
   /** Lets the other side in. One address at a time: servers refuse all of a request in which they dislike one. */
   #permit(relay: StreamRelay): void {
     const from = formatTransportAddress(relay.relayed[0]);
-    for (const ip of this.#theirIps) {
+    for (const ip of this.#theirs.ips) {
       if (!relay.relayed.some((relayed) => ipFamily(relayed.ip) === ipFamily(ip))) continue;
       this.#once(`${from} permits ${ip}`, () => relay.permit([ip], { signal: this.#signal }));
     }
@@ -245,7 +237,7 @@ class RelayPath {
   /** From one relay to the other, for those whose firewalls let them out to nothing but their own. */
   #dialFrom(relay: StreamRelay): void {
     const from = formatTransportAddress(relay.relayed[0]);
-    for (const address of this.#theirRelayed.values()) {
+    for (const address of this.#theirs.relayed) {
       this.#dialOnce(from, address, async () => {
         if (!this.#options.isHidden) await delay(RELAY_TO_RELAY_MS, { signal: this.#signal });
         const trace = this.#trace(formatTransportAddress(address));
@@ -261,7 +253,7 @@ class RelayPath {
   }
 
   #dialOnce(from: string, to: TransportAddress, job: () => Promise<void>): void {
-    if (isDiallable(to, STRANGE)) this.#once(`${from} dials ${formatTransportAddress(to)}`, job);
+    this.#once(`${from} dials ${formatTransportAddress(to)}`, job);
   }
 
   #once(what: string, job: () => Promise<void>): void {
@@ -322,15 +314,6 @@ function ownedBy(connection: TcpConnection, relay: StreamRelay): TcpConnection {
     onClose: () => void relay.close(),
   });
 }
-
-/** A relay is on the internet, whatever the other side says. */
-const STRANGE = {
-  ownIps: [],
-  sharesExternalIp: false,
-  isSameHost: false,
-  peerPunchPort: 0,
-  peerExternalIp: null,
-} as const;
 
 /** How long the other end may take to prove itself. */
 const PATIENCE_MS = 6000;
