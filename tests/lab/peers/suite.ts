@@ -10,12 +10,17 @@ import { ALL_KINDS } from "../punches/matrix.ts";
 import type { NatKindName } from "../punches/nat_kinds.ts";
 import { nat, type Topology } from "../topology.ts";
 import type { SuiteOptions, SuiteResult } from "../verdicts/suites.ts";
+import { type Outage, OUTAGES, runOutage } from "./outages.ts";
 import { BROKER_URL, PeerLab, type PeerLabOptions, TURN_URL } from "./peer_lab.ts";
 import type { PeerResult } from "./peer_runner.ts";
 import { runTransfer } from "./transfer.ts";
 
 /** The suite by its name. */
-export const PEER_SUITES = { peers: peersSuite, transfer: transferSuite } as const;
+export const PEER_SUITES = {
+  peers: peersSuite,
+  transfer: transferSuite,
+  outages: outagesSuite,
+} as const;
 
 /** What was run in one setting, and whether it is what it should be. */
 interface PeerRow {
@@ -63,6 +68,28 @@ async function transferSuite({ runs = 1, print }: SuiteOptions): Promise<SuiteRe
       const cells = [
         ...[passed ? "ok" : "NO", megabytes, cuts, newPaths, isWhole ? "yes" : "NO"],
         ...[seconds.toFixed(1), bareSeconds.toFixed(1), (bareSeconds / seconds).toFixed(2)],
+      ];
+      const line = `| ${cells.join(" | ")} |`;
+      print(line);
+      data.push(result);
+      if (!passed) failures.push(line);
+    }
+  }
+  return { failures, data };
+}
+
+/** A side that dies, a NAT that forgets, an address that changes: when it is noticed, and what comes of it. */
+async function outagesSuite({ runs = 3, print }: SuiteOptions): Promise<SuiteResult> {
+  print("|  | what happens | noticed after ms | goal | settled after ms | goal |");
+  const failures: string[] = [];
+  const data: unknown[] = [];
+  for (const outage of Object.values<Outage>(OUTAGES)) {
+    for (let run = 0; run < runs; run++) {
+      const result = await runOutage(outage);
+      const { setting, noticedMs, settledMs, passed } = result;
+      const cells = [
+        ...[passed ? "ok" : "NO", setting, noticedMs.toFixed(0), outage.noticedMs],
+        ...[settledMs?.toFixed(0) ?? "", outage.settledMs ?? ""],
       ];
       const line = `| ${cells.join(" | ")} |`;
       print(line);

@@ -6,8 +6,8 @@
 
 import { denoArgs, type LabHost } from "../lab_host.ts";
 import { nat } from "../topology.ts";
+import { HostCommand } from "./host_command.ts";
 import { PeerLab, RENDEZVOUS_URL, STUN_ADDRESSES } from "./peer_lab.ts";
-import { TextLineStream } from "../verdicts/lines.ts";
 
 /** What to carry. */
 export interface TransferOptions {
@@ -81,24 +81,19 @@ async function carryFile(
   },
 ): Promise<{ seconds: number; newPaths: number }> {
   const servers = STUN_ADDRESSES.flatMap((server) => ["--server", server]);
-  const start = (host: LabHost, args: readonly string[]) =>
-    host.spawn(Deno.execPath(), denoArgs(CLI, [...args, "--json", ...servers]), {
-      stdin: "null",
-      stdout: "null",
-      stderr: "piped",
-    });
-  const sender = start(a, ["send", file, "--rendezvous", RENDEZVOUS_URL]);
-  const senderEvents = eventsOf(sender.stderr);
-  const { value: first } = await senderEvents.next();
-  const ticket = first?.ticket as string;
+  await using sender = new HostCommand(a, [
+    "send",
+    file,
+    "--rendezvous",
+    RENDEZVOUS_URL,
+    ...servers,
+  ]);
+  const { ticket } = await sender.until("ticket");
   const startedAtMs = performance.now();
-  const receiver = start(b, ["recv", ticket, "--to", to]);
-  const draining = (async () => {
-    for await (const _event of senderEvents); // a program that nobody reads from stops in the end
-  })();
+  await using receiver = new HostCommand(b, ["recv", `${ticket}`, "--to", to, ...servers]);
   let cutsDone = 0;
   let newPaths = 0;
-  for await (const { event, bytes, totalBytes } of eventsOf(receiver.stderr)) {
+  for await (const { event, bytes, totalBytes } of receiver.events()) {
     if (event === "path") newPaths++;
     const isDue = event === "progress" &&
       Number(bytes) >= Number(totalBytes) * (cutsDone + 1) / (cuts + 1);
@@ -108,17 +103,10 @@ async function carryFile(
     }
   }
   const seconds = (performance.now() - startedAtMs) / 1000;
-  const codes = (await Promise.all([sender.status, receiver.status, draining])).slice(0, 2);
-  if (codes.some((status) => status && status.code !== 0)) throw new Error("Cannot send the file");
+  const ends = await Promise.all([sender.end(), receiver.end()]);
+  if (ends.some(({ code }) => code !== 0)) throw new Error("Cannot send the file");
   if (cutsDone < cuts) throw new Error(`Cannot cut ${cuts} times: it was over after ${cutsDone}`);
   return { seconds, newPaths };
-}
-
-async function* eventsOf(
-  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
-): AsyncGenerator<Record<string, unknown>> {
-  const lines = stream.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
-  for await (const line of lines) yield JSON.parse(line);
 }
 
 async function writeRandom(path: string, megabytes: number): Promise<void> {
