@@ -1,0 +1,120 @@
+/**
+ * Every kind of NAT with every other, with a relay for those that nothing else connects.
+ *
+ * @module
+ */
+
+import { explainPair, type PairExpectation } from "../../../lib/punch/explain.ts";
+import type { NatProfile } from "../../../lib/punch/profile.ts";
+import { ALL_KINDS } from "../punches/matrix.ts";
+import { NAT_KINDS, type NatKindName, reportOf } from "../punches/nat_kinds.ts";
+import { PeerLab, TURN_URL } from "./peer_lab.ts";
+import type { PeerResult } from "./peer_runner.ts";
+import { describe, judge, type PeerRow } from "./rows.ts";
+
+/** One pair. */
+interface Cell {
+  readonly pair: string;
+  readonly expected: PairExpectation;
+  readonly result: PeerResult;
+}
+
+/** Runs all pairs in one lab; a row for those that a punch is to connect, and one for the others. */
+export async function runPeerMatrix(): Promise<PeerRow[]> {
+  await using lab = await PeerLab.start({ internet: { rttMs: 50 } });
+  const cells: Cell[] = [];
+  for (const [index, row] of ALL_KINDS.entries()) {
+    for (const column of ALL_KINDS.slice(0, index + 1)) {
+      const expected = explainPair(profileOf(row), profileOf(column), { rttMs: 50 });
+      const waitForDirectMs = expected.technique === "impossible" ? 0 : DIRECT_LATER_MS;
+      const options = { turn: [TURN_URL] };
+      const result = await lab.connectKinds([row, column], { options, waitForDirectMs });
+      cells.push({ pair: `${row} x ${column}`, expected, result });
+    }
+  }
+  return [
+    judgeHopeful(cells.filter(({ expected }) => expected.technique !== "impossible")),
+    judgeHopeless(cells.filter(({ expected }) => expected.technique === "impossible")),
+  ];
+}
+
+/** A prediction or a spray misses now and then, and the relay is there for that: as often as the plan says it does. */
+function judgeHopeful(cells: readonly Cell[]): PeerRow {
+  const chances = cells.map(({ expected }) => expected.success);
+  const misses = sum(chances.map((chance) => 1 - chance));
+  const deviation = Math.sqrt(sum(chances.map((chance) => chance * (1 - chance))));
+  const mayMiss = Math.round(misses + 2 * deviation);
+  const stayed = cells.filter(({ result }) => isRelayed(result) && result.directMs === null);
+  const goal = `100 %, ${mayMiss} on the relay for good at the most, as planned`;
+  const row = judge(
+    "every pair for which there is a way to punch, one run each",
+    cells.map(({ result }) => result),
+    goal,
+    () => stayed.length <= mayMiss,
+  );
+  const later = cells.filter(({ result }) => isRelayed(result) && result.directMs !== null);
+  return { ...row, notes: [...failures(cells), ...stayed.map(note), ...later.map(note)] };
+}
+
+/** Nothing but a relay is expected; whoever gets through directly is lucky. */
+function judgeHopeless(cells: readonly Cell[]): PeerRow {
+  const row = judge(
+    "every pair for which there is none: ports that are random, and not known either",
+    cells.map(({ result }) => result),
+    "100 %",
+    () => true,
+  );
+  const lucky = cells.filter(({ result }) => !isRelayed(result) && result.outcome === "connected");
+  return { ...row, notes: [...failures(cells), ...lucky.map(note)] };
+}
+
+function failures(cells: readonly Cell[]): string[] {
+  return cells.filter(({ result }) => result.outcome !== "connected").map(note);
+}
+
+function note({ pair, expected, result }: Cell): string {
+  const later = isRelayed(result) && result.directMs !== null
+    ? `, direct after ${result.directMs.toFixed(0)} ms`
+    : "";
+  return `${pair}: ${describe(result)}${later}; expected: ${expected.text}`;
+}
+
+function isRelayed(
+  result: PeerResult,
+): result is Extract<PeerResult, { outcome: "connected" }> & { relayed: true } {
+  return result.outcome === "connected" && result.relayed;
+}
+
+/** What a side that knows its NAT says of it. */
+function profileOf(name: NatKindName): NatProfile {
+  const kind = NAT_KINDS[name];
+  const { allocation: { kind: how, ...rest }, portRange: range } = kind.behavior;
+  const { mapping, filtering, unsolicitedSyn } = reportOf(kind);
+  const [first, last] = range;
+  return {
+    mapping: mapping!.behavior,
+    filtering: filtering!.behavior,
+    unsolicitedSyn: unsolicitedSyn!,
+    allocation: {
+      kind: how === "dependent" ? "sequential" : how,
+      delta: "delta" in rest ? rest.delta : null,
+      range: how === "random" ? range : null,
+    },
+    onlyForNeighbours: how === "dependent",
+    externalIp: "198.51.100.1",
+    samples: SAMPLED.map((share, index) => ({
+      localPort: 50_000 + index,
+      externalPort: Math.round(first + share * (last - first)),
+    })),
+  };
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+/** Where random ports may be seen. */
+const SAMPLED = [0.4, 1, 0, 0.8, 0.2];
+
+/** For the rounds of a punch. */
+const DIRECT_LATER_MS = 10_000;

@@ -1,0 +1,71 @@
+/**
+ * What came of connections in one setting, and how that is told.
+ *
+ * @module
+ */
+
+import type { PeerResult } from "./peer_runner.ts";
+
+/** What was run in one setting, and whether it is what it should be. */
+export interface PeerRow {
+  readonly setting: string;
+  readonly runs: number;
+  readonly connected: number;
+  readonly relayed: number;
+  /** How the connections came about, each once. */
+  readonly strategies: readonly string[];
+  /** Medians in milliseconds, from the call. */
+  readonly connectMs: number;
+  readonly firstByteMs: number;
+  readonly goal: string;
+  readonly passed: boolean;
+  /** What became of those that are not as they should be. */
+  readonly notes: readonly string[];
+}
+
+/** Sums up. All have to be connected, and what `isGood` says of the row has to be true. */
+export function judge(
+  setting: string,
+  results: readonly PeerResult[],
+  goal: string,
+  isGood: (row: Omit<PeerRow, "passed" | "notes">) => boolean,
+): PeerRow {
+  const connected = results.flatMap((each) => each.outcome === "connected" ? [each] : []);
+  const row = {
+    ...{ setting, goal },
+    runs: results.length,
+    connected: connected.length,
+    relayed: connected.filter(({ relayed }) => relayed).length,
+    strategies: [...new Set(connected.map(({ strategy }) => strategy))].sort(),
+    connectMs: median(connected.map(({ connectMs }) => connectMs)),
+    firstByteMs: median(connected.map(({ firstByteMs }) => firstByteMs)),
+  };
+  const notes = results.filter(({ outcome }) => outcome !== "connected").map(describe);
+  return { ...row, notes, passed: connected.length === results.length && isGood(row) };
+}
+
+/** One connection in a few words. */
+export function describe(result: PeerResult): string {
+  if (result.outcome === "connected") {
+    return `${result.strategy}${result.relayed ? ", relayed" : ""}`;
+  }
+  return result.outcome === "failed" ? `${result.error}: ${result.message}` : result.outcome;
+}
+
+/** A row of the table. */
+export function lineOf(row: PeerRow): string {
+  const share = row.runs === 0 ? "" : `${row.connected}/${row.runs}`;
+  const ms = (value: number) => Number.isNaN(value) ? "" : value.toFixed(0);
+  return `| ${row.passed ? "ok" : "NO"} | ${row.setting} | ${share} | ${row.relayed || ""} | ${
+    row.strategies.join(", ")
+  } | ${ms(row.connectMs)} | ${ms(row.firstByteMs)} | ${row.goal} |`;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? NaN;
+}
+
+/** What the columns of {@linkcode lineOf} are. */
+export const ROW_HEADING =
+  "|  | setting | connected | relayed | by | connect ms | first byte ms | goal |";
