@@ -19,6 +19,8 @@ export class KeepAlive {
   readonly #options: KeepAliveOptions;
   readonly #alarm: Alarm;
   #heardAtMs = 0;
+  /** Whether the stream has come since the other side last answered. */
+  #isFlowing = false;
   /** When that was sent for which the other side owes us something. */
   #askedAtMs: number | undefined;
   #ping:
@@ -66,6 +68,13 @@ export class KeepAlive {
     if (this.#ping?.isProbe !== true) this.#askedAtMs = undefined;
   }
 
+  /** Part of the stream came: unlike what keeps a path alive, it is not expected to pause. */
+  onFlow(): void {
+    if (this.#isFlowing) return;
+    this.#isFlowing = true;
+    if (this.#alarm.isSet) this.#setAlarm(); // it has begun
+  }
+
   /** Something was sent that the other side will answer. */
   onAsked(): void {
     this.#askedAtMs ??= performance.now();
@@ -80,6 +89,7 @@ export class KeepAlive {
       ? measuredMs
       : this.#rttMs + (measuredMs - this.#rttMs) * SMOOTHING;
     this.#ping = this.#askedAtMs = undefined;
+    this.#isFlowing = false;
   }
 
   #sendPing(isProbe: boolean): void {
@@ -96,11 +106,15 @@ export class KeepAlive {
       this.#options.onDead(nowMs - this.#heardAtMs);
       return;
     }
-    const { pingAfterMs } = this.#options.timings;
-    if (this.#askedAtMs === undefined && nowMs >= this.#heardAtMs + pingAfterMs) {
+    if (this.#askedAtMs === undefined && nowMs >= this.#heardAtMs + this.#pingAfterMs) {
       this.#sendPing(false);
     }
     this.#setAlarm();
+  }
+
+  get #pingAfterMs(): number {
+    const { pingAfterMs, pingStoppedAfterMs } = this.#options.timings;
+    return this.#isFlowing ? Math.min(pingAfterMs, pingStoppedAfterMs) : pingAfterMs;
   }
 
   get #deadAtMs(): number {
@@ -115,8 +129,7 @@ export class KeepAlive {
 
   /** In time for what may be sent meanwhile, too. */
   #setAlarm(): void {
-    const { pingAfterMs } = this.#options.timings;
-    const idleMs = this.#heardAtMs + Math.min(pingAfterMs, this.#patienceMs);
+    const idleMs = this.#heardAtMs + Math.min(this.#pingAfterMs, this.#patienceMs);
     const dueMs = this.#askedAtMs === undefined ? idleMs : this.#deadAtMs;
     this.#alarm.set(Math.max(1, dueMs - performance.now()));
   }

@@ -197,6 +197,7 @@ export class PathLink {
     const offset = this.receiveOffset;
     if (offset === undefined) throw new MalformedMessageError("Cannot go on: data before START");
     this.receiveOffset = offset + data.length;
+    this.keepAlive.onFlow();
     this.#owner.onData(this, offset, data);
   }
 

@@ -8,6 +8,8 @@
 export interface SessionTimings {
   /** A path over which nothing came for so long is asked whether it lives; that also holds the mappings of NATs. */
   readonly pingAfterMs: number;
+  /** The same where the stream was flowing, and has stopped. */
+  readonly pingStoppedAfterMs: number;
   /** A path is dead if nothing comes for so long after something that is to be answered, */
   readonly deadAfterMs: number;
   /** or so long after {@linkcode Session.probe}; */
@@ -29,6 +31,7 @@ export interface SessionTimings {
 /** What there is unless told otherwise. */
 export const DEFAULT_SESSION_TIMINGS: SessionTimings = {
   pingAfterMs: 5000, // often enough for any NAT, and a hundred bytes or so
+  pingStoppedAfterMs: 1000, // whoever only receives notices a dead path no later than who sends, but for that
   deadAfterMs: 5000, // TCP has repeated itself four times by then
   suspectAfterMs: 2000, // three times
   deadAfterRoundTrips: 4,

@@ -111,6 +111,22 @@ Deno.test("a path over which nothing comes is noticed within seconds", async () 
   });
 });
 
+Deno.test("a stream that stops because its path is dead is missed sooner, also by who only receives", async () => {
+  await inVirtualTime(async (time) => {
+    await using pair = sessionPair();
+    const [first] = await connect(pair, { delayMs: 20 });
+    for (let i = 0; i < 20; i++) {
+      await pair.a.write(new Uint8Array(100));
+      await readSome(pair.b, 100);
+      await wait(100);
+    }
+    const cutAtMs = time.nowMs;
+    first.cut("silent");
+    await assertNetworkError("timed-out", () => pair.b.finished);
+    assert(time.nowMs - cutAtMs <= 6100, `${time.nowMs - cutAtMs} ms`);
+  });
+});
+
 Deno.test("probe() notices it sooner", async () => {
   await inVirtualTime(async (time) => {
     await using pair = sessionPair();
