@@ -48,19 +48,19 @@ export function figures(): Figure[] {
     {
       setting: "port-restricted x port-restricted, nothing known of the NATs before",
       pairs: [["portRestricted", "portRestricted"]],
-      batch: { runs: 300, atOnce: 10, isReported: false },
+      batch: { runs: 300, atOnce: AT_ONCE, isReported: false },
       goal: { success: 0.99, connectMs: 100 },
     },
     {
       setting: "address-restricted x random",
       pairs: [["addressRestricted", "random"]],
-      batch: { runs: 300, atOnce: 10 },
+      batch: { runs: 300, atOnce: AT_ONCE },
       goal: { success: 0.99, syns: 24 },
     },
     {
       setting: "port-restricted x port-preserving",
       pairs: [["portRestricted", "preserving"]],
-      batch: { runs: 300, atOnce: 10 },
+      batch: { runs: 300, atOnce: AT_ONCE },
       goal: { success: 0.99 },
     },
     ...SEQUENTIAL.map((name): Figure => ({
@@ -111,14 +111,14 @@ export function figures(): Figure[] {
       setting: "port-restricted x port-restricted, 5 % loss each way",
       pairs: [["portRestricted", "portRestricted"]],
       loss: 0.05,
-      batch: { runs: 300, atOnce: 10 },
+      batch: { runs: 300, atOnce: AT_ONCE },
       goal: { success: 0.99, connectMs: 100 },
     },
     {
       setting: "port-restricted x port-restricted, 30 ms jitter each way",
       pairs: [["portRestricted", "portRestricted"]],
       jitterMs: 30,
-      batch: { runs: 300, atOnce: 10 },
+      batch: { runs: 300, atOnce: AT_ONCE },
       goal: { success: 0.99, connectMs: 160 },
     },
   ];
@@ -134,7 +134,7 @@ function dropping(rttMs: number, skewMs: number): Figure {
     setting: `EIM, all that drop, RTT ${rttMs} ms, skew ${skewMs / 1000} s`,
     pairs: skewMs > 1000 ? EIM_PAIRS.slice(-2) : EIM_PAIRS,
     rttMs,
-    batch: { runs: skewMs > 1000 ? 30 : 60, atOnce: skewMs > 0 ? 15 : 10, skewMs },
+    batch: { runs: skewMs > 1000 ? 30 : 60, atOnce: AT_ONCE, skewMs },
     goal: isCrossed
       ? { success: 1, connectMs: rttMs + 20 }
       : { success: 1, laterConnectMs: rttMs + 20, connectMs: 1.5 * rttMs + 20 },
@@ -145,7 +145,7 @@ function resetting(rttMs: number, skewMs: number): Figure[] {
   const at = `RTT ${rttMs} ms, skew ${skewMs / 1000} s`;
   const common = {
     rttMs,
-    batch: { runs: 100, atOnce: skewMs > 0 ? 20 : 10, skewMs },
+    batch: { runs: 100, atOnce: AT_ONCE, skewMs },
     goal: { success: 0.99, connectMs: 2 * rttMs + 50 },
   };
   const one = { ...common, batch: { ...common.batch, runs: 150 } };
@@ -214,3 +214,9 @@ const EIM_PAIRS: Figure["pairs"] = [
   ["portRestricted", "portRestricted"],
   ["portRestricted", "firewall"],
 ];
+
+/**
+ * Punches of one pair at the same time: each opens up to ten connections to the STUN server, which takes 64 from one
+ * address.
+ */
+const AT_ONCE = 6;
