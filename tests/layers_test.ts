@@ -53,7 +53,7 @@ const LAYERS: readonly Layer[] = [
       "lib/nat/{behavior,probe,pace,server_knowledge}.ts",
       "lib/nat/{mapping,filtering,allocation,hairpin,tcp_filtering,hints,verdict,predict}.ts",
       "lib/punch/{profile,plan_types,limits,nat_name,nat_kinds,birthday,diallable}.ts",
-      "lib/punch/{plan,technique,technique_dials,spray,explain,message,staleness,way}.ts",
+      "lib/punch/{by_hand,plan,technique,technique_dials,spray,explain,message,staleness,way}.ts",
       "lib/stun/{rate_limit,tcp_filter_report}.ts",
       "lib/signal/{allowance,rendezvous_rooms,rendezvous_topics}.ts",
       "lib/connect/knock_guard.ts",

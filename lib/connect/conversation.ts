@@ -39,6 +39,7 @@ export class Conversation implements Disposable {
           .catch((error) => logger?.debug(`connect: ${each.url}: ${error}`));
       }
     });
+    this.line.isByHand = bus.isByHand ?? false;
     if (bus.rttMs !== undefined) this.line.rttMs = 2 * bus.rttMs;
   }
 

@@ -4,11 +4,13 @@
  * @module
  */
 
+import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
 import { generateKeyPair } from "../noise/generate_key_pair.ts";
 import { GiveUp } from "../punch/give_up.ts";
 import type { SignalBus } from "../signal/bus.ts";
+import { HAND_URL } from "../signal/hand_transport.ts";
 import { decodeEnvelope } from "./envelope_message.ts";
 import { type Decline, decodeDecline } from "./knock_message.ts";
 import { CHANNELS, KnockingLine } from "./line.ts";
@@ -52,6 +54,7 @@ class Dialer {
   readonly #ticket: Ticket;
   readonly #secrets: TicketSecrets;
   readonly #options: DialOptions;
+  readonly #isByHand: boolean;
   readonly #connection: PeerConnection;
   /** Aborted when nobody needs another path. */
   readonly #over: AbortSignal;
@@ -68,7 +71,9 @@ class Dialer {
     this.#ticket = ticket;
     this.#secrets = new TicketSecrets(ticket);
     this.#options = options;
-    const { protocol, reconnects } = options;
+    const { protocol } = options;
+    this.#isByHand = this.#ways.every((url) => url === HAND_URL);
+    const reconnects = options.reconnects && !this.#isByHand; // people would have to be asked
     this.#connection = new PeerConnection({
       role: "controlling",
       remoteKey: ticket.publicKey,
@@ -139,11 +144,13 @@ class Dialer {
         for (const bus of buses) this.#publish(bus, message);
       }),
     );
+    line.isByHand = this.#isByHand;
     const failed = Promise.withResolvers<never>();
     const opening = this.#openBuses(line, buses, both, stack);
     opening.catch(failed.reject);
     this.#declined(line, both).catch(failed.reject);
-    this.#answered(line, timings.answerMs, both).catch(failed.reject);
+    const answerMs = this.#isByHand ? timings.handMs : timings.answerMs;
+    this.#answered(line, answerMs, both).catch(failed.reject);
     line.ready.then((seal) => this.#resumes ??= resumptionId(seal.connectionKey), () => {});
     const supplying = supplyPaths(this.#context, line, this.#connection, {
       role: "controlling",
@@ -159,6 +166,13 @@ class Dialer {
     } finally {
       ended.abort(); // before anything that still waits is disposed of
     }
+  }
+
+  /** People are not bothered where there is another way. */
+  get #ways(): readonly string[] {
+    const { signaling } = this.#ticket;
+    const others = signaling.filter((url) => url !== HAND_URL);
+    return others.length > 0 ? others : signaling;
   }
 
   #header() {
@@ -177,7 +191,7 @@ class Dialer {
     stack: AsyncDisposableStack,
   ): Promise<void> {
     const topic = this.#secrets.replyTopic(line.ephemeralKey);
-    const opened = this.#ticket.signaling.map(async (url) => {
+    const opened = this.#ways.map(async (url) => {
       const lease = stack.use(this.#context.buses.lease(url));
       const bus = await lease.bus;
       signal.throwIfAborted();
@@ -226,6 +240,7 @@ class Dialer {
   async #answered(line: KnockingLine, withinMs: number, signal: AbortSignal): Promise<void> {
     using giveUp = new GiveUp(withinMs, signal);
     try {
+      if (this.#isByHand) return void await abortable(line.ready, giveUp.signal);
       const control = line.channel(CHANNELS.control);
       // The first message of a punch is the knock where there is one; without, somebody has to.
       if (this.#context.anchors !== undefined) await delay(KNOCK_MS, { signal: giveUp.signal });

@@ -26,6 +26,9 @@ export abstract class Line implements Disposable {
   /** A round trip to the other side and back, or an upper bound, if that is known. */
   rttMs: number | undefined;
 
+  /** Whether people carry what is said: one thing each way, and nothing after that. */
+  isByHand = false;
+
   constructor(carry: Carry) {
     this.#carry = carry;
     this.#ready.promise.catch(() => {}); // whoever waits for it is told
@@ -48,6 +51,7 @@ export abstract class Line implements Disposable {
       get rttMs() {
         return rttMs();
       },
+      isByHand: this.isByHand,
       // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
       send: async (body) => {
         if (this.#failure !== undefined) throw this.#failure;
@@ -97,6 +101,10 @@ export abstract class Line implements Disposable {
     this.#carry(message, to);
   }
 
+  protected carrySealed(seal: Seal, content: Content, to: "ask" | "reply"): void {
+    if (!this.isByHand) this.#carry(seal.seal(content), to);
+  }
+
   protected deliver({ channel, body }: Content): void {
     if (KNOWN_CHANNELS.includes(channel)) this.#queue(channel).push(body);
   }
@@ -138,7 +146,7 @@ export class KnockingLine extends Line {
   }
 
   protected override send(content: Content): void {
-    if (this.seal !== undefined) return this.carry(this.seal.seal(content), "ask");
+    if (this.seal !== undefined) return this.carrySealed(this.seal, content, "ask");
     if (this.#knock === undefined) {
       const body = encodeKnock({ ...this.#header(), body: content.body });
       this.#knock = this.#knocker.knock({ ...content, body });
@@ -209,7 +217,7 @@ export class AnsweringLine extends Line {
       return this.#carryAnswer(message);
     }
     if (!this.#isConfirmed) this.repeatAnswer();
-    this.carry(this.seal.seal(content), "reply");
+    this.carrySealed(this.seal, content, "reply");
   }
 
   protected override take(envelope: Envelope): void {

@@ -117,7 +117,8 @@ export class Listener {
     const { remoteKey, knock } = conversation;
     const { allows, protocol } = this.#options;
     if (verdict === "wrong-clock") return await this.#decline(conversation, "clock");
-    const isAllowed = await this.#inTime((async () => await allows(remoteKey))());
+    const asked = (async () => await allows(remoteKey))();
+    const isAllowed = await this.#inTime(conversation, asked);
     if (isAllowed === undefined) return;
     if (!isAllowed) return await this.#decline(conversation, "refused");
     if (protocol !== undefined && knock.protocol !== protocol) {
@@ -149,7 +150,7 @@ export class Listener {
         if (isTooLate) throw tooLateError();
         const connection = this.#newConnection(conversation);
         const { connectMs } = this.#context.timings;
-        const graceMs = this.#options.reconnects ? connectMs : 0;
+        const graceMs = this.#mayComeBack(conversation) ? connectMs : 0;
         let searching = Promise.resolve();
         const search = (signal: AbortSignal) => {
           searching = this.#search(conversation, connection, signal);
@@ -163,13 +164,19 @@ export class Listener {
       ignore: () => decided.resolve(() => this.#pause(DECLINED_MS)),
     });
     if (!this.incoming.push(incoming)) return;
-    const next = await this.#inTime(decided.promise);
+    const next = await this.#inTime(conversation, decided.promise);
     isTooLate = next === undefined;
     await next?.();
   }
 
-  #newConnection({ remoteKey, knock, line }: Conversation): PeerConnection {
-    const { reconnects } = this.#options;
+  /** By hand nobody can knock just because a path is lost. */
+  #mayComeBack({ line }: Conversation): boolean {
+    return this.#options.reconnects && !line.isByHand;
+  }
+
+  #newConnection(conversation: Conversation): PeerConnection {
+    const { remoteKey, knock, line } = conversation;
+    const reconnects = this.#mayComeBack(conversation);
     const connection = new PeerConnection({
       role: "controlled",
       remoteKey,
@@ -207,9 +214,9 @@ export class Listener {
    * What is decided while the other side waits, `undefined` after that: who knocks does not wait for ever, and what they
    * have said of their addresses does not stay true.
    */
-  async #inTime<T>(decision: Promise<T>): Promise<T | undefined> {
+  async #inTime<T>({ line }: Conversation, decision: Promise<T>): Promise<T | undefined> {
     const { closed, timings } = this.#context;
-    using patience = new GiveUp(timings.answerMs, closed);
+    using patience = new GiveUp(line.isByHand ? timings.handMs : timings.answerMs, closed);
     try {
       return await abortable(decision, patience.signal);
     } catch (error) {

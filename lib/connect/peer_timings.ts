@@ -4,12 +4,16 @@
  * @module
  */
 
+import { BY_HAND_MS } from "../punch/by_hand.ts";
+
 /** All of it in milliseconds. */
 export interface PeerTimings {
   /** For a way to the other side, from the moment when both are on the line. */
   readonly connectMs: number;
   /** For a sign of the other side. */
   readonly answerMs: number;
+  /** Instead of both, where people carry what the sides say. */
+  readonly handMs: number;
   /** How long a connection whose path is lost waits for another one, if it is to be reconnected. */
   readonly reconnectMs: number;
   /** From one attempt to reconnect to the next, at first; twice as long each time, up to ten times that. */
@@ -22,6 +26,7 @@ export const PEER_TIMINGS: PeerTimings = {
   connectMs: 30_000,
   /** Somebody has to accept, perhaps by hand. */
   answerMs: 30_000,
+  handMs: BY_HAND_MS,
   /** A laptop that is carried from one room, or network, to another. */
   reconnectMs: 120_000,
   retryMs: 1000,

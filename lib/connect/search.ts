@@ -5,7 +5,7 @@
  */
 
 import { abortable } from "@std/async/abortable";
-import { NetworkError } from "../errors.ts";
+import { NetworkError, UnreachableError } from "../errors.ts";
 import type { PunchAnchor } from "../punch/anchor.ts";
 import { GiveUp } from "../punch/give_up.ts";
 import { CHANNELS, type Line } from "./line.ts";
@@ -27,19 +27,21 @@ export async function supplyPaths(
   options: { role: "controlling" | "controlled"; signal: AbortSignal },
 ): Promise<boolean> {
   const { network, anchors, punchOptions, relays, mayRelay, isHidden, timings, logger } = context;
+  if (line.isByHand && anchors === undefined) throw onlyDirectByHand();
   const moves: Promise<boolean>[] = [];
   const anchor = anchors?.take(options.signal);
   if (options.role === "controlled") answerWithout(anchor, line);
   const connectionKey = line.ready.then((seal) => seal.connectionKey);
   connectionKey.catch(() => {}); // whoever waits for it is told; without a path nobody may
   await findPaths({
-    ...{ network, punchOptions, relays, mayRelay, isHidden, ...options },
+    ...{ network, punchOptions, relays, isHidden, ...options },
+    mayRelay: mayRelay && !line.isByHand, // it takes many words
     punchChannel: line.channel(CHANNELS.punch),
     relayChannel: line.channel(CHANNELS.relay),
     connectionKey,
     remoteKey: connection.remoteKey,
     anchor,
-    timeoutMs: timings.connectMs,
+    timeoutMs: line.isByHand ? timings.handMs : timings.connectMs,
     onPath: (found) => {
       const moved = connection.move(found).then(() => true, (error) => {
         logger?.debug(`connect: ${error}`); // overtaken by a better one, by the end of the connection, or lost
@@ -50,6 +52,12 @@ export async function supplyPaths(
   });
   // Who gives up leaves the moves that are under way to the connection.
   return (await abortable(Promise.all(moves), options.signal)).includes(true);
+}
+
+function onlyDirectByHand(): UnreachableError {
+  const message =
+    "Cannot connect by hand: there are only direct ways then, and all of them are ruled out";
+  return new UnreachableError(message, []);
 }
 
 /** The answer to a knock is the first offer of a punch; where there is none to be made, it says nothing. */

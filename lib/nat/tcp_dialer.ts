@@ -102,6 +102,22 @@ export class TcpDialer implements AsyncDisposable {
     signal?.throwIfAborted();
   }
 
+  /** Says something over the connections from a local port that asks for no answer (RFC 8489 §2). */
+  keepAlive(localPort: number): void {
+    const transactionId = crypto.getRandomValues(new Uint8Array(12));
+    const attributes = [] as const;
+    const indication = encodeMessage({
+      class: "indication",
+      method: BINDING,
+      transactionId,
+      attributes,
+    });
+    for (const connection of this.#connections) {
+      if (connection.local.port !== localPort) continue;
+      writeMessage(connection, indication).catch(() => {}); // its end ends nothing but itself
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#abort.abort();
     for (const connection of this.#connections) connection.reset();

@@ -123,6 +123,12 @@ export class PunchAnchor implements AsyncDisposable {
     return await PunchAnchor.open({ ...this.#options, ...signal && { signal } });
   }
 
+  /** Keeps the NAT's mapping, and the connection that it is for, in use until it is disposed of. */
+  keepAlive(): Disposable {
+    const timer = setInterval(() => this.#dialer.keepAlive(this.#side.punchPort), KEEP_ALIVE_MS);
+    return { [Symbol.dispose]: () => clearInterval(timer) };
+  }
+
   /**
    * Adds an external address that a router forwards to the punch port, to what the next offer says.
    *
@@ -208,6 +214,9 @@ function isUsable(ip: string): boolean {
 
 /** Ours: less than the 30 s after which our own server resets a silent connection. */
 const MAX_IDLE_MS = 25_000;
+
+/** Ours: half of that. */
+const KEEP_ALIVE_MS = 15_000;
 
 /** Each opens some connections, which last as long as the anchor; ours: a few for each round. */
 const MAX_REFRESHES = 8;

@@ -16,7 +16,8 @@ import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
 import { Dialing } from "./dialing.ts";
 import { ATTEMPT_OUTCOMES, DialTrace } from "./dial_trace.ts";
 import { GiveUp } from "./give_up.ts";
-import { PUNCH_LIMITS } from "./limits.ts";
+import { limitsByHand } from "./by_hand.ts";
+import { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
 import { channelBinding, type PunchSecret, punchSecret } from "./handshake.ts";
 import { Meeting, type Met } from "./meeting.ts";
 import type { PunchOffer, PunchRole } from "./message.ts";
@@ -33,6 +34,8 @@ export interface AttemptOptions {
   readonly sharedSecret: Uint8Array;
   /** The ways that are taken. */
   readonly ways: ReadonlySet<PunchWay>;
+  /** Whether people carried the offers. */
+  readonly isByHand: boolean;
   /** Hears of each plan. */
   readonly onPlan?: (plan: PunchPlan) => void;
 }
@@ -68,6 +71,7 @@ export class PunchAttempt {
   readonly finished: Promise<AttemptOutcome>;
   readonly #options: AttemptOptions;
   readonly #ours: PunchOffer;
+  readonly #limits: PunchLimits;
   readonly #startedAtMs = performance.now();
   readonly #controller = new AbortController();
   readonly #theirs: PunchOffer;
@@ -80,10 +84,12 @@ export class PunchAttempt {
     this.#options = options;
     this.#ours = ours;
     this.#theirs = theirs;
+    this.#limits = options.isByHand ? limitsByHand(role) : PUNCH_LIMITS;
     const plan = planPunch(ours.side, theirs.side, {
       role,
       isSecond: headStartMs > 0,
       signalRttMs: 2 * headStartMs,
+      limits: this.#limits,
     });
     const sides = { me: ours.side, peer: theirs.side };
     this.plan = planWithWays(plan, sides, options.ways);
@@ -133,7 +139,7 @@ export class PunchAttempt {
       if (beside === undefined && !await passes(lastStartMs(plan) + AFTER_DIALS_MS, ended)) return;
       const listeners = beside ?? await this.#listenAll();
       await Promise.all(
-        listeners.map((listener) => this.#accept(listener, meeting, lastEndMs(plan), ended)),
+        listeners.map((listener) => this.#accept(listener, meeting, this.#lastEndMs, ended)),
       );
     };
     const exhausted = Promise.all([dialing.run(), listening()]).then(() => undefined);
@@ -214,6 +220,13 @@ export class PunchAttempt {
     }
   }
 
+  /** A side that has nobody to dial waits for who dials it. */
+  get #lastEndMs(): number {
+    const { dials } = this.plan;
+    if (dials.length === 0) return this.#limits.patienceMs;
+    return Math.max(...dials.map(({ startMs, giveUpMs }) => startMs + giveUpMs));
+  }
+
   #wayTo(address: TransportAddress): PunchWay {
     const { technique } = this.plan;
     return wayTo(address, { me: this.#ours.side, peer: this.#theirs.side, technique });
@@ -242,7 +255,6 @@ async function listen(
   }
 }
 
-/** Whether so much time has passed without an abort. */
 /** Whoever gives up does not wait for the other end of a connection to say something. */
 function aborted(signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
@@ -251,6 +263,7 @@ function aborted(signal: AbortSignal): Promise<void> {
   return promise;
 }
 
+/** Whether so much time has passed without an abort. */
 async function passes(ms: number, signal: AbortSignal): Promise<boolean> {
   return await delay(ms, { signal }).then(() => true, () => false);
 }
@@ -261,12 +274,6 @@ function familyOf({ address }: Candidate): IpFamily {
 
 function lastStartMs({ dials }: PunchPlan): number {
   return Math.max(0, ...dials.map(({ startMs }) => startMs));
-}
-
-/** A side that has nobody to dial waits for who dials it. */
-function lastEndMs({ dials }: PunchPlan): number {
-  if (dials.length === 0) return PUNCH_LIMITS.patienceMs;
-  return Math.max(...dials.map(({ startMs, giveUpMs }) => startMs + giveUpMs));
 }
 
 /** Accepted connections that are told of; ours: the peer makes a few, strangers may make any number. */

@@ -104,11 +104,11 @@ export class Dialing {
         if (!(error instanceof NetworkError)) throw error;
         const isReset = error.reason === "refused" || error.reason === "reset";
         if (isReset) trace.resets++;
-        const isAnswered = isReset || error.reason === "unreachable";
-        if (!isAnswered || tries >= group.maxTries) return trace.end(outcomeOf(error));
+        const isWorthAnother = isReset || TEMPORARY.includes(error.reason);
+        if (!isWorthAnother || tries >= group.maxTries) return trace.end(outcomeOf(error));
       }
       try {
-        await delay(tries < QUICK_TRIES ? Math.random() * JITTER_MS : SLOW_MS, { signal });
+        await delay(pauseMs(tries), { signal });
       } catch {
         return trace.end(this.#options.signal.aborted ? "abandoned" : "refused");
       }
@@ -155,6 +155,15 @@ function outcomeOf({ reason }: NetworkError): ConnectionAttempt["outcome"] {
   }
 }
 
+/** From one try to the next. */
+function pauseMs(tries: number): number {
+  if (tries < QUICK_TRIES) return Math.random() * JITTER_MS;
+  return tries < SLOW_TRIES ? SLOW_MS : PATIENT_MS;
+}
+
+/** What may pass: ICMP errors, and the end of the system's patience, which is shorter than that of people. */
+const TEMPORARY: readonly string[] = ["unreachable", "timed-out"];
+
 /** Dials of a group that are more than these share one trace. */
 const SPRAY = 32;
 
@@ -167,3 +176,7 @@ const JITTER_MS = 3;
  */
 const QUICK_TRIES = 100;
 const SLOW_MS = 50;
+
+/** Where people carry the offers there is no hurry. */
+const SLOW_TRIES = 200;
+const PATIENT_MS = 1000;

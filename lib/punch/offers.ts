@@ -104,16 +104,26 @@ export class OfferExchange {
    * @throws {UnreachableError} if the other side has the same role
    */
   async run(signal: AbortSignal): Promise<never> {
+    const { isByHand } = this.#options.channel;
+    if (isByHand) await this.#offerOnce(signal);
     let waitMs = FIRST_WAIT_MS;
     let repeatAtMs = -Infinity;
     for (;;) {
-      if (this.#isWaiting && repeatAtMs <= performance.now()) {
+      if (!isByHand && this.#isWaiting && repeatAtMs <= performance.now()) {
         await this.#send();
         repeatAtMs = performance.now() + waitMs;
         waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
       }
       const message = await this.#receive(repeatAtMs, signal);
       if (message !== undefined) await this.#take(message, signal);
+    }
+  }
+
+  /** People carry one message each way: the second one answers the first. */
+  async #offerOnce(signal: AbortSignal): Promise<void> {
+    if (this.#options.role === "controlling") return await this.#send();
+    while (this.#theirs === undefined) {
+      await this.#take(await this.#options.channel.receive({ signal }), signal);
     }
   }
 
@@ -124,7 +134,7 @@ export class OfferExchange {
   /** The next message; nothing when it is time to repeat the offer. */
   async #receive(repeatAtMs: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
     const { channel } = this.#options;
-    if (!this.#isWaiting) return await channel.receive({ signal });
+    if (channel.isByHand || !this.#isWaiting) return await channel.receive({ signal });
     using turn = new GiveUp(repeatAtMs - performance.now(), signal);
     try {
       return await channel.receive({ signal: turn.signal });
@@ -188,6 +198,7 @@ export class OfferExchange {
 
   async #send(): Promise<void> {
     const { channel, sharedSecret } = this.#options;
+    if (channel.isByHand && this.#firstSentAtMs !== undefined) return;
     this.#sentAtMs = performance.now();
     this.#firstSentAtMs ??= this.#sentAtMs;
     await channel.send(encodeOffer(this.ours, sharedSecret));

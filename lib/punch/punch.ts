@@ -14,6 +14,7 @@ import type { FamilyReport } from "../nat/behavior.ts";
 import { chooseServers } from "../nat/servers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { PunchAnchor } from "./anchor.ts";
+import { BY_HAND_MS } from "./by_hand.ts";
 import { GiveUp } from "./give_up.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
 import { MAX_ROUNDS, type PunchRole } from "./message.ts";
@@ -52,7 +53,7 @@ export interface PunchOptions extends PreparePunchOptions {
   readonly ways?: ReadonlySet<PunchWay>;
   /** Hears of each plan as soon as both offers are known, also if it is that there is no way. */
   readonly onPlan?: (plan: PunchPlan) => void;
-  /** For all of it, in milliseconds; 30 000 unless given. */
+  /** For all of it, in milliseconds; 30 000 unless given, ten minutes on a channel that is `isByHand`. */
   readonly timeoutMs?: number;
   /** Hears of plans and rounds. */
   readonly logger?: Logger;
@@ -123,7 +124,10 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<P
  * @throws {NetworkError} if the channel breaks, or `not-permitted`
  */
 export async function punch(options: PunchOptions): Promise<PunchedConn> {
-  const { network = systemNetwork, channel, role, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const { network = systemNetwork, channel, role } = options;
+  const { isByHand } = channel;
+  const { timeoutMs = isByHand ? BY_HAND_MS : DEFAULT_TIMEOUT_MS } = options;
+  const maxRounds = isByHand ? 1 : MAX_ROUNDS;
   const startedAtMs = performance.now();
   using giveUp = new GiveUp(timeoutMs, options.signal);
   const { signal } = giveUp;
@@ -131,11 +135,12 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
   let reason = "the other side said nothing";
   let sprayedSyns = 0;
   try {
-    for (let round = 1; round <= MAX_ROUNDS && countSyns(attempts) < MAX_SYNS;) {
+    for (let round = 1; round <= maxRounds && countSyns(attempts) < MAX_SYNS;) {
       await using anchor = round === 1 && options.anchor !== undefined
         ? await options.anchor.renew(signal)
         : await preparePunch({ ...options, signal });
       await anchor.refresh(signal);
+      using _kept = isByHand ? anchor.keepAlive() : undefined;
       const result = await runRound({
         network,
         channel,

@@ -10,6 +10,7 @@ import type { ConnectionAttempt } from "../errors.ts";
 import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import type { PunchAnchor } from "./anchor.ts";
+import { withoutPredictions } from "./by_hand.ts";
 import { type AttemptOutcome, PunchAttempt } from "./attempt.ts";
 import type { Met } from "./meeting.ts";
 import type { PunchOffer, PunchRole } from "./message.ts";
@@ -83,7 +84,9 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
     }
     const { ours, headStartMs } = exchange;
     const { confirmed } = exchange;
-    const current = new PunchAttempt(options, { ours, theirs, headStartMs, confirmed }, ended);
+    const isByHand = options.channel.isByHand ?? false;
+    const offers = { ours, theirs, headStartMs, confirmed };
+    const current = new PunchAttempt({ ...options, isByHand }, offers, ended);
     attempts.push(current);
     const outcome = await current.finished;
     if (outcome.kind === "abandoned") return;
@@ -95,7 +98,7 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
   let newest: PunchOffer | undefined;
   const exchange = new OfferExchange({
     ...options,
-    source: sourceWithWays(options.anchor, options.ways),
+    source: sourceOf(options),
     onOffer: (theirs) => {
       // An offer that takes the place of another one comes from a peer who has started anew. The earlier dials have to
       // be gone: no two can have the same addresses.
@@ -126,10 +129,11 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
 }
 
 /** What is offered of a punch port. */
-function sourceWithWays(anchor: PunchAnchor, ways: ReadonlySet<PunchWay>): OfferSource {
+function sourceOf({ anchor, ways, channel }: RoundOptions): OfferSource {
   return {
     get side() {
-      return withWays(anchor.side, ways);
+      const side = withWays(anchor.side, ways);
+      return channel.isByHand ? withoutPredictions(side) : side;
     },
     get sampleAgeMs() {
       return anchor.sampleAgeMs;

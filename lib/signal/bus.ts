@@ -41,6 +41,8 @@ export interface SignalBus extends AsyncDisposable {
   readonly url: string;
   /** A round trip to whatever is in the middle, if there is something, and that is known. */
   readonly rttMs?: number;
+  /** As of a {@linkcode SignalChannel}. */
+  readonly isByHand?: boolean;
   /** Settles when the bus has ended: rejects with a `NetworkError` if it was lost. */
   readonly finished: Promise<void>;
   /**

@@ -26,6 +26,9 @@ export interface SignalChannel {
 
   /** A round trip between the parties, or an upper bound; `undefined` while nothing is known. */
   readonly rttMs?: number;
+
+  /** Whether people carry the messages: as few as possible then, and each may take minutes. */
+  readonly isByHand?: boolean;
 }
 
 /** What every channel carries in one message; longer ones are refused by both ends. */

@@ -32,7 +32,8 @@ export interface HandTransportOptions {
 /**
  * A way to signal that needs nothing but people. A line is shown once, however often it is said.
  *
- * Both sides have a minute or two: what they say of their addresses does not stay true for much longer.
+ * A peer says one thing to connect, and is told one in answer; there are ten minutes for both, four of them for the
+ * answer. There is nothing to be said for anything beyond that: no relay, no second attempt, no other path later.
  *
  * @example
  * ```ts
@@ -62,6 +63,7 @@ export function handTransport(options: HandTransportOptions): SignalTransport {
 
 class HandBus implements SignalBus {
   readonly url = HAND_URL;
+  readonly isByHand = true;
   readonly finished: Promise<void>;
   readonly #options: HandTransportOptions;
   readonly #subscribers = new TopicSubscribers();

@@ -59,6 +59,10 @@ class KeptBus implements SignalBus {
     return this.#bus?.rttMs;
   }
 
+  get isByHand(): boolean {
+    return this.#bus?.isByHand ?? false;
+  }
+
   check(): void {
     this.#bus?.check?.();
     this.#hurry.abort(); // one that is away is tried at once
