@@ -15,6 +15,7 @@ import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { connect, CONNECT_USAGE } from "./connect.ts";
 import { id, ID_USAGE } from "./id.ts";
 import { listen, LISTEN_USAGE } from "./listen.ts";
+import { optionHelp } from "./option_help.ts";
 import { recv, RECV_USAGE } from "./recv.ts";
 import { send, SEND_USAGE } from "./send.ts";
 import { lab, LAB_USAGE } from "./lab.ts";
@@ -42,7 +43,7 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
     return EXIT.usage;
   }
   if (rest.some((arg) => HELP_OPTIONS.has(arg))) {
-    io.out(`Usage: punchline ${command.usage}`);
+    for (const line of helpOn(command)) io.out(line);
     return EXIT.ok;
   }
   try {
@@ -77,9 +78,17 @@ function overview(): string[] {
     "",
     "Usage: punchline COMMAND [OPTION]...",
     "",
-    ...[...COMMANDS.values()].flatMap(({ usage, does }) => [`  ${usage}`, `      ${does}`]),
+    ...[...COMMANDS].flatMap(([name, { does }]) => [`  ${name.padEnd(NAME_WIDTH)}  ${does}`]),
+    "",
+    "punchline COMMAND --help tells its options.",
   ];
 }
+
+function helpOn({ usage, does }: Command): string[] {
+  return [`Usage: punchline ${usage}`, "", does, "", ...optionHelp(usage)];
+}
+
+const NAME_WIDTH = 8;
 
 interface Command {
   readonly usage: string;
