@@ -14,6 +14,7 @@ import { systemNetwork } from "../net/system.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
 import { forward } from "./forward.ts";
+import { openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { tellConnected, tellFailure } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
@@ -32,8 +33,9 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const { flags, values, operands } = given;
   const ticket = readTicket(operands[0]!);
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
-  const options = await readPeerOptions(given, io);
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
+  const desk = openHandDesk(given, io, events, { ticket, ...port !== undefined && { port } });
+  const options = await readPeerOptions(given, io, desk);
   const timings = readConnectTimings(values);
   await using peer = await Peer.open({ ...options, ...timings, listen: false });
   const demandsDirect = options.strategies?.includes("relay") === false;
@@ -41,7 +43,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   try {
     await using connection = await peer.connect(ticket, { signal: io.signal });
     tellConnected(connection, events);
-    await pipeThrough(connection, io);
+    await pipeThrough(connection, io, desk?.stdin);
     await connection.finished;
     events.closed();
     return EXIT.ok;

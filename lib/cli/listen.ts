@@ -14,6 +14,7 @@ import { GiveUp } from "../punch/give_up.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
 import { forward } from "./forward.ts";
+import { type HandDesk, openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { showTicket, tellConnected, tellFailure } from "./peer_events.ts";
 import {
@@ -40,12 +41,13 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const { flags, values, lists } = given;
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
-  const options = await readPeerOptions(given, io);
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
+  const desk = openHandDesk(given, io, events, port === undefined ? {} : { port });
+  const options = await readPeerOptions(given, io, desk);
   await using peer = await Peer.open({ ...options, ...allow.length > 0 && { allow } });
   await showTicket(peer, events, io, { command: "connect", asQr: flags.has("qr") });
   return port === undefined
-    ? await serveOne(peer, events, io, readTimeout(values))
+    ? await serveOne(peer, events, io, { timeoutMs: readTimeout(values), desk })
     : await serveAll(peer, port, events, io);
 }
 
@@ -54,7 +56,7 @@ async function serveOne(
   peer: Peer,
   events: ConnectionEvents,
   io: CliIo,
-  timeoutMs: number | undefined,
+  { timeoutMs, desk }: { timeoutMs: number | undefined; desk: HandDesk | undefined },
 ): Promise<number> {
   using patience = timeoutMs === undefined ? undefined : new GiveUp(timeoutMs, io.signal);
   const { signal } = patience ?? io;
@@ -67,7 +69,7 @@ async function serveOne(
     if (connection === undefined) continue;
     await using _connection = connection;
     tellConnected(connection, events);
-    await pipeThrough(connection, io);
+    await pipeThrough(connection, io, desk?.stdin);
     await connection.finished;
     events.closed();
     return EXIT.ok;

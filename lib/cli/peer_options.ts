@@ -13,16 +13,17 @@ import { parseHostPort } from "../net/address.ts";
 import { DEFAULT_SIGNALING } from "../signal/default_signaling.ts";
 import { parseSignalUrl } from "../signal/open_bus.ts";
 import { type Arguments, type ArgumentSpec, readInteger, readWith } from "./arguments.ts";
+import type { HandDesk } from "./hand_desk.ts";
 import { type CliIo, UsageError } from "./io.ts";
 
 /** Help for them. */
 export const PEER_USAGE =
-  "[--rendezvous URL]... [--mqtt URL]... [--lan] [--server HOST[:PORT]]... [--turn URL]... " +
+  "[--rendezvous URL]... [--mqtt URL]... [--lan] [--hand] [--server HOST[:PORT]]... [--turn URL]... " +
   "[--strategy LIST] [--relay-only] [--key FILE] [--json]";
 
 /** How to read them. */
 export const PEER_ARGUMENTS = {
-  flags: ["json", "lan", "relay-only"],
+  flags: ["json", "lan", "hand", "relay-only"],
   values: ["key", "strategy"],
   lists: ["rendezvous", "mqtt", "server", "turn"],
 } as const satisfies ArgumentSpec;
@@ -30,9 +31,14 @@ export const PEER_ARGUMENTS = {
 /**
  * Reads the options.
  *
+ * @param desk where messages are passed on, if they go by hand
  * @throws {UsageError} if one of them is no good, the key file included
  */
-export async function readPeerOptions(given: Arguments, io: CliIo): Promise<PeerOptions> {
+export async function readPeerOptions(
+  given: Arguments,
+  io: CliIo,
+  desk: HandDesk | undefined,
+): Promise<PeerOptions> {
   const { flags, values, lists } = given;
   const strategies = readStrategies(values.get("strategy"));
   const turn = lists.get("turn")!.map((url) => readWith(() => parseRelay(url)));
@@ -44,9 +50,12 @@ export async function readPeerOptions(given: Arguments, io: CliIo): Promise<Peer
     ...lists.get("mqtt")!.map((url) => readSignalUrl("mqtt", url, /^mqtts?\b/)),
     ...flags.has("lan") ? ["lan:"] : [],
   ];
+  if (flags.has("hand") && signaling.length > 0) {
+    throw new UsageError("--hand is for where there is no other way to signal");
+  }
   const key = values.get("key");
   return {
-    signaling: signaling.length > 0 ? signaling : DEFAULT_SIGNALING,
+    signaling: waysToSignal(signaling, desk),
     ...key !== undefined && { secretKey: await readKey(key, io) },
     ...servers.length > 0 && { servers },
     ...{ turn },
@@ -55,6 +64,14 @@ export async function readPeerOptions(given: Arguments, io: CliIo): Promise<Peer
     logger: loggerOf(io, flags.has("json")),
     signal: io.signal,
   };
+}
+
+function waysToSignal(
+  urls: readonly string[],
+  desk: HandDesk | undefined,
+): PeerOptions["signaling"] & object {
+  if (desk !== undefined) return [desk.transport];
+  return urls.length > 0 ? urls : DEFAULT_SIGNALING;
 }
 
 /** What goes by its own relays alone has to have one, and may use it. */
@@ -88,7 +105,9 @@ export function readConnectTimings(
   values: ReadonlyMap<string, string>,
 ): Pick<PeerOptions, "timings"> {
   const timeoutMs = readTimeout(values);
-  return timeoutMs === undefined ? {} : { timings: { answerMs: timeoutMs, connectMs: timeoutMs } };
+  return timeoutMs === undefined
+    ? {}
+    : { timings: { answerMs: timeoutMs, connectMs: timeoutMs, handMs: timeoutMs } };
 }
 
 /**

@@ -15,12 +15,16 @@ import type { CliIo } from "./io.ts";
  * @throws {NetworkError} if the connection breaks
  * @throws the reason of `io.signal` on abort
  */
-export async function pipeThrough(conn: DenoConn, io: CliIo): Promise<void> {
+export async function pipeThrough(
+  conn: DenoConn,
+  io: CliIo,
+  stdin = io.stdin,
+): Promise<void> {
   const stop = new AbortController();
   const signal = AbortSignal.any([io.signal, stop.signal]);
   const onAbort = () => conn.close();
   io.signal.addEventListener("abort", onAbort, { once: true });
-  const up = io.stdin.pipeTo(conn.writable, { signal });
+  const up = stdin.pipeTo(conn.writable, { signal });
   const down = conn.readable.pipeTo(io.stdout, { signal, preventClose: true });
   try {
     await Promise.race([

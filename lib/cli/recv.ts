@@ -10,6 +10,7 @@ import type { ExistingPolicy, NextConnection } from "../transfer/mod.ts";
 import { readArguments } from "./arguments.ts";
 import { readTicket } from "./connect.ts";
 import { ConnectionEvents } from "./connection_events.ts";
+import { openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { tellConnected, tellFailure } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
@@ -31,8 +32,9 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const { flags, values, operands } = given;
   const ticket = readTicket(operands[0]!);
   const asJson = flags.has("json");
-  const options = await readPeerOptions(given, io);
   const events = new ConnectionEvents(io, { asJson });
+  const desk = openHandDesk(given, io, events, { ticket });
+  const options = await readPeerOptions(given, io, desk);
   await using peer = await Peer.open({
     ...options,
     ...readConnectTimings(values),

@@ -9,6 +9,7 @@ import type { PeerConnection } from "../connect/peer_connection.ts";
 import { NetworkError, UnreachableError } from "../errors.ts";
 import { readArguments } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
+import { openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { showTicket, tellConnected } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions, readPublicKey } from "./peer_options.ts";
@@ -28,8 +29,8 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const { flags, lists, operands } = given;
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
-  const options = await readPeerOptions(given, io);
   const events = new ConnectionEvents(io, { asJson });
+  const options = await readPeerOptions(given, io, openHandDesk(given, io, events));
   await using peer = await Peer.open({
     ...options,
     protocol: FILES_PROTOCOL,

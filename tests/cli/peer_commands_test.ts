@@ -6,13 +6,9 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { serveRendezvous } from "../../lib/signal/rendezvous.ts";
-import { serveLocally } from "./run_main.ts";
+import { start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
 
-const CLI = new URL("../../cli.ts", import.meta.url).pathname;
-const WITH_UNSTABLE = new URL("../../deno.json", import.meta.url).pathname;
 const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
-const SCRATCH = new URL("../transfer/scratch/", import.meta.url).pathname;
 
 for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
   const flag = config === WITH_UNSTABLE ? "with" : "without";
@@ -241,132 +237,9 @@ Deno.test("send and recv carry files, and leave what is there alone", () =>
     })
   ));
 
-/** A STUN server and a rendezvous on this machine. */
-interface Servers {
-  /** Options for who listens. */
-  readonly all: readonly string[];
-  /** Options for who connects. */
-  readonly stun: readonly string[];
-  /** Ends the rendezvous. */
-  stop(): Promise<void>;
-}
-
-async function withServers(test: (servers: Servers) => Promise<void>): Promise<void> {
-  await using stun = await serveLocally();
-  await using rendezvous = await serveRendezvous({
-    network: systemNetwork,
-    local: { ip: "127.0.0.1", port: 0 },
-  });
-  const server = ["--server", stun.name];
-  await test({
-    all: [...server, "--rendezvous", rendezvous.url],
-    stun: server,
-    stop: async () => await rendezvous[Symbol.asyncDispose](),
-  });
-}
-
-async function withScratch(test: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ dir: SCRATCH });
-  try {
-    await test(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
-
 async function freePort(): Promise<{ port: number }> {
   using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   return { port: listener.local.port };
-}
-
-interface End {
-  readonly code: number;
-  readonly stdout: string;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly stderr: string;
-}
-
-/** A command under way. */
-class Command {
-  readonly #child: Deno.ChildProcess;
-  readonly #feeding: Promise<void>;
-  readonly #stdout: Promise<Uint8Array<ArrayBuffer>>;
-  readonly #reading: Promise<void>;
-  #stderr = "";
-  #changed = Promise.withResolvers<void>();
-
-  constructor(
-    child: Deno.ChildProcess,
-    input: Iterable<Uint8Array> | ReadableStream<Uint8Array>,
-  ) {
-    this.#child = child;
-    const source = input instanceof ReadableStream ? input : ReadableStream.from(input);
-    const ended = new AbortController();
-    child.status.then(() => ended.abort());
-    this.#feeding = source.pipeTo(child.stdin, { signal: ended.signal }).catch(() => {}); // it may not read
-    this.#stdout = new Response(child.stdout).bytes();
-    this.#reading = this.#read(child.stderr);
-  }
-
-  /** Waits until it has said this on stderr. */
-  async says(text: string): Promise<string> {
-    while (!this.#stderr.includes(text)) {
-      const changed = this.#changed.promise;
-      if (await Promise.race([changed, this.#reading.then(() => "ended")]) === "ended") break;
-    }
-    assert(this.#stderr.includes(text), `it has only said ${this.#stderr}`);
-    return this.#stderr;
-  }
-
-  async ticket(): Promise<string> {
-    const said = await this.says("punchline:");
-    const [ticket] = /punchline:[A-Za-z0-9_-]{60,}/.exec(said) ?? [];
-    return ticket!;
-  }
-
-  kill(): void {
-    this.#child.kill("SIGKILL");
-  }
-
-  interrupt(): void {
-    this.#child.kill("SIGINT");
-  }
-
-  async end(): Promise<End> {
-    const [bytes, { code }] = await Promise.all([this.#stdout, this.#child.status, this.#feeding]);
-    await this.#reading;
-    return { code, bytes, stdout: new TextDecoder().decode(bytes), stderr: this.#stderr };
-  }
-
-  async #read(stream: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<void> {
-    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
-      this.#stderr += text;
-      const changed = this.#changed;
-      this.#changed = Promise.withResolvers();
-      changed.resolve();
-    }
-  }
-}
-
-interface StartOptions {
-  readonly config?: string;
-  readonly permissions?: readonly string[];
-  readonly input?: string | Iterable<Uint8Array> | ReadableStream<Uint8Array>;
-}
-
-function start(args: readonly string[], options: StartOptions = {}): Command {
-  const { config = WITH_UNSTABLE, permissions = [], input = [] } = options;
-  const child = new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "--quiet", "--no-prompt", "--config", config, "--allow-net", ...permissions],
-      ...[CLI, ...args],
-    ],
-    env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  return new Command(child, typeof input === "string" ? [new TextEncoder().encode(input)] : input);
 }
 
 /** Nothing, for as long as somebody waits for it. */

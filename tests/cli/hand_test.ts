@@ -1,0 +1,135 @@
+/**
+ * `--hand`: two processes that hear of each other only by what a test passes on.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { StdinLines } from "../../lib/cli/stdin_lines.ts";
+import { type Command, start, withScratch, withServers } from "./command.ts";
+
+Deno.test("by hand, listen and connect are one connection, and stdin goes on as its own", () =>
+  withServers(async (servers) => {
+    const [here, there] = [new Keyboard(), new Keyboard()];
+    const listener = start(["listen", "--hand", ...servers.stun], { input: here.input });
+    const ticket = await listener.ticket();
+    const connector = start(["connect", ticket, ...servers.stun], { input: there.input });
+    await here.type("what is this?\n");
+    await listener.says("a message starts with punchline-message:");
+    await here.type(`${await shownBy(connector)}\n`);
+    await there.type(`${await shownBy(listener)}\n`);
+    await Promise.all([listener, connector].map((command) => command.says("Connected")));
+    await there.type("to the listener\n");
+    await there.end();
+    await here.type("to the connector\n");
+    await here.end();
+    const [a, b] = await Promise.all([listener.end(), connector.end()]);
+    assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
+    assertEquals([a.stdout, b.stdout], ["to the listener\n", "to the connector\n"]);
+    for (const { stderr } of [a, b]) {
+      assertEquals(stderr.match(/within minutes/g)?.length, 1, stderr);
+      assert(stderr.split("\n").every((line) => line.length < 4000));
+    }
+  }));
+
+Deno.test("by hand, send and recv carry a file", () =>
+  withScratch((folder) =>
+    withServers(async (servers) => {
+      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      await Deno.writeTextFile(`${folder}/note.txt`, "hello");
+      await Deno.mkdir(`${folder}/to`);
+      const [here, there] = [new Keyboard(), new Keyboard()];
+      const sender = start(["send", `${folder}/note.txt`, "--hand", ...servers.stun], {
+        permissions,
+        input: here.input,
+      });
+      const args = ["recv", await sender.ticket(), "--to", `${folder}/to`, ...servers.stun];
+      const receiver = start(args, { permissions, input: there.input });
+      await here.type(`${await shownBy(receiver)}\n`);
+      await there.type(`${await shownBy(sender)}\n`);
+      const [a, b] = await Promise.all([sender.end(), receiver.end()]);
+      assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
+      assertEquals(await Deno.readTextFile(`${folder}/to/note.txt`), "hello");
+    })
+  ));
+
+Deno.test("by hand, programs are told the message in an event", () =>
+  withServers(async (servers) => {
+    const listener = start(["listen", "--hand", "--json", ...servers.stun], { input: silence() });
+    const ticket = await listener.ticket();
+    const args = ["connect", ticket, "--json", "--timeout", "2000", ...servers.stun];
+    const { code, stderr } = await start(args, { input: silence() }).end();
+    assertEquals(code, 4, stderr);
+    const [line] = stderr.split("\n");
+    const { event, text } = JSON.parse(line!);
+    assertEquals(event, "message");
+    assertMatch(text, /^punchline-message:[A-Za-z0-9_-]+$/);
+    listener.interrupt();
+    assertEquals((await listener.end()).code, 130);
+  }));
+
+Deno.test("by hand, what does not go together is told", async () => {
+  for (
+    const [args, why] of [
+      [["listen", "--hand", "--lan"], "no other way to signal"],
+      [["listen", "--hand", "--tcp", "80"], "--tcp does not go by hand"],
+    ] as const
+  ) {
+    const { code, stderr } = await start(args).end();
+    assertEquals(code, 2, stderr);
+    assertMatch(stderr, new RegExp(why));
+  }
+});
+
+Deno.test("StdinLines loses nothing between the lines and the rest, wherever the pieces end", async () => {
+  const text = "first\nsecond\r\nthe rest: \u{1f600}\nand more";
+  const bytes = new TextEncoder().encode(text);
+  for (let size = 1; size <= bytes.length; size++) {
+    const pieces = Array.from(
+      { length: Math.ceil(bytes.length / size) },
+      (_, i) => bytes.slice(i * size, (i + 1) * size),
+    );
+    const stdin = new StdinLines(ReadableStream.from(pieces));
+    const lines: string[] = [];
+    for await (const line of stdin) if (lines.push(line) === 2) break;
+    assertEquals(lines, ["first", "second"]);
+    assertEquals(await new Response(stdin.rest()).text(), "the rest: \u{1f600}\nand more");
+  }
+});
+
+Deno.test("StdinLines gives a read that is under way to the rest", async () => {
+  const keyboard = new Keyboard();
+  const stdin = new StdinLines(keyboard.input);
+  const lines = Array.fromAsync(stdin);
+  await keyboard.type("line\n");
+  await new Promise((resolve) => setTimeout(resolve));
+  const rest = new Response(stdin.rest()).text();
+  await keyboard.type("data\n");
+  await keyboard.end();
+  assertEquals([await lines, await rest], [["line"], "data\n"]);
+});
+
+/** The text that a command has shown for the other side, with the line breaks that it has. */
+async function shownBy(command: Command): Promise<string> {
+  const shown = /within minutes:\n\n([^]*?)\n\n/;
+  return shown.exec(await command.says(shown))![1]!;
+}
+
+function silence(): ReadableStream<Uint8Array> {
+  return new Keyboard().input;
+}
+
+/** What somebody types. */
+class Keyboard {
+  readonly #stream = new TransformStream<Uint8Array, Uint8Array>();
+  readonly #writer = this.#stream.writable.getWriter();
+  readonly input = this.#stream.readable;
+
+  async type(text: string): Promise<void> {
+    await this.#writer.write(new TextEncoder().encode(text));
+  }
+
+  async end(): Promise<void> {
+    await this.#writer.close();
+  }
+}
