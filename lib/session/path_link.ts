@@ -24,6 +24,8 @@ export interface PathOwner {
   onFailure(link: PathLink, error: NetworkError | MalformedMessageError): void;
   /** What is to be written next, after what the link says itself. */
   nextFor(link: PathLink): Outgoing | undefined;
+  /** Whether the other side has yet to acknowledge something that was written. */
+  isOwed(link: PathLink): boolean;
 }
 
 /** What the owner sees. */
@@ -171,6 +173,7 @@ export class PathLink {
         }
         this.keepAlive.onHeard();
         this.#dispatch(reader);
+        if (this.#owner.isOwed(this)) this.keepAlive.onAsked();
       }
       if (this.#state === "leaving") this.#close();
       else this.#fail("the path was cut", "reset");

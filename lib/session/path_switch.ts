@@ -110,6 +110,10 @@ export class PathSwitch implements PathOwner {
     return link === this.#current ? this.#options.next() : undefined;
   }
 
+  isOwed(link: PathLink): boolean {
+    return link === this.#current && this.#options.sending.isOwed;
+  }
+
   onFrame(link: PathLink, frame: LinkFrame): void {
     if (!link.isGreeted && frame.kind !== "hello") {
       throw new MalformedMessageError(`Cannot go on: ${frame.kind.toUpperCase()} before HELLO`);

@@ -47,6 +47,11 @@ export class SendStream {
     return this.#acknowledged;
   }
 
+  /** Whether the other side has yet to acknowledge something that went out. */
+  get isOwed(): boolean {
+    return this.#acknowledged < this.#mostTaken;
+  }
+
   /** How much it would take to send all that was not acknowledged. */
   get unacknowledged(): number {
     return this.#end - Math.min(this.#end, this.#acknowledged);

@@ -127,6 +127,20 @@ Deno.test("a stream that stops because its path is dead is missed sooner, also b
   });
 });
 
+Deno.test("what the other side owes is missed although something else came from it", async () => {
+  await inVirtualTime(async (time) => {
+    await using pair = sessionPair();
+    const [first] = await connect(pair, { delayMs: 20 });
+    await wait(1000);
+    const startedAtMs = time.nowMs;
+    await Promise.all([pair.a.write(new Uint8Array(1)), pair.b.write(new Uint8Array(1))]);
+    await readSome(pair.a, 1);
+    first.cut("silent"); // before the acknowledgement
+    await assertNetworkError("timed-out", () => pair.a.finished);
+    assert(time.nowMs - startedAtMs <= 5100, `${time.nowMs - startedAtMs} ms`);
+  });
+});
+
 Deno.test("probe() notices it sooner", async () => {
   await inVirtualTime(async (time) => {
     await using pair = sessionPair();
