@@ -10,6 +10,11 @@ import { atPlace, nextOf, type Place } from "./place.ts";
 
 const { portRestricted, symmetricPreserving, symmetricSequential } = NAT_BEHAVIORS;
 const resetting = { ...portRestricted, unsolicitedSyn: "reset" } as const;
+const forgetful = {
+  ...portRestricted,
+  tcpEstablishedTimeoutMs: 60_000,
+  allocation: { kind: "random" },
+} as const;
 const MINUTES = 60_000;
 
 /** Two people who pass on what they are shown, a while later. */
@@ -53,6 +58,7 @@ const PAIRS = [
   ["a NAT that resets and one that drops", resetting, portRestricted],
   ["a NAT that drops and one that resets", portRestricted, resetting],
   ["two NATs that reset", resetting, resetting],
+  ["two NATs that forget what is idle for a minute", forgetful, forgetful],
   ["a NAT that keeps the port", portRestricted, symmetricPreserving],
 ] as const;
 
