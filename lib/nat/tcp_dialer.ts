@@ -102,19 +102,11 @@ export class TcpDialer implements AsyncDisposable {
     signal?.throwIfAborted();
   }
 
-  /** Says something over the connections from a local port that asks for no answer (RFC 8489 §2). */
+  /** Asks again over the connections from a local port, as servers reset those that ask nothing; nobody waits for the answer. */
   keepAlive(localPort: number): void {
-    const transactionId = crypto.getRandomValues(new Uint8Array(12));
-    const attributes = [] as const;
-    const indication = encodeMessage({
-      class: "indication",
-      method: BINDING,
-      transactionId,
-      attributes,
-    });
     for (const connection of this.#connections) {
       if (connection.local.port !== localPort) continue;
-      writeMessage(connection, indication).catch(() => {}); // its end ends nothing but itself
+      this.#ask(connection).catch(() => {}); // its end ends nothing but itself
     }
   }
 
@@ -138,12 +130,7 @@ export class TcpDialer implements AsyncDisposable {
     this.#connected.add(probe);
     this.#localIp ??= connection.local.ip;
     probe.sentAtMs = this.#now(); // the round trip is that of the request
-    const transactionId = crypto.getRandomValues(new Uint8Array(12));
-    const attributes = [{ type: "SOFTWARE", value: PROBE_SOFTWARE }] as const;
-    await writeMessage(
-      connection,
-      encodeMessage({ class: "request", method: BINDING, transactionId, attributes }),
-    );
+    const transactionId = await this.#ask(connection);
     for await (const bytes of readMessages(connection)) {
       const message = decodeMessage(bytes);
       if (!equalBytes(message.transactionId, transactionId)) continue;
@@ -153,6 +140,17 @@ export class TcpDialer implements AsyncDisposable {
       return;
     }
     throw new MalformedMessageError("Cannot read STUN stream: it ended without an answer");
+  }
+
+  /** Sends a request; its transaction id. */
+  async #ask(connection: TcpConnection): Promise<Uint8Array> {
+    const transactionId = crypto.getRandomValues(new Uint8Array(12));
+    const attributes = [{ type: "SOFTWARE", value: PROBE_SOFTWARE }] as const;
+    await writeMessage(
+      connection,
+      encodeMessage({ class: "request", method: BINDING, transactionId, attributes }),
+    );
+    return transactionId;
   }
 }
 
