@@ -17,7 +17,7 @@ import type { PunchSide } from "./profile.ts";
 export function limitsByHand(role: PunchRole): PunchLimits {
   return {
     ...PUNCH_LIMITS,
-    maxSyns: NO_SPRAY,
+    ...NO_SPRAY,
     maxTries: role === "controlled" ? PATIENT_TRIES : PUNCH_LIMITS.maxTries,
     patienceMs: role === "controlled" ? ANSWER_MS : PUNCH_LIMITS.patienceMs,
   };
@@ -41,4 +41,4 @@ export const BY_HAND_MS = 600_000;
 const PATIENT_TRIES = PUNCH_LIMITS.maxTries + ANSWER_MS / 1000;
 
 /** A spray has to leave both sides within a second. */
-const NO_SPRAY = 2;
+const NO_SPRAY = { maxSockets: 1, maxSprayedPorts: 1 };

@@ -15,6 +15,7 @@ const forgetful = {
   tcpEstablishedTimeoutMs: 60_000,
   allocation: { kind: "random" },
 } as const;
+const closing = { ...resetting, resetEndsMapping: true } as const;
 const MINUTES = 60_000;
 
 /** Two people who pass on what they are shown, a while later. */
@@ -58,6 +59,9 @@ const PAIRS = [
   ["a NAT that resets and one that drops", resetting, portRestricted],
   ["a NAT that drops and one that resets", portRestricted, resetting],
   ["two NATs that reset", resetting, resetting],
+  ["a NAT that closes on a reset and one that drops", closing, portRestricted],
+  ["a NAT that drops and one that closes on a reset", portRestricted, closing],
+  ["two NATs that close on a reset", closing, closing],
   ["two NATs that forget what is idle for a minute", forgetful, forgetful],
   ["a NAT that keeps the port", portRestricted, symmetricPreserving],
 ] as const;
