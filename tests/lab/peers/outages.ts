@@ -4,6 +4,7 @@
  * @module
  */
 
+import { delay } from "@std/async/delay";
 import { nat } from "../topology.ts";
 import { HostCommand } from "./host_command.ts";
 import { PeerLab, RENDEZVOUS_URL, STUN_ADDRESSES } from "./peer_lab.ts";
@@ -103,6 +104,7 @@ export async function runOutage(outage: Outage): Promise<OutageResult> {
     ]);
     await Promise.all([connector.until("connected"), listener.until("connected")]);
     await talk(connector, listener);
+    await delay(IDLE_AFTER_MS);
 
     const startedAtMs = performance.now();
     await outage.happens(peers);
@@ -165,6 +167,12 @@ async function talk(a: HostCommand, b: HostCommand): Promise<void> {
   await b.say("yes\n");
   await a.prints("yes\n");
 }
+
+/**
+ * Until nobody owes anybody an acknowledgement, or is asked why the stream has stopped: what is owed is missed sooner, and
+ * it is the worst case that is of interest.
+ */
+const IDLE_AFTER_MS = 2000;
 
 const RANDOM = { allocation: { kind: "random" } } as const;
 const LAN = "192.168.11";
