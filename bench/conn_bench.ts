@@ -13,6 +13,7 @@
 
 import { toDenoConn } from "../lib/net/deno_conn.ts";
 import { systemNetwork } from "../lib/net/system.ts";
+import { median } from "./median.ts";
 
 /** What `baselines/conn.json` keeps: Deno's time by ours, so that 1 is as fast and more is faster. */
 interface Baseline {
@@ -97,10 +98,6 @@ async function readPort(stdout: ReadableStream<Uint8Array>): Promise<number> {
   const { value } = await reader.read();
   await reader.cancel();
   return Number(new TextDecoder().decode(value));
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
 const TOTAL_BYTES = 256 * 1024 * 1024;

@@ -18,6 +18,7 @@ import { NAT_KINDS, type NatKindName } from "../tests/lab/punches/nat_kinds.ts";
 import { PunchLab } from "../tests/lab/punches/punch_lab.ts";
 import { type PairResult, punchPair } from "../tests/lab/punches/punch_pair.ts";
 import { PunchProgram } from "../tests/lab/punches/punch_program.ts";
+import { median } from "./median.ts";
 
 /** What `baselines/punch.json` keeps. */
 interface Baseline {
@@ -115,7 +116,7 @@ async function fastestOf(rounds: number, measureOnce: () => Promise<number>): Pr
 async function medianOf(rounds: number, measureOnce: () => Promise<number>): Promise<number> {
   const values: number[] = [];
   for (let round = 0; round < rounds; round++) values.push(await measureOnce());
-  return values.toSorted((a, b) => a - b)[Math.floor(rounds / 2)]!;
+  return median(values);
 }
 
 function nameOf(pair: readonly [NatKindName, NatKindName]): string {

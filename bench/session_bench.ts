@@ -16,6 +16,7 @@ import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import { generateKeyPair, KeyPair, secureConnection } from "../lib/noise/mod.ts";
 import { Session, type SessionRole } from "../lib/session/mod.ts";
+import { answerStream, compareBulk, compareRoundTrips, type Stream } from "./compare_streams.ts";
 
 /** What `baselines/session.json` keeps: the session by the connection that it runs over. */
 interface Figures {
@@ -50,63 +51,6 @@ async function startServer(): Promise<AsyncDisposable> {
   return server;
 }
 
-async function compareRoundTrips(bare: Service, session: Service): Promise<number> {
-  using one = await open(bare, ECHO);
-  using other = await open(session, ECHO);
-  await echo(one, WARM_UP_MESSAGES);
-  await echo(other, WARM_UP_MESSAGES);
-  const times: { bare: number; session: number }[] = [];
-  for (let i = 0; i < ROUND_TRIP_ROUNDS; i++) {
-    times.push({ bare: await echo(one, MESSAGES), session: await echo(other, MESSAGES) });
-  }
-  const us = (ms: number) => (ms * 1000).toFixed(0);
-  console.log(
-    `round trip, ${bare.name}: ${us(median(times.map((time) => time.bare)))} µs, as a session ${
-      us(median(times.map((time) => time.session)))
-    } µs`,
-  );
-  return median(times.map(({ bare, session }) => session / bare));
-}
-
-async function compareBulk(bare: Service, session: Service): Promise<number> {
-  await bulk(bare);
-  await bulk(session);
-  const rates: { bare: number; session: number }[] = [];
-  for (let i = 0; i < BULK_ROUNDS; i++) {
-    rates.push({ bare: await bulk(bare), session: await bulk(session) });
-  }
-  const mbs = (rate: number) => (rate / 1000).toFixed(0);
-  console.log(
-    `bulk, ${bare.name}: ${mbs(median(rates.map((rate) => rate.bare)))} MB/s, as a session ${
-      mbs(median(rates.map((rate) => rate.session)))
-    } MB/s`,
-  );
-  return median(rates.map(({ bare, session }) => session / bare));
-}
-
-/** Milliseconds for each message. */
-async function echo(connection: TcpConnection, messages: number): Promise<number> {
-  const message = new Uint8Array(MESSAGE_BYTES);
-  const answer = new Uint8Array(MESSAGE_BYTES);
-  const start = performance.now();
-  for (let i = 0; i < messages; i++) {
-    await connection.write(message);
-    for (let read = 0; read < MESSAGE_BYTES;) read += (await connection.read(answer))!;
-  }
-  return (performance.now() - start) / messages;
-}
-
-/** Bytes for each millisecond, until the other side has read them all. */
-async function bulk(service: Service): Promise<number> {
-  using connection = await open(service, BULK);
-  const data = new Uint8Array(WRITE_BYTES);
-  const start = performance.now();
-  for (let i = 0; i < WRITES; i++) await connection.write(data);
-  await connection.closeWrite();
-  if (await connection.read(new Uint8Array(1)) !== null) throw new Error("Cannot measure: an echo");
-  return WRITES * WRITE_BYTES / (performance.now() - start);
-}
-
 /** What each of a thousand sessions adds to the process, with the connection in memory that it runs over. */
 async function weighIdle(): Promise<number> {
   const sessions: Session[] = [];
@@ -134,14 +78,6 @@ async function weigh(): Promise<number> {
   return heapUsed + external;
 }
 
-/** A connection whose other side does as it is told. */
-async function open(service: Service, mode: number): Promise<TcpConnection> {
-  const connection = await systemNetwork.connectTcp(service.address);
-  const opened = await wrap(connection, service, "controlling");
-  await opened.write(Uint8Array.of(mode));
-  return opened;
-}
-
 async function serve(service: Service): Promise<void> {
   using listener = await systemNetwork.listenTcp(service.address);
   await Deno.stdout.write(Uint8Array.of(0x2e));
@@ -150,15 +86,7 @@ async function serve(service: Service): Promise<void> {
 
 async function answer(connection: TcpConnection, service: Service): Promise<void> {
   using opened = await wrap(connection, service, "controlled");
-  const buffer = new Uint8Array(WRITE_BYTES);
-  const mode = new Uint8Array(1);
-  await opened.read(mode);
-  for (;;) {
-    const length = await opened.read(buffer);
-    if (length === null) break;
-    if (mode[0] === ECHO) await opened.write(buffer.subarray(0, length));
-  }
-  await opened.closeWrite();
+  await answerStream(opened);
 }
 
 async function wrap(
@@ -215,35 +143,27 @@ function toConnection(
   };
 }
 
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
-}
-
-interface Service {
-  readonly name: string;
+interface Service extends Stream {
   readonly address: TransportAddress;
   readonly isSecure: boolean;
   readonly isSession: boolean;
 }
 
 function service(name: string, port: number, isSecure: boolean, isSession: boolean): Service {
-  return { name, address: { ip: "127.0.0.1", port }, isSecure, isSession };
+  const address = { ip: "127.0.0.1", port };
+  const found: Service = {
+    ...{ name, address, isSecure, isSession },
+    open: async () => await wrap(await systemNetwork.connectTcp(address), found, "controlling"),
+  };
+  return found;
 }
 
 const PLAIN = service("plain", 34_891, false, false);
-const PLAIN_SESSION = service("plain", 34_892, false, true);
+const PLAIN_SESSION = service("plain session", 34_892, false, true);
 const SECURE = service("secured", 34_893, true, false);
-const SECURE_SESSION = service("secured", 34_894, true, true);
+const SECURE_SESSION = service("secured session", 34_894, true, true);
 const RESPONDER_KEY = new KeyPair(new Uint8Array(32).fill(0x42));
-const ECHO = 1;
-const BULK = 2;
 const MESSAGE_BYTES = 64;
-const WARM_UP_MESSAGES = 4000;
-const MESSAGES = 200;
-const ROUND_TRIP_ROUNDS = 41;
-const WRITE_BYTES = 65_536;
-const WRITES = 1500;
-const BULK_ROUNDS = 11;
 const IDLE_SESSIONS = 1000;
 const BASELINE = new URL("./baselines/session.json", import.meta.url);
 

@@ -11,6 +11,7 @@ import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import type { SignalBus, SignalTransport } from "../lib/signal/bus.ts";
 import { writeAll } from "../lib/signal/websocket.ts";
+import { median } from "./median.ts";
 
 /** From publishing to receiving, by the round trip of the echo: the median. */
 export async function compareWithEcho(
@@ -117,10 +118,6 @@ async function serveEcho(): Promise<void> {
   for (let count; (count = await connection.read(buffer)) !== null;) {
     await writeAll(connection, buffer.subarray(0, count));
   }
-}
-
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
 }
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";

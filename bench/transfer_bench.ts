@@ -14,6 +14,7 @@
 import { systemNetwork } from "../lib/net/system.ts";
 import { receiveFiles } from "../lib/transfer/receive_files.ts";
 import { sendFiles } from "../lib/transfer/send_files.ts";
+import { median } from "./median.ts";
 
 /** What `baselines/transfer.json` keeps: the bare copy's time by ours, so that 1 is as fast. */
 interface Baseline {
@@ -104,10 +105,6 @@ async function readPorts(stdout: ReadableStream<Uint8Array>): Promise<number[]> 
   const { value } = await reader.read();
   await reader.cancel();
   return new TextDecoder().decode(value).trim().split(" ").map(Number);
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
 const TOTAL_BYTES = 256 * 1024 * 1024;

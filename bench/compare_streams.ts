@@ -1,0 +1,109 @@
+// deno-lint-ignore-file no-console
+/**
+ * Compares two connections to another process that differ in what they are wrapped in: in rounds that take turns, as
+ * the moods of a machine last longer than one.
+ *
+ * @module
+ */
+
+import type { TcpConnection } from "../lib/net/network.ts";
+import { median } from "./median.ts";
+
+/** One of the two. */
+export interface Stream {
+  /** As it is called in what is printed. */
+  readonly name: string;
+  /** A new connection, whose other side runs {@linkcode answerStream}. */
+  open(): Promise<TcpConnection>;
+}
+
+/** Milliseconds of a message of 64 bytes and its echo: the second stream's by the first one's. */
+export async function compareRoundTrips(first: Stream, second: Stream): Promise<number> {
+  using one = await open(first, ECHO);
+  using other = await open(second, ECHO);
+  await echo(one, WARM_UP_MESSAGES);
+  await echo(other, WARM_UP_MESSAGES);
+  const pairs: Pair[] = [];
+  for (let i = 0; i < ROUND_TRIP_ROUNDS; i++) {
+    pairs.push([await echo(one, MESSAGES), await echo(other, MESSAGES)]);
+  }
+  return ratio("round trip", [first, second], pairs, (ms) => `${(ms * 1000).toFixed(0)} µs`);
+}
+
+/** Bytes a second, writing 64 KiB at a time: the second stream's by the first one's. */
+export async function compareBulk(first: Stream, second: Stream): Promise<number> {
+  await bulk(first);
+  await bulk(second);
+  const pairs: Pair[] = [];
+  for (let i = 0; i < BULK_ROUNDS; i++) pairs.push([await bulk(first), await bulk(second)]);
+  return ratio("bulk", [first, second], pairs, (rate) => `${(rate / 1000).toFixed(0)} MB/s`);
+}
+
+/** The other side: does as the first byte says, until there is no more. */
+export async function answerStream(connection: TcpConnection): Promise<void> {
+  const buffer = new Uint8Array(WRITE_BYTES);
+  const mode = new Uint8Array(1);
+  await connection.read(mode);
+  for (;;) {
+    const length = await connection.read(buffer);
+    if (length === null) break;
+    if (mode[0] === ECHO) await connection.write(buffer.subarray(0, length));
+  }
+  await connection.closeWrite();
+}
+
+/** What one round has found of the first and of the second stream. */
+type Pair = readonly [number, number];
+
+/** The median of the rounds' ratios, and says what the medians were. */
+function ratio(
+  what: string,
+  streams: readonly [Stream, Stream],
+  pairs: readonly Pair[],
+  format: (figure: number) => string,
+): number {
+  const medians = streams.map(({ name }, i) =>
+    `${format(median(pairs.map((p) => p[i]!)))} ${name}`
+  );
+  console.log(`${what}: ${medians.join(", ")}`);
+  return median(pairs.map(([first, second]) => second / first));
+}
+
+async function open(stream: Stream, mode: number): Promise<TcpConnection> {
+  const connection = await stream.open();
+  await connection.write(Uint8Array.of(mode));
+  return connection;
+}
+
+/** Milliseconds for each message. */
+async function echo(connection: TcpConnection, messages: number): Promise<number> {
+  const message = new Uint8Array(MESSAGE_BYTES);
+  const answer = new Uint8Array(MESSAGE_BYTES);
+  const start = performance.now();
+  for (let i = 0; i < messages; i++) {
+    await connection.write(message);
+    for (let read = 0; read < MESSAGE_BYTES;) read += (await connection.read(answer))!;
+  }
+  return (performance.now() - start) / messages;
+}
+
+/** Bytes for each millisecond, until the other side has read them all. */
+async function bulk(stream: Stream): Promise<number> {
+  using connection = await open(stream, BULK);
+  const data = new Uint8Array(WRITE_BYTES);
+  const start = performance.now();
+  for (let i = 0; i < WRITES; i++) await connection.write(data);
+  await connection.closeWrite();
+  if (await connection.read(new Uint8Array(1)) !== null) throw new Error("Cannot measure: an echo");
+  return WRITES * WRITE_BYTES / (performance.now() - start);
+}
+
+const ECHO = 1;
+const BULK = 2;
+const MESSAGE_BYTES = 64;
+const WARM_UP_MESSAGES = 4000;
+const MESSAGES = 200;
+const ROUND_TRIP_ROUNDS = 41;
+const WRITE_BYTES = 65_536;
+const WRITES = 1500;
+const BULK_ROUNDS = 11;
