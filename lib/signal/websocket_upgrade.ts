@@ -47,13 +47,14 @@ export function decodeHead(bytes: Uint8Array): HttpHead {
   const [startLine, ...lines] = new TextDecoder("latin1").decode(bytes).trimEnd().split("\r\n");
   const fields = new Map<string, string>();
   for (const line of lines) {
-    const [, name, value] = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*(.*?)[ \t]*$/.exec(line) ?? [];
+    const [, name, rest] = /^([!#$%&'*+.^_`|~\w-]+):(.*)$/.exec(line) ?? [];
     if (name === undefined) {
       throw new MalformedMessageError(`Cannot read HTTP head: ${JSON.stringify(line)} is no field`);
     }
     const key = name.toLowerCase();
+    const value = rest!.trim(); // not by the expression, which would look at each run of spaces again and again
     const before = fields.get(key);
-    fields.set(key, before === undefined ? value! : `${before}, ${value}`);
+    fields.set(key, before === undefined ? value : `${before}, ${value}`);
   }
   return { startLine: startLine!, fields };
 }
