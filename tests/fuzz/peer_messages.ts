@@ -1,0 +1,258 @@
+/**
+ * What peers may say, and those who carry their messages: the decoder of each kind, with messages to break.
+ *
+ * @module
+ */
+
+import { concat, toBase64url, toHex } from "../../lib/bytes.ts";
+import * as envelope from "../../lib/connect/envelope_message.ts";
+import * as knock from "../../lib/connect/knock_message.ts";
+import { decodeRelayState } from "../../lib/connect/relay_message.ts";
+import { decodeTicket } from "../../lib/connect/ticket.ts";
+import { hash } from "../../lib/crypto.ts";
+import { MalformedMessageError } from "../../lib/errors.ts";
+import { decodeOffer, encodeOffer, type PunchOffer } from "../../lib/punch/message.ts";
+import * as session from "../../lib/session/frame.ts";
+import { decodeHandMessage } from "../../lib/signal/hand_message.ts";
+import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan_message.ts";
+import * as mqtt from "../../lib/signal/mqtt/packet_message.ts";
+import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous_notice.ts";
+import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/topic_message.ts";
+import * as websocket from "../../lib/signal/websocket_frame.ts";
+import * as upgrade from "../../lib/signal/websocket_upgrade.ts";
+import * as transfer from "../../lib/transfer/transfer_message.ts";
+import { decodeChannelData, encodeChannelData } from "../../lib/turn/channel_data_message.ts";
+import { hostCandidate, reflexive } from "../punch/fixtures.ts";
+import { type Random, randomInteger } from "../simnet/random.ts";
+import { mutate, mutateJson, pick, randomBytes } from "./mutate.ts";
+
+/** One kind of message. */
+export interface Target {
+  readonly name: string;
+  /** A message to decode: mostly one that was good before. */
+  next(random: Random): Uint8Array;
+  /** Throws nothing but a {@linkcode MalformedMessageError}. */
+  decode(bytes: Uint8Array): unknown;
+}
+
+/**
+ * Whether the decoder takes the message.
+ *
+ * @throws {Error} if it throws what it should not
+ */
+export function isTaken({ name, decode }: Target, bytes: Uint8Array): boolean {
+  try {
+    decode(bytes);
+    return true;
+  } catch (cause) {
+    if (cause instanceof MalformedMessageError) return false;
+    throw new Error(`Cannot decode ${name} ${toHex(bytes)}`, { cause });
+  }
+}
+
+/** @param seal what makes bytes a whole message, such as a checksum, which no change by chance would get past */
+function bytesTarget(
+  name: string,
+  decode: Target["decode"],
+  samples: readonly Uint8Array[],
+  seal: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes,
+): Target {
+  const next = (random: Random) =>
+    random() < 0.1
+      ? randomBytes(random, randomInteger(random, 0, 80))
+      : seal(mutate(random, pick(random, samples)));
+  return { name, decode, next };
+}
+
+/** @param encode what makes JSON a message */
+function jsonTarget(
+  name: string,
+  decode: Target["decode"],
+  sample: unknown,
+  encode: (value: unknown) => Uint8Array = (value) => utf8(JSON.stringify(value)),
+): Target {
+  const next = (random: Random) =>
+    random() < 0.8 ? encode(mutateJson(random, sample)) : mutate(random, encode(sample));
+  return { name, decode, next };
+}
+
+function textTarget(
+  name: string,
+  decode: (text: string) => unknown,
+  samples: readonly Uint8Array[],
+  seal?: (bytes: Uint8Array) => Uint8Array,
+): Target {
+  const toText = (bytes: Uint8Array) => new TextDecoder("latin1").decode(bytes);
+  return bytesTarget(name, (bytes) => decode(toText(bytes)), samples, seal);
+}
+
+function sealed(prefix: string): (content: Uint8Array) => Uint8Array {
+  return (content) =>
+    utf8(prefix + toBase64url(concat(content, hash("sha256", content).subarray(0, 4))));
+}
+
+function utf8(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(text);
+}
+
+const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
+const HASH = new Uint8Array(32).fill(0xab);
+const BODY = new Uint8Array(20).fill(7);
+const SECRET = utf8("secret");
+const KEY = "dGhlIHNhbXBsZSBub25jZQ==";
+
+const OFFER: PunchOffer = {
+  ...{ role: "controlled", key: "0123456789abcdef".repeat(4), answers: null },
+  ...{ isWaiting: true, round: 1, sampleAgeMs: 12.5 },
+  side: {
+    profile: {
+      mapping: "endpoint-independent",
+      filtering: "address-and-port-dependent",
+      unsolicitedSyn: "dropped",
+      allocation: { kind: "sequential", delta: 2, range: [20_000, 20_003] },
+      onlyForNeighbours: false,
+      externalIp: "203.0.113.2",
+      samples: [{ localPort: 20_000, externalPort: 20_000 }],
+    },
+    candidates: [reflexive("203.0.113.2", 40_000), hostCandidate("2001:db8::1")],
+    punchPort: 40_000,
+    canListenBeside: true,
+  },
+};
+
+const SESSION_FRAMES: readonly Uint8Array[] = [
+  session.encodeFrame({ kind: "hello", version: 1, generation: 3, received: 10, limit: 65_546 }),
+  session.encodeFrame({ kind: "start", offset: 10 }),
+  session.encodeFrame({ kind: "ack", received: 2 ** 40, limit: 2 ** 40 + 1 }),
+  session.encodeFrame({ kind: "fin", offset: 2 ** 52 }),
+  session.encodeFrame({ kind: "ping", token: 7 }),
+  session.encodeFrame({ kind: "message", message: BODY }),
+  session.encodeFrame({ kind: "done" }),
+  Uint8Array.of(0, 0, 0),
+];
+
+const MQTT_PACKETS: readonly mqtt.MqttPacket[] = [
+  { type: "connect", clientId: "pl-1", keepAliveSeconds: 60, username: "ann", password: "x" },
+  { type: "connack", code: 0 },
+  { type: "publish", topic: TOPIC, payload: BODY, isRetained: true },
+  { type: "subscribe", id: 1, topic: TOPIC },
+  { type: "unsubscribe", id: 2, topic: TOPIC },
+  { type: "suback", id: 1, codes: [0, 0x80] },
+  { type: "pingreq" },
+  { type: "disconnect", code: 0x8b },
+];
+
+const FILES: readonly transfer.TransferMessage[] = [
+  {
+    type: "offer",
+    manifest: [
+      { kind: "folder", path: "a", size: 0, modifiedMs: 0, isExecutable: false },
+      { kind: "file", path: "a/é", size: 2 ** 40, modifiedMs: 258, isExecutable: true },
+    ],
+  },
+  {
+    type: "answer",
+    held: [{ state: "nothing" }, { state: "part", length: 5, hash: HASH }],
+  },
+  { type: "plan", steps: ["keep", "send", "continue"] },
+  { type: "end", hash: HASH },
+  { type: "done" },
+  { type: "refusal", code: "failed", reason: "no room" },
+];
+
+/** All of them. */
+export const TARGETS: readonly Target[] = [
+  bytesTarget("envelope", envelope.decodeEnvelope, [
+    envelope.encodeEnvelope({ kind: "knock", mac: new Uint8Array(16), handshake: BODY }),
+    envelope.encodeEnvelope({
+      ...{ kind: "sealed", conversation: new Uint8Array(8), counter: 5n, ciphertext: BODY },
+    }),
+  ]),
+  bytesTarget("content", envelope.decodeContent, [
+    envelope.encodeContent({ channel: 1, body: BODY }, "sealed").subarray(0, 60),
+  ]),
+  jsonTarget(
+    "knock",
+    knock.decodeKnock,
+    { sentAtMs: 1_790_000_000_000, protocol: "chat", resumes: "ab".repeat(16) },
+    (value) => {
+      const json = utf8(JSON.stringify(value));
+      return concat(Uint8Array.of(json.length >> 8, json.length), json, BODY);
+    },
+  ),
+  jsonTarget("decline", knock.decodeDecline, { why: "clock", timeMs: 1_790_000_000_000 }),
+  jsonTarget("relay state", decodeRelayState, {
+    ...{ nonce: "ab".repeat(16), mayOffer: true, version: 3, heard: 2 },
+    ...{ ips: ["192.0.2.1", "2001:db8::1"], relayed: ["192.0.2.1:3478", "[2001:db8::1]:1"] },
+  }),
+  jsonTarget(
+    "punch offer",
+    (bytes) => decodeOffer(bytes, SECRET),
+    OFFER,
+    (value) => encodeOffer(value as PunchOffer, SECRET),
+  ),
+  textTarget("ticket", decodeTicket, [
+    concat(
+      Uint8Array.of(1),
+      HASH,
+      HASH.subarray(16),
+      Uint8Array.of(2, 4),
+      utf8("lan:"),
+      Uint8Array.of(9),
+      utf8("ws://a:80"),
+    ),
+  ], sealed("punchline:")),
+  textTarget("hand message", decodeHandMessage, [
+    concat(HASH.subarray(16), Uint8Array.of(0, BODY.length), BODY),
+  ], sealed("punchline-message:")),
+  bytesTarget("LAN message", decodeLanMessage, [encodeLanMessage(new Uint8Array(8), TOPIC, BODY)]),
+  bytesTarget("topic message", decodeTopicMessage, [
+    encodeTopicMessage({ kind: "subscribe", topic: TOPIC }),
+    encodeTopicMessage({ kind: "publish", topic: TOPIC, message: BODY }),
+  ]),
+  textTarget("rendezvous notice", decodeNotice, [
+    utf8(encodeNotice({ kind: "peer", isPresent: true })),
+    utf8(encodeNotice({ kind: "ping", id: 123 })),
+  ]),
+  bytesTarget("WebSocket frame", (bytes) => decodeWebSocket(bytes), [
+    websocket.encodeFrame("binary", BODY),
+    websocket.encodeFrame("text", utf8("grüß"), Uint8Array.of(1, 2, 3, 4)),
+    websocket.encodeFrame("binary", new Uint8Array(300)),
+    websocket.encodeFrame("close", websocket.encodeClose(1001, "bye")),
+    websocket.encodeFrame("ping", BODY),
+  ]),
+  bytesTarget("HTTP head", (bytes) => upgrade.judgeUpgradeRequest(upgrade.decodeHead(bytes)), [
+    upgrade.encodeUpgradeRequest("a:80", "/v1/topics", KEY, "mqtt"),
+    upgrade.encodeUpgradeResponse(KEY),
+    utf8(`GET / HTTP/1.1\r\na: b${" ".repeat(4000)}c\r\n\r\n`),
+  ]),
+  ...([4, 5] as const).map((version) =>
+    bytesTarget(
+      `MQTT ${version} packet`,
+      (bytes) => {
+        if (mqtt.packetLength(bytes, 65_536) === bytes.length) mqtt.decodePacket(bytes, version);
+      },
+      MQTT_PACKETS.map((packet) => mqtt.encodePacket(packet, version)),
+    )
+  ),
+  bytesTarget("session frame", (bytes) => session.decodeFrame(bytes), SESSION_FRAMES),
+  bytesTarget("transfer header", transfer.decodeHeader, [
+    transfer.encodeMessage(FILES[0]!).subarray(0, transfer.HEADER_BYTES),
+  ]),
+  ...FILES.map((message) =>
+    bytesTarget(`transfer ${message.type}`, (bytes) => transfer.decodeBody(message.type, bytes), [
+      transfer.encodeMessage(message).subarray(transfer.HEADER_BYTES),
+    ])
+  ),
+  bytesTarget("ChannelData", decodeChannelData, [
+    encodeChannelData({ channel: 0x4000, data: BODY }),
+  ]),
+];
+
+function decodeWebSocket(bytes: Uint8Array): void {
+  const decoded = websocket.decodeFrame(bytes, 65_536);
+  if (decoded.kind !== "frame") return;
+  const { opcode, payload } = decoded.frame;
+  if (opcode === "close") websocket.decodeClose(payload);
+  if (opcode === "text") websocket.decodeText(payload);
+}
