@@ -8,11 +8,13 @@
 import type { IncomingConnection } from "../connect/incoming.ts";
 import { Peer } from "../connect/peer.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
+import { NetworkError } from "../errors.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
 import { GiveUp } from "../punch/give_up.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
+import { firstThrough, refuseOthers } from "./first_through.ts";
 import { forward } from "./forward.ts";
 import { type HandDesk, openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT } from "./io.ts";
@@ -51,42 +53,48 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     : await serveAll(peer, port, events, io);
 }
 
-/** Whoever comes first has stdin and stdout; if they do not get through, the next. */
+/** Whoever gets through first has stdin and stdout. */
 async function serveOne(
   peer: Peer,
   events: ConnectionEvents,
   io: CliIo,
   { timeoutMs, desk }: { timeoutMs: number | undefined; desk: HandDesk | undefined },
 ): Promise<number> {
-  using patience = timeoutMs === undefined ? undefined : new GiveUp(timeoutMs, io.signal);
-  const { signal } = patience ?? io;
-  for (;;) {
-    const connection = await acceptNext(peer, events, io, signal);
-    if (connection === "nobody") {
-      io.err(`punchline: Cannot connect: nobody came within ${timeoutMs} ms`);
-      return EXIT.peerNotFound;
-    }
-    if (connection === undefined) continue;
-    await using _connection = connection;
+  const connection = await waitForOne(peer, events, io, timeoutMs);
+  if (connection === undefined) {
+    io.err(`punchline: Cannot connect: nobody came within ${timeoutMs} ms`);
+    return EXIT.peerNotFound;
+  }
+  await using _connection = connection;
+  const over = new AbortController();
+  const refusing = refuseOthers(peer, over);
+  try {
     tellConnected(connection, events);
     await pipeThrough(connection, io, desk?.stdin);
     await connection.finished;
     events.closed();
     return EXIT.ok;
+  } finally {
+    over.abort();
+    await refusing;
   }
 }
 
-async function acceptNext(
+async function waitForOne(
   peer: Peer,
   events: ConnectionEvents,
   io: CliIo,
-  signal: AbortSignal,
-): Promise<PeerConnection | "nobody" | undefined> {
+  timeoutMs: number | undefined,
+): Promise<PeerConnection | undefined> {
+  using patience = timeoutMs === undefined ? undefined : new GiveUp(timeoutMs, io.signal);
+  const { signal } = patience ?? io;
   try {
-    return await accept(await peer.nextIncoming({ signal }), events, io);
+    const letIn = (incoming: IncomingConnection, tooLate: AbortSignal) =>
+      accept(incoming, events, io, AbortSignal.any([io.signal, tooLate]));
+    return await firstThrough(peer, letIn, { signal });
   } catch (error) {
     io.signal.throwIfAborted();
-    if (signal.aborted && error === signal.reason) return "nobody";
+    if (signal.aborted && error === signal.reason) return undefined;
     throw error;
   }
 }
@@ -118,7 +126,7 @@ async function serve(
   events: ConnectionEvents,
   io: CliIo,
 ): Promise<void> {
-  await using connection = await accept(incoming, events, io);
+  await using connection = await accept(incoming, events, io, io.signal);
   if (connection === undefined) return;
   tellConnected(connection, events);
   const end = () => connection.reset();
@@ -139,12 +147,14 @@ async function accept(
   incoming: IncomingConnection,
   events: ConnectionEvents,
   io: CliIo,
+  signal: AbortSignal,
 ): Promise<PeerConnection | undefined> {
   try {
-    return await incoming.accept({ signal: io.signal });
+    return await incoming.accept({ signal });
   } catch (error) {
-    io.signal.throwIfAborted();
-    tellFailure(error, events, io, { demandsDirect: false });
+    signal.throwIfAborted();
+    if (error instanceof NetworkError) events.say(error.message); // who came has left
+    else tellFailure(error, events, io, { demandsDirect: false });
     return undefined;
   }
 }

@@ -4,11 +4,13 @@
  * @module
  */
 
+import type { IncomingConnection } from "../connect/incoming.ts";
 import { Peer } from "../connect/peer.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
 import { NetworkError, UnreachableError } from "../errors.ts";
 import { readArguments } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
+import { firstThrough } from "./first_through.ts";
 import { openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { showTicket, tellConnected } from "./peer_events.ts";
@@ -49,7 +51,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
 /** What both commands speak. */
 export const FILES_PROTOCOL = "punchline-files/1";
 
-/** Those who come with the ticket: the first is the one, others are refused. */
+/** Those who come with the ticket: who gets through first is the one, others are refused. */
 class Receivers {
   readonly #peer: Peer;
   readonly #events: ConnectionEvents;
@@ -62,22 +64,29 @@ class Receivers {
 
   /** Waits for the receiver, or for the same one again. */
   async next({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
-    for (;;) {
-      const incoming = await this.#peer.nextIncoming({ signal });
-      if (this.#last !== undefined && incoming.remoteId !== this.#last.remoteId) {
-        incoming.refuse();
-        continue;
-      }
-      try {
-        const connection = await incoming.accept({ signal });
-        this.#last = connection;
-        tellConnected(connection, this.#events);
-        return connection;
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!(error instanceof UnreachableError || error instanceof NetworkError)) throw error;
-        this.#events.say(error.message); // they may try again
-      }
+    const accept = (incoming: IncomingConnection, tooLate: AbortSignal) =>
+      this.#accept(incoming, AbortSignal.any([signal, tooLate]));
+    const connection = await firstThrough(this.#peer, accept, { signal });
+    this.#last = connection;
+    tellConnected(connection, this.#events);
+    return connection;
+  }
+
+  async #accept(
+    incoming: IncomingConnection,
+    signal: AbortSignal,
+  ): Promise<PeerConnection | undefined> {
+    if (this.#last !== undefined && incoming.remoteId !== this.#last.remoteId) {
+      incoming.refuse("busy");
+      return undefined;
+    }
+    try {
+      return await incoming.accept({ signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof UnreachableError || error instanceof NetworkError)) throw error;
+      this.#events.say(error.message); // they may try again
+      return undefined;
     }
   }
 

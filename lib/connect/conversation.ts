@@ -7,8 +7,9 @@
 import type { Logger } from "../logger.ts";
 import type { SignalBus } from "../signal/bus.ts";
 import type { Envelope } from "./envelope_message.ts";
-import { type Decline, encodeDecline, type Knock } from "./knock_message.ts";
-import { AnsweringLine, CHANNELS } from "./line.ts";
+import { sendDecline } from "./decline.ts";
+import type { Decline, Knock } from "./knock_message.ts";
+import { AnsweringLine } from "./line.ts";
 import type { Answerer } from "./sealing.ts";
 
 /** A conversation that somebody else has begun. */
@@ -57,8 +58,7 @@ export class Conversation implements Disposable {
 
   /** Says no. */
   async decline(why: Decline["why"]): Promise<void> {
-    const decline = { why, timeMs: Date.now() };
-    await this.line.channel(CHANNELS.control).send(encodeDecline(decline));
+    await sendDecline(this.line, why);
   }
 
   [Symbol.dispose](): void {

@@ -12,7 +12,8 @@ import { GiveUp } from "../punch/give_up.ts";
 import type { SignalBus } from "../signal/bus.ts";
 import { HAND_URL } from "../signal/hand_transport.ts";
 import { decodeEnvelope } from "./envelope_message.ts";
-import { type Decline, decodeDecline } from "./knock_message.ts";
+import { receiveDecline, sendDecline } from "./decline.ts";
+import type { Decline } from "./knock_message.ts";
 import { CHANNELS, KnockingLine } from "./line.ts";
 import { PeerConnection } from "./peer_connection.ts";
 import type { PeerContext } from "./peer_context.ts";
@@ -148,7 +149,7 @@ class Dialer {
     const failed = Promise.withResolvers<never>();
     const opening = this.#openBuses(line, buses, both, stack);
     opening.catch(failed.reject);
-    this.#declined(line, both).catch(failed.reject);
+    receiveDecline(line, both).then((decline) => failed.reject(refusal(decline)), () => {});
     const answerMs = this.#isByHand ? timings.handMs : timings.answerMs;
     this.#answered(line, answerMs, both).catch(failed.reject);
     line.ready.then((seal) => this.#resumes ??= resumptionId(seal.connectionKey), () => {});
@@ -161,6 +162,7 @@ class Dialer {
     } catch (error) {
       ended.abort(error);
       await supplying.catch(() => {});
+      if (signal.aborted) this.#withdraw(line);
       signal.throwIfAborted();
       throw error;
     } finally {
@@ -222,18 +224,10 @@ class Dialer {
       .catch((error) => this.#context.logger?.debug(`connect: ${bus.url}: ${error}`));
   }
 
-  /** @throws {RefusedError} when the peer declines */
-  async #declined(line: KnockingLine, signal: AbortSignal): Promise<void> {
-    const control = line.channel(CHANNELS.control);
-    for (;;) {
-      try {
-        const body = await control.receive({ signal });
-        if (body.length > 0) throw refusal(decodeDecline(body));
-      } catch (error) {
-        if (signal.aborted || error instanceof NetworkError) return;
-        if (!(error instanceof MalformedMessageError)) throw error;
-      }
-    }
+  /** Lets the other side search no longer. */
+  #withdraw(line: KnockingLine): void {
+    if (!line.isOpen || this.#connection.hasPath) return;
+    sendDecline(line, "withdrawn").catch(() => {}); // the line is closed
   }
 
   /** Knocks until there is an answer. @throws {NoResponseError} if there is none in time */
@@ -273,13 +267,16 @@ function refusal({ why, timeMs }: Decline): RefusedError {
 }
 
 /** The `code` of a {@linkcode RefusedError} for each reason to decline. */
-export const DECLINE_CODES: Readonly<Record<"refused" | "protocol" | "clock" | "unknown", number>> =
-  {
-    refused: 1,
-    protocol: 2,
-    clock: 3,
-    unknown: 4,
-  };
+export const DECLINE_CODES: Readonly<
+  Record<"refused" | "protocol" | "clock" | "unknown" | "busy" | "withdrawn", number>
+> = {
+  refused: 1,
+  protocol: 2,
+  clock: 3,
+  unknown: 4,
+  busy: 5,
+  withdrawn: 6,
+};
 
 const REASONS: Readonly<Record<Decline["why"], (timeMs: number) => string>> = {
   refused: () => "the peer refused",
@@ -289,6 +286,8 @@ const REASONS: Readonly<Record<Decline["why"], (timeMs: number) => string>> = {
       Math.round(Math.abs(timeMs - Date.now()) / 60_000)
     } minutes: set the one that is wrong`,
   unknown: () => "the peer has started anew and knows nothing of this connection",
+  busy: () => "the peer is busy with somebody else",
+  withdrawn: () => "the peer has given up",
 };
 
 /** Ours: a few round trips of most ways to signal. */

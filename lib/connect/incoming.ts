@@ -11,7 +11,7 @@ import type { PeerConnection } from "./peer_connection.ts";
 /** What becomes of somebody who wants to connect. */
 export interface IncomingDecisions {
   accept(signal: AbortSignal | undefined): Promise<PeerConnection>;
-  refuse(): void;
+  refuse(why: "refused" | "busy"): void;
   ignore(): void;
 }
 
@@ -43,8 +43,8 @@ export class IncomingConnection {
    * Connects.
    *
    * @throws {UnreachableError} if there is no way to the other side
-   * @throws {NetworkError} `closed` if it was decided otherwise, or the peer is closed; `reset` if the other side was
-   * reached, and went away
+   * @throws {NetworkError} `closed` if it was decided otherwise, or the peer is closed; `reset` if the other side has
+   * given up, or was reached and went away
    * @throws the signal's reason on abort
    */
   async accept(options: { signal?: AbortSignal } = {}): Promise<PeerConnection> {
@@ -56,9 +56,9 @@ export class IncomingConnection {
     return await this.#decisions.accept(options.signal);
   }
 
-  /** Tells them no. */
-  refuse(): void {
-    if (!this.#isDecided) this.#decisions.refuse();
+  /** Tells them no: for good, or for as long as somebody else is there. */
+  refuse(why: "refused" | "busy" = "refused"): void {
+    if (!this.#isDecided) this.#decisions.refuse(why);
     this.#isDecided = true;
   }
 

@@ -19,14 +19,15 @@ export interface Knock {
   readonly body: Uint8Array;
 }
 
-/** Why a knock is not answered with more. */
+/** Why there will be no connection. */
 export interface Decline {
   /**
-   * `refused`: by the user, or by the list of who may connect; `protocol`: another one is spoken; `clock`: the clocks
-   * differ by too much; `unknown`: the connection that was to go on is not there.
+   * By the responder, `refused`: by the user, or by the list of who may connect; `busy`: there is somebody else already;
+   * `protocol`: another one is spoken; `clock`: the clocks differ by too much; `unknown`: the connection that was to go
+   * on is not there. By either, `withdrawn`: whoever began does not want it any more.
    */
   readonly why: (typeof DECLINES)[number];
-  /** Milliseconds since 1970, by the responder's clock. */
+  /** Milliseconds since 1970, by the clock of who says it. */
   readonly timeMs: number;
 }
 
@@ -68,22 +69,22 @@ export function decodeKnock(bytes: Uint8Array): Knock {
   return { sentAtMs, protocol, resumes, body: reader.bytes(reader.remaining, "body") };
 }
 
-/** The body of an answer that declines. */
+/** The body of a message that declines. */
 export function encodeDecline(decline: Decline): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(JSON.stringify(decline));
 }
 
 /**
- * Reads the body of an answer that declines.
+ * Reads the body of a message that declines.
  *
  * @throws {MalformedMessageError} if it is none
  */
 export function decodeDecline(bytes: Uint8Array): Decline {
-  const { why, timeMs } = parse(bytes, "answer");
+  const { why, timeMs } = parse(bytes, "decline");
   const known = DECLINES.find((each) => each === why);
-  if (known === undefined) throw malformed("answer", "why", `is one of ${DECLINES.join(", ")}`);
+  if (known === undefined) throw malformed("decline", "why", `is one of ${DECLINES.join(", ")}`);
   if (typeof timeMs !== "number" || !Number.isSafeInteger(timeMs)) {
-    throw malformed("answer", "timeMs", "is a time in milliseconds");
+    throw malformed("decline", "timeMs", "is a time in milliseconds");
   }
   return { why: known, timeMs };
 }
@@ -103,4 +104,4 @@ function malformed(what: string, field: string, rule: string): MalformedMessageE
 /** Ours: the longest of ALPN's are a dozen bytes. */
 const MAX_PROTOCOL_LENGTH = 64;
 
-const DECLINES = ["refused", "protocol", "clock", "unknown"] as const;
+const DECLINES = ["refused", "busy", "protocol", "clock", "unknown", "withdrawn"] as const;

@@ -13,6 +13,7 @@ import { generateKeyPair } from "../noise/generate_key_pair.ts";
 import { GiveUp } from "../punch/give_up.ts";
 import type { SignalBus } from "../signal/bus.ts";
 import { Conversation } from "./conversation.ts";
+import { receiveDecline } from "./decline.ts";
 import { CONVERSATION_LENGTH, decodeEnvelope } from "./envelope_message.ts";
 import { IncomingConnection } from "./incoming.ts";
 import { KnockGuard } from "./knock_guard.ts";
@@ -154,13 +155,17 @@ export class Listener {
         let searching = Promise.resolve();
         const search = (signal: AbortSignal) => {
           searching = this.#search(conversation, connection, signal);
-          decided.resolve(() => searching.catch(() => {})); // whoever accepts is told
+          decided.resolve(() => searching.catch(() => withdraw())); // whoever accepts is told
           return searching;
+        };
+        const withdraw = async () => {
+          if (signal?.aborted !== true || connection.hasPath || conversation.line.isByHand) return;
+          await conversation.decline("withdrawn");
         };
         await firstPath(this.#context, connection, search, { signal, graceMs });
         return connection;
       },
-      refuse: () => decided.resolve(() => this.#decline(conversation, "refused")),
+      refuse: (why) => decided.resolve(() => this.#decline(conversation, why)),
       ignore: () => decided.resolve(() => this.#pause(DECLINED_MS)),
     });
     if (!this.incoming.push(incoming)) return;
@@ -205,9 +210,12 @@ export class Listener {
   ): Promise<void> {
     const search = this.#searches.get(connection) ?? new NewestSearch();
     this.#searches.set(connection, search);
+    const withdrawn = new AbortController();
+    receiveDecline(line, signal).then(() => withdrawn.abort(withdrawnError()), () => {});
+    const wanted = AbortSignal.any([signal, withdrawn.signal]);
     const supply = (signal: AbortSignal) =>
       supplyPaths(this.#context, line, connection, { role: "controlled", signal });
-    await search.run(supply, signal);
+    await search.run(supply, wanted);
   }
 
   /**
@@ -238,6 +246,10 @@ function tryDecodeKnock(answerer: Answerer): Knock | undefined {
     if (error instanceof MalformedMessageError) return undefined; // whoever it is, they have the ticket
     throw error;
   }
+}
+
+function withdrawnError(): NetworkError {
+  return new NetworkError("Cannot connect: the other side has given up", "reset");
 }
 
 function tooLateError(): NetworkError {

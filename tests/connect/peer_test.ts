@@ -140,6 +140,47 @@ Deno.test("an abort ends connect() at once, with its reason", () =>
     assertEquals(error, "enough");
   }));
 
+Deno.test("who gives up tells the other side, which searches no longer", () =>
+  atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    await delay(2000); // both ports are ready
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const startedAtMs = time.nowMs;
+    const connected = alice.connect(bob.ticket, { signal: AbortSignal.timeout(150) });
+    const aborted = assertRejects(() => connected, DOMException);
+    const error = await assertRejects(() => accepted, NetworkError, "the other side has given up");
+    assertEquals(error.reason, "reset");
+    assert(time.nowMs - startedAtMs < 210, `${time.nowMs - startedAtMs} ms`);
+    await aborted;
+  }));
+
+Deno.test("who gives up accepting tells the other side, which searches no longer", () =>
+  atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    await delay(2000);
+    const accepted = nextOf(bob)
+      .then((incoming) => incoming.accept({ signal: AbortSignal.timeout(100) }));
+    const startedAtMs = time.nowMs;
+    const error = await assertRejects(
+      () => Promise.all([alice.connect(bob.ticket), accepted.catch(() => {})]),
+      RefusedError,
+      "the peer has given up",
+    );
+    assertEquals(error.code, DECLINE_CODES.withdrawn);
+    assert(time.nowMs - startedAtMs < 210, `${time.nowMs - startedAtMs} ms`);
+  }));
+
+Deno.test("refuse() can say that it is for now only", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    nextOf(bob).then((incoming) => incoming.refuse("busy"));
+    const error = await assertRejects(() => alice.connect(bob.ticket), RefusedError, "busy");
+    assertEquals(error.code, DECLINE_CODES.busy);
+  }));
+
 Deno.test("refuse() tells the other side no", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
