@@ -13,7 +13,7 @@ import type { SignalBus } from "../signal/bus.ts";
 import { HAND_URL } from "../signal/hand_transport.ts";
 import { decodeEnvelope } from "./envelope_message.ts";
 import { receiveDecline, sendDecline } from "./decline.ts";
-import type { Decline } from "./knock_message.ts";
+import type { Decline, Knock } from "./knock_message.ts";
 import { CHANNELS, KnockingLine } from "./line.ts";
 import { PeerConnection } from "./peer_connection.ts";
 import type { PeerContext } from "./peer_context.ts";
@@ -57,6 +57,7 @@ class Dialer {
   readonly #options: DialOptions;
   readonly #isByHand: boolean;
   readonly #connection: PeerConnection;
+  readonly #reconnects: boolean;
   /** Aborted when nobody needs another path. */
   readonly #over: AbortSignal;
   #resumes: string | null = null;
@@ -74,26 +75,42 @@ class Dialer {
     this.#options = options;
     const { protocol } = options;
     this.#isByHand = this.#ways.every((url) => url === HAND_URL);
-    const reconnects = options.reconnects && !this.#isByHand; // people would have to be asked
+    this.#reconnects = options.reconnects && !this.#isByHand; // people would have to be asked
     this.#connection = new PeerConnection({
       role: "controlling",
       remoteKey: ticket.publicKey,
       protocol,
-      patienceMs: reconnects ? context.timings.reconnectMs : 0,
+      patienceMs: this.#reconnects ? context.timings.reconnectMs : 0,
       closed: context.closed,
       onLost: () => {
         context.buses.check();
-        if (reconnects) context.inBackground(this.#reconnect());
+        if (this.#reconnects) context.inBackground(this.#reconnect());
       },
     });
     this.#over = overSignal(context, this.#connection);
   }
 
   async connect(): Promise<PeerConnection> {
-    const search = (signal: AbortSignal) => this.#search(signal);
+    const search = (signal: AbortSignal) => this.#search("any", signal);
     const { signal } = this.#options;
     await firstPath(this.#context, this.#connection, search, { signal, graceMs: 0 });
+    const mayImprove = this.#reconnects && this.#context.anchors !== undefined;
+    if (mayImprove) this.#context.inBackground(this.#improve());
     return this.#connection;
+  }
+
+  /** While a relay carries the connection, looks for a direct path from time to time. */
+  async #improve(): Promise<void> {
+    const { improveMs } = this.#context.timings;
+    let waitMs = improveMs;
+    while (!this.#over.aborted) {
+      await delay(waitMs, { signal: this.#over }).catch(() => {});
+      const isRelayed = this.#connection.hasPath && this.#connection.path.relayed;
+      waitMs = isRelayed ? Math.min(2 * waitMs, 16 * improveMs) : improveMs;
+      if (!isRelayed || this.#isReconnecting || this.#over.aborted) continue;
+      await this.#search("direct", this.#over)
+        .catch((error) => this.#context.logger?.debug(`connect: no direct path yet: ${error}`));
+    }
   }
 
   /** Tries again and again, for as long as the connection waits. */
@@ -111,7 +128,7 @@ class Dialer {
       this.#waitMs = Math.min(Math.max(retryMs, 2 * this.#waitMs), 10 * retryMs);
       this.#triedAtMs = performance.now();
       try {
-        await this.#search(patience.signal);
+        await this.#search("any", patience.signal);
       } catch (error) {
         // Also a search that has found a way may end with a throw: when the time for a better one is over.
         if (this.#over.aborted || this.#connection.hasPath) continue;
@@ -130,7 +147,7 @@ class Dialer {
   }
 
   /** One knock, and all that comes of it. */
-  async #search(signal: AbortSignal): Promise<void> {
+  async #search(wants: Knock["wants"], signal: AbortSignal): Promise<void> {
     const { staticKey, timings } = this.#context;
     const ended = this.#ended = new AbortController();
     const both = AbortSignal.any([signal, ended.signal]);
@@ -141,7 +158,7 @@ class Dialer {
     );
     const buses = new Set<SignalBus>();
     const line = stack.use(
-      new KnockingLine(knocker, () => this.#header(), (message) => {
+      new KnockingLine(knocker, () => this.#header(wants), (message) => {
         for (const bus of buses) this.#publish(bus, message);
       }),
     );
@@ -154,8 +171,7 @@ class Dialer {
     this.#answered(line, answerMs, both).catch(failed.reject);
     line.ready.then((seal) => this.#resumes ??= resumptionId(seal.connectionKey), () => {});
     const supplying = supplyPaths(this.#context, line, this.#connection, {
-      role: "controlling",
-      signal: both,
+      ...{ role: "controlling", wants, signal: both },
     });
     try {
       if (!await Promise.race([supplying, failed.promise])) throw lostAtOnce();
@@ -177,12 +193,9 @@ class Dialer {
     return others.length > 0 ? others : signaling;
   }
 
-  #header() {
-    return {
-      sentAtMs: Date.now(),
-      protocol: this.#options.protocol,
-      resumes: this.#resumes,
-    };
+  #header(wants: Knock["wants"]) {
+    const { protocol } = this.#options;
+    return { sentAtMs: Date.now(), protocol, resumes: this.#resumes, wants };
   }
 
   /** @throws {NetworkError} if none of them can be opened */

@@ -15,6 +15,8 @@ export interface Knock {
   readonly protocol: string;
   /** The connection that is to go on, 32 hexadecimal digits; `null` for a new one. */
   readonly resumes: string | null;
+  /** `direct` of a connection that has a relay's path already. */
+  readonly wants: "any" | "direct";
   /** The first message on the channel of the envelope. */
   readonly body: Uint8Array;
 }
@@ -53,7 +55,7 @@ export function encodeKnock({ body, ...header }: Knock): Uint8Array<ArrayBuffer>
  */
 export function decodeKnock(bytes: Uint8Array): Knock {
   const reader = new ByteReader(bytes, "knock");
-  const { sentAtMs, protocol, resumes } = parse(
+  const { sentAtMs, protocol, resumes, wants } = parse(
     reader.bytes(reader.uint16("length of the header"), "header"),
     "knock",
   );
@@ -66,7 +68,11 @@ export function decodeKnock(bytes: Uint8Array): Knock {
   if (resumes !== null && !(typeof resumes === "string" && /^[0-9a-f]{32}$/.test(resumes))) {
     throw malformed("knock", "resumes", "is null, or 16 bytes in hexadecimal digits");
   }
-  return { sentAtMs, protocol, resumes, body: reader.bytes(reader.remaining, "body") };
+  return {
+    ...{ sentAtMs, protocol, resumes },
+    wants: wants === "direct" ? wants : "any",
+    body: reader.bytes(reader.remaining, "body"),
+  };
 }
 
 /** The body of a message that declines. */

@@ -204,7 +204,7 @@ export class Listener {
   }
 
   async #search(
-    { line }: Conversation,
+    { line, knock: { wants } }: Conversation,
     connection: PeerConnection,
     signal: AbortSignal,
   ): Promise<void> {
@@ -214,7 +214,7 @@ export class Listener {
     receiveDecline(line, signal).then(() => withdrawn.abort(withdrawnError()), () => {});
     const wanted = AbortSignal.any([signal, withdrawn.signal]);
     const supply = (signal: AbortSignal) =>
-      supplyPaths(this.#context, line, connection, { role: "controlled", signal });
+      supplyPaths(this.#context, line, connection, { role: "controlled", wants, signal });
     await search.run(supply, wanted);
   }
 

@@ -18,6 +18,11 @@ export interface PeerTimings {
   readonly reconnectMs: number;
   /** From one attempt to reconnect to the next, at first; twice as long each time, up to ten times that. */
   readonly retryMs: number;
+  /**
+   * From one search for a direct path to the next, while a relay carries the connection; twice as long each time, up to
+   * sixteen times that.
+   */
+  readonly improveMs: number;
 }
 
 /** Ours. */
@@ -30,4 +35,6 @@ export const PEER_TIMINGS: PeerTimings = {
   /** A laptop that is carried from one room, or network, to another. */
   reconnectMs: 120_000,
   retryMs: 1000,
+  /** A spray that missed may hit, and networks change; but who has no other way has none a minute later. */
+  improveMs: 60_000,
 };

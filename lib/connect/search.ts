@@ -8,6 +8,7 @@ import { abortable } from "@std/async/abortable";
 import { NetworkError, UnreachableError } from "../errors.ts";
 import type { PunchAnchor } from "../punch/anchor.ts";
 import { GiveUp } from "../punch/give_up.ts";
+import type { Knock } from "./knock_message.ts";
 import { CHANNELS, type Line } from "./line.ts";
 import { findPaths } from "./path_finder.ts";
 import type { PeerConnection } from "./peer_connection.ts";
@@ -16,6 +17,7 @@ import type { PeerContext } from "./peer_context.ts";
 /**
  * Searches until there is a direct path, or nothing more is to be expected.
  *
+ * @param options.wants as the knock says
  * @returns whether the connection came to run over a path: one that was found may be lost before
  * @throws {UnreachableError} if there is no path
  * @throws the signal's reason on abort
@@ -24,18 +26,22 @@ export async function supplyPaths(
   context: PeerContext,
   line: Line,
   connection: PeerConnection,
-  options: { role: "controlling" | "controlled"; signal: AbortSignal },
+  { role, wants, signal }: {
+    role: "controlling" | "controlled";
+    wants: Knock["wants"];
+    signal: AbortSignal;
+  },
 ): Promise<boolean> {
   const { network, anchors, punchOptions, relays, mayRelay, isHidden, timings, logger } = context;
   if (line.isByHand && anchors === undefined) throw onlyDirectByHand();
   const moves: Promise<boolean>[] = [];
-  const anchor = anchors?.take(options.signal);
-  if (options.role === "controlled") answerWithout(anchor, line);
+  const anchor = anchors?.take(signal);
+  if (role === "controlled") answerWithout(anchor, line);
   const connectionKey = line.ready.then((seal) => seal.connectionKey);
   connectionKey.catch(() => {}); // whoever waits for it is told; without a path nobody may
   await findPaths({
-    ...{ network, punchOptions, relays, isHidden, ...options },
-    mayRelay: mayRelay && !line.isByHand, // it takes many words
+    ...{ network, role, punchOptions, relays, isHidden, signal },
+    mayRelay: mayRelay && wants === "any" && !line.isByHand, // by hand it would take many words
     punchChannel: line.channel(CHANNELS.punch),
     relayChannel: line.channel(CHANNELS.relay),
     connectionKey,
@@ -51,7 +57,7 @@ export async function supplyPaths(
     },
   });
   // Who gives up leaves the moves that are under way to the connection.
-  return (await abortable(Promise.all(moves), options.signal)).includes(true);
+  return (await abortable(Promise.all(moves), signal)).includes(true);
 }
 
 function onlyDirectByHand(): UnreachableError {

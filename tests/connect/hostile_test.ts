@@ -106,7 +106,13 @@ function knockAt(
   const secrets = new TicketSecrets(ticket);
   const options = { secrets, staticKey, ephemeralKey: generateKeyPair() };
   const knocker = new Knocker(options, ticket.publicKey);
-  const knock = { sentAtMs: Date.now(), protocol: "", resumes: null, body: offer };
+  const knock = {
+    sentAtMs: Date.now(),
+    protocol: "",
+    resumes: null,
+    wants: "any",
+    body: offer,
+  } as const;
   const message = knocker.knock({ channel: 0, body: encodeKnock(knock) });
   return { topic: secrets.topicAt(Date.now()), message };
 }

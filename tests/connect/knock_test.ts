@@ -13,14 +13,25 @@ import { MalformedMessageError } from "../../lib/errors.ts";
 const NOW_MS = 1_790_000_000_000;
 
 Deno.test("a knock says what it was told to", () => {
-  for (const resumes of [null, "00112233445566778899aabbccddeeff"]) {
-    const knock = { sentAtMs: NOW_MS, protocol: "chat/1", resumes, body: Uint8Array.of(1, 2) };
+  for (
+    const [resumes, wants] of [[null, "any"], [
+      "00112233445566778899aabbccddeeff",
+      "direct",
+    ]] as const
+  ) {
+    const knock = {
+      sentAtMs: NOW_MS,
+      protocol: "chat/1",
+      resumes,
+      wants,
+      body: Uint8Array.of(1, 2),
+    };
     assertEquals(decodeKnock(encodeKnock(knock)), knock);
   }
 });
 
 Deno.test("encodeKnock() refuses a protocol with too long a name", () => {
-  const knock = { sentAtMs: 0, resumes: null, body: new Uint8Array(0) };
+  const knock = { sentAtMs: 0, resumes: null, wants: "any" as const, body: new Uint8Array(0) };
   assertThrows(() => encodeKnock({ ...knock, protocol: "x".repeat(65) }), RangeError);
 });
 

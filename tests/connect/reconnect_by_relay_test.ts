@@ -45,12 +45,44 @@ Deno.test("a connection that has a relay's path again stays when the time to rec
     await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
   }));
 
+Deno.test("a connection that a relay carries moves to a direct path minutes later, once there is one", () =>
+  atPlace({}, async ({ a, b, hub, internet, nats, open }) => {
+    await using bob = await open(b);
+    let isBlocked = true;
+    const options: PeerOptions = {
+      network: withoutWayTo(a.network, nats.b.externalIps, () => isBlocked),
+      ...{ signaling: [hub], servers: SERVERS, mapPorts: false },
+    };
+    const relay = testRelay(internet.host("relay", {}));
+    await using dialer = contextWith(options, relay);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const { signal } = new AbortController();
+    await using conn = await dialPeer(dialer.context, decodeTicket(bob.ticket), {
+      ...{ protocol: "", reconnects: true, signal },
+    });
+    await using other = await accepted;
+    await delay(40_000); // the first search is over
+    assertEquals(conn.path.strategy, "relay");
+    isBlocked = false;
+    await delay(30_000);
+    assertEquals([conn.path.relayed, other.path.relayed], [false, false]);
+    await conn.write(toBytes("hello"));
+    assertEquals(await readText(other, 5), "hello");
+    await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
+  }));
+
 /** What is dialled in vain is waited for. */
-function withoutWayTo(network: Network, ips: readonly string[]): Network {
+function withoutWayTo(
+  network: Network,
+  ips: readonly string[],
+  isBlocked = () => true,
+): Network {
   return {
     ...network,
     connectTcp: (remote, options) =>
-      ips.includes(remote.ip) ? forever(options?.signal) : network.connectTcp(remote, options),
+      ips.includes(remote.ip) && isBlocked()
+        ? forever(options?.signal)
+        : network.connectTcp(remote, options),
   };
 }
 

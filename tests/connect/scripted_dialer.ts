@@ -47,7 +47,7 @@ export class ScriptedDialer implements Disposable {
     const bus = await hub.open();
     const line: KnockingLine = new KnockingLine(
       new Knocker(keys, ticket.publicKey),
-      () => ({ sentAtMs: Date.now(), protocol: "", resumes: resumes ?? null }),
+      () => ({ sentAtMs: Date.now(), protocol: "", resumes: resumes ?? null, wants: "any" }),
       (message) => void bus.publish(secrets.topicAt(Date.now()), message),
     );
     await bus.subscribe(
