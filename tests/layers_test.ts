@@ -68,7 +68,7 @@ const LAYERS: readonly Layer[] = [
     rule: "network",
     files: [
       "lib/{exchange,run_all,shared_job}.ts",
-      "lib/connect/{line,decline,conversation,anchor_pool,bus_pool,topic_subscriptions}.ts",
+      "lib/connect/{line,decline,idle_delay,conversation,anchor_pool,bus_pool,topic_subscriptions}.ts",
       "lib/connect/{named_addresses,newest_search}.ts",
       "lib/connect/{relay_exchange,relay_path,relay_server,peer_timings}.ts",
       "lib/signal/{room_visit,topic_visit,topic_subscribers,websocket_transport}.ts",

@@ -5,53 +5,138 @@
  */
 
 import type { IncomingConnection } from "../connect/incoming.ts";
-import type { Peer } from "../connect/peer.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
+import { NetworkError } from "../errors.ts";
+
+/** Whom callers come to. */
+export interface Callers {
+  /** As {@linkcode Peer.nextIncoming}. */
+  nextIncoming(options?: { signal?: AbortSignal }): Promise<IncomingConnection>;
+}
+
+/** How to let somebody in; `undefined` is a failure that has been told. */
+export type Accept = (
+  incoming: IncomingConnection,
+  signal: AbortSignal,
+) => Promise<PeerConnection | undefined>;
 
 /**
- * Lets in all who come until one of them is through: who came first may have left again, and the next should not have
- * to wait for that to show. The others are told so.
+ * Lets in those who come until one of them is through: who came first may have left again, and the next should not have
+ * to wait for that to show. A few are let in at a time, of whom the oldest has to give way to the newest.
  *
- * @param accept aborted when another one is through; `undefined` is a failure that has been told
+ * @param accept aborted when another one is through, or takes the place
  * @throws what `accept` throws
  * @throws the signal's reason, if nobody has come before that does get through
  */
 export async function firstThrough(
-  peer: Peer,
-  accept: (
-    incoming: IncomingConnection,
-    signal: AbortSignal,
-  ) => Promise<PeerConnection | undefined>,
+  callers: Callers,
+  accept: Accept,
   { signal }: { signal: AbortSignal },
 ): Promise<PeerConnection> {
-  const first = Promise.withResolvers<PeerConnection>();
-  const tooLate = new AbortController();
-  const take = async (incoming: IncomingConnection) => {
-    const connection = await accept(incoming, tooLate.signal);
-    if (tooLate.signal.aborted) return connection?.reset();
-    if (connection === undefined) return;
-    tooLate.abort(new DOMException("Somebody else was faster", "AbortError"));
-    first.resolve(connection);
-  };
+  const attempts = new Attempts(accept);
+  const open = AbortSignal.any([signal, attempts.settled]);
   const takeAll = async () => {
-    const taken: Promise<void>[] = [];
-    const open = AbortSignal.any([signal, tooLate.signal]);
     try {
-      for (;;) taken.push(take(await peer.nextIncoming({ signal: open })).catch(first.reject));
+      for (;;) attempts.begin(await callers.nextIncoming({ signal: open }));
     } catch (error) {
-      await Promise.all(taken);
-      first.reject(error);
+      await attempts.fail(error);
     }
   };
   takeAll();
-  return await first.promise;
+  return await attempts.first;
 }
 
-/** Tells all who come that somebody else is there, until the signal. */
-export async function refuseOthers(peer: Peer, { signal }: { signal: AbortSignal }): Promise<void> {
+/** Tells all who come that somebody else is there, until the signal, or the end of whom they come to. */
+export async function refuseOthers(
+  callers: Callers,
+  { signal, keep = () => false }: {
+    readonly signal: AbortSignal;
+    /** Whether it is taken care of. */
+    readonly keep?: (incoming: IncomingConnection) => boolean;
+  },
+): Promise<void> {
   try {
-    for (;;) (await peer.nextIncoming({ signal })).refuse("busy");
+    for (;;) {
+      const incoming = await callers.nextIncoming({ signal });
+      if (!keep(incoming)) incoming.refuse("busy");
+    }
   } catch (error) {
-    if (!signal.aborted) throw error;
+    const isClosed = error instanceof NetworkError && error.reason === "closed";
+    if (!signal.aborted && !isClosed) throw error;
   }
 }
+
+/** Those who are being let in. */
+class Attempts {
+  readonly #accept: Accept;
+  readonly #first = Promise.withResolvers<PeerConnection>();
+  readonly #settled = new AbortController();
+  /** One for each who comes, by who it is; the oldest first. */
+  readonly #underWay = new Map<string, AbortController>();
+  readonly #running = new Set<Promise<void>>();
+
+  constructor(accept: Accept) {
+    this.#accept = accept;
+  }
+
+  /** Who is through. */
+  get first(): Promise<PeerConnection> {
+    return this.#first.promise;
+  }
+
+  /** Aborted when somebody is through, or nobody will be. */
+  get settled(): AbortSignal {
+    return this.#settled.signal;
+  }
+
+  begin(incoming: IncomingConnection): void {
+    const running = this.#run(incoming).finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  /** Nobody comes any more; who is being let in may still get through. */
+  async fail(reason: unknown): Promise<void> {
+    await Promise.all(this.#running);
+    this.#settle(() => this.#first.reject(reason));
+  }
+
+  async #run(incoming: IncomingConnection): Promise<void> {
+    if (this.settled.aborted) return incoming.refuse("busy");
+    const { remoteId } = incoming;
+    const given = this.#makeRoom(remoteId);
+    try {
+      const signal = AbortSignal.any([this.settled, given.signal]);
+      const connection = await this.#accept(incoming, signal);
+      if (connection === undefined) return;
+      if (signal.aborted) return connection.reset();
+      this.#settle(() => this.#first.resolve(connection));
+    } catch (error) {
+      if (!given.signal.aborted) this.#settle(() => this.#first.reject(error));
+    } finally {
+      if (this.#underWay.get(remoteId) === given) this.#underWay.delete(remoteId);
+    }
+  }
+
+  #makeRoom(remoteId: string): AbortController {
+    const isFull = this.#underWay.size >= MAX_UNDER_WAY;
+    const [oldest] = this.#underWay.keys();
+    const leaving = this.#underWay.has(remoteId) || !isFull ? remoteId : oldest!;
+    this.#underWay.get(leaving)?.abort(GIVE_WAY);
+    this.#underWay.delete(leaving);
+    const given = new AbortController();
+    this.#underWay.set(remoteId, given);
+    return given;
+  }
+
+  #settle(how: () => void): void {
+    if (this.settled.aborted) return;
+    how();
+    this.#settled.abort(TOO_LATE);
+  }
+}
+
+const GIVE_WAY = new DOMException("Somebody else came", "AbortError");
+const TOO_LATE = new DOMException("Somebody else was faster", "AbortError");
+
+/** Ours: each has a port, and connections to STUN servers, which take some from one address and not many. */
+const MAX_UNDER_WAY = 4;

@@ -8,7 +8,7 @@
 import type { IncomingConnection } from "../connect/incoming.ts";
 import { Peer } from "../connect/peer.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
-import { NetworkError } from "../errors.ts";
+import { MalformedMessageError, NetworkError } from "../errors.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
 import { GiveUp } from "../punch/give_up.ts";
@@ -110,7 +110,13 @@ async function serveAll(
   try {
     for (;;) {
       const incoming = await peer.nextIncoming({ signal: io.signal });
-      const serving = serve(incoming, port, events, io).finally(() => running.delete(serving));
+      const serving = serve(incoming, port, events, io)
+        .catch((error) => {
+          if (!io.signal.aborted) {
+            io.err(`punchline: ${error instanceof Error ? error.message : error}`);
+          }
+        })
+        .finally(() => running.delete(serving));
       running.add(serving);
     }
   } catch (error) {
@@ -153,7 +159,8 @@ async function accept(
     return await incoming.accept({ signal });
   } catch (error) {
     signal.throwIfAborted();
-    if (error instanceof NetworkError) events.say(error.message); // who came has left
+    const isTheirs = error instanceof NetworkError || error instanceof MalformedMessageError;
+    if (isTheirs) events.say(error.message); // they have left, or do not keep to the protocol
     else tellFailure(error, events, io, { demandsDirect: false });
     return undefined;
   }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { DECLINE_CODES } from "../connect/dial.ts";
 import type { Peer } from "../connect/peer.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
 import { NoResponseError, RefusedError, UnreachableError } from "../errors.ts";
@@ -49,7 +50,10 @@ export function tellFailure(
 
 function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined {
   if (error instanceof NoResponseError) return EXIT.peerNotFound;
-  if (error instanceof RefusedError) return EXIT.authenticationFailed;
+  if (error instanceof RefusedError) {
+    const isForNow = error.code === DECLINE_CODES.busy || error.code === DECLINE_CODES.withdrawn;
+    return isForNow ? EXIT.failure : EXIT.authenticationFailed;
+  }
   if (!(error instanceof UnreachableError)) return undefined;
   return demandsDirect ? EXIT.onlyRelayed : EXIT.failure;
 }

@@ -7,10 +7,11 @@
 import type { IncomingConnection } from "../connect/incoming.ts";
 import { Peer } from "../connect/peer.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
-import { NetworkError, UnreachableError } from "../errors.ts";
+import { MalformedMessageError, NetworkError, UnreachableError } from "../errors.ts";
+import { WaitQueue } from "../net/wait_queue.ts";
 import { readArguments } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
-import { firstThrough } from "./first_through.ts";
+import { type Accept, type Callers, firstThrough, refuseOthers } from "./first_through.ts";
 import { openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { showTicket, tellConnected } from "./peer_events.ts";
@@ -55,6 +56,10 @@ export const FILES_PROTOCOL = "punchline-files/1";
 class Receivers {
   readonly #peer: Peer;
   readonly #events: ConnectionEvents;
+  /** The receiver, who has come back. */
+  readonly #again = new WaitQueue<IncomingConnection>(MAX_AGAIN);
+  readonly #over = new AbortController();
+  #refusing: Promise<void> | undefined;
   #last: PeerConnection | undefined;
 
   constructor(peer: Peer, events: ConnectionEvents) {
@@ -64,11 +69,18 @@ class Receivers {
 
   /** Waits for the receiver, or for the same one again. */
   async next({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
-    const accept = (incoming: IncomingConnection, tooLate: AbortSignal) =>
+    const callers: Callers = this.#last === undefined
+      ? this.#peer
+      : { nextIncoming: (options) => this.#again.next(options?.signal) };
+    const accept: Accept = (incoming, tooLate) =>
       this.#accept(incoming, AbortSignal.any([signal, tooLate]));
-    const connection = await firstThrough(this.#peer, accept, { signal });
+    const connection = await firstThrough(callers, accept, { signal });
     this.#last = connection;
     tellConnected(connection, this.#events);
+    this.#refusing ??= refuseOthers(this.#peer, {
+      signal: this.#over.signal,
+      keep: (incoming) => incoming.remoteId === connection.remoteId && this.#again.push(incoming),
+    });
     return connection;
   }
 
@@ -76,15 +88,13 @@ class Receivers {
     incoming: IncomingConnection,
     signal: AbortSignal,
   ): Promise<PeerConnection | undefined> {
-    if (this.#last !== undefined && incoming.remoteId !== this.#last.remoteId) {
-      incoming.refuse("busy");
-      return undefined;
-    }
     try {
       return await incoming.accept({ signal });
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof UnreachableError || error instanceof NetworkError)) throw error;
+      const isTheirs = error instanceof UnreachableError || error instanceof NetworkError ||
+        error instanceof MalformedMessageError;
+      if (!isTheirs) throw error;
       this.#events.say(error.message); // they may try again
       return undefined;
     }
@@ -93,5 +103,10 @@ class Receivers {
   /** Until the other side has all. */
   async finish(): Promise<void> {
     await this.#last?.[Symbol.asyncDispose]();
+    this.#over.abort();
+    await this.#refusing;
   }
 }
+
+/** Ours: who comes back more often than it is waited for is refused. */
+const MAX_AGAIN = 4;

@@ -15,6 +15,7 @@ import { decodeEnvelope } from "./envelope_message.ts";
 import { receiveDecline, sendDecline } from "./decline.ts";
 import type { Decline, Knock } from "./knock_message.ts";
 import { CHANNELS, KnockingLine } from "./line.ts";
+import { idleDelay } from "./idle_delay.ts";
 import { PeerConnection } from "./peer_connection.ts";
 import type { PeerContext } from "./peer_context.ts";
 import { Knocker } from "./sealing.ts";
@@ -63,6 +64,8 @@ class Dialer {
   #resumes: string | null = null;
   /** Ends the search that is under way. */
   #ended = new AbortController();
+  /** How many are under way. */
+  #searches = 0;
   #isReconnecting = false;
   /** Before the next attempt to reconnect. */
   #waitMs = 0;
@@ -104,10 +107,10 @@ class Dialer {
     const { improveMs } = this.#context.timings;
     let waitMs = improveMs;
     while (!this.#over.aborted) {
-      await delay(waitMs, { signal: this.#over }).catch(() => {});
+      await idleDelay(waitMs, this.#over);
       const isRelayed = this.#connection.hasPath && this.#connection.path.relayed;
       waitMs = isRelayed ? Math.min(2 * waitMs, 16 * improveMs) : improveMs;
-      if (!isRelayed || this.#isReconnecting || this.#over.aborted) continue;
+      if (!isRelayed || this.#searches > 0 || this.#over.aborted) continue;
       await this.#search("direct", this.#over)
         .catch((error) => this.#context.logger?.debug(`connect: no direct path yet: ${error}`));
     }
@@ -152,6 +155,8 @@ class Dialer {
     const ended = this.#ended = new AbortController();
     const both = AbortSignal.any([signal, ended.signal]);
     await using stack = new AsyncDisposableStack();
+    this.#searches++;
+    stack.defer(() => void this.#searches--);
     const knocker = new Knocker(
       { secrets: this.#secrets, staticKey, ephemeralKey: generateKeyPair() },
       this.#ticket.publicKey,
@@ -176,9 +181,10 @@ class Dialer {
     try {
       if (!await Promise.race([supplying, failed.promise])) throw lostAtOnce();
     } catch (error) {
+      const isReplaced = ended.signal.aborted && !signal.aborted;
       ended.abort(error);
       await supplying.catch(() => {});
-      if (signal.aborted) this.#withdraw(line);
+      if (!isReplaced && !(error instanceof RefusedError)) this.#withdraw(line);
       signal.throwIfAborted();
       throw error;
     } finally {

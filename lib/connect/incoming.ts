@@ -45,6 +45,7 @@ export class IncomingConnection {
    * @throws {UnreachableError} if there is no way to the other side
    * @throws {NetworkError} `closed` if it was decided otherwise, or the peer is closed; `reset` if the other side has
    * given up, or was reached and went away
+   * @throws {MalformedMessageError} if the other side does not keep to the protocol
    * @throws the signal's reason on abort
    */
   async accept(options: { signal?: AbortSignal } = {}): Promise<PeerConnection> {

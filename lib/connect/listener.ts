@@ -160,7 +160,7 @@ export class Listener {
         };
         const withdraw = async () => {
           if (signal?.aborted !== true || connection.hasPath || conversation.line.isByHand) return;
-          await conversation.decline("withdrawn");
+          await this.#decline(conversation, "withdrawn");
         };
         await firstPath(this.#context, connection, search, { signal, graceMs });
         return connection;
@@ -211,7 +211,9 @@ export class Listener {
     const search = this.#searches.get(connection) ?? new NewestSearch();
     this.#searches.set(connection, search);
     const withdrawn = new AbortController();
-    receiveDecline(line, signal).then(() => withdrawn.abort(withdrawnError()), () => {});
+    receiveDecline(line, signal)
+      .then(() => delay(LAST_WORD_MS, { signal }))
+      .then(() => withdrawn.abort(withdrawnError()), () => {});
     const wanted = AbortSignal.any([signal, withdrawn.signal]);
     const supply = (signal: AbortSignal) =>
       supplyPaths(this.#context, line, connection, { role: "controlled", wants, signal });
@@ -261,6 +263,9 @@ const MAX_INCOMING = 1024;
 
 /** Ours: each holds a handshake and, once it is accepted, the ports of a punch. */
 const MAX_CONVERSATIONS = 2048;
+
+/** Who hears that the other side has given up may be about to find out why. Ours. */
+const LAST_WORD_MS = 500;
 
 /** How long a refusal is repeated to those who have not heard it. Ours: some repetitions of their knock. */
 const DECLINED_MS = 5000;

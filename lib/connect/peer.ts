@@ -5,12 +5,12 @@
  */
 
 import { abortable } from "@std/async/abortable";
-import { delay } from "@std/async/delay";
 import { toBase64url } from "../bytes.ts";
 import { hmac } from "../crypto.ts";
 import { NetworkError } from "../errors.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/key_pair.ts";
 import { dialPeer } from "./dial.ts";
+import { idleDelay } from "./idle_delay.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
 import { allowing, makeContext } from "./make_context.ts";
@@ -202,8 +202,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       !closed.aborted;
       waitMs = Math.min(2 * waitMs, MAX_RETRY_MS)
     ) {
-      const options = { signal: closed, persistent: false };
-      await delay(waitMs * (0.5 + Math.random()), options).catch(() => {});
+      await idleDelay(waitMs * (0.5 + Math.random()), closed);
       if (closed.aborted) return;
       try {
         return await this.#listenOn(url, closed);
@@ -234,7 +233,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   async #keepTopics(subscriptions: TopicSubscriptions): Promise<void> {
     const { closed, logger } = this.#context;
     while (!closed.aborted) {
-      await delay(RENEWAL_MS, { signal: closed, persistent: false }).catch(() => {});
+      await idleDelay(RENEWAL_MS, closed);
       if (closed.aborted) return;
       await this.#renewTopics(subscriptions, closed)
         .catch((error) => logger?.debug(`connect: ${error}`));

@@ -1,4 +1,4 @@
-import { assert, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { firstThrough, refuseOthers } from "../../lib/cli/first_through.ts";
 import type { IncomingConnection } from "../../lib/connect/incoming.ts";
@@ -15,13 +15,47 @@ Deno.test("who comes and says no more does not keep the next one waiting", () =>
     await using bob = await open(b);
     const never = new AbortController();
     const first = firstThrough(bob, accept, never);
-    using _mallory = await ScriptedDialer.open(hub, bob.ticket);
+    using mallory = await ScriptedDialer.open(hub, bob.ticket);
+    await mallory.knock();
     await delay(500);
     const startedAtMs = time.nowMs;
     await using _conn = await alice.connect(bob.ticket);
     await using connection = await first;
     assert(time.nowMs - startedAtMs < 1000, `${time.nowMs - startedAtMs} ms`);
     assert(connection.remoteId === alice.id);
+  }));
+
+Deno.test("dozens who come and say no more do not keep the next one out", () =>
+  atPlace({}, async ({ a, b, hub, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const first = firstThrough(bob, accept, new AbortController());
+    using crowd = new DisposableStack();
+    for (let i = 0; i < 48; i++) {
+      const each = crowd.use(await ScriptedDialer.open(hub, bob.ticket));
+      await each.knock();
+      await delay(20);
+    }
+    await delay(1000);
+    await using _conn = await alice.connect(bob.ticket);
+    await using connection = await first;
+    assertEquals(connection.remoteId, alice.id);
+  }));
+
+Deno.test("after a failure that is nobody's but its own nobody is let in any more", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const failing = () => Promise.reject(new TypeError("a mistake"));
+    const first = assertRejects(
+      () => firstThrough(bob, failing, new AbortController()),
+      TypeError,
+      "a mistake",
+    );
+    const never = { signal: AbortSignal.timeout(2000) };
+    await Promise.all([first, assertRejects(() => alice.connect(bob.ticket, never))]);
+    const next = bob.nextIncoming(never);
+    await assertRejects(() => next, DOMException);
   }));
 
 Deno.test("who is through first is the one, and others hear that they are not", () =>

@@ -4,7 +4,11 @@
  * @module
  */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { FILES_PROTOCOL } from "../../lib/cli/send.ts";
+import { DECLINE_CODES } from "../../lib/connect/dial.ts";
+import { Peer } from "../../lib/connect/peer.ts";
+import { RefusedError } from "../../lib/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
 
@@ -236,6 +240,38 @@ Deno.test("send and recv carry files, and leave what is there alone", () =>
       assertEquals(await Deno.readFile(`${folder}/to/deep/photo.jpg`), content);
     })
   ));
+
+for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as const) {
+  Deno.test(`${command} tells who comes later that it is busy`, () =>
+    withScratch((folder) =>
+      withServers(async (servers) => {
+        await Deno.writeTextFile(`${folder}/file`, "");
+        const operands = command === "send" ? [`${folder}/file`] : [];
+        const busy = start([command, ...operands, ...servers.all], {
+          permissions: [`--allow-read=${folder}`],
+          input: endless(),
+        });
+        const ticket = await busy.ticket();
+        const options = { listen: false, protocol, servers: [servers.stun[1]!] };
+        await using first = await Peer.open(options);
+        await using second = await Peer.open(options);
+        const conn = await first.connect(ticket);
+        const error = await assertRejects(() => second.connect(ticket), RefusedError);
+        assertEquals(error.code, DECLINE_CODES.busy);
+        const later = command === "listen"
+          ? start(["connect", ticket, ...servers.stun])
+          : start(["recv", ticket, "--to", folder, ...servers.stun], {
+            permissions: [`--allow-read=${folder}`, `--allow-write=${folder}`],
+          });
+        const { code, stderr } = await later.end();
+        assertEquals(code, 1);
+        assertMatch(stderr, /^punchline: Cannot connect: the peer is busy with somebody else\n$/);
+        busy.kill();
+        conn.reset();
+        await Promise.all([busy.end(), conn[Symbol.asyncDispose]()]);
+      })
+    ));
+}
 
 async function freePort(): Promise<{ port: number }> {
   using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });

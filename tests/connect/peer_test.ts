@@ -151,8 +151,21 @@ Deno.test("who gives up tells the other side, which searches no longer", () =>
     const aborted = assertRejects(() => connected, DOMException);
     const error = await assertRejects(() => accepted, NetworkError, "the other side has given up");
     assertEquals(error.reason, "reset");
-    assert(time.nowMs - startedAtMs < 210, `${time.nowMs - startedAtMs} ms`);
+    assert(time.nowMs - startedAtMs < 710, `${time.nowMs - startedAtMs} ms`);
     await aborted;
+  }));
+
+Deno.test("who runs out of time tells the other side as well", () =>
+  atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false, timings: { connectMs: 150 } });
+    await using bob = await open(b);
+    await delay(2000);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const startedAtMs = time.nowMs;
+    const failed = assertRejects(() => alice.connect(bob.ticket), UnreachableError);
+    await assertRejects(() => accepted, NetworkError, "the other side has given up");
+    assert(time.nowMs - startedAtMs < 1500, `${time.nowMs - startedAtMs} ms`);
+    await failed;
   }));
 
 Deno.test("who gives up accepting tells the other side, which searches no longer", () =>
