@@ -5,7 +5,9 @@
  */
 
 import { main } from "../../lib/cli/main.ts";
+import { NetworkError } from "../../lib/errors.ts";
 import { formatTransportAddress } from "../../lib/net/address.ts";
+import type { TcpListener, UdpSocket } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { serveStun } from "../../lib/stun/server.ts";
 import { noTerminal } from "./no_terminal.ts";
@@ -52,8 +54,7 @@ export async function serveLocally(): Promise<AsyncDisposable & { name: string; 
 /** Something on this machine that answers UDP and TCP alike with a text. */
 export async function serveText(text: string): Promise<AsyncDisposable & { name: string }> {
   const bytes = new TextEncoder().encode(text);
-  const udp = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
-  const tcp = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: udp.local.port });
+  const { udp, tcp } = await bindBoth();
   const serving = Promise.all([
     untilClosed(async () => {
       const { from } = await udp.receive();
@@ -73,6 +74,19 @@ export async function serveText(text: string): Promise<AsyncDisposable & { name:
       await serving;
     },
   };
+}
+
+/** The same port of UDP and of TCP; the system only knows which one is free of each. */
+async function bindBoth(): Promise<{ udp: UdpSocket; tcp: TcpListener }> {
+  for (;;) {
+    const tcp = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+    try {
+      return { udp: await systemNetwork.bindUdp(tcp.local), tcp };
+    } catch (error) {
+      tcp.close();
+      if (!(error instanceof NetworkError && error.reason === "address-in-use")) throw error;
+    }
+  }
 }
 
 /** A port of this machine on which nothing listens. */
