@@ -6,7 +6,7 @@
 
 import type { IncomingConnection } from "../connect/incoming.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
-import { NetworkError } from "../errors.ts";
+import { MalformedMessageError, NetworkError, UnreachableError } from "../errors.ts";
 
 /** Whom callers come to. */
 export interface Callers {
@@ -63,6 +63,28 @@ export async function refuseOthers(
   } catch (error) {
     const isClosed = error instanceof NetworkError && error.reason === "closed";
     if (!signal.aborted && !isClosed) throw error;
+  }
+}
+
+/**
+ * Accepts; `undefined` where there is no way, or the other side has left or does not keep to the protocol.
+ *
+ * @param tell hears which of these it was
+ */
+export async function acceptOrTell(
+  incoming: IncomingConnection,
+  tell: (error: Error) => void,
+  { signal }: { signal: AbortSignal },
+): Promise<PeerConnection | undefined> {
+  try {
+    return await incoming.accept({ signal });
+  } catch (error) {
+    signal.throwIfAborted();
+    const isTheirs = error instanceof UnreachableError || error instanceof NetworkError ||
+      error instanceof MalformedMessageError;
+    if (!isTheirs) throw error;
+    tell(error);
+    return undefined;
   }
 }
 

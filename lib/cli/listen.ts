@@ -8,13 +8,13 @@
 import type { IncomingConnection } from "../connect/incoming.ts";
 import { Peer } from "../connect/peer.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
-import { MalformedMessageError, NetworkError } from "../errors.ts";
+import { UnreachableError } from "../errors.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
 import { GiveUp } from "../punch/give_up.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
-import { firstThrough, refuseOthers } from "./first_through.ts";
+import { acceptOrTell, firstThrough, refuseOthers } from "./first_through.ts";
 import { forward } from "./forward.ts";
 import { type HandDesk, openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT } from "./io.ts";
@@ -155,13 +155,9 @@ async function accept(
   io: CliIo,
   signal: AbortSignal,
 ): Promise<PeerConnection | undefined> {
-  try {
-    return await incoming.accept({ signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    const isTheirs = error instanceof NetworkError || error instanceof MalformedMessageError;
-    if (isTheirs) events.say(error.message); // they have left, or do not keep to the protocol
-    else tellFailure(error, events, io, { demandsDirect: false });
-    return undefined;
-  }
+  const tell = (error: Error) => {
+    if (error instanceof UnreachableError) tellFailure(error, events, io, { demandsDirect: false });
+    else events.say(error.message);
+  };
+  return await acceptOrTell(incoming, tell, { signal });
 }

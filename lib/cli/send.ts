@@ -7,11 +7,16 @@
 import type { IncomingConnection } from "../connect/incoming.ts";
 import { Peer } from "../connect/peer.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
-import { MalformedMessageError, NetworkError, UnreachableError } from "../errors.ts";
 import { WaitQueue } from "../net/wait_queue.ts";
 import { readArguments } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
-import { type Accept, type Callers, firstThrough, refuseOthers } from "./first_through.ts";
+import {
+  type Accept,
+  acceptOrTell,
+  type Callers,
+  firstThrough,
+  refuseOthers,
+} from "./first_through.ts";
 import { openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { showTicket, tellConnected } from "./peer_events.ts";
@@ -72,8 +77,9 @@ class Receivers {
     const callers: Callers = this.#last === undefined
       ? this.#peer
       : { nextIncoming: (options) => this.#again.next(options?.signal) };
+    const tell = ({ message }: Error) => this.#events.say(message); // they may try again
     const accept: Accept = (incoming, tooLate) =>
-      this.#accept(incoming, AbortSignal.any([signal, tooLate]));
+      acceptOrTell(incoming, tell, { signal: AbortSignal.any([signal, tooLate]) });
     const connection = await firstThrough(callers, accept, { signal });
     this.#last = connection;
     tellConnected(connection, this.#events);
@@ -82,22 +88,6 @@ class Receivers {
       keep: (incoming) => incoming.remoteId === connection.remoteId && this.#again.push(incoming),
     });
     return connection;
-  }
-
-  async #accept(
-    incoming: IncomingConnection,
-    signal: AbortSignal,
-  ): Promise<PeerConnection | undefined> {
-    try {
-      return await incoming.accept({ signal });
-    } catch (error) {
-      signal.throwIfAborted();
-      const isTheirs = error instanceof UnreachableError || error instanceof NetworkError ||
-        error instanceof MalformedMessageError;
-      if (!isTheirs) throw error;
-      this.#events.say(error.message); // they may try again
-      return undefined;
-    }
   }
 
   /** Until the other side has all. */

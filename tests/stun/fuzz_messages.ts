@@ -6,6 +6,7 @@
  */
 
 import { concat } from "../../lib/bytes.ts";
+import { mutate, pick, randomBytes } from "../fuzz/mutate.ts";
 import { type Random, randomInteger } from "../simnet/random.ts";
 import {
   LONG_TERM_REQUEST,
@@ -24,10 +25,10 @@ const KINDS: readonly ((random: Random) => Uint8Array)[] = [
   (random) => randomBytes(random, randomInteger(random, 0, 64)),
   (random) => message(random, randomBytes(random, 4 * randomInteger(random, 0, 64))),
   (random) => message(random, attributes(random, randomInteger(random, 0, 8))),
-  (random) => mutate(random, message(random, attributes(random, randomInteger(random, 1, 8)))),
-  (random) => mutate(random, pick(random, REAL).slice()),
-  (random) => mutate(random, pick(random, REAL).slice()),
-  (random) => random() < 0.99 ? mutate(random, pick(random, REAL).slice()) : large(random),
+  (random) => damage(random, message(random, attributes(random, randomInteger(random, 1, 8)))),
+  (random) => damage(random, pick(random, REAL).slice()),
+  (random) => damage(random, pick(random, REAL).slice()),
+  (random) => random() < 0.99 ? damage(random, pick(random, REAL).slice()) : large(random),
 ];
 
 /** As long as a message can be, in the shapes that cost most. */
@@ -74,43 +75,17 @@ function attributes(random: Random, count: number): Uint8Array {
   return concat(...parts);
 }
 
-function mutate(random: Random, bytes: Uint8Array): Uint8Array {
-  let mutated = bytes;
-  for (let count = randomInteger(random, 1, 4); count > 0; count--) {
-    const at = randomInteger(random, 0, Math.max(0, mutated.length - 1));
-    switch (randomInteger(random, 0, 5)) {
-      case 0:
-        mutated[at]! ^= 1 << randomInteger(random, 0, 7);
-        break;
-      case 1:
-        mutated[at] = pick(random, [0x00, 0x01, 0x7f, 0x80, 0xff]);
-        break;
-      case 2:
-        mutated = mutated.slice(0, at);
-        break;
-      case 3:
-        mutated = concat(mutated, randomBytes(random, randomInteger(random, 1, 8)));
-        break;
-      case 4:
-        mutated = concat(mutated.subarray(0, at), mutated.subarray(randomInteger(random, 0, at)));
-        break;
-      default: // so that what follows is looked at
-        if (mutated.length >= 20) new DataView(mutated.buffer).setUint16(2, mutated.length - 20);
-    }
+/** Broken, but half of the time with a length that is right, so that what follows is looked at. */
+function damage(random: Random, bytes: Uint8Array): Uint8Array {
+  const mutated = mutate(random, bytes);
+  if (random() < 0.5 && mutated.length >= 20) {
+    new DataView(mutated.buffer, mutated.byteOffset).setUint16(2, mutated.length - 20);
   }
   return mutated;
 }
 
 function code(random: Random): number {
   return random() < 0.9 ? pick(random, CODES) : randomInteger(random, 0, 0xffff);
-}
-
-function randomBytes(random: Random, length: number): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from({ length }, () => randomInteger(random, 0, 255));
-}
-
-function pick<T>(random: Random, choices: readonly T[]): T {
-  return choices[randomInteger(random, 0, choices.length - 1)]!;
 }
 
 const REAL = [
