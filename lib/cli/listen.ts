@@ -42,6 +42,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   });
   const { flags, values, lists } = given;
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
+  const timeoutMs = readTimeout(values);
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const desk = openHandDesk(given, io, events, port === undefined ? {} : { port });
@@ -49,7 +50,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   await using peer = await Peer.open({ ...options, ...allow.length > 0 && { allow } });
   await showTicket(peer, events, io, { command: "connect", asQr: flags.has("qr") });
   return port === undefined
-    ? await serveOne(peer, events, io, { timeoutMs: readTimeout(values), desk })
+    ? await serveOne(peer, events, io, { timeoutMs, desk })
     : await serveAll(peer, port, events, io);
 }
 
