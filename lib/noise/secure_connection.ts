@@ -4,6 +4,7 @@
  * @module
  */
 
+import { release } from "../bytes.ts";
 import { NetworkError } from "../errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import { addressesOf, type ByteStream, cut } from "./byte_stream.ts";
@@ -143,7 +144,9 @@ export class SecureConnection implements Disposable {
   readonly #stream: ByteStream;
   readonly #reader: RecordReader;
   readonly #writer: RecordWriter;
-  #unread: Uint8Array = NOTHING;
+  /** What is read from at present, and which part of it was not read yet. */
+  #record = NOTHING;
+  #unread = NOTHING;
   #isClosed = false;
   #writeClosed: Promise<void> | undefined;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
@@ -186,11 +189,12 @@ export class SecureConnection implements Disposable {
     if (this.#unread.length === 0) {
       const next = await this.#reader.read();
       if (next === null) return null;
-      this.#unread = next;
+      this.#record = this.#unread = next;
     }
     const length = Math.min(buffer.length, this.#unread.length);
     buffer.set(this.#unread.subarray(0, length));
     this.#unread = this.#unread.subarray(length);
+    if (this.#unread.length === 0) release(this.#record);
     return length;
   }
 
@@ -216,9 +220,9 @@ export class SecureConnection implements Disposable {
       pull: async (controller) => {
         const unread = this.#unread;
         this.#unread = NOTHING;
-        const next = unread.length > 0 ? unread : await this.#reader.read();
+        const next = unread.length > 0 ? unread.slice() : await this.#reader.read();
         if (next === null) controller.close();
-        else controller.enqueue(next.slice() as Uint8Array<ArrayBuffer>);
+        else controller.enqueue(next);
       },
       cancel: () => this.close(),
     }, { highWaterMark: 0 });
@@ -261,7 +265,7 @@ export class SecureConnection implements Disposable {
   #end(failure: unknown, close: () => void): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#unread = NOTHING;
+    this.#record = this.#unread = NOTHING;
     this.#reader.fail(failure);
     this.#writer.fail(failure);
     close();

@@ -5,6 +5,7 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { concat } from "../../lib/bytes.ts";
 import { NetworkError, RefusedError } from "../../lib/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
@@ -110,20 +111,43 @@ Deno.test("the first write goes out at once, and what comes meanwhile goes out t
   assertEquals(pair.clientStream.written.slice(before).map(({ length }) => length), [19, 117]);
 });
 
-Deno.test("what is left of a write that fills a record goes out with the next write", async () => {
+Deno.test("a run of writes goes out in full records, up to four at a time", async () => {
   using pair = await securedPair();
   const before = pair.clientStream.written.length;
   const received = readBytes(pair.server);
-  for (let i = 0; i < 4; i++) await pair.client.write(pattern(65_536));
+  for (let i = 0; i < 16; i++) await pair.client.write(pattern(65_536));
   await pair.client.closeWrite();
-  assertEquals((await received).length, 4 * 65_536);
-  const full = Array.from({ length: 4 }, () => 2 + 65_535);
-  const rest = 4 * (65_536 - 65_519);
-  assertEquals(pair.clientStream.written.slice(before).map(({ length }) => length), [
-    ...full,
-    rest + 18,
-    18, // the end
-  ]);
+  assertEquals((await received).length, 16 * 65_536);
+  const written = pair.clientStream.written.slice(before);
+  const full = Array.from({ length: 16 }, () => 2 + 65_535);
+  const rest = 16 * (65_536 - 65_519);
+  assertEquals(recordLengths(concat(...written)), [...full, rest + 18, 18]); // the last one is the end
+  assertEquals(written[0]!.length, 2 + 65_535); // at once
+  assertEquals(Math.max(...written.map(({ length }) => length)), 4 * (2 + 65_535));
+});
+
+Deno.test("small writes in a row wait for each other no longer than for eight microtasks", async () => {
+  using pair = await securedPair();
+  const before = pair.clientStream.written.length;
+  for (let i = 0; i < 200; i++) await pair.client.write(Uint8Array.of(i));
+  await pair.client.closeWrite();
+  const lengths = recordLengths(concat(...pair.clientStream.written.slice(before)));
+  assert(Math.max(...lengths) <= 18 + 20, `${lengths}`);
+});
+
+Deno.test("the end finds its place behind a full batch", async () => {
+  using pair = await securedPair();
+  const received = readBytes(pair.server);
+  const gate = Promise.withResolvers<void>();
+  pair.clientStream.gate = gate.promise;
+  const before = pair.clientStream.written.length;
+  const writing = pair.client.write(pattern(65_519 * 6)); // one on its way, one in the buffer, four wait
+  const ending = pair.client.closeWrite();
+  gate.resolve();
+  await Promise.all([writing, ending]);
+  assertEquals((await received).length, 65_519 * 6);
+  const written = pair.clientStream.written.slice(before).map(({ length }) => length);
+  assertEquals(written, [65_537, 4 * 65_537, 65_537 + 18]);
 });
 
 Deno.test("what is left of a write that fills a record goes out without a next write", async () => {
@@ -300,6 +324,15 @@ Deno.test("a Deno.Conn and a TcpConnection understand each other", async () => {
 
 async function assertNetworkError(reason: string, act: () => Promise<unknown>): Promise<void> {
   assertEquals((await assertRejects(act, NetworkError)).reason, reason);
+}
+
+/** How long the records are, their lengths included. */
+function recordLengths(bytes: Uint8Array): number[] {
+  const lengths: number[] = [];
+  for (let at = 0; at < bytes.length; at += lengths.at(-1)!) {
+    lengths.push(2 + (bytes[at]! << 8 | bytes[at + 1]!));
+  }
+  return lengths;
 }
 
 function pattern(length: number): Uint8Array<ArrayBuffer> {
