@@ -17,8 +17,17 @@ export interface Stream {
   open(): Promise<TcpConnection>;
 }
 
-/** Milliseconds of a message of 64 bytes and its echo: the second stream's by the first one's. */
-export async function compareRoundTrips(first: Stream, second: Stream): Promise<number> {
+/** What two streams have reached. */
+export interface Comparison {
+  /** The second one's figure by the first one's, the median of the rounds. */
+  readonly ratio: number;
+  /** The medians of both figures. */
+  readonly first: number;
+  readonly second: number;
+}
+
+/** Milliseconds of a message of 64 bytes and its echo. */
+export async function compareRoundTrips(first: Stream, second: Stream): Promise<Comparison> {
   using one = await open(first, ECHO);
   using other = await open(second, ECHO);
   await echo(one, WARM_UP_MESSAGES);
@@ -27,20 +36,22 @@ export async function compareRoundTrips(first: Stream, second: Stream): Promise<
   for (let i = 0; i < ROUND_TRIP_ROUNDS; i++) {
     pairs.push([await echo(one, MESSAGES), await echo(other, MESSAGES)]);
   }
-  return ratio("round trip", [first, second], pairs, (ms) => `${(ms * 1000).toFixed(0)} µs`);
+  return compare("round trip", [first, second], pairs, (ms) => `${(ms * 1000).toFixed(0)} µs`);
 }
 
-/** Bytes a second, writing 64 KiB at a time: the second stream's by the first one's. */
-export async function compareBulk(first: Stream, second: Stream): Promise<number> {
+/** Bytes a millisecond, writing 64 KiB at a time. */
+export async function compareBulk(first: Stream, second: Stream): Promise<Comparison> {
   await bulk(first);
   await bulk(second);
   const pairs: Pair[] = [];
   for (let i = 0; i < BULK_ROUNDS; i++) pairs.push([await bulk(first), await bulk(second)]);
-  return ratio("bulk", [first, second], pairs, (rate) => `${(rate / 1000).toFixed(0)} MB/s`);
+  return compare("bulk", [first, second], pairs, (rate) => `${(rate / 1000).toFixed(0)} MB/s`);
 }
 
 /** The other side: does as the first byte says, until there is no more. */
-export async function answerStream(connection: TcpConnection): Promise<void> {
+export async function answerStream(
+  connection: Pick<TcpConnection, "read" | "write" | "closeWrite">,
+): Promise<void> {
   const buffer = new Uint8Array(WRITE_BYTES);
   const mode = new Uint8Array(1);
   await connection.read(mode);
@@ -55,18 +66,19 @@ export async function answerStream(connection: TcpConnection): Promise<void> {
 /** What one round has found of the first and of the second stream. */
 type Pair = readonly [number, number];
 
-/** The median of the rounds' ratios, and says what the medians were. */
-function ratio(
+/** Sums the rounds up, and says what the medians were. */
+function compare(
   what: string,
   streams: readonly [Stream, Stream],
   pairs: readonly Pair[],
   format: (figure: number) => string,
-): number {
-  const medians = streams.map(({ name }, i) =>
-    `${format(median(pairs.map((p) => p[i]!)))} ${name}`
+): Comparison {
+  const first = median(pairs.map((pair) => pair[0]));
+  const second = median(pairs.map((pair) => pair[1]));
+  console.log(
+    `${what}: ${format(first)} ${streams[0].name}, ${format(second)} ${streams[1].name}`,
   );
-  console.log(`${what}: ${medians.join(", ")}`);
-  return median(pairs.map(([first, second]) => second / first));
+  return { ratio: median(pairs.map(([one, other]) => other / one)), first, second };
 }
 
 async function open(stream: Stream, mode: number): Promise<TcpConnection> {

@@ -35,10 +35,10 @@ interface Figures {
 async function measure(): Promise<Figures> {
   const idleKib = await weighIdle();
   await using _server = await startServer();
-  const plainRoundTripRatio = await compareRoundTrips(PLAIN, PLAIN_SESSION);
-  const secureRoundTripRatio = await compareRoundTrips(SECURE, SECURE_SESSION);
-  const plainBulkRatio = await compareBulk(PLAIN, PLAIN_SESSION);
-  const secureBulkRatio = await compareBulk(SECURE, SECURE_SESSION);
+  const plainRoundTripRatio = (await compareRoundTrips(PLAIN, PLAIN_SESSION)).ratio;
+  const secureRoundTripRatio = (await compareRoundTrips(SECURE, SECURE_SESSION)).ratio;
+  const plainBulkRatio = (await compareBulk(PLAIN, PLAIN_SESSION)).ratio;
+  const secureBulkRatio = (await compareBulk(SECURE, SECURE_SESSION)).ratio;
   return { plainBulkRatio, plainRoundTripRatio, secureBulkRatio, secureRoundTripRatio, idleKib };
 }
 
