@@ -8,6 +8,7 @@ import type { IncomingConnection } from "../connect/incoming.ts";
 import { Peer } from "../connect/peer.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
 import { WaitQueue } from "../net/wait_queue.ts";
+import type { NextConnection } from "../transfer/mod.ts";
 import { readArguments } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
 import {
@@ -39,18 +40,25 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson });
   const options = await readPeerOptions(given, io, openHandDesk(given, io, events));
-  await using peer = await Peer.open({
-    ...options,
-    protocol: FILES_PROTOCOL,
-    ...allow.length > 0 && { allow },
-  });
-  await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") });
-  const receivers = new Receivers(peer, events);
-  const code = await sendFiles((options) => receivers.next(options), {
-    sources: operands,
-    asJson,
-  }, io);
-  await receivers.finish();
+  await using opened = new AsyncDisposableStack();
+  const open = async (): Promise<Receivers> => {
+    const peer = opened.use(
+      await Peer.open({
+        ...options,
+        protocol: FILES_PROTOCOL,
+        ...allow.length > 0 && { allow },
+      }),
+    );
+    await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") });
+    return new Receivers(peer, events);
+  };
+  let receivers: Receivers | undefined;
+  const next: NextConnection = async (options) => { // called once the files are known to be there
+    receivers ??= await open();
+    return await receivers.next(options);
+  };
+  const code = await sendFiles(next, { sources: operands, asJson }, io);
+  await receivers?.finish();
   return io.signal.aborted ? EXIT.interrupted : code;
 }
 

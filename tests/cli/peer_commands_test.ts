@@ -241,6 +241,16 @@ Deno.test("send and recv carry files, and leave what is there alone", () =>
     })
   ));
 
+Deno.test("send shows no ticket for what is not there to be sent", () =>
+  withScratch(async (folder) => {
+    const sender = start(["send", `${folder}/nothing`], {
+      permissions: [`--allow-read=${folder}`],
+    });
+    const { code, stdout, stderr } = await sender.end();
+    assertEquals([code, stdout], [1, ""]);
+    assertEquals(stderr, `punchline: Cannot find ${folder}/nothing: not found\n`);
+  }));
+
 for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as const) {
   Deno.test(`${command} tells who comes later that it is busy`, () =>
     withScratch((folder) =>
