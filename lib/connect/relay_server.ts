@@ -18,15 +18,21 @@ export interface RelayServer {
 }
 
 /**
- * A server that relays streams, from a text as `turn:USER:PASSWORD@host:port`, or `turns:...`, in which the password
- * is percent-encoded if it has a `@`.
+ * A server that relays streams, from a text as `turn:USER:PASSWORD@host:port`, or `turns:...`, in which a `:` or a `@`
+ * of the user or the password is percent-encoded.
  *
- * @throws {TypeError} if it is none
+ * @throws {TypeError} if it is none; the message repeats nothing that may be a password
  */
 export function parseRelay(server: string | RelayServer): RelayServer {
   const { url: text, ...rest } = typeof server === "string" ? { url: server } : server;
-  const parts = /^(turns?:)(?:([^:@]*):([^@]*)@)?(.*)$/i.exec(text);
-  if (parts === null) throw new TypeError(`Cannot use relay ${text}: it is turn:... or turns:...`);
+  const parts = /^(turns?:)(?:([^:@/]+):([^:@]*)@)?([^@]*)$/i.exec(text);
+  if (parts === null) {
+    throw new TypeError(
+      text.includes("@")
+        ? "Cannot use relay: it is turn:USER:PASSWORD@HOST, with %3A for a : and %40 for an @ in user or password"
+        : `Cannot use relay ${text}: it is turn:... or turns:...`,
+    );
+  }
   const [, scheme, username, password, target] = parts as unknown as string[];
   const plain = `${scheme}${target}`;
   const url = parseTurnUri(plain).transport === "udp" && !target!.includes("?")
@@ -43,7 +49,6 @@ export function parseRelay(server: string | RelayServer): RelayServer {
   };
 }
 
-/** The message does not repeat what may be a password. */
 function decode(text: string): string {
   try {
     return decodeURIComponent(text);

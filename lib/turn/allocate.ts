@@ -38,7 +38,7 @@ export interface Allocated {
 }
 
 /**
- * Asks for an allocation. However the asking ends without one, the server is told to release what it may
+ * Asks for an allocation, without mobility where the server has none. However the asking ends without one, the server is told to release what it may
  * have allocated.
  *
  * @throws {RefusedError} if the server refuses
@@ -54,6 +54,9 @@ export async function allocate(
   // RFC 8656 §7.4: another local port, where an earlier allocation is left on this one.
   for (let ports = 1;; ports++) {
     const outcome = await allocateOnce(server, request, options);
+    if (outcome.kind === "immobile") {
+      return await allocate(server, { ...request, mobility: false }, options);
+    }
     if (outcome.kind !== "port taken") return outcome;
     if (options.local === undefined && ports < MAX_PORTS) continue;
     throw turnRefusal(outcome.response, server.address, ALLOCATING);
@@ -79,7 +82,13 @@ export function turnRefusal(
 /** RFC 8656 §19: 437 (Allocation Mismatch). */
 export const ALLOCATION_MISMATCH = 437;
 
-type Once = Outcome<Allocated> | { readonly kind: "port taken"; readonly response: StunMessage };
+/** RFC 8016 §5: 405 (Mobility Forbidden). */
+const MOBILITY_FORBIDDEN = 405;
+
+type Once =
+  | Outcome<Allocated>
+  | { readonly kind: "port taken"; readonly response: StunMessage }
+  | { readonly kind: "immobile" };
 
 async function allocateOnce(
   server: Target,
@@ -102,9 +111,9 @@ async function allocateOnce(
     link.close();
     const alternate = alternateOf(response, hostname);
     if (alternate !== undefined) return { kind: "alternate", alternate };
-    if (errorOf(response, address).code === ALLOCATION_MISMATCH) {
-      return { kind: "port taken", response };
-    }
+    const { code } = errorOf(response, address);
+    if (code === ALLOCATION_MISMATCH) return { kind: "port taken", response };
+    if (code === MOBILITY_FORBIDDEN && request.mobility) return { kind: "immobile" };
     throw turnRefusal(response, address, ALLOCATING);
   } catch (error) {
     if (!(error instanceof RefusedError)) await sendRelease(link, conversation);

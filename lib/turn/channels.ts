@@ -86,10 +86,12 @@ export class Channels {
 
   async #keepRenewed(signal: AbortSignal): Promise<void> {
     const { timings } = this.#session.options;
-    while (true) {
-      await delay(renewalDelayMs(timings.channelLifetimeMs, timings), { signal });
-      for (const channel of this.#channels) {
-        if (channel.state === "bound") await this.#renew(channel);
+    const periodMs = renewalDelayMs(timings.channelLifetimeMs, timings);
+    for (let dueMs = performance.now() + periodMs;; dueMs += periodMs) {
+      await delay(Math.max(dueMs - performance.now(), 0), { signal });
+      const bound = this.#channels.filter(({ state }) => state === "bound");
+      for (let start = 0; start < bound.length; start += MAX_AT_ONCE) {
+        await Promise.all(bound.slice(start, start + MAX_AT_ONCE).map((one) => this.#renew(one)));
       }
     }
   }
@@ -103,6 +105,9 @@ export class Channels {
     }
   }
 }
+
+/** Ours: renewals under way at a time, so that those of many channels come before their end. */
+const MAX_AT_ONCE = 16;
 
 interface Channel {
   readonly number: number;

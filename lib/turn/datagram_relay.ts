@@ -32,10 +32,14 @@ export interface DatagramRelay extends Relay {
   readonly socket: UdpSocket;
   /**
    * Takes the relayed address along to another network, over a new socket to the server: RFC 8016. Only if
-   * it was opened with `mobility`.
+   * it was opened with `mobility`. What is asked of the server meanwhile waits; a datagram may be lost.
+   *
+   * Over TCP and TLS coturn 4.6.1 answers with what is no message, and the relay is lost with the move.
    *
    * @throws {TypeError} if it was not, or the server has no mobility
    * @throws {RefusedError} if the server refuses
+   * @throws {NetworkError} as the network fails, or `closed`
+   * @throws {NoResponseError} if the server does not answer in time
    */
   move(options?: { signal?: AbortSignal }): Promise<void>;
 }
@@ -102,6 +106,7 @@ class SessionDatagramRelay extends SessionRelay implements DatagramRelay {
     if (channels && !dontFragment) {
       const channel = this.#channels.get(to) ?? await this.#channels.bind(to);
       if (channel !== undefined) {
+        if (!this.permissions.has(to.ip)) await this.permit([to.ip]); // a channel outlives its permission
         return await this.session.send(encodeChannelData({ channel, data }));
       }
     }
@@ -119,11 +124,11 @@ class SessionDatagramRelay extends SessionRelay implements DatagramRelay {
   #onIndication(message: StunMessage): void {
     if (message.method !== DATA || unknownRequiredAttributes(message).length > 0) return;
     const from = getAttribute(message, "XOR-PEER-ADDRESS");
-    if (from === undefined || !this.permissions.has(from.ip)) return;
+    if (from === undefined || !this.permissions.admits(from.ip)) return;
     const data = getAttribute(message, "DATA");
     const icmp = getAttribute(message, "ICMP");
     if (data !== undefined) this.#received.push({ data, from });
-    else if (icmp !== undefined) this.#options.onIcmp?.(from, icmp);
+    else if (icmp !== undefined) queueMicrotask(() => this.#options.onIcmp?.(from, icmp)); // it may throw
   }
 }
 

@@ -11,3 +11,9 @@ export function isFailure(error: unknown): boolean {
   return error instanceof NetworkError || error instanceof NoResponseError ||
     error instanceof RefusedError || error instanceof MalformedMessageError;
 }
+
+/** Whether asking again will not help. */
+export function isFinal(error: unknown): boolean {
+  if (error instanceof RefusedError) return error.code < 500;
+  return !isFailure(error);
+}

@@ -31,8 +31,9 @@ export interface Relay extends AsyncDisposable {
    */
   readonly finished: Promise<void>;
   /**
-   * Lets peers in, by their IP addresses. Sending to a peer does so too.
+   * Lets peers in, by their IP addresses, for as long as the relay is open. Sending to a peer does so too.
    *
+   * @throws {TypeError} if one is no IP address
    * @throws {RefusedError} if the server refuses; 403 for an address that it relays nothing to
    */
   permit(ips: readonly string[], options?: { signal?: AbortSignal }): Promise<void>;

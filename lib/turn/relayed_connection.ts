@@ -62,6 +62,14 @@ export class RelayedConnection implements TcpConnection {
     this.#onClose(this);
   }
 
+  ref(): void {
+    this.#connection.ref?.();
+  }
+
+  unref(): void {
+    this.#connection.unref?.();
+  }
+
   [Symbol.dispose](): void {
     this.close();
   }

@@ -11,7 +11,7 @@ export function remedyFor(code: number): string | undefined {
 
 const REMEDIES: Readonly<Record<number, string>> = {
   // RFC 8489 §14.8
-  300: "ask the server that it names",
+  300: "ask the server that it names, or another one if it names none",
   400: "the server cannot read the request, or it does not fit what is open; try another server",
   401: "check the username and the password; time-limited ones may have expired",
   420: "the server is older than this option; leave the option out",
@@ -34,7 +34,8 @@ const REMEDIES: Readonly<Record<number, string>> = {
   446: "a connection to this peer is open; close it first",
   447: "the peer does not answer the server; check that it listens there and lets the server in",
   // RFC 8016 §5
-  405: "the server lets no relayed address move; open a new one",
+  405:
+    "the server lets no relayed address move; leave mobility out, and open a new one after a move",
   // RFC 8445 §7.3.1.1
   487: "so answer ICE agents, not TURN servers; check the address",
 };

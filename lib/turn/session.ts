@@ -5,8 +5,9 @@
  * @module
  */
 
+import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
-import { NetworkError, RefusedError } from "../errors.ts";
+import { NetworkError } from "../errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Target } from "../stun/alternate_server.ts";
 import type { Conversation, StunQuestion } from "../stun/conversation.ts";
@@ -20,10 +21,10 @@ import {
 } from "./allocate.ts";
 import type { Allocation } from "./allocation.ts";
 import { openCarrier } from "./carrier.ts";
-import { isFailure } from "./failure.ts";
+import { isFailure, isFinal } from "./failure.ts";
 import { type LinkHandlers, TurnLink } from "./link.ts";
 import { REFRESH } from "./method.ts";
-import { renewalDelayMs } from "./timings.ts";
+import { renewalDelayMs, RETRY_MS } from "./timings.ts";
 
 /** How to ask. */
 export interface SessionRequestOptions {
@@ -46,6 +47,9 @@ export class TurnSession {
   #link: TurnLink;
   #conversation: Conversation;
   #mobilityTicket: Uint8Array | undefined;
+  /** While it moves; resolves when that is over, however it went. */
+  #moving: Promise<void> | undefined;
+  readonly #moveEnd = new AbortController();
   #closed: Promise<void> | undefined;
   #isLost = false;
 
@@ -88,18 +92,27 @@ export class TurnSession {
    */
   async request(question: StunQuestion, options: SessionRequestOptions): Promise<StunMessage> {
     const { action, signal } = options;
-    this.ended.throwIfAborted();
-    const { answer: response } = await this.#conversation.ask(
-      this.#link.channel({
-        waitsMs: this.options.waitsMs,
-        signal: signal === undefined ? this.ended : AbortSignal.any([this.ended, signal]),
-      }),
-      question,
-    );
-    if (response.class === "success") return response;
-    const error = turnRefusal(response, this.server.address, action);
-    if (error.code === ALLOCATION_MISMATCH) this.#lose(error);
-    throw error;
+    const patience = {
+      waitsMs: this.options.waitsMs,
+      signal: signal === undefined ? this.ended : AbortSignal.any([this.ended, signal]),
+    };
+    while (true) {
+      if (this.#moving !== undefined) await abortable(this.#moving, patience.signal);
+      patience.signal.throwIfAborted();
+      const link = this.#link;
+      // What comes of a link that is being left says nothing: the server may know the new one already.
+      const isLeft = () => this.#moving !== undefined || link !== this.#link;
+      try {
+        const { answer } = await this.#conversation.ask(link.channel(patience), question);
+        if (answer.class === "success") return answer;
+        if (isLeft()) continue;
+        const error = turnRefusal(answer, this.server.address, action);
+        if (error.code === ALLOCATION_MISMATCH) this.#lose(error);
+        throw error;
+      } catch (error) {
+        if (!isFailure(error) || !isLeft() || patience.signal.aborted) throw error;
+      }
+    }
   }
 
   /**
@@ -129,6 +142,20 @@ export class TurnSession {
    * @throws {RefusedError} if it refuses
    */
   async move({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
+    while (this.#moving !== undefined) await this.#moving;
+    this.ended.throwIfAborted();
+    const moving = this.#move(signal);
+    this.#moving = moving.catch(() => {}).then(() => this.#moving = undefined);
+    const left = this.#link;
+    await this.#moving;
+    left.finished.catch((error) => {
+      if (left === this.#link) this.#lose(error); // it ended meanwhile, and there is no other
+    });
+    await moving;
+    this.ended.throwIfAborted();
+  }
+
+  async #move(signal: AbortSignal | undefined): Promise<void> {
     const ticket = this.#mobilityTicket;
     if (ticket === undefined) {
       throw new TypeError(
@@ -138,7 +165,7 @@ export class TurnSession {
     const { address, hostname } = this.server;
     const patience = {
       waitsMs: this.options.waitsMs,
-      signal: signal === undefined ? this.ended : AbortSignal.any([this.ended, signal]),
+      signal: AbortSignal.any([this.#moveEnd.signal, ...signal === undefined ? [] : [signal]]),
     };
     const options = { ...this.options, ...patience, local: undefined };
     const link = new TurnLink(await openCarrier(address, hostname, options));
@@ -159,6 +186,7 @@ export class TurnSession {
     this.#conversation = conversation;
     this.#attach(link);
     old.close();
+    if (this.#isLost) link.close();
   }
 
   /** Releases the allocation; idempotent, and fails for nothing. */
@@ -170,12 +198,23 @@ export class TurnSession {
     const server = formatTransportAddress(this.server.address);
     this.#end.abort(new NetworkError(`Cannot use relay at ${server}: it is closed`, "closed"));
     await Promise.all(this.#tasks);
+    await this.#finishMove();
     if (!this.#isLost) {
       const channel = this.#link.channel({ waitsMs: this.options.timings.releaseWaitsMs });
       await this.#conversation.ask(channel, RELEASE).catch(ignoreFailure);
     }
     this.#link.close();
     this.#finish.resolve();
+  }
+
+  /** What is to be released is where the move leaves it, if it comes to an end soon. */
+  async #finishMove(): Promise<void> {
+    if (this.#moving === undefined) return;
+    const { releaseWaitsMs } = this.options.timings;
+    const waitMs = releaseWaitsMs.reduce((sum, each) => sum + each, 0);
+    const timer = setTimeout(() => this.#moveEnd.abort(this.ended.reason), waitMs);
+    await this.#moving;
+    clearTimeout(timer);
   }
 
   #lose(error: unknown): void {
@@ -189,7 +228,7 @@ export class TurnSession {
   #attach(link: TurnLink): void {
     if (this.#handlers !== undefined) link.deliverTo(this.#handlers);
     link.finished.catch((error) => {
-      if (link === this.#link) this.#lose(error);
+      if (link === this.#link && this.#moving === undefined) this.#lose(error);
     });
   }
 
@@ -224,16 +263,7 @@ export class TurnSession {
   }
 }
 
-/** Whether asking again will not help. */
-function isFinal(error: unknown): boolean {
-  if (error instanceof RefusedError) return error.code < 500;
-  return !isFailure(error);
-}
-
 /** The server forgets by itself what it cannot be told. */
 function ignoreFailure(error: unknown): void {
   if (!isFailure(error)) throw error;
 }
-
-/** Ours: between a refresh that failed and the next one. */
-const RETRY_MS = 5000;

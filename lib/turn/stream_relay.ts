@@ -11,6 +11,7 @@ import { WaitQueue } from "../net/wait_queue.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
 import { StreamChannel } from "../stun/transport.ts";
 import { type Allocated, type TurnClientOptions, turnRefusal } from "./allocate.ts";
+import { isFailure, isFinal } from "./failure.ts";
 import { CONNECT, CONNECTION_ATTEMPT, CONNECTION_BIND } from "./method.ts";
 import { type Relay, SessionRelay } from "./relay.ts";
 import { RelayedConnection } from "./relayed_connection.ts";
@@ -39,7 +40,10 @@ export interface StreamRelay extends Relay {
    * The next connection that a permitted peer made to the relayed address. An aborted call loses none, unless
    * it was just taking it.
    *
+   * A connection that ends before it is taken is passed over.
+   *
    * @throws {NetworkError} `closed` once the relay is closed, or why it was lost
+   * @throws {RefusedError} if the server does not let us take connections any more
    */
   accept(options?: { signal?: AbortSignal }): Promise<TcpConnection>;
 }
@@ -93,8 +97,7 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
       try {
         return await this.#bind(attempt, signal);
       } catch (error) {
-        // The peer has gone, or the server has given up waiting.
-        if (!(error instanceof RefusedError) || this.session.ended.aborted) throw error;
+        if (this.session.ended.aborted || signal?.aborted || !isOnlyThisPeers(error)) throw error;
       }
     }
   }
@@ -140,7 +143,7 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
     const connectionId = getAttribute(message, "CONNECTION-ID");
     const peer = getAttribute(message, "XOR-PEER-ADDRESS");
     if (connectionId === undefined || peer === undefined) return;
-    if (!this.permissions.has(peer.ip)) return;
+    if (!this.permissions.admits(peer.ip)) return;
     this.#attempts.push({ connectionId, peer, arrivedMs: performance.now() });
   }
 
@@ -150,6 +153,18 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
     for (const connection of this.#connections) connection.close();
   }
 }
+
+/**
+ * Whether a failure to take one peer's connection says nothing of the next one's: the peer has gone, of which coturn
+ * tells by a reset and others by 400 or 447, or the server has given up waiting.
+ */
+function isOnlyThisPeers(error: unknown): boolean {
+  if (error instanceof RefusedError) return GONE.has(error.code) || !isFinal(error);
+  return isFailure(error);
+}
+
+/** RFC 6062 §5.4: 400 for a connection that the server does not know (any more); 447 for one that failed. */
+const GONE: ReadonlySet<number> = new Set([400, 447]);
 
 /** A peer that waits for us. */
 interface Attempt {

@@ -40,3 +40,6 @@ export function renewalDelayMs(lifetimeMs: number, { refreshMarginMs }: TurnTimi
 
 /** Ours: a server that grants no time at all is not asked more often than this. */
 const MIN_RENEWAL_MS = 500;
+
+/** Ours: between something that could not be renewed and the next try. */
+export const RETRY_MS = 5000;

@@ -35,6 +35,11 @@ export interface TurnServer {
  * @throws {TypeError} if it is not a TURN URI, or asks for DTLS (`turns` over UDP), which is not spoken here
  */
 export function parseTurnUri(uri: string): TurnServer {
+  if (uri.includes("@")) { // it may hold a password: it is not repeated
+    throw new TypeError(
+      "Cannot parse TURN URI: there is an @ in it; the user and the password go into the credential",
+    );
+  }
   const parts = /^(turns?):([^?/@#]+)(?:\?transport=(.*))?$/i.exec(uri);
   if (parts === null) {
     throw new TypeError(

@@ -18,10 +18,18 @@ for (
     ["UDP", "turn:turn.example.org?transport=udp"],
     ["a password that is not percent-encoded", "turn:ann:100%@turn.example.org"],
     ["no host", "turn:ann:secret@"],
+    ["a password with an @", "turn:ann:se@cret@turn.example.org"],
+    [
+      "a user with a colon, as time-limited ones have",
+      "turn:1893456000:ann:secret@turn.example.org",
+    ],
+    ["a URL with slashes", "turn://ann:secret@turn.example.org"],
+    ["another scheme with a password", "trn:ann:secret@turn.example.org"],
   ] as const
 ) {
   Deno.test(`parseRelay() refuses ${what}`, () => {
-    assertThrows(() => parseRelay(text), TypeError);
+    const error = assertThrows(() => parseRelay(text), TypeError);
+    assertEquals(/secret|cret@/.test(error.message), false, error.message);
   });
 }
 

@@ -7,10 +7,11 @@ import type { Network } from "../../lib/net/network.ts";
 import { decodeMessage, getAttribute } from "../../lib/stun/message.ts";
 import { REFRESH } from "../../lib/turn/method.ts";
 import { startsChannelData } from "../../lib/turn/channel_data_message.ts";
+import type { DatagramRelay } from "../../lib/turn/datagram_relay.ts";
 import { RFC8656_TIMINGS } from "../../lib/turn/timings.ts";
 import { timeLimitedCredential } from "../../lib/turn/time_limited_credential.ts";
 import { openRelay } from "../../lib/turn/open_relay.ts";
-import { COTURN, COTURN_TLS, startCoturn } from "./coturn.ts";
+import { COTURN, type Coturn, COTURN_TLS, startCoturn } from "./coturn.ts";
 import { toolTest } from "./tool_test_case.ts";
 import { CREDENTIAL, datagrams, echoed, LOOPBACK, startEcho, startTurn } from "./turn_server.ts";
 
@@ -188,6 +189,34 @@ toolTest("a relay moves to another socket, and keeps its address", COTURN, async
   assertEquals(new Set(sources()).size, 3);
 });
 
+toolTest("a relay is refreshed, asked and closed while it moves, and stays", COTURN, async () => {
+  await using coturn = await startTurn({ args: ["--mobility", "--user-quota=1"] });
+  const timings = { ...RFC8656_TIMINGS, udpKeepaliveMs: 500 };
+  using peer = await startEcho();
+  {
+    await using relay = await datagrams(coturn, { mobility: true, timings });
+    for (let i = 0; i < 4; i++) {
+      const moved = relay.move();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      await relay.permit([`127.0.1.${i + 1}`]);
+      await moved;
+      await new Promise((resolve) => setTimeout(resolve, 600)); // a refresh is due meanwhile
+      assertEquals((await echoed(relay.socket, peer.local, `${i}`)).text, `${i}`);
+    }
+    const moved = assertRejects(() => relay.move(), NetworkError, "it is closed");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await relay.close();
+    await moved;
+  }
+  await using _next = await openSoon(coturn);
+});
+
+toolTest("a server without mobility relays all the same, and does not move", COTURN, async () => {
+  await using coturn = await startTurn();
+  await using relay = await datagrams(coturn, { mobility: true });
+  await assertRejects(() => relay.move(), TypeError, "the server has none");
+});
+
 toolTest("a relay without mobility does not move", COTURN, async () => {
   await using coturn = await startTurn({ args: ["--mobility"] });
   await using relay = await datagrams(coturn);
@@ -207,6 +236,18 @@ toolTest("a closed relay is released at the server", COTURN, async () => {
   await assertRejects(() => relay.socket.receive(), NetworkError, "it is closed");
   await assertRejects(() => relay.socket.send(new Uint8Array(1), LOOPBACK), NetworkError);
 });
+
+/** The next relay of a user who has no other: coturn counts one for a second after its release. */
+async function openSoon(coturn: Coturn): Promise<DatagramRelay> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await datagrams(coturn);
+    } catch (error) {
+      if (!(error instanceof RefusedError && error.code === 486) || tries === 10) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+}
 
 /** A network that remembers what its UDP sockets sent and received. */
 function listeningIn(

@@ -59,6 +59,19 @@ toolTest("an allocation beyond the user's quota is refused", COTURN, async () =>
   assertEquals(error.code, 486);
 });
 
+toolTest("a server without a free port says that it is full", COTURN, async () => {
+  const [first] = freePorts(1);
+  await using coturn = await startTurn({
+    args: [`--min-port=${first}`, `--max-port=${first! + 1}`],
+  });
+  const relays = new AsyncDisposableStack();
+  await using _ = relays;
+  const error = await assertRejects(async () => {
+    for (let i = 0; i < 3; i++) relays.use(await datagrams(coturn));
+  }, RefusedError);
+  assertEquals(error.code, 508);
+});
+
 toolTest("a forbidden peer is refused, and others are not", COTURN, async () => {
   await using coturn = await startTurn({ args: ["--denied-peer-ip=127.0.0.2"] });
   await using relay = await datagrams(coturn);

@@ -101,6 +101,27 @@ toolTest("coturn resets a stream whose end is closed for writing", COTURN, async
   }
 });
 
+toolTest("accept() passes over peers that have hung up", COTURN, async () => {
+  await using coturn = await startTurn();
+  await using relay = await streams(coturn);
+  await relay.permit([LOOPBACK.ip]);
+  for (let i = 0; i < 5; i++) {
+    const gone = await systemNetwork.connectTcp(relay.relayed[0]);
+    await new Promise((resolve) => setTimeout(resolve, i * 10)); // before or after the server has told of it
+    gone.reset();
+  }
+  const [relayed, peer] = await accept(relay);
+  assertEquals(relayed.remote.port, peer.local.port);
+  for (const one of [relayed, peer]) one.close();
+});
+
+for (const transport of ["tcp", "tls"] as const) {
+  toolTest(`a closed relay of streams is released over ${transport}`, COTURN_TLS, async () => {
+    await using coturn = await startTurn({ tls: transport === "tls", args: ["--user-quota=1"] });
+    for (let i = 0; i < 3; i++) await (await streams(coturn, { transport })).close();
+  });
+}
+
 toolTest("accept() is given up on abort, and goes on afterwards", COTURN, async () => {
   await using coturn = await startTurn();
   await using relay = await streams(coturn);

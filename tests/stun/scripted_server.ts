@@ -48,6 +48,7 @@ export async function scriptUdp(
   untilClosed(async () => {
     while (true) {
       const { data, from } = await socket.receive();
+      if (data[0]! >= 0x40) continue; // ChannelData, which has no answer
       const item = { request: decodeMessage(data), bytes: data, from, index: arrived.length };
       arrived.push(item);
       for (const answer of script(item)) await socket.send(answer, from);

@@ -3,9 +3,10 @@ import { MalformedMessageError, NoResponseError, RefusedError } from "../../lib/
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { longTermKey, nonceWithFeatures } from "../../lib/stun/credentials.ts";
 import { verifyIntegrity } from "../../lib/stun/integrity.ts";
-import { getAttribute } from "../../lib/stun/message.ts";
+import type { TransportAddress } from "../../lib/net/address.ts";
+import { encodeMessage, getAttribute } from "../../lib/stun/message.ts";
 import { encodeChannelData } from "../../lib/turn/channel_data_message.ts";
-import { ALLOCATE, CREATE_PERMISSION, REFRESH, SEND } from "../../lib/turn/method.ts";
+import { ALLOCATE, CREATE_PERMISSION, DATA, REFRESH, SEND } from "../../lib/turn/method.ts";
 import { openRelay, openStreamRelay } from "../../lib/turn/open_relay.ts";
 import { type Arrived, scriptTcp, scriptUdp } from "../stun/scripted_server.ts";
 import { dataFrom, deny, grant, grantAll, GRANTED, withTurnHosts } from "./scripted_turn.ts";
@@ -77,6 +78,34 @@ Deno.test("a flood of datagrams fills a bounded queue and nothing else", async (
       assertStrictEquals(error, signal.reason);
     }
     assertEquals(waiting > 0 && waiting <= 1024, true, `${waiting}`);
+  });
+});
+
+Deno.test("ICMP reports of permitted peers come to onIcmp", async () => {
+  await withTurnHosts(async ({ client, server, at }) => {
+    const report = { type: 3, code: 3, data: 0 };
+    const icmpFrom = (peer: TransportAddress) =>
+      encodeMessage({
+        class: "indication",
+        method: DATA,
+        transactionId: new Uint8Array(12),
+        attributes: [{ type: "XOR-PEER-ADDRESS", value: peer }, { type: "ICMP", value: report }],
+      });
+    const script = (one: Arrived) =>
+      one.request.method === SEND
+        ? [icmpFrom({ ip: "203.0.113.66", port: 1 }), icmpFrom(PEER)]
+        : [grantAll(one)];
+    using _scripted = await scriptUdp(server.network, at, script);
+    const told: unknown[] = [];
+    const onIcmp = (...args: unknown[]) => told.push(args);
+    await using relay = await openRelay(`turn:${at.ip}`, {
+      network: client,
+      channels: false,
+      onIcmp,
+    });
+    await relay.socket.send(BYTE, PEER);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    assertEquals(told, [[PEER, report]]);
   });
 });
 

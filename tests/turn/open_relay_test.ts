@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { openRelay, openStreamRelay } from "../../lib/turn/open_relay.ts";
 import { remedyFor } from "../../lib/turn/remedy.ts";
 import { timeLimitedCredential } from "../../lib/turn/time_limited_credential.ts";
@@ -37,6 +37,12 @@ for (
     assertThrows(() => parseTurnUri(uri), TypeError);
   });
 }
+
+Deno.test("parseTurnUri() repeats no password that somebody put into a URI", () => {
+  const error = assertThrows(() => parseTurnUri("turn:ann:hunter2@example.org"), TypeError);
+  assertEquals(error.message.includes("hunter2"), false);
+  assertMatch(error.message, /go into the credential/);
+});
 
 Deno.test("openStreamRelay() does not take a URI over UDP", async () => {
   await assertRejects(() => openStreamRelay("turn:192.0.2.1"), TypeError, "?transport=tcp");

@@ -2,7 +2,8 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { concat } from "../../lib/bytes.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { encodeMessage } from "../../lib/stun/message.ts";
+import { RefusedError } from "../../lib/errors.ts";
+import { encodeMessage, getAttribute } from "../../lib/stun/message.ts";
 import {
   CONNECT,
   CONNECTION_ATTEMPT,
@@ -11,7 +12,7 @@ import {
 } from "../../lib/turn/method.ts";
 import { openStreamRelay } from "../../lib/turn/open_relay.ts";
 import { type Arrived, scriptTcp } from "../stun/scripted_server.ts";
-import { grant, grantAll, withTurnHosts } from "./scripted_turn.ts";
+import { deny, grant, grantAll, withTurnHosts } from "./scripted_turn.ts";
 
 const PEER = { ip: "203.0.113.9", port: 9 };
 
@@ -57,23 +58,48 @@ Deno.test("a flood of ConnectionAttempts is cut off, and those of strangers are 
   });
 });
 
-Deno.test("a ConnectionAttempt that is older than 30 s is not taken", async () => {
-  await withTurnHosts(async ({ client, server, at }) => {
-    using _scripted = await scriptTcp(
-      server.network,
-      at,
-      (one: Arrived) =>
-        one.request.method === CREATE_PERMISSION
-          ? [concat(grantAll(one), attempt(PEER, 1))]
-          : [grantAll(one)],
-    );
-    await using relay = await openStreamRelay(`turn:${at.ip}?transport=tcp`, { network: client });
-    await relay.permit([PEER.ip]);
-    await new Promise((resolve) => setTimeout(resolve, 31_000));
-    const signal = AbortSignal.timeout(1000);
-    await assertRejects(() => relay.accept({ signal }), DOMException);
+for (const [waitMs, isTaken] of [[0, true], [29_000, true], [31_000, false]] as const) {
+  const what = isTaken ? "is taken" : "is not taken any more";
+  Deno.test(`a ConnectionAttempt right behind the permission ${what} after ${waitMs} ms`, async () => {
+    await withTurnHosts(async ({ client, server, at }) => {
+      using _scripted = await scriptTcp(
+        server.network,
+        at,
+        (one: Arrived) =>
+          one.request.method === CREATE_PERMISSION
+            ? [concat(grantAll(one), attempt(PEER, 1))]
+            : [grantAll(one)],
+      );
+      await using relay = await openStreamRelay(`turn:${at.ip}?transport=tcp`, { network: client });
+      await relay.permit([PEER.ip]);
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
+      const accepting = () => relay.accept({ signal: AbortSignal.timeout(1000) });
+      if (isTaken) (await accepting()).close();
+      else await assertRejects(accepting, DOMException);
+    });
   });
-});
+}
+
+for (const [code, isPassedOver] of [[400, true], [447, true], [500, true], [403, false]] as const) {
+  const what = isPassedOver ? "passes over a peer" : "tells of a peer";
+  Deno.test(`accept() ${what} whose connection is refused with ${code}`, async () => {
+    await withTurnHosts(async ({ client, server, at }) => {
+      using _scripted = await scriptTcp(server.network, at, (one: Arrived) => {
+        const { method } = one.request;
+        if (method === CREATE_PERMISSION) {
+          return [concat(grantAll(one), attempt(PEER, 1), attempt({ ...PEER, port: 10 }, 2))];
+        }
+        const isFirst = getAttribute(one.request, "CONNECTION-ID") === 1;
+        return [method === CONNECTION_BIND && isFirst ? deny(one, code) : grantAll(one)];
+      });
+      await using relay = await openStreamRelay(`turn:${at.ip}?transport=tcp`, { network: client });
+      await relay.permit([PEER.ip]);
+      if (!isPassedOver) await assertRejects(() => relay.accept(), RefusedError, `${code}`);
+      using connection = await relay.accept();
+      assertEquals(connection.remote.port, 10);
+    });
+  });
+}
 
 function connectionId(value: number) {
   return { type: "CONNECTION-ID", value } as const;
