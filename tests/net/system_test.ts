@@ -120,6 +120,29 @@ Deno.test("reset() reaches the other side as a reset, close() as an end", async 
   d.close();
 });
 
+Deno.test("listenTcp() outlives peers that reset their connections at once", async () => {
+  using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+  const program = `
+    const { systemNetwork } = await import("${import.meta.resolve("../../lib/net/system.ts")}");
+    const dial = async () => (await systemNetwork.connectTcp(${
+    JSON.stringify(listener.local)
+  })).reset();
+    for (let i = 0; i < 200; i++) {
+      await Promise.allSettled([dial(), dial(), dial(), dial()]);
+      if (i % 20 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  `;
+  const running = new Deno.Command(Deno.execPath(), { args: ["eval", program] }).output();
+  const ended = new AbortController();
+  const accepting = (async () => {
+    for (;;) (await listener.accept({ signal: ended.signal })).close();
+  })();
+  accepting.catch(() => {});
+  assertEquals((await running).success, true);
+  using _last = await systemNetwork.connectTcp(listener.local);
+  ended.abort();
+});
+
 Deno.test("read() and write() on a closed connection reject", async () => {
   const [a, b] = await connectedPair();
   a.close();

@@ -18,7 +18,7 @@ import { WaitQueue } from "../wait_queue.ts";
 import { action, requireNet, toNetworkError } from "./platform.ts";
 import { canReusePort, openReusingPort } from "./reuse_port.ts";
 import { SocketReader, withReader } from "./socket_reader.ts";
-import { SystemTcpConnection } from "./tcp_connection.ts";
+import { endsOf, SystemTcpConnection } from "./tcp_connection.ts";
 
 /** As {@linkcode Network.connectTcp}. */
 export async function connectTcp(
@@ -47,10 +47,11 @@ export async function connectTcp(
       ...(local && !reusePort && { localAddress: local.ip, localPort: local.port }),
     });
     await connected;
-    if (socket.remoteAddress === undefined) { // the peer has accepted and reset it already
+    const ends = endsOf(socket);
+    if (ends === undefined) { // the peer has accepted and reset it already
       throw new NetworkError(`${action("connect to", remote)}: connection reset`, "reset");
     }
-    return new SystemTcpConnection(socket, reader);
+    return new SystemTcpConnection(socket, reader, ends);
   } catch (error) {
     socket?.on("error", () => {}); // a late ICMP error of a dial that was given up
     socket?.destroy();
@@ -141,10 +142,10 @@ class SystemTcpListener implements TcpListener {
     const { address, port } = server.address() as net.AddressInfo;
     this.local = { ip: parseIp(address), port };
     server.on("connection", (socket) => {
-      // The peer may have gone already; then the socket has no address any more.
-      if (socket.remoteAddress === undefined) return void socket.destroy();
+      const ends = endsOf(socket); // asked for at once: the peer may reset the connection at any moment
+      if (ends === undefined) return void socket.destroy();
       const reader = new SocketReader();
-      const connection = new SystemTcpConnection(withReader(socket, reader), reader);
+      const connection = new SystemTcpConnection(withReader(socket, reader), reader, ends);
       if (!this.#accepted.push(connection)) connection.reset();
     });
   }

@@ -11,6 +11,23 @@ import type { TcpConnection } from "../network.ts";
 import { action, toNetworkError } from "./platform.ts";
 import type { SocketReader } from "./socket_reader.ts";
 
+/** Where a connection begins and where it ends. */
+export interface ConnectionEnds {
+  readonly local: TransportAddress;
+  readonly remote: TransportAddress;
+}
+
+/** The ends of a socket that is connected, or `undefined` if the peer has reset it already: then it has none. */
+export function endsOf(socket: net.Socket): ConnectionEnds | undefined {
+  const { localAddress, localPort, remoteAddress, remotePort } = socket;
+  if (localAddress === undefined || localPort === undefined) return undefined;
+  if (remoteAddress === undefined || remotePort === undefined) return undefined;
+  return {
+    local: { ip: parseIp(localAddress), port: localPort },
+    remote: { ip: parseIp(remoteAddress), port: remotePort },
+  };
+}
+
 /** A connection of the system. */
 export class SystemTcpConnection implements TcpConnection {
   readonly local: TransportAddress;
@@ -23,11 +40,11 @@ export class SystemTcpConnection implements TcpConnection {
    * @param socket connected, taken over
    * @param reader that the socket reads into
    */
-  constructor(socket: net.Socket, reader: SocketReader) {
+  constructor(socket: net.Socket, reader: SocketReader, { local, remote }: ConnectionEnds) {
     this.#socket = socket;
     this.#reader = reader;
-    this.local = { ip: parseIp(socket.localAddress!), port: socket.localPort! };
-    this.remote = { ip: parseIp(socket.remoteAddress!), port: socket.remotePort! };
+    this.local = local;
+    this.remote = remote;
     // Two small messages in a row are common here, and Nagle's algorithm would hold the second for a round trip.
     socket.setNoDelay(true);
     reader.attach(socket, (error) => this.#failure("read from", error));
