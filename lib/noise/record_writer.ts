@@ -49,10 +49,11 @@ export class RecordWriter {
    * @throws what the connection fails with
    */
   async write(data: Uint8Array): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure.reason;
+    this.#requireNoFailure();
     if (this.#ending !== undefined) throw new TypeError("Cannot write: the stream was ended");
     const rest = this.#waiting.length === 0 ? this.#add(data) : data;
     if (rest.length === 0) return;
+    this.#requireNoFailure(); // the stream's own write() may have closed the connection
     await new Promise<void>((resolve, reject) => this.#waiting.push({ rest, resolve, reject }));
   }
 
@@ -62,12 +63,16 @@ export class RecordWriter {
    * @throws what the connection fails with
    */
   async end(): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure.reason;
+    this.#requireNoFailure();
     if (this.#ending === undefined) {
       this.#ending = Promise.withResolvers();
       if (this.#state === "idle") this.#start(NOTHING);
     }
     await this.#ending.promise;
+  }
+
+  #requireNoFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.reason;
   }
 
   /** Makes all writes fail that wait or come. */
@@ -115,7 +120,7 @@ export class RecordWriter {
       if (this.#isIncomplete) await this.#giveWay();
       if (this.#failure !== undefined) return;
       this.#gather();
-      if (this.#ending !== undefined && this.#buffered === 0 && this.#hasRoom) this.#seal(NOTHING);
+      if (this.#ending !== undefined && this.#hasRoom) this.#seal(NOTHING); // then the buffer is empty
     }
     this.#state = "idle";
     this.#cipher.prepareToEncrypt(); // while nothing is to be sent

@@ -147,6 +147,7 @@ export class SecureConnection implements Disposable {
   /** What is read from at present, and which part of it was not read yet. */
   #record = NOTHING;
   #unread = NOTHING;
+  #isReading = false;
   #isClosed = false;
   #writeClosed: Promise<void> | undefined;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
@@ -186,16 +187,23 @@ export class SecureConnection implements Disposable {
    */
   async read(buffer: Uint8Array): Promise<number | null> {
     if (buffer.length === 0) return 0;
-    if (this.#unread.length === 0) {
-      const next = await this.#reader.read();
-      if (next === null) return null;
-      this.#record = this.#unread = next;
+    this.#requireNoOtherRead();
+    this.#isReading = true;
+    try {
+      if (this.#unread.length === 0) {
+        const next = await this.#reader.read();
+        if (this.#isClosed) throw this.#closedError();
+        if (next === null) return null;
+        this.#record = this.#unread = next;
+      }
+      const length = Math.min(buffer.length, this.#unread.length);
+      buffer.set(this.#unread.subarray(0, length));
+      this.#unread = this.#unread.subarray(length);
+      if (this.#unread.length === 0) release(this.#record);
+      return length;
+    } finally {
+      this.#isReading = false;
     }
-    const length = Math.min(buffer.length, this.#unread.length);
-    buffer.set(this.#unread.subarray(0, length));
-    this.#unread = this.#unread.subarray(length);
-    if (this.#unread.length === 0) release(this.#record);
-    return length;
   }
 
   /**
@@ -218,11 +226,17 @@ export class SecureConnection implements Disposable {
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
     return this.#readable ??= new ReadableStream({
       pull: async (controller) => {
-        const unread = this.#unread;
-        this.#unread = NOTHING;
-        const next = unread.length > 0 ? unread.slice() : await this.#reader.read();
-        if (next === null) controller.close();
-        else controller.enqueue(next);
+        this.#requireNoOtherRead();
+        this.#isReading = true;
+        try {
+          const unread = this.#unread;
+          this.#unread = NOTHING;
+          const next = unread.length > 0 ? unread.slice() : await this.#reader.read();
+          if (next === null) controller.close();
+          else controller.enqueue(next);
+        } finally {
+          this.#isReading = false;
+        }
       },
       cancel: () => this.close(),
     }, { highWaterMark: 0 });
@@ -269,6 +283,11 @@ export class SecureConnection implements Disposable {
     this.#reader.fail(failure);
     this.#writer.fail(failure);
     close();
+  }
+
+  /** The reader alone does not know: when it is done, the read that it was for has not gone on yet. */
+  #requireNoOtherRead(): void {
+    if (this.#isReading) throw new TypeError("Cannot read: another read is waiting");
   }
 
   #closedError(): NetworkError {

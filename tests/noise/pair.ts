@@ -156,3 +156,8 @@ export async function readBytes(
   }
   return Uint8Array.from(parts);
 }
+
+/** Bytes that show where they belong. */
+export function pattern(length: number): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from({ length }, (_, index) => index * 7 + (index >> 8));
+}

@@ -11,7 +11,8 @@ import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
 import { secureConnection } from "../../lib/noise/secure_connection.ts";
-import { anonymous, memoryPair, readBytes, securedPair } from "./pair.ts";
+import { assertNetworkError } from "../simnet/fixtures.ts";
+import { anonymous, memoryPair, pattern, readBytes, securedPair } from "./pair.ts";
 
 Deno.test("a secured connection carries bytes both ways, in order", async () => {
   using pair = await securedPair();
@@ -135,19 +136,21 @@ Deno.test("small writes in a row wait for each other no longer than for eight mi
   assert(Math.max(...lengths) <= 18 + 20, `${lengths}`);
 });
 
-Deno.test("the end finds its place behind a full batch", async () => {
-  using pair = await securedPair();
-  const received = readBytes(pair.server);
-  const gate = Promise.withResolvers<void>();
-  pair.clientStream.gate = gate.promise;
-  const before = pair.clientStream.written.length;
-  const writing = pair.client.write(pattern(65_519 * 6)); // one on its way, one in the buffer, four wait
-  const ending = pair.client.closeWrite();
-  gate.resolve();
-  await Promise.all([writing, ending]);
-  assertEquals((await received).length, 65_519 * 6);
-  const written = pair.clientStream.written.slice(before).map(({ length }) => length);
-  assertEquals(written, [65_537, 4 * 65_537, 65_537 + 18]);
+Deno.test("the end finds its place behind a full batch, with and without more in the buffer", async () => {
+  for (const records of [5, 6]) {
+    using pair = await securedPair();
+    const received = readBytes(pair.server);
+    const gate = Promise.withResolvers<void>();
+    pair.clientStream.gate = gate.promise;
+    const before = pair.clientStream.written.length;
+    const writing = pair.client.write(pattern(65_519 * records));
+    const ending = pair.client.closeWrite();
+    gate.resolve();
+    await Promise.all([writing, ending]);
+    assertEquals((await received).length, 65_519 * records);
+    const written = pair.clientStream.written.slice(before).map(({ length }) => length);
+    assertEquals(written, [65_537, 4 * 65_537, 65_537 * (records - 5) + 18]);
+  }
 });
 
 Deno.test("what is left of a write that fills a record goes out without a next write", async () => {
@@ -322,10 +325,6 @@ Deno.test("a Deno.Conn and a TcpConnection understand each other", async () => {
   server.close();
 });
 
-async function assertNetworkError(reason: string, act: () => Promise<unknown>): Promise<void> {
-  assertEquals((await assertRejects(act, NetworkError)).reason, reason);
-}
-
 /** How long the records are, their lengths included. */
 function recordLengths(bytes: Uint8Array): number[] {
   const lengths: number[] = [];
@@ -333,8 +332,4 @@ function recordLengths(bytes: Uint8Array): number[] {
     lengths.push(2 + (bytes[at]! << 8 | bytes[at + 1]!));
   }
   return lengths;
-}
-
-function pattern(length: number): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from({ length }, (_, index) => index * 7 + (index >> 8));
 }
