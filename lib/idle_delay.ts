@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Alarm } from "../session/alarm.ts";
+import { Alarm } from "./alarm.ts";
 
 /** Resolves after a while, or on abort. A program that has nothing else to do ends before. */
 export function idleDelay(ms: number, signal: AbortSignal): Promise<void> {

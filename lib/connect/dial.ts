@@ -15,7 +15,7 @@ import { decodeEnvelope } from "./envelope_message.ts";
 import { receiveDecline, sendDecline } from "./decline.ts";
 import type { Decline, Knock } from "./knock_message.ts";
 import { CHANNELS, KnockingLine } from "./line.ts";
-import { idleDelay } from "./idle_delay.ts";
+import { idleDelay } from "../idle_delay.ts";
 import { PeerConnection } from "./peer_connection.ts";
 import type { PeerContext } from "./peer_context.ts";
 import { Knocker } from "./sealing.ts";

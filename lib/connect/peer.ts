@@ -10,7 +10,7 @@ import { hmac } from "../crypto.ts";
 import { NetworkError } from "../errors.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/key_pair.ts";
 import { dialPeer } from "./dial.ts";
-import { idleDelay } from "./idle_delay.ts";
+import { idleDelay } from "../idle_delay.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
 import { allowing, makeContext } from "./make_context.ts";

@@ -312,6 +312,7 @@ function ownedBy(connection: TcpConnection, relay: StreamRelay): TcpConnection {
     connection,
     rest: new Uint8Array(0),
     onClose: () => void relay.close(),
+    onRefer: (isReferenced) => isReferenced ? relay.ref() : relay.unref(),
   });
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Alarm } from "./alarm.ts";
+import { Alarm } from "../alarm.ts";
 import type { SessionTimings } from "./timings.ts";
 
 /** What a {@linkcode KeepAlive} does. */

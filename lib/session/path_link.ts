@@ -9,7 +9,7 @@ import { MalformedMessageError, NetworkError } from "../errors.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { writeAll } from "../noise/byte_stream.ts";
-import { Alarm } from "./alarm.ts";
+import { Alarm } from "../alarm.ts";
 import { encodeFrame, type Frame } from "./frame.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { KeepAlive } from "./keep_alive.ts";

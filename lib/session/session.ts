@@ -9,7 +9,7 @@ import type { TransportAddress } from "../net/address.ts";
 import { type DenoConn, type NetAddress, toDenoConn } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { Alarm } from "./alarm.ts";
+import { Alarm } from "../alarm.ts";
 import { encodeFrame, INITIAL_LIMIT } from "./frame.ts";
 import { MessageChannel } from "./message_channel.ts";
 import type { LinkFrame, PathLink } from "./path_link.ts";

@@ -32,6 +32,8 @@ export interface Carrier {
    * @throws {MalformedMessageError} if the stream is not TURN
    */
   receive(): Promise<Uint8Array>;
+  /** Whether it keeps the program running, which is so by default; over UDP always. */
+  refer(isReferenced: boolean): void;
   /** Idempotent. */
   close(): void;
 }
@@ -94,6 +96,8 @@ class UdpCarrier implements Carrier {
     }
   }
 
+  refer(): void {}
+
   close(): void {
     this.#socket.close();
   }
@@ -129,6 +133,11 @@ class StreamCarrier implements Carrier {
       `Cannot hear ${formatTransportAddress(this.remote)}: it closed the connection`,
       "reset",
     );
+  }
+
+  refer(isReferenced: boolean): void {
+    if (isReferenced) this.#connection.ref?.();
+    else this.#connection.unref?.();
   }
 
   close(): void {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { delay } from "@std/async/delay";
+import { idleDelay } from "../idle_delay.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import { FIRST_CHANNEL, LAST_CHANNEL } from "./channel_data_message.ts";
 import { isFailure } from "./failure.ts";
@@ -88,7 +88,8 @@ export class Channels {
     const { timings } = this.#session.options;
     const periodMs = renewalDelayMs(timings.channelLifetimeMs, timings);
     for (let dueMs = performance.now() + periodMs;; dueMs += periodMs) {
-      await delay(Math.max(dueMs - performance.now(), 0), { signal });
+      await idleDelay(Math.max(dueMs - performance.now(), 0), signal);
+      signal.throwIfAborted();
       const bound = this.#channels.filter(({ state }) => state === "bound");
       for (let start = 0; start < bound.length; start += MAX_AT_ONCE) {
         await Promise.all(bound.slice(start, start + MAX_AT_ONCE).map((one) => this.#renew(one)));

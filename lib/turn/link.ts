@@ -61,6 +61,11 @@ export class TurnLink {
     return this.#carrier.send(message);
   }
 
+  /** As {@linkcode Carrier.refer}. */
+  refer(isReferenced: boolean): void {
+    this.#carrier.refer(isReferenced);
+  }
+
   /** Ends the requests that wait; idempotent. */
   close(): void {
     this.#end(

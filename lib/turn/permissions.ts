@@ -4,8 +4,8 @@
  * @module
  */
 
-import { delay } from "@std/async/delay";
 import { RefusedError } from "../errors.ts";
+import { idleDelay } from "../idle_delay.ts";
 import { parseIp } from "../net/address.ts";
 import type { StunAttribute } from "../stun/attributes.ts";
 import { isFailure, isFinal } from "./failure.ts";
@@ -85,7 +85,8 @@ export class Permissions {
     let isRenewed = true;
     while (true) {
       const lifetimeMs = renewalDelayMs(timings.permissionLifetimeMs, timings);
-      await delay(isRenewed ? lifetimeMs : Math.min(lifetimeMs, RETRY_MS), { signal });
+      await idleDelay(isRenewed ? lifetimeMs : Math.min(lifetimeMs, RETRY_MS), signal);
+      signal.throwIfAborted();
       isRenewed = true;
       const ips = [...this.#expiriesMs.keys()];
       for (let start = 0; start < ips.length; start += MAX_PEERS) {

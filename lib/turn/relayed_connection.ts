@@ -18,6 +18,8 @@ export interface RelayedConnectionParts {
   /** What the peer had sent when the server bound the connection. */
   readonly rest: Uint8Array;
   readonly onClose: (connection: TcpConnection) => void;
+  /** What else keeps the program running while the connection does. */
+  readonly onRefer?: (isReferenced: boolean) => void;
 }
 
 /** The connection to the server under the names of its ends: everything else is its own. */
@@ -26,14 +28,16 @@ export class RelayedConnection implements TcpConnection {
   readonly remote: TransportAddress;
   readonly #connection: TcpConnection;
   readonly #onClose: RelayedConnectionParts["onClose"];
+  readonly #onRefer: RelayedConnectionParts["onRefer"];
   #rest: Uint8Array;
 
-  constructor({ local, remote, connection, rest, onClose }: RelayedConnectionParts) {
-    this.local = local;
-    this.remote = remote;
-    this.#connection = connection;
-    this.#rest = rest;
-    this.#onClose = onClose;
+  constructor(parts: RelayedConnectionParts) {
+    this.local = parts.local;
+    this.remote = parts.remote;
+    this.#connection = parts.connection;
+    this.#rest = parts.rest;
+    this.#onClose = parts.onClose;
+    this.#onRefer = parts.onRefer;
   }
 
   read(buffer: Uint8Array): Promise<number | null> {
@@ -64,10 +68,12 @@ export class RelayedConnection implements TcpConnection {
 
   ref(): void {
     this.#connection.ref?.();
+    this.#onRefer?.(true);
   }
 
   unref(): void {
     this.#connection.unref?.();
+    this.#onRefer?.(false);
   }
 
   [Symbol.dispose](): void {

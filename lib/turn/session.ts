@@ -6,8 +6,8 @@
  */
 
 import { abortable } from "@std/async/abortable";
-import { delay } from "@std/async/delay";
 import { NetworkError } from "../errors.ts";
+import { idleDelay } from "../idle_delay.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Target } from "../stun/alternate_server.ts";
 import type { Conversation, StunQuestion } from "../stun/conversation.ts";
@@ -125,6 +125,11 @@ export class TurnSession {
     await this.#link.send(message);
   }
 
+  /** Whether it keeps the program running, which is so by default; over UDP always. */
+  refer(isReferenced: boolean): void {
+    this.#link.refer(isReferenced);
+  }
+
   /** A conversation for another connection to the server. */
   forkConversation(): Conversation {
     return this.#conversation.fork();
@@ -237,7 +242,8 @@ export class TurnSession {
     let expiresMs = performance.now() + lifetimeMs;
     let waitMs = this.#refreshDelayMs(lifetimeMs);
     while (true) {
-      await delay(waitMs, { signal });
+      await idleDelay(waitMs, signal);
+      signal.throwIfAborted();
       try {
         const value = this.allocation.lifetimeSeconds;
         const response = await this.request(

@@ -46,6 +46,10 @@ export interface StreamRelay extends Relay {
    * @throws {RefusedError} if the server does not let us take connections any more
    */
   accept(options?: { signal?: AbortSignal }): Promise<TcpConnection>;
+  /** Keeps the program running while the relay is open, which is so by default. */
+  ref(): void;
+  /** Lets the program end while the relay is open. Its connections have their own `unref()`. */
+  unref(): void;
 }
 
 /** How a stream relay reaches its server. */
@@ -100,6 +104,14 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
         if (this.session.ended.aborted || signal?.aborted || !isOnlyThisPeers(error)) throw error;
       }
     }
+  }
+
+  ref(): void {
+    this.session.refer(true);
+  }
+
+  unref(): void {
+    this.session.refer(false);
   }
 
   /** Another connection to the server, which becomes the one to the peer. */

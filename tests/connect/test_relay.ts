@@ -51,6 +51,8 @@ export function testRelay(host: Host, refuses: readonly string[] = []): TestRela
         const local = { ip: host.addresses[0]!, port: 0 };
         return host.network.connectTcp(peer, { local, ...options });
       },
+      ref() {},
+      unref() {},
       close,
       [Symbol.asyncDispose]: close,
     };

@@ -7,7 +7,15 @@ import type { TcpConnection } from "../../lib/net/network.ts";
 import type { StreamRelay } from "../../lib/turn/stream_relay.ts";
 import { COTURN, COTURN_TLS } from "./coturn.ts";
 import { toolTest } from "./tool_test_case.ts";
-import { LOOPBACK, readPattern, startTurn, streams, writePattern } from "./turn_server.ts";
+import {
+  CREDENTIAL,
+  LOOPBACK,
+  readPattern,
+  startTurn,
+  streams,
+  uriOf,
+  writePattern,
+} from "./turn_server.ts";
 
 const MEGABYTES = 4 * 1024 * 1024;
 
@@ -120,6 +128,35 @@ for (const transport of ["tcp", "tls"] as const) {
     await using coturn = await startTurn({ tls: transport === "tls", args: ["--user-quota=1"] });
     for (let i = 0; i < 3; i++) await (await streams(coturn, { transport })).close();
   });
+}
+
+for (const transport of ["tcp", "tls"] as const) {
+  toolTest(
+    `unref() lets a program end that waits for streams over ${transport}`,
+    COTURN_TLS,
+    async () => {
+      await using coturn = await startTurn({ tls: transport === "tls" });
+      using listener = await systemNetwork.listenTcp(LOOPBACK);
+      const program = `
+      const { openStreamRelay } = await import("${import.meta.resolve("../../lib/turn/mod.ts")}");
+      const caCerts = [${JSON.stringify(coturn.caCert)}];
+      const options = { credential: ${JSON.stringify(CREDENTIAL)}, caCerts };
+      const relay = await openStreamRelay("${uriOf(coturn, transport)}", options);
+      const connection = await relay.connect(${JSON.stringify(listener.local)});
+      connection.read(new Uint8Array(1));
+      relay.accept();
+      if (Deno.args[0] === "unref") for (const each of [connection, relay]) each.unref();
+    `;
+      for (const how of ["unref", "ref"]) {
+        const command = new Deno.Command(Deno.execPath(), {
+          args: ["eval", program, how],
+          signal: AbortSignal.timeout(how === "unref" ? 20_000 : 3000),
+        });
+        const { success } = await command.output();
+        assertEquals(success, how === "unref");
+      }
+    },
+  );
 }
 
 toolTest("accept() is given up on abort, and goes on afterwards", COTURN, async () => {

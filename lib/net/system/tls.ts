@@ -79,9 +79,23 @@ class TlsConnection implements TcpConnection {
     this.close(); // Deno offers no RST under TLS
   }
 
+  ref(): void {
+    refer(this.#conn, "ref");
+  }
+
+  unref(): void {
+    refer(this.#conn, "unref");
+  }
+
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** Connections under TLS have it as others do; the types do not say so. */
+function refer(conn: Deno.Conn, how: "ref" | "unref"): void {
+  const { [how]: apply } = conn as Partial<Pick<Deno.TcpConn, "ref" | "unref">>;
+  apply?.call(conn);
 }
 
 /** Deno throws BadResource where the other side of a race has closed it already. */
