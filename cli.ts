@@ -44,14 +44,20 @@ function statusLine(): StatusLine {
   };
 }
 
-/** Ends the program quietly if nobody reads any more, as in `| head -1`. */
+/** Ends the program if it cannot print: quietly if nobody reads any more, as in `| head -1`. */
 function writeAll(stream: typeof Deno.stdout, bytes: Uint8Array): void {
   try {
     for (let written = 0; written < bytes.length;) {
       written += stream.writeSync(bytes.subarray(written));
     }
   } catch (error) {
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
-    Deno.exit(EXIT.brokenPipe);
+    if (error instanceof Deno.errors.BrokenPipe || stream === Deno.stderr) {
+      Deno.exit(EXIT.brokenPipe);
+    }
+    writeAll(
+      Deno.stderr,
+      new TextEncoder().encode(`punchline: Cannot print: ${(error as Error).message}\n`),
+    );
+    Deno.exit(EXIT.failure);
   }
 }

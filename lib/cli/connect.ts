@@ -13,12 +13,14 @@ import type { TcpConnection } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
+import { MAX_UNDER_WAY } from "./first_through.ts";
 import { forward } from "./forward.ts";
 import { openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { tellConnected, tellFailure } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
+import { Turnstile } from "./turnstile.ts";
 
 /** One line of help. */
 export const CONNECT_USAGE = `connect TICKET ${PEER_USAGE} [--tcp PORT] [--timeout MS]`;
@@ -60,12 +62,19 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
  */
 export function readTicket(text: string): string {
   try {
-    decodeTicket(text);
-    return text;
+    const ticket = tidy(text);
+    decodeTicket(ticket);
+    return ticket;
   } catch (error) {
     if (!(error instanceof MalformedMessageError)) throw error;
     throw new UsageError(error.message, { cause: error });
   }
+}
+
+/** Without what chat programs and people put around a ticket: invisible characters, quotes, a command before it. */
+function tidy(text: string): string {
+  const plain = text.replaceAll(/[\s\u00ad\u200b-\u200f\u2060\ufeff]+/g, "");
+  return /punchline:[\w-]+(?!.*punchline:)/i.exec(plain)?.[0] ?? text;
 }
 
 /** Each connection to the port of this machine gets one of its own to the peer. */
@@ -79,11 +88,14 @@ async function forwardAll(
   using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port });
   events.tell({ event: "listening", local: `127.0.0.1:${port}` });
   events.say(`Forwarding 127.0.0.1:${port} to the peer`);
+  const turnstile = new Turnstile(MAX_UNDER_WAY);
   const running = new Set<Promise<void>>();
   try {
     for (;;) {
       const local = await listener.accept({ signal: io.signal });
-      const job = forwardOne(peer, ticket, local, events, io).finally(() => running.delete(job));
+      const job = forwardOne(peer, ticket, local, events, io, turnstile).finally(() =>
+        running.delete(job)
+      );
       running.add(job);
     }
   } catch (error) {
@@ -99,9 +111,12 @@ async function forwardOne(
   local: TcpConnection,
   events: ConnectionEvents,
   io: CliIo,
+  turnstile: Turnstile,
 ): Promise<void> {
   try {
-    await using connection = await peer.connect(ticket, { signal: io.signal });
+    await using connection = await turnstile.through(() =>
+      peer.connect(ticket, { signal: io.signal })
+    );
     tellConnected(connection, events);
     const end = () => connection.reset();
     io.signal.addEventListener("abort", end, { once: true });

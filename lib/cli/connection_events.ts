@@ -1,5 +1,6 @@
 /**
- * What commands that connect tell on stderr: lines for people, or one JSON object each for programs.
+ * What commands that connect tell: lines for people on stderr, or one JSON object each for programs, also there where
+ * stdout is the connection.
  *
  * @module
  */
@@ -29,10 +30,13 @@ export interface ConnectedReport {
 export class ConnectionEvents {
   readonly #io: CliIo;
   readonly #asJson: boolean;
+  readonly #print: (line: string) => void;
 
-  constructor(io: CliIo, options: { asJson: boolean }) {
+  /** @param options.isStdoutFree whether stdout is not the connection */
+  constructor(io: CliIo, options: { asJson: boolean; isStdoutFree?: boolean }) {
     this.#io = io;
     this.#asJson = options.asJson;
+    this.#print = options.isStdoutFree ? io.out : io.err;
   }
 
   /** A line for people; programs are spared it. */
@@ -42,7 +46,7 @@ export class ConnectionEvents {
 
   /** An object for programs; people are spared it. */
   tell(event: { readonly event: string } & Readonly<Record<string, unknown>>): void {
-    if (this.#asJson) this.#io.err(JSON.stringify(event));
+    if (this.#asJson) this.#print(JSON.stringify(event));
   }
 
   /** All that was tried. */

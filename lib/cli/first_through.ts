@@ -161,4 +161,4 @@ const GIVE_WAY = new DOMException("Somebody else came", "AbortError");
 const TOO_LATE = new DOMException("Somebody else was faster", "AbortError");
 
 /** Ours: each has a port, and connections to STUN servers, which take some from one address and not many. */
-const MAX_UNDER_WAY = 4;
+export const MAX_UNDER_WAY = 4;

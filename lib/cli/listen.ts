@@ -14,10 +14,10 @@ import { systemNetwork } from "../net/system.ts";
 import { GiveUp } from "../punch/give_up.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
-import { acceptOrTell, firstThrough, refuseOthers } from "./first_through.ts";
+import { acceptOrTell, firstThrough, MAX_UNDER_WAY, refuseOthers } from "./first_through.ts";
 import { forward } from "./forward.ts";
 import { type HandDesk, openHandDesk } from "./hand_desk.ts";
-import { type CliIo, EXIT } from "./io.ts";
+import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { showTicket, tellConnected, tellFailure } from "./peer_events.ts";
 import {
   PEER_ARGUMENTS,
@@ -27,6 +27,7 @@ import {
   readTimeout,
 } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
+import { Turnstile } from "./turnstile.ts";
 
 /** One line of help. */
 export const LISTEN_USAGE =
@@ -43,12 +44,18 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const { flags, values, lists } = given;
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const timeoutMs = readTimeout(values);
+  if (port !== undefined && timeoutMs !== undefined) {
+    throw new UsageError("--timeout is for the first caller; with --tcp there is no last one");
+  }
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const desk = openHandDesk(given, io, events, port === undefined ? {} : { port });
   const options = await readPeerOptions(given, io, desk);
   await using peer = await Peer.open({ ...options, ...allow.length > 0 && { allow } });
-  await showTicket(peer, events, io, { command: "connect", asQr: flags.has("qr") });
+  await showTicket(peer, events, io, {
+    command: "connect",
+    asQr: flags.has("qr") && !flags.has("json"),
+  });
   return port === undefined
     ? await serveOne(peer, events, io, { timeoutMs, desk })
     : await serveAll(peer, port, events, io);
@@ -107,11 +114,12 @@ async function serveAll(
   events: ConnectionEvents,
   io: CliIo,
 ): Promise<number> {
+  const turnstile = new Turnstile(MAX_UNDER_WAY);
   const running = new Set<Promise<void>>();
   try {
     for (;;) {
       const incoming = await peer.nextIncoming({ signal: io.signal });
-      const serving = serve(incoming, port, events, io)
+      const serving = serve(incoming, port, events, io, turnstile)
         .catch((error) => {
           if (!io.signal.aborted) {
             io.err(`punchline: ${error instanceof Error ? error.message : error}`);
@@ -132,8 +140,9 @@ async function serve(
   port: number,
   events: ConnectionEvents,
   io: CliIo,
+  turnstile: Turnstile,
 ): Promise<void> {
-  await using connection = await accept(incoming, events, io, io.signal);
+  await using connection = await turnstile.through(() => accept(incoming, events, io, io.signal));
   if (connection === undefined) return;
   tellConnected(connection, events);
   const end = () => connection.reset();

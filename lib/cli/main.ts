@@ -46,16 +46,35 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
     for (const line of helpOn(command)) io.out(line);
     return EXIT.ok;
   }
+  const asEvents = command.printsEvents === true && rest.includes("--json");
+  return await run(command, rest, asEvents ? tellingInJson(io) : io);
+}
+
+async function run(command: Command, args: readonly string[], io: CliIo): Promise<number> {
   try {
-    return await command.run(rest, io);
+    return await command.run(args, io);
   } catch (error) {
     if (io.signal.aborted) return EXIT.interrupted;
+    if (error instanceof Deno.errors.BrokenPipe) return EXIT.brokenPipe; // nobody reads what it prints
     const code = exitCodeOf(error);
     if (code === undefined) throw error;
     io.err(`punchline: ${(error as Error).message}`);
     if (error instanceof UsageError) io.err(`Usage: punchline ${command.usage}`);
     return code;
   }
+}
+
+/** What is printed on stderr is an event for programs, failures too. */
+function tellingInJson(io: CliIo): CliIo {
+  const err = (line: string) => {
+    const isEvent = line.startsWith("{");
+    io.err(
+      isEvent
+        ? line
+        : JSON.stringify({ event: "error", message: line.replace(/^punchline: /, "") }),
+    );
+  };
+  return Object.create(io, { err: { value: err } }); // its streams are opened when they are asked for
 }
 
 /** `undefined` for what is a fault of ours and deserves its stack trace. */
@@ -68,8 +87,13 @@ function exitCodeOf(error: unknown): number | undefined {
   }
   const isExpected = error instanceof NetworkError || error instanceof NoResponseError ||
     error instanceof RefusedError || error instanceof MalformedMessageError ||
-    error instanceof UnreachableError;
+    error instanceof UnreachableError || isOfSystem(error);
   return isExpected ? EXIT.failure : undefined;
+}
+
+/** What the system says of files and pipes, such as that the disk is full. */
+function isOfSystem(error: unknown): boolean {
+  return error instanceof Error && "code" in error && /^E[A-Z0-9]+$/.test(`${error.code}`);
 }
 
 function overview(): string[] {
@@ -93,6 +117,8 @@ const NAME_WIDTH = 8;
 interface Command {
   readonly usage: string;
   readonly does: string;
+  /** Whether `--json` means events on stderr, as stdout is the connection. */
+  readonly printsEvents?: boolean;
   run(args: readonly string[], io: CliIo): Promise<number>;
 }
 
@@ -112,16 +138,19 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
   ["punch", {
     usage: PUNCH_USAGE,
     does: "TCP through two NATs; then stdin and stdout are the connection",
+    printsEvents: true,
     run: punch,
   }],
   ["listen", {
     usage: LISTEN_USAGE,
     does: "waits for a peer, whatever stands between; then stdin and stdout are the connection",
+    printsEvents: true,
     run: listen,
   }],
   ["connect", {
     usage: CONNECT_USAGE,
     does: "connects to a peer that listens, by its ticket",
+    printsEvents: true,
     run: connect,
   }],
   ["send", {

@@ -32,7 +32,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const { flags, values, operands } = given;
   const ticket = readTicket(operands[0]!);
   const asJson = flags.has("json");
-  const events = new ConnectionEvents(io, { asJson });
+  const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
   const desk = openHandDesk(given, io, events, { ticket });
   const options = await readPeerOptions(given, io, desk);
   await using peer = await Peer.open({

@@ -38,7 +38,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const { flags, lists, operands } = given;
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
-  const events = new ConnectionEvents(io, { asJson });
+  const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
   const options = await readPeerOptions(given, io, openHandDesk(given, io, events));
   await using opened = new AsyncDisposableStack();
   const open = async (): Promise<Receivers> => {
@@ -49,7 +49,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
         ...allow.length > 0 && { allow },
       }),
     );
-    await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") });
+    await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") && !asJson });
     return new Receivers(peer, events);
   };
   let receivers: Receivers | undefined;
@@ -65,11 +65,13 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
 /** What both commands speak. */
 export const FILES_PROTOCOL = "punchline-files/1";
 
-/** Those who come with the ticket: who gets through first is the one, others are refused. */
+/** Those who come with the ticket: who gets through first is the one, and others are refused while there is one. */
 class Receivers {
   readonly #peer: Peer;
   readonly #events: ConnectionEvents;
-  /** The receiver, who has come back. */
+  /** Whether there is no receiver. */
+  #isWaiting = false;
+  /** Who has come after the first one, and may be the receiver. */
   readonly #again = new WaitQueue<IncomingConnection>(MAX_AGAIN);
   readonly #over = new AbortController();
   #refusing: Promise<void> | undefined;
@@ -80,8 +82,12 @@ class Receivers {
     this.#events = events;
   }
 
-  /** Waits for the receiver, or for the same one again. */
+  /**
+   * Waits for the receiver. After a break that may be another program than before: one that was interrupted has another
+   * key when it is run again, and what it has received already is found in its folder.
+   */
   async next({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
+    this.#isWaiting = true;
     const callers: Callers = this.#last === undefined
       ? this.#peer
       : { nextIncoming: (options) => this.#again.next(options?.signal) };
@@ -89,13 +95,18 @@ class Receivers {
     const accept: Accept = (incoming, tooLate) =>
       acceptOrTell(incoming, tell, { signal: AbortSignal.any([signal, tooLate]) });
     const connection = await firstThrough(callers, accept, { signal });
+    this.#isWaiting = false;
     this.#last = connection;
     tellConnected(connection, this.#events);
     this.#refusing ??= refuseOthers(this.#peer, {
       signal: this.#over.signal,
-      keep: (incoming) => incoming.remoteId === connection.remoteId && this.#again.push(incoming),
+      keep: (incoming) => this.#mayComeAgain(incoming) && this.#again.push(incoming),
     });
     return connection;
+  }
+
+  #mayComeAgain({ remoteId }: IncomingConnection): boolean {
+    return this.#isWaiting || remoteId === this.#last?.remoteId;
   }
 
   /** Until the other side has all. */

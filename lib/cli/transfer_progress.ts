@@ -1,6 +1,6 @@
 /**
- * What `send` and `recv` tell on stderr while files go over: a bar on a terminal, a line for each file elsewhere, JSON
- * lines for programs.
+ * What `send` and `recv` tell while files go over: on stderr a bar on a terminal, or a line for each file elsewhere; JSON
+ * lines for programs, on stdout.
  *
  * @module
  */
@@ -37,7 +37,7 @@ export class TransferReporter implements ProgressListeners {
 
   /** An event for programs. */
   event(event: Readonly<Record<string, unknown>>): void {
-    if (this.#asJson) this.#io.err(JSON.stringify(event));
+    if (this.#asJson) this.#io.out(JSON.stringify(event));
   }
 
   readonly onProgress = (progress: TransferProgress): void => {

@@ -33,20 +33,22 @@ export async function openKeyFile(path: string, logger?: Logger): Promise<Uint8A
 }
 
 async function readKeyFile(path: string, logger?: Logger): Promise<Uint8Array | undefined> {
-  let text: string;
+  let text: string, mode: number | null;
   try {
     text = await Deno.readTextFile(path);
-    const { mode } = await Deno.stat(path);
-    if (mode !== null && (mode & 0o077) !== 0) {
-      logger?.warn(`others can read the key in ${path}: chmod 600 ${path}`);
-    }
+    ({ mode } = await Deno.stat(path));
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
   const key = text.length <= MAX_TEXT_LENGTH ? fromBase64url(text.trim()) : undefined;
-  if (key?.length === KEY_LENGTH) return key;
-  throw new TypeError(`Cannot use ${path}: a key is ${KEY_LENGTH} bytes in base64url, one line`);
+  if (key?.length !== KEY_LENGTH) {
+    throw new TypeError(`Cannot use ${path}: a key is ${KEY_LENGTH} bytes in base64url, one line`);
+  }
+  if (mode !== null && (mode & 0o077) !== 0) {
+    logger?.warn(`others can read the key in ${path}: chmod 600 ${path}`);
+  }
+  return key;
 }
 
 /** Ours: a key has 43 characters. */

@@ -33,10 +33,13 @@ export async function openBus(
 export function parseSignalUrl(url: string): string {
   const scheme = /^([a-z+]+):/.exec(url)?.[1];
   const isKnown = scheme !== undefined && Object.hasOwn(TRANSPORTS, scheme);
-  if (isKnown && URL.canParse(url)) return url;
+  if (isKnown && URL.canParse(url) && (scheme === "lan" || HAS_HOST.test(url))) return url;
   const known = Object.keys(TRANSPORTS).map((each) => `${each}:`).join(", ");
   throw new TypeError(`Cannot signal by ${JSON.stringify(url)}: URLs are of ${known}`);
 }
+
+/** Of `mqtt://` and the like `URL` takes any, since it does not know them. */
+const HAS_HOST = /^[a-z+]+:\/\/(?:[^/?#@]*@)?[^/?#@:]/;
 
 async function transportOf(url: string): Promise<SignalTransport> {
   const [scheme] = parseSignalUrl(url).split(":") as [keyof typeof TRANSPORTS];

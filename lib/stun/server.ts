@@ -201,6 +201,6 @@ export const DEFAULT_SERVER_LIMITS: StunServerLimits = {
     excessBytes: { burst: 64 * 1024, perSecond: 16 * 1024 },
     specialAnswers: { burst: 200, perSecond: 100 },
   },
-  tcp: { maxConnections: 2048, maxConnectionsPerSource: 64, idleMs: 30_000 },
+  tcp: { maxConnections: 2048, maxConnectionsPerSource: 128, idleMs: 30_000 },
   filterTests: { tests: { burst: 30, perSecond: 1 }, maxConcurrent: 64 },
 };

@@ -9,7 +9,7 @@ import { systemNetwork } from "../../lib/net/system.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous.ts";
 import { serveLocally } from "./run_main.ts";
 
-const CLI = new URL("../../cli.ts", import.meta.url).pathname;
+export const CLI = new URL("../../cli.ts", import.meta.url).pathname;
 export const WITH_UNSTABLE = new URL("../../deno.json", import.meta.url).pathname;
 const SCRATCH = new URL("../transfer/scratch/", import.meta.url).pathname;
 

@@ -10,7 +10,7 @@ import { DECLINE_CODES } from "../../lib/connect/dial.ts";
 import { Peer } from "../../lib/connect/peer.ts";
 import { RefusedError } from "../../lib/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
+import { CLI, start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
 
 const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
 
@@ -149,8 +149,16 @@ Deno.test("a key file with something else in it is refused", () =>
     const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
     const { code, stderr } = await start(["id", "--key", `${folder}/key`], { permissions }).end();
     assertEquals(code, 2);
+    assertMatch(stderr, /^punchline: --key .* is of no use: .* a key is 32 bytes/); // and no advice to chmod it
+  }));
+
+Deno.test("a key that others can read is used, with a warning", () =>
+  withScratch(async (folder) => {
+    await Deno.writeTextFile(`${folder}/key`, `${"A".repeat(43)}\n`, { mode: 0o644 });
+    const permissions = [`--allow-read=${folder}`];
+    const { code, stderr } = await start(["id", "--key", `${folder}/key`], { permissions }).end();
+    assertEquals(code, 0);
     assertMatch(stderr, /punchline: others can read the key in .*: chmod 600/);
-    assertMatch(stderr, /punchline: --key .* is of no use: .* a key is 32 bytes/);
   }));
 
 for (
@@ -159,6 +167,8 @@ for (
     ["a damaged ticket", ["connect", "punchline:AAAA"], /Cannot read ticket/],
     ["an unknown strategy", ["listen", "--strategy", "magic"], /strategies are host, lan/],
     ["a URL that is none", ["listen", "--rendezvous", "kitchen"], /does not take kitchen/],
+    ["a broker without a host", ["listen", "--mqtt", "mqtt://"], /Cannot signal by "mqtt:/],
+    ["a timeout for what goes on", ["listen", "--tcp", "80", "--timeout", "9"], /no last one/],
     ["a relay that is none", ["listen", "--turn", "http://x"], /Cannot use relay/],
     ["to hide without a relay", ["listen", "--relay-only"], /--relay-only takes --turn/],
     [
@@ -240,6 +250,75 @@ Deno.test("send and recv carry files, and leave what is there alone", () =>
       assertEquals(await Deno.readFile(`${folder}/to/deep/photo.jpg`), content);
     })
   ));
+
+for (const [interrupted, other] of [["connect", "listen"], ["listen", "connect"]] as const) {
+  Deno.test(`what ${interrupted} was interrupted in is not taken for all by ${other}`, () =>
+    withServers(async (servers) => {
+      const inputs = { [interrupted]: { input: endless() }, [other]: {} };
+      const listener = start(["listen", ...servers.all], inputs.listen);
+      const dialler = start(["connect", await listener.ticket(), ...servers.stun], inputs.connect);
+      await Promise.all([listener.says("Connected"), dialler.says("Connected")]);
+      const sides = { listen: listener, connect: dialler };
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      sides[interrupted].interrupt();
+      assertEquals((await sides[interrupted].end()).code, 130);
+      const { code, stderr } = await sides[other].end();
+      assertEquals(code, 1, stderr);
+      assertMatch(stderr, /^punchline: Cannot /m);
+    }));
+}
+
+Deno.test("a program whose stdout nobody reads any more ends quietly, and the other side in peace", () =>
+  withServers(async (servers) => {
+    const listener = start(["listen", ...servers.all], { input: "one\ntwo\n" });
+    const ticket = await listener.ticket();
+    const args = ["run", "--quiet", "--allow-net", CLI, "connect", ticket, ...servers.stun];
+    const shell = new Deno.Command("sh", {
+      args: ["-c", `{ sleep 1; yes; } | "$0" "$@" | true`, Deno.execPath(), ...args],
+    });
+    const { stderr } = await shell.output();
+    assertEquals(new TextDecoder().decode(stderr).includes("    at "), false);
+    const { code, stderr: told } = await listener.end();
+    assertEquals(code, 0, told);
+  }));
+
+Deno.test("a recv that was interrupted goes on when it is run again with its ticket", () =>
+  withScratch((folder) =>
+    withServers(async (servers) => {
+      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      await Deno.mkdir(`${folder}/to`);
+      const content = new Uint8Array(64_000_000).fill(7);
+      await Deno.writeFile(`${folder}/big`, content);
+      const sender = start(["send", `${folder}/big`, ...servers.all], { permissions });
+      const args = ["recv", await sender.ticket(), "--to", `${folder}/to`, ...servers.stun];
+      const first = start(args, { permissions });
+      await first.says("Receiving");
+      first.interrupt();
+      await first.end();
+      const again = start(args, { permissions });
+      const [a, b] = await Promise.all([sender.end(), again.end()]);
+      assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
+      assertEquals((await Deno.stat(`${folder}/to/big`)).size, content.length);
+    })
+  ));
+
+Deno.test("a ticket is read with what people and programs put around it", () =>
+  withServers(async (servers) => {
+    const listener = start(["listen", ...servers.all], { input: "hello" });
+    const ticket = `punchline connect ${await listener.ticket()}\u200b.`;
+    const { code, stdout } = await start(["connect", ticket, ...servers.stun]).end();
+    assertEquals([code, stdout], [0, "hello"]);
+    await listener.end();
+  }));
+
+Deno.test("with --json, a failure is an event too", () =>
+  withServers(async (servers) => {
+    const args = ["listen", "--json", "--qr", "--timeout", "300", ...servers.all];
+    const { code, stdout, stderr } = await start(args).end();
+    const events = stderr.trim().split("\n").map((line) => JSON.parse(line));
+    assertEquals([code, stdout, events.map(({ event }) => event)], [4, "", ["ticket", "error"]]);
+    assertMatch(events[1].message, /^Cannot connect: nobody came within 300 ms/);
+  }));
 
 Deno.test("send shows no ticket for what is not there to be sent", () =>
   withScratch(async (folder) => {

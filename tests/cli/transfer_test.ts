@@ -24,11 +24,12 @@ Deno.test("send and recv tell each file and the whole, and end with 0", async ()
   assertMatch(received.err.at(-1)!, /^Received 2 files, 8 bytes/);
 });
 
-Deno.test("send and recv with --json print nothing but events", async () => {
+Deno.test("send and recv with --json print nothing but events, on stdout", async () => {
   await using folder = await scratch();
   const { sent, received } = await transfer(folder.path, true);
-  for (const { err } of [sent, received]) {
-    const events = err.map((line) => JSON.parse(line));
+  for (const { out, err } of [sent, received]) {
+    assertEquals(err, []);
+    const events = out.map((line) => JSON.parse(line));
     assertEquals(events[0].event, "offer");
     assertEquals(events.at(-1).event, "finished");
     const progress = events.findLast(({ event }) => event === "progress");
@@ -92,16 +93,19 @@ async function transfer(folder: string, asJson: boolean) {
     receiveFiles(receiver, { folder: `${folder}/in`, existing: "refuse", asJson }, receiving.io),
   ]);
   return {
-    sent: { code: sent, err: sending.err },
-    received: { code: received, err: receiving.err },
+    sent: { code: sent, out: sending.out, err: sending.err },
+    received: { code: received, out: receiving.out, err: receiving.err },
   };
 }
 
-function recorder(options: Partial<CliIo> = {}): { io: CliIo; err: string[] } {
-  const err: string[] = [];
+function recorder(options: Partial<CliIo> = {}): { io: CliIo; out: string[]; err: string[] } {
+  const [out, err]: [string[], string[]] = [[], []];
   const { signal } = new AbortController();
-  const io = { out: () => {}, err: (line: string) => err.push(line), ...noTerminal(), signal };
-  return { io: { ...io, ...options }, err };
+  const printing = {
+    out: (line: string) => out.push(line),
+    err: (line: string) => err.push(line),
+  };
+  return { io: { ...printing, ...noTerminal(), signal, ...options }, out, err };
 }
 
 async function scratch(): Promise<AsyncDisposable & { path: string }> {
