@@ -9,7 +9,7 @@ import type { CliIo } from "./io.ts";
 
 /** One line of help. */
 export const LAB_USAGE =
-  "lab [verdicts] [loss] [times] [adverse] [punch] [figures] [--runs N] [--server NAME]... [--svg FILE] [--json]";
+  "lab [verdicts] [loss] [times] [adverse] [punch] [figures] [peers] [transfer] [outages] [--runs N] [--server NAME]... [--svg FILE] [--json]";
 
 /** Runs the command; its exit code. */
 export async function lab(args: readonly string[], io: CliIo): Promise<number> {

@@ -51,7 +51,11 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const desk = openHandDesk(given, io, events, port === undefined ? {} : { port });
   const options = await readPeerOptions(given, io, desk);
-  await using peer = await Peer.open({ ...options, ...allow.length > 0 && { allow } });
+  await using peer = await Peer.open({
+    ...options,
+    protocol: "", // as `connect` asks for: whoever came with `recv` would wait for files
+    ...allow.length > 0 && { allow },
+  });
   await showTicket(peer, events, io, {
     command: "connect",
     asQr: flags.has("qr") && !flags.has("json"),

@@ -4,6 +4,7 @@
  * @module
  */
 
+import config from "../../deno.json" with { type: "json" };
 import {
   MalformedMessageError,
   NetworkError,
@@ -36,6 +37,10 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
     const print = name === undefined ? io.err : io.out;
     for (const line of overview()) print(line);
     return name === undefined ? EXIT.usage : EXIT.ok;
+  }
+  if (name === "--version" || name === "-V") {
+    io.out(`punchline ${config.version}`);
+    return EXIT.ok;
   }
   const command = COMMANDS.get(name);
   if (command === undefined) {

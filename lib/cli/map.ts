@@ -86,7 +86,7 @@ async function list(args: readonly string[], io: CliIo): Promise<number> {
   } else {
     for (const line of tableText(gateways)) io.out(line);
   }
-  return EXIT.ok;
+  return gateways.some(({ problem }) => problem === null) ? EXIT.ok : EXIT.failure;
 }
 
 async function remove(args: readonly string[], io: CliIo): Promise<number> {

@@ -52,6 +52,9 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
     for (const line of natReportText(report)) io.out(line);
   }
   const { difficulty } = report.verdict;
+  const families = [report.udp.ipv4, report.udp.ipv6, report.tcp.ipv4, report.tcp.ipv6];
+  const isAnswered = families.some((family) => family?.reachable);
+  if (difficulty === "unknown" && !isAnswered) return EXIT.timeout;
   return difficulty === "offline" || difficulty === "blocked" ? EXIT.offlineOrBlocked : EXIT.ok;
 }
 

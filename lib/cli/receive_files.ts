@@ -10,6 +10,7 @@ import {
   type OfferSummary,
   printable,
   receiveFiles as receiveOver,
+  TransferError,
 } from "../transfer/mod.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { transferFailure } from "./transfer_failure.ts";
@@ -57,7 +58,11 @@ export async function receiveFiles(
     reporter.finished("Received", result);
     return EXIT.ok;
   } catch (error) {
-    return transferFailure(error, reporter, io);
+    const code = transferFailure(error, reporter, io);
+    if (error instanceof TransferError && error.reason === "exists") {
+      reporter.say("--rename keeps both, --overwrite the new one");
+    }
+    return code;
   }
 }
 

@@ -69,7 +69,7 @@ export class TransferReporter implements ProgressListeners {
 
   readonly onBreak = (error: Error): void => {
     this.event({ event: "broken", reason: error.message });
-    this.say(`The connection broke, waiting for the next: ${error.message}`);
+    this.say(`The connection broke, waiting up to two minutes for the next: ${error.message}`);
   };
 
   /** It is over. */

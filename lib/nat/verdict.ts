@@ -96,7 +96,9 @@ export function explainFamily(report: FamilyReport): string[] {
       );
       break;
     case "blocked":
-      return ["No answer from any server: this traffic does not pass."];
+      return report.details.packetsSent === 0
+        ? ["No server was asked."]
+        : ["No answer from any server: this traffic does not pass."];
     default:
       sentences.push("Too little was learned to say what works; the evidence tells why.");
   }

@@ -302,6 +302,20 @@ Deno.test("a recv that was interrupted goes on when it is run again with its tic
     })
   ));
 
+Deno.test("recv with the ticket of a listen is told that files are not spoken there", () =>
+  withScratch((folder) =>
+    withServers(async (servers) => {
+      const listener = start(["listen", ...servers.all]);
+      const args = ["recv", await listener.ticket(), "--to", folder, ...servers.stun];
+      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      const { code, stderr } = await start(args, { permissions }).end();
+      assertEquals(code, 5, stderr);
+      assertMatch(stderr, /the peer does not speak this protocol/);
+      listener.interrupt();
+      assertEquals((await listener.end()).code, 130);
+    })
+  ));
+
 Deno.test("a ticket is read with what people and programs put around it", () =>
   withServers(async (servers) => {
     const listener = start(["listen", ...servers.all], { input: "hello" });
