@@ -21,7 +21,7 @@ export class RelayExchange {
   #wake = new AbortController();
 
   /**
-   * @param own what does not change
+   * @param own what is known from the beginning
    * @param onState called whenever the other side says its state
    */
   constructor(
@@ -40,9 +40,14 @@ export class RelayExchange {
   }
 
   /** Changes what the other side is told. */
-  tell(change: Partial<Pick<RelayState, "ips" | "relayed">>): void {
+  tell(change: Partial<Pick<RelayState, "ips" | "relayed" | "mayOffer">>): void {
     this.#ours = { ...this.#ours, ...change, version: this.#ours.version + 1 };
     this.#wake.abort();
+  }
+
+  /** Lets the other side know that it was heard, if it does not yet: before this side falls silent. */
+  async sayLast(): Promise<void> {
+    if (this.#owesReply) await this.#send();
   }
 
   /**

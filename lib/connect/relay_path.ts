@@ -74,7 +74,7 @@ export interface RelayedPath {
 /**
  * Opens relays, tells the other side, dials what it tells, and returns the first connection that both agree on.
  *
- * @throws {UnreachableError} if neither side has a relay
+ * @throws {UnreachableError} if neither side has a relay, or can open one
  * @throws the signal's reason: it goes on until then
  * @throws {NetworkError} if the channel breaks
  */
@@ -90,6 +90,8 @@ class RelayPath {
   readonly #nonce = toHex(crypto.getRandomValues(new Uint8Array(16)));
   readonly #exchange: RelayExchange;
   readonly #relays: StreamRelay[] = [];
+  /** How many relays are being opened. */
+  #opening: number;
   readonly #jobs = new Set<Promise<void>>();
   /** What was begun already, since the other side says everything again with each change. */
   readonly #begun = new Set<string>();
@@ -100,6 +102,7 @@ class RelayPath {
 
   constructor(options: RelayPathOptions) {
     this.#options = options;
+    this.#opening = options.relays.length;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#exchange = new RelayExchange(
       options.channel,
@@ -140,7 +143,7 @@ class RelayPath {
 
   /** A relay of this side, from its opening to the end. */
   async #serve(opener: RelayOpener): Promise<void> {
-    const relay = await this.#open(opener);
+    const relay = await this.#open(opener).finally(() => this.#opening--);
     this.#relays.push(relay);
     const own = this.#options.isHidden ? [] : [...this.#options.ips, relay.mapped.ip];
     const ips = [...own, ...this.#relays.flatMap(ipsOf)];
@@ -165,14 +168,18 @@ class RelayPath {
     } catch (error) {
       const outcome = error instanceof RefusedError ? "refused" : "failed";
       if (!this.#signal.aborted) trace.end(outcome, null, reasonOf(error));
+      if (this.#opening === 1 && this.#relays.length === 0) {
+        this.#exchange.tell({ mayOffer: false });
+      }
       throw error;
     }
   }
 
   #take(theirs: RelayState): void {
-    const { relays } = this.#options;
-    if (relays.length === 0 && !theirs.mayOffer && this.#exchange.isHeard) {
+    const mayOffer = this.#opening + this.#relays.length > 0;
+    if (!mayOffer && !theirs.mayOffer && this.#exchange.isHeard) {
       const message = "Cannot relay: neither side has a relay";
+      this.#start(() => this.#exchange.sayLast());
       return this.#failed.reject(new UnreachableError(message, []));
     }
     if (this.#meeting === undefined) this.#begin(theirs);

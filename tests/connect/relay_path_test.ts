@@ -6,7 +6,7 @@ import {
   encodeRelayState,
   type RelayState,
 } from "../../lib/connect/relay_message.ts";
-import { MalformedMessageError, UnreachableError } from "../../lib/errors.ts";
+import { MalformedMessageError, RefusedError, UnreachableError } from "../../lib/errors.ts";
 import type { PunchRole } from "../../lib/punch/message.ts";
 import type { SignalChannel } from "../../lib/signal/channel.ts";
 import { memoryChannelPair } from "../signal/memory_channel.ts";
@@ -60,6 +60,29 @@ Deno.test("where neither side has a relay both hear so", () =>
     const searches = [search(a, "controlling", one, []), search(b, "controlled", other, [])];
     for (const { path } of searches) {
       await assertRejects(() => path, UnreachableError, "neither side has a relay");
+    }
+  }));
+
+Deno.test("where no relay can be opened both hear so, as soon as both know", () =>
+  atRelays(async ({ a, b }) => {
+    const refusing: RelayOpener = {
+      url: "turn:198.51.100.99",
+      open: async () => {
+        await delay(100);
+        throw new RefusedError("Cannot allocate a relayed address: 401", 401);
+      },
+    };
+    for (const relaysOfB of [[], [refusing]]) {
+      const [one, other] = memoryChannelPair({ delayMs: 50 });
+      const startedMs = performance.now();
+      const searches = [
+        search(a, "controlling", one, [refusing, refusing]),
+        search(b, "controlled", other, relaysOfB),
+      ];
+      for (const { path } of searches) {
+        await assertRejects(() => path, UnreachableError, "neither side has a relay");
+      }
+      assert(performance.now() - startedMs < 1000);
     }
   }));
 
