@@ -260,7 +260,10 @@ Deno.test("two sources of one name are refused by the sender", async () => {
     sources: ["/a/x", "/b/x"],
     receive: { signal: AbortSignal.abort() },
   });
-  assertMatch(failureOf(sent), /^TransferError unacceptable: .*"x" and "x" would be one file/);
+  assertMatch(
+    failureOf(sent),
+    /^TransferError unacceptable: Cannot send: "x" and "x" would be one file/,
+  );
 });
 
 Deno.test("connections that bring nothing are given up after some", async () => {
