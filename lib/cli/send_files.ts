@@ -4,7 +4,12 @@
  * @module
  */
 
-import { type NextConnection, sendFiles as sendOver, type SkippedFile } from "../transfer/mod.ts";
+import {
+  type NextConnection,
+  printable,
+  sendFiles as sendOver,
+  type SkippedFile,
+} from "../transfer/mod.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { transferFailure } from "./transfer_failure.ts";
 import { TransferReporter } from "./transfer_progress.ts";
@@ -48,6 +53,11 @@ export async function sendFiles(
 }
 
 function skippedLine({ path, kind }: SkippedFile): string {
-  const what = kind === "link" ? "a symbolic link" : "neither a file nor a folder";
-  return `Skipping ${path}: it is ${what}`;
+  return `Skipping ${printable(path)}: it is ${SKIPPED[kind]}`;
 }
+
+const SKIPPED: Readonly<Record<SkippedFile["kind"], string>> = {
+  link: "a symbolic link",
+  other: "neither a file nor a folder",
+  missing: "not there any more, or its name is not UTF-8",
+};

@@ -20,8 +20,11 @@ export interface Collection {
 export interface SkippedFile {
   /** In the file system. */
   readonly path: string;
-  /** Symbolic links in folders are not followed; `"other"` is a device, a socket or a pipe. */
-  readonly kind: "link" | "other";
+  /**
+   * Symbolic links in folders are not followed; `"other"` is a device, a socket or a pipe; `"missing"` was found and is
+   * not there: removed meanwhile, or its name is not UTF-8, and so cannot be said.
+   */
+  readonly kind: "link" | "other" | "missing";
 }
 
 /**
@@ -48,7 +51,8 @@ export async function collect(
     for (const child of (await files.list(path)).sort()) {
       const childPath = `${path}/${child}`;
       const childInfo = await files.stat(childPath);
-      if (childInfo !== undefined) await visit(childPath, `${name}/${child}`, childInfo);
+      if (childInfo === undefined) skipped.push({ path: childPath, kind: "missing" });
+      else await visit(childPath, `${name}/${child}`, childInfo);
     }
   };
 

@@ -33,6 +33,19 @@ Deno.test("symbolic links and devices in a folder are skipped, and told", async 
   assertEquals(there.below("/in").filter((path) => /link|null/.test(path)), []);
 });
 
+Deno.test("a file that is listed and not there, as one whose name is not UTF-8, is skipped, and told", async () => {
+  const here = aTree();
+  const list = here.list.bind(here);
+  here.list = async (path) => [...await list(path), ...path === "/data" ? ["bad\ufffd"] : []];
+  const skipped: unknown[] = [];
+  const { received } = await play({
+    here,
+    send: { onOffer: (_, all) => skipped.push(...all) },
+  });
+  valueOf(received);
+  assertEquals(skipped, [{ path: "/data/bad\ufffd", kind: "missing" }]);
+});
+
 Deno.test("a transfer that is cut anywhere goes on over the next connection", async () => {
   const here = new MemoryFiles().put("/data/a", "alpha").put("/data/b", "x".repeat(300)).put(
     "/data/c",
