@@ -14,6 +14,7 @@ import {
   createPrivateKey,
   createPublicKey,
   diffieHellman,
+  hkdfSync,
   type KeyObject,
   timingSafeEqual,
 } from "node:crypto";
@@ -56,6 +57,15 @@ export function hmac(
   const mac = createHmac(algorithm, key);
   for (const part of parts) mac.update(part);
   return plain(mac.digest());
+}
+
+/** HKDF-SHA-256 (RFC 5869) without info. */
+export function hkdf(
+  salt: Uint8Array,
+  inputKeyMaterial: Uint8Array,
+  length: number,
+): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(hkdfSync("sha256", inputKeyMaterial, salt, NOTHING, length));
 }
 
 /** Whether two secrets are equal, in a time that depends on their lengths alone. */

@@ -5,7 +5,7 @@
  */
 
 import { concat } from "../bytes.ts";
-import { hash, hmac } from "../crypto.ts";
+import { hash, hkdf, hmac } from "../crypto.ts";
 import { CipherState, TAG_LENGTH } from "./cipher_state.ts";
 
 /** What both sides have agreed on so far: the chaining key `ck`, the handshake hash `h`, and a key for what follows. */
@@ -34,7 +34,7 @@ export class SymmetricState {
 
   /** @param inputKeyMaterial a secret, zeroed once it is mixed in */
   mixKey(inputKeyMaterial: Uint8Array): void {
-    const [chainingKey, key] = hkdf(this.#chainingKey, inputKeyMaterial, 2);
+    const [chainingKey, key] = deriveKeys(this.#chainingKey, inputKeyMaterial, 2);
     inputKeyMaterial.fill(0);
     this.#useKeys(chainingKey!, key!);
   }
@@ -46,7 +46,7 @@ export class SymmetricState {
 
   /** Mixes in a pre-shared key (§9.2), which stays as it is. */
   mixKeyAndHash(presharedKey: Uint8Array): void {
-    const [chainingKey, forHash, key] = hkdf(this.#chainingKey, presharedKey, 3);
+    const [chainingKey, forHash, key] = deriveKeys(this.#chainingKey, presharedKey, 3);
     this.mixHash(forHash!);
     forHash!.fill(0);
     this.#useKeys(chainingKey!, key!);
@@ -68,7 +68,7 @@ export class SymmetricState {
 
   /** The keys for what the initiator sends after the handshake, and for what the responder sends. */
   split(): [initiator: CipherState, responder: CipherState] {
-    const [initiator, responder] = hkdf(this.#chainingKey, new Uint8Array(0), 2);
+    const [initiator, responder] = deriveKeys(this.#chainingKey, new Uint8Array(0), 2);
     return [new CipherState(initiator!), new CipherState(responder!)];
   }
 
@@ -79,7 +79,7 @@ export class SymmetricState {
    * @param label what the key is for; each gives another key
    */
   exportKey(label: string): Uint8Array<ArrayBuffer> {
-    const outputs = hkdf(this.#chainingKey, new Uint8Array(0), 3);
+    const outputs = deriveKeys(this.#chainingKey, new Uint8Array(0), 3);
     const key = hmac("sha256", outputs[2]!, new TextEncoder().encode(label));
     for (const output of outputs) output.fill(0);
     return key;
@@ -98,21 +98,17 @@ export class SymmetricState {
   }
 }
 
-/** `HKDF()` of §4.3. */
-function hkdf(
+/** `HKDF()` of §4.3, which is that of RFC 5869. */
+function deriveKeys(
   chainingKey: Uint8Array,
   inputKeyMaterial: Uint8Array,
   outputs: 2 | 3,
 ): Uint8Array<ArrayBuffer>[] {
-  const temporaryKey = hmac("sha256", chainingKey, inputKeyMaterial);
-  const derived: Uint8Array<ArrayBuffer>[] = [];
-  let previous = new Uint8Array(0);
-  for (let i = 1; i <= outputs; i++) {
-    previous = hmac("sha256", temporaryKey, previous, Uint8Array.of(i));
-    derived.push(previous);
-  }
-  temporaryKey.fill(0);
-  return derived;
+  const derived = hkdf(chainingKey, inputKeyMaterial, outputs * HASH_LENGTH);
+  return Array.from(
+    { length: outputs },
+    (_, i) => derived.subarray(i * HASH_LENGTH, (i + 1) * HASH_LENGTH),
+  );
 }
 
 /** `HASHLEN`. */
