@@ -37,8 +37,12 @@ export class HostCommand implements AsyncDisposable {
     });
     this.#input = this.#child.stdin.getWriter();
     this.#input.closed.catch(() => {}); // it may be killed
-    this.#output = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-    this.#listening = this.#listen();
+    const [output, told] = this.#child.stdout.pipeThrough(new TextDecoderStream()).tee();
+    this.#output = output.getReader();
+    const events = [this.#child.stderr.pipeThrough(new TextDecoderStream())];
+    if (TELLING_ON_STDOUT.has(args[0]!)) events.push(told);
+    else told.cancel();
+    this.#listening = this.#listen(events);
   }
 
   /** What it tells, until it ends. */
@@ -100,18 +104,21 @@ export class HostCommand implements AsyncDisposable {
     return status;
   }
 
-  async #listen(): Promise<void> {
-    const lines = this.#child.stderr.pipeThrough(new TextDecoderStream())
-      .pipeThrough(new TextLineStream());
-    for await (const line of lines) {
-      const told = line.startsWith("{") ? JSON.parse(line) : { event: "message", text: line };
-      this.#events.push({ ...told, atMs: performance.now() });
-    }
+  async #listen(texts: readonly ReadableStream<string>[]): Promise<void> {
+    await Promise.all(texts.map(async (text) => {
+      for await (const line of text.pipeThrough(new TextLineStream())) {
+        const told = line.startsWith("{") ? JSON.parse(line) : { event: "message", text: line };
+        this.#events.push({ ...told, atMs: performance.now() });
+      }
+    }));
     this.#events.close(OVER);
   }
 }
 
 const CLI = new URL("../../../cli.ts", import.meta.url);
+
+/** Commands whose stdout is not the connection have their events there. */
+const TELLING_ON_STDOUT: ReadonlySet<string> = new Set(["send", "recv"]);
 
 const OVER = new Error("Cannot hear more of the command: it has ended");
 
