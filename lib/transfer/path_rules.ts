@@ -25,17 +25,28 @@ export interface OfferLimits {
  * Checks a manifest as a whole: before anything of it is written, and before it is sent.
  *
  * @param naming which names the system takes
+ * @param action what cannot be done otherwise, for the error
  * @throws {TransferError} `unacceptable`, naming the first thing that breaks a rule
  */
 export function checkManifest(
   manifest: Manifest,
   naming: "posix" | "windows",
   limits: OfferLimits = {},
+  action = "accept the offer",
 ): void {
+  try {
+    checkRules(manifest, naming, limits);
+  } catch (error) {
+    if (!(error instanceof BrokenRule)) throw error;
+    throw new TransferError(`Cannot ${action}: ${error.message}`, "unacceptable");
+  }
+}
+
+function checkRules(manifest: Manifest, naming: "posix" | "windows", limits: OfferLimits): void {
   const { maxEntries = MAX_ENTRIES, maxFileBytes = Infinity, maxTotalBytes = Infinity } = limits;
-  if (manifest.length === 0) throw unacceptable("there is nothing in it");
+  if (manifest.length === 0) throw brokenRule("there is nothing in it");
   if (manifest.length > maxEntries) {
-    throw unacceptable(`${manifest.length} files and folders, ${maxEntries} are allowed`);
+    throw brokenRule(`${manifest.length} files and folders, ${maxEntries} are allowed`);
   }
   let totalBytes = 0;
   const tree = new NameTree();
@@ -44,27 +55,27 @@ export function checkManifest(
     checkEntry(entry);
     totalBytes += entry.size;
     if (entry.size > maxFileBytes) {
-      throw unacceptable(
+      throw brokenRule(
         `${name(entry.path)} has ${entry.size} bytes, ${maxFileBytes} are allowed`,
       );
     }
     tree.add(entry);
   }
   if (totalBytes > Math.min(maxTotalBytes, Number.MAX_SAFE_INTEGER)) {
-    throw unacceptable(`${totalBytes} bytes in all, ${maxTotalBytes} are allowed`);
+    throw brokenRule(`${totalBytes} bytes in all, ${maxTotalBytes} are allowed`);
   }
 }
 
 function checkEntry({ kind, path, size, modifiedMs }: ManifestEntry): void {
-  if (kind === "folder" && size !== 0) throw unacceptable(`the folder ${name(path)} has a size`);
+  if (kind === "folder" && size !== 0) throw brokenRule(`the folder ${name(path)} has a size`);
   if (modifiedMs > LAST_MODIFIED_MS) {
-    throw unacceptable(`${name(path)} was changed after the year 9999`);
+    throw brokenRule(`${name(path)} was changed after the year 9999`);
   }
 }
 
 /** The rules for one path. */
 function checkPath(path: string, naming: "posix" | "windows"): void {
-  const refuse = (rule: string) => unacceptable(`the name ${name(path)} ${rule}`);
+  const refuse = (rule: string) => brokenRule(`the name ${name(path)} ${rule}`);
   if (path === "") throw refuse("is empty");
   if (byteLength(path) > MAX_PATH_BYTES) throw refuse(`is longer than ${MAX_PATH_BYTES} bytes`);
   if (path.startsWith("/")) throw refuse("is absolute");
@@ -121,13 +132,16 @@ export function folded(path: string): string {
   return path.normalize("NFC").toUpperCase().toLowerCase().normalize("NFC");
 }
 
-function meet(path: string, other: string): TransferError {
-  return unacceptable(`${name(path)} and ${name(other)} would be one file on some systems`);
+function meet(path: string, other: string): BrokenRule {
+  return brokenRule(`${name(path)} and ${name(other)} would be one file on some systems`);
 }
 
-function unacceptable(what: string): TransferError {
-  return new TransferError(`Cannot accept the offer: ${what}`, "unacceptable");
+function brokenRule(what: string): BrokenRule {
+  return new BrokenRule(what);
 }
+
+/** Only on its way to {@linkcode checkManifest}. */
+class BrokenRule extends Error {}
 
 function name(path: string): string {
   const shown = printable(path);

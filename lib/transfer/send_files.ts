@@ -7,12 +7,11 @@
 import { collect, type SkippedFile } from "./collect.ts";
 import { type NextConnection, overConnections, type ReconnectOptions } from "./connections.ts";
 import type { FileSystem } from "./files.ts";
-import { type Manifest, type OfferSummary, summarize } from "./manifest.ts";
+import { type OfferSummary, summarize } from "./manifest.ts";
 import { checkManifest } from "./path_rules.ts";
 import { type ProgressListeners, ProgressMeter, type TransferResult } from "./progress.ts";
 import { Sending } from "./sending.ts";
 import { systemFiles } from "./system_files.ts";
-import { TransferError } from "./transfer_error.ts";
 
 /** How to send. */
 export interface SendFilesOptions extends ReconnectOptions, ProgressListeners {
@@ -54,21 +53,10 @@ export async function sendFiles(
   if (sources.length === 0) throw new TypeError("Cannot send files: none are given");
   signal?.throwIfAborted();
   const collection = await collect(files, sources);
-  checkOffer(collection.manifest);
+  checkManifest(collection.manifest, "posix", {}, "send");
   onOffer?.(summarize(collection.manifest), collection.skipped);
   const meter = new ProgressMeter(collection.manifest, options);
   const run = new Sending(files, collection, meter);
   const { elapsedMs, breaks } = await overConnections(next, run, options);
   return meter.result(elapsedMs, breaks);
-}
-
-/** What a receiver would refuse is not offered. */
-function checkOffer(manifest: Manifest): void {
-  try {
-    checkManifest(manifest, "posix");
-  } catch (error) {
-    if (!(error instanceof TransferError)) throw error;
-    const message = error.message.replace("Cannot accept the offer", "Cannot send");
-    throw new TransferError(message, error.reason, { cause: error });
-  }
 }
