@@ -51,19 +51,25 @@ export async function refuseOthers(
   callers: Callers,
   { signal, keep = () => false }: {
     readonly signal: AbortSignal;
-    /** Whether it is taken care of. */
-    readonly keep?: (incoming: IncomingConnection) => boolean;
+    /** Whether it is taken care of; nobody else waits for the answer. Must not fail. */
+    readonly keep?: (incoming: IncomingConnection) => boolean | Promise<boolean>;
   },
 ): Promise<void> {
+  const deciding = new Set<Promise<void>>();
+  const decide = async (incoming: IncomingConnection) => {
+    if (!await keep(incoming)) incoming.refuse("busy");
+  };
   try {
     for (;;) {
-      const incoming = await callers.nextIncoming({ signal });
-      if (!keep(incoming)) incoming.refuse("busy");
+      const each = decide(await callers.nextIncoming({ signal }));
+      deciding.add(each);
+      each.then(() => deciding.delete(each));
     }
   } catch (error) {
     const isClosed = error instanceof NetworkError && error.reason === "closed";
     if (!signal.aborted && !isClosed) throw error;
   }
+  await Promise.all(deciding);
 }
 
 /**

@@ -4,10 +4,13 @@
  * @module
  */
 
+import { abortable } from "@std/async/abortable";
+import { delay } from "@std/async/delay";
 import type { IncomingConnection } from "../connect/incoming.ts";
 import { Peer } from "../connect/peer.ts";
 import type { PeerConnection } from "../connect/peer_connection.ts";
 import { WaitQueue } from "../net/wait_queue.ts";
+import { GiveUp } from "../punch/give_up.ts";
 import type { NextConnection } from "../transfer/mod.ts";
 import { readArguments } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
@@ -69,8 +72,9 @@ export const FILES_PROTOCOL = "punchline-files/1";
 class Receivers {
   readonly #peer: Peer;
   readonly #events: ConnectionEvents;
-  /** Whether there is no receiver. */
-  #isWaiting = false;
+  /** Settled while there is no receiver. */
+  #vacant = Promise.withResolvers<void>();
+  #isVacant = false;
   /** Who has come after the first one, and may be the receiver. */
   readonly #again = new WaitQueue<IncomingConnection>(MAX_AGAIN);
   readonly #over = new AbortController();
@@ -84,10 +88,12 @@ class Receivers {
 
   /**
    * Waits for the receiver. After a break that may be another program than before: one that was interrupted has another
-   * key when it is run again, and what it has received already is found in its folder.
+   * key when it is run again, and what it has received already is found in its folder. It may be there before the break
+   * has come to light.
    */
   async next({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
-    this.#isWaiting = true;
+    this.#isVacant = true;
+    this.#vacant.resolve();
     const callers: Callers = this.#last === undefined
       ? this.#peer
       : { nextIncoming: (options) => this.#again.next(options?.signal) };
@@ -95,27 +101,35 @@ class Receivers {
     const accept: Accept = (incoming, tooLate) =>
       acceptOrTell(incoming, tell, { signal: AbortSignal.any([signal, tooLate]) });
     const connection = await firstThrough(callers, accept, { signal });
-    this.#isWaiting = false;
+    this.#isVacant = false;
+    this.#vacant = Promise.withResolvers();
     this.#last = connection;
     tellConnected(connection, this.#events);
     this.#refusing ??= refuseOthers(this.#peer, {
       signal: this.#over.signal,
-      keep: (incoming) => this.#mayComeAgain(incoming) && this.#again.push(incoming),
+      keep: async (incoming) => await this.#mayComeIn(incoming) && this.#again.push(incoming),
     });
     return connection;
   }
 
-  #mayComeAgain({ remoteId }: IncomingConnection): boolean {
-    return this.#isWaiting || remoteId === this.#last?.remoteId;
+  async #mayComeIn({ remoteId }: IncomingConnection): Promise<boolean> {
+    if (remoteId === this.#last?.remoteId) return true;
+    using patience = new GiveUp(HOLD_MS, this.#over.signal);
+    await abortable(this.#vacant.promise, patience.signal).catch(() => {});
+    return this.#isVacant;
   }
 
-  /** Until the other side has all. */
+  /** Until the other side has all, and those who would have come after it know. */
   async finish(): Promise<void> {
     await this.#last?.[Symbol.asyncDispose]();
     this.#over.abort();
     await this.#refusing;
+    await delay(0); // a refusal goes out in the next turn
   }
 }
 
 /** Ours: who comes back more often than it is waited for is refused. */
 const MAX_AGAIN = 4;
+
+/** Ours: a receiver that went without a word is missed by then. */
+const HOLD_MS = 10_000;

@@ -5,11 +5,13 @@
  */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
 import { FILES_PROTOCOL } from "../../lib/cli/send.ts";
 import { DECLINE_CODES } from "../../lib/connect/dial.ts";
 import { Peer } from "../../lib/connect/peer.ts";
 import { RefusedError } from "../../lib/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
+import { receiveFiles } from "../../lib/transfer/mod.ts";
 import { CLI, start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
 
 const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
@@ -302,6 +304,47 @@ Deno.test("a recv that was interrupted goes on when it is run again with its tic
     })
   ));
 
+Deno.test("a recv may be there before the one that was interrupted is missed", () =>
+  withScratch((folder) =>
+    withServers(async (servers) => {
+      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      await Deno.writeTextFile(`${folder}/file`, "whole");
+      const sender = start(["send", `${folder}/file`, ...servers.all], { permissions });
+      const ticket = await sender.ticket();
+      const options = { listen: false, protocol: FILES_PROTOCOL, servers: [servers.stun[1]!] };
+      await using peer = await Peer.open(options);
+      const first = await peer.connect(ticket);
+      await Deno.mkdir(`${folder}/to`);
+      const args = ["recv", ticket, "--to", `${folder}/to`, ...servers.stun];
+      const again = start(args, { permissions });
+      await delay(1000); // it has knocked by then, or is slower and finds nobody in its place
+      first.reset();
+      const [a, b] = await Promise.all([sender.end(), again.end()]);
+      assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
+      assertEquals(await Deno.readTextFile(`${folder}/to/file`), "whole");
+    })
+  ));
+
+Deno.test("a recv that waits in vain for the place of another is told so when the files are through", () =>
+  withScratch((folder) =>
+    withServers(async (servers) => {
+      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      await Deno.writeTextFile(`${folder}/file`, "whole");
+      const sender = start(["send", `${folder}/file`, ...servers.all], { permissions });
+      const ticket = await sender.ticket();
+      const options = { listen: false, protocol: FILES_PROTOCOL, servers: [servers.stun[1]!] };
+      await using peer = await Peer.open(options);
+      await using other = await Peer.open(options);
+      using first = await peer.connect(ticket);
+      const refused = assertRejects(() => other.connect(ticket), RefusedError);
+      await delay(500); // until it has knocked
+      const next = () => Promise.resolve(first);
+      await receiveFiles(next, await Deno.makeTempDir({ dir: folder }));
+      assertEquals((await refused).code, DECLINE_CODES.busy);
+      assertEquals((await sender.end()).code, 0);
+    })
+  ));
+
 Deno.test("recv with the ticket of a listen is told that files are not spoken there", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
@@ -359,8 +402,7 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
         await using first = await Peer.open(options);
         await using second = await Peer.open(options);
         const conn = await first.connect(ticket);
-        const error = await assertRejects(() => second.connect(ticket), RefusedError);
-        assertEquals(error.code, DECLINE_CODES.busy);
+        const refused = assertRejects(() => second.connect(ticket), RefusedError);
         const later = command === "listen"
           ? start(["connect", ticket, ...servers.stun])
           : start(["recv", ticket, "--to", folder, ...servers.stun], {
@@ -369,6 +411,7 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
         const { code, stderr } = await later.end();
         assertEquals(code, 1);
         assertMatch(stderr, /^punchline: Cannot connect: the peer is busy with somebody else\n$/);
+        assertEquals((await refused).code, DECLINE_CODES.busy);
         busy.kill();
         conn.reset();
         await Promise.all([busy.end(), conn[Symbol.asyncDispose]()]);
