@@ -336,6 +336,7 @@ Deno.test("a recv that waits in vain for the place of another is told so when th
       await using peer = await Peer.open(options);
       await using other = await Peer.open(options);
       using first = await peer.connect(ticket);
+      await sender.says("Connected"); // before that, another one might still be faster
       const refused = assertRejects(() => other.connect(ticket), RefusedError);
       await delay(500); // until it has knocked
       const next = () => Promise.resolve(first);
@@ -402,6 +403,7 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
         await using first = await Peer.open(options);
         await using second = await Peer.open(options);
         const conn = await first.connect(ticket);
+        await busy.says("Connected"); // before that, another one might still be faster
         const refused = assertRejects(() => second.connect(ticket), RefusedError);
         const later = command === "listen"
           ? start(["connect", ticket, ...servers.stun])
