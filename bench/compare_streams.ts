@@ -48,6 +48,27 @@ export async function compareBulk(first: Stream, second: Stream): Promise<Compar
   return compare("bulk", [first, second], pairs, (rate) => `${(rate / 1000).toFixed(0)} MB/s`);
 }
 
+/**
+ * How much of its time this side spends in something, in milliseconds: of a message of 64 bytes and its echo, and of a
+ * write of 64 KiB.
+ *
+ * @param clock runs while it does
+ */
+export async function measureWithin(
+  stream: Stream,
+  clock: { readonly elapsedMs: number },
+): Promise<{ roundTrip: number; write: number }> {
+  using connection = await open(stream, ECHO);
+  await echo(connection, WARM_UP_MESSAGES);
+  const beforeEchoes = clock.elapsedMs;
+  await echo(connection, WARM_UP_MESSAGES);
+  const roundTrip = (clock.elapsedMs - beforeEchoes) / WARM_UP_MESSAGES;
+  await bulk(stream);
+  const beforeBulk = clock.elapsedMs;
+  await bulk(stream);
+  return { roundTrip, write: (clock.elapsedMs - beforeBulk) / WRITES };
+}
+
 /** The other side: does as the first byte says, until there is no more. */
 export async function answerStream(
   connection: Pick<TcpConnection, "read" | "write" | "closeWrite">,
@@ -116,6 +137,7 @@ const MESSAGE_BYTES = 64;
 const WARM_UP_MESSAGES = 4000;
 const MESSAGES = 200;
 const ROUND_TRIP_ROUNDS = 41;
-const WRITE_BYTES = 65_536;
+/** Of one write. */
+export const WRITE_BYTES = 65_536;
 const WRITES = 1500;
 const BULK_ROUNDS = 11;

@@ -8,36 +8,40 @@
  *
  * Fails if a figure is less than half as good as the baseline's. Takes `openssl`.
  *
- * Two more figures say what to make of the ratios. The bounds are what would be left if all but the cipher, on the
- * thread that sends, cost nothing: they fall where the plain connection is fast, as the cipher stays as it is. And
- * beside them stands Deno's own TLS, which is native code with the processor's AES. The round trip depends on what else
- * the machine does: where a processor sleeps between two messages, waking it hides most of what the cipher costs.
+ * Two more figures say what to make of the ratios. The bounds are what would be left if nothing but the cipher of the
+ * platform took any time, measured where it works: they fall where the plain connection is fast, as the cipher stays as
+ * it is. And beside them stands Deno's own TLS, which is native code with the processor's AES.
  *
  * @module
  */
 
-import { release } from "../lib/bytes.ts";
-import { ChaChaPolyOpener, ChaChaPolySealer } from "../lib/crypto.ts";
 import type { TransportAddress } from "../lib/net/address.ts";
 import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import { generateKeyPair, KeyPair, secureConnection } from "../lib/noise/mod.ts";
-import { MAX_PLAINTEXT_LENGTH } from "../lib/noise/record_cipher.ts";
 import { makeCertificate } from "../tests/interop/coturn.ts";
-import { answerStream, compareBulk, compareRoundTrips, type Stream } from "./compare_streams.ts";
+import { CipherClock } from "./cipher_clock.ts";
+import {
+  answerStream,
+  compareBulk,
+  compareRoundTrips,
+  measureWithin,
+  type Stream,
+  WRITE_BYTES,
+} from "./compare_streams.ts";
 import { median } from "./median.ts";
 
 /** What `baselines/noise.json` keeps. */
 interface Figures {
   /** Bytes a second, writing 64 KiB at a time: secured by plain. */
   readonly bulkRatio: number;
-  /** What is left of the plain one's speed after the cipher. */
+  /** What would be left of the plain one's speed if all but the cipher cost nothing. */
   readonly bulkBound: number;
   /** TLS by plain. */
   readonly tlsBulkRatio: number;
   /** Milliseconds of a message of 64 bytes and its echo: secured by plain. */
   readonly roundTripRatio: number;
-  /** The plain one's time and that of the cipher in a loop by the plain one's. */
+  /** The same of the round trip: the plain one's time and the cipher's on both sides by the plain one's. */
   readonly roundTripBound: number;
   /** TLS by plain. */
   readonly tlsRoundTripRatio: number;
@@ -64,39 +68,26 @@ async function measure(): Promise<Figures> {
   };
   const roundTrips = await compareRoundTrips(PLAIN, SECURED);
   const bulk = await compareBulk(PLAIN, SECURED);
-  const message = cipherMs(64);
-  const record = cipherMs(MAX_PLAINTEXT_LENGTH);
+  const cipher = await measureCipher();
   return {
     bulkRatio: bulk.ratio,
-    bulkBound: 1 / (1 + record.seal * bulk.first / MAX_PLAINTEXT_LENGTH),
+    bulkBound: 1 / (1 + cipher.write * bulk.first / WRITE_BYTES),
     tlsBulkRatio: (await compareBulk(PLAIN, tls)).ratio,
     roundTripRatio: roundTrips.ratio,
-    roundTripBound: 1 + 2 * (message.seal + message.open) / roundTrips.first,
+    roundTripBound: 1 + 2 * cipher.roundTrip / roundTrips.first,
     tlsRoundTripRatio: (await compareRoundTrips(PLAIN, tls)).ratio,
     ...{ handshakeMs, firstHandshakeMs },
   };
 }
 
-/** Milliseconds that the cipher takes for one message, in a loop. */
-function cipherMs(length: number): { seal: number; open: number } {
-  const key = new Uint8Array(32).fill(0x42);
-  const nonce = new Uint8Array(12);
-  const plaintext = new Uint8Array(length);
-  const target = new Uint8Array(length + 16);
-  const sealed = new ChaChaPolySealer(key, nonce).seal(NO_AD, plaintext, target).slice();
-  const open = () => release(new ChaChaPolyOpener(key, nonce).open(NO_AD, sealed)!);
-  const seal = () => new ChaChaPolySealer(key, nonce).seal(NO_AD, plaintext, target);
-  const times = (act: () => void) =>
-    median(Array.from({ length: CIPHER_ROUNDS }, () => {
-      const start = performance.now();
-      for (let i = 0; i < CIPHER_MESSAGES; i++) act();
-      return (performance.now() - start) / CIPHER_MESSAGES;
-    }));
-  const found = { seal: times(seal), open: times(open) };
-  const inMicroseconds = `${(found.seal * 1000).toFixed(1)} and ${
-    (found.open * 1000).toFixed(1)
-  } µs`;
-  console.log(`cipher: ${inMicroseconds} to seal and to open ${length} bytes`);
+/** Milliseconds that the cipher takes of what this side does. */
+async function measureCipher(): Promise<{ roundTrip: number; write: number }> {
+  using clock = new CipherClock();
+  const found = await measureWithin(SECURED, clock);
+  const [message, write] = [found.roundTrip, found.write].map((ms) => (ms * 1000).toFixed(0));
+  console.log(
+    `cipher: ${message} µs of a round trip on either side, ${write} µs to write 64 KiB`,
+  );
   return found;
 }
 
@@ -153,9 +144,6 @@ const SECURED: Stream = {
 };
 const RESPONDER_KEY = new KeyPair(new Uint8Array(32).fill(0x42));
 const HANDSHAKES = 31;
-const CIPHER_ROUNDS = 31;
-const CIPHER_MESSAGES = 200;
-const NO_AD = new Uint8Array(0);
 const BASELINE = new URL("./baselines/noise.json", import.meta.url);
 
 /** A figure may be this much worse than the baseline's. */
