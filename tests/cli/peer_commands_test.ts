@@ -12,7 +12,7 @@ import { Peer } from "../../lib/connect/peer.ts";
 import { RefusedError } from "../../lib/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { receiveFiles } from "../../lib/transfer/mod.ts";
-import { CLI, start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
+import { CLI, type Servers, start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
 
 const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
 
@@ -289,8 +289,8 @@ Deno.test("a recv that was interrupted goes on when it is run again with its tic
     withServers(async (servers) => {
       const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
       await Deno.mkdir(`${folder}/to`);
-      const content = new Uint8Array(64_000_000).fill(7);
-      await Deno.writeFile(`${folder}/big`, content);
+      await Deno.writeFile(`${folder}/big`, new Uint8Array());
+      await Deno.truncate(`${folder}/big`, BIG_BYTES); // much of it is under way when the first is interrupted
       const sender = start(["send", `${folder}/big`, ...servers.all], { permissions });
       const args = ["recv", await sender.ticket(), "--to", `${folder}/to`, ...servers.stun];
       const first = start(args, { permissions });
@@ -300,51 +300,54 @@ Deno.test("a recv that was interrupted goes on when it is run again with its tic
       const again = start(args, { permissions });
       const [a, b] = await Promise.all([sender.end(), again.end()]);
       assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
-      assertEquals((await Deno.stat(`${folder}/to/big`)).size, content.length);
+      assertEquals((await Deno.stat(`${folder}/to/big`)).size, BIG_BYTES);
     })
   ));
 
 Deno.test("a recv may be there before the one that was interrupted is missed", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
-      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
-      await Deno.writeTextFile(`${folder}/file`, "whole");
-      const sender = start(["send", `${folder}/file`, ...servers.all], { permissions });
-      const ticket = await sender.ticket();
-      const options = { listen: false, protocol: FILES_PROTOCOL, servers: [servers.stun[1]!] };
-      await using peer = await Peer.open(options);
-      const first = await peer.connect(ticket);
-      await Deno.mkdir(`${folder}/to`);
+      const { sender, ticket, first } = await startSendToPeer(folder, servers);
       const args = ["recv", ticket, "--to", `${folder}/to`, ...servers.stun];
-      const again = start(args, { permissions });
+      const again = start(args, {
+        permissions: [`--allow-read=${folder}`, `--allow-write=${folder}`],
+      });
       await delay(1000); // it has knocked by then, or is slower and finds nobody in its place
       first.reset();
       const [a, b] = await Promise.all([sender.end(), again.end()]);
       assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
       assertEquals(await Deno.readTextFile(`${folder}/to/file`), "whole");
+      await first[Symbol.asyncDispose]();
     })
   ));
 
 Deno.test("a recv that waits in vain for the place of another is told so when the files are through", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
-      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
-      await Deno.writeTextFile(`${folder}/file`, "whole");
-      const sender = start(["send", `${folder}/file`, ...servers.all], { permissions });
-      const ticket = await sender.ticket();
-      const options = { listen: false, protocol: FILES_PROTOCOL, servers: [servers.stun[1]!] };
-      await using peer = await Peer.open(options);
+      const { sender, ticket, first, options } = await startSendToPeer(folder, servers);
       await using other = await Peer.open(options);
-      using first = await peer.connect(ticket);
-      await sender.says("Connected"); // before that, another one might still be faster
       const refused = assertRejects(() => other.connect(ticket), RefusedError);
-      await delay(500); // until it has knocked
-      const next = () => Promise.resolve(first);
-      await receiveFiles(next, await Deno.makeTempDir({ dir: folder }));
+      await delay(2000); // until it has knocked
+      await receiveFiles(() => Promise.resolve(first), `${folder}/to`);
       assertEquals((await refused).code, DECLINE_CODES.busy);
       assertEquals((await sender.end()).code, 0);
+      await first[Symbol.asyncDispose]();
     })
   ));
+
+/** Starts a `send` of `file` whose receiver is in this process and reads nothing yet; there is a folder `to` for it. */
+async function startSendToPeer(folder: string, servers: Servers) {
+  await Deno.mkdir(`${folder}/to`);
+  await Deno.writeTextFile(`${folder}/file`, "whole");
+  const permissions = [`--allow-read=${folder}`];
+  const sender = start(["send", `${folder}/file`, ...servers.all], { permissions });
+  const ticket = await sender.ticket();
+  const options = { listen: false, protocol: FILES_PROTOCOL, servers: [servers.stun[1]!] };
+  await using peer = await Peer.open(options);
+  const first = await peer.connect(ticket);
+  await sender.says("Connected"); // before that, another one might still be faster
+  return { sender, ticket, first, options };
+}
 
 Deno.test("recv with the ticket of a listen is told that files are not spoken there", () =>
   withScratch((folder) =>
@@ -420,6 +423,8 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
       })
     ));
 }
+
+const BIG_BYTES = 256_000_000;
 
 async function freePort(): Promise<{ port: number }> {
   using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
