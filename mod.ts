@@ -23,7 +23,7 @@
  * @module
  */
 
-export * from "./lib/errors.ts";
+export * from "./lib/base/errors.ts";
 export {
   type ConnectOptions,
   IncomingConnection,
@@ -34,11 +34,11 @@ export {
   type PeerPath,
   type RelayServer,
   type Strategy,
-} from "./lib/connect/mod.ts";
-export type { Logger } from "./lib/logger.ts";
+} from "./lib/peer/mod.ts";
+export type { Logger } from "./lib/base/logger.ts";
 export * from "./lib/nat/mod.ts";
 export { mapPort, type MapPortOptions } from "./lib/portmap/map_port.ts";
-export type { MappingEvent, MappingReport, PortMapping } from "./lib/portmap/port_mapping.ts";
+export type { MappingEvent, MappingReport, PortMapping } from "./lib/portmap/mapping.ts";
 export { type MappingAttempt, NoMappingError } from "./lib/portmap/mapping_attempt.ts";
 export type { OuterGateway } from "./lib/portmap/second_hop.ts";
 export type { MapperName, MappingGrant } from "./lib/portmap/mapper.ts";

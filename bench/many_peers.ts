@@ -9,10 +9,10 @@
  * @module
  */
 
-import { Peer } from "../lib/connect/peer.ts";
-import type { PeerConnection } from "../lib/connect/peer_connection.ts";
+import { Peer } from "../lib/peer/peer.ts";
+import type { PeerConnection } from "../lib/peer/connection.ts";
 import { systemNetwork } from "../lib/net/system.ts";
-import { serveRendezvous } from "../lib/signal/rendezvous.ts";
+import { serveRendezvous } from "../lib/signal/rendezvous/server.ts";
 import { TextLineStream } from "../tests/lab/verdicts/lines.ts";
 
 const [first, url] = Deno.args;

@@ -12,7 +12,7 @@
 
 import { formatTransportAddress } from "../lib/net/address.ts";
 import { systemNetwork } from "../lib/net/system.ts";
-import { serveStun } from "../lib/stun/server.ts";
+import { serveStun } from "../lib/stun/server/server.ts";
 import { labSupport } from "../tests/lab/privileges.ts";
 import { NAT_KINDS, type NatKindName } from "../tests/lab/punches/nat_kinds.ts";
 import { PunchLab } from "../tests/lab/punches/punch_lab.ts";

@@ -14,7 +14,7 @@
 
 import { delay } from "@std/async/delay";
 import { systemNetwork } from "../lib/net/system.ts";
-import { serveStun } from "../lib/stun/server.ts";
+import { serveStun } from "../lib/stun/server/server.ts";
 import type { LoadReport } from "./stun_load.ts";
 
 /** Of one server, the medians of its rounds. */

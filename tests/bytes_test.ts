@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertFalse, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { ByteReader, concat, equalBytes, toHex } from "../lib/bytes.ts";
-import { MalformedMessageError } from "../lib/errors.ts";
+import { ByteReader, concat, equalBytes, toHex } from "../lib/base/bytes.ts";
+import { MalformedMessageError } from "../lib/base/errors.ts";
 
 Deno.test("ByteReader reads big-endian fields one after another", () => {
   const reader = new ByteReader(

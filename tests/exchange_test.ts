@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
-import { NetworkError, NoResponseError } from "../lib/errors.ts";
-import { exchange, type ExchangeOptions } from "../lib/exchange.ts";
+import { NetworkError, NoResponseError } from "../lib/base/errors.ts";
+import { exchange, type ExchangeOptions } from "../lib/net/retransmit.ts";
 import type { TransportAddress } from "../lib/net/address.ts";
 import type { Datagram, UdpSocket } from "../lib/net/network.ts";
 import { Internet } from "./simnet/internet.ts";

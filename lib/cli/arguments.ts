@@ -4,8 +4,8 @@
  * @module
  */
 
-import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "./io.ts";
+import { parseArgs } from "@std/cli/parse-args";
 
 /** The options of a command; the names are without dashes. */
 export interface ArgumentSpec {

@@ -5,18 +5,18 @@
  * @module
  */
 
-import { Peer } from "../connect/peer.ts";
-import { decodeTicket } from "../connect/ticket.ts";
-import { MalformedMessageError, NetworkError } from "../errors.ts";
+import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
+import { Peer } from "../peer/peer.ts";
+import { decodeTicket } from "../peer/ticket.ts";
+import { MAX_UNDER_WAY } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
-import { MAX_UNDER_WAY } from "./first_through.ts";
 import { forward } from "./forward.ts";
-import { openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { openHandDesk } from "./manual_signaling.ts";
 import { tellConnected, tellFailure } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";

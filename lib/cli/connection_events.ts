@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { ConnectionAttempt } from "../errors.ts";
+import type { ConnectionAttempt } from "../base/errors.ts";
 import type { CliIo } from "./io.ts";
 
 /** A connection, as it is told. */

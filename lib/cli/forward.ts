@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import type { DenoConn } from "../net/deno_conn.ts";
 
 /** Passes on both directions until both have ended, or either breaks. Both are closed then. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { toBase64url } from "../bytes.ts";
+import { toBase64url } from "../base/bytes.ts";
 import { KeyPair } from "../noise/key_pair.ts";
 import { readArguments } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";

@@ -5,19 +5,19 @@
  * @module
  */
 
-import type { IncomingConnection } from "../connect/incoming.ts";
-import { Peer } from "../connect/peer.ts";
-import type { PeerConnection } from "../connect/peer_connection.ts";
-import { UnreachableError } from "../errors.ts";
+import { UnreachableError } from "../base/errors.ts";
+import { GiveUp } from "../base/timers.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
-import { GiveUp } from "../punch/give_up.ts";
+import type { PeerConnection } from "../peer/connection.ts";
+import type { IncomingConnection } from "../peer/incoming.ts";
+import { Peer } from "../peer/peer.ts";
+import { acceptOrTell, firstThrough, MAX_UNDER_WAY, refuseOthers } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { ConnectionEvents } from "./connection_events.ts";
-import { acceptOrTell, firstThrough, MAX_UNDER_WAY, refuseOthers } from "./first_through.ts";
 import { forward } from "./forward.ts";
-import { type HandDesk, openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type HandDesk, openHandDesk } from "./manual_signaling.ts";
 import { showTicket, tellConnected, tellFailure } from "./peer_events.ts";
 import {
   PEER_ARGUMENTS,

@@ -5,11 +5,11 @@
  */
 
 import { parseHostPort, parseIp, parsePort } from "../net/address.ts";
-import type { MapperName } from "../portmap/mapper.ts";
+import { deleteMappings, listMappings } from "../portmap/admin.ts";
 import { mapPort } from "../portmap/map_port.ts";
+import type { MapperName } from "../portmap/mapper.ts";
+import type { MappingEvent, PortMapping } from "../portmap/mapping.ts";
 import { NoMappingError } from "../portmap/mapping_attempt.ts";
-import { deleteMappings, listMappings } from "../portmap/mapping_table.ts";
-import type { MappingEvent, PortMapping } from "../portmap/port_mapping.ts";
 import { probeGateways } from "../portmap/probe_gateways.ts";
 import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";

@@ -4,9 +4,9 @@
  * @module
  */
 
+import type { GatewayMappings } from "../portmap/admin.ts";
+import type { MappingEvent } from "../portmap/mapping.ts";
 import { type MappingAttempt, PROTOCOL_NAMES } from "../portmap/mapping_attempt.ts";
-import type { GatewayMappings } from "../portmap/mapping_table.ts";
-import type { MappingEvent } from "../portmap/port_mapping.ts";
 import type { GatewayReport, ProtocolReport } from "../portmap/probe_gateways.ts";
 import type { MappingVerdict } from "../portmap/verdict.ts";
 

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { DECLINE_CODES } from "../connect/dial.ts";
-import type { Peer } from "../connect/peer.ts";
-import type { PeerConnection } from "../connect/peer_connection.ts";
-import { NoResponseError, RefusedError, UnreachableError } from "../errors.ts";
+import { NoResponseError, RefusedError, UnreachableError } from "../base/errors.ts";
+import type { PeerConnection } from "../peer/connection.ts";
+import { DECLINE_CODES } from "../peer/dialer.ts";
+import type { Peer } from "../peer/peer.ts";
 import type { ConnectionEvents } from "./connection_events.ts";
 import { type CliIo, EXIT } from "./io.ts";
 

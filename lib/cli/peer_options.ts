@@ -4,17 +4,17 @@
  * @module
  */
 
-import { fromBase64url } from "../bytes.ts";
-import { openKeyFile } from "../connect/key_file.ts";
-import type { PeerOptions } from "../connect/peer_options.ts";
+import { fromBase64url } from "../base/bytes.ts";
 import { parseRelay } from "../connect/relay_server.ts";
 import { parseStrategy, type Strategy } from "../connect/strategy.ts";
 import { parseHostPort } from "../net/address.ts";
+import { openKeyFile } from "../peer/key_file.ts";
+import type { PeerOptions } from "../peer/options.ts";
 import { DEFAULT_SIGNALING } from "../signal/default_signaling.ts";
-import { parseSignalUrl } from "../signal/open_bus.ts";
+import { parseSignalUrl } from "../signal/open.ts";
 import { type Arguments, type ArgumentSpec, readInteger, readWith } from "./arguments.ts";
-import type { HandDesk } from "./hand_desk.ts";
 import { type CliIo, UsageError } from "./io.ts";
+import type { HandDesk } from "./manual_signaling.ts";
 
 /** Help for them. */
 export const PEER_USAGE =

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { delay } from "@std/async/delay";
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import type { DenoConn } from "../net/deno_conn.ts";
 import type { CliIo } from "./io.ts";
+import { delay } from "@std/async/delay";
 
 /**
  * Sends what comes from stdin until it ends, and prints what arrives until the other side ends it: each direction ends

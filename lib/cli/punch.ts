@@ -4,7 +4,8 @@
  * @module
  */
 
-import { UnreachableError } from "../errors.ts";
+import { UnreachableError } from "../base/errors.ts";
+import { runAll } from "../base/tasks.ts";
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import {
   preparePunch,
@@ -14,9 +15,8 @@ import {
   type PunchedConn,
   type PunchRole,
 } from "../punch/mod.ts";
-import { runAll } from "../run_all.ts";
+import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
-import { openWebSocketChannel, type WebSocketChannel } from "../signal/websocket_channel.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
 import { type ConnectedReport, ConnectionEvents } from "./connection_events.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";

@@ -4,14 +4,14 @@
  * @module
  */
 
-import { Peer } from "../connect/peer.ts";
-import type { PeerConnection } from "../connect/peer_connection.ts";
+import type { PeerConnection } from "../peer/connection.ts";
+import { Peer } from "../peer/peer.ts";
 import type { ExistingPolicy, NextConnection } from "../transfer/mod.ts";
 import { readArguments } from "./arguments.ts";
 import { readTicket } from "./connect.ts";
 import { ConnectionEvents } from "./connection_events.ts";
-import { openHandDesk } from "./hand_desk.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { openHandDesk } from "./manual_signaling.ts";
 import { tellConnected, tellFailure } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { receiveFiles } from "./receive_files.ts";

@@ -4,28 +4,28 @@
  * @module
  */
 
-import { abortable } from "@std/async/abortable";
-import { delay } from "@std/async/delay";
-import type { IncomingConnection } from "../connect/incoming.ts";
-import { Peer } from "../connect/peer.ts";
-import type { PeerConnection } from "../connect/peer_connection.ts";
-import { WaitQueue } from "../net/wait_queue.ts";
-import { GiveUp } from "../punch/give_up.ts";
+import { GiveUp } from "../base/timers.ts";
+import { WaitQueue } from "../base/wait_queue.ts";
+import type { PeerConnection } from "../peer/connection.ts";
+import type { IncomingConnection } from "../peer/incoming.ts";
+import { Peer } from "../peer/peer.ts";
 import type { NextConnection } from "../transfer/mod.ts";
-import { readArguments } from "./arguments.ts";
-import { ConnectionEvents } from "./connection_events.ts";
 import {
   type Accept,
   acceptOrTell,
   type Callers,
   firstThrough,
   refuseOthers,
-} from "./first_through.ts";
-import { openHandDesk } from "./hand_desk.ts";
+} from "./accept_first.ts";
+import { readArguments } from "./arguments.ts";
+import { ConnectionEvents } from "./connection_events.ts";
 import { type CliIo, EXIT } from "./io.ts";
+import { openHandDesk } from "./manual_signaling.ts";
 import { showTicket, tellConnected } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions, readPublicKey } from "./peer_options.ts";
 import { sendFiles } from "./send_files.ts";
+import { abortable } from "@std/async/abortable";
+import { delay } from "@std/async/delay";
 
 /** One line of help. */
 export const SEND_USAGE = `send FILE... ${PEER_USAGE} [--allow KEY]... [--qr]`;

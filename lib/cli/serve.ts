@@ -4,11 +4,11 @@
  * @module
  */
 
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import { formatTransportAddress, ipFamily, parseIp } from "../net/address.ts";
 import { systemNetwork } from "../net/system.ts";
-import { type RendezvousServer, serveRendezvous } from "../signal/rendezvous.ts";
-import { serveStun, type StunServer, type StunServerOptions } from "../stun/server.ts";
+import { type RendezvousServer, serveRendezvous } from "../signal/rendezvous/server.ts";
+import { serveStun, type StunServer, type StunServerOptions } from "../stun/server/server.ts";
 import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 

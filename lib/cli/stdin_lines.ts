@@ -4,7 +4,7 @@
  * @module
  */
 
-import { concat } from "../bytes.ts";
+import { concat } from "../base/bytes.ts";
 
 /** Lines, until the rest is asked for. What was read by then and is no whole line belongs to the rest. */
 export class StdinLines implements AsyncIterable<string> {

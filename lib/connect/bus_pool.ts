@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { SignalBus } from "../signal/bus.ts";
+import type { SignalBus } from "../signal/transport.ts";
 
 /** What somebody has of a bus; disposing gives it back. */
 export interface BusLease extends AsyncDisposable {

@@ -4,13 +4,13 @@
  * @module
  */
 
-import type { Logger } from "../logger.ts";
-import type { SignalBus } from "../signal/bus.ts";
-import type { Envelope } from "./envelope_message.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Answerer } from "../peer/signaling_handshake.ts";
+import type { Envelope } from "../peer/signaling_message.ts";
+import { AnsweringLine } from "../peer/signaling_session.ts";
+import type { SignalBus } from "../signal/transport.ts";
 import { sendDecline } from "./decline.ts";
 import type { Decline, Knock } from "./knock_message.ts";
-import { AnsweringLine } from "./line.ts";
-import type { Answerer } from "./sealing.ts";
 
 /** A conversation that somebody else has begun. */
 export class Conversation implements Disposable {

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
+import { CHANNELS, type Line } from "../peer/signaling_session.ts";
 import { type Decline, decodeDecline, encodeDecline } from "./knock_message.ts";
-import { CHANNELS, type Line } from "./line.ts";
 
 /** Says so. */
 export async function sendDecline(line: Line, why: Decline["why"]): Promise<void> {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { ByteReader, concat } from "../bytes.ts";
-import { MalformedMessageError } from "../errors.ts";
+import { ByteReader, concat } from "../base/bytes.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 
 /** What a knock says. */
 export interface Knock {

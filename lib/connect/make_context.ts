@@ -4,18 +4,18 @@
  * @module
  */
 
-import { equalBytes } from "../bytes.ts";
+import { equalBytes } from "../base/bytes.ts";
 import { systemNetwork } from "../net/system.ts";
+import type { PeerContext } from "../peer/context.ts";
+import type { PeerOptions } from "../peer/options.ts";
+import { AnchorPool, type AnchorPoolOptions } from "../peer/pools.ts";
+import type { RelayOpener } from "../peer/relay_path.ts";
 import { mapPort } from "../portmap/map_port.ts";
 import { preparePunch } from "../punch/punch.ts";
-import { openBus } from "../signal/open_bus.ts";
+import { openBus } from "../signal/open.ts";
 import { openStreamRelay } from "../turn/open_relay.ts";
-import { AnchorPool, type AnchorPoolOptions } from "./anchor_pool.ts";
 import { BusPool } from "./bus_pool.ts";
-import type { PeerContext } from "./peer_context.ts";
-import type { PeerOptions } from "./peer_options.ts";
 import { PEER_TIMINGS } from "./peer_timings.ts";
-import type { RelayOpener } from "./relay_path.ts";
 import { parseRelay, type RelayServer } from "./relay_server.ts";
 import { parseStrategy, STRATEGIES } from "./strategy.ts";
 

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { toHex } from "../bytes.ts";
-import { hmac } from "../crypto.ts";
+import { toHex } from "../base/bytes.ts";
+import { hmac } from "../base/crypto.ts";
 
 /** What secures one connection. */
 export interface PathKeys {

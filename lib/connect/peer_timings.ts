@@ -4,7 +4,7 @@
  * @module
  */
 
-import { BY_HAND_MS } from "../punch/by_hand.ts";
+import { BY_HAND_MS } from "../punch/manual.ts";
 
 /** All of it in milliseconds. */
 export interface PeerTimings {

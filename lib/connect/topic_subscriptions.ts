@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { SignalBus } from "../signal/bus.ts";
+import type { SignalBus } from "../signal/transport.ts";
 
 /** Listens to a set of topics that changes now and then. */
 export class TopicSubscriptions {

@@ -12,8 +12,8 @@ import {
   rfc3489Name,
   unknown,
 } from "./behavior.ts";
-import type { TcpResult } from "./tcp_probe.ts";
-import type { UdpResult } from "./udp_probe.ts";
+import type { TcpResult } from "./tcp.ts";
+import type { UdpResult } from "./udp.ts";
 
 /**
  * The report of a UDP test.

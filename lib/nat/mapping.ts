@@ -5,8 +5,7 @@
  */
 
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import type { BehaviorVerdict } from "./behavior.ts";
-import { unknown } from "./behavior.ts";
+import { type BehaviorVerdict, unknown } from "./behavior.ts";
 import type { MappingSample } from "./probe.ts";
 
 /**

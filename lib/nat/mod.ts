@@ -16,6 +16,6 @@
  */
 
 export * from "./behavior.ts";
-export { testNat, type TestNatOptions } from "./test_nat.ts";
+export { testNat, type TestNatOptions } from "./report.ts";
 export { allocationText, difficultyOf, explainFamily } from "./verdict.ts";
 export { ONE_ADDRESS_SERVERS, TWO_ADDRESS_SERVERS } from "./servers.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import type { TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import type { DialFault } from "./tcp_dialer.ts";

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError, type NetworkErrorReason } from "../errors.ts";
-import { equalBytes } from "../bytes.ts";
+import { equalBytes } from "../base/bytes.ts";
+import { MalformedMessageError, NetworkError, type NetworkErrorReason } from "../base/errors.ts";
 import type { IpFamily, TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { readMessages, writeMessage } from "../stun/framing.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import type { TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 

@@ -4,10 +4,15 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
+import {
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+  RefusedError,
+} from "../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { testTcpFilter } from "../stun/tcp_filter.ts";
+import { testTcpFilter } from "../stun/tcp_filter/client.ts";
 import type { TcpFilterReport } from "../stun/tcp_filter_report.ts";
 import { unknown } from "./behavior.ts";
 import { classifyTcpFiltering, type TcpFiltering } from "./tcp_filtering.ts";

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError } from "../errors.ts";
-import { toHex } from "../bytes.ts";
+import { toHex } from "../base/bytes.ts";
+import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { type IpFamily, sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Datagram, Network, UdpSocket } from "../net/network.ts";
 import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";

@@ -5,8 +5,7 @@
  * @module
  */
 
-import dns from "node:dns";
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import { type IpFamily, ipFamily, isIp, parseIp } from "./address.ts";
 import type { LocalAddress, Network } from "./network.ts";
 import { defaultGateways } from "./system/gateways.ts";
@@ -15,6 +14,7 @@ import { canReusePort } from "./system/reuse_port.ts";
 import { connectTcp, listenTcp } from "./system/tcp.ts";
 import { connectTls } from "./system/tls.ts";
 import { bindUdp } from "./system/udp.ts";
+import dns from "node:dns";
 
 /** Real sockets, names and addresses; works under `--allow-net` alone and never prompts. */
 export const systemNetwork: Network = {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { ChaChaPolyOpener, ChaChaPolySealer } from "../crypto.ts";
-import { MalformedMessageError } from "../errors.ts";
+import { ChaChaPolyOpener, ChaChaPolySealer } from "../base/crypto.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { Nonce, rekeyNonce } from "./nonce.ts";
 
 /** The authentication tag behind each ciphertext. */

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError } from "../errors.ts";
+import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { ByteStream } from "./byte_stream.ts";
-import { LENGTH_BYTES, MAX_RECORD_LENGTH } from "./record_cipher.ts";
+import { LENGTH_BYTES, MAX_RECORD_LENGTH } from "./record.ts";
 
 /** Parts a stream into messages, with a buffer for one. */
 export class FrameReader {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { x25519, x25519PublicKey } from "../crypto.ts";
-import { MalformedMessageError } from "../errors.ts";
+import { x25519, x25519PublicKey } from "../base/crypto.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 
 /** How long keys are: public, secret, pre-shared and shared. */
 export const KEY_LENGTH = 32;

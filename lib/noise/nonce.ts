@@ -4,7 +4,7 @@
  * @module
  */
 
-import { equalBytes } from "../bytes.ts";
+import { equalBytes } from "../base/bytes.ts";
 
 /** Counts up, never down, and ends before it would repeat itself. */
 export class Nonce {

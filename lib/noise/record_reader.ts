@@ -4,10 +4,10 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import type { FrameReader } from "./frame_reader.ts";
-import { MAX_MESSAGE_LENGTH } from "./handshake_state.ts";
-import type { RecordCipher } from "./record_cipher.ts";
+import { MAX_MESSAGE_LENGTH } from "./handshake.ts";
+import type { RecordCipher } from "./record.ts";
 
 /** Reads records, and gives out nothing of them before they are authenticated. */
 export class RecordReader {

@@ -10,7 +10,7 @@ import {
   MAX_RECORD_LENGTH,
   RECORD_OVERHEAD,
   type RecordCipher,
-} from "./record_cipher.ts";
+} from "./record.ts";
 
 /**
  * Writes records. What comes while nothing is on its way goes out at once; what comes while records are on their way

@@ -4,16 +4,16 @@
  * @module
  */
 
-import { release } from "../bytes.ts";
-import { NetworkError } from "../errors.ts";
+import { release } from "../base/bytes.ts";
+import { NetworkError } from "../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import { addressesOf, type ByteStream, cut } from "./byte_stream.ts";
 import { CipherState } from "./cipher_state.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { generateKeyPair } from "./generate_key_pair.ts";
-import { type HandshakeOptions, HandshakeState } from "./handshake_state.ts";
+import { type HandshakeOptions, HandshakeState } from "./handshake.ts";
 import { requireKeyLength } from "./key_pair.ts";
-import { RecordCipher } from "./record_cipher.ts";
+import { RecordCipher } from "./record.ts";
 import { RecordReader } from "./record_reader.ts";
 import { RecordWriter } from "./record_writer.ts";
 import { shakeHands, type ShakeHandsOptions } from "./shake_hands.ts";

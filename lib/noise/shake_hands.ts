@@ -4,12 +4,12 @@
  * @module
  */
 
-import { concat } from "../bytes.ts";
-import { RefusedError } from "../errors.ts";
+import { concat } from "../base/bytes.ts";
+import { RefusedError } from "../base/errors.ts";
 import { type ByteStream, writeAll } from "./byte_stream.ts";
 import type { FrameReader } from "./frame_reader.ts";
-import type { HandshakeState } from "./handshake_state.ts";
-import { LENGTH_BYTES, writeLength } from "./record_cipher.ts";
+import type { HandshakeState } from "./handshake.ts";
+import { LENGTH_BYTES, writeLength } from "./record.ts";
 
 /** Whom to speak with, and about what. */
 export interface ShakeHandsOptions {

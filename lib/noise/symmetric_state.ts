@@ -4,8 +4,8 @@
  * @module
  */
 
-import { concat } from "../bytes.ts";
-import { hash, hkdf, hmac } from "../crypto.ts";
+import { concat } from "../base/bytes.ts";
+import { hash, hkdf, hmac } from "../base/crypto.ts";
 import { CipherState, TAG_LENGTH } from "./cipher_state.ts";
 
 /** What both sides have agreed on so far: the chaining key `ck`, the handshake hash `h`, and a key for what follows. */

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import type { Network } from "../net/network.ts";
 import { type GatewayAnnouncement, listenForAnnouncements } from "./announcements.ts";
-import type { Gateway } from "./gateways.ts";
+import type { Gateway } from "./gateway.ts";
 
 /** What {@linkcode AnnouncementFeed} takes. */
 export interface AnnouncementFeedOptions {

@@ -5,14 +5,14 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { ipFamily, type TransportAddress } from "../net/address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
+import type { Gateway } from "./gateway.ts";
 import { isSameIp } from "./gateway_source.ts";
-import type { Gateway } from "./gateways.ts";
 import type { GatewayEpoch } from "./mapper.ts";
-import { decodeNatPmpResponse, NAT_PMP_PORT } from "./nat_pmp_message.ts";
-import { decodePcpResponse, PCP_VERSION } from "./pcp_message.ts";
+import { decodeNatPmpResponse, NAT_PMP_PORT } from "./nat_pmp/message.ts";
+import { decodePcpResponse, PCP_VERSION } from "./pcp/message.ts";
 import { PCP_RESULT } from "./refusals.ts";
 
 /** Where gateways announce: RFC 6886 §3.2.1, RFC 6887 §14.1.1. */

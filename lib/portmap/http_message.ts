@@ -5,10 +5,10 @@
  * @module
  */
 
-import { concat } from "../bytes.ts";
-import { MalformedMessageError } from "../errors.ts";
+import { concat } from "../base/bytes.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import { type Head, parseHead, parseStatusLine } from "./header_fields.ts";
+import { type Head, parseHead, parseStatusLine } from "./upnp/header_fields.ts";
 
 /** A request without keep-alive. */
 export interface HttpRequest {

@@ -4,18 +4,18 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError, NoResponseError } from "../errors.ts";
+import { MalformedMessageError, NetworkError, NoResponseError } from "../base/errors.ts";
 import type { Network } from "../net/network.ts";
 import { SharedJob } from "../shared_job.ts";
 import type { DeviceLink } from "./device_url.ts";
-import { discoverIgds, type FoundIgd, isGateway } from "./igd_discovery.ts";
 import { isSameIp } from "./gateway_source.ts";
 import type { IgdService } from "./igd_services.ts";
-import type { IgdSession } from "./igd_session.ts";
 import { connectionStatus, promiseOf, rankConnections } from "./igd_status.ts";
 import { MappingRefusedError } from "./mapper.ts";
-import { SoapClient } from "./soap.ts";
-import { SEARCH_MS } from "./ssdp.ts";
+import { discoverIgds, type FoundIgd, isGateway } from "./upnp/discovery.ts";
+import type { IgdSession } from "./upnp/session.ts";
+import { SoapClient } from "./upnp/soap.ts";
+import { SEARCH_MS } from "./upnp/ssdp.ts";
 
 /** A device, ready to be called. */
 export interface KnownIgd {

@@ -5,9 +5,9 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
-import type { DeviceDescription } from "./device_description.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { type DeviceUrl, resolveDeviceUrl } from "./device_url.ts";
+import type { DeviceDescription } from "./upnp/device.ts";
 
 /** A gateway, as far as opening ports goes. */
 export interface IgdDevice {

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { ipFamily, ipScope } from "../net/address.ts";
-import { getExternalIpAddress, getStatusInfo, type IgdAction } from "./igd_actions.ts";
 import type { IgdService } from "./igd_services.ts";
-import { type IgdSession, tryCall } from "./igd_session.ts";
+import { getExternalIpAddress, getStatusInfo, type IgdAction } from "./upnp/actions.ts";
+import { type IgdSession, tryCall } from "./upnp/session.ts";
 
 /** A connection, and what it says of itself. */
 export interface ConnectionStatus {

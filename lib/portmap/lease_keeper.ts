@@ -5,19 +5,11 @@
  * @module
  */
 
-import { delay } from "@std/async/delay";
-import type { Logger } from "../logger.ts";
+import type { Logger } from "../base/logger.ts";
+import { WaitQueue } from "../base/wait_queue.ts";
 import type { Network } from "../net/network.ts";
-import { WaitQueue } from "../net/wait_queue.ts";
 import { AnnouncementFeed } from "./announcement_feed.ts";
 import type { GatewayAnnouncement } from "./announcements.ts";
-import {
-  checkLease,
-  hearAnnouncement,
-  isEpochConsistent,
-  isSameOutside,
-  RESTARTED,
-} from "./check_lease.ts";
 import {
   expiryMs,
   MIN_INTERVAL_SECONDS,
@@ -25,9 +17,17 @@ import {
   repairDelayMs,
   restartDelayMs,
 } from "./lease.ts";
+import {
+  checkLease,
+  hearAnnouncement,
+  isEpochConsistent,
+  isSameOutside,
+  RESTARTED,
+} from "./lease_check.ts";
 import type { MappingGrant } from "./mapper.ts";
 import { isOfGateway } from "./mapping_attempt.ts";
 import { type HeldGrant, type RaceResult, releaseHeld } from "./race.ts";
+import { delay } from "@std/async/delay";
 
 /** What became of a mapping. */
 export interface LeaseNews {

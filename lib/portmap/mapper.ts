@@ -11,7 +11,7 @@
  * @module
  */
 
-import { RefusedError } from "../errors.ts";
+import { RefusedError } from "../base/errors.ts";
 import type { TransportAddress } from "../net/address.ts";
 
 /** The protocols of gateways. */

@@ -10,7 +10,7 @@ import {
   NetworkError,
   NoResponseError,
   UnreachableError,
-} from "../errors.ts";
+} from "../base/errors.ts";
 import { type MapperName, MappingRefusedError } from "./mapper.ts";
 
 /** One protocol with one gateway, and what it said. */

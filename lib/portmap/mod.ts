@@ -15,7 +15,7 @@
  */
 
 export { mapPort, type MapPortOptions } from "./map_port.ts";
-export type { MappingEvent, MappingReport, PortMapping } from "./port_mapping.ts";
+export type { MappingEvent, MappingReport, PortMapping } from "./mapping.ts";
 export { type MappingAttempt, NoMappingError } from "./mapping_attempt.ts";
 export type { OuterGateway } from "./second_hop.ts";
 export type { MappingVerdict, MappingVerdictKind } from "./verdict.ts";
@@ -33,8 +33,8 @@ export {
   type ListedMapping,
   listMappings,
   type MappingTableOptions,
-} from "./mapping_table.ts";
-export { findGateways, type FindGatewaysOptions, type Gateway } from "./gateways.ts";
+} from "./admin.ts";
+export { findGateways, type FindGatewaysOptions, type Gateway } from "./gateway.ts";
 export {
   type GatewayEpoch,
   type MapperCallOptions,
@@ -45,16 +45,16 @@ export {
   type PortMapper,
   type ProbeResult,
 } from "./mapper.ts";
-export { PCP_ANYCAST, PCP_PORT, pcpMapper, type PcpMapperOptions } from "./pcp.ts";
-export { type PcpPeerMapping, type PcpPeerRequest, requestPcpPeer } from "./pcp_peer.ts";
-export type { PcpServer } from "./pcp_exchange.ts";
+export { PCP_ANYCAST, PCP_PORT, pcpMapper, type PcpMapperOptions } from "./pcp/client.ts";
+export { type PcpPeerMapping, type PcpPeerRequest, requestPcpPeer } from "./pcp/peer.ts";
+export type { PcpServer } from "./pcp/transaction.ts";
 export type { PcpFilter } from "./pcp_options.ts";
-export { pcpFirst } from "./pcp_first.ts";
-export { natPmpMapper, type NatPmpMapperOptions } from "./nat_pmp.ts";
-export { type IgdMapper, igdMapper, type IgdMapperOptions } from "./igd.ts";
-export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./igd_actions.ts";
+export { pcpFirst } from "./pcp/nat_pmp_fallback.ts";
+export { natPmpMapper, type NatPmpMapperOptions } from "./nat_pmp/client.ts";
+export { type IgdMapper, igdMapper, type IgdMapperOptions } from "./upnp/client.ts";
+export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./upnp/actions.ts";
 export { FAST_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./waits.ts";
 export { systemNetwork } from "../net/system.ts";
 export type * from "../net/network.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
-export type { Logger } from "../logger.ts";
+export type { Logger } from "../base/logger.ts";

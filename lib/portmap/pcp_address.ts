@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ByteReader } from "../bytes.ts";
+import type { ByteReader } from "../base/bytes.ts";
 import { formatIp, type IpFamily, ipToBytes } from "../net/address.ts";
 
 /** The sixteen bytes of an address. */

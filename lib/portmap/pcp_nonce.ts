@@ -5,8 +5,8 @@
  * @module
  */
 
-import { concat } from "../bytes.ts";
-import { hmac } from "../crypto.ts";
+import { concat } from "../base/bytes.ts";
+import { hmac } from "../base/crypto.ts";
 import type { TransportAddress } from "../net/address.ts";
 import { pcpAddressBytes } from "./pcp_address.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ByteReader, concat } from "../bytes.ts";
+import { ByteReader, concat } from "../base/bytes.ts";
 import { pcpAddressBytes, readPcpAddress } from "./pcp_address.ts";
 
 /** One option of a request or response. */

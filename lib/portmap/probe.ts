@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError, NoResponseError } from "../errors.ts";
+import { MalformedMessageError, NoResponseError } from "../base/errors.ts";
 import { MappingRefusedError, type ProbeResult } from "./mapper.ts";
 
 /** What a gateway that speaks the protocol told. */

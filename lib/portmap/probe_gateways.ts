@@ -7,13 +7,13 @@
 import { ipFamily } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import { findGateways, type Gateway } from "./gateways.ts";
-import { igdMapper } from "./igd.ts";
+import { findGateways, type Gateway } from "./gateway.ts";
 import type { MapperName, PortMapper, ProbeResult } from "./mapper.ts";
 import { PROTOCOL_NAMES, SILENCE_REMEDIES } from "./mapping_attempt.ts";
-import { natPmpMapper } from "./nat_pmp.ts";
+import { natPmpMapper } from "./nat_pmp/client.ts";
 import { askOutside } from "./outside_view.ts";
-import { pcpMapper } from "./pcp.ts";
+import { pcpMapper } from "./pcp/client.ts";
+import { igdMapper } from "./upnp/client.ts";
 import { isPlausibleExternalIp, type MappingVerdict, mappingVerdict } from "./verdict.ts";
 import { FAST_WAITS_MS } from "./waits.ts";
 

@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { Gateway } from "./gateways.ts";
+import type { Gateway } from "./gateway.ts";
 import type { MapperName, MappingGrant, MappingRequest, PortMapper } from "./mapper.ts";
 import {
   isOfGateway,

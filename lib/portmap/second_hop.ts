@@ -9,10 +9,10 @@
 
 import { ipFamily, ipScope } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { contendersFor } from "./contenders.ts";
-import { type Gateway, guessGateways } from "./gateways.ts";
+import { contendersFor } from "./candidate_mappers.ts";
+import { type Gateway, guessGateways } from "./gateway.ts";
 import type { MappingGrant, MappingRequest } from "./mapper.ts";
-import { PCP_ANYCAST } from "./pcp.ts";
+import { PCP_ANYCAST } from "./pcp/client.ts";
 import type { Contender } from "./race.ts";
 import type { MappingVerdict } from "./verdict.ts";
 

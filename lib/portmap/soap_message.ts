@@ -4,8 +4,8 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
-import { childText, escapeXmlText, findElement, parseXml } from "./xml.ts";
+import { MalformedMessageError } from "../base/errors.ts";
+import { childText, escapeXmlText, findElement, parseXml } from "./upnp/xml.ts";
 
 /** A call of an action. */
 export interface SoapRequest {

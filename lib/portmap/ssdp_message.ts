@@ -5,9 +5,9 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
-import { parseHead, parseStatusLine } from "./header_fields.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
+import { parseHead, parseStatusLine } from "./upnp/header_fields.ts";
 
 /** A request for devices of one kind. */
 export interface SsdpSearch {

@@ -4,8 +4,6 @@
  * @module
  */
 
-import type { IpFamily, TransportAddress } from "../net/address.ts";
-import type { Network, TcpListener } from "../net/network.ts";
 import { type AllocationVerdict, classifyAllocation } from "../nat/allocation.ts";
 import type { Behavior, FamilyReport } from "../nat/behavior.ts";
 import { openConsecutive } from "../nat/local_ports.ts";
@@ -21,8 +19,10 @@ import {
 } from "../nat/probe.ts";
 import { alternatesOf, learnServer } from "../nat/server_knowledge.ts";
 import type { TcpDialer } from "../nat/tcp_dialer.ts";
-import { dependsOnDestination } from "./nat_name.ts";
-import type { PortPair } from "./profile.ts";
+import type { IpFamily, TransportAddress } from "../net/address.ts";
+import type { Network, TcpListener } from "../net/network.ts";
+import type { PortPair } from "./candidates.ts";
+import { dependsOnDestination } from "./nat_profile.ts";
 
 /** What learning needs. */
 export interface LearnOptions {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { delay } from "@std/async/delay";
-import { type ConnectionAttempt, NetworkError } from "../errors.ts";
+import { type ConnectionAttempt, NetworkError } from "../base/errors.ts";
+import { GiveUp } from "../base/timers.ts";
 import {
   formatTransportAddress,
   type IpFamily,
@@ -13,18 +13,18 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
-import { Dialing } from "./dialing.ts";
+import type { Candidate, PunchSide } from "./candidates.ts";
+import { planPunch } from "./check_list.ts";
+import { Dialing } from "./checks.ts";
 import { ATTEMPT_OUTCOMES, DialTrace } from "./dial_trace.ts";
-import { GiveUp } from "./give_up.ts";
-import { limitsByHand } from "./by_hand.ts";
-import { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
 import { channelBinding, type PunchSecret, punchSecret } from "./handshake.ts";
-import { Meeting, type Met } from "./meeting.ts";
-import type { PunchOffer, PunchRole } from "./message.ts";
-import { planPunch } from "./plan.ts";
+import { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
+import { limitsByHand } from "./manual.ts";
+import { Meeting, type Met } from "./nomination.ts";
+import type { PunchOffer, PunchRole } from "./offer.ts";
 import type { PunchPlan } from "./plan_types.ts";
-import type { Candidate, PunchSide } from "./profile.ts";
 import { planWithWays, type PunchWay, strategyOf, wayTo } from "./way.ts";
+import { delay } from "@std/async/delay";
 
 /** What an attempt needs. */
 export interface AttemptOptions {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { ConnectionAttempt } from "../errors.ts";
-import type { MeetingOutcome } from "./meeting.ts";
+import type { ConnectionAttempt } from "../base/errors.ts";
+import type { MeetingOutcome } from "./nomination.ts";
 
 /** The record of one dial, of a spray of them, or of a connection that was accepted. */
 export class DialTrace {

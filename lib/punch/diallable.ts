@@ -13,7 +13,7 @@ import {
   sameTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
-import type { PunchSide } from "./profile.ts";
+import type { PunchSide } from "./candidates.ts";
 
 /** What decides whether an address of the peer may be dialled. */
 export interface DialContext {

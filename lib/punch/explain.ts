@@ -4,12 +4,12 @@
  * @module
  */
 
+import type { NatProfile } from "./candidates.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
-import { dependsOnDestination, nameNat } from "./nat_name.ts";
 import { NAT_KINDS } from "./nat_kinds.ts";
+import { dependsOnDestination, nameNat } from "./nat_profile.ts";
 import type { Technique } from "./plan_types.ts";
-import type { NatProfile } from "./profile.ts";
-import { chooseMeeting, type PartyView } from "./technique.ts";
+import { chooseMeeting, type PartyView } from "./strategy.ts";
 
 /** What may be expected of a pair of NATs. */
 export interface PairExpectation {

@@ -13,11 +13,11 @@
  * @module
  */
 
-import { concat } from "../bytes.ts";
-import { equalSecrets, hmac } from "../crypto.ts";
+import { concat } from "../base/bytes.ts";
+import { equalSecrets, hmac } from "../base/crypto.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
-import type { PunchOffer, PunchRole } from "./message.ts";
+import type { PunchOffer, PunchRole } from "./offer.ts";
 
 /** Somebody answered who is not the peer, or is it in another meeting. */
 export class StrangerError extends Error {

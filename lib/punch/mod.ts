@@ -14,14 +14,14 @@
  * @module
  */
 
-export type { ConnectionAttempt } from "../errors.ts";
+export type { ConnectionAttempt } from "../base/errors.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
-export { type OpenAnchorOptions, PunchAnchor } from "./anchor.ts";
+export { type OpenAnchorOptions, PunchAnchor } from "./gathering.ts";
 export type { NamedHost } from "./own_ipv6.ts";
 export type { DialGroup, PunchPlan, Technique } from "./plan_types.ts";
-export { type PlanOptions, planPunch } from "./plan.ts";
+export { type PlanOptions, planPunch } from "./check_list.ts";
 export { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
-export type { Candidate, NatProfile, PortPair, PunchSide } from "./profile.ts";
+export type { Candidate, NatProfile, PortPair, PunchSide } from "./candidates.ts";
 export {
   preparePunch,
   type PreparePunchOptions,
@@ -30,6 +30,6 @@ export {
   type PunchOptions,
   type PunchReport,
 } from "./punch.ts";
-export type { PunchRole } from "./message.ts";
+export type { PunchRole } from "./offer.ts";
 export { PUNCH_WAYS, type PunchWay } from "./way.ts";
 export { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";

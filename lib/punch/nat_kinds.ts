@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { NatProfile, PortPair } from "./profile.ts";
+import type { NatProfile, PortPair } from "./candidates.ts";
 
 /** By the names that {@linkcode nameNat} gives them. */
 export const NAT_KINDS: readonly NatProfile[] = [

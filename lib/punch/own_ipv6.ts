@@ -4,10 +4,10 @@
  * @module
  */
 
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
+import { GiveUp } from "../base/timers.ts";
 import { ipScope } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { GiveUp } from "./give_up.ts";
 
 /** Somebody who is known by a name. */
 export interface NamedHost {

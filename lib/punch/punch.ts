@@ -4,20 +4,20 @@
  * @module
  */
 
-import { type ConnectionAttempt, UnreachableError } from "../errors.ts";
-import type { Logger } from "../logger.ts";
+import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
+import { GiveUp } from "../base/timers.ts";
+import type { FamilyReport } from "../nat/behavior.ts";
+import { chooseServers } from "../nat/servers.ts";
 import { parseHostPort, type TransportAddress } from "../net/address.ts";
 import { type DenoConn, toDenoConn } from "../net/deno_conn.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import type { FamilyReport } from "../nat/behavior.ts";
-import { chooseServers } from "../nat/servers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { PunchAnchor } from "./anchor.ts";
-import { BY_HAND_MS } from "./by_hand.ts";
-import { GiveUp } from "./give_up.ts";
+import { PunchAnchor } from "./gathering.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
-import { MAX_ROUNDS, type PunchRole } from "./message.ts";
+import { BY_HAND_MS } from "./manual.ts";
+import { MAX_ROUNDS, type PunchRole } from "./offer.ts";
 import type { PunchPlan } from "./plan_types.ts";
 import { countSyns, type RoundResult, runRound } from "./round.ts";
 import { PUNCH_WAYS, type PunchWay } from "./way.ts";

@@ -5,18 +5,18 @@
  * @module
  */
 
-import { delay } from "@std/async/delay";
-import type { ConnectionAttempt } from "../errors.ts";
+import type { ConnectionAttempt } from "../base/errors.ts";
 import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import type { PunchAnchor } from "./anchor.ts";
-import { withoutPredictions } from "./by_hand.ts";
 import { type AttemptOutcome, PunchAttempt } from "./attempt.ts";
-import type { Met } from "./meeting.ts";
-import type { PunchOffer, PunchRole } from "./message.ts";
-import { OfferExchange, type OfferSource } from "./offers.ts";
+import type { PunchAnchor } from "./gathering.ts";
+import { withoutPredictions } from "./manual.ts";
+import type { Met } from "./nomination.ts";
+import type { PunchOffer, PunchRole } from "./offer.ts";
+import { OfferExchange, type OfferSource } from "./offer_exchange.ts";
 import type { PunchPlan } from "./plan_types.ts";
 import { type PunchWay, withWays } from "./way.ts";
+import { delay } from "@std/async/delay";
 
 /** What a round needs. */
 export interface RoundOptions {

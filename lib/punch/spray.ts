@@ -7,8 +7,8 @@
 
 import { portBlock } from "../nat/predict.ts";
 import { type BirthdaySplit, hitProbability, splitForChance } from "./birthday.ts";
+import type { NatProfile } from "./candidates.ts";
 import type { PunchLimits } from "./limits.ts";
-import type { NatProfile } from "./profile.ts";
 
 /** A spray, for both sides. */
 export interface Spray {

@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { PunchOffer } from "./message.ts";
-import { dependsOnDestination } from "./nat_name.ts";
-import type { NatProfile } from "./profile.ts";
+import type { NatProfile } from "./candidates.ts";
+import { dependsOnDestination } from "./nat_profile.ts";
+import type { PunchOffer } from "./offer.ts";
 
 /** Whether ports have to be sampled shortly before a punch: on a NAT that counts, others count along. */
 export function needsFreshSamples(profile: NatProfile): boolean {

@@ -6,11 +6,11 @@
 
 import { predictPorts } from "../nat/predict.ts";
 import type { TransportAddress } from "../net/address.ts";
+import type { PunchSide } from "./candidates.ts";
 import { type PunchLimits, triesFor } from "./limits.ts";
-import { followsLocalPort } from "./nat_name.ts";
+import { followsLocalPort } from "./nat_profile.ts";
 import type { DialGroup } from "./plan_types.ts";
-import type { PunchSide } from "./profile.ts";
-import { type Meeting, type Party, USUAL_RTT_MS } from "./technique.ts";
+import { type Meeting, type Party, USUAL_RTT_MS } from "./strategy.ts";
 
 /** What one side's dials depend on. */
 export interface TechniqueContext {

@@ -5,9 +5,9 @@
  */
 
 import { ipFamily, ipScope, sameTransportAddress, type TransportAddress } from "../net/address.ts";
+import type { Candidate, PunchSide } from "./candidates.ts";
 import { type DialContext, dialContext } from "./diallable.ts";
 import type { DialGroup, PunchPlan, Technique } from "./plan_types.ts";
-import type { Candidate, PunchSide } from "./profile.ts";
 
 /** A way to a peer; {@linkcode PUNCH_WAYS} has all of them. */
 export type PunchWay = (typeof PUNCH_WAYS)[number];
@@ -47,7 +47,7 @@ export function planWithWays(
  *
  * @example
  * ```ts
- * import type { PunchSide } from "./profile.ts";
+ * import type { PunchSide } from "./candidates.ts";
  * import { wayTo } from "./way.ts";
  * import { assertEquals } from "@std/assert";
  *

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
-import { MAX_PLAINTEXT_LENGTH } from "../noise/record_cipher.ts";
+import { MalformedMessageError } from "../base/errors.ts";
+import { MAX_PLAINTEXT_LENGTH } from "../noise/record.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 
 /** The version of this protocol, of which there is one. */

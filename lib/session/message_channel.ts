@@ -4,7 +4,7 @@
  * @module
  */
 
-import { WaitQueue } from "../net/wait_queue.ts";
+import { WaitQueue } from "../base/wait_queue.ts";
 import { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";
 
 /** What a {@linkcode MessageChannel} needs of its session. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { encodeFrame, INITIAL_LIMIT, MAX_DATA_FRAME_LENGTH } from "./frame.ts";
 import { SendBlock } from "./send_block.ts";
 

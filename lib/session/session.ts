@@ -4,21 +4,21 @@
  * @module
  */
 
-import { type MalformedMessageError, NetworkError } from "../errors.ts";
+import { Alarm } from "../alarm.ts";
+import { type MalformedMessageError, NetworkError } from "../base/errors.ts";
 import type { TransportAddress } from "../net/address.ts";
 import { type DenoConn, type NetAddress, toDenoConn } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { Alarm } from "../alarm.ts";
 import { encodeFrame, INITIAL_LIMIT } from "./frame.ts";
 import { MessageChannel } from "./message_channel.ts";
-import type { LinkFrame, PathLink } from "./path_link.ts";
-import { PathSwitch, type SessionRole } from "./path_switch.ts";
+import { PathSwitch, type SessionRole } from "./migration.ts";
+import type { LinkFrame, PathLink } from "./path.ts";
 import { ReceiveStream } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
 import { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./timings.ts";
 
-export type { SessionRole } from "./path_switch.ts";
+export type { SessionRole } from "./migration.ts";
 
 /** What a {@linkcode Session} takes. */
 export interface SessionOptions {

@@ -8,9 +8,9 @@
  * @module
  */
 
-import { ByteReader, concat, equalBytes, fromBase64url, toBase64url } from "../bytes.ts";
-import { hash } from "../crypto.ts";
-import { MalformedMessageError } from "../errors.ts";
+import { ByteReader, concat, equalBytes, fromBase64url, toBase64url } from "../base/bytes.ts";
+import { hash } from "../base/crypto.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
 
 /** What somebody says, and under which topic. */

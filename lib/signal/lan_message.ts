@@ -8,8 +8,15 @@
  * @module
  */
 
-import { ByteReader, concat, equalBytes, fromBase64url, toBase64url, toHex } from "../bytes.ts";
-import { MalformedMessageError } from "../errors.ts";
+import {
+  ByteReader,
+  concat,
+  equalBytes,
+  fromBase64url,
+  toBase64url,
+  toHex,
+} from "../base/bytes.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 
 /** One datagram. */
 export interface LanMessage {

@@ -27,22 +27,22 @@ export {
   type RendezvousOptions,
   type RendezvousServer,
   serveRendezvous,
-} from "./rendezvous.ts";
-export type { RoomLimits } from "./rendezvous_rooms.ts";
-export type { SessionLimits } from "./rendezvous_session.ts";
+} from "./rendezvous/server.ts";
+export type { RoomLimits } from "./rendezvous/rooms.ts";
+export type { SessionLimits } from "./rendezvous/session.ts";
 export { agreeOnRole } from "./role.ts";
-export type { OpenBusOptions, SignalBus, SignalTransport } from "./bus.ts";
+export type { OpenBusOptions, SignalBus, SignalTransport } from "./transport.ts";
 export { DEFAULT_SIGNALING } from "./default_signaling.ts";
-export { handTransport, type HandTransportOptions } from "./hand_transport.ts";
-export { keepBus } from "./kept_bus.ts";
-export { lanTransport } from "./lan_transport.ts";
-export { openBus, parseSignalUrl } from "./open_bus.ts";
-export type { TopicLimits } from "./rendezvous_topics.ts";
-export { webSocketTransport } from "./websocket_transport.ts";
+export { handTransport, type HandTransportOptions } from "./manual.ts";
+export { keepBus } from "./reconnecting.ts";
+export { lanTransport } from "./lan.ts";
+export { openBus, parseSignalUrl } from "./open.ts";
+export type { TopicLimits } from "./rendezvous/topics.ts";
+export { webSocketTransport } from "./rendezvous/transport.ts";
 export {
   openWebSocketChannel,
   WebSocketChannel,
   type WebSocketChannelOptions,
-} from "./websocket_channel.ts";
+} from "./rendezvous/channel.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type * from "../net/network.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { equalBytes } from "../bytes.ts";
+import { equalBytes } from "../base/bytes.ts";
 import type { SignalChannel } from "./channel.ts";
 
 /**

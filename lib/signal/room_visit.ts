@@ -5,11 +5,11 @@
  */
 
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
-import { decodeNotice, encodeNotice } from "./rendezvous_notice.ts";
-import { type RendezvousRooms, roomOfPath } from "./rendezvous_rooms.ts";
-import type { ClientSocket, Visit } from "./rendezvous_session.ts";
-import type { WebSocketMessage } from "./websocket.ts";
-import type { RefusalStatus } from "./websocket_upgrade.ts";
+import { decodeNotice, encodeNotice } from "./rendezvous/protocol.ts";
+import { type RendezvousRooms, roomOfPath } from "./rendezvous/rooms.ts";
+import type { ClientSocket, Visit } from "./rendezvous/session.ts";
+import type { WebSocketMessage } from "./websocket/connection.ts";
+import type { RefusalStatus } from "./websocket/handshake.ts";
 
 /** One of two in a room. */
 export class RoomVisit implements Visit {

@@ -12,8 +12,8 @@
  * @module
  */
 
-import { ByteReader, concat, fromBase64url, toBase64url } from "../bytes.ts";
-import { MalformedMessageError } from "../errors.ts";
+import { ByteReader, concat, fromBase64url, toBase64url } from "../base/bytes.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 
 /** One of them. */
 export type TopicMessage =

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { fromBase64url } from "../bytes.ts";
+import { fromBase64url } from "../base/bytes.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
 
 /** Called with each message of a topic. */

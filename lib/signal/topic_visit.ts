@@ -4,17 +4,17 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
-import type { ClientSocket, Visit } from "./rendezvous_session.ts";
-import type { RendezvousTopics } from "./rendezvous_topics.ts";
+import type { ClientSocket, Visit } from "./rendezvous/session.ts";
+import type { RendezvousTopics } from "./rendezvous/topics.ts";
 import {
   decodeTopicMessage,
   encodeTopicMessage,
   TOPIC_HEADER_BYTES,
   type TopicMessage,
 } from "./topic_message.ts";
-import type { WebSocketMessage } from "./websocket.ts";
+import type { WebSocketMessage } from "./websocket/connection.ts";
 
 /** Somebody who listens to topics, and says something under others. */
 export class TopicVisit implements Visit {

@@ -4,12 +4,17 @@
  * @module
  */
 
-import { RefusedError } from "../errors.ts";
+import { RefusedError } from "../base/errors.ts";
+import { GiveUp } from "../base/timers.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
-import { GiveUp } from "../punch/give_up.ts";
-import { readHead, WebSocketConnection, type WebSocketLimits, writeAll } from "./websocket.ts";
-import { encodeUpgradeRequest, judgeUpgradeResponse } from "./websocket_upgrade.ts";
+import {
+  readHead,
+  WebSocketConnection,
+  type WebSocketLimits,
+  writeAll,
+} from "./websocket/connection.ts";
+import { encodeUpgradeRequest, judgeUpgradeResponse } from "./websocket/handshake.ts";
 
 /** How to open a WebSocket. */
 export interface DialWebSocketOptions {

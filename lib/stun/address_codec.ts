@@ -4,10 +4,10 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { formatIp, ipFamily, ipToBytes, type TransportAddress } from "../net/address.ts";
 import { checkInteger, checkLength, type ValueCodec, type ValueSpan } from "./attribute_codec.ts";
-import { readUint16, readUint32, writeUint16, writeUint32 } from "./layout.ts";
+import { readUint16, readUint32, writeUint16, writeUint32 } from "./codec.ts";
 
 /** An address as it is. */
 export const transportAddress: ValueCodec<TransportAddress> = {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { RefusedError } from "../errors.ts";
+import { RefusedError } from "../base/errors.ts";
 import {
   formatTransportAddress,
   ipFamily,

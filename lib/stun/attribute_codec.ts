@@ -8,8 +8,8 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
-import { readUint16, readUint32, writeUint16, writeUint32 } from "./layout.ts";
+import { MalformedMessageError } from "../base/errors.ts";
+import { readUint16, readUint32, writeUint16, writeUint32 } from "./codec.ts";
 
 /** Writes and reads the value of one kind of attribute. */
 export interface ValueCodec<V> {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { RefusedError } from "../errors.ts";
+import { RefusedError } from "../base/errors.ts";
 import type { StunAttribute } from "./attributes.ts";
 import {
   type LongTermCredential,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import {
   formatTransportAddress,
   ipFamily,
@@ -14,10 +14,10 @@ import {
 import type { Network, UdpSocket } from "../net/network.ts";
 import { alternateOf, askWithAlternates, type Outcome, type Target } from "./alternate_server.ts";
 import type { StunAttribute } from "./attributes.ts";
-import { Conversation } from "./conversation.ts";
 import { type LongTermCredential, opaqueString } from "./credentials.ts";
 import { BINDING, getAttribute, type StunMessage } from "./message.ts";
 import { refusal } from "./refusal.ts";
+import { Conversation } from "./transaction.ts";
 import { StreamChannel, type StunChannel, type StunTransport, UdpChannel } from "./transport.ts";
 
 /** RFC 8489 §6.2.1: RTO 500 ms, doubled each time, Rc 7 requests, Rm 16: 39.5 s in all. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { hash } from "../crypto.ts";
+import { hash } from "../base/crypto.ts";
 
 /** A name and a password that the server knows: RFC 8489 §9.2. */
 export interface LongTermCredential {

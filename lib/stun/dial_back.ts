@@ -5,12 +5,12 @@
  * @module
  */
 
-import { delay } from "@std/async/delay";
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import type { TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { writeMessage } from "./framing.ts";
-import type { DialOutcome, DialResult } from "./tcp_filter_message.ts";
+import type { DialOutcome, DialResult } from "./tcp_filter/message.ts";
+import { delay } from "@std/async/delay";
 
 /** How to dial back. */
 export interface DialBackOptions {

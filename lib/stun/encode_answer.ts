@@ -5,9 +5,9 @@
  * @module
  */
 
-import type { BindingAnswer } from "./binding.ts";
-import { ATTRIBUTE_HEADER_LENGTH } from "./layout.ts";
+import { ATTRIBUTE_HEADER_LENGTH } from "./codec.ts";
 import { encodeMessage } from "./message.ts";
+import type { BindingAnswer } from "./server/binding.ts";
 
 /**
  * Encodes an answer. One that is longer than the request, by more than may be, loses its last attributes.

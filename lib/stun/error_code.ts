@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { checkLength, type ValueCodec } from "./attribute_codec.ts";
 import { freeText, MAX_TEXT_LENGTH } from "./text_codec.ts";
 

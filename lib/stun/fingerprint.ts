@@ -4,6 +4,7 @@
  * @module
  */
 
+import { RFC8489_ATTRIBUTES } from "./attribute_tables.ts";
 import {
   ATTRIBUTE_HEADER_LENGTH,
   attributeSpans,
@@ -11,9 +12,8 @@ import {
   readUint32,
   writeUint16,
   writeUint32,
-} from "./layout.ts";
+} from "./codec.ts";
 import type { Verification } from "./integrity.ts";
-import { RFC8489_ATTRIBUTES } from "./rfc8489_attributes.ts";
 
 /** On the wire, header included. */
 export const FINGERPRINT_LENGTH = 8;

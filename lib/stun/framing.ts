@@ -4,9 +4,9 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { HEADER_LENGTH, MAGIC_COOKIE, paddedLength, readUint16, readUint32 } from "./layout.ts";
+import { HEADER_LENGTH, MAGIC_COOKIE, paddedLength, readUint16, readUint32 } from "./codec.ts";
 
 /** What {@linkcode readMessages} puts up with. */
 export interface ReadMessagesOptions {

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { equalSecrets, hmac } from "../crypto.ts";
+import { equalSecrets, hmac } from "../base/crypto.ts";
+import { RFC8489_ATTRIBUTES } from "./attribute_tables.ts";
 import {
   ATTRIBUTE_HEADER_LENGTH,
   type AttributeSpan,
@@ -12,8 +13,7 @@ import {
   hasMagicCookie,
   HEADER_LENGTH,
   writeUint16,
-} from "./layout.ts";
-import { RFC8489_ATTRIBUTES } from "./rfc8489_attributes.ts";
+} from "./codec.ts";
 
 /** How a message is authenticated. */
 export interface MessageIntegrity {

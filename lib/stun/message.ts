@@ -15,8 +15,6 @@ import {
   type StunAttributeName,
   type StunAttributeValues,
 } from "./attributes.ts";
-import { FINGERPRINT_LENGTH, writeFingerprint } from "./fingerprint.ts";
-import { integrityLength, type MessageIntegrity, writeIntegrity } from "./integrity.ts";
 import {
   ATTRIBUTE_HEADER_LENGTH,
   attributeSpans,
@@ -27,7 +25,9 @@ import {
   readUint16,
   writeUint16,
   writeUint32,
-} from "./layout.ts";
+} from "./codec.ts";
+import { FINGERPRINT_LENGTH, writeFingerprint } from "./fingerprint.ts";
+import { integrityLength, type MessageIntegrity, writeIntegrity } from "./integrity.ts";
 
 /** What a message is in its exchange. */
 export type StunClass = "request" | "indication" | "success" | "error";

@@ -85,27 +85,27 @@ export {
 export type { PasswordAlgorithm } from "./password_algorithm.ts";
 export type { Rfc3489AttributeValues } from "./rfc3489_attributes.ts";
 export type { ChangeRequest, Rfc5780AttributeValues } from "./rfc5780_attributes.ts";
-export type { Rfc8489AttributeValues } from "./rfc8489_attributes.ts";
+export type { Rfc8489AttributeValues } from "./attribute_tables.ts";
 export type { StunServerCounters } from "./server_counters.ts";
-export type { TcpFilterLimits } from "./tcp_filter_service.ts";
-export type { TcpLimits } from "./tcp_service.ts";
+export type { TcpFilterLimits } from "./tcp_filter/service.ts";
+export type { TcpLimits } from "./server/tcp.ts";
 export type {
   AddressErrorCode,
   EvenPort,
   IcmpReport,
   TurnAttributeValues,
 } from "./turn_attributes.ts";
-export type { UdpLimits } from "./udp_responder.ts";
-export type { Rate } from "./rate_limit.ts";
+export type { UdpLimits } from "./server/udp.ts";
+export type { Rate } from "../base/rate_limiter.ts";
 export {
   DEFAULT_SERVER_LIMITS,
   serveStun,
   type StunServer,
   type StunServerLimits,
   type StunServerOptions,
-} from "./server.ts";
-export { type TcpFilterOptions, testTcpFilter } from "./tcp_filter.ts";
-export type { DialOutcome, DialResult, TcpFilterResult } from "./tcp_filter_message.ts";
+} from "./server/server.ts";
+export { type TcpFilterOptions, testTcpFilter } from "./tcp_filter/client.ts";
+export type { DialOutcome, DialResult, TcpFilterResult } from "./tcp_filter/message.ts";
 export type { TcpFilterEvidence, TcpFilterReport, UnsolicitedSyn } from "./tcp_filter_report.ts";
 export { stunBinding, type StunBindingOptions } from "./stun_binding.ts";
 export type { StunTransport } from "./transport.ts";

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { checkInteger, type ValueCodec, type ValueSpan } from "./attribute_codec.ts";
-import { paddedLength, readUint16, writeUint16 } from "./layout.ts";
+import { paddedLength, readUint16, writeUint16 } from "./codec.ts";
 
 /** How a long-term credential becomes a key: RFC 8489 §18.5. */
 export interface PasswordAlgorithm {

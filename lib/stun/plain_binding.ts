@@ -8,7 +8,7 @@
 
 import { ipFamily, ipToBytes, type TransportAddress } from "../net/address.ts";
 import { copyOf } from "../pool.ts";
-import { answerBinding, type Arrival } from "./binding.ts";
+import { RFC8489_ATTRIBUTES } from "./attribute_tables.ts";
 import {
   ATTRIBUTE_HEADER_LENGTH,
   hasMagicCookie,
@@ -17,9 +17,9 @@ import {
   paddedLength,
   readUint16,
   writeUint16,
-} from "./layout.ts";
+} from "./codec.ts";
 import { BINDING, encodeMessage } from "./message.ts";
-import { RFC8489_ATTRIBUTES } from "./rfc8489_attributes.ts";
+import { answerBinding, type Arrival } from "./server/binding.ts";
 
 /** Whether a datagram is a Binding request with no attribute but SOFTWARE. */
 export function isPlainBinding(data: Uint8Array): boolean {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError, RefusedError } from "../errors.ts";
+import { MalformedMessageError, RefusedError } from "../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { StunErrorCode } from "./error_code.ts";
 import { getAttribute, type StunMessage } from "./message.ts";

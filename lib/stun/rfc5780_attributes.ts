@@ -13,7 +13,7 @@ import {
   opaque,
   type ValueSpan,
 } from "./attribute_codec.ts";
-import { readUint16, readUint32, writeUint16, writeUint32 } from "./layout.ts";
+import { readUint16, readUint32, writeUint16, writeUint32 } from "./codec.ts";
 
 /** What the attributes of RFC 5780 §7 hold. */
 export interface Rfc5780AttributeValues {

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { equalBytes } from "../bytes.ts";
-import { MalformedMessageError, NetworkError } from "../errors.ts";
+import { equalBytes } from "../base/bytes.ts";
+import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { WaitQueue } from "../base/wait_queue.ts";
 import type { TransportAddress } from "../net/address.ts";
 import type { TcpConnection, TcpListener } from "../net/network.ts";
-import { WaitQueue } from "../net/wait_queue.ts";
 import { readMessages } from "./framing.ts";
 import { decodeMessage, getAttribute } from "./message.ts";
 

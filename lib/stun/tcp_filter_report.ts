@@ -5,7 +5,7 @@
  */
 
 import type { TransportAddress } from "../net/address.ts";
-import type { DialResult, TcpFilterResult } from "./tcp_filter_message.ts";
+import type { DialResult, TcpFilterResult } from "./tcp_filter/message.ts";
 
 /** What an unsolicited SYN gets; `"unknown"` if the test could not tell. */
 export type UnsolicitedSyn = "accepted" | "reset" | "dropped" | "unknown";

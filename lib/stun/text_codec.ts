@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { checkLength, type ValueCodec, type ValueSpan } from "./attribute_codec.ts";
 
 /** RFC 8489 §14: fewer than 128 characters, which can be as long as 763 bytes. */

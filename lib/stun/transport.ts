@@ -4,10 +4,10 @@
  * @module
  */
 
-import { NoResponseError } from "../errors.ts";
-import { type Exchanged, exchangeWithServer } from "../exchange.ts";
+import { NoResponseError } from "../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection, UdpSocket } from "../net/network.ts";
+import { type Exchanged, exchangeWithServer } from "../net/retransmit.ts";
 import { MessageReader, writeMessage } from "./framing.ts";
 
 /** What STUN runs over: RFC 8489 §6.2. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import type { IpFamily, TransportAddress } from "../net/address.ts";
 import { xorTransportAddress } from "./address_codec.ts";
 import {
@@ -15,8 +15,8 @@ import {
   uint32,
   type ValueCodec,
 } from "./attribute_codec.ts";
+import { readUint16, readUint32, writeUint16, writeUint32 } from "./codec.ts";
 import { errorCode, type StunErrorCode } from "./error_code.ts";
-import { readUint16, readUint32, writeUint16, writeUint32 } from "./layout.ts";
 
 /** What the attributes of TURN hold. */
 export interface TurnAttributeValues {

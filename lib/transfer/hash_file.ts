@@ -4,7 +4,7 @@
  * @module
  */
 
-import { RunningHash } from "../crypto.ts";
+import { RunningHash } from "../base/crypto.ts";
 import type { FileSystem } from "./files.ts";
 
 /**

@@ -4,10 +4,8 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError } from "../errors.ts";
+import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { printable } from "./printable.ts";
-import { TransferError } from "./transfer_error.ts";
 import {
   decodeBody,
   decodeHeader,
@@ -15,7 +13,9 @@ import {
   MAX_REASON_BYTES,
   type MessageHeader,
   type TransferMessage,
-} from "./transfer_message.ts";
+} from "./message.ts";
+import { printable } from "./printable.ts";
+import { TransferError } from "./transfer_error.ts";
 
 /** How long each type of message may be that can come now; others cannot. */
 export type Expected = Readonly<Partial<Record<MessageHeader["type"], number>>>;

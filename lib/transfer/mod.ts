@@ -17,10 +17,10 @@
 
 export { sendFiles, type SendFilesOptions } from "./send_files.ts";
 export { receiveFiles, type ReceiveFilesOptions } from "./receive_files.ts";
-export type { NextConnection, ReconnectOptions } from "./connections.ts";
+export type { NextConnection, ReconnectOptions } from "./reconnect.ts";
 export type { ExistingPolicy } from "./destination.ts";
 export type { Manifest, ManifestEntry, OfferSummary } from "./manifest.ts";
-export type { OfferLimits } from "./path_rules.ts";
+export type { OfferLimits } from "./paths.ts";
 export type { SkippedFile } from "./collect.ts";
 export type {
   FinishedFile,

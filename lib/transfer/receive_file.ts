@@ -4,15 +4,15 @@
  * @module
  */
 
-import { equalBytes } from "../bytes.ts";
-import { RunningHash } from "../crypto.ts";
-import { MalformedMessageError } from "../errors.ts";
+import { equalBytes } from "../base/bytes.ts";
+import { RunningHash } from "../base/crypto.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import type { FileSystem, WritableFile } from "./files.ts";
 import type { ManifestEntry } from "./manifest.ts";
+import { HASH_BYTES, MAX_DATA_BYTES } from "./message.ts";
 import type { MessageReader } from "./message_reader.ts";
 import { printable } from "./printable.ts";
 import { TransferError } from "./transfer_error.ts";
-import { HASH_BYTES, MAX_DATA_BYTES } from "./transfer_message.ts";
 
 /** What to receive. */
 export interface ReceiveFileOptions {

@@ -4,13 +4,13 @@
  * @module
  */
 
-import { type NextConnection, overConnections, type ReconnectOptions } from "./connections.ts";
 import type { ExistingPolicy } from "./destination.ts";
 import { FileError, type FileSystem } from "./files.ts";
 import type { OfferSummary } from "./manifest.ts";
-import type { OfferLimits } from "./path_rules.ts";
+import type { OfferLimits } from "./paths.ts";
 import type { ProgressListeners, TransferResult } from "./progress.ts";
-import { Receiving } from "./receiving.ts";
+import { Receiving } from "./receiver.ts";
+import { type NextConnection, overConnections, type ReconnectOptions } from "./reconnect.ts";
 import { systemFiles } from "./system_files.ts";
 
 /** How to receive. */

@@ -4,13 +4,13 @@
  * @module
  */
 
+import { MalformedMessageError } from "../base/errors.ts";
+import { GiveUp } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { writeAll } from "../noise/byte_stream.ts";
-import { GiveUp } from "../punch/give_up.ts";
-import { MalformedMessageError } from "../errors.ts";
 import { FileError } from "./files.ts";
+import { encodeMessage } from "./message.ts";
 import { TransferError } from "./transfer_error.ts";
-import { encodeMessage } from "./transfer_message.ts";
 
 /**
  * Tells it, if the error is one for the other side. What that still sends is read for a while: a connection that is

@@ -4,14 +4,14 @@
  * @module
  */
 
-import { RunningHash } from "../crypto.ts";
+import { RunningHash } from "../base/crypto.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { writeAll } from "../noise/byte_stream.ts";
 import type { FileSystem, ReadableFile } from "./files.ts";
 import type { ManifestEntry } from "./manifest.ts";
+import { encodeDataHeader, encodeMessage, HEADER_BYTES } from "./message.ts";
 import { printable } from "./printable.ts";
 import { TransferError } from "./transfer_error.ts";
-import { encodeDataHeader, encodeMessage, HEADER_BYTES } from "./transfer_message.ts";
 
 /** What to send. */
 export interface SendFileOptions {

@@ -5,12 +5,12 @@
  */
 
 import { collect, type SkippedFile } from "./collect.ts";
-import { type NextConnection, overConnections, type ReconnectOptions } from "./connections.ts";
 import type { FileSystem } from "./files.ts";
 import { type OfferSummary, summarize } from "./manifest.ts";
-import { checkManifest } from "./path_rules.ts";
+import { checkManifest } from "./paths.ts";
 import { type ProgressListeners, ProgressMeter, type TransferResult } from "./progress.ts";
-import { Sending } from "./sending.ts";
+import { type NextConnection, overConnections, type ReconnectOptions } from "./reconnect.ts";
+import { Sending } from "./sender.ts";
 import { systemFiles } from "./system_files.ts";
 
 /** How to send. */

@@ -4,13 +4,13 @@
  * @module
  */
 
-import { NetworkError, RefusedError } from "../errors.ts";
+import { NetworkError, RefusedError } from "../base/errors.ts";
 import type { TransportAddress } from "../net/address.ts";
 import { alternateOf, type Outcome, type Target } from "../stun/alternate_server.ts";
-import { Conversation, type StunQuestion } from "../stun/conversation.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
-import { errorOf, refusal } from "../stun/refusal.ts";
 import type { StunMessage } from "../stun/message.ts";
+import { errorOf, refusal } from "../stun/refusal.ts";
+import { Conversation, type StunQuestion } from "../stun/transaction.ts";
 import {
   allocateAttributes,
   type Allocation,
@@ -18,8 +18,8 @@ import {
   readAllocation,
 } from "./allocation.ts";
 import { type CarrierOptions, openCarrier } from "./carrier.ts";
-import { TurnLink } from "./link.ts";
-import { ALLOCATE, REFRESH } from "./method.ts";
+import { TurnLink } from "./connection.ts";
+import { ALLOCATE, REFRESH } from "./protocol.ts";
 import { remedyFor } from "./remedy.ts";
 import type { TurnTimings } from "./timings.ts";
 

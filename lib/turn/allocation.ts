@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError } from "../errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import {
   formatTransportAddress,
   type IpFamily,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import {
   formatTransportAddress,
   ipFamily,

@@ -14,9 +14,9 @@
  * @module
  */
 
-import { ByteReader } from "../bytes.ts";
-import { MalformedMessageError } from "../errors.ts";
-import { paddedLength, writeUint16 } from "../stun/layout.ts";
+import { ByteReader } from "../base/bytes.ts";
+import { MalformedMessageError } from "../base/errors.ts";
+import { paddedLength, writeUint16 } from "../stun/codec.ts";
 
 /** A datagram, and the channel that stands for its peer. */
 export interface ChannelData {

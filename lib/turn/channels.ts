@@ -8,8 +8,8 @@ import { idleDelay } from "../idle_delay.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import { FIRST_CHANNEL, LAST_CHANNEL } from "./channel_data_message.ts";
 import { isFailure } from "./failure.ts";
-import { CHANNEL_BIND } from "./method.ts";
 import type { Permissions } from "./permissions.ts";
+import { CHANNEL_BIND } from "./protocol.ts";
 import type { TurnSession } from "./session.ts";
 import { renewalDelayMs } from "./timings.ts";
 

@@ -4,9 +4,9 @@
  * @module
  */
 
+import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Datagram, UdpSocket } from "../net/network.ts";
-import { WaitQueue } from "../net/wait_queue.ts";
 import type { StunAttribute } from "../stun/attributes.ts";
 import {
   encodeMessage,
@@ -18,7 +18,7 @@ import type { IcmpReport } from "../stun/turn_attributes.ts";
 import type { Allocated, TurnClientOptions } from "./allocate.ts";
 import { type ChannelData, encodeChannelData } from "./channel_data_message.ts";
 import { Channels } from "./channels.ts";
-import { DATA, SEND } from "./method.ts";
+import { DATA, SEND } from "./protocol.ts";
 import { type Relay, SessionRelay } from "./relay.ts";
 
 /** A relayed address for datagrams; disposing releases it. */

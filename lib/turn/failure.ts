@@ -4,7 +4,12 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError, NoResponseError, RefusedError } from "../errors.ts";
+import {
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+  RefusedError,
+} from "../base/errors.ts";
 
 /** Whether an error tells of the network or the server, and not of a fault of ours. */
 export function isFailure(error: unknown): boolean {

@@ -40,7 +40,7 @@ export {
   DATA,
   REFRESH,
   SEND,
-} from "./method.ts";
+} from "./protocol.ts";
 export {
   type OpenDatagramRelayOptions,
   openRelay,

@@ -4,12 +4,12 @@
  * @module
  */
 
-import { RefusedError } from "../errors.ts";
+import { RefusedError } from "../base/errors.ts";
 import { idleDelay } from "../idle_delay.ts";
 import { parseIp } from "../net/address.ts";
 import type { StunAttribute } from "../stun/attributes.ts";
 import { isFailure, isFinal } from "./failure.ts";
-import { CREATE_PERMISSION } from "./method.ts";
+import { CREATE_PERMISSION } from "./protocol.ts";
 import type { TurnSession } from "./session.ts";
 import { renewalDelayMs, RETRY_MS } from "./timings.ts";
 

@@ -5,13 +5,12 @@
  * @module
  */
 
-import { abortable } from "@std/async/abortable";
-import { NetworkError } from "../errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import { idleDelay } from "../idle_delay.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Target } from "../stun/alternate_server.ts";
-import type { Conversation, StunQuestion } from "../stun/conversation.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
+import type { Conversation, StunQuestion } from "../stun/transaction.ts";
 import {
   type Allocated,
   ALLOCATION_MISMATCH,
@@ -21,10 +20,11 @@ import {
 } from "./allocate.ts";
 import type { Allocation } from "./allocation.ts";
 import { openCarrier } from "./carrier.ts";
+import { type LinkHandlers, TurnLink } from "./connection.ts";
 import { isFailure, isFinal } from "./failure.ts";
-import { type LinkHandlers, TurnLink } from "./link.ts";
-import { REFRESH } from "./method.ts";
+import { REFRESH } from "./protocol.ts";
 import { renewalDelayMs, RETRY_MS } from "./timings.ts";
+import { abortable } from "@std/async/abortable";
 
 /** How to ask. */
 export interface SessionRequestOptions {

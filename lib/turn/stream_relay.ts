@@ -4,15 +4,15 @@
  * @module
  */
 
-import { MalformedMessageError, RefusedError } from "../errors.ts";
+import { MalformedMessageError, RefusedError } from "../base/errors.ts";
+import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { WaitQueue } from "../net/wait_queue.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
 import { StreamChannel } from "../stun/transport.ts";
 import { type Allocated, type TurnClientOptions, turnRefusal } from "./allocate.ts";
 import { isFailure, isFinal } from "./failure.ts";
-import { CONNECT, CONNECTION_ATTEMPT, CONNECTION_BIND } from "./method.ts";
+import { CONNECT, CONNECTION_ATTEMPT, CONNECTION_BIND } from "./protocol.ts";
 import { type Relay, SessionRelay } from "./relay.ts";
 import { RelayedConnection } from "./relayed_connection.ts";
 

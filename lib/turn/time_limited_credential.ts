@@ -4,7 +4,7 @@
  * @module
  */
 
-import { hmac } from "../crypto.ts";
+import { hmac } from "../base/crypto.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
 
 /** What {@linkcode timeLimitedCredential} takes. */

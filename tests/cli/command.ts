@@ -6,7 +6,7 @@
 
 import { assert } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { serveRendezvous } from "../../lib/signal/rendezvous.ts";
+import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { serveLocally } from "./run_main.ts";
 
 export const CLI = new URL("../../cli.ts", import.meta.url).pathname;

@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { firstThrough, refuseOthers } from "../../lib/cli/first_through.ts";
-import type { IncomingConnection } from "../../lib/connect/incoming.ts";
-import type { PeerConnection } from "../../lib/connect/peer_connection.ts";
-import { RefusedError } from "../../lib/errors.ts";
+import { firstThrough, refuseOthers } from "../../lib/cli/accept_first.ts";
+import type { IncomingConnection } from "../../lib/peer/incoming.ts";
+import type { PeerConnection } from "../../lib/peer/connection.ts";
+import { RefusedError } from "../../lib/base/errors.ts";
 import { atPlace } from "../connect/place.ts";
 import { ScriptedDialer } from "../connect/scripted_dialer.ts";
 

@@ -7,9 +7,9 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { FILES_PROTOCOL } from "../../lib/cli/send.ts";
-import { DECLINE_CODES } from "../../lib/connect/dial.ts";
-import { Peer } from "../../lib/connect/peer.ts";
-import { RefusedError } from "../../lib/errors.ts";
+import { DECLINE_CODES } from "../../lib/peer/dialer.ts";
+import { Peer } from "../../lib/peer/peer.ts";
+import { RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { receiveFiles } from "../../lib/transfer/mod.ts";
 import { CLI, type Servers, start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";

@@ -5,11 +5,11 @@
  */
 
 import { main } from "../../lib/cli/main.ts";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { formatTransportAddress } from "../../lib/net/address.ts";
 import type { TcpListener, UdpSocket } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { serveStun } from "../../lib/stun/server.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
 import { noTerminal } from "./no_terminal.ts";
 
 /** What a command printed, line by line, and its exit code. */

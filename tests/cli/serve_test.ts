@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { type CliIo, EXIT, UsageError } from "../../lib/cli/io.ts";
 import { serve } from "../../lib/cli/serve.ts";
 import { parseTransportAddress } from "../../lib/net/address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { openWebSocketChannel } from "../../lib/signal/websocket_channel.ts";
+import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
 import { noTerminal } from "./no_terminal.ts";
 
 const ANY_PORT = ["--port", "0", "--rendezvous-port", "0"];

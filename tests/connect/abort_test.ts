@@ -6,9 +6,9 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import type { Peer } from "../../lib/connect/peer.ts";
-import type { PeerConnection } from "../../lib/connect/peer_connection.ts";
-import type { SignalBus, SignalTransport } from "../../lib/signal/bus.ts";
+import type { Peer } from "../../lib/peer/peer.ts";
+import type { PeerConnection } from "../../lib/peer/connection.ts";
+import type { SignalBus, SignalTransport } from "../../lib/signal/transport.ts";
 import { atPlace, nextOf, type PlaceOptions } from "./place.ts";
 import { ScriptedDialer } from "./scripted_dialer.ts";
 

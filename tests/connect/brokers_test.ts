@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import type { PeerOptions } from "../../lib/connect/peer_options.ts";
-import type { SignalBus, SignalTransport } from "../../lib/signal/bus.ts";
+import type { PeerOptions } from "../../lib/peer/options.ts";
+import type { SignalBus, SignalTransport } from "../../lib/signal/transport.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace, nextOf, type Place, TestHub } from "./place.ts";
 

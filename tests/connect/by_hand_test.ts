@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NoResponseError, UnreachableError } from "../../lib/errors.ts";
-import { WaitQueue } from "../../lib/net/wait_queue.ts";
-import { handTransport } from "../../lib/signal/hand_transport.ts";
-import type { SignalTransport } from "../../lib/signal/bus.ts";
+import { NoResponseError, UnreachableError } from "../../lib/base/errors.ts";
+import { WaitQueue } from "../../lib/base/wait_queue.ts";
+import { handTransport } from "../../lib/signal/manual.ts";
+import type { SignalTransport } from "../../lib/signal/transport.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { atPlace, nextOf, type Place } from "./place.ts";

@@ -6,9 +6,9 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { toHex } from "../../lib/bytes.ts";
+import { toHex } from "../../lib/base/bytes.ts";
 import { encodeRelayState, type RelayState } from "../../lib/connect/relay_message.ts";
-import { NetworkError, UnreachableError } from "../../lib/errors.ts";
+import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace, nextOf, type Place } from "./place.ts";

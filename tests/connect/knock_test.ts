@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { KNOCK_LIMITS, KnockGuard } from "../../lib/connect/knock_guard.ts";
+import { KNOCK_LIMITS, KnockGuard } from "../../lib/peer/replay_guard.ts";
 import {
   decodeDecline,
   decodeKnock,
@@ -8,7 +8,7 @@ import {
   encodeKnock,
 } from "../../lib/connect/knock_message.ts";
 import { decodeRelayState, encodeRelayState } from "../../lib/connect/relay_message.ts";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 
 const NOW_MS = 1_790_000_000_000;
 

@@ -1,13 +1,13 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { DECLINE_CODES } from "../../lib/connect/dial.ts";
+import { DECLINE_CODES } from "../../lib/peer/dialer.ts";
 import {
   MalformedMessageError,
   NetworkError,
   NoResponseError,
   RefusedError,
   UnreachableError,
-} from "../../lib/errors.ts";
+} from "../../lib/base/errors.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace, nextOf } from "./place.ts";

@@ -4,13 +4,13 @@
  * @module
  */
 
-import type { IncomingConnection } from "../../lib/connect/incoming.ts";
-import { Peer } from "../../lib/connect/peer.ts";
-import type { PeerConnection } from "../../lib/connect/peer_connection.ts";
-import type { PeerOptions } from "../../lib/connect/peer_options.ts";
-import { NetworkError } from "../../lib/errors.ts";
-import type { SignalBus, SignalTransport } from "../../lib/signal/bus.ts";
-import { serveStun } from "../../lib/stun/server.ts";
+import type { IncomingConnection } from "../../lib/peer/incoming.ts";
+import { Peer } from "../../lib/peer/peer.ts";
+import type { PeerConnection } from "../../lib/peer/connection.ts";
+import type { PeerOptions } from "../../lib/peer/options.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
+import type { SignalBus, SignalTransport } from "../../lib/signal/transport.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
 import type { Nat } from "../lab/nat.ts";
 import { NAT_BEHAVIORS, type NatBehavior } from "../lab/nat_behavior.ts";
 import type { Host } from "../simnet/host.ts";

@@ -1,11 +1,11 @@
 import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { dialPeer } from "../../lib/connect/dial.ts";
+import { dialPeer } from "../../lib/peer/dialer.ts";
 import { makeContext } from "../../lib/connect/make_context.ts";
-import type { PeerContext } from "../../lib/connect/peer_context.ts";
-import type { PeerOptions } from "../../lib/connect/peer_options.ts";
-import type { RelayOpener } from "../../lib/connect/relay_path.ts";
-import { decodeTicket } from "../../lib/connect/ticket.ts";
+import type { PeerContext } from "../../lib/peer/context.ts";
+import type { PeerOptions } from "../../lib/peer/options.ts";
+import type { RelayOpener } from "../../lib/peer/relay_path.ts";
+import { decodeTicket } from "../../lib/peer/ticket.ts";
 import type { Network } from "../../lib/net/network.ts";
 import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";

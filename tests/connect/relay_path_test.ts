@@ -1,13 +1,13 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { openRelayPath, type RelayedPath, type RelayOpener } from "../../lib/connect/relay_path.ts";
+import { openRelayPath, type RelayedPath, type RelayOpener } from "../../lib/peer/relay_path.ts";
 import {
   decodeRelayState,
   encodeRelayState,
   type RelayState,
 } from "../../lib/connect/relay_message.ts";
-import { MalformedMessageError, RefusedError, UnreachableError } from "../../lib/errors.ts";
-import type { PunchRole } from "../../lib/punch/message.ts";
+import { MalformedMessageError, RefusedError, UnreachableError } from "../../lib/base/errors.ts";
+import type { PunchRole } from "../../lib/punch/offer.ts";
 import type { SignalChannel } from "../../lib/signal/channel.ts";
 import { memoryChannelPair } from "../signal/memory_channel.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";

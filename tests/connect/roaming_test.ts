@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import type { PeerConnection } from "../../lib/connect/peer_connection.ts";
-import { NetworkError } from "../../lib/errors.ts";
+import type { PeerConnection } from "../../lib/peer/connection.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace } from "./place.ts";

@@ -7,16 +7,16 @@ import {
   type Envelope,
   ENVELOPE_LENGTHS,
   MAX_BODY_LENGTH,
-} from "../../lib/connect/envelope_message.ts";
+} from "../../lib/peer/signaling_message.ts";
 import {
   Answerer,
   ephemeralKeyOf,
   type HandshakeEnvelope,
   isKnockOf,
   Knocker,
-} from "../../lib/connect/sealing.ts";
-import { TicketSecrets } from "../../lib/connect/ticket_secrets.ts";
-import { MalformedMessageError } from "../../lib/errors.ts";
+} from "../../lib/peer/signaling_handshake.ts";
+import { TicketSecrets } from "../../lib/peer/keys.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
 
 Deno.test("two peers agree on a seal by two messages, each of which carries something", () => {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { RelayOpener } from "../../lib/connect/relay_path.ts";
-import { RefusedError } from "../../lib/errors.ts";
+import type { RelayOpener } from "../../lib/peer/relay_path.ts";
+import { RefusedError } from "../../lib/base/errors.ts";
 import type { StreamRelay } from "../../lib/turn/stream_relay.ts";
 import type { Host } from "../simnet/host.ts";
 

@@ -1,8 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { toHex } from "../../lib/bytes.ts";
-import { MalformedMessageError } from "../../lib/errors.ts";
-import { decodeTicket, encodeTicket, type Ticket } from "../../lib/connect/ticket.ts";
+import { toHex } from "../../lib/base/bytes.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
+import { decodeTicket, encodeTicket, type Ticket } from "../../lib/peer/ticket.ts";
 
 /** By Python's hashlib and base64: version 1, public key 00..1f, secret a0..af, one URL. */
 const GOLDEN = "punchline:AQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f" +

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { TopicSubscriptions } from "../../lib/connect/topic_subscriptions.ts";
-import { RefusedError } from "../../lib/errors.ts";
+import { RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
 import { ScriptedTransport } from "../signal/scripted_transport.ts";
 

@@ -6,7 +6,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { serveRendezvous } from "../../lib/signal/rendezvous.ts";
+import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { TextLineStream } from "../lab/verdicts/lines.ts";
 
 Deno.test("chat.ts lets two people chat until one of them leaves", () =>

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { concat } from "../../lib/bytes.ts";
+import { concat } from "../../lib/base/bytes.ts";
 import { type Random, randomInteger } from "../simnet/random.ts";
 
 /** The bytes with up to three changes: of a bit, of a byte, of the length, of what stands where. */

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError, RefusedError } from "../../lib/errors.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network } from "../../lib/net/network.ts";

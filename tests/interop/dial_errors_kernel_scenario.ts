@@ -5,7 +5,7 @@
  * @module
  */
 
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 
 using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 }, { reusePort: true });

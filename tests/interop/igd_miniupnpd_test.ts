@@ -1,7 +1,7 @@
 // UPnP IGD with miniupnpd, a router by others, on the kernel's own NAT and firewall.
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import type { PortMappingEntry } from "../../lib/portmap/igd_actions.ts";
+import type { PortMappingEntry } from "../../lib/portmap/upnp/actions.ts";
 import type { MappingGrant, MappingRequest } from "../../lib/portmap/mapper.ts";
 import { denoArgs } from "../lab/lab_host.ts";
 import { labTest } from "../lab/lab_test_case.ts";

@@ -12,7 +12,7 @@
 
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { igdMapper } from "../../lib/portmap/igd.ts";
+import { igdMapper } from "../../lib/portmap/upnp/client.ts";
 import type { MappingGrant, MappingRequest } from "../../lib/portmap/mapper.ts";
 
 const [command = "", gateway = "", ...rest] = Deno.args;

@@ -9,11 +9,11 @@
  */
 
 import { delay } from "@std/async/delay";
-import { equalBytes } from "../../lib/bytes.ts";
+import { equalBytes } from "../../lib/base/bytes.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
-import { keepBus } from "../../lib/signal/kept_bus.ts";
-import { lanTransport } from "../../lib/signal/lan_transport.ts";
+import { keepBus } from "../../lib/signal/reconnecting.ts";
+import { lanTransport } from "../../lib/signal/lan.ts";
 
 /** What became of a question. */
 export interface LanAnswers {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { MappingEvent } from "../../lib/portmap/port_mapping.ts";
+import type { MappingEvent } from "../../lib/portmap/mapping.ts";
 
 /** A running command. */
 export class MapCommand implements AsyncDisposable {

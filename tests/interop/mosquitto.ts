@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { makeCertificate } from "./coturn.ts";
 import { freePorts } from "./free_ports.ts";

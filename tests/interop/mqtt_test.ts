@@ -1,10 +1,10 @@
 // Signalling by mosquitto, a broker by others: TCP, TLS and WebSocket, passwords, both versions, and its end.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NetworkError, RefusedError } from "../../lib/errors.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import type { SignalBus } from "../../lib/signal/bus.ts";
-import { keepBus } from "../../lib/signal/kept_bus.ts";
+import type { SignalBus } from "../../lib/signal/transport.ts";
+import { keepBus } from "../../lib/signal/reconnecting.ts";
 import { mqttTransport, type MqttTransportOptions } from "../../lib/signal/mqtt/transport.ts";
 import { MOSQUITTO, Mosquitto, MOSQUITTO_CLIENTS, MOSQUITTO_TLS } from "./mosquitto.ts";
 import { toolTest } from "./tool_test_case.ts";

@@ -2,7 +2,7 @@
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { serveStun, type StunServer } from "../../lib/stun/server.ts";
+import { serveStun, type StunServer } from "../../lib/stun/server/server.ts";
 import { outputOf, toolTest } from "./tool_test_case.ts";
 
 const NATDISCOVERY = { turnutils_natdiscovery: "coturn" };

@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { exchange } from "../../lib/exchange.ts";
+import { exchange } from "../../lib/net/retransmit.ts";
 import { FAST_WAITS_MS, requestBinding } from "../../lib/stun/client.ts";
 import { BINDING, decodeMessage, encodeMessage, getAttribute } from "../../lib/stun/message.ts";
 import { freePorts } from "./free_ports.ts";

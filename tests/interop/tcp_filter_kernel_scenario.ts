@@ -6,8 +6,8 @@
  */
 
 import { systemNetwork } from "../../lib/net/system.ts";
-import { serveStun } from "../../lib/stun/server.ts";
-import { testTcpFilter } from "../../lib/stun/tcp_filter.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
+import { testTcpFilter } from "../../lib/stun/tcp_filter/client.ts";
 
 await using server = await serveStun({
   network: systemNetwork,

@@ -1,11 +1,11 @@
 // Relayed datagrams by coturn: every transport, both forms, both families, and what they ask for.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NetworkError, RefusedError } from "../../lib/errors.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { Network } from "../../lib/net/network.ts";
 import { decodeMessage, getAttribute } from "../../lib/stun/message.ts";
-import { REFRESH } from "../../lib/turn/method.ts";
+import { REFRESH } from "../../lib/turn/protocol.ts";
 import { startsChannelData } from "../../lib/turn/channel_data_message.ts";
 import type { DatagramRelay } from "../../lib/turn/datagram_relay.ts";
 import { RFC8656_TIMINGS } from "../../lib/turn/timings.ts";

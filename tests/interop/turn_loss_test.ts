@@ -1,7 +1,7 @@
 // A server that forgets: nonces that expire, and restarts.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NetworkError, RefusedError } from "../../lib/errors.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { RFC8656_TIMINGS } from "../../lib/turn/timings.ts";
 import { COTURN } from "./coturn.ts";

@@ -1,15 +1,15 @@
 // What coturn refuses, and what is said about it.
 
 import { assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { RefusedError } from "../../lib/errors.ts";
+import { RefusedError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network, UdpSocket } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { FAST_WAITS_MS } from "../../lib/stun/client.ts";
-import { Conversation } from "../../lib/stun/conversation.ts";
+import { Conversation } from "../../lib/stun/transaction.ts";
 import { UdpChannel } from "../../lib/stun/transport.ts";
 import { allocateAttributes } from "../../lib/turn/allocation.ts";
-import { ALLOCATE } from "../../lib/turn/method.ts";
+import { ALLOCATE } from "../../lib/turn/protocol.ts";
 import { COTURN, type Coturn, startCoturn } from "./coturn.ts";
 import { freePorts } from "./free_ports.ts";
 import { toolTest } from "./tool_test_case.ts";

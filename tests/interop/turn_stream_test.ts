@@ -1,7 +1,7 @@
 // Relayed byte streams by coturn (RFC 6062), dialled and accepted.
 
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import type { StreamRelay } from "../../lib/turn/stream_relay.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { concat, toHex } from "../../lib/bytes.ts";
+import { concat, toHex } from "../../lib/base/bytes.ts";
 import { pcapHeader, pcapRecord, readCapture } from "./pcap.ts";
 
 Deno.test("a capture is a header of 24 bytes and packets with seconds, nanoseconds and lengths", () => {

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { Hairpin } from "../../lib/nat/hairpin.ts";
+import { Hairpin } from "../../lib/nat/hairpinning.ts";
 import { answered, EXTERNAL, probe } from "./probes.ts";
 
 const A = { ...EXTERNAL, port: 6001 };

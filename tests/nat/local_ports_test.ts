@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { openConsecutive } from "../../lib/nat/local_ports.ts";
 
 class Opened implements Disposable {

@@ -4,10 +4,10 @@ import {
   NetworkError,
   NoResponseError,
   RefusedError,
-} from "../../lib/errors.ts";
+} from "../../lib/base/errors.ts";
 import type { FamilyReport } from "../../lib/nat/behavior.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { serveStun } from "../../lib/stun/server.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { type Combination, judge, nameOf } from "../lab/verdicts/combinations.ts";
 import type { Packet } from "../simnet/packet.ts";

@@ -5,8 +5,8 @@
  */
 
 import type { NatReport } from "../../lib/nat/behavior.ts";
-import { testNat, type TestNatOptions } from "../../lib/nat/test_nat.ts";
-import { serveStun } from "../../lib/stun/server.ts";
+import { testNat, type TestNatOptions } from "../../lib/nat/report.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
 import type { Host, HostOptions } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";

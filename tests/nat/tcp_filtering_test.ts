@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { UnsolicitedSyn } from "../../lib/nat/behavior.ts";
 import { classifyTcpFiltering } from "../../lib/nat/tcp_filtering.ts";
-import type { DialResult } from "../../lib/stun/tcp_filter_message.ts";
+import type { DialResult } from "../../lib/stun/tcp_filter/message.ts";
 import type { TcpFilterReport } from "../../lib/stun/tcp_filter_report.ts";
 
 const NAT = { isTranslated: true };

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { Network } from "../../lib/net/network.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { type Scene, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";

@@ -1,7 +1,7 @@
-import { testNat } from "../../lib/nat/test_nat.ts";
+import { testNat } from "../../lib/nat/report.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
-import { serveStun } from "../../lib/stun/server.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { PRIMARY, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";
 

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
-import { testNat } from "../../lib/nat/test_nat.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
+import { testNat } from "../../lib/nat/report.ts";
 import type { Network } from "../../lib/net/network.ts";
-import { serveStun } from "../../lib/stun/server.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";
 import { PRIMARY, type Scene, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";

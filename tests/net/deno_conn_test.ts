@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { hash } from "../../lib/crypto.ts";
-import { NetworkError } from "../../lib/errors.ts";
+import { hash } from "../../lib/base/crypto.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { type DenoConn, toDenoConn } from "../../lib/net/deno_conn.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { connected, twoHosts } from "../simnet/fixtures.ts";

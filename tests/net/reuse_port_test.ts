@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NetworkError, type NetworkErrorReason } from "../../lib/errors.ts";
+import { NetworkError, type NetworkErrorReason } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { SilentPort } from "./silent_port.ts";
 

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { secureConnectionFromKeys } from "../../lib/noise/mod.ts";
 import { connected, readText, toBytes, twoHosts } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";

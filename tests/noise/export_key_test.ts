@@ -1,5 +1,5 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import { HandshakeState } from "../../lib/noise/handshake_state.ts";
+import { HandshakeState } from "../../lib/noise/handshake.ts";
 import { KeyPair } from "../../lib/noise/key_pair.ts";
 
 Deno.test("exportKey() gives both sides the same key, and each label another", () => {

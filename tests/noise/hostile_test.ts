@@ -6,8 +6,8 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
-import { concat } from "../../lib/bytes.ts";
-import { MalformedMessageError, NetworkError } from "../../lib/errors.ts";
+import { concat } from "../../lib/base/bytes.ts";
+import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
 import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
 import { secureConnection } from "../../lib/noise/secure_connection.ts";
 import { MAX_HANDSHAKE_MESSAGE_LENGTH } from "../../lib/noise/shake_hands.ts";

@@ -6,7 +6,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { concat, equalBytes } from "../../lib/bytes.ts";
+import { concat, equalBytes } from "../../lib/base/bytes.ts";
 import { assertNetworkError } from "../simnet/fixtures.ts";
 import { type MemoryConnection, pattern, readBytes, securedPair } from "./pair.ts";
 

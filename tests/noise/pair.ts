@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";

@@ -5,8 +5,8 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { concat } from "../../lib/bytes.ts";
-import { NetworkError, RefusedError } from "../../lib/errors.ts";
+import { concat } from "../../lib/base/bytes.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";

@@ -5,8 +5,8 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { toHex } from "../../lib/bytes.ts";
-import { HandshakeState } from "../../lib/noise/handshake_state.ts";
+import { toHex } from "../../lib/base/bytes.ts";
+import { HandshakeState } from "../../lib/noise/handshake.ts";
 import { KeyPair } from "../../lib/noise/key_pair.ts";
 import type { PatternName } from "../../lib/noise/pattern.ts";
 import {

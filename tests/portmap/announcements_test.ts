@@ -5,7 +5,7 @@ import {
   AnnouncementListener,
   listenForAnnouncements,
 } from "../../lib/portmap/announcements.ts";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { UdpSocket } from "../../lib/net/network.ts";
 import { NAT_PMP_REQUESTS, NAT_PMP_RESPONSES } from "../vectors/nat_pmp_messages.ts";
 import { PCP_RESPONSES, UNSOLICITED_ANNOUNCE } from "../vectors/pcp_messages.ts";

@@ -4,21 +4,21 @@
  * @module
  */
 
-import { equalBytes } from "../../lib/bytes.ts";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { equalBytes } from "../../lib/base/bytes.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { decodeAnnouncement } from "../../lib/portmap/announcements.ts";
 import {
   decodeNatPmpRequest,
   decodeNatPmpResponse,
   encodeNatPmpRequest,
   encodeNatPmpResponse,
-} from "../../lib/portmap/nat_pmp_message.ts";
+} from "../../lib/portmap/nat_pmp/message.ts";
 import {
   decodePcpRequest,
   decodePcpResponse,
   encodePcpRequest,
   encodePcpResponse,
-} from "../../lib/portmap/pcp_message.ts";
+} from "../../lib/portmap/pcp/message.ts";
 
 /**
  * Gives bytes to all decoders. What one of them reads is written and read again as the same.

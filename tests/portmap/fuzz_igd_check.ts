@@ -4,11 +4,11 @@
  * @module
  */
 
-import { MalformedMessageError } from "../../lib/errors.ts";
-import { decodeDeviceDescription } from "../../lib/portmap/device_description.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
+import { decodeDeviceDescription } from "../../lib/portmap/upnp/device.ts";
 import { parseLocation } from "../../lib/portmap/device_url.ts";
 import { HttpResponseDecoder } from "../../lib/portmap/http_message.ts";
-import { getGenericPortMappingEntry } from "../../lib/portmap/igd_actions.ts";
+import { getGenericPortMappingEntry } from "../../lib/portmap/upnp/actions.ts";
 import { igdDevice } from "../../lib/portmap/igd_services.ts";
 import { decodeSoapBody } from "../../lib/portmap/soap_message.ts";
 import { decodeSearchResponse } from "../../lib/portmap/ssdp_message.ts";

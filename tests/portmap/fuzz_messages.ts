@@ -4,7 +4,7 @@
  * @module
  */
 
-import { concat } from "../../lib/bytes.ts";
+import { concat } from "../../lib/base/bytes.ts";
 import { mutate, pick, randomBytes } from "../fuzz/mutate.ts";
 import { type Random, randomInteger } from "../simnet/random.ts";
 import { NAT_PMP_REQUESTS, NAT_PMP_RESPONSES } from "../vectors/nat_pmp_messages.ts";

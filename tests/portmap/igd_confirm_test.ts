@@ -1,7 +1,7 @@
 // What a gateway grants is looked up again: some grant what they do not have, or something else.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NoResponseError } from "../../lib/errors.ts";
+import { NoResponseError } from "../../lib/base/errors.ts";
 import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
 import type { FakeIgd } from "./fake_gateway/fake_igd.ts";
 import type { HttpReply } from "./fake_gateway/http_server.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
-import { discoverIgds } from "../../lib/portmap/igd_discovery.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
+import { discoverIgds } from "../../lib/portmap/upnp/discovery.ts";
 import { FakeIgd } from "./fake_gateway/fake_igd.ts";
 import { HOST_IP } from "./fixtures.ts";
 import { atIgdHome, GATEWAY_IP6, HOST_IP6 } from "./igd_home.ts";

@@ -5,7 +5,7 @@
  */
 
 import type { Network } from "../../lib/net/network.ts";
-import { type IgdMapper, igdMapper } from "../../lib/portmap/igd.ts";
+import { type IgdMapper, igdMapper } from "../../lib/portmap/upnp/client.ts";
 import type { MappingRequest } from "../../lib/portmap/mapper.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import type { Internet } from "../simnet/internet.ts";

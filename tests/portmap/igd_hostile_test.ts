@@ -2,7 +2,7 @@
 // found all the same.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { MalformedMessageError, NoResponseError } from "../../lib/errors.ts";
+import { MalformedMessageError, NoResponseError } from "../../lib/base/errors.ts";
 import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
 import { FakeIgd, type FakeIgdOptions, WAN_IP_1 } from "./fake_gateway/fake_igd.ts";
 import type { HttpReply } from "./fake_gateway/http_server.ts";

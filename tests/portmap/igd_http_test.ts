@@ -1,7 +1,7 @@
 // HTTP and XML that are broken, slow or hostile: read all the same, or one clear error in time.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { MalformedMessageError, NetworkError, NoResponseError } from "../../lib/errors.ts";
+import { MalformedMessageError, NetworkError, NoResponseError } from "../../lib/base/errors.ts";
 import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
 import { WAN_IP_1 } from "./fake_gateway/fake_igd.ts";
 import type { HttpReply } from "./fake_gateway/http_server.ts";

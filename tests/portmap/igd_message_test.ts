@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { parseLocation, resolveDeviceUrl, whyForbidden } from "../../lib/portmap/device_url.ts";
 import { encodeHttpRequest, HttpResponseDecoder } from "../../lib/portmap/http_message.ts";
 import { decodeHandle, encodeHandle } from "../../lib/portmap/igd_handle.ts";
@@ -8,7 +8,7 @@ import { parseServiceType } from "../../lib/portmap/igd_services.ts";
 import { decodeSoapBody, encodeSoapRequest, soapFields } from "../../lib/portmap/soap_message.ts";
 import { SoapPace } from "../../lib/portmap/soap_pace.ts";
 import { decodeSearchResponse, encodeSearch } from "../../lib/portmap/ssdp_message.ts";
-import { childText, escapeXmlText, findElement, parseXml } from "../../lib/portmap/xml.ts";
+import { childText, escapeXmlText, findElement, parseXml } from "../../lib/portmap/upnp/xml.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 
 Deno.test("encodeSearch() writes M-SEARCH, with MX only for many", () => {

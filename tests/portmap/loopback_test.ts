@@ -2,8 +2,8 @@
 
 import { assertEquals } from "@std/assert";
 import { systemNetwork as network } from "../../lib/net/system.ts";
-import { natPmpMapper } from "../../lib/portmap/nat_pmp.ts";
-import { pcpMapper } from "../../lib/portmap/pcp.ts";
+import { natPmpMapper } from "../../lib/portmap/nat_pmp/client.ts";
+import { pcpMapper } from "../../lib/portmap/pcp/client.ts";
 import { FakeGateway } from "./fake_gateway/fake_gateway.ts";
 
 Deno.test("PCP and NAT-PMP map, renew and release over real sockets", async () => {

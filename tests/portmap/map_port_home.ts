@@ -5,7 +5,7 @@
  */
 
 import { mapPort, type MapPortOptions } from "../../lib/portmap/map_port.ts";
-import type { MappingEvent, PortMapping } from "../../lib/portmap/port_mapping.ts";
+import type { MappingEvent, PortMapping } from "../../lib/portmap/mapping.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";

@@ -1,19 +1,19 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { toHex } from "../../lib/bytes.ts";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { toHex } from "../../lib/base/bytes.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import {
   decodeNatPmpRequest,
   decodeNatPmpResponse,
   encodeNatPmpRequest,
   encodeNatPmpResponse,
-} from "../../lib/portmap/nat_pmp_message.ts";
+} from "../../lib/portmap/nat_pmp/message.ts";
 import {
   decodePcpRequest,
   decodePcpResponse,
   encodePcpRequest,
   encodePcpResponse,
   type PcpRequest,
-} from "../../lib/portmap/pcp_message.ts";
+} from "../../lib/portmap/pcp/message.ts";
 import { NAT_PMP_REQUESTS, NAT_PMP_RESPONSES } from "../vectors/nat_pmp_messages.ts";
 import { NAT_PMP_ONLY, PCP_REQUESTS, PCP_RESPONSES } from "../vectors/pcp_messages.ts";
 import { fromHex } from "../vectors/stun_hex.ts";

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import { MalformedMessageError, NoResponseError } from "../../lib/errors.ts";
+import { MalformedMessageError, NoResponseError } from "../../lib/base/errors.ts";
 import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
-import { natPmpMapper } from "../../lib/portmap/nat_pmp.ts";
-import { decodeNatPmpRequest } from "../../lib/portmap/nat_pmp_message.ts";
+import { natPmpMapper } from "../../lib/portmap/nat_pmp/client.ts";
+import { decodeNatPmpRequest } from "../../lib/portmap/nat_pmp/message.ts";
 import { NAT_PMP_RESULT } from "../../lib/portmap/refusals.ts";
 import { FAST_WAITS_MS, RFC6886_WAITS_MS } from "../../lib/portmap/waits.ts";
 import type { Reply, Script } from "./fake_gateway/fake_gateway.ts";

@@ -1,5 +1,5 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import { toHex } from "../../lib/bytes.ts";
+import { toHex } from "../../lib/base/bytes.ts";
 import { derivePcpNonce, pcpNonceFromHex } from "../../lib/portmap/pcp_nonce.ts";
 
 const SECRET = Uint8Array.from({ length: 16 }, (_, index) => index);

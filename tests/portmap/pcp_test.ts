@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import { MalformedMessageError, NoResponseError } from "../../lib/errors.ts";
+import { MalformedMessageError, NoResponseError } from "../../lib/base/errors.ts";
 import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
-import { PCP_ANYCAST, pcpMapper } from "../../lib/portmap/pcp.ts";
-import { decodePcpRequest, decodePcpResponse } from "../../lib/portmap/pcp_message.ts";
-import { requestPcpPeer } from "../../lib/portmap/pcp_peer.ts";
+import { PCP_ANYCAST, pcpMapper } from "../../lib/portmap/pcp/client.ts";
+import { decodePcpRequest, decodePcpResponse } from "../../lib/portmap/pcp/message.ts";
+import { requestPcpPeer } from "../../lib/portmap/pcp/peer.ts";
 import { PCP_RESULT } from "../../lib/portmap/refusals.ts";
 import { FAST_WAITS_MS } from "../../lib/portmap/waits.ts";
 import { simulate } from "../simnet/simulate.ts";

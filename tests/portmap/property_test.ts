@@ -8,7 +8,7 @@ import {
   encodeNatPmpResponse,
   type NatPmpRequest,
   type NatPmpResponse,
-} from "../../lib/portmap/nat_pmp_message.ts";
+} from "../../lib/portmap/nat_pmp/message.ts";
 import {
   decodePcpRequest,
   decodePcpResponse,
@@ -17,7 +17,7 @@ import {
   type PcpBody,
   type PcpRequest,
   type PcpResponse,
-} from "../../lib/portmap/pcp_message.ts";
+} from "../../lib/portmap/pcp/message.ts";
 import type { PcpOption } from "../../lib/portmap/pcp_options.ts";
 import { checkDecoders } from "./fuzz_check.ts";
 

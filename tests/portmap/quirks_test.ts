@@ -2,8 +2,8 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
-import { decodePcpRequest, encodePcpResponse } from "../../lib/portmap/pcp_message.ts";
-import { pcpFirst } from "../../lib/portmap/pcp_first.ts";
+import { decodePcpRequest, encodePcpResponse } from "../../lib/portmap/pcp/message.ts";
+import { pcpFirst } from "../../lib/portmap/pcp/nat_pmp_fallback.ts";
 import { FAST_WAITS_MS } from "../../lib/portmap/waits.ts";
 import { NAT_PMP_ONLY } from "../vectors/pcp_messages.ts";
 import type { Reply } from "./fake_gateway/fake_gateway.ts";

@@ -1,8 +1,8 @@
 // What real devices said, read to the values recorded beside it; tests/fixtures/README.md names the sources.
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { MalformedMessageError } from "../../lib/errors.ts";
-import { decodeDeviceDescription } from "../../lib/portmap/device_description.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
+import { decodeDeviceDescription } from "../../lib/portmap/upnp/device.ts";
 import { parseLocation } from "../../lib/portmap/device_url.ts";
 import { igdDevice } from "../../lib/portmap/igd_services.ts";
 import { decodeSoapBody } from "../../lib/portmap/soap_message.ts";

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { PunchAnchor } from "../../lib/punch/anchor.ts";
+import { PunchAnchor } from "../../lib/punch/gathering.ts";
 import { preparePunch } from "../../lib/punch/punch.ts";
-import { serveStun } from "../../lib/stun/server.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
 import type { Host, HostFault } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";

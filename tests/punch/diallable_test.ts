@@ -8,8 +8,8 @@ import {
   isDiallable,
   whyNotDiallable,
 } from "../../lib/punch/diallable.ts";
-import { planPunch } from "../../lib/punch/plan.ts";
-import type { Candidate, PunchSide } from "../../lib/punch/profile.ts";
+import { planPunch } from "../../lib/punch/check_list.ts";
+import type { Candidate, PunchSide } from "../../lib/punch/candidates.ts";
 import { hostCandidate, punchSide, RANDOM, reflexive, SEQUENTIAL } from "./fixtures.ts";
 
 /** What a hostile peer may name, and why it is not dialled. */

@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { explainMatrix, explainPair } from "../../lib/punch/explain.ts";
-import { nameNat } from "../../lib/punch/nat_name.ts";
+import { nameNat } from "../../lib/punch/nat_profile.ts";
 import { NAT_KINDS } from "../../lib/punch/nat_kinds.ts";
-import type { NatProfile } from "../../lib/punch/profile.ts";
+import type { NatProfile } from "../../lib/punch/candidates.ts";
 
 /** What theory allows for each pair: technique, chance in percent, round trips. */
 const OPTIMUM: readonly (readonly [a: string, b: string, expected: string])[] = [

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Candidate, NatProfile, PunchSide } from "../../lib/punch/profile.ts";
+import type { Candidate, NatProfile, PunchSide } from "../../lib/punch/candidates.ts";
 
 /** A side behind a port-restricted NAT that drops, but for the changes. */
 export function punchSide(

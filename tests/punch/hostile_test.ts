@@ -1,16 +1,16 @@
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { UnreachableError } from "../../lib/errors.ts";
+import { UnreachableError } from "../../lib/base/errors.ts";
 import { formatTransportAddress, ipScope, type TransportAddress } from "../../lib/net/address.ts";
-import { encodeOffer, type PunchOffer } from "../../lib/punch/message.ts";
-import type { Candidate, PunchSide } from "../../lib/punch/profile.ts";
+import { encodeOffer, type PunchOffer } from "../../lib/punch/offer.ts";
+import type { Candidate, PunchSide } from "../../lib/punch/candidates.ts";
 import { preparePunch, punch, type PunchedConn, type PunchOptions } from "../../lib/punch/punch.ts";
 import { type MemoryChannel, memoryChannelPair } from "../signal/memory_channel.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
-import { serveStun } from "../../lib/stun/server.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
 import { hostCandidate, punchSide, RANDOM, reflexive, SEQUENTIAL } from "./fixtures.ts";
 
 const FORBIDDEN = [

@@ -5,8 +5,8 @@
  */
 
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { Meeting, type MeetingOutcome } from "../../lib/punch/meeting.ts";
-import type { PunchRole } from "../../lib/punch/message.ts";
+import { Meeting, type MeetingOutcome } from "../../lib/punch/nomination.ts";
+import type { PunchRole } from "../../lib/punch/offer.ts";
 import { connected } from "../simnet/fixtures.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MalformedMessageError } from "../../lib/errors.ts";
-import { decodeOffer, encodeOffer, MAX_ROUNDS, type PunchOffer } from "../../lib/punch/message.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
+import { decodeOffer, encodeOffer, MAX_ROUNDS, type PunchOffer } from "../../lib/punch/offer.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
-import { hmac } from "../../lib/crypto.ts";
-import { concat, toHex } from "../../lib/bytes.ts";
+import { hmac } from "../../lib/base/crypto.ts";
+import { concat, toHex } from "../../lib/base/bytes.ts";
 import { hostCandidate, reflexive } from "./fixtures.ts";
 
 Deno.test("encodeOffer() writes a seal and JSON", () => {

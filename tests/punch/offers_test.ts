@@ -1,8 +1,12 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { UnreachableError } from "../../lib/errors.ts";
-import { encodeOffer, type PunchOffer, type PunchRole } from "../../lib/punch/message.ts";
-import { MAX_OFFERS, OfferExchange, type OfferExchangeOptions } from "../../lib/punch/offers.ts";
+import { UnreachableError } from "../../lib/base/errors.ts";
+import { encodeOffer, type PunchOffer, type PunchRole } from "../../lib/punch/offer.ts";
+import {
+  MAX_OFFERS,
+  OfferExchange,
+  type OfferExchangeOptions,
+} from "../../lib/punch/offer_exchange.ts";
 import {
   type MemoryChannel,
   type MemoryChannelOptions,

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type PlanOptions, planPunch } from "../../lib/punch/plan.ts";
+import { type PlanOptions, planPunch } from "../../lib/punch/check_list.ts";
 import type { DialGroup, PunchPlan } from "../../lib/punch/plan_types.ts";
-import type { PunchSide } from "../../lib/punch/profile.ts";
+import type { PunchSide } from "../../lib/punch/candidates.ts";
 import { hostCandidate, punchSide, RANDOM, reflexive, SEQUENTIAL, symmetric } from "./fixtures.ts";
 
 Deno.test("planPunch() of two known addresses: one dial each, from the punch port, at once", () => {

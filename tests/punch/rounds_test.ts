@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { UnreachableError } from "../../lib/errors.ts";
+import { UnreachableError } from "../../lib/base/errors.ts";
 import type { Network } from "../../lib/net/network.ts";
 import type { PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";

@@ -10,9 +10,9 @@
 
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { classifyAllocation } from "../../lib/nat/allocation.ts";
-import { type PlanOptions, planPunch } from "../../lib/punch/plan.ts";
+import { type PlanOptions, planPunch } from "../../lib/punch/check_list.ts";
 import type { DialGroup, PunchPlan } from "../../lib/punch/plan_types.ts";
-import type { Candidate, PortPair, PunchSide } from "../../lib/punch/profile.ts";
+import type { Candidate, PortPair, PunchSide } from "../../lib/punch/candidates.ts";
 import { EventQueue } from "../lab/event_queue.ts";
 import { Nat } from "../lab/nat.ts";
 import type { NatBehavior } from "../lab/nat_behavior.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { UnreachableError } from "../../lib/errors.ts";
+import { UnreachableError } from "../../lib/base/errors.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
 import { labelledRandom, type Random, randomInteger } from "../simnet/random.ts";

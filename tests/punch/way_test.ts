@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { UnreachableError } from "../../lib/errors.ts";
+import { UnreachableError } from "../../lib/base/errors.ts";
 import type { PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
 import type { PunchWay } from "../../lib/punch/way.ts";

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { toHex } from "../../lib/bytes.ts";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { toHex } from "../../lib/base/bytes.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { decodeFrame, encodeFrame, type Frame, MAX_DATA_LENGTH } from "../../lib/session/frame.ts";
 
 /** Written by hand, after the table in `docs/session.md`. */

@@ -6,8 +6,8 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
-import { concat } from "../../lib/bytes.ts";
-import { MalformedMessageError, NetworkError } from "../../lib/errors.ts";
+import { concat } from "../../lib/base/bytes.ts";
+import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
 import { encodeFrame, type Frame, writeDataHeader } from "../../lib/session/frame.ts";
 import { Session, type SessionRole } from "../../lib/session/session.ts";
 import { inVirtualTime, pattern } from "./fixtures.ts";

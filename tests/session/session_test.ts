@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import type { SessionEvent } from "../../lib/session/session.ts";
 import { assertNetworkError, toBytes, toText } from "../simnet/fixtures.ts";

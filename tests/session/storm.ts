@@ -6,7 +6,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { Session } from "../../lib/session/session.ts";
 import { labelledRandom, type Random, randomInteger } from "../simnet/random.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError, type NetworkErrorReason } from "../../lib/errors.ts";
+import { NetworkError, type NetworkErrorReason } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 

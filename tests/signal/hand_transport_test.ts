@@ -1,11 +1,11 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MalformedMessageError, NetworkError } from "../../lib/errors.ts";
+import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
-import type { SignalBus } from "../../lib/signal/bus.ts";
+import type { SignalBus } from "../../lib/signal/transport.ts";
 import { decodeHandMessage, encodeHandMessage } from "../../lib/signal/hand_message.ts";
-import { handTransport } from "../../lib/signal/hand_transport.ts";
-import { keepBus } from "../../lib/signal/kept_bus.ts";
+import { handTransport } from "../../lib/signal/manual.ts";
+import { keepBus } from "../../lib/signal/reconnecting.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";

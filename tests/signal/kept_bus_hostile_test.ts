@@ -2,10 +2,10 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError, RefusedError } from "../../lib/errors.ts";
-import type { SignalBus } from "../../lib/signal/bus.ts";
-import { keepBus } from "../../lib/signal/kept_bus.ts";
-import { openBus } from "../../lib/signal/open_bus.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
+import type { SignalBus } from "../../lib/signal/transport.ts";
+import { keepBus } from "../../lib/signal/reconnecting.ts";
+import { openBus } from "../../lib/signal/open.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { VirtualTime } from "../simnet/virtual_time.ts";

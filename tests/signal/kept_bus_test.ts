@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError } from "../../lib/errors.ts";
-import { openBus, parseSignalUrl } from "../../lib/signal/open_bus.ts";
-import { serveRendezvous } from "../../lib/signal/rendezvous.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
+import { openBus, parseSignalUrl } from "../../lib/signal/open.ts";
+import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import type { Host } from "../simnet/host.ts";
 import { simulate } from "../simnet/simulate.ts";

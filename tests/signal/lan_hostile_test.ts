@@ -2,12 +2,12 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { toBase64url } from "../../lib/bytes.ts";
-import { NetworkError } from "../../lib/errors.ts";
+import { toBase64url } from "../../lib/base/bytes.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { LocalAddress, Network } from "../../lib/net/network.ts";
-import { keepBus } from "../../lib/signal/kept_bus.ts";
+import { keepBus } from "../../lib/signal/reconnecting.ts";
 import { encodeLanMessage } from "../../lib/signal/lan_message.ts";
-import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan_transport.ts";
+import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import type { Internet } from "../simnet/internet.ts";

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import type { SignalBus } from "../../lib/signal/bus.ts";
+import type { SignalBus } from "../../lib/signal/transport.ts";
 import { encodeLanMessage } from "../../lib/signal/lan_message.ts";
-import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan_transport.ts";
+import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import type { Internet } from "../simnet/internet.ts";

@@ -6,8 +6,8 @@
  * @module
  */
 
-import { NetworkError, type NetworkErrorReason } from "../../lib/errors.ts";
-import { WaitQueue } from "../../lib/net/wait_queue.ts";
+import { NetworkError, type NetworkErrorReason } from "../../lib/base/errors.ts";
+import { WaitQueue } from "../../lib/base/wait_queue.ts";
 import { MAX_SIGNAL_BYTES, type SignalChannel } from "../../lib/signal/channel.ts";
 import { labelledRandom, type Random } from "../simnet/random.ts";
 

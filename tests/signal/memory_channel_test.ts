@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
 import { SeededRandomness } from "../simnet/random.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";

@@ -7,8 +7,8 @@ import {
   NetworkError,
   NoResponseError,
   RefusedError,
-} from "../../lib/errors.ts";
-import { encodePacket } from "../../lib/signal/mqtt/packet_message.ts";
+} from "../../lib/base/errors.ts";
+import { encodePacket } from "../../lib/signal/mqtt/packet.ts";
 import { toBytes } from "../simnet/fixtures.ts";
 import { withBroker } from "./scripted_broker.ts";
 

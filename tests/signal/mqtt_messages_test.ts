@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { parseBrokerUrl } from "../../lib/signal/mqtt/broker_url.ts";
 import {
   decodePacket,
@@ -8,7 +8,7 @@ import {
   type MqttPacket,
   type MqttVersion,
   packetLength,
-} from "../../lib/signal/mqtt/packet_message.ts";
+} from "../../lib/signal/mqtt/packet.ts";
 import { PacketReader } from "../../lib/signal/mqtt/packet_reader.ts";
 import { mqttRefusal } from "../../lib/signal/mqtt/refusal.ts";
 

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError, RefusedError } from "../../lib/errors.ts";
-import { encodePacket } from "../../lib/signal/mqtt/packet_message.ts";
-import { openBus } from "../../lib/signal/open_bus.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
+import { encodePacket } from "../../lib/signal/mqtt/packet.ts";
+import { openBus } from "../../lib/signal/open.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { withBroker } from "./scripted_broker.ts";

@@ -1,10 +1,10 @@
 // Our WebSocket and the platform's, on either side.
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { RefusedError } from "../../lib/errors.ts";
+import { RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { type RendezvousServer, serveRendezvous } from "../../lib/signal/rendezvous.ts";
-import { openWebSocketChannel } from "../../lib/signal/websocket_channel.ts";
+import { type RendezvousServer, serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
+import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
 import { dialWebSocket } from "../../lib/signal/websocket_dial.ts";
 
 const LOOPBACK = { ip: "127.0.0.1", port: 0 };

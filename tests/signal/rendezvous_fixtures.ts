@@ -6,19 +6,22 @@
 
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import type { SignalBus } from "../../lib/signal/bus.ts";
+import type { SignalBus } from "../../lib/signal/transport.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
 import {
   type RendezvousLimits,
   type RendezvousServer,
   serveRendezvous,
-} from "../../lib/signal/rendezvous.ts";
-import { openWebSocketChannel, type WebSocketChannel } from "../../lib/signal/websocket_channel.ts";
+} from "../../lib/signal/rendezvous/server.ts";
+import {
+  openWebSocketChannel,
+  type WebSocketChannel,
+} from "../../lib/signal/rendezvous/channel.ts";
 import { dialWebSocket } from "../../lib/signal/websocket_dial.ts";
-import type { WebSocketConnection } from "../../lib/signal/websocket.ts";
-import { encodeFrame } from "../../lib/signal/websocket_frame.ts";
-import { webSocketTransport } from "../../lib/signal/websocket_transport.ts";
-import { encodeUpgradeRequest } from "../../lib/signal/websocket_upgrade.ts";
+import type { WebSocketConnection } from "../../lib/signal/websocket/connection.ts";
+import { encodeFrame } from "../../lib/signal/websocket/frame.ts";
+import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
+import { encodeUpgradeRequest } from "../../lib/signal/websocket/handshake.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";

@@ -1,10 +1,13 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
-import type { WebSocketConnection, WebSocketMessage } from "../../lib/signal/websocket.ts";
-import { encodeFrame } from "../../lib/signal/websocket_frame.ts";
+import type {
+  WebSocketConnection,
+  WebSocketMessage,
+} from "../../lib/signal/websocket/connection.ts";
+import { encodeFrame } from "../../lib/signal/websocket/frame.ts";
 import { longestFrame, meet, readAll, upgradeRequest, write } from "./rendezvous_fixtures.ts";
 
 for (

@@ -4,12 +4,12 @@
  * @module
  */
 
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
-import type { SignalBus } from "../../lib/signal/bus.ts";
-import { packetLength } from "../../lib/signal/mqtt/packet_message.ts";
+import type { SignalBus } from "../../lib/signal/transport.ts";
+import { packetLength } from "../../lib/signal/mqtt/packet.ts";
 import { mqttTransport, type MqttTransportOptions } from "../../lib/signal/mqtt/transport.ts";
-import { writeAll } from "../../lib/signal/websocket.ts";
+import { writeAll } from "../../lib/signal/websocket/connection.ts";
 import { simulate } from "../simnet/simulate.ts";
 
 /** A broker that agrees to everything unless told otherwise. */

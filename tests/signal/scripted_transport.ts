@@ -4,8 +4,8 @@
  * @module
  */
 
-import { NetworkError } from "../../lib/errors.ts";
-import type { OpenBusOptions, SignalBus, SignalTransport } from "../../lib/signal/bus.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
+import type { OpenBusOptions, SignalBus, SignalTransport } from "../../lib/signal/transport.ts";
 import { type TopicListener, TopicSubscribers } from "../../lib/signal/topic_subscribers.ts";
 
 /** What becomes of a subscription: it is agreed to unless this throws, once it resolves. */

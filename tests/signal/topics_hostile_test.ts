@@ -2,13 +2,16 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { toBase64url } from "../../lib/bytes.ts";
-import { NetworkError, RefusedError } from "../../lib/errors.ts";
+import { toBase64url } from "../../lib/base/bytes.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import type { SignalBus } from "../../lib/signal/bus.ts";
-import { readHead, writeAll } from "../../lib/signal/websocket.ts";
-import { webSocketTransport } from "../../lib/signal/websocket_transport.ts";
-import { encodeUpgradeResponse, judgeUpgradeRequest } from "../../lib/signal/websocket_upgrade.ts";
+import type { SignalBus } from "../../lib/signal/transport.ts";
+import { readHead, writeAll } from "../../lib/signal/websocket/connection.ts";
+import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
+import {
+  encodeUpgradeResponse,
+  judgeUpgradeRequest,
+} from "../../lib/signal/websocket/handshake.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { join, LINK, meet, next } from "./rendezvous_fixtures.ts";

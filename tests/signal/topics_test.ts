@@ -1,14 +1,14 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { delay } from "@std/async/delay";
 import fc from "fast-check";
-import { toBase64url } from "../../lib/bytes.ts";
-import { MalformedMessageError, NetworkError } from "../../lib/errors.ts";
+import { toBase64url } from "../../lib/base/bytes.ts";
+import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
 import { decodeHandMessage, encodeHandMessage } from "../../lib/signal/hand_message.ts";
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan_message.ts";
-import { DEFAULT_RENDEZVOUS_LIMITS } from "../../lib/signal/rendezvous.ts";
-import { RendezvousTopics } from "../../lib/signal/rendezvous_topics.ts";
+import { DEFAULT_RENDEZVOUS_LIMITS } from "../../lib/signal/rendezvous/server.ts";
+import { RendezvousTopics } from "../../lib/signal/rendezvous/topics.ts";
 import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/topic_message.ts";
-import { webSocketTransport } from "../../lib/signal/websocket_transport.ts";
+import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { join, LINK, meet, next } from "./rendezvous_fixtures.ts";
 

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError, RefusedError } from "../../lib/errors.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
-import { openWebSocketChannel } from "../../lib/signal/websocket_channel.ts";
+import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
 import { assertNetworkError } from "../simnet/fixtures.ts";
 import { meet } from "./rendezvous_fixtures.ts";
 

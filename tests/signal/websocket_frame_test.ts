@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import {
   decodeClose,
   decodeFrame,
@@ -8,7 +8,7 @@ import {
   encodeClose,
   encodeFrame,
   type Opcode,
-} from "../../lib/signal/websocket_frame.ts";
+} from "../../lib/signal/websocket/frame.ts";
 
 const HELLO = new TextEncoder().encode("Hello");
 const MASK = fromHex("37fa213d");

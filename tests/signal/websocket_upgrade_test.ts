@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import {
   decodeHead,
   encodeRefusal,
@@ -9,7 +9,7 @@ import {
   endOfHead,
   judgeUpgradeRequest,
   judgeUpgradeResponse,
-} from "../../lib/signal/websocket_upgrade.ts";
+} from "../../lib/signal/websocket/handshake.ts";
 
 const KEY = "dGhlIHNhbXBsZSBub25jZQ=="; // RFC 6455 §1.3
 const ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; // its answer

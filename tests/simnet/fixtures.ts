@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NetworkError, type NetworkErrorReason } from "../../lib/errors.ts";
+import { NetworkError, type NetworkErrorReason } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection, UdpSocket } from "../../lib/net/network.ts";
 import type { Host, HostOptions } from "./host.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import {
   formatTransportAddress,
   ipFamily,

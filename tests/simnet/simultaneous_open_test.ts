@@ -10,7 +10,7 @@
 
 import { assert, assertEquals, assertLessOrEqual, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { natBehavior } from "../lab/nat_behavior.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { NetworkErrorReason } from "../../lib/errors.ts";
+import type { NetworkErrorReason } from "../../lib/base/errors.ts";
 import type { TcpFlags } from "../lab/nat_packet.ts";
 import type { TcpPacket, UnreachableCode } from "./packet.ts";
 import {

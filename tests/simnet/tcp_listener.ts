@@ -4,10 +4,10 @@
  * @module
  */
 
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection, TcpListener } from "../../lib/net/network.ts";
-import { WaitQueue } from "../../lib/net/wait_queue.ts";
+import { WaitQueue } from "../../lib/base/wait_queue.ts";
 
 /** Connections that are open and wait to be accepted. */
 export class SimTcpListener implements TcpListener {

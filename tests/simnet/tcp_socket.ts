@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { NetworkErrorReason } from "../../lib/errors.ts";
+import type { NetworkErrorReason } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpFlags } from "../lab/nat_packet.ts";
 import { resetFor, type TcpPacket, type UnreachableCode } from "./packet.ts";

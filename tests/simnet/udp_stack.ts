@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import {
   formatTransportAddress,
   ipFamily,
@@ -12,7 +12,7 @@ import {
   type TransportAddress,
 } from "../../lib/net/address.ts";
 import type { BindUdpOptions, Datagram, UdpSocket } from "../../lib/net/network.ts";
-import { WaitQueue } from "../../lib/net/wait_queue.ts";
+import { WaitQueue } from "../../lib/base/wait_queue.ts";
 import type { HostSystem } from "./host.ts";
 import type { UdpPacket } from "./packet.ts";
 import { covers, ephemeralPort, requireOwn } from "./ports.ts";

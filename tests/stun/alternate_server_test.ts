@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { RefusedError } from "../../lib/errors.ts";
+import { RefusedError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { at, withHosts } from "./client_hosts.ts";
 import { refusal, type Script, scriptTcp, scriptUdp, success } from "./scripted_server.ts";

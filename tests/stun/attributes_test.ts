@@ -1,12 +1,12 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import {
   attributeCode,
   isComprehensionRequired,
   type NamedStunAttribute,
 } from "../../lib/stun/attributes.ts";
 import { BINDING, decodeMessage, encodeMessage } from "../../lib/stun/message.ts";
-import { concat, toHex } from "../../lib/bytes.ts";
+import { concat, toHex } from "../../lib/base/bytes.ts";
 import { fromHex } from "../vectors/stun_hex.ts";
 
 const HEADER = fromHex("0101 0000 2112a442 000102030405060708090a0b");

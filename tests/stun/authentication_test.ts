@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { NoResponseError, RefusedError } from "../../lib/errors.ts";
+import { NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { answerChallenge } from "../../lib/stun/authentication.ts";
 import { longTermKey, nonceWithFeatures, userHash } from "../../lib/stun/credentials.ts";

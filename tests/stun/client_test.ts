@@ -4,7 +4,7 @@ import {
   NetworkError,
   NoResponseError,
   RefusedError,
-} from "../../lib/errors.ts";
+} from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { encodeMessage, getAttribute, type StunClass } from "../../lib/stun/message.ts";

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { toHex } from "../../lib/bytes.ts";
+import { toHex } from "../../lib/base/bytes.ts";
 import {
   longTermKey,
   nonceWithFeatures,

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { MalformedMessageError } from "../../lib/errors.ts";
-import { concat } from "../../lib/bytes.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
+import { concat } from "../../lib/base/bytes.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { readMessages, writeMessage } from "../../lib/stun/framing.ts";
 import { BINDING, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";

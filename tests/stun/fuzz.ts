@@ -11,7 +11,7 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-import { toHex } from "../../lib/bytes.ts";
+import { toHex } from "../../lib/base/bytes.ts";
 import { labelledRandom } from "../simnet/random.ts";
 import { tryDecode } from "./fuzz_check.ts";
 import { fuzzMessage } from "./fuzz_messages.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { verifyFingerprint } from "../../lib/stun/fingerprint.ts";
 import { verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { concat } from "../../lib/bytes.ts";
+import { concat } from "../../lib/base/bytes.ts";
 import { mutate, pick, randomBytes } from "../fuzz/mutate.ts";
 import { type Random, randomInteger } from "../simnet/random.ts";
 import {

@@ -1,10 +1,10 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { concat } from "../../lib/bytes.ts";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { concat } from "../../lib/base/bytes.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { verifyFingerprint } from "../../lib/stun/fingerprint.ts";
 import { type MessageIntegrity, verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { BINDING, decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
-import { hmac } from "../../lib/crypto.ts";
+import { hmac } from "../../lib/base/crypto.ts";
 import { fromHex } from "../vectors/stun_hex.ts";
 
 const KEY = new TextEncoder().encode("a key");

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { answerBinding, type Arrival, refuse } from "../../lib/stun/binding.ts";
+import { answerBinding, type Arrival, refuse } from "../../lib/stun/server/binding.ts";
 import { BINDING, getAttribute, type StunMessage } from "../../lib/stun/message.ts";
 
 const A1P1 = { ip: "192.0.2.1", port: 3478 };

@@ -1,11 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
-import { concat } from "../../lib/bytes.ts";
-import { NetworkError } from "../../lib/errors.ts";
+import { concat } from "../../lib/base/bytes.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { UdpSocket } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { BINDING, decodeMessage, encodeMessage } from "../../lib/stun/message.ts";
-import { serveStun } from "../../lib/stun/server.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
 
 const OPTIONS = { network: systemNetwork, address: "127.0.0.1", port: 0 };
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { RateLimiter, sourceKey } from "../../lib/stun/rate_limit.ts";
+import { RateLimiter, sourceKey } from "../../lib/base/rate_limiter.ts";
 
 Deno.test("take() allows the burst, then what comes back with time", () => {
   const limiter = new RateLimiter({ burst: 3, perSecond: 2 }, 1);

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MalformedMessageError } from "../../lib/errors.ts";
-import { toHex } from "../../lib/bytes.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
+import { toHex } from "../../lib/base/bytes.ts";
 import type { RawStunAttribute } from "../../lib/stun/attributes.ts";
 import {
   encodeTcpFilterRequest,
@@ -10,7 +10,7 @@ import {
   getTcpFilterResult,
   TCP_FILTER_RESULT,
   TCP_FILTER_TEST,
-} from "../../lib/stun/tcp_filter_message.ts";
+} from "../../lib/stun/tcp_filter/message.ts";
 import { BINDING, decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 
 function message(...attributes: RawStunAttribute[]): StunMessage {

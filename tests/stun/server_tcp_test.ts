@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { concat } from "../../lib/bytes.ts";
-import { NetworkError } from "../../lib/errors.ts";
+import { concat } from "../../lib/base/bytes.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
@@ -12,8 +12,8 @@ import {
   getAttribute,
   type StunMessage,
 } from "../../lib/stun/message.ts";
-import { serveStun, type StunServer, type StunServerLimits } from "../../lib/stun/server.ts";
-import { encodeTcpFilterRequest, getTcpFilterResult } from "../../lib/stun/tcp_filter_message.ts";
+import { serveStun, type StunServer, type StunServerLimits } from "../../lib/stun/server/server.ts";
+import { encodeTcpFilterRequest, getTcpFilterResult } from "../../lib/stun/tcp_filter/message.ts";
 
 const TCP_LIMITS = { maxConnections: 8, maxConnectionsPerSource: 8, idleMs: 60_000 };
 

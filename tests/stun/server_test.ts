@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network, UdpSocket } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
@@ -12,7 +12,7 @@ import {
   getAttribute,
   type StunMessage,
 } from "../../lib/stun/message.ts";
-import { serveStun, type StunServer } from "../../lib/stun/server.ts";
+import { serveStun, type StunServer } from "../../lib/stun/server/server.ts";
 
 const TWO_ADDRESSES = {
   network: systemNetwork,

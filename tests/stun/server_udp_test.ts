@@ -1,13 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { toHex } from "../../lib/bytes.ts";
+import { toHex } from "../../lib/base/bytes.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { answerBinding } from "../../lib/stun/binding.ts";
+import { answerBinding } from "../../lib/stun/server/binding.ts";
 import { encodeAnswer } from "../../lib/stun/encode_answer.ts";
 import { BINDING, decodeMessage, encodeMessage, getAttribute } from "../../lib/stun/message.ts";
 import { isPlainBinding, PlainResponder } from "../../lib/stun/plain_binding.ts";
 import { newCounters } from "../../lib/stun/server_counters.ts";
-import { newAllowances, type UdpLimits, UdpResponder } from "../../lib/stun/udp_responder.ts";
+import { newAllowances, type UdpLimits, UdpResponder } from "../../lib/stun/server/udp.ts";
 
 const ADDRESSES = {
   destination: { ip: "192.0.2.1", port: 3478 },

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { serveStun } from "../../lib/stun/server.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
 import { stunBinding } from "../../lib/stun/stun_binding.ts";
 import type { Host } from "../simnet/host.ts";
 import { Internet } from "../simnet/internet.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { equalBytes, toHex } from "../../lib/bytes.ts";
+import { equalBytes, toHex } from "../../lib/base/bytes.ts";
 import { longTermKey, shortTermKey, userHash } from "../../lib/stun/credentials.ts";
 import { verifyFingerprint } from "../../lib/stun/fingerprint.ts";
 import { type MessageIntegrity, verifyIntegrity } from "../../lib/stun/integrity.ts";

@@ -1,9 +1,9 @@
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { hash } from "../../lib/crypto.ts";
+import { hash } from "../../lib/base/crypto.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { writeAll } from "../../lib/noise/byte_stream.ts";
 import type { ManifestEntry } from "../../lib/transfer/manifest.ts";
-import { checkManifest, type OfferLimits } from "../../lib/transfer/path_rules.ts";
+import { checkManifest, type OfferLimits } from "../../lib/transfer/paths.ts";
 import { receiveFiles } from "../../lib/transfer/receive_files.ts";
 import { TransferError } from "../../lib/transfer/transfer_error.ts";
 import {
@@ -11,7 +11,7 @@ import {
   encodeMessage,
   HEADER_BYTES,
   type TransferMessage,
-} from "../../lib/transfer/transfer_message.ts";
+} from "../../lib/transfer/message.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 import type { MemoryFiles } from "./memory_files.ts";
 import { pipe } from "./pipe.ts";

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { NetworkError } from "../../lib/errors.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import type { NextConnection } from "../../lib/transfer/connections.ts";
+import type { NextConnection } from "../../lib/transfer/reconnect.ts";
 
 /** Two ends, joined. */
 export function pipe(options: { cutAfter?: number } = {}): [TcpConnection, TcpConnection] {

@@ -5,10 +5,10 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { hash } from "../../lib/crypto.ts";
+import { hash } from "../../lib/base/crypto.ts";
 import type { TcpConnection, TcpListener } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import type { NextConnection } from "../../lib/transfer/connections.ts";
+import type { NextConnection } from "../../lib/transfer/reconnect.ts";
 import { receiveFiles } from "../../lib/transfer/receive_files.ts";
 import { sendFiles } from "../../lib/transfer/send_files.ts";
 import { failureOf } from "./scene.ts";

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { concat, toHex } from "../../lib/bytes.ts";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { concat, toHex } from "../../lib/base/bytes.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import {
   decodeBody,
   decodeHeader,
@@ -9,7 +9,7 @@ import {
   HEADER_BYTES,
   MAX_REASON_BYTES,
   type TransferMessage,
-} from "../../lib/transfer/transfer_message.ts";
+} from "../../lib/transfer/message.ts";
 
 const HASH = new Uint8Array(32).fill(0xab);
 const AB = "ab".repeat(32);

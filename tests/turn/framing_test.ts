@@ -1,12 +1,12 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
-import { concat } from "../../lib/bytes.ts";
-import { MalformedMessageError } from "../../lib/errors.ts";
+import { concat } from "../../lib/base/bytes.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { MessageReader, type MessageReaderOptions } from "../../lib/stun/framing.ts";
 import { decodeMessage, encodeMessage } from "../../lib/stun/message.ts";
 import { encodeChannelData } from "../../lib/turn/channel_data_message.ts";
-import { ALLOCATE } from "../../lib/turn/method.ts";
+import { ALLOCATE } from "../../lib/turn/protocol.ts";
 import { connected } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { fromHex } from "../vectors/stun_hex.ts";

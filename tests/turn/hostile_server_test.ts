@@ -1,12 +1,12 @@
 import { assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
-import { MalformedMessageError, NoResponseError, RefusedError } from "../../lib/errors.ts";
+import { MalformedMessageError, NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { longTermKey, nonceWithFeatures } from "../../lib/stun/credentials.ts";
 import { verifyIntegrity } from "../../lib/stun/integrity.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { encodeMessage, getAttribute } from "../../lib/stun/message.ts";
 import { encodeChannelData } from "../../lib/turn/channel_data_message.ts";
-import { ALLOCATE, CREATE_PERMISSION, DATA, REFRESH, SEND } from "../../lib/turn/method.ts";
+import { ALLOCATE, CREATE_PERMISSION, DATA, REFRESH, SEND } from "../../lib/turn/protocol.ts";
 import { openRelay, openStreamRelay } from "../../lib/turn/open_relay.ts";
 import { type Arrived, scriptTcp, scriptUdp } from "../stun/scripted_server.ts";
 import { dataFrom, deny, grant, grantAll, GRANTED, withTurnHosts } from "./scripted_turn.ts";

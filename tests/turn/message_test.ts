@@ -2,8 +2,8 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MalformedMessageError } from "../../lib/errors.ts";
-import { concat } from "../../lib/bytes.ts";
+import { MalformedMessageError } from "../../lib/base/errors.ts";
+import { concat } from "../../lib/base/bytes.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { longTermKey } from "../../lib/stun/credentials.ts";
 import { verifyFingerprint } from "../../lib/stun/fingerprint.ts";
@@ -17,7 +17,7 @@ import {
   DATA,
   REFRESH,
   SEND,
-} from "../../lib/turn/method.ts";
+} from "../../lib/turn/protocol.ts";
 import { fromHex } from "../vectors/stun_hex.ts";
 import * as captures from "../vectors/turn_captures.ts";
 

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { NoResponseError, RefusedError } from "../../lib/errors.ts";
+import { NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import type { StunMessage } from "../../lib/stun/message.ts";
-import { CHANNEL_BIND, CREATE_PERMISSION } from "../../lib/turn/method.ts";
+import { CHANNEL_BIND, CREATE_PERMISSION } from "../../lib/turn/protocol.ts";
 import { openRelay } from "../../lib/turn/open_relay.ts";
 import { type Arrived, scriptUdp } from "../stun/scripted_server.ts";
 import { dataFrom, deny, grantAll, withTurnHosts } from "./scripted_turn.ts";

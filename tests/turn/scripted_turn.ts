@@ -9,7 +9,7 @@ import type { Network } from "../../lib/net/network.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { encodeMessage, type EncodeMessageOptions } from "../../lib/stun/message.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { ALLOCATE, DATA } from "../../lib/turn/method.ts";
+import { ALLOCATE, DATA } from "../../lib/turn/protocol.ts";
 import type { Internet } from "../simnet/internet.ts";
 import type { Host } from "../simnet/host.ts";
 import { simulate } from "../simnet/simulate.ts";

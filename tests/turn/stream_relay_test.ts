@@ -1,15 +1,15 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { concat } from "../../lib/bytes.ts";
+import { concat } from "../../lib/base/bytes.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { RefusedError } from "../../lib/errors.ts";
+import { RefusedError } from "../../lib/base/errors.ts";
 import { encodeMessage, getAttribute } from "../../lib/stun/message.ts";
 import {
   CONNECT,
   CONNECTION_ATTEMPT,
   CONNECTION_BIND,
   CREATE_PERMISSION,
-} from "../../lib/turn/method.ts";
+} from "../../lib/turn/protocol.ts";
 import { openStreamRelay } from "../../lib/turn/open_relay.ts";
 import { type Arrived, scriptTcp } from "../stun/scripted_server.ts";
 import { deny, grant, grantAll, withTurnHosts } from "./scripted_turn.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { NatPmpRequest, NatPmpResponse } from "../../lib/portmap/nat_pmp_message.ts";
+import type { NatPmpRequest, NatPmpResponse } from "../../lib/portmap/nat_pmp/message.ts";
 import { fromHex } from "./stun_hex.ts";
 
 /** What was sent, and what it means. */

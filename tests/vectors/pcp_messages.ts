@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { PcpRequest, PcpResponse } from "../../lib/portmap/pcp_message.ts";
+import type { PcpRequest, PcpResponse } from "../../lib/portmap/pcp/message.ts";
 import type { Vector } from "./nat_pmp_messages.ts";
 import { fromHex } from "./stun_hex.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { concat } from "../../lib/bytes.ts";
+import { concat } from "../../lib/base/bytes.ts";
 import { fromHex } from "./stun_hex.ts";
 
 /** Each with what went wrong. */

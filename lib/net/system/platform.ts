@@ -5,7 +5,7 @@
  * @module
  */
 
-import { NetworkError, type NetworkErrorReason } from "../../errors.ts";
+import { NetworkError, type NetworkErrorReason } from "../../base/errors.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../address.ts";
 
 /**

@@ -6,9 +6,9 @@
  * @module
  */
 
+import { ipFamily, type TransportAddress } from "../address.ts";
 import process from "node:process";
 import { getSystemErrorName } from "node:util";
-import { ipFamily, type TransportAddress } from "../address.ts";
 
 /** Whether the platform has what it takes; asks for no permission. */
 export function canReusePort(): boolean {

@@ -5,8 +5,8 @@
  * @module
  */
 
-import net from "node:net";
-import { NetworkError } from "../../errors.ts";
+import { NetworkError } from "../../base/errors.ts";
+import { WaitQueue } from "../../base/wait_queue.ts";
 import { ipFamily, parseIp, type TransportAddress } from "../address.ts";
 import type {
   ConnectTcpOptions,
@@ -14,11 +14,11 @@ import type {
   TcpConnection,
   TcpListener,
 } from "../network.ts";
-import { WaitQueue } from "../wait_queue.ts";
 import { action, requireNet, toNetworkError } from "./platform.ts";
 import { canReusePort, openReusingPort } from "./reuse_port.ts";
 import { SocketReader, withReader } from "./socket_reader.ts";
 import { endsOf, SystemTcpConnection } from "./tcp_connection.ts";
+import net from "node:net";
 
 /** As {@linkcode Network.connectTcp}. */
 export async function connectTcp(

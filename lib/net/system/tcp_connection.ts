@@ -4,12 +4,12 @@
  * @module
  */
 
-import type net from "node:net";
-import { NetworkError } from "../../errors.ts";
+import { NetworkError } from "../../base/errors.ts";
 import { parseIp, type TransportAddress } from "../address.ts";
 import type { TcpConnection } from "../network.ts";
 import { action, toNetworkError } from "./platform.ts";
 import type { SocketReader } from "./socket_reader.ts";
+import type net from "node:net";
 
 /** Where a connection begins and where it ends. */
 export interface ConnectionEnds {

@@ -5,13 +5,13 @@
  * @module
  */
 
-import dgram from "node:dgram";
-import { NetworkError } from "../../errors.ts";
-import { ipFamily, ipScope, parseIp, type TransportAddress } from "../address.ts";
+import { NetworkError } from "../../base/errors.ts";
+import { WaitQueue } from "../../base/wait_queue.ts";
 import { copyOf } from "../../pool.ts";
+import { ipFamily, ipScope, parseIp, type TransportAddress } from "../address.ts";
 import type { BindUdpOptions, Datagram, MulticastOptions, UdpSocket } from "../network.ts";
-import { WaitQueue } from "../wait_queue.ts";
 import { action, isNetUnrestricted, requireNet, toNetworkError } from "./platform.ts";
+import dgram from "node:dgram";
 
 /** As {@linkcode Network.bindUdp}. Multicast is always `node:dgram`'s: it alone chooses the interface to send by. */
 export async function bindUdp(

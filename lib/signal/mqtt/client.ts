@@ -4,11 +4,11 @@
  * @module
  */
 
-import { toHex } from "../../bytes.ts";
-import { NetworkError, NoResponseError } from "../../errors.ts";
-import { GiveUp } from "../../punch/give_up.ts";
+import { toHex } from "../../base/bytes.ts";
+import { NetworkError, NoResponseError } from "../../base/errors.ts";
+import { GiveUp } from "../../base/timers.ts";
 import type { BrokerUrl } from "./broker_url.ts";
-import { encodePacket, type MqttPacket, type MqttVersion } from "./packet_message.ts";
+import { encodePacket, type MqttPacket, type MqttVersion } from "./packet.ts";
 import { PacketReader } from "./packet_reader.ts";
 import { type BrokerPipe, openPipe, type OpenPipeOptions } from "./pipe.ts";
 import { mqttRefusal } from "./refusal.ts";

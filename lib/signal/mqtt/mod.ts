@@ -13,10 +13,10 @@
  */
 
 export { type BrokerUrl, parseBrokerUrl } from "./broker_url.ts";
-export type { MqttVersion } from "./packet_message.ts";
+export type { MqttVersion } from "./packet.ts";
 export { mqttTransport, type MqttTransportOptions } from "./transport.ts";
 export { PUBLIC_BROKERS } from "../default_signaling.ts";
-export type { OpenBusOptions, SignalBus, SignalTransport } from "../bus.ts";
-export type { Logger } from "../../logger.ts";
+export type { OpenBusOptions, SignalBus, SignalTransport } from "../transport.ts";
+export type { Logger } from "../../base/logger.ts";
 export type * from "../../net/network.ts";
 export type { IpFamily, TransportAddress } from "../../net/address.ts";

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { concat } from "../../bytes.ts";
-import { MalformedMessageError } from "../../errors.ts";
-import { decodePacket, type MqttPacket, type MqttVersion, packetLength } from "./packet_message.ts";
+import { concat } from "../../base/bytes.ts";
+import { MalformedMessageError } from "../../base/errors.ts";
+import { decodePacket, type MqttPacket, type MqttVersion, packetLength } from "./packet.ts";
 import type { BrokerPipe } from "./pipe.ts";
 
 /** Parts what comes into packets. */

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { NetworkError, RefusedError } from "../../errors.ts";
+import { NetworkError, RefusedError } from "../../base/errors.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
 import { resolveServer } from "../../stun/resolve_server.ts";
-import { CLOSE, type WebSocketConnection, writeAll } from "../websocket.ts";
+import { CLOSE, type WebSocketConnection, writeAll } from "../websocket/connection.ts";
 import { dialWebSocket } from "../websocket_dial.ts";
 import type { BrokerUrl } from "./broker_url.ts";
 

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { RefusedError } from "../../errors.ts";
-import type { MqttVersion } from "./packet_message.ts";
+import { RefusedError } from "../../base/errors.ts";
+import type { MqttVersion } from "./packet.ts";
 
 /** The refusal of a CONNECT, a SUBSCRIBE or of all further conversation. */
 export function mqttRefusal(action: string, code: number, version: MqttVersion): RefusedError {

@@ -4,17 +4,17 @@
  * @module
  */
 
-import { abortable } from "@std/async/abortable";
-import type { OpenBusOptions, SignalBus, SignalTransport } from "../bus.ts";
 import {
   requirePublishable,
   requireTopic,
   type TopicListener,
   TopicSubscribers,
 } from "../topic_subscribers.ts";
+import type { OpenBusOptions, SignalBus, SignalTransport } from "../transport.ts";
 import { parseBrokerUrl } from "./broker_url.ts";
 import { MqttClient } from "./client.ts";
-import type { MqttVersion } from "./packet_message.ts";
+import type { MqttVersion } from "./packet.ts";
+import { abortable } from "@std/async/abortable";
 
 /** How to use a broker. */
 export interface MqttTransportOptions {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { NetworkError } from "../../../lib/errors.ts";
+import { NetworkError } from "../../../lib/base/errors.ts";
 import { formatTransportAddress, ipFamily } from "../../../lib/net/address.ts";
 import { systemNetwork as network } from "../../../lib/net/system.ts";
 

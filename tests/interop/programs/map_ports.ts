@@ -7,11 +7,11 @@
 
 import { systemNetwork as network } from "../../../lib/net/system.ts";
 import { listenForAnnouncements } from "../../../lib/portmap/announcements.ts";
-import { findGateways, type Gateway } from "../../../lib/portmap/gateways.ts";
+import { findGateways, type Gateway } from "../../../lib/portmap/gateway.ts";
 import type { MappingGrant, MappingRequest, PortMapper } from "../../../lib/portmap/mapper.ts";
-import { natPmpMapper } from "../../../lib/portmap/nat_pmp.ts";
-import { pcpMapper } from "../../../lib/portmap/pcp.ts";
-import { requestPcpPeer } from "../../../lib/portmap/pcp_peer.ts";
+import { natPmpMapper } from "../../../lib/portmap/nat_pmp/client.ts";
+import { pcpMapper } from "../../../lib/portmap/pcp/client.ts";
+import { requestPcpPeer } from "../../../lib/portmap/pcp/peer.ts";
 import { FAST_WAITS_MS } from "../../../lib/portmap/waits.ts";
 import { HOME_ROUTER } from "../miniupnpd.ts";
 

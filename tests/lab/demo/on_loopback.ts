@@ -6,7 +6,7 @@
 
 import { formatTransportAddress } from "../../../lib/net/address.ts";
 import { systemNetwork } from "../../../lib/net/system.ts";
-import { serveStun } from "../../../lib/stun/server.ts";
+import { serveStun } from "../../../lib/stun/server/server.ts";
 import { PunchProgram } from "../punches/punch_program.ts";
 import { meet, tellOutcome, tellPlan } from "./meeting.ts";
 import type { Teller } from "./teller.ts";

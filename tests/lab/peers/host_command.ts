@@ -4,7 +4,7 @@
  * @module
  */
 
-import { WaitQueue } from "../../../lib/net/wait_queue.ts";
+import { WaitQueue } from "../../../lib/base/wait_queue.ts";
 import { denoArgs, type LabHost } from "../lab_host.ts";
 import { TextLineStream } from "../verdicts/lines.ts";
 

@@ -10,7 +10,7 @@
  * @module
  */
 
-import type { PeerOptions } from "../../../lib/connect/peer_options.ts";
+import type { PeerOptions } from "../../../lib/peer/options.ts";
 import { Lab } from "../lab.ts";
 import { type InternetSpec, type LinkSpec, nat, type Topology } from "../topology.ts";
 import { NAT_KINDS, type NatKind, type NatKindName, reportOf } from "../punches/nat_kinds.ts";

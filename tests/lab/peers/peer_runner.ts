@@ -7,10 +7,10 @@
  * @module
  */
 
-import { Peer } from "../../../lib/connect/peer.ts";
-import type { PeerConnection } from "../../../lib/connect/peer_connection.ts";
-import type { PeerOptions } from "../../../lib/connect/peer_options.ts";
-import { UnreachableError } from "../../../lib/errors.ts";
+import { Peer } from "../../../lib/peer/peer.ts";
+import type { PeerConnection } from "../../../lib/peer/connection.ts";
+import type { PeerOptions } from "../../../lib/peer/options.ts";
+import { UnreachableError } from "../../../lib/base/errors.ts";
 import { TextLineStream } from "../verdicts/lines.ts";
 
 /** What the program does. */

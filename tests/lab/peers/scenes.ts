@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { PeerOptions } from "../../../lib/connect/peer_options.ts";
+import type { PeerOptions } from "../../../lib/peer/options.ts";
 import type { Lab } from "../lab.ts";
 import { nat, type Topology } from "../topology.ts";
 import { BROKER_URL, type PeerLabOptions, TURN_URL } from "./peer_lab.ts";

@@ -9,12 +9,12 @@
  */
 
 import { delay } from "@std/async/delay";
-import { NetworkError, UnreachableError } from "../../../lib/errors.ts";
-import { WaitQueue } from "../../../lib/net/wait_queue.ts";
+import { NetworkError, UnreachableError } from "../../../lib/base/errors.ts";
+import { WaitQueue } from "../../../lib/base/wait_queue.ts";
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
 import { preparePunch, punch, type PunchedConn } from "../../../lib/punch/punch.ts";
 import type { SignalChannel } from "../../../lib/signal/channel.ts";
-import { openWebSocketChannel } from "../../../lib/signal/websocket_channel.ts";
+import { openWebSocketChannel } from "../../../lib/signal/rendezvous/channel.ts";
 import { TextLineStream } from "../verdicts/lines.ts";
 
 /** Starts a punch. */

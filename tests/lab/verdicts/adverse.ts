@@ -5,7 +5,7 @@
  */
 
 import type { NatReport } from "../../../lib/nat/behavior.ts";
-import type { TestNatOptions } from "../../../lib/nat/test_nat.ts";
+import type { TestNatOptions } from "../../../lib/nat/report.ts";
 import { Lab } from "../lab.ts";
 import { denoArgs } from "../lab_host.ts";
 import { nat } from "../topology.ts";

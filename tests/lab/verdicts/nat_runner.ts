@@ -6,7 +6,7 @@
  */
 
 import { TextLineStream } from "./lines.ts";
-import { testNat, type TestNatOptions } from "../../../lib/nat/test_nat.ts";
+import { testNat, type TestNatOptions } from "../../../lib/nat/report.ts";
 import type { NatReport } from "../../../lib/nat/behavior.ts";
 
 /** What the program prints for each line that it reads. */

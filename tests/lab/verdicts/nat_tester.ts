@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { TestNatOptions } from "../../../lib/nat/test_nat.ts";
+import type { TestNatOptions } from "../../../lib/nat/report.ts";
 import { denoArgs, type LabHost } from "../lab_host.ts";
 import { TextLineStream } from "./lines.ts";
 import type { RunnerAnswer } from "./nat_runner.ts";

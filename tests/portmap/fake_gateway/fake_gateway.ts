@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError } from "../../../lib/errors.ts";
+import { NetworkError } from "../../../lib/base/errors.ts";
 import type { TransportAddress } from "../../../lib/net/address.ts";
 import type { Network, UdpSocket } from "../../../lib/net/network.ts";
 import { type LifetimeLimits, MappingTable } from "./mapping_table.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError } from "../../../lib/errors.ts";
+import { NetworkError } from "../../../lib/base/errors.ts";
 import { formatTransportAddress, ipFamily } from "../../../lib/net/address.ts";
 import type { Datagram, Network, UdpSocket } from "../../../lib/net/network.ts";
 import { type HttpCall, type HttpReply, HttpServer } from "./http_server.ts";

@@ -9,7 +9,7 @@ import {
   decodeNatPmpRequest,
   encodeNatPmpResponse,
   type NatPmpRequest,
-} from "../../../lib/portmap/nat_pmp_message.ts";
+} from "../../../lib/portmap/nat_pmp/message.ts";
 import type { MappingTable } from "./mapping_table.ts";
 
 /** What it tells. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { toHex } from "../../../lib/bytes.ts";
+import { toHex } from "../../../lib/base/bytes.ts";
 import { ipFamily, type TransportAddress } from "../../../lib/net/address.ts";
 import {
   decodePcpRequest,
@@ -12,7 +12,7 @@ import {
   type PcpBody,
   type PcpMapping,
   type PcpRequest,
-} from "../../../lib/portmap/pcp_message.ts";
+} from "../../../lib/portmap/pcp/message.ts";
 import type { MappingTable } from "./mapping_table.ts";
 
 /** What it does otherwise than the RFC. */

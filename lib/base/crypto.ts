@@ -1,0 +1,210 @@
+/**
+ * Hashes, the ChaCha20-Poly1305 cipher and X25519 keys: those that Web Crypto has not, or not in every runtime,
+ * and all of them synchronous so that codecs can stay so.
+ *
+ * @module
+ */
+
+import { release } from "./bytes.ts";
+import { Buffer } from "node:buffer";
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  hkdfSync,
+  type KeyObject,
+  timingSafeEqual,
+} from "node:crypto";
+
+/** A hash of RFC 1321 (MD5), RFC 3174 (SHA-1) or RFC 6234 (SHA-256). */
+export type HashAlgorithm = "md5" | "sha1" | "sha256";
+
+/** The digest of the bytes: 16 (MD5), 20 (SHA-1) or 32 (SHA-256) bytes. */
+export function hash(algorithm: HashAlgorithm, data: Uint8Array): Uint8Array<ArrayBuffer> {
+  return plain(createHash(algorithm).update(data).digest());
+}
+
+/** A digest of bytes that come one piece after another. */
+export class RunningHash {
+  readonly #hash: ReturnType<typeof createHash>;
+
+  /** @param algorithm as for {@linkcode hash} */
+  constructor(algorithm: HashAlgorithm) {
+    this.#hash = createHash(algorithm);
+  }
+
+  /** The next piece. */
+  update(data: Uint8Array): void {
+    this.#hash.update(data);
+  }
+
+  /** The digest of all pieces so far; more may follow. */
+  digest(): Uint8Array<ArrayBuffer> {
+    return plain(this.#hash.copy().digest());
+  }
+}
+
+/** The HMAC (RFC 2104) of the parts joined, as long as the digest of the hash. */
+export function hmac(
+  algorithm: HashAlgorithm,
+  key: Uint8Array,
+  ...parts: readonly Uint8Array[]
+): Uint8Array<ArrayBuffer> {
+  const mac = createHmac(algorithm, key);
+  for (const part of parts) mac.update(part);
+  return plain(mac.digest());
+}
+
+/** HKDF-SHA-256 (RFC 5869) without info. */
+export function hkdf(
+  salt: Uint8Array,
+  inputKeyMaterial: Uint8Array,
+  length: number,
+): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(hkdfSync("sha256", inputKeyMaterial, salt, NOTHING, length));
+}
+
+/** Whether two secrets are equal, in a time that depends on their lengths alone. */
+export function equalSecrets(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+/**
+ * Encrypts one message with ChaCha20-Poly1305 (RFC 8439 §2.8). Half of the work is done when this is made, which may be
+ * before there is a message.
+ */
+export class ChaChaPolySealer {
+  readonly #cipher: ReturnType<typeof createCipher>;
+
+  /**
+   * @param key 32 bytes
+   * @param nonce 12 bytes, never the same twice with one key
+   */
+  constructor(key: Uint8Array, nonce: Uint8Array) {
+    this.#cipher = createCipher(key, nonce);
+  }
+
+  /**
+   * Puts the ciphertext and its tag of 16 bytes at the start of the target.
+   *
+   * @param ad authenticated, and not part of the ciphertext
+   * @returns the part of the target that was filled
+   */
+  seal(ad: Uint8Array, plaintext: Uint8Array, target: Uint8Array): Uint8Array {
+    const cipher = this.#cipher;
+    if (ad.length > 0) cipher.setAAD(ad, { plaintextLength: plaintext.length });
+    const ciphertext = cipher.update(plaintext);
+    cipher.final(); // from here on it refuses a second message
+    target.set(ciphertext);
+    target.set(cipher.getAuthTag(), plaintext.length);
+    release(ciphertext);
+    return target.subarray(0, plaintext.length + TAG_LENGTH);
+  }
+
+  /** Gives it up unused: Deno keeps what is never finished. */
+  discard(): void {
+    this.#cipher.final();
+  }
+}
+
+/** Decrypts one message that a {@linkcode ChaChaPolySealer} made; as that, it may be made before the message is there. */
+export class ChaChaPolyOpener {
+  readonly #decipher: ReturnType<typeof createDecipher>;
+
+  /** @param key and `nonce` as they were for the sealer */
+  constructor(key: Uint8Array, nonce: Uint8Array) {
+    this.#decipher = createDecipher(key, nonce);
+  }
+
+  /** The plaintext, in memory of its own, or `undefined` if the message is not authentic. */
+  open(ad: Uint8Array, sealed: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
+    const length = sealed.length - TAG_LENGTH;
+    if (length < 0) {
+      this.discard();
+      return undefined;
+    }
+    const decipher = this.#decipher;
+    if (ad.length > 0) decipher.setAAD(ad, { plaintextLength: length });
+    decipher.setAuthTag(sealed.subarray(length));
+    const plaintext = decipher.update(sealed.subarray(0, length));
+    try {
+      decipher.final();
+    } catch {
+      return undefined;
+    }
+    return plaintext.byteLength < plaintext.buffer.byteLength
+      ? new Uint8Array(plaintext)
+      : plain(plaintext);
+  }
+
+  /** Gives it up unused: Deno keeps what is never finished. */
+  discard(): void {
+    this.open(NOTHING, NO_TAG);
+  }
+}
+
+/** The X25519 public key (RFC 7748 §6.1) of a secret key of 32 bytes. */
+export function x25519PublicKey(secretKey: Uint8Array): Uint8Array<ArrayBuffer> {
+  const spki = createPublicKey(importSecretKey(secretKey)).export({ format: "der", type: "spki" });
+  return new Uint8Array(spki.subarray(X25519_SPKI.length));
+}
+
+/** The shared secret of two key pairs, or `undefined` if it is all zeros, as any secret key can make it (RFC 7748 §6.1). */
+export function x25519(
+  secretKey: Uint8Array,
+  publicKey: Uint8Array,
+): Uint8Array<ArrayBuffer> | undefined {
+  const spki = Buffer.concat([X25519_SPKI, publicKey]);
+  const keys = {
+    privateKey: importSecretKey(secretKey),
+    publicKey: createPublicKey({ key: spki, format: "der", type: "spki" }),
+  };
+  try {
+    const shared = plain(diffieHellman(keys));
+    return equalSecrets(shared, new Uint8Array(shared.length)) ? undefined : shared;
+  } catch { // OpenSSL refuses to derive zeros
+    return undefined;
+  }
+}
+
+function importSecretKey(secretKey: Uint8Array): KeyObject {
+  const pkcs8 = Buffer.concat([X25519_PKCS8, secretKey]);
+  try {
+    return createPrivateKey({ key: pkcs8, format: "der", type: "pkcs8" });
+  } finally {
+    pkcs8.fill(0);
+  }
+}
+
+/** The same bytes without what Node's `Buffer` adds to them. */
+function plain({ buffer, byteOffset, length }: Uint8Array): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(buffer as ArrayBuffer, byteOffset, length); // Node shares no memory here
+}
+
+function createCipher(key: Uint8Array, nonce: Uint8Array) {
+  return createCipheriv("chacha20-poly1305", key, nonce, TAG_OPTIONS);
+}
+
+function createDecipher(key: Uint8Array, nonce: Uint8Array) {
+  return createDecipheriv("chacha20-poly1305", key, nonce, TAG_OPTIONS);
+}
+
+const NOTHING = new Uint8Array(0);
+const TAG_LENGTH = 16;
+const NO_TAG = new Uint8Array(TAG_LENGTH);
+const TAG_OPTIONS = { authTagLength: TAG_LENGTH };
+
+/** What goes before the 32 bytes of a secret key in PKCS #8 (RFC 8410 §7), version 1. */
+const X25519_PKCS8 = Uint8Array.of(
+  ...[0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e],
+  ...[0x04, 0x22, 0x04, 0x20],
+);
+
+/** What goes before the 32 bytes of a public key in a SubjectPublicKeyInfo (RFC 8410 §4). */
+const X25519_SPKI = Uint8Array.of(
+  ...[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x03, 0x21, 0x00],
+);

@@ -1,0 +1,71 @@
+/**
+ * Somebody who wants to connect, before anything is dialled.
+ *
+ * @module
+ */
+
+import { toBase64url } from "../base/bytes.ts";
+import { NetworkError } from "../base/errors.ts";
+import type { PeerConnection } from "./connection.ts";
+
+/** What becomes of somebody who wants to connect. */
+export interface IncomingDecisions {
+  accept(signal: AbortSignal | undefined): Promise<PeerConnection>;
+  refuse(why: "refused" | "busy"): void;
+  ignore(): void;
+}
+
+/**
+ * Somebody who has a ticket of this peer's and wants to connect. Until it is accepted they learn nothing but that the
+ * peer is there, and only if they are refused.
+ */
+export class IncomingConnection {
+  /** Who it is: the public key, which they have proved to have. */
+  readonly remoteKey: Uint8Array;
+  /** What they want to speak; `""` if they do not say. */
+  readonly protocol: string;
+  readonly #decisions: IncomingDecisions;
+  #isDecided = false;
+
+  /** @ignore made by {@linkcode Peer} */
+  constructor(remoteKey: Uint8Array, protocol: string, decisions: IncomingDecisions) {
+    this.remoteKey = remoteKey;
+    this.protocol = protocol;
+    this.#decisions = decisions;
+  }
+
+  /** Who it is, as text. */
+  get remoteId(): string {
+    return toBase64url(this.remoteKey);
+  }
+
+  /**
+   * Connects.
+   *
+   * @throws {UnreachableError} if there is no way to the other side
+   * @throws {NetworkError} `closed` if it was decided otherwise, or the peer is closed; `reset` if the other side has
+   * given up, or was reached and went away
+   * @throws {MalformedMessageError} if the other side does not keep to the protocol
+   * @throws the signal's reason on abort
+   */
+  async accept(options: { signal?: AbortSignal } = {}): Promise<PeerConnection> {
+    options.signal?.throwIfAborted();
+    if (this.#isDecided) {
+      throw new NetworkError("Cannot accept: that was decided before", "closed");
+    }
+    this.#isDecided = true;
+    return await this.#decisions.accept(options.signal);
+  }
+
+  /** Tells them no: for good, or for as long as somebody else is there. */
+  refuse(why: "refused" | "busy" = "refused"): void {
+    if (!this.#isDecided) this.#decisions.refuse(why);
+    this.#isDecided = true;
+  }
+
+  /** Tells them nothing. */
+  ignore(): void {
+    if (!this.#isDecided) this.#decisions.ignore();
+    this.#isDecided = true;
+  }
+}

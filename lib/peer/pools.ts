@@ -1,0 +1,93 @@
+/**
+ * Punch ports that are got ready before they are needed.
+ *
+ * @module
+ */
+
+import { GiveUp } from "../base/timers.ts";
+import type { PortMapping } from "../portmap/mapping.ts";
+import type { PunchAnchor } from "../punch/gathering.ts";
+import { dependsOnDestination } from "../punch/nat_profile.ts";
+import { abortable } from "@std/async/abortable";
+
+/** How ports are got ready. */
+export interface AnchorPoolOptions {
+  /** Opens a punch port. */
+  prepare(signal: AbortSignal): Promise<PunchAnchor>;
+  /** Has a router forward it, if there is one that does. */
+  map?(internalPort: number, signal: AbortSignal): Promise<PortMapping>;
+}
+
+/** Keeps one port ready. */
+export class AnchorPool implements AsyncDisposable {
+  readonly #options: AnchorPoolOptions;
+  readonly #ended = new AbortController();
+  #ready: Promise<PunchAnchor> | undefined;
+
+  constructor(options: AnchorPoolOptions) {
+    this.#options = options;
+  }
+
+  /** Gets a port ready, unless one is; a failure is told to who takes it. */
+  warm(): void {
+    if (this.#ready !== undefined) return;
+    this.#ready = this.#prepare(this.#ended.signal);
+    this.#ready.catch(() => {});
+  }
+
+  /**
+   * A port, which is the caller's from then on; one that is about to be ready stays for others on abort.
+   *
+   * @throws the signal's reason on abort
+   */
+  async take(signal: AbortSignal): Promise<PunchAnchor> {
+    const either = AbortSignal.any([signal, this.#ended.signal]);
+    const ready = this.#ready;
+    if (ready === undefined) return await this.#prepare(either);
+    this.#ready = undefined;
+    try {
+      return await abortable(ready, either);
+    } catch (error) {
+      if (either.aborted) await this.#giveBack(ready);
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ended.abort(new DOMException("The peer is closed", "AbortError"));
+    const anchor = await this.#ready?.catch(() => undefined);
+    await anchor?.[Symbol.asyncDispose]();
+  }
+
+  async #giveBack(port: Promise<PunchAnchor>): Promise<void> {
+    const isWanted = this.#ready === undefined && !this.#ended.signal.aborted;
+    if (isWanted) this.#ready = port;
+    else await (await port.catch(() => undefined))?.[Symbol.asyncDispose]();
+  }
+
+  async #prepare(signal: AbortSignal): Promise<PunchAnchor> {
+    const anchor = await this.#options.prepare(signal);
+    const { profile } = anchor.side;
+    // A punch that needs no luck needs no router's help either, and the router is spared the trouble.
+    const isHard = dependsOnDestination(profile) || profile.externalIp === null;
+    if (!isHard || this.#options.map === undefined) return anchor;
+    using patience = new GiveUp(PATIENCE_MS, signal);
+    const mapped = this.#addMapping(anchor, this.#options.map);
+    await abortable(mapped, patience.signal).catch(() => {}); // it may still come before the next offer
+    return anchor;
+  }
+
+  /** Never rejects: most routers do not do it. */
+  async #addMapping(
+    anchor: PunchAnchor,
+    map: NonNullable<AnchorPoolOptions["map"]>,
+  ): Promise<void> {
+    try {
+      const mapping = await map(anchor.side.punchPort, this.#ended.signal);
+      await anchor.addMapped(mapping.external, mapping);
+    } catch { /* as said */ }
+  }
+}
+
+/** Ours: PCP and NAT-PMP answer in less than 20 ms, and UPnP in 200. */
+const PATIENCE_MS = 300;

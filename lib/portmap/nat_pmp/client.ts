@@ -1,0 +1,224 @@
+/**
+ * A NAT-PMP client: RFC 6886. IPv4 only; a gateway maps to where the question comes from.
+ *
+ * @module
+ */
+
+import { MalformedMessageError, NoResponseError } from "../../base/errors.ts";
+import { runAll } from "../../base/tasks.ts";
+import { ipFamily, type TransportAddress } from "../../net/address.ts";
+import type { Network } from "../../net/network.ts";
+import { askGateway } from "../gateway_transaction.ts";
+import {
+  type GatewayEpoch,
+  type MapperCallOptions,
+  type MappingGrant,
+  MappingRefusedError,
+  type MappingRequest,
+  type PortMapper,
+  type ProbeResult,
+} from "../mapper.ts";
+import { cannot, checkGrant, checkRequest, sameAgain } from "../mapping_request.ts";
+import { probeResult } from "../probe.ts";
+import { NAT_PMP_RESULT, natPmpRefusal } from "../refusals.ts";
+import { FAST_WAITS_MS, RFC6886_WAITS_MS } from "../waits.ts";
+import {
+  decodeNatPmpResponse,
+  encodeNatPmpRequest,
+  NAT_PMP_PORT,
+  type NatPmpRequest,
+  type NatPmpResponse,
+} from "./message.ts";
+
+/** What {@linkcode natPmpMapper} takes. */
+export interface NatPmpMapperOptions {
+  /** The network of the host that asks. */
+  readonly network: Network;
+  /** Of the gateway; 5351 unless given. */
+  readonly port?: number;
+  /** How long to wait after each request; {@linkcode RFC6886_WAITS_MS} unless given. */
+  readonly waitsMs?: readonly number[];
+}
+
+/**
+ * NAT-PMP with one gateway.
+ *
+ * @param gateway its IPv4 address
+ * @throws {TypeError} if it is not an IPv4 address
+ */
+export function natPmpMapper(gateway: string, options: NatPmpMapperOptions): PortMapper {
+  if (ipFamily(gateway) !== 4) {
+    throw new TypeError(`Cannot speak NAT-PMP with ${gateway}: it is for IPv4 alone`);
+  }
+  const { network, port = NAT_PMP_PORT, waitsMs = RFC6886_WAITS_MS } = options;
+  const server: Server = { network, address: { ip: gateway, port }, waitsMs };
+  return {
+    name: "nat-pmp",
+    gateway,
+    map: (request, { signal } = {}) => map(server, request, signal),
+    renew: async (grant, { signal, lifetimeSeconds } = {}) => {
+      checkGrant(grant, "nat-pmp");
+      return await map(server, sameAgain(grant, lifetimeSeconds), signal);
+    },
+    release: async (grant, { signal } = {}) => {
+      checkGrant(grant, "nat-pmp");
+      await release(server, grant, signal);
+    },
+    externalIp: async ({ signal } = {}) => (await askExternalIp(server, signal)).externalIp,
+    probe: (options) => probe(server, options),
+  };
+}
+
+interface Server {
+  readonly network: Network;
+  readonly address: TransportAddress;
+  readonly waitsMs: readonly number[];
+}
+
+async function map(
+  server: Server,
+  request: MappingRequest,
+  signal: AbortSignal | undefined,
+): Promise<MappingGrant> {
+  checkRequest(request);
+  // Both at once, as the RFC allows: one round trip in all.
+  const [{ mapping, epoch }, externalIp] = await runAll([
+    (signal) => askMapping(server, request, signal),
+    (signal) => askExternalIpForGrant(server, signal),
+  ], signal);
+  const grant: MappingGrant = {
+    mapper: "nat-pmp",
+    protocol: request.protocol,
+    internal: request.internal,
+    external: { ip: externalIp, port: mapping.mappedExternalPort },
+    lifetimeSeconds: mapping.lifetimeSeconds,
+    grantedAtMs: epoch.receivedAtMs,
+    gateway: server.address.ip,
+    handle: "",
+    epoch,
+  };
+  const { exactExternalPort, externalPort = request.internal.port } = request;
+  if (!exactExternalPort || grant.external.port === externalPort) return grant;
+  await release(server, grant, signal);
+  throw new MappingRefusedError(
+    `${cannot("map", request)}: gateway ${grant.gateway} granted external port ` +
+      `${grant.external.port}, not ${externalPort}`,
+    {
+      mapper: "nat-pmp",
+      code: NAT_PMP_RESULT.SUCCESS,
+      reason: "OTHER_PORT_GRANTED",
+      remedy: "The external port is taken: ask for another",
+    },
+  );
+}
+
+async function askMapping(server: Server, request: MappingRequest, signal: AbortSignal) {
+  const { protocol, internal, externalPort = internal.port, lifetimeSeconds } = request;
+  const opcode = OPCODES[protocol];
+  const question = {
+    opcode,
+    internalPort: internal.port,
+    suggestedExternalPort: externalPort,
+    lifetimeSeconds,
+  };
+  const what = { action: cannot("map", request), localIp: internal.ip, signal };
+  const { answer: mapping, receivedAtMs } = await ask(server, question, what, (response) => {
+    if (!("internalPort" in response) || response.opcode !== opcode) return undefined;
+    if (response.internalPort !== internal.port) return undefined;
+    // A late answer to a deletion says 0.
+    return response.lifetimeSeconds === 0 ? undefined : response;
+  });
+  if (mapping.mappedExternalPort === 0) {
+    throw new MalformedMessageError(
+      `${cannot("map", request)}: gateway ${server.address.ip} granted external port 0`,
+    );
+  }
+  return { mapping, epoch: { seconds: mapping.epochSeconds, receivedAtMs } };
+}
+
+async function askExternalIp(
+  server: Server,
+  signal: AbortSignal | undefined,
+): Promise<{ externalIp: string; epoch: GatewayEpoch }> {
+  const what = { action: "Cannot get external address", localIp: "0.0.0.0", signal };
+  const { answer, receivedAtMs } = await ask(
+    server,
+    { opcode: "external-address" },
+    what,
+    (response) => "externalIp" in response ? response : undefined,
+  );
+  return {
+    externalIp: answer.externalIp,
+    epoch: { seconds: answer.epochSeconds, receivedAtMs },
+  };
+}
+
+/** Some gateways map, and keep their address to themselves: that is no reason to wait for minutes. */
+async function askExternalIpForGrant(server: Server, signal: AbortSignal): Promise<string> {
+  try {
+    const { externalIp } = await askExternalIp({ ...server, waitsMs: FAST_WAITS_MS }, signal);
+    return externalIp;
+  } catch (error) {
+    const isUntold = error instanceof NoResponseError || error instanceof MappingRefusedError ||
+      error instanceof MalformedMessageError;
+    if (!isUntold) throw error;
+    return "0.0.0.0";
+  }
+}
+
+async function release(
+  server: Server,
+  grant: MappingGrant,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { protocol, internal } = grant;
+  const opcode = OPCODES[protocol];
+  const question = {
+    opcode,
+    internalPort: internal.port,
+    suggestedExternalPort: 0,
+    lifetimeSeconds: 0,
+  };
+  const what = { action: cannot("release", grant), localIp: internal.ip, signal };
+  await ask(server, question, what, (response) => {
+    if (!("internalPort" in response) || response.opcode !== opcode) return undefined;
+    const isDeletion = response.internalPort === internal.port && response.lifetimeSeconds === 0;
+    return isDeletion ? response : undefined;
+  });
+}
+
+function probe(server: Server, { signal }: MapperCallOptions = {}): Promise<ProbeResult> {
+  return probeResult(server.waitsMs, async () => await askExternalIp(server, signal));
+}
+
+function ask<T>(
+  { network, address, waitsMs }: Server,
+  question: NatPmpRequest,
+  what: { action: string; localIp: string; signal: AbortSignal | undefined },
+  accept: (response: NatPmpResponse) => T | undefined,
+) {
+  return askGateway({
+    network,
+    gateway: address,
+    localIp: what.localIp,
+    request: encodeNatPmpRequest(question),
+    protocol: "NAT-PMP",
+    waitsMs,
+    signal: what.signal,
+    accept: (data) => {
+      const response = decodeNatPmpResponse(data);
+      const isRefusal = response.resultCode !== 0 &&
+        (response.opcode === question.opcode || response.version !== 0);
+      if (isRefusal) {
+        throw natPmpRefusal({
+          action: what.action,
+          gateway: address.ip,
+          code: response.resultCode,
+        });
+      }
+      return accept(response);
+    },
+  });
+}
+
+const OPCODES = { tcp: "map-tcp", udp: "map-udp" } as const;

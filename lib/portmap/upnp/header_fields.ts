@@ -1,0 +1,57 @@
+/**
+ * The start line and header fields that HTTP/1.1 and SSDP share (RFC 9112 §2 and §5), as routers write them.
+ *
+ * @module
+ */
+
+import { MalformedMessageError } from "../../base/errors.ts";
+
+/** A start line and what follows it, up to the empty line. */
+export interface Head {
+  readonly startLine: string;
+  /** By name in lower case; the first of equals counts. */
+  readonly fields: ReadonlyMap<string, string>;
+}
+
+/**
+ * Reads a head. Lines may end with LF alone, and names may be in any case; lines that are no field are passed
+ * over.
+ *
+ * @param what names the message in errors
+ * @throws {MalformedMessageError} if the start line is empty, or there are too many fields
+ */
+export function parseHead(text: string, what: string): Head {
+  const [startLine = "", ...lines] = text.split(/\r?\n/);
+  if (startLine.trim() === "") {
+    throw new MalformedMessageError(`Cannot read ${what}: it has no start line`);
+  }
+  const fields = new Map<string, string>();
+  for (const line of lines) {
+    if (line === "") break;
+    const colon = line.indexOf(":");
+    const name = line.slice(0, Math.max(colon, 0)).trim().toLowerCase();
+    if (name === "" || fields.has(name)) continue;
+    if (fields.size === MAX_FIELDS) {
+      throw new MalformedMessageError(`Cannot read ${what}: more than ${MAX_FIELDS} fields`);
+    }
+    fields.set(name, line.slice(colon + 1).trim());
+  }
+  return { startLine: startLine.trim(), fields };
+}
+
+/**
+ * The status code of `HTTP/1.1 200 OK`. The reason may be missing, and so may the space before it.
+ *
+ * @throws {MalformedMessageError} if it is not the start line of a response
+ */
+export function parseStatusLine(startLine: string, what: string): number {
+  const status = /^HTTP\/1\.[01]\s+([1-5]\d\d)(?!\d)/i.exec(startLine)?.[1];
+  if (status === undefined) {
+    const start = JSON.stringify(startLine.slice(0, 40));
+    throw new MalformedMessageError(`Cannot read ${what}: no status line, but ${start}`);
+  }
+  return Number(status);
+}
+
+/** Ours: devices send about ten. */
+const MAX_FIELDS = 100;

@@ -1,0 +1,225 @@
+/**
+ * The punch port, and what is known of the NAT in front of it: a TCP connection to a STUN server keeps a mapping
+ * alive and tells the external address; a few more, from ports of their own, show how the NAT chooses external ports
+ * just now.
+ *
+ * @module
+ */
+
+import type { FamilyReport } from "../nat/behavior.ts";
+import { TcpDialer } from "../nat/tcp_dialer.ts";
+import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts";
+import { findLocalIp } from "../net/local_address.ts";
+import type { Network } from "../net/network.ts";
+import { type AnchorPorts, freePorts, learn, type Learned, resample } from "./anchor_learning.ts";
+import type { Candidate, NatProfile, PunchSide } from "./candidates.ts";
+import { dependsOnDestination } from "./nat_profile.ts";
+import { type NamedHost, OwnIpv6 } from "./own_ipv6.ts";
+import { isStale } from "./staleness.ts";
+
+/** What an anchor needs. */
+export interface OpenAnchorOptions {
+  /** Whose sockets to use. */
+  readonly network: Network;
+  /** STUN servers that speak TCP, best first; none for a punch without a NAT, such as within a LAN. */
+  readonly servers: readonly TransportAddress[];
+  /** Of the servers. */
+  readonly family: IpFamily;
+  /** What a NAT test found over TCP: filtering and resets take too long to be learned here. */
+  readonly report?: Pick<FamilyReport, "mapping" | "filtering" | "unsolicitedSyn"> | null;
+  /** Who is dialled over IPv6, only to learn this host's address where its interfaces are not known. */
+  readonly ipv6Hosts?: readonly NamedHost[];
+  /** External addresses that a router forwards to the punch port. */
+  readonly mapped?: readonly TransportAddress[];
+  /** Ends it. */
+  readonly signal?: AbortSignal;
+}
+
+/** A punch port that is ready for use. */
+export class PunchAnchor implements AsyncDisposable {
+  readonly #options: OpenAnchorOptions;
+  readonly #dialer: TcpDialer;
+  #side: PunchSide;
+  #learnedAtMs = performance.now();
+  #refreshes = 0;
+  readonly #mappings = new AsyncDisposableStack();
+  readonly #openedAtMs = performance.now();
+
+  private constructor(options: OpenAnchorOptions, dialer: TcpDialer, side: PunchSide) {
+    this.#options = options;
+    this.#dialer = dialer;
+    this.#side = side;
+  }
+
+  /** What to tell the peer. */
+  get side(): PunchSide {
+    return this.#side;
+  }
+
+  /**
+   * Learns the external address and the NAT's habits; takes two round trips to the servers, four if there is only one
+   * of them. Without any answer it is ready all the same, with what this host knows of itself.
+   *
+   * @throws {NetworkError} `not-permitted`
+   */
+  static async open(options: OpenAnchorOptions): Promise<PunchAnchor> {
+    const { network, family, signal } = options;
+    const ports = await freePorts(network, family);
+    const dialer = new TcpDialer(network, family, () => performance.now(), {
+      reusePort: network.canReusePort,
+    });
+    await using ownIpv6 = new OwnIpv6(network, options.ipv6Hosts, signal);
+    try {
+      const learned = await learn(dialer, ports, options);
+      const seen = [
+        dialer.localIp ?? await localIpWithoutServers(network, signal),
+        await ownIpv6.find(learned.external === null),
+      ];
+      const seenIps = seen.filter((ip) => ip !== undefined);
+      const candidates = await candidatesOf(ports, learned, seenIps, options);
+      return new PunchAnchor(options, dialer, describe(ports, learned, candidates, options));
+    } catch (error) {
+      await dialer[Symbol.asyncDispose]();
+      signal?.throwIfAborted();
+      throw error;
+    }
+  }
+
+  /** How long ago the samples in the profile were taken. */
+  get sampleAgeMs(): number {
+    return performance.now() - this.#learnedAtMs;
+  }
+
+  /**
+   * Takes new samples, if those in the profile are too old to go by; whether it did. Takes two round trips then. It
+   * does so {@linkcode MAX_REFRESHES} times at most: a peer that never has enough shall not make us bother the server.
+   */
+  async refresh(signal?: AbortSignal): Promise<boolean> {
+    const [server] = this.#options.servers;
+    if (server === undefined || !isStale(this) || this.#refreshes >= MAX_REFRESHES) return false;
+    this.#refreshes++;
+    const samples = await resample(this.#dialer, server, {
+      ...this.#options,
+      ...signal && { signal },
+    });
+    if (samples.length === 0) return false;
+    this.#learnedAtMs = performance.now();
+    this.#side = { ...this.#side, profile: { ...this.#side.profile, samples } };
+    return true;
+  }
+
+  /**
+   * This one or, if its mapping may be gone, another in its place: servers reset connections that say nothing, and some
+   * NATs end the mapping with them. A port that a router forwards has to stay.
+   *
+   * @throws the signal's reason; this one is disposed of then
+   */
+  async renew(signal?: AbortSignal): Promise<PunchAnchor> {
+    const { servers } = this.#options;
+    const isYoung = performance.now() - this.#openedAtMs < MAX_IDLE_MS;
+    const isForwarded = this.#side.candidates.some(({ kind }) => kind === "mapped");
+    if (isYoung || servers.length === 0 || isForwarded) return this;
+    await this[Symbol.asyncDispose]();
+    return await PunchAnchor.open({ ...this.#options, ...signal && { signal } });
+  }
+
+  /** Keeps the NAT's mapping, and the connection that it is for, in use until it is disposed of. */
+  keepAlive(): Disposable {
+    const timer = setInterval(() => this.#dialer.keepAlive(this.#side.punchPort), KEEP_ALIVE_MS);
+    return { [Symbol.dispose]: () => clearInterval(timer) };
+  }
+
+  /**
+   * Adds an external address that a router forwards to the punch port, to what the next offer says.
+   *
+   * @param mapping taken over: it is of no use without the port, and disposed of together with this
+   */
+  async addMapped(address: TransportAddress, mapping: AsyncDisposable): Promise<void> {
+    if (this.#mappings.disposed) return await mapping[Symbol.asyncDispose]();
+    this.#mappings.use(mapping);
+    const { candidates } = this.#side;
+    const added: Candidate = { kind: "mapped", address };
+    this.#side = { ...this.#side, candidates: [added, ...candidates].slice(0, MAX_CANDIDATES) };
+  }
+
+  /** Lets go of the connections that keep the mapping; connections that were punched stay. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#mappings.disposeAsync();
+    await this.#dialer[Symbol.asyncDispose]();
+  }
+}
+
+function describe(
+  ports: AnchorPorts,
+  learned: Learned,
+  candidates: readonly Candidate[],
+  { network, report }: OpenAnchorOptions,
+): PunchSide {
+  const { mapping, allocation, external, samples } = learned;
+  const profile: NatProfile = {
+    mapping,
+    filtering: report?.filtering.behavior ?? "unknown",
+    unsolicitedSyn: report?.unsolicitedSyn ?? "unknown",
+    allocation: allocation.allocation,
+    onlyForNeighbours: allocation.details.onlyForNeighbours,
+    externalIp: external?.ip ?? null,
+    samples,
+  };
+  return {
+    profile,
+    candidates,
+    punchPort: punchPortOf(ports, profile),
+    canListenBeside: network.canReusePort,
+  };
+}
+
+/**
+ * Where the mapping depends on the destination, the server's mapping is of no use to the peer, and in the way of
+ * another one from the same port.
+ */
+function punchPortOf(ports: AnchorPorts, profile: Pick<NatProfile, "mapping">): number {
+  return dependsOnDestination(profile) ? ports.fresh : ports.anchor;
+}
+
+async function candidatesOf(
+  ports: AnchorPorts,
+  { mapping, external }: Learned,
+  seenIps: readonly string[],
+  { network, mapped = [] }: OpenAnchorOptions,
+): Promise<Candidate[]> {
+  const isReflexive = external !== null && !dependsOnDestination({ mapping });
+  const punchPort = punchPortOf(ports, { mapping });
+  const interfaces = (await network.localAddresses())?.map(({ ip }) => ip).filter(isUsable);
+  const hostIps = new Set(interfaces ?? seenIps);
+  return [
+    ...mapped.map((address): Candidate => ({ kind: "mapped", address })),
+    ...isReflexive ? [{ kind: "reflexive" as const, address: external }] : [],
+    ...Array.from(hostIps, (ip): Candidate => ({ kind: "host", address: { ip, port: punchPort } })),
+  ].slice(0, MAX_CANDIDATES);
+}
+
+/** Peers in one LAN find each other without the internet too. */
+async function localIpWithoutServers(
+  network: Network,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  if (await network.localAddresses() !== undefined) return undefined; // known as they are
+  return await findLocalIp(network, signal && { signal });
+}
+
+/** Link-local addresses mean nothing without a zone of the peer's own. */
+function isUsable(ip: string): boolean {
+  return !["loopback", "link-local", "unspecified", "multicast"].includes(ipScope(ip));
+}
+
+/** Ours: less than the 30 s after which our own server resets a silent connection. */
+const MAX_IDLE_MS = 25_000;
+
+/** Ours: half of that. */
+const KEEP_ALIVE_MS = 15_000;
+
+/** Each opens some connections, which last as long as the anchor; ours: a few for each round. */
+const MAX_REFRESHES = 8;
+
+/** Ours; beyond it hosts have virtual interfaces that nobody else can reach. */
+const MAX_CANDIDATES = 12;

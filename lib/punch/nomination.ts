@@ -1,0 +1,147 @@
+/**
+ * Finds the peer among the connections that came about, and agrees with it on one of them.
+ *
+ * @module
+ */
+
+import { NetworkError } from "../base/errors.ts";
+import type { TcpConnection } from "../net/network.ts";
+import {
+  awaitNomination,
+  nominate,
+  proveBoth,
+  type PunchSecret,
+  StrangerError,
+} from "./handshake.ts";
+import type { PunchRole } from "./offer.ts";
+
+/** What became of a connection. */
+export type MeetingOutcome = "nominated" | "not-nominated" | "not-authenticated" | "broken";
+
+/** The connection that both sides agreed on. */
+export interface Met {
+  readonly connection: TcpConnection;
+  /** When it was established, by `performance.now()`; proofs and nomination came after that. */
+  readonly establishedAtMs: number;
+}
+
+/** Takes connections until one is nominated; all others are reset. */
+export class Meeting implements AsyncDisposable {
+  readonly #role: PunchRole;
+  readonly #secret: PunchSecret;
+  readonly #patienceMs: number;
+  readonly #winner = Promise.withResolvers<Met>();
+  readonly #open = new Map<TcpConnection, Promise<MeetingOutcome>>();
+  /** How to turn away those whose other end has not proved itself yet, oldest first. */
+  readonly #strangers = new Map<TcpConnection, () => void>();
+  #met: Met | undefined;
+  #isOver = false;
+  #isDisposed = false;
+
+  /** @param patienceMs how long the other end may take to prove itself */
+  constructor(role: PunchRole, secret: PunchSecret, patienceMs: number) {
+    this.#role = role;
+    this.#secret = secret;
+    this.#patienceMs = patienceMs;
+  }
+
+  /** Resolves once there is a connection that both sides agreed on. */
+  get winner(): Promise<Met> {
+    return this.#winner.promise;
+  }
+
+  /** That connection, if there is one already. */
+  get met(): Met | undefined {
+    return this.#met;
+  }
+
+  /** Whether there are connections of which it is not known yet what becomes of them. */
+  get isBusy(): boolean {
+    return this.#open.size > 0;
+  }
+
+  /** Takes a connection; what becomes of it. */
+  async add(connection: TcpConnection): Promise<MeetingOutcome> {
+    if (this.#isOver || this.#isDisposed || !this.#makeRoom()) {
+      connection.reset();
+      return "not-nominated";
+    }
+    const meeting = this.#meet(connection);
+    this.#open.set(connection, meeting);
+    try {
+      const outcome = await meeting;
+      if (outcome !== "nominated") connection.reset();
+      return outcome;
+    } finally {
+      this.#open.delete(connection);
+    }
+  }
+
+  /** Resets all but the winner. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isDisposed = true;
+    const meetings = [...this.#open.values()];
+    for (const connection of this.#open.keys()) {
+      if (connection !== this.#met?.connection) connection.reset();
+    }
+    await Promise.all(meetings);
+  }
+
+  async #meet(connection: TcpConnection): Promise<MeetingOutcome> {
+    const establishedAtMs = performance.now();
+    let isTurnedAway = false;
+    const turnAway = () => {
+      isTurnedAway = true;
+      connection.reset();
+    };
+    this.#strangers.set(connection, turnAway);
+    // A connection that says nothing, or not enough, ends with the patience for it.
+    const timer = setTimeout(turnAway, this.#patienceMs);
+    try {
+      await proveBoth(connection, this.#secret, this.#role);
+      clearTimeout(timer);
+      this.#strangers.delete(connection);
+      if (!await this.#agree(connection)) return "not-nominated";
+      this.#isOver = true;
+      this.#met = { connection, establishedAtMs };
+      this.#winner.resolve(this.#met);
+      return "nominated";
+    } catch (error) {
+      if (error instanceof StrangerError || isTurnedAway) return "not-authenticated";
+      if (!(error instanceof NetworkError)) throw error;
+      return this.#isOver || this.#isDisposed ? "not-nominated" : "broken";
+    } finally {
+      clearTimeout(timer);
+      this.#strangers.delete(connection);
+    }
+  }
+
+  /** Whether it is this one. The controlling side takes the first whose other end proved itself. */
+  async #agree(connection: TcpConnection): Promise<boolean> {
+    if (this.#role === "controlled") {
+      await awaitNomination(connection, this.#secret);
+    } else {
+      if (this.#isOver) return false;
+      this.#isOver = true; // from here on every other connection is a loser: there is one nomination
+      await nominate(connection, this.#secret).catch((error) => {
+        this.#isOver = false;
+        throw error;
+      });
+    }
+    return !this.#isDisposed && this.#met === undefined;
+  }
+
+  /** The peer speaks as soon as it is there: of those who say nothing, the oldest is the most likely stranger. */
+  #makeRoom(): boolean {
+    if (this.#open.size < MAX_OPEN) return true;
+    const [oldest] = this.#strangers;
+    if (oldest === undefined) return false;
+    const [connection, turnAway] = oldest;
+    this.#strangers.delete(connection);
+    turnAway();
+    return true;
+  }
+}
+
+/** Connections at once, whose other end has not proved itself yet or waits for a nomination. Ours. */
+const MAX_OPEN = 64;

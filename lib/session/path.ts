@@ -1,0 +1,238 @@
+/**
+ * One path of a session: frames over a connection, and whether it lives.
+ *
+ * @module
+ */
+
+import { Alarm } from "../alarm.ts";
+import { concat } from "../base/bytes.ts";
+import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { formatTransportAddress } from "../net/address.ts";
+import type { TcpConnection } from "../net/network.ts";
+import { writeAll } from "../noise/byte_stream.ts";
+import { encodeFrame, type Frame } from "./frame.ts";
+import { FrameReader } from "./frame_reader.ts";
+import { KeepAlive } from "./keep_alive.ts";
+import type { Outgoing } from "./send_stream.ts";
+import type { SessionTimings } from "./timings.ts";
+
+/** Who has the path. None of this may throw, but for what comes, if it is malformed. */
+export interface PathOwner {
+  onFrame(link: PathLink, frame: LinkFrame): void;
+  onData(link: PathLink, offset: number, data: Uint8Array): void;
+  /** The path carries nothing more; it is closed already. */
+  onFailure(link: PathLink, error: NetworkError | MalformedMessageError): void;
+  /** What is to be written next, after what the link says itself. */
+  nextFor(link: PathLink): Outgoing | undefined;
+  /** Whether the other side has yet to acknowledge something that was written. */
+  isOwed(link: PathLink): boolean;
+}
+
+/** What the owner sees. */
+export type LinkFrame = Exclude<Frame, { kind: "data" | "ping" | "pong" }>;
+
+/** Reads and writes a connection until it fails, or is closed or cut. */
+export class PathLink {
+  readonly connection: TcpConnection;
+  readonly keepAlive: KeepAlive;
+  /** The number that the controlling side gave it; 0 until that is known. */
+  generation = 0;
+  /** Whether the other side has said hello. */
+  isGreeted = false;
+  /** Settles when the stream runs over it. */
+  readonly attached: PromiseWithResolvers<void> = Promise.withResolvers();
+  /** Settles when the connection is closed. */
+  readonly released: Promise<void>;
+  /** Which part of the other side's stream comes next; `undefined` until it starts. */
+  receiveOffset: number | undefined;
+  readonly #owner: PathOwner;
+  readonly #goodbyeMs: number;
+  readonly #attachAlarm: Alarm;
+  #words: Uint8Array[] = [];
+  #pongToken: number | undefined;
+  #isWriting = false;
+  /** `leaving` writes what there is, reads until the other side leaves too, and heeds nothing. */
+  #state: "open" | "leaving" | "closed" = "open";
+  #onLeft = () => {};
+
+  /** @param connection taken over */
+  constructor(connection: TcpConnection, owner: PathOwner, timings: SessionTimings) {
+    this.connection = connection;
+    this.#owner = owner;
+    this.#goodbyeMs = timings.goodbyeMs;
+    this.keepAlive = new KeepAlive({
+      timings,
+      onPing: (token) => this.say({ kind: "ping", token }),
+      onDead: (silentMs) => this.#fail(`nothing came for ${Math.round(silentMs)} ms`, "timed-out"),
+    });
+    const { attachMs } = timings;
+    this.#attachAlarm = new Alarm(() => {
+      this.#fail(`the other side did not take it within ${attachMs} ms`, "timed-out");
+    });
+    this.#attachAlarm.set(attachMs);
+    this.attached.promise.catch(() => {}); // whoever attached it is told
+    this.released = this.#run();
+  }
+
+  /** Whether it was neither closed nor cut, and has not failed. */
+  get isOpen(): boolean {
+    return this.#state === "open";
+  }
+
+  /** The stream runs over it. */
+  attach(): void {
+    this.#attachAlarm.clear();
+    this.keepAlive.start();
+    this.attached.resolve();
+  }
+
+  /** Writes a frame as soon as the connection takes it. */
+  say(frame: Exclude<Frame, { kind: "data" }>): void {
+    this.#words.push(encodeFrame(frame));
+    this.pump();
+  }
+
+  /** Writes what there is. */
+  pump(): void {
+    if (this.#isWriting || this.#state === "closed") return;
+    const outgoing = this.#next();
+    if (outgoing === undefined) return;
+    this.#isWriting = true;
+    this.#write(outgoing);
+  }
+
+  /** Says what it was told to say, and closes; who waits for it to be attached is told the reason. */
+  leave(reason: unknown): void {
+    if (this.#state !== "open") return;
+    this.#end("leaving", reason);
+    const alarm = new Alarm(() => this.#close());
+    alarm.set(this.#goodbyeMs);
+    this.#onLeft = () => alarm.clear();
+    if (!this.#isWriting) this.#closeWrite();
+  }
+
+  /** Closes at once. */
+  cut(reason: unknown): void {
+    if (this.#state !== "closed") this.#end("closed", reason);
+    this.#onLeft();
+    this.connection.reset();
+  }
+
+  #end(state: "leaving" | "closed", reason: unknown): void {
+    this.#state = state;
+    this.#attachAlarm.clear();
+    this.keepAlive.stop();
+    this.attached.reject(reason);
+  }
+
+  #close(): void {
+    this.#state = "closed";
+    this.#onLeft();
+    this.connection.close();
+  }
+
+  #next(): Outgoing | undefined {
+    if (this.#pongToken !== undefined) {
+      this.#words.push(encodeFrame({ kind: "pong", token: this.#pongToken }));
+      this.#pongToken = undefined;
+    }
+    if (this.#words.length > 0) return { bytes: concat(...this.#words.splice(0)) };
+    return this.#state === "open" ? this.#owner.nextFor(this) : undefined;
+  }
+
+  async #write(first: Outgoing): Promise<void> {
+    try {
+      for (let next: Outgoing | undefined = first; next !== undefined; next = this.#next()) {
+        const written = await this.connection.write(next.bytes);
+        if (written < next.bytes.length) {
+          await writeAll(this.connection, next.bytes.subarray(written));
+        }
+        next.onWritten?.();
+        if (this.#state === "closed") return;
+      }
+      this.#isWriting = false;
+      if (this.#state === "leaving") this.#closeWrite();
+    } catch (error) {
+      this.#isWriting = false;
+      this.#lose(error);
+    }
+  }
+
+  #closeWrite(): void {
+    this.connection.closeWrite().catch(() => this.#close());
+  }
+
+  async #run(): Promise<void> {
+    const reader = new FrameReader(this.connection);
+    try {
+      while (await reader.fill()) {
+        if (this.#state === "closed") return;
+        if (this.#state === "leaving") {
+          reader.clear();
+          continue;
+        }
+        this.keepAlive.onHeard();
+        this.#dispatch(reader);
+        if (this.#owner.isOwed(this)) this.keepAlive.onAsked();
+      }
+      if (this.#state === "leaving") this.#close();
+      else this.#fail("the path was cut", "reset");
+    } catch (error) {
+      this.#lose(error);
+    }
+  }
+
+  #dispatch(reader: FrameReader): void {
+    try {
+      while (this.#state === "open") {
+        const part = reader.next();
+        if (part === undefined) return;
+        if (part instanceof Uint8Array) this.#onData(part);
+        else this.#onFrame(part);
+      }
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+      this.#owner.onFailure(this, error);
+    }
+  }
+
+  #onData(data: Uint8Array): void {
+    const offset = this.receiveOffset;
+    if (offset === undefined) throw new MalformedMessageError("Cannot go on: data before START");
+    this.receiveOffset = offset + data.length;
+    this.keepAlive.onFlow();
+    this.#owner.onData(this, offset, data);
+  }
+
+  #onFrame(frame: Exclude<Frame, { kind: "data" }>): void {
+    if (frame.kind === "ping") {
+      this.#pongToken = frame.token;
+      this.pump();
+    } else if (frame.kind === "pong") {
+      this.keepAlive.onPong(frame.token);
+    } else {
+      this.#owner.onFrame(this, frame);
+    }
+  }
+
+  /** The connection does not go on. */
+  #lose(error: unknown): void {
+    if (this.#state !== "open") {
+      this.cut(error);
+      return;
+    }
+    const reason = error instanceof NetworkError ? error.reason : "other";
+    const why = error instanceof Error ? error.message : String(error);
+    this.#fail(why, reason, error);
+  }
+
+  #fail(why: string, reason: NetworkError["reason"], cause?: unknown): void {
+    if (this.#state !== "open") return;
+    const { local, remote } = this.connection;
+    const path = `${formatTransportAddress(local)} to ${formatTransportAddress(remote)}`;
+    const options = cause === undefined ? {} : { cause };
+    const error = new NetworkError(`Cannot use the path from ${path}: ${why}`, reason, options);
+    this.cut(error);
+    this.#owner.onFailure(this, error);
+  }
+}

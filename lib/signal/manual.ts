@@ -1,0 +1,171 @@
+/**
+ * Signalling by hand: what a peer says is text that people pass on, in a chat, a file or a QR code.
+ *
+ * @module
+ */
+
+import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import {
+  beginsHandMessage,
+  decodeHandMessage,
+  encodeHandMessage,
+  type HandMessage,
+} from "./hand_message.ts";
+import {
+  requirePublishable,
+  requireTopic,
+  type TopicListener,
+  TopicSubscribers,
+} from "./topic_subscribers.ts";
+import type { SignalBus, SignalTransport } from "./transport.ts";
+
+/** The hands. */
+export interface HandTransportOptions {
+  /** Shows a line that is for the other side. */
+  readonly write: (line: string) => void;
+  /** What comes from the other side, by the line; a message may go on over several. */
+  readonly lines: AsyncIterable<string>;
+  /** Hears of lines that are no messages, or damaged ones. */
+  readonly onGarbage?: (error: MalformedMessageError) => void;
+}
+
+/**
+ * A way to signal that needs nothing but people. A line is shown once, however often it is said.
+ *
+ * A peer says one thing to connect, and is told one in answer; there are ten minutes for both, four of them for the
+ * answer. There is nothing to be said for anything beyond that: no relay, no second attempt, no other path later.
+ *
+ * @example
+ * ```ts
+ * import { handTransport } from "./manual.ts";
+ * import { systemNetwork as network } from "../net/system.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const shown: string[] = [];
+ * const sender = handTransport({ write: (line) => shown.push(line), lines: nothing() });
+ * await using a = await sender.open({ network });
+ * const topic = "AAAAAAAAAAAAAAAAAAAAAA";
+ * await a.publish(topic, new TextEncoder().encode("hello"));
+ *
+ * async function* nothing() {}
+ * async function* pasted() {
+ *   yield `  ${shown[0]}\n`;
+ * }
+ * await using b = await handTransport({ write() {}, lines: pasted() }).open({ network });
+ * const heard = Promise.withResolvers<Uint8Array>();
+ * await b.subscribe(topic, heard.resolve);
+ * assertEquals(new TextDecoder().decode(await heard.promise), "hello");
+ * ```
+ */
+export function handTransport(options: HandTransportOptions): SignalTransport {
+  return { url: HAND_URL, open: () => Promise.resolve(new HandBus(options)) };
+}
+
+class HandBus implements SignalBus {
+  readonly url = HAND_URL;
+  readonly isByHand = true;
+  readonly finished: Promise<void>;
+  readonly #options: HandTransportOptions;
+  readonly #subscribers = new TopicSubscribers();
+  readonly #shown = new Set<string>();
+  readonly #end = Promise.withResolvers<void>();
+  /** What came before anybody listened to its topic. */
+  readonly #unheard: HandMessage[] = [];
+  /** A message that goes on in the next line. */
+  #begun = "";
+  #failure: NetworkError | undefined;
+
+  constructor(options: HandTransportOptions) {
+    this.#options = options;
+    this.finished = this.#end.promise;
+    this.finished.catch(() => {}); // whoever waits for it is told; nobody may
+    this.#readAll();
+  }
+
+  // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
+  async publish(topic: string, message: Uint8Array): Promise<void> {
+    requirePublishable(topic, message);
+    if (this.#failure !== undefined) throw this.#failure;
+    const line = encodeHandMessage({ topic, message });
+    if (this.#shown.has(line)) return;
+    this.#shown.add(line);
+    const [oldest] = this.#shown;
+    if (this.#shown.size > MAX_KEPT) this.#shown.delete(oldest!);
+    this.#options.write(line);
+  }
+
+  // deno-lint-ignore require-await -- as above
+  async subscribe(
+    topic: string,
+    onMessage: TopicListener,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<AsyncDisposable> {
+    requireTopic(topic);
+    signal?.throwIfAborted();
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#subscribers.add(topic, onMessage);
+    for (const each of this.#unheard.splice(0)) this.#deliver(each);
+    return {
+      [Symbol.asyncDispose]: async () => void await this.#subscribers.remove(topic, onMessage),
+    };
+  }
+
+  /** The next line is nobody's, and those after it are not read. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#failure ??= new NetworkError(`Cannot use ${HAND_URL}: it is closed`, "closed");
+    this.#end.resolve();
+    await this.finished.catch(() => {});
+  }
+
+  /** That nothing more comes is no failure: there may be something to show. */
+  async #readAll(): Promise<void> {
+    try {
+      for await (const line of this.#options.lines) {
+        if (this.#failure !== undefined) return;
+        this.#take(line);
+      }
+      this.#cutOff();
+    } catch (cause) {
+      const message = "Cannot signal by hand: the lines have ended with an error";
+      this.#failure ??= new NetworkError(message, "other", { cause });
+      this.#end.reject(this.#failure);
+    }
+  }
+
+  #take(line: string): void {
+    if (line.trim() === "") return;
+    if (beginsHandMessage(line)) this.#cutOff();
+    const text = this.#begun + line;
+    this.#begun = "";
+    try {
+      const decoded = decodeHandMessage(text);
+      if (decoded.kind === "incomplete") this.#begun = text;
+      else this.#deliver(decoded);
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+      this.#options.onGarbage?.(error);
+    }
+  }
+
+  /** What has begun does not go on. */
+  #cutOff(): void {
+    if (this.#begun === "") return;
+    this.#begun = "";
+    const why = "Cannot read message: it is cut off, its end is missing";
+    this.#options.onGarbage?.(new MalformedMessageError(why));
+  }
+
+  #deliver(said: HandMessage): void {
+    if (this.#subscribers.has(said.topic)) {
+      return this.#subscribers.deliver(said.topic, said.message);
+    }
+    this.#unheard.push(said);
+    if (this.#unheard.length > MAX_KEPT) this.#unheard.shift();
+  }
+}
+
+/** How tickets name it. */
+export const HAND_URL = "hand:";
+
+/** Ours: more than anybody has on a screen. */
+const MAX_KEPT = 64;

@@ -1,0 +1,107 @@
+/**
+ * Who listens to which topic, and how much each may say: the other judgement of a rendezvous server.
+ *
+ * @module
+ */
+
+import { Allowance } from "../allowance.ts";
+
+/** What members may do; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
+export interface TopicLimits {
+  /** Topics with somebody who listens. */
+  readonly maxTopics: number;
+  /** Topics that one member listens to. */
+  readonly maxTopicsPerMember: number;
+  /** Members that listen to one topic: what is said is sent so often. */
+  readonly maxMembersPerTopic: number;
+  /** Those of them that come from one source, an IPv4 address or an IPv6 /64. */
+  readonly maxMembersPerTopicAndSource: number;
+  /** Messages of one member at once. */
+  readonly topicBurst: number;
+  /** Messages of one member that come back a second. */
+  readonly topicMessagesPerSecond: number;
+}
+
+/** Topics. One is there while somebody listens, and keeps nothing. */
+export class RendezvousTopics<M> {
+  readonly #limits: TopicLimits;
+  readonly #topics = new Map<string, Set<M>>();
+  readonly #members = new Map<M, Member>();
+
+  constructor(limits: TopicLimits) {
+    this.#limits = limits;
+  }
+
+  /** How many topics have somebody who listens. */
+  get size(): number {
+    return this.#topics.size;
+  }
+
+  /** Takes somebody in, who listens to nothing yet. */
+  join(member: M, source: string, nowMs: number): void {
+    const { topicBurst: burst, topicMessagesPerSecond: perSecond } = this.#limits;
+    const allowance = new Allowance({ burst, perSecond }, nowMs);
+    this.#members.set(member, { source, topics: new Set(), allowance });
+  }
+
+  /** Lets somebody go. */
+  leave(member: M): void {
+    for (const topic of this.#members.get(member)?.topics ?? []) this.#remove(member, topic);
+    this.#members.delete(member);
+  }
+
+  /** Whether a member may say something, whatever it is. */
+  takes(member: M, nowMs: number): boolean {
+    return this.#members.get(member)?.allowance.take(nowMs) ?? false;
+  }
+
+  /** Whether the member listens from now on. */
+  subscribe(member: M, topic: string): boolean {
+    const { source, topics } = this.#members.get(member) ?? {};
+    if (topics === undefined || topics.size >= this.#limits.maxTopicsPerMember) {
+      return topics?.has(topic) ?? false;
+    }
+    const inside = this.#topics.get(topic) ?? new Set();
+    if (!inside.has(member) && !this.#hasRoom(inside, source)) return false;
+    topics.add(topic);
+    this.#topics.set(topic, inside.add(member));
+    return true;
+  }
+
+  /** The member listens no more. */
+  unsubscribe(member: M, topic: string): void {
+    if (this.#members.get(member)?.topics.delete(topic)) this.#remove(member, topic);
+  }
+
+  /** Who hears what the member says; not the member. */
+  listeners(member: M, topic: string): M[] {
+    return [...this.#topics.get(topic) ?? []].filter((other) => other !== member);
+  }
+
+  #hasRoom(inside: ReadonlySet<M>, source: string | undefined): boolean {
+    const { maxTopics, maxMembersPerTopic, maxMembersPerTopicAndSource } = this.#limits;
+    if (inside.size === 0) return this.#topics.size < maxTopics;
+    const kin = [...inside].filter((member) => this.#members.get(member)?.source === source);
+    return inside.size < maxMembersPerTopic && kin.length < maxMembersPerTopicAndSource;
+  }
+
+  #remove(member: M, topic: string): void {
+    const inside = this.#topics.get(topic);
+    inside?.delete(member);
+    if (inside?.size === 0) this.#topics.delete(topic);
+  }
+}
+
+/** Whether the path of a URL is that of the topics, which is no room's. */
+export function isTopicsPath(path: string): boolean {
+  return path === TOPICS_PATH;
+}
+
+/** Where topics are; no room has a slash in its name. */
+export const TOPICS_PATH = "/topics/1";
+
+interface Member {
+  readonly source: string;
+  readonly topics: Set<string>;
+  readonly allowance: Allowance;
+}

@@ -1,0 +1,72 @@
+/**
+ * The seam between peers who want to reach each other and whatever carries their messages, by topic.
+ *
+ * @module
+ */
+
+import type { Logger } from "../base/logger.ts";
+import type { Network } from "../net/network.ts";
+
+/** What a transport needs to open a bus. */
+export interface OpenBusOptions {
+  /** Whose sockets to use. */
+  readonly network: Network;
+  /** Gives the opening up. */
+  readonly signal?: AbortSignal;
+  /** Hears what goes wrong without consequences. */
+  readonly logger?: Logger;
+}
+
+/** A way to signal, as a ticket names it. */
+export interface SignalTransport {
+  /** Such as `ws://192.0.2.1:3480`, `mqtts://broker.example` or `lan:`. */
+  readonly url: string;
+  /**
+   * Connects.
+   *
+   * @throws {NetworkError} if that fails
+   * @throws {RefusedError} if the other end does not want us
+   * @throws {MalformedMessageError} if the other end speaks something else
+   * @throws the signal's reason on abort
+   */
+  open(options: OpenBusOptions): Promise<SignalBus>;
+}
+
+/**
+ * Carries small messages to whoever listens to a topic. It may lose, repeat, delay and reorder them, and lets anybody
+ * speak: nothing that arrives is trusted for having arrived. A topic is 16 bytes, as 22 characters of base64url.
+ */
+export interface SignalBus extends AsyncDisposable {
+  /** As that of the transport. */
+  readonly url: string;
+  /** A round trip to whatever is in the middle, if there is something, and that is known. */
+  readonly rttMs?: number;
+  /** As of a {@linkcode SignalChannel}. */
+  readonly isByHand?: boolean;
+  /** Settles when the bus has ended: rejects with a `NetworkError` if it was lost. */
+  readonly finished: Promise<void>;
+  /**
+   * Suspects that the connection is dead, as after a change of the network: asks at once, and gives it up if there is no
+   * answer. Left out where there is no connection.
+   */
+  check?(): void;
+  /**
+   * Says something, at most {@linkcode MAX_SIGNAL_BYTES} long. Resolves when it is on its way, which waits for nobody.
+   *
+   * @throws {NetworkError} if the bus is lost or closed
+   * @throws {RangeError} if the message is too long
+   */
+  publish(topic: string, message: Uint8Array): Promise<void>;
+  /**
+   * Listens; what this side says later is said after that. Resolves once it is in force; disposing ends it.
+   *
+   * @param onMessage gets a message that is its own; it may not throw
+   * @throws {NetworkError} if the bus is lost or closed
+   * @throws the signal's reason on abort
+   */
+  subscribe(
+    topic: string,
+    onMessage: (message: Uint8Array) => void,
+    options?: { signal?: AbortSignal },
+  ): Promise<AsyncDisposable>;
+}

@@ -1,0 +1,224 @@
+/**
+ * What a STUN server answers to a Binding request: RFC 8489 §6.3, RFC 5780 §6.1, and RFC 3489 §8.1 for
+ * clients without the magic cookie. Decides only; sockets, clocks and quotas belong to the server.
+ *
+ * @module
+ */
+
+import { MalformedMessageError } from "../../base/errors.ts";
+import { ipScope, sameTransportAddress, type TransportAddress } from "../../net/address.ts";
+import { attributeCode, type StunAttribute, type StunAttributeName } from "../attributes.ts";
+import { verifyFingerprint } from "../fingerprint.ts";
+import {
+  BINDING,
+  decodeMessage,
+  getAttribute,
+  type StunMessage,
+  unknownRequiredAttributes,
+} from "../message.ts";
+
+/** How a request reached the server. */
+export interface Arrival {
+  readonly transport: "udp" | "tcp";
+  /** Who sent it, as the server sees it: the mapped address. */
+  readonly source: TransportAddress;
+  /** Where it arrived: Da and Dp of RFC 5780 §6.1. */
+  readonly destination: TransportAddress;
+  /** The server's other IP address and other port, Ca and Cp; without it the server has one address only. */
+  readonly other?: TransportAddress;
+}
+
+/** A response, and the way that it takes. */
+export interface BindingAnswer {
+  readonly response: StunMessage;
+  /** How many attributes of the response, from the first, it must keep when it has to be short. */
+  readonly requiredAttributes: number;
+  /** The response ends with a FINGERPRINT, because the request did. */
+  readonly fingerprint: boolean;
+  /** The response gets a PADDING, RFC 5780 §7.6, as far as the length of the request goes. */
+  readonly padding: boolean;
+  readonly from: TransportAddress;
+  readonly to: TransportAddress;
+  /**
+   * It is padded, or does not just go back where the request came from: what who forges the source of
+   * requests could put to use, so servers limit its rate.
+   */
+  readonly limited: boolean;
+}
+
+/** A message, unless it is malformed or its FINGERPRINT is wrong: RFC 8489 §6.3 has both ignored. */
+export function decodeRequest(data: Uint8Array): StunMessage | undefined {
+  if (data.length > MAX_REQUEST_LENGTH) return undefined;
+  try {
+    const message = decodeMessage(data);
+    return verifyFingerprint(data) === "invalid" ? undefined : message;
+  } catch (error) {
+    if (error instanceof MalformedMessageError) return undefined;
+    throw error;
+  }
+}
+
+/** The answer to a message; `undefined` for what is not a Binding request and is ignored. */
+export function answerBinding(request: StunMessage, arrival: Arrival): BindingAnswer | undefined {
+  if (request.class !== "request" || request.method !== BINDING) return undefined;
+  const unknown = notUnderstood(request, arrival);
+  if (unknown.length > 0) return refuseUnknown(request, arrival, unknown);
+  if (!isAllowed(request, arrival)) return refuse(request, arrival, 400);
+
+  const padding = getAttribute(request, "PADDING") !== undefined;
+  const { from, to } = route(request, arrival);
+  const redirected = !sameTransportAddress(from, arrival.destination) ||
+    !sameTransportAddress(to, arrival.source);
+  return {
+    response: {
+      class: "success",
+      method: BINDING,
+      transactionId: request.transactionId,
+      attributes: isRfc3489(request) ? rfc3489Attributes(from, arrival) : attributes(from, arrival),
+    },
+    requiredAttributes: 1,
+    fingerprint: hasFingerprint(request),
+    padding,
+    from,
+    to,
+    limited: redirected || padding,
+  };
+}
+
+/**
+ * A refusal: 400 (Bad Request), 420 (Unknown Attribute) or 500 (Server Error, try again later). It has no
+ * reason phrase, with which it would be longer than the request.
+ */
+export function refuse(
+  request: StunMessage,
+  arrival: Arrival,
+  code: 400 | 420 | 500,
+): BindingAnswer {
+  return {
+    response: {
+      class: "error",
+      method: BINDING,
+      transactionId: request.transactionId,
+      attributes: [{ type: "ERROR-CODE", value: { code, reason: "" } }],
+    },
+    requiredAttributes: 1,
+    fingerprint: hasFingerprint(request),
+    padding: false,
+    from: arrival.destination,
+    to: arrival.source,
+    limited: false,
+  };
+}
+
+/** RFC 5780 §6.1 demands all four; the most useful come first. */
+function attributes(from: TransportAddress, { source, other }: Arrival): StunAttribute[] {
+  const list: StunAttribute[] = [{ type: "XOR-MAPPED-ADDRESS", value: source }];
+  if (other !== undefined) list.push({ type: "OTHER-ADDRESS", value: other });
+  if (ipScope(from.ip) !== "unspecified") list.push({ type: "RESPONSE-ORIGIN", value: from });
+  list.push({ type: "MAPPED-ADDRESS", value: source });
+  return list;
+}
+
+/** RFC 3489 §8.1. A server with one address names that one: the client of that age then tells them equal. */
+function rfc3489Attributes(from: TransportAddress, arrival: Arrival): StunAttribute[] {
+  const { source, other = from } = arrival;
+  return [
+    { type: "MAPPED-ADDRESS", value: source },
+    { type: "CHANGED-ADDRESS", value: other },
+    { type: "SOURCE-ADDRESS", value: from },
+  ];
+}
+
+/** RFC 5780 §6.1, table 1. */
+function route(request: StunMessage, arrival: Arrival): Pick<BindingAnswer, "from" | "to"> {
+  const { source, destination, other = destination } = arrival;
+  const change = getAttribute(request, "CHANGE-REQUEST");
+  const responsePort = getAttribute(request, "RESPONSE-PORT") ??
+    getAttribute(request, "RESPONSE-ADDRESS")?.port;
+  return {
+    from: {
+      ip: change?.changeIp ? other.ip : destination.ip,
+      port: change?.changePort ? other.port : destination.port,
+    },
+    to: responsePort === undefined ? source : { ip: source.ip, port: responsePort },
+  };
+}
+
+/** The comprehension-required attributes that call for a 420: RFC 8489 §6.3.1. */
+function notUnderstood(request: StunMessage, { other }: Arrival): number[] {
+  const rfc3489 = isRfc3489(request);
+  const codes = unknownRequiredAttributes(request, ({ type }) =>
+    typeof type === "string" &&
+    (UNDERSTOOD.has(type) || (rfc3489 && type === "RESPONSE-ADDRESS")));
+  // RFC 5780 §6 refuses every CHANGE-REQUEST without a second address. RFC 3489 clients send one with
+  // every request; with no flag set it asks for nothing.
+  const change = getAttribute(request, "CHANGE-REQUEST");
+  const asks = change !== undefined && (!rfc3489 || change.changeIp || change.changePort);
+  return other === undefined && asks ? [...codes, attributeCode("CHANGE-REQUEST")] : codes;
+}
+
+/** What RFC 5780 answers with 400, and a RESPONSE-ADDRESS that would aim the server at somebody else. */
+function isAllowed(request: StunMessage, { transport, source }: Arrival): boolean {
+  const responsePort = getAttribute(request, "RESPONSE-PORT");
+  const responseAddress = getAttribute(request, "RESPONSE-ADDRESS");
+  const change = getAttribute(request, "CHANGE-REQUEST");
+  const padded = getAttribute(request, "PADDING") !== undefined;
+
+  if (responsePort === 0) return false;
+  if (responsePort !== undefined && padded) return false;
+  if (responseAddress !== undefined && responseAddress.ip !== source.ip) return false;
+  if (responseAddress?.port === 0) return false;
+  // RFC 5780 §3.2, §3.3, §3.5: these tests apply to UDP only.
+  const udpOnly = responsePort !== undefined || responseAddress !== undefined || padded ||
+    change?.changeIp || change?.changePort;
+  return transport === "udp" || !udpOnly;
+}
+
+function refuseUnknown(
+  request: StunMessage,
+  arrival: Arrival,
+  codes: readonly number[],
+): BindingAnswer {
+  const refusal = refuse(request, arrival, 420);
+  const listed = codes.slice(0, MAX_UNKNOWN_ATTRIBUTES);
+  const attributes: StunAttribute[] = [
+    ...refusal.response.attributes,
+    { type: "UNKNOWN-ATTRIBUTES", value: listed },
+  ];
+  return { ...refusal, response: { ...refusal.response, attributes }, requiredAttributes: 2 };
+}
+
+function isRfc3489(request: StunMessage): boolean {
+  return request.transactionId.length === 16;
+}
+
+function hasFingerprint(request: StunMessage): boolean {
+  return getAttribute(request, "FINGERPRINT") !== undefined;
+}
+
+/**
+ * What a Binding request may carry. Credentials are understood and not asked for: RFC 8489 §9 leaves it to
+ * the server. The attributes of RFC 3489 that RFC 8489 §18.3 reserves are not.
+ */
+const UNDERSTOOD: ReadonlySet<StunAttributeName> = new Set<StunAttributeName>([
+  "MAPPED-ADDRESS",
+  "XOR-MAPPED-ADDRESS",
+  "USERNAME",
+  "USERHASH",
+  "MESSAGE-INTEGRITY",
+  "MESSAGE-INTEGRITY-SHA256",
+  "ERROR-CODE",
+  "UNKNOWN-ATTRIBUTES",
+  "REALM",
+  "NONCE",
+  "PASSWORD-ALGORITHM",
+  "CHANGE-REQUEST",
+  "RESPONSE-PORT",
+  "PADDING",
+]);
+
+/** Ours: more than any honest request has, and few enough for a short answer. */
+const MAX_UNKNOWN_ATTRIBUTES = 16;
+
+/** Ours: a PADDING of a jumbo frame, RFC 5780 §7.6. */
+const MAX_REQUEST_LENGTH = 9216;

@@ -1,0 +1,156 @@
+/**
+ * The client's half of the TCP filter test: asks a server of ours to dial back, and tells what the NATs and
+ * filters on the way do with SYNs that nobody on this side asked for. docs/tcp-filter-test.md
+ *
+ * @module
+ */
+
+import { equalBytes } from "../../base/bytes.ts";
+import { NetworkError, NoResponseError, RefusedError } from "../../base/errors.ts";
+import { formatTransportAddress, ipFamily, type TransportAddress } from "../../net/address.ts";
+import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
+import { readMessages, writeMessage } from "../framing.ts";
+import {
+  BINDING,
+  decodeMessage,
+  encodeMessage,
+  getAttribute,
+  type StunMessage,
+} from "../message.ts";
+import { GreetingListener } from "../tcp_filter_greetings.ts";
+import { judge, type TcpFilterReport } from "../tcp_filter_report.ts";
+import { encodeTcpFilterRequest, getTcpFilterResult } from "./message.ts";
+
+/** What {@linkcode testTcpFilter} takes. */
+export interface TcpFilterOptions {
+  /** Where to dial from; wildcard address or port 0 for the system's choice. The port should be a fresh one. */
+  readonly local?: TransportAddress;
+  /** How long the server shall wait for answers to its SYNs; by default what suits the round-trip time. */
+  readonly windowMs?: number;
+  /** Ends the test; it rejects with the reason. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Runs the test against a server, over IPv4 or IPv6.
+ *
+ * @throws {NetworkError} if the server cannot be reached over TCP
+ * @throws {NoResponseError} if it does not answer
+ * @throws {RefusedError} if it answers with an error
+ * @throws {MalformedMessageError} if what it says is not STUN
+ */
+export async function testTcpFilter(
+  network: Network,
+  server: TransportAddress,
+  options: TcpFilterOptions = {},
+): Promise<TcpFilterReport> {
+  // A local address has to be given: systems share with a listener only a port that was bound.
+  const { local = { ip: ipFamily(server.ip) === 4 ? "0.0.0.0" : "::", port: 0 }, signal } = options;
+  const startedMs = performance.now();
+  using connection = await network.connectTcp(server, { local, signal });
+  const rttMs = performance.now() - startedMs;
+  const windowMs = options.windowMs ?? defaultWindowMs(rttMs);
+
+  // Listening comes second: where both have one port, the systems allow it in this order only.
+  const transactionId = crypto.getRandomValues(new Uint8Array(12));
+  using listener = await tryListen(network, connection.local);
+  using greetings = listener && new GreetingListener(listener, transactionId);
+
+  const deadline = AbortSignal.timeout(windowMs + PATIENCE_MS);
+  const response = await ask(connection, encodeRequest(transactionId, windowMs), {
+    transactionId,
+    signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]),
+    deadline,
+  });
+  const result = getTcpFilterResult(response);
+  const origin = getAttribute(response, "RESPONSE-ORIGIN") ?? server;
+  const expected = Number(result?.sameAddress.outcome === "accepted") +
+    Number(result?.alternateAddress.outcome === "accepted");
+  const arrivedFrom = await greetings?.collect(expected, signal) ?? [];
+  const arrived = {
+    sameAddress: arrivedFrom.some(({ ip }) => ip === origin.ip),
+    alternateAddress: arrivedFrom.some(({ ip }) => ip !== origin.ip),
+  };
+  const listening = listener !== undefined;
+  return {
+    sameAddress: judge(result?.sameAddress, arrived.sameAddress, { listening }),
+    alternateAddress: judge(result?.alternateAddress, arrived.alternateAddress, { listening }),
+    local: connection.local,
+    mapped: getAttribute(response, "XOR-MAPPED-ADDRESS"),
+    evidence: {
+      server: result,
+      arrived,
+      listening,
+      rttMs,
+      elapsedMs: performance.now() - startedMs,
+    },
+  };
+}
+
+async function tryListen(
+  network: Network,
+  local: TransportAddress,
+): Promise<TcpListener | undefined> {
+  try {
+    return await network.listenTcp(local);
+  } catch (error) {
+    if (error instanceof NetworkError) return undefined;
+    throw error;
+  }
+}
+
+function encodeRequest(transactionId: Uint8Array, windowMs: number): Uint8Array {
+  const valueLength = REQUEST_LENGTH - 20 - 4; // both headers
+  return encodeMessage({
+    class: "request",
+    method: BINDING,
+    transactionId,
+    attributes: [encodeTcpFilterRequest({ windowMs }, valueLength)],
+  });
+}
+
+async function ask(
+  connection: TcpConnection,
+  request: Uint8Array,
+  { transactionId, signal, deadline }: {
+    transactionId: Uint8Array;
+    signal: AbortSignal;
+    deadline: AbortSignal;
+  },
+): Promise<StunMessage> {
+  const cannot = `Cannot test the TCP filter with ${formatTransportAddress(connection.remote)}`;
+  const onAbort = () => connection.reset();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    signal.throwIfAborted();
+    await writeMessage(connection, request);
+    for await (const bytes of readMessages(connection)) {
+      const response = decodeMessage(bytes);
+      if (!equalBytes(response.transactionId, transactionId)) continue;
+      if (response.class === "success") return response;
+      const { code, reason } = getAttribute(response, "ERROR-CODE") ?? { code: 0, reason: "" };
+      throw new RefusedError(`${cannot}: it answered ${code} ${reason}`.trimEnd(), code);
+    }
+    throw new NoResponseError(`${cannot}: it closed the connection`);
+  } catch (error) {
+    if (deadline.aborted) throw new NoResponseError(`${cannot}: no response`, { cause: error });
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Ours: three SYNs, a quarter of the window apart, of which the last still has twice the path's time. */
+function defaultWindowMs(rttMs: number): number {
+  return Math.round(Math.min(MAX_WINDOW_MS, Math.max(MIN_WINDOW_MS, 4 * rttMs + 200)));
+}
+
+const MIN_WINDOW_MS = 600;
+const MAX_WINDOW_MS = 1900;
+
+/** What servers demand: docs/tcp-filter-test.md. */
+const REQUEST_LENGTH = 1024;
+
+/** Ours: for a lost segment or two on the way there or back, beyond the window. */
+const PATIENCE_MS = 3000;
