@@ -12,8 +12,8 @@
  */
 
 import { systemNetwork } from "../lib/net/system.ts";
-import { receiveFiles } from "../lib/transfer/receive_files.ts";
-import { sendFiles } from "../lib/transfer/send_files.ts";
+import { receiveFiles } from "../lib/transfer/receiver.ts";
+import { sendFiles } from "../lib/transfer/sender.ts";
 import { median } from "./median.ts";
 
 /** What `baselines/transfer.json` keeps: the bare copy's time by ours, so that 1 is as fast. */

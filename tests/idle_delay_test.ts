@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { idleDelay } from "../lib/idle_delay.ts";
+import { idleDelay } from "../lib/base/timers.ts";
 
 Deno.test("idleDelay() ends after a while, and on abort", async () => {
   const others = delay(50); // without, the program would end before
@@ -14,7 +14,7 @@ Deno.test("idleDelay() ends after a while, and on abort", async () => {
 });
 
 Deno.test("idleDelay() keeps no program running", async () => {
-  const url = new URL("../lib/idle_delay.ts", import.meta.url);
+  const url = new URL("../lib/base/timers.ts", import.meta.url);
   const program = `
     const { idleDelay } = await import("${url}");
     idleDelay(1e9, new AbortController().signal);

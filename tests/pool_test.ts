@@ -1,5 +1,5 @@
 import { assertEquals, assertNotStrictEquals } from "@std/assert";
-import { copyOf, takeUnwritten } from "../lib/pool.ts";
+import { copyOf, takeUnwritten } from "../lib/base/bytes.ts";
 
 Deno.test("takeUnwritten() never hands out the same bytes twice", () => {
   const parts = Array.from({ length: 3000 }, (_, index) => {

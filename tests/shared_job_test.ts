@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
-import { SharedJob } from "../lib/shared_job.ts";
+import { SharedJob } from "../lib/base/tasks.ts";
 
 Deno.test("SharedJob runs once for all who join", async () => {
   let runs = 0;

@@ -5,6 +5,7 @@
  */
 
 import { MalformedMessageError } from "./errors.ts";
+import { Buffer } from "node:buffer";
 
 /** Reads fields one after another; a field that does not fit throws an error that names it. */
 export class ByteReader {
@@ -128,3 +129,16 @@ export function fromBase64url(text: string): Uint8Array<ArrayBuffer> | undefined
 
 /** Ours: what is smaller is collected at less than the cost of a call. */
 const LARGE_LENGTH = 4096;
+
+/** An array of this length that nobody else has, with anything in it: whoever takes it writes every byte. */
+export function takeUnwritten(length: number): Uint8Array<ArrayBuffer> {
+  const { buffer, byteOffset } = Buffer.allocUnsafe(length);
+  return new Uint8Array(buffer as ArrayBuffer, byteOffset, length);
+}
+
+/** A copy of the bytes that nobody else has. */
+export function copyOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const copy = takeUnwritten(bytes.length);
+  copy.set(bytes);
+  return copy;
+}

@@ -6,6 +6,7 @@
  */
 
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { Turnstile } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -13,14 +14,11 @@ import { Peer } from "../peer/peer.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { MAX_UNDER_WAY } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
-import { ConnectionEvents } from "./connection_events.ts";
-import { forward } from "./forward.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openHandDesk } from "./manual_signaling.ts";
-import { tellConnected, tellFailure } from "./peer_events.ts";
+import { ConnectionEvents, tellConnected, tellFailure } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
-import { pipeThrough } from "./pipe.ts";
-import { Turnstile } from "./turnstile.ts";
+import { forward, pipeThrough } from "./pipe.ts";
 
 /** One line of help. */
 export const CONNECT_USAGE = `connect TICKET ${PEER_USAGE} [--tcp PORT] [--timeout MS]`;

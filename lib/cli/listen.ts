@@ -6,6 +6,7 @@
  */
 
 import { UnreachableError } from "../base/errors.ts";
+import { Turnstile } from "../base/tasks.ts";
 import { GiveUp } from "../base/timers.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -14,11 +15,9 @@ import type { IncomingConnection } from "../peer/incoming.ts";
 import { Peer } from "../peer/peer.ts";
 import { acceptOrTell, firstThrough, MAX_UNDER_WAY, refuseOthers } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
-import { ConnectionEvents } from "./connection_events.ts";
-import { forward } from "./forward.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { type HandDesk, openHandDesk } from "./manual_signaling.ts";
-import { showTicket, tellConnected, tellFailure } from "./peer_events.ts";
+import { ConnectionEvents, showTicket, tellConnected, tellFailure } from "./peer_events.ts";
 import {
   PEER_ARGUMENTS,
   PEER_USAGE,
@@ -26,8 +25,7 @@ import {
   readPublicKey,
   readTimeout,
 } from "./peer_options.ts";
-import { pipeThrough } from "./pipe.ts";
-import { Turnstile } from "./turnstile.ts";
+import { forward, pipeThrough } from "./pipe.ts";
 
 /** One line of help. */
 export const LISTEN_USAGE =

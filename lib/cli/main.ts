@@ -12,14 +12,14 @@ import {
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
+import { optionHelp } from "./arguments.ts";
 import { connect, CONNECT_USAGE } from "./connect.ts";
-import { id, ID_USAGE } from "./id.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { lab, LAB_USAGE } from "./lab.ts";
 import { listen, LISTEN_USAGE } from "./listen.ts";
 import { map, MAP_USAGE } from "./map.ts";
 import { NAT_TEST_USAGE, natTest } from "./nat.ts";
-import { optionHelp } from "./option_help.ts";
+import { id, ID_USAGE } from "./peer_options.ts";
 import { punch, PUNCH_USAGE } from "./punch.ts";
 import { recv, RECV_USAGE } from "./recv.ts";
 import { send, SEND_USAGE } from "./send.ts";

@@ -4,16 +4,20 @@
  * @module
  */
 
-import { fromBase64url } from "../base/bytes.ts";
-import { parseRelay } from "../connect/relay_server.ts";
-import { parseStrategy, type Strategy } from "../connect/strategy.ts";
+import { fromBase64url, toBase64url } from "../base/bytes.ts";
 import { parseHostPort } from "../net/address.ts";
+import { KeyPair } from "../noise/key_pair.ts";
 import { openKeyFile } from "../peer/key_file.ts";
-import type { PeerOptions } from "../peer/options.ts";
-import { DEFAULT_SIGNALING } from "../signal/default_signaling.ts";
-import { parseSignalUrl } from "../signal/open.ts";
-import { type Arguments, type ArgumentSpec, readInteger, readWith } from "./arguments.ts";
-import { type CliIo, UsageError } from "./io.ts";
+import { parseRelay, parseStrategy, type PeerOptions, type Strategy } from "../peer/options.ts";
+import { DEFAULT_SIGNALING, parseSignalUrl } from "../signal/open.ts";
+import {
+  type Arguments,
+  type ArgumentSpec,
+  readArguments,
+  readInteger,
+  readWith,
+} from "./arguments.ts";
+import { type CliIo, EXIT, UsageError } from "./io.ts";
 import type { HandDesk } from "./manual_signaling.ts";
 
 /** Help for them. */
@@ -151,4 +155,20 @@ function loggerOf(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]
     info() {},
     warn: (message) => asJson || io.err(`punchline: ${message}`),
   };
+}
+
+/** One line of help. */
+export const ID_USAGE = "id --key FILE [--json]";
+
+/** Runs the command; its exit code. */
+export async function id(args: readonly string[], io: CliIo): Promise<number> {
+  const { flags, values } = readArguments(args, { flags: ["json"], values: ["key"] });
+  const path = values.get("key");
+  if (path === undefined) {
+    throw new UsageError("--key says in which file the secret key is, or shall be; it is missing");
+  }
+  using keyPair = new KeyPair(await readKey(path, io));
+  const text = toBase64url(keyPair.publicKey);
+  io.out(flags.has("json") ? JSON.stringify({ id: text }) : text);
+  return EXIT.ok;
 }

@@ -65,3 +65,20 @@ async function endSoon(conn: DenoConn): Promise<void> {
 
 /** Ours: who does not read has nothing to wait for. */
 const END_WITHIN_MS = 1000;
+
+/** Passes on both directions until both have ended, or either breaks. Both are closed then. */
+export async function forward(one: DenoConn, other: DenoConn): Promise<void> {
+  try {
+    await Promise.all([
+      one.readable.pipeTo(other.writable),
+      other.readable.pipeTo(one.writable),
+    ]);
+  } catch (error) {
+    one.reset(); // the ends are told of it, and nobody else has a use for it
+    other.reset();
+    if (!(error instanceof NetworkError)) throw error;
+  } finally {
+    one.close();
+    other.close();
+  }
+}

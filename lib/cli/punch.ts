@@ -15,11 +15,11 @@ import {
   type PunchedConn,
   type PunchRole,
 } from "../punch/mod.ts";
+import { agreeOnRole } from "../signal/channel.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
-import { agreeOnRole } from "../signal/role.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
-import { type ConnectedReport, ConnectionEvents } from "./connection_events.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type ConnectedReport, ConnectionEvents } from "./peer_events.ts";
 import { pipeThrough } from "./pipe.ts";
 
 /** One line of help. */

@@ -9,7 +9,12 @@ import { WaitQueue } from "../base/wait_queue.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import { Peer } from "../peer/peer.ts";
-import type { NextConnection } from "../transfer/mod.ts";
+import {
+  type NextConnection,
+  printable,
+  sendFiles as sendOver,
+  type SkippedFile,
+} from "../transfer/mod.ts";
 import {
   type Accept,
   acceptOrTell,
@@ -18,14 +23,65 @@ import {
   refuseOthers,
 } from "./accept_first.ts";
 import { readArguments } from "./arguments.ts";
-import { ConnectionEvents } from "./connection_events.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { openHandDesk } from "./manual_signaling.ts";
-import { showTicket, tellConnected } from "./peer_events.ts";
+import { ConnectionEvents, showTicket, tellConnected } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions, readPublicKey } from "./peer_options.ts";
-import { sendFiles } from "./send_files.ts";
+import {
+  formatBytes,
+  formatFiles,
+  transferFailure,
+  TransferReporter,
+} from "./transfer_progress.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
+
+/** What was asked for. */
+export interface SendCommand {
+  /** Files and folders. */
+  readonly sources: readonly string[];
+  readonly asJson: boolean;
+}
+
+/**
+ * Sends the files to whoever is at the other end.
+ *
+ * @param next waits for the receiver, again after a break
+ * @returns the exit code
+ */
+export async function sendFiles(
+  next: NextConnection,
+  command: SendCommand,
+  io: CliIo,
+): Promise<number> {
+  const { sources, asJson } = command;
+  using reporter = new TransferReporter(io, { asJson });
+  try {
+    const result = await sendOver(next, sources, {
+      ...{ signal: io.signal, onProgress: reporter.onProgress, onFile: reporter.onFile },
+      onBreak: reporter.onBreak,
+      onOffer: ({ files, bytes }, skipped) => {
+        reporter.event({ event: "offer", files, bytes, skipped });
+        for (const each of skipped) reporter.say(skippedLine(each));
+        reporter.say(`Offering ${formatFiles(files)}, ${formatBytes(bytes)}`);
+      },
+    });
+    reporter.finished("Sent", result);
+    return EXIT.ok;
+  } catch (error) {
+    return transferFailure(error, reporter, io);
+  }
+}
+
+function skippedLine({ path, kind }: SkippedFile): string {
+  return `Skipping ${printable(path)}: it is ${SKIPPED[kind]}`;
+}
+
+const SKIPPED: Readonly<Record<SkippedFile["kind"], string>> = {
+  link: "a symbolic link",
+  other: "neither a file nor a folder",
+  missing: "not there any more, or its name is not UTF-8",
+};
 
 /** One line of help. */
 export const SEND_USAGE = `send FILE... ${PEER_USAGE} [--allow KEY]... [--qr]`;

@@ -7,6 +7,7 @@
 import { NetworkError } from "../base/errors.ts";
 import { runAll } from "../base/tasks.ts";
 import {
+  formatTransportAddress,
   type IpFamily,
   ipFamily,
   ipScope,
@@ -14,13 +15,131 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import type { FamilyReport } from "./behavior.ts";
-import { tcpReport, udpReport } from "./family_report.ts";
+import {
+  type BehaviorVerdict,
+  type FamilyDetails,
+  type FamilyReport,
+  rfc3489Name,
+  unknown,
+} from "./behavior.ts";
 import { testLifetime } from "./lifetime.ts";
-import { type Reach, reachTcp } from "./reach.ts";
 import { probeTcp, type TcpResult } from "./tcp.ts";
 import type { DialFault } from "./tcp_dialer.ts";
 import { probeUdp, type UdpResult } from "./udp.ts";
+
+/**
+ * The report of a UDP test.
+ *
+ * @param localIp the address that packets leave from, if it is known
+ */
+export function udpReport(
+  result: UdpResult,
+  localIp: string | undefined,
+  lifetimeSeconds: FamilyDetails["lifetimeSeconds"],
+): FamilyReport {
+  const ip = result.isOwnAddress ? result.external!.ip : localIp;
+  const local = ip === undefined ? null : { ip, port: result.localPort };
+  return assemble({ ...result, local, unsolicitedSyn: "unknown" }, {
+    allocation: result.allocation.details,
+    rewritesPayload: result.rewritesPayload,
+    lifetimeSeconds,
+    servers: result.faults,
+    packetsSent: result.packetsSent,
+  });
+}
+
+/** The report of a TCP test. */
+export function tcpReport(result: TcpResult): FamilyReport {
+  const faults = result.dialFaults.map(({ to, reason }) =>
+    `${formatTransportAddress(to)} over TCP: ${reason}`
+  );
+  return assemble(result, {
+    allocation: result.allocation.details,
+    rewritesPayload: "unknown",
+    lifetimeSeconds: null,
+    servers: [...result.faults, ...new Set(faults)],
+    packetsSent: result.connections,
+  });
+}
+
+type Result = Omit<
+  UdpResult & TcpResult,
+  | "localPort"
+  | "dialFaults"
+  | "connections"
+  | "packetsSent"
+  | "sendFault"
+  | "errorCode"
+  | "heardNoise"
+  | "rewritesPayload"
+>;
+
+function assemble(result: Result, details: FamilyDetails): FamilyReport {
+  const { server, external, local } = result;
+  const reachable = server !== null;
+  const verdict = (found: BehaviorVerdict) => reachable ? found : unknown("no server answered");
+  return {
+    reachable,
+    server: format(server),
+    local: format(local),
+    external: format(external),
+    translated: external === null ? "unknown" : !result.isOwnAddress,
+    rttMs: result.rttMs,
+    elapsedMs: result.elapsedMs,
+    mapping: verdict(result.mapping),
+    filtering: verdict(result.filtering),
+    allocation: result.allocation.allocation,
+    hairpinning: result.hairpinning,
+    unsolicitedSyn: result.unsolicitedSyn,
+    rfc3489Name: rfc3489Name(result.mapping.behavior, result.filtering.behavior),
+    details,
+  };
+}
+
+function format(address: TransportAddress | null): string | null {
+  return address && formatTransportAddress(address);
+}
+
+/** What dialling over TCP has shown. */
+export interface Reach {
+  /** The address that a connection left from, if one was made. */
+  readonly localIp?: string;
+  /** Why servers could not be reached. */
+  readonly faults: readonly DialFault[];
+}
+
+/** Dials servers over TCP and says nothing, until one answers or the signal ends it. */
+export async function reachTcp(
+  network: Network,
+  servers: readonly TransportAddress[],
+  signal: AbortSignal,
+): Promise<Reach> {
+  const faults: DialFault[] = [];
+  const dials = servers.map(async (to) => {
+    try {
+      using connection = await network.connectTcp(to, { signal });
+      return connection.local.ip;
+    } catch (error) {
+      if (error instanceof NetworkError) faults.push({ to, reason: error.reason });
+      throw error;
+    }
+  });
+  try {
+    return { localIp: await Promise.any(dials), faults };
+  } catch (error) {
+    if (!(error instanceof AggregateError)) throw error;
+    return { faults };
+  } finally {
+    await Promise.allSettled(dials);
+  }
+}
+
+/** Whether anything came back: then there is a network. */
+export function hasComeBack({ localIp, faults }: Reach): boolean {
+  return localIp !== undefined || faults.some(({ reason }) => CAME_BACK.includes(reason));
+}
+
+const CAME_BACK: readonly DialFault["reason"][] = ["refused", "reset", "not-stun"];
 
 /** What to test over one family. */
 export interface ProbeFamilyOptions {

@@ -14,8 +14,7 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import { type BehaviorVerdict, unknown } from "./behavior.ts";
-import { bindingReply, type Probe, type ProbeTest } from "./probe.ts";
-import type { ServerKnowledge } from "./server_knowledge.ts";
+import { bindingReply, type Probe, type ProbeTest, type ServerKnowledge } from "./probe.ts";
 
 /** The tests that ask for an answer from elsewhere. */
 export type ChangeTest = Exclude<ProbeTest, "binding">;

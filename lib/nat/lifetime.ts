@@ -11,9 +11,8 @@
 import type { IpFamily, TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import type { FamilyDetails } from "./behavior.ts";
-import { Pace } from "./pace.ts";
-import { bindingReply, type Probe, type ProbeSpec } from "./probe.ts";
-import { UdpSockets } from "./udp_sockets.ts";
+import { bindingReply, Pace, type Probe, type ProbeSpec } from "./probe.ts";
+import { UdpSockets } from "./udp.ts";
 
 /** How to test. */
 export interface TestLifetimeOptions {

@@ -24,9 +24,8 @@ import {
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { NatReport } from "./behavior.ts";
-import { type FamilyReports, probeFamily } from "./family.ts";
+import { type FamilyReports, hasComeBack, probeFamily } from "./family.ts";
 import { addressHints, nat64Prefixes } from "./hints.ts";
-import { hasComeBack } from "./reach.ts";
 import { chooseServers } from "./servers.ts";
 import { overallVerdict } from "./verdict.ts";
 

@@ -9,10 +9,9 @@ import { equalBytes } from "../base/bytes.ts";
 import { MalformedMessageError, NetworkError, type NetworkErrorReason } from "../base/errors.ts";
 import type { IpFamily, TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
-import { readMessages, writeMessage } from "../stun/framing.ts";
 import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
-import type { Probe, ProbeSpec } from "./probe.ts";
-import { PROBE_SOFTWARE, readReply } from "./probe_message.ts";
+import { readMessages, writeMessage } from "../stun/transport.ts";
+import { type Probe, PROBE_SOFTWARE, type ProbeSpec, readReply } from "./probe.ts";
 
 /** Why a dial gave no answer. */
 export interface DialFault {

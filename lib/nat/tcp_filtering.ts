@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { TcpFilterReport } from "../stun/tcp_filter_report.ts";
+import type { TcpFilterReport } from "../stun/tcp_filter/client.ts";
 import { type BehaviorVerdict, unknown, type UnsolicitedSyn } from "./behavior.ts";
 
 /** Filtering, and what an unsolicited SYN from a foreign address gets. */

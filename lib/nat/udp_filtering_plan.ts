@@ -19,9 +19,14 @@ import {
   type ChangeTest,
   classifyFiltering,
 } from "./filtering.ts";
-import type { Pace } from "./pace.ts";
-import { bindingReply, type Probe, type ProbeSpec, type SuccessReply } from "./probe.ts";
-import type { ServerKnowledge } from "./server_knowledge.ts";
+import {
+  bindingReply,
+  type Pace,
+  type Probe,
+  type ProbeSpec,
+  type ServerKnowledge,
+  type SuccessReply,
+} from "./probe.ts";
 
 /** A probe that is wanted, and from when on. */
 export interface Want {

@@ -13,16 +13,19 @@ import { sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import { type AllocationVerdict, classifyAllocation, isPattern } from "./allocation.ts";
 import { type BehaviorVerdict, unknown } from "./behavior.ts";
 import { classifyMapping } from "./mapping.ts";
-import { Pace } from "./pace.ts";
 import {
+  alternatesOf,
+  isFickle,
   isSameProbe,
+  learnServer,
   type MappingSample,
   mappingSamples,
+  Pace,
   portSamples,
   type Probe,
   type ProbeSpec,
+  type ServerKnowledge,
 } from "./probe.ts";
-import { alternatesOf, isFickle, learnServer, type ServerKnowledge } from "./server_knowledge.ts";
 import {
   type FilteringState,
   filteringState,

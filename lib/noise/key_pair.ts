@@ -53,3 +53,11 @@ export function requireKeyLength(key: Uint8Array, what: string): void {
   if (key.length === KEY_LENGTH) return;
   throw new TypeError(`Cannot use ${what}: it has ${key.length} bytes, not ${KEY_LENGTH}`);
 }
+
+/** A key pair that nobody has had before, `GENERATE_KEYPAIR()` of Noise, revision 34, §4.1. */
+export function generateKeyPair(): KeyPair {
+  const secretKey = crypto.getRandomValues(new Uint8Array(KEY_LENGTH));
+  const keyPair = new KeyPair(secretKey);
+  secretKey.fill(0);
+  return keyPair;
+}

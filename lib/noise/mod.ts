@@ -6,9 +6,9 @@
  */
 
 export { type ByteStream, type DenoAddress, type DenoConn } from "./byte_stream.ts";
-export { generateKeyPair } from "./generate_key_pair.ts";
+export { generateKeyPair } from "./key_pair.ts";
 export { KeyPair } from "./key_pair.ts";
-export type { FundamentalPattern, PatternName, Role } from "./pattern.ts";
+export type { FundamentalPattern, PatternName, Role } from "./handshake.ts";
 export {
   type ConnectionKeys,
   type NetAddress,

@@ -4,19 +4,77 @@
  * @module
  */
 
-import { release } from "../base/bytes.ts";
-import { NetworkError } from "../base/errors.ts";
+import { concat, release } from "../base/bytes.ts";
+import { NetworkError, RefusedError } from "../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import { addressesOf, type ByteStream, cut } from "./byte_stream.ts";
-import { CipherState } from "./cipher_state.ts";
-import { FrameReader } from "./frame_reader.ts";
-import { generateKeyPair } from "./generate_key_pair.ts";
+import { addressesOf, type ByteStream, cut, writeAll } from "./byte_stream.ts";
 import { type HandshakeOptions, HandshakeState } from "./handshake.ts";
-import { requireKeyLength } from "./key_pair.ts";
-import { RecordCipher } from "./record.ts";
-import { RecordReader } from "./record_reader.ts";
+import { generateKeyPair, requireKeyLength } from "./key_pair.ts";
+import { FrameReader, LENGTH_BYTES, RecordCipher, RecordReader, writeLength } from "./record.ts";
 import { RecordWriter } from "./record_writer.ts";
-import { shakeHands, type ShakeHandsOptions } from "./shake_hands.ts";
+import { CipherState } from "./symmetric_state.ts";
+
+/** Whom to speak with, and about what. */
+export interface ShakeHandsOptions {
+  /** What this side's messages carry, the first one first; nothing where there is none. */
+  readonly payloads?: readonly Uint8Array[];
+  /**
+   * Whether to go on with the owner of a static key that the handshake brings; asked as soon as the key arrives, before anything is sent to it.
+   * With the patterns that send a key before proof of its possession (IN, IX), the proof comes with the next message.
+   */
+  readonly authorize?: (remoteStaticKey: Uint8Array) => boolean | Promise<boolean>;
+}
+
+/**
+ * Exchanges the messages of a handshake, each after its length in 16 bits.
+ *
+ * @returns the payloads of the other side's messages
+ * @throws {MalformedMessageError} if a message is not as it should be
+ * @throws {NetworkError} `reset` if the connection is cut
+ * @throws {RefusedError} if `authorize` says no
+ * @throws {RangeError} if a payload is too long for a message of {@linkcode MAX_HANDSHAKE_MESSAGE_LENGTH} bytes
+ */
+export async function shakeHands(
+  stream: ByteStream,
+  frames: FrameReader,
+  state: HandshakeState,
+  { payloads = [], authorize }: ShakeHandsOptions,
+): Promise<Uint8Array[]> {
+  const unsent = [...payloads];
+  const received: Uint8Array[] = [];
+  let isAuthorized = authorize === undefined || state.remoteStaticKey !== undefined;
+  while (state.nextStep !== "split") {
+    if (state.nextStep === "write") {
+      await writeAll(stream, frame(state.writeMessage(unsent.shift())));
+      continue;
+    }
+    received.push(state.readMessage(await frames.next(MAX_HANDSHAKE_MESSAGE_LENGTH)));
+    const remoteStaticKey = state.remoteStaticKey;
+    if (isAuthorized || remoteStaticKey === undefined) continue;
+    if (!await authorize!(remoteStaticKey)) {
+      throw new RefusedError(
+        "Cannot shake hands: the other side's static key is not authorized",
+        0,
+      );
+    }
+    isAuthorized = true;
+  }
+  return received;
+}
+
+function frame(message: Uint8Array): Uint8Array {
+  if (message.length > MAX_HANDSHAKE_MESSAGE_LENGTH) {
+    throw new RangeError(
+      `Cannot shake hands: a message of ${message.length} bytes is over ${MAX_HANDSHAKE_MESSAGE_LENGTH}`,
+    );
+  }
+  const length = new Uint8Array(LENGTH_BYTES);
+  writeLength(length, message.length);
+  return concat(length, message);
+}
+
+/** Ours: room for a payload like a certificate, and little for a stranger to fill. */
+export const MAX_HANDSHAKE_MESSAGE_LENGTH = 4094;
 
 /** How to secure a connection. */
 export interface SecureConnectionOptions
@@ -31,7 +89,7 @@ export interface SecureConnectionOptions
  * @example
  * ```ts
  * import { secureConnection } from "./secure_connection.ts";
- * import { generateKeyPair } from "./generate_key_pair.ts";
+ * import { generateKeyPair } from "./key_pair.ts";
  * import { assertEquals } from "@std/assert";
  *
  * using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });

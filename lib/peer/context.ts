@@ -4,13 +4,25 @@
  * @module
  */
 
+import { equalBytes } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
-import type { BusPool } from "../connect/bus_pool.ts";
-import type { PeerTimings } from "../connect/peer_timings.ts";
 import type { Network } from "../net/network.ts";
+import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/key_pair.ts";
-import type { PunchOptions } from "../punch/punch.ts";
-import type { AnchorPool } from "./pools.ts";
+import { mapPort } from "../portmap/map_port.ts";
+import { preparePunch, type PunchOptions } from "../punch/punch.ts";
+import { openBus } from "../signal/open.ts";
+import { openStreamRelay } from "../turn/open_relay.ts";
+import {
+  parseRelay,
+  parseStrategy,
+  PEER_TIMINGS,
+  type PeerOptions,
+  type PeerTimings,
+  type RelayServer,
+  STRATEGIES,
+} from "./options.ts";
+import { AnchorPool, type AnchorPoolOptions, BusPool } from "./pools.ts";
 import type { RelayOpener } from "./relay_path.ts";
 
 /** What a peer is made of. */
@@ -32,3 +44,74 @@ export interface PeerContext {
   /** Aborted when the peer is closed. */
   readonly closed: AbortSignal;
 }
+
+/**
+ * What the connections of a peer share.
+ *
+ * @throws {TypeError} if a relay or a strategy is none, no strategy is left, or there is no relay where only relays may be used
+ */
+export function makeContext(
+  options: PeerOptions,
+  own: Pick<PeerContext, "staticKey" | "closed" | "inBackground">,
+): PeerContext {
+  const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
+  const { servers, report, relayOnly = false } = options;
+  const strategies = new Set((options.strategies ?? STRATEGIES).map(parseStrategy));
+  const ways = new Set([...strategies].filter((each) => each !== "relay"));
+  const isDirect = !relayOnly && ways.size > 0;
+  const mayRelay = strategies.has("relay");
+  if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
+  if (relayOnly && turn.length === 0) {
+    throw new TypeError(
+      "Cannot go by relays alone: that takes one of this side's, as the other side's would show its address",
+    );
+  }
+  const punchOptions = {
+    ways,
+    ...servers && { servers },
+    ...report && { report },
+    ...logger && { logger },
+  };
+  const anchors: AnchorPoolOptions = {
+    prepare: (signal) => preparePunch({ ...punchOptions, network, signal }),
+    ...mapPorts && ways.has("mapped") && {
+      map: (internalPort, signal) =>
+        mapPort({
+          ...{ protocol: "tcp", internalPort, network, signal },
+          lifetimeSeconds: MAPPING_SECONDS,
+          checkSeconds: Infinity,
+        }),
+    },
+  };
+  const transports = new Map(
+    (options.signaling ?? []).flatMap((way) => typeof way === "string" ? [] : [[way.url, way]]),
+  );
+  return {
+    ...own,
+    ...{ network, punchOptions, mayRelay, logger, isHidden: relayOnly },
+    buses: new BusPool((url, signal) =>
+      openBus(transports.get(url) ?? url, { network, signal, ...logger && { logger } })
+    ),
+    anchors: isDirect ? new AnchorPool(anchors) : undefined,
+    relays: turn.map(parseRelay).map((server) => relayOpener(server, network)),
+    timings: { ...PEER_TIMINGS, ...options.timings },
+  };
+}
+
+/** Who may knock. */
+export function allowing(
+  allow: PeerOptions["allow"],
+): (remoteKey: Uint8Array) => boolean | Promise<boolean> {
+  if (allow === undefined) return () => true;
+  if (typeof allow === "function") return allow;
+  const keys = allow.map((key) => key.slice());
+  return (remoteKey) => keys.some((key) => equalBytes(key, remoteKey));
+}
+
+function relayOpener(server: RelayServer, network: PeerContext["network"]): RelayOpener {
+  const { url, ...access } = server;
+  return { url, open: (signal) => openStreamRelay(url, { ...access, network, signal }) };
+}
+
+/** Ours: a connection needs the port no longer than it takes to come about; routers grant no less than this. */
+const MAPPING_SECONDS = 120;

@@ -10,21 +10,17 @@ import {
   NoResponseError,
   RefusedError,
 } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
-import { receiveDecline, sendDecline } from "../connect/decline.ts";
-import type { Decline, Knock } from "../connect/knock_message.ts";
-import { resumptionId } from "../connect/path_keys.ts";
-import { idleDelay } from "../idle_delay.ts";
-import { generateKeyPair } from "../noise/generate_key_pair.ts";
+import { GiveUp, idleDelay } from "../base/timers.ts";
+import { generateKeyPair } from "../noise/key_pair.ts";
 import { HAND_URL } from "../signal/manual.ts";
 import type { SignalBus } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
-import { TicketSecrets } from "./keys.ts";
+import { resumptionId, TicketSecrets } from "./keys.ts";
 import { firstPath, lostAtOnce, overSignal, supplyPaths } from "./path_search.ts";
 import { Knocker } from "./signaling_handshake.ts";
-import { decodeEnvelope } from "./signaling_message.ts";
-import { CHANNELS, KnockingLine } from "./signaling_session.ts";
+import { type Decline, decodeEnvelope, type Knock } from "./signaling_message.ts";
+import { CHANNELS, KnockingLine, receiveDecline, sendDecline } from "./signaling_session.ts";
 import type { Ticket } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";

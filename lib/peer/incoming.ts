@@ -6,7 +6,12 @@
 
 import { toBase64url } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
+import type { SignalBus } from "../signal/transport.ts";
 import type { PeerConnection } from "./connection.ts";
+import type { Answerer } from "./signaling_handshake.ts";
+import type { Decline, Envelope, Knock } from "./signaling_message.ts";
+import { AnsweringLine, sendDecline } from "./signaling_session.ts";
 
 /** What becomes of somebody who wants to connect. */
 export interface IncomingDecisions {
@@ -69,3 +74,60 @@ export class IncomingConnection {
     this.#isDecided = true;
   }
 }
+
+/** A conversation that somebody else has begun. */
+export class Conversation implements Disposable {
+  /** Who knocked. */
+  readonly remoteKey: Uint8Array;
+  /** What they said. */
+  readonly knock: Knock;
+  readonly line: AnsweringLine;
+  /** Those over which the other side was heard. */
+  readonly #buses = new Set<SignalBus>();
+
+  /**
+   * @param replyTopic where the other side listens
+   * @param bus over which the knock came
+   */
+  constructor(
+    answerer: Answerer,
+    knock: Knock,
+    { replyTopic, bus, logger }: { replyTopic: string; bus: SignalBus; logger?: Logger },
+  ) {
+    this.remoteKey = answerer.remoteKey;
+    this.knock = knock;
+    this.#buses.add(bus);
+    this.line = new AnsweringLine(answerer, knock.body, (message) => {
+      for (const each of this.#buses) {
+        each.publish(replyTopic, message)
+          .catch((error) => logger?.debug(`connect: ${each.url}: ${error}`));
+      }
+    });
+    this.line.isByHand = bus.isByHand ?? false;
+    if (bus.rttMs !== undefined) this.line.rttMs = 2 * bus.rttMs;
+  }
+
+  /** The knock has come again, perhaps over another bus. */
+  repeated(bus: SignalBus): void {
+    if (this.#buses.size < MAX_BUSES) this.#buses.add(bus);
+    this.line.repeatAnswer();
+  }
+
+  /** Something else has come. */
+  accept(envelope: Envelope, bus: SignalBus): void {
+    if (this.#buses.size < MAX_BUSES) this.#buses.add(bus);
+    this.line.accept(envelope);
+  }
+
+  /** Says no. */
+  async decline(why: Decline["why"]): Promise<void> {
+    await sendDecline(this.line, why);
+  }
+
+  [Symbol.dispose](): void {
+    this.line[Symbol.dispose]();
+  }
+}
+
+/** Ours: as many as a ticket has. */
+const MAX_BUSES = 8;

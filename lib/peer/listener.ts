@@ -8,17 +8,12 @@ import { equalBytes, toHex } from "../base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { GiveUp } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
-import { Conversation } from "../connect/conversation.ts";
-import { receiveDecline } from "../connect/decline.ts";
-import { decodeKnock, type Knock } from "../connect/knock_message.ts";
-import { NewestSearch } from "../connect/newest_search.ts";
-import { resumptionId } from "../connect/path_keys.ts";
-import { generateKeyPair } from "../noise/generate_key_pair.ts";
+import { generateKeyPair } from "../noise/key_pair.ts";
 import type { SignalBus } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
-import { IncomingConnection } from "./incoming.ts";
-import type { TicketSecrets } from "./keys.ts";
+import { Conversation, IncomingConnection } from "./incoming.ts";
+import { resumptionId, type TicketSecrets } from "./keys.ts";
 import { firstPath, overSignal, supplyPaths } from "./path_search.ts";
 import { KnockGuard } from "./replay_guard.ts";
 import {
@@ -27,9 +22,59 @@ import {
   type HandshakeEnvelope,
   isKnockOf,
 } from "./signaling_handshake.ts";
-import { CONVERSATION_LENGTH, decodeEnvelope } from "./signaling_message.ts";
+import {
+  CONVERSATION_LENGTH,
+  decodeEnvelope,
+  decodeKnock,
+  type Knock,
+} from "./signaling_message.ts";
+import { receiveDecline } from "./signaling_session.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
+
+/** Lets one search run at a time, however often the other side asks for another. */
+export class NewestSearch {
+  /** Aborted when a newer one takes the place of the last. */
+  #newer = new AbortController();
+  #ended: Promise<void> = Promise.resolve();
+  #startedAtMs = -Infinity;
+
+  /**
+   * Ends the search before, and begins this one once nothing goes on of that. Resolves early, without a throw, when a
+   * newer one takes its place.
+   *
+   * @throws what the search throws, or the signal's reason
+   */
+  async run(search: (signal: AbortSignal) => Promise<unknown>, signal: AbortSignal): Promise<void> {
+    this.#newer.abort(new DOMException("The other side has begun anew", "AbortError"));
+    const newer = this.#newer = new AbortController();
+    const running = this.#start(search, AbortSignal.any([signal, newer.signal]));
+    this.#ended = running.catch(() => {});
+    try {
+      await running;
+    } catch (error) {
+      if (signal.aborted || !newer.signal.aborted) throw error;
+    }
+  }
+
+  async #start(
+    search: (signal: AbortSignal) => Promise<unknown>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.#ended;
+    const waitMs = this.#startedAtMs + MIN_GAP_MS - performance.now();
+    if (waitMs > 0) await delay(waitMs, { signal });
+    signal.throwIfAborted();
+    this.#startedAtMs = performance.now();
+    await search(signal);
+  }
+}
+
+/**
+ * From one search to the next. Ours: who has lost a path seldom loses the next within that time, and each search asks
+ * STUN servers, which are other people's.
+ */
+const MIN_GAP_MS = 500;
 
 /** Whom to let in, and how to treat them. */
 export interface ListenerOptions {

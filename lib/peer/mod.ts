@@ -27,9 +27,9 @@ export { IncomingConnection } from "./incoming.ts";
 export { Peer } from "./peer.ts";
 export { PeerConnection, type PeerEvent, type PeerPath } from "./connection.ts";
 export type { ConnectOptions, PeerOptions } from "./options.ts";
-export { PEER_TIMINGS, type PeerTimings } from "../connect/peer_timings.ts";
-export type { RelayServer } from "../connect/relay_server.ts";
-export { STRATEGIES, type Strategy } from "../connect/strategy.ts";
+export { PEER_TIMINGS, type PeerTimings } from "./options.ts";
+export type { RelayServer } from "./options.ts";
+export { STRATEGIES, type Strategy } from "./options.ts";
 export { decodeTicket, encodeTicket, type Ticket } from "./ticket.ts";
 export type { PathReport } from "./paths.ts";
 export type {

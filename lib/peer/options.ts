@@ -5,12 +5,122 @@
  */
 
 import type { Logger } from "../base/logger.ts";
-import type { PeerTimings } from "../connect/peer_timings.ts";
-import type { RelayServer } from "../connect/relay_server.ts";
-import type { Strategy } from "../connect/strategy.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
+import { BY_HAND_MS } from "../punch/manual.ts";
 import type { SignalTransport } from "../signal/transport.ts";
+import type { LongTermCredential } from "../stun/credentials.ts";
+import { parseTurnUri } from "../turn/open_relay.ts";
+
+/** All of it in milliseconds. */
+export interface PeerTimings {
+  /** For a way to the other side, from the moment when both are on the line. */
+  readonly connectMs: number;
+  /** For a sign of the other side. */
+  readonly answerMs: number;
+  /** Instead of both, where people carry what the sides say. */
+  readonly handMs: number;
+  /** How long a connection whose path is lost waits for another one, if it is to be reconnected. */
+  readonly reconnectMs: number;
+  /** From one attempt to reconnect to the next, at first; twice as long each time, up to ten times that. */
+  readonly retryMs: number;
+  /**
+   * From one search for a direct path to the next, while a relay carries the connection; twice as long each time, up to
+   * sixteen times that.
+   */
+  readonly improveMs: number;
+}
+
+/** Ours. */
+export const PEER_TIMINGS: PeerTimings = {
+  /** What a punch takes with all of its rounds. */
+  connectMs: 30_000,
+  /** Somebody has to accept, perhaps by hand. */
+  answerMs: 30_000,
+  handMs: BY_HAND_MS,
+  /** A laptop that is carried from one room, or network, to another. */
+  reconnectMs: 120_000,
+  retryMs: 1000,
+  /** A spray that missed may hit, and networks change; but who has no other way has none a minute later. */
+  improveMs: 60_000,
+};
+
+/** A TURN server, and how to be let in. */
+export interface RelayServer {
+  /** `turn:host[:port]` or `turns:host[:port]`; streams take TCP or TLS, so `?transport=tcp` may be left out. */
+  readonly url: string;
+  /** Who is known to the server. */
+  readonly credential?: LongTermCredential;
+  /** Certificate authorities to trust beside the platform's, PEM. */
+  readonly caCerts?: readonly string[];
+}
+
+/**
+ * A server that relays streams, from a text as `turn:USER:PASSWORD@host:port`, or `turns:...`, in which a `:` or a `@`
+ * of the user or the password is percent-encoded.
+ *
+ * @throws {TypeError} if it is none; the message repeats nothing that may be a password
+ */
+export function parseRelay(server: string | RelayServer): RelayServer {
+  const { url: text, ...rest } = typeof server === "string" ? { url: server } : server;
+  const parts = /^(turns?:)(?:([^:@/]+):([^:@]*)@)?([^@]*)$/i.exec(text);
+  if (parts === null) {
+    throw new TypeError(
+      text.includes("@")
+        ? "Cannot use relay: it is turn:USER:PASSWORD@HOST, with %3A for a : and %40 for an @ in user or password"
+        : `Cannot use relay ${text}: it is turn:... or turns:...`,
+    );
+  }
+  const [, scheme, username, password, target] = parts as unknown as string[];
+  const plain = `${scheme}${target}`;
+  const url = parseTurnUri(plain).transport === "udp" && !target!.includes("?")
+    ? `${plain}?transport=tcp`
+    : plain;
+  if (parseTurnUri(url).transport === "udp") {
+    throw new TypeError(`Cannot use relay ${url}: streams take transport=tcp`);
+  }
+  if (username === undefined) return { ...rest, url };
+  return {
+    ...rest,
+    url,
+    credential: { username: decode(username), password: decode(password!) },
+  };
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (cause) {
+    throw new TypeError("Cannot use relay: its user or password is not percent-encoded", { cause });
+  }
+}
+
+/** A way to a peer; {@linkcode STRATEGIES} has all of them. */
+export type Strategy = (typeof STRATEGIES)[number];
+
+/** All ways, about in the order of what they cost. */
+export const STRATEGIES = [
+  "host", // on the same machine
+  "lan", // by private addresses
+  "ipv6",
+  "direct", // to a public address, whichever side has it
+  "mapped", // to a port that a router forwards
+  "punch", // TCP simultaneous open
+  "relay",
+] as const;
+
+/**
+ * Reads the name of a strategy.
+ *
+ * @throws {TypeError} if it is none
+ */
+export function parseStrategy(name: string): Strategy {
+  const found = STRATEGIES.find((strategy) => strategy === name);
+  if (found !== undefined) return found;
+  throw new TypeError(
+    `Cannot connect by ${JSON.stringify(name)}: strategies are ${STRATEGIES.join(", ")}`,
+  );
+}
 
 /** How to open a peer. */
 export interface PeerOptions {

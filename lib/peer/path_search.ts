@@ -6,11 +6,11 @@
 
 import { NetworkError, UnreachableError } from "../base/errors.ts";
 import { GiveUp } from "../base/timers.ts";
-import type { Knock } from "../connect/knock_message.ts";
 import type { PunchAnchor } from "../punch/gathering.ts";
 import type { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
 import { findPaths } from "./paths.ts";
+import type { Knock } from "./signaling_message.ts";
 import { CHANNELS, type Line } from "./signaling_session.ts";
 import { abortable } from "@std/async/abortable";
 

@@ -7,16 +7,16 @@
 
 import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
 import { GiveUp } from "../base/timers.ts";
-import { pathKeys } from "../connect/path_keys.ts";
 import { ipScope } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
-import type { DialTrace } from "../punch/dial_trace.ts";
+import type { DialTrace } from "../punch/checks.ts";
 import type { PunchAnchor } from "../punch/gathering.ts";
 import type { PunchRole } from "../punch/offer.ts";
 import type { PunchPlan } from "../punch/plan_types.ts";
 import { punch, type PunchOptions } from "../punch/punch.ts";
 import type { SignalChannel } from "../signal/channel.ts";
+import { pathKeys } from "./keys.ts";
 import { openRelayPath, type RelayOpener } from "./relay_path.ts";
 import { abortable } from "@std/async/abortable";
 

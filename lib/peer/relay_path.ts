@@ -14,8 +14,6 @@ import {
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
-import { NamedAddresses } from "../connect/named_addresses.ts";
-import { MAX_ADDRESSES, type RelayState } from "../connect/relay_message.ts";
 import {
   formatTransportAddress,
   ipFamily,
@@ -23,14 +21,12 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
-import { ATTEMPT_OUTCOMES, DialTrace } from "../punch/dial_trace.ts";
-import { channelBinding, type PunchSecret } from "../punch/handshake.ts";
-import { Meeting } from "../punch/nomination.ts";
+import { ATTEMPT_OUTCOMES, DialTrace } from "../punch/checks.ts";
+import { channelBinding, Meeting, type PunchSecret } from "../punch/nomination.ts";
 import type { PunchRole } from "../punch/offer.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { RelayedConnection } from "../turn/relayed_connection.ts";
-import type { StreamRelay } from "../turn/stream_relay.ts";
-import { RelayExchange } from "./relay_offer.ts";
+import { RelayedConnection, type StreamRelay } from "../turn/stream_relay.ts";
+import { MAX_ADDRESSES, NamedAddresses, RelayExchange, type RelayState } from "./relay_offer.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 

@@ -11,9 +11,8 @@
 
 import { ChaChaPolyOpener, ChaChaPolySealer, equalSecrets } from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
-import { HandshakeState } from "../noise/handshake.ts";
+import { HandshakeState, type Role } from "../noise/handshake.ts";
 import { KEY_LENGTH, type KeyPair } from "../noise/key_pair.ts";
-import type { Role } from "../noise/pattern.ts";
 import type { TicketSecrets } from "./keys.ts";
 import {
   type Content,

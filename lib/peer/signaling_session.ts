@@ -7,10 +7,17 @@
 
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
-import { encodeKnock, type Knock } from "../connect/knock_message.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import type { Answerer, Knocker, Seal } from "./signaling_handshake.ts";
-import type { Content, Envelope } from "./signaling_message.ts";
+import {
+  type Content,
+  type Decline,
+  decodeDecline,
+  encodeDecline,
+  encodeKnock,
+  type Envelope,
+  type Knock,
+} from "./signaling_message.ts";
 
 /** Sends a message to the other side, by all ways that there are; what does not arrive is lost. */
 export type Carry = (message: Uint8Array, to: "ask" | "reply") => void;
@@ -249,3 +256,26 @@ const KNOWN_CHANNELS: readonly number[] = Object.values(CHANNELS);
 
 /** From one answer to the next. Ours, well below the first repetition of a knock. */
 const MIN_GAP_MS = 100;
+
+/** Says so. */
+export async function sendDecline(line: Line, why: Decline["why"]): Promise<void> {
+  await line.channel(CHANNELS.control).send(encodeDecline({ why, timeMs: Date.now() }));
+}
+
+/**
+ * Waits until the other side says so.
+ *
+ * @throws what the line ends with, or the signal's reason on abort
+ */
+export async function receiveDecline(line: Line, signal: AbortSignal): Promise<Decline> {
+  const control = line.channel(CHANNELS.control);
+  for (;;) {
+    const body = await control.receive({ signal });
+    if (body.length === 0) continue; // only there to carry a knock or an answer
+    try {
+      return decodeDecline(body);
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+    }
+  }
+}

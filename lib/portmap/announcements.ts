@@ -5,11 +5,10 @@
  * @module
  */
 
-import { MalformedMessageError } from "../base/errors.ts";
+import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { ipFamily, type TransportAddress } from "../net/address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
-import type { Gateway } from "./gateway.ts";
-import { isSameIp } from "./gateway_source.ts";
+import { type Gateway, isSameIp } from "./gateway.ts";
 import type { GatewayEpoch } from "./mapper.ts";
 import { decodeNatPmpResponse, NAT_PMP_PORT } from "./nat_pmp/message.ts";
 import { decodePcpResponse, PCP_VERSION } from "./pcp/message.ts";
@@ -150,3 +149,45 @@ function natPmpAnnouncement(
   const { externalIp, epochSeconds } = response;
   return { mapper: "nat-pmp", gateway, epoch: { seconds: epochSeconds, receivedAtMs }, externalIp };
 }
+
+/** What {@linkcode AnnouncementFeed} takes. */
+export interface AnnouncementFeedOptions {
+  readonly onAnnouncement: (announcement: GatewayAnnouncement) => void;
+  /** Told why it hears nothing: without announcements a restart shows at the next look. */
+  readonly onProblem: (problem: NetworkError) => void;
+}
+
+/** Hears until it is stopped. */
+export class AnnouncementFeed {
+  readonly #stopped = new AbortController();
+  readonly #hearing: Promise<void>;
+
+  constructor(network: Network, gateway: Gateway, options: AnnouncementFeedOptions) {
+    this.#hearing = this.#hear(network, gateway, options);
+    this.#hearing.catch(() => {}); // whoever stops it is told
+  }
+
+  /** Ends it; its socket is closed then. */
+  async stop(): Promise<void> {
+    this.#stopped.abort(STOPPED);
+    await this.#hearing;
+  }
+
+  async #hear(
+    network: Network,
+    gateway: Gateway,
+    { onAnnouncement, onProblem }: AnnouncementFeedOptions,
+  ): Promise<void> {
+    const { signal } = this.#stopped;
+    try {
+      using listener = await listenForAnnouncements(network, gateway);
+      while (true) onAnnouncement(await listener.next({ signal }));
+    } catch (error) {
+      if (error === STOPPED) return;
+      if (!(error instanceof NetworkError)) throw error;
+      onProblem(error);
+    }
+  }
+}
+
+const STOPPED = new DOMException("Nobody wants to hear it any more", "AbortError");

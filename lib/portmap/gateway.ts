@@ -4,7 +4,14 @@
  * @module
  */
 
-import { type IpFamily, ipFamily, ipScope, ipToBytes } from "../net/address.ts";
+import {
+  formatIp,
+  type IpFamily,
+  ipFamily,
+  ipScope,
+  ipToBytes,
+  type TransportAddress,
+} from "../net/address.ts";
 import { findLocalIp } from "../net/local_address.ts";
 import type { LocalAddress, Network } from "../net/network.ts";
 
@@ -122,3 +129,16 @@ function bitAt(bytes: Uint8Array, index: number): number {
 const USUAL_HOSTS = [1, 254];
 
 const TRANSLATED = ["private", "shared"];
+
+/**
+ * Whether a datagram is from the very address and port that were asked. The system leaves the zone out of where
+ * datagrams come from, though a link-local gateway cannot be asked without.
+ */
+export function isFrom(source: TransportAddress, asked: TransportAddress): boolean {
+  return source.port === asked.port && isSameIp(source.ip, asked.ip);
+}
+
+/** Whether two addresses are the same but for their zones. */
+export function isSameIp(a: string, b: string): boolean {
+  return a === b || formatIp(ipToBytes(a)) === formatIp(ipToBytes(b));
+}

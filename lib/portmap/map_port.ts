@@ -8,16 +8,24 @@ import type { Logger } from "../base/logger.ts";
 import { type IpFamily, ipFamily, parseHostPort, parseIp } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import { contendersFor, withFavourite } from "./candidate_mappers.ts";
+import {
+  contendersFor,
+  outerContenders,
+  type OuterGateway,
+  outerRequest,
+  withFavourite,
+} from "./candidate_mappers.ts";
 import { findGateways, type Gateway } from "./gateway.ts";
-import type { MapperName, MappingGrant, MappingRequest } from "./mapper.ts";
+import {
+  checkRequest,
+  type MapperName,
+  type MappingGrant,
+  type MappingRequest,
+  NoMappingError,
+} from "./mapper.ts";
 import { KeptMapping, type PortMapping } from "./mapping.ts";
-import { NoMappingError } from "./mapping_attempt.ts";
-import { checkRequest } from "./mapping_request.ts";
 import { askOutside } from "./outside_view.ts";
-import { raceForGrant, type RaceResult } from "./race.ts";
-import { outerContenders, type OuterGateway, outerRequest } from "./second_hop.ts";
-import { turnsOf } from "./turns.ts";
+import { raceForGrant, type RaceResult, turnsOf } from "./race.ts";
 import { isPlausibleExternalIp } from "./verdict.ts";
 
 /** What to open, and how. */

@@ -7,11 +7,9 @@
 import type { Logger } from "../base/logger.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import { LeaseKeeper, type LeaseKeeperOptions, type LeaseNews } from "./lease_keeper.ts";
-import type { MapperName, MappingGrant } from "./mapper.ts";
-import { isOfGateway } from "./mapping_attempt.ts";
-import type { HeldGrant, RaceResult } from "./race.ts";
-import type { Turns } from "./turns.ts";
+import { LeaseKeeper, type LeaseKeeperOptions, type LeaseNews } from "./lease.ts";
+import { isOfGateway, type MapperName, type MappingGrant } from "./mapper.ts";
+import type { HeldGrant, RaceResult, Turns } from "./race.ts";
 import { type MappingVerdict, mappingVerdict, type MappingVerdictKind } from "./verdict.ts";
 
 /** A mapping as plain data, JSON-safe. */

@@ -16,15 +16,15 @@
 
 export { mapPort, type MapPortOptions } from "./map_port.ts";
 export type { MappingEvent, MappingReport, PortMapping } from "./mapping.ts";
-export { type MappingAttempt, NoMappingError } from "./mapping_attempt.ts";
-export type { OuterGateway } from "./second_hop.ts";
+export { type MappingAttempt, NoMappingError } from "./mapper.ts";
+export type { OuterGateway } from "./candidate_mappers.ts";
 export type { MappingVerdict, MappingVerdictKind } from "./verdict.ts";
 export {
   type GatewayReport,
   probeGateways,
   type ProbeGatewaysOptions,
   type ProtocolReport,
-} from "./probe_gateways.ts";
+} from "./admin.ts";
 export {
   type DeletedMapping,
   deleteMappings,
@@ -48,12 +48,12 @@ export {
 export { PCP_ANYCAST, PCP_PORT, pcpMapper, type PcpMapperOptions } from "./pcp/client.ts";
 export { type PcpPeerMapping, type PcpPeerRequest, requestPcpPeer } from "./pcp/peer.ts";
 export type { PcpServer } from "./pcp/transaction.ts";
-export type { PcpFilter } from "./pcp_options.ts";
+export type { PcpFilter } from "./pcp/message.ts";
 export { pcpFirst } from "./pcp/nat_pmp_fallback.ts";
 export { natPmpMapper, type NatPmpMapperOptions } from "./nat_pmp/client.ts";
 export { type IgdMapper, igdMapper, type IgdMapperOptions } from "./upnp/client.ts";
 export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./upnp/actions.ts";
-export { FAST_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./waits.ts";
+export { FAST_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./gateway_transaction.ts";
 export { systemNetwork } from "../net/system.ts";
 export type * from "../net/network.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";

@@ -6,9 +6,8 @@
 
 import { type IpFamily, parseHostPort } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { FAST_WAITS_MS, requestBinding } from "../stun/client.ts";
-import { resolveServer } from "../stun/resolve_server.ts";
-import { isOfGateway } from "./mapping_attempt.ts";
+import { FAST_WAITS_MS, requestBinding, resolveServer } from "../stun/client.ts";
+import { isOfGateway } from "./mapper.ts";
 
 /** What {@linkcode askOutside} takes. */
 export interface AskOutsideOptions {

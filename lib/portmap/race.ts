@@ -8,14 +8,18 @@
  * @module
  */
 
+import type { Network } from "../net/network.ts";
 import type { Gateway } from "./gateway.ts";
-import type { MapperName, MappingGrant, MappingRequest, PortMapper } from "./mapper.ts";
 import {
   isOfGateway,
+  type MapperName,
   type MappingAttempt,
   mappingAttempt,
+  type MappingGrant,
+  type MappingRequest,
   NoMappingError,
-} from "./mapping_attempt.ts";
+  type PortMapper,
+} from "./mapper.ts";
 
 /** One protocol with one gateway. */
 export interface Contender {
@@ -213,3 +217,64 @@ const HEAR_OUT_MS = 1000;
 
 /** Ours: how long a release may take. */
 const RELEASE_MS = 4000;
+
+/** Lets one job run at a time. If it fails all go on: a router that is silent is no queue. */
+export class Turns {
+  /** Which protocol granted last. */
+  favourite: MapperName | undefined;
+  #isTaken = false;
+  readonly #waiting = new Set<() => void>();
+
+  /** Runs a job when it is its turn, or it has waited for long enough. */
+  async take<T>(job: () => Promise<T>): Promise<T> {
+    await this.#wait();
+    try {
+      const result = await job();
+      this.#pass(1);
+      return result;
+    } catch (error) {
+      this.#pass(Infinity);
+      throw error;
+    }
+  }
+
+  #pass(count: number): void {
+    this.#isTaken = false;
+    for (const go of [...this.#waiting].slice(0, count)) go();
+  }
+
+  async #wait(): Promise<void> {
+    if (!this.#isTaken) {
+      this.#isTaken = true;
+      return;
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const go = () => {
+      this.#waiting.delete(go);
+      this.#isTaken = true;
+      resolve();
+    };
+    const timer = setTimeout(go, PATIENCE_MS);
+    this.#waiting.add(go);
+    await promise;
+    clearTimeout(timer);
+  }
+}
+
+/** Those of a network: all calls that go over it share its routers. */
+export function turnsOf(network: Network): Turns {
+  const known = TURNS.get(network);
+  if (known !== undefined) return known;
+  const turns = new Turns();
+  TURNS.set(network, turns);
+  return turns;
+}
+
+/**
+ * The one thing that calls of `mapPort()` share. It is kept per network, lives as long as that, and is empty whenever
+ * nobody asks.
+ */
+const TURNS = new WeakMap<Network, Turns>();
+
+/** Ours: a hundred callers of a router that takes 80 ms for each get their turn before. */
+const PATIENCE_MS = 10_000;

@@ -15,15 +15,12 @@ import {
 import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
 import type { Candidate, PunchSide } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
-import { Dialing } from "./checks.ts";
-import { ATTEMPT_OUTCOMES, DialTrace } from "./dial_trace.ts";
-import { channelBinding, type PunchSecret, punchSecret } from "./handshake.ts";
+import { ATTEMPT_OUTCOMES, Dialing, DialTrace } from "./checks.ts";
 import { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
 import { limitsByHand } from "./manual.ts";
-import { Meeting, type Met } from "./nomination.ts";
+import { channelBinding, Meeting, type Met, type PunchSecret, punchSecret } from "./nomination.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
-import type { PunchPlan } from "./plan_types.ts";
-import { planWithWays, type PunchWay, strategyOf, wayTo } from "./way.ts";
+import { planWithWays, type PunchPlan, type PunchWay, strategyOf, wayTo } from "./plan_types.ts";
 import { delay } from "@std/async/delay";
 
 /** What an attempt needs. */

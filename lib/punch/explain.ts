@@ -6,8 +6,7 @@
 
 import type { NatProfile } from "./candidates.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
-import { NAT_KINDS } from "./nat_kinds.ts";
-import { dependsOnDestination, nameNat } from "./nat_profile.ts";
+import { dependsOnDestination, nameNat, NAT_KINDS } from "./nat_profile.ts";
 import type { Technique } from "./plan_types.ts";
 import { chooseMeeting, type PartyView } from "./strategy.ts";
 
@@ -34,7 +33,7 @@ export interface PairExpectation {
  * @example
  * ```ts
  * import { explainPair } from "./explain.ts";
- * import { NAT_KINDS } from "./nat_kinds.ts";
+ * import { NAT_KINDS } from "./nat_profile.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const [, , , portRestricted, , , , , sequential] = NAT_KINDS;

@@ -17,7 +17,7 @@
 export type { ConnectionAttempt } from "../base/errors.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
 export { type OpenAnchorOptions, PunchAnchor } from "./gathering.ts";
-export type { NamedHost } from "./own_ipv6.ts";
+export type { NamedHost } from "../net/local_address.ts";
 export type { DialGroup, PunchPlan, Technique } from "./plan_types.ts";
 export { type PlanOptions, planPunch } from "./check_list.ts";
 export { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
@@ -31,5 +31,5 @@ export {
   type PunchReport,
 } from "./punch.ts";
 export type { PunchRole } from "./offer.ts";
-export { PUNCH_WAYS, type PunchWay } from "./way.ts";
+export { PUNCH_WAYS, type PunchWay } from "./plan_types.ts";
 export { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";

@@ -16,6 +16,7 @@ import { MalformedMessageError } from "../base/errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 import type { Candidate, NatProfile, PortPair, PunchSide } from "./candidates.ts";
+import { dependsOnDestination } from "./nat_profile.ts";
 
 /** Which side nominates the connection; the two sides differ. */
 export type PunchRole = "controlling" | "controlled";
@@ -217,3 +218,16 @@ const BEHAVIORS = [
   "none",
   "unknown",
 ] as const;
+
+/** Whether ports have to be sampled shortly before a punch: on a NAT that counts, others count along. */
+export function needsFreshSamples(profile: NatProfile): boolean {
+  return dependsOnDestination(profile) && profile.allocation.kind === "sequential";
+}
+
+/** Whether an offer has to wait for newer samples. */
+export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sampleAgeMs">): boolean {
+  return needsFreshSamples(side.profile) && sampleAgeMs > STALE_MS;
+}
+
+/** Ours: others behind the NAT make a few mappings a second, and a window of ports takes them in. */
+const STALE_MS = 750;

@@ -14,8 +14,7 @@ import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
 import { GiveUp } from "../base/timers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import type { PunchSide } from "./candidates.ts";
-import { decodeOffer, encodeOffer, type PunchOffer, type PunchRole } from "./offer.ts";
-import { isStale } from "./staleness.ts";
+import { decodeOffer, encodeOffer, isStale, type PunchOffer, type PunchRole } from "./offer.ts";
 
 /** What this side would offer now. */
 export interface OfferSource {

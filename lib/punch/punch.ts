@@ -18,9 +18,8 @@ import { PunchAnchor } from "./gathering.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
 import { BY_HAND_MS } from "./manual.ts";
 import { MAX_ROUNDS, type PunchRole } from "./offer.ts";
-import type { PunchPlan } from "./plan_types.ts";
+import { PUNCH_WAYS, type PunchPlan, type PunchWay } from "./plan_types.ts";
 import { countSyns, type RoundResult, runRound } from "./round.ts";
-import { PUNCH_WAYS, type PunchWay } from "./way.ts";
 
 /** What a punch port needs before there is a peer. */
 export interface PreparePunchOptions {

@@ -14,8 +14,7 @@ import { withoutPredictions } from "./manual.ts";
 import type { Met } from "./nomination.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
 import { OfferExchange, type OfferSource } from "./offer_exchange.ts";
-import type { PunchPlan } from "./plan_types.ts";
-import { type PunchWay, withWays } from "./way.ts";
+import { type PunchPlan, type PunchWay, withWays } from "./plan_types.ts";
 import { delay } from "@std/async/delay";
 
 /** What a round needs. */

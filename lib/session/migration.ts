@@ -7,10 +7,9 @@
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { VERSION } from "./frame.ts";
-import { type LinkFrame, PathLink, type PathOwner } from "./path.ts";
+import { type LinkFrame, PathLink, type PathOwner, type SessionTimings } from "./path.ts";
 import type { ReceiveStream } from "./receive_stream.ts";
 import type { Outgoing, SendStream } from "./send_stream.ts";
-import type { SessionTimings } from "./timings.ts";
 
 /** Which side numbers the paths. */
 export type SessionRole = "controlling" | "controlled";

@@ -6,7 +6,7 @@
  */
 
 export { Session, type SessionEvent, type SessionOptions, type SessionRole } from "./session.ts";
-export { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./timings.ts";
+export { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./path.ts";
 export type { MalformedMessageError, NetworkError, NetworkErrorReason } from "../base/errors.ts";
 export type { TransportAddress } from "../net/address.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";

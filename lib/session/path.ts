@@ -4,17 +4,183 @@
  * @module
  */
 
-import { Alarm } from "../alarm.ts";
 import { concat } from "../base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { Alarm } from "../base/timers.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { writeAll } from "../noise/byte_stream.ts";
-import { encodeFrame, type Frame } from "./frame.ts";
-import { FrameReader } from "./frame_reader.ts";
-import { KeepAlive } from "./keep_alive.ts";
+import { encodeFrame, type Frame, FrameReader } from "./frame.ts";
 import type { Outgoing } from "./send_stream.ts";
-import type { SessionTimings } from "./timings.ts";
+
+/** In milliseconds. */
+export interface SessionTimings {
+  /** A path over which nothing came for so long is asked whether it lives; that also holds the mappings of NATs. */
+  readonly pingAfterMs: number;
+  /** The same where the stream was flowing, and has stopped. */
+  readonly pingStoppedAfterMs: number;
+  /** A path is dead if nothing comes for so long after something that is to be answered, */
+  readonly deadAfterMs: number;
+  /** or so long after {@linkcode Session.probe}; */
+  readonly suspectAfterMs: number;
+  /** in either case not before so many round trips have passed. */
+  readonly deadAfterRoundTrips: number;
+  /** What has come is acknowledged so much later, unless much comes. */
+  readonly acknowledgeAfterMs: number;
+  /** How long a new path may take until the stream runs over it. */
+  readonly attachMs: number;
+  /** How long `close()` goes on in the background to deliver what was written, and waits for the other side's end. */
+  readonly closeMs: number;
+  /** How long a session that is finished stays for an other side that may not know it yet. */
+  readonly lingerMs: number;
+  /** How long the last words on a path may take. */
+  readonly goodbyeMs: number;
+}
+
+/** What there is unless told otherwise. */
+export const DEFAULT_SESSION_TIMINGS: SessionTimings = {
+  pingAfterMs: 5000, // often enough for any NAT, and a hundred bytes or so
+  pingStoppedAfterMs: 1000, // whoever only receives notices a dead path no later than who sends, but for that
+  deadAfterMs: 5000, // TCP has repeated itself four times by then
+  suspectAfterMs: 2000, // three times
+  deadAfterRoundTrips: 4,
+  acknowledgeAfterMs: 100,
+  attachMs: 10_000,
+  closeMs: 30_000,
+  lingerMs: 5000,
+  goodbyeMs: 1000,
+};
+
+/** What a {@linkcode KeepAlive} does. */
+export interface KeepAliveOptions {
+  readonly timings: SessionTimings;
+  readonly onPing: (token: number) => void;
+  readonly onDead: (silentMs: number) => void;
+}
+
+/** Watches one path. Its timer is not set for each message: it rings, and then sees what has happened meanwhile. */
+export class KeepAlive {
+  readonly #options: KeepAliveOptions;
+  readonly #alarm: Alarm;
+  #heardAtMs = 0;
+  /** Whether the stream has come since the other side last answered. */
+  #isFlowing = false;
+  /** When that was sent for which the other side owes us something. */
+  #askedAtMs: number | undefined;
+  #ping:
+    | { readonly token: number; readonly sentAtMs: number; readonly isProbe: boolean }
+    | undefined;
+  #lastToken = 0;
+  #rttMs: number | undefined;
+
+  constructor(options: KeepAliveOptions) {
+    this.#options = options;
+    this.#alarm = new Alarm(() => this.#look());
+  }
+
+  /** The round trip of the path, smoothed; with what waits on its way before it. */
+  get rttMs(): number | undefined {
+    return this.#rttMs;
+  }
+
+  /** Begins, with a first ping. */
+  start(): void {
+    this.#heardAtMs = performance.now();
+    this.#sendPing(false);
+    this.#setAlarm();
+  }
+
+  /** Ends. */
+  stop(): void {
+    this.#alarm.clear();
+  }
+
+  set isReferenced(isReferenced: boolean) {
+    this.#alarm.isReferenced = isReferenced;
+  }
+
+  /** Asks at once, and is less patient until the answer comes. */
+  probe(): void {
+    this.#askedAtMs = performance.now();
+    this.#sendPing(true);
+    this.#setAlarm();
+  }
+
+  /** Something came. */
+  onHeard(): void {
+    this.#heardAtMs = performance.now();
+    if (this.#ping?.isProbe !== true) this.#askedAtMs = undefined;
+  }
+
+  /** Part of the stream came: unlike what keeps a path alive, it is not expected to pause. */
+  onFlow(): void {
+    if (this.#isFlowing) return;
+    this.#isFlowing = true;
+    if (this.#alarm.isSet) this.#setAlarm(); // it has begun
+  }
+
+  /** Something was sent that the other side will answer. */
+  onAsked(): void {
+    this.#askedAtMs ??= performance.now();
+  }
+
+  /** A ping was answered. */
+  onPong(token: number): void {
+    const ping = this.#ping;
+    if (ping?.token !== token) return;
+    const measuredMs = performance.now() - ping.sentAtMs;
+    this.#rttMs = this.#rttMs === undefined
+      ? measuredMs
+      : this.#rttMs + (measuredMs - this.#rttMs) * SMOOTHING;
+    this.#ping = this.#askedAtMs = undefined;
+    this.#isFlowing = false;
+  }
+
+  #sendPing(isProbe: boolean): void {
+    const token = this.#lastToken = (this.#lastToken + 1) >>> 0;
+    const sentAtMs = performance.now();
+    this.#ping = { token, sentAtMs, isProbe };
+    this.#askedAtMs ??= sentAtMs;
+    this.#options.onPing(token);
+  }
+
+  #look(): void {
+    const nowMs = performance.now();
+    if (nowMs >= this.#deadAtMs) {
+      this.#options.onDead(nowMs - this.#heardAtMs);
+      return;
+    }
+    if (this.#askedAtMs === undefined && nowMs >= this.#heardAtMs + this.#pingAfterMs) {
+      this.#sendPing(false);
+    }
+    this.#setAlarm();
+  }
+
+  get #pingAfterMs(): number {
+    const { pingAfterMs, pingStoppedAfterMs } = this.#options.timings;
+    return this.#isFlowing ? Math.min(pingAfterMs, pingStoppedAfterMs) : pingAfterMs;
+  }
+
+  get #deadAtMs(): number {
+    return this.#askedAtMs === undefined ? Infinity : this.#askedAtMs + this.#patienceMs;
+  }
+
+  get #patienceMs(): number {
+    const { deadAfterMs, suspectAfterMs, deadAfterRoundTrips } = this.#options.timings;
+    const leastMs = this.#ping?.isProbe === true ? suspectAfterMs : deadAfterMs;
+    return Math.max(leastMs, deadAfterRoundTrips * (this.#rttMs ?? 0));
+  }
+
+  /** In time for what may be sent meanwhile, too. */
+  #setAlarm(): void {
+    const idleMs = this.#heardAtMs + Math.min(this.#pingAfterMs, this.#patienceMs);
+    const dueMs = this.#askedAtMs === undefined ? idleMs : this.#deadAtMs;
+    this.#alarm.set(Math.max(1, dueMs - performance.now()));
+  }
+}
+
+/** As TCP's: RFC 6298 §2. */
+const SMOOTHING = 1 / 8;
 
 /** Who has the path. None of this may throw, but for what comes, if it is malformed. */
 export interface PathOwner {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { Alarm } from "../alarm.ts";
 import { type MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { Alarm } from "../base/timers.ts";
 import type { TransportAddress } from "../net/address.ts";
 import { type DenoConn, type NetAddress, toDenoConn } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
@@ -13,10 +13,14 @@ import type { SignalChannel } from "../signal/channel.ts";
 import { encodeFrame, INITIAL_LIMIT } from "./frame.ts";
 import { MessageChannel } from "./message_channel.ts";
 import { PathSwitch, type SessionRole } from "./migration.ts";
-import type { LinkFrame, PathLink } from "./path.ts";
+import {
+  DEFAULT_SESSION_TIMINGS,
+  type LinkFrame,
+  type PathLink,
+  type SessionTimings,
+} from "./path.ts";
 import { ReceiveStream } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
-import { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./timings.ts";
 
 export type { SessionRole } from "./migration.ts";
 

@@ -30,9 +30,9 @@ export {
 } from "./rendezvous/server.ts";
 export type { RoomLimits } from "./rendezvous/rooms.ts";
 export type { SessionLimits } from "./rendezvous/session.ts";
-export { agreeOnRole } from "./role.ts";
+export { agreeOnRole } from "./channel.ts";
 export type { OpenBusOptions, SignalBus, SignalTransport } from "./transport.ts";
-export { DEFAULT_SIGNALING } from "./default_signaling.ts";
+export { DEFAULT_SIGNALING } from "./open.ts";
 export { handTransport, type HandTransportOptions } from "./manual.ts";
 export { keepBus } from "./reconnecting.ts";
 export { lanTransport } from "./lan.ts";

@@ -7,12 +7,14 @@
 import { NetworkError } from "../base/errors.ts";
 import { GiveUp } from "../base/timers.ts";
 import {
+  type OpenBusOptions,
   requirePublishable,
   requireTopic,
+  type SignalBus,
+  type SignalTransport,
   type TopicListener,
   TopicSubscribers,
-} from "./topic_subscribers.ts";
-import type { OpenBusOptions, SignalBus, SignalTransport } from "./transport.ts";
+} from "./transport.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 

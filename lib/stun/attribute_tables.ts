@@ -4,16 +4,160 @@
  * @module
  */
 
+import { MalformedMessageError } from "../base/errors.ts";
 import type { TransportAddress } from "../net/address.ts";
-import { transportAddress, xorTransportAddress } from "./address_codec.ts";
-import { type AttributeTable, opaque, uint16List, uint32 } from "./attribute_codec.ts";
-import { errorCode, type StunErrorCode } from "./error_code.ts";
 import {
-  type PasswordAlgorithm,
-  passwordAlgorithm,
-  passwordAlgorithms,
-} from "./password_algorithm.ts";
-import { freeText, MAX_TEXT_LENGTH, text } from "./text_codec.ts";
+  type AttributeTable,
+  checkInteger,
+  checkLength,
+  freeText,
+  MAX_TEXT_LENGTH,
+  opaque,
+  paddedLength,
+  readUint16,
+  readUint32,
+  text,
+  transportAddress,
+  uint16List,
+  uint32,
+  type ValueCodec,
+  type ValueSpan,
+  writeUint16,
+  writeUint32,
+  xorTransportAddress,
+} from "./codec.ts";
+
+/** RFC 8489 §14.8. */
+export interface StunErrorCode {
+  /** 300 to 699. */
+  readonly code: number;
+  /** For people; never to be parsed. */
+  readonly reason: string;
+}
+
+/** Two reserved bytes, the hundreds of the code, the rest of it, and the reason phrase. */
+export const errorCode: ValueCodec<StunErrorCode> = {
+  byteLength({ code, reason }) {
+    if (!Number.isInteger(code) || code < 300 || code > 699) {
+      throw new RangeError(
+        `Cannot encode ERROR-CODE: ${code} is not a whole number from 300 to 699`,
+      );
+    }
+    return 4 + reasonPhrase.byteLength(reason);
+  },
+  write({ code, reason }, message, offset) {
+    message[offset] = 0;
+    message[offset + 1] = 0;
+    message[offset + 2] = Math.floor(code / 100);
+    message[offset + 3] = code % 100;
+    reasonPhrase.write(reason, message, offset + 4);
+  },
+  read(message, span) {
+    checkLength(span, 4, 4 + MAX_TEXT_LENGTH);
+    const { name, offset, length } = span;
+    const hundreds = message[offset + 2]! & 0x07;
+    const rest = message[offset + 3]!;
+    if (hundreds < 3 || hundreds > 6 || rest > 99) {
+      throw new MalformedMessageError(
+        `Cannot read ${name}: class ${hundreds}, number ${rest} is not 300 to 699`,
+      );
+    }
+    const reason = reasonPhrase.read(message, { name, offset: offset + 4, length: length - 4 });
+    return { code: hundreds * 100 + rest, reason };
+  },
+};
+
+const reasonPhrase = freeText(MAX_TEXT_LENGTH);
+
+/** How a long-term credential becomes a key: RFC 8489 §18.5. */
+export interface PasswordAlgorithm {
+  /** A number where the registry has grown since. */
+  readonly algorithm: "MD5" | "SHA-256" | number;
+  /** Empty for MD5 and SHA-256. */
+  readonly parameters: Uint8Array;
+}
+
+/** One algorithm: its number, the length of its parameters, the parameters and their padding. */
+export const passwordAlgorithm: ValueCodec<PasswordAlgorithm> = {
+  byteLength: algorithmLength,
+  write: writeAlgorithm,
+  read(message, span) {
+    const [value, ...others] = readAlgorithms(message, span);
+    if (value === undefined || others.length > 0) {
+      throw new MalformedMessageError(`Cannot read ${span.name}: it holds one algorithm`);
+    }
+    return value;
+  },
+};
+
+/** Algorithms one after another. */
+export const passwordAlgorithms: ValueCodec<readonly PasswordAlgorithm[]> = {
+  byteLength: (values) => values.reduce((length, value) => length + algorithmLength(value), 0),
+  write(values, message, offset) {
+    let next = offset;
+    for (const value of values) {
+      writeAlgorithm(value, message, next);
+      next += algorithmLength(value);
+    }
+  },
+  read: readAlgorithms,
+};
+
+function algorithmLength({ algorithm, parameters }: PasswordAlgorithm): number {
+  if (typeof algorithm === "number") checkInteger(algorithm, 0xffff);
+  checkInteger(parameters.length, 0xffff);
+  return HEADER_LENGTH + paddedLength(parameters.length);
+}
+
+function writeAlgorithm(value: PasswordAlgorithm, message: Uint8Array, offset: number): void {
+  const { algorithm, parameters } = value;
+  const code = algorithm === "MD5" ? MD5 : algorithm === "SHA-256" ? SHA_256 : algorithm;
+  writeUint16(message, offset, code);
+  writeUint16(message, offset + 2, parameters.length);
+  message.fill(0, offset + HEADER_LENGTH, offset + algorithmLength(value));
+  message.set(parameters, offset + HEADER_LENGTH);
+}
+
+function readAlgorithms(message: Uint8Array, span: ValueSpan): PasswordAlgorithm[] {
+  const values: PasswordAlgorithm[] = [];
+  const end = span.offset + span.length;
+  let offset = span.offset;
+  while (offset < end) {
+    if (values.length === MAX_ALGORITHMS) {
+      throw new MalformedMessageError(
+        `Cannot read ${span.name}: it lists more than ${MAX_ALGORITHMS} algorithms`,
+      );
+    }
+    if (offset + HEADER_LENGTH > end) {
+      throw new MalformedMessageError(
+        `Cannot read ${span.name}: ${end - offset} bytes are no algorithm`,
+      );
+    }
+    const code = readUint16(message, offset);
+    const length = readUint16(message, offset + 2);
+    const start = offset + HEADER_LENGTH;
+    if (start + length > end) {
+      throw new MalformedMessageError(
+        `Cannot read ${span.name}: parameters have ${length} bytes, ${end - start} are left`,
+      );
+    }
+    const algorithm = code === MD5 ? "MD5" : code === SHA_256 ? "SHA-256" : code;
+    values.push({ algorithm, parameters: message.subarray(start, start + length) });
+    // The last parameters may lack their padding: that of the attribute is as good.
+    offset = start + paddedLength(length);
+  }
+  return values;
+}
+
+/** RFC 8489 §18.5. */
+const MD5 = 0x0001;
+const SHA_256 = 0x0002;
+
+/** Algorithm and length of the parameters: RFC 8489 §14.12. */
+const HEADER_LENGTH = 4;
+
+/** Ours: the registry has two, and a list without an end would cost an object for every four bytes. */
+const MAX_ALGORITHMS = 32;
 
 /** What the attributes of RFC 8489 §14 hold. */
 export interface Rfc8489AttributeValues {
@@ -75,4 +219,97 @@ export const RFC8489_ATTRIBUTES: AttributeTable<Rfc8489AttributeValues> = {
   "SOFTWARE": { code: 0x8022, codec: freeText(MAX_TEXT_LENGTH) },
   "ALTERNATE-SERVER": { code: 0x8023, codec: transportAddress },
   "FINGERPRINT": { code: 0x8028, codec: uint32 },
+};
+
+/** What the attributes of RFC 5780 §7 hold. */
+export interface Rfc5780AttributeValues {
+  /** §7.2: from where the response shall come. */
+  "CHANGE-REQUEST": ChangeRequest;
+  /** §7.3: where the response came from. */
+  "RESPONSE-ORIGIN": TransportAddress;
+  /** §7.4: where a response comes from if both address and port are to change. */
+  "OTHER-ADDRESS": TransportAddress;
+  /** §7.5: the port to which the response shall go. */
+  "RESPONSE-PORT": number;
+  /** §7.6: makes a message long enough to be fragmented. */
+  "PADDING": Uint8Array;
+}
+
+/** RFC 5780 §7.2: send the response from the other IP address, the other port, or both. */
+export interface ChangeRequest {
+  /** From the server's other IP address. */
+  readonly changeIp: boolean;
+  /** From the server's other port. */
+  readonly changePort: boolean;
+}
+
+/** The rows of RFC 5780 §9.1. */
+export const RFC5780_ATTRIBUTES: AttributeTable<Rfc5780AttributeValues> = {
+  "CHANGE-REQUEST": {
+    code: 0x0003,
+    codec: { byteLength: () => 4, write: writeChangeRequest, read: readChangeRequest },
+  },
+  "PADDING": { code: 0x0026, codec: opaque() },
+  "RESPONSE-PORT": {
+    code: 0x0027,
+    codec: { byteLength: responsePortLength, write: writeResponsePort, read: readResponsePort },
+  },
+  "RESPONSE-ORIGIN": { code: 0x802b, codec: transportAddress },
+  "OTHER-ADDRESS": { code: 0x802c, codec: transportAddress },
+};
+
+function writeChangeRequest(value: ChangeRequest, message: Uint8Array, offset: number): void {
+  const { changeIp, changePort } = value;
+  writeUint32(message, offset, (changeIp ? CHANGE_IP : 0) | (changePort ? CHANGE_PORT : 0));
+}
+
+function readChangeRequest(message: Uint8Array, span: ValueSpan): ChangeRequest {
+  checkLength(span, 4, 4);
+  const flags = readUint32(message, span.offset);
+  return { changeIp: (flags & CHANGE_IP) !== 0, changePort: (flags & CHANGE_PORT) !== 0 };
+}
+
+/**
+ * RFC 5780 §7.5: 16 bits "followed by 2 bytes of padding". The length of an attribute does not count its
+ * padding, so it is 2, as stuntman writes it; coturn counts it and writes 4.
+ */
+function responsePortLength(port: number): number {
+  checkInteger(port, 0xffff);
+  return 2;
+}
+
+function writeResponsePort(port: number, message: Uint8Array, offset: number): void {
+  writeUint16(message, offset, port);
+}
+
+function readResponsePort(message: Uint8Array, span: ValueSpan): number {
+  if (span.length !== 4) checkLength(span, 2, 2);
+  return readUint16(message, span.offset);
+}
+
+/** RFC 5780 §7.2. */
+const CHANGE_IP = 0x04;
+const CHANGE_PORT = 0x02;
+
+/** What the attributes of RFC 3489 §11.2 hold. */
+export interface Rfc3489AttributeValues {
+  /** §11.2.2: where the response shall go. A server that obeys can be aimed at others. */
+  "RESPONSE-ADDRESS": TransportAddress;
+  /** §11.2.5: where the response came from. */
+  "SOURCE-ADDRESS": TransportAddress;
+  /** §11.2.3: where a response comes from if both address and port are to change. */
+  "CHANGED-ADDRESS": TransportAddress;
+  /** §11.2.7: of the shared secret, which RFC 5389 removed. */
+  "PASSWORD": Uint8Array;
+  /** §11.2.11: who asked for a response that went to RESPONSE-ADDRESS. */
+  "REFLECTED-FROM": TransportAddress;
+}
+
+/** The rows of RFC 3489 §11.2. */
+export const RFC3489_ATTRIBUTES: AttributeTable<Rfc3489AttributeValues> = {
+  "RESPONSE-ADDRESS": { code: 0x0002, codec: transportAddress },
+  "SOURCE-ADDRESS": { code: 0x0004, codec: transportAddress },
+  "CHANGED-ADDRESS": { code: 0x0005, codec: transportAddress },
+  "PASSWORD": { code: 0x0007, codec: opaque() },
+  "REFLECTED-FROM": { code: 0x000b, codec: transportAddress },
 };

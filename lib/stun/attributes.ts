@@ -4,11 +4,22 @@
  * @module
  */
 
-import { type AttributeRow, type AttributeTable, checkInteger, opaque } from "./attribute_codec.ts";
-import { RFC8489_ATTRIBUTES, type Rfc8489AttributeValues } from "./attribute_tables.ts";
-import { ATTRIBUTE_HEADER_LENGTH, type AttributeSpan } from "./codec.ts";
-import { RFC3489_ATTRIBUTES, type Rfc3489AttributeValues } from "./rfc3489_attributes.ts";
-import { RFC5780_ATTRIBUTES, type Rfc5780AttributeValues } from "./rfc5780_attributes.ts";
+import {
+  RFC3489_ATTRIBUTES,
+  type Rfc3489AttributeValues,
+  RFC5780_ATTRIBUTES,
+  type Rfc5780AttributeValues,
+  RFC8489_ATTRIBUTES,
+  type Rfc8489AttributeValues,
+} from "./attribute_tables.ts";
+import {
+  ATTRIBUTE_HEADER_LENGTH,
+  type AttributeRow,
+  type AttributeSpan,
+  type AttributeTable,
+  checkInteger,
+  opaque,
+} from "./codec.ts";
 import { TURN_ATTRIBUTES, type TurnAttributeValues } from "./turn_attributes.ts";
 
 /** What each attribute holds, by its name in the RFC that defines it. */

@@ -5,6 +5,7 @@
  */
 
 import { MalformedMessageError } from "../base/errors.ts";
+import { formatIp, ipFamily, ipToBytes, type TransportAddress } from "../net/address.ts";
 
 /** Where an attribute stands in the bytes of its message. */
 export interface AttributeSpan {
@@ -132,3 +133,288 @@ function spans(bytes: Uint8Array, alignment: 1 | 4): AttributeSpan[] {
 function hexCode(code: number): string {
   return `0x${code.toString(16).padStart(4, "0")}`;
 }
+
+/** Writes and reads the value of one kind of attribute. */
+export interface ValueCodec<V> {
+  /**
+   * How many bytes the value takes, without padding.
+   *
+   * @throws {RangeError} if the value does not fit the attribute
+   */
+  byteLength(value: V): number;
+  /** Writes every byte of the value at `offset`. The header of the message is there already. */
+  write(value: V, message: Uint8Array, offset: number): void;
+  /**
+   * Reads the value at `span`. Bytes in it may be views of the message.
+   *
+   * @throws {MalformedMessageError} if the bytes are not such a value
+   */
+  read(message: Uint8Array, span: ValueSpan): V;
+}
+
+/** Where a value stands in its message. */
+export interface ValueSpan {
+  /** The attribute's, for errors. */
+  readonly name: string;
+  readonly offset: number;
+  /** Without padding. */
+  readonly length: number;
+}
+
+/** A row of an attribute table: the number of an attribute type and how its value is written. */
+export interface AttributeRow<V> {
+  readonly code: number;
+  readonly codec: ValueCodec<V>;
+}
+
+/** The rows of one specification, by the attribute's name in it. */
+export type AttributeTable<Values> = {
+  readonly [Name in keyof Values]: AttributeRow<Values[Name]>;
+};
+
+/** Any bytes of a length from `minLength` to `maxLength`, both included. */
+export function opaque(minLength = 0, maxLength = 0xffff): ValueCodec<Uint8Array> {
+  return {
+    byteLength(value) {
+      if (value.length < minLength || value.length > maxLength) {
+        throw new RangeError(
+          `Cannot encode attribute: it takes ${minLength} to ${maxLength} bytes, not ${value.length}`,
+        );
+      }
+      return value.length;
+    },
+    write: (value, message, offset) => message.set(value, offset),
+    read(message, span) {
+      checkLength(span, minLength, maxLength);
+      return message.subarray(span.offset, span.offset + span.length);
+    },
+  };
+}
+
+/** An unsigned number of 32 bits. */
+export const uint32: ValueCodec<number> = {
+  byteLength(value) {
+    checkInteger(value, 0xffff_ffff);
+    return 4;
+  },
+  write: (value, message, offset) => writeUint32(message, offset, value),
+  read(message, span) {
+    checkLength(span, 4, 4);
+    return readUint32(message, span.offset);
+  },
+};
+
+/** Numbers of 16 bits, one after another. */
+export const uint16List: ValueCodec<readonly number[]> = {
+  byteLength(values) {
+    for (const value of values) checkInteger(value, 0xffff);
+    return 2 * values.length;
+  },
+  write(values, message, offset) {
+    values.forEach((value, index) => writeUint16(message, offset + 2 * index, value));
+  },
+  read(message, { name, offset, length }) {
+    if (length % 2 !== 0) {
+      throw new MalformedMessageError(`Cannot read ${name}: ${length} is an odd number of bytes`);
+    }
+    const values: number[] = [];
+    for (let i = 0; i < length; i += 2) values.push(readUint16(message, offset + i));
+    return values;
+  },
+};
+
+/** @throws {MalformedMessageError} if the length of the value is not from `min` to `max` */
+export function checkLength({ name, length }: ValueSpan, min: number, max: number): void {
+  if (length >= min && length <= max) return;
+  const range = min === max ? `${min}` : `${min} to ${max}`;
+  throw new MalformedMessageError(`Cannot read ${name}: it has ${length} bytes, not ${range}`);
+}
+
+/** @throws {RangeError} if the value is not a whole number from 0 to `max` */
+export function checkInteger(value: number, max: number): void {
+  if (!Number.isInteger(value) || value < 0 || value > max) {
+    throw new RangeError(`Cannot encode attribute: ${value} is not a whole number up to ${max}`);
+  }
+}
+
+/** An address as it is. */
+export const transportAddress: ValueCodec<TransportAddress> = {
+  byteLength: addressLength,
+  write: writeAddress,
+  read(message, span) {
+    checkAddress(message, span);
+    const { offset, length } = span;
+    return {
+      ip: length === IPV4_LENGTH
+        ? formatIpv4(readUint32(message, offset + 4))
+        : formatIp(message.subarray(offset + 4, offset + length)),
+      port: readUint16(message, offset + 2),
+    };
+  },
+};
+
+/**
+ * An address combined by exclusive or with the magic cookie and the transaction id, so that NATs that
+ * rewrite addresses in the payload do not find it.
+ */
+export const xorTransportAddress: ValueCodec<TransportAddress> = {
+  byteLength: addressLength,
+  write(address, message, offset) {
+    writeAddress(address, message, offset);
+    const length = addressLength(address);
+    message[offset + 2]! ^= message[MASK_OFFSET]!;
+    message[offset + 3]! ^= message[MASK_OFFSET + 1]!;
+    for (let i = 4; i < length; i++) message[offset + i]! ^= message[MASK_OFFSET + i - 4]!;
+  },
+  read(message, span) {
+    checkAddress(message, span);
+    const { offset, length } = span;
+    return {
+      ip: length === IPV4_LENGTH
+        ? formatIpv4(readUint32(message, offset + 4) ^ readUint32(message, MASK_OFFSET))
+        : formatIp(unmask(message, offset + 4)),
+      port: readUint16(message, offset + 2) ^ readUint16(message, MASK_OFFSET),
+    };
+  },
+};
+
+function addressLength({ ip, port }: TransportAddress): number {
+  checkInteger(port, 0xffff);
+  return ipFamily(ip) === 4 ? IPV4_LENGTH : IPV6_LENGTH;
+}
+
+function writeAddress({ ip, port }: TransportAddress, message: Uint8Array, offset: number): void {
+  const family = ipFamily(ip);
+  message[offset] = 0;
+  message[offset + 1] = family === 4 ? FAMILY_IPV4 : FAMILY_IPV6;
+  writeUint16(message, offset + 2, port);
+  if (family === 4) writeUint32(message, offset + 4, ipv4Number(ip));
+  else message.set(ipToBytes(ip), offset + 4);
+}
+
+function checkAddress(message: Uint8Array, span: ValueSpan): void {
+  checkLength(span, IPV4_LENGTH, IPV6_LENGTH);
+  const family = message[span.offset + 1];
+  if (family !== FAMILY_IPV4 && family !== FAMILY_IPV6) {
+    throw new MalformedMessageError(
+      `Cannot read ${span.name}: address family ${family} is unknown`,
+    );
+  }
+  const length = family === FAMILY_IPV4 ? IPV4_LENGTH : IPV6_LENGTH;
+  checkLength(span, length, length);
+}
+
+function unmask(message: Uint8Array, offset: number): number[] {
+  const bytes: number[] = [];
+  for (let i = 0; i < 16; i++) bytes.push(message[offset + i]! ^ message[MASK_OFFSET + i]!);
+  return bytes;
+}
+
+/** Like `formatIp()`, without an array: servers and tests do this for every datagram. */
+function formatIpv4(value: number): string {
+  return `${value >>> 24}.${(value >>> 16) & 0xff}.${(value >>> 8) & 0xff}.${value & 0xff}`;
+}
+
+/** Like `ipToBytes()`, without an array. */
+function ipv4Number(ip: string): number {
+  if (!IPV4.test(ip)) {
+    throw new TypeError(`Cannot encode address: ${JSON.stringify(ip)} is not an IP address`);
+  }
+  let value = 0;
+  let byte = 0;
+  for (let i = 0; i < ip.length; i++) {
+    const digit = ip.charCodeAt(i) - 0x30;
+    if (digit >= 0) {
+      byte = byte * 10 + digit;
+    } else {
+      value = value * 256 + byte;
+      byte = 0;
+    }
+  }
+  return value * 256 + byte;
+}
+
+const IPV4 = /^(?:(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])(?:\.(?=\d)|$)){4}$/;
+
+/** Where the magic cookie and the transaction id stand, sixteen bytes. */
+const MASK_OFFSET = 4;
+
+/** RFC 8489 §14.1. */
+const FAMILY_IPV4 = 0x01;
+const FAMILY_IPV6 = 0x02;
+const IPV4_LENGTH = 8;
+const IPV6_LENGTH = 20;
+
+/** RFC 8489 §14: fewer than 128 characters, which can be as long as 763 bytes. */
+export const MAX_TEXT_LENGTH = 763;
+
+/** UTF-8 that is compared or sent back, so it has to be exact. */
+export function text(maxLength: number): ValueCodec<string> {
+  return textCodec(maxLength, new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }));
+}
+
+/** UTF-8 for people: a server that writes Latin-1 is no reason to lose its answer. */
+export function freeText(maxLength: number): ValueCodec<string> {
+  return textCodec(maxLength, new TextDecoder("utf-8", { ignoreBOM: true }));
+}
+
+function textCodec(maxLength: number, decoder: TextDecoder): ValueCodec<string> {
+  return {
+    byteLength(value) {
+      const length = utf8Length(value);
+      if (length > maxLength) {
+        throw new RangeError(
+          `Cannot encode attribute: text of ${length} bytes is longer than ${maxLength}`,
+        );
+      }
+      return length;
+    },
+    write(value, message, offset) {
+      ENCODER.encodeInto(value, message.subarray(offset));
+    },
+    read(message, span) {
+      checkLength(span, 0, maxLength);
+      const short = readShortAscii(message, span);
+      if (short !== undefined) return short;
+      try {
+        return decoder.decode(message.subarray(span.offset, span.offset + span.length));
+      } catch (cause) {
+        throw new MalformedMessageError(`Cannot read ${span.name}: it is not UTF-8`, { cause });
+      }
+    },
+  };
+}
+
+/** What `TextEncoder` makes of it: a lone surrogate becomes U+FFFD, three bytes. */
+function utf8Length(value: string): number {
+  let length = value.length;
+  for (let i = 0; i < value.length; i++) {
+    const unit = value.charCodeAt(i);
+    if (unit < 0x80) continue;
+    if (unit < 0x800) length += 1;
+    else if (isPairAt(value, i)) {
+      length += 2;
+      i++;
+    } else length += 2;
+  }
+  return length;
+}
+
+function isPairAt(value: string, index: number): boolean {
+  return (value.charCodeAt(index) & 0xfc00) === 0xd800 &&
+    (value.charCodeAt(index + 1) & 0xfc00) === 0xdc00;
+}
+
+/** Most text is such, and a call of `TextDecoder` takes three times as long. */
+function readShortAscii(message: Uint8Array, { offset, length }: ValueSpan): string | undefined {
+  if (length > 64) return undefined;
+  let text = "";
+  for (let i = offset; i < offset + length; i++) {
+    const byte = message[i]!;
+    if (byte > 0x7f) return undefined;
+    text += String.fromCharCode(byte);
+  }
+  return text;
+}
+
+const ENCODER = new TextEncoder();

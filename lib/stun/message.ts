@@ -4,7 +4,7 @@
  * @module
  */
 
-import { copyOf, takeUnwritten } from "../pool.ts";
+import { copyOf, takeUnwritten } from "../base/bytes.ts";
 import {
   attributeCode,
   attributeRow,
@@ -26,8 +26,13 @@ import {
   writeUint16,
   writeUint32,
 } from "./codec.ts";
-import { FINGERPRINT_LENGTH, writeFingerprint } from "./fingerprint.ts";
-import { integrityLength, type MessageIntegrity, writeIntegrity } from "./integrity.ts";
+import {
+  FINGERPRINT_LENGTH,
+  integrityLength,
+  type MessageIntegrity,
+  writeFingerprint,
+  writeIntegrity,
+} from "./integrity.ts";
 
 /** What a message is in its exchange. */
 export type StunClass = "request" | "indication" | "success" | "error";

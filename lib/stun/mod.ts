@@ -67,9 +67,9 @@ export {
   shortTermKey,
   userHash,
 } from "./credentials.ts";
-export type { StunErrorCode } from "./error_code.ts";
-export { verifyFingerprint } from "./fingerprint.ts";
-export { readMessages, type ReadMessagesOptions, writeMessage } from "./framing.ts";
+export type { StunErrorCode } from "./attribute_tables.ts";
+export { verifyFingerprint } from "./integrity.ts";
+export { readMessages, type ReadMessagesOptions, writeMessage } from "./transport.ts";
 export { type MessageIntegrity, type Verification, verifyIntegrity } from "./integrity.ts";
 export {
   BINDING,
@@ -82,11 +82,11 @@ export {
   type StunMessage,
   unknownRequiredAttributes,
 } from "./message.ts";
-export type { PasswordAlgorithm } from "./password_algorithm.ts";
-export type { Rfc3489AttributeValues } from "./rfc3489_attributes.ts";
-export type { ChangeRequest, Rfc5780AttributeValues } from "./rfc5780_attributes.ts";
+export type { PasswordAlgorithm } from "./attribute_tables.ts";
+export type { Rfc3489AttributeValues } from "./attribute_tables.ts";
+export type { ChangeRequest, Rfc5780AttributeValues } from "./attribute_tables.ts";
 export type { Rfc8489AttributeValues } from "./attribute_tables.ts";
-export type { StunServerCounters } from "./server_counters.ts";
+export type { StunServerCounters } from "./server/endpoints.ts";
 export type { TcpFilterLimits } from "./tcp_filter/service.ts";
 export type { TcpLimits } from "./server/tcp.ts";
 export type {
@@ -106,8 +106,8 @@ export {
 } from "./server/server.ts";
 export { type TcpFilterOptions, testTcpFilter } from "./tcp_filter/client.ts";
 export type { DialOutcome, DialResult, TcpFilterResult } from "./tcp_filter/message.ts";
-export type { TcpFilterEvidence, TcpFilterReport, UnsolicitedSyn } from "./tcp_filter_report.ts";
-export { stunBinding, type StunBindingOptions } from "./stun_binding.ts";
+export type { TcpFilterEvidence, TcpFilterReport, UnsolicitedSyn } from "./tcp_filter/client.ts";
+export { stunBinding, type StunBindingOptions } from "./client.ts";
 export type { StunTransport } from "./transport.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type * from "../net/network.ts";

@@ -6,17 +6,20 @@
 
 import { MalformedMessageError } from "../base/errors.ts";
 import type { IpFamily, TransportAddress } from "../net/address.ts";
-import { xorTransportAddress } from "./address_codec.ts";
+import { errorCode, type StunErrorCode } from "./attribute_tables.ts";
 import {
   type AttributeTable,
   checkInteger,
   checkLength,
   opaque,
+  readUint16,
+  readUint32,
   uint32,
   type ValueCodec,
-} from "./attribute_codec.ts";
-import { readUint16, readUint32, writeUint16, writeUint32 } from "./codec.ts";
-import { errorCode, type StunErrorCode } from "./error_code.ts";
+  writeUint16,
+  writeUint32,
+  xorTransportAddress,
+} from "./codec.ts";
 
 /** What the attributes of TURN hold. */
 export interface TurnAttributeValues {

@@ -5,12 +5,10 @@
  */
 
 import type { RunningHash } from "../base/crypto.ts";
-import type { FileSystem } from "./files.ts";
-import { hashFile } from "./hash_file.ts";
-import { type ManifestEntry, partOf } from "./manifest.ts";
+import { type FileSystem, TransferError } from "./files.ts";
+import { hashFile, type ManifestEntry, partOf } from "./manifest.ts";
 import type { Held } from "./message.ts";
-import { printable } from "./printable.ts";
-import { TransferError } from "./transfer_error.ts";
+import { printable } from "./paths.ts";
 
 /** What becomes of something that has the name of a file that is received, and is not that file. */
 export type ExistingPolicy = "refuse" | "overwrite" | "rename";

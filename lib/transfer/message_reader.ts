@@ -6,6 +6,7 @@
 
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
+import { TransferError } from "./files.ts";
 import {
   decodeBody,
   decodeHeader,
@@ -14,8 +15,7 @@ import {
   type MessageHeader,
   type TransferMessage,
 } from "./message.ts";
-import { printable } from "./printable.ts";
-import { TransferError } from "./transfer_error.ts";
+import { printable } from "./paths.ts";
 
 /** How long each type of message may be that can come now; others cannot. */
 export type Expected = Readonly<Partial<Record<MessageHeader["type"], number>>>;

@@ -15,20 +15,20 @@
  * @module
  */
 
-export { sendFiles, type SendFilesOptions } from "./send_files.ts";
-export { receiveFiles, type ReceiveFilesOptions } from "./receive_files.ts";
+export { sendFiles, type SendFilesOptions } from "./sender.ts";
+export { receiveFiles, type ReceiveFilesOptions } from "./receiver.ts";
 export type { NextConnection, ReconnectOptions } from "./reconnect.ts";
 export type { ExistingPolicy } from "./destination.ts";
 export type { Manifest, ManifestEntry, OfferSummary } from "./manifest.ts";
 export type { OfferLimits } from "./paths.ts";
-export type { SkippedFile } from "./collect.ts";
+export type { SkippedFile } from "./manifest.ts";
 export type {
   FinishedFile,
   ProgressListeners,
   TransferProgress,
   TransferResult,
 } from "./progress.ts";
-export { TransferError, type TransferErrorReason } from "./transfer_error.ts";
+export { TransferError, type TransferErrorReason } from "./files.ts";
 export {
   type FileAttributes,
   FileError,
@@ -39,6 +39,6 @@ export {
   type WritableFile,
 } from "./files.ts";
 export { systemFiles } from "./system_files.ts";
-export { printable } from "./printable.ts";
+export { printable } from "./paths.ts";
 export type { TransportAddress } from "../net/address.ts";
 export type { TcpConnection } from "../net/network.ts";

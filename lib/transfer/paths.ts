@@ -5,9 +5,16 @@
  * @module
  */
 
+import { TransferError } from "./files.ts";
 import { type Manifest, type ManifestEntry, PART_SUFFIX } from "./manifest.ts";
-import { printable } from "./printable.ts";
-import { TransferError } from "./transfer_error.ts";
+
+/**
+ * The text with a `?` in place of everything that has no glyph: control characters, which a terminal obeys, and those
+ * that change the direction of writing, with which `exe.txt` can look like `txt.exe`.
+ */
+export function printable(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu, "?");
+}
 
 /** How much may be offered. */
 export interface OfferLimits {

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { equalBytes } from "../base/bytes.ts";
+import { RunningHash } from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
 import { GiveUp } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
@@ -11,21 +13,111 @@ import { writeAll } from "../noise/byte_stream.ts";
 import {
   checkFolders,
   type Destination,
+  type ExistingPolicy,
   findDestination,
   inTheWay,
   nameBeside,
   type Target,
 } from "./destination.ts";
-import { FileError } from "./files.ts";
-import { type Manifest, type OfferSummary, partOf, summarize } from "./manifest.ts";
-import { encodeMessage, type PlanStep } from "./message.ts";
+import { FileError, type FileSystem, TransferError, type WritableFile } from "./files.ts";
+import {
+  type Manifest,
+  type ManifestEntry,
+  type OfferSummary,
+  partOf,
+  summarize,
+} from "./manifest.ts";
+import { encodeMessage, HASH_BYTES, MAX_DATA_BYTES, type PlanStep } from "./message.ts";
 import { MessageReader } from "./message_reader.ts";
-import { checkManifest, folded, MAX_MANIFEST_BYTES, type OfferLimits } from "./paths.ts";
-import { type ProgressListeners, ProgressMeter } from "./progress.ts";
-import { receiveFile } from "./receive_file.ts";
-import type { Run } from "./reconnect.ts";
+import { checkManifest, folded, MAX_MANIFEST_BYTES, type OfferLimits, printable } from "./paths.ts";
+import { type ProgressListeners, ProgressMeter, type TransferResult } from "./progress.ts";
+import {
+  type NextConnection,
+  overConnections,
+  type ReconnectOptions,
+  type Run,
+} from "./reconnect.ts";
 import { refuse } from "./refuse.ts";
-import { TransferError } from "./transfer_error.ts";
+import { systemFiles } from "./system_files.ts";
+
+/** What to receive. */
+export interface ReceiveFileOptions {
+  readonly files: FileSystem;
+  /** The partial file. */
+  readonly part: string;
+  readonly entry: ManifestEntry;
+  /** How much of it is there. */
+  readonly offset: number;
+  /** Of that. */
+  readonly hash?: RunningHash;
+  /** Told after every piece. */
+  onPiece(length: number): void;
+}
+
+/**
+ * Receives a file from `offset` on into its partial file, which stays if the connection breaks, and is removed if the
+ * bytes are wrong. The next piece is read while one is written.
+ *
+ * @throws {TransferError} `damaged` if the hash is another one, `unacceptable` if the bytes are more or fewer than offered
+ */
+export async function receiveFile(
+  reader: MessageReader,
+  options: ReceiveFileOptions,
+): Promise<void> {
+  const { files, part, entry, offset } = options;
+  try {
+    using file = await files.openPart(part, offset);
+    await receiveInto(file, reader, options);
+  } catch (error) {
+    if (isWrong(error)) await files.remove(part);
+    throw error;
+  }
+  if (entry.isExecutable || entry.modifiedMs > 0) await files.setAttributes(part, entry);
+}
+
+async function receiveInto(
+  file: WritableFile,
+  reader: MessageReader,
+  { entry, offset, hash = new RunningHash("sha256"), onPiece }: ReceiveFileOptions,
+): Promise<void> {
+  let left = entry.size - offset;
+  let written = Promise.resolve();
+  try {
+    for (;;) {
+      const piece = await reader.next({ data: MAX_DATA_BYTES, end: HASH_BYTES });
+      await written; // so that its memory can be used again
+      if (!(piece instanceof Uint8Array)) {
+        if (left > 0) throw wrong(entry, `${left} bytes are missing`, "unacceptable");
+        if (piece.type === "end" && equalBytes(piece.hash, hash.digest())) return;
+        throw wrong(entry, "it has not the hash that it should have", "damaged");
+      }
+      left -= piece.length;
+      if (left < 0) throw wrong(entry, "it has more bytes than were offered", "unacceptable");
+      written = file.write(piece);
+      written.catch(() => {}); // thrown by the next turn
+      hash.update(piece);
+      onPiece(piece.length);
+    }
+  } finally {
+    await written.catch(() => {}); // the file is not closed under a write
+  }
+}
+
+function wrong(
+  { path }: ManifestEntry,
+  what: string,
+  reason: "damaged" | "unacceptable",
+): TransferError {
+  return new TransferError(`Cannot receive ${printable(path)}: ${what}`, reason);
+}
+
+/** Whether what has come is not to be trusted, unlike what came before a connection broke or the sender gave up. */
+function isWrong(error: unknown): boolean {
+  return error instanceof MalformedMessageError ||
+    error instanceof TransferError && WRONG.has(error.reason);
+}
+
+const WRONG: ReadonlySet<string> = new Set(["damaged", "unacceptable"]);
 
 /** How to receive. */
 export interface ReceivingOptions extends ProgressListeners {
@@ -224,3 +316,62 @@ function isSame(one: Manifest, other: Manifest): boolean {
 const GOODBYE_MS = 10_000;
 
 const NOTHING = { state: "nothing" } as const;
+
+/** How to receive. */
+export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners {
+  /**
+   * Sees what is offered before anything is written; `false` declines it. Its names obey the rules for them, and may
+   * still hold characters that do not print. Everything is accepted unless given.
+   */
+  readonly onOffer?: (offer: OfferSummary) => boolean | Promise<boolean>;
+  /**
+   * What to do where another file has a name that is offered: `"refuse"` the whole offer, which is what happens unless
+   * given; `"overwrite"` files, never folders or links; or `"rename"` what arrives to `name (1)`.
+   */
+  readonly existing?: ExistingPolicy;
+  /** How much may be offered. */
+  readonly limits?: OfferLimits;
+  /** The system's unless given. */
+  readonly files?: FileSystem;
+}
+
+/**
+ * Receives what somebody sends with `sendFiles()` at the other end, into a folder and never out of it. A connection that
+ * breaks is followed by the next.
+ *
+ * A file is written beside its name, as `name.punchline-part`, until it is whole and has the hash it should have. Such
+ * a part is continued by a later call, if it fits. A file that is there already, the same byte by byte, is not sent
+ * again: for that the sender is told the hash of a file that has a name and a size as offered.
+ *
+ * ```ts ignore
+ * import { receiveFiles } from "@punchline/punchline/transfer";
+ *
+ * const next = ({ signal }) => peer.connect(ticket, { signal });
+ * const { files, bytes } = await receiveFiles(next, "downloads", {
+ *   onOffer: ({ files, bytes }) => confirm(`${files} files, ${bytes} bytes?`),
+ * });
+ * ```
+ *
+ * @param next gets the first connection, and after a break the next
+ * @param folder that is there
+ * @throws {TransferError} if the offer is not acceptable, would overwrite something, a hash is wrong, the sender gives
+ *   up, or no connection is to be had
+ * @throws {FileError} if something cannot be written
+ * @throws {MalformedMessageError} if the other end speaks something else
+ * @throws the signal's reason on abort, and what `next` fails with before the first connection
+ */
+export async function receiveFiles(
+  next: NextConnection,
+  folder: string,
+  options: ReceiveFilesOptions = {},
+): Promise<TransferResult> {
+  const { files = systemFiles, existing = "refuse", signal } = options;
+  signal?.throwIfAborted();
+  const root = await files.resolve(folder);
+  if ((await files.stat(root))?.kind !== "folder") {
+    throw new FileError(`Cannot receive into ${folder}: it is not a folder`, "other");
+  }
+  const run = new Receiving({ files, root, existing }, options);
+  const { outcome: meter, elapsedMs, breaks } = await overConnections(next, run, options);
+  return meter.result(elapsedMs, breaks);
+}

@@ -7,7 +7,7 @@
 import { NetworkError, NoResponseError, RefusedError, UnreachableError } from "../base/errors.ts";
 import { GiveUp } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { TransferError } from "./transfer_error.ts";
+import { TransferError } from "./files.ts";
 import { delay } from "@std/async/delay";
 
 /**

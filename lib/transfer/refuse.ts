@@ -8,9 +8,8 @@ import { MalformedMessageError } from "../base/errors.ts";
 import { GiveUp } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { writeAll } from "../noise/byte_stream.ts";
-import { FileError } from "./files.ts";
+import { FileError, TransferError } from "./files.ts";
 import { encodeMessage } from "./message.ts";
-import { TransferError } from "./transfer_error.ts";
 
 /**
  * Tells it, if the error is one for the other side. What that still sends is read for a while: a connection that is

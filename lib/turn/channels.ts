@@ -4,14 +4,17 @@
  * @module
  */
 
-import { idleDelay } from "../idle_delay.ts";
+import { idleDelay } from "../base/timers.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import { FIRST_CHANNEL, LAST_CHANNEL } from "./channel_data_message.ts";
-import { isFailure } from "./failure.ts";
 import type { Permissions } from "./permissions.ts";
-import { CHANNEL_BIND } from "./protocol.ts";
+import {
+  CHANNEL_BIND,
+  FIRST_CHANNEL,
+  isFailure,
+  LAST_CHANNEL,
+  renewalDelayMs,
+} from "./protocol.ts";
 import type { TurnSession } from "./session.ts";
-import { renewalDelayMs } from "./timings.ts";
 
 /** The channels of one allocation, renewed until it ends. */
 export class Channels {

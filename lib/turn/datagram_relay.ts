@@ -15,10 +15,9 @@ import {
   unknownRequiredAttributes,
 } from "../stun/message.ts";
 import type { IcmpReport } from "../stun/turn_attributes.ts";
-import type { Allocated, TurnClientOptions } from "./allocate.ts";
-import { type ChannelData, encodeChannelData } from "./channel_data_message.ts";
+import type { Allocated, TurnClientOptions } from "./allocation.ts";
 import { Channels } from "./channels.ts";
-import { DATA, SEND } from "./protocol.ts";
+import { type ChannelData, DATA, encodeChannelData, SEND } from "./protocol.ts";
 import { type Relay, SessionRelay } from "./relay.ts";
 
 /** A relayed address for datagrams; disposing releases it. */

@@ -28,7 +28,7 @@ export {
   encodeChannelData,
   FIRST_CHANNEL,
   LAST_CHANNEL,
-} from "./channel_data_message.ts";
+} from "./protocol.ts";
 export type { DatagramOptions, DatagramRelay } from "./datagram_relay.ts";
 export {
   ALLOCATE,
@@ -49,17 +49,17 @@ export {
   type OpenStreamRelayOptions,
 } from "./open_relay.ts";
 export type { Relay } from "./relay.ts";
-export { remedyFor } from "./remedy.ts";
+export { remedyFor } from "./protocol.ts";
 export type { StreamRelay } from "./stream_relay.ts";
 export {
   timeLimitedCredential,
   type TimeLimitedCredentialOptions,
 } from "./time_limited_credential.ts";
-export { RFC8656_TIMINGS, type TurnTimings } from "./timings.ts";
-export { parseTurnUri, type TurnServer } from "./uri.ts";
+export { RFC8656_TIMINGS, type TurnTimings } from "./protocol.ts";
+export { parseTurnUri, type TurnServer } from "./open_relay.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type * from "../net/network.ts";
 export type { LongTermCredential } from "../stun/credentials.ts";
 export type { AddressErrorCode, IcmpReport } from "../stun/turn_attributes.ts";
-export type { StunErrorCode } from "../stun/error_code.ts";
+export type { StunErrorCode } from "../stun/attribute_tables.ts";
 export type { StunTransport } from "../stun/transport.ts";

@@ -5,13 +5,11 @@
  */
 
 import { RefusedError } from "../base/errors.ts";
-import { idleDelay } from "../idle_delay.ts";
+import { idleDelay } from "../base/timers.ts";
 import { parseIp } from "../net/address.ts";
 import type { StunAttribute } from "../stun/attributes.ts";
-import { isFailure, isFinal } from "./failure.ts";
-import { CREATE_PERMISSION } from "./protocol.ts";
+import { CREATE_PERMISSION, isFailure, isFinal, renewalDelayMs, RETRY_MS } from "./protocol.ts";
 import type { TurnSession } from "./session.ts";
-import { renewalDelayMs, RETRY_MS } from "./timings.ts";
 
 /** The permissions of one allocation, renewed until it ends. */
 export class Permissions {

@@ -7,7 +7,7 @@
 import type { TransportAddress } from "../net/address.ts";
 import type { StunTransport } from "../stun/transport.ts";
 import type { AddressErrorCode } from "../stun/turn_attributes.ts";
-import type { Allocated, TurnClientOptions } from "./allocate.ts";
+import type { Allocated, TurnClientOptions } from "./allocation.ts";
 import { Permissions } from "./permissions.ts";
 import { TurnSession } from "./session.ts";
 

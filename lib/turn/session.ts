@@ -6,24 +6,20 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { idleDelay } from "../idle_delay.ts";
+import { idleDelay } from "../base/timers.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import type { Target } from "../stun/alternate_server.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
-import type { Conversation, StunQuestion } from "../stun/transaction.ts";
+import type { Conversation, StunQuestion, Target } from "../stun/transaction.ts";
 import {
   type Allocated,
+  type Allocation,
   ALLOCATION_MISMATCH,
   RELEASE,
   type TurnClientOptions,
   turnRefusal,
-} from "./allocate.ts";
-import type { Allocation } from "./allocation.ts";
-import { openCarrier } from "./carrier.ts";
-import { type LinkHandlers, TurnLink } from "./connection.ts";
-import { isFailure, isFinal } from "./failure.ts";
-import { REFRESH } from "./protocol.ts";
-import { renewalDelayMs, RETRY_MS } from "./timings.ts";
+} from "./allocation.ts";
+import { type LinkHandlers, openCarrier, TurnLink } from "./connection.ts";
+import { isFailure, isFinal, REFRESH, renewalDelayMs, RETRY_MS } from "./protocol.ts";
 import { abortable } from "@std/async/abortable";
 
 /** How to ask. */

@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { StdinLines } from "../../lib/cli/stdin_lines.ts";
+import { StdinLines } from "../../lib/cli/manual_signaling.ts";
 import { type Command, start, withScratch, withServers } from "./command.ts";
 
 Deno.test("by hand, listen and connect are one connection, and stdin goes on as its own", () =>

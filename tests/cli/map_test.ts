@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { EXIT } from "../../lib/cli/io.ts";
-import { eventText, probeText, tableText } from "../../lib/cli/map_text.ts";
+import { eventText, probeText, tableText } from "../../lib/cli/map.ts";
 import { runMain } from "./run_main.ts";
 
 for (

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { natReportText } from "../../lib/cli/nat_report_text.ts";
+import { natReportText } from "../../lib/cli/nat.ts";
 import type { FamilyReport, NatReport } from "../../lib/nat/behavior.ts";
 import { familyReport, silentReport } from "../nat/family_reports.ts";
 

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { CliIo } from "../../lib/cli/io.ts";
-import { receiveFiles } from "../../lib/cli/receive_files.ts";
-import { sendFiles } from "../../lib/cli/send_files.ts";
+import { receiveFiles } from "../../lib/cli/recv.ts";
+import { sendFiles } from "../../lib/cli/send.ts";
 import { TransferReporter } from "../../lib/cli/transfer_progress.ts";
-import { formatBytes, formatDuration, progressBar } from "../../lib/cli/transfer_text.ts";
+import { formatBytes, formatDuration, progressBar } from "../../lib/cli/transfer_progress.ts";
 import type { TransferProgress } from "../../lib/transfer/mod.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 import { meetings } from "../transfer/pipe.ts";

@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { toHex } from "../../lib/base/bytes.ts";
-import { encodeRelayState, type RelayState } from "../../lib/connect/relay_message.ts";
+import { encodeRelayState, type RelayState } from "../../lib/peer/relay_offer.ts";
 import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";

@@ -1,10 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { encodeKnock } from "../../lib/connect/knock_message.ts";
+import { encodeKnock } from "../../lib/peer/signaling_message.ts";
 import { Knocker } from "../../lib/peer/signaling_handshake.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { TicketSecrets } from "../../lib/peer/keys.ts";
-import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import { encodeOffer } from "../../lib/punch/offer.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { atPlace, nextOf, type Place } from "./place.ts";

@@ -6,8 +6,8 @@ import {
   decodeKnock,
   encodeDecline,
   encodeKnock,
-} from "../../lib/connect/knock_message.ts";
-import { decodeRelayState, encodeRelayState } from "../../lib/connect/relay_message.ts";
+} from "../../lib/peer/signaling_message.ts";
+import { decodeRelayState, encodeRelayState } from "../../lib/peer/relay_offer.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 
 const NOW_MS = 1_790_000_000_000;

@@ -1,13 +1,13 @@
 import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { dialPeer } from "../../lib/peer/dialer.ts";
-import { makeContext } from "../../lib/connect/make_context.ts";
+import { makeContext } from "../../lib/peer/context.ts";
 import type { PeerContext } from "../../lib/peer/context.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import type { RelayOpener } from "../../lib/peer/relay_path.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import type { Network } from "../../lib/net/network.ts";
-import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace, nextOf, SERVERS } from "./place.ts";

@@ -1,11 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { openRelayPath, type RelayedPath, type RelayOpener } from "../../lib/peer/relay_path.ts";
-import {
-  decodeRelayState,
-  encodeRelayState,
-  type RelayState,
-} from "../../lib/connect/relay_message.ts";
+import { decodeRelayState, encodeRelayState, type RelayState } from "../../lib/peer/relay_offer.ts";
 import { MalformedMessageError, RefusedError, UnreachableError } from "../../lib/base/errors.ts";
 import type { PunchRole } from "../../lib/punch/offer.ts";
 import type { SignalChannel } from "../../lib/signal/channel.ts";

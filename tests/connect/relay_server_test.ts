@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { parseRelay } from "../../lib/connect/relay_server.ts";
+import { parseRelay } from "../../lib/peer/options.ts";
 
 Deno.test("parseRelay() reads a user, and a password that is percent-encoded", () => {
   assertEquals(parseRelay("turn:ann:p%40ss@turn.example.org:3479"), {

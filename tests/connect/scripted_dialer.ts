@@ -6,11 +6,11 @@
 
 import { acceptMessage } from "../../lib/peer/dialer.ts";
 import { CHANNELS, KnockingLine } from "../../lib/peer/signaling_session.ts";
-import { resumptionId } from "../../lib/connect/path_keys.ts";
+import { resumptionId } from "../../lib/peer/keys.ts";
 import { Knocker } from "../../lib/peer/signaling_handshake.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { TicketSecrets } from "../../lib/peer/keys.ts";
-import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import type { KeyPair } from "../../lib/noise/key_pair.ts";
 import { punch, type PunchedConn } from "../../lib/punch/punch.ts";
 import type { SignalChannel } from "../../lib/signal/channel.ts";

@@ -17,7 +17,7 @@ import {
 } from "../../lib/peer/signaling_handshake.ts";
 import { TicketSecrets } from "../../lib/peer/keys.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 
 Deno.test("two peers agree on a seal by two messages, each of which carries something", () => {
   const { knocker, answerer } = knocked(content("may I?"));

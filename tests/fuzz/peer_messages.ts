@@ -6,22 +6,22 @@
 
 import { concat, toBase64url, toHex } from "../../lib/base/bytes.ts";
 import * as envelope from "../../lib/peer/signaling_message.ts";
-import * as knock from "../../lib/connect/knock_message.ts";
-import { decodeRelayState } from "../../lib/connect/relay_message.ts";
+import * as knock from "../../lib/peer/signaling_message.ts";
+import { decodeRelayState } from "../../lib/peer/relay_offer.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { hash } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { decodeOffer, encodeOffer, type PunchOffer } from "../../lib/punch/offer.ts";
 import * as session from "../../lib/session/frame.ts";
-import { decodeHandMessage } from "../../lib/signal/hand_message.ts";
-import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan_message.ts";
+import { decodeHandMessage } from "../../lib/signal/manual.ts";
+import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
 import * as mqtt from "../../lib/signal/mqtt/packet.ts";
 import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous/protocol.ts";
-import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/topic_message.ts";
+import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/rendezvous/protocol.ts";
 import * as websocket from "../../lib/signal/websocket/frame.ts";
 import * as upgrade from "../../lib/signal/websocket/handshake.ts";
 import * as transfer from "../../lib/transfer/message.ts";
-import { decodeChannelData, encodeChannelData } from "../../lib/turn/channel_data_message.ts";
+import { decodeChannelData, encodeChannelData } from "../../lib/turn/protocol.ts";
 import { hostCandidate, reflexive } from "../punch/fixtures.ts";
 import { type Random, randomInteger } from "../simnet/random.ts";
 import { mutate, mutateJson, pick, randomBytes } from "./mutate.ts";

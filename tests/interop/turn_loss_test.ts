@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { RFC8656_TIMINGS } from "../../lib/turn/timings.ts";
+import { RFC8656_TIMINGS } from "../../lib/turn/protocol.ts";
 import { COTURN } from "./coturn.ts";
 import { freePorts } from "./free_ports.ts";
 import { toolTest } from "./tool_test_case.ts";

@@ -7,7 +7,7 @@ import {
   classifyFiltering,
 } from "../../lib/nat/filtering.ts";
 import type { Probe } from "../../lib/nat/probe.ts";
-import { learnServer } from "../../lib/nat/server_knowledge.ts";
+import { learnServer } from "../../lib/nat/probe.ts";
 import { A1P1, A1P2, A2P1, A2P2, answered, probe } from "./probes.ts";
 
 const SERVER = learnServer(A1P1, [answered()]);

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
-import { openConsecutive } from "../../lib/nat/local_ports.ts";
+import { openConsecutive } from "../../lib/net/local_address.ts";
 
 class Opened implements Disposable {
   static open = new Set<number>();

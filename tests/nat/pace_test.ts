@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { Pace } from "../../lib/nat/pace.ts";
+import { Pace } from "../../lib/nat/probe.ts";
 import type { Probe } from "../../lib/nat/probe.ts";
 import { A1P1, A2P2, answered, probe } from "./probes.ts";
 

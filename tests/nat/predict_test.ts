@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { Allocation } from "../../lib/nat/behavior.ts";
-import { type MappingSample, portBlock, predictPorts } from "../../lib/nat/predict.ts";
+import { type MappingSample, portBlock, predictPorts } from "../../lib/nat/allocation.ts";
 import { PortAllocator } from "../lab/port_allocator.ts";
 import { seededRandom } from "../lab/random.ts";
 

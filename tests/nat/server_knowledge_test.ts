@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { alternatesOf, isFickle, learnServer } from "../../lib/nat/server_knowledge.ts";
+import { alternatesOf, isFickle, learnServer } from "../../lib/nat/probe.ts";
 import { A1P1, A1P2, A2P1, A2P2, answered, EXTERNAL, probe } from "./probes.ts";
 
 Deno.test("learnServer() knows nothing of a server that has not answered", () => {

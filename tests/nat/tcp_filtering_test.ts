@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { UnsolicitedSyn } from "../../lib/nat/behavior.ts";
 import { classifyTcpFiltering } from "../../lib/nat/tcp_filtering.ts";
 import type { DialResult } from "../../lib/stun/tcp_filter/message.ts";
-import type { TcpFilterReport } from "../../lib/stun/tcp_filter_report.ts";
+import type { TcpFilterReport } from "../../lib/stun/tcp_filter/client.ts";
 
 const NAT = { isTranslated: true };
 

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { parseIpv4Gateways, parseIpv6Gateways } from "../../lib/net/routes.ts";
+import { parseIpv4Gateways, parseIpv6Gateways } from "../../lib/net/system/gateways.ts";
 
 /** `/proc/net/route` of Linux 6.18, on a host with an Ethernet interface. */
 const IPV4 =

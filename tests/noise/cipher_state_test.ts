@@ -2,9 +2,9 @@ import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../lib/base/bytes.ts";
 import { ChaChaPolySealer } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { CipherState } from "../../lib/noise/cipher_state.ts";
+import { CipherState } from "../../lib/noise/symmetric_state.ts";
 import { KeyPair } from "../../lib/noise/key_pair.ts";
-import { Nonce, rekeyNonce } from "../../lib/noise/nonce.ts";
+import { Nonce, rekeyNonce } from "../../lib/noise/symmetric_state.ts";
 import { RecordCipher, REKEY_INTERVAL } from "../../lib/noise/record.ts";
 
 Deno.test("a Nonce is 32 bits of zeros and a little-endian counter", () => {

@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import { type HandshakeOptions, HandshakeState } from "../../lib/noise/handshake.ts";
-import { parsePattern, type PatternName } from "../../lib/noise/pattern.ts";
+import { parsePattern, type PatternName } from "../../lib/noise/handshake.ts";
 
 Deno.test("parsePattern() knows where pre-shared keys go", () => {
   assertEquals(parsePattern("XXpsk0+psk3").messages, [

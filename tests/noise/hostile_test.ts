@@ -8,9 +8,9 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { concat } from "../../lib/base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
-import { generateKeyPair } from "../../lib/noise/generate_key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import { secureConnection } from "../../lib/noise/secure_connection.ts";
-import { MAX_HANDSHAKE_MESSAGE_LENGTH } from "../../lib/noise/shake_hands.ts";
+import { MAX_HANDSHAKE_MESSAGE_LENGTH } from "../../lib/noise/secure_connection.ts";
 import { anonymous, memoryPair, type SecuredPair, securedPair } from "./pair.ts";
 
 Deno.test("a stream cut at any byte gives what was whole, and then an error instead of an end", async () => {

@@ -8,7 +8,7 @@ import { assertEquals } from "@std/assert";
 import { toHex } from "../../lib/base/bytes.ts";
 import { HandshakeState } from "../../lib/noise/handshake.ts";
 import { KeyPair } from "../../lib/noise/key_pair.ts";
-import type { PatternName } from "../../lib/noise/pattern.ts";
+import type { PatternName } from "../../lib/noise/handshake.ts";
 import {
   HANDSHAKES,
   INITIATOR_EPHEMERAL,

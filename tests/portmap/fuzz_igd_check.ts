@@ -6,12 +6,12 @@
 
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { decodeDeviceDescription } from "../../lib/portmap/upnp/device.ts";
-import { parseLocation } from "../../lib/portmap/device_url.ts";
-import { HttpResponseDecoder } from "../../lib/portmap/http_message.ts";
+import { parseLocation } from "../../lib/portmap/upnp/device.ts";
+import { HttpResponseDecoder } from "../../lib/portmap/upnp/http.ts";
 import { getGenericPortMappingEntry } from "../../lib/portmap/upnp/actions.ts";
-import { igdDevice } from "../../lib/portmap/igd_services.ts";
-import { decodeSoapBody } from "../../lib/portmap/soap_message.ts";
-import { decodeSearchResponse } from "../../lib/portmap/ssdp_message.ts";
+import { igdDevice } from "../../lib/portmap/upnp/device.ts";
+import { decodeSoapBody } from "../../lib/portmap/upnp/soap.ts";
+import { decodeSearchResponse } from "../../lib/portmap/upnp/ssdp.ts";
 
 /**
  * Gives bytes to every decoder; how many of them made sense of it.

@@ -1,13 +1,13 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { parseLocation, resolveDeviceUrl, whyForbidden } from "../../lib/portmap/device_url.ts";
-import { encodeHttpRequest, HttpResponseDecoder } from "../../lib/portmap/http_message.ts";
-import { decodeHandle, encodeHandle } from "../../lib/portmap/igd_handle.ts";
-import { parseServiceType } from "../../lib/portmap/igd_services.ts";
-import { decodeSoapBody, encodeSoapRequest, soapFields } from "../../lib/portmap/soap_message.ts";
-import { SoapPace } from "../../lib/portmap/soap_pace.ts";
-import { decodeSearchResponse, encodeSearch } from "../../lib/portmap/ssdp_message.ts";
+import { parseLocation, resolveDeviceUrl, whyForbidden } from "../../lib/portmap/upnp/device.ts";
+import { encodeHttpRequest, HttpResponseDecoder } from "../../lib/portmap/upnp/http.ts";
+import { decodeHandle, encodeHandle } from "../../lib/portmap/upnp/client.ts";
+import { parseServiceType } from "../../lib/portmap/upnp/device.ts";
+import { decodeSoapBody, encodeSoapRequest, soapFields } from "../../lib/portmap/upnp/soap.ts";
+import { SoapPace } from "../../lib/portmap/upnp/soap.ts";
+import { decodeSearchResponse, encodeSearch } from "../../lib/portmap/upnp/ssdp.ts";
 import { childText, escapeXmlText, findElement, parseXml } from "../../lib/portmap/upnp/xml.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 

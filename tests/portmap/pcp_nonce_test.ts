@@ -1,6 +1,6 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../lib/base/bytes.ts";
-import { derivePcpNonce, pcpNonceFromHex } from "../../lib/portmap/pcp_nonce.ts";
+import { derivePcpNonce, pcpNonceFromHex } from "../../lib/portmap/pcp/client.ts";
 
 const SECRET = Uint8Array.from({ length: 16 }, (_, index) => index);
 const INTERNAL = { ip: "192.168.1.2", port: 8080 };

@@ -18,7 +18,7 @@ import {
   type PcpRequest,
   type PcpResponse,
 } from "../../lib/portmap/pcp/message.ts";
-import type { PcpOption } from "../../lib/portmap/pcp_options.ts";
+import type { PcpOption } from "../../lib/portmap/pcp/message.ts";
 import { checkDecoders } from "./fuzz_check.ts";
 
 Deno.test("decodePcpRequest() gives back what encodePcpRequest() was given", () => {

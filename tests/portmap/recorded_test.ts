@@ -3,9 +3,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { decodeDeviceDescription } from "../../lib/portmap/upnp/device.ts";
-import { parseLocation } from "../../lib/portmap/device_url.ts";
-import { igdDevice } from "../../lib/portmap/igd_services.ts";
-import { decodeSoapBody } from "../../lib/portmap/soap_message.ts";
+import { parseLocation } from "../../lib/portmap/upnp/device.ts";
+import { igdDevice } from "../../lib/portmap/upnp/device.ts";
+import { decodeSoapBody } from "../../lib/portmap/upnp/soap.ts";
 
 const FIXTURES = new URL("../fixtures/", import.meta.url);
 const LOCATION = parseLocation("http://192.168.1.1:49152/gateway.xml");

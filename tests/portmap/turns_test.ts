@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { Turns } from "../../lib/portmap/turns.ts";
+import { Turns } from "../../lib/portmap/race.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 
 Deno.test("Turns run one job at a time, in the order of their callers", async () => {

@@ -7,7 +7,7 @@ import {
   diallableHosts,
   isDiallable,
   whyNotDiallable,
-} from "../../lib/punch/diallable.ts";
+} from "../../lib/punch/candidates.ts";
 import { planPunch } from "../../lib/punch/check_list.ts";
 import type { Candidate, PunchSide } from "../../lib/punch/candidates.ts";
 import { hostCandidate, punchSide, RANDOM, reflexive, SEQUENTIAL } from "./fixtures.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { explainMatrix, explainPair } from "../../lib/punch/explain.ts";
 import { nameNat } from "../../lib/punch/nat_profile.ts";
-import { NAT_KINDS } from "../../lib/punch/nat_kinds.ts";
+import { NAT_KINDS } from "../../lib/punch/nat_profile.ts";
 import type { NatProfile } from "../../lib/punch/candidates.ts";
 
 /** What theory allows for each pair: technique, chance in percent, round trips. */

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { nominate, proveBoth } from "../../lib/punch/handshake.ts";
+import { nominate, proveBoth } from "../../lib/punch/nomination.ts";
 import { at } from "../simnet/fixtures.ts";
 import { addBoth, HELLO_BYTES, meet, readAll, readExactly, SECRET } from "./meeting_pair.ts";
 

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { UnreachableError } from "../../lib/base/errors.ts";
 import type { PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
-import type { PunchWay } from "../../lib/punch/way.ts";
+import type { PunchWay } from "../../lib/punch/plan_types.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { Internet } from "../simnet/internet.ts";

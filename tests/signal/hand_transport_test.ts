@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
 import type { SignalBus } from "../../lib/signal/transport.ts";
-import { decodeHandMessage, encodeHandMessage } from "../../lib/signal/hand_message.ts";
+import { decodeHandMessage, encodeHandMessage } from "../../lib/signal/manual.ts";
 import { handTransport } from "../../lib/signal/manual.ts";
 import { keepBus } from "../../lib/signal/reconnecting.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";

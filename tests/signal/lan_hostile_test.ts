@@ -6,7 +6,7 @@ import { toBase64url } from "../../lib/base/bytes.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { LocalAddress, Network } from "../../lib/net/network.ts";
 import { keepBus } from "../../lib/signal/reconnecting.ts";
-import { encodeLanMessage } from "../../lib/signal/lan_message.ts";
+import { encodeLanMessage } from "../../lib/signal/lan.ts";
 import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";

@@ -3,7 +3,7 @@ import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { SignalBus } from "../../lib/signal/transport.ts";
-import { encodeLanMessage } from "../../lib/signal/lan_message.ts";
+import { encodeLanMessage } from "../../lib/signal/lan.ts";
 import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";

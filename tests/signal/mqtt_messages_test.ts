@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { parseBrokerUrl } from "../../lib/signal/mqtt/broker_url.ts";
+import { parseBrokerUrl } from "../../lib/signal/mqtt/pipe.ts";
 import {
   decodePacket,
   encodePacket,
@@ -9,8 +9,8 @@ import {
   type MqttVersion,
   packetLength,
 } from "../../lib/signal/mqtt/packet.ts";
-import { PacketReader } from "../../lib/signal/mqtt/packet_reader.ts";
-import { mqttRefusal } from "../../lib/signal/mqtt/refusal.ts";
+import { PacketReader } from "../../lib/signal/mqtt/client.ts";
+import { mqttRefusal } from "../../lib/signal/mqtt/client.ts";
 
 const VERSIONS = [4, 5] as const;
 const CONNECT: MqttPacket = { type: "connect", clientId: "pl-1", keepAliveSeconds: 60 };

@@ -6,7 +6,7 @@
 
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { OpenBusOptions, SignalBus, SignalTransport } from "../../lib/signal/transport.ts";
-import { type TopicListener, TopicSubscribers } from "../../lib/signal/topic_subscribers.ts";
+import { type TopicListener, TopicSubscribers } from "../../lib/signal/transport.ts";
 
 /** What becomes of a subscription: it is agreed to unless this throws, once it resolves. */
 export type Agree = (topic: string, signal?: AbortSignal) => Promise<void>;

@@ -1,11 +1,11 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { answerChallenge } from "../../lib/stun/authentication.ts";
+import { answerChallenge } from "../../lib/stun/transaction.ts";
 import { longTermKey, nonceWithFeatures, userHash } from "../../lib/stun/credentials.ts";
 import { type MessageIntegrity, verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { BINDING, getAttribute, type StunMessage } from "../../lib/stun/message.ts";
-import type { PasswordAlgorithm } from "../../lib/stun/password_algorithm.ts";
+import type { PasswordAlgorithm } from "../../lib/stun/attribute_tables.ts";
 import { at, withHosts } from "./client_hosts.ts";
 import {
   type Arrived,

@@ -2,7 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { concat } from "../../lib/base/bytes.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { readMessages, writeMessage } from "../../lib/stun/framing.ts";
+import { readMessages, writeMessage } from "../../lib/stun/transport.ts";
 import { BINDING, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import { fromHex } from "../vectors/stun_hex.ts";
 

@@ -5,7 +5,7 @@
  */
 
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { verifyFingerprint } from "../../lib/stun/fingerprint.ts";
+import { verifyFingerprint } from "../../lib/stun/integrity.ts";
 import { verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 

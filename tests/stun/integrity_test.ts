@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { concat } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { verifyFingerprint } from "../../lib/stun/fingerprint.ts";
+import { verifyFingerprint } from "../../lib/stun/integrity.ts";
 import { type MessageIntegrity, verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { BINDING, decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import { hmac } from "../../lib/base/crypto.ts";

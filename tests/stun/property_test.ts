@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { ipToBytes, parseIp } from "../../lib/net/address.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { verifyFingerprint } from "../../lib/stun/fingerprint.ts";
+import { verifyFingerprint } from "../../lib/stun/integrity.ts";
 import { verifyIntegrity } from "../../lib/stun/integrity.ts";
 import {
   decodeMessage,

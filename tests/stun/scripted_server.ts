@@ -8,7 +8,7 @@ import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { readMessages, writeMessage } from "../../lib/stun/framing.ts";
+import { readMessages, writeMessage } from "../../lib/stun/transport.ts";
 import {
   BINDING,
   decodeMessage,

@@ -4,7 +4,7 @@ import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { readMessages, writeMessage } from "../../lib/stun/framing.ts";
+import { readMessages, writeMessage } from "../../lib/stun/transport.ts";
 import {
   BINDING,
   decodeMessage,

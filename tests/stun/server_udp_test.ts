@@ -3,10 +3,10 @@ import fc from "fast-check";
 import { toHex } from "../../lib/base/bytes.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { answerBinding } from "../../lib/stun/server/binding.ts";
-import { encodeAnswer } from "../../lib/stun/encode_answer.ts";
+import { encodeAnswer } from "../../lib/stun/server/binding.ts";
 import { BINDING, decodeMessage, encodeMessage, getAttribute } from "../../lib/stun/message.ts";
-import { isPlainBinding, PlainResponder } from "../../lib/stun/plain_binding.ts";
-import { newCounters } from "../../lib/stun/server_counters.ts";
+import { isPlainBinding, PlainResponder } from "../../lib/stun/server/binding.ts";
+import { newCounters } from "../../lib/stun/server/endpoints.ts";
 import { newAllowances, type UdpLimits, UdpResponder } from "../../lib/stun/server/udp.ts";
 
 const ADDRESSES = {

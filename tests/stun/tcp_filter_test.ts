@@ -2,12 +2,12 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError, NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { readMessages, writeMessage } from "../../lib/stun/framing.ts";
+import { readMessages, writeMessage } from "../../lib/stun/transport.ts";
 import { BINDING, decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import type { RawStunAttribute, StunAttribute } from "../../lib/stun/attributes.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { testTcpFilter } from "../../lib/stun/tcp_filter/client.ts";
-import { judge } from "../../lib/stun/tcp_filter_report.ts";
+import { judge } from "../../lib/stun/tcp_filter/client.ts";
 import {
   type DialOutcome,
   encodeTcpFilterResult,

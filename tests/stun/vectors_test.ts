@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { equalBytes, toHex } from "../../lib/base/bytes.ts";
 import { longTermKey, shortTermKey, userHash } from "../../lib/stun/credentials.ts";
-import { verifyFingerprint } from "../../lib/stun/fingerprint.ts";
+import { verifyFingerprint } from "../../lib/stun/integrity.ts";
 import { type MessageIntegrity, verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import {

@@ -4,8 +4,8 @@ import type { TcpConnection } from "../../lib/net/network.ts";
 import { writeAll } from "../../lib/noise/byte_stream.ts";
 import type { ManifestEntry } from "../../lib/transfer/manifest.ts";
 import { checkManifest, type OfferLimits } from "../../lib/transfer/paths.ts";
-import { receiveFiles } from "../../lib/transfer/receive_files.ts";
-import { TransferError } from "../../lib/transfer/transfer_error.ts";
+import { receiveFiles } from "../../lib/transfer/receiver.ts";
+import { TransferError } from "../../lib/transfer/files.ts";
 import {
   encodeDataHeader,
   encodeMessage,

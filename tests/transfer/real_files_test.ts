@@ -9,8 +9,8 @@ import { hash } from "../../lib/base/crypto.ts";
 import type { TcpConnection, TcpListener } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { NextConnection } from "../../lib/transfer/reconnect.ts";
-import { receiveFiles } from "../../lib/transfer/receive_files.ts";
-import { sendFiles } from "../../lib/transfer/send_files.ts";
+import { receiveFiles } from "../../lib/transfer/receiver.ts";
+import { sendFiles } from "../../lib/transfer/sender.ts";
 import { failureOf } from "./scene.ts";
 
 const ON_WINDOWS = Deno.build.os === "windows";

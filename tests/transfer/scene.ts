@@ -4,8 +4,8 @@
  * @module
  */
 
-import { receiveFiles, type ReceiveFilesOptions } from "../../lib/transfer/receive_files.ts";
-import { sendFiles, type SendFilesOptions } from "../../lib/transfer/send_files.ts";
+import { receiveFiles, type ReceiveFilesOptions } from "../../lib/transfer/receiver.ts";
+import { sendFiles, type SendFilesOptions } from "../../lib/transfer/sender.ts";
 import type { TransferResult } from "../../lib/transfer/progress.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 import { MemoryFiles } from "./memory_files.ts";

@@ -5,7 +5,7 @@ import { longTermKey, nonceWithFeatures } from "../../lib/stun/credentials.ts";
 import { verifyIntegrity } from "../../lib/stun/integrity.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { encodeMessage, getAttribute } from "../../lib/stun/message.ts";
-import { encodeChannelData } from "../../lib/turn/channel_data_message.ts";
+import { encodeChannelData } from "../../lib/turn/protocol.ts";
 import { ALLOCATE, CREATE_PERMISSION, DATA, REFRESH, SEND } from "../../lib/turn/protocol.ts";
 import { openRelay, openStreamRelay } from "../../lib/turn/open_relay.ts";
 import { type Arrived, scriptTcp, scriptUdp } from "../stun/scripted_server.ts";

@@ -6,10 +6,10 @@ import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { concat } from "../../lib/base/bytes.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { longTermKey } from "../../lib/stun/credentials.ts";
-import { verifyFingerprint } from "../../lib/stun/fingerprint.ts";
+import { verifyFingerprint } from "../../lib/stun/integrity.ts";
 import { verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
-import { decodeChannelData, encodeChannelData } from "../../lib/turn/channel_data_message.ts";
+import { decodeChannelData, encodeChannelData } from "../../lib/turn/protocol.ts";
 import {
   ALLOCATE,
   CHANNEL_BIND,

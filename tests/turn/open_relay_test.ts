@@ -1,9 +1,9 @@
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { openRelay, openStreamRelay } from "../../lib/turn/open_relay.ts";
-import { remedyFor } from "../../lib/turn/remedy.ts";
+import { remedyFor } from "../../lib/turn/protocol.ts";
 import { timeLimitedCredential } from "../../lib/turn/time_limited_credential.ts";
-import { renewalDelayMs, RFC8656_TIMINGS } from "../../lib/turn/timings.ts";
-import { parseTurnUri } from "../../lib/turn/uri.ts";
+import { renewalDelayMs, RFC8656_TIMINGS } from "../../lib/turn/protocol.ts";
+import { parseTurnUri } from "../../lib/turn/open_relay.ts";
 
 for (
   const [uri, host, port, transport] of [

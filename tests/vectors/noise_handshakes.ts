@@ -25,7 +25,7 @@
  * @module
  */
 
-import type { PatternName } from "../../lib/noise/pattern.ts";
+import type { PatternName } from "../../lib/noise/handshake.ts";
 
 /** The handshake of one vector, in hexadecimal. */
 export interface HandshakeVector {

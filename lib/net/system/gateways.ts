@@ -4,8 +4,69 @@
  * @module
  */
 
+import { formatIp, parseIp } from "../address.ts";
 import type { DefaultGateway } from "../network.ts";
-import { parseIpv4Gateways, parseIpv6Gateways } from "../routes.ts";
+
+/** The default gateways in `/proc/net/route`, those with the least metric first. Lines of another form are left out. */
+export function parseIpv4Gateways(text: string): DefaultGateway[] {
+  return inOrder(
+    fieldsOf(text).flatMap((fields) => {
+      const [interfaceName, destination, gateway, flags, , , metric, mask] = fields;
+      if (destination !== "00000000" || mask !== "00000000" || !isGateway(flags)) return [];
+      const bytes = hexBytes(gateway, 4);
+      if (interfaceName === undefined || bytes === undefined) return [];
+      // The kernel prints the number in the order of the processor; all that Deno runs on are little-endian.
+      return [{ ip: formatIp(bytes.reverse()), interfaceName, metric: Number(metric) }];
+    }),
+  );
+}
+
+/** The default gateways in `/proc/net/ipv6_route`, those with the least metric first. Lines of another form are left out. */
+export function parseIpv6Gateways(text: string): DefaultGateway[] {
+  return inOrder(
+    fieldsOf(text).flatMap((fields) => {
+      const [destination, prefixLength, , , gateway, metric, , , flags, interfaceName] = fields;
+      if (destination !== "0".repeat(32) || prefixLength !== "00" || !isGateway(flags)) return [];
+      const bytes = hexBytes(gateway, 16);
+      if (interfaceName === undefined || bytes === undefined) return [];
+      const ip = formatIp(bytes);
+      const zone = /^fe[89ab]/.test(ip) ? `%${interfaceName}` : "";
+      return [{ ip: parseIp(ip + zone), interfaceName, metric: parseInt(metric ?? "", 16) }];
+    }),
+  );
+}
+
+interface Route extends DefaultGateway {
+  readonly metric: number;
+}
+
+function inOrder(routes: readonly Route[]): DefaultGateway[] {
+  return routes.toSorted((a, b) => a.metric - b.metric)
+    .map(({ ip, interfaceName }) => ({ ip, interfaceName }));
+}
+
+function fieldsOf(text: string): string[][] {
+  return text.split("\n").map((line) => line.trim().split(/\s+/));
+}
+
+/** Whether a route is in use, leads over a gateway, and does not refuse. */
+function isGateway(flags: string | undefined): boolean {
+  if (flags === undefined || !/^[0-9a-f]{1,8}$/i.test(flags)) return false;
+  return (parseInt(flags, 16) & (RTF_UP | RTF_GATEWAY | RTF_REJECT)) === (RTF_UP | RTF_GATEWAY);
+}
+
+function hexBytes(hex: string | undefined, length: number): Uint8Array | undefined {
+  if (hex?.length !== 2 * length || !/^[0-9a-f]+$/i.test(hex)) return undefined;
+  return Uint8Array.from(
+    { length },
+    (_, index) => parseInt(hex.slice(2 * index, 2 * index + 2), 16),
+  );
+}
+
+/** linux/route.h. */
+const RTF_UP = 0x1;
+const RTF_GATEWAY = 0x2;
+const RTF_REJECT = 0x200;
 
 /** As {@linkcode Network.defaultGateways}. */
 export async function defaultGateways(): Promise<DefaultGateway[] | undefined> {

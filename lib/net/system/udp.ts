@@ -5,9 +5,9 @@
  * @module
  */
 
+import { copyOf } from "../../base/bytes.ts";
 import { NetworkError } from "../../base/errors.ts";
 import { WaitQueue } from "../../base/wait_queue.ts";
-import { copyOf } from "../../pool.ts";
 import { ipFamily, ipScope, parseIp, type TransportAddress } from "../address.ts";
 import type { BindUdpOptions, Datagram, MulticastOptions, UdpSocket } from "../network.ts";
 import { action, isNetUnrestricted, requireNet, toNetworkError } from "./platform.ts";

@@ -8,8 +8,11 @@ import { MalformedMessageError, NoResponseError } from "../../base/errors.ts";
 import { runAll } from "../../base/tasks.ts";
 import { ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
-import { askGateway } from "../gateway_transaction.ts";
+import { askGateway, FAST_WAITS_MS, RFC6886_WAITS_MS } from "../gateway_transaction.ts";
 import {
+  cannot,
+  checkGrant,
+  checkRequest,
   type GatewayEpoch,
   type MapperCallOptions,
   type MappingGrant,
@@ -17,11 +20,10 @@ import {
   type MappingRequest,
   type PortMapper,
   type ProbeResult,
+  probeResult,
+  sameAgain,
 } from "../mapper.ts";
-import { cannot, checkGrant, checkRequest, sameAgain } from "../mapping_request.ts";
-import { probeResult } from "../probe.ts";
 import { NAT_PMP_RESULT, natPmpRefusal } from "../refusals.ts";
-import { FAST_WAITS_MS, RFC6886_WAITS_MS } from "../waits.ts";
 import {
   decodeNatPmpResponse,
   encodeNatPmpRequest,

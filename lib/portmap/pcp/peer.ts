@@ -8,10 +8,8 @@
  */
 
 import { ipFamily, type TransportAddress } from "../../net/address.ts";
-import type { GatewayEpoch } from "../mapper.ts";
-import { cannot } from "../mapping_request.ts";
-import { noAddress } from "../pcp_address.ts";
-import { PCP_TCP, PCP_UDP, type PcpPeer } from "./message.ts";
+import { cannot, type GatewayEpoch } from "../mapper.ts";
+import { noAddress, PCP_TCP, PCP_UDP, type PcpPeer } from "./message.ts";
 import { askPcp, type PcpServer } from "./transaction.ts";
 
 /** Which connection. */

@@ -7,11 +7,10 @@
 import { equalBytes } from "../../base/bytes.ts";
 import type { TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
-import { isSameIp } from "../gateway_source.ts";
-import { askGateway } from "../gateway_transaction.ts";
+import { isSameIp } from "../gateway.ts";
+import { askGateway, withJitter } from "../gateway_transaction.ts";
 import type { GatewayEpoch } from "../mapper.ts";
 import { PCP_RESULT, pcpRefusal } from "../refusals.ts";
-import { withJitter } from "../waits.ts";
 import {
   decodePcpResponse,
   encodePcpRequest,

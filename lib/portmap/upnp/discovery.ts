@@ -8,11 +8,17 @@ import { MalformedMessageError, NoResponseError } from "../../base/errors.ts";
 import { WaitQueue } from "../../base/wait_queue.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
-import { type DeviceLink, type DeviceUrl, parseLocation, whyForbidden } from "../device_url.ts";
-import { isSameIp } from "../gateway_source.ts";
-import { type IgdDevice, igdDevice } from "../igd_services.ts";
+import { isSameIp } from "../gateway.ts";
 import { MappingRefusedError } from "../mapper.ts";
-import { decodeDeviceDescription } from "./device.ts";
+import {
+  decodeDeviceDescription,
+  type DeviceLink,
+  type DeviceUrl,
+  type IgdDevice,
+  igdDevice,
+  parseLocation,
+  whyForbidden,
+} from "./device.ts";
 import { requestHttp } from "./http.ts";
 import { isOfDevice } from "./session.ts";
 import { searchGateways, type SsdpAnswer } from "./ssdp.ts";

@@ -4,15 +4,271 @@
  * @module
  */
 
-import { NoResponseError } from "../../base/errors.ts";
-import { formatTransportAddress, ipFamily, ipScope } from "../../net/address.ts";
-import type { Network, TcpConnection } from "../../net/network.ts";
+import { concat } from "../../base/bytes.ts";
+import { MalformedMessageError, NoResponseError } from "../../base/errors.ts";
 import {
-  encodeHttpRequest,
-  type HttpRequest,
-  type HttpResponse,
-  HttpResponseDecoder,
-} from "../http_message.ts";
+  formatTransportAddress,
+  ipFamily,
+  ipScope,
+  type TransportAddress,
+} from "../../net/address.ts";
+import type { Network, TcpConnection } from "../../net/network.ts";
+import { type Head, parseHead, parseStatusLine } from "./header_fields.ts";
+
+/** A request without keep-alive. */
+export interface HttpRequest {
+  readonly method: "GET" | "POST";
+  readonly host: TransportAddress;
+  /** Path and query, beginning with a slash. */
+  readonly target: string;
+  /** Beside `Host`, `Connection` and `Content-Length`. */
+  readonly fields?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+}
+
+/** A whole response. */
+export interface HttpResponse {
+  readonly status: number;
+  /** By name in lower case. */
+  readonly fields: ReadonlyMap<string, string>;
+  readonly body: Uint8Array;
+}
+
+/** The bytes of a request. */
+export function encodeHttpRequest(request: HttpRequest): Uint8Array {
+  const { method, host, target, fields = {}, body } = request;
+  const hostField = formatTransportAddress({ ...host, ip: host.ip.replace(/%.*$/, "") });
+  const lines = [
+    `${method} ${target} HTTP/1.1`,
+    `Host: ${hostField}`,
+    "Connection: close",
+    ...Object.entries(fields).map(([name, value]) => `${name}: ${value}`),
+    ...(body === undefined ? [] : [`Content-Length: ${body.length}`]),
+    "",
+    "",
+  ];
+  return concat(new TextEncoder().encode(lines.join("\r\n")), body ?? new Uint8Array());
+}
+
+/**
+ * Reads a response piece by piece, as it comes. Interim responses (1xx) are passed over; a response without a
+ * length ends with the connection; lines may end with LF alone.
+ */
+export class HttpResponseDecoder {
+  readonly #maxBodyBytes: number;
+  #state: State = { expects: "head" };
+  /** What has come and is not understood yet. */
+  readonly #pending = new ByteQueue();
+  readonly #body = new ByteQueue();
+  #head: { status: number; fields: Head["fields"] } | undefined;
+
+  /** @param maxBodyBytes more is an error */
+  constructor(maxBodyBytes: number) {
+    this.#maxBodyBytes = maxBodyBytes;
+  }
+
+  /**
+   * Takes the next bytes of the connection.
+   *
+   * @returns the response once it is complete; what comes after it is left alone
+   * @throws {MalformedMessageError} if this is not a response, or more of it than allowed
+   */
+  push(bytes: Uint8Array): HttpResponse | undefined {
+    this.#pending.push(bytes);
+    while (this.#state.expects !== "nothing" && this.#advance());
+    return this.#state.expects === "nothing" ? this.#response() : undefined;
+  }
+
+  /**
+   * Says that the connection has ended.
+   *
+   * @throws {MalformedMessageError} if the response had not
+   */
+  end(): HttpResponse {
+    const { expects } = this.#state;
+    if (expects === "end" || expects === "trailer" || expects === "nothing") {
+      return this.#response();
+    }
+    // Some devices leave out the last chunk, which is empty.
+    const isBetweenChunks = expects === "chunk size" && this.#pending.length === 0;
+    if (isBetweenChunks && this.#body.length > 0) return this.#response();
+    throw malformed(`the connection ended in the ${expects}`);
+  }
+
+  /** One step; `false` if it takes more bytes. */
+  #advance(): boolean {
+    const state = this.#state;
+    switch (state.expects) {
+      case "head":
+        return this.#readHead();
+      case "body":
+      case "chunk":
+        return this.#readBody(state);
+      case "end":
+        this.#take(this.#pending.length);
+        return false;
+      case "chunk size":
+        return this.#readChunkSize();
+      case "trailer": {
+        const line = this.#line();
+        if (line === "") this.#state = { expects: "nothing" };
+        return line !== undefined;
+      }
+      case "nothing":
+        return false;
+    }
+  }
+
+  #readHead(): boolean {
+    const bytes = this.#pending.until(endOfHead, MAX_HEAD_BYTES, "head");
+    if (bytes === undefined) return false;
+    const { startLine, fields } = parseHead(new TextDecoder().decode(bytes), WHAT);
+    const status = parseStatusLine(startLine, WHAT);
+    if (status < 200) return true; // RFC 9110 §15.2: the response is still to come
+    this.#head = { status, fields };
+    this.#state = this.#framing(status, fields);
+    return true;
+  }
+
+  /** RFC 9112 §6.3. A length that is no number is none. */
+  #framing(status: number, fields: Head["fields"]): State {
+    if (status === 204 || status === 304) return { expects: "nothing" };
+    if (/\bchunked\b/i.test(fields.get("transfer-encoding") ?? "")) {
+      return { expects: "chunk size" };
+    }
+    const length = fields.get("content-length") ?? "";
+    if (!/^\d+$/.test(length)) return { expects: "end" };
+    if (Number(length) > this.#maxBodyBytes) throw this.#tooLarge();
+    return this.#remaining("body", Number(length));
+  }
+
+  #readBody(state: { expects: "body" | "chunk"; remaining: number }): boolean {
+    const taken = this.#take(Math.min(state.remaining, this.#pending.length));
+    if (taken === 0) return false;
+    this.#state = this.#remaining(state.expects, state.remaining - taken);
+    return true;
+  }
+
+  #remaining(expects: "body" | "chunk", remaining: number): State {
+    if (remaining > 0) return { expects, remaining };
+    return expects === "body" ? { expects: "nothing" } : { expects: "chunk size" };
+  }
+
+  #readChunkSize(): boolean {
+    const line = this.#line();
+    if (line === undefined) return false;
+    if (line === "") return true; // the end of the chunk before
+    const size = /^\s*([0-9a-f]{1,8})\s*(?:;.*)?$/i.exec(line)?.[1];
+    if (size === undefined) throw malformed(`chunk size is ${JSON.stringify(line.slice(0, 20))}`);
+    const remaining = parseInt(size, 16);
+    this.#state = remaining === 0 ? { expects: "trailer" } : { expects: "chunk", remaining };
+    return true;
+  }
+
+  #line(): string | undefined {
+    const bytes = this.#pending.until(endOfLine, MAX_LINE_BYTES, "line");
+    return bytes && new TextDecoder().decode(bytes).replace(/\r?\n$/, "");
+  }
+
+  #take(length: number): number {
+    if (this.#body.length + length > this.#maxBodyBytes) throw this.#tooLarge();
+    if (length > 0) this.#body.push(this.#pending.take(length));
+    return length;
+  }
+
+  #tooLarge(): MalformedMessageError {
+    return malformed(`the body has more than ${this.#maxBodyBytes} bytes`);
+  }
+
+  #response(): HttpResponse {
+    return { ...this.#head!, body: this.#body.peek() };
+  }
+}
+
+type State =
+  | { readonly expects: "head" | "chunk size" | "trailer" }
+  | { readonly expects: "body" | "chunk"; readonly remaining: number }
+  /** Of the connection, which ends the body. */
+  | { readonly expects: "end" }
+  | { readonly expects: "nothing" };
+
+/** Bytes that grow at the end and are taken from the start, without copying them each time. */
+class ByteQueue {
+  #bytes = new Uint8Array(1024);
+  #start = 0;
+  #end = 0;
+  #searched = 0;
+
+  get length(): number {
+    return this.#end - this.#start;
+  }
+
+  push(bytes: Uint8Array): void {
+    if (this.#end + bytes.length > this.#bytes.length) {
+      const grown = new Uint8Array(2 * (this.length + bytes.length));
+      grown.set(this.peek());
+      this.#bytes = grown;
+      this.#searched -= this.#start;
+      this.#end -= this.#start;
+      this.#start = 0;
+    }
+    this.#bytes.set(bytes, this.#end);
+    this.#end += bytes.length;
+  }
+
+  peek(): Uint8Array {
+    return this.#bytes.subarray(this.#start, this.#end);
+  }
+
+  /** Valid until the next push. */
+  take(length: number): Uint8Array {
+    const taken = this.#bytes.subarray(this.#start, this.#start + length);
+    this.#start += length;
+    this.#searched = this.#start;
+    return taken;
+  }
+
+  /** Takes what ends with a mark, and the mark; `undefined` if it has not come yet. */
+  until(
+    endOf: (before: Uint8Array) => boolean,
+    maxBytes: number,
+    what: string,
+  ): Uint8Array | undefined {
+    const all = this.#bytes.subarray(0, this.#end);
+    for (let at = this.#searched; at < this.#end; at++) {
+      if (all[at] === NEWLINE && endOf(all.subarray(this.#start, at))) {
+        const length = at + 1 - this.#start;
+        if (length > maxBytes) break;
+        return this.take(length);
+      }
+    }
+    if (this.length > maxBytes) throw malformed(`a ${what} has more than ${maxBytes} bytes`);
+    this.#searched = this.#end;
+    return undefined;
+  }
+}
+
+function endOfLine(): boolean {
+  return true;
+}
+
+/** Whether a newline ends an empty line: `\n\n`, `\n\r\n`. Empty lines in front of a head are part of it. */
+function endOfHead(before: Uint8Array): boolean {
+  const last = before.at(-1) === RETURN ? before.at(-2) : before.at(-1);
+  return last === NEWLINE;
+}
+
+function malformed(reason: string): MalformedMessageError {
+  return new MalformedMessageError(`Cannot read ${WHAT}: ${reason}`);
+}
+
+const WHAT = "HTTP response";
+const NEWLINE = 0x0a;
+const RETURN = 0x0d;
+
+/** Ours: devices send some hundred bytes. */
+const MAX_HEAD_BYTES = 16 * 1024;
+const MAX_LINE_BYTES = 1024;
 
 /** How to ask. */
 export interface HttpOptions {

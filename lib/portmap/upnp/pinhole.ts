@@ -6,9 +6,7 @@
  * @module
  */
 
-import type { IgdService } from "../igd_services.ts";
-import { MappingRefusedError, type MappingRequest } from "../mapper.ts";
-import { cannot } from "../mapping_request.ts";
+import { cannot, MappingRefusedError, type MappingRequest } from "../mapper.ts";
 import {
   addPinhole,
   checkPinholeWorking,
@@ -17,6 +15,7 @@ import {
   type PinholeTarget,
   updatePinhole,
 } from "./actions.ts";
+import type { IgdService } from "./device.ts";
 import { saysNoAction, saysNoEntry } from "./faults.ts";
 import { call, type IgdSession, refusal, tryCall } from "./session.ts";
 

@@ -5,9 +5,7 @@
  */
 
 import { MalformedMessageError } from "../../base/errors.ts";
-import type { IgdService } from "../igd_services.ts";
-import type { MappingRequest } from "../mapper.ts";
-import { cannot } from "../mapping_request.ts";
+import { cannot, type MappingRequest } from "../mapper.ts";
 import {
   addAnyPortMapping,
   addPortMapping,
@@ -16,6 +14,7 @@ import {
   type PortMappingEntry,
   type PortMappingKey,
 } from "./actions.ts";
+import type { IgdService } from "./device.ts";
 import { firstAttempt, type LadderContext, type MappingAttempt, nextAttempt } from "./fallbacks.ts";
 import {
   CONFLICT_IN_MAPPING_ENTRY,

@@ -4,14 +4,135 @@
  * @module
  */
 
-import { toHex } from "../../base/bytes.ts";
-import { NetworkError, NoResponseError } from "../../base/errors.ts";
+import { concat, toHex } from "../../base/bytes.ts";
+import {
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+  RefusedError,
+} from "../../base/errors.ts";
 import { GiveUp } from "../../base/timers.ts";
-import type { BrokerUrl } from "./broker_url.ts";
-import { encodePacket, type MqttPacket, type MqttVersion } from "./packet.ts";
-import { PacketReader } from "./packet_reader.ts";
-import { type BrokerPipe, openPipe, type OpenPipeOptions } from "./pipe.ts";
-import { mqttRefusal } from "./refusal.ts";
+import {
+  decodePacket,
+  encodePacket,
+  type MqttPacket,
+  type MqttVersion,
+  packetLength,
+} from "./packet.ts";
+import { type BrokerPipe, type BrokerUrl, openPipe, type OpenPipeOptions } from "./pipe.ts";
+
+/** Parts what comes into packets. */
+export class PacketReader {
+  readonly #pipe: Pick<BrokerPipe, "read">;
+  #unread: Uint8Array = new Uint8Array(0);
+
+  constructor(pipe: Pick<BrokerPipe, "read">) {
+    this.#pipe = pipe;
+  }
+
+  /**
+   * The first packet, or `null` at the end. What cannot become a CONNACK is not waited for.
+   *
+   * @throws {MalformedMessageError} if it is none
+   * @throws {NetworkError} as the network fails
+   */
+  async first(version: MqttVersion): Promise<Extract<MqttPacket, { type: "connack" }> | null> {
+    this.#unread = await this.#pipe.read() ?? this.#unread;
+    const [byte = CONNACK] = this.#unread;
+    const packet = byte === CONNACK ? await this.next(version) : undefined;
+    if (packet === null || packet?.type === "connack") return packet;
+    throw new MalformedMessageError("Cannot read MQTT packet: the first one is a CONNACK");
+  }
+
+  /**
+   * The next packet, `undefined` for one of no use, or `null` at the end.
+   *
+   * @throws {MalformedMessageError} if it is none
+   * @throws {NetworkError} as the network fails
+   */
+  async next(version: MqttVersion): Promise<MqttPacket | null | undefined> {
+    for (;;) {
+      const length = packetLength(this.#unread, MAX_PACKET_BYTES);
+      if (length !== undefined && length <= this.#unread.length) {
+        const packet = this.#unread.subarray(0, length);
+        this.#unread = this.#unread.subarray(length); // thousands of packets may be in there
+        return decodePacket(packet, version);
+      }
+      const more = await this.#pipe.read();
+      if (more === null) return null;
+      this.#unread = this.#unread.length === 0 ? more : concat(this.#unread, more);
+    }
+  }
+}
+
+/** Ours: the longest message of a peer with its topic, and whatever properties a broker adds. */
+const MAX_PACKET_BYTES = 16_384;
+
+/** The first byte of one: MQTT 3.1.1 §3.2.1. */
+const CONNACK = 0x20;
+
+/** The refusal of a CONNECT, a SUBSCRIBE or of all further conversation. */
+export function mqttRefusal(action: string, code: number, version: MqttVersion): RefusedError {
+  const known = version === 5 || code >= 0x80 ? REASONS_5[code] : RETURN_CODES_4[code];
+  const { name, remedy } = known ?? { name: "what nobody knows", remedy: LATER };
+  const hex = `0x${code.toString(16).padStart(2, "0")}`;
+  return new RefusedError(`Cannot ${action}: the broker says ${name} (${hex}); ${remedy}`, code);
+}
+
+interface Reason {
+  readonly name: string;
+  readonly remedy: string;
+}
+
+const LOGIN = "check the user name and the password in the URL";
+const LATER = "try later, or another broker";
+const OTHER = "use another broker";
+const UNLIKE = "what answers may not be an MQTT broker as others are: use another one";
+const RIGHTS = "the broker has to let this user read and write punchline/1/#";
+const VERSION = "fix the version in the options, or use another broker";
+
+/** MQTT 3.1.1 §3.2.2.3. */
+const RETURN_CODES_4: Readonly<Record<number, Reason>> = {
+  0x01: { name: "unacceptable protocol version", remedy: VERSION },
+  0x02: { name: "identifier rejected", remedy: LATER },
+  0x03: { name: "server unavailable", remedy: LATER },
+  0x04: { name: "bad user name or password", remedy: LOGIN },
+  0x05: { name: "not authorized", remedy: LOGIN },
+};
+
+/** MQTT 5.0 §2.4: what a CONNACK, SUBACK or DISCONNECT may say; 0x80 is that of a SUBACK in 3.1.1 too. */
+const REASONS_5: Readonly<Record<number, Reason>> = {
+  0x00: { name: "goodbye", remedy: LATER },
+  0x80: { name: "unspecified error", remedy: LATER },
+  0x81: { name: "malformed packet", remedy: UNLIKE },
+  0x82: { name: "protocol error", remedy: UNLIKE },
+  0x83: { name: "implementation specific error", remedy: LATER },
+  0x84: { name: "unsupported protocol version", remedy: VERSION },
+  0x85: { name: "client identifier not valid", remedy: LATER },
+  0x86: { name: "bad user name or password", remedy: LOGIN },
+  0x87: { name: "not authorized", remedy: `${LOGIN}; ${RIGHTS}` },
+  0x88: { name: "server unavailable", remedy: LATER },
+  0x89: { name: "server busy", remedy: LATER },
+  0x8a: { name: "banned", remedy: OTHER },
+  0x8b: { name: "server shutting down", remedy: LATER },
+  0x8c: { name: "bad authentication method", remedy: OTHER },
+  0x8d: { name: "keep alive timeout", remedy: LATER },
+  0x8e: { name: "session taken over", remedy: LATER },
+  0x8f: { name: "topic filter invalid", remedy: RIGHTS },
+  0x90: { name: "topic name invalid", remedy: RIGHTS },
+  0x91: { name: "packet identifier in use", remedy: UNLIKE },
+  0x93: { name: "receive maximum exceeded", remedy: LATER },
+  0x94: { name: "topic alias invalid", remedy: UNLIKE },
+  0x95: { name: "packet too large", remedy: "the broker has to take packets of 5 KiB" },
+  0x96: { name: "message rate too high", remedy: LATER },
+  0x97: { name: "quota exceeded", remedy: LATER },
+  0x98: { name: "administrative action", remedy: OTHER },
+  0x99: { name: "payload format invalid", remedy: "the broker has to take binary messages" },
+  0x9c: { name: "use another server", remedy: OTHER },
+  0x9d: { name: "server moved", remedy: OTHER },
+  0x9f: { name: "connection rate exceeded", remedy: LATER },
+  0xa0: { name: "maximum connect time", remedy: LATER },
+};
 
 /** A conversation that the broker has agreed to. */
 export class MqttClient {

@@ -12,10 +12,10 @@
  * @module
  */
 
-export { type BrokerUrl, parseBrokerUrl } from "./broker_url.ts";
+export { type BrokerUrl, parseBrokerUrl } from "./pipe.ts";
 export type { MqttVersion } from "./packet.ts";
 export { mqttTransport, type MqttTransportOptions } from "./transport.ts";
-export { PUBLIC_BROKERS } from "../default_signaling.ts";
+export { PUBLIC_BROKERS } from "../open.ts";
 export type { OpenBusOptions, SignalBus, SignalTransport } from "../transport.ts";
 export type { Logger } from "../../base/logger.ts";
 export type * from "../../net/network.ts";

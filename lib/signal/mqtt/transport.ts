@@ -5,15 +5,17 @@
  */
 
 import {
+  type OpenBusOptions,
   requirePublishable,
   requireTopic,
+  type SignalBus,
+  type SignalTransport,
   type TopicListener,
   TopicSubscribers,
-} from "../topic_subscribers.ts";
-import type { OpenBusOptions, SignalBus, SignalTransport } from "../transport.ts";
-import { parseBrokerUrl } from "./broker_url.ts";
+} from "../transport.ts";
 import { MqttClient } from "./client.ts";
 import type { MqttVersion } from "./packet.ts";
+import { parseBrokerUrl } from "./pipe.ts";
 import { abortable } from "@std/async/abortable";
 
 /** How to use a broker. */

@@ -9,8 +9,12 @@ import { WaitQueue } from "../../base/wait_queue.ts";
 import type { Network } from "../../net/network.ts";
 import { systemNetwork } from "../../net/system.ts";
 import { MAX_SIGNAL_BYTES, type SignalChannel } from "../channel.ts";
-import { CLOSE, type WebSocketConnection, type WebSocketMessage } from "../websocket/connection.ts";
-import { dialWebSocket } from "../websocket_dial.ts";
+import {
+  CLOSE,
+  dialWebSocket,
+  type WebSocketConnection,
+  type WebSocketMessage,
+} from "../websocket/connection.ts";
 import { decodeNotice, encodeNotice } from "./protocol.ts";
 import { isRoomName } from "./rooms.ts";
 

@@ -8,11 +8,9 @@
 import { NetworkError } from "../../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
-import { RoomVisit } from "../room_visit.ts";
-import { TopicVisit } from "../topic_visit.ts";
-import { RendezvousRooms, type RoomLimits } from "./rooms.ts";
+import { RendezvousRooms, type RoomLimits, RoomVisit } from "./rooms.ts";
 import { type ClientSocket, RendezvousSession, type SessionLimits } from "./session.ts";
-import { isTopicsPath, RendezvousTopics, type TopicLimits } from "./topics.ts";
+import { isTopicsPath, RendezvousTopics, type TopicLimits, TopicVisit } from "./topics.ts";
 
 /** What a server spends on its clients. */
 export interface RendezvousLimits extends RoomLimits, TopicLimits, SessionLimits {

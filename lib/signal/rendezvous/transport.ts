@@ -6,16 +6,22 @@
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
-import { decodeTopicMessage, encodeTopicMessage, TOPIC_HEADER_BYTES } from "../topic_message.ts";
 import {
+  type OpenBusOptions,
   requirePublishable,
   requireTopic,
+  type SignalBus,
+  type SignalTransport,
   type TopicListener,
   TopicSubscribers,
-} from "../topic_subscribers.ts";
-import type { OpenBusOptions, SignalBus, SignalTransport } from "../transport.ts";
-import { CLOSE, type WebSocketConnection, type WebSocketMessage } from "../websocket/connection.ts";
-import { dialWebSocket } from "../websocket_dial.ts";
+} from "../transport.ts";
+import {
+  CLOSE,
+  dialWebSocket,
+  type WebSocketConnection,
+  type WebSocketMessage,
+} from "../websocket/connection.ts";
+import { decodeTopicMessage, encodeTopicMessage, TOPIC_HEADER_BYTES } from "./protocol.ts";
 import { TOPICS_PATH } from "./topics.ts";
 import { abortable } from "@std/async/abortable";
 

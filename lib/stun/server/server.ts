@@ -8,9 +8,8 @@
 import { NetworkError } from "../../base/errors.ts";
 import { ipFamily, ipScope, parseIp, type TransportAddress } from "../../net/address.ts";
 import type { Network, UdpSocket } from "../../net/network.ts";
-import { newCounters, type StunServerCounters } from "../server_counters.ts";
 import { type TcpFilterLimits, TcpFilterService } from "../tcp_filter/service.ts";
-import { bindEndpoints, type Endpoint } from "./endpoints.ts";
+import { bindEndpoints, type Endpoint, newCounters, type StunServerCounters } from "./endpoints.ts";
 import { type TcpLimits, TcpService } from "./tcp.ts";
 import { newAllowances, type UdpAllowances, type UdpLimits, UdpResponder } from "./udp.ts";
 

@@ -9,23 +9,23 @@ import { sourceKey } from "../../base/rate_limiter.ts";
 import type { TransportAddress } from "../../net/address.ts";
 import type { TcpConnection, TcpListener } from "../../net/network.ts";
 import type { StunAttribute } from "../attributes.ts";
-import { encodeAnswer } from "../encode_answer.ts";
-import { readMessages, writeMessage } from "../framing.ts";
 import type { StunMessage } from "../message.ts";
-import type { StunServerCounters } from "../server_counters.ts";
 import {
   encodeTcpFilterResult,
   getTcpFilterRequest,
   type TcpFilterRequest,
 } from "../tcp_filter/message.ts";
 import { MIN_FILTER_REQUEST_LENGTH, type TcpFilterService } from "../tcp_filter/service.ts";
+import { readMessages, writeMessage } from "../transport.ts";
 import {
   answerBinding,
   type Arrival,
   type BindingAnswer,
   decodeRequest,
+  encodeAnswer,
   refuse,
 } from "./binding.ts";
+import type { StunServerCounters } from "./endpoints.ts";
 
 /** What connections may cost. */
 export interface TcpLimits {

@@ -7,10 +7,16 @@
 
 import { type Rate, RateLimiter } from "../../base/rate_limiter.ts";
 import type { TransportAddress } from "../../net/address.ts";
-import { encodeAnswer } from "../encode_answer.ts";
-import { isPlainBinding, PlainResponder } from "../plain_binding.ts";
-import type { StunServerCounters } from "../server_counters.ts";
-import { answerBinding, type Arrival, decodeRequest, refuse } from "./binding.ts";
+import {
+  answerBinding,
+  type Arrival,
+  decodeRequest,
+  encodeAnswer,
+  isPlainBinding,
+  PlainResponder,
+  refuse,
+} from "./binding.ts";
+import type { StunServerCounters } from "./endpoints.ts";
 
 /** A datagram to send. */
 export interface OutgoingDatagram {

@@ -6,10 +6,15 @@
  */
 
 import { equalBytes } from "../../base/bytes.ts";
-import { NetworkError, NoResponseError, RefusedError } from "../../base/errors.ts";
+import {
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+  RefusedError,
+} from "../../base/errors.ts";
+import { WaitQueue } from "../../base/wait_queue.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
-import { readMessages, writeMessage } from "../framing.ts";
 import {
   BINDING,
   decodeMessage,
@@ -17,9 +22,149 @@ import {
   getAttribute,
   type StunMessage,
 } from "../message.ts";
-import { GreetingListener } from "../tcp_filter_greetings.ts";
-import { judge, type TcpFilterReport } from "../tcp_filter_report.ts";
-import { encodeTcpFilterRequest, getTcpFilterResult } from "./message.ts";
+import { readMessages, writeMessage } from "../transport.ts";
+import {
+  type DialResult,
+  encodeTcpFilterRequest,
+  getTcpFilterResult,
+  type TcpFilterResult,
+} from "./message.ts";
+
+/** Accepts connections and reads from each the greeting by which the server's dials are known. */
+export class GreetingListener implements Disposable {
+  readonly #listener: TcpListener;
+  readonly #transactionId: Uint8Array;
+  readonly #origins = new WaitQueue<TransportAddress>(MAX_CONNECTIONS);
+  readonly #connections = new Set<TcpConnection>();
+
+  /**
+   * @param listener is closed with this
+   * @param transactionId of the request, which only the server knows
+   */
+  constructor(listener: TcpListener, transactionId: Uint8Array) {
+    this.#listener = listener;
+    this.#transactionId = transactionId;
+    this.#accept().catch((error) => this.#origins.close(error));
+  }
+
+  /**
+   * Where the dials came from, by their own account, once `expected` of them have arrived; or fewer, if they
+   * do not arrive within a second: a greeting may take longer than the server's report of it.
+   */
+  async collect(expected: number, signal?: AbortSignal): Promise<TransportAddress[]> {
+    const origins = this.#origins.drain();
+    const patience = AbortSignal.timeout(PATIENCE_MS);
+    const either = signal === undefined ? patience : AbortSignal.any([signal, patience]);
+    while (origins.length < expected) {
+      try {
+        origins.push(await this.#origins.next(either));
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (error !== patience.reason) throw error;
+        break;
+      }
+    }
+    return origins;
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener.close();
+    for (const connection of this.#connections) connection.close();
+  }
+
+  async #accept(): Promise<void> {
+    for (;;) {
+      let connection: TcpConnection;
+      try {
+        connection = await this.#listener.accept();
+      } catch (error) {
+        if (error instanceof NetworkError && error.reason === "closed") return;
+        throw error;
+      }
+      if (this.#connections.size >= MAX_CONNECTIONS) {
+        connection.reset();
+        continue;
+      }
+      this.#connections.add(connection);
+      this.#read(connection).catch((error) => this.#origins.close(error));
+    }
+  }
+
+  async #read(connection: TcpConnection): Promise<void> {
+    try {
+      for await (const bytes of readMessages(connection, { maxLength: MAX_GREETING_LENGTH })) {
+        const message = decodeMessage(bytes);
+        const origin = getAttribute(message, "RESPONSE-ORIGIN");
+        const isGreeting = message.class === "indication" && origin !== undefined &&
+          equalBytes(message.transactionId, this.#transactionId);
+        if (isGreeting) this.#origins.push(origin);
+        return;
+      }
+    } catch (error) {
+      // Somebody else's dial, or one that was cut short: no evidence of anything.
+      if (!(error instanceof MalformedMessageError || error instanceof NetworkError)) throw error;
+    } finally {
+      connection.close();
+    }
+  }
+}
+
+/** Ours: the server dials six times at most. */
+const MAX_CONNECTIONS = 16;
+
+/** A header and RESPONSE-ORIGIN with an IPv6 address are 44 bytes. */
+const MAX_GREETING_LENGTH = 128;
+
+const PATIENCE_MS = 1000;
+
+/** What an unsolicited SYN gets; `"unknown"` if the test could not tell. */
+export type UnsolicitedSyn = "accepted" | "reset" | "dropped" | "unknown";
+
+/** What a TCP filter test found. */
+export interface TcpFilterReport {
+  /** Of SYNs from the address that this side talks to, and another port. */
+  readonly sameAddress: UnsolicitedSyn;
+  /** Of SYNs from an address that this side has never talked to. */
+  readonly alternateAddress: UnsolicitedSyn;
+  /** Where the test was run from: this side's end of the connection. */
+  readonly local: TransportAddress;
+  /** The same end, as the server sees it. */
+  readonly mapped: TransportAddress | undefined;
+  /** What the verdicts rest on. */
+  readonly evidence: TcpFilterEvidence;
+}
+
+/** What the verdicts of a {@linkcode TcpFilterReport} rest on. */
+export interface TcpFilterEvidence {
+  /** What the server says; `undefined` if it does not know this test. */
+  readonly server: TcpFilterResult | undefined;
+  /** Whether a dial of the server arrived here and proved to be its own. */
+  readonly arrived: { readonly sameAddress: boolean; readonly alternateAddress: boolean };
+  /** Whether this side could listen on the port. Without that, a RST may be this system's own. */
+  readonly listening: boolean;
+  /** Of the connection's handshake. */
+  readonly rttMs: number;
+  /** Of the whole test. */
+  readonly elapsedMs: number;
+}
+
+/** What became of the SYNs of one origin, from both sides' view of it. */
+export function judge(
+  dialled: DialResult | undefined,
+  arrived: boolean,
+  { listening }: { listening: boolean },
+): UnsolicitedSyn {
+  if (arrived) return "accepted";
+  switch (dialled?.outcome) {
+    case "silent":
+      return "dropped";
+    case "refused":
+      return listening ? "reset" : "unknown";
+    default:
+      // "accepted", but not by this side: another machine or a proxy has the port.
+      return "unknown";
+  }
+}
 
 /** What {@linkcode testTcpFilter} takes. */
 export interface TcpFilterOptions {
@@ -56,7 +201,7 @@ export async function testTcpFilter(
   using listener = await tryListen(network, connection.local);
   using greetings = listener && new GreetingListener(listener, transactionId);
 
-  const deadline = AbortSignal.timeout(windowMs + PATIENCE_MS);
+  const deadline = AbortSignal.timeout(windowMs + CLIENT_PATIENCE_MS);
   const response = await ask(connection, encodeRequest(transactionId, windowMs), {
     transactionId,
     signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]),
@@ -153,4 +298,4 @@ const MAX_WINDOW_MS = 1900;
 const REQUEST_LENGTH = 1024;
 
 /** Ours: for a lost segment or two on the way there or back, beyond the window. */
-const PATIENCE_MS = 3000;
+const CLIENT_PATIENCE_MS = 3000;

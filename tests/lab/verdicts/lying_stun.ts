@@ -12,7 +12,7 @@ import { sameTransportAddress, type TransportAddress } from "../../../lib/net/ad
 import { systemNetwork } from "../../../lib/net/system.ts";
 import type { Datagram, UdpSocket } from "../../../lib/net/network.ts";
 import { decodeMessage, encodeMessage, getAttribute } from "../../../lib/stun/message.ts";
-import type { ChangeRequest } from "../../../lib/stun/rfc5780_attributes.ts";
+import type { ChangeRequest } from "../../../lib/stun/attribute_tables.ts";
 
 /** What it does wrong. */
 export const LIES = {

@@ -7,7 +7,7 @@
  */
 
 import { systemNetwork } from "../../../lib/net/system.ts";
-import { receiveFiles } from "../../../lib/transfer/receive_files.ts";
+import { receiveFiles } from "../../../lib/transfer/receiver.ts";
 
 const [port, folder, killAfter] = Deno.args as [string, string, string];
 const result = await receiveFiles(
