@@ -44,10 +44,10 @@ export type { OuterGateway } from "./lib/portmap/candidate_mappers.ts";
 export type { MapperName, MappingGrant } from "./lib/portmap/mapper.ts";
 export type { MappingVerdict, MappingVerdictKind } from "./lib/portmap/verdict.ts";
 export {
+  BaseSocket,
   preparePunch,
   type PreparePunchOptions,
   punch,
-  PunchAnchor,
   type PunchedConn,
   type PunchOptions,
   type PunchReport,

@@ -9,7 +9,7 @@
 
 import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
-import type { SignalBus, SignalTransport } from "../lib/signal/transport.ts";
+import type { SignalingConnection, SignalTransport } from "../lib/signal/transport.ts";
 import { writeAll } from "../lib/signal/websocket/connection.ts";
 import { median } from "./median.ts";
 
@@ -83,7 +83,7 @@ export function judge(figures: Readonly<Record<string, number>>, baselineUrl: UR
 
 /** Milliseconds for each message. */
 async function publish(
-  speaker: SignalBus,
+  speaker: SignalingConnection,
   hear: (listen: () => void) => void,
   messages: number,
 ): Promise<number> {

@@ -69,7 +69,7 @@ export function sourceKey(ip: string): string {
 const BUCKETS = 2 ** 14;
 
 /** Lets so many pass at once, and so many a second after that. */
-export class Allowance {
+export class TokenBucket {
   readonly #burst: number;
   readonly #perSecond: number;
   #left: number;

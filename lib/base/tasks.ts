@@ -73,7 +73,7 @@ export class SharedJob<T> {
 }
 
 /** Runs jobs, some at a time, in the order in which they come. */
-export class Turnstile {
+export class Semaphore {
   readonly #waiting: (() => void)[] = [];
   #free: number;
 

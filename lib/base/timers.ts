@@ -8,7 +8,7 @@
  * A signal that aborts after a while, or with another, and leaves no timer: that of `AbortSignal.timeout` keeps the
  * process alive for as long as anybody listens to it.
  */
-export class GiveUp implements Disposable {
+export class Deadline implements Disposable {
   readonly signal: AbortSignal;
   readonly #timer: ReturnType<typeof setTimeout>;
 
@@ -27,7 +27,7 @@ export class GiveUp implements Disposable {
 }
 
 /** Rings once after it was set, unless it is set anew or cleared before. */
-export class Alarm {
+export class ResettableTimer {
   readonly #onRing: () => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isReferenced = true;
@@ -78,13 +78,13 @@ export class Alarm {
 export function idleDelay(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {
-      alarm.clear();
+      timer.clear();
       signal.removeEventListener("abort", end);
       resolve();
     };
-    const alarm = new Alarm(end);
-    alarm.isReferenced = false;
-    alarm.set(ms);
+    const timer = new ResettableTimer(end);
+    timer.isReferenced = false;
+    timer.set(ms);
     signal.addEventListener("abort", end, { once: true });
     if (signal.aborted) end();
   });

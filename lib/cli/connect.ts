@@ -6,7 +6,7 @@
  */
 
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
-import { Turnstile } from "../base/tasks.ts";
+import { Semaphore } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -15,7 +15,7 @@ import { decodeTicket } from "../peer/ticket.ts";
 import { MAX_UNDER_WAY } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
-import { openHandDesk } from "./manual_signaling.ts";
+import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, tellConnected, tellFailure } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
@@ -34,7 +34,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const ticket = readTicket(operands[0]!);
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
-  const desk = openHandDesk(given, io, events, { ticket, ...port !== undefined && { port } });
+  const desk = openManualPrompt(given, io, events, { ticket, ...port !== undefined && { port } });
   const options = await readPeerOptions(given, io, desk);
   const timings = readConnectTimings(values);
   await using peer = await Peer.open({ ...options, ...timings, listen: false });
@@ -86,12 +86,12 @@ async function forwardAll(
   using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port });
   events.tell({ event: "listening", local: `127.0.0.1:${port}` });
   events.say(`Forwarding 127.0.0.1:${port} to the peer`);
-  const turnstile = new Turnstile(MAX_UNDER_WAY);
+  const semaphore = new Semaphore(MAX_UNDER_WAY);
   const running = new Set<Promise<void>>();
   try {
     for (;;) {
       const local = await listener.accept({ signal: io.signal });
-      const job = forwardOne(peer, ticket, local, events, io, turnstile).finally(() =>
+      const job = forwardOne(peer, ticket, local, events, io, semaphore).finally(() =>
         running.delete(job)
       );
       running.add(job);
@@ -109,10 +109,10 @@ async function forwardOne(
   local: TcpConnection,
   events: ConnectionEvents,
   io: CliIo,
-  turnstile: Turnstile,
+  semaphore: Semaphore,
 ): Promise<void> {
   try {
-    await using connection = await turnstile.through(() =>
+    await using connection = await semaphore.through(() =>
       peer.connect(ticket, { signal: io.signal })
     );
     tellConnected(connection, events);

@@ -6,8 +6,8 @@
  */
 
 import { UnreachableError } from "../base/errors.ts";
-import { Turnstile } from "../base/tasks.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Semaphore } from "../base/tasks.ts";
+import { Deadline } from "../base/timers.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { PeerConnection } from "../peer/connection.ts";
@@ -16,7 +16,7 @@ import { Peer } from "../peer/peer.ts";
 import { acceptOrTell, firstThrough, MAX_UNDER_WAY, refuseOthers } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
-import { type HandDesk, openHandDesk } from "./manual_signaling.ts";
+import { type ManualPrompt, openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, showTicket, tellConnected, tellFailure } from "./peer_events.ts";
 import {
   PEER_ARGUMENTS,
@@ -47,7 +47,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   }
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
-  const desk = openHandDesk(given, io, events, port === undefined ? {} : { port });
+  const desk = openManualPrompt(given, io, events, port === undefined ? {} : { port });
   const options = await readPeerOptions(given, io, desk);
   await using peer = await Peer.open({
     ...options,
@@ -68,7 +68,7 @@ async function serveOne(
   peer: Peer,
   events: ConnectionEvents,
   io: CliIo,
-  { timeoutMs, desk }: { timeoutMs: number | undefined; desk: HandDesk | undefined },
+  { timeoutMs, desk }: { timeoutMs: number | undefined; desk: ManualPrompt | undefined },
 ): Promise<number> {
   const connection = await waitForOne(peer, events, io, timeoutMs);
   if (connection === undefined) {
@@ -96,8 +96,8 @@ async function waitForOne(
   io: CliIo,
   timeoutMs: number | undefined,
 ): Promise<PeerConnection | undefined> {
-  using patience = timeoutMs === undefined ? undefined : new GiveUp(timeoutMs, io.signal);
-  const { signal } = patience ?? io;
+  using deadline = timeoutMs === undefined ? undefined : new Deadline(timeoutMs, io.signal);
+  const { signal } = deadline ?? io;
   try {
     const letIn = (incoming: IncomingConnection, tooLate: AbortSignal) =>
       accept(incoming, events, io, AbortSignal.any([io.signal, tooLate]));
@@ -116,12 +116,12 @@ async function serveAll(
   events: ConnectionEvents,
   io: CliIo,
 ): Promise<number> {
-  const turnstile = new Turnstile(MAX_UNDER_WAY);
+  const semaphore = new Semaphore(MAX_UNDER_WAY);
   const running = new Set<Promise<void>>();
   try {
     for (;;) {
       const incoming = await peer.nextIncoming({ signal: io.signal });
-      const serving = serve(incoming, port, events, io, turnstile)
+      const serving = serve(incoming, port, events, io, semaphore)
         .catch((error) => {
           if (!io.signal.aborted) {
             io.err(`punchline: ${error instanceof Error ? error.message : error}`);
@@ -142,9 +142,9 @@ async function serve(
   port: number,
   events: ConnectionEvents,
   io: CliIo,
-  turnstile: Turnstile,
+  semaphore: Semaphore,
 ): Promise<void> {
-  await using connection = await turnstile.through(() => accept(incoming, events, io, io.signal));
+  await using connection = await semaphore.through(() => accept(incoming, events, io, io.signal));
   if (connection === undefined) return;
   tellConnected(connection, events);
   const end = () => connection.reset();

@@ -7,7 +7,7 @@
 
 import { concat } from "../base/bytes.ts";
 import { decodeTicket } from "../peer/ticket.ts";
-import { HAND_URL, handTransport } from "../signal/manual.ts";
+import { MANUAL_URL, manualTransport } from "../signal/manual.ts";
 import type { SignalTransport } from "../signal/transport.ts";
 import type { Arguments } from "./arguments.ts";
 import { type CliIo, UsageError } from "./io.ts";
@@ -98,32 +98,32 @@ const ENDED = { done: true, value: undefined } as const;
  * @param options.port if connections are to be forwarded
  * @throws {UsageError} if what is asked for does not go together
  */
-export function openHandDesk(
+export function openManualPrompt(
   { flags }: Pick<Arguments, "flags">,
   io: CliIo,
   events: ConnectionEvents,
   { ticket, port }: { readonly ticket?: string; readonly port?: number } = {},
-): HandDesk | undefined {
+): ManualPrompt | undefined {
   const isAsked = flags.has("hand");
-  const isByHand = ticket === undefined
+  const isManual = ticket === undefined
     ? isAsked
-    : decodeTicket(ticket).signaling.every((url) => url === HAND_URL);
-  if (isAsked && !isByHand) throw new UsageError("--hand does not go with a ticket of another way");
-  if (isByHand && port !== undefined) {
+    : decodeTicket(ticket).signaling.every((url) => url === MANUAL_URL);
+  if (isAsked && !isManual) throw new UsageError("--hand does not go with a ticket of another way");
+  if (isManual && port !== undefined) {
     throw new UsageError("--tcp does not go by hand: each connection would have to be passed on");
   }
-  return isByHand ? new HandDesk(io, events) : undefined;
+  return isManual ? new ManualPrompt(io, events) : undefined;
 }
 
 /** Where messages are passed on. */
-export class HandDesk {
+export class ManualPrompt {
   /** For the peer. */
   readonly transport: SignalTransport;
   readonly #lines: StdinLines;
 
   constructor(io: CliIo, events: ConnectionEvents) {
     this.#lines = new StdinLines(io.stdin);
-    this.transport = handTransport({
+    this.transport = manualTransport({
       lines: this.#read(events),
       write: (text) => {
         events.tell({ event: "message", text });

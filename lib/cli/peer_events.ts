@@ -11,7 +11,7 @@ import {
   UnreachableError,
 } from "../base/errors.ts";
 import type { PeerConnection } from "../peer/connection.ts";
-import { DECLINE_CODES } from "../peer/dialer.ts";
+import { REJECTION_CODES } from "../peer/dialer.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type CliIo, EXIT } from "./io.ts";
 
@@ -132,7 +132,8 @@ export function tellFailure(
 function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined {
   if (error instanceof NoResponseError) return EXIT.peerNotFound;
   if (error instanceof RefusedError) {
-    const isForNow = error.code === DECLINE_CODES.busy || error.code === DECLINE_CODES.withdrawn;
+    const isForNow = error.code === REJECTION_CODES.busy ||
+      error.code === REJECTION_CODES.withdrawn;
     return isForNow ? EXIT.failure : EXIT.authenticationFailed;
   }
   if (!(error instanceof UnreachableError)) return undefined;

@@ -18,7 +18,7 @@ import {
   readWith,
 } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
-import type { HandDesk } from "./manual_signaling.ts";
+import type { ManualPrompt } from "./manual_signaling.ts";
 
 /** Help for them. */
 export const PEER_USAGE =
@@ -41,7 +41,7 @@ export const PEER_ARGUMENTS = {
 export async function readPeerOptions(
   given: Arguments,
   io: CliIo,
-  desk: HandDesk | undefined,
+  desk: ManualPrompt | undefined,
 ): Promise<PeerOptions> {
   const { flags, values, lists } = given;
   const strategies = readStrategies(values.get("strategy"));
@@ -72,7 +72,7 @@ export async function readPeerOptions(
 
 function waysToSignal(
   urls: readonly string[],
-  desk: HandDesk | undefined,
+  desk: ManualPrompt | undefined,
 ): PeerOptions["signaling"] & object {
   if (desk !== undefined) return [desk.transport];
   return urls.length > 0 ? urls : DEFAULT_SIGNALING;
@@ -111,7 +111,7 @@ export function readConnectTimings(
   const timeoutMs = readTimeout(values);
   return timeoutMs === undefined
     ? {}
-    : { timings: { answerMs: timeoutMs, connectMs: timeoutMs, handMs: timeoutMs } };
+    : { timings: { answerMs: timeoutMs, connectMs: timeoutMs, manualMs: timeoutMs } };
 }
 
 /**

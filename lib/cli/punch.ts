@@ -8,10 +8,10 @@ import { UnreachableError } from "../base/errors.ts";
 import { runAll } from "../base/tasks.ts";
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import {
+  type BaseSocket,
   preparePunch,
   type PreparePunchOptions,
   punch as punchOver,
-  type PunchAnchor,
   type PunchedConn,
   type PunchRole,
 } from "../punch/mod.ts";
@@ -74,7 +74,7 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
 function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
   const { plan, elapsedMs, punchMs, attempts } = punch;
   return {
-    strategy: plan.technique,
+    strategy: plan.method,
     local: formatTransportAddress(local),
     remote: formatTransportAddress(remote),
     relayed: false,
@@ -100,24 +100,24 @@ async function prepareUntilThere(
   channel: WebSocketChannel,
   options: PreparePunchOptions,
   timeoutMs: number | undefined,
-): Promise<{ anchor: PunchAnchor; role: PunchRole } | undefined> {
+): Promise<{ base: BaseSocket; role: PunchRole } | undefined> {
   const timeout = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
   const signals = [options.signal, timeout].filter((each) => each !== undefined);
   const preparedAtMs = performance.now();
-  let anchor: PunchAnchor | undefined;
+  let base: BaseSocket | undefined;
   try {
     const [, role] = await runAll([
-      async (signal) => anchor = await preparePunch({ ...options, signal }),
+      async (signal) => base = await preparePunch({ ...options, signal }),
       async (signal) => {
         await channel.peerPresent({ signal });
         return await agreeOnRole(channel, { signal });
       },
     ], AbortSignal.any(signals));
-    if (performance.now() - preparedAtMs < MAPPING_MS) return { anchor: anchor!, role };
-    await anchor![Symbol.asyncDispose]();
-    return { anchor: await preparePunch(options), role };
+    if (performance.now() - preparedAtMs < MAPPING_MS) return { base: base!, role };
+    await base![Symbol.asyncDispose]();
+    return { base: await preparePunch(options), role };
   } catch (error) {
-    await anchor?.[Symbol.asyncDispose]();
+    await base?.[Symbol.asyncDispose]();
     if (error === timeout?.reason) return undefined;
     throw error;
   }

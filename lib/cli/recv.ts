@@ -17,7 +17,7 @@ import {
 import { readArguments } from "./arguments.ts";
 import { readTicket } from "./connect.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
-import { openHandDesk } from "./manual_signaling.ts";
+import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, tellConnected, tellFailure } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { FILES_PROTOCOL } from "./send.ts";
@@ -101,7 +101,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const ticket = readTicket(operands[0]!);
   const asJson = flags.has("json");
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
-  const desk = openHandDesk(given, io, events, { ticket });
+  const desk = openManualPrompt(given, io, events, { ticket });
   const options = await readPeerOptions(given, io, desk);
   await using peer = await Peer.open({
     ...options,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
@@ -24,7 +24,7 @@ import {
 } from "./accept_first.ts";
 import { readArguments } from "./arguments.ts";
 import { type CliIo, EXIT } from "./io.ts";
-import { openHandDesk } from "./manual_signaling.ts";
+import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, showTicket, tellConnected } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions, readPublicKey } from "./peer_options.ts";
 import {
@@ -98,7 +98,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
-  const options = await readPeerOptions(given, io, openHandDesk(given, io, events));
+  const options = await readPeerOptions(given, io, openManualPrompt(given, io, events));
   await using opened = new AsyncDisposableStack();
   const open = async (): Promise<Receivers> => {
     const peer = opened.use(
@@ -170,8 +170,8 @@ class Receivers {
 
   async #mayComeIn({ remoteId }: IncomingConnection): Promise<boolean> {
     if (remoteId === this.#last?.remoteId) return true;
-    using patience = new GiveUp(HOLD_MS, this.#over.signal);
-    await abortable(this.#vacant.promise, patience.signal).catch(() => {});
+    using deadline = new Deadline(HOLD_MS, this.#over.signal);
+    await abortable(this.#vacant.promise, deadline.signal).catch(() => {});
     return this.#isVacant;
   }
 

@@ -52,13 +52,13 @@ export function changeOrigin(
  * What became of a change test.
  *
  * @param probes those of one filtering socket and its server
- * @param nowMs when a reply that has not come counts as missing: `patienceMs` after the control's
+ * @param nowMs when a reply that has not come counts as missing: `timeoutMs` after the control's
  */
 export function changeOutcome(
   test: ChangeTest,
   server: ServerKnowledge,
   probes: readonly Probe[],
-  options: { nowMs: number; patienceMs: number },
+  options: { nowMs: number; timeoutMs: number },
 ): ChangeOutcome {
   const tries = probes.filter((probe) => probe.test === test);
   for (const { reply } of tries) {
@@ -83,7 +83,7 @@ export function changeOutcome(
   }
   const rounds = tries.filter(({ sentAtMs }) => {
     const control = probes.find((probe) => probe.sentAtMs === sentAtMs && bindingReply(probe));
-    return control !== undefined && options.nowMs >= control.reply!.atMs + options.patienceMs;
+    return control !== undefined && options.nowMs >= control.reply!.atMs + options.timeoutMs;
   });
   return { kind: "silent", rounds: rounds.length };
 }

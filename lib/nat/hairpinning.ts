@@ -15,7 +15,7 @@ export class Hairpin {
   readonly #sockets: readonly [string, string];
   #knownAtMs: number | undefined;
   #tries = 0;
-  #patienceMs = 0;
+  #timeoutMs = 0;
 
   /** @param a one of the two sockets, by name; @param b the other */
   constructor(a: string, b: string) {
@@ -38,7 +38,7 @@ export class Hairpin {
     if (a === undefined || b === undefined) return [];
     this.#knownAtMs ??= nowMs;
     // A hairpin is shorter than the way to any server outside.
-    this.#patienceMs = Math.max(MIN_PATIENCE_MS, a.rttMs, b.rttMs);
+    this.#timeoutMs = Math.max(MIN_PATIENCE_MS, a.rttMs, b.rttMs);
     if (this.#tries >= TRIES_AT_MS.length || nowMs < this.#nextAtMs) return [];
     this.#tries++;
     return [{ from: this.#sockets[0], to: b.address }, { from: this.#sockets[1], to: a.address }];
@@ -52,7 +52,7 @@ export class Hairpin {
   /** The next try, or after the last one the end of the wait. */
   get #nextAtMs(): number {
     if (this.#knownAtMs === undefined) return Infinity;
-    return this.#knownAtMs + (TRIES_AT_MS[this.#tries] ?? TRIES_AT_MS.at(-1)! + this.#patienceMs);
+    return this.#knownAtMs + (TRIES_AT_MS[this.#tries] ?? TRIES_AT_MS.at(-1)! + this.#timeoutMs);
   }
 
   #isOver(nowMs: number): boolean {

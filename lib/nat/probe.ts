@@ -249,7 +249,7 @@ export class Pace {
   }
 
   /** How much later than its control's an answer may come and not count as missing. */
-  patienceMs(server: number): number {
+  timeoutMs(server: number): number {
     const times = this.roundTripsMs(server);
     if (times.length === 0) return Infinity;
     return Math.max(MIN_PATIENCE_MS, times.at(-1)! - times[0]!, times[0]! / 4);

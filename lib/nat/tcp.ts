@@ -266,7 +266,7 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
       isFickle(burstTo, dialer.probes) ? [] : portSamples(dialer.probes, burstTo),
     );
     const isDecided = mapping.behavior !== "unknown" && isPattern(allocation.allocation);
-    const limitMs = Math.min(timeoutMs, Math.max(dialer.giveUpAtMs, burst.changesAtMs));
+    const limitMs = Math.min(timeoutMs, Math.max(dialer.deadlineMs, burst.changesAtMs));
     if (!isDecided && now() < limitMs) {
       const wakeAtMs = burst.changesAtMs > now() ? burst.changesAtMs : Infinity;
       await dialer.wait(Math.min(limitMs, wakeAtMs), signal);
@@ -325,10 +325,10 @@ function burstServer(
   const replies = probes.flatMap(({ server, reply }) =>
     server === lead.index && reply !== undefined ? [reply.atMs] : []
   );
-  const patienceMs = Math.min(...replies) * 2 + MIN_PATIENCE_MS;
-  return nowMs >= patienceMs
+  const timeoutMs = Math.min(...replies) * 2 + MIN_PATIENCE_MS;
+  return nowMs >= timeoutMs
     ? { index: lead.index, changesAtMs: -Infinity }
-    : { index: 0, changesAtMs: patienceMs };
+    : { index: 0, changesAtMs: timeoutMs };
 }
 
 /** Dials a server from each port of the burst, unless that is done already. */

@@ -70,7 +70,7 @@ export class TcpDialer implements AsyncDisposable {
   }
 
   /** Until when the dials under way are worth waiting for; `-Infinity` if there are none. */
-  get giveUpAtMs(): number {
+  get deadlineMs(): number {
     const limits = Array.from(this.#dials.values(), (probe) => {
       return this.#connected.has(probe) ? Infinity : probe.sentAtMs + CONNECT_PATIENCE_MS;
     });

@@ -65,10 +65,10 @@ export function filteringState(
 ): FilteringState {
   const control = controlSpec(server, knowledge.primary);
   const own = probes.filter(({ socket }) => socket === control.socket);
-  const patienceMs = pace.patienceMs(server);
+  const timeoutMs = pace.timeoutMs(server);
   const outcomes = Object.fromEntries(CHANGE_TESTS.map((test) => [
     test,
-    changeOutcome(test, knowledge, own, { nowMs: pace.nowMs, patienceMs }),
+    changeOutcome(test, knowledge, own, { nowMs: pace.nowMs, timeoutMs }),
   ])) as Record<ChangeTest, ChangeOutcome>;
   const proofs = new Map(
     CHANGE_TESTS.map((test) => [test, proofOf(test, server, knowledge, probes, pace)]),
@@ -118,7 +118,7 @@ export function filteringState(
     judgedAtMs: controls.map((probe) =>
       probe.reply === undefined
         ? probe.sentAtMs + (pace.retransmitMs(server) ?? Infinity)
-        : probe.reply.atMs + patienceMs
+        : probe.reply.atMs + timeoutMs
     ),
     ...fault !== undefined && { fault },
   };

@@ -6,7 +6,7 @@
 
 import { equalBytes } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import { ipScope, type TransportAddress } from "./address.ts";
 import type { Network, UdpSocket } from "./network.ts";
 
@@ -64,32 +64,32 @@ export interface NamedHost {
 /** The search for this host's IPv6 address, which goes on beside all else and holds up nothing. */
 export class OwnIpv6 implements AsyncDisposable {
   readonly #controller = new AbortController();
-  readonly #giveUp: GiveUp;
+  readonly #deadline: Deadline;
   readonly #found: Promise<string | undefined>;
 
   /** @param hosts who may answer */
   constructor(network: Network, hosts: readonly NamedHost[] = [], signal?: AbortSignal) {
     const ended = AbortSignal.any([this.#controller.signal, ...signal ? [signal] : []]);
-    this.#giveUp = new GiveUp(SEARCH_MS, ended);
+    this.#deadline = new Deadline(SEARCH_MS, ended);
     const search = async () => {
       if (hosts.length === 0 || await network.localAddresses() !== undefined) return undefined;
-      return await findOwnIpv6(network, hosts, this.#giveUp.signal);
+      return await findOwnIpv6(network, hosts, this.#deadline.signal);
     };
     this.#found = search().catch(() => undefined); // given up
   }
 
   /** What was found so far. Without anything else it is worth waiting for. */
   async find(isAllThereIs: boolean): Promise<string | undefined> {
-    using patience = new GiveUp(isAllThereIs ? IPV6_PATIENCE_MS : 0);
+    using deadline = new Deadline(isAllThereIs ? IPV6_PATIENCE_MS : 0);
     const { promise: tooLate, resolve } = Promise.withResolvers<undefined>();
-    patience.signal.addEventListener("abort", () => resolve(undefined));
+    deadline.signal.addEventListener("abort", () => resolve(undefined));
     return await Promise.race([this.#found, tooLate]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#controller.abort();
     await this.#found;
-    this.#giveUp[Symbol.dispose]();
+    this.#deadline[Symbol.dispose]();
   }
 }
 

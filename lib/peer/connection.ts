@@ -39,7 +39,7 @@ export interface PeerConnectionOptions {
   readonly remoteKey: Uint8Array;
   readonly protocol: string;
   /** How long it waits for another path once it has none, */
-  readonly patienceMs: number;
+  readonly timeoutMs: number;
   /** unless this is aborted: then nobody looks for one any more. */
   readonly closed: AbortSignal;
   /** Called when it has none. */
@@ -59,7 +59,7 @@ export class PeerConnection extends Session {
   readonly #events = new WaitQueue<PeerEvent>(MAX_EVENTS);
   readonly #first = Promise.withResolvers<void>();
   readonly #isControlling: boolean;
-  readonly #patienceMs: number;
+  readonly #timeoutMs: number;
   readonly #closed: AbortSignal;
   readonly #onLost: () => void;
   #elapsedMs = 0;
@@ -68,15 +68,15 @@ export class PeerConnection extends Session {
 
   /** @ignore made by {@linkcode Peer} */
   constructor(options: PeerConnectionOptions) {
-    const { role, remoteKey, protocol, patienceMs, closed, onLost } = options;
+    const { role, remoteKey, protocol, timeoutMs, closed, onLost } = options;
     super({
       role,
-      patienceMs,
+      timeoutMs,
       onEvent: (event) => {
         if (event.event === "lost") this.#onPathLost(event.error);
       },
     });
-    this.#patienceMs = patienceMs;
+    this.#timeoutMs = timeoutMs;
     this.#closed = closed;
     this.#onLost = onLost;
     this.#isControlling = role === "controlling";
@@ -148,7 +148,7 @@ export class PeerConnection extends Session {
     if (!this.#hasPath) return;
     this.#hasPath = false;
     this.#events.push({ event: "lost", reason: error.message });
-    if (this.#patienceMs === 0) this.abandon(error);
+    if (this.#timeoutMs === 0) this.abandon(error);
     else if (this.#closed.aborted) this.#abandonForGood(error);
     else this.#onLost();
   }

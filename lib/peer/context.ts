@@ -11,7 +11,7 @@ import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/key_pair.ts";
 import { mapPort } from "../portmap/map_port.ts";
 import { preparePunch, type PunchOptions } from "../punch/punch.ts";
-import { openBus } from "../signal/open.ts";
+import { openSignaling } from "../signal/open.ts";
 import { openStreamRelay } from "../turn/open_relay.ts";
 import {
   parseRelay,
@@ -22,17 +22,17 @@ import {
   type RelayServer,
   STRATEGIES,
 } from "./options.ts";
-import { AnchorPool, type AnchorPoolOptions, BusPool } from "./pools.ts";
+import { BaseSocketPool, type BaseSocketPoolOptions, SignalingPool } from "./pools.ts";
 import type { RelayOpener } from "./relay_path.ts";
 
 /** What a peer is made of. */
 export interface PeerContext {
   readonly network: Network;
   readonly staticKey: KeyPair;
-  readonly buses: BusPool;
+  readonly buses: SignalingPool;
   /** `undefined` if all direct ways are ruled out. */
-  readonly anchors: AnchorPool | undefined;
-  readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "ways" | "logger">;
+  readonly bases: BaseSocketPool | undefined;
+  readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "pathKinds" | "logger">;
   readonly relays: readonly RelayOpener[];
   readonly mayRelay: boolean;
   /** Whether no other side shall learn this one's addresses. */
@@ -57,8 +57,8 @@ export function makeContext(
   const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false } = options;
   const strategies = new Set((options.strategies ?? STRATEGIES).map(parseStrategy));
-  const ways = new Set([...strategies].filter((each) => each !== "relay"));
-  const isDirect = !relayOnly && ways.size > 0;
+  const pathKinds = new Set([...strategies].filter((each) => each !== "relay"));
+  const isDirect = !relayOnly && pathKinds.size > 0;
   const mayRelay = strategies.has("relay");
   if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
   if (relayOnly && turn.length === 0) {
@@ -67,14 +67,14 @@ export function makeContext(
     );
   }
   const punchOptions = {
-    ways,
+    pathKinds,
     ...servers && { servers },
     ...report && { report },
     ...logger && { logger },
   };
-  const anchors: AnchorPoolOptions = {
+  const bases: BaseSocketPoolOptions = {
     prepare: (signal) => preparePunch({ ...punchOptions, network, signal }),
-    ...mapPorts && ways.has("mapped") && {
+    ...mapPorts && pathKinds.has("mapped") && {
       map: (internalPort, signal) =>
         mapPort({
           ...{ protocol: "tcp", internalPort, network, signal },
@@ -89,10 +89,10 @@ export function makeContext(
   return {
     ...own,
     ...{ network, punchOptions, mayRelay, logger, isHidden: relayOnly },
-    buses: new BusPool((url, signal) =>
-      openBus(transports.get(url) ?? url, { network, signal, ...logger && { logger } })
+    buses: new SignalingPool((url, signal) =>
+      openSignaling(transports.get(url) ?? url, { network, signal, ...logger && { logger } })
     ),
-    anchors: isDirect ? new AnchorPool(anchors) : undefined,
+    bases: isDirect ? new BaseSocketPool(bases) : undefined,
     relays: turn.map(parseRelay).map((server) => relayOpener(server, network)),
     timings: { ...PEER_TIMINGS, ...options.timings },
   };

@@ -10,17 +10,22 @@ import {
   NoResponseError,
   RefusedError,
 } from "../base/errors.ts";
-import { GiveUp, idleDelay } from "../base/timers.ts";
+import { Deadline, idleDelay } from "../base/timers.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
-import { HAND_URL } from "../signal/manual.ts";
-import type { SignalBus } from "../signal/transport.ts";
+import { MANUAL_URL } from "../signal/manual.ts";
+import type { SignalingConnection } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
 import { resumptionId, TicketSecrets } from "./keys.ts";
 import { firstPath, lostAtOnce, overSignal, supplyPaths } from "./path_search.ts";
-import { Knocker } from "./signaling_handshake.ts";
-import { type Decline, decodeEnvelope, type Knock } from "./signaling_message.ts";
-import { CHANNELS, KnockingLine, receiveDecline, sendDecline } from "./signaling_session.ts";
+import { InitiatorHandshake } from "./signaling_handshake.ts";
+import { type ConnectionRequest, decodeEnvelope, type Rejection } from "./signaling_message.ts";
+import {
+  CHANNELS,
+  InitiatorSession,
+  receiveRejection,
+  sendRejection,
+} from "./signaling_session.ts";
 import type { Ticket } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
@@ -37,7 +42,7 @@ export interface DialOptions {
  * Connects to the owner of a ticket.
  *
  * @throws {NoResponseError} if nobody answers
- * @throws {RefusedError} if the peer declines; `code` is one of {@linkcode DECLINE_CODES}
+ * @throws {RefusedError} if the peer declines; `code` is one of {@linkcode REJECTION_CODES}
  * @throws {UnreachableError} if there is no way to it
  * @throws {NetworkError} if none of the ticket's ways to signal works
  * @throws the signal's reason on abort
@@ -57,7 +62,7 @@ class Dialer {
   readonly #ticket: Ticket;
   readonly #secrets: TicketSecrets;
   readonly #options: DialOptions;
-  readonly #isByHand: boolean;
+  readonly #isManual: boolean;
   readonly #connection: PeerConnection;
   readonly #reconnects: boolean;
   /** Aborted when nobody needs another path. */
@@ -78,13 +83,13 @@ class Dialer {
     this.#secrets = new TicketSecrets(ticket);
     this.#options = options;
     const { protocol } = options;
-    this.#isByHand = this.#ways.every((url) => url === HAND_URL);
-    this.#reconnects = options.reconnects && !this.#isByHand; // people would have to be asked
+    this.#isManual = this.#pathKinds.every((url) => url === MANUAL_URL);
+    this.#reconnects = options.reconnects && !this.#isManual; // people would have to be asked
     this.#connection = new PeerConnection({
       role: "controlling",
       remoteKey: ticket.publicKey,
       protocol,
-      patienceMs: this.#reconnects ? context.timings.reconnectMs : 0,
+      timeoutMs: this.#reconnects ? context.timings.reconnectMs : 0,
       closed: context.closed,
       onLost: () => {
         context.buses.check();
@@ -98,7 +103,7 @@ class Dialer {
     const search = (signal: AbortSignal) => this.#search("any", signal);
     const { signal } = this.#options;
     await firstPath(this.#context, this.#connection, search, { signal, graceMs: 0 });
-    const mayImprove = this.#reconnects && this.#context.anchors !== undefined;
+    const mayImprove = this.#reconnects && this.#context.bases !== undefined;
     if (mayImprove) this.#context.inBackground(this.#improve());
     return this.#connection;
   }
@@ -123,21 +128,21 @@ class Dialer {
     this.#isReconnecting = true;
     this.#ended.abort(new DOMException("The path is lost", "AbortError"));
     const { retryMs, reconnectMs } = this.#context.timings;
-    using patience = new GiveUp(reconnectMs, this.#over);
+    using deadline = new Deadline(reconnectMs, this.#over);
     // At once; but who cuts each path that there is has to wait longer each time, too.
     if (performance.now() - this.#triedAtMs >= 10 * retryMs) this.#waitMs = 0;
     while (!this.#over.aborted && !this.#connection.hasPath) {
       const pauseMs = this.#waitMs * (0.5 + Math.random()); // others may have lost theirs at the same time
-      if (pauseMs > 0) await delay(pauseMs, { signal: patience.signal }).catch(() => {});
+      if (pauseMs > 0) await delay(pauseMs, { signal: deadline.signal }).catch(() => {});
       this.#waitMs = Math.min(Math.max(retryMs, 2 * this.#waitMs), 10 * retryMs);
       this.#triedAtMs = performance.now();
       try {
-        await this.#search("any", patience.signal);
+        await this.#search("any", deadline.signal);
       } catch (error) {
         // Also a search that has found a way may end with a throw: when the time for a better one is over.
         if (this.#over.aborted || this.#connection.hasPath) continue;
         // Where the other side has forgotten the connection, or does not want it, more knocks are of no use.
-        if (error instanceof RefusedError || patience.signal.aborted) return this.#abandon(error);
+        if (error instanceof RefusedError || deadline.signal.aborted) return this.#abandon(error);
         this.#context.logger?.debug(`connect: ${error}`);
       }
     }
@@ -151,31 +156,31 @@ class Dialer {
   }
 
   /** One knock, and all that comes of it. */
-  async #search(wants: Knock["wants"], signal: AbortSignal): Promise<void> {
+  async #search(wants: ConnectionRequest["wants"], signal: AbortSignal): Promise<void> {
     const { staticKey, timings } = this.#context;
     const ended = this.#ended = new AbortController();
     const both = AbortSignal.any([signal, ended.signal]);
     await using stack = new AsyncDisposableStack();
     this.#searches++;
     stack.defer(() => void this.#searches--);
-    const knocker = new Knocker(
+    const knocker = new InitiatorHandshake(
       { secrets: this.#secrets, staticKey, ephemeralKey: generateKeyPair() },
       this.#ticket.publicKey,
     );
-    const buses = new Set<SignalBus>();
+    const buses = new Set<SignalingConnection>();
     const line = stack.use(
-      new KnockingLine(knocker, () => this.#header(wants), (message) => {
-        for (const bus of buses) this.#publish(bus, message);
+      new InitiatorSession(knocker, () => this.#header(wants), (message) => {
+        for (const signaling of buses) this.#publish(signaling, message);
       }),
     );
-    line.isByHand = this.#isByHand;
+    line.isManual = this.#isManual;
     const failed = Promise.withResolvers<never>();
     const opening = this.#openBuses(line, buses, both, stack);
     opening.catch(failed.reject);
-    receiveDecline(line, both).then((decline) => failed.reject(refusal(decline)), () => {});
-    const answerMs = this.#isByHand ? timings.handMs : timings.answerMs;
+    receiveRejection(line, both).then((rejection) => failed.reject(refusal(rejection)), () => {});
+    const answerMs = this.#isManual ? timings.manualMs : timings.answerMs;
     this.#answered(line, answerMs, both).catch(failed.reject);
-    line.ready.then((seal) => this.#resumes ??= resumptionId(seal.connectionKey), () => {});
+    line.ready.then((cipher) => this.#resumes ??= resumptionId(cipher.connectionKey), () => {});
     const supplying = supplyPaths(this.#context, line, this.#connection, {
       ...{ role: "controlling", wants, signal: both },
     });
@@ -194,36 +199,36 @@ class Dialer {
   }
 
   /** People are not bothered where there is another way. */
-  get #ways(): readonly string[] {
+  get #pathKinds(): readonly string[] {
     const { signaling } = this.#ticket;
-    const others = signaling.filter((url) => url !== HAND_URL);
+    const others = signaling.filter((url) => url !== MANUAL_URL);
     return others.length > 0 ? others : signaling;
   }
 
-  #header(wants: Knock["wants"]) {
+  #header(wants: ConnectionRequest["wants"]) {
     const { protocol } = this.#options;
     return { sentAtMs: Date.now(), protocol, resumes: this.#resumes, wants };
   }
 
   /** @throws {NetworkError} if none of them can be opened */
   async #openBuses(
-    line: KnockingLine,
-    buses: Set<SignalBus>,
+    line: InitiatorSession,
+    buses: Set<SignalingConnection>,
     signal: AbortSignal,
     stack: AsyncDisposableStack,
   ): Promise<void> {
     const topic = this.#secrets.replyTopic(line.ephemeralKey);
-    const opened = this.#ways.map(async (url) => {
+    const opened = this.#pathKinds.map(async (url) => {
       const lease = stack.use(this.#context.buses.lease(url));
-      const bus = await lease.bus;
+      const signaling = await lease.signaling;
       signal.throwIfAborted();
-      const subscribed = bus.subscribe(topic, (message) => acceptMessage(line, message), {
+      const subscribed = signaling.subscribe(topic, (message) => acceptMessage(line, message), {
         signal,
       });
-      buses.add(bus); // what is published now arrives after the subscription
-      if (line.knock !== undefined) this.#publish(bus, line.knock);
+      buses.add(signaling); // what is published now arrives after the subscription
+      if (line.knock !== undefined) this.#publish(signaling, line.knock);
       stack.use(await subscribed);
-      if (bus.rttMs !== undefined) line.rttMs ??= 2 * bus.rttMs;
+      if (signaling.rttMs !== undefined) line.rttMs ??= 2 * signaling.rttMs;
     });
     try {
       await Promise.any(opened);
@@ -239,31 +244,31 @@ class Dialer {
     }
   }
 
-  #publish(bus: SignalBus, message: Uint8Array): void {
-    bus.publish(this.#secrets.topicAt(Date.now()), message)
-      .catch((error) => this.#context.logger?.debug(`connect: ${bus.url}: ${error}`));
+  #publish(signaling: SignalingConnection, message: Uint8Array): void {
+    signaling.publish(this.#secrets.topicAt(Date.now()), message)
+      .catch((error) => this.#context.logger?.debug(`connect: ${signaling.url}: ${error}`));
   }
 
   /** Lets the other side search no longer. */
-  #withdraw(line: KnockingLine): void {
+  #withdraw(line: InitiatorSession): void {
     if (!line.isOpen || this.#connection.hasPath) return;
-    sendDecline(line, "withdrawn").catch(() => {}); // the line is closed
+    sendRejection(line, "withdrawn").catch(() => {}); // the line is closed
   }
 
   /** Knocks until there is an answer. @throws {NoResponseError} if there is none in time */
-  async #answered(line: KnockingLine, withinMs: number, signal: AbortSignal): Promise<void> {
-    using giveUp = new GiveUp(withinMs, signal);
+  async #answered(line: InitiatorSession, withinMs: number, signal: AbortSignal): Promise<void> {
+    using deadline = new Deadline(withinMs, signal);
     try {
-      if (this.#isByHand) return void await abortable(line.ready, giveUp.signal);
+      if (this.#isManual) return void await abortable(line.ready, deadline.signal);
       const control = line.channel(CHANNELS.control);
       // The first message of a punch is the knock where there is one; without, somebody has to.
-      if (this.#context.anchors !== undefined) await delay(KNOCK_MS, { signal: giveUp.signal });
+      if (this.#context.bases !== undefined) await delay(KNOCK_MS, { signal: deadline.signal });
       while (!line.isOpen) {
         await control.send(new Uint8Array(0));
-        await delay(KNOCK_MS, { signal: giveUp.signal });
+        await delay(KNOCK_MS, { signal: deadline.signal });
       }
     } catch (error) {
-      if (signal.aborted || error !== giveUp.signal.reason) return;
+      if (signal.aborted || error !== deadline.signal.reason) return;
       throw new NoResponseError(
         `Cannot connect: nobody answered in ${
           withinMs / 1000
@@ -274,7 +279,10 @@ class Dialer {
 }
 
 /** Hands a message from a bus to its line, if it is one. */
-export function acceptMessage(line: { accept: KnockingLine["accept"] }, message: Uint8Array): void {
+export function acceptMessage(
+  line: { accept: InitiatorSession["accept"] },
+  message: Uint8Array,
+): void {
   try {
     line.accept(decodeEnvelope(message));
   } catch (error) {
@@ -282,12 +290,12 @@ export function acceptMessage(line: { accept: KnockingLine["accept"] }, message:
   }
 }
 
-function refusal({ why, timeMs }: Decline): RefusedError {
-  return new RefusedError(`Cannot connect: ${REASONS[why](timeMs)}`, DECLINE_CODES[why]);
+function refusal({ why, timeMs }: Rejection): RefusedError {
+  return new RefusedError(`Cannot connect: ${REASONS[why](timeMs)}`, REJECTION_CODES[why]);
 }
 
 /** The `code` of a {@linkcode RefusedError} for each reason to decline. */
-export const DECLINE_CODES: Readonly<
+export const REJECTION_CODES: Readonly<
   Record<"refused" | "protocol" | "clock" | "unknown" | "busy" | "withdrawn", number>
 > = {
   refused: 1,
@@ -298,7 +306,7 @@ export const DECLINE_CODES: Readonly<
   withdrawn: 6,
 };
 
-const REASONS: Readonly<Record<Decline["why"], (timeMs: number) => string>> = {
+const REASONS: Readonly<Record<Rejection["why"], (timeMs: number) => string>> = {
   refused: () => "the peer refused",
   protocol: () => "the peer does not speak this protocol",
   clock: (timeMs) =>

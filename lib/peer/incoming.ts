@@ -7,11 +7,11 @@
 import { toBase64url } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import type { SignalBus } from "../signal/transport.ts";
+import type { SignalingConnection } from "../signal/transport.ts";
 import type { PeerConnection } from "./connection.ts";
-import type { Answerer } from "./signaling_handshake.ts";
-import type { Decline, Envelope, Knock } from "./signaling_message.ts";
-import { AnsweringLine, sendDecline } from "./signaling_session.ts";
+import type { ResponderHandshake } from "./signaling_handshake.ts";
+import type { ConnectionRequest, Envelope, Rejection } from "./signaling_message.ts";
+import { ResponderSession, sendRejection } from "./signaling_session.ts";
 
 /** What becomes of somebody who wants to connect. */
 export interface IncomingDecisions {
@@ -76,52 +76,56 @@ export class IncomingConnection {
 }
 
 /** A conversation that somebody else has begun. */
-export class Conversation implements Disposable {
+export class IncomingRequest implements Disposable {
   /** Who knocked. */
   readonly remoteKey: Uint8Array;
   /** What they said. */
-  readonly knock: Knock;
-  readonly line: AnsweringLine;
+  readonly knock: ConnectionRequest;
+  readonly line: ResponderSession;
   /** Those over which the other side was heard. */
-  readonly #buses = new Set<SignalBus>();
+  readonly #buses = new Set<SignalingConnection>();
 
   /**
    * @param replyTopic where the other side listens
    * @param bus over which the knock came
    */
   constructor(
-    answerer: Answerer,
-    knock: Knock,
-    { replyTopic, bus, logger }: { replyTopic: string; bus: SignalBus; logger?: Logger },
+    answerer: ResponderHandshake,
+    knock: ConnectionRequest,
+    { replyTopic, signaling, logger }: {
+      replyTopic: string;
+      signaling: SignalingConnection;
+      logger?: Logger;
+    },
   ) {
     this.remoteKey = answerer.remoteKey;
     this.knock = knock;
-    this.#buses.add(bus);
-    this.line = new AnsweringLine(answerer, knock.body, (message) => {
+    this.#buses.add(signaling);
+    this.line = new ResponderSession(answerer, knock.body, (message) => {
       for (const each of this.#buses) {
         each.publish(replyTopic, message)
           .catch((error) => logger?.debug(`connect: ${each.url}: ${error}`));
       }
     });
-    this.line.isByHand = bus.isByHand ?? false;
-    if (bus.rttMs !== undefined) this.line.rttMs = 2 * bus.rttMs;
+    this.line.isManual = signaling.isManual ?? false;
+    if (signaling.rttMs !== undefined) this.line.rttMs = 2 * signaling.rttMs;
   }
 
   /** The knock has come again, perhaps over another bus. */
-  repeated(bus: SignalBus): void {
-    if (this.#buses.size < MAX_BUSES) this.#buses.add(bus);
+  repeated(signaling: SignalingConnection): void {
+    if (this.#buses.size < MAX_BUSES) this.#buses.add(signaling);
     this.line.repeatAnswer();
   }
 
   /** Something else has come. */
-  accept(envelope: Envelope, bus: SignalBus): void {
-    if (this.#buses.size < MAX_BUSES) this.#buses.add(bus);
+  accept(envelope: Envelope, signaling: SignalingConnection): void {
+    if (this.#buses.size < MAX_BUSES) this.#buses.add(signaling);
     this.line.accept(envelope);
   }
 
   /** Says no. */
-  async decline(why: Decline["why"]): Promise<void> {
-    await sendDecline(this.line, why);
+  async reject(why: Rejection["why"]): Promise<void> {
+    await sendRejection(this.line, why);
   }
 
   [Symbol.dispose](): void {

@@ -6,29 +6,29 @@
 
 import { equalBytes, toHex } from "../base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
-import type { SignalBus } from "../signal/transport.ts";
+import type { SignalingConnection } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
-import { Conversation, IncomingConnection } from "./incoming.ts";
+import { IncomingConnection, IncomingRequest } from "./incoming.ts";
 import { resumptionId, type TicketSecrets } from "./keys.ts";
 import { firstPath, overSignal, supplyPaths } from "./path_search.ts";
-import { KnockGuard } from "./replay_guard.ts";
+import { ReplayGuard } from "./replay_guard.ts";
 import {
-  Answerer,
   ephemeralKeyOf,
   type HandshakeEnvelope,
   isKnockOf,
+  ResponderHandshake,
 } from "./signaling_handshake.ts";
 import {
+  type ConnectionRequest,
   CONVERSATION_LENGTH,
+  decodeConnectionRequest,
   decodeEnvelope,
-  decodeKnock,
-  type Knock,
 } from "./signaling_message.ts";
-import { receiveDecline } from "./signaling_session.ts";
+import { receiveRejection } from "./signaling_session.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 
@@ -93,8 +93,8 @@ export class Listener {
   readonly incoming = new WaitQueue<IncomingConnection>(MAX_INCOMING);
   readonly #context: PeerContext;
   readonly #options: ListenerOptions;
-  readonly #guard = new KnockGuard();
-  readonly #conversations = new Map<string, Conversation>();
+  readonly #guard = new ReplayGuard();
+  readonly #conversations = new Map<string, IncomingRequest>();
   /** Connections that may be gone on with, by what names them. */
   readonly #resumable = new Map<string, PeerConnection>();
   /** One at a time for each connection, however often the other side knocks. */
@@ -106,13 +106,13 @@ export class Listener {
   }
 
   /** Takes what has come over a bus. */
-  onMessage(message: Uint8Array, bus: SignalBus): void {
+  onMessage(message: Uint8Array, signaling: SignalingConnection): void {
     if (this.#context.closed.aborted) return;
     try {
       const envelope = decodeEnvelope(message);
-      if (envelope.kind === "knock") this.#onKnock(envelope as HandshakeEnvelope, bus);
+      if (envelope.kind === "knock") this.#onKnock(envelope as HandshakeEnvelope, signaling);
       else if (envelope.kind === "sealed") {
-        this.#conversations.get(toHex(envelope.conversation))?.accept(envelope, bus);
+        this.#conversations.get(toHex(envelope.conversation))?.accept(envelope, signaling);
       }
     } catch (error) {
       if (!(error instanceof MalformedMessageError)) throw error; // whoever sent it
@@ -126,22 +126,22 @@ export class Listener {
   }
 
   /** What costs least comes first: strangers end at the MAC, repetitions before the decryption. */
-  #onKnock(envelope: HandshakeEnvelope, bus: SignalBus): void {
+  #onKnock(envelope: HandshakeEnvelope, signaling: SignalingConnection): void {
     const { secrets } = this.#options;
     if (!isKnockOf(envelope, secrets)) return;
     const ephemeralKey = ephemeralKeyOf(envelope);
     const name = toHex(ephemeralKey.subarray(0, CONVERSATION_LENGTH));
     const nowMs = Date.now();
     if (this.#guard.isRepeated(ephemeralKey, nowMs)) {
-      return this.#conversations.get(name)?.repeated(bus);
+      return this.#conversations.get(name)?.repeated(signaling);
     }
     if (this.#conversations.size >= MAX_CONVERSATIONS) return;
     const { staticKey, logger } = this.#context;
-    const answerer = new Answerer(envelope, {
+    const answerer = new ResponderHandshake(envelope, {
       ...{ secrets, staticKey },
       ephemeralKey: generateKeyPair(),
     });
-    const knock = tryDecodeKnock(answerer);
+    const knock = tryDecodeConnectionRequest(answerer);
     if (knock === undefined) return;
     const { remoteKey } = answerer;
     const { sentAtMs } = knock;
@@ -151,8 +151,8 @@ export class Listener {
       return answerer[Symbol.dispose]();
     }
     const replyTopic = secrets.replyTopic(ephemeralKey);
-    const conversation = new Conversation(answerer, knock, {
-      ...{ replyTopic, bus },
+    const conversation = new IncomingRequest(answerer, knock, {
+      ...{ replyTopic, signaling },
       ...logger && { logger },
     });
     this.#conversations.set(name, conversation);
@@ -164,21 +164,21 @@ export class Listener {
   }
 
   /** From a knock to the end of what comes of it. */
-  async #converse(conversation: Conversation, verdict: "fresh" | "wrong-clock"): Promise<void> {
+  async #converse(conversation: IncomingRequest, verdict: "fresh" | "wrong-clock"): Promise<void> {
     const { remoteKey, knock } = conversation;
     const { allows, protocol } = this.#options;
-    if (verdict === "wrong-clock") return await this.#decline(conversation, "clock");
+    if (verdict === "wrong-clock") return await this.#reject(conversation, "clock");
     const asked = (async () => await allows(remoteKey))();
     const isAllowed = await this.#inTime(conversation, asked);
     if (isAllowed === undefined) return;
-    if (!isAllowed) return await this.#decline(conversation, "refused");
+    if (!isAllowed) return await this.#reject(conversation, "refused");
     if (protocol !== undefined && knock.protocol !== protocol) {
-      return await this.#decline(conversation, "protocol");
+      return await this.#reject(conversation, "protocol");
     }
     if (knock.resumes === null) return await this.#show(conversation);
     const connection = this.#resumable.get(knock.resumes);
     const isTheirs = connection !== undefined && equalBytes(connection.remoteKey, remoteKey);
-    if (!isTheirs) return await this.#decline(conversation, "unknown");
+    if (!isTheirs) return await this.#reject(conversation, "unknown");
     const signal = overSignal(this.#context, connection);
     await this.#search(conversation, connection, signal).catch((error) => {
       this.#context.logger?.debug(`connect: ${error}`); // the other side will try again
@@ -186,13 +186,13 @@ export class Listener {
   }
 
   /** Says no, and again to those who have not heard it. */
-  async #decline(conversation: Conversation, why: Parameters<Conversation["decline"]>[0]) {
-    await conversation.decline(why);
+  async #reject(conversation: IncomingRequest, why: Parameters<IncomingRequest["reject"]>[0]) {
+    await conversation.reject(why);
     await this.#pause(DECLINED_MS);
   }
 
   /** Lets the application decide. */
-  async #show(conversation: Conversation): Promise<void> {
+  async #show(conversation: IncomingRequest): Promise<void> {
     const { remoteKey, knock } = conversation;
     const decided = Promise.withResolvers<() => Promise<void>>();
     let isTooLate = false;
@@ -209,13 +209,13 @@ export class Listener {
           return searching;
         };
         const withdraw = async () => {
-          if (signal?.aborted !== true || connection.hasPath || conversation.line.isByHand) return;
-          await this.#decline(conversation, "withdrawn");
+          if (signal?.aborted !== true || connection.hasPath || conversation.line.isManual) return;
+          await this.#reject(conversation, "withdrawn");
         };
         await firstPath(this.#context, connection, search, { signal, graceMs });
         return connection;
       },
-      refuse: (why) => decided.resolve(() => this.#decline(conversation, why)),
+      refuse: (why) => decided.resolve(() => this.#reject(conversation, why)),
       ignore: () => decided.resolve(() => this.#pause(DECLINED_MS)),
     });
     if (!this.incoming.push(incoming)) return;
@@ -225,18 +225,18 @@ export class Listener {
   }
 
   /** By hand nobody can knock just because a path is lost. */
-  #mayComeBack({ line }: Conversation): boolean {
-    return this.#options.reconnects && !line.isByHand;
+  #mayComeBack({ line }: IncomingRequest): boolean {
+    return this.#options.reconnects && !line.isManual;
   }
 
-  #newConnection(conversation: Conversation): PeerConnection {
+  #newConnection(conversation: IncomingRequest): PeerConnection {
     const { remoteKey, knock, line } = conversation;
     const reconnects = this.#mayComeBack(conversation);
     const connection = new PeerConnection({
       role: "controlled",
       remoteKey,
       protocol: knock.protocol,
-      patienceMs: reconnects ? this.#context.timings.reconnectMs : 0,
+      timeoutMs: reconnects ? this.#context.timings.reconnectMs : 0,
       closed: this.#context.closed,
       onLost: () => this.#context.buses.check(), // the other side will knock
     });
@@ -254,14 +254,14 @@ export class Listener {
   }
 
   async #search(
-    { line, knock: { wants } }: Conversation,
+    { line, knock: { wants } }: IncomingRequest,
     connection: PeerConnection,
     signal: AbortSignal,
   ): Promise<void> {
     const search = this.#searches.get(connection) ?? new NewestSearch();
     this.#searches.set(connection, search);
     const withdrawn = new AbortController();
-    receiveDecline(line, signal)
+    receiveRejection(line, signal)
       .then(() => delay(LAST_WORD_MS, { signal }))
       .then(() => withdrawn.abort(withdrawnError()), () => {});
     const wanted = AbortSignal.any([signal, withdrawn.signal]);
@@ -274,13 +274,13 @@ export class Listener {
    * What is decided while the other side waits, `undefined` after that: who knocks does not wait for ever, and what they
    * have said of their addresses does not stay true.
    */
-  async #inTime<T>({ line }: Conversation, decision: Promise<T>): Promise<T | undefined> {
+  async #inTime<T>({ line }: IncomingRequest, decision: Promise<T>): Promise<T | undefined> {
     const { closed, timings } = this.#context;
-    using patience = new GiveUp(line.isByHand ? timings.handMs : timings.answerMs, closed);
+    using deadline = new Deadline(line.isManual ? timings.manualMs : timings.answerMs, closed);
     try {
-      return await abortable(decision, patience.signal);
+      return await abortable(decision, deadline.signal);
     } catch (error) {
-      if (error !== patience.signal.reason) throw error;
+      if (error !== deadline.signal.reason) throw error;
       return undefined;
     }
   }
@@ -290,9 +290,9 @@ export class Listener {
   }
 }
 
-function tryDecodeKnock(answerer: Answerer): Knock | undefined {
+function tryDecodeConnectionRequest(answerer: ResponderHandshake): ConnectionRequest | undefined {
   try {
-    return decodeKnock(answerer.content.body);
+    return decodeConnectionRequest(answerer.content.body);
   } catch (error) {
     answerer[Symbol.dispose]();
     if (error instanceof MalformedMessageError) return undefined; // whoever it is, they have the ticket

@@ -22,7 +22,7 @@
  * @module
  */
 
-export { DECLINE_CODES } from "./dialer.ts";
+export { REJECTION_CODES } from "./dialer.ts";
 export { IncomingConnection } from "./incoming.ts";
 export { Peer } from "./peer.ts";
 export { PeerConnection, type PeerEvent, type PeerPath } from "./connection.ts";
@@ -39,4 +39,4 @@ export type {
   SessionRole,
   SessionTimings,
 } from "../session/mod.ts";
-export type { SignalBus, SignalTransport } from "../signal/transport.ts";
+export type { SignalingConnection, SignalTransport } from "../signal/transport.ts";

@@ -7,7 +7,7 @@
 import type { Logger } from "../base/logger.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
-import { BY_HAND_MS } from "../punch/manual.ts";
+import { MANUAL_MS } from "../punch/manual.ts";
 import type { SignalTransport } from "../signal/transport.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
 import { parseTurnUri } from "../turn/open_relay.ts";
@@ -19,7 +19,7 @@ export interface PeerTimings {
   /** For a sign of the other side. */
   readonly answerMs: number;
   /** Instead of both, where people carry what the sides say. */
-  readonly handMs: number;
+  readonly manualMs: number;
   /** How long a connection whose path is lost waits for another one, if it is to be reconnected. */
   readonly reconnectMs: number;
   /** From one attempt to reconnect to the next, at first; twice as long each time, up to ten times that. */
@@ -37,7 +37,7 @@ export const PEER_TIMINGS: PeerTimings = {
   connectMs: 30_000,
   /** Somebody has to accept, perhaps by hand. */
   answerMs: 30_000,
-  handMs: BY_HAND_MS,
+  manualMs: MANUAL_MS,
   /** A laptop that is carried from one room, or network, to another. */
   reconnectMs: 120_000,
   retryMs: 1000,

@@ -5,13 +5,13 @@
  */
 
 import { NetworkError, UnreachableError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
-import type { PunchAnchor } from "../punch/gathering.ts";
+import { Deadline } from "../base/timers.ts";
+import type { BaseSocket } from "../punch/gathering.ts";
 import type { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
 import { findPaths } from "./paths.ts";
-import type { Knock } from "./signaling_message.ts";
-import { CHANNELS, type Line } from "./signaling_session.ts";
+import type { ConnectionRequest } from "./signaling_message.ts";
+import { CHANNELS, type SignalingSession } from "./signaling_session.ts";
 import { abortable } from "@std/async/abortable";
 
 /**
@@ -24,30 +24,30 @@ import { abortable } from "@std/async/abortable";
  */
 export async function supplyPaths(
   context: PeerContext,
-  line: Line,
+  line: SignalingSession,
   connection: PeerConnection,
   { role, wants, signal }: {
     role: "controlling" | "controlled";
-    wants: Knock["wants"];
+    wants: ConnectionRequest["wants"];
     signal: AbortSignal;
   },
 ): Promise<boolean> {
-  const { network, anchors, punchOptions, relays, mayRelay, isHidden, timings, logger } = context;
-  if (line.isByHand && anchors === undefined) throw onlyDirectByHand();
+  const { network, bases, punchOptions, relays, mayRelay, isHidden, timings, logger } = context;
+  if (line.isManual && bases === undefined) throw onlyDirectManually();
   const moves: Promise<boolean>[] = [];
-  const anchor = anchors?.take(signal);
-  if (role === "controlled") answerWithout(anchor, line);
-  const connectionKey = line.ready.then((seal) => seal.connectionKey);
+  const base = bases?.take(signal);
+  if (role === "controlled") answerWithout(base, line);
+  const connectionKey = line.ready.then((cipher) => cipher.connectionKey);
   connectionKey.catch(() => {}); // whoever waits for it is told; without a path nobody may
   await findPaths({
     ...{ network, role, punchOptions, relays, isHidden, signal },
-    mayRelay: mayRelay && wants === "any" && !line.isByHand, // by hand it would take many words
+    mayRelay: mayRelay && wants === "any" && !line.isManual, // by hand it would take many words
     punchChannel: line.channel(CHANNELS.punch),
     relayChannel: line.channel(CHANNELS.relay),
     connectionKey,
     remoteKey: connection.remoteKey,
-    anchor,
-    timeoutMs: line.isByHand ? timings.handMs : timings.connectMs,
+    base,
+    timeoutMs: line.isManual ? timings.manualMs : timings.connectMs,
     onPath: (found) => {
       const moved = connection.move(found).then(() => true, (error) => {
         logger?.debug(`connect: ${error}`); // overtaken by a better one, by the end of the connection, or lost
@@ -60,18 +60,18 @@ export async function supplyPaths(
   return (await abortable(Promise.all(moves), signal)).includes(true);
 }
 
-function onlyDirectByHand(): UnreachableError {
+function onlyDirectManually(): UnreachableError {
   const message =
     "Cannot connect by hand: there are only direct ways then, and all of them are ruled out";
   return new UnreachableError(message, []);
 }
 
 /** The answer to a knock is the first offer of a punch; where there is none to be made, it says nothing. */
-function answerWithout(anchor: Promise<PunchAnchor> | undefined, line: Line): void {
+function answerWithout(base: Promise<BaseSocket> | undefined, line: SignalingSession): void {
   const answer = async () => {
     if (!line.isOpen) await line.channel(CHANNELS.control).send(new Uint8Array(0));
   };
-  const failed = anchor === undefined ? answer() : anchor.then(() => {}, answer);
+  const failed = base === undefined ? answer() : base.then(() => {}, answer);
   failed.catch(() => {}); // the line is closed
 }
 
@@ -89,18 +89,18 @@ export async function firstPath(
   search: (signal: AbortSignal) => Promise<unknown>,
   { signal, graceMs }: { signal: AbortSignal | undefined; graceMs: number },
 ): Promise<void> {
-  const giveUp = new AbortController();
-  const onAbort = () => giveUp.abort(signal?.reason);
+  const deadline = new AbortController();
+  const onAbort = () => deadline.abort(signal?.reason);
   signal?.addEventListener("abort", onAbort, { once: true });
   if (signal?.aborted) onAbort();
-  const ended = AbortSignal.any([giveUp.signal, overSignal(context, connection)]);
+  const ended = AbortSignal.any([deadline.signal, overSignal(context, connection)]);
   const searching = search(ended);
   context.inBackground(searching);
   try {
     await Promise.race([searching, connection.connected]);
     await connectedWithin(connection, graceMs, ended);
   } catch (error) {
-    giveUp.abort(error);
+    deadline.abort(error);
     connection.reset();
     await searching.catch(() => {});
     throw error;
@@ -114,11 +114,11 @@ async function connectedWithin(
   ms: number,
   signal: AbortSignal,
 ): Promise<void> {
-  using patience = new GiveUp(ms, signal);
+  using deadline = new Deadline(ms, signal);
   const over = Promise.withResolvers<never>();
   const onAbort = () => over.reject(signal.aborted ? signal.reason : lostAtOnce());
-  patience.signal.addEventListener("abort", onAbort, { once: true });
-  if (patience.signal.aborted) onAbort();
+  deadline.signal.addEventListener("abort", onAbort, { once: true });
+  if (deadline.signal.aborted) onAbort();
   await Promise.race([connected, over.promise]);
 }
 

@@ -6,12 +6,12 @@
  */
 
 import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import { ipScope } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
-import type { DialTrace } from "../punch/checks.ts";
-import type { PunchAnchor } from "../punch/gathering.ts";
+import type { AttemptRecord } from "../punch/checks.ts";
+import type { BaseSocket } from "../punch/gathering.ts";
 import type { PunchRole } from "../punch/offer.ts";
 import type { PunchPlan } from "../punch/plan_types.ts";
 import { punch, type PunchOptions } from "../punch/punch.ts";
@@ -32,9 +32,9 @@ export interface PathFinderOptions {
   /** The other side's public key. */
   readonly remoteKey: Uint8Array;
   /** A punch port that is ready, or about to be; `undefined` if direct ways are out of the question. */
-  readonly anchor: Promise<PunchAnchor> | undefined;
+  readonly base: Promise<BaseSocket> | undefined;
   /** What else a punch may be told. */
-  readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "ways" | "logger">;
+  readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "pathKinds" | "logger">;
   readonly relays: readonly RelayOpener[];
   /** Whether a relay may be used, this side's or the other's. */
   readonly mayRelay: boolean;
@@ -80,7 +80,7 @@ class PathFinder {
   readonly #directFound = new AbortController();
   /** Resolves when the relay's turn has come. */
   readonly #relayTurn = Promise.withResolvers<void>();
-  readonly #relayTraces: DialTrace[] = [];
+  readonly #relayTraces: AttemptRecord[] = [];
   #punchAttempts: readonly ConnectionAttempt[] = [];
   #relayTimer: ReturnType<typeof setTimeout> | undefined;
   #hasFound = false;
@@ -90,10 +90,10 @@ class PathFinder {
   }
 
   async run(): Promise<void> {
-    const { anchor, mayRelay, signal } = this.#options;
+    const { base, mayRelay, signal } = this.#options;
     const searches: Promise<void>[] = [];
-    if (anchor === undefined) this.#relayTurn.resolve();
-    else searches.push(this.#findDirect(anchor));
+    if (base === undefined) this.#relayTurn.resolve();
+    else searches.push(this.#findDirect(base));
     if (mayRelay) searches.push(this.#findRelayed());
     const results = await Promise.allSettled(searches);
     clearTimeout(this.#relayTimer);
@@ -112,14 +112,14 @@ class PathFinder {
     return [...this.#punchAttempts, ...this.#relayTraces.map((trace) => trace.toAttempt())];
   }
 
-  async #findDirect(anchor: Promise<PunchAnchor>): Promise<void> {
+  async #findDirect(base: Promise<BaseSocket>): Promise<void> {
     const { network, role, punchChannel, punchOptions, timeoutMs, signal } = this.#options;
     try {
       const connection = await punch({
         ...punchOptions,
         ...{ network, role, timeoutMs, signal },
         channel: punchChannel,
-        anchor: await anchor,
+        base: await base,
         onPlan: (plan) => this.#onPlan(plan),
       });
       const { strategy, punchMs, channelBinding, attempts } = connection.punch;
@@ -136,8 +136,8 @@ class PathFinder {
   }
 
   /** Where a plan promises little, nobody waits for its failure. */
-  #onPlan({ technique, successEstimate }: PunchPlan): void {
-    if (technique === "impossible" || successEstimate < LIKELY) return this.#relayTurn.resolve();
+  #onPlan({ method, successEstimate }: PunchPlan): void {
+    if (method === "impossible" || successEstimate < LIKELY) return this.#relayTurn.resolve();
     this.#relayTimer ??= setTimeout(() => this.#relayTurn.resolve(), RELAY_AFTER_MS);
   }
 
@@ -148,13 +148,13 @@ class PathFinder {
       const connectionKey = await abortable(this.#options.connectionKey, signal);
       await abortable(this.#relayTurn.promise, signal);
       const startedAtMs = performance.now();
-      using giveUp = new GiveUp(timeoutMs, signal);
+      using deadline = new Deadline(timeoutMs, signal);
       const { connection, channelBinding } = await openRelayPath({
         ...{ network, role, connectionKey, relays, isHidden },
         channel: relayChannel,
         ips: await this.#externalIps(),
         onTrace: (trace) => this.#relayTraces.push(trace),
-        signal: giveUp.signal,
+        signal: deadline.signal,
       });
       if (signal.aborted) return connection.reset(); // a direct way was found at the same moment
       const punchMs = performance.now() - startedAtMs;
@@ -192,9 +192,9 @@ class PathFinder {
 
   /** Where this side's dials come from, as far as it knows. */
   async #externalIps(): Promise<string[]> {
-    const anchor = await this.#options.anchor?.catch(() => undefined);
-    if (anchor === undefined) return [];
-    const { profile, candidates } = anchor.side;
+    const base = await this.#options.base?.catch(() => undefined);
+    if (base === undefined) return [];
+    const { profile, candidates } = base.side;
     const ips = [profile.externalIp, ...candidates.map(({ address }) => address.ip)];
     return [...new Set(ips)].filter((ip) => ip !== null && isRoutable(ip)) as string[];
   }

@@ -9,7 +9,7 @@ import { hmac } from "../base/crypto.ts";
 import { NetworkError } from "../base/errors.ts";
 import { idleDelay } from "../base/timers.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/key_pair.ts";
-import type { SignalBus } from "../signal/transport.ts";
+import type { SignalingConnection } from "../signal/transport.ts";
 import type { PeerConnection } from "./connection.ts";
 import { allowing, makeContext, type PeerContext } from "./context.ts";
 import { dialPeer } from "./dialer.ts";
@@ -22,12 +22,15 @@ import { abortable } from "@std/async/abortable";
 
 /** Listens to a set of topics that changes now and then. */
 export class TopicSubscriptions {
-  readonly #bus: SignalBus;
-  readonly #onMessage: (message: Uint8Array, bus: SignalBus) => void;
+  readonly #signaling: SignalingConnection;
+  readonly #onMessage: (message: Uint8Array, signaling: SignalingConnection) => void;
   readonly #subscriptions = new Map<string, AsyncDisposable>();
 
-  constructor(bus: SignalBus, onMessage: (message: Uint8Array, bus: SignalBus) => void) {
-    this.#bus = bus;
+  constructor(
+    signaling: SignalingConnection,
+    onMessage: (message: Uint8Array, signaling: SignalingConnection) => void,
+  ) {
+    this.#signaling = signaling;
     this.#onMessage = onMessage;
   }
 
@@ -42,8 +45,8 @@ export class TopicSubscriptions {
   async renew(topics: readonly string[], signal: AbortSignal): Promise<unknown[]> {
     const added = topics.filter((topic) => !this.#subscriptions.has(topic));
     const asked = await Promise.allSettled(added.map(async (topic) => {
-      const onMessage = (message: Uint8Array) => this.#onMessage(message, this.#bus);
-      this.#subscriptions.set(topic, await this.#bus.subscribe(topic, onMessage, { signal }));
+      const onMessage = (message: Uint8Array) => this.#onMessage(message, this.#signaling);
+      this.#subscriptions.set(topic, await this.#signaling.subscribe(topic, onMessage, { signal }));
     }));
     signal.throwIfAborted();
     const refused = asked.flatMap((each) => each.status === "rejected" ? [each.reason] : []);
@@ -122,7 +125,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     signal?.throwIfAborted();
     const peer = new Peer(options, secretKey);
     try {
-      peer.#context.anchors?.warm();
+      peer.#context.bases?.warm();
       if (listen) await peer.#listen(signal);
       return peer;
     } catch (error) {
@@ -146,7 +149,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    *
    * @throws {MalformedMessageError} if the ticket is none
    * @throws {NoResponseError} if nobody answers
-   * @throws {RefusedError} if the other side declines; `code` is one of {@linkcode DECLINE_CODES}
+   * @throws {RefusedError} if the other side declines; `code` is one of {@linkcode REJECTION_CODES}
    * @throws {UnreachableError} if there is no way to the other side, with everything that was tried
    * @throws {NetworkError} if none of the ticket's ways to signal works, or the peer is closed
    * @throws the signal's reason on abort
@@ -200,7 +203,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.#listener.close(reason);
     const busesClosed = this.#context.buses[Symbol.asyncDispose](); // some jobs wait for one to open
     while (this.#background.size > 0) await Promise.allSettled(this.#background);
-    await this.#context.anchors?.[Symbol.asyncDispose]();
+    await this.#context.bases?.[Symbol.asyncDispose]();
     await busesClosed;
     this.#context.staticKey[Symbol.dispose]();
   }
@@ -254,8 +257,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const lease = this.#context.buses.lease(url);
     try {
       const subscriptions = new TopicSubscriptions(
-        await abortable(lease.bus, signal),
-        (message, bus) => this.#listener.onMessage(message, bus),
+        await abortable(lease.signaling, signal),
+        (message, signaling) => this.#listener.onMessage(message, signaling),
       );
       await this.#renewTopics(subscriptions, signal);
       this.#inBackground(this.#keepTopics(subscriptions));

@@ -4,28 +4,28 @@
  * @module
  */
 
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import type { PortMapping } from "../portmap/mapping.ts";
-import type { PunchAnchor } from "../punch/gathering.ts";
+import type { BaseSocket } from "../punch/gathering.ts";
 import { dependsOnDestination } from "../punch/nat_profile.ts";
-import type { SignalBus } from "../signal/transport.ts";
+import type { SignalingConnection } from "../signal/transport.ts";
 import { abortable } from "@std/async/abortable";
 
 /** How ports are got ready. */
-export interface AnchorPoolOptions {
+export interface BaseSocketPoolOptions {
   /** Opens a punch port. */
-  prepare(signal: AbortSignal): Promise<PunchAnchor>;
+  prepare(signal: AbortSignal): Promise<BaseSocket>;
   /** Has a router forward it, if there is one that does. */
   map?(internalPort: number, signal: AbortSignal): Promise<PortMapping>;
 }
 
 /** Keeps one port ready. */
-export class AnchorPool implements AsyncDisposable {
-  readonly #options: AnchorPoolOptions;
+export class BaseSocketPool implements AsyncDisposable {
+  readonly #options: BaseSocketPoolOptions;
   readonly #ended = new AbortController();
-  #ready: Promise<PunchAnchor> | undefined;
+  #ready: Promise<BaseSocket> | undefined;
 
-  constructor(options: AnchorPoolOptions) {
+  constructor(options: BaseSocketPoolOptions) {
     this.#options = options;
   }
 
@@ -41,7 +41,7 @@ export class AnchorPool implements AsyncDisposable {
    *
    * @throws the signal's reason on abort
    */
-  async take(signal: AbortSignal): Promise<PunchAnchor> {
+  async take(signal: AbortSignal): Promise<BaseSocket> {
     const either = AbortSignal.any([signal, this.#ended.signal]);
     const ready = this.#ready;
     if (ready === undefined) return await this.#prepare(either);
@@ -56,67 +56,67 @@ export class AnchorPool implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ended.abort(new DOMException("The peer is closed", "AbortError"));
-    const anchor = await this.#ready?.catch(() => undefined);
-    await anchor?.[Symbol.asyncDispose]();
+    const base = await this.#ready?.catch(() => undefined);
+    await base?.[Symbol.asyncDispose]();
   }
 
-  async #giveBack(port: Promise<PunchAnchor>): Promise<void> {
+  async #giveBack(port: Promise<BaseSocket>): Promise<void> {
     const isWanted = this.#ready === undefined && !this.#ended.signal.aborted;
     if (isWanted) this.#ready = port;
     else await (await port.catch(() => undefined))?.[Symbol.asyncDispose]();
   }
 
-  async #prepare(signal: AbortSignal): Promise<PunchAnchor> {
-    const anchor = await this.#options.prepare(signal);
-    const { profile } = anchor.side;
+  async #prepare(signal: AbortSignal): Promise<BaseSocket> {
+    const base = await this.#options.prepare(signal);
+    const { profile } = base.side;
     // A punch that needs no luck needs no router's help either, and the router is spared the trouble.
     const isHard = dependsOnDestination(profile) || profile.externalIp === null;
-    if (!isHard || this.#options.map === undefined) return anchor;
-    using patience = new GiveUp(PATIENCE_MS, signal);
-    const mapped = this.#addMapping(anchor, this.#options.map);
-    await abortable(mapped, patience.signal).catch(() => {}); // it may still come before the next offer
-    return anchor;
+    if (!isHard || this.#options.map === undefined) return base;
+    using deadline = new Deadline(TIMEOUT_MS, signal);
+    const mapped = this.#addMapping(base, this.#options.map);
+    await abortable(mapped, deadline.signal).catch(() => {}); // it may still come before the next offer
+    return base;
   }
 
   /** Never rejects: most routers do not do it. */
   async #addMapping(
-    anchor: PunchAnchor,
-    map: NonNullable<AnchorPoolOptions["map"]>,
+    base: BaseSocket,
+    map: NonNullable<BaseSocketPoolOptions["map"]>,
   ): Promise<void> {
     try {
-      const mapping = await map(anchor.side.punchPort, this.#ended.signal);
-      await anchor.addMapped(mapping.external, mapping);
+      const mapping = await map(base.side.punchPort, this.#ended.signal);
+      await base.addMapped(mapping.external, mapping);
     } catch { /* as said */ }
   }
 }
 
 /** Ours: PCP and NAT-PMP answer in less than 20 ms, and UPnP in 200. */
-const PATIENCE_MS = 300;
+const TIMEOUT_MS = 300;
 
 /** What somebody has of a bus; disposing gives it back. */
-export interface BusLease extends AsyncDisposable {
+export interface SignalingLease extends AsyncDisposable {
   /** Rejects if it cannot be opened. */
-  readonly bus: Promise<SignalBus>;
+  readonly signaling: Promise<SignalingConnection>;
 }
 
 /** Opens buses, and closes those that nobody has any more. */
-export class BusPool implements AsyncDisposable {
-  readonly #open: (url: string, signal: AbortSignal) => Promise<SignalBus>;
+export class SignalingPool implements AsyncDisposable {
+  readonly #open: (url: string, signal: AbortSignal) => Promise<SignalingConnection>;
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new Set<Promise<void>>();
 
   /** @param open by the URL that a ticket has */
-  constructor(open: (url: string, signal: AbortSignal) => Promise<SignalBus>) {
+  constructor(open: (url: string, signal: AbortSignal) => Promise<SignalingConnection>) {
     this.#open = open;
   }
 
   /** The bus of this URL, opened unless it is open. */
-  lease(url: string): BusLease {
+  lease(url: string): SignalingLease {
     const entry = this.#entries.get(url) ?? this.#enter(url);
     entry.leases++;
     let isGivenBack = false;
     return {
-      bus: entry.bus,
+      signaling: entry.signaling,
       [Symbol.asyncDispose]: async () => {
         if (isGivenBack) return;
         isGivenBack = true;
@@ -127,8 +127,8 @@ export class BusPool implements AsyncDisposable {
 
   /** Suspects all of them: what killed a connection to a peer may have killed those to servers. */
   check(): void {
-    for (const { bus } of this.#entries.values()) {
-      bus.then((bus) => bus.check?.(), () => {}); // those who wait for it are told
+    for (const { signaling } of this.#entries.values()) {
+      signaling.then((signaling) => signaling.check?.(), () => {}); // those who wait for it are told
     }
   }
 
@@ -139,20 +139,20 @@ export class BusPool implements AsyncDisposable {
 
   #enter(url: string): Entry {
     const controller = new AbortController();
-    const entry: Entry = { bus: this.#open(url, controller.signal), controller, leases: 0 };
+    const entry: Entry = { signaling: this.#open(url, controller.signal), controller, leases: 0 };
     this.#entries.set(url, entry);
     const forget = () => {
       if (this.#entries.get(url) === entry) this.#entries.delete(url);
     };
     // One that has ended is not leased again; those who have it are told by what they do.
-    entry.bus.then((bus) => bus.finished).then(forget, forget);
+    entry.signaling.then((signaling) => signaling.finished).then(forget, forget);
     return entry;
   }
 
   async #close(url: string, entry: Entry): Promise<void> {
     if (this.#entries.get(url) === entry) this.#entries.delete(url);
     entry.controller.abort(new DOMException("Nobody needs the bus any more", "AbortError"));
-    const closing = entry.bus.then((bus) => bus[Symbol.asyncDispose](), () => {})
+    const closing = entry.signaling.then((signaling) => signaling[Symbol.asyncDispose](), () => {})
       .finally(() => this.#closing.delete(closing));
     this.#closing.add(closing);
     await closing;
@@ -160,7 +160,7 @@ export class BusPool implements AsyncDisposable {
 }
 
 interface Entry {
-  readonly bus: Promise<SignalBus>;
+  readonly signaling: Promise<SignalingConnection>;
   readonly controller: AbortController;
   leases: number;
 }

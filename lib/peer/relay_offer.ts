@@ -5,7 +5,7 @@
  */
 
 import { MalformedMessageError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import {
   formatTransportAddress,
   isIp,
@@ -13,7 +13,7 @@ import {
   parseTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
-import { isDiallable } from "../punch/candidates.ts";
+import { isAllowedTarget } from "../punch/candidates.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 
 /** One side's state; each message has all of it. */
@@ -152,7 +152,7 @@ export class RelayExchange {
         await this.#send();
       }
       this.#wake = new AbortController();
-      using turn = new GiveUp(waitMs, AbortSignal.any([signal, this.#wake.signal]));
+      using turn = new Deadline(waitMs, AbortSignal.any([signal, this.#wake.signal]));
       waitMs = Math.min(2 * waitMs, MAX_WAIT_MS);
       try {
         for (;;) await this.#take(await this.#channel.receive({ signal: turn.signal }));
@@ -226,7 +226,7 @@ export class NamedAddresses {
       if (this.ips.size < MAX_ADDRESSES) this.ips.add(ip);
     }
     for (const address of relayed) {
-      if (this.#relayed.size >= MAX_ADDRESSES || !isDiallable(address, STRANGE)) continue;
+      if (this.#relayed.size >= MAX_ADDRESSES || !isAllowedTarget(address, STRANGE)) continue;
       this.#relayed.set(formatTransportAddress(address), address);
     }
   }

@@ -21,8 +21,8 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
-import { ATTEMPT_OUTCOMES, DialTrace } from "../punch/checks.ts";
-import { channelBinding, Meeting, type PunchSecret } from "../punch/nomination.ts";
+import { ATTEMPT_OUTCOMES, AttemptRecord } from "../punch/checks.ts";
+import { channelBinding, Nomination, type PunchSecret } from "../punch/nomination.ts";
 import type { PunchRole } from "../punch/offer.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { RelayedConnection, type StreamRelay } from "../turn/stream_relay.ts";
@@ -48,7 +48,7 @@ export interface RelayPathOptions {
    */
   readonly isHidden: boolean;
   /** Hears of everything that is tried. */
-  readonly onTrace: (trace: DialTrace) => void;
+  readonly onTrace: (trace: AttemptRecord) => void;
   readonly signal: AbortSignal;
 }
 
@@ -94,7 +94,7 @@ class RelayPath {
   readonly #theirs = new NamedAddresses();
   readonly #failed = Promise.withResolvers<never>();
   readonly #winner = Promise.withResolvers<TcpConnection>();
-  #meeting: { readonly meeting: Meeting; readonly secret: PunchSecret } | undefined;
+  #nomination: { readonly nomination: Nomination; readonly secret: PunchSecret } | undefined;
 
   constructor(options: RelayPathOptions) {
     this.#options = options;
@@ -124,15 +124,15 @@ class RelayPath {
       isTaken = true;
       return {
         connection: used === undefined ? connection : ownedBy(connection, used),
-        channelBinding: channelBinding(this.#meeting!.secret),
+        channelBinding: channelBinding(this.#nomination!.secret),
       };
     } finally {
       this.#stop.abort();
-      await this.#meeting?.meeting[Symbol.asyncDispose]();
+      await this.#nomination?.nomination[Symbol.asyncDispose]();
       await Promise.all(this.#jobs);
       const unused = this.#relays.filter((relay) => relay !== used);
       await Promise.all(unused.map((relay) => relay.close()));
-      const met = this.#meeting?.meeting.met;
+      const met = this.#nomination?.nomination.met;
       if (!isTaken) met?.connection.reset(); // nominated in the last moment
     }
   }
@@ -178,7 +178,7 @@ class RelayPath {
       this.#start(() => this.#exchange.sayLast());
       return this.#failed.reject(new UnreachableError(message, []));
     }
-    if (this.#meeting === undefined) this.#begin(theirs);
+    if (this.#nomination === undefined) this.#begin(theirs);
     this.#theirs.add(theirs);
     for (const address of this.#options.isHidden ? [] : this.#theirs.relayed) {
       this.#dialOnce("", address, () => this.#dial(address));
@@ -200,9 +200,9 @@ class RelayPath {
       connectionKey,
       new TextEncoder().encode(`relay ${nonces.join(" ")}`),
     );
-    const meeting = new Meeting(role, secret, PATIENCE_MS);
-    meeting.winner.then(({ connection }) => this.#winner.resolve(connection));
-    this.#meeting = { meeting, secret };
+    const nomination = new Nomination(role, secret, TIMEOUT_MS);
+    nomination.winner.then(({ connection }) => this.#winner.resolve(connection));
+    this.#nomination = { nomination, secret };
   }
 
   /** Lets the other side in. One address at a time: servers refuse all of a request in which they dislike one. */
@@ -266,19 +266,19 @@ class RelayPath {
   }
 
   /** Whether it came to the end that it was meant for. */
-  async #meet(connection: TcpConnection, trace: DialTrace): Promise<boolean> {
-    const meeting = this.#meeting?.meeting;
-    if (meeting === undefined) {
+  async #meet(connection: TcpConnection, trace: AttemptRecord): Promise<boolean> {
+    const nomination = this.#nomination?.nomination;
+    if (nomination === undefined) {
       connection.reset(); // the other side cannot know of the relay yet
       return false;
     }
-    const outcome = await meeting.add(connection);
+    const outcome = await nomination.add(connection);
     trace.end(ATTEMPT_OUTCOMES[outcome], formatTransportAddress(connection.local));
     return outcome === "nominated";
   }
 
-  #trace(remote: string): DialTrace {
-    const trace = new DialTrace("relay", remote);
+  #trace(remote: string): AttemptRecord {
+    const trace = new AttemptRecord("relay", remote);
     this.#options.onTrace(trace);
     return trace;
   }
@@ -320,7 +320,7 @@ function ownedBy(connection: TcpConnection, relay: StreamRelay): TcpConnection {
 }
 
 /** How long the other end may take to prove itself. */
-const PATIENCE_MS = 6000;
+const TIMEOUT_MS = 6000;
 
 /** Ours: the other side's permission for us is a round trip of its own away, and a lost message more. */
 const MAX_TRIES = 10;

@@ -8,7 +8,7 @@
 import { toHex } from "../base/bytes.ts";
 
 /** What guards a peer against its own ticket. */
-export interface KnockLimits {
+export interface ReplayLimits {
   /** By how much the clocks of two peers may differ; knocks are remembered for twice as long. */
   readonly maxClockDifferenceMs: number;
   /** Knocks that are remembered; while there are so many, none is taken. */
@@ -20,13 +20,13 @@ export interface KnockLimits {
 }
 
 /** Remembers knocks. */
-export class KnockGuard {
-  readonly #limits: KnockLimits;
+export class ReplayGuard {
+  readonly #limits: ReplayLimits;
   /** Ephemeral keys, and until when they are remembered, the oldest first. */
   readonly #known = new Map<string, number>();
-  readonly #allowances = new Map<string, { left: number; filledMs: number }>();
+  readonly #buckets = new Map<string, { left: number; filledMs: number }>();
 
-  constructor(limits: KnockLimits = KNOCK_LIMITS) {
+  constructor(limits: ReplayLimits = REPLAY_LIMITS) {
     this.#limits = limits;
   }
 
@@ -65,19 +65,19 @@ export class KnockGuard {
   #takeAllowance(remoteKey: Uint8Array, nowMs: number): boolean {
     const { burstPerKey, perKeyPerSecond } = this.#limits;
     const key = toHex(remoteKey);
-    const { left, filledMs } = this.#allowances.get(key) ?? { left: burstPerKey, filledMs: nowMs };
-    const allowance = Math.min(
+    const { left, filledMs } = this.#buckets.get(key) ?? { left: burstPerKey, filledMs: nowMs };
+    const bucket = Math.min(
       burstPerKey,
       left + Math.max(0, nowMs - filledMs) / 1000 * perKeyPerSecond,
     );
-    if (this.#allowances.size >= MAX_KEYS) this.#allowances.clear(); // costs a burst to everybody, no more
-    this.#allowances.set(key, { left: Math.max(0, allowance - 1), filledMs: nowMs });
-    return allowance >= 1;
+    if (this.#buckets.size >= MAX_KEYS) this.#buckets.clear(); // costs a burst to everybody, no more
+    this.#buckets.set(key, { left: Math.max(0, bucket - 1), filledMs: nowMs });
+    return bucket >= 1;
   }
 }
 
 /** Ours. */
-export const KNOCK_LIMITS: KnockLimits = {
+export const REPLAY_LIMITS: ReplayLimits = {
   /** Clocks that nobody sets drift by minutes a year; certificates, which everybody needs, forgive less. */
   maxClockDifferenceMs: 10 * 60 * 1000,
   /** Some 2 MiB; a peer that is asked so often in 20 minutes has 13 connections a second. */

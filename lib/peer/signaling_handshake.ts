@@ -4,7 +4,7 @@
  *
  * The handshake is `Noise_IKpsk1_25519_ChaChaPoly_SHA256`: the initiator knows the responder's key from a ticket, and
  * shows with its first message which key it has itself, and that it knows the ticket's secret. A repeated first message
- * is for the responder to find out: see {@linkcode KnockGuard}. Nothing else can be repeated.
+ * is for the responder to find out: see {@linkcode ReplayGuard}. Nothing else can be repeated.
  *
  * @module
  */
@@ -36,7 +36,7 @@ export interface SealingOptions {
 }
 
 /** The side that knocks. */
-export class Knocker implements Disposable {
+export class InitiatorHandshake implements Disposable {
   /** Names the conversation. */
   readonly ephemeralKey: Uint8Array;
   readonly #secrets: TicketSecrets;
@@ -65,9 +65,9 @@ export class Knocker implements Disposable {
    *
    * @throws {MalformedMessageError} if it is not the responder's; the handshake is over then
    */
-  readAnswer(answer: HandshakeEnvelope): { content: Content; seal: Seal } {
+  readAnswer(answer: HandshakeEnvelope): { content: Content; cipher: TransportCipher } {
     const content = decodeContent(this.#state.readMessage(answer.handshake));
-    return { content, seal: takeSeal(this.#state, "initiator", this.ephemeralKey) };
+    return { content, cipher: takeSeal(this.#state, "initiator", this.ephemeralKey) };
   }
 
   /** Forgets the secrets. */
@@ -77,7 +77,7 @@ export class Knocker implements Disposable {
 }
 
 /** The side that is knocked at, once for each knock. */
-export class Answerer implements Disposable {
+export class ResponderHandshake implements Disposable {
   /** Who knocks. */
   readonly remoteKey: Uint8Array;
   /** What came with the knock. */
@@ -100,11 +100,11 @@ export class Answerer implements Disposable {
   }
 
   /** The second message; once. */
-  answer(content: Content): { message: Uint8Array<ArrayBuffer>; seal: Seal } {
+  answer(content: Content): { message: Uint8Array<ArrayBuffer>; cipher: TransportCipher } {
     const handshake = this.#state.writeMessage(encodeContent(content, "answer"));
     const mac = this.#secrets.mac("answer", this.#ephemeralKey, handshake);
     const message = encodeEnvelope({ kind: "answer", mac, handshake });
-    return { message, seal: takeSeal(this.#state, "responder", this.#ephemeralKey) };
+    return { message, cipher: takeSeal(this.#state, "responder", this.#ephemeralKey) };
   }
 
   /** Forgets the secrets. */
@@ -125,7 +125,7 @@ export function ephemeralKeyOf(knock: HandshakeEnvelope): Uint8Array {
 }
 
 /** Seals and opens what follows the handshake, in whatever order it arrives, each message once. */
-export class Seal {
+export class TransportCipher {
   /** Both sides have it and nobody else: what secures a connection follows from it; 32 bytes. */
   readonly connectionKey: Uint8Array;
   readonly #conversation: Uint8Array;
@@ -146,7 +146,7 @@ export class Seal {
   }
 
   /** The next message. */
-  seal(content: Content): Uint8Array<ArrayBuffer> {
+  encrypt(content: Content): Uint8Array<ArrayBuffer> {
     const counter = this.#sent++;
     const plaintext = encodeContent(content, "sealed");
     const target = new Uint8Array(plaintext.length + TAG_LENGTH);
@@ -218,15 +218,15 @@ function handshake(
   });
 }
 
-function takeSeal(state: HandshakeState, role: Role, ephemeralKey: Uint8Array): Seal {
+function takeSeal(state: HandshakeState, role: Role, ephemeralKey: Uint8Array): TransportCipher {
   const other = role === "initiator" ? "responder" : "initiator";
-  const seal = new Seal(ephemeralKey, {
+  const cipher = new TransportCipher(ephemeralKey, {
     send: state.exportKey(`messages of the ${role}`),
     receive: state.exportKey(`messages of the ${other}`),
     connection: state.exportKey("connection"),
   });
   state[Symbol.dispose]();
-  return seal;
+  return cipher;
 }
 
 function nonceOf(counter: bigint): Uint8Array {

@@ -143,7 +143,7 @@ export const ENVELOPE_LENGTHS = [2048, MAX_SIGNAL_BYTES] as const;
 export const MAX_BODY_LENGTH = MAX_SIGNAL_BYTES - OVERHEAD.knock - CONTENT_HEADER;
 
 /** What a knock says. */
-export interface Knock {
+export interface ConnectionRequest {
   /** Milliseconds since 1970, by the initiator's clock. */
   readonly sentAtMs: number;
   /** What the initiator wants to speak, as the application calls it; `""` if it does not matter. */
@@ -157,7 +157,7 @@ export interface Knock {
 }
 
 /** Why there will be no connection. */
-export interface Decline {
+export interface Rejection {
   /**
    * By the responder, `refused`: by the user, or by the list of who may connect; `busy`: there is somebody else already;
    * `protocol`: another one is spoken; `clock`: the clocks differ by too much; `unknown`: the connection that was to go
@@ -169,7 +169,9 @@ export interface Decline {
 }
 
 /** The body of a knock. @throws {RangeError} if the protocol's name is too long */
-export function encodeKnock({ body, ...header }: Knock): Uint8Array<ArrayBuffer> {
+export function encodeConnectionRequest(
+  { body, ...header }: ConnectionRequest,
+): Uint8Array<ArrayBuffer> {
   if (header.protocol.length > MAX_PROTOCOL_LENGTH) {
     throw new RangeError(
       `Cannot ask for protocol ${
@@ -188,7 +190,7 @@ export function encodeKnock({ body, ...header }: Knock): Uint8Array<ArrayBuffer>
  *
  * @throws {MalformedMessageError} if it is none
  */
-export function decodeKnock(bytes: Uint8Array): Knock {
+export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
   const reader = new ByteReader(bytes, "knock");
   const { sentAtMs, protocol, resumes, wants } = parse(
     reader.bytes(reader.uint16("length of the header"), "header"),
@@ -211,8 +213,8 @@ export function decodeKnock(bytes: Uint8Array): Knock {
 }
 
 /** The body of a message that declines. */
-export function encodeDecline(decline: Decline): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(JSON.stringify(decline));
+export function encodeRejection(rejection: Rejection): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(JSON.stringify(rejection));
 }
 
 /**
@@ -220,7 +222,7 @@ export function encodeDecline(decline: Decline): Uint8Array<ArrayBuffer> {
  *
  * @throws {MalformedMessageError} if it is none
  */
-export function decodeDecline(bytes: Uint8Array): Decline {
+export function decodeRejection(bytes: Uint8Array): Rejection {
   const { why, timeMs } = parse(bytes, "decline");
   const known = DECLINES.find((each) => each === why);
   if (known === undefined) throw malformed("decline", "why", `is one of ${DECLINES.join(", ")}`);

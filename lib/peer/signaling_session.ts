@@ -8,33 +8,37 @@
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import type { Answerer, Knocker, Seal } from "./signaling_handshake.ts";
+import type {
+  InitiatorHandshake,
+  ResponderHandshake,
+  TransportCipher,
+} from "./signaling_handshake.ts";
 import {
+  type ConnectionRequest,
   type Content,
-  type Decline,
-  decodeDecline,
-  encodeDecline,
-  encodeKnock,
+  decodeRejection,
+  encodeConnectionRequest,
+  encodeRejection,
   type Envelope,
-  type Knock,
+  type Rejection,
 } from "./signaling_message.ts";
 
 /** Sends a message to the other side, by all ways that there are; what does not arrive is lost. */
 export type Carry = (message: Uint8Array, to: "ask" | "reply") => void;
 
 /** The side of a line that both sides have. */
-export abstract class Line implements Disposable {
+export abstract class SignalingSession implements Disposable {
   readonly #carry: Carry;
   readonly #channels = new Map<number, WaitQueue<Uint8Array>>();
-  readonly #ready = Promise.withResolvers<Seal>();
-  #seal: Seal | undefined;
+  readonly #ready = Promise.withResolvers<TransportCipher>();
+  #cipher: TransportCipher | undefined;
   #failure: unknown;
 
   /** A round trip to the other side and back, or an upper bound, if that is known. */
   rttMs: number | undefined;
 
   /** Whether people carry what is said: one thing each way, and nothing after that. */
-  isByHand = false;
+  isManual = false;
 
   constructor(carry: Carry) {
     this.#carry = carry;
@@ -43,11 +47,11 @@ export abstract class Line implements Disposable {
 
   /** Whether the other side has been heard. */
   get isOpen(): boolean {
-    return this.#seal !== undefined;
+    return this.#cipher !== undefined;
   }
 
   /** Resolves once both sides have the keys; rejects with what ends the line before. */
-  get ready(): Promise<Seal> {
+  get ready(): Promise<TransportCipher> {
     return this.#ready.promise;
   }
 
@@ -58,7 +62,7 @@ export abstract class Line implements Disposable {
       get rttMs() {
         return rttMs();
       },
-      isByHand: this.isByHand,
+      isManual: this.isManual,
       // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
       send: async (body) => {
         if (this.#failure !== undefined) throw this.#failure;
@@ -95,21 +99,21 @@ export abstract class Line implements Disposable {
   /** @throws {MalformedMessageError} if it is not what it should be */
   protected abstract take(envelope: Envelope): void;
 
-  protected get seal(): Seal | undefined {
-    return this.#seal;
+  protected get cipher(): TransportCipher | undefined {
+    return this.#cipher;
   }
 
-  protected open(seal: Seal): void {
-    this.#seal = seal;
-    this.#ready.resolve(seal);
+  protected open(cipher: TransportCipher): void {
+    this.#cipher = cipher;
+    this.#ready.resolve(cipher);
   }
 
   protected carry(message: Uint8Array, to: "ask" | "reply"): void {
     this.#carry(message, to);
   }
 
-  protected carrySealed(seal: Seal, content: Content, to: "ask" | "reply"): void {
-    if (!this.isByHand) this.#carry(seal.seal(content), to);
+  protected carrySealed(cipher: TransportCipher, content: Content, to: "ask" | "reply"): void {
+    if (!this.isManual) this.#carry(cipher.encrypt(content), to);
   }
 
   protected deliver({ channel, body }: Content): void {
@@ -128,15 +132,19 @@ export abstract class Line implements Disposable {
 }
 
 /** The line of who knocks. What it says first goes with the knock, the rest once the answer is there. */
-export class KnockingLine extends Line {
-  readonly #knocker: Knocker;
-  readonly #header: () => Omit<Knock, "body">;
+export class InitiatorSession extends SignalingSession {
+  readonly #knocker: InitiatorHandshake;
+  readonly #header: () => Omit<ConnectionRequest, "body">;
   readonly #waiting = new Map<number, Content>();
   #knock: Uint8Array | undefined;
   #knockedAtMs = 0;
 
   /** @param header asked when it knocks */
-  constructor(knocker: Knocker, header: () => Omit<Knock, "body">, carry: Carry) {
+  constructor(
+    knocker: InitiatorHandshake,
+    header: () => Omit<ConnectionRequest, "body">,
+    carry: Carry,
+  ) {
     super(carry);
     this.#knocker = knocker;
     this.#header = header;
@@ -153,9 +161,9 @@ export class KnockingLine extends Line {
   }
 
   protected override send(content: Content): void {
-    if (this.seal !== undefined) return this.carrySealed(this.seal, content, "ask");
+    if (this.cipher !== undefined) return this.carrySealed(this.cipher, content, "ask");
     if (this.#knock === undefined) {
-      const body = encodeKnock({ ...this.#header(), body: content.body });
+      const body = encodeConnectionRequest({ ...this.#header(), body: content.body });
       this.#knock = this.#knocker.knock({ ...content, body });
       this.#knockedAtMs = performance.now();
     } else {
@@ -166,16 +174,16 @@ export class KnockingLine extends Line {
   }
 
   protected override take(envelope: Envelope): void {
-    if (envelope.kind === "answer" && this.seal === undefined) {
+    if (envelope.kind === "answer" && this.cipher === undefined) {
       if (!this.#knocker.isAnswer(envelope)) return;
-      const { content, seal } = this.#readAnswer(envelope);
+      const { content, cipher } = this.#readAnswer(envelope);
       this.rttMs = performance.now() - this.#knockedAtMs;
-      this.open(seal);
+      this.open(cipher);
       for (const waiting of this.#waiting.values()) this.send(waiting);
       this.#waiting.clear();
       this.deliver(content);
-    } else if (envelope.kind === "sealed" && this.seal !== undefined) {
-      this.deliver(this.seal.open(envelope));
+    } else if (envelope.kind === "sealed" && this.cipher !== undefined) {
+      this.deliver(this.cipher.open(envelope));
     }
   }
 
@@ -196,14 +204,14 @@ export class KnockingLine extends Line {
 }
 
 /** The line of who is knocked at. What it says first is the answer, which it repeats until that has arrived. */
-export class AnsweringLine extends Line {
-  readonly #answerer: Answerer;
+export class ResponderSession extends SignalingSession {
+  readonly #answerer: ResponderHandshake;
   #answer: Uint8Array | undefined;
   #answeredAtMs = -Infinity;
   #isConfirmed = false;
 
   /** @param body the first message on the channel that the knock names */
-  constructor(answerer: Answerer, body: Uint8Array, carry: Carry) {
+  constructor(answerer: ResponderHandshake, body: Uint8Array, carry: Carry) {
     super(carry);
     this.#answerer = answerer;
     this.deliver({ channel: answerer.content.channel, body });
@@ -217,19 +225,19 @@ export class AnsweringLine extends Line {
   }
 
   protected override send(content: Content): void {
-    if (this.seal === undefined) {
-      const { message, seal } = this.#answerer.answer(content);
+    if (this.cipher === undefined) {
+      const { message, cipher } = this.#answerer.answer(content);
       this.#answer = message;
-      this.open(seal);
+      this.open(cipher);
       return this.#carryAnswer(message);
     }
     if (!this.#isConfirmed) this.repeatAnswer();
-    this.carrySealed(this.seal, content, "reply");
+    this.carrySealed(this.cipher, content, "reply");
   }
 
   protected override take(envelope: Envelope): void {
-    if (envelope.kind !== "sealed" || this.seal === undefined) return;
-    const content = this.seal.open(envelope);
+    if (envelope.kind !== "sealed" || this.cipher === undefined) return;
+    const content = this.cipher.open(envelope);
     this.#isConfirmed = true;
     this.deliver(content);
   }
@@ -258,8 +266,8 @@ const KNOWN_CHANNELS: readonly number[] = Object.values(CHANNELS);
 const MIN_GAP_MS = 100;
 
 /** Says so. */
-export async function sendDecline(line: Line, why: Decline["why"]): Promise<void> {
-  await line.channel(CHANNELS.control).send(encodeDecline({ why, timeMs: Date.now() }));
+export async function sendRejection(line: SignalingSession, why: Rejection["why"]): Promise<void> {
+  await line.channel(CHANNELS.control).send(encodeRejection({ why, timeMs: Date.now() }));
 }
 
 /**
@@ -267,13 +275,16 @@ export async function sendDecline(line: Line, why: Decline["why"]): Promise<void
  *
  * @throws what the line ends with, or the signal's reason on abort
  */
-export async function receiveDecline(line: Line, signal: AbortSignal): Promise<Decline> {
+export async function receiveRejection(
+  line: SignalingSession,
+  signal: AbortSignal,
+): Promise<Rejection> {
   const control = line.channel(CHANNELS.control);
   for (;;) {
     const body = await control.receive({ signal });
     if (body.length === 0) continue; // only there to carry a knock or an answer
     try {
-      return decodeDecline(body);
+      return decodeRejection(body);
     } catch (error) {
       if (!(error instanceof MalformedMessageError)) throw error;
     }

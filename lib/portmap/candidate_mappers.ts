@@ -13,14 +13,14 @@ import type { MapperName, MappingGrant, MappingRequest, PortMapper } from "./map
 import { natPmpMapper } from "./nat_pmp/client.ts";
 import { PCP_ANYCAST, pcpMapper } from "./pcp/client.ts";
 import { pcpFirst } from "./pcp/nat_pmp_fallback.ts";
-import type { Contender } from "./race.ts";
+import type { CandidateMapper } from "./race.ts";
 import { igdMapper } from "./upnp/client.ts";
 import { discoverIgds } from "./upnp/discovery.ts";
 import type { MappingVerdict } from "./verdict.ts";
 import { delay } from "@std/async/delay";
 
-/** What {@linkcode contendersFor} takes. */
-export interface ContenderOptions {
+/** What {@linkcode candidateMappers} takes. */
+export interface CandidateMapperOptions {
   readonly network: Network;
   readonly protocols: readonly MapperName[];
   /** What PCP's nonces derive from; see `PcpMapperOptions`. */
@@ -35,10 +35,10 @@ export interface ContenderOptions {
  * PCP asks at once, since its request is its probe. NAT-PMP beside it asks for the external address first, so that
  * with a gateway of both PCP has won by then, and there are no two mappings of one port.
  */
-export function contendersFor(
+export function candidateMappers(
   gateways: readonly Gateway[],
-  options: ContenderOptions,
-): Contender[] {
+  options: CandidateMapperOptions,
+): CandidateMapper[] {
   const { network, protocols, secret, strict } = options;
   const pcp = (gateway: Gateway) =>
     pcpMapper(gateway.ip, { network, localIp: gateway.localIp, secret, waitsMs: FAST_WAITS_MS });
@@ -46,7 +46,7 @@ export function contendersFor(
   const speaksNatPmp = gateways.filter(({ ip }) => ipFamily(ip) === 4);
   const hasBoth = protocols.includes("pcp") && protocols.includes("nat-pmp");
   return [
-    ...!protocols.includes("pcp") ? [] : gateways.map((gateway): Contender => {
+    ...!protocols.includes("pcp") ? [] : gateways.map((gateway): CandidateMapper => {
       const isBoth = strict && hasBoth && ipFamily(gateway.ip) === 4;
       return {
         protocol: "pcp",
@@ -57,7 +57,7 @@ export function contendersFor(
     }),
     ...!protocols.includes("nat-pmp") || strict && hasBoth
       ? []
-      : speaksNatPmp.map((gateway): Contender => ({
+      : speaksNatPmp.map((gateway): CandidateMapper => ({
         protocol: "nat-pmp",
         gateway,
         ready: (signal) => readyBesidePcp(natPmp(gateway), { hasBoth, signal }),
@@ -67,27 +67,27 @@ export function contendersFor(
 }
 
 /** Lets the protocol that granted last go ahead: the others then have nothing to ask, and the router less to do. */
-export function withFavourite(
-  contenders: readonly Contender[],
-  favourite: MapperName | undefined,
-): readonly Contender[] {
-  if (!contenders.some(({ protocol }) => protocol === favourite)) return contenders;
-  return contenders.map((contender): Contender => {
-    if (contender.protocol === favourite) return contender;
+export function withPreferred(
+  candidates: readonly CandidateMapper[],
+  preferred: MapperName | undefined,
+): readonly CandidateMapper[] {
+  if (!candidates.some(({ protocol }) => protocol === preferred)) return candidates;
+  return candidates.map((candidate): CandidateMapper => {
+    if (candidate.protocol === preferred) return candidate;
     const ready = async (signal: AbortSignal) => {
       await delay(FAVOURITE_HEAD_START_MS, { signal });
-      return await contender.ready(signal);
+      return await candidate.ready(signal);
     };
-    return { ...contender, ready };
+    return { ...candidate, ready };
   });
 }
 
 /** UPnP gateways tell where they are: where the others' address is a guess, whoever answers will do. */
-function upnpContenders(gateways: readonly Gateway[], network: Network): Contender[] {
+function upnpContenders(gateways: readonly Gateway[], network: Network): CandidateMapper[] {
   const guesses = gateways.filter(({ source }) => source === "guess");
   const links = new Map(guesses.map((gateway) => [gateway.localIp, gateway]));
   return [
-    ...gateways.filter((gateway) => !guesses.includes(gateway)).map((gateway): Contender => ({
+    ...gateways.filter((gateway) => !guesses.includes(gateway)).map((gateway): CandidateMapper => ({
       protocol: "upnp",
       gateway,
       ready: async (signal) => {
@@ -96,7 +96,7 @@ function upnpContenders(gateways: readonly Gateway[], network: Network): Contend
         return mapper;
       },
     })),
-    ...Array.from(links.values(), (gateway): Contender => ({
+    ...Array.from(links.values(), (gateway): CandidateMapper => ({
       protocol: "upnp",
       gateway,
       ready: (signal) => anyIgd(network, gateway.localIp, signal),
@@ -142,8 +142,8 @@ const PCP_GRACE_MS = 5;
 /** Whom to ask above the gateway: an address, or RFC 7723's, which is the nearest PCP server, whosever it is. */
 export type OuterGateway = string | "anycast";
 
-/** What {@linkcode outerContenders} takes. */
-export interface OuterContenderOptions {
+/** What {@linkcode upstreamMappers} takes. */
+export interface UpstreamMapperOptions {
   readonly network: Network;
   readonly secret: Uint8Array;
   /** Guessed in a private network unless given; in a carrier's and the internet the guesses would be strangers. */
@@ -151,11 +151,11 @@ export interface OuterContenderOptions {
 }
 
 /** Who may open the port above the gateway; nobody if there is nobody to ask. */
-export function outerContenders(
+export function upstreamMappers(
   inner: { readonly grant: MappingGrant; readonly gateway: Gateway },
   verdict: MappingVerdict,
-  { network, secret, outerGateway }: OuterContenderOptions,
-): Contender[] {
+  { network, secret, outerGateway }: UpstreamMapperOptions,
+): CandidateMapper[] {
   const { grant, gateway } = inner;
   if (ipFamily(grant.external.ip) === 6) return [];
   const seenAs = grant.external.ip;
@@ -163,7 +163,7 @@ export function outerContenders(
   const gateways = outerGateway === undefined
     ? canGuess ? guessGateways([seenAs]) : []
     : [{ ip: outerGateway === "anycast" ? PCP_ANYCAST.ipv4 : outerGateway }];
-  return contendersFor(
+  return candidateMappers(
     gateways.map(({ ip }): Gateway => ({ ip, localIp: seenAs, source: "caller" })),
     {
       network: networkSeenAs(network, { outside: seenAs, inside: gateway.localIp }),

@@ -82,8 +82,8 @@ export interface LeaseNews {
   readonly reason?: string;
 }
 
-/** What {@linkcode LeaseKeeper} takes. */
-export interface LeaseKeeperOptions {
+/** What {@linkcode LeaseRenewer} takes. */
+export interface LeaseRenewerOptions {
   readonly network: Network;
   /** What to ask for at each renewal. */
   readonly lifetimeSeconds: number;
@@ -98,8 +98,8 @@ export interface LeaseKeeperOptions {
 }
 
 /** Keeps a mapping until it is disposed, which releases it. */
-export class LeaseKeeper implements AsyncDisposable {
-  readonly #options: LeaseKeeperOptions;
+export class LeaseRenewer implements AsyncDisposable {
+  readonly #options: LeaseRenewerOptions;
   readonly #ended = new AbortController();
   readonly #announced = new WaitQueue<GatewayAnnouncement>(MAX_ANNOUNCEMENTS);
   #held: HeldGrant;
@@ -120,7 +120,7 @@ export class LeaseKeeper implements AsyncDisposable {
   readonly #keeping: Promise<void>;
 
   /** @param result what to keep */
-  constructor(result: RaceResult, options: LeaseKeeperOptions) {
+  constructor(result: RaceResult, options: LeaseRenewerOptions) {
     this.#options = options;
     this.#held = result.winner;
     this.#hold(result.winner);
@@ -157,7 +157,7 @@ export class LeaseKeeper implements AsyncDisposable {
     return isReleased || this.#isLost;
   }
 
-  /** As {@linkcode LeaseKeeper.release}. */
+  /** As {@linkcode LeaseRenewer.release}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.release();
   }

@@ -9,11 +9,11 @@ import { type IpFamily, ipFamily, parseHostPort, parseIp } from "../net/address.
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import {
-  contendersFor,
-  outerContenders,
+  candidateMappers,
   type OuterGateway,
   outerRequest,
-  withFavourite,
+  upstreamMappers,
+  withPreferred,
 } from "./candidate_mappers.ts";
 import { findGateways, type Gateway } from "./gateway.ts";
 import {
@@ -23,7 +23,7 @@ import {
   type MappingRequest,
   NoMappingError,
 } from "./mapper.ts";
-import { KeptMapping, type PortMapping } from "./mapping.ts";
+import { ManagedMapping, type PortMapping } from "./mapping.ts";
 import { askOutside } from "./outside_view.ts";
 import { raceForGrant, type RaceResult, turnsOf } from "./race.ts";
 import { isPlausibleExternalIp } from "./verdict.ts";
@@ -113,29 +113,29 @@ export async function mapPort(options: MapPortOptions): Promise<PortMapping> {
   const onProblem = (problem: unknown) => logger?.warn(`Cannot release: ${problem}`);
   const race = async (signal: AbortSignal): Promise<RaceResult> => {
     const gateways = await gatewaysFor(network, { ...options, family, signal });
-    const contenders = contendersFor(gateways, {
+    const candidates = candidateMappers(gateways, {
       network,
       protocols: options.protocols ?? ALL,
       secret,
       strict: options.strict ?? false,
     });
-    if (contenders.length === 0) throw new NoMappingError(options, []);
+    if (candidates.length === 0) throw new NoMappingError(options, []);
     const isUsable = ({ external }: MappingGrant) => isPlausibleExternalIp(external.ip);
     return await turns.take(async () => {
-      const racing = withFavourite(contenders, turns.favourite);
-      turns.favourite = undefined; // until it has granted again
+      const racing = withPreferred(candidates, turns.preferred);
+      turns.preferred = undefined; // until it has granted again
       const options = { request, isUsable, timeoutMs, onProblem, signal };
       const result = await raceForGrant(racing, options);
       const { mapper } = result.winner.grant;
       // What is asked before UPnP is a packet or two, and faster.
-      if (mapper !== "upnp") turns.favourite = mapper;
+      if (mapper !== "upnp") turns.preferred = mapper;
       return result;
     });
   };
 
   try {
     const result = await race(signal);
-    return await KeptMapping.open(result, {
+    return await ManagedMapping.open(result, {
       network,
       turns,
       lifetimeSeconds,
@@ -149,9 +149,9 @@ export async function mapPort(options: MapPortOptions): Promise<PortMapping> {
       },
       raceAbove: ({ grant, gateway }, verdict, signal) => {
         const above = { network, secret, outerGateway };
-        const contenders = outerContenders({ grant, gateway }, verdict, above);
-        if (contenders.length === 0) return undefined;
-        return raceForGrant(contenders, {
+        const candidates = upstreamMappers({ grant, gateway }, verdict, above);
+        if (candidates.length === 0) return undefined;
+        return raceForGrant(candidates, {
           request: () => outerRequest(grant, request(gateway)),
           isUsable: ({ external }) => isPlausibleExternalIp(external.ip),
           timeoutMs,

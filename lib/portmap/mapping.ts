@@ -7,7 +7,7 @@
 import type { Logger } from "../base/logger.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import { LeaseKeeper, type LeaseKeeperOptions, type LeaseNews } from "./lease.ts";
+import { type LeaseNews, LeaseRenewer, type LeaseRenewerOptions } from "./lease.ts";
 import { isOfGateway, type MapperName, type MappingGrant } from "./mapper.ts";
 import type { HeldGrant, RaceResult, Turns } from "./race.ts";
 import { type MappingVerdict, mappingVerdict, type MappingVerdictKind } from "./verdict.ts";
@@ -66,8 +66,8 @@ export interface PortMapping extends AsyncDisposable {
   leave(): Promise<void>;
 }
 
-/** What {@linkcode KeptMapping} takes. */
-export interface KeptMappingOptions extends Omit<LeaseKeeperOptions, "onNews"> {
+/** What {@linkcode ManagedMapping} takes. */
+export interface ManagedMappingOptions extends Omit<LeaseRenewerOptions, "onNews"> {
   /** Shared with those who ask the same gateway. */
   readonly turns: Turns;
   /** At which addresses servers see this host now. */
@@ -84,22 +84,22 @@ export interface KeptMappingOptions extends Omit<LeaseKeeperOptions, "onNews"> {
 }
 
 /** A {@linkcode PortMapping} that looks itself what it is worth. */
-export class KeptMapping implements PortMapping {
-  readonly #options: KeptMappingOptions;
-  readonly #inner: LeaseKeeper;
+export class ManagedMapping implements PortMapping {
+  readonly #options: ManagedMappingOptions;
+  readonly #inner: LeaseRenewer;
   readonly #ended = new AbortController();
   readonly #queue = new WaitQueue<MappingEvent>(MAX_EVENTS);
-  #outer: LeaseKeeper | undefined;
+  #outer: LeaseRenewer | undefined;
   #verdict: MappingVerdict;
   /** Settles when what follows from the news so far is done. */
   #work: Promise<void> = Promise.resolve();
   #isOpen = false;
   #release: Promise<void> | undefined;
 
-  private constructor(result: RaceResult, options: KeptMappingOptions) {
+  private constructor(result: RaceResult, options: ManagedMappingOptions) {
     this.#options = options;
     this.#verdict = mappingVerdict({ externalIp: result.winner.grant.external.ip, seenIps: [] });
-    this.#inner = new LeaseKeeper(result, { ...options, onNews: (news) => this.#onNews(news) });
+    this.#inner = new LeaseRenewer(result, { ...options, onNews: (news) => this.#onNews(news) });
     options.signal.addEventListener("abort", this.#onAbort, { once: true });
   }
 
@@ -108,9 +108,9 @@ export class KeptMapping implements PortMapping {
    *
    * @throws the signal's reason on abort, when it has been released
    */
-  static async open(result: RaceResult, options: KeptMappingOptions): Promise<KeptMapping> {
+  static async open(result: RaceResult, options: ManagedMappingOptions): Promise<ManagedMapping> {
     const { signal } = options;
-    const mapping = new KeptMapping(result, options);
+    const mapping = new ManagedMapping(result, options);
     try {
       await mapping.#appraise(AbortSignal.any([signal, mapping.#ended.signal]));
       signal.throwIfAborted();
@@ -211,7 +211,7 @@ export class KeptMapping implements PortMapping {
     this[Symbol.asyncDispose]().catch(reportError);
   };
 
-  async #finish(end: (keeper: LeaseKeeper) => Promise<string | undefined>): Promise<void> {
+  async #finish(end: (keeper: LeaseRenewer) => Promise<string | undefined>): Promise<void> {
     this.#ended.abort(OVER);
     this.#options.signal.removeEventListener("abort", this.#onAbort);
     try {
@@ -254,7 +254,7 @@ export class KeptMapping implements PortMapping {
     try {
       const above = await race;
       const { external, gateway, mapper } = above.winner.grant;
-      this.#outer = new LeaseKeeper(above, {
+      this.#outer = new LeaseRenewer(above, {
         ...this.#options,
         listens: false, // announcements stay on the outer gateway's own link
         race: (signal) => raceAbove(this.#inner.held, verdict, signal) ?? race,

@@ -26,7 +26,7 @@ export interface AskOutsideOptions {
  */
 export async function askOutside(options: AskOutsideOptions): Promise<string[]> {
   const { network, family, servers, signal } = options;
-  const expiry = AbortSignal.timeout(PATIENCE_MS);
+  const expiry = AbortSignal.timeout(TIMEOUT_MS);
   const either = AbortSignal.any([expiry, ...signal === undefined ? [] : [signal]]);
   const answers = await Promise.all(servers.map(async (server) => {
     try {
@@ -56,4 +56,4 @@ function isRefusal(error: unknown): boolean {
 const STUN_PORT = 3478;
 
 /** Ours: it runs beside the race, which takes as long where nobody answers. */
-const PATIENCE_MS = 1500;
+const TIMEOUT_MS = 1500;

@@ -22,7 +22,7 @@ import {
 } from "./mapper.ts";
 
 /** One protocol with one gateway. */
-export interface Contender {
+export interface CandidateMapper {
   readonly protocol: MapperName;
   readonly gateway: Gateway;
   /** Gets ready to ask; nothing is opened by that. */
@@ -69,11 +69,11 @@ export interface RaceResult {
  * @throws the signal's reason on abort, when what was granted by then has been released
  */
 export async function raceForGrant(
-  contenders: readonly Contender[],
+  candidates: readonly CandidateMapper[],
   options: RaceOptions,
 ): Promise<RaceResult> {
   const race = new Race(options);
-  const runs = contenders.map((contender) => race.run(contender));
+  const runs = candidates.map((candidate) => race.run(candidate));
   const all = Promise.allSettled(runs).finally(() => race.end());
   const faults = Promise.all(runs); // of ours; what gateways do wrong is an attempt
   faults.catch(() => {});
@@ -87,7 +87,7 @@ export async function raceForGrant(
   if (winner !== undefined) return { winner, losers };
   await losers;
   options.signal.throwIfAborted();
-  const { protocol, internal } = options.request(contenders[0]?.gateway ?? NOBODY);
+  const { protocol, internal } = options.request(candidates[0]?.gateway ?? NOBODY);
   throw new NoMappingError({ protocol, internalPort: internal.port }, race.attempts);
 }
 
@@ -133,10 +133,10 @@ class Race {
     if (options.signal.aborted) this.#onStop();
   }
 
-  async run(contender: Contender): Promise<void> {
-    const { protocol, gateway } = contender;
+  async run(candidate: CandidateMapper): Promise<void> {
+    const { protocol, gateway } = candidate;
     try {
-      const mapper = await contender.ready(this.#decided.signal);
+      const mapper = await candidate.ready(this.#decided.signal);
       this.#decided.signal.throwIfAborted();
       const request = this.#options.request(gateway);
       const grant = await mapper.map(request, { signal: this.#heardOut.signal });
@@ -221,7 +221,7 @@ const RELEASE_MS = 4000;
 /** Lets one job run at a time. If it fails all go on: a router that is silent is no queue. */
 export class Turns {
   /** Which protocol granted last. */
-  favourite: MapperName | undefined;
+  preferred: MapperName | undefined;
   #isTaken = false;
   readonly #waiting = new Set<() => void>();
 
@@ -254,7 +254,7 @@ export class Turns {
       this.#isTaken = true;
       resolve();
     };
-    const timer = setTimeout(go, PATIENCE_MS);
+    const timer = setTimeout(go, TIMEOUT_MS);
     this.#waiting.add(go);
     await promise;
     clearTimeout(timer);
@@ -277,4 +277,4 @@ export function turnsOf(network: Network): Turns {
 const TURNS = new WeakMap<Network, Turns>();
 
 /** Ours: a hundred callers of a router that takes 80 ms for each get their turn before. */
-const PATIENCE_MS = 10_000;
+const TIMEOUT_MS = 10_000;

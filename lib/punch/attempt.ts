@@ -5,7 +5,7 @@
  */
 
 import { type ConnectionAttempt, NetworkError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import {
   formatTransportAddress,
   type IpFamily,
@@ -13,14 +13,26 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
-import type { Candidate, PunchSide } from "./candidates.ts";
+import type { Candidate, PunchDescription } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
-import { ATTEMPT_OUTCOMES, Dialing, DialTrace } from "./checks.ts";
+import { ATTEMPT_OUTCOMES, AttemptRecord, ConnectivityChecks } from "./checks.ts";
 import { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
-import { limitsByHand } from "./manual.ts";
-import { channelBinding, Meeting, type Met, type PunchSecret, punchSecret } from "./nomination.ts";
+import { manualLimits } from "./manual.ts";
+import {
+  channelBinding,
+  type NominatedConnection,
+  Nomination,
+  type PunchSecret,
+  punchSecret,
+} from "./nomination.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
-import { planWithWays, type PunchPlan, type PunchWay, strategyOf, wayTo } from "./plan_types.ts";
+import {
+  type PathKind,
+  pathKindOf,
+  planWithPathKinds,
+  type PunchPlan,
+  strategyOf,
+} from "./plan_types.ts";
 import { delay } from "@std/async/delay";
 
 /** What an attempt needs. */
@@ -30,9 +42,9 @@ export interface AttemptOptions {
   /** Known to both sides and to nobody else; may be empty. */
   readonly sharedSecret: Uint8Array;
   /** The ways that are taken. */
-  readonly ways: ReadonlySet<PunchWay>;
+  readonly pathKinds: ReadonlySet<PathKind>;
   /** Whether people carried the offers. */
-  readonly isByHand: boolean;
+  readonly isManual: boolean;
   /** Hears of each plan. */
   readonly onPlan?: (plan: PunchPlan) => void;
 }
@@ -51,12 +63,12 @@ export interface BothOffers {
 export type AttemptOutcome =
   | {
     readonly kind: "connected";
-    readonly met: Met;
+    readonly met: NominatedConnection;
     readonly plan: PunchPlan;
     /** When both offers were known. */
     readonly startedAtMs: number;
     readonly channelBinding: Uint8Array;
-    readonly way: PunchWay;
+    readonly way: PathKind;
   }
   | { readonly kind: "impossible" | "failed"; readonly plan: PunchPlan }
   | { readonly kind: "abandoned" };
@@ -72,8 +84,8 @@ export class PunchAttempt {
   readonly #startedAtMs = performance.now();
   readonly #controller = new AbortController();
   readonly #theirs: PunchOffer;
-  readonly #accepted: DialTrace[] = [];
-  #dialing: Dialing | undefined;
+  readonly #accepted: AttemptRecord[] = [];
+  #dialing: ConnectivityChecks | undefined;
 
   constructor(options: AttemptOptions, offers: BothOffers, signal: AbortSignal) {
     const { role, sharedSecret } = options;
@@ -81,7 +93,7 @@ export class PunchAttempt {
     this.#options = options;
     this.#ours = ours;
     this.#theirs = theirs;
-    this.#limits = options.isByHand ? limitsByHand(role) : PUNCH_LIMITS;
+    this.#limits = options.isManual ? manualLimits(role) : PUNCH_LIMITS;
     const plan = planPunch(ours.side, theirs.side, {
       role,
       isSecond: headStartMs > 0,
@@ -89,9 +101,9 @@ export class PunchAttempt {
       limits: this.#limits,
     });
     const sides = { me: ours.side, peer: theirs.side };
-    this.plan = planWithWays(plan, sides, options.ways);
+    this.plan = planWithPathKinds(plan, sides, options.pathKinds);
     options.onPlan?.(this.plan);
-    this.finished = this.plan.technique === "impossible"
+    this.finished = this.plan.method === "impossible"
       ? Promise.resolve({ kind: "impossible", plan: this.plan })
       : this.#run(
         punchSecret(ours, theirs, sharedSecret),
@@ -119,15 +131,15 @@ export class PunchAttempt {
     const { plan } = this;
     const stop = new AbortController();
     const ended = AbortSignal.any([signal, stop.signal]);
-    await using meeting = new Meeting(this.#options.role, secret, PATIENCE_MS);
+    await using nomination = new Nomination(this.#options.role, secret, TIMEOUT_MS);
     const { punchPort, canListenBeside: reusePort } = this.#ours.side;
     const beside = plan.listens && reusePort ? await this.#listenAll() : undefined;
-    const dialing = this.#dialing = new Dialing(plan, {
+    const dialing = this.#dialing = new ConnectivityChecks(plan, {
       network: this.#options.network,
       punchPort,
       reusePort,
-      strategyOf: (target) => strategyOf(this.#wayTo(target), plan.technique),
-      onConnection: (connection) => meeting.add(connection),
+      strategyOf: (target) => strategyOf(this.#pathKindOf(target), plan.method),
+      onConnection: (connection) => nomination.add(connection),
       signal: ended,
     });
     const listening = async () => {
@@ -136,20 +148,20 @@ export class PunchAttempt {
       if (beside === undefined && !await passes(lastStartMs(plan) + AFTER_DIALS_MS, ended)) return;
       const listeners = beside ?? await this.#listenAll();
       await Promise.all(
-        listeners.map((listener) => this.#accept(listener, meeting, this.#lastEndMs, ended)),
+        listeners.map((listener) => this.#accept(listener, nomination, this.#lastEndMs, ended)),
       );
     };
     const exhausted = Promise.all([dialing.run(), listening()]).then(() => undefined);
     try {
-      const missed = this.#miss(confirmed, meeting, ended);
-      await Promise.race([meeting.winner, exhausted, missed, aborted(signal)]);
+      const missed = this.#miss(confirmed, nomination, ended);
+      await Promise.race([nomination.winner, exhausted, missed, aborted(signal)]);
     } finally {
       stop.abort();
-      await meeting[Symbol.asyncDispose](); // dials wait for what becomes of their connections
+      await nomination[Symbol.asyncDispose](); // dials wait for what becomes of their connections
       await exhausted;
     }
     // Asked only now: a nomination may have come with the end of everything else.
-    const { met } = meeting;
+    const { met } = nomination;
     if (met !== undefined) {
       const { connection } = met;
       return {
@@ -158,7 +170,7 @@ export class PunchAttempt {
         plan,
         startedAtMs: this.#startedAtMs,
         channelBinding: channelBinding(secret),
-        way: this.#wayTo(connection.remote),
+        way: this.#pathKindOf(connection.remote),
       };
     }
     return signal.aborted ? { kind: "abandoned" } : { kind: "failed", plan };
@@ -168,12 +180,12 @@ export class PunchAttempt {
    * Resolves once predicted ports have had their chance: where both sides have dialled, their SYNs have met, or they
    * never will. Dials of ports that are known are waited for: a SYN may still come to them.
    */
-  async #miss(confirmed: Promise<void>, meeting: Meeting, ended: AbortSignal): Promise<void> {
+  async #miss(confirmed: Promise<void>, nomination: Nomination, ended: AbortSignal): Promise<void> {
     const { promise: never } = Promise.withResolvers<never>();
-    if (this.plan.technique !== "predicting") return never;
+    if (this.plan.method !== "predicting") return never;
     await confirmed;
     if (!await passes(lastStartMs(this.plan) + MISS_MS, ended)) return;
-    while (meeting.isBusy) if (!await passes(BUSY_MS, ended)) return;
+    while (nomination.isBusy) if (!await passes(BUSY_MS, ended)) return;
   }
 
   /** Listens on the punch port for each family that this side has an address of. */
@@ -189,49 +201,49 @@ export class PunchAttempt {
   /** Takes connections on the punch port for as long as dials of either side may lead to it. */
   async #accept(
     listener: TcpListener,
-    meeting: Meeting,
+    nomination: Nomination,
     forMs: number,
     signal: AbortSignal,
   ): Promise<void> {
-    using patience = new GiveUp(forMs, signal);
-    const meetings = new Set<Promise<void>>();
+    using deadline = new Deadline(forMs, signal);
+    const nominations = new Set<Promise<void>>();
     try {
       for (;;) {
-        const connection = await listener.accept({ signal: patience.signal });
-        if (!this.#options.ways.has(this.#wayTo(connection.remote))) {
+        const connection = await listener.accept({ signal: deadline.signal });
+        if (!this.#options.pathKinds.has(this.#pathKindOf(connection.remote))) {
           connection.reset();
           continue;
         }
         const trace = this.#traceAccepted(connection);
-        const met = meeting.add(connection).then((outcome) => {
+        const met = nomination.add(connection).then((outcome) => {
           trace?.end(ATTEMPT_OUTCOMES[outcome], formatTransportAddress(connection.local));
-          meetings.delete(met);
+          nominations.delete(met);
         });
-        meetings.add(met);
+        nominations.add(met);
       }
     } catch (error) {
-      if (!patience.signal.aborted) throw error;
+      if (!deadline.signal.aborted) throw error;
     } finally {
       listener.close();
-      await Promise.all(meetings);
+      await Promise.all(nominations);
     }
   }
 
   /** A side that has nobody to dial waits for who dials it. */
   get #lastEndMs(): number {
     const { dials } = this.plan;
-    if (dials.length === 0) return this.#limits.patienceMs;
-    return Math.max(...dials.map(({ startMs, giveUpMs }) => startMs + giveUpMs));
+    if (dials.length === 0) return this.#limits.timeoutMs;
+    return Math.max(...dials.map(({ startMs, timeoutMs }) => startMs + timeoutMs));
   }
 
-  #wayTo(address: TransportAddress): PunchWay {
-    const { technique } = this.plan;
-    return wayTo(address, { me: this.#ours.side, peer: this.#theirs.side, technique });
+  #pathKindOf(address: TransportAddress): PathKind {
+    const { method } = this.plan;
+    return pathKindOf(address, { me: this.#ours.side, peer: this.#theirs.side, method });
   }
 
-  #traceAccepted(connection: TcpConnection): DialTrace | undefined {
+  #traceAccepted(connection: TcpConnection): AttemptRecord | undefined {
     if (this.#accepted.length >= MAX_ACCEPTED_TRACES) return undefined;
-    const trace = new DialTrace("accepted", formatTransportAddress(connection.remote));
+    const trace = new AttemptRecord("accepted", formatTransportAddress(connection.remote));
     this.#accepted.push(trace);
     return trace;
   }
@@ -241,7 +253,7 @@ export class PunchAttempt {
 async function listen(
   network: Network,
   family: IpFamily,
-  { punchPort, canListenBeside }: PunchSide,
+  { punchPort, canListenBeside }: PunchDescription,
 ): Promise<TcpListener | undefined> {
   const local = { ip: family === 4 ? "0.0.0.0" : "::", port: punchPort };
   try {
@@ -277,7 +289,7 @@ function lastStartMs({ dials }: PunchPlan): number {
 const MAX_ACCEPTED_TRACES = 64;
 
 /** How long the other end may take to prove itself; ours: a few of the longest round trips. */
-const PATIENCE_MS = 4000;
+const TIMEOUT_MS = 4000;
 
 /**
  * How long predicted dials have, once both sides know what to do. Ours: three of the longest round trips; the system

@@ -55,7 +55,7 @@ export interface PortPair {
 }
 
 /** All that one side says of itself. */
-export interface PunchSide {
+export interface PunchDescription {
   /** Its NAT. */
   readonly profile: NatProfile;
   /** Where it may be met. */
@@ -81,7 +81,7 @@ export interface DialContext {
 }
 
 /** What both descriptions show. */
-export function dialContext(me: PunchSide, peer: PunchSide): DialContext {
+export function dialContext(me: PunchDescription, peer: PunchDescription): DialContext {
   const [ownIps, peerIps] = [hostIps(me), hostIps(peer)];
   const sharesExternalIp = me.profile.externalIp === peer.profile.externalIp;
   return {
@@ -98,20 +98,20 @@ export function dialContext(me: PunchSide, peer: PunchSide): DialContext {
  *
  * @example
  * ```ts
- * import { isDiallable } from "./candidates.ts";
+ * import { isAllowedTarget } from "./candidates.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const context = { ownIps: [], sharesExternalIp: false, isSameHost: false, peerPunchPort: 4000, peerExternalIp: null };
- * assertEquals(isDiallable({ ip: "192.0.2.1", port: 80 }, context), true);
- * assertEquals(isDiallable({ ip: "169.254.169.254", port: 80 }, context), false);
+ * assertEquals(isAllowedTarget({ ip: "192.0.2.1", port: 80 }, context), true);
+ * assertEquals(isAllowedTarget({ ip: "169.254.169.254", port: 80 }, context), false);
  * ```
  */
-export function isDiallable(address: TransportAddress, context: DialContext): boolean {
-  return whyNotDiallable(address, context) === null;
+export function isAllowedTarget(address: TransportAddress, context: DialContext): boolean {
+  return whyNotAllowed(address, context) === null;
 }
 
 /** Why the address is not dialled, in words that follow "Cannot dial ...:"; `null` if it may be. */
-export function whyNotDiallable(address: TransportAddress, context: DialContext): string | null {
+export function whyNotAllowed(address: TransportAddress, context: DialContext): string | null {
   const { ip, port } = address;
   if (!(Number.isInteger(port) && port >= 1 && port <= 65535)) return "there is no such port";
   if (METADATA_IPS.includes(withoutZone(ip))) return "it is a metadata server's address";
@@ -147,23 +147,23 @@ export function whyNotDiallable(address: TransportAddress, context: DialContext)
 }
 
 /** The peer's addresses of interfaces that may be dialled, at most so many. */
-export function diallableHosts(
-  me: PunchSide,
-  peer: PunchSide,
+export function allowedHosts(
+  me: PunchDescription,
+  peer: PunchDescription,
   maxTargets: number,
 ): TransportAddress[] {
   const context = dialContext(me, peer);
-  return diallable(peer, "host", context).slice(0, maxTargets);
+  return allowedTargets(peer, "host", context).slice(0, maxTargets);
 }
 
 /** The peer's candidates of one kind that may be dialled, each once. */
-export function diallable(
-  peer: PunchSide,
-  kind: PunchSide["candidates"][number]["kind"],
+export function allowedTargets(
+  peer: PunchDescription,
+  kind: PunchDescription["candidates"][number]["kind"],
   context: DialContext,
 ): TransportAddress[] {
   const addresses = peer.candidates.filter((candidate) => candidate.kind === kind)
-    .map(({ address }) => address).filter((address) => isDiallable(address, context));
+    .map(({ address }) => address).filter((address) => isAllowedTarget(address, context));
   return addresses.filter((address, index) =>
     addresses.findIndex((other) => sameTransportAddress(other, address)) === index
   );
@@ -176,7 +176,7 @@ function whyNotPort({ ip, port }: TransportAddress, context: DialContext): strin
   return port === context.peerPunchPort ? null : "it is not the port that the peer dials from";
 }
 
-function hostIps({ candidates }: PunchSide): string[] {
+function hostIps({ candidates }: PunchDescription): string[] {
   const ips = candidates.filter(({ kind }) => kind === "host").map(({ address }) => address.ip);
   return [...new Set(ips)].sort();
 }

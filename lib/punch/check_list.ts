@@ -8,16 +8,16 @@
 import { predictPorts } from "../nat/allocation.ts";
 import { ipFamily, type TransportAddress } from "../net/address.ts";
 import {
+  allowedHosts,
+  allowedTargets,
   type DialContext,
   dialContext,
-  diallable,
-  diallableHosts,
-  isDiallable,
-  type PunchSide,
+  isAllowedTarget,
+  type PunchDescription,
 } from "./candidates.ts";
 import { type PunchLimits, punchLimits, triesFor } from "./limits.ts";
 import { followsLocalPort } from "./nat_profile.ts";
-import type { DialGroup, PunchPlan } from "./plan_types.ts";
+import type { CheckListEntry, PunchPlan } from "./plan_types.ts";
 import {
   chooseMeeting,
   type Meeting,
@@ -28,15 +28,15 @@ import {
 } from "./strategy.ts";
 
 /** What one side's dials depend on. */
-export interface TechniqueContext {
+export interface PunchMethodContext {
   /** How the two meet. */
-  readonly meeting: Meeting;
+  readonly nomination: Meeting;
   /** Which of the two we are. */
   readonly party: Party;
   /** What we say of ourselves. */
-  readonly me: PunchSide;
+  readonly me: PunchDescription;
   /** What the peer says of itself. */
-  readonly peer: PunchSide;
+  readonly peer: PunchDescription;
   /** Where the peer's punch port is seen from outside, if that is known. */
   readonly peerAddress: TransportAddress | undefined;
   /** How long before the peer we know what to do. */
@@ -48,38 +48,38 @@ export interface TechniqueContext {
 }
 
 /** What this side dials for the technique that was chosen. */
-export function techniqueDials(context: TechniqueContext): DialGroup[] {
-  const { meeting, party } = context;
-  switch (meeting.technique) {
+export function methodChecks(context: PunchMethodContext): CheckListEntry[] {
+  const { nomination, party } = context;
+  switch (nomination.method) {
     case "direct":
     case "crossing":
       return [dialPeer(context)];
     case "opening":
-      return meeting.opener === party ? [open(context)] : enter(context);
+      return nomination.opener === party ? [open(context)] : enter(context);
     case "predicting":
-      if (meeting.predicted.length === 2) return dialPairs(context);
-      return meeting.predicted.includes(party) ? dialOut(context) : [dialPredicted(context)];
+      if (nomination.predicted.length === 2) return dialPairs(context);
+      return nomination.predicted.includes(party) ? dialOut(context) : [dialPredicted(context)];
     case "spraying":
-      return [spray(context, meeting)];
+      return [spray(context, nomination)];
     case "impossible":
       return [];
   }
 }
 
-function dialPeer(context: TechniqueContext): DialGroup {
+function dialPeer(context: PunchMethodContext): CheckListEntry {
   const { peerAddress } = context;
   return punchGroup(context, peerAddress === undefined ? [] : [peerAddress]);
 }
 
 /** One SYN to the address; the port, if it is not known, does not matter to a filter that goes by addresses. */
-function open(context: TechniqueContext): DialGroup {
+function open(context: PunchMethodContext): CheckListEntry {
   const { peer, peerAddress } = context;
   const target = peerAddress ?? externalAddress(peer, peer.punchPort);
   return { ...punchGroup(context, [target]), startMs: 0 };
 }
 
 /** Comes a little later than the SYN that opens, and again, since what comes too early would be sent again after 1 s. */
-function enter(context: TechniqueContext): DialGroup[] {
+function enter(context: PunchMethodContext): CheckListEntry[] {
   const { peer, peerAddress, headStartMs, limits } = context;
   const targets = peerAddress === undefined
     ? predicted(peer, [peer.punchPort], limits.maxPredictedPorts)
@@ -96,17 +96,17 @@ function enter(context: TechniqueContext): DialGroup[] {
 }
 
 /** The side whose port is predicted; more dials than one, as a lost SYN is sent again only after 1 s. */
-function dialOut(context: TechniqueContext): DialGroup[] {
+function dialOut(context: PunchMethodContext): CheckListEntry[] {
   const { me, peerAddress } = context;
   const targets = peerAddress === undefined ? [] : [peerAddress];
   const [first, ...rest] = localPorts(me, SPARE_DIALS);
   const group = punchGroup(context, targets);
-  const fresh: DialGroup = { ...group, from: "fresh", perTarget: SPARE_DIALS };
+  const fresh: CheckListEntry = { ...group, from: "fresh", perTarget: SPARE_DIALS };
   if (me.profile.onlyForNeighbours) return [{ ...fresh, localPorts: [first!, ...rest] }];
   return followsLocalPort(me.profile) ? [group] : [group, fresh];
 }
 
-function dialPredicted(context: TechniqueContext): DialGroup {
+function dialPredicted(context: PunchMethodContext): CheckListEntry {
   const { peer, limits } = context;
   const { onlyForNeighbours } = peer.profile;
   const [ports, count] = onlyForNeighbours
@@ -123,14 +123,14 @@ function dialPredicted(context: TechniqueContext): DialGroup {
  * j-th of the other meet if i = b + f(j) and so on: with both aiming at the next port each time they meet only for
  * a + b = 0. If one of them aims at every second port, the dials j = a + b and i = a + 2b meet, whatever a and b are.
  */
-function dialPairs(context: TechniqueContext): DialGroup[] {
+function dialPairs(context: PunchMethodContext): CheckListEntry[] {
   const { me, peer, party, limits } = context;
   const isExact = followsLocalPort(me.profile) && followsLocalPort(peer.profile);
   const pairs = isExact ? EXACT_PAIRS : limits.maxPredictedPorts;
   const stride = isExact || party === 0 ? 1 : 2;
   const targets = predicted(peer, localPorts(peer, pairs), stride * pairs)
     .filter((_, index) => index % stride === 0);
-  const group: DialGroup = {
+  const group: CheckListEntry = {
     ...punchGroup(context, targets),
     from: "fresh",
     spacingMs: PAIR_SPACING_MS,
@@ -143,12 +143,12 @@ function dialPairs(context: TechniqueContext): DialGroup[] {
 }
 
 function spray(
-  context: TechniqueContext,
-  meeting: Meeting & { technique: "spraying" },
-): DialGroup {
+  context: PunchMethodContext,
+  nomination: Meeting & { method: "spraying" },
+): CheckListEntry {
   const { party, peer, peerAddress, headStartMs, limits, rttMs = USUAL_RTT_MS } = context;
-  const { split, block, first, spacingMs } = meeting.spray;
-  const isRandom = party === meeting.random;
+  const { split, block, first, spacingMs } = nomination.spray;
+  const isRandom = party === nomination.random;
   const [mine, theirDialsMs] = isRandom
     ? ["random", spacingMs.known * split.ports] as const
     : ["known", spacingMs.random * split.sockets] as const;
@@ -166,14 +166,14 @@ function spray(
     startMs: headStartMs + afterMs,
     spacingMs: spacingMs[mine],
     maxTries: 1,
-    giveUpMs: limits.sprayMs,
+    timeoutMs: limits.sprayMs,
   };
 }
 
 function punchGroup(
-  context: TechniqueContext,
+  context: PunchMethodContext,
   targets: readonly TransportAddress[],
-): DialGroup {
+): CheckListEntry {
   const { limits } = context;
   return {
     from: "punch",
@@ -182,7 +182,7 @@ function punchGroup(
     startMs: startMs(context),
     spacingMs: 0,
     maxTries: triesFor(limits, targets.length),
-    giveUpMs: limits.patienceMs,
+    timeoutMs: limits.timeoutMs,
   };
 }
 
@@ -190,12 +190,12 @@ function punchGroup(
  * A NAT that resets has to see the SYN from inside first: -d1 < tA - tB < d2, with the one-way delays d1 and d2. So
  * whoever knows first lets the other catch up, if the other's NAT resets; a NAT that drops can be reached early.
  */
-function startMs({ peer, headStartMs }: TechniqueContext): number {
+function startMs({ peer, headStartMs }: PunchMethodContext): number {
   return peer.profile.unsolicitedSyn === "reset" ? headStartMs : 0;
 }
 
 function predicted(
-  peer: PunchSide,
+  peer: PunchDescription,
   localPorts: readonly number[],
   count: number,
 ): TransportAddress[] {
@@ -205,7 +205,7 @@ function predicted(
 }
 
 /** The local ports that a side dials from where the other counts on them: those after the last that it used. */
-function localPorts({ profile, punchPort }: PunchSide, count: number): number[] {
+function localPorts({ profile, punchPort }: PunchDescription, count: number): number[] {
   const last = profile.onlyForNeighbours ? profile.samples.at(-1)?.localPort : undefined;
   const used = new Set([punchPort, ...profile.samples.map(({ localPort }) => localPort)]);
   const ports: number[] = [];
@@ -216,7 +216,7 @@ function localPorts({ profile, punchPort }: PunchSide, count: number): number[] 
   return ports;
 }
 
-function externalAddress({ profile }: PunchSide, port: number): TransportAddress {
+function externalAddress({ profile }: PunchDescription, port: number): TransportAddress {
   return { ip: profile.externalIp!, port };
 }
 
@@ -259,18 +259,22 @@ export interface PlanOptions {
  *
  * @throws {RangeError} if a limit is none
  */
-export function planPunch(me: PunchSide, peer: PunchSide, options: PlanOptions): PunchPlan {
+export function planPunch(
+  me: PunchDescription,
+  peer: PunchDescription,
+  options: PlanOptions,
+): PunchPlan {
   const { role, isSecond = role === "controlled", rttMs, signalRttMs = 0 } = options;
   const limits = punchLimits(options.limits);
   const party: Party = role === "controlling" ? 0 : 1;
   const sides = party === 0 ? [me, peer] as const : [peer, me] as const;
-  const meeting = meet(sides, limits, rttMs);
-  const { technique, success: successEstimate, roundTrips: roundTripsEstimate, reason } = meeting;
+  const nomination = meet(sides, limits, rttMs);
+  const { method, success: successEstimate, roundTrips: roundTripsEstimate, reason } = nomination;
   const isNear = dialContext(me, peer).sharesExternalIp;
-  const dials = technique === "impossible" ? [] : [
+  const dials = method === "impossible" ? [] : [
     ...interfaceDials(me, peer, limits),
-    ...techniqueDials({
-      meeting,
+    ...methodChecks({
+      nomination,
       party,
       me,
       peer,
@@ -281,13 +285,15 @@ export function planPunch(me: PunchSide, peer: PunchSide, options: PlanOptions):
     }).map((group) => isNear ? { ...group, startMs: group.startMs + LAN_FIRST_MS } : group),
   ];
   return {
-    technique,
-    reachable: meeting.technique === "direct" ? meeting.reachable.map((each) => ROLES[each]) : [],
+    method,
+    reachable: nomination.method === "direct"
+      ? nomination.reachable.map((each) => ROLES[each])
+      : [],
     dials: dials.map((group) => withoutForbidden(group, dialContext(me, peer)))
       .filter(({ targets }) => targets.length > 0),
-    listens: listens(meeting, party, me),
-    sprayedSyns: meeting.technique === "spraying"
-      ? meeting.spray.split.sockets + meeting.spray.split.ports
+    listens: listens(nomination, party, me),
+    sprayedSyns: nomination.method === "spraying"
+      ? nomination.spray.split.sockets + nomination.spray.split.ports
       : 0,
     successEstimate,
     roundTripsEstimate,
@@ -296,66 +302,75 @@ export function planPunch(me: PunchSide, peer: PunchSide, options: PlanOptions):
 }
 
 /** Whatever way a target came into a plan, here is the door. */
-function withoutForbidden(group: DialGroup, context: DialContext): DialGroup {
-  return { ...group, targets: group.targets.filter((target) => isDiallable(target, context)) };
+function withoutForbidden(group: CheckListEntry, context: DialContext): CheckListEntry {
+  return { ...group, targets: group.targets.filter((target) => isAllowedTarget(target, context)) };
 }
 
 /** What theory says of the NATs, and what the interfaces allow besides. */
 function meet(
-  sides: readonly [PunchSide, PunchSide],
+  sides: readonly [PunchDescription, PunchDescription],
   limits: PunchLimits,
   rttMs: number | undefined,
 ): Meeting {
   const [a, b] = sides;
-  const meeting = chooseMeeting([view(b, a), view(a, b)], { limits, ...rttMs && { rttMs } });
-  const haveInterfaces = [diallableHosts(a, b, limits.maxHostTargets)]
-    .concat([diallableHosts(b, a, limits.maxHostTargets)]).some((hosts) => hosts.length > 0);
-  if (!haveInterfaces) return meeting;
+  const nomination = chooseMeeting([view(b, a), view(a, b)], { limits, ...rttMs && { rttMs } });
+  const haveInterfaces = [allowedHosts(a, b, limits.maxHostTargets)]
+    .concat([allowedHosts(b, a, limits.maxHostTargets)]).some((hosts) => hosts.length > 0);
+  if (!haveInterfaces) return nomination;
   const isSameNat = dialContext(a, b).sharesExternalIp || dialContext(a, b).isSameHost;
-  if (!isSameNat && meeting.technique !== "impossible") return meeting;
-  const success = Math.max(meeting.success, CHANCE_OF_INTERFACES);
+  if (!isSameNat && nomination.method !== "impossible") return nomination;
+  const success = Math.max(nomination.success, CHANCE_OF_INTERFACES);
   const where = isSameNat ? "the same NAT" : "addresses of interfaces";
-  const reason = `${meeting.reason}; direct by ${where}`;
-  return meeting.technique === "impossible"
-    ? { technique: "direct", reachable: [], success, roundTrips: 1, reason }
-    : { ...meeting, success, reason };
+  const reason = `${nomination.reason}; direct by ${where}`;
+  return nomination.method === "impossible"
+    ? { method: "direct", reachable: [], success, roundTrips: 1, reason }
+    : { ...nomination, success, reason };
 }
 
 /** What `observer` may make of a side. */
-function view(observer: PunchSide, side: PunchSide): PartyView {
+function view(observer: PunchDescription, side: PunchDescription): PartyView {
   return {
     profile: side.profile,
     hasPublicIp: publicIp(observer, side) !== undefined,
     hasPublicAddress: publicAddress(observer, side) !== undefined,
-    isMapped: diallable(side, "mapped", dialContext(observer, side)).length > 0,
+    isMapped: allowedTargets(side, "mapped", dialContext(observer, side)).length > 0,
     canListenBeside: side.canListenBeside,
   };
 }
 
 /** Where the punch port of a side is seen from outside, if that is known and may be dialled. */
-function publicAddress(observer: PunchSide, side: PunchSide): TransportAddress | undefined {
+function publicAddress(
+  observer: PunchDescription,
+  side: PunchDescription,
+): TransportAddress | undefined {
   const externalIp = publicIp(observer, side);
   if (externalIp === undefined) return undefined;
   const context = dialContext(observer, side);
-  const seen = diallable(side, "reflexive", context).find(({ ip }) => ip === externalIp);
+  const seen = allowedTargets(side, "reflexive", context).find(({ ip }) => ip === externalIp);
   if (seen !== undefined || side.profile.mapping !== "none") return seen;
-  return diallable(side, "host", context).find(({ ip }) => ip === externalIp);
+  return allowedTargets(side, "host", context).find(({ ip }) => ip === externalIp);
 }
 
 /** The external address of a side, if it may be dialled, and from where the observer is. */
-function publicIp(observer: PunchSide, side: PunchSide): string | undefined {
+function publicIp(observer: PunchDescription, side: PunchDescription): string | undefined {
   const [from, ip] = [observer.profile.externalIp, side.profile.externalIp];
   if (from === null || ip === null || ipFamily(from) !== ipFamily(ip)) return undefined;
-  return isDiallable({ ip, port: side.punchPort }, dialContext(observer, side)) ? ip : undefined;
+  return isAllowedTarget({ ip, port: side.punchPort }, dialContext(observer, side))
+    ? ip
+    : undefined;
 }
 
 /** Beside every technique: whatever the peer's interfaces and router offer. */
-function interfaceDials(me: PunchSide, peer: PunchSide, limits: PunchLimits): DialGroup[] {
+function interfaceDials(
+  me: PunchDescription,
+  peer: PunchDescription,
+  limits: PunchLimits,
+): CheckListEntry[] {
   const context = dialContext(me, peer);
   const known = publicAddress(me, peer);
   const targets = [
-    ...diallableHosts(me, peer, limits.maxHostTargets),
-    ...diallable(peer, "mapped", context).slice(0, MAX_MAPPED),
+    ...allowedHosts(me, peer, limits.maxHostTargets),
+    ...allowedTargets(peer, "mapped", context).slice(0, MAX_MAPPED),
   ].filter((address) => address.ip !== known?.ip || address.port !== known.port);
   return [{
     from: "punch",
@@ -364,19 +379,19 @@ function interfaceDials(me: PunchSide, peer: PunchSide, limits: PunchLimits): Di
     startMs: 0,
     spacingMs: 0,
     maxTries: triesFor(limits, targets.length),
-    giveUpMs: limits.patienceMs,
+    timeoutMs: limits.timeoutMs,
   }];
 }
 
 /** A listener that can only come after the dials ends all redialling: it is worth that only where it is needed. */
-function listens(meeting: Meeting, party: Party, me: PunchSide): boolean {
-  if (meeting.technique === "impossible") return false;
+function listens(nomination: Meeting, party: Party, me: PunchDescription): boolean {
+  if (nomination.method === "impossible") return false;
   if (me.canListenBeside) return true;
-  switch (meeting.technique) {
+  switch (nomination.method) {
     case "direct":
-      return meeting.reachable.includes(party) || !meeting.reachable.includes(other(party));
+      return nomination.reachable.includes(party) || !nomination.reachable.includes(other(party));
     case "opening":
-      return meeting.opener === party;
+      return nomination.opener === party;
     default:
       return false;
   }

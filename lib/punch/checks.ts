@@ -9,15 +9,15 @@
  */
 
 import { type ConnectionAttempt, NetworkError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
-import type { MeetingOutcome } from "./nomination.ts";
-import type { DialGroup, PunchPlan } from "./plan_types.ts";
+import type { NominationOutcome } from "./nomination.ts";
+import type { CheckListEntry, PunchPlan } from "./plan_types.ts";
 import { delay } from "@std/async/delay";
 
 /** The record of one dial, of a spray of them, or of a connection that was accepted. */
-export class DialTrace {
+export class AttemptRecord {
   readonly strategy: string;
   readonly remote: string;
   tries = 0;
@@ -61,7 +61,7 @@ export class DialTrace {
 }
 
 /** What became of a connection, in the words of a record. */
-export const ATTEMPT_OUTCOMES: Readonly<Record<MeetingOutcome, ConnectionAttempt["outcome"]>> = {
+export const ATTEMPT_OUTCOMES: Readonly<Record<NominationOutcome, ConnectionAttempt["outcome"]>> = {
   nominated: "connected",
   "not-nominated": "abandoned",
   "not-authenticated": "not-authenticated",
@@ -69,13 +69,13 @@ export const ATTEMPT_OUTCOMES: Readonly<Record<MeetingOutcome, ConnectionAttempt
 };
 
 /** What dialling needs. */
-export interface DialingOptions {
+export interface ConnectivityChecksOptions {
   readonly network: Network;
   readonly punchPort: number;
   /** Whether something listens on the punch port meanwhile. */
   readonly reusePort: boolean;
   /** Takes each connection; it is the taker's from then on. One that breaks is dialled again. */
-  readonly onConnection: (connection: TcpConnection) => Promise<MeetingOutcome>;
+  readonly onConnection: (connection: TcpConnection) => Promise<NominationOutcome>;
   /** What the record calls the way to a target. */
   readonly strategyOf: (target: TransportAddress) => string;
   /** Ends all dials. */
@@ -83,18 +83,18 @@ export interface DialingOptions {
 }
 
 /** The dials of a plan under way. */
-export class Dialing {
+export class ConnectivityChecks {
   readonly #plan: PunchPlan;
-  readonly #options: DialingOptions;
-  readonly #traces: DialTrace[] = [];
+  readonly #options: ConnectivityChecksOptions;
+  readonly #traces: AttemptRecord[] = [];
 
-  constructor(plan: PunchPlan, options: DialingOptions) {
+  constructor(plan: PunchPlan, options: ConnectivityChecksOptions) {
     this.#plan = plan;
     this.#options = options;
   }
 
   /** What was dialled so far. */
-  get traces(): readonly DialTrace[] {
+  get traces(): readonly AttemptRecord[] {
     return this.#traces;
   }
 
@@ -103,27 +103,27 @@ export class Dialing {
     await Promise.all(this.#plan.dials.map((group) => this.#runGroup(group)));
   }
 
-  async #runGroup(group: DialGroup): Promise<void> {
+  async #runGroup(group: CheckListEntry): Promise<void> {
     const { signal } = this.#options;
-    using giveUp = new GiveUp(group.startMs + group.giveUpMs, signal);
+    using deadline = new Deadline(group.startMs + group.timeoutMs, signal);
     const dials: Promise<void>[] = [];
     try {
-      if (group.startMs > 0) await delay(group.startMs, { signal: giveUp.signal });
+      if (group.startMs > 0) await delay(group.startMs, { signal: deadline.signal });
       const isSpray = group.targets.length * group.perTarget > SPRAY;
       const spray = isSpray
         ? this.#trace(group.targets[0]!, `${group.targets.length} ports of ${group.targets[0]!.ip}`)
         : undefined;
       const startedAtMs = performance.now();
       for (const [index, target] of targetsOf(group).entries()) {
-        await waitForTurn(index, group, startedAtMs, giveUp.signal);
+        await waitForTurn(index, group, startedAtMs, deadline.signal);
         const trace = spray ?? this.#trace(target);
         const localPort = group.from === "punch"
           ? this.#options.punchPort
           : group.localPorts?.[index] ?? 0;
-        dials.push(this.#dial(target, localPort, group, trace, giveUp.signal));
+        dials.push(this.#dial(target, localPort, group, trace, deadline.signal));
       }
     } catch (error) {
-      if (!giveUp.signal.aborted) throw error;
+      if (!deadline.signal.aborted) throw error;
     }
     await Promise.all(dials);
   }
@@ -132,8 +132,8 @@ export class Dialing {
   async #dial(
     target: TransportAddress,
     localPort: number,
-    group: DialGroup,
-    trace: DialTrace,
+    group: CheckListEntry,
+    trace: AttemptRecord,
     signal: AbortSignal,
   ): Promise<void> {
     const { network, onConnection } = this.#options;
@@ -166,15 +166,15 @@ export class Dialing {
     }
   }
 
-  #trace(target: TransportAddress, remote = formatTransportAddress(target)): DialTrace {
-    const trace = new DialTrace(this.#options.strategyOf(target), remote);
+  #trace(target: TransportAddress, remote = formatTransportAddress(target)): AttemptRecord {
+    const trace = new AttemptRecord(this.#options.strategyOf(target), remote);
     this.#traces.push(trace);
     return trace;
   }
 }
 
 /** Each target as often as the group wants, all targets once before any twice. */
-function targetsOf({ targets, perTarget }: DialGroup): TransportAddress[] {
+function targetsOf({ targets, perTarget }: CheckListEntry): TransportAddress[] {
   return Array.from({ length: perTarget }, () => targets).flat();
 }
 
@@ -184,7 +184,7 @@ function targetsOf({ targets, perTarget }: DialGroup): TransportAddress[] {
  */
 async function waitForTurn(
   index: number,
-  { spacingMs }: DialGroup,
+  { spacingMs }: CheckListEntry,
   startedAtMs: number,
   signal: AbortSignal,
 ): Promise<void> {

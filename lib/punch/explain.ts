@@ -7,7 +7,7 @@
 import type { NatProfile } from "./candidates.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
 import { dependsOnDestination, nameNat, NAT_KINDS } from "./nat_profile.ts";
-import type { Technique } from "./plan_types.ts";
+import type { PunchMethod } from "./plan_types.ts";
 import { chooseMeeting, type PartyView } from "./strategy.ts";
 
 /** What may be expected of a pair of NATs. */
@@ -15,7 +15,7 @@ export interface PairExpectation {
   /** What people call the two. */
   readonly names: readonly [string, string];
   /** How they meet. */
-  readonly technique: Technique;
+  readonly method: PunchMethod;
   /** 0 to 1. */
   readonly success: number;
   /** From the later side's start. */
@@ -48,15 +48,15 @@ export function explainPair(
   b: NatProfile,
   options: { readonly rttMs?: number } = {},
 ): PairExpectation {
-  const meeting = chooseMeeting([view(a), view(b)], { limits: PUNCH_LIMITS, ...options });
-  const { technique, success, roundTrips, reason } = meeting;
+  const nomination = chooseMeeting([view(a), view(b)], { limits: PUNCH_LIMITS, ...options });
+  const { method, success, roundTrips, reason } = nomination;
   const percent = `about ${Math.round(100 * success)} %`;
   return {
     names: [nameNat(a), nameNat(b)],
-    technique,
+    method,
     success,
     roundTrips,
-    text: technique === "impossible" ? reason : `${reason}, ${percent}`,
+    text: method === "impossible" ? reason : `${reason}, ${percent}`,
   };
 }
 

@@ -29,7 +29,7 @@ import {
   OwnIpv6,
 } from "../net/local_address.ts";
 import type { Network, TcpListener } from "../net/network.ts";
-import type { Candidate, NatProfile, PortPair, PunchSide } from "./candidates.ts";
+import type { Candidate, NatProfile, PortPair, PunchDescription } from "./candidates.ts";
 import { dependsOnDestination } from "./nat_profile.ts";
 import { isStale } from "./offer.ts";
 
@@ -54,9 +54,9 @@ export interface Learned {
 }
 
 /** The ports of an anchor, all free when they were chosen. */
-export interface AnchorPorts {
+export interface BasePorts {
   /** Dials the servers. */
-  readonly anchor: number;
+  readonly base: number;
   /** Is not dialled from before the punch, for NATs on which each dial costs a mapping. */
   readonly fresh: number;
   readonly burst: readonly number[];
@@ -65,11 +65,11 @@ export interface AnchorPorts {
 /** Asks the servers until enough is known, or nothing more will be. */
 export async function learn(
   dialer: TcpDialer,
-  ports: AnchorPorts,
+  ports: BasePorts,
   { network, servers, report, family, signal }: LearnOptions,
 ): Promise<Learned> {
-  const own = new OwnAddresses(network, ports.anchor);
-  const limitMs = performance.now() + PATIENCE_MS;
+  const own = new OwnAddresses(network, ports.base);
+  const limitMs = performance.now() + TIMEOUT_MS;
   const reported = report?.mapping.behavior ?? "unknown";
   let hasMoreDials = false;
   const [first] = servers;
@@ -79,13 +79,13 @@ export async function learn(
     }
   }
   const dialled = new Set<string>();
-  const dialAnchor = (to: TransportAddress, server: number) => {
+  const dialBase = (to: TransportAddress, server: number) => {
     if (dialled.has(`${to.ip} ${to.port}`)) return;
     dialled.add(`${to.ip} ${to.port}`);
     const spec: ProbeSpec = { socket: "mapping", server, test: "binding", to };
-    dialer.dial(spec, ports.anchor);
+    dialer.dial(spec, ports.base);
   };
-  for (const [index, to] of servers.entries()) dialAnchor(to, index);
+  for (const [index, to] of servers.entries()) dialBase(to, index);
 
   for (;;) {
     const samples = mappingSamples(dialer.probes);
@@ -94,7 +94,7 @@ export async function learn(
     if (seen === "unknown") {
       for (const [index, primary] of servers.entries()) {
         const [alternate] = alternatesOf(learnServer(primary, dialer.probes));
-        if (alternate !== undefined) dialAnchor(alternate, index);
+        if (alternate !== undefined) dialBase(alternate, index);
       }
     }
     const pairs = first === undefined ? [] : portSamples(dialer.probes, first);
@@ -114,8 +114,8 @@ export async function learn(
         dialer.dial({ ...spec, test: "binding" }, port);
       }
     }
-    const giveUpAtMs = Math.min(limitMs, dialer.giveUpAtMs);
-    if (isKnown || giveUpAtMs <= performance.now()) {
+    const deadlineMs = Math.min(limitMs, dialer.deadlineMs);
+    if (isKnown || deadlineMs <= performance.now()) {
       return {
         mapping: mapping === "unknown" ? reported : mapping,
         allocation,
@@ -125,7 +125,7 @@ export async function learn(
         ),
       };
     }
-    await dialer.wait(isLate ? giveUpAtMs : Math.min(giveUpAtMs, togetherAtMs), signal);
+    await dialer.wait(isLate ? deadlineMs : Math.min(deadlineMs, togetherAtMs), signal);
   }
 }
 
@@ -149,14 +149,14 @@ export async function resample(
     const socket = `resample ${before + index}`;
     dialer.dial({ socket, server: 0, test: "binding", to: server }, port);
   }
-  const limitMs = performance.now() + PATIENCE_MS;
+  const limitMs = performance.now() + TIMEOUT_MS;
   const mine = () => dialer.probes.slice(before, before + burst.length);
   while (mine().some(({ reply }) => reply === undefined)) {
     const isEnough = mine().filter(({ reply }) => reply !== undefined).length >= ENOUGH_SAMPLES;
     const lateAtMs = isEnough ? answeredTogetherAtMs(mine()) : Infinity;
-    const giveUpAtMs = Math.min(limitMs, dialer.giveUpAtMs, lateAtMs);
-    if (giveUpAtMs <= performance.now()) break;
-    await dialer.wait(giveUpAtMs, signal);
+    const deadlineMs = Math.min(limitMs, dialer.deadlineMs, lateAtMs);
+    if (deadlineMs <= performance.now()) break;
+    await dialer.wait(deadlineMs, signal);
   }
   return mine().flatMap((probe) => {
     const reply = bindingReply(probe);
@@ -172,23 +172,23 @@ function mappingOf(samples: readonly MappingSample[], own: OwnAddresses): Behavi
 }
 
 /** A port for the anchor, one that is left alone, and for the burst a row and others. */
-export async function freePorts(network: Network, family: IpFamily): Promise<AnchorPorts> {
+export async function freePorts(network: Network, family: IpFamily): Promise<BasePorts> {
   const ip = family === 4 ? "0.0.0.0" : "::";
   using listeners = new DisposableStack();
   const listen = async (port: number) => listeners.use(await network.listenTcp({ ip, port }));
   const row = await openConsecutive(ROW, listen) ?? [];
-  const [anchor, fresh] = [await listen(0), await listen(0)];
+  const [base, fresh] = [await listen(0), await listen(0)];
   const strangers: TcpListener[] = [];
   while (strangers.length < STRANGERS) strangers.push(await listen(0));
   return {
-    anchor: anchor.local.port,
+    base: base.local.port,
     fresh: fresh.local.port,
     burst: [...row, ...strangers].map(({ local }) => local.port),
   };
 }
 
 /** How long servers are waited for; ours: three SYNs of the system, and an answer. */
-const PATIENCE_MS = 3500;
+const TIMEOUT_MS = 3500;
 
 /** Ours: what answers that were sent together may be apart, at least; else half a round trip. */
 const MIN_GRACE_MS = 20;
@@ -201,7 +201,7 @@ const ROW = 4;
 const STRANGERS = 2;
 
 /** What an anchor needs. */
-export interface OpenAnchorOptions {
+export interface OpenBaseSocketOptions {
   /** Whose sockets to use. */
   readonly network: Network;
   /** STUN servers that speak TCP, best first; none for a punch without a NAT, such as within a LAN. */
@@ -219,23 +219,23 @@ export interface OpenAnchorOptions {
 }
 
 /** A punch port that is ready for use. */
-export class PunchAnchor implements AsyncDisposable {
-  readonly #options: OpenAnchorOptions;
+export class BaseSocket implements AsyncDisposable {
+  readonly #options: OpenBaseSocketOptions;
   readonly #dialer: TcpDialer;
-  #side: PunchSide;
+  #side: PunchDescription;
   #learnedAtMs = performance.now();
   #refreshes = 0;
   readonly #mappings = new AsyncDisposableStack();
   readonly #openedAtMs = performance.now();
 
-  private constructor(options: OpenAnchorOptions, dialer: TcpDialer, side: PunchSide) {
+  private constructor(options: OpenBaseSocketOptions, dialer: TcpDialer, side: PunchDescription) {
     this.#options = options;
     this.#dialer = dialer;
     this.#side = side;
   }
 
   /** What to tell the peer. */
-  get side(): PunchSide {
+  get side(): PunchDescription {
     return this.#side;
   }
 
@@ -245,7 +245,7 @@ export class PunchAnchor implements AsyncDisposable {
    *
    * @throws {NetworkError} `not-permitted`
    */
-  static async open(options: OpenAnchorOptions): Promise<PunchAnchor> {
+  static async open(options: OpenBaseSocketOptions): Promise<BaseSocket> {
     const { network, family, signal } = options;
     const ports = await freePorts(network, family);
     const dialer = new TcpDialer(network, family, () => performance.now(), {
@@ -260,7 +260,7 @@ export class PunchAnchor implements AsyncDisposable {
       ];
       const seenIps = seen.filter((ip) => ip !== undefined);
       const candidates = await candidatesOf(ports, learned, seenIps, options);
-      return new PunchAnchor(options, dialer, describe(ports, learned, candidates, options));
+      return new BaseSocket(options, dialer, describe(ports, learned, candidates, options));
     } catch (error) {
       await dialer[Symbol.asyncDispose]();
       signal?.throwIfAborted();
@@ -297,13 +297,13 @@ export class PunchAnchor implements AsyncDisposable {
    *
    * @throws the signal's reason; this one is disposed of then
    */
-  async renew(signal?: AbortSignal): Promise<PunchAnchor> {
+  async renew(signal?: AbortSignal): Promise<BaseSocket> {
     const { servers } = this.#options;
     const isYoung = performance.now() - this.#openedAtMs < MAX_IDLE_MS;
     const isForwarded = this.#side.candidates.some(({ kind }) => kind === "mapped");
     if (isYoung || servers.length === 0 || isForwarded) return this;
     await this[Symbol.asyncDispose]();
-    return await PunchAnchor.open({ ...this.#options, ...signal && { signal } });
+    return await BaseSocket.open({ ...this.#options, ...signal && { signal } });
   }
 
   /** Keeps the NAT's mapping, and the connection that it is for, in use until it is disposed of. */
@@ -333,11 +333,11 @@ export class PunchAnchor implements AsyncDisposable {
 }
 
 function describe(
-  ports: AnchorPorts,
+  ports: BasePorts,
   learned: Learned,
   candidates: readonly Candidate[],
-  { network, report }: OpenAnchorOptions,
-): PunchSide {
+  { network, report }: OpenBaseSocketOptions,
+): PunchDescription {
   const { mapping, allocation, external, samples } = learned;
   const profile: NatProfile = {
     mapping,
@@ -360,15 +360,15 @@ function describe(
  * Where the mapping depends on the destination, the server's mapping is of no use to the peer, and in the way of
  * another one from the same port.
  */
-function punchPortOf(ports: AnchorPorts, profile: Pick<NatProfile, "mapping">): number {
-  return dependsOnDestination(profile) ? ports.fresh : ports.anchor;
+function punchPortOf(ports: BasePorts, profile: Pick<NatProfile, "mapping">): number {
+  return dependsOnDestination(profile) ? ports.fresh : ports.base;
 }
 
 async function candidatesOf(
-  ports: AnchorPorts,
+  ports: BasePorts,
   { mapping, external }: Learned,
   seenIps: readonly string[],
-  { network, mapped = [] }: OpenAnchorOptions,
+  { network, mapped = [] }: OpenBaseSocketOptions,
 ): Promise<Candidate[]> {
   const isReflexive = external !== null && !dependsOnDestination({ mapping });
   const punchPort = punchPortOf(ports, { mapping });

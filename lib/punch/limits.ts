@@ -23,7 +23,7 @@ export interface PunchLimits {
   /** Ports that one side dials for a predicted one, or pairs of ports where both are predicted. */
   readonly maxPredictedPorts: number;
   /** How long a side waits for the other's SYN. */
-  readonly patienceMs: number;
+  readonly timeoutMs: number;
 }
 
 /**
@@ -63,5 +63,5 @@ export const PUNCH_LIMITS: PunchLimits = {
   /** Covers what others behind the NAT take in three seconds at ten new connections a second. */
   maxPredictedPorts: 32,
   /** Skew between the sides of 10 s, and some round trips. NATs keep the opening for longer: RFC 5382 REQ-5. */
-  patienceMs: 12_000,
+  timeoutMs: 12_000,
 };

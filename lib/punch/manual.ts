@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { PunchSide } from "./candidates.ts";
+import type { PunchDescription } from "./candidates.ts";
 import { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
 import { dependsOnDestination } from "./nat_profile.ts";
 import type { PunchRole } from "./offer.ts";
@@ -14,17 +14,17 @@ import type { PunchRole } from "./offer.ts";
  * The caps of a punch by hand. The controlled side is the one that answers: it knows both offers first, and waits for as
  * long as its answer is carried.
  */
-export function limitsByHand(role: PunchRole): PunchLimits {
+export function manualLimits(role: PunchRole): PunchLimits {
   return {
     ...PUNCH_LIMITS,
     ...NO_SPRAY,
     maxTries: role === "controlled" ? PATIENT_TRIES : PUNCH_LIMITS.maxTries,
-    patienceMs: role === "controlled" ? ANSWER_MS : PUNCH_LIMITS.patienceMs,
+    timeoutMs: role === "controlled" ? ANSWER_MS : PUNCH_LIMITS.timeoutMs,
   };
 }
 
 /** What a side says of itself: not which ports come next. */
-export function withoutPredictions(side: PunchSide): PunchSide {
+export function withoutPredictions(side: PunchDescription): PunchDescription {
   const { profile } = side;
   if (!dependsOnDestination(profile) || profile.allocation.kind !== "sequential") return side;
   const allocation = { kind: "unknown", delta: null, range: null } as const;
@@ -35,7 +35,7 @@ export function withoutPredictions(side: PunchSide): PunchSide {
 const ANSWER_MS = 240_000;
 
 /** For an offer and its answer: somebody has to be asked, perhaps. Ours. */
-export const BY_HAND_MS = 600_000;
+export const MANUAL_MS = 600_000;
 
 /** A NAT that resets is asked again all the time, quickly at first, then once a second. */
 const PATIENT_TRIES = PUNCH_LIMITS.maxTries + ANSWER_MS / 1000;

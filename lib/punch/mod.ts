@@ -16,12 +16,12 @@
 
 export type { ConnectionAttempt } from "../base/errors.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
-export { type OpenAnchorOptions, PunchAnchor } from "./gathering.ts";
+export { BaseSocket, type OpenBaseSocketOptions } from "./gathering.ts";
 export type { NamedHost } from "../net/local_address.ts";
-export type { DialGroup, PunchPlan, Technique } from "./plan_types.ts";
+export type { CheckListEntry, PunchMethod, PunchPlan } from "./plan_types.ts";
 export { type PlanOptions, planPunch } from "./check_list.ts";
 export { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
-export type { Candidate, NatProfile, PortPair, PunchSide } from "./candidates.ts";
+export type { Candidate, NatProfile, PortPair, PunchDescription } from "./candidates.ts";
 export {
   preparePunch,
   type PreparePunchOptions,
@@ -31,5 +31,5 @@ export {
   type PunchReport,
 } from "./punch.ts";
 export type { PunchRole } from "./offer.ts";
-export { PUNCH_WAYS, type PunchWay } from "./plan_types.ts";
+export { PATH_KINDS, type PathKind } from "./plan_types.ts";
 export { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";

@@ -12,7 +12,7 @@ import type { TcpConnection } from "../net/network.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
 
 /** Somebody answered who is not the peer, or is it in another meeting. */
-export class StrangerError extends Error {
+export class UnauthenticatedPeerError extends Error {
   override readonly name = "StrangerError";
 }
 
@@ -33,7 +33,7 @@ export function channelBinding(secret: PunchSecret): Uint8Array<ArrayBuffer> {
 /**
  * Sends this side's proof and checks the other's.
  *
- * @throws {StrangerError} if the other end is not the peer, or ends the connection
+ * @throws {UnauthenticatedPeerError} if the other end is not the peer, or ends the connection
  * @throws {NetworkError} if the connection breaks
  */
 export async function proveBoth(
@@ -54,7 +54,7 @@ export async function nominate(connection: TcpConnection, secret: PunchSecret): 
 /**
  * Waits to be told that this is the connection.
  *
- * @throws {StrangerError} if the other end says something else, or ends the connection
+ * @throws {UnauthenticatedPeerError} if the other end says something else, or ends the connection
  * @throws {NetworkError} if the connection breaks
  */
 export async function awaitNomination(
@@ -74,10 +74,10 @@ async function expect(connection: TcpConnection, expected: Uint8Array): Promise<
   let length = 0;
   while (length < expected.length) {
     const count = await connection.read(received.subarray(length));
-    if (count === null) throw strangerError(connection);
+    if (count === null) throw unauthenticatedPeerError(connection);
     length += count;
   }
-  if (!equalSecrets(received, expected)) throw strangerError(connection);
+  if (!equalSecrets(received, expected)) throw unauthenticatedPeerError(connection);
 }
 
 async function writeAll(connection: TcpConnection, data: Uint8Array): Promise<void> {
@@ -86,9 +86,9 @@ async function writeAll(connection: TcpConnection, data: Uint8Array): Promise<vo
   }
 }
 
-function strangerError(connection: TcpConnection): StrangerError {
+function unauthenticatedPeerError(connection: TcpConnection): UnauthenticatedPeerError {
   const remote = formatTransportAddress(connection.remote);
-  return new StrangerError(`Cannot meet the peer at ${remote}: somebody else is there`);
+  return new UnauthenticatedPeerError(`Cannot meet the peer at ${remote}: somebody else is there`);
 }
 
 function text(ascii: string): Uint8Array {
@@ -96,42 +96,42 @@ function text(ascii: string): Uint8Array {
 }
 
 /** What became of a connection. */
-export type MeetingOutcome = "nominated" | "not-nominated" | "not-authenticated" | "broken";
+export type NominationOutcome = "nominated" | "not-nominated" | "not-authenticated" | "broken";
 
 /** The connection that both sides agreed on. */
-export interface Met {
+export interface NominatedConnection {
   readonly connection: TcpConnection;
   /** When it was established, by `performance.now()`; proofs and nomination came after that. */
   readonly establishedAtMs: number;
 }
 
 /** Takes connections until one is nominated; all others are reset. */
-export class Meeting implements AsyncDisposable {
+export class Nomination implements AsyncDisposable {
   readonly #role: PunchRole;
   readonly #secret: PunchSecret;
-  readonly #patienceMs: number;
-  readonly #winner = Promise.withResolvers<Met>();
-  readonly #open = new Map<TcpConnection, Promise<MeetingOutcome>>();
+  readonly #timeoutMs: number;
+  readonly #winner = Promise.withResolvers<NominatedConnection>();
+  readonly #open = new Map<TcpConnection, Promise<NominationOutcome>>();
   /** How to turn away those whose other end has not proved itself yet, oldest first. */
   readonly #strangers = new Map<TcpConnection, () => void>();
-  #met: Met | undefined;
+  #met: NominatedConnection | undefined;
   #isOver = false;
   #isDisposed = false;
 
-  /** @param patienceMs how long the other end may take to prove itself */
-  constructor(role: PunchRole, secret: PunchSecret, patienceMs: number) {
+  /** @param timeoutMs how long the other end may take to prove itself */
+  constructor(role: PunchRole, secret: PunchSecret, timeoutMs: number) {
     this.#role = role;
     this.#secret = secret;
-    this.#patienceMs = patienceMs;
+    this.#timeoutMs = timeoutMs;
   }
 
   /** Resolves once there is a connection that both sides agreed on. */
-  get winner(): Promise<Met> {
+  get winner(): Promise<NominatedConnection> {
     return this.#winner.promise;
   }
 
   /** That connection, if there is one already. */
-  get met(): Met | undefined {
+  get met(): NominatedConnection | undefined {
     return this.#met;
   }
 
@@ -141,15 +141,15 @@ export class Meeting implements AsyncDisposable {
   }
 
   /** Takes a connection; what becomes of it. */
-  async add(connection: TcpConnection): Promise<MeetingOutcome> {
+  async add(connection: TcpConnection): Promise<NominationOutcome> {
     if (this.#isOver || this.#isDisposed || !this.#makeRoom()) {
       connection.reset();
       return "not-nominated";
     }
-    const meeting = this.#meet(connection);
-    this.#open.set(connection, meeting);
+    const nomination = this.#meet(connection);
+    this.#open.set(connection, nomination);
     try {
-      const outcome = await meeting;
+      const outcome = await nomination;
       if (outcome !== "nominated") connection.reset();
       return outcome;
     } finally {
@@ -160,14 +160,14 @@ export class Meeting implements AsyncDisposable {
   /** Resets all but the winner. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isDisposed = true;
-    const meetings = [...this.#open.values()];
+    const nominations = [...this.#open.values()];
     for (const connection of this.#open.keys()) {
       if (connection !== this.#met?.connection) connection.reset();
     }
-    await Promise.all(meetings);
+    await Promise.all(nominations);
   }
 
-  async #meet(connection: TcpConnection): Promise<MeetingOutcome> {
+  async #meet(connection: TcpConnection): Promise<NominationOutcome> {
     const establishedAtMs = performance.now();
     let isTurnedAway = false;
     const turnAway = () => {
@@ -176,7 +176,7 @@ export class Meeting implements AsyncDisposable {
     };
     this.#strangers.set(connection, turnAway);
     // A connection that says nothing, or not enough, ends with the patience for it.
-    const timer = setTimeout(turnAway, this.#patienceMs);
+    const timer = setTimeout(turnAway, this.#timeoutMs);
     try {
       await proveBoth(connection, this.#secret, this.#role);
       clearTimeout(timer);
@@ -187,7 +187,7 @@ export class Meeting implements AsyncDisposable {
       this.#winner.resolve(this.#met);
       return "nominated";
     } catch (error) {
-      if (error instanceof StrangerError || isTurnedAway) return "not-authenticated";
+      if (error instanceof UnauthenticatedPeerError || isTurnedAway) return "not-authenticated";
       if (!(error instanceof NetworkError)) throw error;
       return this.#isOver || this.#isDisposed ? "not-nominated" : "broken";
     } finally {

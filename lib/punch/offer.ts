@@ -15,7 +15,7 @@ import { equalSecrets, hmac } from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
-import type { Candidate, NatProfile, PortPair, PunchSide } from "./candidates.ts";
+import type { Candidate, NatProfile, PortPair, PunchDescription } from "./candidates.ts";
 import { dependsOnDestination } from "./nat_profile.ts";
 
 /** Which side nominates the connection; the two sides differ. */
@@ -34,7 +34,7 @@ export interface PunchOffer {
   readonly round: number;
   /** How long before this message the samples in the profile were taken, in milliseconds. */
   readonly sampleAgeMs: number;
-  readonly side: PunchSide;
+  readonly side: PunchDescription;
 }
 
 /** The bytes of an offer. */
@@ -82,7 +82,7 @@ function parse(bytes: Uint8Array): unknown {
   }
 }
 
-function asSide(value: unknown): PunchSide {
+function asSide(value: unknown): PunchDescription {
   const side = asObject(value, "side");
   return {
     profile: asProfile(side.profile),

@@ -11,14 +11,14 @@
 
 import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import type { PunchSide } from "./candidates.ts";
+import type { PunchDescription } from "./candidates.ts";
 import { decodeOffer, encodeOffer, isStale, type PunchOffer, type PunchRole } from "./offer.ts";
 
 /** What this side would offer now. */
 export interface OfferSource {
-  readonly side: PunchSide;
+  readonly side: PunchDescription;
   /** How long ago the samples of its profile were taken. */
   readonly sampleAgeMs: number;
   /** Takes new samples, if the last ones are too old to go by; whether it did. */
@@ -103,12 +103,12 @@ export class OfferExchange {
    * @throws {UnreachableError} if the other side has the same role
    */
   async run(signal: AbortSignal): Promise<never> {
-    const { isByHand } = this.#options.channel;
-    if (isByHand) await this.#offerOnce(signal);
+    const { isManual } = this.#options.channel;
+    if (isManual) await this.#offerOnce(signal);
     let waitMs = FIRST_WAIT_MS;
     let repeatAtMs = -Infinity;
     for (;;) {
-      if (!isByHand && this.#isWaiting && repeatAtMs <= performance.now()) {
+      if (!isManual && this.#isWaiting && repeatAtMs <= performance.now()) {
         await this.#send();
         repeatAtMs = performance.now() + waitMs;
         waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
@@ -133,8 +133,8 @@ export class OfferExchange {
   /** The next message; nothing when it is time to repeat the offer. */
   async #receive(repeatAtMs: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
     const { channel } = this.#options;
-    if (channel.isByHand || !this.#isWaiting) return await channel.receive({ signal });
-    using turn = new GiveUp(repeatAtMs - performance.now(), signal);
+    if (channel.isManual || !this.#isWaiting) return await channel.receive({ signal });
+    using turn = new Deadline(repeatAtMs - performance.now(), signal);
     try {
       return await channel.receive({ signal: turn.signal });
     } catch (error) {
@@ -197,7 +197,7 @@ export class OfferExchange {
 
   async #send(): Promise<void> {
     const { channel, sharedSecret } = this.#options;
-    if (channel.isByHand && this.#firstSentAtMs !== undefined) return;
+    if (channel.isManual && this.#firstSentAtMs !== undefined) return;
     this.#sentAtMs = performance.now();
     this.#firstSentAtMs ??= this.#sentAtMs;
     await channel.send(encodeOffer(this.ours, sharedSecret));

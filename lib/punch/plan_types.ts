@@ -6,10 +6,15 @@
  */
 
 import { ipFamily, ipScope, sameTransportAddress, type TransportAddress } from "../net/address.ts";
-import { type Candidate, type DialContext, dialContext, type PunchSide } from "./candidates.ts";
+import {
+  type Candidate,
+  type DialContext,
+  dialContext,
+  type PunchDescription,
+} from "./candidates.ts";
 
 /** How two sides are to meet. */
-export type Technique =
+export type PunchMethod =
   | "direct" // one side is reachable; the other dials it
   | "crossing" // both dial the other's known address: simultaneous open
   | "opening" // one side opens its filter with a SYN and listens; the other dials from wherever
@@ -20,11 +25,11 @@ export type Technique =
 /** What one side does. */
 export interface PunchPlan {
   /** How the two are to meet. */
-  readonly technique: Technique;
+  readonly method: PunchMethod;
   /** Who may be dialled by anybody, if the technique is `direct`. */
   readonly reachable: readonly ("controlling" | "controlled")[];
   /** What this side dials; none where that is of no use. */
-  readonly dials: readonly DialGroup[];
+  readonly dials: readonly CheckListEntry[];
   /** Whether this side listens on its punch port: beside the dials where it can, after them otherwise. */
   readonly listens: boolean;
   /** SYNs of a spray that both sides send together; 0 for any other technique. */
@@ -38,7 +43,7 @@ export interface PunchPlan {
 }
 
 /** Dials that belong together, in the order in which they are made: all targets once, then all again. */
-export interface DialGroup {
+export interface CheckListEntry {
   /** `punch`: the punch port; `fresh`: another local port for each dial. */
   readonly from: "punch" | "fresh";
   /**
@@ -63,14 +68,14 @@ export interface DialGroup {
    * When sockets that are still waiting are given up, from the start of the group; before the system's first
    * retransmission for a spray.
    */
-  readonly giveUpMs: number;
+  readonly timeoutMs: number;
 }
 
-/** A way to a peer; {@linkcode PUNCH_WAYS} has all of them. */
-export type PunchWay = (typeof PUNCH_WAYS)[number];
+/** A way to a peer; {@linkcode PATH_KINDS} has all of them. */
+export type PathKind = (typeof PATH_KINDS)[number];
 
 /** All ways. */
-export const PUNCH_WAYS = [
+export const PATH_KINDS = [
   "host", // on the same machine
   "lan", // private addresses
   "ipv6", // public addresses, which nobody translates
@@ -80,19 +85,22 @@ export const PUNCH_WAYS = [
 ] as const;
 
 /** What this side says of itself if it goes by these ways alone. */
-export function withWays(side: PunchSide, ways: ReadonlySet<PunchWay>): PunchSide {
-  return { ...side, candidates: side.candidates.filter((each) => isOffered(each, ways)) };
+export function withPathKinds(
+  side: PunchDescription,
+  pathKinds: ReadonlySet<PathKind>,
+): PunchDescription {
+  return { ...side, candidates: side.candidates.filter((each) => isOffered(each, pathKinds)) };
 }
 
 /** The plan without the targets that other ways lead to. */
-export function planWithWays(
+export function planWithPathKinds(
   plan: PunchPlan,
-  sides: { readonly me: PunchSide; readonly peer: PunchSide },
-  ways: ReadonlySet<PunchWay>,
+  sides: { readonly me: PunchDescription; readonly peer: PunchDescription },
+  pathKinds: ReadonlySet<PathKind>,
 ): PunchPlan {
   const isWanted = (target: TransportAddress) =>
-    ways.has(wayTo(target, { ...sides, technique: plan.technique }));
-  const dials = plan.dials.map((group): DialGroup => ({
+    pathKinds.has(pathKindOf(target, { ...sides, method: plan.method }));
+  const dials = plan.dials.map((group): CheckListEntry => ({
     ...group,
     targets: group.targets.filter(isWanted),
   }));
@@ -104,11 +112,11 @@ export function planWithWays(
  *
  * @example
  * ```ts
- * import type { PunchSide } from "./candidates.ts";
- * import { wayTo } from "./plan_types.ts";
+ * import type { PunchDescription } from "./candidates.ts";
+ * import { pathKindOf } from "./plan_types.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const profile: PunchSide["profile"] = {
+ * const profile: PunchDescription["profile"] = {
  *   mapping: "unknown",
  *   filtering: "unknown",
  *   unsolicitedSyn: "unknown",
@@ -119,18 +127,18 @@ export function planWithWays(
  * };
  * const side = { profile, candidates: [], punchPort: 4000, canListenBeside: true };
  * const context = { me: side, peer: side, technique: "crossing" } as const;
- * assertEquals(wayTo({ ip: "192.168.1.2", port: 4000 }, context), "lan");
- * assertEquals(wayTo({ ip: "192.0.2.1", port: 4000 }, context), "punch");
+ * assertEquals(pathKindOf({ ip: "192.168.1.2", port: 4000 }, context), "lan");
+ * assertEquals(pathKindOf({ ip: "192.0.2.1", port: 4000 }, context), "punch");
  * ```
  */
-export function wayTo(
+export function pathKindOf(
   target: TransportAddress,
-  { me, peer, technique }: {
-    readonly me: PunchSide;
-    readonly peer: PunchSide;
-    readonly technique: Technique;
+  { me, peer, method }: {
+    readonly me: PunchDescription;
+    readonly peer: PunchDescription;
+    readonly method: PunchMethod;
   },
-): PunchWay {
+): PathKind {
   const isMapped = peer.candidates.some(({ kind, address }) =>
     kind === "mapped" && sameTransportAddress(address, target)
   );
@@ -138,12 +146,12 @@ export function wayTo(
   if (isOnHost(target.ip, dialContext(me, peer))) return "host";
   if (isLocal(target.ip)) return "lan";
   if (ipFamily(target.ip) === 6) return "ipv6";
-  return technique === "direct" ? "direct" : "punch";
+  return method === "direct" ? "direct" : "punch";
 }
 
 /** What a record calls a way: that through filters by its technique. */
-export function strategyOf(way: PunchWay, technique: Technique): string {
-  return way === "punch" ? technique : way;
+export function strategyOf(way: PathKind, method: PunchMethod): string {
+  return way === "punch" ? method : way;
 }
 
 function isOnHost(ip: string, { isSameHost, ownIps }: DialContext): boolean {
@@ -157,10 +165,10 @@ function isLocal(ip: string): boolean {
 }
 
 /** The same address may be of use for several ways; which one it is, is only known with the peer's. */
-function isOffered({ kind, address }: Candidate, ways: ReadonlySet<PunchWay>): boolean {
-  if (kind === "mapped") return ways.has("mapped");
-  if (kind === "reflexive") return ways.has("direct") || ways.has("punch");
-  if (ways.has("host")) return true;
-  if (isLocal(address.ip)) return ways.has("lan");
-  return ways.has(ipFamily(address.ip) === 6 ? "ipv6" : "direct") || ways.has("punch");
+function isOffered({ kind, address }: Candidate, pathKinds: ReadonlySet<PathKind>): boolean {
+  if (kind === "mapped") return pathKinds.has("mapped");
+  if (kind === "reflexive") return pathKinds.has("direct") || pathKinds.has("punch");
+  if (pathKinds.has("host")) return true;
+  if (isLocal(address.ip)) return pathKinds.has("lan");
+  return pathKinds.has(ipFamily(address.ip) === 6 ? "ipv6" : "direct") || pathKinds.has("punch");
 }

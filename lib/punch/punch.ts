@@ -6,7 +6,7 @@
 
 import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import { chooseServers } from "../nat/servers.ts";
 import { parseHostPort, type TransportAddress } from "../net/address.ts";
@@ -14,11 +14,11 @@ import { type DenoConn, toDenoConn } from "../net/deno_conn.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { PunchAnchor } from "./gathering.ts";
+import { BaseSocket } from "./gathering.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
-import { BY_HAND_MS } from "./manual.ts";
+import { MANUAL_MS } from "./manual.ts";
 import { MAX_ROUNDS, type PunchRole } from "./offer.ts";
-import { PUNCH_WAYS, type PunchPlan, type PunchWay } from "./plan_types.ts";
+import { PATH_KINDS, type PathKind, type PunchPlan } from "./plan_types.ts";
 import { countSyns, type RoundResult, runRound } from "./round.ts";
 
 /** What a punch port needs before there is a peer. */
@@ -42,17 +42,17 @@ export interface PunchOptions extends PreparePunchOptions {
   /** The controlling side chooses the connection; one side is the one, the other the other. */
   readonly role: PunchRole;
   /** Prepared before, to spare the time; it is used up. One that is older than 25 s is prepared anew. */
-  readonly anchor?: PunchAnchor;
+  readonly base?: BaseSocket;
   /**
    * A key that both sides know and nobody else, not a password: then nobody but the peer can make an offer, or be met,
    * however the channel is to be trusted. Whoever carries the connection can still read and change what runs over it.
    */
   readonly sharedSecret?: Uint8Array;
-  /** By which ways to reach the peer; all of {@linkcode PUNCH_WAYS} unless given. */
-  readonly ways?: ReadonlySet<PunchWay>;
+  /** By which ways to reach the peer; all of {@linkcode PATH_KINDS} unless given. */
+  readonly pathKinds?: ReadonlySet<PathKind>;
   /** Hears of each plan as soon as both offers are known, also if it is that there is no way. */
   readonly onPlan?: (plan: PunchPlan) => void;
-  /** For all of it, in milliseconds; 30 000 unless given, ten minutes on a channel that is `isByHand`. */
+  /** For all of it, in milliseconds; 30 000 unless given, ten minutes on a channel that is `isManual`. */
   readonly timeoutMs?: number;
   /** Hears of plans and rounds. */
   readonly logger?: Logger;
@@ -92,13 +92,13 @@ export interface PunchReport {
  *
  * @throws {NetworkError} `not-permitted`
  */
-export async function preparePunch(options: PreparePunchOptions = {}): Promise<PunchAnchor> {
+export async function preparePunch(options: PreparePunchOptions = {}): Promise<BaseSocket> {
   const { network = systemNetwork, signal } = options;
   const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
     parseHostPort(server, 3478)
   );
   const servers = await resolveAll(network, hosts, signal);
-  return await PunchAnchor.open({
+  return await BaseSocket.open({
     network,
     servers,
     family: 4,
@@ -124,31 +124,31 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<P
  */
 export async function punch(options: PunchOptions): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role } = options;
-  const { isByHand } = channel;
-  const { timeoutMs = isByHand ? BY_HAND_MS : DEFAULT_TIMEOUT_MS } = options;
-  const maxRounds = isByHand ? 1 : MAX_ROUNDS;
+  const { isManual } = channel;
+  const { timeoutMs = isManual ? MANUAL_MS : DEFAULT_TIMEOUT_MS } = options;
+  const maxRounds = isManual ? 1 : MAX_ROUNDS;
   const startedAtMs = performance.now();
-  using giveUp = new GiveUp(timeoutMs, options.signal);
-  const { signal } = giveUp;
+  using deadline = new Deadline(timeoutMs, options.signal);
+  const { signal } = deadline;
   const attempts: ConnectionAttempt[] = [];
   let reason = "the other side said nothing";
   let sprayedSyns = 0;
   try {
     for (let round = 1; round <= maxRounds && countSyns(attempts) < MAX_SYNS;) {
-      await using anchor = round === 1 && options.anchor !== undefined
-        ? await options.anchor.renew(signal)
+      await using base = round === 1 && options.base !== undefined
+        ? await options.base.renew(signal)
         : await preparePunch({ ...options, signal });
-      await anchor.refresh(signal);
-      using _kept = isByHand ? anchor.keepAlive() : undefined;
+      await base.refresh(signal);
+      using _kept = isManual ? base.keepAlive() : undefined;
       const result = await runRound({
         network,
         channel,
         role,
         sharedSecret: options.sharedSecret ?? new Uint8Array(0),
-        ways: options.ways ?? ALL_WAYS,
+        pathKinds: options.pathKinds ?? ALL_WAYS,
         ...options.onPlan && { onPlan: options.onPlan },
         round,
-        anchor,
+        base,
         maxSyns: MAX_SYNS - countSyns(attempts),
         signal,
       });
@@ -197,7 +197,7 @@ function punched(
 }
 
 function strategyOf({ way, plan }: Extract<RoundResult, { kind: "connected" }>): string {
-  if (way === "punch") return plan.technique;
+  if (way === "punch") return plan.method;
   return way === "direct" && !plan.reachable.includes("controlled") ? "reverse" : way;
 }
 
@@ -220,6 +220,6 @@ async function resolveAll(
  */
 const MAX_SYNS = 4 * PUNCH_LIMITS.maxSyns;
 
-const ALL_WAYS: ReadonlySet<PunchWay> = new Set(PUNCH_WAYS);
+const ALL_WAYS: ReadonlySet<PathKind> = new Set(PATH_KINDS);
 
 const DEFAULT_TIMEOUT_MS = 30_000;

@@ -9,12 +9,12 @@ import type { ConnectionAttempt } from "../base/errors.ts";
 import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { type AttemptOutcome, PunchAttempt } from "./attempt.ts";
-import type { PunchAnchor } from "./gathering.ts";
+import type { BaseSocket } from "./gathering.ts";
 import { withoutPredictions } from "./manual.ts";
-import type { Met } from "./nomination.ts";
+import type { NominatedConnection } from "./nomination.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
 import { OfferExchange, type OfferSource } from "./offer_exchange.ts";
-import { type PunchPlan, type PunchWay, withWays } from "./plan_types.ts";
+import { type PathKind, type PunchPlan, withPathKinds } from "./plan_types.ts";
 import { delay } from "@std/async/delay";
 
 /** What a round needs. */
@@ -25,11 +25,11 @@ export interface RoundOptions {
   /** Known to both sides and to nobody else; may be empty. */
   readonly sharedSecret: Uint8Array;
   /** The ways that are taken. */
-  readonly ways: ReadonlySet<PunchWay>;
+  readonly pathKinds: ReadonlySet<PathKind>;
   /** Hears of each plan. */
   readonly onPlan?: (plan: PunchPlan) => void;
   readonly round: number;
-  readonly anchor: PunchAnchor;
+  readonly base: BaseSocket;
   /** When so many SYNs have been sent there is no further attempt. */
   readonly maxSyns: number;
   readonly signal: AbortSignal;
@@ -40,12 +40,12 @@ export type RoundResult =
   & (
     | {
       readonly kind: "connected";
-      readonly met: Met;
+      readonly met: NominatedConnection;
       readonly plan: PunchPlan;
       /** When both offers were known. */
       readonly startedAtMs: number;
       readonly channelBinding: Uint8Array;
-      readonly way: PunchWay;
+      readonly way: PathKind;
     }
     /** `impossible`: theory has no way, and both sides know it. */
     | { readonly kind: "impossible" | "failed"; readonly plan: PunchPlan }
@@ -83,9 +83,9 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
     }
     const { ours, headStartMs } = exchange;
     const { confirmed } = exchange;
-    const isByHand = options.channel.isByHand ?? false;
+    const isManual = options.channel.isManual ?? false;
     const offers = { ours, theirs, headStartMs, confirmed };
-    const current = new PunchAttempt({ ...options, isByHand }, offers, ended);
+    const current = new PunchAttempt({ ...options, isManual }, offers, ended);
     attempts.push(current);
     const outcome = await current.finished;
     if (outcome.kind === "abandoned") return;
@@ -128,16 +128,16 @@ export async function runRound(options: RoundOptions): Promise<RoundResult> {
 }
 
 /** What is offered of a punch port. */
-function sourceOf({ anchor, ways, channel }: RoundOptions): OfferSource {
+function sourceOf({ base, pathKinds, channel }: RoundOptions): OfferSource {
   return {
     get side() {
-      const side = withWays(anchor.side, ways);
-      return channel.isByHand ? withoutPredictions(side) : side;
+      const side = withPathKinds(base.side, pathKinds);
+      return channel.isManual ? withoutPredictions(side) : side;
     },
     get sampleAgeMs() {
-      return anchor.sampleAgeMs;
+      return base.sampleAgeMs;
     },
-    refresh: (signal) => anchor.refresh(signal),
+    refresh: (signal) => base.refresh(signal),
   };
 }
 

@@ -170,14 +170,14 @@ export type Meeting = MeetingPart & {
 };
 
 type MeetingPart =
-  | { readonly technique: "direct"; readonly reachable: readonly Party[] }
-  | { readonly technique: "crossing" }
-  | { readonly technique: "opening"; readonly opener: Party }
+  | { readonly method: "direct"; readonly reachable: readonly Party[] }
+  | { readonly method: "crossing" }
+  | { readonly method: "opening"; readonly opener: Party }
   /** The ports of these parties are not known yet. */
-  | { readonly technique: "predicting"; readonly predicted: readonly Party[] }
+  | { readonly method: "predicting"; readonly predicted: readonly Party[] }
   /** The ports of `random` cannot be known. */
-  | { readonly technique: "spraying"; readonly random: Party; readonly spray: Spray }
-  | { readonly technique: "impossible" };
+  | { readonly method: "spraying"; readonly random: Party; readonly spray: Spray }
+  | { readonly method: "impossible" };
 
 /** What the decision depends on besides the two sides. */
 export interface MeetingOptions {
@@ -192,20 +192,24 @@ export function chooseMeeting(
   parties: readonly [PartyView, PartyView],
   options: MeetingOptions,
 ): Meeting {
-  const meeting = chooseTechnique(parties, options);
+  const nomination = choosePunchMethod(parties, options);
   const unknowns = parties.filter(({ profile }) => profile.mapping === "unknown").length;
-  const doubt = meeting.technique === "direct" ? 1 : CHANCE_OF_CONE ** unknowns;
+  const doubt = nomination.method === "direct" ? 1 : CHANCE_OF_CONE ** unknowns;
   const [a, b] = parties.map(({ profile }) => nameNat(profile));
-  return { ...meeting, success: meeting.success * doubt, reason: `${a} x ${b}: ${meeting.reason}` };
+  return {
+    ...nomination,
+    success: nomination.success * doubt,
+    reason: `${a} x ${b}: ${nomination.reason}`,
+  };
 }
 
-function chooseTechnique(
+function choosePunchMethod(
   parties: readonly [PartyView, PartyView],
   options: MeetingOptions,
 ): Meeting {
   const reachable = PARTIES.filter((party) => isReachable(parties[party]));
   if (reachable.length > 0) {
-    return { technique: "direct", reachable, success: 0.99, roundTrips: 1, reason: "direct" };
+    return { method: "direct", reachable, success: 0.99, roundTrips: 1, reason: "direct" };
   }
   const known = PARTIES.filter((party) => isKnown(parties[party]));
   if (known.length === 2) return crossing(parties);
@@ -255,7 +259,7 @@ function canOpen({ profile, hasPublicAddress }: PartyView): boolean {
 function crossing([a, b]: readonly [PartyView, PartyView]): Meeting {
   const resets = [a, b].filter(({ profile }) => profile.unsolicitedSyn === "reset").length;
   return {
-    technique: "crossing",
+    method: "crossing",
     success: resets === 2 ? 0.98 : 0.99,
     roundTrips: [1, 1.5, 2][resets]!,
     reason: resets === 0 ? "crossing SYNs" : "crossing SYNs, redialled on reset",
@@ -267,7 +271,7 @@ function opening(opener: Party, parties: readonly [PartyView, PartyView]): Meeti
   const closedByReset = parties[other(opener)].profile.unsolicitedSyn === "reset";
   const success = dependsOnDestination(profile) ? chanceOfPrediction(profile) : 0.99;
   return {
-    technique: "opening",
+    method: "opening",
     opener,
     success: closedByReset && !canListenBeside ? success / 2 : success,
     roundTrips: 1,
@@ -285,7 +289,7 @@ function predicting(
   const resets = parties.filter(({ profile }) => profile.unsolicitedSyn === "reset").length;
   const inStep = predicted.length === 1 || exact ? 1 : CHANCE_OF_PAIRING / (resets === 2 ? 2 : 1);
   return {
-    technique: "predicting",
+    method: "predicting",
     predicted,
     success: success * inStep,
     roundTrips: resets > 0 ? 2 : 1,
@@ -312,7 +316,7 @@ function spraying(
     );
   }
   return {
-    technique: "spraying",
+    method: "spraying",
     random,
     spray,
     success: chance,
@@ -324,7 +328,7 @@ function spraying(
 }
 
 function impossible(reason: string): Meeting {
-  return { technique: "impossible", success: 0, roundTrips: 0, reason: `impossible: ${reason}` };
+  return { method: "impossible", success: 0, roundTrips: 0, reason: `impossible: ${reason}` };
 }
 
 /** The other one of the two. */

@@ -7,15 +7,15 @@
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { VERSION } from "./frame.ts";
-import { type LinkFrame, PathLink, type PathOwner, type SessionTimings } from "./path.ts";
+import { type LinkFrame, type PathOwner, SessionPath, type SessionTimings } from "./path.ts";
 import type { ReceiveStream } from "./receive_stream.ts";
 import type { Outgoing, SendStream } from "./send_stream.ts";
 
 /** Which side numbers the paths. */
 export type SessionRole = "controlling" | "controlled";
 
-/** What a {@linkcode PathSwitch} needs of its session. Of these, only `onFrame` may throw, if the frame is malformed. */
-export interface PathSwitchOptions {
+/** What a {@linkcode PathMigration} needs of its session. Of these, only `onFrame` may throw, if the frame is malformed. */
+export interface PathMigrationOptions {
   readonly role: SessionRole;
   readonly timings: SessionTimings;
   readonly sending: SendStream;
@@ -27,7 +27,7 @@ export interface PathSwitchOptions {
   /** What is to be written next over the path that there is. */
   readonly next: () => Outgoing | undefined;
   /** The stream runs over another path. */
-  readonly onAttached: (link: PathLink, isFirst: boolean) => void;
+  readonly onAttached: (link: SessionPath, isFirst: boolean) => void;
   /** The stream runs over no path. */
   readonly onLost: (error: NetworkError) => void;
   /** A path that was not attached came to nothing. */
@@ -40,23 +40,23 @@ export interface PathSwitchOptions {
  * controlled one when it sees that, or as soon as it has no other. Who starts says with which offset, the first that it
  * does not know to have arrived.
  */
-export class PathSwitch implements PathOwner {
-  readonly #options: PathSwitchOptions;
+export class PathMigration implements PathOwner {
+  readonly #options: PathMigrationOptions;
   /** Over which the stream runs; for the controlling side it may do so before it is attached. */
-  #current: PathLink | undefined;
+  #current: SessionPath | undefined;
   /** Those that are not attached yet. */
-  readonly #arriving = new Set<PathLink>();
-  readonly #links = new Set<PathLink>();
+  readonly #arriving = new Set<SessionPath>();
+  readonly #links = new Set<SessionPath>();
   /** The highest number of a path. */
   #generation = 0;
   #isReferenced = true;
 
-  constructor(options: PathSwitchOptions) {
+  constructor(options: PathMigrationOptions) {
     this.#options = options;
   }
 
   /** The path over which the stream runs, if there is one. */
-  get current(): PathLink | undefined {
+  get current(): SessionPath | undefined {
     return this.#current;
   }
 
@@ -72,7 +72,7 @@ export class PathSwitch implements PathOwner {
 
   /** As {@linkcode Session.attach}. */
   async attach(connection: TcpConnection, signal?: AbortSignal): Promise<void> {
-    const link = new PathLink(connection, this, this.#options.timings);
+    const link = new SessionPath(connection, this, this.#options.timings);
     this.#links.add(link);
     link.released.then(() => this.#links.delete(link));
     this.#refer(link);
@@ -105,15 +105,15 @@ export class PathSwitch implements PathOwner {
     for (const link of this.#links) this.#refer(link);
   }
 
-  nextFor(link: PathLink): Outgoing | undefined {
+  nextFor(link: SessionPath): Outgoing | undefined {
     return link === this.#current ? this.#options.next() : undefined;
   }
 
-  isOwed(link: PathLink): boolean {
+  isOwed(link: SessionPath): boolean {
     return link === this.#current && this.#options.sending.isOwed;
   }
 
-  onFrame(link: PathLink, frame: LinkFrame): void {
+  onFrame(link: SessionPath, frame: LinkFrame): void {
     if (!link.isGreeted && frame.kind !== "hello") {
       throw new MalformedMessageError(`Cannot go on: ${frame.kind.toUpperCase()} before HELLO`);
     }
@@ -123,18 +123,18 @@ export class PathSwitch implements PathOwner {
     else this.#options.onFrame(frame);
   }
 
-  onData(_link: PathLink, offset: number, data: Uint8Array): void {
+  onData(_link: SessionPath, offset: number, data: Uint8Array): void {
     this.#options.receiving.accept(offset, data);
     this.#options.onData();
   }
 
-  onFailure(link: PathLink, error: NetworkError | MalformedMessageError): void {
+  onFailure(link: SessionPath, error: NetworkError | MalformedMessageError): void {
     if (error instanceof MalformedMessageError) this.#options.onMalformed(error);
     else this.#drop(link, error);
   }
 
   /** Numbers a path, and proposes it to the other side. */
-  #offer(link: PathLink): void {
+  #offer(link: SessionPath): void {
     this.#supersede(this.#arriving);
     link.generation = ++this.#generation;
     this.#arriving.add(link);
@@ -143,13 +143,13 @@ export class PathSwitch implements PathOwner {
     if (this.#current === undefined && unacknowledged <= MAX_UNASKED) this.#start(link);
   }
 
-  #greet(link: PathLink): void {
+  #greet(link: SessionPath): void {
     const { generation } = link;
     const acknowledgement = this.#options.receiving.acknowledgement();
     link.say({ kind: "hello", version: VERSION, generation, ...acknowledgement });
   }
 
-  #onHello(link: PathLink, frame: Extract<LinkFrame, { kind: "hello" }>): void {
+  #onHello(link: SessionPath, frame: Extract<LinkFrame, { kind: "hello" }>): void {
     if (link.isGreeted) throw new MalformedMessageError("Cannot go on: a second HELLO");
     if (frame.version !== VERSION) {
       throw new MalformedMessageError(`Cannot go on: version ${frame.version} is unknown`);
@@ -179,7 +179,7 @@ export class PathSwitch implements PathOwner {
     if (this.#current === undefined) this.#follow(link);
   }
 
-  #onStart(link: PathLink, offset: number): void {
+  #onStart(link: SessionPath, offset: number): void {
     if (link.receiveOffset !== undefined) {
       throw new MalformedMessageError("Cannot go on: a second START");
     }
@@ -191,7 +191,7 @@ export class PathSwitch implements PathOwner {
     if (this.#current !== link) this.#follow(link);
   }
 
-  #onFin(link: PathLink, { offset }: { offset: number }): void {
+  #onFin(link: SessionPath, { offset }: { offset: number }): void {
     if (link.receiveOffset !== offset) {
       throw new MalformedMessageError(`Cannot go on: FIN at ${offset}, not ${link.receiveOffset}`);
     }
@@ -200,13 +200,13 @@ export class PathSwitch implements PathOwner {
   }
 
   /** What the controlling side has begun. */
-  #follow(link: PathLink): void {
+  #follow(link: SessionPath): void {
     this.#start(link);
     this.#onAttached(link);
   }
 
   /** Sends over this path from now on. */
-  #start(link: PathLink): void {
+  #start(link: SessionPath): void {
     const before = this.#current;
     const { sending, receiving } = this.#options;
     this.#current = link;
@@ -216,14 +216,14 @@ export class PathSwitch implements PathOwner {
     before?.leave(superseded());
   }
 
-  #onAttached(link: PathLink): void {
+  #onAttached(link: SessionPath): void {
     this.#arriving.delete(link);
     link.attach();
     this.#options.onAttached(link, link.generation === 1);
     link.pump();
   }
 
-  #drop(link: PathLink, reason: unknown): void {
+  #drop(link: SessionPath, reason: unknown): void {
     const wasArriving = this.#arriving.delete(link);
     link.cut(reason);
     if (link === this.#current) {
@@ -235,7 +235,7 @@ export class PathSwitch implements PathOwner {
     if (wasArriving) this.#options.onNotAttached();
   }
 
-  #supersede(links: Iterable<PathLink>): void {
+  #supersede(links: Iterable<SessionPath>): void {
     for (const link of links) {
       this.#arriving.delete(link);
       if (link === this.#current) this.#current = undefined;
@@ -243,7 +243,7 @@ export class PathSwitch implements PathOwner {
     }
   }
 
-  #refer({ connection, keepAlive }: PathLink): void {
+  #refer({ connection, keepAlive }: SessionPath): void {
     keepAlive.isReferenced = this.#isReferenced;
     if (this.#isReferenced) connection.ref?.();
     else connection.unref?.();

@@ -6,7 +6,7 @@
 
 import { concat } from "../base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
-import { Alarm } from "../base/timers.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { writeAll } from "../noise/byte_stream.ts";
@@ -61,7 +61,7 @@ export interface KeepAliveOptions {
 /** Watches one path. Its timer is not set for each message: it rings, and then sees what has happened meanwhile. */
 export class KeepAlive {
   readonly #options: KeepAliveOptions;
-  readonly #alarm: Alarm;
+  readonly #timer: ResettableTimer;
   #heardAtMs = 0;
   /** Whether the stream has come since the other side last answered. */
   #isFlowing = false;
@@ -75,7 +75,7 @@ export class KeepAlive {
 
   constructor(options: KeepAliveOptions) {
     this.#options = options;
-    this.#alarm = new Alarm(() => this.#look());
+    this.#timer = new ResettableTimer(() => this.#look());
   }
 
   /** The round trip of the path, smoothed; with what waits on its way before it. */
@@ -92,11 +92,11 @@ export class KeepAlive {
 
   /** Ends. */
   stop(): void {
-    this.#alarm.clear();
+    this.#timer.clear();
   }
 
   set isReferenced(isReferenced: boolean) {
-    this.#alarm.isReferenced = isReferenced;
+    this.#timer.isReferenced = isReferenced;
   }
 
   /** Asks at once, and is less patient until the answer comes. */
@@ -116,7 +116,7 @@ export class KeepAlive {
   onFlow(): void {
     if (this.#isFlowing) return;
     this.#isFlowing = true;
-    if (this.#alarm.isSet) this.#setAlarm(); // it has begun
+    if (this.#timer.isSet) this.#setAlarm(); // it has begun
   }
 
   /** Something was sent that the other side will answer. */
@@ -162,10 +162,10 @@ export class KeepAlive {
   }
 
   get #deadAtMs(): number {
-    return this.#askedAtMs === undefined ? Infinity : this.#askedAtMs + this.#patienceMs;
+    return this.#askedAtMs === undefined ? Infinity : this.#askedAtMs + this.#timeoutMs;
   }
 
-  get #patienceMs(): number {
+  get #timeoutMs(): number {
     const { deadAfterMs, suspectAfterMs, deadAfterRoundTrips } = this.#options.timings;
     const leastMs = this.#ping?.isProbe === true ? suspectAfterMs : deadAfterMs;
     return Math.max(leastMs, deadAfterRoundTrips * (this.#rttMs ?? 0));
@@ -173,9 +173,9 @@ export class KeepAlive {
 
   /** In time for what may be sent meanwhile, too. */
   #setAlarm(): void {
-    const idleMs = this.#heardAtMs + Math.min(this.#pingAfterMs, this.#patienceMs);
+    const idleMs = this.#heardAtMs + Math.min(this.#pingAfterMs, this.#timeoutMs);
     const dueMs = this.#askedAtMs === undefined ? idleMs : this.#deadAtMs;
-    this.#alarm.set(Math.max(1, dueMs - performance.now()));
+    this.#timer.set(Math.max(1, dueMs - performance.now()));
   }
 }
 
@@ -184,21 +184,21 @@ const SMOOTHING = 1 / 8;
 
 /** Who has the path. None of this may throw, but for what comes, if it is malformed. */
 export interface PathOwner {
-  onFrame(link: PathLink, frame: LinkFrame): void;
-  onData(link: PathLink, offset: number, data: Uint8Array): void;
+  onFrame(link: SessionPath, frame: LinkFrame): void;
+  onData(link: SessionPath, offset: number, data: Uint8Array): void;
   /** The path carries nothing more; it is closed already. */
-  onFailure(link: PathLink, error: NetworkError | MalformedMessageError): void;
+  onFailure(link: SessionPath, error: NetworkError | MalformedMessageError): void;
   /** What is to be written next, after what the link says itself. */
-  nextFor(link: PathLink): Outgoing | undefined;
+  nextFor(link: SessionPath): Outgoing | undefined;
   /** Whether the other side has yet to acknowledge something that was written. */
-  isOwed(link: PathLink): boolean;
+  isOwed(link: SessionPath): boolean;
 }
 
 /** What the owner sees. */
 export type LinkFrame = Exclude<Frame, { kind: "data" | "ping" | "pong" }>;
 
 /** Reads and writes a connection until it fails, or is closed or cut. */
-export class PathLink {
+export class SessionPath {
   readonly connection: TcpConnection;
   readonly keepAlive: KeepAlive;
   /** The number that the controlling side gave it; 0 until that is known. */
@@ -213,7 +213,7 @@ export class PathLink {
   receiveOffset: number | undefined;
   readonly #owner: PathOwner;
   readonly #goodbyeMs: number;
-  readonly #attachAlarm: Alarm;
+  readonly #attachAlarm: ResettableTimer;
   #words: Uint8Array[] = [];
   #pongToken: number | undefined;
   #isWriting = false;
@@ -232,7 +232,7 @@ export class PathLink {
       onDead: (silentMs) => this.#fail(`nothing came for ${Math.round(silentMs)} ms`, "timed-out"),
     });
     const { attachMs } = timings;
-    this.#attachAlarm = new Alarm(() => {
+    this.#attachAlarm = new ResettableTimer(() => {
       this.#fail(`the other side did not take it within ${attachMs} ms`, "timed-out");
     });
     this.#attachAlarm.set(attachMs);
@@ -271,9 +271,9 @@ export class PathLink {
   leave(reason: unknown): void {
     if (this.#state !== "open") return;
     this.#end("leaving", reason);
-    const alarm = new Alarm(() => this.#close());
-    alarm.set(this.#goodbyeMs);
-    this.#onLeft = () => alarm.clear();
+    const timer = new ResettableTimer(() => this.#close());
+    timer.set(this.#goodbyeMs);
+    this.#onLeft = () => timer.clear();
     if (!this.#isWriting) this.#closeWrite();
   }
 

@@ -5,18 +5,18 @@
  */
 
 import { type MalformedMessageError, NetworkError } from "../base/errors.ts";
-import { Alarm } from "../base/timers.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import type { TransportAddress } from "../net/address.ts";
 import { type DenoConn, type NetAddress, toDenoConn } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { encodeFrame, INITIAL_LIMIT } from "./frame.ts";
 import { MessageChannel } from "./message_channel.ts";
-import { PathSwitch, type SessionRole } from "./migration.ts";
+import { PathMigration, type SessionRole } from "./migration.ts";
 import {
   DEFAULT_SESSION_TIMINGS,
   type LinkFrame,
-  type PathLink,
+  type SessionPath,
   type SessionTimings,
 } from "./path.ts";
 import { ReceiveStream } from "./receive_stream.ts";
@@ -31,7 +31,7 @@ export interface SessionOptions {
   /** Those of {@linkcode DEFAULT_SESSION_TIMINGS} unless given. */
   readonly timings?: Partial<SessionTimings>;
   /** How long the session waits for another path once it has lost the one it had; 0, which is so by default: it fails with it. */
-  readonly patienceMs?: number;
+  readonly timeoutMs?: number;
   /** How much is kept in each direction at most, of what is not acknowledged or not read: at least 64 KiB, 4 MiB unless given. */
   readonly windowBytes?: number;
   /** Hears what becomes of the session; may not throw. */
@@ -88,17 +88,17 @@ export class Session implements DenoConn, AsyncDisposable {
   readonly #released: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #onEvent: (event: SessionEvent) => void;
   readonly #timings: SessionTimings;
-  readonly #patienceMs: number;
+  readonly #timeoutMs: number;
   readonly #sending: SendStream;
   readonly #receiving: ReceiveStream;
-  readonly #paths: PathSwitch;
+  readonly #paths: PathMigration;
   readonly #messages: MessageChannel;
   /** Not set anew when something else has brought an acknowledgement meanwhile: that would cost more than it saves. */
-  readonly #acknowledgeAlarm = new Alarm(() => this.#acknowledge());
+  readonly #acknowledgeAlarm = new ResettableTimer(() => this.#acknowledge());
   /** Rings when the time without a path is over. */
-  readonly #patienceAlarm = new Alarm(() => this.#giveUpWithoutPath());
+  readonly #silenceTimer = new ResettableTimer(() => this.#giveUpWithoutPath());
   /** Rings when the time after `close()`, or after the end of both directions, is over. */
-  readonly #leaveAlarm = new Alarm(() => this.#leave());
+  readonly #leaveAlarm = new ResettableTimer(() => this.#leave());
   /** For what it makes of reads and writes. */
   #conn: DenoConn | undefined;
   #isAcknowledgementDue = false;
@@ -109,9 +109,9 @@ export class Session implements DenoConn, AsyncDisposable {
   #isOtherFinished = false;
   #isEnded = false;
   #failure: NetworkError | MalformedMessageError | undefined;
-  #lastPath: PathLink | undefined;
+  #lastPath: SessionPath | undefined;
   /** Over which path the other side was told that this one needs nothing more. */
-  #doneOver: PathLink | undefined;
+  #doneOver: SessionPath | undefined;
 
   /**
    * Opens a session that has no path yet.
@@ -119,14 +119,14 @@ export class Session implements DenoConn, AsyncDisposable {
    * @throws {RangeError} if the window is too small
    */
   constructor(options: SessionOptions) {
-    const { role, timings, patienceMs = 0, windowBytes = WINDOW_BYTES, onEvent } = options;
+    const { role, timings, timeoutMs = 0, windowBytes = WINDOW_BYTES, onEvent } = options;
     if (!(windowBytes >= INITIAL_LIMIT)) {
       throw new RangeError(
         `Cannot open a session: a window of ${windowBytes} bytes is less than ${INITIAL_LIMIT}`,
       );
     }
     this.#timings = { ...DEFAULT_SESSION_TIMINGS, ...timings };
-    this.#patienceMs = patienceMs;
+    this.#timeoutMs = timeoutMs;
     this.#onEvent = onEvent ?? (() => {});
     this.#sending = new SendStream(windowBytes);
     this.#receiving = new ReceiveStream(windowBytes);
@@ -134,7 +134,7 @@ export class Session implements DenoConn, AsyncDisposable {
       onMessage: () => this.#pump(),
       rttMs: () => this.rttMs,
     });
-    this.#paths = new PathSwitch({
+    this.#paths = new PathMigration({
       role,
       timings: this.#timings,
       sending: this.#sending,
@@ -299,7 +299,7 @@ export class Session implements DenoConn, AsyncDisposable {
   set #isReferenced(isReferenced: boolean) {
     this.#paths.isReferenced = isReferenced;
     this.#acknowledgeAlarm.isReferenced = isReferenced;
-    this.#patienceAlarm.isReferenced = isReferenced;
+    this.#silenceTimer.isReferenced = isReferenced;
     this.#leaveAlarm.isReferenced = isReferenced;
   }
 
@@ -369,10 +369,10 @@ export class Session implements DenoConn, AsyncDisposable {
     if (this.#isOtherFinished) this.#end(undefined, "leave");
   }
 
-  #onAttached(link: PathLink): void {
+  #onAttached(link: SessionPath): void {
     this.#lastPath = link;
     this.#lostPath = undefined;
-    this.#patienceAlarm.clear();
+    this.#silenceTimer.clear();
     const { local, remote } = link.connection;
     this.#onEvent({ event: "attached", local, remote });
     this.#onProgress();
@@ -380,9 +380,9 @@ export class Session implements DenoConn, AsyncDisposable {
 
   #onLost(error: NetworkError): void {
     this.#lostPath = error;
-    if (this.#isOtherFinished || this.#isFinished && this.#patienceMs === 0) return this.#leave();
+    if (this.#isOtherFinished || this.#isFinished && this.#timeoutMs === 0) return this.#leave();
     this.#onEvent({ event: "lost", error });
-    if (this.#patienceMs > 0) this.#patienceAlarm.set(this.#patienceMs);
+    if (this.#timeoutMs > 0) this.#silenceTimer.set(this.#timeoutMs);
     else this.#requirePath();
   }
 
@@ -392,7 +392,7 @@ export class Session implements DenoConn, AsyncDisposable {
 
   /** Fails if there is no path, none is coming, and the time for that is over. */
   #requirePath(): void {
-    if (this.#isEnded || this.#lostPath === undefined || this.#patienceAlarm.isSet) return;
+    if (this.#isEnded || this.#lostPath === undefined || this.#silenceTimer.isSet) return;
     if (this.#paths.isAttached || this.#paths.isArriving) return;
     if (this.#isFinished) return this.#leave();
     this.#end(this.#lostPath, "cut");
@@ -417,7 +417,7 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#failure = error;
     const reason = error ?? closed();
     this.#acknowledgeAlarm.clear();
-    this.#patienceAlarm.clear();
+    this.#silenceTimer.clear();
     this.#leaveAlarm.clear();
     this.#receiving.fail(reason);
     this.#sending.fail(reason);

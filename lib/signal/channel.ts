@@ -30,7 +30,7 @@ export interface SignalChannel {
   readonly rttMs?: number;
 
   /** Whether people carry the messages: as few as possible then, and each may take minutes. */
-  readonly isByHand?: boolean;
+  readonly isManual?: boolean;
 }
 
 /** What every channel carries in one message; longer ones are refused by both ends. */

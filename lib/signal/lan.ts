@@ -14,14 +14,14 @@ import {
 } from "../base/bytes.ts";
 import { hash } from "../base/crypto.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
-import { Allowance } from "../base/rate_limiter.ts";
+import { TokenBucket } from "../base/rate_limiter.ts";
 import { ipFamily, ipScope } from "../net/address.ts";
 import type { Datagram, Network, UdpSocket } from "../net/network.ts";
 import {
-  type OpenBusOptions,
+  type OpenSignalingOptions,
   requirePublishable,
   requireTopic,
-  type SignalBus,
+  type SignalingConnection,
   type SignalTransport,
   type TopicListener,
   TopicSubscribers,
@@ -90,7 +90,7 @@ export const ID_BYTES = 8;
 export function lanTransport(): SignalTransport {
   return {
     url: LAN_URL,
-    open: async ({ network, signal }: OpenBusOptions): Promise<SignalBus> => {
+    open: async ({ network, signal }: OpenSignalingOptions): Promise<SignalingConnection> => {
       signal?.throwIfAborted();
       const ips = await interfaceIps(network);
       await using stack = new AsyncDisposableStack();
@@ -102,12 +102,12 @@ export function lanTransport(): SignalTransport {
       for (const speaker of speakers) stack.use(speaker);
       signal?.throwIfAborted();
       stack.move();
-      return new LanBus(network, ips, { listener, speakers });
+      return new LanSignaling(network, ips, { listener, speakers });
     },
   };
 }
 
-class LanBus implements SignalBus {
+class LanSignaling implements SignalingConnection {
   readonly url = LAN_URL;
   readonly finished: Promise<void>;
   readonly #network: Network;
@@ -116,7 +116,7 @@ class LanBus implements SignalBus {
   readonly #speakers: readonly UdpSocket[];
   readonly #subscribers = new TopicSubscribers();
   readonly #known = new Recent<true>(MAX_KNOWN);
-  readonly #allowances = new Recent<Allowance>(MAX_SOURCES);
+  readonly #buckets = new Recent<TokenBucket>(MAX_SOURCES);
   readonly #looking: ReturnType<typeof setInterval>;
   #failure: NetworkError | undefined;
 
@@ -214,9 +214,9 @@ class LanBus implements SignalBus {
 
   #isAllowed(ip: string): boolean {
     const nowMs = performance.now();
-    const allowance = this.#allowances.get(ip) ?? new Allowance(ALLOWANCE, nowMs);
-    this.#allowances.set(ip, allowance);
-    return allowance.take(nowMs);
+    const bucket = this.#buckets.get(ip) ?? new TokenBucket(ALLOWANCE, nowMs);
+    this.#buckets.set(ip, bucket);
+    return bucket.take(nowMs);
   }
 }
 

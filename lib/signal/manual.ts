@@ -11,22 +11,22 @@ import { MAX_SIGNAL_BYTES } from "./channel.ts";
 import {
   requirePublishable,
   requireTopic,
-  type SignalBus,
+  type SignalingConnection,
   type SignalTransport,
   type TopicListener,
   TopicSubscribers,
 } from "./transport.ts";
 
 /** What somebody says, and under which topic. */
-export interface HandMessage {
+export interface ManualMessage {
   /** 22 characters of base64url. */
   readonly topic: string;
   readonly message: Uint8Array;
 }
 
 /** What a text is; of an incomplete one there is more in the lines after it. */
-export type DecodedHandMessage =
-  | HandMessage & { readonly kind: "message" }
+export type DecodedManualMessage =
+  | ManualMessage & { readonly kind: "message" }
   | { readonly kind: "incomplete" };
 
 /**
@@ -35,7 +35,7 @@ export type DecodedHandMessage =
  * @throws {TypeError} if the topic is none
  * @throws {RangeError} if the message is too long
  */
-export function encodeHandMessage({ topic, message }: HandMessage): string {
+export function encodeManualMessage({ topic, message }: ManualMessage): string {
   const bytes = fromBase64url(topic);
   if (bytes?.length !== TOPIC_BYTES) {
     throw new TypeError(`Cannot use topic ${JSON.stringify(topic)}: it is none`);
@@ -49,7 +49,7 @@ export function encodeHandMessage({ topic, message }: HandMessage): string {
 }
 
 /** Whether a text is one of these, or its beginning. */
-export function beginsHandMessage(text: string): boolean {
+export function startsManualMessage(text: string): boolean {
   return text.trimStart().slice(0, PREFIX.length).toLowerCase() === PREFIX;
 }
 
@@ -58,9 +58,9 @@ export function beginsHandMessage(text: string): boolean {
  *
  * @throws {MalformedMessageError} if it is none, or damaged
  */
-export function decodeHandMessage(text: string): DecodedHandMessage {
+export function decodeManualMessage(text: string): DecodedManualMessage {
   if (text.length > MAX_TEXT_LENGTH) throw malformed(`it has ${text.length} characters`);
-  if (!beginsHandMessage(text)) throw malformed(`a message starts with ${PREFIX}`);
+  if (!startsManualMessage(text)) throw malformed(`a message starts with ${PREFIX}`);
   const digits = text.replaceAll(ADDED_BY_PASTING, "").slice(PREFIX.length);
   if (/[^A-Za-z0-9_-]/.test(digits)) throw malformed("it is damaged, or something else follows");
   if (digits.length < HEADER_DIGITS) return { kind: "incomplete" };
@@ -104,7 +104,7 @@ const ADDED_BY_PASTING = /[\s\u00ad\u200b-\u200d\u2060]+/g;
 const MAX_TEXT_LENGTH = 16_384;
 
 /** The hands. */
-export interface HandTransportOptions {
+export interface ManualTransportOptions {
   /** Shows a line that is for the other side. */
   readonly write: (line: string) => void;
   /** What comes from the other side, by the line; a message may go on over several. */
@@ -121,12 +121,12 @@ export interface HandTransportOptions {
  *
  * @example
  * ```ts
- * import { handTransport } from "./manual.ts";
+ * import { manualTransport } from "./manual.ts";
  * import { systemNetwork as network } from "../net/system.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const shown: string[] = [];
- * const sender = handTransport({ write: (line) => shown.push(line), lines: nothing() });
+ * const sender = manualTransport({ write: (line) => shown.push(line), lines: nothing() });
  * await using a = await sender.open({ network });
  * const topic = "AAAAAAAAAAAAAAAAAAAAAA";
  * await a.publish(topic, new TextEncoder().encode("hello"));
@@ -135,31 +135,31 @@ export interface HandTransportOptions {
  * async function* pasted() {
  *   yield `  ${shown[0]}\n`;
  * }
- * await using b = await handTransport({ write() {}, lines: pasted() }).open({ network });
+ * await using b = await manualTransport({ write() {}, lines: pasted() }).open({ network });
  * const heard = Promise.withResolvers<Uint8Array>();
  * await b.subscribe(topic, heard.resolve);
  * assertEquals(new TextDecoder().decode(await heard.promise), "hello");
  * ```
  */
-export function handTransport(options: HandTransportOptions): SignalTransport {
-  return { url: HAND_URL, open: () => Promise.resolve(new HandBus(options)) };
+export function manualTransport(options: ManualTransportOptions): SignalTransport {
+  return { url: MANUAL_URL, open: () => Promise.resolve(new ManualSignaling(options)) };
 }
 
-class HandBus implements SignalBus {
-  readonly url = HAND_URL;
-  readonly isByHand = true;
+class ManualSignaling implements SignalingConnection {
+  readonly url = MANUAL_URL;
+  readonly isManual = true;
   readonly finished: Promise<void>;
-  readonly #options: HandTransportOptions;
+  readonly #options: ManualTransportOptions;
   readonly #subscribers = new TopicSubscribers();
   readonly #shown = new Set<string>();
   readonly #end = Promise.withResolvers<void>();
   /** What came before anybody listened to its topic. */
-  readonly #unheard: HandMessage[] = [];
+  readonly #unheard: ManualMessage[] = [];
   /** A message that goes on in the next line. */
   #begun = "";
   #failure: NetworkError | undefined;
 
-  constructor(options: HandTransportOptions) {
+  constructor(options: ManualTransportOptions) {
     this.#options = options;
     this.finished = this.#end.promise;
     this.finished.catch(() => {}); // whoever waits for it is told; nobody may
@@ -170,7 +170,7 @@ class HandBus implements SignalBus {
   async publish(topic: string, message: Uint8Array): Promise<void> {
     requirePublishable(topic, message);
     if (this.#failure !== undefined) throw this.#failure;
-    const line = encodeHandMessage({ topic, message });
+    const line = encodeManualMessage({ topic, message });
     if (this.#shown.has(line)) return;
     this.#shown.add(line);
     const [oldest] = this.#shown;
@@ -196,7 +196,7 @@ class HandBus implements SignalBus {
 
   /** The next line is nobody's, and those after it are not read. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#failure ??= new NetworkError(`Cannot use ${HAND_URL}: it is closed`, "closed");
+    this.#failure ??= new NetworkError(`Cannot use ${MANUAL_URL}: it is closed`, "closed");
     this.#end.resolve();
     await this.finished.catch(() => {});
   }
@@ -218,11 +218,11 @@ class HandBus implements SignalBus {
 
   #take(line: string): void {
     if (line.trim() === "") return;
-    if (beginsHandMessage(line)) this.#cutOff();
+    if (startsManualMessage(line)) this.#cutOff();
     const text = this.#begun + line;
     this.#begun = "";
     try {
-      const decoded = decodeHandMessage(text);
+      const decoded = decodeManualMessage(text);
       if (decoded.kind === "incomplete") this.#begun = text;
       else this.#deliver(decoded);
     } catch (error) {
@@ -239,7 +239,7 @@ class HandBus implements SignalBus {
     this.#options.onGarbage?.(new MalformedMessageError(why));
   }
 
-  #deliver(said: HandMessage): void {
+  #deliver(said: ManualMessage): void {
     if (this.#subscribers.has(said.topic)) {
       return this.#subscribers.deliver(said.topic, said.message);
     }
@@ -249,7 +249,7 @@ class HandBus implements SignalBus {
 }
 
 /** How tickets name it. */
-export const HAND_URL = "hand:";
+export const MANUAL_URL = "hand:";
 
 /** Ours: more than anybody has on a screen. */
 const MAX_KEPT = 64;

@@ -31,12 +31,12 @@ export {
 export type { RoomLimits } from "./rendezvous/rooms.ts";
 export type { SessionLimits } from "./rendezvous/session.ts";
 export { agreeOnRole } from "./channel.ts";
-export type { OpenBusOptions, SignalBus, SignalTransport } from "./transport.ts";
+export type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
 export { DEFAULT_SIGNALING } from "./open.ts";
-export { handTransport, type HandTransportOptions } from "./manual.ts";
-export { keepBus } from "./reconnecting.ts";
+export { manualTransport, type ManualTransportOptions } from "./manual.ts";
+export { keepConnected } from "./reconnecting.ts";
 export { lanTransport } from "./lan.ts";
-export { openBus, parseSignalUrl } from "./open.ts";
+export { openSignaling, parseSignalUrl } from "./open.ts";
 export type { TopicLimits } from "./rendezvous/topics.ts";
 export { webSocketTransport } from "./rendezvous/transport.ts";
 export {

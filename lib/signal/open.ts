@@ -5,9 +5,9 @@
  */
 
 import { lanTransport } from "./lan.ts";
-import { keepBus } from "./reconnecting.ts";
+import { keepConnected } from "./reconnecting.ts";
 import { webSocketTransport } from "./rendezvous/transport.ts";
-import type { OpenBusOptions, SignalBus, SignalTransport } from "./transport.ts";
+import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
 
 /**
  * Opens a bus, and keeps it open until it is disposed.
@@ -16,12 +16,12 @@ import type { OpenBusOptions, SignalBus, SignalTransport } from "./transport.ts"
  * @throws {TypeError} if nothing is known that the URL could be
  * @throws as {@linkcode SignalTransport.open}
  */
-export async function openBus(
+export async function openSignaling(
   way: string | SignalTransport,
-  options: OpenBusOptions,
-): Promise<SignalBus> {
+  options: OpenSignalingOptions,
+): Promise<SignalingConnection> {
   const transport = typeof way === "string" ? await transportOf(way) : way;
-  return await keepBus(transport, options);
+  return await keepConnected(transport, options);
 }
 
 /**

@@ -5,12 +5,12 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import {
-  type OpenBusOptions,
+  type OpenSignalingOptions,
   requirePublishable,
   requireTopic,
-  type SignalBus,
+  type SignalingConnection,
   type SignalTransport,
   type TopicListener,
   TopicSubscribers,
@@ -25,31 +25,35 @@ import { delay } from "@std/async/delay";
  * @throws as {@linkcode SignalTransport.open}, if it cannot be opened at first
  * @throws {NetworkError} `timed-out` if that takes 15 seconds
  */
-export async function keepBus(
+export async function keepConnected(
   transport: SignalTransport,
-  options: OpenBusOptions,
-): Promise<SignalBus> {
-  return new KeptBus(transport, options, await openInTime(transport, options));
+  options: OpenSignalingOptions,
+): Promise<SignalingConnection> {
+  return new ReconnectingConnection(transport, options, await openInTime(transport, options));
 }
 
-class KeptBus implements SignalBus {
+class ReconnectingConnection implements SignalingConnection {
   readonly url: string;
   readonly finished: Promise<void>;
   readonly #transport: SignalTransport;
-  readonly #options: OpenBusOptions;
+  readonly #options: OpenSignalingOptions;
   readonly #subscribers = new TopicSubscribers();
   /** Those of the bus that there is now. */
   readonly #subscriptions = new Map<string, Subscription>();
   readonly #disposed = new AbortController();
-  #bus: SignalBus | undefined;
+  #signaling: SignalingConnection | undefined;
   /** Before the next attempt, on average. */
   #waitMs = FIRST_WAIT_MS;
   /** Ends the wait before the next attempt. */
   #hurry = new AbortController();
   /** Resolves when there is a bus again. */
-  #back = Promise.withResolvers<SignalBus>();
+  #back = Promise.withResolvers<SignalingConnection>();
 
-  constructor(transport: SignalTransport, options: OpenBusOptions, first: SignalBus) {
+  constructor(
+    transport: SignalTransport,
+    options: OpenSignalingOptions,
+    first: SignalingConnection,
+  ) {
     this.url = transport.url;
     this.#transport = transport;
     const { network, logger } = options; // the signal is for the opening alone
@@ -58,22 +62,22 @@ class KeptBus implements SignalBus {
   }
 
   get rttMs(): number | undefined {
-    return this.#bus?.rttMs;
+    return this.#signaling?.rttMs;
   }
 
-  get isByHand(): boolean {
-    return this.#bus?.isByHand ?? false;
+  get isManual(): boolean {
+    return this.#signaling?.isManual ?? false;
   }
 
   check(): void {
-    this.#bus?.check?.();
+    this.#signaling?.check?.();
     this.#hurry.abort(); // one that is away is tried at once
   }
 
   async publish(topic: string, message: Uint8Array): Promise<void> {
     requirePublishable(topic, message);
     this.#disposed.signal.throwIfAborted();
-    await (this.#bus ?? await this.#waitForBus()).publish(topic, message);
+    await (this.#signaling ?? await this.#waitForSignaling()).publish(topic, message);
   }
 
   async subscribe(
@@ -85,7 +89,7 @@ class KeptBus implements SignalBus {
     this.#disposed.signal.throwIfAborted();
     signal?.throwIfAborted();
     const isFirst = this.#subscribers.add(topic, onMessage);
-    if (isFirst && this.#bus !== undefined) this.#subscribeOn(this.#bus, topic);
+    if (isFirst && this.#signaling !== undefined) this.#subscribeOn(this.#signaling, topic);
     const subscribed = this.#subscriptions.get(topic)?.confirmed;
     try {
       // Where the bus is away, the topic is subscribed to when it is back.
@@ -103,41 +107,41 @@ class KeptBus implements SignalBus {
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = new NetworkError(`Cannot use ${this.url}: it is closed`, "closed");
     this.#disposed.abort(closed);
-    await this.#bus?.[Symbol.asyncDispose]();
+    await this.#signaling?.[Symbol.asyncDispose]();
     await this.finished;
   }
 
   /** Until it is disposed. */
-  async #keep(first: SignalBus): Promise<void> {
+  async #keep(first: SignalingConnection): Promise<void> {
     const { signal } = this.#disposed;
-    let next: SignalBus | undefined = first;
+    let next: SignalingConnection | undefined = first;
     for (; next !== undefined; next = await this.#reopen(signal)) {
-      const bus = this.#bus = next;
+      const signaling = this.#signaling = next;
       const openedMs = performance.now();
-      for (const topic of this.#subscribers.topics) this.#renew(bus, topic);
-      this.#back.resolve(bus);
+      for (const topic of this.#subscribers.topics) this.#renew(signaling, topic);
+      this.#back.resolve(signaling);
       this.#back = Promise.withResolvers();
-      const why = await bus.finished.catch((error) => error);
-      this.#bus = undefined;
+      const why = await signaling.finished.catch((error) => error);
+      this.#signaling = undefined;
       for (const { ended } of this.#subscriptions.values()) ended.abort();
       this.#subscriptions.clear();
-      await bus[Symbol.asyncDispose](); // what is left of it
+      await signaling[Symbol.asyncDispose](); // what is left of it
       // A server that lets us in only to throw us out is not asked twice a second.
       if (performance.now() - openedMs >= STEADY_MS) this.#waitMs = FIRST_WAIT_MS;
       if (!signal.aborted) this.#options.logger?.warn(`${this.url} is lost: ${why}`);
     }
   }
 
-  async #reopen(signal: AbortSignal): Promise<SignalBus | undefined> {
+  async #reopen(signal: AbortSignal): Promise<SignalingConnection | undefined> {
     while (!signal.aborted) {
       try {
         this.#hurry = new AbortController();
         await pause(this.#waitMs, AbortSignal.any([signal, this.#hurry.signal]));
         signal.throwIfAborted();
         this.#waitMs = Math.min(2 * this.#waitMs, MAX_WAIT_MS);
-        const bus = await openInTime(this.#transport, { ...this.#options, signal });
-        if (!signal.aborted) return bus;
-        await bus[Symbol.asyncDispose]();
+        const signaling = await openInTime(this.#transport, { ...this.#options, signal });
+        if (!signal.aborted) return signaling;
+        await signaling[Symbol.asyncDispose]();
       } catch (error) {
         if (!signal.aborted) this.#options.logger?.debug(`${this.url}: ${error}`);
       }
@@ -145,20 +149,20 @@ class KeptBus implements SignalBus {
     return undefined;
   }
 
-  async #waitForBus(): Promise<SignalBus> {
+  async #waitForSignaling(): Promise<SignalingConnection> {
     const { signal } = this.#disposed;
-    using patience = new GiveUp(PUBLISH_WAIT_MS, signal);
+    using deadline = new Deadline(PUBLISH_WAIT_MS, signal);
     try {
-      return await abortable(this.#back.promise, patience.signal);
+      return await abortable(this.#back.promise, deadline.signal);
     } catch (cause) {
       signal.throwIfAborted();
       throw new NetworkError(`Cannot publish by ${this.url}: it is lost`, "reset", { cause });
     }
   }
 
-  #subscribeOn(bus: SignalBus, topic: string): Subscription {
+  #subscribeOn(signaling: SignalingConnection, topic: string): Subscription {
     const ended = new AbortController();
-    const confirmed = bus.subscribe(topic, (message) => {
+    const confirmed = signaling.subscribe(topic, (message) => {
       if (!ended.signal.aborted) this.#subscribers.deliver(topic, message);
     }, { signal: ended.signal });
     confirmed.catch(() => {}); // with the bus, or told to who subscribes
@@ -168,9 +172,9 @@ class KeptBus implements SignalBus {
   }
 
   /** What was subscribed to before the bus was lost: nobody waits for it, so nobody else would try again. */
-  async #renew(bus: SignalBus, topic: string): Promise<void> {
+  async #renew(signaling: SignalingConnection, topic: string): Promise<void> {
     for (let waitMs = FIRST_WAIT_MS;; waitMs = Math.min(2 * waitMs, MAX_WAIT_MS)) {
-      const subscription = this.#subscribeOn(bus, topic);
+      const subscription = this.#subscribeOn(signaling, topic);
       const { signal } = subscription.ended;
       try {
         await subscription.confirmed;
@@ -207,14 +211,14 @@ interface Subscription {
 /** A server that takes connections and says nothing is as good as one that is down. */
 async function openInTime(
   transport: SignalTransport,
-  options: OpenBusOptions,
-): Promise<SignalBus> {
-  using patience = new GiveUp(OPEN_MS, options.signal);
+  options: OpenSignalingOptions,
+): Promise<SignalingConnection> {
+  using deadline = new Deadline(OPEN_MS, options.signal);
   try {
-    return await transport.open({ ...options, signal: patience.signal });
+    return await transport.open({ ...options, signal: deadline.signal });
   } catch (error) {
     options.signal?.throwIfAborted();
-    if (!patience.signal.aborted) throw error;
+    if (!deadline.signal.aborted) throw error;
     const cannot = `Cannot open ${transport.url}: it has not come about in ${OPEN_MS / 1000} s`;
     throw new NetworkError(cannot, "timed-out", { cause: error });
   }

@@ -10,7 +10,7 @@ import type { Network } from "../net/network.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
 
 /** What a transport needs to open a bus. */
-export interface OpenBusOptions {
+export interface OpenSignalingOptions {
   /** Whose sockets to use. */
   readonly network: Network;
   /** Gives the opening up. */
@@ -31,20 +31,20 @@ export interface SignalTransport {
    * @throws {MalformedMessageError} if the other end speaks something else
    * @throws the signal's reason on abort
    */
-  open(options: OpenBusOptions): Promise<SignalBus>;
+  open(options: OpenSignalingOptions): Promise<SignalingConnection>;
 }
 
 /**
  * Carries small messages to whoever listens to a topic. It may lose, repeat, delay and reorder them, and lets anybody
  * speak: nothing that arrives is trusted for having arrived. A topic is 16 bytes, as 22 characters of base64url.
  */
-export interface SignalBus extends AsyncDisposable {
+export interface SignalingConnection extends AsyncDisposable {
   /** As that of the transport. */
   readonly url: string;
   /** A round trip to whatever is in the middle, if there is something, and that is known. */
   readonly rttMs?: number;
   /** As of a {@linkcode SignalChannel}. */
-  readonly isByHand?: boolean;
+  readonly isManual?: boolean;
   /** Settles when the bus has ended: rejects with a `NetworkError` if it was lost. */
   readonly finished: Promise<void>;
   /**

@@ -21,7 +21,7 @@ import { BINDING, getAttribute, type StunMessage } from "./message.ts";
 import {
   alternateOf,
   askWithAlternates,
-  Conversation,
+  AuthenticatedTransaction,
   type Outcome,
   refusal,
   type Target,
@@ -134,8 +134,8 @@ async function converse(
   options: RequestBindingOptions,
 ): Promise<Outcome<StunBinding>> {
   const { attributes = [], credential, transport = "udp" } = options;
-  const conversation = new Conversation(server, credential);
-  const { answer: response, requests, rttMs } = await conversation.ask(channel, {
+  const transaction = new AuthenticatedTransaction(server, credential);
+  const { answer: response, requests, rttMs } = await transaction.ask(channel, {
     method: BINDING,
     attributes,
   });

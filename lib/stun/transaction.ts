@@ -161,7 +161,7 @@ export interface StunQuestion {
 }
 
 /** Asks one server, and remembers how it wants to be asked. */
-export class Conversation {
+export class AuthenticatedTransaction {
   readonly #server: TransportAddress;
   readonly #credential: LongTermCredential | undefined;
   #authentication: Authentication | undefined;
@@ -173,8 +173,8 @@ export class Conversation {
   }
 
   /** Another one, on another connection, which knows already what the server demanded here. */
-  fork(): Conversation {
-    const other = new Conversation(this.#server, this.#credential);
+  fork(): AuthenticatedTransaction {
+    const other = new AuthenticatedTransaction(this.#server, this.#credential);
     other.#authentication = this.#authentication;
     return other;
   }

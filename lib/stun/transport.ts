@@ -185,14 +185,14 @@ export interface StunChannel {
 }
 
 /** How long a channel waits. */
-export interface StunPatience {
+export interface StunTimeouts {
   /** The waits of RFC 8489 §6.2.1; over TCP and TLS only their sum counts. */
   readonly waitsMs: readonly number[];
   readonly signal?: AbortSignal;
 }
 
 /** What {@linkcode StreamChannel.open} takes. */
-export interface StreamChannelOptions extends StunPatience {
+export interface StreamChannelOptions extends StunTimeouts {
   readonly network: Network;
   readonly transport: "tcp" | "tls";
   /** Where to leave from; the system's choice unless given. Not for TLS. */
@@ -207,12 +207,12 @@ export interface StreamChannelOptions extends StunPatience {
 export class UdpChannel implements StunChannel {
   readonly #socket: UdpSocket;
   readonly #server: TransportAddress;
-  readonly #patience: StunPatience;
+  readonly #timeouts: StunTimeouts;
 
-  constructor(socket: UdpSocket, server: TransportAddress, patience: StunPatience) {
+  constructor(socket: UdpSocket, server: TransportAddress, timeouts: StunTimeouts) {
     this.#socket = socket;
     this.#server = server;
-    this.#patience = patience;
+    this.#timeouts = timeouts;
   }
 
   get local(): TransportAddress {
@@ -223,13 +223,13 @@ export class UdpChannel implements StunChannel {
     request: Uint8Array,
     accept: (message: Uint8Array) => T | undefined,
   ): Promise<Exchanged<T>> {
-    const options = { ...this.#patience, server: this.#server, request, accept };
+    const options = { ...this.#timeouts, server: this.#server, request, accept };
     return await exchangeMessages(this.#socket, options);
   }
 }
 
 /** What {@linkcode exchangeMessages} takes. */
-export interface ExchangeMessagesOptions<T> extends StunPatience {
+export interface ExchangeMessagesOptions<T> extends StunTimeouts {
   readonly server: TransportAddress;
   readonly request: Uint8Array;
   readonly accept: (message: Uint8Array) => T | undefined;
@@ -273,7 +273,7 @@ export async function connectStream(
 export class StreamChannel implements StunChannel, Disposable {
   readonly #connection: TcpConnection;
   readonly #messages: MessageReader;
-  readonly #patience: StunPatience;
+  readonly #timeouts: StunTimeouts;
 
   /**
    * Connects.
@@ -288,10 +288,10 @@ export class StreamChannel implements StunChannel, Disposable {
     return new StreamChannel(await connectStream(server, options), options);
   }
 
-  private constructor(connection: TcpConnection, patience: StunPatience) {
+  private constructor(connection: TcpConnection, timeouts: StunTimeouts) {
     this.#connection = connection;
     this.#messages = new MessageReader(connection);
-    this.#patience = patience;
+    this.#timeouts = timeouts;
   }
 
   get local(): TransportAddress {
@@ -304,7 +304,7 @@ export class StreamChannel implements StunChannel, Disposable {
   ): Promise<Exchanged<T>> {
     const { remote } = this.#connection;
     const sentMs = performance.now();
-    return await withinTime(remote, this.#patience, async (signal) => {
+    return await withinTime(remote, this.#timeouts, async (signal) => {
       // Nothing but its end wakes who waits for a connection.
       const close = () => this.#connection.close();
       signal.addEventListener("abort", close, { once: true });
@@ -349,7 +349,7 @@ export class StreamChannel implements StunChannel, Disposable {
 /** RFC 8489 §6.2.2: over a stream a request is sent once, and waited for as long as over UDP. */
 async function withinTime<T>(
   server: TransportAddress,
-  { waitsMs, signal }: StunPatience,
+  { waitsMs, signal }: StunTimeouts,
   job: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const timeoutMs = waitsMs.reduce((sum, waitMs) => sum + waitMs, 0);

@@ -7,7 +7,7 @@
 import { equalBytes } from "../base/bytes.ts";
 import { RunningHash } from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { writeAll } from "../noise/byte_stream.ts";
 import {
@@ -182,13 +182,13 @@ export class Receiving implements Run<ProgressMeter> {
 
   /** The sender ends the stream once it knows that this side has it all, or is not waited for any longer. */
   async #part(connection: TcpConnection, reader: MessageReader): Promise<void> {
-    using patience = new GiveUp(GOODBYE_MS);
-    patience.signal.addEventListener("abort", () => connection.reset(), { once: true });
+    using deadline = new Deadline(GOODBYE_MS);
+    deadline.signal.addEventListener("abort", () => connection.reset(), { once: true });
     try {
       await reader.drain();
       await connection.closeWrite();
     } catch (error) {
-      if (!patience.signal.aborted) throw error;
+      if (!deadline.signal.aborted) throw error;
     }
   }
 

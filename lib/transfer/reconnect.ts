@@ -5,7 +5,7 @@
  */
 
 import { NetworkError, NoResponseError, RefusedError, UnreachableError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { TransferError } from "./files.ts";
 import { delay } from "@std/async/delay";
@@ -113,19 +113,19 @@ async function reconnect(
 ): Promise<{ connection: TcpConnection } | { failure: TransferError }> {
   const { reconnectWithinMs = RECONNECT_WITHIN_MS } = options;
   const withinMs = Math.min(reconnectWithinMs, isComplete ? GOODBYE_WITHIN_MS : Infinity);
-  using patience = new GiveUp(withinMs, signal);
+  using deadline = new Deadline(withinMs, signal);
   let last: unknown;
   for (let failures = 1;; failures++) {
     try {
-      return { connection: await next({ signal: patience.signal }) };
+      return { connection: await next({ signal: deadline.signal }) };
     } catch (error) {
       signal.throwIfAborted();
-      if (!patience.signal.aborted && !mayPass(error)) throw error;
+      if (!deadline.signal.aborted && !mayPass(error)) throw error;
       last = error;
     }
-    await delay(pauseMs(failures), { signal: patience.signal }).catch(() => {});
+    await delay(pauseMs(failures), { signal: deadline.signal }).catch(() => {});
     signal.throwIfAborted();
-    if (!patience.signal.aborted) continue;
+    if (!deadline.signal.aborted) continue;
     return { failure: broken(`no further one came within ${withinMs} ms`, last) };
   }
 }

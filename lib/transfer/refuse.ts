@@ -5,7 +5,7 @@
  */
 
 import { MalformedMessageError } from "../base/errors.ts";
-import { GiveUp } from "../base/timers.ts";
+import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { writeAll } from "../noise/byte_stream.ts";
 import { FileError, TransferError } from "./files.ts";
@@ -24,8 +24,8 @@ export async function refuse(
 ): Promise<void> {
   const reason = reasonFor(error);
   if (reason === undefined) return;
-  using patience = new GiveUp(LAST_WORD_MS);
-  patience.signal.addEventListener("abort", () => connection.reset(), { once: true });
+  using deadline = new Deadline(LAST_WORD_MS);
+  deadline.signal.addEventListener("abort", () => connection.reset(), { once: true });
   const code = isDeclined(error) ? "declined" : "failed";
   try {
     await writeAll(connection, encodeMessage({ type: "refusal", code, reason }));

@@ -16,7 +16,7 @@ import type { LongTermCredential } from "../stun/credentials.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
 import {
   alternateOf,
-  Conversation,
+  AuthenticatedTransaction,
   errorOf,
   type Outcome,
   refusal,
@@ -152,7 +152,7 @@ export interface Allocated {
   readonly server: Target;
   readonly allocation: Allocation;
   readonly link: TurnLink;
-  readonly conversation: Conversation;
+  readonly transaction: AuthenticatedTransaction;
 }
 
 /**
@@ -215,16 +215,16 @@ async function allocateOnce(
 ): Promise<Once> {
   const { address, hostname } = server;
   const { waitsMs, signal, credential } = options;
-  const conversation = new Conversation(address, credential);
+  const transaction = new AuthenticatedTransaction(address, credential);
   const link = new TurnLink(await openCarrier(address, hostname, options));
   try {
-    const { answer: response } = await conversation.ask(link.channel({ waitsMs, signal }), {
+    const { answer: response } = await transaction.ask(link.channel({ waitsMs, signal }), {
       method: ALLOCATE,
       attributes: allocateAttributes(request),
     });
     if (response.class === "success") {
       const allocation = readAllocation(response, address);
-      return { kind: "answer", answer: { server, allocation, link, conversation } };
+      return { kind: "answer", answer: { server, allocation, link, transaction } };
     }
     link.close();
     const alternate = alternateOf(response, hostname);
@@ -234,16 +234,16 @@ async function allocateOnce(
     if (code === MOBILITY_FORBIDDEN && request.mobility) return { kind: "immobile" };
     throw turnRefusal(response, address, ALLOCATING);
   } catch (error) {
-    if (!(error instanceof RefusedError)) await sendRelease(link, conversation);
+    if (!(error instanceof RefusedError)) await sendRelease(link, transaction);
     link.close();
     throw error;
   }
 }
 
 /** Waits for no answer: who gave up waits no longer. */
-async function sendRelease(link: TurnLink, conversation: Conversation): Promise<void> {
+async function sendRelease(link: TurnLink, transaction: AuthenticatedTransaction): Promise<void> {
   try {
-    await link.send(conversation.encode(RELEASE));
+    await link.send(transaction.encode(RELEASE));
   } catch (error) {
     if (!(error instanceof NetworkError)) throw error; // the way to the server is gone
   }

@@ -22,7 +22,7 @@ import {
   exchangeMessages,
   MessageReader,
   type StunChannel,
-  type StunPatience,
+  type StunTimeouts,
   type StunTransport,
   writeMessage,
 } from "../stun/transport.ts";
@@ -52,7 +52,7 @@ export interface Carrier {
 }
 
 /** How to reach the server. */
-export interface CarrierOptions extends StunPatience {
+export interface CarrierOptions extends StunTimeouts {
   readonly network: Network;
   readonly transport: StunTransport;
   /** Where to leave from; the system's choice unless given. Not for TLS. */
@@ -194,10 +194,10 @@ export class TurnLink {
   }
 
   /** A channel for requests that are waited for so patiently. */
-  channel(patience: StunPatience): StunChannel {
+  channel(timeouts: StunTimeouts): StunChannel {
     return {
       local: this.local,
-      transact: (request, accept) => this.#transact(request, accept, patience),
+      transact: (request, accept) => this.#transact(request, accept, timeouts),
     };
   }
 
@@ -224,7 +224,7 @@ export class TurnLink {
   async #transact<T>(
     request: Uint8Array,
     accept: (message: Uint8Array) => T | undefined,
-    { waitsMs, signal }: StunPatience,
+    { waitsMs, signal }: StunTimeouts,
   ) {
     const { remote, isReliable } = this.#carrier;
     const responses = new WaitQueue<Datagram>(MAX_RESPONSES);

@@ -9,7 +9,7 @@ import { NetworkError } from "../base/errors.ts";
 import { idleDelay } from "../base/timers.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
-import type { Conversation, StunQuestion, Target } from "../stun/transaction.ts";
+import type { AuthenticatedTransaction, StunQuestion, Target } from "../stun/transaction.ts";
 import {
   type Allocated,
   type Allocation,
@@ -41,7 +41,7 @@ export class TurnSession {
   readonly #tasks: Promise<void>[] = [];
   #handlers: LinkHandlers | undefined;
   #link: TurnLink;
-  #conversation: Conversation;
+  #transaction: AuthenticatedTransaction;
   #mobilityTicket: Uint8Array | undefined;
   /** While it moves; resolves when that is over, however it went. */
   #moving: Promise<void> | undefined;
@@ -56,7 +56,7 @@ export class TurnSession {
     this.options = options;
     this.finished = this.#finish.promise;
     this.finished.catch(() => {}); // for those to see who wait for it
-    this.#conversation = allocated.conversation;
+    this.#transaction = allocated.transaction;
     this.#mobilityTicket = allocated.allocation.mobilityTicket;
     this.#link = allocated.link;
     this.#attach(allocated.link);
@@ -88,25 +88,25 @@ export class TurnSession {
    */
   async request(question: StunQuestion, options: SessionRequestOptions): Promise<StunMessage> {
     const { action, signal } = options;
-    const patience = {
+    const timeouts = {
       waitsMs: this.options.waitsMs,
       signal: signal === undefined ? this.ended : AbortSignal.any([this.ended, signal]),
     };
     while (true) {
-      if (this.#moving !== undefined) await abortable(this.#moving, patience.signal);
-      patience.signal.throwIfAborted();
+      if (this.#moving !== undefined) await abortable(this.#moving, timeouts.signal);
+      timeouts.signal.throwIfAborted();
       const link = this.#link;
       // What comes of a link that is being left says nothing: the server may know the new one already.
       const isLeft = () => this.#moving !== undefined || link !== this.#link;
       try {
-        const { answer } = await this.#conversation.ask(link.channel(patience), question);
+        const { answer } = await this.#transaction.ask(link.channel(timeouts), question);
         if (answer.class === "success") return answer;
         if (isLeft()) continue;
         const error = turnRefusal(answer, this.server.address, action);
         if (error.code === ALLOCATION_MISMATCH) this.#lose(error);
         throw error;
       } catch (error) {
-        if (!isFailure(error) || !isLeft() || patience.signal.aborted) throw error;
+        if (!isFailure(error) || !isLeft() || timeouts.signal.aborted) throw error;
       }
     }
   }
@@ -127,8 +127,8 @@ export class TurnSession {
   }
 
   /** A conversation for another connection to the server. */
-  forkConversation(): Conversation {
-    return this.#conversation.fork();
+  forkConversation(): AuthenticatedTransaction {
+    return this.#transaction.fork();
   }
 
   /** Runs a job for as long as its allocation is kept. If it fails before, the allocation is of no use any more. */
@@ -164,15 +164,15 @@ export class TurnSession {
       );
     }
     const { address, hostname } = this.server;
-    const patience = {
+    const timeouts = {
       waitsMs: this.options.waitsMs,
       signal: AbortSignal.any([this.#moveEnd.signal, ...signal === undefined ? [] : [signal]]),
     };
-    const options = { ...this.options, ...patience, local: undefined };
+    const options = { ...this.options, ...timeouts, local: undefined };
     const link = new TurnLink(await openCarrier(address, hostname, options));
-    const conversation = this.#conversation.fork();
+    const transaction = this.#transaction.fork();
     try {
-      const { answer: response } = await conversation.ask(link.channel(patience), {
+      const { answer: response } = await transaction.ask(link.channel(timeouts), {
         method: REFRESH,
         attributes: [{ type: "MOBILITY-TICKET", value: ticket }],
       });
@@ -184,7 +184,7 @@ export class TurnSession {
     }
     const old = this.#link;
     this.#link = link;
-    this.#conversation = conversation;
+    this.#transaction = transaction;
     this.#attach(link);
     old.close();
     if (this.#isLost) link.close();
@@ -202,7 +202,7 @@ export class TurnSession {
     await this.#finishMove();
     if (!this.#isLost) {
       const channel = this.#link.channel({ waitsMs: this.options.timings.releaseWaitsMs });
-      await this.#conversation.ask(channel, RELEASE).catch(ignoreFailure);
+      await this.#transaction.ask(channel, RELEASE).catch(ignoreFailure);
     }
     this.#link.close();
     this.#finish.resolve();

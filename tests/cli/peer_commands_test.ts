@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { FILES_PROTOCOL } from "../../lib/cli/send.ts";
-import { DECLINE_CODES } from "../../lib/peer/dialer.ts";
+import { REJECTION_CODES } from "../../lib/peer/dialer.ts";
 import { Peer } from "../../lib/peer/peer.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
@@ -329,7 +329,7 @@ Deno.test("a recv that waits in vain for the place of another is told so when th
       const refused = assertRejects(() => other.connect(ticket), RefusedError);
       await delay(2000); // until it has knocked
       await receiveFiles(() => Promise.resolve(first), `${folder}/to`);
-      assertEquals((await refused).code, DECLINE_CODES.busy);
+      assertEquals((await refused).code, REJECTION_CODES.busy);
       assertEquals((await sender.end()).code, 0);
       await first[Symbol.asyncDispose]();
     })
@@ -416,7 +416,7 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
         const { code, stderr } = await later.end();
         assertEquals(code, 1);
         assertMatch(stderr, /^punchline: Cannot connect: the peer is busy with somebody else\n$/);
-        assertEquals((await refused).code, DECLINE_CODES.busy);
+        assertEquals((await refused).code, REJECTION_CODES.busy);
         busy.kill();
         conn.reset();
         await Promise.all([busy.end(), conn[Symbol.asyncDispose]()]);

@@ -8,7 +8,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { Peer } from "../../lib/peer/peer.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
-import type { SignalBus, SignalTransport } from "../../lib/signal/transport.ts";
+import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
 import { atPlace, nextOf, type PlaceOptions } from "./place.ts";
 import { ScriptedDialer } from "./scripted_dialer.ts";
 
@@ -157,7 +157,7 @@ async function resetAll(
 const SILENT: SignalTransport = {
   url: "ws://192.0.2.7:3480",
   open: ({ signal }) =>
-    new Promise<SignalBus>((_, reject) =>
+    new Promise<SignalingConnection>((_, reject) =>
       signal?.addEventListener("abort", () => reject(signal.reason), { once: true })
     ),
 };

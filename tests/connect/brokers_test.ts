@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { PeerOptions } from "../../lib/peer/options.ts";
-import type { SignalBus, SignalTransport } from "../../lib/signal/transport.ts";
+import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace, nextOf, type Place, TestHub } from "./place.ts";
 
@@ -89,7 +89,7 @@ const DEAD = Object.assign(new TestHub("ws://192.0.2.6:3480"), { isDown: true })
 const SILENT: SignalTransport = {
   url: "ws://192.0.2.7:3480",
   open: ({ signal }) =>
-    new Promise<SignalBus>((_, reject) =>
+    new Promise<SignalingConnection>((_, reject) =>
       signal?.addEventListener("abort", () => reject(signal.reason), { once: true })
     ),
 };

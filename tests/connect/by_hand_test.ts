@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NoResponseError, UnreachableError } from "../../lib/base/errors.ts";
 import { WaitQueue } from "../../lib/base/wait_queue.ts";
-import { handTransport } from "../../lib/signal/manual.ts";
+import { manualTransport } from "../../lib/signal/manual.ts";
 import type { SignalTransport } from "../../lib/signal/transport.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
@@ -28,7 +28,7 @@ class Hands {
   constructor(afterMs: { fromA: number; fromB: number }) {
     const [toA, toB] = [new WaitQueue<string>(10), new WaitQueue<string>(10)];
     const hand = (to: WaitQueue<string>, from: WaitQueue<string>, ms: number) =>
-      handTransport({
+      manualTransport({
         lines: linesOf(from),
         write: (line) => {
           this.carried.push(line);
@@ -45,7 +45,7 @@ async function* linesOf(queue: WaitQueue<string>): AsyncGenerator<string> {
 }
 
 /** Both ends of what people bring about. */
-async function connectByHand(place: Place, { a, b }: Pick<Hands, "a" | "b">) {
+async function connectManually(place: Place, { a, b }: Pick<Hands, "a" | "b">) {
   const stack = new AsyncDisposableStack();
   const alice = stack.use(await place.open(place.a, { signaling: [a], listen: false }));
   const bob = stack.use(await place.open(place.b, { signaling: [b] }));
@@ -70,7 +70,7 @@ for (const [name, a, b] of PAIRS) {
   Deno.test(`by hand, one message each way leads through ${name}`, async () => {
     await atPlace({ a, b }, async (place) => {
       const hands = new Hands({ fromA: 3 * MINUTES, fromB: 2 * MINUTES });
-      await using ends = await connectByHand(place, hands);
+      await using ends = await connectManually(place, hands);
       const conn = await ends.alice.connect(ends.bob.ticket);
       const other = await ends.accepted;
       assert(!conn.path.relayed);
@@ -88,7 +88,7 @@ for (const [name, a, b] of PAIRS) {
 Deno.test("by hand, the NATs' habits of a minute ago are not counted on", async () => {
   await atPlace({ a: portRestricted, b: symmetricSequential }, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
-    await using ends = await connectByHand(place, hands);
+    await using ends = await connectManually(place, hands);
     const startedAtMs = place.time.nowMs;
     const connecting = ends.alice.connect(ends.bob.ticket);
     const error = await assertRejects(() => connecting, UnreachableError);
@@ -102,7 +102,7 @@ Deno.test("by hand, the NATs' habits of a minute ago are not counted on", async 
 Deno.test("by hand, nobody waits for more than ten minutes", async () => {
   await atPlace({}, async (place) => {
     const hands = new Hands({ fromA: 60 * MINUTES, fromB: MINUTES });
-    await using ends = await connectByHand(place, hands);
+    await using ends = await connectManually(place, hands);
     const startedAtMs = place.time.nowMs;
     await assertRejects(() => ends.alice.connect(ends.bob.ticket), NoResponseError, "600 s");
     assert(place.time.nowMs - startedAtMs < 10.1 * MINUTES);
@@ -112,7 +112,7 @@ Deno.test("by hand, nobody waits for more than ten minutes", async () => {
 Deno.test("by hand, an answer that is never passed on ends in four minutes", async () => {
   await atPlace({}, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: 60 * MINUTES });
-    await using ends = await connectByHand(place, hands);
+    await using ends = await connectManually(place, hands);
     const connecting = ends.alice.connect(ends.bob.ticket).catch((error) => error);
     const startedAtMs = place.time.nowMs;
     await assertRejects(() => ends.accepted, UnreachableError);
@@ -135,7 +135,7 @@ Deno.test("by hand, a refusal is the answer", async () => {
 Deno.test("by hand, a peer without direct ways says so at once", async () => {
   await atPlace({}, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
-    await using ends = await connectByHand(place, hands);
+    await using ends = await connectManually(place, hands);
     await using hidden = await place.open(place.a, {
       ...{ signaling: [hands.a], listen: false, relayOnly: true },
       turn: ["turn:203.0.113.10"],

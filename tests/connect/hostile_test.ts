@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { encodeKnock } from "../../lib/peer/signaling_message.ts";
-import { Knocker } from "../../lib/peer/signaling_handshake.ts";
+import { encodeConnectionRequest } from "../../lib/peer/signaling_message.ts";
+import { InitiatorHandshake } from "../../lib/peer/signaling_handshake.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { TicketSecrets } from "../../lib/peer/keys.ts";
 import { generateKeyPair } from "../../lib/noise/key_pair.ts";
@@ -105,7 +105,7 @@ function knockAt(
   const ticket = decodeTicket(ticketText);
   const secrets = new TicketSecrets(ticket);
   const options = { secrets, staticKey, ephemeralKey: generateKeyPair() };
-  const knocker = new Knocker(options, ticket.publicKey);
+  const knocker = new InitiatorHandshake(options, ticket.publicKey);
   const knock = {
     sentAtMs: Date.now(),
     protocol: "",
@@ -113,7 +113,7 @@ function knockAt(
     wants: "any",
     body: offer,
   } as const;
-  const message = knocker.knock({ channel: 0, body: encodeKnock(knock) });
+  const message = knocker.knock({ channel: 0, body: encodeConnectionRequest(knock) });
   return { topic: secrets.topicAt(Date.now()), message };
 }
 

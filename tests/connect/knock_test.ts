@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { KNOCK_LIMITS, KnockGuard } from "../../lib/peer/replay_guard.ts";
+import { REPLAY_LIMITS, ReplayGuard } from "../../lib/peer/replay_guard.ts";
 import {
-  decodeDecline,
-  decodeKnock,
-  encodeDecline,
-  encodeKnock,
+  decodeConnectionRequest,
+  decodeRejection,
+  encodeConnectionRequest,
+  encodeRejection,
 } from "../../lib/peer/signaling_message.ts";
 import { decodeRelayState, encodeRelayState } from "../../lib/peer/relay_offer.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
@@ -26,18 +26,21 @@ Deno.test("a knock says what it was told to", () => {
       wants,
       body: Uint8Array.of(1, 2),
     };
-    assertEquals(decodeKnock(encodeKnock(knock)), knock);
+    assertEquals(decodeConnectionRequest(encodeConnectionRequest(knock)), knock);
   }
 });
 
 Deno.test("encodeKnock() refuses a protocol with too long a name", () => {
   const knock = { sentAtMs: 0, resumes: null, wants: "any" as const, body: new Uint8Array(0) };
-  assertThrows(() => encodeKnock({ ...knock, protocol: "x".repeat(65) }), RangeError);
+  assertThrows(() => encodeConnectionRequest({ ...knock, protocol: "x".repeat(65) }), RangeError);
 });
 
 Deno.test("a decline says what it was told to", () => {
   for (const why of ["refused", "protocol", "clock", "unknown"] as const) {
-    assertEquals(decodeDecline(encodeDecline({ why, timeMs: NOW_MS })), { why, timeMs: NOW_MS });
+    assertEquals(decodeRejection(encodeRejection({ why, timeMs: NOW_MS })), {
+      why,
+      timeMs: NOW_MS,
+    });
   }
 });
 
@@ -73,7 +76,7 @@ for (
 Deno.test("decoders of the conversation throw nothing but MalformedMessageError", () => {
   const json = fc.json().map((text) => new TextEncoder().encode(text));
   fc.assert(fc.property(fc.oneof(json, fc.uint8Array()), (bytes) => {
-    for (const decode of [decodeKnock, decodeDecline, decodeRelayState]) {
+    for (const decode of [decodeConnectionRequest, decodeRejection, decodeRelayState]) {
       try {
         decode(bytes);
       } catch (error) {
@@ -84,7 +87,7 @@ Deno.test("decoders of the conversation throw nothing but MalformedMessageError"
 });
 
 Deno.test("KnockGuard takes a knock once", () => {
-  const guard = new KnockGuard();
+  const guard = new ReplayGuard();
   const knock = knockOf(1);
   assertEquals(guard.isRepeated(knock.ephemeralKey, NOW_MS), false);
   assertEquals(guard.judge(knock, NOW_MS), "fresh");
@@ -92,8 +95,8 @@ Deno.test("KnockGuard takes a knock once", () => {
 });
 
 Deno.test("KnockGuard remembers a knock for longer than it is fresh", () => {
-  const guard = new KnockGuard();
-  const { maxClockDifferenceMs } = KNOCK_LIMITS;
+  const guard = new ReplayGuard();
+  const { maxClockDifferenceMs } = REPLAY_LIMITS;
   const early = { ...knockOf(1), sentAtMs: NOW_MS + maxClockDifferenceMs };
   assertEquals(guard.judge(early, NOW_MS), "fresh");
   const lastMs = NOW_MS + 2 * maxClockDifferenceMs;
@@ -103,15 +106,15 @@ Deno.test("KnockGuard remembers a knock for longer than it is fresh", () => {
 });
 
 Deno.test("KnockGuard refuses knocks of another day", () => {
-  const guard = new KnockGuard();
+  const guard = new ReplayGuard();
   for (const difference of [-1, 1]) {
-    const sentAtMs = NOW_MS + difference * (KNOCK_LIMITS.maxClockDifferenceMs + 1);
+    const sentAtMs = NOW_MS + difference * (REPLAY_LIMITS.maxClockDifferenceMs + 1);
     assertEquals(guard.judge({ ...knockOf(difference + 5), sentAtMs }, NOW_MS), "wrong-clock");
   }
 });
 
 Deno.test("KnockGuard lets one key not take all the attention, and others in", () => {
-  const guard = new KnockGuard({ ...KNOCK_LIMITS, burstPerKey: 3, perKeyPerSecond: 1 });
+  const guard = new ReplayGuard({ ...REPLAY_LIMITS, burstPerKey: 3, perKeyPerSecond: 1 });
   const verdicts = Array.from({ length: 5 }, (_, i) => guard.judge(knockOf(i), NOW_MS));
   assertEquals(verdicts, ["fresh", "fresh", "fresh", "too-many", "too-many"]);
   const other = { ...knockOf(9), remoteKey: Uint8Array.of(2) };
@@ -120,7 +123,7 @@ Deno.test("KnockGuard lets one key not take all the attention, and others in", (
 });
 
 Deno.test("KnockGuard remembers no more than it may", () => {
-  const guard = new KnockGuard({ ...KNOCK_LIMITS, maxRemembered: 2, burstPerKey: 100 });
+  const guard = new ReplayGuard({ ...REPLAY_LIMITS, maxRemembered: 2, burstPerKey: 100 });
   const verdicts = Array.from({ length: 3 }, (_, i) => guard.judge(knockOf(i), NOW_MS));
   assertEquals(verdicts, ["fresh", "fresh", "too-many"]);
 });

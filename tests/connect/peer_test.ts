@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { DECLINE_CODES } from "../../lib/peer/dialer.ts";
+import { REJECTION_CODES } from "../../lib/peer/dialer.ts";
 import {
   MalformedMessageError,
   NetworkError,
@@ -181,7 +181,7 @@ Deno.test("who gives up accepting tells the other side, which searches no longer
       RefusedError,
       "the peer has given up",
     );
-    assertEquals(error.code, DECLINE_CODES.withdrawn);
+    assertEquals(error.code, REJECTION_CODES.withdrawn);
     assert(time.nowMs - startedAtMs < 210, `${time.nowMs - startedAtMs} ms`);
   }));
 
@@ -191,7 +191,7 @@ Deno.test("refuse() can say that it is for now only", () =>
     await using bob = await open(b);
     nextOf(bob).then((incoming) => incoming.refuse("busy"));
     const error = await assertRejects(() => alice.connect(bob.ticket), RefusedError, "busy");
-    assertEquals(error.code, DECLINE_CODES.busy);
+    assertEquals(error.code, REJECTION_CODES.busy);
   }));
 
 Deno.test("refuse() tells the other side no", () =>
@@ -200,7 +200,7 @@ Deno.test("refuse() tells the other side no", () =>
     await using bob = await open(b);
     nextOf(bob).then((incoming) => incoming.refuse());
     const error = await assertRejects(() => alice.connect(bob.ticket), RefusedError);
-    assertEquals(error.code, DECLINE_CODES.refused);
+    assertEquals(error.code, REJECTION_CODES.refused);
   }));
 
 Deno.test("ignore() tells the other side nothing", () =>
@@ -229,7 +229,7 @@ Deno.test("who speaks another protocol is told so", () =>
     await using alice = await open(a, { listen: false, protocol: "chat/2" });
     await using bob = await open(b, { protocol: "chat/1" });
     const error = await assertRejects(() => alice.connect(bob.ticket), RefusedError);
-    assertEquals(error.code, DECLINE_CODES.protocol);
+    assertEquals(error.code, REJECTION_CODES.protocol);
   }));
 
 Deno.test("a decision is made once", () =>

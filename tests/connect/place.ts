@@ -9,7 +9,7 @@ import { Peer } from "../../lib/peer/peer.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
-import type { SignalBus, SignalTransport } from "../../lib/signal/transport.ts";
+import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import type { Nat } from "../lab/nat.ts";
 import { NAT_BEHAVIORS, type NatBehavior } from "../lab/nat_behavior.ts";
@@ -38,7 +38,7 @@ export class TestHub implements SignalTransport {
     for (const each of this.subscribers.get(topic) ?? []) each(message.slice());
   }
 
-  open(): Promise<SignalBus> {
+  open(): Promise<SignalingConnection> {
     if (this.isDown) return Promise.reject(new NetworkError(`${this.url} is down`, "refused"));
     const finished = Promise.withResolvers<void>();
     const subscriptions = new DisposableStack();

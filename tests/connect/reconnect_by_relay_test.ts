@@ -108,7 +108,7 @@ function contextWith(
   const dispose = async () => {
     closed.abort(new Error("closed"));
     await Promise.all(jobs);
-    await context.anchors?.[Symbol.asyncDispose]();
+    await context.bases?.[Symbol.asyncDispose]();
     await context.buses[Symbol.asyncDispose]();
   };
   return { context, [Symbol.asyncDispose]: dispose };

@@ -5,9 +5,9 @@
  */
 
 import { acceptMessage } from "../../lib/peer/dialer.ts";
-import { CHANNELS, KnockingLine } from "../../lib/peer/signaling_session.ts";
+import { CHANNELS, InitiatorSession } from "../../lib/peer/signaling_session.ts";
 import { resumptionId } from "../../lib/peer/keys.ts";
-import { Knocker } from "../../lib/peer/signaling_handshake.ts";
+import { InitiatorHandshake } from "../../lib/peer/signaling_handshake.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { TicketSecrets } from "../../lib/peer/keys.ts";
 import { generateKeyPair } from "../../lib/noise/key_pair.ts";
@@ -28,9 +28,9 @@ export interface ScriptedDialerOptions {
 /** The side with the ticket; nothing is said before a test says it. */
 export class ScriptedDialer implements Disposable {
   readonly staticKey: KeyPair;
-  readonly #line: KnockingLine;
+  readonly #line: InitiatorSession;
 
-  private constructor(staticKey: KeyPair, line: KnockingLine) {
+  private constructor(staticKey: KeyPair, line: InitiatorSession) {
     this.staticKey = staticKey;
     this.#line = line;
   }
@@ -44,13 +44,13 @@ export class ScriptedDialer implements Disposable {
     const ticket = decodeTicket(ticketText);
     const secrets = new TicketSecrets(ticket);
     const keys = { secrets, staticKey, ephemeralKey: generateKeyPair() };
-    const bus = await hub.open();
-    const line: KnockingLine = new KnockingLine(
-      new Knocker(keys, ticket.publicKey),
+    const signaling = await hub.open();
+    const line: InitiatorSession = new InitiatorSession(
+      new InitiatorHandshake(keys, ticket.publicKey),
       () => ({ sentAtMs: Date.now(), protocol: "", resumes: resumes ?? null, wants: "any" }),
-      (message) => void bus.publish(secrets.topicAt(Date.now()), message),
+      (message) => void signaling.publish(secrets.topicAt(Date.now()), message),
     );
-    await bus.subscribe(
+    await signaling.subscribe(
       secrets.replyTopic(line.ephemeralKey),
       (message) => acceptMessage(line, message),
     );

@@ -9,11 +9,11 @@ import {
   MAX_BODY_LENGTH,
 } from "../../lib/peer/signaling_message.ts";
 import {
-  Answerer,
   ephemeralKeyOf,
   type HandshakeEnvelope,
+  InitiatorHandshake,
   isKnockOf,
-  Knocker,
+  ResponderHandshake,
 } from "../../lib/peer/signaling_handshake.ts";
 import { TicketSecrets } from "../../lib/peer/keys.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
@@ -25,9 +25,11 @@ Deno.test("two peers agree on a seal by two messages, each of which carries some
   const answer = answerer.answer(content("you may"));
   const read = knocker.readAnswer(handshake(answer.message));
   assertEquals(text(read.content), "you may");
-  assertEquals(read.seal.connectionKey, answer.seal.connectionKey);
-  for (const [one, other] of [[read.seal, answer.seal], [answer.seal, read.seal]] as const) {
-    assertEquals(text(other.open(sealed(one.seal(content("go on"))))), "go on");
+  assertEquals(read.cipher.connectionKey, answer.cipher.connectionKey);
+  for (
+    const [one, other] of [[read.cipher, answer.cipher], [answer.cipher, read.cipher]] as const
+  ) {
+    assertEquals(text(other.open(sealed(one.encrypt(content("go on"))))), "go on");
   }
 });
 
@@ -38,24 +40,24 @@ Deno.test("the responder learns who knocks, whoever that is", () => {
 
 Deno.test("a conversation has a key of its own", () => {
   const [one, other] = [talk(), talk()];
-  assertNotEquals(one.seal.connectionKey, other.seal.connectionKey);
+  assertNotEquals(one.cipher.connectionKey, other.cipher.connectionKey);
 });
 
 Deno.test("messages are of two lengths, whatever they say", () => {
   const { knocker } = parties();
   const lengths = new Set<number>();
   for (const length of [0, 1, 500, 1900, 2100, MAX_BODY_LENGTH]) {
-    const { seal } = talk();
+    const { cipher } = talk();
     const body = new Uint8Array(length);
-    lengths.add(seal.seal({ channel: 0, body }).length);
+    lengths.add(cipher.encrypt({ channel: 0, body }).length);
   }
   lengths.add(knocker.knock(content("x")).length);
   assertEquals([...lengths].sort((a, b) => a - b), [...ENVELOPE_LENGTHS]);
 });
 
 Deno.test("a body that is too long for a message is refused, not cut", () => {
-  const { seal } = talk();
-  assertThrows(() => seal.seal({ channel: 0, body: new Uint8Array(4096) }), RangeError);
+  const { cipher } = talk();
+  assertThrows(() => cipher.encrypt({ channel: 0, body: new Uint8Array(4096) }), RangeError);
 });
 
 Deno.test("nothing of a knock can be read without the peer's key", () => {
@@ -82,7 +84,8 @@ Deno.test("a knock for somebody else cannot be read", () => {
   const knock = handshake(knocker.knock(content("may I?")));
   const eve = generateKeyPair();
   assertThrows(
-    () => new Answerer(knock, { secrets, staticKey: eve, ephemeralKey: generateKeyPair() }),
+    () =>
+      new ResponderHandshake(knock, { secrets, staticKey: eve, ephemeralKey: generateKeyPair() }),
     MalformedMessageError,
   );
 });
@@ -92,7 +95,8 @@ Deno.test("a knock without the ticket's secret cannot be read", () => {
   const knock = handshake(knocker.knock(content("may I?")));
   const secrets = new TicketSecrets({ publicKey: bob.publicKey, secret: new Uint8Array(16) });
   assertThrows(
-    () => new Answerer(knock, { secrets, staticKey: bob, ephemeralKey: generateKeyPair() }),
+    () =>
+      new ResponderHandshake(knock, { secrets, staticKey: bob, ephemeralKey: generateKeyPair() }),
     MalformedMessageError,
   );
 });
@@ -106,8 +110,8 @@ Deno.test("isAnswer() knows an answer to this knock from those to others", () =>
 });
 
 Deno.test("a sealed message is opened once", () => {
-  const { seal, other } = talk();
-  const message = sealed(seal.seal(content("once")));
+  const { cipher, other } = talk();
+  const message = sealed(cipher.encrypt(content("once")));
   other.open(message);
   assertThrows(() => other.open(message), MalformedMessageError);
 });
@@ -115,8 +119,11 @@ Deno.test("a sealed message is opened once", () => {
 Deno.test("sealed messages may overtake each other, and be lost", () => {
   fc.assert(
     fc.property(fc.shuffledSubarray(Array.from({ length: 100 }, (_, i) => i)), (order) => {
-      const { seal, other } = talk();
-      const messages = Array.from({ length: 100 }, (_, i) => sealed(seal.seal(content(`${i}`))));
+      const { cipher, other } = talk();
+      const messages = Array.from(
+        { length: 100 },
+        (_, i) => sealed(cipher.encrypt(content(`${i}`))),
+      );
       for (const index of order) assertEquals(text(other.open(messages[index]!)), `${index}`);
       for (const index of order) {
         assertThrows(() => other.open(messages[index]!), MalformedMessageError);
@@ -127,15 +134,15 @@ Deno.test("sealed messages may overtake each other, and be lost", () => {
 });
 
 Deno.test("a sealed message of long ago is not opened", () => {
-  const { seal, other } = talk();
-  const old = sealed(seal.seal(content("old")));
-  for (let i = 0; i < 256; i++) other.open(sealed(seal.seal(content("new"))));
+  const { cipher, other } = talk();
+  const old = sealed(cipher.encrypt(content("old")));
+  for (let i = 0; i < 256; i++) other.open(sealed(cipher.encrypt(content("new"))));
   assertThrows(() => other.open(old), MalformedMessageError);
 });
 
 Deno.test("no changed bit of a sealed message passes", () => {
-  const { seal, other } = talk();
-  const message = seal.seal(content("hello"));
+  const { cipher, other } = talk();
+  const message = cipher.encrypt(content("hello"));
   for (let index = 9; index < message.length; index += 5) {
     const changed = message.slice();
     changed[index]! ^= 0x10;
@@ -145,8 +152,8 @@ Deno.test("no changed bit of a sealed message passes", () => {
 });
 
 Deno.test("a side cannot be made to open its own messages", () => {
-  const { seal } = talk();
-  assertThrows(() => seal.open(sealed(seal.seal(content("hello")))), MalformedMessageError);
+  const { cipher } = talk();
+  assertThrows(() => cipher.open(sealed(cipher.encrypt(content("hello")))), MalformedMessageError);
 });
 
 Deno.test("decodeEnvelope() throws nothing but MalformedMessageError, and encodes to the same", () => {
@@ -182,7 +189,7 @@ function parties() {
   const [alice, bob] = [generateKeyPair(), generateKeyPair()];
   const secrets = new TicketSecrets(ticketOf(bob));
   const options = { secrets, staticKey: alice, ephemeralKey: generateKeyPair() };
-  return { alice, bob, secrets, knocker: new Knocker(options, bob.publicKey) };
+  return { alice, bob, secrets, knocker: new InitiatorHandshake(options, bob.publicKey) };
 }
 
 function knocked(said: Content) {
@@ -190,13 +197,13 @@ function knocked(said: Content) {
   const knock = handshake(knocker.knock(said));
   assertEquals(ephemeralKeyOf(knock), knocker.ephemeralKey);
   const options = { secrets, staticKey: bob, ephemeralKey: generateKeyPair() };
-  return { alice, bob, knocker, answerer: new Answerer(knock, options) };
+  return { alice, bob, knocker, answerer: new ResponderHandshake(knock, options) };
 }
 
 function talk() {
   const { knocker, answerer } = knocked(content("may I?"));
-  const { message, seal: other } = answerer.answer(content("yes"));
-  return { seal: knocker.readAnswer(handshake(message)).seal, other };
+  const { message, cipher: other } = answerer.answer(content("yes"));
+  return { cipher: knocker.readAnswer(handshake(message)).cipher, other };
 }
 
 function ticketOf({ publicKey }: { publicKey: Uint8Array }) {

@@ -9,29 +9,29 @@ const { signal } = new AbortController();
 
 Deno.test("a topic that is refused does not keep a peer from the others, and is asked for again", async () => {
   const transport = new ScriptedTransport(refuse(TOPICS[2]!));
-  await using bus = await transport.open({ network });
-  const subscriptions = new TopicSubscriptions(bus, () => {});
+  await using signaling = await transport.open({ network });
+  const subscriptions = new TopicSubscriptions(signaling, () => {});
   const refused = await subscriptions.renew(TOPICS, signal);
-  assertEquals([refused.length, bus.topics], [1, 2]);
+  assertEquals([refused.length, signaling.topics], [1, 2]);
   transport.agree = () => Promise.resolve();
   assertEquals(await subscriptions.renew(TOPICS, signal), []);
-  assertEquals(bus.topics, 3);
+  assertEquals(signaling.topics, 3);
 });
 
 Deno.test("a peer that is refused all topics is told so", async () => {
-  await using bus = await new ScriptedTransport(refuse(...TOPICS)).open({ network });
-  const subscriptions = new TopicSubscriptions(bus, () => {});
+  await using signaling = await new ScriptedTransport(refuse(...TOPICS)).open({ network });
+  const subscriptions = new TopicSubscriptions(signaling, () => {});
   await assertRejects(() => subscriptions.renew(TOPICS, signal), RefusedError);
 });
 
 Deno.test("topics that are not wanted any more are left, although new ones are refused", async () => {
   const transport = new ScriptedTransport();
-  await using bus = await transport.open({ network });
-  const subscriptions = new TopicSubscriptions(bus, () => {});
+  await using signaling = await transport.open({ network });
+  const subscriptions = new TopicSubscriptions(signaling, () => {});
   await subscriptions.renew(TOPICS.slice(0, 2), signal);
   transport.agree = refuse(TOPICS[2]!);
   const refused = await subscriptions.renew(TOPICS.slice(1), signal);
-  assertEquals([refused.length, bus.topics], [1, 1]);
+  assertEquals([refused.length, signaling.topics], [1, 1]);
 });
 
 function refuse(...topics: string[]) {

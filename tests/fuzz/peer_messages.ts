@@ -13,7 +13,7 @@ import { hash } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { decodeOffer, encodeOffer, type PunchOffer } from "../../lib/punch/offer.ts";
 import * as session from "../../lib/session/frame.ts";
-import { decodeHandMessage } from "../../lib/signal/manual.ts";
+import { decodeManualMessage } from "../../lib/signal/manual.ts";
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
 import * as mqtt from "../../lib/signal/mqtt/packet.ts";
 import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous/protocol.ts";
@@ -173,14 +173,14 @@ export const TARGETS: readonly Target[] = [
   ]),
   jsonTarget(
     "knock",
-    knock.decodeKnock,
+    knock.decodeConnectionRequest,
     { sentAtMs: 1_790_000_000_000, protocol: "chat", resumes: "ab".repeat(16), wants: "direct" },
     (value) => {
       const json = utf8(JSON.stringify(value));
       return concat(Uint8Array.of(json.length >> 8, json.length), json, BODY);
     },
   ),
-  jsonTarget("decline", knock.decodeDecline, { why: "clock", timeMs: 1_790_000_000_000 }),
+  jsonTarget("decline", knock.decodeRejection, { why: "clock", timeMs: 1_790_000_000_000 }),
   jsonTarget("relay state", decodeRelayState, {
     ...{ nonce: "ab".repeat(16), mayOffer: true, version: 3, heard: 2 },
     ...{ ips: ["192.0.2.1", "2001:db8::1"], relayed: ["192.0.2.1:3478", "[2001:db8::1]:1"] },
@@ -202,7 +202,7 @@ export const TARGETS: readonly Target[] = [
       utf8("ws://a:80"),
     ),
   ], sealed("punchline:")),
-  textTarget("hand message", decodeHandMessage, [
+  textTarget("hand message", decodeManualMessage, [
     concat(HASH.subarray(16), Uint8Array.of(0, BODY.length), BODY),
   ], sealed("punchline-message:")),
   bytesTarget("LAN message", decodeLanMessage, [encodeLanMessage(new Uint8Array(8), TOPIC, BODY)]),

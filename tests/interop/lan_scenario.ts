@@ -12,7 +12,7 @@ import { delay } from "@std/async/delay";
 import { equalBytes } from "../../lib/base/bytes.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
-import { keepBus } from "../../lib/signal/reconnecting.ts";
+import { keepConnected } from "../../lib/signal/reconnecting.ts";
 import { lanTransport } from "../../lib/signal/lan.ts";
 
 /** What became of a question. */
@@ -29,29 +29,29 @@ const QUESTIONS = "QUESTIONSAAAAAAAAAAAAA";
 const ANSWERS = "ANSWERSAAAAAAAAAAAAAAA";
 
 async function answer(): Promise<void> {
-  await using bus = await keepBus(lanTransport(), { network });
-  await using _subscription = await bus.subscribe(QUESTIONS, (message) => {
-    bus.publish(ANSWERS, message).catch(() => {}); // the question will come again
+  await using signaling = await keepConnected(lanTransport(), { network });
+  await using _subscription = await signaling.subscribe(QUESTIONS, (message) => {
+    signaling.publish(ANSWERS, message).catch(() => {}); // the question will come again
   });
   print("ready");
   for (;;) {
     await delay(500);
-    bus.check!();
+    signaling.check!();
   }
 }
 
 async function ask(): Promise<LanAnswers> {
-  await using bus = await lanTransport().open({ network });
+  await using signaling = await lanTransport().open({ network });
   for (let asked = 1;; asked++) {
     const question = crypto.getRandomValues(new Uint8Array(MAX_SIGNAL_BYTES));
     const startMs = performance.now();
     const first = Promise.withResolvers<number>();
     let answers = 0;
-    await using _subscription = await bus.subscribe(ANSWERS, (message) => {
+    await using _subscription = await signaling.subscribe(ANSWERS, (message) => {
       if (equalBytes(message, question)) answers++;
       first.resolve(performance.now() - startMs);
     });
-    await bus.publish(QUESTIONS, question);
+    await signaling.publish(QUESTIONS, question);
     const elapsedMs = await Promise.race([first.promise, delay(1000).then(() => undefined)]);
     if (elapsedMs === undefined) continue;
     await delay(300); // for the same by another way

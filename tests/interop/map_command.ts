@@ -24,7 +24,7 @@ export class MapCommand implements AsyncDisposable {
    * @throws {Error} if the output ends before it, or a minute and a half has passed
    */
   async next(event: MappingEvent["event"]): Promise<MappingEvent> {
-    const giveUp = setTimeout(() => this.#child.kill("SIGKILL"), PATIENCE_MS);
+    const deadline = setTimeout(() => this.#child.kill("SIGKILL"), TIMEOUT_MS);
     try {
       while (true) {
         const line = await this.#nextLine();
@@ -32,7 +32,7 @@ export class MapCommand implements AsyncDisposable {
         if (read.event === event) return read;
       }
     } finally {
-      clearTimeout(giveUp);
+      clearTimeout(deadline);
     }
   }
 
@@ -68,4 +68,4 @@ export class MapCommand implements AsyncDisposable {
   }
 }
 
-const PATIENCE_MS = 90_000;
+const TIMEOUT_MS = 90_000;

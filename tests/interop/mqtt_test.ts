@@ -3,8 +3,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import type { SignalBus } from "../../lib/signal/transport.ts";
-import { keepBus } from "../../lib/signal/reconnecting.ts";
+import type { SignalingConnection } from "../../lib/signal/transport.ts";
+import { keepConnected } from "../../lib/signal/reconnecting.ts";
 import { mqttTransport, type MqttTransportOptions } from "../../lib/signal/mqtt/transport.ts";
 import { MOSQUITTO, Mosquitto, MOSQUITTO_CLIENTS, MOSQUITTO_TLS } from "./mosquitto.ts";
 import { toolTest } from "./tool_test_case.ts";
@@ -55,8 +55,8 @@ toolTest("a name and a password let in, and a wrong one does not", MOSQUITTO, as
 toolTest("a broker that was killed and started again carries on", MOSQUITTO, async () => {
   await using broker = await Mosquitto.start();
   const transport = mqttTransport(broker.url("mqtt"));
-  await using one = await keepBus(transport, { network: systemNetwork });
-  await using other = await keepBus(transport, { network: systemNetwork });
+  await using one = await keepConnected(transport, { network: systemNetwork });
+  await using other = await keepConnected(transport, { network: systemNetwork });
   const heard = Promise.withResolvers<Uint8Array>();
   await using _subscription = await one.subscribe(TOPIC, heard.resolve);
   await broker.restart();
@@ -70,9 +70,9 @@ toolTest("a broker that was killed and started again carries on", MOSQUITTO, asy
 
 toolTest("why mosquitto hangs up is told, where MQTT 5 is spoken", MOSQUITTO, async () => {
   await using broker = await Mosquitto.start({ maxPacketBytes: 1000 });
-  await using bus = await open(broker.url("mqtt"), { version: 5 });
-  await bus.publish(TOPIC, new Uint8Array(4096));
-  await assertRejects(() => bus.finished, NetworkError, "packet too large (0x95)");
+  await using signaling = await open(broker.url("mqtt"), { version: 5 });
+  await signaling.publish(TOPIC, new Uint8Array(4096));
+  await assertRejects(() => signaling.finished, NetworkError, "packet too large (0x95)");
 });
 
 for (const version of [4, 5] as const) {
@@ -84,8 +84,8 @@ for (const version of [4, 5] as const) {
       await mosquittoPub(broker, ["-m", "old", "-r"]);
       const heard: string[] = [];
       const fresh = Promise.withResolvers<void>();
-      await using bus = await open(broker.url("mqtt"), { version });
-      await using _subscription = await bus.subscribe(TOPIC, (message) => {
+      await using signaling = await open(broker.url("mqtt"), { version });
+      await using _subscription = await signaling.subscribe(TOPIC, (message) => {
         heard.push(new TextDecoder().decode(message));
         if (heard.at(-1) === "last") fresh.resolve();
       });
@@ -112,13 +112,13 @@ for (const version of [4, 5] as const) {
     MOSQUITTO_CLIENTS,
     async () => {
       await using broker = await Mosquitto.start();
-      await using bus = await open(broker.url("mqtt"), { version });
+      await using signaling = await open(broker.url("mqtt"), { version });
       const args = [...at(broker), "-C", "1", "-N"];
       const listening = new Deno.Command("mosquitto_sub", { args }).output();
       const said = Uint8Array.from({ length: 256 }, (_, i) => i);
       let heard: Deno.CommandOutput | undefined;
       while (heard === undefined) { // what is said before it listens is lost
-        await bus.publish(TOPIC, said);
+        await signaling.publish(TOPIC, said);
         heard = await within(100, listening);
       }
       assertEquals(heard.stdout, said);
@@ -128,10 +128,10 @@ for (const version of [4, 5] as const) {
 
 toolTest("a bus is there after a flood", MOSQUITTO_CLIENTS, async () => {
   await using broker = await Mosquitto.start();
-  await using bus = await open(broker.url("mqtt"));
+  await using signaling = await open(broker.url("mqtt"));
   let count = 0;
   const last = Promise.withResolvers<void>();
-  await using _subscription = await bus.subscribe(TOPIC, ({ length }) => {
+  await using _subscription = await signaling.subscribe(TOPIC, ({ length }) => {
     count++;
     if (length === 3) last.resolve();
   });
@@ -171,12 +171,12 @@ async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined
   }
 }
 
-function open(url: string, options: MqttTransportOptions = {}): Promise<SignalBus> {
+function open(url: string, options: MqttTransportOptions = {}): Promise<SignalingConnection> {
   return mqttTransport(url, options).open({ network: systemNetwork });
 }
 
 /** Each says something to the other, as long as messages may be. */
-async function talk(one: SignalBus, other: SignalBus): Promise<void> {
+async function talk(one: SignalingConnection, other: SignalingConnection): Promise<void> {
   for (const [speaker, listener] of [[one, other], [other, one]] as const) {
     const heard = Promise.withResolvers<Uint8Array>();
     const subscription = await listener.subscribe(TOPIC, heard.resolve);
@@ -185,5 +185,5 @@ async function talk(one: SignalBus, other: SignalBus): Promise<void> {
     assertEquals(await heard.promise, message);
     await subscription[Symbol.asyncDispose]();
   }
-  await Promise.all([one, other].map((bus) => bus[Symbol.asyncDispose]()));
+  await Promise.all([one, other].map((signaling) => signaling[Symbol.asyncDispose]()));
 }

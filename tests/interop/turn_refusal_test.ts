@@ -6,7 +6,7 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network, UdpSocket } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { FAST_WAITS_MS } from "../../lib/stun/client.ts";
-import { Conversation } from "../../lib/stun/transaction.ts";
+import { AuthenticatedTransaction } from "../../lib/stun/transaction.ts";
 import { UdpChannel } from "../../lib/stun/transport.ts";
 import { allocateAttributes } from "../../lib/turn/allocation.ts";
 import { ALLOCATE } from "../../lib/turn/protocol.ts";
@@ -205,7 +205,7 @@ async function abandonAllocation(
   let socket: UdpSocket | undefined = await systemNetwork.bindUdp(LOOPBACK);
   const { local } = socket;
   const channel = new UdpChannel(socket, coturn.address, { waitsMs: FAST_WAITS_MS });
-  await new Conversation(coturn.address, CREDENTIAL).ask(channel, {
+  await new AuthenticatedTransaction(coturn.address, CREDENTIAL).ask(channel, {
     method: ALLOCATE,
     attributes: allocateAttributes({ protocol: "udp" }),
   });

@@ -43,7 +43,7 @@ function cell(kinds: MatrixCell["kinds"], connected: number, runs = 10): MatrixC
     totalMs: connectMs,
     syns: { median: 16, max: 16 },
     estimate: 0.9,
-    techniques: ["direct"],
+    methods: ["direct"],
     notes: [],
   };
 }

@@ -90,14 +90,14 @@ export class LabHost {
     const { ready, stderr = "inherit" } = options;
     const child = this.spawn(program, args, { stdin: "null", stdout: "piped", stderr });
     const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-    const giveUp = setTimeout(() => reader.cancel(), START_MS);
+    const deadline = setTimeout(() => reader.cancel(), START_MS);
     let output = "";
     while (!ready.test(output)) {
       const { done, value } = await reader.read();
       if (done) break;
       output += value;
     }
-    clearTimeout(giveUp);
+    clearTimeout(deadline);
     this.#draining.push(drain(reader));
     if (ready.test(output)) return { child, output };
     throw new Error(`Cannot serve ${program}: it has only said ${JSON.stringify(output)}`);

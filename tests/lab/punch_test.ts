@@ -21,9 +21,9 @@ labTest("every technique connects the NATs that it is for, on both sides the sam
   const found: [string, string][] = [];
   for (const { pair } of TECHNIQUES) {
     const [run] = await lab.run(pair, { runs: 1, timeoutMs: AN_HOUR_MS });
-    found.push([pair.join(" x "), run!.kind === "connected" ? run!.technique : run!.reason]);
+    found.push([pair.join(" x "), run!.kind === "connected" ? run!.method : run!.reason]);
   }
-  assertEquals(found, TECHNIQUES.map(({ pair, technique }) => [pair.join(" x "), technique]));
+  assertEquals(found, TECHNIQUES.map(({ pair, method }) => [pair.join(" x "), method]));
 });
 
 labTest("two NATs that reset, and close the hole with it, are passed at any skew", async () => {
@@ -91,13 +91,13 @@ const AN_HOUR_MS = 3_600_000;
 
 const TECHNIQUES: readonly {
   readonly pair: readonly [NatKindName, NatKindName];
-  readonly technique: string;
+  readonly method: string;
 }[] = [
-  { pair: ["public", "random"], technique: "direct" },
-  { pair: ["portRestricted", "firewall"], technique: "crossing" },
-  { pair: ["portRestricted", "resetting"], technique: "crossing" },
-  { pair: ["addressRestricted", "random"], technique: "opening" },
-  { pair: ["portRestricted", "preserving"], technique: "predicting" },
-  { pair: ["portRestricted", "sequential"], technique: "predicting" },
-  { pair: ["portRestricted", "block"], technique: "spraying" },
+  { pair: ["public", "random"], method: "direct" },
+  { pair: ["portRestricted", "firewall"], method: "crossing" },
+  { pair: ["portRestricted", "resetting"], method: "crossing" },
+  { pair: ["addressRestricted", "random"], method: "opening" },
+  { pair: ["portRestricted", "preserving"], method: "predicting" },
+  { pair: ["portRestricted", "sequential"], method: "predicting" },
+  { pair: ["portRestricted", "block"], method: "spraying" },
 ];

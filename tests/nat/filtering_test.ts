@@ -11,7 +11,7 @@ import { learnServer } from "../../lib/nat/probe.ts";
 import { A1P1, A1P2, A2P1, A2P2, answered, probe } from "./probes.ts";
 
 const SERVER = learnServer(A1P1, [answered()]);
-const PATIENCE = { nowMs: 1000, patienceMs: 15 };
+const PATIENCE = { nowMs: 1000, timeoutMs: 15 };
 
 Deno.test("changeOrigin() is the other address and port, or the other port alone", () => {
   assertEquals(changeOrigin("change-address-and-port", SERVER), A2P2);
@@ -53,7 +53,7 @@ for (const [name, change, fault] of NOT_SERVED) {
 Deno.test("changeOutcome() counts silence only beside an answered control, and after its patience", () => {
   const change = (sentAtMs: number) => probe({ test: "change-port", sentAtMs });
   const rounds = (probes: Probe[], nowMs: number) => {
-    const outcome = changeOutcome("change-port", SERVER, probes, { nowMs, patienceMs: 15 });
+    const outcome = changeOutcome("change-port", SERVER, probes, { nowMs, timeoutMs: 15 });
     return outcome.kind === "silent" ? outcome.rounds : NaN;
   };
   assertEquals(rounds([], 1000), 0);

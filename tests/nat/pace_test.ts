@@ -28,10 +28,10 @@ Deno.test("Pace is patient where round trips differ", () => {
   const pace = new Pace(probes, 200);
   assertEquals(pace.roundTripsMs(0), [50, 130]);
   assertEquals(pace.retransmitMs(0), 130 + 80);
-  assertEquals(pace.patienceMs(0), 80);
-  assertEquals(new Pace([answered()], 60).patienceMs(0), 15);
-  assertEquals(new Pace([answered({}, { atMs: 400 })], 400).patienceMs(0), 100);
-  assertEquals(new Pace([probe()], 60).patienceMs(0), Infinity);
+  assertEquals(pace.timeoutMs(0), 80);
+  assertEquals(new Pace([answered()], 60).timeoutMs(0), 15);
+  assertEquals(new Pace([answered({}, { atMs: 400 })], 400).timeoutMs(0), 100);
+  assertEquals(new Pace([probe()], 60).timeoutMs(0), Infinity);
 });
 
 Deno.test("Pace gives up after as many tries as outlast an outage of two seconds, and not before", () => {

@@ -16,7 +16,7 @@ import { HOST_IP, TCP_8080 } from "./fixtures.ts";
 import { atIgdHome } from "./igd_home.ts";
 
 /** One device's habit, and what is to come of it. */
-interface Rung {
+interface Fallback {
   readonly name: string;
   readonly services?: FakeIgdOptions["services"];
   readonly request?: Partial<MappingRequest>;
@@ -37,11 +37,11 @@ interface Outcome {
 const RESET: HttpReply = { kind: "raw", pieces: [], end: "reset" };
 const HANG_UP: HttpReply = { kind: "raw", pieces: [], end: "close" };
 
-function once(reply: HttpReply): Rung["onAdd"] {
+function once(reply: HttpReply): Fallback["onAdd"] {
   return (_, index) => index === 0 ? reply : undefined;
 }
 
-function unlessPermanent(reply: HttpReply): Rung["onAdd"] {
+function unlessPermanent(reply: HttpReply): Fallback["onAdd"] {
   return ({ values }) => values.NewLeaseDuration === "0" ? undefined : reply;
 }
 
@@ -75,8 +75,8 @@ function putOther(
   });
 }
 
-const RUNGS: readonly Rung[] = [
-  ...[402, 404, 501, 600, 601, 725].map((code): Rung => ({
+const RUNGS: readonly Fallback[] = [
+  ...[402, 404, 501, 600, 601, 725].map((code): Fallback => ({
     name: `${code} at a finite lease: permanent`,
     onAdd: unlessPermanent(faultXml(code)),
     expect: expectPermanent,
@@ -87,13 +87,13 @@ const RUNGS: readonly Rung[] = [
     onAdd: ({ values }) => Number(values.NewLeaseDuration) <= 604_800 ? undefined : faultXml(402),
     expect: ({ lifetimeSeconds }) => assertEquals(lifetimeSeconds, 604_800),
   },
-  ...[402, 600, 605].map((code): Rung => ({
+  ...[402, 600, 605].map((code): Fallback => ({
     name: `${code} at a description: a plain one`,
     onAdd: ({ values }) =>
       values.NewPortMappingDescription === "punchline" ? undefined : faultXml(code),
     expect: ({ asked }) => assertEquals(asked.at(-1)?.[3], "punchline"),
   })),
-  ...[501, 713, 730].map((code): Rung => ({
+  ...[501, 713, 730].map((code): Fallback => ({
     name: `${code} once: the same again`,
     onAdd: once(faultXml(code)),
     expect: expectSame,
@@ -103,19 +103,19 @@ const RUNGS: readonly Rung[] = [
     onAdd: ({ values }) => Number(values.NewExternalPort) < 49_152 ? faultXml(501) : undefined,
     expect: expectOtherPort,
   },
-  ...[601, 606].map((code): Rung => ({
+  ...[601, 606].map((code): Fallback => ({
     name: `${code} for a privileged port: an unprivileged one`,
     request: { externalPort: 80 },
     onAdd: ({ values }) => Number(values.NewExternalPort) < 1024 ? faultXml(code) : undefined,
     expect: expectOtherPort,
   })),
-  ...[716, 724, 732, 733].map((code): Rung => ({
+  ...[716, 724, 732, 733].map((code): Fallback => ({
     name: `${code}: the internal port as the external`,
     request: { externalPort: 9000 },
     onAdd: ({ values }) => values.NewExternalPort === "8080" ? undefined : faultXml(code),
     expect: ({ externalPort }) => assertEquals(externalPort, 8080),
   })),
-  ...[718, 729, 731].map((code): Rung => ({
+  ...[718, 729, 731].map((code): Fallback => ({
     name: `${code}: another port`,
     onAdd: ({ values }) => Number(values.NewExternalPort) < 49_152 ? faultXml(code) : undefined,
     expect: expectOtherPort,
@@ -135,7 +135,7 @@ const RUNGS: readonly Rung[] = [
       assertEquals(externalPort, 8081);
     },
   },
-  ...[401, 402, 403, 501, 602].map((code): Rung => ({
+  ...[401, 402, 403, 501, 602].map((code): Fallback => ({
     name: `${code} at AddAnyPortMapping: AddPortMapping with another port`,
     services: [WAN_IP_2],
     prepare: putOther,
@@ -167,7 +167,7 @@ const RUNGS: readonly Rung[] = [
       expectOtherPort(outcome);
     },
   },
-  ...[603, 728].map((code): Rung => ({
+  ...[603, 728].map((code): Fallback => ({
     name: `${code}, and something of an earlier run on another port: it is deleted`,
     prepare: (igd) => {
       putOther(igd);
@@ -185,7 +185,7 @@ const RUNGS: readonly Rung[] = [
       assertEquals(igd.table.entries.map(({ externalPort }) => externalPort), [8080, 9999]);
     },
   })),
-  ...[401, 403, 404, 602, 606, 714, 715, 726, 727].map((code): Rung => ({
+  ...[401, 403, 404, 602, 606, 714, 715, 726, 727].map((code): Fallback => ({
     name: `${code} at one connection: the next`,
     services: [WAN_IP_1, WAN_PPP_1],
     onAdd: ({ serviceType }) => serviceType === WAN_IP_1.serviceType ? faultXml(code) : undefined,
@@ -194,7 +194,7 @@ const RUNGS: readonly Rung[] = [
       assertEquals(last?.serviceType, WAN_PPP_1.serviceType);
     },
   })),
-  ...[401, 403, 404, 405, 500].map((status): Rung => ({
+  ...[401, 403, 404, 405, 500].map((status): Fallback => ({
     name: `HTTP ${status} at one connection: the next`,
     services: [WAN_IP_1, WAN_PPP_1],
     onAdd: ({ serviceType }) =>
@@ -203,7 +203,7 @@ const RUNGS: readonly Rung[] = [
         : undefined,
     expect: ({ igd }) => assertEquals(igd.table.entries.length, 1),
   })),
-  ...[503, 500].map((status): Rung => ({
+  ...[503, 500].map((status): Fallback => ({
     name: `HTTP ${status} once: the same again`,
     onAdd: once({ kind: "response", status, body: "" }),
     expect: expectSame,

@@ -6,7 +6,7 @@ import { encodeHttpRequest, HttpResponseDecoder } from "../../lib/portmap/upnp/h
 import { decodeHandle, encodeHandle } from "../../lib/portmap/upnp/client.ts";
 import { parseServiceType } from "../../lib/portmap/upnp/device.ts";
 import { decodeSoapBody, encodeSoapRequest, soapFields } from "../../lib/portmap/upnp/soap.ts";
-import { SoapPace } from "../../lib/portmap/upnp/soap.ts";
+import { RequestPacing } from "../../lib/portmap/upnp/soap.ts";
 import { decodeSearchResponse, encodeSearch } from "../../lib/portmap/upnp/ssdp.ts";
 import { childText, escapeXmlText, findElement, parseXml } from "../../lib/portmap/upnp/xml.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
@@ -252,7 +252,7 @@ Deno.test("decodeHandle() reads what encodeHandle() wrote, and nothing else", ()
 
 Deno.test("SoapPace lets a device rest after three calls, as long as they took, within bounds", () => {
   for (const [callMs, restMs] of [[1, 10], [20, 60], [500, 200]] as const) {
-    const pace = new SoapPace();
+    const pace = new RequestPacing();
     let nowMs = 0;
     for (let call = 0; call < 3; call++) {
       assertEquals(pace.restMs(nowMs), 0);

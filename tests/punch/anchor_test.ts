@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { PunchAnchor } from "../../lib/punch/gathering.ts";
+import { BaseSocket } from "../../lib/punch/gathering.ts";
 import { preparePunch } from "../../lib/punch/punch.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
@@ -18,9 +18,9 @@ const { portRestricted, symmetric, symmetricSequential, symmetricPreserving } = 
 Deno.test("PunchAnchor learns the external address of the punch port in two round trips", () =>
   behind(portRestricted, async ({ open, time }) => {
     const startedMs = time.nowMs;
-    await using anchor = await open([ONE, OTHER]);
+    await using base = await open([ONE, OTHER]);
     assertEquals(Math.round(time.nowMs - startedMs), 160);
-    const { profile, candidates, punchPort } = anchor.side;
+    const { profile, candidates, punchPort } = base.side;
     assertEquals(profile.mapping, "endpoint-independent");
     const [reflexive] = candidates;
     assertEquals(reflexive, { kind: "reflexive", address: { ip: EXTERNAL, port: punchPort } });
@@ -30,16 +30,16 @@ Deno.test("PunchAnchor learns the external address of the punch port in two roun
 Deno.test("PunchAnchor learns the mapping from one server by its alternate address", () =>
   behind(symmetric, async ({ open, time }) => {
     const startedMs = time.nowMs;
-    await using anchor = await open([ONE]);
-    assertEquals(anchor.side.profile.mapping, "address-and-port-dependent");
+    await using base = await open([ONE]);
+    assertEquals(base.side.profile.mapping, "address-and-port-dependent");
     assertEquals(Math.round(time.nowMs - startedMs), 320);
   }));
 
 for (const behavior of [symmetric, symmetricSequential, symmetricPreserving]) {
   Deno.test(`PunchAnchor leaves the punch port alone behind a symmetric NAT, ${behavior.allocation.kind}`, () =>
     behind(behavior, async ({ open, dialled }) => {
-      await using anchor = await open([ONE, OTHER]);
-      const { candidates, punchPort } = anchor.side;
+      await using base = await open([ONE, OTHER]);
+      const { candidates, punchPort } = base.side;
       assertEquals(candidates.map(({ kind }) => kind), ["host"]);
       assert(!dialled().includes(punchPort), "it was dialled from");
     }));
@@ -47,27 +47,27 @@ for (const behavior of [symmetric, symmetricSequential, symmetricPreserving]) {
 
 Deno.test("PunchAnchor is ready without a server, with what the host knows of itself", () =>
   behind(portRestricted, async ({ open, time }) => {
-    await using anchor = await open([]);
-    const { profile, candidates, punchPort } = anchor.side;
+    await using base = await open([]);
+    const { profile, candidates, punchPort } = base.side;
     assertEquals(time.nowMs, 0);
     assertEquals([profile.mapping, profile.externalIp, profile.samples], ["unknown", null, []]);
     assertEquals(candidates, [{ kind: "host", address: { ip: "192.168.1.2", port: punchPort } }]);
-    assertEquals(await anchor.refresh(), false);
+    assertEquals(await base.refresh(), false);
   }));
 
 for (const fault of ["silent", "host-unreachable", undefined] as const) {
   Deno.test(`PunchAnchor is ready in time with a server that is ${fault ?? "not one"}`, () =>
     behind(portRestricted, async ({ open, time }) => {
-      await using anchor = await open([ONE]);
+      await using base = await open([ONE]);
       assert(time.nowMs <= 3500, `${time.nowMs} ms`);
-      assertEquals(anchor.side.profile.externalIp, null);
+      assertEquals(base.side.profile.externalIp, null);
     }, { fault, serves: false }));
 }
 
 Deno.test("PunchAnchor goes by the servers that answer", () =>
   behind(portRestricted, async ({ open, time }) => {
-    await using anchor = await open([{ ip: "203.0.113.77", port: 3478 }, ONE]);
-    assertEquals(anchor.side.profile.externalIp, EXTERNAL);
+    await using base = await open([{ ip: "203.0.113.77", port: 3478 }, ONE]);
+    assertEquals(base.side.profile.externalIp, EXTERNAL);
     assert(time.nowMs <= 3500, `${time.nowMs} ms`);
   }));
 
@@ -78,9 +78,9 @@ Deno.test("PunchAnchor does not wait for a lost answer where a NAT test has told
     const report = { mapping, filtering, unsolicitedSyn: "dropped" } as const;
     const servers = [ONE, { ip: "203.0.113.77", port: 3478 }];
     const options = { network, servers, family: 4, report } as const;
-    await using anchor = await PunchAnchor.open(options);
-    assertEquals(anchor.side.profile.mapping, "endpoint-independent");
-    assertEquals(anchor.side.candidates[0]?.kind, "reflexive");
+    await using base = await BaseSocket.open(options);
+    assertEquals(base.side.profile.mapping, "endpoint-independent");
+    assertEquals(base.side.candidates[0]?.kind, "reflexive");
     assert(time.nowMs <= 160 + 40, `${time.nowMs} ms`);
   }));
 
@@ -91,61 +91,61 @@ Deno.test("PunchAnchor finds its IPv6 address where interfaces are not known", (
     const localAddresses = () => Promise.resolve(undefined);
     const servers = [ONE.ip, "[2001:db8:99::1]"];
     const network = { ...host.network, localAddresses };
-    await using anchor = await preparePunch({ network, servers });
-    const ips = anchor.side.candidates.map(({ address }) => address.ip);
+    await using base = await preparePunch({ network, servers });
+    const ips = base.side.candidates.map(({ address }) => address.ip);
     assertEquals(ips, [EXTERNAL, "192.168.1.2", "2001:db8::2"]);
   }, { addresses: ["192.168.1.2", "2001:db8::2"] }));
 
 Deno.test("PunchAnchor names no address that nobody else can reach", () =>
   behind(portRestricted, async ({ open }) => {
-    await using anchor = await open([ONE, OTHER]);
-    const ips = anchor.side.candidates.map(({ address }) => address.ip);
+    await using base = await open([ONE, OTHER]);
+    const ips = base.side.candidates.map(({ address }) => address.ip);
     assertEquals(ips, [EXTERNAL, "192.168.1.2", "2001:db8::2"]);
   }, { addresses: ["192.168.1.2", "169.254.3.4", "2001:db8::2", "fe80::2%eth0"] }));
 
 Deno.test("PunchAnchor names at most twelve addresses, those from routers and servers first", () =>
   behind(portRestricted, async ({ open }) => {
     const mapped = [{ ip: "203.0.113.200", port: 4000 }];
-    await using anchor = await open([ONE, OTHER], mapped);
-    const kinds = anchor.side.candidates.map(({ kind }) => kind);
+    await using base = await open([ONE, OTHER], mapped);
+    const kinds = base.side.candidates.map(({ kind }) => kind);
     assertEquals(kinds.length, 12);
     assertEquals(kinds.slice(0, 3), ["mapped", "reflexive", "host"]);
   }, { addresses: Array.from({ length: 20 }, (_, index) => `192.168.1.${index + 2}`) }));
 
 Deno.test("PunchAnchor takes new samples where others count along, and only then", async () => {
   await behind(symmetricSequential, async ({ open }) => {
-    await using anchor = await open([ONE, OTHER]);
-    assertEquals(await anchor.refresh(), false);
+    await using base = await open([ONE, OTHER]);
+    assertEquals(await base.refresh(), false);
     await delay(1000);
-    const before = anchor.side.profile.samples.at(-1)!;
-    assertEquals(await anchor.refresh(), true);
-    const { samples } = anchor.side.profile;
+    const before = base.side.profile.samples.at(-1)!;
+    assertEquals(await base.refresh(), true);
+    const { samples } = base.side.profile;
     assert(samples.every(({ externalPort }) => externalPort > before.externalPort));
-    assert(anchor.sampleAgeMs < 100, `${anchor.sampleAgeMs} ms`);
+    assert(base.sampleAgeMs < 100, `${base.sampleAgeMs} ms`);
   });
   await behind(portRestricted, async ({ open }) => {
-    await using anchor = await open([ONE, OTHER]);
+    await using base = await open([ONE, OTHER]);
     await delay(1000);
-    assertEquals(await anchor.refresh(), false);
+    assertEquals(await base.refresh(), false);
   });
 });
 
 Deno.test("PunchAnchor keeps its samples when the server has gone", () =>
   behind(symmetricSequential, async ({ open, stun }) => {
-    await using anchor = await open([ONE, OTHER]);
-    const { samples } = anchor.side.profile;
+    await using base = await open([ONE, OTHER]);
+    const { samples } = base.side.profile;
     await delay(1000);
     stun.fault = "silent";
-    assertEquals(await anchor.refresh(), false);
-    assertEquals(anchor.side.profile.samples, samples);
+    assertEquals(await base.refresh(), false);
+    assertEquals(base.side.profile.samples, samples);
   }));
 
 Deno.test("PunchAnchor bothers the server no more often than a meeting needs, whatever the peer says", () =>
   behind(symmetricSequential, async ({ open, dialled }) => {
-    await using anchor = await open([ONE, OTHER]);
+    await using base = await open([ONE, OTHER]);
     for (let i = 0; i < 100; i++) {
       await delay(1000);
-      await anchor.refresh();
+      await base.refresh();
     }
     assert(dialled().length < 80, `${dialled().length} dials`);
   }));
@@ -162,7 +162,7 @@ for (const failing of [1, 3, 5, 7]) {
             : network.listenTcp(...args),
       };
       const options = { network: exhausted, servers: [ONE, OTHER], family: 4 } as const;
-      await assertRejects(() => PunchAnchor.open(options), NetworkError, "too many files");
+      await assertRejects(() => BaseSocket.open(options), NetworkError, "too many files");
     }));
 }
 
@@ -185,7 +185,7 @@ interface Place {
   readonly time: VirtualTime;
   readonly host: Host;
   readonly stun: Host;
-  open(servers: TransportAddress[], mapped?: TransportAddress[]): Promise<PunchAnchor>;
+  open(servers: TransportAddress[], mapped?: TransportAddress[]): Promise<BaseSocket>;
   /** The local ports that were dialled from. */
   dialled(): number[];
 }
@@ -229,7 +229,7 @@ async function behind(
       stun,
       dialled: () => dialled,
       open: (servers, mapped = []) =>
-        PunchAnchor.open({ network: host.network, servers, family: 4, mapped }),
+        BaseSocket.open({ network: host.network, servers, family: 4, mapped }),
     });
   });
 }

@@ -2,9 +2,9 @@ import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { Dialing } from "../../lib/punch/checks.ts";
-import type { MeetingOutcome } from "../../lib/punch/nomination.ts";
-import type { DialGroup, PunchPlan } from "../../lib/punch/plan_types.ts";
+import { ConnectivityChecks } from "../../lib/punch/checks.ts";
+import type { NominationOutcome } from "../../lib/punch/nomination.ts";
+import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { Host, HostOptions } from "../simnet/host.ts";
 import { simulate } from "../simnet/simulate.ts";
 
@@ -32,7 +32,7 @@ Deno.test("Dialing dials a hundred times at once, and then slowly", () =>
 
 Deno.test("Dialing gives up in time while it is reset", () =>
   dial({}, async ({ run, traces, nowMs }) => {
-    await run([group({ maxTries: 10_000, giveUpMs: 500 })]);
+    await run([group({ maxTries: 10_000, timeoutMs: 500 })]);
     assert(nowMs() <= 501, `${nowMs()} ms`);
     assert(/^(timed-out|refused), 2\d tries, 2\d resets/.test(traces()[0]!), traces()[0]);
   }));
@@ -45,7 +45,7 @@ Deno.test("Dialing redials after an ICMP error", () =>
 
 Deno.test("Dialing leaves a socket alone that waits for an answer", () =>
   dial({ fault: "silent" }, async ({ run, traces, nowMs }) => {
-    await run([group({ maxTries: 100, giveUpMs: 5000 })]);
+    await run([group({ maxTries: 100, timeoutMs: 5000 })]);
     assertEquals(traces(), ["timed-out, 1 try, 0 resets, from -"]);
     assertEquals(Math.round(nowMs()), 5000);
   }));
@@ -83,14 +83,14 @@ Deno.test("Dialing tells of a spray in one line, and that it met whatever the ot
   dial({}, async ({ there, run, traces }) => {
     using _listener = await there.network.listenTcp({ ip: THERE, port: 1050 });
     const targets = ports(1000, 1100);
-    await run([group({ targets, spacingMs: 0.5, maxTries: 1, giveUpMs: 900 })]);
+    await run([group({ targets, spacingMs: 0.5, maxTries: 1, timeoutMs: 900 })]);
     assertEquals(traces(), ["connected, 100 tries, 99 resets, from :40000"]);
   }));
 
 Deno.test("Dialing keeps to the spacing of a spray, all in all", () =>
   dial({ fault: "silent" }, async ({ run, syns }) => {
     const targets = ports(1000, 1400);
-    await run([group({ targets, spacingMs: 0.5, maxTries: 1, giveUpMs: 900 })]);
+    await run([group({ targets, spacingMs: 0.5, maxTries: 1, timeoutMs: 900 })]);
     const [first, last] = [syns()[0]!, syns().at(-1)!];
     assertEquals(syns().length, 400);
     assert(Math.abs(last - first - 399 * 0.5) < 5, `${last - first} ms`);
@@ -98,7 +98,7 @@ Deno.test("Dialing keeps to the spacing of a spray, all in all", () =>
 
 Deno.test("Dialing starts a group when it is due", () =>
   dial({ fault: "silent" }, async ({ run, syns }) => {
-    await run([group({ startMs: 300, giveUpMs: 100 })]);
+    await run([group({ startMs: 300, timeoutMs: 100 })]);
     assertEquals(syns().map(Math.round), [300]);
   }));
 
@@ -134,8 +134,8 @@ interface Place {
   readonly here: Host;
   readonly there: Host;
   run(
-    dials: readonly DialGroup[],
-    options?: { outcome?: () => MeetingOutcome; signal?: AbortSignal },
+    dials: readonly CheckListEntry[],
+    options?: { outcome?: () => NominationOutcome; signal?: AbortSignal },
   ): Promise<void>;
   /** One line for each. */
   traces(): string[];
@@ -157,12 +157,12 @@ async function dial(there: HostOptions, test: (place: Place) => Promise<void>): 
       const isSyn = packet.protocol === "tcp" && packet.tcpFlags.syn && !packet.tcpFlags.ack;
       if (at === "here" && what === "sent" && isSyn) syns.push(atMs);
     };
-    let dialing: Dialing | undefined;
+    let dialing: ConnectivityChecks | undefined;
     await test({
       here,
       there: host,
       run: async (dials, { outcome = nominated, signal = NEVER } = {}) => {
-        dialing = new Dialing(plan(dials), {
+        dialing = new ConnectivityChecks(plan(dials), {
           network: here.network,
           punchPort: 40_000,
           reusePort: false,
@@ -195,13 +195,13 @@ async function dial(there: HostOptions, test: (place: Place) => Promise<void>): 
   });
 }
 
-function nominated(): MeetingOutcome {
+function nominated(): NominationOutcome {
   return "nominated";
 }
 
-function plan(dials: readonly DialGroup[]): PunchPlan {
+function plan(dials: readonly CheckListEntry[]): PunchPlan {
   return {
-    technique: "crossing",
+    method: "crossing",
     reachable: [],
     dials,
     listens: false,
@@ -212,7 +212,7 @@ function plan(dials: readonly DialGroup[]): PunchPlan {
   };
 }
 
-function group(changes: Partial<DialGroup>): DialGroup {
+function group(changes: Partial<CheckListEntry>): CheckListEntry {
   return {
     from: "punch",
     targets: [{ ip: THERE, port: 9 }],
@@ -220,7 +220,7 @@ function group(changes: Partial<DialGroup>): DialGroup {
     startMs: 0,
     spacingMs: 0,
     maxTries: 10,
-    giveUpMs: 12_000,
+    timeoutMs: 12_000,
     ...changes,
   };
 }

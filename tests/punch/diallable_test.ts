@@ -2,14 +2,14 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { formatIp } from "../../lib/net/address.ts";
 import {
+  allowedHosts,
   type DialContext,
   dialContext,
-  diallableHosts,
-  isDiallable,
-  whyNotDiallable,
+  isAllowedTarget,
+  whyNotAllowed,
 } from "../../lib/punch/candidates.ts";
 import { planPunch } from "../../lib/punch/check_list.ts";
-import type { Candidate, PunchSide } from "../../lib/punch/candidates.ts";
+import type { Candidate, PunchDescription } from "../../lib/punch/candidates.ts";
 import { hostCandidate, punchSide, RANDOM, reflexive, SEQUENTIAL } from "./fixtures.ts";
 
 /** What a hostile peer may name, and why it is not dialled. */
@@ -56,8 +56,8 @@ const HOSTILE: readonly (readonly [ip: string, why: string])[] = [
 
 for (const [ip, why] of HOSTILE) {
   Deno.test(`whyNotDiallable() of ${ip}: ${why}`, () => {
-    assertEquals(whyNotDiallable({ ip, port: 40_000 }, CONTEXT), why);
-    assertEquals(isDiallable({ ip, port: 40_000 }, CONTEXT), false);
+    assertEquals(whyNotAllowed({ ip, port: 40_000 }, CONTEXT), why);
+    assertEquals(isAllowedTarget({ ip, port: 40_000 }, CONTEXT), false);
   });
 }
 
@@ -73,46 +73,46 @@ for (
   ]
 ) {
   Deno.test(`isDiallable() of ${ip}, on the internet or on our networks`, () => {
-    assert(isDiallable({ ip, port: 40_000 }, CONTEXT));
+    assert(isAllowedTarget({ ip, port: 40_000 }, CONTEXT));
   });
 }
 
 Deno.test("isDiallable() knows no port 0, none above 65535, and no half ports", () => {
   for (const port of [0, -1, 65_536, 80.5, NaN]) {
-    assertEquals(whyNotDiallable({ ip: "8.8.8.8", port }, CONTEXT), "there is no such port");
+    assertEquals(whyNotAllowed({ ip: "8.8.8.8", port }, CONTEXT), "there is no such port");
   }
 });
 
 Deno.test("isDiallable() lets a private address be dialled at the peer's punch port only", () => {
   assertEquals(
-    whyNotDiallable({ ip: "192.168.1.9", port: 8080 }, CONTEXT),
+    whyNotAllowed({ ip: "192.168.1.9", port: 8080 }, CONTEXT),
     "it is not the port that the peer dials from",
   );
   assertEquals(
-    whyNotDiallable({ ip: "192.168.1.9", port: 80 }, { ...CONTEXT, peerPunchPort: 80 }),
+    whyNotAllowed({ ip: "192.168.1.9", port: 80 }, { ...CONTEXT, peerPunchPort: 80 }),
     "it is a system port on a private network",
   );
 });
 
 Deno.test("isDiallable() lets a private address of any network be dialled behind the same NAT", () => {
   const context = { ...CONTEXT, sharesExternalIp: true };
-  assert(isDiallable({ ip: "10.9.8.7", port: 40_000 }, context));
-  assert(!isDiallable({ ip: "127.0.0.1", port: 40_000 }, context));
+  assert(isAllowedTarget({ ip: "10.9.8.7", port: 40_000 }, context));
+  assert(!isAllowedTarget({ ip: "127.0.0.1", port: 40_000 }, context));
 });
 
 Deno.test("isDiallable() lets the addresses of this host be dialled by a peer on this host", () => {
   const context = { ...CONTEXT, sharesExternalIp: true, isSameHost: true };
   for (const ip of ["127.0.0.1", "::1", "192.168.1.5"]) {
-    assert(isDiallable({ ip, port: 40_000 }, context), ip);
-    assert(!isDiallable({ ip, port: 22 }, context), ip);
+    assert(isAllowedTarget({ ip, port: 40_000 }, context), ip);
+    assert(!isAllowedTarget({ ip, port: 22 }, context), ip);
   }
-  assert(!isDiallable({ ip: "169.254.169.254", port: 40_000 }, context));
+  assert(!isAllowedTarget({ ip: "169.254.169.254", port: 40_000 }, context));
 });
 
 Deno.test("dialContext() takes two sides for one host if address and interfaces are the same", () => {
   const side = (externalIp: string, ...ips: string[]) =>
     punchSide(externalIp, {}, { candidates: ips.map((ip) => hostCandidate(ip)) });
-  const isSameHost = (a: PunchSide, b: PunchSide) => dialContext(a, b).isSameHost;
+  const isSameHost = (a: PunchDescription, b: PunchDescription) => dialContext(a, b).isSameHost;
   const [A, B] = ["198.51.100.1", "198.51.100.2"] as const;
   assert(isSameHost(side(A, "10.0.0.1", "fd00::1"), side(A, "fd00::1", "10.0.0.1")));
   assert(!isSameHost(side(A, "10.0.0.1"), side(B, "10.0.0.1")));
@@ -123,7 +123,7 @@ Deno.test("dialContext() takes two sides for one host if address and interfaces 
 Deno.test("diallableHosts() takes eight of them, each once", () => {
   const ips = Array.from({ length: 12 }, (_, i) => `192.168.1.${10 + Math.floor(i / 1.2)}`);
   const peer = punchSide(PEER_IP, {}, { candidates: ips.map((ip) => hostCandidate(ip)) });
-  const hosts = diallableHosts(ME, peer, 8).map(({ ip }) => ip);
+  const hosts = allowedHosts(ME, peer, 8).map(({ ip }) => ip);
   assertEquals(hosts, [...new Set(ips)].slice(0, 8));
 });
 
@@ -145,7 +145,7 @@ Deno.test("planPunch() dials nothing but what is diallable, whatever a peer says
     const context = dialContext(me, peer);
     for (const { targets, perTarget } of planPunch(me, peer, { role }).dials) {
       assert(targets.length > 0 && targets.length * perTarget <= 1300);
-      for (const target of targets) assertEquals(whyNotDiallable(target, context), null);
+      for (const target of targets) assertEquals(whyNotAllowed(target, context), null);
     }
   }));
 });
@@ -167,7 +167,7 @@ const ME = punchSide("198.51.100.1", {}, {
   ],
 });
 
-function anySide(): fc.Arbitrary<PunchSide> {
+function anySide(): fc.Arbitrary<PunchDescription> {
   const ip = fc.oneof(
     fc.constantFrom(...HOSTILE.map(([ip]) => ip), "198.51.100.1", "8.8.8.8", "192.168.1.9"),
     fc.uint8Array({ minLength: 4, maxLength: 4 }).map(formatIp),

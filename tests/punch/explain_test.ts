@@ -37,8 +37,8 @@ const OPTIMUM: readonly (readonly [a: string, b: string, expected: string])[] = 
 for (const [a, b, expected] of OPTIMUM) {
   Deno.test(`explainPair() of ${a} x ${b}: ${expected}`, () => {
     for (const pair of [[a, b], [b, a]] as const) {
-      const { technique, success, roundTrips } = explainPair(kind(pair[0]), kind(pair[1]));
-      assertEquals(`${technique} ${Math.round(100 * success)} % ${roundTrips}`, expected);
+      const { method, success, roundTrips } = explainPair(kind(pair[0]), kind(pair[1]));
+      assertEquals(`${method} ${Math.round(100 * success)} % ${roundTrips}`, expected);
     }
   });
 }
@@ -64,10 +64,10 @@ Deno.test("explainMatrix() is the same seen from either side", () => {
   const matrix = explainMatrix();
   assertEquals(matrix.length, NAT_KINDS.length);
   for (const [row, pairs] of matrix.entries()) {
-    for (const [column, { technique, success, roundTrips }] of pairs.entries()) {
+    for (const [column, { method, success, roundTrips }] of pairs.entries()) {
       const mirrored = matrix[column]![row]!;
-      assertEquals({ technique, success, roundTrips }, {
-        technique: mirrored.technique,
+      assertEquals({ method, success, roundTrips }, {
+        method: mirrored.method,
         success: mirrored.success,
         roundTrips: mirrored.roundTrips,
       });

@@ -4,14 +4,14 @@
  * @module
  */
 
-import type { Candidate, NatProfile, PunchSide } from "../../lib/punch/candidates.ts";
+import type { Candidate, NatProfile, PunchDescription } from "../../lib/punch/candidates.ts";
 
 /** A side behind a port-restricted NAT that drops, but for the changes. */
 export function punchSide(
   externalIp: string,
   profile: Partial<NatProfile> = {},
-  changes: Partial<PunchSide> = {},
-): PunchSide {
+  changes: Partial<PunchDescription> = {},
+): PunchDescription {
   const { mapping = "endpoint-independent" } = profile;
   const isKnown = mapping !== "address-dependent" && mapping !== "address-and-port-dependent";
   const punchPort = changes.punchPort ?? 40_000;

@@ -3,7 +3,7 @@ import { delay } from "@std/async/delay";
 import { UnreachableError } from "../../lib/base/errors.ts";
 import { formatTransportAddress, ipScope, type TransportAddress } from "../../lib/net/address.ts";
 import { encodeOffer, type PunchOffer } from "../../lib/punch/offer.ts";
-import type { Candidate, PunchSide } from "../../lib/punch/candidates.ts";
+import type { Candidate, PunchDescription } from "../../lib/punch/candidates.ts";
 import { preparePunch, punch, type PunchedConn, type PunchOptions } from "../../lib/punch/punch.ts";
 import { type MemoryChannel, memoryChannelPair } from "../signal/memory_channel.ts";
 import type { Host } from "../simnet/host.ts";
@@ -138,8 +138,8 @@ Deno.test("punch() is found by its peer while strangers flood the punch port", (
     const [a, b] = ["a", "b"].map((name) => internet.host(name, { link, reusePort: true }));
     const crowd = internet.host("crowd", { link });
     const [channelA, channelB] = memoryChannelPair({ delayMs: 200 });
-    const anchor = await preparePunch({ network: a!.network, servers: [] });
-    const to = { ip: a!.addresses[0]!, port: anchor.side.punchPort };
+    const base = await preparePunch({ network: a!.network, servers: [] });
+    const to = { ip: a!.addresses[0]!, port: base.side.punchPort };
     const controller = new AbortController();
     const flooding = (async () => {
       for (let i = 0; i < 1000 && !controller.signal.aborted; i++) {
@@ -152,7 +152,7 @@ Deno.test("punch() is found by its peer while strangers flood the punch port", (
     })();
     const options = (network: Host["network"]) => ({ network, servers: [], timeoutMs: 10_000 });
     const conns = await Promise.all([
-      punch({ ...options(a!.network), channel: channelA, role: "controlling", anchor }),
+      punch({ ...options(a!.network), channel: channelA, role: "controlling", base }),
       punch({ ...options(b!.network), channel: channelB, role: "controlled" }),
     ]);
     controller.abort();
@@ -177,7 +177,7 @@ interface Place {
   /** Makes it punch; resolves to a promise of what comes of it as soon as it listens to its channel. */
   call(options?: Partial<PunchOptions>): Promise<Promise<PunchedConn | Error>[]>;
   /** Puts an offer into the victim's channel. */
-  tell(side: PunchSide, changes?: Partial<PunchOffer>): void;
+  tell(side: PunchDescription, changes?: Partial<PunchOffer>): void;
   /** Where the victim has sent SYNs. */
   syns(): TransportAddress[];
 }
@@ -211,11 +211,11 @@ async function victimOf(test: (place: Place) => Promise<void>): Promise<void> {
         [channel] = memoryChannelPair();
         const { network } = victim;
         const servers = [address, `${alternateAddress}:3479`];
-        const anchor = await preparePunch({ network, servers });
+        const base = await preparePunch({ network, servers });
         const calling = punch({
           network,
           channel,
-          anchor,
+          base,
           role: "controlling",
           servers,
           ...options,

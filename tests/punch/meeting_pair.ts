@@ -5,7 +5,7 @@
  */
 
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { Meeting, type MeetingOutcome } from "../../lib/punch/nomination.ts";
+import { Nomination, type NominationOutcome } from "../../lib/punch/nomination.ts";
 import type { PunchRole } from "../../lib/punch/offer.ts";
 import { connected } from "../simnet/fixtures.ts";
 import type { Host } from "../simnet/host.ts";
@@ -19,8 +19,8 @@ export interface MeetingPlace {
   readonly b: Host;
   /** A connection from one to the other: its ends. */
   connect(): Promise<[TcpConnection, TcpConnection]>;
-  /** One side, which waits {@linkcode PATIENCE_MS}. */
-  meeting(role: PunchRole, secret?: Uint8Array): Meeting;
+  /** One side, which waits {@linkcode TIMEOUT_MS}. */
+  nomination(role: PunchRole, secret?: Uint8Array): Nomination;
 }
 
 /** Runs a test in virtual time, with 20 ms from one host to the other. */
@@ -33,7 +33,7 @@ export async function meet(test: (place: MeetingPlace) => Promise<void>): Promis
       a,
       b,
       connect: () => connected(a, b),
-      meeting: (role, secret = SECRET) => new Meeting(role, secret, PATIENCE_MS),
+      nomination: (role, secret = SECRET) => new Nomination(role, secret, TIMEOUT_MS),
     });
   });
 }
@@ -41,8 +41,8 @@ export async function meet(test: (place: MeetingPlace) => Promise<void>): Promis
 /** Adds the ends of one connection to both sides. */
 export async function addBoth(
   [mine, theirs]: readonly [TcpConnection, TcpConnection],
-  [controlling, controlled]: readonly [Meeting, Meeting],
-): Promise<[MeetingOutcome, MeetingOutcome]> {
+  [controlling, controlled]: readonly [Nomination, Nomination],
+): Promise<[NominationOutcome, NominationOutcome]> {
   return await Promise.all([controlling.add(mine), controlled.add(theirs)]);
 }
 
@@ -72,6 +72,6 @@ export async function readExactly(connection: TcpConnection, length: number): Pr
 }
 
 export const SECRET = new TextEncoder().encode("the secret of two offers");
-export const PATIENCE_MS = 4000;
+export const TIMEOUT_MS = 4000;
 export const HELLO_BYTES = 36;
 export const NOMINATION_BYTES = 32;

@@ -5,9 +5,9 @@ import { at } from "../simnet/fixtures.ts";
 import { addBoth, HELLO_BYTES, meet, readAll, readExactly, SECRET } from "./meeting_pair.ts";
 
 Deno.test("Meeting agrees on the only connection there is", () =>
-  meet(async ({ connect, meeting }) => {
-    await using controlling = meeting("controlling");
-    await using controlled = meeting("controlled");
+  meet(async ({ connect, nomination }) => {
+    await using controlling = nomination("controlling");
+    await using controlled = nomination("controlled");
     const ends = await connect();
     assertEquals(await addBoth(ends, [controlling, controlled]), ["nominated", "nominated"]);
     assertEquals((await controlling.winner).connection, ends[0]);
@@ -18,8 +18,8 @@ Deno.test("Meeting agrees on the only connection there is", () =>
   }));
 
 Deno.test("Meeting takes nothing of what follows the nomination", () =>
-  meet(async ({ connect, meeting }) => {
-    await using controlled = meeting("controlled");
+  meet(async ({ connect, nomination }) => {
+    await using controlled = nomination("controlled");
     const [mine, theirs] = await connect();
     const outcome = controlled.add(theirs);
     await proveBoth(mine, SECRET, "controlling");
@@ -31,9 +31,9 @@ Deno.test("Meeting takes nothing of what follows the nomination", () =>
   }));
 
 Deno.test("Meeting agrees on one of many connections, and resets the others", () =>
-  meet(async ({ connect, meeting }) => {
-    await using controlling = meeting("controlling");
-    await using controlled = meeting("controlled");
+  meet(async ({ connect, nomination }) => {
+    await using controlling = nomination("controlling");
+    await using controlled = nomination("controlled");
     const ends: Awaited<ReturnType<typeof connect>>[] = [];
     for (let i = 0; i < 20; i++) ends.push(await connect());
     const outcomes = Promise.all(ends.map(async (pair, index) => {
@@ -61,9 +61,9 @@ for (
   ] as const
 ) {
   Deno.test(`Meeting turns away ${name}`, () =>
-    meet(async ({ connect, meeting }) => {
+    meet(async ({ connect, nomination }) => {
       for (const role of ["controlling", "controlled"] as const) {
-        await using side = meeting(role);
+        await using side = nomination(role);
         const [mine, theirs] = await connect();
         const outcome = side.add(mine);
         await theirs.write(say());
@@ -76,9 +76,9 @@ for (
 }
 
 Deno.test("Meeting turns away its own words, said back to it", () =>
-  meet(async ({ connect, meeting }) => {
+  meet(async ({ connect, nomination }) => {
     for (const role of ["controlling", "controlled"] as const) {
-      await using side = meeting(role);
+      await using side = nomination(role);
       const [mine, theirs] = await connect();
       const outcome = side.add(mine);
       await theirs.write(await readExactly(theirs, HELLO_BYTES));
@@ -89,8 +89,8 @@ Deno.test("Meeting turns away its own words, said back to it", () =>
   }));
 
 Deno.test("Meeting turns away its own words, said back on another connection", () =>
-  meet(async ({ connect, meeting }) => {
-    await using side = meeting("controlling");
+  meet(async ({ connect, nomination }) => {
+    await using side = nomination("controlling");
     const [[one, oneThere], [two, twoThere]] = [await connect(), await connect()];
     const outcomes = Promise.all([side.add(one), side.add(two)]);
     await twoThere.write(await readExactly(oneThere, HELLO_BYTES));
@@ -100,9 +100,9 @@ Deno.test("Meeting turns away its own words, said back on another connection", (
   }));
 
 Deno.test("Meeting turns away a peer with another secret", () =>
-  meet(async ({ connect, meeting }) => {
-    await using controlling = meeting("controlling");
-    await using controlled = meeting("controlled", Uint8Array.of(1, 2, 3));
+  meet(async ({ connect, nomination }) => {
+    await using controlling = nomination("controlling");
+    await using controlled = nomination("controlled", Uint8Array.of(1, 2, 3));
     const outcomes = await addBoth(await connect(), [controlling, controlled]);
     // Whoever sees it first resets, and the other sees that.
     assert(outcomes.includes("not-authenticated"), `${outcomes}`);
@@ -110,10 +110,10 @@ Deno.test("Meeting turns away a peer with another secret", () =>
   }));
 
 Deno.test("Meeting turns away a peer with the right secret and the wrong role", () =>
-  meet(async ({ connect, meeting }) => {
+  meet(async ({ connect, nomination }) => {
     for (const role of ["controlling", "controlled"] as const) {
-      await using one = meeting(role);
-      await using other = meeting(role);
+      await using one = nomination(role);
+      await using other = nomination(role);
       const outcomes = await addBoth(await connect(), [one, other]);
       assert(outcomes.includes("not-authenticated"), `${outcomes}`);
       assertEquals([one.met, other.met], [undefined, undefined]);
@@ -121,9 +121,9 @@ Deno.test("Meeting turns away a peer with the right secret and the wrong role", 
   }));
 
 Deno.test("Meeting waits for the end of a proof that comes one byte at a time", () =>
-  meet(async ({ connect, meeting }) => {
-    await using controlling = meeting("controlling");
-    await using controlled = meeting("controlled");
+  meet(async ({ connect, nomination }) => {
+    await using controlling = nomination("controlling");
+    await using controlled = nomination("controlled");
     const [mine, theirs] = await connect();
     const drop = { ...theirs } as typeof theirs;
     drop.read = (buffer) => theirs.read(buffer.subarray(0, 1));
@@ -138,9 +138,9 @@ Deno.test("Meeting waits for the end of a proof that comes one byte at a time", 
 
 for (const count of [0, 1, 4, HELLO_BYTES - 1]) {
   Deno.test(`Meeting gives somebody up who says ${count} bytes and no more`, () =>
-    meet(async ({ connect, meeting }) => {
+    meet(async ({ connect, nomination }) => {
       const startedMs = performance.now();
-      await using side = meeting("controlling");
+      await using side = nomination("controlling");
       const [mine, theirs] = await connect();
       const outcome = side.add(mine);
       if (count > 0) await theirs.write(HELLO.subarray(0, count));
@@ -151,8 +151,8 @@ for (const count of [0, 1, 4, HELLO_BYTES - 1]) {
 }
 
 Deno.test("Meeting takes no nomination from somebody who knows nothing more", () =>
-  meet(async ({ connect, meeting }) => {
-    await using controlled = meeting("controlled");
+  meet(async ({ connect, nomination }) => {
+    await using controlled = nomination("controlled");
     const [mine, theirs] = await connect();
     const outcome = controlled.add(theirs);
     await proveBoth(mine, SECRET, "controlling");
@@ -162,8 +162,8 @@ Deno.test("Meeting takes no nomination from somebody who knows nothing more", ()
   }));
 
 Deno.test("Meeting takes the first of two nominations, and resets the second connection", () =>
-  meet(async ({ connect, meeting }) => {
-    await using controlled = meeting("controlled");
+  meet(async ({ connect, nomination }) => {
+    await using controlled = nomination("controlled");
     const [[one, oneThere], [two, twoThere]] = [await connect(), await connect()];
     const outcomes = Promise.all([controlled.add(oneThere), controlled.add(twoThere)]);
     await Promise.all([one, two].map((end) => proveBoth(end, SECRET, "controlling")));
@@ -175,8 +175,8 @@ Deno.test("Meeting takes the first of two nominations, and resets the second con
 
 for (const step of ["before the proof", "in the proof", "before the nomination"] as const) {
   Deno.test(`Meeting sees a connection break ${step}, and takes the next`, () =>
-    meet(async ({ connect, meeting }) => {
-      await using controlled = meeting("controlled");
+    meet(async ({ connect, nomination }) => {
+      await using controlled = nomination("controlled");
       const [mine, theirs] = await connect();
       const outcome = controlled.add(theirs);
       if (step === "in the proof") await mine.write(HELLO.subarray(0, 10));
@@ -184,7 +184,7 @@ for (const step of ["before the proof", "in the proof", "before the nomination"]
       await delay(100);
       mine.reset();
       assertEquals(await outcome, "broken");
-      await using controlling = meeting("controlling");
+      await using controlling = nomination("controlling");
       const ends = await connect();
       assertEquals(await addBoth(ends, [controlling, controlled]), ["nominated", "nominated"]);
       for (const end of ends) end.close();
@@ -192,9 +192,9 @@ for (const step of ["before the proof", "in the proof", "before the nomination"]
 }
 
 Deno.test("Meeting nominates another connection if the first breaks under its nomination", () =>
-  meet(async ({ connect, meeting }) => {
-    await using controlling = meeting("controlling");
-    await using controlled = meeting("controlled");
+  meet(async ({ connect, nomination }) => {
+    await using controlling = nomination("controlling");
+    await using controlled = nomination("controlled");
     const [mine, theirs] = await connect();
     const broken = { ...mine } as typeof mine;
     let writes = 0;
@@ -211,8 +211,8 @@ Deno.test("Meeting nominates another connection if the first breaks under its no
   }));
 
 Deno.test("Meeting returns no connection that was reset at the moment of its nomination", () =>
-  meet(async ({ connect, meeting }) => {
-    const controlled = meeting("controlled");
+  meet(async ({ connect, nomination }) => {
+    const controlled = nomination("controlled");
     const [mine, theirs] = await connect();
     const ending = { ...theirs } as typeof theirs;
     let length = 0;
@@ -236,8 +236,8 @@ Deno.test("Meeting returns no connection that was reset at the moment of its nom
   }));
 
 Deno.test("Meeting ends what is under way when it is disposed", () =>
-  meet(async ({ connect, meeting }) => {
-    const side = meeting("controlling");
+  meet(async ({ connect, nomination }) => {
+    const side = nomination("controlling");
     const [mine, theirs] = await connect();
     const outcome = side.add(mine);
     await side[Symbol.asyncDispose]();
@@ -248,9 +248,9 @@ Deno.test("Meeting ends what is under way when it is disposed", () =>
   }));
 
 Deno.test("Meeting finds the peer in a crowd of strangers who say nothing", () =>
-  meet(async ({ a, b, meeting }) => {
-    await using controlled = meeting("controlled");
-    await using controlling = meeting("controlling");
+  meet(async ({ a, b, nomination }) => {
+    await using controlled = nomination("controlled");
+    await using controlling = nomination("controlling");
     using listener = await b.network.listenTcp(at(b, 80));
     const accepting = (async () => {
       for (;;) void controlled.add(await listener.accept());

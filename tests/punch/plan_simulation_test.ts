@@ -149,7 +149,7 @@ Deno.test("two plans agree, whatever the NATs and the timing", () => {
       }),
       (a, b, options) => {
         const [ours, theirs] = simulatePunch([a, b], options).plans;
-        assertEquals(ours.technique, theirs.technique);
+        assertEquals(ours.method, theirs.method);
         assertEquals(ours.successEstimate, theirs.successEstimate);
         assertEquals(ours.reason, theirs.reason);
       },
@@ -198,8 +198,8 @@ function play(
     if (metMs !== null) timesMs.push(metMs);
     estimates += plans[0].successEstimate;
     mostSyns = Math.max(mostSyns, syns);
-    if (plans[0].technique === "impossible") break;
-    if (plans[0].technique !== "spraying" && runs >= ENOUGH) break;
+    if (plans[0].method === "impossible") break;
+    if (plans[0].method !== "spraying" && runs >= ENOUGH) break;
   }
   return { runs, met: timesMs.length, estimate: estimates / runs, timesMs, mostSyns };
 }

@@ -1,12 +1,12 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type PlanOptions, planPunch } from "../../lib/punch/check_list.ts";
-import type { DialGroup, PunchPlan } from "../../lib/punch/plan_types.ts";
-import type { PunchSide } from "../../lib/punch/candidates.ts";
+import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";
+import type { PunchDescription } from "../../lib/punch/candidates.ts";
 import { hostCandidate, punchSide, RANDOM, reflexive, SEQUENTIAL, symmetric } from "./fixtures.ts";
 
 Deno.test("planPunch() of two known addresses: one dial each, from the punch port, at once", () => {
-  const { technique, dials, listens } = planPunch(A, B, { role: "controlling" });
-  assertEquals([technique, listens], ["crossing", true]);
+  const { method, dials, listens } = planPunch(A, B, { role: "controlling" });
+  assertEquals([method, listens], ["crossing", true]);
   assertEquals(dials, [{
     from: "punch",
     targets: [{ ip: "198.51.100.2", port: 40_000 }],
@@ -14,7 +14,7 @@ Deno.test("planPunch() of two known addresses: one dial each, from the punch por
     startMs: 0,
     spacingMs: 0,
     maxTries: 200,
-    giveUpMs: 12_000,
+    timeoutMs: 12_000,
   }]);
 });
 
@@ -27,7 +27,7 @@ Deno.test("planPunch() is the same each time", () => {
 
 Deno.test("planPunch() lets the side wait that knows first, where the other's NAT resets", () => {
   const resetting = behind({ unsolicitedSyn: "reset" });
-  const start = (me: PunchSide, peer: PunchSide, options: PlanOptions) =>
+  const start = (me: PunchDescription, peer: PunchDescription, options: PlanOptions) =>
     planPunch(me, peer, { signalRttMs: 60, ...options }).dials[0]?.startMs;
   assertEquals(start(A, resetting, { role: "controlled" }), 30);
   assertEquals(start(A, resetting, { role: "controlling" }), 0);
@@ -39,7 +39,7 @@ Deno.test("planPunch() lets the side wait that knows first, where the other's NA
 
 Deno.test("planPunch() dials a reachable peer, which dials back if it can listen meanwhile", () => {
   const open = behind({ filtering: "endpoint-independent" });
-  assertEquals(planPunch(A, open, { role: "controlling" }).technique, "direct");
+  assertEquals(planPunch(A, open, { role: "controlling" }).method, "direct");
   assertEquals(targetsOf(planPunch(A, open, { role: "controlling" })), ["198.51.100.2:40000"]);
   assertEquals(targetsOf(planPunch(open, A, { role: "controlled" })), ["198.51.100.1:40000"]);
 });
@@ -49,7 +49,7 @@ Deno.test("planPunch() dials a port that a router mapped, beside everything else
     candidates: [{ kind: "mapped", address: { ip: "198.51.100.2", port: 7000 } }],
   });
   const plan = planPunch(behind(RANDOM, "198.51.100.1"), mapped, { role: "controlling" });
-  assertEquals(plan.technique, "direct");
+  assertEquals(plan.method, "direct");
   assertEquals(targetsOf(plan), ["198.51.100.2:7000"]);
   assert(planPunch(mapped, behind(RANDOM), { role: "controlled" }).listens);
 });
@@ -58,7 +58,7 @@ Deno.test("planPunch() opens an address-restricted filter with one SYN, and ente
   const opener = behind({ filtering: "address-dependent" });
   const peer = behind(RANDOM, "198.51.100.1");
   const opening = planPunch(opener, peer, { role: "controlling" });
-  assertEquals([opening.technique, opening.listens], ["opening", true]);
+  assertEquals([opening.method, opening.listens], ["opening", true]);
   assertEquals(targetsOf(opening), ["198.51.100.1:40000"]);
   const [first, again] = planPunch(peer, opener, { role: "controlled", signalRttMs: 60 }).dials;
   assertEquals([first?.from, first?.startMs], ["punch", 30]);
@@ -66,7 +66,7 @@ Deno.test("planPunch() opens an address-restricted filter with one SYN, and ente
 });
 
 Deno.test("planPunch() listens after its dials only where a SYN from elsewhere is expected", () => {
-  const alone = (side: PunchSide): PunchSide => ({ ...side, canListenBeside: false });
+  const alone = (side: PunchDescription): PunchDescription => ({ ...side, canListenBeside: false });
   const opener = alone(behind({ filtering: "address-dependent" }));
   const random = alone(behind(RANDOM, "198.51.100.1"));
   assertEquals(planPunch(opener, random, { role: "controlling" }).listens, true);
@@ -76,7 +76,7 @@ Deno.test("planPunch() listens after its dials only where a SYN from elsewhere i
 
 Deno.test("planPunch() dials the ports that a sequential NAT gives next", () => {
   const plan = planPunch(A, behind(SEQUENTIAL), { role: "controlling" });
-  assertEquals(plan.technique, "predicting");
+  assertEquals(plan.method, "predicting");
   assertEquals(plan.dials[0]?.targets.map(({ port }) => port), range(30_003, 32));
   const [punch, spare] = planPunch(behind(SEQUENTIAL), A, { role: "controlled" }).dials;
   assertEquals([punch?.from, spare?.from, spare?.perTarget], ["punch", "fresh", 2]);
@@ -129,8 +129,8 @@ Deno.test("planPunch() sprays from many sockets first, then over many ports, wit
   assertEquals(new Set(ports.targets.map(({ port }) => port)).size, 1024);
   assertEquals(sockets.startMs, 0);
   assertEquals(ports.startMs, 30 + 256 * 0.5 + 40); // knows first, after all sockets, half a round trip
-  for (const { giveUpMs, maxTries, startMs, spacingMs, targets, perTarget } of [sockets, ports]) {
-    assertEquals([giveUpMs, maxTries], [980, 1]);
+  for (const { timeoutMs, maxTries, startMs, spacingMs, targets, perTarget } of [sockets, ports]) {
+    assertEquals([timeoutMs, maxTries], [980, 1]);
     assert(startMs + spacingMs * targets.length * perTarget < 980);
   }
 });
@@ -183,31 +183,31 @@ Deno.test("planPunch() keeps to the limits that it is given", () => {
 Deno.test("planPunch() does not spray where the limits leave no hope", () => {
   const random = behind(RANDOM, "198.51.100.1");
   for (const limits of [{ maxSockets: 0 }, { maxSprayedPorts: 1 }, { maxSynsPerSecond: 10 }]) {
-    assertEquals(planPunch(random, B, { role: "controlling", limits }).technique, "impossible");
+    assertEquals(planPunch(random, B, { role: "controlling", limits }).method, "impossible");
   }
 });
 
 Deno.test("planPunch() refuses limits that are none", () => {
-  for (const limits of [{ maxSockets: -1 }, { patienceMs: NaN }, { maxSynsPerSecond: 0 }]) {
+  for (const limits of [{ maxSockets: -1 }, { timeoutMs: NaN }, { maxSynsPerSecond: 0 }]) {
     assertThrows(() => planPunch(A, B, { role: "controlling", limits }), RangeError, "must not be");
   }
 });
 
 Deno.test("planPunch() refuses what theory refuses, and says what would help", () => {
   const plan = planPunch(behind(RANDOM, "198.51.100.1"), behind(RANDOM), { role: "controlling" });
-  assertEquals([plan.technique, plan.dials, plan.listens], ["impossible", [], false]);
+  assertEquals([plan.method, plan.dials, plan.listens], ["impossible", [], false]);
   assert(/relay, .*mapped.*, or IPv6 would help/.test(plan.reason), plan.reason);
 });
 
 Deno.test("planPunch() refuses a side of which no address is known", () => {
   const nowhere = punchSide("198.51.100.2", { externalIp: null }, { candidates: [] });
-  assertEquals(planPunch(A, nowhere, { role: "controlling" }).technique, "impossible");
-  assertEquals(planPunch(nowhere, A, { role: "controlled" }).technique, "impossible");
+  assertEquals(planPunch(A, nowhere, { role: "controlling" }).method, "impossible");
+  assertEquals(planPunch(nowhere, A, { role: "controlled" }).method, "impossible");
 });
 
 Deno.test("planPunch() refuses an IPv4 address for a side that has only IPv6", () => {
   const v6 = punchSide("2001:db8::2");
-  assertEquals(planPunch(A, v6, { role: "controlling" }).technique, "impossible");
+  assertEquals(planPunch(A, v6, { role: "controlling" }).method, "impossible");
 });
 
 Deno.test("planPunch() tries the interfaces behind the same NAT, and hairpinning beside", () => {
@@ -216,7 +216,7 @@ Deno.test("planPunch() tries the interfaces behind the same NAT, and hairpinning
       punchPort: 40_000 + i,
       candidates: [reflexive("198.51.100.1", 40_000 + i), hostCandidate(ip, 40_000 + i)],
     })
-  ) as [PunchSide, PunchSide];
+  ) as [PunchDescription, PunchDescription];
   const plan = planPunch(a, b, { role: "controlling" });
   assertEquals(targetsOf(plan), ["192.168.1.6:40001", "198.51.100.1:40001"]);
   assert(/same NAT/.test(plan.reason));
@@ -227,9 +227,9 @@ Deno.test("planPunch() tries the interfaces behind the same NAT, and hairpinning
 Deno.test("planPunch() meets on a LAN without any server", () => {
   const [a, b] = ["192.168.1.5", "192.168.1.6"].map((ip) =>
     punchSide("", { externalIp: null, mapping: "unknown" }, { candidates: [hostCandidate(ip)] })
-  ) as [PunchSide, PunchSide];
+  ) as [PunchDescription, PunchDescription];
   const plan = planPunch(a, b, { role: "controlling" });
-  assertEquals([plan.technique, targetsOf(plan)], ["direct", ["192.168.1.6:40000"]]);
+  assertEquals([plan.method, targetsOf(plan)], ["direct", ["192.168.1.6:40000"]]);
 });
 
 Deno.test("planPunch() goes by IPv6 where the NATs for IPv4 leave no way", () => {
@@ -238,20 +238,20 @@ Deno.test("planPunch() goes by IPv6 where the NATs for IPv4 leave no way", () =>
   const plan = planPunch(side("198.51.100.1", "2001:db8::1"), side("198.51.100.2", "2001:db8::2"), {
     role: "controlling",
   });
-  assertEquals([plan.technique, targetsOf(plan)], ["direct", ["2001:db8::2:40000"]]);
+  assertEquals([plan.method, targetsOf(plan)], ["direct", ["2001:db8::2:40000"]]);
 });
 
 Deno.test("planPunch() treats unknown filtering as the strictest", () => {
   const plan = planPunch(behind({ filtering: "unknown" }), behind(RANDOM, "198.51.100.1"), {
     role: "controlling",
   });
-  assertEquals(plan.technique, "spraying");
+  assertEquals(plan.method, "spraying");
 });
 
 function behind(
-  profile: Partial<PunchSide["profile"]>,
+  profile: Partial<PunchDescription["profile"]>,
   externalIp = "198.51.100.2",
-): PunchSide {
+): PunchDescription {
   return punchSide(externalIp, profile);
 }
 
@@ -259,7 +259,7 @@ function targetsOf({ dials }: PunchPlan): string[] {
   return dials.flatMap(({ targets }) => targets.map(({ ip, port }) => `${ip}:${port}`));
 }
 
-function only({ dials }: PunchPlan): DialGroup {
+function only({ dials }: PunchPlan): CheckListEntry {
   assertEquals(dials.length, 1);
   return dials[0]!;
 }

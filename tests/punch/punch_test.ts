@@ -105,7 +105,7 @@ Deno.test("punch() survives the loss of one packet in twenty, on every link", as
 Deno.test("punch() reports what it did", async () => {
   const { a } = await playTo({ a: NAT_BEHAVIORS.portRestricted, b: NAT_BEHAVIORS.portRestricted });
   const { punch: report, localAddr, remoteAddr } = a as PunchedConn;
-  assertEquals([report.plan.technique, report.rounds], ["crossing", 1]);
+  assertEquals([report.plan.method, report.rounds], ["crossing", 1]);
   const connected = report.attempts.filter(({ outcome }) => outcome === "connected");
   assertEquals(connected.map(({ local, remote }) => [local, remote]), [[
     `${localAddr.hostname}:${localAddr.port}`,
@@ -226,11 +226,11 @@ Deno.test("punch() rejects with the reason of its signal, and leaves nothing, at
 Deno.test("punch() uses up the anchor that it is given, even if it is aborted before it starts", () =>
   simulate(async ({ internet }) => {
     const { network } = internet.host("a");
-    const anchor = await preparePunch({ network, servers: [] });
+    const base = await preparePunch({ network, servers: [] });
     const [channel] = memoryChannelPair();
     const signal = AbortSignal.abort(new Error("never"));
     await assertRejects(
-      () => punch({ network, channel, role: "controlling", anchor, signal }),
+      () => punch({ network, channel, role: "controlling", base, signal }),
       Error,
       "never",
     );

@@ -75,10 +75,9 @@ export async function playBetween(
   const [channelA, channelB] = memoryChannelPair({ delayMs: signalRttMs / 2, ...scene.channel });
   const call = async (name: "a" | "b", options: Pick<PunchOptions, "channel" | "role">) => {
     const prepare = prepareOptions(hosts[name], scene, name);
-    const anchor = isWarm ? await preparePunch(prepare) : undefined;
+    const base = isWarm ? await preparePunch(prepare) : undefined;
     const { signal } = controllers[name];
-    return () =>
-      punch({ ...prepare, ...options, signal, ...scene.options, ...anchor && { anchor } });
+    return () => punch({ ...prepare, ...options, signal, ...scene.options, ...base && { base } });
   };
   const callA = await call("a", { channel: channelA, role: "controlling" });
   const callB = await call("b", { channel: channelB, role: "controlled" });

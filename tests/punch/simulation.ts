@@ -11,8 +11,8 @@
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { classifyAllocation } from "../../lib/nat/allocation.ts";
 import { type PlanOptions, planPunch } from "../../lib/punch/check_list.ts";
-import type { DialGroup, PunchPlan } from "../../lib/punch/plan_types.ts";
-import type { Candidate, PortPair, PunchSide } from "../../lib/punch/candidates.ts";
+import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";
+import type { Candidate, PortPair, PunchDescription } from "../../lib/punch/candidates.ts";
 import { EventQueue } from "../lab/event_queue.ts";
 import { Nat } from "../lab/nat.ts";
 import type { NatBehavior } from "../lab/nat_behavior.ts";
@@ -112,12 +112,12 @@ class World {
   }
 
   /** What a side learns of itself: an anchor, and a burst of a row and two others. */
-  describe(party: 0 | 1): PunchSide {
+  describe(party: 0 | 1): PunchDescription {
     const { canListenBeside = true, knowsFilters = true } = this.#options;
     const { mapping, filtering, unsolicitedSyn } = this.#behaviors[party];
     const dependent = mapping === "address-dependent" || mapping === "address-and-port-dependent";
-    const anchorPort = this.#ephemeralPort();
-    const anchor = this.#map(party, anchorPort);
+    const basePort = this.#ephemeralPort();
+    const base = this.#map(party, basePort);
     const row = this.#ephemeralPort();
     const burst = [0, 1, 2, 3, 20, 30].map((i) => row + i);
     const samples = burst.map((localPort): PortPair => ({
@@ -125,9 +125,9 @@ class World {
       externalPort: this.#map(party, localPort).port,
     }));
     const { allocation, details } = classifyAllocation(samples);
-    const punchPort = dependent ? this.#ephemeralPort() : anchorPort;
+    const punchPort = dependent ? this.#ephemeralPort() : basePort;
     this.#punchPorts[party] = punchPort;
-    const reflexive: Candidate = { kind: "reflexive", address: anchor };
+    const reflexive: Candidate = { kind: "reflexive", address: base };
     return {
       profile: {
         mapping,
@@ -173,9 +173,9 @@ class World {
     this.#nowMs = endMs;
   }
 
-  #dialGroup(host: SynHost, group: DialGroup, punchPort: number): void {
+  #dialGroup(host: SynHost, group: CheckListEntry, punchPort: number): void {
     const targets = Array.from({ length: group.perTarget }, () => group.targets).flat();
-    const endMs = this.#nowMs + group.giveUpMs;
+    const endMs = this.#nowMs + group.timeoutMs;
     for (const [index, target] of targets.entries()) {
       this.#after(index * group.spacingMs, () => {
         const port = group.from === "punch"
@@ -190,7 +190,7 @@ class World {
     host: SynHost,
     port: number,
     target: TransportAddress,
-    { group, endMs, tries }: { group: DialGroup; endMs: number; tries: number },
+    { group, endMs, tries }: { group: CheckListEntry; endMs: number; tries: number },
   ): void {
     if (this.#nowMs >= endMs) return;
     const redial = () =>

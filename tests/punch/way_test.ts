@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { UnreachableError } from "../../lib/base/errors.ts";
 import type { PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
-import type { PunchWay } from "../../lib/punch/plan_types.ts";
+import type { PathKind } from "../../lib/punch/plan_types.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { Internet } from "../simnet/internet.ts";
@@ -42,7 +42,7 @@ Deno.test("punch() goes by no way that is ruled out", async () => {
   const [a, b] = await strategies(neighbours(["punch"]));
   assertEquals([a, b].includes("lan"), false);
   const none = await strategies((internet) =>
-    play(internet, { ...CONES, options: { ways: ways("lan"), timeoutMs: 3000 } })
+    play(internet, { ...CONES, options: { pathKinds: pathKinds("lan"), timeoutMs: 3000 } })
   );
   assertEquals(none, ["UnreachableError", "UnreachableError"]);
 });
@@ -51,14 +51,14 @@ Deno.test("punch() tells its plan as soon as there is one, also that there is no
   const plans: PunchPlan[] = [];
   const onPlan = (plan: PunchPlan) => void plans.push(plan);
   await strategies((internet) => play(internet, { ...CONES, options: { onPlan } }));
-  assertEquals(plans.map(({ technique }) => technique), ["crossing", "crossing"]);
+  assertEquals(plans.map(({ method }) => method), ["crossing", "crossing"]);
   plans.length = 0;
   const hopeless = { a: symmetric, b: symmetric, options: { onPlan } };
   await strategies((internet) => play(internet, hopeless));
-  assertEquals(plans.map(({ technique }) => technique), ["impossible", "impossible"]);
+  assertEquals(plans.map(({ method }) => method), ["impossible", "impossible"]);
 });
 
-function neighbours(only?: PunchWay[]): (internet: Internet) => Promise<SceneResult> {
+function neighbours(only?: PathKind[]): (internet: Internet) => Promise<SceneResult> {
   return (internet) => {
     const link = { delayMs: 20 };
     const router = internet.router("nat", { behavior: portRestricted, link });
@@ -68,12 +68,12 @@ function neighbours(only?: PunchWay[]): (internet: Internet) => Promise<SceneRes
     ];
     const options: Scene["options"] = only === undefined
       ? {}
-      : { ways: ways(...only), timeoutMs: 3000 };
+      : { pathKinds: pathKinds(...only), timeoutMs: 3000 };
     return playBetween(internet, { a, b }, { ...CONES, options });
   };
 }
 
-function ways(...names: PunchWay[]): ReadonlySet<PunchWay> {
+function pathKinds(...names: PathKind[]): ReadonlySet<PathKind> {
   return new Set(names);
 }
 

@@ -13,8 +13,8 @@ import { Session } from "../../lib/session/session.ts";
 
 Deno.test("64 MiB arrive whole over secured connections that are cut and replaced", async () => {
   using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
-  await using one = new Session({ role: "controlling", patienceMs: 60_000 });
-  await using other = new Session({ role: "controlled", patienceMs: 60_000 });
+  await using one = new Session({ role: "controlling", timeoutMs: 60_000 });
+  await using other = new Session({ role: "controlled", timeoutMs: 60_000 });
   let path = await moveToNewPath(listener, one, other);
   const writing = (async () => {
     const data = new Uint8Array(65_536);

@@ -70,7 +70,7 @@ Deno.test("a session moves to another path, and closes the one before", async ()
 
 Deno.test("a session that has lost its path goes on over the next", async () => {
   await inVirtualTime(async () => {
-    await using pair = sessionPair({ patienceMs: 60_000 });
+    await using pair = sessionPair({ timeoutMs: 60_000 });
     const [first] = await connect(pair, { delayMs: 10 });
     const received = readAll(pair.b);
     const written = pair.a.write(pattern(1_000_000)).then(() => pair.a.closeWrite());
@@ -236,7 +236,7 @@ Deno.test("who writes to a side that has closed is told", async () => {
 
 Deno.test("reset() ends both sides at once", async () => {
   await inVirtualTime(async () => {
-    await using pair = sessionPair({ patienceMs: 60_000 });
+    await using pair = sessionPair({ timeoutMs: 60_000 });
     await connect(pair, { delayMs: 30 });
     const reading = assertNetworkError("reset", () => pair.b.read(new Uint8Array(1)));
     pair.a.reset();

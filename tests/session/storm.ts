@@ -46,7 +46,7 @@ async function rage(seed: number): Promise<StormResult> {
   const upTo = (max: number) => randomInteger(random, 0, max);
   const isPatient = random() < 0.7;
   const windowBytes = [65_536, 100_000, 1_000_000][upTo(2)]!;
-  await using pair = sessionPair({ windowBytes, patienceMs: isPatient ? 600_000 : 0 });
+  await using pair = sessionPair({ windowBytes, timeoutMs: isPatient ? 600_000 : 0 });
   const [fromA, fromB] = [pattern(upTo(MAX_BYTES)), pattern(upTo(MAX_BYTES))];
   const ended = Promise.allSettled([pair.a.finished, pair.b.finished]);
   const sky = blow(random, pair, ended).then(() => {

@@ -2,47 +2,47 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
-import type { SignalBus } from "../../lib/signal/transport.ts";
-import { decodeHandMessage, encodeHandMessage } from "../../lib/signal/manual.ts";
-import { handTransport } from "../../lib/signal/manual.ts";
-import { keepBus } from "../../lib/signal/reconnecting.ts";
+import type { SignalingConnection } from "../../lib/signal/transport.ts";
+import { decodeManualMessage, encodeManualMessage } from "../../lib/signal/manual.ts";
+import { manualTransport } from "../../lib/signal/manual.ts";
+import { keepConnected } from "../../lib/signal/reconnecting.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
 const OTHER = "BBBBBBBBBBBBBBBBBBBBBA";
-const HELLO = encodeHandMessage({ topic: TOPIC, message: toBytes("hello") });
+const HELLO = encodeManualMessage({ topic: TOPIC, message: toBytes("hello") });
 
 Deno.test("encodeHandMessage() writes the text that the layout says", () => {
   assertEquals(
-    encodeHandMessage({ topic: TOPIC, message: Uint8Array.of(1, 2, 3) }),
+    encodeManualMessage({ topic: TOPIC, message: Uint8Array.of(1, 2, 3) }),
     // The checksum is that of: printf '%032d0003010203' 0 | xxd -r -p | sha256sum
     "punchline-message:AAAAAAAAAAAAAAAAAAAAAAADAQIDoY8mQQ",
   );
 });
 
 Deno.test("a message is shown once, however often it is said", async () => {
-  const { bus, shown } = await open();
-  for (const text of ["hello", "hello", "world"]) await bus.publish(TOPIC, toBytes(text));
+  const { signaling, shown } = await open();
+  for (const text of ["hello", "hello", "world"]) await signaling.publish(TOPIC, toBytes(text));
   assertEquals(shown.length, 2);
 });
 
 Deno.test("a peer that has shown many messages shows the next as well", async () => {
-  const { bus, shown } = await open();
-  for (let i = 0; i < 1000; i++) await bus.publish(TOPIC, toBytes(`${i}`));
+  const { signaling, shown } = await open();
+  for (let i = 0; i < 1000; i++) await signaling.publish(TOPIC, toBytes(`${i}`));
   assertEquals(shown.length, 1000);
 });
 
 Deno.test("a message that pasting has broken into lines is put together", async () => {
   const lines = HELLO.match(/.{1,24}/g)!.map((piece) => `  ${piece}\u200b\r`);
-  const { bus, garbage } = await open(["", ...lines.flatMap((line) => [line, ""])]);
-  assertEquals(toText(await next(bus)), "hello");
+  const { signaling, garbage } = await open(["", ...lines.flatMap((line) => [line, ""])]);
+  assertEquals(toText(await next(signaling)), "hello");
   assertEquals(garbage, []);
 });
 
 Deno.test("a damaged paste is told from a good one, and from one that is cut off", async () => {
   const damaged = HELLO.replace(/.{6}$/, "AAAAAA");
-  const { bus, garbage } = await open([damaged, "what?", HELLO.slice(0, -1), HELLO]);
-  assertEquals(toText(await next(bus)), "hello");
+  const { signaling, garbage } = await open([damaged, "what?", HELLO.slice(0, -1), HELLO]);
+  assertEquals(toText(await next(signaling)), "hello");
   assertEquals(garbage.map(({ message }) => message.replace("Cannot read message: ", "")), [
     "it is damaged, its checksum is wrong",
     "a message starts with punchline-message:",
@@ -57,30 +57,34 @@ Deno.test("a message that is cut off at the end of all lines is told", async () 
 });
 
 Deno.test("what comes before anybody listens is heard by who listens to its topic later", async () => {
-  const other = encodeHandMessage({ topic: OTHER, message: toBytes("other") });
-  const { bus, read } = await open([HELLO, other]);
+  const other = encodeManualMessage({ topic: OTHER, message: toBytes("other") });
+  const { signaling, read } = await open([HELLO, other]);
   await read;
-  assertEquals(toText(await next(bus, OTHER)), "other");
-  assertEquals(toText(await next(bus, TOPIC)), "hello");
+  assertEquals(toText(await next(signaling, OTHER)), "other");
+  assertEquals(toText(await next(signaling, TOPIC)), "hello");
 });
 
 Deno.test("what nobody listens to is forgotten when there is too much of it", async () => {
   const texts = Array.from({ length: 200 }, (_, i) => toBytes(`${i}`));
-  const { bus, read } = await open(
-    texts.map((message) => encodeHandMessage({ topic: TOPIC, message })),
+  const { signaling, read } = await open(
+    texts.map((message) => encodeManualMessage({ topic: TOPIC, message })),
   );
   await read;
   const heard: string[] = [];
-  await bus.subscribe(TOPIC, (message) => heard.push(toText(message)));
+  await signaling.subscribe(TOPIC, (message) => heard.push(toText(message)));
   assertEquals([heard.length, heard.at(-1)], [64, "199"]);
 });
 
 Deno.test("a bus that is closed shows nothing, and hears nothing", async () => {
-  const { bus, shown } = await open();
-  await bus[Symbol.asyncDispose]();
-  await bus.finished;
-  await assertRejects(() => bus.publish(TOPIC, toBytes("hello")), NetworkError, "it is closed");
-  await assertRejects(() => bus.subscribe(TOPIC, () => {}), NetworkError, "it is closed");
+  const { signaling, shown } = await open();
+  await signaling[Symbol.asyncDispose]();
+  await signaling.finished;
+  await assertRejects(
+    () => signaling.publish(TOPIC, toBytes("hello")),
+    NetworkError,
+    "it is closed",
+  );
+  await assertRejects(() => signaling.subscribe(TOPIC, () => {}), NetworkError, "it is closed");
   assertEquals(shown, []);
 });
 
@@ -90,21 +94,21 @@ Deno.test("a bus whose lines fail is lost", async () => {
     await Promise.resolve();
     throw new Error("the terminal is gone");
   }
-  const bus = await handTransport({ write() {}, lines: broken() }).open({ network });
-  await assertRejects(() => bus.finished, NetworkError, "the lines have ended");
+  const signaling = await manualTransport({ write() {}, lines: broken() }).open({ network });
+  await assertRejects(() => signaling.finished, NetworkError, "the lines have ended");
 });
 
 Deno.test("a bus that is kept hears what was pasted before it subscribed", async () => {
-  const transport = handTransport({ write() {}, lines: lines([HELLO]) });
-  await using bus = await keepBus(transport, { network });
-  assertEquals(toText(await next(bus)), "hello");
+  const transport = manualTransport({ write() {}, lines: lines([HELLO]) });
+  await using signaling = await keepConnected(transport, { network });
+  assertEquals(toText(await next(signaling)), "hello");
 });
 
 Deno.test("decodeHandMessage() takes a text for incomplete until its last character is there", () => {
   for (let length = "punchline-message:".length; length < HELLO.length; length++) {
-    assertEquals(decodeHandMessage(HELLO.slice(0, length)), { kind: "incomplete" });
+    assertEquals(decodeManualMessage(HELLO.slice(0, length)), { kind: "incomplete" });
   }
-  assertThrows(() => decodeHandMessage(`${HELLO}A`), MalformedMessageError);
+  assertThrows(() => decodeManualMessage(`${HELLO}A`), MalformedMessageError);
 });
 
 Deno.test("decodeHandMessage() notices any one character that was changed", () => {
@@ -115,7 +119,7 @@ Deno.test("decodeHandMessage() notices any one character that was changed", () =
     if (text === HELLO) return;
     let kind = "malformed";
     try {
-      ({ kind } = decodeHandMessage(text)); // one that claims to be longer
+      ({ kind } = decodeManualMessage(text)); // one that claims to be longer
     } catch (error) {
       assertEquals(error instanceof MalformedMessageError, true);
     }
@@ -127,12 +131,12 @@ async function open(pasted: readonly string[] = []) {
   const shown: string[] = [];
   const garbage: MalformedMessageError[] = [];
   const read = Promise.withResolvers<void>();
-  const bus = await handTransport({
+  const signaling = await manualTransport({
     write: (line) => shown.push(line),
     lines: lines(pasted, read.resolve),
     onGarbage: (error) => garbage.push(error),
   }).open({ network });
-  return { bus, shown, garbage, read: read.promise.then(() => Promise.resolve()) };
+  return { signaling, shown, garbage, read: read.promise.then(() => Promise.resolve()) };
 }
 
 async function* lines(texts: readonly string[], onEnd = () => {}): AsyncGenerator<string> {
@@ -140,8 +144,8 @@ async function* lines(texts: readonly string[], onEnd = () => {}): AsyncGenerato
   onEnd();
 }
 
-async function next(bus: SignalBus, topic = TOPIC): Promise<Uint8Array> {
+async function next(signaling: SignalingConnection, topic = TOPIC): Promise<Uint8Array> {
   const heard = Promise.withResolvers<Uint8Array>();
-  await bus.subscribe(topic, heard.resolve);
+  await signaling.subscribe(topic, heard.resolve);
   return await heard.promise;
 }

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/base/errors.ts";
-import { openBus, parseSignalUrl } from "../../lib/signal/open.ts";
+import { openSignaling, parseSignalUrl } from "../../lib/signal/open.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import type { Host } from "../simnet/host.ts";
@@ -17,7 +17,7 @@ Deno.test("a bus that is lost is opened again, with its subscriptions", () =>
     const clients = ["a", "b"].map((name) => internet.host(name, { link }));
     const server = await serve();
     const [a, b] = await Promise.all(
-      clients.map(({ network }) => openBus(server.url, { network })),
+      clients.map(({ network }) => openSignaling(server.url, { network })),
     );
     let heard = Promise.withResolvers<Uint8Array>();
     await using _subscription = await a!.subscribe(TOPIC, (message) => heard.resolve(message));
@@ -41,16 +41,20 @@ Deno.test("what is published while a bus is away waits a little for it, and fail
     const serve = () => serveRendezvous({ network: host.network, local: at(host.addresses[0]!) });
     const { network } = internet.host("a", { link });
     const server = await serve();
-    await using bus = await openBus(server.url, { network });
+    await using signaling = await openSignaling(server.url, { network });
     await server[Symbol.asyncDispose]();
     await delay(100);
     const startedAtMs = time.nowMs;
-    await assertRejects(() => bus.publish(TOPIC, toBytes("hello")), NetworkError, "it is lost");
+    await assertRejects(
+      () => signaling.publish(TOPIC, toBytes("hello")),
+      NetworkError,
+      "it is lost",
+    );
     assertEquals(Math.round(time.nowMs - startedAtMs), 2000);
     await using _again = await serve();
-    await bus.publish(TOPIC, toBytes("hello")).catch(() => {});
+    await signaling.publish(TOPIC, toBytes("hello")).catch(() => {});
     await delay(10_000);
-    await bus.publish(TOPIC, toBytes("hello"));
+    await signaling.publish(TOPIC, toBytes("hello"));
   }));
 
 Deno.test("what is subscribed to while a bus is away is subscribed to when it is back", () =>
@@ -58,14 +62,18 @@ Deno.test("what is subscribed to while a bus is away is subscribed to when it is
     const host = internet.host("server", { link });
     const serve = () => serveRendezvous({ network: host.network, local: at(host.addresses[0]!) });
     const server = await serve();
-    await using bus = await openBus(server.url, { network: internet.host("a", { link }).network });
+    await using signaling = await openSignaling(server.url, {
+      network: internet.host("a", { link }).network,
+    });
     await server[Symbol.asyncDispose]();
     await delay(100);
     const heard = Promise.withResolvers<Uint8Array>();
-    await using _subscription = await bus.subscribe(TOPIC, heard.resolve);
+    await using _subscription = await signaling.subscribe(TOPIC, heard.resolve);
     await using again = await serve();
     await delay(10_000);
-    await using other = await openBus(again.url, { network: internet.host("b", { link }).network });
+    await using other = await openSignaling(again.url, {
+      network: internet.host("b", { link }).network,
+    });
     await other.publish(TOPIC, toBytes("hello"));
     assertEquals(toText(await heard.promise), "hello");
   }));
@@ -75,7 +83,7 @@ Deno.test("a bus that cannot be opened at first says so", () =>
     const server = internet.host("server", { link });
     const { network } = internet.host("a", { link });
     const url = `ws://${server.addresses[0]}:3480`;
-    await assertRejects(() => openBus(url, { network }), NetworkError);
+    await assertRejects(() => openSignaling(url, { network }), NetworkError);
   }));
 
 Deno.test("a bus that is disposed of while it is away leaves nothing behind", () =>
@@ -83,12 +91,14 @@ Deno.test("a bus that is disposed of while it is away leaves nothing behind", ()
     const host = internet.host("server", { link });
     const local = at(host.addresses[0]!);
     const server = await serveRendezvous({ network: host.network, local });
-    const bus = await openBus(server.url, { network: internet.host("a", { link }).network });
+    const signaling = await openSignaling(server.url, {
+      network: internet.host("a", { link }).network,
+    });
     await server[Symbol.asyncDispose]();
     await delay(700);
-    await bus[Symbol.asyncDispose]();
+    await signaling[Symbol.asyncDispose]();
     assertEquals(time.pendingTimers, 0);
-    await assertRejects(() => bus.publish(TOPIC, toBytes("hello")), NetworkError);
+    await assertRejects(() => signaling.publish(TOPIC, toBytes("hello")), NetworkError);
   }));
 
 Deno.test("parseSignalUrl() knows the ways to signal, and says which there are", () => {
@@ -117,8 +127,8 @@ Deno.test("a bus whose connection died without a word is found out by check(), a
       local: at(host.addresses[0]!),
     });
     const [a, b] = ["a", "b"].map((name) => internet.host(name, { link })) as [Host, Host];
-    await using listener = await openBus(server.url, { network: a.network });
-    await using speaker = await openBus(server.url, { network: b.network });
+    await using listener = await openSignaling(server.url, { network: a.network });
+    await using speaker = await openSignaling(server.url, { network: b.network });
     const heard: string[] = [];
     await using _subscription = await listener.subscribe(
       TOPIC,

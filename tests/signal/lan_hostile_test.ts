@@ -5,7 +5,7 @@ import { delay } from "@std/async/delay";
 import { toBase64url } from "../../lib/base/bytes.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { LocalAddress, Network } from "../../lib/net/network.ts";
-import { keepBus } from "../../lib/signal/reconnecting.ts";
+import { keepConnected } from "../../lib/signal/reconnecting.ts";
 import { encodeLanMessage } from "../../lib/signal/lan.ts";
 import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
@@ -64,7 +64,7 @@ Deno.test("a host with two addresses on one link joins the group there once", ()
       interfaceName: "eth0",
       ip: "10.9.0.2",
     });
-    await using _bus = await lanTransport().open({ network });
+    await using _signaling = await lanTransport().open({ network });
     assertEquals(joined, [["10.9.0.1"]]);
   }));
 
@@ -75,9 +75,9 @@ Deno.test("an interface that takes no multicast does not keep others from it", (
       ip: "10.9.0.2",
     });
     unable.add("10.9.0.2");
-    await using bus = await lanTransport().open({ network });
+    await using signaling = await lanTransport().open({ network });
     assertEquals(joined.at(-1), ["10.9.0.1"]);
-    await bus.publish(TOPIC, toBytes("hello"));
+    await signaling.publish(TOPIC, toBytes("hello"));
   }));
 
 Deno.test("a host none of whose interfaces takes multicast is told so", () =>
@@ -92,10 +92,10 @@ Deno.test("a host none of whose interfaces takes multicast is told so", () =>
 Deno.test("a host that gets another address is heard from that, with all that it listens to", () =>
   withInterfaces(async ({ network, addresses, joined, neighbour }) => {
     addresses.push({ interfaceName: "eth0", ip: "10.9.0.1" });
-    await using bus = await keepBus(lanTransport(), { network });
+    await using signaling = await keepConnected(lanTransport(), { network });
     await using other = await lanTransport().open({ network: neighbour });
     const heard: string[] = [];
-    await bus.subscribe(TOPIC, (message) => heard.push(toText(message)));
+    await signaling.subscribe(TOPIC, (message) => heard.push(toText(message)));
     addresses[0] = { interfaceName: "eth1", ip: "10.9.0.2" };
     await delay(20_000);
     assertEquals(joined, [["10.9.0.1"], ["10.9.0.2"]]);
@@ -116,9 +116,9 @@ function inLan(
     const home = newHome(internet);
     const [a, b, c] = ["a", "b", "c"].map((name) => internet.host(name, { behind: home }).network);
     {
-      await using bus = await lanTransport().open({ network: a! });
+      await using signaling = await lanTransport().open({ network: a! });
       const heard: string[] = [];
-      await bus.subscribe(TOPIC, (message) => heard.push(toText(message)));
+      await signaling.subscribe(TOPIC, (message) => heard.push(toText(message)));
       using attacker = await b!.bindUdp({ ip: "0.0.0.0", port: 0 });
       using other = await c!.bindUdp({ ip: "0.0.0.0", port: 0 });
       const group = { ip: LAN_GROUP, port: LAN_PORT };

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import type { SignalBus } from "../../lib/signal/transport.ts";
+import type { SignalingConnection } from "../../lib/signal/transport.ts";
 import { encodeLanMessage } from "../../lib/signal/lan.ts";
 import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
 import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
@@ -63,11 +63,11 @@ Deno.test("the longest message arrives in a real LAN, that of this host", async 
 Deno.test("a LAN that is closed carries nothing", () =>
   simulate(async ({ internet }) => {
     const [a] = neighbours(internet);
-    const bus = await lanTransport().open({ network: a!.network });
-    await bus[Symbol.asyncDispose]();
-    await bus.finished;
-    await assertRejects(() => bus.publish(TOPIC, toBytes("hello")), NetworkError);
-    await assertRejects(() => bus.subscribe(TOPIC, () => {}), NetworkError);
+    const signaling = await lanTransport().open({ network: a!.network });
+    await signaling[Symbol.asyncDispose]();
+    await signaling.finished;
+    await assertRejects(() => signaling.publish(TOPIC, toBytes("hello")), NetworkError);
+    await assertRejects(() => signaling.subscribe(TOPIC, () => {}), NetworkError);
   }));
 
 function neighbours(internet: Internet) {
@@ -75,8 +75,8 @@ function neighbours(internet: Internet) {
   return ["a", "b"].map((name) => internet.host(name, { behind: home }));
 }
 
-async function next(bus: SignalBus): Promise<Uint8Array> {
+async function next(signaling: SignalingConnection): Promise<Uint8Array> {
   const heard = Promise.withResolvers<Uint8Array>();
-  await bus.subscribe(TOPIC, heard.resolve);
+  await signaling.subscribe(TOPIC, heard.resolve);
   return await heard.promise;
 }

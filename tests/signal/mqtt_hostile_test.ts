@@ -37,10 +37,10 @@ Deno.test("a broker that says nothing is given up", () =>
 
 Deno.test("a broker that falls silent is noticed", () =>
   withBroker(async ({ connect, broker, nowMs }) => {
-    await using bus = await connect();
+    await using signaling = await connect();
     broker.answers = () => [];
     const startedAtMs = nowMs();
-    await assertRejects(() => bus.finished, NetworkError);
+    await assertRejects(() => signaling.finished, NetworkError);
     assert(nowMs() - startedAtMs <= 30_100, `${nowMs() - startedAtMs}`);
   }));
 
@@ -55,56 +55,67 @@ for (const version of [undefined, 4, 5] as const) {
 
 Deno.test("a broker that answers no subscription is given up", () =>
   withBroker(async ({ connect, broker, nowMs }) => {
-    await using bus = await connect();
+    await using signaling = await connect();
     broker.answers = (packet) => packet[0] === 0xc0 ? ["d000"] : [];
     const startedAtMs = nowMs();
-    await assertRejects(() => bus.subscribe(TOPIC, () => {}), NetworkError, "agrees to nothing");
-    await assertRejects(() => bus.finished, NetworkError, "agrees to nothing");
+    await assertRejects(
+      () => signaling.subscribe(TOPIC, () => {}),
+      NetworkError,
+      "agrees to nothing",
+    );
+    await assertRejects(() => signaling.finished, NetworkError, "agrees to nothing");
     assertEquals(Math.round((nowMs() - startedAtMs) / 1000), 10);
   }));
 
 Deno.test("an answer to a subscription without a yes is a no", () =>
   withBroker(async ({ connect, broker }) => {
-    await using bus = await connect();
+    await using signaling = await connect();
     broker.answers = (packet) => packet[0] === 0x82 ? ["9002" + packet.subarray(2, 4).toHex()] : [];
-    await assertRejects(() => bus.subscribe(TOPIC, () => {}), RefusedError);
+    await assertRejects(() => signaling.subscribe(TOPIC, () => {}), RefusedError);
   }));
 
 Deno.test("a broker that talks and does not read is given up, with little kept for it", () =>
   withBroker(async ({ connect, broker }) => {
-    await using bus = await connect();
+    await using signaling = await connect();
     broker.reads = false;
     let taken = 0;
     const error = await assertRejects(async () => {
       const publishing: Promise<void>[] = [];
-      for (; taken < 1000; taken++) publishing.push(bus.publish(TOPIC, new Uint8Array(4096)));
+      for (; taken < 1000; taken++) publishing.push(signaling.publish(TOPIC, new Uint8Array(4096)));
       await Promise.all(publishing);
     }, NetworkError);
     assert(error.message.includes("reads too slowly"), error.message);
-    await assertRejects(() => bus.finished, NetworkError);
+    await assertRejects(() => signaling.finished, NetworkError);
   }));
 
 Deno.test("a bus is disposed of soon, though the broker does not read", () =>
   withBroker(async ({ connect, broker, nowMs }) => {
-    const bus = await connect();
+    const signaling = await connect();
     broker.reads = false;
-    const publishing = Array.from({ length: 50 }, () => bus.publish(TOPIC, new Uint8Array(4096)));
+    const publishing = Array.from(
+      { length: 50 },
+      () => signaling.publish(TOPIC, new Uint8Array(4096)),
+    );
     const settled = Promise.allSettled(publishing);
     await delay(1000);
     const startedAtMs = nowMs();
-    await bus[Symbol.asyncDispose]();
+    await signaling[Symbol.asyncDispose]();
     assert(nowMs() - startedAtMs <= 2000, `${nowMs() - startedAtMs}`);
     await settled;
-    await assertRejects(() => bus.publish(TOPIC, new Uint8Array()), NetworkError, "is closed");
+    await assertRejects(
+      () => signaling.publish(TOPIC, new Uint8Array()),
+      NetworkError,
+      "is closed",
+    );
   }));
 
 Deno.test("why a broker ends the conversation is told, with the code", () =>
   withBroker(async ({ connect, broker }) => {
     broker.answers = () => ["2003000000"];
-    await using bus = await connect({ version: 5 });
+    await using signaling = await connect({ version: 5 });
     await broker.say(Uint8Array.fromHex("e0018e"));
     const error = await assertRejects(
-      () => bus.finished,
+      () => signaling.finished,
       NetworkError,
       "session taken over (0x8e)",
     );
@@ -122,10 +133,10 @@ for (
 ) {
   Deno.test(`a broker that sends ${what} in between is given up`, () =>
     withBroker(async ({ connect, broker }) => {
-      await using bus = await connect();
+      await using signaling = await connect();
       await broker.say(Uint8Array.fromHex(hex));
       const error = await assertRejects(
-        () => bus.finished,
+        () => signaling.finished,
         NetworkError,
         "Cannot read MQTT packet",
       );
@@ -136,8 +147,11 @@ for (
 Deno.test("what was not asked for, or is too long, is not heard", () =>
   withBroker(async ({ connect, broker }) => {
     const heard: number[] = [];
-    await using bus = await connect();
-    await using _subscription = await bus.subscribe(TOPIC, ({ length }) => heard.push(length));
+    await using signaling = await connect();
+    await using _subscription = await signaling.subscribe(
+      TOPIC,
+      ({ length }) => heard.push(length),
+    );
     for (
       const [topic, length] of [
         [TOPIC, 1],
@@ -157,7 +171,7 @@ Deno.test("what was not asked for, or is too long, is not heard", () =>
 
 Deno.test("a flood of packets of no use leaves the conversation as it is", () =>
   withBroker(async ({ connect, broker }) => {
-    await using bus = await connect();
+    await using signaling = await connect();
     const each = [
       "d000",
       "90030009ff",
@@ -168,5 +182,5 @@ Deno.test("a flood of packets of no use leaves the conversation as it is", () =>
       "100c00044d5154540400003c0000",
     ];
     await broker.say(Uint8Array.fromHex(each.join("").repeat(2000)));
-    await using _subscription = await bus.subscribe(TOPIC, () => {});
+    await using _subscription = await signaling.subscribe(TOPIC, () => {});
   }));

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { encodePacket } from "../../lib/signal/mqtt/packet.ts";
-import { openBus } from "../../lib/signal/open.ts";
+import { openSignaling } from "../../lib/signal/open.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { withBroker } from "./scripted_broker.ts";
@@ -25,16 +25,16 @@ Deno.test("a broker that speaks MQTT 5 alone is spoken to in MQTT 5", () =>
       levels.push(packet[8]!);
       return [packet[8] === 4 ? "20020001" : "2003000000"];
     };
-    await using bus = await connect();
-    await using _subscription = await bus.subscribe(TOPIC, () => {});
+    await using signaling = await connect();
+    await using _subscription = await signaling.subscribe(TOPIC, () => {});
     assertEquals(levels, [4, 5]);
   }));
 
 Deno.test("what a broker has kept is not what is said now", () =>
   withBroker(async ({ connect, broker }) => {
     const heard: string[] = [];
-    await using bus = await connect();
-    await using _subscription = await bus.subscribe(
+    await using signaling = await connect();
+    await using _subscription = await signaling.subscribe(
       TOPIC,
       (message) => heard.push(toText(message)),
     );
@@ -49,19 +49,19 @@ Deno.test("what a broker has kept is not what is said now", () =>
 
 Deno.test("check() notices a dead broker at once", () =>
   withBroker(async ({ connect, broker, nowMs }) => {
-    await using bus = await connect();
+    await using signaling = await connect();
     broker.answers = () => [];
     const startedAtMs = nowMs();
-    bus.check!();
-    await assertRejects(() => bus.finished, NetworkError);
+    signaling.check!();
+    await assertRejects(() => signaling.finished, NetworkError);
     assert(nowMs() - startedAtMs <= 2100, `${nowMs() - startedAtMs}`);
   }));
 
 Deno.test("a subscription that the broker refuses is refused", () =>
   withBroker(async ({ connect, broker }) => {
-    await using bus = await connect();
+    await using signaling = await connect();
     broker.answers = (packet) => packet[0] === 0x82 ? ["9003000187"] : [];
-    await assertRejects(() => bus.subscribe(TOPIC, () => {}), RefusedError, "not authorized");
+    await assertRejects(() => signaling.subscribe(TOPIC, () => {}), RefusedError, "not authorized");
   }));
 
 Deno.test("openBus() loads MQTT for its URLs", async () => {
@@ -69,7 +69,7 @@ Deno.test("openBus() loads MQTT for its URLs", async () => {
     const { network } = internet.host("a");
     const server = internet.host("server");
     const url = `mqtt://${server.addresses[0]}`;
-    await assertRejects(() => openBus(url, { network }), NetworkError);
+    await assertRejects(() => openSignaling(url, { network }), NetworkError);
   });
 });
 
@@ -82,7 +82,7 @@ for (const [said, message] of [["20020001", "of 3.1.1"], ["2003008400", "of 5"]]
         levels.push(packet[8]!);
         return [packet[8] === 4 ? said : "2003000000"];
       };
-      await using _bus = await connect();
+      await using _signaling = await connect();
       assertEquals(levels, [4, 5]);
     }));
 }
@@ -90,8 +90,8 @@ for (const [said, message] of [["20020001", "of 3.1.1"], ["2003008400", "of 5"]]
 Deno.test("a broker that repeats a message is heard twice: telling is for who listens", () =>
   withBroker(async ({ connect, broker }) => {
     const heard: string[] = [];
-    await using bus = await connect();
-    await using _subscription = await bus.subscribe(
+    await using signaling = await connect();
+    await using _subscription = await signaling.subscribe(
       TOPIC,
       (message) => heard.push(toText(message)),
     );
@@ -117,8 +117,8 @@ Deno.test("the last who listens to a topic takes the subscription back, and the 
       asked.push(packet[0]! >> 4);
       return answers(packet);
     };
-    await using bus = await connect();
-    const both = await Promise.all([1, 2].map(() => bus.subscribe(TOPIC, () => {})));
+    await using signaling = await connect();
+    const both = await Promise.all([1, 2].map(() => signaling.subscribe(TOPIC, () => {})));
     for (const each of both) await each[Symbol.asyncDispose]();
     await delay(100);
     assertEquals(asked, [1, 8, 10]);
@@ -126,9 +126,9 @@ Deno.test("the last who listens to a topic takes the subscription back, and the 
 
 Deno.test("publishing waits for nobody", () =>
   withBroker(async ({ connect, nowMs }) => {
-    await using bus = await connect();
+    await using signaling = await connect();
     const startedAtMs = nowMs();
-    for (let i = 0; i < 5; i++) await bus.publish(TOPIC, new Uint8Array(1000));
+    for (let i = 0; i < 5; i++) await signaling.publish(TOPIC, new Uint8Array(1000));
     assertEquals(nowMs(), startedAtMs);
   }));
 
@@ -147,17 +147,17 @@ for (const afterMs of [0, 5, 10, 15, 20, 25, 29]) {
 
 Deno.test("a subscription that is aborted rejects with the reason, and the bus goes on", () =>
   withBroker(async ({ connect, broker }) => {
-    await using bus = await connect();
+    await using signaling = await connect();
     const { answers } = broker;
     broker.answers = () => [];
     const controller = new AbortController();
     const reason = new Error("enough");
-    const subscribing = bus.subscribe(TOPIC, () => {}, { signal: controller.signal });
+    const subscribing = signaling.subscribe(TOPIC, () => {}, { signal: controller.signal });
     controller.abort(reason);
     assertEquals(await assertRejects(() => subscribing), reason);
     await delay(100);
     broker.answers = answers;
-    await using _subscription = await bus.subscribe(TOPIC, () => {});
+    await using _subscription = await signaling.subscribe(TOPIC, () => {});
   }));
 
 Deno.test("who listens anew while another stops leaves no subscription behind", () =>
@@ -168,10 +168,10 @@ Deno.test("who listens anew while another stops leaves no subscription behind", 
       asked.push(packet[0]! >> 4);
       return answers(packet);
     };
-    await using bus = await openBus(url, { network });
-    const first = await bus.subscribe(TOPIC, () => {});
+    await using signaling = await openSignaling(url, { network });
+    const first = await signaling.subscribe(TOPIC, () => {});
     const stopping = first[Symbol.asyncDispose]();
-    const second = await bus.subscribe(TOPIC, () => {});
+    const second = await signaling.subscribe(TOPIC, () => {});
     await stopping;
     await second[Symbol.asyncDispose]();
     await delay(100);

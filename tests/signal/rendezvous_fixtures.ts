@@ -6,7 +6,7 @@
 
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import type { SignalBus } from "../../lib/signal/transport.ts";
+import type { SignalingConnection } from "../../lib/signal/transport.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
 import {
   type RendezvousLimits,
@@ -70,14 +70,14 @@ export async function meet(
 }
 
 /** A bus to the server, from a host of its own. */
-export async function join({ server, newHost }: Meeting): Promise<SignalBus> {
+export async function join({ server, newHost }: Meeting): Promise<SignalingConnection> {
   return await webSocketTransport(server.url).open({ network: newHost().network });
 }
 
 /** What is said next under a topic. */
-export async function next(bus: SignalBus, topic: string): Promise<Uint8Array> {
+export async function next(signaling: SignalingConnection, topic: string): Promise<Uint8Array> {
   const heard = Promise.withResolvers<Uint8Array>();
-  await bus.subscribe(topic, heard.resolve);
+  await signaling.subscribe(topic, heard.resolve);
   return await heard.promise;
 }
 

@@ -6,7 +6,7 @@
 
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
-import type { SignalBus } from "../../lib/signal/transport.ts";
+import type { SignalingConnection } from "../../lib/signal/transport.ts";
 import { packetLength } from "../../lib/signal/mqtt/packet.ts";
 import { mqttTransport, type MqttTransportOptions } from "../../lib/signal/mqtt/transport.ts";
 import { writeAll } from "../../lib/signal/websocket/connection.ts";
@@ -29,7 +29,7 @@ export interface BrokerPlace {
   readonly broker: ScriptedBroker;
   readonly network: Network;
   readonly url: string;
-  connect(options?: MqttTransportOptions & { signal?: AbortSignal }): Promise<SignalBus>;
+  connect(options?: MqttTransportOptions & { signal?: AbortSignal }): Promise<SignalingConnection>;
   nowMs(): number;
 }
 

@@ -5,7 +5,11 @@
  */
 
 import { NetworkError } from "../../lib/base/errors.ts";
-import type { OpenBusOptions, SignalBus, SignalTransport } from "../../lib/signal/transport.ts";
+import type {
+  OpenSignalingOptions,
+  SignalingConnection,
+  SignalTransport,
+} from "../../lib/signal/transport.ts";
 import { type TopicListener, TopicSubscribers } from "../../lib/signal/transport.ts";
 
 /** What becomes of a subscription: it is agreed to unless this throws, once it resolves. */
@@ -15,7 +19,7 @@ export type Agree = (topic: string, signal?: AbortSignal) => Promise<void>;
 export class ScriptedTransport implements SignalTransport {
   readonly url = "scripted:";
   /** All that were opened. */
-  readonly buses: ScriptedBus[] = [];
+  readonly buses: ScriptedSignaling[] = [];
   /** May be changed at any time. */
   agree: Agree;
   /** What has to come about before a bus is open. */
@@ -27,22 +31,22 @@ export class ScriptedTransport implements SignalTransport {
     this.agree = agree;
   }
 
-  async open({ signal }: OpenBusOptions): Promise<ScriptedBus> {
+  async open({ signal }: OpenSignalingOptions): Promise<ScriptedSignaling> {
     this.attempts++;
     await this.opening(signal);
-    const bus = new ScriptedBus((topic, signal) => this.agree(topic, signal));
-    this.buses.push(bus);
-    return bus;
+    const signaling = new ScriptedSignaling((topic, signal) => this.agree(topic, signal));
+    this.buses.push(signaling);
+    return signaling;
   }
 
   /** The newest bus. */
-  get bus(): ScriptedBus {
+  get signaling(): ScriptedSignaling {
     return this.buses.at(-1)!;
   }
 }
 
 /** One bus. */
-export class ScriptedBus implements SignalBus {
+export class ScriptedSignaling implements SignalingConnection {
   readonly url = "scripted:";
   readonly finished: Promise<void>;
   /** All that was published. */

@@ -5,7 +5,7 @@ import { delay } from "@std/async/delay";
 import { toBase64url } from "../../lib/base/bytes.ts";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import type { SignalBus } from "../../lib/signal/transport.ts";
+import type { SignalingConnection } from "../../lib/signal/transport.ts";
 import { readHead, writeAll } from "../../lib/signal/websocket/connection.ts";
 import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
 import {
@@ -42,19 +42,19 @@ Deno.test("a client that sends a message that is too long is sent away", () =>
 
 Deno.test("a client that says too much is sent away", () =>
   meet(async (meeting) => {
-    await using bus = await join(meeting);
-    for (let i = 0; i < 3; i++) await bus.publish(TOPIC, toBytes("hello"));
-    await assertRejects(() => bus.finished, NetworkError, "1008");
-    await assertRejects(() => bus.publish(TOPIC, toBytes("hello")), NetworkError);
+    await using signaling = await join(meeting);
+    for (let i = 0; i < 3; i++) await signaling.publish(TOPIC, toBytes("hello"));
+    await assertRejects(() => signaling.finished, NetworkError, "1008");
+    await assertRejects(() => signaling.publish(TOPIC, toBytes("hello")), NetworkError);
   }, { topicBurst: 2, topicMessagesPerSecond: 1 }));
 
 Deno.test("a client that listens to too much is refused what is too much, and no more", () =>
   meet(async (meeting) => {
     await using speaker = await join(meeting);
-    await using bus = await join(meeting);
+    await using signaling = await join(meeting);
     const heard = Promise.withResolvers<Uint8Array>();
-    await bus.subscribe(TOPIC, heard.resolve);
-    const error = await assertRejects(() => bus.subscribe(OTHER, () => {}), RefusedError);
+    await signaling.subscribe(TOPIC, heard.resolve);
+    const error = await assertRejects(() => signaling.subscribe(OTHER, () => {}), RefusedError);
     assertEquals(error.code, 503);
     await speaker.publish(TOPIC, toBytes("hello"));
     assertEquals(toText(await heard.promise), "hello");
@@ -68,8 +68,8 @@ Deno.test("who has a ticket cannot keep its owner from listening by listening in
     await using stack = new AsyncDisposableStack();
     const refused = [];
     for (let i = 0; i < 32; i++) {
-      const bus = stack.use(await transport.open({ network: attacker.network }));
-      refused.push(await bus.subscribe(TOPIC, () => {}).then(() => false, () => true));
+      const signaling = stack.use(await transport.open({ network: attacker.network }));
+      refused.push(await signaling.subscribe(TOPIC, () => {}).then(() => false, () => true));
     }
     assertEquals(refused.filter((each) => !each).length, 4);
     const owner = stack.use(await join(meeting));
@@ -92,25 +92,29 @@ Deno.test("a topic that is full is refused, and granted once somebody has left",
   }, { maxMembersPerTopic: 1 }));
 
 Deno.test("a server that confirms nothing is given up", () =>
-  withStrangeServer(async (bus, connection) => {
+  withStrangeServer(async (signaling, connection) => {
     drain(connection);
-    await assertRejects(() => bus.subscribe(TOPIC, () => {}), NetworkError, "confirms nothing");
-    await assertRejects(() => bus.finished, NetworkError, "confirms nothing");
+    await assertRejects(
+      () => signaling.subscribe(TOPIC, () => {}),
+      NetworkError,
+      "confirms nothing",
+    );
+    await assertRejects(() => signaling.finished, NetworkError, "confirms nothing");
   }));
 
 Deno.test("a server that reads nothing loses what is published, and is given up for a subscription", () =>
-  withStrangeServer(async (bus) => {
-    for (let i = 0; i < 300; i++) await bus.publish(TOPIC, new Uint8Array(4096));
+  withStrangeServer(async (signaling) => {
+    for (let i = 0; i < 300; i++) await signaling.publish(TOPIC, new Uint8Array(4096));
     const topics = Array.from({ length: 3000 }, (_, i) => {
       const topic = new Uint8Array(16);
       new DataView(topic.buffer).setUint16(0, i);
       return toBase64url(topic);
     });
     const refused = topics.map((topic) =>
-      assertRejects(() => bus.subscribe(topic, () => {}), NetworkError, "reads nothing")
+      assertRejects(() => signaling.subscribe(topic, () => {}), NetworkError, "reads nothing")
     );
     await Promise.all(refused);
-    await assertRejects(() => bus.finished, NetworkError, "reads nothing");
+    await assertRejects(() => signaling.finished, NetworkError, "reads nothing");
   }));
 
 Deno.test("what a server says to a client that has closed is heard by nobody", () =>
@@ -128,13 +132,13 @@ Deno.test("a server of which one address is dead is reached at the other", () =>
     const dead = internet.host("dead", { fault: "silent" });
     internet.names.set("example.org", [dead.addresses[0]!, server.local.ip]);
     const transport = webSocketTransport("ws://example.org:3480");
-    await using _bus = await transport.open({ network: newHost().network });
+    await using _signaling = await transport.open({ network: newHost().network });
     assert(time.nowMs < 5000, `${time.nowMs} ms`);
   }));
 
 /** A bus to a server that the test plays. */
 function withStrangeServer(
-  job: (bus: SignalBus, connection: TcpConnection) => Promise<void>,
+  job: (signaling: SignalingConnection, connection: TcpConnection) => Promise<void>,
 ): Promise<void> {
   return simulate(async ({ internet, time }) => {
     const host = internet.host("server", { link: LINK });
@@ -144,8 +148,8 @@ function withStrangeServer(
     {
       using connection = await listener.accept();
       await upgrade(connection);
-      await using bus = await opening;
-      await job(bus, connection);
+      await using signaling = await opening;
+      await job(signaling, connection);
     }
     await delay(60_000); // what TCP does when a connection has ended
     assertEquals(time.pendingTimers, 0);

@@ -3,7 +3,7 @@ import { delay } from "@std/async/delay";
 import fc from "fast-check";
 import { toBase64url } from "../../lib/base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
-import { decodeHandMessage, encodeHandMessage } from "../../lib/signal/manual.ts";
+import { decodeManualMessage, encodeManualMessage } from "../../lib/signal/manual.ts";
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
 import { DEFAULT_RENDEZVOUS_LIMITS } from "../../lib/signal/rendezvous/server.ts";
 import { RendezvousTopics } from "../../lib/signal/rendezvous/topics.ts";
@@ -31,9 +31,9 @@ Deno.test("what is said under a topic reaches all who listen, and nobody else", 
 
 Deno.test("who speaks does not hear itself", () =>
   meet(async (meeting) => {
-    await using bus = await join(meeting);
-    await bus.subscribe(TOPIC, () => assert(false, "it heard itself"));
-    await bus.publish(TOPIC, toBytes("hello"));
+    await using signaling = await join(meeting);
+    await signaling.subscribe(TOPIC, () => assert(false, "it heard itself"));
+    await signaling.publish(TOPIC, toBytes("hello"));
     await delay(10 * RTT_MS);
   }));
 
@@ -53,10 +53,10 @@ Deno.test("a subscription is in force for whatever is said after it, without wai
 
 Deno.test("a bus knows its round trip to the server once it has subscribed", () =>
   meet(async (meeting) => {
-    await using bus = await join(meeting);
-    assertEquals(bus.rttMs, undefined);
-    await using _subscription = await bus.subscribe(TOPIC, () => {});
-    assertEquals(bus.rttMs, RTT_MS);
+    await using signaling = await join(meeting);
+    assertEquals(signaling.rttMs, undefined);
+    await using _subscription = await signaling.subscribe(TOPIC, () => {});
+    assertEquals(signaling.rttMs, RTT_MS);
   }));
 
 Deno.test("who unsubscribes hears no more, and leaves nothing at the server", () =>
@@ -97,8 +97,8 @@ Deno.test("several in one program may listen to one topic", () =>
 
 Deno.test("rooms and topics of one server do not know of each other", () =>
   meet(async (meeting) => {
-    await using bus = await join(meeting);
-    await bus.subscribe(TOPIC, () => assert(false, "it heard the room"));
+    await using signaling = await join(meeting);
+    await signaling.subscribe(TOPIC, () => assert(false, "it heard the room"));
     await using a = await meeting.enter(TOPIC);
     await using b = await meeting.enter(TOPIC);
     await a.send(toBytes("hello"));
@@ -108,9 +108,9 @@ Deno.test("rooms and topics of one server do not know of each other", () =>
 
 Deno.test("a bus says that its server has gone", () =>
   meet(async (meeting) => {
-    await using bus = await join(meeting);
+    await using signaling = await join(meeting);
     await meeting.server[Symbol.asyncDispose]();
-    await assertRejects(() => bus.finished, NetworkError, "1001");
+    await assertRejects(() => signaling.finished, NetworkError, "1001");
   }));
 
 Deno.test("RendezvousTopics keeps to its limits", () => {
@@ -164,8 +164,8 @@ Deno.test("messages of all three carriers are what they were before they were by
     }
     const lan = decodeLanMessage(encodeLanMessage(id, topic, message));
     assertEquals([lan.topic, lan.message], [topic, message]);
-    const text = encodeHandMessage({ topic, message });
-    assertEquals(decodeHandMessage(text), { kind: "message", topic, message });
+    const text = encodeManualMessage({ topic, message });
+    assertEquals(decodeManualMessage(text), { kind: "message", topic, message });
   }));
 });
 
@@ -174,8 +174,8 @@ Deno.test("decoders of all three carriers throw nothing but MalformedMessageErro
     const decoders = [
       () => decodeTopicMessage(bytes),
       () => decodeLanMessage(bytes),
-      () => decodeHandMessage(text),
-      () => decodeHandMessage(`punchline-message:${text}`),
+      () => decodeManualMessage(text),
+      () => decodeManualMessage(`punchline-message:${text}`),
     ];
     for (const decode of decoders) {
       try {
@@ -189,9 +189,9 @@ Deno.test("decoders of all three carriers throw nothing but MalformedMessageErro
 
 Deno.test("a topic has to be one, and a message not too long", () =>
   meet(async (meeting) => {
-    await using bus = await join(meeting);
-    await assertRejects(() => bus.publish("kitchen", toBytes("hello")), TypeError);
-    await assertRejects(() => bus.subscribe("kitchen", () => {}), TypeError);
-    await assertRejects(() => bus.publish(TOPIC, new Uint8Array(4097)), RangeError);
+    await using signaling = await join(meeting);
+    await assertRejects(() => signaling.publish("kitchen", toBytes("hello")), TypeError);
+    await assertRejects(() => signaling.subscribe("kitchen", () => {}), TypeError);
+    await assertRejects(() => signaling.publish(TOPIC, new Uint8Array(4097)), RangeError);
     assertThrows(() => webSocketTransport("http://example.org"), TypeError);
   }));

@@ -7,7 +7,7 @@ import { encodeAnswer } from "../../lib/stun/server/binding.ts";
 import { BINDING, decodeMessage, encodeMessage, getAttribute } from "../../lib/stun/message.ts";
 import { isPlainBinding, PlainResponder } from "../../lib/stun/server/binding.ts";
 import { newCounters } from "../../lib/stun/server/endpoints.ts";
-import { newAllowances, type UdpLimits, UdpResponder } from "../../lib/stun/server/udp.ts";
+import { newBuckets, type UdpLimits, UdpResponder } from "../../lib/stun/server/udp.ts";
 
 const ADDRESSES = {
   destination: { ip: "192.0.2.1", port: 3478 },
@@ -23,7 +23,7 @@ const TRANSACTION_ID = Uint8Array.from({ length: 12 }, (_, i) => i + 1);
 
 function responder(limits: UdpLimits) {
   const counters = newCounters();
-  const udp = new UdpResponder(ADDRESSES, { allowances: newAllowances(limits, 1), counters });
+  const udp = new UdpResponder(ADDRESSES, { buckets: newBuckets(limits, 1), counters });
   return { udp, counters };
 }
 
@@ -263,9 +263,9 @@ for (
         plainRequest,
         source,
         fc.nat(120),
-        (where, data, source, allowance) => {
+        (where, data, source, bucket) => {
           assert(isPlainBinding(data));
-          const mayExceed = (excess: number) => excess <= allowance;
+          const mayExceed = (excess: number) => excess <= bucket;
           const arrival = { transport: "udp", source, ...where } as const;
           const expected = encodeAnswer(
             answerBinding(decodeMessage(data), arrival)!,

@@ -5,7 +5,7 @@
  */
 
 import type { MappingRequest } from "../mapper.ts";
-import { faultRule, type IgdFailure, type LadderStep } from "./faults.ts";
+import { type FallbackRule, faultRule, type IgdFailure } from "./faults.ts";
 
 /** How to ask for a mapping. */
 export interface MappingAttempt {
@@ -17,11 +17,11 @@ export interface MappingAttempt {
   readonly leaseSeconds: number;
   readonly description: string;
   /** What led from the first attempt to this one. */
-  readonly taken: readonly LadderStep[];
+  readonly taken: readonly FallbackRule[];
 }
 
 /** What an attempt may vary. */
-export interface LadderContext {
+export interface FallbackContext {
   readonly request: MappingRequest;
   /** The versions of the device's connections, in the order of their use. */
   readonly serviceVersions: readonly number[];
@@ -46,7 +46,7 @@ export function firstAttempt(request: MappingRequest): MappingAttempt {
 export function nextAttempt(
   attempt: MappingAttempt,
   failure: IgdFailure,
-  context: LadderContext,
+  context: FallbackContext,
 ): MappingAttempt | undefined {
   if (attempt.taken.length >= MAX_STEPS) return undefined;
   for (const step of faultRule(failure).steps) {
@@ -61,7 +61,7 @@ type Change = Partial<MappingAttempt>;
 
 /** What each step changes; `undefined` where it does not apply, or would change nothing. */
 const STEPS: Readonly<
-  Record<LadderStep, (attempt: MappingAttempt, context: LadderContext) => Change | undefined>
+  Record<FallbackRule, (attempt: MappingAttempt, context: FallbackContext) => Change | undefined>
 > = {
   "retry": (attempt) => once("retry", attempt, {}),
 
@@ -103,13 +103,13 @@ const STEPS: Readonly<
       : undefined,
 };
 
-function once(step: LadderStep, attempt: MappingAttempt, change: Change): Change | undefined {
+function once(step: FallbackRule, attempt: MappingAttempt, change: Change): Change | undefined {
   return attempt.taken.includes(step) ? undefined : change;
 }
 
 function nextPort(
   { taken }: MappingAttempt,
-  { request, otherPorts }: LadderContext,
+  { request, otherPorts }: FallbackContext,
 ): Change | undefined {
   const tried =
     taken.filter((step) => step === "other-port" || step === "unprivileged-port").length;

@@ -15,7 +15,12 @@ import {
   type PortMappingKey,
 } from "./actions.ts";
 import type { IgdService } from "./device.ts";
-import { firstAttempt, type LadderContext, type MappingAttempt, nextAttempt } from "./fallbacks.ts";
+import {
+  type FallbackContext,
+  firstAttempt,
+  type MappingAttempt,
+  nextAttempt,
+} from "./fallbacks.ts";
 import {
   CONFLICT_IN_MAPPING_ENTRY,
   type IgdFailure,
@@ -46,7 +51,7 @@ export async function mapIgdPort(
   services: readonly IgdService[],
   request: MappingRequest,
 ): Promise<GrantedPort> {
-  const context: LadderContext = {
+  const context: FallbackContext = {
     request,
     serviceVersions: services.map(({ version }) => version),
     otherPorts: drawPorts(),
@@ -200,7 +205,7 @@ async function climb(
   { attempt, failure, context }: {
     attempt: MappingAttempt;
     failure: IgdFailure;
-    context: LadderContext;
+    context: FallbackContext;
   },
 ): Promise<MappingAttempt> {
   const { request } = context;

@@ -95,7 +95,7 @@ const ENCODING = "http://schemas.xmlsoap.org/soap/encoding/";
 const ACTION_FAILED = 501;
 
 /** Lets a device rest, after each burst of calls, for as long as the burst took. */
-export class SoapPace {
+export class RequestPacing {
   #calls = 0;
   #busyMs = 0;
   #endMs = -Infinity;
@@ -135,7 +135,7 @@ export class SoapClient {
   readonly #network: Network;
   /** Settles when the calls so far are over. */
   #queue: Promise<void> = Promise.resolve();
-  readonly #pace = new SoapPace();
+  readonly #pace = new RequestPacing();
 
   constructor(network: Network) {
     this.#network = network;

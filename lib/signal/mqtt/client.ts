@@ -11,7 +11,7 @@ import {
   NoResponseError,
   RefusedError,
 } from "../../base/errors.ts";
-import { GiveUp } from "../../base/timers.ts";
+import { Deadline } from "../../base/timers.ts";
 import {
   decodePacket,
   encodePacket,
@@ -209,7 +209,7 @@ export class MqttClient {
     const id = this.#lastId = this.#lastId % 0xffff + 1;
     const agreed = Promise.withResolvers<void>();
     this.#waiting.set(id, agreed);
-    const tooLate = setTimeout(() => this.#giveUp("it agrees to nothing"), ANSWER_MS);
+    const tooLate = setTimeout(() => this.#deadline("it agrees to nothing"), ANSWER_MS);
     try {
       await Promise.all([this.#send({ type: "subscribe", id, topic }), agreed.promise]);
     } finally {
@@ -228,7 +228,7 @@ export class MqttClient {
   check(): void {
     if (this.#failure !== undefined || this.#checking !== undefined) return;
     this.#send({ type: "pingreq" }).catch(() => {}); // reading tells
-    this.#checking = setTimeout(() => this.#giveUp("it does not answer"), CHECK_MS);
+    this.#checking = setTimeout(() => this.#deadline("it does not answer"), CHECK_MS);
   }
 
   /** Says goodbye, to a broker that listens. */
@@ -292,12 +292,12 @@ export class MqttClient {
 
   /** One that says nothing at all between two questions is gone. */
   #ask(): void {
-    if (this.#isAsked) return this.#giveUp("it does not answer");
+    if (this.#isAsked) return this.#deadline("it does not answer");
     this.#isAsked = true;
     this.#send({ type: "pingreq" }).catch(() => {}); // reading tells
   }
 
-  #giveUp(why: string): void {
+  #deadline(why: string): void {
     this.#end(this.#lost(why));
     this.#pipe.reset(); // reading ends, and tells
   }
@@ -327,13 +327,13 @@ async function connect(
   name: string,
   { version, signal, ...options }: OpenPipeOptions & { version: MqttVersion },
 ): Promise<Opened> {
-  using giveUp = new GiveUp(CONNECT_MS, signal);
+  using deadline = new Deadline(CONNECT_MS, signal);
   try {
-    const pipe = await openPipe(url, { ...options, signal: giveUp.signal });
+    const pipe = await openPipe(url, { ...options, signal: deadline.signal });
     const onAbort = () => pipe.reset();
-    giveUp.signal.addEventListener("abort", onAbort, { once: true });
+    deadline.signal.addEventListener("abort", onAbort, { once: true });
     try {
-      giveUp.signal.throwIfAborted();
+      deadline.signal.throwIfAborted();
       const { username, password } = url;
       const connecting: MqttPacket = {
         type: "connect",
@@ -352,11 +352,11 @@ async function connect(
       pipe.reset();
       throw error;
     } finally {
-      giveUp.signal.removeEventListener("abort", onAbort);
+      deadline.signal.removeEventListener("abort", onAbort);
     }
   } catch (error) {
     signal?.throwIfAborted();
-    if (!giveUp.signal.aborted) throw error;
+    if (!deadline.signal.aborted) throw error;
     const message = `Cannot connect to broker ${name}: no answer in ${CONNECT_MS / 1000} s`;
     throw new NoResponseError(message, { cause: error });
   }

@@ -134,7 +134,7 @@ class TcpPipe implements BrokerPipe {
   }
 
   async write(packet: Uint8Array): Promise<void> {
-    if (this.#queuedBytes + packet.length > MAX_QUEUED_BYTES) throw giveUp(this);
+    if (this.#queuedBytes + packet.length > MAX_QUEUED_BYTES) throw deadline(this);
     this.#queuedBytes += packet.length;
     await (this.#writing = this.#writing.then(() => writeAll(this.#connection, packet)));
     this.#queuedBytes -= packet.length;
@@ -176,7 +176,7 @@ class WebSocketPipe implements BrokerPipe {
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
   async write(packet: Uint8Array): Promise<void> {
-    if (!this.#socket.send("binary", packet)) throw giveUp(this);
+    if (!this.#socket.send("binary", packet)) throw deadline(this);
   }
 
   // deno-lint-ignore require-await -- as above
@@ -203,7 +203,7 @@ class WebSocketPipe implements BrokerPipe {
 }
 
 /** What is not read piles up here otherwise, and whoever made the broker say something made us answer. */
-function giveUp(pipe: BrokerPipe): NetworkError {
+function deadline(pipe: BrokerPipe): NetworkError {
   pipe.reset();
   return new NetworkError("Cannot send to the broker: it reads too slowly", "other");
 }

@@ -5,10 +5,10 @@
  */
 
 import {
-  type OpenBusOptions,
+  type OpenSignalingOptions,
   requirePublishable,
   requireTopic,
-  type SignalBus,
+  type SignalingConnection,
   type SignalTransport,
   type TopicListener,
   TopicSubscribers,
@@ -46,18 +46,18 @@ export function mqttTransport(url: string, options: MqttTransportOptions = {}): 
   const broker = parseBrokerUrl(url);
   return {
     url,
-    async open({ network, signal }: OpenBusOptions): Promise<SignalBus> {
+    async open({ network, signal }: OpenSignalingOptions): Promise<SignalingConnection> {
       const subscribers = new TopicSubscribers();
       const deliver = (topic: string, payload: Uint8Array) => {
         if (topic.startsWith(PREFIX)) subscribers.deliver(topic.slice(PREFIX.length), payload);
       };
       const client = await MqttClient.open(broker, { ...options, network, signal }, deliver);
-      return new MqttBus(url, client, subscribers);
+      return new MqttSignaling(url, client, subscribers);
     },
   };
 }
 
-class MqttBus implements SignalBus {
+class MqttSignaling implements SignalingConnection {
   readonly url: string;
   readonly finished: Promise<void>;
   readonly #client: MqttClient;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Allowance } from "../../base/rate_limiter.ts";
+import { TokenBucket } from "../../base/rate_limiter.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
 import type { WebSocketMessage } from "../websocket/connection.ts";
 import type { RefusalStatus } from "../websocket/handshake.ts";
@@ -58,7 +58,7 @@ export class RendezvousRooms<M> {
     inside.push(member);
     this.#rooms.set(room, inside);
     const { messageBurst: burst, messagesPerSecond: perSecond } = this.#limits;
-    this.#members.set(member, { room, allowance: new Allowance({ burst, perSecond }, nowMs) });
+    this.#members.set(member, { room, bucket: new TokenBucket({ burst, perSecond }, nowMs) });
     return { kind: "joined", peer };
   }
 
@@ -77,7 +77,7 @@ export class RendezvousRooms<M> {
   pass(member: M, nowMs: number): Passing<M> {
     const membership = this.#members.get(member);
     if (membership === undefined) return { kind: "nobody-there" };
-    if (!membership.allowance.take(nowMs)) return { kind: "too-many" };
+    if (!membership.bucket.take(nowMs)) return { kind: "too-many" };
     const peer = this.#rooms.get(membership.room)!.find((other) => other !== member);
     return peer === undefined ? { kind: "nobody-there" } : { kind: "to", peer };
   }
@@ -99,7 +99,7 @@ export function isRoomName(room: string): boolean {
 
 interface Membership {
   readonly room: string;
-  readonly allowance: Allowance;
+  readonly bucket: TokenBucket;
 }
 
 /** One of two in a room. */

@@ -5,7 +5,7 @@
  */
 
 import { MalformedMessageError } from "../../base/errors.ts";
-import { Allowance } from "../../base/rate_limiter.ts";
+import { TokenBucket } from "../../base/rate_limiter.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
 import type { WebSocketMessage } from "../websocket/connection.ts";
 import {
@@ -50,8 +50,8 @@ export class RendezvousTopics<M> {
   /** Takes somebody in, who listens to nothing yet. */
   join(member: M, source: string, nowMs: number): void {
     const { topicBurst: burst, topicMessagesPerSecond: perSecond } = this.#limits;
-    const allowance = new Allowance({ burst, perSecond }, nowMs);
-    this.#members.set(member, { source, topics: new Set(), allowance });
+    const bucket = new TokenBucket({ burst, perSecond }, nowMs);
+    this.#members.set(member, { source, topics: new Set(), bucket });
   }
 
   /** Lets somebody go. */
@@ -62,7 +62,7 @@ export class RendezvousTopics<M> {
 
   /** Whether a member may say something, whatever it is. */
   takes(member: M, nowMs: number): boolean {
-    return this.#members.get(member)?.allowance.take(nowMs) ?? false;
+    return this.#members.get(member)?.bucket.take(nowMs) ?? false;
   }
 
   /** Whether the member listens from now on. */
@@ -113,7 +113,7 @@ export const TOPICS_PATH = "/topics/1";
 interface Member {
   readonly source: string;
   readonly topics: Set<string>;
-  readonly allowance: Allowance;
+  readonly bucket: TokenBucket;
 }
 
 /** Somebody who listens to topics, and says something under others. */

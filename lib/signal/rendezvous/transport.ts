@@ -7,10 +7,10 @@
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
 import {
-  type OpenBusOptions,
+  type OpenSignalingOptions,
   requirePublishable,
   requireTopic,
-  type SignalBus,
+  type SignalingConnection,
   type SignalTransport,
   type TopicListener,
   TopicSubscribers,
@@ -59,17 +59,17 @@ export function webSocketTransport(url: string): SignalTransport {
   target.pathname = `${target.pathname.replace(/\/$/, "")}${TOPICS_PATH}`;
   return {
     url,
-    async open({ network, signal }: OpenBusOptions): Promise<SignalBus> {
+    async open({ network, signal }: OpenSignalingOptions): Promise<SignalingConnection> {
       const limits = {
         maxMessageBytes: MAX_SIGNAL_BYTES + TOPIC_HEADER_BYTES,
         maxQueuedBytes: 2 * MAX_QUEUED_BYTES,
       };
-      return new WebSocketBus(url, await dialWebSocket(target, { network, signal, limits }));
+      return new WebSocketSignaling(url, await dialWebSocket(target, { network, signal, limits }));
     },
   };
 }
 
-class WebSocketBus implements SignalBus {
+class WebSocketSignaling implements SignalingConnection {
   readonly url: string;
   readonly finished: Promise<void>;
   readonly #socket: WebSocketConnection;
@@ -99,7 +99,7 @@ class WebSocketBus implements SignalBus {
   check(): void {
     if (this.#checking !== undefined || this.#failure !== undefined) return;
     this.#socket.send("ping", new Uint8Array(0));
-    this.#checking = setTimeout(() => this.#giveUp("it does not answer"), CHECK_MS);
+    this.#checking = setTimeout(() => this.#deadline("it does not answer"), CHECK_MS);
   }
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
@@ -142,7 +142,7 @@ class WebSocketBus implements SignalBus {
     if (this.#subscribers.add(topic, onMessage)) {
       const confirming = Promise.withResolvers<void>();
       confirming.promise.catch(() => {});
-      const tooLate = setTimeout(() => this.#giveUp("it confirms nothing"), ANSWER_MS);
+      const tooLate = setTimeout(() => this.#deadline("it confirms nothing"), ANSWER_MS);
       this.#confirming.set(topic, { ...confirming, tooLate });
       this.#asking ??= { topic, sentMs: performance.now() };
       this.#send({ kind: "subscribe", topic });
@@ -159,7 +159,7 @@ class WebSocketBus implements SignalBus {
 
   #send(message: Parameters<typeof encodeTopicMessage>[0]): void {
     if (this.#socket.send("binary", encodeTopicMessage(message))) return;
-    this.#giveUp("it reads nothing");
+    this.#deadline("it reads nothing");
   }
 
   /** Never rejects: whoever uses the bus is told. */
@@ -226,7 +226,7 @@ class WebSocketBus implements SignalBus {
     else this.#end.reject(failure);
   }
 
-  #giveUp(why: string): void {
+  #deadline(why: string): void {
     this.#fail(this.#lost(why));
     this.#socket.abort();
   }

@@ -7,7 +7,7 @@
 
 import { concat } from "../../base/bytes.ts";
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
-import { GiveUp } from "../../base/timers.ts";
+import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
 import {
@@ -357,8 +357,8 @@ async function connect(
   for (const [index, ip] of addresses.entries()) {
     const remote: TransportAddress = { ip, port };
     const isLast = index === addresses.length - 1;
-    using patience = new GiveUp(NEXT_ADDRESS_MS, signal);
-    const options = { signal: isLast ? signal : patience.signal };
+    using deadline = new Deadline(NEXT_ADDRESS_MS, signal);
+    const options = { signal: isLast ? signal : deadline.signal };
     try {
       return await (isSecure
         ? network.connectTls(remote, { hostname, caCerts, ...options })

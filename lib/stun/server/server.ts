@@ -11,7 +11,7 @@ import type { Network, UdpSocket } from "../../net/network.ts";
 import { type TcpFilterLimits, TcpFilterService } from "../tcp_filter/service.ts";
 import { bindEndpoints, type Endpoint, newCounters, type StunServerCounters } from "./endpoints.ts";
 import { type TcpLimits, TcpService } from "./tcp.ts";
-import { newAllowances, type UdpAllowances, type UdpLimits, UdpResponder } from "./udp.ts";
+import { newBuckets, type UdpBuckets, type UdpLimits, UdpResponder } from "./udp.ts";
 
 /** What {@linkcode serveStun} takes. */
 export interface StunServerOptions {
@@ -95,7 +95,7 @@ class SocketServer implements StunServer {
   readonly finished: Promise<void>;
   readonly counters = newCounters();
   readonly #endpoints: readonly Endpoint[];
-  readonly #allowances: UdpAllowances;
+  readonly #buckets: UdpBuckets;
   readonly #tcp: TcpService;
 
   constructor(endpoints: readonly Endpoint[], { network, limits }: StunServerOptions) {
@@ -104,7 +104,7 @@ class SocketServer implements StunServer {
     const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
     this.addresses = endpoints.map((endpoint) => endpoint.address);
     this.#endpoints = endpoints;
-    this.#allowances = newAllowances(udp, seed);
+    this.#buckets = newBuckets(udp, seed);
     this.#tcp = new TcpService(tcp, {
       counters,
       filterTests: new TcpFilterService(network, filterTests, { counters, seed }),
@@ -136,7 +136,7 @@ class SocketServer implements StunServer {
 
   async #serveUdp({ udp, address, other }: Endpoint): Promise<void> {
     const responder = new UdpResponder({ destination: address, other }, {
-      allowances: this.#allowances,
+      buckets: this.#buckets,
       counters: this.counters,
     });
     for (;;) {

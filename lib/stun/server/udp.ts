@@ -34,13 +34,13 @@ export interface UdpLimits {
 }
 
 /** What each source has had of a server, whatever address it talked to. */
-export interface UdpAllowances {
+export interface UdpBuckets {
   readonly excessBytes: RateLimiter;
   readonly specialAnswers: RateLimiter;
 }
 
 /** Full allowances; `seed` is any 32 bits that nobody can guess. */
-export function newAllowances(limits: UdpLimits, seed: number): UdpAllowances {
+export function newBuckets(limits: UdpLimits, seed: number): UdpBuckets {
   return {
     excessBytes: new RateLimiter(limits.excessBytes, seed),
     specialAnswers: new RateLimiter(limits.specialAnswers, seed),
@@ -50,16 +50,16 @@ export function newAllowances(limits: UdpLimits, seed: number): UdpAllowances {
 /** Answers the datagrams that arrive at one transport address of a server. */
 export class UdpResponder {
   readonly #addresses: Pick<Arrival, "destination" | "other">;
-  readonly #allowances: UdpAllowances;
+  readonly #buckets: UdpBuckets;
   readonly #counters: StunServerCounters;
   readonly #plain: PlainResponder;
 
   constructor(
     addresses: Pick<Arrival, "destination" | "other">,
-    { allowances, counters }: { allowances: UdpAllowances; counters: StunServerCounters },
+    { buckets, counters }: { buckets: UdpBuckets; counters: StunServerCounters },
   ) {
     this.#addresses = addresses;
-    this.#allowances = allowances;
+    this.#buckets = buckets;
     this.#counters = counters;
     this.#plain = new PlainResponder({ transport: "udp", ...addresses });
   }
@@ -72,7 +72,7 @@ export class UdpResponder {
   ): OutgoingDatagram | undefined {
     let shortened = false;
     const mayExceed = (bytes: number) => {
-      const allowed = this.#allowances.excessBytes.take(source.ip, bytes, nowMs);
+      const allowed = this.#buckets.excessBytes.take(source.ip, bytes, nowMs);
       shortened ||= !allowed;
       return allowed;
     };
@@ -100,7 +100,7 @@ export class UdpResponder {
     let answer = request && answerBinding(request, arrival);
     if (request === undefined || answer === undefined) return undefined;
     if (
-      answer.limited && !this.#allowances.specialAnswers.take(arrival.source.ip, 1, nowMs)
+      answer.limited && !this.#buckets.specialAnswers.take(arrival.source.ip, 1, nowMs)
     ) {
       this.#counters.udpLimited++;
       // Silence would look like a filter to the client.

@@ -53,14 +53,14 @@ export class GreetingListener implements Disposable {
    */
   async collect(expected: number, signal?: AbortSignal): Promise<TransportAddress[]> {
     const origins = this.#origins.drain();
-    const patience = AbortSignal.timeout(PATIENCE_MS);
-    const either = signal === undefined ? patience : AbortSignal.any([signal, patience]);
+    const timeouts = AbortSignal.timeout(GREETING_TIMEOUT_MS);
+    const either = signal === undefined ? timeouts : AbortSignal.any([signal, timeouts]);
     while (origins.length < expected) {
       try {
         origins.push(await this.#origins.next(either));
       } catch (error) {
         signal?.throwIfAborted();
-        if (error !== patience.reason) throw error;
+        if (error !== timeouts.reason) throw error;
         break;
       }
     }
@@ -115,7 +115,7 @@ const MAX_CONNECTIONS = 16;
 /** A header and RESPONSE-ORIGIN with an IPv6 address are 44 bytes. */
 const MAX_GREETING_LENGTH = 128;
 
-const PATIENCE_MS = 1000;
+const GREETING_TIMEOUT_MS = 1000;
 
 /** What an unsolicited SYN gets; `"unknown"` if the test could not tell. */
 export type UnsolicitedSyn = "accepted" | "reset" | "dropped" | "unknown";
@@ -201,7 +201,7 @@ export async function testTcpFilter(
   using listener = await tryListen(network, connection.local);
   using greetings = listener && new GreetingListener(listener, transactionId);
 
-  const deadline = AbortSignal.timeout(windowMs + CLIENT_PATIENCE_MS);
+  const deadline = AbortSignal.timeout(windowMs + RESULT_TIMEOUT_MS);
   const response = await ask(connection, encodeRequest(transactionId, windowMs), {
     transactionId,
     signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]),
@@ -298,4 +298,4 @@ const MAX_WINDOW_MS = 1900;
 const REQUEST_LENGTH = 1024;
 
 /** Ours: for a lost segment or two on the way there or back, beyond the window. */
-const CLIENT_PATIENCE_MS = 3000;
+const RESULT_TIMEOUT_MS = 3000;

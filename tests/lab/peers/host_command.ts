@@ -60,9 +60,9 @@ export class HostCommand implements AsyncDisposable {
    * @throws {Error} if it ends before, or nothing of the kind happens for minutes
    */
   async until(...names: readonly string[]): Promise<CommandEvent> {
-    const patience = AbortSignal.timeout(PATIENCE_MS);
+    const deadline = AbortSignal.timeout(TIMEOUT_MS);
     for (;;) {
-      const happened = await this.#events.next(patience);
+      const happened = await this.#events.next(deadline);
       if (names.includes(happened.event)) return happened;
     }
   }
@@ -126,4 +126,4 @@ const OVER = new Error("Cannot hear more of the command: it has ended");
 const MAX_EVENTS = 4096;
 
 /** Longer than a connection waits for another path. */
-const PATIENCE_MS = 150_000;
+const TIMEOUT_MS = 150_000;

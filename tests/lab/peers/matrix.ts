@@ -26,15 +26,15 @@ export async function runPeerMatrix(): Promise<PeerRow[]> {
   for (const [index, row] of ALL_KINDS.entries()) {
     for (const column of ALL_KINDS.slice(0, index + 1)) {
       const expected = explainPair(profileOf(row), profileOf(column), { rttMs: 50 });
-      const waitForDirectMs = expected.technique === "impossible" ? 0 : DIRECT_LATER_MS;
+      const waitForDirectMs = expected.method === "impossible" ? 0 : DIRECT_LATER_MS;
       const options = { turn: [TURN_URL] };
       const result = await lab.connectKinds([row, column], { options, waitForDirectMs });
       cells.push({ pair: `${row} x ${column}`, expected, result });
     }
   }
   return [
-    judgeHopeful(cells.filter(({ expected }) => expected.technique !== "impossible")),
-    judgeHopeless(cells.filter(({ expected }) => expected.technique === "impossible")),
+    judgeHopeful(cells.filter(({ expected }) => expected.method !== "impossible")),
+    judgeHopeless(cells.filter(({ expected }) => expected.method === "impossible")),
   ];
 }
 

@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
  * Asks whoami.ts over UDP: `ask.ts LOCAL_PORT COUNT INTERVAL_MS IP:PORT`. Prints {@linkcode Answers} as JSON, once
- * everything is answered or {@linkcode PATIENCE_MS} after the last question.
+ * everything is answered or {@linkcode TIMEOUT_MS} after the last question.
  *
  * @module
  */
@@ -42,14 +42,14 @@ async function ask(
     sentMs.push(performance.now());
     await socket.send(new Uint8Array(1), { transport: "udp", hostname: ip, port });
   }
-  const giveUp = setTimeout(() => socket.close(), PATIENCE_MS);
+  const deadline = setTimeout(() => socket.close(), TIMEOUT_MS);
   await answered;
-  clearTimeout(giveUp);
+  clearTimeout(deadline);
   return { texts: [...texts], roundTripsMs };
 }
 
 /** Ours: much longer than any path of the lab's own tests takes. */
-const PATIENCE_MS = 1000;
+const TIMEOUT_MS = 1000;
 
 if (import.meta.main) {
   const [localPort, count, intervalMs, to] = Deno.args;

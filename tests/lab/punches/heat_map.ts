@@ -105,7 +105,7 @@ function drawTime(roundTrips: number): string {
 
 function tooltip(cell: MatrixCell): string {
   const [a, b] = cell.kinds.map((name) => NAT_KINDS[name].name);
-  const how = cell.techniques.join(", ") || cell.notes[0] || "";
+  const how = cell.methods.join(", ") || cell.notes[0] || "";
   const expected = cell.estimate === null ? "" : `, ${shareText(cell.estimate)} expected`;
   return `${a} x ${b}: ${cell.connected} of ${cell.runs} connected${expected}; ${how}`;
 }

@@ -11,7 +11,12 @@ import { type InternetSpec, nat } from "../topology.ts";
 import { STUN_SERVERS } from "../verdicts/stun_servers.ts";
 import { NAT_KINDS, type NatKind, type NatKindName, reportOf } from "./nat_kinds.ts";
 import { PunchProgram } from "./punch_program.ts";
-import { type PairOptions, type PairResult, punchPair, type PunchSide } from "./punch_pair.ts";
+import {
+  type PairOptions,
+  type PairResult,
+  type PunchDescription,
+  punchPair,
+} from "./punch_pair.ts";
 
 /** What came of a punch, and what it cost. */
 export type PunchRun = PairResult & {
@@ -115,7 +120,7 @@ export class PunchLab implements AsyncDisposable {
     await this.#lab[Symbol.asyncDispose]();
   }
 
-  async #place(end: End, kind: NatKind, isReported: boolean): Promise<PunchSide> {
+  async #place(end: End, kind: NatKind, isReported: boolean): Promise<PunchDescription> {
     const host = hostName(end, kind);
     if (kind.place !== "public") {
       const box = this.#lab.nat(`${host}/nat`);

@@ -10,7 +10,7 @@ import type { PunchProgram, StartedPunch } from "./punch_program.ts";
 import type { RunnerCommand, RunnerResult } from "./punch_runner.ts";
 
 /** One side. The first of two is the controlling one. */
-export interface PunchSide {
+export interface PunchDescription {
   readonly program: PunchProgram;
   /** What it knows of its NAT. */
   readonly report: Partial<FamilyReport> | null;
@@ -37,7 +37,7 @@ export interface PairOptions {
 export type PairResult =
   | {
     readonly kind: "connected";
-    readonly technique: string;
+    readonly method: string;
     readonly reason: string;
     /** The chance that the plan saw. */
     readonly estimate: number;
@@ -60,14 +60,14 @@ export type PairResult =
 
 /** Runs one punch. */
 export async function punchPair(
-  [a, b]: readonly [PunchSide, PunchSide],
+  [a, b]: readonly [PunchDescription, PunchDescription],
   options: PairOptions,
 ): Promise<PairResult> {
   const { signalRttMs = 50, skewMs = 0, timeoutMs = 20_000, isWarm = false } = options;
   const { servers, rendezvous, callAtMs } = options;
   const common = { servers, timeoutMs, isWarm, signalRttMs, rendezvous, callAtMs };
   using post = new SignalPost();
-  const start = (side: PunchSide, role: RunnerCommand["role"], to: () => StartedPunch) =>
+  const start = (side: PunchDescription, role: RunnerCommand["role"], to: () => StartedPunch) =>
     side.program.punch({ ...common, role, report: side.report }, (signal) => {
       const waitMs = signalRttMs / 2 + (role === "controlling" ? skewMs : 0);
       post.carry(() => to().deliver(signal), waitMs);
@@ -91,7 +91,7 @@ function judge(a: RunnerResult, b: RunnerResult): PairResult {
     const later = a.dialledAtMs > b.dialledAtMs ? a : b;
     return {
       kind: "connected",
-      technique: a.technique,
+      method: a.method,
       reason: a.reason,
       estimate: a.estimate,
       connectMs: Math.max(a.establishedAtMs, b.establishedAtMs) - later.dialledAtMs,

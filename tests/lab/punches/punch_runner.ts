@@ -36,7 +36,7 @@ export interface RunnerCommand {
 export type RunnerResult =
   | {
     readonly outcome: "connected";
-    readonly technique: string;
+    readonly method: string;
     /** The plan in words. */
     readonly reason: string;
     readonly startedAtMs: number;
@@ -97,8 +97,8 @@ async function run(
   await delay(Math.max(0, callAtMs - epochMs()));
   const startedAtMs = epochMs();
   try {
-    const [channel, anchor] = ready ?? await prepare();
-    const options = { channel, role, servers, report, timeoutMs, ...anchor && { anchor } };
+    const [channel, base] = ready ?? await prepare();
+    const options = { channel, role, servers, report, timeoutMs, ...base && { base } };
     return await describe(await punch(options), startedAtMs);
   } catch (error) {
     if (error instanceof UnreachableError) {
@@ -139,7 +139,7 @@ async function describe(connection: PunchedConn, startedAtMs: number): Promise<R
   connection.close();
   return {
     outcome: "connected",
-    technique: plan.technique,
+    method: plan.method,
     reason: plan.reason,
     startedAtMs,
     dialledAtMs,

@@ -25,7 +25,7 @@ export interface Summary {
   readonly syns: { readonly median: number; readonly max: number };
   /** The chance that the plans saw, on average; 0 for a refusal, `null` if nothing is known. */
   readonly estimate: number | null;
-  readonly techniques: readonly string[];
+  readonly methods: readonly string[];
   /** Why runs did not connect, each reason once. */
   readonly notes: readonly string[];
 }
@@ -56,7 +56,7 @@ export function summarize(runs: readonly PunchRun[]): Summary {
     estimate: estimates.length === 0
       ? null
       : estimates.reduce((sum, estimate) => sum + estimate) / estimates.length,
-    techniques: [...new Set(connected.map(({ technique }) => technique))],
+    methods: [...new Set(connected.map(({ method }) => method))],
     notes: [...new Set(others.map(({ reason }) => reason))],
   };
 }

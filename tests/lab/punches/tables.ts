@@ -22,7 +22,7 @@ export function cellLine(cell: MatrixCell): string {
   const expected = cell.estimate === null ? "-" : percent(cell.estimate);
   const time = isRefused(cell) ? "-" : milliseconds(cell.connectMs?.median);
   return row(a!, b!, success, expected, time, cell.syns.median.toFixed(0)) +
-    cell.techniques.join(", ");
+    cell.methods.join(", ");
 }
 
 /** The figures as a table in Markdown. */
