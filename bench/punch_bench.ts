@@ -13,11 +13,11 @@
 import { formatTransportAddress } from "../lib/net/address.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import { serveStun } from "../lib/stun/server/server.ts";
-import { labSupport } from "../tests/lab/privileges.ts";
-import { NAT_KINDS, type NatKindName } from "../tests/lab/punches/nat_kinds.ts";
-import { PunchLab } from "../tests/lab/punches/punch_lab.ts";
-import { type PairResult, punchPair } from "../tests/lab/punches/punch_pair.ts";
-import { PunchProgram } from "../tests/lab/punches/punch_program.ts";
+import { labSupport } from "../lab/kernel/privileges.ts";
+import { NAT_KINDS, type NatKindName } from "../lab/scenarios/punches/nat_kinds.ts";
+import { PunchLab } from "../lab/scenarios/punches/punch_lab.ts";
+import { type PairResult, punchPair } from "../lab/scenarios/punches/punch_pair.ts";
+import { PunchProgram } from "../lab/scenarios/punches/punch_program.ts";
 import { median } from "./median.ts";
 
 /** What `baselines/punch.json` keeps. */

@@ -4,7 +4,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { labTest } from "../lab/lab_test_case.ts";
-import { PeerProgram } from "../lab/peers/peer_program.ts";
+import { PeerProgram } from "../../lab/scenarios/peers/peer_program.ts";
 import { NetworkPlace, wire, wireWithDelay } from "./network_place.ts";
 
 for (const rttMs of [0, 10]) {

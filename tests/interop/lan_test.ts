@@ -4,7 +4,7 @@
 //     ── eth1 10.0.1.1 ──────────────────────────── 10.0.1.2 eth1 ──
 
 import { assert, assertEquals } from "@std/assert";
-import { denoArgs } from "../lab/lab_host.ts";
+import { denoArgs } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "../lab/lab_test_case.ts";
 import type { LanAnswers } from "./lan_scenario.ts";
 import { NetworkPlace, wire } from "./network_place.ts";

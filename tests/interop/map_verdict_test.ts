@@ -5,7 +5,7 @@
 //   192.168.1.2   44.0.0.7   ----   44.0.0.9        45.0.0.1   ----   45.0.0.9
 
 import { assertEquals, assertMatch } from "@std/assert";
-import { denoArgs } from "../lab/lab_host.ts";
+import { denoArgs } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "../lab/lab_test_case.ts";
 import { MapCommand } from "./map_command.ts";
 import { HOME_ROUTER_PROGRAMS, HomeRouter } from "./miniupnpd.ts";

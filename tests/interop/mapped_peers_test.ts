@@ -6,10 +6,10 @@
 // Both routers choose a random port for each connection, in the kernel: `masquerade fully-random`.
 
 import { assertEquals, assertMatch } from "@std/assert";
-import { denoArgs } from "../lab/lab_host.ts";
+import { denoArgs } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "../lab/lab_test_case.ts";
-import { PeerProgram } from "../lab/peers/peer_program.ts";
-import type { PeerResult } from "../lab/peers/peer_runner.ts";
+import { PeerProgram } from "../../lab/scenarios/peers/peer_program.ts";
+import type { PeerResult } from "../../lab/scenarios/peers/peer_runner.ts";
 import { HOME_ROUTER, HOME_ROUTER_PROGRAMS, HomeRouter } from "./miniupnpd.ts";
 import { NetworkPlace, wire } from "./network_place.ts";
 

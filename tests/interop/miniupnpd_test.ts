@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { MappingGrant, MappingRequest } from "../../lib/portmap/mapper.ts";
-import { denoArgs } from "../lab/lab_host.ts";
+import { denoArgs } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "../lab/lab_test_case.ts";
 import { HOME_ROUTER, HOME_ROUTER_PROGRAMS, HomeRouter } from "./miniupnpd.ts";
 

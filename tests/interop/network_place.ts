@@ -7,8 +7,8 @@
  * @module
  */
 
-import { denoArgs, LabHost } from "../lab/lab_host.ts";
-import { privilegedCommand } from "../lab/privileges.ts";
+import { denoArgs, LabHost } from "../../lab/kernel/lab_host.ts";
+import { privilegedCommand } from "../../lab/kernel/privileges.ts";
 
 /** One namespace. What runs in it is started and ended as in the lab, and ends with this process at the latest. */
 export class NetworkPlace implements AsyncDisposable {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { denoArgs } from "../lab/lab_host.ts";
+import { denoArgs } from "../../lab/kernel/lab_host.ts";
 import { HomeRouter } from "./miniupnpd.ts";
 
 const PROGRAM = new URL("programs/time_mappings.ts", import.meta.url);

@@ -6,7 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import { labTest } from "../lab/lab_test_case.ts";
-import { privilegedCommand } from "../lab/privileges.ts";
+import { privilegedCommand } from "../../lab/kernel/privileges.ts";
 
 const RULES = `
 table inet filter {

@@ -5,10 +5,10 @@
 //                           coturn
 
 import { assertEquals } from "@std/assert";
-import { Lab } from "../lab/lab.ts";
-import { denoArgs } from "../lab/lab_host.ts";
+import { Lab } from "../../lab/kernel/lab.ts";
+import { denoArgs } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "../lab/lab_test_case.ts";
-import { nat } from "../lab/topology.ts";
+import { nat } from "../../lab/kernel/topology.ts";
 
 const HOST = new URL("./turn_lab_host.ts", import.meta.url);
 

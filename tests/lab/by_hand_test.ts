@@ -7,8 +7,8 @@
 import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { labTest } from "./lab_test_case.ts";
-import { HostCommand } from "./peers/host_command.ts";
-import { PeerLab, STUN_ADDRESSES } from "./peers/peer_lab.ts";
+import { HostCommand } from "../../lab/scenarios/peers/host_command.ts";
+import { PeerLab, STUN_ADDRESSES } from "../../lab/scenarios/peers/peer_lab.ts";
 
 labTest("two peers connect by hand, though either message takes most of a minute", async () => {
   await using peers = await PeerLab.start({ internet: { rttMs: 20 } });

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { adjustChecksum, checksum, sumWords } from "./checksum.ts";
+import { adjustChecksum, checksum, sumWords } from "../../lab/kernel/checksum.ts";
 
 Deno.test("checksum() gives the sum of RFC 1071 §3, complemented", () => {
   const bytes = Uint8Array.of(0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7);

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { percentiles } from "./counters.ts";
+import { percentiles } from "../../lab/kernel/counters.ts";
 
 Deno.test("percentiles() gives the middle, the last percent and the end", () => {
   const values = Array.from({ length: 200 }, (_, index) => 200 - index);

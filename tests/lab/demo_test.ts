@@ -1,7 +1,7 @@
 import { assertStringIncludes } from "@std/assert";
-import { playInLab } from "./demo/in_lab.ts";
-import { playOnLoopback } from "./demo/on_loopback.ts";
-import type { Teller } from "./demo/teller.ts";
+import { playInLab } from "../../lab/scenarios/demo/in_lab.ts";
+import { playOnLoopback } from "../../lab/scenarios/demo/on_loopback.ts";
+import type { Teller } from "../../lab/scenarios/demo/teller.ts";
 import { labTest } from "./lab_test_case.ts";
 
 labTest("the demonstration shows SYNs that cross, and ends with a connection", async () => {

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { EventQueue } from "./event_queue.ts";
+import { EventQueue } from "../../lab/model/event_queue.ts";
 
 Deno.test("popDue() gives events by time, those of the same time in order, none before its time", () => {
   const times = fc.array(fc.integer({ min: 0, max: 5 }));

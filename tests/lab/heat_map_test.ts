@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { drawHeatMap } from "./punches/heat_map.ts";
-import type { MatrixCell } from "./punches/matrix.ts";
+import { drawHeatMap } from "../../lab/scenarios/punches/heat_map.ts";
+import type { MatrixCell } from "../../lab/scenarios/punches/matrix.ts";
 
 Deno.test("drawHeatMap() draws each pair once, below the diagonal", () => {
   const picture = drawHeatMap([cell(["random", "public"], 10), cell(["random", "random"], 10)], {

@@ -1,10 +1,10 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { Internet } from "./internet.ts";
-import { NAT_BEHAVIORS } from "./nat_behavior.ts";
-import type { NatPacket, SessionPacket } from "./nat_packet.ts";
-import { parsePacket, rewritePacket } from "./packet.ts";
-import { nat, planTopology, type Topology } from "./topology.ts";
+import { Internet } from "../../lab/kernel/internet.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
+import type { NatPacket, SessionPacket } from "../../lab/model/nat_packet.ts";
+import { parsePacket, rewritePacket } from "../../lab/kernel/packet.ts";
+import { nat, planTopology, type Topology } from "../../lab/kernel/topology.ts";
 
 Deno.test("a packet reaches a public host through a NAT, and the answer comes back", () => {
   const net = new TestNetwork({ hosts: { server: {}, a: { behind: nat("symmetricSequential") } } });

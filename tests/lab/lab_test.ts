@@ -5,12 +5,12 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { Lab } from "./lab.ts";
-import { denoArgs, type LabHost } from "./lab_host.ts";
+import { Lab } from "../../lab/kernel/lab.ts";
+import { denoArgs, type LabHost } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "./lab_test_case.ts";
-import type { Answers } from "./programs/ask.ts";
-import type { Opened } from "./programs/tcp_open.ts";
-import { nat } from "./topology.ts";
+import type { Answers } from "../../lab/kernel/programs/ask.ts";
+import type { Opened } from "../../lab/kernel/programs/tcp_open.ts";
+import { nat } from "../../lab/kernel/topology.ts";
 
 labTest("UDP takes the configured round trip, through a NAT that translates it", async () => {
   await using lab = await Lab.start({
@@ -278,10 +278,10 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1]!;
 }
 
-const WHOAMI = new URL("programs/whoami.ts", import.meta.url);
-const ASK = new URL("programs/ask.ts", import.meta.url);
-const TCP_OPEN = new URL("programs/tcp_open.ts", import.meta.url);
-const SYN_BURST = new URL("programs/syn_burst.ts", import.meta.url);
+const WHOAMI = new URL("../../lab/kernel/programs/whoami.ts", import.meta.url);
+const ASK = new URL("../../lab/kernel/programs/ask.ts", import.meta.url);
+const TCP_OPEN = new URL("../../lab/kernel/programs/tcp_open.ts", import.meta.url);
+const SYN_BURST = new URL("../../lab/kernel/programs/syn_burst.ts", import.meta.url);
 const PORT = 7000;
 
 const QUIET = { stdin: "null", stdout: "null" } as const;

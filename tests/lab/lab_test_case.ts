@@ -4,7 +4,7 @@
  * @module
  */
 
-import { labSupport } from "./privileges.ts";
+import { labSupport } from "../../lab/kernel/privileges.ts";
 
 /** What a test needs beside the lab. */
 export interface LabTestOptions {

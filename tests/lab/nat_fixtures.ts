@@ -6,9 +6,9 @@
 
 import { assert } from "@std/assert";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { Nat } from "./nat.ts";
-import { type NatBehavior, natBehavior } from "./nat_behavior.ts";
-import type { NatPacket, NatVerdict, SessionPacket, TcpFlags } from "./nat_packet.ts";
+import { Nat } from "../../lab/model/nat.ts";
+import { type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
+import type { NatPacket, NatVerdict, SessionPacket, TcpFlags } from "../../lab/model/nat_packet.ts";
 
 /** Two hosts inside. */
 export const A = "192.168.1.2:5000";

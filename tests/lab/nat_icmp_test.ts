@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import type { SessionPacket } from "./nat_packet.ts";
+import type { SessionPacket } from "../../lab/model/nat_packet.ts";
 import { A, B, build, EXTERNAL_IP, icmpError, send, udp, X11, X12 } from "./nat_fixtures.ts";
 
 Deno.test("an ICMP error about a packet that was sent reaches its sender, both addresses translated", () => {

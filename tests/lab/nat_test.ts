@@ -1,13 +1,13 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { Nat } from "./nat.ts";
+import { Nat } from "../../lab/model/nat.ts";
 import {
   NAT_BEHAVIORS,
   type NatBehavior,
   natBehavior,
   type PortAllocation,
-} from "./nat_behavior.ts";
-import type { NatVerdict } from "./nat_packet.ts";
+} from "../../lab/model/nat_behavior.ts";
+import type { NatVerdict } from "../../lab/model/nat_packet.ts";
 import {
   A,
   B,

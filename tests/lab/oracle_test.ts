@@ -6,11 +6,11 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { Lab } from "./lab.ts";
-import type { LabHost } from "./lab_host.ts";
+import { Lab } from "../../lab/kernel/lab.ts";
+import type { LabHost } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "./lab_test_case.ts";
-import type { NatBehavior, NatBehaviorName } from "./nat_behavior.ts";
-import { nat } from "./topology.ts";
+import type { NatBehavior, NatBehaviorName } from "../../lab/model/nat_behavior.ts";
+import { nat } from "../../lab/kernel/topology.ts";
 
 /** The NATs of RFC 3489 and what each program calls them. */
 const CLASSIC: readonly { name: NatBehaviorName; coturn: readonly string[]; vovida: string }[] = [

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { concat, toHex } from "../../lib/base/bytes.ts";
-import { pcapHeader, pcapRecord, readCapture } from "./pcap.ts";
+import { pcapHeader, pcapRecord, readCapture } from "../../lab/kernel/pcap.ts";
 
 Deno.test("a capture is a header of 24 bytes and packets with seconds, nanoseconds and lengths", () => {
   const capture = concat(pcapHeader(), pcapRecord(Uint8Array.of(0x45, 0xaa), 1_700_000_000_250));

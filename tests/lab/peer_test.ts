@@ -6,8 +6,8 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { labTest } from "./lab_test_case.ts";
-import { BROKER_URL, PeerLab, TURN_URL } from "./peers/peer_lab.ts";
-import { runTransfer } from "./peers/transfer.ts";
+import { BROKER_URL, PeerLab, TURN_URL } from "../../lab/scenarios/peers/peer_lab.ts";
+import { runTransfer } from "../../lab/scenarios/peers/transfer.ts";
 
 const NEEDS = { programs: ["turnserver", "mosquitto"] };
 const options = { turn: [TURN_URL] };

@@ -6,8 +6,8 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { labTest } from "./lab_test_case.ts";
-import { OUTAGES, runOutage } from "./peers/outages.ts";
-import { runTransfer } from "./peers/transfer.ts";
+import { OUTAGES, runOutage } from "../../lab/scenarios/peers/outages.ts";
+import { runTransfer } from "../../lab/scenarios/peers/transfer.ts";
 
 const NEEDS = { programs: ["ip", "mosquitto", "turnserver"] };
 

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import type { PortAllocation } from "./nat_behavior.ts";
-import { PortAllocator } from "./port_allocator.ts";
+import type { PortAllocation } from "../../lab/model/nat_behavior.ts";
+import { PortAllocator } from "../../lab/model/port_allocator.ts";
 
 Deno.test("a preserving allocation keeps the port, and takes the next free one if it is taken", () => {
   assertEquals(allocateAll({ kind: "preserving" }, [5000, 6000, 5000, 5000]), [

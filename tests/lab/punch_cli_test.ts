@@ -5,10 +5,10 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Lab } from "./lab.ts";
-import { denoArgs, type LabHost } from "./lab_host.ts";
+import { Lab } from "../../lab/kernel/lab.ts";
+import { denoArgs, type LabHost } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "./lab_test_case.ts";
-import { nat } from "./topology.ts";
+import { nat } from "../../lab/kernel/topology.ts";
 
 labTest(
   "two runs of `punch` behind NATs are one connection, each direction to its own end",

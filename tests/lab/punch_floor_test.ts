@@ -20,16 +20,16 @@
 
 import { assert, assertEquals } from "@std/assert";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { Lab } from "./lab.ts";
+import { Lab } from "../../lab/kernel/lab.ts";
 import { labTest } from "./lab_test_case.ts";
-import { parsePacket } from "./packet.ts";
-import { readCapture } from "./pcap.ts";
-import { NAT_KINDS, reportOf } from "./punches/nat_kinds.ts";
-import { SERVER_IPS, SERVERS } from "./punches/punch_lab.ts";
-import { punchPair } from "./punches/punch_pair.ts";
-import { PunchProgram } from "./punches/punch_program.ts";
-import { nat } from "./topology.ts";
-import { STUN_SERVERS } from "./verdicts/stun_servers.ts";
+import { parsePacket } from "../../lab/kernel/packet.ts";
+import { readCapture } from "../../lab/kernel/pcap.ts";
+import { NAT_KINDS, reportOf } from "../../lab/scenarios/punches/nat_kinds.ts";
+import { SERVER_IPS, SERVERS } from "../../lab/scenarios/punches/punch_lab.ts";
+import { punchPair } from "../../lab/scenarios/punches/punch_pair.ts";
+import { PunchProgram } from "../../lab/scenarios/punches/punch_program.ts";
+import { nat } from "../../lab/kernel/topology.ts";
+import { STUN_SERVERS } from "../../lab/scenarios/verdicts/stun_servers.ts";
 
 labTest(
   "the earlier side's kernel waits for the last ACK, a one-way delay after the later side's",

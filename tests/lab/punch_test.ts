@@ -5,16 +5,16 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { Lab } from "./lab.ts";
-import { denoArgs } from "./lab_host.ts";
+import { Lab } from "../../lab/kernel/lab.ts";
+import { denoArgs } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "./lab_test_case.ts";
-import type { NatKindName } from "./punches/nat_kinds.ts";
-import { NEAR_SCENES, runNearPunches } from "./punches/near.ts";
-import { PunchLab, SERVER_IPS, SERVERS } from "./punches/punch_lab.ts";
-import { punchPair } from "./punches/punch_pair.ts";
-import { PunchProgram } from "./punches/punch_program.ts";
-import { nat } from "./topology.ts";
-import { STUN_SERVERS } from "./verdicts/stun_servers.ts";
+import type { NatKindName } from "../../lab/scenarios/punches/nat_kinds.ts";
+import { NEAR_SCENES, runNearPunches } from "../../lab/scenarios/punches/near.ts";
+import { PunchLab, SERVER_IPS, SERVERS } from "../../lab/scenarios/punches/punch_lab.ts";
+import { punchPair } from "../../lab/scenarios/punches/punch_pair.ts";
+import { PunchProgram } from "../../lab/scenarios/punches/punch_program.ts";
+import { nat } from "../../lab/kernel/topology.ts";
+import { STUN_SERVERS } from "../../lab/scenarios/verdicts/stun_servers.ts";
 
 labTest("every technique connects the NATs that it is for, on both sides the same", async () => {
   await using lab = await PunchLab.start({ rttMs: 50 });

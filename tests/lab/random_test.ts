@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { seededRandom } from "./random.ts";
+import { seededRandom } from "../../lab/model/random.ts";
 
 Deno.test("seededRandom() repeats itself for a seed and differs for another", () => {
   const first = (seed: number) => Array.from({ length: 5 }, seededRandom(seed));

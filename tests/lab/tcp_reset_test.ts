@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { buildReset } from "./tcp_reset.ts";
+import { buildReset } from "../../lab/kernel/tcp_reset.ts";
 
 /** SYNs to a closed port of a Linux host, and the RSTs that it answered with. */
 const IPV4_SYN = "4500003cdcf340003f060a5ec6336401c63364029cbf0009a0f55d4d00000000" +

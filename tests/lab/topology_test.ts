@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { INTERNET, nat, planTopology } from "./topology.ts";
+import { INTERNET, nat, planTopology } from "../../lab/kernel/topology.ts";
 
 Deno.test("planTopology() names NATs after the first host behind them, and those above after those", () => {
   const home = nat("portRestricted", { behind: nat("symmetric") });

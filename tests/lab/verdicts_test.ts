@@ -6,9 +6,9 @@
 
 import { assertEquals } from "@std/assert";
 import { labTest } from "./lab_test_case.ts";
-import { ADVERSE_NATS, runAdverse } from "./verdicts/adverse.ts";
-import { combinations, judge } from "./verdicts/combinations.ts";
-import { runMatrix } from "./verdicts/matrix.ts";
+import { ADVERSE_NATS, runAdverse } from "../../lab/scenarios/verdicts/adverse.ts";
+import { combinations, judge } from "../../lab/scenarios/verdicts/combinations.ts";
+import { runMatrix } from "../../lab/scenarios/verdicts/matrix.ts";
 
 for (const alternateKnown of [false, true]) {
   const name = alternateKnown ? "known from the start" : "learned on the way";

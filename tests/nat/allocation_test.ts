@@ -2,9 +2,9 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { classifyAllocation, isPattern } from "../../lib/nat/allocation.ts";
 import type { PortSample } from "../../lib/nat/probe.ts";
-import type { PortAllocation } from "../lab/nat_behavior.ts";
-import { PortAllocator } from "../lab/port_allocator.ts";
-import { seededRandom } from "../lab/random.ts";
+import type { PortAllocation } from "../../lab/model/nat_behavior.ts";
+import { PortAllocator } from "../../lab/model/port_allocator.ts";
+import { seededRandom } from "../../lab/model/random.ts";
 
 /** Four neighbouring local ports and two others, as a test has them. */
 const LOCAL_PORTS = [20001, 20002, 20003, 20004, 40500, 50120];

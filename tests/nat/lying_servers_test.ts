@@ -8,8 +8,8 @@ import {
 import type { FamilyReport } from "../../lib/nat/behavior.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
-import { type Combination, judge, nameOf } from "../lab/verdicts/combinations.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
+import { type Combination, judge, nameOf } from "../../lab/scenarios/verdicts/combinations.ts";
 import type { Packet } from "../simnet/packet.ts";
 import { destinationIp } from "../simnet/packet.ts";
 import { type Lies, serveLies } from "./lying_server.ts";

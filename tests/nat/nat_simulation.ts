@@ -7,7 +7,7 @@
 import type { NatReport } from "../../lib/nat/behavior.ts";
 import { testNat, type TestNatOptions } from "../../lib/nat/report.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
-import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import type { Host, HostOptions } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import type { LinkBehavior } from "../simnet/link.ts";

@@ -2,8 +2,8 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { Allocation } from "../../lib/nat/behavior.ts";
 import { type MappingSample, portBlock, predictPorts } from "../../lib/nat/allocation.ts";
-import { PortAllocator } from "../lab/port_allocator.ts";
-import { seededRandom } from "../lab/random.ts";
+import { PortAllocator } from "../../lab/model/port_allocator.ts";
+import { seededRandom } from "../../lab/model/random.ts";
 
 Deno.test("predictPorts() of a preserving NAT is the local port, then what is next to it", () => {
   assertEquals(predict([], PRESERVING, { localPorts: [5000], count: 3 }), [5000, 5001, 5002]);

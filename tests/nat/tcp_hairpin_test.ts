@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { hairpinsTcp } from "../../lib/nat/tcp.ts";
-import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { withScene, type World } from "./nat_simulation.ts";
 

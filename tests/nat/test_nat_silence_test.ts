@@ -2,7 +2,7 @@ import { testNat } from "../../lib/nat/report.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { PRIMARY, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";
 
 Deno.test("testNat() says blocked within 4 s where UDP does not pass, and what TCP can do", async () => {

@@ -4,7 +4,7 @@ import { testNat } from "../../lib/nat/report.ts";
 import type { Network } from "../../lib/net/network.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { simulate } from "../simnet/simulate.ts";
-import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { PRIMARY, type Scene, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";
 
 const PUBLIC_IP = "203.0.113.77";

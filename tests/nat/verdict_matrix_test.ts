@@ -1,6 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
 import type { FamilyReport } from "../../lib/nat/behavior.ts";
-import { type Combination, combinations, judge, nameOf } from "../lab/verdicts/combinations.ts";
+import {
+  type Combination,
+  combinations,
+  judge,
+  nameOf,
+} from "../../lab/scenarios/verdicts/combinations.ts";
 import type { LinkBehavior } from "../simnet/link.ts";
 import { ALTERNATE, PRIMARY, withServer } from "./nat_simulation.ts";
 

@@ -8,7 +8,7 @@ import type { Network } from "../../lib/net/network.ts";
 import type { MappingRequest, PortMapper } from "../../lib/portmap/mapper.ts";
 import { natPmpMapper, type NatPmpMapperOptions } from "../../lib/portmap/nat_pmp/client.ts";
 import { pcpMapper, type PcpMapperOptions } from "../../lib/portmap/pcp/client.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { FakeGateway, type FakeGatewayOptions } from "./fake_gateway/fake_gateway.ts";
 

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import type { LocalAddress, Network } from "../../lib/net/network.ts";
 import { findGateways, guessGateways } from "../../lib/portmap/gateway.ts";
 import { findLocalIp } from "../../lib/net/local_address.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import type { HostOptions } from "../simnet/host.ts";
 import { simulate } from "../simnet/simulate.ts";
 

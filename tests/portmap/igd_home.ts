@@ -7,7 +7,7 @@
 import type { Network } from "../../lib/net/network.ts";
 import { type IgdMapper, igdMapper } from "../../lib/portmap/upnp/client.ts";
 import type { MappingRequest } from "../../lib/portmap/mapper.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import type { Internet } from "../simnet/internet.ts";
 import type { Router } from "../simnet/router.ts";
 import type { PacketEvent } from "../simnet/subnet.ts";

@@ -6,7 +6,7 @@
 
 import { mapPort, type MapPortOptions } from "../../lib/portmap/map_port.ts";
 import type { MappingEvent, PortMapping } from "../../lib/portmap/mapping.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { FakeGateway, type FakeGatewayOptions } from "./fake_gateway/fake_gateway.ts";

@@ -3,7 +3,7 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { mapPort, type MapPortOptions } from "../../lib/portmap/map_port.ts";
 import type { PortMapping } from "../../lib/portmap/mapping.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { FakeGateway, type FakeGatewayOptions } from "./fake_gateway/fake_gateway.ts";
 

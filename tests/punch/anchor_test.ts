@@ -5,7 +5,7 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import { BaseSocket } from "../../lib/punch/gathering.ts";
 import { preparePunch } from "../../lib/punch/punch.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
-import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import type { Host, HostFault } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { punch, type PunchedConn } from "../../lib/punch/punch.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { memoryChannelPair } from "../signal/memory_channel.ts";
 import { simulate } from "../simnet/simulate.ts";
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import type { NatBehavior } from "../lab/nat_behavior.ts";
-import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";
+import type { NatBehavior } from "../../lab/model/nat_behavior.ts";
+import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import { preparePunch, punch, type PunchedConn } from "../../lib/punch/punch.ts";
-import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { memoryChannelPair } from "../signal/memory_channel.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { play, type Scene, type SceneResult } from "./scene.ts";

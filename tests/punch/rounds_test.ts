@@ -4,7 +4,7 @@ import { UnreachableError } from "../../lib/base/errors.ts";
 import type { Network } from "../../lib/net/network.ts";
 import type { PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
-import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import type { Host } from "../simnet/host.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { playBetween } from "./scene.ts";

@@ -7,7 +7,7 @@
 import type { FamilyReport } from "../../lib/nat/behavior.ts";
 import { preparePunch, punch, type PunchedConn, type PunchOptions } from "../../lib/punch/punch.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
-import type { NatBehavior } from "../lab/nat_behavior.ts";
+import type { NatBehavior } from "../../lab/model/nat_behavior.ts";
 import { type MemoryChannelOptions, memoryChannelPair } from "../signal/memory_channel.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";

@@ -13,11 +13,11 @@ import { classifyAllocation } from "../../lib/nat/allocation.ts";
 import { type PlanOptions, planPunch } from "../../lib/punch/check_list.ts";
 import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { Candidate, PortPair, PunchDescription } from "../../lib/punch/candidates.ts";
-import { EventQueue } from "../lab/event_queue.ts";
-import { Nat } from "../lab/nat.ts";
-import type { NatBehavior } from "../lab/nat_behavior.ts";
-import type { SessionPacket } from "../lab/nat_packet.ts";
-import { seededRandom } from "../lab/random.ts";
+import { EventQueue } from "../../lab/model/event_queue.ts";
+import { Nat } from "../../lab/model/nat.ts";
+import type { NatBehavior } from "../../lab/model/nat_behavior.ts";
+import type { SessionPacket } from "../../lab/model/nat_packet.ts";
+import { seededRandom } from "../../lab/model/random.ts";
 import { type Segment, type Socket, SynHost } from "./syn_host.ts";
 
 /** What differs from one run to another. */

@@ -7,7 +7,7 @@
 
 import { UnreachableError } from "../../lib/base/errors.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
-import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { labelledRandom, type Random, randomInteger } from "../simnet/random.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { play, type Scene } from "./scene.ts";

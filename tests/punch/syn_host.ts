@@ -6,7 +6,7 @@
  */
 
 import type { TransportAddress } from "../../lib/net/address.ts";
-import type { SessionPacket, TcpFlags } from "../lab/nat_packet.ts";
+import type { SessionPacket, TcpFlags } from "../../lab/model/nat_packet.ts";
 
 /** A segment under way, and the socket that sent it: both ends of a connection name each other by it. */
 export interface Segment {

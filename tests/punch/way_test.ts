@@ -3,7 +3,7 @@ import { UnreachableError } from "../../lib/base/errors.ts";
 import type { PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
 import type { PathKind } from "../../lib/punch/plan_types.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { play, playBetween, type Scene, type SceneResult } from "./scene.ts";

@@ -5,7 +5,7 @@ import { systemNetwork } from "../../lib/net/system.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
 import { encodeLanMessage } from "../../lib/signal/lan.ts";
 import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";

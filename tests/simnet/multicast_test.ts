@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { arrives, assertNetworkError, toBytes, toText } from "./fixtures.ts";
 import { simulate } from "./simulate.ts";
 

@@ -5,7 +5,12 @@
  * @module
  */
 
-import type { IcmpErrorPacket, NatPacket, SessionPacket, TcpFlags } from "../lab/nat_packet.ts";
+import type {
+  IcmpErrorPacket,
+  NatPacket,
+  SessionPacket,
+  TcpFlags,
+} from "../../lab/model/nat_packet.ts";
 
 /** Any packet. */
 export type Packet = UdpPacket | TcpPacket | UnreachablePacket;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { seededRandom } from "../lab/random.ts";
+import { seededRandom } from "../../lab/model/random.ts";
 import { replaceProperty } from "./replace_property.ts";
 
 /** Numbers from 0 to below 1, as `Math.random` gives them. */

@@ -5,9 +5,9 @@
  */
 
 import { ipFamily } from "../../lib/net/address.ts";
-import { Nat } from "../lab/nat.ts";
-import type { NatBehavior } from "../lab/nat_behavior.ts";
-import type { NatVerdict } from "../lab/nat_packet.ts";
+import { Nat } from "../../lab/model/nat.ts";
+import type { NatBehavior } from "../../lab/model/nat_behavior.ts";
+import type { NatVerdict } from "../../lab/model/nat_packet.ts";
 import type { Link, LinkBehavior } from "./link.ts";
 import { destinationIp, isBareSyn, type Packet, readdress, resetFor } from "./packet.ts";
 import type { Random } from "./random.ts";

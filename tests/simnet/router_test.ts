@@ -2,7 +2,7 @@ import { assert, assertEquals, assertFalse, assertNotEquals } from "@std/assert"
 import { delay } from "@std/async/delay";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { UdpSocket } from "../../lib/net/network.ts";
-import { NAT_BEHAVIORS, natBehavior } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { arrives, at, toBytes, toText } from "./fixtures.ts";
 import { Internet } from "./internet.ts";
 import { VirtualTime } from "./virtual_time.ts";

@@ -13,7 +13,7 @@ import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { natBehavior } from "../lab/nat_behavior.ts";
+import { natBehavior } from "../../lab/model/nat_behavior.ts";
 import type { Host } from "./host.ts";
 import { Internet } from "./internet.ts";
 import { labelledRandom } from "./random.ts";

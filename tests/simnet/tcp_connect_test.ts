@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { formatTransportAddress } from "../../lib/net/address.ts";
-import { NAT_BEHAVIORS } from "../lab/nat_behavior.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { assertNetworkError, at, readText, recordFlags, toBytes, twoHosts } from "./fixtures.ts";
 import { Internet } from "./internet.ts";
 import { VirtualTime } from "./virtual_time.ts";

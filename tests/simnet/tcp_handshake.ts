@@ -6,7 +6,7 @@
  */
 
 import type { NetworkErrorReason } from "../../lib/base/errors.ts";
-import type { TcpFlags } from "../lab/nat_packet.ts";
+import type { TcpFlags } from "../../lab/model/nat_packet.ts";
 import type { TcpPacket, UnreachableCode } from "./packet.ts";
 import {
   HASTENED_SYN_WAIT_MS,

@@ -8,7 +8,7 @@
 
 import type { NetworkErrorReason } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import type { TcpFlags } from "../lab/nat_packet.ts";
+import type { TcpFlags } from "../../lab/model/nat_packet.ts";
 import { resetFor, type TcpPacket, type UnreachableCode } from "./packet.ts";
 import { ReceiveBuffer, SendBuffer, type StreamSegment } from "./tcp_buffers.ts";
 import { type SegmentNumbers, TcpHandshake, type TcpPeer } from "./tcp_handshake.ts";

@@ -6,7 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import type { TcpFlags } from "../lab/nat_packet.ts";
+import type { TcpFlags } from "../../lab/model/nat_packet.ts";
 import type { TcpPacket } from "./packet.ts";
 import { TcpSocket } from "./tcp_socket.ts";
 import { VirtualTime } from "./virtual_time.ts";

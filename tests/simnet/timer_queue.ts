@@ -4,7 +4,7 @@
  * @module
  */
 
-import { EventQueue } from "../lab/event_queue.ts";
+import { EventQueue } from "../../lab/model/event_queue.ts";
 
 /** Something to run at a time. */
 export interface Timer {

@@ -11,7 +11,7 @@ import {
   IFF_TAP,
   interfaceRequest,
   TUNSETIFF,
-} from "../../lab/interface_structs.ts";
+} from "../../../lab/kernel/interface_structs.ts";
 import {
   CLONE_NEWNET,
   isReadable,
@@ -22,7 +22,7 @@ import {
   O_RDWR,
   openLibc,
   pollDescriptors,
-} from "../../lab/libc.ts";
+} from "../../../lab/kernel/libc.ts";
 
 /** A frame on its way. */
 interface Frame {

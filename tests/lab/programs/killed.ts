@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Lab } from "../lab.ts";
+import { Lab } from "../../../lab/kernel/lab.ts";
 
 if (import.meta.main) {
   await using lab = await Lab.start({ hosts: { a: {} } });

@@ -1,0 +1,74 @@
+/**
+ * `lab`: runs of the NAT lab.
+ *
+ * @module
+ */
+
+import { readArguments, readInteger } from "../lib/cli/arguments.ts";
+import { type CliIo, EXIT, UsageError } from "../lib/cli/io.ts";
+import { labSupport } from "./kernel/privileges.ts";
+import { PEER_SUITES } from "./scenarios/peers/suite.ts";
+import { PUNCH_SUITES } from "./scenarios/punches/suites.ts";
+import {
+  type SuiteOptions,
+  type SuiteResult,
+  SUITES as VERDICT_SUITES,
+} from "./scenarios/verdicts/suites.ts";
+import { type ServerName, STUN_SERVERS } from "./scenarios/verdicts/stun_servers.ts";
+
+/** Runs suites, all unless some are named; 1 if one of them fails by its own measure. */
+export async function lab(args: readonly string[], io: CliIo): Promise<number> {
+  const { flags, values, lists, operands } = readArguments(args, {
+    flags: ["json"],
+    values: ["runs", "svg"],
+    lists: ["server", "row"],
+    operands: { min: 0, max: Object.keys(SUITES).length },
+  });
+  const runs = readInteger("runs", values.get("runs"), { min: 1, max: 1000 });
+  const servers = lists.get("server")!.map(serverName);
+  const names = operands.length > 0 ? operands : Object.keys(SUITES);
+  for (const name of names) {
+    if (!(name in SUITES)) {
+      throw new UsageError(`unknown suite ${name}; there are ${Object.keys(SUITES).join(", ")}`);
+    }
+  }
+  const svgPath = values.get("svg");
+  if (svgPath !== undefined && !names.includes("punch")) {
+    throw new UsageError("--svg is for the suite punch");
+  }
+  const support = labSupport();
+  if (!support.supported) {
+    io.err(`punchline: Cannot run the lab: ${support.reason}`);
+    return EXIT.failure;
+  }
+
+  const print = flags.has("json") ? io.err : io.out;
+  const failures: string[] = [];
+  const results: Record<string, unknown> = {};
+  for (const name of names) {
+    print(`\n${name}`);
+    const { failures: found, data, picture } = await SUITES[name]!({
+      print,
+      ...runs !== undefined && { runs },
+      ...servers.length > 0 && { servers },
+      rows: lists.get("row")!,
+    });
+    results[name] = data;
+    if (picture !== undefined && svgPath !== undefined) await Deno.writeTextFile(svgPath, picture);
+    failures.push(...found.map((failure) => `${name}: ${failure}`));
+  }
+  if (flags.has("json")) io.out(JSON.stringify(results));
+  for (const failure of failures) io.err(`failed: ${failure}`);
+  return failures.length === 0 ? EXIT.ok : EXIT.failure;
+}
+
+const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<SuiteResult>>> = {
+  ...VERDICT_SUITES,
+  ...PUNCH_SUITES,
+  ...PEER_SUITES,
+};
+
+function serverName(text: string): ServerName {
+  if (text in STUN_SERVERS) return text as ServerName;
+  throw new UsageError(`--server takes ${Object.keys(STUN_SERVERS).join(", ")}, not ${text}`);
+}

@@ -1,0 +1,282 @@
+/**
+ * Every LAN, NAT and wire between the hosts of a plan, without any I/O: packets come in from hosts, wait for
+ * their delay, are translated by the NATs on their way, and go out to hosts. Time is an argument.
+ *
+ * A packet climbs from segment to segment, through the NAT above each, until it is on a segment where its
+ * destination is known; from there it descends.
+ *
+ * @module
+ */
+
+import { ipFamily } from "../../lib/net/address.ts";
+import {
+  type HostCounters,
+  type LabCounters,
+  percentiles,
+  type WireDropReason,
+} from "./counters.ts";
+import { EventQueue } from "../model/event_queue.ts";
+import { Nat } from "../model/nat.ts";
+import type { NatBehavior } from "../model/nat_behavior.ts";
+import { type Direction, Link } from "./link.ts";
+import type { NatDropReason, NatPacket, SessionProtocol } from "../model/nat_packet.ts";
+import { decrementTtl, parsePacket, rewritePacket } from "./packet.ts";
+import { seededRandom } from "../model/random.ts";
+import { addRoute, type HostNode, type NatNode, type Node, type Segment } from "./segment.ts";
+import { buildReset } from "./tcp_reset.ts";
+import { type HostPlan, INTERNET, type LabPlan, type LinkPlan, type NatPlan } from "./topology.ts";
+
+/** Hands a packet to a host; `false` if the host did not take it. */
+export type Deliver = (host: string, bytes: Uint8Array<ArrayBuffer>) => boolean;
+
+/** The network of a plan. */
+export class Internet {
+  readonly #deliver: Deliver;
+  readonly #random: () => number;
+  readonly #segments = new Map<string, Segment>();
+  readonly #nodes = new Map<string, Node>();
+  readonly #wire: Link;
+  readonly #queue = new EventQueue<() => void>();
+  readonly #counters = new Map<string, HostCounters>();
+  readonly #drops = new Map<string, Map<string, number>>();
+  readonly #lateness: number[] = [];
+  #latenessIndex = 0;
+  #nowMs = 0;
+
+  constructor(plan: LabPlan, deliver: Deliver) {
+    this.#deliver = deliver;
+    this.#random = seededRandom(plan.seed);
+    this.#wire = new Link(INTERNET, plan.internet);
+    this.#segments.set(INTERNET, { above: undefined, gatewayIp: undefined, routes: new Map() });
+    for (const natPlan of plan.nats) this.#addNat(natPlan);
+    for (const hostPlan of plan.hosts) this.#addHost(hostPlan);
+  }
+
+  /** When something is due next. */
+  get nextDueMs(): number | undefined {
+    return this.#queue.nextDueMs;
+  }
+
+  /** Takes a packet from a host. The bytes are the network's from now on. */
+  send(host: string, bytes: Uint8Array<ArrayBuffer>, nowMs: number): void {
+    this.#nowMs = nowMs;
+    const node = this.#nodes.get(host)!;
+    const packet = parsePacket(bytes);
+    const counters = this.#counters.get(host)!;
+    counters.sent++;
+    if (packet === undefined) return this.#drop(host, "not-understood");
+    if (isBareSyn(packet)) counters.sentSyns++;
+    this.#onSegment(node, { bytes, packet });
+  }
+
+  /** Delivers and moves on all that is due. */
+  advance(nowMs: number): void {
+    for (let due = this.#queue.popDue(nowMs); due !== undefined; due = this.#queue.popDue(nowMs)) {
+      this.#nowMs = nowMs;
+      this.#lateness[this.#latenessIndex++ % LATENESS_SAMPLES] = nowMs - due.dueMs;
+      due.event();
+    }
+  }
+
+  /** @throws {TypeError} if there is no such NAT, or if it would begin or cease to translate */
+  setBehavior(natName: string, behavior: NatBehavior): void {
+    const { ipv4, ipv6 } = this.#natNode(natName);
+    if ((ipv4.behavior.mapping === "none") !== (behavior.mapping === "none")) {
+      throw new TypeError(`Cannot change ${natName}: a NAT stays a NAT and a firewall a firewall`);
+    }
+    ipv4.behavior = behavior;
+    ipv6.behavior = asFirewall(behavior);
+  }
+
+  /** @throws {TypeError} if there is no such NAT */
+  flush(natName: string): void {
+    const { ipv4, ipv6 } = this.#natNode(natName);
+    ipv4.flush();
+    ipv6.flush();
+  }
+
+  /**
+   * Changes the link of a host or a NAT, or the way across the internet.
+   *
+   * @throws {TypeError} if there is no such place
+   */
+  setLink(place: string, link: LinkPlan): void {
+    this.#link(place).plan = link;
+  }
+
+  /**
+   * Drops everything from `fromMs` until `untilMs`, both on the clock of {@linkcode Internet.send}.
+   *
+   * @throws {TypeError} if there is no such place
+   */
+  outage(place: string, fromMs: number, untilMs: number): void {
+    this.#link(place).outages.push({ fromMs, untilMs });
+  }
+
+  /**
+   * Drops all packets of these protocols, and of no others any more.
+   *
+   * @throws {TypeError} if there is no such place
+   */
+  block(place: string, protocols: readonly SessionProtocol[]): void {
+    this.#link(place).blocked = new Set(protocols);
+  }
+
+  counters(): LabCounters {
+    const drops = [...this.#drops].map(([place, reasons]) => [place, Object.fromEntries(reasons)]);
+    return {
+      hosts: structuredClone(Object.fromEntries(this.#counters)),
+      drops: Object.fromEntries(drops),
+      lateness: percentiles(this.#lateness),
+    };
+  }
+
+  #addNat(plan: NatPlan): void {
+    const outside = this.#segments.get(plan.segment)!;
+    const inside: Segment = { above: undefined, gatewayIp: plan.gateway, routes: new Map() };
+    const node: NatNode = {
+      kind: "nat",
+      name: plan.name,
+      outside,
+      inside,
+      link: new Link(plan.name, plan.link),
+      ipv4: new Nat(plan.externalIps, plan.behavior, this.#random),
+      ipv6: new Nat([], asFirewall(plan.behavior), this.#random),
+    };
+    inside.above = node;
+    this.#segments.set(plan.name, inside);
+    this.#nodes.set(plan.name, node);
+    for (const ip of plan.externalIps) addRoute(outside, ip, node);
+  }
+
+  #addHost(plan: HostPlan): void {
+    const outside = this.#segments.get(plan.segment)!;
+    const link = new Link(plan.name, plan.link);
+    const node: HostNode = { kind: "host", name: plan.name, outside, link };
+    this.#nodes.set(plan.name, node);
+    this.#counters.set(plan.name, { sent: 0, received: 0, sentSyns: 0, receivedSyns: 0 });
+    for (const ip of [...plan.ipv4, ...plan.ipv6]) addRoute(outside, ip, node);
+  }
+
+  /** A packet that `from` has sent to the segment outside it. */
+  #onSegment(from: Node, item: Item): void {
+    const segment = from.outside;
+    const destination = destinationOf(item.packet);
+    const target = segment.routes.get(destination);
+    if (target !== undefined) {
+      const way: [Link, Direction][] = [[from.link, "up"], [target.link, "down"]];
+      if (segment.above === undefined) way.push([this.#wire, "up"]);
+      this.#cross(way, item, () => this.#arrive(target, item));
+    } else if (segment.above === undefined) {
+      this.#drop(from.name, "no-route");
+    } else if (segment.gatewayIp === destination) {
+      this.#drop(segment.above.name, "to-gateway");
+    } else {
+      const { above } = segment;
+      this.#cross([[from.link, "up"]], item, () => this.#outbound(above, item));
+    }
+  }
+
+  #outbound(nat: NatNode, item: Item): void {
+    if (!decrementTtl(item.bytes)) return this.#drop(nat.name, "ttl-expired");
+    const verdict = modelOf(nat, item).outbound(item.packet, this.#nowMs);
+    switch (verdict.action) {
+      case "forward":
+        return this.#onSegment(nat, rewritten(item, verdict.packet));
+      case "hairpin":
+        return this.#descend(nat, rewritten(item, verdict.packet));
+      case "reset":
+        return this.#descend(nat, { bytes: buildReset(item.bytes), packet: verdict.packet });
+      case "drop":
+        return this.#drop(nat.name, verdict.reason);
+    }
+  }
+
+  #inbound(nat: NatNode, item: Item): void {
+    if (!decrementTtl(item.bytes)) return this.#drop(nat.name, "ttl-expired");
+    const verdict = modelOf(nat, item).inbound(item.packet, this.#nowMs);
+    switch (verdict.action) {
+      case "forward":
+      case "hairpin":
+        return this.#descend(nat, rewritten(item, verdict.packet));
+      case "reset":
+        return this.#onSegment(nat, { bytes: buildReset(item.bytes), packet: verdict.packet });
+      case "drop":
+        return this.#drop(nat.name, verdict.reason);
+    }
+  }
+
+  /** A packet that a NAT hands to its inside. */
+  #descend(nat: NatNode, item: Item): void {
+    const target = nat.inside.routes.get(destinationOf(item.packet));
+    if (target === undefined) return this.#drop(nat.name, "no-route");
+    this.#cross([[target.link, "down"]], item, () => this.#arrive(target, item));
+  }
+
+  #arrive(target: Node, item: Item): void {
+    if (target.kind === "nat") return this.#inbound(target, item);
+    if (!this.#deliver(target.name, item.bytes)) return this.#drop(target.name, "receiver-full");
+    const counters = this.#counters.get(target.name)!;
+    counters.received++;
+    if (isBareSyn(item.packet)) counters.receivedSyns++;
+  }
+
+  /** Continues once the packet has crossed these links, if it does. */
+  #cross(links: readonly [Link, Direction][], { packet }: Item, arrived: () => void): void {
+    let delayMs = 0;
+    for (const [link, direction] of links) {
+      const crossing = link.cross(direction, packet, this.#nowMs, this.#random);
+      if (typeof crossing === "string") return this.#drop(link.name, crossing);
+      delayMs += crossing;
+    }
+    if (delayMs === 0) arrived();
+    else this.#queue.push(this.#nowMs + delayMs, arrived);
+  }
+
+  #drop(place: string, reason: NatDropReason | WireDropReason): void {
+    const reasons = this.#drops.get(place) ?? new Map<string, number>();
+    this.#drops.set(place, reasons.set(reason, (reasons.get(reason) ?? 0) + 1));
+  }
+
+  #link(place: string): Link {
+    const link = place === INTERNET ? this.#wire : this.#nodes.get(place)?.link;
+    if (link === undefined) throw new TypeError(`Cannot change ${place}: there is no such place`);
+    return link;
+  }
+
+  #natNode(name: string): NatNode {
+    const node = this.#nodes.get(name);
+    if (node?.kind !== "nat") throw new TypeError(`Cannot change ${name}: there is no such NAT`);
+    return node;
+  }
+}
+
+/** A packet on its way, as bytes and as what a NAT sees of them. */
+interface Item {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly packet: NatPacket;
+}
+
+function modelOf(nat: NatNode, { packet }: Item): Nat {
+  return ipFamily(destinationOf(packet)) === 6 ? nat.ipv6 : nat.ipv4;
+}
+
+function destinationOf(packet: NatPacket): string {
+  return packet.protocol === "icmp-error" ? packet.destinationIp : packet.destination.ip;
+}
+
+function rewritten({ bytes }: Item, packet: NatPacket): Item {
+  rewritePacket(bytes, packet);
+  return { bytes, packet };
+}
+
+function isBareSyn(packet: NatPacket): boolean {
+  return packet.protocol === "tcp" && packet.tcpFlags?.syn === true && !packet.tcpFlags.ack;
+}
+
+function asFirewall(behavior: NatBehavior): NatBehavior {
+  return { ...behavior, mapping: "none", tcp: { ...behavior.tcp, mapping: "none" } };
+}
+
+/** Enough for a 99th percentile; older ones are overwritten. */
+const LATENESS_SAMPLES = 20_000;

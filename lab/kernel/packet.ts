@@ -1,0 +1,193 @@
+/**
+ * IP packets as bytes: read what a NAT looks at, and write what it changed. IPv4 and IPv6; TCP, UDP, ICMP
+ * echoes and ICMP errors. Fragments and other protocols are not read.
+ *
+ * @module
+ */
+
+import { type IpFamily, ipToBytes } from "../../lib/net/address.ts";
+import { adjustChecksum, checksum } from "./checksum.ts";
+import {
+  ACK,
+  FIN,
+  ICMP,
+  type IpHeader,
+  parseIpHeader,
+  RST,
+  SYN,
+  TCP,
+  transportChecksum,
+  UDP,
+} from "./ip_header.ts";
+import type { NatPacket, SessionPacket, TcpFlags } from "../model/nat_packet.ts";
+
+/** What a NAT needs to know of a packet, or `undefined` if it is broken, a fragment or of another protocol. */
+export function parsePacket(bytes: Uint8Array): NatPacket | undefined {
+  const ip = parseIpHeader(bytes, 0);
+  if (ip === undefined || bytes.length < ip.payload + (ip.protocol === TCP ? 20 : 8)) {
+    return undefined;
+  }
+  if (ip.protocol !== ICMP[ip.family]) return parseSession(bytes, ip);
+
+  const kind = icmpKind(ip.family, bytes[ip.payload]!);
+  if (kind !== "error") return parseSession(bytes, ip);
+  const inner = parseIpHeader(bytes, ip.payload + 8);
+  const original = inner === undefined ? undefined : parseSession(bytes, inner);
+  if (original === undefined) return undefined;
+  return {
+    protocol: "icmp-error",
+    sourceIp: ip.sourceIp,
+    destinationIp: ip.destinationIp,
+    original,
+  };
+}
+
+/** Writes the addresses, ports and identifiers of `packet` into the bytes that it was read from, in place. */
+export function rewritePacket(bytes: Uint8Array, packet: NatPacket): void {
+  const ip = parseIpHeader(bytes, 0);
+  if (ip === undefined) return;
+  if (packet.protocol !== "icmp-error") return rewriteSession(bytes, ip, packet);
+
+  const inner = parseIpHeader(bytes, ip.payload + 8);
+  if (inner === undefined) return;
+  rewriteSession(bytes, inner, packet.original);
+  const covering = ip.headerChecksum === undefined ? [] : [ip.headerChecksum];
+  writeIp(bytes, ip.source, packet.sourceIp, covering);
+  writeIp(bytes, ip.destination, packet.destinationIp, covering);
+  writeIcmpChecksum(bytes, ip);
+}
+
+/** Counts one router in a packet, in place; `false` if that was one too many, and the packet is to be dropped. */
+export function decrementTtl(bytes: Uint8Array): boolean {
+  const ip = parseIpHeader(bytes, 0);
+  if (ip === undefined) return false;
+  const at = ip.family === 4 ? 8 : 7;
+  const ttl = bytes[at]!;
+  if (ttl <= 1) return false;
+  if (ip.headerChecksum === undefined) bytes[at] = ttl - 1;
+  else writeWord(bytes, at, ((ttl - 1) << 8) | ip.protocol, [ip.headerChecksum]);
+  return true;
+}
+
+/** Takes 8 bytes behind the IP header, as an ICMP error holds them of the packet that it is about. */
+function parseSession(bytes: Uint8Array, ip: IpHeader): SessionPacket | undefined {
+  if (bytes.length < ip.payload + 8) return undefined;
+  const endpoints = (sourcePort: number, destinationPort: number) => ({
+    source: { ip: ip.sourceIp, port: sourcePort },
+    destination: { ip: ip.destinationIp, port: destinationPort },
+  });
+  if (ip.protocol === UDP || ip.protocol === TCP) {
+    const ports = endpoints(wordAt(bytes, ip.payload), wordAt(bytes, ip.payload + 2));
+    if (ip.protocol === UDP) return { protocol: "udp", ...ports };
+    return { protocol: "tcp", ...ports, tcpFlags: tcpFlags(bytes[ip.payload + 13] ?? 0) };
+  }
+  if (ip.protocol !== ICMP[ip.family]) return undefined;
+  const identifier = wordAt(bytes, ip.payload + 4);
+  switch (icmpKind(ip.family, bytes[ip.payload]!)) {
+    case "echo-request":
+      return { protocol: "icmp", ...endpoints(identifier, 0) };
+    case "echo-reply":
+      return { protocol: "icmp", ...endpoints(0, identifier) };
+    default:
+      return undefined;
+  }
+}
+
+function rewriteSession(bytes: Uint8Array, ip: IpHeader, packet: SessionPacket): void {
+  const transport = transportChecksumOffset(bytes, ip);
+  const overPorts = transport === undefined ? [] : [transport];
+  // The checksum of ICMP alone does not cover the addresses, in IPv4.
+  const overAddresses = ip.protocol === ICMP[4] && ip.family === 4 ? [] : [...overPorts];
+  if (ip.headerChecksum !== undefined) overAddresses.push(ip.headerChecksum);
+  if (packet.source.ip !== ip.sourceIp) {
+    writeIp(bytes, ip.source, packet.source.ip, overAddresses);
+  }
+  if (packet.destination.ip !== ip.destinationIp) {
+    writeIp(bytes, ip.destination, packet.destination.ip, overAddresses);
+  }
+  if (packet.protocol === "icmp") {
+    const identifier = packet.source.port || packet.destination.port;
+    writeWord(bytes, ip.payload + 4, identifier, overPorts);
+  } else {
+    writeWord(bytes, ip.payload, packet.source.port, overPorts);
+    writeWord(bytes, ip.payload + 2, packet.destination.port, overPorts);
+  }
+  // RFC 768: a UDP checksum of zero would say that there is none.
+  if (ip.protocol === UDP && transport !== undefined && wordAt(bytes, transport) === 0) {
+    setWord(bytes, transport, 0xffff);
+  }
+}
+
+/** Where the transport checksum is, if the packet has one and it is not cut off. */
+function transportChecksumOffset(bytes: Uint8Array, ip: IpHeader): number | undefined {
+  if (ip.protocol === UDP) {
+    return wordAt(bytes, ip.payload + 6) === 0 ? undefined : ip.payload + 6;
+  }
+  const offset = ip.payload + (ip.protocol === TCP ? 16 : 2);
+  return offset + 2 <= bytes.length ? offset : undefined;
+}
+
+function writeIp(
+  bytes: Uint8Array,
+  offset: number,
+  ip: string,
+  checksums: readonly number[],
+): void {
+  const address = ipToBytes(ip);
+  for (let i = 0; i < address.length; i += 2) {
+    writeWord(bytes, offset + i, (address[i]! << 8) | address[i + 1]!, checksums);
+  }
+}
+
+/** Writes a 16-bit word and adjusts the checksums that cover it. */
+function writeWord(
+  bytes: Uint8Array,
+  offset: number,
+  word: number,
+  checksums: readonly number[],
+): void {
+  const old = wordAt(bytes, offset);
+  if (old === word) return;
+  setWord(bytes, offset, word);
+  for (const at of checksums) setWord(bytes, at, adjustChecksum(wordAt(bytes, at), old, word));
+}
+
+function wordAt(bytes: Uint8Array, offset: number): number {
+  return (bytes[offset]! << 8) | bytes[offset + 1]!;
+}
+
+function setWord(bytes: Uint8Array, offset: number, word: number): void {
+  bytes[offset] = word >> 8;
+  bytes[offset + 1] = word & 0xff;
+}
+
+function writeIcmpChecksum(bytes: Uint8Array, ip: IpHeader): void {
+  setWord(bytes, ip.payload + 2, 0);
+  const whole = ip.family === 4
+    ? checksum(bytes.subarray(ip.payload))
+    : transportChecksum(bytes, ip.source, 16, ip.payload, ICMP[6]);
+  setWord(bytes, ip.payload + 2, whole);
+}
+
+function icmpKind(
+  family: IpFamily,
+  type: number,
+): "echo-request" | "echo-reply" | "error" | "other" {
+  if (family === 6) {
+    if (type === 128) return "echo-request";
+    if (type === 129) return "echo-reply";
+    return type >= 1 && type <= 4 ? "error" : "other";
+  }
+  if (type === 8) return "echo-request";
+  if (type === 0) return "echo-reply";
+  return type === 3 || type === 11 || type === 12 ? "error" : "other";
+}
+
+function tcpFlags(bits: number): TcpFlags {
+  return {
+    syn: (bits & SYN) !== 0,
+    ack: (bits & ACK) !== 0,
+    fin: (bits & FIN) !== 0,
+    rst: (bits & RST) !== 0,
+  };
+}

@@ -1,0 +1,281 @@
+/**
+ * Who stands behind what, as data, and the addresses that everyone gets.
+ *
+ * ```ts
+ * const home = nat("portRestricted", { behind: nat("symmetric") }); // a carrier's NAT above the home's
+ * const plan = planTopology({ hosts: { server: {}, a: { behind: home }, b: { behind: home } } });
+ * ```
+ *
+ * Addresses: public hosts 203.0.113.0/24 and NATs on the public side 198.51.100.0/24 (RFC 5737), homes
+ * 192.168.n.0/24, LANs that hold other NATs 100.64.n.0/24 (RFC 6598), IPv6 2001:db8::/32 (RFC 3849).
+ *
+ * @module
+ */
+
+import { ipFamily } from "../../lib/net/address.ts";
+import {
+  NAT_BEHAVIORS,
+  type NatBehavior,
+  natBehavior,
+  type NatBehaviorName,
+} from "../model/nat_behavior.ts";
+
+/** A small internet. */
+export interface Topology {
+  /** By name. */
+  readonly hosts: Readonly<Record<string, HostSpec>>;
+  /** What crossing the public internet costs, once per packet and direction. */
+  readonly internet?: InternetSpec;
+  /** Gives every host a global IPv6 address beside IPv4; NATs filter IPv6 without translating. Default: no. */
+  readonly ipv6?: boolean;
+  /** Of all randomness: ports, loss, jitter. Default 1. */
+  readonly seed?: number;
+}
+
+/** The way between any two places on the public side. */
+export interface InternetSpec {
+  /** Half of it each way, beside what the links at both ends cost. Default 0. */
+  readonly rttMs?: number;
+  /** Uniform from 0 to this, added each way; may reorder. Default 0. */
+  readonly jitterMs?: number;
+  /** Probability, each way. Default 0. */
+  readonly loss?: number;
+}
+
+/** The link that attaches a host or a NAT to the network outside it. */
+export interface LinkSpec {
+  /** One way. Default 0. */
+  readonly delayMs?: number;
+  /** Uniform from 0 to this, added each way; may reorder. Default 0. */
+  readonly jitterMs?: number;
+  /** Probability; one number for both directions. Default 0. */
+  readonly loss?: number | { readonly up: number; readonly down: number };
+}
+
+/** A host: a network namespace with a kernel of its own to speak TCP. */
+export interface HostSpec {
+  /** What it is behind; on the public internet if nothing. Hosts of the same object share one LAN. */
+  readonly behind?: NatSpec;
+  /** Its addresses, IPv4 or IPv6; chosen by the address plan if left out. */
+  readonly addresses?: readonly string[];
+  readonly link?: LinkSpec;
+}
+
+/** A NAT, or a firewall if its mapping is `none`; made by {@linkcode nat}. */
+export interface NatSpec extends NatOptions {
+  readonly behavior: NatBehavior;
+}
+
+/** Where a NAT stands. */
+export interface NatOptions {
+  /** Default: the name of the first host or NAT behind it, and `/nat`. */
+  readonly name?: string;
+  /** The NAT above this one; none if it is on the public internet. */
+  readonly behind?: NatSpec;
+  /** External addresses; one, chosen by the address plan, if left out. */
+  readonly addresses?: readonly string[];
+  /** The /24 inside, such as `192.168.1.0`, if it must be a certain one; two homes may have the same. */
+  readonly lan?: string;
+  readonly link?: LinkSpec;
+}
+
+/**
+ * A NAT by the name of its behaviour, or by what differs from `portRestricted`.
+ *
+ * @throws {RangeError} if the port range is not within 1 to 65535
+ */
+export function nat(
+  behavior: NatBehaviorName | Partial<NatBehavior>,
+  options: NatOptions = {},
+): NatSpec {
+  const whole = typeof behavior === "string" ? NAT_BEHAVIORS[behavior] : natBehavior(behavior);
+  return { ...options, behavior: whole };
+}
+
+/** A topology in which everything has a name and an address; JSON-safe. */
+export interface LabPlan {
+  readonly seed: number;
+  readonly internet: LinkPlan;
+  readonly hosts: readonly HostPlan[];
+  readonly nats: readonly NatPlan[];
+}
+
+/** A link with all defaults filled in. */
+export interface LinkPlan {
+  readonly delayMs: number;
+  readonly jitterMs: number;
+  readonly loss: { readonly up: number; readonly down: number };
+}
+
+/** A host and its addresses. */
+export interface HostPlan {
+  readonly name: string;
+  /** The NAT that it is behind, or {@linkcode INTERNET}. */
+  readonly segment: string;
+  readonly ipv4: readonly string[];
+  readonly ipv6: readonly string[];
+  /** The NAT's address on the LAN; public hosts have none. */
+  readonly gateway: string | undefined;
+  readonly link: LinkPlan;
+}
+
+/** A NAT, the LAN inside it and its addresses outside. */
+export interface NatPlan {
+  readonly name: string;
+  /** The NAT that it is behind, or {@linkcode INTERNET}. */
+  readonly segment: string;
+  readonly externalIps: readonly string[];
+  readonly gateway: string | undefined;
+  readonly behavior: NatBehavior;
+  readonly link: LinkPlan;
+}
+
+/** The name of the public side, as a segment, and as a link. */
+export const INTERNET = "internet";
+
+/**
+ * Gives names and addresses to all of a topology.
+ *
+ * @throws {TypeError} if two places have the same name, or a host that of the internet
+ */
+export function planTopology(topology: Topology): LabPlan {
+  return new Planner(topology, natNames(topology)).plan();
+}
+
+/**
+ * What each NAT of a topology is called.
+ *
+ * @throws {TypeError} if two places have the same name, or a host that of the internet
+ */
+export function natNames(topology: Topology): Map<NatSpec, string> {
+  const names = new Map<NatSpec, string>();
+  const taken = new Set(Object.keys(topology.hosts));
+  if (taken.has(INTERNET)) {
+    throw new TypeError(`Cannot plan topology: no host is called ${INTERNET}`);
+  }
+  taken.add(INTERNET);
+  for (const [hostName, { behind }] of Object.entries(topology.hosts)) {
+    let inner = hostName;
+    for (let spec = behind; spec !== undefined && !names.has(spec); spec = spec.behind) {
+      const name = spec.name ?? `${inner}/nat`;
+      if (taken.has(name)) throw new TypeError(`Cannot plan topology: the name ${name} is taken`);
+      taken.add(name);
+      names.set(spec, name);
+      inner = name;
+    }
+  }
+  return names;
+}
+
+/** A range of addresses, of which the members of a segment get one after another. */
+interface AddressPool {
+  readonly gateway: string | undefined;
+  readonly hostPrefix: string;
+  readonly natPrefix: string;
+  nextHost: number;
+  nextNat: number;
+}
+
+class Planner {
+  readonly #topology: Topology;
+  readonly #names: ReadonlyMap<NatSpec, string>;
+  readonly #pools = new Map<NatSpec | undefined, AddressPool>();
+  readonly #ipv6Prefixes = new Map<NatSpec | undefined, { prefix: string; next: number }>();
+  #homes = 0;
+  #carriers = 0;
+
+  constructor(topology: Topology, names: ReadonlyMap<NatSpec, string>) {
+    this.#topology = topology;
+    this.#names = names;
+    this.#pools.set(undefined, {
+      gateway: undefined,
+      hostPrefix: "203.0.113.",
+      natPrefix: "198.51.100.",
+      nextHost: 101,
+      nextNat: 1,
+    });
+  }
+
+  plan(): LabPlan {
+    // NATs first, outermost first, so that a LAN exists before its members ask it for addresses.
+    const nats = [...this.#names.keys()]
+      .sort((a, b) => depth(a) - depth(b))
+      .map((spec) => this.#natPlan(spec));
+    const hosts = Object.entries(this.#topology.hosts)
+      .map(([name, spec]) => this.#hostPlan(name, spec));
+    return {
+      seed: this.#topology.seed ?? 1,
+      internet: internetPlan(this.#topology.internet),
+      hosts,
+      nats,
+    };
+  }
+
+  #natPlan(spec: NatSpec): NatPlan {
+    const outside = this.#pool(spec.behind);
+    const translates = spec.behavior.mapping !== "none";
+    if (translates) this.#pools.set(spec, this.#lanPool(spec));
+    else this.#pools.set(spec, outside);
+    return {
+      name: this.#names.get(spec)!,
+      segment: this.#segment(spec.behind),
+      externalIps: translates ? spec.addresses ?? [`${outside.natPrefix}${outside.nextNat++}`] : [],
+      gateway: this.#pool(spec).gateway,
+      behavior: spec.behavior,
+      link: linkPlan(spec.link),
+    };
+  }
+
+  #hostPlan(name: string, spec: HostSpec): HostPlan {
+    const pool = this.#pool(spec.behind);
+    const given = spec.addresses ?? [];
+    const ipv4 = given.filter((ip) => ipFamily(ip) === 4);
+    const ipv6 = given.filter((ip) => ipFamily(ip) === 6);
+    if (ipv4.length === 0) ipv4.push(`${pool.hostPrefix}${pool.nextHost++}`);
+    if (ipv6.length === 0 && this.#topology.ipv6) ipv6.push(this.#nextIpv6(spec.behind));
+    const segment = this.#segment(spec.behind);
+    return { name, segment, ipv4, ipv6, gateway: pool.gateway, link: linkPlan(spec.link) };
+  }
+
+  #lanPool(spec: NatSpec): AddressPool {
+    const isCarrier = [...this.#names.keys()].some(({ behind }) => behind === spec);
+    const prefix = spec.lan?.replace(/\d+$/, "") ??
+      (isCarrier ? `100.64.${++this.#carriers}.` : `192.168.${++this.#homes}.`);
+    return {
+      gateway: `${prefix}1`,
+      hostPrefix: prefix,
+      natPrefix: prefix,
+      nextHost: 2,
+      nextNat: 129,
+    };
+  }
+
+  #nextIpv6(behind: NatSpec | undefined): string {
+    const known = this.#ipv6Prefixes.get(behind);
+    const lan = known ?? { prefix: `2001:db8:${this.#ipv6Prefixes.size + 1}::`, next: 2 };
+    this.#ipv6Prefixes.set(behind, lan);
+    return `${lan.prefix}${(lan.next++).toString(16)}`;
+  }
+
+  #pool(spec: NatSpec | undefined): AddressPool {
+    return this.#pools.get(spec)!;
+  }
+
+  #segment(behind: NatSpec | undefined): string {
+    return behind === undefined ? INTERNET : this.#names.get(behind)!;
+  }
+}
+
+function depth(spec: NatSpec): number {
+  return spec.behind === undefined ? 0 : 1 + depth(spec.behind);
+}
+
+/** A link with the defaults for what is left out. */
+export function linkPlan({ delayMs = 0, jitterMs = 0, loss = 0 }: LinkSpec = {}): LinkPlan {
+  return { delayMs, jitterMs, loss: typeof loss === "number" ? { up: loss, down: loss } : loss };
+}
+
+/** The way across the internet as a link, with the defaults for what is left out. */
+export function internetPlan({ rttMs = 0, jitterMs, loss }: InternetSpec = {}): LinkPlan {
+  return linkPlan({ delayMs: rttMs / 2, jitterMs, loss });
+}

@@ -1,0 +1,136 @@
+/**
+ * Where peers are in the lab run, and what is expected of them.
+ *
+ * @module
+ */
+
+import type { PeerOptions } from "../../../lib/peer/options.ts";
+import type { Lab } from "../../kernel/lab.ts";
+import { nat, type Topology } from "../../kernel/topology.ts";
+import { BROKER_URL, type PeerLabOptions, TURN_URL } from "./peer_lab.ts";
+
+/** Where two peers are, and what is expected of them. */
+export interface PeerScene extends PeerLabOptions {
+  readonly setting: string;
+  /** `a` and `b` unless given; the first one has the ticket. */
+  readonly between?: readonly [string, string];
+  readonly hosts: NonNullable<Topology["hosts"]>;
+  readonly options?: PeerOptions;
+  readonly prepare?: (lab: Lab) => Promise<void>;
+  /** For the median of the first byte. */
+  readonly firstByteMs?: number;
+  /** Whether a relay may carry it. */
+  readonly mayBeRelayed?: boolean;
+  readonly strategy?: string;
+}
+
+const home = nat("portRestricted");
+const homes = { a: { behind: nat("portRestricted") }, b: { behind: nat("portRestricted") } };
+const turn = { turn: [TURN_URL] };
+
+/** 51 ms to the servers and 82 ms between the NATs, a link of the NATs' and of the servers' own. */
+const link = (delayMs: number) => ({ link: { delayMs } });
+const far = {
+  internet: {},
+  serverLink: { delayMs: (51 - 82 / 2) / 2 },
+  hosts: {
+    a: { behind: nat("portRestricted", link(82 / 4)) },
+    b: { behind: nat("portRestricted", link(82 / 4)) },
+  },
+};
+
+/** All of them. */
+export const SCENES: readonly PeerScene[] = [
+  {
+    setting: "51 ms to the servers and 82 ms between the NATs; both peers open, by WebSocket",
+    ...far,
+    firstByteMs: 350,
+  },
+  {
+    setting: "the same, by MQTT",
+    ...far,
+    options: { signaling: [BROKER_URL] },
+    firstByteMs: 350,
+  },
+  {
+    setting: "two hosts in one LAN, by WebSocket 51 ms away",
+    internet: { rttMs: 51 },
+    hosts: { a: { behind: home }, b: { behind: home } },
+    strategy: "lan",
+    firstByteMs: 50 + 3 * 51,
+  },
+  {
+    setting: "two programs on one host",
+    internet: { rttMs: 51 },
+    hosts: { a: { behind: home } },
+    between: ["a", "a"],
+    strategy: "host",
+  },
+  {
+    setting: "symmetric and random on both sides: only the relay, 51 ms away",
+    internet: { rttMs: 51 },
+    hosts: { a: { behind: nat("symmetric") }, b: { behind: nat("symmetric") } },
+    options: turn,
+    mayBeRelayed: true,
+    strategy: "relay",
+    firstByteMs: 1500,
+  },
+  {
+    setting: "carriers' NATs above home NATs",
+    internet: { rttMs: 50 },
+    hosts: {
+      a: { behind: nat("portRestricted", { behind: nat("portRestricted") }) },
+      b: { behind: nat("portRestricted", { behind: nat("portRestricted") }) },
+    },
+    options: turn,
+  },
+  {
+    setting: "one side on the open internet",
+    internet: { rttMs: 50 },
+    hosts: { a: { behind: home }, b: {} },
+    options: turn,
+  },
+  {
+    setting: "UDP blocked on both sides",
+    internet: { rttMs: 50 },
+    hosts: homes,
+    options: turn,
+    prepare: async (lab) => {
+      for (const name of ["a", "b"]) await lab.block(name, "udp");
+    },
+  },
+  {
+    setting: "nothing but TCP to the rendezvous and to port 443 gets out, on both sides",
+    internet: { rttMs: 50 },
+    hosts: homes,
+    options: turn,
+    mayBeRelayed: true,
+    strategy: "relay",
+    prepare: (lab) =>
+      nft(
+        lab,
+        ["a", "b"],
+        `table inet office {
+          chain output {
+            type filter hook output priority 0; policy drop;
+            oif lo accept
+            tcp dport { 443, 3480 } accept
+          }
+        }`,
+      ),
+  },
+  {
+    setting: "5 % of all packets lost each way, 30 ms of jitter",
+    internet: { rttMs: 50, loss: 0.05, jitterMs: 30 },
+    hosts: homes,
+    options: turn,
+    mayBeRelayed: true,
+  },
+];
+
+async function nft(lab: Lab, hosts: readonly string[], rules: string): Promise<void> {
+  for (const name of hosts) {
+    const { code, stderr } = await lab.host(name).output("nft", [rules]);
+    if (code !== 0) throw new Error(`Cannot filter at ${name}: ${stderr}`);
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * The whole punch as a user waits for it: from the call of both to the nominated connection, with a rendezvous.
+ *
+ * @module
+ */
+
+import { Lab } from "../../kernel/lab.ts";
+import { nat } from "../../kernel/topology.ts";
+import { STUN_SERVERS } from "../verdicts/stun_servers.ts";
+import { type FigureRow, toRow } from "./figure_runs.ts";
+import { NAT_KINDS, reportOf } from "./nat_kinds.ts";
+import { SERVER_IPS, SERVERS } from "./punch_lab.ts";
+import type { PunchRun } from "./punch_lab.ts";
+import { punchPair } from "./punch_pair.ts";
+import { PunchProgram } from "./punch_program.ts";
+
+/** Measures it with everything ready before, and from nothing. */
+export async function runWholePunches(
+  onRow: (row: FigureRow) => void = () => {},
+  runs = RUNS,
+): Promise<FigureRow[]> {
+  const home = () => nat("portRestricted", { link: { delayMs: BETWEEN_NATS_MS / 4 } });
+  const serverDelayMs = (TO_SERVER_MS - BETWEEN_NATS_MS / 2) / 2;
+  await using lab = await Lab.start({
+    hosts: {
+      servers: { addresses: SERVER_IPS, link: { delayMs: serverDelayMs } },
+      a: { behind: home() },
+      b: { behind: home() },
+    },
+  });
+  await STUN_SERVERS.ours(lab.host("servers"));
+  const programs = ["a", "b"].map((name) => new PunchProgram(lab.host(name)));
+  const report = reportOf(NAT_KINDS.portRestricted);
+  const [a, b] = programs.map((program) => ({ program, report }));
+  const punch = async (room: string, isWarm: boolean): Promise<PunchRun> => {
+    const result = await punchPair([a!, b!], {
+      servers: SERVERS,
+      isWarm,
+      rendezvous: { url: RENDEZVOUS, room },
+      callAtMs: performance.timeOrigin + performance.now() + PREPARE_MS,
+    });
+    return { ...result, syns: NaN };
+  };
+  await punch("first", true); // programs have to be loaded once
+  const rows: FigureRow[] = [];
+  for (const isWarm of [true, false]) {
+    const found: PunchRun[] = [];
+    for (let run = 0; run < runs; run++) found.push(await punch(`${isWarm}-${run}`, isWarm));
+    const row = toRow({
+      setting: `whole punch, ${isWarm ? "in the room and anchored before" : "cold"}; ` +
+        `RTT ${TO_SERVER_MS} ms to the servers, ${BETWEEN_NATS_MS} ms between the NATs`,
+      goal: { success: 1, totalMs: isWarm ? 240 : 360 },
+    }, found);
+    rows.push(row);
+    onRow(row);
+  }
+  await Promise.all(programs.map((program) => program.close()));
+  return rows;
+}
+
+const RUNS = 30;
+const TO_SERVER_MS = 51;
+const BETWEEN_NATS_MS = 82;
+const RENDEZVOUS = `ws://${SERVER_IPS[0]}:3480`;
+
+/** Enough for a room and an anchor. */
+const PREPARE_MS = 700;

@@ -1,0 +1,87 @@
+/**
+ * The NATs of the verdict matrix, and what a right verdict on each says.
+ *
+ * @module
+ */
+
+import type { FamilyReport } from "../../../lib/nat/behavior.ts";
+import type {
+  NatBehavior,
+  NatFiltering,
+  NatMapping,
+  PortAllocation,
+} from "../../model/nat_behavior.ts";
+
+/** One NAT of the matrix. */
+export interface Combination {
+  readonly mapping: Exclude<NatMapping, "none">;
+  readonly filtering: NatFiltering;
+  readonly allocation: PortAllocation;
+}
+
+/** How a verdict compares with what the NAT was told to do. */
+export type Judgement = "right" | "unknown" | "wrong";
+
+/** All nine pairs of mapping and filtering, with each allocation. */
+export function combinations(allocations: readonly PortAllocation[] = ALLOCATIONS): Combination[] {
+  return BEHAVIORS.flatMap((mapping) =>
+    BEHAVIORS.flatMap((filtering) =>
+      allocations.map((allocation) => ({ mapping, filtering, allocation }))
+    )
+  );
+}
+
+/** `EIM+APDF sequential 2`. */
+export function nameOf({ mapping, filtering, allocation }: Combination): string {
+  const delta = "delta" in allocation ? ` ${allocation.delta}` : "";
+  return `${SHORT[mapping]}M+${SHORT[filtering]}F ${allocation.kind}${delta}`;
+}
+
+/** The behaviour to set on a NAT of the lab. */
+export function behaviorOf(combination: Combination): Partial<NatBehavior> {
+  return combination;
+}
+
+/** Each part of a verdict, judged. */
+export function judge(
+  combination: Combination,
+  report: Pick<FamilyReport, "mapping" | "filtering" | "allocation">,
+): Record<"mapping" | "filtering" | "allocation", Judgement> {
+  const { allocation } = combination;
+  const kind = allocation.kind === "dependent" ? "sequential" : allocation.kind;
+  const isDeltaRight = !("delta" in allocation) || report.allocation.delta === allocation.delta;
+  return {
+    mapping: compare(combination.mapping, report.mapping.behavior),
+    filtering: compare(combination.filtering, report.filtering.behavior),
+    allocation: isDeltaRight || report.allocation.kind === "unknown"
+      ? compare(kind, report.allocation.kind)
+      : "wrong",
+  };
+}
+
+function compare(expected: string, found: string): Judgement {
+  return found === expected ? "right" : found === "unknown" ? "unknown" : "wrong";
+}
+
+/** Those of the matrix: of each kind one, of the sequential kind three. */
+export const ALLOCATIONS: readonly PortAllocation[] = [
+  { kind: "preserving" },
+  { kind: "offset", delta: 1000 },
+  { kind: "sequential", delta: 1 },
+  { kind: "sequential", delta: -3 },
+  { kind: "dependent", delta: 2 },
+  { kind: "random" },
+];
+
+const BEHAVIORS = [
+  "endpoint-independent",
+  "address-dependent",
+  "address-and-port-dependent",
+] as const;
+
+const SHORT = {
+  "endpoint-independent": "EI",
+  "address-dependent": "AD",
+  "address-and-port-dependent": "APD",
+  none: "no ",
+} as const;

@@ -1,0 +1,162 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { NoResponseError, UnreachableError } from "../../lib/base/errors.ts";
+import { WaitQueue } from "../../lib/base/wait_queue.ts";
+import { manualTransport } from "../../lib/signal/manual.ts";
+import type { SignalTransport } from "../../lib/signal/transport.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
+import { toBytes, toText } from "../simnet/fixtures.ts";
+import { atPlace, nextOf, type Place } from "./place.ts";
+
+const { portRestricted, symmetricPreserving, symmetricSequential } = NAT_BEHAVIORS;
+const resetting = { ...portRestricted, unsolicitedSyn: "reset" } as const;
+const forgetful = {
+  ...portRestricted,
+  tcpEstablishedTimeoutMs: 60_000,
+  allocation: { kind: "random" },
+} as const;
+const closing = { ...resetting, resetEndsMapping: true } as const;
+const MINUTES = 60_000;
+
+/** Two people who pass on what they are shown, a while later. */
+class Hands {
+  /** All that had to be passed on. */
+  readonly carried: string[] = [];
+  readonly a: SignalTransport;
+  readonly b: SignalTransport;
+
+  constructor(afterMs: { fromA: number; fromB: number }) {
+    const [toA, toB] = [new WaitQueue<string>(10), new WaitQueue<string>(10)];
+    const hand = (to: WaitQueue<string>, from: WaitQueue<string>, ms: number) =>
+      manualTransport({
+        lines: linesOf(from),
+        write: (line) => {
+          this.carried.push(line);
+          delay(ms, { persistent: false }).then(() => to.push(line));
+        },
+      });
+    this.a = hand(toB, toA, afterMs.fromA);
+    this.b = hand(toA, toB, afterMs.fromB);
+  }
+}
+
+async function* linesOf(queue: WaitQueue<string>): AsyncGenerator<string> {
+  for (;;) yield await queue.next();
+}
+
+/** Both ends of what people bring about. */
+async function connectManually(place: Place, { a, b }: Pick<Hands, "a" | "b">) {
+  const stack = new AsyncDisposableStack();
+  const alice = stack.use(await place.open(place.a, { signaling: [a], listen: false }));
+  const bob = stack.use(await place.open(place.b, { signaling: [b] }));
+  const accepted = nextOf(bob).then((incoming) => incoming.accept());
+  accepted.catch(() => {}); // where it is not waited for
+  return { alice, bob, accepted, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+const PAIRS = [
+  ["two port-restricted NATs", portRestricted, portRestricted],
+  ["a NAT that resets and one that drops", resetting, portRestricted],
+  ["a NAT that drops and one that resets", portRestricted, resetting],
+  ["two NATs that reset", resetting, resetting],
+  ["a NAT that closes on a reset and one that drops", closing, portRestricted],
+  ["a NAT that drops and one that closes on a reset", portRestricted, closing],
+  ["two NATs that close on a reset", closing, closing],
+  ["two NATs that forget what is idle for a minute", forgetful, forgetful],
+  ["a NAT that keeps the port", portRestricted, symmetricPreserving],
+] as const;
+
+for (const [name, a, b] of PAIRS) {
+  Deno.test(`by hand, one message each way leads through ${name}`, async () => {
+    await atPlace({ a, b }, async (place) => {
+      const hands = new Hands({ fromA: 3 * MINUTES, fromB: 2 * MINUTES });
+      await using ends = await connectManually(place, hands);
+      const conn = await ends.alice.connect(ends.bob.ticket);
+      const other = await ends.accepted;
+      assert(!conn.path.relayed);
+      assertEquals(hands.carried.length, 2);
+      await conn.write(toBytes("hello"));
+      const buffer = new Uint8Array(10);
+      assertEquals(toText(buffer.subarray(0, (await other.read(buffer))!)), "hello");
+      await delay(5 * MINUTES); // nothing is said later either
+      assertEquals(hands.carried.length, 2);
+      await Promise.all([conn[Symbol.asyncDispose](), other[Symbol.asyncDispose]()]);
+    });
+  });
+}
+
+Deno.test("by hand, the NATs' habits of a minute ago are not counted on", async () => {
+  await atPlace({ a: portRestricted, b: symmetricSequential }, async (place) => {
+    const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
+    await using ends = await connectManually(place, hands);
+    const startedAtMs = place.time.nowMs;
+    const connecting = ends.alice.connect(ends.bob.ticket);
+    const error = await assertRejects(() => connecting, UnreachableError);
+    assert(error.message.includes("impossible"), error.message);
+    await assertRejects(() => ends.accepted, UnreachableError);
+    assert(place.time.nowMs - startedAtMs < 2.2 * MINUTES);
+    assertEquals(hands.carried.length, 2);
+  });
+});
+
+Deno.test("by hand, nobody waits for more than ten minutes", async () => {
+  await atPlace({}, async (place) => {
+    const hands = new Hands({ fromA: 60 * MINUTES, fromB: MINUTES });
+    await using ends = await connectManually(place, hands);
+    const startedAtMs = place.time.nowMs;
+    await assertRejects(() => ends.alice.connect(ends.bob.ticket), NoResponseError, "600 s");
+    assert(place.time.nowMs - startedAtMs < 10.1 * MINUTES);
+  });
+});
+
+Deno.test("by hand, an answer that is never passed on ends in four minutes", async () => {
+  await atPlace({}, async (place) => {
+    const hands = new Hands({ fromA: MINUTES, fromB: 60 * MINUTES });
+    await using ends = await connectManually(place, hands);
+    const connecting = ends.alice.connect(ends.bob.ticket).catch((error) => error);
+    const startedAtMs = place.time.nowMs;
+    await assertRejects(() => ends.accepted, UnreachableError);
+    assert(place.time.nowMs - startedAtMs < 5.5 * MINUTES);
+    assert(await connecting instanceof NoResponseError);
+  });
+});
+
+Deno.test("by hand, a refusal is the answer", async () => {
+  await atPlace({}, async (place) => {
+    const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
+    await using alice = await place.open(place.a, { signaling: [hands.a], listen: false });
+    await using bob = await place.open(place.b, { signaling: [hands.b] });
+    nextOf(bob).then((incoming) => incoming.refuse());
+    await assertRejects(() => alice.connect(bob.ticket), Error, "the peer refused");
+    assertEquals(hands.carried.length, 2);
+  });
+});
+
+Deno.test("by hand, a peer without direct ways says so at once", async () => {
+  await atPlace({}, async (place) => {
+    const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
+    await using ends = await connectManually(place, hands);
+    await using hidden = await place.open(place.a, {
+      ...{ signaling: [hands.a], listen: false, relayOnly: true },
+      turn: ["turn:203.0.113.10"],
+    });
+    await assertRejects(() => hidden.connect(ends.bob.ticket), UnreachableError, "by hand");
+    assertEquals(hands.carried, []);
+  });
+});
+
+Deno.test("people are not bothered where there is another way", async () => {
+  await atPlace({}, async (place) => {
+    const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
+    await using alice = await place.open(place.a, {
+      ...{ signaling: [place.hub, hands.a], listen: false },
+    });
+    await using bob = await place.open(place.b, { signaling: [place.hub, hands.b] });
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    await using other = await accepted;
+    assertEquals(other.remoteKey, alice.publicKey);
+    assert(!conn.path.relayed);
+    assertEquals(hands.carried, []);
+  });
+});

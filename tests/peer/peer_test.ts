@@ -1,0 +1,309 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { REJECTION_CODES } from "../../lib/peer/dialer.ts";
+import {
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+  RefusedError,
+  UnreachableError,
+} from "../../lib/base/errors.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
+import { readText, toBytes } from "../simnet/fixtures.ts";
+import { atPlace, nextOf } from "./place.ts";
+
+const { portRestricted, symmetric } = NAT_BEHAVIORS;
+
+Deno.test("two peers connect by a ticket, and each knows who the other is", () =>
+  atPlace({}, async ({ connect }) => {
+    await using ends = await connect({ protocol: "chat/1" });
+    const { alice, bob, conn, other } = ends;
+    assertEquals(conn.remoteKey, bob.publicKey);
+    assertEquals(other.remoteKey, alice.publicKey);
+    assertEquals([conn.protocol, other.protocol], ["chat/1", "chat/1"]);
+    await conn.write(toBytes("hello"));
+    assertEquals(await readText(other, 5), "hello");
+    await other.write(toBytes("world"));
+    assertEquals(await readText(conn, 5), "world");
+    await Promise.all([conn.closeWrite(), other.closeWrite()]);
+    assertEquals([await conn.read(new Uint8Array(1)), await other.read(new Uint8Array(1))], [
+      null,
+      null,
+    ]);
+    await Promise.all([conn.finished, other.finished]);
+  }));
+
+Deno.test("the first byte arrives after two messages, a punch, and half a round trip", () =>
+  atPlace({ rttMs: 80 }, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await new Promise((resolve) => setTimeout(resolve, 2000)); // punch ports are ready now
+    const startedAtMs = time.nowMs;
+    await using conn = await alice.connect(bob.ticket);
+    await conn.write(toBytes("hello"));
+    await using other = await accepted;
+    assertEquals(await readText(other, 5), "hello");
+    assert(time.nowMs - startedAtMs <= 2 * 50 + 2.5 * 80, `${time.nowMs - startedAtMs} ms`);
+  }));
+
+for (
+  const [name, nat, strategy] of [
+    ["a port-restricted cone", portRestricted, "crossing"],
+    ["a symmetric NAT", symmetric, "spraying"],
+  ] as const
+) {
+  Deno.test(`a connection says how it came about: ${name}`, () =>
+    atPlace({ a: portRestricted, b: nat }, async ({ connect }) => {
+      await using ends = await connect();
+      for (const { path, found } of [ends.conn, ends.other]) {
+        assertEquals([path.strategy, path.relayed], [strategy, false]);
+        assertEquals(found.attempts.filter(({ outcome }) => outcome === "connected").length, 1);
+      }
+    }));
+}
+
+Deno.test("where theory has no way, and there is no relay, both sides hear why", () =>
+  atPlace({ a: symmetric, b: symmetric }, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false, strategies: ["punch"] });
+    await using bob = await open(b, { strategies: ["punch"] });
+    const accepted = assertRejects(
+      async () => await (await nextOf(bob)).accept(),
+      UnreachableError,
+      "neither side's port can be known",
+    );
+    await assertRejects(
+      () => alice.connect(bob.ticket),
+      UnreachableError,
+      "neither side's port can be known",
+    );
+    await accepted;
+  }));
+
+Deno.test("both sides hear at once that neither has a relay, where only relays may be used", () =>
+  atPlace({}, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false, strategies: ["relay"] });
+    await using bob = await open(b, { strategies: ["relay"] });
+    const startedAtMs = time.nowMs;
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await Promise.all(
+      [alice.connect(bob.ticket), accepted].map((each) =>
+        assertRejects(() => each, UnreachableError, "neither side has a relay")
+      ),
+    );
+    assert(time.nowMs - startedAtMs < 2000, `${time.nowMs - startedAtMs} ms`);
+  }));
+
+Deno.test("connect() says that nobody answers", () =>
+  atPlace({}, async ({ a, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using nobody = await open(a, { listen: false });
+    const startedAtMs = time.nowMs;
+    await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "nobody answered");
+    assertEquals(Math.round((time.nowMs - startedAtMs) / 1000), 30);
+  }));
+
+Deno.test("connect() by punches alone says that nobody answers, and throws nothing beside", () =>
+  atPlace({}, async ({ a, open }) => {
+    await using alice = await open(a, { listen: false, strategies: ["punch"] });
+    await using nobody = await open(a, { listen: false });
+    await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "nobody answered");
+    await delay(1000); // what nobody has caught would end the program by now
+  }));
+
+Deno.test("connect() refuses what is no ticket", () =>
+  atPlace({}, async ({ a, open }) => {
+    await using alice = await open(a, { listen: false });
+    await assertRejects(() => alice.connect("punchline:nonsense"), MalformedMessageError);
+  }));
+
+Deno.test("connect() says which ways to signal do not work", () =>
+  atPlace({}, async ({ a, b, open, hub }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    hub.isDown = true;
+    await assertRejects(
+      () => alice.connect(bob.ticket),
+      NetworkError,
+      `Cannot reach anybody who could pass on a message to the peer: ${hub.url} is down`,
+    );
+  }));
+
+Deno.test("an abort ends connect() at once, with its reason", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const controller = new AbortController();
+    setTimeout(() => controller.abort("enough"), 100);
+    const error = await alice.connect(bob.ticket, { signal: controller.signal })
+      .catch((error) => error);
+    assertEquals(error, "enough");
+  }));
+
+Deno.test("who gives up tells the other side, which searches no longer", () =>
+  atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    await delay(2000); // both ports are ready
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const startedAtMs = time.nowMs;
+    const connected = alice.connect(bob.ticket, { signal: AbortSignal.timeout(150) });
+    const aborted = assertRejects(() => connected, DOMException);
+    const error = await assertRejects(() => accepted, NetworkError, "the other side has given up");
+    assertEquals(error.reason, "reset");
+    assert(time.nowMs - startedAtMs < 710, `${time.nowMs - startedAtMs} ms`);
+    await aborted;
+  }));
+
+Deno.test("who runs out of time tells the other side as well", () =>
+  atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false, timings: { connectMs: 150 } });
+    await using bob = await open(b);
+    await delay(2000);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const startedAtMs = time.nowMs;
+    const failed = assertRejects(() => alice.connect(bob.ticket), UnreachableError);
+    await assertRejects(() => accepted, NetworkError, "the other side has given up");
+    assert(time.nowMs - startedAtMs < 1500, `${time.nowMs - startedAtMs} ms`);
+    await failed;
+  }));
+
+Deno.test("who gives up accepting tells the other side, which searches no longer", () =>
+  atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    await delay(2000);
+    const accepted = nextOf(bob)
+      .then((incoming) => incoming.accept({ signal: AbortSignal.timeout(100) }));
+    const startedAtMs = time.nowMs;
+    const error = await assertRejects(
+      () => Promise.all([alice.connect(bob.ticket), accepted.catch(() => {})]),
+      RefusedError,
+      "the peer has given up",
+    );
+    assertEquals(error.code, REJECTION_CODES.withdrawn);
+    assert(time.nowMs - startedAtMs < 210, `${time.nowMs - startedAtMs} ms`);
+  }));
+
+Deno.test("refuse() can say that it is for now only", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    nextOf(bob).then((incoming) => incoming.refuse("busy"));
+    const error = await assertRejects(() => alice.connect(bob.ticket), RefusedError, "busy");
+    assertEquals(error.code, REJECTION_CODES.busy);
+  }));
+
+Deno.test("refuse() tells the other side no", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    nextOf(bob).then((incoming) => incoming.refuse());
+    const error = await assertRejects(() => alice.connect(bob.ticket), RefusedError);
+    assertEquals(error.code, REJECTION_CODES.refused);
+  }));
+
+Deno.test("ignore() tells the other side nothing", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    nextOf(bob).then((incoming) => incoming.ignore());
+    await assertRejects(() => alice.connect(bob.ticket), NoResponseError);
+  }));
+
+Deno.test("who is not on the list is refused without anybody being asked", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using friend = await open(a, { listen: false });
+    await using bob = await open(b, { allow: [friend.publicKey] });
+    await assertRejects(() => alice.connect(bob.ticket), RefusedError);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await using conn = await friend.connect(bob.ticket);
+    await using other = await accepted;
+    assertEquals(other.remoteKey, friend.publicKey);
+    assertEquals(conn.remoteKey, bob.publicKey);
+  }));
+
+Deno.test("who speaks another protocol is told so", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false, protocol: "chat/2" });
+    await using bob = await open(b, { protocol: "chat/1" });
+    const error = await assertRejects(() => alice.connect(bob.ticket), RefusedError);
+    assertEquals(error.code, REJECTION_CODES.protocol);
+  }));
+
+Deno.test("a decision is made once", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const decided = nextOf(bob).then(async (incoming) => {
+      incoming.refuse();
+      await assertRejects(() => incoming.accept(), NetworkError, "decided before");
+    });
+    await assertRejects(() => alice.connect(bob.ticket), RefusedError);
+    await decided;
+  }));
+
+Deno.test("a decision that comes too late connects nobody", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const incoming = nextOf(bob);
+    await assertRejects(() => alice.connect(bob.ticket), NoResponseError);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await assertRejects(async () => await (await incoming).accept(), NetworkError, "does not wait");
+  }));
+
+Deno.test("a peer can be connected to itself", () =>
+  atPlace({}, async ({ a, open }) => {
+    await using alice = await open(a);
+    const accepted = nextOf(alice).then((incoming) => incoming.accept());
+    await using conn = await alice.connect(alice.ticket);
+    await using other = await accepted;
+    await conn.write(toBytes("hello"));
+    assertEquals(await readText(other, 5), "hello");
+  }));
+
+Deno.test("a peer with the same secret key has the same ticket", () =>
+  atPlace({}, async ({ a, open }) => {
+    const secretKey = new Uint8Array(32).fill(7);
+    await using one = await open(a, { secretKey });
+    await using other = await open(a, { secretKey });
+    assertEquals(one.ticket, other.ticket);
+  }));
+
+Deno.test("a peer that is closed says so, and keeps nothing open", () =>
+  atPlace({}, async ({ a, b, open }) => {
+    const alice = await open(a, { listen: false });
+    const bob = await open(b);
+    const waiting = nextOf(bob).catch((error) => error.message);
+    const connecting = assertRejects(() => alice.connect(bob.ticket), NetworkError, "is closed");
+    await Promise.all([alice.close(), bob.close()]);
+    await connecting;
+    assertEquals(await waiting, "the peer was closed");
+    await assertRejects(() => alice.connect(bob.ticket), NetworkError, "is closed");
+  }));
+
+Deno.test("connections outlive their peers", () =>
+  atPlace({}, async ({ connect }) => {
+    const { alice, bob, conn, other } = await connect();
+    await Promise.all([alice.close(), bob.close()]);
+    await conn.write(toBytes("still here"));
+    assertEquals(await readText(other, 10), "still here");
+    await Promise.all([conn[Symbol.asyncDispose](), other[Symbol.asyncDispose]()]);
+  }));
+
+Deno.test("peers cannot be opened with options that make no sense", () =>
+  atPlace({}, async ({ a, open }) => {
+    for (
+      const options of [
+        { strategies: [] },
+        { relayOnly: true },
+        { relayOnly: true, turn: ["turn:192.0.2.1"], strategies: ["punch" as const] },
+        { turn: ["http://example.org"] },
+        { secretKey: new Uint8Array(5) },
+      ]
+    ) {
+      await assertRejects(() => open(a, options), TypeError);
+    }
+  }));

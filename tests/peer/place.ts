@@ -1,0 +1,164 @@
+/**
+ * Two peers behind NATs of their own in the simulated internet, and a bus between them.
+ *
+ * @module
+ */
+
+import type { IncomingConnection } from "../../lib/peer/incoming.ts";
+import { Peer } from "../../lib/peer/peer.ts";
+import type { PeerConnection } from "../../lib/peer/connection.ts";
+import type { PeerOptions } from "../../lib/peer/options.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
+import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
+import { serveStun } from "../../lib/stun/server/server.ts";
+import type { Nat } from "../../lab/model/nat.ts";
+import { NAT_BEHAVIORS, type NatBehavior } from "../../lab/model/nat_behavior.ts";
+import type { Host } from "../simnet/host.ts";
+import type { Internet } from "../simnet/internet.ts";
+import { simulate } from "../simnet/simulate.ts";
+import type { VirtualTime } from "../simnet/virtual_time.ts";
+
+export class TestHub implements SignalTransport {
+  readonly url: string;
+  readonly delayMs: number;
+  readonly subscribers = new Map<string, Set<(message: Uint8Array) => void>>();
+  /** Whether it can be opened. */
+  isDown = false;
+  /** Whether it carries nothing. */
+  isMute = false;
+  readonly published: { topic: string; message: Uint8Array }[] = [];
+  constructor(url = "ws://192.0.2.9:3480", delayMs = 50) {
+    this.url = url;
+    this.delayMs = delayMs;
+  }
+
+  /** As anybody can who knows the topic. */
+  say(topic: string, message: Uint8Array): void {
+    if (this.isMute) return;
+    for (const each of this.subscribers.get(topic) ?? []) each(message.slice());
+  }
+
+  open(): Promise<SignalingConnection> {
+    if (this.isDown) return Promise.reject(new NetworkError(`${this.url} is down`, "refused"));
+    const finished = Promise.withResolvers<void>();
+    const subscriptions = new DisposableStack();
+    return Promise.resolve({
+      url: this.url,
+      rttMs: this.delayMs,
+      finished: finished.promise,
+      publish: (topic, message) => {
+        this.published.push({ topic, message });
+        setTimeout(() => this.say(topic, message), this.delayMs);
+        return Promise.resolve();
+      },
+      subscribe: (topic, onMessage) => {
+        const set = this.subscribers.get(topic) ?? new Set();
+        this.subscribers.set(topic, set);
+        set.add(onMessage);
+        subscriptions.defer(() => set.delete(onMessage));
+        return Promise.resolve({
+          [Symbol.asyncDispose]: () => {
+            set.delete(onMessage);
+            return Promise.resolve();
+          },
+        });
+      },
+      [Symbol.asyncDispose]: () => {
+        subscriptions.dispose();
+        finished.resolve();
+        return Promise.resolve();
+      },
+    });
+  }
+}
+
+const { portRestricted } = NAT_BEHAVIORS;
+
+/** The STUN servers of the place. */
+export const SERVERS: readonly string[] = ["203.0.113.10", "203.0.113.11:3479"];
+
+/** What stands between the peers. */
+export interface PlaceOptions {
+  readonly a?: NatBehavior;
+  readonly b?: NatBehavior;
+  /** Between the NATs, and from each to the STUN server. */
+  readonly rttMs?: number;
+}
+
+/** What a test gets. */
+export interface Place {
+  readonly internet: Internet;
+  readonly time: VirtualTime;
+  readonly hub: TestHub;
+  readonly a: Host;
+  readonly b: Host;
+  readonly nats: { readonly a: Nat; readonly b: Nat };
+  open(host: Host, options?: PeerOptions): Promise<Peer>;
+  /** Both ends of a connection from a to b. */
+  connect(options?: PeerOptions): Promise<Ends>;
+}
+
+/** Two peers, and a connection between them; disposed of together. */
+export interface Ends extends AsyncDisposable {
+  readonly alice: Peer;
+  readonly bob: Peer;
+  readonly conn: PeerConnection;
+  readonly other: PeerConnection;
+}
+
+/** Runs a test in virtual time. */
+export async function atPlace(
+  { a = portRestricted, b = portRestricted, rttMs = 80 }: PlaceOptions,
+  test: (place: Place) => Promise<void>,
+): Promise<void> {
+  await simulate(async ({ internet, time }) => {
+    const link = { delayMs: rttMs / 4 };
+    const server = internet.host("stun", { addresses: ["203.0.113.10", "203.0.113.11"], link });
+    await using _stun = await serveStun({
+      network: server.network,
+      address: "203.0.113.10",
+      alternateAddress: "203.0.113.11",
+    });
+    const hub = new TestHub();
+    const home = (name: string, behavior: NatBehavior) => {
+      const router = internet.router(`${name}/nat`, { behavior, link });
+      return { nat: router.nat, host: internet.host(name, { behind: router, reusePort: true }) };
+    };
+    const [homeA, homeB] = [home("a", a), home("b", b)];
+    const open: Place["open"] = ({ network }, options = {}) =>
+      Peer.open({
+        network,
+        servers: SERVERS,
+        signaling: [hub],
+        mapPorts: false,
+        ...options,
+      });
+    await test({
+      ...{ internet, time, hub, open },
+      a: homeA.host,
+      b: homeB.host,
+      nats: { a: homeA.nat, b: homeB.nat },
+      connect: (options) => connectBoth(open, { a: homeA.host, b: homeB.host }, options),
+    });
+  }, { limitMs: 3_600_000 });
+}
+
+async function connectBoth(
+  open: Place["open"],
+  hosts: { readonly a: Host; readonly b: Host },
+  options: PeerOptions = {},
+): Promise<Ends> {
+  const stack = new AsyncDisposableStack();
+  const alice = stack.use(await open(hosts.a, { ...options, listen: false }));
+  const bob = stack.use(await open(hosts.b, options));
+  const accepted = nextOf(bob).then((incoming) => incoming.accept());
+  const conn = stack.use(await alice.connect(bob.ticket));
+  const other = stack.use(await accepted);
+  return { alice, bob, conn, other, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+/** The next who wants to connect. */
+export async function nextOf(peer: Peer): Promise<IncomingConnection> {
+  for await (const incoming of peer) return incoming;
+  throw new Error("the peer was closed");
+}

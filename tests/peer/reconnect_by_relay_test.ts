@@ -1,0 +1,115 @@
+import { assertEquals } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { dialPeer } from "../../lib/peer/dialer.ts";
+import { makeContext } from "../../lib/peer/context.ts";
+import type { PeerContext } from "../../lib/peer/context.ts";
+import type { PeerOptions } from "../../lib/peer/options.ts";
+import type { RelayOpener } from "../../lib/peer/relay_path.ts";
+import { decodeTicket } from "../../lib/peer/ticket.ts";
+import type { Network } from "../../lib/net/network.ts";
+import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
+import { readText, toBytes } from "../simnet/fixtures.ts";
+import { atPlace, nextOf, SERVERS } from "./place.ts";
+import { testRelay } from "./test_relay.ts";
+
+/** A mapping that is forgotten comes back as another one. */
+const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
+
+Deno.test("a connection that has a relay's path again stays when the time to reconnect is over", () =>
+  atPlace({ a: random, b: random }, async ({ a, b, hub, internet, nats, open }) => {
+    await using bob = await open(b);
+    const options: PeerOptions = {
+      network: withoutWayTo(a.network, nats.b.externalIps),
+      signaling: [hub],
+      servers: SERVERS,
+      mapPorts: false,
+      timings: { reconnectMs: 6500 },
+    };
+    const relay = testRelay(internet.host("relay", {}));
+    await using dialer = contextWith(options, relay);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const { signal } = new AbortController();
+    await using conn = await dialPeer(dialer.context, decodeTicket(bob.ticket), {
+      ...{ protocol: "", reconnects: true, signal },
+    });
+    await using other = await accepted;
+    nats.a.flush();
+    nats.b.flush();
+    await conn.write(toBytes("hello"));
+    assertEquals(await readText(other, 5), "hello");
+    await delay(20_000); // a direct way is looked for until after the time to reconnect
+    assertEquals([conn.hasPath, conn.path.strategy], [true, "relay"]);
+    await other.write(toBytes("world"));
+    assertEquals(await readText(conn, 5), "world");
+    await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
+  }));
+
+Deno.test("a connection that a relay carries moves to a direct path minutes later, once there is one", () =>
+  atPlace({}, async ({ a, b, hub, internet, nats, open }) => {
+    await using bob = await open(b);
+    let isBlocked = true;
+    const options: PeerOptions = {
+      network: withoutWayTo(a.network, nats.b.externalIps, () => isBlocked),
+      ...{ signaling: [hub], servers: SERVERS, mapPorts: false },
+    };
+    const relay = testRelay(internet.host("relay", {}));
+    await using dialer = contextWith(options, relay);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const { signal } = new AbortController();
+    await using conn = await dialPeer(dialer.context, decodeTicket(bob.ticket), {
+      ...{ protocol: "", reconnects: true, signal },
+    });
+    await using other = await accepted;
+    await delay(40_000); // the first search is over
+    assertEquals(conn.path.strategy, "relay");
+    isBlocked = false;
+    await delay(30_000);
+    assertEquals([conn.path.relayed, other.path.relayed], [false, false]);
+    await conn.write(toBytes("hello"));
+    assertEquals(await readText(other, 5), "hello");
+    await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
+  }));
+
+/** What is dialled in vain is waited for. */
+function withoutWayTo(
+  network: Network,
+  ips: readonly string[],
+  isBlocked = () => true,
+): Network {
+  return {
+    ...network,
+    connectTcp: (remote, options) =>
+      ips.includes(remote.ip) && isBlocked()
+        ? forever(options?.signal)
+        : network.connectTcp(remote, options),
+  };
+}
+
+function forever(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+/** What a peer has, with a relay that no URL leads to. */
+function contextWith(
+  options: PeerOptions,
+  relay: RelayOpener,
+): AsyncDisposable & { readonly context: PeerContext } {
+  const closed = new AbortController();
+  const jobs: Promise<unknown>[] = [];
+  const made = makeContext(options, {
+    staticKey: generateKeyPair(),
+    closed: closed.signal,
+    inBackground: (job) => void jobs.push(job.catch(() => {})),
+  });
+  const context = { ...made, relays: [relay] };
+  const dispose = async () => {
+    closed.abort(new Error("closed"));
+    await Promise.all(jobs);
+    await context.bases?.[Symbol.asyncDispose]();
+    await context.buses[Symbol.asyncDispose]();
+  };
+  return { context, [Symbol.asyncDispose]: dispose };
+}

@@ -1,0 +1,129 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import type { PeerConnection } from "../../lib/peer/connection.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
+import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
+import { readText, toBytes } from "../simnet/fixtures.ts";
+import { atPlace } from "./place.ts";
+
+/** A mapping that is forgotten comes back as another one. */
+const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
+const NATS = { a: random, b: random };
+
+Deno.test("a connection goes on over another path when its NAT forgets it", () =>
+  atPlace(NATS, async ({ connect, nats, time }) => {
+    await using ends = await connect();
+    const { conn, other } = ends;
+    await conn.write(toBytes("before"));
+    assertEquals(await readText(other, 6), "before");
+    const { remote } = conn.path;
+    const flushedAtMs = time.nowMs;
+    nats.a.flush();
+    await conn.write(toBytes(" after"));
+    assertEquals(await readText(other, 6), " after");
+    await other.write(toBytes("and back"));
+    assertEquals(await readText(conn, 8), "and back");
+    assert(time.nowMs - flushedAtMs < 20_000, `${time.nowMs - flushedAtMs} ms`);
+    assertEquals(conn.path.relayed, false);
+    assertEquals(typeof remote, "string");
+  }));
+
+Deno.test("accept() waits for another path when the first is lost before it could be used", () =>
+  atPlace(NATS, async ({ a, b, nats, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const accepted = bob.nextIncoming().then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    nats.a.flush();
+    nats.b.flush();
+    await conn.write(toBytes("hello"));
+    await using other = await accepted;
+    assertEquals(await readText(other, 5), "hello");
+  }));
+
+Deno.test("both sides hear that there is another path, and one that the first is lost", () =>
+  atPlace(NATS, async ({ connect, nats }) => {
+    await using ends = await connect();
+    const heard = [ends.conn, ends.other].map(untilPath);
+    nats.b.flush();
+    await ends.conn.write(toBytes("anybody there?"));
+    assertEquals(await heard[0], ["lost", "path"]);
+    assertEquals((await heard[1])?.at(-1), "path");
+  }));
+
+Deno.test("a dead path is noticed within seconds, also by who says nothing", () =>
+  atPlace(NATS, async ({ connect, nats, time }) => {
+    await using ends = await connect({ reconnect: false });
+    const flushedAtMs = time.nowMs;
+    nats.a.flush();
+    nats.b.flush();
+    await assertRejects(() => ends.other.read(new Uint8Array(1)), NetworkError);
+    assert(time.nowMs - flushedAtMs <= 15_000, `${time.nowMs - flushedAtMs} ms`);
+    await assertRejects(() => ends.conn.finished, NetworkError);
+  }));
+
+Deno.test("a connection whose peer has gone is given up after a while", () =>
+  atPlace(NATS, async ({ connect, nats, time }) => {
+    const { conn, other, alice, bob } = await connect({ timings: { reconnectMs: 40_000 } });
+    const lostAtMs = time.nowMs;
+    await bob.close();
+    nats.a.flush();
+    nats.b.flush();
+    await assertRejects(() => conn.read(new Uint8Array(1)), NetworkError);
+    assert(time.nowMs - lostAtMs < 60_000, `${time.nowMs - lostAtMs} ms`);
+    await assertRejects(() => other.finished, NetworkError);
+    await alice.close();
+  }));
+
+Deno.test("a peer that has started anew says that it does not know the connection", () =>
+  atPlace(NATS, async ({ connect, nats, open, b, time }) => {
+    const secretKey = new Uint8Array(32).fill(9);
+    const { conn, other, alice, bob } = await connect({ secretKey });
+    await bob.close();
+    other.reset(); // as a program that dies; its last word is lost with the mapping
+    nats.a.flush();
+    nats.b.flush();
+    await using _again = await open(b, { secretKey });
+    const lostAtMs = time.nowMs;
+    await assertRejects(() => conn.finished, NetworkError);
+    assert(time.nowMs - lostAtMs < 30_000, `${time.nowMs - lostAtMs} ms`);
+    await alice.close();
+  }));
+
+Deno.test("a connection whose path is lost after its peer was closed waits for no other one", () =>
+  atPlace(NATS, async ({ connect, nats, time }) => {
+    const { conn, other, alice, bob } = await connect();
+    await Promise.all([alice.close(), bob.close()]);
+    const lostAtMs = time.nowMs;
+    nats.a.flush();
+    nats.b.flush();
+    const message = "the peer is closed, and looks for none";
+    await Promise.all(
+      [conn, other].map(({ finished }) => assertRejects(() => finished, NetworkError, message)),
+    );
+    assert(time.nowMs - lostAtMs <= 15_000, `${time.nowMs - lostAtMs} ms`);
+  }));
+
+Deno.test("a connection that waits for another path waits no more once its peer is closed", () =>
+  atPlace(NATS, async ({ connect, nats, hub, time }) => {
+    const { conn, other, alice, bob } = await connect();
+    hub.isMute = true;
+    nats.a.flush();
+    nats.b.flush();
+    await delay(20_000);
+    assertEquals([conn.hasPath, other.hasPath], [false, false]);
+    const closedAtMs = time.nowMs;
+    await Promise.all([alice.close(), bob.close()]);
+    await assertRejects(() => conn.finished, NetworkError, "looks for none");
+    await assertRejects(() => other.finished, NetworkError, "looks for none");
+    assert(time.nowMs - closedAtMs <= 1, `${time.nowMs - closedAtMs} ms`);
+  }));
+
+async function untilPath(connection: PeerConnection): Promise<string[]> {
+  const events: string[] = [];
+  for await (const { event } of connection.events) {
+    events.push(event);
+    if (event === "path") break;
+  }
+  return events;
+}
