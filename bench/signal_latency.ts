@@ -10,7 +10,8 @@
 import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import type { SignalingConnection, SignalTransport } from "../lib/signal/transport.ts";
-import { writeAll } from "../lib/signal/websocket/connection.ts";
+import { writeAll } from "../lib/base/reader.ts";
+
 import { median } from "./median.ts";
 
 /** From publishing to receiving, by the round trip of the echo: the median. */

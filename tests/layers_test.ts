@@ -1,163 +1,152 @@
 /**
- * The layers of the library, as a table and as tests. Read it top to bottom: a file may import from its own
- * layer and from those above it, never from below.
+ * The layers of the library, as tables and as tests. A folder imports from those that its row names; within a folder
+ * the name of a file says what it may do: messages and engines are pure, the rest uses the network through its seam.
  *
  * @module
  */
 
 import { assertEquals } from "@std/assert";
 
-const LAYERS: readonly Layer[] = [
-  {
-    name: "words",
-    what: "bytes, errors, addresses, and the seam to the network (types only)",
-    rule: "pure",
-    files: [
-      "lib/{bytes,crypto,errors,logger,pool}.ts",
-      "lib/net/{address,deno_conn,network,routes,wait_queue}.ts",
-      "lib/portmap/mapper.ts",
-      "lib/signal/{channel,bus,default_signaling}.ts",
-      "lib/transfer/{files,transfer_error,printable,manifest}.ts",
-    ],
-  },
-  {
-    name: "messages",
-    what: "wire formats: encodeX(x) and decodeX(bytes)",
-    rule: "pure",
-    files: [
-      "lib/stun/*_{attributes,codec,message}.ts",
-      "lib/transfer/transfer_message.ts",
-      "lib/stun/{message,attributes,layout,error_code,password_algorithm}.ts",
-      "lib/stun/{integrity,fingerprint,credentials}.ts",
-      "lib/stun/{binding,plain_binding,encode_answer,refusal}.ts",
-      "lib/turn/{method,channel_data_message,allocation,time_limited_credential,remedy,timings}.ts",
-      "lib/noise/{pattern,nonce,key_pair,cipher_state,symmetric_state,handshake_state}.ts",
-      "lib/noise/record_cipher.ts",
-      "lib/session/frame.ts",
-      "lib/signal/{rendezvous_notice,websocket_frame,websocket_upgrade}.ts",
-      "lib/connect/{ticket,ticket_secrets,envelope_message,knock_message,sealing}.ts",
-      "lib/connect/{relay_message,path_keys,strategy}.ts",
-      "lib/signal/{topic_message,lan_message,hand_message}.ts",
-      "lib/signal/mqtt/{packet_message,refusal,broker_url}.ts",
-      "lib/portmap/{pcp_message,pcp_options,pcp_address,nat_pmp_message}.ts",
-      "lib/portmap/{xml,sax.d,header_fields,ssdp_message,http_message,soap_message}.ts",
-      "lib/portmap/{device_url,device_description,igd_services,igd_actions,igd_handle}.ts",
-    ],
-  },
-  {
-    name: "deciders",
-    what: "observations in, the next step or a verdict out",
-    rule: "pure",
-    files: [
-      "lib/nat/*_plan.ts",
-      "lib/nat/{behavior,probe,pace,server_knowledge}.ts",
-      "lib/nat/{mapping,filtering,allocation,hairpin,tcp_filtering,hints,verdict,predict}.ts",
-      "lib/punch/{profile,plan_types,limits,nat_name,nat_kinds,birthday,diallable}.ts",
-      "lib/punch/{by_hand,plan,technique,technique_dials,spray,explain,message,staleness,way}.ts",
-      "lib/stun/{rate_limit,tcp_filter_report}.ts",
-      "lib/signal/{allowance,rendezvous_rooms,rendezvous_topics}.ts",
-      "lib/connect/knock_guard.ts",
-      "lib/session/{byte_queue,send_block,send_stream,receive_stream,timings}.ts",
-      "lib/transfer/path_rules.ts",
-      "lib/portmap/{epoch,refusals,pcp_nonce,igd_faults,igd_ladder,soap_pace,lease,verdict}.ts",
-    ],
-  },
-  {
-    name: "clients",
-    what: "one protocol, spoken over a Network, and our own servers",
-    rule: "network",
-    files: [
-      "lib/{alarm,exchange,idle_delay,run_all,shared_job}.ts",
-      "lib/connect/{line,decline,conversation,anchor_pool,bus_pool,topic_subscriptions}.ts",
-      "lib/connect/{named_addresses,newest_search}.ts",
-      "lib/connect/{relay_exchange,relay_path,relay_server,peer_timings}.ts",
-      "lib/signal/{room_visit,topic_visit,topic_subscribers,websocket_transport}.ts",
-      "lib/signal/{lan_transport,hand_transport,kept_bus,open_bus}.ts",
-      "lib/signal/mqtt/{pipe,packet_reader,client,transport}.ts",
-      "lib/signal/{rendezvous,rendezvous_session,websocket,websocket_dial,role}.ts",
-      "lib/punch/{anchor,anchor_learning,attempt,dialing,dial_trace,give_up,handshake,meeting,offers,own_ipv6,round}.ts",
-      "lib/stun/{client,transport,framing,authentication,conversation,alternate_server}.ts",
-      "lib/stun/resolve_server.ts",
-      "lib/transfer/{collect,connections,destination,hash_file,message_reader,progress,refuse}.ts",
-      "lib/transfer/{send_file,sending,receive_file,receiving}.ts",
-      "lib/turn/{uri,carrier,link,allocate,session,failure,permissions,channels}.ts",
-      "lib/turn/{relay,datagram_relay,stream_relay,relayed_connection}.ts",
-      "lib/stun/{server,server_counters,server_endpoints,udp_responder,tcp_service}.ts",
-      "lib/stun/{tcp_filter,tcp_filter_greetings,tcp_filter_service,dial_back}.ts",
-      "lib/nat/{udp_probe,udp_sockets,tcp_probe,tcp_dialer,probe_message}.ts",
-      "lib/nat/{tcp_side_tests,tcp_hairpin}.ts",
-      "lib/noise/{byte_stream,frame_reader,record_reader,record_writer}.ts",
-      "lib/noise/{generate_key_pair,shake_hands,secure_connection}.ts",
-      "lib/session/{frame_reader,keep_alive,message_channel,path_link,path_switch,session}.ts",
-      "lib/nat/{reach,lifetime,own_addresses,local_ports,servers,probe_family,family_report}.ts",
-      "lib/portmap/{gateway_exchange,gateway_source,gateways,local_ip,mapping_request}.ts",
-      "lib/portmap/{waits,probe,announcements,announcement_feed}.ts",
-      "lib/portmap/{pcp,pcp_exchange,pcp_first,pcp_peer,nat_pmp}.ts",
-      "lib/portmap/{http,ssdp,soap}.ts",
-      "lib/portmap/{mapping_attempt,race,contenders,second_hop,outside_view}.ts",
-      "lib/portmap/{check_lease,lease_keeper,port_mapping,turns}.ts",
-      "lib/portmap/igd{,_discovery,_finder,_session,_status,_port_mapping,_pinhole}.ts",
-    ],
-  },
+/** What the files of each folder of `lib` may import, besides their own folder; folders below it belong to it. */
+const FOLDERS: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  net: ["base"],
+  stun: ["base", "net"],
+  noise: ["base", "net"],
+  signal: ["base", "net"],
+  turn: ["base", "net", "stun"],
+  nat: ["base", "net", "stun"],
+  portmap: ["base", "net", "stun"],
+  session: ["base", "net", "signal"],
+  punch: ["base", "net", "nat", "signal"],
+  transfer: ["base", "net"],
+  peer: ["base", "net", "stun", "noise", "signal", "turn", "nat", "portmap", "session", "punch"],
+  cli: [
+    ...["base", "net", "stun", "noise", "signal", "turn", "nat", "portmap", "punch", "peer"],
+    ...["transfer"],
+  ],
+};
+
+/** What a file may do, by its name; the first row that fits decides. */
+const RULES: readonly Rule[] = [
   {
     name: "system",
     what: "the platform's sockets and files behind their seams",
-    rule: "platform",
-    files: [
-      "lib/net/system.ts",
-      "lib/net/system/*.ts",
-      "lib/connect/key_file.ts",
-      "lib/transfer/system_files.ts",
-    ],
+    files: /^lib\/net\/system(?:\.ts|\/)|\/(?:key_file|system_files)\.ts$/,
+    forbiddenNames: /\bfetch\b/g,
+    packages: /^node:/,
   },
   {
-    name: "jobs",
-    what: "what a user calls; the only ones to know the system, as the default of options.network",
-    rule: "network",
-    files: [
-      "lib/nat/test_nat.ts",
-      "lib/stun/stun_binding.ts",
-      "lib/signal/websocket_channel.ts",
-      "lib/transfer/{send,receive}_files.ts",
-      "lib/turn/open_relay.ts",
-      "lib/punch/punch.ts",
-      "lib/connect/{path_finder,search,dial,listener,make_context,peer,peer_context}.ts",
-      "lib/connect/{incoming,peer_connection,peer_options}.ts",
-      "lib/portmap/{map_port,mapping_table,probe_gateways}.ts",
-    ],
+    name: "message",
+    what: "wire formats, encodeX(x) and decodeX(bytes): no clock, no randomness, no I/O",
+    files:
+      /(?:\/|_)(?:message|codec|frame|packet|attributes|attribute_tables|integrity|credentials)\.ts$/,
+    forbiddenNames: /(?!)/g,
+    packages: /^$/,
+    isPure: true,
+  },
+  {
+    name: "engine",
+    what: "observations in, the next step or a verdict out: no clock, no randomness, no I/O",
+    files: /(?:_engine|_plan|\/verdict|\/behavior|\/plan_types|\/limits)\.ts$/,
+    forbiddenNames: /(?!)/g,
+    packages: /^$/,
+    isPure: true,
   },
   {
     name: "face",
     what: "entry points, and the command line: argv in, text or JSON out",
-    rule: "terminal",
-    files: [
-      "mod.ts",
-      "cli.ts",
-      "lib/{connect,nat,noise,portmap,punch,session,signal,stun,transfer,turn}/mod.ts",
-      "lib/signal/mqtt/mod.ts",
-      "lib/cli/*.ts",
-    ],
+    files: /^(?:mod|cli)\.ts$|\/mod\.ts$|^lib\/cli\//,
+    forbiddenNames:
+      /\bDeno\b(?!\.(?:args|exit|exitCode|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
+    packages: /^@std\/(?:async|cli)\//,
+  },
+  {
+    name: "client",
+    what: "one protocol each: the network through its seam, the clock and randomness",
+    files: /^lib\//,
+    forbiddenNames: /\b(?:Deno|console|fetch)\b/g,
+    packages: /^@std\/async\//,
   },
 ];
 
-Deno.test("every file of the library is in one layer", () => {
-  const found = FILES.map(({ path }) => [path, layersOf(path).map(({ name }) => name)] as const);
-  assertEquals(found.filter(([, layers]) => layers.length !== 1), []);
+/** The files that know the system's network, as the default of `options.network`: what a user calls. */
+const JOBS = [
+  "lib/nat/report.ts",
+  "lib/peer/context.ts",
+  "lib/portmap/admin.ts",
+  "lib/portmap/map_port.ts",
+  "lib/punch/punch.ts",
+  "lib/signal/rendezvous/channel.ts",
+  "lib/stun/stun_binding.ts",
+  "lib/turn/open_relay.ts",
+];
+
+Deno.test("a folder imports from the folders above it alone", () => {
+  const astray = FILES.flatMap(({ path, imports }) => {
+    const folder = folderOf(path);
+    if (folder === undefined) return [];
+    const allowed = [folder, ...FOLDERS[folder] ?? []];
+    return imports.filter((imported) => isLocal(imported) && imported.startsWith("lib/"))
+      .filter((imported) => !allowed.includes(folderOf(imported)!))
+      .map((imported) => `${path} imports ${imported}`);
+  });
+  assertEquals(astray, []);
 });
 
-Deno.test("imports go up the layers, never down", () => {
-  const down = FILES.flatMap(({ path, imports }) =>
-    imports.filter((imported) => isLocal(imported) && depthOf(imported) > depthOf(path))
-      .map((imported) => `${path} (${layerOf(path)}) imports ${imported} (${layerOf(imported)})`)
+Deno.test("every folder of the library has a row, and the rows go upwards only", () => {
+  const folders = new Set(
+    FILES.map(({ path }) => folderOf(path)).filter((each) => each !== undefined),
+  );
+  assertEquals([...folders].sort(), Object.keys(FOLDERS).sort());
+  const order = Object.keys(FOLDERS);
+  const down = Object.entries(FOLDERS).flatMap(([folder, above]) =>
+    above.filter((each) => order.indexOf(each) >= order.indexOf(folder))
+      .map((each) => `${folder} names ${each}`)
   );
   assertEquals(down, []);
 });
 
-Deno.test("no client knows the system's own network", () => {
-  const knowing = FILES.filter(({ path, imports }) =>
-    layerOf(path) === "clients" && imports.some((imported) => layerOf(imported) === "system")
+Deno.test("shipped code imports nothing from outside of lib", () => {
+  const outside = FILES.flatMap(({ path, imports }) =>
+    imports.filter((imported) => isLocal(imported) && !imported.startsWith("lib/"))
+      .map((imported) => `${path} imports ${imported}`)
   );
-  assertEquals(knowing.map(({ path }) => path), []);
+  assertEquals(outside, []);
+});
+
+Deno.test("messages import messages, and engines messages and engines, or words", () => {
+  const allowed: Readonly<Record<string, readonly string[]>> = {
+    message: ["message"],
+    engine: ["message", "engine"],
+  };
+  const astray = FILES.flatMap(({ path, imports }) => {
+    const kinds = allowed[ruleOf(path).name];
+    if (kinds === undefined) return [];
+    return imports.filter((imported) => isLocal(imported) && !isWord(imported))
+      .filter((imported) => !kinds.includes(ruleOf(imported).name) && !isPure(imported))
+      .map((imported) => `${path} imports ${imported}`);
+  });
+  assertEquals(astray, []);
+});
+
+Deno.test("a file touches only what its rule allows", () => {
+  const touches = FILES.flatMap(({ path, code, imports }) => {
+    const rule = ruleOf(path);
+    const names = code.match(rule.isPure ? IMPURE : rule.forbiddenNames) ?? [];
+    const packages = imports.filter((name) =>
+      !isLocal(name) && !rule.packages.test(name) && !isException(path, name)
+    );
+    return [...names, ...packages].map((name) => `${path} (${rule.name}) touches ${name}`);
+  });
+  assertEquals(touches, []);
+});
+
+Deno.test("the jobs alone know the system's network", () => {
+  const knowing = FILES.filter(({ path, imports }) =>
+    imports.includes("lib/net/system.ts") && ruleOf(path).name !== "face"
+  );
+  assertEquals(knowing.map(({ path }) => path), JOBS);
 });
 
 Deno.test("no file imports itself by way of others", () => {
@@ -174,46 +163,24 @@ Deno.test("no file imports itself by way of others", () => {
   assertEquals(cycles, []);
 });
 
-Deno.test("a layer touches only what its rule allows", () => {
-  const touches = FILES.flatMap(({ path, code, imports }) => {
-    const rule = layersOf(path)[0]?.rule ?? "pure";
-    const names = code.match(RULES[rule].forbiddenNames) ?? [];
-    const packages = imports.filter((name) => {
-      return !isLocal(name) && !RULES[rule].packages.test(name) && !isException(path, name);
-    });
-    return [...names, ...packages].map((name) => `${path} (${rule}) touches ${name}`);
-  });
-  assertEquals(touches, []);
+Deno.test("no source file looks like a test to deno test", () => {
+  const tests = FILES.filter(({ path }) => /(?:^|[/_.])test\.ts$|\/test_\w+\.ts$/.test(path));
+  assertEquals(tests.map(({ path }) => path), []);
 });
 
-interface Layer {
+interface Rule {
   readonly name: string;
   readonly what: string;
-  readonly rule: Rule;
-  /** Paths, in which `*` stands for any name and `{a,b}` for either. */
-  readonly files: readonly string[];
+  readonly files: RegExp;
+  readonly forbiddenNames: RegExp;
+  /** The packages that may be imported. */
+  readonly packages: RegExp;
+  readonly isPure?: true;
 }
 
-type Rule = keyof typeof RULES;
-
-/** What the files of a layer may not name, and which packages they may import. */
-const RULES = {
-  /** No clock, no randomness, no I/O, no platform. */
-  pure: {
-    forbiddenNames:
-      /\b(?:Deno|Date|performance|setTimeout|setInterval|console|fetch|Math\.random|crypto\.getRandomValues|crypto\.randomUUID)\b/g,
-    packages: /^$/,
-  },
-  /** The clock, randomness, and the network through the seam. */
-  network: { forbiddenNames: /\b(?:Deno|console|fetch)\b/g, packages: /^@std\/async\// },
-  /** Of Deno, what a program does with its terminal and its end. */
-  terminal: {
-    forbiddenNames:
-      /\bDeno\b(?!\.(?:args|exit|exitCode|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
-    packages: /^@std\/(?:async|cli)\//,
-  },
-  platform: { forbiddenNames: /\bfetch\b/g, packages: /^node:/ },
-};
+/** What pure code may not name. */
+const IMPURE =
+  /\b(?:Deno|Date|performance|setTimeout|setInterval|console|fetch|Math\.random|crypto\.getRandomValues|crypto\.randomUUID)\b/g;
 
 /**
  * Hashes and ciphers come from `node:crypto`: the Web's are asynchronous, and know no MD5 and no ChaCha20. Small
@@ -221,29 +188,33 @@ const RULES = {
  * else. The version of the program stands in `deno.json`.
  */
 function isException(path: string, imported: string): boolean {
-  return path === "lib/crypto.ts" && /^node:(?:buffer|crypto)$/.test(imported) ||
-    path === "lib/pool.ts" && imported === "node:buffer" ||
-    path === "lib/portmap/xml.ts" && imported === "sax" ||
+  return path === "lib/base/crypto.ts" && /^node:(?:buffer|crypto)$/.test(imported) ||
+    path === "lib/base/bytes.ts" && imported === "node:buffer" ||
+    path === "lib/portmap/upnp/xml.ts" && imported === "sax" ||
     path === "lib/cli/main.ts" && imported === "deno.json" ||
     path === "lib/cli/peer_events.ts" && imported === "uqr";
 }
 
-function layersOf(path: string): Layer[] {
-  return LAYERS.filter(({ files }) => files.some((pattern) => toRegExp(pattern).test(path)));
+function ruleOf(path: string): Rule {
+  return RULES.find(({ files }) => files.test(path))!;
 }
 
-function layerOf(path: string): string | undefined {
-  return layersOf(path)[0]?.name;
+/** Words that everything may use: the toolbox and addresses. */
+function isWord(path: string): boolean {
+  return path.startsWith("lib/base/") || /^lib\/net\/(?:address|network|deno_conn)\.ts$/.test(path);
 }
 
-function depthOf(path: string): number {
-  return LAYERS.findIndex(({ name }) => name === layerOf(path));
+/** Whether a file does nothing that pure code may not, whatever it is called. */
+function isPure(path: string): boolean {
+  const file = FILES.find((each) => each.path === path);
+  if (file === undefined || file.code.match(IMPURE) !== null) return false;
+  return file.imports.every((imported) =>
+    isWord(imported) || isLocal(imported) && isPure(imported)
+  );
 }
 
-function toRegExp(pattern: string): RegExp {
-  const source = pattern.replaceAll(".", "\\.").replaceAll("*", "[^/]*")
-    .replace(/\{(.*?)\}/g, (_, names: string) => `(?:${names.replaceAll(",", "|")})`);
-  return new RegExp(`^${source}$`);
+function folderOf(path: string): string | undefined {
+  return /^lib\/([^/]+)\//.exec(path)?.[1];
 }
 
 /** Whether an import is a file of the repository, by its path from the root. */

@@ -5,20 +5,37 @@
  * @module
  */
 
+/**
+ * What a network, a server or a peer can do to a program: expected, and told in one line. All errors below are of this
+ * class, so that one `instanceof` tells them from faults of a program.
+ */
+export abstract class PunchlineError extends Error {}
+
 /** Bytes from the network that are not what their protocol says; the message names the field. */
-export class MalformedMessageError extends Error {
+export class MalformedMessageError extends PunchlineError {
   /** `"MalformedMessageError"`. */
   override readonly name = "MalformedMessageError";
 }
 
+/**
+ * The error of a decoder: `Cannot read ${what}: ${problem}`.
+ *
+ * @param what names the message, such as `"offer"`
+ * @param problem names the field and the rule that it breaks, such as `"round is a whole number"`
+ */
+export function malformed(what: string, problem: string, cause?: unknown): MalformedMessageError {
+  const options = cause === undefined ? undefined : { cause };
+  return new MalformedMessageError(`Cannot read ${what}: ${problem}`, options);
+}
+
 /** Nobody answered in the time that the protocol, or the caller, allows. */
-export class NoResponseError extends Error {
+export class NoResponseError extends PunchlineError {
   /** `"NoResponseError"`. */
   override readonly name = "NoResponseError";
 }
 
 /** Somebody answered, and the answer was no. */
-export class RefusedError extends Error {
+export class RefusedError extends PunchlineError {
   /** `"RefusedError"`. */
   override readonly name = "RefusedError";
   /** The protocol's own code, such as 401 (STUN) or 2 (PCP `NOT_AUTHORIZED`). */
@@ -50,7 +67,7 @@ export type NetworkErrorReason =
   | "other";
 
 /** A socket operation failed; `cause` is the platform's own error. */
-export class NetworkError extends Error {
+export class NetworkError extends PunchlineError {
   /** `"NetworkError"`. */
   override readonly name = "NetworkError";
   /** The kind of failure, the same on every platform. */
@@ -97,7 +114,7 @@ export interface ConnectionAttempt {
 }
 
 /** No way led to the peer. */
-export class UnreachableError extends Error {
+export class UnreachableError extends PunchlineError {
   /** `"UnreachableError"`. */
   override readonly name = "UnreachableError";
   /** Everything that was tried, in the order of the tries. */

@@ -1,58 +1,77 @@
 /**
- * Token buckets for any number of sources in a fixed amount of memory.
+ * Token buckets: for one source, and for any number of them in a fixed amount of memory.
  *
  * @module
  */
 
-import { ipToBytes } from "../net/address.ts";
-
-/** How much a source may take. */
+/** How much may be taken. */
 export interface Rate {
-  /** What it may take at once, after a time without taking any. */
+  /** What may be taken at once, after a time without taking any. */
   readonly burst: number;
   /** What comes back a second. */
   readonly perSecond: number;
 }
 
+/** A token bucket. */
+export class TokenBucket {
+  readonly #rate: Rate;
+  #tokens: number;
+  #filledMs: number;
+
+  /** @param nowMs on a clock that had better not go back: a step back refills nothing and takes nothing away */
+  constructor(rate: Rate, nowMs: number) {
+    this.#rate = rate;
+    this.#tokens = rate.burst;
+    this.#filledMs = nowMs;
+  }
+
+  /** Takes an amount, or nothing if there is less left; whether it took it. */
+  take(nowMs: number, amount: number = 1): boolean {
+    const tokens = refilled(this.#rate, this.#tokens, nowMs - this.#filledMs);
+    const isEnough = tokens >= amount;
+    this.#tokens = isEnough ? tokens - amount : tokens;
+    this.#filledMs = nowMs;
+    return isEnough;
+  }
+}
+
 /**
- * Limits what each source takes. Sources that hash alike share a bucket, which errs on the side of too
- * little; the seed keeps others from choosing who shares with whom. Nothing is ever evicted, so a flood of
- * forged sources frees nobody's bucket.
+ * Limits what each source takes. Sources that hash alike share a bucket, which errs on the side of too little; the
+ * seed keeps others from choosing who shares with whom. Nothing is ever evicted, so a flood of forged sources frees no
+ * bucket.
  */
 export class RateLimiter {
   readonly #rate: Rate;
   readonly #seed: number;
-  readonly #levels: Float64Array;
+  readonly #tokens: Float64Array;
   readonly #filledMs: Float64Array;
 
-  /** @param seed any 32 bits that nobody can guess */
+  /** @param seed any 32 bits that others cannot guess */
   constructor(rate: Rate, seed: number) {
     this.#rate = rate;
     this.#seed = seed;
-    this.#levels = new Float64Array(BUCKETS).fill(rate.burst);
+    this.#tokens = new Float64Array(BUCKETS).fill(rate.burst);
     this.#filledMs = new Float64Array(BUCKETS);
   }
 
   /**
    * Takes an amount, or nothing if there is less left.
    *
-   * @param source an IP address; the addresses of an IPv6 /64, which one host has for itself, are one source
+   * @param key names the source, such as `sourceKey(ip)`
    * @param nowMs the time on a clock that never goes back
    */
-  take(source: string, amount: number, nowMs: number): boolean {
-    const bucket = this.#bucketOf(source);
-    const { burst, perSecond } = this.#rate;
-    const gained = (nowMs - this.#filledMs[bucket]!) / 1000 * perSecond;
-    const level = Math.min(burst, this.#levels[bucket]! + gained);
-    const enough = level >= amount;
-    this.#levels[bucket] = enough ? level - amount : level;
+  take(key: string, amount: number, nowMs: number): boolean {
+    const bucket = this.#bucketOf(key);
+    const elapsedMs = nowMs - this.#filledMs[bucket]!;
+    const tokens = refilled(this.#rate, this.#tokens[bucket]!, elapsedMs);
+    const isEnough = tokens >= amount;
+    this.#tokens[bucket] = isEnough ? tokens - amount : tokens;
     this.#filledMs[bucket] = nowMs;
-    return enough;
+    return isEnough;
   }
 
   /** FNV-1a. */
-  #bucketOf(source: string): number {
-    const key = sourceKey(source);
+  #bucketOf(key: string): number {
     let hash = this.#seed ^ 0x811c_9dc5;
     for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x0100_0193);
     hash ^= hash >>> 15; // FNV's low bits know little of the high ones
@@ -60,36 +79,9 @@ export class RateLimiter {
   }
 }
 
-/** What counts as one source: an IPv4 address, or the /64 of an IPv6 address. */
-export function sourceKey(ip: string): string {
-  return ip.includes(":") ? ipToBytes(ip).subarray(0, 8).join(".") : ip;
+function refilled({ burst, perSecond }: Rate, tokens: number, elapsedMs: number): number {
+  return Math.min(burst, tokens + Math.max(0, elapsedMs) / 1000 * perSecond);
 }
 
-/** Ours: 256 KiB a limiter. */
+/** Chosen by us: 256 KiB a limiter. */
 const BUCKETS = 2 ** 14;
-
-/** Lets so many pass at once, and so many a second after that. */
-export class TokenBucket {
-  readonly #burst: number;
-  readonly #perSecond: number;
-  #left: number;
-  #filledMs: number;
-
-  /** @param nowMs on a clock that never goes back */
-  constructor({ burst, perSecond }: { burst: number; perSecond: number }, nowMs: number) {
-    this.#burst = burst;
-    this.#perSecond = perSecond;
-    this.#left = burst;
-    this.#filledMs = nowMs;
-  }
-
-  /** Takes one, if there is one. */
-  take(nowMs: number): boolean {
-    const gained = (nowMs - this.#filledMs) / 1000 * this.#perSecond;
-    this.#left = Math.min(this.#burst, this.#left + gained);
-    this.#filledMs = nowMs;
-    if (this.#left < 1) return false;
-    this.#left--;
-    return true;
-  }
-}

@@ -15,7 +15,7 @@ import {
   type PunchedConn,
   type PunchRole,
 } from "../punch/mod.ts";
-import { agreeOnRole } from "../signal/channel.ts";
+import { agreeOnRole } from "../signal/role.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";

@@ -5,7 +5,7 @@
  */
 
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
-import { stunBinding } from "../stun/client.ts";
+import { stunBinding } from "../stun/stun_binding.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 

@@ -63,7 +63,8 @@ export interface TestNatOptions {
  * @example
  * ```ts
  * import { testNat } from "@punchline/punchline/nat";
- * import { serveStun, systemNetwork } from "@punchline/punchline/stun";
+ * import { systemNetwork } from "@punchline/punchline/net";
+ * import { serveStun } from "@punchline/punchline/stun";
  * import { assertEquals } from "@std/assert";
  *
  * // A server of our own; without `servers` the test asks a few public ones.

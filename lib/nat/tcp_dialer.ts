@@ -10,7 +10,8 @@ import { MalformedMessageError, NetworkError, type NetworkErrorReason } from "..
 import type { IpFamily, TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
-import { readMessages, writeMessage } from "../stun/transport.ts";
+import { writeAll } from "../base/reader.ts";
+import { readMessages } from "../stun/transport.ts";
 import { type Probe, PROBE_SOFTWARE, type ProbeSpec, readReply } from "./probe.ts";
 
 /** Why a dial gave no answer. */
@@ -145,7 +146,7 @@ export class TcpDialer implements AsyncDisposable {
   async #ask(connection: TcpConnection): Promise<Uint8Array> {
     const transactionId = crypto.getRandomValues(new Uint8Array(12));
     const attributes = [{ type: "SOFTWARE", value: PROBE_SOFTWARE }] as const;
-    await writeMessage(
+    await writeAll(
       connection,
       encodeMessage({ class: "request", method: BINDING, transactionId, attributes }),
     );

@@ -47,7 +47,7 @@ export type IpScope =
  * @throws {TypeError} if it is not one
  */
 export function parseIp(text: string): string {
-  return formatIp(ipToBytes(text)) + (zoneOf(text) ?? "");
+  return formatIp(ipToBytes(text)) + zoneOf(text);
 }
 
 /** Whether the text is an IPv4 or IPv6 address, in any of the forms that {@linkcode parseIp} takes. */
@@ -158,6 +158,21 @@ export function ipScope(ip: string): IpScope {
   return bytes.length === 4 || (bytes[0]! & 0xe0) === 0x20 ? "global" : "reserved";
 }
 
+/** The zone of a link-local IPv6 address (RFC 4007 §11) with its `%`, such as `"%eth0"`; `""` for any other text. */
+export function zoneOf(ip: string): string {
+  return /%[\w.-]+$/.exec(ip)?.[0] ?? "";
+}
+
+/** The address without its zone: zones mean nothing to another host. */
+export function withoutZone(ip: string): string {
+  return ip.slice(0, ip.length - zoneOf(ip).length);
+}
+
+/** Names what counts as one source: an IPv4 address, or the /64 of an IPv6 address, which one host has for itself. */
+export function sourceKey(ip: string): string {
+  return ip.includes(":") ? ipToBytes(ip).subarray(0, 8).join(".") : ip;
+}
+
 function parseIpv4(text: string): Uint8Array<ArrayBuffer> | undefined {
   const match = IPV4.exec(text);
   if (match === null) return undefined;
@@ -171,8 +186,7 @@ function parseIpv4(text: string): Uint8Array<ArrayBuffer> | undefined {
 }
 
 function parseIpv6(text: string): Uint8Array<ArrayBuffer> | undefined {
-  const zone = zoneOf(text);
-  let digits = zone === undefined ? text : text.slice(0, -zone.length);
+  let digits = withoutZone(text);
   if (!digits.includes(":")) return undefined;
 
   const lastColon = digits.lastIndexOf(":");
@@ -222,11 +236,6 @@ function formatIpv6(bytes: ArrayLike<number>): string {
   return `${hex(groups.slice(0, longest.start))}::${
     hex(groups.slice(longest.start + longest.length))
   }`;
-}
-
-/** `%eth0` of `fe80::1%eth0`. */
-function zoneOf(text: string): string | undefined {
-  return /%[\w.-]+$/.exec(text)?.[0];
 }
 
 function startsWith(bytes: ArrayLike<number>, prefix: readonly number[]): boolean {

@@ -44,12 +44,6 @@ export function addressesOf(
   };
 }
 
-/** Writes all of the data. */
-export async function writeAll(stream: ByteStream, data: Uint8Array): Promise<void> {
-  let written = await stream.write(data);
-  while (written < data.length) written += await stream.write(data.subarray(written));
-}
-
 /** Cuts the connection: with RST where that can be done. */
 export function cut(stream: ByteStream): void {
   if ("reset" in stream) stream.reset();

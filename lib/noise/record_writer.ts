@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type ByteStream, writeAll } from "./byte_stream.ts";
+import { writeAll } from "../base/reader.ts";
+import type { ByteStream } from "./byte_stream.ts";
 import {
   MAX_PLAINTEXT_LENGTH,
   MAX_RECORD_LENGTH,

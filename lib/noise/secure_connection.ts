@@ -7,7 +7,8 @@
 import { concat, release } from "../base/bytes.ts";
 import { NetworkError, RefusedError } from "../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import { addressesOf, type ByteStream, cut, writeAll } from "./byte_stream.ts";
+import { writeAll } from "../base/reader.ts";
+import { addressesOf, type ByteStream, cut } from "./byte_stream.ts";
 import { type HandshakeOptions, HandshakeState } from "./handshake.ts";
 import { generateKeyPair, requireKeyLength } from "./key_pair.ts";
 import { FrameReader, LENGTH_BYTES, RecordCipher, RecordReader, writeLength } from "./record.ts";

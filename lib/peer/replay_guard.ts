@@ -6,6 +6,7 @@
  */
 
 import { toHex } from "../base/bytes.ts";
+import { TokenBucket } from "../base/rate_limiter.ts";
 
 /** What guards a peer against its own ticket. */
 export interface ReplayLimits {
@@ -24,7 +25,7 @@ export class ReplayGuard {
   readonly #limits: ReplayLimits;
   /** Ephemeral keys, and until when they are remembered, the oldest first. */
   readonly #known = new Map<string, number>();
-  readonly #buckets = new Map<string, { left: number; filledMs: number }>();
+  readonly #buckets = new Map<string, TokenBucket>();
 
   constructor(limits: ReplayLimits = REPLAY_LIMITS) {
     this.#limits = limits;
@@ -65,14 +66,11 @@ export class ReplayGuard {
   #takeAllowance(remoteKey: Uint8Array, nowMs: number): boolean {
     const { burstPerKey, perKeyPerSecond } = this.#limits;
     const key = toHex(remoteKey);
-    const { left, filledMs } = this.#buckets.get(key) ?? { left: burstPerKey, filledMs: nowMs };
-    const bucket = Math.min(
-      burstPerKey,
-      left + Math.max(0, nowMs - filledMs) / 1000 * perKeyPerSecond,
-    );
+    const rate = { burst: burstPerKey, perSecond: perKeyPerSecond };
+    const bucket = this.#buckets.get(key) ?? new TokenBucket(rate, nowMs);
     if (this.#buckets.size >= MAX_KEYS) this.#buckets.clear(); // costs a burst to everybody, no more
-    this.#buckets.set(key, { left: Math.max(0, bucket - 1), filledMs: nowMs });
-    return bucket >= 1;
+    this.#buckets.set(key, bucket);
+    return bucket.take(nowMs);
   }
 }
 

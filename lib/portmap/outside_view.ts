@@ -6,7 +6,8 @@
 
 import { type IpFamily, parseHostPort } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { FAST_WAITS_MS, requestBinding, resolveServer } from "../stun/client.ts";
+import { resolveHost } from "../net/resolve.ts";
+import { FAST_WAITS_MS, requestBinding } from "../stun/client.ts";
 import { isOfGateway } from "./mapper.ts";
 
 /** What {@linkcode askOutside} takes. */
@@ -31,7 +32,7 @@ export async function askOutside(options: AskOutsideOptions): Promise<string[]> 
   const answers = await Promise.all(servers.map(async (server) => {
     try {
       const { host, port } = parseHostPort(server, STUN_PORT);
-      const ip = await resolveServer(network, host, { family, signal: either });
+      const ip = await resolveHost(network, host, { family, signal: either });
       const binding = await requestBinding({ ip, port }, {
         network,
         waitsMs: FAST_WAITS_MS,

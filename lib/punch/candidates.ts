@@ -12,6 +12,8 @@ import {
   ipToBytes,
   sameTransportAddress,
   type TransportAddress,
+  withoutZone,
+  zoneOf,
 } from "../net/address.ts";
 
 /** An address where a peer may be met. */
@@ -201,14 +203,6 @@ function embedsIpv4(ip: string): boolean {
   const bytes = ipToBytes(ip);
   if (bytes.length === 4) return false;
   return formatIp(bytes).startsWith("::ffff:") || (bytes[0] === 0x20 && bytes[1] === 0x02);
-}
-
-function zoneOf(ip: string): string {
-  return ip.slice(withoutZone(ip).length);
-}
-
-function withoutZone(ip: string): string {
-  return ip.split("%")[0]!;
 }
 
 /** RFC 6335 §6: the ports below are the system's. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { writeAll } from "../base/reader.ts";
 import { concat } from "../base/bytes.ts";
 import { equalSecrets, hmac } from "../base/crypto.ts";
 import { NetworkError } from "../base/errors.ts";
@@ -78,12 +79,6 @@ async function expect(connection: TcpConnection, expected: Uint8Array): Promise<
     length += count;
   }
   if (!equalSecrets(received, expected)) throw unauthenticatedPeerError(connection);
-}
-
-async function writeAll(connection: TcpConnection, data: Uint8Array): Promise<void> {
-  for (let written = 0; written < data.length;) {
-    written += await connection.write(data.subarray(written));
-  }
 }
 
 function unauthenticatedPeerError(connection: TcpConnection): UnauthenticatedPeerError {

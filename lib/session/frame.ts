@@ -7,7 +7,6 @@
 
 import { MalformedMessageError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { MAX_PLAINTEXT_LENGTH } from "../noise/record.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 
 /** The version of this protocol, of which there is one. */
@@ -17,7 +16,7 @@ export const VERSION = 1;
 export const DATA_HEADER_LENGTH = 3;
 
 /** The longest DATA frame fills a record of a secured connection. */
-export const MAX_DATA_FRAME_LENGTH = MAX_PLAINTEXT_LENGTH;
+export const MAX_DATA_FRAME_LENGTH = 65_519;
 
 /** How many bytes of the stream a DATA frame has at most. */
 export const MAX_DATA_LENGTH = MAX_DATA_FRAME_LENGTH - DATA_HEADER_LENGTH;

@@ -9,7 +9,7 @@ import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { writeAll } from "../noise/byte_stream.ts";
+import { writeAll } from "../base/reader.ts";
 import { encodeFrame, type Frame, FrameReader } from "./frame.ts";
 import type { Outgoing } from "./send_stream.ts";
 

@@ -4,7 +4,7 @@
  *
  * ```ts
  * import { openWebSocketChannel, serveRendezvous } from "@punchline/punchline/signal";
- * import { systemNetwork } from "@punchline/punchline/stun";
+ * import { systemNetwork } from "@punchline/punchline/net";
  * import { assertEquals } from "@std/assert";
  *
  * await using server = await serveRendezvous({
@@ -30,7 +30,7 @@ export {
 } from "./rendezvous/server.ts";
 export type { RoomLimits } from "./rendezvous/rooms.ts";
 export type { SessionLimits } from "./rendezvous/session.ts";
-export { agreeOnRole } from "./channel.ts";
+export { agreeOnRole } from "./role.ts";
 export type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
 export { DEFAULT_SIGNALING } from "./open.ts";
 export { manualTransport, type ManualTransportOptions } from "./manual.ts";

@@ -4,17 +4,14 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { MalformedMessageError, type NetworkError } from "../base/errors.ts";
 import {
   formatTransportAddress,
-  type IpFamily,
   ipFamily,
   ipScope,
-  parseHostPort,
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
-import { systemNetwork } from "../net/system.ts";
 import type { StunAttribute } from "./attributes.ts";
 import { type LongTermCredential, opaqueString } from "./credentials.ts";
 import { BINDING, getAttribute, type StunMessage } from "./message.ts";
@@ -167,72 +164,3 @@ function read(
 function known({ local }: StunChannel): TransportAddress | "unknown" {
   return ipScope(local.ip) === "unspecified" ? "unknown" : local;
 }
-
-/** Which address to take. */
-export interface ResolveServerOptions {
-  /** Unless given, IPv4 and, where there is none, IPv6. */
-  readonly family?: IpFamily;
-  readonly signal?: AbortSignal;
-}
-
-/**
- * The first address of a host, which may be its address.
- *
- * @throws {NetworkError} `name-not-found` if there is none
- */
-export async function resolveServer(
-  network: Network,
-  host: string,
-  { family, signal }: ResolveServerOptions,
-): Promise<string> {
-  if (family !== undefined) return (await network.resolve(host, family, { signal }))[0]!;
-  try {
-    return (await network.resolve(host, 4, { signal }))[0]!;
-  } catch (error) {
-    if (!(error instanceof NetworkError && error.reason === "name-not-found")) throw error;
-    return (await network.resolve(host, 6, { signal }))[0]!;
-  }
-}
-
-/** What {@linkcode stunBinding} takes. */
-export interface StunBindingOptions extends Omit<RequestBindingOptions, "network" | "hostname"> {
-  /** The system's own unless given. */
-  readonly network?: Network;
-  /** Which addresses of a name to use; unless given, IPv4 and, where there is none, IPv6. */
-  readonly family?: IpFamily;
-}
-
-/**
- * Asks a STUN server at which address it sees this host.
- *
- * @example
- * ```ts
- * import { serveStun, stunBinding, systemNetwork } from "@punchline/punchline/stun";
- * import { assertEquals } from "@std/assert";
- *
- * await using server = await serveStun({ network: systemNetwork, address: "127.0.0.1", port: 0 });
- * const { mapped } = await stunBinding(`127.0.0.1:${server.addresses[0]!.port}`);
- * assertEquals(mapped.ip, "127.0.0.1");
- * ```
- *
- * @param server a name or an IP address, and a port unless it is 3478, or 5349 for TLS:
- * `"stun.example.org"`, `"192.0.2.1:3479"`, `"[2001:db8::1]:3478"`
- * @throws {TypeError} if `server` is neither, or the credential is no text that RFC 8265 allows
- * @throws {RefusedError} if the server answers with an error; `code` is that of RFC 8489 §14.8
- * @throws {NoResponseError} if it does not answer in time
- * @throws {MalformedMessageError} if what answers does not speak STUN
- * @throws {NetworkError} if the name does not resolve, or the network does not carry the request
- */
-export async function stunBinding(
-  server: string,
-  options: StunBindingOptions = {},
-): Promise<StunBinding> {
-  const { network = systemNetwork, transport = "udp" } = options;
-  const { host, port } = parseHostPort(server, transport === "tls" ? STUNS_PORT : STUN_PORT);
-  const ip = await resolveServer(network, host, options);
-  return await requestBinding({ ip, port }, { ...options, network, hostname: host });
-}
-
-/** RFC 8489 §8.1. */
-const STUN_PORT = 3478;
-const STUNS_PORT = 5349;

@@ -2,7 +2,8 @@
  * STUN (RFC 8489, with RFC 5780 and RFC 3489): a client, a server, and the messages between them.
  *
  * ```ts
- * import { serveStun, stunBinding, systemNetwork } from "@punchline/punchline/stun";
+ * import { systemNetwork } from "@punchline/punchline/net";
+ * import { serveStun, stunBinding } from "@punchline/punchline/stun";
  * import { assertEquals } from "@std/assert";
  *
  * // A server of our own; "stun.example.org" would do as well.
@@ -69,7 +70,7 @@ export {
 } from "./credentials.ts";
 export type { StunErrorCode } from "./attribute_tables.ts";
 export { verifyFingerprint } from "./integrity.ts";
-export { readMessages, type ReadMessagesOptions, writeMessage } from "./transport.ts";
+export { readMessages, type ReadMessagesOptions } from "./transport.ts";
 export { type MessageIntegrity, type Verification, verifyIntegrity } from "./integrity.ts";
 export {
   BINDING,
@@ -107,8 +108,7 @@ export {
 export { type TcpFilterOptions, testTcpFilter } from "./tcp_filter/client.ts";
 export type { DialOutcome, DialResult, TcpFilterResult } from "./tcp_filter/message.ts";
 export type { TcpFilterEvidence, TcpFilterReport, UnsolicitedSyn } from "./tcp_filter/client.ts";
-export { stunBinding, type StunBindingOptions } from "./client.ts";
+export { stunBinding, type StunBindingOptions } from "./stun_binding.ts";
 export type { StunTransport } from "./transport.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type * from "../net/network.ts";
-export { systemNetwork } from "../net/system.ts";

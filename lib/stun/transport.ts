@@ -4,6 +4,7 @@
  * @module
  */
 
+import { writeAll } from "../base/reader.ts";
 import { MalformedMessageError, NoResponseError } from "../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection, UdpSocket } from "../net/network.ts";
@@ -105,16 +106,6 @@ export class MessageReader {
     this.#end -= this.#start;
     this.#start = 0;
   }
-}
-
-/**
- * Writes all of a message.
- *
- * @throws {NetworkError} if the connection fails
- */
-export async function writeMessage(connection: TcpConnection, message: Uint8Array): Promise<void> {
-  let written = 0;
-  while (written < message.length) written += await connection.write(message.subarray(written));
 }
 
 /** How long the message is that starts here, with its padding; a header's length while that is not known. */
@@ -309,7 +300,7 @@ export class StreamChannel implements StunChannel, Disposable {
       const close = () => this.#connection.close();
       signal.addEventListener("abort", close, { once: true });
       try {
-        await writeMessage(this.#connection, request);
+        await writeAll(this.#connection, request);
         const answer = await this.#nextAccepted(accept);
         return { answer, requests: 1, rttMs: performance.now() - sentMs };
       } catch (error) {

@@ -9,7 +9,7 @@ import { RunningHash } from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
 import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { writeAll } from "../noise/byte_stream.ts";
+import { writeAll } from "../base/reader.ts";
 import {
   checkFolders,
   type Destination,

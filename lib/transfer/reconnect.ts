@@ -16,7 +16,7 @@ import { delay } from "@std/async/delay";
  *
  * ```ts
  * import type { NextConnection } from "@punchline/punchline/transfer";
- * import { systemNetwork } from "@punchline/punchline/portmap";
+ * import { systemNetwork } from "@punchline/punchline/net";
  *
  * const dial: NextConnection = ({ signal }) =>
  *   systemNetwork.connectTcp({ ip: "192.0.2.1", port: 4000 }, { signal });

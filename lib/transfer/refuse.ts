@@ -7,7 +7,7 @@
 import { MalformedMessageError } from "../base/errors.ts";
 import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { writeAll } from "../noise/byte_stream.ts";
+import { writeAll } from "../base/reader.ts";
 import { FileError, TransferError } from "./files.ts";
 import { encodeMessage } from "./message.ts";
 

@@ -8,7 +8,7 @@ import { equalBytes } from "../base/bytes.ts";
 import { RunningHash } from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { writeAll } from "../noise/byte_stream.ts";
+import { writeAll } from "../base/reader.ts";
 import { type FileSystem, type ReadableFile, TransferError } from "./files.ts";
 import {
   collect,

@@ -17,6 +17,7 @@ import {
 import type { Datagram, Network, TcpConnection, UdpSocket } from "../net/network.ts";
 import { HEADER_LENGTH } from "../stun/codec.ts";
 import { decodeMessage, type StunMessage } from "../stun/message.ts";
+import { writeAll } from "../base/reader.ts";
 import {
   connectStream,
   exchangeMessages,
@@ -24,7 +25,6 @@ import {
   type StunChannel,
   type StunTimeouts,
   type StunTransport,
-  writeMessage,
 } from "../stun/transport.ts";
 import { type ChannelData, decodeChannelData, startsChannelData } from "./protocol.ts";
 
@@ -135,7 +135,7 @@ class StreamCarrier implements Carrier {
 
   /** One message after another: a write may take a part of one. */
   send(message: Uint8Array): Promise<void> {
-    const write = () => writeMessage(this.#connection, message);
+    const write = () => writeAll(this.#connection, message);
     return this.#written = this.#written.then(write, write);
   }
 

@@ -7,7 +7,8 @@
 import { ipFamily, parseHostPort, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import { resolveServer, RFC8489_WAITS_MS } from "../stun/client.ts";
+import { resolveHost } from "../net/resolve.ts";
+import { RFC8489_WAITS_MS } from "../stun/client.ts";
 import { type LongTermCredential, opaqueString } from "../stun/credentials.ts";
 import { askWithAlternates } from "../stun/transaction.ts";
 import type { StunTransport } from "../stun/transport.ts";
@@ -200,7 +201,7 @@ async function find(
   options: TurnClientOptions,
 ): Promise<Allocated> {
   const { network, local, signal } = options;
-  const ip = await resolveServer(network, host, { family: local && ipFamily(local.ip), signal });
+  const ip = await resolveHost(network, host, { family: local && ipFamily(local.ip), signal });
   return await askWithAlternates(
     { address: { ip, port }, hostname: host },
     (target) => allocate(target, request, options),

@@ -2,7 +2,14 @@ import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { toHex } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { decodeFrame, encodeFrame, type Frame, MAX_DATA_LENGTH } from "../../lib/session/frame.ts";
+import { MAX_PLAINTEXT_LENGTH } from "../../lib/noise/record.ts";
+import {
+  decodeFrame,
+  encodeFrame,
+  type Frame,
+  MAX_DATA_FRAME_LENGTH,
+  MAX_DATA_LENGTH,
+} from "../../lib/session/frame.ts";
 
 /** Written by hand, after the table in `docs/session.md`. */
 const GOLDEN: readonly [string, Exclude<Frame, { kind: "data" }>][] = [
@@ -63,4 +70,8 @@ Deno.test("decodeFrame() throws nothing but MalformedMessageError, whatever come
       if (!(error instanceof MalformedMessageError)) throw error;
     }
   }));
+});
+
+Deno.test("the longest DATA frame fills one Noise record", () => {
+  assertEquals(MAX_DATA_FRAME_LENGTH, MAX_PLAINTEXT_LENGTH);
 });

@@ -9,7 +9,8 @@ import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
 import { packetLength } from "../../lib/signal/mqtt/packet.ts";
 import { mqttTransport, type MqttTransportOptions } from "../../lib/signal/mqtt/transport.ts";
-import { writeAll } from "../../lib/signal/websocket/connection.ts";
+import { writeAll } from "../../lib/base/reader.ts";
+
 import { simulate } from "../simnet/simulate.ts";
 
 /** A broker that agrees to everything unless told otherwise. */

@@ -6,7 +6,8 @@ import { toBase64url } from "../../lib/base/bytes.ts";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
-import { readHead, writeAll } from "../../lib/signal/websocket/connection.ts";
+import { writeAll } from "../../lib/base/reader.ts";
+import { readHead } from "../../lib/signal/websocket/connection.ts";
 import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
 import {
   encodeUpgradeResponse,

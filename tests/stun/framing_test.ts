@@ -2,7 +2,8 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { concat } from "../../lib/base/bytes.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { readMessages, writeMessage } from "../../lib/stun/transport.ts";
+import { writeAll } from "../../lib/base/reader.ts";
+import { readMessages } from "../../lib/stun/transport.ts";
 import { BINDING, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import { fromHex } from "../vectors/stun_hex.ts";
 
@@ -46,13 +47,13 @@ Deno.test("readMessages() takes another limit", async () => {
   await assertRejects(() => read(LONG.length - 1), MalformedMessageError);
 });
 
-Deno.test("writeMessage() writes on until all is written", async () => {
+Deno.test("writeAll() writes on until all is written", async () => {
   const written: number[] = [];
   const connection = connectionOf([], (data) => {
     written.push(...data.subarray(0, 7));
     return Math.min(7, data.length);
   });
-  await writeMessage(connection, SHORT);
+  await writeAll(connection, SHORT);
   assertEquals(Uint8Array.from(written), SHORT);
 });
 

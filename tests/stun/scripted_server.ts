@@ -8,7 +8,8 @@ import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { readMessages, writeMessage } from "../../lib/stun/transport.ts";
+import { writeAll } from "../../lib/base/reader.ts";
+import { readMessages } from "../../lib/stun/transport.ts";
 import {
   BINDING,
   decodeMessage,
@@ -71,7 +72,7 @@ export async function scriptTcp(
       const request = decodeMessage(bytes);
       const item = { request, bytes, from: connection.remote, index: arrived.length };
       arrived.push(item);
-      for (const answer of script(item)) await writeMessage(connection, answer);
+      for (const answer of script(item)) await writeAll(connection, answer);
     }
   };
   untilClosed(async () => {

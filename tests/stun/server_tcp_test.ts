@@ -4,7 +4,8 @@ import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { readMessages, writeMessage } from "../../lib/stun/transport.ts";
+import { writeAll } from "../../lib/base/reader.ts";
+import { readMessages } from "../../lib/stun/transport.ts";
 import {
   BINDING,
   decodeMessage,
@@ -43,7 +44,7 @@ async function readMessage(connection: TcpConnection): Promise<StunMessage> {
 }
 
 async function ask(connection: TcpConnection, request: Uint8Array): Promise<StunMessage> {
-  await writeMessage(connection, request);
+  await writeAll(connection, request);
   return await readMessage(connection);
 }
 
@@ -65,7 +66,7 @@ async function isTurnedAway(
 ): Promise<boolean> {
   try {
     using connection = await dial(server, fromIp);
-    await writeMessage(connection, request);
+    await writeAll(connection, request);
     return await isHungUp(connection);
   } catch (error) {
     if (error instanceof NetworkError) return true;
@@ -92,9 +93,9 @@ Deno.test("a TCP connection carries requests one behind another, in pieces or in
   using connection = await dial(server);
   const requests = [bindingRequest(), bindingRequest(), bindingRequest()];
   const stream = concat(...requests);
-  await writeMessage(connection, stream.subarray(0, 7));
-  await writeMessage(connection, stream.subarray(7, 50));
-  await writeMessage(connection, stream.subarray(50));
+  await writeAll(connection, stream.subarray(0, 7));
+  await writeAll(connection, stream.subarray(7, 50));
+  await writeAll(connection, stream.subarray(50));
   const answered: string[] = [];
   for await (const bytes of readMessages(connection)) {
     answered.push(decodeMessage(bytes).transactionId.join());
@@ -115,7 +116,7 @@ Deno.test("a TCP connection that speaks another protocol is hung up on", async (
   ];
   for (const bytes of others) {
     using connection = await dial(server);
-    await writeMessage(connection, bytes);
+    await writeAll(connection, bytes);
     assert(await isHungUp(connection));
   }
 });
@@ -135,7 +136,7 @@ Deno.test("a TCP connection survives messages that are no requests", async () =>
     transactionId: new Uint8Array(12),
     attributes: [{ type: 0x0020, value: new Uint8Array(3) }],
   });
-  await writeMessage(connection, concat(indication, malformed));
+  await writeAll(connection, concat(indication, malformed));
   const response = await ask(connection, bindingRequest());
   assertEquals(response.class, "success");
 });
@@ -144,7 +145,7 @@ Deno.test("a TCP connection that sends no whole message in time is reset, howeve
   await using server = await serve({ tcp: { ...TCP_LIMITS, idleMs: 50 } });
   using silent = await dial(server);
   using dripping = await dial(server);
-  await writeMessage(dripping, bindingRequest().subarray(0, 19));
+  await writeAll(dripping, bindingRequest().subarray(0, 19));
   assert(await isHungUp(silent));
   assert(await isHungUp(dripping));
   assertEquals(server.counters.tcpIdle, 2);

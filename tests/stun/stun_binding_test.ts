@@ -2,7 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
-import { stunBinding } from "../../lib/stun/client.ts";
+import { stunBinding } from "../../lib/stun/stun_binding.ts";
 import type { Host } from "../simnet/host.ts";
 import { Internet } from "../simnet/internet.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";

@@ -2,7 +2,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError, NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { readMessages, writeMessage } from "../../lib/stun/transport.ts";
+import { writeAll } from "../../lib/base/reader.ts";
+import { readMessages } from "../../lib/stun/transport.ts";
 import { BINDING, decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import type { RawStunAttribute, StunAttribute } from "../../lib/stun/attributes.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
@@ -26,7 +27,7 @@ async function withServer<T>(
     using connection = await listener.accept();
     for await (const bytes of readMessages(connection)) {
       const response = await respond(decodeMessage(bytes), connection);
-      if (response !== undefined) await writeMessage(connection, encodeMessage(response));
+      if (response !== undefined) await writeAll(connection, encodeMessage(response));
       return;
     }
   })();
@@ -50,7 +51,7 @@ async function greet(
 ): Promise<void> {
   using dial = await systemNetwork.connectTcp(target);
   const origin = { ip: claimedIp, port: dial.local.port };
-  await writeMessage(
+  await writeAll(
     dial,
     encodeMessage({
       class: "indication",

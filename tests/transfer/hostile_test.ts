@@ -1,7 +1,7 @@
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { hash } from "../../lib/base/crypto.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { writeAll } from "../../lib/noise/byte_stream.ts";
+import { writeAll } from "../../lib/base/reader.ts";
 import type { ManifestEntry } from "../../lib/transfer/manifest.ts";
 import { checkManifest, type OfferLimits } from "../../lib/transfer/paths.ts";
 import { receiveFiles } from "../../lib/transfer/receiver.ts";

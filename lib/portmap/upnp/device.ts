@@ -13,6 +13,7 @@ import {
   isIp,
   parseIp,
   type TransportAddress,
+  withoutZone,
 } from "../../net/address.ts";
 import { childOf, childText, findElement, parseXml, type XmlElement } from "./xml.ts";
 
@@ -127,7 +128,9 @@ export function parseLocation(location: string, zone = ""): DeviceUrl {
  * @throws {MalformedMessageError} if it makes no sense even so
  */
 export function resolveDeviceUrl(location: DeviceUrl, text: string, urlBase = ""): DeviceUrl {
-  const own = `http://${formatTransportAddress(withoutZone(location.address))}${location.target}`;
+  const own = `http://${
+    formatTransportAddress({ ...location.address, ip: withoutZone(location.address.ip) })
+  }${location.target}`;
   const base = parseUrl(urlBase, own);
   const url = base && parseUrl(text, base.href) || parseUrl(text, own);
   if (url === undefined || url.protocol !== "http:") throw malformed(text, "not an HTTP URL");
@@ -174,10 +177,6 @@ function portOf(url: URL, text: string): number {
   const port = Number(url.port || 80);
   if (port === 80 || port >= 1024) return port;
   throw malformed(text, `port ${port} is not one of UPnP`);
-}
-
-function withoutZone({ ip, port }: TransportAddress): TransportAddress {
-  return { ip: ip.replace(/%.*$/, ""), port };
 }
 
 function malformed(text: string, reason: string): MalformedMessageError {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { writeAll } from "../../base/reader.ts";
 import { concat } from "../../base/bytes.ts";
 import { MalformedMessageError, NoResponseError } from "../../base/errors.ts";
 import {
@@ -329,10 +330,6 @@ async function readResponse(
     const response = decoder.push(buffer.subarray(0, length));
     if (response !== undefined) return response;
   }
-}
-
-async function writeAll(connection: TcpConnection, data: Uint8Array): Promise<void> {
-  for (let sent = 0; sent < data.length;) sent += await connection.write(data.subarray(sent));
 }
 
 function canDialFrom(local: string, remote: string): boolean {

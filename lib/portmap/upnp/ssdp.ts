@@ -10,6 +10,8 @@ import {
   ipFamily,
   ipScope,
   type TransportAddress,
+  withoutZone,
+  zoneOf,
 } from "../../net/address.ts";
 import type { Network, UdpSocket } from "../../net/network.ts";
 import type { DeviceLink } from "./device.ts";
@@ -42,7 +44,7 @@ export interface SsdpResponse {
 export function encodeSearch({ to, searchTarget, maxWaitSeconds }: SsdpSearch): Uint8Array {
   const lines = [
     "M-SEARCH * HTTP/1.1",
-    `HOST: ${formatTransportAddress(withoutZone(to))}`,
+    `HOST: ${formatTransportAddress({ ...to, ip: withoutZone(to.ip) })}`,
     'MAN: "ssdp:discover"',
     ...(maxWaitSeconds === undefined ? [] : [`MX: ${maxWaitSeconds}`]),
     `ST: ${searchTarget}`,
@@ -75,10 +77,6 @@ export function decodeSearchResponse(bytes: Uint8Array): SsdpResponse {
 }
 
 /** A zone means something to this host alone (RFC 6874 §1). */
-function withoutZone({ ip, port }: TransportAddress): TransportAddress {
-  return { ip: ip.replace(/%.*$/, ""), port };
-}
-
 /** Where devices listen (§1.3.2). */
 export const SSDP_PORT = 1900;
 /** The group of IPv4 (§1.3.2), and of IPv6 on the link (Annex A.3). */
@@ -159,7 +157,7 @@ interface PlannedSearch {
 }
 
 function searchesFor({ gateway, local }: DeviceLink): PlannedSearch[] {
-  const group = ipFamily(local) === 4 ? SSDP_GROUP_IPV4 : SSDP_GROUP_IPV6 + zoneOf(local, gateway);
+  const group = ipFamily(local) === 4 ? SSDP_GROUP_IPV4 : SSDP_GROUP_IPV6 + linkOf(local, gateway);
   const asksGateway = gateway !== undefined && ipFamily(gateway) === ipFamily(local);
   return ROUNDS_MS.flatMap((roundMs) =>
     SEARCH_TARGETS.flatMap((searchTarget, index): PlannedSearch[] => {
@@ -208,10 +206,10 @@ async function waits(delayMs: number, signal: AbortSignal): Promise<boolean> {
 }
 
 /** The link of an IPv6 search: that of the zone that either address names. */
-function zoneOf(...ips: readonly (string | undefined)[]): string {
+function linkOf(...ips: readonly (string | undefined)[]): string {
   for (const ip of ips) {
-    const zone = ip === undefined || ipScope(ip) !== "link-local" ? -1 : ip.indexOf("%");
-    if (zone !== -1) return ip!.slice(zone);
+    const zone = ip !== undefined && ipScope(ip) === "link-local" ? zoneOf(ip) : "";
+    if (zone !== "") return zone;
   }
   return "";
 }

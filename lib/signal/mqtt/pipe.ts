@@ -6,13 +6,9 @@
 
 import { NetworkError, RefusedError } from "../../base/errors.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
-import { resolveServer } from "../../stun/client.ts";
-import {
-  CLOSE,
-  dialWebSocket,
-  type WebSocketConnection,
-  writeAll,
-} from "../websocket/connection.ts";
+import { resolveHost } from "../../net/resolve.ts";
+import { writeAll } from "../../base/reader.ts";
+import { CLOSE, dialWebSocket, type WebSocketConnection } from "../websocket/connection.ts";
 
 /** Where a broker is, and how to be let in. */
 export interface BrokerUrl {
@@ -110,7 +106,7 @@ export async function openPipe(
     const options = { network, limits, subprotocol: "mqtt", caCerts, signal };
     return new WebSocketPipe(await dialWebSocket(url, options));
   }
-  const remote = { ip: await resolveServer(network, host, { signal }), port };
+  const remote = { ip: await resolveHost(network, host, { signal }), port };
   return new TcpPipe(
     protocol === "tls"
       ? await network.connectTls(remote, { hostname: host, caCerts, signal })

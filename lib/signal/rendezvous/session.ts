@@ -5,14 +5,14 @@
  */
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
-import { sourceKey } from "../../base/rate_limiter.ts";
+import { sourceKey } from "../../net/address.ts";
 import type { TcpConnection } from "../../net/network.ts";
+import { writeAll } from "../../base/reader.ts";
 import {
   CLOSE,
   readHead,
   WebSocketConnection,
   type WebSocketMessage,
-  writeAll,
 } from "../websocket/connection.ts";
 import {
   encodeRefusal,

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { writeAll } from "../../base/reader.ts";
 import { concat } from "../../base/bytes.ts";
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { Deadline } from "../../base/timers.ts";
@@ -223,13 +224,6 @@ export async function readHead(
     }
   }
   throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431);
-}
-
-/** Writes all of the data. */
-export async function writeAll(connection: TcpConnection, data: Uint8Array): Promise<void> {
-  for (let written = 0; written < data.length;) {
-    written += await connection.write(data.subarray(written));
-  }
 }
 
 /** Close codes of RFC 6455 §7.4.1. */

@@ -44,7 +44,8 @@ export interface StunServerLimits {
  *
  * @example
  * ```ts
- * import { serveStun, stunBinding, systemNetwork } from "@punchline/punchline/stun";
+ * import { systemNetwork } from "@punchline/punchline/net";
+ * import { serveStun, stunBinding } from "@punchline/punchline/stun";
  * import { assertEquals } from "@std/assert";
  *
  * await using server = await serveStun({

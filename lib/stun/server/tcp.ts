@@ -5,8 +5,7 @@
  */
 
 import { MalformedMessageError, NetworkError } from "../../base/errors.ts";
-import { sourceKey } from "../../base/rate_limiter.ts";
-import type { TransportAddress } from "../../net/address.ts";
+import { sourceKey, type TransportAddress } from "../../net/address.ts";
 import type { TcpConnection, TcpListener } from "../../net/network.ts";
 import type { StunAttribute } from "../attributes.ts";
 import type { StunMessage } from "../message.ts";
@@ -16,7 +15,8 @@ import {
   type TcpFilterRequest,
 } from "../tcp_filter/message.ts";
 import { MIN_FILTER_REQUEST_LENGTH, type TcpFilterService } from "../tcp_filter/service.ts";
-import { readMessages, writeMessage } from "../transport.ts";
+import { writeAll } from "../../base/reader.ts";
+import { readMessages } from "../transport.ts";
 import {
   answerBinding,
   type Arrival,
@@ -117,7 +117,7 @@ export class TcpService {
       for await (const bytes of readMessages(connection, { maxLength: MAX_MESSAGE_LENGTH })) {
         const response = await this.#respond(bytes, arrival, tests);
         if (response === undefined) continue;
-        await writeMessage(connection, response);
+        await writeAll(connection, response);
         this.#counters.tcpAnswers++;
         clearTimeout(idle);
         idle = setTimeout(onIdle, this.#limits.idleMs);

@@ -6,7 +6,7 @@
  */
 
 import { type Rate, RateLimiter } from "../../base/rate_limiter.ts";
-import type { TransportAddress } from "../../net/address.ts";
+import { sourceKey, type TransportAddress } from "../../net/address.ts";
 import {
   answerBinding,
   type Arrival,
@@ -72,7 +72,7 @@ export class UdpResponder {
   ): OutgoingDatagram | undefined {
     let shortened = false;
     const mayExceed = (bytes: number) => {
-      const allowed = this.#buckets.excessBytes.take(source.ip, bytes, nowMs);
+      const allowed = this.#buckets.excessBytes.take(sourceKey(source.ip), bytes, nowMs);
       shortened ||= !allowed;
       return allowed;
     };
@@ -100,7 +100,7 @@ export class UdpResponder {
     let answer = request && answerBinding(request, arrival);
     if (request === undefined || answer === undefined) return undefined;
     if (
-      answer.limited && !this.#buckets.specialAnswers.take(arrival.source.ip, 1, nowMs)
+      answer.limited && !this.#buckets.specialAnswers.take(sourceKey(arrival.source.ip), 1, nowMs)
     ) {
       this.#counters.udpLimited++;
       // Silence would look like a filter to the client.

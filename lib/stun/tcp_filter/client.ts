@@ -22,7 +22,8 @@ import {
   getAttribute,
   type StunMessage,
 } from "../message.ts";
-import { readMessages, writeMessage } from "../transport.ts";
+import { writeAll } from "../../base/reader.ts";
+import { readMessages } from "../transport.ts";
 import {
   type DialResult,
   encodeTcpFilterRequest,
@@ -268,7 +269,7 @@ async function ask(
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     signal.throwIfAborted();
-    await writeMessage(connection, request);
+    await writeAll(connection, request);
     for await (const bytes of readMessages(connection)) {
       const response = decodeMessage(bytes);
       if (!equalBytes(response.transactionId, transactionId)) continue;

@@ -6,12 +6,13 @@
 
 import { NetworkError } from "../../base/errors.ts";
 import { type Rate, RateLimiter } from "../../base/rate_limiter.ts";
-import type { TransportAddress } from "../../net/address.ts";
+import { sourceKey, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
 import { BINDING, encodeMessage } from "../message.ts";
 import type { Arrival } from "../server/binding.ts";
 import type { StunServerCounters } from "../server/endpoints.ts";
-import { writeMessage } from "../transport.ts";
+import { writeAll } from "../../base/reader.ts";
+
 import type { DialOutcome, DialResult, TcpFilterRequest, TcpFilterResult } from "./message.ts";
 import { delay } from "@std/async/delay";
 
@@ -75,7 +76,7 @@ async function dialAndGreet(
 ): Promise<void> {
   using connection = await network.connectTcp(target, { local: { ip: fromIp, port: 0 }, signal });
   try {
-    await writeMessage(connection, greeting(connection.local));
+    await writeAll(connection, greeting(connection.local));
   } catch (error) {
     // It was accepted; what the client does then is its own affair.
     if (!(error instanceof NetworkError)) throw error;
@@ -181,7 +182,7 @@ export class TcpFilterService {
 
   #take(sourceIp: string): boolean {
     return this.#running < this.#limits.maxConcurrent &&
-      this.#tests.take(sourceIp, 1, performance.now());
+      this.#tests.take(sourceKey(sourceIp), 1, performance.now());
   }
 }
 

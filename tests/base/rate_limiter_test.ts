@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { RateLimiter, sourceKey } from "../../lib/base/rate_limiter.ts";
+import { RateLimiter } from "../../lib/base/rate_limiter.ts";
+import { sourceKey } from "../../lib/net/address.ts";
 
 Deno.test("take() allows the burst, then what comes back with time", () => {
   const limiter = new RateLimiter({ burst: 3, perSecond: 2 }, 1);

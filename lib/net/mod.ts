@@ -1,0 +1,26 @@
+/**
+ * The seam between the library and the network: everything above sockets takes `options.network`, and
+ * {@linkcode systemNetwork} is the default.
+ *
+ * ```ts
+ * import { systemNetwork } from "@punchline/punchline/net";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using socket = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
+ * await socket.send(Uint8Array.of(1, 2, 3), socket.local);
+ * const { data } = await socket.receive();
+ * assertEquals(data, Uint8Array.of(1, 2, 3));
+ * ```
+ *
+ * @module
+ */
+
+export { NetworkError, type NetworkErrorReason, PunchlineError } from "../base/errors.ts";
+export {
+  formatTransportAddress,
+  type IpFamily,
+  parseTransportAddress,
+  type TransportAddress,
+} from "./address.ts";
+export type * from "./network.ts";
+export { systemNetwork } from "./system.ts";
