@@ -95,3 +95,56 @@ export class Semaphore {
     }
   }
 }
+
+/** Background jobs of one owner: none outlives it, and none fails unnoticed. */
+export class TaskGroup implements AsyncDisposable {
+  readonly #controller = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  readonly #onError: (error: unknown) => void;
+
+  /** @param onError called with what a job throws, unless the group was stopped before */
+  constructor(onError: (error: unknown) => void) {
+    this.#onError = onError;
+  }
+
+  /** Aborted once the group is stopped. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Starts a job. Once the group is stopped it starts none. */
+  run(job: (signal: AbortSignal) => Promise<unknown>): void {
+    if (this.signal.aborted) return;
+    const running = this.#observed(job).finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  /** Aborts all jobs with the reason, and waits for their ends. */
+  async stop(reason?: unknown): Promise<void> {
+    this.#controller.abort(reason);
+    while (this.#running.size > 0) await Promise.all(this.#running);
+  }
+
+  /** As {@linkcode TaskGroup.stop}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  async #observed(job: (signal: AbortSignal) => Promise<unknown>): Promise<void> {
+    try {
+      await job(this.signal);
+    } catch (error) {
+      if (!this.signal.aborted) this.#onError(error);
+    }
+  }
+}
+
+/**
+ * As `Promise.withResolvers()`, for a result that is there for whoever asks: if it is a failure and no caller waits, the
+ * program goes on.
+ */
+export function optionalResolvers<T>(): PromiseWithResolvers<T> {
+  const resolvers = Promise.withResolvers<T>();
+  resolvers.promise.catch(() => {}); // each caller that waits gets the failure
+  return resolvers;
+}

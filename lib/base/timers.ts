@@ -1,5 +1,5 @@
 /**
- * Giving up after a while.
+ * Timers: deadlines, timers that are set anew, and waits that end early.
  *
  * @module
  */
@@ -89,3 +89,42 @@ export function idleDelay(ms: number, signal: AbortSignal): Promise<void> {
     if (signal.aborted) end();
   });
 }
+
+/** A wait that can be cut short, for a loop that has something to do at a time, or earlier if something happens. */
+export class WakeableDelay {
+  #wake: (() => void) | undefined;
+  #isWoken = false;
+
+  /** Ends the wait that is going on, or else the next one at its start. */
+  wake(): void {
+    this.#isWoken = true;
+    this.#wake?.();
+  }
+
+  /**
+   * Waits until the time is over or {@linkcode WakeableDelay.wake} is called. One call at a time.
+   *
+   * @param ms `Infinity` waits for `wake()` alone
+   * @throws the signal's reason on abort
+   */
+  async wait(ms: number, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    if (!this.#isWoken) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#wake = resolve;
+      const timer = new ResettableTimer(resolve);
+      if (ms !== Infinity) timer.set(Math.min(Math.max(0, ms), MAX_TIMER_MS));
+      const onAbort = () => resolve();
+      signal?.addEventListener("abort", onAbort, { once: true });
+      await promise;
+      signal?.removeEventListener("abort", onAbort);
+      timer.clear();
+      this.#wake = undefined;
+      signal?.throwIfAborted();
+    }
+    this.#isWoken = false;
+  }
+}
+
+/** The longest wait of the platform's timers: longer ones would end at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;

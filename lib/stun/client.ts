@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError, type NetworkError } from "../base/errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import {
   formatTransportAddress,
   ipFamily,

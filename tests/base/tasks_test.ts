@@ -1,0 +1,50 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { optionalResolvers, TaskGroup } from "../../lib/base/tasks.ts";
+
+Deno.test("TaskGroup aborts its jobs when it is stopped, and waits for them", async () => {
+  const events: string[] = [];
+  const group = new TaskGroup((error) => events.push(`${error}`));
+  group.run(async (signal) => {
+    await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+    await Promise.resolve();
+    events.push("cleaned up");
+    signal.throwIfAborted();
+  });
+  await group.stop("over");
+  assertEquals(events, ["cleaned up"]);
+});
+
+Deno.test("TaskGroup reports what a job throws, and goes on", async () => {
+  const errors: unknown[] = [];
+  const group = new TaskGroup((error) => errors.push(error));
+  group.run(() => Promise.reject("one"));
+  group.run(() => {
+    throw "two";
+  });
+  await new Promise((resolve) => setTimeout(resolve));
+  await group.stop();
+  assertEquals(errors.sort(), ["one", "two"]);
+});
+
+Deno.test("TaskGroup waits for jobs that its jobs start, and starts none once it is stopped", async () => {
+  const events: string[] = [];
+  const group = new TaskGroup(() => {});
+  group.run(async () => {
+    await Promise.resolve();
+    group.run(async () => {
+      await Promise.resolve();
+      events.push("inner");
+    });
+  });
+  await new Promise((resolve) => setTimeout(resolve));
+  await group.stop();
+  group.run(() => Promise.resolve(events.push("late")));
+  assertEquals(events, ["inner"]);
+});
+
+Deno.test("optionalResolvers() rejects for those who wait, and ends no program", async () => {
+  const { promise, reject } = optionalResolvers<void>();
+  reject(new Error("told"));
+  await new Promise((resolve) => setTimeout(resolve));
+  await assertRejects(() => promise, Error, "told");
+});
