@@ -3,20 +3,22 @@
  * plain values to bytes or from bytes to the mapped address. HMAC-SHA1, the same OpenSSL on both sides, is
  * measured alone as well: no codec that computes one can be faster.
  *
+ * `stun` brings almost a hundred packages, so this folder has a configuration and a lock file of its own: `deno bench -A
+ * --config bench/npm_stun/deno.json bench/npm_stun`.
+ *
  * @module
  */
 
 import { Buffer } from "node:buffer";
 import { createHmac } from "node:crypto";
-// deno-lint-ignore no-import-prefix -- to compare with, not to depend on
-import npmStun from "npm:stun@2.1.0";
-import { shortTermKey } from "../lib/stun/credentials.ts";
-import { BINDING, decodeMessage, encodeMessage, getAttribute } from "../lib/stun/message.ts";
+import npmStun from "stun";
+import { shortTermKey } from "../../lib/stun/credentials.ts";
+import { BINDING, decodeMessage, encodeMessage, getAttribute } from "../../lib/stun/message.ts";
 import {
   SAMPLE_IPV4_RESPONSE,
   SAMPLE_IPV6_RESPONSE,
   SHORT_TERM_PASSWORD,
-} from "../tests/vectors/stun_rfc.ts";
+} from "../../tests/vectors/stun_rfc.ts";
 
 const transactionId = crypto.getRandomValues(new Uint8Array(12));
 const npmTransactionId = Buffer.from(transactionId);
