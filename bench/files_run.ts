@@ -20,21 +20,22 @@ const PROGRAMS: Readonly<Record<string, string>> = {
     await connection.read(new Uint8Array(1));`,
   mapPort: `
     import { mapPort } from "LIB/portmap/map_port.ts";
-    const options = { protocol: "tcp", internalPort: 8080, gateway: "127.0.0.1", timeoutMs: 500 };
-    await mapPort(options).catch((error) => console.error(error.name));`,
+    const options = { protocol: "tcp", internalPort: 8080, gateway: "127.0.0.1" };
+    await using mapping = await mapPort(options);`,
 };
 
 const LISTENER = `
   import { Peer } from "LIB/peer/peer.ts";
   import { serveRendezvous } from "LIB/signal/rendezvous/server.ts";
   import { systemNetwork as network } from "LIB/net/system.ts";
+  import { FakeGateway } from "LIB/../tests/portmap/fake_gateway/fake_gateway.ts";
+  using gateway = await FakeGateway.start(network, { ip: "127.0.0.1", port: 5351 });
   await using server = await serveRendezvous({ network, local: { ip: "127.0.0.1", port: 0 } });
   await using peer = await Peer.open({ signaling: [server.url], servers: [], mapPorts: false });
   console.log(server.url, peer.ticket);
   for await (const incoming of peer) {
     const connection = await incoming.accept();
     await connection.readable.pipeTo(connection.writable);
-    break;
   }`;
 
 const LIB = new URL("../lib", import.meta.url).href;
@@ -47,6 +48,7 @@ try {
     console.log(JSON.stringify({ call: name, loaded: loaded.length, ran: ran.length }));
     if (Deno.args.includes("--list")) console.log(loaded.map((path) => `  ${path}`).join("\n"));
   }
+  listener.kill();
   await listener.status;
 } finally {
   await Deno.remove(folder, { recursive: true });
