@@ -26,7 +26,7 @@ if (ticket === undefined) console.log(`Your friend's ticket: ${peer.ticket}`);
 await using conn = ticket === undefined
   ? await (await peer.nextIncoming()).accept()
   : await peer.connect(ticket);
-console.log(`Connected, by ${conn.path.strategy}. Say something; Ctrl-D ends it.`);
+console.log(`Connected (${conn.path.kind}). Say something; Ctrl-D ends it.`);
 
 tellEvents(conn);
 const said = Deno.stdin.readable.pipeTo(conn.writable).catch(() => {}); // the other side has gone

@@ -174,7 +174,7 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--runs": "how many of each kind",
   "--server": "a STUN server, instead of public ones",
   "lab --server": "which STUN server is asked: ours, coturn or vovida",
-  "--strategy": "ways to connect, such as lan,punch,relay; all unless given",
+  "--strategy": "kinds of path to try, such as lan,punch,relay; default: all",
   "--svg": "draw the punch matrix",
   "--tcp": "over TCP",
   "listen --tcp": "each connection goes to this port of this machine",

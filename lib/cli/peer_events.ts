@@ -10,6 +10,7 @@ import {
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
+import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
 import type { Peer } from "../peer/peer.ts";
@@ -17,7 +18,9 @@ import { type CliIo, EXIT } from "./io.ts";
 
 /** A connection, as it is told. */
 export interface ConnectedReport {
-  readonly strategy: string;
+  readonly strategy: PathKind;
+  readonly method: PunchMethodName | null;
+  readonly transport: "tcp";
   /** This side's end. */
   readonly local: string;
   /** The other side's end. */
@@ -59,17 +62,38 @@ export class ConnectionEvents {
   /** All that was tried. */
   attempts(attempts: readonly ConnectionAttempt[]): void {
     for (const attempt of attempts) {
-      const { strategy, local, remote, outcome, elapsedMs } = attempt;
-      this.tell({ event: "attempt", strategy, local, remote, outcome, elapsedMs });
+      this.tell({
+        event: "attempt",
+        strategy: attempt.kind,
+        method: attempt.method,
+        transport: attempt.transport,
+        local: attempt.local,
+        remote: attempt.remote,
+        outcome: attempt.outcome,
+        reason: attempt.reason ?? null,
+        remedy: attempt.remedy ?? null,
+        elapsedMs: attempt.elapsedMs,
+      });
       this.say(`  ${describe(attempt)}`);
     }
   }
 
   /** There is a connection. */
-  connected({ reason, attempts, ...report }: ConnectedReport): void {
+  connected(report: ConnectedReport): void {
+    const { local, remote, punchMs, attempts, reason } = report;
     if (this.#asJson) this.attempts(attempts);
-    this.tell({ event: "connected", ...report, attempts: attempts.length });
-    const { local, remote, punchMs } = report;
+    this.tell({
+      event: "connected",
+      strategy: report.strategy,
+      method: report.method,
+      transport: report.transport,
+      local,
+      remote,
+      relayed: report.relayed,
+      elapsedMs: report.elapsedMs,
+      punchMs,
+      attempts: attempts.length,
+    });
     this.say(`Connected ${local} to ${remote} in ${punchMs.toFixed(0)} ms: ${reason}`);
   }
 
@@ -81,7 +105,8 @@ export class ConnectionEvents {
 }
 
 function describe(attempt: ConnectionAttempt): string {
-  const { strategy, remote, outcome, elapsedMs, tries, resets, reason, remedy } = attempt;
+  const { local, remote, outcome, elapsedMs, tries, resets, reason, remedy } = attempt;
+  const direction = tries === 0 && local !== null ? "from" : "to";
   const counts = tries === 0 ? [] : [
     `${tries} ${tries === 1 ? "SYN" : "SYNs"}`,
     ...resets > 0 ? [`${resets} reset`] : [],
@@ -89,8 +114,31 @@ function describe(attempt: ConnectionAttempt): string {
   const notes = counts.length > 0 ? ` (${counts.join(", ")})` : "";
   const words = [reason, remedy].filter((each) => each !== undefined);
   const why = words.length > 0 ? `: ${words.join("; ")}` : "";
-  return `${strategy} to ${remote}: ${outcome} after ${elapsedMs.toFixed(0)} ms${notes}${why}`;
+  const what = `${pathInWords(attempt)} ${direction} ${remote}`;
+  return `${what}: ${outcome} after ${elapsedMs.toFixed(0)} ms${notes}${why}`;
 }
+
+/** The kind of a path for people, or how it was punched. */
+function pathInWords({ kind, method }: Pick<ConnectionAttempt, "kind" | "method">): string {
+  return method === null ? KINDS_IN_WORDS[kind] : METHODS_IN_WORDS[method];
+}
+
+const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
+  "host": "same host",
+  "lan": "local network",
+  "ipv6": "IPv6",
+  "direct": "direct",
+  "mapped": "mapped port",
+  "punch-tcp": "TCP hole punching",
+  "relay": "relay",
+};
+
+const METHODS_IN_WORDS: Readonly<Record<PunchMethodName, string>> = {
+  "simultaneous-open": "TCP simultaneous open",
+  "one-sided-open": "TCP hole punching, opened by one side",
+  "port-prediction": "TCP hole punching by port prediction",
+  "birthday": "TCP hole punching by many ports at once",
+};
 
 /** Shows what the other side needs. */
 export async function showTicket(
@@ -108,10 +156,19 @@ export async function showTicket(
 
 /** Tells of a connection, and of what becomes of it. */
 export function tellConnected(connection: PeerConnection, events: ConnectionEvents): void {
-  const { path: { strategy, local, remote, relayed }, elapsedMs, found } = connection;
-  const { punchMs, attempts } = found;
-  const reason = relayed ? "by a relay" : strategy;
-  events.connected({ strategy, local, remote, relayed, elapsedMs, punchMs, attempts, reason });
+  const { path, elapsedMs, found } = connection;
+  events.connected({
+    strategy: path.kind,
+    method: path.method,
+    transport: path.transport,
+    local: path.local,
+    remote: path.remote,
+    relayed: path.relayed,
+    elapsedMs,
+    punchMs: found.punchMs,
+    attempts: found.attempts,
+    reason: pathInWords(path),
+  });
   tellEvents(connection, events);
 }
 
@@ -144,9 +201,9 @@ function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined 
 async function tellEvents(connection: PeerConnection, events: ConnectionEvents): Promise<void> {
   for await (const happened of connection.events) {
     if (happened.event === "path") {
-      const { strategy, local, remote, relayed } = happened.path;
-      events.tell({ event: "path", strategy, local, remote, relayed });
-      events.say(`Now ${local} to ${remote}, ${relayed ? "by a relay" : strategy}`);
+      const { kind: strategy, method, transport, local, remote, relayed } = happened.path;
+      events.tell({ event: "path", strategy, method, transport, local, remote, relayed });
+      events.say(`Now ${local} to ${remote}: ${pathInWords(happened.path)}`);
     } else {
       events.tell({ event: "lost", reason: happened.reason });
       events.say(`Lost the path: ${happened.reason}`);

@@ -72,14 +72,17 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
 }
 
 function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
-  const { plan, elapsedMs, punchMs, attempts } = punch;
   return {
-    strategy: plan.method,
+    strategy: punch.kind,
+    method: punch.method,
+    transport: punch.transport,
     local: formatTransportAddress(local),
     remote: formatTransportAddress(remote),
     relayed: false,
-    ...{ elapsedMs, punchMs, attempts },
-    reason: plan.reason,
+    elapsedMs: punch.elapsedMs,
+    punchMs: punch.punchMs,
+    attempts: punch.attempts,
+    reason: punch.plan.reason,
   };
 }
 

@@ -28,7 +28,10 @@ for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
       const [a, b] = await Promise.all([listener.end(), connector.end()]);
       assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
       assertEquals([a.stdout, b.stdout], ["to the listener", "to the connector"]);
-      assertMatch(a.stderr, /^On the other machine: .*\nConnected .* in \d+ ms: host\nClosed\n$/);
+      assertMatch(
+        a.stderr,
+        /^On the other machine: .*\nConnected .* in \d+ ms: same host\nClosed\n$/,
+      );
     }));
 }
 
@@ -42,11 +45,16 @@ Deno.test("events of listen and connect are JSON lines that other programs rely 
       if (keys.ticket) assertEquals(keys.ticket, ["event", "ticket"]);
       assertEquals(
         keys.attempt,
-        ["event", "strategy", "local", "remote", "outcome", "elapsedMs"],
+        [
+          ...["event", "strategy", "method", "transport", "local", "remote", "outcome"],
+          ...["reason", "remedy", "elapsedMs"],
+        ],
       );
       assertEquals(keys.connected, [
         "event",
         "strategy",
+        "method",
+        "transport",
         "local",
         "remote",
         "relayed",

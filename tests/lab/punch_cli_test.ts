@@ -28,6 +28,8 @@ labTest(
       assertEquals(Object.keys(connected), [
         "event",
         "strategy",
+        "method",
+        "transport",
         "local",
         "remote",
         "relayed",
@@ -41,9 +43,13 @@ labTest(
         assertEquals(Object.keys(attempt), [
           "event",
           "strategy",
+          "method",
+          "transport",
           "local",
           "remote",
           "outcome",
+          "reason",
+          "remedy",
           "elapsedMs",
         ]);
       }
