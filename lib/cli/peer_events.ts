@@ -1,5 +1,5 @@
 /**
- * What commands with a peer tell on stderr.
+ * What the commands that connect peers print: tickets, attempts, connections and failures, as text or as JSON.
  *
  * @module
  */
@@ -14,55 +14,56 @@ import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
 import type { Peer } from "../peer/peer.ts";
-import { type CliIo, EXIT } from "./io.ts";
+import { type CliIo, EXIT, printError } from "./io.ts";
 
-/** A connection, as it is told. */
+/** What is reported about a new connection. */
 export interface ConnectedReport {
   readonly strategy: PathKind;
+  /** `null` unless it was punched. */
   readonly method: PunchMethodName | null;
   readonly transport: "tcp";
-  /** This side's end. */
+  /** The address on this side, `192.0.2.1:4000`. */
   readonly local: string;
-  /** The other side's end. */
+  /** The address on the other side. */
   readonly remote: string;
   readonly relayed: boolean;
-  /** From the call. */
+  /** From the call to the connection, in milliseconds. */
   readonly elapsedMs: number;
-  /** From the moment when both sides' addresses were known. */
+  /** From the moment both sides knew each other's addresses, in milliseconds. */
   readonly punchMs: number;
   /** What was tried on the way. */
   readonly attempts: readonly ConnectionAttempt[];
-  /** For people. */
+  /** How it was made, for people. */
   readonly reason: string;
 }
 
-/** Tells what happens. */
+/** Prints events: text on stderr, or JSON lines with `--json`. */
 export class ConnectionEvents {
   readonly #io: CliIo;
   readonly #asJson: boolean;
-  readonly #print: (line: string) => void;
+  readonly #printJson: (line: string) => void;
 
-  /** @param options.isStdoutFree whether stdout is not the connection */
+  /** @param options.isStdoutFree whether JSON goes to stdout, because stdout is not the connection */
   constructor(io: CliIo, options: { asJson: boolean; isStdoutFree?: boolean }) {
     this.#io = io;
     this.#asJson = options.asJson;
-    this.#print = options.isStdoutFree ? io.out : io.err;
+    this.#printJson = options.isStdoutFree ? io.out : io.err;
   }
 
-  /** A line for people; programs are spared it. */
-  say(line: string): void {
+  /** Prints a line for people; nothing with `--json`. */
+  print(line: string): void {
     if (!this.#asJson) this.#io.err(line);
   }
 
-  /** An object for programs; people are spared it. */
-  tell(event: { readonly event: string } & Readonly<Record<string, unknown>>): void {
-    if (this.#asJson) this.#print(JSON.stringify(event));
+  /** Prints an event for programs; nothing without `--json`. */
+  emit(event: { readonly event: string } & Readonly<Record<string, unknown>>): void {
+    if (this.#asJson) this.#printJson(JSON.stringify(event));
   }
 
-  /** All that was tried. */
+  /** Reports everything that was tried. */
   attempts(attempts: readonly ConnectionAttempt[]): void {
     for (const attempt of attempts) {
-      this.tell({
+      this.emit({
         event: "attempt",
         strategy: attempt.kind,
         method: attempt.method,
@@ -74,15 +75,15 @@ export class ConnectionEvents {
         remedy: attempt.remedy ?? null,
         elapsedMs: attempt.elapsedMs,
       });
-      this.say(`  ${describe(attempt)}`);
+      this.print(`  ${describe(attempt)}`);
     }
   }
 
-  /** There is a connection. */
+  /** Reports a connection. */
   connected(report: ConnectedReport): void {
     const { local, remote, punchMs, attempts, reason } = report;
     if (this.#asJson) this.attempts(attempts);
-    this.tell({
+    this.emit({
       event: "connected",
       strategy: report.strategy,
       method: report.method,
@@ -94,13 +95,93 @@ export class ConnectionEvents {
       punchMs,
       attempts: attempts.length,
     });
-    this.say(`Connected ${local} to ${remote} in ${punchMs.toFixed(0)} ms: ${reason}`);
+    this.print(`Connected ${local} to ${remote} in ${punchMs.toFixed(0)} ms: ${reason}`);
   }
 
-  /** Both directions have ended. */
+  /** Reports that both directions have ended. */
   closed(): void {
-    this.tell({ event: "closed" });
-    this.say("Closed");
+    this.emit({ event: "closed" });
+    this.print("Closed");
+  }
+}
+
+/** Prints the ticket, which the other side needs. */
+export async function showTicket(
+  { ticket }: Peer,
+  events: ConnectionEvents,
+  io: CliIo,
+  options: { command: string; asQr: boolean },
+): Promise<void> {
+  events.emit({ event: "ticket", ticket });
+  events.print(`On the other machine: punchline ${options.command} ${ticket}`);
+  if (!options.asQr) return;
+  const { renderUnicodeCompact } = await import("uqr");
+  io.err(renderUnicodeCompact(ticket, { ecc: "L", border: 2 }));
+}
+
+/** Reports a connection, and from then on every change of its path. */
+export function reportConnected(connection: PeerConnection, events: ConnectionEvents): void {
+  const { path, elapsedMs, found } = connection;
+  events.connected({
+    strategy: path.kind,
+    method: path.method,
+    transport: path.transport,
+    local: path.local,
+    remote: path.remote,
+    relayed: path.relayed,
+    elapsedMs,
+    punchMs: found.punchMs,
+    attempts: found.attempts,
+    reason: pathInWords(path),
+  });
+  reportPathChanges(connection, events);
+}
+
+/**
+ * Reports why there is no connection.
+ *
+ * @param options.demandsDirect whether the user ruled out relays
+ * @returns the exit code
+ * @throws the error itself if it is not about the other side or the paths to it
+ */
+export function reportFailure(
+  error: unknown,
+  events: ConnectionEvents,
+  io: CliIo,
+  options: { demandsDirect: boolean },
+): number {
+  if (error instanceof UnreachableError) events.attempts(error.attempts);
+  const code = exitCodeOf(error, options.demandsDirect);
+  if (code === undefined) throw error;
+  printError(error, io);
+  return code;
+}
+
+function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined {
+  if (error instanceof NoResponseError) return EXIT.peerNotFound;
+  if (error instanceof RefusedError) {
+    const isTemporary = error.code === REJECTION_CODES.busy ||
+      error.code === REJECTION_CODES.withdrawn;
+    return isTemporary ? EXIT.failure : EXIT.authenticationFailed;
+  }
+  if (!(error instanceof UnreachableError)) return undefined;
+  return demandsDirect ? EXIT.onlyRelayed : EXIT.failure;
+}
+
+/** Runs until the connection ends. */
+async function reportPathChanges(
+  connection: PeerConnection,
+  events: ConnectionEvents,
+): Promise<void> {
+  for await (const change of connection.events) {
+    if (change.event === "path") {
+      const { kind, method, transport, local, remote, relayed } = change.path;
+      events.emit({ event: "path", strategy: kind, method, transport, local, remote, relayed });
+      events.print(`Now ${local} to ${remote}: ${pathInWords(change.path)}`);
+    } else {
+      events.emit({ event: "lost", reason: change.reason });
+      events.print(`Lost the path: ${change.reason}`);
+    }
   }
 }
 
@@ -124,7 +205,7 @@ function pathInWords({ kind, method }: Pick<ConnectionAttempt, "kind" | "method"
 }
 
 const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
-  "host": "same host",
+  "host": "same machine",
   "lan": "local network",
   "ipv6": "IPv6",
   "direct": "direct",
@@ -139,74 +220,3 @@ const METHODS_IN_WORDS: Readonly<Record<PunchMethodName, string>> = {
   "port-prediction": "TCP hole punching by port prediction",
   "birthday": "TCP hole punching by many ports at once",
 };
-
-/** Shows what the other side needs. */
-export async function showTicket(
-  { ticket }: Peer,
-  events: ConnectionEvents,
-  io: CliIo,
-  options: { command: string; asQr: boolean },
-): Promise<void> {
-  events.tell({ event: "ticket", ticket });
-  events.say(`On the other machine: punchline ${options.command} ${ticket}`);
-  if (!options.asQr) return;
-  const { renderUnicodeCompact } = await import("uqr");
-  io.err(renderUnicodeCompact(ticket, { ecc: "L", border: 2 }));
-}
-
-/** Tells of a connection, and of what becomes of it. */
-export function tellConnected(connection: PeerConnection, events: ConnectionEvents): void {
-  const { path, elapsedMs, found } = connection;
-  events.connected({
-    strategy: path.kind,
-    method: path.method,
-    transport: path.transport,
-    local: path.local,
-    remote: path.remote,
-    relayed: path.relayed,
-    elapsedMs,
-    punchMs: found.punchMs,
-    attempts: found.attempts,
-    reason: pathInWords(path),
-  });
-  tellEvents(connection, events);
-}
-
-/** Why there is no connection; the exit code for it. */
-export function tellFailure(
-  error: unknown,
-  events: ConnectionEvents,
-  io: CliIo,
-  options: { demandsDirect: boolean },
-): number {
-  if (error instanceof UnreachableError) events.attempts(error.attempts);
-  const code = exitCodeOf(error, options.demandsDirect);
-  if (code === undefined) throw error;
-  io.err(`punchline: ${(error as Error).message}`);
-  return code;
-}
-
-function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined {
-  if (error instanceof NoResponseError) return EXIT.peerNotFound;
-  if (error instanceof RefusedError) {
-    const isForNow = error.code === REJECTION_CODES.busy ||
-      error.code === REJECTION_CODES.withdrawn;
-    return isForNow ? EXIT.failure : EXIT.authenticationFailed;
-  }
-  if (!(error instanceof UnreachableError)) return undefined;
-  return demandsDirect ? EXIT.onlyRelayed : EXIT.failure;
-}
-
-/** Runs as long as the connection does. */
-async function tellEvents(connection: PeerConnection, events: ConnectionEvents): Promise<void> {
-  for await (const happened of connection.events) {
-    if (happened.event === "path") {
-      const { kind: strategy, method, transport, local, remote, relayed } = happened.path;
-      events.tell({ event: "path", strategy, method, transport, local, remote, relayed });
-      events.say(`Now ${local} to ${remote}: ${pathInWords(happened.path)}`);
-    } else {
-      events.tell({ event: "lost", reason: happened.reason });
-      events.say(`Lost the path: ${happened.reason}`);
-    }
-  }
-}
