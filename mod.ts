@@ -8,7 +8,7 @@
  * import { serveStun } from "@punchline/punchline/stun";
  * import { assertEquals } from "@std/assert";
  *
- * // Servers of our own. Without these options peers use the public ones.
+ * // Servers of our own; `DEFAULT_SIGNALING` of `./signal`, and the default STUN servers, are public ones.
  * const ip = "127.0.0.1";
  * await using stun = await serveStun({ network, address: ip, port: 0 });
  * await using rendezvous = await serveRendezvous({ network, local: { ip, port: 0 } });

@@ -106,7 +106,8 @@ function overview(): string[] {
 }
 
 function helpOn({ usage, does }: Command): string[] {
-  return [`Usage: punchline ${usage}`, "", does, "", ...optionHelp(usage)];
+  const sentence = `${does[0]!.toUpperCase()}${does.slice(1)}.`;
+  return [`Usage: punchline ${usage}`, "", sentence, "", ...optionHelp(usage)];
 }
 
 interface Command {
