@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { nobody, runMain, serveLocally } from "./run_main.ts";
+import { closedPort, runMain, serveLocally } from "./run_main.ts";
 
 type Check = (value: unknown) => boolean;
 
@@ -132,7 +132,13 @@ for (const transport of ["udp", "tcp"]) {
 }
 
 Deno.test("stun --json prints nothing on stdout if nobody answers", async () => {
-  const { code, out, err } = await runMain(["stun", await nobody(), "--timeout", "50", "--json"]);
+  const { code, out, err } = await runMain([
+    "stun",
+    await closedPort(),
+    "--timeout",
+    "50",
+    "--json",
+  ]);
   assertEquals([code, out, err.length], [124, [], 1]);
 });
 

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { readArguments } from "../../lib/cli/arguments.ts";
 import { UsageError } from "../../lib/cli/io.ts";
-import { nobody, runMain, serveLocally, serveText } from "./run_main.ts";
+import { closedPort, runMain, serveLocally, serveText } from "./run_main.ts";
 
 const HTTP = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 
@@ -112,7 +112,7 @@ for (
   });
 
   Deno.test(`punchline ${args[0]} prints one line for a closed port, and exits with 1`, async () => {
-    const { code, out, err } = await runMain([...args, await nobody()]);
+    const { code, out, err } = await runMain([...args, await closedPort()]);
     assertEquals([code, out, err.length], [1, [], 1]);
     assertMatch(err[0]!, /refused/);
     assertOneLineEach(err);
@@ -121,7 +121,7 @@ for (
 
 Deno.test("stun over UDP reports that nobody answered in time, and exits with 124", async () => {
   await using http = await serveText(HTTP);
-  for (const server of [http.name, await nobody()]) {
+  for (const server of [http.name, await closedPort()]) {
     const { code, out, err } = await runMain(["stun", server, "--timeout", "60"]);
     assertEquals([code, out], [124, []]);
     assertEquals(err, [`punchline: Cannot reach ${server}: no answer within 60 ms`]);
@@ -166,7 +166,7 @@ Deno.test("stun prints the external address for people", async () => {
 for (const args of [["nat-test", "--server"], ["stun"]]) {
   Deno.test(`an interrupted ${args[0]} exits with 130 and prints nothing`, async () => {
     const interrupt = new AbortController();
-    const running = runMain([...args, await nobody()], interrupt.signal);
+    const running = runMain([...args, await closedPort()], interrupt.signal);
     interrupt.abort();
     assertEquals(await running, { code: 130, out: [], err: [] });
   });

@@ -90,7 +90,7 @@ async function bindBoth(): Promise<{ udp: UdpSocket; tcp: TcpListener }> {
 }
 
 /** A port of this machine on which nothing listens. */
-export async function nobody(): Promise<string> {
+export async function closedPort(): Promise<string> {
   using udp = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
   return formatTransportAddress(udp.local);
 }
