@@ -13,11 +13,11 @@ export type { CliIo, StatusLine };
 if (import.meta.main) {
   const interrupt = new AbortController();
   Deno.addSignalListener("SIGINT", () => {
-    if (interrupt.signal.aborted) Deno.exit(EXIT.interrupted); // who presses twice does not want to wait
+    if (interrupt.signal.aborted) Deno.exit(EXIT.interrupted); // pressed twice: do not wait
     interrupt.abort();
   });
   const print = (stream: typeof Deno.stdout) => (line: string) =>
-    writeAll(stream, new TextEncoder().encode(`${line}\n`));
+    writeSync(stream, new TextEncoder().encode(`${line}\n`));
   const code = await main(Deno.args, {
     out: print(Deno.stdout),
     err: print(Deno.stderr),
@@ -40,12 +40,12 @@ function statusLine(): StatusLine {
     get columns() {
       return Deno.consoleSize().columns;
     },
-    write: (text) => writeAll(Deno.stderr, new TextEncoder().encode(text)),
+    write: (text) => writeSync(Deno.stderr, new TextEncoder().encode(text)),
   };
 }
 
-/** Ends the program if it cannot print: quietly if nobody reads any more, as in `| head -1`. */
-function writeAll(stream: typeof Deno.stdout, bytes: Uint8Array): void {
+/** Ends the program if it cannot print; quietly if the reader has gone, as in `| head -1`. */
+function writeSync(stream: typeof Deno.stdout, bytes: Uint8Array): void {
   try {
     for (let written = 0; written < bytes.length;) {
       written += stream.writeSync(bytes.subarray(written));
@@ -54,7 +54,7 @@ function writeAll(stream: typeof Deno.stdout, bytes: Uint8Array): void {
     if (error instanceof Deno.errors.BrokenPipe || stream === Deno.stderr) {
       Deno.exit(EXIT.brokenPipe);
     }
-    writeAll(
+    writeSync(
       Deno.stderr,
       new TextEncoder().encode(`punchline: Cannot print: ${(error as Error).message}\n`),
     );

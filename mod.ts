@@ -1,57 +1,144 @@
 /**
- * Punchline gets two machines connected to each other, whatever stands between them, and says why where it cannot.
+ * Punchline connects two machines directly, through NATs and firewalls, and reports why if it cannot.
+ *
+ * ```ts
+ * import { Peer } from "@punchline/punchline";
+ * import { systemNetwork as network } from "@punchline/punchline/net";
+ * import { serveRendezvous } from "@punchline/punchline/signal";
+ * import { serveStun } from "@punchline/punchline/stun";
+ * import { assertEquals } from "@std/assert";
+ *
+ * // Servers of our own; `DEFAULT_SIGNALING` of `./signal`, and the default STUN servers, are public ones.
+ * const ip = "127.0.0.1";
+ * await using stun = await serveStun({ network, address: ip, port: 0 });
+ * await using rendezvous = await serveRendezvous({ network, local: { ip, port: 0 } });
+ * const servers = [`${ip}:${stun.addresses[0]!.port}`];
+ *
+ * // One machine listens, and shows its ticket. The other connects with it.
+ * await using alice = await Peer.open({ signaling: [rendezvous.url], servers });
+ * await using bob = await Peer.open({ servers });
+ * const [here, there] = await Promise.all([
+ *   alice.nextIncoming().then((incoming) => incoming.accept()), // nothing is dialled before that
+ *   bob.connect(alice.ticket),
+ * ]);
+ *
+ * // Both ends are a Deno.Conn, encrypted, and each knows who the other is.
+ * await here.write(new TextEncoder().encode("hello"));
+ * await here.closeWrite();
+ * assertEquals(await new Response(there.readable).text(), "hello");
+ * assertEquals([there.remoteId, there.path.kind], [alice.id, "host"]);
+ * here.close();
+ * there.close();
+ * ```
+ *
+ * The parts are useful on their own:
  *
  * ```ts ignore
- * import { mapPort, Peer, punch, testNat } from "@punchline/punchline";
+ * import { mapPort, punch, testNat } from "@punchline/punchline";
  *
- * await using peer = await Peer.open({ signaling: ["ws://192.0.2.1:3480"] });
- * console.log(peer.ticket); // what the other side needs to reach this one
- * await using connection = await peer.connect(ticket); // a Deno.Conn, encrypted, to the owner of a ticket
- *
- * const report = await testNat(); // which NAT is this host behind
+ * const report = await testNat(); // which NAT is this machine behind?
  * console.log(report.verdict.summary);
  *
- * await using mapping = await mapPort({ protocol: "tcp", internalPort: 8080 });
+ * await using mapping = await mapPort({ protocol: "tcp", internalPort: 8080 }); // renewed until disposed
  * console.log(mapping.external, mapping.verdict.evidence);
  *
  * const conn = await punch({ channel, role: "controlling" }); // TCP through two NATs, over any SignalChannel
  * console.log(conn.punch.plan.reason);
  * ```
  *
- * Relays, STUN, signalling and files have entry points of their own: `./turn`, `./stun`, `./signal`, `./transfer`.
+ * Other entry points: `./signal` and `./signal/mqtt` (the first messages), `./stun`, `./turn` (relays), `./transfer`
+ * (files), `./net` (the network seam), `./cli`. Of `./peer`, `./nat`, `./portmap` and `./punch` this one has what most
+ * programs need.
  *
  * @module
  */
 
-export * from "./lib/base/errors.ts";
+export {
+  type Attempt,
+  type ConnectionAttempt,
+  MalformedMessageError,
+  NetworkError,
+  type NetworkErrorReason,
+  NoResponseError,
+  PunchlineError,
+  RefusedError,
+  UnreachableError,
+} from "./lib/base/errors.ts";
+export type { Logger } from "./lib/base/logger.ts";
+export {
+  PATH_KINDS,
+  type PathKind,
+  PUNCH_METHODS,
+  type PunchMethodName,
+} from "./lib/base/path_kind.ts";
+export {
+  type Allocation,
+  type AllocationDetails,
+  type Behavior,
+  type BehaviorVerdict,
+  type Difficulty,
+  type FamilyDetails,
+  type FamilyReport,
+  type NatReport,
+  testNat,
+  type TestNatOptions,
+  type UnsolicitedSyn,
+} from "./lib/nat/mod.ts";
+export type { DenoConn, NetAddress } from "./lib/net/deno_conn.ts";
+export type { IpFamily, TransportAddress } from "./lib/net/address.ts";
+export type * from "./lib/net/network.ts";
 export {
   type ConnectOptions,
   IncomingConnection,
+  type PathReport,
   Peer,
   PeerConnection,
   type PeerEvent,
   type PeerOptions,
   type PeerPath,
+  type PeerTimings,
   type RelayServer,
+  type Session,
   type Strategy,
 } from "./lib/peer/mod.ts";
-export type { Logger } from "./lib/base/logger.ts";
-export * from "./lib/nat/mod.ts";
-export { mapPort, type MapPortOptions } from "./lib/portmap/map_port.ts";
-export type { MappingEvent, MappingReport, PortMapping } from "./lib/portmap/mapping.ts";
-export { type MappingAttempt, NoMappingError } from "./lib/portmap/mapper.ts";
-export type { OuterGateway } from "./lib/portmap/candidate_mappers.ts";
-export type { MapperName, MappingGrant } from "./lib/portmap/mapper.ts";
-export type { MappingVerdict, MappingVerdictKind } from "./lib/portmap/verdict.ts";
+export {
+  type GatewayEpoch,
+  type MapperName,
+  type MappingAttempt,
+  type MappingEvent,
+  type MappingGrant,
+  type MappingReport,
+  type MappingVerdict,
+  type MappingVerdictKind,
+  mapPort,
+  type MapPortOptions,
+  NoMappingError,
+  type OuterGateway,
+  type PortMapping,
+} from "./lib/portmap/mod.ts";
 export {
   BaseSocket,
+  type Candidate,
+  type CheckListEntry,
+  DIRECT_PATH_KINDS,
+  type DirectPathKind,
+  type NatProfile,
+  type PortPair,
   preparePunch,
   type PreparePunchOptions,
   punch,
+  type PunchDescription,
   type PunchedConn,
+  type PunchMethod,
   type PunchOptions,
+  type PunchPlan,
   type PunchReport,
   type PunchRole,
 } from "./lib/punch/mod.ts";
 export type { SignalChannel } from "./lib/signal/channel.ts";
-export type { DenoConn, NetAddress } from "./lib/net/deno_conn.ts";
+export type {
+  OpenSignalingOptions,
+  SignalingConnection,
+  SignalTransport,
+} from "./lib/signal/transport.ts";
+export type { LongTermCredential } from "./lib/stun/credentials.ts";

@@ -1,11 +1,11 @@
 /**
- * Two people chat, wherever they are.
+ * A chat between two people, wherever they are.
  *
- *     deno run --allow-net examples/chat.ts              prints a ticket, and waits
- *     deno run --allow-net examples/chat.ts TICKET       connects to whoever printed it
+ *     deno run --allow-net examples/chat.ts              prints a ticket and waits
+ *     deno run --allow-net examples/chat.ts TICKET       connects to the one who printed it
  *
- * With a rendezvous of one's own (`punchline serve`) instead of public brokers: RENDEZVOUS=ws://HOST:3480 and
- * `--allow-env=RENDEZVOUS`. What is said is encrypted, and nobody else can read it or join.
+ * To use your own rendezvous (`punchline serve`) instead of public brokers, set RENDEZVOUS=ws://HOST:3480 and add
+ * `--allow-env=RENDEZVOUS`. The chat is encrypted: nobody else can read it or join.
  *
  * @module
  */
@@ -26,19 +26,19 @@ if (ticket === undefined) console.log(`Your friend's ticket: ${peer.ticket}`);
 await using conn = ticket === undefined
   ? await (await peer.nextIncoming()).accept()
   : await peer.connect(ticket);
-console.log(`Connected, by ${conn.path.strategy}. Say something; Ctrl-D ends it.`);
+console.log(`Connected (${conn.path.kind}). Type a message; Ctrl-D ends the chat.`);
 
-tellEvents(conn);
-const said = Deno.stdin.readable.pipeTo(conn.writable).catch(() => {}); // the other side has gone
+showEvents(conn);
+const sending = Deno.stdin.readable.pipeTo(conn.writable).catch(() => {}); // the other side has gone
 for await (const text of conn.readable.pipeThrough(new TextDecoderStream())) {
   console.log(text.trimEnd().replaceAll(/^/gm, "> "));
 }
 console.log("Your friend has left.");
-if (Deno.stdin.isTerminal()) Deno.exit(); // a read from a terminal has no other end
-await said;
+if (Deno.stdin.isTerminal()) Deno.exit(); // a read from a terminal would not end
+await sending;
 
-async function tellEvents({ events }: PeerConnection): Promise<void> {
+async function showEvents({ events }: PeerConnection): Promise<void> {
   for await (const { event } of events) {
-    console.log(event === "lost" ? "(connection lost, looking for another way)" : "(and back)");
+    console.log(event === "lost" ? "(connection lost, looking for another path)" : "(reconnected)");
   }
 }

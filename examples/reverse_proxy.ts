@@ -1,10 +1,11 @@
 /**
- * Shows a web server of this machine to one friend, and to nobody else.
+ * Gives one friend, and nobody else, access to a web server on this machine.
  *
  *     deno run --allow-net examples/reverse_proxy.ts serve 8000          prints a ticket; 8000 is the server's port
  *     deno run --allow-net examples/reverse_proxy.ts open TICKET 9000    then http://localhost:9000 is that server
  *
- * With a rendezvous of one's own instead of public brokers: RENDEZVOUS=ws://HOST:3480 and `--allow-env=RENDEZVOUS`.
+ * To use your own rendezvous instead of public brokers, set RENDEZVOUS=ws://HOST:3480 and add
+ * `--allow-env=RENDEZVOUS`.
  *
  * @module
  */
@@ -23,7 +24,7 @@ if (role === "serve") await serve(Number(args[0]));
 else if (role === "open") await open(args[0]!, Number(args[1]));
 else console.error("Usage: reverse_proxy.ts serve PORT | reverse_proxy.ts open TICKET PORT");
 
-/** The first who comes is the friend; others are refused from then on. */
+/** The first to connect is the friend; everybody else is refused from then on. */
 async function serve(port: number): Promise<void> {
   let friend: string | undefined;
   await using peer = await Peer.open({ signaling, protocol: "web/1" });
@@ -40,7 +41,7 @@ async function serve(port: number): Promise<void> {
   }
 }
 
-/** Each connection of the browser is one to the friend's server. */
+/** Forwards each connection of the browser to the friend's server. */
 async function open(ticket: string, port: number): Promise<void> {
   await using peer = await Peer.open({ protocol: "web/1" });
   using listener = Deno.listen({ hostname: "127.0.0.1", port });
@@ -55,7 +56,7 @@ async function open(ticket: string, port: number): Promise<void> {
   }
 }
 
-/** Passes on both directions until both have ended, or either breaks. */
+/** Forwards both directions until both have ended or either breaks. */
 async function join(far: PeerConnection, near: Deno.Conn): Promise<void> {
   const both = [near.readable.pipeTo(far.writable), far.readable.pipeTo(near.writable)];
   await Promise.allSettled(both);

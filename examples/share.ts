@@ -1,11 +1,11 @@
 /**
- * Gives files to a friend, who may be behind any router.
+ * Sends files to a friend, behind whatever router.
  *
  *     deno run --allow-net --allow-read examples/share.ts FILE...                     prints a ticket
- *     deno run --allow-net --allow-read --allow-write examples/share.ts TICKET        fetches into this folder
+ *     deno run --allow-net --allow-read --allow-write examples/share.ts TICKET        receives into this folder
  *
- * With a rendezvous of one's own instead of public brokers: RENDEZVOUS=ws://HOST:3480 and `--allow-env=RENDEZVOUS`.
- * What was cut off goes on where it was, also after both programs were started again.
+ * To use your own rendezvous instead of public brokers, set RENDEZVOUS=ws://HOST:3480 and add
+ * `--allow-env=RENDEZVOUS`. An interrupted transfer resumes where it stopped, even if both programs are started again.
  *
  * @module
  */

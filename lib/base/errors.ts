@@ -5,6 +5,8 @@
  * @module
  */
 
+import type { PathKind, PunchMethodName } from "./path_kind.ts";
+
 /**
  * What a network, a server or a peer can do to a program: expected, and told in one line. All errors below are of this
  * class, so that one `instanceof` tells them from faults of a program.
@@ -84,52 +86,60 @@ export class NetworkError extends PunchlineError {
   }
 }
 
-/** One way that was tried, and what became of it. */
-export interface ConnectionAttempt {
-  /** Such as `"lan"`, `"direct"`, `"crossing"`, `"spraying"` or `"relay"`. */
-  readonly strategy: string;
-  /** Where it was dialled from, `192.0.2.1:4000`; `null` if it never left. */
+/** One thing that was tried, and how it ended. */
+export interface Attempt {
+  /** The address that it used on this side, `192.0.2.1:4000`; `null` if no socket was connected. */
   readonly local: string | null;
-  /** The address that was dialled, or a description of several. */
+  /** The other side's address, or a description of several. */
   readonly remote: string;
-  /** What came of it. */
+  /** How it ended. */
   readonly outcome:
     | "connected"
     | "refused"
     | "unreachable"
     | "timed-out"
     | "not-authenticated"
-    | "abandoned" // another way was faster, or the whole was given up
+    | "abandoned" // another attempt was faster, or the caller gave up
     | "failed";
-  /** SYNs that were sent by dialling; the system's own retransmissions are not among them. */
+  /** SYNs that dialling sent, not counting the system's retransmissions; 0 for a connection that was accepted. */
   readonly tries: number;
   /** How many of them were answered by a RST. */
   readonly resets: number;
-  /** From the first try to the end of the last. */
+  /** From the first try to the end of the last, in milliseconds. */
   readonly elapsedMs: number;
-  /** Why, in words, where the outcome does not say it all. */
+  /** Why, in words, if the outcome alone does not explain it. */
   readonly reason?: string;
   /** What might help, in plain words. */
   readonly remedy?: string;
 }
 
-/** No way led to the peer. */
-export class UnreachableError extends PunchlineError {
+/** One attempt to connect to a peer, and how it ended. */
+export interface ConnectionAttempt extends Attempt {
+  /** The kind of path that it tried. */
+  readonly kind: PathKind;
+  /** How it tried to get through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  readonly method: PunchMethodName | null;
+  /** The transport protocol. */
+  readonly transport: "tcp";
+}
+
+/**
+ * Nothing that was tried reached the other side; `attempts` tells why, attempt by attempt.
+ *
+ * @typeParam Tried what an attempt is
+ */
+export class UnreachableError<Tried extends Attempt = ConnectionAttempt> extends PunchlineError {
   /** `"UnreachableError"`. */
   override readonly name = "UnreachableError";
-  /** Everything that was tried, in the order of the tries. */
-  readonly attempts: readonly ConnectionAttempt[];
+  /** Everything that was tried, in order. */
+  readonly attempts: readonly Tried[];
 
   /**
    * Makes one.
    *
-   * @param attempts everything that was tried
+   * @param attempts everything that was tried, in order
    */
-  constructor(
-    message: string,
-    attempts: readonly ConnectionAttempt[],
-    options?: ErrorOptions,
-  ) {
+  constructor(message: string, attempts: readonly Tried[], options?: ErrorOptions) {
     super(message, options);
     this.attempts = attempts;
   }

@@ -1,57 +1,50 @@
 /**
- * Those who come to a command that has room for one of them.
+ * Incoming connections for a command that serves one of them: the first that gets through is the one, and the others
+ * are refused.
  *
  * @module
  */
 
-import { MalformedMessageError, NetworkError, UnreachableError } from "../base/errors.ts";
+import { NetworkError, PunchlineError } from "../base/errors.ts";
+import { TaskGroup } from "../base/tasks.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 
-/** Whom callers come to. */
-export interface Callers {
+/** A source of incoming connections, such as a {@linkcode Peer}. */
+export interface IncomingSource {
   /** As {@linkcode Peer.nextIncoming}. */
   nextIncoming(options?: { signal?: AbortSignal }): Promise<IncomingConnection>;
 }
 
-/** How to let somebody in; `undefined` is a failure that has been told. */
+/** Accepts a connection; `undefined` if that failed and was reported. */
 export type Accept = (
   incoming: IncomingConnection,
   signal: AbortSignal,
 ) => Promise<PeerConnection | undefined>;
 
 /**
- * Lets in those who come until one of them is through: who came first may have left again, and the next should not have
- * to wait for that to show. A few are let in at a time, of whom the oldest has to give way to the newest.
+ * Accepts incoming connections until one of them gets through. Several are tried at a time, because the first peer may
+ * be gone and the next one should not have to wait for that to show. When too many are being tried, the newest replaces
+ * the oldest.
  *
- * @param accept aborted when another one is through, or takes the place
+ * @param accept its signal is aborted when another connection gets through or takes its place
  * @throws what `accept` throws
- * @throws the signal's reason, if nobody has come before that does get through
+ * @throws the signal's reason, unless one of those that came before gets through
  */
-export async function firstThrough(
-  callers: Callers,
+export async function acceptFirst(
+  source: IncomingSource,
   accept: Accept,
   { signal }: { signal: AbortSignal },
 ): Promise<PeerConnection> {
-  const attempts = new Attempts(accept);
-  const open = AbortSignal.any([signal, attempts.settled]);
-  const takeAll = async () => {
-    try {
-      for (;;) attempts.begin(await callers.nextIncoming({ signal: open }));
-    } catch (error) {
-      await attempts.fail(error);
-    }
-  };
-  takeAll();
-  return await attempts.first;
+  return await new Attempts(accept).run(source, signal);
 }
 
-/** Tells all who come that somebody else is there, until the signal, or the end of whom they come to. */
+/** Refuses incoming connections as busy, until the signal aborts or the source is closed. */
 export async function refuseOthers(
-  callers: Callers,
+  source: IncomingSource,
   { signal, keep = () => false }: {
     readonly signal: AbortSignal;
-    /** Whether it is taken care of; nobody else waits for the answer. Must not fail. */
+    /** Whether it takes the connection over, which is then not refused. Must not fail. */
     readonly keep?: (incoming: IncomingConnection) => boolean | Promise<boolean>;
   },
 ): Promise<void> {
@@ -61,7 +54,7 @@ export async function refuseOthers(
   };
   try {
     for (;;) {
-      const each = decide(await callers.nextIncoming({ signal }));
+      const each = decide(await source.nextIncoming({ signal }));
       deciding.add(each);
       each.then(() => deciding.delete(each));
     }
@@ -73,98 +66,100 @@ export async function refuseOthers(
 }
 
 /**
- * Accepts; `undefined` where there is no way, or the other side has left or does not keep to the protocol.
+ * Accepts a connection; `undefined` if no path works, or the other side has left or violates the protocol.
  *
- * @param tell hears which of these it was
+ * @param report called with the error in these cases
+ * @throws the signal's reason on abort
  */
-export async function acceptOrTell(
+export async function acceptOrReport(
   incoming: IncomingConnection,
-  tell: (error: Error) => void,
+  report: (error: Error) => void,
   { signal }: { signal: AbortSignal },
 ): Promise<PeerConnection | undefined> {
   try {
     return await incoming.accept({ signal });
   } catch (error) {
     signal.throwIfAborted();
-    const isTheirs = error instanceof UnreachableError || error instanceof NetworkError ||
-      error instanceof MalformedMessageError;
-    if (!isTheirs) throw error;
-    tell(error);
+    if (!(error instanceof PunchlineError)) throw error;
+    report(error);
     return undefined;
   }
 }
 
-/** Those who are being let in. */
+/** The connections that are being accepted. */
 class Attempts {
   readonly #accept: Accept;
   readonly #first = Promise.withResolvers<PeerConnection>();
-  readonly #settled = new AbortController();
-  /** One for each who comes, by who it is; the oldest first. */
-  readonly #underWay = new Map<string, AbortController>();
+  /** Takes connections from the source. Stopped when the race is decided. */
+  readonly #taking = new TaskGroup((error) => this.#decide(() => this.#first.reject(error)));
+  /** At most one for each peer, by its ID; the oldest first. */
+  readonly #current = new Map<string, AbortController>();
   readonly #running = new Set<Promise<void>>();
 
   constructor(accept: Accept) {
     this.#accept = accept;
   }
 
-  /** Who is through. */
-  get first(): Promise<PeerConnection> {
-    return this.#first.promise;
+  async run(source: IncomingSource, signal: AbortSignal): Promise<PeerConnection> {
+    this.#taking.run(async (decided) => {
+      const open = AbortSignal.any([signal, decided]);
+      try {
+        for (;;) this.#begin(await source.nextIncoming({ signal: open }));
+      } catch (error) {
+        await Promise.all(this.#running); // one of them may still get through
+        throw error;
+      }
+    });
+    return await this.#first.promise;
   }
 
-  /** Aborted when somebody is through, or nobody will be. */
-  get settled(): AbortSignal {
-    return this.#settled.signal;
-  }
-
-  begin(incoming: IncomingConnection): void {
-    const running = this.#run(incoming).finally(() => this.#running.delete(running));
+  #begin(incoming: IncomingConnection): void {
+    const running = this.#attempt(incoming).finally(() => this.#running.delete(running));
     this.#running.add(running);
   }
 
-  /** Nobody comes any more; who is being let in may still get through. */
-  async fail(reason: unknown): Promise<void> {
-    await Promise.all(this.#running);
-    this.#settle(() => this.#first.reject(reason));
-  }
-
-  async #run(incoming: IncomingConnection): Promise<void> {
-    if (this.settled.aborted) return incoming.refuse("busy");
+  async #attempt(incoming: IncomingConnection): Promise<void> {
+    const decided = this.#taking.signal;
+    if (decided.aborted) return incoming.refuse("busy");
     const { remoteId } = incoming;
-    const given = this.#makeRoom(remoteId);
+    const replaced = this.#replace(remoteId);
     try {
-      const signal = AbortSignal.any([this.settled, given.signal]);
+      const signal = AbortSignal.any([decided, replaced.signal]);
       const connection = await this.#accept(incoming, signal);
       if (connection === undefined) return;
       if (signal.aborted) return connection.reset();
-      this.#settle(() => this.#first.resolve(connection));
+      this.#decide(() => this.#first.resolve(connection));
     } catch (error) {
-      if (!given.signal.aborted) this.#settle(() => this.#first.reject(error));
+      if (!replaced.signal.aborted) this.#decide(() => this.#first.reject(error));
     } finally {
-      if (this.#underWay.get(remoteId) === given) this.#underWay.delete(remoteId);
+      if (this.#current.get(remoteId) === replaced) this.#current.delete(remoteId);
     }
   }
 
-  #makeRoom(remoteId: string): AbortController {
-    const isFull = this.#underWay.size >= MAX_UNDER_WAY;
-    const [oldest] = this.#underWay.keys();
-    const leaving = this.#underWay.has(remoteId) || !isFull ? remoteId : oldest!;
-    this.#underWay.get(leaving)?.abort(GIVE_WAY);
-    this.#underWay.delete(leaving);
-    const given = new AbortController();
-    this.#underWay.set(remoteId, given);
-    return given;
+  /** Ends the attempt that the new one replaces: the same peer's, or else the oldest if there are too many. */
+  #replace(remoteId: string): AbortController {
+    const isFull = this.#current.size >= MAX_PENDING;
+    const [oldest] = this.#current.keys();
+    const leaving = this.#current.has(remoteId) || !isFull ? remoteId : oldest!;
+    this.#current.get(leaving)?.abort(REPLACED);
+    this.#current.delete(leaving);
+    const replaced = new AbortController(); // one attempt ends and the others go on
+    this.#current.set(remoteId, replaced);
+    return replaced;
   }
 
-  #settle(how: () => void): void {
-    if (this.settled.aborted) return;
+  #decide(how: () => void): void {
+    if (this.#taking.signal.aborted) return;
     how();
-    this.#settled.abort(TOO_LATE);
+    this.#taking.stop(DECIDED);
   }
 }
 
-const GIVE_WAY = new DOMException("Somebody else came", "AbortError");
-const TOO_LATE = new DOMException("Somebody else was faster", "AbortError");
+const REPLACED = new DOMException("Another connection took its place", "AbortError");
+const DECIDED = new DOMException("Another connection got through first", "AbortError");
 
-/** Ours: each has a port, and connections to STUN servers, which take some from one address and not many. */
-export const MAX_UNDER_WAY = 4;
+/**
+ * How many connections are being made at a time. Chosen by us: each takes a port and connections to STUN servers, which
+ * accept only a few from one address.
+ */
+export const MAX_PENDING = 4;

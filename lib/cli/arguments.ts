@@ -1,5 +1,5 @@
 /**
- * Reads the arguments of one command, strictly: what it does not know is an error.
+ * Reads the arguments of one command, strictly: an unknown option is an error. Prints the help for its options.
  *
  * @module
  */
@@ -7,19 +7,19 @@
 import { UsageError } from "./io.ts";
 import { parseArgs } from "@std/cli/parse-args";
 
-/** The options of a command; the names are without dashes. */
+/** The options that a command accepts; names are without dashes. */
 export interface ArgumentSpec {
-  /** Present or not. */
+  /** Options without a value. */
   readonly flags?: readonly string[];
-  /** With a value. */
+  /** Options with a value, at most once. */
   readonly values?: readonly string[];
-  /** With a value, any number of times. */
+  /** Options with a value, any number of times. */
   readonly lists?: readonly string[];
-  /** How many arguments without dashes there may be; none unless given. */
+  /** How many arguments without dashes the command takes. Default: none. */
   readonly operands?: { readonly min: number; readonly max: number };
 }
 
-/** What was given. */
+/** The arguments of a command, by kind. */
 export interface Arguments {
   readonly flags: ReadonlySet<string>;
   readonly values: ReadonlyMap<string, string>;
@@ -28,9 +28,10 @@ export interface Arguments {
 }
 
 /**
- * Reads arguments by a specification.
+ * Reads the arguments that the specification allows.
  *
- * @throws {UsageError} if an option is unknown, lacks its value, or is given twice, or the operands are too many or too few
+ * @throws {UsageError} if an option is unknown, lacks its value or is repeated, or if there are too many or too few
+ * operands
  */
 export function readArguments(args: readonly string[], spec: ArgumentSpec): Arguments {
   const { flags = [], values = [], lists = [], operands = { min: 0, max: 0 } } = spec;
@@ -61,9 +62,9 @@ export function readArguments(args: readonly string[], spec: ArgumentSpec): Argu
 }
 
 /**
- * A whole number from an option's text.
+ * Reads the whole number in an option's text.
  *
- * @throws {UsageError} if it is none, or out of range
+ * @throws {UsageError} if the text is not a whole number, or out of range
  */
 export function readInteger(
   name: string,
@@ -79,7 +80,7 @@ export function readInteger(
 }
 
 /**
- * Reads an argument by a function that throws a TypeError or RangeError for what it cannot read.
+ * Calls a function that parses an argument and turns its TypeError or RangeError into a usage error.
  *
  * @throws {UsageError} with the same message
  */
@@ -93,8 +94,8 @@ export function readWith<T>(read: () => T): T {
 }
 
 /**
- * Joins options with their values, which parseArgs would not take if they begin with a dash, as keys in base64url may.
- * Refuses what it would let pass: unknown options, and values for flags.
+ * Joins each option with its value: parseArgs would not take a value that starts with a dash, as a base64url key may.
+ * Rejects what parseArgs would accept: unknown options, and values for flags.
  */
 function joinValues(
   args: readonly string[],
@@ -126,7 +127,7 @@ function joinValues(
   return joined;
 }
 
-/** A line for each option that a usage names, in the order in which it does. */
+/** One line of help for each option in a command's usage, in the same order. */
 export function optionHelp(usage: string): string[] {
   const [command] = usage.split(" ", 1);
   const names = [...new Set(usage.match(/--[a-z-]+/g))];
@@ -134,55 +135,54 @@ export function optionHelp(usage: string): string[] {
   return names.map((name) => `  ${name.padEnd(width)}  ${helpOf(name, command!)}`);
 }
 
-/**
- * @throws {Error} if there is none: each option has one
- */
+/** @throws {Error} if the option has no help, which is a fault of this program */
 function helpOf(name: string, command: string): string {
   const help = OPTIONS[`${command} ${name}`] ?? OPTIONS[name];
-  if (help === undefined) throw new Error(`There is no help for ${name} of ${command}`);
+  if (help === undefined) throw new Error(`Cannot explain ${name} of ${command}: it has no help`);
   return help;
 }
 
-/** By their names; where commands differ, with the command's before it. */
+/** By name; where commands differ, with the command before it. */
 const OPTIONS: Readonly<Record<string, string>> = {
   "--address":
-    "an address of this host to serve at; for a demonstration on this host alone unless given",
-  "--allow": "a key, as `punchline id` prints it: nobody else gets in",
-  "--alternate": "a second address of this host, so that NATs can be classified",
-  "--alternate-port": "the second STUN port",
-  "--check": "how often to look whether the mapping is still there, in seconds",
-  "--external": "the external port to ask for",
-  "--family": "4 or 6; both unless given",
-  "--gateway": "the router's address, where it is not found",
-  "--hand": "you pass on the few messages yourself, in a chat or by mail",
-  "--json": "results and events as JSON, for programs",
-  "--keep": "leave the mapping open at the end",
-  "--key": "a file with this peer's secret key, made if it is missing: keeps identity and ticket",
-  "--lan": "meet in the local network, by multicast",
-  "--lifetime": "how long routers keep the mapping unless it is renewed, in seconds",
-  "nat-test --lifetime": "also how long idle mappings last, looked for up to so many seconds",
-  "--mqtt": "meet at this MQTT broker, such as mqtts://broker.example",
-  "--no-hairpinning": "do not look whether the NAT leads back inside",
-  "--overwrite": "replace files that are there and differ",
-  "--port": "the STUN port",
-  "--protocol": "how to ask the router; all at once unless given",
-  "--qr": "draw the ticket as a QR code",
-  "--relay-only": "go by --turn alone, so that the other side does not learn your address",
-  "--rename": "write files beside those that are there and differ",
-  "--rendezvous": "meet at this server, such as ws://192.0.2.1:3480",
-  "--rendezvous-port": "the port of the rendezvous",
-  "--runs": "how many of each kind",
-  "--server": "a STUN server, instead of public ones",
-  "lab --server": "which STUN server is asked: ours, coturn or vovida",
-  "--strategy": "ways to connect, such as lan,punch,relay; all unless given",
-  "--svg": "draw the punch matrix",
+    "serve at this address of this machine (default: loopback, for a test on this machine)",
+  "--allow": "accept only peers with this ID, as `punchline id` prints it",
+  "--alternate": "a second address of this machine, which clients need to classify their NATs",
+  "--alternate-port": "the second STUN port (default: 3479)",
+  "--check": "check this often that the mapping still exists, in seconds (default: 60)",
+  "--external": "the external port to ask for (default: the same port)",
+  "--family": "test IPv4 or IPv6 only: 4 or 6 (default: both)",
+  "--gateway": "the router's address, if it is not found automatically",
+  "--hand": "copy and paste the messages yourself, over a chat or by mail",
+  "--json": "print results and events as JSON, for programs",
+  "--keep": "leave the port open on exit, until the lease expires",
+  "--key": "the file with this peer's secret key, created if missing: keeps the same ID and ticket",
+  "--lan": "exchange messages on the local network, by multicast",
+  "--lifetime": "the lease to ask for, in seconds; it is renewed in time (default: 3600)",
+  "nat-test --lifetime": "also measure how long idle mappings last, up to this many seconds",
+  "--mqtt": "exchange messages through this MQTT broker, such as mqtts://broker.example",
+  "--no-hairpinning": "skip the hairpinning test",
+  "--overwrite": "replace existing files that differ",
+  "--port": "the STUN port (default: 3478)",
+  "--protocol": "how to ask the router (default: auto, all protocols at once)",
+  "--qr": "show the ticket as a QR code",
+  "--relay-only": "connect only through the --turn relays, to hide your address from the peer",
+  "--rename": "keep existing files that differ, and save the new ones under other names",
+  "--rendezvous": "exchange messages through this server, such as ws://192.0.2.1:3480",
+  "--rendezvous-port": "the port of the rendezvous (default: 3480)",
+  "--runs": "how many runs of each kind",
+  "--server": "use this STUN server instead of the public ones",
+  "map --server": "a STUN server to check the external address with (default: no check)",
+  "lab --server": "the STUN server to test against: ours, coturn or vovida",
+  "--strategy": "how to connect, such as lan,punch,relay (default: all of them)",
+  "--svg": "draw the punch matrix into this file",
   "--tcp": "over TCP",
-  "listen --tcp": "each connection goes to this port of this machine",
-  "connect --tcp": "each connection to this port of this machine goes to the peer",
+  "listen --tcp": "forward each connection to this port of this machine",
+  "connect --tcp": "forward each connection to this port of this machine to the peer",
   "--timeout": "how long to wait, in milliseconds",
   "--tls": "over TLS",
-  "--to": "the folder to write to; this one unless given",
-  "--transport": "udp or tcp; both unless given",
-  "--turn": "a relay for what nothing else connects: turn:USER:PASSWORD@HOST",
-  "--verbose": "with all evidence",
+  "--to": "the folder to write to (default: the current folder)",
+  "--transport": "test UDP or TCP only: udp or tcp (default: both)",
+  "--turn": "a relay for when nothing else works: turn:USER:PASSWORD@HOST",
+  "--verbose": "print diagnostics on stderr",
 };

@@ -1,23 +1,23 @@
 /**
- * `listen`: the whole stack as a netcat, from the side that is reached. Stdin and stdout are the connection, or a port
- * of this machine is.
+ * `listen`: a ticket, and a connection to the peer that uses it. Stdin and stdout are the connection, as in netcat; with
+ * `--tcp` every connection is forwarded to a local port.
  *
  * @module
  */
 
 import { UnreachableError } from "../base/errors.ts";
-import { Semaphore } from "../base/tasks.ts";
+import { Semaphore, TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import { Peer } from "../peer/peer.ts";
-import { acceptOrTell, firstThrough, MAX_UNDER_WAY, refuseOthers } from "./accept_first.ts";
+import { acceptFirst, acceptOrReport, MAX_PENDING, refuseOthers } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { type ManualPrompt, openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, showTicket, tellConnected, tellFailure } from "./peer_events.ts";
+import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
 import {
   PEER_ARGUMENTS,
   PEER_USAGE,
@@ -31,7 +31,7 @@ import { forward, pipeThrough } from "./pipe.ts";
 export const LISTEN_USAGE =
   `listen ${PEER_USAGE} [--allow KEY]... [--tcp PORT] [--timeout MS] [--qr]`;
 
-/** Runs the command; its exit code. */
+/** Runs the command; returns its exit code. */
 export async function listen(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     ...PEER_ARGUMENTS,
@@ -43,53 +43,49 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const timeoutMs = readTimeout(values);
   if (port !== undefined && timeoutMs !== undefined) {
-    throw new UsageError("--timeout is for the first caller; with --tcp there is no last one");
+    throw new UsageError("--timeout cannot be combined with --tcp");
   }
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
-  const desk = openManualPrompt(given, io, events, port === undefined ? {} : { port });
-  const options = await readPeerOptions(given, io, desk);
+  const prompt = openManualPrompt(given, io, events, { port });
+  const options = await readPeerOptions(given, io, prompt);
   await using peer = await Peer.open({
     ...options,
-    protocol: "", // as `connect` asks for: whoever came with `recv` would wait for files
-    ...allow.length > 0 && { allow },
+    protocol: "", // what `connect` asks for: a `recv` would wait for files
+    allow: allow.length > 0 ? allow : undefined,
   });
   await showTicket(peer, events, io, {
     command: "connect",
     asQr: flags.has("qr") && !flags.has("json"),
   });
   return port === undefined
-    ? await serveOne(peer, events, io, { timeoutMs, desk })
-    : await serveAll(peer, port, events, io);
+    ? await serveOne(peer, events, io, { timeoutMs, prompt })
+    : await forwardAll(peer, port, events, io);
 }
 
-/** Whoever gets through first has stdin and stdout. */
+/** Connects stdin and stdout to the first peer that gets through. */
 async function serveOne(
   peer: Peer,
   events: ConnectionEvents,
   io: CliIo,
-  { timeoutMs, desk }: { timeoutMs: number | undefined; desk: ManualPrompt | undefined },
+  { timeoutMs, prompt }: { timeoutMs: number | undefined; prompt: ManualPrompt | undefined },
 ): Promise<number> {
-  const connection = await waitForOne(peer, events, io, timeoutMs);
-  if (connection === undefined) {
-    io.err(`punchline: Cannot connect: nobody came within ${timeoutMs} ms`);
+  const accepted = await waitForOne(peer, events, io, timeoutMs);
+  if (accepted === undefined) {
+    io.err(`punchline: Cannot connect: no peer connected within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
   }
-  await using _connection = connection;
-  const over = new AbortController();
-  const refusing = refuseOthers(peer, over);
-  try {
-    tellConnected(connection, events);
-    await pipeThrough(connection, io, desk?.stdin);
-    await connection.finished;
-    events.closed();
-    return EXIT.ok;
-  } finally {
-    over.abort();
-    await refusing;
-  }
+  await using connection = accepted;
+  await using others = new TaskGroup((error) => printError(error, io));
+  others.run((signal) => refuseOthers(peer, { signal }));
+  reportConnected(connection, events);
+  await pipeThrough(connection, io, prompt?.stdin);
+  await connection.finished;
+  events.closed();
+  return EXIT.ok;
 }
 
+/** `undefined` if no peer has connected in time. */
 async function waitForOne(
   peer: Peer,
   events: ConnectionEvents,
@@ -99,9 +95,10 @@ async function waitForOne(
   using deadline = timeoutMs === undefined ? undefined : new Deadline(timeoutMs, io.signal);
   const { signal } = deadline ?? io;
   try {
-    const letIn = (incoming: IncomingConnection, tooLate: AbortSignal) =>
+    // A connection that is being made when the time is over may still get through.
+    const acceptOne = (incoming: IncomingConnection, tooLate: AbortSignal) =>
       accept(incoming, events, io, AbortSignal.any([io.signal, tooLate]));
-    return await firstThrough(peer, letIn, { signal });
+    return await acceptFirst(peer, acceptOne, { signal });
   } catch (error) {
     io.signal.throwIfAborted();
     if (signal.aborted && error === signal.reason) return undefined;
@@ -109,55 +106,46 @@ async function waitForOne(
   }
 }
 
-/** Everybody gets a connection of their own to the port, until Ctrl-C. */
-async function serveAll(
+/** Forwards every connection to the local port, until it is interrupted. */
+async function forwardAll(
   peer: Peer,
   port: number,
   events: ConnectionEvents,
   io: CliIo,
 ): Promise<number> {
-  const semaphore = new Semaphore(MAX_UNDER_WAY);
-  const running = new Set<Promise<void>>();
+  const semaphore = new Semaphore(MAX_PENDING);
+  await using forwarding = new TaskGroup((error) => printError(error, io));
   try {
     for (;;) {
       const incoming = await peer.nextIncoming({ signal: io.signal });
-      const serving = serve(incoming, port, events, io, semaphore)
-        .catch((error) => {
-          if (!io.signal.aborted) {
-            io.err(`punchline: ${error instanceof Error ? error.message : error}`);
-          }
-        })
-        .finally(() => running.delete(serving));
-      running.add(serving);
+      forwarding.run(async (signal) => {
+        await using connection = await semaphore.through(() =>
+          accept(incoming, events, io, signal)
+        );
+        if (connection !== undefined) await forwardTo(port, connection, events, io, signal);
+      });
     }
   } catch (error) {
     if (!io.signal.aborted) throw error;
   }
-  await Promise.all(running);
   return EXIT.interrupted;
 }
 
-async function serve(
-  incoming: IncomingConnection,
+async function forwardTo(
   port: number,
+  connection: PeerConnection,
   events: ConnectionEvents,
   io: CliIo,
-  semaphore: Semaphore,
+  signal: AbortSignal,
 ): Promise<void> {
-  await using connection = await semaphore.through(() => accept(incoming, events, io, io.signal));
-  if (connection === undefined) return;
-  tellConnected(connection, events);
-  const end = () => connection.reset();
-  io.signal.addEventListener("abort", end, { once: true });
+  reportConnected(connection, events);
   try {
-    const local = await systemNetwork.connectTcp({ ip: "127.0.0.1", port });
-    await forward(connection, toDenoConn(local));
+    const local = await systemNetwork.connectTcp({ ip: "127.0.0.1", port }, { signal });
+    await forward(connection, toDenoConn(local), signal);
     events.closed();
   } catch (error) {
-    io.err(`punchline: ${error instanceof Error ? error.message : error}`);
     connection.reset();
-  } finally {
-    io.signal.removeEventListener("abort", end);
+    if (!signal.aborted) printError(error, io);
   }
 }
 
@@ -167,9 +155,10 @@ async function accept(
   io: CliIo,
   signal: AbortSignal,
 ): Promise<PeerConnection | undefined> {
-  const tell = (error: Error) => {
-    if (error instanceof UnreachableError) tellFailure(error, events, io, { demandsDirect: false });
-    else events.say(error.message);
+  const report = (error: Error) => {
+    if (error instanceof UnreachableError) {
+      reportFailure(error, events, io, { demandsDirect: false });
+    } else events.print(error.message);
   };
-  return await acceptOrTell(incoming, tell, { signal });
+  return await acceptOrReport(incoming, report, { signal });
 }

@@ -1,17 +1,11 @@
 /**
- * Finds the command, runs it, and turns errors into one line and an exit code.
+ * Runs a command line: finds the command, runs it, and turns errors into one line and an exit code.
  *
  * @module
  */
 
 import config from "../../deno.json" with { type: "json" };
-import {
-  MalformedMessageError,
-  NetworkError,
-  NoResponseError,
-  RefusedError,
-  UnreachableError,
-} from "../base/errors.ts";
+import { NetworkError, PunchlineError, UnreachableError } from "../base/errors.ts";
 import { optionHelp } from "./arguments.ts";
 import { connect, CONNECT_USAGE } from "./connect.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
@@ -52,7 +46,7 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
     return EXIT.ok;
   }
   const asEvents = command.printsEvents === true && rest.includes("--json");
-  return await run(command, rest, asEvents ? tellingInJson(io) : io);
+  return await run(command, rest, asEvents ? withJsonErrors(io) : io);
 }
 
 async function run(command: Command, args: readonly string[], io: CliIo): Promise<number> {
@@ -60,7 +54,7 @@ async function run(command: Command, args: readonly string[], io: CliIo): Promis
     return await command.run(args, io);
   } catch (error) {
     if (io.signal.aborted) return EXIT.interrupted;
-    if (error instanceof Deno.errors.BrokenPipe) return EXIT.brokenPipe; // nobody reads what it prints
+    if (error instanceof Deno.errors.BrokenPipe) return EXIT.brokenPipe; // stdout was closed by its reader
     const code = exitCodeOf(error);
     if (code === undefined) throw error;
     io.err(`punchline: ${(error as Error).message}`);
@@ -69,8 +63,8 @@ async function run(command: Command, args: readonly string[], io: CliIo): Promis
   }
 }
 
-/** What is printed on stderr is an event for programs, failures too. */
-function tellingInJson(io: CliIo): CliIo {
+/** Turns the failures that a command prints on stderr into JSON events. */
+function withJsonErrors(io: CliIo): CliIo {
   const err = (line: string) => {
     const isEvent = line.startsWith("{");
     io.err(
@@ -79,10 +73,10 @@ function tellingInJson(io: CliIo): CliIo {
         : JSON.stringify({ event: "error", message: line.replace(/^punchline: /, "") }),
     );
   };
-  return Object.create(io, { err: { value: err } }); // its streams are opened when they are asked for
+  return Object.create(io, { err: { value: err } }); // a copy would open stdin and stdout, which are opened on first use
 }
 
-/** `undefined` for what is a fault of ours and deserves its stack trace. */
+/** `undefined` for a fault of this program, which deserves its stack trace. */
 function exitCodeOf(error: unknown): number | undefined {
   if (error instanceof UsageError) return EXIT.usage;
   if (error instanceof DOMException && error.name === "TimeoutError") return EXIT.timeout;
@@ -90,39 +84,36 @@ function exitCodeOf(error: unknown): number | undefined {
   if (error instanceof UnreachableError && error.attempts.length === 0) {
     return EXIT.offlineOrBlocked;
   }
-  const isExpected = error instanceof NetworkError || error instanceof NoResponseError ||
-    error instanceof RefusedError || error instanceof MalformedMessageError ||
-    error instanceof UnreachableError || isOfSystem(error);
+  const isExpected = error instanceof PunchlineError || isSystemError(error);
   return isExpected ? EXIT.failure : undefined;
 }
 
-/** What the system says of files and pipes, such as that the disk is full. */
-function isOfSystem(error: unknown): boolean {
+/** Whether the system reported it, such as a full disk. */
+function isSystemError(error: unknown): boolean {
   return error instanceof Error && "code" in error && /^E[A-Z0-9]+$/.test(`${error.code}`);
 }
 
 function overview(): string[] {
   return [
-    "Punchline: gets two machines connected, whatever stands between them.",
+    "Punchline connects two machines, through NATs and firewalls.",
     "",
     "Usage: punchline COMMAND [OPTION]...",
     "",
     ...[...COMMANDS].flatMap(([name, { does }]) => [`  ${name.padEnd(NAME_WIDTH)}  ${does}`]),
     "",
-    "punchline COMMAND --help tells its options.",
+    "Run punchline COMMAND --help for the options of a command.",
   ];
 }
 
 function helpOn({ usage, does }: Command): string[] {
-  return [`Usage: punchline ${usage}`, "", does, "", ...optionHelp(usage)];
+  const sentence = `${does[0]!.toUpperCase()}${does.slice(1)}.`;
+  return [`Usage: punchline ${usage}`, "", sentence, "", ...optionHelp(usage)];
 }
-
-const NAME_WIDTH = 8;
 
 interface Command {
   readonly usage: string;
   readonly does: string;
-  /** Whether `--json` means events on stderr, as stdout is the connection. */
+  /** Whether `--json` prints events on stderr, because stdout is the connection. */
   readonly printsEvents?: boolean;
   run(args: readonly string[], io: CliIo): Promise<number>;
 }
@@ -130,47 +121,53 @@ interface Command {
 const COMMANDS: ReadonlyMap<string, Command> = new Map([
   ["nat-test", {
     usage: NAT_TEST_USAGE,
-    does: "which NAT am I behind; what does it mean",
+    does: "find out which NAT this machine is behind, and what that means",
     run: natTest,
   }],
-  ["stun", { usage: STUN_USAGE, does: "one binding request", run: stun }],
+  ["stun", { usage: STUN_USAGE, does: "send one STUN binding request", run: stun }],
   ["map", {
     usage: MAP_USAGE,
-    does: "open a port on the router, list and close what is open, tell what the router can",
+    does: "open a port on the router, list or close open ports, or show what the router supports",
     run: map,
   }],
-  ["serve", { usage: SERVE_USAGE, does: "an own STUN server and rendezvous", run: serve }],
+  ["serve", {
+    usage: SERVE_USAGE,
+    does: "run your own STUN and rendezvous server",
+    run: serve,
+  }],
   ["punch", {
     usage: PUNCH_USAGE,
-    does: "TCP through two NATs; then stdin and stdout are the connection",
+    does: "connect over TCP through two NATs; stdin and stdout are the connection",
     printsEvents: true,
     run: punch,
   }],
   ["listen", {
     usage: LISTEN_USAGE,
-    does: "waits for a peer, whatever stands between; then stdin and stdout are the connection",
+    does: "print a ticket and wait for a peer; stdin and stdout are the connection",
     printsEvents: true,
     run: listen,
   }],
   ["connect", {
     usage: CONNECT_USAGE,
-    does: "connects to a peer that listens, by its ticket",
+    does: "connect to the peer that printed a ticket; stdin and stdout are the connection",
     printsEvents: true,
     run: connect,
   }],
   ["send", {
     usage: SEND_USAGE,
-    does: "files and folders to whoever comes with the ticket, resumed after a break, and checked",
+    does: "print a ticket and send files and folders to the peer that uses it",
     run: send,
   }],
-  ["recv", { usage: RECV_USAGE, does: "receives what is sent under a ticket", run: recv }],
-  ["id", { usage: ID_USAGE, does: "who this is to others: for --allow", run: id }],
+  ["recv", { usage: RECV_USAGE, does: "receive the files that a ticket offers", run: recv }],
+  ["id", { usage: ID_USAGE, does: "print this peer's ID, for --allow", run: id }],
   ["lab", {
     usage: LAB_USAGE,
-    does: "the NAT lab: how right nat-test is, which NATs punches pass, and how fast (Linux)",
+    does: "run the NAT lab: simulated NATs between real programs (Linux)",
     run: lab,
   }],
 ]);
+
+const NAME_WIDTH = 8;
 
 const HELP_OPTIONS: ReadonlySet<string> = new Set(["--help", "-h"]);
 const HELP: ReadonlySet<string> = new Set([...HELP_OPTIONS, "help"]);

@@ -1,6 +1,6 @@
 /**
- * Signalling by hand at the command line: messages are shown on stderr and pasted into stdin, which becomes the
- * connection's once there is one.
+ * Manual signaling (`--hand`): messages are shown on stderr and pasted into stdin, and the people copy them. Once there
+ * is a connection, the rest of stdin is its data.
  *
  * @module
  */
@@ -13,11 +13,69 @@ import type { Arguments } from "./arguments.ts";
 import { type CliIo, UsageError } from "./io.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
 
-/** Lines, until the rest is asked for. What was read by then and is no whole line belongs to the rest. */
+/**
+ * Opens the prompt if signaling is manual.
+ *
+ * @param options.ticket the peer to reach, if any; its ticket says whether signaling is manual
+ * @param options.port the port to forward, if any
+ * @throws {UsageError} if the options contradict each other
+ */
+export function openManualPrompt(
+  { flags }: Pick<Arguments, "flags">,
+  io: CliIo,
+  events: ConnectionEvents,
+  { ticket, port }: { readonly ticket?: string; readonly port?: number } = {},
+): ManualPrompt | undefined {
+  const isRequested = flags.has("hand");
+  const isManual = ticket === undefined
+    ? isRequested
+    : decodeTicket(ticket).signaling.every((url) => url === MANUAL_URL);
+  if (isRequested && !isManual) {
+    throw new UsageError("--hand cannot be used with this ticket, which names signaling servers");
+  }
+  if (isManual && port !== undefined) {
+    throw new UsageError(
+      "--tcp cannot be used with manual signaling: each connection would need messages of its own",
+    );
+  }
+  return isManual ? new ManualPrompt(io, events) : undefined;
+}
+
+/** Shows the messages for the other side, and reads those that are pasted. */
+export class ManualPrompt {
+  /** The signaling transport for the peer. */
+  readonly transport: SignalTransport;
+  readonly #lines: StdinLines;
+
+  constructor(io: CliIo, events: ConnectionEvents) {
+    this.#lines = new StdinLines(io.stdin);
+    this.transport = manualTransport({
+      lines: this.#read(events),
+      write: (text) => {
+        events.emit({ event: "message", text });
+        events.print(`Send this to the other side within a few minutes:\n\n${folded(text)}\n`);
+      },
+      onGarbage: ({ message }) => io.err(`punchline: ${message}`),
+    });
+  }
+
+  /** The rest of stdin. No more messages are read from now on. */
+  get stdin(): ReadableStream<Uint8Array> {
+    return this.#lines.rest();
+  }
+
+  async *#read(events: ConnectionEvents): AsyncGenerator<string> {
+    events.print("Paste the message from the other side here, and press Enter");
+    yield* this.#lines;
+    if (this.#lines.hasEnded) events.print("Stdin has ended: no more messages can be pasted");
+  }
+}
+
+/** Stdin line by line, until the rest is taken as bytes. What was read of an unfinished line belongs to the rest. */
 export class StdinLines implements AsyncIterable<string> {
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
   #buffer = new Uint8Array(0);
-  /** A read from a terminal cannot be taken back: whoever is next gets what it brings. */
+  /** A read from a terminal cannot be cancelled: its result goes to whoever reads next. */
   #reading: Promise<ReadableStreamReadResult<Uint8Array>> | undefined;
   #isLines = true;
   #hasEnded = false;
@@ -26,7 +84,7 @@ export class StdinLines implements AsyncIterable<string> {
     this.#reader = stdin.getReader();
   }
 
-  /** Whether there is nothing more. */
+  /** Whether stdin has ended. */
   get hasEnded(): boolean {
     return this.#hasEnded;
   }
@@ -44,7 +102,7 @@ export class StdinLines implements AsyncIterable<string> {
     if (this.#buffer.length > 0) yield decode(this.#take(this.#buffer.length));
   }
 
-  /** All that is left; there are no more lines from now on. */
+  /** All bytes from now on; there are no more lines. */
   rest(): ReadableStream<Uint8Array> {
     this.#isLines = false;
     const begun = this.#take(this.#buffer.length);
@@ -69,7 +127,7 @@ export class StdinLines implements AsyncIterable<string> {
   #takeLine(): string | undefined {
     if (!this.#isLines) return undefined;
     const end = this.#buffer.indexOf(NEWLINE);
-    if (end < 0 && this.#buffer.length < MAX_LINE) return undefined;
+    if (end < 0 && this.#buffer.length < MAX_LINE_BYTES) return undefined;
     return decode(this.#take(end < 0 ? this.#buffer.length : end + 1));
   }
 
@@ -84,68 +142,14 @@ function decode(line: Uint8Array): string {
   return new TextDecoder().decode(line).replace(/\r?\n$/, "");
 }
 
-const NEWLINE = 0x0a;
-
-/** Ours: more than any message; what is longer is none. */
-const MAX_LINE = 16_384;
-
-const ENDED = { done: true, value: undefined } as const;
-
-/**
- * A desk for those who need one.
- *
- * @param options.ticket if somebody is to be reached: says whether that goes by hand
- * @param options.port if connections are to be forwarded
- * @throws {UsageError} if what is asked for does not go together
- */
-export function openManualPrompt(
-  { flags }: Pick<Arguments, "flags">,
-  io: CliIo,
-  events: ConnectionEvents,
-  { ticket, port }: { readonly ticket?: string; readonly port?: number } = {},
-): ManualPrompt | undefined {
-  const isAsked = flags.has("hand");
-  const isManual = ticket === undefined
-    ? isAsked
-    : decodeTicket(ticket).signaling.every((url) => url === MANUAL_URL);
-  if (isAsked && !isManual) throw new UsageError("--hand does not go with a ticket of another way");
-  if (isManual && port !== undefined) {
-    throw new UsageError("--tcp does not go by hand: each connection would have to be passed on");
-  }
-  return isManual ? new ManualPrompt(io, events) : undefined;
-}
-
-/** Where messages are passed on. */
-export class ManualPrompt {
-  /** For the peer. */
-  readonly transport: SignalTransport;
-  readonly #lines: StdinLines;
-
-  constructor(io: CliIo, events: ConnectionEvents) {
-    this.#lines = new StdinLines(io.stdin);
-    this.transport = manualTransport({
-      lines: this.#read(events),
-      write: (text) => {
-        events.tell({ event: "message", text });
-        events.say(`Give this to the other side, within minutes:\n\n${folded(text)}\n`);
-      },
-      onGarbage: ({ message }) => io.err(`punchline: ${message}`),
-    });
-  }
-
-  /** What comes on stdin from now on. */
-  get stdin(): ReadableStream<Uint8Array> {
-    return this.#lines.rest();
-  }
-
-  async *#read(events: ConnectionEvents): AsyncGenerator<string> {
-    events.say("Paste here what the other side gives you, and press Enter");
-    yield* this.#lines;
-    if (this.#lines.hasEnded) events.say("Stdin has ended: nothing can be pasted any more");
-  }
-}
-
-/** Terminals take no line of more than 4095 characters. */
+/** Breaks the text into short lines: terminals accept no line longer than 4095 characters. */
 function folded(text: string): string {
   return text.replaceAll(/.{76}/g, "$&\n");
 }
+
+const NEWLINE = 0x0a;
+
+/** Chosen by us: longer than any message, so a longer line cannot be one. */
+const MAX_LINE_BYTES = 16_384;
+
+const ENDED = { done: true, value: undefined } as const;

@@ -1,5 +1,5 @@
 /**
- * `map`: opening ports on the router, looking at what is open, and closing it.
+ * `map`: opens ports on the router, lists and closes open ports, and shows what the router supports.
  *
  * @module
  */
@@ -25,88 +25,16 @@ import type { MappingVerdict } from "../portmap/verdict.ts";
 import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 
-/** One line for what became of a mapping. */
-export function eventText(event: MappingEvent, verdict?: MappingVerdict): string {
-  const { external, internal, transport, lifetimeSeconds, gateway, reason } = event;
-  const route = `${transport.toUpperCase()} ${external} to ${internal}`;
-  const because = reason === undefined ? "" : `: ${reason}`;
-  const life = lifetimeSeconds === null ? "for good" : `for ${lifetimeSeconds} s`;
-  switch (event.event) {
-    case "mapped": {
-      const by = `by ${PROTOCOL_NAMES[event.protocol]} on ${gateway}`;
-      const worth = verdict === undefined ? event.verdict : `${verdict.kind}: ${verdict.evidence}`;
-      const remedy = verdict?.remedy === undefined ? "" : `\n  ${verdict.remedy}`;
-      return `Mapped ${route} ${by}, ${life}\n  ${worth}${remedy}`;
-    }
-    case "renewed":
-      return `Renewed ${route}, ${life}`;
-    case "changed":
-      return `Changed to ${route}${because}`;
-    case "lost":
-      return `Lost ${route}${because}; getting it again`;
-    case "released":
-      return `Released ${route}${because}`;
-  }
-}
-
-/** One line for one way that failed. */
-export function attemptText({ strategy, remote, reason, remedy }: MappingAttempt): string {
-  return `  ${PROTOCOL_NAMES[strategy]} at ${remote}: ${reason}. ${remedy}`;
-}
-
-/** A table for each gateway that has one. */
-export function tableText(gateways: readonly GatewayMappings[]): string[] {
-  return gateways.flatMap(({ address, mappings, problem }) => {
-    if (problem !== null) return [`${address} lists no mappings: ${problem}`];
-    if (mappings.length === 0) return [`${address} has no mappings`];
-    const rows = mappings.map((mapping) => [
-      mapping.transport.toUpperCase(),
-      `${mapping.externalPort}`,
-      mapping.internal,
-      mapping.leaseSeconds === 0 ? "for good" : `${mapping.leaseSeconds} s`,
-      mapping.description,
-    ]);
-    return [`${address}:`, ...columns([HEADINGS, ...rows])];
-  });
-}
-
-/** What every gateway said. */
-export function probeText(gateways: readonly GatewayReport[]): string[] {
-  if (gateways.length === 0) return ["No gateway answers: name one by --gateway"];
-  return gateways.flatMap(({ address, pcp, natPmp, upnp, external, verdict, detail }) => [
-    `${address}${external === null ? "" : `, outside ${external}`}`,
-    protocolText("PCP", pcp),
-    ...natPmp === null ? [] : [protocolText("NAT-PMP", natPmp)],
-    protocolText("UPnP", upnp),
-    `  ${verdict ?? "no mappings"}: ${detail}`,
-  ]);
-}
-
-function protocolText(name: string, { answer, detail }: ProtocolReport): string {
-  return `  ${name.padEnd(8)} ${answer.padEnd(10)} ${detail}`;
-}
-
-function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths = HEADINGS.map((_, column) =>
-    Math.max(...rows.map((row) => row[column]?.length ?? 0))
-  );
-  return rows.map((row) =>
-    `  ${row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ")}`.trimEnd()
-  );
-}
-
-const HEADINGS = ["PROTO", "EXTERNAL", "INTERNAL", "LEASE", "DESCRIPTION"];
-
 /** One line of help. */
 export const MAP_USAGE =
   "map add tcp|udp PORT [--external P] [--lifetime S] [--protocol auto|pcp|nat-pmp|upnp] [--server STUN]..." +
   " [--check S] [--keep] | map list | map delete tcp|udp PORT | map probe [--server STUN]...; all with [--gateway IP] [--json]";
 
 /**
- * Runs the command; its exit code.
+ * Runs the command; returns its exit code.
  *
  * @throws {UsageError} if the command line is wrong
- * @throws {UnreachableError} if no gateway does it
+ * @throws {UnreachableError} if no gateway complies
  * @throws {NetworkError} if this host's network cannot be used
  */
 export async function map(args: readonly string[], io: CliIo): Promise<number> {
@@ -115,7 +43,7 @@ export async function map(args: readonly string[], io: CliIo): Promise<number> {
   if (run !== undefined) return await run(rest, io);
   const known = [...COMMANDS.keys()].join(", ");
   throw new UsageError(
-    name === "" ? `map takes one of ${known}` : `map ${name} is none of ${known}`,
+    name === "" ? `map needs one of ${known}` : `unknown command map ${name}; use one of ${known}`,
   );
 }
 
@@ -131,13 +59,11 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
   const print = (event: MappingEvent) =>
     io.out(isJson ? JSON.stringify(event) : eventText(event, mapping?.verdict));
   let mapping: PortMapping | undefined;
-  const interrupted = new AbortController();
-  const onInterrupt = () => {
-    if (flags.has("keep") && mapping !== undefined) mapping.leave().catch(reportError);
-    else interrupted.abort(io.signal.reason);
-  };
-  io.signal.addEventListener("abort", onInterrupt, { once: true });
-  if (io.signal.aborted) onInterrupt();
+  if (flags.has("keep")) {
+    // Added before mapPort() adds a listener of its own, which would release the mapping.
+    const leave = () => void mapping?.leave().catch(reportError);
+    io.signal.addEventListener("abort", leave, { once: true });
+  }
   try {
     mapping = await mapPort({
       ...readPort(given),
@@ -147,7 +73,7 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
       protocols: readProtocols(values.get("protocol")),
       gateway: readGateway(given),
       servers: readServers(given),
-      signal: interrupted.signal,
+      signal: io.signal,
       logger: { debug() {}, info() {}, warn: (message) => io.err(`punchline: ${message}`) },
     });
   } catch (error) {
@@ -189,7 +115,7 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
     io.out(JSON.stringify({ deleted }));
   } else {
     for (const { protocol, transport, external, gateway } of deleted) {
-      const what = external === null ? "whatever stood there" : `${external} outside`;
+      const what = external === null ? "any mapping" : `external port ${external}`;
       io.out(
         `Deleted ${transport.toUpperCase()} ${internalPort}, ${what}, by ${protocol} on ${gateway}`,
       );
@@ -219,7 +145,7 @@ async function probe(args: readonly string[], io: CliIo): Promise<number> {
 function readPort({ operands }: Arguments): { protocol: "tcp" | "udp"; internalPort: number } {
   const [protocol = "", port = ""] = operands;
   if (protocol !== "tcp" && protocol !== "udp") {
-    throw new UsageError(`the protocol is tcp or udp, not ${protocol}`);
+    throw new UsageError(`the protocol must be tcp or udp, not ${JSON.stringify(protocol)}`);
   }
   return { protocol, internalPort: readWith(() => parsePort(port)) };
 }
@@ -240,6 +166,78 @@ function readServers({ lists }: Arguments): readonly string[] {
   for (const server of servers) readWith(() => parseHostPort(server, 0));
   return servers;
 }
+
+/** Formats an event in the life of a mapping. */
+export function eventText(event: MappingEvent, verdict?: MappingVerdict): string {
+  const { external, internal, transport, lifetimeSeconds, gateway, reason } = event;
+  const route = `${transport.toUpperCase()} ${external} to ${internal}`;
+  const because = reason === undefined ? "" : `: ${reason}`;
+  const life = lifetimeSeconds === null ? "permanently" : `for ${lifetimeSeconds} s`;
+  switch (event.event) {
+    case "mapped": {
+      const by = `by ${PROTOCOL_NAMES[event.protocol]} on ${gateway}`;
+      const worth = verdict === undefined ? event.verdict : `${verdict.kind}: ${verdict.evidence}`;
+      const remedy = verdict?.remedy === undefined ? "" : `\n  ${verdict.remedy}`;
+      return `Mapped ${route} ${by}, ${life}\n  ${worth}${remedy}`;
+    }
+    case "renewed":
+      return `Renewed ${route}, ${life}`;
+    case "changed":
+      return `Changed to ${route}${because}`;
+    case "lost":
+      return `Lost ${route}${because}; requesting it again`;
+    case "released":
+      return `Released ${route}${because}`;
+  }
+}
+
+/** Formats one failed attempt. */
+function attemptText({ strategy, remote, reason, remedy }: MappingAttempt): string {
+  return `  ${PROTOCOL_NAMES[strategy]} at ${remote}: ${reason}. ${remedy}`;
+}
+
+/** Formats the gateways' mapping tables. */
+export function tableText(gateways: readonly GatewayMappings[]): string[] {
+  return gateways.flatMap(({ address, mappings, problem }) => {
+    if (problem !== null) return [`${address} lists no mappings: ${problem}`];
+    if (mappings.length === 0) return [`${address} has no mappings`];
+    const rows = mappings.map((mapping) => [
+      mapping.transport.toUpperCase(),
+      `${mapping.externalPort}`,
+      mapping.internal,
+      mapping.leaseSeconds === 0 ? "permanent" : `${mapping.leaseSeconds} s`,
+      mapping.description,
+    ]);
+    return [`${address}:`, ...columns([HEADINGS, ...rows])];
+  });
+}
+
+/** Formats what each gateway supports. */
+export function probeText(gateways: readonly GatewayReport[]): string[] {
+  if (gateways.length === 0) return ["No gateway answered; use --gateway to name the router"];
+  return gateways.flatMap(({ address, pcp, natPmp, upnp, external, verdict, detail }) => [
+    `${address}${external === null ? "" : `, external address ${external}`}`,
+    protocolText("PCP", pcp),
+    ...natPmp === null ? [] : [protocolText("NAT-PMP", natPmp)],
+    protocolText("UPnP", upnp),
+    `  ${verdict ?? "no mappings"}: ${detail}`,
+  ]);
+}
+
+function protocolText(name: string, { answer, detail }: ProtocolReport): string {
+  return `  ${name.padEnd(8)} ${answer.padEnd(10)} ${detail}`;
+}
+
+function columns(rows: readonly (readonly string[])[]): string[] {
+  const widths = HEADINGS.map((_, column) =>
+    Math.max(...rows.map((row) => row[column]?.length ?? 0))
+  );
+  return rows.map((row) =>
+    `  ${row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ")}`.trimEnd()
+  );
+}
+
+const HEADINGS = ["PROTO", "EXTERNAL", "INTERNAL", "LEASE", "DESCRIPTION"];
 
 const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
   new Map([["add", add], ["list", list], ["delete", remove], ["probe", probe]]);

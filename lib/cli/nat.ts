@@ -1,5 +1,5 @@
 /**
- * `nat-test`: which NAT am I behind, and what does it mean.
+ * `nat-test`: which NAT is this machine behind, and what does that mean. Its report as text and as JSON.
  *
  * @module
  */
@@ -12,7 +12,88 @@ import { type IpFamily, parseHostPort } from "../net/address.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 
-/** The report, line by line. */
+/** One line of help. */
+export const NAT_TEST_USAGE =
+  "nat-test [--server HOST[:PORT]]... [--transport udp|tcp] [--family 4|6] [--timeout MS] [--no-hairpinning]" +
+  " [--lifetime SECONDS] [--verbose] [--json]";
+
+/**
+ * Runs the command; returns its exit code.
+ *
+ * @throws {UsageError} if the command line is wrong
+ * @throws the errors of {@linkcode testNat}
+ */
+export async function natTest(args: readonly string[], io: CliIo): Promise<number> {
+  const { flags, values, lists } = readArguments(args, {
+    flags: ["json", "no-hairpinning", "verbose"],
+    values: ["transport", "family", "timeout", "lifetime"],
+    lists: ["server"],
+  });
+  const transport = readChoice("transport", values.get("transport"), ["udp", "tcp"] as const);
+  const family = readChoice("family", values.get("family"), ["4", "6"] as const);
+  const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 600_000 });
+  const lifetimeSeconds = readInteger("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
+  const servers = lists.get("server")!;
+  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  const options: TestNatOptions = {
+    signal: io.signal,
+    hairpinning: !flags.has("no-hairpinning"),
+    servers: servers.length > 0 ? servers : undefined,
+    transports: transport && [transport],
+    families: family && [Number(family) as IpFamily],
+    timeoutMs,
+    lifetimeSeconds,
+    logger: flags.has("verbose") ? loggerTo(io) : undefined,
+  };
+  const report = await testNat(options);
+  if (flags.has("json")) {
+    io.out(JSON.stringify(toJson(report, { withLifetime: lifetimeSeconds !== undefined })));
+  } else {
+    for (const line of natReportText(report)) io.out(line);
+  }
+  const { difficulty } = report.verdict;
+  const families = [report.udp.ipv4, report.udp.ipv6, report.tcp.ipv4, report.tcp.ipv6];
+  const isAnswered = families.some((family) => family?.reachable);
+  if (difficulty === "unknown" && !isAnswered) return EXIT.timeout;
+  return difficulty === "offline" || difficulty === "blocked" ? EXIT.offlineOrBlocked : EXIT.ok;
+}
+
+/** The JSON that other programs rely on: exactly these keys, and the lifetime if it was measured. */
+function toJson(report: NatReport, options: { withLifetime: boolean }): unknown {
+  const family = (report: FamilyReport | null) => {
+    if (report === null) return null;
+    const { details, ...contract } = report;
+    return options.withLifetime
+      ? { ...contract, lifetimeSeconds: details.lifetimeSeconds }
+      : contract;
+  };
+  const { version, elapsedMs, udp, tcp, verdict } = report;
+  return {
+    version,
+    elapsedMs,
+    udp: { ipv4: family(udp.ipv4), ipv6: family(udp.ipv6) },
+    tcp: { ipv4: family(tcp.ipv4), ipv6: family(tcp.ipv6) },
+    verdict,
+  };
+}
+
+function readChoice<T extends string>(
+  name: string,
+  text: string | undefined,
+  choices: readonly T[],
+): T | undefined {
+  if (text === undefined) return undefined;
+  const choice = choices.find((choice) => choice === text);
+  if (choice !== undefined) return choice;
+  throw new UsageError(`--${name} takes ${choices.join(" or ")}, not ${text}`);
+}
+
+function loggerTo(io: CliIo): Logger {
+  const print = (message: string) => io.err(message);
+  return { debug: print, info: print, warn: print };
+}
+
+/** Formats the report for people, line by line. */
 export function natReportText(report: NatReport): string[] {
   const sections = [
     ["UDP over IPv4", report.udp.ipv4],
@@ -63,7 +144,7 @@ function familyText(title: string, report: FamilyReport): string[] {
   ];
 }
 
-/** This machine, what stands in between, and the outside. */
+/** Draws this machine, the NAT or firewall, and the server. */
 function picture(report: FamilyReport): string[] {
   const { local, external, server, rttMs, mapping, filtering, rfc3489Name } = report;
   const middle = mapping.behavior === "unknown"
@@ -72,7 +153,7 @@ function picture(report: FamilyReport): string[] {
     ? rfc3489Name
     : WITHOUT_NAT[filtering.behavior];
   const boxes = [
-    ["this machine", local ?? "local address not known"],
+    ["this machine", local ?? "local address unknown"],
     [middle, external === null ? "" : `seen as ${external}`],
     ["server", `${server}${rttMs === null ? "" : `, ${rttMs.toFixed(rttMs < 10 ? 1 : 0)} ms`}`],
   ] as const;
@@ -93,9 +174,9 @@ function allocationNotes({ details: { allocation, rewritesPayload } }: FamilyRep
   const { samples, preservesParity, preservesContiguity, onlyForNeighbours } = allocation;
   return [
     `  seen in ${samples} mappings` +
-    (onlyForNeighbours ? ", of neighbouring local ports only" : "") +
-    (preservesParity === true ? ", parity kept" : "") +
-    (preservesContiguity === true ? ", neighbours stay neighbours" : ""),
+    (onlyForNeighbours ? ", between adjacent local ports only" : "") +
+    (preservesParity === true ? ", parity preserved" : "") +
+    (preservesContiguity === true ? ", contiguity preserved" : ""),
     ...rewritesPayload === true
       ? ["  something on the path rewrites addresses inside packets (an application-level gateway)"]
       : [],
@@ -119,7 +200,7 @@ function indent(lines: readonly string[]): string[] {
   return lines.map((line) => `  ${line}`);
 }
 
-/** RFC words, and the classic ones beside them. */
+/** The words of RFC 4787, with the classic one. */
 const TEXT: Readonly<Record<BehaviorVerdict["behavior"], string>> = {
   "endpoint-independent": 'endpoint-independent (a "cone")',
   "address-dependent": "address-dependent",
@@ -128,7 +209,7 @@ const TEXT: Readonly<Record<BehaviorVerdict["behavior"], string>> = {
   unknown: "unknown",
 };
 
-/** What is in the way where there is no NAT, by its filtering. */
+/** What stands between this machine and the server if there is no NAT, by its filtering. */
 const WITHOUT_NAT: Readonly<Record<BehaviorVerdict["behavior"], string>> = {
   "endpoint-independent": "open",
   "address-dependent": "firewall",
@@ -138,84 +219,3 @@ const WITHOUT_NAT: Readonly<Record<BehaviorVerdict["behavior"], string>> = {
 };
 
 const LABEL_WIDTH = 17;
-
-/** One line of help. */
-export const NAT_TEST_USAGE =
-  "nat-test [--server HOST[:PORT]]... [--transport udp|tcp] [--family 4|6] [--timeout MS] [--no-hairpinning]" +
-  " [--lifetime SECONDS] [--verbose] [--json]";
-
-/**
- * Runs the command; its exit code.
- *
- * @throws {UsageError} if the command line is wrong
- * @throws what {@linkcode testNat} throws of the network
- */
-export async function natTest(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values, lists } = readArguments(args, {
-    flags: ["json", "no-hairpinning", "verbose"],
-    values: ["transport", "family", "timeout", "lifetime"],
-    lists: ["server"],
-  });
-  const transport = readChoice("transport", values.get("transport"), ["udp", "tcp"] as const);
-  const family = readChoice("family", values.get("family"), ["4", "6"] as const);
-  const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 600_000 });
-  const lifetimeSeconds = readInteger("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
-  const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
-  const options: TestNatOptions = {
-    signal: io.signal,
-    hairpinning: !flags.has("no-hairpinning"),
-    ...servers.length > 0 && { servers },
-    ...transport && { transports: [transport] },
-    ...family && { families: [Number(family) as IpFamily] },
-    ...timeoutMs && { timeoutMs },
-    ...lifetimeSeconds && { lifetimeSeconds },
-    ...flags.has("verbose") && { logger: loggerTo(io) },
-  };
-  const report = await testNat(options);
-  if (flags.has("json")) {
-    io.out(JSON.stringify(toJson(report, { withLifetime: lifetimeSeconds !== undefined })));
-  } else {
-    for (const line of natReportText(report)) io.out(line);
-  }
-  const { difficulty } = report.verdict;
-  const families = [report.udp.ipv4, report.udp.ipv6, report.tcp.ipv4, report.tcp.ipv6];
-  const isAnswered = families.some((family) => family?.reachable);
-  if (difficulty === "unknown" && !isAnswered) return EXIT.timeout;
-  return difficulty === "offline" || difficulty === "blocked" ? EXIT.offlineOrBlocked : EXIT.ok;
-}
-
-/** The contract that other programs rely on: these keys and no others, but for what was asked for. */
-function toJson(report: NatReport, options: { withLifetime: boolean }): unknown {
-  const family = (report: FamilyReport | null) => {
-    if (report === null) return null;
-    const { details, ...contract } = report;
-    return options.withLifetime
-      ? { ...contract, lifetimeSeconds: details.lifetimeSeconds }
-      : contract;
-  };
-  const { version, elapsedMs, udp, tcp, verdict } = report;
-  return {
-    version,
-    elapsedMs,
-    udp: { ipv4: family(udp.ipv4), ipv6: family(udp.ipv6) },
-    tcp: { ipv4: family(tcp.ipv4), ipv6: family(tcp.ipv6) },
-    verdict,
-  };
-}
-
-function readChoice<T extends string>(
-  name: string,
-  text: string | undefined,
-  choices: readonly T[],
-): T | undefined {
-  if (text === undefined) return undefined;
-  const choice = choices.find((choice) => choice === text);
-  if (choice !== undefined) return choice;
-  throw new UsageError(`--${name} takes ${choices.join(" or ")}, not ${text}`);
-}
-
-function loggerTo(io: CliIo): Logger {
-  const print = (message: string) => io.err(message);
-  return { debug: print, info: print, warn: print };
-}

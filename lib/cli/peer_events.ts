@@ -1,5 +1,5 @@
 /**
- * What commands with a peer tell on stderr.
+ * What the commands that connect peers print: tickets, attempts, connections and failures, as text or as JSON.
  *
  * @module
  */
@@ -10,113 +10,141 @@ import {
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
+import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
 import type { Peer } from "../peer/peer.ts";
-import { type CliIo, EXIT } from "./io.ts";
+import { type CliIo, EXIT, printError } from "./io.ts";
 
-/** A connection, as it is told. */
+/** What is reported about a new connection. */
 export interface ConnectedReport {
-  readonly strategy: string;
-  /** This side's end. */
+  readonly strategy: PathKind;
+  /** `null` unless it was punched. */
+  readonly method: PunchMethodName | null;
+  readonly transport: "tcp";
+  /** The address on this side, `192.0.2.1:4000`. */
   readonly local: string;
-  /** The other side's end. */
+  /** The address on the other side. */
   readonly remote: string;
   readonly relayed: boolean;
-  /** From the call. */
+  /** From the call to the connection, in milliseconds. */
   readonly elapsedMs: number;
-  /** From the moment when both sides' addresses were known. */
+  /** From the moment both sides knew each other's addresses, in milliseconds. */
   readonly punchMs: number;
   /** What was tried on the way. */
   readonly attempts: readonly ConnectionAttempt[];
-  /** For people. */
+  /** How it was made, for people. */
   readonly reason: string;
 }
 
-/** Tells what happens. */
+/** Prints events: text on stderr, or JSON lines with `--json`. */
 export class ConnectionEvents {
   readonly #io: CliIo;
   readonly #asJson: boolean;
-  readonly #print: (line: string) => void;
+  readonly #printJson: (line: string) => void;
 
-  /** @param options.isStdoutFree whether stdout is not the connection */
+  /** @param options.isStdoutFree whether JSON goes to stdout, because stdout is not the connection */
   constructor(io: CliIo, options: { asJson: boolean; isStdoutFree?: boolean }) {
     this.#io = io;
     this.#asJson = options.asJson;
-    this.#print = options.isStdoutFree ? io.out : io.err;
+    this.#printJson = options.isStdoutFree ? io.out : io.err;
   }
 
-  /** A line for people; programs are spared it. */
-  say(line: string): void {
+  /** Prints a line for people; nothing with `--json`. */
+  print(line: string): void {
     if (!this.#asJson) this.#io.err(line);
   }
 
-  /** An object for programs; people are spared it. */
-  tell(event: { readonly event: string } & Readonly<Record<string, unknown>>): void {
-    if (this.#asJson) this.#print(JSON.stringify(event));
+  /** Prints an event for programs; nothing without `--json`. */
+  emit(event: { readonly event: string } & Readonly<Record<string, unknown>>): void {
+    if (this.#asJson) this.#printJson(JSON.stringify(event));
   }
 
-  /** All that was tried. */
+  /** Reports everything that was tried. */
   attempts(attempts: readonly ConnectionAttempt[]): void {
     for (const attempt of attempts) {
-      const { strategy, local, remote, outcome, elapsedMs } = attempt;
-      this.tell({ event: "attempt", strategy, local, remote, outcome, elapsedMs });
-      this.say(`  ${describe(attempt)}`);
+      this.emit({
+        event: "attempt",
+        strategy: attempt.kind,
+        method: attempt.method,
+        transport: attempt.transport,
+        local: attempt.local,
+        remote: attempt.remote,
+        outcome: attempt.outcome,
+        reason: attempt.reason ?? null,
+        remedy: attempt.remedy ?? null,
+        elapsedMs: attempt.elapsedMs,
+      });
+      this.print(`  ${describe(attempt)}`);
     }
   }
 
-  /** There is a connection. */
-  connected({ reason, attempts, ...report }: ConnectedReport): void {
+  /** Reports a connection. */
+  connected(report: ConnectedReport): void {
+    const { local, remote, punchMs, attempts, reason } = report;
     if (this.#asJson) this.attempts(attempts);
-    this.tell({ event: "connected", ...report, attempts: attempts.length });
-    const { local, remote, punchMs } = report;
-    this.say(`Connected ${local} to ${remote} in ${punchMs.toFixed(0)} ms: ${reason}`);
+    this.emit({
+      event: "connected",
+      strategy: report.strategy,
+      method: report.method,
+      transport: report.transport,
+      local,
+      remote,
+      relayed: report.relayed,
+      elapsedMs: report.elapsedMs,
+      punchMs,
+      attempts: attempts.length,
+    });
+    this.print(`Connected ${local} to ${remote} in ${punchMs.toFixed(0)} ms: ${reason}`);
   }
 
-  /** Both directions have ended. */
+  /** Reports that both directions have ended. */
   closed(): void {
-    this.tell({ event: "closed" });
-    this.say("Closed");
+    this.emit({ event: "closed" });
+    this.print("Closed");
   }
 }
 
-function describe(attempt: ConnectionAttempt): string {
-  const { strategy, remote, outcome, elapsedMs, tries, resets, reason, remedy } = attempt;
-  const counts = tries === 0 ? [] : [
-    `${tries} ${tries === 1 ? "SYN" : "SYNs"}`,
-    ...resets > 0 ? [`${resets} reset`] : [],
-  ];
-  const notes = counts.length > 0 ? ` (${counts.join(", ")})` : "";
-  const words = [reason, remedy].filter((each) => each !== undefined);
-  const why = words.length > 0 ? `: ${words.join("; ")}` : "";
-  return `${strategy} to ${remote}: ${outcome} after ${elapsedMs.toFixed(0)} ms${notes}${why}`;
-}
-
-/** Shows what the other side needs. */
+/** Prints the ticket, which the other side needs. */
 export async function showTicket(
   { ticket }: Peer,
   events: ConnectionEvents,
   io: CliIo,
   options: { command: string; asQr: boolean },
 ): Promise<void> {
-  events.tell({ event: "ticket", ticket });
-  events.say(`On the other machine: punchline ${options.command} ${ticket}`);
+  events.emit({ event: "ticket", ticket });
+  events.print(`On the other machine: punchline ${options.command} ${ticket}`);
   if (!options.asQr) return;
   const { renderUnicodeCompact } = await import("uqr");
   io.err(renderUnicodeCompact(ticket, { ecc: "L", border: 2 }));
 }
 
-/** Tells of a connection, and of what becomes of it. */
-export function tellConnected(connection: PeerConnection, events: ConnectionEvents): void {
-  const { path: { strategy, local, remote, relayed }, elapsedMs, found } = connection;
-  const { punchMs, attempts } = found;
-  const reason = relayed ? "by a relay" : strategy;
-  events.connected({ strategy, local, remote, relayed, elapsedMs, punchMs, attempts, reason });
-  tellEvents(connection, events);
+/** Reports a connection, and from then on every change of its path. */
+export function reportConnected(connection: PeerConnection, events: ConnectionEvents): void {
+  const { path, elapsedMs, found } = connection;
+  events.connected({
+    strategy: path.kind,
+    method: path.method,
+    transport: path.transport,
+    local: path.local,
+    remote: path.remote,
+    relayed: path.relayed,
+    elapsedMs,
+    punchMs: found.punchMs,
+    attempts: found.attempts,
+    reason: pathInWords(path),
+  });
+  reportPathChanges(connection, events);
 }
 
-/** Why there is no connection; the exit code for it. */
-export function tellFailure(
+/**
+ * Reports why there is no connection.
+ *
+ * @param options.demandsDirect whether the user ruled out relays
+ * @returns the exit code
+ * @throws the error itself if it is not about the other side or the paths to it
+ */
+export function reportFailure(
   error: unknown,
   events: ConnectionEvents,
   io: CliIo,
@@ -125,31 +153,70 @@ export function tellFailure(
   if (error instanceof UnreachableError) events.attempts(error.attempts);
   const code = exitCodeOf(error, options.demandsDirect);
   if (code === undefined) throw error;
-  io.err(`punchline: ${(error as Error).message}`);
+  printError(error, io);
   return code;
 }
 
 function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined {
   if (error instanceof NoResponseError) return EXIT.peerNotFound;
   if (error instanceof RefusedError) {
-    const isForNow = error.code === REJECTION_CODES.busy ||
+    const isTemporary = error.code === REJECTION_CODES.busy ||
       error.code === REJECTION_CODES.withdrawn;
-    return isForNow ? EXIT.failure : EXIT.authenticationFailed;
+    return isTemporary ? EXIT.failure : EXIT.authenticationFailed;
   }
   if (!(error instanceof UnreachableError)) return undefined;
   return demandsDirect ? EXIT.onlyRelayed : EXIT.failure;
 }
 
-/** Runs as long as the connection does. */
-async function tellEvents(connection: PeerConnection, events: ConnectionEvents): Promise<void> {
-  for await (const happened of connection.events) {
-    if (happened.event === "path") {
-      const { strategy, local, remote, relayed } = happened.path;
-      events.tell({ event: "path", strategy, local, remote, relayed });
-      events.say(`Now ${local} to ${remote}, ${relayed ? "by a relay" : strategy}`);
+/** Runs until the connection ends. */
+async function reportPathChanges(
+  connection: PeerConnection,
+  events: ConnectionEvents,
+): Promise<void> {
+  for await (const change of connection.events) {
+    if (change.event === "path") {
+      const { kind, method, transport, local, remote, relayed } = change.path;
+      events.emit({ event: "path", strategy: kind, method, transport, local, remote, relayed });
+      events.print(`Now ${local} to ${remote}: ${pathInWords(change.path)}`);
     } else {
-      events.tell({ event: "lost", reason: happened.reason });
-      events.say(`Lost the path: ${happened.reason}`);
+      events.emit({ event: "lost", reason: change.reason });
+      events.print(`Lost the path: ${change.reason}`);
     }
   }
 }
+
+function describe(attempt: ConnectionAttempt): string {
+  const { local, remote, outcome, elapsedMs, tries, resets, reason, remedy } = attempt;
+  const direction = tries === 0 && local !== null ? "from" : "to";
+  const counts = tries === 0 ? [] : [
+    `${tries} ${tries === 1 ? "SYN" : "SYNs"}`,
+    ...resets > 0 ? [`${resets} reset`] : [],
+  ];
+  const notes = counts.length > 0 ? ` (${counts.join(", ")})` : "";
+  const words = [reason, remedy].filter((each) => each !== undefined);
+  const why = words.length > 0 ? `: ${words.join("; ")}` : "";
+  const what = `${pathInWords(attempt)} ${direction} ${remote}`;
+  return `${what}: ${outcome} after ${elapsedMs.toFixed(0)} ms${notes}${why}`;
+}
+
+/** The kind of a path for people, or how it was punched. */
+function pathInWords({ kind, method }: Pick<ConnectionAttempt, "kind" | "method">): string {
+  return method === null ? KINDS_IN_WORDS[kind] : METHODS_IN_WORDS[method];
+}
+
+const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
+  "host": "same machine",
+  "lan": "local network",
+  "ipv6": "IPv6",
+  "direct": "direct",
+  "mapped": "mapped port",
+  "punch-tcp": "TCP hole punching",
+  "relay": "relay",
+};
+
+const METHODS_IN_WORDS: Readonly<Record<PunchMethodName, string>> = {
+  "simultaneous-open": "TCP simultaneous open",
+  "one-sided-open": "TCP hole punching, opened by one side",
+  "port-prediction": "TCP hole punching by port prediction",
+  "birthday": "TCP hole punching by many ports at once",
+};

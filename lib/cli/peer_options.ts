@@ -1,5 +1,5 @@
 /**
- * The options that all commands with a peer have.
+ * The options that all commands with a peer share; and the command `id`, which prints the peer's ID.
  *
  * @module
  */
@@ -20,12 +20,12 @@ import {
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import type { ManualPrompt } from "./manual_signaling.ts";
 
-/** Help for them. */
+/** Their part of a command's usage. */
 export const PEER_USAGE =
   "[--rendezvous URL]... [--mqtt URL]... [--lan] [--hand] [--server HOST[:PORT]]... [--turn URL]... " +
   "[--strategy LIST] [--relay-only] [--key FILE] [--json]";
 
-/** How to read them. */
+/** Their part of a command's specification. */
 export const PEER_ARGUMENTS = {
   flags: ["json", "lan", "hand", "relay-only"],
   values: ["key", "strategy"],
@@ -33,15 +33,15 @@ export const PEER_ARGUMENTS = {
 } as const satisfies ArgumentSpec;
 
 /**
- * Reads the options.
+ * Turns the arguments into options for a peer.
  *
- * @param desk where messages are passed on, if they go by hand
- * @throws {UsageError} if one of them is no good, the key file included
+ * @param prompt carries the messages if signaling is manual
+ * @throws {UsageError} if an option is invalid, or the key file cannot be used
  */
 export async function readPeerOptions(
   given: Arguments,
   io: CliIo,
-  desk: ManualPrompt | undefined,
+  prompt: ManualPrompt | undefined,
 ): Promise<PeerOptions> {
   const { flags, values, lists } = given;
   const strategies = readStrategies(values.get("strategy"));
@@ -55,56 +55,31 @@ export async function readPeerOptions(
     ...flags.has("lan") ? ["lan:"] : [],
   ];
   if (flags.has("hand") && signaling.length > 0) {
-    throw new UsageError("--hand is for where there is no other way to signal");
+    throw new UsageError("--hand cannot be combined with --rendezvous, --mqtt or --lan");
   }
   const key = values.get("key");
   return {
-    signaling: waysToSignal(signaling, desk),
-    ...key !== undefined && { secretKey: await readKey(key, io) },
-    ...servers.length > 0 && { servers },
-    ...{ turn },
-    ...strategies && { strategies },
+    signaling: prompt === undefined ? urlsOrDefault(signaling) : [prompt.transport],
+    secretKey: key === undefined ? undefined : await readKey(key, io),
+    servers: servers.length > 0 ? servers : undefined,
+    turn,
+    strategies,
     relayOnly: flags.has("relay-only"),
-    logger: loggerOf(io, flags.has("json")),
+    logger: warningsOnly(io, flags.has("json")),
     signal: io.signal,
   };
 }
 
-function waysToSignal(
-  urls: readonly string[],
-  desk: ManualPrompt | undefined,
-): PeerOptions["signaling"] & object {
-  if (desk !== undefined) return [desk.transport];
-  return urls.length > 0 ? urls : DEFAULT_SIGNALING;
-}
-
-/** What goes by its own relays alone has to have one, and may use it. */
-function requireRelay(
-  turn: PeerOptions["turn"] & object,
-  strategies: readonly Strategy[] | undefined,
-): void {
-  if (turn.length === 0) {
-    throw new UsageError(
-      "--relay-only takes --turn: a relay of the other side's would show your address",
-    );
-  }
-  if (strategies?.includes("relay") === false) {
-    throw new UsageError(
-      "--relay-only and --strategy leave no way: relay is not among the strategies",
-    );
-  }
-}
-
 /**
- * How long to wait for the other side, in milliseconds, if that was given.
+ * Reads `--timeout`, in milliseconds.
  *
- * @throws {UsageError} if it is no time
+ * @throws {UsageError} if it is not a time
  */
 export function readTimeout(values: ReadonlyMap<string, string>): number | undefined {
   return readInteger("timeout", values.get("timeout"), { min: 1, max: 86_400_000 });
 }
 
-/** The same, for the options of a peer that connects. */
+/** Turns `--timeout` into options for a peer that connects. */
 export function readConnectTimings(
   values: ReadonlyMap<string, string>,
 ): Pick<PeerOptions, "timings"> {
@@ -115,28 +90,59 @@ export function readConnectTimings(
 }
 
 /**
- * The secret key in the file that `--key` names.
+ * Reads the public key in an option's text.
  *
- * @throws {UsageError} if it cannot be had
- */
-export async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
-  try {
-    return await openKeyFile(path, loggerOf(io, false));
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new UsageError(`--key ${path} is of no use: ${why}`, { cause: error });
-  }
-}
-
-/**
- * The public key in an option's text.
- *
- * @throws {UsageError} if it is none
+ * @throws {UsageError} if it is not a key
  */
 export function readPublicKey(name: string, text: string): Uint8Array {
   const key = fromBase64url(text);
   if (key?.length === 32) return key;
-  throw new UsageError(`--${name} takes a key as \`punchline id\` prints it, not ${text}`);
+  throw new UsageError(`--${name} takes an ID as \`punchline id\` prints it, not ${text}`);
+}
+
+/** One line of help. */
+export const ID_USAGE = "id --key FILE [--json]";
+
+/** Runs the command `id`; returns its exit code. */
+export async function id(args: readonly string[], io: CliIo): Promise<number> {
+  const { flags, values } = readArguments(args, { flags: ["json"], values: ["key"] });
+  const path = values.get("key");
+  if (path === undefined) {
+    throw new UsageError("--key is missing: name the file with the secret key, or one to create");
+  }
+  using keyPair = new KeyPair(await readKey(path, io));
+  const text = toBase64url(keyPair.publicKey);
+  io.out(flags.has("json") ? JSON.stringify({ id: text }) : text);
+  return EXIT.ok;
+}
+
+/** The secret key in the file that `--key` names. */
+async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
+  try {
+    return await openKeyFile(path, warningsOnly(io, false));
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new UsageError(`--key ${path}: ${why}`, { cause: error });
+  }
+}
+
+function urlsOrDefault(urls: readonly string[]): readonly string[] {
+  return urls.length > 0 ? urls : DEFAULT_SIGNALING;
+}
+
+/** `--relay-only` needs a relay, and must be allowed to use it. */
+function requireRelay(
+  turn: PeerOptions["turn"] & object,
+  strategies: readonly Strategy[] | undefined,
+): void {
+  if (turn.length === 0) {
+    throw new UsageError(
+      "--relay-only needs --turn: a relay that the peer names would learn your address",
+    );
+  }
+  if (strategies?.includes("relay") === false) {
+    throw new UsageError("--relay-only needs relay among the strategies: add it to --strategy");
+  }
 }
 
 function readStrategies(list: string | undefined): Strategy[] | undefined {
@@ -148,27 +154,11 @@ function readSignalUrl(option: string, url: string, scheme: RegExp): string {
   return readWith(() => parseSignalUrl(url));
 }
 
-/** What goes wrong without consequences is told to people, details to nobody. */
-function loggerOf(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]> {
+/** Prints warnings for people, and drops everything else. */
+function warningsOnly(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]> {
   return {
     debug() {},
     info() {},
     warn: (message) => asJson || io.err(`punchline: ${message}`),
   };
-}
-
-/** One line of help. */
-export const ID_USAGE = "id --key FILE [--json]";
-
-/** Runs the command; its exit code. */
-export async function id(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values } = readArguments(args, { flags: ["json"], values: ["key"] });
-  const path = values.get("key");
-  if (path === undefined) {
-    throw new UsageError("--key says in which file the secret key is, or shall be; it is missing");
-  }
-  using keyPair = new KeyPair(await readKey(path, io));
-  const text = toBase64url(keyPair.publicKey);
-  io.out(flags.has("json") ? JSON.stringify({ id: text }) : text);
-  return EXIT.ok;
 }

@@ -1,5 +1,5 @@
 /**
- * Stdin and stdout as the two directions of a connection, as in netcat.
+ * Stdin and stdout as the two directions of a connection, as in netcat; and one connection forwarded to another.
  *
  * @module
  */
@@ -10,13 +10,13 @@ import type { CliIo } from "./io.ts";
 import { delay } from "@std/async/delay";
 
 /**
- * Sends what comes from stdin until it ends, and prints what arrives until the other side ends it: each direction ends
- * by itself, so that either side may go on. Somebody at a keyboard is not waited for once the other side has ended.
+ * Sends stdin until it ends, and prints what arrives until the other side ends it. Each direction ends on its own, so
+ * that the other may continue. If stdin is a keyboard, the end of the other side ends both.
  *
- * Where this program is interrupted the connection is cut, so that what the other side has is not taken for all.
+ * An interrupt resets the connection, so that the other side does not take partial data for all of it.
  *
  * @throws {NetworkError} if the connection breaks before the other side has ended it
- * @throws {Deno.errors.BrokenPipe} if nobody reads stdout any more; the other side is told that this is the end
+ * @throws {Deno.errors.BrokenPipe} if the reader of stdout has gone; the other side gets a regular end
  * @throws the reason of `io.signal` on abort
  */
 export async function pipeThrough(
@@ -24,11 +24,11 @@ export async function pipeThrough(
   io: CliIo,
   stdin = io.stdin,
 ): Promise<void> {
-  const stop = new AbortController();
+  const stop = new AbortController(); // not a TaskGroup, which would wait for the keyboard
   const signal = AbortSignal.any([io.signal, stop.signal]);
   const onAbort = () => conn.reset();
   io.signal.addEventListener("abort", onAbort, { once: true });
-  const up = stdin.pipeTo(conn.writable, { signal, preventAbort: true }).catch(leaveToReader);
+  const up = stdin.pipeTo(conn.writable, { signal, preventAbort: true }).catch(ignoreNetworkError);
   const down = conn.readable.pipeTo(io.stdout, { signal, preventClose: true, preventCancel: true });
   try {
     await Promise.race([
@@ -44,41 +44,49 @@ export async function pipeThrough(
     io.signal.removeEventListener("abort", onAbort);
     stop.abort();
     await Promise.allSettled([down]);
-    up.catch(() => {}); // a read from a terminal does not end before the program does
+    up.catch(() => {}); // not awaited: a read from a terminal ends only with the program
   }
 }
 
 /**
- * That the other side takes no more is no failure by itself, as in `| head -1` there. Where the connection was cut, the
- * reading side fails too.
+ * Forwards both directions until both have ended or either breaks, then closes both connections.
+ *
+ * @param signal resets both on abort
  */
-function leaveToReader(error: unknown): void {
-  if (!(error instanceof NetworkError)) throw error;
-}
-
-/** Tells the other side that this was all, if it can be told. */
-async function endSoon(conn: DenoConn): Promise<void> {
-  const ending = conn.closeWrite().catch(() => {});
-  await Promise.race([ending, delay(END_WITHIN_MS)]);
-  conn.close();
-}
-
-/** Ours: who does not read has nothing to wait for. */
-const END_WITHIN_MS = 1000;
-
-/** Passes on both directions until both have ended, or either breaks. Both are closed then. */
-export async function forward(one: DenoConn, other: DenoConn): Promise<void> {
+export async function forward(one: DenoConn, other: DenoConn, signal: AbortSignal): Promise<void> {
+  const onAbort = () => one.reset();
+  signal.addEventListener("abort", onAbort, { once: true });
   try {
+    if (signal.aborted) onAbort();
     await Promise.all([
       one.readable.pipeTo(other.writable),
       other.readable.pipeTo(one.writable),
     ]);
   } catch (error) {
-    one.reset(); // the ends are told of it, and nobody else has a use for it
+    one.reset(); // the reset tells both ends; nobody else needs to know
     other.reset();
     if (!(error instanceof NetworkError)) throw error;
   } finally {
+    signal.removeEventListener("abort", onAbort);
     one.close();
     other.close();
   }
 }
+
+/**
+ * It is no failure if the other side takes no more data, as with `| head -1` there. If the connection was reset, the
+ * reading direction fails as well.
+ */
+function ignoreNetworkError(error: unknown): void {
+  if (!(error instanceof NetworkError)) throw error;
+}
+
+/** Ends the connection regularly if the other side still reads, and closes it in any case. */
+async function endSoon(conn: DenoConn): Promise<void> {
+  const ending = conn.closeWrite().catch(() => {}); // the connection is closed either way
+  await Promise.race([ending, delay(END_WITHIN_MS)]);
+  conn.close();
+}
+
+/** Chosen by us: a side that reads confirms the end within a few round trips. */
+const END_WITHIN_MS = 1000;

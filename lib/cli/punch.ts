@@ -1,5 +1,6 @@
 /**
- * `punch`: TCP through two NATs, between two runs of this command; then stdin and stdout are the connection.
+ * `punch`: a TCP connection through two NATs, between two runs of this command that meet in a room. Stdin and stdout are
+ * the connection.
  *
  * @module
  */
@@ -18,7 +19,7 @@ import {
 import { agreeOnRole } from "../signal/role.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents } from "./peer_events.ts";
 import { pipeThrough } from "./pipe.ts";
 
@@ -26,7 +27,7 @@ import { pipeThrough } from "./pipe.ts";
 export const PUNCH_USAGE =
   "punch ROOM --rendezvous URL [--server HOST[:PORT]]... [--timeout MS] [--json]";
 
-/** Runs the command; its exit code. */
+/** Runs the command; returns its exit code. */
 export async function punch(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values, lists, operands } = readArguments(args, {
     flags: ["json"],
@@ -37,26 +38,25 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
   const [room] = operands as [string];
   const url = values.get("rendezvous");
   if (url === undefined) {
-    throw new UsageError("--rendezvous says where the two meet; it is missing");
+    throw new UsageError("--rendezvous is missing: name the server where the two sides meet");
   }
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0));
   const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 3_600_000 });
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
-  const options = { signal: io.signal, ...servers.length > 0 && { servers } };
+  const options = { signal: io.signal, servers: servers.length > 0 ? servers : undefined };
 
-  await using channel = await enter(url, room, io.signal);
-  if (!channel.isPeerPresent) events.say(`Waiting in room ${room} of ${url} for the other side`);
-  const ready = await prepareUntilThere(channel, options, timeoutMs);
-  if (ready === undefined) {
-    io.err(`punchline: Cannot punch: nobody came into room ${room} within ${timeoutMs} ms`);
+  await using channel = await enterRoom(url, room, io.signal);
+  if (!channel.isPeerPresent) events.print(`Waiting in room ${room} at ${url} for the other side`);
+  const prepared = await prepareWhileWaiting(channel, options, timeoutMs);
+  if (prepared === undefined) {
+    io.err(`punchline: Cannot punch: nobody joined room ${room} within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
   }
   try {
-    const limit = timeoutMs === undefined ? {} : { timeoutMs };
     await using stack = new AsyncDisposableStack();
     const conn = stack.adopt(
-      await punchOver({ ...options, ...limit, channel, ...ready }),
+      await punchOver({ ...options, timeoutMs, channel, ...prepared }),
       (conn) => conn.close(),
     );
     events.connected(reportOf(conn));
@@ -66,24 +66,16 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
   } catch (error) {
     if (!(error instanceof UnreachableError)) throw error;
     events.attempts(error.attempts);
-    io.err(`punchline: ${error.message}`);
+    printError(error, io);
     return EXIT.failure;
   }
 }
 
-function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
-  const { plan, elapsedMs, punchMs, attempts } = punch;
-  return {
-    strategy: plan.method,
-    local: formatTransportAddress(local),
-    remote: formatTransportAddress(remote),
-    relayed: false,
-    ...{ elapsedMs, punchMs, attempts },
-    reason: plan.reason,
-  };
-}
-
-async function enter(url: string, room: string, signal: AbortSignal): Promise<WebSocketChannel> {
+async function enterRoom(
+  url: string,
+  room: string,
+  signal: AbortSignal,
+): Promise<WebSocketChannel> {
   try {
     return await openWebSocketChannel(url, room, { signal });
   } catch (error) {
@@ -93,10 +85,12 @@ async function enter(url: string, room: string, signal: AbortSignal): Promise<We
 }
 
 /**
- * Gets the punch port ready while the other side is awaited, and anew if that takes long: mappings expire. Agrees with
- * it on the roles meanwhile.
+ * Prepares the punch port and agrees on the roles while waiting for the other side. If the wait was long the port is
+ * prepared again, because its mapping may have expired.
+ *
+ * @returns `undefined` if the other side has not come in time
  */
-async function prepareUntilThere(
+async function prepareWhileWaiting(
   channel: WebSocketChannel,
   options: PreparePunchOptions,
   timeoutMs: number | undefined,
@@ -123,5 +117,20 @@ async function prepareUntilThere(
   }
 }
 
-/** Some NATs forget an idle TCP mapping after a minute or two; ours. */
+function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
+  return {
+    strategy: punch.kind,
+    method: punch.method,
+    transport: punch.transport,
+    local: formatTransportAddress(local),
+    remote: formatTransportAddress(remote),
+    relayed: false,
+    elapsedMs: punch.elapsedMs,
+    punchMs: punch.punchMs,
+    attempts: punch.attempts,
+    reason: punch.plan.reason,
+  };
+}
+
+/** Chosen by us: some NATs drop an idle TCP mapping after one or two minutes. */
 const MAPPING_MS = 30_000;

@@ -1,5 +1,5 @@
 /**
- * `serve`: a STUN server and a rendezvous of one's own.
+ * `serve`: your own STUN server and rendezvous.
  *
  * @module
  */
@@ -17,20 +17,20 @@ export const SERVE_USAGE =
   "serve [--address IP]... [--alternate IP]... [--port 3478] [--alternate-port 3479] " +
   "[--rendezvous-port 3480] [--json]";
 
-/** Runs the command until it is interrupted; its exit code. */
+/** Runs the command until it is interrupted; returns its exit code. */
 export async function serve(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     flags: ["json"],
     values: ["port", "alternate-port", "rendezvous-port"],
     lists: ["address", "alternate"],
   });
-  const wanted = optionsOf(given);
+  const options = serverOptions(given);
   await using stack = new AsyncDisposableStack();
   const servers: StunServer[] = [];
   const rendezvous: RendezvousServer[] = [];
-  for (const options of wanted) {
-    servers.push(stack.use(await start(options, given, io)));
-    const local = { ip: options.address, port: readRendezvousPort(given) };
+  for (const each of options) {
+    servers.push(stack.use(await startStun(each, given, io)));
+    const local = { ip: each.address, port: readRendezvousPort(given) };
     rendezvous.push(stack.use(await serveRendezvous({ network: systemNetwork, local })));
   }
 
@@ -41,7 +41,7 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   } else {
     io.out(`Serving STUN over UDP and TCP on ${addresses.join(", ")}`);
     io.out(`Serving a rendezvous on ${rendezvous.map(({ url }) => url).join(", ")}`);
-    io.out(`Ask it from another terminal: punchline nat-test --server ${addresses[0]}`);
+    io.out(`Try it in another terminal: punchline nat-test --server ${addresses[0]}`);
   }
   const ends = [...servers, ...rendezvous].map((server) => server.finished);
   await Promise.race([aborted(io.signal), ...ends]);
@@ -52,18 +52,20 @@ function readRendezvousPort({ values }: Arguments): number {
   return readInteger("rendezvous-port", values.get("rendezvous-port"), PORTS) ?? RENDEZVOUS_PORT;
 }
 
-/** One server for each family of addresses. */
-function optionsOf({ lists, values }: Arguments): StunServerOptions[] {
+/** Options for one STUN server for each address family. */
+function serverOptions({ lists, values }: Arguments): StunServerOptions[] {
   const port = readInteger("port", values.get("port"), PORTS);
   const alternatePort = readInteger("alternate-port", values.get("alternate-port"), PORTS);
   const common = { network: systemNetwork, port, alternatePort };
   const addresses = byFamily("address", lists.get("address")!);
   const alternates = byFamily("alternate", lists.get("alternate")!);
-  if (addresses.size === 0 && alternates.size === 0) return [{ ...common, ...DEMONSTRATION }];
+  if (addresses.size === 0 && alternates.size === 0) return [{ ...common, ...LOOPBACK }];
 
   for (const family of alternates.keys()) {
     if (!addresses.has(family)) {
-      throw new UsageError(`--alternate ${alternates.get(family)} takes an --address beside it`);
+      throw new UsageError(
+        `--alternate ${alternates.get(family)} needs an --address of the same family`,
+      );
     }
   }
   return [...addresses].map(([family, address]) => ({
@@ -77,13 +79,13 @@ function byFamily(name: string, texts: readonly string[]): Map<number, string> {
   const found = new Map<number, string>();
   for (const ip of texts.map((text) => readWith(() => parseIp(text)))) {
     const family = ipFamily(ip);
-    if (found.has(family)) throw new UsageError(`--${name} takes one IPv${family} address`);
+    if (found.has(family)) throw new UsageError(`--${name} takes only one IPv${family} address`);
     found.set(family, ip);
   }
   return found;
 }
 
-async function start(
+async function startStun(
   options: StunServerOptions,
   { lists }: Arguments,
   io: CliIo,
@@ -97,8 +99,8 @@ async function start(
     const isDefault = lists.get("address")!.length === 0;
     const unavailable = error instanceof NetworkError && error.reason === "address-not-available";
     if (!isDefault || !unavailable) throw error;
-    // Linux and Windows have all of 127/8, macOS has 127.0.0.1.
-    io.err(`${error.message}; serving without it, so without RFC 5780`);
+    // Linux and Windows have all of 127/8, macOS only 127.0.0.1.
+    io.err(`${error.message}; serving one address only, so clients cannot classify their NATs`);
     return await serveStun({ ...options, alternateAddress: undefined });
   }
 }
@@ -110,11 +112,11 @@ function aborted(signal: AbortSignal): Promise<void> {
   );
 }
 
-/** Without a word about addresses: enough for a NAT test against this machine, without a network. */
-const DEMONSTRATION = { address: "127.0.0.1", alternateAddress: "127.0.0.2" };
+/** Without any addresses given: enough for a NAT test on this machine, without a network. */
+const LOOPBACK = { address: "127.0.0.1", alternateAddress: "127.0.0.2" };
 
-/** Ours: beside STUN's, which are 3478 and, for the alternate, 3479. */
+/** Chosen by us: next to STUN's 3478, and 3479 for the alternate port. */
 const RENDEZVOUS_PORT = 3480;
 
-/** 0 for the system's choice. */
+/** 0 lets the system choose. */
 const PORTS = { min: 0, max: 65_535 };

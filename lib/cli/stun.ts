@@ -1,11 +1,13 @@
 /**
- * `stun`: one Binding request.
+ * `stun`: sends one binding request to a STUN server, and prints the address that it saw.
  *
  * @module
  */
 
+import { Deadline } from "../base/timers.ts";
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
-import { stunBinding } from "../stun/stun_binding.ts";
+import type { StunBinding } from "../stun/client.ts";
+import { stunBinding, type StunBindingOptions } from "../stun/stun_binding.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 
@@ -13,13 +15,13 @@ import { type CliIo, EXIT, UsageError } from "./io.ts";
 export const STUN_USAGE = "stun SERVER[:PORT] [--tcp | --tls] [--timeout MS] [--json]";
 
 /**
- * Runs the command; its exit code.
+ * Runs the command; returns its exit code.
  *
  * @throws {UsageError} if the command line is wrong
  * @throws {NetworkError} if the server cannot be reached
- * @throws {NoResponseError} if it closes the connection without an answer
- * @throws {RefusedError} if it answers with an error
- * @throws {MalformedMessageError} if what it says over TCP is not STUN
+ * @throws {NoResponseError} if the server closes the connection without an answer
+ * @throws {RefusedError} if the server answers with an error
+ * @throws {MalformedMessageError} if the server answers over TCP with something other than STUN
  */
 export async function stun(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values, operands } = readArguments(args, {
@@ -28,22 +30,20 @@ export async function stun(args: readonly string[], io: CliIo): Promise<number> 
     operands: { min: 1, max: 1 },
   });
   if (flags.has("tcp") && flags.has("tls")) {
-    throw new UsageError("--tcp and --tls exclude each other");
+    throw new UsageError("--tcp cannot be combined with --tls");
   }
+  const [name] = operands as [string];
   const transport = flags.has("tls") ? "tls" : flags.has("tcp") ? "tcp" : "udp";
   const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 600_000 }) ??
     DEFAULT_TIMEOUT_MS;
-  readWith(() => parseHostPort(operands[0]!, 0));
-  const deadline = AbortSignal.timeout(timeoutMs);
-  const signal = AbortSignal.any([io.signal, deadline]);
-  const binding = await stunBinding(operands[0]!, { transport, signal }).catch((error) => {
-    if (error !== deadline.reason) throw error;
-    io.err(`punchline: Cannot ask ${operands[0]}: no answer in ${timeoutMs} ms`);
-    return undefined;
-  });
-  if (binding === undefined) return EXIT.timeout;
+  readWith(() => parseHostPort(name, 0));
+  const binding = await bindingInTime(name, transport, timeoutMs, io.signal);
+  if (binding === undefined) {
+    io.err(`punchline: Cannot reach ${name}: no answer within ${timeoutMs} ms`);
+    return EXIT.timeout;
+  }
   const { server, local, mapped, otherAddress, rttMs } = binding;
-  const text = {
+  const report = {
     server: formatTransportAddress(server),
     transport,
     local: local === "unknown" ? null : formatTransportAddress(local),
@@ -52,15 +52,33 @@ export async function stun(args: readonly string[], io: CliIo): Promise<number> 
     rttMs,
   };
   if (flags.has("json")) {
-    io.out(JSON.stringify(text));
+    io.out(JSON.stringify(report));
     return EXIT.ok;
   }
-  io.out(`${text.server} sees this host as ${text.mapped} over ${transport.toUpperCase()}`);
-  io.out(`  local address   ${text.local ?? "not known"}`);
-  io.out(`  other address   ${text.otherAddress ?? "none: the server does not serve RFC 5780"}`);
+  io.out(`${report.server} sees this machine as ${report.mapped} over ${transport.toUpperCase()}`);
+  io.out(`  local address   ${report.local ?? "unknown"}`);
+  io.out(
+    `  other address   ${report.otherAddress ?? "none: the server does not support RFC 5780"}`,
+  );
   io.out(`  round trip      ${rttMs.toFixed(1)} ms`);
   return EXIT.ok;
 }
 
-/** Shorter than RFC 8489's 39.5 s: somebody sits in front of the screen. */
+/** `undefined` if the server has not answered in time. */
+async function bindingInTime(
+  name: string,
+  transport: StunBindingOptions["transport"],
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<StunBinding | undefined> {
+  using deadline = new Deadline(timeoutMs, signal);
+  try {
+    return await stunBinding(name, { transport, signal: deadline.signal });
+  } catch (error) {
+    if (signal.aborted || error !== deadline.signal.reason) throw error;
+    return undefined;
+  }
+}
+
+/** Shorter than the 39.5 s of RFC 8489 §6.2.1: a person is waiting. */
 const DEFAULT_TIMEOUT_MS = 10_000;

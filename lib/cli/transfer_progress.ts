@@ -1,6 +1,6 @@
 /**
- * What `send` and `recv` tell while files go over: on stderr a bar on a terminal, or a line for each file elsewhere; JSON
- * lines for programs, on stdout.
+ * The progress of `send` and `recv`: on stderr a bar on a terminal, or else a line for each file; with `--json` events
+ * on stdout.
  *
  * @module
  */
@@ -16,7 +16,103 @@ import {
 } from "../transfer/mod.ts";
 import { type CliIo, EXIT } from "./io.ts";
 
-/** `1.5 MiB`. */
+/** Reports the progress of a transfer. */
+export class TransferReporter implements ProgressListeners {
+  readonly #io: CliIo;
+  readonly #asJson: boolean;
+  readonly #rate = new RecentRate();
+  #reportedAtMs = -Infinity;
+  #hasBar = false;
+
+  constructor(io: CliIo, options: { asJson: boolean }) {
+    this.#io = io;
+    this.#asJson = options.asJson;
+  }
+
+  /** Prints a line for people, above the bar; nothing with `--json`. */
+  print(line: string): void {
+    if (this.#asJson) return;
+    this.#clearBar();
+    this.#io.err(line);
+  }
+
+  /** Prints an event for programs; nothing without `--json`. */
+  emit(event: Readonly<Record<string, unknown>>): void {
+    if (this.#asJson) this.#io.out(JSON.stringify(event));
+  }
+
+  readonly onProgress = (progress: TransferProgress): void => {
+    const nowMs = performance.now();
+    this.#rate.add(nowMs, progress.bytes);
+    const isLast = progress.bytes === progress.totalBytes && progress.file === null;
+    if (!isLast && nowMs - this.#reportedAtMs < (this.#asJson ? EVENT_MS : BAR_MS)) return;
+    this.#reportedAtMs = nowMs;
+    const rate = this.#rate.bytesPerSecond;
+    if (this.#asJson) {
+      this.emit({ event: "progress", ...progress, bytesPerSecond: rate ?? null });
+      return;
+    }
+    const status = this.#io.status;
+    if (status === undefined) return;
+    status.write(`\r${progressBar(progress, rate, status.columns)}${CLEAR_REST}`);
+    this.#hasBar = true;
+  };
+
+  readonly onFile = (file: FinishedFile): void => {
+    this.emit({ event: "file", ...file });
+    const { path, size, savedAs, resumedBytes } = file;
+    const kept = size > 0 && resumedBytes === size ? ", already there" : "";
+    const renamed = savedAs === undefined ? "" : ` as ${printable(savedAs)}`;
+    if (this.#io.status === undefined || renamed !== "") {
+      this.print(`${printable(path)}${renamed}  (${formatBytes(size)}${kept})`);
+    }
+  };
+
+  readonly onBreak = (error: Error): void => {
+    this.emit({ event: "broken", reason: error.message });
+    this.print(`The connection broke; waiting up to two minutes for another: ${error.message}`);
+  };
+
+  /** Reports that everything has been transferred. */
+  finished(verb: "Sent" | "Received", result: TransferResult): void {
+    this.emit({ event: "finished", ...result });
+    this.print(summaryLine(verb, result));
+  }
+
+  /** Erases the bar. */
+  #clearBar(): void {
+    if (!this.#hasBar) return;
+    this.#hasBar = false;
+    this.#io.status?.write(`\r${CLEAR_REST}`);
+  }
+
+  /** Erases the bar, so that the next line starts at the left. */
+  [Symbol.dispose](): void {
+    this.#clearBar();
+  }
+}
+
+/**
+ * Reports why a transfer failed.
+ *
+ * @returns the exit code
+ * @throws the error itself if it is not a failure of the transfer
+ */
+export function reportTransferFailure(
+  error: unknown,
+  reporter: TransferReporter,
+  io: CliIo,
+): number {
+  reporter[Symbol.dispose]();
+  if (io.signal.aborted) return EXIT.interrupted;
+  if (!(error instanceof TransferError || error instanceof FileError)) throw error;
+  const message = printable(error.message);
+  reporter.emit({ event: "failed", reason: error.reason, message });
+  io.err(`punchline: ${message}`);
+  return EXIT.failure;
+}
+
+/** Formats a size, as `1.5 MiB`. */
 export function formatBytes(bytes: number): string {
   if (bytes < KIB) return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
   const mib = bytes / KIB / KIB;
@@ -24,7 +120,7 @@ export function formatBytes(bytes: number): string {
   return mib < 10 * KIB ? `${mib.toFixed(1)} MiB` : `${(mib / KIB).toFixed(1)} GiB`;
 }
 
-/** `1:05`, or `2:00:00`. */
+/** Formats a duration, as `1:05` or `2:00:00`. */
 export function formatDuration(seconds: number): string {
   const whole = Math.round(seconds);
   const [hours, minutes, rest] = [
@@ -36,28 +132,28 @@ export function formatDuration(seconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }
 
-/** `3 files`. */
+/** Formats a number of files, as `3 files`. */
 export function formatFiles(count: number): string {
   return `${count} ${count === 1 ? "file" : "files"}`;
 }
 
-/** One line about the whole. */
-export function summaryLine(verb: "Sent" | "Received", result: TransferResult): string {
+/** Sums up a transfer in one line. */
+function summaryLine(verb: "Sent" | "Received", result: TransferResult): string {
   const { files, bytes, resumedBytes, sentBytes, elapsedMs, breaks } = result;
   const rate = formatBytes(Math.round(sentBytes / Math.max(elapsedMs / 1000, 0.001)));
   return [
     `${verb} ${formatFiles(files)}, ${formatBytes(bytes)}`,
     ` in ${formatDuration(elapsedMs / 1000)} (${rate}/s)`,
-    resumedBytes > 0 ? `, ${formatBytes(resumedBytes)} of it were there already` : "",
+    resumedBytes > 0 ? `, ${formatBytes(resumedBytes)} of it already there` : "",
     breaks > 0 ? `, over ${breaks + 1} connections` : "",
   ].join("");
 }
 
 /**
- * A bar that fits: `[#####-----]  50 %  1.5/3.0 MiB  1.0 MiB/s  0:02  name`. What does not fit is left out, the name
- * first.
+ * Draws a bar that fits the terminal: `[#####-----]  50 %  1.5 MiB of 3.0 MiB  1.0 MiB/s  0:02 left  name`. Parts that
+ * do not fit are left out, the name first.
  *
- * @param rate bytes a second, or `undefined` while it is not known
+ * @param rate bytes per second, or `undefined` while unknown
  */
 export function progressBar(
   progress: TransferProgress,
@@ -86,103 +182,20 @@ export function progressBar(
   return room >= MIN_NAME && file !== null ? `${line}  ${shorten(file, room)}` : line;
 }
 
-/** The end of a name, which tells more than its start. */
+/** Shortens a name to its end, which says more than its start. */
 function shorten(name: string, room: number): string {
   const shown = [...printable(name)];
-  // A character may take two columns; halving the room where one is not ASCII errs on the side of what fits.
+  // A character may take two columns: with any that is not ASCII, half the room is safe.
   // deno-lint-ignore no-control-regex
   const fitting = /^[\u0000-\u007f]*$/.test(name) ? room : Math.floor(room / 2);
   return shown.length <= fitting ? shown.join("") : `…${shown.slice(1 - fitting).join("")}`;
 }
 
-const KIB = 1024;
-
-/** Ours. */
-const MAX_BAR = 30;
-const MIN_BAR = 10;
-const MIN_NAME = 12;
-
-/** Tells how a transfer goes. */
-export class TransferReporter implements ProgressListeners {
-  readonly #io: CliIo;
-  readonly #asJson: boolean;
-  readonly #rate = new RecentRate();
-  #toldAtMs = -Infinity;
-  #hasBar = false;
-
-  constructor(io: CliIo, options: { asJson: boolean }) {
-    this.#io = io;
-    this.#asJson = options.asJson;
-  }
-
-  /** A line for people, above the bar; programs are spared it. */
-  say(line: string): void {
-    if (this.#asJson) return;
-    this.#clearBar();
-    this.#io.err(line);
-  }
-
-  /** An event for programs. */
-  event(event: Readonly<Record<string, unknown>>): void {
-    if (this.#asJson) this.#io.out(JSON.stringify(event));
-  }
-
-  readonly onProgress = (progress: TransferProgress): void => {
-    const nowMs = performance.now();
-    this.#rate.add(nowMs, progress.bytes);
-    const isLast = progress.bytes === progress.totalBytes && progress.file === null;
-    if (!isLast && nowMs - this.#toldAtMs < (this.#asJson ? EVENT_MS : BAR_MS)) return;
-    this.#toldAtMs = nowMs;
-    const rate = this.#rate.bytesPerSecond;
-    if (this.#asJson) {
-      this.event({ event: "progress", ...progress, bytesPerSecond: rate ?? null });
-      return;
-    }
-    const status = this.#io.status;
-    if (status === undefined) return;
-    status.write(`\r${progressBar(progress, rate, status.columns)}${CLEAR_REST}`);
-    this.#hasBar = true;
-  };
-
-  readonly onFile = (file: FinishedFile): void => {
-    this.event({ event: "file", ...file });
-    const { path, size, savedAs, resumedBytes } = file;
-    const kept = size > 0 && resumedBytes === size ? ", was there already" : "";
-    const renamed = savedAs === undefined ? "" : ` as ${printable(savedAs)}`;
-    if (this.#io.status === undefined || renamed !== "") {
-      this.say(`${printable(path)}${renamed}  (${formatBytes(size)}${kept})`);
-    }
-  };
-
-  readonly onBreak = (error: Error): void => {
-    this.event({ event: "broken", reason: error.message });
-    this.say(`The connection broke, waiting up to two minutes for the next: ${error.message}`);
-  };
-
-  /** It is over. */
-  finished(verb: "Sent" | "Received", result: TransferResult): void {
-    this.event({ event: "finished", ...result });
-    this.say(summaryLine(verb, result));
-  }
-
-  /** Leaves an empty line where the bar was. */
-  #clearBar(): void {
-    if (!this.#hasBar) return;
-    this.#hasBar = false;
-    this.#io.status?.write(`\r${CLEAR_REST}`);
-  }
-
-  /** Whoever prints after this has a line of his own. */
-  [Symbol.dispose](): void {
-    this.#clearBar();
-  }
-}
-
-/** The rate of the last seconds. */
+/** The rate over the last few seconds. */
 class RecentRate {
   readonly #samples: { atMs: number; bytes: number }[] = [];
 
-  /** Undefined until it has been watched for a while. */
+  /** `undefined` until there are enough samples. */
   get bytesPerSecond(): number | undefined {
     const [first, last] = [this.#samples[0], this.#samples.at(-1)];
     if (first === undefined || last === undefined) return undefined;
@@ -192,7 +205,7 @@ class RecentRate {
 
   add(atMs: number, bytes: number): void {
     const last = this.#samples.at(-1);
-    if (last !== undefined && bytes < last.bytes) this.#samples.length = 0; // a file began anew
+    if (last !== undefined && bytes < last.bytes) this.#samples.length = 0; // a file started again
     else if (last !== undefined && atMs - last.atMs < SAMPLE_MS) return;
     this.#samples.push({ atMs, bytes });
     while (atMs - this.#samples[0]!.atMs > WINDOW_MS) this.#samples.shift();
@@ -202,26 +215,18 @@ class RecentRate {
 /** Erase in line: from the cursor to its end (ECMA-48 EL). */
 const CLEAR_REST = "\u001b[K";
 
-/** Ours: as smooth as needs be. */
+/** Chosen by us: smooth enough for a person, and few enough events for a program. */
 const BAR_MS = 100;
 const EVENT_MS = 500;
 
-/** Ours: a rate over less jumps, over more is late. */
+/** Chosen by us: a shorter window makes the rate jump, a longer one makes it lag. */
 const WINDOW_MS = 5000;
 const SAMPLE_MS = 100;
 const MIN_WATCH_MS = 500;
 
-/**
- * Prints why, and gives the exit code.
- *
- * @throws what is none of the transfer's own failures
- */
-export function transferFailure(error: unknown, reporter: TransferReporter, io: CliIo): number {
-  reporter[Symbol.dispose]();
-  if (io.signal.aborted) return EXIT.interrupted;
-  if (!(error instanceof TransferError || error instanceof FileError)) throw error;
-  const message = printable(error.message);
-  reporter.event({ event: "failed", reason: error.reason, message });
-  io.err(`punchline: ${message}`);
-  return EXIT.failure;
-}
+const KIB = 1024;
+
+/** In columns. Chosen by us: a shorter bar or name says nothing. */
+const MAX_BAR = 30;
+const MIN_BAR = 10;
+const MIN_NAME = 12;

@@ -6,6 +6,7 @@
 
 import { toBase64url } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
+import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { PunchRole } from "../punch/offer.ts";
@@ -14,8 +15,12 @@ import type { FoundPath, PathReport } from "./paths.ts";
 
 /** How a connection runs at the moment. */
 export interface PeerPath {
-  /** Such as `"lan"`, `"crossing"` or `"relay"`. */
-  readonly strategy: string;
+  /** The kind of path. */
+  readonly kind: PathKind;
+  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  readonly method: PunchMethodName | null;
+  /** The transport protocol. */
+  readonly transport: "tcp";
   /** This side's end, `192.0.2.1:4000`. */
   readonly local: string;
   /** The other side's end. */
@@ -175,9 +180,12 @@ interface Found {
   readonly connection: FoundPath["connection"];
 }
 
-function describe({ strategy, isRelayed, connection }: FoundPath): Omit<PeerPath, "rttMs"> {
+function describe(path: FoundPath): Omit<PeerPath, "rttMs"> {
+  const { kind, method, transport, isRelayed, connection } = path;
   return {
-    strategy,
+    kind,
+    method,
+    transport,
     local: formatTransportAddress(connection.local),
     remote: formatTransportAddress(connection.remote),
     relayed: isRelayed,

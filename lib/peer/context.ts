@@ -16,6 +16,7 @@ import { openStreamRelay } from "../turn/open_relay.ts";
 import {
   parseRelay,
   parseStrategy,
+  pathKindsOf,
   PEER_TIMINGS,
   type PeerOptions,
   type PeerTimings,
@@ -56,10 +57,10 @@ export function makeContext(
 ): PeerContext {
   const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false } = options;
-  const strategies = new Set((options.strategies ?? STRATEGIES).map(parseStrategy));
-  const pathKinds = new Set([...strategies].filter((each) => each !== "relay"));
+  const kinds = pathKindsOf((options.strategies ?? STRATEGIES).map(parseStrategy));
+  const pathKinds = new Set([...kinds].filter((kind) => kind !== "relay"));
   const isDirect = !relayOnly && pathKinds.size > 0;
-  const mayRelay = strategies.has("relay");
+  const mayRelay = kinds.has("relay");
   if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
   if (relayOnly && turn.length === 0) {
     throw new TypeError(

@@ -16,7 +16,7 @@
  * // The other side connects.
  * await using other = await Peer.open();
  * await using conn = await other.connect(ticket);
- * console.log(conn.path.strategy, conn.remoteId);
+ * console.log(conn.path.kind, conn.remoteId);
  * ```
  *
  * @module
@@ -29,6 +29,7 @@ export { PeerConnection, type PeerEvent, type PeerPath } from "./connection.ts";
 export type { ConnectOptions, PeerOptions } from "./options.ts";
 export { PEER_TIMINGS, type PeerTimings } from "./options.ts";
 export type { RelayServer } from "./options.ts";
+export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 export { STRATEGIES, type Strategy } from "./options.ts";
 export { decodeTicket, encodeTicket, type Ticket } from "./ticket.ts";
 export type { PathReport } from "./paths.ts";

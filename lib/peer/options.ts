@@ -5,6 +5,7 @@
  */
 
 import type { Logger } from "../base/logger.ts";
+import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
 import { MANUAL_MS } from "../punch/manual.ts";
@@ -95,24 +96,21 @@ function decode(text: string): string {
   }
 }
 
-/** A way to a peer; {@linkcode STRATEGIES} has all of them. */
-export type Strategy = (typeof STRATEGIES)[number];
+/** What `strategies` takes: a kind of path, or `"punch"` for hole punching over every transport. */
+export type Strategy = PathKind | "punch";
 
-/** All ways, about in the order of what they cost. */
-export const STRATEGIES = [
-  "host", // on the same machine
-  "lan", // by private addresses
-  "ipv6",
-  "direct", // to a public address, whichever side has it
-  "mapped", // to a port that a router forwards
-  "punch", // TCP simultaneous open
-  "relay",
-] as const;
+/** Everything that `strategies` takes. */
+export const STRATEGIES: readonly Strategy[] = [...PATH_KINDS, "punch"];
+
+/** The kinds of path that strategies stand for. */
+export function pathKindsOf(strategies: readonly Strategy[]): ReadonlySet<PathKind> {
+  return new Set(strategies.map((each) => each === "punch" ? "punch-tcp" : each));
+}
 
 /**
  * Reads the name of a strategy.
  *
- * @throws {TypeError} if it is none
+ * @throws {TypeError} if there is no strategy of that name
  */
 export function parseStrategy(name: string): Strategy {
   const found = STRATEGIES.find((strategy) => strategy === name);
@@ -143,7 +141,7 @@ export interface PeerOptions {
   readonly report?: FamilyReport | null;
   /** TURN servers that relay streams, where nothing else works. */
   readonly turn?: readonly (string | RelayServer)[];
-  /** By which ways to connect; all unless given. */
+  /** Which kinds of path to try. Default: all. */
   readonly strategies?: readonly Strategy[];
   /** Whether to go by `turn` alone, so that the other side does not learn this one's addresses. */
   readonly relayOnly?: boolean;

@@ -6,6 +6,7 @@
  */
 
 import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
+import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { Deadline } from "../base/timers.ts";
 import { ipScope } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
@@ -55,8 +56,12 @@ export interface FoundPath extends PathReport {
 
 /** How a way was found. */
 export interface PathReport {
-  /** Such as `"lan"`, `"crossing"` or `"relay"`. */
-  readonly strategy: string;
+  /** The kind of path. */
+  readonly kind: PathKind;
+  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  readonly method: PunchMethodName | null;
+  /** The transport protocol. */
+  readonly transport: "tcp";
   /** Whether a relay carries it. */
   readonly isRelayed: boolean;
   /** From the moment when both sides' addresses were known. */
@@ -122,10 +127,10 @@ class PathFinder {
         base: await base,
         onPlan: (plan) => this.#onPlan(plan),
       });
-      const { strategy, punchMs, channelBinding, attempts } = connection.punch;
+      const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
       this.#punchAttempts = attempts;
       this.#directFound.abort(); // before the first await: a relay that comes now comes too late
-      const found = { strategy, punchMs, isRelayed: false };
+      const found = { kind, method, transport, punchMs, isRelayed: false };
       await this.#hand(connection, channelBinding, found);
     } catch (error) {
       if (error instanceof UnreachableError) this.#punchAttempts = error.attempts;
@@ -159,7 +164,9 @@ class PathFinder {
       if (signal.aborted) return connection.reset(); // a direct way was found at the same moment
       const punchMs = performance.now() - startedAtMs;
       await this.#hand(connection, channelBinding, {
-        strategy: "relay",
+        kind: "relay",
+        method: null,
+        transport: "tcp",
         punchMs,
         isRelayed: true,
       });
@@ -181,7 +188,7 @@ class PathFinder {
   async #hand(
     connection: TcpConnection,
     channelBinding: Uint8Array,
-    found: Pick<FoundPath, "strategy" | "isRelayed" | "punchMs">,
+    found: Omit<PathReport, "attempts">,
   ): Promise<void> {
     const { role, remoteKey, connectionKey, onPath } = this.#options;
     const keys = pathKeys(await connectionKey, channelBinding, role);

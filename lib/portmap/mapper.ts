@@ -12,7 +12,7 @@
  */
 
 import {
-  type ConnectionAttempt,
+  type Attempt,
   MalformedMessageError,
   NetworkError,
   NoResponseError,
@@ -213,7 +213,7 @@ function checkRange(what: string, value: number, least: number, most: number): v
 }
 
 /** One protocol with one gateway, and what it said. */
-export interface MappingAttempt extends ConnectionAttempt {
+export interface MappingAttempt extends Attempt {
   /** The protocol. */
   readonly strategy: MapperName;
   /** What the gateway said, or that it said nothing, in one line. */
@@ -233,10 +233,7 @@ export interface Wanted {
 }
 
 /** No gateway opened the port. Its `name` is `"UnreachableError"`, which it is. */
-export class NoMappingError extends UnreachableError {
-  /** Per gateway and protocol. */
-  declare readonly attempts: readonly MappingAttempt[];
-
+export class NoMappingError extends UnreachableError<MappingAttempt> {
   /**
    * Makes one.
    *
@@ -322,7 +319,7 @@ function shortly({ strategy, outcome }: MappingAttempt): string {
   return `${PROTOCOL_NAMES[strategy]} ${OUTCOMES[outcome] ?? outcome}`;
 }
 
-const OUTCOMES: Partial<Record<ConnectionAttempt["outcome"], string>> = {
+const OUTCOMES: Partial<Record<Attempt["outcome"], string>> = {
   "timed-out": "silent",
   "failed": "garbled",
 };

@@ -27,11 +27,11 @@ import {
 } from "./nomination.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
 import {
-  type PathKind,
+  type DirectPathKind,
+  methodOf,
   pathKindOf,
   planWithPathKinds,
   type PunchPlan,
-  strategyOf,
 } from "./plan_types.ts";
 import { delay } from "@std/async/delay";
 
@@ -42,7 +42,7 @@ export interface AttemptOptions {
   /** Known to both sides and to nobody else; may be empty. */
   readonly sharedSecret: Uint8Array;
   /** The ways that are taken. */
-  readonly pathKinds: ReadonlySet<PathKind>;
+  readonly pathKinds: ReadonlySet<DirectPathKind>;
   /** Whether people carried the offers. */
   readonly isManual: boolean;
   /** Hears of each plan. */
@@ -68,7 +68,7 @@ export type AttemptOutcome =
     /** When both offers were known. */
     readonly startedAtMs: number;
     readonly channelBinding: Uint8Array;
-    readonly way: PathKind;
+    readonly pathKind: DirectPathKind;
   }
   | { readonly kind: "impossible" | "failed"; readonly plan: PunchPlan }
   | { readonly kind: "abandoned" };
@@ -138,7 +138,7 @@ export class PunchAttempt {
       network: this.#options.network,
       punchPort,
       reusePort,
-      strategyOf: (target) => strategyOf(this.#pathKindOf(target), plan.method),
+      kindOf: (target) => this.#pathKindOf(target),
       onConnection: (connection) => nomination.add(connection),
       signal: ended,
     });
@@ -170,7 +170,7 @@ export class PunchAttempt {
         plan,
         startedAtMs: this.#startedAtMs,
         channelBinding: channelBinding(secret),
-        way: this.#pathKindOf(connection.remote),
+        pathKind: this.#pathKindOf(connection.remote),
       };
     }
     return signal.aborted ? { kind: "abandoned" } : { kind: "failed", plan };
@@ -182,7 +182,7 @@ export class PunchAttempt {
    */
   async #miss(confirmed: Promise<void>, nomination: Nomination, ended: AbortSignal): Promise<void> {
     const { promise: never } = Promise.withResolvers<never>();
-    if (this.plan.method !== "predicting") return never;
+    if (this.plan.method !== "port-prediction") return never;
     await confirmed;
     if (!await passes(lastStartMs(this.plan) + MISS_MS, ended)) return;
     while (nomination.isBusy) if (!await passes(BUSY_MS, ended)) return;
@@ -236,14 +236,16 @@ export class PunchAttempt {
     return Math.max(...dials.map(({ startMs, timeoutMs }) => startMs + timeoutMs));
   }
 
-  #pathKindOf(address: TransportAddress): PathKind {
+  #pathKindOf(address: TransportAddress): DirectPathKind {
     const { method } = this.plan;
     return pathKindOf(address, { me: this.#ours.side, peer: this.#theirs.side, method });
   }
 
   #traceAccepted(connection: TcpConnection): AttemptRecord | undefined {
     if (this.#accepted.length >= MAX_ACCEPTED_TRACES) return undefined;
-    const trace = new AttemptRecord("accepted", formatTransportAddress(connection.remote));
+    const kind = this.#pathKindOf(connection.remote);
+    const remote = formatTransportAddress(connection.remote);
+    const trace = new AttemptRecord(kind, remote, methodOf(kind, this.plan.method));
     this.#accepted.push(trace);
     return trace;
   }

@@ -52,14 +52,14 @@ export function methodChecks(context: PunchMethodContext): CheckListEntry[] {
   const { nomination, party } = context;
   switch (nomination.method) {
     case "direct":
-    case "crossing":
+    case "simultaneous-open":
       return [dialPeer(context)];
-    case "opening":
+    case "one-sided-open":
       return nomination.opener === party ? [open(context)] : enter(context);
-    case "predicting":
+    case "port-prediction":
       if (nomination.predicted.length === 2) return dialPairs(context);
       return nomination.predicted.includes(party) ? dialOut(context) : [dialPredicted(context)];
-    case "spraying":
+    case "birthday":
       return [spray(context, nomination)];
     case "impossible":
       return [];
@@ -144,7 +144,7 @@ function dialPairs(context: PunchMethodContext): CheckListEntry[] {
 
 function spray(
   context: PunchMethodContext,
-  nomination: Meeting & { method: "spraying" },
+  nomination: Meeting & { method: "birthday" },
 ): CheckListEntry {
   const { party, peer, peerAddress, headStartMs, limits, rttMs = USUAL_RTT_MS } = context;
   const { split, block, first, spacingMs } = nomination.spray;
@@ -292,7 +292,7 @@ export function planPunch(
     dials: dials.map((group) => withoutForbidden(group, dialContext(me, peer)))
       .filter(({ targets }) => targets.length > 0),
     listens: listens(nomination, party, me),
-    sprayedSyns: nomination.method === "spraying"
+    sprayedSyns: nomination.method === "birthday"
       ? nomination.spray.split.sockets + nomination.spray.split.ports
       : 0,
     successEstimate,
@@ -390,7 +390,7 @@ function listens(nomination: Meeting, party: Party, me: PunchDescription): boole
   switch (nomination.method) {
     case "direct":
       return nomination.reachable.includes(party) || !nomination.reachable.includes(other(party));
-    case "opening":
+    case "one-sided-open":
       return nomination.opener === party;
     default:
       return false;

@@ -9,16 +9,23 @@
  */
 
 import { type ConnectionAttempt, NetworkError } from "../base/errors.ts";
+import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { Deadline } from "../base/timers.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import type { NominationOutcome } from "./nomination.ts";
-import type { CheckListEntry, PunchPlan } from "./plan_types.ts";
+import {
+  type CheckListEntry,
+  type DirectPathKind,
+  methodOf,
+  type PunchPlan,
+} from "./plan_types.ts";
 import { delay } from "@std/async/delay";
 
 /** The record of one dial, of a spray of them, or of a connection that was accepted. */
 export class AttemptRecord {
-  readonly strategy: string;
+  readonly kind: PathKind;
+  readonly method: PunchMethodName | null;
   readonly remote: string;
   tries = 0;
   resets = 0;
@@ -29,9 +36,10 @@ export class AttemptRecord {
   #elapsedMs: number | undefined;
 
   /** @param remote the address that is dialled, or a description of several */
-  constructor(strategy: string, remote: string) {
-    this.strategy = strategy;
+  constructor(kind: PathKind, remote: string, method: PunchMethodName | null = null) {
+    this.kind = kind;
     this.remote = remote;
+    this.method = method;
   }
 
   /**
@@ -50,12 +58,17 @@ export class AttemptRecord {
 
   /** The record as data. */
   toAttempt(): ConnectionAttempt {
-    const { strategy, remote, tries, resets } = this;
-    const elapsedMs = this.#elapsedMs ?? performance.now() - this.#startedAtMs;
-    const [local, outcome, reason] = [this.#local, this.#outcome, this.#reason];
     return {
-      ...{ strategy, local, remote, outcome, tries, resets, elapsedMs },
-      ...reason !== undefined && { reason },
+      kind: this.kind,
+      method: this.method,
+      transport: "tcp",
+      local: this.#local,
+      remote: this.remote,
+      outcome: this.#outcome,
+      tries: this.tries,
+      resets: this.resets,
+      elapsedMs: this.#elapsedMs ?? performance.now() - this.#startedAtMs,
+      reason: this.#reason,
     };
   }
 }
@@ -76,8 +89,8 @@ export interface ConnectivityChecksOptions {
   readonly reusePort: boolean;
   /** Takes each connection; it is the taker's from then on. One that breaks is dialled again. */
   readonly onConnection: (connection: TcpConnection) => Promise<NominationOutcome>;
-  /** What the record calls the way to a target. */
-  readonly strategyOf: (target: TransportAddress) => string;
+  /** The kind of path that a target belongs to. */
+  readonly kindOf: (target: TransportAddress) => DirectPathKind;
   /** Ends all dials. */
   readonly signal: AbortSignal;
 }
@@ -167,7 +180,8 @@ export class ConnectivityChecks {
   }
 
   #trace(target: TransportAddress, remote = formatTransportAddress(target)): AttemptRecord {
-    const trace = new AttemptRecord(this.#options.strategyOf(target), remote);
+    const kind = this.#options.kindOf(target);
+    const trace = new AttemptRecord(kind, remote, methodOf(kind, this.#plan.method));
     this.#traces.push(trace);
     return trace;
   }

@@ -14,7 +14,7 @@
  * @module
  */
 
-export type { ConnectionAttempt } from "../base/errors.ts";
+export { type Attempt, type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
 export { BaseSocket, type OpenBaseSocketOptions } from "./gathering.ts";
 export type { NamedHost } from "../net/local_address.ts";
@@ -31,5 +31,6 @@ export {
   type PunchReport,
 } from "./punch.ts";
 export type { PunchRole } from "./offer.ts";
-export { PATH_KINDS, type PathKind } from "./plan_types.ts";
+export { DIRECT_PATH_KINDS, type DirectPathKind } from "./plan_types.ts";
+export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 export { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { PATH_KINDS, type PathKind, type PunchMethodName } from "../base/path_kind.ts";
 import { ipFamily, ipScope, sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import {
   type Candidate,
@@ -13,14 +14,19 @@ import {
   type PunchDescription,
 } from "./candidates.ts";
 
-/** How two sides are to meet. */
+/** How two sides plan to connect: by a method of hole punching, without one, or not at all. */
 export type PunchMethod =
+  | PunchMethodName
   | "direct" // one side is reachable; the other dials it
-  | "crossing" // both dial the other's known address: simultaneous open
-  | "opening" // one side opens its filter with a SYN and listens; the other dials from wherever
-  | "predicting" // crossing, with several candidates for a port that is not known yet
-  | "spraying" // many sockets on one side, many ports on the other: the birthday paradox
   | "impossible";
+
+/** The kinds of path that a punch finds: all but relays. */
+export type DirectPathKind = Exclude<PathKind, "relay">;
+
+/** Every kind of path that a punch finds. */
+export const DIRECT_PATH_KINDS: readonly DirectPathKind[] = PATH_KINDS.filter((kind) =>
+  kind !== "relay"
+);
 
 /** What one side does. */
 export interface PunchPlan {
@@ -71,23 +77,10 @@ export interface CheckListEntry {
   readonly timeoutMs: number;
 }
 
-/** A way to a peer; {@linkcode PATH_KINDS} has all of them. */
-export type PathKind = (typeof PATH_KINDS)[number];
-
-/** All ways. */
-export const PATH_KINDS = [
-  "host", // on the same machine
-  "lan", // private addresses
-  "ipv6", // public addresses, which nobody translates
-  "direct", // a public address that anybody may dial
-  "mapped", // a port that a router forwards on request
-  "punch", // through the filters of both sides
-] as const;
-
 /** What this side says of itself if it goes by these ways alone. */
 export function withPathKinds(
   side: PunchDescription,
-  pathKinds: ReadonlySet<PathKind>,
+  pathKinds: ReadonlySet<DirectPathKind>,
 ): PunchDescription {
   return { ...side, candidates: side.candidates.filter((each) => isOffered(each, pathKinds)) };
 }
@@ -96,7 +89,7 @@ export function withPathKinds(
 export function planWithPathKinds(
   plan: PunchPlan,
   sides: { readonly me: PunchDescription; readonly peer: PunchDescription },
-  pathKinds: ReadonlySet<PathKind>,
+  pathKinds: ReadonlySet<DirectPathKind>,
 ): PunchPlan {
   const isWanted = (target: TransportAddress) =>
     pathKinds.has(pathKindOf(target, { ...sides, method: plan.method }));
@@ -126,9 +119,9 @@ export function planWithPathKinds(
  *   samples: [],
  * };
  * const side = { profile, candidates: [], punchPort: 4000, canListenBeside: true };
- * const context = { me: side, peer: side, technique: "crossing" } as const;
+ * const context = { me: side, peer: side, method: "simultaneous-open" } as const;
  * assertEquals(pathKindOf({ ip: "192.168.1.2", port: 4000 }, context), "lan");
- * assertEquals(pathKindOf({ ip: "192.0.2.1", port: 4000 }, context), "punch");
+ * assertEquals(pathKindOf({ ip: "192.0.2.1", port: 4000 }, context), "punch-tcp");
  * ```
  */
 export function pathKindOf(
@@ -138,7 +131,7 @@ export function pathKindOf(
     readonly peer: PunchDescription;
     readonly method: PunchMethod;
   },
-): PathKind {
+): DirectPathKind {
   const isMapped = peer.candidates.some(({ kind, address }) =>
     kind === "mapped" && sameTransportAddress(address, target)
   );
@@ -146,12 +139,12 @@ export function pathKindOf(
   if (isOnHost(target.ip, dialContext(me, peer))) return "host";
   if (isLocal(target.ip)) return "lan";
   if (ipFamily(target.ip) === 6) return "ipv6";
-  return method === "direct" ? "direct" : "punch";
+  return method === "direct" ? "direct" : "punch-tcp";
 }
 
-/** What a record calls a way: that through filters by its technique. */
-export function strategyOf(way: PathKind, method: PunchMethod): string {
-  return way === "punch" ? method : way;
+/** The method that a path of this kind came about by; `null` if no filter had to be punched. */
+export function methodOf(kind: PathKind, method: PunchMethod): PunchMethodName | null {
+  return kind === "punch-tcp" && method !== "direct" && method !== "impossible" ? method : null;
 }
 
 function isOnHost(ip: string, { isSameHost, ownIps }: DialContext): boolean {
@@ -165,10 +158,11 @@ function isLocal(ip: string): boolean {
 }
 
 /** The same address may be of use for several ways; which one it is, is only known with the peer's. */
-function isOffered({ kind, address }: Candidate, pathKinds: ReadonlySet<PathKind>): boolean {
+function isOffered({ kind, address }: Candidate, pathKinds: ReadonlySet<DirectPathKind>): boolean {
   if (kind === "mapped") return pathKinds.has("mapped");
-  if (kind === "reflexive") return pathKinds.has("direct") || pathKinds.has("punch");
+  if (kind === "reflexive") return pathKinds.has("direct") || pathKinds.has("punch-tcp");
   if (pathKinds.has("host")) return true;
   if (isLocal(address.ip)) return pathKinds.has("lan");
-  return pathKinds.has(ipFamily(address.ip) === 6 ? "ipv6" : "direct") || pathKinds.has("punch");
+  return pathKinds.has(ipFamily(address.ip) === 6 ? "ipv6" : "direct") ||
+    pathKinds.has("punch-tcp");
 }

@@ -6,6 +6,7 @@
 
 import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import type { PunchMethodName } from "../base/path_kind.ts";
 import { Deadline } from "../base/timers.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import { chooseServers } from "../nat/servers.ts";
@@ -18,7 +19,7 @@ import { BaseSocket } from "./gathering.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
 import { MANUAL_MS } from "./manual.ts";
 import { MAX_ROUNDS, type PunchRole } from "./offer.ts";
-import { PATH_KINDS, type PathKind, type PunchPlan } from "./plan_types.ts";
+import { DIRECT_PATH_KINDS, type DirectPathKind, methodOf, type PunchPlan } from "./plan_types.ts";
 import { countSyns, type RoundResult, runRound } from "./round.ts";
 
 /** What a punch port needs before there is a peer. */
@@ -48,8 +49,8 @@ export interface PunchOptions extends PreparePunchOptions {
    * however the channel is to be trusted. Whoever carries the connection can still read and change what runs over it.
    */
   readonly sharedSecret?: Uint8Array;
-  /** By which ways to reach the peer; all of {@linkcode PATH_KINDS} unless given. */
-  readonly pathKinds?: ReadonlySet<PathKind>;
+  /** The kinds of path to try. Default: all of {@linkcode DIRECT_PATH_KINDS}. */
+  readonly pathKinds?: ReadonlySet<DirectPathKind>;
   /** Hears of each plan as soon as both offers are known, also if it is that there is no way. */
   readonly onPlan?: (plan: PunchPlan) => void;
   /** For all of it, in milliseconds; 30 000 unless given, ten minutes on a channel that is `isManual`. */
@@ -63,11 +64,12 @@ export type PunchedConn = DenoConn & { readonly punch: PunchReport };
 
 /** How a connection came about. */
 export interface PunchReport {
-  /**
-   * By which way: `"host"`, `"lan"`, `"ipv6"`, `"direct"`, `"mapped"`; `"reverse"` if the controlling side is the one
-   * that can be dialled; or the technique that led through the filters.
-   */
-  readonly strategy: string;
+  /** The kind of path that connects the two sides. */
+  readonly kind: DirectPathKind;
+  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  readonly method: PunchMethodName | null;
+  /** The transport protocol. */
+  readonly transport: "tcp";
   /** What was planned, and what was expected of it. */
   readonly plan: PunchPlan;
   /** From the moment when this side knew both offers until the connection was established. */
@@ -145,7 +147,7 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
         channel,
         role,
         sharedSecret: options.sharedSecret ?? new Uint8Array(0),
-        pathKinds: options.pathKinds ?? ALL_WAYS,
+        pathKinds: options.pathKinds ?? ALL_PATH_KINDS,
         ...options.onPlan && { onPlan: options.onPlan },
         round,
         base,
@@ -184,7 +186,9 @@ function punched(
 ): PunchedConn {
   const now = performance.now();
   const punch: PunchReport = {
-    strategy: strategyOf(result),
+    kind: result.pathKind,
+    method: methodOf(result.pathKind, result.plan.method),
+    transport: "tcp",
     plan: result.plan,
     connectMs: result.met.establishedAtMs - result.startedAtMs,
     punchMs: now - result.startedAtMs,
@@ -194,11 +198,6 @@ function punched(
     channelBinding: result.channelBinding,
   };
   return Object.assign(toDenoConn(result.met.connection), { punch });
-}
-
-function strategyOf({ way, plan }: Extract<RoundResult, { kind: "connected" }>): string {
-  if (way === "punch") return plan.method;
-  return way === "direct" && !plan.reachable.includes("controlled") ? "reverse" : way;
 }
 
 async function resolveAll(
@@ -220,6 +219,6 @@ async function resolveAll(
  */
 const MAX_SYNS = 4 * PUNCH_LIMITS.maxSyns;
 
-const ALL_WAYS: ReadonlySet<PathKind> = new Set(PATH_KINDS);
+const ALL_PATH_KINDS: ReadonlySet<DirectPathKind> = new Set(DIRECT_PATH_KINDS);
 
 const DEFAULT_TIMEOUT_MS = 30_000;

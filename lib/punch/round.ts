@@ -14,7 +14,7 @@ import { withoutPredictions } from "./manual.ts";
 import type { NominatedConnection } from "./nomination.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
 import { OfferExchange, type OfferSource } from "./offer_exchange.ts";
-import { type PathKind, type PunchPlan, withPathKinds } from "./plan_types.ts";
+import { type DirectPathKind, type PunchPlan, withPathKinds } from "./plan_types.ts";
 import { delay } from "@std/async/delay";
 
 /** What a round needs. */
@@ -25,7 +25,7 @@ export interface RoundOptions {
   /** Known to both sides and to nobody else; may be empty. */
   readonly sharedSecret: Uint8Array;
   /** The ways that are taken. */
-  readonly pathKinds: ReadonlySet<PathKind>;
+  readonly pathKinds: ReadonlySet<DirectPathKind>;
   /** Hears of each plan. */
   readonly onPlan?: (plan: PunchPlan) => void;
   readonly round: number;
@@ -45,7 +45,7 @@ export type RoundResult =
       /** When both offers were known. */
       readonly startedAtMs: number;
       readonly channelBinding: Uint8Array;
-      readonly way: PathKind;
+      readonly pathKind: DirectPathKind;
     }
     /** `impossible`: theory has no way, and both sides know it. */
     | { readonly kind: "impossible" | "failed"; readonly plan: PunchPlan }

@@ -171,12 +171,12 @@ export type Meeting = MeetingPart & {
 
 type MeetingPart =
   | { readonly method: "direct"; readonly reachable: readonly Party[] }
-  | { readonly method: "crossing" }
-  | { readonly method: "opening"; readonly opener: Party }
+  | { readonly method: "simultaneous-open" }
+  | { readonly method: "one-sided-open"; readonly opener: Party }
   /** The ports of these parties are not known yet. */
-  | { readonly method: "predicting"; readonly predicted: readonly Party[] }
+  | { readonly method: "port-prediction"; readonly predicted: readonly Party[] }
   /** The ports of `random` cannot be known. */
-  | { readonly method: "spraying"; readonly random: Party; readonly spray: Spray }
+  | { readonly method: "birthday"; readonly random: Party; readonly spray: Spray }
   | { readonly method: "impossible" };
 
 /** What the decision depends on besides the two sides. */
@@ -259,7 +259,7 @@ function canOpen({ profile, hasPublicAddress }: PartyView): boolean {
 function crossing([a, b]: readonly [PartyView, PartyView]): Meeting {
   const resets = [a, b].filter(({ profile }) => profile.unsolicitedSyn === "reset").length;
   return {
-    method: "crossing",
+    method: "simultaneous-open",
     success: resets === 2 ? 0.98 : 0.99,
     roundTrips: [1, 1.5, 2][resets]!,
     reason: resets === 0 ? "crossing SYNs" : "crossing SYNs, redialled on reset",
@@ -271,7 +271,7 @@ function opening(opener: Party, parties: readonly [PartyView, PartyView]): Meeti
   const closedByReset = parties[other(opener)].profile.unsolicitedSyn === "reset";
   const success = dependsOnDestination(profile) ? chanceOfPrediction(profile) : 0.99;
   return {
-    method: "opening",
+    method: "one-sided-open",
     opener,
     success: closedByReset && !canListenBeside ? success / 2 : success,
     roundTrips: 1,
@@ -289,7 +289,7 @@ function predicting(
   const resets = parties.filter(({ profile }) => profile.unsolicitedSyn === "reset").length;
   const inStep = predicted.length === 1 || exact ? 1 : CHANCE_OF_PAIRING / (resets === 2 ? 2 : 1);
   return {
-    method: "predicting",
+    method: "port-prediction",
     predicted,
     success: success * inStep,
     roundTrips: resets > 0 ? 2 : 1,
@@ -316,7 +316,7 @@ function spraying(
     );
   }
   return {
-    method: "spraying",
+    method: "birthday",
     random,
     spray,
     success: chance,

@@ -1,5 +1,5 @@
 /**
- * Commands in processes of their own, with servers on this machine.
+ * Runs commands as processes, with servers on this machine.
  *
  * @module
  */
@@ -15,14 +15,15 @@ const SCRATCH = new URL("../transfer/scratch/", import.meta.url).pathname;
 
 /** A STUN server and a rendezvous on this machine. */
 export interface Servers {
-  /** Options for who listens. */
+  /** The options of the listening side. */
   readonly all: readonly string[];
-  /** Options for who connects. */
+  /** The options of the connecting side. */
   readonly stun: readonly string[];
-  /** Ends the rendezvous. */
+  /** Stops the rendezvous. */
   stop(): Promise<void>;
 }
 
+/** Runs the test with a STUN server and a rendezvous. */
 export async function withServers(test: (servers: Servers) => Promise<void>): Promise<void> {
   await using stun = await serveLocally();
   await using rendezvous = await serveRendezvous({
@@ -37,6 +38,7 @@ export async function withServers(test: (servers: Servers) => Promise<void>): Pr
   });
 }
 
+/** Runs the test with an empty folder, which is removed afterwards. */
 export async function withScratch(test: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ dir: SCRATCH });
   try {
@@ -54,7 +56,7 @@ export interface End {
   readonly stderr: string;
 }
 
-/** A command under way. */
+/** A running command. */
 export class Command {
   readonly #child: Deno.ChildProcess;
   readonly #feeding: Promise<void>;
@@ -71,27 +73,28 @@ export class Command {
     const source = input instanceof ReadableStream ? input : ReadableStream.from(input);
     const ended = new AbortController();
     child.status.then(() => ended.abort());
-    this.#feeding = source.pipeTo(child.stdin, { signal: ended.signal }).catch(() => {}); // it may not read
+    this.#feeding = source.pipeTo(child.stdin, { signal: ended.signal }).catch(() => {}); // the command may not read it all
     this.#stdout = new Response(child.stdout).bytes();
     this.#reading = this.#read(child.stderr);
   }
 
-  /** Waits until it has said this on stderr. */
-  async says(text: string | RegExp): Promise<string> {
-    const isSaid = () => {
+  /** Waits until it has printed this on stderr; returns all of stderr so far. */
+  async prints(text: string | RegExp): Promise<string> {
+    const hasPrinted = () => {
       return text instanceof RegExp ? text.test(this.#stderr) : this.#stderr.includes(text);
     };
-    while (!isSaid()) {
+    while (!hasPrinted()) {
       const changed = this.#changed.promise;
       if (await Promise.race([changed, this.#reading.then(() => "ended")]) === "ended") break;
     }
-    assert(isSaid(), `it has only said ${this.#stderr}`);
+    assert(hasPrinted(), `it has only printed ${this.#stderr}`);
     return this.#stderr;
   }
 
+  /** Waits for the ticket. */
   async ticket(): Promise<string> {
-    const said = await this.says("punchline:");
-    const [ticket] = /punchline:[A-Za-z0-9_-]{60,}/.exec(said) ?? [];
+    const printed = await this.prints("punchline:");
+    const [ticket] = /punchline:[A-Za-z0-9_-]{60,}/.exec(printed) ?? [];
     return ticket!;
   }
 
@@ -126,7 +129,7 @@ export interface StartOptions {
   readonly input?: string | Iterable<Uint8Array> | ReadableStream<Uint8Array>;
 }
 
-/** Starts a command, under `--allow-net` alone unless it is told otherwise. */
+/** Starts a command. Its only default permission is `--allow-net`. */
 export function start(args: readonly string[], options: StartOptions = {}): Command {
   const { config = WITH_UNSTABLE, permissions = [], input = [] } = options;
   const child = new Deno.Command(Deno.execPath(), {

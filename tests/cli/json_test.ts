@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { nobody, runMain, serveLocally } from "./run_main.ts";
+import { closedPort, runMain, serveLocally } from "./run_main.ts";
 
 type Check = (value: unknown) => boolean;
 
@@ -26,7 +26,7 @@ const BEHAVIOR = {
   evidence: listOf(isText),
 };
 
-/** What other programs rely on: these keys, in this order, and no others. */
+/** What other programs rely on: exactly these keys, in this order. */
 const FAMILY = {
   reachable: isBoolean,
   server: orNull(isAddress),
@@ -60,7 +60,7 @@ const NAT_TEST = {
   verdict: VERDICT,
 };
 
-Deno.test("nat-test --json prints one object of exactly the keys and types that it promises", async () => {
+Deno.test("nat-test --json prints one object with exactly the promised keys and types", async () => {
   await using server = await serveLocally();
   const { code, out, err } = await runMain(["nat-test", "--server", server.name, "--json"]);
   assertEquals([code, out.length, err], [0, 1, []]);
@@ -74,7 +74,7 @@ Deno.test("nat-test --json prints one object of exactly the keys and types that 
   assertEquals([report.verdict.difficulty, report.tcp.ipv4.unsolicitedSyn], ["open", "accepted"]);
 });
 
-Deno.test("nat-test --json says null for what was not asked for", async () => {
+Deno.test("nat-test --json prints null for what was not requested", async () => {
   await using server = await serveLocally();
   const run = async (...args: string[]) => {
     const { out } = await runMain(["nat-test", "--server", server.name, "--json", ...args]);
@@ -86,7 +86,7 @@ Deno.test("nat-test --json says null for what was not asked for", async () => {
   assertShape(tcp, { ...NAT_TEST, udp: { ipv4: oneOf(null), ipv6: oneOf(null) } }, "report");
 });
 
-Deno.test("nat-test --json has the lifetime if that was asked for, and no other key more", async () => {
+Deno.test("nat-test --json adds the lifetime on request, and no other key", async () => {
   await using server = await serveLocally();
   const { out } = await runMain([
     ...["nat-test", "--server", server.name, "--transport", "udp", "--lifetime", "1", "--json"],
@@ -96,8 +96,8 @@ Deno.test("nat-test --json has the lifetime if that was asked for, and no other 
   assertShape(report.udp, { ipv4: family, ipv6: oneOf(null) }, "udp");
 });
 
-Deno.test("nat-test --json keeps the shape where nothing answers, and exits with 3", async () => {
-  // TCP connects, so there is a network.
+Deno.test("nat-test --json keeps its shape if nothing answers, and exits with 3", async () => {
+  // TCP connects, so the network is up.
   using silent = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   const server = `127.0.0.1:${silent.local.port}`;
   const args = ["nat-test", "--server", server, "--transport", "udp", "--json"];
@@ -118,7 +118,7 @@ const STUN = {
 };
 
 for (const transport of ["udp", "tcp"]) {
-  Deno.test(`stun --json over ${transport} prints exactly the keys and types that it promises`, async () => {
+  Deno.test(`stun --json over ${transport} prints exactly the promised keys and types`, async () => {
     await using server = await serveLocally();
     const flags = transport === "udp" ? [] : [`--${transport}`];
     const { code, out, err } = await runMain(["stun", server.name, ...flags, "--json"]);
@@ -131,8 +131,14 @@ for (const transport of ["udp", "tcp"]) {
   });
 }
 
-Deno.test("stun --json prints nothing on stdout where nobody answers", async () => {
-  const { code, out, err } = await runMain(["stun", await nobody(), "--timeout", "50", "--json"]);
+Deno.test("stun --json prints nothing on stdout if nobody answers", async () => {
+  const { code, out, err } = await runMain([
+    "stun",
+    await closedPort(),
+    "--timeout",
+    "50",
+    "--json",
+  ]);
   assertEquals([code, out, err.length], [124, [], 1]);
 });
 
@@ -141,7 +147,7 @@ interface Shape {
 }
 
 function assertShape(value: unknown, shape: Shape, path: string): void {
-  assert(typeof value === "object" && value !== null, `${path} is no object`);
+  assert(typeof value === "object" && value !== null, `${path} is not an object`);
   assertEquals(Object.keys(value), Object.keys(shape), `keys of ${path}`);
   for (const [key, found] of Object.entries(value)) {
     const expected = shape[key]!;

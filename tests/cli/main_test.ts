@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { readArguments } from "../../lib/cli/arguments.ts";
 import { UsageError } from "../../lib/cli/io.ts";
-import { nobody, runMain, serveLocally, serveText } from "./run_main.ts";
+import { closedPort, runMain, serveLocally, serveText } from "./run_main.ts";
 
 const HTTP = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 
-/** Arguments that make no sense, and what is said of them. */
+/** Invalid arguments, and the message for each. */
 const MISUSE: readonly [string[], RegExp][] = [
   [["nat-test", "--nonsense"], /^punchline: unknown option --nonsense$/],
   [["nat-test", "--nonsense=5"], /^punchline: unknown option --nonsense=5$/],
@@ -35,12 +35,12 @@ const MISUSE: readonly [string[], RegExp][] = [
   [["stun", "192.0.2.1:99999"], /"99999" is not a number from 1 to 65535$/],
   [["stun", ""], /"" names no host$/],
   [["stun", "192.0.2.1", "--udp"], /^punchline: unknown option --udp$/],
-  [["stun", "192.0.2.1", "--tcp", "--tls"], /^punchline: --tcp and --tls exclude each other$/],
+  [["stun", "192.0.2.1", "--tcp", "--tls"], /^punchline: --tcp cannot be combined with --tls$/],
   [["stun", "192.0.2.1", "--timeout", "x"], /--timeout takes a whole number/],
 ];
 
 for (const [args, message] of MISUSE) {
-  Deno.test(`punchline ${args.join(" ")} is misuse: one line, the usage, exit code 2`, async () => {
+  Deno.test(`punchline ${args.join(" ")} prints one line and the usage, and exits with 2`, async () => {
     const { code, out, err } = await runMain(args);
     assertEquals([code, out, err.length], [2, [], 2]);
     assertMatch(err[0]!, message);
@@ -49,13 +49,13 @@ for (const [args, message] of MISUSE) {
   });
 }
 
-Deno.test("punchline without a command prints its commands on stderr, exit code 2", async () => {
+Deno.test("punchline without a command prints all commands on stderr, and exits with 2", async () => {
   const { code, out, err } = await runMain([]);
   assertEquals([code, out], [2, []]);
   assert(err.some((line) => line.includes("nat-test")));
 });
 
-Deno.test("an unknown command is misuse", async () => {
+Deno.test("punchline rejects an unknown command, and exits with 2", async () => {
   const { code, out, err } = await runMain(["frobnicate"]);
   assertEquals([code, out], [2, []]);
   assertEquals(err, ['punchline: unknown command "frobnicate"; --help lists them']);
@@ -95,7 +95,7 @@ for (
     "--tcp",
   ]]
 ) {
-  Deno.test(`punchline ${args[0]} of a server that talks HTTP gets one line and exit code 1`, async () => {
+  Deno.test(`punchline ${args[0]} prints one line for a server that speaks HTTP, and exits with 1`, async () => {
     await using server = await serveText(HTTP);
     const { code, out, err } = await runMain([...args, server.name]);
     assertEquals([code, out, err.length], [1, [], 1]);
@@ -103,7 +103,7 @@ for (
     assertOneLineEach(err);
   });
 
-  Deno.test(`punchline ${args[0]} of a server that talks garbage gets one line and exit code 1`, async () => {
+  Deno.test(`punchline ${args[0]} prints one line for a server that sends garbage, and exits with 1`, async () => {
     await using server = await serveText("\x01\x01\x00\x04!\x12¤B garbage \0\0\0");
     const { code, out, err } = await runMain([...args, server.name]);
     assertEquals([code, out, err.length], [1, [], 1]);
@@ -111,28 +111,28 @@ for (
     assertOneLineEach(err);
   });
 
-  Deno.test(`punchline ${args[0]} of a port where nobody listens gets one line and exit code 1`, async () => {
-    const { code, out, err } = await runMain([...args, await nobody()]);
+  Deno.test(`punchline ${args[0]} prints one line for a closed port, and exits with 1`, async () => {
+    const { code, out, err } = await runMain([...args, await closedPort()]);
     assertEquals([code, out, err.length], [1, [], 1]);
     assertMatch(err[0]!, /refused/);
     assertOneLineEach(err);
   });
 }
 
-Deno.test("stun over UDP says that nobody answered in time, exit code 124", async () => {
+Deno.test("stun over UDP reports that nobody answered in time, and exits with 124", async () => {
   await using http = await serveText(HTTP);
-  for (const server of [http.name, await nobody()]) {
+  for (const server of [http.name, await closedPort()]) {
     const { code, out, err } = await runMain(["stun", server, "--timeout", "60"]);
     assertEquals([code, out], [124, []]);
-    assertEquals(err, [`punchline: Cannot ask ${server}: no answer in 60 ms`]);
+    assertEquals(err, [`punchline: Cannot reach ${server}: no answer within 60 ms`]);
   }
 });
 
-Deno.test("a name that does not resolve gets one line", async () => {
+Deno.test("stun and nat-test print one line for a name that does not resolve", async () => {
   const { code, out, err } = await runMain(["stun", "no-such-host.invalid"]);
   assertEquals([code, out, err.length], [1, [], 1]);
   assertMatch(err[0]!, /^punchline: Cannot resolve no-such-host\.invalid/);
-  // Without a name server there is no network; with one, the name is wrong.
+  // Without a name server the host is offline; with one, the name is wrong.
   const test = await runMain(["nat-test", "--server", "no-such-host.invalid"]);
   if (test.code === 3) assertMatch(test.out[0]!, /^No network/);
   else assertEquals([test.code, test.out, test.err.length], [1, [], 1]);
@@ -153,20 +153,20 @@ Deno.test("nat-test prints a verdict, a picture and the evidence for people", as
   assert(!text.includes("undefined") && !text.includes("null") && !text.includes("NaN"));
 });
 
-Deno.test("stun prints what it saw for people", async () => {
+Deno.test("stun prints the external address for people", async () => {
   await using server = await serveLocally();
   const { code, out } = await runMain(["stun", server.name]);
   assertEquals(code, 0);
   assertMatch(
     out[0]!,
-    new RegExp(`^${server.name} sees this host as 127\\.0\\.0\\.1:\\d+ over UDP$`),
+    new RegExp(`^${server.name} sees this machine as 127\\.0\\.0\\.1:\\d+ over UDP$`),
   );
 });
 
 for (const args of [["nat-test", "--server"], ["stun"]]) {
-  Deno.test(`an interrupted ${args[0]} exits with 130 and says nothing`, async () => {
+  Deno.test(`an interrupted ${args[0]} exits with 130 and prints nothing`, async () => {
     const interrupt = new AbortController();
-    const running = runMain([...args, await nobody()], interrupt.signal);
+    const running = runMain([...args, await closedPort()], interrupt.signal);
     interrupt.abort();
     assertEquals(await running, { code: 130, out: [], err: [] });
   });
@@ -178,7 +178,7 @@ function assertOneLineEach(lines: readonly string[]): void {
   }
 }
 
-Deno.test("a value may begin with dashes, as a key does now and then", () => {
+Deno.test("readArguments() accepts a value that starts with dashes, as a key may", () => {
   const spec = { flags: ["json"], values: ["key"], lists: ["allow"] };
   const { values, lists, flags } = readArguments(
     ["--allow", "-abc", "--allow", "--abc", "--json", "--key=--json"],

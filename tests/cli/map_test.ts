@@ -5,11 +5,11 @@ import { runMain } from "./run_main.ts";
 
 for (
   const [args, message] of [
-    [[], /^punchline: map takes one of add, list, delete, probe$/],
-    [["open"], /^punchline: map open is none of add, list, delete, probe$/],
+    [[], /^punchline: map needs one of add, list, delete, probe$/],
+    [["open"], /^punchline: unknown command map open; use one of add, list, delete, probe$/],
     [["add"], /an argument is missing/],
     [["add", "tcp"], /an argument is missing/],
-    [["add", "sctp", "80"], /the protocol is tcp or udp, not sctp/],
+    [["add", "sctp", "80"], /the protocol must be tcp or udp, not "sctp"/],
     [["add", "tcp", "0"], /"0" is not a number from 1 to 65535/],
     [["add", "tcp", "80", "--external", "x"], /--external takes a whole number/],
     [["add", "tcp", "80", "--lifetime", "0"], /--lifetime takes a whole number/],
@@ -21,7 +21,7 @@ for (
     [["probe", "--nonsense"], /unknown option --nonsense/],
   ] as const
 ) {
-  Deno.test(`map ${args.join(" ")} is a usage error in one line`, async () => {
+  Deno.test(`map ${args.join(" ")} prints one line and the usage, and exits with 2`, async () => {
     const { code, out, err } = await runMain(["map", ...args]);
     assertEquals([code, out, err.length], [EXIT.usage, [], 2]);
     assertMatch(err[0]!, message);
@@ -29,7 +29,7 @@ for (
   });
 }
 
-Deno.test("map add says what became of a mapping, a line for each", () => {
+Deno.test("map add prints one line for each event of a mapping", () => {
   const report = {
     protocol: "pcp",
     transport: "tcp",
@@ -44,7 +44,7 @@ Deno.test("map add says what became of a mapping, a line for each", () => {
     "Mapped TCP 44.0.0.7:8080 to 192.168.1.2:8080 by PCP on 192.168.1.1, for 3600 s\n  public",
     "Renewed TCP 44.0.0.7:8080 to 192.168.1.2:8080, for 3600 s",
     "Changed to TCP 44.0.0.7:8080 to 192.168.1.2:8080: why",
-    "Lost TCP 44.0.0.7:8080 to 192.168.1.2:8080: why; getting it again",
+    "Lost TCP 44.0.0.7:8080 to 192.168.1.2:8080: why; requesting it again",
     "Released TCP 44.0.0.7:8080 to 192.168.1.2:8080: why",
   ]);
 });
@@ -60,12 +60,12 @@ Deno.test("map list prints a table", () => {
   } as const;
   assertEquals(tableText([{ address: "192.168.1.1", mappings: [mapping], problem: null }]), [
     "192.168.1.1:",
-    "  PROTO  EXTERNAL  INTERNAL          LEASE     DESCRIPTION",
-    "  TCP    80        192.168.1.2:8080  for good  web",
+    "  PROTO  EXTERNAL  INTERNAL          LEASE      DESCRIPTION",
+    "  TCP    80        192.168.1.2:8080  permanent  web",
   ]);
 });
 
-Deno.test("map probe prints a line of cause and remedy for each protocol", () => {
+Deno.test("map probe prints cause and remedy for each protocol", () => {
   const silent = { answer: "silent", detail: "UPnP is off: enable it in the router" } as const;
   const lines = probeText([{
     address: "192.168.1.1",

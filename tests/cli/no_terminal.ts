@@ -1,6 +1,6 @@
 import type { CliIo } from "../../lib/cli/io.ts";
 
-/** What of a terminal a command finds that runs without one: nothing to read, and nobody who sees its bytes. */
+/** The streams of a command without a terminal: stdin is empty, and stdout is dropped. */
 export function noTerminal(): Pick<CliIo, "isTerminal" | "isInputTerminal" | "stdin" | "stdout"> {
   return {
     isTerminal: false,

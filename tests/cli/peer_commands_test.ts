@@ -1,5 +1,5 @@
 /**
- * `listen`, `connect`, `send`, `recv` and `id` in processes of their own, over a rendezvous on this machine.
+ * `listen`, `connect`, `send`, `recv` and `id` as processes, over a rendezvous on this machine.
  *
  * @module
  */
@@ -18,7 +18,7 @@ const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathn
 
 for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
   const flag = config === WITH_UNSTABLE ? "with" : "without";
-  Deno.test(`listen and connect are one connection under --allow-net alone, ${flag} --unstable-net`, () =>
+  Deno.test(`listen and connect make a connection under --allow-net alone, ${flag} --unstable-net`, () =>
     withServers(async (servers) => {
       const listener = start(["listen", ...servers.all], { config, input: "to the connector" });
       const connector = start(["connect", await listener.ticket(), ...servers.stun], {
@@ -28,11 +28,14 @@ for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
       const [a, b] = await Promise.all([listener.end(), connector.end()]);
       assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
       assertEquals([a.stdout, b.stdout], ["to the listener", "to the connector"]);
-      assertMatch(a.stderr, /^On the other machine: .*\nConnected .* in \d+ ms: host\nClosed\n$/);
+      assertMatch(
+        a.stderr,
+        /^On the other machine: .*\nConnected .* in \d+ ms: same machine\nClosed\n$/,
+      );
     }));
 }
 
-Deno.test("events of listen and connect are JSON lines that other programs rely on", () =>
+Deno.test("listen and connect with --json print exactly the promised events", () =>
   withServers(async (servers) => {
     const listener = start(["listen", "--json", ...servers.all]);
     const connector = start(["connect", await listener.ticket(), "--json", ...servers.stun]);
@@ -42,11 +45,16 @@ Deno.test("events of listen and connect are JSON lines that other programs rely 
       if (keys.ticket) assertEquals(keys.ticket, ["event", "ticket"]);
       assertEquals(
         keys.attempt,
-        ["event", "strategy", "local", "remote", "outcome", "elapsedMs"],
+        [
+          ...["event", "strategy", "method", "transport", "local", "remote", "outcome"],
+          ...["reason", "remedy", "elapsedMs"],
+        ],
       );
       assertEquals(keys.connected, [
         "event",
         "strategy",
+        "method",
+        "transport",
         "local",
         "remote",
         "relayed",
@@ -58,7 +66,7 @@ Deno.test("events of listen and connect are JSON lines that other programs rely 
     }
   }));
 
-Deno.test("what is large arrives whole, while the other direction is closed", () =>
+Deno.test("a large stream arrives complete while the other direction is closed", () =>
   withServers(async (servers) => {
     const big = crypto.getRandomValues(new Uint8Array(60_000));
     const input = Array.from({ length: 100 }, () => big);
@@ -70,7 +78,7 @@ Deno.test("what is large arrives whole, while the other direction is closed", ()
     assertEquals(await digest(b.bytes), await digest(...input));
   }));
 
-Deno.test("a side that is killed is missed at once, and told apart from one that has finished", () =>
+Deno.test("connect notices at once that the listener was killed, and reports its restart", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
@@ -78,11 +86,11 @@ Deno.test("a side that is killed is missed at once, and told apart from one that
       const listener = start(args, { permissions, input: endless() });
       const ticket = await listener.ticket();
       const connector = start(["connect", ticket, ...servers.stun], { input: endless() });
-      await connector.says("Connected");
+      await connector.prints("Connected");
       listener.kill();
       await listener.end();
-      await connector.says("Lost the path");
-      // The one that is started again has the same ticket, and knows nothing of the connection.
+      await connector.prints("Lost the path");
+      // Started again it has the same ticket, but does not know the connection.
       const again = start(args, { permissions });
       await again.ticket();
       const { code, stderr } = await connector.end();
@@ -93,7 +101,7 @@ Deno.test("a side that is killed is missed at once, and told apart from one that
     })
   ));
 
-Deno.test("--tcp forwards a port of the one to a port of the other, for several at once", () =>
+Deno.test("--tcp forwards several connections at once from one machine's port to the other's", () =>
   withServers(async (servers) => {
     await using web = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
       return new Response(`you asked for ${new URL(request.url).pathname}`);
@@ -102,7 +110,7 @@ Deno.test("--tcp forwards a port of the one to a port of the other, for several 
     const listener = start(["listen", "--tcp", `${web.addr.port}`, ...servers.all]);
     const args = ["connect", await listener.ticket(), "--tcp", `${port}`, ...servers.stun];
     const connector = start(args);
-    await connector.says("Forwarding");
+    await connector.prints("Forwarding");
     const pages = await Promise.all(
       ["a", "b", "c"].map(async (name) => {
         const response = await fetch(`http://127.0.0.1:${port}/${name}`, {
@@ -118,7 +126,7 @@ Deno.test("--tcp forwards a port of the one to a port of the other, for several 
     assertEquals(ends.map(({ code }) => code), [130, 130]);
   }));
 
-Deno.test("--key keeps who somebody is, and --allow lets in nobody else", async () => {
+Deno.test("--key keeps the ID, and --allow accepts only that ID", async () => {
   await withScratch(async (folder) => {
     await withServers(async (servers) => {
       const key = `${folder}/key`;
@@ -132,9 +140,9 @@ Deno.test("--key keeps who somebody is, and --allow lets in nobody else", async 
 
       const listener = start(["listen", "--allow", id.stdout.trim(), ...servers.all]);
       const ticket = await listener.ticket();
-      const stranger = await start(["connect", ticket, ...servers.stun]).end();
-      assertEquals([stranger.code, stranger.stdout], [5, ""], stranger.stderr);
-      assertEquals(stranger.stderr, "punchline: Cannot connect: the peer refused\n");
+      const other = await start(["connect", ticket, ...servers.stun]).end();
+      assertEquals([other.code, other.stdout], [5, ""], other.stderr);
+      assertEquals(other.stderr, "punchline: Cannot connect: the peer refused\n");
       const friend = start(["connect", ticket, "--key", key, ...servers.stun], {
         permissions: files,
         input: "it is me",
@@ -145,16 +153,16 @@ Deno.test("--key keeps who somebody is, and --allow lets in nobody else", async 
   });
 });
 
-Deno.test("a key file with something else in it is refused", () =>
+Deno.test("id rejects a key file that holds something else", () =>
   withScratch(async (folder) => {
     await Deno.writeTextFile(`${folder}/key`, "nonsense");
     const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
     const { code, stderr } = await start(["id", "--key", `${folder}/key`], { permissions }).end();
     assertEquals(code, 2);
-    assertMatch(stderr, /^punchline: --key .* is of no use: .* a key is 32 bytes/); // and no advice to chmod it
+    assertMatch(stderr, /^punchline: --key .*: .* a key is 32 bytes/); // not the advice to chmod it
   }));
 
-Deno.test("a key that others can read is used, with a warning", () =>
+Deno.test("id warns about a key file that others can read, and uses it", () =>
   withScratch(async (folder) => {
     await Deno.writeTextFile(`${folder}/key`, `${"A".repeat(43)}\n`, { mode: 0o644 });
     const permissions = [`--allow-read=${folder}`];
@@ -168,22 +176,26 @@ for (
     ["no ticket", ["connect"], /an argument is missing/],
     ["a damaged ticket", ["connect", "punchline:AAAA"], /Cannot read ticket/],
     ["an unknown strategy", ["listen", "--strategy", "magic"], /strategies are host, lan/],
-    ["a URL that is none", ["listen", "--rendezvous", "kitchen"], /does not take kitchen/],
+    ["an invalid URL", ["listen", "--rendezvous", "kitchen"], /does not take kitchen/],
     ["a broker without a host", ["listen", "--mqtt", "mqtt://"], /Cannot signal by "mqtt:/],
-    ["a timeout for what goes on", ["listen", "--tcp", "80", "--timeout", "9"], /no last one/],
-    ["a relay that is none", ["listen", "--turn", "http://x"], /Cannot use relay/],
-    ["to hide without a relay", ["listen", "--relay-only"], /--relay-only takes --turn/],
     [
-      "to hide without relays among the strategies",
-      ["listen", "--relay-only", "--turn", "turn:192.0.2.1", "--strategy", "punch"],
-      /relay is not among the strategies/,
+      "a timeout with --tcp",
+      ["listen", "--tcp", "80", "--timeout", "9"],
+      /cannot be combined with --tcp/,
     ],
-    ["a key that is none", ["listen", "--allow", "me"], /--allow takes a key/],
+    ["an invalid relay", ["listen", "--turn", "http://x"], /Cannot use relay/],
+    ["--relay-only without a relay", ["listen", "--relay-only"], /--relay-only needs --turn/],
+    [
+      "--relay-only without relay among the strategies",
+      ["listen", "--relay-only", "--turn", "turn:192.0.2.1", "--strategy", "punch"],
+      /--relay-only needs relay among the strategies/,
+    ],
+    ["an invalid ID", ["listen", "--allow", "me"], /--allow takes an ID/],
     ["no file", ["send"], /an argument is missing/],
-    ["two ways with what exists", ["recv", "punchline:AAAA", "--overwrite"], /Cannot read ticket/],
+    ["a damaged ticket", ["recv", "punchline:AAAA", "--overwrite"], /Cannot read ticket/],
   ] as const
 ) {
-  Deno.test(`${args[0]} refuses ${what} with 2, and says why`, async () => {
+  Deno.test(`${args[0]} rejects ${what} with exit code 2, and says why`, async () => {
     const { code, stdout, stderr } = await start(args).end();
     assertEquals([code, stdout], [2, ""]);
     assertMatch(stderr, message);
@@ -191,7 +203,7 @@ for (
   });
 }
 
-Deno.test("nobody there is 4, and no rendezvous is 3", () =>
+Deno.test("connect exits with 4 if nobody answers, and with 3 if it cannot reach the rendezvous", () =>
   withServers(async (servers) => {
     const listener = start(["listen", ...servers.all]);
     const ticket = await listener.ticket();
@@ -207,7 +219,7 @@ Deno.test("nobody there is 4, and no rendezvous is 3", () =>
     assertEquals(offline.code, 3, offline.stderr);
   }));
 
-Deno.test("where only a relay would do and a direct path is demanded, that is 6", () =>
+Deno.test("connect exits with 6 if only a relay would work and the strategies rule it out", () =>
   withServers(async (servers) => {
     const listener = start(["listen", "--strategy", "lan", ...servers.all]);
     const args = ["connect", await listener.ticket(), "--strategy", "lan", ...servers.stun];
@@ -217,15 +229,15 @@ Deno.test("where only a relay would do and a direct path is demanded, that is 6"
     await listener.end();
   }));
 
-Deno.test("--qr draws the ticket", () =>
+Deno.test("listen --qr shows the ticket as a QR code", () =>
   withServers(async (servers) => {
     const listener = start(["listen", "--qr", ...servers.all]);
-    await listener.says("█");
+    await listener.prints("█");
     listener.interrupt();
     assertEquals((await listener.end()).code, 130);
   }));
 
-Deno.test("send and recv carry files, and leave what is there alone", () =>
+Deno.test("send and recv transfer files, and do not touch existing ones", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const files = [`--allow-read=${folder}`, `--allow-write=${folder}`];
@@ -254,13 +266,16 @@ Deno.test("send and recv carry files, and leave what is there alone", () =>
   ));
 
 for (const [interrupted, other] of [["connect", "listen"], ["listen", "connect"]] as const) {
-  Deno.test(`what ${interrupted} was interrupted in is not taken for all by ${other}`, () =>
+  Deno.test(`${other} fails if ${interrupted} is interrupted, rather than take partial data for all`, () =>
     withServers(async (servers) => {
       const inputs = { [interrupted]: { input: endless() }, [other]: {} };
       const listener = start(["listen", ...servers.all], inputs.listen);
-      const dialler = start(["connect", await listener.ticket(), ...servers.stun], inputs.connect);
-      await Promise.all([listener.says("Connected"), dialler.says("Connected")]);
-      const sides = { listen: listener, connect: dialler };
+      const connector = start(
+        ["connect", await listener.ticket(), ...servers.stun],
+        inputs.connect,
+      );
+      await Promise.all([listener.prints("Connected"), connector.prints("Connected")]);
+      const sides = { listen: listener, connect: connector };
       await new Promise((resolve) => setTimeout(resolve, 300));
       sides[interrupted].interrupt();
       assertEquals((await sides[interrupted].end()).code, 130);
@@ -270,7 +285,7 @@ for (const [interrupted, other] of [["connect", "listen"], ["listen", "connect"]
     }));
 }
 
-Deno.test("a program whose stdout nobody reads any more ends quietly, and the other side in peace", () =>
+Deno.test("connect ends quietly if the reader of its stdout goes away, and the other side ends normally", () =>
   withServers(async (servers) => {
     const listener = start(["listen", ...servers.all], { input: "one\ntwo\n" });
     const ticket = await listener.ticket();
@@ -280,21 +295,21 @@ Deno.test("a program whose stdout nobody reads any more ends quietly, and the ot
     });
     const { stderr } = await shell.output();
     assertEquals(new TextDecoder().decode(stderr).includes("    at "), false);
-    const { code, stderr: told } = await listener.end();
-    assertEquals(code, 0, told);
+    const { code, stderr: printed } = await listener.end();
+    assertEquals(code, 0, printed);
   }));
 
-Deno.test("a recv that was interrupted goes on when it is run again with its ticket", () =>
+Deno.test("an interrupted recv resumes when it is run again with its ticket", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
       await Deno.mkdir(`${folder}/to`);
       await Deno.writeFile(`${folder}/big`, new Uint8Array());
-      await Deno.truncate(`${folder}/big`, BIG_BYTES); // much of it is under way when the first is interrupted
+      await Deno.truncate(`${folder}/big`, BIG_BYTES); // so large that it is not complete when the first is interrupted
       const sender = start(["send", `${folder}/big`, ...servers.all], { permissions });
       const args = ["recv", await sender.ticket(), "--to", `${folder}/to`, ...servers.stun];
       const first = start(args, { permissions });
-      await first.says("Receiving");
+      await first.prints("Receiving");
       first.interrupt();
       await first.end();
       const again = start(args, { permissions });
@@ -304,7 +319,7 @@ Deno.test("a recv that was interrupted goes on when it is run again with its tic
     })
   ));
 
-Deno.test("a recv may be there before the one that was interrupted is missed", () =>
+Deno.test("a new recv may connect before send notices that the old one was interrupted", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const { sender, ticket, first } = await startSendToPeer(folder, servers);
@@ -312,7 +327,7 @@ Deno.test("a recv may be there before the one that was interrupted is missed", (
       const again = start(args, {
         permissions: [`--allow-read=${folder}`, `--allow-write=${folder}`],
       });
-      await delay(1000); // it has knocked by then, or is slower and finds nobody in its place
+      await delay(1000); // by then its connection request has arrived; if not, the place is vacant
       first.reset();
       const [a, b] = await Promise.all([sender.end(), again.end()]);
       assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
@@ -321,13 +336,13 @@ Deno.test("a recv may be there before the one that was interrupted is missed", (
     })
   ));
 
-Deno.test("a recv that waits in vain for the place of another is told so when the files are through", () =>
+Deno.test("a recv that waits for the place of another is refused when the transfer is complete", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const { sender, ticket, first, options } = await startSendToPeer(folder, servers);
       await using other = await Peer.open(options);
       const refused = assertRejects(() => other.connect(ticket), RefusedError);
-      await delay(2000); // until it has knocked
+      await delay(2000); // until its connection request has arrived
       await receiveFiles(() => Promise.resolve(first), `${folder}/to`);
       assertEquals((await refused).code, REJECTION_CODES.busy);
       assertEquals((await sender.end()).code, 0);
@@ -335,7 +350,7 @@ Deno.test("a recv that waits in vain for the place of another is told so when th
     })
   ));
 
-/** Starts a `send` of `file` whose receiver is in this process and reads nothing yet; there is a folder `to` for it. */
+/** Starts a `send` of `file` to a receiver in this process, which reads nothing yet; creates a folder `to`. */
 async function startSendToPeer(folder: string, servers: Servers) {
   await Deno.mkdir(`${folder}/to`);
   await Deno.writeTextFile(`${folder}/file`, "whole");
@@ -345,11 +360,11 @@ async function startSendToPeer(folder: string, servers: Servers) {
   const options = { listen: false, protocol: FILES_PROTOCOL, servers: [servers.stun[1]!] };
   await using peer = await Peer.open(options);
   const first = await peer.connect(ticket);
-  await sender.says("Connected"); // before that, another one might still be faster
+  await sender.prints("Connected"); // before that, another one could still be first
   return { sender, ticket, first, options };
 }
 
-Deno.test("recv with the ticket of a listen is told that files are not spoken there", () =>
+Deno.test("recv with the ticket of a listen reports that the peer speaks another protocol", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const listener = start(["listen", ...servers.all]);
@@ -363,7 +378,7 @@ Deno.test("recv with the ticket of a listen is told that files are not spoken th
     })
   ));
 
-Deno.test("a ticket is read with what people and programs put around it", () =>
+Deno.test("connect accepts a ticket with what people and programs paste around it", () =>
   withServers(async (servers) => {
     const listener = start(["listen", ...servers.all], { input: "hello" });
     const ticket = `punchline connect ${await listener.ticket()}\u200b.`;
@@ -372,16 +387,16 @@ Deno.test("a ticket is read with what people and programs put around it", () =>
     await listener.end();
   }));
 
-Deno.test("with --json, a failure is an event too", () =>
+Deno.test("listen --json prints a failure as an event", () =>
   withServers(async (servers) => {
     const args = ["listen", "--json", "--qr", "--timeout", "300", ...servers.all];
     const { code, stdout, stderr } = await start(args).end();
     const events = stderr.trim().split("\n").map((line) => JSON.parse(line));
     assertEquals([code, stdout, events.map(({ event }) => event)], [4, "", ["ticket", "error"]]);
-    assertMatch(events[1].message, /^Cannot connect: nobody came within 300 ms/);
+    assertMatch(events[1].message, /^Cannot connect: no peer connected within 300 ms/);
   }));
 
-Deno.test("send shows no ticket for what is not there to be sent", () =>
+Deno.test("send shows no ticket if the file does not exist", () =>
   withScratch(async (folder) => {
     const sender = start(["send", `${folder}/nothing`], {
       permissions: [`--allow-read=${folder}`],
@@ -392,7 +407,7 @@ Deno.test("send shows no ticket for what is not there to be sent", () =>
   }));
 
 for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as const) {
-  Deno.test(`${command} tells who comes later that it is busy`, () =>
+  Deno.test(`${command} refuses later peers as busy`, () =>
     withScratch((folder) =>
       withServers(async (servers) => {
         await Deno.writeTextFile(`${folder}/file`, "");
@@ -406,7 +421,7 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
         await using first = await Peer.open(options);
         await using second = await Peer.open(options);
         const conn = await first.connect(ticket);
-        await busy.says("Connected"); // before that, another one might still be faster
+        await busy.prints("Connected"); // before that, another one could still be first
         const refused = assertRejects(() => second.connect(ticket), RefusedError);
         const later = command === "listen"
           ? start(["connect", ticket, ...servers.stun])
@@ -431,7 +446,7 @@ async function freePort(): Promise<{ port: number }> {
   return { port: listener.local.port };
 }
 
-/** Nothing, for as long as somebody waits for it. */
+/** A stream that stays open and empty. */
 function endless(): ReadableStream<Uint8Array> {
   return new ReadableStream({ pull: () => new Promise(() => {}) });
 }

@@ -1,5 +1,5 @@
 /**
- * The command line in this process.
+ * Runs the command line in this process.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { serveStun } from "../../lib/stun/server/server.ts";
 import { noTerminal } from "./no_terminal.ts";
 
 /** What a command printed, line by line, and its exit code. */
-export interface Outcome {
+export interface MainResult {
   readonly code: number;
   readonly out: readonly string[];
   readonly err: readonly string[];
@@ -23,7 +23,7 @@ export interface Outcome {
 export async function runMain(
   args: readonly string[],
   signal: AbortSignal = new AbortController().signal,
-): Promise<Outcome> {
+): Promise<MainResult> {
   const out: string[] = [];
   const err: string[] = [];
   const code = await main(args, {
@@ -35,7 +35,7 @@ export async function runMain(
   return { code, out, err };
 }
 
-/** A STUN server with two addresses on this machine, and how to name it. */
+/** Serves STUN on two addresses of this machine; `name` is for `--server`. */
 export async function serveLocally(): Promise<AsyncDisposable & { name: string; other: string }> {
   const server = await serveStun({
     network: systemNetwork,
@@ -51,7 +51,7 @@ export async function serveLocally(): Promise<AsyncDisposable & { name: string; 
   };
 }
 
-/** Something on this machine that answers UDP and TCP alike with a text. */
+/** Answers everything over UDP and TCP with the same text. */
 export async function serveText(text: string): Promise<AsyncDisposable & { name: string }> {
   const bytes = new TextEncoder().encode(text);
   const { udp, tcp } = await bindBoth();
@@ -76,7 +76,7 @@ export async function serveText(text: string): Promise<AsyncDisposable & { name:
   };
 }
 
-/** The same port of UDP and of TCP; the system only knows which one is free of each. */
+/** Binds the same port for UDP and TCP, which may take several tries. */
 async function bindBoth(): Promise<{ udp: UdpSocket; tcp: TcpListener }> {
   for (;;) {
     const tcp = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
@@ -90,7 +90,7 @@ async function bindBoth(): Promise<{ udp: UdpSocket; tcp: TcpListener }> {
 }
 
 /** A port of this machine on which nothing listens. */
-export async function nobody(): Promise<string> {
+export async function closedPort(): Promise<string> {
   using udp = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
   return formatTransportAddress(udp.local);
 }

@@ -10,7 +10,7 @@ import { noTerminal } from "./no_terminal.ts";
 const ANY_PORT = ["--port", "0", "--rendezvous-port", "0"];
 const ANY_PORTS = [...ANY_PORT, "--alternate-port", "0"];
 
-/** Runs the command until it has printed its first line, then interrupts it. */
+/** Runs the command and interrupts it after its first line. */
 async function run(...args: string[]): Promise<{ code: number; out: string[]; err: string[] }> {
   const interrupt = new AbortController();
   const out: string[] = [];
@@ -28,7 +28,7 @@ async function run(...args: string[]): Promise<{ code: number; out: string[]; er
   return { code, out, err };
 }
 
-Deno.test("serve prints one line of JSON once it serves, and ends when it is interrupted", async () => {
+Deno.test("serve --json prints one line when it is ready, and ends when interrupted", async () => {
   const { code, out, err } = await run(...ANY_PORTS, "--json");
   assertEquals([code, out.length, err], [EXIT.interrupted, 1, []]);
   const { event, stun, rendezvous } = JSON.parse(out[0]!);
@@ -38,14 +38,14 @@ Deno.test("serve prints one line of JSON once it serves, and ends when it is int
   assertEquals(addresses.map(({ ip }) => ip), ["127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.2"]);
 });
 
-Deno.test("serve tells people where it serves and what to do next", async () => {
+Deno.test("serve prints its addresses and what to try next", async () => {
   const { out } = await run(...ANY_PORTS);
   assertMatch(out[0]!, /^Serving STUN over UDP and TCP on 127\.0\.0\.1:\d+, 127\.0\.0\.2:\d+, /);
   assertMatch(out[1]!, /^Serving a rendezvous on ws:\/\/127\.0\.0\.1:\d+$/);
   assertMatch(out[2]!, /nat-test --server 127\.0\.0\.1:\d+$/);
 });
 
-Deno.test("serve takes one address of each family", async () => {
+Deno.test("serve accepts one address of each family", async () => {
   const addresses = ["--address", "::1", "--address", "127.0.0.1"];
   const { out } = await run(...addresses, ...ANY_PORT, "--json");
   const { stun, rendezvous } = JSON.parse(out[0]!);
@@ -55,7 +55,7 @@ Deno.test("serve takes one address of each family", async () => {
   assertMatch(rendezvous, /^ws:\/\/\[::1\]:\d+$/);
 });
 
-Deno.test("serve has closed its sockets when it ends", async () => {
+Deno.test("serve closes its sockets before it ends", async () => {
   const { out } = await run("--address", "127.0.0.1", ...ANY_PORT, "--json");
   const { stun, rendezvous } = JSON.parse(out[0]!);
   for (const address of [stun[0], rendezvous.replace("ws://", "")].map(parseTransportAddress)) {
@@ -64,7 +64,7 @@ Deno.test("serve has closed its sockets when it ends", async () => {
   }
 });
 
-Deno.test("serve lets two meet in a room, and closes it when it ends", async () => {
+Deno.test("serve connects two members of a room, and closes it when it ends", async () => {
   const interrupt = new AbortController();
   const { promise: listening, resolve } = Promise.withResolvers<string>();
   const io = { out: resolve, err() {}, ...noTerminal(), signal: interrupt.signal };
@@ -84,22 +84,25 @@ for (
     [["--port", "99999"], /--port takes a whole number from 0 to 65535, not 99999/],
     [["--port", "3479"], /the ports are different, not 3479 twice/],
     [["--address", "nonsense"], /"nonsense"/],
-    [["--address", "127.0.0.1", "--address", "127.0.0.2"], /--address takes one IPv4 address/],
-    [["--alternate", "127.0.0.2"], /--alternate 127\.0\.0\.2 takes an --address/],
-    [["--address", "::1", "--alternate", "127.0.0.2"], /takes an --address/],
+    [["--address", "127.0.0.1", "--address", "127.0.0.2"], /--address takes only one IPv4 address/],
+    [
+      ["--alternate", "127.0.0.2"],
+      /--alternate 127\.0\.0\.2 needs an --address of the same family/,
+    ],
+    [["--address", "::1", "--alternate", "127.0.0.2"], /needs an --address/],
     [["--address", "127.0.0.1", "--alternate", "127.0.0.1"], /the same address/],
     [["--rendezvous-port", "-1"], /--rendezvous-port takes/],
     [["extra"], /unexpected argument "extra"/],
   ] as const
 ) {
-  Deno.test(`serve ${args.join(" ")} is a usage error in one line`, async () => {
+  Deno.test(`serve ${args.join(" ")} is rejected with a one-line usage error`, async () => {
     const error = await assertRejects(() => run(...args), UsageError);
     assertMatch(error.message, message);
     assert(!error.message.includes("\n"));
   });
 }
 
-Deno.test("serve rejects with the reason when an address is not this machine's", async () => {
+Deno.test("serve rejects with the reason if an address is not one of this machine", async () => {
   const error = await assertRejects(
     () => run("--address", "192.0.2.77", ...ANY_PORT),
     NetworkError,

@@ -1,5 +1,5 @@
 /**
- * The real program in a process of its own: what it may do, what it asks for, and how it ends.
+ * The real program as a process: its permissions, its output and its exit codes.
  *
  * @module
  */
@@ -11,10 +11,10 @@ import { serveLocally } from "./run_main.ts";
 
 const CLI = new URL("../../cli.ts", import.meta.url).pathname;
 const WITH_UNSTABLE = new URL("../../deno.json", import.meta.url).pathname;
-/** The imports of the other, and nothing else, as in the program of somebody who imports this one. */
+/** The same imports and nothing else, as in a program that imports this package. */
 const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
 
-Deno.test("the configuration without unstable features imports what the project's own does", async () => {
+Deno.test("the configuration without unstable features has the same imports as the project's own", async () => {
   const [own, other] = await Promise.all(
     [WITH_UNSTABLE, WITHOUT_UNSTABLE].map(async (path) =>
       JSON.parse(await Deno.readTextFile(path))
@@ -42,12 +42,15 @@ for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
       const args = ["stun", server.name, ...transport];
       const { code, stdout, stderr } = await run(config, ["--allow-net"], args);
       assertEquals([code, stderr], [0, ""]);
-      assertMatch(stdout, /^127\.0\.0\.1:\d+ sees this host as 127\.0\.0\.1:\d+ over (UDP|TCP)\n/);
+      assertMatch(
+        stdout,
+        /^127\.0\.0\.1:\d+ sees this machine as 127\.0\.0\.1:\d+ over (UDP|TCP)\n/,
+      );
     }
   });
 }
 
-Deno.test("without --allow-net a command says so in one line", async () => {
+Deno.test("a command without --allow-net says so in one line", async () => {
   for (const args of [["nat-test", "--server", "127.0.0.1:1"], ["stun", "127.0.0.1:1"]]) {
     const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], args);
     assertEquals([code, stdout], [1, ""]);
@@ -55,7 +58,7 @@ Deno.test("without --allow-net a command says so in one line", async () => {
   }
 });
 
-Deno.test("misuse ends the program with 2, without a stack trace", async () => {
+Deno.test("a usage error exits with 2, without a stack trace", async () => {
   const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], ["nat-test", "--nonsense"]);
   assertEquals([code, stdout], [2, ""]);
   assertMatch(stderr, /^punchline: unknown option --nonsense\nUsage: punchline nat-test .*\n$/);
@@ -63,13 +66,13 @@ Deno.test("misuse ends the program with 2, without a stack trace", async () => {
 
 for (const args of [["nat-test", "--server"], ["stun"]]) {
   Deno.test({
-    name: `Ctrl-C ends ${args[0]} with 130 and nothing on either stream`,
+    name: `Ctrl-C ends ${args[0]} with 130 and no output`,
     // Windows has no SIGINT to send to another process.
     ignore: Deno.build.os === "windows",
     fn: async () => {
       const socket = await listenForOne();
       const child = command(WITH_UNSTABLE, ["--allow-net"], [...args, socket.name]).spawn();
-      await socket.asked; // so it is under way
+      await socket.asked; // so the command is running
       child.kill("SIGINT");
       const { code, stdout, stderr } = await child.output();
       assertEquals([code, text(stdout), text(stderr)], [130, "", ""]);
@@ -77,7 +80,7 @@ for (const args of [["nat-test", "--server"], ["stun"]]) {
   });
 }
 
-Deno.test("a reader that goes away ends the program quietly", async () => {
+Deno.test("the program ends quietly if the reader of its stdout goes away", async () => {
   const child = command(WITH_UNSTABLE, [], ["--help"]).spawn();
   await child.stdout.cancel();
   const [{ code }, stderr] = await Promise.all([child.status, new Response(child.stderr).text()]);
@@ -85,7 +88,7 @@ Deno.test("a reader that goes away ends the program quietly", async () => {
   assertEquals(stderr, "");
 });
 
-/** A UDP port that says when the first request has come, and answers none. */
+/** A UDP port that resolves `asked` on the first request, and never answers. */
 async function listenForOne(): Promise<{ name: string; asked: Promise<void> }> {
   const socket = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
   const asked = socket.receive().then(() => socket.close());

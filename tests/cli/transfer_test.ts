@@ -3,14 +3,18 @@ import { delay } from "@std/async/delay";
 import type { CliIo } from "../../lib/cli/io.ts";
 import { receiveFiles } from "../../lib/cli/recv.ts";
 import { sendFiles } from "../../lib/cli/send.ts";
-import { TransferReporter } from "../../lib/cli/transfer_progress.ts";
-import { formatBytes, formatDuration, progressBar } from "../../lib/cli/transfer_progress.ts";
+import {
+  formatBytes,
+  formatDuration,
+  progressBar,
+  TransferReporter,
+} from "../../lib/cli/transfer_progress.ts";
 import type { TransferProgress } from "../../lib/transfer/mod.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 import { meetings } from "../transfer/pipe.ts";
 import { noTerminal } from "./no_terminal.ts";
 
-Deno.test("send and recv tell each file and the whole, and end with 0", async () => {
+Deno.test("send and recv print each file and a summary, and exit with 0", async () => {
   await using folder = await scratch();
   const { sent, received } = await transfer(folder.path, false);
   assertEquals([sent.code, received.code], [0, 0]);
@@ -24,7 +28,7 @@ Deno.test("send and recv tell each file and the whole, and end with 0", async ()
   assertMatch(received.err.at(-1)!, /^Received 2 files, 8 bytes/);
 });
 
-Deno.test("send and recv with --json print nothing but events, on stdout", async () => {
+Deno.test("send and recv with --json print only events, on stdout", async () => {
   await using folder = await scratch();
   const { sent, received } = await transfer(folder.path, true);
   for (const { out, err } of [sent, received]) {
@@ -37,7 +41,7 @@ Deno.test("send and recv with --json print nothing but events, on stdout", async
   }
 });
 
-Deno.test("recv that would overwrite something ends with 1, and says so in one line", async () => {
+Deno.test("recv exits with 1 rather than overwrite a file, and says how to proceed", async () => {
   await using folder = await scratch();
   await Deno.mkdir(`${folder.path}/in/data`);
   await Deno.writeTextFile(`${folder.path}/in/data/a`, "other");
@@ -45,11 +49,11 @@ Deno.test("recv that would overwrite something ends with 1, and says so in one l
   assertEquals([sent.code, received.code], [1, 1]);
   assertEquals(received.err.slice(-2), [
     "punchline: Cannot write data/a: a file is there",
-    "--rename keeps both, --overwrite the new one",
+    "Use --rename to keep both files, or --overwrite to replace yours",
   ]);
 });
 
-Deno.test("the bar fits every width, and loses the name first", () => {
+Deno.test("progressBar() fits every width, and drops the name first", () => {
   const progress = { ...PROGRESS, file: "photos/\u001b[2Jsummer/an evening at the lake.jpg" };
   for (let columns = 1; columns < 200; columns++) {
     const bar = progressBar(progress, 2 ** 20, columns);
@@ -64,7 +68,7 @@ Deno.test("the bar fits every width, and loses the name first", () => {
   assertEquals(progressBar(progress, undefined, 35), " 50 %  5.0 MiB of 10.0 MiB");
 });
 
-Deno.test("a terminal has a bar that is written over, with the rate of the last seconds", async () => {
+Deno.test("TransferReporter redraws a bar on a terminal, with the recent rate", async () => {
   using time = new VirtualTime();
   const written: string[] = [];
   const status = { columns: 80, write: (text: string) => written.push(text) };
@@ -76,11 +80,11 @@ Deno.test("a terminal has a bar that is written over, with the rate of the last 
   }
   assertEquals(err, []);
   assertMatch(written.at(-1)!, /^\r\[#+-+\].* 1\.0 MiB\/s {2}0:05 left/);
-  reporter.say("a line");
+  reporter.print("a line");
   assertEquals([written.at(-1), err], ["\r\u001b[K", ["a line"]]);
 });
 
-Deno.test("sizes and times are written as people write them", () => {
+Deno.test("formatBytes() and formatDuration() use the usual notation", () => {
   assertEquals(
     [0, 1, 1023, 2048, 2 ** 20, 1.5 * 2 ** 20, 20 * 2 ** 30].map(formatBytes),
     ["0 bytes", "1 byte", "1023 bytes", "2.0 KiB", "1.0 MiB", "1.5 MiB", "20.0 GiB"],
@@ -122,6 +126,10 @@ async function scratch(): Promise<AsyncDisposable & { path: string }> {
 }
 
 const PROGRESS: TransferProgress = {
-  ...{ bytes: 5 * 2 ** 20, totalBytes: 10 * 2 ** 20, resumedBytes: 0 },
-  ...{ files: 0, totalFiles: 1, file: null },
+  bytes: 5 * 2 ** 20,
+  totalBytes: 10 * 2 ** 20,
+  resumedBytes: 0,
+  files: 0,
+  totalFiles: 1,
+  file: null,
 };

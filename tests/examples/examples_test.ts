@@ -1,5 +1,5 @@
 /**
- * The examples, as somebody runs them: two programs and a rendezvous, on this host.
+ * Runs the examples as a user would: two programs and a rendezvous, on this machine.
  *
  * @module
  */
@@ -9,22 +9,22 @@ import { systemNetwork } from "../../lib/net/system.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { TextLineStream } from "../../lab/scenarios/verdicts/lines.ts";
 
-Deno.test("chat.ts lets two people chat until one of them leaves", () =>
+Deno.test("chat.ts carries a chat until one side leaves", () =>
   withRendezvous(async (url) => {
     const host = start("chat.ts", [], url);
     const ticket = await host.lineWith("ticket: ");
     const guest = start("chat.ts", [ticket], url);
     await Promise.all([host.lineWith("Connected"), guest.lineWith("Connected")]);
-    await guest.say("hello there\n");
+    await guest.type("hello there\n");
     assertEquals(await host.lineWith("> "), "hello there");
-    await host.say("general greetings\n");
+    await host.type("general greetings\n");
     assertEquals(await guest.lineWith("> "), "general greetings");
     await Promise.all([guest.end(), host.end()]);
     await Promise.all([host.lineWith("has left"), guest.lineWith("has left")]);
     assertEquals(await Promise.all([host.exit(), guest.exit()]), [0, 0]);
   }));
 
-Deno.test("share.ts gives files to who has the ticket", () =>
+Deno.test("share.ts sends files to the holder of the ticket", () =>
   withRendezvous(async (url) => {
     const scratch = new URL("../transfer/scratch/", import.meta.url);
     const folder = await Deno.makeTempDir({ dir: scratch.pathname });
@@ -42,7 +42,7 @@ Deno.test("share.ts gives files to who has the ticket", () =>
     }
   }));
 
-Deno.test("reverse_proxy.ts shows a web server to one friend", () =>
+Deno.test("reverse_proxy.ts gives one friend access to a web server", () =>
   withRendezvous(async (url) => {
     await using web = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, () => {
       return new Response("a page");
@@ -64,7 +64,7 @@ async function withRendezvous(test: (url: string) => Promise<void>): Promise<voi
   await test(server.url);
 }
 
-/** A program that was started, and what it says. */
+/** A running program, and its output. */
 class Program {
   readonly #child: Deno.ChildProcess;
   readonly #lines: ReadableStreamDefaultReader<string>;
@@ -77,17 +77,17 @@ class Program {
     this.#input = child.stdin.getWriter();
   }
 
-  /** What follows this text in the next line that has it. */
+  /** The rest of the next line that contains this text. */
   async lineWith(text: string): Promise<string> {
     for (;;) {
       const { value, done } = await this.#lines.read();
-      assert(!done, `the program ended, and did not say ${JSON.stringify(text)}`);
+      assert(!done, `the program ended without printing ${JSON.stringify(text)}`);
       const [, rest] = value.split(text);
       if (rest !== undefined) return rest;
     }
   }
 
-  async say(text: string): Promise<void> {
+  async type(text: string): Promise<void> {
     await this.#input.write(new TextEncoder().encode(text));
   }
 
@@ -96,7 +96,7 @@ class Program {
   }
 
   async exit(): Promise<number> {
-    await this.#input.close().catch(() => {}); // it may be closed
+    await this.#input.close().catch(() => {}); // it may be closed already
     while (!(await this.#lines.read()).done);
     return (await this.#child.status).code;
   }
@@ -124,7 +124,7 @@ function start(example: string, args: readonly string[], url: string, cwd?: stri
     stdin: "piped",
     stdout: "piped",
     stderr: "inherit",
-    ...cwd !== undefined && { cwd },
+    cwd,
   });
   return new Program(child.spawn());
 }

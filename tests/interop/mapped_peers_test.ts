@@ -8,6 +8,7 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { denoArgs } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "../lab/lab_test_case.ts";
+import type { PathKind } from "../../lib/base/path_kind.ts";
 import { PeerProgram } from "../../lab/scenarios/peers/peer_program.ts";
 import type { PeerResult } from "../../lab/scenarios/peers/peer_runner.ts";
 import { HOME_ROUTER, HOME_ROUTER_PROGRAMS, HomeRouter } from "./miniupnpd.ts";
@@ -29,7 +30,7 @@ labTest(
     await using home = await startHome();
     await using far = await Far.open(home);
     const result = await connect(home.host, far.host, { mapPorts: true });
-    assertConnected(result, "reverse");
+    assertConnected(result, "direct");
   },
   NEEDS,
 );
@@ -45,10 +46,10 @@ labTest("without a port that is forwarded there is no way between the two", asyn
   );
 }, NEEDS);
 
-function assertConnected(result: PeerResult, strategy: string): void {
+function assertConnected(result: PeerResult, kind: PathKind): void {
   assertEquals(
-    result.outcome === "connected" ? [result.strategy, result.relayed] : result,
-    [strategy, false],
+    result.outcome === "connected" ? [result.kind, result.relayed] : result,
+    [kind, false],
   );
 }
 

@@ -21,7 +21,7 @@ labTest("two peers connect by hand, though either message takes most of a minute
   await carry(connector, listener);
   await carry(listener, connector);
   const connected = await Promise.all([connector, listener].map((each) => each.until("connected")));
-  assertEquals(connected.map(({ strategy }) => strategy), ["crossing", "crossing"]);
+  assertEquals(connected.map(({ method }) => method), ["simultaneous-open", "simultaneous-open"]);
   await connector.say("hello\n");
   await listener.prints("hello\n");
   await listener.say("hello to you\n");

@@ -27,7 +27,7 @@ labTest("peers that no punch connects are connected by a relay", async () => {
   await using lab = await PeerLab.start({ internet: { rttMs: 20 } });
   const result = await lab.connectKinds(["random", "random"], { options });
   assert(result.outcome === "connected", JSON.stringify(result));
-  assertEquals([result.relayed, result.strategy], [true, "relay"]);
+  assertEquals([result.relayed, result.kind], [true, "relay"]);
   const without = await lab.connectKinds(["random", "random"]);
   assert(without.outcome === "failed", JSON.stringify(without));
   assertEquals(without.error, "UnreachableError");

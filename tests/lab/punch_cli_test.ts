@@ -28,6 +28,8 @@ labTest(
       assertEquals(Object.keys(connected), [
         "event",
         "strategy",
+        "method",
+        "transport",
         "local",
         "remote",
         "relayed",
@@ -41,9 +43,13 @@ labTest(
         assertEquals(Object.keys(attempt), [
           "event",
           "strategy",
+          "method",
+          "transport",
           "local",
           "remote",
           "outcome",
+          "reason",
+          "remedy",
           "elapsedMs",
         ]);
       }
@@ -66,7 +72,7 @@ labTest("`punch` says why it cannot, and nobody is there to meet", async () => {
   }
   const alone = await punch(lab.host("a"), "cellar", [], "--timeout", "300");
   assertEquals(alone.code, 4);
-  assertMatch(alone.stderr, /nobody came into room cellar within 300 ms/);
+  assertMatch(alone.stderr, /nobody joined room cellar within 300 ms/);
 });
 
 async function startLab(): Promise<Lab> {

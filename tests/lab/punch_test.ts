@@ -94,10 +94,10 @@ const TECHNIQUES: readonly {
   readonly method: string;
 }[] = [
   { pair: ["public", "random"], method: "direct" },
-  { pair: ["portRestricted", "firewall"], method: "crossing" },
-  { pair: ["portRestricted", "resetting"], method: "crossing" },
-  { pair: ["addressRestricted", "random"], method: "opening" },
-  { pair: ["portRestricted", "preserving"], method: "predicting" },
-  { pair: ["portRestricted", "sequential"], method: "predicting" },
-  { pair: ["portRestricted", "block"], method: "spraying" },
+  { pair: ["portRestricted", "firewall"], method: "simultaneous-open" },
+  { pair: ["portRestricted", "resetting"], method: "simultaneous-open" },
+  { pair: ["addressRestricted", "random"], method: "one-sided-open" },
+  { pair: ["portRestricted", "preserving"], method: "port-prediction" },
+  { pair: ["portRestricted", "sequential"], method: "port-prediction" },
+  { pair: ["portRestricted", "block"], method: "birthday" },
 ];

@@ -48,16 +48,16 @@ Deno.test("the first byte arrives after two messages, a punch, and half a round 
   }));
 
 for (
-  const [name, nat, strategy] of [
-    ["a port-restricted cone", portRestricted, "crossing"],
-    ["a symmetric NAT", symmetric, "spraying"],
+  const [name, nat, method] of [
+    ["a port-restricted cone", portRestricted, "simultaneous-open"],
+    ["a symmetric NAT", symmetric, "birthday"],
   ] as const
 ) {
   Deno.test(`a connection says how it came about: ${name}`, () =>
     atPlace({ a: portRestricted, b: nat }, async ({ connect }) => {
       await using ends = await connect();
       for (const { path, found } of [ends.conn, ends.other]) {
-        assertEquals([path.strategy, path.relayed], [strategy, false]);
+        assertEquals([path.kind, path.method, path.relayed], ["punch-tcp", method, false]);
         assertEquals(found.attempts.filter(({ outcome }) => outcome === "connected").length, 1);
       }
     }));

@@ -39,7 +39,7 @@ Deno.test("a connection that has a relay's path again stays when the time to rec
     await conn.write(toBytes("hello"));
     assertEquals(await readText(other, 5), "hello");
     await delay(20_000); // a direct way is looked for until after the time to reconnect
-    assertEquals([conn.hasPath, conn.path.strategy], [true, "relay"]);
+    assertEquals([conn.hasPath, conn.path.kind], [true, "relay"]);
     await other.write(toBytes("world"));
     assertEquals(await readText(conn, 5), "world");
     await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
@@ -62,7 +62,7 @@ Deno.test("a connection that a relay carries moves to a direct path minutes late
     });
     await using other = await accepted;
     await delay(40_000); // the first search is over
-    assertEquals(conn.path.strategy, "relay");
+    assertEquals(conn.path.kind, "relay");
     isBlocked = false;
     await delay(30_000);
     assertEquals([conn.path.relayed, other.path.relayed], [false, false]);

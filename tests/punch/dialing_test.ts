@@ -166,7 +166,7 @@ async function dial(there: HostOptions, test: (place: Place) => Promise<void>): 
           network: here.network,
           punchPort: 40_000,
           reusePort: false,
-          strategyOf: () => "crossing",
+          kindOf: () => "punch-tcp",
           onConnection: async (connection) => {
             await delay(1);
             const said = outcome();
@@ -201,7 +201,7 @@ function nominated(): NominationOutcome {
 
 function plan(dials: readonly CheckListEntry[]): PunchPlan {
   return {
-    method: "crossing",
+    method: "simultaneous-open",
     reachable: [],
     dials,
     listens: false,

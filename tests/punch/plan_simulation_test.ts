@@ -199,7 +199,7 @@ function play(
     estimates += plans[0].successEstimate;
     mostSyns = Math.max(mostSyns, syns);
     if (plans[0].method === "impossible") break;
-    if (plans[0].method !== "spraying" && runs >= ENOUGH) break;
+    if (plans[0].method !== "birthday" && runs >= ENOUGH) break;
   }
   return { runs, met: timesMs.length, estimate: estimates / runs, timesMs, mostSyns };
 }

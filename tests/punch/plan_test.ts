@@ -6,7 +6,7 @@ import { hostCandidate, punchSide, RANDOM, reflexive, SEQUENTIAL, symmetric } fr
 
 Deno.test("planPunch() of two known addresses: one dial each, from the punch port, at once", () => {
   const { method, dials, listens } = planPunch(A, B, { role: "controlling" });
-  assertEquals([method, listens], ["crossing", true]);
+  assertEquals([method, listens], ["simultaneous-open", true]);
   assertEquals(dials, [{
     from: "punch",
     targets: [{ ip: "198.51.100.2", port: 40_000 }],
@@ -58,7 +58,7 @@ Deno.test("planPunch() opens an address-restricted filter with one SYN, and ente
   const opener = behind({ filtering: "address-dependent" });
   const peer = behind(RANDOM, "198.51.100.1");
   const opening = planPunch(opener, peer, { role: "controlling" });
-  assertEquals([opening.method, opening.listens], ["opening", true]);
+  assertEquals([opening.method, opening.listens], ["one-sided-open", true]);
   assertEquals(targetsOf(opening), ["198.51.100.1:40000"]);
   const [first, again] = planPunch(peer, opener, { role: "controlled", signalRttMs: 60 }).dials;
   assertEquals([first?.from, first?.startMs], ["punch", 30]);
@@ -76,7 +76,7 @@ Deno.test("planPunch() listens after its dials only where a SYN from elsewhere i
 
 Deno.test("planPunch() dials the ports that a sequential NAT gives next", () => {
   const plan = planPunch(A, behind(SEQUENTIAL), { role: "controlling" });
-  assertEquals(plan.method, "predicting");
+  assertEquals(plan.method, "port-prediction");
   assertEquals(plan.dials[0]?.targets.map(({ port }) => port), range(30_003, 32));
   const [punch, spare] = planPunch(behind(SEQUENTIAL), A, { role: "controlled" }).dials;
   assertEquals([punch?.from, spare?.from, spare?.perTarget], ["punch", "fresh", 2]);
@@ -245,7 +245,7 @@ Deno.test("planPunch() treats unknown filtering as the strictest", () => {
   const plan = planPunch(behind({ filtering: "unknown" }), behind(RANDOM, "198.51.100.1"), {
     role: "controlling",
   });
-  assertEquals(plan.method, "spraying");
+  assertEquals(plan.method, "birthday");
 });
 
 function behind(

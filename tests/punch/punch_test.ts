@@ -105,7 +105,7 @@ Deno.test("punch() survives the loss of one packet in twenty, on every link", as
 Deno.test("punch() reports what it did", async () => {
   const { a } = await playTo({ a: NAT_BEHAVIORS.portRestricted, b: NAT_BEHAVIORS.portRestricted });
   const { punch: report, localAddr, remoteAddr } = a as PunchedConn;
-  assertEquals([report.plan.method, report.rounds], ["crossing", 1]);
+  assertEquals([report.plan.method, report.rounds], ["simultaneous-open", 1]);
   const connected = report.attempts.filter(({ outcome }) => outcome === "connected");
   assertEquals(connected.map(({ local, remote }) => [local, remote]), [[
     `${localAddr.hostname}:${localAddr.port}`,
@@ -166,7 +166,7 @@ Deno.test("punch() names its plan and its dials when time is up", () =>
     assert(error instanceof UnreachableError);
     assert(error.message.includes("within 5000 ms (port-restricted x"), error.message);
     const [dial] = error.attempts;
-    assertEquals(dial!.strategy, "crossing");
+    assertEquals([dial!.kind, dial!.method], ["punch-tcp", "simultaneous-open"]);
     assert(dial!.tries > 0);
   }));
 

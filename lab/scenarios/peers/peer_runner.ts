@@ -10,6 +10,7 @@
 import { Peer } from "../../../lib/peer/peer.ts";
 import type { PeerConnection } from "../../../lib/peer/connection.ts";
 import type { PeerOptions } from "../../../lib/peer/options.ts";
+import type { PathKind, PunchMethodName } from "../../../lib/base/path_kind.ts";
 import { UnreachableError } from "../../../lib/base/errors.ts";
 import { TextLineStream } from "../verdicts/lines.ts";
 
@@ -25,7 +26,8 @@ export type PeerResult =
   | { readonly outcome: "opened"; readonly ticket: string }
   | {
     readonly outcome: "connected";
-    readonly strategy: string;
+    readonly kind: PathKind;
+    readonly method: PunchMethodName | null;
     readonly relayed: boolean;
     readonly connectMs: number;
     /** Until the other side had the first byte. */
@@ -58,8 +60,8 @@ if (import.meta.main) {
     } catch (error) {
       const { name, message } = error as Error;
       const attempts = error instanceof UnreachableError ? error.attempts : [];
-      const tried = attempts.map(({ strategy, remote, outcome }) =>
-        `${strategy} ${remote} ${outcome}`
+      const tried = attempts.map(({ kind, method, remote, outcome }) =>
+        `${method ?? kind} ${remote} ${outcome}`
       );
       const whole = [message, ...tried].join("; ");
       print(id, { outcome: "failed", error: name, message: whole });
@@ -73,7 +75,7 @@ async function connect(peer: Peer, ticket: string, waitForDirectMs: number): Pro
   const connection = await peer.connect(ticket);
   const connectMs = epochMs() - startedAtMs;
   try {
-    const { strategy, relayed } = connection.path;
+    const { kind, method, relayed } = connection.path;
     await connection.write(Uint8Array.of(1));
     const answer = await readExactly(connection, 8);
     const echoMs = epochMs() - startedAtMs;
@@ -83,7 +85,7 @@ async function connect(peer: Peer, ticket: string, waitForDirectMs: number): Pro
     const directMs = isDirect ? epochMs() - startedAtMs : null;
     await connection.write(Uint8Array.of(2)); // still the same connection
     await readExactly(connection, 1);
-    return { outcome: "connected", strategy, relayed, ...times, directMs };
+    return { outcome: "connected", kind, method, relayed, ...times, directMs };
   } finally {
     await connection.closeWrite().catch(() => {});
     await connection[Symbol.asyncDispose]();

@@ -12,7 +12,7 @@ export interface PeerRow {
   readonly runs: number;
   readonly connected: number;
   readonly relayed: number;
-  /** How the connections came about, each once. */
+  /** The methods of the punches and the kinds of the other paths, each once. */
   readonly strategies: readonly string[];
   /** Medians in milliseconds, from the call. */
   readonly connectMs: number;
@@ -36,7 +36,7 @@ export function judge(
     runs: results.length,
     connected: connected.length,
     relayed: connected.filter(({ relayed }) => relayed).length,
-    strategies: [...new Set(connected.map(({ strategy }) => strategy))].sort(),
+    strategies: [...new Set(connected.map(({ kind, method }) => method ?? kind))].sort(),
     connectMs: median(connected.map(({ connectMs }) => connectMs)),
     firstByteMs: median(connected.map(({ firstByteMs }) => firstByteMs)),
   };
@@ -47,7 +47,7 @@ export function judge(
 /** One connection in a few words. */
 export function describe(result: PeerResult): string {
   if (result.outcome === "connected") {
-    return `${result.strategy}${result.relayed ? ", relayed" : ""}`;
+    return `${result.method ?? result.kind}${result.relayed ? ", relayed" : ""}`;
   }
   return result.outcome === "failed" ? `${result.error}: ${result.message}` : result.outcome;
 }

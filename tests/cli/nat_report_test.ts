@@ -14,7 +14,7 @@ function report(udp: FamilyReport | null, tcp: FamilyReport | null = null): NatR
   };
 }
 
-Deno.test("natReportText() draws the path and says what was found, how and how surely", () => {
+Deno.test("natReportText() draws the path and lists the findings with evidence and confidence", () => {
   const text = natReportText(report(familyReport(
     "endpoint-independent",
     "address-and-port-dependent",
@@ -35,7 +35,7 @@ Deno.test("natReportText() draws the path and says what was found, how and how s
     "  filtering        address- and port-dependent  (99 % sure)",
     "                     seen",
     "  ports            the local port is kept",
-    "                     seen in 6 mappings, parity kept, neighbours stay neighbours",
+    "                     seen in 6 mappings, parity preserved, contiguity preserved",
     "  hairpinning      unknown",
     "  classic name     Port Restricted Cone NAT",
     "",
@@ -61,7 +61,7 @@ for (const [family, middle] of MIDDLES) {
   });
 }
 
-Deno.test("natReportText() says what is special", () => {
+Deno.test("natReportText() mentions what is unusual", () => {
   const family = familyReport("endpoint-independent", "endpoint-independent", {
     local: null,
     hairpinning: true,
@@ -81,9 +81,9 @@ Deno.test("natReportText() says what is special", () => {
   for (
     const pattern of [
       /TCP over IPv4 {2}\(102 ms, 19 connections\)/,
-      /local address not known/,
+      /local address unknown/,
       /203\.0\.113\.9:3478, 3\.1 ms/,
-      /of neighbouring local ports only/,
+      /between adjacent local ports only/,
       /rewrites addresses inside packets/,
       /idle lifetime {4}between 16 and 32 s/,
       /hairpinning {6}yes/,
@@ -93,14 +93,14 @@ Deno.test("natReportText() says what is special", () => {
   ) assertMatch(text, pattern);
 });
 
-Deno.test("natReportText() is short about what nobody answered", () => {
+Deno.test("natReportText() is short if no server answered", () => {
   assertEquals(natReportText(report(silentReport())).slice(3), [
     "UDP over IPv4  (102 ms, 19 packets)",
     "  No answer from any server: this traffic does not pass.",
   ]);
 });
 
-Deno.test("natReportText() says how long an idle mapping lives at least", () => {
+Deno.test("natReportText() prints the minimum lifetime of an idle mapping", () => {
   const family = familyReport("endpoint-independent", "endpoint-independent", {
     hairpinning: false,
   });

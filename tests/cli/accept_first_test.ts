@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { firstThrough, refuseOthers } from "../../lib/cli/accept_first.ts";
+import { acceptFirst, refuseOthers } from "../../lib/cli/accept_first.ts";
 import type { IncomingConnection } from "../../lib/peer/incoming.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
@@ -9,12 +9,12 @@ import { ScriptedDialer } from "../peer/scripted_dialer.ts";
 
 const accept = (incoming: IncomingConnection, signal: AbortSignal) => incoming.accept({ signal });
 
-Deno.test("who comes and says no more does not keep the next one waiting", () =>
+Deno.test("acceptFirst() does not let a peer that goes silent keep the next one waiting", () =>
   atPlace({}, async ({ a, b, hub, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const never = new AbortController();
-    const first = firstThrough(bob, accept, never);
+    const first = acceptFirst(bob, accept, never);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     await mallory.knock();
     await delay(500);
@@ -25,11 +25,11 @@ Deno.test("who comes and says no more does not keep the next one waiting", () =>
     assert(connection.remoteId === alice.id);
   }));
 
-Deno.test("dozens who come and say no more do not keep the next one out", () =>
+Deno.test("acceptFirst() does not let dozens of silent peers keep the next one out", () =>
   atPlace({}, async ({ a, b, hub, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
-    const first = firstThrough(bob, accept, new AbortController());
+    const first = acceptFirst(bob, accept, new AbortController());
     using crowd = new DisposableStack();
     for (let i = 0; i < 48; i++) {
       const each = crowd.use(await ScriptedDialer.open(hub, bob.ticket));
@@ -42,13 +42,13 @@ Deno.test("dozens who come and say no more do not keep the next one out", () =>
     assertEquals(connection.remoteId, alice.id);
   }));
 
-Deno.test("after a failure that is nobody's but its own nobody is let in any more", () =>
+Deno.test("acceptFirst() accepts nothing after a fault of the program", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const failing = () => Promise.reject(new TypeError("a mistake"));
     const first = assertRejects(
-      () => firstThrough(bob, failing, new AbortController()),
+      () => acceptFirst(bob, failing, new AbortController()),
       TypeError,
       "a mistake",
     );
@@ -58,12 +58,12 @@ Deno.test("after a failure that is nobody's but its own nobody is let in any mor
     await assertRejects(() => next, DOMException);
   }));
 
-Deno.test("who is through first is the one, and others hear that they are not", () =>
+Deno.test("acceptFirst() keeps the first connection, and refuseOthers() refuses the rest", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using carol = await open(a, { listen: false });
     await using bob = await open(b);
-    const first = firstThrough(bob, accept, new AbortController());
+    const first = acceptFirst(bob, accept, new AbortController());
     const callers = await Promise.allSettled(
       [alice, carol].map((peer) => peer.connect(bob.ticket)),
     );
@@ -82,7 +82,7 @@ Deno.test("who is through first is the one, and others hear that they are not", 
     await refusing;
   }));
 
-Deno.test("a failure lets the next one in, and where nobody comes the signal ends it", () =>
+Deno.test("acceptFirst() takes the next connection after a failure, and stops on abort", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -92,12 +92,12 @@ Deno.test("a failure lets the next one in, and where nobody comes the signal end
       incoming.refuse();
       return undefined;
     };
-    const first = firstThrough(bob, acceptSecond, new AbortController());
+    const first = acceptFirst(bob, acceptSecond, new AbortController());
     await assertRejects(() => alice.connect(bob.ticket), RefusedError);
     await using _conn = await alice.connect(bob.ticket);
     await using _connection = await first;
     await assertRejects(
-      () => firstThrough(bob, accept, { signal: AbortSignal.timeout(100) }),
+      () => acceptFirst(bob, accept, { signal: AbortSignal.timeout(100) }),
       DOMException,
       "timed out",
     );

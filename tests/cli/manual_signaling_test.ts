@@ -1,5 +1,5 @@
 /**
- * `--hand`: two processes that hear of each other only by what a test passes on.
+ * `--hand`: two processes whose only signaling is what the test copies between them.
  *
  * @module
  */
@@ -8,17 +8,17 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { StdinLines } from "../../lib/cli/manual_signaling.ts";
 import { type Command, start, withScratch, withServers } from "./command.ts";
 
-Deno.test("by hand, listen and connect are one connection, and stdin goes on as its own", () =>
+Deno.test("listen --hand and connect make a connection, which gets the rest of stdin", () =>
   withServers(async (servers) => {
     const [here, there] = [new Keyboard(), new Keyboard()];
     const listener = start(["listen", "--hand", ...servers.stun], { input: here.input });
     const ticket = await listener.ticket();
     const connector = start(["connect", ticket, ...servers.stun], { input: there.input });
     await here.type("what is this?\n");
-    await listener.says("a message starts with punchline-message:");
+    await listener.prints("a message starts with punchline-message:");
     await here.type(`${await shownBy(connector)}\n`);
     await there.type(`${await shownBy(listener)}\n`);
-    await Promise.all([listener, connector].map((command) => command.says("Connected")));
+    await Promise.all([listener, connector].map((command) => command.prints("Connected")));
     await there.type("to the listener\n");
     await there.end();
     await here.type("to the connector\n");
@@ -27,12 +27,12 @@ Deno.test("by hand, listen and connect are one connection, and stdin goes on as 
     assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
     assertEquals([a.stdout, b.stdout], ["to the listener\n", "to the connector\n"]);
     for (const { stderr } of [a, b]) {
-      assertEquals(stderr.match(/within minutes/g)?.length, 1, stderr);
+      assertEquals(stderr.match(/within a few minutes/g)?.length, 1, stderr);
       assert(stderr.split("\n").every((line) => line.length < 4000));
     }
   }));
 
-Deno.test("by hand, send and recv carry a file", () =>
+Deno.test("send --hand and recv transfer a file", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
@@ -53,7 +53,7 @@ Deno.test("by hand, send and recv carry a file", () =>
     })
   ));
 
-Deno.test("by hand, programs are told the message in an event", () =>
+Deno.test("--hand --json prints the message as an event", () =>
   withServers(async (servers) => {
     const listener = start(["listen", "--hand", "--json", ...servers.stun], { input: silence() });
     const ticket = await listener.ticket();
@@ -68,11 +68,11 @@ Deno.test("by hand, programs are told the message in an event", () =>
     assertEquals((await listener.end()).code, 130);
   }));
 
-Deno.test("by hand, what does not go together is told", async () => {
+Deno.test("--hand rejects options that contradict it", async () => {
   for (
     const [args, why] of [
-      [["listen", "--hand", "--lan"], "no other way to signal"],
-      [["listen", "--hand", "--tcp", "80"], "--tcp does not go by hand"],
+      [["listen", "--hand", "--lan"], "--hand cannot be combined with"],
+      [["listen", "--hand", "--tcp", "80"], "--tcp cannot be used with manual signaling"],
     ] as const
   ) {
     const { code, stderr } = await start(args).end();
@@ -81,15 +81,15 @@ Deno.test("by hand, what does not go together is told", async () => {
   }
 });
 
-Deno.test("StdinLines loses nothing between the lines and the rest, wherever the pieces end", async () => {
+Deno.test("StdinLines loses nothing between the lines and the rest, wherever the chunks end", async () => {
   const text = "first\nsecond\r\nthe rest: \u{1f600}\nand more";
   const bytes = new TextEncoder().encode(text);
   for (let size = 1; size <= bytes.length; size++) {
-    const pieces = Array.from(
+    const chunks = Array.from(
       { length: Math.ceil(bytes.length / size) },
       (_, i) => bytes.slice(i * size, (i + 1) * size),
     );
-    const stdin = new StdinLines(ReadableStream.from(pieces));
+    const stdin = new StdinLines(ReadableStream.from(chunks));
     const lines: string[] = [];
     for await (const line of stdin) if (lines.push(line) === 2) break;
     assertEquals(lines, ["first", "second"]);
@@ -97,7 +97,7 @@ Deno.test("StdinLines loses nothing between the lines and the rest, wherever the
   }
 });
 
-Deno.test("StdinLines gives a read that is under way to the rest", async () => {
+Deno.test("StdinLines hands a pending read over to the rest", async () => {
   const keyboard = new Keyboard();
   const stdin = new StdinLines(keyboard.input);
   const lines = Array.fromAsync(stdin);
@@ -109,17 +109,17 @@ Deno.test("StdinLines gives a read that is under way to the rest", async () => {
   assertEquals([await lines, await rest], [["line"], "data\n"]);
 });
 
-/** The text that a command has shown for the other side, with the line breaks that it has. */
+/** The message for the other side that a command has shown, with its line breaks. */
 async function shownBy(command: Command): Promise<string> {
-  const shown = /within minutes:\n\n([^]*?)\n\n/;
-  return shown.exec(await command.says(shown))![1]!;
+  const shown = /within a few minutes:\n\n([^]*?)\n\n/;
+  return shown.exec(await command.prints(shown))![1]!;
 }
 
 function silence(): ReadableStream<Uint8Array> {
   return new Keyboard().input;
 }
 
-/** What somebody types. */
+/** A keyboard, on which the test types. */
 class Keyboard {
   readonly #stream = new TransformStream<Uint8Array, Uint8Array>();
   readonly #writer = this.#stream.writable.getWriter();
