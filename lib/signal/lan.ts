@@ -24,7 +24,7 @@ import {
   type SignalingConnection,
   type SignalTransport,
   type TopicListener,
-  TopicSubscribers,
+  TopicListeners,
 } from "./transport.ts";
 
 /** One datagram. */
@@ -114,7 +114,7 @@ class LanSignaling implements SignalingConnection {
   readonly #ips: readonly string[];
   readonly #listener: UdpSocket;
   readonly #speakers: readonly UdpSocket[];
-  readonly #subscribers = new TopicSubscribers();
+  readonly #subscribers = new TopicListeners();
   readonly #known = new Recent<true>(MAX_KNOWN);
   readonly #buckets = new Recent<TokenBucket>(MAX_SOURCES);
   readonly #looking: ReturnType<typeof setInterval>;

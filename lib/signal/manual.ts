@@ -14,7 +14,7 @@ import {
   type SignalingConnection,
   type SignalTransport,
   type TopicListener,
-  TopicSubscribers,
+  TopicListeners,
 } from "./transport.ts";
 
 /** What somebody says, and under which topic. */
@@ -150,7 +150,7 @@ class ManualSignaling implements SignalingConnection {
   readonly isManual = true;
   readonly finished: Promise<void>;
   readonly #options: ManualTransportOptions;
-  readonly #subscribers = new TopicSubscribers();
+  readonly #subscribers = new TopicListeners();
   readonly #shown = new Set<string>();
   readonly #end = Promise.withResolvers<void>();
   /** What came before anybody listened to its topic. */

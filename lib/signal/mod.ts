@@ -34,7 +34,6 @@ export { agreeOnRole } from "./role.ts";
 export type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
 export { DEFAULT_SIGNALING } from "./open.ts";
 export { manualTransport, type ManualTransportOptions } from "./manual.ts";
-export { keepConnected } from "./reconnecting.ts";
 export { lanTransport } from "./lan.ts";
 export { openSignaling, parseSignalUrl } from "./open.ts";
 export type { TopicLimits } from "./rendezvous/topics.ts";

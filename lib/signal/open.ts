@@ -5,7 +5,7 @@
  */
 
 import { lanTransport } from "./lan.ts";
-import { keepConnected } from "./reconnecting.ts";
+import { openReconnecting } from "./reconnecting.ts";
 import { webSocketTransport } from "./rendezvous/transport.ts";
 import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
 
@@ -21,7 +21,7 @@ export async function openSignaling(
   options: OpenSignalingOptions,
 ): Promise<SignalingConnection> {
   const transport = typeof way === "string" ? await transportOf(way) : way;
-  return await keepConnected(transport, options);
+  return await openReconnecting(transport, options);
 }
 
 /**

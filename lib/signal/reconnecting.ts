@@ -13,7 +13,7 @@ import {
   type SignalingConnection,
   type SignalTransport,
   type TopicListener,
-  TopicSubscribers,
+  TopicListeners,
 } from "./transport.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
@@ -25,7 +25,7 @@ import { delay } from "@std/async/delay";
  * @throws as {@linkcode SignalTransport.open}, if it cannot be opened at first
  * @throws {NetworkError} `timed-out` if that takes 15 seconds
  */
-export async function keepConnected(
+export async function openReconnecting(
   transport: SignalTransport,
   options: OpenSignalingOptions,
 ): Promise<SignalingConnection> {
@@ -37,7 +37,7 @@ class ReconnectingConnection implements SignalingConnection {
   readonly finished: Promise<void>;
   readonly #transport: SignalTransport;
   readonly #options: OpenSignalingOptions;
-  readonly #subscribers = new TopicSubscribers();
+  readonly #subscribers = new TopicListeners();
   /** Those of the bus that there is now. */
   readonly #subscriptions = new Map<string, Subscription>();
   readonly #disposed = new AbortController();

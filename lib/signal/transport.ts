@@ -77,7 +77,7 @@ export interface SignalingConnection extends AsyncDisposable {
 export type TopicListener = (message: Uint8Array) => void;
 
 /** Several may listen to one topic, of which the bus hears once. */
-export class TopicSubscribers {
+export class TopicListeners {
   readonly #listeners = new Map<string, Set<TopicListener>>();
 
   /** The topics that somebody listens to. */

@@ -12,7 +12,7 @@ import { delay } from "@std/async/delay";
 import { equalBytes } from "../../lib/base/bytes.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
-import { keepConnected } from "../../lib/signal/reconnecting.ts";
+import { openReconnecting } from "../../lib/signal/reconnecting.ts";
 import { lanTransport } from "../../lib/signal/lan.ts";
 
 /** What became of a question. */
@@ -29,7 +29,7 @@ const QUESTIONS = "QUESTIONSAAAAAAAAAAAAA";
 const ANSWERS = "ANSWERSAAAAAAAAAAAAAAA";
 
 async function answer(): Promise<void> {
-  await using signaling = await keepConnected(lanTransport(), { network });
+  await using signaling = await openReconnecting(lanTransport(), { network });
   await using _subscription = await signaling.subscribe(QUESTIONS, (message) => {
     signaling.publish(ANSWERS, message).catch(() => {}); // the question will come again
   });

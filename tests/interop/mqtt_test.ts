@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
-import { keepConnected } from "../../lib/signal/reconnecting.ts";
+import { openReconnecting } from "../../lib/signal/reconnecting.ts";
 import { mqttTransport, type MqttTransportOptions } from "../../lib/signal/mqtt/transport.ts";
 import { MOSQUITTO, Mosquitto, MOSQUITTO_CLIENTS, MOSQUITTO_TLS } from "./mosquitto.ts";
 import { toolTest } from "./tool_test_case.ts";
@@ -55,8 +55,8 @@ toolTest("a name and a password let in, and a wrong one does not", MOSQUITTO, as
 toolTest("a broker that was killed and started again carries on", MOSQUITTO, async () => {
   await using broker = await Mosquitto.start();
   const transport = mqttTransport(broker.url("mqtt"));
-  await using one = await keepConnected(transport, { network: systemNetwork });
-  await using other = await keepConnected(transport, { network: systemNetwork });
+  await using one = await openReconnecting(transport, { network: systemNetwork });
+  await using other = await openReconnecting(transport, { network: systemNetwork });
   const heard = Promise.withResolvers<Uint8Array>();
   await using _subscription = await one.subscribe(TOPIC, heard.resolve);
   await broker.restart();

@@ -5,7 +5,7 @@ import { delay } from "@std/async/delay";
 import { toBase64url } from "../../lib/base/bytes.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { LocalAddress, Network } from "../../lib/net/network.ts";
-import { keepConnected } from "../../lib/signal/reconnecting.ts";
+import { openReconnecting } from "../../lib/signal/reconnecting.ts";
 import { encodeLanMessage } from "../../lib/signal/lan.ts";
 import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
@@ -92,7 +92,7 @@ Deno.test("a host none of whose interfaces takes multicast is told so", () =>
 Deno.test("a host that gets another address is heard from that, with all that it listens to", () =>
   withInterfaces(async ({ network, addresses, joined, neighbour }) => {
     addresses.push({ interfaceName: "eth0", ip: "10.9.0.1" });
-    await using signaling = await keepConnected(lanTransport(), { network });
+    await using signaling = await openReconnecting(lanTransport(), { network });
     await using other = await lanTransport().open({ network: neighbour });
     const heard: string[] = [];
     await signaling.subscribe(TOPIC, (message) => heard.push(toText(message)));

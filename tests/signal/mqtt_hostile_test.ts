@@ -8,7 +8,7 @@ import {
   NoResponseError,
   RefusedError,
 } from "../../lib/base/errors.ts";
-import { encodePacket } from "../../lib/signal/mqtt/packet.ts";
+import { encodeMqttPacket } from "../../lib/signal/mqtt/packet.ts";
 import { toBytes } from "../simnet/fixtures.ts";
 import { withBroker } from "./scripted_broker.ts";
 
@@ -163,7 +163,7 @@ Deno.test("what was not asked for, or is too long, is not heard", () =>
       ] as const
     ) {
       const payload = new Uint8Array(length);
-      await broker.say(encodePacket({ type: "publish", topic, payload, isRetained: false }, 4));
+      await broker.say(encodeMqttPacket({ type: "publish", topic, payload, isRetained: false }, 4));
     }
     await delay(1000);
     assertEquals(heard, [4096]);

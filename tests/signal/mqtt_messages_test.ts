@@ -3,13 +3,13 @@ import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { parseBrokerUrl } from "../../lib/signal/mqtt/pipe.ts";
 import {
-  decodePacket,
-  encodePacket,
+  decodeMqttPacket,
+  encodeMqttPacket,
   type MqttPacket,
+  mqttPacketLength,
   type MqttVersion,
-  packetLength,
 } from "../../lib/signal/mqtt/packet.ts";
-import { PacketReader } from "../../lib/signal/mqtt/client.ts";
+import { MqttPacketReader } from "../../lib/signal/mqtt/client.ts";
 import { mqttRefusal } from "../../lib/signal/mqtt/client.ts";
 
 const VERSIONS = [4, 5] as const;
@@ -57,9 +57,9 @@ const GOLDEN: readonly [MqttVersion, string, MqttPacket, "both" | "read"][] = [
 for (const [version, hex, packet, direction] of GOLDEN) {
   Deno.test(`MQTT, level ${version}: ${packet.type} is ${hex}`, () => {
     const bytes = Uint8Array.fromHex(hex);
-    assertEquals(decodePacket(bytes, version), packet);
-    assertEquals(packetLength(bytes, 100), bytes.length);
-    if (direction === "both") assertEquals(encodePacket(packet, version), bytes);
+    assertEquals(decodeMqttPacket(bytes, version), packet);
+    assertEquals(mqttPacketLength(bytes, 100), bytes.length);
+    if (direction === "both") assertEquals(encodeMqttPacket(packet, version), bytes);
   });
 }
 
@@ -92,10 +92,10 @@ Deno.test("MQTT packets are what they were before they were bytes", () => {
     }),
   );
   fc.assert(fc.property(packets, fc.constantFrom(...VERSIONS), (packet, version) => {
-    const bytes = encodePacket(packet, version);
-    assertEquals(decodePacket(bytes, version), packet);
+    const bytes = encodeMqttPacket(packet, version);
+    assertEquals(decodeMqttPacket(bytes, version), packet);
     for (const end of [1, 2, bytes.length - 1]) {
-      assertThrows(() => decodePacket(bytes.subarray(0, end), version), MalformedMessageError);
+      assertThrows(() => decodeMqttPacket(bytes.subarray(0, end), version), MalformedMessageError);
     }
   }));
 });
@@ -105,7 +105,7 @@ Deno.test("decodePacket() throws nothing but MalformedMessageError", () => {
     const framed = Uint8Array.of(bytes[0] ?? 0, bytes.length, ...bytes);
     for (const each of [bytes, framed]) {
       try {
-        decodePacket(each, version);
+        decodeMqttPacket(each, version);
       } catch (error) {
         assert(error instanceof MalformedMessageError, `${error}`);
       }
@@ -114,11 +114,11 @@ Deno.test("decodePacket() throws nothing but MalformedMessageError", () => {
 });
 
 Deno.test("packetLength() waits for nothing that is too long", () => {
-  assertEquals(packetLength(Uint8Array.of(0x30), 100), undefined);
-  assertEquals(packetLength(Uint8Array.of(0x30, 0x80), 100), undefined);
-  assertThrows(() => packetLength(Uint8Array.of(0x30, 0x80, 0x01), 100), MalformedMessageError);
+  assertEquals(mqttPacketLength(Uint8Array.of(0x30), 100), undefined);
+  assertEquals(mqttPacketLength(Uint8Array.of(0x30, 0x80), 100), undefined);
+  assertThrows(() => mqttPacketLength(Uint8Array.of(0x30, 0x80, 0x01), 100), MalformedMessageError);
   const endless = Uint8Array.of(0x30, 0xff, 0xff, 0xff, 0xff, 0xff);
-  assertThrows(() => packetLength(endless, Infinity), MalformedMessageError);
+  assertThrows(() => mqttPacketLength(endless, Infinity), MalformedMessageError);
 });
 
 Deno.test("parseBrokerUrl() reads the URLs of brokers", () => {
@@ -178,10 +178,10 @@ Deno.test("PacketReader parts packets, however they come", async () => {
   await fc.assert(
     fc.asyncProperty(sent, fc.integer({ min: 1, max: 700 }), async (payloads, cut) => {
       const packets = payloads.map((payload): MqttPacket => ({ ...hey, payload }));
-      const bytes = packets.flatMap((packet) => [...encodePacket(packet, 4)]);
+      const bytes = packets.flatMap((packet) => [...encodeMqttPacket(packet, 4)]);
       const read = () =>
         Promise.resolve(bytes.length === 0 ? null : Uint8Array.from(bytes.splice(0, cut)));
-      const reader = new PacketReader({ read });
+      const reader = new MqttPacketReader({ read });
       for (const packet of packets) assertEquals(await reader.next(4), packet);
       assertEquals(await reader.next(4), null);
     }),

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
-import { encodePacket } from "../../lib/signal/mqtt/packet.ts";
+import { encodeMqttPacket } from "../../lib/signal/mqtt/packet.ts";
 import { openSignaling } from "../../lib/signal/open.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
@@ -41,7 +41,7 @@ Deno.test("what a broker has kept is not what is said now", () =>
     for (const isRetained of [true, false]) {
       const payload = toBytes(isRetained ? "old" : "new");
       const topic = `punchline/1/${TOPIC}`;
-      await broker.say(encodePacket({ type: "publish", topic, payload, isRetained }, 4));
+      await broker.say(encodeMqttPacket({ type: "publish", topic, payload, isRetained }, 4));
     }
     await delay(100);
     assertEquals(heard, ["new"]);
@@ -96,7 +96,7 @@ Deno.test("a broker that repeats a message is heard twice: telling is for who li
       (message) => heard.push(toText(message)),
     );
     const topic = `punchline/1/${TOPIC}`;
-    const said = encodePacket({
+    const said = encodeMqttPacket({
       type: "publish",
       topic,
       payload: toBytes("hey"),

@@ -19,7 +19,7 @@ import {
 } from "../../lib/signal/rendezvous/channel.ts";
 import { dialWebSocket } from "../../lib/signal/websocket/connection.ts";
 import type { WebSocketConnection } from "../../lib/signal/websocket/connection.ts";
-import { encodeFrame } from "../../lib/signal/websocket/frame.ts";
+import { encodeWebSocketFrame } from "../../lib/signal/websocket/frame.ts";
 import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
 import { encodeUpgradeRequest } from "../../lib/signal/websocket/handshake.ts";
 import type { Host } from "../simnet/host.ts";
@@ -107,5 +107,5 @@ export async function readAll(connection: TcpConnection): Promise<string> {
 
 /** The longest message, as a client's frame. */
 export function longestFrame(): Uint8Array {
-  return encodeFrame("binary", new Uint8Array(MAX_SIGNAL_BYTES), new Uint8Array(4));
+  return encodeWebSocketFrame("binary", new Uint8Array(MAX_SIGNAL_BYTES), new Uint8Array(4));
 }

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous/protocol.ts";
+import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous/message.ts";
 import { isRoomName, RendezvousRooms, roomOfPath } from "../../lib/signal/rendezvous/rooms.ts";
 
 const LIMITS = { maxRooms: 2, messageBurst: 3, messagesPerSecond: 2 };

@@ -7,7 +7,7 @@ import type {
   WebSocketConnection,
   WebSocketMessage,
 } from "../../lib/signal/websocket/connection.ts";
-import { encodeFrame } from "../../lib/signal/websocket/frame.ts";
+import { encodeWebSocketFrame } from "../../lib/signal/websocket/frame.ts";
 import { longestFrame, meet, readAll, upgradeRequest, write } from "./rendezvous_fixtures.ts";
 
 for (
@@ -74,23 +74,35 @@ for (
   const [what, frame, code] of [
     [
       "a message that is too long",
-      encodeFrame("binary", new Uint8Array(MAX_SIGNAL_BYTES + 1), MASK()),
+      encodeWebSocketFrame("binary", new Uint8Array(MAX_SIGNAL_BYTES + 1), MASK()),
       1009,
     ],
     ["a length of 2^63", Uint8Array.fromHex("82ff8000000000000000"), 1009],
-    ["a frame without a mask", encodeFrame("binary", new Uint8Array(3)), 1002],
+    ["a frame without a mask", encodeWebSocketFrame("binary", new Uint8Array(3)), 1002],
     ["an opcode that is not assigned", Uint8Array.fromHex("838000000000"), 1002],
     [
       "a frame that goes on with nothing",
-      encodeFrame("continuation", new Uint8Array(1), MASK()),
+      encodeWebSocketFrame("continuation", new Uint8Array(1), MASK()),
       1002,
     ],
-    ["text that is not UTF-8", encodeFrame("text", new Uint8Array([0xff]), MASK()), 1002],
+    ["text that is not UTF-8", encodeWebSocketFrame("text", new Uint8Array([0xff]), MASK()), 1002],
     ["a message of endless empty frames", endlessMessage(), 1002],
     ["a message whose parts are too long together", longParts(), 1009],
-    ["a flood of messages", repeated(encodeFrame("binary", new Uint8Array(1), MASK()), 200), 1008],
-    ["a flood of pings", repeated(encodeFrame("ping", new Uint8Array(125), MASK()), 200), 1008],
-    ["a flood of pongs", repeated(encodeFrame("pong", new Uint8Array(), MASK()), 200), 1008],
+    [
+      "a flood of messages",
+      repeated(encodeWebSocketFrame("binary", new Uint8Array(1), MASK()), 200),
+      1008,
+    ],
+    [
+      "a flood of pings",
+      repeated(encodeWebSocketFrame("ping", new Uint8Array(125), MASK()), 200),
+      1008,
+    ],
+    [
+      "a flood of pongs",
+      repeated(encodeWebSocketFrame("pong", new Uint8Array(), MASK()), 200),
+      1008,
+    ],
     ["a flood of the longest messages", repeated(longestFrame(), 200), 1008],
   ] as const
 ) {
@@ -229,9 +241,12 @@ function endlessMessage(): Uint8Array {
 }
 
 function longParts(): Uint8Array {
-  const begin = encodeFrame("binary", new Uint8Array(3000), MASK());
+  const begin = encodeWebSocketFrame("binary", new Uint8Array(3000), MASK());
   begin[0]! &= 0x7f;
-  return new Uint8Array([...begin, ...encodeFrame("continuation", new Uint8Array(3000), MASK())]);
+  return new Uint8Array([
+    ...begin,
+    ...encodeWebSocketFrame("continuation", new Uint8Array(3000), MASK()),
+  ]);
 }
 
 /** Of the close frame, which is a server's last. */

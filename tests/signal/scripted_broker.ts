@@ -7,7 +7,7 @@
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
-import { packetLength } from "../../lib/signal/mqtt/packet.ts";
+import { mqttPacketLength } from "../../lib/signal/mqtt/packet.ts";
 import { mqttTransport, type MqttTransportOptions } from "../../lib/signal/mqtt/transport.ts";
 import { writeAll } from "../../lib/base/reader.ts";
 
@@ -90,7 +90,7 @@ async function converse(connection: TcpConnection, broker: ScriptedBroker): Prom
       if (count === null || broker.hangsUp) return connection.close();
       unread = Uint8Array.of(...unread, ...buffer.subarray(0, count));
       for (;;) {
-        const length = packetLength(unread, 8192);
+        const length = mqttPacketLength(unread, 8192);
         if (length === undefined || length > unread.length) break;
         const packet = unread.slice(0, length);
         unread = unread.slice(length);

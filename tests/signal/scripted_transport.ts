@@ -10,7 +10,7 @@ import type {
   SignalingConnection,
   SignalTransport,
 } from "../../lib/signal/transport.ts";
-import { type TopicListener, TopicSubscribers } from "../../lib/signal/transport.ts";
+import { type TopicListener, TopicListeners } from "../../lib/signal/transport.ts";
 
 /** What becomes of a subscription: it is agreed to unless this throws, once it resolves. */
 export type Agree = (topic: string, signal?: AbortSignal) => Promise<void>;
@@ -52,7 +52,7 @@ export class ScriptedSignaling implements SignalingConnection {
   /** All that was published. */
   readonly published: string[] = [];
   readonly #agree: Agree;
-  readonly #subscribers = new TopicSubscribers();
+  readonly #subscribers = new TopicListeners();
   readonly #end = Promise.withResolvers<void>();
 
   constructor(agree: Agree) {

@@ -7,7 +7,7 @@ import { decodeManualMessage, encodeManualMessage } from "../../lib/signal/manua
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
 import { DEFAULT_RENDEZVOUS_LIMITS } from "../../lib/signal/rendezvous/server.ts";
 import { RendezvousTopics } from "../../lib/signal/rendezvous/topics.ts";
-import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/rendezvous/protocol.ts";
+import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/rendezvous/message.ts";
 import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { join, LINK, meet, next } from "./rendezvous_fixtures.ts";

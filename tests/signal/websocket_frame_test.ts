@@ -3,10 +3,10 @@ import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import {
   decodeClose,
-  decodeFrame,
   decodeText,
+  decodeWebSocketFrame,
   encodeClose,
-  encodeFrame,
+  encodeWebSocketFrame,
   type Opcode,
 } from "../../lib/signal/websocket/frame.ts";
 
@@ -29,13 +29,15 @@ const EXAMPLES: readonly (readonly [string, Opcode, boolean, boolean, Uint8Array
 for (const [hex, opcode, isFinal, isMasked, payload] of EXAMPLES) {
   Deno.test(`decodeFrame() and encodeFrame() know ${hex.slice(0, 24)} of RFC 6455 §5.7`, () => {
     const bytes = fromHex(hex);
-    const decoded = decodeFrame(bytes, 70_000);
+    const decoded = decodeWebSocketFrame(bytes, 70_000);
     assertEquals(decoded, {
       kind: "frame",
       frame: { opcode, isFinal, isMasked, payload },
       byteLength: bytes.length,
     });
-    if (isFinal) assertEquals(encodeFrame(opcode, payload, isMasked ? MASK : undefined), bytes);
+    if (isFinal) {
+      assertEquals(encodeWebSocketFrame(opcode, payload, isMasked ? MASK : undefined), bytes);
+    }
   });
 }
 
@@ -51,7 +53,7 @@ for (
   ] as const
 ) {
   Deno.test(`decodeFrame() rejects ${hex}: ${rule}`, () => {
-    assertThrows(() => decodeFrame(fromHex(hex), 70_000), MalformedMessageError, rule);
+    assertThrows(() => decodeWebSocketFrame(fromHex(hex), 70_000), MalformedMessageError, rule);
   });
 }
 
@@ -59,7 +61,7 @@ Deno.test("decodeFrame() tells a frame that is too long before it has come", () 
   for (
     const [hex, payloadLength] of [["827e1001", 4097], ["827f7fffffffffffffff", 2 ** 63]] as const
   ) {
-    assertEquals(decodeFrame(fromHex(hex), 4096), { kind: "too-long", payloadLength });
+    assertEquals(decodeWebSocketFrame(fromHex(hex), 4096), { kind: "too-long", payloadLength });
   }
 });
 
@@ -67,7 +69,7 @@ Deno.test("decodeFrame() waits for the whole of a frame, wherever it is cut", ()
   for (const [hex] of EXAMPLES.slice(0, 7)) {
     const bytes = fromHex(hex);
     for (let length = 0; length < bytes.length; length++) {
-      assertEquals(decodeFrame(bytes.subarray(0, length), 4096), { kind: "incomplete" });
+      assertEquals(decodeWebSocketFrame(bytes.subarray(0, length), 4096), { kind: "incomplete" });
     }
   }
 });
@@ -79,8 +81,8 @@ Deno.test("decodeFrame() returns what encodeFrame() was given, and leaves what f
     fc.option(fc.uint8Array({ minLength: 4, maxLength: 4 }), { nil: undefined }),
     fc.uint8Array(),
     (opcode, payload, mask, next) => {
-      const bytes = encodeFrame(opcode, payload, mask);
-      const decoded = decodeFrame(new Uint8Array([...bytes, ...next]), 300);
+      const bytes = encodeWebSocketFrame(opcode, payload, mask);
+      const decoded = decodeWebSocketFrame(new Uint8Array([...bytes, ...next]), 300);
       assertEquals(decoded, {
         kind: "frame",
         frame: { opcode, isFinal: true, isMasked: mask !== undefined, payload: payload.slice() },
@@ -92,7 +94,9 @@ Deno.test("decodeFrame() returns what encodeFrame() was given, and leaves what f
 
 Deno.test("decodeFrame(), decodeClose() and decodeText() throw nothing but MalformedMessageError", () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
-    for (const decode of [(b: Uint8Array) => decodeFrame(b, 30), decodeClose, decodeText]) {
+    for (
+      const decode of [(b: Uint8Array) => decodeWebSocketFrame(b, 30), decodeClose, decodeText]
+    ) {
       try {
         decode(bytes);
       } catch (error) {

@@ -13,16 +13,16 @@ import {
 } from "../../base/errors.ts";
 import { Deadline } from "../../base/timers.ts";
 import {
-  decodePacket,
-  encodePacket,
+  decodeMqttPacket,
+  encodeMqttPacket,
   type MqttPacket,
+  mqttPacketLength,
   type MqttVersion,
-  packetLength,
 } from "./packet.ts";
 import { type BrokerPipe, type BrokerUrl, openPipe, type OpenPipeOptions } from "./pipe.ts";
 
 /** Parts what comes into packets. */
-export class PacketReader {
+export class MqttPacketReader {
   readonly #pipe: Pick<BrokerPipe, "read">;
   #unread: Uint8Array = new Uint8Array(0);
 
@@ -52,11 +52,11 @@ export class PacketReader {
    */
   async next(version: MqttVersion): Promise<MqttPacket | null | undefined> {
     for (;;) {
-      const length = packetLength(this.#unread, MAX_PACKET_BYTES);
+      const length = mqttPacketLength(this.#unread, MAX_PACKET_BYTES);
       if (length !== undefined && length <= this.#unread.length) {
         const packet = this.#unread.subarray(0, length);
         this.#unread = this.#unread.subarray(length); // thousands of packets may be in there
-        return decodePacket(packet, version);
+        return decodeMqttPacket(packet, version);
       }
       const more = await this.#pipe.read();
       if (more === null) return null;
@@ -143,7 +143,7 @@ export class MqttClient {
   readonly #name: string;
   readonly #pipe: BrokerPipe;
   readonly #version: MqttVersion;
-  readonly #packets: PacketReader;
+  readonly #packets: MqttPacketReader;
   readonly #onPublish: (topic: string, payload: Uint8Array) => void;
   readonly #waiting = new Map<number, PromiseWithResolvers<void>>();
   #lastId = 0;
@@ -236,7 +236,7 @@ export class MqttClient {
     if (this.#failure !== undefined) return await this.finished.catch(() => {}); // told already
     this.#end(new NetworkError(`Cannot use broker ${this.#name}: it is closed`, "closed"));
     const tooLate = setTimeout(() => this.#pipe.reset(), CLOSE_MS);
-    await this.#pipe.write(encodePacket({ type: "disconnect", code: 0 }, this.#version))
+    await this.#pipe.write(encodeMqttPacket({ type: "disconnect", code: 0 }, this.#version))
       .catch(() => {}); // it may be gone
     await this.#pipe.close();
     await this.finished;
@@ -245,7 +245,7 @@ export class MqttClient {
 
   async #send(packet: MqttPacket): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
-    await this.#pipe.write(encodePacket(packet, this.#version));
+    await this.#pipe.write(encodeMqttPacket(packet, this.#version));
   }
 
   async #receiveAll(): Promise<void> {
@@ -315,7 +315,7 @@ export class MqttClient {
 
 interface Opened {
   readonly pipe: BrokerPipe;
-  readonly packets: PacketReader;
+  readonly packets: MqttPacketReader;
   readonly version: MqttVersion;
   /** `undefined` if the broker has closed the connection instead, as some do whom the version does not suit. */
   readonly code: number | undefined;
@@ -343,8 +343,8 @@ async function connect(
         ...password !== undefined && { password },
       };
       const startedAtMs = performance.now();
-      await pipe.write(encodePacket(connecting, version));
-      const packets = new PacketReader(pipe);
+      await pipe.write(encodeMqttPacket(connecting, version));
+      const packets = new MqttPacketReader(pipe);
       const answer = await packets.first(version);
       const rttMs = performance.now() - startedAtMs;
       return { pipe, packets, version, code: answer?.code, rttMs };

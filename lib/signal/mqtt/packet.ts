@@ -41,7 +41,10 @@ export type MqttPacket =
   | { readonly type: "disconnect"; readonly code: number };
 
 /** The bytes of a packet. */
-export function encodePacket(packet: MqttPacket, version: MqttVersion): Uint8Array<ArrayBuffer> {
+export function encodeMqttPacket(
+  packet: MqttPacket,
+  version: MqttVersion,
+): Uint8Array<ArrayBuffer> {
   const properties = version === 5 ? Uint8Array.of(0) : NOTHING;
   switch (packet.type) {
     case "connect":
@@ -79,7 +82,7 @@ export function encodePacket(packet: MqttPacket, version: MqttVersion): Uint8Arr
  *
  * @throws {MalformedMessageError} if the length is none, or over `maxLength`
  */
-export function packetLength(bytes: Uint8Array, maxLength: number): number | undefined {
+export function mqttPacketLength(bytes: Uint8Array, maxLength: number): number | undefined {
   let remaining = 0;
   for (let index = 0; index < MAX_LENGTH_BYTES; index++) {
     const byte = bytes[1 + index];
@@ -98,8 +101,8 @@ export function packetLength(bytes: Uint8Array, maxLength: number): number | und
  *
  * @throws {MalformedMessageError} if a field is not what it should be
  */
-export function decodePacket(bytes: Uint8Array, version: MqttVersion): MqttPacket | undefined {
-  const length = packetLength(bytes, Infinity);
+export function decodeMqttPacket(bytes: Uint8Array, version: MqttVersion): MqttPacket | undefined {
+  const length = mqttPacketLength(bytes, Infinity);
   if (length !== bytes.length) throw malformed("remaining length", "is that of the packet");
   const type = bytes[0]! >> 4;
   const flags = bytes[0]! & 0x0f;

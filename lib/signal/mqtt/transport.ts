@@ -11,7 +11,7 @@ import {
   type SignalingConnection,
   type SignalTransport,
   type TopicListener,
-  TopicSubscribers,
+  TopicListeners,
 } from "../transport.ts";
 import { MqttClient } from "./client.ts";
 import type { MqttVersion } from "./packet.ts";
@@ -47,7 +47,7 @@ export function mqttTransport(url: string, options: MqttTransportOptions = {}): 
   return {
     url,
     async open({ network, signal }: OpenSignalingOptions): Promise<SignalingConnection> {
-      const subscribers = new TopicSubscribers();
+      const subscribers = new TopicListeners();
       const deliver = (topic: string, payload: Uint8Array) => {
         if (topic.startsWith(PREFIX)) subscribers.deliver(topic.slice(PREFIX.length), payload);
       };
@@ -61,10 +61,10 @@ class MqttSignaling implements SignalingConnection {
   readonly url: string;
   readonly finished: Promise<void>;
   readonly #client: MqttClient;
-  readonly #subscribers: TopicSubscribers;
+  readonly #subscribers: TopicListeners;
   readonly #agreed = new Map<string, Promise<void>>();
 
-  constructor(url: string, client: MqttClient, subscribers: TopicSubscribers) {
+  constructor(url: string, client: MqttClient, subscribers: TopicListeners) {
     this.url = url;
     this.finished = client.finished;
     this.#client = client;

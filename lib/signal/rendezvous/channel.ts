@@ -15,7 +15,7 @@ import {
   type WebSocketConnection,
   type WebSocketMessage,
 } from "../websocket/connection.ts";
-import { decodeNotice, encodeNotice } from "./protocol.ts";
+import { decodeNotice, encodeNotice } from "./message.ts";
 import { isRoomName } from "./rooms.ts";
 
 /** How to open a channel. */

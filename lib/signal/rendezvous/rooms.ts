@@ -8,8 +8,8 @@ import { TokenBucket } from "../../base/rate_limiter.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
 import type { WebSocketMessage } from "../websocket/connection.ts";
 import type { RefusalStatus } from "../websocket/handshake.ts";
-import { decodeNotice, encodeNotice } from "./protocol.ts";
-import type { ClientSocket, Visit } from "./session.ts";
+import { decodeNotice, encodeNotice } from "./message.ts";
+import type { ClientSocket, MessageHandler } from "./session.ts";
 
 /** What members may do; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
 export interface RoomLimits {
@@ -103,13 +103,13 @@ interface Membership {
 }
 
 /** One of two in a room. */
-export class RoomVisit implements Visit {
+export class RoomMember implements MessageHandler {
   readonly maxMessageBytes = MAX_SIGNAL_BYTES;
   readonly #client: ClientSocket;
-  readonly #rooms: RendezvousRooms<RoomVisit>;
-  #first: RoomVisit | undefined;
+  readonly #rooms: RendezvousRooms<RoomMember>;
+  #first: RoomMember | undefined;
 
-  private constructor(client: ClientSocket, rooms: RendezvousRooms<RoomVisit>) {
+  private constructor(client: ClientSocket, rooms: RendezvousRooms<RoomMember>) {
     this.#client = client;
     this.#rooms = rooms;
   }
@@ -118,11 +118,11 @@ export class RoomVisit implements Visit {
   static receive(
     path: string,
     client: ClientSocket,
-    rooms: RendezvousRooms<RoomVisit>,
-  ): RoomVisit | RefusalStatus {
+    rooms: RendezvousRooms<RoomMember>,
+  ): RoomMember | RefusalStatus {
     const room = roomOfPath(path);
     if (room === undefined) return 404;
-    const visit = new RoomVisit(client, rooms);
+    const visit = new RoomMember(client, rooms);
     const joining = rooms.join(room, visit, performance.now());
     if (joining.kind === "refused") return joining.why === "room-full" ? 409 : 503;
     visit.#first = joining.peer;

@@ -8,9 +8,9 @@
 import { NetworkError } from "../../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
-import { RendezvousRooms, type RoomLimits, RoomVisit } from "./rooms.ts";
+import { RendezvousRooms, type RoomLimits, RoomMember } from "./rooms.ts";
 import { type ClientSocket, RendezvousSession, type SessionLimits } from "./session.ts";
-import { isTopicsPath, RendezvousTopics, type TopicLimits, TopicVisit } from "./topics.ts";
+import { isTopicsPath, RendezvousTopics, type TopicLimits, TopicSubscriber } from "./topics.ts";
 
 /** What a server spends on its clients. */
 export interface RendezvousLimits extends RoomLimits, TopicLimits, SessionLimits {
@@ -81,8 +81,8 @@ class Server implements RendezvousServer {
   readonly finished: Promise<void>;
   readonly #listener: TcpListener;
   readonly #limits: RendezvousLimits;
-  readonly #rooms: RendezvousRooms<RoomVisit>;
-  readonly #topics: RendezvousTopics<TopicVisit>;
+  readonly #rooms: RendezvousRooms<RoomMember>;
+  readonly #topics: RendezvousTopics<TopicSubscriber>;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
   readonly #perSource = new Map<string, number>();
 
@@ -132,8 +132,8 @@ class Server implements RendezvousServer {
   #meet(connection: TcpConnection): RendezvousSession {
     const receive = (path: string, client: ClientSocket) =>
       isTopicsPath(path)
-        ? new TopicVisit(client, this.#topics)
-        : RoomVisit.receive(path, client, this.#rooms);
+        ? new TopicSubscriber(client, this.#topics)
+        : RoomMember.receive(path, client, this.#rooms);
     return new RendezvousSession(connection, receive, this.#limits);
   }
 

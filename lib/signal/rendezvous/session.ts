@@ -34,7 +34,7 @@ export interface SessionLimits {
 }
 
 /** What a client has come for. */
-export interface Visit {
+export interface MessageHandler {
   /** The longest message that it may send. */
   readonly maxMessageBytes: number;
   /** The client has a socket now. */
@@ -46,7 +46,10 @@ export interface Visit {
 }
 
 /** Lets a client in, who is upgraded to the socket then, or says why not. */
-export type Reception = (target: string, client: ClientSocket) => Visit | RefusalStatus;
+export type RequestHandler = (
+  target: string,
+  client: ClientSocket,
+) => MessageHandler | RefusalStatus;
 
 /** A client's socket; what is sent before the client is let in is lost. */
 export interface ClientSocket {
@@ -60,13 +63,13 @@ export interface ClientSocket {
 export class RendezvousSession implements ClientSocket {
   readonly source: string;
   readonly #connection: TcpConnection;
-  readonly #receive: Reception;
+  readonly #receive: RequestHandler;
   readonly #limits: SessionLimits;
   readonly #bornMs = performance.now();
   #socket: WebSocketConnection | undefined;
   #silentTurns = 0;
 
-  constructor(connection: TcpConnection, receive: Reception, limits: SessionLimits) {
+  constructor(connection: TcpConnection, receive: RequestHandler, limits: SessionLimits) {
     this.source = sourceKey(connection.remote.ip);
     this.#connection = connection;
     this.#receive = receive;
@@ -96,7 +99,7 @@ export class RendezvousSession implements ClientSocket {
   }
 
   /** What somebody does who is let in; others are told why they are not. */
-  async #upgrade(): Promise<Visit | undefined> {
+  async #upgrade(): Promise<MessageHandler | undefined> {
     const tooLate = setTimeout(() => this.#connection.reset(), this.#limits.upgradeMs);
     try {
       const { head, rest } = await readHead(this.#connection);
@@ -129,7 +132,7 @@ export class RendezvousSession implements ClientSocket {
     await this.#connection.closeWrite();
   }
 
-  async #converse(socket: WebSocketConnection, visit: Visit): Promise<void> {
+  async #converse(socket: WebSocketConnection, visit: MessageHandler): Promise<void> {
     const asking = setInterval(() => this.#checkAlive(socket), this.#limits.pingMs);
     try {
       while (this.#accept(socket, visit, await socket.receive()) === "go-on");
@@ -147,7 +150,7 @@ export class RendezvousSession implements ClientSocket {
   /** Every message counts, those of the protocol too: a flood of pings is a flood. */
   #accept(
     socket: WebSocketConnection,
-    visit: Visit,
+    visit: MessageHandler,
     message: WebSocketMessage,
   ): "go-on" | "end" {
     this.#silentTurns = 0;

@@ -13,8 +13,8 @@ import {
   encodeTopicMessage,
   TOPIC_HEADER_BYTES,
   type TopicMessage,
-} from "./protocol.ts";
-import type { ClientSocket, Visit } from "./session.ts";
+} from "./message.ts";
+import type { ClientSocket, MessageHandler } from "./session.ts";
 
 /** What members may do; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
 export interface TopicLimits {
@@ -117,12 +117,12 @@ interface Member {
 }
 
 /** Somebody who listens to topics, and says something under others. */
-export class TopicVisit implements Visit {
+export class TopicSubscriber implements MessageHandler {
   readonly maxMessageBytes = TOPIC_HEADER_BYTES + MAX_SIGNAL_BYTES;
   readonly #client: ClientSocket;
-  readonly #topics: RendezvousTopics<TopicVisit>;
+  readonly #topics: RendezvousTopics<TopicSubscriber>;
 
-  constructor(client: ClientSocket, topics: RendezvousTopics<TopicVisit>) {
+  constructor(client: ClientSocket, topics: RendezvousTopics<TopicSubscriber>) {
     this.#client = client;
     this.#topics = topics;
   }

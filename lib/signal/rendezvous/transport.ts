@@ -13,7 +13,7 @@ import {
   type SignalingConnection,
   type SignalTransport,
   type TopicListener,
-  TopicSubscribers,
+  TopicListeners,
 } from "../transport.ts";
 import {
   CLOSE,
@@ -21,7 +21,7 @@ import {
   type WebSocketConnection,
   type WebSocketMessage,
 } from "../websocket/connection.ts";
-import { decodeTopicMessage, encodeTopicMessage, TOPIC_HEADER_BYTES } from "./protocol.ts";
+import { decodeTopicMessage, encodeTopicMessage, TOPIC_HEADER_BYTES } from "./message.ts";
 import { TOPICS_PATH } from "./topics.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -73,7 +73,7 @@ class WebSocketSignaling implements SignalingConnection {
   readonly url: string;
   readonly finished: Promise<void>;
   readonly #socket: WebSocketConnection;
-  readonly #subscribers = new TopicSubscribers();
+  readonly #subscribers = new TopicListeners();
   /** Until the server confirms or refuses a topic, and as long as it is listened to. */
   readonly #confirming = new Map<string, Confirming>();
   readonly #received: Promise<void>;

@@ -13,13 +13,13 @@ import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "..
 import type { Network, TcpConnection } from "../../net/network.ts";
 import {
   decodeClose,
-  decodeFrame,
   decodeText,
+  decodeWebSocketFrame,
   encodeClose,
-  encodeFrame,
-  type Frame,
+  encodeWebSocketFrame,
   isControl,
   type Opcode,
+  type WebSocketFrame,
 } from "./frame.ts";
 import {
   decodeHead,
@@ -137,7 +137,7 @@ export class WebSocketConnection {
 
   #encode(opcode: Opcode, payload: Uint8Array): Uint8Array {
     const mask = this.#role === "client" ? crypto.getRandomValues(new Uint8Array(4)) : undefined;
-    return encodeFrame(opcode, payload, mask);
+    return encodeWebSocketFrame(opcode, payload, mask);
   }
 
   #enqueue(bytes: Uint8Array): boolean {
@@ -163,10 +163,10 @@ export class WebSocketConnection {
     this.#isWriting = false;
   }
 
-  async #nextFrame(): Promise<Frame> {
+  async #nextFrame(): Promise<WebSocketFrame> {
     const { maxMessageBytes } = this.#limits;
     while (true) {
-      const decoded = decodeFrame(this.#unread, maxMessageBytes);
+      const decoded = decodeWebSocketFrame(this.#unread, maxMessageBytes);
       if (decoded.kind === "too-long") throw this.#tooLong(decoded.payloadLength);
       if (decoded.kind === "frame") {
         this.#unread = this.#unread.subarray(decoded.byteLength);
@@ -177,7 +177,7 @@ export class WebSocketConnection {
   }
 
   /** The message that a frame ends, if it does. */
-  #accept({ opcode, isFinal, isMasked, payload }: Frame): WebSocketMessage | undefined {
+  #accept({ opcode, isFinal, isMasked, payload }: WebSocketFrame): WebSocketMessage | undefined {
     if (isMasked !== (this.#role === "server")) {
       throw malformed("a client's frames are masked, and no others");
     }

@@ -10,7 +10,7 @@ import { MalformedMessageError } from "../../base/errors.ts";
 export type Opcode = "continuation" | "text" | "binary" | "close" | "ping" | "pong";
 
 /** A frame on its own. */
-export interface Frame {
+export interface WebSocketFrame {
   readonly opcode: Opcode;
   /** Whether it ends its message. */
   readonly isFinal: boolean;
@@ -21,8 +21,8 @@ export interface Frame {
 }
 
 /** What bytes begin with. */
-export type DecodedFrame =
-  | { readonly kind: "frame"; readonly frame: Frame; readonly byteLength: number }
+export type DecodedWebSocketFrame =
+  | { readonly kind: "frame"; readonly frame: WebSocketFrame; readonly byteLength: number }
   | { readonly kind: "incomplete" }
   | { readonly kind: "too-long"; readonly payloadLength: number };
 
@@ -31,7 +31,7 @@ export type DecodedFrame =
  *
  * @param mask four bytes that nobody can guess, from a client; none from a server
  */
-export function encodeFrame(
+export function encodeWebSocketFrame(
   opcode: Opcode,
   payload: Uint8Array,
   mask?: Uint8Array,
@@ -64,7 +64,10 @@ export function encodeFrame(
  * @param maxPayloadLength a longer frame is told as soon as its length is there
  * @throws {MalformedMessageError} if they do not begin a frame
  */
-export function decodeFrame(bytes: Uint8Array, maxPayloadLength: number): DecodedFrame {
+export function decodeWebSocketFrame(
+  bytes: Uint8Array,
+  maxPayloadLength: number,
+): DecodedWebSocketFrame {
   if (bytes.length < 2) return { kind: "incomplete" };
   const opcode = opcodeOf(bytes[0]!);
   const isFinal = (bytes[0]! & FINAL) !== 0;

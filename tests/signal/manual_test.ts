@@ -5,7 +5,7 @@ import { systemNetwork as network } from "../../lib/net/system.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
 import { decodeManualMessage, encodeManualMessage } from "../../lib/signal/manual.ts";
 import { manualTransport } from "../../lib/signal/manual.ts";
-import { keepConnected } from "../../lib/signal/reconnecting.ts";
+import { openReconnecting } from "../../lib/signal/reconnecting.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -100,7 +100,7 @@ Deno.test("a bus whose lines fail is lost", async () => {
 
 Deno.test("a bus that is kept hears what was pasted before it subscribed", async () => {
   const transport = manualTransport({ write() {}, lines: lines([HELLO]) });
-  await using signaling = await keepConnected(transport, { network });
+  await using signaling = await openReconnecting(transport, { network });
   assertEquals(toText(await next(signaling)), "hello");
 });
 

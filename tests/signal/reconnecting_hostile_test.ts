@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
-import { keepConnected } from "../../lib/signal/reconnecting.ts";
+import { openReconnecting } from "../../lib/signal/reconnecting.ts";
 import { openSignaling } from "../../lib/signal/open.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
@@ -168,7 +168,7 @@ function keep(job: (kept: Kept) => Promise<void>): Promise<void> {
     const { network } = internet.host("a");
     const transport = new ScriptedTransport();
     {
-      await using signaling = await keepConnected(transport, { network });
+      await using signaling = await openReconnecting(transport, { network });
       await job({ signaling, transport, time });
     }
     assertEquals(time.pendingTimers, 0);
