@@ -17,15 +17,8 @@ import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { TokenBucket } from "../base/rate_limiter.ts";
 import { ipFamily, ipScope } from "../net/address.ts";
 import type { Datagram, Network, UdpSocket } from "../net/network.ts";
-import {
-  type OpenSignalingOptions,
-  requirePublishable,
-  requireTopic,
-  type SignalingConnection,
-  type SignalTransport,
-  type TopicListener,
-  TopicListeners,
-} from "./transport.ts";
+import { requirePublishable, type TopicListener, TopicListeners, topicToBytes } from "./topic.ts";
+import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
 
 /** One datagram. */
 export interface LanMessage {
@@ -114,7 +107,7 @@ class LanSignaling implements SignalingConnection {
   readonly #ips: readonly string[];
   readonly #listener: UdpSocket;
   readonly #speakers: readonly UdpSocket[];
-  readonly #subscribers = new TopicListeners();
+  readonly #listeners = new TopicListeners();
   readonly #known = new Recent<true>(MAX_KNOWN);
   readonly #buckets = new Recent<TokenBucket>(MAX_SOURCES);
   readonly #looking: ReturnType<typeof setInterval>;
@@ -162,12 +155,12 @@ class LanSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    requireTopic(topic);
+    topicToBytes(topic);
     signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
-    this.#subscribers.add(topic, onMessage);
+    this.#listeners.add(topic, onMessage);
     return {
-      [Symbol.asyncDispose]: async () => void await this.#subscribers.remove(topic, onMessage),
+      [Symbol.asyncDispose]: async () => void await this.#listeners.remove(topic, onMessage),
     };
   }
 
@@ -204,12 +197,12 @@ class LanSignaling implements SignalingConnection {
   #accept({ data, from }: Datagram): void {
     if (!this.#isAllowed(from.ip)) return;
     const said = tryDecode(data);
-    if (said === undefined || !this.#subscribers.has(said.topic)) return;
+    if (said === undefined || !this.#listeners.has(said.topic)) return;
     // Of the whole: somebody who is faster could make us take the id for known.
     const name = digest(data);
     if (this.#known.get(name)) return;
     this.#known.set(name, true);
-    this.#subscribers.deliver(said.topic, said.message);
+    this.#listeners.deliver(said.topic, said.message);
   }
 
   #isAllowed(ip: string): boolean {

@@ -8,14 +8,8 @@ import { ByteReader, concat, equalBytes, fromBase64url, toBase64url } from "../b
 import { hash } from "../base/crypto.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
-import {
-  requirePublishable,
-  requireTopic,
-  type SignalingConnection,
-  type SignalTransport,
-  type TopicListener,
-  TopicListeners,
-} from "./transport.ts";
+import { requirePublishable, type TopicListener, TopicListeners, topicToBytes } from "./topic.ts";
+import type { SignalingConnection, SignalTransport } from "./transport.ts";
 
 /** What somebody says, and under which topic. */
 export interface ManualMessage {
@@ -150,7 +144,7 @@ class ManualSignaling implements SignalingConnection {
   readonly isManual = true;
   readonly finished: Promise<void>;
   readonly #options: ManualTransportOptions;
-  readonly #subscribers = new TopicListeners();
+  readonly #listeners = new TopicListeners();
   readonly #shown = new Set<string>();
   readonly #end = Promise.withResolvers<void>();
   /** What came before anybody listened to its topic. */
@@ -184,13 +178,13 @@ class ManualSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    requireTopic(topic);
+    topicToBytes(topic);
     signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
-    this.#subscribers.add(topic, onMessage);
+    this.#listeners.add(topic, onMessage);
     for (const each of this.#unheard.splice(0)) this.#deliver(each);
     return {
-      [Symbol.asyncDispose]: async () => void await this.#subscribers.remove(topic, onMessage),
+      [Symbol.asyncDispose]: async () => void await this.#listeners.remove(topic, onMessage),
     };
   }
 
@@ -240,8 +234,8 @@ class ManualSignaling implements SignalingConnection {
   }
 
   #deliver(said: ManualMessage): void {
-    if (this.#subscribers.has(said.topic)) {
-      return this.#subscribers.deliver(said.topic, said.message);
+    if (this.#listeners.has(said.topic)) {
+      return this.#listeners.deliver(said.topic, said.message);
     }
     this.#unheard.push(said);
     if (this.#unheard.length > MAX_KEPT) this.#unheard.shift();

@@ -10,7 +10,7 @@ import type {
   SignalingConnection,
   SignalTransport,
 } from "../../lib/signal/transport.ts";
-import { type TopicListener, TopicListeners } from "../../lib/signal/transport.ts";
+import { type TopicListener, TopicListeners } from "../../lib/signal/topic.ts";
 
 /** What becomes of a subscription: it is agreed to unless this throws, once it resolves. */
 export type Agree = (topic: string, signal?: AbortSignal) => Promise<void>;
@@ -52,7 +52,7 @@ export class ScriptedSignaling implements SignalingConnection {
   /** All that was published. */
   readonly published: string[] = [];
   readonly #agree: Agree;
-  readonly #subscribers = new TopicListeners();
+  readonly #listeners = new TopicListeners();
   readonly #end = Promise.withResolvers<void>();
 
   constructor(agree: Agree) {
@@ -63,12 +63,12 @@ export class ScriptedSignaling implements SignalingConnection {
 
   /** How many topics somebody listens to. */
   get topics(): number {
-    return this.#subscribers.topics.length;
+    return this.#listeners.topics.length;
   }
 
   /** As if somebody else had published it. */
   hear(topic: string, message: Uint8Array): void {
-    this.#subscribers.deliver(topic, message);
+    this.#listeners.deliver(topic, message);
   }
 
   /** It is lost. */
@@ -87,15 +87,15 @@ export class ScriptedSignaling implements SignalingConnection {
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
     signal?.throwIfAborted();
-    this.#subscribers.add(topic, onMessage);
+    this.#listeners.add(topic, onMessage);
     try {
       await this.#agree(topic, signal);
     } catch (error) {
-      this.#subscribers.remove(topic, onMessage);
+      this.#listeners.remove(topic, onMessage);
       throw error;
     }
     // deno-lint-ignore require-await
-    return { [Symbol.asyncDispose]: async () => void this.#subscribers.remove(topic, onMessage) };
+    return { [Symbol.asyncDispose]: async () => void this.#listeners.remove(topic, onMessage) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

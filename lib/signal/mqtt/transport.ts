@@ -4,15 +4,8 @@
  * @module
  */
 
-import {
-  type OpenSignalingOptions,
-  requirePublishable,
-  requireTopic,
-  type SignalingConnection,
-  type SignalTransport,
-  type TopicListener,
-  TopicListeners,
-} from "../transport.ts";
+import { requirePublishable, type TopicListener, TopicListeners, topicToBytes } from "../topic.ts";
+import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "../transport.ts";
 import { MqttClient } from "./client.ts";
 import type { MqttVersion } from "./packet.ts";
 import { parseBrokerUrl } from "./pipe.ts";
@@ -47,12 +40,12 @@ export function mqttTransport(url: string, options: MqttTransportOptions = {}): 
   return {
     url,
     async open({ network, signal }: OpenSignalingOptions): Promise<SignalingConnection> {
-      const subscribers = new TopicListeners();
+      const listeners = new TopicListeners();
       const deliver = (topic: string, payload: Uint8Array) => {
-        if (topic.startsWith(PREFIX)) subscribers.deliver(topic.slice(PREFIX.length), payload);
+        if (topic.startsWith(PREFIX)) listeners.deliver(topic.slice(PREFIX.length), payload);
       };
       const client = await MqttClient.open(broker, { ...options, network, signal }, deliver);
-      return new MqttSignaling(url, client, subscribers);
+      return new MqttSignaling(url, client, listeners);
     },
   };
 }
@@ -61,14 +54,14 @@ class MqttSignaling implements SignalingConnection {
   readonly url: string;
   readonly finished: Promise<void>;
   readonly #client: MqttClient;
-  readonly #subscribers: TopicListeners;
+  readonly #listeners: TopicListeners;
   readonly #agreed = new Map<string, Promise<void>>();
 
-  constructor(url: string, client: MqttClient, subscribers: TopicListeners) {
+  constructor(url: string, client: MqttClient, listeners: TopicListeners) {
     this.url = url;
     this.finished = client.finished;
     this.#client = client;
-    this.#subscribers = subscribers;
+    this.#listeners = listeners;
   }
 
   get rttMs(): number {
@@ -89,9 +82,9 @@ class MqttSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    requireTopic(topic);
+    topicToBytes(topic);
     signal?.throwIfAborted();
-    if (this.#subscribers.add(topic, onMessage)) {
+    if (this.#listeners.add(topic, onMessage)) {
       const agreed = this.#client.subscribe(PREFIX + topic);
       agreed.catch(() => {});
       this.#agreed.set(topic, agreed);
@@ -111,7 +104,7 @@ class MqttSignaling implements SignalingConnection {
   }
 
   async #unsubscribe(topic: string, onMessage: TopicListener): Promise<void> {
-    if (!this.#subscribers.remove(topic, onMessage)) return;
+    if (!this.#listeners.remove(topic, onMessage)) return;
     this.#agreed.delete(topic);
     await this.#client.unsubscribe(PREFIX + topic).catch(() => {}); // with the connection all ends
   }

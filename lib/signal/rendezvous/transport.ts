@@ -6,15 +6,8 @@
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
-import {
-  type OpenSignalingOptions,
-  requirePublishable,
-  requireTopic,
-  type SignalingConnection,
-  type SignalTransport,
-  type TopicListener,
-  TopicListeners,
-} from "../transport.ts";
+import { requirePublishable, type TopicListener, TopicListeners, topicToBytes } from "../topic.ts";
+import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "../transport.ts";
 import {
   CLOSE,
   dialWebSocket,
@@ -73,7 +66,7 @@ class WebSocketSignaling implements SignalingConnection {
   readonly url: string;
   readonly finished: Promise<void>;
   readonly #socket: WebSocketConnection;
-  readonly #subscribers = new TopicListeners();
+  readonly #listeners = new TopicListeners();
   /** Until the server confirms or refuses a topic, and as long as it is listened to. */
   readonly #confirming = new Map<string, Confirming>();
   readonly #received: Promise<void>;
@@ -116,7 +109,7 @@ class WebSocketSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    requireTopic(topic);
+    topicToBytes(topic);
     signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
     const confirmed = this.#confirm(topic, onMessage);
@@ -139,7 +132,7 @@ class WebSocketSignaling implements SignalingConnection {
 
   /** Tells the server, unless it has been told. */
   #confirm(topic: string, onMessage: TopicListener): Promise<void> {
-    if (this.#subscribers.add(topic, onMessage)) {
+    if (this.#listeners.add(topic, onMessage)) {
       const confirming = Promise.withResolvers<void>();
       confirming.promise.catch(() => {});
       const tooLate = setTimeout(() => this.#deadline("it confirms nothing"), ANSWER_MS);
@@ -151,7 +144,7 @@ class WebSocketSignaling implements SignalingConnection {
   }
 
   #unsubscribe(topic: string, onMessage: TopicListener): void {
-    if (!this.#subscribers.remove(topic, onMessage)) return;
+    if (!this.#listeners.remove(topic, onMessage)) return;
     clearTimeout(this.#confirming.get(topic)?.tooLate);
     this.#confirming.delete(topic);
     if (this.#failure === undefined) this.#send({ kind: "unsubscribe", topic });
@@ -203,7 +196,7 @@ class WebSocketSignaling implements SignalingConnection {
     const message = decodeTopicMessage(data);
     if (this.#failure !== undefined) return; // closed, and the other side does not know yet
     if (message.kind === "publish") {
-      return this.#subscribers.deliver(message.topic, message.message);
+      return this.#listeners.deliver(message.topic, message.message);
     }
     const confirming = this.#confirming.get(message.topic);
     clearTimeout(confirming?.tooLate);
