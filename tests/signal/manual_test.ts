@@ -95,7 +95,7 @@ Deno.test("a bus whose lines fail is lost", async () => {
     throw new Error("the terminal is gone");
   }
   const signaling = await manualTransport({ write() {}, lines: broken() }).open({ network });
-  await assertRejects(() => signaling.finished, NetworkError, "the lines have ended");
+  await assertRejects(() => signaling.finished, NetworkError, "reading the pasted lines failed");
 });
 
 Deno.test("a bus that is kept hears what was pasted before it subscribed", async () => {
