@@ -1,7 +1,12 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous/message.ts";
-import { isRoomName, RendezvousRooms, roomOfPath } from "../../lib/signal/rendezvous/rooms.ts";
+import {
+  decodeNotice,
+  encodeNotice,
+  isRoomName,
+  roomOfPath,
+} from "../../lib/signal/rendezvous/message.ts";
+import { RendezvousRooms } from "../../lib/signal/rendezvous/rooms.ts";
 
 const LIMITS = { maxRooms: 2, messageBurst: 3, messagesPerSecond: 2 };
 
@@ -33,14 +38,14 @@ Deno.test("messages go to the other one in the room, and to nobody else", () => 
   const rooms = newRooms();
   rooms.join("r", "a", 0);
   rooms.join("s", "x", 0);
-  assertEquals(rooms.pass("a", 0), { kind: "nobody-there" });
+  assertEquals(rooms.route("a", 0), { kind: "no-peer" });
   rooms.join("r", "b", 0);
-  assertEquals(rooms.pass("a", 0), { kind: "to", peer: "b" });
-  assertEquals(rooms.pass("b", 0), { kind: "to", peer: "a" });
+  assertEquals(rooms.route("a", 0), { kind: "to", peer: "b" });
+  assertEquals(rooms.route("b", 0), { kind: "to", peer: "a" });
   rooms.leave("a");
-  assertEquals([rooms.pass("a", 0), rooms.pass("b", 0)], [
-    { kind: "nobody-there" },
-    { kind: "nobody-there" },
+  assertEquals([rooms.route("a", 0), rooms.route("b", 0)], [
+    { kind: "no-peer" },
+    { kind: "no-peer" },
   ]);
 });
 
@@ -49,9 +54,9 @@ Deno.test("messages are limited for each member, and the allowance comes back wi
   rooms.join("r", "a", 0);
   rooms.join("r", "b", 0);
   const kinds = (nowMs: number, count: number) =>
-    Array.from({ length: count }, () => rooms.pass("a", nowMs).kind);
+    Array.from({ length: count }, () => rooms.route("a", nowMs).kind);
   assertEquals(kinds(0, 4), ["to", "to", "to", "too-many"]);
-  assertEquals(rooms.pass("b", 0).kind, "to");
+  assertEquals(rooms.route("b", 0).kind, "to");
   assertEquals(kinds(499, 1), ["too-many"]);
   assertEquals(kinds(501, 2), ["to", "too-many"]);
   assertEquals(kinds(1_000_000, 4), ["to", "to", "to", "too-many"]);

@@ -7,7 +7,7 @@ import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-import { readHead } from "../../lib/signal/websocket/connection.ts";
+import { newHandshakeReader, readHead } from "../../lib/signal/websocket/connection.ts";
 import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
 import {
   encodeUpgradeResponse,
@@ -98,9 +98,9 @@ Deno.test("a server that confirms nothing is given up", () =>
     await assertRejects(
       () => signaling.subscribe(TOPIC, () => {}),
       NetworkError,
-      "confirms nothing",
+      "confirms no subscription",
     );
-    await assertRejects(() => signaling.finished, NetworkError, "confirms nothing");
+    await assertRejects(() => signaling.finished, NetworkError, "confirms no subscription");
   }));
 
 Deno.test("a server that reads nothing loses what is published, and is given up for a subscription", () =>
@@ -112,10 +112,10 @@ Deno.test("a server that reads nothing loses what is published, and is given up 
       return toBase64url(topic);
     });
     const refused = topics.map((topic) =>
-      assertRejects(() => signaling.subscribe(topic, () => {}), NetworkError, "reads nothing")
+      assertRejects(() => signaling.subscribe(topic, () => {}), NetworkError, "does not read")
     );
     await Promise.all(refused);
-    await assertRejects(() => signaling.finished, NetworkError, "reads nothing");
+    await assertRejects(() => signaling.finished, NetworkError, "does not read");
   }));
 
 Deno.test("what a server says to a client that has closed is heard by nobody", () =>
@@ -159,7 +159,7 @@ function withStrangeServer(
 
 /** Lets a client in, as a server does. */
 async function upgrade(connection: TcpConnection): Promise<void> {
-  const { head } = await readHead(connection);
+  const head = await readHead(connection, newHandshakeReader(connection));
   const request = judgeUpgradeRequest(head);
   assert(request.kind === "upgrade");
   await writeAll(connection, encodeUpgradeResponse(request.key));

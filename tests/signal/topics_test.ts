@@ -123,9 +123,9 @@ Deno.test("RendezvousTopics keeps to its limits", () => {
   assertEquals(topics.subscribe("b", "1"), false);
   assertEquals(topics.subscribe("b", "2"), true);
   assertEquals(topics.subscribe("b", "3"), false);
-  assertEquals(topics.listeners("b", "1"), ["a"]);
+  assertEquals(topics.receivers("b", "1"), ["a"]);
   topics.leave("a");
-  assertEquals(topics.listeners("b", "1"), []);
+  assertEquals(topics.receivers("b", "1"), []);
   assertEquals(topics.subscribe("a", "1"), false);
   assertEquals(topics.size, 1);
 });
@@ -134,14 +134,14 @@ Deno.test("RendezvousTopics lets a member say so much at once, and so much a sec
   const limits = { ...DEFAULT_RENDEZVOUS_LIMITS, topicBurst: 2, topicMessagesPerSecond: 1 };
   const topics = new RendezvousTopics<string>(limits);
   topics.join("a", "192.0.2.1", 0);
-  assertEquals([0, 0, 0, 1000, 1000].map((ms) => topics.takes("a", ms)), [
+  assertEquals([0, 0, 0, 1000, 1000].map((ms) => topics.takeToken("a", ms)), [
     true,
     true,
     false,
     true,
     false,
   ]);
-  assertEquals(topics.takes("nobody", 0), false);
+  assertEquals(topics.takeToken("nobody", 0), false);
 });
 
 Deno.test("encodeTopicMessage() writes the bytes that the layout says", () => {

@@ -9,11 +9,11 @@ import { type ByteSource, writeAll } from "../../base/reader.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
 import { resolveHost } from "../../net/resolve.ts";
 import {
-  CLOSE,
-  dialWebSocket,
+  CLOSE_CODES,
   type WebSocketConnection,
   type WebSocketMessage,
 } from "../websocket/connection.ts";
+import { dialWebSocket } from "../websocket/dial.ts";
 
 /** A broker's address, and the login. */
 export interface BrokerUrl {
@@ -179,7 +179,7 @@ class WebSocketPipe implements BrokerPipe {
       if (message.kind === "binary") this.#unread = message.data;
       if (message.kind === "ping") this.#socket.send("pong", message.data);
       if (message.kind === "close") {
-        this.#socket.close(CLOSE.normal, "");
+        this.#socket.close(CLOSE_CODES.normal, "");
         await this.#socket.finish();
         return null;
       }
@@ -197,7 +197,7 @@ class WebSocketPipe implements BrokerPipe {
 
   // deno-lint-ignore require-await -- as above
   async close(): Promise<void> {
-    this.#socket.close(CLOSE.normal, ""); // the broker closes too, which ends reading
+    this.#socket.close(CLOSE_CODES.normal, ""); // the broker closes too, which ends reading
   }
 
   reset(): void {
