@@ -8,7 +8,13 @@ import type {
   WebSocketMessage,
 } from "../../lib/signal/websocket/connection.ts";
 import { encodeWebSocketFrame } from "../../lib/signal/websocket/frame.ts";
-import { longestFrame, meet, readAll, upgradeRequest, write } from "./rendezvous_fixtures.ts";
+import {
+  longestFrame,
+  readAll,
+  upgradeRequest,
+  withRendezvous,
+  write,
+} from "./rendezvous_fixtures.ts";
 
 for (
   const [what, request, status] of [
@@ -22,7 +28,7 @@ for (
   ] as const
 ) {
   Deno.test(`the server refuses ${what} with ${status}`, async () => {
-    await meet(async ({ dial, server }) => {
+    await withRendezvous(async ({ dial, server }) => {
       using connection = await dial();
       await write(connection, request);
       assertMatch(await readAll(connection), new RegExp(`^HTTP/1\\.1 ${status} `));
@@ -32,7 +38,7 @@ for (
 }
 
 Deno.test("a client that never asks for the upgrade is cut off, one that asks byte by byte is not", async () => {
-  await meet(async ({ dial, time }) => {
+  await withRendezvous(async ({ dial, time }) => {
     using silent = await dial();
     using slow = await dial();
     await write(silent, "GET /a HTTP/1.1\r\n");
@@ -49,7 +55,7 @@ Deno.test("a client that never asks for the upgrade is cut off, one that asks by
 });
 
 Deno.test("a client that has gone without a word makes room", async () => {
-  await meet(async ({ newHost, dial, enter }) => {
+  await withRendezvous(async ({ newHost, dial, enter }) => {
     const ghost = newHost();
     using connection = await dial(ghost);
     await write(connection, upgradeRequest("/a"));
@@ -63,7 +69,7 @@ Deno.test("a client that has gone without a word makes room", async () => {
 });
 
 Deno.test("a client that answers pings stays, as long as anybody may", async () => {
-  await meet(async ({ enter, time }) => {
+  await withRendezvous(async ({ enter, time }) => {
     await using a = await enter("a");
     await assertRejects(() => a.receive(), NetworkError, "long enough");
     assert(time.nowMs > 3_600_000 && time.nowMs < 3_700_000, `${time.nowMs}`);
@@ -107,7 +113,7 @@ for (
   ] as const
 ) {
   Deno.test(`the server closes with ${code} after ${what}, and its peer stays`, async () => {
-    await meet(async ({ dial, enter, server }) => {
+    await withRendezvous(async ({ dial, enter, server }) => {
       await using peer = await enter("a");
       using connection = await dial();
       await write(connection, upgradeRequest("/a"));
@@ -123,7 +129,7 @@ for (
 }
 
 Deno.test("what a slow reader does not read is lost, beyond a limit, and the sender does not wait", async () => {
-  await meet(async ({ dial, open }) => {
+  await withRendezvous(async ({ dial, open }) => {
     using slow = await dial();
     await write(slow, upgradeRequest("/a"));
     await delay(100);
@@ -148,7 +154,7 @@ Deno.test("what a slow reader does not read is lost, beyond a limit, and the sen
 });
 
 Deno.test("connections of one source are limited, and free again when they end", async () => {
-  await meet(async ({ dial, newHost }) => {
+  await withRendezvous(async ({ dial, newHost }) => {
     const host = newHost();
     const held = [await dial(host), await dial(host)];
     using third = await dial(host);
@@ -166,7 +172,7 @@ Deno.test("connections of one source are limited, and free again when they end",
 });
 
 Deno.test("connections and rooms are limited altogether", async () => {
-  await meet(async ({ dial, enter }) => {
+  await withRendezvous(async ({ dial, enter }) => {
     await using _a = await enter("a");
     await assertRejects(() => enter("b"), Error, "503");
     await using _b = await enter("a");
@@ -176,7 +182,7 @@ Deno.test("connections and rooms are limited altogether", async () => {
 });
 
 Deno.test("the two may say what they like to each other, but nothing in the server's name", async () => {
-  await meet(async ({ enter, open }) => {
+  await withRendezvous(async ({ enter, open }) => {
     await using a = await enter("a");
     const forger = await open("a");
     await a.peerPresent();
@@ -193,7 +199,7 @@ Deno.test("the two may say what they like to each other, but nothing in the serv
 });
 
 Deno.test("the server ends with its clients told why", async () => {
-  await meet(async ({ open, server, dial }) => {
+  await withRendezvous(async ({ open, server, dial }) => {
     const socket = await open("a");
     using half = await dial();
     await write(half, "GET /a");
@@ -211,7 +217,7 @@ Deno.test("the server ends with its clients told why", async () => {
 });
 
 Deno.test("a hundred rooms meet at once", async () => {
-  await meet(async ({ enter, server }) => {
+  await withRendezvous(async ({ enter, server }) => {
     const rooms = Array.from({ length: 100 }, (_, i) => `room-${i}`);
     const pairs = await Promise.all(rooms.map(async (room) => {
       const [a, b] = await Promise.all([enter(room), enter(room)]);
