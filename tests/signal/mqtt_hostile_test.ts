@@ -121,7 +121,7 @@ Deno.test("the reason code of a DISCONNECT is reported", () =>
   withBroker(async ({ connect, broker }) => {
     broker.answers = () => ["2003000000"];
     await using signaling = await connect({ version: 5 });
-    await broker.say(Uint8Array.fromHex("e0018e"));
+    await broker.send(Uint8Array.fromHex("e0018e"));
     const error = await assertRejects(
       () => signaling.finished,
       NetworkError,
@@ -142,7 +142,7 @@ for (
   Deno.test(`a broker that sends ${what} later is dropped`, () =>
     withBroker(async ({ connect, broker }) => {
       await using signaling = await connect();
-      await broker.say(Uint8Array.fromHex(hex));
+      await broker.send(Uint8Array.fromHex(hex));
       const error = await assertRejects(
         () => signaling.finished,
         NetworkError,
@@ -171,7 +171,9 @@ Deno.test("messages of other topics, and messages that are too long, are dropped
       ] as const
     ) {
       const payload = new Uint8Array(length);
-      await broker.say(encodeMqttPacket({ type: "publish", topic, payload, isRetained: false }, 4));
+      await broker.send(
+        encodeMqttPacket({ type: "publish", topic, payload, isRetained: false }, 4),
+      );
     }
     await delay(1000);
     assertEquals(received, [4096]);
@@ -189,6 +191,6 @@ Deno.test("a flood of useless packets does no harm", () =>
       "20020005",
       "100c00044d5154540400003c0000",
     ];
-    await broker.say(Uint8Array.fromHex(each.join("").repeat(2000)));
+    await broker.send(Uint8Array.fromHex(each.join("").repeat(2000)));
     await using _subscription = await signaling.subscribe(TOPIC, () => {});
   }));

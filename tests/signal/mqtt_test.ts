@@ -41,7 +41,7 @@ Deno.test("retained messages are dropped", () =>
     for (const isRetained of [true, false]) {
       const payload = toBytes(isRetained ? "old" : "new");
       const topic = `punchline/1/${TOPIC}`;
-      await broker.say(encodeMqttPacket({ type: "publish", topic, payload, isRetained }, 4));
+      await broker.send(encodeMqttPacket({ type: "publish", topic, payload, isRetained }, 4));
     }
     await delay(100);
     assertEquals(received, ["new"]);
@@ -102,9 +102,9 @@ Deno.test("a message that the broker repeats is delivered twice: recognizing it 
       payload: toBytes("hey"),
       isRetained: false,
     }, 4);
-    await broker.say(message);
+    await broker.send(message);
     message[0]! |= 0x08; // DUP
-    await broker.say(message);
+    await broker.send(message);
     await delay(100);
     assertEquals(received, ["hey", "hey"]);
   }));

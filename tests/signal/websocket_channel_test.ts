@@ -6,7 +6,7 @@ import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
 import { assertNetworkError } from "../simnet/fixtures.ts";
 import { withRendezvous } from "./rendezvous_fixtures.ts";
 
-Deno.test("two in a room get each other's messages, up to the longest, in order", async () => {
+Deno.test("two peers in a room receive each other's messages, up to the longest, in order", async () => {
   await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await using b = await enter("kitchen");
@@ -25,7 +25,7 @@ Deno.test("two in a room get each other's messages, up to the longest, in order"
   });
 });
 
-Deno.test("rooms do not hear each other", async () => {
+Deno.test("messages do not leave their room", async () => {
   await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await using b = await enter("kitchen");
@@ -39,7 +39,7 @@ Deno.test("rooms do not hear each other", async () => {
   });
 });
 
-Deno.test("entering a room takes two round trips, and a message one to the other side", async () => {
+Deno.test("entering a room takes two round trips, and a message takes one", async () => {
   await withRendezvous(async ({ enter, time }) => {
     await using a = await enter("kitchen");
     assertEquals(Math.round(time.nowMs), 40); // two links of 5 ms: SYN, SYN/ACK, request, response
@@ -51,7 +51,7 @@ Deno.test("entering a room takes two round trips, and a message one to the other
   });
 });
 
-Deno.test("rttMs is the round trip by way of the server, once somebody is there", async () => {
+Deno.test("rttMs is the round trip through the server, once the peer is there", async () => {
   await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     assertEquals(a.rttMs, undefined);
@@ -61,7 +61,7 @@ Deno.test("rttMs is the round trip by way of the server, once somebody is there"
   });
 });
 
-Deno.test("the newest message that was sent to nobody arrives when somebody comes", async () => {
+Deno.test("the newest message that was sent to an empty room arrives when the peer enters", async () => {
   await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await a.send(new Uint8Array([1]));
@@ -73,7 +73,7 @@ Deno.test("the newest message that was sent to nobody arrives when somebody come
   });
 });
 
-Deno.test("each learns that the other has come, left, and come again", async () => {
+Deno.test("a channel learns that its peer has entered, left, and entered again", async () => {
   await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await a.peerAbsent();
@@ -89,7 +89,7 @@ Deno.test("each learns that the other has come, left, and come again", async () 
   });
 });
 
-Deno.test("a third is refused, and may come once one of the two has left", async () => {
+Deno.test("a third client is refused, and may enter once one of the two has left", async () => {
   await withRendezvous(async ({ enter }) => {
     await using _a = await enter("kitchen");
     const b = await enter("kitchen");
@@ -100,7 +100,7 @@ Deno.test("a third is refused, and may come once one of the two has left", async
   });
 });
 
-Deno.test("a closed channel rejects what waits and what comes", async () => {
+Deno.test("a closed channel rejects pending and new calls", async () => {
   await withRendezvous(async ({ enter }) => {
     const a = await enter("kitchen");
     const waiting = [a.receive(), a.peerPresent()];
@@ -113,7 +113,7 @@ Deno.test("a closed channel rejects what waits and what comes", async () => {
   });
 });
 
-Deno.test("a channel whose server ends is broken", async () => {
+Deno.test("a channel breaks when its server ends", async () => {
   await withRendezvous(async ({ enter, server }) => {
     const a = await enter("kitchen");
     const waiting = assertNetworkError("reset", () => a.receive());
@@ -136,14 +136,14 @@ Deno.test("an aborted wait rejects with the reason and loses no message", async 
   });
 });
 
-Deno.test("send() refuses what is too long", async () => {
+Deno.test("send() rejects a message that is too long", async () => {
   await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await assertRejects(() => a.send(new Uint8Array(MAX_SIGNAL_BYTES + 1)), RangeError, "4097");
   });
 });
 
-Deno.test("openWebSocketChannel() refuses a room or a URL that is none", async () => {
+Deno.test("openWebSocketChannel() rejects an invalid room or URL", async () => {
   for (const room of ["", "a/b", "a b", "é", "x".repeat(65), ".."]) {
     await assertRejects(() => openWebSocketChannel("ws://127.0.0.1", room), TypeError, "room");
   }
@@ -151,7 +151,7 @@ Deno.test("openWebSocketChannel() refuses a room or a URL that is none", async (
   await assertRejects(() => openWebSocketChannel("nonsense", "a"), TypeError);
 });
 
-Deno.test("openWebSocketChannel() tells a server that is not there, and gives up when told", async () => {
+Deno.test("openWebSocketChannel() reports an unreachable server, and can be aborted", async () => {
   await withRendezvous(async ({ newHost, server }) => {
     const host = newHost();
     const { ip } = server.local;
@@ -172,7 +172,7 @@ Deno.test("openWebSocketChannel() tells a server that is not there, and gives up
   });
 });
 
-Deno.test("openWebSocketChannel() finds a server by name, and beside a path", async () => {
+Deno.test("openWebSocketChannel() resolves the server's name, and appends the room to a path", async () => {
   await withRendezvous(async ({ internet, newHost, server }) => {
     internet.names.set("meet.example", ["2001:db8::9", server.local.ip]);
     const { network } = newHost();
@@ -186,7 +186,7 @@ Deno.test("openWebSocketChannel() finds a server by name, and beside a path", as
   });
 });
 
-Deno.test("a channel ends when its server breaks the protocol", async () => {
+Deno.test("openWebSocketChannel() rejects a server that is not HTTP", async () => {
   await withRendezvous(async ({ newHost }) => {
     const host = newHost();
     using listener = await host.network.listenTcp({ ip: host.addresses[0]!, port: 80 });
@@ -200,7 +200,7 @@ Deno.test("a channel ends when its server breaks the protocol", async () => {
   });
 });
 
-Deno.test("a channel of the system tells a refusal as such", async () => {
+Deno.test("openWebSocketChannel() reports a refused connection on the system's network", async () => {
   const error = await assertRejects(
     () => openWebSocketChannel("ws://127.0.0.1:1", "a"),
     NetworkError,

@@ -27,7 +27,7 @@ const EXAMPLES:
   ];
 
 for (const [hex, opcode, isFinal, isMasked, payload] of EXAMPLES) {
-  Deno.test(`decodeFrame() and encodeFrame() know ${hex.slice(0, 24)} of RFC 6455 §5.7`, () => {
+  Deno.test(`WebSocket frames: ${hex.slice(0, 24)} of RFC 6455 §5.7`, () => {
     const bytes = fromHex(hex);
     const decoded = decodeWebSocketFrame(bytes, 70_000);
     assertEquals(decoded, {
@@ -52,12 +52,12 @@ for (
     ["827f000000000000ffff", "not in its shortest encoding"],
   ] as const
 ) {
-  Deno.test(`decodeFrame() rejects ${hex}: ${rule}`, () => {
+  Deno.test(`decodeWebSocketFrame() rejects ${hex}: ${rule}`, () => {
     assertThrows(() => decodeWebSocketFrame(fromHex(hex), 70_000), MalformedMessageError, rule);
   });
 }
 
-Deno.test("decodeFrame() tells a frame that is too long before it has come", () => {
+Deno.test("decodeWebSocketFrame() reports a frame that is too long before it has arrived", () => {
   for (
     const [hex, payloadLength] of [["827e1001", 4097], ["827f7fffffffffffffff", 2 ** 63]] as const
   ) {
@@ -65,7 +65,7 @@ Deno.test("decodeFrame() tells a frame that is too long before it has come", () 
   }
 });
 
-Deno.test("decodeFrame() waits for the whole of a frame, wherever it is cut", () => {
+Deno.test("decodeWebSocketFrame() says how much it needs of a frame that is cut", () => {
   for (const [hex] of EXAMPLES.slice(0, 7)) {
     const bytes = fromHex(hex);
     for (let length = 0; length < bytes.length; length++) {
@@ -76,7 +76,7 @@ Deno.test("decodeFrame() waits for the whole of a frame, wherever it is cut", ()
   }
 });
 
-Deno.test("decodeFrame() returns what encodeFrame() was given, and leaves what follows", () => {
+Deno.test("frames round-trip through encode and decode, and what follows them is left", () => {
   fc.assert(fc.property(
     fc.constantFrom<WebSocketOpcode>("text", "binary", "continuation"),
     fc.uint8Array({ maxLength: 300 }),
@@ -94,7 +94,7 @@ Deno.test("decodeFrame() returns what encodeFrame() was given, and leaves what f
   ));
 });
 
-Deno.test("decodeFrame(), decodeClose() and decodeText() throw nothing but MalformedMessageError", () => {
+Deno.test("decodeWebSocketFrame(), decodeClose() and decodeText() throw nothing but MalformedMessageError", () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
     for (
       const decode of [(b: Uint8Array) => decodeWebSocketFrame(b, 30), decodeClose, decodeText]
