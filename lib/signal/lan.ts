@@ -292,7 +292,7 @@ async function interfaceIps(network: Network): Promise<string[]> {
 }
 
 /** How tickets name this transport. */
-export const LAN_URL = "lan:";
+const LAN_URL = "lan:";
 
 /** Chosen by us from the addresses that an organization may use as it likes (RFC 2365 §6.2). */
 export const LAN_GROUP = "239.255.80.67";

@@ -218,7 +218,7 @@ class WebSocketPipe implements BrokerPipe {
   }
 }
 
-/** Otherwise whoever makes the broker send something that we answer could fill our memory. */
+/** Without a limit, anyone who provokes answers could fill this side's memory. */
 function dropSlowBroker(pipe: BrokerPipe): NetworkError {
   pipe.reset();
   return new NetworkError("Cannot send to the broker: it reads too slowly", "other");

@@ -16,6 +16,7 @@ import {
 } from "../websocket/connection.ts";
 import { dialWebSocket } from "../websocket/dial.ts";
 import { decodeNotice, encodeNotice, isRoomName } from "./message.ts";
+import { abortable } from "@std/async/abortable";
 
 /** How to open a channel. */
 export interface WebSocketChannelOptions {
@@ -223,7 +224,7 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
     if (id !== this.#ping.id || this.#ping.left < 0) return;
     this.#rttMs = Math.min(this.#rttMs ?? Infinity, performance.now() - this.#ping.sentMs);
     if (this.#ping.left > 0) this.#sendPing(this.#ping.left);
-    else this.#ping.left = -1; // answered: another pong is not
+    else this.#ping.left = -1; // measured: further pongs are ignored
   }
 
   #sendText(text: string): void {
@@ -232,16 +233,10 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
 
   async #until(isSo: () => boolean, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const onAbort = () => reject(signal?.reason);
-    signal?.addEventListener("abort", onAbort, { once: true });
-    try {
-      while (!isSo()) {
-        if (this.#failure !== undefined) throw this.#failure;
-        await Promise.race([this.#changed.promise, aborted]);
-      }
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
+    while (!isSo()) {
+      if (this.#failure !== undefined) throw this.#failure;
+      const changed = this.#changed.promise;
+      await (signal === undefined ? changed : abortable(changed, signal));
     }
   }
 

@@ -240,11 +240,11 @@ interface Confirmation extends PromiseWithResolvers<void> {
 
 function refusal(url: string): RefusedError {
   const why = "the server accepts no more topics, or no more subscribers of this one";
-  return new RefusedError(`Cannot subscribe by ${url}: ${why}`, TOO_MANY);
+  return new RefusedError(`Cannot subscribe by ${url}: ${why}`, SERVICE_UNAVAILABLE);
 }
 
-/** Service Unavailable, as in HTTP: the request is fine and may succeed later. */
-const TOO_MANY = 503;
+/** As in HTTP: the request is fine and may succeed later. */
+const SERVICE_UNAVAILABLE = 503;
 
 /** How long the server may take to confirm a subscription. Chosen by us: enough for several lost packets. */
 const ANSWER_MS = 10_000;
