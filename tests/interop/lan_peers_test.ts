@@ -45,7 +45,7 @@ async function connectOften(a: NetworkPlace, b: NetworkPlace): Promise<number[]>
       assertEquals(result.outcome, "connected", JSON.stringify(result));
       if (result.outcome !== "connected") continue;
       assertEquals([result.strategy, result.relayed], ["lan", false]);
-      if (run > 0) times.push(result.firstByteMs); // the first run loads the programs
+      if (run > 0) times.push(result.firstByteMs); // programs have to be loaded once
     }
     return times.sort((x, y) => x - y);
   } finally {
