@@ -1,11 +1,11 @@
 // deno-lint-ignore-file no-console
 /**
- * How long a message takes from one peer to another through mosquitto, beside a bare TCP echo: `signal_latency.ts`
- * says how that is measured. `baselines/mqtt.json` keeps the ratios.
+ * How long a message takes from one peer to another through mosquitto, compared with a bare TCP echo: see
+ * `signal_latency.ts`. `baselines/mqtt.json` keeps the ratios.
  *
  *     deno run -A bench/mqtt_bench.ts [--update]
  *
- * Fails if a ratio is more than twice the baseline's. Linux, with mosquitto installed.
+ * Fails if a ratio is more than twice the baseline's. Needs Linux, mosquitto and openssl.
  *
  * @module
  */
@@ -30,7 +30,7 @@ async function measure() {
 if (import.meta.main) {
   const figures = await measure().catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    console.log("mosquitto or openssl is not installed (Debian packages of the same names)");
+    console.log("Install mosquitto and openssl (Debian packages of the same names)");
     Deno.exit(1);
   });
   judge(figures, new URL("./baselines/mqtt.json", import.meta.url));

@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console
 /**
- * How long a message takes from one peer to another by the topics of a rendezvous server in another process, beside a
- * bare TCP echo: `signal_latency.ts` says how that is measured. `baselines/signal.json` keeps the ratio.
+ * How long a message takes from one peer to another through the topics of a rendezvous server in another process,
+ * compared with a bare TCP echo: see `signal_latency.ts`. `baselines/signal.json` keeps the ratio.
  *
  *     deno run -A bench/signal_bench.ts [--update]
  *
@@ -39,7 +39,7 @@ async function startServer(): Promise<AsyncDisposable & { url: string }> {
   };
 }
 
-/** Until its input ends. What is measured is no rate, so there is no limit to it. */
+/** Serves until stdin ends. The rate is unlimited, because latency is measured. */
 async function serve(): Promise<void> {
   await using server = await serveRendezvous({
     network: systemNetwork,

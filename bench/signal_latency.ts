@@ -1,8 +1,8 @@
 // deno-lint-ignore-file no-console
 /**
- * How long a message takes from one peer to another through a server, beside the same bytes to a bare TCP echo in
- * another process and back, which are as many hops: on loopback, in rounds that take turns. Machines and their moods
- * differ, so what counts is the ratio of two rounds that follow each other.
+ * How long a message takes from one peer to another through a server, compared with the same bytes to a bare TCP echo in
+ * another process and back, which is the same number of hops: on loopback, in alternating rounds. Machines and their
+ * load differ, so the result is the ratio of two consecutive rounds.
  *
  * @module
  */
@@ -11,26 +11,25 @@ import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import type { SignalingConnection, SignalTransport } from "../lib/signal/transport.ts";
 import { writeAll } from "../lib/base/reader.ts";
-
 import { median } from "./median.ts";
 
-/** From publishing to receiving, by the round trip of the echo: the median. */
+/** The median time from publishing to receiving, in round trips of the echo. */
 export async function compareWithEcho(
   name: string,
   transport: SignalTransport,
   connection: TcpConnection,
 ): Promise<number> {
-  await using speaker = await transport.open({ network: systemNetwork });
-  await using listener = await transport.open({ network: systemNetwork });
+  await using publisher = await transport.open({ network: systemNetwork });
+  await using subscriber = await transport.open({ network: systemNetwork });
   let onMessage = () => {};
-  await using _subscription = await listener.subscribe(TOPIC, () => onMessage());
-  const hear = (listen: () => void) => onMessage = listen;
-  await publish(speaker, hear, WARM_UP_MESSAGES);
+  await using _subscription = await subscriber.subscribe(TOPIC, () => onMessage());
+  const setListener = (listener: () => void) => onMessage = listener;
+  await publish(publisher, setListener, WARM_UP_MESSAGES);
   await echo(connection, WARM_UP_MESSAGES);
   const rounds: { signal: number; bare: number }[] = [];
   for (let i = 0; i < ROUNDS; i++) {
     rounds.push({
-      signal: await publish(speaker, hear, MESSAGES),
+      signal: await publish(publisher, setListener, MESSAGES),
       bare: await echo(connection, MESSAGES),
     });
   }
@@ -41,7 +40,7 @@ export async function compareWithEcho(
   return median(rounds.map((round) => round.signal / round.bare));
 }
 
-/** Another process that says what it hears, as a broker is one. */
+/** An echo in another process, because a broker is one, too. */
 export async function startEcho(): Promise<AsyncDisposable & { connection: TcpConnection }> {
   const server = new Deno.Command(Deno.execPath(), {
     args: ["run", "--unstable-net", "--allow-net", import.meta.filename!, "echo"],
@@ -60,10 +59,7 @@ export async function startEcho(): Promise<AsyncDisposable & { connection: TcpCo
   };
 }
 
-/**
- * Compares with what is kept, or keeps it if the program was told `--update`; a figure that is more than twice as bad
- * makes the program fail.
- */
+/** Compares with the baseline, and makes the program fail if a figure is more than twice as bad; `--update` replaces it. */
 export function judge(figures: Readonly<Record<string, number>>, baselineUrl: URL): void {
   for (const [name, figure] of Object.entries(figures)) {
     console.log(`${name}: ${figure.toFixed(2)} round trips of the bare echo`);
@@ -82,24 +78,24 @@ export function judge(figures: Readonly<Record<string, number>>, baselineUrl: UR
   }
 }
 
-/** Milliseconds for each message. */
+/** Milliseconds per message. */
 async function publish(
-  speaker: SignalingConnection,
-  hear: (listen: () => void) => void,
+  publisher: SignalingConnection,
+  setListener: (listener: () => void) => void,
   messages: number,
 ): Promise<number> {
   const message = new Uint8Array(MESSAGE_BYTES);
   const startMs = performance.now();
   for (let i = 0; i < messages; i++) {
-    const heard = Promise.withResolvers<void>();
-    hear(heard.resolve);
-    await speaker.publish(TOPIC, message);
-    await heard.promise;
+    const received = Promise.withResolvers<void>();
+    setListener(received.resolve);
+    await publisher.publish(TOPIC, message);
+    await received.promise;
   }
   return (performance.now() - startMs) / messages;
 }
 
-/** Milliseconds for each message. */
+/** Milliseconds per message. */
 async function echo(connection: TcpConnection, messages: number): Promise<number> {
   const message = new Uint8Array(MESSAGE_BYTES);
   const answer = new Uint8Array(MESSAGE_BYTES);
@@ -122,13 +118,13 @@ async function serveEcho(): Promise<void> {
 }
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
-/** About as long as the messages of peers. */
+/** About the length of the messages of peers. */
 const MESSAGE_BYTES = 2048;
 const WARM_UP_MESSAGES = 2000;
 const MESSAGES = 100;
 const ROUNDS = 41;
 
-/** A ratio may be this much worse than the baseline's. */
+/** How many times the baseline a ratio may be. */
 const TOLERANCE = 2;
 
 if (import.meta.main && Deno.args[0] === "echo") await serveEcho();

@@ -1,19 +1,20 @@
 /**
- * The seam between two peers who want to meet and whatever carries their messages until they have.
+ * The seam between two peers that want to connect and whatever carries their messages until they have.
  *
  * @module
  */
 
 /**
- * Carries small messages between exactly two parties. It may lose, duplicate, delay and reorder them; what is
- * said over it survives that. Nothing that arrives is trusted for having arrived.
+ * Carries small messages between exactly two parties. It may lose, duplicate, delay and reorder them: the protocols
+ * that use it survive that. A message is not trusted because it arrived.
  */
 export interface SignalChannel {
   /**
-   * Sends one message, at most {@linkcode MAX_SIGNAL_BYTES} long. Resolves when it is on its way, which does not
-   * mean that it will arrive, nor that anybody is there.
+   * Sends one message of at most {@linkcode MAX_SIGNAL_BYTES}. Resolves when it is on its way, which means neither that
+   * it will arrive nor that anyone is there.
    *
    * @throws {NetworkError} if the channel is closed or broken
+   * @throws {RangeError} if the message is too long
    */
   send(message: Uint8Array): Promise<void>;
 
@@ -21,15 +22,16 @@ export interface SignalChannel {
    * The next message. An aborted call loses none.
    *
    * @throws {NetworkError} if the channel is closed or broken
+   * @throws the signal's reason on abort
    */
   receive(options?: { signal?: AbortSignal }): Promise<Uint8Array>;
 
-  /** A round trip between the parties, or an upper bound; `undefined` while nothing is known. */
+  /** A round trip between the two parties or an upper bound of it, in milliseconds; `undefined` if it is not known. */
   readonly rttMs?: number;
 
-  /** Whether people carry the messages: as few as possible then, and each may take minutes. */
+  /** Whether people carry the messages: then as few as possible are sent, and each may take minutes. */
   readonly isManual?: boolean;
 }
 
-/** What every channel carries in one message; longer ones are refused by both ends. */
+/** The longest message of every channel, in bytes; both ends refuse longer ones. */
 export const MAX_SIGNAL_BYTES = 4096;

@@ -1,84 +1,33 @@
 /**
- * Signalling within a LAN, without any server: by multicast.
+ * Signaling within a LAN, without a server: by multicast.
+ *
+ * ```text
+ * magic and version (4) | id (8) | topic (16) | message
+ * ```
  *
  * @module
  */
 
-import {
-  ByteReader,
-  concat,
-  equalBytes,
-  fromBase64url,
-  toBase64url,
-  toHex,
-} from "../base/bytes.ts";
+import { ByteReader, concat, equalBytes, toBase64url, toHex } from "../base/bytes.ts";
 import { hash } from "../base/crypto.ts";
-import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { malformed, MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { TokenBucket } from "../base/rate_limiter.ts";
+import { optionalResolvers } from "../base/tasks.ts";
 import { ipFamily, ipScope } from "../net/address.ts";
 import type { Datagram, Network, UdpSocket } from "../net/network.ts";
 import {
-  type OpenSignalingOptions,
   requirePublishable,
-  requireTopic,
-  type SignalingConnection,
-  type SignalTransport,
+  TOPIC_BYTES,
   type TopicListener,
-  TopicSubscribers,
-} from "./transport.ts";
-
-/** One datagram. */
-export interface LanMessage {
-  /** 16 hexadecimal digits: what is said again is another datagram, what comes over two interfaces is the same. */
-  readonly id: string;
-  /** 22 characters of base64url. */
-  readonly topic: string;
-  readonly message: Uint8Array;
-}
+  TopicListeners,
+  topicToBytes,
+} from "./topic.ts";
+import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
 
 /**
- * The bytes of a datagram.
- *
- * @param id 8 random bytes
- * @throws {TypeError} if the topic is none
- */
-export function encodeLanMessage(
-  id: Uint8Array,
-  topicText: string,
-  message: Uint8Array,
-): Uint8Array<ArrayBuffer> {
-  const topic = fromBase64url(topicText);
-  if (topic?.length !== TOPIC_BYTES || id.length !== ID_BYTES) {
-    throw new TypeError(`Cannot use topic ${JSON.stringify(topicText)}: it is none`);
-  }
-  return concat(MAGIC, id, topic, message);
-}
-
-/**
- * Reads a datagram.
- *
- * @throws {MalformedMessageError} if it is none
- */
-export function decodeLanMessage(bytes: Uint8Array): LanMessage {
-  const reader = new ByteReader(bytes, "LAN message");
-  if (!equalBytes(reader.bytes(MAGIC.length, "magic"), MAGIC)) {
-    throw new MalformedMessageError("Cannot read LAN message: it is of another program");
-  }
-  const id = toHex(reader.bytes(ID_BYTES, "id"));
-  const topic = toBase64url(reader.bytes(TOPIC_BYTES, "topic"));
-  return { id, topic, message: reader.bytes(reader.remaining, "message") };
-}
-
-/** "PNC", and version 1. */
-const MAGIC = Uint8Array.of(0x50, 0x4e, 0x43, 1);
-const TOPIC_BYTES = 16;
-
-/** How long an id is. */
-export const ID_BYTES = 8;
-
-/**
- * Everybody on this host's links, and on this host. Where the interfaces are not known, for lack of a permission, it is
- * the link that the system prefers for multicast. Ends, as lost, when this host gets other addresses.
+ * Reaches every peer on this host's links, and on this host itself. If the interfaces are not known, for lack of a
+ * permission, it uses the link that the system prefers for multicast. The connection is lost when this host's addresses
+ * change; `openSignaling()` opens it again.
  *
  * @example
  * ```ts ignore
@@ -94,15 +43,14 @@ export function lanTransport(): SignalTransport {
       signal?.throwIfAborted();
       const ips = await interfaceIps(network);
       await using stack = new AsyncDisposableStack();
-      const listener = stack.use(await listen(network, ips));
-      const speakers = await anyOf(
-        ips,
-        (ip) => network.bindUdp({ ip, port: 0 }, { multicast: {} }),
-      );
-      for (const speaker of speakers) stack.use(speaker);
+      const receiver = stack.use(await joinGroup(network, ips));
+      const senders = await onEach(ips, (ip) => {
+        return network.bindUdp({ ip, port: 0 }, { multicast: {} });
+      });
+      for (const sender of senders) stack.use(sender);
       signal?.throwIfAborted();
       stack.move();
-      return new LanSignaling(network, ips, { listener, speakers });
+      return new LanSignaling(network, ips, { receiver, senders });
     },
   };
 }
@@ -112,31 +60,33 @@ class LanSignaling implements SignalingConnection {
   readonly finished: Promise<void>;
   readonly #network: Network;
   readonly #ips: readonly string[];
-  readonly #listener: UdpSocket;
-  readonly #speakers: readonly UdpSocket[];
-  readonly #subscribers = new TopicSubscribers();
-  readonly #known = new Recent<true>(MAX_KNOWN);
-  readonly #buckets = new Recent<TokenBucket>(MAX_SOURCES);
-  readonly #looking: ReturnType<typeof setInterval>;
+  readonly #receiver: UdpSocket;
+  readonly #senders: readonly UdpSocket[];
+  readonly #listeners = new TopicListeners();
+  readonly #seen = new RecentMap<true>(MAX_SEEN);
+  readonly #buckets = new RecentMap<TokenBucket>(MAX_SOURCES);
+  readonly #checking: ReturnType<typeof setInterval>;
+  readonly #end = optionalResolvers<void>();
+  readonly #received: Promise<void>;
   #failure: NetworkError | undefined;
 
-  /** @param ips what it was opened for */
+  /** @param ips the addresses that it was opened for */
   constructor(
     network: Network,
     ips: readonly string[],
-    { listener, speakers }: { listener: UdpSocket; speakers: readonly UdpSocket[] },
+    { receiver, senders }: { receiver: UdpSocket; senders: readonly UdpSocket[] },
   ) {
     this.#network = network;
     this.#ips = ips;
-    this.#listener = listener;
-    this.#speakers = speakers;
-    this.#looking = setInterval(() => this.check(), LOOK_MS);
-    this.finished = this.#receiveAll();
-    this.finished.catch(() => {}); // whoever waits for it is told; nobody may
+    this.#receiver = receiver;
+    this.#senders = senders;
+    this.#checking = setInterval(() => this.check(), CHECK_MS);
+    this.finished = this.#end.promise;
+    this.#received = this.#receiveAll();
   }
 
   check(): void {
-    this.#look().catch(() => {}); // not known is not changed
+    this.#checkAddresses().catch(() => {}); // addresses that cannot be read have not changed
   }
 
   async publish(topic: string, message: Uint8Array): Promise<void> {
@@ -144,11 +94,11 @@ class LanSignaling implements SignalingConnection {
     if (this.#failure !== undefined) throw this.#failure;
     const id = crypto.getRandomValues(new Uint8Array(ID_BYTES));
     const datagram = encodeLanMessage(id, topic, message);
-    this.#known.set(digest(datagram), true); // it comes back to whoever says it
+    this.#seen.set(digest(datagram), true); // multicast comes back to the sender
     const sent = await Promise.allSettled(
-      this.#speakers.map((socket) => socket.send(datagram, { ip: LAN_GROUP, port: LAN_PORT })),
+      this.#senders.map((socket) => socket.send(datagram, { ip: LAN_GROUP, port: LAN_PORT })),
     );
-    // A link that is down does not matter while there is another.
+    // A link that is down does not matter while another one is up.
     const failed = sent.find((each) => each.status === "rejected");
     if (failed !== undefined && sent.every((each) => each.status === "rejected")) {
       this.check();
@@ -162,66 +112,68 @@ class LanSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    requireTopic(topic);
+    topicToBytes(topic);
     signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
-    this.#subscribers.add(topic, onMessage);
+    this.#listeners.add(topic, onMessage);
     return {
-      [Symbol.asyncDispose]: async () => void await this.#subscribers.remove(topic, onMessage),
+      [Symbol.asyncDispose]: async () => void await this.#listeners.remove(topic, onMessage),
     };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#end(new NetworkError(`Cannot use ${LAN_URL}: it is closed`, "closed"));
-    await this.finished.catch(() => {});
+    this.#fail(new NetworkError(`Cannot use ${LAN_URL}: it is closed`, "closed"));
+    await this.#received;
   }
 
-  /** What was joined on an interface that is gone is not joined on the next. */
-  async #look(): Promise<void> {
+  /** A group that was joined on one interface is not joined on the interface that replaces it. */
+  async #checkAddresses(): Promise<void> {
     const ips = await interfaceIps(this.#network);
     if (ips.length === this.#ips.length && ips.every((ip) => this.#ips.includes(ip))) return;
-    this.#end(new NetworkError(`Cannot use ${LAN_URL}: this host has other addresses`, "reset"));
+    this.#fail(new NetworkError(`Cannot use ${LAN_URL}: this host's addresses changed`, "reset"));
   }
 
-  #end(failure: NetworkError): void {
+  #fail(failure: NetworkError): void {
     this.#failure ??= failure;
-    clearInterval(this.#looking);
-    this.#listener.close();
-    for (const socket of this.#speakers) socket.close();
+    clearInterval(this.#checking);
+    this.#receiver.close();
+    for (const socket of this.#senders) socket.close();
   }
 
+  /** Never rejects: `finished` does. */
   async #receiveAll(): Promise<void> {
     try {
-      for (;;) this.#accept(await this.#listener.receive());
+      for (;;) this.#accept(await this.#receiver.receive());
     } catch (error) {
-      if (!(error instanceof NetworkError)) throw error;
-      this.#end(error);
-      if (this.#failure!.reason !== "closed") throw this.#failure;
+      if (!(error instanceof NetworkError)) return this.#end.reject(error); // a listener threw
+      this.#fail(error);
+      if (this.#failure!.reason === "closed") this.#end.resolve();
+      else this.#end.reject(this.#failure);
     }
   }
 
-  /** What costs least comes first. */
+  /** The cheapest check comes first. */
   #accept({ data, from }: Datagram): void {
     if (!this.#isAllowed(from.ip)) return;
-    const said = tryDecode(data);
-    if (said === undefined || !this.#subscribers.has(said.topic)) return;
-    // Of the whole: somebody who is faster could make us take the id for known.
-    const name = digest(data);
-    if (this.#known.get(name)) return;
-    this.#known.set(name, true);
-    this.#subscribers.deliver(said.topic, said.message);
+    const received = tryDecode(data);
+    if (received === undefined || !this.#listeners.has(received.topic)) return;
+    // A digest of the whole: with the id alone, a faster sender could have a genuine message taken for a repetition.
+    const key = digest(data);
+    if (this.#seen.get(key)) return;
+    this.#seen.set(key, true);
+    this.#listeners.deliver(received.topic, received.message);
   }
 
   #isAllowed(ip: string): boolean {
     const nowMs = performance.now();
-    const bucket = this.#buckets.get(ip) ?? new TokenBucket(ALLOWANCE, nowMs);
+    const bucket = this.#buckets.get(ip) ?? new TokenBucket(SOURCE_RATE, nowMs);
     this.#buckets.set(ip, bucket);
     return bucket.take(nowMs);
   }
 }
 
-/** What was seen lately. */
-class Recent<T> {
+/** The values that were set last, up to a number of them. */
+class RecentMap<T> {
   readonly #capacity: number;
   readonly #values = new Map<string, T>();
 
@@ -241,21 +193,61 @@ class Recent<T> {
   }
 }
 
-function digest(datagram: Uint8Array): string {
-  return toHex(hash("sha256", datagram));
+/** One datagram. */
+export interface LanMessage {
+  /** 16 hexadecimal digits: copies that arrive over two interfaces share it, a message that is repeated does not. */
+  readonly id: string;
+  /** 22 characters of base64url. */
+  readonly topic: string;
+  readonly message: Uint8Array;
 }
 
+/**
+ * The bytes of a datagram.
+ *
+ * @param id 8 random bytes
+ * @throws {TypeError} if the topic is not one
+ */
+export function encodeLanMessage(
+  id: Uint8Array,
+  topic: string,
+  message: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  if (id.length !== ID_BYTES) throw new TypeError(`Cannot use id: it has ${id.length} bytes`);
+  return concat(MAGIC, id, topicToBytes(topic), message);
+}
+
+/**
+ * Reads a datagram.
+ *
+ * @throws {MalformedMessageError} if it is too short or belongs to another program
+ */
+export function decodeLanMessage(bytes: Uint8Array): LanMessage {
+  const reader = new ByteReader(bytes, "LAN message");
+  if (!equalBytes(reader.bytes(MAGIC.length, "magic"), MAGIC)) {
+    throw malformed("LAN message", "magic belongs to another program or version");
+  }
+  const id = toHex(reader.bytes(ID_BYTES, "id"));
+  const topic = toBase64url(reader.bytes(TOPIC_BYTES, "topic"));
+  return { id, topic, message: reader.bytes(reader.remaining, "message") };
+}
+
+/** The group may be in use by another program. */
 function tryDecode(datagram: Uint8Array): LanMessage | undefined {
   try {
     return decodeLanMessage(datagram);
   } catch (error) {
-    if (error instanceof MalformedMessageError) return undefined; // the group may be in use for something else
+    if (error instanceof MalformedMessageError) return undefined;
     throw error;
   }
 }
 
-/** On as many of the interfaces as can be listened on. */
-async function listen(network: Network, ips: readonly string[]): Promise<UdpSocket> {
+function digest(datagram: Uint8Array): string {
+  return toHex(hash("sha256", datagram));
+}
+
+/** A socket that has joined the group on as many of the interfaces as possible. */
+async function joinGroup(network: Network, ips: readonly string[]): Promise<UdpSocket> {
   const join = (ips: readonly string[]) =>
     network.bindUdp({ ip: "0.0.0.0", port: LAN_PORT }, {
       multicast: { groups: ips.map((interfaceIp) => ({ group: LAN_GROUP, interfaceIp })) },
@@ -265,25 +257,29 @@ async function listen(network: Network, ips: readonly string[]): Promise<UdpSock
   } catch (error) {
     if (!(error instanceof NetworkError) || ips.length === 1) throw error;
   }
-  const able = await anyOf(ips, async (ip) => {
+  const joinable = await onEach(ips, async (ip) => {
     using _joined = await join([ip]);
     return ip;
   });
-  return await join(able);
+  return await join(joinable);
 }
 
-/** What comes of those interfaces with which something can be done: one may have gone, or take no multicast. */
-async function anyOf<T>(ips: readonly string[], job: (ip: string) => Promise<T>): Promise<T[]> {
-  const tried = await Promise.allSettled(ips.map(job));
-  const done = tried.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
-  const failed = tried.find((each) => each.status === "rejected");
+/**
+ * The results from those interfaces on which the job succeeds: one may be gone, or not support multicast.
+ *
+ * @throws the first failure if the job fails on all of them
+ */
+async function onEach<T>(ips: readonly string[], job: (ip: string) => Promise<T>): Promise<T[]> {
+  const results = await Promise.allSettled(ips.map(job));
+  const done = results.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
+  const failed = results.find((each) => each.status === "rejected");
   if (done.length === 0 && failed !== undefined) throw failed.reason;
   return done;
 }
 
 /**
- * This host's IPv4 addresses, one for each link, as a group is joined on an interface once; or the wildcard if that is
- * all that is known.
+ * This host's IPv4 addresses, one per interface, as a group is joined once on each; or the wildcard address if the
+ * interfaces are not known.
  */
 async function interfaceIps(network: Network): Promise<string[]> {
   const byInterface = new Map<string, string>();
@@ -295,26 +291,30 @@ async function interfaceIps(network: Network): Promise<string[]> {
   return ips.length > 0 ? ips.slice(0, MAX_INTERFACES) : ["0.0.0.0"];
 }
 
-/** How tickets name it. */
-export const LAN_URL = "lan:";
+/** How tickets name this transport. */
+const LAN_URL = "lan:";
 
-/** Ours: of those that an organisation may use as it likes (RFC 2365 §6.2). */
+/** Chosen by us from the addresses that an organization may use as it likes (RFC 2365 §6.2). */
 export const LAN_GROUP = "239.255.80.67";
 
-/** Ours: of the dynamic ports, which nobody owns (RFC 6335 §6). */
+/** Chosen by us from the dynamic ports, which are assigned to nobody (RFC 6335 §6). */
 export const LAN_PORT = 50_672;
 
-/** Ours; beyond it hosts have virtual interfaces that nobody else is on. */
+/** "PNC", and version 1. */
+const MAGIC = Uint8Array.of(0x50, 0x4e, 0x43, 1);
+const ID_BYTES = 8;
+
+/** Chosen by us: hosts with more have virtual interfaces that reach no other host. */
 const MAX_INTERFACES = 8;
 
-/** Ours: how soon a host that was carried to another network is heard of there. */
-const LOOK_MS = 15_000;
+/** Chosen by us: how soon a host that has moved to another network can be reached there. */
+const CHECK_MS = 15_000;
 
-/** Of one source. Ours: some dozen peers that connect at the same time, over as many interfaces. */
-const ALLOWANCE = { burst: 1024, perSecond: 256 };
+/** Datagrams of one source. Chosen by us: some dozen peers that connect at the same time, over as many interfaces. */
+const SOURCE_RATE = { burst: 1024, perSecond: 256 };
 
-/** Ours: a busy LAN. Of more, those that were heard least lately have a new allowance. */
+/** Chosen by us: a busy LAN. Beyond it, the source that has been silent longest starts with a full bucket again. */
 const MAX_SOURCES = 256;
 
-/** Ours: what a few peers say in some seconds. */
-const MAX_KNOWN = 1024;
+/** Chosen by us: what a few peers publish in some seconds. */
+const MAX_SEEN = 1024;

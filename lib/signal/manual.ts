@@ -1,123 +1,42 @@
 /**
- * Signalling by hand: what a peer says is text that people pass on, in a chat, a file or a QR code.
+ * Manual signaling: messages are text that people copy and paste, through a chat, a file or a QR code.
+ *
+ * ```text
+ * punchline-message: base64url of  topic (16) | length (2) | message | checksum (4)
+ * ```
  *
  * @module
  */
 
 import { ByteReader, concat, equalBytes, fromBase64url, toBase64url } from "../base/bytes.ts";
 import { hash } from "../base/crypto.ts";
-import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { malformed, MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { optionalResolvers } from "../base/tasks.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
 import {
   requirePublishable,
-  requireTopic,
-  type SignalingConnection,
-  type SignalTransport,
+  TOPIC_BYTES,
   type TopicListener,
-  TopicSubscribers,
-} from "./transport.ts";
+  TopicListeners,
+  topicToBytes,
+} from "./topic.ts";
+import type { SignalingConnection, SignalTransport } from "./transport.ts";
 
-/** What somebody says, and under which topic. */
-export interface ManualMessage {
-  /** 22 characters of base64url. */
-  readonly topic: string;
-  readonly message: Uint8Array;
-}
-
-/** What a text is; of an incomplete one there is more in the lines after it. */
-export type DecodedManualMessage =
-  | ManualMessage & { readonly kind: "message" }
-  | { readonly kind: "incomplete" };
-
-/**
- * One line of text.
- *
- * @throws {TypeError} if the topic is none
- * @throws {RangeError} if the message is too long
- */
-export function encodeManualMessage({ topic, message }: ManualMessage): string {
-  const bytes = fromBase64url(topic);
-  if (bytes?.length !== TOPIC_BYTES) {
-    throw new TypeError(`Cannot use topic ${JSON.stringify(topic)}: it is none`);
-  }
-  const { length } = message;
-  if (length > MAX_SIGNAL_BYTES) {
-    throw new RangeError(`Cannot write message: it has ${length} bytes, more than a text may`);
-  }
-  const content = concat(bytes, Uint8Array.of(length >> 8, length & 0xff), message);
-  return PREFIX + toBase64url(concat(content, checksum(content)));
-}
-
-/** Whether a text is one of these, or its beginning. */
-export function startsManualMessage(text: string): boolean {
-  return text.trimStart().slice(0, PREFIX.length).toLowerCase() === PREFIX;
-}
-
-/**
- * Reads the text, with whatever white space pasting has added.
- *
- * @throws {MalformedMessageError} if it is none, or damaged
- */
-export function decodeManualMessage(text: string): DecodedManualMessage {
-  if (text.length > MAX_TEXT_LENGTH) throw malformed(`it has ${text.length} characters`);
-  if (!startsManualMessage(text)) throw malformed(`a message starts with ${PREFIX}`);
-  const digits = text.replaceAll(ADDED_BY_PASTING, "").slice(PREFIX.length);
-  if (/[^A-Za-z0-9_-]/.test(digits)) throw malformed("it is damaged, or something else follows");
-  if (digits.length < HEADER_DIGITS) return { kind: "incomplete" };
-  const header = fromBase64url(digits.slice(0, HEADER_DIGITS))!;
-  const length = header[TOPIC_BYTES]! << 8 | header[TOPIC_BYTES + 1]!;
-  if (length > MAX_SIGNAL_BYTES) throw malformed("it is damaged, no message is as long");
-  const wholeDigits = Math.ceil((header.length + length + CHECKSUM_BYTES) * 8 / 6);
-  if (digits.length < wholeDigits) return { kind: "incomplete" };
-  const bytes = fromBase64url(digits) ?? new Uint8Array(0);
-  const content = bytes.subarray(0, Math.max(0, bytes.length - CHECKSUM_BYTES));
-  if (!equalBytes(bytes.subarray(content.length), checksum(content))) {
-    throw malformed("it is damaged, its checksum is wrong");
-  }
-  const reader = new ByteReader(content, "message");
-  const topic = toBase64url(reader.bytes(TOPIC_BYTES, "topic"));
-  const message = reader.bytes(reader.uint16("length"), "message");
-  reader.end();
-  return { kind: "message", topic, message };
-}
-
-function checksum(content: Uint8Array): Uint8Array {
-  return hash("sha256", content).subarray(0, CHECKSUM_BYTES);
-}
-
-function malformed(why: string): MalformedMessageError {
-  return new MalformedMessageError(`Cannot read message: ${why}`);
-}
-
-/** How such a text starts. */
-const PREFIX = "punchline-message:";
-const TOPIC_BYTES = 16;
-const CHECKSUM_BYTES = 4;
-
-/** Of topic and length, which fill them. */
-const HEADER_DIGITS = (TOPIC_BYTES + 2) * 8 / 6;
-
-/** White space, and what chats put in to break long words. */
-const ADDED_BY_PASTING = /[\s\u00ad\u200b-\u200d\u2060]+/g;
-
-/** The longest message, and room for the white space of a paste. */
-const MAX_TEXT_LENGTH = 16_384;
-
-/** The hands. */
+/** Where messages are shown and pasted. */
 export interface ManualTransportOptions {
-  /** Shows a line that is for the other side. */
+  /** Shows a line that the user passes on to the other side. */
   readonly write: (line: string) => void;
-  /** What comes from the other side, by the line; a message may go on over several. */
+  /** The lines that the user pastes; a message may span several. */
   readonly lines: AsyncIterable<string>;
-  /** Hears of lines that are no messages, or damaged ones. */
+  /** Called for pasted lines that are not a message, or a damaged one. */
   readonly onGarbage?: (error: MalformedMessageError) => void;
 }
 
 /**
- * A way to signal that needs nothing but people. A line is shown once, however often it is said.
+ * Signals with nothing but people. A message is shown once, however often it is published.
  *
- * A peer says one thing to connect, and is told one in answer; there are ten minutes for both, four of them for the
- * answer. There is nothing to be said for anything beyond that: no relay, no second attempt, no other path later.
+ * To connect, each side shows one message. The user has ten minutes for both, four of them for the answer. Nothing that
+ * takes more messages works this way: no relay, no second attempt, no other path later.
  *
  * @example
  * ```ts
@@ -136,9 +55,9 @@ export interface ManualTransportOptions {
  *   yield `  ${shown[0]}\n`;
  * }
  * await using b = await manualTransport({ write() {}, lines: pasted() }).open({ network });
- * const heard = Promise.withResolvers<Uint8Array>();
- * await b.subscribe(topic, heard.resolve);
- * assertEquals(new TextDecoder().decode(await heard.promise), "hello");
+ * const received = Promise.withResolvers<Uint8Array>();
+ * await b.subscribe(topic, received.resolve);
+ * assertEquals(new TextDecoder().decode(await received.promise), "hello");
  * ```
  */
 export function manualTransport(options: ManualTransportOptions): SignalTransport {
@@ -150,19 +69,18 @@ class ManualSignaling implements SignalingConnection {
   readonly isManual = true;
   readonly finished: Promise<void>;
   readonly #options: ManualTransportOptions;
-  readonly #subscribers = new TopicSubscribers();
+  readonly #listeners = new TopicListeners();
   readonly #shown = new Set<string>();
-  readonly #end = Promise.withResolvers<void>();
-  /** What came before anybody listened to its topic. */
-  readonly #unheard: ManualMessage[] = [];
-  /** A message that goes on in the next line. */
-  #begun = "";
+  readonly #end = optionalResolvers<void>();
+  /** Messages that were pasted before their topic had a listener. */
+  readonly #undelivered: ManualMessage[] = [];
+  /** The beginning of a message that continues in the next line. */
+  #incomplete = "";
   #failure: NetworkError | undefined;
 
   constructor(options: ManualTransportOptions) {
     this.#options = options;
     this.finished = this.#end.promise;
-    this.finished.catch(() => {}); // whoever waits for it is told; nobody may
     this.#readAll();
   }
 
@@ -184,46 +102,46 @@ class ManualSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    requireTopic(topic);
+    topicToBytes(topic);
     signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
-    this.#subscribers.add(topic, onMessage);
-    for (const each of this.#unheard.splice(0)) this.#deliver(each);
+    this.#listeners.add(topic, onMessage);
+    for (const each of this.#undelivered.splice(0)) this.#deliver(each);
     return {
-      [Symbol.asyncDispose]: async () => void await this.#subscribers.remove(topic, onMessage),
+      [Symbol.asyncDispose]: async () => void await this.#listeners.remove(topic, onMessage),
     };
   }
 
-  /** The next line is nobody's, and those after it are not read. */
+  /** Reads at most one more line, and drops it. */
+  // deno-lint-ignore require-await -- as above
   async [Symbol.asyncDispose](): Promise<void> {
     this.#failure ??= new NetworkError(`Cannot use ${MANUAL_URL}: it is closed`, "closed");
     this.#end.resolve();
-    await this.finished.catch(() => {});
   }
 
-  /** That nothing more comes is no failure: there may be something to show. */
+  /** The end of the lines is not a failure: there may still be messages to show. */
   async #readAll(): Promise<void> {
     try {
       for await (const line of this.#options.lines) {
         if (this.#failure !== undefined) return;
-        this.#take(line);
+        this.#accept(line);
       }
-      this.#cutOff();
+      this.#dropIncomplete();
     } catch (cause) {
-      const message = "Cannot signal by hand: the lines have ended with an error";
+      const message = `Cannot use ${MANUAL_URL}: reading the pasted lines failed`;
       this.#failure ??= new NetworkError(message, "other", { cause });
       this.#end.reject(this.#failure);
     }
   }
 
-  #take(line: string): void {
+  #accept(line: string): void {
     if (line.trim() === "") return;
-    if (startsManualMessage(line)) this.#cutOff();
-    const text = this.#begun + line;
-    this.#begun = "";
+    if (startsManualMessage(line)) this.#dropIncomplete();
+    const text = this.#incomplete + line;
+    this.#incomplete = "";
     try {
       const decoded = decodeManualMessage(text);
-      if (decoded.kind === "incomplete") this.#begun = text;
+      if (decoded.kind === "incomplete") this.#incomplete = text;
       else this.#deliver(decoded);
     } catch (error) {
       if (!(error instanceof MalformedMessageError)) throw error;
@@ -231,25 +149,109 @@ class ManualSignaling implements SignalingConnection {
     }
   }
 
-  /** What has begun does not go on. */
-  #cutOff(): void {
-    if (this.#begun === "") return;
-    this.#begun = "";
-    const why = "Cannot read message: it is cut off, its end is missing";
-    this.#options.onGarbage?.(new MalformedMessageError(why));
+  #dropIncomplete(): void {
+    if (this.#incomplete === "") return;
+    this.#incomplete = "";
+    this.#options.onGarbage?.(malformed("message", "it is cut off, its end is missing"));
   }
 
-  #deliver(said: ManualMessage): void {
-    if (this.#subscribers.has(said.topic)) {
-      return this.#subscribers.deliver(said.topic, said.message);
+  #deliver(received: ManualMessage): void {
+    if (this.#listeners.has(received.topic)) {
+      return this.#listeners.deliver(received.topic, received.message);
     }
-    this.#unheard.push(said);
-    if (this.#unheard.length > MAX_KEPT) this.#unheard.shift();
+    this.#undelivered.push(received);
+    if (this.#undelivered.length > MAX_KEPT) this.#undelivered.shift();
   }
 }
 
-/** How tickets name it. */
+/** A message, and the topic that it is published under. */
+export interface ManualMessage {
+  /** 22 characters of base64url. */
+  readonly topic: string;
+  readonly message: Uint8Array;
+}
+
+/** What a text holds: a message, or the beginning of one that continues in the next lines. */
+export type DecodedManualMessage =
+  | ManualMessage & { readonly kind: "message" }
+  | { readonly kind: "incomplete" };
+
+/**
+ * The text of a message, which is one line.
+ *
+ * @throws {TypeError} if the topic is not one
+ * @throws {RangeError} if the message is too long
+ */
+export function encodeManualMessage({ topic, message }: ManualMessage): string {
+  const bytes = topicToBytes(topic);
+  const { length } = message;
+  if (length > MAX_SIGNAL_BYTES) {
+    throw new RangeError(
+      `Cannot write message: it has at most ${MAX_SIGNAL_BYTES} bytes, not ${length}`,
+    );
+  }
+  const content = concat(bytes, Uint8Array.of(length >> 8, length & 0xff), message);
+  return PREFIX + toBase64url(concat(content, checksum(content)));
+}
+
+/** Whether a text begins like a message. */
+function startsManualMessage(text: string): boolean {
+  return text.trimStart().slice(0, PREFIX.length).toLowerCase() === PREFIX;
+}
+
+/**
+ * Reads the text of a message, and ignores the white space that pasting has added.
+ *
+ * @throws {MalformedMessageError} if it is not a message, or a damaged one
+ */
+export function decodeManualMessage(text: string): DecodedManualMessage {
+  if (text.length > MAX_TEXT_LENGTH) {
+    throw malformed("message", `it has at most ${MAX_TEXT_LENGTH} characters, not ${text.length}`);
+  }
+  if (!startsManualMessage(text)) throw malformed("message", `a message starts with ${PREFIX}`);
+  const digits = text.replaceAll(ADDED_BY_PASTING, "").slice(PREFIX.length);
+  if (/[^A-Za-z0-9_-]/.test(digits)) {
+    throw malformed("message", "it is damaged, or something else follows it");
+  }
+  if (digits.length < HEADER_DIGITS) return { kind: "incomplete" };
+  const header = fromBase64url(digits.slice(0, HEADER_DIGITS))!;
+  const length = header[TOPIC_BYTES]! << 8 | header[TOPIC_BYTES + 1]!;
+  if (length > MAX_SIGNAL_BYTES) {
+    throw malformed("message", "it is damaged, its length is out of range");
+  }
+  const wholeDigits = Math.ceil((header.length + length + CHECKSUM_BYTES) * 8 / 6);
+  if (digits.length < wholeDigits) return { kind: "incomplete" };
+  const bytes = fromBase64url(digits) ?? new Uint8Array(0);
+  const content = bytes.subarray(0, Math.max(0, bytes.length - CHECKSUM_BYTES));
+  if (!equalBytes(bytes.subarray(content.length), checksum(content))) {
+    throw malformed("message", "it is damaged, its checksum is wrong");
+  }
+  const reader = new ByteReader(content, "message");
+  const topic = toBase64url(reader.bytes(TOPIC_BYTES, "topic"));
+  const message = reader.bytes(reader.uint16("length"), "message");
+  reader.end();
+  return { kind: "message", topic, message };
+}
+
+function checksum(content: Uint8Array): Uint8Array {
+  return hash("sha256", content).subarray(0, CHECKSUM_BYTES);
+}
+
+/** How tickets name manual signaling; part of the format of tickets. */
 export const MANUAL_URL = "hand:";
 
-/** Ours: more than anybody has on a screen. */
+/** Part of the format of messages. */
+const PREFIX = "punchline-message:";
+const CHECKSUM_BYTES = 4;
+
+/** The topic and the length, which fill them exactly. */
+const HEADER_DIGITS = (TOPIC_BYTES + 2) * 8 / 6;
+
+/** White space, and the invisible characters with which chats break long words. */
+const ADDED_BY_PASTING = /[\s\u00ad\u200b-\u200d\u2060]+/g;
+
+/** The longest message, with room for white space that pasting adds. */
+const MAX_TEXT_LENGTH = 16_384;
+
+/** Chosen by us: more messages than anyone has on a screen. */
 const MAX_KEPT = 64;

@@ -1,6 +1,6 @@
 /**
- * Carries the few messages that two peers exchange before they are connected: the channel, and a rendezvous server over
- * WebSocket.
+ * Carries the few messages that two peers exchange before they are connected: signaling connections and channels, and a
+ * rendezvous server over WebSocket.
  *
  * ```ts
  * import { openWebSocketChannel, serveRendezvous } from "@punchline/punchline/signal";
@@ -21,6 +21,17 @@
  */
 
 export { MAX_SIGNAL_BYTES, type SignalChannel } from "./channel.ts";
+export type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
+export { DEFAULT_SIGNALING, openSignaling, parseSignalUrl } from "./open.ts";
+export { lanTransport } from "./lan.ts";
+export { manualTransport, type ManualTransportOptions } from "./manual.ts";
+export { webSocketTransport } from "./rendezvous/transport.ts";
+export {
+  openWebSocketChannel,
+  WebSocketChannel,
+  type WebSocketChannelOptions,
+} from "./rendezvous/channel.ts";
+export { agreeOnRole } from "./role.ts";
 export {
   DEFAULT_RENDEZVOUS_LIMITS,
   type RendezvousLimits,
@@ -30,19 +41,8 @@ export {
 } from "./rendezvous/server.ts";
 export type { RoomLimits } from "./rendezvous/rooms.ts";
 export type { SessionLimits } from "./rendezvous/session.ts";
-export { agreeOnRole } from "./role.ts";
-export type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
-export { DEFAULT_SIGNALING } from "./open.ts";
-export { manualTransport, type ManualTransportOptions } from "./manual.ts";
-export { keepConnected } from "./reconnecting.ts";
-export { lanTransport } from "./lan.ts";
-export { openSignaling, parseSignalUrl } from "./open.ts";
 export type { TopicLimits } from "./rendezvous/topics.ts";
-export { webSocketTransport } from "./rendezvous/transport.ts";
-export {
-  openWebSocketChannel,
-  WebSocketChannel,
-  type WebSocketChannelOptions,
-} from "./rendezvous/channel.ts";
+export type { MalformedMessageError, PunchlineError } from "../base/errors.ts";
+export type { Logger } from "../base/logger.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type * from "../net/network.ts";

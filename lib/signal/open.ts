@@ -1,33 +1,46 @@
 /**
- * Ways to signal by their URLs.
+ * Opens signaling connections by URL.
  *
  * @module
  */
 
 import { lanTransport } from "./lan.ts";
-import { keepConnected } from "./reconnecting.ts";
+import { openReconnecting } from "./reconnecting.ts";
 import { webSocketTransport } from "./rendezvous/transport.ts";
 import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
 
 /**
- * Opens a bus, and keeps it open until it is disposed.
+ * Opens a signaling connection and keeps it open until it is disposed: when it is lost, it is opened again with all its
+ * subscriptions, after half a second at first and a minute at most.
  *
- * @param way a URL that {@linkcode parseSignalUrl} takes, or a transport of one's own
- * @throws {TypeError} if nothing is known that the URL could be
- * @throws as {@linkcode SignalTransport.open}
+ * @param way a URL that {@linkcode parseSignalUrl} accepts, or a transport of your own
+ * @throws {TypeError} if the URL is not one of a known transport
+ * @throws as {@linkcode SignalTransport.open}, if the first attempt fails
+ * @throws {NetworkError} `timed-out` if the first attempt takes 15 seconds
+ *
+ * @example
+ * ```ts
+ * import { openSignaling } from "./open.ts";
+ * import { serveRendezvous } from "./rendezvous/server.ts";
+ * import { systemNetwork as network } from "../net/system.ts";
+ *
+ * await using server = await serveRendezvous({ network, local: { ip: "127.0.0.1", port: 0 } });
+ * await using signaling = await openSignaling(server.url, { network });
+ * await signaling.publish("AAAAAAAAAAAAAAAAAAAAAA", new TextEncoder().encode("hello"));
+ * ```
  */
 export async function openSignaling(
   way: string | SignalTransport,
   options: OpenSignalingOptions,
 ): Promise<SignalingConnection> {
   const transport = typeof way === "string" ? await transportOf(way) : way;
-  return await keepConnected(transport, options);
+  return await openReconnecting(transport, options);
 }
 
 /**
- * Checks that a text is the URL of a way to signal.
+ * Checks that a text is the URL of a known transport.
  *
- * @returns the same
+ * @returns the text, unchanged
  * @throws {TypeError} if it is not
  */
 export function parseSignalUrl(url: string): string {
@@ -35,18 +48,15 @@ export function parseSignalUrl(url: string): string {
   const isKnown = scheme !== undefined && Object.hasOwn(TRANSPORTS, scheme);
   if (isKnown && URL.canParse(url) && (scheme === "lan" || HAS_HOST.test(url))) return url;
   const known = Object.keys(TRANSPORTS).map((each) => `${each}:`).join(", ");
-  throw new TypeError(`Cannot signal by ${JSON.stringify(url)}: URLs are of ${known}`);
+  throw new TypeError(`Cannot signal by ${JSON.stringify(url)}: use a URL of ${known}`);
 }
-
-/** Of `mqtt://` and the like `URL` takes any, since it does not know them. */
-const HAS_HOST = /^[a-z+]+:\/\/(?:[^/?#@]*@)?[^/?#@:]/;
 
 async function transportOf(url: string): Promise<SignalTransport> {
   const [scheme] = parseSignalUrl(url).split(":") as [keyof typeof TRANSPORTS];
   return await TRANSPORTS[scheme](url);
 }
 
-/** Only who wants it has to load it. */
+/** Loaded only when it is used. */
 async function loadMqtt(url: string): Promise<SignalTransport> {
   const { mqttTransport } = await import("./mqtt/transport.ts");
   return mqttTransport(url);
@@ -62,9 +72,12 @@ const TRANSPORTS = {
   "mqtt+wss": loadMqtt,
 } as const;
 
+/** `URL` does not know `mqtt://` and the like, and accepts them without a host. */
+const HAS_HOST = /^[a-z+]+:\/\/(?:[^/?#@]*@)?[^/?#@:]/;
+
 /**
- * MQTT brokers that let anybody in, as their owners' pages say. They are other people's: a peer says a few messages of
- * two kilobytes for each connection, and nothing once it is connected.
+ * MQTT brokers that accept anyone, as their operators' pages say. They are run by others for everyone: a peer publishes
+ * a few messages of two kilobytes per connection, and nothing once it is connected.
  */
 export const PUBLIC_BROKERS: readonly string[] = [
   "mqtts://broker.hivemq.com:8883",
@@ -72,5 +85,5 @@ export const PUBLIC_BROKERS: readonly string[] = [
   "mqtts://test.mosquitto.org:8886",
 ];
 
-/** Within a LAN, and by two of the public brokers: one may be down. */
+/** The LAN, and two of the public brokers: one may be down. */
 export const DEFAULT_SIGNALING: readonly string[] = ["lan:", ...PUBLIC_BROKERS.slice(0, 2)];

@@ -1,31 +1,32 @@
 /**
- * A bus that is opened again whenever it is lost.
+ * A signaling connection that is opened again whenever it is lost: the driver of `reconnecting_engine.ts`.
  *
  * @module
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { Deadline } from "../base/timers.ts";
+import { Semaphore, TaskGroup } from "../base/tasks.ts";
+import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import {
-  type OpenSignalingOptions,
-  requirePublishable,
-  requireTopic,
-  type SignalingConnection,
-  type SignalTransport,
-  type TopicListener,
-  TopicSubscribers,
-} from "./transport.ts";
+  dueMs,
+  FIRST_STATE,
+  type ReconnectingAction,
+  type ReconnectingEvent,
+  type ReconnectingState,
+  stepReconnecting,
+} from "./reconnecting_engine.ts";
+import { requirePublishable, type TopicListener, TopicListeners, topicToBytes } from "./topic.ts";
+import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
 import { abortable } from "@std/async/abortable";
-import { delay } from "@std/async/delay";
 
 /**
- * Opens a bus, and keeps it open until it is disposed: a connection that is lost is made anew, with all that was
- * subscribed to.
+ * Opens a signaling connection and keeps it open until it is disposed: a lost connection is opened again, with all
+ * subscriptions.
  *
- * @throws as {@linkcode SignalTransport.open}, if it cannot be opened at first
- * @throws {NetworkError} `timed-out` if that takes 15 seconds
+ * @throws as {@linkcode SignalTransport.open}, if the first attempt fails
+ * @throws {NetworkError} `timed-out` if the first attempt takes 15 seconds
  */
-export async function keepConnected(
+export async function openReconnecting(
   transport: SignalTransport,
   options: OpenSignalingOptions,
 ): Promise<SignalingConnection> {
@@ -37,47 +38,48 @@ class ReconnectingConnection implements SignalingConnection {
   readonly finished: Promise<void>;
   readonly #transport: SignalTransport;
   readonly #options: OpenSignalingOptions;
-  readonly #subscribers = new TopicSubscribers();
-  /** Those of the bus that there is now. */
+  readonly #listeners = new TopicListeners();
+  readonly #end = Promise.withResolvers<void>();
+  readonly #tasks = new TaskGroup(this.#end.reject);
+  /** One connection at a time: the next is opened once the last has been released. */
+  readonly #atOnce = new Semaphore(1);
+  readonly #timer = new ResettableTimer(() => this.#apply({ kind: "time" }));
+  /** The subscriptions of the connection that is open. */
   readonly #subscriptions = new Map<string, Subscription>();
-  readonly #disposed = new AbortController();
-  #signaling: SignalingConnection | undefined;
-  /** Before the next attempt, on average. */
-  #waitMs = FIRST_WAIT_MS;
-  /** Ends the wait before the next attempt. */
-  #hurry = new AbortController();
-  /** Resolves when there is a bus again. */
-  #back = Promise.withResolvers<SignalingConnection>();
+  #state: ReconnectingState = FIRST_STATE;
+  /** The one that is open. */
+  #connection: SignalingConnection | undefined;
+  /** Resolves with the next connection that is opened. */
+  #next = Promise.withResolvers<SignalingConnection>();
 
   constructor(
     transport: SignalTransport,
-    options: OpenSignalingOptions,
+    { network, logger }: OpenSignalingOptions, // the signal is for the first attempt alone
     first: SignalingConnection,
   ) {
     this.url = transport.url;
+    this.finished = this.#end.promise;
     this.#transport = transport;
-    const { network, logger } = options; // the signal is for the opening alone
-    this.#options = { network, ...logger && { logger } };
-    this.finished = this.#keep(first);
+    this.#options = { network, logger };
+    this.#tasks.run(() => this.#atOnce.through(() => this.#use(first)));
   }
 
   get rttMs(): number | undefined {
-    return this.#signaling?.rttMs;
+    return this.#connection?.rttMs;
   }
 
   get isManual(): boolean {
-    return this.#signaling?.isManual ?? false;
+    return this.#connection?.isManual ?? false;
   }
 
   check(): void {
-    this.#signaling?.check?.();
-    this.#hurry.abort(); // one that is away is tried at once
+    this.#apply({ kind: "check" });
   }
 
   async publish(topic: string, message: Uint8Array): Promise<void> {
     requirePublishable(topic, message);
-    this.#disposed.signal.throwIfAborted();
-    await (this.#signaling ?? await this.#waitForSignaling()).publish(topic, message);
+    this.#tasks.signal.throwIfAborted();
+    await (this.#connection ?? await this.#nextConnection()).publish(topic, message);
   }
 
   async subscribe(
@@ -85,17 +87,16 @@ class ReconnectingConnection implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    requireTopic(topic);
-    this.#disposed.signal.throwIfAborted();
+    topicToBytes(topic);
+    this.#tasks.signal.throwIfAborted();
     signal?.throwIfAborted();
-    const isFirst = this.#subscribers.add(topic, onMessage);
-    if (isFirst && this.#signaling !== undefined) this.#subscribeOn(this.#signaling, topic);
-    const subscribed = this.#subscriptions.get(topic)?.confirmed;
+    if (this.#listeners.add(topic, onMessage)) this.#apply({ kind: "subscribe", topic });
+    const confirmed = this.#subscriptions.get(topic)?.confirmed;
     try {
-      // Where the bus is away, the topic is subscribed to when it is back.
-      if (subscribed !== undefined) await (signal ? abortable(subscribed, signal) : subscribed);
+      // Without a connection there is nothing to wait for: the next one subscribes to the topic.
+      if (confirmed !== undefined) await (signal ? abortable(confirmed, signal) : confirmed);
     } catch (error) {
-      const isLost = error instanceof NetworkError && !this.#disposed.signal.aborted;
+      const isLost = error instanceof NetworkError && !this.#tasks.signal.aborted;
       if (signal?.aborted || !isLost) {
         await this.#unsubscribe(topic, onMessage);
         throw error;
@@ -106,109 +107,122 @@ class ReconnectingConnection implements SignalingConnection {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = new NetworkError(`Cannot use ${this.url}: it is closed`, "closed");
-    this.#disposed.abort(closed);
-    await this.#signaling?.[Symbol.asyncDispose]();
+    const stopped = this.#tasks.stop(closed);
+    this.#apply({ kind: "disposed" });
+    await this.#connection?.[Symbol.asyncDispose]();
+    await stopped;
+    this.#end.resolve();
     await this.finished;
   }
 
-  /** Until it is disposed. */
-  async #keep(first: SignalingConnection): Promise<void> {
-    const { signal } = this.#disposed;
-    let next: SignalingConnection | undefined = first;
-    for (; next !== undefined; next = await this.#reopen(signal)) {
-      const signaling = this.#signaling = next;
-      const openedMs = performance.now();
-      for (const topic of this.#subscribers.topics) this.#renew(signaling, topic);
-      this.#back.resolve(signaling);
-      this.#back = Promise.withResolvers();
-      const why = await signaling.finished.catch((error) => error);
-      this.#signaling = undefined;
-      for (const { ended } of this.#subscriptions.values()) ended.abort();
-      this.#subscriptions.clear();
-      await signaling[Symbol.asyncDispose](); // what is left of it
-      // A server that lets us in only to throw us out is not asked twice a second.
-      if (performance.now() - openedMs >= STEADY_MS) this.#waitMs = FIRST_WAIT_MS;
-      if (!signal.aborted) this.#options.logger?.warn(`${this.url} is lost: ${why}`);
+  #apply(event: ReconnectingEvent): void {
+    const nowMs = performance.now();
+    const { state, actions } = stepReconnecting(this.#state, event, nowMs);
+    this.#state = state;
+    for (const action of actions) this.#do(action);
+    const waitMs = dueMs(this.#state) - nowMs;
+    if (waitMs === Infinity) this.#timer.clear();
+    else this.#timer.set(Math.min(Math.max(0, waitMs), MAX_TIMER_MS));
+  }
+
+  #do(action: ReconnectingAction): void {
+    switch (action.kind) {
+      case "open":
+        return this.#tasks.run((signal) => this.#atOnce.through(() => this.#open(signal)));
+      case "check":
+        return this.#connection?.check?.();
+      case "subscribe":
+        return this.#subscribe(this.#connection!, action.topic);
+      case "unsubscribe":
+        return this.#endSubscription(action.topic, undefined);
+      case "log":
+        return this.#options.logger?.[action.level](`${this.url}: ${action.message}`);
     }
   }
 
-  async #reopen(signal: AbortSignal): Promise<SignalingConnection | undefined> {
-    while (!signal.aborted) {
-      try {
-        this.#hurry = new AbortController();
-        await pause(this.#waitMs, AbortSignal.any([signal, this.#hurry.signal]));
-        signal.throwIfAborted();
-        this.#waitMs = Math.min(2 * this.#waitMs, MAX_WAIT_MS);
-        const signaling = await openInTime(this.#transport, { ...this.#options, signal });
-        if (!signal.aborted) return signaling;
-        await signaling[Symbol.asyncDispose]();
-      } catch (error) {
-        if (!signal.aborted) this.#options.logger?.debug(`${this.url}: ${error}`);
-      }
+  async #open(signal: AbortSignal): Promise<void> {
+    let connection: SignalingConnection;
+    try {
+      connection = await openInTime(this.#transport, { ...this.#options, signal });
+    } catch (error) {
+      return this.#apply({ kind: "failed", reason: `${error}`, random: Math.random() });
     }
-    return undefined;
+    if (signal.aborted) await connection[Symbol.asyncDispose]();
+    else await this.#use(connection);
   }
 
-  async #waitForSignaling(): Promise<SignalingConnection> {
-    const { signal } = this.#disposed;
+  /** Until it ends. */
+  async #use(connection: SignalingConnection): Promise<void> {
+    this.#connection = connection;
+    this.#apply({ kind: "opened" });
+    this.#next.resolve(connection);
+    this.#next = Promise.withResolvers();
+    const reason = await connection.finished.then(() => "it was closed", (error) => `${error}`);
+    this.#connection = undefined;
+    const lost = new NetworkError(`Cannot use ${this.url}: it is lost`, "reset");
+    for (const topic of [...this.#subscriptions.keys()]) this.#endSubscription(topic, lost);
+    this.#apply({ kind: "lost", reason, random: Math.random() });
+    await connection[Symbol.asyncDispose](); // releases what is left of it
+  }
+
+  async #nextConnection(): Promise<SignalingConnection> {
+    const { signal } = this.#tasks;
     using deadline = new Deadline(PUBLISH_WAIT_MS, signal);
     try {
-      return await abortable(this.#back.promise, deadline.signal);
+      return await abortable(this.#next.promise, deadline.signal);
     } catch (cause) {
       signal.throwIfAborted();
       throw new NetworkError(`Cannot publish by ${this.url}: it is lost`, "reset", { cause });
     }
   }
 
-  #subscribeOn(signaling: SignalingConnection, topic: string): Subscription {
-    const ended = new AbortController();
-    const confirmed = signaling.subscribe(topic, (message) => {
-      if (!ended.signal.aborted) this.#subscribers.deliver(topic, message);
+  #subscribe(connection: SignalingConnection, topic: string): void {
+    const ended = new AbortController(); // one a subscription: it ends without the others
+    const confirmed = connection.subscribe(topic, (message) => {
+      if (!ended.signal.aborted) this.#listeners.deliver(topic, message);
     }, { signal: ended.signal });
-    confirmed.catch(() => {}); // with the bus, or told to who subscribes
     const subscription = { confirmed, ended };
     this.#subscriptions.set(topic, subscription);
-    return subscription;
+    const report = (event: ReconnectingEvent) => {
+      if (this.#subscriptions.get(topic) === subscription) this.#apply(event);
+    };
+    confirmed.then(() => report({ kind: "subscribed", topic }), (error) =>
+      report({
+        kind: "subscription-failed",
+        topic,
+        reason: `${error}`,
+        isRefusal: !(error instanceof NetworkError),
+        random: Math.random(),
+      }));
   }
 
-  /** What was subscribed to before the bus was lost: nobody waits for it, so nobody else would try again. */
-  async #renew(signaling: SignalingConnection, topic: string): Promise<void> {
-    for (let waitMs = FIRST_WAIT_MS;; waitMs = Math.min(2 * waitMs, MAX_WAIT_MS)) {
-      const subscription = this.#subscribeOn(signaling, topic);
-      const { signal } = subscription.ended;
-      try {
-        await subscription.confirmed;
-        return;
-      } catch (error) {
-        if (signal.aborted || error instanceof NetworkError) return; // given up, or lost again
-        this.#options.logger?.warn(`${this.url} does not let us listen again: ${error}`);
-      }
-      await pause(waitMs, AbortSignal.any([signal, this.#disposed.signal]));
-      if (signal.aborted || this.#disposed.signal.aborted) return;
-    }
+  #endSubscription(topic: string, reason: NetworkError | undefined): void {
+    const subscription = this.#subscriptions.get(topic);
+    this.#subscriptions.delete(topic);
+    subscription?.ended.abort(reason);
   }
 
   async #unsubscribe(topic: string, onMessage: TopicListener): Promise<void> {
-    if (!this.#subscribers.remove(topic, onMessage)) return;
+    if (!this.#listeners.remove(topic, onMessage)) return;
     const subscription = this.#subscriptions.get(topic);
-    this.#subscriptions.delete(topic); // before anything is waited for: somebody may subscribe anew
-    subscription?.ended.abort();
+    this.#apply({ kind: "unsubscribe", topic }); // at once: it may be subscribed to again while this waits
+    const confirmed = await subscription?.confirmed.catch(() => undefined); // nothing to give back
     try {
-      const confirmed = await subscription?.confirmed.catch(() => undefined);
       await confirmed?.[Symbol.asyncDispose]();
     } catch (error) {
-      if (!(error instanceof NetworkError)) throw error; // the bus is lost, and the subscription with it
+      if (!(error instanceof NetworkError)) throw error; // lost, and the subscription with it
     }
   }
 }
 
+/** A subscription of one connection. */
 interface Subscription {
   readonly confirmed: Promise<AsyncDisposable>;
-  /** Aborted when nobody wants it any more, or its bus is lost. */
+  /** Aborted when the topic has lost its listeners, or the connection is lost. */
   readonly ended: AbortController;
 }
 
-/** A server that takes connections and says nothing is as good as one that is down. */
+/** A server that accepts connections and says nothing counts as one that is down. */
 async function openInTime(
   transport: SignalTransport,
   options: OpenSignalingOptions,
@@ -216,28 +230,16 @@ async function openInTime(
   using deadline = new Deadline(OPEN_MS, options.signal);
   try {
     return await transport.open({ ...options, signal: deadline.signal });
-  } catch (error) {
+  } catch (cause) {
     options.signal?.throwIfAborted();
-    if (!deadline.signal.aborted) throw error;
-    const cannot = `Cannot open ${transport.url}: it has not come about in ${OPEN_MS / 1000} s`;
-    throw new NetworkError(cannot, "timed-out", { cause: error });
+    if (!deadline.signal.aborted) throw cause;
+    const message = `Cannot open ${transport.url}: no connection in ${OPEN_MS / 1000} s`;
+    throw new NetworkError(message, "timed-out", { cause });
   }
 }
 
-/** All who had the bus lost it at the same time: they shall not come back at the same time. */
-async function pause(meanMs: number, signal: AbortSignal): Promise<void> {
-  await delay(meanMs * (0.5 + Math.random()), { signal }).catch(() => {});
-}
-
-/** How long publishing waits for a bus that is away. Ours: who publishes will say it again. */
+/** How long publishing waits for a connection that is away. Chosen by us: publishers repeat what matters. */
 const PUBLISH_WAIT_MS = 2000;
 
-/** Ours: the retransmissions of three lost SYNs, and some. */
+/** Chosen by us: longer than the retransmissions of three lost SYNs. */
 const OPEN_MS = 15_000;
-
-/** Ours. */
-const FIRST_WAIT_MS = 500;
-const MAX_WAIT_MS = 60_000;
-
-/** How long a bus has to last for the next to be opened as soon as the first. Ours. */
-const STEADY_MS = 30_000;

@@ -1,5 +1,5 @@
 /**
- * Who is who, for two ends of a channel that nobody has told.
+ * Decides which end of a channel is controlling, for two programs that were started alike.
  *
  * @module
  */
@@ -8,23 +8,32 @@ import { equalBytes } from "../base/bytes.ts";
 import type { SignalChannel } from "./channel.ts";
 
 /**
- * Agrees with the other end, which calls this too, on who is controlling: each says a random number, and the larger
- * one is. Both have to be there, and the channel must not lose or reorder messages: a {@linkcode WebSocketChannel}
- * whose peer is present does not.
+ * Agrees with the other end, which calls this too, on which of the two is controlling: each sends a random number, and
+ * the larger one wins. Both ends have to be present, and the channel must not lose or reorder messages, which holds for
+ * a {@linkcode WebSocketChannel} whose peer is present.
  *
  * @throws {NetworkError} if the channel is closed or broken
  * @throws the signal's reason on abort
+ *
+ * @example
+ * ```ts ignore
+ * import { agreeOnRole, openWebSocketChannel } from "@punchline/punchline/signal";
+ *
+ * await using channel = await openWebSocketChannel("ws://192.0.2.1:3480", "kitchen");
+ * await channel.peerPresent();
+ * const role = await agreeOnRole(channel);
+ * ```
  */
 export async function agreeOnRole(
   channel: SignalChannel,
   options: { signal?: AbortSignal } = {},
 ): Promise<"controlling" | "controlled"> {
   for (;;) {
-    const ours = crypto.getRandomValues(new Uint8Array(LENGTH));
-    await channel.send(ours);
-    let theirs = await channel.receive(options);
-    while (theirs.length !== LENGTH) theirs = await channel.receive(options); // not for us
-    if (!equalBytes(ours, theirs)) return isLarger(ours, theirs) ? "controlling" : "controlled";
+    const own = crypto.getRandomValues(new Uint8Array(NUMBER_BYTES));
+    await channel.send(own);
+    let other = await channel.receive(options);
+    while (other.length !== NUMBER_BYTES) other = await channel.receive(options); // another message
+    if (!equalBytes(own, other)) return isLarger(own, other) ? "controlling" : "controlled";
   }
 }
 
@@ -33,4 +42,5 @@ function isLarger(a: Uint8Array, b: Uint8Array): boolean {
   return a[index]! > b[index]!;
 }
 
-const LENGTH = 16;
+/** Chosen by us: two numbers of this length are never equal by chance. */
+const NUMBER_BYTES = 16;

@@ -1,21 +1,19 @@
 /**
- * The seam between peers who want to reach each other and whatever carries their messages, by topic.
+ * The seam between peers that want to reach each other and whatever carries their messages, by topic.
  *
  * @module
  */
 
-import { fromBase64url } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Network } from "../net/network.ts";
-import { MAX_SIGNAL_BYTES } from "./channel.ts";
 
-/** What a transport needs to open a bus. */
+/** What a transport needs to open a signaling connection. */
 export interface OpenSignalingOptions {
-  /** Whose sockets to use. */
+  /** The sockets to use. */
   readonly network: Network;
-  /** Gives the opening up. */
+  /** Aborts the opening. */
   readonly signal?: AbortSignal;
-  /** Hears what goes wrong without consequences. */
+  /** Receives non-fatal diagnostics. */
   readonly logger?: Logger;
 }
 
@@ -26,44 +24,49 @@ export interface SignalTransport {
   /**
    * Connects.
    *
-   * @throws {NetworkError} if that fails
-   * @throws {RefusedError} if the other end does not want us
-   * @throws {MalformedMessageError} if the other end speaks something else
+   * @throws {NetworkError} if the server cannot be reached
+   * @throws {RefusedError} if the server refuses
+   * @throws {MalformedMessageError} if the server speaks another protocol
    * @throws the signal's reason on abort
    */
   open(options: OpenSignalingOptions): Promise<SignalingConnection>;
 }
 
 /**
- * Carries small messages to whoever listens to a topic. It may lose, repeat, delay and reorder them, and lets anybody
- * speak: nothing that arrives is trusted for having arrived. A topic is 16 bytes, as 22 characters of base64url.
+ * Carries small messages to everyone who subscribes to a topic. It may lose, repeat, delay and reorder them, and anyone
+ * may publish: a message is not trusted because it arrived. A topic is 16 bytes, written as 22 characters of base64url.
  */
 export interface SignalingConnection extends AsyncDisposable {
-  /** As that of the transport. */
+  /** The URL of the transport. */
   readonly url: string;
-  /** A round trip to whatever is in the middle, if there is something, and that is known. */
+  /** A round trip to the server in the middle, in milliseconds; `undefined` if there is no server or it is not known. */
   readonly rttMs?: number;
-  /** As of a {@linkcode SignalChannel}. */
+  /** As in a {@linkcode SignalChannel}. */
   readonly isManual?: boolean;
-  /** Settles when the bus has ended: rejects with a `NetworkError` if it was lost. */
+  /** Resolves once the connection is closed by its owner; rejects with a `NetworkError` once it is lost. */
   readonly finished: Promise<void>;
   /**
-   * Suspects that the connection is dead, as after a change of the network: asks at once, and gives it up if there is no
-   * answer. Left out where there is no connection.
+   * Tests at once whether the connection is still alive, as after a change of the network, and drops it if it is not.
+   * Left out where there is no connection that could die.
    */
   check?(): void;
   /**
-   * Says something, at most {@linkcode MAX_SIGNAL_BYTES} long. Resolves when it is on its way, which waits for nobody.
+   * Publishes a message of at most {@linkcode MAX_SIGNAL_BYTES}. Resolves when it is on its way, without waiting for
+   * anyone to receive it.
    *
-   * @throws {NetworkError} if the bus is lost or closed
+   * @throws {NetworkError} if the connection is lost or closed
    * @throws {RangeError} if the message is too long
+   * @throws {TypeError} if the topic is not one
    */
   publish(topic: string, message: Uint8Array): Promise<void>;
   /**
-   * Listens; what this side says later is said after that. Resolves once it is in force; disposing ends it.
+   * Subscribes to a topic. Resolves once the subscription is in force; what this side publishes after the call, even
+   * before it resolves, follows the subscription. Dispose the result to unsubscribe.
    *
-   * @param onMessage gets a message that is its own; it may not throw
-   * @throws {NetworkError} if the bus is lost or closed
+   * @param onMessage called with a copy of each message; it may not throw
+   * @throws {NetworkError} if the connection is lost or closed
+   * @throws {RefusedError} if the server refuses the subscription
+   * @throws {TypeError} if the topic is not one
    * @throws the signal's reason on abort
    */
   subscribe(
@@ -71,63 +74,4 @@ export interface SignalingConnection extends AsyncDisposable {
     onMessage: (message: Uint8Array) => void,
     options?: { signal?: AbortSignal },
   ): Promise<AsyncDisposable>;
-}
-
-/** Called with each message of a topic. */
-export type TopicListener = (message: Uint8Array) => void;
-
-/** Several may listen to one topic, of which the bus hears once. */
-export class TopicSubscribers {
-  readonly #listeners = new Map<string, Set<TopicListener>>();
-
-  /** The topics that somebody listens to. */
-  get topics(): string[] {
-    return [...this.#listeners.keys()];
-  }
-
-  /** Whether somebody listens to the topic. */
-  has(topic: string): boolean {
-    return this.#listeners.has(topic);
-  }
-
-  /** Whether this one is the first of its topic. */
-  add(topic: string, listener: TopicListener): boolean {
-    const listeners = this.#listeners.get(topic);
-    if (listeners === undefined) this.#listeners.set(topic, new Set([listener]));
-    else listeners.add(listener);
-    return listeners === undefined;
-  }
-
-  /** Whether this one was the last of its topic. */
-  remove(topic: string, listener: TopicListener): boolean {
-    const listeners = this.#listeners.get(topic);
-    if (!listeners?.delete(listener) || listeners.size > 0) return false;
-    return this.#listeners.delete(topic);
-  }
-
-  /** Tells all who listen, each with a copy. */
-  deliver(topic: string, message: Uint8Array): void {
-    if (message.length > MAX_SIGNAL_BYTES) return; // of no channel that keeps to the rules
-    for (const listener of [...this.#listeners.get(topic) ?? []]) listener(message.slice());
-  }
-}
-
-/**
- * @throws {TypeError} if the topic is none
- * @throws {RangeError} if the message is too long
- */
-export function requirePublishable(topic: string, message: Uint8Array): void {
-  requireTopic(topic);
-  if (message.length <= MAX_SIGNAL_BYTES) return;
-  throw new RangeError(
-    `Cannot publish: a message has at most ${MAX_SIGNAL_BYTES} bytes, not ${message.length}`,
-  );
-}
-
-/** @throws {TypeError} if the topic is none */
-export function requireTopic(topic: string): void {
-  if (fromBase64url(topic)?.length === 16) return;
-  throw new TypeError(
-    `Cannot use topic ${JSON.stringify(topic)}: a topic is 16 bytes in base64url`,
-  );
 }

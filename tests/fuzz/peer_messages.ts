@@ -16,8 +16,8 @@ import * as session from "../../lib/session/frame.ts";
 import { decodeManualMessage } from "../../lib/signal/manual.ts";
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
 import * as mqtt from "../../lib/signal/mqtt/packet.ts";
-import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous/protocol.ts";
-import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/rendezvous/protocol.ts";
+import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous/message.ts";
+import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/rendezvous/message.ts";
 import * as websocket from "../../lib/signal/websocket/frame.ts";
 import * as upgrade from "../../lib/signal/websocket/handshake.ts";
 import * as transfer from "../../lib/transfer/message.ts";
@@ -215,11 +215,11 @@ export const TARGETS: readonly Target[] = [
     utf8(encodeNotice({ kind: "ping", id: 123 })),
   ]),
   bytesTarget("WebSocket frame", (bytes) => decodeWebSocket(bytes), [
-    websocket.encodeFrame("binary", BODY),
-    websocket.encodeFrame("text", utf8("grüß"), Uint8Array.of(1, 2, 3, 4)),
-    websocket.encodeFrame("binary", new Uint8Array(300)),
-    websocket.encodeFrame("close", websocket.encodeClose(1001, "bye")),
-    websocket.encodeFrame("ping", BODY),
+    websocket.encodeWebSocketFrame("binary", BODY),
+    websocket.encodeWebSocketFrame("text", utf8("grüß"), Uint8Array.of(1, 2, 3, 4)),
+    websocket.encodeWebSocketFrame("binary", new Uint8Array(300)),
+    websocket.encodeWebSocketFrame("close", websocket.encodeClose(1001, "bye")),
+    websocket.encodeWebSocketFrame("ping", BODY),
   ]),
   bytesTarget("HTTP head", (bytes) => upgrade.judgeUpgradeRequest(upgrade.decodeHead(bytes)), [
     upgrade.encodeUpgradeRequest("a:80", "/v1/topics", KEY, "mqtt"),
@@ -230,9 +230,14 @@ export const TARGETS: readonly Target[] = [
     bytesTarget(
       `MQTT ${version} packet`,
       (bytes) => {
-        if (mqtt.packetLength(bytes, 65_536) === bytes.length) mqtt.decodePacket(bytes, version);
+        if (mqtt.mqttPacketLength(bytes, 65_536) === bytes.length) {
+          mqtt.decodeMqttPacket(
+            bytes,
+            version,
+          );
+        }
       },
-      MQTT_PACKETS.map((packet) => mqtt.encodePacket(packet, version)),
+      MQTT_PACKETS.map((packet) => mqtt.encodeMqttPacket(packet, version)),
     )
   ),
   bytesTarget("session frame", (bytes) => session.decodeFrame(bytes), SESSION_FRAMES),
@@ -250,7 +255,7 @@ export const TARGETS: readonly Target[] = [
 ];
 
 function decodeWebSocket(bytes: Uint8Array): void {
-  const decoded = websocket.decodeFrame(bytes, 65_536);
+  const decoded = websocket.decodeWebSocketFrame(bytes, 65_536);
   if (decoded.kind !== "frame") return;
   const { opcode, payload } = decoded.frame;
   if (opcode === "close") websocket.decodeClose(payload);

@@ -1,4 +1,4 @@
-// Peers on two hosts in one LAN that has nothing else: no server, no router, no way out.
+// Peers on two hosts in a LAN without a server, a router or an uplink.
 //
 //   a ── eth0 10.0.0.1 ── 10.0.0.2 eth0 ── b
 
@@ -9,7 +9,7 @@ import { NetworkPlace, wire, wireWithDelay } from "./network_place.ts";
 
 for (const rttMs of [0, 10]) {
   labTest(
-    `two hosts ${rttMs} ms apart in a LAN connect by it alone, first byte in 50 ms and 3 round trips`,
+    `two hosts ${rttMs} ms apart connect through the LAN alone, first byte within 50 ms and 3 round trips`,
     async () => {
       await using a = await NetworkPlace.open("a");
       await using b = await NetworkPlace.open("b", a);
@@ -26,13 +26,13 @@ for (const rttMs of [0, 10]) {
       const all = times.map((ms) => ms.toFixed(0)).join(", ");
       // deno-lint-ignore no-console -- the figure
       console.log(`first byte after ${all} ms, ${rttMs} ms apart`);
-      assert(Math.min(...times) <= 50 + 3 * rttMs, `${all} ms`); // others may use the machine
+      assert(Math.min(...times) <= 50 + 3 * rttMs, `${all} ms`); // other programs may slow the machine down
     },
     { programs: ["ip"] },
   );
 }
 
-/** From each call to when the other side had the first byte. */
+/** The times from each call to the first byte at the other side, in milliseconds. */
 async function connectOften(a: NetworkPlace, b: NetworkPlace): Promise<number[]> {
   const [caller, listener] = [new PeerProgram(a), new PeerProgram(b)];
   try {
@@ -40,7 +40,7 @@ async function connectOften(a: NetworkPlace, b: NetworkPlace): Promise<number[]>
     const times: number[] = [];
     for (let run = 0; run <= RUNS; run++) {
       const [, ticket] = await Promise.all([caller.open(options), listener.open(options)]);
-      await new Promise((resolve) => setTimeout(resolve, 500)); // ports are ready
+      await new Promise((resolve) => setTimeout(resolve, 500)); // until the base sockets are ready
       const result = await caller.do({ command: "connect", ticket });
       assertEquals(result.outcome, "connected", JSON.stringify(result));
       if (result.outcome !== "connected") continue;

@@ -1,9 +1,9 @@
 /**
- * Signals within the LAN from where it runs.
+ * Signals in the LAN of the host that it runs on.
  *
- * `deno run lan_scenario.ts answer` says again under one topic what it hears under another, until it is ended, and
- * looks at its addresses as often as a peer whose path is lost. `deno run lan_scenario.ts ask` says something of the
- * longest kind until there is an answer, and prints as JSON how many answers there were, and after how long.
+ * `deno run lan_scenario.ts answer` publishes under one topic what it receives under another, until it is killed, and
+ * checks its addresses as often as a peer whose path is lost. `deno run lan_scenario.ts ask` publishes messages of the
+ * maximum length until one is answered, and prints as JSON how many answers there were, and after how long.
  *
  * @module
  */
@@ -12,16 +12,16 @@ import { delay } from "@std/async/delay";
 import { equalBytes } from "../../lib/base/bytes.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
-import { keepConnected } from "../../lib/signal/reconnecting.ts";
+import { openSignaling } from "../../lib/signal/open.ts";
 import { lanTransport } from "../../lib/signal/lan.ts";
 
-/** What became of a question. */
+/** The answers to a question. */
 export interface LanAnswers {
-  /** How often the question was asked. */
+  /** How many questions were asked. */
   readonly asked: number;
-  /** Those to the last question; one unless something is wrong. */
+  /** How many answers the last question got; more than one is an error. */
   readonly answers: number;
-  /** From the last question to the first answer. */
+  /** From the last question to its first answer. */
   readonly elapsedMs: number;
 }
 
@@ -29,9 +29,9 @@ const QUESTIONS = "QUESTIONSAAAAAAAAAAAAA";
 const ANSWERS = "ANSWERSAAAAAAAAAAAAAAA";
 
 async function answer(): Promise<void> {
-  await using signaling = await keepConnected(lanTransport(), { network });
+  await using signaling = await openSignaling(lanTransport(), { network });
   await using _subscription = await signaling.subscribe(QUESTIONS, (message) => {
-    signaling.publish(ANSWERS, message).catch(() => {}); // the question will come again
+    signaling.publish(ANSWERS, message).catch(() => {}); // the question is repeated
   });
   print("ready");
   for (;;) {
@@ -54,7 +54,7 @@ async function ask(): Promise<LanAnswers> {
     await signaling.publish(QUESTIONS, question);
     const elapsedMs = await Promise.race([first.promise, delay(1000).then(() => undefined)]);
     if (elapsedMs === undefined) continue;
-    await delay(300); // for the same by another way
+    await delay(300); // for a duplicate over the other link
     return { asked, answers, elapsedMs };
   }
 }

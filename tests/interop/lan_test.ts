@@ -1,4 +1,4 @@
-// Signalling in a LAN of two hosts, each with a kernel of its own and two ways to the other:
+// Signaling in a LAN of two hosts with separate kernels and two links between them:
 //
 //   a ── eth0 10.0.0.1, 10.0.0.11 ─────── 10.0.0.2, 10.0.0.12 eth0 ── b
 //     ── eth1 10.0.1.1 ──────────────────────────── 10.0.1.2 eth1 ──
@@ -12,7 +12,7 @@ import { NetworkPlace, wire } from "./network_place.ts";
 const SCENARIO = new URL("./lan_scenario.ts", import.meta.url).href;
 
 for (const mtu of [1500, 1280]) {
-  labTest(`the longest message arrives once, by two links with an MTU of ${mtu}`, async () => {
+  labTest(`the longest message arrives once over two links with an MTU of ${mtu}`, async () => {
     await using lan = await Lan.open({ mtu });
     await lan.answer();
     const { answers, asked } = await lan.ask();
@@ -20,21 +20,21 @@ for (const mtu of [1500, 1280]) {
   });
 }
 
-labTest("two hosts hear each other with no permission but that for the network", async () => {
+labTest("two hosts reach each other with --allow-net alone", async () => {
   await using lan = await Lan.open();
   await lan.answer("--allow-net");
   const { answers, asked } = await lan.ask("--allow-net");
   assertEquals({ answers, asked }, { answers: 1, asked: 1 });
 });
 
-labTest("two programs on one host hear each other, as processes of their own", async () => {
+labTest("two programs on one host reach each other", async () => {
   await using lan = await Lan.open();
   await lan.answer("--allow-net", lan.a);
   const { answers, asked } = await lan.ask("--allow-net");
   assertEquals({ answers, asked }, { answers: 1, asked: 1 });
 });
 
-labTest("a host whose one link is down is heard by the other", async () => {
+labTest("a host with one link down is reached over the other", async () => {
   await using lan = await Lan.open();
   await lan.answer();
   await lan.b.sh("ip link set eth0 down");
@@ -42,7 +42,7 @@ labTest("a host whose one link is down is heard by the other", async () => {
   assertEquals(answers, 1);
 });
 
-labTest("a host that gets other addresses is heard from those", async () => {
+labTest("a host whose addresses change is reached at the new ones", async () => {
   await using lan = await Lan.open();
   await lan.answer();
   await lan.b.sh(`
@@ -56,7 +56,7 @@ labTest("a host that gets other addresses is heard from those", async () => {
   assert(asked < 10, `asked ${asked} times`);
 });
 
-/** The LAN that is drawn above. */
+/** The LAN of the drawing above. */
 class Lan implements AsyncDisposable {
   readonly a: NetworkPlace;
   readonly b: NetworkPlace;
@@ -85,7 +85,7 @@ class Lan implements AsyncDisposable {
     return lan;
   }
 
-  /** Starts who answers. */
+  /** Starts the program that answers. */
   async answer(permissions = "-A", place = this.b): Promise<void> {
     const args = denoArgs(SCENARIO, ["answer"], { permissions });
     await place.serve(Deno.execPath(), args, { ready: /ready/ });

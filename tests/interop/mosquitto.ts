@@ -1,5 +1,5 @@
 /**
- * Mosquitto, an MQTT broker by others, on loopback and free ports.
+ * Runs mosquitto, an MQTT broker, on loopback and free ports.
  *
  * @module
  */
@@ -9,24 +9,24 @@ import { systemNetwork } from "../../lib/net/system.ts";
 import { makeCertificate } from "./coturn.ts";
 import { freePorts } from "./free_ports.ts";
 
-/** The programs it takes, and their Debian packages: for `toolTest()`. */
+/** The programs that this needs, and their Debian packages: for `toolTest()`. */
 export const MOSQUITTO = { mosquitto: "mosquitto" };
 /** As {@linkcode MOSQUITTO}, with its clients. */
 export const MOSQUITTO_CLIENTS = { ...MOSQUITTO, mosquitto_pub: "mosquitto-clients" };
 /** As {@linkcode MOSQUITTO}, with TLS. */
 export const MOSQUITTO_TLS = { ...MOSQUITTO, openssl: "openssl" };
 
-/** How to start it. */
+/** How to configure the broker. */
 export interface MosquittoOptions {
-  /** With a certificate for `localhost`, signed by {@linkcode Mosquitto.caCert}. Takes `openssl`. */
+  /** Whether to use a certificate for `localhost`, signed by {@linkcode Mosquitto.caCert}. Needs `openssl`. */
   readonly tls?: boolean;
-  /** Of the user `ann`, who is let in alone. */
+  /** The password of the user `ann`, the only one who may connect. */
   readonly password?: string;
-  /** The longest packet that it takes; any unless given. */
+  /** The longest packet that it accepts; unlimited by default. */
   readonly maxPacketBytes?: number;
 }
 
-/** A mosquitto that runs until it is disposed. */
+/** A broker that runs until it is disposed. */
 export class Mosquitto implements AsyncDisposable {
   /** MQTT over TCP, or TLS. */
   readonly port: number;
@@ -43,7 +43,7 @@ export class Mosquitto implements AsyncDisposable {
   }
 
   /**
-   * Starts it and waits until it lets clients in.
+   * Starts the broker and waits until it accepts clients.
    *
    * @throws {Error} if it ends before that
    */
@@ -62,23 +62,26 @@ export class Mosquitto implements AsyncDisposable {
     const lines = [
       "user root",
       password === undefined ? "allow_anonymous true" : `password_file ${directory}/passwords`,
-      ...maxPacketBytes === undefined ? [] : [`max_packet_size ${maxPacketBytes}`],
-      ...[`listener ${ports[0]} 127.0.0.1`, ...secure],
-      ...[`listener ${ports[1]} 127.0.0.1`, "protocol websockets", ...secure],
+      `listener ${ports[0]} 127.0.0.1`,
+      ...secure,
+      `listener ${ports[1]} 127.0.0.1`,
+      "protocol websockets",
+      ...secure,
     ];
+    if (maxPacketBytes !== undefined) lines.unshift(`max_packet_size ${maxPacketBytes}`);
     await Deno.writeTextFile(`${directory}/config`, `${lines.join("\n")}\n`);
     const broker = new Mosquitto(ports, directory, certificate?.caCert ?? "");
     await broker.#run();
     return broker;
   }
 
-  /** Where it is: a host that its certificate has, if there is one. */
+  /** The broker's URL, with the host that its certificate names if it has one. */
   url(scheme: "mqtt" | "mqtts" | "mqtt+ws" | "mqtt+wss"): string {
     const port = scheme.startsWith("mqtt+") ? this.#webSocketPort : this.port;
     return `${scheme}://${this.caCert === "" ? "127.0.0.1" : "localhost"}:${port}`;
   }
 
-  /** As a machine that loses its power, and comes back. */
+  /** Kills the broker and starts it again, as when a machine loses power and comes back. */
   async restart(): Promise<void> {
     await this.#kill();
     await this.#run();

@@ -1,10 +1,10 @@
-// Signalling by mosquitto, a broker by others: TCP, TLS and WebSocket, passwords, both versions, and its end.
+// Signaling through mosquitto: TCP, TLS and WebSocket, passwords, both versions, and a broker that ends.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
-import { keepConnected } from "../../lib/signal/reconnecting.ts";
+import { openSignaling } from "../../lib/signal/open.ts";
 import { mqttTransport, type MqttTransportOptions } from "../../lib/signal/mqtt/transport.ts";
 import { MOSQUITTO, Mosquitto, MOSQUITTO_CLIENTS, MOSQUITTO_TLS } from "./mosquitto.ts";
 import { toolTest } from "./tool_test_case.ts";
@@ -12,7 +12,7 @@ import { toolTest } from "./tool_test_case.ts";
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
 
 for (const [name, version] of [["3.1.1", 4], ["5", 5]] as const) {
-  toolTest(`two peers talk by MQTT ${name} over TCP and WebSocket`, MOSQUITTO, async () => {
+  toolTest(`two peers talk through MQTT ${name} over TCP and WebSocket`, MOSQUITTO, async () => {
     await using broker = await Mosquitto.start();
     for (const url of [broker.url("mqtt"), broker.url("mqtt+ws")]) {
       await talk(await open(url, { version }), await open(url, { version }));
@@ -28,7 +28,7 @@ toolTest("peers that speak different versions understand each other", MOSQUITTO,
 
 for (const scheme of ["mqtts", "mqtt+wss"] as const) {
   toolTest(
-    `two peers talk by ${scheme}, unless the certificate is another's`,
+    `two peers talk through ${scheme}, and an untrusted certificate is rejected`,
     MOSQUITTO_TLS,
     async () => {
       await using broker = await Mosquitto.start({ tls: true });
@@ -41,7 +41,7 @@ for (const scheme of ["mqtts", "mqtt+wss"] as const) {
   );
 }
 
-toolTest("a name and a password let in, and a wrong one does not", MOSQUITTO, async () => {
+toolTest("the right password is accepted, and a wrong one is refused", MOSQUITTO, async () => {
   await using broker = await Mosquitto.start({ password: "secret" });
   const right = broker.url("mqtt").replace("//", "//ann:secret@");
   await talk(await open(right), await open(right));
@@ -52,23 +52,23 @@ toolTest("a name and a password let in, and a wrong one does not", MOSQUITTO, as
   }
 });
 
-toolTest("a broker that was killed and started again carries on", MOSQUITTO, async () => {
+toolTest("subscriptions survive a broker that is killed and started again", MOSQUITTO, async () => {
   await using broker = await Mosquitto.start();
   const transport = mqttTransport(broker.url("mqtt"));
-  await using one = await keepConnected(transport, { network: systemNetwork });
-  await using other = await keepConnected(transport, { network: systemNetwork });
-  const heard = Promise.withResolvers<Uint8Array>();
-  await using _subscription = await one.subscribe(TOPIC, heard.resolve);
+  await using one = await openSignaling(transport, { network: systemNetwork });
+  await using other = await openSignaling(transport, { network: systemNetwork });
+  const received = Promise.withResolvers<Uint8Array>();
+  await using _subscription = await one.subscribe(TOPIC, received.resolve);
   await broker.restart();
-  let got: Uint8Array | undefined;
-  while (got === undefined) { // what is said while a side is away is lost
+  let delivered: Uint8Array | undefined;
+  while (delivered === undefined) { // messages are lost while either side is away
     await other.publish(TOPIC, Uint8Array.of(7)).catch(() => {});
-    got = await within(200, heard.promise);
+    delivered = await within(200, received.promise);
   }
-  assertEquals(got, Uint8Array.of(7));
+  assertEquals(delivered, Uint8Array.of(7));
 });
 
-toolTest("why mosquitto hangs up is told, where MQTT 5 is spoken", MOSQUITTO, async () => {
+toolTest("the reason why mosquitto disconnects is reported with MQTT 5", MOSQUITTO, async () => {
   await using broker = await Mosquitto.start({ maxPacketBytes: 1000 });
   await using signaling = await open(broker.url("mqtt"), { version: 5 });
   await signaling.publish(TOPIC, new Uint8Array(4096));
@@ -77,17 +77,17 @@ toolTest("why mosquitto hangs up is told, where MQTT 5 is spoken", MOSQUITTO, as
 
 for (const version of [4, 5] as const) {
   toolTest(
-    `what mosquitto_pub says is heard, and what is retained is not, level ${version}`,
+    `messages of mosquitto_pub are received, and retained ones are dropped, level ${version}`,
     MOSQUITTO_CLIENTS,
     async () => {
       await using broker = await Mosquitto.start();
       await mosquittoPub(broker, ["-m", "old", "-r"]);
-      const heard: string[] = [];
+      const received: string[] = [];
       const fresh = Promise.withResolvers<void>();
       await using signaling = await open(broker.url("mqtt"), { version });
       await using _subscription = await signaling.subscribe(TOPIC, (message) => {
-        heard.push(new TextDecoder().decode(message));
-        if (heard.at(-1) === "last") fresh.resolve();
+        received.push(new TextDecoder().decode(message));
+        if (received.at(-1) === "last") fresh.resolve();
       });
       await mosquittoPub(broker, ["-m", "retained from now", "-r"]);
       await mosquittoPub(broker, ["-m", "sure", "-q", "1"]);
@@ -103,30 +103,30 @@ for (const version of [4, 5] as const) {
         "b",
       ]);
       await fresh.promise;
-      assertEquals(heard, ["retained from now", "sure", "last"]);
+      assertEquals(received, ["retained from now", "sure", "last"]);
     },
   );
 
   toolTest(
-    `mosquitto_sub hears what a peer says, level ${version}`,
+    `mosquitto_sub receives what a peer publishes, level ${version}`,
     MOSQUITTO_CLIENTS,
     async () => {
       await using broker = await Mosquitto.start();
       await using signaling = await open(broker.url("mqtt"), { version });
       const args = [...at(broker), "-C", "1", "-N"];
       const listening = new Deno.Command("mosquitto_sub", { args }).output();
-      const said = Uint8Array.from({ length: 256 }, (_, i) => i);
-      let heard: Deno.CommandOutput | undefined;
-      while (heard === undefined) { // what is said before it listens is lost
-        await signaling.publish(TOPIC, said);
-        heard = await within(100, listening);
+      const message = Uint8Array.from({ length: 256 }, (_, i) => i);
+      let received: Deno.CommandOutput | undefined;
+      while (received === undefined) { // messages are lost until it has subscribed
+        await signaling.publish(TOPIC, message);
+        received = await within(100, listening);
       }
-      assertEquals(heard.stdout, said);
+      assertEquals(received.stdout, message);
     },
   );
 }
 
-toolTest("a bus is there after a flood", MOSQUITTO_CLIENTS, async () => {
+toolTest("a connection survives a flood", MOSQUITTO_CLIENTS, async () => {
   await using broker = await Mosquitto.start();
   await using signaling = await open(broker.url("mqtt"));
   let count = 0;
@@ -143,9 +143,9 @@ toolTest("a bus is there after a flood", MOSQUITTO_CLIENTS, async () => {
   }
   await writer.close();
   await flood.status;
-  for (let isThere = false; !isThere;) { // mosquitto drops what it cannot pass on at once
+  for (let hasArrived = false; !hasArrived;) { // mosquitto drops what it cannot pass on at once
     await mosquittoPub(broker, ["-m", "end"]);
-    isThere = await within(200, last.promise.then(() => true)) ?? false;
+    hasArrived = await within(200, last.promise.then(() => true)) ?? false;
   }
   assert(count > 1000, `${count}`);
 });
@@ -160,7 +160,7 @@ async function mosquittoPub(broker: Mosquitto, args: readonly string[]): Promise
   if (!success) throw new Error(`Cannot publish: ${new TextDecoder().decode(stderr)}`);
 }
 
-/** What a promise gives, if it does soon. */
+/** The result of a promise, or `undefined` if it is not there in time. */
 async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
   const late = Promise.withResolvers<undefined>();
   const timer = setTimeout(() => late.resolve(undefined), ms);
@@ -175,14 +175,14 @@ function open(url: string, options: MqttTransportOptions = {}): Promise<Signalin
   return mqttTransport(url, options).open({ network: systemNetwork });
 }
 
-/** Each says something to the other, as long as messages may be. */
+/** Each publishes a message of the maximum length to the other. */
 async function talk(one: SignalingConnection, other: SignalingConnection): Promise<void> {
-  for (const [speaker, listener] of [[one, other], [other, one]] as const) {
-    const heard = Promise.withResolvers<Uint8Array>();
-    const subscription = await listener.subscribe(TOPIC, heard.resolve);
+  for (const [publisher, subscriber] of [[one, other], [other, one]] as const) {
+    const received = Promise.withResolvers<Uint8Array>();
+    const subscription = await subscriber.subscribe(TOPIC, received.resolve);
     const message = crypto.getRandomValues(new Uint8Array(4096));
-    await speaker.publish(TOPIC, message);
-    assertEquals(await heard.promise, message);
+    await publisher.publish(TOPIC, message);
+    assertEquals(await received.promise, message);
     await subscription[Symbol.asyncDispose]();
   }
   await Promise.all([one, other].map((signaling) => signaling[Symbol.asyncDispose]()));

@@ -13,7 +13,7 @@ Deno.test("a topic that is refused does not keep a peer from the others, and is 
   const subscriptions = new TopicSubscriptions(signaling, () => {});
   const refused = await subscriptions.renew(TOPICS, signal);
   assertEquals([refused.length, signaling.topics], [1, 2]);
-  transport.agree = () => Promise.resolve();
+  transport.confirm = () => Promise.resolve();
   assertEquals(await subscriptions.renew(TOPICS, signal), []);
   assertEquals(signaling.topics, 3);
 });
@@ -29,7 +29,7 @@ Deno.test("topics that are not wanted any more are left, although new ones are r
   await using signaling = await transport.open({ network });
   const subscriptions = new TopicSubscriptions(signaling, () => {});
   await subscriptions.renew(TOPICS.slice(0, 2), signal);
-  transport.agree = refuse(TOPICS[2]!);
+  transport.confirm = refuse(TOPICS[2]!);
   const refused = await subscriptions.renew(TOPICS.slice(1), signal);
   assertEquals([refused.length, signaling.topics], [1, 1]);
 });

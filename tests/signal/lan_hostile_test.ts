@@ -1,13 +1,12 @@
-// Signals in a LAN with somebody in it who means no good, and on hosts whose interfaces come and go.
+// Signaling in a LAN with an attacker in it, and on hosts whose interfaces come and go.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { toBase64url } from "../../lib/base/bytes.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { LocalAddress, Network } from "../../lib/net/network.ts";
-import { keepConnected } from "../../lib/signal/reconnecting.ts";
-import { encodeLanMessage } from "../../lib/signal/lan.ts";
-import { LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
+import { openReconnecting } from "../../lib/signal/reconnecting.ts";
+import { encodeLanMessage, LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import type { Internet } from "../simnet/internet.ts";
@@ -16,46 +15,46 @@ import { simulate } from "../simnet/simulate.ts";
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
 const ID = new Uint8Array(8);
 
-Deno.test("who is faster cannot have a message taken for one that is known", () =>
-  inLan(async ({ listener, say }) => {
-    await say(encodeLanMessage(ID, TOPIC, toBytes("forged")));
-    await say(encodeLanMessage(ID, TOPIC, toBytes("genuine")));
+Deno.test("a forged message with the same id does not suppress the genuine one", () =>
+  inLan(async ({ subscriber, send }) => {
+    await send(encodeLanMessage(ID, TOPIC, toBytes("forged")));
+    await send(encodeLanMessage(ID, TOPIC, toBytes("genuine")));
     await delay(100);
-    assertEquals(listener.heard, ["forged", "genuine"]);
+    assertEquals(subscriber.received, ["forged", "genuine"]);
   }));
 
-Deno.test("what is said under other topics does not make a listener forget what it has heard", () =>
-  inLan(async ({ listener, say }) => {
+Deno.test("messages of other topics do not push a seen message out of memory", () =>
+  inLan(async ({ subscriber, send }) => {
     const genuine = encodeLanMessage(ID, TOPIC, toBytes("genuine"));
-    await say(genuine);
+    await send(genuine);
     await delay(10_000);
     for (let i = 0; i < 5000; i++) {
       const topic = toBase64url(crypto.getRandomValues(new Uint8Array(16)));
-      await say(encodeLanMessage(ID, topic, new Uint8Array(0)));
+      await send(encodeLanMessage(ID, topic, new Uint8Array(0)));
       if (i % 50 === 49) await delay(1000);
     }
-    await say(genuine);
+    await send(genuine);
     await delay(100);
-    assertEquals(listener.heard, ["genuine"]);
+    assertEquals(subscriber.received, ["genuine"]);
   }));
 
-Deno.test("a flood from one source is heard as far as its allowance goes, and others still are", () =>
-  inLan(async ({ listener, say, sayAsOther }) => {
+Deno.test("a flood from one source is limited, and other sources still get through", () =>
+  inLan(async ({ subscriber, send, sendAsOther }) => {
     for (let i = 0; i < 5000; i++) {
-      await say(encodeLanMessage(ID, TOPIC, toBytes(`flood ${i}`)));
+      await send(encodeLanMessage(ID, TOPIC, toBytes(`flood ${i}`)));
       if (i % 50 === 49) await delay(1);
     }
-    await sayAsOther(encodeLanMessage(ID, TOPIC, toBytes("genuine")));
+    await sendAsOther(encodeLanMessage(ID, TOPIC, toBytes("genuine")));
     await delay(100);
-    assertEquals(listener.heard.at(-1), "genuine");
-    assert(listener.heard.length < 1100, `${listener.heard.length} were heard`);
+    assertEquals(subscriber.received.at(-1), "genuine");
+    assert(subscriber.received.length < 1100, `${subscriber.received.length} were received`);
   }));
 
-Deno.test("a message that is too long is not heard", () =>
-  inLan(async ({ listener, say }) => {
-    await say(encodeLanMessage(ID, TOPIC, new Uint8Array(4097)));
+Deno.test("a message that is too long is dropped", () =>
+  inLan(async ({ subscriber, send }) => {
+    await send(encodeLanMessage(ID, TOPIC, new Uint8Array(4097)));
     await delay(100);
-    assertEquals(listener.heard, []);
+    assertEquals(subscriber.received, []);
   }));
 
 Deno.test("a host with two addresses on one link joins the group there once", () =>
@@ -68,7 +67,7 @@ Deno.test("a host with two addresses on one link joins the group there once", ()
     assertEquals(joined, [["10.9.0.1"]]);
   }));
 
-Deno.test("an interface that takes no multicast does not keep others from it", () =>
+Deno.test("an interface without multicast does not disable the others", () =>
   withInterfaces(async ({ network, addresses, unable, joined }) => {
     addresses.push({ interfaceName: "eth0", ip: "10.9.0.1" }, {
       interfaceName: "tun0",
@@ -80,7 +79,7 @@ Deno.test("an interface that takes no multicast does not keep others from it", (
     await signaling.publish(TOPIC, toBytes("hello"));
   }));
 
-Deno.test("a host none of whose interfaces takes multicast is told so", () =>
+Deno.test("open() rejects if no interface supports multicast", () =>
   withInterfaces(async ({ network, addresses, unable }) => {
     for (const ip of ["10.9.0.1", "10.9.0.2"]) {
       addresses.push({ interfaceName: `tun ${ip}`, ip });
@@ -89,27 +88,27 @@ Deno.test("a host none of whose interfaces takes multicast is told so", () =>
     await assertRejects(() => lanTransport().open({ network }), NetworkError, "no multicast");
   }));
 
-Deno.test("a host that gets another address is heard from that, with all that it listens to", () =>
-  withInterfaces(async ({ network, addresses, joined, neighbour }) => {
+Deno.test("a host whose address changes is reached at the new one, with its subscriptions", () =>
+  withInterfaces(async ({ network, addresses, joined, neighbor }) => {
     addresses.push({ interfaceName: "eth0", ip: "10.9.0.1" });
-    await using signaling = await keepConnected(lanTransport(), { network });
-    await using other = await lanTransport().open({ network: neighbour });
-    const heard: string[] = [];
-    await signaling.subscribe(TOPIC, (message) => heard.push(toText(message)));
+    await using signaling = await openReconnecting(lanTransport(), { network });
+    await using other = await lanTransport().open({ network: neighbor });
+    const received: string[] = [];
+    await signaling.subscribe(TOPIC, (message) => received.push(toText(message)));
     addresses[0] = { interfaceName: "eth1", ip: "10.9.0.2" };
     await delay(20_000);
     assertEquals(joined, [["10.9.0.1"], ["10.9.0.2"]]);
     await other.publish(TOPIC, toBytes("hello"));
     await delay(100);
-    assertEquals(heard, ["hello"]);
+    assertEquals(received, ["hello"]);
   }));
 
-/** A listener, and two others who say what they like. */
+/** A subscriber, and two other hosts that send what they like. */
 function inLan(
   job: (lan: {
-    listener: { heard: string[] };
-    say(datagram: Uint8Array): Promise<void>;
-    sayAsOther(datagram: Uint8Array): Promise<void>;
+    subscriber: { received: string[] };
+    send(datagram: Uint8Array): Promise<void>;
+    sendAsOther(datagram: Uint8Array): Promise<void>;
   }) => Promise<void>,
 ): Promise<void> {
   return simulate(async ({ internet, time }) => {
@@ -117,38 +116,38 @@ function inLan(
     const [a, b, c] = ["a", "b", "c"].map((name) => internet.host(name, { behind: home }).network);
     {
       await using signaling = await lanTransport().open({ network: a! });
-      const heard: string[] = [];
-      await signaling.subscribe(TOPIC, (message) => heard.push(toText(message)));
+      const received: string[] = [];
+      await signaling.subscribe(TOPIC, (message) => received.push(toText(message)));
       using attacker = await b!.bindUdp({ ip: "0.0.0.0", port: 0 });
       using other = await c!.bindUdp({ ip: "0.0.0.0", port: 0 });
       const group = { ip: LAN_GROUP, port: LAN_PORT };
       await job({
-        listener: { heard },
-        say: (datagram) => attacker.send(datagram, group),
-        sayAsOther: (datagram) => other.send(datagram, group),
+        subscriber: { received },
+        send: (datagram) => attacker.send(datagram, group),
+        sendAsOther: (datagram) => other.send(datagram, group),
       });
     }
     assertEquals(time.pendingTimers, 0);
   });
 }
 
-/** A host whose interfaces are those that the test says. */
+/** A host whose interfaces the test chooses. */
 function withInterfaces(
   job: (host: {
     network: Network;
     /** May be changed at any time. */
     addresses: LocalAddress[];
-    /** Of interfaces that cannot join a group. */
+    /** The addresses of interfaces that cannot join a group. */
     unable: Set<string>;
     /** The interfaces of each socket that joined the group. */
     joined: string[][];
-    neighbour: Network;
+    neighbor: Network;
   }) => Promise<void>,
 ): Promise<void> {
   return simulate(async ({ internet }) => {
     const home = newHome(internet);
     const host = internet.host("host", { behind: home, addresses: ["10.9.0.1", "10.9.0.2"] });
-    const { network: neighbour } = internet.host("b", { behind: home });
+    const { network: neighbor } = internet.host("b", { behind: home });
     const addresses: LocalAddress[] = [];
     const unable = new Set<string>();
     const joined: string[][] = [];
@@ -164,7 +163,7 @@ function withInterfaces(
         return await host.network.bindUdp(local, options);
       },
     };
-    await job({ network, addresses, unable, joined, neighbour });
+    await job({ network, addresses, unable, joined, neighbor });
   });
 }
 

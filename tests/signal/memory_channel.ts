@@ -1,7 +1,7 @@
 /**
- * A signal channel without a network: two ends in one process, and between them whatever delay, loss, duplication
- * and reordering a test asks for. It takes the platform's timers, so that virtual time drives it, and draws its
- * luck from a seed, so that every run is the same run.
+ * A signal channel without a network: two ends in one process, with whatever delay, loss, duplication and reordering
+ * a test asks for in between. It uses the platform's timers, so that virtual time drives it, and random numbers from a
+ * seed, so that every run is the same.
  *
  * @module
  */
@@ -11,23 +11,23 @@ import { WaitQueue } from "../../lib/base/wait_queue.ts";
 import { MAX_SIGNAL_BYTES, type SignalChannel } from "../../lib/signal/channel.ts";
 import { labelledRandom, type Random } from "../simnet/random.ts";
 
-/** What happens to messages on their way; nothing, unless told. Shares are from 0 to 1, of each message by itself. */
+/** What happens to messages on their way; nothing by default. Shares are probabilities from 0 to 1 for each message. */
 export interface MemoryChannelOptions {
   /** From one end to the other. */
   readonly delayMs?: number;
-  /** Up to how much longer a message takes. By itself this changes no order: one waits for those before it. */
+  /** How much longer a message may take. Jitter alone does not reorder: a message waits for those before it. */
   readonly jitterMs?: number;
   /** The share of messages that never arrive. */
   readonly loss?: number;
-  /** The share of messages that arrive twice, the second time as a message of its own, delayed by itself. */
+  /** The share of messages that are sent twice; each copy has its own delay and may be lost. */
   readonly duplication?: number;
   /** The share of messages that are held back, for {@linkcode MemoryChannelOptions.holdBackMs}, and overtaken. */
   readonly reordering?: number;
-  /** Up to how much longer a message takes that is held back; 100 unless told. */
+  /** How much longer a message that is held back may take; 100 by default. */
   readonly holdBackMs?: number;
-  /** What the luck follows from; 1 unless told. */
+  /** The seed of the random numbers; 1 by default. */
   readonly seed?: number;
-  /** Whether the ends know their round trip; they do unless told. */
+  /** Whether the ends know their round trip; `true` by default. */
   readonly knowsRtt?: boolean;
 }
 
@@ -40,11 +40,11 @@ export function memoryChannelPair(
   return [a, b];
 }
 
-/** One end. What was sent before it closes still arrives; what arrives after the other has closed is lost. */
+/** One end. What it sent before it closes still arrives; what arrives at a closed end is lost. */
 export class MemoryChannel implements SignalChannel, Disposable {
-  /** Twice the delay, jitter aside. */
+  /** Twice the delay, without jitter. */
   readonly rttMs?: number;
-  /** How many messages this end has sent, those that were lost included. */
+  /** How many messages this end has sent, including lost ones. */
   sent = 0;
   readonly #options: Required<Omit<MemoryChannelOptions, "seed" | "knowsRtt">>;
   readonly #random: Random;
@@ -89,17 +89,17 @@ export class MemoryChannel implements SignalChannel, Disposable {
     return this.#arrived.next(options.signal);
   }
 
-  /** Takes a message from the other end, or from a test that forges one. */
+  /** Delivers a message of the other end, or one that a test forges. */
   deliver(message: Uint8Array): void {
     this.#arrived.push(message);
   }
 
-  /** Closes this end, as its owner does; idempotent. The other end is not told. */
+  /** Closes this end, as its owner does; idempotent. The other end does not notice. */
   close(): void {
     this.#end("closed");
   }
 
-  /** Breaks this end, as when a server goes down: messages on their way from here are lost as well. */
+  /** Breaks this end, as when a server goes down: its messages on their way are lost too. */
   break(): void {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
@@ -138,5 +138,5 @@ export class MemoryChannel implements SignalChannel, Disposable {
   }
 }
 
-/** Messages that nobody has received; more are lost. */
+/** Messages that were not received; more are lost. */
 const MAX_WAITING = 1024;

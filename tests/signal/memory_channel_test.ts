@@ -33,7 +33,11 @@ Deno.test("memoryChannelPair() loses, duplicates and reorders, the same way for 
     using time = new VirtualTime();
     using _randomness = new SeededRandomness(7);
     const [a, b] = memoryChannelPair({
-      ...{ delayMs: 20, loss: 0.2, duplication: 0.2, reordering: 0.2, seed },
+      delayMs: 20,
+      loss: 0.2,
+      duplication: 0.2,
+      reordering: 0.2,
+      seed,
     });
     return await time.run(async () => {
       await sendNumbers(a, 200);
@@ -42,14 +46,14 @@ Deno.test("memoryChannelPair() loses, duplicates and reorders, the same way for 
   };
   const first = await run(1);
   assertEquals(await run(1), first);
-  assert((await run(2)).join() !== first.join(), "two seeds, one luck");
+  assert((await run(2)).join() !== first.join(), "two seeds, one outcome");
   const distinct = new Set(first);
   assert(distinct.size < 190 && distinct.size > 130, `${distinct.size} of 200 arrived`);
   assert(first.length > distinct.size + 10, "too few duplicates");
-  assert(first.some((number, i) => number < (first[i - 1] ?? 0)), "the order is kept");
+  assert(first.some((number, i) => number < (first[i - 1] ?? 0)), "no message was reordered");
 });
 
-Deno.test("an end that is closed rejects, and what it sent before still arrives", async () => {
+Deno.test("a closed end rejects, and what it sent before still arrives", async () => {
   using time = new VirtualTime();
   await time.run(async () => {
     const [a, b] = memoryChannelPair({ delayMs: 5 });
@@ -65,7 +69,7 @@ Deno.test("an end that is closed rejects, and what it sent before still arrives"
   assertEquals(time.pendingTimers, 0);
 });
 
-Deno.test("an end that breaks loses what is on its way", async () => {
+Deno.test("a broken end loses its messages on their way", async () => {
   using time = new VirtualTime();
   await time.run(async () => {
     const [a, b] = memoryChannelPair({ delayMs: 5 });
@@ -76,7 +80,7 @@ Deno.test("an end that breaks loses what is on its way", async () => {
   });
 });
 
-Deno.test("send() refuses what is too long", async () => {
+Deno.test("send() rejects a message that is too long", async () => {
   const [a] = memoryChannelPair();
   await a.send(new Uint8Array(MAX_SIGNAL_BYTES));
   await assertRejects(() => a.send(new Uint8Array(MAX_SIGNAL_BYTES + 1)), RangeError, "4097");

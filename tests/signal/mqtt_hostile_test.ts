@@ -1,4 +1,4 @@
-// Brokers that mean harm, or are broken: what they cost, and what is said of them.
+// Brokers that are hostile or broken: what they cost, and which error they lead to.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
@@ -8,7 +8,7 @@ import {
   NoResponseError,
   RefusedError,
 } from "../../lib/base/errors.ts";
-import { encodePacket } from "../../lib/signal/mqtt/packet.ts";
+import { encodeMqttPacket } from "../../lib/signal/mqtt/packet.ts";
 import { toBytes } from "../simnet/fixtures.ts";
 import { withBroker } from "./scripted_broker.ts";
 
@@ -16,26 +16,30 @@ const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
 
 for (
   const [what, bytes, message] of [
-    ["garbage", "ffffffffffff", "the first one is a CONNACK"],
+    ["garbage", "ffffffffffff", "the first one is not a CONNACK"],
     ["an endless packet", "20ffffff7f", "over the limit"],
-    ["another protocol", toBytes("HTTP/1.1 400 Bad Request").toHex(), "the first one is a CONNACK"],
+    [
+      "another protocol",
+      toBytes("HTTP/1.1 400 Bad Request").toHex(),
+      "the first one is not a CONNACK",
+    ],
   ] as const
 ) {
-  Deno.test(`a broker that answers with ${what} is none`, () =>
+  Deno.test(`a server that answers with ${what} is rejected`, () =>
     withBroker(async ({ connect, broker }) => {
       broker.answers = () => [bytes];
       await assertRejects(connect, MalformedMessageError, message);
     }));
 }
 
-Deno.test("a broker that says nothing is given up", () =>
+Deno.test("connecting to a broker that does not answer times out", () =>
   withBroker(async ({ connect, broker, nowMs }) => {
     broker.answers = () => [];
     await assertRejects(connect, NoResponseError, "no answer in 10 s");
     assertEquals(Math.round(nowMs() / 1000), 10);
   }));
 
-Deno.test("a broker that falls silent is noticed", () =>
+Deno.test("a broker that falls silent is dropped", () =>
   withBroker(async ({ connect, broker, nowMs }) => {
     await using signaling = await connect();
     broker.answers = () => [];
@@ -45,15 +49,19 @@ Deno.test("a broker that falls silent is noticed", () =>
   }));
 
 for (const version of [undefined, 4, 5] as const) {
-  Deno.test(`a broker that hangs up is told from one that refuses, with version ${version ?? "4 or 5"}`, () =>
+  Deno.test(`a broker that hangs up is reported as such, with version ${version ?? "4 or 5"}`, () =>
     withBroker(async ({ connect, broker }) => {
       broker.hangsUp = true;
-      const error = await assertRejects(() => connect({ version }), NetworkError, "says nothing");
+      const error = await assertRejects(
+        () => connect({ version }),
+        NetworkError,
+        "without an answer",
+      );
       assertEquals(error.reason, "reset");
     }));
 }
 
-Deno.test("a broker that answers no subscription is given up", () =>
+Deno.test("a broker that acknowledges no subscription is dropped", () =>
   withBroker(async ({ connect, broker, nowMs }) => {
     await using signaling = await connect();
     broker.answers = (packet) => packet[0] === 0xc0 ? ["d000"] : [];
@@ -61,20 +69,20 @@ Deno.test("a broker that answers no subscription is given up", () =>
     await assertRejects(
       () => signaling.subscribe(TOPIC, () => {}),
       NetworkError,
-      "agrees to nothing",
+      "acknowledges no subscription",
     );
-    await assertRejects(() => signaling.finished, NetworkError, "agrees to nothing");
+    await assertRejects(() => signaling.finished, NetworkError, "acknowledges no subscription");
     assertEquals(Math.round((nowMs() - startedAtMs) / 1000), 10);
   }));
 
-Deno.test("an answer to a subscription without a yes is a no", () =>
+Deno.test("a SUBACK without a return code is a refusal", () =>
   withBroker(async ({ connect, broker }) => {
     await using signaling = await connect();
     broker.answers = (packet) => packet[0] === 0x82 ? ["9002" + packet.subarray(2, 4).toHex()] : [];
     await assertRejects(() => signaling.subscribe(TOPIC, () => {}), RefusedError);
   }));
 
-Deno.test("a broker that talks and does not read is given up, with little kept for it", () =>
+Deno.test("a broker that sends but does not read is dropped, with little queued for it", () =>
   withBroker(async ({ connect, broker }) => {
     await using signaling = await connect();
     broker.reads = false;
@@ -88,7 +96,7 @@ Deno.test("a broker that talks and does not read is given up, with little kept f
     await assertRejects(() => signaling.finished, NetworkError);
   }));
 
-Deno.test("a bus is disposed of soon, though the broker does not read", () =>
+Deno.test("a signaling connection closes soon even if the broker does not read", () =>
   withBroker(async ({ connect, broker, nowMs }) => {
     const signaling = await connect();
     broker.reads = false;
@@ -109,11 +117,11 @@ Deno.test("a bus is disposed of soon, though the broker does not read", () =>
     );
   }));
 
-Deno.test("why a broker ends the conversation is told, with the code", () =>
+Deno.test("the reason code of a DISCONNECT is reported", () =>
   withBroker(async ({ connect, broker }) => {
     broker.answers = () => ["2003000000"];
     await using signaling = await connect({ version: 5 });
-    await broker.say(Uint8Array.fromHex("e0018e"));
+    await broker.send(Uint8Array.fromHex("e0018e"));
     const error = await assertRejects(
       () => signaling.finished,
       NetworkError,
@@ -128,13 +136,13 @@ for (
     ["garbage", "ffffffffff"],
     ["an endless packet", "30ffffff7f"],
     ["a packet that is cut short", "30020009"],
-    ["a topic that is no text", "30040002ffff"],
+    ["a topic that is not UTF-8", "30040002ffff"],
   ] as const
 ) {
-  Deno.test(`a broker that sends ${what} in between is given up`, () =>
+  Deno.test(`a broker that sends ${what} later is dropped`, () =>
     withBroker(async ({ connect, broker }) => {
       await using signaling = await connect();
-      await broker.say(Uint8Array.fromHex(hex));
+      await broker.send(Uint8Array.fromHex(hex));
       const error = await assertRejects(
         () => signaling.finished,
         NetworkError,
@@ -144,13 +152,13 @@ for (
     }));
 }
 
-Deno.test("what was not asked for, or is too long, is not heard", () =>
+Deno.test("messages of other topics, and messages that are too long, are dropped", () =>
   withBroker(async ({ connect, broker }) => {
-    const heard: number[] = [];
+    const received: number[] = [];
     await using signaling = await connect();
     await using _subscription = await signaling.subscribe(
       TOPIC,
-      ({ length }) => heard.push(length),
+      ({ length }) => received.push(length),
     );
     for (
       const [topic, length] of [
@@ -163,13 +171,15 @@ Deno.test("what was not asked for, or is too long, is not heard", () =>
       ] as const
     ) {
       const payload = new Uint8Array(length);
-      await broker.say(encodePacket({ type: "publish", topic, payload, isRetained: false }, 4));
+      await broker.send(
+        encodeMqttPacket({ type: "publish", topic, payload, isRetained: false }, 4),
+      );
     }
     await delay(1000);
-    assertEquals(heard, [4096]);
+    assertEquals(received, [4096]);
   }));
 
-Deno.test("a flood of packets of no use leaves the conversation as it is", () =>
+Deno.test("a flood of useless packets does no harm", () =>
   withBroker(async ({ connect, broker }) => {
     await using signaling = await connect();
     const each = [
@@ -181,6 +191,6 @@ Deno.test("a flood of packets of no use leaves the conversation as it is", () =>
       "20020005",
       "100c00044d5154540400003c0000",
     ];
-    await broker.say(Uint8Array.fromHex(each.join("").repeat(2000)));
+    await broker.send(Uint8Array.fromHex(each.join("").repeat(2000)));
     await using _subscription = await signaling.subscribe(TOPIC, () => {});
   }));

@@ -3,17 +3,23 @@ import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { parseBrokerUrl } from "../../lib/signal/mqtt/pipe.ts";
 import {
-  decodePacket,
-  encodePacket,
+  decodeMqttPacket,
+  encodeMqttPacket,
   type MqttPacket,
+  mqttPacketLength,
   type MqttVersion,
-  packetLength,
 } from "../../lib/signal/mqtt/packet.ts";
-import { PacketReader } from "../../lib/signal/mqtt/client.ts";
-import { mqttRefusal } from "../../lib/signal/mqtt/client.ts";
+import { MqttPacketReader } from "../../lib/signal/mqtt/client.ts";
+import { mqttRefusal } from "../../lib/signal/mqtt/reason_codes.ts";
 
 const VERSIONS = [4, 5] as const;
-const CONNECT: MqttPacket = { type: "connect", clientId: "pl-1", keepAliveSeconds: 60 };
+const CONNECT: MqttPacket = {
+  type: "connect",
+  clientId: "pl-1",
+  keepAliveSeconds: 60,
+  username: undefined,
+  password: undefined,
+};
 const LOGIN: MqttPacket = { ...CONNECT, username: "ann", password: "s@me" };
 
 const hey = {
@@ -23,7 +29,7 @@ const hey = {
   isRetained: false,
 } as const;
 
-/** Between mosquitto_sub, mosquitto_pub and mosquitto 2.0.11, recorded; and figures of the specifications. */
+/** Recorded between mosquitto_sub, mosquitto_pub and mosquitto 2.0.11, or taken from figures of the specifications. */
 const GOLDEN: readonly [MqttVersion, string, MqttPacket, "both" | "read"][] = [
   [4, "101000044d5154540402003c0004706c2d31", CONNECT, "both"],
   [5, "101400044d5154540502003c032100010004706c2d31", CONNECT, "read"],
@@ -57,13 +63,13 @@ const GOLDEN: readonly [MqttVersion, string, MqttPacket, "both" | "read"][] = [
 for (const [version, hex, packet, direction] of GOLDEN) {
   Deno.test(`MQTT, level ${version}: ${packet.type} is ${hex}`, () => {
     const bytes = Uint8Array.fromHex(hex);
-    assertEquals(decodePacket(bytes, version), packet);
-    assertEquals(packetLength(bytes, 100), bytes.length);
-    if (direction === "both") assertEquals(encodePacket(packet, version), bytes);
+    assertEquals(decodeMqttPacket(bytes, version), packet);
+    assertEquals(mqttPacketLength(bytes, 100), bytes.length);
+    if (direction === "both") assertEquals(encodeMqttPacket(packet, version), bytes);
   });
 }
 
-Deno.test("MQTT packets are what they were before they were bytes", () => {
+Deno.test("MQTT packets round-trip through encode and decode", () => {
   const text = fc.string({ unit: "grapheme", maxLength: 40 });
   const id = fc.integer({ min: 0, max: 65_535 });
   const packets = fc.oneof(
@@ -92,20 +98,20 @@ Deno.test("MQTT packets are what they were before they were bytes", () => {
     }),
   );
   fc.assert(fc.property(packets, fc.constantFrom(...VERSIONS), (packet, version) => {
-    const bytes = encodePacket(packet, version);
-    assertEquals(decodePacket(bytes, version), packet);
+    const bytes = encodeMqttPacket(packet, version);
+    assertEquals(decodeMqttPacket(bytes, version), packet);
     for (const end of [1, 2, bytes.length - 1]) {
-      assertThrows(() => decodePacket(bytes.subarray(0, end), version), MalformedMessageError);
+      assertThrows(() => decodeMqttPacket(bytes.subarray(0, end), version), MalformedMessageError);
     }
   }));
 });
 
-Deno.test("decodePacket() throws nothing but MalformedMessageError", () => {
+Deno.test("decodeMqttPacket() throws nothing but MalformedMessageError", () => {
   fc.assert(fc.property(fc.uint8Array(), fc.constantFrom(...VERSIONS), (bytes, version) => {
     const framed = Uint8Array.of(bytes[0] ?? 0, bytes.length, ...bytes);
     for (const each of [bytes, framed]) {
       try {
-        decodePacket(each, version);
+        decodeMqttPacket(each, version);
       } catch (error) {
         assert(error instanceof MalformedMessageError, `${error}`);
       }
@@ -113,12 +119,12 @@ Deno.test("decodePacket() throws nothing but MalformedMessageError", () => {
   }));
 });
 
-Deno.test("packetLength() waits for nothing that is too long", () => {
-  assertEquals(packetLength(Uint8Array.of(0x30), 100), undefined);
-  assertEquals(packetLength(Uint8Array.of(0x30, 0x80), 100), undefined);
-  assertThrows(() => packetLength(Uint8Array.of(0x30, 0x80, 0x01), 100), MalformedMessageError);
+Deno.test("mqttPacketLength() rejects a length over the limit at once", () => {
+  assertEquals(mqttPacketLength(Uint8Array.of(0x30), 100), undefined);
+  assertEquals(mqttPacketLength(Uint8Array.of(0x30, 0x80), 100), undefined);
+  assertThrows(() => mqttPacketLength(Uint8Array.of(0x30, 0x80, 0x01), 100), MalformedMessageError);
   const endless = Uint8Array.of(0x30, 0xff, 0xff, 0xff, 0xff, 0xff);
-  assertThrows(() => packetLength(endless, Infinity), MalformedMessageError);
+  assertThrows(() => mqttPacketLength(endless, Infinity), MalformedMessageError);
 });
 
 Deno.test("parseBrokerUrl() reads the URLs of brokers", () => {
@@ -127,6 +133,8 @@ Deno.test("parseBrokerUrl() reads the URLs of brokers", () => {
     host,
     port,
     path: "/mqtt",
+    username: undefined,
+    password: undefined,
   });
   for (
     const [url, expected] of [
@@ -150,12 +158,12 @@ Deno.test("parseBrokerUrl() reads the URLs of brokers", () => {
   }
 });
 
-Deno.test("parseBrokerUrl() gives a password without a name the empty one, as MQTT 3.1.1 wants", () => {
+Deno.test("parseBrokerUrl() adds an empty user name to a password, as MQTT 3.1.1 requires", () => {
   const { username, password } = parseBrokerUrl("mqtt://:secret@example.org");
   assertEquals({ username, password }, { username: "", password: "secret" });
 });
 
-Deno.test("parseBrokerUrl() keeps passwords out of what it says", () => {
+Deno.test("parseBrokerUrl() keeps passwords out of its messages", () => {
   for (const url of ["mqtt://ann:secret@a b", "mqtt://ann:secret%zz@a", "mqtt://ann:secret@"]) {
     const { message } = assertThrows(() => parseBrokerUrl(url), TypeError);
     assert(!message.includes("secret"), message);
@@ -168,20 +176,25 @@ Deno.test("mqttRefusal() has a remedy for every code", () => {
       const error = mqttRefusal("connect", code, version);
       assertEquals(error.code, code);
       const hex = code.toString(16).padStart(2, "0");
-      assert(/^Cannot connect: the broker says .+ \(0x(..)\); .+/.exec(error.message)?.[1] === hex);
+      assert(
+        /^Cannot connect: the broker reported .+ \(0x(..)\); .+/.exec(error.message)?.[1] === hex,
+      );
     }
   }
 });
 
-Deno.test("PacketReader parts packets, however they come", async () => {
+Deno.test("MqttPacketReader splits the stream into packets, wherever it is cut", async () => {
   const sent = fc.array(fc.uint8Array({ maxLength: 300 }), { minLength: 1, maxLength: 9 });
   await fc.assert(
     fc.asyncProperty(sent, fc.integer({ min: 1, max: 700 }), async (payloads, cut) => {
       const packets = payloads.map((payload): MqttPacket => ({ ...hey, payload }));
-      const bytes = packets.flatMap((packet) => [...encodePacket(packet, 4)]);
-      const read = () =>
-        Promise.resolve(bytes.length === 0 ? null : Uint8Array.from(bytes.splice(0, cut)));
-      const reader = new PacketReader({ read });
+      const bytes = packets.flatMap((packet) => [...encodeMqttPacket(packet, 4)]);
+      const read = (buffer: Uint8Array) => {
+        const part = bytes.splice(0, Math.min(cut, buffer.length));
+        buffer.set(part);
+        return Promise.resolve(part.length === 0 ? null : part.length);
+      };
+      const reader = new MqttPacketReader({ read });
       for (const packet of packets) assertEquals(await reader.next(4), packet);
       assertEquals(await reader.next(4), null);
     }),

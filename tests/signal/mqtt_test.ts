@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
-import { encodePacket } from "../../lib/signal/mqtt/packet.ts";
+import { encodeMqttPacket } from "../../lib/signal/mqtt/packet.ts";
 import { openSignaling } from "../../lib/signal/open.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
@@ -9,7 +9,7 @@ import { withBroker } from "./scripted_broker.ts";
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
 
-Deno.test("a broker's refusal is told in words", () =>
+Deno.test("a broker's refusal is reported in words", () =>
   withBroker(async ({ connect, broker }) => {
     broker.answers = () => ["20020005"];
     const error = await assertRejects(connect, RefusedError, "not authorized (0x05)");
@@ -17,7 +17,7 @@ Deno.test("a broker's refusal is told in words", () =>
     assert(error.message.includes("check the user name and the password"));
   }));
 
-Deno.test("a broker that speaks MQTT 5 alone is spoken to in MQTT 5", () =>
+Deno.test("a broker that speaks only MQTT 5 gets MQTT 5", () =>
   withBroker(async ({ connect, broker }) => {
     const levels: number[] = [];
     broker.answers = (packet) => {
@@ -30,24 +30,24 @@ Deno.test("a broker that speaks MQTT 5 alone is spoken to in MQTT 5", () =>
     assertEquals(levels, [4, 5]);
   }));
 
-Deno.test("what a broker has kept is not what is said now", () =>
+Deno.test("retained messages are dropped", () =>
   withBroker(async ({ connect, broker }) => {
-    const heard: string[] = [];
+    const received: string[] = [];
     await using signaling = await connect();
     await using _subscription = await signaling.subscribe(
       TOPIC,
-      (message) => heard.push(toText(message)),
+      (message) => received.push(toText(message)),
     );
     for (const isRetained of [true, false]) {
       const payload = toBytes(isRetained ? "old" : "new");
       const topic = `punchline/1/${TOPIC}`;
-      await broker.say(encodePacket({ type: "publish", topic, payload, isRetained }, 4));
+      await broker.send(encodeMqttPacket({ type: "publish", topic, payload, isRetained }, 4));
     }
     await delay(100);
-    assertEquals(heard, ["new"]);
+    assertEquals(received, ["new"]);
   }));
 
-Deno.test("check() notices a dead broker at once", () =>
+Deno.test("check() notices a dead broker within two seconds", () =>
   withBroker(async ({ connect, broker, nowMs }) => {
     await using signaling = await connect();
     broker.answers = () => [];
@@ -57,14 +57,14 @@ Deno.test("check() notices a dead broker at once", () =>
     assert(nowMs() - startedAtMs <= 2100, `${nowMs() - startedAtMs}`);
   }));
 
-Deno.test("a subscription that the broker refuses is refused", () =>
+Deno.test("subscribe() rejects if the broker refuses", () =>
   withBroker(async ({ connect, broker }) => {
     await using signaling = await connect();
     broker.answers = (packet) => packet[0] === 0x82 ? ["9003000187"] : [];
     await assertRejects(() => signaling.subscribe(TOPIC, () => {}), RefusedError, "not authorized");
   }));
 
-Deno.test("openBus() loads MQTT for its URLs", async () => {
+Deno.test("openSignaling() loads MQTT for its URLs", async () => {
   await simulate(async ({ internet }) => {
     const { network } = internet.host("a");
     const server = internet.host("server");
@@ -73,43 +73,43 @@ Deno.test("openBus() loads MQTT for its URLs", async () => {
   });
 });
 
-for (const [said, message] of [["20020001", "of 3.1.1"], ["2003008400", "of 5"]] as const) {
-  Deno.test(`a broker that refuses MQTT 3.1.1 in words ${message} is spoken to in MQTT 5`, () =>
+for (const [refusal, version] of [["20020001", "3.1.1"], ["2003008400", "5"]] as const) {
+  Deno.test(`a broker that refuses MQTT 3.1.1 with a code of MQTT ${version} gets MQTT 5`, () =>
     withBroker(async ({ connect, broker }) => {
       const levels: number[] = [];
       broker.answers = (packet) => {
         if (packet[0] !== 0x10) return [];
         levels.push(packet[8]!);
-        return [packet[8] === 4 ? said : "2003000000"];
+        return [packet[8] === 4 ? refusal : "2003000000"];
       };
       await using _signaling = await connect();
       assertEquals(levels, [4, 5]);
     }));
 }
 
-Deno.test("a broker that repeats a message is heard twice: telling is for who listens", () =>
+Deno.test("a message that the broker repeats is delivered twice: recognizing it is up to the listener", () =>
   withBroker(async ({ connect, broker }) => {
-    const heard: string[] = [];
+    const received: string[] = [];
     await using signaling = await connect();
     await using _subscription = await signaling.subscribe(
       TOPIC,
-      (message) => heard.push(toText(message)),
+      (message) => received.push(toText(message)),
     );
     const topic = `punchline/1/${TOPIC}`;
-    const said = encodePacket({
+    const message = encodeMqttPacket({
       type: "publish",
       topic,
       payload: toBytes("hey"),
       isRetained: false,
     }, 4);
-    await broker.say(said);
-    said[0]! |= 0x08; // DUP
-    await broker.say(said);
+    await broker.send(message);
+    message[0]! |= 0x08; // DUP
+    await broker.send(message);
     await delay(100);
-    assertEquals(heard, ["hey", "hey"]);
+    assertEquals(received, ["hey", "hey"]);
   }));
 
-Deno.test("the last who listens to a topic takes the subscription back, and the first makes it", () =>
+Deno.test("the first listener of a topic subscribes, and the last unsubscribes", () =>
   withBroker(async ({ connect, broker }) => {
     const asked: number[] = [];
     const { answers } = broker;
@@ -124,7 +124,7 @@ Deno.test("the last who listens to a topic takes the subscription back, and the 
     assertEquals(asked, [1, 8, 10]);
   }));
 
-Deno.test("publishing waits for nobody", () =>
+Deno.test("publish() does not wait for the broker", () =>
   withBroker(async ({ connect, nowMs }) => {
     await using signaling = await connect();
     const startedAtMs = nowMs();
@@ -133,7 +133,7 @@ Deno.test("publishing waits for nobody", () =>
   }));
 
 for (const afterMs of [0, 5, 10, 15, 20, 25, 29]) {
-  Deno.test(`opening that is aborted after ${afterMs} ms rejects with the reason, and leaves nothing`, () =>
+  Deno.test(`open() that is aborted after ${afterMs} ms rejects with the reason, and leaves nothing open`, () =>
     withBroker(async ({ connect, broker }) => {
       const { answers } = broker;
       broker.answers = (packet) => answers(packet).flatMap((packet) => [packet.slice(0, 2)]);
@@ -145,7 +145,7 @@ for (const afterMs of [0, 5, 10, 15, 20, 25, 29]) {
     }));
 }
 
-Deno.test("a subscription that is aborted rejects with the reason, and the bus goes on", () =>
+Deno.test("subscribe() that is aborted rejects with the reason, and the connection stays open", () =>
   withBroker(async ({ connect, broker }) => {
     await using signaling = await connect();
     const { answers } = broker;
@@ -160,7 +160,7 @@ Deno.test("a subscription that is aborted rejects with the reason, and the bus g
     await using _subscription = await signaling.subscribe(TOPIC, () => {});
   }));
 
-Deno.test("who listens anew while another stops leaves no subscription behind", () =>
+Deno.test("subscribing while another listener unsubscribes leaves no subscription behind", () =>
   withBroker(async ({ network, url, broker }) => {
     const asked: number[] = [];
     const { answers } = broker;

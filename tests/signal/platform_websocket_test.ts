@@ -1,11 +1,11 @@
-// Our WebSocket and the platform's, on either side.
+// This library's WebSocket and the platform's, on either side.
 
 import { assertEquals, assertRejects } from "@std/assert";
 import { RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { type RendezvousServer, serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
-import { dialWebSocket } from "../../lib/signal/websocket/connection.ts";
+import { dialWebSocket } from "../../lib/signal/websocket/dial.ts";
 
 const LOOPBACK = { ip: "127.0.0.1", port: 0 };
 
@@ -13,15 +13,15 @@ function serve(): Promise<RendezvousServer> {
   return serveRendezvous({ network: systemNetwork, local: LOOPBACK });
 }
 
-Deno.test("the platform's client meets a channel at our server", async () => {
+Deno.test("the platform's client and a channel talk through our server", async () => {
   await using server = await serve();
   await using channel = await openWebSocketChannel(server.url, "kitchen");
   const client = new WebSocket(`${server.url}/kitchen`);
   client.binaryType = "arraybuffer";
-  const heard: unknown[] = [];
+  const received: unknown[] = [];
   const echoed = new Promise<void>((resolve) => {
     client.onmessage = ({ data }) => {
-      heard.push(data);
+      received.push(data);
       if (typeof data === "string") return;
       client.send(data);
       resolve();
@@ -33,14 +33,14 @@ Deno.test("the platform's client meets a channel at our server", async () => {
     assertEquals(await channel.receive(), new Uint8Array(length).fill(7));
   }
   await echoed;
-  assertEquals(heard[0], '{"peer":"present"}');
+  assertEquals(received[0], '{"peer":"present"}');
   const closed = new Promise<CloseEvent>((resolve) => client.onclose = resolve);
   client.close(1000);
   assertEquals((await closed).code, 1000);
   await channel.peerAbsent();
 });
 
-Deno.test("the platform's client is told why our server closes", async () => {
+Deno.test("the platform's client learns why our server closes", async () => {
   await using server = await serve();
   const client = new WebSocket(`${server.url}/kitchen`);
   const closed = new Promise<CloseEvent>((resolve) => client.onclose = resolve);
@@ -59,7 +59,10 @@ Deno.test("a plain HTTP request gets an answer from our server", async () => {
 Deno.test("our client talks to the platform's server", async () => {
   const controller = new AbortController();
   const server = Deno.serve({
-    ...{ hostname: "127.0.0.1", port: 0, signal: controller.signal, onListen() {} },
+    hostname: "127.0.0.1",
+    port: 0,
+    signal: controller.signal,
+    onListen() {},
     handler(request) {
       if (!request.url.endsWith("/echo")) return new Response("no", { status: 404 });
       const { socket, response } = Deno.upgradeWebSocket(request);

@@ -1,10 +1,11 @@
 /**
- * A rendezvous server in the simulated internet, and clients that speak to it by the byte.
+ * A rendezvous server in the simulated internet, and clients that send it any bytes.
  *
  * @module
  */
 
 import type { TransportAddress } from "../../lib/net/address.ts";
+import { writeAll } from "../../lib/base/reader.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
@@ -17,9 +18,9 @@ import {
   openWebSocketChannel,
   type WebSocketChannel,
 } from "../../lib/signal/rendezvous/channel.ts";
-import { dialWebSocket } from "../../lib/signal/websocket/connection.ts";
+import { dialWebSocket } from "../../lib/signal/websocket/dial.ts";
 import type { WebSocketConnection } from "../../lib/signal/websocket/connection.ts";
-import { encodeFrame } from "../../lib/signal/websocket/frame.ts";
+import { encodeWebSocketFrame } from "../../lib/signal/websocket/frame.ts";
 import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
 import { encodeUpgradeRequest } from "../../lib/signal/websocket/handshake.ts";
 import type { Host } from "../simnet/host.ts";
@@ -30,12 +31,12 @@ import type { VirtualTime } from "../simnet/virtual_time.ts";
 /** One-way, of each client and of the server. */
 export const LINK = { delayMs: 5 };
 
-/** What a test gets. */
-export interface Meeting {
+/** A server, and the means to reach it. */
+export interface RendezvousPlace {
   readonly server: RendezvousServer;
   readonly internet: Internet;
   readonly time: VirtualTime;
-  /** Another host each time. */
+  /** A new host each time. */
   newHost(): Host;
   /** Enters a room from a host of its own. */
   enter(room: string): Promise<WebSocketChannel>;
@@ -46,8 +47,8 @@ export interface Meeting {
 }
 
 /** Runs a job with a server, in virtual time; nothing may be left open. */
-export async function meet(
-  job: (meeting: Meeting) => Promise<void>,
+export async function withRendezvous(
+  job: (place: RendezvousPlace) => Promise<void>,
   limits: Partial<RendezvousLimits> = {},
 ): Promise<void> {
   await simulate(async ({ internet, time }) => {
@@ -57,7 +58,10 @@ export async function meet(
     let hosts = 0;
     const newHost = () => internet.host(`client ${hosts++}`, { link: LINK });
     await job({
-      ...{ server, internet, time, newHost },
+      server,
+      internet,
+      time,
+      newHost,
       enter: (room) => openWebSocketChannel(server.url, room, { network: newHost().network }),
       open: (room) =>
         dialWebSocket(new URL(`${server.url}/${room}`), {
@@ -69,33 +73,31 @@ export async function meet(
   });
 }
 
-/** A bus to the server, from a host of its own. */
-export async function join({ server, newHost }: Meeting): Promise<SignalingConnection> {
+/** A signaling connection to the server, from a host of its own. */
+export async function join({ server, newHost }: RendezvousPlace): Promise<SignalingConnection> {
   return await webSocketTransport(server.url).open({ network: newHost().network });
 }
 
-/** What is said next under a topic. */
+/** The next message of a topic. */
 export async function next(signaling: SignalingConnection, topic: string): Promise<Uint8Array> {
-  const heard = Promise.withResolvers<Uint8Array>();
-  await signaling.subscribe(topic, heard.resolve);
-  return await heard.promise;
+  const received = Promise.withResolvers<Uint8Array>();
+  await signaling.subscribe(topic, received.resolve);
+  return await received.promise;
 }
 
-/** A request as the client makes it, with a key of its own. */
+/** An upgrade request as the client sends it, with a fixed key. */
 export function upgradeRequest(path: string): string {
   const key = "dGhlIHNhbXBsZSBub25jZQ==";
   return new TextDecoder().decode(encodeUpgradeRequest("203.0.113.1:3480", path, key));
 }
 
-/** Writes text, or bytes. */
+/** Writes all of a text or of some bytes. */
 export async function write(connection: TcpConnection, data: string | Uint8Array): Promise<void> {
   const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
-  for (let written = 0; written < bytes.length;) {
-    written += await connection.write(bytes.subarray(written));
-  }
+  await writeAll(connection, bytes);
 }
 
-/** All that comes until the other side ends, a character a byte. */
+/** Everything until the end of the stream, one character per byte. */
 export async function readAll(connection: TcpConnection): Promise<string> {
   let text = "";
   const buffer = new Uint8Array(4096);
@@ -107,5 +109,5 @@ export async function readAll(connection: TcpConnection): Promise<string> {
 
 /** The longest message, as a client's frame. */
 export function longestFrame(): Uint8Array {
-  return encodeFrame("binary", new Uint8Array(MAX_SIGNAL_BYTES), new Uint8Array(4));
+  return encodeWebSocketFrame("binary", new Uint8Array(MAX_SIGNAL_BYTES), new Uint8Array(4));
 }

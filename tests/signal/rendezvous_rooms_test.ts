@@ -1,7 +1,12 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous/protocol.ts";
-import { isRoomName, RendezvousRooms, roomOfPath } from "../../lib/signal/rendezvous/rooms.ts";
+import {
+  decodeNotice,
+  encodeNotice,
+  isRoomName,
+  roomOfPath,
+} from "../../lib/signal/rendezvous/message.ts";
+import { RendezvousRooms } from "../../lib/signal/rendezvous/rooms.ts";
 
 const LIMITS = { maxRooms: 2, messageBurst: 3, messagesPerSecond: 2 };
 
@@ -9,7 +14,7 @@ function newRooms(): RendezvousRooms<string> {
   return new RendezvousRooms(LIMITS);
 }
 
-Deno.test("two share a room, a third is refused until one has left", () => {
+Deno.test("a room has two members, and a third is refused until one has left", () => {
   const rooms = newRooms();
   assertEquals(rooms.join("r", "a", 0), { kind: "joined", peer: undefined });
   assertEquals(rooms.join("r", "b", 0), { kind: "joined", peer: "a" });
@@ -18,7 +23,7 @@ Deno.test("two share a room, a third is refused until one has left", () => {
   assertEquals(rooms.join("r", "c", 0), { kind: "joined", peer: "b" });
 });
 
-Deno.test("rooms are limited, and free again once nobody is in them", () => {
+Deno.test("rooms are limited, and free again once they are empty", () => {
   const rooms = newRooms();
   rooms.join("r", "a", 0);
   rooms.join("s", "b", 0);
@@ -29,35 +34,35 @@ Deno.test("rooms are limited, and free again once nobody is in them", () => {
   assertEquals(rooms.join("t", "c", 0).kind, "joined");
 });
 
-Deno.test("messages go to the other one in the room, and to nobody else", () => {
+Deno.test("messages go to the other member of the room, and to no one else", () => {
   const rooms = newRooms();
   rooms.join("r", "a", 0);
   rooms.join("s", "x", 0);
-  assertEquals(rooms.pass("a", 0), { kind: "nobody-there" });
+  assertEquals(rooms.route("a", 0), { kind: "no-peer" });
   rooms.join("r", "b", 0);
-  assertEquals(rooms.pass("a", 0), { kind: "to", peer: "b" });
-  assertEquals(rooms.pass("b", 0), { kind: "to", peer: "a" });
+  assertEquals(rooms.route("a", 0), { kind: "to", peer: "b" });
+  assertEquals(rooms.route("b", 0), { kind: "to", peer: "a" });
   rooms.leave("a");
-  assertEquals([rooms.pass("a", 0), rooms.pass("b", 0)], [
-    { kind: "nobody-there" },
-    { kind: "nobody-there" },
+  assertEquals([rooms.route("a", 0), rooms.route("b", 0)], [
+    { kind: "no-peer" },
+    { kind: "no-peer" },
   ]);
 });
 
-Deno.test("messages are limited for each member, and the allowance comes back with time", () => {
+Deno.test("messages of each member are limited, and the bucket refills with time", () => {
   const rooms = newRooms();
   rooms.join("r", "a", 0);
   rooms.join("r", "b", 0);
   const kinds = (nowMs: number, count: number) =>
-    Array.from({ length: count }, () => rooms.pass("a", nowMs).kind);
+    Array.from({ length: count }, () => rooms.route("a", nowMs).kind);
   assertEquals(kinds(0, 4), ["to", "to", "to", "too-many"]);
-  assertEquals(rooms.pass("b", 0).kind, "to");
+  assertEquals(rooms.route("b", 0).kind, "to");
   assertEquals(kinds(499, 1), ["too-many"]);
   assertEquals(kinds(501, 2), ["to", "too-many"]);
   assertEquals(kinds(1_000_000, 4), ["to", "to", "to", "too-many"]);
 });
 
-Deno.test("whatever comes and goes, no room has three, and the count is right", () => {
+Deno.test("whoever joins and leaves, no room has three members, and the count is right", () => {
   const member = fc.integer({ min: 0, max: 9 });
   const step = fc.tuple(fc.boolean(), member, fc.constantFrom("r", "s", "t"));
   fc.assert(fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
@@ -78,7 +83,7 @@ Deno.test("whatever comes and goes, no room has three, and the count is right", 
   }));
 });
 
-Deno.test("roomOfPath() takes names that no URL changes", () => {
+Deno.test("roomOfPath() accepts only names that URLs do not change", () => {
   const good = ["/a", "/A-b._~9", `/${"x".repeat(64)}`];
   assertEquals(good.map(roomOfPath), good.map((path) => path.slice(1)));
   for (
@@ -91,7 +96,7 @@ Deno.test("roomOfPath() takes names that no URL changes", () => {
   }));
 });
 
-Deno.test("decodeNotice() reads what encodeNotice() writes, and takes other text for unknown", () => {
+Deno.test("notices round-trip through encode and decode, and other text decodes to unknown", () => {
   for (
     const [notice, text] of [
       [{ kind: "peer", isPresent: true }, '{"peer":"present"}'],
@@ -103,7 +108,7 @@ Deno.test("decodeNotice() reads what encodeNotice() writes, and takes other text
     assertEquals(encodeNotice(notice), text);
     assertEquals(decodeNotice(text), notice);
   }
-  const strange = [
+  const others = [
     "",
     "{}",
     '{"peer":7}',
@@ -112,5 +117,5 @@ Deno.test("decodeNotice() reads what encodeNotice() writes, and takes other text
     '{"pong":-1}',
     "null",
   ];
-  for (const text of strange) assertEquals(decodeNotice(text), { kind: "unknown" }, text);
+  for (const text of others) assertEquals(decodeNotice(text), { kind: "unknown" }, text);
 });

@@ -7,13 +7,19 @@ import type {
   WebSocketConnection,
   WebSocketMessage,
 } from "../../lib/signal/websocket/connection.ts";
-import { encodeFrame } from "../../lib/signal/websocket/frame.ts";
-import { longestFrame, meet, readAll, upgradeRequest, write } from "./rendezvous_fixtures.ts";
+import { encodeWebSocketFrame } from "../../lib/signal/websocket/frame.ts";
+import {
+  longestFrame,
+  readAll,
+  upgradeRequest,
+  withRendezvous,
+  write,
+} from "./rendezvous_fixtures.ts";
 
 for (
   const [what, request, status] of [
     ["HTTP that is no upgrade", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 426],
-    ["what is no HTTP", "SSH-2.0-OpenSSH_9.2\r\n\r\n", 400],
+    ["what is not HTTP", "SSH-2.0-OpenSSH_9.2\r\n\r\n", 400],
     ["a head with a strange line", "GET /a HTTP/1.1\r\nhello\r\n\r\n", 400],
     ["a head without end", `GET /a HTTP/1.1\r\nCookie: ${"x".repeat(5000)}`, 431],
     ["a room without a name", upgradeRequest("/"), 404],
@@ -22,7 +28,7 @@ for (
   ] as const
 ) {
   Deno.test(`the server refuses ${what} with ${status}`, async () => {
-    await meet(async ({ dial, server }) => {
+    await withRendezvous(async ({ dial, server }) => {
       using connection = await dial();
       await write(connection, request);
       assertMatch(await readAll(connection), new RegExp(`^HTTP/1\\.1 ${status} `));
@@ -31,8 +37,8 @@ for (
   });
 }
 
-Deno.test("a client that never asks for the upgrade is cut off, one that asks byte by byte is not", async () => {
-  await meet(async ({ dial, time }) => {
+Deno.test("a client that never asks for an upgrade is cut off, and one that asks byte by byte is not", async () => {
+  await withRendezvous(async ({ dial, time }) => {
     using silent = await dial();
     using slow = await dial();
     await write(silent, "GET /a HTTP/1.1\r\n");
@@ -48,8 +54,8 @@ Deno.test("a client that never asks for the upgrade is cut off, one that asks by
   });
 });
 
-Deno.test("a client that has gone without a word makes room", async () => {
-  await meet(async ({ newHost, dial, enter }) => {
+Deno.test("a client that has gone silently is removed from its room", async () => {
+  await withRendezvous(async ({ newHost, dial, enter }) => {
     const ghost = newHost();
     using connection = await dial(ghost);
     await write(connection, upgradeRequest("/a"));
@@ -62,8 +68,8 @@ Deno.test("a client that has gone without a word makes room", async () => {
   });
 });
 
-Deno.test("a client that answers pings stays, as long as anybody may", async () => {
-  await meet(async ({ enter, time }) => {
+Deno.test("a client that answers pings stays for the maximum lifetime", async () => {
+  await withRendezvous(async ({ enter, time }) => {
     await using a = await enter("a");
     await assertRejects(() => a.receive(), NetworkError, "long enough");
     assert(time.nowMs > 3_600_000 && time.nowMs < 3_700_000, `${time.nowMs}`);
@@ -74,33 +80,45 @@ for (
   const [what, frame, code] of [
     [
       "a message that is too long",
-      encodeFrame("binary", new Uint8Array(MAX_SIGNAL_BYTES + 1), MASK()),
+      encodeWebSocketFrame("binary", new Uint8Array(MAX_SIGNAL_BYTES + 1), MASK()),
       1009,
     ],
     ["a length of 2^63", Uint8Array.fromHex("82ff8000000000000000"), 1009],
-    ["a frame without a mask", encodeFrame("binary", new Uint8Array(3)), 1002],
+    ["a frame without a mask", encodeWebSocketFrame("binary", new Uint8Array(3)), 1002],
     ["an opcode that is not assigned", Uint8Array.fromHex("838000000000"), 1002],
     [
-      "a frame that goes on with nothing",
-      encodeFrame("continuation", new Uint8Array(1), MASK()),
+      "a continuation frame without a beginning",
+      encodeWebSocketFrame("continuation", new Uint8Array(1), MASK()),
       1002,
     ],
-    ["text that is not UTF-8", encodeFrame("text", new Uint8Array([0xff]), MASK()), 1002],
-    ["a message of endless empty frames", endlessMessage(), 1002],
-    ["a message whose parts are too long together", longParts(), 1009],
-    ["a flood of messages", repeated(encodeFrame("binary", new Uint8Array(1), MASK()), 200), 1008],
-    ["a flood of pings", repeated(encodeFrame("ping", new Uint8Array(125), MASK()), 200), 1008],
-    ["a flood of pongs", repeated(encodeFrame("pong", new Uint8Array(), MASK()), 200), 1008],
+    ["text that is not UTF-8", encodeWebSocketFrame("text", new Uint8Array([0xff]), MASK()), 1002],
+    ["an endless message of empty frames", endlessMessage(), 1002],
+    ["a message whose frames together are too long", longParts(), 1009],
+    [
+      "a flood of messages",
+      repeated(encodeWebSocketFrame("binary", new Uint8Array(1), MASK()), 200),
+      1008,
+    ],
+    [
+      "a flood of pings",
+      repeated(encodeWebSocketFrame("ping", new Uint8Array(125), MASK()), 200),
+      1008,
+    ],
+    [
+      "a flood of pongs",
+      repeated(encodeWebSocketFrame("pong", new Uint8Array(), MASK()), 200),
+      1008,
+    ],
     ["a flood of the longest messages", repeated(longestFrame(), 200), 1008],
   ] as const
 ) {
-  Deno.test(`the server closes with ${code} after ${what}, and its peer stays`, async () => {
-    await meet(async ({ dial, enter, server }) => {
+  Deno.test(`the server closes with ${code} after ${what}, and the peer stays`, async () => {
+    await withRendezvous(async ({ dial, enter, server }) => {
       await using peer = await enter("a");
       using connection = await dial();
       await write(connection, upgradeRequest("/a"));
       await peer.peerPresent();
-      const sending = write(connection, frame).catch(() => {}); // may be cut off before all is sent
+      const sending = write(connection, frame).catch(() => {}); // it may be cut off before everything is sent
       const frames = await readAll(connection).catch(() => "");
       await sending;
       if (!what.includes("longest")) assertEquals(closeCodeIn(frames), code);
@@ -110,8 +128,8 @@ for (
   });
 }
 
-Deno.test("what a slow reader does not read is lost, beyond a limit, and the sender does not wait", async () => {
-  await meet(async ({ dial, open }) => {
+Deno.test("messages to a slow reader are lost beyond a limit, and the sender does not wait", async () => {
+  await withRendezvous(async ({ dial, open }) => {
     using slow = await dial();
     await write(slow, upgradeRequest("/a"));
     await delay(100);
@@ -128,15 +146,15 @@ Deno.test("what a slow reader does not read is lost, beyond a limit, and the sen
       if (more === "") break;
       total += more.length;
     }
-    // Two TCP buffers of 64 KiB in the simulation, and the server's queue.
-    assert(total < 250_000, `${total} bytes were kept`);
+    // The simulation's two TCP buffers of 64 KiB, and the server's queue.
+    assert(total < 250_000, `${total} bytes were queued`);
     slow.close();
     sender.abort();
   }, { messagesPerSecond: 100 });
 });
 
-Deno.test("connections of one source are limited, and free again when they end", async () => {
-  await meet(async ({ dial, newHost }) => {
+Deno.test("connections of one source are limited, and may be replaced when they end", async () => {
+  await withRendezvous(async ({ dial, newHost }) => {
     const host = newHost();
     const held = [await dial(host), await dial(host)];
     using third = await dial(host);
@@ -153,8 +171,8 @@ Deno.test("connections of one source are limited, and free again when they end",
   }, { maxConnectionsPerSource: 2 });
 });
 
-Deno.test("connections and rooms are limited altogether", async () => {
-  await meet(async ({ dial, enter }) => {
+Deno.test("connections and rooms are limited in total", async () => {
+  await withRendezvous(async ({ dial, enter }) => {
     await using _a = await enter("a");
     await assertRejects(() => enter("b"), Error, "503");
     await using _b = await enter("a");
@@ -163,8 +181,8 @@ Deno.test("connections and rooms are limited altogether", async () => {
   }, { maxConnections: 2, maxRooms: 1 });
 });
 
-Deno.test("the two may say what they like to each other, but nothing in the server's name", async () => {
-  await meet(async ({ enter, open }) => {
+Deno.test("peers may send each other anything, but no notices in the server's name", async () => {
+  await withRendezvous(async ({ enter, open }) => {
     await using a = await enter("a");
     const forger = await open("a");
     await a.peerPresent();
@@ -180,8 +198,8 @@ Deno.test("the two may say what they like to each other, but nothing in the serv
   });
 });
 
-Deno.test("the server ends with its clients told why", async () => {
-  await meet(async ({ open, server, dial }) => {
+Deno.test("the server tells its clients when it ends", async () => {
+  await withRendezvous(async ({ open, server, dial }) => {
     const socket = await open("a");
     using half = await dial();
     await write(half, "GET /a");
@@ -198,8 +216,8 @@ Deno.test("the server ends with its clients told why", async () => {
   });
 });
 
-Deno.test("a hundred rooms meet at once", async () => {
-  await meet(async ({ enter, server }) => {
+Deno.test("a hundred rooms work at once", async () => {
+  await withRendezvous(async ({ enter, server }) => {
     const rooms = Array.from({ length: 100 }, (_, i) => `room-${i}`);
     const pairs = await Promise.all(rooms.map(async (room) => {
       const [a, b] = await Promise.all([enter(room), enter(room)]);
@@ -223,18 +241,21 @@ function repeated(frame: Uint8Array, times: number): Uint8Array {
   return all;
 }
 
-/** Frames that are not final. */
+/** 51 empty frames, none of them final. */
 function endlessMessage(): Uint8Array {
   return Uint8Array.fromHex(`028000000000${"008000000000".repeat(50)}`);
 }
 
 function longParts(): Uint8Array {
-  const begin = encodeFrame("binary", new Uint8Array(3000), MASK());
+  const begin = encodeWebSocketFrame("binary", new Uint8Array(3000), MASK());
   begin[0]! &= 0x7f;
-  return new Uint8Array([...begin, ...encodeFrame("continuation", new Uint8Array(3000), MASK())]);
+  return new Uint8Array([
+    ...begin,
+    ...encodeWebSocketFrame("continuation", new Uint8Array(3000), MASK()),
+  ]);
 }
 
-/** Of the close frame, which is a server's last. */
+/** The code of the close frame, which is a server's last frame. */
 function closeCodeIn(text: string): number | undefined {
   const at = text.lastIndexOf("\x88");
   return at === -1 ? undefined : text.charCodeAt(at + 2) << 8 | text.charCodeAt(at + 3);

@@ -1,5 +1,5 @@
 /**
- * An MQTT broker of the simulated internet that does as a test has it.
+ * An MQTT broker in the simulated internet that behaves as a test says.
  *
  * @module
  */
@@ -7,25 +7,24 @@
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
-import { packetLength } from "../../lib/signal/mqtt/packet.ts";
+import { mqttPacketLength } from "../../lib/signal/mqtt/packet.ts";
 import { mqttTransport, type MqttTransportOptions } from "../../lib/signal/mqtt/transport.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-
 import { simulate } from "../simnet/simulate.ts";
 
-/** A broker that agrees to everything unless told otherwise. */
+/** A broker that accepts everything by default. */
 export interface ScriptedBroker {
-  /** Hexadecimal packets for each that comes. */
+  /** The answers to a packet, as hexadecimal packets. */
   answers: (packet: Uint8Array) => readonly string[];
-  /** Whether it still takes what is sent to it. */
+  /** Whether it reads what is sent to it. */
   reads: boolean;
-  /** Whether it ends a connection at once. */
+  /** Whether it closes each connection at the first packet. */
   hangsUp: boolean;
-  /** To the last who connected, as it is. */
-  say(bytes: Uint8Array): Promise<void>;
+  /** Sends bytes to the client that connected last. */
+  send(bytes: Uint8Array): Promise<void>;
 }
 
-/** What a test has to do with. */
+/** A broker, and the means to reach it. */
 export interface BrokerPlace {
   readonly broker: ScriptedBroker;
   readonly network: Network;
@@ -34,7 +33,7 @@ export interface BrokerPlace {
   nowMs(): number;
 }
 
-/** Runs a test 10 ms away from a broker, and checks that all connections have ended after it. */
+/** Runs a test 10 ms away from a broker, and checks that it leaves no connection. */
 export async function withBroker(test: (place: BrokerPlace) => Promise<void>): Promise<void> {
   await simulate(async ({ internet, time }) => {
     const link = { delayMs: 5 };
@@ -48,14 +47,14 @@ export async function withBroker(test: (place: BrokerPlace) => Promise<void>): P
       },
       reads: true,
       hangsUp: false,
-      say: (bytes) => writeAll(connections.at(-1)!, bytes),
+      send: (bytes) => writeAll(connections.at(-1)!, bytes),
     };
     using listener = await server.network.listenTcp({ ip: server.addresses[0]!, port: 1883 });
     const serving = serve(listener, connections, broker);
     const { network } = client;
     const url = `mqtt://${server.addresses[0]}`;
     const connect: BrokerPlace["connect"] = ({ signal, ...options } = {}) =>
-      mqttTransport(url, options).open({ network, ...signal && { signal } });
+      mqttTransport(url, options).open({ network, signal });
     await test({ broker, network, url, connect, nowMs: () => time.nowMs });
     listener.close();
     for (const connection of connections) connection.reset();
@@ -68,20 +67,20 @@ async function serve(
   connections: TcpConnection[],
   broker: ScriptedBroker,
 ): Promise<void> {
-  const conversations: Promise<void>[] = [];
+  const clients: Promise<void>[] = [];
   try {
     for (;;) {
       const connection = await listener.accept();
       connections.push(connection);
-      conversations.push(converse(connection, broker));
+      clients.push(serveClient(connection, broker));
     }
   } catch (error) {
     if (!(error instanceof NetworkError)) throw error; // closed
   }
-  await Promise.all(conversations);
+  await Promise.all(clients);
 }
 
-async function converse(connection: TcpConnection, broker: ScriptedBroker): Promise<void> {
+async function serveClient(connection: TcpConnection, broker: ScriptedBroker): Promise<void> {
   const buffer = new Uint8Array(8192);
   try {
     let unread = new Uint8Array();
@@ -90,7 +89,7 @@ async function converse(connection: TcpConnection, broker: ScriptedBroker): Prom
       if (count === null || broker.hangsUp) return connection.close();
       unread = Uint8Array.of(...unread, ...buffer.subarray(0, count));
       for (;;) {
-        const length = packetLength(unread, 8192);
+        const length = mqttPacketLength(unread, 8192);
         if (length === undefined || length > unread.length) break;
         const packet = unread.slice(0, length);
         unread = unread.slice(length);

@@ -1,79 +1,81 @@
 /**
- * A way to signal that does what a test says, for what is built on top of one.
+ * A signaling transport that behaves as a test says, for what is built on top of one.
  *
  * @module
  */
 
 import { NetworkError } from "../../lib/base/errors.ts";
+import { optionalResolvers } from "../../lib/base/tasks.ts";
+import { type TopicListener, TopicListeners } from "../../lib/signal/topic.ts";
 import type {
   OpenSignalingOptions,
   SignalingConnection,
   SignalTransport,
 } from "../../lib/signal/transport.ts";
-import { type TopicListener, TopicSubscribers } from "../../lib/signal/transport.ts";
 
-/** What becomes of a subscription: it is agreed to unless this throws, once it resolves. */
-export type Agree = (topic: string, signal?: AbortSignal) => Promise<void>;
+/** Confirms a subscription once it resolves, or refuses it by throwing. */
+export type Confirm = (topic: string, signal?: AbortSignal) => Promise<void>;
 
-/** Buses that are there until the test says otherwise. */
+/** Opens connections that last until the test loses them. */
 export class ScriptedTransport implements SignalTransport {
   readonly url = "scripted:";
   /** All that were opened. */
-  readonly buses: ScriptedSignaling[] = [];
-  /** May be changed at any time. */
-  agree: Agree;
-  /** What has to come about before a bus is open. */
+  readonly connections: ScriptedSignaling[] = [];
+  /** May be replaced at any time. */
+  confirm: Confirm;
+  /** What has to happen before a connection is open. */
   opening: (signal?: AbortSignal) => Promise<void> = () => Promise.resolve();
   /** Calls of `open()`. */
   attempts = 0;
 
-  constructor(agree: Agree = () => Promise.resolve()) {
-    this.agree = agree;
+  constructor(confirm: Confirm = () => Promise.resolve()) {
+    this.confirm = confirm;
   }
 
   async open({ signal }: OpenSignalingOptions): Promise<ScriptedSignaling> {
     this.attempts++;
     await this.opening(signal);
-    const signaling = new ScriptedSignaling((topic, signal) => this.agree(topic, signal));
-    this.buses.push(signaling);
+    const signaling = new ScriptedSignaling((topic, signal) => this.confirm(topic, signal));
+    this.connections.push(signaling);
     return signaling;
   }
 
-  /** The newest bus. */
+  /** The newest connection. */
   get signaling(): ScriptedSignaling {
-    return this.buses.at(-1)!;
+    return this.connections.at(-1)!;
   }
 }
 
-/** One bus. */
+/** One connection. */
 export class ScriptedSignaling implements SignalingConnection {
   readonly url = "scripted:";
   readonly finished: Promise<void>;
-  /** All that was published. */
+  /** The topics of all messages that were published. */
   readonly published: string[] = [];
-  readonly #agree: Agree;
-  readonly #subscribers = new TopicSubscribers();
-  readonly #end = Promise.withResolvers<void>();
+  /** What has to happen before it is disposed. */
+  releasing: Promise<void> = Promise.resolve();
+  readonly #confirm: Confirm;
+  readonly #listeners = new TopicListeners();
+  readonly #end = optionalResolvers<void>();
 
-  constructor(agree: Agree) {
-    this.#agree = agree;
+  constructor(confirm: Confirm) {
+    this.#confirm = confirm;
     this.finished = this.#end.promise;
-    this.finished.catch(() => {});
   }
 
-  /** How many topics somebody listens to. */
+  /** How many topics have a listener. */
   get topics(): number {
-    return this.#subscribers.topics.length;
+    return this.#listeners.topics.length;
   }
 
-  /** As if somebody else had published it. */
-  hear(topic: string, message: Uint8Array): void {
-    this.#subscribers.deliver(topic, message);
+  /** As if another peer had published it. */
+  deliver(topic: string, message: Uint8Array): void {
+    this.#listeners.deliver(topic, message);
   }
 
-  /** It is lost. */
+  /** Ends the connection as the network would. */
   lose(): void {
-    this.#end.reject(new NetworkError("Cannot use the bus: it was cut", "reset"));
+    this.#end.reject(new NetworkError("Cannot use the connection: it was cut", "reset"));
   }
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
@@ -87,20 +89,20 @@ export class ScriptedSignaling implements SignalingConnection {
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
     signal?.throwIfAborted();
-    this.#subscribers.add(topic, onMessage);
+    this.#listeners.add(topic, onMessage);
     try {
-      await this.#agree(topic, signal);
+      await this.#confirm(topic, signal);
     } catch (error) {
-      this.#subscribers.remove(topic, onMessage);
+      this.#listeners.remove(topic, onMessage);
       throw error;
     }
     // deno-lint-ignore require-await
-    return { [Symbol.asyncDispose]: async () => void this.#subscribers.remove(topic, onMessage) };
+    return { [Symbol.asyncDispose]: async () => void this.#listeners.remove(topic, onMessage) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.releasing;
     this.#end.resolve();
-    await this.finished.catch(() => {});
   }
 }
 

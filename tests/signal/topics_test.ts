@@ -7,109 +7,112 @@ import { decodeManualMessage, encodeManualMessage } from "../../lib/signal/manua
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
 import { DEFAULT_RENDEZVOUS_LIMITS } from "../../lib/signal/rendezvous/server.ts";
 import { RendezvousTopics } from "../../lib/signal/rendezvous/topics.ts";
-import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/rendezvous/protocol.ts";
+import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/rendezvous/message.ts";
 import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
-import { join, LINK, meet, next } from "./rendezvous_fixtures.ts";
+import { join, LINK, next, withRendezvous } from "./rendezvous_fixtures.ts";
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
 const OTHER = "BBBBBBBBBBBBBBBBBBBBBA";
 const RTT_MS = 4 * LINK.delayMs;
 
-Deno.test("what is said under a topic reaches all who listen, and nobody else", () =>
-  meet(async (meeting) => {
-    await using speaker = await join(meeting);
-    await using listener = await join(meeting);
-    await using another = await join(meeting);
-    await using stranger = await join(meeting);
-    const heard = [listener, another].map((each) => next(each, TOPIC));
-    await stranger.subscribe(OTHER, () => assert(false, "a stranger heard it"));
+Deno.test("a published message reaches all subscribers of its topic, and no one else", () =>
+  withRendezvous(async (place) => {
+    await using publisher = await join(place);
+    await using subscriber = await join(place);
+    await using another = await join(place);
+    await using other = await join(place);
+    const received = [subscriber, another].map((each) => next(each, TOPIC));
+    await other.subscribe(OTHER, () => assert(false, "it arrived at another topic"));
     await delay(RTT_MS);
-    await speaker.publish(TOPIC, toBytes("hello"));
-    assertEquals((await Promise.all(heard)).map(toText), ["hello", "hello"]);
+    await publisher.publish(TOPIC, toBytes("hello"));
+    assertEquals((await Promise.all(received)).map(toText), ["hello", "hello"]);
   }));
 
-Deno.test("who speaks does not hear itself", () =>
-  meet(async (meeting) => {
-    await using signaling = await join(meeting);
-    await signaling.subscribe(TOPIC, () => assert(false, "it heard itself"));
+Deno.test("the publisher gets no copy", () =>
+  withRendezvous(async (place) => {
+    await using signaling = await join(place);
+    await signaling.subscribe(TOPIC, () => assert(false, "it got a copy"));
     await signaling.publish(TOPIC, toBytes("hello"));
     await delay(10 * RTT_MS);
   }));
 
-Deno.test("a subscription is in force for whatever is said after it, without waiting", () =>
-  meet(async (meeting) => {
-    await using asker = await join(meeting);
-    await using answerer = await join(meeting);
-    await using _answering = await answerer.subscribe(OTHER, (message) => {
-      answerer.publish(TOPIC, message);
+Deno.test("a subscription is in force for messages published after it, without waiting", () =>
+  withRendezvous(async (place) => {
+    await using requester = await join(place);
+    await using responder = await join(place);
+    await using _answering = await responder.subscribe(OTHER, (message) => {
+      responder.publish(TOPIC, message);
     });
-    const startedAtMs = meeting.time.nowMs;
-    const answer = next(asker, TOPIC);
-    await asker.publish(OTHER, toBytes("ping"));
+    const startedAtMs = place.time.nowMs;
+    const answer = next(requester, TOPIC);
+    await requester.publish(OTHER, toBytes("ping"));
     assertEquals(toText(await answer), "ping");
-    assertEquals(meeting.time.nowMs - startedAtMs, 2 * RTT_MS);
+    assertEquals(place.time.nowMs - startedAtMs, 2 * RTT_MS);
   }));
 
-Deno.test("a bus knows its round trip to the server once it has subscribed", () =>
-  meet(async (meeting) => {
-    await using signaling = await join(meeting);
+Deno.test("rttMs is the round trip to the server, once a subscription has measured it", () =>
+  withRendezvous(async (place) => {
+    await using signaling = await join(place);
     assertEquals(signaling.rttMs, undefined);
     await using _subscription = await signaling.subscribe(TOPIC, () => {});
     assertEquals(signaling.rttMs, RTT_MS);
   }));
 
-Deno.test("who unsubscribes hears no more, and leaves nothing at the server", () =>
-  meet(async (meeting) => {
-    await using speaker = await join(meeting);
-    await using listener = await join(meeting);
-    const subscription = await listener.subscribe(TOPIC, () => assert(false, "it heard"));
-    assertEquals(meeting.server.topics, 1);
+Deno.test("unsubscribing ends delivery, and leaves nothing at the server", () =>
+  withRendezvous(async (place) => {
+    await using publisher = await join(place);
+    await using subscriber = await join(place);
+    const subscription = await subscriber.subscribe(TOPIC, () => assert(false, "it was delivered"));
+    assertEquals(place.server.topics, 1);
     await subscription[Symbol.asyncDispose]();
     await delay(RTT_MS);
-    assertEquals(meeting.server.topics, 0);
-    await speaker.publish(TOPIC, toBytes("hello"));
+    assertEquals(place.server.topics, 0);
+    await publisher.publish(TOPIC, toBytes("hello"));
     await delay(RTT_MS);
   }));
 
-Deno.test("who leaves takes its topics with it", () =>
-  meet(async (meeting) => {
+Deno.test("a client that leaves takes its subscriptions with it", () =>
+  withRendezvous(async (place) => {
     {
-      await using listener = await join(meeting);
-      await listener.subscribe(TOPIC, () => {});
-      assertEquals(meeting.server.topics, 1);
+      await using subscriber = await join(place);
+      await subscriber.subscribe(TOPIC, () => {});
+      assertEquals(place.server.topics, 1);
     }
     await delay(RTT_MS);
-    assertEquals(meeting.server.topics, 0);
+    assertEquals(place.server.topics, 0);
   }));
 
-Deno.test("several in one program may listen to one topic", () =>
-  meet(async (meeting) => {
-    await using speaker = await join(meeting);
-    await using listener = await join(meeting);
-    const first = await listener.subscribe(TOPIC, () => assert(false, "the first heard it"));
-    const second = next(listener, TOPIC);
+Deno.test("a topic may have several listeners in one program", () =>
+  withRendezvous(async (place) => {
+    await using publisher = await join(place);
+    await using subscriber = await join(place);
+    const first = await subscriber.subscribe(
+      TOPIC,
+      () => assert(false, "the first listener was called"),
+    );
+    const second = next(subscriber, TOPIC);
     await first[Symbol.asyncDispose]();
     await delay(RTT_MS);
-    await speaker.publish(TOPIC, toBytes("hello"));
+    await publisher.publish(TOPIC, toBytes("hello"));
     assertEquals(toText(await second), "hello");
   }));
 
-Deno.test("rooms and topics of one server do not know of each other", () =>
-  meet(async (meeting) => {
-    await using signaling = await join(meeting);
-    await signaling.subscribe(TOPIC, () => assert(false, "it heard the room"));
-    await using a = await meeting.enter(TOPIC);
-    await using b = await meeting.enter(TOPIC);
+Deno.test("rooms and topics of one server are separate", () =>
+  withRendezvous(async (place) => {
+    await using signaling = await join(place);
+    await signaling.subscribe(TOPIC, () => assert(false, "it received a message of the room"));
+    await using a = await place.enter(TOPIC);
+    await using b = await place.enter(TOPIC);
     await a.send(toBytes("hello"));
     assertEquals(toText(await b.receive()), "hello");
-    assertEquals([meeting.server.rooms, meeting.server.topics], [1, 1]);
+    assertEquals([place.server.rooms, place.server.topics], [1, 1]);
   }));
 
-Deno.test("a bus says that its server has gone", () =>
-  meet(async (meeting) => {
-    await using signaling = await join(meeting);
-    await meeting.server[Symbol.asyncDispose]();
+Deno.test("finished rejects with the reason when the server ends", () =>
+  withRendezvous(async (place) => {
+    await using signaling = await join(place);
+    await place.server[Symbol.asyncDispose]();
     await assertRejects(() => signaling.finished, NetworkError, "1001");
   }));
 
@@ -123,28 +126,28 @@ Deno.test("RendezvousTopics keeps to its limits", () => {
   assertEquals(topics.subscribe("b", "1"), false);
   assertEquals(topics.subscribe("b", "2"), true);
   assertEquals(topics.subscribe("b", "3"), false);
-  assertEquals(topics.listeners("b", "1"), ["a"]);
+  assertEquals(topics.receivers("b", "1"), ["a"]);
   topics.leave("a");
-  assertEquals(topics.listeners("b", "1"), []);
+  assertEquals(topics.receivers("b", "1"), []);
   assertEquals(topics.subscribe("a", "1"), false);
   assertEquals(topics.size, 1);
 });
 
-Deno.test("RendezvousTopics lets a member say so much at once, and so much a second", () => {
+Deno.test("RendezvousTopics limits the burst and the rate of a member", () => {
   const limits = { ...DEFAULT_RENDEZVOUS_LIMITS, topicBurst: 2, topicMessagesPerSecond: 1 };
   const topics = new RendezvousTopics<string>(limits);
   topics.join("a", "192.0.2.1", 0);
-  assertEquals([0, 0, 0, 1000, 1000].map((ms) => topics.takes("a", ms)), [
+  assertEquals([0, 0, 0, 1000, 1000].map((ms) => topics.takeToken("a", ms)), [
     true,
     true,
     false,
     true,
     false,
   ]);
-  assertEquals(topics.takes("nobody", 0), false);
+  assertEquals(topics.takeToken("unknown", 0), false);
 });
 
-Deno.test("encodeTopicMessage() writes the bytes that the layout says", () => {
+Deno.test("encodeTopicMessage() writes the documented layout", () => {
   const message = { kind: "publish", topic: TOPIC, message: Uint8Array.of(7) } as const;
   assertEquals(encodeTopicMessage(message), Uint8Array.of(3, ...new Uint8Array(16), 7));
   assertEquals(
@@ -153,7 +156,7 @@ Deno.test("encodeTopicMessage() writes the bytes that the layout says", () => {
   );
 });
 
-Deno.test("messages of all three carriers are what they were before they were bytes", () => {
+Deno.test("messages of all three transports round-trip through encode and decode", () => {
   const topics = fc.uint8Array({ minLength: 16, maxLength: 16 }).map(toBase64url);
   const ids = fc.uint8Array({ minLength: 8, maxLength: 8 });
   fc.assert(fc.property(topics, ids, fc.uint8Array(), (topic, id, message) => {
@@ -169,7 +172,7 @@ Deno.test("messages of all three carriers are what they were before they were by
   }));
 });
 
-Deno.test("decoders of all three carriers throw nothing but MalformedMessageError", () => {
+Deno.test("decoders of all three transports throw nothing but MalformedMessageError", () => {
   fc.assert(fc.property(fc.uint8Array(), fc.string(), (bytes, text) => {
     const decoders = [
       () => decodeTopicMessage(bytes),
@@ -187,9 +190,9 @@ Deno.test("decoders of all three carriers throw nothing but MalformedMessageErro
   }));
 });
 
-Deno.test("a topic has to be one, and a message not too long", () =>
-  meet(async (meeting) => {
-    await using signaling = await join(meeting);
+Deno.test("publish() and subscribe() reject invalid topics and messages that are too long", () =>
+  withRendezvous(async (place) => {
+    await using signaling = await join(place);
     await assertRejects(() => signaling.publish("kitchen", toBytes("hello")), TypeError);
     await assertRejects(() => signaling.subscribe("kitchen", () => {}), TypeError);
     await assertRejects(() => signaling.publish(TOPIC, new Uint8Array(4097)), RangeError);

@@ -4,10 +4,10 @@ import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
 import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
 import { assertNetworkError } from "../simnet/fixtures.ts";
-import { meet } from "./rendezvous_fixtures.ts";
+import { withRendezvous } from "./rendezvous_fixtures.ts";
 
-Deno.test("two in a room get each other's messages, up to the longest, in order", async () => {
-  await meet(async ({ enter }) => {
+Deno.test("two peers in a room receive each other's messages, up to the longest, in order", async () => {
+  await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await using b = await enter("kitchen");
     await a.peerPresent();
@@ -25,8 +25,8 @@ Deno.test("two in a room get each other's messages, up to the longest, in order"
   });
 });
 
-Deno.test("rooms do not hear each other", async () => {
-  await meet(async ({ enter }) => {
+Deno.test("messages do not leave their room", async () => {
+  await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await using b = await enter("kitchen");
     await using c = await enter("cellar");
@@ -39,8 +39,8 @@ Deno.test("rooms do not hear each other", async () => {
   });
 });
 
-Deno.test("entering a room takes two round trips, and a message one to the other side", async () => {
-  await meet(async ({ enter, time }) => {
+Deno.test("entering a room takes two round trips, and a message takes one", async () => {
+  await withRendezvous(async ({ enter, time }) => {
     await using a = await enter("kitchen");
     assertEquals(Math.round(time.nowMs), 40); // two links of 5 ms: SYN, SYN/ACK, request, response
     await using b = await enter("kitchen");
@@ -51,8 +51,8 @@ Deno.test("entering a room takes two round trips, and a message one to the other
   });
 });
 
-Deno.test("rttMs is the round trip by way of the server, once somebody is there", async () => {
-  await meet(async ({ enter }) => {
+Deno.test("rttMs is the round trip through the server, once the peer is there", async () => {
+  await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     assertEquals(a.rttMs, undefined);
     await using b = await enter("kitchen");
@@ -61,8 +61,8 @@ Deno.test("rttMs is the round trip by way of the server, once somebody is there"
   });
 });
 
-Deno.test("the newest message that was sent to nobody arrives when somebody comes", async () => {
-  await meet(async ({ enter }) => {
+Deno.test("the newest message that was sent to an empty room arrives when the peer enters", async () => {
+  await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await a.send(new Uint8Array([1]));
     await a.send(new Uint8Array([2]));
@@ -73,8 +73,8 @@ Deno.test("the newest message that was sent to nobody arrives when somebody come
   });
 });
 
-Deno.test("each learns that the other has come, left, and come again", async () => {
-  await meet(async ({ enter }) => {
+Deno.test("a channel learns that its peer has entered, left, and entered again", async () => {
+  await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await a.peerAbsent();
     for (let i = 0; i < 2; i++) {
@@ -89,8 +89,8 @@ Deno.test("each learns that the other has come, left, and come again", async () 
   });
 });
 
-Deno.test("a third is refused, and may come once one of the two has left", async () => {
-  await meet(async ({ enter }) => {
+Deno.test("a third client is refused, and may enter once one of the two has left", async () => {
+  await withRendezvous(async ({ enter }) => {
     await using _a = await enter("kitchen");
     const b = await enter("kitchen");
     const error = await assertRejects(() => enter("kitchen"), RefusedError, "Two are in this room");
@@ -100,8 +100,8 @@ Deno.test("a third is refused, and may come once one of the two has left", async
   });
 });
 
-Deno.test("a closed channel rejects what waits and what comes", async () => {
-  await meet(async ({ enter }) => {
+Deno.test("a closed channel rejects pending and new calls", async () => {
+  await withRendezvous(async ({ enter }) => {
     const a = await enter("kitchen");
     const waiting = [a.receive(), a.peerPresent()];
     a.close();
@@ -113,8 +113,8 @@ Deno.test("a closed channel rejects what waits and what comes", async () => {
   });
 });
 
-Deno.test("a channel whose server ends is broken", async () => {
-  await meet(async ({ enter, server }) => {
+Deno.test("a channel breaks when its server ends", async () => {
+  await withRendezvous(async ({ enter, server }) => {
     const a = await enter("kitchen");
     const waiting = assertNetworkError("reset", () => a.receive());
     await server[Symbol.asyncDispose]();
@@ -125,7 +125,7 @@ Deno.test("a channel whose server ends is broken", async () => {
 
 Deno.test("an aborted wait rejects with the reason and loses no message", async () => {
   const signal = AbortSignal.abort(new Error("enough"));
-  await meet(async ({ enter }) => {
+  await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await using b = await enter("kitchen");
     for (const wait of [() => a.receive({ signal }), () => a.peerAbsent({ signal })]) {
@@ -136,14 +136,14 @@ Deno.test("an aborted wait rejects with the reason and loses no message", async 
   });
 });
 
-Deno.test("send() refuses what is too long", async () => {
-  await meet(async ({ enter }) => {
+Deno.test("send() rejects a message that is too long", async () => {
+  await withRendezvous(async ({ enter }) => {
     await using a = await enter("kitchen");
     await assertRejects(() => a.send(new Uint8Array(MAX_SIGNAL_BYTES + 1)), RangeError, "4097");
   });
 });
 
-Deno.test("openWebSocketChannel() refuses a room or a URL that is none", async () => {
+Deno.test("openWebSocketChannel() rejects an invalid room or URL", async () => {
   for (const room of ["", "a/b", "a b", "é", "x".repeat(65), ".."]) {
     await assertRejects(() => openWebSocketChannel("ws://127.0.0.1", room), TypeError, "room");
   }
@@ -151,8 +151,8 @@ Deno.test("openWebSocketChannel() refuses a room or a URL that is none", async (
   await assertRejects(() => openWebSocketChannel("nonsense", "a"), TypeError);
 });
 
-Deno.test("openWebSocketChannel() tells a server that is not there, and gives up when told", async () => {
-  await meet(async ({ newHost, server }) => {
+Deno.test("openWebSocketChannel() reports an unreachable server, and can be aborted", async () => {
+  await withRendezvous(async ({ newHost, server }) => {
     const host = newHost();
     const { ip } = server.local;
     await assertNetworkError("refused", () => {
@@ -172,8 +172,8 @@ Deno.test("openWebSocketChannel() tells a server that is not there, and gives up
   });
 });
 
-Deno.test("openWebSocketChannel() finds a server by name, and beside a path", async () => {
-  await meet(async ({ internet, newHost, server }) => {
+Deno.test("openWebSocketChannel() resolves the server's name, and appends the room to a path", async () => {
+  await withRendezvous(async ({ internet, newHost, server }) => {
     internet.names.set("meet.example", ["2001:db8::9", server.local.ip]);
     const { network } = newHost();
     await using a = await openWebSocketChannel("ws://meet.example:3480/", "a", { network });
@@ -186,8 +186,8 @@ Deno.test("openWebSocketChannel() finds a server by name, and beside a path", as
   });
 });
 
-Deno.test("a channel ends when its server breaks the protocol", async () => {
-  await meet(async ({ newHost }) => {
+Deno.test("openWebSocketChannel() rejects a server that is not HTTP", async () => {
+  await withRendezvous(async ({ newHost }) => {
     const host = newHost();
     using listener = await host.network.listenTcp({ ip: host.addresses[0]!, port: 80 });
     const opening = openWebSocketChannel(`ws://${listener.local.ip}`, "a", {
@@ -200,7 +200,7 @@ Deno.test("a channel ends when its server breaks the protocol", async () => {
   });
 });
 
-Deno.test("a channel of the system tells a refusal as such", async () => {
+Deno.test("openWebSocketChannel() reports a refused connection on the system's network", async () => {
   const error = await assertRejects(
     () => openWebSocketChannel("ws://127.0.0.1:1", "a"),
     NetworkError,

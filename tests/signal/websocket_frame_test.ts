@@ -1,21 +1,21 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import {
   decodeClose,
-  decodeFrame,
   decodeText,
+  decodeWebSocketFrame,
   encodeClose,
-  encodeFrame,
-  type Opcode,
+  encodeWebSocketFrame,
+  type WebSocketOpcode,
 } from "../../lib/signal/websocket/frame.ts";
 
 const HELLO = new TextEncoder().encode("Hello");
 const MASK = fromHex("37fa213d");
 
 // RFC 6455 §5.7.
-const EXAMPLES: readonly (readonly [string, Opcode, boolean, boolean, Uint8Array<ArrayBuffer>])[] =
-  [
+const EXAMPLES:
+  readonly (readonly [string, WebSocketOpcode, boolean, boolean, Uint8Array<ArrayBuffer>])[] = [
     ["810548656c6c6f", "text", true, false, HELLO],
     ["818537fa213d7f9f4d5158", "text", true, true, HELLO],
     ["010348656c", "text", false, false, HELLO.subarray(0, 3)],
@@ -27,15 +27,17 @@ const EXAMPLES: readonly (readonly [string, Opcode, boolean, boolean, Uint8Array
   ];
 
 for (const [hex, opcode, isFinal, isMasked, payload] of EXAMPLES) {
-  Deno.test(`decodeFrame() and encodeFrame() know ${hex.slice(0, 24)} of RFC 6455 §5.7`, () => {
+  Deno.test(`WebSocket frames: ${hex.slice(0, 24)} of RFC 6455 §5.7`, () => {
     const bytes = fromHex(hex);
-    const decoded = decodeFrame(bytes, 70_000);
+    const decoded = decodeWebSocketFrame(bytes, 70_000);
     assertEquals(decoded, {
       kind: "frame",
       frame: { opcode, isFinal, isMasked, payload },
       byteLength: bytes.length,
     });
-    if (isFinal) assertEquals(encodeFrame(opcode, payload, isMasked ? MASK : undefined), bytes);
+    if (isFinal) {
+      assertEquals(encodeWebSocketFrame(opcode, payload, isMasked ? MASK : undefined), bytes);
+    }
   });
 }
 
@@ -46,41 +48,43 @@ for (
     ["8f00", "opcode 15 is not assigned"],
     ["0900", "a ping frame is whole"],
     ["887e00800000", "at most 125 bytes"],
-    ["827e007d", "no more bytes than it takes"],
-    ["827f000000000000ffff", "no more bytes than it takes"],
+    ["827e007d", "not in its shortest encoding"],
+    ["827f000000000000ffff", "not in its shortest encoding"],
   ] as const
 ) {
-  Deno.test(`decodeFrame() rejects ${hex}: ${rule}`, () => {
-    assertThrows(() => decodeFrame(fromHex(hex), 70_000), MalformedMessageError, rule);
+  Deno.test(`decodeWebSocketFrame() rejects ${hex}: ${rule}`, () => {
+    assertThrows(() => decodeWebSocketFrame(fromHex(hex), 70_000), MalformedMessageError, rule);
   });
 }
 
-Deno.test("decodeFrame() tells a frame that is too long before it has come", () => {
+Deno.test("decodeWebSocketFrame() reports a frame that is too long before it has arrived", () => {
   for (
     const [hex, payloadLength] of [["827e1001", 4097], ["827f7fffffffffffffff", 2 ** 63]] as const
   ) {
-    assertEquals(decodeFrame(fromHex(hex), 4096), { kind: "too-long", payloadLength });
+    assertEquals(decodeWebSocketFrame(fromHex(hex), 4096), { kind: "too-long", payloadLength });
   }
 });
 
-Deno.test("decodeFrame() waits for the whole of a frame, wherever it is cut", () => {
+Deno.test("decodeWebSocketFrame() says how much it needs of a frame that is cut", () => {
   for (const [hex] of EXAMPLES.slice(0, 7)) {
     const bytes = fromHex(hex);
     for (let length = 0; length < bytes.length; length++) {
-      assertEquals(decodeFrame(bytes.subarray(0, length), 4096), { kind: "incomplete" });
+      const decoded = decodeWebSocketFrame(bytes.subarray(0, length), 4096);
+      assert(decoded.kind === "incomplete");
+      assert(decoded.neededLength > length && decoded.neededLength <= bytes.length);
     }
   }
 });
 
-Deno.test("decodeFrame() returns what encodeFrame() was given, and leaves what follows", () => {
+Deno.test("frames round-trip through encode and decode, and what follows them is left", () => {
   fc.assert(fc.property(
-    fc.constantFrom<Opcode>("text", "binary", "continuation"),
+    fc.constantFrom<WebSocketOpcode>("text", "binary", "continuation"),
     fc.uint8Array({ maxLength: 300 }),
     fc.option(fc.uint8Array({ minLength: 4, maxLength: 4 }), { nil: undefined }),
     fc.uint8Array(),
     (opcode, payload, mask, next) => {
-      const bytes = encodeFrame(opcode, payload, mask);
-      const decoded = decodeFrame(new Uint8Array([...bytes, ...next]), 300);
+      const bytes = encodeWebSocketFrame(opcode, payload, mask);
+      const decoded = decodeWebSocketFrame(new Uint8Array([...bytes, ...next]), 300);
       assertEquals(decoded, {
         kind: "frame",
         frame: { opcode, isFinal: true, isMasked: mask !== undefined, payload: payload.slice() },
@@ -90,9 +94,11 @@ Deno.test("decodeFrame() returns what encodeFrame() was given, and leaves what f
   ));
 });
 
-Deno.test("decodeFrame(), decodeClose() and decodeText() throw nothing but MalformedMessageError", () => {
+Deno.test("decodeWebSocketFrame(), decodeClose() and decodeText() throw nothing but MalformedMessageError", () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
-    for (const decode of [(b: Uint8Array) => decodeFrame(b, 30), decodeClose, decodeText]) {
+    for (
+      const decode of [(b: Uint8Array) => decodeWebSocketFrame(b, 30), decodeClose, decodeText]
+    ) {
       try {
         decode(bytes);
       } catch (error) {

@@ -21,7 +21,7 @@ Deno.test("encodeUpgradeResponse() answers the key of RFC 6455 §1.3", () => {
   assertEquals(judgeUpgradeResponse(decodeHead(toBytes(text)), KEY), { kind: "upgraded" });
 });
 
-Deno.test("judgeUpgradeRequest() takes the client's own request", () => {
+Deno.test("judgeUpgradeRequest() accepts the request of encodeUpgradeRequest()", () => {
   const request = encodeUpgradeRequest("192.0.2.1:3480", "/kitchen", KEY);
   assertEquals(endOfHead(request), request.length);
   assertEquals(judgeUpgradeRequest(decodeHead(request)), {
@@ -32,38 +32,41 @@ Deno.test("judgeUpgradeRequest() takes the client's own request", () => {
 });
 
 const FIELDS = [
-  ...["Host: a", "Connection: keep-alive, UPGRADE", "Upgrade: WebSocket"],
-  ...["Sec-WebSocket-Version: 13", `Sec-WebSocket-Key: ${KEY}`],
+  "Host: a",
+  "Connection: keep-alive, UPGRADE",
+  "Upgrade: WebSocket",
+  "Sec-WebSocket-Version: 13",
+  `Sec-WebSocket-Key: ${KEY}`,
 ];
 
 for (
-  const [why, startLine, fields, status] of [
-    ["nothing", "", FIELDS, 400],
+  const [what, startLine, fields, status] of [
+    ["an empty line", "", FIELDS, 400],
     ["another protocol", "SSH-2.0-OpenSSH_9.2", FIELDS, 400],
     ["HTTP/1.0", "GET / HTTP/1.0", FIELDS, 400],
     ["a whole URL", "GET http://a/ HTTP/1.1", FIELDS, 400],
     ["POST", "POST / HTTP/1.1", FIELDS, 405],
     ["no upgrade", "GET / HTTP/1.1", FIELDS.slice(0, 2), 426],
     ["another version", "GET / HTTP/1.1", FIELDS.with(3, "Sec-WebSocket-Version: 8"), 426],
-    ["a web page's", "GET / HTTP/1.1", [...FIELDS, "Origin: https://example.com"], 403],
+    ["a web page", "GET / HTTP/1.1", [...FIELDS, "Origin: https://example.com"], 403],
     ["no host", "GET / HTTP/1.1", FIELDS.slice(1), 400],
     ["no key", "GET / HTTP/1.1", FIELDS.slice(0, 4), 400],
     ["two keys", "GET / HTTP/1.1", [...FIELDS, `Sec-WebSocket-Key: ${KEY}`], 400],
     ["a short key", "GET / HTTP/1.1", FIELDS.with(4, "Sec-WebSocket-Key: AAAA"), 400],
   ] as const
 ) {
-  Deno.test(`judgeUpgradeRequest() refuses ${why} with ${status}`, () => {
+  Deno.test(`judgeUpgradeRequest() refuses ${what} with ${status}`, () => {
     const head = decodeHead(toBytes([startLine, ...fields, "", ""].join("\r\n")));
     assertEquals(judgeUpgradeRequest(head), { kind: "refused", status });
   });
 }
 
-Deno.test("judgeUpgradeRequest() takes what other clients write", () => {
+Deno.test("judgeUpgradeRequest() accepts the usual variations", () => {
   const head = decodeHead(toBytes(["GET /a HTTP/1.1", ...FIELDS, "", ""].join("\r\n")));
   assertEquals(judgeUpgradeRequest(head).kind, "upgrade");
 });
 
-Deno.test("judgeUpgradeResponse() tells a refusal", () => {
+Deno.test("judgeUpgradeResponse() reads a refusal", () => {
   const bytes = encodeRefusal(409);
   const head = decodeHead(bytes.subarray(0, endOfHead(bytes)));
   assertEquals(judgeUpgradeResponse(head, KEY), {
@@ -74,17 +77,18 @@ Deno.test("judgeUpgradeResponse() tells a refusal", () => {
 });
 
 for (
-  const [why, lines] of [
+  const [what, lines] of [
     ["no status line", ["hello"]],
     ["no accept", ["HTTP/1.1 101 OK"]],
     ["another accept", ["HTTP/1.1 101 OK", "Sec-WebSocket-Accept: AAAA"]],
     ["an extension", [
-      ...["HTTP/1.1 101 OK", `Sec-WebSocket-Accept: ${ACCEPT}`],
+      "HTTP/1.1 101 OK",
+      `Sec-WebSocket-Accept: ${ACCEPT}`,
       "Sec-WebSocket-Extensions: permessage-deflate",
     ]],
   ] as const
 ) {
-  Deno.test(`judgeUpgradeResponse() rejects a response with ${why}`, () => {
+  Deno.test(`judgeUpgradeResponse() rejects a response with ${what}`, () => {
     const head = decodeHead(toBytes([...lines, "", ""].join("\r\n")));
     assertThrows(() => judgeUpgradeResponse(head, KEY), MalformedMessageError);
   });

@@ -1,5 +1,5 @@
 /**
- * Signalling by MQTT brokers, public ones or one's own: MQTT 3.1.1 and MQTT 5 over TCP, TLS and WebSocket.
+ * Signaling through MQTT brokers, public ones or your own: MQTT 3.1.1 and MQTT 5 over TCP, TLS and WebSocket.
  *
  * ```ts ignore
  * import { Peer } from "@punchline/punchline";

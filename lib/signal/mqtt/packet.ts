@@ -1,22 +1,22 @@
 /**
- * MQTT control packets, as far as signalling needs them: MQTT 3.1.1 and MQTT 5.0 (OASIS), QoS 0.
+ * The MQTT control packets that signaling needs: MQTT 3.1.1 and MQTT 5.0 (OASIS), QoS 0.
  *
  * ```text
  * type and flags (1) | remaining length (1 to 4) | variable header | payload
  * ```
  *
- * What version 5 adds are properties: none are sent, and those that come are passed over.
+ * Version 5 adds properties: none are sent, and those received are skipped.
  *
  * @module
  */
 
 import { ByteReader, concat } from "../../base/bytes.ts";
-import { MalformedMessageError } from "../../base/errors.ts";
+import { malformed, type MalformedMessageError } from "../../base/errors.ts";
 
-/** 4 is that of MQTT 3.1.1. */
+/** The protocol level: 4 is MQTT 3.1.1, 5 is MQTT 5.0. */
 export type MqttVersion = 4 | 5;
 
-/** What both sides say. */
+/** A control packet, of either side. */
 export type MqttPacket =
   | {
     readonly type: "connect";
@@ -25,23 +25,26 @@ export type MqttPacket =
     readonly username?: string;
     readonly password?: string;
   }
-  /** `code` 0 is a yes. */
+  /** `code` 0 accepts the connection. */
   | { readonly type: "connack"; readonly code: number }
   | {
     readonly type: "publish";
     readonly topic: string;
     readonly payload: Uint8Array;
-    /** Whether the broker had kept it: `false` for what is said now. */
+    /** Whether the broker had stored the message: `false` for one that is published now. */
     readonly isRetained: boolean;
   }
   | { readonly type: "subscribe" | "unsubscribe"; readonly id: number; readonly topic: string }
-  /** A code of 0x80 and more is a no. */
+  /** Codes from 0x80 on are failures. */
   | { readonly type: "suback" | "unsuback"; readonly id: number; readonly codes: readonly number[] }
   | { readonly type: "pingreq" | "pingresp" }
   | { readonly type: "disconnect"; readonly code: number };
 
 /** The bytes of a packet. */
-export function encodePacket(packet: MqttPacket, version: MqttVersion): Uint8Array<ArrayBuffer> {
+export function encodeMqttPacket(
+  packet: MqttPacket,
+  version: MqttVersion,
+): Uint8Array<ArrayBuffer> {
   const properties = version === 5 ? Uint8Array.of(0) : NOTHING;
   switch (packet.type) {
     case "connect":
@@ -75,11 +78,11 @@ export function encodePacket(packet: MqttPacket, version: MqttVersion): Uint8Arr
 }
 
 /**
- * The length of the packet that the bytes begin with, or `undefined` if that does not show yet.
+ * The length of the packet at the start of the bytes, or `undefined` if too few have arrived to tell.
  *
- * @throws {MalformedMessageError} if the length is none, or over `maxLength`
+ * @throws {MalformedMessageError} if the length field is malformed, or the length is over `maxLength`
  */
-export function packetLength(bytes: Uint8Array, maxLength: number): number | undefined {
+export function mqttPacketLength(bytes: Uint8Array, maxLength: number): number | undefined {
   let remaining = 0;
   for (let index = 0; index < MAX_LENGTH_BYTES; index++) {
     const byte = bytes[1 + index];
@@ -88,19 +91,19 @@ export function packetLength(bytes: Uint8Array, maxLength: number): number | und
     if (byte >= 0x80) continue;
     const length = 2 + index + remaining;
     if (length <= maxLength) return length;
-    throw malformed("remaining length", `makes ${length} bytes, over the limit of ${maxLength}`);
+    throw invalid("remaining length", `makes ${length} bytes, over the limit of ${maxLength}`);
   }
-  throw malformed("remaining length", `has more than ${MAX_LENGTH_BYTES} bytes`);
+  throw invalid("remaining length", `has more than ${MAX_LENGTH_BYTES} bytes`);
 }
 
 /**
- * Reads a whole packet; one of a type that is of no use here is `undefined`.
+ * Reads a whole packet; `undefined` for one of a type that is not used here.
  *
- * @throws {MalformedMessageError} if a field is not what it should be
+ * @throws {MalformedMessageError} if a field is malformed
  */
-export function decodePacket(bytes: Uint8Array, version: MqttVersion): MqttPacket | undefined {
-  const length = packetLength(bytes, Infinity);
-  if (length !== bytes.length) throw malformed("remaining length", "is that of the packet");
+export function decodeMqttPacket(bytes: Uint8Array, version: MqttVersion): MqttPacket | undefined {
+  const length = mqttPacketLength(bytes, Infinity);
+  if (length !== bytes.length) throw invalid("remaining length", "does not match the packet");
   const type = bytes[0]! >> 4;
   const flags = bytes[0]! & 0x0f;
   const reader = new ByteReader(bytes, "MQTT packet");
@@ -166,9 +169,9 @@ function encodeConnect(
 }
 
 function decodeConnect(reader: ByteReader, version: MqttVersion): MqttPacket {
-  if (readText(reader, "protocol name") !== "MQTT") throw malformed("protocol name", "is MQTT");
+  if (readText(reader, "protocol name") !== "MQTT") throw invalid("protocol name", "is not MQTT");
   if (reader.uint8("protocol level") !== version) {
-    throw malformed("protocol level", `is ${version}`);
+    throw invalid("protocol level", `is not ${version}`);
   }
   const flags = reader.uint8("connect flags");
   const keepAliveSeconds = reader.uint16("keep alive");
@@ -176,14 +179,10 @@ function decodeConnect(reader: ByteReader, version: MqttVersion): MqttPacket {
   const clientId = readText(reader, "client identifier");
   const username = (flags & HAS_USERNAME) === 0 ? undefined : readText(reader, "user name");
   const password = (flags & HAS_PASSWORD) === 0 ? undefined : readText(reader, "password");
-  return {
-    ...{ type: "connect", clientId, keepAliveSeconds },
-    ...username !== undefined && { username },
-    ...password !== undefined && { password },
-  };
+  return { type: "connect", clientId, keepAliveSeconds, username, password };
 }
 
-/** MQTT 5.0 §2.2.2; a packet that ends before them has none. */
+/** MQTT 5.0 §2.2.2. A packet that ends before its properties has none. */
 function skipProperties(reader: ByteReader): void {
   if (reader.remaining === 0) return;
   let length = 0;
@@ -192,7 +191,7 @@ function skipProperties(reader: ByteReader): void {
     length += (byte & 0x7f) * 0x80 ** index;
     if (byte < 0x80) return void reader.bytes(length, "properties");
   }
-  throw malformed("property length", `has more than ${MAX_LENGTH_BYTES} bytes`);
+  throw invalid("property length", `has more than ${MAX_LENGTH_BYTES} bytes`);
 }
 
 function frame(type: number, flags: number, body: Uint8Array): Uint8Array<ArrayBuffer> {
@@ -216,7 +215,7 @@ function readText(reader: ByteReader, field: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    throw malformed(field, "is UTF-8");
+    throw invalid(field, "is not UTF-8");
   }
 }
 
@@ -224,8 +223,8 @@ function uint16(value: number): Uint8Array {
   return Uint8Array.of(value >> 8, value & 0xff);
 }
 
-function malformed(field: string, rule: string): MalformedMessageError {
-  return new MalformedMessageError(`Cannot read MQTT packet: ${field} ${rule}`);
+function invalid(field: string, problem: string): MalformedMessageError {
+  return malformed("MQTT packet", `${field} ${problem}`);
 }
 
 const NOTHING = new Uint8Array(0);
@@ -244,16 +243,16 @@ const TYPES = {
   disconnect: 14,
 } as const;
 
-/** §2.2.2: what SUBSCRIBE and UNSUBSCRIBE have to have. */
+/** MQTT 3.1.1 §2.2.2: the flags of SUBSCRIBE and UNSUBSCRIBE. */
 const RESERVED_FLAGS = 0x02;
-/** §3.3.1, of PUBLISH. */
+/** MQTT 3.1.1 §3.3.1: flags of PUBLISH. */
 const RETAIN = 0x01;
 const QOS = 0x06;
-/** §3.1.2.3. */
+/** MQTT 3.1.1 §3.1.2.3: flags of CONNECT. */
 const CLEAN_START = 0x02;
 const HAS_PASSWORD = 0x40;
 const HAS_USERNAME = 0x80;
-/** MQTT 5.0 §3.8.3.1: who speaks does not hear itself. */
+/** MQTT 5.0 §3.8.3.1: the publisher gets no copy. */
 const NO_LOCAL = 0x04;
-/** §2.2.3. */
+/** MQTT 3.1.1 §2.2.3. */
 const MAX_LENGTH_BYTES = 4;

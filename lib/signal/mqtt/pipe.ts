@@ -5,56 +5,72 @@
  */
 
 import { NetworkError, RefusedError } from "../../base/errors.ts";
+import { type ByteSource, writeAll } from "../../base/reader.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
 import { resolveHost } from "../../net/resolve.ts";
-import { writeAll } from "../../base/reader.ts";
-import { CLOSE, dialWebSocket, type WebSocketConnection } from "../websocket/connection.ts";
+import {
+  CLOSE_CODES,
+  type WebSocketConnection,
+  type WebSocketMessage,
+} from "../websocket/connection.ts";
+import { dialWebSocket } from "../websocket/dial.ts";
 
-/** Where a broker is, and how to be let in. */
+/** A broker's address, and the login. */
 export interface BrokerUrl {
   /** What carries MQTT. */
   readonly protocol: "tcp" | "tls" | "ws" | "wss";
   /** A name or an IP address. */
   readonly host: string;
-  /** The one of the URL, or the usual one. */
+  /** The port in the URL, or the default port of its scheme. */
   readonly port: number;
-  /** Of a WebSocket. */
+  /** The path of a WebSocket, with its query. */
   readonly path: string;
-  /** Who we are to the broker. */
+  /** The login, percent-decoded. */
   readonly username?: string;
-  /** How we prove it. */
+  /** The login, percent-decoded. */
   readonly password?: string;
 }
 
 /**
  * Reads `mqtt://HOST`, `mqtts://USER:PASSWORD@HOST:PORT`, `mqtt+ws://HOST/PATH` or `mqtt+wss://HOST`.
  *
- * @throws {TypeError} if it is none of those
+ * @throws {TypeError} if the URL is none of those; the message does not show the login
+ *
+ * @example
+ * ```ts
+ * import { parseBrokerUrl } from "./pipe.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { protocol, port } = parseBrokerUrl("mqtts://broker.example");
+ * assertEquals([protocol, port], ["tls", 8883]);
+ * ```
  */
 export function parseBrokerUrl(text: string): BrokerUrl {
   const [, scheme, rest] = /^(mqtt|mqtts|mqtt\+ws|mqtt\+wss):\/\/(.+)$/.exec(text) ?? [];
-  // For URL, an unknown scheme has neither a default port nor a host that is checked.
+  // `URL` neither knows the default ports of unknown schemes nor checks their hosts.
   const url = URL.parse(`http://${rest}`);
   if (scheme === undefined || url === null || url.hostname === "") {
     const shown = text.replace(/\/\/.*@/, "//...@"); // without the login
     throw new TypeError(
-      `Cannot use broker ${shown}: URLs are mqtt://, mqtts://, mqtt+ws:// or mqtt+wss://, and a host`,
+      `Cannot use broker ${shown}: use mqtt://, mqtts://, mqtt+ws:// or mqtt+wss://, and a host`,
     );
   }
   const { protocol, defaultPort } = SCHEMES[scheme as keyof typeof SCHEMES];
-  const [, given] = /^[^/?#]*:(\d+)(?:[/?#]|$)/.exec(rest!.replace(/^[^/?#]*@/, "")) ?? [];
+  const [, port] = /^[^/?#]*:(\d+)(?:[/?#]|$)/.exec(rest!.replace(/^[^/?#]*@/, "")) ?? [];
+  const hasPassword = url.password !== "";
+  // A password needs a user name, if only an empty one: MQTT 3.1.1 §3.1.2.9.
+  const hasUsername = url.username !== "" || hasPassword;
   return {
     protocol,
     host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
-    port: given === undefined ? defaultPort : Number(given),
+    port: port === undefined ? defaultPort : Number(port),
     path: url.pathname === "/" ? "/mqtt" : url.pathname + url.search,
-    // A password without a name is none: MQTT 3.1.1 §3.1.2.9.
-    ...(url.username !== "" || url.password !== "") && { username: decode(url.username) },
-    ...url.password !== "" && { password: decode(url.password) },
+    username: hasUsername ? percentDecoded(url.username) : undefined,
+    password: hasPassword ? percentDecoded(url.password) : undefined,
   };
 }
 
-function decode(part: string): string {
+function percentDecoded(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch (cause) {
@@ -62,23 +78,23 @@ function decode(part: string): string {
   }
 }
 
-/** The ports are those of IANA, and of WebSocket. */
-const SCHEMES = {
-  mqtt: { protocol: "tcp", defaultPort: 1883 },
-  mqtts: { protocol: "tls", defaultPort: 8883 },
-  "mqtt+ws": { protocol: "ws", defaultPort: 80 },
-  "mqtt+wss": { protocol: "wss", defaultPort: 443 },
-} as const;
-
-/** Bytes to a broker and back. */
-export interface BrokerPipe {
-  /** What comes next, or `null` at the end. @throws {NetworkError} as the network fails */
-  read(): Promise<Uint8Array | null>;
-  /** Sends a packet, after those before it. @throws {NetworkError} as the network fails, or the broker does not read */
+/** A byte stream to a broker and back. */
+export interface BrokerPipe extends ByteSource {
+  /**
+   * Fills part of the buffer; how much, or `null` at the end.
+   *
+   * @throws {NetworkError} if the connection fails
+   */
+  read(buffer: Uint8Array): Promise<number | null>;
+  /**
+   * Sends a packet, after those before it.
+   *
+   * @throws {NetworkError} if the connection fails, or the broker does not read
+   */
   write(packet: Uint8Array): Promise<void>;
-  /** Ends it, once what was written is on its way; reading ends too then. */
+  /** Ends the stream once everything written is on its way; reading ends too then. */
   close(): Promise<void>;
-  /** Ends it at once. */
+  /** Ends the stream at once. */
   reset(): void;
 }
 
@@ -91,10 +107,10 @@ export interface OpenPipeOptions {
 }
 
 /**
- * Connects.
+ * Connects to a broker.
  *
- * @throws {NetworkError} if that fails
- * @throws {RefusedError} if the server speaks no WebSocket there
+ * @throws {NetworkError} if it cannot be reached
+ * @throws {RefusedError} if the server does not accept a WebSocket at the path
  */
 export async function openPipe(
   { protocol, host, port, path }: BrokerUrl,
@@ -116,7 +132,6 @@ export async function openPipe(
 
 class TcpPipe implements BrokerPipe {
   readonly #connection: TcpConnection;
-  readonly #buffer = new Uint8Array(READ_BYTES);
   #writing: Promise<void> = Promise.resolve();
   #queuedBytes = 0;
 
@@ -124,13 +139,12 @@ class TcpPipe implements BrokerPipe {
     this.#connection = connection;
   }
 
-  async read(): Promise<Uint8Array | null> {
-    const count = await this.#connection.read(this.#buffer);
-    return count === null ? null : this.#buffer.slice(0, count);
+  read(buffer: Uint8Array): Promise<number | null> {
+    return this.#connection.read(buffer);
   }
 
   async write(packet: Uint8Array): Promise<void> {
-    if (this.#queuedBytes + packet.length > MAX_QUEUED_BYTES) throw deadline(this);
+    if (this.#queuedBytes + packet.length > MAX_QUEUED_BYTES) throw dropSlowBroker(this);
     this.#queuedBytes += packet.length;
     await (this.#writing = this.#writing.then(() => writeAll(this.#connection, packet)));
     this.#queuedBytes -= packet.length;
@@ -152,39 +166,45 @@ class TcpPipe implements BrokerPipe {
 
 class WebSocketPipe implements BrokerPipe {
   readonly #socket: WebSocketConnection;
+  /** What was received and not read. */
+  #unread: Uint8Array = new Uint8Array(0);
 
   constructor(socket: WebSocketConnection) {
     this.#socket = socket;
   }
 
-  async read(): Promise<Uint8Array | null> {
-    for (;;) {
+  async read(buffer: Uint8Array): Promise<number | null> {
+    while (this.#unread.length === 0) {
       const message = await this.#receive();
-      if (message.kind === "binary") return message.data;
+      if (message.kind === "binary") this.#unread = message.data;
+      if (message.kind === "ping") this.#socket.send("pong", message.data);
       if (message.kind === "close") {
-        this.#socket.close(CLOSE.normal, "");
+        this.#socket.close(CLOSE_CODES.normal, "");
         await this.#socket.finish();
         return null;
       }
-      if (message.kind === "ping") this.#socket.send("pong", message.data);
     }
+    const part = this.#unread.subarray(0, buffer.length);
+    buffer.set(part);
+    this.#unread = this.#unread.subarray(part.length);
+    return part.length;
   }
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
   async write(packet: Uint8Array): Promise<void> {
-    if (!this.#socket.send("binary", packet)) throw deadline(this);
+    if (!this.#socket.send("binary", packet)) throw dropSlowBroker(this);
   }
 
   // deno-lint-ignore require-await -- as above
   async close(): Promise<void> {
-    this.#socket.close(CLOSE.normal, ""); // the broker says the same, and reading ends
+    this.#socket.close(CLOSE_CODES.normal, ""); // the broker closes too, which ends reading
   }
 
   reset(): void {
     this.#socket.abort();
   }
 
-  async #receive() {
+  async #receive(): Promise<WebSocketMessage> {
     try {
       return await this.#socket.receive();
     } catch (error) {
@@ -198,16 +218,22 @@ class WebSocketPipe implements BrokerPipe {
   }
 }
 
-/** What is not read piles up here otherwise, and whoever made the broker say something made us answer. */
-function deadline(pipe: BrokerPipe): NetworkError {
+/** Without a limit, anyone who provokes answers could fill this side's memory. */
+function dropSlowBroker(pipe: BrokerPipe): NetworkError {
   pipe.reset();
   return new NetworkError("Cannot send to the broker: it reads too slowly", "other");
 }
 
-const READ_BYTES = 16_384;
+/** The ports are IANA's for MQTT, and those of WebSocket. */
+const SCHEMES = {
+  mqtt: { protocol: "tcp", defaultPort: 1883 },
+  mqtts: { protocol: "tls", defaultPort: 8883 },
+  "mqtt+ws": { protocol: "ws", defaultPort: 80 },
+  "mqtt+wss": { protocol: "wss", defaultPort: 443 },
+} as const;
 
-/** Ours: several packets may share a message. */
+/** Chosen by us: several packets may share a message. */
 const MAX_MESSAGE_BYTES = 65_536;
 
-/** Ours: dozens of messages of the longest kind. */
+/** Chosen by us: dozens of the longest messages. */
 const MAX_QUEUED_BYTES = 262_144;

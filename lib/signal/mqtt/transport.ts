@@ -1,18 +1,13 @@
 /**
- * Signalling by an MQTT broker.
+ * Signaling through an MQTT broker.
  *
  * @module
  */
 
-import {
-  type OpenSignalingOptions,
-  requirePublishable,
-  requireTopic,
-  type SignalingConnection,
-  type SignalTransport,
-  type TopicListener,
-  TopicSubscribers,
-} from "../transport.ts";
+import { NetworkError } from "../../base/errors.ts";
+import { optionalResolvers } from "../../base/tasks.ts";
+import { requirePublishable, type TopicListener, TopicListeners, topicToBytes } from "../topic.ts";
+import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "../transport.ts";
 import { MqttClient } from "./client.ts";
 import type { MqttVersion } from "./packet.ts";
 import { parseBrokerUrl } from "./pipe.ts";
@@ -20,15 +15,15 @@ import { abortable } from "@std/async/abortable";
 
 /** How to use a broker. */
 export interface MqttTransportOptions {
-  /** 4 for MQTT 3.1.1, 5 for MQTT 5; 4 and, where that is not spoken, 5 unless given. */
+  /** 4 for MQTT 3.1.1, 5 for MQTT 5. By default 4, and 5 if the broker does not speak 4. */
   readonly version?: MqttVersion;
   /** Certificate authorities to trust beside the platform's, PEM. */
   readonly caCerts?: readonly string[];
 }
 
 /**
- * A broker, public or one's own. It learns when somebody says something, and how long that is; the messages of peers
- * are sealed, and their topics change.
+ * Signals through a broker, public or your own. The broker learns when messages are published and how long they are;
+ * peers encrypt their messages, and change their topics.
  *
  * @example
  * ```ts ignore
@@ -36,7 +31,7 @@ export interface MqttTransportOptions {
  * import { mqttTransport } from "@punchline/punchline/signal/mqtt";
  *
  * const broker = mqttTransport("mqtts://USER:PASSWORD@broker.example:8883");
- * await using peer = await Peer.open({ signaling: [broker] }); // or the URL, with the name and password in the ticket
+ * await using peer = await Peer.open({ signaling: [broker] }); // or the URL; tickets contain the login
  * ```
  *
  * @param url `mqtt://` (TCP), `mqtts://` (TLS), `mqtt+ws://` or `mqtt+wss://` (WebSocket), as {@linkcode parseBrokerUrl} reads it
@@ -47,12 +42,12 @@ export function mqttTransport(url: string, options: MqttTransportOptions = {}): 
   return {
     url,
     async open({ network, signal }: OpenSignalingOptions): Promise<SignalingConnection> {
-      const subscribers = new TopicSubscribers();
+      const listeners = new TopicListeners();
       const deliver = (topic: string, payload: Uint8Array) => {
-        if (topic.startsWith(PREFIX)) subscribers.deliver(topic.slice(PREFIX.length), payload);
+        if (topic.startsWith(PREFIX)) listeners.deliver(topic.slice(PREFIX.length), payload);
       };
       const client = await MqttClient.open(broker, { ...options, network, signal }, deliver);
-      return new MqttSignaling(url, client, subscribers);
+      return new MqttSignaling(url, client, listeners);
     },
   };
 }
@@ -61,14 +56,15 @@ class MqttSignaling implements SignalingConnection {
   readonly url: string;
   readonly finished: Promise<void>;
   readonly #client: MqttClient;
-  readonly #subscribers: TopicSubscribers;
-  readonly #agreed = new Map<string, Promise<void>>();
+  readonly #listeners: TopicListeners;
+  /** The outcome of subscribing to each topic that has a listener. */
+  readonly #subscribed = new Map<string, Promise<void>>();
 
-  constructor(url: string, client: MqttClient, subscribers: TopicSubscribers) {
+  constructor(url: string, client: MqttClient, listeners: TopicListeners) {
     this.url = url;
     this.finished = client.finished;
     this.#client = client;
-    this.#subscribers = subscribers;
+    this.#listeners = listeners;
   }
 
   get rttMs(): number {
@@ -89,16 +85,16 @@ class MqttSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    requireTopic(topic);
+    topicToBytes(topic);
     signal?.throwIfAborted();
-    if (this.#subscribers.add(topic, onMessage)) {
-      const agreed = this.#client.subscribe(PREFIX + topic);
-      agreed.catch(() => {});
-      this.#agreed.set(topic, agreed);
+    if (this.#listeners.add(topic, onMessage)) {
+      const subscribed = optionalResolvers<void>();
+      this.#client.subscribe(PREFIX + topic).then(subscribed.resolve, subscribed.reject);
+      this.#subscribed.set(topic, subscribed.promise);
     }
     try {
-      const agreed = this.#agreed.get(topic)!;
-      await (signal === undefined ? agreed : abortable(agreed, signal));
+      const subscribed = this.#subscribed.get(topic)!;
+      await (signal === undefined ? subscribed : abortable(subscribed, signal));
     } catch (error) {
       await this.#unsubscribe(topic, onMessage);
       throw error;
@@ -111,11 +107,15 @@ class MqttSignaling implements SignalingConnection {
   }
 
   async #unsubscribe(topic: string, onMessage: TopicListener): Promise<void> {
-    if (!this.#subscribers.remove(topic, onMessage)) return;
-    this.#agreed.delete(topic);
-    await this.#client.unsubscribe(PREFIX + topic).catch(() => {}); // with the connection all ends
+    if (!this.#listeners.remove(topic, onMessage)) return;
+    this.#subscribed.delete(topic);
+    try {
+      await this.#client.unsubscribe(PREFIX + topic);
+    } catch (error) {
+      if (!(error instanceof NetworkError)) throw error; // lost, and the subscription with it
+    }
   }
 }
 
-/** Ours: a corner of the broker's topics for ourselves. */
+/** Chosen by us. Part of the protocol between peers, and of the rights that a broker has to grant. */
 const PREFIX = "punchline/1/";

@@ -1,5 +1,5 @@
 /**
- * A signal channel by way of a rendezvous server.
+ * A signal channel through a room of a rendezvous server.
  *
  * @module
  */
@@ -10,25 +10,25 @@ import type { Network } from "../../net/network.ts";
 import { systemNetwork } from "../../net/system.ts";
 import { MAX_SIGNAL_BYTES, type SignalChannel } from "../channel.ts";
 import {
-  CLOSE,
-  dialWebSocket,
+  CLOSE_CODES,
   type WebSocketConnection,
   type WebSocketMessage,
 } from "../websocket/connection.ts";
-import { decodeNotice, encodeNotice } from "./protocol.ts";
-import { isRoomName } from "./rooms.ts";
+import { dialWebSocket } from "../websocket/dial.ts";
+import { decodeNotice, encodeNotice, isRoomName } from "./message.ts";
+import { abortable } from "@std/async/abortable";
 
 /** How to open a channel. */
 export interface WebSocketChannelOptions {
-  /** Whose sockets to use; the system's unless told. */
+  /** The sockets to use; the system's by default. */
   readonly network?: Network;
-  /** Gives the opening up. The channel that is open then is closed by its owner. */
+  /** Aborts the opening. It has no effect on a channel that is open. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Enters a room of a rendezvous server. Whoever else knows the server and the room's name can enter as well, before
- * or instead of the peer that is meant: what comes out of the channel proves nothing.
+ * Enters a room of a rendezvous server. Anyone else who knows the server and the room's name can enter it too, before
+ * or instead of the intended peer: nothing that is received proves who sent it.
  *
  * @example
  * ```ts
@@ -42,16 +42,16 @@ export interface WebSocketChannelOptions {
  *   local: { ip: "127.0.0.1", port: 0 },
  * });
  * await using a = await openWebSocketChannel(server.url, "kitchen");
- * await a.send(new TextEncoder().encode("hello")); // nobody is there yet: kept until somebody is
+ * await a.send(new TextEncoder().encode("hello")); // kept until the peer is there
  * await using b = await openWebSocketChannel(server.url, "kitchen");
  * assertEquals(new TextDecoder().decode(await b.receive()), "hello");
  * ```
  *
- * @param url of the server: `ws://HOST:PORT` or `wss://HOST`, with a path if a proxy in front of it wants one
+ * @param url the server's: `ws://HOST:PORT` or `wss://HOST`, with a path if a proxy in front of it needs one
  * @param room 1 to 64 letters, digits and `-._~`
- * @throws {TypeError} if the URL or the name of the room is none
- * @throws {RefusedError} 409 if two are in the room, 503 if the server has no room, or another HTTP status
- * @throws {MalformedMessageError} if there is no WebSocket server at the URL
+ * @throws {TypeError} if the URL or the room's name is invalid
+ * @throws {RefusedError} 409 if the room is full, 503 if the server has no free room, or another HTTP status
+ * @throws {MalformedMessageError} if the server is not a WebSocket server
  * @throws {NetworkError} if the server cannot be reached
  * @throws the signal's reason on abort
  */
@@ -63,7 +63,7 @@ export async function openWebSocketChannel(
   const { network = systemNetwork, signal } = options;
   if (!isRoomName(room)) {
     throw new TypeError(
-      `Cannot enter room ${JSON.stringify(room)}: a name has 1 to 64 letters, digits and -._~`,
+      `Cannot enter room ${JSON.stringify(room)}: use 1 to 64 letters, digits and -._~`,
     );
   }
   const target = new URL(url);
@@ -71,7 +71,7 @@ export async function openWebSocketChannel(
   const limits = { maxMessageBytes: MAX_SIGNAL_BYTES, maxQueuedBytes: MAX_QUEUED_BYTES };
   const channel = new WebSocketChannel(await dialWebSocket(target, { network, signal, limits }));
   try {
-    await channel.entered(signal); // the server says at once who is there
+    await channel.entered(signal);
     return channel;
   } catch (error) {
     channel.close();
@@ -80,14 +80,15 @@ export async function openWebSocketChannel(
 }
 
 /**
- * A room as this side sees it. A message that is sent while nobody else is there is kept, the newest alone, and sent
- * once somebody is: the server keeps none.
+ * One side's view of a room. The server stores nothing: if the peer is not there, the channel keeps the newest message
+ * and sends it once the peer is.
  */
 export class WebSocketChannel implements SignalChannel, AsyncDisposable {
   readonly #socket: WebSocketConnection;
   readonly #arrived = new WaitQueue<Uint8Array>(MAX_WAITING);
   readonly #finished: Promise<void>;
   #ping = { id: 0, sentMs: 0, left: 0 };
+  /** The newest message that was sent while the peer was not there. */
   #kept: Uint8Array | undefined;
   #presence: "unknown" | "present" | "absent" = "unknown";
   #changed = Promise.withResolvers<void>();
@@ -101,20 +102,20 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
   }
 
   /**
-   * The shortest measured time for a message to the other side and back; it is asked when it comes, and answers by
-   * itself. The other side could say less than the truth, or nothing.
+   * The shortest round trip to the peer that was measured since it arrived, in milliseconds. The peer answers the
+   * pings, so it can pretend to be closer than it is, or not answer.
    */
   get rttMs(): number | undefined {
     return this.#rttMs;
   }
 
-  /** Whether the other side is there, as the server says. */
+  /** Whether the peer is there, according to the server. */
   get isPeerPresent(): boolean {
     return this.#presence === "present";
   }
 
   /**
-   * Resolves when the other side is there, at once if it is.
+   * Resolves when the peer is there, at once if it is already.
    *
    * @throws {NetworkError} if the channel is closed or broken
    * @throws the signal's reason on abort
@@ -123,12 +124,17 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
     await this.#until(() => this.#presence === "present", options.signal);
   }
 
-  /** Resolves when the other side is not there, or has left; as {@linkcode WebSocketChannel.peerPresent}. */
+  /**
+   * Resolves when the peer is not there, at once if it is not.
+   *
+   * @throws {NetworkError} if the channel is closed or broken
+   * @throws the signal's reason on abort
+   */
   async peerAbsent(options: { signal?: AbortSignal } = {}): Promise<void> {
     await this.#until(() => this.#presence === "absent", options.signal);
   }
 
-  /** @ignore resolves when the server has said who is there */
+  /** @ignore resolves when the server has told whether the peer is there, which it does first */
   async entered(signal?: AbortSignal): Promise<void> {
     await this.#until(() => this.#presence !== "unknown", signal);
   }
@@ -154,7 +160,7 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
   /** Leaves the room; idempotent. */
   close(): void {
     this.#fail(new NetworkError("Cannot use the signal channel: it is closed", "closed"));
-    this.#socket.close(CLOSE.normal, "");
+    this.#socket.close(CLOSE_CODES.normal, "");
   }
 
   /** Leaves the room, and waits until the connection is closed. */
@@ -163,18 +169,18 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
     await this.#finished;
   }
 
-  /** Never rejects: whoever uses the channel is told. */
+  /** Never rejects: `send()` and `receive()` do. */
   async #receiveAll(): Promise<void> {
     try {
       let message = await this.#socket.receive();
       for (; message.kind !== "close"; message = await this.#socket.receive()) {
         this.#accept(message);
       }
-      this.#socket.close(CLOSE.normal, "");
+      this.#socket.close(CLOSE_CODES.normal, "");
       const { code, reason } = message;
-      this.#fail(broken(`the server has closed it: ${code} ${reason}`.trimEnd()));
+      this.#fail(broken(`the server closed it: ${code} ${reason}`.trimEnd()));
     } catch (error) {
-      if (error instanceof MalformedMessageError) this.#socket.close(CLOSE.malformed, "");
+      if (error instanceof MalformedMessageError) this.#socket.close(CLOSE_CODES.malformed, "");
       else if (error instanceof RefusedError) this.#socket.close(error.code, "");
       else if (!(error instanceof NetworkError)) throw error;
       this.#fail(broken(error.message, error));
@@ -218,7 +224,7 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
     if (id !== this.#ping.id || this.#ping.left < 0) return;
     this.#rttMs = Math.min(this.#rttMs ?? Infinity, performance.now() - this.#ping.sentMs);
     if (this.#ping.left > 0) this.#sendPing(this.#ping.left);
-    else this.#ping.left = -1; // answered
+    else this.#ping.left = -1; // measured: further pongs are ignored
   }
 
   #sendText(text: string): void {
@@ -227,16 +233,10 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
 
   async #until(isSo: () => boolean, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const onAbort = () => reject(signal?.reason);
-    signal?.addEventListener("abort", onAbort, { once: true });
-    try {
-      while (!isSo()) {
-        if (this.#failure !== undefined) throw this.#failure;
-        await Promise.race([this.#changed.promise, aborted]);
-      }
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
+    while (!isSo()) {
+      if (this.#failure !== undefined) throw this.#failure;
+      const changed = this.#changed.promise;
+      await (signal === undefined ? changed : abortable(changed, signal));
     }
   }
 
@@ -252,11 +252,11 @@ function broken(why: string, cause?: unknown): NetworkError {
   return new NetworkError(`Cannot use the signal channel: ${why}`, "reset", { cause });
 }
 
-/** Messages that nobody has received; more are lost. */
+/** Chosen by us: messages that the application has not received; more are lost. */
 const MAX_WAITING = 256;
 
-/** Ours: eight of the longest messages that the server has not taken yet; more are lost. */
+/** Chosen by us: eight of the longest messages that wait for the server; more are lost. */
 const MAX_QUEUED_BYTES = 8 * (MAX_SIGNAL_BYTES + 14);
 
-/** Ours: the shortest of three, because a single one may have waited for a lost segment. */
+/** Chosen by us: the shortest of three counts, because a single one may have waited for a lost segment. */
 const RTT_SAMPLES = 3;

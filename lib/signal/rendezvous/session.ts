@@ -5,11 +5,12 @@
  */
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
+import { writeAll } from "../../base/reader.ts";
 import { sourceKey } from "../../net/address.ts";
 import type { TcpConnection } from "../../net/network.ts";
-import { writeAll } from "../../base/reader.ts";
 import {
-  CLOSE,
+  CLOSE_CODES,
+  newHandshakeReader,
   readHead,
   WebSocketConnection,
   type WebSocketMessage,
@@ -25,34 +26,37 @@ import {
 export interface SessionLimits {
   /** A connection that has not become a WebSocket in this time is closed. */
   readonly upgradeMs: number;
-  /** How often a client is asked whether it is there; one that is silent twice in a row is gone. */
+  /** How often a client is pinged; one that stays silent after two pings is dropped. */
   readonly pingMs: number;
-  /** How long anybody may stay. */
+  /** How long a client may stay connected. */
   readonly maxLifetimeMs: number;
-  /** What may wait for a client that reads slowly; messages beyond that are lost. */
+  /** How much may wait for a client that reads slowly; messages beyond that are lost. */
   readonly maxQueuedBytes: number;
 }
 
-/** What a client has come for. */
-export interface Visit {
-  /** The longest message that it may send. */
+/** Accepts an upgrade request, with a handler for the client's messages, or refuses it. */
+export type RequestHandler = (
+  target: string,
+  client: ClientSocket,
+) => MessageHandler | RefusalStatus;
+
+/** Handles the messages of one client. */
+export interface MessageHandler {
+  /** The longest message that the client may send. */
   readonly maxMessageBytes: number;
-  /** The client has a socket now. */
+  /** Called when the client can be sent messages. */
   enter(): void;
-  /** Takes a message; `"end"` if that was one too many. */
+  /** Handles a message; `"end"` if it breaks the rules, which ends the session. */
   accept(message: Exclude<WebSocketMessage, { kind: "close" }>): "go-on" | "end";
-  /** The client has gone. */
+  /** Called when the client has gone. */
   leave(): void;
 }
 
-/** Lets a client in, who is upgraded to the socket then, or says why not. */
-export type Reception = (target: string, client: ClientSocket) => Visit | RefusalStatus;
-
-/** A client's socket; what is sent before the client is let in is lost. */
+/** A client's socket; what is sent before the upgrade is lost. */
 export interface ClientSocket {
-  /** What an IPv4 address or an IPv6 /64 has in common. */
+  /** The client's IPv4 address, or the /64 of its IPv6 address. */
   readonly source: string;
-  /** Sends something, unless too much waits already. */
+  /** Sends a message, unless too much waits already. */
   send(kind: "binary" | "text" | "pong", data: Uint8Array): void;
 }
 
@@ -60,24 +64,24 @@ export interface ClientSocket {
 export class RendezvousSession implements ClientSocket {
   readonly source: string;
   readonly #connection: TcpConnection;
-  readonly #receive: Reception;
+  readonly #handleRequest: RequestHandler;
   readonly #limits: SessionLimits;
-  readonly #bornMs = performance.now();
+  readonly #startedMs = performance.now();
   #socket: WebSocketConnection | undefined;
-  #silentTurns = 0;
+  #unansweredPings = 0;
 
-  constructor(connection: TcpConnection, receive: Reception, limits: SessionLimits) {
+  constructor(connection: TcpConnection, handleRequest: RequestHandler, limits: SessionLimits) {
     this.source = sourceKey(connection.remote.ip);
     this.#connection = connection;
-    this.#receive = receive;
+    this.#handleRequest = handleRequest;
     this.#limits = limits;
   }
 
-  /** Talks until either side has enough. */
+  /** Serves the client until either side ends the session. */
   async run(): Promise<void> {
     try {
-      const visit = await this.#upgrade();
-      if (visit !== undefined) await this.#converse(this.#socket!, visit);
+      const handler = await this.#upgrade();
+      if (handler !== undefined) await this.#serve(this.#socket!, handler);
     } catch (error) {
       if (!(error instanceof NetworkError)) throw error; // the client has gone
     } finally {
@@ -85,36 +89,36 @@ export class RendezvousSession implements ClientSocket {
     }
   }
 
-  /** Ends it, as the server ends. */
+  /** Ends the session because the server ends. */
   end(): void {
     if (this.#socket === undefined) this.#connection.reset();
-    else this.#socket.close(CLOSE.goingAway, "the server ends");
+    else this.#socket.close(CLOSE_CODES.goingAway, "the server ends");
   }
 
   send(kind: "binary" | "text" | "pong", data: Uint8Array): void {
     this.#socket?.send(kind, data);
   }
 
-  /** What somebody does who is let in; others are told why they are not. */
-  async #upgrade(): Promise<Visit | undefined> {
+  /** The handler of an accepted client; `undefined` after a refusal. */
+  async #upgrade(): Promise<MessageHandler | undefined> {
     const tooLate = setTimeout(() => this.#connection.reset(), this.#limits.upgradeMs);
     try {
-      const { head, rest } = await readHead(this.#connection);
-      const request = judgeUpgradeRequest(head);
+      const reader = newHandshakeReader(this.#connection);
+      const request = judgeUpgradeRequest(await readHead(this.#connection, reader));
       if (request.kind === "refused") return await this.#refuse(request.status);
-      const visit = this.#receive(request.target, this);
-      if (typeof visit === "number") return await this.#refuse(visit);
+      const handler = this.#handleRequest(request.target, this);
+      if (typeof handler === "number") return await this.#refuse(handler);
       this.#socket = new WebSocketConnection(this.#connection, {
         role: "server",
+        reader,
         handshake: encodeUpgradeResponse(request.key),
-        first: rest,
         limits: {
-          maxMessageBytes: visit.maxMessageBytes,
+          maxMessageBytes: handler.maxMessageBytes,
           maxQueuedBytes: this.#limits.maxQueuedBytes,
         },
       });
-      visit.enter(); // at once: whatever others say when they hear of this client finds a socket
-      return visit;
+      handler.enter(); // at once: what others send to this client from now on finds a socket
+      return handler;
     } catch (error) {
       if (error instanceof MalformedMessageError) return await this.#refuse(400);
       if (error instanceof RefusedError) return await this.#refuse(431);
@@ -129,34 +133,34 @@ export class RendezvousSession implements ClientSocket {
     await this.#connection.closeWrite();
   }
 
-  async #converse(socket: WebSocketConnection, visit: Visit): Promise<void> {
-    const asking = setInterval(() => this.#checkAlive(socket), this.#limits.pingMs);
+  async #serve(socket: WebSocketConnection, handler: MessageHandler): Promise<void> {
+    const pinging = setInterval(() => this.#checkAlive(socket), this.#limits.pingMs);
     try {
-      while (this.#accept(socket, visit, await socket.receive()) === "go-on");
+      while (this.#accept(socket, handler, await socket.receive()) === "go-on");
     } catch (error) {
-      if (error instanceof MalformedMessageError) socket.close(CLOSE.malformed, "malformed");
+      if (error instanceof MalformedMessageError) socket.close(CLOSE_CODES.malformed, "malformed");
       else if (error instanceof RefusedError) socket.close(error.code, "message too long");
       else throw error;
     } finally {
-      clearInterval(asking);
-      visit.leave();
+      clearInterval(pinging);
+      handler.leave();
       await socket.finish();
     }
   }
 
-  /** Every message counts, those of the protocol too: a flood of pings is a flood. */
+  /** Control frames count as messages too: a flood of pings is a flood. */
   #accept(
     socket: WebSocketConnection,
-    visit: Visit,
+    handler: MessageHandler,
     message: WebSocketMessage,
   ): "go-on" | "end" {
-    this.#silentTurns = 0;
+    this.#unansweredPings = 0;
     if (message.kind === "close") {
-      socket.close(CLOSE.normal, "");
+      socket.close(CLOSE_CODES.normal, "");
       return "end";
     }
-    if (visit.accept(message) === "end") {
-      socket.close(CLOSE.policy, "too many messages");
+    if (handler.accept(message) === "end") {
+      socket.close(CLOSE_CODES.policy, "too many messages");
       return "end";
     }
     if (message.kind === "ping") socket.send("pong", message.data);
@@ -164,9 +168,9 @@ export class RendezvousSession implements ClientSocket {
   }
 
   #checkAlive(socket: WebSocketConnection): void {
-    if (performance.now() - this.#bornMs > this.#limits.maxLifetimeMs) {
-      socket.close(CLOSE.policy, "long enough");
-    } else if (++this.#silentTurns > 2) {
+    if (performance.now() - this.#startedMs > this.#limits.maxLifetimeMs) {
+      socket.close(CLOSE_CODES.policy, "long enough");
+    } else if (++this.#unansweredPings > 2) {
       socket.abort();
     } else {
       socket.send("ping", new Uint8Array());

@@ -1,5 +1,5 @@
 /**
- * Who listens to which topic, and how much each may say: the other judgement of a rendezvous server.
+ * The topics of a rendezvous server: who subscribes to which, and how much each client may publish.
  *
  * @module
  */
@@ -13,116 +13,32 @@ import {
   encodeTopicMessage,
   TOPIC_HEADER_BYTES,
   type TopicMessage,
-} from "./protocol.ts";
-import type { ClientSocket, Visit } from "./session.ts";
+} from "./message.ts";
+import type { ClientSocket, MessageHandler } from "./session.ts";
 
-/** What members may do; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
+/** Limits of topics and their subscribers; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
 export interface TopicLimits {
-  /** Topics with somebody who listens. */
+  /** Topics with a subscriber. */
   readonly maxTopics: number;
-  /** Topics that one member listens to. */
+  /** Topics that one client may subscribe to. */
   readonly maxTopicsPerMember: number;
-  /** Members that listen to one topic: what is said is sent so often. */
+  /** Subscribers of one topic: a published message is sent so often. */
   readonly maxMembersPerTopic: number;
-  /** Those of them that come from one source, an IPv4 address or an IPv6 /64. */
+  /** Subscribers of one topic from one source, an IPv4 address or an IPv6 /64. */
   readonly maxMembersPerTopicAndSource: number;
-  /** Messages of one member at once. */
+  /** Messages that one client may send at once. */
   readonly topicBurst: number;
-  /** Messages of one member that come back a second. */
+  /** Messages that one client may send per second in the long run. */
   readonly topicMessagesPerSecond: number;
 }
 
-/** Topics. One is there while somebody listens, and keeps nothing. */
-export class RendezvousTopics<M> {
-  readonly #limits: TopicLimits;
-  readonly #topics = new Map<string, Set<M>>();
-  readonly #members = new Map<M, Member>();
-
-  constructor(limits: TopicLimits) {
-    this.#limits = limits;
-  }
-
-  /** How many topics have somebody who listens. */
-  get size(): number {
-    return this.#topics.size;
-  }
-
-  /** Takes somebody in, who listens to nothing yet. */
-  join(member: M, source: string, nowMs: number): void {
-    const { topicBurst: burst, topicMessagesPerSecond: perSecond } = this.#limits;
-    const bucket = new TokenBucket({ burst, perSecond }, nowMs);
-    this.#members.set(member, { source, topics: new Set(), bucket });
-  }
-
-  /** Lets somebody go. */
-  leave(member: M): void {
-    for (const topic of this.#members.get(member)?.topics ?? []) this.#remove(member, topic);
-    this.#members.delete(member);
-  }
-
-  /** Whether a member may say something, whatever it is. */
-  takes(member: M, nowMs: number): boolean {
-    return this.#members.get(member)?.bucket.take(nowMs) ?? false;
-  }
-
-  /** Whether the member listens from now on. */
-  subscribe(member: M, topic: string): boolean {
-    const { source, topics } = this.#members.get(member) ?? {};
-    if (topics === undefined || topics.size >= this.#limits.maxTopicsPerMember) {
-      return topics?.has(topic) ?? false;
-    }
-    const inside = this.#topics.get(topic) ?? new Set();
-    if (!inside.has(member) && !this.#hasRoom(inside, source)) return false;
-    topics.add(topic);
-    this.#topics.set(topic, inside.add(member));
-    return true;
-  }
-
-  /** The member listens no more. */
-  unsubscribe(member: M, topic: string): void {
-    if (this.#members.get(member)?.topics.delete(topic)) this.#remove(member, topic);
-  }
-
-  /** Who hears what the member says; not the member. */
-  listeners(member: M, topic: string): M[] {
-    return [...this.#topics.get(topic) ?? []].filter((other) => other !== member);
-  }
-
-  #hasRoom(inside: ReadonlySet<M>, source: string | undefined): boolean {
-    const { maxTopics, maxMembersPerTopic, maxMembersPerTopicAndSource } = this.#limits;
-    if (inside.size === 0) return this.#topics.size < maxTopics;
-    const kin = [...inside].filter((member) => this.#members.get(member)?.source === source);
-    return inside.size < maxMembersPerTopic && kin.length < maxMembersPerTopicAndSource;
-  }
-
-  #remove(member: M, topic: string): void {
-    const inside = this.#topics.get(topic);
-    inside?.delete(member);
-    if (inside?.size === 0) this.#topics.delete(topic);
-  }
-}
-
-/** Whether the path of a URL is that of the topics, which is no room's. */
-export function isTopicsPath(path: string): boolean {
-  return path === TOPICS_PATH;
-}
-
-/** Where topics are; no room has a slash in its name. */
-export const TOPICS_PATH = "/topics/1";
-
-interface Member {
-  readonly source: string;
-  readonly topics: Set<string>;
-  readonly bucket: TokenBucket;
-}
-
-/** Somebody who listens to topics, and says something under others. */
-export class TopicVisit implements Visit {
+/** A client that subscribes to topics and publishes under others. */
+export class TopicSubscriber implements MessageHandler {
   readonly maxMessageBytes = TOPIC_HEADER_BYTES + MAX_SIGNAL_BYTES;
   readonly #client: ClientSocket;
-  readonly #topics: RendezvousTopics<TopicVisit>;
+  readonly #topics: RendezvousTopics<TopicSubscriber>;
 
-  constructor(client: ClientSocket, topics: RendezvousTopics<TopicVisit>) {
+  constructor(client: ClientSocket, topics: RendezvousTopics<TopicSubscriber>) {
     this.#client = client;
     this.#topics = topics;
   }
@@ -132,19 +48,19 @@ export class TopicVisit implements Visit {
   }
 
   accept(message: Exclude<WebSocketMessage, { kind: "close" }>): "go-on" | "end" {
-    if (!this.#topics.takes(this, performance.now())) return "end";
+    if (!this.#topics.takeToken(this, performance.now())) return "end";
     if (message.kind !== "binary") return "go-on";
-    const said = tryDecode(message.data);
-    if (said === undefined) return "end"; // whoever does not keep to this is no client of ours
-    if (said.kind === "unsubscribe") this.#topics.unsubscribe(this, said.topic);
-    if (said.kind === "publish") {
-      for (const listener of this.#topics.listeners(this, said.topic)) {
-        listener.#client.send("binary", message.data);
+    const decoded = tryDecode(message.data);
+    if (decoded === undefined) return "end";
+    if (decoded.kind === "unsubscribe") this.#topics.unsubscribe(this, decoded.topic);
+    if (decoded.kind === "publish") {
+      for (const receiver of this.#topics.receivers(this, decoded.topic)) {
+        receiver.#client.send("binary", message.data);
       }
     }
-    if (said.kind === "subscribe") {
-      const kind = this.#topics.subscribe(this, said.topic) ? "subscribe" : "unsubscribe";
-      this.#client.send("binary", encodeTopicMessage({ kind, topic: said.topic }));
+    if (decoded.kind === "subscribe") {
+      const kind = this.#topics.subscribe(this, decoded.topic) ? "subscribe" : "unsubscribe";
+      this.#client.send("binary", encodeTopicMessage({ kind, topic: decoded.topic }));
     }
     return "go-on";
   }
@@ -161,4 +77,80 @@ function tryDecode(bytes: Uint8Array): TopicMessage | undefined {
     if (error instanceof MalformedMessageError) return undefined;
     throw error;
   }
+}
+
+/** Topics and their subscribers. A topic exists while it has a subscriber, and stores nothing. */
+export class RendezvousTopics<M> {
+  readonly #limits: TopicLimits;
+  readonly #subscribers = new Map<string, Set<M>>();
+  readonly #members = new Map<M, TopicMembership>();
+
+  constructor(limits: TopicLimits) {
+    this.#limits = limits;
+  }
+
+  /** How many topics have a subscriber. */
+  get size(): number {
+    return this.#subscribers.size;
+  }
+
+  /** Adds a member without subscriptions. */
+  join(member: M, source: string, nowMs: number): void {
+    const { topicBurst: burst, topicMessagesPerSecond: perSecond } = this.#limits;
+    const bucket = new TokenBucket({ burst, perSecond }, nowMs);
+    this.#members.set(member, { source, topics: new Set(), bucket });
+  }
+
+  /** Removes a member with its subscriptions. */
+  leave(member: M): void {
+    for (const topic of this.#members.get(member)?.topics ?? []) this.#remove(member, topic);
+    this.#members.delete(member);
+  }
+
+  /** Whether a member may send another message; counts it. */
+  takeToken(member: M, nowMs: number): boolean {
+    return this.#members.get(member)?.bucket.take(nowMs) ?? false;
+  }
+
+  /** Subscribes a member; whether the limits allow it. */
+  subscribe(member: M, topic: string): boolean {
+    const { source, topics } = this.#members.get(member) ?? {};
+    if (topics === undefined || topics.size >= this.#limits.maxTopicsPerMember) {
+      return topics?.has(topic) ?? false;
+    }
+    const subscribers = this.#subscribers.get(topic) ?? new Set();
+    if (!subscribers.has(member) && !this.#hasSpace(subscribers, source)) return false;
+    topics.add(topic);
+    this.#subscribers.set(topic, subscribers.add(member));
+    return true;
+  }
+
+  /** Ends a subscription. */
+  unsubscribe(member: M, topic: string): void {
+    if (this.#members.get(member)?.topics.delete(topic)) this.#remove(member, topic);
+  }
+
+  /** Who receives what the member publishes: all subscribers but itself. */
+  receivers(member: M, topic: string): M[] {
+    return [...this.#subscribers.get(topic) ?? []].filter((other) => other !== member);
+  }
+
+  #hasSpace(subscribers: ReadonlySet<M>, source: string | undefined): boolean {
+    const { maxTopics, maxMembersPerTopic, maxMembersPerTopicAndSource } = this.#limits;
+    if (subscribers.size === 0) return this.#subscribers.size < maxTopics;
+    const same = [...subscribers].filter((each) => this.#members.get(each)?.source === source);
+    return subscribers.size < maxMembersPerTopic && same.length < maxMembersPerTopicAndSource;
+  }
+
+  #remove(member: M, topic: string): void {
+    const subscribers = this.#subscribers.get(topic);
+    subscribers?.delete(member);
+    if (subscribers?.size === 0) this.#subscribers.delete(topic);
+  }
+}
+
+interface TopicMembership {
+  readonly source: string;
+  readonly topics: Set<string>;
+  readonly bucket: TokenBucket;
 }

@@ -1,32 +1,31 @@
 /**
- * Topics of a rendezvous server, over WebSocket.
+ * Signaling through the topics of a rendezvous server, over WebSocket.
  *
  * @module
  */
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
+import { optionalResolvers } from "../../base/tasks.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
+import { requirePublishable, type TopicListener, TopicListeners, topicToBytes } from "../topic.ts";
+import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "../transport.ts";
 import {
-  type OpenSignalingOptions,
-  requirePublishable,
-  requireTopic,
-  type SignalingConnection,
-  type SignalTransport,
-  type TopicListener,
-  TopicSubscribers,
-} from "../transport.ts";
-import {
-  CLOSE,
-  dialWebSocket,
+  CLOSE_CODES,
   type WebSocketConnection,
   type WebSocketMessage,
 } from "../websocket/connection.ts";
-import { decodeTopicMessage, encodeTopicMessage, TOPIC_HEADER_BYTES } from "./protocol.ts";
-import { TOPICS_PATH } from "./topics.ts";
+import { dialWebSocket } from "../websocket/dial.ts";
+import {
+  decodeTopicMessage,
+  encodeTopicMessage,
+  TOPIC_HEADER_BYTES,
+  type TopicMessage,
+  TOPICS_PATH,
+} from "./message.ts";
 import { abortable } from "@std/async/abortable";
 
 /**
- * The topics of a rendezvous server.
+ * Signals through the topics of a rendezvous server.
  *
  * @example
  * ```ts
@@ -42,19 +41,19 @@ import { abortable } from "@std/async/abortable";
  * await using b = await transport.open({ network });
  *
  * const topic = "AAAAAAAAAAAAAAAAAAAAAA";
- * const heard = Promise.withResolvers<Uint8Array>();
- * await using _subscription = await a.subscribe(topic, heard.resolve);
+ * const received = Promise.withResolvers<Uint8Array>();
+ * await using _subscription = await a.subscribe(topic, received.resolve);
  * await b.publish(topic, new TextEncoder().encode("hello"));
- * assertEquals(new TextDecoder().decode(await heard.promise), "hello");
+ * assertEquals(new TextDecoder().decode(await received.promise), "hello");
  * ```
  *
- * @param url `ws://HOST:PORT` or `wss://HOST`, with a path if a proxy in front of the server wants one
+ * @param url `ws://HOST:PORT` or `wss://HOST`, with a path if a proxy in front of the server needs one
  * @throws {TypeError} if the URL is none of those
  */
 export function webSocketTransport(url: string): SignalTransport {
   const target = URL.parse(url);
   if (target === null || !/^wss?:$/.test(target.protocol)) {
-    throw new TypeError(`Cannot signal by ${url}: it is no ws: or wss: URL`);
+    throw new TypeError(`Cannot signal by ${url}: it is not a ws: or wss: URL`);
   }
   target.pathname = `${target.pathname.replace(/\/$/, "")}${TOPICS_PATH}`;
   return {
@@ -73,12 +72,13 @@ class WebSocketSignaling implements SignalingConnection {
   readonly url: string;
   readonly finished: Promise<void>;
   readonly #socket: WebSocketConnection;
-  readonly #subscribers = new TopicSubscribers();
-  /** Until the server confirms or refuses a topic, and as long as it is listened to. */
-  readonly #confirming = new Map<string, Confirming>();
+  readonly #listeners = new TopicListeners();
+  /** The outcome of subscribing to each topic that has a listener. */
+  readonly #confirmations = new Map<string, Confirmation>();
   readonly #received: Promise<void>;
-  readonly #end = Promise.withResolvers<void>();
-  #asking: { readonly topic: string; readonly sentMs: number } | undefined;
+  readonly #end = optionalResolvers<void>();
+  /** The subscription that measures the round trip. */
+  #measuring: { readonly topic: string; readonly sentMs: number } | undefined;
   #rttMs: number | undefined;
   #checking: ReturnType<typeof setTimeout> | undefined;
   #silence: ReturnType<typeof setTimeout> | undefined;
@@ -88,7 +88,6 @@ class WebSocketSignaling implements SignalingConnection {
     this.url = url;
     this.#socket = socket;
     this.finished = this.#end.promise;
-    this.finished.catch(() => {}); // whoever waits for it is told; nobody may
     this.#received = this.#receiveAll();
   }
 
@@ -99,14 +98,14 @@ class WebSocketSignaling implements SignalingConnection {
   check(): void {
     if (this.#checking !== undefined || this.#failure !== undefined) return;
     this.#socket.send("ping", new Uint8Array(0));
-    this.#checking = setTimeout(() => this.#deadline("it does not answer"), CHECK_MS);
+    this.#checking = setTimeout(() => this.#drop("it does not answer"), CHECK_MS);
   }
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
   async publish(topic: string, message: Uint8Array): Promise<void> {
     requirePublishable(topic, message);
     if (this.#failure !== undefined) throw this.#failure;
-    // What finds no room is lost, as anything may be; subscriptions and pings do find some.
+    // A message that exceeds its share of the queue is lost, as any may be; subscriptions and pings have the rest.
     if (this.#socket.queuedBytes > MAX_QUEUED_BYTES) return;
     this.#send({ kind: "publish", topic, message });
   }
@@ -116,7 +115,7 @@ class WebSocketSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    requireTopic(topic);
+    topicToBytes(topic);
     signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
     const confirmed = this.#confirm(topic, onMessage);
@@ -133,36 +132,35 @@ class WebSocketSignaling implements SignalingConnection {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#fail(new NetworkError(`Cannot use ${this.url}: it is closed`, "closed"));
-    this.#socket.close(CLOSE.normal, "");
+    this.#socket.close(CLOSE_CODES.normal, "");
     await this.#received;
   }
 
-  /** Tells the server, unless it has been told. */
+  /** Subscribes at the server with the first listener; resolves when the server has confirmed it. */
   #confirm(topic: string, onMessage: TopicListener): Promise<void> {
-    if (this.#subscribers.add(topic, onMessage)) {
-      const confirming = Promise.withResolvers<void>();
-      confirming.promise.catch(() => {});
-      const tooLate = setTimeout(() => this.#deadline("it confirms nothing"), ANSWER_MS);
-      this.#confirming.set(topic, { ...confirming, tooLate });
-      this.#asking ??= { topic, sentMs: performance.now() };
+    if (this.#listeners.add(topic, onMessage)) {
+      const confirmation = optionalResolvers<void>();
+      const tooLate = setTimeout(() => this.#drop("it confirms no subscription"), ANSWER_MS);
+      this.#confirmations.set(topic, { ...confirmation, tooLate });
+      this.#measuring ??= { topic, sentMs: performance.now() };
       this.#send({ kind: "subscribe", topic });
     }
-    return this.#confirming.get(topic)!.promise;
+    return this.#confirmations.get(topic)!.promise;
   }
 
   #unsubscribe(topic: string, onMessage: TopicListener): void {
-    if (!this.#subscribers.remove(topic, onMessage)) return;
-    clearTimeout(this.#confirming.get(topic)?.tooLate);
-    this.#confirming.delete(topic);
+    if (!this.#listeners.remove(topic, onMessage)) return;
+    clearTimeout(this.#confirmations.get(topic)?.tooLate);
+    this.#confirmations.delete(topic);
     if (this.#failure === undefined) this.#send({ kind: "unsubscribe", topic });
   }
 
-  #send(message: Parameters<typeof encodeTopicMessage>[0]): void {
+  #send(message: TopicMessage): void {
     if (this.#socket.send("binary", encodeTopicMessage(message))) return;
-    this.#deadline("it reads nothing");
+    this.#drop("it does not read");
   }
 
-  /** Never rejects: whoever uses the bus is told. */
+  /** Never rejects: `finished` does. */
   async #receiveAll(): Promise<void> {
     try {
       let message = await this.#receive();
@@ -170,11 +168,11 @@ class WebSocketSignaling implements SignalingConnection {
         if (message.kind === "binary") this.#accept(message.data);
         else if (message.kind === "ping") this.#socket.send("pong", message.data);
       }
-      this.#socket.close(CLOSE.normal, "");
+      this.#socket.close(CLOSE_CODES.normal, "");
       const { code, reason } = message;
-      this.#fail(this.#lost(`the server has closed it: ${code} ${reason}`.trimEnd()));
+      this.#fail(this.#lost(`the server closed it: ${code} ${reason}`.trimEnd()));
     } catch (error) {
-      if (error instanceof MalformedMessageError) this.#socket.close(CLOSE.malformed, "");
+      if (error instanceof MalformedMessageError) this.#socket.close(CLOSE_CODES.malformed, "");
       else if (error instanceof RefusedError) this.#socket.close(error.code, "");
       else if (!(error instanceof NetworkError)) throw error;
       this.#fail(this.#lost(error.message, error));
@@ -183,7 +181,7 @@ class WebSocketSignaling implements SignalingConnection {
     await this.#socket.finish();
   }
 
-  /** Whatever comes shows that the server is there; it says something every now and then. */
+  /** Every message shows that the server is alive; its pings come at regular intervals. */
   async #receive(): Promise<WebSocketMessage> {
     this.#silence = setTimeout(() => this.check(), MAX_SILENCE_MS);
     try {
@@ -201,24 +199,24 @@ class WebSocketSignaling implements SignalingConnection {
 
   #accept(data: Uint8Array): void {
     const message = decodeTopicMessage(data);
-    if (this.#failure !== undefined) return; // closed, and the other side does not know yet
+    if (this.#failure !== undefined) return; // closed, which the server does not know yet
     if (message.kind === "publish") {
-      return this.#subscribers.deliver(message.topic, message.message);
+      return this.#listeners.deliver(message.topic, message.message);
     }
-    const confirming = this.#confirming.get(message.topic);
-    clearTimeout(confirming?.tooLate);
-    if (message.kind === "subscribe") confirming?.resolve();
-    else confirming?.reject(refusal(this.url));
-    if (this.#asking?.topic === message.topic) {
-      this.#rttMs = Math.min(this.#rttMs ?? Infinity, performance.now() - this.#asking.sentMs);
-      this.#asking = undefined;
+    const confirmation = this.#confirmations.get(message.topic);
+    clearTimeout(confirmation?.tooLate);
+    if (message.kind === "subscribe") confirmation?.resolve();
+    else confirmation?.reject(refusal(this.url));
+    if (this.#measuring?.topic === message.topic) {
+      this.#rttMs = Math.min(this.#rttMs ?? Infinity, performance.now() - this.#measuring.sentMs);
+      this.#measuring = undefined;
     }
   }
 
   #fail(failure: NetworkError): void {
     if (this.#failure !== undefined) return;
     this.#failure = failure;
-    for (const { reject, tooLate } of this.#confirming.values()) {
+    for (const { reject, tooLate } of this.#confirmations.values()) {
       clearTimeout(tooLate);
       reject(failure);
     }
@@ -226,7 +224,7 @@ class WebSocketSignaling implements SignalingConnection {
     else this.#end.reject(failure);
   }
 
-  #deadline(why: string): void {
+  #drop(why: string): void {
     this.#fail(this.#lost(why));
     this.#socket.abort();
   }
@@ -236,26 +234,26 @@ class WebSocketSignaling implements SignalingConnection {
   }
 }
 
-interface Confirming extends PromiseWithResolvers<void> {
+interface Confirmation extends PromiseWithResolvers<void> {
   readonly tooLate: ReturnType<typeof setTimeout>;
 }
 
 function refusal(url: string): RefusedError {
-  const why = "the server has no room for another topic, or for another who listens to it";
-  return new RefusedError(`Cannot subscribe by ${url}: ${why}`, TOO_MANY);
+  const why = "the server accepts no more topics, or no more subscribers of this one";
+  return new RefusedError(`Cannot subscribe by ${url}: ${why}`, SERVICE_UNAVAILABLE);
 }
 
-/** As HTTP says it: nothing is wrong with what was asked for, only now. */
-const TOO_MANY = 503;
+/** As in HTTP: the request is fine and may succeed later. */
+const SERVICE_UNAVAILABLE = 503;
 
-/** How long a server may take to confirm a topic. Ours: long enough for whatever a path loses. */
+/** How long the server may take to confirm a subscription. Chosen by us: enough for several lost packets. */
 const ANSWER_MS = 10_000;
 
-/** How long an answer may take. Ours: three round trips of most paths, with a lost packet. */
+/** How long the answer to a check may take. Chosen by us: three round trips on most paths, with a lost packet. */
 const CHECK_MS = 2000;
 
-/** Ours: twice as long as servers are silent, and some. */
+/** Chosen by us: more than two intervals of the server's pings. */
 const MAX_SILENCE_MS = 60_000;
 
-/** Ours: sixteen of the longest messages that the server has not taken yet; more are lost. */
+/** Chosen by us: sixteen of the longest messages that wait for the server; more are lost. */
 const MAX_QUEUED_BYTES = 16 * (MAX_SIGNAL_BYTES + TOPIC_HEADER_BYTES + 14);

@@ -1,52 +1,63 @@
 /**
- * Either side of a WebSocket (RFC 6455) over a connection of the seam. Not the platform's own: that takes messages of
- * 64 MiB before it asks anybody, hides why a dial failed, and cannot be simulated.
+ * Either side of a WebSocket (RFC 6455) over a connection of the network seam. The platform's own `WebSocket` accepts
+ * messages of 64 MiB, hides why a dial failed, and cannot be simulated.
  *
  * @module
  */
 
-import { writeAll } from "../../base/reader.ts";
 import { concat } from "../../base/bytes.ts";
-import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
-import { Deadline } from "../../base/timers.ts";
-import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
-import type { Network, TcpConnection } from "../../net/network.ts";
+import {
+  malformed,
+  type MalformedMessageError,
+  NetworkError,
+  RefusedError,
+} from "../../base/errors.ts";
+import { BufferedReader, writeAll } from "../../base/reader.ts";
+import { formatTransportAddress } from "../../net/address.ts";
+import type { TcpConnection } from "../../net/network.ts";
 import {
   decodeClose,
-  decodeFrame,
   decodeText,
+  decodeWebSocketFrame,
   encodeClose,
-  encodeFrame,
-  type Frame,
+  encodeWebSocketFrame,
   isControl,
-  type Opcode,
+  type WebSocketFrame,
+  type WebSocketOpcode,
 } from "./frame.ts";
-import {
-  decodeHead,
-  encodeUpgradeRequest,
-  endOfHead,
-  type HttpHead,
-  judgeUpgradeResponse,
-} from "./handshake.ts";
+import { decodeHead, endOfHead, type HttpHead } from "./handshake.ts";
 
-/** Something that arrived whole. */
+/** A message, or a control frame. */
 export type WebSocketMessage =
   | { readonly kind: "binary"; readonly data: Uint8Array<ArrayBuffer> }
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "ping" | "pong"; readonly data: Uint8Array<ArrayBuffer> }
   | { readonly kind: "close"; readonly code: number; readonly reason: string };
 
-/** What a socket takes and keeps. */
+/** How much memory a socket may take. */
 export interface WebSocketLimits {
-  /** Longer messages are not read, and end the connection. */
+  /** A longer message is not read, and ends the connection. */
   readonly maxMessageBytes: number;
-  /** What may wait to be sent while the other side reads slowly; what is beyond that is not sent. */
+  /** How much may wait to be sent while the other side reads slowly; a message beyond that is not sent. */
   readonly maxQueuedBytes: number;
+}
+
+/** What a {@linkcode WebSocketConnection} is made of. */
+export interface WebSocketConnectionOptions {
+  /** A client masks its frames. */
+  readonly role: "client" | "server";
+  /** The reader that has read the other side's handshake. */
+  readonly reader: BufferedReader;
+  /** Sent before all messages. */
+  readonly handshake?: Uint8Array;
+  /** How much memory it may take. */
+  readonly limits: WebSocketLimits;
 }
 
 /** One side of a WebSocket. */
 export class WebSocketConnection {
   readonly #connection: TcpConnection;
+  readonly #reader: BufferedReader;
   readonly #role: "client" | "server";
   readonly #limits: WebSocketLimits;
   readonly #queue: Uint8Array[] = [];
@@ -55,43 +66,34 @@ export class WebSocketConnection {
   #isWriting = false;
   #isClosing = false;
   #tooLate: ReturnType<typeof setTimeout> | undefined;
-  /** What was read of the connection, and not yet as a frame. */
-  #unread: Uint8Array;
-  /** The parts of a message that has begun. */
-  #begun: BegunMessage | undefined;
+  /** The frames so far of a message that is not complete. */
+  #fragments: Fragments | undefined;
 
   /** @param connection taken over */
-  constructor(connection: TcpConnection, options: {
-    role: "client" | "server";
-    /** What goes out before all messages. */
-    handshake?: Uint8Array;
-    /** What came after the other side's handshake. */
-    first: Uint8Array;
-    limits: WebSocketLimits;
-  }) {
+  constructor(connection: TcpConnection, options: WebSocketConnectionOptions) {
     this.#connection = connection;
+    this.#reader = options.reader;
     this.#role = options.role;
     this.#limits = options.limits;
-    this.#unread = options.first;
     if (options.handshake !== undefined) this.#enqueue(options.handshake);
   }
 
-  /** What waits to be sent. */
+  /** How many bytes wait to be sent. */
   get queuedBytes(): number {
     return this.#queuedBytes;
   }
 
-  /** Sends a message, in the end; `false` if too much waits already, or the socket is closing. */
+  /** Queues a message; `false` if too much waits already, or the socket is closing. */
   send(kind: "binary" | "text" | "ping" | "pong", data: Uint8Array): boolean {
     return !this.#isClosing && this.#enqueue(this.#encode(kind, data));
   }
 
   /**
-   * The next message. After one of kind `close` there is none.
+   * The next message. None follows one of kind `close`.
    *
-   * @throws {MalformedMessageError} if the other side does not keep to the protocol
+   * @throws {MalformedMessageError} if the other side breaks the protocol
    * @throws {RefusedError} 1009 if a message is too long
-   * @throws {NetworkError} as {@linkcode TcpConnection.read}, and `reset` if the stream just ends
+   * @throws {NetworkError} as {@linkcode TcpConnection.read}, and `reset` if the stream ends without a close frame
    */
   async receive(): Promise<WebSocketMessage> {
     while (true) {
@@ -100,7 +102,7 @@ export class WebSocketConnection {
     }
   }
 
-  /** Says why this side has enough. The other side answers with a message of kind `close`, or is cut off soon. */
+  /** Sends a close frame. The other side answers with a message of kind `close`, or is cut off soon. */
   close(code: number, reason: string): void {
     if (this.#isClosing) return;
     this.#isClosing = true;
@@ -108,13 +110,13 @@ export class WebSocketConnection {
     this.#tooLate = setTimeout(() => this.#connection.reset(), CLOSE_MS);
   }
 
-  /** Closes the connection, after {@linkcode WebSocketConnection.close} so that the other side learns why. */
+  /** Closes the connection; after {@linkcode WebSocketConnection.close}, once the other side has the close frame. */
   async finish(): Promise<void> {
     try {
       if (!this.#isClosing) return;
       await this.#writing;
       await this.#connection.closeWrite();
-      // What is unread when a connection is closed makes a RST of the FIN, and that may overtake the reason.
+      // Closing with unread data sends a RST instead of a FIN, and that may overtake the close frame.
       const buffer = new Uint8Array(READ_BYTES);
       for (let left = MAX_DRAINED_BYTES; left > 0;) {
         const length = await this.#connection.read(buffer);
@@ -129,15 +131,15 @@ export class WebSocketConnection {
     }
   }
 
-  /** Closes the connection without a word. */
+  /** Resets the connection. */
   abort(): void {
     this.#isClosing = true;
     this.#connection.reset();
   }
 
-  #encode(opcode: Opcode, payload: Uint8Array): Uint8Array {
+  #encode(opcode: WebSocketOpcode, payload: Uint8Array): Uint8Array {
     const mask = this.#role === "client" ? crypto.getRandomValues(new Uint8Array(4)) : undefined;
-    return encodeFrame(opcode, payload, mask);
+    return encodeWebSocketFrame(opcode, payload, mask);
   }
 
   #enqueue(bytes: Uint8Array): boolean {
@@ -148,7 +150,7 @@ export class WebSocketConnection {
     return true;
   }
 
-  /** Never rejects: a connection that cannot be written to cannot be read from either, and that tells. */
+  /** Never rejects: if the connection has failed, `receive()` does. */
   async #writeQueue(): Promise<void> {
     this.#isWriting = true;
     try {
@@ -163,34 +165,34 @@ export class WebSocketConnection {
     this.#isWriting = false;
   }
 
-  async #nextFrame(): Promise<Frame> {
+  async #nextFrame(): Promise<WebSocketFrame> {
     const { maxMessageBytes } = this.#limits;
     while (true) {
-      const decoded = decodeFrame(this.#unread, maxMessageBytes);
+      const decoded = decodeWebSocketFrame(this.#reader.unread, maxMessageBytes);
       if (decoded.kind === "too-long") throw this.#tooLong(decoded.payloadLength);
       if (decoded.kind === "frame") {
-        this.#unread = this.#unread.subarray(decoded.byteLength);
+        this.#reader.take(decoded.byteLength);
         return decoded.frame;
       }
-      this.#unread = await readMore(this.#connection, this.#unread);
+      await fill(this.#reader, this.#connection, decoded.neededLength);
     }
   }
 
-  /** The message that a frame ends, if it does. */
-  #accept({ opcode, isFinal, isMasked, payload }: Frame): WebSocketMessage | undefined {
+  /** The message that a frame completes, if it does. */
+  #accept({ opcode, isFinal, isMasked, payload }: WebSocketFrame): WebSocketMessage | undefined {
     if (isMasked !== (this.#role === "server")) {
-      throw malformed("a client's frames are masked, and no others");
+      throw invalid("clients mask their frames, and servers do not");
     }
     if (isControl(opcode)) return toControlMessage(opcode, payload);
-    if ((opcode === "continuation") !== (this.#begun !== undefined)) {
-      throw malformed("a message begins with its kind, and ends before the next");
+    if ((opcode === "continuation") !== (this.#fragments !== undefined)) {
+      throw invalid("continuation frames belong to a message that has begun and not ended");
     }
-    const data = concat(this.#begun?.data ?? new Uint8Array(), payload);
+    const data = concat(this.#fragments?.data ?? new Uint8Array(), payload);
     if (data.length > this.#limits.maxMessageBytes) throw this.#tooLong(data.length);
-    const kind = this.#begun?.kind ?? (opcode === "text" ? "text" : "binary");
-    const frames = (this.#begun?.frames ?? 0) + 1;
-    if (frames > MAX_FRAMES) throw malformed(`at most ${MAX_FRAMES} frames make a message`);
-    this.#begun = isFinal ? undefined : { kind, data, frames };
+    const kind = this.#fragments?.kind ?? (opcode === "text" ? "text" : "binary");
+    const frames = (this.#fragments?.frames ?? 0) + 1;
+    if (frames > MAX_FRAMES) throw invalid(`a message has at most ${MAX_FRAMES} frames`);
+    this.#fragments = isFinal ? undefined : { kind, data, frames };
     if (!isFinal) return undefined;
     return kind === "text" ? { kind, text: decodeText(data) } : { kind, data };
   }
@@ -199,35 +201,67 @@ export class WebSocketConnection {
     const limit = this.#limits.maxMessageBytes;
     return new RefusedError(
       `Cannot read WebSocket message: at most ${limit} bytes, not ${length}`,
-      CLOSE.tooLong,
+      CLOSE_CODES.tooLong,
     );
   }
 }
 
+interface Fragments {
+  readonly kind: "binary" | "text";
+  readonly data: Uint8Array<ArrayBuffer>;
+  readonly frames: number;
+}
+
+function toControlMessage(
+  opcode: WebSocketOpcode,
+  payload: Uint8Array<ArrayBuffer>,
+): WebSocketMessage {
+  return opcode === "close"
+    ? { kind: "close", ...decodeClose(payload) }
+    : { kind: opcode === "ping" ? "ping" : "pong", data: payload };
+}
+
+function invalid(rule: string): MalformedMessageError {
+  return malformed("WebSocket message", rule);
+}
+
+/** A reader for {@linkcode readHead}, and for the WebSocket after it. */
+export function newHandshakeReader(connection: TcpConnection): BufferedReader {
+  return new BufferedReader(connection, { initialLength: READ_BYTES });
+}
+
 /**
- * Reads the head of an HTTP message.
+ * Reads the head of an HTTP message, and leaves what follows it in the reader.
  *
- * @returns the head, and what came after it
- * @throws {MalformedMessageError} if it is none
+ * @param reader reads the connection
+ * @throws {MalformedMessageError} if it is not HTTP
  * @throws {RefusedError} 431 if it is too long
- * @throws {NetworkError} as {@linkcode TcpConnection.read}, and `reset` if the stream just ends
+ * @throws {NetworkError} as {@linkcode TcpConnection.read}, and `reset` if the stream ends first
  */
 export async function readHead(
   connection: TcpConnection,
-): Promise<{ head: HttpHead; rest: Uint8Array }> {
-  let bytes: Uint8Array = new Uint8Array();
-  while (bytes.length <= MAX_HEAD_BYTES) {
-    bytes = await readMore(connection, bytes);
-    const end = endOfHead(bytes);
-    if (end !== undefined && end <= MAX_HEAD_BYTES) {
-      return { head: decodeHead(bytes.subarray(0, end)), rest: bytes.subarray(end) };
-    }
+  reader: BufferedReader,
+): Promise<HttpHead> {
+  while (reader.buffered <= MAX_HEAD_BYTES) {
+    await fill(reader, connection);
+    const end = endOfHead(reader.unread);
+    if (end !== undefined && end <= MAX_HEAD_BYTES) return decodeHead(reader.take(end));
   }
   throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431);
 }
 
+async function fill(
+  reader: BufferedReader,
+  connection: TcpConnection,
+  needed?: number,
+): Promise<void> {
+  if (await reader.fill(needed)) return;
+  const from = formatTransportAddress(connection.remote);
+  throw new NetworkError(`Cannot read from ${from}: the connection was cut`, "reset");
+}
+
 /** Close codes of RFC 6455 §7.4.1. */
-export const CLOSE = {
+export const CLOSE_CODES = {
   normal: 1000,
   goingAway: 1001,
   malformed: 1002,
@@ -235,151 +269,17 @@ export const CLOSE = {
   tooLong: 1009,
 } as const;
 
-function toControlMessage(opcode: Opcode, payload: Uint8Array<ArrayBuffer>): WebSocketMessage {
-  return opcode === "close"
-    ? { kind: "close", ...decodeClose(payload) }
-    : { kind: opcode === "ping" ? "ping" : "pong", data: payload };
-}
-
-async function readMore(connection: TcpConnection, before: Uint8Array): Promise<Uint8Array> {
-  const buffer = new Uint8Array(READ_BYTES);
-  const length = await connection.read(buffer);
-  if (length === null) {
-    const from = formatTransportAddress(connection.remote);
-    throw new NetworkError(`Cannot read from ${from}: the connection was cut`, "reset");
-  }
-  const more = buffer.subarray(0, length);
-  return before.length === 0 ? more : concat(before, more);
-}
-
-function malformed(rule: string): MalformedMessageError {
-  return new MalformedMessageError(`Cannot read WebSocket message: ${rule}`);
-}
-
-interface BegunMessage {
-  readonly kind: "binary" | "text";
-  readonly data: Uint8Array<ArrayBuffer>;
-  readonly frames: number;
-}
-
-/** Ours: an endless message of empty frames would be an endless loop. */
+/** Chosen by us: an endless message of empty frames would be an endless loop. */
 const MAX_FRAMES = 16;
 
-/** Ours: how long the other side may take to answer that it closes as well. */
+/** Chosen by us: how long the other side may take to answer a close frame. */
 const CLOSE_MS = 2000;
 
-/** Ours: what somebody who is cut off may still send. */
+/** Chosen by us: what a client that is being cut off may still send. */
 const MAX_DRAINED_BYTES = 65_536;
 
-/** Ours: browsers' requests, cookies aside, take less than 1 KiB. */
+/** Chosen by us: requests of browsers take less than 1 KiB without cookies. */
 const MAX_HEAD_BYTES = 4096;
 
-/** Ours: a message of the longest kind, and some. */
+/** Chosen by us: the longest message of peers, its frame, and room for what follows. */
 const READ_BYTES = 4608;
-
-/** How to open a WebSocket. */
-export interface DialWebSocketOptions {
-  /** Whose sockets to use. */
-  readonly network: Network;
-  /** What the socket takes and keeps. */
-  readonly limits: WebSocketLimits;
-  /** What is to be spoken, if that has a name (RFC 6455 §1.9). */
-  readonly subprotocol?: string;
-  /** Certificate authorities to trust beside the platform's, PEM; for `wss:`. */
-  readonly caCerts?: readonly string[];
-  /** Gives it up. */
-  readonly signal?: AbortSignal;
-}
-
-/**
- * Opens a WebSocket.
- *
- * @throws {TypeError} if the URL is not of the scheme `ws` or `wss`
- * @throws {RefusedError} with the HTTP status if the server does not upgrade
- * @throws {MalformedMessageError} if it is no HTTP server
- * @throws {NetworkError} if it cannot be reached
- * @throws the signal's reason on abort
- */
-export async function dialWebSocket(
-  url: URL,
-  options: DialWebSocketOptions,
-): Promise<WebSocketConnection> {
-  const { signal } = options;
-  const connection = await connect(url, options);
-  const onAbort = () => connection.reset();
-  signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    signal?.throwIfAborted();
-    const first = await shakeHands(connection, url, options.subprotocol);
-    return new WebSocketConnection(connection, { role: "client", first, limits: options.limits });
-  } catch (error) {
-    connection.reset();
-    signal?.throwIfAborted();
-    throw error;
-  } finally {
-    signal?.removeEventListener("abort", onAbort);
-  }
-}
-
-/** What came after the handshake. */
-async function shakeHands(
-  connection: TcpConnection,
-  url: URL,
-  subprotocol: string | undefined,
-): Promise<Uint8Array> {
-  const key = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(16))));
-  const target = url.pathname + url.search;
-  await writeAll(connection, encodeUpgradeRequest(url.host, target, key, subprotocol));
-  const { head, rest } = await readHead(connection);
-  const response = judgeUpgradeResponse(head, key, subprotocol);
-  if (response.kind === "upgraded") return rest;
-  const { status, reason } = response;
-  throw new RefusedError(`Cannot open ${url}: the server says ${status} ${reason}`, status);
-}
-
-/** The addresses of a name are tried in turn; one that says nothing does not hold up the next for long. */
-async function connect(
-  url: URL,
-  { network, caCerts, signal }: DialWebSocketOptions,
-): Promise<TcpConnection> {
-  const hostname = url.hostname.replace(/^\[(.*)\]$/, "$1");
-  const port = url.port === "" ? DEFAULT_PORTS[url.protocol] : Number(url.port);
-  if (port === undefined) throw new TypeError(`Cannot open ${url}: a WebSocket is ws: or wss:`);
-  const isSecure = url.protocol === "wss:";
-  const addresses = await addressesOf(hostname, { network, signal });
-  let failure: unknown;
-  for (const [index, ip] of addresses.entries()) {
-    const remote: TransportAddress = { ip, port };
-    const isLast = index === addresses.length - 1;
-    using deadline = new Deadline(NEXT_ADDRESS_MS, signal);
-    const options = { signal: isLast ? signal : deadline.signal };
-    try {
-      return await (isSecure
-        ? network.connectTls(remote, { hostname, caCerts, ...options })
-        : network.connectTcp(remote, options));
-    } catch (error) {
-      signal?.throwIfAborted();
-      failure = error;
-    }
-  }
-  throw failure;
-}
-
-async function addressesOf(
-  hostname: string,
-  { network, signal }: Pick<DialWebSocketOptions, "network" | "signal">,
-): Promise<string[]> {
-  if (isIp(hostname)) return [parseIp(hostname)];
-  const found = await Promise.allSettled(
-    ([4, 6] as const).map((family) => network.resolve(hostname, family, { signal })),
-  );
-  signal?.throwIfAborted();
-  const addresses = found.flatMap((each) => each.status === "fulfilled" ? each.value : []);
-  if (addresses.length > 0) return addresses;
-  throw found[0]!.status === "rejected" ? found[0]!.reason : new Error("no address");
-}
-
-/** Ours: two lost SYNs. One of several addresses may be dead, and the next alive. */
-const NEXT_ADDRESS_MS = 4000;
-
-const DEFAULT_PORTS: Readonly<Record<string, number>> = { "ws:": 80, "wss:": 443 };

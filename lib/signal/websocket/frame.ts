@@ -1,38 +1,43 @@
 /**
- * WebSocket frames: RFC 6455 §5.
+ * WebSocket frames: RFC 6455 §5.2.
+ *
+ * ```text
+ * FIN, reserved, opcode (1) | MASK, length (1) | extended length (0, 2 or 8) | mask (0 or 4) | payload
+ * ```
  *
  * @module
  */
 
-import { MalformedMessageError } from "../../base/errors.ts";
+import { malformed, type MalformedMessageError } from "../../base/errors.ts";
 
-/** What a frame is; RFC 6455 §11.8. */
-export type Opcode = "continuation" | "text" | "binary" | "close" | "ping" | "pong";
+/** The type of a frame; RFC 6455 §11.8. */
+export type WebSocketOpcode = "continuation" | "text" | "binary" | "close" | "ping" | "pong";
 
-/** A frame on its own. */
-export interface Frame {
-  readonly opcode: Opcode;
+/** One frame. */
+export interface WebSocketFrame {
+  readonly opcode: WebSocketOpcode;
   /** Whether it ends its message. */
   readonly isFinal: boolean;
-  /** Whether the payload travels masked, as all of a client's does and none of a server's. */
+  /** Whether the payload was masked, as a client's has to be and a server's may not be. */
   readonly isMasked: boolean;
   /** An owned copy, unmasked. */
   readonly payload: Uint8Array<ArrayBuffer>;
 }
 
-/** What bytes begin with. */
-export type DecodedFrame =
-  | { readonly kind: "frame"; readonly frame: Frame; readonly byteLength: number }
-  | { readonly kind: "incomplete" }
+/** What is at the start of some bytes. */
+export type DecodedWebSocketFrame =
+  | { readonly kind: "frame"; readonly frame: WebSocketFrame; readonly byteLength: number }
+  /** At least so many bytes are needed. */
+  | { readonly kind: "incomplete"; readonly neededLength: number }
   | { readonly kind: "too-long"; readonly payloadLength: number };
 
 /**
- * A frame that is a whole message.
+ * The bytes of a frame that is a whole message.
  *
- * @param mask four bytes that nobody can guess, from a client; none from a server
+ * @param mask four bytes that nobody can guess if this side is the client, otherwise nothing
  */
-export function encodeFrame(
-  opcode: Opcode,
+export function encodeWebSocketFrame(
+  opcode: WebSocketOpcode,
   payload: Uint8Array,
   mask?: Uint8Array,
 ): Uint8Array<ArrayBuffer> {
@@ -59,34 +64,39 @@ export function encodeFrame(
 }
 
 /**
- * Reads the frame that bytes begin with.
+ * Reads the frame at the start of the bytes.
  *
- * @param maxPayloadLength a longer frame is told as soon as its length is there
- * @throws {MalformedMessageError} if they do not begin a frame
+ * @param maxPayloadLength a longer frame is reported as soon as its length has arrived
+ * @throws {MalformedMessageError} if the bytes are not the start of a frame
  */
-export function decodeFrame(bytes: Uint8Array, maxPayloadLength: number): DecodedFrame {
-  if (bytes.length < 2) return { kind: "incomplete" };
+export function decodeWebSocketFrame(
+  bytes: Uint8Array,
+  maxPayloadLength: number,
+): DecodedWebSocketFrame {
+  if (bytes.length < 2) return { kind: "incomplete", neededLength: 2 };
   const opcode = opcodeOf(bytes[0]!);
   const isFinal = (bytes[0]! & FINAL) !== 0;
   const isMasked = (bytes[1]! & MASKED) !== 0;
   const length = bytes[1]! & ~MASKED;
   if (isControl(opcode) && (!isFinal || length >= LENGTH_IN_16_BITS)) {
-    throw malformed(`a ${opcode} frame is whole and has at most 125 bytes`);
+    throw invalid(`a ${opcode} frame is whole and has at most 125 bytes`);
   }
   const lengthBytes = length === LENGTH_IN_64_BITS ? 8 : length === LENGTH_IN_16_BITS ? 2 : 0;
   const start = 2 + lengthBytes + (isMasked ? MASK_BYTES : 0);
-  if (bytes.length < 2 + lengthBytes) return { kind: "incomplete" };
+  if (bytes.length < 2 + lengthBytes) {
+    return { kind: "incomplete", neededLength: 2 + lengthBytes };
+  }
   const payloadLength = lengthBytes === 0 ? length : extendedLength(bytes, lengthBytes);
   if (payloadLength > maxPayloadLength) return { kind: "too-long", payloadLength };
   const byteLength = start + payloadLength;
-  if (bytes.length < byteLength) return { kind: "incomplete" };
+  if (bytes.length < byteLength) return { kind: "incomplete", neededLength: byteLength };
   const payload = new Uint8Array(bytes.subarray(start, byteLength));
   if (isMasked) applyMask(payload, bytes.subarray(start - MASK_BYTES, start));
   return { kind: "frame", frame: { opcode, isFinal, isMasked, payload }, byteLength };
 }
 
-/** Whether a frame is about the connection, and may stand between the frames of a message. */
-export function isControl(opcode: Opcode): boolean {
+/** Whether it is a control frame (RFC 6455 §5.5), which may come between the frames of a message. */
+export function isControl(opcode: WebSocketOpcode): boolean {
   return opcode === "close" || opcode === "ping" || opcode === "pong";
 }
 
@@ -100,13 +110,13 @@ export function encodeClose(code: number, reason: string): Uint8Array<ArrayBuffe
 }
 
 /**
- * Reads the payload of a close frame. One without a code counts as 1005 (RFC 6455 §7.1.5).
+ * Reads the payload of a close frame. Without a code, the code is 1005 (RFC 6455 §7.1.5).
  *
- * @throws {MalformedMessageError} if it is half a code, or the reason is not UTF-8
+ * @throws {MalformedMessageError} if the code is cut short, or the reason is not UTF-8
  */
 export function decodeClose(payload: Uint8Array): { code: number; reason: string } {
   if (payload.length === 0) return { code: 1005, reason: "" };
-  if (payload.length === 1) throw malformed("a close code has two bytes");
+  if (payload.length === 1) throw invalid("a close code has two bytes");
   const code = payload[0]! << 8 | payload[1]!;
   return { code, reason: decodeText(payload.subarray(2)) };
 }
@@ -120,23 +130,23 @@ export function decodeText(payload: Uint8Array): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(payload);
   } catch (cause) {
-    throw malformed("text is UTF-8", cause);
+    throw malformed("WebSocket frame", "text is UTF-8", cause);
   }
 }
 
-function opcodeOf(byte: number): Opcode {
-  if ((byte & RESERVED) !== 0) throw malformed("no extension was agreed on, reserved bits are 0");
+function opcodeOf(byte: number): WebSocketOpcode {
+  if ((byte & RESERVED) !== 0) throw invalid("reserved bits are 0 without an extension");
   const opcode = OPCODES[byte & 0x0f];
-  if (opcode === undefined) throw malformed(`opcode ${byte & 0x0f} is not assigned`);
+  if (opcode === undefined) throw invalid(`opcode ${byte & 0x0f} is not assigned`);
   return opcode;
 }
 
-/** The fewest bytes that will do have to be used. */
+/** RFC 6455 §5.2: the shortest encoding of the length has to be used. */
 function extendedLength(bytes: Uint8Array, lengthBytes: 2 | 8): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const length = lengthBytes === 2 ? view.getUint16(2) : Number(view.getBigUint64(2));
   if (length < (lengthBytes === 2 ? LENGTH_IN_16_BITS : 2 ** 16)) {
-    throw malformed(`payload length ${length} has no more bytes than it takes`);
+    throw invalid(`payload length ${length} is not in its shortest encoding`);
   }
   return length;
 }
@@ -145,15 +155,23 @@ function applyMask(payload: Uint8Array, mask: Uint8Array): void {
   for (let i = 0; i < payload.length; i++) payload[i]! ^= mask[i % MASK_BYTES]!;
 }
 
-function malformed(rule: string, cause?: unknown): MalformedMessageError {
-  return new MalformedMessageError(`Cannot read WebSocket frame: ${rule}`, { cause });
+function invalid(rule: string): MalformedMessageError {
+  return malformed("WebSocket frame", rule);
 }
 
 /** By their numbers. */
-const OPCODES: readonly (Opcode | undefined)[] = [
-  ...["continuation", "text", "binary"] as const,
-  ...[undefined, undefined, undefined, undefined, undefined],
-  ...["close", "ping", "pong"] as const,
+const OPCODES: readonly (WebSocketOpcode | undefined)[] = [
+  "continuation",
+  "text",
+  "binary",
+  undefined,
+  undefined,
+  undefined,
+  undefined,
+  undefined,
+  "close",
+  "ping",
+  "pong",
 ];
 
 const FINAL = 0x80;

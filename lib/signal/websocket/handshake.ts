@@ -1,35 +1,35 @@
 /**
- * The opening handshake of WebSocket: RFC 6455 §4, over HTTP/1.1 (RFC 9112).
+ * The opening handshake of a WebSocket: RFC 6455 §4, over HTTP/1.1 (RFC 9112).
  *
  * @module
  */
 
 import { concat } from "../../base/bytes.ts";
 import { hash } from "../../base/crypto.ts";
-import { MalformedMessageError } from "../../base/errors.ts";
+import { malformed, type MalformedMessageError } from "../../base/errors.ts";
 
-/** The first part of an HTTP message. */
+/** The start line and the fields of an HTTP message. */
 export interface HttpHead {
   /** The request line or the status line. */
   readonly startLine: string;
-  /** By name in lower case; fields that came more than once are joined with commas. */
+  /** By name in lower case; repeated fields are joined with commas. */
   readonly fields: ReadonlyMap<string, string>;
 }
 
-/** What a server makes of a request. */
+/** A server's decision on a request. */
 export type UpgradeRequest =
   | { readonly kind: "upgrade"; readonly target: string; readonly key: string }
   | { readonly kind: "refused"; readonly status: RefusalStatus };
 
-/** What a client makes of a response. */
+/** What a response means to a client. */
 export type UpgradeResponse =
   | { readonly kind: "upgraded" }
   | { readonly kind: "refused"; readonly status: number; readonly reason: string };
 
-/** Why a request is not answered with an upgrade, as HTTP says it. */
+/** The HTTP status of a request that is not upgraded. */
 export type RefusalStatus = keyof typeof REASONS;
 
-/** Where the head ends in what has come so far: the first index after the empty line, or `undefined`. */
+/** Where the head ends: the index after the empty line, or `undefined` if that has not arrived yet. */
 export function endOfHead(bytes: Uint8Array): number | undefined {
   for (let end = 4; end <= bytes.length; end++) {
     if (bytes[end - 1] === LF && bytes[end - 2] === CR && bytes[end - 3] === LF) return end;
@@ -38,21 +38,21 @@ export function endOfHead(bytes: Uint8Array): number | undefined {
 }
 
 /**
- * Reads a head, up to and with the empty line.
+ * Reads a head, up to and including the empty line.
  *
- * @throws {MalformedMessageError} if a line is no field
+ * @throws {MalformedMessageError} if a line is not a field
  */
 export function decodeHead(bytes: Uint8Array): HttpHead {
-  // Latin-1 takes any byte; what counts here is ASCII.
+  // Latin-1 accepts every byte; the fields that matter are ASCII.
   const [startLine, ...lines] = new TextDecoder("latin1").decode(bytes).trimEnd().split("\r\n");
   const fields = new Map<string, string>();
   for (const line of lines) {
     const [, name, rest] = /^([!#$%&'*+.^_`|~\w-]+):(.*)$/.exec(line) ?? [];
     if (name === undefined) {
-      throw new MalformedMessageError(`Cannot read HTTP head: ${JSON.stringify(line)} is no field`);
+      throw malformed("HTTP head", `${JSON.stringify(line)} is not a field`);
     }
     const key = name.toLowerCase();
-    const value = rest!.trim(); // not by the expression, which would look at each run of spaces again and again
+    const value = rest!.trim(); // in the expression, runs of spaces would take quadratic time
     const before = fields.get(key);
     fields.set(key, before === undefined ? value : `${before}, ${value}`);
   }
@@ -60,10 +60,10 @@ export function decodeHead(bytes: Uint8Array): HttpHead {
 }
 
 /**
- * A client's request.
+ * The bytes of a client's request.
  *
  * @param key 16 random bytes in Base64
- * @param subprotocol what is to be spoken, if that has a name (RFC 6455 §1.9)
+ * @param subprotocol the name of the protocol on top, if it has one (RFC 6455 §1.9)
  */
 export function encodeUpgradeRequest(
   host: string,
@@ -77,13 +77,13 @@ export function encodeUpgradeRequest(
     Upgrade: "websocket",
     "Sec-WebSocket-Version": VERSION,
     "Sec-WebSocket-Key": key,
-    ...subprotocol !== undefined && { "Sec-WebSocket-Protocol": subprotocol },
+    "Sec-WebSocket-Protocol": subprotocol,
   });
 }
 
 /**
- * Judges a request. Those of web pages, which browsers mark with `Origin`, are refused: a page that somebody is
- * lured to would otherwise speak from within his network.
+ * Decides on a request. Requests of web pages, which browsers mark with `Origin`, are refused: otherwise a page that a
+ * user is lured to could talk to servers inside the user's network.
  */
 export function judgeUpgradeRequest({ startLine, fields }: HttpHead): UpgradeRequest {
   const [, method, target] = /^(\S+) (\/\S*) HTTP\/1\.1$/.exec(startLine) ?? [];
@@ -100,7 +100,7 @@ export function judgeUpgradeRequest({ startLine, fields }: HttpHead): UpgradeReq
   return { kind: "upgrade", target, key };
 }
 
-/** The answer that upgrades. */
+/** The bytes of the response that upgrades. */
 export function encodeUpgradeResponse(key: string): Uint8Array {
   return encodeHead("HTTP/1.1 101 Switching Protocols", {
     Connection: "Upgrade",
@@ -109,22 +109,23 @@ export function encodeUpgradeResponse(key: string): Uint8Array {
   });
 }
 
-/** The answer that does not, and ends the connection. */
+/** The bytes of a response that refuses, and announces the end of the connection. */
 export function encodeRefusal(status: RefusalStatus): Uint8Array {
   const text = new TextEncoder().encode(`${REASONS[status]}\n`);
   const head = encodeHead(`HTTP/1.1 ${status} ${REASONS[status]}`, {
     Connection: "close",
     "Content-Type": "text/plain",
     "Content-Length": `${text.length}`,
-    ...(status === 426 && { Upgrade: "websocket", "Sec-WebSocket-Version": VERSION }),
+    Upgrade: status === 426 ? "websocket" : undefined,
+    "Sec-WebSocket-Version": status === 426 ? VERSION : undefined,
   });
   return concat(head, text);
 }
 
 /**
- * Judges a response.
+ * Decides what a response means.
  *
- * @throws {MalformedMessageError} if it is none, or not one to this request
+ * @throws {MalformedMessageError} if it is not HTTP, or does not answer this request
  */
 export function judgeUpgradeResponse(
   { startLine, fields }: HttpHead,
@@ -132,20 +133,26 @@ export function judgeUpgradeResponse(
   subprotocol?: string,
 ): UpgradeResponse {
   const [, status, reason] = /^HTTP\/1\.[01] (\d{3}) ?(.*)$/.exec(startLine) ?? [];
-  if (status === undefined) throw malformed(`${JSON.stringify(startLine)} is no status line`);
+  if (status === undefined) throw invalid(`${JSON.stringify(startLine)} is not a status line`);
   if (status !== "101") return { kind: "refused", status: Number(status), reason: reason! };
   if (fields.get("sec-websocket-accept") !== acceptFor(key)) {
-    throw malformed("Sec-WebSocket-Accept does not belong to the request");
+    throw invalid("Sec-WebSocket-Accept does not match the request");
   }
-  const spoken = fields.get("sec-websocket-protocol");
-  if (fields.has("sec-websocket-extensions") || spoken !== undefined && spoken !== subprotocol) {
-    throw malformed("an extension or protocol that was not asked for");
+  const selected = fields.get("sec-websocket-protocol");
+  const isUnrequested = selected !== undefined && selected !== subprotocol;
+  if (fields.has("sec-websocket-extensions") || isUnrequested) {
+    throw invalid("it has an extension or subprotocol that was not requested");
   }
   return { kind: "upgraded" };
 }
 
-function encodeHead(startLine: string, fields: Readonly<Record<string, string>>): Uint8Array {
-  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}`);
+/** Fields that are `undefined` are left out. */
+function encodeHead(
+  startLine: string,
+  fields: Readonly<Record<string, string | undefined>>,
+): Uint8Array {
+  const lines = Object.entries(fields).filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name}: ${value}`);
   return new TextEncoder().encode([startLine, ...lines, "", ""].join("\r\n"));
 }
 
@@ -157,10 +164,11 @@ function acceptFor(key: string): string {
   return btoa(String.fromCharCode(...hash("sha1", new TextEncoder().encode(key + KEY_SUFFIX))));
 }
 
-function malformed(rule: string): MalformedMessageError {
-  return new MalformedMessageError(`Cannot read WebSocket handshake: ${rule}`);
+function invalid(problem: string): MalformedMessageError {
+  return malformed("WebSocket handshake", problem);
 }
 
+/** The reason phrases, which are also the bodies of refusals. */
 const REASONS = {
   400: "Bad Request",
   403: "Not for web pages",

@@ -10,7 +10,7 @@ import { simulate } from "../simnet/simulate.ts";
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
 const link = { delayMs: 5 };
 
-Deno.test("a bus that is lost is opened again, with its subscriptions", () =>
+Deno.test("a lost connection is opened again, with its subscriptions", () =>
   simulate(async ({ internet }) => {
     const host = internet.host("server", { link });
     const serve = () => serveRendezvous({ network: host.network, local: at(host.addresses[0]!) });
@@ -19,23 +19,23 @@ Deno.test("a bus that is lost is opened again, with its subscriptions", () =>
     const [a, b] = await Promise.all(
       clients.map(({ network }) => openSignaling(server.url, { network })),
     );
-    let heard = Promise.withResolvers<Uint8Array>();
-    await using _subscription = await a!.subscribe(TOPIC, (message) => heard.resolve(message));
+    let received = Promise.withResolvers<Uint8Array>();
+    await using _subscription = await a!.subscribe(TOPIC, (message) => received.resolve(message));
     await b!.publish(TOPIC, toBytes("before"));
-    assertEquals(toText(await heard.promise), "before");
+    assertEquals(toText(await received.promise), "before");
 
     await server[Symbol.asyncDispose]();
     await delay(300);
     await using _again = await serve();
-    heard = Promise.withResolvers();
+    received = Promise.withResolvers();
     await delay(10_000);
     await b!.publish(TOPIC, toBytes("after"));
-    assertEquals(toText(await heard.promise), "after");
+    assertEquals(toText(await received.promise), "after");
     await Promise.all([a![Symbol.asyncDispose](), b![Symbol.asyncDispose]()]);
     await Promise.all([a!.finished, b!.finished]);
   }));
 
-Deno.test("what is published while a bus is away waits a little for it, and fails then", () =>
+Deno.test("publish() waits two seconds for a lost connection, and fails then", () =>
   simulate(async ({ internet, time }) => {
     const host = internet.host("server", { link });
     const serve = () => serveRendezvous({ network: host.network, local: at(host.addresses[0]!) });
@@ -57,7 +57,7 @@ Deno.test("what is published while a bus is away waits a little for it, and fail
     await signaling.publish(TOPIC, toBytes("hello"));
   }));
 
-Deno.test("what is subscribed to while a bus is away is subscribed to when it is back", () =>
+Deno.test("subscribe() while the connection is lost takes effect when it is back", () =>
   simulate(async ({ internet }) => {
     const host = internet.host("server", { link });
     const serve = () => serveRendezvous({ network: host.network, local: at(host.addresses[0]!) });
@@ -67,18 +67,18 @@ Deno.test("what is subscribed to while a bus is away is subscribed to when it is
     });
     await server[Symbol.asyncDispose]();
     await delay(100);
-    const heard = Promise.withResolvers<Uint8Array>();
-    await using _subscription = await signaling.subscribe(TOPIC, heard.resolve);
+    const received = Promise.withResolvers<Uint8Array>();
+    await using _subscription = await signaling.subscribe(TOPIC, received.resolve);
     await using again = await serve();
     await delay(10_000);
     await using other = await openSignaling(again.url, {
       network: internet.host("b", { link }).network,
     });
     await other.publish(TOPIC, toBytes("hello"));
-    assertEquals(toText(await heard.promise), "hello");
+    assertEquals(toText(await received.promise), "hello");
   }));
 
-Deno.test("a bus that cannot be opened at first says so", () =>
+Deno.test("openSignaling() rejects if the first attempt fails", () =>
   simulate(async ({ internet }) => {
     const server = internet.host("server", { link });
     const { network } = internet.host("a", { link });
@@ -86,7 +86,7 @@ Deno.test("a bus that cannot be opened at first says so", () =>
     await assertRejects(() => openSignaling(url, { network }), NetworkError);
   }));
 
-Deno.test("a bus that is disposed of while it is away leaves nothing behind", () =>
+Deno.test("a connection that is disposed while it is lost leaves no timer", () =>
   simulate(async ({ internet, time }) => {
     const host = internet.host("server", { link });
     const local = at(host.addresses[0]!);
@@ -101,7 +101,7 @@ Deno.test("a bus that is disposed of while it is away leaves nothing behind", ()
     await assertRejects(() => signaling.publish(TOPIC, toBytes("hello")), NetworkError);
   }));
 
-Deno.test("parseSignalUrl() knows the ways to signal, and says which there are", () => {
+Deno.test("parseSignalUrl() accepts the known schemes, and its error lists them", () => {
   for (const url of ["ws://192.0.2.1:3480", "wss://example.org/rendezvous", "lan:"]) {
     assertEquals(parseSignalUrl(url), url);
   }
@@ -115,11 +115,7 @@ Deno.test("parseSignalUrl() knows the ways to signal, and says which there are",
   }
 });
 
-function at(ip: string) {
-  return { ip, port: 3480 };
-}
-
-Deno.test("a bus whose connection died without a word is found out by check(), and opened again", () =>
+Deno.test("check() finds out that a connection has died silently, and it is opened again", () =>
   simulate(async ({ internet, time }) => {
     const host = internet.host("server", { link });
     await using server = await serveRendezvous({
@@ -127,23 +123,27 @@ Deno.test("a bus whose connection died without a word is found out by check(), a
       local: at(host.addresses[0]!),
     });
     const [a, b] = ["a", "b"].map((name) => internet.host(name, { link })) as [Host, Host];
-    await using listener = await openSignaling(server.url, { network: a.network });
-    await using speaker = await openSignaling(server.url, { network: b.network });
-    const heard: string[] = [];
-    await using _subscription = await listener.subscribe(
+    await using subscriber = await openSignaling(server.url, { network: a.network });
+    await using publisher = await openSignaling(server.url, { network: b.network });
+    const received: string[] = [];
+    await using _subscription = await subscriber.subscribe(
       TOPIC,
-      (message) => heard.push(toText(message)),
+      (message) => received.push(toText(message)),
     );
-    listener.check!(); // the server answers: nothing happens
+    subscriber.check!(); // the server answers: nothing happens
     await delay(3000);
     const before = a.link.up.behavior;
     a.link.up.behavior = { ...before, loss: 1 };
-    listener.check!();
+    subscriber.check!();
     await delay(2100);
     a.link.up.behavior = before;
     await delay(3000);
-    await speaker.publish(TOPIC, toBytes("back"));
+    await publisher.publish(TOPIC, toBytes("back"));
     await delay(100);
-    assertEquals(heard, ["back"]);
+    assertEquals(received, ["back"]);
     assert(time.nowMs < 10_000);
   }));
+
+function at(ip: string) {
+  return { ip, port: 3480 };
+}

@@ -3,43 +3,46 @@ import fc from "fast-check";
 import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
-import { decodeManualMessage, encodeManualMessage } from "../../lib/signal/manual.ts";
-import { manualTransport } from "../../lib/signal/manual.ts";
-import { keepConnected } from "../../lib/signal/reconnecting.ts";
+import {
+  decodeManualMessage,
+  encodeManualMessage,
+  manualTransport,
+} from "../../lib/signal/manual.ts";
+import { openReconnecting } from "../../lib/signal/reconnecting.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
 const OTHER = "BBBBBBBBBBBBBBBBBBBBBA";
 const HELLO = encodeManualMessage({ topic: TOPIC, message: toBytes("hello") });
 
-Deno.test("encodeHandMessage() writes the text that the layout says", () => {
+Deno.test("encodeManualMessage() writes the documented layout", () => {
   assertEquals(
     encodeManualMessage({ topic: TOPIC, message: Uint8Array.of(1, 2, 3) }),
-    // The checksum is that of: printf '%032d0003010203' 0 | xxd -r -p | sha256sum
+    // The checksum comes from: printf '%032d0003010203' 0 | xxd -r -p | sha256sum
     "punchline-message:AAAAAAAAAAAAAAAAAAAAAAADAQIDoY8mQQ",
   );
 });
 
-Deno.test("a message is shown once, however often it is said", async () => {
+Deno.test("a message is shown once, however often it is published", async () => {
   const { signaling, shown } = await open();
   for (const text of ["hello", "hello", "world"]) await signaling.publish(TOPIC, toBytes(text));
   assertEquals(shown.length, 2);
 });
 
-Deno.test("a peer that has shown many messages shows the next as well", async () => {
+Deno.test("the thousandth message is shown, too", async () => {
   const { signaling, shown } = await open();
   for (let i = 0; i < 1000; i++) await signaling.publish(TOPIC, toBytes(`${i}`));
   assertEquals(shown.length, 1000);
 });
 
-Deno.test("a message that pasting has broken into lines is put together", async () => {
+Deno.test("a message that pasting has broken into lines is joined", async () => {
   const lines = HELLO.match(/.{1,24}/g)!.map((piece) => `  ${piece}\u200b\r`);
   const { signaling, garbage } = await open(["", ...lines.flatMap((line) => [line, ""])]);
   assertEquals(toText(await next(signaling)), "hello");
   assertEquals(garbage, []);
 });
 
-Deno.test("a damaged paste is told from a good one, and from one that is cut off", async () => {
+Deno.test("damaged and truncated pastes are reported, and do not affect the next one", async () => {
   const damaged = HELLO.replace(/.{6}$/, "AAAAAA");
   const { signaling, garbage } = await open([damaged, "what?", HELLO.slice(0, -1), HELLO]);
   assertEquals(toText(await next(signaling)), "hello");
@@ -50,13 +53,13 @@ Deno.test("a damaged paste is told from a good one, and from one that is cut off
   ]);
 });
 
-Deno.test("a message that is cut off at the end of all lines is told", async () => {
+Deno.test("a message that is cut off by the end of the lines is reported", async () => {
   const { garbage, read } = await open([HELLO.slice(0, 30)]);
   await read;
   assertEquals(garbage.length, 1);
 });
 
-Deno.test("what comes before anybody listens is heard by who listens to its topic later", async () => {
+Deno.test("a message that was pasted before its topic had a listener is delivered later", async () => {
   const other = encodeManualMessage({ topic: OTHER, message: toBytes("other") });
   const { signaling, read } = await open([HELLO, other]);
   await read;
@@ -64,18 +67,18 @@ Deno.test("what comes before anybody listens is heard by who listens to its topi
   assertEquals(toText(await next(signaling, TOPIC)), "hello");
 });
 
-Deno.test("what nobody listens to is forgotten when there is too much of it", async () => {
+Deno.test("of many messages without a listener, the newest are kept", async () => {
   const texts = Array.from({ length: 200 }, (_, i) => toBytes(`${i}`));
   const { signaling, read } = await open(
     texts.map((message) => encodeManualMessage({ topic: TOPIC, message })),
   );
   await read;
-  const heard: string[] = [];
-  await signaling.subscribe(TOPIC, (message) => heard.push(toText(message)));
-  assertEquals([heard.length, heard.at(-1)], [64, "199"]);
+  const received: string[] = [];
+  await signaling.subscribe(TOPIC, (message) => received.push(toText(message)));
+  assertEquals([received.length, received.at(-1)], [64, "199"]);
 });
 
-Deno.test("a bus that is closed shows nothing, and hears nothing", async () => {
+Deno.test("publish() and subscribe() reject once the connection is closed", async () => {
   const { signaling, shown } = await open();
   await signaling[Symbol.asyncDispose]();
   await signaling.finished;
@@ -88,30 +91,30 @@ Deno.test("a bus that is closed shows nothing, and hears nothing", async () => {
   assertEquals(shown, []);
 });
 
-Deno.test("a bus whose lines fail is lost", async () => {
+Deno.test("the connection is lost when the lines fail", async () => {
   // deno-lint-ignore require-yield
   async function* broken(): AsyncGenerator<string> {
     await Promise.resolve();
     throw new Error("the terminal is gone");
   }
   const signaling = await manualTransport({ write() {}, lines: broken() }).open({ network });
-  await assertRejects(() => signaling.finished, NetworkError, "the lines have ended");
+  await assertRejects(() => signaling.finished, NetworkError, "reading the pasted lines failed");
 });
 
-Deno.test("a bus that is kept hears what was pasted before it subscribed", async () => {
+Deno.test("a reconnecting connection delivers what was pasted before it subscribed", async () => {
   const transport = manualTransport({ write() {}, lines: lines([HELLO]) });
-  await using signaling = await keepConnected(transport, { network });
+  await using signaling = await openReconnecting(transport, { network });
   assertEquals(toText(await next(signaling)), "hello");
 });
 
-Deno.test("decodeHandMessage() takes a text for incomplete until its last character is there", () => {
+Deno.test("decodeManualMessage() reports a text as incomplete until its last character is there", () => {
   for (let length = "punchline-message:".length; length < HELLO.length; length++) {
     assertEquals(decodeManualMessage(HELLO.slice(0, length)), { kind: "incomplete" });
   }
   assertThrows(() => decodeManualMessage(`${HELLO}A`), MalformedMessageError);
 });
 
-Deno.test("decodeHandMessage() notices any one character that was changed", () => {
+Deno.test("decodeManualMessage() detects a change of any one character", () => {
   const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
   const at = fc.integer({ min: "punchline-message:".length, max: HELLO.length - 1 });
   fc.assert(fc.property(at, fc.constantFrom(...digits), (index, digit) => {
@@ -145,7 +148,7 @@ async function* lines(texts: readonly string[], onEnd = () => {}): AsyncGenerato
 }
 
 async function next(signaling: SignalingConnection, topic = TOPIC): Promise<Uint8Array> {
-  const heard = Promise.withResolvers<Uint8Array>();
-  await signaling.subscribe(topic, heard.resolve);
-  return await heard.promise;
+  const received = Promise.withResolvers<Uint8Array>();
+  await signaling.subscribe(topic, received.resolve);
+  return await received.promise;
 }
