@@ -18,7 +18,7 @@ import type { Network, UdpSocket } from "./network.ts";
  *
  * @throws the signal's reason on abort
  */
-export async function findLocalIp(
+export async function discoverLocalIpv4(
   network: Network,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<string | undefined> {
@@ -62,7 +62,7 @@ export interface NamedHost {
 }
 
 /** The search for this host's IPv6 address, which goes on beside all else and holds up nothing. */
-export class OwnIpv6 implements AsyncDisposable {
+export class LocalIpv6Search implements AsyncDisposable {
   readonly #controller = new AbortController();
   readonly #deadline: Deadline;
   readonly #found: Promise<string | undefined>;
@@ -73,7 +73,7 @@ export class OwnIpv6 implements AsyncDisposable {
     this.#deadline = new Deadline(SEARCH_MS, ended);
     const search = async () => {
       if (hosts.length === 0 || await network.localAddresses() !== undefined) return undefined;
-      return await findOwnIpv6(network, hosts, this.#deadline.signal);
+      return await discoverLocalIpv6(network, hosts, this.#deadline.signal);
     };
     this.#found = search().catch(() => undefined); // given up
   }
@@ -99,7 +99,7 @@ export class OwnIpv6 implements AsyncDisposable {
  *
  * @throws the signal's reason on abort
  */
-export async function findOwnIpv6(
+export async function discoverLocalIpv6(
   network: Network,
   hosts: readonly NamedHost[],
   signal: AbortSignal,
@@ -149,7 +149,7 @@ export class OwnAddresses {
   }
 
   /** Makes {@linkcode OwnAddresses.isOwn} know these. */
-  async learn(addresses: Iterable<TransportAddress>): Promise<void> {
+  async check(addresses: Iterable<TransportAddress>): Promise<void> {
     for (const { ip } of addresses) {
       if (!this.#known.has(ip)) this.#known.set(ip, await this.#network.ownsAddress(ip));
     }

@@ -17,11 +17,11 @@ import { type LongTermCredential, opaqueString } from "./credentials.ts";
 import { BINDING, getAttribute, type StunMessage } from "./message.ts";
 import {
   alternateOf,
+  type AnswerOrAlternate,
   askWithAlternates,
   AuthenticatedTransaction,
-  type Outcome,
-  refusal,
-  type Target,
+  refusedError,
+  type ServerTarget,
 } from "./transaction.ts";
 import { StreamChannel, type StunChannel, type StunTransport, UdpChannel } from "./transport.ts";
 
@@ -29,7 +29,7 @@ import { StreamChannel, type StunChannel, type StunTransport, UdpChannel } from 
 export const RFC8489_WAITS_MS: readonly number[] = [500, 1000, 2000, 4000, 8000, 16000, 8000];
 
 /** Ours, for tests of NATs, where a lost packet must not cost half a second: 3.1 s in all. */
-export const FAST_WAITS_MS: readonly number[] = [100, 200, 400, 800, 1600];
+export const FAST_BINDING_WAITS_MS: readonly number[] = [100, 200, 400, 800, 1600];
 
 /** What {@linkcode requestBinding} takes. */
 export interface RequestBindingOptions {
@@ -95,7 +95,7 @@ export async function requestBinding(
     opaqueString(credential.password);
   }
   const { transport = "udp", waitsMs = RFC8489_WAITS_MS } = options;
-  const first: Target = { address: server, hostname: options.hostname ?? server.ip };
+  const first: ServerTarget = { address: server, hostname: options.hostname ?? server.ip };
   if (transport !== "udp") {
     return await askWithAlternates(first, async (target) => {
       const { address, hostname } = target;
@@ -127,9 +127,9 @@ function bindUdp(
 
 async function converse(
   channel: StunChannel,
-  { address: server, hostname }: Target,
+  { address: server, hostname }: ServerTarget,
   options: RequestBindingOptions,
-): Promise<Outcome<StunBinding>> {
+): Promise<AnswerOrAlternate<StunBinding>> {
   const { attributes = [], credential, transport = "udp" } = options;
   const transaction = new AuthenticatedTransaction(server, credential);
   const { answer: response, requests, rttMs } = await transaction.ask(channel, {
@@ -142,7 +142,7 @@ async function converse(
   }
   const alternate = alternateOf(response, hostname);
   if (alternate !== undefined) return { kind: "alternate", alternate };
-  throw refusal(response, { server, action: "get mapped address" });
+  throw refusedError(response, { server, action: "get mapped address" });
 }
 
 function read(

@@ -52,7 +52,7 @@ export {
   type StunAttributeValues,
 } from "./attributes.ts";
 export {
-  FAST_WAITS_MS,
+  FAST_BINDING_WAITS_MS,
   requestBinding,
   type RequestBindingOptions,
   RFC8489_WAITS_MS,
@@ -70,7 +70,7 @@ export {
 } from "./credentials.ts";
 export type { StunErrorCode } from "./attribute_tables.ts";
 export { verifyFingerprint } from "./integrity.ts";
-export { readMessages, type ReadMessagesOptions } from "./transport.ts";
+
 export { type MessageIntegrity, type Verification, verifyIntegrity } from "./integrity.ts";
 export {
   BINDING,
@@ -106,8 +106,13 @@ export {
   type StunServerOptions,
 } from "./server/server.ts";
 export { type TcpFilterOptions, testTcpFilter } from "./tcp_filter/client.ts";
-export type { DialOutcome, DialResult, TcpFilterResult } from "./tcp_filter/message.ts";
-export type { TcpFilterEvidence, TcpFilterReport, UnsolicitedSyn } from "./tcp_filter/client.ts";
+export type {
+  DialOutcome,
+  DialResult,
+  TcpFilterResult,
+  UnsolicitedSyn,
+} from "./tcp_filter/message.ts";
+export type { TcpFilterEvidence, TcpFilterReport } from "./tcp_filter/client.ts";
 export { stunBinding, type StunBindingOptions } from "./stun_binding.ts";
 export type { StunTransport } from "./transport.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";

@@ -109,7 +109,7 @@ function refuse(challenge: StunMessage, rule: string): RefusedError {
 }
 
 /** How to tell of a refusal. */
-export interface RefusalOptions {
+export interface RefusedErrorOptions {
   /** Who refused. */
   readonly server: TransportAddress;
   /** What could not be done, as in `get mapped address`. */
@@ -136,7 +136,7 @@ export function errorOf(response: StunMessage, server: TransportAddress): StunEr
  *
  * @throws {MalformedMessageError} if the response has no ERROR-CODE
  */
-export function refusal(response: StunMessage, options: RefusalOptions): RefusedError {
+export function refusedError(response: StunMessage, options: RefusedErrorOptions): RefusedError {
   const { server, action, remedy } = options;
   const { code, reason } = errorOf(response, server);
   const phrase = reason.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "").trim() || "no reason given";
@@ -155,7 +155,7 @@ export function listCodes(codes: readonly number[]): string {
 }
 
 /** What to ask. */
-export interface StunQuestion {
+export interface StunRequest {
   readonly method: number;
   readonly attributes: readonly StunAttribute[];
 }
@@ -189,7 +189,7 @@ export class AuthenticatedTransaction {
    * @throws {MalformedMessageError} if the response makes no sense, or what answers does not speak STUN
    * @throws {NoResponseError} if none came in time
    */
-  async ask(channel: StunChannel, question: StunQuestion): Promise<Exchanged<StunMessage>> {
+  async ask(channel: StunChannel, question: StunRequest): Promise<Exchanged<StunMessage>> {
     // RFC 8489 §9.2.5: who has answered one demand for credentials does not answer the next. A demand for
     // those that worked before means that the server has another realm, or was started again.
     let mayAuthenticate = true;
@@ -210,11 +210,11 @@ export class AuthenticatedTransaction {
   }
 
   /** The bytes of a request as the server wants it, for who waits for no response. */
-  encode({ method, attributes }: StunQuestion): Uint8Array<ArrayBuffer> {
+  encode({ method, attributes }: StunRequest): Uint8Array<ArrayBuffer> {
     return this.#encode({ method, attributes }, newTransactionId());
   }
 
-  #transact(channel: StunChannel, question: StunQuestion): Promise<Exchanged<StunMessage>> {
+  #transact(channel: StunChannel, question: StunRequest): Promise<Exchanged<StunMessage>> {
     const authentication = this.#authentication;
     // RFC 8489 §6.2: what is not a retransmission has an id of its own.
     const transactionId = newTransactionId();
@@ -232,7 +232,7 @@ export class AuthenticatedTransaction {
     });
   }
 
-  #encode({ method, attributes }: StunQuestion, transactionId: Uint8Array) {
+  #encode({ method, attributes }: StunRequest, transactionId: Uint8Array) {
     const { attributes: ours = [], integrity } = this.#authentication ?? {};
     return encodeMessage(
       { class: "request", method, transactionId, attributes: [...attributes, ...ours] },
@@ -263,23 +263,23 @@ const STALE_NONCE = 438;
 const MAX_CHALLENGES = 3;
 
 /** Whom to ask. */
-export interface Target {
+export interface ServerTarget {
   readonly address: TransportAddress;
   /** The name in the certificate, for TLS. */
   readonly hostname: string;
 }
 
 /** What asking a server comes to. */
-export type Outcome<T> =
+export type AnswerOrAlternate<T> =
   | { readonly kind: "answer"; readonly answer: T }
-  | { readonly kind: "alternate"; readonly alternate: Target };
+  | { readonly kind: "alternate"; readonly alternate: ServerTarget };
 
 /**
  * Whom an error response sends to, if it does.
  *
  * @param hostname the name that was asked for, which the alternate has too unless it says otherwise
  */
-export function alternateOf(response: StunMessage, hostname: string): Target | undefined {
+export function alternateOf(response: StunMessage, hostname: string): ServerTarget | undefined {
   const code = getAttribute(response, "ERROR-CODE")?.code;
   const address = getAttribute(response, "ALTERNATE-SERVER");
   if (code !== TRY_ALTERNATE || address === undefined) return undefined;
@@ -292,8 +292,8 @@ export function alternateOf(response: StunMessage, hostname: string): Target | u
  * @throws {RefusedError} 300, if a server sends to where nobody should go
  */
 export async function askWithAlternates<T>(
-  first: Target,
-  ask: (target: Target) => Promise<Outcome<T>>,
+  first: ServerTarget,
+  ask: (target: ServerTarget) => Promise<AnswerOrAlternate<T>>,
 ): Promise<T> {
   const asked: TransportAddress[] = [];
   let target = first;

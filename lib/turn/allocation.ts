@@ -16,15 +16,15 @@ import type { LongTermCredential } from "../stun/credentials.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
 import {
   alternateOf,
+  type AnswerOrAlternate,
   AuthenticatedTransaction,
   errorOf,
-  type Outcome,
-  refusal,
-  type StunQuestion,
-  type Target,
+  refusedError,
+  type ServerTarget,
+  type StunRequest,
 } from "../stun/transaction.ts";
 import type { AddressErrorCode } from "../stun/turn_attributes.ts";
-import { type CarrierOptions, openCarrier, TurnLink } from "./connection.ts";
+import { openTurnTransport, TurnConnection, type TurnTransportOptions } from "./connection.ts";
 import { ALLOCATE, REFRESH, remedyFor, type TurnTimings } from "./protocol.ts";
 
 /** Which relayed address to ask for. */
@@ -36,7 +36,7 @@ export interface AllocationRequest {
    * which is IPv4, unless given. Not together with a reservation token.
    */
   readonly family?: IpFamily | "dual";
-  /** An even port; with `"reserve-next"` the next one is kept, for {@linkcode Allocation.reservationToken}. */
+  /** An even port; with `"reserve-next"` the next one is kept, for {@linkcode TurnAllocation.reservationToken}. */
   readonly evenPort?: "alone" | "reserve-next";
   /** The port that was kept for an earlier allocation. */
   readonly reservationToken?: Uint8Array;
@@ -49,7 +49,7 @@ export interface AllocationRequest {
 }
 
 /** What the server granted. */
-export interface Allocation {
+export interface TurnAllocation {
   /** Where peers reach this host; the second one of a dual allocation is of IPv6. */
   readonly relayed: readonly [TransportAddress, ...TransportAddress[]];
   /** Where the server sees this host. */
@@ -95,7 +95,7 @@ export function allocateAttributes(request: AllocationRequest): StunAttribute[] 
  * @throws {MalformedMessageError} if it lacks what RFC 8656 §7.3 demands, or names addresses where no relay
  * can be: whoever is told them would talk to himself or to his own network
  */
-export function readAllocation(response: StunMessage, server: TransportAddress): Allocation {
+export function readAllocation(response: StunMessage, server: TransportAddress): TurnAllocation {
   const cannot = `Cannot understand ${formatTransportAddress(server)}: its allocation`;
   const [first, ...others] = response.attributes
     .filter((attribute) => isNamed(attribute, "XOR-RELAYED-ADDRESS"))
@@ -142,16 +142,16 @@ const NOWHERE: readonly ReturnType<typeof ipScope>[] = ["unspecified", "multicas
 const PROTOCOL_NUMBERS = { udp: 17, tcp: 6 } as const;
 
 /** How to reach a server, and what to tell it. */
-export interface TurnClientOptions extends CarrierOptions {
+export interface TurnClientOptions extends TurnTransportOptions {
   readonly credential?: LongTermCredential;
   readonly timings: TurnTimings;
 }
 
 /** An allocation, and the way to the server that has it. */
 export interface Allocated {
-  readonly server: Target;
-  readonly allocation: Allocation;
-  readonly link: TurnLink;
+  readonly server: ServerTarget;
+  readonly allocation: TurnAllocation;
+  readonly link: TurnConnection;
   readonly transaction: AuthenticatedTransaction;
 }
 
@@ -165,10 +165,10 @@ export interface Allocated {
  * @throws {NetworkError} if the network does not carry the request
  */
 export async function allocate(
-  server: Target,
+  server: ServerTarget,
   request: AllocationRequest,
   options: TurnClientOptions,
-): Promise<Outcome<Allocated>> {
+): Promise<AnswerOrAlternate<Allocated>> {
   // RFC 8656 §7.4: another local port, where an earlier allocation is left on this one.
   for (let ports = 1;; ports++) {
     const outcome = await allocateOnce(server, request, options);
@@ -177,46 +177,46 @@ export async function allocate(
     }
     if (outcome.kind !== "port taken") return outcome;
     if (options.local === undefined && ports < MAX_PORTS) continue;
-    throw turnRefusal(outcome.response, server.address, ALLOCATING);
+    throw turnRefusedError(outcome.response, server.address, ALLOCATING);
   }
 }
 
 /** The request that ends an allocation: RFC 8656 §8. */
-export const RELEASE: StunQuestion = {
+export const RELEASE: StunRequest = {
   method: REFRESH,
   attributes: [{ type: "LIFETIME", value: 0 }],
 };
 
 /** An error response as an error that knows a remedy. */
-export function turnRefusal(
+export function turnRefusedError(
   response: StunMessage,
   server: TransportAddress,
   action: string,
 ): RefusedError {
   const remedy = remedyFor(errorOf(response, server).code);
-  return refusal(response, { server, action, remedy });
+  return refusedError(response, { server, action, remedy });
 }
 
-/** RFC 8656 §19: 437 (Allocation Mismatch). */
+/** RFC 8656 §19: 437 (TurnAllocation Mismatch). */
 export const ALLOCATION_MISMATCH = 437;
 
 /** RFC 8016 §5: 405 (Mobility Forbidden). */
 const MOBILITY_FORBIDDEN = 405;
 
 type Once =
-  | Outcome<Allocated>
+  | AnswerOrAlternate<Allocated>
   | { readonly kind: "port taken"; readonly response: StunMessage }
   | { readonly kind: "immobile" };
 
 async function allocateOnce(
-  server: Target,
+  server: ServerTarget,
   request: AllocationRequest,
   options: TurnClientOptions,
 ): Promise<Once> {
   const { address, hostname } = server;
   const { waitsMs, signal, credential } = options;
   const transaction = new AuthenticatedTransaction(address, credential);
-  const link = new TurnLink(await openCarrier(address, hostname, options));
+  const link = new TurnConnection(await openTurnTransport(address, hostname, options));
   try {
     const { answer: response } = await transaction.ask(link.channel({ waitsMs, signal }), {
       method: ALLOCATE,
@@ -232,7 +232,7 @@ async function allocateOnce(
     const { code } = errorOf(response, address);
     if (code === ALLOCATION_MISMATCH) return { kind: "port taken", response };
     if (code === MOBILITY_FORBIDDEN && request.mobility) return { kind: "immobile" };
-    throw turnRefusal(response, address, ALLOCATING);
+    throw turnRefusedError(response, address, ALLOCATING);
   } catch (error) {
     if (!(error instanceof RefusedError)) await sendRelease(link, transaction);
     link.close();
@@ -241,7 +241,10 @@ async function allocateOnce(
 }
 
 /** Waits for no answer: who gave up waits no longer. */
-async function sendRelease(link: TurnLink, transaction: AuthenticatedTransaction): Promise<void> {
+async function sendRelease(
+  link: TurnConnection,
+  transaction: AuthenticatedTransaction,
+): Promise<void> {
   try {
     await link.send(transaction.encode(RELEASE));
   } catch (error) {

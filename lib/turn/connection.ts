@@ -18,10 +18,10 @@ import type { Datagram, Network, TcpConnection, UdpSocket } from "../net/network
 import { HEADER_LENGTH } from "../stun/codec.ts";
 import { decodeMessage, type StunMessage } from "../stun/message.ts";
 import { writeAll } from "../base/reader.ts";
+import { StunMessageReader } from "../stun/framing.ts";
 import {
   connectStream,
   exchangeMessages,
-  MessageReader,
   type StunChannel,
   type StunTimeouts,
   type StunTransport,
@@ -29,7 +29,7 @@ import {
 import { type ChannelData, decodeChannelData, startsChannelData } from "./protocol.ts";
 
 /** A way to one server. */
-export interface Carrier {
+export interface TurnTransport {
   /** The server. */
   readonly remote: TransportAddress;
   /** Where it leaves from; over UDP the IP may be the wildcard. */
@@ -52,7 +52,7 @@ export interface Carrier {
 }
 
 /** How to reach the server. */
-export interface CarrierOptions extends StunTimeouts {
+export interface TurnTransportOptions extends StunTimeouts {
   readonly network: Network;
   readonly transport: StunTransport;
   /** Where to leave from; the system's choice unless given. Not for TLS. */
@@ -68,23 +68,23 @@ export interface CarrierOptions extends StunTimeouts {
  * @throws {NetworkError} if the socket or the connection cannot be made
  * @throws {NoResponseError} if the connection is not made in time
  */
-export async function openCarrier(
+export async function openTurnTransport(
   server: TransportAddress,
   hostname: string,
-  options: CarrierOptions,
-): Promise<Carrier> {
+  options: TurnTransportOptions,
+): Promise<TurnTransport> {
   const { network, transport, local } = options;
   if (transport !== "udp") {
-    return new StreamCarrier(
+    return new StreamTurnTransport(
       await connectStream(server, { ...options, transport, hostname }),
       server,
     );
   }
   const wildcard = ipFamily(server.ip) === 4 ? "0.0.0.0" : "::";
-  return new UdpCarrier(await network.bindUdp(local ?? { ip: wildcard, port: 0 }), server);
+  return new UdpTurnTransport(await network.bindUdp(local ?? { ip: wildcard, port: 0 }), server);
 }
 
-class UdpCarrier implements Carrier {
+class UdpTurnTransport implements TurnTransport {
   readonly remote: TransportAddress;
   readonly isReliable = false;
   readonly #socket: UdpSocket;
@@ -116,16 +116,19 @@ class UdpCarrier implements Carrier {
   }
 }
 
-class StreamCarrier implements Carrier {
+class StreamTurnTransport implements TurnTransport {
   readonly remote: TransportAddress;
   readonly isReliable = true;
   readonly #connection: TcpConnection;
-  readonly #messages: MessageReader;
+  readonly #messages: StunMessageReader;
   #written: Promise<void> = Promise.resolve();
 
   constructor(connection: TcpConnection, server: TransportAddress) {
     this.#connection = connection;
-    this.#messages = new MessageReader(connection, { maxLength: MAX_LENGTH, channelData: true });
+    this.#messages = new StunMessageReader(connection, {
+      maxLength: MAX_LENGTH,
+      channelData: true,
+    });
     this.remote = server;
   }
 
@@ -162,22 +165,22 @@ class StreamCarrier implements Carrier {
 const MAX_LENGTH = 4 + 0x1_0000;
 
 /** What takes that for which nobody asked. Neither may throw. */
-export interface LinkHandlers {
+export interface TurnConnectionHandlers {
   onChannelData(message: ChannelData): void;
   onIndication(message: StunMessage): void;
 }
 
 /** A way to a server, shared by requests. */
-export class TurnLink {
+export class TurnConnection {
   /** Rejects when the carrier fails; resolves when the link is closed. */
   readonly finished: Promise<void>;
-  readonly #carrier: Carrier;
-  #handlers: LinkHandlers = NOBODY;
+  readonly #carrier: TurnTransport;
+  #handlers: TurnConnectionHandlers = NOBODY;
   /** By the transaction ids of their requests. */
   readonly #responses = new Map<string, WaitQueue<Datagram>>();
   #isClosed = false;
 
-  constructor(carrier: Carrier) {
+  constructor(carrier: TurnTransport) {
     this.#carrier = carrier;
     this.finished = this.#listen();
     this.finished.catch(() => {}); // for those to see who wait for it
@@ -189,7 +192,7 @@ export class TurnLink {
   }
 
   /** Says who takes what comes from now on; until then it is dropped. */
-  deliverTo(handlers: LinkHandlers): void {
+  deliverTo(handlers: TurnConnectionHandlers): void {
     this.#handlers = handlers;
   }
 
@@ -206,7 +209,7 @@ export class TurnLink {
     return this.#carrier.send(message);
   }
 
-  /** As {@linkcode Carrier.refer}. */
+  /** As {@linkcode TurnTransport.refer}. */
   refer(isReferenced: boolean): void {
     this.#carrier.refer(isReferenced);
   }
@@ -293,7 +296,7 @@ function transactionKey(message: Uint8Array): string {
   return toHex(message.subarray(HEADER_LENGTH - 12, HEADER_LENGTH));
 }
 
-const NOBODY: LinkHandlers = { onChannelData() {}, onIndication() {} };
+const NOBODY: TurnConnectionHandlers = { onChannelData() {}, onIndication() {} };
 
 /** Ours: a request has one response, and over UDP one for each time it was sent. */
 const MAX_RESPONSES = 16;

@@ -21,7 +21,7 @@
  * @module
  */
 
-export { type Allocation, type AllocationRequest } from "./allocation.ts";
+export { type AllocationRequest, type TurnAllocation } from "./allocation.ts";
 export {
   type ChannelData,
   decodeChannelData,

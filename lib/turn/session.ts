@@ -9,21 +9,21 @@ import { NetworkError } from "../base/errors.ts";
 import { idleDelay } from "../base/timers.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
-import type { AuthenticatedTransaction, StunQuestion, Target } from "../stun/transaction.ts";
+import type { AuthenticatedTransaction, ServerTarget, StunRequest } from "../stun/transaction.ts";
 import {
   type Allocated,
-  type Allocation,
   ALLOCATION_MISMATCH,
   RELEASE,
+  type TurnAllocation,
   type TurnClientOptions,
-  turnRefusal,
+  turnRefusedError,
 } from "./allocation.ts";
-import { type LinkHandlers, openCarrier, TurnLink } from "./connection.ts";
+import { openTurnTransport, TurnConnection, type TurnConnectionHandlers } from "./connection.ts";
 import { isFailure, isFinal, REFRESH, renewalDelayMs, RETRY_MS } from "./protocol.ts";
 import { abortable } from "@std/async/abortable";
 
 /** How to ask. */
-export interface SessionRequestOptions {
+export interface TurnRequestOptions {
   /** What could not be done if the server refuses, as in `permit 192.0.2.1`. */
   readonly action: string;
   readonly signal?: AbortSignal;
@@ -31,16 +31,16 @@ export interface SessionRequestOptions {
 
 /** An allocation, until it is closed or lost. */
 export class TurnSession {
-  readonly server: Target;
-  readonly allocation: Allocation;
+  readonly server: ServerTarget;
+  readonly allocation: TurnAllocation;
   readonly options: TurnClientOptions;
   /** Resolves once it is closed; rejects once it is lost, with why. */
   readonly finished: Promise<void>;
   readonly #finish = Promise.withResolvers<void>();
   readonly #end = new AbortController();
   readonly #tasks: Promise<void>[] = [];
-  #handlers: LinkHandlers | undefined;
-  #link: TurnLink;
+  #handlers: TurnConnectionHandlers | undefined;
+  #link: TurnConnection;
   #transaction: AuthenticatedTransaction;
   #mobilityTicket: Uint8Array | undefined;
   /** While it moves; resolves when that is over, however it went. */
@@ -74,7 +74,7 @@ export class TurnSession {
   }
 
   /** Says who takes what comes from now on; until then it is dropped. */
-  deliverTo(handlers: LinkHandlers): void {
+  deliverTo(handlers: TurnConnectionHandlers): void {
     this.#handlers = handlers;
     this.#link.deliverTo(handlers);
   }
@@ -86,7 +86,7 @@ export class TurnSession {
    * @throws {NoResponseError} if it does not answer in time
    * @throws {NetworkError} `closed`, or as the network fails
    */
-  async request(question: StunQuestion, options: SessionRequestOptions): Promise<StunMessage> {
+  async request(question: StunRequest, options: TurnRequestOptions): Promise<StunMessage> {
     const { action, signal } = options;
     const timeouts = {
       waitsMs: this.options.waitsMs,
@@ -102,7 +102,7 @@ export class TurnSession {
         const { answer } = await this.#transaction.ask(link.channel(timeouts), question);
         if (answer.class === "success") return answer;
         if (isLeft()) continue;
-        const error = turnRefusal(answer, this.server.address, action);
+        const error = turnRefusedError(answer, this.server.address, action);
         if (error.code === ALLOCATION_MISMATCH) this.#lose(error);
         throw error;
       } catch (error) {
@@ -127,7 +127,7 @@ export class TurnSession {
   }
 
   /** A conversation for another connection to the server. */
-  forkConversation(): AuthenticatedTransaction {
+  forkTransaction(): AuthenticatedTransaction {
     return this.#transaction.fork();
   }
 
@@ -169,14 +169,14 @@ export class TurnSession {
       signal: AbortSignal.any([this.#moveEnd.signal, ...signal === undefined ? [] : [signal]]),
     };
     const options = { ...this.options, ...timeouts, local: undefined };
-    const link = new TurnLink(await openCarrier(address, hostname, options));
+    const link = new TurnConnection(await openTurnTransport(address, hostname, options));
     const transaction = this.#transaction.fork();
     try {
       const { answer: response } = await transaction.ask(link.channel(timeouts), {
         method: REFRESH,
         attributes: [{ type: "MOBILITY-TICKET", value: ticket }],
       });
-      if (response.class !== "success") throw turnRefusal(response, address, "move relay");
+      if (response.class !== "success") throw turnRefusedError(response, address, "move relay");
       this.#mobilityTicket = getAttribute(response, "MOBILITY-TICKET") ?? ticket;
     } catch (error) {
       link.close();
@@ -226,7 +226,7 @@ export class TurnSession {
     this.#finish.reject(error);
   }
 
-  #attach(link: TurnLink): void {
+  #attach(link: TurnConnection): void {
     if (this.#handlers !== undefined) link.deliverTo(this.#handlers);
     link.finished.catch((error) => {
       if (link === this.#link && this.#moving === undefined) this.#lose(error);

@@ -10,7 +10,7 @@ import { formatTransportAddress, type TransportAddress } from "../net/address.ts
 import type { TcpConnection } from "../net/network.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
 import { StreamChannel } from "../stun/transport.ts";
-import { type Allocated, type TurnClientOptions, turnRefusal } from "./allocation.ts";
+import { type Allocated, type TurnClientOptions, turnRefusedError } from "./allocation.ts";
 import { CONNECT, CONNECTION_ATTEMPT, CONNECTION_BIND, isFailure, isFinal } from "./protocol.ts";
 import { type Relay, SessionRelay } from "./relay.ts";
 
@@ -199,13 +199,13 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
       signal: signal === undefined ? ended : AbortSignal.any([ended, signal]),
     });
     try {
-      const { answer: response } = await this.session.forkConversation().ask(channel, {
+      const { answer: response } = await this.session.forkTransaction().ask(channel, {
         method: CONNECTION_BIND,
         attributes: [{ type: "CONNECTION-ID", value: connectionId }],
       });
       if (response.class !== "success") {
         const action = `take the connection with ${formatTransportAddress(peer)}`;
-        throw turnRefusal(response, server.address, action);
+        throw turnRefusedError(response, server.address, action);
       }
     } catch (error) {
       channel[Symbol.dispose]();

@@ -7,7 +7,7 @@ import { systemNetwork } from "../../lib/net/system.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network } from "../../lib/net/network.ts";
 import {
-  FAST_WAITS_MS,
+  FAST_BINDING_WAITS_MS,
   requestBinding,
   type RequestBindingOptions,
   type StunBinding,
@@ -156,5 +156,9 @@ function ask(
   server: TransportAddress,
   options: Partial<RequestBindingOptions> = {},
 ): Promise<StunBinding> {
-  return requestBinding(server, { network: systemNetwork, waitsMs: FAST_WAITS_MS, ...options });
+  return requestBinding(server, {
+    network: systemNetwork,
+    waitsMs: FAST_BINDING_WAITS_MS,
+    ...options,
+  });
 }

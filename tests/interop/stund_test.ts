@@ -3,7 +3,7 @@
 import { assertEquals } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { exchange } from "../../lib/net/retransmit.ts";
-import { FAST_WAITS_MS, requestBinding } from "../../lib/stun/client.ts";
+import { FAST_BINDING_WAITS_MS, requestBinding } from "../../lib/stun/client.ts";
 import { BINDING, decodeMessage, encodeMessage, getAttribute } from "../../lib/stun/message.ts";
 import { freePorts } from "./free_ports.ts";
 import { toolTest } from "./tool_test_case.ts";
@@ -16,7 +16,7 @@ toolTest("stund tells the mapped and its changed address", STUND, async () => {
   const binding = await requestBinding(stund.address, {
     network: systemNetwork,
     local: LOCAL,
-    waitsMs: FAST_WAITS_MS,
+    waitsMs: FAST_BINDING_WAITS_MS,
   });
   assertEquals(binding.mapped, binding.local);
   assertEquals(binding.otherAddress, stund.changedAddress);
@@ -29,7 +29,7 @@ toolTest("stund answers a message of RFC 3489, which has no magic cookie", STUND
   const { answer } = await exchange(socket, {
     to: stund.address,
     request: encodeMessage({ class: "request", method: BINDING, transactionId, attributes: [] }),
-    waitsMs: FAST_WAITS_MS,
+    waitsMs: FAST_BINDING_WAITS_MS,
     accept: ({ data }) => decodeMessage(data),
   });
   assertEquals(answer.transactionId, transactionId);

@@ -5,7 +5,7 @@ import { RefusedError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network, UdpSocket } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { FAST_WAITS_MS } from "../../lib/stun/client.ts";
+import { FAST_BINDING_WAITS_MS } from "../../lib/stun/client.ts";
 import { AuthenticatedTransaction } from "../../lib/stun/transaction.ts";
 import { UdpChannel } from "../../lib/stun/transport.ts";
 import { allocateAttributes } from "../../lib/turn/allocation.ts";
@@ -204,7 +204,7 @@ async function abandonAllocation(
 ): Promise<{ network: Network; local: TransportAddress }> {
   let socket: UdpSocket | undefined = await systemNetwork.bindUdp(LOOPBACK);
   const { local } = socket;
-  const channel = new UdpChannel(socket, coturn.address, { waitsMs: FAST_WAITS_MS });
+  const channel = new UdpChannel(socket, coturn.address, { waitsMs: FAST_BINDING_WAITS_MS });
   await new AuthenticatedTransaction(coturn.address, CREDENTIAL).ask(channel, {
     method: ALLOCATE,
     attributes: allocateAttributes({ protocol: "udp" }),

@@ -3,7 +3,7 @@ import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { concat } from "../../lib/base/bytes.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-import { readMessages } from "../../lib/stun/transport.ts";
+import { readMessages } from "../../lib/stun/framing.ts";
 import { BINDING, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import { fromHex } from "../vectors/stun_hex.ts";
 

@@ -9,7 +9,7 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-import { readMessages } from "../../lib/stun/transport.ts";
+import { readMessages } from "../../lib/stun/framing.ts";
 import {
   BINDING,
   decodeMessage,

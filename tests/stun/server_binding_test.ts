@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { answerBinding, type Arrival, refuse } from "../../lib/stun/server/binding.ts";
+import { answerBinding, type Arrival, refuseBinding } from "../../lib/stun/server/binding.ts";
 import { BINDING, getAttribute, type StunMessage } from "../../lib/stun/message.ts";
 
 const A1P1 = { ip: "192.0.2.1", port: 3478 };
@@ -177,6 +177,6 @@ Deno.test("answerBinding() ignores indications, responses and other methods", ()
 });
 
 Deno.test("refuse() goes back where the request came from, from where it was asked", () => {
-  const answer = refuse(request(changeRequest(true, true)), ARRIVAL, 500);
+  const answer = refuseBinding(request(changeRequest(true, true)), ARRIVAL, 500);
   assertEquals([answer.from, answer.to, answer.limited], [A1P1, CLIENT, false]);
 });

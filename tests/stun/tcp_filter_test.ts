@@ -3,7 +3,7 @@ import { NetworkError, NoResponseError, RefusedError } from "../../lib/base/erro
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-import { readMessages } from "../../lib/stun/transport.ts";
+import { readMessages } from "../../lib/stun/framing.ts";
 import { BINDING, decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import type { RawStunAttribute, StunAttribute } from "../../lib/stun/attributes.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";

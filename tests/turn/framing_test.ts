@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { concat } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { MessageReader, type MessageReaderOptions } from "../../lib/stun/transport.ts";
+import { StunMessageReader, type StunMessageReaderOptions } from "../../lib/stun/framing.ts";
 import { decodeMessage, encodeMessage } from "../../lib/stun/message.ts";
 import { encodeChannelData } from "../../lib/turn/protocol.ts";
 import { ALLOCATE } from "../../lib/turn/protocol.ts";
@@ -72,8 +72,8 @@ Deno.test("decodeMessage() gives back what encodeMessage() was given of TURN's a
 /** Reads a stream that comes in parts of a size. */
 async function withReader(
   stream: Uint8Array,
-  options: MessageReaderOptions,
-  test: (reader: MessageReader) => Promise<void>,
+  options: StunMessageReaderOptions,
+  test: (reader: StunMessageReader) => Promise<void>,
   size = stream.length,
 ): Promise<void> {
   await simulate(async ({ internet }) => {
@@ -81,7 +81,7 @@ async function withReader(
     const [sender, receiver] = await connected(client, server);
     for (let i = 0; i < stream.length; i += size) await sender.write(stream.slice(i, i + size));
     await sender.closeWrite();
-    await test(new MessageReader(receiver, options));
+    await test(new StunMessageReader(receiver, options));
     receiver.reset();
     sender.reset();
     await new Promise((resolve) => setTimeout(resolve, 100));

@@ -81,7 +81,7 @@ export function answerBinding(request: StunMessage, arrival: Arrival): BindingAn
   if (request.class !== "request" || request.method !== BINDING) return undefined;
   const unknown = notUnderstood(request, arrival);
   if (unknown.length > 0) return refuseUnknown(request, arrival, unknown);
-  if (!isAllowed(request, arrival)) return refuse(request, arrival, 400);
+  if (!isAllowed(request, arrival)) return refuseBinding(request, arrival, 400);
 
   const padding = getAttribute(request, "PADDING") !== undefined;
   const { from, to } = route(request, arrival);
@@ -107,7 +107,7 @@ export function answerBinding(request: StunMessage, arrival: Arrival): BindingAn
  * A refusal: 400 (Bad Request), 420 (Unknown Attribute) or 500 (Server Error, try again later). It has no
  * reason phrase, with which it would be longer than the request.
  */
-export function refuse(
+export function refuseBinding(
   request: StunMessage,
   arrival: Arrival,
   code: 400 | 420 | 500,
@@ -197,13 +197,17 @@ function refuseUnknown(
   arrival: Arrival,
   codes: readonly number[],
 ): BindingAnswer {
-  const refusal = refuse(request, arrival, 420);
+  const refusal = refuseBinding(request, arrival, 420);
   const listed = codes.slice(0, MAX_UNKNOWN_ATTRIBUTES);
   const attributes: StunAttribute[] = [
     ...refusal.response.attributes,
     { type: "UNKNOWN-ATTRIBUTES", value: listed },
   ];
-  return { ...refusal, response: { ...refusal.response, attributes }, requiredAttributes: 2 };
+  return {
+    ...refusal,
+    response: { ...refusal.response, attributes },
+    requiredAttributes: 2,
+  };
 }
 
 function isRfc3489(request: StunMessage): boolean {
