@@ -95,6 +95,19 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
+/** An array of this length that nobody else has, with anything in it: whoever takes it writes every byte. */
+export function takeUnwritten(length: number): Uint8Array<ArrayBuffer> {
+  const { buffer, byteOffset } = Buffer.allocUnsafe(length);
+  return new Uint8Array(buffer as ArrayBuffer, byteOffset, length);
+}
+
+/** A copy of the bytes that nobody else has. */
+export function copyOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const copy = takeUnwritten(bytes.length);
+  copy.set(bytes);
+  return copy;
+}
+
 /**
  * Gives memory back at once that nobody uses any more, if the bytes are all of it. With 64 KiB for each record, that
  * costs a fifth of what collecting it costs.
@@ -129,16 +142,3 @@ export function fromBase64url(text: string): Uint8Array<ArrayBuffer> | undefined
 
 /** Ours: what is smaller is collected at less than the cost of a call. */
 const LARGE_LENGTH = 4096;
-
-/** An array of this length that nobody else has, with anything in it: whoever takes it writes every byte. */
-export function takeUnwritten(length: number): Uint8Array<ArrayBuffer> {
-  const { buffer, byteOffset } = Buffer.allocUnsafe(length);
-  return new Uint8Array(buffer as ArrayBuffer, byteOffset, length);
-}
-
-/** A copy of the bytes that nobody else has. */
-export function copyOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const copy = takeUnwritten(bytes.length);
-  copy.set(bytes);
-  return copy;
-}

@@ -7,6 +7,16 @@
 import { formatIp, parseIp } from "../address.ts";
 import type { DefaultGateway } from "../network.ts";
 
+/** As {@linkcode Network.defaultGateways}. */
+export async function defaultGateways(): Promise<DefaultGateway[] | undefined> {
+  const [ipv4, ipv6] = await Promise.all([
+    readIfGranted("/proc/net/route"),
+    readIfGranted("/proc/net/ipv6_route"),
+  ]);
+  if (ipv4 === undefined) return undefined;
+  return [...parseIpv4Gateways(ipv4), ...parseIpv6Gateways(ipv6 ?? "")];
+}
+
 /** The default gateways in `/proc/net/route`, those with the least metric first. Lines of another form are left out. */
 export function parseIpv4Gateways(text: string): DefaultGateway[] {
   return inOrder(
@@ -34,6 +44,19 @@ export function parseIpv6Gateways(text: string): DefaultGateway[] {
       return [{ ip: parseIp(ip + zone), interfaceName, metric: parseInt(metric ?? "", 16) }];
     }),
   );
+}
+
+/**
+ * Deno 2.9 says that `--allow-read` is enough for these files, and then refuses without `--allow-all`; it does not
+ * prompt.
+ */
+async function readIfGranted(path: string): Promise<string | undefined> {
+  if (Deno.permissions.querySync({ name: "read", path }).state !== "granted") return undefined;
+  try {
+    return await Deno.readTextFile(path);
+  } catch {
+    return undefined; // not Linux, no IPv6, or not allowed after all
+  }
 }
 
 interface Route extends DefaultGateway {
@@ -67,26 +90,3 @@ function hexBytes(hex: string | undefined, length: number): Uint8Array | undefin
 const RTF_UP = 0x1;
 const RTF_GATEWAY = 0x2;
 const RTF_REJECT = 0x200;
-
-/** As {@linkcode Network.defaultGateways}. */
-export async function defaultGateways(): Promise<DefaultGateway[] | undefined> {
-  const [ipv4, ipv6] = await Promise.all([
-    readIfGranted("/proc/net/route"),
-    readIfGranted("/proc/net/ipv6_route"),
-  ]);
-  if (ipv4 === undefined) return undefined;
-  return [...parseIpv4Gateways(ipv4), ...parseIpv6Gateways(ipv6 ?? "")];
-}
-
-/**
- * Deno 2.9 says that `--allow-read` is enough for these files, and then refuses without `--allow-all`; it does not
- * prompt.
- */
-async function readIfGranted(path: string): Promise<string | undefined> {
-  if (Deno.permissions.querySync({ name: "read", path }).state !== "granted") return undefined;
-  try {
-    return await Deno.readTextFile(path);
-  } catch {
-    return undefined; // not Linux, no IPv6, or not allowed after all
-  }
-}

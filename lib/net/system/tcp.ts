@@ -19,6 +19,77 @@ import { canReusePort, openReusingPort } from "./reuse_port.ts";
 import { SocketReader, withReader } from "./socket_reader.ts";
 import net from "node:net";
 
+/** As {@linkcode Network.connectTcp}. */
+export async function connectTcp(
+  remote: TransportAddress,
+  options: ConnectTcpOptions = {},
+): Promise<TcpConnection> {
+  const { signal } = options;
+  const family = ipFamily(remote.ip);
+  const reusePort = options.reusePort === true && canReusePort();
+  const local = options.local ?? (reusePort ? { ip: WILDCARD[family], port: 0 } : undefined);
+  requireNet(action("connect to", remote), remote.ip, remote.port);
+  if (local !== undefined) requireNet(action("connect from", local), local.ip, local.port);
+  signal?.throwIfAborted();
+  const reader = new SocketReader();
+  const { promise: connected, resolve, reject } = Promise.withResolvers<void>();
+  const onAbort = () => reject(signal?.reason);
+  let socket: net.Socket | undefined;
+  try {
+    socket = openSocket(reader, reusePort ? local : undefined);
+    socket.once("error", reject).once("connect", resolve);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    socket.connect({
+      host: remote.ip,
+      port: remote.port,
+      family,
+      ...(local && !reusePort && { localAddress: local.ip, localPort: local.port }),
+    });
+    await connected;
+    const ends = endsOf(socket);
+    if (ends === undefined) { // the peer has accepted and reset it already
+      throw new NetworkError(`${action("connect to", remote)}: connection reset`, "reset");
+    }
+    return new SystemTcpConnection(socket, reader, ends);
+  } catch (error) {
+    socket?.on("error", () => {}); // a late ICMP error of a dial that was given up
+    socket?.destroy();
+    signal?.throwIfAborted();
+    throw dialError(remote, local, error);
+  } finally {
+    socket?.off("error", reject);
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** As {@linkcode Network.listenTcp}. */
+export async function listenTcp(
+  local: TransportAddress,
+  options: ListenTcpOptions = {},
+): Promise<TcpListener> {
+  requireNet(action("listen on TCP", local), local.ip, local.port);
+  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  const where = {
+    host: local.ip,
+    port: local.port,
+    ipv6Only: ipFamily(local.ip) === 6,
+    reusePort: options.reusePort === true && canReusePort(),
+  };
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(where, () => {
+        server.off("error", reject);
+        resolve();
+      });
+    });
+  } catch (error) {
+    if (isInvalidArgument(error)) throw foreignAddress(action("listen on TCP", local), error);
+    throw toNetworkError(action("listen on TCP", local), error);
+  }
+  return new SystemTcpListener(server);
+}
+
 /** Where a connection begins and where it ends. */
 export interface ConnectionEnds {
   readonly local: TransportAddress;
@@ -121,46 +192,37 @@ export class SystemTcpConnection implements TcpConnection {
   }
 }
 
-/** As {@linkcode Network.connectTcp}. */
-export async function connectTcp(
-  remote: TransportAddress,
-  options: ConnectTcpOptions = {},
-): Promise<TcpConnection> {
-  const { signal } = options;
-  const family = ipFamily(remote.ip);
-  const reusePort = options.reusePort === true && canReusePort();
-  const local = options.local ?? (reusePort ? { ip: WILDCARD[family], port: 0 } : undefined);
-  requireNet(action("connect to", remote), remote.ip, remote.port);
-  if (local !== undefined) requireNet(action("connect from", local), local.ip, local.port);
-  signal?.throwIfAborted();
-  const reader = new SocketReader();
-  const { promise: connected, resolve, reject } = Promise.withResolvers<void>();
-  const onAbort = () => reject(signal?.reason);
-  let socket: net.Socket | undefined;
-  try {
-    socket = openSocket(reader, reusePort ? local : undefined);
-    socket.once("error", reject).once("connect", resolve);
-    signal?.addEventListener("abort", onAbort, { once: true });
-    socket.connect({
-      host: remote.ip,
-      port: remote.port,
-      family,
-      ...(local && !reusePort && { localAddress: local.ip, localPort: local.port }),
+class SystemTcpListener implements TcpListener {
+  readonly local: TransportAddress;
+  readonly #server: net.Server;
+  readonly #accepted = new WaitQueue<TcpConnection>(MAX_BACKLOG);
+
+  constructor(server: net.Server) {
+    this.#server = server;
+    const { address, port } = server.address() as net.AddressInfo;
+    this.local = { ip: parseIp(address), port };
+    server.on("connection", (socket) => {
+      const ends = endsOf(socket); // asked for at once: the peer may reset the connection at any moment
+      if (ends === undefined) return void socket.destroy();
+      const reader = new SocketReader();
+      const connection = new SystemTcpConnection(withReader(socket, reader), reader, ends);
+      if (!this.#accepted.push(connection)) connection.reset();
     });
-    await connected;
-    const ends = endsOf(socket);
-    if (ends === undefined) { // the peer has accepted and reset it already
-      throw new NetworkError(`${action("connect to", remote)}: connection reset`, "reset");
-    }
-    return new SystemTcpConnection(socket, reader, ends);
-  } catch (error) {
-    socket?.on("error", () => {}); // a late ICMP error of a dial that was given up
-    socket?.destroy();
-    signal?.throwIfAborted();
-    throw dialError(remote, local, error);
-  } finally {
-    socket?.off("error", reject);
-    signal?.removeEventListener("abort", onAbort);
+  }
+
+  accept(options: { signal?: AbortSignal } = {}): Promise<TcpConnection> {
+    return this.#accepted.next(options.signal);
+  }
+
+  close(): void {
+    const reason = `${action("accept on", this.local)}: the listener is closed`;
+    if (!this.#accepted.close(new NetworkError(reason, "closed"))) return;
+    for (const connection of this.#accepted.drain()) connection.reset();
+    this.#server.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 }
 
@@ -202,68 +264,6 @@ function isBindable(ip: string): boolean {
     return true;
   } catch {
     return false;
-  }
-}
-
-/** As {@linkcode Network.listenTcp}. */
-export async function listenTcp(
-  local: TransportAddress,
-  options: ListenTcpOptions = {},
-): Promise<TcpListener> {
-  requireNet(action("listen on TCP", local), local.ip, local.port);
-  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  const where = {
-    host: local.ip,
-    port: local.port,
-    ipv6Only: ipFamily(local.ip) === 6,
-    reusePort: options.reusePort === true && canReusePort(),
-  };
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(where, () => {
-        server.off("error", reject);
-        resolve();
-      });
-    });
-  } catch (error) {
-    if (isInvalidArgument(error)) throw foreignAddress(action("listen on TCP", local), error);
-    throw toNetworkError(action("listen on TCP", local), error);
-  }
-  return new SystemTcpListener(server);
-}
-
-class SystemTcpListener implements TcpListener {
-  readonly local: TransportAddress;
-  readonly #server: net.Server;
-  readonly #accepted = new WaitQueue<TcpConnection>(MAX_BACKLOG);
-
-  constructor(server: net.Server) {
-    this.#server = server;
-    const { address, port } = server.address() as net.AddressInfo;
-    this.local = { ip: parseIp(address), port };
-    server.on("connection", (socket) => {
-      const ends = endsOf(socket); // asked for at once: the peer may reset the connection at any moment
-      if (ends === undefined) return void socket.destroy();
-      const reader = new SocketReader();
-      const connection = new SystemTcpConnection(withReader(socket, reader), reader, ends);
-      if (!this.#accepted.push(connection)) connection.reset();
-    });
-  }
-
-  accept(options: { signal?: AbortSignal } = {}): Promise<TcpConnection> {
-    return this.#accepted.next(options.signal);
-  }
-
-  close(): void {
-    const reason = `${action("accept on", this.local)}: the listener is closed`;
-    if (!this.#accepted.close(new NetworkError(reason, "closed"))) return;
-    for (const connection of this.#accepted.drain()) connection.reset();
-    this.#server.close();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
   }
 }
 

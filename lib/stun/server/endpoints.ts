@@ -18,6 +18,32 @@ export interface Endpoint {
   readonly tcp: TcpListener;
 }
 
+/** Events since the server started. */
+export interface StunServerCounters {
+  /** Responses sent over UDP, errors included. */
+  udpAnswers: number;
+  /** Datagrams that were not Binding requests, or whose response would have been longer than they are. */
+  udpIgnored: number;
+  /** Responses that lost attributes so as not to be longer than the request. */
+  udpShortened: number;
+  /** Requests refused because their source asked for too many special responses. */
+  udpLimited: number;
+  /** Responses that the system failed to send. */
+  udpSendFailures: number;
+  /** Accepted connections. */
+  tcpConnections: number;
+  /** Connections that were reset at once: too many in all, or too many from one source. */
+  tcpRefused: number;
+  /** Connections that were reset because no complete message arrived in time. */
+  tcpIdle: number;
+  /** Responses sent over TCP, errors included. */
+  tcpAnswers: number;
+  /** TCP filter tests that were run. */
+  filterTests: number;
+  /** TCP filter tests that were requested but not run. */
+  filterTestsRefused: number;
+}
+
 /**
  * Binds every port on every address.
  *
@@ -44,6 +70,23 @@ export async function bindEndpoints(
   return columns.flatMap((column, p) =>
     column.map((endpoint, a) => ({ ...endpoint, other: columns[1 - p]?.[1 - a]?.address }))
   );
+}
+
+/** Counters, all zero. */
+export function newCounters(): StunServerCounters {
+  return {
+    udpAnswers: 0,
+    udpIgnored: 0,
+    udpShortened: 0,
+    udpLimited: 0,
+    udpSendFailures: 0,
+    tcpConnections: 0,
+    tcpRefused: 0,
+    tcpIdle: 0,
+    tcpAnswers: 0,
+    filterTests: 0,
+    filterTestsRefused: 0,
+  };
 }
 
 /** Binds the same port on every address. */
@@ -81,46 +124,3 @@ async function tryColumn(
 
 /** Chosen by us: a port that is free for UDP on one address is rarely taken for the rest. */
 const MAX_PORT_TRIES = 16;
-
-/** Events since the server started. */
-export interface StunServerCounters {
-  /** Responses sent over UDP, errors included. */
-  udpAnswers: number;
-  /** Datagrams that were not Binding requests, or whose response would have been longer than they are. */
-  udpIgnored: number;
-  /** Responses that lost attributes so as not to be longer than the request. */
-  udpShortened: number;
-  /** Requests refused because their source asked for too many special responses. */
-  udpLimited: number;
-  /** Responses that the system failed to send. */
-  udpSendFailures: number;
-  /** Accepted connections. */
-  tcpConnections: number;
-  /** Connections that were reset at once: too many in all, or too many from one source. */
-  tcpRefused: number;
-  /** Connections that were reset because no complete message arrived in time. */
-  tcpIdle: number;
-  /** Responses sent over TCP, errors included. */
-  tcpAnswers: number;
-  /** TCP filter tests that were run. */
-  filterTests: number;
-  /** TCP filter tests that were requested but not run. */
-  filterTestsRefused: number;
-}
-
-/** Counters, all zero. */
-export function newCounters(): StunServerCounters {
-  return {
-    udpAnswers: 0,
-    udpIgnored: 0,
-    udpShortened: 0,
-    udpLimited: 0,
-    udpSendFailures: 0,
-    tcpConnections: 0,
-    tcpRefused: 0,
-    tcpIdle: 0,
-    tcpAnswers: 0,
-    filterTests: 0,
-    filterTestsRefused: 0,
-  };
-}
