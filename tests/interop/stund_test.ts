@@ -1,4 +1,4 @@
-// Our client against vovida's stund, an independent server of RFC 3489.
+// Our client against Vovida's stund, an independent RFC 3489 server.
 
 import { assertEquals } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
@@ -11,7 +11,7 @@ import { toolTest } from "./tool_test_case.ts";
 const STUND = { stund: "stun-server" };
 const LOCAL = { ip: "127.0.0.1", port: 0 };
 
-toolTest("stund tells the mapped and its changed address", STUND, async () => {
+toolTest("stund returns the mapped address and its changed address", STUND, async () => {
   await using stund = startStund();
   const binding = await requestBinding(stund.address, {
     network: systemNetwork,
@@ -22,7 +22,7 @@ toolTest("stund tells the mapped and its changed address", STUND, async () => {
   assertEquals(binding.otherAddress, stund.changedAddress);
 });
 
-toolTest("stund answers a message of RFC 3489, which has no magic cookie", STUND, async () => {
+toolTest("stund answers an RFC 3489 message, without a magic cookie", STUND, async () => {
   await using stund = startStund();
   using socket = await systemNetwork.bindUdp(LOCAL);
   const transactionId = crypto.getRandomValues(new Uint8Array(16));
@@ -38,7 +38,7 @@ toolTest("stund answers a message of RFC 3489, which has no magic cookie", STUND
   assertEquals(getAttribute(answer, "CHANGED-ADDRESS"), stund.changedAddress);
 });
 
-/** Ready when it answers: until then requests are repeated. */
+/** There is no sign that it is ready: requests are repeated until it answers. */
 function startStund() {
   const [port, alternatePort] = freePorts(2);
   const process = new Deno.Command("stund", {
