@@ -86,7 +86,7 @@ export class NetworkError extends PunchlineError {
 
 /** One attempt to connect, and its outcome. */
 export interface ConnectionAttempt {
-  /** Such as `"lan"`, `"direct"`, `"crossing"`, `"spraying"` or `"relay"`. */
+  /** How it was made, such as `"lan"`, `"direct"` or `"relay"`. */
   readonly strategy: string;
   /** The local address, such as `192.0.2.1:4000`; `null` if nothing was sent. */
   readonly local: string | null;

@@ -34,20 +34,24 @@ export async function runAll<
 
 /** A job that runs once for all callers that join it, and is aborted when the last of them has left. */
 export class SharedJob<T> {
-  /** Aborts the job when the last caller leaves. */
-  readonly #controller = new AbortController();
-  readonly #result: Promise<T>;
+  readonly #tasks = new TaskGroup(() => {}); // the one task reports its failure as the result
+  readonly #result = optionalResolvers<T>();
   #waiting = 0;
 
   /** @param job started at once */
   constructor(job: (signal: AbortSignal) => Promise<T>) {
-    this.#result = job(this.#controller.signal);
-    this.#result.catch(() => {}); // the error reaches all callers that have joined; there may be none left
+    this.#tasks.run(async (signal) => {
+      try {
+        this.#result.resolve(await job(signal));
+      } catch (error) {
+        this.#result.reject(error);
+      }
+    });
   }
 
   /** Whether all callers have left before the end, so that it is too late to join. */
   get isAborted(): boolean {
-    return this.#controller.signal.aborted;
+    return this.#tasks.signal.aborted;
   }
 
   /**
@@ -62,12 +66,11 @@ export class SharedJob<T> {
     const onAbort = () => reject(signal?.reason);
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      return await Promise.race([this.#result, aborted]);
+      return await Promise.race([this.#result.promise, aborted]);
     } finally {
       signal?.removeEventListener("abort", onAbort);
       if (--this.#waiting === 0 && signal?.aborted) {
-        this.#controller.abort(signal.reason);
-        await this.#result.catch(() => {}); // before the caller continues, the job has released what it holds
+        await this.#tasks.stop(signal.reason); // the job releases what it holds before the caller continues
       }
     }
   }

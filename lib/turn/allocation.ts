@@ -147,9 +147,9 @@ export function readAllocation(response: StunMessage, server: TransportAddress):
   if (first === undefined) throw new MalformedMessageError(`${cannot} has no relayed address`);
   for (const relayed of [first, ...others]) {
     if (isRelay(relayed, server)) continue;
-    const { ip } = relayed;
+    const problem = relayed.port === 0 ? "has no port" : `is a ${ipScope(relayed.ip)} address`;
     throw new MalformedMessageError(
-      `${cannot} is at ${formatTransportAddress(relayed)}, a port of a ${ipScope(ip)} address`,
+      `${cannot} has the relayed address ${formatTransportAddress(relayed)}, which ${problem}`,
     );
   }
   const mapped = getAttribute(response, "XOR-MAPPED-ADDRESS");

@@ -75,7 +75,7 @@ export function startsChannelData(bytes: Uint8Array): boolean {
   return bytes.length > 0 && bytes[0]! >> 4 === FIRST_CHANNEL >> 12;
 }
 
-/** Whether it is no use to send the request again. */
+/** Whether sending the request again cannot help. */
 export function isFinal(error: unknown): boolean {
   if (error instanceof RefusedError) return error.code < 500;
   return !(error instanceof PunchlineError);

@@ -117,7 +117,7 @@ Deno.test({
       const settled = dialAll(controller.signal);
       for (const second of await dialAll(AbortSignal.timeout(1000))) {
         assert(second.status === "rejected" && second.reason instanceof NetworkError);
-        assertEquals(second.reason.reason, "address-in-use", "the first dial is still pending");
+        assertEquals(second.reason.reason, "address-in-use", "the first dial is gone");
       }
       const reason = new Error(`enough of round ${round}`);
       controller.abort(reason);

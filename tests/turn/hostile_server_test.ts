@@ -29,7 +29,7 @@ for (
     ["a loopback relayed address", relayedAt("127.0.0.1", 80), "loopback"],
     ["a link-local relayed address", relayedAt("169.254.1.1", 80), "link-local"],
     ["a multicast relayed address", relayedAt("224.0.0.1", 80), "multicast"],
-    ["a relayed address without a port", relayedAt("198.51.100.7", 0), "a port of"],
+    ["a relayed address without a port", relayedAt("198.51.100.7", 0), "has no port"],
     ["an unknown comprehension-required attribute", [
       ...GRANTED,
       { type: 0x7ffe, value: BYTE },

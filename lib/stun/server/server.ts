@@ -74,7 +74,7 @@ export async function serveStun(options: StunServerOptions): Promise<StunServer>
   const alternate = parseIp(options.alternateAddress);
   checkAlternate(address, alternate);
   if (port === alternatePort && port !== 0) {
-    throw new RangeError(`Cannot serve STUN: the ports are different, not ${port} twice`);
+    throw new RangeError(`Cannot serve STUN: the ports must be different, not both ${port}`);
   }
   const endpoints = await bindEndpoints(network, [address, alternate], [port, alternatePort]);
   return new SocketServer(endpoints, options);
@@ -182,7 +182,7 @@ function checkAlternate(address: string, alternate: string): void {
     throw new TypeError(`${cannot}: they are of different families`);
   }
   if ([address, alternate].some((ip) => ipScope(ip) === "unspecified")) {
-    throw new TypeError(`${cannot}: a wildcard is not an address that clients can be told`);
+    throw new TypeError(`${cannot}: a wildcard address is of no use to clients`);
   }
 }
 
