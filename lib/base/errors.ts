@@ -84,46 +84,46 @@ export class NetworkError extends PunchlineError {
   }
 }
 
-/** One attempt to connect, and its outcome. */
+/** One way that was tried, and what became of it. */
 export interface ConnectionAttempt {
-  /** How it was made, such as `"lan"`, `"direct"` or `"relay"`. */
+  /** Such as `"lan"`, `"direct"`, `"crossing"`, `"spraying"` or `"relay"`. */
   readonly strategy: string;
-  /** The local address, such as `192.0.2.1:4000`; `null` if nothing was sent. */
+  /** Where it was dialled from, `192.0.2.1:4000`; `null` if it never left. */
   readonly local: string | null;
-  /** The remote address, or a description of several. */
+  /** The address that was dialled, or a description of several. */
   readonly remote: string;
-  /** How it ended. */
+  /** What came of it. */
   readonly outcome:
     | "connected"
     | "refused"
     | "unreachable"
     | "timed-out"
     | "not-authenticated"
-    | "abandoned" // another attempt was faster, or everything was cancelled
+    | "abandoned" // another way was faster, or the whole was given up
     | "failed";
-  /** How many SYNs were sent, not counting the system's retransmissions. */
+  /** SYNs that were sent by dialling; the system's own retransmissions are not among them. */
   readonly tries: number;
-  /** How many of them were answered with RST. */
+  /** How many of them were answered by a RST. */
   readonly resets: number;
-  /** The time from the first try to the end of the last. */
+  /** From the first try to the end of the last. */
   readonly elapsedMs: number;
-  /** Details, if the outcome alone does not explain the failure. */
+  /** Why, in words, where the outcome does not say it all. */
   readonly reason?: string;
-  /** What may help. */
+  /** What might help, in plain words. */
   readonly remedy?: string;
 }
 
-/** No path to the peer works. */
+/** No way led to the peer. */
 export class UnreachableError extends PunchlineError {
   /** `"UnreachableError"`. */
   override readonly name = "UnreachableError";
-  /** All attempts, in order. */
+  /** Everything that was tried, in the order of the tries. */
   readonly attempts: readonly ConnectionAttempt[];
 
   /**
    * Makes one.
    *
-   * @param attempts all attempts, in order
+   * @param attempts everything that was tried
    */
   constructor(
     message: string,
