@@ -146,7 +146,7 @@ export const errorCode: ValueCodec<StunErrorCode> = {
 };
 
 /** RFC 8489 §14.12: the number of an algorithm, the length of its parameters, the parameters and their padding. */
-export const passwordAlgorithm: ValueCodec<PasswordAlgorithm> = {
+const passwordAlgorithm: ValueCodec<PasswordAlgorithm> = {
   byteLength: algorithmLength,
   write: writeAlgorithm,
   read(message, span) {
@@ -159,7 +159,7 @@ export const passwordAlgorithm: ValueCodec<PasswordAlgorithm> = {
 };
 
 /** RFC 8489 §14.11: any number of algorithms in a row. */
-export const passwordAlgorithms: ValueCodec<readonly PasswordAlgorithm[]> = {
+const passwordAlgorithms: ValueCodec<readonly PasswordAlgorithm[]> = {
   byteLength: (values) => values.reduce((length, value) => length + algorithmLength(value), 0),
   write(values, message, offset) {
     let next = offset;

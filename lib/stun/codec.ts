@@ -407,7 +407,7 @@ export const ATTRIBUTE_HEADER_LENGTH = 4;
 /** RFC 8489 §5: distinguishes a message from one of RFC 3489, whose transaction ID has sixteen bytes. */
 export const MAGIC_COOKIE = 0x2112_a442;
 /** Chosen by us: twice as many as the largest message of STUN, TURN and ICE has. Each costs an object or two. */
-export const MAX_ATTRIBUTES = 64;
+const MAX_ATTRIBUTES = 64;
 
 /** RFC 8489 §14: fewer than 128 characters, which can be as long as 763 bytes. */
 export const MAX_TEXT_LENGTH = 763;

@@ -92,13 +92,6 @@ export function securityFeatures(nonce: string): SecurityFeatures | undefined {
   };
 }
 
-/** A nonce that announces these features, followed by `random`. */
-export function nonceWithFeatures(features: SecurityFeatures, random: string): string {
-  const bits = (features.passwordAlgorithms ? PASSWORD_ALGORITHMS_BIT : 0) |
-    (features.usernameAnonymity ? USERNAME_ANONYMITY_BIT : 0);
-  return NONCE_COOKIE + btoa(String.fromCharCode(0, 0, bits)) + random;
-}
-
 /** The mapping of RFC 8265 §4.2.1 without its checks: a realm is hashed as the server sent it. */
 function mapOpaque(text: string): string {
   return text.replace(/\p{Zs}/gu, " ").normalize("NFC");

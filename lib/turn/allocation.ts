@@ -138,7 +138,7 @@ export function allocateAttributes(request: AllocationRequest): StunAttribute[] 
  * @throws {MalformedMessageError} if it lacks what RFC 8656 §7.3 requires, or has a relayed address that cannot be one: a
  * peer that used it would connect to itself or to its own network
  */
-export function readAllocation(response: StunMessage, server: TransportAddress): TurnAllocation {
+function readAllocation(response: StunMessage, server: TransportAddress): TurnAllocation {
   const cannot = `Cannot understand ${formatTransportAddress(server)}: its allocation`;
   const [first, ...others] = response.attributes
     .filter((attribute) => isNamed(attribute, "XOR-RELAYED-ADDRESS"))

@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { answerChallenge } from "../../lib/stun/transaction.ts";
-import { longTermKey, nonceWithFeatures, userHash } from "../../lib/stun/credentials.ts";
+import { longTermKey, userHash } from "../../lib/stun/credentials.ts";
 import { type MessageIntegrity, verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { BINDING, getAttribute, type StunMessage } from "../../lib/stun/message.ts";
 import type { PasswordAlgorithm } from "../../lib/stun/attribute_tables.ts";
@@ -16,6 +16,7 @@ import {
   scriptUdp,
   success,
 } from "./scripted_server.ts";
+import { nonceWithFeatures } from "./nonces.ts";
 
 const CREDENTIAL = { username: "someone", password: "secret" };
 const REALM: StunAttribute = { type: "REALM", value: "example.org" };

@@ -2,12 +2,12 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../lib/base/bytes.ts";
 import {
   longTermKey,
-  nonceWithFeatures,
   opaqueString,
   securityFeatures,
   shortTermKey,
   userHash,
 } from "../../lib/stun/credentials.ts";
+import { nonceWithFeatures } from "./nonces.ts";
 
 Deno.test("longTermKey() is the MD5 or SHA-256 of username, realm and password", () => {
   const credential = { username: "user", password: "pass" };

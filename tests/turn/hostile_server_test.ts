@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { MalformedMessageError, NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { longTermKey, nonceWithFeatures } from "../../lib/stun/credentials.ts";
+import { longTermKey } from "../../lib/stun/credentials.ts";
 import { verifyIntegrity } from "../../lib/stun/integrity.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { encodeMessage, getAttribute } from "../../lib/stun/message.ts";
@@ -16,6 +16,7 @@ import {
 import { openRelay, openStreamRelay } from "../../lib/turn/open_relay.ts";
 import { type Arrived, scriptTcp, scriptUdp } from "../stun/scripted_server.ts";
 import { dataFrom, deny, grant, grantAll, GRANTED, withTurnHosts } from "./scripted_turn.ts";
+import { nonceWithFeatures } from "../stun/nonces.ts";
 
 const PEER = { ip: "203.0.113.9", port: 9 };
 const BYTE = Uint8Array.of(1);

@@ -93,13 +93,13 @@ export async function listenTcp(
 }
 
 /** The two addresses of a connection. */
-export interface ConnectionEnds {
+interface ConnectionEnds {
   readonly local: TransportAddress;
   readonly remote: TransportAddress;
 }
 
 /** The addresses of a connected socket, or `undefined` if the peer has already reset it: then it has none. */
-export function endsOf(socket: net.Socket): ConnectionEnds | undefined {
+function endsOf(socket: net.Socket): ConnectionEnds | undefined {
   const { localAddress, localPort, remoteAddress, remotePort } = socket;
   if (localAddress === undefined || localPort === undefined) return undefined;
   if (remoteAddress === undefined || remotePort === undefined) return undefined;
@@ -110,7 +110,7 @@ export function endsOf(socket: net.Socket): ConnectionEnds | undefined {
 }
 
 /** A TCP connection of the system. */
-export class SystemTcpConnection implements TcpConnection {
+class SystemTcpConnection implements TcpConnection {
   readonly local: TransportAddress;
   readonly remote: TransportAddress;
   readonly #socket: net.Socket;
