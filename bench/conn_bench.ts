@@ -1,8 +1,8 @@
 // deno-lint-ignore-file no-console
 /**
- * How long 256 MiB take over loopback in pieces of 64 KiB, sent and received, by a connection of this library beside
- * one of `Deno.connect`: in turn, with the same `Deno.Conn` in another process at the other end. Machines and their
- * moods differ, so what counts is the ratio of the medians; `baselines/conn.json` keeps it.
+ * How long it takes to send and receive 256 MiB over loopback in pieces of 64 KiB, with a connection of this library and
+ * with one of `Deno.connect`, in alternating rounds, with the same `Deno.Conn` in another process at the other end.
+ * Machines and their load vary, so only the ratio of the medians counts; `baselines/conn.json` keeps it.
  *
  *     deno run -A bench/conn_bench.ts [--update]
  *
@@ -15,7 +15,7 @@ import { toDenoConn } from "../lib/net/deno_conn.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import { median } from "./median.ts";
 
-/** What `baselines/conn.json` keeps: Deno's time by ours, so that 1 is as fast and more is faster. */
+/** The contents of `baselines/conn.json`: Deno's time divided by ours. More than 1 means that we are faster. */
 interface Baseline {
   readonly sendRatio: number;
   readonly receiveRatio: number;
@@ -36,7 +36,7 @@ async function compare(): Promise<Baseline> {
   const times = new Map<string, number[]>();
   for (let round = 0; round < ROUNDS; round++) {
     const turns = Object.entries(dials);
-    if (round % 2 === 1) turns.reverse(); // whoever comes second may find the machine in another mood
+    if (round % 2 === 1) turns.reverse(); // the order may matter, so it alternates
     for (const [name, dial] of turns) {
       for (const direction of ["send", "receive"] as const) {
         using conn = await dial();
@@ -77,10 +77,10 @@ async function receive(conn: Deno.Conn): Promise<void> {
   const piece = new Uint8Array(PIECE_BYTES);
   let received = 0;
   for (let length; (length = await conn.read(piece)) !== null;) received += length;
-  if (received !== TOTAL_BYTES) throw new Error(`Cannot measure: ${received} bytes came`);
+  if (received !== TOTAL_BYTES) throw new Error(`Cannot measure: ${received} bytes arrived`);
 }
 
-/** Receives from whoever begins with 1, sends to others; one after the other. */
+/** Receives on connections whose first byte is 1, and sends on others; one connection at a time. */
 async function serve(): Promise<void> {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   console.log((listener.addr as Deno.NetAddr).port);

@@ -1,9 +1,9 @@
 // deno-lint-ignore-file no-console
 /**
- * How many Binding requests a second the server answers, beside coturn on the same machine: rounds of a second
- * each, in turn, with the same load (`stun_load.ts`). Machines and their moods differ, so what counts is the
- * ratio; `baselines/server.json` keeps it. Two ratios, because a busy machine distorts the first: answers a
- * second, and answers a second of processor time.
+ * How many Binding requests per second our server answers, compared with coturn on the same machine: in alternating rounds
+ * of a second each, with the same load (`stun_load.ts`). Machines and their load vary, so only the ratio counts;
+ * `baselines/server.json` keeps it. There are two ratios, because a busy machine distorts the first: answers per second,
+ * and answers per second of processor time.
  *
  *     deno run -A bench/server_bench.ts [--update]
  *
@@ -17,13 +17,13 @@ import { systemNetwork } from "../lib/net/system.ts";
 import { serveStun } from "../lib/stun/server/server.ts";
 import type { LoadReport } from "./stun_load.ts";
 
-/** Of one server, the medians of its rounds. */
+/** The rates of one server in one round. */
 interface Rates {
   readonly perSecond: number;
   readonly perCpuSecond: number;
 }
 
-/** What `baselines/server.json` keeps: ours by coturn's. */
+/** The contents of `baselines/server.json`: our rate divided by coturn's. */
 interface Baseline {
   readonly perSecondRatio: number;
   readonly perCpuSecondRatio: number;
@@ -91,7 +91,7 @@ function start(program: string, args: string[]): Deno.ChildProcess {
   return new Deno.Command(program, { args, stdin: "null", stdout: "null", stderr: "null" }).spawn();
 }
 
-/** As long as a full answer of ours over IPv4, so that no allowance is needed. */
+/** As long as our full response over IPv4, so that no tokens are needed. */
 const REQUEST_BYTES = 68;
 const ROUNDS = 5;
 const START_MS = 1500;

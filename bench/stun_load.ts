@@ -1,14 +1,14 @@
 /**
- * A load generator for STUN servers over UDP: keeps a number of Binding requests in flight for some seconds and
- * prints what came back, as JSON. Its system calls carry up to 64 datagrams each (sendmmsg, recvmmsg), so that
- * it costs a fraction of any server that it measures. Linux on a 64-bit machine; needs `--allow-ffi`.
+ * A load generator for STUN servers over UDP. It keeps a number of Binding requests in flight for some seconds, and prints
+ * the result as JSON. Its system calls carry up to 64 datagrams each (sendmmsg, recvmmsg), so that it uses a fraction of
+ * the processor time of the server. Linux on a 64-bit machine; needs `--allow-ffi`.
  *
  *     deno run --allow-ffi bench/stun_load.ts 127.0.0.1 3478 [seconds] [requestBytes] [inFlight]
  *
  * @module
  */
 
-/** What a run measured. */
+/** The result of a run. */
 export interface LoadReport {
   readonly answers: number;
   readonly lost: number;
@@ -79,7 +79,7 @@ export function load(
   return { answers: received, lost, elapsedMs: now - start, answerBytes };
 }
 
-/** An array of `struct mmsghdr`, one buffer each. */
+/** An array of `struct mmsghdr`, each with one buffer. */
 class Batch {
   readonly headers = new Uint8Array(BATCH * MMSGHDR_BYTES);
   readonly #buffers: Uint8Array<ArrayBuffer>[] = [];
@@ -129,7 +129,7 @@ const POLLIN = 1;
 const BATCH = 64;
 const MMSGHDR_BYTES = 64;
 
-/** With nothing back for this long, what is in flight counts as lost. */
+/** If nothing arrives for this long, all requests in flight count as lost. */
 const LOST_AFTER_MS = 50;
 
 if (import.meta.main) {

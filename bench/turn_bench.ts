@@ -1,8 +1,7 @@
 // deno-lint-ignore-file no-console
 /**
- * How fast a relayed stream is, beside a plain TCP forward by another Deno process and beside coturn's own client
- * through the same coturn: rounds in turn, so that the ratios compare like with like. `baselines/turn.json` keeps
- * them.
+ * The throughput of a relayed stream, compared with a plain TCP forward by another Deno process, and with coturn's own
+ * client through the same coturn, in alternating rounds. `baselines/turn.json` keeps the ratios.
  *
  *     deno run -A bench/turn_bench.ts [--update]
  *
@@ -18,7 +17,7 @@ import type { TcpConnection } from "../lib/net/network.ts";
 import type { StreamRelay } from "../lib/turn/stream_relay.ts";
 import { CREDENTIAL, LOOPBACK, startTurn, streams } from "../tests/interop/turn_server.ts";
 
-/** What `baselines/turn.json` keeps: bytes a second of a relayed stream, by those of the other. */
+/** The contents of `baselines/turn.json`: the throughput of a relayed stream divided by that of the other. */
 interface Baseline {
   readonly byPlainForward: number;
   readonly byUclient: number;
@@ -44,7 +43,7 @@ async function compare(): Promise<Baseline> {
   return { byPlainForward: medianOf("byPlainForward"), byUclient: medianOf("byUclient") };
 }
 
-/** Bytes a second from this process to itself, by way of coturn. */
+/** Bytes per second from this process to itself, through coturn. */
 async function measureRelay(relay: StreamRelay): Promise<number> {
   using listener = await systemNetwork.listenTcp(LOOPBACK);
   using sender = await relay.connect(listener.local);
@@ -52,7 +51,7 @@ async function measureRelay(relay: StreamRelay): Promise<number> {
   return await measure(sender, receiver);
 }
 
-/** Bytes a second from this process to itself, by way of a process that only copies. */
+/** Bytes per second from this process to itself, through a process that only copies. */
 async function measureForward(): Promise<number> {
   using listener = await systemNetwork.listenTcp(LOOPBACK);
   await using forwarder = new Deno.Command(Deno.execPath(), {
@@ -84,8 +83,8 @@ async function measure(sender: TcpConnection, receiver: TcpConnection): Promise<
 }
 
 /**
- * The most that coturn's client received in a second. It sends by the clock, one message a millisecond and session,
- * so there are enough sessions to keep coturn busy.
+ * The most that coturn's client received in a second. It sends one message per millisecond and session, so it has enough
+ * sessions to keep coturn busy.
  */
 async function measureUclient({ ip, port }: TransportAddress): Promise<number> {
   const { stdout, stderr } = await new Deno.Command("turnutils_uclient", {

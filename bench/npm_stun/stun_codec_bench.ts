@@ -1,7 +1,7 @@
 /**
- * The codec beside that of npm's `stun` 2.1.0, which Node programs use. In each group both do the same, from
- * plain values to bytes or from bytes to the mapped address. HMAC-SHA1, the same OpenSSL on both sides, is
- * measured alone as well: no codec that computes one can be faster.
+ * Compares our codec with that of npm's `stun` 2.1.0. In each group both do the same work: from plain values to bytes, or
+ * from bytes to the mapped address. HMAC-SHA1, which is OpenSSL's on both sides, is measured alone as well: no codec that
+ * computes it can be faster.
  *
  * `stun` brings almost a hundred packages, so this folder has a configuration and a lock file of its own: `deno bench -A
  * --config bench/npm_stun/deno.json bench/npm_stun`.

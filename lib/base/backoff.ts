@@ -1,22 +1,22 @@
 /**
- * Exponential backoff: how long to wait before the next try.
+ * Exponential backoff: how long to wait before the next attempt.
  *
  * @module
  */
 
-/** How the waits grow. */
+/** How the waits grow from one failure to the next. */
 export interface Backoff {
-  /** Before the second try. */
+  /** The wait before the second attempt. */
   readonly firstMs: number;
-  /** No wait is longer. */
+  /** The longest wait. */
   readonly maximumMs: number;
-  /** From one wait to the next; 2 by default. */
+  /** The ratio of a wait to the one before. Default: 2. */
   readonly factor?: number;
 }
 
 /**
- * How long to wait after a number of failures, in milliseconds: `firstMs` after the first, then `factor` times as long
- * each time, up to `maximumMs`.
+ * How long to wait after this many failures, in milliseconds: `firstMs` after the first, then `factor` times as long
+ * after each further one, up to `maximumMs`.
  *
  * @param failures at least 1
  *

@@ -1,6 +1,6 @@
 /**
- * Hashes, the ChaCha20-Poly1305 cipher and X25519 keys: those that Web Crypto has not, or not in every runtime,
- * and all of them synchronous so that codecs can stay so.
+ * Hashes, the ChaCha20-Poly1305 cipher and X25519 keys. Web Crypto lacks some of them, or has them only in some runtimes.
+ * All are synchronous, so that codecs can be synchronous too.
  *
  * @module
  */
@@ -20,15 +20,15 @@ import {
   timingSafeEqual,
 } from "node:crypto";
 
-/** A hash of RFC 1321 (MD5), RFC 3174 (SHA-1) or RFC 6234 (SHA-256). */
+/** A hash algorithm: MD5 (RFC 1321), SHA-1 (RFC 3174) or SHA-256 (RFC 6234). */
 export type HashAlgorithm = "md5" | "sha1" | "sha256";
 
-/** The digest of the bytes: 16 (MD5), 20 (SHA-1) or 32 (SHA-256) bytes. */
+/** The digest of the data: 16 (MD5), 20 (SHA-1) or 32 (SHA-256) bytes. */
 export function hash(algorithm: HashAlgorithm, data: Uint8Array): Uint8Array<ArrayBuffer> {
   return plain(createHash(algorithm).update(data).digest());
 }
 
-/** A digest of bytes that come one piece after another. */
+/** A hash of data that arrives in pieces. */
 export class RunningHash {
   readonly #hash: ReturnType<typeof createHash>;
 
@@ -37,18 +37,18 @@ export class RunningHash {
     this.#hash = createHash(algorithm);
   }
 
-  /** The next piece. */
+  /** Adds the next piece. */
   update(data: Uint8Array): void {
     this.#hash.update(data);
   }
 
-  /** The digest of all pieces so far; more may follow. */
+  /** The digest of all pieces so far. More may follow. */
   digest(): Uint8Array<ArrayBuffer> {
     return plain(this.#hash.copy().digest());
   }
 }
 
-/** The HMAC (RFC 2104) of the parts joined, as long as the digest of the hash. */
+/** The HMAC (RFC 2104) of the joined parts. It is as long as the digest of the hash. */
 export function hmac(
   algorithm: HashAlgorithm,
   key: Uint8Array,
@@ -59,7 +59,7 @@ export function hmac(
   return plain(mac.digest());
 }
 
-/** HKDF-SHA-256 (RFC 5869) without info. */
+/** HKDF-SHA-256 (RFC 5869) with empty info; `length` is that of the output, in bytes. */
 export function hkdf(
   salt: Uint8Array,
   inputKeyMaterial: Uint8Array,
@@ -68,59 +68,59 @@ export function hkdf(
   return new Uint8Array(hkdfSync("sha256", inputKeyMaterial, salt, NOTHING, length));
 }
 
-/** Whether two secrets are equal, in a time that depends on their lengths alone. */
+/** Whether two secrets are equal, in a time that depends only on their lengths. */
 export function equalSecrets(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
 /**
- * Encrypts one message with ChaCha20-Poly1305 (RFC 8439 §2.8). Half of the work is done when this is made, which may be
- * before there is a message.
+ * Encrypts one message with ChaCha20-Poly1305 (RFC 8439 §2.8). The constructor does half of the work, and can be called
+ * before the message is known.
  */
 export class ChaChaPolySealer {
   readonly #cipher: ReturnType<typeof createCipher>;
 
   /**
    * @param key 32 bytes
-   * @param nonce 12 bytes, never the same twice with one key
+   * @param nonce 12 bytes; never use one twice with the same key
    */
   constructor(key: Uint8Array, nonce: Uint8Array) {
     this.#cipher = createCipher(key, nonce);
   }
 
   /**
-   * Puts the ciphertext and its tag of 16 bytes at the start of the target.
+   * Writes the ciphertext and its tag of 16 bytes to the start of `target`.
    *
-   * @param ad authenticated, and not part of the ciphertext
+   * @param ad additional data, which is authenticated but not encrypted
    * @returns the part of the target that was filled
    */
   seal(ad: Uint8Array, plaintext: Uint8Array, target: Uint8Array): Uint8Array {
     const cipher = this.#cipher;
     if (ad.length > 0) cipher.setAAD(ad, { plaintextLength: plaintext.length });
     const ciphertext = cipher.update(plaintext);
-    cipher.final(); // from here on it refuses a second message
+    cipher.final(); // from here on, it refuses a second message
     target.set(ciphertext);
     target.set(cipher.getAuthTag(), plaintext.length);
     release(ciphertext);
     return target.subarray(0, plaintext.length + TAG_LENGTH);
   }
 
-  /** Gives it up unused: Deno keeps what is never finished. */
+  /** Discards it unused. Deno leaks ciphers that are never finished. */
   discard(): void {
     this.#cipher.final();
   }
 }
 
-/** Decrypts one message that a {@linkcode ChaChaPolySealer} made; as that, it may be made before the message is there. */
+/** Decrypts one message of a {@linkcode ChaChaPolySealer}. Like that, it can be constructed before the message is known. */
 export class ChaChaPolyOpener {
   readonly #decipher: ReturnType<typeof createDecipher>;
 
-  /** @param key and `nonce` as they were for the sealer */
+  /** @param key and `nonce` are those of the sealer */
   constructor(key: Uint8Array, nonce: Uint8Array) {
     this.#decipher = createDecipher(key, nonce);
   }
 
-  /** The plaintext, in memory of its own, or `undefined` if the message is not authentic. */
+  /** The plaintext, in an array of its own, or `undefined` if the message is not authentic. */
   open(ad: Uint8Array, sealed: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
     const length = sealed.length - TAG_LENGTH;
     if (length < 0) {
@@ -141,19 +141,19 @@ export class ChaChaPolyOpener {
       : plain(plaintext);
   }
 
-  /** Gives it up unused: Deno keeps what is never finished. */
+  /** Discards it unused. Deno leaks ciphers that are never finished. */
   discard(): void {
     this.open(NOTHING, NO_TAG);
   }
 }
 
-/** The X25519 public key (RFC 7748 §6.1) of a secret key of 32 bytes. */
+/** The X25519 public key (RFC 7748 §6.1) for a secret key of 32 bytes. */
 export function x25519PublicKey(secretKey: Uint8Array): Uint8Array<ArrayBuffer> {
   const spki = createPublicKey(importSecretKey(secretKey)).export({ format: "der", type: "spki" });
   return new Uint8Array(spki.subarray(X25519_SPKI.length));
 }
 
-/** The shared secret of two key pairs, or `undefined` if it is all zeros, as any secret key can make it (RFC 7748 §6.1). */
+/** The shared secret of two key pairs, or `undefined` if it is all zeros: the public key is then invalid (RFC 7748 §6.1). */
 export function x25519(
   secretKey: Uint8Array,
   publicKey: Uint8Array,
@@ -180,7 +180,7 @@ function importSecretKey(secretKey: Uint8Array): KeyObject {
   }
 }
 
-/** The same bytes without what Node's `Buffer` adds to them. */
+/** The same bytes as a plain `Uint8Array` instead of Node's `Buffer`. */
 function plain({ buffer, byteOffset, length }: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(buffer as ArrayBuffer, byteOffset, length); // Node shares no memory here
 }
@@ -198,13 +198,13 @@ const TAG_LENGTH = 16;
 const NO_TAG = new Uint8Array(TAG_LENGTH);
 const TAG_OPTIONS = { authTagLength: TAG_LENGTH };
 
-/** What goes before the 32 bytes of a secret key in PKCS #8 (RFC 8410 §7), version 1. */
+/** The prefix of the 32 bytes of a secret key in PKCS #8 (RFC 8410 §7), version 1. */
 const X25519_PKCS8 = Uint8Array.of(
   ...[0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e],
   ...[0x04, 0x22, 0x04, 0x20],
 );
 
-/** What goes before the 32 bytes of a public key in a SubjectPublicKeyInfo (RFC 8410 §4). */
+/** The prefix of the 32 bytes of a public key in a SubjectPublicKeyInfo (RFC 8410 §4). */
 const X25519_SPKI = Uint8Array.of(
   ...[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x03, 0x21, 0x00],
 );

@@ -1,6 +1,6 @@
 /**
- * What can go wrong on the network, as classes that a program can tell apart. Misuse of the API throws
- * the platform's own `TypeError` and `RangeError`.
+ * The errors that a program must expect from a network, as classes. Misuse of the API throws `TypeError` or `RangeError`
+ * instead.
  *
  * @module
  */
@@ -8,35 +8,35 @@
 import type { PathKind, PunchMethodName } from "./path_kind.ts";
 
 /**
- * What a network, a server or a peer can do to a program: expected, and told in one line. All errors below are of this
- * class, so that one `instanceof` tells them from faults of a program.
+ * The base class of all errors that a network, a server or a peer can cause. With one `instanceof` a program can
+ * distinguish them from its own faults. Their messages are one line.
  */
 export abstract class PunchlineError extends Error {}
 
-/** Bytes from the network that are not what their protocol says; the message names the field. */
+/** Bytes from the network violate their protocol. The message names the field. */
 export class MalformedMessageError extends PunchlineError {
   /** `"MalformedMessageError"`. */
   override readonly name = "MalformedMessageError";
 }
 
 /**
- * The error of a decoder: `Cannot read ${what}: ${problem}`.
+ * Makes the error of a decoder: `Cannot read ${what}: ${problem}`.
  *
- * @param what names the message, such as `"offer"`
- * @param problem names the field and the rule that it breaks, such as `"round is a whole number"`
+ * @param what the kind of message, such as `"offer"`
+ * @param problem the field and the rule that it breaks, such as `"round must be a whole number"`
  */
 export function malformed(what: string, problem: string, cause?: unknown): MalformedMessageError {
   const options = cause === undefined ? undefined : { cause };
   return new MalformedMessageError(`Cannot read ${what}: ${problem}`, options);
 }
 
-/** Nobody answered in the time that the protocol, or the caller, allows. */
+/** There was no response within the time that the protocol or the caller allows. */
 export class NoResponseError extends PunchlineError {
   /** `"NoResponseError"`. */
   override readonly name = "NoResponseError";
 }
 
-/** Somebody answered, and the answer was no. */
+/** A server, router or peer refused a request. */
 export class RefusedError extends PunchlineError {
   /** `"RefusedError"`. */
   override readonly name = "RefusedError";
@@ -54,12 +54,12 @@ export class RefusedError extends PunchlineError {
   }
 }
 
-/** Why the network, or this system, would not carry traffic; see {@linkcode NetworkError}. */
+/** Why a socket operation failed; see {@linkcode NetworkError}. */
 export type NetworkErrorReason =
   | "refused" // a RST, or ICMP port unreachable
   | "reset" // a RST on an established connection
   | "unreachable" // no route, or another ICMP unreachable
-  | "timed-out" // the system gave up waiting
+  | "timed-out" // the system stopped waiting
   | "address-in-use"
   | "address-not-available" // not an address of this system
   | "name-not-found" // the name does not resolve
@@ -68,7 +68,7 @@ export type NetworkErrorReason =
   | "closed" // closed by this side
   | "other";
 
-/** A socket operation failed; `cause` is the platform's own error. */
+/** A socket operation failed. `cause` is the error of the platform, if there is one. */
 export class NetworkError extends PunchlineError {
   /** `"NetworkError"`. */
   override readonly name = "NetworkError";

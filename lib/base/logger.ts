@@ -1,9 +1,9 @@
-/** Where diagnostics go: `console`, or a logger of `@std/log`'s shape. The library writes nowhere else. */
+/** Receives diagnostics: `console`, or any logger with these methods, such as those of `@std/log`. The library logs nowhere else. */
 export interface Logger {
-  /** What only a developer wants to know. */
+  /** Details for developers. */
   debug(message: string): void;
-  /** What happened. */
+  /** Normal events. */
   info(message: string): void;
-  /** What went wrong without consequences for the caller. */
+  /** Non-fatal problems. */
   warn(message: string): void;
 }

@@ -1,31 +1,31 @@
 /**
- * Token buckets: for one source, and for any number of them in a fixed amount of memory.
+ * Rate limits with token buckets: for one source, or for any number of sources in a fixed amount of memory.
  *
  * @module
  */
 
-/** How much may be taken. */
+/** The size of a token bucket, and how fast it refills. */
 export interface Rate {
-  /** What may be taken at once, after a time without taking any. */
+  /** How many tokens a full bucket holds. */
   readonly burst: number;
-  /** What comes back a second. */
+  /** How many tokens are added per second. */
   readonly perSecond: number;
 }
 
-/** A token bucket. */
+/** A token bucket, full at first. */
 export class TokenBucket {
   readonly #rate: Rate;
   #tokens: number;
   #filledMs: number;
 
-  /** @param nowMs on a clock that had better not go back: a step back refills nothing and takes nothing away */
+  /** @param nowMs the current time. If the clock goes back, the bucket neither refills nor loses tokens. */
   constructor(rate: Rate, nowMs: number) {
     this.#rate = rate;
     this.#tokens = rate.burst;
     this.#filledMs = nowMs;
   }
 
-  /** Takes an amount, or nothing if there is less left; whether it took it. */
+  /** Takes tokens; `false`, and takes none, if there are too few. */
   take(nowMs: number, amount: number = 1): boolean {
     const tokens = refilled(this.#rate, this.#tokens, nowMs - this.#filledMs);
     const isEnough = tokens >= amount;
@@ -36,9 +36,9 @@ export class TokenBucket {
 }
 
 /**
- * Limits what each source takes. Sources that hash alike share a bucket, which errs on the side of too little; the
- * seed keeps others from choosing who shares with whom. Nothing is ever evicted, so a flood of forged sources frees no
- * bucket.
+ * One token bucket per source, in a fixed amount of memory. Sources with the same hash share a bucket, and so get too
+ * little rather than too much. The seed keeps attackers from choosing which sources collide. Nothing is evicted, so a
+ * flood of forged sources resets no bucket.
  */
 export class RateLimiter {
   readonly #rate: Rate;
@@ -55,10 +55,10 @@ export class RateLimiter {
   }
 
   /**
-   * Takes an amount, or nothing if there is less left.
+   * Takes tokens; `false`, and takes none, if there are too few.
    *
-   * @param key names the source, such as `sourceKey(ip)`
-   * @param nowMs the time on a clock that never goes back
+   * @param key identifies the source, such as `sourceKey(ip)`
+   * @param nowMs the current time, from a clock that never goes back
    */
   take(key: string, amount: number, nowMs: number): boolean {
     const bucket = this.#bucketOf(key);
@@ -74,7 +74,7 @@ export class RateLimiter {
   #bucketOf(key: string): number {
     let hash = this.#seed ^ 0x811c_9dc5;
     for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x0100_0193);
-    hash ^= hash >>> 15; // FNV's low bits know little of the high ones
+    hash ^= hash >>> 15; // the low bits of FNV depend too little on the high ones
     return hash & (BUCKETS - 1);
   }
 }
@@ -83,5 +83,5 @@ function refilled({ burst, perSecond }: Rate, tokens: number, elapsedMs: number)
   return Math.min(burst, tokens + Math.max(0, elapsedMs) / 1000 * perSecond);
 }
 
-/** Chosen by us: 256 KiB a limiter. */
+/** Chosen by us: 256 KiB per limiter. */
 const BUCKETS = 2 ** 14;

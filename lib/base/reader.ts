@@ -1,25 +1,25 @@
 /**
- * Reading and writing byte streams that deliver and accept whatever they like at a time.
+ * Reading and writing byte streams, whose reads and writes may transfer any number of bytes.
  *
  * @module
  */
 
-/** Something to read from: `null` at the end. */
+/** A byte stream to read from. */
 export interface ByteSource {
-  /** Fills part of the buffer; how much, or `null` at the end of the stream. */
+  /** Reads into the start of the buffer, and returns the number of bytes, or `null` at the end of the stream. */
   read(buffer: Uint8Array): Promise<number | null>;
 }
 
-/** Something to write to. */
+/** A byte stream to write to. */
 export interface ByteSink {
-  /** Takes part of the data; how much. */
+  /** Writes part of the data, and returns the number of bytes. */
   write(data: Uint8Array): Promise<number>;
 }
 
 /**
- * Writes all of the data.
+ * Writes all of the data, in as many writes as it takes.
  *
- * @throws what the stream fails with
+ * @throws the error of the stream
  */
 export async function writeAll(stream: ByteSink, data: Uint8Array): Promise<void> {
   let written = await stream.write(data);
@@ -28,13 +28,13 @@ export async function writeAll(stream: ByteSink, data: Uint8Array): Promise<void
 
 /** How a {@linkcode BufferedReader} uses memory. */
 export interface BufferedReaderOptions {
-  /** The buffer's first size, in bytes. */
+  /** The initial size of the buffer, in bytes. */
   readonly initialLength: number;
-  /** The size that it grows to once a read fills it; `initialLength` by default. */
+  /** The size that the buffer grows to once a read has filled it. Default: `initialLength`. */
   readonly fullLength?: number;
 }
 
-/** Reads a stream in large pieces, and hands it out in those that a protocol has. */
+/** Reads a stream in large pieces, and returns it in the pieces that a protocol needs. */
 export class BufferedReader {
   readonly #source: ByteSource;
   readonly #fullLength: number;
@@ -42,24 +42,26 @@ export class BufferedReader {
   #start = 0;
   #end = 0;
 
-  /** @param source which nobody else reads */
+  /** @param source not to be read by anything else */
   constructor(source: ByteSource, options: BufferedReaderOptions) {
     this.#source = source;
     this.#buffer = new Uint8Array(options.initialLength);
     this.#fullLength = options.fullLength ?? options.initialLength;
   }
 
-  /** How many bytes were read and not taken. */
+  /** The number of bytes that have been read but not taken. */
   get buffered(): number {
     return this.#end - this.#start;
   }
 
-  /** What was read and not taken, in memory that {@linkcode BufferedReader.fill} uses again. */
+  /** The bytes that have been read but not taken. The next {@linkcode BufferedReader.fill} overwrites them. */
   get unread(): Uint8Array<ArrayBuffer> {
     return this.#buffer.subarray(this.#start, this.#end);
   }
 
-  /** The next bytes of those that were read, in memory that {@linkcode BufferedReader.fill} uses again. */
+  /**
+   * Takes up to `length` of the bytes that have been read. The next {@linkcode BufferedReader.fill} overwrites them.
+   */
   take(length: number): Uint8Array<ArrayBuffer> {
     const end = Math.min(this.#start + length, this.#end);
     const taken = this.#buffer.subarray(this.#start, end);
@@ -70,8 +72,8 @@ export class BufferedReader {
   /**
    * Reads once; `false` at the end of the stream.
    *
-   * @param needed how many bytes the caller waits for, those that are buffered included: the buffer grows to hold them
-   * @throws what the stream fails with
+   * @param needed how many bytes the caller needs in all, including buffered ones; the buffer grows to hold them
+   * @throws the error of the stream
    */
   async fill(needed: number = 0): Promise<boolean> {
     this.#makeRoom(needed);
@@ -80,12 +82,12 @@ export class BufferedReader {
     return length !== null;
   }
 
-  /** Forgets what was read. */
+  /** Discards the bytes that have been read but not taken. */
   clear(): void {
     this.#start = this.#end = 0;
   }
 
-  /** What is unread is less than the caller waits for, and goes to the front. */
+  /** Moves the unread bytes, which are fewer than the caller needs, to the front. */
   #makeRoom(needed: number): void {
     const { unread } = this;
     const isFull = this.#end === this.#buffer.length;

@@ -1,5 +1,5 @@
 /**
- * Repeating a message until the other side has acknowledged it, over a channel that loses messages.
+ * Repeating a message over a lossy channel until the other side acknowledges it.
  *
  * @module
  */
@@ -8,18 +8,18 @@ import { backoff } from "./backoff.ts";
 
 /** How often a message is repeated. */
 export interface RepetitionOptions {
-  /** Before the first repetition; each wait after it is twice as long. */
+  /** The wait before the first repetition. Each further wait is twice as long. */
   readonly firstWaitMs: number;
-  /** No wait is longer. */
+  /** The longest wait. */
   readonly maximumWaitMs: number;
-  /** Between two messages that answer the other side, whatever it asks for. */
+  /** The shortest time between two answers to the other side, however often it asks. */
   readonly minimumGapMs: number;
 }
 
 /**
- * When to send the latest version of a message: at once when it is new, then after growing waits until it is
- * acknowledged, and as an answer no more often than the gap allows. Pure: the times are those of one clock that never
- * goes back.
+ * Says when to send the latest version of a message: at once when it is new, then after growing waits until it is
+ * acknowledged, and as an answer only as often as the gap allows. Pure: all times are read from one clock, which must not
+ * go back.
  */
 export class Repetition {
   readonly #options: RepetitionOptions;
@@ -27,22 +27,23 @@ export class Repetition {
   #dueMs = -Infinity;
   #sent = 0;
 
+  /** The first version of the message is due at once. */
   constructor(options: RepetitionOptions) {
     this.#options = options;
   }
 
-  /** When to send next; `Infinity` while the latest version is acknowledged. */
+  /** When to send next; `Infinity` once the latest version is acknowledged. */
   get dueMs(): number {
     return this.#dueMs;
   }
 
-  /** There is a new version: it is due at once, and the waits start anew. */
+  /** Call when there is a new version: it is due at once, and the waits start over. */
   renew(): void {
     this.#sent = 0;
     this.#dueMs = -Infinity;
   }
 
-  /** The latest version was sent because it was due. */
+  /** Call when the latest version has been sent because it was due. */
   repeated(nowMs: number): void {
     this.sent(nowMs);
     this.#sent++;
@@ -50,17 +51,17 @@ export class Repetition {
     this.#dueMs = nowMs + backoff({ firstMs: firstWaitMs, maximumMs: maximumWaitMs }, this.#sent);
   }
 
-  /** The latest version was sent, for another reason than that it was due. */
+  /** Call when the latest version has been sent for another reason, such as an answer. */
   sent(nowMs: number): void {
     this.#sentMs = nowMs;
   }
 
-  /** The other side has the latest version. */
+  /** Call when the other side has acknowledged the latest version. */
   acknowledge(): void {
     this.#dueMs = Infinity;
   }
 
-  /** Whether the other side may be answered now. */
+  /** Whether the gap allows an answer to the other side now. */
   mayAnswer(nowMs: number): boolean {
     return nowMs - this.#sentMs >= this.#options.minimumGapMs;
   }

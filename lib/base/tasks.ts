@@ -1,24 +1,24 @@
 /**
- * Several jobs at once, none of which outlives the call.
+ * Running jobs concurrently, so that none is forgotten: each is awaited, and its failure reported.
  *
  * @module
  */
 
-/** What each job returns, in the order of the jobs. */
+/** The results of jobs, in the order of the jobs. */
 export type Results<Jobs extends readonly ((signal: AbortSignal) => Promise<unknown>)[]> = {
   -readonly [Index in keyof Jobs]: Awaited<ReturnType<Jobs[Index]>>;
 };
 
 /**
- * Runs jobs concurrently. If one fails the others are aborted and awaited, so that what they hold is released,
- * and the first failure is thrown.
+ * Runs jobs concurrently. If one fails, the others are aborted and awaited, so that they can release what they hold, and
+ * the first error is thrown.
  *
  * @param signal aborts them all
  */
 export async function runAll<
   const Jobs extends readonly ((signal: AbortSignal) => Promise<unknown>)[],
 >(jobs: Jobs, signal?: AbortSignal): Promise<Results<Jobs>> {
-  const controller = new AbortController();
+  const controller = new AbortController(); // aborts the other jobs if one fails
   const either = signal === undefined
     ? controller.signal
     : AbortSignal.any([controller.signal, signal]);
@@ -32,27 +32,32 @@ export async function runAll<
   }
 }
 
-/** Runs once for all who join, and is aborted when the last of them has gone. */
+/** A job that runs once for all callers that join it, and is aborted when the last of them has left. */
 export class SharedJob<T> {
-  readonly #controller = new AbortController();
-  readonly #result: Promise<T>;
+  readonly #tasks = new TaskGroup(() => {}); // the one task reports its failure as the result
+  readonly #result = optionalResolvers<T>();
   #waiting = 0;
 
-  /** @param job begins at once */
+  /** @param job started at once */
   constructor(job: (signal: AbortSignal) => Promise<T>) {
-    this.#result = job(this.#controller.signal);
-    this.#result.catch(() => {}); // those who wait are told; nobody may be left
+    this.#tasks.run(async (signal) => {
+      try {
+        this.#result.resolve(await job(signal));
+      } catch (error) {
+        this.#result.reject(error);
+      }
+    });
   }
 
-  /** Whether everybody has gone before the end: it is too late to join. */
+  /** Whether all callers have left before the end, so that it is too late to join. */
   get isAborted(): boolean {
-    return this.#controller.signal.aborted;
+    return this.#tasks.signal.aborted;
   }
 
   /**
    * Waits for the result.
    *
-   * @throws what the job throws, or the signal's reason on abort
+   * @throws the error of the job, or the signal's reason on abort
    */
   async join(signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
@@ -61,28 +66,27 @@ export class SharedJob<T> {
     const onAbort = () => reject(signal?.reason);
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      return await Promise.race([this.#result, aborted]);
+      return await Promise.race([this.#result.promise, aborted]);
     } finally {
       signal?.removeEventListener("abort", onAbort);
       if (--this.#waiting === 0 && signal?.aborted) {
-        this.#controller.abort(signal.reason);
-        await this.#result.catch(() => {}); // what it holds is released before the caller goes on
+        await this.#tasks.stop(signal.reason); // the job releases what it holds before the caller continues
       }
     }
   }
 }
 
-/** Runs jobs, some at a time, in the order in which they come. */
+/** Runs a limited number of jobs at a time, in the order of the calls. */
 export class Semaphore {
   readonly #waiting: (() => void)[] = [];
   #free: number;
 
-  /** @param atOnce how many run at a time */
+  /** @param atOnce how many jobs may run at a time */
   constructor(atOnce: number) {
     this.#free = atOnce;
   }
 
-  /** Runs the job once there is room for it. */
+  /** Runs the job as soon as a place is free. */
   async through<T>(job: () => Promise<T>): Promise<T> {
     if (this.#free > 0) this.#free--;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
@@ -96,13 +100,14 @@ export class Semaphore {
   }
 }
 
-/** Background jobs of one owner: none outlives it, and none fails unnoticed. */
+/** The background jobs of one owner: none outlives it, and no failure goes unnoticed. */
 export class TaskGroup implements AsyncDisposable {
+  /** Aborts all jobs when the group is stopped. */
   readonly #controller = new AbortController();
   readonly #running = new Set<Promise<void>>();
   readonly #onError: (error: unknown) => void;
 
-  /** @param onError called with what a job throws, unless the group was stopped before */
+  /** @param onError called with the error of a job, unless the group has been stopped */
   constructor(onError: (error: unknown) => void) {
     this.#onError = onError;
   }
@@ -112,14 +117,14 @@ export class TaskGroup implements AsyncDisposable {
     return this.#controller.signal;
   }
 
-  /** Starts a job. Once the group is stopped it starts none. */
+  /** Starts a job, unless the group has been stopped. */
   run(job: (signal: AbortSignal) => Promise<unknown>): void {
     if (this.signal.aborted) return;
     const running = this.#observed(job).finally(() => this.#running.delete(running));
     this.#running.add(running);
   }
 
-  /** Aborts all jobs with the reason, and waits for their ends. */
+  /** Aborts all jobs with the reason, and waits for them to end. */
   async stop(reason?: unknown): Promise<void> {
     this.#controller.abort(reason);
     while (this.#running.size > 0) await Promise.all(this.#running);
@@ -140,11 +145,11 @@ export class TaskGroup implements AsyncDisposable {
 }
 
 /**
- * As `Promise.withResolvers()`, for a result that is there for whoever asks: if it is a failure and no caller waits, the
- * program goes on.
+ * As `Promise.withResolvers()`, for a result that need not be awaited: if it is rejected and nothing waits for it, that is
+ * not an unhandled rejection.
  */
 export function optionalResolvers<T>(): PromiseWithResolvers<T> {
   const resolvers = Promise.withResolvers<T>();
-  resolvers.promise.catch(() => {}); // each caller that waits gets the failure
+  resolvers.promise.catch(() => {}); // everything that awaits it still gets the error
   return resolvers;
 }

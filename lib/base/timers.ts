@@ -1,24 +1,30 @@
 /**
- * Timers: deadlines, timers that are set anew, and waits that end early.
+ * Timers: deadlines, timers that can be reset, and waits that can end early.
  *
  * @module
  */
 
 /**
- * A signal that aborts after a while, or with another, and leaves no timer: that of `AbortSignal.timeout` keeps the
- * process alive for as long as anybody listens to it.
+ * A signal that aborts after a time, or together with another signal. Disposing it clears its timer, whereas the timer of
+ * `AbortSignal.timeout()` keeps the process alive for as long as the signal has a listener.
  */
 export class Deadline implements Disposable {
+  /** Aborts with a `TimeoutError`, or with the reason of the other signal. */
   readonly signal: AbortSignal;
   readonly #timer: ReturnType<typeof setTimeout>;
 
-  /** @param afterMs from now */
+  /**
+   * @param afterMs when to abort, from now
+   * @param signal another signal to abort with
+   */
   constructor(afterMs: number, signal?: AbortSignal) {
-    const controller = new AbortController();
+    const controller = new AbortController(); // a signal that a timer can abort needs one
     this.#timer = setTimeout(() => {
-      controller.abort(new DOMException(`Gave up after ${afterMs} ms`, "TimeoutError"));
+      controller.abort(new DOMException(`Timed out after ${afterMs} ms`, "TimeoutError"));
     }, Math.max(0, afterMs));
-    this.signal = AbortSignal.any([controller.signal, ...signal ? [signal] : []]);
+    this.signal = signal === undefined
+      ? controller.signal
+      : AbortSignal.any([controller.signal, signal]);
   }
 
   [Symbol.dispose](): void {
@@ -26,44 +32,45 @@ export class Deadline implements Disposable {
   }
 }
 
-/** Rings once after it was set, unless it is set anew or cleared before. */
+/** A timer that fires once after it is set, and can be reset or cleared before that. */
 export class ResettableTimer {
-  readonly #onRing: () => void;
+  readonly #onFire: () => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isReferenced = true;
 
-  constructor(onRing: () => void) {
-    this.#onRing = onRing;
+  /** @param onFire called each time it fires */
+  constructor(onFire: () => void) {
+    this.#onFire = onFire;
   }
 
-  /** Whether it will ring. */
+  /** Whether it is going to fire. */
   get isSet(): boolean {
     return this.#timer !== undefined;
   }
 
-  /** Rings so much later. */
+  /** Sets it to fire after this time, in place of any earlier setting. */
   set(afterMs: number): void {
     this.clear();
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#onRing();
+      this.#onFire();
     }, afterMs);
     this.#apply();
   }
 
-  /** Does not ring. */
+  /** Clears it, so that it does not fire. */
   clear(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 
-  /** Whether the program goes on until it rings, which is so by default. */
+  /** Whether it keeps the program running until it fires. Default: `true`. */
   set isReferenced(isReferenced: boolean) {
     this.#isReferenced = isReferenced;
     this.#apply();
   }
 
-  /** Timers of the platform are objects by now, as those of Node, and were numbers; the types still say so. */
+  /** The timers of the platform are objects like those of Node. Its types still declare them as numbers. */
   #apply(): void {
     const timer: unknown = this.#timer;
     if (typeof timer !== "object" || timer === null || !("ref" in timer && "unref" in timer)) {
@@ -74,7 +81,7 @@ export class ResettableTimer {
   }
 }
 
-/** Resolves after a while, or on abort. A program that has nothing else to do ends before. */
+/** Resolves after a time, or on abort. It does not keep the program running. */
 export function idleDelay(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {
@@ -90,21 +97,21 @@ export function idleDelay(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-/** A wait that can be cut short, for a loop that has something to do at a time, or earlier if something happens. */
+/** A wait that can be cut short, for a loop that acts at certain times, or earlier when something happens. */
 export class WakeableDelay {
   #wake: (() => void) | undefined;
   #isWoken = false;
 
-  /** Ends the wait that is going on, or else the next one at its start. */
+  /** Ends the pending wait. If there is none, the next one ends at once. */
   wake(): void {
     this.#isWoken = true;
     this.#wake?.();
   }
 
   /**
-   * Waits until the time is over or {@linkcode WakeableDelay.wake} is called. One call at a time.
+   * Waits until the time is over or {@linkcode WakeableDelay.wake} is called. Only one call may be pending.
    *
-   * @param ms `Infinity` waits for `wake()` alone
+   * @param ms with `Infinity`, only `wake()` ends the wait
    * @throws the signal's reason on abort
    */
   async wait(ms: number, signal?: AbortSignal): Promise<void> {
@@ -126,5 +133,5 @@ export class WakeableDelay {
   }
 }
 
-/** The longest wait of the platform's timers: longer ones would end at once. */
+/** The longest wait that the platform's timers support. Longer ones would end at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;

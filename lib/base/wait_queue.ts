@@ -1,17 +1,17 @@
 /**
- * A bounded queue between something that pushes and callers that wait.
+ * A bounded queue between a producer that pushes and consumers that wait.
  *
  * @module
  */
 
-/** First in, first out; a caller that gives up takes nothing with it. */
+/** First in, first out. A consumer that aborts its wait takes no item. */
 export class WaitQueue<T> {
   readonly #capacity: number;
   readonly #items: T[] = [];
   readonly #waiting = new Set<{ resolve(item: T): void; reject(reason: unknown): void }>();
   #closed: { reason: unknown } | undefined;
 
-  /** @param capacity how many items may wait; further ones are dropped */
+  /** @param capacity how many items the queue holds; further ones are dropped */
   constructor(capacity: number) {
     this.#capacity = capacity;
   }
@@ -21,7 +21,7 @@ export class WaitQueue<T> {
     return this.#closed !== undefined;
   }
 
-  /** Whether the item was taken; a full or closed queue takes none. */
+  /** Adds an item; `false` if the queue is full or closed. */
   push(item: T): boolean {
     if (this.#closed !== undefined) return false;
     const [first] = this.#waiting;
@@ -36,7 +36,7 @@ export class WaitQueue<T> {
   }
 
   /**
-   * The next item, waited for if there is none.
+   * The next item. If there is none, it waits for one.
    *
    * @throws the signal's reason on abort, or the reason given to {@linkcode WaitQueue.close}
    */
@@ -64,7 +64,10 @@ export class WaitQueue<T> {
     });
   }
 
-  /** Rejects who waits now or later, once the items in it are taken; `false` if it was closed already. */
+  /**
+   * Closes the queue: pending and future calls of {@linkcode WaitQueue.next} reject once its items are taken. `false` if
+   * it was closed already.
+   */
   close(reason: unknown): boolean {
     if (this.#closed !== undefined) return false;
     this.#closed = { reason };
@@ -73,7 +76,7 @@ export class WaitQueue<T> {
     return true;
   }
 
-  /** Takes out all that waits. */
+  /** Removes and returns all items. */
   drain(): T[] {
     return this.#items.splice(0);
   }

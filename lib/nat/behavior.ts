@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { UnsolicitedSyn } from "../stun/tcp_filter/message.ts";
+
 /**
  * On what a NAT's mapping, or its filter, depends (RFC 4787 §4.1 and §5). `"none"` means that there is no NAT,
  * or no filter; `"unknown"` that it could not be told, which is not the same as "no".
@@ -53,8 +55,7 @@ export interface AllocationDetails {
   readonly preservesContiguity: boolean | "unknown";
 }
 
-/** What the other end of an unsolicited TCP SYN sees (RFC 5382 REQ-4). */
-export type UnsolicitedSyn = "dropped" | "reset" | "accepted" | "unknown";
+export type { UnsolicitedSyn };
 
 /** How hard it is to reach this host, or to be reached by a peer that it also dials. */
 export type Difficulty =

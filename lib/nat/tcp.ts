@@ -244,7 +244,7 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
 
   for (;;) {
     const samples = mappingSamples(dialer.probes).filter(({ to }) => !isFickle(to, dialer.probes));
-    await own.learn(samples.map(({ mapped }) => mapped));
+    await own.check(samples.map(({ mapped }) => mapped));
     const leads = leadsOf(servers, dialer.probes);
     const [lead] = leads;
     const burst = burstServer(lead, dialer.probes, now());

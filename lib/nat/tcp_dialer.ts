@@ -11,7 +11,7 @@ import type { IpFamily, TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
 import { writeAll } from "../base/reader.ts";
-import { readMessages } from "../stun/transport.ts";
+import { readMessages } from "../stun/framing.ts";
 import { type Probe, PROBE_SOFTWARE, type ProbeSpec, readReply } from "./probe.ts";
 
 /** Why a dial gave no answer. */

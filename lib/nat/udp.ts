@@ -262,7 +262,7 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
   let decidedAtMs: number | undefined;
 
   for (;;) {
-    await own.learn(mappingSamples(sockets.probes).map(({ mapped }) => mapped));
+    await own.check(mappingSamples(sockets.probes).map(({ mapped }) => mapped));
     const nowMs = now();
     const test: UdpTest = {
       servers,

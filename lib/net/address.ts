@@ -1,14 +1,13 @@
 /**
- * IP addresses and transport addresses (an IP address and a port): parse, format, compare, tell the scope.
+ * IP addresses and transport addresses (an IP address and a port): parsing, formatting, comparison and scope.
  *
- * An IP address is a canonical string everywhere in this library: dotted decimal for IPv4, RFC 5952 for
- * IPv6 (with `%zone` where a link-local address needs one). Two canonical strings are equal exactly if
- * the addresses are.
+ * Everywhere in this library an IP address is a canonical string: dotted decimal for IPv4, RFC 5952 for IPv6, with a
+ * `%zone` if a link-local address needs one. Two addresses are equal if and only if their strings are.
  *
  * @module
  */
 
-/** 4 or 6, as in IPv4 and IPv6. */
+/** The version of IP: IPv4 or IPv6. */
 export type IpFamily = 4 | 6;
 
 /** An IP address and a port, the "transport address" of RFC 8489. */
@@ -19,7 +18,7 @@ export interface TransportAddress {
   readonly port: number;
 }
 
-/** Where an address is meaningful; the first matching range of the IANA special-purpose registries. */
+/** Where an address is valid: the first matching range of the IANA special-purpose registries. */
 export type IpScope =
   | "unspecified" // 0.0.0.0, ::
   | "loopback" // 127/8, ::1
@@ -29,7 +28,7 @@ export type IpScope =
   | "translation" // 192.0.0.0/29 (DS-Lite, 464XLAT), 64:ff9b::/96 and 64:ff9b:1::/48 (NAT64)
   | "documentation" // RFC 5737, RFC 3849, RFC 9637
   | "multicast" // 224/4, ff00::/8
-  | "reserved" // the rest of what is not global unicast
+  | "reserved" // all other ranges that are not global unicast
   | "global";
 
 /**
@@ -44,13 +43,13 @@ export type IpScope =
  * assertEquals(parseIp("192.0.2.1"), "192.0.2.1");
  * ```
  *
- * @throws {TypeError} if it is not one
+ * @throws {TypeError} if the text is not an IP address
  */
 export function parseIp(text: string): string {
   return formatIp(ipToBytes(text)) + zoneOf(text);
 }
 
-/** Whether the text is an IPv4 or IPv6 address, in any of the forms that {@linkcode parseIp} takes. */
+/** Whether the text is an IPv4 or IPv6 address, in any form that {@linkcode parseIp} accepts. */
 export function isIp(text: string): boolean {
   return parseIpv4(text) !== undefined || parseIpv6(text) !== undefined;
 }
@@ -61,7 +60,7 @@ export function ipFamily(ip: string): IpFamily {
 }
 
 /**
- * Four or sixteen bytes in network order; a zone is left out.
+ * The four or sixteen bytes of an address, in network order, without the zone.
  *
  * @throws {TypeError} if the text is not an IP address
  */
@@ -74,7 +73,7 @@ export function ipToBytes(text: string): Uint8Array<ArrayBuffer> {
 /**
  * The canonical address of four or sixteen bytes.
  *
- * @throws {RangeError} if there are neither four nor sixteen
+ * @throws {RangeError} if the number of bytes is neither
  */
 export function formatIp(bytes: ArrayLike<number>): string {
   if (bytes.length === 4) return formatIpv4(bytes, 0);
@@ -83,9 +82,9 @@ export function formatIp(bytes: ArrayLike<number>): string {
 }
 
 /**
- * Reads `192.0.2.1:3478`, `[2001:db8::1]:3478`, or either without the port if there is a default.
+ * Parses `192.0.2.1:3478` or `[2001:db8::1]:3478`. The port may be missing if there is a default.
  *
- * @param defaultPort what a missing port means; without it the port is required
+ * @param defaultPort if `undefined`, the port is required
  * @throws {TypeError} if the text is not an address and port
  */
 export function parseTransportAddress(text: string, defaultPort?: number): TransportAddress {
@@ -94,9 +93,9 @@ export function parseTransportAddress(text: string, defaultPort?: number): Trans
 }
 
 /**
- * Reads a host, which may be a name, and a port: `stun.example.net:3478`, `192.0.2.1`, `[::1]:3478`, `::1`.
+ * Parses a host name or IP address with a port: `stun.example.net:3478`, `192.0.2.1`, `[::1]:3478`, `::1`.
  *
- * @param defaultPort what a missing port means; without it the port is required
+ * @param defaultPort if `undefined`, the port is required
  * @throws {TypeError} if the host is neither a name nor an address, or the port is not 1 to 65535
  */
 export function parseHostPort(text: string, defaultPort?: number): { host: string; port: number } {
@@ -117,7 +116,7 @@ export function parseHostPort(text: string, defaultPort?: number): { host: strin
 }
 
 /**
- * A port number from text.
+ * Parses a port number.
  *
  * @throws {TypeError} if it is not a whole number from 1 to 65535
  */
@@ -138,13 +137,13 @@ export function formatTransportAddress(address: TransportAddress): string {
     : `${address.ip}:${address.port}`;
 }
 
-/** Whether both the address and the port are the same. */
+/** Whether both the IP address and the port are the same. */
 export function sameTransportAddress(a: TransportAddress, b: TransportAddress): boolean {
   return a.ip === b.ip && a.port === b.port;
 }
 
 /**
- * Where the address is meaningful. An IPv4-mapped IPv6 address has the scope of the IPv4 address in it.
+ * The scope of an address. An IPv4-mapped IPv6 address has the scope of the IPv4 address in it.
  *
  * @throws {TypeError} if the text is not an IP address
  */
@@ -163,12 +162,12 @@ export function zoneOf(ip: string): string {
   return /%[\w.-]+$/.exec(ip)?.[0] ?? "";
 }
 
-/** The address without its zone: zones mean nothing to another host. */
+/** The address without its zone, which means nothing to other hosts. */
 export function withoutZone(ip: string): string {
   return ip.slice(0, ip.length - zoneOf(ip).length);
 }
 
-/** Names what counts as one source: an IPv4 address, or the /64 of an IPv6 address, which one host has for itself. */
+/** A key for what counts as one source: an IPv4 address, or the /64 of an IPv6 address, all of which one host may have. */
 export function sourceKey(ip: string): string {
   return ip.includes(":") ? ipToBytes(ip).subarray(0, 8).join(".") : ip;
 }
@@ -252,7 +251,7 @@ function hasPrefix(bytes: Uint8Array, prefix: readonly number[], bits: number): 
 
 const IPV4 = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})$/;
 
-/** RFC 1123 §2.1, with the underscores that real names have; the last label is not all digits. */
+/** RFC 1123 §2.1, and underscores, which occur in practice; the last label is not all digits. */
 const HOST_NAME =
   /^(?=.{1,253}\.?$)(?:[\w](?:[\w-]{0,61}\w)?\.)*(?!\d+\.?$)\w(?:[\w-]{0,61}\w)?\.?$/;
 

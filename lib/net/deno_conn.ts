@@ -1,12 +1,46 @@
 /**
- * A connection of this library as a `Deno.Conn`.
+ * Connections of this library as `Deno.Conn`s, and the other way round: the parts of a `Deno.Conn` that suffice here.
  *
  * @module
  */
 
+import { writeAll } from "../base/reader.ts";
 import type { TcpConnection } from "./network.ts";
 
-/** A `Deno.NetAddr`. */
+/**
+ * The part of a `Deno.Conn` that suffices to read, write and close it. Deno's own connections have it, and so do those
+ * of {@linkcode toDenoConn}.
+ */
+export interface DenoConnLike {
+  /** The local address. */
+  readonly localAddr: DenoAddress;
+  /** The remote address. */
+  readonly remoteAddr: DenoAddress;
+  /** As `Deno.Conn.read()`. */
+  read(buffer: Uint8Array): Promise<number | null>;
+  /** As `Deno.Conn.write()`. */
+  write(data: Uint8Array): Promise<number>;
+  /** As `Deno.Conn.closeWrite()`. */
+  closeWrite(): Promise<void>;
+  /** As `Deno.Conn.close()`. */
+  close(): void;
+  /** As `Deno.Conn.ref()`. */
+  ref?(): void;
+  /** As `Deno.Conn.unref()`. */
+  unref?(): void;
+}
+
+/** A `Deno.Addr`. */
+export interface DenoAddress {
+  /** Such as `"tcp"` or `"unix"`. */
+  readonly transport: string;
+  /** An IP address, if the transport has one. */
+  readonly hostname?: string;
+  /** 1 to 65535, if the transport has ports. */
+  readonly port?: number;
+}
+
+/** The address of one end of a connection, as a `Deno.NetAddr`. */
 export interface NetAddress {
   /** Always TCP. */
   readonly transport: "tcp";
@@ -18,28 +52,28 @@ export interface NetAddress {
 
 /** Both a `Deno.Conn` and a {@linkcode TcpConnection}. */
 export interface DenoConn extends TcpConnection {
-  /** This side's end. */
+  /** The local address. */
   readonly localAddr: NetAddress;
-  /** The other side's end. */
+  /** The remote address. */
   readonly remoteAddr: NetAddress;
   /**
-   * What the other side sends, until it finishes: a byte stream, read no faster than it is consumed. Cancelling it
-   * closes the connection.
+   * The data of the other side, until it finishes sending: a byte stream that is read only as fast as it is consumed.
+   * Cancelling it closes the connection.
    */
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
-  /** What this side sends. Closing it is `closeWrite()`, aborting it is `reset()`. */
+  /** Sends data to the other side. Closing it is `closeWrite()`, aborting it is `reset()`. */
   readonly writable: WritableStream<Uint8Array>;
-  /** Keeps the program running while the connection is open, which is so by default. */
+  /** Keeps the program running while the connection is open. This is the default. */
   ref(): void;
-  /** Lets the program end while the connection is open. */
+  /** Allows the program to end while the connection is open. */
   unref(): void;
 }
 
 /**
- * A connection as a `Deno.Conn`, with `reset()` beside its methods. Unlike Deno's own, it is not closed by reading
- * `readable` to the end: the other direction may go on, so whoever has it closes it.
+ * A connection as a `Deno.Conn`, with `reset()` as well. Unlike Deno's own connections, it stays open when `readable` has
+ * been read to the end, because the other direction may still be in use: close it explicitly.
  *
- * @param connection taken over
+ * @param connection owned by the result
  */
 export function toDenoConn(connection: TcpConnection): DenoConn {
   return new TcpDenoConn(connection);
@@ -77,7 +111,7 @@ class TcpDenoConn implements DenoConn {
 
   get writable(): WritableStream<Uint8Array> {
     return this.#writable ??= new WritableStream({
-      write: (data) => this.#writeAll(data),
+      write: (data) => writeAll(this.#connection, data),
       close: () => this.closeWrite(),
       abort: () => this.reset(),
     });
@@ -116,19 +150,14 @@ class TcpDenoConn implements DenoConn {
   }
 
   async #pull(controller: ReadableByteStreamController): Promise<void> {
-    const request = controller.byobRequest!; // always there: chunks are allocated by the stream
+    const request = controller.byobRequest!; // always there, because the stream allocates chunks
     const view = request.view!;
     const buffer = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
     const length = await this.#connection.read(buffer);
     if (length === null) controller.close();
-    request.respond(length ?? 0); // 0 lets a reader with a buffer of its own have that back
-  }
-
-  async #writeAll(data: Uint8Array): Promise<void> {
-    let written = await this.#connection.write(data);
-    while (written < data.length) written += await this.#connection.write(data.subarray(written));
+    request.respond(length ?? 0); // 0 returns the buffer to a reader that brought its own
   }
 }
 
-/** Ours, and Deno's. */
+/** The size of Deno's own chunks. */
 const CHUNK_BYTES = 65_536;

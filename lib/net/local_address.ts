@@ -1,29 +1,31 @@
 /**
- * This host's own address, without asking for a permission.
+ * This host's own addresses and free ports, found without a permission beyond the network: its IPv4 address by a
+ * multicast to itself, its IPv6 address by a connection, and which addresses are its own by binding to them.
  *
  * @module
  */
 
 import { equalBytes } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import { ipScope, type TransportAddress } from "./address.ts";
 import type { Network, UdpSocket } from "./network.ts";
 
 /**
- * The IPv4 address from which this host speaks to its link, or `undefined` if that does not show.
+ * The IPv4 address that this host has on its local network, or `undefined` if it cannot be discovered.
  *
- * A datagram to all hosts of the link (224.0.0.1) comes back to its sender, and tells where it is from. It travels one
- * hop, and carries random bytes by which its sender knows it again.
+ * A datagram to all hosts on the link (224.0.0.1) loops back to its sender and so reveals the source address. It travels
+ * one hop, and carries random bytes by which the sender recognises it.
  *
  * @throws the signal's reason on abort
  */
-export async function findLocalIp(
+export async function discoverLocalIpv4(
   network: Network,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<string | undefined> {
-  const expiry = AbortSignal.timeout(WAIT_MS);
-  const signal = AbortSignal.any([expiry, ...options.signal ? [options.signal] : []]);
+  const expiry = AbortSignal.timeout(ECHO_TIMEOUT_MS);
+  const signal = options.signal === undefined ? expiry : AbortSignal.any([expiry, options.signal]);
   try {
     using socket = await network.bindUdp({ ip: "0.0.0.0", port: 0 }, {
       multicast: { groups: [{ group: ALL_HOSTS, interfaceIp: "0.0.0.0" }] },
@@ -38,22 +40,7 @@ export async function findLocalIp(
   }
 }
 
-async function sourceOfEcho(socket: UdpSocket, signal: AbortSignal): Promise<string> {
-  const mark = crypto.getRandomValues(new Uint8Array(16));
-  await socket.send(mark, { ip: ALL_HOSTS, port: socket.local.port });
-  while (true) {
-    const { data, from } = await socket.receive({ signal });
-    if (equalBytes(data, mark)) return from.ip;
-  }
-}
-
-/** RFC 1112 §4. */
-const ALL_HOSTS = "224.0.0.1";
-
-/** Ours: what comes back by the kernel's own loop does so in a millisecond. */
-const WAIT_MS = 200;
-
-/** Somebody who is known by a name. */
+/** A host given by name. */
 export interface NamedHost {
   /** A name or an IP address. */
   readonly host: string;
@@ -61,101 +48,72 @@ export interface NamedHost {
   readonly port: number;
 }
 
-/** The search for this host's IPv6 address, which goes on beside all else and holds up nothing. */
-export class OwnIpv6 implements AsyncDisposable {
-  readonly #controller = new AbortController();
-  readonly #deadline: Deadline;
-  readonly #found: Promise<string | undefined>;
+/** A search for this host's IPv6 address, in the background. */
+export class LocalIpv6Search implements AsyncDisposable {
+  readonly #tasks = new TaskGroup(() => {}); // the task reports its failures by itself
+  readonly #found = optionalResolvers<string | undefined>();
 
-  /** @param hosts who may answer */
+  /**
+   * Starts the search.
+   *
+   * @param hosts hosts to connect to over IPv6; one that answers is enough
+   */
   constructor(network: Network, hosts: readonly NamedHost[] = [], signal?: AbortSignal) {
-    const ended = AbortSignal.any([this.#controller.signal, ...signal ? [signal] : []]);
-    this.#deadline = new Deadline(SEARCH_MS, ended);
-    const search = async () => {
-      if (hosts.length === 0 || await network.localAddresses() !== undefined) return undefined;
-      return await findOwnIpv6(network, hosts, this.#deadline.signal);
-    };
-    this.#found = search().catch(() => undefined); // given up
+    this.#tasks.run(async (ended) => {
+      using deadline = new Deadline(
+        SEARCH_TIMEOUT_MS,
+        signal === undefined ? ended : AbortSignal.any([ended, signal]),
+      );
+      try {
+        // A host that can list its addresses needs no search.
+        const isNeeded = hosts.length > 0 && await network.localAddresses() === undefined;
+        this.#found.resolve(
+          isNeeded ? await discoverLocalIpv6(network, hosts, deadline.signal) : undefined,
+        );
+      } catch {
+        this.#found.resolve(undefined); // aborted, or out of time
+      }
+    });
   }
 
-  /** What was found so far. Without anything else it is worth waiting for. */
-  async find(isAllThereIs: boolean): Promise<string | undefined> {
-    using deadline = new Deadline(isAllThereIs ? IPV6_PATIENCE_MS : 0);
+  /**
+   * The address, if it has been found by now.
+   *
+   * @param isOnlyChance whether nothing else is known, so that it is worth waiting half a second for
+   */
+  async find(isOnlyChance: boolean): Promise<string | undefined> {
+    using deadline = new Deadline(isOnlyChance ? IPV6_PATIENCE_MS : 0);
     const { promise: tooLate, resolve } = Promise.withResolvers<undefined>();
     deadline.signal.addEventListener("abort", () => resolve(undefined));
-    return await Promise.race([this.#found, tooLate]);
+    return await Promise.race([this.#found.promise, tooLate]);
   }
 
+  /** Ends the search. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#controller.abort();
-    await this.#found;
-    this.#deadline[Symbol.dispose]();
+    await this.#tasks.stop();
   }
 }
 
-/**
- * The address from which this host speaks to others over IPv6, as a connection to the first of them that answers shows
- * it; `undefined` if none does. It takes a round trip, and no permission beyond the network.
- *
- * @throws the signal's reason on abort
- */
-export async function findOwnIpv6(
-  network: Network,
-  hosts: readonly NamedHost[],
-  signal: AbortSignal,
-): Promise<string | undefined> {
-  const found = new AbortController();
-  const ended = AbortSignal.any([signal, found.signal]);
-  const dials = hosts.map(async ({ host, port }) => {
-    const [ip] = await network.resolve(host, 6, { signal: ended });
-    const connection = await network.connectTcp({ ip: ip!, port }, { signal: ended });
-    const { local } = connection;
-    connection.reset();
-    if (ipScope(local.ip) !== ipScope(ip!)) throw notGlobal(local.ip);
-    return local.ip;
-  });
-  try {
-    return await Promise.any(dials);
-  } catch {
-    signal.throwIfAborted();
-    return undefined; // no name, no route, no answer: no IPv6
-  } finally {
-    found.abort();
-    await Promise.allSettled(dials);
-  }
-}
-
-/** Behind a translation the address says nothing to anybody outside. */
-function notGlobal(ip: string): NetworkError {
-  return new NetworkError(`Cannot use ${ip}: it is translated`, "address-not-available");
-}
-
-/** Ours: as long as servers are waited for. */
-const SEARCH_MS = 3500;
-
-/** Where IPv4 has told nothing; ours: a long round trip, and the time for a name. */
-const IPV6_PATIENCE_MS = 500;
-
-/** Asks the system once for each address. */
+/** Knows which addresses are this host's own. It asks the system once for each address. */
 export class OwnAddresses {
   readonly #network: Network;
   readonly #localPort: number;
   readonly #known = new Map<string, boolean>();
 
-  /** @param localPort an own address with another port is a translated one all the same */
+  /** @param localPort an own IP address with another port is still a translated address */
   constructor(network: Network, localPort: number) {
     this.#network = network;
     this.#localPort = localPort;
   }
 
-  /** Makes {@linkcode OwnAddresses.isOwn} know these. */
-  async learn(addresses: Iterable<TransportAddress>): Promise<void> {
+  /** Asks the system about addresses, so that {@linkcode OwnAddresses.isOwn} knows them. */
+  async check(addresses: Iterable<TransportAddress>): Promise<void> {
     for (const { ip } of addresses) {
       if (!this.#known.has(ip)) this.#known.set(ip, await this.#network.ownsAddress(ip));
     }
   }
 
-  /** Whether it is this host's address and the local port. */
+  /** Whether an address has one of this host's IP addresses and the local port. */
   readonly isOwn = ({ ip, port }: TransportAddress): boolean =>
     port === this.#localPort && this.#known.get(ip) === true;
 }
@@ -163,14 +121,14 @@ export class OwnAddresses {
 /**
  * Opens something on each of several consecutive local ports, chosen at random.
  *
- * @param open on one port; what it opened is disposed again if another port of the row is taken
+ * @param open opens it on one port; if another port of the row is taken, what it opened is disposed
  * @returns `undefined` if no free row was found in a few attempts
  */
 export async function openConsecutive<T extends Disposable>(
   count: number,
   open: (port: number) => Promise<T>,
 ): Promise<T[] | undefined> {
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+  for (let attempt = 0; attempt < MAX_ROW_ATTEMPTS; attempt++) {
     const first = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT - count));
     const opened: T[] = [];
     try {
@@ -184,8 +142,67 @@ export async function openConsecutive<T extends Disposable>(
   return undefined;
 }
 
-/** Below the ports that systems give out by themselves, above most services; ours. */
+/** Sends a datagram to all hosts on the link, and returns the address that it comes back from. */
+async function sourceOfEcho(socket: UdpSocket, signal: AbortSignal): Promise<string> {
+  const mark = crypto.getRandomValues(new Uint8Array(16));
+  await socket.send(mark, { ip: ALL_HOSTS, port: socket.local.port });
+  while (true) {
+    const { data, from } = await socket.receive({ signal });
+    if (equalBytes(data, mark)) return from.ip;
+  }
+}
+
+/**
+ * The local address of a connection over IPv6 to the first host that answers; `undefined` if none does.
+ *
+ * @throws the signal's reason on abort
+ */
+async function discoverLocalIpv6(
+  network: Network,
+  hosts: readonly NamedHost[],
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const found = new AbortController(); // ends the slower dials
+  const ended = AbortSignal.any([signal, found.signal]);
+  const dials = hosts.map(async ({ host, port }) => {
+    const [ip] = await network.resolve(host, 6, { signal: ended });
+    const connection = await network.connectTcp({ ip: ip!, port }, { signal: ended });
+    const { local } = connection;
+    connection.reset();
+    if (ipScope(local.ip) !== ipScope(ip!)) throw translatedError(local.ip);
+    return local.ip;
+  });
+  try {
+    return await Promise.any(dials);
+  } catch {
+    signal.throwIfAborted();
+    return undefined; // no name, no route or no answer: no IPv6
+  } finally {
+    found.abort();
+    await Promise.allSettled(dials);
+  }
+}
+
+/** An address that is translated on the path is of no use to other hosts. */
+function translatedError(ip: string): NetworkError {
+  return new NetworkError(`Cannot use ${ip}: it is translated`, "address-not-available");
+}
+
+/** RFC 1112 §4. */
+const ALL_HOSTS = "224.0.0.1";
+
+/** Chosen by us: what the kernel loops back arrives within a millisecond. */
+const ECHO_TIMEOUT_MS = 200;
+
+/** Chosen by us: as long as STUN servers are waited for. */
+const SEARCH_TIMEOUT_MS = 3500;
+
+/** Chosen by us, for hosts whose IPv4 search found nothing: a long round trip, and the time to resolve a name. */
+const IPV6_PATIENCE_MS = 500;
+
+/** Chosen by us: below the ports that systems assign by themselves, above those of most services. */
 const FIRST_PORT = 20_000;
 const LAST_PORT = 32_000;
 
-const ATTEMPTS = 5;
+/** Chosen by us: rows that overlap a used port are rare. */
+const MAX_ROW_ATTEMPTS = 5;

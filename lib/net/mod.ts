@@ -1,6 +1,6 @@
 /**
- * The seam between the library and the network: everything above sockets takes `options.network`, and
- * {@linkcode systemNetwork} is the default.
+ * The network that the library uses: sockets, names and addresses behind one interface. Everything that opens sockets
+ * takes `options.network`, and {@linkcode systemNetwork} is the default.
  *
  * ```ts
  * import { systemNetwork } from "@punchline/punchline/net";

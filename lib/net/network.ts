@@ -1,60 +1,58 @@
 /**
- * The seam between the library and the network: everything above sockets takes a {@linkcode Network}.
+ * The seam between the library and the network: everything that opens sockets takes a {@linkcode Network}.
  *
- * Addresses are {@linkcode TransportAddress} values. Failures of the network, and of the system's sockets,
- * are {@linkcode NetworkError}s with a `reason`; an abort rejects with the signal's reason, untouched.
- * Time is not part of the seam: the library uses the platform's timers, and a simulation fakes those.
+ * Addresses are {@linkcode TransportAddress} values. Failures of the network and of the system's sockets are
+ * {@linkcode NetworkError}s with a `reason`. On abort, calls reject with exactly the signal's reason. Time is not part of
+ * the seam: the library uses the platform's timers, and a simulation replaces those.
  *
  * @module
  */
 
 import type { IpFamily, TransportAddress } from "./address.ts";
 
-/** Sockets, names and addresses of one host. */
+/** The sockets, names and addresses of one host. */
 export interface Network {
   /**
-   * Opens a UDP socket. The wildcard addresses `0.0.0.0` and `::` and port 0 let the system choose.
+   * Opens a UDP socket. For the wildcard addresses `0.0.0.0` and `::` and for port 0, the system chooses.
    *
    * @throws {NetworkError} `address-in-use`, `address-not-available` or `not-permitted`
    */
   bindUdp(local: TransportAddress, options?: BindUdpOptions): Promise<UdpSocket>;
 
   /**
-   * Dials a TCP connection, from a chosen local address and port if `options.local` is given. Several live
-   * connections may leave from one local port to different remotes if each of them, the first too, was dialled
-   * with `options.local` (port 0 will do there). From one that is listened on it takes `options.reusePort`, here
-   * and there.
+   * Opens a TCP connection, from `options.local` if that is given. Several connections may share a local port to
+   * different remotes if all of them, including the first, are dialled with `options.local` (port 0 is enough for the
+   * first). To share a port with a listener, both need `options.reusePort`.
    *
    * @throws {NetworkError} `refused`, `unreachable`, `timed-out`, `address-in-use`, `address-not-available` or `not-permitted`
    */
   connectTcp(remote: TransportAddress, options?: ConnectTcpOptions): Promise<TcpConnection>;
 
   /**
-   * Dials a TLS connection over TCP, verified against `options.hostname`.
+   * Opens a TLS connection over TCP, whose certificate must be valid for `options.hostname`.
    *
    * @throws {NetworkError} as {@linkcode Network.connectTcp}, or `tls`
    */
   connectTls(remote: TransportAddress, options: ConnectTlsOptions): Promise<TcpConnection>;
 
   /**
-   * Listens for TCP connections. On a port from which connections were dialled before it works on every
-   * platform that this library knows; the other order (listen first, dial later) takes `options.reusePort`, here
-   * and there.
+   * Listens for TCP connections. Listening on a port that connections have been dialled from works on all supported
+   * platforms. For the reverse order (listen first, then dial), both need `options.reusePort`.
    *
    * @throws {NetworkError} `address-in-use`, `address-not-available` or `not-permitted`
    */
   listenTcp(local: TransportAddress, options?: ListenTcpOptions): Promise<TcpListener>;
 
   /**
-   * Whether `reusePort` does what it says. Where this is `false` it does nothing, and a port that is listened on
-   * cannot be dialled from.
+   * Whether `reusePort` works. If `false`, it has no effect, and connections cannot be dialled from a port that has a
+   * listener.
    */
   readonly canReusePort: boolean;
 
   /**
-   * The addresses of a name; an IP address is its own answer.
+   * The addresses of a name. An IP address resolves to itself.
    *
-   * @throws {NetworkError} `name-not-found` if there is none of this family
+   * @throws {NetworkError} `name-not-found` if it has none of this family
    */
   resolve(
     hostname: string,
@@ -62,36 +60,36 @@ export interface Network {
     options?: { signal?: AbortSignal },
   ): Promise<string[]>;
 
-  /** Addresses of this host's interfaces, or `undefined` where that takes a permission that was not granted. */
+  /** The addresses of this host's interfaces, or `undefined` without the permission that this needs. */
   localAddresses(): Promise<LocalAddress[] | undefined>;
 
-  /** Whether an address is one of this host's own; needs no permission beyond the network. */
+  /** Whether an address is one of this host's own. Needs no permission beyond the network. */
   ownsAddress(ip: string): Promise<boolean>;
 
   /**
-   * The default gateways of both families by the system's routing table, those that it prefers first, or
-   * `undefined` where that takes a permission that was not granted, or is not known how.
+   * The default gateways of both families in the system's routing table, in its order of preference. `undefined` without
+   * the permission that this needs, or on systems where they cannot be found.
    */
   defaultGateways(): Promise<DefaultGateway[] | undefined>;
 }
 
 /** How to open a UDP socket. */
 export interface BindUdpOptions {
-  /** For a socket that speaks to multicast groups, or listens to them. */
+  /** For a socket that sends to multicast groups or receives from them. */
   readonly multicast?: MulticastOptions;
 }
 
 /**
- * How a socket takes part in multicast (RFC 1112, RFC 4291 §2.7). What it sends to a group leaves by the
- * interface of the address that it is bound to, or of its zone; by the system's choice if that is the wildcard.
+ * How a socket takes part in multicast (RFC 1112, RFC 4291 §2.7). Datagrams to a group leave through the interface of the
+ * address that the socket is bound to, or of its zone. For the wildcard address, the system chooses the interface.
  */
 export interface MulticastOptions {
   /**
-   * Whose datagrams to receive as well. A socket with groups shares its port with others of its kind, of any
-   * program (SO_REUSEADDR), and is to be bound to the wildcard.
+   * The groups to join. A socket with groups shares its port with other such sockets, even of other programs
+   * (SO_REUSEADDR), and must be bound to the wildcard address.
    */
   readonly groups?: readonly MulticastGroup[];
-  /** Over how many hops datagrams to groups go: the TTL of IPv4. 1, the link, unless told. */
+  /** How many hops datagrams to groups travel: the TTL of IPv4. Default: 1, the link only. */
   readonly hops?: number;
 }
 
@@ -99,22 +97,22 @@ export interface MulticastOptions {
 export interface MulticastGroup {
   /** A multicast address, without a zone. */
   readonly group: string;
-  /** An address of the interface; for IPv6 one with a zone, such as `fe80::1%eth0` or `::%eth0`. */
+  /** An address of the interface. For IPv6 it needs a zone, as in `fe80::1%eth0` or `::%eth0`. */
   readonly interfaceIp: string;
 }
 
-/** A UDP socket. Datagrams that arrive while nobody receives wait in a bounded queue; the newest are dropped. */
+/** A UDP socket. Datagrams that are not received yet wait in a bounded queue; when it is full, new ones are dropped. */
 export interface UdpSocket extends Disposable {
   /** The address that the socket is bound to; the IP may be the wildcard. */
   readonly local: TransportAddress;
   /**
    * Sends one datagram.
    *
-   * @throws {NetworkError} if the system refuses to
+   * @throws {NetworkError} if the system refuses
    */
   send(data: Uint8Array, to: TransportAddress): Promise<void>;
   /**
-   * The next datagram. An aborted call loses none.
+   * The next datagram. An aborted call loses no datagram.
    *
    * @throws {NetworkError} `closed` once the socket is closed
    */
@@ -123,30 +121,30 @@ export interface UdpSocket extends Disposable {
   close(): void;
 }
 
-/** One datagram, owned by the receiver, and who sent it. */
+/** One datagram, owned by the receiver, and its source. */
 export interface Datagram {
   /** The payload. */
   readonly data: Uint8Array;
-  /** The source that the packet names. */
+  /** The source address in the packet. */
   readonly from: TransportAddress;
 }
 
 /** How to dial a TCP connection. */
 export interface ConnectTcpOptions {
-  /** Where to dial from; wildcard address or port 0 for the system's choice. */
+  /** The local address. For a wildcard address or port 0, the system chooses. */
   readonly local?: TransportAddress;
   /**
-   * Shares the local port with all sockets that have this option as well, listeners too, in whatever order they
-   * are opened (SO_REUSEPORT). Nothing where {@linkcode Network.canReusePort} is `false`.
+   * Whether to share the local port with all other sockets that have this option, listeners included, in any order
+   * (SO_REUSEPORT). No effect if {@linkcode Network.canReusePort} is `false`. Default: `false`.
    */
   readonly reusePort?: boolean;
-  /** Gives the dial up. */
+  /** Cancels the dial. */
   readonly signal?: AbortSignal;
 }
 
 /** How to listen for TCP connections. */
 export interface ListenTcpOptions {
-  /** As {@linkcode ConnectTcpOptions.reusePort}. Of two listeners on one port either may get a connection. */
+  /** As {@linkcode ConnectTcpOptions.reusePort}. If two listeners share a port, either may get a connection. */
   readonly reusePort?: boolean;
 }
 
@@ -154,48 +152,49 @@ export interface ListenTcpOptions {
 export interface ConnectTlsOptions {
   /** The name in the server's certificate. */
   readonly hostname: string;
-  /** Certificate authorities to trust beside the platform's, PEM. */
+  /** Certificate authorities to trust in addition to the platform's, PEM. */
   readonly caCerts?: readonly string[];
-  /** Gives the dial up. */
+  /** Cancels the dial. */
   readonly signal?: AbortSignal;
 }
 
 /** A byte stream between two transport addresses. */
 export interface TcpConnection extends Disposable {
-  /** This side's end. */
+  /** The local address. */
   readonly local: TransportAddress;
-  /** The other side's end. */
+  /** The remote address. */
   readonly remote: TransportAddress;
   /**
-   * Fills the start of `buffer`; the number of bytes, or `null` at the end of the stream. One call at a time.
+   * Reads into the start of `buffer`, and returns the number of bytes, or `null` at the end of the stream. Only one call
+   * may be pending.
    *
    * @throws {NetworkError} `reset`, `timed-out`, or `closed` once this side has closed the connection
    */
   read(buffer: Uint8Array): Promise<number | null>;
   /**
-   * Writes a part of `data`; the number of bytes. Until then it must not change.
+   * Writes part of `data`, and returns the number of bytes. Do not change `data` until then.
    *
    * @throws {NetworkError} as {@linkcode TcpConnection.read}
    */
   write(data: Uint8Array): Promise<number>;
-  /** Sends FIN; reading goes on. */
+  /** Sends FIN. Reading still works. */
   closeWrite(): Promise<void>;
   /** Closes both directions; idempotent. */
   close(): void;
-  /** Sends RST instead of FIN, so that the port does not linger in TIME_WAIT; idempotent. */
+  /** Closes both directions with RST instead of FIN, so that the port does not linger in TIME_WAIT; idempotent. */
   reset(): void;
-  /** Keeps the program running while the connection is open, which is so by default; where there is a program. */
+  /** Keeps the program running while the connection is open. This is the default. Missing in simulations. */
   ref?(): void;
-  /** Lets the program end while the connection is open. */
+  /** Allows the program to end while the connection is open. Missing in simulations. */
   unref?(): void;
 }
 
 /** Accepts TCP connections. */
 export interface TcpListener extends Disposable {
-  /** Where it listens. */
+  /** The address that it listens on. */
   readonly local: TransportAddress;
   /**
-   * The next connection. An aborted call loses none.
+   * The next connection. An aborted call loses no connection.
    *
    * @throws {NetworkError} `closed` once the listener is closed
    */
@@ -212,7 +211,7 @@ export interface LocalAddress {
   readonly ip: string;
 }
 
-/** Where packets go that are for none of this host's links. */
+/** A router for packets to hosts that are not on this host's links. */
 export interface DefaultGateway {
   /** A link-local address has its zone, as in `fe80::1%eth0`. */
   readonly ip: string;

@@ -1,5 +1,5 @@
 /**
- * From a host's name to an address.
+ * Resolving a host name to one address.
  *
  * @module
  */
@@ -8,17 +8,17 @@ import { NetworkError } from "../base/errors.ts";
 import type { IpFamily } from "./address.ts";
 import type { Network } from "./network.ts";
 
-/** Which address to take. */
+/** Options of {@linkcode resolveHost}. */
 export interface ResolveHostOptions {
-  /** By default IPv4, and IPv6 if there is no IPv4 address. */
+  /** Default: IPv4, or IPv6 if there is no IPv4 address. */
   readonly family?: IpFamily;
   readonly signal?: AbortSignal;
 }
 
 /**
- * The first address of a host, which may be its address.
+ * The first address of a host, given by name or IP address.
  *
- * @throws {NetworkError} `name-not-found` if there is none
+ * @throws {NetworkError} `name-not-found` if it has none
  */
 export async function resolveHost(
   network: Network,

@@ -1,6 +1,6 @@
 /**
- * Asking again until there is an answer: the one retransmission loop of request-and-response protocols over
- * UDP. What they differ in is data: how long to wait after each request, and what counts as an answer.
+ * Retransmission of requests over UDP until there is an answer. All request-response protocols use this one loop; they
+ * differ in how long they wait after each request, and in what they accept as an answer.
  *
  * @module
  */
@@ -9,36 +9,37 @@ import { MalformedMessageError, NoResponseError } from "../base/errors.ts";
 import { formatTransportAddress, sameTransportAddress, type TransportAddress } from "./address.ts";
 import type { Datagram, UdpSocket } from "./network.ts";
 
-/** What {@linkcode exchange} takes. */
+/** Options of {@linkcode exchange}. */
 export interface ExchangeOptions<T> {
+  /** Where to send the request. */
   readonly to: TransportAddress;
-  /** Sent as it is every time, so that an answer to any of them will do. */
+  /** Sent unchanged each time, so that an answer to any transmission counts. */
   readonly request: Uint8Array;
   /**
-   * The answer in a datagram, or `undefined` if there is none for this request in it, wherever it came
-   * from. What it throws ends the exchange.
+   * Returns the answer in a datagram, or `undefined` if it does not answer this request. Sees datagrams of any source.
+   * An error that it throws ends the exchange.
    */
   readonly accept: (datagram: Datagram) => T | undefined;
-  /** How long to wait after each request, in the order of sending; as many requests as waits. */
+  /** How long to wait after each transmission. There are as many transmissions as waits. */
   readonly waitsMs: readonly number[];
   readonly signal?: AbortSignal;
 }
 
-/** An answer, and how it came. */
+/** An answer, and what it took to get it. */
 export interface Exchanged<T> {
   readonly answer: T;
-  /** How many requests were sent. */
+  /** How many times the request was sent. */
   readonly requests: number;
   /**
-   * From the last request to the answer. After more than one request the answer may be to an earlier one, and
-   * the round trip longer: Karn's algorithm (RFC 6298 §3) takes no measure from those.
+   * The time from the last transmission to the answer. After a retransmission, the answer may be to an earlier one, and
+   * the round trip longer: Karn's algorithm (RFC 6298 §3) ignores such samples.
    */
   readonly rttMs: number;
 }
 
 /**
- * Sends a request, and again after each wait, until an answer is accepted. Other datagrams do not prolong
- * the wait.
+ * Sends a request, and sends it again after each wait, until an answer is accepted. Other datagrams do not extend a
+ * wait.
  *
  * @throws {NoResponseError} once every wait has passed without an answer
  * @throws {NetworkError} if the socket fails
@@ -54,9 +55,9 @@ export async function exchange<T>(
     const sentMs = performance.now();
     await socket.send(request, to);
     const expiry = AbortSignal.timeout(waitMs);
-    const turn = signal === undefined ? expiry : AbortSignal.any([signal, expiry]);
+    const ended = signal === undefined ? expiry : AbortSignal.any([signal, expiry]);
     try {
-      const answer = await receiveAccepted(socket, accept, turn);
+      const answer = await receiveAccepted(socket, accept, ended);
       return { answer, requests: index + 1, rttMs: performance.now() - sentMs };
     } catch (error) {
       if (error !== expiry.reason) throw error;
@@ -80,22 +81,22 @@ async function receiveAccepted<T>(
   }
 }
 
-/** What {@linkcode exchangeWithServer} takes. */
+/** Options of {@linkcode exchangeWithServer}. */
 export interface ServerExchangeOptions<T> extends Omit<ExchangeOptions<T>, "accept"> {
-  /** Whether a datagram is from whom was asked; by default, whether it is from `to` exactly. */
+  /** Whether a source is the server. Default: whether it is exactly `to`. */
   readonly isFromServer?: (from: TransportAddress) => boolean;
-  /** The answer in a message of the server, or `undefined` if it does not answer this request. */
+  /** Returns the answer in a message of the server, or `undefined` if it does not answer this request. */
   readonly accept: (message: Uint8Array) => T | undefined;
-  /** The protocol, for errors. */
+  /** The name of the protocol, for errors. */
   readonly protocol: string;
 }
 
 /**
- * As {@linkcode exchange}, with messages that are taken from nobody but the server. What cannot be read does not end
- * the exchange: somebody who forged the server's address may have sent it to keep the true answer out.
+ * As {@linkcode exchange}, but accepts messages from the server only. A malformed message does not end the exchange: an
+ * attacker may have forged its source to suppress the true answer.
  *
- * @throws {NoResponseError} if no answer came in time
- * @throws {MalformedMessageError} if something came in that time, and none of it was the protocol
+ * @throws {NoResponseError} if there is no answer in time
+ * @throws {MalformedMessageError} if there is no answer in time, but a malformed message from the server
  */
 export async function exchangeWithServer<T>(
   socket: Pick<UdpSocket, "send" | "receive">,

@@ -1,6 +1,6 @@
 /**
- * The system's own network: Deno's sockets behind the {@linkcode Network} seam. This file and its folder are
- * the only ones that name `Deno.*` sockets or `node:*` modules of the network.
+ * The system's network: sockets of Deno and Node behind the {@linkcode Network} seam. Only this file and its folder use
+ * `Deno.*` sockets and the network modules of `node:*`.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import { connectTls } from "./system/tls.ts";
 import { bindUdp } from "./system/udp.ts";
 import dns from "node:dns";
 
-/** Real sockets, names and addresses; works under `--allow-net` alone and never prompts. */
+/** Real sockets, names and addresses. Needs `--allow-net` only, and never prompts. */
 export const systemNetwork: Network = {
   bindUdp,
   connectTcp,
@@ -45,8 +45,8 @@ async function resolve(
   }
   requireNet(cannot, hostname);
   signal?.throwIfAborted();
-  // getaddrinfo, for what the system knows beside DNS (hosts file, mDNS). It cannot be cancelled: after an
-  // abort its answer is dropped.
+  // getaddrinfo, which knows more than DNS (the hosts file, mDNS). It cannot be cancelled: after an abort its result is
+  // dropped.
   const { promise: found, resolve, reject } = Promise.withResolvers<dns.LookupAddress[]>();
   const onAbort = () => reject(signal?.reason);
   signal?.addEventListener("abort", onAbort, { once: true });
@@ -71,7 +71,7 @@ function localAddresses(): Promise<LocalAddress[] | undefined> {
   );
 }
 
-/** The system lets a socket be bound to its own addresses only. */
+/** Sockets can be bound only to the addresses of this system. */
 async function ownsAddress(ip: string): Promise<boolean> {
   try {
     using _socket = await bindUdp({ ip, port: 0 });

@@ -12,7 +12,7 @@ import {
   ipToBytes,
   type TransportAddress,
 } from "../net/address.ts";
-import { findLocalIp } from "../net/local_address.ts";
+import { discoverLocalIpv4 } from "../net/local_address.ts";
 import type { LocalAddress, Network } from "../net/network.ts";
 
 /** A gateway that may open ports. */
@@ -50,7 +50,7 @@ export async function findGateways(options: FindGatewaysOptions): Promise<Gatewa
     : await network.defaultGateways();
   // What the kernel would send from is asked of it once, and only if nothing else tells.
   let found: Promise<string | undefined> | undefined;
-  const findLocalIpv4 = () => found ??= findLocalIp(network, { signal });
+  const findLocalIpv4 = () => found ??= discoverLocalIpv4(network, { signal });
 
   if (defaults === undefined) return guessGateways(await localIpv4s(addresses, findLocalIpv4));
   const gateways: Gateway[] = [];

@@ -7,7 +7,7 @@
 import { type IpFamily, parseHostPort } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
-import { FAST_WAITS_MS, requestBinding } from "../stun/client.ts";
+import { FAST_BINDING_WAITS_MS, requestBinding } from "../stun/client.ts";
 import { isOfGateway } from "./mapper.ts";
 
 /** What {@linkcode askOutside} takes. */
@@ -35,7 +35,7 @@ export async function askOutside(options: AskOutsideOptions): Promise<string[]> 
       const ip = await resolveHost(network, host, { family, signal: either });
       const binding = await requestBinding({ ip, port }, {
         network,
-        waitsMs: FAST_WAITS_MS,
+        waitsMs: FAST_BINDING_WAITS_MS,
         signal: either,
       });
       return [binding.mapped.ip];

@@ -22,11 +22,11 @@ import {
 import { TcpDialer } from "../nat/tcp_dialer.ts";
 import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import {
-  findLocalIp,
+  discoverLocalIpv4,
+  LocalIpv6Search,
   type NamedHost,
   openConsecutive,
   OwnAddresses,
-  OwnIpv6,
 } from "../net/local_address.ts";
 import type { Network, TcpListener } from "../net/network.ts";
 import type { Candidate, NatProfile, PortPair, PunchDescription } from "./candidates.ts";
@@ -89,7 +89,7 @@ export async function learn(
 
   for (;;) {
     const samples = mappingSamples(dialer.probes);
-    await own.learn(samples.map(({ mapped }) => mapped));
+    await own.check(samples.map(({ mapped }) => mapped));
     const seen = mappingOf(samples, own);
     if (seen === "unknown") {
       for (const [index, primary] of servers.entries()) {
@@ -251,7 +251,7 @@ export class BaseSocket implements AsyncDisposable {
     const dialer = new TcpDialer(network, family, () => performance.now(), {
       reusePort: network.canReusePort,
     });
-    await using ownIpv6 = new OwnIpv6(network, options.ipv6Hosts, signal);
+    await using ownIpv6 = new LocalIpv6Search(network, options.ipv6Hosts, signal);
     try {
       const learned = await learn(dialer, ports, options);
       const seen = [
@@ -387,7 +387,7 @@ async function localIpWithoutServers(
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
   if (await network.localAddresses() !== undefined) return undefined; // known as they are
-  return await findLocalIp(network, signal && { signal });
+  return await discoverLocalIpv4(network, signal && { signal });
 }
 
 /** Link-local addresses mean nothing without a zone of the peer's own. */

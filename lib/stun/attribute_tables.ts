@@ -1,10 +1,10 @@
 /**
- * The attributes of RFC 8489, Session Traversal Utilities for NAT (STUN).
+ * The attributes of STUN: RFC 8489 §14, RFC 5780 §7 (NAT behaviour discovery) and RFC 3489 §11.2 (the first version).
  *
  * @module
  */
 
-import { MalformedMessageError } from "../base/errors.ts";
+import { malformed } from "../base/errors.ts";
 import type { TransportAddress } from "../net/address.ts";
 import {
   type AttributeTable,
@@ -27,15 +27,95 @@ import {
   xorTransportAddress,
 } from "./codec.ts";
 
+/** The values of the attributes of RFC 8489 §14. */
+export interface Rfc8489AttributeValues {
+  /** §14.1 */
+  "MAPPED-ADDRESS": TransportAddress;
+  /** §14.2 */
+  "XOR-MAPPED-ADDRESS": TransportAddress;
+  /** §14.3 */
+  "USERNAME": string;
+  /** §14.4: see `userHash()`. */
+  "USERHASH": Uint8Array;
+  /** §14.5: an HMAC-SHA1; see `verifyIntegrity()`. */
+  "MESSAGE-INTEGRITY": Uint8Array;
+  /** §14.6: an HMAC-SHA256, possibly truncated; see `verifyIntegrity()`. */
+  "MESSAGE-INTEGRITY-SHA256": Uint8Array;
+  /** §14.7: a CRC-32; see `verifyFingerprint()`. */
+  "FINGERPRINT": number;
+  /** §14.8 */
+  "ERROR-CODE": StunErrorCode;
+  /** §14.9 */
+  "REALM": string;
+  /** §14.10 */
+  "NONCE": string;
+  /** §14.11: what the server accepts, best first. */
+  "PASSWORD-ALGORITHMS": readonly PasswordAlgorithm[];
+  /** §14.12: what the client chose. */
+  "PASSWORD-ALGORITHM": PasswordAlgorithm;
+  /** §14.13: the attribute types that the server did not understand. */
+  "UNKNOWN-ATTRIBUTES": readonly number[];
+  /** §14.14 */
+  "SOFTWARE": string;
+  /** §14.15 */
+  "ALTERNATE-SERVER": TransportAddress;
+  /** §14.16 */
+  "ALTERNATE-DOMAIN": string;
+}
+
 /** RFC 8489 §14.8. */
 export interface StunErrorCode {
   /** 300 to 699. */
   readonly code: number;
-  /** For people; never to be parsed. */
+  /** For people to read; not to be parsed. */
   readonly reason: string;
 }
 
-/** Two reserved bytes, the hundreds of the code, the rest of it, and the reason phrase. */
+/** How a long-term credential becomes a key: RFC 8489 §18.5. */
+export interface PasswordAlgorithm {
+  /** A number if the registry has gained the algorithm since. */
+  readonly algorithm: "MD5" | "SHA-256" | number;
+  /** Empty for MD5 and SHA-256. */
+  readonly parameters: Uint8Array;
+}
+
+/** The values of the attributes of RFC 5780 §7. */
+export interface Rfc5780AttributeValues {
+  /** §7.2: which address to send the response from. */
+  "CHANGE-REQUEST": ChangeRequest;
+  /** §7.3: the address that the response was sent from. */
+  "RESPONSE-ORIGIN": TransportAddress;
+  /** §7.4: the address that a response is sent from if both IP address and port are to change. */
+  "OTHER-ADDRESS": TransportAddress;
+  /** §7.5: the port to send the response to. */
+  "RESPONSE-PORT": number;
+  /** §7.6: filler that makes a message long enough to be fragmented. */
+  "PADDING": Uint8Array;
+}
+
+/** RFC 5780 §7.2: send the response from the other IP address, the other port, or both. */
+export interface ChangeRequest {
+  /** Send from the server's other IP address. */
+  readonly changeIp: boolean;
+  /** Send from the server's other port. */
+  readonly changePort: boolean;
+}
+
+/** The values of the attributes of RFC 3489 §11.2. */
+export interface Rfc3489AttributeValues {
+  /** §11.2.2: where to send the response. A server that complies can be aimed at third parties. */
+  "RESPONSE-ADDRESS": TransportAddress;
+  /** §11.2.5: the address that the response was sent from. */
+  "SOURCE-ADDRESS": TransportAddress;
+  /** §11.2.3: the address that a response is sent from if both IP address and port are to change. */
+  "CHANGED-ADDRESS": TransportAddress;
+  /** §11.2.7: the password of a shared secret, which RFC 5389 removed. */
+  "PASSWORD": Uint8Array;
+  /** §11.2.11: the source of a request whose response went to its RESPONSE-ADDRESS. */
+  "REFLECTED-FROM": TransportAddress;
+}
+
+/** RFC 8489 §14.8: two reserved bytes, the hundreds of the code, the rest of the code, and the reason phrase. */
 export const errorCode: ValueCodec<StunErrorCode> = {
   byteLength({ code, reason }) {
     if (!Number.isInteger(code) || code < 300 || code > 699) {
@@ -58,40 +138,28 @@ export const errorCode: ValueCodec<StunErrorCode> = {
     const hundreds = message[offset + 2]! & 0x07;
     const rest = message[offset + 3]!;
     if (hundreds < 3 || hundreds > 6 || rest > 99) {
-      throw new MalformedMessageError(
-        `Cannot read ${name}: class ${hundreds}, number ${rest} is not 300 to 699`,
-      );
+      throw malformed(name, `class ${hundreds}, number ${rest} is not 300 to 699`);
     }
     const reason = reasonPhrase.read(message, { name, offset: offset + 4, length: length - 4 });
     return { code: hundreds * 100 + rest, reason };
   },
 };
 
-const reasonPhrase = freeText(MAX_TEXT_LENGTH);
-
-/** How a long-term credential becomes a key: RFC 8489 §18.5. */
-export interface PasswordAlgorithm {
-  /** A number where the registry has grown since. */
-  readonly algorithm: "MD5" | "SHA-256" | number;
-  /** Empty for MD5 and SHA-256. */
-  readonly parameters: Uint8Array;
-}
-
-/** One algorithm: its number, the length of its parameters, the parameters and their padding. */
-export const passwordAlgorithm: ValueCodec<PasswordAlgorithm> = {
+/** RFC 8489 §14.12: the number of an algorithm, the length of its parameters, the parameters and their padding. */
+const passwordAlgorithm: ValueCodec<PasswordAlgorithm> = {
   byteLength: algorithmLength,
   write: writeAlgorithm,
   read(message, span) {
     const [value, ...others] = readAlgorithms(message, span);
     if (value === undefined || others.length > 0) {
-      throw new MalformedMessageError(`Cannot read ${span.name}: it holds one algorithm`);
+      throw malformed(span.name, "it must hold exactly one algorithm");
     }
     return value;
   },
 };
 
-/** Algorithms one after another. */
-export const passwordAlgorithms: ValueCodec<readonly PasswordAlgorithm[]> = {
+/** RFC 8489 §14.11: any number of algorithms in a row. */
+const passwordAlgorithms: ValueCodec<readonly PasswordAlgorithm[]> = {
   byteLength: (values) => values.reduce((length, value) => length + algorithmLength(value), 0),
   write(values, message, offset) {
     let next = offset;
@@ -124,82 +192,75 @@ function readAlgorithms(message: Uint8Array, span: ValueSpan): PasswordAlgorithm
   let offset = span.offset;
   while (offset < end) {
     if (values.length === MAX_ALGORITHMS) {
-      throw new MalformedMessageError(
-        `Cannot read ${span.name}: it lists more than ${MAX_ALGORITHMS} algorithms`,
-      );
+      throw malformed(span.name, `it lists more than ${MAX_ALGORITHMS} algorithms`);
     }
     if (offset + HEADER_LENGTH > end) {
-      throw new MalformedMessageError(
-        `Cannot read ${span.name}: ${end - offset} bytes are no algorithm`,
-      );
+      throw malformed(span.name, `${end - offset} bytes are too few for an algorithm`);
     }
     const code = readUint16(message, offset);
     const length = readUint16(message, offset + 2);
     const start = offset + HEADER_LENGTH;
     if (start + length > end) {
-      throw new MalformedMessageError(
-        `Cannot read ${span.name}: parameters have ${length} bytes, ${end - start} are left`,
-      );
+      throw malformed(span.name, `parameters have ${length} bytes, ${end - start} are left`);
     }
     const algorithm = code === MD5 ? "MD5" : code === SHA_256 ? "SHA-256" : code;
     values.push({ algorithm, parameters: message.subarray(start, start + length) });
-    // The last parameters may lack their padding: that of the attribute is as good.
+    // The last parameters may lack their padding: the attribute's own padding serves.
     offset = start + paddedLength(length);
   }
   return values;
 }
 
+function writeChangeRequest(value: ChangeRequest, message: Uint8Array, offset: number): void {
+  const { changeIp, changePort } = value;
+  writeUint32(message, offset, (changeIp ? CHANGE_IP : 0) | (changePort ? CHANGE_PORT : 0));
+}
+
+function readChangeRequest(message: Uint8Array, span: ValueSpan): ChangeRequest {
+  checkLength(span, 4, 4);
+  const flags = readUint32(message, span.offset);
+  return { changeIp: (flags & CHANGE_IP) !== 0, changePort: (flags & CHANGE_PORT) !== 0 };
+}
+
+/**
+ * RFC 5780 §7.5: 16 bits "followed by 2 bytes of padding". The length of an attribute does not include its padding, so
+ * it is 2, which is what stuntman writes; coturn includes it and writes 4.
+ */
+function responsePortLength(port: number): number {
+  checkInteger(port, 0xffff);
+  return 2;
+}
+
+function writeResponsePort(port: number, message: Uint8Array, offset: number): void {
+  writeUint16(message, offset, port);
+}
+
+function readResponsePort(message: Uint8Array, span: ValueSpan): number {
+  if (span.length !== 4) checkLength(span, 2, 2);
+  return readUint16(message, span.offset);
+}
+
+const reasonPhrase = freeText(MAX_TEXT_LENGTH);
+
 /** RFC 8489 §18.5. */
 const MD5 = 0x0001;
 const SHA_256 = 0x0002;
 
-/** Algorithm and length of the parameters: RFC 8489 §14.12. */
+/** RFC 8489 §14.12: the algorithm and the length of its parameters. */
 const HEADER_LENGTH = 4;
 
-/** Ours: the registry has two, and a list without an end would cost an object for every four bytes. */
+/** Chosen by us: the registry has two, and an unlimited list would cost an object for every four bytes. */
 const MAX_ALGORITHMS = 32;
 
-/** What the attributes of RFC 8489 §14 hold. */
-export interface Rfc8489AttributeValues {
-  /** §14.1 */
-  "MAPPED-ADDRESS": TransportAddress;
-  /** §14.2 */
-  "XOR-MAPPED-ADDRESS": TransportAddress;
-  /** §14.3 */
-  "USERNAME": string;
-  /** §14.4: see `userHash()`. */
-  "USERHASH": Uint8Array;
-  /** §14.5: an HMAC-SHA1; see `verifyIntegrity()`. */
-  "MESSAGE-INTEGRITY": Uint8Array;
-  /** §14.6: an HMAC-SHA256, possibly truncated; see `verifyIntegrity()`. */
-  "MESSAGE-INTEGRITY-SHA256": Uint8Array;
-  /** §14.7: a CRC-32; see `verifyFingerprint()`. */
-  "FINGERPRINT": number;
-  /** §14.8 */
-  "ERROR-CODE": StunErrorCode;
-  /** §14.9 */
-  "REALM": string;
-  /** §14.10 */
-  "NONCE": string;
-  /** §14.11: what the server takes, best first. */
-  "PASSWORD-ALGORITHMS": readonly PasswordAlgorithm[];
-  /** §14.12: what the client chose. */
-  "PASSWORD-ALGORITHM": PasswordAlgorithm;
-  /** §14.13: the attribute types that the server did not understand. */
-  "UNKNOWN-ATTRIBUTES": readonly number[];
-  /** §14.14 */
-  "SOFTWARE": string;
-  /** §14.15 */
-  "ALTERNATE-SERVER": TransportAddress;
-  /** §14.16 */
-  "ALTERNATE-DOMAIN": string;
-}
-
-/** RFC 5389 §15.3; RFC 8489 §14.3 writes fewer than 509 bytes. */
+/** RFC 5389 §15.3; RFC 8489 §14.3 allows fewer than 509 bytes. */
 const MAX_USERNAME_LENGTH = 513;
 
 /** RFC 8489 §14.16: a domain name. */
 const MAX_DOMAIN_LENGTH = 255;
+
+/** RFC 5780 §7.2. */
+const CHANGE_IP = 0x04;
+const CHANGE_PORT = 0x02;
 
 /** The rows of RFC 8489 §18.3. */
 export const RFC8489_ATTRIBUTES: AttributeTable<Rfc8489AttributeValues> = {
@@ -221,28 +282,6 @@ export const RFC8489_ATTRIBUTES: AttributeTable<Rfc8489AttributeValues> = {
   "FINGERPRINT": { code: 0x8028, codec: uint32 },
 };
 
-/** What the attributes of RFC 5780 §7 hold. */
-export interface Rfc5780AttributeValues {
-  /** §7.2: from where the response shall come. */
-  "CHANGE-REQUEST": ChangeRequest;
-  /** §7.3: where the response came from. */
-  "RESPONSE-ORIGIN": TransportAddress;
-  /** §7.4: where a response comes from if both address and port are to change. */
-  "OTHER-ADDRESS": TransportAddress;
-  /** §7.5: the port to which the response shall go. */
-  "RESPONSE-PORT": number;
-  /** §7.6: makes a message long enough to be fragmented. */
-  "PADDING": Uint8Array;
-}
-
-/** RFC 5780 §7.2: send the response from the other IP address, the other port, or both. */
-export interface ChangeRequest {
-  /** From the server's other IP address. */
-  readonly changeIp: boolean;
-  /** From the server's other port. */
-  readonly changePort: boolean;
-}
-
 /** The rows of RFC 5780 §9.1. */
 export const RFC5780_ATTRIBUTES: AttributeTable<Rfc5780AttributeValues> = {
   "CHANGE-REQUEST": {
@@ -257,53 +296,6 @@ export const RFC5780_ATTRIBUTES: AttributeTable<Rfc5780AttributeValues> = {
   "RESPONSE-ORIGIN": { code: 0x802b, codec: transportAddress },
   "OTHER-ADDRESS": { code: 0x802c, codec: transportAddress },
 };
-
-function writeChangeRequest(value: ChangeRequest, message: Uint8Array, offset: number): void {
-  const { changeIp, changePort } = value;
-  writeUint32(message, offset, (changeIp ? CHANGE_IP : 0) | (changePort ? CHANGE_PORT : 0));
-}
-
-function readChangeRequest(message: Uint8Array, span: ValueSpan): ChangeRequest {
-  checkLength(span, 4, 4);
-  const flags = readUint32(message, span.offset);
-  return { changeIp: (flags & CHANGE_IP) !== 0, changePort: (flags & CHANGE_PORT) !== 0 };
-}
-
-/**
- * RFC 5780 §7.5: 16 bits "followed by 2 bytes of padding". The length of an attribute does not count its
- * padding, so it is 2, as stuntman writes it; coturn counts it and writes 4.
- */
-function responsePortLength(port: number): number {
-  checkInteger(port, 0xffff);
-  return 2;
-}
-
-function writeResponsePort(port: number, message: Uint8Array, offset: number): void {
-  writeUint16(message, offset, port);
-}
-
-function readResponsePort(message: Uint8Array, span: ValueSpan): number {
-  if (span.length !== 4) checkLength(span, 2, 2);
-  return readUint16(message, span.offset);
-}
-
-/** RFC 5780 §7.2. */
-const CHANGE_IP = 0x04;
-const CHANGE_PORT = 0x02;
-
-/** What the attributes of RFC 3489 §11.2 hold. */
-export interface Rfc3489AttributeValues {
-  /** §11.2.2: where the response shall go. A server that obeys can be aimed at others. */
-  "RESPONSE-ADDRESS": TransportAddress;
-  /** §11.2.5: where the response came from. */
-  "SOURCE-ADDRESS": TransportAddress;
-  /** §11.2.3: where a response comes from if both address and port are to change. */
-  "CHANGED-ADDRESS": TransportAddress;
-  /** §11.2.7: of the shared secret, which RFC 5389 removed. */
-  "PASSWORD": Uint8Array;
-  /** §11.2.11: who asked for a response that went to RESPONSE-ADDRESS. */
-  "REFLECTED-FROM": TransportAddress;
-}
 
 /** The rows of RFC 3489 §11.2. */
 export const RFC3489_ATTRIBUTES: AttributeTable<Rfc3489AttributeValues> = {

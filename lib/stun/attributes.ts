@@ -1,5 +1,5 @@
 /**
- * STUN attributes as values: every attribute of the tables by its name, every other by its number.
+ * STUN attributes as values: those in the tables by name, all others by number.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import {
 } from "./codec.ts";
 import { TURN_ATTRIBUTES, type TurnAttributeValues } from "./turn_attributes.ts";
 
-/** What each attribute holds, by its name in the RFC that defines it. */
+/** The value of each attribute, by its name in the RFC that defines it. */
 export interface StunAttributeValues
   extends
     Rfc8489AttributeValues,
@@ -30,17 +30,17 @@ export interface StunAttributeValues
     Rfc3489AttributeValues,
     TurnAttributeValues {}
 
-/** The name of an attribute of the tables, such as `"XOR-MAPPED-ADDRESS"`. */
+/** The name of an attribute in the tables, such as `"XOR-MAPPED-ADDRESS"`. */
 export type StunAttributeName = keyof StunAttributeValues;
 
-/** An attribute of the tables. */
+/** An attribute in the tables. */
 export type NamedStunAttribute = {
   [Name in StunAttributeName]: { readonly type: Name; readonly value: StunAttributeValues[Name] };
 }[StunAttributeName];
 
-/** An attribute that is in no table: its number and its bytes, without padding. */
+/** An attribute that is in no table: its type number and its bytes, without padding. */
 export interface RawStunAttribute {
-  /** 0 to 0xffff; from 0x8000 on, those who do not know it may skip it. */
+  /** 0 to 0xffff; from 0x8000 on, a receiver that does not know it may ignore it. */
   readonly type: number;
   /** At most 65535 bytes. */
   readonly value: Uint8Array;
@@ -50,9 +50,9 @@ export interface RawStunAttribute {
 export type StunAttribute = NamedStunAttribute | RawStunAttribute;
 
 /**
- * The number of an attribute and how its value is written. A raw attribute may carry any number.
+ * The type number of an attribute and the codec of its value. A raw attribute may have any number.
  *
- * @throws {RangeError} if a raw attribute's number is not one
+ * @throws {RangeError} if the number of a raw attribute is not a whole number from 0 to 0xffff
  */
 export function attributeRow(attribute: StunAttribute): AttributeRow<StunAttribute["value"]> {
   if (typeof attribute.type === "number") {
@@ -63,9 +63,9 @@ export function attributeRow(attribute: StunAttribute): AttributeRow<StunAttribu
 }
 
 /**
- * Reads the attribute at a place in a message.
+ * Reads the attribute at `span` in a message.
  *
- * @throws {MalformedMessageError} if the bytes there are not a value of that attribute
+ * @throws {MalformedMessageError} if the bytes are not a valid value of that attribute
  */
 export function readAttribute(message: Uint8Array, span: AttributeSpan): StunAttribute {
   const { code, length } = span;
@@ -76,7 +76,7 @@ export function readAttribute(message: Uint8Array, span: AttributeSpan): StunAtt
   return { type: name, value } as NamedStunAttribute;
 }
 
-/** Whether an attribute is the one of that name. */
+/** Whether an attribute has this name; narrows its type. */
 export function isNamed<Name extends StunAttributeName>(
   attribute: StunAttribute,
   name: Name,
@@ -84,12 +84,12 @@ export function isNamed<Name extends StunAttributeName>(
   return attribute.type === name;
 }
 
-/** The number of an attribute of the tables. */
+/** The type number of an attribute in the tables. */
 export function attributeCode(name: StunAttributeName): number {
   return TABLE[name].code;
 }
 
-/** Whether who does not know this attribute must not process the message: RFC 8489 §14. */
+/** Whether a receiver that does not know this attribute must not process the message: RFC 8489 §14. */
 export function isComprehensionRequired(code: number): boolean {
   return code < 0x8000;
 }

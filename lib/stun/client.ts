@@ -1,5 +1,5 @@
 /**
- * A STUN client: asks a server at which address it sees this host. RFC 8489 §6, §9.2 and §10.
+ * A STUN client: asks a server for the address that it sees this host at. RFC 8489 §6, §9.2 and §10.
  *
  * @module
  */
@@ -17,73 +17,69 @@ import { type LongTermCredential, opaqueString } from "./credentials.ts";
 import { BINDING, getAttribute, type StunMessage } from "./message.ts";
 import {
   alternateOf,
+  type AnswerOrAlternate,
   askWithAlternates,
   AuthenticatedTransaction,
-  type Outcome,
-  refusal,
-  type Target,
+  refusedError,
+  type ServerTarget,
 } from "./transaction.ts";
 import { StreamChannel, type StunChannel, type StunTransport, UdpChannel } from "./transport.ts";
 
-/** RFC 8489 §6.2.1: RTO 500 ms, doubled each time, Rc 7 requests, Rm 16: 39.5 s in all. */
-export const RFC8489_WAITS_MS: readonly number[] = [500, 1000, 2000, 4000, 8000, 16000, 8000];
-
-/** Ours, for tests of NATs, where a lost packet must not cost half a second: 3.1 s in all. */
-export const FAST_WAITS_MS: readonly number[] = [100, 200, 400, 800, 1600];
-
-/** What {@linkcode requestBinding} takes. */
+/** Options of {@linkcode requestBinding}. */
 export interface RequestBindingOptions {
-  /** The network of the host that asks. */
+  /** The network to send the request from. */
   readonly network: Network;
-  /** `udp` unless given. */
+  /** Default: `"udp"`. */
   readonly transport?: StunTransport;
-  /** Where to leave from; the system's choice unless given. Not for TLS. */
+  /** The local address to send from. Default: chosen by the system. Not for TLS. */
   readonly local?: TransportAddress;
-  /** For UDP, a socket to ask from instead of a new one. It stays open; nobody else may receive from it. */
+  /** For UDP, a socket to use instead of a new one. It stays open; nothing else may receive from it. */
   readonly socket?: UdpSocket;
-  /** How long to wait after each request; {@linkcode RFC8489_WAITS_MS} unless given. */
+  /** How long to wait after each request, in milliseconds. Default: {@linkcode RFC8489_WAITS_MS}. */
   readonly waitsMs?: readonly number[];
-  /** For servers that demand one. */
+  /** For servers that require one. */
   readonly credential?: LongTermCredential;
-  /** The name in the server's certificate, for TLS; its IP address unless given. */
+  /** The name in the server's certificate, for TLS. Default: its IP address. */
   readonly hostname?: string;
-  /** Certificate authorities to trust beside the platform's, PEM. */
+  /** Certificate authorities to trust in addition to the platform's, PEM. */
   readonly caCerts?: readonly string[];
-  /** More attributes for the request, such as SOFTWARE. A response is only taken from the address that was asked. */
+  /** Further attributes of the request, such as SOFTWARE. Only responses from the address it was sent to count. */
   readonly attributes?: readonly StunAttribute[];
-  /** Ends the request. */
+  /** Cancels the request. */
   readonly signal?: AbortSignal;
 }
 
-/** What a server said. */
+/** The result of a Binding request. */
 export interface StunBinding {
-  /** Who answered: not the one that was asked, if that one named another. */
+  /** The server that answered; a different one from the one asked if that redirected the request. */
   readonly server: TransportAddress;
-  /** What the request ran over. */
+  /** The transport of the request. */
   readonly transport: StunTransport;
-  /** Where the request left from; a UDP socket that is bound to no address of its own does not know. */
+  /** The local address of the request; `"unknown"` for a UDP socket bound to a wildcard address. */
   readonly local: TransportAddress | "unknown";
-  /** Where the server saw it come from. */
+  /** The address that the server saw the request come from. */
   readonly mapped: TransportAddress;
-  /** Another address and port of the server (RFC 5780 OTHER-ADDRESS, RFC 3489 CHANGED-ADDRESS), if it told one. */
+  /** The other address and port of the server (RFC 5780 OTHER-ADDRESS, RFC 3489 CHANGED-ADDRESS), if it has one. */
   readonly otherAddress?: TransportAddress;
-  /** From the last request to its response; see `Exchanged`. */
+  /**
+   * The time from the last request to the response. After a retransmission, the response may be to an earlier request,
+   * and the round trip longer.
+   */
   readonly rttMs: number;
-  /** How many requests were sent until the last response came. */
+  /** How many requests were sent until the response arrived, after any challenge. */
   readonly requests: number;
-  /** The whole response, without what its integrity did not protect. */
+  /** The whole response, without attributes that its integrity does not cover. */
   readonly response: StunMessage;
 }
 
 /**
- * Sends a Binding request, with long-term credentials once the server demands them, and follows the server
- * to another if it says so.
+ * Sends a Binding request. It uses long-term credentials if the server requires them, and follows redirects.
  *
- * @throws {RefusedError} if the server answers with an error; `code` is that of RFC 8489 §14.8
- * @throws {NoResponseError} if it does not answer in time
- * @throws {MalformedMessageError} if what answers does not speak STUN, or says what makes no sense
+ * @throws {RefusedError} if the server responds with an error; `code` is that of RFC 8489 §14.8
+ * @throws {NoResponseError} if the server does not respond in time
+ * @throws {MalformedMessageError} if the response is invalid, or is not STUN
  * @throws {NetworkError} if the network does not carry the request
- * @throws {TypeError} if the credential is no text that RFC 8265 allows
+ * @throws {TypeError} if RFC 8265 does not allow the credential
  */
 export async function requestBinding(
   server: TransportAddress,
@@ -95,7 +91,7 @@ export async function requestBinding(
     opaqueString(credential.password);
   }
   const { transport = "udp", waitsMs = RFC8489_WAITS_MS } = options;
-  const first: Target = { address: server, hostname: options.hostname ?? server.ip };
+  const first: ServerTarget = { address: server, hostname: options.hostname ?? server.ip };
   if (transport !== "udp") {
     return await askWithAlternates(first, async (target) => {
       const { address, hostname } = target;
@@ -105,15 +101,15 @@ export async function requestBinding(
         waitsMs,
         hostname,
       });
-      return await converse(stream, target, options);
+      return await requestOver(stream, target, options);
     });
   }
-  // One socket for all servers: a port cannot be bound again as soon as it is closed.
+  // One socket for all servers: a port cannot be bound again immediately after it is closed.
   using disposables = new DisposableStack();
   const socket = options.socket ?? disposables.use(await bindUdp(server, options));
   return await askWithAlternates(first, (target) => {
     const channel = new UdpChannel(socket, target.address, { ...options, waitsMs });
-    return converse(channel, target, options);
+    return requestOver(channel, target, options);
   });
 }
 
@@ -125,11 +121,11 @@ function bindUdp(
   return network.bindUdp(local ?? { ip: wildcard, port: 0 });
 }
 
-async function converse(
+async function requestOver(
   channel: StunChannel,
-  { address: server, hostname }: Target,
+  { address: server, hostname }: ServerTarget,
   options: RequestBindingOptions,
-): Promise<Outcome<StunBinding>> {
+): Promise<AnswerOrAlternate<StunBinding>> {
   const { attributes = [], credential, transport = "udp" } = options;
   const transaction = new AuthenticatedTransaction(server, credential);
   const { answer: response, requests, rttMs } = await transaction.ask(channel, {
@@ -137,15 +133,15 @@ async function converse(
     attributes,
   });
   if (response.class === "success") {
-    const binding = { ...read(response, server), transport, local: known(channel) };
+    const binding = { ...readBinding(response, server), transport, local: localOf(channel) };
     return { kind: "answer", answer: { ...binding, rttMs, requests } };
   }
   const alternate = alternateOf(response, hostname);
   if (alternate !== undefined) return { kind: "alternate", alternate };
-  throw refusal(response, { server, action: "get mapped address" });
+  throw refusedError(response, { server, action: "get mapped address" });
 }
 
-function read(
+function readBinding(
   response: StunMessage,
   server: TransportAddress,
 ): Pick<StunBinding, "server" | "mapped" | "otherAddress" | "response"> {
@@ -161,6 +157,12 @@ function read(
   return { server, mapped, otherAddress, response };
 }
 
-function known({ local }: StunChannel): TransportAddress | "unknown" {
+function localOf({ local }: StunChannel): TransportAddress | "unknown" {
   return ipScope(local.ip) === "unspecified" ? "unknown" : local;
 }
+
+/** RFC 8489 §6.2.1: an RTO of 500 ms that doubles each time, Rc = 7 requests, Rm = 16: 39.5 s in all. */
+export const RFC8489_WAITS_MS: readonly number[] = [500, 1000, 2000, 4000, 8000, 16000, 8000];
+
+/** Chosen by us for NAT tests, in which a lost packet must not cost half a second: 3.1 s in all. */
+export const FAST_BINDING_WAITS_MS: readonly number[] = [100, 200, 400, 800, 1600];

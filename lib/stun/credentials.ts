@@ -1,31 +1,31 @@
 /**
- * From names and passwords to keys: RFC 8489 §9, with the strings prepared as RFC 8265 says.
+ * Keys from usernames and passwords (RFC 8489 §9), which are prepared as RFC 8265 specifies.
  *
  * @module
  */
 
 import { hash } from "../base/crypto.ts";
 
-/** A name and a password that the server knows: RFC 8489 §9.2. */
+/** A username and password that the server knows: RFC 8489 §9.2. */
 export interface LongTermCredential {
-  /** An {@linkcode opaqueString}, or what can be made one. */
+  /** Any text that RFC 8265 §4.2 allows. */
   readonly username: string;
-  /** An {@linkcode opaqueString}, or what can be made one. */
+  /** Any text that RFC 8265 §4.2 allows. */
   readonly password: string;
 }
 
-/** What the nonce cookie promises: RFC 8489 §9.2 and §18.1. */
+/** The security features that a nonce announces: RFC 8489 §9.2 and §18.1. */
 export interface SecurityFeatures {
-  /** PASSWORD-ALGORITHMS was sent; where it is missing, someone removed it. */
+  /** The server sent PASSWORD-ALGORITHMS. If it is missing, an attacker has removed it. */
   readonly passwordAlgorithms: boolean;
-  /** USERHASH is understood in place of USERNAME. */
+  /** The server accepts USERHASH in place of USERNAME. */
   readonly usernameAnonymity: boolean;
 }
 
 /**
  * The key of a long-term credential: RFC 8489 §9.2.2 (MD5) and §18.5.1.
  *
- * @throws {TypeError} if the username or the password is no {@linkcode opaqueString}
+ * @throws {TypeError} if RFC 8265 does not allow the username or the password
  */
 export function longTermKey(
   credential: LongTermCredential,
@@ -40,34 +40,35 @@ export function longTermKey(
 /**
  * The key of a short-term credential: RFC 8489 §9.1.1.
  *
- * @throws {TypeError} if the password is no {@linkcode opaqueString}
+ * @throws {TypeError} if RFC 8265 does not allow the password
  */
 export function shortTermKey(password: string): Uint8Array {
   return utf8(opaqueString(password));
 }
 
 /**
- * What USERHASH holds, so that the username does not travel: RFC 8489 §14.4.
+ * The value of USERHASH, which hides the username: RFC 8489 §14.4.
  *
- * @throws {TypeError} if the username is no {@linkcode opaqueString}
+ * @throws {TypeError} if RFC 8265 does not allow the username
  */
 export function userHash(username: string, realm: string): Uint8Array {
   return hash("sha256", utf8(`${opaqueString(username)}:${mapOpaque(realm)}`));
 }
 
 /**
- * A username or password as it is hashed and sent: RFC 8265 §4.2. Other spaces become U+0020, and the text
- * is in Unicode normalization form C. (The contextual rules of joiners are not checked.)
+ * Prepares a username or password to be hashed and sent, as the OpaqueString profile of RFC 8265 §4.2 specifies:
+ * non-ASCII spaces become U+0020, and the text is put into Unicode normalization form C. (The contextual rules for
+ * joiners are not checked.)
  *
  * @example
  * ```ts
- * import { opaqueString } from "@punchline/punchline/stun";
+ * import { opaqueString } from "./credentials.ts";
  * import { assertEquals } from "@std/assert";
  *
  * assertEquals(opaqueString("pass\u00a0e\u0301"), "pass \u00e9");
  * ```
  *
- * @throws {TypeError} if it is empty or has a character that RFC 8264 §4.3 does not allow
+ * @throws {TypeError} if the text is empty or has a character that RFC 8264 §4.3 does not allow
  */
 export function opaqueString(text: string): string {
   const mapped = mapOpaque(text);
@@ -80,7 +81,7 @@ export function opaqueString(text: string): string {
   return mapped;
 }
 
-/** What a nonce promises, or `undefined` if it is one of RFC 5389, without the cookie. */
+/** The security features that a nonce announces; `undefined` if it has no nonce cookie, as in RFC 5389. */
 export function securityFeatures(nonce: string): SecurityFeatures | undefined {
   const digits = new RegExp(`^${NONCE_COOKIE}([A-Za-z0-9+/]{4})`).exec(nonce)?.[1];
   if (digits === undefined) return undefined;
@@ -91,14 +92,7 @@ export function securityFeatures(nonce: string): SecurityFeatures | undefined {
   };
 }
 
-/** A nonce that makes these promises; `random` is what makes it a nonce. */
-export function nonceWithFeatures(features: SecurityFeatures, random: string): string {
-  const bits = (features.passwordAlgorithms ? PASSWORD_ALGORITHMS_BIT : 0) |
-    (features.usernameAnonymity ? USERNAME_ANONYMITY_BIT : 0);
-  return NONCE_COOKIE + btoa(String.fromCharCode(0, 0, bits)) + random;
-}
-
-/** The mapping of RFC 8265 §4.2.1 alone: a realm is the server's word, to be hashed and not judged. */
+/** The mapping of RFC 8265 §4.2.1 without its checks: a realm is hashed as the server sent it. */
 function mapOpaque(text: string): string {
   return text.replace(/\p{Zs}/gu, " ").normalize("NFC");
 }
@@ -114,6 +108,6 @@ const DISALLOWED =
 /** RFC 8489 §9.2. */
 const NONCE_COOKIE = "obMatJos2";
 
-/** RFC 8489 §18.1, of the 24 bits behind the cookie; bit 0 is the rightmost. */
+/** RFC 8489 §18.1: in the 24 bits after the cookie; bit 0 is the rightmost. */
 const PASSWORD_ALGORITHMS_BIT = 1 << 0;
 const USERNAME_ANONYMITY_BIT = 1 << 1;

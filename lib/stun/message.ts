@@ -1,5 +1,5 @@
 /**
- * STUN messages: RFC 8489 §5, and the cookie-less ones of RFC 3489.
+ * STUN messages: RFC 8489 §5, and those of RFC 3489, which have no magic cookie.
  *
  * @module
  */
@@ -34,34 +34,34 @@ import {
   writeIntegrity,
 } from "./integrity.ts";
 
-/** What a message is in its exchange. */
+/** The class of a message: RFC 8489 §5. */
 export type StunClass = "request" | "indication" | "success" | "error";
 
 /** One STUN message. */
 export interface StunMessage {
-  /** A request and its response have the same method and transaction id. */
+  /** A request and its response have the same method and transaction ID. */
   readonly class: StunClass;
   /** 0 to 0xfff, such as {@linkcode BINDING}. */
   readonly method: number;
   /** 12 bytes; 16 in an RFC 3489 message, which has no magic cookie. */
   readonly transactionId: Uint8Array;
-  /** In the order of the message. */
+  /** In their order in the message. */
   readonly attributes: readonly StunAttribute[];
 }
 
 /** The one method of RFC 8489: §18.2. */
 export const BINDING = 0x001;
 
-/** What {@linkcode encodeMessage} adds behind the attributes of the message. */
+/** What {@linkcode encodeMessage} adds after the attributes of the message. */
 export interface EncodeMessageOptions {
-  /** MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256, or both, which RFC 8489 §9.1.2 asks of some requests. */
+  /** MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256, or both, which RFC 8489 §9.1.2 requires in some requests. */
   readonly integrity?: MessageIntegrity | readonly MessageIntegrity[];
-  /** FINGERPRINT: RFC 8489 §14.7. */
+  /** Whether to add a FINGERPRINT: RFC 8489 §14.7. */
   readonly fingerprint?: boolean;
 }
 
 /**
- * The bytes of a message. A transaction id of sixteen bytes makes it one of RFC 3489.
+ * The bytes of a message. With a transaction ID of sixteen bytes it is one of RFC 3489.
  *
  * @example
  * ```ts
@@ -78,7 +78,7 @@ export interface EncodeMessageOptions {
  * ```
  *
  * @throws {RangeError} if a value does not fit its field, or the message is longer than 64 KiB
- * @throws {TypeError} if an IP address is not one
+ * @throws {TypeError} if an IP address is invalid
  */
 export function encodeMessage(
   message: StunMessage,
@@ -105,9 +105,8 @@ export function encodeMessage(
 }
 
 /**
- * Reads one message, which has to be all of `bytes`. Attributes that are in no table are kept by number;
- * whether integrity and fingerprint are right is for {@linkcode verifyIntegrity} and
- * {@linkcode verifyFingerprint} to say.
+ * Reads one message, which must be all of `bytes`. Attributes that are in no table are kept by number. Integrity and
+ * fingerprint are not checked here: use {@linkcode verifyIntegrity} and {@linkcode verifyFingerprint}.
  *
  * @throws {MalformedMessageError} if the bytes are not a STUN message
  */
@@ -123,7 +122,7 @@ export function decodeMessage(bytes: Uint8Array): StunMessage {
   };
 }
 
-/** The value of the first attribute of a type; RFC 8489 §14 has the others ignored. */
+/** The value of the first attribute of a type. RFC 8489 §14: further ones are ignored. */
 export function getAttribute<Name extends StunAttributeName>(
   message: StunMessage,
   type: Name,
@@ -135,10 +134,10 @@ export function getAttribute<Name extends StunAttributeName>(
 }
 
 /**
- * The numbers of the comprehension-required attributes (RFC 8489 §14) of which `isUnderstood` is false:
- * what a server lists in UNKNOWN-ATTRIBUTES, and for what a client discards a response.
+ * The type numbers of the comprehension-required attributes (RFC 8489 §14) that are not understood: a server lists them
+ * in UNKNOWN-ATTRIBUTES, and a client discards a response that has any.
  *
- * @param isUnderstood by default, whether the attribute is in a table
+ * @param isUnderstood default: whether the attribute is in a table
  */
 export function unknownRequiredAttributes(
   message: StunMessage,
@@ -155,8 +154,8 @@ export function unknownRequiredAttributes(
 }
 
 /**
- * The message without the attributes that its integrity does not protect: RFC 8489 §14.5 and §14.6 have
- * them ignored by whoever checked it.
+ * The message without the attributes that its integrity does not cover. RFC 8489 §14.5 and §14.6: a receiver that has
+ * checked the integrity ignores them.
  */
 export function protectedPart(message: StunMessage): StunMessage {
   const end = message.attributes.findIndex(({ type }) =>
@@ -198,18 +197,18 @@ function writeHeader(message: StunMessage, bytes: Uint8Array): void {
   }
   if (transactionId.length !== 16) {
     throw new RangeError(
-      `Cannot encode STUN message: a transaction id has 12 or 16 bytes, not ${transactionId.length}`,
+      `Cannot encode STUN message: a transaction ID has 12 or 16 bytes, not ${transactionId.length}`,
     );
   }
   bytes.set(transactionId, 4);
   if (hasMagicCookie(bytes)) {
     throw new RangeError(
-      "Cannot encode STUN message: a transaction id of 16 bytes starts with the magic cookie",
+      "Cannot encode STUN message: a transaction ID of 16 bytes must not start with the magic cookie",
     );
   }
 }
 
-/** With header and padding. */
+/** The length of an attribute with its header and padding. */
 function attributeLength(attribute: StunAttribute): number {
   const { codec } = attributeRow(attribute);
   return ATTRIBUTE_HEADER_LENGTH + paddedLength(codec.byteLength(attribute.value));
@@ -234,7 +233,7 @@ function orderedIntegrities(
   return list.sort((a, b) => FINAL_ORDER.indexOf(a.algorithm) - FINAL_ORDER.indexOf(b.algorithm));
 }
 
-/** RFC 8489 §5, by the two bits of the class. */
+/** RFC 8489 §5, in the order of the two class bits. */
 const CLASSES: readonly StunClass[] = ["request", "indication", "success", "error"];
 
 const NO_INTEGRITY: readonly MessageIntegrity[] = [];
@@ -242,5 +241,5 @@ const NO_INTEGRITY: readonly MessageIntegrity[] = [];
 /** RFC 8489 §14.6. */
 const FINAL_ORDER: readonly MessageIntegrity["algorithm"][] = ["sha1", "sha256"];
 
-/** The header, and as many whole words as the length field can count. */
+/** The header, and as many 32-bit words as the length field can count. */
 const MAX_MESSAGE_LENGTH = HEADER_LENGTH + 0xfffc;

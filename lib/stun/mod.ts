@@ -6,7 +6,7 @@
  * import { serveStun, stunBinding } from "@punchline/punchline/stun";
  * import { assertEquals } from "@std/assert";
  *
- * // A server of our own; "stun.example.org" would do as well.
+ * // A server on this host, for the example. Usually you name one, such as "stun.example.org".
  * await using server = await serveStun({
  *   network: systemNetwork,
  *   address: "127.0.0.1",
@@ -16,10 +16,10 @@
  * });
  *
  * const { mapped } = await stunBinding(`127.0.0.1:${server.addresses[0]!.port}`);
- * assertEquals(mapped.ip, "127.0.0.1"); // no NAT between this host and itself
+ * assertEquals(mapped.ip, "127.0.0.1"); // there is no NAT between this host and itself
  * ```
  *
- * Messages are plain values; {@linkcode encodeMessage} and {@linkcode decodeMessage} do no I/O:
+ * Messages are plain values. {@linkcode encodeMessage} and {@linkcode decodeMessage} do no I/O:
  *
  * ```ts
  * import { BINDING, decodeMessage, encodeMessage, getAttribute } from "@punchline/punchline/stun";
@@ -41,37 +41,40 @@
  * @module
  */
 
-export {
-  attributeCode,
-  isComprehensionRequired,
-  isNamed,
-  type NamedStunAttribute,
-  type RawStunAttribute,
-  type StunAttribute,
-  type StunAttributeName,
-  type StunAttributeValues,
+export type {
+  NamedStunAttribute,
+  RawStunAttribute,
+  StunAttribute,
+  StunAttributeName,
+  StunAttributeValues,
 } from "./attributes.ts";
+export type {
+  ChangeRequest,
+  PasswordAlgorithm,
+  Rfc3489AttributeValues,
+  Rfc5780AttributeValues,
+  Rfc8489AttributeValues,
+  StunErrorCode,
+} from "./attribute_tables.ts";
+export type {
+  AddressErrorCode,
+  EvenPort,
+  IcmpReport,
+  TurnAttributeValues,
+} from "./turn_attributes.ts";
 export {
-  FAST_WAITS_MS,
-  requestBinding,
+  FAST_BINDING_WAITS_MS,
   type RequestBindingOptions,
   RFC8489_WAITS_MS,
   type StunBinding,
 } from "./client.ts";
+export { type LongTermCredential, longTermKey, shortTermKey, userHash } from "./credentials.ts";
 export {
-  type LongTermCredential,
-  longTermKey,
-  nonceWithFeatures,
-  opaqueString,
-  type SecurityFeatures,
-  securityFeatures,
-  shortTermKey,
-  userHash,
-} from "./credentials.ts";
-export type { StunErrorCode } from "./attribute_tables.ts";
-export { verifyFingerprint } from "./integrity.ts";
-export { readMessages, type ReadMessagesOptions } from "./transport.ts";
-export { type MessageIntegrity, type Verification, verifyIntegrity } from "./integrity.ts";
+  type MessageIntegrity,
+  type Verification,
+  verifyFingerprint,
+  verifyIntegrity,
+} from "./integrity.ts";
 export {
   BINDING,
   decodeMessage,
@@ -83,21 +86,6 @@ export {
   type StunMessage,
   unknownRequiredAttributes,
 } from "./message.ts";
-export type { PasswordAlgorithm } from "./attribute_tables.ts";
-export type { Rfc3489AttributeValues } from "./attribute_tables.ts";
-export type { ChangeRequest, Rfc5780AttributeValues } from "./attribute_tables.ts";
-export type { Rfc8489AttributeValues } from "./attribute_tables.ts";
-export type { StunServerCounters } from "./server/endpoints.ts";
-export type { TcpFilterLimits } from "./tcp_filter/service.ts";
-export type { TcpLimits } from "./server/tcp.ts";
-export type {
-  AddressErrorCode,
-  EvenPort,
-  IcmpReport,
-  TurnAttributeValues,
-} from "./turn_attributes.ts";
-export type { UdpLimits } from "./server/udp.ts";
-export type { Rate } from "../base/rate_limiter.ts";
 export {
   DEFAULT_SERVER_LIMITS,
   serveStun,
@@ -105,10 +93,24 @@ export {
   type StunServerLimits,
   type StunServerOptions,
 } from "./server/server.ts";
-export { type TcpFilterOptions, testTcpFilter } from "./tcp_filter/client.ts";
-export type { DialOutcome, DialResult, TcpFilterResult } from "./tcp_filter/message.ts";
-export type { TcpFilterEvidence, TcpFilterReport, UnsolicitedSyn } from "./tcp_filter/client.ts";
+export type { StunServerCounters } from "./server/endpoints.ts";
+export type { TcpLimits } from "./server/tcp.ts";
+export type { UdpLimits } from "./server/udp.ts";
 export { stunBinding, type StunBindingOptions } from "./stun_binding.ts";
+export {
+  type TcpFilterEvidence,
+  type TcpFilterOptions,
+  type TcpFilterReport,
+  testTcpFilter,
+} from "./tcp_filter/client.ts";
+export type {
+  DialOutcome,
+  DialResult,
+  TcpFilterResult,
+  UnsolicitedSyn,
+} from "./tcp_filter/message.ts";
+export type { TcpFilterLimits } from "./tcp_filter/service.ts";
 export type { StunTransport } from "./transport.ts";
+export type { Rate } from "../base/rate_limiter.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type * from "../net/network.ts";

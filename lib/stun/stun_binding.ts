@@ -1,5 +1,5 @@
 /**
- * `stunBinding()`: one Binding request over the system's network.
+ * `stunBinding()`: one Binding request to a server given by name, over the system's network.
  *
  * @module
  */
@@ -10,16 +10,16 @@ import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import { requestBinding, type RequestBindingOptions, type StunBinding } from "./client.ts";
 
-/** What {@linkcode stunBinding} takes. */
+/** Options of {@linkcode stunBinding}. */
 export interface StunBindingOptions extends Omit<RequestBindingOptions, "network" | "hostname"> {
-  /** The system's own unless given. */
+  /** Default: the system's network. */
   readonly network?: Network;
-  /** Which addresses of a name to use; unless given, IPv4 and, where there is none, IPv6. */
+  /** The address family to use. Default: IPv4, or IPv6 if the name has no IPv4 address. */
   readonly family?: IpFamily;
 }
 
 /**
- * Asks a STUN server at which address it sees this host.
+ * Asks a STUN server for the address that it sees this host at.
  *
  * @example
  * ```ts
@@ -32,12 +32,12 @@ export interface StunBindingOptions extends Omit<RequestBindingOptions, "network
  * assertEquals(mapped.ip, "127.0.0.1");
  * ```
  *
- * @param server a name or an IP address, and a port unless it is 3478, or 5349 for TLS:
+ * @param server a name or an IP address, with a port if it is not 3478 (5349 for TLS):
  * `"stun.example.org"`, `"192.0.2.1:3479"`, `"[2001:db8::1]:3478"`
- * @throws {TypeError} if `server` is neither, or the credential is no text that RFC 8265 allows
- * @throws {RefusedError} if the server answers with an error; `code` is that of RFC 8489 §14.8
- * @throws {NoResponseError} if it does not answer in time
- * @throws {MalformedMessageError} if what answers does not speak STUN
+ * @throws {TypeError} if `server` is invalid, or RFC 8265 does not allow the credential
+ * @throws {RefusedError} if the server responds with an error; `code` is that of RFC 8489 §14.8
+ * @throws {NoResponseError} if the server does not respond in time
+ * @throws {MalformedMessageError} if the response is invalid, or is not STUN
  * @throws {NetworkError} if the name does not resolve, or the network does not carry the request
  */
 export async function stunBinding(

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError } from "../base/errors.ts";
+import { malformed } from "../base/errors.ts";
 import type { IpFamily, TransportAddress } from "../net/address.ts";
 import { errorCode, type StunErrorCode } from "./attribute_tables.ts";
 import {
@@ -21,7 +21,7 @@ import {
   xorTransportAddress,
 } from "./codec.ts";
 
-/** What the attributes of TURN hold. */
+/** The values of the attributes of TURN. */
 export interface TurnAttributeValues {
   /** RFC 8656 §18.1: 0x4000 to 0x4fff. */
   "CHANNEL-NUMBER": number;
@@ -29,7 +29,7 @@ export interface TurnAttributeValues {
   "LIFETIME": number;
   /** RFC 8656 §18.3 */
   "XOR-PEER-ADDRESS": TransportAddress;
-  /** RFC 8656 §18.4: a datagram from or for the peer. */
+  /** RFC 8656 §18.4: a datagram from or to the peer. */
   "DATA": Uint8Array;
   /** RFC 8656 §18.5 */
   "XOR-RELAYED-ADDRESS": TransportAddress;
@@ -39,45 +39,45 @@ export interface TurnAttributeValues {
   "EVEN-PORT": EvenPort;
   /** RFC 8656 §18.8: the protocol of the relayed address, by its number in the IP header. */
   "REQUESTED-TRANSPORT": number;
-  /** RFC 8656 §18.9: says all by being there. */
+  /** RFC 8656 §18.9: a flag without a value. */
   "DONT-FRAGMENT": true;
   /** RFC 8656 §18.10: eight bytes. */
   "RESERVATION-TOKEN": Uint8Array;
-  /** RFC 8656 §18.11: the family to allocate beside IPv4. */
+  /** RFC 8656 §18.11: the family to allocate in addition to IPv4. */
   "ADDITIONAL-ADDRESS-FAMILY": IpFamily;
   /** RFC 8656 §18.12: why an address of this family was not allocated. */
   "ADDRESS-ERROR-CODE": AddressErrorCode;
-  /** As ADDITIONAL-ADDRESS-FAMILY, by the number of the draft (SSODA) that coturn 4.6 still speaks. */
+  /** ADDITIONAL-ADDRESS-FAMILY with the number of the draft (SSODA) that coturn 4.6 still uses. */
   "SSODA-ADDITIONAL-ADDRESS-FAMILY": IpFamily;
-  /** As ADDRESS-ERROR-CODE, by the number of that draft. */
+  /** ADDRESS-ERROR-CODE with the number of that draft. */
   "SSODA-ADDRESS-ERROR-CODE": AddressErrorCode;
   /** RFC 8656 §18.13 */
   "ICMP": IcmpReport;
   /** RFC 6062 §6.2.1 */
   "CONNECTION-ID": number;
-  /** RFC 8016 §3.1.1: empty to ask for one. */
+  /** RFC 8016 §3.1.1: empty to request one. */
   "MOBILITY-TICKET": Uint8Array;
 }
 
-/** RFC 8656 §18.7: an even port, and perhaps the next one kept for later. */
+/** RFC 8656 §18.7: an even port, with the next port reserved if wanted. */
 export interface EvenPort {
   /** The R bit. */
   readonly reserveNext: boolean;
 }
 
-/** RFC 8656 §18.12. */
+/** RFC 8656 §18.12: an address family that was not allocated, and why. */
 export interface AddressErrorCode extends StunErrorCode {
-  /** Which address there is none of. */
+  /** The family that was not allocated. */
   readonly family: IpFamily;
 }
 
-/** RFC 8656 §18.13: an ICMP packet that a datagram of ours brought the server. */
+/** RFC 8656 §18.13: an ICMP packet that the server received for a datagram that it relayed. */
 export interface IcmpReport {
-  /** 0 to 127, of ICMP or, for a peer with an IPv6 address, of ICMPv6. */
+  /** 0 to 127: the type in ICMP or, for a peer with an IPv6 address, in ICMPv6. */
   readonly type: number;
   /** 0 to 511. */
   readonly code: number;
-  /** What the packet says beside, such as the MTU of the next hop. */
+  /** Further data of the packet, such as the MTU of the next hop. */
   readonly data: number;
 }
 
@@ -134,7 +134,7 @@ const flag: ValueCodec<true> = {
   },
 };
 
-/** ERROR-CODE with the family in its first byte, which is zero there. */
+/** ERROR-CODE with the family in its first byte, which is reserved in ERROR-CODE. */
 const addressErrorCode: ValueCodec<AddressErrorCode> = {
   byteLength: (value) => errorCode.byteLength(value),
   write(value, message, offset) {
@@ -173,7 +173,7 @@ const icmp: ValueCodec<IcmpReport> = {
 function readFamily(byte: number, name: string): IpFamily {
   if (byte === FAMILIES[4]) return 4;
   if (byte === FAMILIES[6]) return 6;
-  throw new MalformedMessageError(`Cannot read ${name}: address family ${byte} is unknown`);
+  throw malformed(name, `address family ${byte} is unknown`);
 }
 
 /** RFC 8656 §18.6. */

@@ -1,5 +1,5 @@
 /**
- * What an Allocate request asks for, and what its response grants: RFC 8656 §7.
+ * Allocating a relayed address: what the request asks for, and what the response grants (RFC 8656 §7).
  *
  * @module
  */
@@ -16,55 +16,98 @@ import type { LongTermCredential } from "../stun/credentials.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
 import {
   alternateOf,
+  type AnswerOrAlternate,
   AuthenticatedTransaction,
   errorOf,
-  type Outcome,
-  refusal,
-  type StunQuestion,
-  type Target,
+  refusedError,
+  type ServerTarget,
+  type StunRequest,
 } from "../stun/transaction.ts";
 import type { AddressErrorCode } from "../stun/turn_attributes.ts";
-import { type CarrierOptions, openCarrier, TurnLink } from "./connection.ts";
+import { TurnConnection, type TurnConnectionOptions } from "./connection.ts";
 import { ALLOCATE, REFRESH, remedyFor, type TurnTimings } from "./protocol.ts";
 
-/** Which relayed address to ask for. */
+/** What relayed address to ask for. */
 export interface AllocationRequest {
-  /** What the server is to relay. */
+  /** What the server relays. */
   readonly protocol: "udp" | "tcp";
   /**
-   * Of the relayed address; `"dual"` asks for one of each, and is content with one. The server's default,
-   * which is IPv4, unless given. Not together with a reservation token.
+   * The address family. `"dual"` asks for one address of each family, and accepts one. Default: the server's, which is
+   * IPv4. Cannot be combined with a reservation token.
    */
   readonly family?: IpFamily | "dual";
-  /** An even port; with `"reserve-next"` the next one is kept, for {@linkcode Allocation.reservationToken}. */
+  /**
+   * An even port. With `"reserve-next"` the server also reserves the next port, for the relay that is opened with the
+   * `reservationToken` of this one.
+   */
   readonly evenPort?: "alone" | "reserve-next";
-  /** The port that was kept for an earlier allocation. */
+  /** Asks for the port that was reserved with an earlier allocation. */
   readonly reservationToken?: Uint8Array;
-  /** That the server be able to forbid fragments. */
+  /** Requires that the server can forbid fragmentation. */
   readonly dontFragment?: boolean;
-  /** That the allocation can be taken to another network (RFC 8016). */
+  /** Asks for an allocation that can be moved to another network (RFC 8016). */
   readonly mobility?: boolean;
-  /** For how long to allocate before the first refresh; the server decides. */
+  /** The wanted lifetime between refreshes; the server decides. */
   readonly lifetimeSeconds?: number;
 }
 
-/** What the server granted. */
-export interface Allocation {
-  /** Where peers reach this host; the second one of a dual allocation is of IPv6. */
+/** The relayed address that a server granted. */
+export interface TurnAllocation {
+  /** The address at which peers reach this host. A dual allocation may have a second one, for IPv6. */
   readonly relayed: readonly [TransportAddress, ...TransportAddress[]];
-  /** Where the server sees this host. */
+  /** The address of this host as the server sees it. */
   readonly mapped: TransportAddress;
-  /** Until it has to be refreshed. */
+  /** When it expires if it is not refreshed. */
   readonly lifetimeSeconds: number;
-  /** Gets the next port, if it was asked to be kept. */
+  /** Claims the reserved next port, if one was asked for. */
   readonly reservationToken?: Uint8Array;
-  /** Families that were asked for and not granted, and why. */
+  /** The requested families that were not granted, and why. */
   readonly refused: readonly AddressErrorCode[];
-  /** What proves elsewhere that the allocation is ours. */
+  /** Proves from another network that the allocation is ours. */
   readonly mobilityTicket?: Uint8Array;
 }
 
-/** The attributes that ask for it: RFC 8656 §7.1. */
+/** How to reach a server and authenticate to it. */
+export interface TurnClientOptions extends TurnConnectionOptions {
+  readonly credential?: LongTermCredential;
+  readonly timings: TurnTimings;
+}
+
+/** An allocation, and the connection to its server. */
+export interface Allocated {
+  readonly server: ServerTarget;
+  readonly allocation: TurnAllocation;
+  readonly connection: TurnConnection;
+  readonly transaction: AuthenticatedTransaction;
+}
+
+/**
+ * Asks for an allocation, without mobility if the server does not support it. If this fails in any way, it tells the
+ * server to release what it may have allocated.
+ *
+ * @throws {RefusedError} if the server refuses
+ * @throws {NoResponseError} if it does not respond in time
+ * @throws {MalformedMessageError} if the response is invalid
+ * @throws {NetworkError} if the network does not carry the request
+ */
+export async function allocate(
+  server: ServerTarget,
+  request: AllocationRequest,
+  options: TurnClientOptions,
+): Promise<AnswerOrAlternate<Allocated>> {
+  // RFC 8656 §7.4: use another local port if an earlier allocation is left on this one.
+  for (let ports = 1;; ports++) {
+    const outcome = await allocateOnce(server, request, options);
+    if (outcome.kind === "mobility-forbidden") {
+      return await allocate(server, { ...request, mobility: false }, options);
+    }
+    if (outcome.kind !== "port-taken") return outcome;
+    if (options.local === undefined && ports < MAX_PORTS) continue;
+    throw turnRefusedError(outcome.response, server.address, ALLOCATING);
+  }
+}
+
+/** The attributes of an Allocate request: RFC 8656 §7.1. */
 export function allocateAttributes(request: AllocationRequest): StunAttribute[] {
   const { protocol, family, evenPort, reservationToken, lifetimeSeconds } = request;
   const attributes: StunAttribute[] = [
@@ -90,23 +133,23 @@ export function allocateAttributes(request: AllocationRequest): StunAttribute[] 
 }
 
 /**
- * Reads the response of a server.
+ * Reads the success response of a server.
  *
- * @throws {MalformedMessageError} if it lacks what RFC 8656 §7.3 demands, or names addresses where no relay
- * can be: whoever is told them would talk to himself or to his own network
+ * @throws {MalformedMessageError} if it lacks what RFC 8656 §7.3 requires, or has a relayed address that cannot be one: a
+ * peer that used it would connect to itself or to its own network
  */
-export function readAllocation(response: StunMessage, server: TransportAddress): Allocation {
+function readAllocation(response: StunMessage, server: TransportAddress): TurnAllocation {
   const cannot = `Cannot understand ${formatTransportAddress(server)}: its allocation`;
   const [first, ...others] = response.attributes
     .filter((attribute) => isNamed(attribute, "XOR-RELAYED-ADDRESS"))
     .map(({ value }) => value)
-    .filter(({ ip, port }) => port !== 0 || ipScope(ip) !== "unspecified"); // so coturn 4.6 says "none"
+    .filter(({ ip, port }) => port !== 0 || ipScope(ip) !== "unspecified"); // means "none" in coturn 4.6
   if (first === undefined) throw new MalformedMessageError(`${cannot} has no relayed address`);
   for (const relayed of [first, ...others]) {
     if (isRelay(relayed, server)) continue;
-    const { ip } = relayed;
+    const problem = relayed.port === 0 ? "has no port" : `is a ${ipScope(relayed.ip)} address`;
     throw new MalformedMessageError(
-      `${cannot} is at ${formatTransportAddress(relayed)}, a port of a ${ipScope(ip)} address`,
+      `${cannot} has the relayed address ${formatTransportAddress(relayed)}, which ${problem}`,
     );
   }
   const mapped = getAttribute(response, "XOR-MAPPED-ADDRESS");
@@ -127,7 +170,66 @@ export function readAllocation(response: StunMessage, server: TransportAddress):
   };
 }
 
-/** Ours: a relay is on the internet, or as close to this host as its server. */
+/** An error response as an error to throw, with a remedy in its message. */
+export function turnRefusedError(
+  response: StunMessage,
+  server: TransportAddress,
+  action: string,
+): RefusedError {
+  const remedy = remedyFor(errorOf(response, server).code);
+  return refusedError(response, { server, action, remedy });
+}
+
+type AllocateResult =
+  | AnswerOrAlternate<Allocated>
+  | { readonly kind: "port-taken"; readonly response: StunMessage }
+  | { readonly kind: "mobility-forbidden" };
+
+async function allocateOnce(
+  server: ServerTarget,
+  request: AllocationRequest,
+  options: TurnClientOptions,
+): Promise<AllocateResult> {
+  const { address, hostname } = server;
+  const { waitsMs, signal, credential } = options;
+  const transaction = new AuthenticatedTransaction(address, credential);
+  const connection = await TurnConnection.open(address, hostname, options);
+  try {
+    const { answer: response } = await transaction.ask(connection.channel({ waitsMs, signal }), {
+      method: ALLOCATE,
+      attributes: allocateAttributes(request),
+    });
+    if (response.class === "success") {
+      const allocation = readAllocation(response, address);
+      return { kind: "answer", answer: { server, allocation, connection, transaction } };
+    }
+    connection.close();
+    const alternate = alternateOf(response, hostname);
+    if (alternate !== undefined) return { kind: "alternate", alternate };
+    const { code } = errorOf(response, address);
+    if (code === ALLOCATION_MISMATCH) return { kind: "port-taken", response };
+    if (code === MOBILITY_FORBIDDEN && request.mobility) return { kind: "mobility-forbidden" };
+    throw turnRefusedError(response, address, ALLOCATING);
+  } catch (error) {
+    if (!(error instanceof RefusedError)) await sendRelease(connection, transaction);
+    connection.close();
+    throw error;
+  }
+}
+
+/** Does not wait for the response: the caller has given up already. */
+async function sendRelease(
+  connection: TurnConnection,
+  transaction: AuthenticatedTransaction,
+): Promise<void> {
+  try {
+    await connection.send(transaction.encode(RELEASE));
+  } catch (error) {
+    if (!(error instanceof NetworkError)) throw error; // the server cannot be reached any more
+  }
+}
+
+/** Chosen by us: a relayed address is on the internet, or as close to this host as its server. */
 function isRelay({ ip, port }: TransportAddress, server: TransportAddress): boolean {
   const scope = ipScope(ip);
   if (port === 0 || NOWHERE.includes(scope)) return false;
@@ -136,120 +238,24 @@ function isRelay({ ip, port }: TransportAddress, server: TransportAddress): bool
     (serverScope !== "global" && scope !== "loopback" && scope !== "link-local");
 }
 
-const NOWHERE: readonly ReturnType<typeof ipScope>[] = ["unspecified", "multicast", "reserved"];
-
-/** RFC 8656 §18.8 and RFC 6062 §5.1: numbers of the IP header. */
-const PROTOCOL_NUMBERS = { udp: 17, tcp: 6 } as const;
-
-/** How to reach a server, and what to tell it. */
-export interface TurnClientOptions extends CarrierOptions {
-  readonly credential?: LongTermCredential;
-  readonly timings: TurnTimings;
-}
-
-/** An allocation, and the way to the server that has it. */
-export interface Allocated {
-  readonly server: Target;
-  readonly allocation: Allocation;
-  readonly link: TurnLink;
-  readonly transaction: AuthenticatedTransaction;
-}
-
-/**
- * Asks for an allocation, without mobility where the server has none. However the asking ends without one, the server is told to release what it may
- * have allocated.
- *
- * @throws {RefusedError} if the server refuses
- * @throws {NoResponseError} if it does not answer in time
- * @throws {MalformedMessageError} if what it says makes no sense
- * @throws {NetworkError} if the network does not carry the request
- */
-export async function allocate(
-  server: Target,
-  request: AllocationRequest,
-  options: TurnClientOptions,
-): Promise<Outcome<Allocated>> {
-  // RFC 8656 §7.4: another local port, where an earlier allocation is left on this one.
-  for (let ports = 1;; ports++) {
-    const outcome = await allocateOnce(server, request, options);
-    if (outcome.kind === "immobile") {
-      return await allocate(server, { ...request, mobility: false }, options);
-    }
-    if (outcome.kind !== "port taken") return outcome;
-    if (options.local === undefined && ports < MAX_PORTS) continue;
-    throw turnRefusal(outcome.response, server.address, ALLOCATING);
-  }
-}
-
 /** The request that ends an allocation: RFC 8656 §8. */
-export const RELEASE: StunQuestion = {
+export const RELEASE: StunRequest = {
   method: REFRESH,
   attributes: [{ type: "LIFETIME", value: 0 }],
 };
 
-/** An error response as an error that knows a remedy. */
-export function turnRefusal(
-  response: StunMessage,
-  server: TransportAddress,
-  action: string,
-): RefusedError {
-  const remedy = remedyFor(errorOf(response, server).code);
-  return refusal(response, { server, action, remedy });
-}
-
-/** RFC 8656 §19: 437 (Allocation Mismatch). */
+/** RFC 8656 §19: 437 (TurnAllocation Mismatch). */
 export const ALLOCATION_MISMATCH = 437;
 
 /** RFC 8016 §5: 405 (Mobility Forbidden). */
 const MOBILITY_FORBIDDEN = 405;
 
-type Once =
-  | Outcome<Allocated>
-  | { readonly kind: "port taken"; readonly response: StunMessage }
-  | { readonly kind: "immobile" };
+/** RFC 8656 §18.8 and RFC 6062 §5.1: protocol numbers of the IP header. */
+const PROTOCOL_NUMBERS = { udp: 17, tcp: 6 } as const;
 
-async function allocateOnce(
-  server: Target,
-  request: AllocationRequest,
-  options: TurnClientOptions,
-): Promise<Once> {
-  const { address, hostname } = server;
-  const { waitsMs, signal, credential } = options;
-  const transaction = new AuthenticatedTransaction(address, credential);
-  const link = new TurnLink(await openCarrier(address, hostname, options));
-  try {
-    const { answer: response } = await transaction.ask(link.channel({ waitsMs, signal }), {
-      method: ALLOCATE,
-      attributes: allocateAttributes(request),
-    });
-    if (response.class === "success") {
-      const allocation = readAllocation(response, address);
-      return { kind: "answer", answer: { server, allocation, link, transaction } };
-    }
-    link.close();
-    const alternate = alternateOf(response, hostname);
-    if (alternate !== undefined) return { kind: "alternate", alternate };
-    const { code } = errorOf(response, address);
-    if (code === ALLOCATION_MISMATCH) return { kind: "port taken", response };
-    if (code === MOBILITY_FORBIDDEN && request.mobility) return { kind: "immobile" };
-    throw turnRefusal(response, address, ALLOCATING);
-  } catch (error) {
-    if (!(error instanceof RefusedError)) await sendRelease(link, transaction);
-    link.close();
-    throw error;
-  }
-}
-
-/** Waits for no answer: who gave up waits no longer. */
-async function sendRelease(link: TurnLink, transaction: AuthenticatedTransaction): Promise<void> {
-  try {
-    await link.send(transaction.encode(RELEASE));
-  } catch (error) {
-    if (!(error instanceof NetworkError)) throw error; // the way to the server is gone
-  }
-}
+const NOWHERE: readonly ReturnType<typeof ipScope>[] = ["unspecified", "multicast", "reserved"];
 
 const ALLOCATING = "allocate a relayed address";
 
-/** RFC 8656 §7.4 advises three tries or fewer. */
+/** RFC 8656 §7.4 recommends no more than three tries. */
 const MAX_PORTS = 3;

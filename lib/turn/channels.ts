@@ -1,22 +1,17 @@
 /**
- * Channels, four bytes in place of a peer's address: RFC 8656 §12.
+ * Channels, whose four-byte header replaces a peer's address: RFC 8656 §12.
  *
  * @module
  */
 
+import { PunchlineError } from "../base/errors.ts";
 import { idleDelay } from "../base/timers.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Permissions } from "./permissions.ts";
-import {
-  CHANNEL_BIND,
-  FIRST_CHANNEL,
-  isFailure,
-  LAST_CHANNEL,
-  renewalDelayMs,
-} from "./protocol.ts";
+import { CHANNEL_BIND, FIRST_CHANNEL, LAST_CHANNEL, renewalDelayMs } from "./protocol.ts";
 import type { TurnSession } from "./session.ts";
 
-/** The channels of one allocation, renewed until it ends. */
+/** The channels of one allocation, renewed while it is open. */
 export class Channels {
   readonly #session: TurnSession;
   readonly #permissions: Permissions;
@@ -30,7 +25,7 @@ export class Channels {
     session.background((signal) => this.#keepRenewed(signal));
   }
 
-  /** Whose channel a number is. */
+  /** The peer of a channel number, if there is one. */
   peerOf(number: number): TransportAddress | undefined {
     return this.#channels[number - FIRST_CHANNEL]?.peer;
   }
@@ -42,10 +37,10 @@ export class Channels {
   }
 
   /**
-   * Binds a channel to a peer, unless there is one or it is on its way.
+   * Binds a channel to a peer, if none is bound or being bound.
    *
-   * @returns its number, or `undefined` if all numbers are taken
-   * @throws {RefusedError} if the server refuses; 403 for an address that it relays to nobody
+   * @returns the channel number, or `undefined` if all numbers are taken
+   * @throws {RefusedError} if the server refuses; 403 if it does not relay to that address
    */
   async bind(peer: TransportAddress): Promise<number | undefined> {
     const channel = this.#channelTo(peer);
@@ -57,7 +52,7 @@ export class Channels {
     return channel.number;
   }
 
-  /** A peer keeps its number: RFC 8656 §12 forbids to give either to another within 10 minutes. */
+  /** A peer keeps its number: RFC 8656 §12 forbids reusing either of them within 10 minutes. */
   #channelTo(peer: TransportAddress): Channel | undefined {
     const key = formatTransportAddress(peer);
     const known = this.#byPeer.get(key);
@@ -100,22 +95,22 @@ export class Channels {
     }
   }
 
-  /** One that is not renewed is bound again when it is needed. */
+  /** A channel that cannot be renewed is bound again when it is next used. */
   async #renew(channel: Channel): Promise<void> {
     try {
       await this.#request(channel);
     } catch (error) {
-      if (!isFailure(error)) throw error;
+      if (!(error instanceof PunchlineError)) throw error;
     }
   }
 }
 
-/** Ours: renewals under way at a time, so that those of many channels come before their end. */
+/** Chosen by us: renewals in flight at a time, so that many channels are all renewed before they expire. */
 const MAX_AT_ONCE = 16;
 
 interface Channel {
   readonly number: number;
   readonly peer: TransportAddress;
-  /** A promise while it is being bound. */
+  /** A promise while a request to bind it is in flight. */
   state: "unbound" | "bound" | Promise<void>;
 }

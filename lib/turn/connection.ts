@@ -1,12 +1,14 @@
 /**
- * Requests, indications and ChannelData on one way to a server: tells them apart, and brings responses to
- * who waits for them.
+ * A connection to a TURN server over UDP, TCP or TLS. It carries requests, indications and ChannelData, tells them
+ * apart, and delivers responses to the requests that wait for them.
  *
  * @module
  */
 
 import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { writeAll } from "../base/reader.ts";
+import { optionalResolvers } from "../base/tasks.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import {
   formatTransportAddress,
@@ -16,75 +18,206 @@ import {
 } from "../net/address.ts";
 import type { Datagram, Network, TcpConnection, UdpSocket } from "../net/network.ts";
 import { HEADER_LENGTH } from "../stun/codec.ts";
+import { StunMessageReader } from "../stun/framing.ts";
 import { decodeMessage, type StunMessage } from "../stun/message.ts";
-import { writeAll } from "../base/reader.ts";
 import {
   connectStream,
   exchangeMessages,
-  MessageReader,
   type StunChannel,
   type StunTimeouts,
   type StunTransport,
 } from "../stun/transport.ts";
 import { type ChannelData, decodeChannelData, startsChannelData } from "./protocol.ts";
 
-/** A way to one server. */
-export interface Carrier {
+/** How to reach the server. */
+export interface TurnConnectionOptions extends StunTimeouts {
+  readonly network: Network;
+  readonly transport: StunTransport;
+  /** The local address to connect from. Default: chosen by the system. Not for TLS. */
+  readonly local?: TransportAddress;
+  /** Certificate authorities to trust in addition to the platform's, PEM; for TLS. */
+  readonly caCerts?: readonly string[];
+}
+
+/** Receives what no request waits for. Neither function may throw. */
+export interface TurnConnectionHandlers {
+  onChannelData(message: ChannelData): void;
+  onIndication(message: StunMessage): void;
+}
+
+/** A connection to a server, shared by concurrent requests. */
+export class TurnConnection {
+  /** Rejects when the transport fails; resolves when the connection is closed. */
+  readonly finished: Promise<void>;
+  readonly #transport: MessageTransport;
+  #handlers: TurnConnectionHandlers = NO_HANDLERS;
+  /** By the transaction IDs of their requests. */
+  readonly #responses = new Map<string, WaitQueue<Datagram>>();
+  #isClosed = false;
+
+  /**
+   * Connects to a server.
+   *
+   * @param hostname the name in the server's certificate, for TLS
+   * @throws {NetworkError} if the socket cannot be opened, or the connection cannot be made
+   * @throws {NoResponseError} if the connection is not made in time
+   */
+  static async open(
+    server: TransportAddress,
+    hostname: string,
+    options: TurnConnectionOptions,
+  ): Promise<TurnConnection> {
+    return new TurnConnection(await openTransport(server, hostname, options));
+  }
+
+  private constructor(transport: MessageTransport) {
+    this.#transport = transport;
+    const { promise, resolve, reject } = optionalResolvers<void>();
+    this.finished = promise;
+    this.#receive().then(resolve, reject);
+  }
+
+  /** The local address; over UDP its IP may be the wildcard. */
+  get local(): TransportAddress {
+    return this.#transport.local;
+  }
+
+  /** Sets the handlers for what arrives from now on. Until then it is dropped. */
+  deliverTo(handlers: TurnConnectionHandlers): void {
+    this.#handlers = handlers;
+  }
+
+  /** A channel for requests with these timeouts. */
+  channel(timeouts: StunTimeouts): StunChannel {
+    return {
+      local: this.local,
+      transact: (request, accept) => this.#transact(request, accept, timeouts),
+    };
+  }
+
+  /**
+   * Sends an indication, ChannelData, or a request whose response does not matter.
+   *
+   * @throws {NetworkError} if the network does not accept it
+   */
+  send(message: Uint8Array): Promise<void> {
+    return this.#transport.send(message);
+  }
+
+  /** Sets whether the connection keeps the program running. It does by default, and over UDP always. */
+  refer(isReferenced: boolean): void {
+    this.#transport.refer(isReferenced);
+  }
+
+  /** Closes the connection and ends pending requests; idempotent. */
+  close(): void {
+    const server = formatTransportAddress(this.#transport.remote);
+    this.#end(new NetworkError(`Cannot talk to ${server}: the relay is closed`, "closed"));
+  }
+
+  async #transact<T>(
+    request: Uint8Array,
+    accept: (message: Uint8Array) => T | undefined,
+    { waitsMs, signal }: StunTimeouts,
+  ) {
+    const { remote, isReliable } = this.#transport;
+    const responses = new WaitQueue<Datagram>(MAX_RESPONSES);
+    const socket = {
+      // Not awaited: a server that does not read must not delay the timeout.
+      send: (message: Uint8Array) => {
+        this.#transport.send(message).catch((error) => responses.close(error));
+        return Promise.resolve();
+      },
+      receive: (options?: { signal?: AbortSignal }) => responses.next(options?.signal),
+    };
+    const id = transactionKey(request);
+    this.#responses.set(id, responses);
+    try {
+      return await exchangeMessages(socket, {
+        server: remote,
+        request,
+        accept,
+        // RFC 8489 §6.2.2: over a stream a request is sent once, and its timeout is that of all retransmissions.
+        waitsMs: isReliable ? [waitsMs.reduce((sum, waitMs) => sum + waitMs, 0)] : waitsMs,
+        signal,
+      });
+    } finally {
+      this.#responses.delete(id);
+    }
+  }
+
+  async #receive(): Promise<void> {
+    try {
+      while (true) this.#dispatch(await this.#transport.receive());
+    } catch (error) {
+      if (this.#isClosed) return;
+      this.#end(error);
+      throw error;
+    }
+  }
+
+  /** Malformed messages are dropped: over UDP anyone may have sent them, and in a stream the next one is still found. */
+  #dispatch(message: Uint8Array): void {
+    try {
+      if (startsChannelData(message)) this.#handlers.onChannelData(decodeChannelData(message));
+      else if (message.length < HEADER_LENGTH) return;
+      else if (isResponse(message)) {
+        const from = this.#transport.remote;
+        this.#responses.get(transactionKey(message))?.push({ data: message, from });
+      } else this.#handlers.onIndication(decodeMessage(message));
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+    }
+  }
+
+  #end(reason: unknown): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#transport.close();
+    for (const responses of this.#responses.values()) responses.close(reason);
+  }
+}
+
+/** Carries whole messages to the server and back. */
+interface MessageTransport {
   /** The server. */
   readonly remote: TransportAddress;
-  /** Where it leaves from; over UDP the IP may be the wildcard. */
+  /** The local address; over UDP its IP may be the wildcard. */
   readonly local: TransportAddress;
-  /** Whether what is sent arrives, so that requests need not be repeated. */
+  /** Whether messages are never lost, so that requests need no retransmission. */
   readonly isReliable: boolean;
-  /** @throws {NetworkError} if the network does not take it */
+  /** @throws {NetworkError} if the network does not accept it */
   send(message: Uint8Array): Promise<void>;
   /**
-   * The next message, which may be anything over UDP.
+   * The next message; over UDP it may be anything.
    *
-   * @throws {NetworkError} if the connection fails or ends, or was closed
+   * @throws {NetworkError} if the connection fails, ends, or has been closed
    * @throws {MalformedMessageError} if the stream is not TURN
    */
   receive(): Promise<Uint8Array>;
-  /** Whether it keeps the program running, which is so by default; over UDP always. */
+  /** As {@linkcode TurnConnection.refer}. */
   refer(isReferenced: boolean): void;
   /** Idempotent. */
   close(): void;
 }
 
-/** How to reach the server. */
-export interface CarrierOptions extends StunTimeouts {
-  readonly network: Network;
-  readonly transport: StunTransport;
-  /** Where to leave from; the system's choice unless given. Not for TLS. */
-  readonly local?: TransportAddress;
-  /** Certificate authorities to trust beside the platform's, PEM; for TLS. */
-  readonly caCerts?: readonly string[];
-}
-
-/**
- * Opens one.
- *
- * @param hostname the name in the server's certificate, for TLS
- * @throws {NetworkError} if the socket or the connection cannot be made
- * @throws {NoResponseError} if the connection is not made in time
- */
-export async function openCarrier(
+async function openTransport(
   server: TransportAddress,
   hostname: string,
-  options: CarrierOptions,
-): Promise<Carrier> {
+  options: TurnConnectionOptions,
+): Promise<MessageTransport> {
   const { network, transport, local } = options;
   if (transport !== "udp") {
-    return new StreamCarrier(
+    return new StreamTransport(
       await connectStream(server, { ...options, transport, hostname }),
       server,
     );
   }
   const wildcard = ipFamily(server.ip) === 4 ? "0.0.0.0" : "::";
-  return new UdpCarrier(await network.bindUdp(local ?? { ip: wildcard, port: 0 }), server);
+  return new UdpTransport(await network.bindUdp(local ?? { ip: wildcard, port: 0 }), server);
 }
 
-class UdpCarrier implements Carrier {
+class UdpTransport implements MessageTransport {
   readonly remote: TransportAddress;
   readonly isReliable = false;
   readonly #socket: UdpSocket;
@@ -116,16 +249,19 @@ class UdpCarrier implements Carrier {
   }
 }
 
-class StreamCarrier implements Carrier {
+class StreamTransport implements MessageTransport {
   readonly remote: TransportAddress;
   readonly isReliable = true;
   readonly #connection: TcpConnection;
-  readonly #messages: MessageReader;
+  readonly #messages: StunMessageReader;
   #written: Promise<void> = Promise.resolve();
 
   constructor(connection: TcpConnection, server: TransportAddress) {
     this.#connection = connection;
-    this.#messages = new MessageReader(connection, { maxLength: MAX_LENGTH, channelData: true });
+    this.#messages = new StunMessageReader(connection, {
+      maxLength: MAX_MESSAGE_LENGTH,
+      channelData: true,
+    });
     this.remote = server;
   }
 
@@ -133,7 +269,7 @@ class StreamCarrier implements Carrier {
     return this.#connection.local;
   }
 
-  /** One message after another: a write may take a part of one. */
+  /** Messages are written one at a time, because a single write may take only part of one. */
   send(message: Uint8Array): Promise<void> {
     const write = () => writeAll(this.#connection, message);
     return this.#written = this.#written.then(write, write);
@@ -142,10 +278,8 @@ class StreamCarrier implements Carrier {
   async receive(): Promise<Uint8Array> {
     const message = await this.#messages.next();
     if (message !== undefined) return message;
-    throw new NetworkError(
-      `Cannot hear ${formatTransportAddress(this.remote)}: it closed the connection`,
-      "reset",
-    );
+    const server = formatTransportAddress(this.remote);
+    throw new NetworkError(`Cannot read from ${server}: it closed the connection`, "reset");
   }
 
   refer(isReferenced: boolean): void {
@@ -158,132 +292,6 @@ class StreamCarrier implements Carrier {
   }
 }
 
-/** The longest ChannelData; a message with the longest DATA is longer, but no datagram is. */
-const MAX_LENGTH = 4 + 0x1_0000;
-
-/** What takes that for which nobody asked. Neither may throw. */
-export interface LinkHandlers {
-  onChannelData(message: ChannelData): void;
-  onIndication(message: StunMessage): void;
-}
-
-/** A way to a server, shared by requests. */
-export class TurnLink {
-  /** Rejects when the carrier fails; resolves when the link is closed. */
-  readonly finished: Promise<void>;
-  readonly #carrier: Carrier;
-  #handlers: LinkHandlers = NOBODY;
-  /** By the transaction ids of their requests. */
-  readonly #responses = new Map<string, WaitQueue<Datagram>>();
-  #isClosed = false;
-
-  constructor(carrier: Carrier) {
-    this.#carrier = carrier;
-    this.finished = this.#listen();
-    this.finished.catch(() => {}); // for those to see who wait for it
-  }
-
-  /** Where it leaves from; over UDP the IP may be the wildcard. */
-  get local(): TransportAddress {
-    return this.#carrier.local;
-  }
-
-  /** Says who takes what comes from now on; until then it is dropped. */
-  deliverTo(handlers: LinkHandlers): void {
-    this.#handlers = handlers;
-  }
-
-  /** A channel for requests that are waited for so patiently. */
-  channel(timeouts: StunTimeouts): StunChannel {
-    return {
-      local: this.local,
-      transact: (request, accept) => this.#transact(request, accept, timeouts),
-    };
-  }
-
-  /** @throws {NetworkError} if the network does not take it */
-  send(message: Uint8Array): Promise<void> {
-    return this.#carrier.send(message);
-  }
-
-  /** As {@linkcode Carrier.refer}. */
-  refer(isReferenced: boolean): void {
-    this.#carrier.refer(isReferenced);
-  }
-
-  /** Ends the requests that wait; idempotent. */
-  close(): void {
-    this.#end(
-      new NetworkError(
-        `Cannot talk to ${formatTransportAddress(this.#carrier.remote)}: the relay is closed`,
-        "closed",
-      ),
-    );
-  }
-
-  async #transact<T>(
-    request: Uint8Array,
-    accept: (message: Uint8Array) => T | undefined,
-    { waitsMs, signal }: StunTimeouts,
-  ) {
-    const { remote, isReliable } = this.#carrier;
-    const responses = new WaitQueue<Datagram>(MAX_RESPONSES);
-    const socket = {
-      // Not waited for: a peer that reads nothing must not hold back the end of the wait.
-      send: (message: Uint8Array) => {
-        this.#carrier.send(message).catch((error) => responses.close(error));
-        return Promise.resolve();
-      },
-      receive: (options?: { signal?: AbortSignal }) => responses.next(options?.signal),
-    };
-    const id = transactionKey(request);
-    this.#responses.set(id, responses);
-    try {
-      return await exchangeMessages(socket, {
-        server: remote,
-        request,
-        accept,
-        // RFC 8489 §6.2.2: over a stream a request is sent once, and waited for as long as over UDP.
-        waitsMs: isReliable ? [waitsMs.reduce((sum, waitMs) => sum + waitMs, 0)] : waitsMs,
-        signal,
-      });
-    } finally {
-      this.#responses.delete(id);
-    }
-  }
-
-  async #listen(): Promise<void> {
-    try {
-      while (true) this.#dispatch(await this.#carrier.receive());
-    } catch (error) {
-      if (this.#isClosed) return;
-      this.#end(error);
-      throw error;
-    }
-  }
-
-  /** What is malformed is dropped: over UDP anybody may have sent it, and in a stream the next one is not lost. */
-  #dispatch(message: Uint8Array): void {
-    try {
-      if (startsChannelData(message)) this.#handlers.onChannelData(decodeChannelData(message));
-      else if (message.length < HEADER_LENGTH) return;
-      else if (isResponse(message)) {
-        const from = this.#carrier.remote;
-        this.#responses.get(transactionKey(message))?.push({ data: message, from });
-      } else this.#handlers.onIndication(decodeMessage(message));
-    } catch (error) {
-      if (!(error instanceof MalformedMessageError)) throw error;
-    }
-  }
-
-  #end(reason: unknown): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#carrier.close();
-    for (const responses of this.#responses.values()) responses.close(reason);
-  }
-}
-
 /** RFC 8489 §5: the C1 bit of the class. */
 function isResponse(message: Uint8Array): boolean {
   return (message[0]! & 0x01) !== 0;
@@ -293,7 +301,10 @@ function transactionKey(message: Uint8Array): string {
   return toHex(message.subarray(HEADER_LENGTH - 12, HEADER_LENGTH));
 }
 
-const NOBODY: LinkHandlers = { onChannelData() {}, onIndication() {} };
+const NO_HANDLERS: TurnConnectionHandlers = { onChannelData() {}, onIndication() {} };
 
-/** Ours: a request has one response, and over UDP one for each time it was sent. */
+/** The longest ChannelData. A message with the longest DATA would be longer, but no datagram is that long. */
+const MAX_MESSAGE_LENGTH = 4 + 0x1_0000;
+
+/** Chosen by us: a request has one response; over UDP, one for each time it is sent. */
 const MAX_RESPONSES = 16;

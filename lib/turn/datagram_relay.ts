@@ -20,25 +20,25 @@ import { Channels } from "./channels.ts";
 import { type ChannelData, DATA, encodeChannelData, SEND } from "./protocol.ts";
 import { type Relay, SessionRelay } from "./relay.ts";
 
-/** A relayed address for datagrams; disposing releases it. */
+/** A relayed address for datagrams. Disposing releases it. */
 export interface DatagramRelay extends Relay {
   /**
-   * A UDP socket at the relayed address, which peers see as the sender. The first datagram to a peer asks the
-   * server for a channel, which takes a round trip; `send()` rejects with a `RefusedError` if the server
-   * relays nothing to that peer. Datagrams arrive from IP addresses that were sent to, or permitted, and
-   * closing the socket closes the relay.
+   * A UDP socket at the relayed address, which peers see as the sender. The first datagram to a peer binds a channel,
+   * which takes a round trip to the server; `send()` rejects with a `RefusedError` if the server does not relay to that
+   * peer. The socket receives datagrams from IP addresses that it has sent to or that were permitted. Closing it closes
+   * the relay.
    */
   readonly socket: UdpSocket;
   /**
-   * Takes the relayed address along to another network, over a new socket to the server: RFC 8016. Only if
-   * it was opened with `mobility`. What is asked of the server meanwhile waits; a datagram may be lost.
+   * Moves the relayed address to another network, over a new socket to the server: RFC 8016. The relay must have been
+   * opened with `mobility`. Requests to the server wait for the end of the move; datagrams may be lost.
    *
-   * Over TCP and TLS coturn 4.6.1 answers with what is no message, and the relay is lost with the move.
+   * Over TCP and TLS, coturn 4.6.1 responds with an invalid message, and the move loses the relay.
    *
-   * @throws {TypeError} if it was not, or the server has no mobility
+   * @throws {TypeError} if the relay was opened without mobility, or the server does not support it
    * @throws {RefusedError} if the server refuses
-   * @throws {NetworkError} as the network fails, or `closed`
-   * @throws {NoResponseError} if the server does not answer in time
+   * @throws {NetworkError} if the network fails, or `closed`
+   * @throws {NoResponseError} if the server does not respond in time
    */
   move(options?: { signal?: AbortSignal }): Promise<void>;
 }
@@ -46,17 +46,17 @@ export interface DatagramRelay extends Relay {
 /** How datagrams are relayed. */
 export interface DatagramOptions {
   /**
-   * `false` sends every datagram with its peer's address, 36 bytes instead of 4, and asks for permissions
-   * alone. `true` unless given.
+   * Whether to bind channels. Without them every datagram carries its peer's address, 36 bytes instead of 4, and only
+   * permissions are requested. Default: `true`.
    */
   readonly channels?: boolean;
-  /** Forbids fragments on the way from the server to the peer, which takes the form without channels. */
+  /** Forbids fragmentation between the server and the peer. Excludes channels. Default: `false`. */
   readonly dontFragment?: boolean;
-  /** Told of ICMP packets that datagrams to a peer brought the server, if it passes them on. */
+  /** Receives the ICMP packets that datagrams to a peer caused, if the server reports them. */
   readonly onIcmp?: (peer: TransportAddress, report: IcmpReport) => void;
 }
 
-/** A relay of an allocation. */
+/** A datagram relay over an allocation. */
 export function datagramRelay(
   allocated: Allocated,
   options: TurnClientOptions & DatagramOptions,
@@ -113,13 +113,13 @@ class SessionDatagramRelay extends SessionRelay implements DatagramRelay {
     await this.session.send(encodeSend(data, to, dontFragment));
   }
 
-  /** RFC 8656 §12.6: from a channel that is not ours it is dropped. */
+  /** RFC 8656 §12.6: datagrams of channels that are not bound are dropped. */
   #onChannelData({ channel, data }: ChannelData): void {
     const from = this.#channels.peerOf(channel);
     if (from !== undefined) this.#received.push({ data, from });
   }
 
-  /** RFC 8656 §11.4: from whom we have not let in it is dropped. */
+  /** RFC 8656 §11.4: datagrams of peers without permission are dropped. */
   #onIndication(message: StunMessage): void {
     if (message.method !== DATA || unknownRequiredAttributes(message).length > 0) return;
     const from = getAttribute(message, "XOR-PEER-ADDRESS");
@@ -127,7 +127,7 @@ class SessionDatagramRelay extends SessionRelay implements DatagramRelay {
     const data = getAttribute(message, "DATA");
     const icmp = getAttribute(message, "ICMP");
     if (data !== undefined) this.#received.push({ data, from });
-    else if (icmp !== undefined) queueMicrotask(() => this.#options.onIcmp?.(from, icmp)); // it may throw
+    else if (icmp !== undefined) queueMicrotask(() => this.#options.onIcmp?.(from, icmp)); // may throw
   }
 }
 
@@ -143,8 +143,8 @@ function encodeSend(data: Uint8Array, to: TransportAddress, dontFragment: boolea
   });
 }
 
-/** Datagrams that wait for receive(); further ones are dropped. As many as a socket of the system keeps. */
+/** Datagrams that wait for receive(); further ones are dropped. The same number as for a socket of the system. */
 const MAX_WAITING = 1024;
 
-/** Ours: what fits a datagram to the server beside the longest header, a Send indication's to IPv6. */
+/** Chosen by us: what fits a datagram to the server with the longest header, that of a Send indication to IPv6. */
 const MAX_DATA_LENGTH = 65_535 - 8 - 20 - 64;

@@ -1,5 +1,5 @@
 /**
- * Relays by the URI of their server.
+ * Opening relays at a TURN server given by its URI.
  *
  * @module
  */
@@ -22,13 +22,113 @@ import { type DatagramOptions, type DatagramRelay, datagramRelay } from "./datag
 import { RFC8656_TIMINGS, type TurnTimings } from "./protocol.ts";
 import { type StreamRelay, streamRelay } from "./stream_relay.ts";
 
-/** What a TURN URI says. */
+/** Options of both kinds of relay. */
+export interface OpenRelayOptions {
+  /** The username and password. Few servers accept requests without them. */
+  readonly credential?: LongTermCredential;
+  /** Default: the system's network. */
+  readonly network?: Network;
+  /** The local address to reach the server from. Default: chosen by the system. Not for TLS. */
+  readonly local?: TransportAddress;
+  /** Certificate authorities to trust in addition to the platform's, PEM; for `turns`. */
+  readonly caCerts?: readonly string[];
+  /** The wanted lifetime between refreshes. The server decides; 10 minutes is usual. */
+  readonly lifetimeSeconds?: number;
+  /** How long to wait after each request, in milliseconds. Default: that of RFC 8489 §6.2.1, 39.5 s in all. */
+  readonly waitsMs?: readonly number[];
+  /** Default: {@linkcode RFC8656_TIMINGS}. */
+  readonly timings?: TurnTimings;
+  /** Cancels the opening, and releases what the server may have allocated. */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of {@linkcode openRelay}. */
+export interface OpenDatagramRelayOptions
+  extends OpenRelayOptions, DatagramOptions, Omit<AllocationRequest, "protocol"> {}
+
+/** Options of {@linkcode openStreamRelay}. The further ones of {@linkcode openRelay} are for datagrams only (RFC 6062 §5.1). */
+export interface OpenStreamRelayOptions extends OpenRelayOptions {
+  /** The family of the relayed address. Default: the server's, which is IPv4. */
+  readonly family?: AllocationRequest["family"];
+}
+
+/**
+ * Opens a relayed address for datagrams at a TURN server, over the transport that the URI names.
+ *
+ * @example
+ * ```ts ignore
+ * import { openRelay } from "@punchline/punchline/turn";
+ *
+ * const credential = { username: "ann", password: "secret" };
+ * await using relay = await openRelay("turn:turn.example.org", { credential });
+ * console.log(relay.relayed); // send this to the peer
+ * await relay.socket.send(new TextEncoder().encode("hello"), { ip: "192.0.2.1", port: 9000 });
+ * const { data, from } = await relay.socket.receive();
+ * ```
+ *
+ * @param uri as {@linkcode parseTurnUri} reads it
+ * @throws {TypeError} if the URI is invalid, or RFC 8265 does not allow the credential
+ * @throws {RefusedError} if the server refuses; `code` is that of RFC 8656 §19, and the message has a remedy
+ * @throws {NoResponseError} if the server does not respond in time
+ * @throws {MalformedMessageError} if the response is invalid, or is not TURN
+ * @throws {NetworkError} if the name does not resolve, or the network does not carry the request
+ */
+export async function openRelay(
+  uri: string,
+  options: OpenDatagramRelayOptions = {},
+): Promise<DatagramRelay> {
+  const server = parseTurnUri(uri);
+  const client = clientOptions(server.transport, options);
+  const allocated = await resolveAndAllocate(server, { ...options, protocol: "udp" }, client);
+  return datagramRelay(allocated, { ...options, ...client });
+}
+
+/**
+ * Opens a relayed address for byte streams at a TURN server (RFC 6062), over TCP or TLS. Streams are reliable and
+ * ordered, with back-pressure from end to end. Only this side needs the server.
+ *
+ * @example
+ * ```ts ignore
+ * import { openStreamRelay } from "@punchline/punchline/turn";
+ *
+ * const credential = { username: "ann", password: "secret" };
+ * await using relay = await openStreamRelay("turns:turn.example.org", { credential });
+ * using outgoing = await relay.connect({ ip: "192.0.2.1", port: 9000 });
+ * await relay.permit(["192.0.2.2"]); // this peer may now connect to relay.relayed[0]
+ * using incoming = await relay.accept();
+ * ```
+ *
+ * @param uri as {@linkcode parseTurnUri} reads it: `turns:`, or `turn:` with `?transport=tcp`
+ * @throws {TypeError} if the URI is invalid or names UDP, or RFC 8265 does not allow the credential
+ * @throws {RefusedError} if the server refuses; 442 if it does not relay streams
+ * @throws {NoResponseError} if the server does not respond in time
+ * @throws {MalformedMessageError} if the response is invalid, or is not TURN
+ * @throws {NetworkError} if the name does not resolve, or the network does not carry the request
+ */
+export async function openStreamRelay(
+  uri: string,
+  options: OpenStreamRelayOptions = {},
+): Promise<StreamRelay> {
+  const server = parseTurnUri(uri);
+  const { transport } = server;
+  if (transport === "udp") {
+    throw new TypeError(
+      `Cannot relay streams through ${JSON.stringify(uri)}: use turns: or add ?transport=tcp`,
+    );
+  }
+  const client = { ...clientOptions(transport, options), transport };
+  const { family, lifetimeSeconds } = options;
+  const request: AllocationRequest = { protocol: "tcp", family, lifetimeSeconds };
+  return streamRelay(await resolveAndAllocate(server, request, client), client);
+}
+
+/** The parts of a TURN URI (RFC 7065). */
 export interface TurnServer {
   /** A name or an IP address. */
   readonly host: string;
-  /** The URI's, or the scheme's: 3478, and 5349 for `turns`. */
+  /** The port of the URI. Default: 3478, or 5349 for `turns`. */
   readonly port: number;
-  /** How to talk to the server. What it relays is another matter. */
+  /** The transport to the server. It is independent of what the server relays. */
   readonly transport: StunTransport;
 }
 
@@ -47,18 +147,18 @@ export interface TurnServer {
  * });
  * ```
  *
- * @throws {TypeError} if it is not a TURN URI, or asks for DTLS (`turns` over UDP), which is not spoken here
+ * @throws {TypeError} if it is not a TURN URI, or asks for DTLS (`turns` over UDP), which is not supported
  */
 export function parseTurnUri(uri: string): TurnServer {
-  if (uri.includes("@")) { // it may hold a password: it is not repeated
+  if (uri.includes("@")) { // the message does not repeat the URI, which may hold a password
     throw new TypeError(
-      "Cannot parse TURN URI: there is an @ in it; the user and the password go into the credential",
+      "Cannot parse TURN URI: it contains an @; pass the username and the password as the credential",
     );
   }
   const parts = /^(turns?):([^?/@#]+)(?:\?transport=(.*))?$/i.exec(uri);
   if (parts === null) {
     throw new TypeError(
-      `Cannot parse TURN URI: it is turn:host[:port][?transport=udp|tcp] or turns:..., not ${
+      `Cannot parse TURN URI: it must be turn:host[:port][?transport=udp|tcp] or turns:..., not ${
         JSON.stringify(uri)
       }`,
     );
@@ -71,115 +171,13 @@ export function parseTurnUri(uri: string): TurnServer {
 function transportOf(uri: string, secure: boolean, transport?: string): StunTransport {
   const cannot = `Cannot use ${JSON.stringify(uri)}`;
   if (transport !== undefined && transport !== "udp" && transport !== "tcp") {
-    throw new TypeError(`${cannot}: the transport is udp or tcp, not ${JSON.stringify(transport)}`);
+    throw new TypeError(
+      `${cannot}: the transport must be udp or tcp, not ${JSON.stringify(transport)}`,
+    );
   }
   if (!secure) return transport ?? "udp";
   if (transport !== "udp") return "tls";
-  throw new TypeError(`${cannot}: it asks for DTLS; leave out transport=udp to use TLS over TCP`);
-}
-
-/** RFC 8656 §3.1. */
-const TURN_PORT = 3478;
-const TURNS_PORT = 5349;
-
-/** What both kinds of relay take. */
-export interface OpenRelayOptions {
-  /** Who is known to the server. Servers that let anybody in are rare. */
-  readonly credential?: LongTermCredential;
-  /** The system's own unless given. */
-  readonly network?: Network;
-  /** Where to leave from to the server; the system's choice unless given. Not for TLS. */
-  readonly local?: TransportAddress;
-  /** Certificate authorities to trust beside the platform's, PEM; for `turns`. */
-  readonly caCerts?: readonly string[];
-  /** For how long to ask at a time, until the next refresh. The server decides; 10 minutes are usual. */
-  readonly lifetimeSeconds?: number;
-  /** How long to wait after each request; as RFC 8489 §6.2.1 says, 39.5 s in all, unless given. */
-  readonly waitsMs?: readonly number[];
-  /** {@linkcode RFC8656_TIMINGS} unless given. */
-  readonly timings?: TurnTimings;
-  /** Gives the opening up, and releases what the server may have allocated. */
-  readonly signal?: AbortSignal;
-}
-
-/** What {@linkcode openRelay} takes. */
-export interface OpenDatagramRelayOptions
-  extends OpenRelayOptions, DatagramOptions, Omit<AllocationRequest, "protocol"> {}
-
-/** What {@linkcode openStreamRelay} takes; the other wishes are for datagrams only (RFC 6062 §5.1). */
-export interface OpenStreamRelayOptions extends OpenRelayOptions {
-  /** Of the relayed address; the server's default, which is IPv4, unless given. */
-  readonly family?: AllocationRequest["family"];
-}
-
-/**
- * Opens a relayed address for datagrams at a TURN server, over whatever transport its URI names.
- *
- * @example
- * ```ts ignore
- * import { openRelay } from "@punchline/punchline/turn";
- *
- * const credential = { username: "ann", password: "secret" };
- * await using relay = await openRelay("turn:turn.example.org", { credential });
- * console.log(relay.relayed); // what to tell the peer
- * await relay.socket.send(new TextEncoder().encode("hello"), { ip: "192.0.2.1", port: 9000 });
- * const { data, from } = await relay.socket.receive();
- * ```
- *
- * @param uri as {@linkcode parseTurnUri} reads it
- * @throws {TypeError} if the URI is none, or the credential is no text that RFC 8265 allows
- * @throws {RefusedError} if the server refuses; `code` is that of RFC 8656 §19, the message has a remedy
- * @throws {NoResponseError} if the server does not answer in time
- * @throws {MalformedMessageError} if what answers does not speak TURN, or says what makes no sense
- * @throws {NetworkError} if the name does not resolve, or the network does not carry the request
- */
-export async function openRelay(
-  uri: string,
-  options: OpenDatagramRelayOptions = {},
-): Promise<DatagramRelay> {
-  const server = parseTurnUri(uri);
-  const client = clientOptions(server.transport, options);
-  const allocated = await find(server, { ...options, protocol: "udp" }, client);
-  return datagramRelay(allocated, { ...options, ...client });
-}
-
-/**
- * Opens a relayed address for byte streams at a TURN server (RFC 6062), over TCP or TLS. Each stream is in
- * order and reliable, with back-pressure from end to end, and only this side needs the server.
- *
- * @example
- * ```ts ignore
- * import { openStreamRelay } from "@punchline/punchline/turn";
- *
- * const credential = { username: "ann", password: "secret" };
- * await using relay = await openStreamRelay("turns:turn.example.org", { credential });
- * using outgoing = await relay.connect({ ip: "192.0.2.1", port: 9000 });
- * await relay.permit(["192.0.2.2"]); // who may dial relay.relayed[0]
- * using incoming = await relay.accept();
- * ```
- *
- * @param uri as {@linkcode parseTurnUri} reads it, with `?transport=tcp` unless it is `turns:`
- * @throws {TypeError} if the URI is none or names UDP, or the credential is no text that RFC 8265 allows
- * @throws {RefusedError} if the server refuses; 442 if it relays no streams
- * @throws {NoResponseError} if the server does not answer in time
- * @throws {MalformedMessageError} if what answers does not speak TURN, or says what makes no sense
- * @throws {NetworkError} if the name does not resolve, or the network does not carry the request
- */
-export async function openStreamRelay(
-  uri: string,
-  options: OpenStreamRelayOptions = {},
-): Promise<StreamRelay> {
-  const server = parseTurnUri(uri);
-  const { transport } = server;
-  if (transport === "udp") {
-    throw new TypeError(
-      `Cannot relay streams by ${JSON.stringify(uri)}: it takes turns:, or ?transport=tcp`,
-    );
-  }
-  const client = { ...clientOptions(transport, options), transport };
-  const { family, lifetimeSeconds } = options;
-  const request: AllocationRequest = { protocol: "tcp", family, lifetimeSeconds };
-  return streamRelay(await find(server, request, client), client);
+  throw new TypeError(`${cannot}: it asks for DTLS; remove transport=udp to use TLS over TCP`);
 }
 
 function clientOptions(
@@ -195,7 +193,7 @@ function clientOptions(
   return { network, transport, credential, local, caCerts, waitsMs, timings, signal };
 }
 
-async function find(
+async function resolveAndAllocate(
   { host, port }: TurnServer,
   request: AllocationRequest,
   options: TurnClientOptions,
@@ -207,3 +205,7 @@ async function find(
     (target) => allocate(target, request, options),
   );
 }
+
+/** RFC 8656 §3.1. */
+const TURN_PORT = 3478;
+const TURNS_PORT = 5349;

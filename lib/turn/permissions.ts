@@ -1,66 +1,66 @@
 /**
- * Who may send to a relayed address: RFC 8656 §9 and §10.
+ * Permissions, which say who may send to a relayed address: RFC 8656 §9 and §10.
  *
  * @module
  */
 
-import { RefusedError } from "../base/errors.ts";
+import { PunchlineError, RefusedError } from "../base/errors.ts";
 import { idleDelay } from "../base/timers.ts";
 import { parseIp } from "../net/address.ts";
 import type { StunAttribute } from "../stun/attributes.ts";
-import { CREATE_PERMISSION, isFailure, isFinal, renewalDelayMs, RETRY_MS } from "./protocol.ts";
+import { CREATE_PERMISSION, isFinal, renewalDelayMs, RETRY_MS } from "./protocol.ts";
 import type { TurnSession } from "./session.ts";
 
-/** The permissions of one allocation, renewed until it ends. */
+/** The permissions of one allocation, renewed while it is open. */
 export class Permissions {
   readonly #session: TurnSession;
-  /** When each ends, by `performance.now()`, unless it is renewed. */
+  /** When each expires if it is not renewed, by `performance.now()`. */
   readonly #expiriesMs = new Map<string, number>();
-  /** How many requests are under way for each. */
-  readonly #asking = new Map<string, number>();
+  /** How many requests are in flight for each. */
+  readonly #requested = new Map<string, number>();
 
   constructor(session: TurnSession) {
     this.#session = session;
     session.background((signal) => this.#keepRenewed(signal));
   }
 
-  /** Whether the server lets this IP address in, as far as we know. */
+  /** Whether there is a permission for this IP address, as far as we know. */
   has(ip: string): boolean {
     const expiryMs = this.#expiriesMs.get(ip) ?? this.#expiriesMs.get(parseIp(ip));
     return expiryMs !== undefined && performance.now() < expiryMs;
   }
 
   /**
-   * Whether something may come from this IP address: also while the server is asked, as what it lets in may be here
-   * before its answer is understood.
+   * Whether to accept data from this IP address: with a permission, or while one is requested, because the first data
+   * may be processed before the response.
    *
-   * @param ip as decoded from a message
+   * @param ip canonical, as decoded from a message
    */
   admits(ip: string): boolean {
-    return this.#asking.has(ip) || this.has(ip);
+    return this.#requested.has(ip) || this.has(ip);
   }
 
-  /** Counts in one that the server gave by the way: a channel binding has one (RFC 8656 §12.1). */
+  /** Records a permission that came with something else: binding a channel installs one (RFC 8656 §12.1). */
   add(ip: string): void {
     const { permissionLifetimeMs } = this.#session.options.timings;
     this.#expiriesMs.set(parseIp(ip), performance.now() + permissionLifetimeMs);
   }
 
   /**
-   * Lets IP addresses in, at all their ports.
+   * Installs permissions for IP addresses, with all their ports.
    *
-   * @throws {TypeError} if one is no IP address
-   * @throws {RefusedError} if the server refuses; 403 for an address that it relays to nobody
+   * @throws {TypeError} if an IP address is invalid
+   * @throws {RefusedError} if the server refuses; 403 if it does not relay to an address
    */
   async permit(ips: readonly string[], signal?: AbortSignal): Promise<void> {
     const parsed = ips.map(parseIp);
     for (let start = 0; start < parsed.length; start += MAX_PEERS) {
-      await this.#ask(parsed.slice(start, start + MAX_PEERS), signal);
+      await this.#request(parsed.slice(start, start + MAX_PEERS), signal);
     }
   }
 
-  async #ask(ips: readonly string[], signal?: AbortSignal): Promise<void> {
-    for (const ip of ips) this.#asking.set(ip, (this.#asking.get(ip) ?? 0) + 1);
+  async #request(ips: readonly string[], signal?: AbortSignal): Promise<void> {
+    for (const ip of ips) this.#requested.set(ip, (this.#requested.get(ip) ?? 0) + 1);
     try {
       await this.#session.request({
         method: CREATE_PERMISSION,
@@ -71,9 +71,9 @@ export class Permissions {
       for (const ip of ips) this.add(ip);
     } finally {
       for (const ip of ips) {
-        const others = this.#asking.get(ip)! - 1;
-        if (others > 0) this.#asking.set(ip, others);
-        else this.#asking.delete(ip);
+        const others = this.#requested.get(ip)! - 1;
+        if (others > 0) this.#requested.set(ip, others);
+        else this.#requested.delete(ip);
       }
     }
   }
@@ -94,17 +94,17 @@ export class Permissions {
   }
 
   /**
-   * Asks for some again. A server grants all of a request or none, so those of one that it refuses are asked for one by
-   * one, and only what it refuses then is given up, until it is needed; what failed otherwise is asked for again soon.
+   * Renews some permissions. A server grants all permissions of a request or none. If it refuses, they are requested one
+   * by one, and only those refused then are given up until they are next used. Other failures are retried soon.
    *
-   * @returns whether there is nothing to ask for again soon
+   * @returns `false` if there is something to retry soon
    */
   async #renew(ips: readonly string[]): Promise<boolean> {
     try {
-      await this.#ask(ips);
+      await this.#request(ips);
       return true;
     } catch (error) {
-      if (!isFailure(error)) throw error;
+      if (!(error instanceof PunchlineError)) throw error;
       if (!(error instanceof RefusedError && isFinal(error))) return false;
     }
     if (ips.length === 1) {
@@ -117,5 +117,5 @@ export class Permissions {
   }
 }
 
-/** Ours: a request with so many IPv6 addresses still fits one packet. */
+/** Chosen by us: a request with this many IPv6 addresses still fits one packet. */
 const MAX_PEERS = 32;

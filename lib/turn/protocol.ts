@@ -1,16 +1,11 @@
 /**
- * The methods of TURN, beside STUN's Binding.
+ * The protocol of TURN: methods, ChannelData, which errors are final, timings, and remedies for error codes.
  *
  * @module
  */
 
 import { ByteReader } from "../base/bytes.ts";
-import {
-  MalformedMessageError,
-  NetworkError,
-  NoResponseError,
-  RefusedError,
-} from "../base/errors.ts";
+import { malformed, PunchlineError, RefusedError } from "../base/errors.ts";
 import { paddedLength, writeUint16 } from "../stun/codec.ts";
 
 /** RFC 8656 §17. */
@@ -32,7 +27,7 @@ export const CONNECTION_BIND = 0x00b;
 /** RFC 6062 §6.1: an indication, from the server. */
 export const CONNECTION_ATTEMPT = 0x00c;
 
-/** A datagram, and the channel that stands for its peer. */
+/** A datagram, and the number of the channel that stands for its peer (RFC 8656 §12.4). */
 export interface ChannelData {
   /** {@linkcode FIRST_CHANNEL} to {@linkcode LAST_CHANNEL}. */
   readonly channel: number;
@@ -40,20 +35,15 @@ export interface ChannelData {
   readonly data: Uint8Array;
 }
 
-/** RFC 8656 §12. */
-export const FIRST_CHANNEL = 0x4000;
-/** RFC 8656 §12; RFC 5766 went on to 0x7fff. */
-export const LAST_CHANNEL = 0x4fff;
-
 /**
- * The bytes of a message, padded to a multiple of four as streams demand and datagrams allow.
+ * The bytes of ChannelData, padded to a multiple of four, which streams require and datagrams allow.
  *
- * @throws {RangeError} if the channel is none, or the data are longer than 65535 bytes
+ * @throws {RangeError} if the channel number is invalid, or the data is longer than 65535 bytes
  */
 export function encodeChannelData({ channel, data }: ChannelData): Uint8Array<ArrayBuffer> {
   if (!isChannel(channel)) {
     throw new RangeError(
-      `Cannot encode ChannelData: a channel is ${FIRST_CHANNEL} to ${LAST_CHANNEL}, not ${channel}`,
+      `Cannot encode ChannelData: a channel number is ${FIRST_CHANNEL} to ${LAST_CHANNEL}, not ${channel}`,
     );
   }
   if (data.length > 0xffff) {
@@ -67,7 +57,7 @@ export function encodeChannelData({ channel, data }: ChannelData): Uint8Array<Ar
 }
 
 /**
- * Reads a message. What follows the data is padding, of any length: RFC 8656 §12.5.
+ * Reads ChannelData. Whatever follows the data is padding, of any length: RFC 8656 §12.5.
  *
  * @throws {MalformedMessageError} if the bytes are not ChannelData
  */
@@ -75,54 +65,63 @@ export function decodeChannelData(bytes: Uint8Array): ChannelData {
   const reader = new ByteReader(bytes, "ChannelData");
   const channel = reader.uint16("channel number");
   if (!isChannel(channel)) {
-    throw new MalformedMessageError(`Cannot read ChannelData: ${channel} is no channel number`);
+    throw malformed("ChannelData", `${channel} is not a channel number`);
   }
   return { channel, data: reader.bytes(reader.uint16("length"), "application data") };
 }
 
-/** Whether what starts so is ChannelData, and not STUN. */
+/** Whether bytes that start like this are ChannelData, and not a STUN message. */
 export function startsChannelData(bytes: Uint8Array): boolean {
   return bytes.length > 0 && bytes[0]! >> 4 === FIRST_CHANNEL >> 12;
+}
+
+/** Whether sending the request again cannot help. */
+export function isFinal(error: unknown): boolean {
+  if (error instanceof RefusedError) return error.code < 500;
+  return !(error instanceof PunchlineError);
+}
+
+/** The timings of TURN, as data, so that a test or an unusual server can have others. */
+export interface TurnTimings {
+  /** RFC 8656 §9: the lifetime of a permission, 5 minutes. */
+  readonly permissionLifetimeMs: number;
+  /** RFC 8656 §12: the lifetime of a channel binding, 10 minutes. */
+  readonly channelLifetimeMs: number;
+  /** RFC 8656 §8.1: how long before the end of a lifetime to renew it, a minute. At most half the lifetime. */
+  readonly refreshMarginMs: number;
+  /**
+   * The longest time between refreshes over UDP. They keep the mappings of NATs on the path to the server alive, and
+   * reveal a server that has restarted. Chosen by us: NATs that expire mappings after 30 s are common.
+   */
+  readonly udpKeepaliveMs: number;
+  /** RFC 6062 §4.3: how long a server waits for ConnectionBind, 30 s. */
+  readonly connectionBindMs: number;
+  /** The retransmission schedule of the release. Chosen by us: closing a relay takes at most their sum. */
+  readonly releaseWaitsMs: readonly number[];
+}
+
+/** How long to wait before renewing something with this lifetime. */
+export function renewalDelayMs(lifetimeMs: number, { refreshMarginMs }: TurnTimings): number {
+  return Math.max(lifetimeMs - refreshMarginMs, lifetimeMs / 2, MIN_RENEWAL_MS);
+}
+
+/** What may help after an error response with this code; `undefined` for codes that are not used in TURN. */
+export function remedyFor(code: number): string | undefined {
+  return REMEDIES[code];
 }
 
 function isChannel(number: number): boolean {
   return Number.isInteger(number) && number >= FIRST_CHANNEL && number <= LAST_CHANNEL;
 }
 
+/** RFC 8656 §12. */
+export const FIRST_CHANNEL = 0x4000;
+/** RFC 8656 §12; in RFC 5766 it was 0x7fff. */
+export const LAST_CHANNEL = 0x4fff;
+
 const HEADER_LENGTH = 4;
 
-/** Whether an error tells of the network or the server, and not of a fault of ours. */
-export function isFailure(error: unknown): boolean {
-  return error instanceof NetworkError || error instanceof NoResponseError ||
-    error instanceof RefusedError || error instanceof MalformedMessageError;
-}
-
-/** Whether asking again will not help. */
-export function isFinal(error: unknown): boolean {
-  if (error instanceof RefusedError) return error.code < 500;
-  return !isFailure(error);
-}
-
-/** Times of TURN, as data so that a server with other ones, or a test, can have them. */
-export interface TurnTimings {
-  /** RFC 8656 §9: the Permission Lifetime, 5 minutes. */
-  readonly permissionLifetimeMs: number;
-  /** RFC 8656 §12: of a channel binding, 10 minutes. */
-  readonly channelLifetimeMs: number;
-  /** RFC 8656 §8.1: how long before its end a lifetime is renewed, a minute. At most half of the lifetime. */
-  readonly refreshMarginMs: number;
-  /**
-   * Over UDP the allocation is refreshed at least this often, so that NATs on the way to the server keep their
-   * mapping, and so that a server which has forgotten everything is noticed. Ours: NATs with 30 s are common.
-   */
-  readonly udpKeepaliveMs: number;
-  /** RFC 6062 §4.3: for how long a server waits for ConnectionBind, 30 s. */
-  readonly connectionBindMs: number;
-  /** How patiently the release at the end is repeated: the waits after each request. Ours. */
-  readonly releaseWaitsMs: readonly number[];
-}
-
-/** The times of the RFCs. */
+/** The timings of the RFCs, and our own where they have none. */
 export const RFC8656_TIMINGS: TurnTimings = {
   permissionLifetimeMs: 300_000,
   channelLifetimeMs: 600_000,
@@ -132,49 +131,41 @@ export const RFC8656_TIMINGS: TurnTimings = {
   releaseWaitsMs: [250, 500, 750],
 };
 
-/** When to renew what lasts so long. */
-export function renewalDelayMs(lifetimeMs: number, { refreshMarginMs }: TurnTimings): number {
-  return Math.max(lifetimeMs - refreshMarginMs, lifetimeMs / 2, MIN_RENEWAL_MS);
-}
-
-/** Ours: a server that grants no time at all is not asked more often than this. */
-const MIN_RENEWAL_MS = 500;
-
-/** Ours: between something that could not be renewed and the next try. */
+/** Chosen by us: the wait before retrying a renewal that failed. */
 export const RETRY_MS = 5000;
 
-/** What may help after a server answered with this code; `undefined` for codes that no RFC of TURN uses. */
-export function remedyFor(code: number): string | undefined {
-  return REMEDIES[code];
-}
+/** Chosen by us: the shortest wait, for servers that grant no time at all. */
+const MIN_RENEWAL_MS = 500;
 
 const REMEDIES: Readonly<Record<number, string>> = {
   // RFC 8489 §14.8
-  300: "ask the server that it names, or another one if it names none",
-  400: "the server cannot read the request, or it does not fit what is open; try another server",
-  401: "check the username and the password; time-limited ones may have expired",
-  420: "the server is older than this option; leave the option out",
-  438: "the server's nonces expire sooner than requests arrive; try again",
-  500: "the server is in trouble; try again in a minute, or another server",
+  300: "use the server that it names, or another one if it names none",
+  400:
+    "the server did not understand the request, or it conflicts with an open relay; try another server",
+  401: "check the username and the password; a time-limited credential may have expired",
+  420: "the server does not support this option; leave it out",
+  438: "the server's nonces expire before requests arrive; try again",
+  500: "the server has a problem; try again in a minute, or use another server",
   // RFC 8656 §19
-  404: "the server has no such reservation, it may have expired; open a relay without it", // coturn's own
-  403: "the server's administrator forbids this; try another peer address or another server",
+  404: "the server does not know the reservation, which may have expired; open a relay without it", // coturn only
+  403: "the server's administrator does not allow this; try another peer address or another server",
   437:
-    "the server knows no such relayed address, it may have been restarted, or another one is open " +
-    "from this port; open a new one",
-  440: "the server has no address of this family; ask for the other one",
-  441: "somebody else's credentials opened this relayed address; use those",
-  442: "the server does not relay this protocol; ask for the other one, or another server",
-  443: "the peer's address is of another family than the relayed address; open one of that family",
+    "the server does not know the relayed address, because it may have been restarted, or another one " +
+    "is open from this port; open a new one",
+  440: "the server has no address of this family; ask for the other family",
+  441: "the relayed address was opened with other credentials; use those",
+  442: "the server does not relay this protocol; use the other one, or another server",
+  443: "the peer's address is of another family than the relayed address; open one of its family",
   486:
-    "this user has as many relayed addresses as the server allows; close one, or wait until old ones expire",
-  508: "the server is full, or has no such port; try again in a minute, or another server",
+    "this user has as many relayed addresses as the server allows; close one, or wait for old ones to expire",
+  508:
+    "the server is full, or the port is not available; try again in a minute, or use another server",
   // RFC 6062 §6.3
-  446: "a connection to this peer is open; close it first",
-  447: "the peer does not answer the server; check that it listens there and lets the server in",
+  446: "a connection to this peer is already open; close it first",
+  447: "the peer does not answer the server; check that it listens there and admits the server",
   // RFC 8016 §5
   405:
-    "the server lets no relayed address move; leave mobility out, and open a new one after a move",
+    "the server does not support mobility; open the relay without it, and open a new one after a move",
   // RFC 8445 §7.3.1.1
-  487: "so answer ICE agents, not TURN servers; check the address",
+  487: "this is the answer of an ICE agent, not of a TURN server; check the address",
 };

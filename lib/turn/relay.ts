@@ -1,5 +1,5 @@
 /**
- * What relays of datagrams and of streams have in common.
+ * What datagram relays and stream relays have in common.
  *
  * @module
  */
@@ -11,37 +11,38 @@ import type { Allocated, TurnClientOptions } from "./allocation.ts";
 import { Permissions } from "./permissions.ts";
 import { TurnSession } from "./session.ts";
 
-/** An address at a TURN server that stands for this host; disposing releases it. */
+/** A relayed address: an address at a TURN server that stands for this host. Disposing releases it. */
 export interface Relay extends AsyncDisposable {
-  /** Who serves: not the one that was asked, if that one named another. */
+  /** The server of the relay; a different one from the one asked if that redirected the request. */
   readonly server: TransportAddress;
-  /** How this host talks to the server. */
+  /** The transport between this host and the server. */
   readonly transport: StunTransport;
-  /** Where peers reach this host; with `family: "dual"` an IPv4 address, and perhaps an IPv6 address. */
+  /** Where peers reach this host. With `family: "dual"`, an IPv4 address and, if granted, an IPv6 address. */
   readonly relayed: readonly [TransportAddress, ...TransportAddress[]];
-  /** Where the server sees this host. */
+  /** The address of this host as the server sees it. */
   readonly mapped: TransportAddress;
-  /** For `reservationToken` of the next relay, if its port was asked to be kept. */
+  /** The `reservationToken` for opening the next relay, if its port was reserved. */
   readonly reservationToken: Uint8Array | undefined;
-  /** Families that were asked for and not granted, and why. */
+  /** The requested families that were not granted, and why. */
   readonly refused: readonly AddressErrorCode[];
   /**
-   * Resolves once the relay is closed; rejects once it is lost, because the server was restarted, does not
-   * answer any more, or refuses to go on. What waits for the relay rejects with the same error.
+   * Resolves once the relay is closed; rejects once it is lost, because the server was restarted, no longer responds, or
+   * refuses to continue. All pending calls reject with the same error.
    */
   readonly finished: Promise<void>;
   /**
-   * Lets peers in, by their IP addresses, for as long as the relay is open. Sending to a peer does so too.
+   * Permits peers to send to the relayed address, by their IP addresses, for as long as the relay is open. Sending to a
+   * peer permits it as well.
    *
-   * @throws {TypeError} if one is no IP address
-   * @throws {RefusedError} if the server refuses; 403 for an address that it relays nothing to
+   * @throws {TypeError} if an IP address is invalid
+   * @throws {RefusedError} if the server refuses; 403 if it does not relay to an address
    */
   permit(ips: readonly string[], options?: { signal?: AbortSignal }): Promise<void>;
-  /** Releases the relayed address, if the server can be reached, and closes all sockets; idempotent. */
+  /** Closes all sockets, and releases the relayed address if the server can be reached; idempotent. */
   close(): Promise<void>;
 }
 
-/** The common part, over a session. */
+/** The common part of both kinds of relay, over a session. */
 export abstract class SessionRelay implements Relay {
   protected readonly session: TurnSession;
   protected readonly permissions: Permissions;

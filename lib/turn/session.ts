@@ -1,92 +1,93 @@
 /**
- * An allocation for as long as it is open: refreshed, asked for more, noticed when lost, released at the end:
- * RFC 8656 §8, and RFC 8016 for its moving.
+ * An allocation from its creation to its release: refreshed while it is open (RFC 8656 §8), moved to another network
+ * on request (RFC 8016), and reported when it is lost.
  *
  * @module
  */
 
-import { NetworkError } from "../base/errors.ts";
+import { abortable } from "@std/async/abortable";
+import { NetworkError, PunchlineError } from "../base/errors.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
-import type { AuthenticatedTransaction, StunQuestion, Target } from "../stun/transaction.ts";
+import type { AuthenticatedTransaction, ServerTarget, StunRequest } from "../stun/transaction.ts";
 import {
   type Allocated,
-  type Allocation,
   ALLOCATION_MISMATCH,
   RELEASE,
+  type TurnAllocation,
   type TurnClientOptions,
-  turnRefusal,
+  turnRefusedError,
 } from "./allocation.ts";
-import { type LinkHandlers, openCarrier, TurnLink } from "./connection.ts";
-import { isFailure, isFinal, REFRESH, renewalDelayMs, RETRY_MS } from "./protocol.ts";
-import { abortable } from "@std/async/abortable";
+import { TurnConnection, type TurnConnectionHandlers } from "./connection.ts";
+import { isFinal, REFRESH, renewalDelayMs, RETRY_MS } from "./protocol.ts";
 
-/** How to ask. */
-export interface SessionRequestOptions {
-  /** What could not be done if the server refuses, as in `permit 192.0.2.1`. */
+/** Options of {@linkcode TurnSession.request}. */
+export interface TurnRequestOptions {
+  /** What fails if the server refuses, for the message: `permit 192.0.2.1`. */
   readonly action: string;
   readonly signal?: AbortSignal;
 }
 
 /** An allocation, until it is closed or lost. */
 export class TurnSession {
-  readonly server: Target;
-  readonly allocation: Allocation;
+  readonly server: ServerTarget;
+  readonly allocation: TurnAllocation;
   readonly options: TurnClientOptions;
-  /** Resolves once it is closed; rejects once it is lost, with why. */
+  /** Resolves once the allocation is released; rejects, with the reason, once it is lost. */
   readonly finished: Promise<void>;
-  readonly #finish = Promise.withResolvers<void>();
-  readonly #end = new AbortController();
-  readonly #tasks: Promise<void>[] = [];
-  #handlers: LinkHandlers | undefined;
-  #link: TurnLink;
+  readonly #finish = optionalResolvers<void>();
+  /** Refreshes and renewals. If one of them fails, the allocation is of no further use. */
+  readonly #tasks = new TaskGroup((error) => this.#lose(error));
+  #handlers: TurnConnectionHandlers | undefined;
+  #connection: TurnConnection;
   #transaction: AuthenticatedTransaction;
   #mobilityTicket: Uint8Array | undefined;
-  /** While it moves; resolves when that is over, however it went. */
+  /** Defined during a move; resolves when the move is over, whatever its result. */
   #moving: Promise<void> | undefined;
+  /** Ends a move that takes too long when the session closes. A move outlives `#tasks`, which have their own signal. */
   readonly #moveEnd = new AbortController();
   #closed: Promise<void> | undefined;
   #isLost = false;
 
-  /** Refreshes from now on. */
+  /** Starts refreshing the allocation. */
   constructor(allocated: Allocated, options: TurnClientOptions) {
     this.server = allocated.server;
     this.allocation = allocated.allocation;
     this.options = options;
     this.finished = this.#finish.promise;
-    this.finished.catch(() => {}); // for those to see who wait for it
     this.#transaction = allocated.transaction;
     this.#mobilityTicket = allocated.allocation.mobilityTicket;
-    this.#link = allocated.link;
-    this.#attach(allocated.link);
+    this.#connection = allocated.connection;
+    this.#attach(allocated.connection);
     this.background((signal) => this.#keepRefreshed(signal));
   }
 
-  /** Aborted when it is closed or lost; its reason is what to tell those who wait. */
+  /** Aborted once the allocation is closed or lost. Its reason is the error for everything that still waits. */
   get ended(): AbortSignal {
-    return this.#end.signal;
+    return this.#tasks.signal;
   }
 
-  /** Where it leaves from; over UDP the IP may be the wildcard. */
+  /** The local address; over UDP its IP may be the wildcard. */
   get local(): TransportAddress {
-    return this.#link.local;
+    return this.#connection.local;
   }
 
-  /** Says who takes what comes from now on; until then it is dropped. */
-  deliverTo(handlers: LinkHandlers): void {
+  /** Sets the handlers for what arrives from now on. Until then it is dropped. */
+  deliverTo(handlers: TurnConnectionHandlers): void {
     this.#handlers = handlers;
-    this.#link.deliverTo(handlers);
+    this.#connection.deliverTo(handlers);
   }
 
   /**
-   * Asks the server something about the allocation.
+   * Sends a request about the allocation.
    *
-   * @throws {RefusedError} if it refuses; 437 means that the allocation is lost
-   * @throws {NoResponseError} if it does not answer in time
-   * @throws {NetworkError} `closed`, or as the network fails
+   * @throws {RefusedError} if the server refuses; 437 means that the allocation is lost
+   * @throws {NoResponseError} if it does not respond in time
+   * @throws {NetworkError} `closed`, or if the network fails
    */
-  async request(question: StunQuestion, options: SessionRequestOptions): Promise<StunMessage> {
+  async request(request: StunRequest, options: TurnRequestOptions): Promise<StunMessage> {
     const { action, signal } = options;
     const timeouts = {
       waitsMs: this.options.waitsMs,
@@ -95,18 +96,19 @@ export class TurnSession {
     while (true) {
       if (this.#moving !== undefined) await abortable(this.#moving, timeouts.signal);
       timeouts.signal.throwIfAborted();
-      const link = this.#link;
-      // What comes of a link that is being left says nothing: the server may know the new one already.
-      const isLeft = () => this.#moving !== undefined || link !== this.#link;
+      const connection = this.#connection;
+      // A failure on a connection that is being left means nothing: the server may already know the new one.
+      const isLeft = () => this.#moving !== undefined || connection !== this.#connection;
       try {
-        const { answer } = await this.#transaction.ask(link.channel(timeouts), question);
+        const { answer } = await this.#transaction.ask(connection.channel(timeouts), request);
         if (answer.class === "success") return answer;
         if (isLeft()) continue;
-        const error = turnRefusal(answer, this.server.address, action);
+        const error = turnRefusedError(answer, this.server.address, action);
         if (error.code === ALLOCATION_MISMATCH) this.#lose(error);
         throw error;
       } catch (error) {
-        if (!isFailure(error) || !isLeft() || timeouts.signal.aborted) throw error;
+        const isExpected = error instanceof PunchlineError;
+        if (!isExpected || !isLeft() || timeouts.signal.aborted) throw error;
       }
     }
   }
@@ -114,43 +116,44 @@ export class TurnSession {
   /**
    * Sends an indication or ChannelData.
    *
-   * @throws {NetworkError} `closed`, or if the network does not take it
+   * @throws {NetworkError} `closed`, or if the network does not accept it
    */
   async send(message: Uint8Array): Promise<void> {
     this.ended.throwIfAborted();
-    await this.#link.send(message);
+    await this.#connection.send(message);
   }
 
-  /** Whether it keeps the program running, which is so by default; over UDP always. */
+  /** Sets whether the session keeps the program running. It does by default, and over UDP always. */
   refer(isReferenced: boolean): void {
-    this.#link.refer(isReferenced);
+    this.#connection.refer(isReferenced);
   }
 
-  /** A conversation for another connection to the server. */
-  forkConversation(): AuthenticatedTransaction {
+  /** A transaction for another connection to the server, with the same authentication. */
+  forkTransaction(): AuthenticatedTransaction {
     return this.#transaction.fork();
   }
 
-  /** Runs a job for as long as its allocation is kept. If it fails before, the allocation is of no use any more. */
+  /** Runs a job until the session ends. If the job fails before that, the allocation is lost. */
   background(job: (signal: AbortSignal) => Promise<void>): void {
-    this.#tasks.push(job(this.ended).catch((error) => this.#lose(error)));
+    this.#tasks.run(job);
   }
 
   /**
-   * Takes the allocation to a new socket, which leaves by whatever network there is now: RFC 8016.
+   * Moves the allocation to a new socket, over whatever network the host is on now: RFC 8016.
    *
-   * @throws {TypeError} if the server gave no ticket for that
+   * @throws {TypeError} if the server gave no mobility ticket
    * @throws {RefusedError} if it refuses
    */
   async move({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
     while (this.#moving !== undefined) await this.#moving;
     this.ended.throwIfAborted();
     const moving = this.#move(signal);
+    // Others only wait for the end of the move; its failure is thrown below.
     this.#moving = moving.catch(() => {}).then(() => this.#moving = undefined);
-    const left = this.#link;
+    const left = this.#connection;
     await this.#moving;
     left.finished.catch((error) => {
-      if (left === this.#link) this.#lose(error); // it ended meanwhile, and there is no other
+      if (left === this.#connection) this.#lose(error); // it ended during the move, and there is no other
     });
     await moving;
     this.ended.throwIfAborted();
@@ -160,55 +163,54 @@ export class TurnSession {
     const ticket = this.#mobilityTicket;
     if (ticket === undefined) {
       throw new TypeError(
-        "Cannot move relay: it was opened without mobility, or the server has none",
+        "Cannot move relay: it was opened without mobility, or the server does not support it",
       );
     }
     const { address, hostname } = this.server;
+    const moveEnd = this.#moveEnd.signal;
     const timeouts = {
       waitsMs: this.options.waitsMs,
-      signal: AbortSignal.any([this.#moveEnd.signal, ...signal === undefined ? [] : [signal]]),
+      signal: signal === undefined ? moveEnd : AbortSignal.any([moveEnd, signal]),
     };
     const options = { ...this.options, ...timeouts, local: undefined };
-    const link = new TurnLink(await openCarrier(address, hostname, options));
+    const connection = await TurnConnection.open(address, hostname, options);
     const transaction = this.#transaction.fork();
     try {
-      const { answer: response } = await transaction.ask(link.channel(timeouts), {
+      const { answer: response } = await transaction.ask(connection.channel(timeouts), {
         method: REFRESH,
         attributes: [{ type: "MOBILITY-TICKET", value: ticket }],
       });
-      if (response.class !== "success") throw turnRefusal(response, address, "move relay");
+      if (response.class !== "success") throw turnRefusedError(response, address, "move relay");
       this.#mobilityTicket = getAttribute(response, "MOBILITY-TICKET") ?? ticket;
     } catch (error) {
-      link.close();
+      connection.close();
       throw error;
     }
-    const old = this.#link;
-    this.#link = link;
+    const old = this.#connection;
+    this.#connection = connection;
     this.#transaction = transaction;
-    this.#attach(link);
+    this.#attach(connection);
     old.close();
-    if (this.#isLost) link.close();
+    if (this.#isLost) connection.close();
   }
 
-  /** Releases the allocation; idempotent, and fails for nothing. */
+  /** Releases the allocation. Idempotent; never rejects because of the network. */
   close(): Promise<void> {
     return this.#closed ??= this.#close();
   }
 
   async #close(): Promise<void> {
     const server = formatTransportAddress(this.server.address);
-    this.#end.abort(new NetworkError(`Cannot use relay at ${server}: it is closed`, "closed"));
-    await Promise.all(this.#tasks);
+    await this.#tasks.stop(
+      new NetworkError(`Cannot use relay at ${server}: it is closed`, "closed"),
+    );
     await this.#finishMove();
-    if (!this.#isLost) {
-      const channel = this.#link.channel({ waitsMs: this.options.timings.releaseWaitsMs });
-      await this.#transaction.ask(channel, RELEASE).catch(ignoreFailure);
-    }
-    this.#link.close();
+    if (!this.#isLost) await this.#release();
+    this.#connection.close();
     this.#finish.resolve();
   }
 
-  /** What is to be released is where the move leaves it, if it comes to an end soon. */
+  /** A move in progress may still change the connection that the release must go over, if it ends soon. */
   async #finishMove(): Promise<void> {
     if (this.#moving === undefined) return;
     const { releaseWaitsMs } = this.options.timings;
@@ -218,18 +220,28 @@ export class TurnSession {
     clearTimeout(timer);
   }
 
+  async #release(): Promise<void> {
+    const channel = this.#connection.channel({ waitsMs: this.options.timings.releaseWaitsMs });
+    try {
+      await this.#transaction.ask(channel, RELEASE);
+    } catch (error) {
+      // A server that cannot be reached forgets the allocation when it expires.
+      if (!(error instanceof PunchlineError)) throw error;
+    }
+  }
+
   #lose(error: unknown): void {
     if (this.ended.aborted) return;
     this.#isLost = true;
-    this.#end.abort(error);
-    this.#link.close();
+    void this.#tasks.stop(error); // close() waits for them
+    this.#connection.close();
     this.#finish.reject(error);
   }
 
-  #attach(link: TurnLink): void {
-    if (this.#handlers !== undefined) link.deliverTo(this.#handlers);
-    link.finished.catch((error) => {
-      if (link === this.#link && this.#moving === undefined) this.#lose(error);
+  #attach(connection: TurnConnection): void {
+    if (this.#handlers !== undefined) connection.deliverTo(this.#handlers);
+    connection.finished.catch((error) => {
+      if (connection === this.#connection && this.#moving === undefined) this.#lose(error);
     });
   }
 
@@ -251,7 +263,7 @@ export class TurnSession {
         this.#mobilityTicket = getAttribute(response, "MOBILITY-TICKET") ?? this.#mobilityTicket;
         waitMs = this.#refreshDelayMs(lifetimeMs);
       } catch (error) {
-        // It lives on until it expires: the network, or the server, may come back.
+        // The allocation lives until it expires: the network or the server may come back.
         if (isFinal(error) || performance.now() >= expiresMs) throw error;
         waitMs = RETRY_MS;
       }
@@ -263,9 +275,4 @@ export class TurnSession {
     const delayMs = renewalDelayMs(lifetimeMs, timings);
     return transport === "udp" ? Math.min(delayMs, timings.udpKeepaliveMs) : delayMs;
   }
-}
-
-/** The server forgets by itself what it cannot be told. */
-function ignoreFailure(error: unknown): void {
-  if (!isFailure(error)) throw error;
 }

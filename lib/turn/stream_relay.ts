@@ -1,35 +1,77 @@
 /**
- * Relayed byte streams: RFC 6062, TCP allocations.
+ * Relayed byte streams: the TCP allocations of RFC 6062.
  *
  * @module
  */
 
-import { MalformedMessageError, RefusedError } from "../base/errors.ts";
+import { MalformedMessageError, PunchlineError, RefusedError } from "../base/errors.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
 import { StreamChannel } from "../stun/transport.ts";
-import { type Allocated, type TurnClientOptions, turnRefusal } from "./allocation.ts";
-import { CONNECT, CONNECTION_ATTEMPT, CONNECTION_BIND, isFailure, isFinal } from "./protocol.ts";
+import { type Allocated, type TurnClientOptions, turnRefusedError } from "./allocation.ts";
+import { CONNECT, CONNECTION_ATTEMPT, CONNECTION_BIND, isFinal } from "./protocol.ts";
 import { type Relay, SessionRelay } from "./relay.ts";
 
-/** What a {@linkcode RelayedConnection} is made of. */
+/**
+ * A relayed address for byte streams. Disposing releases it and closes its connections. Peers need not support TURN.
+ *
+ * **The end of a stream.** In RFC 6062 a server closes both of its connections when one is closed; half-close is not
+ * mentioned. coturn 4.6.1 resets both when either side closes or half-closes, and drops data that it has not delivered
+ * yet. So announce the end within the stream, and wait for an acknowledgement, before either side closes. coturn also
+ * sometimes stops reading one side of a stream that runs at full speed in both directions. Streams that alternate
+ * directions, or send little in one of them, are not affected.
+ */
+export interface StreamRelay extends Relay {
+  /**
+   * Dials a peer from the relayed address.
+   *
+   * @throws {RefusedError} 403 if the server does not relay to that address, 446 if there already is a connection to this
+   * peer, 447 if the peer does not answer
+   * @throws {NoResponseError} if the server does not respond
+   * @throws {NetworkError} if the network fails
+   */
+  connect(peer: TransportAddress, options?: { signal?: AbortSignal }): Promise<TcpConnection>;
+  /**
+   * The next connection that a permitted peer has made to the relayed address. Connections that end before they are
+   * accepted are skipped. An aborted call loses no connection that it had not begun to accept.
+   *
+   * @throws {NetworkError} `closed` once the relay is closed, or the reason that it was lost
+   * @throws {RefusedError} if the server no longer lets us accept connections
+   */
+  accept(options?: { signal?: AbortSignal }): Promise<TcpConnection>;
+  /** Keeps the program running while the relay is open. This is the default. */
+  ref(): void;
+  /** Allows the program to end while the relay is open. Its connections have an `unref()` of their own. */
+  unref(): void;
+}
+
+/** How a stream relay reaches its server: not over UDP. */
+export type StreamRelayOptions = TurnClientOptions & { readonly transport: "tcp" | "tls" };
+
+/** A stream relay over an allocation. */
+export function streamRelay(allocated: Allocated, options: StreamRelayOptions): StreamRelay {
+  return new SessionStreamRelay(allocated, options);
+}
+
+/** The parts of a {@linkcode RelayedConnection}. */
 export interface RelayedConnectionParts {
   /** The relayed address. */
   readonly local: TransportAddress;
   /** The peer. */
   readonly remote: TransportAddress;
-  /** To the server. */
+  /** The connection to the server. */
   readonly connection: TcpConnection;
-  /** What the peer had sent when the server bound the connection. */
+  /** Data of the peer that arrived together with the response to ConnectionBind. */
   readonly rest: Uint8Array;
+  /** Called when the connection is closed or reset from this side. */
   readonly onClose: (connection: TcpConnection) => void;
-  /** What else keeps the program running while the connection does. */
+  /** Passes `ref()` and `unref()` on to whatever else keeps the program running. */
   readonly onRefer?: (isReferenced: boolean) => void;
 }
 
-/** The connection to the server under the names of its ends: everything else is its own. */
+/** A connection to the server, presented as the connection to the peer that it relays. */
 export class RelayedConnection implements TcpConnection {
   readonly local: TransportAddress;
   readonly remote: TransportAddress;
@@ -88,50 +130,6 @@ export class RelayedConnection implements TcpConnection {
   }
 }
 
-/**
- * A relayed address for byte streams; disposing releases it and closes its connections. Peers need not know
- * of TURN.
- *
- * **The end of a stream.** RFC 6062 has a server close both of its connections when one is closed, and no word
- * on half-close. coturn 4.6.1 resets both when either side closes or half-closes, and drops what it has not
- * delivered yet. So the end has to be told in the stream itself, and answered, before either side closes.
- * It also stops now and then to read one side of a stream that runs at full speed both ways; who sends in turns,
- * or little in one direction, is not affected.
- */
-export interface StreamRelay extends Relay {
-  /**
-   * Dials a peer from the relayed address.
-   *
-   * @throws {RefusedError} 403 for an address that the server dials for nobody, 446 if there is a connection
-   * to this peer, 447 if the peer does not answer
-   * @throws {NoResponseError} if the server does not answer
-   * @throws {NetworkError} as the network fails
-   */
-  connect(peer: TransportAddress, options?: { signal?: AbortSignal }): Promise<TcpConnection>;
-  /**
-   * The next connection that a permitted peer made to the relayed address. An aborted call loses none, unless
-   * it was just taking it.
-   *
-   * A connection that ends before it is taken is passed over.
-   *
-   * @throws {NetworkError} `closed` once the relay is closed, or why it was lost
-   * @throws {RefusedError} if the server does not let us take connections any more
-   */
-  accept(options?: { signal?: AbortSignal }): Promise<TcpConnection>;
-  /** Keeps the program running while the relay is open, which is so by default. */
-  ref(): void;
-  /** Lets the program end while the relay is open. Its connections have their own `unref()`. */
-  unref(): void;
-}
-
-/** How a stream relay reaches its server. */
-export type StreamRelayOptions = TurnClientOptions & { readonly transport: "tcp" | "tls" };
-
-/** A relay of an allocation. */
-export function streamRelay(allocated: Allocated, options: StreamRelayOptions): StreamRelay {
-  return new SessionStreamRelay(allocated, options);
-}
-
 class SessionStreamRelay extends SessionRelay implements StreamRelay {
   readonly #options: StreamRelayOptions;
   readonly #attempts = new WaitQueue<Attempt>(MAX_ATTEMPTS);
@@ -159,7 +157,9 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
     const connectionId = getAttribute(response, "CONNECTION-ID");
     if (connectionId === undefined) {
       throw new MalformedMessageError(
-        `Cannot understand ${formatTransportAddress(this.server)}: its connection has no id`,
+        `Cannot understand ${
+          formatTransportAddress(this.server)
+        }: its connection has no CONNECTION-ID`,
       );
     }
     return await this.#bind({ connectionId, peer }, signal);
@@ -173,7 +173,7 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
       try {
         return await this.#bind(attempt, signal);
       } catch (error) {
-        if (this.session.ended.aborted || signal?.aborted || !isOnlyThisPeers(error)) throw error;
+        if (this.session.ended.aborted || signal?.aborted || !concernsOnePeer(error)) throw error;
       }
     }
   }
@@ -186,7 +186,7 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
     this.session.refer(false);
   }
 
-  /** Another connection to the server, which becomes the one to the peer. */
+  /** Opens another connection to the server, which then relays the connection to the peer. */
   async #bind(
     { connectionId, peer }: Pick<Attempt, "connectionId" | "peer">,
     signal?: AbortSignal,
@@ -199,13 +199,13 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
       signal: signal === undefined ? ended : AbortSignal.any([ended, signal]),
     });
     try {
-      const { answer: response } = await this.session.forkConversation().ask(channel, {
+      const { answer: response } = await this.session.forkTransaction().ask(channel, {
         method: CONNECTION_BIND,
         attributes: [{ type: "CONNECTION-ID", value: connectionId }],
       });
       if (response.class !== "success") {
-        const action = `take the connection with ${formatTransportAddress(peer)}`;
-        throw turnRefusal(response, server.address, action);
+        const action = `bind the connection with ${formatTransportAddress(peer)}`;
+        throw turnRefusedError(response, server.address, action);
       }
     } catch (error) {
       channel[Symbol.dispose]();
@@ -221,7 +221,7 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
     return connection;
   }
 
-  /** RFC 6062 §4.4; from whom we have not let in it is dropped. */
+  /** RFC 6062 §4.4. Attempts of peers without permission are dropped. */
   #onIndication(message: StunMessage): void {
     if (message.method !== CONNECTION_ATTEMPT) return;
     const connectionId = getAttribute(message, "CONNECTION-ID");
@@ -239,23 +239,23 @@ class SessionStreamRelay extends SessionRelay implements StreamRelay {
 }
 
 /**
- * Whether a failure to take one peer's connection says nothing of the next one's: the peer has gone, of which coturn
- * tells by a reset and others by 400 or 447, or the server has given up waiting.
+ * Whether a failure to accept one peer's connection means nothing for the next one: the peer has gone, which coturn
+ * reports with a reset and others with 400 or 447, or the server has stopped waiting.
  */
-function isOnlyThisPeers(error: unknown): boolean {
+function concernsOnePeer(error: unknown): boolean {
   if (error instanceof RefusedError) return GONE.has(error.code) || !isFinal(error);
-  return isFailure(error);
+  return error instanceof PunchlineError;
 }
 
-/** RFC 6062 §5.4: 400 for a connection that the server does not know (any more); 447 for one that failed. */
-const GONE: ReadonlySet<number> = new Set([400, 447]);
-
-/** A peer that waits for us. */
+/** A peer whose connection has not been accepted yet. */
 interface Attempt {
   readonly connectionId: number;
   readonly peer: TransportAddress;
   readonly arrivedMs: number;
 }
 
-/** Ours: those that accept() does not take in 30 s are hung up on by the server. */
+/** RFC 6062 §5.4: 400 for a connection that the server does not know, or no longer knows; 447 for one that failed. */
+const GONE: ReadonlySet<number> = new Set([400, 447]);
+
+/** Chosen by us: the server drops those that are not accepted within 30 s. */
 const MAX_ATTEMPTS = 64;

@@ -1,5 +1,5 @@
 /**
- * Time-limited credentials: draft-uberti-behave-turn-rest-00, coturn's `--use-auth-secret`.
+ * Time-limited credentials: draft-uberti-behave-turn-rest-00, the `--use-auth-secret` of coturn.
  *
  * @module
  */
@@ -7,17 +7,17 @@
 import { hmac } from "../base/crypto.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
 
-/** What {@linkcode timeLimitedCredential} takes. */
+/** Options of {@linkcode timeLimitedCredential}. */
 export interface TimeLimitedCredentialOptions {
-  /** Until when the server takes it: Unix time, as in `Date.now() / 1000 + 3600`. */
+  /** When it expires: Unix time in seconds, such as `Date.now() / 1000 + 3600`. */
   readonly expiresAtSeconds: number;
-  /** Who it is for; the server does not care. */
+  /** The user that it is for. The server ignores it. */
   readonly user?: string;
 }
 
 /**
- * The credential that who shares a secret with a TURN server makes for somebody else: the username is
- * `expiry:user`, and the password the HMAC-SHA1 of that under the secret.
+ * Makes a credential for a user from a secret that is shared with a TURN server. The username is `expiry:user`, and the
+ * password is the HMAC-SHA1 of the username with the secret as its key.
  *
  * @example
  * ```ts

@@ -25,7 +25,7 @@ Deno.test("ByteReader reads a view into a larger buffer", () => {
   reader.end();
 });
 
-Deno.test("ByteReader names the field that does not fit, and reads nothing of it", () => {
+Deno.test("ByteReader names a field that does not fit, and consumes nothing", () => {
   const reader = new ByteReader(Uint8Array.of(1, 2, 3), "MAPPED-ADDRESS");
   const message = "Cannot read MAPPED-ADDRESS: port needs 4 bytes, 3 are left";
   assertThrows(() => reader.uint32("port"), MalformedMessageError, message);
@@ -58,7 +58,7 @@ Deno.test("bytes() returns a copy that owns its memory", () => {
   assertEquals(new ByteReader(message, "test").bytes(0, "nothing"), new Uint8Array());
 });
 
-Deno.test("ByteReader reads back any fields, and throws only MalformedMessageError", () => {
+Deno.test("ByteReader reads any fields, and throws nothing but MalformedMessageError", () => {
   const widths = fc.array(fc.constantFrom(1, 2, 4, 7), { maxLength: 20 });
   fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), widths, (message, widths) => {
     const reader = new ByteReader(message, "test");
@@ -95,7 +95,7 @@ Deno.test("equalBytes() compares contents, not identity or memory", () => {
   assertFalse(equalBytes(Uint8Array.of(1, 2, 0), Uint8Array.of(1, 2)));
 });
 
-Deno.test("toHex() writes two lower-case digits a byte", () => {
+Deno.test("toHex() writes two lower-case digits per byte", () => {
   assertEquals(toHex(Uint8Array.of(0x00, 0x0a, 0xb0, 0xff)), "000ab0ff");
   assertEquals(toHex(new Uint8Array()), "");
 });

@@ -2,8 +2,8 @@ import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { idleDelay } from "../../lib/base/timers.ts";
 
-Deno.test("idleDelay() ends after a while, and on abort", async () => {
-  const others = delay(50); // without, the program would end before
+Deno.test("idleDelay() ends after its time, and on abort", async () => {
+  const others = delay(50); // keeps the program running until then
   await idleDelay(1, new AbortController().signal);
   await others;
   await idleDelay(1e9, AbortSignal.abort());
@@ -13,7 +13,7 @@ Deno.test("idleDelay() ends after a while, and on abort", async () => {
   await waiting;
 });
 
-Deno.test("idleDelay() keeps no program running", async () => {
+Deno.test("idleDelay() does not keep a program running", async () => {
   const url = new URL("../../lib/base/timers.ts", import.meta.url);
   const program = `
     const { idleDelay } = await import("${url}");

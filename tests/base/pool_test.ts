@@ -12,7 +12,7 @@ Deno.test("takeUnwritten() never hands out the same bytes twice", () => {
   }
 });
 
-Deno.test("copyOf() copies, also a Buffer's view", () => {
+Deno.test("copyOf() copies a view", () => {
   const bytes = Uint8Array.of(1, 2, 3, 4).subarray(1, 3);
   const copy = copyOf(bytes);
   bytes.fill(0);

@@ -3,20 +3,20 @@ import fc from "fast-check";
 import { RateLimiter } from "../../lib/base/rate_limiter.ts";
 import { sourceKey } from "../../lib/net/address.ts";
 
-Deno.test("take() allows the burst, then what comes back with time", () => {
+Deno.test("take() allows the burst, then what the rate adds", () => {
   const limiter = new RateLimiter({ burst: 3, perSecond: 2 }, 1);
   const take = (nowMs: number) => limiter.take("192.0.2.1", 1, nowMs);
   assertEquals([take(0), take(0), take(0), take(0)], [true, true, true, false]);
   assertEquals([take(499), take(500), take(500)], [false, true, false]);
 });
 
-Deno.test("take() takes nothing when there is too little", () => {
+Deno.test("take() takes nothing if there are too few tokens", () => {
   const limiter = new RateLimiter({ burst: 10, perSecond: 0 }, 1);
   assertEquals(limiter.take("192.0.2.1", 11, 0), false);
   assertEquals(limiter.take("192.0.2.1", 10, 0), true);
 });
 
-Deno.test("take() keeps a source's allowance through a flood of others", () => {
+Deno.test("take() remembers what a source has used through a flood of others", () => {
   const limiter = new RateLimiter({ burst: 1, perSecond: 0 }, 7);
   limiter.take("192.0.2.1", 1, 0);
   for (let i = 0; i < 100_000; i++) {
@@ -25,7 +25,7 @@ Deno.test("take() keeps a source's allowance through a flood of others", () => {
   assertEquals(limiter.take("192.0.2.1", 1, 2), false);
 });
 
-Deno.test("take() spreads neighbouring sources over its buckets", () => {
+Deno.test("take() spreads neighbouring sources over the buckets", () => {
   const limiter = new RateLimiter({ burst: 1, perSecond: 0 }, 0x1234_5678);
   let allowed = 0;
   for (let i = 0; i < 1000; i++) {
@@ -34,7 +34,7 @@ Deno.test("take() spreads neighbouring sources over its buckets", () => {
   assert(allowed > 900, `${allowed} of 1000 sources had a bucket of their own`);
 });
 
-Deno.test("take() never allows more than burst and rate, in whatever order it is asked", () => {
+Deno.test("take() never allows more than the burst and the rate, whatever the sequence of calls", () => {
   const asked = fc.array(fc.record({ amount: fc.nat(50), laterMs: fc.nat(2000) }));
   fc.assert(fc.property(asked, (asks) => {
     const limiter = new RateLimiter({ burst: 100, perSecond: 10 }, 3);
@@ -48,7 +48,7 @@ Deno.test("take() never allows more than burst and rate, in whatever order it is
   }));
 });
 
-Deno.test("sourceKey() takes the /64 of an IPv6 address for one source", () => {
+Deno.test("sourceKey() treats the /64 of an IPv6 address as one source", () => {
   assertEquals(sourceKey("2001:db8:0:1::1"), sourceKey("2001:db8:0:1:ffff::2"));
   assert(sourceKey("2001:db8:0:1::1") !== sourceKey("2001:db8:0:2::1"));
   assertEquals(sourceKey("192.0.2.1"), "192.0.2.1");

@@ -1,13 +1,13 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { BufferedReader, writeAll } from "../../lib/base/reader.ts";
 
-/** A stream that delivers its data in pieces of the lengths given, then ends. */
+/** A stream that delivers its data in pieces of the given lengths, then ends. */
 function source(data: Uint8Array, lengths: readonly number[]) {
   let offset = 0;
   let reads = 0;
   return {
     read(buffer: Uint8Array): Promise<number | null> {
-      assert(buffer.length > 0, "a read into no room would never end");
+      assert(buffer.length > 0, "a read into an empty buffer would never end");
       if (offset === data.length) return Promise.resolve(null);
       const length = Math.min(lengths[reads++] ?? data.length, buffer.length, data.length - offset);
       buffer.set(data.subarray(offset, offset + length));
@@ -19,14 +19,14 @@ function source(data: Uint8Array, lengths: readonly number[]) {
 
 const COUNTING = Uint8Array.from({ length: 200 }, (_, index) => index);
 
-Deno.test("BufferedReader hands out what it read in pieces of any length", async () => {
+Deno.test("BufferedReader returns its data in pieces of any length", async () => {
   const reader = new BufferedReader(source(COUNTING, [3, 4, 100]), { initialLength: 64 });
   const taken: number[] = [];
   while (await reader.fill()) while (reader.buffered > 0) taken.push(...reader.take(5));
   assertEquals(taken, [...COUNTING]);
 });
 
-Deno.test("BufferedReader keeps what was not taken in front of what it reads next", async () => {
+Deno.test("BufferedReader keeps bytes that were not taken in front of those it reads next", async () => {
   const reader = new BufferedReader(source(COUNTING, [10, 10]), { initialLength: 16 });
   await reader.fill();
   assertEquals([...reader.take(8)], [0, 1, 2, 3, 4, 5, 6, 7]);
@@ -34,13 +34,13 @@ Deno.test("BufferedReader keeps what was not taken in front of what it reads nex
   assertEquals([...reader.unread], [8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
 });
 
-Deno.test("BufferedReader grows to hold what its caller waits for", async () => {
+Deno.test("BufferedReader grows to hold what its caller needs", async () => {
   const reader = new BufferedReader(source(COUNTING, []), { initialLength: 8 });
   while (reader.buffered < 150) await reader.fill(150);
   assertEquals([...reader.take(150)], [...COUNTING.subarray(0, 150)]);
 });
 
-Deno.test("BufferedReader grows to its full length once a read fills it", async () => {
+Deno.test("BufferedReader grows to its full length once a read has filled it", async () => {
   const reader = new BufferedReader(source(COUNTING, []), { initialLength: 8, fullLength: 128 });
   await reader.fill();
   assertEquals(reader.buffered, 8);
@@ -48,13 +48,13 @@ Deno.test("BufferedReader grows to its full length once a read fills it", async 
   assertEquals(reader.buffered, 128);
 });
 
-Deno.test("BufferedReader that is full reads on for a caller that takes nothing", async () => {
+Deno.test("BufferedReader keeps reading when it is full and its caller takes nothing", async () => {
   const reader = new BufferedReader(source(COUNTING, []), { initialLength: 8 });
   while (await reader.fill());
   assertEquals([...reader.unread], [...COUNTING]);
 });
 
-Deno.test("BufferedReader takes no more than there is, and forgets all on clear()", async () => {
+Deno.test("BufferedReader returns no more than it has, and discards everything on clear()", async () => {
   const reader = new BufferedReader(source(COUNTING, [5]), { initialLength: 8 });
   await reader.fill();
   assertEquals(reader.take(100).length, 5);
@@ -63,13 +63,13 @@ Deno.test("BufferedReader takes no more than there is, and forgets all on clear(
   assertEquals([reader.buffered, reader.take(1).length], [0, 0]);
 });
 
-Deno.test("BufferedReader fails with what the stream fails with", async () => {
+Deno.test("BufferedReader rejects with the error of the stream", async () => {
   const error = new Error("reset");
   const reader = new BufferedReader({ read: () => Promise.reject(error) }, { initialLength: 8 });
   assertEquals(await assertRejects(() => reader.fill()), error);
 });
 
-Deno.test("writeAll() writes on until the stream has taken everything", async () => {
+Deno.test("writeAll() writes until the stream has accepted everything", async () => {
   const written: number[] = [];
   await writeAll({
     write: (data) => {

@@ -3,7 +3,7 @@ import { Repetition } from "../../lib/base/repetition.ts";
 
 const OPTIONS = { firstWaitMs: 300, maximumWaitMs: 1000, minimumGapMs: 100 };
 
-/** When a message is sent until `endMs` if it is sent whenever it is due. */
+/** The times up to `endMs` at which a message is sent that is sent whenever it is due. */
 function sendTimes(repetition: Repetition, fromMs: number, endMs: number): number[] {
   const times: number[] = [];
   for (let nowMs = fromMs; nowMs <= endMs; nowMs += 50) {
@@ -25,7 +25,7 @@ Deno.test("Repetition is not due once the other side has acknowledged", () => {
   assertEquals(repetition.dueMs, Infinity);
 });
 
-Deno.test("Repetition starts anew with a new version", () => {
+Deno.test("Repetition starts over with a new version", () => {
   const repetition = new Repetition(OPTIONS);
   sendTimes(repetition, 0, 2000);
   repetition.acknowledge();
@@ -40,7 +40,7 @@ Deno.test("Repetition answers no more often than the gap allows", () => {
   assertEquals([50, 99, 100].map((nowMs) => repetition.mayAnswer(nowMs)), [false, false, true]);
 });
 
-Deno.test("an answer does not put off the next repetition", () => {
+Deno.test("an answer does not delay the next repetition", () => {
   const repetition = new Repetition(OPTIONS);
   repetition.repeated(0);
   repetition.sent(250);

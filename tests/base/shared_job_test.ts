@@ -1,14 +1,14 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { SharedJob } from "../../lib/base/tasks.ts";
 
-Deno.test("SharedJob runs once for all who join", async () => {
+Deno.test("SharedJob runs once for all callers", async () => {
   let runs = 0;
   const job = new SharedJob(() => Promise.resolve(++runs));
   assertEquals(await Promise.all([job.join(), job.join(), job.join()]), [1, 1, 1]);
   assert(!job.isAborted);
 });
 
-Deno.test("SharedJob goes on while anybody waits, and is aborted and awaited when the last has gone", async () => {
+Deno.test("SharedJob runs while any caller waits, and is aborted and awaited when the last one leaves", async () => {
   let cleared = false;
   const job = new SharedJob((signal) =>
     new Promise<never>((_, reject) =>
@@ -29,7 +29,7 @@ Deno.test("SharedJob goes on while anybody waits, and is aborted and awaited whe
   assert(job.isAborted && cleared);
 });
 
-Deno.test("SharedJob throws to all what the job throws", async () => {
+Deno.test("SharedJob rejects for all callers with the error of the job", async () => {
   const job = new SharedJob(() => Promise.reject(new Error("no")));
   await Promise.all([job.join(), job.join()].map((wait) => assertRejects(() => wait, Error, "no")));
 });

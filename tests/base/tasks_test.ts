@@ -14,7 +14,7 @@ Deno.test("TaskGroup aborts its jobs when it is stopped, and waits for them", as
   assertEquals(events, ["cleaned up"]);
 });
 
-Deno.test("TaskGroup reports what a job throws, and goes on", async () => {
+Deno.test("TaskGroup reports the error of a job, and keeps working", async () => {
   const errors: unknown[] = [];
   const group = new TaskGroup((error) => errors.push(error));
   group.run(() => Promise.reject("one"));
@@ -26,7 +26,7 @@ Deno.test("TaskGroup reports what a job throws, and goes on", async () => {
   assertEquals(errors.sort(), ["one", "two"]);
 });
 
-Deno.test("TaskGroup waits for jobs that its jobs start, and starts none once it is stopped", async () => {
+Deno.test("TaskGroup waits for jobs started by its jobs, and starts none once it is stopped", async () => {
   const events: string[] = [];
   const group = new TaskGroup(() => {});
   group.run(async () => {
@@ -42,9 +42,9 @@ Deno.test("TaskGroup waits for jobs that its jobs start, and starts none once it
   assertEquals(events, ["inner"]);
 });
 
-Deno.test("optionalResolvers() rejects for those who wait, and ends no program", async () => {
+Deno.test("optionalResolvers() rejects for callers that wait, and causes no unhandled rejection", async () => {
   const { promise, reject } = optionalResolvers<void>();
-  reject(new Error("told"));
+  reject(new Error("expected"));
   await new Promise((resolve) => setTimeout(resolve));
-  await assertRejects(() => promise, Error, "told");
+  await assertRejects(() => promise, Error, "expected");
 });

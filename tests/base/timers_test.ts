@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { WakeableDelay } from "../../lib/base/timers.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 
-Deno.test("WakeableDelay waits as long as it is told to", async () => {
+Deno.test("WakeableDelay waits for the given time", async () => {
   using time = new VirtualTime();
   const started = performance.now();
   const waited = new WakeableDelay().wait(500).then(() => performance.now() - started);
@@ -10,14 +10,14 @@ Deno.test("WakeableDelay waits as long as it is told to", async () => {
   assertEquals(await waited, 500);
 });
 
-Deno.test("wake() ends the wait that is going on", async () => {
+Deno.test("wake() ends the pending wait", async () => {
   const delay = new WakeableDelay();
   const waited = delay.wait(Infinity);
   delay.wake();
   await waited;
 });
 
-Deno.test("wake() before a wait ends the next one at its start, and only that", async () => {
+Deno.test("wake() before a wait ends the next one at once, and only that", async () => {
   using time = new VirtualTime();
   const delay = new WakeableDelay();
   delay.wake();

@@ -82,7 +82,7 @@ Deno.test("serve connects two members of a room, and closes it when it ends", as
 for (
   const [args, message] of [
     [["--port", "99999"], /--port takes a whole number from 0 to 65535, not 99999/],
-    [["--port", "3479"], /the ports are different, not 3479 twice/],
+    [["--port", "3479"], /the ports must be different, not both 3479/],
     [["--address", "nonsense"], /"nonsense"/],
     [["--address", "127.0.0.1", "--address", "127.0.0.2"], /--address takes only one IPv4 address/],
     [

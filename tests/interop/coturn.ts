@@ -1,5 +1,5 @@
 /**
- * Coturn, a STUN and TURN server by others, on loopback and free ports.
+ * Coturn, a STUN and TURN server, on loopback and free ports.
  *
  * @module
  */
@@ -9,17 +9,17 @@ import { freePorts } from "./free_ports.ts";
 
 /** How to start it. */
 export interface CoturnOptions {
-  /** Where it serves; with two addresses it answers RFC 5780. `127.0.0.1` unless given. */
+  /** The addresses to listen on. With two, it supports RFC 5780. Default: `127.0.0.1`. */
   readonly addresses?: readonly string[];
-  /** With a certificate for `localhost`, signed by {@linkcode Coturn.caCert}. Takes `openssl`. */
+  /** Whether to serve TLS, with a certificate for `localhost` that {@linkcode Coturn.caCert} has signed. Needs `openssl`. */
   readonly tls?: boolean;
-  /** For UDP and TCP, so that one can be started in the place of another; a free one unless given. */
+  /** The port for UDP and TCP, for starting a server in place of another. Default: a free one. */
   readonly port?: number;
-  /** More of its options, such as `--secure-stun`. */
+  /** Further options, such as `--secure-stun`. */
   readonly args?: readonly string[];
 }
 
-/** A coturn that runs until it is disposed. */
+/** A coturn that runs until disposed. */
 export interface Coturn extends AsyncDisposable {
   /** UDP and TCP. */
   readonly address: TransportAddress;
@@ -31,7 +31,7 @@ export interface Coturn extends AsyncDisposable {
   readonly caCert: string;
 }
 
-/** The programs it takes, and their Debian packages: for `toolTest()`. */
+/** The required programs and their Debian packages, for `toolTest()`. */
 export const COTURN = { turnserver: "coturn" };
 /** As {@linkcode COTURN}, with TLS. */
 export const COTURN_TLS = { turnserver: "coturn", openssl: "openssl" };
@@ -82,7 +82,7 @@ export async function startCoturn(options: CoturnOptions = {}): Promise<Coturn> 
   };
 }
 
-/** Reads on for ever: a program that nobody reads from stops when the pipe is full. */
+/** Reads all output: a program whose output is not read stops when the pipe is full. */
 class Output {
   text = "";
   readonly ended: Promise<void>;
@@ -135,5 +135,5 @@ async function openssl(...args: string[]): Promise<void> {
   if (!success) throw new Error(`Cannot run openssl: ${new TextDecoder().decode(stderr)}`);
 }
 
-/** What coturn writes when it has opened all its sockets. */
+/** The line that coturn writes when all its sockets are open. */
 const READY = "Total General servers";

@@ -1,4 +1,4 @@
-// Our client against coturn: every transport, RFC 5780, and long-term credentials.
+// Our client against coturn: all transports, RFC 5780, and long-term credentials.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
@@ -7,7 +7,7 @@ import { systemNetwork } from "../../lib/net/system.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network } from "../../lib/net/network.ts";
 import {
-  FAST_WAITS_MS,
+  FAST_BINDING_WAITS_MS,
   requestBinding,
   type RequestBindingOptions,
   type StunBinding,
@@ -22,7 +22,7 @@ const CREDENTIAL = { username: "someone", password: "secret" };
 const LONG_TERM = ["--lt-cred-mech", "--secure-stun", "-u", "someone:secret", "-r", "example.org"];
 
 for (const transport of ["udp", "tcp"] as const) {
-  toolTest(`coturn tells the mapped address over ${transport}`, COTURN, async () => {
+  toolTest(`coturn returns the mapped address over ${transport}`, COTURN, async () => {
     await using coturn = await startCoturn({ args: ["--no-auth", "--stun-only"] });
     const { server, local, mapped, rttMs } = await ask(coturn.address, {
       transport,
@@ -34,7 +34,7 @@ for (const transport of ["udp", "tcp"] as const) {
   });
 }
 
-toolTest("coturn tells the mapped address over TLS", COTURN_TLS, async () => {
+toolTest("coturn returns the mapped address over TLS", COTURN_TLS, async () => {
   await using coturn = await startCoturn({ tls: true, args: ["--no-auth", "--stun-only"] });
   const { local, mapped } = await ask(coturn.tlsAddress, {
     transport: "tls",
@@ -44,14 +44,14 @@ toolTest("coturn tells the mapped address over TLS", COTURN_TLS, async () => {
   assertEquals(mapped, local);
 });
 
-toolTest("a certificate for another name is not accepted", COTURN_TLS, async () => {
+toolTest("a certificate for another name is rejected", COTURN_TLS, async () => {
   await using coturn = await startCoturn({ tls: true, args: ["--no-auth", "--stun-only"] });
   const options = { transport: "tls", hostname: "127.0.0.1", caCerts: [coturn.caCert] } as const;
   const error = await assertRejects(() => ask(coturn.tlsAddress, options), NetworkError);
   assertEquals(error.reason, "tls");
 });
 
-toolTest("coturn names its other address, and answers from it", COTURN, async () => {
+toolTest("coturn returns its other address, and answers there", COTURN, async () => {
   await using coturn = await startCoturn({
     addresses: TWO_ADDRESSES,
     args: ["--no-auth", "--stun-only"],
@@ -62,7 +62,7 @@ toolTest("coturn names its other address, and answers from it", COTURN, async ()
   assertEquals((await ask(coturn.alternate)).server, coturn.alternate);
 });
 
-toolTest("coturn sends to RESPONSE-PORT in the length that we write", COTURN, async () => {
+toolTest("coturn accepts a RESPONSE-PORT of the length that we write", COTURN, async () => {
   await using coturn = await startCoturn({
     addresses: TWO_ADDRESSES,
     args: ["--no-auth", "--stun-only"],
@@ -80,7 +80,7 @@ toolTest("coturn sends to RESPONSE-PORT in the length that we write", COTURN, as
   assertEquals(getAttribute(decodeMessage(data), "XOR-MAPPED-ADDRESS"), asking.local);
 });
 
-toolTest("coturn names the attribute that it does not know", COTURN, async () => {
+toolTest("coturn names the unknown attribute", COTURN, async () => {
   await using coturn = await startCoturn({ args: ["--no-auth", "--stun-only"] });
   const attributes = [{ type: 0x7ffe, value: new Uint8Array(4) }] as const;
   const error = await assertRejects(
@@ -109,7 +109,7 @@ toolTest("coturn refuses a wrong password, and no credential at all", COTURN, as
   }
 });
 
-toolTest("a nonce that coturn let expire is renewed", COTURN, async () => {
+toolTest("an expired nonce is renewed", COTURN, async () => {
   await using coturn = await startCoturn({ args: [...LONG_TERM, "--stale-nonce=1"] });
   const { network, answers } = slowToAnswerChallenges(systemNetwork, 2100);
   const { local, mapped } = await ask(coturn.address, {
@@ -121,7 +121,7 @@ toolTest("a nonce that coturn let expire is renewed", COTURN, async () => {
   assertEquals(answers, [401, 438, "success"]);
 });
 
-/** A network whose second datagram is sent late, when the nonce in it is old; and what was received. */
+/** A network that delays its second datagram until the nonce in it has expired; and the answers that it received. */
 function slowToAnswerChallenges(
   network: Network,
   delayMs: number,
@@ -156,5 +156,9 @@ function ask(
   server: TransportAddress,
   options: Partial<RequestBindingOptions> = {},
 ): Promise<StunBinding> {
-  return requestBinding(server, { network: systemNetwork, waitsMs: FAST_WAITS_MS, ...options });
+  return requestBinding(server, {
+    network: systemNetwork,
+    waitsMs: FAST_BINDING_WAITS_MS,
+    ...options,
+  });
 }

@@ -1,6 +1,6 @@
 /**
- * Dials each of the ports of 127.0.0.1 given as arguments, from one port that is listened on, and prints why it
- * failed, a line each.
+ * Dials each port of 127.0.0.1 given as an argument, from a single port that has a listener, and prints the reason of
+ * each failure on a line.
  *
  * @module
  */

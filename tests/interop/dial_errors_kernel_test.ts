@@ -1,4 +1,4 @@
-// What a dial gets for an answer, made by nftables in a network namespace of its own.
+// Failures of dials, caused by nftables in a network namespace of its own.
 
 import { assertEquals } from "@std/assert";
 import { labTest } from "../lab/lab_test_case.ts";
@@ -16,7 +16,7 @@ table inet filter {
   }
 }`;
 
-labTest("connectTcp() tells a refusal from an ICMP error", async () => {
+labTest("connectTcp() distinguishes a refusal from an ICMP error", async () => {
   await using place = await NetworkPlace.open("dialler");
   await place.sh(`nft -f - <<'END'\n${RULES}\nEND`);
   const scenario = new URL("./dial_errors_kernel_scenario.ts", import.meta.url).pathname;

@@ -1,4 +1,4 @@
-// Programs by others that know what an RFC 5780 or RFC 3489 server does, run against ours.
+// Independent clients for RFC 5780 and RFC 3489, run against our server.
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
@@ -41,14 +41,18 @@ toolTest("coturn's natdiscovery finds no mapping and no filter", NATDISCOVERY, a
   assertEquals(count(text, /No ALG: Mapped == XOR-Mapped/), count(text, /RFC 5780 response/));
 });
 
-toolTest("coturn's natdiscovery gets padded answers to padded requests", NATDISCOVERY, async () => {
-  await using server = await serve();
-  const text = await natdiscovery(server, "-m", "-f", "-P");
-  assertMatch(text, /NAT with Endpoint Independent Mapping!/);
-  assertMatch(text, /NAT with Endpoint Independent Filtering!/);
-});
+toolTest(
+  "coturn's natdiscovery gets padded responses to padded requests",
+  NATDISCOVERY,
+  async () => {
+    await using server = await serve();
+    const text = await natdiscovery(server, "-m", "-f", "-P");
+    assertMatch(text, /NAT with Endpoint Independent Mapping!/);
+    assertMatch(text, /NAT with Endpoint Independent Filtering!/);
+  },
+);
 
-toolTest("coturn's natdiscovery gets answers at another port", NATDISCOVERY, async () => {
+toolTest("coturn's natdiscovery gets responses at another port", NATDISCOVERY, async () => {
   await using server = await serve();
   const text = await natdiscovery(server, "-t", "-T", "1");
   assertEquals(count(text, /RFC 5780 response/), 2);
@@ -67,7 +71,7 @@ toolTest(
   },
 );
 
-toolTest("coturn's stunclient takes the server for one of RFC 5780", STUNCLIENT, async () => {
+toolTest("coturn's stunclient recognises an RFC 5780 server", STUNCLIENT, async () => {
   await using server = await serve();
   const { ip, port } = server.addresses[0]!;
   const text = await outputOf("turnutils_stunclient", ["-f", "-p", `${port}`, ip]);
@@ -76,7 +80,7 @@ toolTest("coturn's stunclient takes the server for one of RFC 5780", STUNCLIENT,
   assertEquals(count(text, new RegExp(`Response origin: : ${alternateIp}:${alternatePort}\n`)), 2);
 });
 
-toolTest("vovida's RFC 3489 client finds an open network", VOVIDA, async () => {
+toolTest("Vovida's RFC 3489 client finds an open network", VOVIDA, async () => {
   await using server = await serve();
   const { ip, port } = server.addresses[0]!;
   const text = await outputOf("stun", [`${ip}:${port}`, "-v"]);

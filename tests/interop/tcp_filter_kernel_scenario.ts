@@ -1,6 +1,6 @@
 /**
- * Runs the TCP filter test from each of the local ports given as arguments, against a server in the same
- * process, and prints what it found, a line of JSON each.
+ * Runs the TCP filter test from each local port given as an argument, against a server in the same process, and prints
+ * each result as a line of JSON.
  *
  * @module
  */

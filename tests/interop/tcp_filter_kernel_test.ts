@@ -1,8 +1,6 @@
-// The TCP filter test through filters that nftables makes in a network namespace of its own:
+// The TCP filter test through nftables filters in a network namespace of its own:
 //
 //   client 127.0.0.1:4000x  --- nftables --- server 127.0.0.1 and 127.0.0.2
-//
-// and what goes over the wire while it waits.
 
 import { assertEquals } from "@std/assert";
 import { labTest } from "../lab/lab_test_case.ts";
@@ -38,7 +36,7 @@ async function run(ports: readonly number[]): Promise<unknown[]> {
   return lines.map((line) => JSON.parse(line));
 }
 
-labTest("testTcpFilter() tells filters of the kernel apart", async () => {
+labTest("testTcpFilter() distinguishes the filters of the kernel", async () => {
   const found = await run([40001, 40002, 40003, 40004, 40005, 40006]);
   assertEquals(found, [
     { sameAddress: "accepted", alternateAddress: "accepted", dials: [1, 1] },
@@ -50,7 +48,7 @@ labTest("testTcpFilter() tells filters of the kernel apart", async () => {
   ]);
 });
 
-labTest("testTcpFilter() takes two lost SYNs of three for no filter", async () => {
+labTest("testTcpFilter() does not mistake two lost SYNs of three for a filter", async () => {
   const [found] = await run([40007]) as { sameAddress: string; alternateAddress: string }[];
   assertEquals([found?.sameAddress, found?.alternateAddress], ["accepted", "accepted"]);
 });

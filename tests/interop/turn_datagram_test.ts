@@ -1,14 +1,12 @@
-// Relayed datagrams by coturn: every transport, both forms, both families, and what they ask for.
+// Datagrams relayed by coturn: all transports, both forms, both families, and all options.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { Network } from "../../lib/net/network.ts";
 import { decodeMessage, getAttribute } from "../../lib/stun/message.ts";
-import { REFRESH } from "../../lib/turn/protocol.ts";
-import { startsChannelData } from "../../lib/turn/protocol.ts";
+import { REFRESH, RFC8656_TIMINGS, startsChannelData } from "../../lib/turn/protocol.ts";
 import type { DatagramRelay } from "../../lib/turn/datagram_relay.ts";
-import { RFC8656_TIMINGS } from "../../lib/turn/protocol.ts";
 import { timeLimitedCredential } from "../../lib/turn/time_limited_credential.ts";
 import { openRelay } from "../../lib/turn/open_relay.ts";
 import { COTURN, type Coturn, COTURN_TLS, startCoturn } from "./coturn.ts";
@@ -37,9 +35,9 @@ toolTest("the peer sees the relayed address as the sender", COTURN, async () => 
 
 for (const channels of [true, false]) {
   const form = channels ? "ChannelData" : "Send and Data indications";
-  toolTest(`datagrams go as ${form}`, COTURN, async () => {
+  toolTest(`datagrams are sent as ${form}`, COTURN, async () => {
     await using coturn = await startTurn();
-    const { network, sent, received } = listeningIn(systemNetwork);
+    const { network, sent, received } = recording(systemNetwork);
     await using relay = await datagrams(coturn, { network, channels });
     using peer = await startEcho();
     for (const text of ["first", "second"]) {
@@ -72,7 +70,7 @@ toolTest("one relay talks to many peers, and keeps them apart", COTURN, async ()
   }
 });
 
-toolTest("a permitted peer may speak first", COTURN, async () => {
+toolTest("a permitted peer may send first", COTURN, async () => {
   await using coturn = await startTurn();
   await using relay = await datagrams(coturn);
   using peer = await systemNetwork.bindUdp(LOOPBACK);
@@ -99,7 +97,7 @@ toolTest("permissions and channels are renewed before coturn forgets them", COTU
   }
 });
 
-toolTest("the allocation outlives its lifetime by being refreshed", COTURN, async () => {
+toolTest("the allocation outlives its lifetime because it is refreshed", COTURN, async () => {
   await using coturn = await startTurn({ args: ["--max-allocate-lifetime=2"] });
   await using relay = await datagrams(coturn, { transport: "tcp", lifetimeSeconds: 2 });
   using peer = await startEcho();
@@ -134,7 +132,7 @@ toolTest("a dual allocation has an address of each family", COTURN, async () => 
   }
 });
 
-toolTest("a dual allocation says why it has no IPv6 address", COTURN, async () => {
+toolTest("a dual allocation reports why it has no IPv6 address", COTURN, async () => {
   await using coturn = await startTurn({ args: ["--relay-ip=127.0.0.1"] });
   await using relay = await datagrams(coturn, { family: "dual" });
   assertEquals(relay.relayed.map(({ ip }) => ip), ["127.0.0.1"]);
@@ -142,7 +140,7 @@ toolTest("a dual allocation says why it has no IPv6 address", COTURN, async () =
 });
 
 toolTest(
-  "an even port is even, and its reserved neighbour is the next relay's",
+  "an even port is even, and the next relay can have the reserved next port",
   COTURN,
   async () => {
     await using coturn = await startTurn();
@@ -178,7 +176,7 @@ toolTest("time-limited credentials are accepted until they expire", COTURN, asyn
 
 toolTest("a relay moves to another socket, and keeps its address", COTURN, async () => {
   await using coturn = await startTurn({ args: ["--mobility"] });
-  const { network, sources } = listeningIn(systemNetwork);
+  const { network, sources } = recording(systemNetwork);
   await using relay = await datagrams(coturn, { network, mobility: true });
   using peer = await startEcho();
   assertEquals((await echoed(relay.socket, peer.local, "here")).text, "here");
@@ -189,32 +187,36 @@ toolTest("a relay moves to another socket, and keeps its address", COTURN, async
   assertEquals(new Set(sources()).size, 3);
 });
 
-toolTest("a relay is refreshed, asked and closed while it moves, and stays", COTURN, async () => {
-  await using coturn = await startTurn({ args: ["--mobility", "--user-quota=1"] });
-  const timings = { ...RFC8656_TIMINGS, udpKeepaliveMs: 500 };
-  using peer = await startEcho();
-  {
-    await using relay = await datagrams(coturn, { mobility: true, timings });
-    for (let i = 0; i < 4; i++) {
-      const moved = relay.move();
+toolTest(
+  "a relay survives refreshes and requests during a move, and can be closed during one",
+  COTURN,
+  async () => {
+    await using coturn = await startTurn({ args: ["--mobility", "--user-quota=1"] });
+    const timings = { ...RFC8656_TIMINGS, udpKeepaliveMs: 500 };
+    using peer = await startEcho();
+    {
+      await using relay = await datagrams(coturn, { mobility: true, timings });
+      for (let i = 0; i < 4; i++) {
+        const moved = relay.move();
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        await relay.permit([`127.0.1.${i + 1}`]);
+        await moved;
+        await new Promise((resolve) => setTimeout(resolve, 600)); // a refresh is due meanwhile
+        assertEquals((await echoed(relay.socket, peer.local, `${i}`)).text, `${i}`);
+      }
+      const moved = assertRejects(() => relay.move(), NetworkError, "it is closed");
       await new Promise((resolve) => setTimeout(resolve, 50));
-      await relay.permit([`127.0.1.${i + 1}`]);
+      await relay.close();
       await moved;
-      await new Promise((resolve) => setTimeout(resolve, 600)); // a refresh is due meanwhile
-      assertEquals((await echoed(relay.socket, peer.local, `${i}`)).text, `${i}`);
     }
-    const moved = assertRejects(() => relay.move(), NetworkError, "it is closed");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    await relay.close();
-    await moved;
-  }
-  await using _next = await openSoon(coturn);
-});
+    await using _next = await openSoon(coturn);
+  },
+);
 
-toolTest("a server without mobility relays all the same, and does not move", COTURN, async () => {
+toolTest("a relay at a server without mobility works, and does not move", COTURN, async () => {
   await using coturn = await startTurn();
   await using relay = await datagrams(coturn, { mobility: true });
-  await assertRejects(() => relay.move(), TypeError, "the server has none");
+  await assertRejects(() => relay.move(), TypeError, "the server does not support it");
 });
 
 toolTest("a relay without mobility does not move", COTURN, async () => {
@@ -225,7 +227,7 @@ toolTest("a relay without mobility does not move", COTURN, async () => {
 
 toolTest("a closed relay is released at the server", COTURN, async () => {
   await using coturn = await startTurn();
-  const { network, sent, received } = listeningIn(systemNetwork);
+  const { network, sent, received } = recording(systemNetwork);
   const relay = await datagrams(coturn, { network });
   await Promise.all([relay.close(), relay.close()]);
   await relay.finished;
@@ -237,7 +239,7 @@ toolTest("a closed relay is released at the server", COTURN, async () => {
   await assertRejects(() => relay.socket.send(new Uint8Array(1), LOOPBACK), NetworkError);
 });
 
-/** The next relay of a user who has no other: coturn counts one for a second after its release. */
+/** Opens the next relay of a user with a quota of one: coturn counts the old one for a second after its release. */
 async function openSoon(coturn: Coturn): Promise<DatagramRelay> {
   for (let tries = 1;; tries++) {
     try {
@@ -249,14 +251,14 @@ async function openSoon(coturn: Coturn): Promise<DatagramRelay> {
   }
 }
 
-/** A network that remembers what its UDP sockets sent and received. */
-function listeningIn(
+/** A network that records what its UDP sockets send and receive. */
+function recording(
   network: Network,
 ): { network: Network; sent: Uint8Array[]; received: Uint8Array[]; sources(): number[] } {
   const sent: Uint8Array[] = [];
   const received: Uint8Array[] = [];
   const ports: number[] = [];
-  const listening: Network = {
+  const recorded: Network = {
     ...network,
     async bindUdp(local) {
       const socket = await network.bindUdp(local);
@@ -277,5 +279,5 @@ function listeningIn(
       };
     },
   };
-  return { network: listening, sent, received, sources: () => ports };
+  return { network: recorded, sent, received, sources: () => ports };
 }

@@ -1,8 +1,8 @@
 /**
  * A host of `turn_lab_test.ts`.
  *
- *     turn_lab_host.ts accept SERVER PEER_IP    prints where it is relayed, lets the peer in, echoes what it sends
- *     turn_lab_host.ts dial ADDRESS             dials it over TCP, and prints what comes back
+ *     turn_lab_host.ts accept SERVER PEER_IP    prints its relayed address, permits the peer, echoes what it sends
+ *     turn_lab_host.ts dial ADDRESS             dials it over TCP, and prints the echo
  *     turn_lab_host.ts datagrams SERVER PEER_IP and
  *     turn_lab_host.ts send ADDRESS             the same with datagrams
  *

@@ -1,4 +1,4 @@
-// Two hosts behind symmetric NATs, which no hole gets through, and one relay of one of them:
+// Two hosts behind symmetric NATs, where hole punching fails, and a relay that one of them opens:
 //
 //   a --- symmetric NAT --- internet (40 ms) --- symmetric NAT --- b
 //                              |
@@ -18,7 +18,7 @@ for (
     ["datagrams", "datagrams", "send"],
   ] as const
 ) {
-  labTest(`two hosts behind symmetric NATs exchange ${what} by one relay`, async () => {
+  labTest(`two hosts behind symmetric NATs exchange ${what} through one relay`, async () => {
     await using lab = await Lab.start({
       hosts: { server: {}, a: { behind: nat("symmetric") }, b: { behind: nat("symmetric") } },
       internet: { rttMs: 40 },

@@ -1,4 +1,4 @@
-// A server that forgets: nonces that expire, and restarts.
+// A server that loses its state: nonces that expire, and restarts.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
@@ -9,7 +9,7 @@ import { freePorts } from "./free_ports.ts";
 import { toolTest } from "./tool_test_case.ts";
 import { datagrams, echoed, LOOPBACK, startEcho, startTurn, streams } from "./turn_server.ts";
 
-/** Everything is renewed twice a second. */
+/** Everything is renewed every half second. */
 const HASTY = {
   ...RFC8656_TIMINGS,
   permissionLifetimeMs: 1000,
@@ -17,7 +17,7 @@ const HASTY = {
   udpKeepaliveMs: 500,
 };
 
-toolTest("nonces that expire all the time are renewed, also by refreshes", COTURN, async () => {
+toolTest("nonces that keep expiring are renewed, also in refreshes", COTURN, async () => {
   await using coturn = await startTurn({ args: ["--stale-nonce=1"] });
   await using relay = await datagrams(coturn, { timings: HASTY });
   using peer = await startEcho();
@@ -27,7 +27,7 @@ toolTest("nonces that expire all the time are renewed, also by refreshes", COTUR
   }
 });
 
-toolTest("streams are dialled and taken though nonces expire", COTURN, async () => {
+toolTest("streams are dialled and accepted although nonces expire", COTURN, async () => {
   await using coturn = await startTurn({ args: ["--stale-nonce=1"] });
   await using relay = await streams(coturn);
   for (let i = 0; i < 2; i++) {
@@ -41,7 +41,7 @@ toolTest("streams are dialled and taken though nonces expire", COTURN, async () 
   }
 });
 
-toolTest("a restart of the server is noticed over UDP", COTURN, async () => {
+toolTest("a restart of the server is detected over UDP", COTURN, async () => {
   const [port] = freePorts(1);
   const before = await startTurn({ port });
   const relay = await datagrams(before, { timings: HASTY });
@@ -55,13 +55,17 @@ toolTest("a restart of the server is noticed over UDP", COTURN, async () => {
   await relay.close();
 });
 
-toolTest("the end of the server is noticed over TCP, by all who wait", COTURN, async () => {
-  const coturn = await startTurn();
-  const relay = await streams(coturn);
-  const accepting = assertRejects(() => relay.accept(), NetworkError);
-  await coturn[Symbol.asyncDispose]();
-  const error = await assertRejects(() => relay.finished, NetworkError);
-  assert(error.reason === "reset", error.message);
-  assertEquals(await accepting, error);
-  await relay.close();
-});
+toolTest(
+  "the end of the server is detected over TCP, and rejects all pending calls",
+  COTURN,
+  async () => {
+    const coturn = await startTurn();
+    const relay = await streams(coturn);
+    const accepting = assertRejects(() => relay.accept(), NetworkError);
+    await coturn[Symbol.asyncDispose]();
+    const error = await assertRejects(() => relay.finished, NetworkError);
+    assert(error.reason === "reset", error.message);
+    assertEquals(await accepting, error);
+    await relay.close();
+  },
+);

@@ -1,11 +1,11 @@
-// What coturn refuses, and what is said about it.
+// Requests that coturn refuses, and the errors that we report.
 
 import { assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { RefusedError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network, UdpSocket } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { FAST_WAITS_MS } from "../../lib/stun/client.ts";
+import { FAST_BINDING_WAITS_MS } from "../../lib/stun/client.ts";
 import { AuthenticatedTransaction } from "../../lib/stun/transaction.ts";
 import { UdpChannel } from "../../lib/stun/transport.ts";
 import { allocateAttributes } from "../../lib/turn/allocation.ts";
@@ -36,7 +36,7 @@ for (const transport of ["udp", "tcp"] as const) {
   });
 }
 
-toolTest("no credential is refused", COTURN, async () => {
+toolTest("a request without a credential is refused", COTURN, async () => {
   await using coturn = await startTurn();
   const error = await assertRejects(
     () => datagrams(coturn, { credential: undefined }),
@@ -45,7 +45,7 @@ toolTest("no credential is refused", COTURN, async () => {
   assertEquals(error.code, 401);
 });
 
-toolTest("a server without users asks for no credential", COTURN, async () => {
+toolTest("a server without users requires no credential", COTURN, async () => {
   await using coturn = await startCoturn({ args: ["--no-auth", "--allow-loopback-peers"] });
   await using relay = await datagrams(coturn, { credential: undefined });
   using peer = await startEcho();
@@ -59,7 +59,7 @@ toolTest("an allocation beyond the user's quota is refused", COTURN, async () =>
   assertEquals(error.code, 486);
 });
 
-toolTest("a server without a free port says that it is full", COTURN, async () => {
+toolTest("a server without a free port reports that it is full", COTURN, async () => {
   const [first] = freePorts(1);
   await using coturn = await startTurn({
     args: [`--min-port=${first}`, `--max-port=${first! + 1}`],
@@ -107,7 +107,7 @@ toolTest("a peer of another family is refused", COTURN, async () => {
   assertEquals(error.code, 443);
 });
 
-toolTest("a peer that does not listen is told from one that does", COTURN, async () => {
+toolTest("a peer that does not listen is reported", COTURN, async () => {
   await using coturn = await startTurn();
   await using relay = await streams(coturn);
   const [port] = freePorts(1);
@@ -126,18 +126,18 @@ toolTest("a second connection to one peer is refused while the first is open", C
   assertEquals(error.code, 446);
 });
 
-toolTest("a server that relays no streams says so", COTURN, async () => {
+toolTest("a server that does not relay streams is reported", COTURN, async () => {
   await using coturn = await startTurn({ args: ["--no-tcp-relay"] });
   const error = await assertRejects(() => streams(coturn), RefusedError);
   assertEquals(error.code, 442);
 });
 
-toolTest("an address of a family that the server has not is refused", COTURN, async () => {
+toolTest("an address of a family that the server lacks is refused", COTURN, async () => {
   await using coturn = await startTurn();
   const error = await assertRejects(
     () => datagrams(coturn, { family: 6 }),
     RefusedError,
-    "ask for the other one",
+    "ask for the other family",
   );
   assertEquals(error.code, 440);
 });
@@ -154,7 +154,7 @@ toolTest("an unknown reservation is refused", COTURN, async () => {
 });
 
 toolTest(
-  "a port with an allocation left on it is refused if it was asked for",
+  "a given local port with an old allocation on it is refused",
   COTURN,
   async () => {
     await using coturn = await startTurn();
@@ -168,14 +168,18 @@ toolTest(
   },
 );
 
-toolTest("a port with an allocation left on it is given up for another", COTURN, async () => {
-  await using coturn = await startTurn();
-  const { network, local } = await abandonAllocation(coturn);
-  await using relay = await datagrams(coturn, { network });
-  assertNotEquals(relay.mapped, local);
-});
+toolTest(
+  "a chosen local port with an old allocation on it is replaced by another",
+  COTURN,
+  async () => {
+    await using coturn = await startTurn();
+    const { network, local } = await abandonAllocation(coturn);
+    await using relay = await datagrams(coturn, { network });
+    assertNotEquals(relay.mapped, local);
+  },
+);
 
-toolTest("a server that sends to another is followed", COTURN, async () => {
+toolTest("a redirect to another server is followed", COTURN, async () => {
   await using second = await startTurn();
   const alternate = `--alternate-server=127.0.0.1:${second.address.port}`;
   await using first = await startTurn({ args: [alternate] });
@@ -189,7 +193,7 @@ toolTest("a server that sends to another is followed", COTURN, async () => {
   assertEquals(relay.server, second.address);
 });
 
-toolTest("servers that send to each other are not followed for ever", COTURN, async () => {
+toolTest("a loop of redirects is not followed", COTURN, async () => {
   const [port] = freePorts(1);
   await using first = await startTurn({ args: [`--alternate-server=127.0.0.1:${port}`] });
   const args = [`--alternate-server=127.0.0.1:${first.address.port}`];
@@ -198,13 +202,13 @@ toolTest("servers that send to each other are not followed for ever", COTURN, as
   assertEquals(error.code, 300);
 });
 
-/** Leaves an allocation, as a killed program does, on the port that the network gives first. */
+/** Leaves an allocation, as a killed program does, on the port that the network binds first. */
 async function abandonAllocation(
   coturn: Coturn,
 ): Promise<{ network: Network; local: TransportAddress }> {
   let socket: UdpSocket | undefined = await systemNetwork.bindUdp(LOOPBACK);
   const { local } = socket;
-  const channel = new UdpChannel(socket, coturn.address, { waitsMs: FAST_WAITS_MS });
+  const channel = new UdpChannel(socket, coturn.address, { waitsMs: FAST_BINDING_WAITS_MS });
   await new AuthenticatedTransaction(coturn.address, CREDENTIAL).ask(channel, {
     method: ALLOCATE,
     attributes: allocateAttributes({ protocol: "udp" }),

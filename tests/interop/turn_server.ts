@@ -1,5 +1,5 @@
 /**
- * Coturn as a TURN server that relays to loopback, and what tests of relays have in common.
+ * Coturn as a TURN server that relays to loopback, and common parts of the relay tests.
  *
  * @module
  */
@@ -22,7 +22,7 @@ export const CREDENTIAL = { username: "someone", password: "secret" };
 /** A port of loopback that the system chooses. */
 export const LOOPBACK: TransportAddress = { ip: "127.0.0.1", port: 0 };
 
-/** Starts coturn with one user who may talk to loopback. */
+/** Starts coturn with one user, and with loopback peers allowed. */
 export function startTurn({ args = [], ...options }: CoturnOptions = {}): Promise<Coturn> {
   const users = ["--lt-cred-mech", "-u", "someone:secret", "-r", "example.org"];
   return startCoturn({ ...options, args: ["--allow-loopback-peers", ...users, ...args] });
@@ -53,7 +53,7 @@ export function streams(
   return openStreamRelay(uriOf(coturn, transport), { credential: CREDENTIAL, caCerts, ...options });
 }
 
-/** A peer that sends back what it gets. */
+/** A peer that echoes datagrams. */
 export async function startEcho(local = LOOPBACK): Promise<UdpSocket> {
   const socket = await systemNetwork.bindUdp(local);
   (async () => {
@@ -65,7 +65,7 @@ export async function startEcho(local = LOOPBACK): Promise<UdpSocket> {
   return socket;
 }
 
-/** What comes back for a datagram, as text. */
+/** Sends a datagram and returns the reply as text. */
 export async function echoed(
   socket: UdpSocket,
   to: TransportAddress,
@@ -76,7 +76,7 @@ export async function echoed(
   return { text: new TextDecoder().decode(data), from };
 }
 
-/** Writes so many bytes, of which each tells where it is. */
+/** Writes this many bytes, each of which depends on its position. */
 export async function writePattern(connection: TcpConnection, length: number): Promise<void> {
   for (let written = 0; written < length;) {
     const chunk = Uint8Array.from(
@@ -88,7 +88,7 @@ export async function writePattern(connection: TcpConnection, length: number): P
   }
 }
 
-/** Reads so many bytes, and how many of them are not what was written. */
+/** Reads this many bytes, and returns how many differ from what was written. */
 export async function readPattern(connection: TcpConnection, length: number): Promise<number> {
   const buffer = new Uint8Array(CHUNK);
   let wrong = 0;

@@ -1,4 +1,4 @@
-// Relayed byte streams by coturn (RFC 6062), dialled and accepted.
+// Byte streams relayed by coturn (RFC 6062), dialled and accepted.
 
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
@@ -30,7 +30,7 @@ for (const transport of ["tcp", "tls"] as const) {
         const [relayed, peer] = await open(relay);
         using _closing = peer;
         assertEquals([relayed.local, relayed.remote], [relay.relayed[0], peer.local]);
-        // One way after the other: with both at full speed coturn 4.6.1 sometimes leaves one side unread for ever.
+        // One direction after the other: with both at full speed, coturn 4.6.1 sometimes never reads one side again.
         const [up] = await Promise.all([
           readPattern(peer, MEGABYTES),
           writePattern(relayed, MEGABYTES),
@@ -45,18 +45,22 @@ for (const transport of ["tcp", "tls"] as const) {
   }
 }
 
-toolTest("what the peer wrote before the stream was taken is not lost", COTURN, async () => {
-  await using coturn = await startTurn();
-  await using relay = await streams(coturn);
-  await relay.permit(["127.0.0.1"]);
-  for (let i = 0; i < 20; i++) {
-    using peer = await systemNetwork.connectTcp(relay.relayed[0]);
-    await writePattern(peer, 1000);
-    const relayed = await relay.accept();
-    assertEquals(await readPattern(relayed, 1000), 0);
-    relayed.close();
-  }
-});
+toolTest(
+  "data that the peer wrote before the stream was accepted is not lost",
+  COTURN,
+  async () => {
+    await using coturn = await startTurn();
+    await using relay = await streams(coturn);
+    await relay.permit(["127.0.0.1"]);
+    for (let i = 0; i < 20; i++) {
+      using peer = await systemNetwork.connectTcp(relay.relayed[0]);
+      await writePattern(peer, 1000);
+      const relayed = await relay.accept();
+      assertEquals(await readPattern(relayed, 1000), 0);
+      relayed.close();
+    }
+  },
+);
 
 toolTest("many streams of one relay run at once", COTURN, async () => {
   await using coturn = await startTurn();
@@ -86,7 +90,7 @@ toolTest("a slow reader slows the writer, and nothing is lost", COTURN, async ()
     while (written < length) written += await relayed.write(chunk);
   })();
   const stalled = await untilStill(() => written);
-  assert(stalled < length, `${stalled} bytes were taken though nobody read`);
+  assert(stalled < length, `${stalled} bytes were accepted although nothing was read`);
   let read = 0;
   const buffer = new Uint8Array(256 * 1024);
   while (read < length) read += await peer.read(buffer) ?? length;
@@ -94,7 +98,7 @@ toolTest("a slow reader slows the writer, and nothing is lost", COTURN, async ()
   assertEquals([read, written], [length, length]);
 });
 
-toolTest("coturn resets a stream whose end is closed for writing", COTURN, async () => {
+toolTest("coturn resets a stream that is half-closed", COTURN, async () => {
   await using coturn = await startTurn();
   await using relay = await streams(coturn);
   for (const side of ["relayed", "peer"] as const) {
@@ -109,13 +113,13 @@ toolTest("coturn resets a stream whose end is closed for writing", COTURN, async
   }
 });
 
-toolTest("accept() passes over peers that have hung up", COTURN, async () => {
+toolTest("accept() skips peers that have closed the connection", COTURN, async () => {
   await using coturn = await startTurn();
   await using relay = await streams(coturn);
   await relay.permit([LOOPBACK.ip]);
   for (let i = 0; i < 5; i++) {
     const gone = await systemNetwork.connectTcp(relay.relayed[0]);
-    await new Promise((resolve) => setTimeout(resolve, i * 10)); // before or after the server has told of it
+    await new Promise((resolve) => setTimeout(resolve, i * 10)); // before or after the server has reported it
     gone.reset();
   }
   const [relayed, peer] = await accept(relay);
@@ -132,7 +136,7 @@ for (const transport of ["tcp", "tls"] as const) {
 
 for (const transport of ["tcp", "tls"] as const) {
   toolTest(
-    `unref() lets a program end that waits for streams over ${transport}`,
+    `unref() allows a program that waits for streams to end, over ${transport}`,
     COTURN_TLS,
     async () => {
       await using coturn = await startTurn({ tls: transport === "tls" });
@@ -159,7 +163,7 @@ for (const transport of ["tcp", "tls"] as const) {
   );
 }
 
-toolTest("accept() is given up on abort, and goes on afterwards", COTURN, async () => {
+toolTest("accept() rejects on abort, and works afterwards", COTURN, async () => {
   await using coturn = await startTurn();
   await using relay = await streams(coturn);
   const controller = new AbortController();
@@ -171,7 +175,7 @@ toolTest("accept() is given up on abort, and goes on afterwards", COTURN, async 
   peer.close();
 });
 
-toolTest("a closed relay closes its streams, and rejects who waits for more", COTURN, async () => {
+toolTest("a closed relay closes its streams, and rejects pending calls", COTURN, async () => {
   await using coturn = await startTurn();
   const relay = await streams(coturn);
   const [relayed, peer] = await dial(relay);
@@ -183,7 +187,7 @@ toolTest("a closed relay closes its streams, and rejects who waits for more", CO
   await assertRejects(() => relayed.read(new Uint8Array(1)), NetworkError);
 });
 
-/** A stream that the relay dials: its end, and the peer's. */
+/** A stream that the relay dials: the relay's end and the peer's end. */
 async function dial(relay: StreamRelay): Promise<[TcpConnection, TcpConnection]> {
   using listener = await systemNetwork.listenTcp(LOOPBACK);
   const [relayed, peer] = await Promise.all([
@@ -194,7 +198,7 @@ async function dial(relay: StreamRelay): Promise<[TcpConnection, TcpConnection]>
   return [relayed, peer];
 }
 
-/** A stream that a peer dials: the relay's end, and the peer's. */
+/** A stream that a peer dials: the relay's end and the peer's end. */
 async function accept(relay: StreamRelay): Promise<[TcpConnection, TcpConnection]> {
   await relay.permit(["127.0.0.1"]);
   return await Promise.all([relay.accept(), systemNetwork.connectTcp(relay.relayed[0])]);

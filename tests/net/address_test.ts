@@ -33,7 +33,7 @@ Deno.test("parseIp() reads the text forms of RFC 4291 §2.2", () => {
   ) assertEquals(parseIp(text), canonical);
 });
 
-Deno.test("parseIp() writes what RFC 5952 §4 and §5 recommend", () => {
+Deno.test("parseIp() returns the form that RFC 5952 §4 and §5 recommend", () => {
   for (
     const [text, canonical, rule] of [
       ["2001:0db8::0001", "2001:db8::1", "§4.1 no leading zeros"],
@@ -54,18 +54,18 @@ Deno.test("parseIp() writes what RFC 5952 §4 and §5 recommend", () => {
   ) assertEquals(parseIp(text), canonical, rule);
 });
 
-Deno.test("parseIp() keeps a zone, which distinguishes link-local addresses", () => {
+Deno.test("parseIp() keeps the zone, which distinguishes link-local addresses", () => {
   assertEquals(parseIp("FE80:0::1%eth0"), "fe80::1%eth0");
   assertEquals(parseIp("fe80::1%wlp0s20f3.100"), "fe80::1%wlp0s20f3.100");
   assertEquals(ipToBytes("fe80::1%eth0"), ipToBytes("fe80::1"));
 });
 
-Deno.test("parseIp() reads dotted decimal only", () => {
+Deno.test("parseIp() accepts only dotted decimal for IPv4", () => {
   for (const ip of ["0.0.0.0", "255.255.255.255", "192.0.2.1"]) assertEquals(parseIp(ip), ip);
   assertEquals(ipToBytes("192.0.2.255"), Uint8Array.of(192, 0, 2, 255));
 });
 
-Deno.test("what is not an IP address is rejected with a TypeError that shows it", () => {
+Deno.test("parseIp() rejects other text with a TypeError that quotes it", () => {
   for (const text of NOT_ADDRESSES) {
     assertFalse(isIp(text), text);
     assertThrows(() => parseIp(text), TypeError, JSON.stringify(text));
@@ -73,12 +73,12 @@ Deno.test("what is not an IP address is rejected with a TypeError that shows it"
   assertThrows(() => parseIp("1.2.3"), TypeError, 'Cannot parse IP address: "1.2.3"');
 });
 
-Deno.test("ipFamily() tells IPv4 from IPv6", () => {
+Deno.test("ipFamily() distinguishes IPv4 from IPv6", () => {
   assertEquals(ipFamily("192.0.2.1"), 4);
   for (const ip of ["::", "2001:db8::1", "::ffff:192.0.2.1"]) assertEquals(ipFamily(ip), 6);
 });
 
-Deno.test("formatIp() takes four or sixteen bytes", () => {
+Deno.test("formatIp() accepts four or sixteen bytes", () => {
   assertEquals(formatIp(Uint8Array.of(0, 192, 0, 2, 1).subarray(1)), "192.0.2.1");
   for (const length of [0, 3, 5, 15, 17]) {
     assertThrows(
@@ -89,20 +89,20 @@ Deno.test("formatIp() takes four or sixteen bytes", () => {
   }
 });
 
-Deno.test("ipScope() knows the IANA special-purpose registries, to the first and the last address", () => {
+Deno.test("ipScope() matches the IANA special-purpose registries up to the first and last addresses", () => {
   for (const [scope, ranges] of Object.entries(SCOPES)) {
     for (const ip of ranges.flat()) assertEquals(ipScope(ip), scope as IpScope, ip);
   }
 });
 
-Deno.test("ipScope() sees through IPv4-mapped addresses and zones", () => {
+Deno.test("ipScope() looks into IPv4-mapped addresses, and ignores zones", () => {
   assertEquals(ipScope("::ffff:127.0.0.1"), "loopback");
   assertEquals(ipScope("::ffff:c0a8:101"), "private");
   assertEquals(ipScope("::ffff:8.8.8.8"), "global");
   assertEquals(ipScope("fe80::1%eth0"), "link-local");
 });
 
-Deno.test("parseHostPort() reads names, addresses and brackets, with and without port", () => {
+Deno.test("parseHostPort() accepts names and addresses, with and without brackets and port", () => {
   for (
     const [text, host, port] of [
       ["stun.example.net:3478", "stun.example.net", 3478],
@@ -121,7 +121,7 @@ Deno.test("parseHostPort() reads names, addresses and brackets, with and without
   ) assertEquals(parseHostPort(text, 1), { host, port }, text);
 });
 
-Deno.test("parseHostPort() says what is wrong", () => {
+Deno.test("parseHostPort() reports what is wrong", () => {
   for (
     const [text, message] of [
       ["stun.example.net", '"stun.example.net" has no port'],
@@ -159,7 +159,7 @@ Deno.test("parseHostPort() limits labels to 63 and names to 253 characters; RFC 
   }
 });
 
-Deno.test("parsePort() takes whole numbers from 1 to 65535", () => {
+Deno.test("parsePort() accepts whole numbers from 1 to 65535", () => {
   for (const port of [1, 80, 65535]) assertEquals(parsePort(`${port}`), port);
   for (
     const text of [
@@ -181,20 +181,20 @@ Deno.test("parsePort() takes whole numbers from 1 to 65535", () => {
   }
 });
 
-Deno.test("parseTransportAddress() takes no names, and makes the address canonical", () => {
+Deno.test("parseTransportAddress() rejects names, and returns the canonical address", () => {
   assertEquals(parseTransportAddress("[2001:DB8:0::1]:80"), { ip: "2001:db8::1", port: 80 });
   assertEquals(parseTransportAddress("192.0.2.1", 3478), { ip: "192.0.2.1", port: 3478 });
   assertThrows(() => parseTransportAddress("localhost:80"), TypeError, '"localhost"');
 });
 
-Deno.test("transport addresses are equal if address and port are", () => {
+Deno.test("sameTransportAddress() compares IP address and port", () => {
   const address = { ip: "192.0.2.1", port: 80 };
   assert(sameTransportAddress(address, { ip: "192.0.2.1", port: 80 }));
   assertFalse(sameTransportAddress(address, { ip: "192.0.2.1", port: 81 }));
   assertFalse(sameTransportAddress(address, { ip: "192.0.2.2", port: 80 }));
 });
 
-Deno.test("any bytes survive being written and read", () => {
+Deno.test("ipToBytes() reverses formatIp(), and parseTransportAddress() reverses formatTransportAddress()", () => {
   fc.assert(
     fc.property(ipBytes(), fc.integer({ min: 1, max: 65535 }), (bytes, port) => {
       const ip = formatIp(bytes);
@@ -208,7 +208,7 @@ Deno.test("any bytes survive being written and read", () => {
   );
 });
 
-Deno.test("any way to write an IPv6 address is read as a URL parser reads it", () => {
+Deno.test("ipToBytes() agrees with a URL parser on any notation of an IPv6 address", () => {
   fc.assert(
     fc.property(fc.ipV6(), (text) => {
       const { hostname } = new URL(`http://[${text}]/`);
@@ -220,7 +220,7 @@ Deno.test("any way to write an IPv6 address is read as a URL parser reads it", (
   );
 });
 
-Deno.test("no text makes the parsers throw anything but TypeError", () => {
+Deno.test("the parsers throw nothing but TypeError for any text", () => {
   const pieces = fc.constantFrom(
     ..."0123456789abcdefxF:.[]%-_ \n@/０é",
     "::",
@@ -250,7 +250,7 @@ Deno.test("no text makes the parsers throw anything but TypeError", () => {
   );
 });
 
-Deno.test("text of a million characters is rejected like any other", () => {
+Deno.test("the parsers reject text of a million characters", () => {
   for (const piece of ["1:", "::", "1.", "a-", "%", "%a", "[", "0", "a.", "-"]) {
     const text = piece.repeat(500_000);
     assertFalse(isIp(text), piece);
@@ -259,7 +259,7 @@ Deno.test("text of a million characters is rejected like any other", () => {
   }
 });
 
-/** Whether the call returns; one that throws anything but TypeError fails the test. */
+/** Whether the call returns. The test fails if it throws anything but TypeError. */
 function returns(call: () => unknown): boolean {
   try {
     call();
@@ -270,7 +270,7 @@ function returns(call: () => unknown): boolean {
   }
 }
 
-/** Four or sixteen bytes, with the runs of zeros and the prefixes that make formatting interesting. */
+/** Four or sixteen bytes, often with the runs of zeros and the prefixes that matter for formatting. */
 function ipBytes(): fc.Arbitrary<Uint8Array> {
   const group = fc.oneof(
     fc.constantFrom([0, 0], [0, 1], [0xff, 0xff]),

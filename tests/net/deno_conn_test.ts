@@ -18,7 +18,7 @@ async function connectedPair(): Promise<[DenoConn, DenoConn]> {
   return [toDenoConn(a), toDenoConn(b)];
 }
 
-Deno.test("toDenoConn() makes a Deno.Conn, with its addresses", async () => {
+Deno.test("toDenoConn() returns a Deno.Conn with its addresses", async () => {
   const [a, b] = await connectedPair();
   using conn: Deno.Conn<Deno.NetAddr> = a;
   using _ = b;
@@ -26,7 +26,7 @@ Deno.test("toDenoConn() makes a Deno.Conn, with its addresses", async () => {
   assertEquals(conn.localAddr, b.remoteAddr);
 });
 
-Deno.test("both directions carry megabytes in pieces of any size, unchanged", async () => {
+Deno.test("a connection carries megabytes in both directions, in pieces of any size", async () => {
   const [a, b] = await connectedPair();
   using _a = a;
   using _b = b;
@@ -38,7 +38,7 @@ Deno.test("both directions carry megabytes in pieces of any size, unchanged", as
   assertEquals(received.slice(0, 2), data.map(digest));
 });
 
-Deno.test("readable and writable carry megabytes, and each half ends by itself", async () => {
+Deno.test("readable and writable carry megabytes, and each direction ends on its own", async () => {
   const [a, b] = await connectedPair();
   using _a = a;
   using _b = b;
@@ -49,7 +49,7 @@ Deno.test("readable and writable carry megabytes, and each half ends by itself",
   await Promise.all([sent, echoed]);
 });
 
-Deno.test("a side that has finished still reads, and one that has read all still writes", async () => {
+Deno.test("a half-closed connection still works in the other direction", async () => {
   for (const first of [0, 1]) {
     const pair = await connectedPair();
     const [early, late] = [pair[first]!, pair[1 - first]!];
@@ -69,7 +69,7 @@ Deno.test("a side that has finished still reads, and one that has read all still
   }
 });
 
-Deno.test("readable lends a reader's own buffer, and gives it back at the end", async () => {
+Deno.test("readable fills a reader's own buffer, and returns it at the end", async () => {
   const [a, b] = await connectedPair();
   using _a = a;
   using _b = b;
@@ -82,7 +82,7 @@ Deno.test("readable lends a reader's own buffer, and gives it back at the end", 
   assertEquals([last.done, last.value?.byteLength], [true, 0]);
 });
 
-Deno.test("cancelling readable closes, aborting writable resets", async () => {
+Deno.test("cancelling readable closes the connection, and aborting writable resets it", async () => {
   const [a, b] = await connectedPair();
   await a.readable.cancel();
   assertEquals(await b.read(new Uint8Array(1)), null);
@@ -97,7 +97,7 @@ Deno.test("cancelling readable closes, aborting writable resets", async () => {
   d.close();
 });
 
-Deno.test("one read at a time", async () => {
+Deno.test("read() rejects while another read is pending", async () => {
   const [a, b] = await connectedPair();
   const waiting = a.read(new Uint8Array(1));
   await assertRejects(() => a.read(new Uint8Array(1)), TypeError, "another read");
@@ -106,7 +106,7 @@ Deno.test("one read at a time", async () => {
   a.close();
 });
 
-Deno.test("writable waits while nobody reads, and readable reads no more than is asked for", async () => {
+Deno.test("writable waits while nothing is read, and readable reads no more than is requested", async () => {
   using time = new VirtualTime();
   const { client, server } = twoHosts();
   await time.run(async () => {
@@ -121,7 +121,7 @@ Deno.test("writable waits while nobody reads, and readable reads no more than is
     })();
     const { readable } = b;
     await new Promise((resolve) => setTimeout(resolve, 10_000));
-    assert(written < 10, `${written} of ${total} written, and nobody reads`);
+    assert(written < 10, `${written} of ${total} written although nothing is read`);
     assertEquals((await new Response(readable).bytes()).length, total * 65_536);
     await writing;
     a.close();
@@ -129,7 +129,7 @@ Deno.test("writable waits while nobody reads, and readable reads no more than is
   });
 });
 
-Deno.test("unref() lets a program end that only waits for bytes", async () => {
+Deno.test("unref() allows a program that only waits for bytes to end", async () => {
   using listener = await systemNetwork.listenTcp(LOOPBACK);
   const program = `
     import { systemNetwork } from "${new URL("../../lib/net/system.ts", import.meta.url)}";

@@ -9,7 +9,7 @@ import { VirtualTime } from "../simnet/virtual_time.ts";
 const ANY = { ip: "0.0.0.0", port: 0 };
 const REQUEST = new TextEncoder().encode("request");
 
-Deno.test("exchange() returns the answer, and the time from the request to it", async () => {
+Deno.test("exchange() returns the answer, and the time from the request to the answer", async () => {
   await withPeer(async (socket, { options, received }) => {
     const { answer, requests, rttMs } = await exchange(socket, options([1000]));
     assertEquals([answer, requests, rttMs], ["request", 1, 40]);
@@ -17,25 +17,25 @@ Deno.test("exchange() returns the answer, and the time from the request to it", 
   });
 });
 
-Deno.test("exchange() sends again after each wait", async () => {
+Deno.test("exchange() retransmits after each wait", async () => {
   await withPeer(async (socket, { options, received }) => {
-    const { requests, rttMs } = await exchange(socket, options([100, 200, 400], { deaf: 2 }));
+    const { requests, rttMs } = await exchange(socket, options([100, 200, 400], { ignored: 2 }));
     assertEquals([requests, rttMs], [3, 40]);
     assertEquals(received, [20, 120, 320]);
   });
 });
 
-Deno.test("exchange() takes the answer to an earlier request", async () => {
+Deno.test("exchange() accepts the answer to an earlier transmission", async () => {
   await withPeer(async (socket, { options }) => {
     const { requests, rttMs } = await exchange(socket, options([30, 1000]));
     assertEquals([requests, rttMs], [2, 10]);
   });
 });
 
-Deno.test("exchange() gives up after the last wait", async () => {
+Deno.test("exchange() rejects after the last wait", async () => {
   await withPeer(async (socket, { options, received, time }) => {
     await assertRejects(
-      () => exchange(socket, options([100, 200, 400], { deaf: 9 })),
+      () => exchange(socket, options([100, 200, 400], { ignored: 9 })),
       NoResponseError,
       "no answer to 3 requests in 700 ms",
     );
@@ -44,7 +44,7 @@ Deno.test("exchange() gives up after the last wait", async () => {
   });
 });
 
-Deno.test("exchange() waits no longer for a flood of other datagrams", async () => {
+Deno.test("exchange() does not wait longer because of a flood of other datagrams", async () => {
   await withPeer(async (socket, { options, time }) => {
     const flooding = setInterval(() => socket.send(REQUEST, socket.local), 1);
     const accept = () => undefined;
@@ -57,13 +57,13 @@ Deno.test("exchange() waits no longer for a flood of other datagrams", async () 
   });
 });
 
-Deno.test("exchange() rejects with the reason of an abort, untouched", async () => {
+Deno.test("exchange() rejects with the reason of an abort", async () => {
   await withPeer(async (socket, { options, time }) => {
     const controller = new AbortController();
     const reason = new Error("enough");
     setTimeout(() => controller.abort(reason), 50);
     const error = await assertRejects(() =>
-      exchange(socket, { ...options([1000], { deaf: 1 }), signal: controller.signal })
+      exchange(socket, { ...options([1000], { ignored: 1 }), signal: controller.signal })
     );
     assertStrictEquals(error, reason);
     assertEquals(time.nowMs, 50);
@@ -78,7 +78,7 @@ Deno.test("exchange() sends nothing once aborted", async () => {
   });
 });
 
-Deno.test("exchange() passes on what accept throws, and what the socket does", async () => {
+Deno.test("exchange() rejects with the errors of accept and of the socket", async () => {
   await withPeer(async (socket, { options }) => {
     const accept = () => {
       throw new RangeError("unacceptable");
@@ -86,7 +86,7 @@ Deno.test("exchange() passes on what accept throws, and what the socket does", a
     await assertRejects(() => exchange(socket, { ...options([1000]), accept }), RangeError);
     setTimeout(() => socket.close(), 10);
     await assertRejects(
-      () => exchange(socket, options([1000], { deaf: 1 })),
+      () => exchange(socket, options([1000], { ignored: 1 })),
       NetworkError,
     );
   });
@@ -94,10 +94,10 @@ Deno.test("exchange() passes on what accept throws, and what the socket does", a
 
 interface Peer {
   readonly time: VirtualTime;
-  /** When requests arrived. */
+  /** The arrival times of the requests. */
   readonly received: readonly number[];
-  /** How many requests the peer does not answer, and the waits. */
-  options(waitsMs: readonly number[], peer?: { deaf: number }): ExchangeOptions<string>;
+  /** Exchange options; the peer does not answer the first `ignored` requests. */
+  options(waitsMs: readonly number[], peer?: { ignored: number }): ExchangeOptions<string>;
 }
 
 /** Runs a test with a peer that echoes, 20 ms away. */
@@ -111,16 +111,16 @@ async function withPeer(test: (socket: UdpSocket, peer: Peer) => Promise<void>):
     using echo = await answering.network.bindUdp(ANY);
     const to: TransportAddress = { ip: answering.addresses[0]!, port: echo.local.port };
     const received: number[] = [];
-    let deaf = 0;
+    let ignored = 0;
     const serving = serve(echo, async ({ data, from }) => {
       received.push(time.nowMs);
-      if (deaf-- <= 0) await echo.send(data, from);
+      if (ignored-- <= 0) await echo.send(data, from);
     });
     await test(socket, {
       time,
       received,
-      options: (waitsMs, peer = { deaf: 0 }) => {
-        deaf = peer.deaf;
+      options: (waitsMs, peer = { ignored: 0 }) => {
+        ignored = peer.ignored;
         return {
           to,
           request: REQUEST,

@@ -6,7 +6,7 @@ import { SilentPort } from "./silent_port.ts";
 const SHARED = { reusePort: true };
 
 for (const ip of ["127.0.0.1", "::1"]) {
-  Deno.test(`connectTcp() dials from a port that is listened on, ${ip}`, async () => {
+  Deno.test(`connectTcp() dials from a port that has a listener, ${ip}`, async () => {
     using a = await systemNetwork.listenTcp({ ip, port: 0 });
     using b = await systemNetwork.listenTcp({ ip, port: 0 });
     using shared = await systemNetwork.listenTcp({ ip, port: 0 }, SHARED);
@@ -24,7 +24,7 @@ for (const ip of ["127.0.0.1", "::1"]) {
   });
 }
 
-Deno.test("connectTcp() shares a port that the system has chosen", async () => {
+Deno.test("connectTcp() shares a port chosen by the system", async () => {
   using server = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   using first = await systemNetwork.connectTcp(server.local, SHARED);
   using _listener = await systemNetwork.listenTcp(first.local, SHARED);
@@ -32,8 +32,8 @@ Deno.test("connectTcp() shares a port that the system has chosen", async () => {
 });
 
 Deno.test({
-  name: "a listener accepts while a dial from its port waits for an answer",
-  ignore: Deno.build.os !== "linux", // elsewhere no port on loopback is silent
+  name: "a listener accepts while a dial from its port is pending",
+  ignore: Deno.build.os !== "linux", // other systems have no silent port on loopback
   async fn() {
     using silent = await SilentPort.open();
     using shared = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 }, SHARED);
@@ -52,7 +52,7 @@ Deno.test({
   },
 });
 
-Deno.test("a port is shared by all its sockets or not at all", async () => {
+Deno.test("a port is shared by all of its sockets or by none", async () => {
   using server = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   using shared = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 }, SHARED);
   using alone = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
@@ -65,7 +65,7 @@ Deno.test("a port is shared by all its sockets or not at all", async () => {
   }
 });
 
-Deno.test("connectTcp() tells that the pair of addresses is in use, and that one is not ours", async () => {
+Deno.test("connectTcp() reports a pair of addresses that is in use, and a local address that is not ours", async () => {
   using server = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   using first = await systemNetwork.connectTcp(server.local, {
     local: { ip: "127.0.0.1", port: 0 },
@@ -83,7 +83,7 @@ Deno.test("connectTcp() tells that the pair of addresses is in use, and that one
   (await server.accept()).close();
 });
 
-Deno.test("connectTcp() on a shared port redials at once what was refused", async () => {
+Deno.test("connectTcp() from a shared port can redial at once after a refusal", async () => {
   using closed = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   const { local: remote } = closed;
   closed.close();
@@ -98,12 +98,12 @@ Deno.test("connectTcp() on a shared port redials at once what was refused", asyn
 
 Deno.test({
   name:
-    "hundreds of dials from one port can be given up, and their pairs of addresses are free at once",
+    "hundreds of dials from one port can be cancelled, which frees their pairs of addresses at once",
   ignore: Deno.build.os !== "linux",
   async fn() {
     using silent = await SilentPort.open();
     using shared = await systemNetwork.listenTcp({ ip: "0.0.0.0", port: 0 }, SHARED);
-    // Loopback has one silent port and many addresses: the dials differ by where they come from.
+    // There is one silent port, but loopback has many addresses: the dials differ in the local address.
     const locals = Array.from({ length: 250 }, (_, i) => ({
       ip: `127.0.1.${i + 1}`,
       port: shared.local.port,
@@ -117,7 +117,7 @@ Deno.test({
       const settled = dialAll(controller.signal);
       for (const second of await dialAll(AbortSignal.timeout(1000))) {
         assert(second.status === "rejected" && second.reason instanceof NetworkError);
-        assertEquals(second.reason.reason, "address-in-use", "the first dial has gone");
+        assertEquals(second.reason.reason, "address-in-use", "the first dial is gone");
       }
       const reason = new Error(`enough of round ${round}`);
       controller.abort(reason);

@@ -19,11 +19,11 @@ ff000000000000000000000000000000 08 00000000000000000000000000000000 00 00000000
 00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo
 `;
 
-Deno.test("parseIpv4Gateways() reads what Linux prints", () => {
+Deno.test("parseIpv4Gateways() parses the table of Linux", () => {
   assertEquals(parseIpv4Gateways(IPV4), [{ ip: "192.168.1.1", interfaceName: "lan" }]);
 });
 
-Deno.test("parseIpv6Gateways() reads what Linux prints, and adds the zone", () => {
+Deno.test("parseIpv6Gateways() parses the table of Linux, and adds the zone", () => {
   assertEquals(parseIpv6Gateways(IPV6), [{ ip: "fe80::1%lan", interfaceName: "lan" }]);
 });
 
@@ -35,7 +35,7 @@ Deno.test("parseIpv6Gateways() adds no zone to other addresses", () => {
   assertEquals(parseIpv6Gateways(other), [{ ip: "fd00::1", interfaceName: "lan" }]);
 });
 
-Deno.test("parseIpv4Gateways() puts the least metric first", () => {
+Deno.test("parseIpv4Gateways() puts the lowest metric first", () => {
   const text = IPV4 + "wlan0\t00000000\tFE00A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n" +
     "eth1\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n";
   assertEquals(parseIpv4Gateways(text).map(({ ip }) => ip), [
@@ -45,7 +45,7 @@ Deno.test("parseIpv4Gateways() puts the least metric first", () => {
   ]);
 });
 
-Deno.test("parseIpv6Gateways() puts the least metric first", () => {
+Deno.test("parseIpv6Gateways() puts the lowest metric first", () => {
   const line = IPV6.split("\n")[2]!;
   const wireless = line.replace("00000400", "00000258").replace("lan", "wlan0");
   assertEquals(parseIpv6Gateways(`${line}\n${wireless}`).map(({ ip }) => ip), [
@@ -54,17 +54,17 @@ Deno.test("parseIpv6Gateways() puts the least metric first", () => {
   ]);
 });
 
-Deno.test("a default route without a gateway is none: a tunnel has nobody to ask", () => {
+Deno.test("parseIpv4Gateways() skips default routes without a gateway, such as tunnels", () => {
   const tunnel = "tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n";
   assertEquals(parseIpv4Gateways(tunnel), []);
 });
 
-Deno.test("a route that refuses is none", () => {
+Deno.test("parseIpv4Gateways() skips reject routes", () => {
   const refused = "lo\t00000000\t0101A8C0\t0203\t0\t0\t0\t00000000\t0\t0\t0\n";
   assertEquals(parseIpv4Gateways(refused), []);
 });
 
-Deno.test("lines of another form are left out", () => {
+Deno.test("parseIpv4Gateways() and parseIpv6Gateways() skip lines in an unknown format", () => {
   for (
     const text of ["", "\n", "eth0", "eth0 00000000 zz 0003 0 0 0 00000000", "a b c d e f g h"]
   ) {

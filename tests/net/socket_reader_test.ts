@@ -3,8 +3,8 @@ import net from "node:net";
 import { SocketReader, withReader } from "../../lib/net/system/socket_reader.ts";
 
 for (const shown of [true, false]) {
-  const name = shown ? "shows a socket's handle" : "hides it";
-  Deno.test(`withReader() reads from a server's socket where the platform ${name}`, async () => {
+  const name = shown ? "exposes its handle" : "hides it";
+  Deno.test(`withReader() reads from an accepted socket if the platform ${name}`, async () => {
     const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
     const accepted = new Promise<net.Socket>((resolve) => server.on("connection", resolve));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -27,11 +27,11 @@ for (const shown of [true, false]) {
     await sending;
     assertEquals(await reader.read(new Uint8Array(1)), null);
     socket.destroy();
-    await new Promise<void>((resolve) => server.close(() => resolve())); // counts no connection any more
+    await new Promise<void>((resolve) => server.close(() => resolve())); // no connection is counted any more
   });
 }
 
-Deno.test("a reader's buffer grows with what is read at a time, not with what is sent", async () => {
+Deno.test("the buffer of a SocketReader grows with the size of reads, not with what is sent", async () => {
   for (const [readBytes, most] of [[10, 4096], [4096, 32_768], [65_536, 262_144]] as const) {
     const { onread, reader } = newReader();
     for (let i = 0; i < 20; i++) {

@@ -9,7 +9,7 @@ function member(port: number) {
   });
 }
 
-Deno.test("bindUdp() lets members of a group share a port, and both hear what is sent to it", async () => {
+Deno.test("bindUdp() lets members of a group share a port, and all receive what is sent to it", async () => {
   using first = await member(0);
   using second = await member(first.local.port);
   using sender = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 }, {

@@ -32,14 +32,14 @@ Deno.test("bindUdp() rejects an address that is in use, and one that is not ours
   await assertReason(systemNetwork.bindUdp({ ip: "192.0.2.77", port: 0 }), "address-not-available");
 });
 
-Deno.test("receive() that is aborted rejects with the reason and loses no datagram", async () => {
+Deno.test("receive() rejects with the reason of an abort, and loses no datagram", async () => {
   using a = await systemNetwork.bindUdp(LOOPBACK);
   using b = await systemNetwork.bindUdp(LOOPBACK);
   const controller = new AbortController();
-  const given = b.receive({ signal: controller.signal });
+  const aborted = b.receive({ signal: controller.signal });
   const reason = new Error("enough");
   controller.abort(reason);
-  assertEquals(await assertRejects(() => given), reason);
+  assertEquals(await assertRejects(() => aborted), reason);
   await a.send(new Uint8Array([7]), b.local);
   assertEquals([...(await b.receive()).data], [7]);
 });
@@ -67,7 +67,7 @@ Deno.test("connectTcp() reads, writes and half-closes", async () => {
   b.close();
 });
 
-Deno.test("connectTcp() dials two remotes from one local port, and listenTcp() joins them there", async () => {
+Deno.test("connectTcp() dials two remotes from one local port, and listenTcp() can share it", async () => {
   using first = await systemNetwork.listenTcp(LOOPBACK);
   using second = await systemNetwork.listenTcp(LOOPBACK);
   using a = await systemNetwork.connectTcp(first.local, { local: LOOPBACK });
@@ -80,14 +80,14 @@ Deno.test("connectTcp() dials two remotes from one local port, and listenTcp() j
   for (const listener of [first, second]) (await listener.accept()).close();
 });
 
-Deno.test("connectTcp() tells a refusal", async () => {
+Deno.test("connectTcp() reports a refusal", async () => {
   const listener = await systemNetwork.listenTcp(LOOPBACK);
   const { local } = listener;
   listener.close();
   await assertReason(systemNetwork.connectTcp(local), "refused");
 });
 
-Deno.test("connectTcp() tells a foreign local address from a connection that exists already", async () => {
+Deno.test("connectTcp() distinguishes a local address that is not ours from a connection that already exists", async () => {
   using listener = await systemNetwork.listenTcp(LOOPBACK);
   const foreign = { ip: "192.0.2.77", port: 0 };
   await assertReason(
@@ -109,7 +109,7 @@ Deno.test("connectTcp() rejects with the signal's reason", async () => {
   assertEquals(error.message, "no more");
 });
 
-Deno.test("reset() reaches the other side as a reset, close() as an end", async () => {
+Deno.test("the other side sees reset() as a reset, and close() as the end of the stream", async () => {
   const [a, b] = await connectedPair();
   a.reset();
   await assertReason(b.read(new Uint8Array(1)), "reset");
@@ -120,7 +120,7 @@ Deno.test("reset() reaches the other side as a reset, close() as an end", async 
   d.close();
 });
 
-Deno.test("listenTcp() outlives peers that reset their connections at once", async () => {
+Deno.test("listenTcp() survives peers that reset their connections at once", async () => {
   using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   const program = `
     const { systemNetwork } = await import("${import.meta.resolve("../../lib/net/system.ts")}");
@@ -151,18 +151,18 @@ Deno.test("read() and write() on a closed connection reject", async () => {
   b.close();
 });
 
-Deno.test("ownsAddress() knows this host's addresses without a permission for them", async () => {
+Deno.test("ownsAddress() recognises this host's addresses without further permissions", async () => {
   assert(await systemNetwork.ownsAddress("127.0.0.1"));
   assert(!await systemNetwork.ownsAddress("192.0.2.77"));
 });
 
 Deno.test({
-  name: "defaultGateways() does without a permission that it does not have",
+  name: "defaultGateways() is undefined without the permission",
   permissions: "none",
   fn: async () => assertEquals(await systemNetwork.defaultGateways(), undefined),
 });
 
-Deno.test("resolve() takes addresses of the right family as they are", async () => {
+Deno.test("resolve() returns IP addresses of the right family unchanged", async () => {
   assertEquals(await systemNetwork.resolve("127.0.0.1", 4), ["127.0.0.1"]);
   await assertReason(systemNetwork.resolve("127.0.0.1", 6), "name-not-found");
 });

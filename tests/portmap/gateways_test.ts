@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import type { LocalAddress, Network } from "../../lib/net/network.ts";
 import { findGateways, guessGateways } from "../../lib/portmap/gateway.ts";
-import { findLocalIp } from "../../lib/net/local_address.ts";
+import { discoverLocalIpv4 } from "../../lib/net/local_address.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import type { HostOptions } from "../simnet/host.ts";
 import { simulate } from "../simnet/simulate.ts";
@@ -88,17 +88,17 @@ Deno.test("guessGateways() does not guess this host itself", () => {
   assertEquals(guessGateways(["10.0.0.1"]).map(({ ip }) => ip), ["10.0.0.254"]);
 });
 
-Deno.test("findLocalIp() does not believe an address that is not this host's", () =>
+Deno.test("discoverLocalIpv4() does not believe an address that is not this host's", () =>
   behindRouter({}, async (network) => {
     const stranger: Network = { ...network, ownsAddress: () => Promise.resolve(false) };
-    assertEquals(await findLocalIp(network), "192.168.1.2");
-    assertEquals(await findLocalIp(stranger), undefined);
+    assertEquals(await discoverLocalIpv4(network), "192.168.1.2");
+    assertEquals(await discoverLocalIpv4(stranger), undefined);
   }));
 
-Deno.test("findLocalIp() gives up where nothing comes back", () =>
+Deno.test("discoverLocalIpv4() gives up where nothing comes back", () =>
   behindRouter({}, async (network) => {
     const deaf: Network = { ...network, bindUdp: (local) => network.bindUdp(local) };
-    assertEquals(await findLocalIp(deaf), undefined);
+    assertEquals(await discoverLocalIpv4(deaf), undefined);
   }));
 
 function behindRouter(

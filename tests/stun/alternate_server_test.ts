@@ -18,7 +18,7 @@ Deno.test("requestBinding() follows ALTERNATE-SERVER over UDP and TCP", async ()
   });
 });
 
-Deno.test("requestBinding() refuses to go round in circles", async () => {
+Deno.test("requestBinding() refuses to follow a loop of redirects", async () => {
   await withHosts(async ({ server, ask }) => {
     using first = await scriptUdp(server.network, at(server, 1), to(at(server, 2)));
     using second = await scriptUdp(server.network, at(server, 2), to(at(server, 1)));
@@ -32,7 +32,7 @@ Deno.test("requestBinding() refuses to go round in circles", async () => {
   });
 });
 
-Deno.test("requestBinding() follows four alternate servers and no more", async () => {
+Deno.test("requestBinding() follows at most four redirects", async () => {
   await withHosts(async ({ server, ask }) => {
     using stack = new DisposableStack();
     for (let port = 1; port <= 6; port++) {
@@ -40,7 +40,7 @@ Deno.test("requestBinding() follows four alternate servers and no more", async (
     }
     using asked = await scriptUdp(server.network, at(server, 7), (one) => [success(one)]);
     assertEquals((await ask(at(server, 3))).server, asked.address);
-    await assertRejects(() => ask(at(server, 2)), RefusedError, "4 alternate servers");
+    await assertRejects(() => ask(at(server, 2)), RefusedError, "more than 4 redirects away");
   });
 });
 
@@ -52,7 +52,7 @@ for (
     ["no port", { ip: "198.51.100.1", port: 0 }, "it has no port"],
   ] as const
 ) {
-  Deno.test(`requestBinding() is not sent to ${what}`, async () => {
+  Deno.test(`requestBinding() does not follow a redirect to ${what}`, async () => {
     await withHosts(async ({ server, ask }) => {
       using first = await scriptUdp(server.network, at(server, 3478), to(alternate));
       await assertRejects(() => ask(first.address), RefusedError, message);
@@ -60,7 +60,7 @@ for (
   });
 }
 
-Deno.test("requestBinding() takes a 300 without an address for a refusal", async () => {
+Deno.test("requestBinding() rejects on a 300 without an address", async () => {
   await withHosts(async ({ server, ask }) => {
     using first = await scriptUdp(server.network, at(server, 3478), (one) => [refusal(one, 300)]);
     const error = await assertRejects(() => ask(first.address), RefusedError, "answered 300");

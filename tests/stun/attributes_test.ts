@@ -79,7 +79,7 @@ const GOLDEN: readonly (readonly [attribute: NamedStunAttribute, code: string, v
 ];
 
 for (const [attribute, code, hex] of GOLDEN) {
-  Deno.test(`${attribute.type} of ${describe(attribute)} is written and read`, () => {
+  Deno.test(`${attribute.type} of ${describe(attribute)} is encoded and decoded`, () => {
     const value = fromHex(hex);
     const bytes = messageOf(code, value);
     assertEquals(toHex(write(attribute)), toHex(bytes));
@@ -88,12 +88,12 @@ for (const [attribute, code, hex] of GOLDEN) {
   });
 }
 
-Deno.test("RESPONSE-PORT is read in the length of coturn, 4, and that of stuntman, 2", () => {
+Deno.test("decodeMessage() accepts a RESPONSE-PORT of 4 bytes, as coturn writes it, and of 2, as stuntman does", () => {
   assertEquals(read("0027", "0d96 0000"), { type: "RESPONSE-PORT", value: 3478 });
   assertEquals(read("0027", "0d96"), { type: "RESPONSE-PORT", value: 3478 });
 });
 
-Deno.test("reserved bits are ignored", () => {
+Deno.test("decodeMessage() ignores reserved bits", () => {
   assertEquals(read("0001", "ff01 0d96 c0000201"), { type: "MAPPED-ADDRESS", value: V4 });
   assertEquals(read("0003", "fffffff9"), {
     type: "CHANGE-REQUEST",
@@ -105,14 +105,14 @@ Deno.test("reserved bits are ignored", () => {
   });
 });
 
-Deno.test("the last of PASSWORD-ALGORITHMS may lack its padding", () => {
+Deno.test("decodeMessage() accepts PASSWORD-ALGORITHMS without padding after the last one", () => {
   assertEquals(read("8002", "0102 0001 aa"), {
     type: "PASSWORD-ALGORITHMS",
     value: [{ algorithm: 0x0102, parameters: fromHex("aa") }],
   });
 });
 
-Deno.test("text for people is read even if it is not UTF-8", () => {
+Deno.test("decodeMessage() accepts invalid UTF-8 in text for people", () => {
   assertEquals(read("8022", "c4"), { type: "SOFTWARE", value: "\ufffd" });
   assertEquals(read("0009", "00000400 c4"), {
     type: "ERROR-CODE",
@@ -142,10 +142,10 @@ for (
     ["0015", "c3", "Cannot read NONCE: it is not UTF-8"],
     ["001c", "00".repeat(15), "Cannot read MESSAGE-INTEGRITY-SHA256: it has 15 bytes"],
     ["001c", "00".repeat(33), "it has 33 bytes, not 16 to 32"],
-    ["001d", "", "Cannot read PASSWORD-ALGORITHM: it holds one algorithm"],
-    ["001d", "0001", "2 bytes are no algorithm"],
+    ["001d", "", "Cannot read PASSWORD-ALGORITHM: it must hold exactly one algorithm"],
+    ["001d", "0001", "2 bytes are too few for an algorithm"],
     ["001d", "00010001", "parameters have 1 bytes, 0 are left"],
-    ["001d", "00010000 00020000", "it holds one algorithm"],
+    ["001d", "00010000 00020000", "it must hold exactly one algorithm"],
     ["001e", "00".repeat(31), "Cannot read USERHASH: it has 31 bytes, not 32"],
     ["0027", "0d", "Cannot read RESPONSE-PORT: it has 1 bytes, not 2"],
     ["0027", "0d9600", "it has 3 bytes, not 2"],
@@ -154,7 +154,7 @@ for (
     ["8028", "0000", "Cannot read FINGERPRINT: it has 2 bytes, not 4"],
   ] as const
 ) {
-  Deno.test(`attribute 0x${code} of ${abbreviate(hex)} is rejected`, () => {
+  Deno.test(`decodeMessage() rejects attribute 0x${code} of ${abbreviate(hex)}`, () => {
     assertThrows(() => read(code, hex), MalformedMessageError, message);
   });
 }
@@ -177,12 +177,12 @@ for (
     [{ type: "USERHASH", value: new Uint8Array(31) }, RangeError, "not 31"],
   ] as const
 ) {
-  Deno.test(`${attribute.type} of ${describe(attribute)} is not written`, () => {
+  Deno.test(`encodeMessage() rejects ${attribute.type} of ${describe(attribute)}`, () => {
     assertThrows(() => write(attribute), error, message);
   });
 }
 
-Deno.test("isComprehensionRequired() tells the halves of the registry apart", () => {
+Deno.test("isComprehensionRequired() distinguishes the two halves of the registry", () => {
   assertEquals(isComprehensionRequired(0x7fff), true);
   assertEquals(isComprehensionRequired(0x8000), false);
 });

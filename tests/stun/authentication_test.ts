@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { answerChallenge } from "../../lib/stun/transaction.ts";
-import { longTermKey, nonceWithFeatures, userHash } from "../../lib/stun/credentials.ts";
+import { longTermKey, userHash } from "../../lib/stun/credentials.ts";
 import { type MessageIntegrity, verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { BINDING, getAttribute, type StunMessage } from "../../lib/stun/message.ts";
 import type { PasswordAlgorithm } from "../../lib/stun/attribute_tables.ts";
@@ -16,6 +16,7 @@ import {
   scriptUdp,
   success,
 } from "./scripted_server.ts";
+import { nonceWithFeatures } from "./nonces.ts";
 
 const CREDENTIAL = { username: "someone", password: "secret" };
 const REALM: StunAttribute = { type: "REALM", value: "example.org" };
@@ -39,7 +40,7 @@ Deno.test("answerChallenge() answers RFC 5389 with MD5 and MESSAGE-INTEGRITY", (
   });
 });
 
-Deno.test("answerChallenge() chooses SHA-256 wherever it is, and sends the list back", () => {
+Deno.test("answerChallenge() chooses SHA-256 whatever its position, and returns the list", () => {
   const nonce = nonceWithFeatures({ passwordAlgorithms: true, usernameAnonymity: false }, "x");
   const offered = [{ algorithm: 0x7777, parameters: NO_PARAMETERS }, MD5, SHA256];
   assertEquals(answerChallenge(challenge(nonce, offered), CREDENTIAL), {
@@ -55,7 +56,7 @@ Deno.test("answerChallenge() chooses SHA-256 wherever it is, and sends the list 
   });
 });
 
-Deno.test("answerChallenge() takes MD5 with MESSAGE-INTEGRITY-SHA256 if nothing else is offered", () => {
+Deno.test("answerChallenge() uses MD5 with MESSAGE-INTEGRITY-SHA256 if nothing else is offered", () => {
   const nonce = nonceWithFeatures({ passwordAlgorithms: true, usernameAnonymity: false }, "x");
   const { integrity } = answerChallenge(challenge(nonce, [MD5]), CREDENTIAL);
   assertEquals(integrity, { algorithm: "sha256", key: KEY.md5 });
@@ -67,7 +68,7 @@ Deno.test("answerChallenge() hides the username where the nonce allows it", () =
   assertEquals(attributes[0], { type: "USERHASH", value: userHash("someone", "example.org") });
 });
 
-Deno.test("answerChallenge() does not believe PASSWORD-ALGORITHMS that the nonce does not promise", () => {
+Deno.test("answerChallenge() ignores PASSWORD-ALGORITHMS that the nonce does not announce", () => {
   for (
     const nonce of [
       "plain",
@@ -79,32 +80,32 @@ Deno.test("answerChallenge() does not believe PASSWORD-ALGORITHMS that the nonce
   }
 });
 
-Deno.test("answerChallenge() notices that PASSWORD-ALGORITHMS were removed", () => {
+Deno.test("answerChallenge() detects that PASSWORD-ALGORITHMS was removed", () => {
   const nonce = nonceWithFeatures({ passwordAlgorithms: true, usernameAnonymity: false }, "x");
   const error = assertThrows(
     () => answerChallenge(challenge(nonce), CREDENTIAL),
     RefusedError,
-    "the nonce promises PASSWORD-ALGORITHMS",
+    "the nonce announces PASSWORD-ALGORITHMS",
   );
   assertEquals(error.code, 401);
 });
 
-Deno.test("answerChallenge() does not go from SHA-256 to less", () => {
+Deno.test("answerChallenge() refuses a downgrade from SHA-256", () => {
   const nonce = nonceWithFeatures({ passwordAlgorithms: true, usernameAnonymity: false }, "x");
   const previous = answerChallenge(challenge(nonce, [SHA256]), CREDENTIAL);
   assertThrows(
     () => answerChallenge(challenge("plain"), CREDENTIAL, previous),
     RefusedError,
-    "after SHA-256 the server asks for less",
+    "accepted SHA-256 before and now asks for MD5",
   );
   assertThrows(
     () => answerChallenge(challenge(nonce, [MD5]), CREDENTIAL, previous),
     RefusedError,
-    "after SHA-256 the server asks for less",
+    "accepted SHA-256 before and now asks for MD5",
   );
 });
 
-Deno.test("answerChallenge() refuses a challenge without realm, nonce or known algorithm", () => {
+Deno.test("answerChallenge() refuses a challenge without a realm, a nonce or a known algorithm", () => {
   const cannot = (attributes: StunAttribute[], message: string) =>
     assertThrows(
       () => answerChallenge(errorOf(attributes), CREDENTIAL),
@@ -122,7 +123,7 @@ Deno.test("answerChallenge() refuses a challenge without realm, nonce or known a
 });
 
 for (const [start, transport] of [[scriptUdp, "udp"], [scriptTcp, "tcp"]] as const) {
-  Deno.test(`requestBinding() authenticates when asked to, over ${transport}`, async () => {
+  Deno.test(`requestBinding() authenticates when challenged, over ${transport}`, async () => {
     await withHosts(async ({ server, ask }) => {
       const integrity: MessageIntegrity = { algorithm: "sha1", key: KEY.md5 };
       using scripted = await start(server.network, at(server, 3478), demand(integrity, "n"));
@@ -147,7 +148,7 @@ Deno.test("requestBinding() authenticates with SHA-256", async () => {
   });
 });
 
-Deno.test("requestBinding() takes up a new nonce when its own is stale", async () => {
+Deno.test("requestBinding() uses a new nonce when its own is stale", async () => {
   await withHosts(async ({ server, ask }) => {
     const integrity: MessageIntegrity = { algorithm: "sha1", key: KEY.md5 };
     const before = demand(integrity, "old");
@@ -162,7 +163,7 @@ Deno.test("requestBinding() takes up a new nonce when its own is stale", async (
   });
 });
 
-Deno.test("requestBinding() does not chase nonces for ever", async () => {
+Deno.test("requestBinding() gives up when every nonce is stale", async () => {
   await withHosts(async ({ server, ask }) => {
     using scripted = await scriptUdp(
       server.network,
@@ -177,7 +178,7 @@ Deno.test("requestBinding() does not chase nonces for ever", async () => {
   });
 });
 
-Deno.test("requestBinding() takes the second 401 for an answer", async () => {
+Deno.test("requestBinding() does not answer a second 401", async () => {
   await withHosts(async ({ server, ask }) => {
     const integrity: MessageIntegrity = { algorithm: "sha1", key: KEY.md5 };
     using scripted = await scriptUdp(server.network, at(server, 3478), demand(integrity, "n"));
@@ -187,7 +188,7 @@ Deno.test("requestBinding() takes the second 401 for an answer", async () => {
   });
 });
 
-Deno.test("requestBinding() without a credential takes a 401 for an answer", async () => {
+Deno.test("requestBinding() without a credential rejects on a 401", async () => {
   await withHosts(async ({ server, ask }) => {
     const script: Script = (one) => [refusal(one, 401, [REALM, nonceOf("n")])];
     using scripted = await scriptUdp(server.network, at(server, 3478), script);
@@ -198,13 +199,13 @@ Deno.test("requestBinding() without a credential takes a 401 for an answer", asy
 
 for (
   const [what, answer] of [
-    ["lacks its integrity", (one: Arrived) => success(one)],
+    ["has no integrity", (one: Arrived) => success(one)],
     [
       "has the integrity of another key",
       (one: Arrived) => success(one, { integrity: { algorithm: "sha1", key: KEY.sha256 } }),
     ],
     [
-      "has an integrity of the weaker kind",
+      "has an integrity of the weaker algorithm",
       (one: Arrived) => success(one, { integrity: { algorithm: "sha1", key: KEY.md5 } }),
     ],
   ] as const
@@ -228,7 +229,7 @@ for (
   });
 }
 
-Deno.test("requestBinding() reads nothing that the integrity does not protect", async () => {
+Deno.test("requestBinding() ignores attributes that the integrity does not cover", async () => {
   await withHosts(async ({ server, ask }) => {
     const integrity: MessageIntegrity = { algorithm: "sha1", key: KEY.md5 };
     const appended = Uint8Array.of(0x80, 0x2c, 0, 8, 0, 1, 0, 1, 9, 9, 9, 9);
@@ -245,7 +246,7 @@ Deno.test("requestBinding() reads nothing that the integrity does not protect", 
   });
 });
 
-Deno.test("requestBinding() refuses credentials that no server can check", async () => {
+Deno.test("requestBinding() rejects credentials that RFC 8265 does not allow", async () => {
   await withHosts(async ({ server, ask }) => {
     const script: Script = (one) => [refusal(one, 401, [REALM, nonceOf("n")])];
     using scripted = await scriptUdp(server.network, at(server, 3478), script);
@@ -274,7 +275,7 @@ function nonceOf(value: string): StunAttribute {
   return { type: "NONCE", value };
 }
 
-/** Answers who authenticates with this key and nonce, and challenges all others. */
+/** Answers requests that are authenticated with this key and nonce, and challenges all others. */
 function demand(
   integrity: MessageIntegrity,
   nonce: string,

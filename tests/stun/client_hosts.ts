@@ -10,7 +10,7 @@ import type { Host } from "../simnet/host.ts";
 import { Internet } from "../simnet/internet.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 
-/** What a test finds. */
+/** The hosts of a test. */
 export interface Hosts {
   readonly time: VirtualTime;
   readonly internet: Internet;
@@ -39,7 +39,7 @@ export async function withHosts(test: (hosts: Hosts) => Promise<void>): Promise<
   );
 }
 
-/** A port of a host. */
+/** A port of a host, with its first address. */
 export function at(host: Host, port: number): TransportAddress {
   return { ip: host.addresses[0]!, port };
 }

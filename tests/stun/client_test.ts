@@ -11,7 +11,7 @@ import { encodeMessage, getAttribute, type StunClass } from "../../lib/stun/mess
 import { at, withHosts } from "./client_hosts.ts";
 import { respond, type Script, scriptTcp, scriptUdp, success } from "./scripted_server.ts";
 
-Deno.test("requestBinding() tells the mapped address over UDP", async () => {
+Deno.test("requestBinding() returns the mapped address over UDP", async () => {
   await withHosts(async ({ client, server, ask }) => {
     using scripted = await scriptUdp(server.network, at(server, 3478), (one) => [success(one)]);
     const local = { ip: client.addresses[0]!, port: 5000 };
@@ -28,7 +28,7 @@ Deno.test("requestBinding() tells the mapped address over UDP", async () => {
   });
 });
 
-Deno.test("requestBinding() does not know the local address of a socket that is bound to none", async () => {
+Deno.test("requestBinding() reports an unknown local address for a socket bound to a wildcard", async () => {
   await withHosts(async ({ client, server, ask }) => {
     using scripted = await scriptUdp(server.network, at(server, 3478), (one) => [success(one)]);
     const { local, mapped } = await ask(scripted.address);
@@ -37,7 +37,7 @@ Deno.test("requestBinding() does not know the local address of a socket that is 
   });
 });
 
-Deno.test("requestBinding() waits as RFC 8489 §6.2.1 says, 39.5 s in all", async () => {
+Deno.test("requestBinding() retransmits as RFC 8489 §6.2.1 specifies, for 39.5 s in all", async () => {
   await withHosts(async ({ server, ask, time }) => {
     const sentMs: number[] = [];
     using scripted = await scriptUdp(server.network, at(server, 3478), () => {
@@ -50,7 +50,7 @@ Deno.test("requestBinding() waits as RFC 8489 §6.2.1 says, 39.5 s in all", asyn
   });
 });
 
-Deno.test("requestBinding() repeats the same request, and says how often", async () => {
+Deno.test("requestBinding() retransmits the same request, and reports how often", async () => {
   await withHosts(async ({ server, ask }) => {
     using scripted = await scriptUdp(
       server.network,
@@ -66,8 +66,8 @@ Deno.test("requestBinding() ignores other transactions, methods, classes and sen
   await withHosts(async ({ server, ask, internet }) => {
     const liar: TransportAddress = { ip: "198.51.100.6", port: 6 };
     const lie = { type: "XOR-MAPPED-ADDRESS", value: liar } as const;
-    const stranger = internet.host("stranger");
-    using elsewhere = await stranger.network.bindUdp(at(stranger, 3478));
+    const other = internet.host("other");
+    using elsewhere = await other.network.bindUdp(at(other, 3478));
     using otherPort = await server.network.bindUdp(at(server, 3479));
     const script: Script = (one) => {
       const { request, from } = one;
@@ -90,7 +90,7 @@ Deno.test("requestBinding() ignores other transactions, methods, classes and sen
   });
 });
 
-Deno.test("requestBinding() says that a server which answers garbage does not speak STUN", async () => {
+Deno.test("requestBinding() reports a server that answers with something other than STUN", async () => {
   await withHosts(async ({ server, ask }) => {
     const garbage = new TextEncoder().encode("HTTP/1.1 400 Bad Request");
     using scripted = await scriptUdp(server.network, at(server, 3478), () => [garbage]);
@@ -102,7 +102,7 @@ Deno.test("requestBinding() says that a server which answers garbage does not sp
   });
 });
 
-Deno.test("requestBinding() reads the addresses of an RFC 3489 server", async () => {
+Deno.test("requestBinding() accepts the addresses of an RFC 3489 server", async () => {
   await withHosts(async ({ server, ask }) => {
     const mapped = { ip: "198.51.100.1", port: 1 };
     const changed = { ip: "198.51.100.2", port: 2 };
@@ -117,7 +117,7 @@ Deno.test("requestBinding() reads the addresses of an RFC 3489 server", async ()
   });
 });
 
-Deno.test("requestBinding() trusts XOR-MAPPED-ADDRESS and OTHER-ADDRESS more than the old ones", async () => {
+Deno.test("requestBinding() prefers XOR-MAPPED-ADDRESS and OTHER-ADDRESS to the old attributes", async () => {
   await withHosts(async ({ server, ask }) => {
     const rewritten = { ip: "192.168.1.1", port: 9 };
     const right = { ip: "198.51.100.1", port: 1 };
@@ -134,7 +134,7 @@ Deno.test("requestBinding() trusts XOR-MAPPED-ADDRESS and OTHER-ADDRESS more tha
   });
 });
 
-Deno.test("requestBinding() sends further attributes along", async () => {
+Deno.test("requestBinding() sends further attributes", async () => {
   await withHosts(async ({ server, ask }) => {
     using scripted = await scriptUdp(server.network, at(server, 3478), (one) => [success(one)]);
     const value = { changeIp: false, changePort: true };
@@ -143,7 +143,7 @@ Deno.test("requestBinding() sends further attributes along", async () => {
   });
 });
 
-Deno.test("requestBinding() passes on the code, the reason and the unknown attributes of an error", async () => {
+Deno.test("requestBinding() reports the code, the reason and the unknown attributes of an error", async () => {
   await withHosts(async ({ server, ask }) => {
     using scripted = await scriptUdp(server.network, at(server, 3478), ({ request }) => [
       respond(request, "error", [
@@ -164,9 +164,9 @@ for (
   const [what, answer, message] of [
     ["a success without a mapped address", respondWith("success", []), "no mapped address"],
     [
-      "a success with attributes that must be understood",
+      "a success with unknown comprehension-required attributes",
       respondWith("success", [{ type: 0x7fff, value: new Uint8Array() }]),
-      "attributes nobody may skip, 0x7fff",
+      "unknown comprehension-required attributes, 0x7fff",
     ],
     ["an error without a code", respondWith("error", []), "no ERROR-CODE"],
   ] as const
@@ -179,7 +179,7 @@ for (
   });
 }
 
-Deno.test("requestBinding() ends with the reason of an abort", async () => {
+Deno.test("requestBinding() rejects with the reason of an abort", async () => {
   await withHosts(async ({ server, ask, time }) => {
     for (const start of [scriptUdp, scriptTcp]) {
       using scripted = await start(server.network, at(server, 3478), () => []);
@@ -196,7 +196,7 @@ Deno.test("requestBinding() ends with the reason of an abort", async () => {
   });
 });
 
-Deno.test("requestBinding() asks from a socket that it is given, and leaves it open", async () => {
+Deno.test("requestBinding() uses the given socket, and leaves it open", async () => {
   await withHosts(async ({ client, server, ask }) => {
     using scripted = await scriptUdp(server.network, at(server, 3478), (one) => [success(one)]);
     using socket = await client.network.bindUdp(at(client, 5000));
@@ -206,7 +206,7 @@ Deno.test("requestBinding() asks from a socket that it is given, and leaves it o
   });
 });
 
-Deno.test("requestBinding() asks over TCP", async () => {
+Deno.test("requestBinding() works over TCP", async () => {
   await withHosts(async ({ client, server, ask }) => {
     using scripted = await scriptTcp(server.network, at(server, 3478), (one) => [success(one)]);
     const local = { ip: client.addresses[0]!, port: 5000 };
@@ -215,7 +215,7 @@ Deno.test("requestBinding() asks over TCP", async () => {
   });
 });
 
-Deno.test("requestBinding() waits 39.5 s for an answer over TCP", async () => {
+Deno.test("requestBinding() waits 39.5 s for a response over TCP", async () => {
   await withHosts(async ({ server, ask, time }) => {
     using scripted = await scriptTcp(server.network, at(server, 3478), () => []);
     await assertRejects(
@@ -227,7 +227,7 @@ Deno.test("requestBinding() waits 39.5 s for an answer over TCP", async () => {
   });
 });
 
-Deno.test("requestBinding() says that a TCP server answers garbage", async () => {
+Deno.test("requestBinding() reports a TCP server that answers with something other than STUN", async () => {
   await withHosts(async ({ server, ask }) => {
     const garbage = new TextEncoder().encode("HTTP/1.1 400 Bad Request");
     using scripted = await scriptTcp(server.network, at(server, 3478), () => [garbage]);
@@ -239,19 +239,19 @@ Deno.test("requestBinding() says that a TCP server answers garbage", async () =>
   });
 });
 
-Deno.test("requestBinding() says that a TCP server hung up", async () => {
+Deno.test("requestBinding() reports a TCP server that closes the connection", async () => {
   await withHosts(async ({ server, ask }) => {
     using listener = await server.network.listenTcp(at(server, 3478));
     const hangingUp = listener.accept().then((connection) => connection.close());
     const failing = assertRejects(() => ask(at(server, 3478), { transport: "tcp" }));
     await hangingUp;
     const error = await failing;
-    // A FIN or a RST, as the data and the end cross.
+    // It is a FIN or a RST, depending on which of request and close comes first.
     assertEquals(error instanceof NoResponseError || error instanceof NetworkError, true);
   });
 });
 
-Deno.test("requestBinding() says that nobody listens on a TCP port", async () => {
+Deno.test("requestBinding() reports a TCP port that refuses connections", async () => {
   await withHosts(async ({ server, ask }) => {
     const error = await assertRejects(
       () => ask(at(server, 3478), { transport: "tcp" }),

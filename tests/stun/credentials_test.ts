@@ -2,12 +2,12 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../lib/base/bytes.ts";
 import {
   longTermKey,
-  nonceWithFeatures,
   opaqueString,
   securityFeatures,
   shortTermKey,
   userHash,
 } from "../../lib/stun/credentials.ts";
+import { nonceWithFeatures } from "./nonces.ts";
 
 Deno.test("longTermKey() is the MD5 or SHA-256 of username, realm and password", () => {
   const credential = { username: "user", password: "pass" };
@@ -38,7 +38,7 @@ Deno.test("shortTermKey() is the password itself", () => {
   assertEquals(toHex(shortTermKey("ü")), "c3bc");
 });
 
-Deno.test("userHash() is that of RFC 8489 §B.1", () => {
+Deno.test("userHash() matches RFC 8489 §B.1", () => {
   assertEquals(
     toHex(userHash("マトリックス", "example.org")),
     "4a3cf38fef6992bda952c6780417da0f24819415569e60b205c46e41407f1704",
@@ -55,7 +55,7 @@ for (
     ["foo\u1680bar", "foo bar"],
   ] as const
 ) {
-  Deno.test(`opaqueString() makes ${JSON.stringify(expected)} of ${JSON.stringify(text)}`, () => {
+  Deno.test(`opaqueString() maps ${JSON.stringify(text)} to ${JSON.stringify(expected)}`, () => {
     assertEquals(opaqueString(text), expected);
   });
 }
@@ -72,7 +72,7 @@ for (
     ["\u0378", "U+0378"],
   ] as const
 ) {
-  Deno.test(`opaqueString() refuses ${JSON.stringify(text)}`, () => {
+  Deno.test(`opaqueString() rejects ${JSON.stringify(text)}`, () => {
     assertThrows(() => opaqueString(text), TypeError, message);
   });
 }
@@ -84,7 +84,7 @@ Deno.test("securityFeatures() reads the nonce of RFC 8489 §B.1", () => {
   });
 });
 
-Deno.test("securityFeatures() finds none in a nonce without the cookie", () => {
+Deno.test("securityFeatures() is undefined for a nonce without the cookie", () => {
   assertEquals(securityFeatures("f//499k954d6OL34oL9FSTvy64sA"), undefined);
   assertEquals(securityFeatures("obMatJos2AAA"), undefined);
   assertEquals(securityFeatures("obMatJos2AA=C"), undefined);

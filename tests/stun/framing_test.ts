@@ -3,14 +3,14 @@ import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { concat } from "../../lib/base/bytes.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-import { readMessages } from "../../lib/stun/transport.ts";
+import { readMessages } from "../../lib/stun/framing.ts";
 import { BINDING, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import { fromHex } from "../vectors/stun_hex.ts";
 
 const SHORT = encodeMessage(message(0));
 const LONG = encodeMessage(message(700));
 
-Deno.test("readMessages() finds the messages wherever the stream is cut", async () => {
+Deno.test("readMessages() finds the messages however the stream is split", async () => {
   const stream = concat(SHORT, LONG, SHORT, SHORT);
   for (const size of [1, 3, 19, 20, 21, 700, stream.length]) {
     assertEquals(await messagesOf(connectionOf(chunks(stream, size))), [SHORT, LONG, SHORT, SHORT]);
@@ -32,8 +32,12 @@ for (
     ["HTTP at its first byte", fromHex("48"), "not with byte 72"],
     ["a stream that ends inside a message", SHORT.subarray(0, 19), "ends 19 bytes into a message"],
     ["a message without the magic cookie", fromHex("0001000000000000"), "no magic cookie"],
-    ["a length that is no multiple of 4", fromHex("00010001"), "multiple of 4"],
-    ["a length beyond the limit at its header", fromHex("00010ff0"), "up to 4096, not 4100"],
+    ["a length that is not a multiple of 4", fromHex("00010001"), "multiple of 4"],
+    [
+      "a length beyond the limit as soon as the header arrives",
+      fromHex("00010ff0"),
+      "up to 4096, not 4100",
+    ],
   ] as const
 ) {
   Deno.test(`readMessages() rejects ${what}`, async () => {
@@ -41,7 +45,7 @@ for (
   });
 }
 
-Deno.test("readMessages() takes another limit", async () => {
+Deno.test("readMessages() applies the given limit", async () => {
   const read = (maxLength: number) => messagesOf(connectionOf([LONG, LONG]), { maxLength });
   assertEquals((await read(LONG.length)).length, 2);
   await assertRejects(() => read(LONG.length - 1), MalformedMessageError);

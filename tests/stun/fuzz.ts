@@ -1,11 +1,11 @@
 /**
  * Decodes random and mutated messages: `deno run -A --v8-flags=--expose-gc tests/stun/fuzz.ts [--count N]
- * [--seed N]`. Fails as soon as the decoder throws anything but a MalformedMessageError, and in the end if a
- * message took a millisecond or memory grew.
+ * [--seed N]`. Fails as soon as the decoder throws anything but a MalformedMessageError, and at the end if a message
+ * took a millisecond or memory has grown.
  *
- * A pause of the garbage collector, or of the machine, is not the message's fault: one that takes long is
- * timed again at once, and its best time is its own. First times are told as well, beside those of a control
- * that computes for about as long and allocates nothing: what the control shows is the machine.
+ * A pause of the garbage collector or of the machine is not the fault of a message: a slow message is timed again at
+ * once, and its best time counts. First times are reported as well, with those of a control that computes for about as
+ * long and allocates nothing: what the control shows is due to the machine.
  *
  * @module
  */
@@ -77,7 +77,7 @@ function decodeOrReport(bytes: Uint8Array) {
   }
 }
 
-/** The time that a message takes when nothing comes between. */
+/** The time that a message takes without interruptions. */
 function ownMs(bytes: Uint8Array, firstMs: number): number {
   let bestMs = firstMs;
   for (let tries = 0; bestMs >= 0.05 && tries < 10; tries++) {
@@ -99,7 +99,7 @@ function compute(): void {
   if (state === 0) throw new Error("Cannot be: the hash of these numbers is not zero");
 }
 
-/** Behind a full collection, where the flag allows to ask for one. */
+/** After a full collection, if the flag allows one. */
 function heapUsed(): number {
   const { gc } = globalThis as { gc?: () => void };
   gc?.();

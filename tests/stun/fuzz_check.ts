@@ -1,12 +1,11 @@
 /**
- * What must hold for any bytes that the STUN decoder is given.
+ * What must hold for any input of the STUN decoder.
  *
  * @module
  */
 
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { verifyFingerprint } from "../../lib/stun/integrity.ts";
-import { verifyIntegrity } from "../../lib/stun/integrity.ts";
+import { verifyFingerprint, verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 
 /**
@@ -24,7 +23,7 @@ export function tryDecode(bytes: Uint8Array): StunMessage | undefined {
 }
 
 /**
- * Checks a message that was decoded: it can be checked for integrity, written, and read again as the same.
+ * Checks a decoded message: its integrity can be verified, and it stays the same when it is encoded and decoded again.
  *
  * @throws {Error} if not
  */

@@ -16,7 +16,7 @@ import {
   SHA256_REQUEST,
 } from "../vectors/stun_rfc.ts";
 
-/** The next message; most are small, as most of the network's are. */
+/** A random message. Most are small, like most messages on a network. */
 export function fuzzMessage(random: Random): Uint8Array {
   return pick(random, KINDS)(random);
 }
@@ -31,7 +31,7 @@ const KINDS: readonly ((random: Random) => Uint8Array)[] = [
   (random) => random() < 0.99 ? damage(random, pick(random, REAL).slice()) : large(random),
 ];
 
-/** As long as a message can be, in the shapes that cost most. */
+/** A message of up to the maximum length, in the shapes that cost most. */
 function large(random: Random): Uint8Array {
   const length = 4 * randomInteger(random, 1000, 0x3fff);
   const body = new Uint8Array(length);
@@ -75,7 +75,7 @@ function attributes(random: Random, count: number): Uint8Array {
   return concat(...parts);
 }
 
-/** Broken, but half of the time with a length that is right, so that what follows is looked at. */
+/** Mutates a message. Half of the time the length is corrected, so that the decoder reads on. */
 function damage(random: Random, bytes: Uint8Array): Uint8Array {
   const mutated = mutate(random, bytes);
   if (random() < 0.5 && mutated.length >= 20) {
@@ -96,11 +96,11 @@ const REAL = [
   SHA256_REQUEST,
 ];
 
-/** Every attribute that has a codec, and some that have none. */
+/** Every attribute with a codec, and some without. */
 const CODES = [
   ...[0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x14, 0x15, 0x1c, 0x1d],
   ...[0x1e, 0x20, 0x24, 0x26, 0x27, 0x8002, 0x8003, 0x8022, 0x8023, 0x8028, 0x802b, 0x802c, 0xc001],
 ];
 
-/** Those that some attribute demands. */
+/** Lengths that some attribute requires. */
 const LENGTHS = [0, 2, 4, 8, 16, 20, 32];

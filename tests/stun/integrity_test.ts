@@ -1,8 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { concat } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { verifyFingerprint } from "../../lib/stun/integrity.ts";
-import { type MessageIntegrity, verifyIntegrity } from "../../lib/stun/integrity.ts";
+import {
+  type MessageIntegrity,
+  verifyFingerprint,
+  verifyIntegrity,
+} from "../../lib/stun/integrity.ts";
 import { BINDING, decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import { hmac } from "../../lib/base/crypto.ts";
 import { fromHex } from "../vectors/stun_hex.ts";
@@ -17,7 +20,7 @@ const MESSAGE: StunMessage = {
   attributes: [{ type: "SOFTWARE", value: "test" }],
 };
 
-Deno.test("encodeMessage() writes SHA-1, SHA-256 and fingerprint in this order, all right", () => {
+Deno.test("encodeMessage() writes a valid SHA-1, SHA-256 and fingerprint, in this order", () => {
   const bytes = encodeMessage(MESSAGE, { integrity: [SHA256, SHA1], fingerprint: true });
   assertEquals(decodeMessage(bytes).attributes.map(({ type }) => type), [
     "SOFTWARE",
@@ -30,20 +33,20 @@ Deno.test("encodeMessage() writes SHA-1, SHA-256 and fingerprint in this order, 
   assertEquals(verifyFingerprint(bytes), "valid");
 });
 
-Deno.test("verifyIntegrity() and verifyFingerprint() tell absent from invalid", () => {
+Deno.test("verifyIntegrity() and verifyFingerprint() distinguish absent from invalid", () => {
   const bytes = encodeMessage(MESSAGE);
   assertEquals(verifyIntegrity(bytes, SHA1), "absent");
   assertEquals(verifyIntegrity(bytes, SHA256), "absent");
   assertEquals(verifyFingerprint(bytes), "absent");
 });
 
-Deno.test("verifyIntegrity() holds when attributes are appended, with the length they make", () => {
+Deno.test("verifyIntegrity() still succeeds when attributes are appended and the length is updated", () => {
   const bytes = encodeMessage(MESSAGE, { integrity: SHA1 });
   const longer = withLength(concat(bytes, fromHex("8022 0004 61626364")));
   assertEquals(verifyIntegrity(longer, SHA1), "valid");
 });
 
-Deno.test("verifyIntegrity() takes SHA-256 truncated to 16 bytes, not to fewer or to 18", () => {
+Deno.test("verifyIntegrity() accepts SHA-256 truncated to 16 bytes, but not to fewer or to 18", () => {
   for (
     const [length, expected] of [[16, "valid"], [20, "valid"], [12, "invalid"], [
       18,
@@ -59,7 +62,7 @@ Deno.test("verifyIntegrity() takes SHA-256 truncated to 16 bytes, not to fewer o
   }
 });
 
-Deno.test("verifyIntegrity() ignores an integrity behind what ends the protected part", () => {
+Deno.test("verifyIntegrity() ignores an integrity after the protected part", () => {
   const integrity = encodeMessage(MESSAGE, { integrity: SHA1 });
   const fingerprinted = encodeMessage(MESSAGE, { fingerprint: true });
   const behind = withLength(concat(fingerprinted, integrity.subarray(-24)));
@@ -72,12 +75,12 @@ Deno.test("verifyIntegrity() ignores an integrity behind what ends the protected
   assertEquals(verifyIntegrity(sha1Behind, SHA256), "valid");
 });
 
-Deno.test("verifyIntegrity() finds none in an RFC 3489 message", () => {
+Deno.test("verifyIntegrity() finds no integrity in an RFC 3489 message", () => {
   const old = { ...MESSAGE, transactionId: new Uint8Array(16) };
   assertEquals(verifyIntegrity(encodeMessage(old, { integrity: SHA1 }), SHA1), "absent");
 });
 
-Deno.test("verifyIntegrity() and verifyFingerprint() reject what is no message", () => {
+Deno.test("verifyIntegrity() and verifyFingerprint() reject what is not a message", () => {
   assertThrows(() => verifyIntegrity(new Uint8Array(3), SHA1), MalformedMessageError);
   assertThrows(() => verifyFingerprint(new Uint8Array(3)), MalformedMessageError);
 });

@@ -22,7 +22,7 @@ Deno.test("encodeMessage() writes a Binding request of twenty bytes", () => {
   );
 });
 
-Deno.test("encodeMessage() spreads class and method over the message type", () => {
+Deno.test("encodeMessage() interleaves class and method in the message type", () => {
   const type = (kind: StunMessage["class"], method: number) =>
     encodeMessage({ class: kind, method, transactionId: ID, attributes: [] }).slice(0, 2);
   assertEquals(type("indication", BINDING), fromHex("0011"));
@@ -42,7 +42,7 @@ Deno.test("decodeMessage() reads every class of every method", () => {
   }
 });
 
-Deno.test("encodeMessage() makes an RFC 3489 message of a transaction id of sixteen bytes", () => {
+Deno.test("encodeMessage() encodes a transaction ID of sixteen bytes as an RFC 3489 message", () => {
   const transactionId = fromHex("000102030405060708090a0b0c0d0e0f");
   const message = { class: "request", method: BINDING, transactionId, attributes: [] } as const;
   const bytes = encodeMessage(message);
@@ -50,7 +50,7 @@ Deno.test("encodeMessage() makes an RFC 3489 message of a transaction id of sixt
   assertEquals(decodeMessage(bytes), message);
 });
 
-Deno.test("encodeMessage() refuses what does not fit its field", () => {
+Deno.test("encodeMessage() rejects values that do not fit their fields", () => {
   const refused = (message: Partial<StunMessage>, field: string) =>
     assertThrows(() => encodeMessage({ ...request([]), ...message }), RangeError, field);
   refused({ method: 0x1000 }, "method 4096");
@@ -63,7 +63,7 @@ Deno.test("encodeMessage() refuses what does not fit its field", () => {
   refused({ attributes: [padding(0xffff), padding(0)] }, "do not fit");
 });
 
-Deno.test("encodeMessage() writes every byte, also where others have written before", () => {
+Deno.test("encodeMessage() writes every byte, even into memory that was used before", () => {
   const message = request([
     { type: "SOFTWARE", value: "a" },
     { type: "XOR-MAPPED-ADDRESS", value: { ip: "192.0.2.1", port: 1 } },
@@ -75,7 +75,7 @@ Deno.test("encodeMessage() writes every byte, also where others have written bef
       0020 0008 0001 2113 e112a643
       0009 0004 0000 04 26
       001d 0008 0001 0001 01 000000`);
-  // The pool that messages are written to comes round: all of it is overwritten meanwhile.
+  // Enough messages to reuse the whole memory pool, which is overwritten meanwhile.
   for (let i = 0; i < 1000; i++) {
     const bytes = encodeMessage(message);
     assertEquals(bytes, expected);
@@ -91,7 +91,7 @@ Deno.test("decodeMessage() reads a message in the middle of other bytes", () => 
   assertEquals(decoded, decodeMessage(bytes));
 });
 
-Deno.test("decodeMessage() owns what it returns, also of a Buffer, whose slice() is a view", () => {
+Deno.test("decodeMessage() returns copies, even of a Buffer, whose slice() is a view", () => {
   const bytes = encodeMessage(
     request([
       { type: "XOR-MAPPED-ADDRESS", value: { ip: "2001:db8::1", port: 1 } },
@@ -105,7 +105,7 @@ Deno.test("decodeMessage() owns what it returns, also of a Buffer, whose slice()
   assertEquals(decoded, decodeMessage(bytes));
 });
 
-Deno.test("decodeMessage() owns what it returns", () => {
+Deno.test("decodeMessage() returns copies", () => {
   const bytes = encodeMessage(request([{ type: 0xc001, value: Uint8Array.of(1, 2, 3, 4) }]));
   const decoded = decodeMessage(bytes);
   bytes.fill(0);
@@ -115,19 +115,19 @@ Deno.test("decodeMessage() owns what it returns", () => {
 
 for (
   const [what, hex, message] of [
-    ["nothing", "", "a header has 20 bytes, this is 0"],
+    ["no bytes", "", "a header has 20 bytes, this is 0"],
     ["a truncated header", "0001 0000 2112a442 000102030405060708090a", "this is 19"],
-    ["a first bit that is set", "8001 0000 2112a442 000102030405060708090a0b", "first two bits"],
-    ["a second bit that is set", "4001 0000 2112a442 000102030405060708090a0b", "first two bits"],
+    ["a first bit of 1", "8001 0000 2112a442 000102030405060708090a0b", "first two bits"],
+    ["a second bit of 1", "4001 0000 2112a442 000102030405060708090a0b", "first two bits"],
     ["HTTP", "485454502f312e3120343030204261642052657175657374", "first two bits"],
     ["a length beyond the end", "0001 0004 2112a442 000102030405060708090a0b", "0 bytes follow"],
     [
-      "bytes behind the end",
+      "bytes after the end",
       "0001 0000 2112a442 000102030405060708090a0b 00000000",
       "4 bytes follow",
     ],
     [
-      "a length that is no multiple of 4",
+      "a length that is not a multiple of 4",
       "0001 0002 2112a442 000102030405060708090a0b 0000",
       "not 2",
     ],
@@ -143,7 +143,7 @@ for (
   });
 }
 
-Deno.test("decodeMessage() takes 64 attributes and no more", () => {
+Deno.test("decodeMessage() accepts at most 64 attributes", () => {
   const message = (count: number) => {
     const attributes = Array.from({ length: count }, (_, i) => ({ type: 0xc000 + i, value: ID }));
     return encodeMessage(request(attributes));
@@ -152,7 +152,7 @@ Deno.test("decodeMessage() takes 64 attributes and no more", () => {
   assertThrows(() => decodeMessage(message(65)), MalformedMessageError, "more than 64");
 });
 
-Deno.test("decodeMessage() reads RFC 3489 attributes with and without padding", () => {
+Deno.test("decodeMessage() accepts RFC 3489 attributes with and without padding", () => {
   const header = "000102030405060708090a0b0c0d0e0f";
   const expected = [
     { type: 0xc001, value: fromHex("61") },
@@ -164,12 +164,12 @@ Deno.test("decodeMessage() reads RFC 3489 attributes with and without padding", 
   assertEquals<unknown>(decodeMessage(unpadded).attributes, expected);
 });
 
-Deno.test("decodeMessage() rejects RFC 3489 attributes that fit neither way", () => {
+Deno.test("decodeMessage() rejects RFC 3489 attributes that fit neither with nor without padding", () => {
   const bytes = fromHex("0101 0006 000102030405060708090a0b0c0d0e0f c001 0009 6162");
   assertThrows(() => decodeMessage(bytes), MalformedMessageError, "attribute 0xc001 has 9 bytes");
 });
 
-Deno.test("getAttribute() returns the first of several", () => {
+Deno.test("getAttribute() returns the first attribute of several", () => {
   const message = request([
     { type: 0x8022, value: fromHex("00") },
     { type: "SOFTWARE", value: "first" },
@@ -179,7 +179,7 @@ Deno.test("getAttribute() returns the first of several", () => {
   assertEquals(getAttribute(message, "REALM"), undefined);
 });
 
-Deno.test("unknownRequiredAttributes() lists each comprehension-required attribute in no table once", () => {
+Deno.test("unknownRequiredAttributes() lists each unknown comprehension-required attribute once", () => {
   const message = request([
     { type: 0x0024, value: ID },
     { type: "USERNAME", value: "someone" },
@@ -191,7 +191,7 @@ Deno.test("unknownRequiredAttributes() lists each comprehension-required attribu
   assertEquals(unknownRequiredAttributes(message, () => false), [0x0024, 0x0006, 0x7fff]);
 });
 
-Deno.test("protectedPart() leaves out what follows the integrity, but for its own kind", () => {
+Deno.test("protectedPart() drops what follows the integrity, except SHA-256 and the fingerprint", () => {
   const before: StunAttribute = { type: "SOFTWARE", value: "before" };
   const after: StunAttribute = { type: "SOFTWARE", value: "after" };
   const sha1: StunAttribute = { type: "MESSAGE-INTEGRITY", value: new Uint8Array(20) };

@@ -2,8 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { ipToBytes, parseIp } from "../../lib/net/address.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { verifyFingerprint } from "../../lib/stun/integrity.ts";
-import { verifyIntegrity } from "../../lib/stun/integrity.ts";
+import { verifyFingerprint, verifyIntegrity } from "../../lib/stun/integrity.ts";
 import {
   decodeMessage,
   encodeMessage,
@@ -12,20 +11,20 @@ import {
 } from "../../lib/stun/message.ts";
 import { checkDecoded, tryDecode } from "./fuzz_check.ts";
 
-Deno.test("decodeMessage() gives back what encodeMessage() was given", () => {
+Deno.test("decodeMessage() reverses encodeMessage()", () => {
   fc.assert(fc.property(messages(), (message) => {
     assertEquals(decodeMessage(encodeMessage(message)), message);
   }));
 });
 
-Deno.test("encodeMessage() gives back the bytes that decodeMessage() was given", () => {
+Deno.test("encodeMessage() reverses decodeMessage()", () => {
   fc.assert(fc.property(messages(), options(), (message, options) => {
     const bytes = encodeMessage(message, options);
     assertEquals(encodeMessage(decodeMessage(bytes)), bytes);
   }));
 });
 
-Deno.test("integrity and fingerprint of any message are right", () => {
+Deno.test("encodeMessage() adds a valid integrity and fingerprint to any message", () => {
   fc.assert(fc.property(messages(12), fc.uint8Array({ maxLength: 100 }), (message, key) => {
     const sha1 = { algorithm: "sha1", key } as const;
     const sha256 = { algorithm: "sha256", key } as const;
@@ -44,7 +43,7 @@ Deno.test("decodeMessage() throws nothing but MalformedMessageError for any byte
   }));
 });
 
-Deno.test("decodeMessage() reads a view as it reads a copy, and changes neither", () => {
+Deno.test("decodeMessage() treats a view like a copy, and changes neither", () => {
   fc.assert(fc.property(messages(), fc.nat(40), (message, offset) => {
     const bytes = encodeMessage(message);
     const around = new Uint8Array(bytes.length + offset + 3);
@@ -58,7 +57,7 @@ Deno.test("decodeMessage() reads a view as it reads a copy, and changes neither"
 
 function messages(idLength?: 12): fc.Arbitrary<StunMessage> {
   const id = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
-  // An id of 16 bytes that starts with the magic cookie would be one of 12.
+  // A transaction ID of 16 bytes that starts with the magic cookie would be read as one of 12.
   const oldId = id(16).filter((bytes) => bytes[0] !== 0x21);
   return fc.record({
     class: fc.constantFrom("request", "indication", "success", "error"),

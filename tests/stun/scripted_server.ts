@@ -1,5 +1,5 @@
 /**
- * A STUN server that says what a test wants it to say.
+ * A STUN server that answers as a test tells it to.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-import { readMessages } from "../../lib/stun/transport.ts";
+import { readMessages } from "../../lib/stun/framing.ts";
 import {
   BINDING,
   decodeMessage,
@@ -19,7 +19,7 @@ import {
   type StunMessage,
 } from "../../lib/stun/message.ts";
 
-/** What arrived. */
+/** A request that arrived. */
 export interface Arrived {
   readonly request: StunMessage;
   readonly bytes: Uint8Array;
@@ -28,13 +28,13 @@ export interface Arrived {
   readonly index: number;
 }
 
-/** What to send back, in this order; nothing if there is nothing. */
+/** The messages to send back for a request, in order. */
 export type Script = (arrived: Arrived) => readonly Uint8Array[];
 
-/** A server that runs until it is disposed. */
+/** A server that runs until disposed. */
 export interface ScriptedServer extends Disposable {
   readonly address: TransportAddress;
-  /** All that arrived so far. */
+  /** All requests so far. */
   readonly arrived: readonly Arrived[];
 }
 
@@ -58,7 +58,7 @@ export async function scriptUdp(
   return { address: socket.local, arrived, [Symbol.dispose]: () => socket.close() };
 }
 
-/** Answers on connections; each is closed once its client sends no more. */
+/** Answers on connections; each is closed once its client finishes sending. */
 export async function scriptTcp(
   network: Network,
   local: TransportAddress,
@@ -84,7 +84,7 @@ export async function scriptTcp(
   return { address: listener.local, arrived, [Symbol.dispose]: () => listener.close() };
 }
 
-/** A success with the address that the request came from. */
+/** A success response with the address that the request came from. */
 export function success(
   { request, from }: Arrived,
   options?: EncodeMessageOptions,

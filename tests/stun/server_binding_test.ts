@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { answerBinding, type Arrival, refuse } from "../../lib/stun/server/binding.ts";
+import { answerBinding, type Arrival, refuseBinding } from "../../lib/stun/server/binding.ts";
 import { BINDING, getAttribute, type StunMessage } from "../../lib/stun/message.ts";
 
 const A1P1 = { ip: "192.0.2.1", port: 3478 };
@@ -26,7 +26,7 @@ function errorCode(message: StunMessage, arrival = ARRIVAL): number | undefined 
   return getAttribute(response, "ERROR-CODE")?.code;
 }
 
-Deno.test("answerBinding() gives all four addresses of RFC 5780, the most useful first", () => {
+Deno.test("answerBinding() returns all four addresses of RFC 5780, the most useful first", () => {
   const answer = answerBinding(request(), ARRIVAL);
   assertEquals(answer?.response.attributes, [
     { type: "XOR-MAPPED-ADDRESS", value: CLIENT },
@@ -39,7 +39,7 @@ Deno.test("answerBinding() gives all four addresses of RFC 5780, the most useful
   assertEquals(answer?.limited, false);
 });
 
-Deno.test("answerBinding() names the other address relative to the one that was asked", () => {
+Deno.test("answerBinding() returns the other address relative to the one that received the request", () => {
   const other = { ip: "192.0.2.1", port: 3479 };
   const answer = answerBinding(request(), {
     ...ARRIVAL,
@@ -49,7 +49,7 @@ Deno.test("answerBinding() names the other address relative to the one that was 
   assertEquals(getAttribute(answer!.response, "OTHER-ADDRESS"), other);
 });
 
-Deno.test("answerBinding() sends from the addresses of RFC 5780's table 1", () => {
+Deno.test("answerBinding() sends from the addresses in table 1 of RFC 5780", () => {
   const from = (changeIp: boolean, changePort: boolean) => {
     const answer = answerBinding(request(changeRequest(changeIp, changePort)), ARRIVAL)!;
     assertEquals(getAttribute(answer.response, "RESPONSE-ORIGIN"), answer.from);
@@ -63,7 +63,7 @@ Deno.test("answerBinding() sends from the addresses of RFC 5780's table 1", () =
   assertEquals(from(true, true), A2P2);
 });
 
-Deno.test("answerBinding() obeys RESPONSE-PORT, alone and with CHANGE-REQUEST", () => {
+Deno.test("answerBinding() honours RESPONSE-PORT, alone and with CHANGE-REQUEST", () => {
   const responsePort: StunAttribute = { type: "RESPONSE-PORT", value: 41_000 };
   const alone = answerBinding(request(responsePort), ARRIVAL)!;
   assertEquals([alone.from, alone.to], [A1P1, { ip: CLIENT.ip, port: 41_000 }]);
@@ -81,7 +81,7 @@ Deno.test("answerBinding() refuses RESPONSE-PORT with PADDING, and port 0", () =
   assertEquals(answerBinding(request(padding), ARRIVAL)?.limited, true);
 });
 
-Deno.test("answerBinding() refuses over TCP what RFC 5780 has for UDP only", () => {
+Deno.test("answerBinding() refuses over TCP what RFC 5780 allows over UDP only", () => {
   const overTcp = { ...ARRIVAL, transport: "tcp" } as const;
   assertEquals(errorCode(request(changeRequest(true, true)), overTcp), 400);
   assertEquals(errorCode(request({ type: "RESPONSE-PORT", value: 41_000 }), overTcp), 400);
@@ -111,12 +111,12 @@ Deno.test("answerBinding() lists unknown comprehension-required attributes and i
   assertEquals(errorCode(request({ type: 0xff00, value })), undefined);
 });
 
-Deno.test("answerBinding() takes what RFC 8489 reserves of RFC 3489 for unknown", () => {
+Deno.test("answerBinding() treats the attributes of RFC 3489 that RFC 8489 reserves as unknown", () => {
   assertEquals(errorCode(request({ type: "RESPONSE-ADDRESS", value: CLIENT })), 420);
   assertEquals(errorCode(request({ type: "CHANGED-ADDRESS", value: CLIENT })), 420);
 });
 
-Deno.test("answerBinding() does not ask for credentials, and ignores those that it gets", () => {
+Deno.test("answerBinding() does not require credentials, and ignores any", () => {
   const credentials: StunAttribute[] = [
     { type: "USERNAME", value: "user" },
     { type: "MESSAGE-INTEGRITY", value: new Uint8Array(20) },
@@ -124,7 +124,7 @@ Deno.test("answerBinding() does not ask for credentials, and ignores those that 
   assertEquals(errorCode(request(...credentials)), undefined);
 });
 
-Deno.test("answerBinding() speaks RFC 3489 with clients that have no cookie", () => {
+Deno.test("answerBinding() answers requests without a cookie as RFC 3489 specifies", () => {
   const answer = answerBinding(rfc3489Request(changeRequest(true, true)), ARRIVAL)!;
   assertEquals(answer.response.transactionId.length, 16);
   assertEquals(answer.response.attributes, [
@@ -134,12 +134,12 @@ Deno.test("answerBinding() speaks RFC 3489 with clients that have no cookie", ()
   ]);
 });
 
-Deno.test("answerBinding() with one address serves RFC 3489 clients that change nothing", () => {
+Deno.test("answerBinding() with one address answers an RFC 3489 CHANGE-REQUEST without flags", () => {
   assertEquals(errorCode(rfc3489Request(changeRequest(false, false)), ONE_ADDRESS), undefined);
   assertEquals(errorCode(rfc3489Request(changeRequest(true, false)), ONE_ADDRESS), 420);
 });
 
-Deno.test("answerBinding() obeys RESPONSE-ADDRESS only if it is the source's own", () => {
+Deno.test("answerBinding() honours RESPONSE-ADDRESS only for the IP address of the source", () => {
   const own = { ip: CLIENT.ip, port: 41_000 };
   const answer = answerBinding(rfc3489Request({ type: "RESPONSE-ADDRESS", value: own }), ARRIVAL)!;
   assertEquals(answer.to, own);
@@ -150,7 +150,7 @@ Deno.test("answerBinding() obeys RESPONSE-ADDRESS only if it is the source's own
   assertEquals(answerBinding(refused, ARRIVAL)?.to, CLIENT);
 });
 
-Deno.test("answerBinding() ends with a FINGERPRINT if the request does", () => {
+Deno.test("answerBinding() adds a FINGERPRINT if the request has one", () => {
   assertEquals(
     answerBinding(request({ type: "FINGERPRINT", value: 0 }), ARRIVAL)?.fingerprint,
     true,
@@ -158,7 +158,7 @@ Deno.test("answerBinding() ends with a FINGERPRINT if the request does", () => {
   assertEquals(answerBinding(request(), ARRIVAL)?.fingerprint, false);
 });
 
-Deno.test("answerBinding() names no origin that is a wildcard", () => {
+Deno.test("answerBinding() leaves out a RESPONSE-ORIGIN that is a wildcard", () => {
   const answer = answerBinding(request(), {
     ...ONE_ADDRESS,
     destination: { ip: "0.0.0.0", port: 3478 },
@@ -176,7 +176,7 @@ Deno.test("answerBinding() ignores indications, responses and other methods", ()
   assertEquals(answerBinding({ ...request(), method: 0x003 }, ARRIVAL), undefined);
 });
 
-Deno.test("refuse() goes back where the request came from, from where it was asked", () => {
-  const answer = refuse(request(changeRequest(true, true)), ARRIVAL, 500);
+Deno.test("refuseBinding() returns the response the way the request came", () => {
+  const answer = refuseBinding(request(changeRequest(true, true)), ARRIVAL, 500);
   assertEquals([answer.from, answer.to, answer.limited], [A1P1, CLIENT, false]);
 });

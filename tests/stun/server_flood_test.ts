@@ -19,7 +19,7 @@ function bindingRequest(): Uint8Array<ArrayBuffer> {
   });
 }
 
-/** Asks until there is an answer: a flooded socket may drop requests, and does not stay flooded. */
+/** Sends requests until one is answered: a flooded socket drops some, but not for long. */
 async function isAlive(socket: UdpSocket, server: TransportAddress): Promise<boolean> {
   const request = bindingRequest();
   const id = request.subarray(8, 20).join();
@@ -38,7 +38,7 @@ async function isAlive(socket: UdpSocket, server: TransportAddress): Promise<boo
   return false;
 }
 
-/** A generator of its own, so that a failure can be repeated: xorshift32. */
+/** A seeded generator, xorshift32, so that failures are reproducible. */
 function randomBytes(seed: number): (length: number) => Uint8Array {
   let state = seed;
   return (length) =>
@@ -50,7 +50,7 @@ function randomBytes(seed: number): (length: number) => Uint8Array {
     });
 }
 
-Deno.test("the server outlives 20,000 random and mutated datagrams and still answers", async () => {
+Deno.test("the server survives 20,000 random and mutated datagrams, and still answers", async () => {
   await using server = await serveStun(OPTIONS);
   const [address] = server.addresses;
   using attacker = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
@@ -64,7 +64,7 @@ Deno.test("the server outlives 20,000 random and mutated datagrams and still ans
       datagram[at! % datagram.length] = value!;
     }
     await attacker.send(datagram, address!);
-    // In steps that the socket's buffer holds, so that all of them reach the server.
+    // In batches that fit the socket's buffer, so that all of them reach the server.
     if (i % 100 === 99) assert(await isAlive(client, address!));
   }
   assert(server.counters.udpIgnored + server.counters.udpAnswers >= 20_000);
@@ -72,7 +72,7 @@ Deno.test("the server outlives 20,000 random and mutated datagrams and still ans
   assertEquals(server.counters.udpSendFailures, 0);
 });
 
-Deno.test("the server outlives TCP connections that send garbage and vanish", async () => {
+Deno.test("the server survives TCP connections that send garbage and vanish", async () => {
   await using server = await serveStun(OPTIONS);
   const [address] = server.addresses;
   const random = randomBytes(0x7c9);
@@ -90,7 +90,7 @@ Deno.test("the server outlives TCP connections that send garbage and vanish", as
   assertEquals(server.counters.tcpRefused, 0);
 });
 
-Deno.test("a client that never reads its answers holds up nobody else", async () => {
+Deno.test("a client that never reads its responses does not block others", async () => {
   await using server = await serveStun(OPTIONS);
   const [address] = server.addresses;
   using greedy = await systemNetwork.connectTcp(address!);

@@ -17,12 +17,12 @@ function message(...attributes: RawStunAttribute[]): StunMessage {
   return { class: "request", method: BINDING, transactionId: new Uint8Array(12), attributes };
 }
 
-Deno.test("encodeTcpFilterRequest() writes the window and fills up with zeros", () => {
+Deno.test("encodeTcpFilterRequest() writes the window and pads with zeros", () => {
   const attribute = encodeTcpFilterRequest({ windowMs: 0x0640 }, 8);
   assertEquals([attribute.type, toHex(attribute.value)], [0xd1a1, "0640000000000000"]);
 });
 
-Deno.test("encodeTcpFilterResult() writes both origins", () => {
+Deno.test("encodeTcpFilterResult() writes the results of both addresses", () => {
   const attribute = encodeTcpFilterResult({
     sameAddress: { outcome: "accepted", dials: 1, elapsedMs: 51 },
     alternateAddress: { outcome: "silent", dials: 3, elapsedMs: 1900 },
@@ -30,7 +30,7 @@ Deno.test("encodeTcpFilterResult() writes both origins", () => {
   assertEquals([attribute.type, toHex(attribute.value)], [0xd1a2, "010100330303076c"]);
 });
 
-Deno.test("getTcpFilterResult() reads every outcome by its number", () => {
+Deno.test("getTcpFilterResult() decodes every outcome", () => {
   const outcomes = [0, 1, 2, 3, 4].map((code) => {
     const value = Uint8Array.of(code, 0, 0, 0, code, 0, 0, 0);
     return getTcpFilterResult(message({ type: TCP_FILTER_RESULT, value }))?.sameAddress.outcome;
@@ -38,18 +38,18 @@ Deno.test("getTcpFilterResult() reads every outcome by its number", () => {
   assertEquals(outcomes, ["not-tested", "accepted", "refused", "silent", "unreachable"]);
 });
 
-Deno.test("getTcpFilterRequest() and getTcpFilterResult() are undefined where there is none", () => {
+Deno.test("getTcpFilterRequest() and getTcpFilterResult() are undefined if the attribute is missing", () => {
   assertEquals(getTcpFilterRequest(message()), undefined);
   assertEquals(getTcpFilterResult(message()), undefined);
 });
 
-Deno.test("getTcpFilterResult() leaves bytes behind its fields to later versions", () => {
+Deno.test("getTcpFilterResult() ignores trailing bytes", () => {
   const value = new Uint8Array(20);
   const result = getTcpFilterResult(message({ type: TCP_FILTER_RESULT, value }));
   assertEquals(result?.alternateAddress, { outcome: "not-tested", dials: 0, elapsedMs: 0 });
 });
 
-Deno.test("getTcpFilterRequest() and getTcpFilterResult() reject what is cut short or unknown", () => {
+Deno.test("getTcpFilterRequest() and getTcpFilterResult() reject truncated values and unknown outcomes", () => {
   for (let length = 0; length < 4; length++) {
     const value = new Uint8Array(length);
     assertThrows(
@@ -65,7 +65,7 @@ Deno.test("getTcpFilterRequest() and getTcpFilterResult() reject what is cut sho
   }
 });
 
-Deno.test("encodeTcpFilterRequest() and encodeTcpFilterResult() reject what does not fit", () => {
+Deno.test("encodeTcpFilterRequest() and encodeTcpFilterResult() reject values that do not fit", () => {
   const fine = { outcome: "silent", dials: 3, elapsedMs: 10 } as const;
   assertThrows(() => encodeTcpFilterRequest({ windowMs: 65_536 }, 8), RangeError);
   assertThrows(() => encodeTcpFilterRequest({ windowMs: 1 }, 3), RangeError);
@@ -77,7 +77,7 @@ Deno.test("encodeTcpFilterRequest() and encodeTcpFilterResult() reject what does
   }
 });
 
-Deno.test("TCP filter attributes survive a message in both directions", () => {
+Deno.test("TCP filter attributes survive encoding and decoding", () => {
   const dial = fc.record({
     outcome: fc.constantFrom("not-tested", "accepted", "refused", "silent", "unreachable"),
     dials: fc.nat(255),

@@ -5,7 +5,7 @@ import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-import { readMessages } from "../../lib/stun/transport.ts";
+import { readMessages } from "../../lib/stun/framing.ts";
 import {
   BINDING,
   decodeMessage,
@@ -48,7 +48,7 @@ async function ask(connection: TcpConnection, request: Uint8Array): Promise<Stun
   return await readMessage(connection);
 }
 
-/** Whether the server closes or resets the connection without a word. */
+/** Whether the server closes or resets the connection without sending anything. */
 async function isHungUp(connection: TcpConnection): Promise<boolean> {
   try {
     return await connection.read(new Uint8Array(1)) === null;
@@ -58,7 +58,7 @@ async function isHungUp(connection: TcpConnection): Promise<boolean> {
   }
 }
 
-/** Whether the server resets a new connection, which may be over before the dial is seen to succeed. */
+/** Whether the server resets a new connection, possibly before the dial succeeds. */
 async function isTurnedAway(
   server: StunServer,
   fromIp?: string,
@@ -74,7 +74,7 @@ async function isTurnedAway(
   }
 }
 
-Deno.test("a TCP connection gets the answers of its endpoint", async () => {
+Deno.test("a TCP connection gets the responses of the address that it was made to", async () => {
   await using server = await serve();
   for (const address of server.addresses) {
     using connection = await systemNetwork.connectTcp(address);
@@ -88,7 +88,7 @@ Deno.test("a TCP connection gets the answers of its endpoint", async () => {
   }
 });
 
-Deno.test("a TCP connection carries requests one behind another, in pieces or in one", async () => {
+Deno.test("a TCP connection carries several requests, however they are split", async () => {
   await using server = await serve();
   using connection = await dial(server);
   const requests = [bindingRequest(), bindingRequest(), bindingRequest()];
@@ -105,7 +105,7 @@ Deno.test("a TCP connection carries requests one behind another, in pieces or in
   assertEquals(server.counters.tcpAnswers, 3);
 });
 
-Deno.test("a TCP connection that speaks another protocol is hung up on", async () => {
+Deno.test("a TCP connection with another protocol is closed", async () => {
   await using server = await serve();
   const others = [
     new TextEncoder().encode("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
@@ -121,7 +121,7 @@ Deno.test("a TCP connection that speaks another protocol is hung up on", async (
   }
 });
 
-Deno.test("a TCP connection survives messages that are no requests", async () => {
+Deno.test("a TCP connection survives messages that are not requests", async () => {
   await using server = await serve();
   using connection = await dial(server);
   const indication = encodeMessage({
@@ -141,7 +141,7 @@ Deno.test("a TCP connection survives messages that are no requests", async () =>
   assertEquals(response.class, "success");
 });
 
-Deno.test("a TCP connection that sends no whole message in time is reset, however it drips", async () => {
+Deno.test("a TCP connection without a complete message in time is reset, even if bytes trickle in", async () => {
   await using server = await serve({ tcp: { ...TCP_LIMITS, idleMs: 50 } });
   using silent = await dial(server);
   using dripping = await dial(server);
@@ -151,7 +151,7 @@ Deno.test("a TCP connection that sends no whole message in time is reset, howeve
   assertEquals(server.counters.tcpIdle, 2);
 });
 
-Deno.test("a source has its share of TCP connections and leaves room for others", async () => {
+Deno.test("a source cannot use up the TCP connections of others", async () => {
   await using server = await serve({ tcp: { ...TCP_LIMITS, maxConnectionsPerSource: 2 } });
   using first = await dial(server);
   using second = await dial(server);
@@ -163,18 +163,18 @@ Deno.test("a source has its share of TCP connections and leaves room for others"
   assertEquals(server.counters.tcpRefused, 1);
 });
 
-Deno.test("the place of a TCP connection that ends is given to another", async () => {
+Deno.test("a TCP connection that ends makes room for another", async () => {
   await using server = await serve({ tcp: { ...TCP_LIMITS, maxConnections: 1 } });
   const first = await dial(server);
   await ask(first, bindingRequest());
   assert(await isTurnedAway(server));
   first.close();
-  // The server learns of the end only when its system tells it.
+  // It takes the server a moment to notice the end.
   let tries = 0;
   while (await isTurnedAway(server, "127.0.0.1", bindingRequest())) assert(++tries < 1000);
 });
 
-Deno.test("a thousand idle TCP connections fill the server's places and take no more", async () => {
+Deno.test("a thousand idle TCP connections take no more than the maximum, and UDP still works", async () => {
   const limits = { maxConnections: 100, maxConnectionsPerSource: 60, idleMs: 60_000 };
   await using server = await serve({ tcp: limits });
   using connections = new DisposableStack();
@@ -189,7 +189,7 @@ Deno.test("a thousand idle TCP connections fill the server's places and take no 
   assertEquals(decodeMessage((await socket.receive()).data).class, "success");
 });
 
-Deno.test("close() hangs up on all TCP connections", async () => {
+Deno.test("close() closes all TCP connections", async () => {
   const server = await serve();
   using connection = await dial(server);
   await ask(connection, bindingRequest());
@@ -198,7 +198,7 @@ Deno.test("close() hangs up on all TCP connections", async () => {
   await assertRejects(() => dial(server), NetworkError);
 });
 
-Deno.test("a request for a TCP filter test that does not pay for it is refused", async () => {
+Deno.test("a request for a TCP filter test that is shorter than its cost is refused", async () => {
   await using server = await serve();
   using connection = await dial(server);
   const cheap = bindingRequest(encodeTcpFilterRequest({ windowMs: 100 }, 992));
@@ -209,12 +209,12 @@ Deno.test("a request for a TCP filter test that does not pay for it is refused",
   assertEquals(server.counters.filterTests, 0);
 });
 
-Deno.test("a TCP connection gets one TCP filter test", async () => {
+Deno.test("a TCP connection gets only one TCP filter test", async () => {
   await using server = await serve();
   using connection = await dial(server);
   const request = () => bindingRequest(encodeTcpFilterRequest({ windowMs: 100 }, 1000));
   const first = getTcpFilterResult(await ask(connection, request()));
-  // This side does not listen: its own system refuses.
+  // This side does not listen, so its own system refuses.
   assertEquals(first?.sameAddress.outcome, "refused");
   assertEquals(first?.alternateAddress.outcome, "refused");
   const second = getTcpFilterResult(await ask(connection, request()));
@@ -235,7 +235,7 @@ Deno.test("a source gets as many TCP filter tests as its rate allows", async () 
   assertEquals(outcomes, ["refused", "refused", "not-tested"]);
 });
 
-Deno.test("a TCP filter test is ignored over UDP, where its source could be forged", async () => {
+Deno.test("a TCP filter test is ignored over UDP, where the source may be forged", async () => {
   await using server = await serve();
   using socket = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
   const request = bindingRequest(encodeTcpFilterRequest({ windowMs: 100 }, 1000));

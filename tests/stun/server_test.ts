@@ -45,7 +45,7 @@ function opposite(server: StunServer, { ip, port }: TransportAddress): Transport
   return server.addresses.find((other) => other.ip !== ip && other.port !== port)!;
 }
 
-Deno.test("serveStun() binds two ports on two addresses and tells each the opposite one", async () => {
+Deno.test("serveStun() binds two ports on two addresses, each with the opposite one as OTHER-ADDRESS", async () => {
   await using server = await serveStun(TWO_ADDRESSES);
   using socket = await bind();
   assertEquals(server.addresses.length, 4);
@@ -66,7 +66,7 @@ Deno.test("serveStun() binds two ports on two addresses and tells each the oppos
   assertEquals(server.counters.udpAnswers, 4);
 });
 
-Deno.test("serveStun() answers CHANGE-REQUEST from the address that it asks for", async () => {
+Deno.test("serveStun() answers a CHANGE-REQUEST from the requested address", async () => {
   await using server = await serveStun(TWO_ADDRESSES);
   using socket = await bind();
   for (const address of server.addresses) {
@@ -85,7 +85,7 @@ Deno.test("serveStun() answers CHANGE-REQUEST from the address that it asks for"
   }
 });
 
-Deno.test("serveStun() answers to RESPONSE-PORT of the same address", async () => {
+Deno.test("serveStun() sends the response to RESPONSE-PORT", async () => {
   await using server = await serveStun(TWO_ADDRESSES);
   using asking = await bind();
   using listening = await bind();
@@ -95,7 +95,7 @@ Deno.test("serveStun() answers to RESPONSE-PORT of the same address", async () =
   assertEquals(getAttribute(decodeMessage(data), "XOR-MAPPED-ADDRESS"), asking.local);
 });
 
-Deno.test("serveStun() serves one address, which may be of IPv6", async () => {
+Deno.test("serveStun() serves a single IPv6 address", async () => {
   await using server = await serveStun({ network: systemNetwork, address: "::1", port: 0 });
   using socket = await bind("::1");
   const [address] = server.addresses;
@@ -108,7 +108,7 @@ Deno.test("serveStun() serves one address, which may be of IPv6", async () => {
   assertEquals(getAttribute(refused.response, "ERROR-CODE")?.code, 420);
 });
 
-Deno.test("serveStun() answers from one address while another is asked", async () => {
+Deno.test("serveStun() answers concurrent requests, each from its own address", async () => {
   await using server = await serveStun(TWO_ADDRESSES);
   using socket = await bind();
   const requests = server.addresses.map((address) => ({ address, data: bindingRequest() }));
@@ -123,7 +123,7 @@ Deno.test("serveStun() answers from one address while another is asked", async (
   }
 });
 
-Deno.test("serveStun() rejects addresses and ports that do not go together", async () => {
+Deno.test("serveStun() rejects incompatible addresses and ports", async () => {
   const rejects = (options: Partial<typeof TWO_ADDRESSES>, text: string) =>
     assertRejects(() => serveStun({ ...TWO_ADDRESSES, ...options }), Error, text);
   await rejects({ alternateAddress: "127.0.0.1" }, "the same address");
@@ -134,7 +134,7 @@ Deno.test("serveStun() rejects addresses and ports that do not go together", asy
   await rejects({ alternateAddress: "192.0.2.77" }, "not an address of this machine");
 });
 
-Deno.test("serveStun() that cannot bind everything leaves nothing bound", async () => {
+Deno.test("serveStun() leaves nothing bound if it cannot bind everything", async () => {
   using taken = await systemNetwork.listenTcp({ ip: "127.0.0.2", port: 0 });
   const { port } = taken.local;
   const error = await assertRejects(
@@ -142,7 +142,7 @@ Deno.test("serveStun() that cannot bind everything leaves nothing bound", async 
     NetworkError,
   );
   assertEquals(error.reason, "address-in-use");
-  await delay(0); // Deno lets go of a UDP port one turn after close()
+  await delay(0); // Deno releases a UDP port one turn of the event loop after close()
   using _free = await systemNetwork.bindUdp({ ip: "127.0.0.1", port });
 });
 
@@ -156,7 +156,7 @@ Deno.test("close() is idempotent and frees the ports", async () => {
   await using _again = await serveStun({ ...TWO_ADDRESSES, port });
 });
 
-Deno.test("finished rejects when a socket fails, and nothing stays open", async () => {
+Deno.test("`finished` rejects when a socket fails, and nothing stays open", async () => {
   const broken = new NetworkError("Cannot receive: broken", "other");
   const network: Network = {
     ...systemNetwork,

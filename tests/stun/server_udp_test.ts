@@ -2,10 +2,13 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { toHex } from "../../lib/base/bytes.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { answerBinding } from "../../lib/stun/server/binding.ts";
-import { encodeAnswer } from "../../lib/stun/server/binding.ts";
+import {
+  answerBinding,
+  encodeAnswer,
+  isPlainBinding,
+  PlainResponder,
+} from "../../lib/stun/server/binding.ts";
 import { BINDING, decodeMessage, encodeMessage, getAttribute } from "../../lib/stun/message.ts";
-import { isPlainBinding, PlainResponder } from "../../lib/stun/server/binding.ts";
 import { newCounters } from "../../lib/stun/server/endpoints.ts";
 import { newBuckets, type UdpLimits, UdpResponder } from "../../lib/stun/server/udp.ts";
 
@@ -46,7 +49,7 @@ const CHANGE_BOTH: StunAttribute = {
   value: { changeIp: true, changePort: true },
 };
 
-Deno.test("respond() answers the shortest request with these bytes", () => {
+Deno.test("respond() answers the shortest request with the expected bytes", () => {
   const answer = responder(GENEROUS).udp.respond(bytes(SHORTEST), CLIENT, 0);
   assertEquals(
     toHex(answer!.data),
@@ -60,7 +63,7 @@ Deno.test("respond() answers the shortest request with these bytes", () => {
   );
 });
 
-Deno.test("respond() without allowance answers with what RFC 8489 demands, 32 bytes", () => {
+Deno.test("respond() to a source without tokens sends what RFC 8489 requires, 32 bytes", () => {
   const { udp, counters } = responder(NO_EXCESS);
   const answer = udp.respond(bytes(SHORTEST), CLIENT, 0);
   assertEquals(
@@ -71,7 +74,7 @@ Deno.test("respond() without allowance answers with what RFC 8489 demands, 32 by
   assertEquals(counters.udpShortened, 1);
 });
 
-Deno.test("respond() answers an RFC 3489 request with these bytes", () => {
+Deno.test("respond() answers an RFC 3489 request with the expected bytes", () => {
   const data = bytes("00010008" + "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff" + "0003000400000002");
   const answer = responder(GENEROUS).udp.respond(data, CLIENT, 0);
   assertEquals(
@@ -86,7 +89,7 @@ Deno.test("respond() answers an RFC 3489 request with these bytes", () => {
   assertEquals(answer?.from, { ip: "192.0.2.1", port: 3479 });
 });
 
-Deno.test("respond() refuses without a word more than the request has", () => {
+Deno.test("respond() refuses with no more bytes than the request has", () => {
   const { udp } = responder(NO_EXCESS);
   const data = request({ type: "RESPONSE-PORT", value: 0 });
   const answer = udp.respond(data, CLIENT, 0)!;
@@ -94,7 +97,7 @@ Deno.test("respond() refuses without a word more than the request has", () => {
   assertEquals(getAttribute(decodeMessage(answer.data), "ERROR-CODE")?.code, 400);
 });
 
-Deno.test("respond() without allowance is silent where a refusal would be longer than the request", () => {
+Deno.test("respond() to a source without tokens sends nothing if a refusal would be longer than the request", () => {
   const data = request({ type: 0x7f00, value: new Uint8Array() });
   assertEquals(responder(GENEROUS).udp.respond(data, CLIENT, 0)?.data.length, 36);
   const { udp, counters } = responder(NO_EXCESS);
@@ -102,14 +105,14 @@ Deno.test("respond() without allowance is silent where a refusal would be longer
   assertEquals(counters.udpIgnored, 1);
 });
 
-Deno.test("respond() answers with all attributes, allowance or not, when the request is as long", () => {
+Deno.test("respond() sends all attributes, even to a source without tokens, if the request is as long", () => {
   const { udp, counters } = responder(NO_EXCESS);
   const data = request({ type: "SOFTWARE", value: "p".repeat(44) });
   assertEquals([data.length, udp.respond(data, CLIENT, 0)?.data.length], [68, 68]);
   assertEquals(counters.udpShortened, 0);
 });
 
-Deno.test("respond() pads to the length of a request with PADDING", () => {
+Deno.test("respond() pads the response to the length of a request with PADDING", () => {
   const { udp } = responder(NO_EXCESS);
   const data = request({ type: "PADDING", value: new Uint8Array(1500) });
   const answer = udp.respond(data, CLIENT, 0)!.data;
@@ -117,7 +120,7 @@ Deno.test("respond() pads to the length of a request with PADDING", () => {
   assertEquals(getAttribute(decodeMessage(answer), "PADDING")?.length, 1452);
 });
 
-Deno.test("respond() limits special answers by source, and says so instead of being silent", () => {
+Deno.test("respond() limits special responses per source, and refuses instead of staying silent", () => {
   const { udp, counters } = responder({
     ...GENEROUS,
     specialAnswers: { burst: 2, perSecond: 1 },
@@ -135,7 +138,7 @@ Deno.test("respond() limits special answers by source, and says so instead of be
   assertEquals(counters.udpLimited, 1);
 });
 
-Deno.test("respond() ignores a request whose FINGERPRINT is wrong, and answers one in kind", () => {
+Deno.test("respond() ignores a request with a wrong FINGERPRINT, and answers a correct one with its own", () => {
   const { udp, counters } = responder(GENEROUS);
   const data = encodeMessage(
     { class: "request", method: BINDING, transactionId: TRANSACTION_ID, attributes: [] },
@@ -179,7 +182,7 @@ const anyRequest = fc.record({
   }, { fingerprint })
 );
 
-Deno.test("respond() without allowance sends no more than it got, but for the required attribute", () => {
+Deno.test("respond() to a source without tokens sends no more than it received, except the required attribute", () => {
   const { udp } = responder(NO_EXCESS);
   fc.assert(
     fc.property(anyRequest, (data) => {
@@ -195,7 +198,7 @@ Deno.test("respond() without allowance sends no more than it got, but for the re
   );
 });
 
-Deno.test("respond() sends a source at most what it sent, its allowance and 12 bytes a request more", () => {
+Deno.test("respond() sends a source at most what it sent, its tokens and 12 bytes per request", () => {
   const requests = fc.array(fc.record({ data: anyRequest, laterMs: fc.nat(100) }), {
     maxLength: 200,
   });
@@ -226,7 +229,7 @@ Deno.test("respond() ignores random bytes", () => {
   );
 });
 
-Deno.test("isPlainBinding() knows a request that carries nothing or a SOFTWARE from all others", () => {
+Deno.test("isPlainBinding() is true only for a request with no attributes or a SOFTWARE", () => {
   assertEquals(isPlainBinding(bytes(SHORTEST)), true);
   assertEquals(isPlainBinding(request({ type: "SOFTWARE", value: "abcde" })), true);
   assertEquals(isPlainBinding(request({ type: "SOFTWARE", value: "a" }, CHANGE_BOTH)), false);
@@ -249,7 +252,7 @@ const plainRequest = fc.option(fc.string({ maxLength: 120 })).map((software) =>
 for (
   const [family, ip] of [["IPv4", fc.ipV4()], ["IPv6", fc.ipV6()]] as const
 ) {
-  Deno.test(`PlainResponder answers as answerBinding() and encodeAnswer() do over ${family}`, () => {
+  Deno.test(`PlainResponder gives the same answers as answerBinding() and encodeAnswer() over ${family}`, () => {
     const ips = family === "IPv4" ? ["192.0.2.1", "192.0.2.2"] : ["2001:db8::1", "2001:db8::2"];
     const addresses = [
       { destination: { ip: ips[0]!, port: 3478 }, other: { ip: ips[1]!, port: 3479 } },

@@ -9,7 +9,7 @@ import { VirtualTime } from "../simnet/virtual_time.ts";
 import { scriptUdp, success } from "./scripted_server.ts";
 
 for (const transport of ["udp", "tcp"] as const) {
-  Deno.test(`stunBinding() asks our own server over ${transport} of this system`, async () => {
+  Deno.test(`stunBinding() gets an answer from our own server over ${transport}`, async () => {
     await using server = await serveStun({ network: systemNetwork, address: "127.0.0.1", port: 0 });
     const { port } = server.addresses[0]!;
     const local = { ip: "127.0.0.1", port: 0 };
@@ -26,7 +26,7 @@ Deno.test("stunBinding() asks port 3478 of the IPv4 address of a name", async ()
   });
 });
 
-Deno.test("stunBinding() asks the IPv6 address of a name that has no other, or when told to", async () => {
+Deno.test("stunBinding() asks the IPv6 address of a name if it has no other, or if family is 6", async () => {
   for (const addresses of [["2001:db8::7"], ["203.0.113.7", "2001:db8::7"]]) {
     await withServer(addresses, async ({ client, server }) => {
       using scripted = await scriptUdp(server.network, at("2001:db8::7"), (one) => [success(one)]);
@@ -41,7 +41,7 @@ Deno.test("stunBinding() asks the IPv6 address of a name that has no other, or w
 
 Deno.test("stunBinding() asks port 5349 over TLS", async () => {
   const asked: unknown[] = [];
-  const reason = new NetworkError("Cannot go on: this is enough", "other");
+  const reason = new NetworkError("Cannot connect: the test ends here", "other");
   const network = {
     ...systemNetwork,
     connectTls: (remote: unknown, options: { hostname: string }) => {
@@ -53,7 +53,7 @@ Deno.test("stunBinding() asks port 5349 over TLS", async () => {
   assertEquals(asked, [{ ip: "127.0.0.1", port: 5349 }, "127.0.0.1"]);
 });
 
-Deno.test("stunBinding() says that a name does not resolve", async () => {
+Deno.test("stunBinding() reports a name that does not resolve", async () => {
   await withServer([], async ({ client }) => {
     const error = await assertRejects(
       () => stunBinding("nowhere.example.org", { network: client.network }),
@@ -63,7 +63,7 @@ Deno.test("stunBinding() says that a name does not resolve", async () => {
   });
 });
 
-Deno.test("stunBinding() refuses what names no server", async () => {
+Deno.test("stunBinding() rejects text that names no server", async () => {
   for (const text of ["", "stun.example.org:99999", "stun.example.org:", "http://x", "1.2.3.4.5"]) {
     await assertRejects(() => stunBinding(text), TypeError);
   }

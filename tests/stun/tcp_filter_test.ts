@@ -3,12 +3,11 @@ import { NetworkError, NoResponseError, RefusedError } from "../../lib/base/erro
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-import { readMessages } from "../../lib/stun/transport.ts";
+import { readMessages } from "../../lib/stun/framing.ts";
 import { BINDING, decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import type { RawStunAttribute, StunAttribute } from "../../lib/stun/attributes.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
-import { testTcpFilter } from "../../lib/stun/tcp_filter/client.ts";
-import { judge } from "../../lib/stun/tcp_filter/client.ts";
+import { judge, testTcpFilter } from "../../lib/stun/tcp_filter/client.ts";
 import {
   type DialOutcome,
   encodeTcpFilterResult,
@@ -17,7 +16,7 @@ import {
 
 const LOOPBACK = { ip: "127.0.0.1", port: 0 };
 
-/** A server of one connection that answers its first request as it is told to. */
+/** A server for one connection that answers its first request as the test tells it to. */
 async function withServer<T>(
   respond: (request: StunMessage, connection: TcpConnection) => Promise<StunMessage | undefined>,
   run: (server: { ip: string; port: number }) => Promise<T>,
@@ -62,7 +61,7 @@ async function greet(
   );
 }
 
-Deno.test("testTcpFilter() finds no filter where there is none", async () => {
+Deno.test("testTcpFilter() finds no filter on loopback", async () => {
   await using server = await serveStun({
     network: systemNetwork,
     address: "127.0.0.1",
@@ -80,7 +79,7 @@ Deno.test("testTcpFilter() finds no filter where there is none", async () => {
   assertEquals(server.counters.filterTests, 4);
 });
 
-Deno.test("testTcpFilter() runs from the port that it is told", async () => {
+Deno.test("testTcpFilter() runs from the given port", async () => {
   await using server = await serveStun({ network: systemNetwork, address: "127.0.0.1", port: 0 });
   const port = await freePort();
   const local = { ip: "127.0.0.1", port };
@@ -95,7 +94,7 @@ Deno.test("testTcpFilter() works over IPv6", async () => {
   assertEquals([report.sameAddress, report.alternateAddress], ["accepted", "unknown"]);
 });
 
-Deno.test("testTcpFilter() asks in 1024 bytes and with the window that it is told", async () => {
+Deno.test("testTcpFilter() sends 1024 bytes, with the given window", async () => {
   const asked = Promise.withResolvers<StunMessage>();
   await withServer(async (request) => {
     asked.resolve(request);
@@ -106,7 +105,7 @@ Deno.test("testTcpFilter() asks in 1024 bytes and with the window that it is tol
   assertEquals(encodeMessage(request).length, 1024);
 });
 
-Deno.test("testTcpFilter() cannot tell with a server that does not know the test", async () => {
+Deno.test("testTcpFilter() reports unknown for a server that does not support the test", async () => {
   const report = await withServer(
     (request) => Promise.resolve(success(request)),
     (server) => testTcpFilter(systemNetwork, server),
@@ -115,7 +114,7 @@ Deno.test("testTcpFilter() cannot tell with a server that does not know the test
   assertEquals(report.evidence.server, undefined);
 });
 
-Deno.test("testTcpFilter() believes in an accepted dial only if its greeting arrived", async () => {
+Deno.test("testTcpFilter() trusts an accepted dial only if its greeting arrived", async () => {
   const report = await withServer(
     async (request, { remote }) => {
       await greet(remote, request.transactionId, "127.0.0.1");
@@ -128,11 +127,11 @@ Deno.test("testTcpFilter() believes in an accepted dial only if its greeting arr
   assertEquals(report.evidence.arrived, { sameAddress: true, alternateAddress: false });
 });
 
-Deno.test("testTcpFilter() believes in a greeting that arrived, whatever the server says", async () => {
+Deno.test("testTcpFilter() trusts a greeting that arrived, whatever the server reports", async () => {
   const report = await withServer(
     async (request, { remote }) => {
       await greet(remote, request.transactionId, "127.0.0.2");
-      // Greetings that are in flight when the answer arrives are waited for only if they are announced.
+      // The client waits for greetings that are still in flight only if the server announces them.
       await greet(remote, request.transactionId, "127.0.0.1");
       return success(request, reported("accepted"));
     },
@@ -141,7 +140,7 @@ Deno.test("testTcpFilter() believes in a greeting that arrived, whatever the ser
   assertEquals([report.sameAddress, report.alternateAddress], ["accepted", "accepted"]);
 });
 
-Deno.test("testTcpFilter() takes garbage and silence on its port for nothing", async () => {
+Deno.test("testTcpFilter() ignores garbage and silent connections on its port", async () => {
   const report = await withServer(
     async (request, { remote }) => {
       using garbage = await systemNetwork.connectTcp(remote);
@@ -154,14 +153,14 @@ Deno.test("testTcpFilter() takes garbage and silence on its port for nothing", a
   assertEquals([report.sameAddress, report.alternateAddress], ["dropped", "dropped"]);
 });
 
-Deno.test("testTcpFilter() does not blame a NAT for a RST when it could not listen", async () => {
-  const deaf: Network = {
+Deno.test("testTcpFilter() does not blame a NAT for a RST if it could not listen", async () => {
+  const notListening: Network = {
     ...systemNetwork,
     listenTcp: () => Promise.reject(new NetworkError("Cannot listen", "address-in-use")),
   };
   const report = await withServer(
     (request) => Promise.resolve(success(request, reported("refused"))),
-    (server) => testTcpFilter(deaf, server),
+    (server) => testTcpFilter(notListening, server),
   );
   assertEquals([report.sameAddress, report.alternateAddress], ["unknown", "unknown"]);
   assertEquals(report.evidence.listening, false);
@@ -180,7 +179,7 @@ Deno.test("testTcpFilter() rejects with the server's error code", async () => {
   assertEquals(error.code, 400);
 });
 
-Deno.test("testTcpFilter() rejects when the server hangs up or is not there", async () => {
+Deno.test("testTcpFilter() rejects if the server closes the connection or is not there", async () => {
   await assertRejects(
     () =>
       withServer(
@@ -209,7 +208,7 @@ Deno.test("testTcpFilter() rejects with the reason of an abort", async () => {
   assert(error === reason);
 });
 
-Deno.test("judge() trusts arrival most, then silence, and a RST only if this side listened", () => {
+Deno.test("judge() trusts arrival most, then silence, and a RST only if this side was listening", () => {
   const outcomes: DialOutcome[] = ["accepted", "refused", "silent", "unreachable", "not-tested"];
   const verdicts = (arrived: boolean, listening: boolean) =>
     outcomes.map((outcome) => judge({ outcome, dials: 1, elapsedMs: 1 }, arrived, { listening }));

@@ -1,8 +1,11 @@
 import { assertEquals } from "@std/assert";
 import { equalBytes, toHex } from "../../lib/base/bytes.ts";
 import { longTermKey, shortTermKey, userHash } from "../../lib/stun/credentials.ts";
-import { verifyFingerprint } from "../../lib/stun/integrity.ts";
-import { type MessageIntegrity, verifyIntegrity } from "../../lib/stun/integrity.ts";
+import {
+  type MessageIntegrity,
+  verifyFingerprint,
+  verifyIntegrity,
+} from "../../lib/stun/integrity.ts";
 import { decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
 import {
   LONG_TERM_CREDENTIAL,
@@ -26,7 +29,7 @@ const SHA256: MessageIntegrity = {
   key: longTermKey(LONG_TERM_CREDENTIAL, { realm: "example.org", algorithm: "SHA-256" }),
 };
 
-Deno.test("RFC 5769 §2.1, the sample request, decodes", () => {
+Deno.test("RFC 5769 §2.1, the sample request, is decoded", () => {
   assertEquals(decodeMessage(SAMPLE_REQUEST), {
     class: "request",
     method: 1,
@@ -42,7 +45,7 @@ Deno.test("RFC 5769 §2.1, the sample request, decodes", () => {
   });
 });
 
-Deno.test("RFC 5769 §2.2, the sample IPv4 response, decodes", () => {
+Deno.test("RFC 5769 §2.2, the sample IPv4 response, is decoded", () => {
   assertEquals(decodeMessage(SAMPLE_IPV4_RESPONSE), {
     class: "success",
     method: 1,
@@ -56,7 +59,7 @@ Deno.test("RFC 5769 §2.2, the sample IPv4 response, decodes", () => {
   });
 });
 
-Deno.test("RFC 5769 §2.3, the sample IPv6 response, decodes", () => {
+Deno.test("RFC 5769 §2.3, the sample IPv6 response, is decoded", () => {
   assertEquals(decodeMessage(SAMPLE_IPV6_RESPONSE).attributes, [
     { type: "SOFTWARE", value: "test vector" },
     {
@@ -68,7 +71,7 @@ Deno.test("RFC 5769 §2.3, the sample IPv6 response, decodes", () => {
   ]);
 });
 
-Deno.test("RFC 5769 §2.4, the long-term request, is written byte for byte", () => {
+Deno.test("RFC 5769 §2.4, the long-term request, is encoded byte for byte", () => {
   const request = withoutChecks(decodeMessage(LONG_TERM_REQUEST));
   assertEquals(request.attributes, [
     { type: "USERNAME", value: "マトリックス" },
@@ -78,7 +81,7 @@ Deno.test("RFC 5769 §2.4, the long-term request, is written byte for byte", () 
   assertEquals(toHex(encodeMessage(request, { integrity: MD5 })), toHex(LONG_TERM_REQUEST));
 });
 
-Deno.test("RFC 8489 §B.1 with erratum 6268 is written byte for byte", () => {
+Deno.test("RFC 8489 §B.1 with erratum 6268 is encoded byte for byte", () => {
   const request: StunMessage = {
     class: "request",
     method: 1,
@@ -106,7 +109,7 @@ for (
     ["RFC 8489 §B.1", SHA256_REQUEST, SHA256],
   ] as const
 ) {
-  Deno.test(`${name}: the integrity is right, and wrong once a bit changes`, () => {
+  Deno.test(`${name}: the integrity is valid, and invalid once a bit changes`, () => {
     assertEquals(verifyIntegrity(bytes, integrity), "valid");
     const changed = bytes.slice();
     changed[24]! ^= 1;
@@ -123,15 +126,15 @@ for (
     ["RFC 5769 §2.3", SAMPLE_IPV6_RESPONSE],
   ] as const
 ) {
-  Deno.test(`${name}: the fingerprint is right, and wrong once a bit changes`, () => {
+  Deno.test(`${name}: the fingerprint is valid, and invalid once a bit changes`, () => {
     assertEquals(verifyFingerprint(bytes), "valid");
     const changed = bytes.slice();
     changed[24]! ^= 1;
     assertEquals(verifyFingerprint(changed), "invalid");
   });
 
-  // The vectors pad with spaces to catch whoever compares padding; RFC 8489 §14 has zeros written.
-  Deno.test(`${name} is written again with zeros for padding and integrity to match`, () => {
+  // The vectors pad with spaces, to catch implementations that compare padding; RFC 8489 §14 requires zeros.
+  Deno.test(`${name} is encoded again with zero padding and an integrity to match`, () => {
     const message = withoutChecks(decodeMessage(bytes));
     const written = encodeMessage(message, { integrity: SHORT_TERM, fingerprint: true });
     assertEquals(written.length, bytes.length);
@@ -144,7 +147,7 @@ for (
   });
 }
 
-Deno.test("a response of an RFC 3489 server is read, and written again byte for byte", () => {
+Deno.test("a response of an RFC 3489 server is decoded, and encoded again byte for byte", () => {
   const response = decodeMessage(STUND_RESPONSE);
   assertEquals(response, {
     class: "success",
@@ -154,7 +157,7 @@ Deno.test("a response of an RFC 3489 server is read, and written again byte for 
       { type: "MAPPED-ADDRESS", value: { ip: "127.0.0.1", port: 54321 } },
       { type: "SOURCE-ADDRESS", value: { ip: "127.0.0.1", port: 43478 } },
       { type: "CHANGED-ADDRESS", value: { ip: "127.0.0.2", port: 43479 } },
-      // With the transaction id for a mask, because there is no cookie.
+      // XORed with the transaction ID, because there is no cookie.
       { type: "XOR-MAPPED-ADDRESS", value: { ip: "127.0.0.1", port: 54321 } },
       { type: "SOFTWARE", value: "Vovida.org 0.97\0" },
     ],

@@ -3,10 +3,9 @@ import fc from "fast-check";
 import { concat } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { MessageReader, type MessageReaderOptions } from "../../lib/stun/transport.ts";
+import { StunMessageReader, type StunMessageReaderOptions } from "../../lib/stun/framing.ts";
 import { decodeMessage, encodeMessage } from "../../lib/stun/message.ts";
-import { encodeChannelData } from "../../lib/turn/protocol.ts";
-import { ALLOCATE } from "../../lib/turn/protocol.ts";
+import { ALLOCATE, encodeChannelData } from "../../lib/turn/protocol.ts";
 import { connected } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { fromHex } from "../vectors/stun_hex.ts";
@@ -14,7 +13,7 @@ import { ALLOCATE_REQUEST, CHANNEL_DATA } from "../vectors/turn_captures.ts";
 
 const ODD = encodeChannelData({ channel: 0x4001, data: fromHex("0102030405") });
 
-Deno.test("a MessageReader finds ChannelData between messages wherever the stream is cut", async () => {
+Deno.test("StunMessageReader finds ChannelData between messages however the stream is split", async () => {
   const expected = [ODD, ALLOCATE_REQUEST, CHANNEL_DATA, ODD, ALLOCATE_REQUEST];
   for (const size of [1, 3, 4, 7, 1000]) {
     await withReader(concat(...expected), { channelData: true }, async (reader) => {
@@ -24,7 +23,7 @@ Deno.test("a MessageReader finds ChannelData between messages wherever the strea
   }
 });
 
-Deno.test("a MessageReader hands over what follows the last message", async () => {
+Deno.test("StunMessageReader hands over the bytes after the last message", async () => {
   await withReader(concat(ALLOCATE_REQUEST, fromHex("ff0102")), {}, async (reader) => {
     assertEquals(await reader.next(), ALLOCATE_REQUEST);
     assertEquals(reader.takeRest(), fromHex("ff0102"));
@@ -32,19 +31,19 @@ Deno.test("a MessageReader hands over what follows the last message", async () =
   });
 });
 
-Deno.test("a MessageReader takes ChannelData for garbage unless it is asked for", async () => {
+Deno.test("StunMessageReader rejects ChannelData if it is not enabled", async () => {
   await withReader(CHANNEL_DATA, {}, async (reader) => {
     await assertRejects(() => reader.next(), MalformedMessageError, "not with byte 75");
   });
 });
 
-Deno.test("a MessageReader rejects ChannelData that is longer than allowed at its header", async () => {
+Deno.test("StunMessageReader rejects ChannelData beyond the limit as soon as its header arrives", async () => {
   await withReader(fromHex("4000ffff"), { channelData: true, maxLength: 2000 }, async (reader) => {
     await assertRejects(() => reader.next(), MalformedMessageError, "longer than 2000");
   });
 });
 
-Deno.test("decodeMessage() gives back what encodeMessage() was given of TURN's attributes", () => {
+Deno.test("decodeMessage() reverses encodeMessage() for the attributes of TURN", () => {
   const uint = (max: number) => fc.integer({ min: 0, max });
   const attribute: fc.Arbitrary<StunAttribute> = fc.oneof(
     uint(0xffff).map((value) => ({ type: "CHANNEL-NUMBER", value } as const)),
@@ -69,11 +68,11 @@ Deno.test("decodeMessage() gives back what encodeMessage() was given of TURN's a
   }));
 });
 
-/** Reads a stream that comes in parts of a size. */
+/** Runs a test with a reader of a stream that arrives in parts of a given size. */
 async function withReader(
   stream: Uint8Array,
-  options: MessageReaderOptions,
-  test: (reader: MessageReader) => Promise<void>,
+  options: StunMessageReaderOptions,
+  test: (reader: StunMessageReader) => Promise<void>,
   size = stream.length,
 ): Promise<void> {
   await simulate(async ({ internet }) => {
@@ -81,7 +80,7 @@ async function withReader(
     const [sender, receiver] = await connected(client, server);
     for (let i = 0; i < stream.length; i += size) await sender.write(stream.slice(i, i + size));
     await sender.closeWrite();
-    await test(new MessageReader(receiver, options));
+    await test(new StunMessageReader(receiver, options));
     receiver.reset();
     sender.reset();
     await new Promise((resolve) => setTimeout(resolve, 100));

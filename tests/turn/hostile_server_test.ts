@@ -1,15 +1,22 @@
 import { assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { MalformedMessageError, NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
-import { longTermKey, nonceWithFeatures } from "../../lib/stun/credentials.ts";
+import { longTermKey } from "../../lib/stun/credentials.ts";
 import { verifyIntegrity } from "../../lib/stun/integrity.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { encodeMessage, getAttribute } from "../../lib/stun/message.ts";
-import { encodeChannelData } from "../../lib/turn/protocol.ts";
-import { ALLOCATE, CREATE_PERMISSION, DATA, REFRESH, SEND } from "../../lib/turn/protocol.ts";
+import {
+  ALLOCATE,
+  CREATE_PERMISSION,
+  DATA,
+  encodeChannelData,
+  REFRESH,
+  SEND,
+} from "../../lib/turn/protocol.ts";
 import { openRelay, openStreamRelay } from "../../lib/turn/open_relay.ts";
 import { type Arrived, scriptTcp, scriptUdp } from "../stun/scripted_server.ts";
 import { dataFrom, deny, grant, grantAll, GRANTED, withTurnHosts } from "./scripted_turn.ts";
+import { nonceWithFeatures } from "../stun/nonces.ts";
 
 const PEER = { ip: "203.0.113.9", port: 9 };
 const BYTE = Uint8Array.of(1);
@@ -20,17 +27,17 @@ for (
     ["no mapped address", [GRANTED[0]!, GRANTED[2]!], "no mapped address"],
     ["no lifetime", GRANTED.slice(0, 2), "no lifetime"],
     ["a lifetime of zero", [...GRANTED.slice(0, 2), lifetime(0)], "no lifetime"],
-    ["a relay on this machine", relayedAt("127.0.0.1", 80), "loopback"],
-    ["a relay in this link", relayedAt("169.254.1.1", 80), "link-local"],
-    ["a relay that is a group", relayedAt("224.0.0.1", 80), "multicast"],
-    ["a relay without a port", relayedAt("198.51.100.7", 0), "a port of"],
-    ["an attribute that nobody may skip", [
+    ["a loopback relayed address", relayedAt("127.0.0.1", 80), "loopback"],
+    ["a link-local relayed address", relayedAt("169.254.1.1", 80), "link-local"],
+    ["a multicast relayed address", relayedAt("224.0.0.1", 80), "multicast"],
+    ["a relayed address without a port", relayedAt("198.51.100.7", 0), "has no port"],
+    ["an unknown comprehension-required attribute", [
       ...GRANTED,
       { type: 0x7ffe, value: BYTE },
-    ], "nobody may skip, 0x7ffe"],
+    ], "unknown comprehension-required attributes, 0x7ffe"],
   ] as const
 ) {
-  Deno.test(`openRelay() takes no allocation with ${what}, and releases it`, async () => {
+  Deno.test(`openRelay() rejects an allocation with ${what}, and releases it`, async () => {
     await withTurnHosts(async ({ client, server, at }) => {
       using scripted = await scriptUdp(server.network, at, (one) => [grant(one, attributes)]);
       const opening = () => openRelay(`turn:${at.ip}`, { network: client, waitsMs: [100, 100] });
@@ -42,7 +49,7 @@ for (
   });
 }
 
-Deno.test("a relay drops what nobody asked for", async () => {
+Deno.test("a relay drops unsolicited messages", async () => {
   await withTurnHosts(async ({ client, server, at }) => {
     const script = (one: Arrived) => {
       if (one.request.method !== SEND) return [grantAll(one)];
@@ -62,7 +69,7 @@ Deno.test("a relay drops what nobody asked for", async () => {
   });
 });
 
-Deno.test("a flood of datagrams fills a bounded queue and nothing else", async () => {
+Deno.test("a flood of datagrams fills nothing but a bounded queue", async () => {
   await withTurnHosts(async ({ client, server, at }) => {
     const flood = Array.from({ length: 3000 }, () => dataFrom(PEER, BYTE));
     const script = (one: Arrived) => one.request.method === SEND ? flood : [grantAll(one)];
@@ -81,7 +88,7 @@ Deno.test("a flood of datagrams fills a bounded queue and nothing else", async (
   });
 });
 
-Deno.test("ICMP reports of permitted peers come to onIcmp", async () => {
+Deno.test("onIcmp receives the ICMP reports of permitted peers", async () => {
   await withTurnHosts(async ({ client, server, at }) => {
     const report = { type: 3, code: 3, data: 0 };
     const icmpFrom = (peer: TransportAddress) =>
@@ -96,8 +103,8 @@ Deno.test("ICMP reports of permitted peers come to onIcmp", async () => {
         ? [icmpFrom({ ip: "203.0.113.66", port: 1 }), icmpFrom(PEER)]
         : [grantAll(one)];
     using _scripted = await scriptUdp(server.network, at, script);
-    const told: unknown[] = [];
-    const onIcmp = (...args: unknown[]) => told.push(args);
+    const reported: unknown[] = [];
+    const onIcmp = (...args: unknown[]) => reported.push(args);
     await using relay = await openRelay(`turn:${at.ip}`, {
       network: client,
       channels: false,
@@ -105,7 +112,7 @@ Deno.test("ICMP reports of permitted peers come to onIcmp", async () => {
     });
     await relay.socket.send(BYTE, PEER);
     await new Promise((resolve) => setTimeout(resolve, 100));
-    assertEquals(told, [[PEER, report]]);
+    assertEquals(reported, [[PEER, report]]);
   });
 });
 
@@ -125,7 +132,7 @@ Deno.test("a relay is refreshed every 25 s over UDP, and permissions every 4 min
   });
 });
 
-Deno.test("a relay whose server falls silent is lost when its time is over", async () => {
+Deno.test("a relay whose server falls silent is lost when its lifetime ends", async () => {
   await withTurnHosts(async ({ client, server, at, time }) => {
     using _scripted = await scriptUdp(
       server.network,
@@ -139,7 +146,7 @@ Deno.test("a relay whose server falls silent is lost when its time is over", asy
   });
 });
 
-Deno.test("an opening that is aborted rejects with the reason, and releases", async () => {
+Deno.test("openRelay() rejects with the reason of an abort, and releases the allocation", async () => {
   await withTurnHosts(async ({ client, server, at, time }) => {
     using scripted = await scriptUdp(server.network, at, () => []);
     const controller = new AbortController();
@@ -154,18 +161,18 @@ Deno.test("an opening that is aborted rejects with the reason, and releases", as
   });
 });
 
-Deno.test("SHA-256 is used with servers that know it, and nonces are renewed", async () => {
+Deno.test("a relay uses SHA-256 with servers that support it, and renews nonces", async () => {
   await withTurnHosts(async ({ client, server, at }) => {
     const credential = { username: "ann", password: "secret" };
     const key = longTermKey(credential, { realm: "r", algorithm: "SHA-256" });
     const integrity = { algorithm: "sha256", key } as const;
     let nonces = 0;
     const demand = (code: number, one: Arrived) => {
-      const promises = { passwordAlgorithms: true, usernameAnonymity: true };
+      const features = { passwordAlgorithms: true, usernameAnonymity: true };
       const parameters = new Uint8Array();
       return deny(one, code, [
         { type: "REALM", value: "r" },
-        { type: "NONCE", value: nonceWithFeatures(promises, `${++nonces}`) },
+        { type: "NONCE", value: nonceWithFeatures(features, `${++nonces}`) },
         {
           type: "PASSWORD-ALGORITHMS",
           value: [{ algorithm: "MD5", parameters }, { algorithm: "SHA-256", parameters }],
@@ -176,7 +183,7 @@ Deno.test("SHA-256 is used with servers that know it, and nonces are renewed", a
       const verification = verifyIntegrity(one.bytes, integrity);
       if (verification !== "valid") return [demand(401, one)];
       const isFresh = getAttribute(one.request, "NONCE")!.endsWith(`${nonces}`);
-      if (!isFresh || one.index % 3 === 2) return [demand(438, one)]; // stale at any moment
+      if (!isFresh || one.index % 3 === 2) return [demand(438, one)]; // every third nonce is stale
       return [grantAll(one, { integrity })];
     });
     await using relay = await openRelay(`turn:${at.ip}`, { network: client, credential });
@@ -186,7 +193,7 @@ Deno.test("SHA-256 is used with servers that know it, and nonces are renewed", a
   });
 });
 
-Deno.test("a stream of garbage ends a relay over TCP", async () => {
+Deno.test("garbage on the stream ends a relay over TCP", async () => {
   await withTurnHosts(async ({ client, server, at }) => {
     const garbage = new Uint8Array(100).fill(0xff);
     using _scripted = await scriptTcp(
@@ -201,7 +208,7 @@ Deno.test("a stream of garbage ends a relay over TCP", async () => {
   });
 });
 
-Deno.test("a refusal of the refresh ends a relay with its code", async () => {
+Deno.test("a refused refresh ends a relay with the error code", async () => {
   await withTurnHosts(async ({ client, server, at }) => {
     using _scripted = await scriptUdp(
       server.network,

@@ -1,4 +1,4 @@
-// TURN's messages, by bytes that others sent and by bytes written by hand from the figures of the RFCs.
+// TURN messages: bytes captured from other implementations, and bytes written by hand from the figures in the RFCs.
 
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
@@ -6,15 +6,15 @@ import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { concat } from "../../lib/base/bytes.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { longTermKey } from "../../lib/stun/credentials.ts";
-import { verifyFingerprint } from "../../lib/stun/integrity.ts";
-import { verifyIntegrity } from "../../lib/stun/integrity.ts";
+import { verifyFingerprint, verifyIntegrity } from "../../lib/stun/integrity.ts";
 import { decodeMessage, encodeMessage, type StunMessage } from "../../lib/stun/message.ts";
-import { decodeChannelData, encodeChannelData } from "../../lib/turn/protocol.ts";
 import {
   ALLOCATE,
   CHANNEL_BIND,
   CREATE_PERMISSION,
   DATA,
+  decodeChannelData,
+  encodeChannelData,
   REFRESH,
   SEND,
 } from "../../lib/turn/protocol.ts";
@@ -30,37 +30,43 @@ const KEY = longTermKey({ username: "someone", password: "secret" }, {
 
 for (
   const [what, bytes, kind, method, attributes] of [
-    ["a request to allocate", captures.ALLOCATE_REQUEST, "request", ALLOCATE, [
+    ["an Allocate request", captures.ALLOCATE_REQUEST, "request", ALLOCATE, [
       { type: "REQUESTED-TRANSPORT", value: 17 },
       { type: "LIFETIME", value: 777 },
       { type: "EVEN-PORT", value: { reserveNext: false } },
     ]],
-    ["a grant", captures.ALLOCATE_SUCCESS, "success", ALLOCATE, [
+    ["an Allocate response", captures.ALLOCATE_SUCCESS, "success", ALLOCATE, [
       { type: "XOR-RELAYED-ADDRESS", value: RELAYED },
       { type: "XOR-MAPPED-ADDRESS", value: MAPPED },
       { type: "LIFETIME", value: 777 },
     ]],
-    ["a refresh", captures.REFRESH_REQUEST, "request", REFRESH, [
+    ["a Refresh request", captures.REFRESH_REQUEST, "request", REFRESH, [
       { type: "LIFETIME", value: 777 },
     ]],
-    ["a channel binding", captures.CHANNEL_BIND_REQUEST, "request", CHANNEL_BIND, [
+    ["a ChannelBind request", captures.CHANNEL_BIND_REQUEST, "request", CHANNEL_BIND, [
       { type: "CHANNEL-NUMBER", value: 0x5817 },
       { type: "XOR-PEER-ADDRESS", value: { ip: "127.0.0.1", port: 51442 } },
     ]],
-    ["a permission", captures.CREATE_PERMISSION_REQUEST, "request", CREATE_PERMISSION, [
-      { type: "XOR-PEER-ADDRESS", value: { ip: "127.0.0.1", port: 51442 } },
-    ]],
-    ["a datagram to send", captures.SEND_INDICATION, "indication", SEND, [
+    [
+      "a CreatePermission request",
+      captures.CREATE_PERMISSION_REQUEST,
+      "request",
+      CREATE_PERMISSION,
+      [
+        { type: "XOR-PEER-ADDRESS", value: { ip: "127.0.0.1", port: 51442 } },
+      ],
+    ],
+    ["a Send indication", captures.SEND_INDICATION, "indication", SEND, [
       { type: "DATA", value: captures.SEND_INDICATION.subarray(24, 44) },
       { type: "XOR-PEER-ADDRESS", value: { ip: "127.0.0.1", port: 51956 } },
     ]],
-    ["a datagram that came", captures.DATA_INDICATION, "indication", DATA, [
+    ["a Data indication", captures.DATA_INDICATION, "indication", DATA, [
       { type: "DATA", value: captures.DATA_INDICATION.subarray(24, 44) },
       { type: "XOR-PEER-ADDRESS", value: { ip: "127.0.0.1", port: 59417 } },
     ]],
   ] as const
 ) {
-  Deno.test(`${what} of coturn is read, and written again byte for byte`, () => {
+  Deno.test(`${what} of coturn is decoded, and encoded again byte for byte`, () => {
     const message = decodeMessage(bytes);
     assertEquals([message.class, message.method], [kind, method]);
     assertEquals(message.attributes.slice(0, attributes.length), [...attributes]);
@@ -69,7 +75,7 @@ for (
   });
 }
 
-Deno.test("the integrity of coturn's and its client's messages is right", () => {
+Deno.test("the integrity of messages of coturn and its client is valid", () => {
   for (
     const bytes of [
       captures.ALLOCATE_SUCCESS,
@@ -82,7 +88,7 @@ Deno.test("the integrity of coturn's and its client's messages is right", () => 
   }
 });
 
-/** Attributes that were in no capture: the value, its number, and its bytes from the figures. */
+/** Attributes that are in no capture: the value, its type number, and its bytes by the figure in the RFC. */
 const FIGURES: readonly (readonly [StunAttribute, string, string])[] = [
   [{ type: "CHANNEL-NUMBER", value: 0x4001 }, "000c", "40010000"],
   [{ type: "REQUESTED-ADDRESS-FAMILY", value: 4 }, "0017", "01000000"],
@@ -103,7 +109,7 @@ const FIGURES: readonly (readonly [StunAttribute, string, string])[] = [
 ];
 
 for (const [attribute, code, value] of FIGURES) {
-  Deno.test(`${attribute.type} ${value || "without a value"} stands as in its figure`, () => {
+  Deno.test(`${attribute.type} ${value || "without a value"} is encoded as in its figure`, () => {
     const bytes = messageWith(code, value);
     assertEquals(decodeMessage(bytes).attributes, [attribute]);
     assertEquals(encodeMessage(decodeMessage(bytes)), bytes);
@@ -128,7 +134,7 @@ for (
   });
 }
 
-Deno.test("ChannelData of coturn's client is read, and written again byte for byte", () => {
+Deno.test("ChannelData of coturn's client is decoded, and encoded again byte for byte", () => {
   const data = captures.CHANNEL_DATA.subarray(4);
   assertEquals(decodeChannelData(captures.CHANNEL_DATA), { channel: 0x4bca, data });
   assertEquals(encodeChannelData({ channel: 0x4bca, data }), captures.CHANNEL_DATA);
@@ -146,8 +152,8 @@ for (
     ["no bytes", "", "channel number needs 2 bytes"],
     ["half a header", "400000", "length needs 2 bytes"],
     ["less data than announced", "4000000501020304", "application data needs 5 bytes"],
-    ["a STUN message", "000100002112a442", "1 is no channel number"],
-    ["a number that RFC 8656 took away", "50000000", "20480 is no channel number"],
+    ["a STUN message", "000100002112a442", "1 is not a channel number"],
+    ["a channel number that RFC 8656 has removed", "50000000", "20480 is not a channel number"],
   ] as const
 ) {
   Deno.test(`decodeChannelData() rejects ${what}`, () => {
@@ -155,7 +161,7 @@ for (
   });
 }
 
-Deno.test("encodeChannelData() rejects what fits no message", () => {
+Deno.test("encodeChannelData() rejects values that do not fit", () => {
   const data = new Uint8Array(65_536);
   assertThrows(() => encodeChannelData({ channel: 0x4000, data }), RangeError, "65536 bytes");
   for (const channel of [0x3fff, 0x5000, 0x4000 + 0.5]) {
@@ -163,7 +169,7 @@ Deno.test("encodeChannelData() rejects what fits no message", () => {
   }
 });
 
-Deno.test("decodeChannelData() gives back what encodeChannelData() was given", () => {
+Deno.test("decodeChannelData() reverses encodeChannelData()", () => {
   fc.assert(fc.property(
     fc.integer({ min: 0x4000, max: 0x4fff }),
     fc.uint8Array({ maxLength: 2000 }),

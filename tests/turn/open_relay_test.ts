@@ -1,9 +1,7 @@
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
-import { openRelay, openStreamRelay } from "../../lib/turn/open_relay.ts";
-import { remedyFor } from "../../lib/turn/protocol.ts";
+import { openRelay, openStreamRelay, parseTurnUri } from "../../lib/turn/open_relay.ts";
+import { remedyFor, renewalDelayMs, RFC8656_TIMINGS } from "../../lib/turn/protocol.ts";
 import { timeLimitedCredential } from "../../lib/turn/time_limited_credential.ts";
-import { renewalDelayMs, RFC8656_TIMINGS } from "../../lib/turn/protocol.ts";
-import { parseTurnUri } from "../../lib/turn/open_relay.ts";
 
 for (
   const [uri, host, port, transport] of [
@@ -38,22 +36,22 @@ for (
   });
 }
 
-Deno.test("parseTurnUri() repeats no password that somebody put into a URI", () => {
+Deno.test("parseTurnUri() does not repeat a password from the URI in its message", () => {
   const error = assertThrows(() => parseTurnUri("turn:ann:hunter2@example.org"), TypeError);
   assertEquals(error.message.includes("hunter2"), false);
-  assertMatch(error.message, /go into the credential/);
+  assertMatch(error.message, /as the credential/);
 });
 
-Deno.test("openStreamRelay() does not take a URI over UDP", async () => {
+Deno.test("openStreamRelay() rejects a URI that names UDP", async () => {
   await assertRejects(() => openStreamRelay("turn:192.0.2.1"), TypeError, "?transport=tcp");
 });
 
-Deno.test("openRelay() rejects credentials that nobody can have before it sends anything", async () => {
+Deno.test("openRelay() rejects an invalid credential before it sends anything", async () => {
   const credential = { username: "", password: "secret" };
   await assertRejects(() => openRelay("turn:192.0.2.1", { credential }), TypeError, "empty");
 });
 
-Deno.test("timeLimitedCredential() is what openssl computes", () => {
+Deno.test("timeLimitedCredential() matches the output of openssl", () => {
   // printf 1893456000:ann | openssl dgst -sha1 -hmac north -binary | base64
   assertEquals(timeLimitedCredential("north", { expiresAtSeconds: 1893456000.9, user: "ann" }), {
     username: "1893456000:ann",
@@ -65,13 +63,13 @@ Deno.test("timeLimitedCredential() is what openssl computes", () => {
   );
 });
 
-Deno.test("every error code of TURN has a remedy", () => {
+Deno.test("remedyFor() has a remedy for every error code of TURN", () => {
   const codes = [300, 400, 401, 403, 405, 420, 437, 438, 440, 441, 442, 443, 446, 447, 486, 487];
   for (const code of [...codes, 500, 508]) assertEquals(typeof remedyFor(code), "string");
   assertEquals(remedyFor(699), undefined);
 });
 
-Deno.test("lifetimes are renewed a minute before their end, or after half of them", () => {
+Deno.test("renewalDelayMs() is a minute less than the lifetime, or half of it", () => {
   const delays = [600_000, 300_000, 60_000, 2000, 0];
   assertEquals(delays.map((lifetimeMs) => renewalDelayMs(lifetimeMs, RFC8656_TIMINGS)), [
     540_000,

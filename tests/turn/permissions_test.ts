@@ -9,7 +9,7 @@ import { dataFrom, deny, grantAll, withTurnHosts } from "./scripted_turn.ts";
 const PEER = { ip: "203.0.113.9", port: 9 };
 const BYTE = Uint8Array.of(1);
 
-Deno.test("a permission that was not renewed for a while is asked for again before it ends", async () => {
+Deno.test("a permission whose renewal failed is requested again before it expires", async () => {
   await withTurnHosts(async ({ client, server, at, time }) => {
     const asked: number[] = [];
     const isDown = () => time.nowMs > 239_000 && time.nowMs < 282_000;
@@ -27,7 +27,7 @@ Deno.test("a permission that was not renewed for a while is asked for again befo
   });
 });
 
-Deno.test("of permissions that are refused together, those stay that are granted alone", async () => {
+Deno.test("of permissions that are refused together, those that are granted one by one remain", async () => {
   await withTurnHosts(async ({ client, server, at, time }) => {
     const good = "203.0.113.1", bad = "203.0.113.66";
     const renewed: string[] = [];
@@ -47,7 +47,7 @@ Deno.test("of permissions that are refused together, those stay that are granted
   });
 });
 
-Deno.test("a channel whose permission has ended is not sent into before there is a new one", async () => {
+Deno.test("a channel without a permission is not used before a new permission is granted", async () => {
   await withTurnHosts(async ({ client, server, at, time }) => {
     const isDown = () => time.nowMs > 200_000 && time.nowMs < 400_000;
     const log: string[] = [];
@@ -70,7 +70,7 @@ Deno.test("a channel whose permission has ended is not sent into before there is
   });
 });
 
-Deno.test("an IP address is permitted however it is written, and what is none is refused", async () => {
+Deno.test("permit() accepts any notation of an IP address, and rejects other text", async () => {
   await withTurnHosts(async ({ client, server, at }) => {
     const peer = { ip: "2001:db8::1", port: 1 };
     using _scripted = await scriptUdp(

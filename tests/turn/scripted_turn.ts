@@ -1,5 +1,5 @@
 /**
- * A TURN server that says what a test wants it to say, 20 ms away from its client, in virtual time.
+ * A TURN server that answers as a test tells it to, 20 ms away from its client, in virtual time.
  *
  * @module
  */
@@ -16,27 +16,27 @@ import { simulate } from "../simnet/simulate.ts";
 import type { VirtualTime } from "../simnet/virtual_time.ts";
 import type { Arrived } from "../stun/scripted_server.ts";
 
-/** What a test finds. */
+/** The hosts of a test. */
 export interface TurnHosts {
   readonly internet: Internet;
   readonly time: VirtualTime;
   readonly client: Network;
   readonly server: Host;
-  /** Where the server is to listen. */
+  /** The address for the server to listen on. */
   readonly at: TransportAddress;
 }
 
-/** Runs a test between a client and a host for a server. */
+/** Runs a test with a client and a host for a server. */
 export async function withTurnHosts(test: (hosts: TurnHosts) => Promise<void>): Promise<void> {
   await simulate(async ({ internet, time }) => {
     const client = internet.host("client", { link: { delayMs: 10 } }).network;
     const server = internet.host("server", { link: { delayMs: 10 } });
     await test({ internet, time, client, server, at: { ip: server.addresses[0]!, port: 3478 } });
-    await delay(50); // the server hears that the client has gone
+    await delay(50); // until the server has noticed that the client is gone
   });
 }
 
-/** A success of the method that was asked for. */
+/** A success response with the method of the request. */
 export function grant(
   { request }: Arrived,
   attributes: readonly StunAttribute[] = [],
@@ -46,7 +46,7 @@ export function grant(
   return encodeMessage({ class: "success", method, transactionId, attributes }, options);
 }
 
-/** An error of the method that was asked for. */
+/** An error response with the method of the request. */
 export function deny(
   { request }: Arrived,
   code: number,
@@ -62,7 +62,7 @@ export function deny(
   });
 }
 
-/** Grants everything; allocations for ten minutes. */
+/** A success response to any request; allocations last ten minutes. */
 export function grantAll(arrived: Arrived, options?: EncodeMessageOptions): Uint8Array {
   const isAllocate = arrived.request.method === ALLOCATE;
   return grant(arrived, isAllocate ? GRANTED : [], options);
@@ -78,7 +78,7 @@ export function dataFrom(peer: TransportAddress, data: Uint8Array): Uint8Array {
   });
 }
 
-/** What an allocation has to have. */
+/** The attributes that an Allocate response must have. */
 export const GRANTED: readonly StunAttribute[] = [
   { type: "XOR-RELAYED-ADDRESS", value: { ip: "198.51.100.77", port: 50000 } },
   { type: "XOR-MAPPED-ADDRESS", value: { ip: "198.51.100.1", port: 40000 } },

@@ -16,7 +16,7 @@ import { deny, grant, grantAll, withTurnHosts } from "./scripted_turn.ts";
 
 const PEER = { ip: "203.0.113.9", port: 9 };
 
-Deno.test("what comes with the response to ConnectionBind is the start of the stream", async () => {
+Deno.test("data that arrives with the response to ConnectionBind is the start of the stream", async () => {
   await withTurnHosts(async ({ client, server, at }) => {
     using _scripted = await scriptTcp(server.network, at, (one) => {
       if (one.request.method === CONNECT) return [grant(one, [connectionId(7)])];
@@ -32,7 +32,7 @@ Deno.test("what comes with the response to ConnectionBind is the start of the st
   });
 });
 
-Deno.test("a flood of ConnectionAttempts is cut off, and those of strangers are dropped", async () => {
+Deno.test("a flood of ConnectionAttempts is cut off, and those without permission are dropped", async () => {
   await withTurnHosts(async ({ client, server, at }) => {
     const attempts = Array.from({ length: 1000 }, (_, i) => [
       attempt({ ip: "203.0.113.66", port: 1000 + i }, i), // not permitted
@@ -58,9 +58,9 @@ Deno.test("a flood of ConnectionAttempts is cut off, and those of strangers are 
   });
 });
 
-for (const [waitMs, isTaken] of [[0, true], [29_000, true], [31_000, false]] as const) {
-  const what = isTaken ? "is taken" : "is not taken any more";
-  Deno.test(`a ConnectionAttempt right behind the permission ${what} after ${waitMs} ms`, async () => {
+for (const [waitMs, isAccepted] of [[0, true], [29_000, true], [31_000, false]] as const) {
+  const what = isAccepted ? "is accepted" : "is not accepted any more";
+  Deno.test(`a ConnectionAttempt right after the permission ${what} after ${waitMs} ms`, async () => {
     await withTurnHosts(async ({ client, server, at }) => {
       using _scripted = await scriptTcp(
         server.network,
@@ -74,14 +74,14 @@ for (const [waitMs, isTaken] of [[0, true], [29_000, true], [31_000, false]] as 
       await relay.permit([PEER.ip]);
       await new Promise((resolve) => setTimeout(resolve, waitMs));
       const accepting = () => relay.accept({ signal: AbortSignal.timeout(1000) });
-      if (isTaken) (await accepting()).close();
+      if (isAccepted) (await accepting()).close();
       else await assertRejects(accepting, DOMException);
     });
   });
 }
 
-for (const [code, isPassedOver] of [[400, true], [447, true], [500, true], [403, false]] as const) {
-  const what = isPassedOver ? "passes over a peer" : "tells of a peer";
+for (const [code, isSkipped] of [[400, true], [447, true], [500, true], [403, false]] as const) {
+  const what = isSkipped ? "skips a peer" : "reports a peer";
   Deno.test(`accept() ${what} whose connection is refused with ${code}`, async () => {
     await withTurnHosts(async ({ client, server, at }) => {
       using _scripted = await scriptTcp(server.network, at, (one: Arrived) => {
@@ -94,7 +94,7 @@ for (const [code, isPassedOver] of [[400, true], [447, true], [500, true], [403,
       });
       await using relay = await openStreamRelay(`turn:${at.ip}?transport=tcp`, { network: client });
       await relay.permit([PEER.ip]);
-      if (!isPassedOver) await assertRejects(() => relay.accept(), RefusedError, `${code}`);
+      if (!isSkipped) await assertRejects(() => relay.accept(), RefusedError, `${code}`);
       using connection = await relay.accept();
       assertEquals(connection.remote.port, 10);
     });

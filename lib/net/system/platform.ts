@@ -1,6 +1,6 @@
 /**
- * What the other files of this folder share: permissions that are asked about but never prompted for, and the
- * platform's errors turned into {@linkcode NetworkError}s.
+ * Shared by the files of this folder: permission checks that never prompt, and conversion of the platform's errors to
+ * {@linkcode NetworkError}s.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { NetworkError, type NetworkErrorReason } from "../../base/errors.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../address.ts";
 
 /**
- * Checks a permission that the next call needs. Deno would otherwise stop the program with a prompt.
+ * Checks the permission that the next call needs. Otherwise Deno would stop the program with a prompt.
  *
  * @throws {NetworkError} `not-permitted` if it has not been granted
  */
@@ -26,7 +26,7 @@ export function isNetUnrestricted(): boolean {
   return Deno.permissions.querySync({ name: "net" }).state === "granted";
 }
 
-/** The platform's error as ours; `action` begins the message, as in `Cannot bind 127.0.0.1:53`. */
+/** Converts an error of the platform. `action` is the start of the message, such as `Cannot bind 127.0.0.1:53`. */
 export function toNetworkError(action: string, cause: unknown): NetworkError {
   if (cause instanceof NetworkError) return cause;
   const reason = reasonOf(cause);
@@ -34,14 +34,14 @@ export function toNetworkError(action: string, cause: unknown): NetworkError {
   return new NetworkError(`${action}: ${detail}`, reason, { cause });
 }
 
-/** `Cannot bind 192.0.2.1:3478`, the start of a message. */
+/** The start of an error message: `Cannot bind 192.0.2.1:3478`. */
 export function action(verb: string, address: TransportAddress): string {
   return `Cannot ${verb} ${formatTransportAddress(address)}`;
 }
 
 function reasonOf(error: unknown): NetworkErrorReason {
   if (!(error instanceof Error)) return "other";
-  // Deno's own APIs set `code` where the system gave one; their classes say it otherwise.
+  // Deno's own APIs set `code` if the system returned one. Otherwise the class of the error tells.
   const code = "code" in error ? String(error.code) : "";
   return BY_CODE[code] ?? BY_CLASS[error.name] ?? "other";
 }
@@ -86,7 +86,7 @@ const BY_CLASS: Readonly<Record<string, NetworkErrorReason>> = {
 const TEXT: Readonly<Record<NetworkErrorReason, string>> = {
   refused: "connection refused",
   reset: "connection reset",
-  unreachable: "no route, or the network said unreachable",
+  unreachable: "no route, or the network reported it as unreachable",
   "timed-out": "timed out",
   "address-in-use": "address already in use",
   "address-not-available": "not an address of this machine",

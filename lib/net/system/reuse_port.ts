@@ -1,7 +1,7 @@
 /**
- * Sockets that share their local port whatever else is on it. `node:net` sets SO_REUSEPORT on listeners only, so for
- * dials this goes to what lies beneath it. That is internal to the platform: its shape is checked before every use,
- * and whoever finds `canReusePort()` false does without.
+ * TCP sockets that share their local port with listeners. `node:net` sets SO_REUSEPORT on listeners only, so for dials
+ * this uses the internal binding beneath it. Because that is not a public API, its shape is checked before every use, and
+ * callers must do without it if `canReusePort()` is false.
  *
  * @module
  */
@@ -10,13 +10,13 @@ import { ipFamily, type TransportAddress } from "../address.ts";
 import process from "node:process";
 import { getSystemErrorName } from "node:util";
 
-/** Whether the platform has what it takes; asks for no permission. */
+/** Whether the platform supports it. Needs no permission. */
 export function canReusePort(): boolean {
   return tcpBinding() !== undefined;
 }
 
 /**
- * The handle of a TCP socket that is bound with SO_REUSEPORT (SO_REUSEADDR on Windows, which does the same there),
+ * Opens the handle of a TCP socket that is bound with SO_REUSEPORT (on Windows SO_REUSEADDR, which has the same effect),
  * for `net.Socket` to dial with.
  *
  * @throws {Error} with the system's `code`
@@ -24,7 +24,7 @@ export function canReusePort(): boolean {
 export function openReusingPort({ ip, port }: TransportAddress): object {
   const binding = tcpBinding();
   if (binding === undefined) {
-    throw new TypeError("Cannot share a port: the platform does not offer it");
+    throw new TypeError("Cannot share a port: the platform does not support it");
   }
   const { SOCKET, UV_TCP_REUSEPORT, UV_TCP_IPV6ONLY } = binding.constants;
   const handle = new binding.TCP(SOCKET);
@@ -58,7 +58,7 @@ function tcpBinding(): TcpBinding | undefined {
     const binding: unknown = process.binding("tcp_wrap");
     return isTcpBinding(binding) ? binding : undefined;
   } catch {
-    return undefined; // the platform has no such thing, and says so
+    return undefined; // the platform has no such binding
   }
 }
 

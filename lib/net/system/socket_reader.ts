@@ -1,16 +1,16 @@
 /**
- * Reading from a socket of `node:net` without its streams: bytes go from the system into one buffer of the
- * connection, and from there into the reader's. As streams they would come in a new array each time, and collecting
- * those took a third of the time.
+ * Reading from a socket of `node:net` without its streams. Bytes go from the system into one buffer of the connection,
+ * and from there into the reader's. Streams would allocate a new array for each chunk, and collecting those took a third
+ * of the time.
  *
  * @module
  */
 
 import net from "node:net";
 
-/** The reading half of one socket. */
+/** The receiving side of one socket. */
 export class SocketReader {
-  /** The option that makes a socket read into here. */
+  /** The option that makes a socket read into this object. */
   readonly onread: net.OnReadOpts = {
     buffer: () => this.#buffer,
     callback: (length, buffer) => this.#accept(buffer.subarray(0, length)),
@@ -24,9 +24,10 @@ export class SocketReader {
   #failure: { readonly reason: unknown } | undefined;
 
   /**
-   * Begins to read.
+   * Starts reading.
    *
-   * @param toFailure what reads reject with after the socket's error, or without one once it is closed
+   * @param toFailure makes the error that reads reject with, from the error of the socket, or from `undefined` once it is
+   * closed
    */
   attach(socket: net.Socket, toFailure: (error: Error | undefined) => unknown): void {
     this.#socket = socket;
@@ -52,13 +53,13 @@ export class SocketReader {
     return new Promise((resolve, reject) => this.#waiting = { buffer, resolve, reject });
   }
 
-  /** Makes the read that waits, and those that come, reject; what was there before can still be read. */
+  /** Rejects pending and future reads. Data that has arrived can still be read. */
   fail(reason: unknown): void {
     this.#failure ??= { reason };
     this.#settle(({ reject }) => reject(reason));
   }
 
-  /** Forgets what was not read, and fails. */
+  /** Discards unread data, and rejects pending and future reads. */
   close(reason: unknown): void {
     this.#unread = NOTHING;
     this.#isAtEnd = false;
@@ -66,7 +67,7 @@ export class SocketReader {
     this.fail(reason);
   }
 
-  /** Whether the socket may go on reading. */
+  /** Takes what the socket has read; `false` pauses the socket. */
   #accept(data: Uint8Array): boolean {
     if (data.length === this.#buffer.length) this.#growBuffer();
     this.#unread = data;
@@ -95,8 +96,8 @@ export class SocketReader {
   }
 
   /**
-   * The socket asks for its next buffer after each read. Who reads little at a time gets no large one: otherwise
-   * whoever sends much could make a server give it memory.
+   * The socket asks for its next buffer after each read. The buffer grows only if the reader reads large pieces as well:
+   * otherwise a sender could make a server allocate memory.
    */
   #growBuffer(): void {
     const wanted = Math.min(this.#buffer.length, this.#maxReadBytes) * BUFFER_GROWTH;
@@ -106,10 +107,10 @@ export class SocketReader {
 }
 
 /**
- * A server's socket, made anew so that it reads into `reader`; a server cannot be told to. Where the platform does
- * not show its handle, the socket itself, which then hands its chunks over.
+ * Makes a new socket from an accepted one, so that it reads into `reader`; servers have no option for that. If the
+ * platform hides the handle, it returns the socket itself, which then passes its chunks on.
  *
- * @param socket that does not read yet
+ * @param socket must not have started to read
  */
 export function withReader(socket: net.Socket, reader: SocketReader): net.Socket {
   if (!("_handle" in socket) || !isObject(socket._handle)) {
@@ -120,7 +121,7 @@ export function withReader(socket: net.Socket, reader: SocketReader): net.Socket
   }
   const options = { allowHalfOpen: true, onread: reader.onread, handle: socket._handle };
   socket._handle = null;
-  socket.destroy(); // so that the server does not count it any more
+  socket.destroy(); // so that the server no longer counts it
   return new net.Socket(options);
 }
 
@@ -136,11 +137,11 @@ function isObject(value: unknown): value is object {
 
 const NOTHING = new Uint8Array(0);
 
-/** Ours: small, because dials by the thousand have one each. */
+/** Chosen by us: small, because each of thousands of dials has one. */
 const MIN_BUFFER_BYTES = 4096;
 
-/** Ours: a read that fills the buffer makes the next one this much larger. */
+/** Chosen by us: a read that fills the buffer makes the next one larger by this factor. */
 const BUFFER_GROWTH = 8;
 
-/** Ours: what a processor's own cache holds. In 512 KiB and more, bytes had left it before they were copied: a sixth slower. */
+/** Chosen by us: it fits the cache of a processor core. With 512 KiB and more, it was a sixth slower. */
 const MAX_BUFFER_BYTES = 256 * 1024;

@@ -1,6 +1,6 @@
 /**
- * TCP of the system. `node:net`, because it dials from a chosen local port (with SO_REUSEADDR, so that several
- * connections share it) and closes with RST; `Deno.connect` does neither.
+ * TCP connections and listeners of the system. They use `node:net`, which can dial from a given local port (with
+ * SO_REUSEADDR, so that several connections share it) and close with RST; `Deno.connect` can do neither.
  *
  * @module
  */
@@ -19,14 +19,87 @@ import { canReusePort, openReusingPort } from "./reuse_port.ts";
 import { SocketReader, withReader } from "./socket_reader.ts";
 import net from "node:net";
 
-/** Where a connection begins and where it ends. */
-export interface ConnectionEnds {
+/** As {@linkcode Network.connectTcp}. */
+export async function connectTcp(
+  remote: TransportAddress,
+  options: ConnectTcpOptions = {},
+): Promise<TcpConnection> {
+  const { signal } = options;
+  const family = ipFamily(remote.ip);
+  const reusePort = options.reusePort === true && canReusePort();
+  const local = options.local ?? (reusePort ? { ip: WILDCARD[family], port: 0 } : undefined);
+  requireNet(action("connect to", remote), remote.ip, remote.port);
+  if (local !== undefined) requireNet(action("connect from", local), local.ip, local.port);
+  signal?.throwIfAborted();
+  const reader = new SocketReader();
+  const { promise: connected, resolve, reject } = Promise.withResolvers<void>();
+  const onAbort = () => reject(signal?.reason);
+  let socket: net.Socket | undefined;
+  try {
+    socket = openSocket(reader, reusePort ? local : undefined);
+    socket.once("error", reject).once("connect", resolve);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const bound = reusePort ? undefined : local; // a shared port is bound already
+    socket.connect({
+      host: remote.ip,
+      port: remote.port,
+      family,
+      localAddress: bound?.ip,
+      localPort: bound?.port,
+    });
+    await connected;
+    const ends = endsOf(socket);
+    if (ends === undefined) { // the peer has accepted the connection and already reset it
+      throw new NetworkError(`${action("connect to", remote)}: connection reset`, "reset");
+    }
+    return new SystemTcpConnection(socket, reader, ends);
+  } catch (error) {
+    socket?.on("error", () => {}); // a late ICMP error after the dial was cancelled
+    socket?.destroy();
+    signal?.throwIfAborted();
+    throw dialError(remote, local, error);
+  } finally {
+    socket?.off("error", reject);
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** As {@linkcode Network.listenTcp}. */
+export async function listenTcp(
+  local: TransportAddress,
+  options: ListenTcpOptions = {},
+): Promise<TcpListener> {
+  requireNet(action("listen on TCP", local), local.ip, local.port);
+  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  const where = {
+    host: local.ip,
+    port: local.port,
+    ipv6Only: ipFamily(local.ip) === 6,
+    reusePort: options.reusePort === true && canReusePort(),
+  };
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(where, () => {
+        server.off("error", reject);
+        resolve();
+      });
+    });
+  } catch (error) {
+    if (isInvalidArgument(error)) throw foreignAddress(action("listen on TCP", local), error);
+    throw toNetworkError(action("listen on TCP", local), error);
+  }
+  return new SystemTcpListener(server);
+}
+
+/** The two addresses of a connection. */
+interface ConnectionEnds {
   readonly local: TransportAddress;
   readonly remote: TransportAddress;
 }
 
-/** The ends of a socket that is connected, or `undefined` if the peer has reset it already: then it has none. */
-export function endsOf(socket: net.Socket): ConnectionEnds | undefined {
+/** The addresses of a connected socket, or `undefined` if the peer has already reset it: then it has none. */
+function endsOf(socket: net.Socket): ConnectionEnds | undefined {
   const { localAddress, localPort, remoteAddress, remotePort } = socket;
   if (localAddress === undefined || localPort === undefined) return undefined;
   if (remoteAddress === undefined || remotePort === undefined) return undefined;
@@ -36,8 +109,8 @@ export function endsOf(socket: net.Socket): ConnectionEnds | undefined {
   };
 }
 
-/** A connection of the system. */
-export class SystemTcpConnection implements TcpConnection {
+/** A TCP connection of the system. */
+class SystemTcpConnection implements TcpConnection {
   readonly local: TransportAddress;
   readonly remote: TransportAddress;
   readonly #socket: net.Socket;
@@ -45,15 +118,15 @@ export class SystemTcpConnection implements TcpConnection {
   #isClosed = false;
 
   /**
-   * @param socket connected, taken over
-   * @param reader that the socket reads into
+   * @param socket a connected socket, owned by this object
+   * @param reader the reader that the socket reads into
    */
   constructor(socket: net.Socket, reader: SocketReader, { local, remote }: ConnectionEnds) {
     this.#socket = socket;
     this.#reader = reader;
     this.local = local;
     this.remote = remote;
-    // Two small messages in a row are common here, and Nagle's algorithm would hold the second for a round trip.
+    // Two small messages in a row are common here, and Nagle's algorithm would delay the second by a round trip.
     socket.setNoDelay(true);
     reader.attach(socket, (error) => this.#failure("read from", error));
   }
@@ -67,7 +140,7 @@ export class SystemTcpConnection implements TcpConnection {
     if (socket.destroyed) throw this.#failure("write to", socket.errored);
     let settle = (_error?: Error | null) => {};
     socket.write(data, (error) => settle(error));
-    // The system mostly takes all at once; waiting for the callback would cost as much as a small write.
+    // Usually the system accepts everything at once; waiting for the callback would cost as much as a small write.
     if (socket.writableLength === 0 && socket.errored === null) return data.length;
     await new Promise<void>((resolve, reject) => {
       settle = (error) => error ? reject(this.#failure("write to", error)) : resolve();
@@ -115,122 +188,10 @@ export class SystemTcpConnection implements TcpConnection {
 
   #failure(verb: string, error?: Error | null): NetworkError {
     const cannot = action(verb, this.remote);
-    const own = this.#socket.errored ?? error; // not what the streams made of it
+    const own = this.#socket.errored ?? error; // the original error, not the one of the streams
     if (!this.#isClosed && own) return toNetworkError(cannot, own);
     return new NetworkError(`${cannot}: the connection is closed`, "closed");
   }
-}
-
-/** As {@linkcode Network.connectTcp}. */
-export async function connectTcp(
-  remote: TransportAddress,
-  options: ConnectTcpOptions = {},
-): Promise<TcpConnection> {
-  const { signal } = options;
-  const family = ipFamily(remote.ip);
-  const reusePort = options.reusePort === true && canReusePort();
-  const local = options.local ?? (reusePort ? { ip: WILDCARD[family], port: 0 } : undefined);
-  requireNet(action("connect to", remote), remote.ip, remote.port);
-  if (local !== undefined) requireNet(action("connect from", local), local.ip, local.port);
-  signal?.throwIfAborted();
-  const reader = new SocketReader();
-  const { promise: connected, resolve, reject } = Promise.withResolvers<void>();
-  const onAbort = () => reject(signal?.reason);
-  let socket: net.Socket | undefined;
-  try {
-    socket = openSocket(reader, reusePort ? local : undefined);
-    socket.once("error", reject).once("connect", resolve);
-    signal?.addEventListener("abort", onAbort, { once: true });
-    socket.connect({
-      host: remote.ip,
-      port: remote.port,
-      family,
-      ...(local && !reusePort && { localAddress: local.ip, localPort: local.port }),
-    });
-    await connected;
-    const ends = endsOf(socket);
-    if (ends === undefined) { // the peer has accepted and reset it already
-      throw new NetworkError(`${action("connect to", remote)}: connection reset`, "reset");
-    }
-    return new SystemTcpConnection(socket, reader, ends);
-  } catch (error) {
-    socket?.on("error", () => {}); // a late ICMP error of a dial that was given up
-    socket?.destroy();
-    signal?.throwIfAborted();
-    throw dialError(remote, local, error);
-  } finally {
-    socket?.off("error", reject);
-    signal?.removeEventListener("abort", onAbort);
-  }
-}
-
-/** @param shared the address to bind at once, sharing its port */
-function openSocket(reader: SocketReader, shared?: TransportAddress): net.Socket {
-  const options = { allowHalfOpen: true, onread: reader.onread };
-  if (shared === undefined) return new net.Socket(options);
-  const withHandle = { ...options, handle: openReusingPort(shared), manualStart: true };
-  return new net.Socket(withHandle);
-}
-
-/** `node:net` says EINVAL both for a local address that is not ours and for a 4-tuple that is in use. */
-function dialError(
-  remote: TransportAddress,
-  local: TransportAddress | undefined,
-  error: unknown,
-): NetworkError {
-  const cannot = action("connect to", remote);
-  if (local === undefined || !isInvalidArgument(error)) return toNetworkError(cannot, error);
-  if (!isBindable(local.ip)) return foreignAddress(`${cannot} from ${local.ip}`, error);
-  const message = `${cannot} from port ${local.port}: it is connected there already`;
-  return new NetworkError(message, "address-in-use", { cause: error });
-}
-
-function isInvalidArgument(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "EINVAL";
-}
-
-function foreignAddress(cannot: string, cause: unknown): NetworkError {
-  return new NetworkError(`${cannot}: not an address of this machine`, "address-not-available", {
-    cause,
-  });
-}
-
-/** The system lets a listener open on its own addresses only. */
-function isBindable(ip: string): boolean {
-  try {
-    Deno.listen({ hostname: ip, port: 0 }).close();
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** As {@linkcode Network.listenTcp}. */
-export async function listenTcp(
-  local: TransportAddress,
-  options: ListenTcpOptions = {},
-): Promise<TcpListener> {
-  requireNet(action("listen on TCP", local), local.ip, local.port);
-  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  const where = {
-    host: local.ip,
-    port: local.port,
-    ipv6Only: ipFamily(local.ip) === 6,
-    reusePort: options.reusePort === true && canReusePort(),
-  };
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(where, () => {
-        server.off("error", reject);
-        resolve();
-      });
-    });
-  } catch (error) {
-    if (isInvalidArgument(error)) throw foreignAddress(action("listen on TCP", local), error);
-    throw toNetworkError(action("listen on TCP", local), error);
-  }
-  return new SystemTcpListener(server);
 }
 
 class SystemTcpListener implements TcpListener {
@@ -243,7 +204,7 @@ class SystemTcpListener implements TcpListener {
     const { address, port } = server.address() as net.AddressInfo;
     this.local = { ip: parseIp(address), port };
     server.on("connection", (socket) => {
-      const ends = endsOf(socket); // asked for at once: the peer may reset the connection at any moment
+      const ends = endsOf(socket); // read at once: the peer may reset the connection at any moment
       if (ends === undefined) return void socket.destroy();
       const reader = new SocketReader();
       const connection = new SystemTcpConnection(withReader(socket, reader), reader, ends);
@@ -267,7 +228,48 @@ class SystemTcpListener implements TcpListener {
   }
 }
 
+/** @param shared the address to bind immediately, with a shared port */
+function openSocket(reader: SocketReader, shared?: TransportAddress): net.Socket {
+  const options = { allowHalfOpen: true, onread: reader.onread };
+  if (shared === undefined) return new net.Socket(options);
+  const withHandle = { ...options, handle: openReusingPort(shared), manualStart: true };
+  return new net.Socket(withHandle);
+}
+
+/** `node:net` reports EINVAL both for a local address that is not ours and for a 4-tuple that is in use. */
+function dialError(
+  remote: TransportAddress,
+  local: TransportAddress | undefined,
+  error: unknown,
+): NetworkError {
+  const cannot = action("connect to", remote);
+  if (local === undefined || !isInvalidArgument(error)) return toNetworkError(cannot, error);
+  if (!isBindable(local.ip)) return foreignAddress(`${cannot} from ${local.ip}`, error);
+  const message = `${cannot} from port ${local.port}: it is already connected there`;
+  return new NetworkError(message, "address-in-use", { cause: error });
+}
+
+function isInvalidArgument(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "EINVAL";
+}
+
+function foreignAddress(cannot: string, cause: unknown): NetworkError {
+  return new NetworkError(`${cannot}: not an address of this machine`, "address-not-available", {
+    cause,
+  });
+}
+
+/** Listeners can be opened only on the addresses of this system. */
+function isBindable(ip: string): boolean {
+  try {
+    Deno.listen({ hostname: ip, port: 0 }).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const WILDCARD = { 4: "0.0.0.0", 6: "::" };
 
-/** Accepted connections that wait for accept(); further ones are reset. Ours: twice Linux's old somaxconn. */
+/** Connections that wait for accept(); further ones are reset. Chosen by us: twice the old somaxconn of Linux. */
 const MAX_BACKLOG = 256;

@@ -1,5 +1,5 @@
 /**
- * TLS of the system: Deno's.
+ * TLS connections of the system, made by Deno.
  *
  * @module
  */
@@ -21,7 +21,7 @@ export async function connectTls(
   const onAbort = () => conn && closeQuietly(conn);
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    // Deno.connect takes no signal: an abort before it returns takes effect when it does.
+    // Deno.connect takes no signal: an abort takes effect when it returns.
     const tcp = conn = await Deno.connect({ hostname: remote.ip, port: remote.port });
     signal?.throwIfAborted();
     const tls = conn = await Deno.startTls(tcp, { hostname, caCerts: [...caCerts ?? []] });
@@ -92,13 +92,13 @@ class TlsConnection implements TcpConnection {
   }
 }
 
-/** Connections under TLS have it as others do; the types do not say so. */
+/** TLS connections have these methods as well, although the types lack them. */
 function refer(conn: Deno.Conn, how: "ref" | "unref"): void {
   const { [how]: apply } = conn as Partial<Pick<Deno.TcpConn, "ref" | "unref">>;
   apply?.call(conn);
 }
 
-/** Deno throws BadResource where the other side of a race has closed it already. */
+/** Deno throws BadResource if the connection has already been closed. */
 function closeQuietly(conn: Deno.Conn): void {
   try {
     conn.close();

@@ -1,6 +1,5 @@
 /**
- * UDP sockets of the system: `Deno.listenDatagram` where it exists (it takes `--unstable-net`), `node:dgram`
- * elsewhere.
+ * UDP sockets of the system: `Deno.listenDatagram` if it exists (it needs `--unstable-net`), otherwise `node:dgram`.
  *
  * @module
  */
@@ -13,7 +12,7 @@ import type { BindUdpOptions, Datagram, MulticastOptions, UdpSocket } from "../n
 import { action, isNetUnrestricted, requireNet, toNetworkError } from "./platform.ts";
 import dgram from "node:dgram";
 
-/** As {@linkcode Network.bindUdp}. Multicast is always `node:dgram`'s: it alone chooses the interface to send by. */
+/** As {@linkcode Network.bindUdp}. Multicast always uses `node:dgram`: only that can choose the interface to send on. */
 export async function bindUdp(
   local: TransportAddress,
   options: BindUdpOptions = {},
@@ -29,7 +28,7 @@ export async function bindUdp(
   }
 }
 
-/** What differs between the platform's two kinds of socket. */
+/** The differences between the platform's two kinds of socket. */
 interface Driver {
   readonly local: TransportAddress;
   send(data: Uint8Array, to: TransportAddress): Promise<unknown>;
@@ -92,7 +91,7 @@ async function pump(conn: DatagramConn, queue: WaitQueue<Datagram>): Promise<voi
       failures = 0;
       queue.push({ data: copyOf(data), from: { ip: canonicalIp(from.hostname), port: from.port } });
     } catch (error) {
-      // Windows reports an ICMP port unreachable for an earlier send here; the socket goes on.
+      // Windows reports here an ICMP port unreachable for an earlier send. The socket still works.
       if (queue.isClosed || ++failures < MAX_FAILURES) continue;
       queue.close(toNetworkError("Cannot receive", error));
       conn.close();
@@ -121,7 +120,7 @@ async function bindNode(
     socket.close();
     throw error;
   }
-  socket.on("error", () => {}); // as in pump(): an earlier send's ICMP error, not the socket's end
+  socket.on("error", () => {}); // as in pump(): an ICMP error for an earlier send; the socket still works
   socket.on("message", (data, from) => {
     queue.push({
       data: new Uint8Array(data),
@@ -152,14 +151,14 @@ function setUpMulticast(
   }
 }
 
-/** What `node:dgram` calls the interface of an address; `undefined` for the system's choice. */
+/** The name of an address's interface for `node:dgram`; `undefined` if the system chooses it. */
 function interfaceName(ip: string): string | undefined {
   if (ipFamily(ip) === 4) return ipScope(ip) === "unspecified" ? undefined : ip;
   const zone = ip.indexOf("%");
   return zone === -1 ? undefined : `::${ip.slice(zone)}`;
 }
 
-/** Deno formats IPv4 addresses as we do; reading each again would be a tenth of a server's work. */
+/** Deno formats IPv4 addresses as we do. Parsing each again would be a tenth of a server's work. */
 function canonicalIp(ip: string): string {
   return ipFamily(ip) === 4 ? ip : parseIp(ip);
 }
@@ -168,7 +167,7 @@ function closedError(local: TransportAddress): NetworkError {
   return new NetworkError(`${action("receive on", local)}: the socket is closed`, "closed");
 }
 
-// Structural types: the names in Deno's own exist only under `--unstable-net`.
+// Structural types, because Deno's own exist only under `--unstable-net`.
 interface NetAddr {
   transport: "udp";
   hostname: string;
@@ -187,8 +186,8 @@ const listenDatagram = (Deno as { listenDatagram?: ListenDatagram }).listenDatag
 /** The largest UDP payload. */
 const MAX_DATAGRAM = 65_535;
 
-/** Datagrams that wait for a receiver; ours: as many as a kernel's default buffer holds small ones. */
+/** Datagrams that wait for receive(). Chosen by us: as many small ones as a kernel's default buffer holds. */
 const MAX_WAITING = 1024;
 
-/** Errors in a row after which a socket counts as broken; ours. */
+/** Chosen by us: a socket is broken after this many errors in a row. */
 const MAX_FAILURES = 100;

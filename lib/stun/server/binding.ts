@@ -1,6 +1,6 @@
 /**
- * What a STUN server answers to a Binding request: RFC 8489 §6.3, RFC 5780 §6.1, and RFC 3489 §8.1 for
- * clients without the magic cookie. Decides only; sockets, clocks and quotas belong to the server.
+ * How a STUN server answers a Binding request: RFC 8489 §6.3, RFC 5780 §6.1, and RFC 3489 §8.1 for clients without the
+ * magic cookie. It only decides: sockets, clocks and rates belong to the server.
  *
  * @module
  */
@@ -38,33 +38,33 @@ import {
 /** How a request reached the server. */
 export interface Arrival {
   readonly transport: "udp" | "tcp";
-  /** Who sent it, as the server sees it: the mapped address. */
+  /** The sender as the server sees it: the mapped address. */
   readonly source: TransportAddress;
   /** Where it arrived: Da and Dp of RFC 5780 §6.1. */
   readonly destination: TransportAddress;
-  /** The server's other IP address and other port, Ca and Cp; without it the server has one address only. */
+  /** The server's other IP address and other port, Ca and Cp; `undefined` if the server has only one address. */
   readonly other?: TransportAddress;
 }
 
-/** A response, and the way that it takes. */
+/** A response, and where to send it. */
 export interface BindingAnswer {
   readonly response: StunMessage;
-  /** How many attributes of the response, from the first, it must keep when it has to be short. */
+  /** How many attributes, from the first, remain when the response has to be shortened. */
   readonly requiredAttributes: number;
-  /** The response ends with a FINGERPRINT, because the request did. */
+  /** Whether the response ends with a FINGERPRINT, as the request does. */
   readonly fingerprint: boolean;
-  /** The response gets a PADDING, RFC 5780 §7.6, as far as the length of the request goes. */
+  /** Whether to fill the response up to the length of the request with PADDING (RFC 5780 §7.6). */
   readonly padding: boolean;
   readonly from: TransportAddress;
   readonly to: TransportAddress;
   /**
-   * It is padded, or does not just go back where the request came from: what who forges the source of
-   * requests could put to use, so servers limit its rate.
+   * Whether the response is padded, or does not simply return the way the request came. An attacker who forges the
+   * source of requests could exploit that, so servers limit the rate.
    */
   readonly limited: boolean;
 }
 
-/** A message, unless it is malformed or its FINGERPRINT is wrong: RFC 8489 §6.3 has both ignored. */
+/** Decodes a message; `undefined` if it is malformed or its FINGERPRINT is wrong. RFC 8489 §6.3: both are ignored. */
 export function decodeRequest(data: Uint8Array): StunMessage | undefined {
   if (data.length > MAX_REQUEST_LENGTH) return undefined;
   try {
@@ -76,12 +76,12 @@ export function decodeRequest(data: Uint8Array): StunMessage | undefined {
   }
 }
 
-/** The answer to a message; `undefined` for what is not a Binding request and is ignored. */
+/** The answer to a message; `undefined` if it is not a Binding request, and so is ignored. */
 export function answerBinding(request: StunMessage, arrival: Arrival): BindingAnswer | undefined {
   if (request.class !== "request" || request.method !== BINDING) return undefined;
   const unknown = notUnderstood(request, arrival);
   if (unknown.length > 0) return refuseUnknown(request, arrival, unknown);
-  if (!isAllowed(request, arrival)) return refuse(request, arrival, 400);
+  if (!isAllowed(request, arrival)) return refuseBinding(request, arrival, 400);
 
   const padding = getAttribute(request, "PADDING") !== undefined;
   const { from, to } = route(request, arrival);
@@ -104,10 +104,10 @@ export function answerBinding(request: StunMessage, arrival: Arrival): BindingAn
 }
 
 /**
- * A refusal: 400 (Bad Request), 420 (Unknown Attribute) or 500 (Server Error, try again later). It has no
- * reason phrase, with which it would be longer than the request.
+ * An error response: 400 (Bad Request), 420 (Unknown Attribute) or 500 (Server Error, try again later). It has no
+ * reason phrase, which would make it longer than the request.
  */
-export function refuse(
+export function refuseBinding(
   request: StunMessage,
   arrival: Arrival,
   code: 400 | 420 | 500,
@@ -128,120 +128,37 @@ export function refuse(
   };
 }
 
-/** RFC 5780 §6.1 demands all four; the most useful come first. */
-function attributes(from: TransportAddress, { source, other }: Arrival): StunAttribute[] {
-  const list: StunAttribute[] = [{ type: "XOR-MAPPED-ADDRESS", value: source }];
-  if (other !== undefined) list.push({ type: "OTHER-ADDRESS", value: other });
-  if (ipScope(from.ip) !== "unspecified") list.push({ type: "RESPONSE-ORIGIN", value: from });
-  list.push({ type: "MAPPED-ADDRESS", value: source });
-  return list;
-}
-
-/** RFC 3489 §8.1. A server with one address names that one: the client of that age then tells them equal. */
-function rfc3489Attributes(from: TransportAddress, arrival: Arrival): StunAttribute[] {
-  const { source, other = from } = arrival;
-  return [
-    { type: "MAPPED-ADDRESS", value: source },
-    { type: "CHANGED-ADDRESS", value: other },
-    { type: "SOURCE-ADDRESS", value: from },
-  ];
-}
-
-/** RFC 5780 §6.1, table 1. */
-function route(request: StunMessage, arrival: Arrival): Pick<BindingAnswer, "from" | "to"> {
-  const { source, destination, other = destination } = arrival;
-  const change = getAttribute(request, "CHANGE-REQUEST");
-  const responsePort = getAttribute(request, "RESPONSE-PORT") ??
-    getAttribute(request, "RESPONSE-ADDRESS")?.port;
-  return {
-    from: {
-      ip: change?.changeIp ? other.ip : destination.ip,
-      port: change?.changePort ? other.port : destination.port,
-    },
-    to: responsePort === undefined ? source : { ip: source.ip, port: responsePort },
-  };
-}
-
-/** The comprehension-required attributes that call for a 420: RFC 8489 §6.3.1. */
-function notUnderstood(request: StunMessage, { other }: Arrival): number[] {
-  const rfc3489 = isRfc3489(request);
-  const codes = unknownRequiredAttributes(request, ({ type }) =>
-    typeof type === "string" &&
-    (UNDERSTOOD.has(type) || (rfc3489 && type === "RESPONSE-ADDRESS")));
-  // RFC 5780 §6 refuses every CHANGE-REQUEST without a second address. RFC 3489 clients send one with
-  // every request; with no flag set it asks for nothing.
-  const change = getAttribute(request, "CHANGE-REQUEST");
-  const asks = change !== undefined && (!rfc3489 || change.changeIp || change.changePort);
-  return other === undefined && asks ? [...codes, attributeCode("CHANGE-REQUEST")] : codes;
-}
-
-/** What RFC 5780 answers with 400, and a RESPONSE-ADDRESS that would aim the server at somebody else. */
-function isAllowed(request: StunMessage, { transport, source }: Arrival): boolean {
-  const responsePort = getAttribute(request, "RESPONSE-PORT");
-  const responseAddress = getAttribute(request, "RESPONSE-ADDRESS");
-  const change = getAttribute(request, "CHANGE-REQUEST");
-  const padded = getAttribute(request, "PADDING") !== undefined;
-
-  if (responsePort === 0) return false;
-  if (responsePort !== undefined && padded) return false;
-  if (responseAddress !== undefined && responseAddress.ip !== source.ip) return false;
-  if (responseAddress?.port === 0) return false;
-  // RFC 5780 §3.2, §3.3, §3.5: these tests apply to UDP only.
-  const udpOnly = responsePort !== undefined || responseAddress !== undefined || padded ||
-    change?.changeIp || change?.changePort;
-  return transport === "udp" || !udpOnly;
-}
-
-function refuseUnknown(
-  request: StunMessage,
-  arrival: Arrival,
-  codes: readonly number[],
-): BindingAnswer {
-  const refusal = refuse(request, arrival, 420);
-  const listed = codes.slice(0, MAX_UNKNOWN_ATTRIBUTES);
-  const attributes: StunAttribute[] = [
-    ...refusal.response.attributes,
-    { type: "UNKNOWN-ATTRIBUTES", value: listed },
-  ];
-  return { ...refusal, response: { ...refusal.response, attributes }, requiredAttributes: 2 };
-}
-
-function isRfc3489(request: StunMessage): boolean {
-  return request.transactionId.length === 16;
-}
-
-function hasFingerprint(request: StunMessage): boolean {
-  return getAttribute(request, "FINGERPRINT") !== undefined;
-}
-
 /**
- * What a Binding request may carry. Credentials are understood and not asked for: RFC 8489 §9 leaves it to
- * the server. The attributes of RFC 3489 that RFC 8489 §18.3 reserves are not.
+ * Encodes an answer. If it is longer than the request by more bytes than the source is allowed, it loses its last
+ * attributes. What is still too long is sent if it is a success response, because RFC 8489 requires its one remaining
+ * attribute (12 bytes more than the shortest request, 24 with IPv6). An error response is dropped.
+ *
+ * @param requestLength in bytes
+ * @param mayExceed takes this many bytes from the token bucket of the source; `false` if it has too few
+ * @returns `undefined` if nothing is to be sent
  */
-const UNDERSTOOD: ReadonlySet<StunAttributeName> = new Set<StunAttributeName>([
-  "MAPPED-ADDRESS",
-  "XOR-MAPPED-ADDRESS",
-  "USERNAME",
-  "USERHASH",
-  "MESSAGE-INTEGRITY",
-  "MESSAGE-INTEGRITY-SHA256",
-  "ERROR-CODE",
-  "UNKNOWN-ATTRIBUTES",
-  "REALM",
-  "NONCE",
-  "PASSWORD-ALGORITHM",
-  "CHANGE-REQUEST",
-  "RESPONSE-PORT",
-  "PADDING",
-]);
+export function encodeAnswer(
+  answer: BindingAnswer,
+  requestLength: number,
+  mayExceed: (bytes: number) => boolean,
+): Uint8Array<ArrayBuffer> | undefined {
+  const { response, requiredAttributes, fingerprint } = answer;
+  for (let count = response.attributes.length; count >= requiredAttributes; count--) {
+    const attributes = response.attributes.slice(0, count);
+    let bytes = encodeMessage({ ...response, attributes }, { fingerprint });
+    const room = requestLength - bytes.length - ATTRIBUTE_HEADER_LENGTH;
+    if (answer.padding && room >= 0) {
+      const padding = { type: "PADDING", value: new Uint8Array(room & ~3) } as const;
+      bytes = encodeMessage({ ...response, attributes: [...attributes, padding] }, { fingerprint });
+    }
+    const excess = bytes.length - requestLength;
+    const last = count === requiredAttributes && response.class === "success";
+    if (excess <= 0 || mayExceed(excess) || last) return bytes;
+  }
+  return undefined;
+}
 
-/** Ours: more than any honest request has, and few enough for a short answer. */
-const MAX_UNKNOWN_ATTRIBUTES = 16;
-
-/** Ours: a PADDING of a jumbo frame, RFC 5780 §7.6. */
-const MAX_REQUEST_LENGTH = 9216;
-
-/** Whether a datagram is a Binding request with no attribute but SOFTWARE. */
+/** Whether a datagram is a Binding request with no attributes, or with a SOFTWARE only. */
 export function isPlainBinding(data: Uint8Array): boolean {
   if (data.length < HEADER_LENGTH || readUint16(data, 0) !== BINDING) return false;
   if (!hasMagicCookie(data) || readUint16(data, 2) !== data.length - HEADER_LENGTH) return false;
@@ -252,13 +169,13 @@ export function isPlainBinding(data: Uint8Array): boolean {
     data.length === HEADER_LENGTH + ATTRIBUTE_HEADER_LENGTH + paddedLength(length);
 }
 
-/** Answers plain requests that arrive at one transport address. */
+/** Answers plain requests that arrive at one transport address, from a template: the fast path of a server. */
 export class PlainResponder {
   readonly #template: Uint8Array;
   readonly #attributeLength: number;
   readonly #attributeCount: number;
 
-  /** @param arrival what all such requests have in common */
+  /** @param arrival what all these requests have in common */
   constructor(arrival: Omit<Arrival, "source">) {
     const source = {
       ip: ipFamily(arrival.destination.ip) === 4 ? "0.0.0.0" : "::",
@@ -304,37 +221,124 @@ export class PlainResponder {
   }
 }
 
+/** RFC 5780 §6.1 requires all four. The most useful come first. */
+function attributes(from: TransportAddress, { source, other }: Arrival): StunAttribute[] {
+  const list: StunAttribute[] = [{ type: "XOR-MAPPED-ADDRESS", value: source }];
+  if (other !== undefined) list.push({ type: "OTHER-ADDRESS", value: other });
+  if (ipScope(from.ip) !== "unspecified") list.push({ type: "RESPONSE-ORIGIN", value: from });
+  list.push({ type: "MAPPED-ADDRESS", value: source });
+  return list;
+}
+
+/** RFC 3489 §8.1. A server with one address repeats it as CHANGED-ADDRESS, by which old clients recognise the case. */
+function rfc3489Attributes(from: TransportAddress, arrival: Arrival): StunAttribute[] {
+  const { source, other = from } = arrival;
+  return [
+    { type: "MAPPED-ADDRESS", value: source },
+    { type: "CHANGED-ADDRESS", value: other },
+    { type: "SOURCE-ADDRESS", value: from },
+  ];
+}
+
+/** RFC 5780 §6.1, table 1. */
+function route(request: StunMessage, arrival: Arrival): Pick<BindingAnswer, "from" | "to"> {
+  const { source, destination, other = destination } = arrival;
+  const change = getAttribute(request, "CHANGE-REQUEST");
+  const responsePort = getAttribute(request, "RESPONSE-PORT") ??
+    getAttribute(request, "RESPONSE-ADDRESS")?.port;
+  return {
+    from: {
+      ip: change?.changeIp ? other.ip : destination.ip,
+      port: change?.changePort ? other.port : destination.port,
+    },
+    to: responsePort === undefined ? source : { ip: source.ip, port: responsePort },
+  };
+}
+
+/** The comprehension-required attributes that call for a 420: RFC 8489 §6.3.1. */
+function notUnderstood(request: StunMessage, { other }: Arrival): number[] {
+  const rfc3489 = isRfc3489(request);
+  const codes = unknownRequiredAttributes(request, ({ type }) =>
+    typeof type === "string" &&
+    (UNDERSTOOD.has(type) || (rfc3489 && type === "RESPONSE-ADDRESS")));
+  // RFC 5780 §6: a server with one address refuses every CHANGE-REQUEST. RFC 3489 clients send one with every
+  // request; if no flag is set, it asks for nothing.
+  const change = getAttribute(request, "CHANGE-REQUEST");
+  const asks = change !== undefined && (!rfc3489 || change.changeIp || change.changePort);
+  return other === undefined && asks ? [...codes, attributeCode("CHANGE-REQUEST")] : codes;
+}
+
+/** `false` for what RFC 5780 answers with 400, and for a RESPONSE-ADDRESS that would aim the server at a third party. */
+function isAllowed(request: StunMessage, { transport, source }: Arrival): boolean {
+  const responsePort = getAttribute(request, "RESPONSE-PORT");
+  const responseAddress = getAttribute(request, "RESPONSE-ADDRESS");
+  const change = getAttribute(request, "CHANGE-REQUEST");
+  const padded = getAttribute(request, "PADDING") !== undefined;
+
+  if (responsePort === 0) return false;
+  if (responsePort !== undefined && padded) return false;
+  if (responseAddress !== undefined && responseAddress.ip !== source.ip) return false;
+  if (responseAddress?.port === 0) return false;
+  // RFC 5780 §3.2, §3.3, §3.5: these tests apply to UDP only.
+  const udpOnly = responsePort !== undefined || responseAddress !== undefined || padded ||
+    change?.changeIp || change?.changePort;
+  return transport === "udp" || !udpOnly;
+}
+
+function refuseUnknown(
+  request: StunMessage,
+  arrival: Arrival,
+  codes: readonly number[],
+): BindingAnswer {
+  const refusal = refuseBinding(request, arrival, 420);
+  const listed = codes.slice(0, MAX_UNKNOWN_ATTRIBUTES);
+  const attributes: StunAttribute[] = [
+    ...refusal.response.attributes,
+    { type: "UNKNOWN-ATTRIBUTES", value: listed },
+  ];
+  return {
+    ...refusal,
+    response: { ...refusal.response, attributes },
+    requiredAttributes: 2,
+  };
+}
+
+function isRfc3489(request: StunMessage): boolean {
+  return request.transactionId.length === 16;
+}
+
+function hasFingerprint(request: StunMessage): boolean {
+  return getAttribute(request, "FINGERPRINT") !== undefined;
+}
+
+/**
+ * What a Binding request may carry. Credentials are understood but not required: RFC 8489 §9 leaves that to the server.
+ * The attributes of RFC 3489 that RFC 8489 §18.3 reserves are not understood.
+ */
+const UNDERSTOOD: ReadonlySet<StunAttributeName> = new Set<StunAttributeName>([
+  "MAPPED-ADDRESS",
+  "XOR-MAPPED-ADDRESS",
+  "USERNAME",
+  "USERHASH",
+  "MESSAGE-INTEGRITY",
+  "MESSAGE-INTEGRITY-SHA256",
+  "ERROR-CODE",
+  "UNKNOWN-ATTRIBUTES",
+  "REALM",
+  "NONCE",
+  "PASSWORD-ALGORITHM",
+  "CHANGE-REQUEST",
+  "RESPONSE-PORT",
+  "PADDING",
+]);
+
 const SOFTWARE = RFC8489_ATTRIBUTES["SOFTWARE"].code;
 
 /** RFC 8489 §14.14. */
 const MAX_SOFTWARE_LENGTH = 763;
 
-/**
- * Encodes an answer. One that is longer than the request, by more than may be, loses its last attributes.
- * What cannot be shortened any further is sent nevertheless if it is a success response, whose one required
- * attribute RFC 8489 demands (12 bytes more than the shortest request, 24 with IPv6), and given up if it is
- * a refusal.
- *
- * @param requestLength in bytes
- * @param mayExceed takes this many bytes from the allowance of the source, if it has them
- */
-export function encodeAnswer(
-  answer: BindingAnswer,
-  requestLength: number,
-  mayExceed: (bytes: number) => boolean,
-): Uint8Array<ArrayBuffer> | undefined {
-  const { response, requiredAttributes, fingerprint } = answer;
-  for (let count = response.attributes.length; count >= requiredAttributes; count--) {
-    const attributes = response.attributes.slice(0, count);
-    let bytes = encodeMessage({ ...response, attributes }, { fingerprint });
-    const room = requestLength - bytes.length - ATTRIBUTE_HEADER_LENGTH;
-    if (answer.padding && room >= 0) {
-      const padding = { type: "PADDING", value: new Uint8Array(room & ~3) } as const;
-      bytes = encodeMessage({ ...response, attributes: [...attributes, padding] }, { fingerprint });
-    }
-    const excess = bytes.length - requestLength;
-    const last = count === requiredAttributes && response.class === "success";
-    if (excess <= 0 || mayExceed(excess) || last) return bytes;
-  }
-  return undefined;
-}
+/** Chosen by us: more than an honest request has, and few enough for a short response. */
+const MAX_UNKNOWN_ATTRIBUTES = 16;
+
+/** Chosen by us: room for a PADDING of a jumbo frame, RFC 5780 §7.6. */
+const MAX_REQUEST_LENGTH = 9216;

@@ -1,5 +1,6 @@
 /**
- * The sockets of a STUN server: RFC 5780 §6 wants the same ports on both addresses, for UDP and for TCP.
+ * The sockets of a STUN server: RFC 5780 §6 requires the same ports on both addresses, for UDP and for TCP. And the
+ * counters that its parts share.
  *
  * @module
  */
@@ -8,7 +9,7 @@ import { NetworkError } from "../../base/errors.ts";
 import type { TransportAddress } from "../../net/address.ts";
 import type { Network, TcpListener, UdpSocket } from "../../net/network.ts";
 
-/** A transport address that the server serves on. */
+/** A transport address that the server listens on. */
 export interface Endpoint {
   readonly address: TransportAddress;
   /** The transport address with the other IP address and the other port: Ca and Cp of RFC 5780 §6.1. */
@@ -17,12 +18,38 @@ export interface Endpoint {
   readonly tcp: TcpListener;
 }
 
+/** Events since the server started. */
+export interface StunServerCounters {
+  /** Responses sent over UDP, errors included. */
+  udpAnswers: number;
+  /** Datagrams that were not Binding requests, or whose response would have been longer than they are. */
+  udpIgnored: number;
+  /** Responses that lost attributes so as not to be longer than the request. */
+  udpShortened: number;
+  /** Requests refused because their source asked for too many special responses. */
+  udpLimited: number;
+  /** Responses that the system failed to send. */
+  udpSendFailures: number;
+  /** Accepted connections. */
+  tcpConnections: number;
+  /** Connections that were reset at once: too many in all, or too many from one source. */
+  tcpRefused: number;
+  /** Connections that were reset because no complete message arrived in time. */
+  tcpIdle: number;
+  /** Responses sent over TCP, errors included. */
+  tcpAnswers: number;
+  /** TCP filter tests that were run. */
+  filterTests: number;
+  /** TCP filter tests that were requested but not run. */
+  filterTestsRefused: number;
+}
+
 /**
- * Binds every address to every port.
+ * Binds every port on every address.
  *
- * @param ips one or two; the first of them and of the ports make the first endpoint
- * @param ports one or two; 0 for the system's choice
- * @throws {NetworkError} if one of the sockets cannot be bound; the others are closed then
+ * @param ips one or two; the first endpoint has the first IP address and the first port
+ * @param ports one or two; with 0 the system chooses
+ * @throws {NetworkError} if a socket cannot be bound; the others are then closed
  */
 export async function bindEndpoints(
   network: Network,
@@ -43,6 +70,23 @@ export async function bindEndpoints(
   return columns.flatMap((column, p) =>
     column.map((endpoint, a) => ({ ...endpoint, other: columns[1 - p]?.[1 - a]?.address }))
   );
+}
+
+/** Counters, all zero. */
+export function newCounters(): StunServerCounters {
+  return {
+    udpAnswers: 0,
+    udpIgnored: 0,
+    udpShortened: 0,
+    udpLimited: 0,
+    udpSendFailures: 0,
+    tcpConnections: 0,
+    tcpRefused: 0,
+    tcpIdle: 0,
+    tcpAnswers: 0,
+    filterTests: 0,
+    filterTestsRefused: 0,
+  };
 }
 
 /** Binds the same port on every address. */
@@ -69,7 +113,7 @@ async function tryColumn(
   using bound = new DisposableStack();
   const column: Endpoint[] = [];
   for (const ip of ips) {
-    // What the system chose for the first socket has to be free for the others.
+    // The port that the system chose for the first socket must be free for the others.
     const udp = bound.use(await network.bindUdp({ ip, port: column[0]?.address.port ?? port }));
     const tcp = bound.use(await network.listenTcp({ ip, port: udp.local.port }));
     column.push({ address: udp.local, udp, tcp });
@@ -78,48 +122,5 @@ async function tryColumn(
   return column;
 }
 
-/** Ours: a port that is free for UDP on one address and taken otherwise is rare. */
+/** Chosen by us: a port that is free for UDP on one address is rarely taken for the rest. */
 const MAX_PORT_TRIES = 16;
-
-/** Events since the server was started. */
-export interface StunServerCounters {
-  /** Answers sent over UDP, refusals among them. */
-  udpAnswers: number;
-  /** Datagrams that were no Binding request, or that answering would have amplified. */
-  udpIgnored: number;
-  /** Answers that lost attributes to be no longer than the request. */
-  udpShortened: number;
-  /** Requests that were refused because their source asked for too many special answers. */
-  udpLimited: number;
-  /** Answers that the system would not send. */
-  udpSendFailures: number;
-  /** Connections that were accepted. */
-  tcpConnections: number;
-  /** Connections that were reset at once: too many of them, or too many from one source. */
-  tcpRefused: number;
-  /** Connections that were closed because no whole message came in time. */
-  tcpIdle: number;
-  /** Answers sent over TCP, refusals among them. */
-  tcpAnswers: number;
-  /** TCP filter tests that were run. */
-  filterTests: number;
-  /** TCP filter tests that were asked for and not run. */
-  filterTestsRefused: number;
-}
-
-/** All zero. */
-export function newCounters(): StunServerCounters {
-  return {
-    udpAnswers: 0,
-    udpIgnored: 0,
-    udpShortened: 0,
-    udpLimited: 0,
-    udpSendFailures: 0,
-    tcpConnections: 0,
-    tcpRefused: 0,
-    tcpIdle: 0,
-    tcpAnswers: 0,
-    filterTests: 0,
-    filterTestsRefused: 0,
-  };
-}

@@ -1,11 +1,12 @@
 /**
- * A STUN server: RFC 8489 over UDP and TCP, NAT behaviour discovery (RFC 5780) where it has two addresses,
- * clients of RFC 3489, and the TCP filter test of docs/tcp-filter-test.md.
+ * A STUN server: RFC 8489 over UDP and TCP, NAT behaviour discovery (RFC 5780) if it has two addresses, RFC 3489 for
+ * old clients, and the TCP filter test of docs/tcp-filter-test.md.
  *
  * @module
  */
 
 import { NetworkError } from "../../base/errors.ts";
+import { optionalResolvers } from "../../base/tasks.ts";
 import { ipFamily, ipScope, parseIp, type TransportAddress } from "../../net/address.ts";
 import type { Network, UdpSocket } from "../../net/network.ts";
 import { type TcpFilterLimits, TcpFilterService } from "../tcp_filter/service.ts";
@@ -13,29 +14,29 @@ import { bindEndpoints, type Endpoint, newCounters, type StunServerCounters } fr
 import { type TcpLimits, TcpService } from "./tcp.ts";
 import { newBuckets, type UdpBuckets, type UdpLimits, UdpResponder } from "./udp.ts";
 
-/** What {@linkcode serveStun} takes. */
+/** Options of {@linkcode serveStun}. */
 export interface StunServerOptions {
-  /** The sockets to serve with. */
+  /** The network to open sockets on. */
   readonly network: Network;
-  /** The IP address to serve on. */
+  /** The IP address to listen on. */
   readonly address: string;
-  /** A second IP address of the same family. With it the server answers RFC 5780. */
+  /** A second IP address of the same family. With it, the server supports RFC 5780. */
   readonly alternateAddress?: string;
-  /** 3478 unless given; 0 for the system's choice. */
+  /** Default: 3478. With 0, the system chooses. */
   readonly port?: number;
-  /** 3479 unless given; used with a second address only. */
+  /** Default: 3479. Used only with a second address. */
   readonly alternatePort?: number;
-  /** Each replaces a group of {@linkcode DEFAULT_SERVER_LIMITS}. */
+  /** Each member replaces that of {@linkcode DEFAULT_SERVER_LIMITS}. */
   readonly limits?: Partial<StunServerLimits>;
 }
 
-/** What the server lets clients do; every limit is per server but for the rates, which are per source. */
+/** What the server lets clients do. Rates are per source, all other limits per server. */
 export interface StunServerLimits {
-  /** Of answers to datagrams, whose sources may be forged. */
+  /** Limits of responses over UDP, where sources may be forged. */
   readonly udp: UdpLimits;
-  /** Of connections. */
+  /** Limits of TCP connections. */
   readonly tcp: TcpLimits;
-  /** Of TCP filter tests. */
+  /** Limits of TCP filter tests. */
   readonly filterTests: TcpFilterLimits;
 }
 
@@ -52,16 +53,16 @@ export interface StunServerLimits {
  *   network: systemNetwork,
  *   address: "127.0.0.1",
  *   alternateAddress: "127.0.0.2",
- *   port: 0, // for the system to choose, as in a test; usually 3478
+ *   port: 0, // chosen by the system, as in a test; usually 3478
  *   alternatePort: 0,
  * });
  * const binding = await stunBinding(`127.0.0.1:${server.addresses[0]!.port}`);
  * assertEquals(binding.otherAddress, server.addresses[3]);
  * ```
  *
- * @throws {TypeError} if an address is none, or the second is the first, of another family, or one of them a
+ * @throws {TypeError} if an address is invalid, or the two are equal, of different families, or one of them is a
  * wildcard: clients are told both
- * @throws {RangeError} if both ports are the same
+ * @throws {RangeError} if the two ports are equal
  * @throws {NetworkError} `address-in-use`, `address-not-available` or `not-permitted`
  */
 export async function serveStun(options: StunServerOptions): Promise<StunServer> {
@@ -73,21 +74,21 @@ export async function serveStun(options: StunServerOptions): Promise<StunServer>
   const alternate = parseIp(options.alternateAddress);
   checkAlternate(address, alternate);
   if (port === alternatePort && port !== 0) {
-    throw new RangeError(`Cannot serve STUN: the ports are different, not ${port} twice`);
+    throw new RangeError(`Cannot serve STUN: the ports must be different, not both ${port}`);
   }
   const endpoints = await bindEndpoints(network, [address, alternate], [port, alternatePort]);
   return new SocketServer(endpoints, options);
 }
 
-/** A running server; disposing closes it. */
+/** A running server. Disposing it closes it. */
 export interface StunServer extends AsyncDisposable {
-  /** Where it serves, each over UDP and TCP; the first is the one to tell clients. */
+  /** Where the server listens, over both UDP and TCP. Give clients the first one. */
   readonly addresses: readonly TransportAddress[];
-  /** Resolves once the server is closed; rejects if a socket of it fails. */
+  /** Resolves once the server is closed; rejects if one of its sockets fails. */
   readonly finished: Promise<void>;
-  /** What it has done so far; a live view. */
+  /** What the server has done so far; a live view. */
   readonly counters: Readonly<StunServerCounters>;
-  /** Closes all sockets and waits until nothing runs any more; idempotent. */
+  /** Closes all sockets and waits for everything that runs to end; idempotent. */
   close(): Promise<void>;
 }
 
@@ -110,13 +111,14 @@ class SocketServer implements StunServer {
       counters,
       filterTests: new TcpFilterService(network, filterTests, { counters, seed }),
     });
-    this.finished = this.#serve();
-    this.finished.catch(() => {}); // who waits for it sees it; who does not must not be ended by it
+    const { promise, resolve, reject } = optionalResolvers<void>();
+    this.finished = promise;
+    this.#serve().then(resolve, reject);
   }
 
   async close(): Promise<void> {
     await this.#closeSockets();
-    await Promise.allSettled([this.finished]); // a failure is for `finished` to tell
+    await Promise.allSettled([this.finished]); // failures are reported by `finished`
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -180,16 +182,16 @@ function checkAlternate(address: string, alternate: string): void {
     throw new TypeError(`${cannot}: they are of different families`);
   }
   if ([address, alternate].some((ip) => ipScope(ip) === "unspecified")) {
-    throw new TypeError(`${cannot}: a wildcard is not an address that clients can be told`);
+    throw new TypeError(`${cannot}: a wildcard address is of no use to clients`);
   }
 }
 
 /**
- * Ours. A source without allowance still gets the answer that RFC 8489 demands, so nobody can be cut off by
- * requests forged in his name; and 16 kB/s beyond what was sent in his name is all that they bring him. A NAT
- * test sends some twenty special requests in a quarter of a second, and many hosts share the address of a
- * carrier's NAT. The connections stay below the 4096 files that older systems allow a process: a listener
- * of Deno that runs out of files accepts nothing any more.
+ * Chosen by us. A source that has used up its rate still gets the response that RFC 8489 requires, so requests with a
+ * forged source cannot cut anyone off, and the victim receives at most 16 kB/s more than the attacker sends. A NAT test
+ * sends some twenty special requests in a quarter of a second, and many hosts share the address of a carrier-grade NAT.
+ * The number of connections stays below the 4096 files that older systems allow a process: a Deno listener that runs
+ * out of files never accepts again.
  */
 export const DEFAULT_SERVER_LIMITS: StunServerLimits = {
   udp: {

@@ -1,13 +1,17 @@
 /**
- * The TCP side of a STUN server: connections, how many there may be, and how long they may say nothing.
+ * The TCP side of a STUN server: accepts connections, limits them and answers on them.
  *
  * @module
  */
 
 import { MalformedMessageError, NetworkError } from "../../base/errors.ts";
+import { writeAll } from "../../base/reader.ts";
+import { TaskGroup } from "../../base/tasks.ts";
+import { ResettableTimer } from "../../base/timers.ts";
 import { sourceKey, type TransportAddress } from "../../net/address.ts";
 import type { TcpConnection, TcpListener } from "../../net/network.ts";
 import type { StunAttribute } from "../attributes.ts";
+import { readMessages } from "../framing.ts";
 import type { StunMessage } from "../message.ts";
 import {
   encodeTcpFilterResult,
@@ -15,25 +19,23 @@ import {
   type TcpFilterRequest,
 } from "../tcp_filter/message.ts";
 import { MIN_FILTER_REQUEST_LENGTH, type TcpFilterService } from "../tcp_filter/service.ts";
-import { writeAll } from "../../base/reader.ts";
-import { readMessages } from "../transport.ts";
 import {
   answerBinding,
   type Arrival,
   type BindingAnswer,
   decodeRequest,
   encodeAnswer,
-  refuse,
+  refuseBinding,
 } from "./binding.ts";
 import type { StunServerCounters } from "./endpoints.ts";
 
-/** What connections may cost. */
+/** The limits of TCP connections. */
 export interface TcpLimits {
-  /** Open ones; further ones are reset. */
+  /** How many may be open; further ones are reset. */
   readonly maxConnections: number;
-  /** Open ones of one source; further ones are reset. */
+  /** How many one source may have open; further ones are reset. */
   readonly maxConnectionsPerSource: number;
-  /** A connection on which no whole message arrives for this long is reset. */
+  /** A connection is reset if no complete message arrives for this long. */
   readonly idleMs: number;
 }
 
@@ -42,8 +44,9 @@ export class TcpService {
   readonly #limits: TcpLimits;
   readonly #counters: StunServerCounters;
   readonly #filterTests: TcpFilterService;
-  readonly #closing = new AbortController();
-  readonly #sessions = new Map<TcpConnection, Promise<void>>();
+  /** One task per connection. A fault of this program ends it, as any uncaught error does. */
+  readonly #tasks = new TaskGroup(reportError);
+  readonly #connections = new Set<TcpConnection>();
   readonly #perSource = new Map<string, number>();
 
   constructor(
@@ -66,7 +69,7 @@ export class TcpService {
         throw error;
       }
       if (this.#admit(connection)) {
-        this.#sessions.set(connection, this.#converse(connection, other));
+        this.#tasks.run((signal) => this.#serveConnection(connection, other, signal));
       } else {
         this.#counters.tcpRefused++;
         connection.reset();
@@ -74,32 +77,37 @@ export class TcpService {
     }
   }
 
-  /** Closes all connections and waits until nothing runs any more. */
+  /** Closes all connections and waits for everything that runs to end. */
   async close(): Promise<void> {
-    this.#closing.abort();
-    for (const connection of this.#sessions.keys()) connection.close();
-    await Promise.all(this.#sessions.values());
+    const stopped = this.#tasks.stop();
+    for (const connection of this.#connections) connection.close();
+    await stopped;
   }
 
-  #admit({ remote }: TcpConnection): boolean {
+  #admit(connection: TcpConnection): boolean {
     const { maxConnections, maxConnectionsPerSource } = this.#limits;
-    const key = sourceKey(remote.ip);
+    const key = sourceKey(connection.remote.ip);
     const fromSource = this.#perSource.get(key) ?? 0;
-    if (this.#closing.signal.aborted || this.#sessions.size >= maxConnections) return false;
+    if (this.#tasks.signal.aborted || this.#connections.size >= maxConnections) return false;
     if (fromSource >= maxConnectionsPerSource) return false;
+    this.#connections.add(connection);
     this.#perSource.set(key, fromSource + 1);
     return true;
   }
 
   #release(connection: TcpConnection): void {
-    this.#sessions.delete(connection);
+    this.#connections.delete(connection);
     const key = sourceKey(connection.remote.ip);
     const left = this.#perSource.get(key)! - 1;
     if (left === 0) this.#perSource.delete(key);
     else this.#perSource.set(key, left);
   }
 
-  async #converse(connection: TcpConnection, other: TransportAddress | undefined): Promise<void> {
+  async #serveConnection(
+    connection: TcpConnection,
+    other: TransportAddress | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
     this.#counters.tcpConnections++;
     const arrival: Arrival = {
       transport: "tcp",
@@ -107,26 +115,25 @@ export class TcpService {
       destination: connection.local,
       other,
     };
-    const onIdle = () => {
+    const idle = new ResettableTimer(() => {
       this.#counters.tcpIdle++;
       connection.reset();
-    };
-    let idle = setTimeout(onIdle, this.#limits.idleMs);
-    const tests = { left: 1 };
+    });
+    idle.set(this.#limits.idleMs);
+    const tests = { left: 1, signal };
     try {
       for await (const bytes of readMessages(connection, { maxLength: MAX_MESSAGE_LENGTH })) {
         const response = await this.#respond(bytes, arrival, tests);
         if (response === undefined) continue;
         await writeAll(connection, response);
         this.#counters.tcpAnswers++;
-        clearTimeout(idle);
-        idle = setTimeout(onIdle, this.#limits.idleMs);
+        idle.set(this.#limits.idleMs);
       }
     } catch (error) {
-      // Another protocol, or a peer that is gone: nothing to say to either.
+      // Another protocol, or a peer that is gone: there is nothing to say to either.
       if (!(error instanceof MalformedMessageError || error instanceof NetworkError)) throw error;
     } finally {
-      clearTimeout(idle);
+      idle.clear();
       connection.close();
       this.#release(connection);
     }
@@ -135,21 +142,19 @@ export class TcpService {
   async #respond(
     bytes: Uint8Array,
     arrival: Arrival,
-    tests: { left: number },
+    tests: FilterTestAllowance,
   ): Promise<Uint8Array | undefined> {
     const request = decodeRequest(bytes);
     let answer = request && answerBinding(request, arrival);
     if (request === undefined || answer === undefined) return undefined;
-    const wish = answer.response.class === "success" && tcpFilterWish(request, bytes.length);
-    if (wish === "bad") {
-      answer = refuse(request, arrival, 400);
-    } else if (wish) {
+    const test = answer.response.class === "success" && requestedTest(request, bytes.length);
+    if (test === "bad") {
+      answer = refuseBinding(request, arrival, 400);
+    } else if (test) {
       const { transactionId } = request;
+      const { signal } = tests;
       const result = tests.left-- > 0
-        ? await this.#filterTests.test(wish, arrival, {
-          transactionId,
-          signal: this.#closing.signal,
-        })
+        ? await this.#filterTests.test(test, arrival, { transactionId, signal })
         : this.#filterTests.refuse();
       answer = withAttribute(answer, encodeTcpFilterResult(result));
     }
@@ -157,14 +162,20 @@ export class TcpService {
   }
 }
 
-/** The filter test that a request asks for; `"bad"` if it is too short to pay for one. */
-function tcpFilterWish(
+/** How many TCP filter tests a connection may still have, and what cancels them. */
+interface FilterTestAllowance {
+  left: number;
+  readonly signal: AbortSignal;
+}
+
+/** The TCP filter test that a request asks for; `"bad"` if the request is malformed or shorter than its cost. */
+function requestedTest(
   request: StunMessage,
   length: number,
 ): TcpFilterRequest | "bad" | undefined {
   try {
-    const wish = getTcpFilterRequest(request);
-    return wish !== undefined && length < MIN_FILTER_REQUEST_LENGTH ? "bad" : wish;
+    const test = getTcpFilterRequest(request);
+    return test !== undefined && length < MIN_FILTER_REQUEST_LENGTH ? "bad" : test;
   } catch (error) {
     if (error instanceof MalformedMessageError) return "bad";
     throw error;
@@ -179,5 +190,5 @@ function withAttribute(answer: BindingAnswer, attribute: StunAttribute): Binding
   };
 }
 
-/** Ours: the longest that has a use is a TCP filter test's. */
+/** Chosen by us: the longest useful message is a request for a TCP filter test. */
 const MAX_MESSAGE_LENGTH = 2048;

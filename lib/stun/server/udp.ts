@@ -1,6 +1,6 @@
 /**
- * What a STUN server sends for a datagram: the answer of `binding.ts` within the limits that keep the server
- * from being turned on others. No sockets; the time is an argument.
+ * What a STUN server sends for a datagram: the answer of `binding.ts`, within the limits that keep the server from
+ * being used to attack others. It has no sockets, and the time is an argument.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import {
   encodeAnswer,
   isPlainBinding,
   PlainResponder,
-  refuse,
+  refuseBinding,
 } from "./binding.ts";
 import type { StunServerCounters } from "./endpoints.ts";
 
@@ -25,21 +25,21 @@ export interface OutgoingDatagram {
   readonly to: TransportAddress;
 }
 
-/** What a source may cause. */
+/** The rates that each source is allowed. */
 export interface UdpLimits {
-  /** Bytes by which answers may be longer than their requests, so that clients of any age are served. */
+  /** Bytes by which responses may be longer than their requests, so that old and new clients are served. */
   readonly excessBytes: Rate;
-  /** Answers to CHANGE-REQUEST, RESPONSE-PORT, RESPONSE-ADDRESS and PADDING. */
+  /** Responses to CHANGE-REQUEST, RESPONSE-PORT, RESPONSE-ADDRESS and PADDING. */
   readonly specialAnswers: Rate;
 }
 
-/** What each source has had of a server, whatever address it talked to. */
+/** What each source has used of its rates, over all addresses of a server. */
 export interface UdpBuckets {
   readonly excessBytes: RateLimiter;
   readonly specialAnswers: RateLimiter;
 }
 
-/** Full allowances; `seed` is any 32 bits that nobody can guess. */
+/** Full token buckets; `seed` is any 32 bits that others cannot guess. */
 export function newBuckets(limits: UdpLimits, seed: number): UdpBuckets {
   return {
     excessBytes: new RateLimiter(limits.excessBytes, seed),
@@ -47,7 +47,7 @@ export function newBuckets(limits: UdpLimits, seed: number): UdpBuckets {
   };
 }
 
-/** Answers the datagrams that arrive at one transport address of a server. */
+/** Answers datagrams that arrive at one transport address of a server. */
 export class UdpResponder {
   readonly #addresses: Pick<Arrival, "destination" | "other">;
   readonly #buckets: UdpBuckets;
@@ -64,7 +64,7 @@ export class UdpResponder {
     this.#plain = new PlainResponder({ transport: "udp", ...addresses });
   }
 
-  /** What to send for a datagram, if anything; `nowMs` is the time on a clock that never goes back. */
+  /** What to send for a datagram, if anything; `nowMs` is read from a clock that never goes back. */
   respond(
     data: Uint8Array,
     source: TransportAddress,
@@ -82,7 +82,7 @@ export class UdpResponder {
         from: this.#addresses.destination,
         to: source,
       }
-      : this.#respondAtLength(data, { transport: "udp", source, ...this.#addresses }, {
+      : this.#respondInFull(data, { transport: "udp", source, ...this.#addresses }, {
         mayExceed,
         nowMs,
       });
@@ -91,7 +91,7 @@ export class UdpResponder {
     return answer;
   }
 
-  #respondAtLength(
+  #respondInFull(
     data: Uint8Array,
     arrival: Arrival,
     { mayExceed, nowMs }: { mayExceed: (bytes: number) => boolean; nowMs: number },
@@ -103,8 +103,8 @@ export class UdpResponder {
       answer.limited && !this.#buckets.specialAnswers.take(sourceKey(arrival.source.ip), 1, nowMs)
     ) {
       this.#counters.udpLimited++;
-      // Silence would look like a filter to the client.
-      answer = refuse(request, arrival, 500);
+      // To the client, silence would look like a filter.
+      answer = refuseBinding(request, arrival, 500);
     }
     const bytes = encodeAnswer(answer, data.length, mayExceed);
     return bytes && { data: bytes, from: answer.from, to: answer.to };

@@ -1,44 +1,48 @@
 /**
- * The attributes of the TCP filter test, Punchline's extension of STUN: docs/tcp-filter-test.md.
+ * The attributes of the TCP filter test, Punchline's extension of STUN (docs/tcp-filter-test.md), and what the test
+ * reports.
  *
  * @module
  */
 
 import { ByteReader } from "../../base/bytes.ts";
-import { MalformedMessageError } from "../../base/errors.ts";
+import { malformed } from "../../base/errors.ts";
 import type { RawStunAttribute } from "../attributes.ts";
 import type { StunMessage } from "../message.ts";
 
-/** What TCP-FILTER-TEST asks for. */
+/** What becomes of an unsolicited TCP SYN (RFC 5382 REQ-4); `"unknown"` if the test could not tell. */
+export type UnsolicitedSyn = "accepted" | "reset" | "dropped" | "unknown";
+
+/** The value of TCP-FILTER-TEST. */
 export interface TcpFilterRequest {
-  /** How long the server is to wait for an answer to its SYNs, at most; 0 to 65535. */
+  /** How long the server waits for a reply to its SYNs, at most; 0 to 65535. */
   readonly windowMs: number;
 }
 
-/** What TCP-FILTER-RESULT reports. */
+/** The value of TCP-FILTER-RESULT. */
 export interface TcpFilterResult {
-  /** Of the dials from the IP address that the client is connected to, and another port. */
+  /** Of dials from the IP address that the client is connected to, and another port. */
   readonly sameAddress: DialResult;
-  /** Of the dials from the server's other IP address, and a port that is neither of the server's. */
+  /** Of dials from the server's other IP address, and a port that the server does not serve on. */
   readonly alternateAddress: DialResult;
 }
 
-/** What became of the dials from one IP address. */
+/** The result of the dials from one IP address. */
 export interface DialResult {
-  /** What came back. */
+  /** The outcome of the most telling dial. */
   readonly outcome: DialOutcome;
-  /** How often the server dialled: 0 to 255. */
+  /** How many times the server dialled: 0 to 255. */
   readonly dials: number;
   /** From the first dial to the outcome: 0 to 65535. */
   readonly elapsedMs: number;
 }
 
-/** What came back to the SYNs of one origin. */
+/** The reply to the SYNs from one IP address. */
 export type DialOutcome =
-  | "not-tested" // the server has no such address, or will not
+  | "not-tested" // the server has no such address, or declined
   | "accepted" // a SYN-ACK
   | "refused" // a RST, or ICMP port unreachable
-  | "silent" // nothing in time
+  | "silent" // no reply in time
   | "unreachable"; // another ICMP unreachable, or no route
 
 /**
@@ -48,8 +52,8 @@ export type DialOutcome =
  * | window (16 bits, milliseconds) | 0 (16 bits) | any number of zeros |
  * ```
  *
- * @param valueLength of the whole value, in bytes: it is what pads the request to its minimum
- * @throws {RangeError} if the window has more than 16 bits or the value has no room for it
+ * @param valueLength the length of the whole value, in bytes: it pads the request to its minimum length
+ * @throws {RangeError} if the window does not fit 16 bits, or the value is too short for it
  */
 export function encodeTcpFilterRequest(
   { windowMs }: TcpFilterRequest,
@@ -66,7 +70,7 @@ export function encodeTcpFilterRequest(
 /**
  * The TCP-FILTER-TEST of a message, or `undefined` if there is none.
  *
- * @throws {MalformedMessageError} if it is cut short
+ * @throws {MalformedMessageError} if it is truncated
  */
 export function getTcpFilterRequest(message: StunMessage): TcpFilterRequest | undefined {
   const attribute = message.attributes.find(({ type }) => type === TCP_FILTER_TEST);
@@ -95,10 +99,10 @@ export function encodeTcpFilterResult(result: TcpFilterResult): RawStunAttribute
 }
 
 /**
- * The TCP-FILTER-RESULT of a message, or `undefined` if there is none. Bytes behind it are left to later
- * versions.
+ * The TCP-FILTER-RESULT of a message, or `undefined` if there is none. Trailing bytes are ignored: later versions may
+ * add fields.
  *
- * @throws {MalformedMessageError} if it is cut short or names an outcome that there is not
+ * @throws {MalformedMessageError} if it is truncated or its outcome is unknown
  */
 export function getTcpFilterResult(message: StunMessage): TcpFilterResult | undefined {
   const attribute = message.attributes.find(({ type }) => type === TCP_FILTER_RESULT);
@@ -121,7 +125,7 @@ function readDialResult(reader: ByteReader): DialResult {
   const code = reader.uint8("outcome");
   const outcome = OUTCOMES[code];
   if (outcome === undefined) {
-    throw new MalformedMessageError(`Cannot read TCP-FILTER-RESULT: outcome ${code} is unknown`);
+    throw malformed("TCP-FILTER-RESULT", `outcome ${code} is unknown`);
   }
   return { outcome, dials: reader.uint8("dials"), elapsedMs: reader.uint16("elapsed time") };
 }
@@ -135,14 +139,14 @@ function writeUint16(bytes: Uint8Array, offset: number, value: number, field: st
 }
 
 /**
- * Both are comprehension-optional and in the range that RFC 8489 §18.3 assigns by expert review; neither is
- * assigned to anything.
+ * The attribute types of the test. Both are comprehension-optional, in the range that RFC 8489 §18.3 assigns by expert
+ * review, and unassigned.
  */
 export const TCP_FILTER_TEST = 0xd1a1;
 /** See {@linkcode TCP_FILTER_TEST}. */
 export const TCP_FILTER_RESULT = 0xd1a2;
 
-/** On the wire by their index. */
+/** In the order of their codes on the wire. */
 const OUTCOMES: readonly DialOutcome[] = [
   "not-tested",
   "accepted",

@@ -1,125 +1,26 @@
 /**
- * Runs TCP filter tests for the connections of a server, within the limits of docs/tcp-filter-test.md.
+ * The server of the TCP filter test: runs tests for its TCP clients, within the limits of docs/tcp-filter-test.md.
  *
  * @module
  */
 
+import { delay } from "@std/async/delay";
 import { NetworkError } from "../../base/errors.ts";
 import { type Rate, RateLimiter } from "../../base/rate_limiter.ts";
+import { writeAll } from "../../base/reader.ts";
+import { Deadline } from "../../base/timers.ts";
 import { sourceKey, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
 import { BINDING, encodeMessage } from "../message.ts";
 import type { Arrival } from "../server/binding.ts";
 import type { StunServerCounters } from "../server/endpoints.ts";
-import { writeAll } from "../../base/reader.ts";
-
 import type { DialOutcome, DialResult, TcpFilterRequest, TcpFilterResult } from "./message.ts";
-import { delay } from "@std/async/delay";
 
-/** How to dial back. */
-export interface DialBackOptions {
-  readonly network: Network;
-  /** The address to dial from; each dial has a fresh port of the system's choice. */
-  readonly fromIp: string;
-  /** Without an answer in this time, the outcome is silence. */
-  readonly windowMs: number;
-  /** What to say on a connection that is accepted, by the address that it comes from. */
-  readonly greeting: (origin: TransportAddress) => Uint8Array;
-  readonly signal: AbortSignal;
-}
-
-/**
- * Dials up to three times, so that a lost SYN or two do not look like a filter, and hangs up as soon as one
- * dial is answered. Never rejects for what the network does; an abort ends it like the end of the window.
- */
-export async function dialBack(
-  target: TransportAddress,
-  options: DialBackOptions,
-): Promise<DialResult> {
-  const startedMs = performance.now();
-  const over = new AbortController();
-  const timer = setTimeout(() => over.abort(), options.windowMs);
-  const signal = AbortSignal.any([over.signal, options.signal]);
-  let dials = 0;
-
-  async function attempt(afterMs: number): Promise<DialOutcome> {
-    try {
-      await delay(afterMs, { signal });
-      dials++;
-      await dialAndGreet(target, options, signal);
-      return "accepted";
-    } catch (error) {
-      return outcomeOf(error, signal);
-    }
-  }
-
-  const spacingMs = Math.min(MAX_SPACING_MS, options.windowMs / (DIALS + 1));
-  const outcomes = await Promise.all(
-    Array.from({ length: DIALS }, async (_, index) => {
-      const outcome = await attempt(index * spacingMs);
-      if (outcome === "accepted" || outcome === "refused") over.abort();
-      return outcome;
-    }),
-  );
-  clearTimeout(timer);
-  return {
-    outcome: BY_WEIGHT.find((outcome) => outcomes.includes(outcome)) ?? "silent",
-    dials,
-    elapsedMs: Math.min(0xffff, Math.round(performance.now() - startedMs)),
-  };
-}
-
-async function dialAndGreet(
-  target: TransportAddress,
-  { network, fromIp, greeting }: DialBackOptions,
-  signal: AbortSignal,
-): Promise<void> {
-  using connection = await network.connectTcp(target, { local: { ip: fromIp, port: 0 }, signal });
-  try {
-    await writeAll(connection, greeting(connection.local));
-  } catch (error) {
-    // It was accepted; what the client does then is its own affair.
-    if (!(error instanceof NetworkError)) throw error;
-  }
-}
-
-function outcomeOf(error: unknown, signal: AbortSignal): DialOutcome {
-  if (signal.aborted && error === signal.reason) return "silent";
-  if (!(error instanceof NetworkError)) throw error;
-  switch (error.reason) {
-    case "refused":
-      return "refused";
-    case "reset": // a RST behind the SYN-ACK
-      return "accepted";
-    case "unreachable":
-      return "unreachable";
-    case "timed-out":
-      return "silent";
-    default:
-      return "not-tested"; // this system's own failure, such as no free port
-  }
-}
-
-/** One answer outweighs any silence, and silence outweighs a failure of single dials. */
-const BY_WEIGHT: readonly DialOutcome[] = [
-  "accepted",
-  "refused",
-  "silent",
-  "unreachable",
-  "not-tested",
-];
-
-/** Ours: with 10 % loss each way all of three are lost once in 150 times; retransmissions come on top. */
-export const DIALS = 3;
-
-/** Ours: far enough apart that one burst of losses does not take two. */
-const MAX_SPACING_MS = 250;
-
-/** How many tests a server runs. */
+/** How many TCP filter tests a server runs. */
 export interface TcpFilterLimits {
-  /** Tests for one source. */
+  /** The rate of tests per source. */
   readonly tests: Rate;
-  /** Tests at the same time. */
+  /** The number of tests at the same time. */
   readonly maxConcurrent: number;
 }
 
@@ -131,7 +32,7 @@ export class TcpFilterService {
   readonly #tests: RateLimiter;
   #running = 0;
 
-  /** @param seed any 32 bits that nobody can guess */
+  /** @param seed any 32 bits that others cannot guess */
   constructor(
     network: Network,
     limits: TcpFilterLimits,
@@ -144,8 +45,8 @@ export class TcpFilterService {
   }
 
   /**
-   * Dials the source of a request that arrived on a TCP connection; the handshake has proved that the source
-   * is who asks. That it is the first test of its connection is for the caller to see to.
+   * Dials the source of a request that arrived over TCP, whose handshake has proved that the source address is not
+   * forged. The caller makes sure that a connection gets one test only.
    */
   async test(
     { windowMs }: TcpFilterRequest,
@@ -186,7 +87,7 @@ export class TcpFilterService {
   }
 }
 
-/** A Binding indication with the transaction id of the request, by which the client knows the dial. */
+/** A Binding indication with the transaction ID of the request, by which the client recognises the dial. */
 function encodeGreeting(transactionId: Uint8Array, origin: TransportAddress): Uint8Array {
   return encodeMessage({
     class: "indication",
@@ -196,16 +97,114 @@ function encodeGreeting(transactionId: Uint8Array, origin: TransportAddress): Ui
   });
 }
 
-const NOT_TESTED: DialResult = { outcome: "not-tested", dials: 0, elapsedMs: 0 };
+/** Options of {@linkcode dialBack}. */
+interface DialBackOptions {
+  readonly network: Network;
+  /** The address to dial from; each dial has a fresh port of the system's choice. */
+  readonly fromIp: string;
+  /** With no reply in this time, the outcome is `"silent"`. */
+  readonly windowMs: number;
+  /** What to send on a connection that is accepted, given the address that it comes from. */
+  readonly greeting: (origin: TransportAddress) => Uint8Array;
+  readonly signal: AbortSignal;
+}
 
 /**
- * Ours: long enough for three dials over any terrestrial path, and too short for a kernel to send a SYN a
- * third time (after 2 s by Linux, 3 s by RFC 6298).
+ * Dials up to three times, so that a lost SYN or two do not look like a filter, and stops at the first reply. Network
+ * failures become outcomes; an abort has the same effect as the end of the window.
+ */
+async function dialBack(target: TransportAddress, options: DialBackOptions): Promise<DialResult> {
+  const startedMs = performance.now();
+  const replied = new AbortController(); // one reply ends the other dials
+  using window = new Deadline(
+    options.windowMs,
+    AbortSignal.any([replied.signal, options.signal]),
+  );
+  const { signal } = window;
+  let dials = 0;
+
+  async function attempt(afterMs: number): Promise<DialOutcome> {
+    try {
+      await delay(afterMs, { signal });
+      dials++;
+      await dialAndGreet(target, options, signal);
+      return "accepted";
+    } catch (error) {
+      return outcomeOf(error, signal);
+    }
+  }
+
+  const spacingMs = Math.min(MAX_SPACING_MS, options.windowMs / (DIALS + 1));
+  const outcomes = await Promise.all(
+    Array.from({ length: DIALS }, async (_, index) => {
+      const outcome = await attempt(index * spacingMs);
+      if (outcome === "accepted" || outcome === "refused") replied.abort();
+      return outcome;
+    }),
+  );
+  return {
+    outcome: BY_WEIGHT.find((outcome) => outcomes.includes(outcome)) ?? "silent",
+    dials,
+    elapsedMs: Math.min(0xffff, Math.round(performance.now() - startedMs)),
+  };
+}
+
+async function dialAndGreet(
+  target: TransportAddress,
+  { network, fromIp, greeting }: DialBackOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  using connection = await network.connectTcp(target, { local: { ip: fromIp, port: 0 }, signal });
+  try {
+    await writeAll(connection, greeting(connection.local));
+  } catch (error) {
+    // The connection was accepted; what the client does with it does not matter.
+    if (!(error instanceof NetworkError)) throw error;
+  }
+}
+
+function outcomeOf(error: unknown, signal: AbortSignal): DialOutcome {
+  if (signal.aborted && error === signal.reason) return "silent";
+  if (!(error instanceof NetworkError)) throw error;
+  switch (error.reason) {
+    case "refused":
+      return "refused";
+    case "reset": // a RST right after the SYN-ACK
+      return "accepted";
+    case "unreachable":
+      return "unreachable";
+    case "timed-out":
+      return "silent";
+    default:
+      return "not-tested"; // a failure of this system, such as no free port
+  }
+}
+
+const NOT_TESTED: DialResult = { outcome: "not-tested", dials: 0, elapsedMs: 0 };
+
+/** One reply outweighs any silence, and silence outweighs the failure of single dials. */
+const BY_WEIGHT: readonly DialOutcome[] = [
+  "accepted",
+  "refused",
+  "silent",
+  "unreachable",
+  "not-tested",
+];
+
+/** Chosen by us: with 10 % loss in each direction all three are lost once in 150 times, retransmissions aside. */
+const DIALS = 3;
+
+/** Chosen by us: far enough apart that one burst of losses does not hit two. */
+const MAX_SPACING_MS = 250;
+
+/**
+ * Chosen by us: long enough for three dials over any terrestrial path, and too short for a kernel to send a SYN a
+ * third time (after 2 s on Linux, 3 s by RFC 6298).
  */
 const MAX_WINDOW_MS = 1900;
 
 /**
- * A request for a test is at least as long as all that the test sends to somebody who does not answer: two
- * origins, their dials, each a SYN and its retransmission, at 80 bytes with IPv6; rounded up.
+ * A request for a test is at least as long as everything that the test sends to a target that does not reply: the
+ * dials from two addresses, each a SYN and its retransmission, at 80 bytes with IPv6; rounded up.
  */
 export const MIN_FILTER_REQUEST_LENGTH: number = Math.ceil(2 * DIALS * 2 * 80 / 1024) * 1024;
