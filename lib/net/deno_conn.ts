@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { TransportAddress } from "./address.ts";
 import type { TcpConnection } from "./network.ts";
 
 /** A `Deno.NetAddr`. */
@@ -45,6 +46,30 @@ export function toDenoConn(connection: TcpConnection): DenoConn {
   return new TcpDenoConn(connection);
 }
 
+/** An address in the form that Deno uses. */
+export function toNetAddress({ ip, port }: TransportAddress): NetAddress {
+  return { transport: "tcp", hostname: ip, port };
+}
+
+/** The members of Deno's own `Deno.Conn` that a wrapper needs: one from `Deno.connect()` fits. */
+export interface PlatformConn {
+  readonly localAddr: PlatformAddress;
+  readonly remoteAddr: PlatformAddress;
+  read(buffer: Uint8Array): Promise<number | null>;
+  write(data: Uint8Array): Promise<number>;
+  closeWrite(): Promise<void>;
+  close(): void;
+  ref?(): void;
+  unref?(): void;
+}
+
+/** A `Deno.Addr`: only IP sockets have a host name and a port. */
+export interface PlatformAddress {
+  readonly transport: string;
+  readonly hostname?: string;
+  readonly port?: number;
+}
+
 class TcpDenoConn implements DenoConn {
   readonly local: TcpConnection["local"];
   readonly remote: TcpConnection["remote"];
@@ -59,11 +84,11 @@ class TcpDenoConn implements DenoConn {
   }
 
   get localAddr(): NetAddress {
-    return { transport: "tcp", hostname: this.local.ip, port: this.local.port };
+    return toNetAddress(this.local);
   }
 
   get remoteAddr(): NetAddress {
-    return { transport: "tcp", hostname: this.remote.ip, port: this.remote.port };
+    return toNetAddress(this.remote);
   }
 
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
