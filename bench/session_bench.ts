@@ -14,7 +14,8 @@
 import type { TransportAddress } from "../lib/net/address.ts";
 import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
-import { generateKeyPair, KeyPair, secureConnection } from "../lib/noise/mod.ts";
+import { generateKeyPair, KeyPair } from "../lib/noise/key_pair.ts";
+import { secureConnection } from "../lib/noise/secure_connection.ts";
 import { Session, type SessionRole } from "../lib/session/mod.ts";
 import { answerStream, compareBulk, compareRoundTrips, type Stream } from "./compare_streams.ts";
 
