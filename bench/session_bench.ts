@@ -16,7 +16,8 @@ import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import { generateKeyPair, KeyPair } from "../lib/noise/key_pair.ts";
 import { secureConnection } from "../lib/noise/secure_connection.ts";
-import { Session, type SessionRole } from "../lib/session/mod.ts";
+import type { SessionRole } from "../lib/session/migration_engine.ts";
+import { Session } from "../lib/session/session.ts";
 import { answerStream, compareBulk, compareRoundTrips, type Stream } from "./compare_streams.ts";
 
 /** What `baselines/session.json` keeps: the session by the connection that it runs over. */
