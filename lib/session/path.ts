@@ -56,7 +56,8 @@ export class SessionPath {
   #isWriting = false;
   /** `closing` writes what is waiting, and reads and ignores everything until the other side closes too. */
   #state: "open" | "closing" | "closed" = "open";
-  #onClosed = () => {};
+  /** Set while closing. */
+  #goodbyeTimer: ResettableTimer | undefined;
 
   /** @param connection taken over */
   constructor(id: number, connection: TcpConnection, owner: PathOwner, timings: SessionTimings) {
@@ -107,16 +108,15 @@ export class SessionPath {
   close(reason: unknown): void {
     if (this.#state !== "open") return;
     this.#end("closing", reason);
-    const timer = new ResettableTimer(() => this.#closeNow());
-    timer.set(this.#goodbyeMs);
-    this.#onClosed = () => timer.clear();
+    this.#goodbyeTimer = new ResettableTimer(() => this.#closeNow());
+    this.#goodbyeTimer.set(this.#goodbyeMs);
     if (!this.#isWriting) this.#closeWrite();
   }
 
   /** Closes at once, with RST. `attached` rejects with the reason. */
   reset(reason: unknown): void {
     if (this.#state !== "closed") this.#end("closed", reason);
-    this.#onClosed();
+    this.#goodbyeTimer?.clear();
     this.connection.reset();
   }
 
@@ -129,7 +129,7 @@ export class SessionPath {
 
   #closeNow(): void {
     this.#state = "closed";
-    this.#onClosed();
+    this.#goodbyeTimer?.clear();
     this.connection.close();
   }
 

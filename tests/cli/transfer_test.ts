@@ -7,7 +7,7 @@ import { TransferReporter } from "../../lib/cli/transfer_progress.ts";
 import { formatBytes, formatDuration, progressBar } from "../../lib/cli/transfer_progress.ts";
 import type { TransferProgress } from "../../lib/transfer/mod.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
-import { meetings } from "../transfer/pipe.ts";
+import { connectionSources } from "../transfer/pipe.ts";
 import { noTerminal } from "./no_terminal.ts";
 
 Deno.test("send and recv tell each file and the whole, and end with 0", async () => {
@@ -89,7 +89,7 @@ Deno.test("sizes and times are written as people write them", () => {
 });
 
 async function transfer(folder: string, asJson: boolean) {
-  const { sender, receiver } = meetings();
+  const { sender, receiver } = connectionSources();
   const [sending, receiving] = [recorder(), recorder()];
   const [sent, received] = await Promise.all([
     sendFiles(sender, { sources: [`${folder}/data`], asJson }, sending.io),

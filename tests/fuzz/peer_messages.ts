@@ -242,13 +242,17 @@ export const TARGETS: readonly Target[] = [
     )
   ),
   bytesTarget("session frame", (bytes) => session.decodeSessionFrame(bytes), SESSION_FRAMES),
-  bytesTarget("transfer header", transfer.decodeHeader, [
-    transfer.encodeMessage(FILES[0]!).subarray(0, transfer.HEADER_BYTES),
+  bytesTarget("transfer header", transfer.decodeTransferHeader, [
+    transfer.encodeTransferMessage(FILES[0]!).subarray(0, transfer.HEADER_BYTES),
   ]),
   ...FILES.map((message) =>
-    bytesTarget(`transfer ${message.type}`, (bytes) => transfer.decodeBody(message.type, bytes), [
-      transfer.encodeMessage(message).subarray(transfer.HEADER_BYTES),
-    ])
+    bytesTarget(
+      `transfer ${message.type}`,
+      (bytes) => transfer.decodeTransferBody(message.type, bytes),
+      [
+        transfer.encodeTransferMessage(message).subarray(transfer.HEADER_BYTES),
+      ],
+    )
   ),
   bytesTarget("ChannelData", decodeChannelData, [
     encodeChannelData({ channel: 0x4000, data: BODY }),
