@@ -95,7 +95,7 @@ export class Session implements DenoConn, AsyncDisposable {
   /** Set while there is no path: how long to wait for another. */
   readonly #noPathTimer = new ResettableTimer(() => this.#requirePath());
   /** Set after `close()`, and after both directions have finished: how long the session may stay. */
-  readonly #closeTimer = new ResettableTimer(() => this.#endInTime());
+  readonly #closeTimer = new ResettableTimer(() => this.#onTimeUp());
   /** Provides `readable` and `writable`. */
   #conn: DenoConn | undefined;
   #isAcknowledgementDue = false;
@@ -382,7 +382,7 @@ export class Session implements DenoConn, AsyncDisposable {
   #onLost(error: NetworkError): void {
     this.#lostPath = error;
     if (this.#isOtherFinished || this.#isFinished && this.#timeoutMs === 0) {
-      return this.#endInTime();
+      return this.#onTimeUp();
     }
     this.#onEvent({ event: "lost", error });
     if (this.#timeoutMs > 0) this.#noPathTimer.set(this.#timeoutMs);
@@ -393,12 +393,12 @@ export class Session implements DenoConn, AsyncDisposable {
   #requirePath(): void {
     if (this.#isEnded || this.#lostPath === undefined || this.#noPathTimer.isSet) return;
     if (this.#paths.hasPath) return;
-    if (this.#isFinished) return this.#endInTime();
+    if (this.#isFinished) return this.#onTimeUp();
     this.#end(this.#lostPath, "reset");
   }
 
-  /** The session may not stay any longer. */
-  #endInTime(): void {
+  /** The session must end now. */
+  #onTimeUp(): void {
     if (this.#isFinished) this.#end(undefined, "close");
     else this.#fail(closed());
   }

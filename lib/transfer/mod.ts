@@ -39,5 +39,6 @@ export {
   type WritableFile,
 } from "./files.ts";
 export { systemFiles } from "./system_files.ts";
+export { MalformedMessageError, PunchlineError } from "../base/errors.ts";
 export type { TransportAddress } from "../net/address.ts";
 export type { TcpConnection } from "../net/network.ts";

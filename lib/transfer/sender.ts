@@ -302,6 +302,7 @@ function changed({ path }: ManifestEntry): TransferError {
   );
 }
 
+/** The most bytes of an entry in ANSWER: state, length and hash. */
 const MAX_HELD_BYTES = 9 + HASH_BYTES;
 
 /** Chosen by us: as fast on loopback as half of it, with fewer messages. */

@@ -179,12 +179,12 @@ async function receiveFrom(
   messages: readonly (TransferMessage | Uint8Array)[],
 ): Promise<string> {
   using time = new VirtualTime();
-  const [ours, theirs] = pipe();
-  const next = () => Promise.resolve(theirs);
+  const [senderEnd, receiverEnd] = pipe();
+  const next = () => Promise.resolve(receiverEnd);
   const [received] = await time.run(() =>
     Promise.allSettled([
       receiveFiles(next, "/in", { files: there, maxFruitless: 1 }),
-      sendAll(ours, messages),
+      sendAll(senderEnd, messages),
     ])
   );
   return failureOf(received);

@@ -272,7 +272,7 @@ Deno.test("a source that does not exist fails before any connection", async () =
   const { sent, connections } = await play({
     here: new MemoryFiles(),
     sources: ["/nowhere"],
-    receive: { signal: AbortSignal.abort(new Error("nobody sends")) },
+    receive: { signal: AbortSignal.abort(new Error("there is no sender")) },
   });
   assertMatch(failureOf(sent), /^FileError not-found: /);
   assertEquals(connections, 0);
