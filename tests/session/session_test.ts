@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import type { SessionEvent } from "../../lib/session/session.ts";
+import { Session, type SessionEvent } from "../../lib/session/session.ts";
 import { assertNetworkError, toBytes, toText } from "../simnet/fixtures.ts";
 import { connect, inVirtualTime, pattern, readAll, readSome, sessionPair } from "./fixtures.ts";
 import { testPathPair } from "./test_path.ts";
@@ -290,6 +290,25 @@ Deno.test("attach() rejects with the reason of the signal on abort", async () =>
     controller.abort(new Error("enough"));
     await assertRejects(() => attaching, Error, "enough");
     assertEquals(path.closed, "reset");
+  });
+});
+
+Deno.test("an abort while attach() resolves loses the path with a NetworkError", async () => {
+  await inVirtualTime(async () => {
+    const events: SessionEvent[] = [];
+    const controller = new AbortController();
+    const onEvent = (event: SessionEvent) => {
+      events.push(event);
+      if (event.event === "attached") controller.abort("enough");
+    };
+    await using a = new Session({ role: "controlling", timeoutMs: 60_000, onEvent });
+    await using b = new Session({ role: "controlled" });
+    const [path, other] = testPathPair();
+    await Promise.all([a.attach(path, controller.signal), b.attach(other)]);
+    const lost = events.find(({ event }) => event === "lost");
+    assert(lost?.event === "lost" && lost.error instanceof NetworkError);
+    a.reset();
+    b.reset();
   });
 });
 
