@@ -124,7 +124,6 @@ export class HandshakeState implements Disposable {
    * Reads the other side's message. A failure ends the handshake.
    *
    * @returns its payload
-   *
    * @throws {TypeError} if it is not the other side's turn to write
    * @throws {MalformedMessageError} if the message is too short, is not authentic or has a public key of low order
    */

@@ -11,7 +11,7 @@ import type { TcpConnection } from "../net/network.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 
 /** The version of this protocol. */
-export const VERSION = 1;
+export const SESSION_VERSION = 1;
 
 /** The length of a DATA frame without its bytes of the stream. */
 export const DATA_HEADER_LENGTH = 3;
@@ -21,9 +21,6 @@ export const MAX_DATA_FRAME_LENGTH = 65_519;
 
 /** How many bytes of the stream a DATA frame carries at most. */
 export const MAX_DATA_LENGTH = MAX_DATA_FRAME_LENGTH - DATA_HEADER_LENGTH;
-
-/** The longest frame that must be buffered as a whole before it can be decoded. */
-export const MAX_WHOLE_FRAME_LENGTH = 3 + MAX_SIGNAL_BYTES;
 
 /** How many bytes each side may send before the other has set a limit: 64 KiB. */
 export const INITIAL_LIMIT = 65_536;
@@ -272,6 +269,9 @@ const LENGTHS: Readonly<Record<SessionFrame["kind"], number>> = {
   done: 1,
   reset: 1,
 };
+
+/** The longest frame that must be buffered as a whole before it can be decoded. */
+const MAX_WHOLE_FRAME_LENGTH = LENGTHS.message + MAX_SIGNAL_BYTES;
 
 /** Chosen by us: a full record. */
 const BUFFER_LENGTH = 65_536;

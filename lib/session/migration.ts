@@ -6,7 +6,7 @@
 
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { VERSION } from "./frame.ts";
+import { SESSION_VERSION } from "./frame.ts";
 import {
   isGreeted,
   type MigrationAction,
@@ -190,7 +190,7 @@ export class PathMigration implements PathOwner {
       case "send-hello":
         return this.#path(action.id).send({
           kind: "hello",
-          version: VERSION,
+          version: SESSION_VERSION,
           pathNumber: action.pathNumber,
           ...this.#options.receiving.acknowledgement(),
         });

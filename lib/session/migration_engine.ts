@@ -9,7 +9,7 @@
  */
 
 import { MalformedMessageError } from "../base/errors.ts";
-import { VERSION } from "./frame.ts";
+import { SESSION_VERSION } from "./frame.ts";
 
 /** Whether a side numbers the paths and decides when the stream moves. */
 export type SessionRole = "controlling" | "controlled";
@@ -137,7 +137,7 @@ function onHello(
   const path = findPath(state, id);
   if (path === undefined) return { state, actions: [] };
   if (path.phase !== "opened") throw new MalformedMessageError("Cannot continue: a second HELLO");
-  if (version !== VERSION) {
+  if (version !== SESSION_VERSION) {
     throw new MalformedMessageError(`Cannot continue: version ${version} is unknown`);
   }
   return state.role === "controlling"
