@@ -347,11 +347,12 @@ async function receiveInto(
     left -= piece.length;
     if (left < 0) throw wrong(entry, "it has more bytes than offered", "unacceptable");
     const data = piece;
-    const onWriting = () => {
-      hash.update(data); // while the system writes the piece and the next one arrives
+    const hashPiece = () => {
+      hash.update(data);
       onPiece(data.length);
     };
-    [, piece] = await runAll([() => file.write(data), next, () => Promise.try(onWriting)]);
+    // The piece is hashed while the system writes it, and before the next read, which then gets more at once.
+    [, , piece] = await runAll([() => file.write(data), () => Promise.try(hashPiece), next]);
   }
 }
 
