@@ -1,5 +1,5 @@
 /**
- * How long the platform's cipher takes within something else.
+ * Measures how much time of other work the platform's cipher takes.
  *
  * @module
  */
@@ -7,9 +7,8 @@
 import { createCipheriv, createDecipheriv } from "node:crypto";
 
 /**
- * Adds up the time in the ciphers of `node:crypto` for as long as it is not disposed of, wherever they are called from:
- * code that is called now and then is slower than the same in a loop. What makes a cipher is not counted, as that may be
- * done ahead.
+ * Until it is disposed of, adds up the time in the ciphers of `node:crypto` while they do real work, because code that
+ * is called now and then is slower than in a loop. Creating a cipher is not counted, since that can be done in advance.
  */
 export class CipherClock implements Disposable {
   readonly #restore: (() => void)[] = [];
@@ -21,7 +20,7 @@ export class CipherClock implements Disposable {
     this.#time(createDecipheriv(ALGORITHM, key, nonce, OPTIONS), ["setAuthTag", "update", "final"]);
   }
 
-  /** Milliseconds so far, with what it costs to take the time. */
+  /** The milliseconds so far, including the cost of measuring. */
   get elapsedMs(): number {
     return this.#elapsedMs;
   }

@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console
 /**
- * Compares two connections to another process that differ in what they are wrapped in: in rounds that take turns, as
- * the moods of a machine last longer than one.
+ * Compares two kinds of connection to another process, in alternating rounds, because the load of a machine changes
+ * more slowly than that.
  *
  * @module
  */
@@ -9,24 +9,24 @@
 import type { TcpConnection } from "../lib/net/network.ts";
 import { median } from "./median.ts";
 
-/** One of the two. */
+/** One kind of connection. */
 export interface Stream {
-  /** As it is called in what is printed. */
+  /** Its name in the output. */
   readonly name: string;
-  /** A new connection, whose other side runs {@linkcode answerStream}. */
+  /** Opens a connection whose other side runs {@linkcode answerStream}. */
   open(): Promise<TcpConnection>;
 }
 
-/** What two streams have reached. */
+/** The result of a comparison. */
 export interface Comparison {
-  /** The second one's figure by the first one's, the median of the rounds. */
+  /** The second one's figure / the first one's: the median of the rounds. */
   readonly ratio: number;
-  /** The medians of both figures. */
+  /** The medians of each. */
   readonly first: number;
   readonly second: number;
 }
 
-/** Milliseconds of a message of 64 bytes and its echo. */
+/** Compares the milliseconds for a message of 64 bytes and its echo. */
 export async function compareRoundTrips(first: Stream, second: Stream): Promise<Comparison> {
   using one = await open(first, ECHO);
   using other = await open(second, ECHO);
@@ -39,7 +39,7 @@ export async function compareRoundTrips(first: Stream, second: Stream): Promise<
   return compare("round trip", [first, second], pairs, (ms) => `${(ms * 1000).toFixed(0)} µs`);
 }
 
-/** Bytes a millisecond, writing 64 KiB at a time. */
+/** Compares the bytes per millisecond, in writes of 64 KiB. */
 export async function compareBulk(first: Stream, second: Stream): Promise<Comparison> {
   await bulk(first);
   await bulk(second);
@@ -49,10 +49,10 @@ export async function compareBulk(first: Stream, second: Stream): Promise<Compar
 }
 
 /**
- * How much of its time this side spends in something, in milliseconds: of a message of 64 bytes and its echo, and of a
- * write of 64 KiB.
+ * How many milliseconds a clock counts on this side during a message of 64 bytes and its echo, and during a write of
+ * 64 KiB.
  *
- * @param clock runs while it does
+ * @param clock runs only during the work to measure
  */
 export async function measureWithin(
   stream: Stream,
@@ -69,7 +69,7 @@ export async function measureWithin(
   return { roundTrip, write: (clock.elapsedMs - beforeBulk) / WRITES };
 }
 
-/** The other side: does as the first byte says, until there is no more. */
+/** The other side: echoes or discards everything, as the first byte requests, until the end. */
 export async function answerStream(
   connection: Pick<TcpConnection, "read" | "write" | "closeWrite">,
 ): Promise<void> {
@@ -84,10 +84,10 @@ export async function answerStream(
   await connection.closeWrite();
 }
 
-/** What one round has found of the first and of the second stream. */
+/** The figures of one round, for the first and the second stream. */
 type Pair = readonly [number, number];
 
-/** Sums the rounds up, and says what the medians were. */
+/** Summarizes the rounds, and prints the medians. */
 function compare(
   what: string,
   streams: readonly [Stream, Stream],
@@ -108,7 +108,7 @@ async function open(stream: Stream, mode: number): Promise<TcpConnection> {
   return connection;
 }
 
-/** Milliseconds for each message. */
+/** Milliseconds per message. */
 async function echo(connection: TcpConnection, messages: number): Promise<number> {
   const message = new Uint8Array(MESSAGE_BYTES);
   const answer = new Uint8Array(MESSAGE_BYTES);
@@ -120,14 +120,16 @@ async function echo(connection: TcpConnection, messages: number): Promise<number
   return (performance.now() - start) / messages;
 }
 
-/** Bytes for each millisecond, until the other side has read them all. */
+/** Bytes per millisecond, until the other side has read everything. */
 async function bulk(stream: Stream): Promise<number> {
   using connection = await open(stream, BULK);
   const data = new Uint8Array(WRITE_BYTES);
   const start = performance.now();
   for (let i = 0; i < WRITES; i++) await connection.write(data);
   await connection.closeWrite();
-  if (await connection.read(new Uint8Array(1)) !== null) throw new Error("Cannot measure: an echo");
+  if (await connection.read(new Uint8Array(1)) !== null) {
+    throw new Error("Cannot measure: data was echoed");
+  }
   return WRITES * WRITE_BYTES / (performance.now() - start);
 }
 
@@ -137,7 +139,7 @@ const MESSAGE_BYTES = 64;
 const WARM_UP_MESSAGES = 4000;
 const MESSAGES = 200;
 const ROUND_TRIP_ROUNDS = 41;
-/** Of one write. */
+/** The size of one write. */
 export const WRITE_BYTES = 65_536;
 const WRITES = 1500;
 const BULK_ROUNDS = 11;

@@ -1,16 +1,16 @@
 // deno-lint-ignore-file no-console
 /**
- * What encryption costs: a connection secured with Noise beside a plain one, over loopback to another process, in
- * rounds that take turns. Machines and their moods differ, so what counts is the ratio of two rounds that follow each
- * other; `baselines/noise.json` keeps the medians.
+ * What encryption costs: a connection secured with Noise against a plain one, over loopback to another process, in
+ * alternating rounds. Machines differ and their load varies, so what counts is the ratio of consecutive rounds;
+ * `baselines/noise.json` has the medians.
  *
  *     deno run -A bench/noise_bench.ts [--update]
  *
- * Fails if a figure is less than half as good as the baseline's. Takes `openssl`.
+ * Fails if a figure is less than half as good as the baseline's. Needs `openssl`.
  *
- * Two more figures say what to make of the ratios. The bounds are what would be left if nothing but the cipher of the
- * platform took any time, measured where it works: they fall where the plain connection is fast, as the cipher stays as
- * it is. And beside them stands Deno's own TLS, which is native code with the processor's AES.
+ * Two more figures help to interpret the ratios. The bounds are the ratios if only the platform's cipher took time,
+ * measured during real transfers: they are lower if the plain connection is fast, because the cipher's speed is fixed.
+ * The other is Deno's own TLS, which is native code and uses the processor's AES.
  *
  * @module
  */
@@ -18,7 +18,8 @@
 import type { TransportAddress } from "../lib/net/address.ts";
 import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
-import { generateKeyPair, KeyPair, secureConnection } from "../lib/noise/mod.ts";
+import { generateKeyPair, KeyPair } from "../lib/noise/key_pair.ts";
+import { secureConnection } from "../lib/noise/secure_connection.ts";
 import { makeCertificate } from "../tests/interop/coturn.ts";
 import { CipherClock } from "./cipher_clock.ts";
 import {
@@ -31,23 +32,23 @@ import {
 } from "./compare_streams.ts";
 import { median } from "./median.ts";
 
-/** What `baselines/noise.json` keeps. */
+/** The figures in `baselines/noise.json`. */
 interface Figures {
-  /** Bytes a second, writing 64 KiB at a time: secured by plain. */
+  /** Bytes per second, in writes of 64 KiB: secured / plain. */
   readonly bulkRatio: number;
-  /** What would be left of the plain one's speed if all but the cipher cost nothing. */
+  /** The same ratio if only the cipher took time. */
   readonly bulkBound: number;
-  /** TLS by plain. */
+  /** The same for TLS / plain. */
   readonly tlsBulkRatio: number;
-  /** Milliseconds of a message of 64 bytes and its echo: secured by plain. */
+  /** The time for a message of 64 bytes and its echo: secured / plain. */
   readonly roundTripRatio: number;
-  /** The same of the round trip: the plain one's time and the cipher's on both sides by the plain one's. */
+  /** The same ratio if only the cipher, on both sides, took additional time. */
   readonly roundTripBound: number;
-  /** TLS by plain. */
+  /** The same for TLS / plain. */
   readonly tlsRoundTripRatio: number;
-  /** Of an IK handshake on a connection that is open. */
+  /** The time of an IK handshake on an open connection. */
   readonly handshakeMs: number;
-  /** Of the first one in two processes that have just started. */
+  /** The time of the first one in two new processes. */
   readonly firstHandshakeMs: number;
 }
 
@@ -58,7 +59,7 @@ async function measure(): Promise<Figures> {
     args: ["run", "--unstable-net", "-A", import.meta.filename!, "serve", directory],
     stdout: "piped",
   }).spawn();
-  await server.stdout.getReader({ mode: "byob" }).read(new Uint8Array(1)); // it listens
+  await server.stdout.getReader({ mode: "byob" }).read(new Uint8Array(1)); // it is listening
   await Deno.remove(directory, { recursive: true });
   const firstHandshakeMs = await handshake();
   const handshakeMs = await medianOf(HANDSHAKES, handshake);
@@ -76,11 +77,12 @@ async function measure(): Promise<Figures> {
     roundTripRatio: roundTrips.ratio,
     roundTripBound: 1 + 2 * cipher.roundTrip / roundTrips.first,
     tlsRoundTripRatio: (await compareRoundTrips(PLAIN, tls)).ratio,
-    ...{ handshakeMs, firstHandshakeMs },
+    handshakeMs,
+    firstHandshakeMs,
   };
 }
 
-/** Milliseconds that the cipher takes of what this side does. */
+/** How many milliseconds of this side's work the cipher takes. */
 async function measureCipher(): Promise<{ roundTrip: number; write: number }> {
   using clock = new CipherClock();
   const found = await measureWithin(SECURED, clock);
@@ -103,7 +105,7 @@ async function serve(address: TransportAddress): Promise<void> {
   await Deno.stdout.write(Uint8Array.of(0x2e));
   for (;;) {
     const connection = await listener.accept();
-    answer(connection, address === SECURE_ADDRESS).catch(() => connection.close()); // the handshakes are cut short
+    answer(connection, address === SECURE_ADDRESS).catch(() => connection.close()); // clients cut the handshakes short
   }
 }
 
@@ -122,7 +124,9 @@ async function answer(connection: TcpConnection, isSecure: boolean): Promise<voi
 function secure(connection: TcpConnection, role: "initiator" | "responder") {
   const signal = AbortSignal.timeout(10_000);
   return secureConnection(connection, {
-    ...{ pattern: "IK", role, signal },
+    pattern: "IK",
+    role,
+    signal,
     staticKey: role === "responder" ? RESPONDER_KEY : generateKeyPair(),
     remoteStaticKey: role === "responder" ? undefined : RESPONDER_KEY.publicKey,
   });
@@ -146,7 +150,7 @@ const RESPONDER_KEY = new KeyPair(new Uint8Array(32).fill(0x42));
 const HANDSHAKES = 31;
 const BASELINE = new URL("./baselines/noise.json", import.meta.url);
 
-/** A figure may be this much worse than the baseline's. */
+/** How many times worse than the baseline a figure may be. */
 const TOLERANCE = 2;
 
 if (import.meta.main && Deno.args[0] === "serve") {

@@ -1,8 +1,8 @@
 // deno-lint-ignore-file no-console
 /**
- * What a session costs beside the connection that it runs over, plain or secured with Noise: over loopback to another
- * process, in rounds that take turns. Machines and their moods differ, so what counts is the ratio of two rounds that
- * follow each other; `baselines/session.json` keeps the medians.
+ * What a session costs against the connection below it, plain or secured with Noise, over loopback to another process,
+ * in alternating rounds. Machines differ and their load varies, so what counts is the ratio of consecutive rounds;
+ * `baselines/session.json` has the medians.
  *
  *     deno run -A --v8-flags=--expose-gc bench/session_bench.ts [--update]
  *
@@ -14,21 +14,23 @@
 import type { TransportAddress } from "../lib/net/address.ts";
 import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
-import { generateKeyPair, KeyPair, secureConnection } from "../lib/noise/mod.ts";
-import { Session, type SessionRole } from "../lib/session/mod.ts";
+import { generateKeyPair, KeyPair } from "../lib/noise/key_pair.ts";
+import { secureConnection } from "../lib/noise/secure_connection.ts";
+import type { SessionRole } from "../lib/session/migration_engine.ts";
+import { Session } from "../lib/session/session.ts";
 import { answerStream, compareBulk, compareRoundTrips, type Stream } from "./compare_streams.ts";
 
-/** What `baselines/session.json` keeps: the session by the connection that it runs over. */
+/** The figures in `baselines/session.json`: session / connection below. */
 interface Figures {
-  /** Bytes a second, writing 64 KiB at a time, over TCP. */
+  /** Bytes per second, in writes of 64 KiB, over TCP. */
   readonly plainBulkRatio: number;
-  /** Milliseconds of a message of 64 bytes and its echo, over TCP. */
+  /** The time for a message of 64 bytes and its echo, over TCP. */
   readonly plainRoundTripRatio: number;
-  /** As `plainBulkRatio`, over a secured connection. */
+  /** The same as `plainBulkRatio`, over a secured connection. */
   readonly secureBulkRatio: number;
-  /** As `plainRoundTripRatio`, over a secured connection. */
+  /** The same as `plainRoundTripRatio`, over a secured connection. */
   readonly secureRoundTripRatio: number;
-  /** KiB of an idle session that has carried one message, with its path, which is in memory. */
+  /** The memory of an idle session that has carried one message, with its in-memory path, in KiB. */
   readonly idleKib: number;
 }
 
@@ -47,11 +49,11 @@ async function startServer(): Promise<AsyncDisposable> {
     args: ["run", "--unstable-net", "--allow-net", import.meta.filename!, "serve"],
     stdout: "piped",
   }).spawn();
-  await server.stdout.getReader({ mode: "byob" }).read(new Uint8Array(4), { min: 4 }); // it listens
+  await server.stdout.getReader({ mode: "byob" }).read(new Uint8Array(4), { min: 4 }); // it is listening
   return server;
 }
 
-/** What each of a thousand sessions adds to the process, with the connection in memory that it runs over. */
+/** The memory that each of a thousand sessions adds, with its in-memory connection, in KiB. */
 async function weighIdle(): Promise<number> {
   const sessions: Session[] = [];
   const before = await weigh();
@@ -63,7 +65,7 @@ async function weighIdle(): Promise<number> {
     await b.read(new Uint8Array(MESSAGE_BYTES));
     sessions.push(a, b);
   }
-  await new Promise((resolve) => setTimeout(resolve, 500)); // all is acknowledged
+  await new Promise((resolve) => setTimeout(resolve, 500)); // everything is acknowledged
   const weight = await weigh() - before;
   for (const session of sessions) session.reset();
   return weight / 1024 / IDLE_SESSIONS;
@@ -81,7 +83,7 @@ async function weigh(): Promise<number> {
 async function serve(service: Service): Promise<void> {
   using listener = await systemNetwork.listenTcp(service.address);
   await Deno.stdout.write(Uint8Array.of(0x2e));
-  for (;;) answer(await listener.accept(), service).catch(() => {}); // cut short
+  for (;;) answer(await listener.accept(), service).catch(() => {}); // clients cut it short
 }
 
 async function answer(connection: TcpConnection, service: Service): Promise<void> {
@@ -104,7 +106,8 @@ async function wrap(
 function secure(connection: TcpConnection, role: SessionRole) {
   const isInitiator = role === "controlling";
   return secureConnection(connection, {
-    ...{ pattern: "IK", role: isInitiator ? "initiator" : "responder" },
+    pattern: "IK",
+    role: isInitiator ? "initiator" : "responder",
     signal: AbortSignal.timeout(10_000),
     staticKey: isInitiator ? generateKeyPair() : RESPONDER_KEY,
     remoteStaticKey: isInitiator ? RESPONDER_KEY.publicKey : undefined,
@@ -152,7 +155,10 @@ interface Service extends Stream {
 function service(name: string, port: number, isSecure: boolean, isSession: boolean): Service {
   const address = { ip: "127.0.0.1", port };
   const found: Service = {
-    ...{ name, address, isSecure, isSession },
+    name,
+    address,
+    isSecure,
+    isSession,
     open: async () => await wrap(await systemNetwork.connectTcp(address), found, "controlling"),
   };
   return found;
@@ -167,7 +173,7 @@ const MESSAGE_BYTES = 64;
 const IDLE_SESSIONS = 1000;
 const BASELINE = new URL("./baselines/session.json", import.meta.url);
 
-/** A figure may be this much worse than the baseline's. */
+/** How many times worse than the baseline a figure may be. */
 const TOLERANCE = 2;
 
 if (import.meta.main && Deno.args[0] === "serve") {
@@ -191,5 +197,5 @@ if (import.meta.main && Deno.args[0] === "serve") {
       Deno.exitCode = 1;
     }
   }
-  Deno.exit(); // connections that are still being closed
+  Deno.exit(); // some connections are still closing
 }

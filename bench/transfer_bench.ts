@@ -1,8 +1,8 @@
 // deno-lint-ignore-file no-console
 /**
- * How long a file of 256 MiB takes from one process to another over loopback, by `sendFiles` and `receiveFiles` beside
- * a bare copy, file to connection to file, in rounds that take turns. What counts is the ratio of the medians;
- * `baselines/transfer.json` keeps it.
+ * How long a file of 256 MiB takes from one process to another over loopback, with `sendFiles` and `receiveFiles`
+ * against a bare copy from file to connection to file, in alternating rounds. What counts is the ratio of the medians;
+ * `baselines/transfer.json` has it.
  *
  *     deno run -A bench/transfer_bench.ts [--update]
  *
@@ -16,7 +16,7 @@ import { receiveFiles } from "../lib/transfer/receiver.ts";
 import { sendFiles } from "../lib/transfer/sender.ts";
 import { median } from "./median.ts";
 
-/** What `baselines/transfer.json` keeps: the bare copy's time by ours, so that 1 is as fast. */
+/** The figure in `baselines/transfer.json`: time of the bare copy / time of the transfer, so 1 is as fast. */
 interface Baseline {
   readonly ratio: number;
 }
@@ -31,12 +31,13 @@ async function compare(): Promise<Baseline> {
       args: ["run", "-A", import.meta.filename!, "peer", `${folder}/source`],
       stdout: "piped",
     }).spawn();
-    const [bare, ours] = await readPorts(peer.stdout);
-    const times = { bare: [] as number[], ours: [] as number[] };
+    const [bare, transfer] = await readPorts(peer.stdout);
+    const times = { bare: [] as number[], transfer: [] as number[] };
     for (let round = 0; round < ROUNDS; round++) {
       const turns = [
         async () => times.bare.push(await measure(folder, () => copy(bare!, `${folder}/in/copy`))),
-        async () => times.ours.push(await measure(folder, () => receive(ours!, `${folder}/in`))),
+        async () =>
+          times.transfer.push(await measure(folder, () => receive(transfer!, `${folder}/in`))),
       ];
       if (round % 2 === 1) turns.reverse();
       for (const turn of turns) await turn();
@@ -45,7 +46,7 @@ async function compare(): Promise<Baseline> {
       console.log(`${name}: ${(TOTAL_BYTES / 1e3 / median(all)).toFixed(0)} MB/s`);
     }
     peer.kill();
-    return { ratio: median(times.bare) / median(times.ours) };
+    return { ratio: median(times.bare) / median(times.transfer) };
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -76,12 +77,12 @@ function receive(port: number, folder: string): Promise<unknown> {
   );
 }
 
-/** Sends the file to whoever comes: bare on one port, and as files are sent on the other. */
+/** Sends the file to every client: bare on one port, with `sendFiles` on the other. */
 async function serve(path: string): Promise<void> {
-  const [bare, ours] = await Promise.all([0, 1].map(() => {
+  const [bare, transfer] = await Promise.all([0, 1].map(() => {
     return systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   }));
-  console.log(`${bare!.local.port} ${ours!.local.port}`);
+  console.log(`${bare!.local.port} ${transfer!.local.port}`);
   const serveBare = async () => {
     for (;;) {
       using connection = await bare!.accept();
@@ -94,10 +95,10 @@ async function serve(path: string): Promise<void> {
       await connection.read(piece);
     }
   };
-  const serveOurs = async () => {
-    for (;;) await sendFiles(({ signal }) => ours!.accept({ signal }), [path]);
+  const serveTransfer = async () => {
+    for (;;) await sendFiles(({ signal }) => transfer!.accept({ signal }), [path]);
   };
-  await Promise.all([serveBare(), serveOurs()]);
+  await Promise.all([serveBare(), serveTransfer()]);
 }
 
 async function readPorts(stdout: ReadableStream<Uint8Array>): Promise<number[]> {

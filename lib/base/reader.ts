@@ -95,7 +95,7 @@ export class BufferedReader {
     if (length > this.#buffer.length) {
       this.#buffer = new Uint8Array(length);
       this.#buffer.set(unread);
-    } else {
+    } else if (this.#start > 0) {
       this.#buffer.copyWithin(0, this.#start, this.#end);
     }
     this.#start = 0;

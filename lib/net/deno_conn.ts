@@ -5,6 +5,7 @@
  */
 
 import { writeAll } from "../base/reader.ts";
+import type { TransportAddress } from "./address.ts";
 import type { TcpConnection } from "./network.ts";
 
 /**
@@ -79,6 +80,11 @@ export function toDenoConn(connection: TcpConnection): DenoConn {
   return new TcpDenoConn(connection);
 }
 
+/** An address in the form that Deno uses. */
+export function toNetAddress({ ip, port }: TransportAddress): NetAddress {
+  return { transport: "tcp", hostname: ip, port };
+}
+
 class TcpDenoConn implements DenoConn {
   readonly local: TcpConnection["local"];
   readonly remote: TcpConnection["remote"];
@@ -93,11 +99,11 @@ class TcpDenoConn implements DenoConn {
   }
 
   get localAddr(): NetAddress {
-    return { transport: "tcp", hostname: this.local.ip, port: this.local.port };
+    return toNetAddress(this.local);
   }
 
   get remoteAddr(): NetAddress {
-    return { transport: "tcp", hostname: this.remote.ip, port: this.remote.port };
+    return toNetAddress(this.remote);
   }
 
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {

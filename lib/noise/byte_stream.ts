@@ -1,38 +1,20 @@
 /**
- * What a connection has to be to be secured.
+ * The connections that can be secured: those of this library and those of Deno.
  *
  * @module
  */
 
 import { parseIp, type TransportAddress } from "../net/address.ts";
+import type { DenoAddress, DenoConnLike } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 
-/** A connection of this library, or one of Deno. */
-export type ByteStream = TcpConnection | DenoConn;
-
-/** The part of a `Deno.Conn` that is needed here. */
-export interface DenoConn {
-  readonly localAddr: DenoAddress;
-  readonly remoteAddr: DenoAddress;
-  read(buffer: Uint8Array): Promise<number | null>;
-  write(data: Uint8Array): Promise<number>;
-  closeWrite(): Promise<void>;
-  close(): void;
-  ref?(): void;
-  unref?(): void;
-}
-
-/** A `Deno.Addr`. */
-export interface DenoAddress {
-  readonly transport: string;
-  readonly hostname?: string;
-  readonly port?: number;
-}
+/** A connection of this library, or a `Deno.Conn`. */
+export type ByteStream = TcpConnection | DenoConnLike;
 
 /**
- * The two ends of a connection.
+ * The addresses of both ends of a connection.
  *
- * @throws {TypeError} if it is not one between IP addresses
+ * @throws {TypeError} if the connection is not between IP addresses
  */
 export function addressesOf(
   stream: ByteStream,
@@ -44,8 +26,8 @@ export function addressesOf(
   };
 }
 
-/** Cuts the connection: with RST where that can be done. */
-export function cut(stream: ByteStream): void {
+/** Resets the connection; closes one of Deno's, which cannot be reset. */
+export function resetStream(stream: ByteStream): void {
   if ("reset" in stream) stream.reset();
   else stream.close();
 }

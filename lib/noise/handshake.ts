@@ -5,133 +5,34 @@
  */
 
 import { ByteReader, concat } from "../base/bytes.ts";
+import type { CipherState } from "./cipher_state.ts";
 import { KEY_LENGTH, type KeyPair, requireKeyLength } from "./key_pair.ts";
-import { type CipherState, SymmetricState } from "./symmetric_state.ts";
+import { SymmetricState } from "./symmetric_state.ts";
 
-/** A step of a handshake message, as §5.3 and §9.2 process it. */
-export type Token = "e" | "s" | DhToken | "psk";
-
-/** The Diffie-Hellman tokens: the initiator's key first, the responder's second. */
-export type DhToken = "ee" | "es" | "se" | "ss";
-
-/** Who sends the first message, and who the second. */
-export type Role = "initiator" | "responder";
-
-/** A fundamental pattern's name, such as `"XX"`: how the initiator's static key is known, then the responder's. */
-export type FundamentalPattern = keyof typeof PATTERNS;
-
-/** A pattern's name with its `psk` modifiers, as in a protocol name: `"XX"`, `"IKpsk2"`, `"NNpsk0+psk2"`. */
-export type PatternName = FundamentalPattern | `${FundamentalPattern}psk${string}`;
-
-/** What the parties know before a handshake, and what they send in it. */
-export interface HandshakePattern {
-  readonly name: PatternName;
-  /** Whose static key the other side knows beforehand, in the order in which they are hashed. */
-  readonly preMessages: readonly Role[];
-  /** The initiator sends the first one, then they take turns. */
-  readonly messages: readonly (readonly Token[])[];
-}
-
-/**
- * The pattern of this name.
- *
- * @example
- * ```ts
- * import { parsePattern } from "./handshake.ts";
- * import { assertEquals } from "@std/assert";
- *
- * const { preMessages, messages } = parsePattern("NKpsk2");
- * assertEquals(preMessages, ["responder"]);
- * assertEquals(messages, [["e", "es"], ["e", "ee", "psk"]]);
- * ```
- *
- * @throws {TypeError} if there is none
- */
-export function parsePattern(name: PatternName): HandshakePattern {
-  const fundamental = name.slice(0, 2);
-  if (!isFundamental(fundamental)) throw unknownPattern(name);
-  const lines: readonly string[] = PATTERNS[fundamental];
-  const end = lines.indexOf("...");
-  const messages = lines.slice(end + 1).map(tokensOf);
-  for (const position of pskPositions(name)) {
-    const message = messages[Math.max(0, position - 1)];
-    if (message === undefined) throw unknownPattern(name);
-    if (position === 0) message.unshift("psk");
-    else message.push("psk");
-  }
-  const preMessages = lines.slice(0, Math.max(0, end)).map(senderOf);
-  return { name, preMessages, messages };
-}
-
-/** §9.4: `psk0` goes before the first message's tokens, `pskN` after those of the Nth. */
-function pskPositions(name: PatternName): number[] {
-  const modifiers = name.slice(2);
-  if (modifiers === "") return [];
-  const positions = modifiers.split("+").map((modifier) => {
-    const [, position] = /^psk(\d)$/.exec(modifier) ?? [];
-    if (position === undefined) throw unknownPattern(name);
-    return Number(position);
-  });
-  if (new Set(positions).size < positions.length) throw unknownPattern(name);
-  return positions;
-}
-
-function isFundamental(name: string): name is FundamentalPattern {
-  return Object.hasOwn(PATTERNS, name);
-}
-
-function tokensOf(line: string): Token[] {
-  return line.slice("-> ".length).split(", ") as Token[];
-}
-
-function senderOf(line: string): Role {
-  return line.startsWith("->") ? "initiator" : "responder";
-}
-
-function unknownPattern(name: string): TypeError {
-  return new TypeError(`Cannot use handshake pattern: ${JSON.stringify(name)} is not known`);
-}
-
-/** §7.5, written as it is there. */
-const PATTERNS = {
-  NN: ["-> e", "<- e, ee"],
-  NK: ["<- s", "...", "-> e, es", "<- e, ee"],
-  NX: ["-> e", "<- e, ee, s, es"],
-  KN: ["-> s", "...", "-> e", "<- e, ee, se"],
-  KK: ["-> s", "<- s", "...", "-> e, es, ss", "<- e, ee, se"],
-  KX: ["-> s", "...", "-> e", "<- e, ee, se, s, es"],
-  XN: ["-> e", "<- e, ee", "-> s, se"],
-  XK: ["<- s", "...", "-> e, es", "<- e, ee", "-> s, se"],
-  XX: ["-> e", "<- e, ee, s, es", "-> s, se"],
-  IN: ["-> e, s", "<- e, ee, se"],
-  IK: ["<- s", "...", "-> e, es, s, ss", "<- e, ee, se"],
-  IX: ["-> e, s", "<- e, ee, se, s, es"],
-} as const;
-
-/** The longest Noise message, §3. */
+/** The longest Noise message, in bytes (§3). */
 export const MAX_MESSAGE_LENGTH = 65_535;
 
-/** What one side brings to a handshake. */
+/** The keys and settings of one side of a handshake. */
 export interface HandshakeOptions {
   readonly pattern: PatternName;
   readonly role: Role;
-  /** What both sides must have seen in the same way for the handshake to succeed (§6); nothing by default. */
+  /** Data that must be the same on both sides for the handshake to succeed (§6). Default: empty. */
   readonly prologue?: Uint8Array;
-  /** `s`: this side's own; the patterns that begin with N have none for the initiator. Stays the caller's. */
+  /** `s`: this side's static key, if the pattern has one. The caller keeps it. */
   readonly staticKey?: KeyPair;
-  /** `e`: fresh for each handshake, taken over, and destroyed with it. */
+  /** `e`: a fresh key for this handshake, which takes it over and destroys it. */
   readonly ephemeralKey: KeyPair;
-  /** `rs`: the other side's, where the pattern says that it is known. */
+  /** `rs`: the other side's static public key, if the pattern says that it is known beforehand. */
   readonly remoteStaticKey?: Uint8Array;
-  /** 32 bytes for each `psk` of the pattern, in their order; they stay the caller's. */
+  /** A key of 32 bytes for each `psk` of the pattern, in order. The caller keeps them. */
   readonly psks?: readonly Uint8Array[];
 }
 
-/** What happens next in a handshake. */
+/** What the handshake needs next; `"nothing"` once it has failed, was split or was disposed of. */
 export type HandshakeStep = "write" | "read" | "split" | "nothing";
 
 /**
- * One side of a handshake: messages in, messages out, and in the end two keys.
+ * One side of a handshake: processes messages, and ends with a key for each direction.
  *
  * @example
  * ```ts
@@ -157,13 +58,13 @@ export class HandshakeState implements Disposable {
   readonly #staticKey: KeyPair | undefined;
   readonly #ephemeralKey: KeyPair;
   readonly #hasPsks: boolean;
-  /** Those that are still to come. */
+  /** Those not used yet. */
   readonly #psks: Uint8Array[];
   #remoteStaticKey: Uint8Array | undefined;
   #remoteEphemeralKey: Uint8Array | undefined;
   #nextStep: HandshakeStep;
 
-  /** @throws {TypeError} if the pattern is not known, or a key that it needs is missing or no key */
+  /** @throws {TypeError} if the pattern is unknown, or a key is missing, superfluous or of the wrong length */
   constructor(options: HandshakeOptions) {
     const { role, prologue, staticKey, ephemeralKey, remoteStaticKey, psks } = options;
     const pattern = parsePattern(options.pattern);
@@ -184,30 +85,30 @@ export class HandshakeState implements Disposable {
     }
   }
 
-  /** Whose turn it is; `"nothing"` once the handshake has failed, was split or was disposed of. */
+  /** What to call next. */
   get nextStep(): HandshakeStep {
     return this.#nextStep;
   }
 
-  /** The other side's static key, once it is known; to be relied upon once the handshake is through. */
+  /** The other side's static public key, once it is known. Do not rely on it before the handshake is complete. */
   get remoteStaticKey(): Uint8Array | undefined {
     return this.#remoteStaticKey?.slice();
   }
 
-  /** What both sides share and nobody else can arrange: the "channel binding" of §11.2, once `nextStep` is `"split"`. */
+  /** Identifies this handshake, for channel binding (§11.2). Final once `nextStep` is `"split"`. */
   get handshakeHash(): Uint8Array {
     return this.#symmetricState.handshakeHash;
   }
 
   /**
-   * The next message, with a payload as secret as the pattern has it at this point (§7.7).
+   * Writes the next message. §7.7 says how well its payload is protected.
    *
-   * @throws {TypeError} if it is not this side's turn
+   * @throws {TypeError} if it is not this side's turn to write
    * @throws {RangeError} if the message would be longer than 65,535 bytes
    * @throws {MalformedMessageError} if the other side's public key is of low order
    */
   writeMessage(payload: Uint8Array = new Uint8Array(0)): Uint8Array<ArrayBuffer> {
-    return this.#take("write", (tokens) => {
+    return this.#process("write", (tokens) => {
       const parts = tokens.map((token) => this.#write(token));
       const message = concat(...parts, this.#symmetricState.encryptAndHash(payload));
       if (message.length > MAX_MESSAGE_LENGTH) {
@@ -220,13 +121,14 @@ export class HandshakeState implements Disposable {
   }
 
   /**
-   * The payload of the other side's message. A handshake that has failed stays so.
+   * Reads the other side's message. A failure ends the handshake.
    *
-   * @throws {TypeError} if it is not the other side's turn
-   * @throws {MalformedMessageError} if the message is too short, not authentic, or has a public key of low order
+   * @returns its payload
+   * @throws {TypeError} if it is not the other side's turn to write
+   * @throws {MalformedMessageError} if the message is too short, is not authentic or has a public key of low order
    */
   readMessage(message: Uint8Array): Uint8Array<ArrayBuffer> {
-    return this.#take("read", (tokens) => {
+    return this.#process("read", (tokens) => {
       const reader = new ByteReader(message, "handshake message");
       for (const token of tokens) this.#read(token, reader);
       return this.#symmetricState.decryptAndHash(reader.bytes(reader.remaining, "payload")).slice();
@@ -234,9 +136,9 @@ export class HandshakeState implements Disposable {
   }
 
   /**
-   * The keys for what comes after the handshake, once.
+   * The keys for everything after the handshake. Can be called once.
    *
-   * @throws {TypeError} if the handshake is not through
+   * @throws {TypeError} if the handshake is not complete, or was split
    */
   split(): { send: CipherState; receive: CipherState } {
     this.#require("split");
@@ -248,32 +150,32 @@ export class HandshakeState implements Disposable {
   }
 
   /**
-   * A further key of 32 bytes that both sides have and nobody else, for what is beside the connection; before the split.
+   * Another secret key of 32 bytes that both sides share, for use outside the connection. Call it before the split.
    *
-   * @param label what the key is for; each gives another key
-   * @throws {TypeError} if the handshake is not through
+   * @param label what the key is for; each label gives a different key
+   * @throws {TypeError} if the handshake is not complete, or was split
    */
   exportKey(label: string): Uint8Array<ArrayBuffer> {
     this.#require("split");
     return this.#symmetricState.exportKey(label);
   }
 
-  /** Forgets all secrets of this handshake; idempotent. */
+  /** Erases all secrets of this handshake; idempotent. */
   [Symbol.dispose](): void {
     this.#nextStep = "nothing";
     this.#symmetricState.destroy();
     this.#ephemeralKey[Symbol.dispose]();
   }
 
-  /** Processes a message; what fails on its way ends the handshake. */
-  #take(
+  /** Processes a message. A failure ends the handshake. */
+  #process(
     step: "write" | "read",
-    process: (tokens: readonly Token[]) => Uint8Array,
+    run: (tokens: readonly Token[]) => Uint8Array,
   ): Uint8Array<ArrayBuffer> {
     this.#require(step);
     this.#nextStep = "nothing";
     try {
-      const result = process(this.#messages.shift()!);
+      const result = run(this.#messages.shift()!);
       this.#nextStep = this.#messages.length === 0 ? "split" : step === "write" ? "read" : "write";
       return result as Uint8Array<ArrayBuffer>;
     } finally {
@@ -309,7 +211,7 @@ export class HandshakeState implements Disposable {
     }
   }
 
-  /** §9.2: with pre-shared keys the ephemeral ones take part in the keys from the start. */
+  /** §9.2: patterns with pre-shared keys also mix ephemeral keys into the cipher key. */
   #mixEphemeral(publicKey: Uint8Array): void {
     this.#symmetricState.mixHash(publicKey);
     if (this.#hasPsks) this.#symmetricState.mixKey(publicKey.slice());
@@ -341,9 +243,7 @@ function requireKeys(pattern: HandshakePattern, options: HandshakeOptions): void
   }
   const knowsRemote = preMessages.some((owner) => owner !== role);
   if (knowsRemote !== (remoteStaticKey !== undefined)) {
-    const rule = knowsRemote
-      ? "needs the other side's static key"
-      : "has no use for a remote static key";
+    const rule = knowsRemote ? "needs the other side's static key" : "takes no remote static key";
     throw new TypeError(`Cannot be the ${role} of ${name}: it ${rule}`);
   }
   if (remoteStaticKey !== undefined) requireKeyLength(remoteStaticKey, "remote static key");
@@ -355,3 +255,103 @@ function requireKeys(pattern: HandshakePattern, options: HandshakeOptions): void
   }
   for (const psk of psks) requireKeyLength(psk, "pre-shared key");
 }
+
+/** A token of a handshake message, processed as §5.3 and §9.2 say. */
+export type Token = "e" | "s" | DhToken | "psk";
+
+/** The Diffie-Hellman tokens: the initiator's key comes first. */
+export type DhToken = "ee" | "es" | "se" | "ss";
+
+/** The initiator sends the first message. */
+export type Role = "initiator" | "responder";
+
+/** The name of a fundamental pattern (§7.5), such as `"XX"`: the initiator's static key, then the responder's. */
+export type FundamentalPattern = keyof typeof PATTERNS;
+
+/** The name of a pattern with its `psk` modifiers (§8): `"XX"`, `"IKpsk2"`, `"NNpsk0+psk2"`. */
+export type PatternName = FundamentalPattern | `${FundamentalPattern}psk${string}`;
+
+/** A handshake pattern (§7). */
+export interface HandshakePattern {
+  readonly name: PatternName;
+  /** Whose static keys are known beforehand, in the order in which they are hashed. */
+  readonly preMessages: readonly Role[];
+  /** The initiator sends the first message, then the sides alternate. */
+  readonly messages: readonly (readonly Token[])[];
+}
+
+/**
+ * Parses the name of a pattern.
+ *
+ * @example
+ * ```ts
+ * import { parsePattern } from "./handshake.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { preMessages, messages } = parsePattern("NKpsk2");
+ * assertEquals(preMessages, ["responder"]);
+ * assertEquals(messages, [["e", "es"], ["e", "ee", "psk"]]);
+ * ```
+ *
+ * @throws {TypeError} if there is no such pattern
+ */
+export function parsePattern(name: PatternName): HandshakePattern {
+  const fundamental = name.slice(0, 2);
+  if (!isFundamental(fundamental)) throw unknownPattern(name);
+  const lines: readonly string[] = PATTERNS[fundamental];
+  const end = lines.indexOf("...");
+  const messages = lines.slice(end + 1).map(tokensOf);
+  for (const position of pskPositions(name)) {
+    const message = messages[Math.max(0, position - 1)];
+    if (message === undefined) throw unknownPattern(name);
+    if (position === 0) message.unshift("psk");
+    else message.push("psk");
+  }
+  const preMessages = lines.slice(0, Math.max(0, end)).map(senderOf);
+  return { name, preMessages, messages };
+}
+
+/** §9.4: `psk0` comes before the tokens of the first message, `pskN` after those of the Nth. */
+function pskPositions(name: PatternName): number[] {
+  const modifiers = name.slice(2);
+  if (modifiers === "") return [];
+  const positions = modifiers.split("+").map((modifier) => {
+    const [, position] = /^psk(\d)$/.exec(modifier) ?? [];
+    if (position === undefined) throw unknownPattern(name);
+    return Number(position);
+  });
+  if (new Set(positions).size < positions.length) throw unknownPattern(name);
+  return positions;
+}
+
+function isFundamental(name: string): name is FundamentalPattern {
+  return Object.hasOwn(PATTERNS, name);
+}
+
+function tokensOf(line: string): Token[] {
+  return line.slice("-> ".length).split(", ") as Token[];
+}
+
+function senderOf(line: string): Role {
+  return line.startsWith("->") ? "initiator" : "responder";
+}
+
+function unknownPattern(name: string): TypeError {
+  return new TypeError(`Cannot use handshake pattern: ${JSON.stringify(name)} is unknown`);
+}
+
+/** The interactive fundamental patterns, as §7.5 writes them. */
+const PATTERNS = {
+  NN: ["-> e", "<- e, ee"],
+  NK: ["<- s", "...", "-> e, es", "<- e, ee"],
+  NX: ["-> e", "<- e, ee, s, es"],
+  KN: ["-> s", "...", "-> e", "<- e, ee, se"],
+  KK: ["-> s", "<- s", "...", "-> e, es, ss", "<- e, ee, se"],
+  KX: ["-> s", "...", "-> e", "<- e, ee, se, s, es"],
+  XN: ["-> e", "<- e, ee", "-> s, se"],
+  XK: ["<- s", "...", "-> e, es", "<- e, ee", "-> s, se"],
+  XX: ["-> e", "<- e, ee, s, es", "-> s, se"],
+  IN: ["-> e, s", "<- e, ee, se"],
+  IK: ["<- s", "...", "-> e, es, s, ss", "<- e, ee, se"],
+  IX: ["-> e, s", "<- e, ee, se, s, es"],
+} as const;

@@ -1,5 +1,5 @@
 /**
- * X25519 key pairs, the `GENERATE_KEYPAIR()` and `DH()` of Noise, revision 34, §4.1 and §12.1.
+ * X25519 key pairs: `GENERATE_KEYPAIR()` and `DH()` of the Noise Protocol Framework, revision 34, §4.1 and §12.1.
  *
  * @module
  */
@@ -7,19 +7,29 @@
 import { x25519, x25519PublicKey } from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
 
-/** How long keys are: public, secret, pre-shared and shared. */
+/** The length of every key, in bytes: public, secret, pre-shared and shared. */
 export const KEY_LENGTH = 32;
 
-/** A secret key that stays inside, and the public key that belongs to it. */
+/** Generates a key pair from random bytes of the system. */
+export function generateKeyPair(): KeyPair {
+  const secretKey = crypto.getRandomValues(new Uint8Array(KEY_LENGTH));
+  const keyPair = new KeyPair(secretKey);
+  secretKey.fill(0);
+  return keyPair;
+}
+
+/** A public key and its secret key, which cannot be read back. */
 export class KeyPair implements Disposable {
   /** 32 bytes. */
   readonly publicKey: Uint8Array;
   readonly #secretKey: Uint8Array;
-  #destroyed = false;
+  #isDestroyed = false;
 
   /**
+   * Computes the public key of a secret key.
+   *
    * @param secretKey 32 random bytes; they are copied
-   * @throws {TypeError} if there are more or fewer
+   * @throws {TypeError} if it is not 32 bytes long
    */
   constructor(secretKey: Uint8Array) {
     requireKeyLength(secretKey, "secret key");
@@ -30,10 +40,10 @@ export class KeyPair implements Disposable {
   /**
    * The secret that only the owners of the two key pairs can compute.
    *
-   * @throws {MalformedMessageError} if the public key is one of those that make it zero for every key pair
+   * @throws {MalformedMessageError} if the public key is one of those that give zero with every secret key
    */
   dh(publicKey: Uint8Array): Uint8Array<ArrayBuffer> {
-    if (this.#destroyed) throw new TypeError("Cannot use the key pair: it was destroyed");
+    if (this.#isDestroyed) throw new TypeError("Cannot use the key pair: it was destroyed");
     const shared = x25519(this.#secretKey, publicKey);
     if (shared === undefined) {
       throw new MalformedMessageError("Cannot agree on a key: the public key is of low order");
@@ -41,23 +51,19 @@ export class KeyPair implements Disposable {
     return shared;
   }
 
-  /** Forgets the secret key; idempotent. */
+  /** Erases the secret key; idempotent. */
   [Symbol.dispose](): void {
-    this.#destroyed = true;
+    this.#isDestroyed = true;
     this.#secretKey.fill(0);
   }
 }
 
-/** @throws {TypeError} if a key is not as long as keys are */
+/**
+ * Checks the length of a key.
+ *
+ * @throws {TypeError} if it is not 32 bytes long
+ */
 export function requireKeyLength(key: Uint8Array, what: string): void {
   if (key.length === KEY_LENGTH) return;
   throw new TypeError(`Cannot use ${what}: it has ${key.length} bytes, not ${KEY_LENGTH}`);
-}
-
-/** A key pair that nobody has had before, `GENERATE_KEYPAIR()` of Noise, revision 34, §4.1. */
-export function generateKeyPair(): KeyPair {
-  const secretKey = crypto.getRandomValues(new Uint8Array(KEY_LENGTH));
-  const keyPair = new KeyPair(secretKey);
-  secretKey.fill(0);
-  return keyPair;
 }

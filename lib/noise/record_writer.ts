@@ -5,6 +5,7 @@
  */
 
 import { writeAll } from "../base/reader.ts";
+import { optionalResolvers } from "../base/tasks.ts";
 import type { ByteStream } from "./byte_stream.ts";
 import {
   MAX_PLAINTEXT_LENGTH,
@@ -14,27 +15,27 @@ import {
 } from "./record.ts";
 
 /**
- * Writes records. What comes while nothing is on its way goes out at once; what comes while records are on their way
- * waits in a buffer and goes out with the next ones, as does what is left of a write that fills a record.
+ * Writes records. Data goes out at once if nothing is being sent. Data that arrives during a send waits in a buffer and
+ * goes out with the next records, as does the rest of a write that fills a record.
  */
 export class RecordWriter {
   readonly #stream: ByteStream;
   readonly #cipher: RecordCipher;
-  /** What goes out next: the plaintext of one record. */
+  /** The plaintext of the next record. */
   readonly #buffer = new GrowingBuffer([SMALL_LENGTH, MAX_PLAINTEXT_LENGTH]);
   #buffered = 0;
-  /** Records that are on their way, or gather for it. */
+  /** Records that are being sent, or gathered to be sent together. */
   readonly #batch = new GrowingBuffer([SMALL_LENGTH, MAX_RECORD_LENGTH, MAX_BATCH_LENGTH]);
   #batched = 0;
   #state: "idle" | "sending" | "gathering" = "idle";
-  /** What has found no room in the buffer. */
-  readonly #waiting: Write[] = [];
+  /** Writes for which the buffer has no room. */
+  readonly #waiting: WaitingWrite[] = [];
   #ending: PromiseWithResolvers<void> | undefined;
   #isEnded = false;
   #failure: { readonly reason: unknown } | undefined;
 
   /**
-   * @param stream to which nobody else writes
+   * @param stream nothing else may write to it
    * @param cipher taken over
    */
   constructor(stream: ByteStream, cipher: RecordCipher) {
@@ -43,11 +44,10 @@ export class RecordWriter {
   }
 
   /**
-   * Takes the data, and resolves once all of it is on its way or in the buffer. If that fails later, the next call
-   * says so.
+   * Resolves once all of the data is being sent or is in the buffer. If sending fails later, the next call throws.
    *
-   * @throws {TypeError} after the end
-   * @throws what the connection fails with
+   * @throws {TypeError} after {@linkcode RecordWriter.end}
+   * @throws the connection's failure
    */
   async write(data: Uint8Array): Promise<void> {
     this.#requireNoFailure();
@@ -59,33 +59,32 @@ export class RecordWriter {
   }
 
   /**
-   * Sends the record that ends the stream, after all that was written before.
+   * Sends the record that ends the stream, after everything written before.
    *
-   * @throws what the connection fails with
+   * @throws the connection's failure
    */
   async end(): Promise<void> {
     this.#requireNoFailure();
     if (this.#ending === undefined) {
-      this.#ending = Promise.withResolvers();
+      this.#ending = optionalResolvers();
       if (this.#state === "idle") this.#start(NOTHING);
     }
     await this.#ending.promise;
+  }
+
+  /** Makes all waiting and later writes fail; the first failure wins. */
+  fail(reason: unknown): void {
+    this.#cipher.destroy();
+    this.#failure ??= { reason };
+    for (const write of this.#waiting.splice(0)) write.reject(this.#failure.reason);
+    this.#ending?.reject(this.#failure.reason);
   }
 
   #requireNoFailure(): void {
     if (this.#failure !== undefined) throw this.#failure.reason;
   }
 
-  /** Makes all writes fail that wait or come. */
-  fail(reason: unknown): void {
-    this.#cipher.destroy();
-    this.#failure ??= { reason };
-    for (const write of this.#waiting.splice(0)) write.reject(this.#failure.reason);
-    this.#ending?.promise.catch(() => {}); // whoever waits for it is told; nobody may
-    this.#ending?.reject(this.#failure.reason);
-  }
-
-  /** Sends or buffers as much as may be; what is left. */
+  /** Sends or buffers as much as there is room for, and returns the rest. */
   #add(data: Uint8Array): Uint8Array {
     let rest = data;
     if (this.#state === "idle" && rest.length > 0) {
@@ -102,7 +101,7 @@ export class RecordWriter {
     return rest;
   }
 
-  /** Sends a first record, and whatever comes until there is nothing more. */
+  /** Sends a first record, then keeps sending until nothing is left. */
   #start(plaintext: Uint8Array): void {
     this.#seal(plaintext);
     this.#send().catch((error) => this.fail(error));
@@ -118,38 +117,38 @@ export class RecordWriter {
       this.#state = "gathering";
       if (this.#buffered === MAX_PLAINTEXT_LENGTH) this.#gather();
       this.#admitWaiting();
-      if (this.#isIncomplete) await this.#giveWay();
+      if (this.#isIncomplete) await this.#yieldToWriter();
       if (this.#failure !== undefined) return;
       this.#gather();
-      if (this.#ending !== undefined && this.#hasRoom) this.#seal(NOTHING); // then the buffer is empty
+      if (this.#ending !== undefined && this.#hasRoom) this.#seal(NOTHING); // the buffer is empty now
     }
     this.#state = "idle";
-    this.#cipher.prepareToEncrypt(); // while nothing is to be sent
+    this.#cipher.prepareToEncrypt(); // while there is nothing to send
   }
 
   /**
-   * Lets a writer that awaits each write come with the next one. The system mostly takes records at once, and a run of
-   * writes of 64 KiB would else be long and tiny records in turn, and each would wake the other side.
+   * Gives a caller that awaits each write the chance to make the next one. The system usually takes records at once, so
+   * a run of 64 KiB writes would otherwise become long and tiny records in turn, and each would wake the other side.
    */
-  async #giveWay(): Promise<void> {
-    for (let i = 0; i < GIVE_WAY_MICROTASKS && this.#isIncomplete; i++) {
+  async #yieldToWriter(): Promise<void> {
+    for (let i = 0; i < YIELD_MICROTASKS && this.#isIncomplete; i++) {
       const before = this.#batched;
       await undefined;
       if (this.#batched > before) i = 0;
     }
   }
 
-  /** Whether something is to be sent, and more can go with it. */
+  /** Whether there is something to send, and room for more. */
   get #isIncomplete(): boolean {
     return this.#hasRoom && this.#batched + this.#buffered > 0;
   }
 
-  /** Whether another record of any length fits in. */
+  /** Whether the batch has room for another record of any length. */
   get #hasRoom(): boolean {
     return this.#batched + MAX_RECORD_LENGTH <= MAX_BATCH_LENGTH;
   }
 
-  /** Makes a record of what is buffered, if there is room for it. */
+  /** Turns the buffer into a record of the batch, if there is room for it. */
   #gather(): void {
     if (this.#buffered === 0 || !this.#hasRoom) return;
     this.#seal(this.#buffer.bytes.subarray(0, this.#buffered));
@@ -172,22 +171,22 @@ export class RecordWriter {
   }
 }
 
-/** Memory that grows in steps when it is needed. */
+/** Memory that grows in steps. */
 class GrowingBuffer {
   readonly #steps: readonly number[];
   #bytes = new Uint8Array(0);
 
-  /** @param steps the lengths that it may have, the smallest one first */
+  /** @param steps the lengths it may have, the smallest first */
   constructor(steps: readonly number[]) {
     this.#steps = steps;
   }
 
-  /** All that there is. */
+  /** All of the memory. */
   get bytes(): Uint8Array {
     return this.#bytes;
   }
 
-  /** At least so many bytes, with what was in them. */
+  /** Grows to at least `length` bytes, and keeps the content. */
   reserve(length: number): Uint8Array {
     if (this.#bytes.length >= length) return this.#bytes;
     const grown = new Uint8Array(this.#steps.find((step) => step >= length)!);
@@ -196,7 +195,7 @@ class GrowingBuffer {
   }
 }
 
-interface Write {
+interface WaitingWrite {
   rest: Uint8Array;
   resolve(): void;
   reject(reason: unknown): void;
@@ -204,11 +203,14 @@ interface Write {
 
 const NOTHING = new Uint8Array(0);
 
-/** Ours: a tenth faster than one record at a time; twice as many records take twice the memory, and win 3 % more. */
+/**
+ * Chosen by us: a tenth faster than one record at a time. Twice as many records take twice the memory and gain only
+ * another 3 %.
+ */
 const MAX_BATCH_LENGTH = 4 * MAX_RECORD_LENGTH;
 
-/** Ours: a loop that awaits its writes needs one, piping into a `WritableStream` six. */
-const GIVE_WAY_MICROTASKS = 8;
+/** Chosen by us: a loop that awaits its writes needs one, piping into a `WritableStream` needs six. */
+const YIELD_MICROTASKS = 8;
 
-/** Ours: a connection with small messages needs no more. */
+/** Chosen by us: a connection that carries small messages needs no more. */
 const SMALL_LENGTH = 2048;

@@ -1,91 +1,38 @@
 /**
- * Encrypts and authenticates a connection with a Noise protocol, `25519_ChaChaPoly_SHA256`.
+ * Connections encrypted and authenticated with a Noise protocol, `25519_ChaChaPoly_SHA256`.
  *
  * @module
  */
 
 import { concat, release } from "../base/bytes.ts";
 import { NetworkError, RefusedError } from "../base/errors.ts";
-import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import { writeAll } from "../base/reader.ts";
-import { addressesOf, type ByteStream, cut } from "./byte_stream.ts";
+import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
+import { type DenoConn, type NetAddress, toNetAddress } from "../net/deno_conn.ts";
+import { addressesOf, type ByteStream, resetStream } from "./byte_stream.ts";
+import { CipherState } from "./cipher_state.ts";
 import { type HandshakeOptions, HandshakeState } from "./handshake.ts";
 import { generateKeyPair, requireKeyLength } from "./key_pair.ts";
-import { FrameReader, LENGTH_BYTES, RecordCipher, RecordReader, writeLength } from "./record.ts";
+import { LENGTH_BYTES, RecordCipher, writeLength } from "./record.ts";
+import { NoiseMessageReader, RecordReader } from "./record_reader.ts";
 import { RecordWriter } from "./record_writer.ts";
-import { CipherState } from "./symmetric_state.ts";
-
-/** Whom to speak with, and about what. */
-export interface ShakeHandsOptions {
-  /** What this side's messages carry, the first one first; nothing where there is none. */
-  readonly payloads?: readonly Uint8Array[];
-  /**
-   * Whether to go on with the owner of a static key that the handshake brings; asked as soon as the key arrives, before anything is sent to it.
-   * With the patterns that send a key before proof of its possession (IN, IX), the proof comes with the next message.
-   */
-  readonly authorize?: (remoteStaticKey: Uint8Array) => boolean | Promise<boolean>;
-}
-
-/**
- * Exchanges the messages of a handshake, each after its length in 16 bits.
- *
- * @returns the payloads of the other side's messages
- * @throws {MalformedMessageError} if a message is not as it should be
- * @throws {NetworkError} `reset` if the connection is cut
- * @throws {RefusedError} if `authorize` says no
- * @throws {RangeError} if a payload is too long for a message of {@linkcode MAX_HANDSHAKE_MESSAGE_LENGTH} bytes
- */
-export async function shakeHands(
-  stream: ByteStream,
-  frames: FrameReader,
-  state: HandshakeState,
-  { payloads = [], authorize }: ShakeHandsOptions,
-): Promise<Uint8Array[]> {
-  const unsent = [...payloads];
-  const received: Uint8Array[] = [];
-  let isAuthorized = authorize === undefined || state.remoteStaticKey !== undefined;
-  while (state.nextStep !== "split") {
-    if (state.nextStep === "write") {
-      await writeAll(stream, frame(state.writeMessage(unsent.shift())));
-      continue;
-    }
-    received.push(state.readMessage(await frames.next(MAX_HANDSHAKE_MESSAGE_LENGTH)));
-    const remoteStaticKey = state.remoteStaticKey;
-    if (isAuthorized || remoteStaticKey === undefined) continue;
-    if (!await authorize!(remoteStaticKey)) {
-      throw new RefusedError(
-        "Cannot shake hands: the other side's static key is not authorized",
-        0,
-      );
-    }
-    isAuthorized = true;
-  }
-  return received;
-}
-
-function frame(message: Uint8Array): Uint8Array {
-  if (message.length > MAX_HANDSHAKE_MESSAGE_LENGTH) {
-    throw new RangeError(
-      `Cannot shake hands: a message of ${message.length} bytes is over ${MAX_HANDSHAKE_MESSAGE_LENGTH}`,
-    );
-  }
-  const length = new Uint8Array(LENGTH_BYTES);
-  writeLength(length, message.length);
-  return concat(length, message);
-}
-
-/** Ours: room for a payload like a certificate, and little for a stranger to fill. */
-export const MAX_HANDSHAKE_MESSAGE_LENGTH = 4094;
 
 /** How to secure a connection. */
-export interface SecureConnectionOptions
-  extends Omit<HandshakeOptions, "ephemeralKey">, ShakeHandsOptions {
-  /** Gives up the handshake, and cuts the connection. Strangers can take forever, so there has to be one. */
+export interface SecureConnectionOptions extends Omit<HandshakeOptions, "ephemeralKey"> {
+  /** The payloads of this side's handshake messages, the first one first. Default: empty. */
+  readonly payloads?: readonly Uint8Array[];
+  /**
+   * Decides whether to continue with the owner of a static key that the handshake transmits. Called as soon as the key
+   * arrives, before anything is sent to its owner. In patterns that send a key before its possession is proved (IN, IX),
+   * the proof comes with the next message. Default: everyone is authorized.
+   */
+  readonly authorize?: (remoteStaticKey: Uint8Array) => boolean | Promise<boolean>;
+  /** Aborts the handshake and resets the connection. Required, because an unauthenticated peer can take forever. */
   readonly signal: AbortSignal;
 }
 
 /**
- * Shakes hands over a connection, and secures it. The connection is taken over, and cut on failure.
+ * Performs a handshake over a connection, and secures it. The connection is taken over, and reset on failure.
  *
  * @example
  * ```ts
@@ -95,14 +42,12 @@ export interface SecureConnectionOptions
  *
  * using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
  * const { port } = listener.addr as Deno.NetAddr;
- * const staticKey = generateKeyPair(); // the responder's identity: its public key is known to its peers
+ * const staticKey = generateKeyPair(); // the server's identity: clients know its public key
+ * const remoteStaticKey = staticKey.publicKey;
  * const signal = AbortSignal.timeout(10_000);
  * const [client, server] = await Promise.all([
  *   Deno.connect({ hostname: "127.0.0.1", port }).then((conn) =>
- *     secureConnection(conn, {
- *       ...{ pattern: "NK", role: "initiator", signal },
- *       remoteStaticKey: staticKey.publicKey,
- *     })
+ *     secureConnection(conn, { pattern: "NK", role: "initiator", remoteStaticKey, signal })
  *   ),
  *   listener.accept().then((conn) =>
  *     secureConnection(conn, { pattern: "NK", role: "responder", staticKey, signal })
@@ -115,10 +60,11 @@ export interface SecureConnectionOptions
  * assertEquals(await new Response(server.readable).text(), "hello");
  * ```
  *
- * @throws {TypeError} if the options are no good for the pattern
- * @throws {MalformedMessageError} if the other side does not know the keys that it should, or something was changed
+ * @throws {TypeError} if the options do not fit the pattern
+ * @throws {MalformedMessageError} if the other side does not know the right keys, or a message was modified
  * @throws {NetworkError} `reset` if the connection is cut
- * @throws {RefusedError} if `authorize` says no
+ * @throws {RefusedError} if `authorize` returns `false`
+ * @throws {RangeError} if a payload is too long for a message of {@linkcode MAX_HANDSHAKE_MESSAGE_LENGTH} bytes
  * @throws the signal's reason on abort
  */
 export async function secureConnection(
@@ -126,46 +72,52 @@ export async function secureConnection(
   options: SecureConnectionOptions,
 ): Promise<SecureConnection> {
   const { signal } = options;
-  let isCut = false;
-  const cutOnce = () => {
-    if (!isCut) cut(stream);
-    isCut = true;
+  let isReset = false;
+  const resetOnce = () => {
+    if (!isReset) resetStream(stream);
+    isReset = true;
   };
-  signal.addEventListener("abort", cutOnce, { once: true });
+  signal.addEventListener("abort", resetOnce, { once: true });
   try {
     signal.throwIfAborted();
     using state = new HandshakeState({ ...options, ephemeralKey: generateKeyPair() });
-    const frames = new FrameReader(stream, addressesOf(stream).remote);
-    const payloads = await shakeHands(stream, frames, state, options);
+    const messages = new NoiseMessageReader(stream, addressesOf(stream).remote);
+    const handshakePayloads = await shakeHands(stream, messages, state, options);
     signal.throwIfAborted();
     const { remoteStaticKey, handshakeHash } = state;
-    const known = { remoteStaticKey, handshakeHash, handshakePayloads: payloads };
-    return new SecureConnection(stream, frames, { ...known, ...state.split() });
+    const { send, receive } = state.split();
+    return new SecureConnection(stream, messages, {
+      remoteStaticKey,
+      handshakeHash,
+      handshakePayloads,
+      send,
+      receive,
+    });
   } catch (error) {
-    cutOnce();
-    signal.throwIfAborted(); // then the error only says that the connection was cut
+    resetOnce();
+    signal.throwIfAborted(); // in that case the error only says that the connection was reset
     throw error;
   } finally {
-    signal.removeEventListener("abort", cutOnce);
+    signal.removeEventListener("abort", resetOnce);
   }
 }
 
-/** Keys that a handshake has led to which took place elsewhere, such as in the messages before the connection. */
+/** The keys from a handshake that took place elsewhere, such as in signaling messages before the connection. */
 export interface ConnectionKeys {
-  /** For what this side sends: 32 bytes, taken over, and zeroed in the end. */
+  /** The key for what this side sends: 32 bytes, taken over, and zeroed at the end. */
   readonly sendKey: Uint8Array<ArrayBuffer>;
-  /** For what it receives, the other side's `sendKey`; as that. */
+  /** The key for what this side receives, which is the other side's `sendKey`; also taken over. */
   readonly receiveKey: Uint8Array<ArrayBuffer>;
   /** The same on both sides, and on no other connection. */
   readonly handshakeHash: Uint8Array;
-  /** The other side's static key, if the handshake has proved one. */
+  /** The other side's static key, if the handshake has authenticated one. */
   readonly remoteStaticKey?: Uint8Array;
 }
 
 /**
  * Secures a connection without another handshake, and so without a round trip. The connection is taken over.
  *
- * The keys must be of this connection alone: with the same keys on two of them, whoever sees both can read them.
+ * Use the keys for this one connection only: if two connections share keys, anyone who sees both can decrypt them.
  *
  * @throws {TypeError} if a key is not 32 bytes long
  */
@@ -175,35 +127,37 @@ export function secureConnectionFromKeys(
 ): SecureConnection {
   requireKeyLength(sendKey, "key to send with");
   requireKeyLength(receiveKey, "key to receive with");
-  return new SecureConnection(stream, new FrameReader(stream, addressesOf(stream).remote), {
-    ...{ handshakeHash, remoteStaticKey, handshakePayloads: [] },
+  return new SecureConnection(stream, new NoiseMessageReader(stream, addressesOf(stream).remote), {
+    remoteStaticKey,
+    handshakeHash,
+    handshakePayloads: [],
     send: new CipherState(sendKey),
     receive: new CipherState(receiveKey),
   });
 }
 
 /**
- * An encrypted and authenticated stream of bytes, both a `Deno.Conn` and a `TcpConnection`.
+ * An encrypted and authenticated byte stream. It is a `Deno.Conn` and a `TcpConnection`.
  *
- * Who has sent all says so with `closeWrite()`, and the other side reads to the end. `close()` without it cuts the
- * connection, as does disposal, and the other side's `read()` fails: a stream that was cut short, by a program that
- * failed or by somebody on the way, never looks like a finished one.
+ * `closeWrite()` finishes one direction: the other side reads to the end. `close()` without it cuts the connection, as
+ * does disposal, and the other side's `read()` fails. So a truncated stream, whether a program failed or an attacker cut
+ * it, never looks like a finished one.
  */
-export class SecureConnection implements Disposable {
+export class SecureConnection implements DenoConn {
   /** This side's address. */
   readonly local: TransportAddress;
   /** The other side's address. */
   readonly remote: TransportAddress;
-  /** The other side's static key, proved by the handshake; `undefined` if the pattern has none. */
+  /** The other side's static key, authenticated by the handshake; `undefined` if the pattern has none. */
   readonly remoteStaticKey: Uint8Array | undefined;
   /** The same on both sides, and on no other connection: for channel binding (Noise §11.2). */
   readonly handshakeHash: Uint8Array;
-  /** What the other side's handshake messages carried, the first one first. */
+  /** The payloads of the other side's handshake messages, the first one first. */
   readonly handshakePayloads: readonly Uint8Array[];
   readonly #stream: ByteStream;
   readonly #reader: RecordReader;
   readonly #writer: RecordWriter;
-  /** What is read from at present, and which part of it was not read yet. */
+  /** The plaintext of the record being read, and the part of it not read yet. */
   #record = NOTHING;
   #unread = NOTHING;
   #isReading = false;
@@ -213,36 +167,36 @@ export class SecureConnection implements Disposable {
   #writable: WritableStream<Uint8Array> | undefined;
 
   /** @ignore use {@linkcode secureConnection} or {@linkcode secureConnectionFromKeys} */
-  constructor(stream: ByteStream, frames: FrameReader, secured: SecuredBy) {
+  constructor(stream: ByteStream, messages: NoiseMessageReader, result: HandshakeResult) {
     const { local, remote } = addressesOf(stream);
     this.local = local;
     this.remote = remote;
-    this.remoteStaticKey = secured.remoteStaticKey;
-    this.handshakeHash = secured.handshakeHash;
-    this.handshakePayloads = secured.handshakePayloads;
-    const { send, receive } = secured;
+    this.remoteStaticKey = result.remoteStaticKey;
+    this.handshakeHash = result.handshakeHash;
+    this.handshakePayloads = result.handshakePayloads;
     this.#stream = stream;
-    this.#reader = new RecordReader(frames, new RecordCipher(receive), (failure) => {
-      this.#end(failure, () => cut(stream));
+    this.#reader = new RecordReader(messages, new RecordCipher(result.receive), (failure) => {
+      this.#end(failure, () => resetStream(stream));
     });
-    this.#writer = new RecordWriter(stream, new RecordCipher(send));
+    this.#writer = new RecordWriter(stream, new RecordCipher(result.send));
   }
 
-  /** This side's address, as Deno has it. */
+  /** {@linkcode SecureConnection.local} in Deno's form. */
   get localAddr(): NetAddress {
     return toNetAddress(this.local);
   }
 
-  /** The other side's address, as Deno has it. */
+  /** {@linkcode SecureConnection.remote} in Deno's form. */
   get remoteAddr(): NetAddress {
     return toNetAddress(this.remote);
   }
 
   /**
-   * Fills the start of `buffer`; the number of bytes, or `null` once the other side has finished.
+   * Reads into the start of `buffer`. One call at a time.
    *
-   * @throws {MalformedMessageError} if something was changed, repeated or left out
-   * @throws {NetworkError} `reset` if the connection was cut, `closed` if by this side
+   * @returns the number of bytes, or `null` once the other side has finished
+   * @throws {MalformedMessageError} if records were modified, repeated, reordered or dropped
+   * @throws {NetworkError} `reset` if the connection was cut, `closed` if this side closed it
    */
   async read(buffer: Uint8Array): Promise<number | null> {
     if (buffer.length === 0) return 0;
@@ -266,22 +220,23 @@ export class SecureConnection implements Disposable {
   }
 
   /**
-   * Writes all of `data`, which must not change until then; the number of bytes. A record of them may still be on its
-   * way: `closeWrite()` waits for it, `close()` does not, and its failure is told to the next call.
+   * Writes all of `data`, which must not change until the call returns. The last record may still be in flight:
+   * `closeWrite()` waits for it, `close()` does not, and the next call throws its failure.
    *
-   * @throws {NetworkError} `closed` if this side has closed the connection, or what it fails with
+   * @returns the length of `data`
+   * @throws {NetworkError} `closed` if this side has closed the connection, or the connection's failure
    */
   async write(data: Uint8Array): Promise<number> {
     await this.#writer.write(data);
     return data.length;
   }
 
-  /** Waits until all is written, and tells the other side that this was all; reading goes on. */
+  /** Finishes this direction: waits until everything is written, then sends the end. The other direction goes on. */
   closeWrite(): Promise<void> {
     return this.#writeClosed ??= this.#writer.end().then(() => this.#stream.closeWrite());
   }
 
-  /** What the other side sends, until it finishes. Cancelling it closes the connection. */
+  /** The other side's bytes, until it finishes. Cancelling it closes the connection. */
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
     return this.#readable ??= new ReadableStream({
       pull: async (controller) => {
@@ -301,7 +256,7 @@ export class SecureConnection implements Disposable {
     }, { highWaterMark: 0 });
   }
 
-  /** What this side sends. Closing it is `closeWrite()`, aborting it `close()`. */
+  /** Takes the bytes to send. Closing it calls `closeWrite()`, aborting it calls `close()`. */
   get writable(): WritableStream<Uint8Array> {
     return this.#writable ??= new WritableStream({
       write: async (data) => void await this.write(data),
@@ -310,27 +265,27 @@ export class SecureConnection implements Disposable {
     });
   }
 
-  /** Closes both directions; idempotent. Without `closeWrite()` before, the other side sees a cut. */
+  /** Closes both directions; idempotent. Without a `closeWrite()` before it, the other side sees a cut. */
   close(): void {
     this.#end(this.#closedError(), () => this.#stream.close());
   }
 
-  /** As `close()`, with RST where that can be done. */
+  /** Like `close()`, but with an RST if the connection below can send one. */
   reset(): void {
-    this.#end(this.#closedError(), () => cut(this.#stream));
+    this.#end(this.#closedError(), () => resetStream(this.#stream));
   }
 
-  /** Keeps the program running while a read waits, which is so by default. */
+  /** Keeps the program running while a read is waiting; the default. */
   ref(): void {
     if ("ref" in this.#stream) this.#stream.ref?.();
   }
 
-  /** Lets the program end while a read waits, where the connection can do that. */
+  /** Lets the program exit while a read is waiting, if the connection below supports that. */
   unref(): void {
     if ("unref" in this.#stream) this.#stream.unref?.();
   }
 
-  /** As `close()`. */
+  /** Same as `close()`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -344,7 +299,7 @@ export class SecureConnection implements Disposable {
     close();
   }
 
-  /** The reader alone does not know: when it is done, the read that it was for has not gone on yet. */
+  /** The record reader cannot check this: it may be done while the call that read the record has not resumed yet. */
   #requireNoOtherRead(): void {
     if (this.#isReading) throw new TypeError("Cannot read: another read is waiting");
   }
@@ -355,8 +310,8 @@ export class SecureConnection implements Disposable {
   }
 }
 
-/** What a handshake has led to. */
-interface SecuredBy {
+/** The result of a handshake. */
+interface HandshakeResult {
   readonly remoteStaticKey: Uint8Array | undefined;
   readonly handshakeHash: Uint8Array;
   readonly handshakePayloads: readonly Uint8Array[];
@@ -364,15 +319,51 @@ interface SecuredBy {
   readonly receive: CipherState;
 }
 
-/** A `Deno.NetAddr`. */
-export interface NetAddress {
-  readonly transport: "tcp";
-  readonly hostname: string;
-  readonly port: number;
+/**
+ * Exchanges the messages of a handshake, each after its length in 16 bits.
+ *
+ * @returns the payloads of the other side's messages
+ */
+async function shakeHands(
+  stream: ByteStream,
+  messages: NoiseMessageReader,
+  state: HandshakeState,
+  { payloads = [], authorize }: SecureConnectionOptions,
+): Promise<Uint8Array[]> {
+  const unsent = [...payloads];
+  const received: Uint8Array[] = [];
+  let isAuthorized = authorize === undefined || state.remoteStaticKey !== undefined;
+  while (state.nextStep !== "split") {
+    if (state.nextStep === "write") {
+      await writeAll(stream, withLength(state.writeMessage(unsent.shift())));
+      continue;
+    }
+    received.push(state.readMessage(await messages.next(MAX_HANDSHAKE_MESSAGE_LENGTH)));
+    const remoteStaticKey = state.remoteStaticKey;
+    if (isAuthorized || remoteStaticKey === undefined) continue;
+    if (!await authorize!(remoteStaticKey)) {
+      throw new RefusedError(
+        "Cannot shake hands: the other side's static key is not authorized",
+        0,
+      );
+    }
+    isAuthorized = true;
+  }
+  return received;
 }
 
-function toNetAddress({ ip, port }: TransportAddress): NetAddress {
-  return { transport: "tcp", hostname: ip, port };
+function withLength(message: Uint8Array): Uint8Array {
+  if (message.length > MAX_HANDSHAKE_MESSAGE_LENGTH) {
+    throw new RangeError(
+      `Cannot shake hands: a message of ${message.length} bytes is over ${MAX_HANDSHAKE_MESSAGE_LENGTH}`,
+    );
+  }
+  const length = new Uint8Array(LENGTH_BYTES);
+  writeLength(length, message.length);
+  return concat(length, message);
 }
+
+/** Chosen by us: room for a payload such as a certificate, but little memory for an unauthenticated peer to fill. */
+export const MAX_HANDSHAKE_MESSAGE_LENGTH = 4094;
 
 const NOTHING = new Uint8Array(0);

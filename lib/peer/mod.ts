@@ -33,11 +33,7 @@ export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 export { STRATEGIES, type Strategy } from "./options.ts";
 export { decodeTicket, encodeTicket, type Ticket } from "./ticket.ts";
 export type { PathReport } from "./paths.ts";
-export type {
-  Session,
-  SessionEvent,
-  SessionOptions,
-  SessionRole,
-  SessionTimings,
-} from "../session/mod.ts";
+export type { SessionRole } from "../session/migration_engine.ts";
+export type { Session, SessionEvent, SessionOptions } from "../session/session.ts";
+export type { SessionTimings } from "../session/timings.ts";
 export type { SignalingConnection, SignalTransport } from "../signal/transport.ts";

@@ -7,36 +7,37 @@
 import { WaitQueue } from "../base/wait_queue.ts";
 import { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";
 
-/** What a {@linkcode MessageChannel} needs of its session. */
+/** What a {@linkcode MessageChannel} needs from its session. */
 export interface MessageChannelOptions {
-  /** Called when there is something to send. */
+  /** Called when there is a message to send. */
   readonly onMessage: () => void;
+  /** The round trip of the current path. */
   readonly rttMs: () => number | undefined;
 }
 
-/** A channel over whatever path there is. Messages are lost with the path that they are on, and if too many wait. */
+/** A signaling channel over the current path. Messages are lost with their path, and if too many are waiting. */
 export class MessageChannel implements SignalChannel {
   readonly #options: MessageChannelOptions;
-  readonly #arrived = new WaitQueue<Uint8Array>(MAX_WAITING);
-  readonly #leaving: Uint8Array[] = [];
+  readonly #inbox = new WaitQueue<Uint8Array>(MAX_WAITING);
+  readonly #outbox: Uint8Array[] = [];
   #failure: { readonly reason: unknown } | undefined;
 
   constructor(options: MessageChannelOptions) {
     this.#options = options;
   }
 
-  /** The session's. */
+  /** The round trip of the session's current path. */
   get rttMs(): number | undefined {
     return this.#options.rttMs();
   }
 
   /**
-   * As {@linkcode SignalChannel.send}; waits for a path if there is none, and then the newest are kept.
+   * As {@linkcode SignalChannel.send}. Without a path the newest messages wait for one.
    *
    * @throws {RangeError} if the message is too long
    * @throws {NetworkError} once the session has ended
    */
-  // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
+  // deno-lint-ignore require-await -- failures reject the promise
   async send(message: Uint8Array): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure.reason;
     if (message.length > MAX_SIGNAL_BYTES) {
@@ -44,33 +45,33 @@ export class MessageChannel implements SignalChannel {
         `Cannot send: a message has at most ${MAX_SIGNAL_BYTES} bytes, not ${message.length}`,
       );
     }
-    if (this.#leaving.length === MAX_WAITING) this.#leaving.shift();
-    this.#leaving.push(message.slice());
+    if (this.#outbox.length === MAX_WAITING) this.#outbox.shift();
+    this.#outbox.push(message.slice());
     this.#options.onMessage();
   }
 
   /** As {@linkcode SignalChannel.receive}. */
   receive(options: { signal?: AbortSignal } = {}): Promise<Uint8Array> {
-    return this.#arrived.next(options.signal);
+    return this.#inbox.next(options.signal);
   }
 
   /** The next message to send. */
   next(): Uint8Array | undefined {
-    return this.#leaving.shift();
+    return this.#outbox.shift();
   }
 
-  /** A message came. */
+  /** A message was received. */
   deliver(message: Uint8Array): void {
-    this.#arrived.push(message);
+    this.#inbox.push(message);
   }
 
   /** The session has ended. */
   fail(reason: unknown): void {
     this.#failure ??= { reason };
-    this.#leaving.length = 0;
-    this.#arrived.close(reason);
+    this.#outbox.length = 0;
+    this.#inbox.close(reason);
   }
 }
 
-/** Ours: of 4 KiB each; more are lost. */
+/** Chosen by us: up to 4 KiB each, in each direction. */
 const MAX_WAITING = 16;

@@ -1,258 +1,249 @@
 /**
- * Which path the stream runs over, and how it gets to another.
+ * Moves the stream of a session from path to path.
  *
  * @module
  */
 
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { VERSION } from "./frame.ts";
-import { type LinkFrame, type PathOwner, SessionPath, type SessionTimings } from "./path.ts";
+import { SESSION_VERSION } from "./frame.ts";
+import {
+  isGreeted,
+  type MigrationAction,
+  type MigrationEvent,
+  type MigrationState,
+  type SessionRole,
+  startMigration,
+  stepMigration,
+} from "./migration_engine.ts";
+import { type ForwardedFrame, type PathOwner, SessionPath } from "./path.ts";
 import type { ReceiveStream } from "./receive_stream.ts";
 import type { Outgoing, SendStream } from "./send_stream.ts";
+import type { SessionTimings } from "./timings.ts";
 
-/** Which side numbers the paths. */
-export type SessionRole = "controlling" | "controlled";
-
-/** What a {@linkcode PathMigration} needs of its session. Of these, only `onFrame` may throw, if the frame is malformed. */
+/** What a {@linkcode PathMigration} needs from its session. Only `onFrame` may throw, if the frame is malformed. */
 export interface PathMigrationOptions {
   readonly role: SessionRole;
   readonly timings: SessionTimings;
   readonly sending: SendStream;
   readonly receiving: ReceiveStream;
-  /** What has to do with the stream, and not with paths. */
-  readonly onFrame: (frame: LinkFrame) => void;
-  /** A part of the stream came. */
+  /** A frame was received that is not about paths. */
+  readonly onFrame: (frame: ForwardedFrame) => void;
+  /** A part of the stream was received, or its end. */
   readonly onData: () => void;
-  /** What is to be written next over the path that there is. */
+  /** What to write next on the current path. */
   readonly next: () => Outgoing | undefined;
-  /** The stream runs over another path. */
-  readonly onAttached: (link: SessionPath, isFirst: boolean) => void;
+  /** The stream runs over this path. */
+  readonly onAttached: (path: SessionPath) => void;
   /** The stream runs over no path. */
   readonly onLost: (error: NetworkError) => void;
-  /** A path that was not attached came to nothing. */
+  /** A path has ended before it was attached. */
   readonly onNotAttached: () => void;
+  /** The other side has broken the protocol. */
   readonly onMalformed: (error: MalformedMessageError) => void;
 }
 
-/**
- * Moves the stream from path to path. Each side says hello on a new one; then the controlling side starts on it, and the
- * controlled one when it sees that, or as soon as it has no other. Who starts says with which offset, the first that it
- * does not know to have arrived.
- */
+/** Runs {@linkcode stepMigration} over real paths. */
 export class PathMigration implements PathOwner {
   readonly #options: PathMigrationOptions;
-  /** Over which the stream runs; for the controlling side it may do so before it is attached. */
+  /** All paths whose connections are not closed, including those that were replaced. */
+  readonly #paths = new Map<number, SessionPath>();
+  #state: MigrationState;
   #current: SessionPath | undefined;
-  /** Those that are not attached yet. */
-  readonly #arriving = new Set<SessionPath>();
-  readonly #links = new Set<SessionPath>();
-  /** The highest number of a path. */
-  #generation = 0;
+  #lastId = 0;
   #isReferenced = true;
 
   constructor(options: PathMigrationOptions) {
     this.#options = options;
+    this.#state = startMigration(options.role);
   }
 
-  /** The path over which the stream runs, if there is one. */
+  /** The path on which this side sends, if there is one. */
   get current(): SessionPath | undefined {
     return this.#current;
   }
 
-  /** Whether the stream runs over a path, for both sides. */
+  /** Whether the stream runs over the current path, as far as this side knows. */
   get isAttached(): boolean {
-    return this.#current !== undefined && !this.#arriving.has(this.#current);
+    const { paths, currentId } = this.#state;
+    return paths.some(({ id, phase }) => id === currentId && phase === "attached");
   }
 
-  /** Whether a path is being attached. */
-  get isArriving(): boolean {
-    return this.#arriving.size > 0;
+  /** Whether the stream runs over a path, or one is being attached. */
+  get hasPath(): boolean {
+    return this.#state.paths.length > 0;
   }
 
   /** As {@linkcode Session.attach}. */
   async attach(connection: TcpConnection, signal?: AbortSignal): Promise<void> {
-    const link = new SessionPath(connection, this, this.#options.timings);
-    this.#links.add(link);
-    link.released.then(() => this.#links.delete(link));
-    this.#refer(link);
-    const onAbort = () => this.#drop(link, signal?.reason);
+    const { timings, sending } = this.#options;
+    const id = ++this.#lastId;
+    const path = new SessionPath(id, connection, this, timings);
+    this.#paths.set(id, path);
+    path.released.then(() => this.#paths.delete(id));
+    this.#applyReference(path);
+    const onAbort = () => {
+      path.reset(signal?.reason);
+      const error = new NetworkError("Cannot use the path: attach() was aborted", "closed");
+      this.#handle({ event: "failed", id }, { error });
+    };
     signal?.addEventListener("abort", onAbort, { once: true });
-    if (this.#options.role === "controlling") this.#offer(link);
-    else this.#arriving.add(link);
+    this.#handle({ event: "opened", id, unacknowledgedBytes: sending.unacknowledged });
     try {
-      await link.attached.promise;
+      await path.attached;
     } finally {
       signal?.removeEventListener("abort", onAbort);
     }
   }
 
-  /** Lets all paths go, once what was said is written; at once if there is not that much time. */
-  end(reason: unknown, how: "leave" | "cut"): void {
+  /** Ends all paths: `close` writes what is waiting first, `reset` does not. */
+  end(reason: unknown, how: "close" | "reset"): void {
+    this.#state = startMigration(this.#options.role);
     this.#current = undefined;
-    this.#arriving.clear();
-    for (const link of this.#links) link[how](reason);
+    for (const path of this.#paths.values()) path[how](reason);
   }
 
-  /** Resolves once all paths are closed. */
+  /** Resolves once the connections of all paths are closed. */
   async released(): Promise<void> {
-    await Promise.all(Array.from(this.#links, (link) => link.released));
+    await Promise.all(Array.from(this.#paths.values(), (path) => path.released));
   }
 
   /** Whether the paths keep the program running. */
   set isReferenced(isReferenced: boolean) {
     this.#isReferenced = isReferenced;
-    for (const link of this.#links) this.#refer(link);
+    for (const path of this.#paths.values()) this.#applyReference(path);
   }
 
-  nextFor(link: SessionPath): Outgoing | undefined {
-    return link === this.#current ? this.#options.next() : undefined;
+  /** As {@linkcode PathOwner.nextFor}. */
+  nextFor(path: SessionPath): Outgoing | undefined {
+    return path === this.#current ? this.#options.next() : undefined;
   }
 
-  isOwed(link: SessionPath): boolean {
-    return link === this.#current && this.#options.sending.isOwed;
+  /** As {@linkcode PathOwner.isAnswerDue}. */
+  isAnswerDue(path: SessionPath): boolean {
+    return path === this.#current && this.#options.sending.isAnswerDue;
   }
 
-  onFrame(link: SessionPath, frame: LinkFrame): void {
-    if (!link.isGreeted && frame.kind !== "hello") {
-      throw new MalformedMessageError(`Cannot go on: ${frame.kind.toUpperCase()} before HELLO`);
+  /** As {@linkcode PathOwner.onFrame}. */
+  onFrame(path: SessionPath, frame: ForwardedFrame): void {
+    if (frame.kind !== "hello" && !isGreeted(this.#state, path.id)) {
+      throw new MalformedMessageError(
+        `Cannot continue: ${frame.kind.toUpperCase()} before HELLO`,
+      );
     }
-    if (frame.kind === "hello") this.#onHello(link, frame);
-    else if (frame.kind === "start") this.#onStart(link, frame.offset);
-    else if (frame.kind === "fin") this.#onFin(link, frame);
+    if (frame.kind === "hello") this.#onHello(path, frame);
+    else if (frame.kind === "start") this.#onStart(path, frame.offset);
+    else if (frame.kind === "fin") this.#onFin(path, frame.offset);
     else this.#options.onFrame(frame);
   }
 
-  onData(_link: SessionPath, offset: number, data: Uint8Array): void {
+  /** As {@linkcode PathOwner.onData}. */
+  onData(_path: SessionPath, offset: number, data: Uint8Array): void {
     this.#options.receiving.accept(offset, data);
     this.#options.onData();
   }
 
-  onFailure(link: SessionPath, error: NetworkError | MalformedMessageError): void {
+  /** As {@linkcode PathOwner.onFailure}. */
+  onFailure(path: SessionPath, error: NetworkError | MalformedMessageError): void {
     if (error instanceof MalformedMessageError) this.#options.onMalformed(error);
-    else this.#drop(link, error);
+    else this.#handle({ event: "failed", id: path.id }, { error });
   }
 
-  /** Numbers a path, and proposes it to the other side. */
-  #offer(link: SessionPath): void {
-    this.#supersede(this.#arriving);
-    link.generation = ++this.#generation;
-    this.#arriving.add(link);
-    this.#greet(link);
-    const { unacknowledged } = this.#options.sending;
-    if (this.#current === undefined && unacknowledged <= MAX_UNASKED) this.#start(link);
+  #onHello(path: SessionPath, hello: HelloFrame): void {
+    const { version, pathNumber } = hello;
+    this.#handle({ event: "hello", id: path.id, version, pathNumber }, { hello });
   }
 
-  #greet(link: SessionPath): void {
-    const { generation } = link;
-    const acknowledgement = this.#options.receiving.acknowledgement();
-    link.say({ kind: "hello", version: VERSION, generation, ...acknowledgement });
-  }
-
-  #onHello(link: SessionPath, frame: Extract<LinkFrame, { kind: "hello" }>): void {
-    if (link.isGreeted) throw new MalformedMessageError("Cannot go on: a second HELLO");
-    if (frame.version !== VERSION) {
-      throw new MalformedMessageError(`Cannot go on: version ${frame.version} is unknown`);
-    }
-    const { role, sending } = this.#options;
-    if (role === "controlling") {
-      if (frame.generation !== link.generation) {
-        throw new MalformedMessageError(
-          `Cannot go on: path ${frame.generation} is said to be path ${link.generation}`,
-        );
-      }
-      link.isGreeted = true;
-      sending.acknowledge(frame.received, frame.limit);
-      if (this.#current !== link) this.#start(link);
-      this.#onAttached(link);
-      return;
-    }
-    if (frame.generation <= this.#generation) {
-      this.#drop(link, superseded());
-      return;
-    }
-    this.#generation = link.generation = frame.generation;
-    this.#supersede([...this.#arriving].filter((other) => other.isGreeted));
-    link.isGreeted = true;
-    sending.acknowledge(frame.received, frame.limit);
-    this.#greet(link);
-    if (this.#current === undefined) this.#follow(link);
-  }
-
-  #onStart(link: SessionPath, offset: number): void {
-    if (link.receiveOffset !== undefined) {
-      throw new MalformedMessageError("Cannot go on: a second START");
+  #onStart(path: SessionPath, offset: number): void {
+    if (path.receiveOffset !== undefined) {
+      throw new MalformedMessageError("Cannot continue: a second START");
     }
     const { received } = this.#options.receiving;
     if (offset > received) {
-      throw new MalformedMessageError(`Cannot go on: START with ${offset}, after ${received}`);
+      throw new MalformedMessageError(
+        `Cannot continue: START at ${offset}, but only ${received} bytes were received`,
+      );
     }
-    link.receiveOffset = offset;
-    if (this.#current !== link) this.#follow(link);
+    path.receiveOffset = offset;
+    this.#handle({ event: "start", id: path.id });
   }
 
-  #onFin(link: SessionPath, { offset }: { offset: number }): void {
-    if (link.receiveOffset !== offset) {
-      throw new MalformedMessageError(`Cannot go on: FIN at ${offset}, not ${link.receiveOffset}`);
+  #onFin(path: SessionPath, offset: number): void {
+    if (path.receiveOffset !== offset) {
+      throw new MalformedMessageError(
+        `Cannot continue: FIN at ${offset} instead of ${path.receiveOffset}`,
+      );
     }
     this.#options.receiving.finish(offset);
     this.#options.onData();
   }
 
-  /** What the controlling side has begun. */
-  #follow(link: SessionPath): void {
-    this.#start(link);
-    this.#onAttached(link);
+  #handle(event: MigrationEvent, cause: ActionCause = {}): void {
+    const { state, actions } = stepMigration(this.#state, event);
+    this.#state = state;
+    this.#current = state.currentId === undefined ? undefined : this.#paths.get(state.currentId);
+    for (const action of actions) this.#execute(action, cause);
   }
 
-  /** Sends over this path from now on. */
-  #start(link: SessionPath): void {
-    const before = this.#current;
+  #execute(action: MigrationAction, { hello, error }: ActionCause): void {
+    switch (action.action) {
+      case "send-hello":
+        return this.#path(action.id).send({
+          kind: "hello",
+          version: SESSION_VERSION,
+          pathNumber: action.pathNumber,
+          ...this.#options.receiving.acknowledgement(),
+        });
+      case "accept-hello":
+        return this.#options.sending.acknowledge(hello!.received, hello!.limit);
+      case "start":
+        return this.#start(this.#path(action.id));
+      case "attached":
+        return this.#onAttached(this.#path(action.id));
+      case "close":
+        return this.#path(action.id).close(replaced());
+      case "reset":
+        return this.#path(action.id).reset(replaced());
+      case "lost":
+        return this.#options.onLost(error!);
+      case "not-attached":
+        return this.#options.onNotAttached();
+    }
+  }
+
+  #start(path: SessionPath): void {
     const { sending, receiving } = this.#options;
-    this.#current = link;
     const offset = sending.rewind();
-    link.say({ kind: "ack", ...receiving.acknowledgement() });
-    link.say({ kind: "start", offset });
-    before?.leave(superseded());
+    path.send({ kind: "ack", ...receiving.acknowledgement() });
+    path.send({ kind: "start", offset });
   }
 
-  #onAttached(link: SessionPath): void {
-    this.#arriving.delete(link);
-    link.attach();
-    this.#options.onAttached(link, link.generation === 1);
-    link.pump();
+  #onAttached(path: SessionPath): void {
+    path.attach();
+    this.#options.onAttached(path);
+    path.pump();
   }
 
-  #drop(link: SessionPath, reason: unknown): void {
-    const wasArriving = this.#arriving.delete(link);
-    link.cut(reason);
-    if (link === this.#current) {
-      this.#current = undefined;
-      const [next] = [...this.#arriving].filter((other) => other.isGreeted);
-      if (next !== undefined) return this.#follow(next); // the other side is about to start on it
-      if (!wasArriving) return this.#options.onLost(reason as NetworkError);
-    }
-    if (wasArriving) this.#options.onNotAttached();
+  /** The path of an action: the engine knows no other than those that are open. */
+  #path(id: number): SessionPath {
+    return this.#paths.get(id)!;
   }
 
-  #supersede(links: Iterable<SessionPath>): void {
-    for (const link of links) {
-      this.#arriving.delete(link);
-      if (link === this.#current) this.#current = undefined;
-      link.cut(superseded());
-    }
-  }
-
-  #refer({ connection, keepAlive }: SessionPath): void {
+  #applyReference({ connection, keepAlive }: SessionPath): void {
     keepAlive.isReferenced = this.#isReferenced;
     if (this.#isReferenced) connection.ref?.();
     else connection.unref?.();
   }
 }
 
-function superseded(): NetworkError {
-  return new NetworkError("Cannot use the path: there is a newer one", "closed");
+type HelloFrame = Extract<ForwardedFrame, { kind: "hello" }>;
+
+/** What led to the actions of a step. */
+interface ActionCause {
+  readonly hello?: HelloFrame;
+  readonly error?: NetworkError;
 }
 
-/** Ours: so much may be sent twice to save a round trip when there is no other path. */
-const MAX_UNASKED = 65_536;
+function replaced(): NetworkError {
+  return new NetworkError("Cannot use the path: there is a newer one", "closed");
+}

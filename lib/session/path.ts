@@ -1,264 +1,101 @@
 /**
- * One path of a session: frames over a connection, and whether it lives.
+ * One path of a session: frames over a connection.
  *
  * @module
  */
 
 import { concat } from "../base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { writeAll } from "../base/reader.ts";
+import { optionalResolvers } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { writeAll } from "../base/reader.ts";
-import { encodeFrame, type Frame, FrameReader } from "./frame.ts";
+import { type ControlFrame, encodeSessionFrame, SessionFrameReader } from "./frame.ts";
+import { KeepAlive } from "./keep_alive.ts";
 import type { Outgoing } from "./send_stream.ts";
+import type { SessionTimings } from "./timings.ts";
 
-/** In milliseconds. */
-export interface SessionTimings {
-  /** A path over which nothing came for so long is asked whether it lives; that also holds the mappings of NATs. */
-  readonly pingAfterMs: number;
-  /** The same where the stream was flowing, and has stopped. */
-  readonly pingStoppedAfterMs: number;
-  /** A path is dead if nothing comes for so long after something that is to be answered, */
-  readonly deadAfterMs: number;
-  /** or so long after {@linkcode Session.probe}; */
-  readonly suspectAfterMs: number;
-  /** in either case not before so many round trips have passed. */
-  readonly deadAfterRoundTrips: number;
-  /** What has come is acknowledged so much later, unless much comes. */
-  readonly acknowledgeAfterMs: number;
-  /** How long a new path may take until the stream runs over it. */
-  readonly attachMs: number;
-  /** How long `close()` goes on in the background to deliver what was written, and waits for the other side's end. */
-  readonly closeMs: number;
-  /** How long a session that is finished stays for an other side that may not know it yet. */
-  readonly lingerMs: number;
-  /** How long the last words on a path may take. */
-  readonly goodbyeMs: number;
-}
+/** The frames that a path passes on; it handles pings itself. */
+export type ForwardedFrame = Exclude<ControlFrame, { kind: "ping" | "pong" }>;
 
-/** What there is unless told otherwise. */
-export const DEFAULT_SESSION_TIMINGS: SessionTimings = {
-  pingAfterMs: 5000, // often enough for any NAT, and a hundred bytes or so
-  pingStoppedAfterMs: 1000, // whoever only receives notices a dead path no later than who sends, but for that
-  deadAfterMs: 5000, // TCP has repeated itself four times by then
-  suspectAfterMs: 2000, // three times
-  deadAfterRoundTrips: 4,
-  acknowledgeAfterMs: 100,
-  attachMs: 10_000,
-  closeMs: 30_000,
-  lingerMs: 5000,
-  goodbyeMs: 1000,
-};
-
-/** What a {@linkcode KeepAlive} does. */
-export interface KeepAliveOptions {
-  readonly timings: SessionTimings;
-  readonly onPing: (token: number) => void;
-  readonly onDead: (silentMs: number) => void;
-}
-
-/** Watches one path. Its timer is not set for each message: it rings, and then sees what has happened meanwhile. */
-export class KeepAlive {
-  readonly #options: KeepAliveOptions;
-  readonly #timer: ResettableTimer;
-  #heardAtMs = 0;
-  /** Whether the stream has come since the other side last answered. */
-  #isFlowing = false;
-  /** When that was sent for which the other side owes us something. */
-  #askedAtMs: number | undefined;
-  #ping:
-    | { readonly token: number; readonly sentAtMs: number; readonly isProbe: boolean }
-    | undefined;
-  #lastToken = 0;
-  #rttMs: number | undefined;
-
-  constructor(options: KeepAliveOptions) {
-    this.#options = options;
-    this.#timer = new ResettableTimer(() => this.#look());
-  }
-
-  /** The round trip of the path, smoothed; with what waits on its way before it. */
-  get rttMs(): number | undefined {
-    return this.#rttMs;
-  }
-
-  /** Begins, with a first ping. */
-  start(): void {
-    this.#heardAtMs = performance.now();
-    this.#sendPing(false);
-    this.#setAlarm();
-  }
-
-  /** Ends. */
-  stop(): void {
-    this.#timer.clear();
-  }
-
-  set isReferenced(isReferenced: boolean) {
-    this.#timer.isReferenced = isReferenced;
-  }
-
-  /** Asks at once, and is less patient until the answer comes. */
-  probe(): void {
-    this.#askedAtMs = performance.now();
-    this.#sendPing(true);
-    this.#setAlarm();
-  }
-
-  /** Something came. */
-  onHeard(): void {
-    this.#heardAtMs = performance.now();
-    if (this.#ping?.isProbe !== true) this.#askedAtMs = undefined;
-  }
-
-  /** Part of the stream came: unlike what keeps a path alive, it is not expected to pause. */
-  onFlow(): void {
-    if (this.#isFlowing) return;
-    this.#isFlowing = true;
-    if (this.#timer.isSet) this.#setAlarm(); // it has begun
-  }
-
-  /** Something was sent that the other side will answer. */
-  onAsked(): void {
-    this.#askedAtMs ??= performance.now();
-  }
-
-  /** A ping was answered. */
-  onPong(token: number): void {
-    const ping = this.#ping;
-    if (ping?.token !== token) return;
-    const measuredMs = performance.now() - ping.sentAtMs;
-    this.#rttMs = this.#rttMs === undefined
-      ? measuredMs
-      : this.#rttMs + (measuredMs - this.#rttMs) * SMOOTHING;
-    this.#ping = this.#askedAtMs = undefined;
-    this.#isFlowing = false;
-  }
-
-  #sendPing(isProbe: boolean): void {
-    const token = this.#lastToken = (this.#lastToken + 1) >>> 0;
-    const sentAtMs = performance.now();
-    this.#ping = { token, sentAtMs, isProbe };
-    this.#askedAtMs ??= sentAtMs;
-    this.#options.onPing(token);
-  }
-
-  #look(): void {
-    const nowMs = performance.now();
-    if (nowMs >= this.#deadAtMs) {
-      this.#options.onDead(nowMs - this.#heardAtMs);
-      return;
-    }
-    if (this.#askedAtMs === undefined && nowMs >= this.#heardAtMs + this.#pingAfterMs) {
-      this.#sendPing(false);
-    }
-    this.#setAlarm();
-  }
-
-  get #pingAfterMs(): number {
-    const { pingAfterMs, pingStoppedAfterMs } = this.#options.timings;
-    return this.#isFlowing ? Math.min(pingAfterMs, pingStoppedAfterMs) : pingAfterMs;
-  }
-
-  get #deadAtMs(): number {
-    return this.#askedAtMs === undefined ? Infinity : this.#askedAtMs + this.#timeoutMs;
-  }
-
-  get #timeoutMs(): number {
-    const { deadAfterMs, suspectAfterMs, deadAfterRoundTrips } = this.#options.timings;
-    const leastMs = this.#ping?.isProbe === true ? suspectAfterMs : deadAfterMs;
-    return Math.max(leastMs, deadAfterRoundTrips * (this.#rttMs ?? 0));
-  }
-
-  /** In time for what may be sent meanwhile, too. */
-  #setAlarm(): void {
-    const idleMs = this.#heardAtMs + Math.min(this.#pingAfterMs, this.#timeoutMs);
-    const dueMs = this.#askedAtMs === undefined ? idleMs : this.#deadAtMs;
-    this.#timer.set(Math.max(1, dueMs - performance.now()));
-  }
-}
-
-/** As TCP's: RFC 6298 §2. */
-const SMOOTHING = 1 / 8;
-
-/** Who has the path. None of this may throw, but for what comes, if it is malformed. */
+/** What a path needs from its owner. `onFrame` and `onData` may throw a `MalformedMessageError`, nothing else may throw. */
 export interface PathOwner {
-  onFrame(link: SessionPath, frame: LinkFrame): void;
-  onData(link: SessionPath, offset: number, data: Uint8Array): void;
-  /** The path carries nothing more; it is closed already. */
-  onFailure(link: SessionPath, error: NetworkError | MalformedMessageError): void;
-  /** What is to be written next, after what the link says itself. */
-  nextFor(link: SessionPath): Outgoing | undefined;
-  /** Whether the other side has yet to acknowledge something that was written. */
-  isOwed(link: SessionPath): boolean;
+  onFrame(path: SessionPath, frame: ForwardedFrame): void;
+  /** Stream data was received; `offset` is that of its first byte. */
+  onData(path: SessionPath, offset: number, data: Uint8Array): void;
+  /** The path has failed. A path that failed with a `NetworkError` is closed already. */
+  onFailure(path: SessionPath, error: NetworkError | MalformedMessageError): void;
+  /** What to write next, once the path's own frames are written. */
+  nextFor(path: SessionPath): Outgoing | undefined;
+  /** Whether something was written that the other side has not acknowledged. */
+  isAnswerDue(path: SessionPath): boolean;
 }
 
-/** What the owner sees. */
-export type LinkFrame = Exclude<Frame, { kind: "data" | "ping" | "pong" }>;
-
-/** Reads and writes a connection until it fails, or is closed or cut. */
+/** Reads and writes a connection until it fails or is closed. */
 export class SessionPath {
+  /** Identifies the path within its session; not the number in HELLO. */
+  readonly id: number;
+  /** The connection below. */
   readonly connection: TcpConnection;
+  /** Detects whether the path is alive. */
   readonly keepAlive: KeepAlive;
-  /** The number that the controlling side gave it; 0 until that is known. */
-  generation = 0;
-  /** Whether the other side has said hello. */
-  isGreeted = false;
-  /** Settles when the stream runs over it. */
-  readonly attached: PromiseWithResolvers<void> = Promise.withResolvers();
-  /** Settles when the connection is closed. */
+  /** Resolves once the stream runs over the path. */
+  readonly attached: Promise<void>;
+  /** Resolves once the connection is closed. */
   readonly released: Promise<void>;
-  /** Which part of the other side's stream comes next; `undefined` until it starts. */
+  /** The offset of the next byte of the other side's stream; `undefined` until START. */
   receiveOffset: number | undefined;
+  readonly #attached: PromiseWithResolvers<void> = optionalResolvers();
   readonly #owner: PathOwner;
   readonly #goodbyeMs: number;
-  readonly #attachAlarm: ResettableTimer;
-  #words: Uint8Array[] = [];
+  readonly #attachTimer: ResettableTimer;
+  /** Encoded control frames that wait to be written. */
+  #outbox: Uint8Array[] = [];
   #pongToken: number | undefined;
   #isWriting = false;
-  /** `leaving` writes what there is, reads until the other side leaves too, and heeds nothing. */
-  #state: "open" | "leaving" | "closed" = "open";
-  #onLeft = () => {};
+  /** `closing` writes what is waiting, and reads and ignores everything until the other side closes too. */
+  #state: "open" | "closing" | "closed" = "open";
+  /** Set while closing. */
+  #goodbyeTimer: ResettableTimer | undefined;
 
   /** @param connection taken over */
-  constructor(connection: TcpConnection, owner: PathOwner, timings: SessionTimings) {
+  constructor(id: number, connection: TcpConnection, owner: PathOwner, timings: SessionTimings) {
+    this.id = id;
     this.connection = connection;
     this.#owner = owner;
     this.#goodbyeMs = timings.goodbyeMs;
     this.keepAlive = new KeepAlive({
       timings,
-      onPing: (token) => this.say({ kind: "ping", token }),
-      onDead: (silentMs) => this.#fail(`nothing came for ${Math.round(silentMs)} ms`, "timed-out"),
+      onPing: (token) => this.send({ kind: "ping", token }),
+      onDead: (silentMs) => {
+        this.#fail(`nothing was received for ${Math.round(silentMs)} ms`, "timed-out");
+      },
     });
     const { attachMs } = timings;
-    this.#attachAlarm = new ResettableTimer(() => {
-      this.#fail(`the other side did not take it within ${attachMs} ms`, "timed-out");
+    this.#attachTimer = new ResettableTimer(() => {
+      this.#fail(`the other side did not accept it within ${attachMs} ms`, "timed-out");
     });
-    this.#attachAlarm.set(attachMs);
-    this.attached.promise.catch(() => {}); // whoever attached it is told
+    this.#attachTimer.set(attachMs);
+    this.attached = this.#attached.promise;
     this.released = this.#run();
   }
 
-  /** Whether it was neither closed nor cut, and has not failed. */
-  get isOpen(): boolean {
-    return this.#state === "open";
-  }
-
-  /** The stream runs over it. */
+  /** The stream runs over the path from now on. */
   attach(): void {
-    this.#attachAlarm.clear();
+    if (this.#state !== "open") return;
+    this.#attachTimer.clear();
     this.keepAlive.start();
-    this.attached.resolve();
+    this.#attached.resolve();
   }
 
-  /** Writes a frame as soon as the connection takes it. */
-  say(frame: Exclude<Frame, { kind: "data" }>): void {
-    this.#words.push(encodeFrame(frame));
+  /** Writes a frame as soon as the connection accepts it. */
+  send(frame: ControlFrame): void {
+    this.#outbox.push(encodeSessionFrame(frame));
     this.pump();
   }
 
-  /** Writes what there is. */
+  /** Writes what is waiting, here and at the owner. */
   pump(): void {
     if (this.#isWriting || this.#state === "closed") return;
     const outgoing = this.#next();
@@ -267,49 +104,48 @@ export class SessionPath {
     this.#write(outgoing);
   }
 
-  /** Says what it was told to say, and closes; who waits for it to be attached is told the reason. */
-  leave(reason: unknown): void {
+  /** Writes the frames that are waiting, then closes. `attached` rejects with the reason. */
+  close(reason: unknown): void {
     if (this.#state !== "open") return;
-    this.#end("leaving", reason);
-    const timer = new ResettableTimer(() => this.#close());
-    timer.set(this.#goodbyeMs);
-    this.#onLeft = () => timer.clear();
+    this.#end("closing", reason);
+    this.#goodbyeTimer = new ResettableTimer(() => this.#closeNow());
+    this.#goodbyeTimer.set(this.#goodbyeMs);
     if (!this.#isWriting) this.#closeWrite();
   }
 
-  /** Closes at once. */
-  cut(reason: unknown): void {
+  /** Closes at once, with RST. `attached` rejects with the reason. */
+  reset(reason: unknown): void {
     if (this.#state !== "closed") this.#end("closed", reason);
-    this.#onLeft();
+    this.#goodbyeTimer?.clear();
     this.connection.reset();
   }
 
-  #end(state: "leaving" | "closed", reason: unknown): void {
+  #end(state: "closing" | "closed", reason: unknown): void {
     this.#state = state;
-    this.#attachAlarm.clear();
+    this.#attachTimer.clear();
     this.keepAlive.stop();
-    this.attached.reject(reason);
+    this.#attached.reject(reason);
   }
 
-  #close(): void {
+  #closeNow(): void {
     this.#state = "closed";
-    this.#onLeft();
+    this.#goodbyeTimer?.clear();
     this.connection.close();
   }
 
   #next(): Outgoing | undefined {
     if (this.#pongToken !== undefined) {
-      this.#words.push(encodeFrame({ kind: "pong", token: this.#pongToken }));
+      this.#outbox.push(encodeSessionFrame({ kind: "pong", token: this.#pongToken }));
       this.#pongToken = undefined;
     }
-    if (this.#words.length > 0) return { bytes: concat(...this.#words.splice(0)) };
+    if (this.#outbox.length > 0) return { bytes: concat(...this.#outbox.splice(0)) };
     return this.#state === "open" ? this.#owner.nextFor(this) : undefined;
   }
 
   async #write(first: Outgoing): Promise<void> {
     try {
       for (let next: Outgoing | undefined = first; next !== undefined; next = this.#next()) {
-        const written = await this.connection.write(next.bytes);
+        const written = await this.connection.write(next.bytes); // a secured connection takes all of it
         if (written < next.bytes.length) {
           await writeAll(this.connection, next.bytes.subarray(written));
         }
@@ -317,38 +153,38 @@ export class SessionPath {
         if (this.#state === "closed") return;
       }
       this.#isWriting = false;
-      if (this.#state === "leaving") this.#closeWrite();
+      if (this.#state === "closing") this.#closeWrite();
     } catch (error) {
       this.#isWriting = false;
-      this.#lose(error);
+      this.#onConnectionFailure(error);
     }
   }
 
   #closeWrite(): void {
-    this.connection.closeWrite().catch(() => this.#close());
+    this.connection.closeWrite().catch(() => this.#closeNow());
   }
 
   async #run(): Promise<void> {
-    const reader = new FrameReader(this.connection);
+    const reader = new SessionFrameReader(this.connection);
     try {
       while (await reader.fill()) {
         if (this.#state === "closed") return;
-        if (this.#state === "leaving") {
+        if (this.#state === "closing") {
           reader.clear();
           continue;
         }
-        this.keepAlive.onHeard();
+        this.keepAlive.onReceived();
         this.#dispatch(reader);
-        if (this.#owner.isOwed(this)) this.keepAlive.onAsked();
+        if (this.#owner.isAnswerDue(this)) this.keepAlive.onAnswerDue();
       }
-      if (this.#state === "leaving") this.#close();
+      if (this.#state === "closing") this.#closeNow();
       else this.#fail("the path was cut", "reset");
     } catch (error) {
-      this.#lose(error);
+      this.#onConnectionFailure(error);
     }
   }
 
-  #dispatch(reader: FrameReader): void {
+  #dispatch(reader: SessionFrameReader): void {
     try {
       while (this.#state === "open") {
         const part = reader.next();
@@ -364,13 +200,13 @@ export class SessionPath {
 
   #onData(data: Uint8Array): void {
     const offset = this.receiveOffset;
-    if (offset === undefined) throw new MalformedMessageError("Cannot go on: data before START");
+    if (offset === undefined) throw new MalformedMessageError("Cannot continue: DATA before START");
     this.receiveOffset = offset + data.length;
-    this.keepAlive.onFlow();
+    this.keepAlive.onStreamData();
     this.#owner.onData(this, offset, data);
   }
 
-  #onFrame(frame: Exclude<Frame, { kind: "data" }>): void {
+  #onFrame(frame: ControlFrame): void {
     if (frame.kind === "ping") {
       this.#pongToken = frame.token;
       this.pump();
@@ -381,10 +217,9 @@ export class SessionPath {
     }
   }
 
-  /** The connection does not go on. */
-  #lose(error: unknown): void {
+  #onConnectionFailure(error: unknown): void {
     if (this.#state !== "open") {
-      this.cut(error);
+      this.reset(error);
       return;
     }
     const reason = error instanceof NetworkError ? error.reason : "other";
@@ -396,9 +231,9 @@ export class SessionPath {
     if (this.#state !== "open") return;
     const { local, remote } = this.connection;
     const path = `${formatTransportAddress(local)} to ${formatTransportAddress(remote)}`;
-    const options = cause === undefined ? {} : { cause };
+    const options = cause === undefined ? undefined : { cause };
     const error = new NetworkError(`Cannot use the path from ${path}: ${why}`, reason, options);
-    this.cut(error);
+    this.reset(error);
     this.#owner.onFailure(this, error);
   }
 }

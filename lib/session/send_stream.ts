@@ -1,160 +1,76 @@
 /**
- * The sending half of a session's stream: keeps what is sent until the other side has it.
+ * The sending half of a session's stream: keeps data until the other side acknowledges it.
  *
  * @module
  */
 
 import { MalformedMessageError } from "../base/errors.ts";
+import { optionalResolvers } from "../base/tasks.ts";
 import {
   DATA_HEADER_LENGTH,
-  encodeFrame,
+  encodeSessionFrame,
   INITIAL_LIMIT,
   MAX_DATA_FRAME_LENGTH,
   readDataLength,
   writeDataHeader,
 } from "./frame.ts";
 
-/** DATA frames behind each other, so that they can be written in one piece, and again over another path. */
-export class SendBlock {
-  /** The offset of the first byte in it. */
-  readonly start: number;
-  /** The offset after the last byte in it. */
-  end: number;
-  /** How many writes are under way that read its memory. */
-  writes = 0;
-  readonly #bytes: Uint8Array;
-  #length = 0;
-  /** How much was taken for the path that there is now. */
-  #taken = 0;
-  /** Where the header of the last frame is; `undefined` once that can grow no more. */
-  #openAt: number | undefined;
-
-  /** @param bytes taken over; at most as long as the longest frame */
-  constructor(bytes: Uint8Array, start: number) {
-    this.#bytes = bytes;
-    this.start = this.end = start;
-  }
-
-  /** How many more bytes of the stream find room. */
-  get room(): number {
-    const header = this.#openAt === undefined ? DATA_HEADER_LENGTH : 0;
-    return Math.max(0, this.#bytes.length - this.#length - header);
-  }
-
-  /** Whether {@linkcode SendBlock.take} has something. */
-  get hasUntaken(): boolean {
-    return this.#taken < this.#length;
-  }
-
-  /** @param data no longer than there is room */
-  append(data: Uint8Array): void {
-    if (this.#openAt === undefined) {
-      this.#openAt = this.#length;
-      this.#length += DATA_HEADER_LENGTH;
-    }
-    this.#bytes.set(data, this.#length);
-    this.#length += data.length;
-    this.end += data.length;
-    const length = this.#length - this.#openAt - DATA_HEADER_LENGTH;
-    writeDataHeader(this.#bytes, this.#openAt, length);
-  }
-
-  /** Whole frames: all that were not taken yet. */
-  take(): Uint8Array {
-    const frames = this.#bytes.subarray(this.#taken, this.#length);
-    this.#taken = this.#length;
-    this.#openAt = undefined;
-    return frames;
-  }
-
-  /** Lets all be taken again, and changes nothing of it: writes to an earlier path may still read it. */
-  rewind(): void {
-    this.#taken = 0;
-    this.#openAt = undefined;
-  }
-
-  /** A block with what is in this one from an offset on. */
-  from(offset: number): SendBlock {
-    const rest = new SendBlock(new Uint8Array(MAX_DATA_FRAME_LENGTH), offset);
-    let position = this.start;
-    for (let at = 0; at < this.#length;) {
-      const dataAt = at + DATA_HEADER_LENGTH;
-      const length = readDataLength(this.#bytes, at);
-      const skipped = Math.max(0, offset - position);
-      if (skipped < length) rest.append(this.#bytes.subarray(dataAt + skipped, dataAt + length));
-      position += length;
-      at = dataAt + length;
-    }
-    rest.rewind();
-    return rest;
-  }
-
-  /** Its memory, for another block. */
-  release(): Uint8Array | undefined {
-    return this.writes === 0 ? this.#bytes : undefined;
-  }
-}
-
 /** Something to write to a path. */
 export interface Outgoing {
   readonly bytes: Uint8Array;
-  /** Called once the path has taken the bytes. */
+  /** Called once the path has written the bytes. */
   onWritten?(): void;
 }
 
-/** Takes writes, and gives out frames: each byte once for each path, and in order. */
+/** Takes writes and returns frames: each byte once per path, in order. */
 export class SendStream {
   readonly #windowBytes: number;
-  /** What the other side has not acknowledged. */
+  /** The data that the other side has not acknowledged. */
   readonly #blocks: SendBlock[] = [];
-  /** The first block of which something is to be taken. */
+  /** The first block with data to take. */
   #cursor = 0;
-  /** Of the stream, as far as it was written to blocks. */
+  /** The offset after the last byte in the blocks. */
   #end = 0;
-  /** Up to where it was taken for the path that there is now. */
+  /** The offset up to which data was taken for the current path. */
   #position = 0;
-  /** Up to where it was ever taken; the end of the stream counts as one more byte. */
+  /** The offset up to which data was ever taken; the end of the stream counts as one more byte. */
   #mostTaken = 0;
   #acknowledged = 0;
   #limit = INITIAL_LIMIT;
   #isFinTaken = false;
   #ending: PromiseWithResolvers<void> | undefined;
-  /** What has found no room. */
-  readonly #waiting: Write[] = [];
+  /** Writes for which there is no room. */
+  readonly #waiting: WaitingWrite[] = [];
   #spare: Uint8Array[] = [];
   #failure: { readonly reason: unknown } | undefined;
 
-  /** @param windowBytes how much may be under way at most, whatever the other side allows */
+  /** @param windowBytes how much may be in flight, even if the other side allows more */
   constructor(windowBytes: number) {
     this.#windowBytes = windowBytes;
   }
 
-  /** What the other side has for sure. */
-  get acknowledged(): number {
-    return this.#acknowledged;
-  }
-
-  /** Whether the other side has yet to acknowledge something that went out. */
-  get isOwed(): boolean {
+  /** Whether data was sent that the other side has not acknowledged. */
+  get isAnswerDue(): boolean {
     return this.#acknowledged < this.#mostTaken;
   }
 
-  /** How much it would take to send all that was not acknowledged. */
+  /** How many bytes are not acknowledged. */
   get unacknowledged(): number {
     return this.#end - Math.min(this.#end, this.#acknowledged);
   }
 
-  /** Whether the other side has all of the stream, and its end. */
+  /** Whether the other side has acknowledged the whole stream and its end. */
   get isFinished(): boolean {
     return this.#ending !== undefined && this.#acknowledged > this.#end &&
       this.#waiting.length === 0;
   }
 
   /**
-   * Takes as much as there is room for; what is left waits.
+   * Takes as much as there is room for. The rest waits.
    *
-   * @returns `undefined` if all was taken, or what resolves when it is
-   * @throws {TypeError} after the end
+   * @returns `undefined` if all was taken, or a promise that resolves when it is
+   * @throws {TypeError} after {@linkcode SendStream.end}
+   * @throws the reason of {@linkcode SendStream.fail}
    */
   write(data: Uint8Array): Promise<void> | undefined {
     if (this.#failure !== undefined) throw this.#failure.reason;
@@ -164,38 +80,37 @@ export class SendStream {
     return new Promise<void>((resolve, reject) => this.#waiting.push({ rest, resolve, reject }));
   }
 
-  /** Ends the stream after what was written; resolves once that is on its way. */
+  /** Ends the stream after everything written before. Resolves once the end was sent. */
   end(): Promise<void> {
     if (this.#ending === undefined) {
-      this.#ending = Promise.withResolvers();
-      this.#ending.promise.catch(() => {}); // whoever waits for it is told; nobody may
+      this.#ending = optionalResolvers();
       if (this.#failure !== undefined) this.#ending.reject(this.#failure.reason);
     }
     return this.#ending.promise;
   }
 
-  /** Makes the writes fail that wait; what was taken is still sent. */
-  dropWaiting(reason: unknown): void {
+  /** Makes the waiting writes fail. What was taken is still sent. */
+  rejectWaiting(reason: unknown): void {
     for (const write of this.#waiting.splice(0)) write.reject(reason);
   }
 
-  /** Makes all fail that waits or comes, and forgets the stream. */
+  /** Makes waiting and later writes fail, and discards the stream. */
   fail(reason: unknown): void {
     this.#failure ??= { reason };
-    this.dropWaiting(this.#failure.reason);
+    this.rejectWaiting(this.#failure.reason);
     this.#ending?.reject(this.#failure.reason);
     this.#blocks.length = this.#spare.length = this.#cursor = 0;
   }
 
   /**
-   * The other side has so much.
+   * The other side has acknowledged `received` bytes, and accepts bytes up to `limit`.
    *
-   * @throws {MalformedMessageError} if it was never sent so much
+   * @throws {MalformedMessageError} if more bytes are acknowledged than were sent
    */
   acknowledge(received: number, limit: number): void {
     if (received > this.#mostTaken) {
       throw new MalformedMessageError(
-        `Cannot go on: ${received} bytes are acknowledged, of ${this.#mostTaken} that were sent`,
+        `Cannot continue: ${received} bytes are acknowledged, but ${this.#mostTaken} were sent`,
       );
     }
     this.#limit = Math.max(this.#limit, limit);
@@ -205,14 +120,14 @@ export class SendStream {
     while (first !== undefined && first.end <= this.#acknowledged && !first.hasUntaken) {
       this.#blocks.shift();
       this.#cursor--;
-      this.#keep(first.release());
+      this.#recycle(first.release());
       first = this.#blocks[0];
     }
     if (first === undefined) this.#spare.length = Math.min(this.#spare.length, MAX_IDLE_SPARE);
     this.#appendWaiting();
   }
 
-  /** Begins anew, for another path, with what was not acknowledged; the offset of that. */
+  /** Starts over for another path, with the data that is not acknowledged. Returns its offset. */
   rewind(): number {
     const offset = this.#acknowledged;
     while (this.#blocks[0] !== undefined && this.#blocks[0].end <= offset) this.#blocks.shift();
@@ -226,7 +141,7 @@ export class SendStream {
     return offset;
   }
 
-  /** What goes out next. */
+  /** What to write next. */
   next(): Outgoing | undefined {
     if (this.#failure !== undefined) return undefined;
     const block = this.#blocks[this.#cursor];
@@ -245,7 +160,7 @@ export class SendStream {
     this.#isFinTaken = true;
     this.#mostTaken = this.#end + 1;
     const ending = this.#ending;
-    const bytes = encodeFrame({ kind: "fin", offset: this.#end });
+    const bytes = encodeSessionFrame({ kind: "fin", offset: this.#end });
     return { bytes, onWritten: () => ending.resolve() };
   }
 
@@ -254,7 +169,7 @@ export class SendStream {
     return Math.max(0, Math.min(allowed, MAX_UNTAKEN - (this.#end - this.#position)));
   }
 
-  /** What is left of the data. */
+  /** Takes as much as there is room for, and returns the rest. */
   #append(data: Uint8Array): Uint8Array {
     let rest = data.subarray(0, this.#room);
     const left = data.subarray(rest.length);
@@ -277,7 +192,7 @@ export class SendStream {
     }
   }
 
-  /** The last block if it has room, or a new one. */
+  /** The last block if it has room, otherwise a new one. */
   #lastBlock(length: number): SendBlock {
     const last = this.#blocks.at(-1);
     if (last !== undefined && last.room > 0) return last;
@@ -292,26 +207,107 @@ export class SendStream {
     return block;
   }
 
-  #keep(bytes: Uint8Array | undefined): void {
+  #recycle(bytes: Uint8Array | undefined): void {
     const isFull = bytes?.length === MAX_DATA_FRAME_LENGTH;
     if (isFull && this.#spare.length < MAX_SPARE) this.#spare.push(bytes);
   }
 }
 
-interface Write {
+/** Consecutive DATA frames, which can be written in one piece, and again on another path. */
+class SendBlock {
+  /** The offset of its first byte. */
+  readonly start: number;
+  /** The offset after its last byte. */
+  end: number;
+  /** How many writes in progress read its memory. */
+  writes = 0;
+  readonly #bytes: Uint8Array;
+  #length = 0;
+  /** How much was taken for the current path. */
+  #taken = 0;
+  /** The position of the last frame, while it can still grow. */
+  #openAt: number | undefined;
+
+  /** @param bytes taken over; at most as long as the longest frame */
+  constructor(bytes: Uint8Array, start: number) {
+    this.#bytes = bytes;
+    this.start = this.end = start;
+  }
+
+  /** How many more bytes of the stream fit. */
+  get room(): number {
+    const header = this.#openAt === undefined ? DATA_HEADER_LENGTH : 0;
+    return Math.max(0, this.#bytes.length - this.#length - header);
+  }
+
+  /** Whether {@linkcode SendBlock.take} would return anything. */
+  get hasUntaken(): boolean {
+    return this.#taken < this.#length;
+  }
+
+  /** @param data must fit */
+  append(data: Uint8Array): void {
+    if (this.#openAt === undefined) {
+      this.#openAt = this.#length;
+      this.#length += DATA_HEADER_LENGTH;
+    }
+    this.#bytes.set(data, this.#length);
+    this.#length += data.length;
+    this.end += data.length;
+    const length = this.#length - this.#openAt - DATA_HEADER_LENGTH;
+    writeDataHeader(this.#bytes, this.#openAt, length);
+  }
+
+  /** All frames that were not taken yet. */
+  take(): Uint8Array {
+    const frames = this.#bytes.subarray(this.#taken, this.#length);
+    this.#taken = this.#length;
+    this.#openAt = undefined;
+    return frames;
+  }
+
+  /** Makes everything available again, and modifies nothing: writes to an earlier path may still read it. */
+  rewind(): void {
+    this.#taken = 0;
+    this.#openAt = undefined;
+  }
+
+  /** A new block with the data of this one from an offset on. */
+  from(offset: number): SendBlock {
+    const rest = new SendBlock(new Uint8Array(MAX_DATA_FRAME_LENGTH), offset);
+    let position = this.start;
+    for (let at = 0; at < this.#length;) {
+      const dataAt = at + DATA_HEADER_LENGTH;
+      const length = readDataLength(this.#bytes, at);
+      const skipped = Math.max(0, offset - position);
+      if (skipped < length) rest.append(this.#bytes.subarray(dataAt + skipped, dataAt + length));
+      position += length;
+      at = dataAt + length;
+    }
+    rest.rewind();
+    return rest;
+  }
+
+  /** Its memory, for another block; `undefined` while a write reads it. */
+  release(): Uint8Array | undefined {
+    return this.writes === 0 ? this.#bytes : undefined;
+  }
+}
+
+interface WaitingWrite {
   rest: Uint8Array;
   resolve(): void;
   reject(reason: unknown): void;
 }
 
-/** Ours: as much as waits for a path that is busy; two full records. */
+/** Chosen by us: what waits for a busy path; two full records. */
 const MAX_UNTAKEN = 2 * MAX_DATA_FRAME_LENGTH;
 
-/** Ours: small messages need no more. */
+/** Chosen by us: small messages need no more. */
 const SMALL_BLOCK_LENGTH = 2048;
 
-/** Ours: as many full records as are under way on a fast network. */
+/** Chosen by us: as many full records as are in flight on a fast network. */
 const MAX_SPARE = 16;
 
-/** Ours: when nothing is under way. */
+/** Chosen by us: enough for the next writes once nothing is in flight. */
 const MAX_IDLE_SPARE = 2;

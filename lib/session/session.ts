@@ -5,58 +5,55 @@
  */
 
 import { type MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { optionalResolvers } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import type { TransportAddress } from "../net/address.ts";
-import { type DenoConn, type NetAddress, toDenoConn } from "../net/deno_conn.ts";
+import { type DenoConn, type NetAddress, toDenoConn, toNetAddress } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { encodeFrame, INITIAL_LIMIT } from "./frame.ts";
+import { encodeSessionFrame, INITIAL_LIMIT } from "./frame.ts";
 import { MessageChannel } from "./message_channel.ts";
-import { PathMigration, type SessionRole } from "./migration.ts";
-import {
-  DEFAULT_SESSION_TIMINGS,
-  type LinkFrame,
-  type SessionPath,
-  type SessionTimings,
-} from "./path.ts";
+import { PathMigration } from "./migration.ts";
+import type { SessionRole } from "./migration_engine.ts";
+import type { ForwardedFrame, SessionPath } from "./path.ts";
 import { ReceiveStream } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
+import { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./timings.ts";
 
-export type { SessionRole } from "./migration.ts";
-
-/** What a {@linkcode Session} takes. */
+/** The options of a {@linkcode Session}. */
 export interface SessionOptions {
-  /** The controlling side numbers the paths; one side is the one, the other the other. */
+  /** The controlling side numbers the paths. The two sides must have different roles. */
   readonly role: SessionRole;
-  /** Those of {@linkcode DEFAULT_SESSION_TIMINGS} unless given. */
+  /** Overrides of {@linkcode DEFAULT_SESSION_TIMINGS}. */
   readonly timings?: Partial<SessionTimings>;
-  /** How long the session waits for another path once it has lost the one it had; 0, which is so by default: it fails with it. */
+  /** How long the session waits for another path after it has lost one. Default: 0, the session fails with its path. */
   readonly timeoutMs?: number;
-  /** How much is kept in each direction at most, of what is not acknowledged or not read: at least 64 KiB, 4 MiB unless given. */
+  /** The most data to keep in each direction, not acknowledged or not read: at least 64 KiB. Default: 4 MiB. */
   readonly windowBytes?: number;
-  /** Hears what becomes of the session; may not throw. */
+  /** Called on every event. It must not throw. */
   readonly onEvent?: (event: SessionEvent) => void;
 }
 
-/** What becomes of a session. */
+/** A change of a session. */
 export type SessionEvent =
-  /** The stream runs over this path, after another or as its first. */
+  /** The stream runs over a path, its first or another. */
   | {
     readonly event: "attached";
     readonly local: TransportAddress;
     readonly remote: TransportAddress;
   }
-  /** The path is dead, or was cut; the stream waits for another. */
+  /** The path is dead or was cut. The stream waits for another. */
   | { readonly event: "lost"; readonly error: NetworkError }
-  /** There is nothing more; `error` unless both sides have finished. */
+  /** The session has ended; with an `error`, if it ended before both sides finished. */
   | { readonly event: "ended"; readonly error?: NetworkError | MalformedMessageError };
 
 /**
- * A byte stream between two peers, which runs over one path after another, and loses and repeats nothing when it moves.
+ * A byte stream between two peers that survives its path: it moves from one path to another, and neither loses nor
+ * repeats a byte.
  *
- * It is a `Deno.Conn` and a `TcpConnection`, and keeps to what TCP does: `closeWrite()` finishes one direction, `close()`
- * delivers in the background what was written, and tells the other side if it goes on sending to nobody, `reset()` ends
- * all at once. Whatever else ends the stream is an error for both sides, never an end.
+ * It is a `Deno.Conn` and a `TcpConnection`, and behaves like TCP: `closeWrite()` finishes one direction, `close()`
+ * delivers in the background what was written, and resets the session if the other side keeps sending, `reset()` ends
+ * both directions at once. Anything else that ends the stream is an error for both sides, never a regular end.
  *
  * @example
  * ```ts
@@ -82,9 +79,9 @@ export type SessionEvent =
  * ```
  */
 export class Session implements DenoConn, AsyncDisposable {
-  /** Fulfilled once both directions have finished and each side has all; rejected with what ends the session before. */
+  /** Resolves once both directions have finished and everything has arrived; rejects if the session ends before. */
   readonly finished: Promise<void>;
-  readonly #finished: PromiseWithResolvers<void> = Promise.withResolvers();
+  readonly #finished: PromiseWithResolvers<void> = optionalResolvers();
   readonly #released: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #onEvent: (event: SessionEvent) => void;
   readonly #timings: SessionTimings;
@@ -93,16 +90,16 @@ export class Session implements DenoConn, AsyncDisposable {
   readonly #receiving: ReceiveStream;
   readonly #paths: PathMigration;
   readonly #messages: MessageChannel;
-  /** Not set anew when something else has brought an acknowledgement meanwhile: that would cost more than it saves. */
-  readonly #acknowledgeAlarm = new ResettableTimer(() => this.#acknowledge());
-  /** Rings when the time without a path is over. */
-  readonly #silenceTimer = new ResettableTimer(() => this.#giveUpWithoutPath());
-  /** Rings when the time after `close()`, or after the end of both directions, is over. */
-  readonly #leaveAlarm = new ResettableTimer(() => this.#leave());
-  /** For what it makes of reads and writes. */
+  /** Not cleared when an acknowledgement goes out for another reason: that would cost more than it saves. */
+  readonly #acknowledgeTimer = new ResettableTimer(() => this.#acknowledge());
+  /** Set while there is no path: how long to wait for another. */
+  readonly #noPathTimer = new ResettableTimer(() => this.#requirePath());
+  /** Set after `close()`, and after both directions have finished: how long the session may stay. */
+  readonly #closeTimer = new ResettableTimer(() => this.#onTimeUp());
+  /** Provides `readable` and `writable`. */
   #conn: DenoConn | undefined;
   #isAcknowledgementDue = false;
-  /** Why there is no path. */
+  /** Why the last path was lost, while there is no other. */
   #lostPath: NetworkError | undefined;
   #isClosed = false;
   #isFinished = false;
@@ -110,13 +107,13 @@ export class Session implements DenoConn, AsyncDisposable {
   #isEnded = false;
   #failure: NetworkError | MalformedMessageError | undefined;
   #lastPath: SessionPath | undefined;
-  /** Over which path the other side was told that this one needs nothing more. */
-  #doneOver: SessionPath | undefined;
+  /** The path on which DONE was sent. */
+  #donePath: SessionPath | undefined;
 
   /**
-   * Opens a session that has no path yet.
+   * Opens a session without a path.
    *
-   * @throws {RangeError} if the window is too small
+   * @throws {RangeError} if `windowBytes` is less than 64 KiB
    */
   constructor(options: SessionOptions) {
     const { role, timings, timeoutMs = 0, windowBytes = WINDOW_BYTES, onEvent } = options;
@@ -142,60 +139,59 @@ export class Session implements DenoConn, AsyncDisposable {
       onFrame: (frame) => this.#onFrame(frame),
       onData: () => this.#onData(),
       next: () => this.#next(),
-      onAttached: (link) => this.#onAttached(link),
+      onAttached: (path) => this.#onAttached(path),
       onLost: (error) => this.#onLost(error),
       onNotAttached: () => this.#requirePath(),
       onMalformed: (error) => this.#fail(error),
     });
     this.finished = this.#finished.promise;
-    this.finished.catch(() => {}); // whoever waits for it is told; nobody may
   }
 
-  /** This side's end of the path, or of the last one; `0.0.0.0` and port 0 before the first. */
+  /** This side's address of the current or last path; `0.0.0.0` and port 0 before the first. */
   get local(): TransportAddress {
     return this.#lastPath?.connection.local ?? NOWHERE;
   }
 
-  /** The other side's end of the path, as {@linkcode Session.local}. */
+  /** The other side's address of the current or last path; `0.0.0.0` and port 0 before the first. */
   get remote(): TransportAddress {
     return this.#lastPath?.connection.remote ?? NOWHERE;
   }
 
-  /** {@linkcode Session.local}, as Deno has it. */
+  /** {@linkcode Session.local} in Deno's form. */
   get localAddr(): NetAddress {
     return toNetAddress(this.local);
   }
 
-  /** {@linkcode Session.remote}, as Deno has it. */
+  /** {@linkcode Session.remote} in Deno's form. */
   get remoteAddr(): NetAddress {
     return toNetAddress(this.remote);
   }
 
-  /** Small messages beside the stream, over whatever path there is; they get lost with their paths. */
+  /** Small messages beside the stream, over the current path. They are lost with their path. */
   get channel(): SignalChannel {
     return this.#messages;
   }
 
-  /** The round trip of the path, as measured by keep-alives; `undefined` while nothing is known. */
+  /** The round trip of the current path, measured by keep-alives; `undefined` until it is known. */
   get rttMs(): number | undefined {
     return this.#paths.current?.keepAlive.rttMs;
   }
 
-  /** What the other side sends, until it finishes. Cancelling it closes the session. */
+  /** The other side's bytes, until it finishes. Cancelling it closes the session. */
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
     return (this.#conn ??= toDenoConn(this)).readable;
   }
 
-  /** What this side sends. Closing it is `closeWrite()`, aborting it `reset()`. */
+  /** Takes the bytes to send. Closing it calls `closeWrite()`, aborting it calls `reset()`. */
   get writable(): WritableStream<Uint8Array> {
     return (this.#conn ??= toDenoConn(this)).writable;
   }
 
   /**
-   * Moves to a path; resolves once the stream runs over it. Until then it runs over the one that there is.
+   * Moves the stream to a path. Resolves once the stream runs over it; until then it runs over the current one.
    *
-   * @param path an encrypted and authenticated connection to the peer, who attaches the other end; taken over
-   * @throws {NetworkError} if the path fails before, a newer one is attached, or the session has ended
+   * @param path an encrypted and authenticated connection to the peer, which attaches the other end; taken over
+   * @throws {NetworkError} if the path fails, a newer path replaces it, or the session has ended
    * @throws the signal's reason on abort
    */
   async attach(path: TcpConnection, signal?: AbortSignal): Promise<void> {
@@ -205,16 +201,18 @@ export class Session implements DenoConn, AsyncDisposable {
     await this.#paths.attach(path, signal);
   }
 
-  /** Suspects the path, as after a change of the network: asks at once whether it lives. */
+  /** Checks at once whether the path is alive, for example after a change of the network. */
   probe(): void {
     if (this.#paths.isAttached) this.#paths.current?.keepAlive.probe();
   }
 
   /**
-   * Fills the start of `buffer`; the number of bytes, or `null` once the other side has finished. One call at a time.
+   * Reads into the start of `buffer`. One call at a time.
    *
-   * @throws {MalformedMessageError} if the other side does not keep to the protocol
-   * @throws {NetworkError} what the last path failed with; `reset` if by the other side, `closed` if by this one
+   * @returns the number of bytes, or `null` once the other side has finished
+   * @throws {MalformedMessageError} if the other side breaks the protocol
+   * @throws {NetworkError} the failure of the last path; `reset` if the other side ended the session, `closed` if this
+   *   side did
    */
   read(buffer: Uint8Array): Promise<number | null> {
     const reading = this.#receiving.read(buffer);
@@ -223,8 +221,10 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 
   /**
-   * Writes all of `data`, which must not change until then; the number of bytes. It is on its way, or waits for a path.
+   * Writes all of `data`, which must not change until the call returns. Resolves once the data is being sent or waits
+   * for a path.
    *
+   * @returns the length of `data`
    * @throws {TypeError} after `closeWrite()`
    * @throws {NetworkError} as {@linkcode Session.read}
    */
@@ -236,7 +236,7 @@ export class Session implements DenoConn, AsyncDisposable {
     return data.length;
   }
 
-  /** Finishes this direction; resolves once that is on its way, after all that was written. Reading goes on. */
+  /** Finishes this direction. Resolves once everything written and the end were sent. The other direction goes on. */
   async closeWrite(): Promise<void> {
     if (this.#isClosed) throw closed();
     const ending = this.#sending.end();
@@ -244,53 +244,51 @@ export class Session implements DenoConn, AsyncDisposable {
     await ending;
   }
 
-  /**
-   * Closes both directions; idempotent. What was written is still delivered in the background, within a bounded time.
-   */
+  /** Closes both directions; idempotent. Delivers what was written in the background, within a bounded time. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
     const reason = closed();
     this.#receiving.discard(reason);
-    this.#sending.dropWaiting(reason);
+    this.#sending.rejectWaiting(reason);
     this.#sending.end();
     if (this.#isEnded) return;
-    // A first path carries what was written before the other side has greeted.
+    // A first path carries what was written even before the other side has sent HELLO.
     const hasPath = this.#lastPath !== undefined || this.#paths.current !== undefined;
-    if (!hasPath) return this.#end(reason, "cut");
-    if (!this.#leaveAlarm.isSet) this.#leaveAlarm.set(this.#timings.closeMs);
+    if (!hasPath) return this.#end(reason, "reset");
+    if (!this.#closeTimer.isSet) this.#closeTimer.set(this.#timings.closeMs);
     this.#pump();
     this.#onProgress();
   }
 
-  /** Ends the session at once, and tells the other side if that can be done; idempotent. */
+  /** Ends the session at once, and tells the other side if there is a path; idempotent. */
   reset(): void {
     this.#isClosed = true;
     this.#receiving.discard(closed());
     this.#fail(closed());
   }
 
-  /** As `reset()`, for a reason that reads and writes fail with: no other path is to be expected. */
+  /** Like `reset()`, but reads and writes fail with the given reason: for when no other path can be expected. */
   abandon(reason: NetworkError): void {
     this.#fail(reason);
   }
 
-  /** Keeps the program running while the session is open, which is so by default. */
+  /** Keeps the program running while the session is open; the default. */
   ref(): void {
     this.#isReferenced = true;
   }
 
-  /** Lets the program end while the session is open. */
+  /** Lets the program exit while the session is open. */
   unref(): void {
     this.#isReferenced = false;
   }
 
-  /** As `close()`. */
+  /** Same as `close()`. */
   [Symbol.dispose](): void {
     this.close();
   }
 
-  /** As `close()`; resolves once nothing goes on in the background. */
+  /** Same as `close()`, and waits until all background work has ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
     await this.#released.promise;
@@ -298,9 +296,9 @@ export class Session implements DenoConn, AsyncDisposable {
 
   set #isReferenced(isReferenced: boolean) {
     this.#paths.isReferenced = isReferenced;
-    this.#acknowledgeAlarm.isReferenced = isReferenced;
-    this.#silenceTimer.isReferenced = isReferenced;
-    this.#leaveAlarm.isReferenced = isReferenced;
+    this.#acknowledgeTimer.isReferenced = isReferenced;
+    this.#noPathTimer.isReferenced = isReferenced;
+    this.#closeTimer.isReferenced = isReferenced;
   }
 
   #pump(): void {
@@ -310,12 +308,12 @@ export class Session implements DenoConn, AsyncDisposable {
   #next(): Outgoing | undefined {
     if (this.#isAcknowledgementDue) {
       this.#isAcknowledgementDue = false;
-      return { bytes: encodeFrame({ kind: "ack", ...this.#receiving.acknowledgement() }) };
+      return { bytes: encodeSessionFrame({ kind: "ack", ...this.#receiving.acknowledgement() }) };
     }
     const message = this.#messages.next();
-    if (message !== undefined) return { bytes: encodeFrame({ kind: "message", message }) };
+    if (message !== undefined) return { bytes: encodeSessionFrame({ kind: "message", message }) };
     const outgoing = this.#sending.next();
-    if (outgoing !== undefined) this.#paths.current?.keepAlive.onAsked();
+    if (outgoing !== undefined) this.#paths.current?.keepAlive.onAnswerDue();
     return outgoing;
   }
 
@@ -326,13 +324,13 @@ export class Session implements DenoConn, AsyncDisposable {
 
   #onData(): void {
     if (this.#receiving.isFinished || this.#receiving.isAcknowledgementUrgent) this.#acknowledge();
-    else if (!this.#acknowledgeAlarm.isSet) {
-      this.#acknowledgeAlarm.set(this.#timings.acknowledgeAfterMs);
+    else if (!this.#acknowledgeTimer.isSet) {
+      this.#acknowledgeTimer.set(this.#timings.acknowledgeAfterMs);
     }
     this.#onProgress();
   }
 
-  #onFrame(frame: LinkFrame): void {
+  #onFrame(frame: ForwardedFrame): void {
     switch (frame.kind) {
       case "ack":
         this.#sending.acknowledge(frame.received, frame.limit);
@@ -345,13 +343,16 @@ export class Session implements DenoConn, AsyncDisposable {
         this.#isOtherFinished = true;
         break;
       case "reset":
-        this.#end(new NetworkError("Cannot go on: the other side has ended it", "reset"), "leave");
+        this.#end(
+          new NetworkError("Cannot use the session: the other side has reset it", "reset"),
+          "close",
+        );
         return;
     }
     this.#onProgress();
   }
 
-  /** Whether all is done, or as much of it as will be. */
+  /** Ends the session once everything is done, or as much as can be. */
   #onProgress(): void {
     if (this.#isEnded) return;
     const isSent = this.#sending.isFinished;
@@ -360,65 +361,63 @@ export class Session implements DenoConn, AsyncDisposable {
     if (!this.#isFinished) {
       this.#isFinished = true;
       this.#finished.resolve();
-      this.#leaveAlarm.set(this.#timings.lingerMs);
+      this.#closeTimer.set(this.#timings.lingerMs);
     }
     const { current } = this.#paths;
     if (current === undefined) return;
-    if (this.#doneOver !== current) current.say({ kind: "done" });
-    this.#doneOver = current;
-    if (this.#isOtherFinished) this.#end(undefined, "leave");
+    if (this.#donePath !== current) current.send({ kind: "done" });
+    this.#donePath = current;
+    if (this.#isOtherFinished) this.#end(undefined, "close");
   }
 
-  #onAttached(link: SessionPath): void {
-    this.#lastPath = link;
+  #onAttached(path: SessionPath): void {
+    this.#lastPath = path;
     this.#lostPath = undefined;
-    this.#silenceTimer.clear();
-    const { local, remote } = link.connection;
+    this.#noPathTimer.clear();
+    const { local, remote } = path.connection;
     this.#onEvent({ event: "attached", local, remote });
     this.#onProgress();
   }
 
   #onLost(error: NetworkError): void {
     this.#lostPath = error;
-    if (this.#isOtherFinished || this.#isFinished && this.#timeoutMs === 0) return this.#leave();
+    if (this.#isOtherFinished || this.#isFinished && this.#timeoutMs === 0) {
+      return this.#onTimeUp();
+    }
     this.#onEvent({ event: "lost", error });
-    if (this.#timeoutMs > 0) this.#silenceTimer.set(this.#timeoutMs);
+    if (this.#timeoutMs > 0) this.#noPathTimer.set(this.#timeoutMs);
     else this.#requirePath();
   }
 
-  #giveUpWithoutPath(): void {
-    this.#requirePath();
-  }
-
-  /** Fails if there is no path, none is coming, and the time for that is over. */
+  /** Fails if there is no path, none is being attached, and the time to wait for one is over. */
   #requirePath(): void {
-    if (this.#isEnded || this.#lostPath === undefined || this.#silenceTimer.isSet) return;
-    if (this.#paths.isAttached || this.#paths.isArriving) return;
-    if (this.#isFinished) return this.#leave();
-    this.#end(this.#lostPath, "cut");
+    if (this.#isEnded || this.#lostPath === undefined || this.#noPathTimer.isSet) return;
+    if (this.#paths.hasPath) return;
+    if (this.#isFinished) return this.#onTimeUp();
+    this.#end(this.#lostPath, "reset");
   }
 
-  /** There is no more time. */
-  #leave(): void {
-    if (this.#isFinished) this.#end(undefined, "leave");
+  /** The session must end now. */
+  #onTimeUp(): void {
+    if (this.#isFinished) this.#end(undefined, "close");
     else this.#fail(closed());
   }
 
-  /** Ends it, and tells the other side. */
+  /** Ends the session, and tells the other side. */
   #fail(error: NetworkError | MalformedMessageError): void {
     if (this.#isEnded) return;
-    this.#paths.current?.say({ kind: "reset" });
-    this.#end(error, "leave");
+    this.#paths.current?.send({ kind: "reset" });
+    this.#end(error, "close");
   }
 
-  #end(error: NetworkError | MalformedMessageError | undefined, how: "leave" | "cut"): void {
+  #end(error: NetworkError | MalformedMessageError | undefined, how: "close" | "reset"): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
     this.#failure = error;
     const reason = error ?? closed();
-    this.#acknowledgeAlarm.clear();
-    this.#silenceTimer.clear();
-    this.#leaveAlarm.clear();
+    this.#acknowledgeTimer.clear();
+    this.#noPathTimer.clear();
+    this.#closeTimer.clear();
     this.#receiving.fail(reason);
     this.#sending.fail(reason);
     this.#messages.fail(reason);
@@ -429,15 +428,11 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 }
 
-function toNetAddress({ ip, port }: TransportAddress): NetAddress {
-  return { transport: "tcp", hostname: ip, port };
-}
-
 function closed(): NetworkError {
   return new NetworkError("Cannot use the session: it is closed", "closed");
 }
 
 const NOWHERE: TransportAddress = { ip: "0.0.0.0", port: 0 };
 
-/** Ours: 40 MiB/s over a round trip of 100 ms. */
+/** Chosen by us: 40 MiB/s over a round trip of 100 ms. */
 const WINDOW_BYTES = 4_194_304;

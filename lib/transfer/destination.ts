@@ -1,43 +1,49 @@
 /**
- * Where a file goes, and what is there already.
+ * Where a received file goes, and what is there already.
  *
  * @module
  */
 
 import type { RunningHash } from "../base/crypto.ts";
 import { type FileSystem, TransferError } from "./files.ts";
-import { hashFile, type ManifestEntry, partOf } from "./manifest.ts";
-import type { Held } from "./message.ts";
+import { hashFile, type ManifestEntry, partPath } from "./manifest.ts";
+import type { HeldEntry } from "./message.ts";
 import { printable } from "./paths.ts";
 
-/** What becomes of something that has the name of a file that is received, and is not that file. */
+/**
+ * What to do if a different file with the same name exists: `"refuse"` the offer, `"overwrite"` the file, or `"rename"`
+ * the new one to `name (1)`.
+ */
 export type ExistingPolicy = "refuse" | "overwrite" | "rename";
 
-/** Where one entry goes. */
+/** Where one entry goes, and what the receiver has of it. */
 export interface Destination {
-  /** Below the target folder. */
+  /** Relative to the target folder. */
   readonly path: string;
-  readonly held: Held;
-  /** Of the part that is there. */
+  readonly held: HeldEntry;
+  /** The hash of the part, if there is one. */
   readonly hash?: RunningHash;
 }
 
-/** Where everything goes. */
-export interface Target {
+/** The folder that receives everything. */
+export interface TargetFolder {
   readonly files: FileSystem;
-  /** The target folder, without symbolic links. */
+  /** Its path, without symbolic links. */
   readonly root: string;
   readonly existing: ExistingPolicy;
-  /** Whether another entry has this name. */
+  /** Whether an entry of the manifest has this path. */
   isTaken(path: string): boolean;
 }
 
 /**
- * Finds out where an entry goes, and what is there. Nothing is written.
+ * Determines where an entry goes, and what is there. Writes nothing.
  *
  * @throws {TransferError} `exists` if something is in the way
  */
-export async function findDestination(target: Target, entry: ManifestEntry): Promise<Destination> {
+export async function findDestination(
+  target: TargetFolder,
+  entry: ManifestEntry,
+): Promise<Destination> {
   const { files, root } = target;
   await checkFolders(target, entry.path);
   const info = await files.stat(`${root}/${entry.path}`);
@@ -53,15 +59,15 @@ export async function findDestination(target: Target, entry: ManifestEntry): Pro
       return { path: entry.path, held };
     }
   }
-  return await findPart(target, entry, await nameBeside(target, entry.path));
+  return await findPart(target, entry, await freePath(target, entry.path));
 }
 
 /**
- * The name for a file where another is in the way: the same if that may be overwritten.
+ * The path for a new file when another is in the way; the same path if that one may be overwritten.
  *
- * @throws {TransferError} `exists` if it may not
+ * @throws {TransferError} `exists` if it is to be refused
  */
-export async function nameBeside(target: Target, path: string): Promise<string> {
+export async function freePath(target: TargetFolder, path: string): Promise<string> {
   const info = await target.files.stat(`${target.root}/${path}`);
   if (info === undefined) return path;
   if (target.existing === "overwrite" && info.kind === "file") return path;
@@ -75,11 +81,11 @@ export async function nameBeside(target: Target, path: string): Promise<string> 
 }
 
 /**
- * Checks that the folders above a path are folders, as far as they are there.
+ * Checks that the folders above a path are folders, as far as they exist.
  *
- * @throws {TransferError} `exists` if one is something else, such as a symbolic link
+ * @throws {TransferError} `exists` if one is anything else, such as a symbolic link
  */
-export async function checkFolders({ files, root }: Target, path: string): Promise<void> {
+export async function checkFolders({ files, root }: TargetFolder, path: string): Promise<void> {
   for (let end = path.indexOf("/"); end > 0; end = path.indexOf("/", end + 1)) {
     const folder = path.slice(0, end);
     const info = await files.stat(`${root}/${folder}`);
@@ -88,7 +94,7 @@ export async function checkFolders({ files, root }: Target, path: string): Promi
   }
 }
 
-/** The error for something that is in the way. */
+/** The error when something is in the way. */
 export function inTheWay(path: string, kind: string): TransferError {
   const what = kind === "link" ? "a symbolic link" : `a ${kind}`;
   return new TransferError(
@@ -97,8 +103,12 @@ export function inTheWay(path: string, kind: string): TransferError {
   );
 }
 
-async function findPart(target: Target, entry: ManifestEntry, path: string): Promise<Destination> {
-  const part = partOf(`${target.root}/${path}`);
+async function findPart(
+  target: TargetFolder,
+  entry: ManifestEntry,
+  path: string,
+): Promise<Destination> {
+  const part = partPath(`${target.root}/${path}`);
   const info = await target.files.stat(part);
   if (info?.kind !== "file" || info.size === 0 || info.size > entry.size) return nothingAt(path);
   const hash = await hashFile(target.files, part, info.size);
@@ -116,5 +126,5 @@ function numbered(path: string, number: number): string {
   return `${stem} (${number})${extension ?? ""}`;
 }
 
-/** Ours. */
+/** Chosen by us: more copies of one name are probably a mistake. */
 const MAX_RENAMES = 999;

@@ -1,88 +1,90 @@
 /**
- * The seam to files: what a transfer needs of a file system, as types.
+ * The interface to a file system, and the errors of a transfer.
  *
- * Paths are texts with `/` between names, on every system.
+ * Paths are strings with `/` between names, on every system.
  *
  * @module
  */
 
-/** Files, of the system or of a test. Everything that fails rejects with a {@linkcode FileError}. */
+import { PunchlineError } from "../base/errors.ts";
+
+/** The file operations that a transfer needs. Failures reject with a {@linkcode FileError}. */
 export interface FileSystem {
-  /** Which names the system takes: Windows has characters that mean something else there. */
+  /** Which names are valid: Windows reserves some characters. */
   readonly naming: "posix" | "windows";
-  /** What is there, itself and not what a symbolic link points to; `undefined` if nothing is. */
+  /** Describes what the path names, without following symbolic links; `undefined` if there is nothing. */
   stat(path: string): Promise<FileInfo | undefined>;
-  /** The path without symbolic links, absolute. */
+  /** The absolute path with all symbolic links resolved. */
   resolve(path: string): Promise<string>;
-  /** The names in a folder, in any order. */
+  /** Lists the names in a folder, in any order. */
   list(path: string): Promise<string[]>;
-  /** Opens a file to read it from `offset` on. */
+  /** Opens a file for reading, at `offset`. */
   open(path: string, offset: number): Promise<ReadableFile>;
   /**
-   * Opens a file to write it from `offset` on, behind which it is cut off. At offset 0 it is made anew, in place of
-   * what is there; elsewhere it has to be there. A symbolic link is not followed.
+   * Opens a file for writing, truncated to `offset` bytes. At offset 0 it is a new file that replaces what is there;
+   * otherwise the file must exist. Symbolic links are not followed.
    */
   openPart(path: string, offset: number): Promise<WritableFile>;
-  /** Makes a folder whose parent is there. */
+  /** Creates a folder. Its parent must exist. */
   makeFolder(path: string): Promise<void>;
-  /** Sets what a manifest says about a file beside its bytes. */
+  /** Sets the attributes of a file. */
   setAttributes(path: string, attributes: FileAttributes): Promise<void>;
   /**
-   * Gives a file its final name, in one step.
+   * Renames a file, atomically.
    *
-   * @param options `overwrite` replaces a file of that name; otherwise one there is a {@linkcode FileError} `exists`
+   * @param options `overwrite` replaces an existing file; without it, one is a {@linkcode FileError} `exists`
    */
   rename(from: string, to: string, options: { readonly overwrite: boolean }): Promise<void>;
-  /** Removes a file, if it is there. */
+  /** Removes a file if it exists. */
   remove(path: string): Promise<void>;
 }
 
 /** What a path names. */
 export interface FileInfo extends FileAttributes {
-  /** `"other"` is a device, a socket or a pipe. */
+  /** `"link"` is a symbolic link; `"other"` is a device, a socket or a pipe. */
   readonly kind: "file" | "folder" | "link" | "other";
-  /** In bytes; of files. */
+  /** In bytes; meaningful for files only. */
   readonly size: number;
 }
 
-/** What is kept of a file beside its name and its bytes. */
+/** What a transfer preserves of a file besides its name and its bytes. */
 export interface FileAttributes {
-  /** When it was last changed, in whole milliseconds since 1970. */
+  /** When the file was last modified, in whole milliseconds since 1970. */
   readonly modifiedMs: number;
-  /** Whether it is a program; `false` where the system does not know. */
+  /** Whether the file is executable; `false` if the system does not record it. */
   readonly isExecutable: boolean;
 }
 
-/** A file that is being read. */
+/** A file open for reading. */
 export interface ReadableFile extends Disposable {
-  /** Fills the start of `buffer`; the number of bytes, or `null` at the end. */
+  /** Reads into the start of `buffer`; returns the number of bytes, or `null` at the end. */
   read(buffer: Uint8Array): Promise<number | null>;
-  /** As {@linkcode FileSystem.stat}, of the file that is open. */
+  /** As {@linkcode FileSystem.stat}, for the open file. */
   stat(): Promise<FileInfo>;
-  /** Idempotent. */
+  /** Closes the file; idempotent. */
   close(): void;
 }
 
-/** A file that is being written. */
+/** A file open for writing. */
 export interface WritableFile extends Disposable {
-  /** Writes all of the data, which must not change until then. */
+  /** Writes all of the data, which must not change until the call returns. */
   write(data: Uint8Array): Promise<void>;
-  /** Idempotent. */
+  /** Closes the file; idempotent. */
   close(): void;
 }
 
 /** Why a file could not be read or written. */
 export type FileErrorReason = "not-found" | "exists" | "not-permitted" | "no-space" | "other";
 
-/** Something failed with a file of this side; `cause` is the platform's own error. */
-export class FileError extends Error {
+/** A file operation on this side failed; `cause` is the platform's own error. */
+export class FileError extends PunchlineError {
   /** `"FileError"`. */
   override readonly name = "FileError";
   /** The kind of failure, the same on every platform. */
   readonly reason: FileErrorReason;
 
   /**
-   * Makes one.
+   * Creates the error.
    *
    * @param reason the kind of failure
    */
@@ -95,22 +97,22 @@ export class FileError extends Error {
 /** Why a transfer ended; see {@linkcode TransferError}. */
 export type TransferErrorReason =
   | "unacceptable" // what the other side offers or sends breaks a rule
-  | "declined" // the receiver does not want it
-  | "exists" // it would overwrite something, which was not asked for
-  | "changed" // a file was changed while it was sent, or is another one since the last connection
-  | "damaged" // a file has not the hash it should have
-  | "failed" // the other side could not go on, and said why
-  | "broken"; // the connection broke, and no further one brought anything
+  | "declined" // the receiver declined the offer
+  | "exists" // a file is in the way, and overwriting was not requested
+  | "changed" // a file was modified during the transfer, or the offer changed since the last connection
+  | "damaged" // a file does not have the expected hash
+  | "failed" // the other side could not continue, and reported why
+  | "broken"; // the connection broke, and later ones made no progress
 
-/** A transfer ended without all of its files. What has arrived whole stays, and is not sent again the next time. */
-export class TransferError extends Error {
+/** A transfer ended early. Files that are complete stay, and are not sent again the next time. */
+export class TransferError extends PunchlineError {
   /** `"TransferError"`. */
   override readonly name = "TransferError";
   /** The kind of failure. */
   readonly reason: TransferErrorReason;
 
   /**
-   * Makes one.
+   * Creates the error.
    *
    * @param reason the kind of failure
    */

@@ -1,5 +1,5 @@
 /**
- * What a sender offers.
+ * The manifest: which files and folders a sender offers.
  *
  * @module
  */
@@ -7,77 +7,74 @@
 import { RunningHash } from "../base/crypto.ts";
 import { type FileAttributes, FileError, type FileInfo, type FileSystem } from "./files.ts";
 
-/** All that is offered, in the order in which it is sent. */
+/** Everything that is offered, in the order in which it is sent. */
 export type Manifest = readonly ManifestEntry[];
 
-/** A file or a folder of a manifest. */
+/** One file or folder of a manifest. */
 export interface ManifestEntry extends FileAttributes {
-  /** Folders are named for those that are empty; the others follow from what is in them. */
+  /** A folder entry matters only if the folder is empty: paths of files imply their folders. */
   readonly kind: "file" | "folder";
-  /** Below the target folder, with `/` between names. */
+  /** Relative to the target folder, with `/` between names. */
   readonly path: string;
   /** In bytes; 0 for folders. */
   readonly size: number;
 }
 
-/** What somebody is asked about before anything is written. */
+/** A summary of an offer, to decide whether to accept it. */
 export interface OfferSummary {
-  /** How many files there are. */
+  /** The number of files. */
   readonly files: number;
-  /** How many folders are named; others follow from the paths of files. */
+  /** The number of folder entries. */
   readonly folders: number;
-  /** The sizes of all files. */
+  /** The total size of all files, in bytes. */
   readonly bytes: number;
-  /** Everything by name. The names come from the other side, and obey the rules for them. */
+  /** Every file and folder. The names are checked, but may contain characters that do not print. */
   readonly manifest: Manifest;
 }
 
-/** The manifest in numbers. */
+/** Counts the files, folders and bytes of a manifest. */
 export function summarize(manifest: Manifest): OfferSummary {
   const files = manifest.filter(({ kind }) => kind === "file");
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
   return { files: files.length, folders: manifest.length - files.length, bytes, manifest };
 }
 
-/** What a file is called until it is whole; in the same folder. */
-export function partOf(path: string): string {
+/** The path of a file while it is incomplete, in the same folder. */
+export function partPath(path: string): string {
   return path + PART_SUFFIX;
 }
 
-/** Ours. */
-export const PART_SUFFIX = ".punchline-part";
-
-/** A manifest, and where its entries are on this side. */
-export interface Collection {
+/** A manifest, and where its files are. */
+export interface CollectedFiles {
   readonly manifest: Manifest;
-  /** Of each entry, its path in the file system. */
+  /** The path of each entry in the file system. */
   readonly paths: readonly string[];
-  /** What was found and is not sent. */
+  /** What was found but is not sent. */
   readonly skipped: readonly SkippedFile[];
 }
 
 /** Something in a folder that is not sent. */
 export interface SkippedFile {
-  /** In the file system. */
+  /** Its path in the file system. */
   readonly path: string;
   /**
-   * Symbolic links in folders are not followed; `"other"` is a device, a socket or a pipe; `"missing"` was found and is
-   * not there: removed meanwhile, or its name is not UTF-8, and so cannot be said.
+   * `"link"`: a symbolic link, which is not followed. `"other"`: a device, a socket or a pipe. `"missing"`: it was listed
+   * but cannot be found, because it was removed meanwhile or its name is not UTF-8.
    */
   readonly kind: "link" | "other" | "missing";
 }
 
 /**
- * Looks at everything that is to be sent. A path that is a symbolic link stands for what it points to, as whoever gave
- * it means that; a link within a folder is skipped, as it may point to anything outside of it.
+ * Lists everything that is to be sent. A source that is a symbolic link is followed, because the user named it. A link
+ * inside a folder is skipped, because it may point outside of the folder.
  *
- * @param sources files and folders; what is in folders is sent with them
- * @throws {FileError} if one is not there, is not a file or a folder, or cannot be read
+ * @param sources paths of files and folders; folders are sent with their content
+ * @throws {FileError} if a source does not exist, is neither a file nor a folder, or cannot be read
  */
-export async function collect(
+export async function collectFiles(
   files: FileSystem,
   sources: readonly string[],
-): Promise<Collection> {
+): Promise<CollectedFiles> {
   const found: { entry: ManifestEntry; path: string }[] = [];
   const skipped: SkippedFile[] = [];
 
@@ -119,7 +116,7 @@ function toEntry(path: string, kind: "file" | "folder", info: FileInfo): Manifes
     : { kind, path, size: 0, modifiedMs: Math.max(modifiedMs, 0), isExecutable: false };
 }
 
-/** The last name as it was given, or as it is where that says none: `.`, `..` or `/`. */
+/** The last name of the source, or that of its resolved path if the source ends with `.`, `..` or `/`. */
 function nameOf(source: string, resolved: string): string {
   const given = lastName(source);
   return given === "" || given === "." || given === ".." ? lastName(resolved) : given;
@@ -130,9 +127,9 @@ function lastName(path: string): string {
 }
 
 /**
- * The hash of the first bytes of a file, ready for the bytes behind them.
+ * Hashes the first `length` bytes of a file. The caller can continue the hash with the next bytes.
  *
- * @returns `undefined` if there are fewer bytes
+ * @returns `undefined` if the file is shorter
  */
 export async function hashFile(
   files: FileSystem,
@@ -152,11 +149,14 @@ export async function hashFile(
     const count = await next;
     if (count === null) return undefined;
     left -= count;
-    next = left > 0 ? read(turn + 1) : undefined; // while this piece is hashed
+    next = left > 0 ? read(turn + 1) : undefined; // runs while this piece is hashed
     hash.update(pieces[turn % 2]!.subarray(0, count));
   }
   return hash;
 }
 
-/** Ours. */
+/** The suffix of incomplete files. Chosen by us. */
+export const PART_SUFFIX = ".punchline-part";
+
+/** Chosen by us: the size of the pieces that are sent. */
 const PIECE_BYTES = 256 * 1024;

@@ -1,87 +1,104 @@
 /**
- * What two sides of a transfer say, version 1. Every message has a header of five bytes; numbers are big-endian.
+ * The messages of a transfer, version 1. Every message has a header of five bytes; numbers are big-endian.
  *
  * ```text
  * header    type (1) | length of the rest (4)
  *
- * OFFER     "PLFT" | version (1) | count (4) | entries                                sender
+ * OFFER     "PLFT" | version (1) | count (4) | entries                                     from the sender
  *           entry: kind (1) | flags (1) | modified, ms since 1970 (8) | size (8) | length (2) | path, UTF-8
- * ANSWER    count (4) | for each entry what is there: state (1) [ | length (8) | SHA-256 of it (32) ]      receiver
- * PLAN      count (4) | for each entry what will be sent: (1)                         sender
- * DATA      bytes of a file                                                           sender
- * END       SHA-256 of the whole file (32)                                            sender
- * DONE                                                                                receiver
- * REFUSAL   code (1) | reason, UTF-8                                                  either, at any time
+ * ANSWER    count (4) | for each entry: state (1) [ | length (8) | SHA-256 of the bytes (32) ]  from the receiver
+ * PLAN      count (4) | for each entry: step (1)                                           from the sender
+ * DATA      bytes of a file                                                                from the sender
+ * END       SHA-256 of the whole file (32)                                                 from the sender
+ * DONE                                                                                     from the receiver
+ * REFUSAL   code (1) | reason, UTF-8                                                       from either, at any time
  * ```
  *
  * @module
  */
 
 import { ByteReader, concat } from "../base/bytes.ts";
-import { MalformedMessageError } from "../base/errors.ts";
+import { malformed } from "../base/errors.ts";
 import type { Manifest, ManifestEntry } from "./manifest.ts";
 
-/** A message whose bytes are not those of a file. */
-export type TransferMessage = Offer | Answer | Plan | End | Done | Refusal;
+/** Every message but DATA. */
+export type TransferMessage =
+  | OfferMessage
+  | AnswerMessage
+  | PlanMessage
+  | EndMessage
+  | DoneMessage
+  | RefusalMessage;
 
-/** Everything that could be sent. */
-export interface Offer {
+/** OFFER: everything that can be sent. */
+export interface OfferMessage {
   readonly type: "offer";
   readonly manifest: Manifest;
 }
 
-/** What the receiver has already, in the order of the manifest. */
-export interface Answer {
+/** ANSWER: what the receiver already has, in the order of the manifest. */
+export interface AnswerMessage {
   readonly type: "answer";
-  readonly held: readonly Held[];
+  readonly held: readonly HeldEntry[];
 }
 
 /**
- * What the receiver has of one entry: nothing; the whole of it, received and checked by this program; the first part of
- * it, from an earlier try; a file of that name and that size.
+ * What the receiver has of one entry: `nothing`; `done`, all of it, received and verified in this transfer; a `part`
+ * from an earlier attempt; or a `whole` file of this name and size.
  */
-export type Held =
+export type HeldEntry =
   | { readonly state: "nothing" | "done" }
-  | { readonly state: "part" | "whole"; readonly length: number; readonly hash: Uint8Array };
+  | {
+    readonly state: "part" | "whole";
+    /** In bytes. */
+    readonly length: number;
+    /** SHA-256 of these bytes. */
+    readonly hash: Uint8Array;
+  };
 
-/** What the sender will send, in the order of the manifest. */
-export interface Plan {
+/** PLAN: what the sender will send, in the order of the manifest. */
+export interface PlanMessage {
   readonly type: "plan";
   readonly steps: readonly PlanStep[];
 }
 
-/** Nothing, the whole file, or what is behind the part that the receiver has. */
+/** `keep`: nothing is sent. `send`: the whole file. `continue`: the rest after the part that the receiver has. */
 export type PlanStep = "keep" | "send" | "continue";
 
-/** A file ends. */
-export interface End {
+/** END: the file is complete. */
+export interface EndMessage {
   readonly type: "end";
   /** SHA-256 of the whole file. */
   readonly hash: Uint8Array;
 }
 
-/** The receiver has it all, under its final names. */
-export interface Done {
+/** DONE: the receiver has everything, under its final names. */
+export interface DoneMessage {
   readonly type: "done";
 }
 
-/** A side does not go on. */
-export interface Refusal {
+/** REFUSAL: a side ends the transfer. */
+export interface RefusalMessage {
   readonly type: "refusal";
+  /** `declined`: the receiver does not want the offer. `failed`: the side cannot continue. */
   readonly code: "declined" | "failed";
-  /** For people; at most {@linkcode MAX_REASON_BYTES}. */
+  /** For people; at most {@linkcode MAX_REASON_BYTES} in UTF-8. */
   readonly reason: string;
 }
 
-/** What is in front of every message. */
-export interface MessageHeader {
+/** The header of every message. */
+export interface TransferHeader {
   readonly type: TransferMessage["type"] | "data";
-  /** Of what follows. */
+  /** The length of the body, in bytes. */
   readonly length: number;
 }
 
-/** Reads a header; it does not judge the length. */
-export function decodeHeader(bytes: Uint8Array): MessageHeader {
+/**
+ * Decodes a header. The caller checks the length.
+ *
+ * @throws {MalformedMessageError} if it is not five bytes long, or the type is unknown
+ */
+export function decodeTransferHeader(bytes: Uint8Array): TransferHeader {
   const reader = new ByteReader(bytes, "header of a transfer message");
   const type = oneOf(TYPES, reader.uint8("type") - 1, "type");
   const length = reader.uint32("length");
@@ -89,14 +106,18 @@ export function decodeHeader(bytes: Uint8Array): MessageHeader {
   return { type, length };
 }
 
-/** Writes the header of a message with bytes of a file at the start of `target`. */
+/** Writes the header of a DATA message to the start of `target`. */
 export function encodeDataHeader(length: number, target: Uint8Array): void {
   target[0] = typeNumber("data");
   new DataView(target.buffer, target.byteOffset).setUint32(1, length);
 }
 
-/** The bytes of a message, its header included. */
-export function encodeMessage(message: TransferMessage): Uint8Array<ArrayBuffer> {
+/**
+ * Encodes a message with its header.
+ *
+ * @throws {RangeError} if a path is longer than 65,535 bytes
+ */
+export function encodeTransferMessage(message: TransferMessage): Uint8Array<ArrayBuffer> {
   const body = encodeBody(message);
   const header = new Uint8Array(HEADER_BYTES);
   header[0] = typeNumber(message.type);
@@ -105,11 +126,14 @@ export function encodeMessage(message: TransferMessage): Uint8Array<ArrayBuffer>
 }
 
 /**
- * Reads what follows a header.
+ * Decodes what follows a header.
  *
- * @throws {MalformedMessageError} if it is not a message of that type; the message names the field
+ * @throws {MalformedMessageError} naming the field, if the body is not that of a message of this type
  */
-export function decodeBody(type: TransferMessage["type"], bytes: Uint8Array): TransferMessage {
+export function decodeTransferBody(
+  type: TransferMessage["type"],
+  bytes: Uint8Array,
+): TransferMessage {
   const reader = new ByteReader(bytes, type);
   const message = readBody(type, reader);
   reader.end();
@@ -139,10 +163,10 @@ function readBody(type: TransferMessage["type"], reader: ByteReader): TransferMe
   switch (type) {
     case "offer": {
       const magic = new TextDecoder().decode(reader.bytes(MAGIC.length, "magic"));
-      if (magic !== "PLFT") throw malformed("offer", "it does not begin with PLFT");
+      if (magic !== "PLFT") throw malformed("offer", "it does not start with PLFT");
       const version = reader.uint8("version");
       if (version !== VERSION) {
-        throw malformed("offer", `version ${version} is another one than ${VERSION}`);
+        throw malformed("offer", `version ${version} is not supported, only ${VERSION}`);
       }
       return { type, manifest: readCounted(reader, ENTRY_BYTES, readEntry) };
     }
@@ -186,7 +210,7 @@ function readEntry(reader: ByteReader): ManifestEntry {
   return { kind, path, size, modifiedMs, isExecutable };
 }
 
-function encodeHeld(held: Held): Uint8Array {
+function encodeHeld(held: HeldEntry): Uint8Array {
   const state = Uint8Array.of(STATES.indexOf(held.state));
   if (!("hash" in held)) return state;
   const length = new Uint8Array(8);
@@ -194,11 +218,11 @@ function encodeHeld(held: Held): Uint8Array {
   return concat(state, length, held.hash);
 }
 
-function readHeld(reader: ByteReader): Held {
+function readHeld(reader: ByteReader): HeldEntry {
   const state = oneOf(STATES, reader.uint8("state"), "state of an entry");
   if (state === "nothing" || state === "done") return { state };
-  const length = readUint64(reader, "length of what is there");
-  return { state, length, hash: reader.bytes(HASH_BYTES, "hash of what is there") };
+  const length = readUint64(reader, "length of an entry");
+  return { state, length, hash: reader.bytes(HASH_BYTES, "hash of an entry") };
 }
 
 function readStep(reader: ByteReader): PlanStep {
@@ -206,7 +230,7 @@ function readStep(reader: ByteReader): PlanStep {
 }
 
 function counted<T>(items: readonly T[], encode: (item: T) => Uint8Array): Uint8Array {
-  const encoded = items.map(encode); // too many to be the arguments of one call
+  const encoded = items.map(encode); // too many to pass to concat() as arguments
   const bytes = new Uint8Array(encoded.reduce((length, item) => length + item.length, 4));
   new DataView(bytes.buffer).setUint32(0, items.length);
   let offset = 4;
@@ -217,7 +241,7 @@ function counted<T>(items: readonly T[], encode: (item: T) => Uint8Array): Uint8
   return bytes;
 }
 
-/** @param minBytes the least that an item takes: nobody is made to wait for items that cannot be there */
+/** @param minBytes the least that an item takes, so that a false count cannot make this side allocate memory */
 function readCounted<T>(
   reader: ByteReader,
   minBytes: number,
@@ -225,7 +249,7 @@ function readCounted<T>(
 ): T[] {
   const count = reader.uint32("count");
   if (count * minBytes > reader.remaining) {
-    throw malformed("count", `${count} do not fit into ${reader.remaining} bytes`);
+    throw malformed("count", `${count} items do not fit into ${reader.remaining} bytes`);
   }
   return Array.from({ length: count }, () => read(reader));
 }
@@ -233,45 +257,41 @@ function readCounted<T>(
 function readUint64(reader: ByteReader, field: string): number {
   const value = reader.uint32(field) * 2 ** 32 + reader.uint32(field);
   if (Number.isSafeInteger(value)) return value;
-  throw malformed(field, "it is beyond 2^53 - 1");
+  throw malformed(field, "it is over 2^53 - 1");
 }
 
 function readUtf8(bytes: Uint8Array): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw new MalformedMessageError("Cannot read path: it is not UTF-8", { cause });
+    throw malformed("path", "it is not UTF-8", cause);
   }
 }
 
 function oneOf<T extends string>(choices: readonly T[], index: number, field: string): T {
   const found = choices[index];
   if (found !== undefined) return found;
-  throw malformed(field, "it is none of those in this version");
+  throw malformed(field, "it is unknown in this version");
 }
 
-function typeNumber(type: MessageHeader["type"]): number {
+function typeNumber(type: TransferHeader["type"]): number {
   return TYPES.indexOf(type) + 1;
-}
-
-function malformed(what: string, problem: string): MalformedMessageError {
-  return new MalformedMessageError(`Cannot read ${what}: ${problem}`);
 }
 
 function utf8(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(text);
 }
 
-/** Of the header. */
+/** The length of a header. */
 export const HEADER_BYTES = 5;
 
-/** SHA-256. */
+/** The length of a SHA-256 hash. */
 export const HASH_BYTES = 32;
 
-/** Of the bytes of a file in one message; ours: a header for each costs nothing any more. */
+/** The most bytes in one DATA message. Chosen by us: the cost of a header per message is negligible. */
 export const MAX_DATA_BYTES = 1024 * 1024;
 
-/** Ours: a sentence, and names in it. */
+/** The longest reason in a REFUSAL. Chosen by us: room for a sentence with a path in it. */
 export const MAX_REASON_BYTES = 1000;
 
 const MAGIC = utf8("PLFT");
@@ -279,10 +299,10 @@ const VERSION = 1;
 const ENTRY_BYTES = 20;
 const EXECUTABLE = 1;
 
-/** The first is 1, so that a run of zeros is no message. */
+/** In the order of their numbers, from 1, so that zeros are not a message. */
 const TYPES = ["offer", "answer", "plan", "data", "end", "done", "refusal"] as const;
 
-// The number of each is its place here.
+// In the order of their numbers, from 0.
 const KINDS = ["file", "folder"] as const;
 const STATES = ["nothing", "done", "part", "whole"] as const;
 const STEPS = ["keep", "send", "continue"] as const;

@@ -4,69 +4,74 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { malformed, NetworkError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { TransferError } from "./files.ts";
 import {
-  decodeBody,
-  decodeHeader,
+  decodeTransferBody,
+  decodeTransferHeader,
   HEADER_BYTES,
   MAX_REASON_BYTES,
-  type MessageHeader,
+  type TransferHeader,
   type TransferMessage,
 } from "./message.ts";
 import { printable } from "./paths.ts";
 
-/** How long each type of message may be that can come now; others cannot. */
-export type Expected = Readonly<Partial<Record<MessageHeader["type"], number>>>;
+/** The types of message that may come next, and how long each may be. */
+export type ExpectedMessages = Readonly<Partial<Record<TransferHeader["type"], number>>>;
 
-/** Reads one message after another; a refusal is thrown, whenever it comes. */
-export class MessageReader {
+/**
+ * Reads one message after another. A REFUSAL is thrown as an error.
+ *
+ * It has two buffers where a `BufferedReader` has one: the bytes of a file stay valid while the next ones are read, so
+ * they can be written to disk meanwhile without a copy.
+ */
+export class TransferMessageReader {
   readonly #connection: TcpConnection;
   #buffer = new Uint8Array(BUFFER_BYTES);
   #other = new Uint8Array(BUFFER_BYTES);
   #start = 0;
   #end = 0;
-  /** What has not been read yet of the bytes of a file. */
+  /** How many bytes of the current DATA message were not returned yet. */
   #dataLeft = 0;
   #isRefused = false;
 
-  /** @param connection of which nobody else reads */
+  /** @param connection nothing else may read from it */
   constructor(connection: TcpConnection) {
     this.#connection = connection;
   }
 
-  /** Whether the other side has refused to go on, so that it needs no reason from here. */
+  /** Whether the other side has sent REFUSAL, so that it needs no reason from this side. */
   get isRefused(): boolean {
     return this.#isRefused;
   }
 
   /**
-   * The next message, which is of that type.
+   * The next message, which must be of this type.
    *
-   * @throws as {@linkcode MessageReader.next}
+   * @throws as {@linkcode TransferMessageReader.next}
    */
   async expect<T extends TransferMessage["type"]>(
     type: T,
     maxLength: number,
   ): Promise<Extract<TransferMessage, { type: T }>> {
-    const message = await this.next({ [type]: maxLength } as Expected);
-    return message as Extract<TransferMessage, { type: T }>; // nothing else was expected
+    const message = await this.next({ [type]: maxLength } as ExpectedMessages);
+    return message as Extract<TransferMessage, { type: T }>; // the only one that next() lets through
   }
 
   /**
-   * The next message, or the next bytes of a file, which stay as they are until the call after the next.
+   * The next message, or the next bytes of a file, which stay valid during the following call.
    *
-   * @throws {MalformedMessageError} if it is not among those that are expected
-   * @throws {NetworkError} `reset` if the stream ends, or what the connection fails with
-   * @throws {TransferError} `declined` or `failed` if the other side refuses to go on
+   * @throws {MalformedMessageError} if the message is not expected now, too long or invalid
+   * @throws {NetworkError} `reset` if the stream ends, or the connection's failure
+   * @throws {TransferError} `declined` or `failed` if the other side sends REFUSAL
    */
-  async next(expected: Expected): Promise<TransferMessage | Uint8Array> {
+  async next(expected: ExpectedMessages): Promise<TransferMessage | Uint8Array> {
     this.#makeRoom();
     if (this.#dataLeft === 0) {
       const { type, length } = await this.#header(expected);
-      if (type !== "data") return this.#checked(decodeBody(type, await this.#body(length)));
-      if (length === 0) throw new MalformedMessageError("Cannot read data: there are no bytes");
+      if (type !== "data") return this.#checked(decodeTransferBody(type, await this.#body(length)));
+      if (length === 0) throw malformed("data", "it is empty");
       this.#dataLeft = length;
     }
     if (this.#buffered === 0) await this.#fill();
@@ -75,24 +80,21 @@ export class MessageReader {
     return this.#take(length);
   }
 
-  /** Reads and forgets what still comes, until the other side ends the stream. */
+  /** Reads and discards everything until the other side ends the stream. */
   async drain(): Promise<void> {
     while (await this.#connection.read(this.#buffer) !== null);
   }
 
-  async #header(expected: Expected): Promise<MessageHeader> {
+  async #header(expected: ExpectedMessages): Promise<TransferHeader> {
     while (this.#buffered < HEADER_BYTES) await this.#fill();
-    const header = decodeHeader(this.#take(HEADER_BYTES));
+    const header = decodeTransferHeader(this.#take(HEADER_BYTES));
     const max = header.type === "refusal" ? MAX_REASON_BYTES + 1 : expected[header.type];
     if (max === undefined) {
-      throw new MalformedMessageError(
-        `Cannot read type: ${header.type} comes where ${Object.keys(expected).join(" or ")} should`,
-      );
+      const types = Object.keys(expected).join(" or ");
+      throw malformed("type", `${header.type} was received instead of ${types}`);
     }
     if (header.length <= max) return header;
-    throw new MalformedMessageError(
-      `Cannot read ${header.type}: ${header.length} bytes, ${max} are allowed`,
-    );
+    throw malformed(header.type, `it has ${header.length} bytes, but ${max} are allowed`);
   }
 
   async #body(length: number): Promise<Uint8Array> {
@@ -129,10 +131,10 @@ export class MessageReader {
 
   #count(read: number | null): number {
     if (read !== null) return read;
-    throw new NetworkError("Cannot read: the other side has ended before it was done", "reset");
+    throw new NetworkError("Cannot read: the other side ended the stream early", "reset");
   }
 
-  /** Goes on in the other buffer, at most once in a call: what the call before gave out is in this one. */
+  /** Switches to the other buffer, at most once per call: this one holds what the previous call returned. */
   #makeRoom(): void {
     if (this.#buffered > 0 && this.#buffer.length - this.#start >= MIN_ROOM_BYTES) return;
     const rest = this.#buffer.subarray(this.#start, this.#end);
@@ -143,8 +145,8 @@ export class MessageReader {
   }
 }
 
-/** Ours: two of them for each connection; twice as much took half as long again, as it leaves the caches. */
+/** Chosen by us: with twice as much, a transfer takes 1.5 times as long, as the data no longer fits the caches. */
 const BUFFER_BYTES = 256 * 1024;
 
-/** Ours: a few headers, and a read of some size behind them. */
+/** Chosen by us: a few headers, and a read of a fair size after them. */
 const MIN_ROOM_BYTES = 64 * 1024;

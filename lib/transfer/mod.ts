@@ -1,6 +1,6 @@
 /**
- * Files and folders over a connection: resumed after a break, checked by their hashes, never written outside of the
- * folder that was given, nor over anything that is there.
+ * Sends files and folders over a connection: resumes after a break, verifies hashes, and never writes outside of the
+ * target folder or over existing files.
  *
  * ```ts ignore
  * import { receiveFiles, sendFiles } from "@punchline/punchline/transfer";
@@ -9,8 +9,8 @@
  * await receiveFiles(next, "downloads"); // there
  * ```
  *
- * `next` is a function that gets a connection, and the next one where that breaks: see {@linkcode NextConnection}.
- * Neither end checks who is at the other: that is for the connection to do.
+ * `next` is a function that opens a connection, and another one after every break: see {@linkcode NextConnection}.
+ * Neither end authenticates the other: use connections that do.
  *
  * @module
  */
@@ -19,16 +19,14 @@ export { sendFiles, type SendFilesOptions } from "./sender.ts";
 export { receiveFiles, type ReceiveFilesOptions } from "./receiver.ts";
 export type { NextConnection, ReconnectOptions } from "./reconnect.ts";
 export type { ExistingPolicy } from "./destination.ts";
-export type { Manifest, ManifestEntry, OfferSummary } from "./manifest.ts";
-export type { OfferLimits } from "./paths.ts";
-export type { SkippedFile } from "./manifest.ts";
+export type { Manifest, ManifestEntry, OfferSummary, SkippedFile } from "./manifest.ts";
+export { type OfferLimits, printable } from "./paths.ts";
 export type {
   FinishedFile,
   ProgressListeners,
   TransferProgress,
   TransferResult,
 } from "./progress.ts";
-export { TransferError, type TransferErrorReason } from "./files.ts";
 export {
   type FileAttributes,
   FileError,
@@ -36,9 +34,11 @@ export {
   type FileInfo,
   type FileSystem,
   type ReadableFile,
+  TransferError,
+  type TransferErrorReason,
   type WritableFile,
 } from "./files.ts";
 export { systemFiles } from "./system_files.ts";
-export { printable } from "./paths.ts";
+export { MalformedMessageError, PunchlineError } from "../base/errors.ts";
 export type { TransportAddress } from "../net/address.ts";
 export type { TcpConnection } from "../net/network.ts";

@@ -1,70 +1,70 @@
 /**
- * How far a transfer is.
+ * Counts the progress of a transfer.
  *
  * @module
  */
 
 import type { Manifest } from "./manifest.ts";
 
-/** How far a transfer is. */
+/** The progress of a transfer. */
 export interface TransferProgress {
-  /** What the receiver has, of all files. */
+  /** How many bytes the receiver has. */
   readonly bytes: number;
-  /** The sizes of all files. */
+  /** The total size of all files. */
   readonly totalBytes: number;
-  /** What the receiver had before this transfer began. */
+  /** How many bytes the receiver had before this transfer began. */
   readonly resumedBytes: number;
-  /** How many files are whole. */
+  /** How many files are complete. */
   readonly files: number;
-  /** How many there are. */
+  /** The number of files. */
   readonly totalFiles: number;
-  /** The file under way, as in the manifest; `null` between files. */
+  /** The path of the current file, as in the manifest; `null` between files. */
   readonly file: string | null;
 }
 
-/** A file has become whole. */
+/** A file that is complete. */
 export interface FinishedFile {
-  /** As in the manifest. */
+  /** Its path, as in the manifest. */
   readonly path: string;
   /** In bytes. */
   readonly size: number;
-  /** What of it the receiver had already: all of it if it was not sent at all. */
+  /** How many of its bytes the receiver had before: all of them, if it was not sent. */
   readonly resumedBytes: number;
-  /** The receiver's name for it, below the target folder, where that is another one; receivers know it. */
+  /** The path under which the receiver saved it, if that is different. Not known to senders. */
   readonly savedAs?: string;
 }
 
-/** Who is told. */
+/** Callbacks for the progress of a transfer. */
 export interface ProgressListeners {
-  /** Told after every piece, of some hundred KiB. */
+  /** Called after every piece of up to a few hundred KiB. */
   readonly onProgress?: (progress: TransferProgress) => void;
-  /** Told of every file that is whole. */
+  /** Called for every complete file. */
   readonly onFile?: (file: FinishedFile) => void;
 }
 
-/** What a transfer came to. */
+/** The result of a transfer. */
 export interface TransferResult {
-  /** How many files are whole at the receiver. */
+  /** How many files the receiver has. */
   readonly files: number;
-  /** The sizes of them all. */
+  /** Their total size, in bytes. */
   readonly bytes: number;
-  /** What the receiver had before. */
+  /** How many of these bytes the receiver had before. */
   readonly resumedBytes: number;
-  /** How many bytes of files went over connections. */
+  /** How many bytes of files were sent, including those sent again. */
   readonly sentBytes: number;
-  /** From the first connection to the end. */
+  /** The time from the first connection to the end. */
   readonly elapsedMs: number;
   /** How often the connection broke. */
   readonly breaks: number;
 }
 
-/** Counts for one side. */
+/** Counts the progress of one side, and calls its listeners. */
 export class ProgressMeter {
   readonly #manifest: Manifest;
   readonly #listeners: ProgressListeners;
   readonly #totalBytes: number;
   readonly #totalFiles: number;
-  /** Of each entry, what the receiver has. */
+  /** How many bytes of each entry the receiver has. */
   readonly #held: number[];
   readonly #finished = new Set<number>();
   #resumed: readonly number[] | undefined;
@@ -80,17 +80,17 @@ export class ProgressMeter {
     this.#totalFiles = manifest.filter(({ kind }) => kind === "file").length;
   }
 
-  /** How many bytes of files have gone over connections. */
+  /** How many bytes of files were sent. */
   get sentBytes(): number {
     return this.#sentBytes;
   }
 
-  /** How many files are whole. */
+  /** How many files are complete. */
   get files(): number {
     return this.#finished.size;
   }
 
-  /** A connection begins with so many bytes of each entry at the receiver. */
+  /** A connection begins. `held` is how many bytes of each entry the receiver has. */
   begin(held: readonly number[]): void {
     held.forEach((length, index) => this.#held[index] = length);
     this.#bytes = sumOf(held);
@@ -98,31 +98,32 @@ export class ProgressMeter {
       this.#resumed = [...held];
       this.#resumedBytes = this.#bytes;
     }
-    this.#tell(null);
+    this.#report(null);
   }
 
-  /** A piece of an entry is through. */
+  /** A piece of an entry was sent or received. */
   add(index: number, length: number): void {
     this.#held[index]! += length;
     this.#bytes += length;
     this.#sentBytes += length;
-    this.#tell(this.#manifest[index]!.path);
+    this.#report(this.#manifest[index]!.path);
   }
 
-  /** An entry is whole. */
+  /** An entry is complete. */
   finish(index: number, savedAs?: string): void {
     const { kind, path, size } = this.#manifest[index]!;
     if (kind !== "file" || this.#finished.has(index)) return;
     this.#finished.add(index);
     const resumedBytes = this.#resumed?.[index] ?? 0;
-    this.#listeners.onFile?.({
-      ...{ path, size, resumedBytes },
-      ...savedAs !== undefined && savedAs !== path && { savedAs },
-    });
-    this.#tell(null);
+    this.#listeners.onFile?.(
+      savedAs === undefined || savedAs === path
+        ? { path, size, resumedBytes }
+        : { path, size, resumedBytes, savedAs },
+    );
+    this.#report(null);
   }
 
-  /** What it came to. */
+  /** The result, once the transfer is complete. */
   result(elapsedMs: number, breaks: number): TransferResult {
     return {
       files: this.#finished.size,
@@ -134,7 +135,7 @@ export class ProgressMeter {
     };
   }
 
-  #tell(file: string | null): void {
+  #report(file: string | null): void {
     this.#listeners.onProgress?.({
       bytes: this.#bytes,
       totalBytes: this.#totalBytes,

@@ -1,9 +1,10 @@
 /**
- * One connection after another, until what is done over them is done.
+ * Runs a job over one connection after another until it is complete.
  *
  * @module
  */
 
+import { backoff } from "../base/backoff.ts";
 import { NetworkError, NoResponseError, RefusedError, UnreachableError } from "../base/errors.ts";
 import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
@@ -11,8 +12,8 @@ import { TransferError } from "./files.ts";
 import { delay } from "@std/async/delay";
 
 /**
- * Gets the next connection: dials, or waits for the other side to dial. Called for the first one and after every break;
- * the connection is taken over. Fails with the reason of the signal on abort.
+ * Opens the next connection: dials, or waits for the other side to dial. Called for the first connection and after every
+ * break. The connection is taken over. On abort it must reject with the reason of the signal.
  *
  * ```ts
  * import type { NextConnection } from "@punchline/punchline/transfer";
@@ -24,81 +25,87 @@ import { delay } from "@std/async/delay";
  */
 export type NextConnection = (options: { signal: AbortSignal }) => Promise<TcpConnection>;
 
-/** How a break is dealt with. */
+/** What to do when a connection breaks. */
 export interface ReconnectOptions {
-  /** How many connections in a row may break without having brought anything; 5 unless given. */
+  /** How many connections in a row may break without progress. Default: 5. */
   readonly maxFruitless?: number;
-  /** For how long the next connection is tried after a break; 120,000 unless given. */
+  /** How long to try to reconnect after a break, in milliseconds. Default: 120,000. */
   readonly reconnectWithinMs?: number;
-  /** Told of every break that is not the end. */
+  /** Called on every break after which the transfer reconnects. */
   readonly onBreak?: (error: Error) => void;
-  /** Gives it all up. What has arrived of a file stays for the next time. */
+  /** Aborts the transfer. What has arrived of a file is kept for the next time. */
   readonly signal?: AbortSignal;
 }
 
-/** What is done over connections. */
-export interface Run<T> {
-  /** Does it over one, as far as that goes. */
-  over(connection: TcpConnection): Promise<T>;
-  /** Grows while a connection brings anything. */
+/** A job that can continue over another connection. */
+export interface ResumableJob<T> {
+  /** Runs the job over a connection, to its end or until the connection breaks. */
+  run(connection: TcpConnection): Promise<T>;
+  /** Grows whenever a connection makes progress. */
   readonly progress: number;
-  /** What it comes to if no further connection can be had; `undefined` while it cannot do without. */
-  readonly outcome: T | undefined;
+  /** The result, once the job does not depend on another connection; `undefined` before. */
+  readonly result: T | undefined;
 }
 
-/** What it came to, over how many breaks, and how long that took from the first connection on. */
-export interface Outcome<T> {
-  readonly outcome: T;
+/** How a resumable job ended. */
+export interface CompletedJob<T> {
+  readonly result: T;
+  /** How often the connection broke. */
   readonly breaks: number;
+  /** The time from the first connection to the end. */
   readonly elapsedMs: number;
 }
 
 /**
- * Does something over one connection, and over the next where that broke. If the first cannot be had, that is the end.
+ * Runs a job over a connection, and over another one whenever it breaks. The first connection is not retried.
  *
  * @throws {TransferError} `broken`, with the last failure as its cause
- * @throws the signal's reason on abort, and whatever is no break
+ * @throws the signal's reason on abort, and every error that is not a broken connection
  */
-export async function overConnections<T>(
+export async function runOverConnections<T>(
   next: NextConnection,
-  run: Run<T>,
+  job: ResumableJob<T>,
   options: ReconnectOptions = {},
-): Promise<Outcome<T>> {
+): Promise<CompletedJob<T>> {
   const { maxFruitless = MAX_FRUITLESS, signal = NEVER, onBreak } = options;
   signal.throwIfAborted();
   let connection = await next({ signal });
   const startedMs = performance.now();
-  const end = (outcome: T, breaks: number): Outcome<T> => {
-    return { outcome, breaks, elapsedMs: performance.now() - startedMs };
+  const completed = (result: T, breaks: number): CompletedJob<T> => {
+    return { result, breaks, elapsedMs: performance.now() - startedMs };
   };
   for (let breaks = 0, fruitless = 0;; breaks++) {
-    const before = run.progress;
+    const before = job.progress;
     try {
-      return end(await overOne(connection, run, signal), breaks);
+      return completed(await runOver(connection, job, signal), breaks);
     } catch (error) {
       if (!isBreak(error)) throw error;
-      fruitless = run.progress > before ? 0 : fruitless + 1;
+      fruitless = job.progress > before ? 0 : fruitless + 1;
       if (fruitless < maxFruitless) onBreak?.(error);
-      else if (run.outcome !== undefined) return end(run.outcome, breaks);
-      else throw broken(`${fruitless} connections in a row brought nothing`, error);
+      else if (job.result !== undefined) return completed(job.result, breaks);
+      else throw broken(`${fruitless} connections in a row made no progress`, error);
     }
-    if (fruitless > 0) await delay(pauseMs(fruitless), { signal });
-    const again = await reconnect(next, signal, options, run.outcome !== undefined);
+    if (fruitless > 0) await delay(backoff(PAUSES, fruitless), { signal });
+    const again = await reconnect(next, signal, options, job.result !== undefined);
     if ("connection" in again) connection = again.connection;
-    else if (run.outcome !== undefined) return end(run.outcome, breaks + 1);
+    else if (job.result !== undefined) return completed(job.result, breaks + 1);
     else throw again.failure;
   }
 }
 
-async function overOne<T>(connection: TcpConnection, run: Run<T>, signal: AbortSignal): Promise<T> {
+async function runOver<T>(
+  connection: TcpConnection,
+  job: ResumableJob<T>,
+  signal: AbortSignal,
+): Promise<T> {
   using _closed = connection;
   const onAbort = () => connection.reset();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     signal.throwIfAborted();
-    return await run.over(connection);
+    return await job.run(connection);
   } catch (error) {
-    signal.throwIfAborted();
+    signal.throwIfAborted(); // in that case the error only says that the connection was reset
     throw error;
   } finally {
     signal.removeEventListener("abort", onAbort);
@@ -114,28 +121,30 @@ async function reconnect(
   const { reconnectWithinMs = RECONNECT_WITHIN_MS } = options;
   const withinMs = Math.min(reconnectWithinMs, isComplete ? GOODBYE_WITHIN_MS : Infinity);
   using deadline = new Deadline(withinMs, signal);
-  let last: unknown;
-  for (let failures = 1;; failures++) {
+  let lastFailure: unknown;
+  for (let failures = 0;; failures++) {
     try {
+      if (failures > 0) await delay(backoff(PAUSES, failures), { signal: deadline.signal });
       return { connection: await next({ signal: deadline.signal }) };
     } catch (error) {
       signal.throwIfAborted();
-      if (!deadline.signal.aborted && !mayPass(error)) throw error;
-      last = error;
+      if (deadline.signal.aborted) {
+        return {
+          failure: broken(`there was no new one within ${withinMs} ms`, lastFailure ?? error),
+        };
+      }
+      if (!mayPass(error)) throw error;
+      lastFailure = error;
     }
-    await delay(pauseMs(failures), { signal: deadline.signal }).catch(() => {});
-    signal.throwIfAborted();
-    if (!deadline.signal.aborted) continue;
-    return { failure: broken(`no further one came within ${withinMs} ms`, last) };
   }
 }
 
-/** Whether the connection has ended by itself, which the next one may not. */
+/** Whether the connection broke, so that another one may work. */
 function isBreak(error: unknown): error is NetworkError {
   return error instanceof NetworkError && BREAKS.has(error.reason);
 }
 
-/** Whether dialling may succeed a little later. */
+/** Whether dialing again may succeed. */
 function mayPass(error: unknown): boolean {
   return error instanceof NetworkError && error.reason !== "not-permitted" ||
     error instanceof UnreachableError || error instanceof NoResponseError ||
@@ -143,25 +152,24 @@ function mayPass(error: unknown): boolean {
 }
 
 function broken(what: string, cause: unknown): TransferError {
-  return new TransferError(`Cannot go on: the connection broke, and ${what}`, "broken", { cause });
-}
-
-function pauseMs(failures: number): number {
-  return Math.min(FIRST_PAUSE_MS * 2 ** (failures - 1), LAST_PAUSE_MS);
+  return new TransferError(`Cannot continue: the connection broke, and ${what}`, "broken", {
+    cause,
+  });
 }
 
 const BREAKS: ReadonlySet<string> = new Set(["reset", "timed-out", "unreachable"]);
+
+/** `next` always gets a signal; this one stands for a caller that passed none. */
 const NEVER = new AbortController().signal;
 
-/** Ours. */
+/** Chosen by us: more would rarely help. */
 const MAX_FRUITLESS = 5;
 
-/** Ours: a router has restarted by then, and a laptop is on its next network. */
+/** Chosen by us: enough for a router to restart, or for a laptop to join another network. */
 const RECONNECT_WITHIN_MS = 120_000;
 
-/** Ours: the other side may have gone, as it has all that it wants. */
+/** Chosen by us: the other side may be gone, because it already has everything it needs. */
 const GOODBYE_WITHIN_MS = 10_000;
 
-/** Ours: a dial that is refused takes no time by itself. */
-const FIRST_PAUSE_MS = 250;
-const LAST_PAUSE_MS = 8000;
+/** Chosen by us: a refused connection fails at once, so dialing needs pauses. */
+const PAUSES = { firstMs: 250, maximumMs: 8000 };

@@ -1,42 +1,42 @@
 /**
- * Telling the other side why this one does not go on.
+ * Tells the other side why this one ends the transfer.
  *
  * @module
  */
 
 import { MalformedMessageError } from "../base/errors.ts";
+import { writeAll } from "../base/reader.ts";
 import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { writeAll } from "../base/reader.ts";
 import { FileError, TransferError } from "./files.ts";
-import { encodeMessage } from "./message.ts";
+import { encodeTransferMessage } from "./message.ts";
 
 /**
- * Tells it, if the error is one for the other side. What that still sends is read for a while: a connection that is
- * closed with unread bytes is cut, and the reason lost.
+ * Sends REFUSAL, if the error concerns the other side. Then waits a while for its end of the stream: a connection closed
+ * with unread bytes is reset, and the reason would be lost.
  *
- * @param ended settles once the other side has ended the stream, and reads until then
+ * @param ended reads until the other side has ended the stream
  */
-export async function refuse(
+export async function sendRefusal(
   error: unknown,
   connection: TcpConnection,
   ended: () => Promise<void>,
 ): Promise<void> {
   const reason = reasonFor(error);
   if (reason === undefined) return;
-  using deadline = new Deadline(LAST_WORD_MS);
+  using deadline = new Deadline(LAST_MESSAGE_MS);
   deadline.signal.addEventListener("abort", () => connection.reset(), { once: true });
   const code = isDeclined(error) ? "declined" : "failed";
   try {
-    await writeAll(connection, encodeMessage({ type: "refusal", code, reason }));
+    await writeAll(connection, encodeTransferMessage({ type: "refusal", code, reason }));
     await connection.closeWrite();
     await ended();
   } catch {
-    // The other side learns no reason, and the caller throws its own.
+    // The other side does not get the reason. The caller throws its own error.
   }
 }
 
-/** What may be told: nothing about this side's folders. */
+/** The reason to send, which must reveal nothing about this side's folders. */
 function reasonFor(error: unknown): string | undefined {
   if (error instanceof FileError) return `${REASONS[error.reason]} there`;
   if (error instanceof TransferError) return error.reason === "declined" ? "" : error.message;
@@ -48,6 +48,7 @@ function isDeclined(error: unknown): boolean {
   return error instanceof TransferError && error.reason === "declined";
 }
 
+/** Sent, and so read from the other side: hence "there" behind them. */
 const REASONS: Readonly<Record<FileError["reason"], string>> = {
   "not-found": "a file is missing",
   exists: "a file is in the way",
@@ -56,5 +57,5 @@ const REASONS: Readonly<Record<FileError["reason"], string>> = {
   other: "a file cannot be read or written",
 };
 
-/** Ours: some round trips. */
-const LAST_WORD_MS = 3000;
+/** Chosen by us: a few round trips. */
+const LAST_MESSAGE_MS = 3000;

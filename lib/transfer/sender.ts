@@ -1,18 +1,19 @@
 /**
- * The sender's side of the protocol.
+ * The sending side of a transfer.
  *
  * @module
  */
 
 import { equalBytes } from "../base/bytes.ts";
 import { RunningHash } from "../base/crypto.ts";
-import { MalformedMessageError } from "../base/errors.ts";
-import type { TcpConnection } from "../net/network.ts";
+import { malformed } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
+import { runAll } from "../base/tasks.ts";
+import type { TcpConnection } from "../net/network.ts";
 import { type FileSystem, type ReadableFile, TransferError } from "./files.ts";
 import {
-  collect,
-  type Collection,
+  type CollectedFiles,
+  collectFiles,
   hashFile,
   type ManifestEntry,
   type OfferSummary,
@@ -21,151 +22,128 @@ import {
 } from "./manifest.ts";
 import {
   encodeDataHeader,
-  encodeMessage,
+  encodeTransferMessage,
   HASH_BYTES,
   HEADER_BYTES,
-  type Held,
+  type HeldEntry,
   type PlanStep,
 } from "./message.ts";
-import { MessageReader } from "./message_reader.ts";
+import { TransferMessageReader } from "./message_reader.ts";
 import { checkManifest, printable } from "./paths.ts";
 import { type ProgressListeners, ProgressMeter, type TransferResult } from "./progress.ts";
 import {
   type NextConnection,
-  overConnections,
   type ReconnectOptions,
-  type Run,
+  type ResumableJob,
+  runOverConnections,
 } from "./reconnect.ts";
-import { refuse } from "./refuse.ts";
+import { sendRefusal } from "./refuse.ts";
 import { systemFiles } from "./system_files.ts";
 
-/** What to send. */
-export interface SendFileOptions {
-  readonly files: FileSystem;
-  readonly path: string;
-  /** What the file was when it was offered. */
-  readonly entry: ManifestEntry;
-  /** Where to begin. */
-  readonly offset: number;
-  /** Of the bytes before that. */
-  readonly hash?: RunningHash;
-  /** Told after every piece. */
-  onPiece(length: number): void;
+/** The options of {@linkcode sendFiles}. */
+export interface SendFilesOptions extends ReconnectOptions, ProgressListeners {
+  /** Called before the first connection with the offer, and with what the folders contain that is not sent. */
+  readonly onOffer?: (offer: OfferSummary, skipped: readonly SkippedFile[]) => void;
+  /** The file system. Default: the system's. */
+  readonly files?: FileSystem;
 }
 
 /**
- * Sends a file from `offset` on. The next piece is read while one is written.
+ * Sends files and folders to {@linkcode receiveFiles} at the other end. If a connection breaks, it continues over the
+ * next one. Data that has arrived is not sent again, even if either program was restarted meanwhile.
  *
- * @throws {TransferError} `changed` if it is not any more what was offered
+ * Folders are sent with all their content, including empty folders; symbolic links, devices, sockets and pipes in them
+ * are skipped. A source that is itself a symbolic link is followed. Modification times and whether a file is executable
+ * are preserved; owners and other permissions are not.
+ *
+ * ```ts ignore
+ * import { sendFiles } from "@punchline/punchline/transfer";
+ *
+ * const incoming = peer[Symbol.asyncIterator]();
+ * const next = async () => (await incoming.next()).value;
+ * const { files, bytes } = await sendFiles(next, ["photos", "notes.txt"]);
+ * ```
+ *
+ * @param next opens the first connection, and another one after every break
+ * @param sources paths of files and folders, no two with the same name
+ * @throws {TypeError} if there are no sources
+ * @throws {FileError} if a file or folder cannot be read
+ * @throws {TransferError} if a name is not allowed on some system, if the receiver declines or fails, if a file changes
+ *   during the transfer, or if the connection breaks for good
+ * @throws {MalformedMessageError} if the other end breaks the protocol
+ * @throws the signal's reason on abort, and the failure of `next` for the first connection
  */
-export async function sendFile(
-  connection: TcpConnection,
-  options: SendFileOptions,
-): Promise<void> {
-  const { files, path, entry, offset, hash = new RunningHash("sha256"), onPiece } = options;
-  using file = await files.open(path, offset);
-  await checkUnchanged(file, entry);
-  const buffers = [new Uint8Array(MESSAGE_BYTES), new Uint8Array(MESSAGE_BYTES)] as const;
-  let left = entry.size - offset;
-  const read = (turn: number) => {
-    const end = HEADER_BYTES + Math.min(PIECE_BYTES, left);
-    return file.read(buffers[turn % 2]!.subarray(HEADER_BYTES, end));
-  };
-  let next = left > 0 ? read(0) : undefined;
-  for (let turn = 0; next !== undefined; turn++) {
-    const count = await next;
-    if (count === null) throw changed(entry);
-    left -= count;
-    const message = buffers[turn % 2]!.subarray(0, HEADER_BYTES + count);
-    encodeDataHeader(count, message);
-    next = left > 0 ? read(turn + 1) : undefined;
-    next?.catch(() => {}); // thrown by the next turn, if there is one
-    const written = writeAll(connection, message);
-    hash.update(message.subarray(HEADER_BYTES));
-    try {
-      await written;
-    } catch (error) {
-      await next?.catch(() => {}); // the file is not closed under a read
-      throw error;
-    }
-    onPiece(count);
-  }
-  await checkUnchanged(file, entry);
-  await writeAll(connection, encodeMessage({ type: "end", hash: hash.digest() }));
+export async function sendFiles(
+  next: NextConnection,
+  sources: readonly string[],
+  options: SendFilesOptions = {},
+): Promise<TransferResult> {
+  const { files = systemFiles, onOffer, signal } = options;
+  if (sources.length === 0) throw new TypeError("Cannot send files: no sources are given");
+  signal?.throwIfAborted();
+  const collection = await collectFiles(files, sources);
+  checkManifest(collection.manifest, "posix", {}, "send");
+  onOffer?.(summarize(collection.manifest), collection.skipped);
+  const meter = new ProgressMeter(collection.manifest, options);
+  const job = new SendJob(files, collection, meter);
+  const { elapsedMs, breaks } = await runOverConnections(next, job, options);
+  return meter.result(elapsedMs, breaks);
 }
 
-async function checkUnchanged(file: ReadableFile, entry: ManifestEntry): Promise<void> {
-  const { kind, size, modifiedMs } = await file.stat();
-  const isSame = kind === "file" && size === entry.size &&
-    Math.max(modifiedMs, 0) === entry.modifiedMs;
-  if (!isSame) throw changed(entry);
-}
-
-function changed({ path }: ManifestEntry): TransferError {
-  return new TransferError(
-    `Cannot send ${printable(path)}: it was changed since it was offered`,
-    "changed",
-  );
-}
-
-/** Ours: no slower on loopback than half of it, and fewer messages. */
-const PIECE_BYTES = 256 * 1024;
-const MESSAGE_BYTES = HEADER_BYTES + PIECE_BYTES;
-
-/** Sends a collection, over as many connections as it takes. */
-export class Sending implements Run<true> {
+/** Sends everything, over as many connections as it takes. */
+class SendJob implements ResumableJob<true> {
   readonly #files: FileSystem;
-  readonly #collection: Collection;
+  readonly #collection: CollectedFiles;
   readonly #meter: ProgressMeter;
   #heldBytes = 0;
 
-  /** @param meter for the manifest of the collection */
-  constructor(files: FileSystem, collection: Collection, meter: ProgressMeter) {
+  constructor(files: FileSystem, collection: CollectedFiles, meter: ProgressMeter) {
     this.#files = files;
     this.#collection = collection;
     this.#meter = meter;
   }
 
-  /** What the receiver has: that something was sent proves nothing. */
+  /** How many bytes the receiver has acknowledged: sending alone is no progress. */
   get progress(): number {
     return this.#heldBytes;
   }
 
-  /** Until the receiver says that it has it all, nobody knows. */
-  get outcome(): undefined {
+  /** Unknown until DONE arrives. */
+  get result(): undefined {
     return undefined;
   }
 
-  async over(connection: TcpConnection): Promise<true> {
-    const reader = new MessageReader(connection);
-    const receiver = new Receiver(connection, reader);
+  async run(connection: TcpConnection): Promise<true> {
+    const reader = new TransferMessageReader(connection);
+    const receiver = new ReceiverReplies(connection, reader);
     try {
-      await this.#talk(connection, reader, receiver);
+      await this.#sendAll(connection, reader, receiver);
       return true;
     } catch (error) {
       const reason = receiver.failure ?? error;
-      if (!reader.isRefused) await refuse(reason, connection, () => receiver.end());
+      if (!reader.isRefused) await sendRefusal(reason, connection, () => receiver.end());
       throw reason;
     }
   }
 
-  async #talk(
+  async #sendAll(
     connection: TcpConnection,
-    reader: MessageReader,
-    receiver: Receiver,
+    reader: TransferMessageReader,
+    receiver: ReceiverReplies,
   ): Promise<void> {
     const { manifest } = this.#collection;
-    await writeAll(connection, encodeMessage({ type: "offer", manifest }));
+    await writeAll(connection, encodeTransferMessage({ type: "offer", manifest }));
     const { held } = await reader.expect("answer", 4 + manifest.length * MAX_HELD_BYTES);
     if (held.length !== manifest.length) {
-      throw new MalformedMessageError(
-        `Cannot read answer: ${held.length} entries, ${manifest.length} were offered`,
+      throw malformed(
+        "answer",
+        `it has ${held.length} entries, but ${manifest.length} were offered`,
       );
     }
     const steps = await this.#plan(held);
     await writeAll(
       connection,
-      encodeMessage({ type: "plan", steps: steps.map(({ step }) => step) }),
+      encodeTransferMessage({ type: "plan", steps: steps.map(({ step }) => step) }),
     );
     receiver.listen();
     this.#meter.begin(steps.map(({ offset }) => offset));
@@ -175,16 +153,16 @@ export class Sending implements Run<true> {
       this.#meter.finish(index);
     }
     await receiver.done;
-    await connection.closeWrite().catch(() => {}); // the receiver may have gone already
+    await connection.closeWrite().catch(() => {}); // the receiver may be gone already, and has everything
   }
 
-  async #plan(held: readonly Held[]): Promise<PlannedStep[]> {
+  async #plan(held: readonly HeldEntry[]): Promise<PlannedStep[]> {
     const steps: PlannedStep[] = [];
     for (const [index, each] of held.entries()) steps.push(await this.#planOne(index, each));
     return steps;
   }
 
-  async #planOne(index: number, held: Held): Promise<PlannedStep> {
+  async #planOne(index: number, held: HeldEntry): Promise<PlannedStep> {
     const { kind, size } = this.#collection.manifest[index]!;
     if (kind === "folder") return { step: "keep", offset: 0 };
     if (held.state === "done") return { step: "keep", offset: size };
@@ -214,29 +192,29 @@ export class Sending implements Run<true> {
   }
 }
 
-/** What the receiver says while it is sent files: nothing but that it has them all, or that it cannot go on. */
-class Receiver {
+/** What the receiver replies while files are sent: only DONE or REFUSAL. */
+class ReceiverReplies {
   readonly #connection: TcpConnection;
-  readonly #reader: MessageReader;
+  readonly #reader: TransferMessageReader;
   #done: Promise<unknown> | undefined;
   #failure: unknown;
 
-  constructor(connection: TcpConnection, reader: MessageReader) {
+  constructor(connection: TcpConnection, reader: TransferMessageReader) {
     this.#connection = connection;
     this.#reader = reader;
   }
 
-  /** Why nothing comes from the receiver any more: it has said so, or the connection broke. */
+  /** Why the transfer failed: the receiver has sent REFUSAL, or the connection broke. */
   get failure(): unknown {
     return this.#failure;
   }
 
-  /** Resolves once it has it all. */
+  /** Resolves once the receiver has everything. */
   get done(): Promise<unknown> {
     return this.#done ?? Promise.resolve();
   }
 
-  /** A failure ends the connection, and with it a write that nobody reads any more. */
+  /** Starts listening. A failure resets the connection, which ends a write that the receiver no longer reads. */
   listen(): void {
     this.#done = this.#reader.expect("done", 0);
     this.#done.catch((error) => {
@@ -245,7 +223,7 @@ class Receiver {
     });
   }
 
-  /** Settles once the receiver has ended the stream. */
+  /** Waits until the receiver has ended the stream. */
   async end(): Promise<void> {
     if (this.#done !== undefined) await this.#done;
     else await this.#reader.drain();
@@ -254,58 +232,79 @@ class Receiver {
 
 interface PlannedStep {
   readonly step: PlanStep;
-  /** What the receiver has of it, once this is planned. */
+  /** How many bytes the receiver has. */
   readonly offset: number;
-  /** Of those bytes. */
+  /** The hash of these bytes. */
   readonly hash?: RunningHash;
 }
 
-const MAX_HELD_BYTES = 9 + HASH_BYTES;
-
-/** How to send. */
-export interface SendFilesOptions extends ReconnectOptions, ProgressListeners {
-  /** Told what will be offered, and what of the folders will not, before the first connection. */
-  readonly onOffer?: (offer: OfferSummary, skipped: readonly SkippedFile[]) => void;
-  /** The system's unless given. */
-  readonly files?: FileSystem;
+/** What to send. */
+interface SendFileOptions {
+  readonly files: FileSystem;
+  readonly path: string;
+  /** The file as it was offered. */
+  readonly entry: ManifestEntry;
+  /** Where to start. */
+  readonly offset: number;
+  /** The hash of the bytes before it; none for offset 0. */
+  readonly hash?: RunningHash;
+  /** Called after every piece. */
+  onPiece(length: number): void;
 }
 
 /**
- * Sends files and folders to whoever receives them with `receiveFiles()` at the other end. A connection that breaks is
- * followed by the next, and what has arrived is not sent again, also if either program was started anew meanwhile.
+ * Sends a file from `offset` on.
  *
- * Folders are sent with all that is in them, empty folders too, but for symbolic links, devices, sockets and pipes,
- * which are skipped. A source that is itself a symbolic link stands for what it points to. Times and whether a file is
- * executable are kept; owners and other permissions are not.
- *
- * ```ts ignore
- * import { sendFiles } from "@punchline/punchline/transfer";
- *
- * const incoming = peer[Symbol.asyncIterator]();
- * const next = async () => (await incoming.next()).value;
- * const { files, bytes } = await sendFiles(next, ["photos", "notes.txt"]);
- * ```
- *
- * @param next gets the first connection, and after a break the next; nothing is waited for longer than it takes
- * @param sources paths of files and folders, of which no two have one name
- * @throws {FileError} if something cannot be read
- * @throws {TransferError} if no receiver could take it, the receiver declines or fails, a file changes meanwhile, or no connection is to be had
- * @throws {MalformedMessageError} if the other end speaks something else
- * @throws the signal's reason on abort, and what `next` fails with before the first connection
+ * @throws {TransferError} `changed` if the file differs from what was offered
  */
-export async function sendFiles(
-  next: NextConnection,
-  sources: readonly string[],
-  options: SendFilesOptions = {},
-): Promise<TransferResult> {
-  const { files = systemFiles, onOffer, signal } = options;
-  if (sources.length === 0) throw new TypeError("Cannot send files: none are given");
-  signal?.throwIfAborted();
-  const collection = await collect(files, sources);
-  checkManifest(collection.manifest, "posix", {}, "send");
-  onOffer?.(summarize(collection.manifest), collection.skipped);
-  const meter = new ProgressMeter(collection.manifest, options);
-  const run = new Sending(files, collection, meter);
-  const { elapsedMs, breaks } = await overConnections(next, run, options);
-  return meter.result(elapsedMs, breaks);
+async function sendFile(
+  connection: TcpConnection,
+  options: SendFileOptions,
+): Promise<void> {
+  const { files, path, entry, offset, hash = new RunningHash("sha256"), onPiece } = options;
+  using file = await files.open(path, offset);
+  await checkUnchanged(file, entry);
+  const buffers = [new Uint8Array(MESSAGE_BYTES), new Uint8Array(MESSAGE_BYTES)] as const;
+  let left = entry.size - offset;
+  const read = (turn: number) => {
+    const end = HEADER_BYTES + Math.min(PIECE_BYTES, left);
+    return file.read(buffers[turn % 2]!.subarray(HEADER_BYTES, end));
+  };
+  for (let turn = 0, count = left > 0 ? await read(turn) : 0; left > 0; turn++) {
+    if (count === null) throw changed(entry);
+    left -= count;
+    const length = count;
+    const message = buffers[turn % 2]!.subarray(0, HEADER_BYTES + length);
+    encodeDataHeader(length, message);
+    const readAndWritten = runAll([ // both run while the piece is hashed
+      () => left > 0 ? read(turn + 1) : Promise.resolve(0),
+      () => writeAll(connection, message),
+    ]);
+    hash.update(message.subarray(HEADER_BYTES));
+    [count] = await readAndWritten;
+    onPiece(length);
+  }
+  await checkUnchanged(file, entry);
+  await writeAll(connection, encodeTransferMessage({ type: "end", hash: hash.digest() }));
 }
+
+async function checkUnchanged(file: ReadableFile, entry: ManifestEntry): Promise<void> {
+  const { kind, size, modifiedMs } = await file.stat();
+  const isSame = kind === "file" && size === entry.size &&
+    Math.max(modifiedMs, 0) === entry.modifiedMs;
+  if (!isSame) throw changed(entry);
+}
+
+function changed({ path }: ManifestEntry): TransferError {
+  return new TransferError(
+    `Cannot send ${printable(path)}: it has changed since it was offered`,
+    "changed",
+  );
+}
+
+/** The most bytes of an entry in ANSWER: state, length and hash. */
+const MAX_HELD_BYTES = 9 + HASH_BYTES;
+
+/** Chosen by us: as fast on loopback as half of it, with fewer messages. */
+const PIECE_BYTES = 256 * 1024;
+const MESSAGE_BYTES = HEADER_BYTES + PIECE_BYTES;

@@ -1,9 +1,10 @@
 /**
- * The system's own files: the only file of the transfer that names them.
+ * The system's files. No other module of the transfer accesses them.
  *
  * @module
  */
 
+import { writeAll } from "../base/reader.ts";
 import {
   type FileAttributes,
   FileError,
@@ -14,7 +15,7 @@ import {
   type WritableFile,
 } from "./files.ts";
 
-/** Real files. Works under `--allow-read` and `--allow-write` of the folders concerned, and never prompts. */
+/** The system's files. Needs `--allow-read` and, to receive, `--allow-write` for the folders concerned; never prompts. */
 export const systemFiles: FileSystem = {
   naming: Deno.build.os === "windows" ? "windows" : "posix",
   stat: (path) => on("look at", path, "read", () => statIfThere(path)),
@@ -32,8 +33,8 @@ export const systemFiles: FileSystem = {
     }),
   openPart: (path, offset) =>
     on("open", path, "write", async () => {
-      if (offset === 0) return new SystemFile(await createAnew(path), path);
-      return new SystemFile(await openBehind(path, offset), path);
+      if (offset === 0) return new SystemFile(await createNew(path), path);
+      return new SystemFile(await openTruncated(path, offset), path);
     }),
   makeFolder: (path) => on("make", path, "write", () => Deno.mkdir(path)),
   setAttributes: (path, attributes) =>
@@ -63,8 +64,7 @@ class SystemFile implements ReadableFile, WritableFile {
 
   async write(data: Uint8Array): Promise<void> {
     try {
-      let written = await this.#file.write(data);
-      while (written < data.length) written += await this.#file.write(data.subarray(written));
+      await writeAll(this.#file, data);
     } catch (error) {
       throw toFileError(`Cannot write ${this.#path}`, error);
     }
@@ -106,17 +106,17 @@ function toInfo(info: Deno.FileInfo): FileInfo {
     kind,
     size: info.size,
     modifiedMs: Math.trunc(info.mtime?.getTime() ?? 0),
-    isExecutable: ((info.mode ?? 0) & OWNER_EXECUTES) !== 0,
+    isExecutable: ((info.mode ?? 0) & OWNER_EXECUTE) !== 0,
   };
 }
 
-/** Not through a symbolic link: what has the name is removed, and nothing may have it then. */
-async function createAnew(path: string): Promise<Deno.FsFile> {
+/** Does not follow a symbolic link: it removes what is there, then creates the file only if nothing is. */
+async function createNew(path: string): Promise<Deno.FsFile> {
   await removeIfThere(path);
   return await Deno.open(path, { write: true, createNew: true });
 }
 
-async function openBehind(path: string, offset: number): Promise<Deno.FsFile> {
+async function openTruncated(path: string, offset: number): Promise<Deno.FsFile> {
   const info = await Deno.lstat(path);
   if (!info.isFile) throw new Deno.errors.AlreadyExists("it is not a file");
   const file = await Deno.open(path, { write: true });
@@ -130,18 +130,18 @@ async function openBehind(path: string, offset: number): Promise<Deno.FsFile> {
   }
 }
 
-/** Whoever may read the file may execute it, so that the umask is kept. */
+/** Everyone who may read an executable file may execute it, which respects the umask. */
 async function setAttributes(path: string, attributes: FileAttributes): Promise<void> {
   const { modifiedMs, isExecutable } = attributes;
   if (isExecutable && Deno.build.os !== "windows") {
-    const mode = (await Deno.lstat(path)).mode! & PERMISSIONS;
-    await Deno.chmod(path, mode | (mode & EVERYBODY_READS) >> 2);
+    const mode = (await Deno.lstat(path)).mode! & PERMISSION_BITS;
+    await Deno.chmod(path, mode | (mode & ALL_READ) >> 2);
   }
   const modified = new Date(modifiedMs);
   await Deno.utime(path, modified, modified);
 }
 
-/** A link fails where something has the name, a rename would replace it. Some file systems have no links. */
+/** Uses a hard link, which fails if the name exists, while a rename would replace it. Some file systems have no links. */
 async function renameToNew(from: string, to: string): Promise<void> {
   try {
     await Deno.link(from, to);
@@ -162,7 +162,7 @@ async function removeIfThere(path: string): Promise<void> {
   }
 }
 
-/** Checks the permission first: Deno would otherwise stop the program with a prompt. */
+/** Checks the permission first, because Deno would otherwise prompt and block the program. */
 async function on<T>(
   verb: string,
   path: string,
@@ -211,12 +211,12 @@ const BY_CLASS: Readonly<Record<string, FileErrorReason>> = {
 
 const TEXT: Readonly<Record<FileErrorReason, string>> = {
   "not-found": "not found",
-  exists: "it exists already",
+  exists: "it already exists",
   "not-permitted": "not permitted",
   "no-space": "no space is left",
   other: "failed",
 };
 
-const OWNER_EXECUTES = 0o100;
-const EVERYBODY_READS = 0o444;
-const PERMISSIONS = 0o7777;
+const OWNER_EXECUTE = 0o100;
+const ALL_READ = 0o444;
+const PERMISSION_BITS = 0o7777;

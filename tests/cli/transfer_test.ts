@@ -11,7 +11,7 @@ import {
 } from "../../lib/cli/transfer_progress.ts";
 import type { TransferProgress } from "../../lib/transfer/mod.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
-import { meetings } from "../transfer/pipe.ts";
+import { connectionSources } from "../transfer/pipe.ts";
 import { noTerminal } from "./no_terminal.ts";
 
 Deno.test("send and recv print each file and a summary, and exit with 0", async () => {
@@ -93,7 +93,7 @@ Deno.test("formatBytes() and formatDuration() use the usual notation", () => {
 });
 
 async function transfer(folder: string, asJson: boolean) {
-  const { sender, receiver } = meetings();
+  const { sender, receiver } = connectionSources();
   const [sending, receiving] = [recorder(), recorder()];
   const [sent, received] = await Promise.all([
     sendFiles(sender, { sources: [`${folder}/data`], asJson }, sending.io),

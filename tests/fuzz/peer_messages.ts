@@ -121,13 +121,19 @@ const OFFER: PunchOffer = {
 };
 
 const SESSION_FRAMES: readonly Uint8Array[] = [
-  session.encodeFrame({ kind: "hello", version: 1, generation: 3, received: 10, limit: 65_546 }),
-  session.encodeFrame({ kind: "start", offset: 10 }),
-  session.encodeFrame({ kind: "ack", received: 2 ** 40, limit: 2 ** 40 + 1 }),
-  session.encodeFrame({ kind: "fin", offset: 2 ** 52 }),
-  session.encodeFrame({ kind: "ping", token: 7 }),
-  session.encodeFrame({ kind: "message", message: BODY }),
-  session.encodeFrame({ kind: "done" }),
+  session.encodeSessionFrame({
+    kind: "hello",
+    version: 1,
+    pathNumber: 3,
+    received: 10,
+    limit: 65_546,
+  }),
+  session.encodeSessionFrame({ kind: "start", offset: 10 }),
+  session.encodeSessionFrame({ kind: "ack", received: 2 ** 40, limit: 2 ** 40 + 1 }),
+  session.encodeSessionFrame({ kind: "fin", offset: 2 ** 52 }),
+  session.encodeSessionFrame({ kind: "ping", token: 7 }),
+  session.encodeSessionFrame({ kind: "message", message: BODY }),
+  session.encodeSessionFrame({ kind: "done" }),
   Uint8Array.of(0, 0, 0),
 ];
 
@@ -240,14 +246,18 @@ export const TARGETS: readonly Target[] = [
       MQTT_PACKETS.map((packet) => mqtt.encodeMqttPacket(packet, version)),
     )
   ),
-  bytesTarget("session frame", (bytes) => session.decodeFrame(bytes), SESSION_FRAMES),
-  bytesTarget("transfer header", transfer.decodeHeader, [
-    transfer.encodeMessage(FILES[0]!).subarray(0, transfer.HEADER_BYTES),
+  bytesTarget("session frame", (bytes) => session.decodeSessionFrame(bytes), SESSION_FRAMES),
+  bytesTarget("transfer header", transfer.decodeTransferHeader, [
+    transfer.encodeTransferMessage(FILES[0]!).subarray(0, transfer.HEADER_BYTES),
   ]),
   ...FILES.map((message) =>
-    bytesTarget(`transfer ${message.type}`, (bytes) => transfer.decodeBody(message.type, bytes), [
-      transfer.encodeMessage(message).subarray(transfer.HEADER_BYTES),
-    ])
+    bytesTarget(
+      `transfer ${message.type}`,
+      (bytes) => transfer.decodeTransferBody(message.type, bytes),
+      [
+        transfer.encodeTransferMessage(message).subarray(transfer.HEADER_BYTES),
+      ],
+    )
   ),
   bytesTarget("ChannelData", decodeChannelData, [
     encodeChannelData({ channel: 0x4000, data: BODY }),

@@ -2,12 +2,11 @@ import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../lib/base/bytes.ts";
 import { ChaChaPolySealer } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { CipherState } from "../../lib/noise/symmetric_state.ts";
+import { CipherState, Nonce, rekeyNonce } from "../../lib/noise/cipher_state.ts";
 import { KeyPair } from "../../lib/noise/key_pair.ts";
-import { Nonce, rekeyNonce } from "../../lib/noise/symmetric_state.ts";
 import { RecordCipher, REKEY_INTERVAL } from "../../lib/noise/record.ts";
 
-Deno.test("a Nonce is 32 bits of zeros and a little-endian counter", () => {
+Deno.test("Nonce is 32 zero bits followed by a little-endian counter", () => {
   const nonce = new Nonce(0xfffen);
   assertEquals(toHex(nonce.bytes), "00000000feff000000000000");
   nonce.increment();
@@ -15,7 +14,7 @@ Deno.test("a Nonce is 32 bits of zeros and a little-endian counter", () => {
   assertEquals(toHex(nonce.bytes), "000000000000010000000000");
 });
 
-Deno.test("a Nonce ends before 2^64-1, which is for rekeying", () => {
+Deno.test("Nonce stops before 2^64-1, which is reserved for rekeying", () => {
   const nonce = new Nonce(2n ** 64n - 2n);
   assertEquals(toHex(nonce.bytes), "00000000feffffffffffffff");
   nonce.increment();
@@ -25,13 +24,13 @@ Deno.test("a Nonce ends before 2^64-1, which is for rekeying", () => {
   assertEquals(toHex(rekeyNonce()), "00000000ffffffffffffffff");
 });
 
-Deno.test("CipherState encrypts equal messages differently", () => {
+Deno.test("CipherState encrypts equal messages to different ciphertexts", () => {
   const state = cipherState();
   const message = Uint8Array.of(1, 2, 3);
   assertNotEquals(state.encryptWithAd(NO_AD, message), state.encryptWithAd(NO_AD, message));
 });
 
-Deno.test("CipherState keeps its nonce when a message is not authentic", () => {
+Deno.test("CipherState does not advance its nonce after a message that is not authentic", () => {
   const [sender, receiver] = [cipherState(), cipherState()];
   const sealed = sender.encryptWithAd(NO_AD, Uint8Array.of(1, 2, 3));
   const changed = sealed.with(0, sealed[0]! ^ 1);
@@ -46,7 +45,7 @@ Deno.test("CipherState authenticates the associated data", () => {
   assertThrows(() => cipherState().decryptWithAd(Uint8Array.of(2), sealed), MalformedMessageError);
 });
 
-Deno.test("CipherState rejects what is too short for a tag", () => {
+Deno.test("CipherState rejects a ciphertext too short for its tag", () => {
   for (let length = 0; length < 16; length++) {
     assertThrows(
       () => cipherState().decryptWithAd(NO_AD, new Uint8Array(length)),
@@ -55,7 +54,7 @@ Deno.test("CipherState rejects what is too short for a tag", () => {
   }
 });
 
-Deno.test("CipherState prepares for one message, and for that of its nonce and key only", () => {
+Deno.test("CipherState uses what it prepared for the current key and nonce only", () => {
   const [plain, prepared] = [cipherState(), cipherState()];
   const receiver = cipherState();
   for (let i = 0; i < 6; i++) {
@@ -70,14 +69,14 @@ Deno.test("CipherState prepares for one message, and for that of its nonce and k
   }
 });
 
-Deno.test("CipherState drops what it prepared for a nonce that the other direction has used", () => {
+Deno.test("CipherState discards what it prepared to encrypt once it has decrypted with the same nonce", () => {
   const [a, b] = [cipherState(), cipherState()];
   b.prepareToEncrypt();
   b.decryptWithAd(NO_AD, a.encryptWithAd(NO_AD, Uint8Array.of(1)));
   assertEquals([...a.decryptWithAd(NO_AD, b.encryptWithAd(NO_AD, Uint8Array.of(2)))], [2]);
 });
 
-Deno.test("CipherState.rekey() encrypts 32 zeros at 2^64-1 (§4.2)", () => {
+Deno.test("CipherState.rekey() encrypts 32 zeros with the nonce 2^64-1 (§4.2)", () => {
   const state = cipherState();
   state.rekey();
   const sealer = new ChaChaPolySealer(new Uint8Array(32), rekeyNonce());
@@ -87,7 +86,7 @@ Deno.test("CipherState.rekey() encrypts 32 zeros at 2^64-1 (§4.2)", () => {
   assertEquals(state.encryptWithAd(NO_AD, message), next.encryptWithAd(NO_AD, message));
 });
 
-Deno.test("CipherState is of no use once it is destroyed, and its key is zeroed", () => {
+Deno.test("CipherState.destroy() zeroes the key and makes all calls fail", () => {
   const key = new Uint8Array(32).fill(7);
   const state = new CipherState(key);
   state.prepareToEncrypt();
@@ -99,7 +98,7 @@ Deno.test("CipherState is of no use once it is destroyed, and its key is zeroed"
   assertThrows(() => state.rekey(), TypeError, "destroyed");
 });
 
-Deno.test("RecordCipher rekeys after each interval, on both sides", () => {
+Deno.test("RecordCipher rekeys after every interval, on both sides", () => {
   const [sender, receiver] = [new RecordCipher(cipherState()), new RecordCipher(cipherState())];
   const withoutRekey = cipherState();
   const record = new Uint8Array(64);
@@ -111,7 +110,7 @@ Deno.test("RecordCipher rekeys after each interval, on both sides", () => {
   }
 });
 
-Deno.test("KeyPair agrees on the secret of RFC 7748 §6.1", () => {
+Deno.test("KeyPair.dh() computes the shared secret of RFC 7748 §6.1", () => {
   using bob = new KeyPair(
     fromHex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"),
   );
@@ -125,7 +124,7 @@ Deno.test("KeyPair agrees on the secret of RFC 7748 §6.1", () => {
   );
 });
 
-Deno.test("KeyPair rejects public keys that make the secret zero", () => {
+Deno.test("KeyPair.dh() rejects public keys of low order", () => {
   using keyPair = new KeyPair(new Uint8Array(32).fill(0x42));
   const lowOrder = [
     "0000000000000000000000000000000000000000000000000000000000000000",
@@ -141,7 +140,7 @@ Deno.test("KeyPair rejects public keys that make the secret zero", () => {
   }
 });
 
-Deno.test("KeyPair wants 32 bytes, copies them, and forgets them", () => {
+Deno.test("KeyPair takes exactly 32 bytes, copies them and erases them when disposed", () => {
   assertThrows(() => new KeyPair(new Uint8Array(31)), TypeError, "31 bytes, not 32");
   const secretKey = new Uint8Array(32).fill(0x42);
   const keyPair = new KeyPair(secretKey);

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { secureConnectionFromKeys } from "../../lib/noise/mod.ts";
+import { secureConnectionFromKeys } from "../../lib/noise/secure_connection.ts";
 import { connected, readText, toBytes, twoHosts } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
 
@@ -26,7 +26,7 @@ Deno.test("secureConnectionFromKeys() carries both directions without a handshak
     other.reset();
   }));
 
-Deno.test("secureConnectionFromKeys() reads nothing from who has other keys", () =>
+Deno.test("secureConnectionFromKeys() rejects data from a peer with other keys", () =>
   simulate(async () => {
     const { client, server } = twoHosts();
     const [a, b] = await connected(client, server);
@@ -37,7 +37,7 @@ Deno.test("secureConnectionFromKeys() reads nothing from who has other keys", ()
     one.reset();
   }));
 
-Deno.test("secureConnectionFromKeys() refuses keys of another length", () =>
+Deno.test("secureConnectionFromKeys() rejects keys of the wrong length", () =>
   simulate(async () => {
     const { client, server } = twoHosts();
     const [a, b] = await connected(client, server);

@@ -2,10 +2,14 @@ import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { generateKeyPair } from "../../lib/noise/key_pair.ts";
-import { type HandshakeOptions, HandshakeState } from "../../lib/noise/handshake.ts";
-import { parsePattern, type PatternName } from "../../lib/noise/handshake.ts";
+import {
+  type HandshakeOptions,
+  HandshakeState,
+  parsePattern,
+  type PatternName,
+} from "../../lib/noise/handshake.ts";
 
-Deno.test("parsePattern() knows where pre-shared keys go", () => {
+Deno.test("parsePattern() puts pre-shared keys in their places", () => {
   assertEquals(parsePattern("XXpsk0+psk3").messages, [
     ["psk", "e"],
     ["e", "ee", "s", "es"],
@@ -14,22 +18,22 @@ Deno.test("parsePattern() knows where pre-shared keys go", () => {
   assertEquals(parsePattern("KK").preMessages, ["initiator", "responder"]);
 });
 
-Deno.test("parsePattern() rejects what is no pattern", () => {
+Deno.test("parsePattern() rejects unknown names", () => {
   for (
     const name of ["", "N", "QQ", "XXX", "NNpsk3", "NNpsk", "NNpsk0+psk0", "NN psk0", "toString"]
   ) {
-    assertThrows(() => parsePattern(name as PatternName), TypeError, "is not known");
+    assertThrows(() => parsePattern(name as PatternName), TypeError, "is unknown");
   }
 });
 
-Deno.test("HandshakeState wants the keys of its pattern, and no others", () => {
+Deno.test("HandshakeState takes exactly the keys that its pattern needs", () => {
   const [staticKey, remoteStaticKey] = [generateKeyPair(), generateKeyPair().publicKey];
   const missing: [string, Partial<HandshakeOptions>][] = [
     ["needs a static key", { pattern: "IK", remoteStaticKey }],
     ["needs a static key", { pattern: "XX" }],
     ["needs a static key", { pattern: "NK", role: "responder" }],
     ["needs the other side's static key", { pattern: "NK" }],
-    ["no use for a remote static key", { pattern: "XX", staticKey, remoteStaticKey }],
+    ["takes no remote static key", { pattern: "XX", staticKey, remoteStaticKey }],
     ["takes 1 pre-shared keys, not 0", { pattern: "NNpsk0" }],
     ["takes 0 pre-shared keys, not 1", { pattern: "NN", psks: [new Uint8Array(32)] }],
     ["31 bytes, not 32", { pattern: "NNpsk0", psks: [new Uint8Array(31)] }],
@@ -41,7 +45,7 @@ Deno.test("HandshakeState wants the keys of its pattern, and no others", () => {
   }
 });
 
-Deno.test("HandshakeState keeps to its turn", () => {
+Deno.test("HandshakeState throws when it is called out of turn", () => {
   const { initiator, responder } = pair("NN");
   assertThrows(() => responder.writeMessage(), TypeError, "next step is read");
   assertThrows(() => initiator.readMessage(new Uint8Array(32)), TypeError, "next step is write");
@@ -52,7 +56,7 @@ Deno.test("HandshakeState keeps to its turn", () => {
   assertThrows(() => initiator.split(), TypeError, "next step is nothing");
 });
 
-Deno.test("HandshakeState has another hash in each handshake", () => {
+Deno.test("HandshakeState has a different hash in every handshake", () => {
   const [one, other] = [pair("NN"), pair("NN")];
   shakeHands(one.initiator, one.responder);
   shakeHands(other.initiator, other.responder);
@@ -60,7 +64,7 @@ Deno.test("HandshakeState has another hash in each handshake", () => {
   assertNotEquals(one.initiator.handshakeHash, other.initiator.handshakeHash);
 });
 
-Deno.test("HandshakeState notices another prologue, pre-shared key or static key", () => {
+Deno.test("HandshakeState fails if the prologue, a pre-shared key or a static key differs", () => {
   const wrong: [PatternName, Partial<HandshakeOptions>][] = [
     ["NN", { prologue: Uint8Array.of(1) }],
     ["NNpsk0", { psks: [new Uint8Array(32).fill(1)] }],
@@ -81,7 +85,7 @@ Deno.test("HandshakeState rejects an ephemeral key of low order", () => {
   assertEquals(responder.nextStep, "nothing");
 });
 
-Deno.test("HandshakeState ends with a failure, and forgets its ephemeral key", () => {
+Deno.test("HandshakeState ends after a failure, and destroys its ephemeral key", () => {
   const ephemeralKey = generateKeyPair();
   const state = new HandshakeState({ pattern: "NN", role: "initiator", ephemeralKey });
   state.writeMessage();
@@ -90,7 +94,7 @@ Deno.test("HandshakeState ends with a failure, and forgets its ephemeral key", (
   assertThrows(() => ephemeralKey.dh(ephemeralKey.publicKey), TypeError, "destroyed");
 });
 
-Deno.test("HandshakeState cannot use an ephemeral key twice", () => {
+Deno.test("HandshakeState cannot use the ephemeral key of an earlier handshake", () => {
   const ephemeralKey = generateKeyPair();
   const { responder } = pair("NN");
   const first = new HandshakeState({ pattern: "NN", role: "initiator", ephemeralKey });
@@ -100,13 +104,13 @@ Deno.test("HandshakeState cannot use an ephemeral key twice", () => {
   assertThrows(() => shakeHands(again, pair("NN").responder), TypeError, "destroyed");
 });
 
-Deno.test("HandshakeState writes no message over 65,535 bytes", () => {
+Deno.test("HandshakeState refuses to write a message over 65,535 bytes", () => {
   assertEquals(pair("NN").initiator.writeMessage(new Uint8Array(65_503)).length, 65_535);
   const { initiator } = pair("NN");
   assertThrows(() => initiator.writeMessage(new Uint8Array(65_504)), RangeError, "65536 bytes");
 });
 
-Deno.test("HandshakeState reads any bytes or throws a MalformedMessageError", () => {
+Deno.test("HandshakeState.readMessage() throws nothing but MalformedMessageError, whatever it reads", () => {
   fc.assert(
     fc.property(
       fc.constantFrom(...PATTERNS),
@@ -124,7 +128,7 @@ Deno.test("HandshakeState reads any bytes or throws a MalformedMessageError", ()
   );
 });
 
-Deno.test("a handshake with a changed, cut or lengthened message fails", () => {
+Deno.test("a handshake fails if a message is modified, truncated or extended", () => {
   fc.assert(
     fc.property(
       fc.constantFrom(...PATTERNS),
@@ -144,7 +148,7 @@ Deno.test("a handshake with a changed, cut or lengthened message fails", () => {
         assertThrows(
           () => {
             shakeHands(initiator, responder, change);
-            // A change of the last message's unauthenticated part would show in the keys.
+            // A change to the unauthenticated part of the last message shows in the keys.
             const sealed = initiator.split().send.encryptWithAd(NO_AD, NO_AD);
             responder.split().receive.decryptWithAd(NO_AD, sealed);
           },
@@ -156,7 +160,7 @@ Deno.test("a handshake with a changed, cut or lengthened message fails", () => {
   );
 });
 
-/** Both sides, the options being the responder's where they differ. */
+/** Both sides of a handshake. The options override the responder's. */
 function pair(
   pattern: PatternName,
   options: Partial<HandshakeOptions> = {},
@@ -164,12 +168,18 @@ function pair(
   const [initiatorKey, responderKey] = [generateKeyPair(), generateKeyPair()];
   const psks = pattern.includes("psk") ? [new Uint8Array(32)] : [];
   const initiator = new HandshakeState({
-    ...{ pattern, role: "initiator", psks, ephemeralKey: generateKeyPair() },
+    pattern,
+    role: "initiator",
+    psks,
+    ephemeralKey: generateKeyPair(),
     staticKey: pattern[0] === "N" ? undefined : initiatorKey,
     remoteStaticKey: pattern[1] === "K" ? responderKey.publicKey : undefined,
   });
   const responder = new HandshakeState({
-    ...{ pattern, role: "responder", psks, ephemeralKey: generateKeyPair() },
+    pattern,
+    role: "responder",
+    psks,
+    ephemeralKey: generateKeyPair(),
     staticKey: pattern[1] === "N" ? undefined : responderKey,
     remoteStaticKey: pattern[0] === "K" ? initiatorKey.publicKey : undefined,
     ...options,

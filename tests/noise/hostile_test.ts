@@ -1,5 +1,5 @@
 /**
- * What somebody on the way, or a hostile peer, can do: nothing but cut the connection.
+ * An attacker on the path and a hostile peer can do nothing but cut the connection.
  *
  * @module
  */
@@ -9,11 +9,13 @@ import fc from "fast-check";
 import { concat } from "../../lib/base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
 import { generateKeyPair } from "../../lib/noise/key_pair.ts";
-import { secureConnection } from "../../lib/noise/secure_connection.ts";
-import { MAX_HANDSHAKE_MESSAGE_LENGTH } from "../../lib/noise/secure_connection.ts";
+import {
+  MAX_HANDSHAKE_MESSAGE_LENGTH,
+  secureConnection,
+} from "../../lib/noise/secure_connection.ts";
 import { anonymous, memoryPair, type SecuredPair, securedPair } from "./pair.ts";
 
-Deno.test("a stream cut at any byte gives what was whole, and then an error instead of an end", async () => {
+Deno.test("a stream cut at any byte gives the complete records, then an error instead of an end", async () => {
   const lengths = [5, 1, 300];
   const total = (await record(lengths)).records.reduce((sum, { length }) => sum + length, 0);
   for (let cutAt = 0; cutAt < total; cutAt++) {
@@ -32,7 +34,7 @@ Deno.test("a stream cut at any byte gives what was whole, and then an error inst
   }
 });
 
-Deno.test("a record changed at any byte gives nothing of itself and nothing after it", async () => {
+Deno.test("a record modified at any byte gives an error, and nothing of itself or after it", async () => {
   const { records } = await record([40, 3]);
   for (let at = 0; at < records[0]!.length; at++) {
     const { pair, records: [first, second, end] } = await record([40, 3]);
@@ -46,7 +48,7 @@ Deno.test("a record changed at any byte gives nothing of itself and nothing afte
   }
 });
 
-Deno.test("records that are reordered, repeated, left out or replaced give a prefix and an error", async () => {
+Deno.test("reordered, repeated, dropped or replaced records give a prefix of the stream, then an error", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.nat(4), { minLength: 1, maxLength: 8 }),
@@ -62,7 +64,7 @@ Deno.test("records that are reordered, repeated, left out or replaced give a pre
         const { text, error } = await readAll(pair, 1 + reads);
         const expected = lengths.slice(0, Math.min(good, lengths.length));
         assertEquals(text.length, expected.reduce((sum, length) => sum + length, 0));
-        // All four and the end, and nothing but what the reader no longer looks at behind it.
+        // Either all four records and the end, with nothing after it that the reader looks at, or an error.
         const isFinished = good > lengths.length && error === undefined;
         assert(isFinished || error instanceof Error);
       },
@@ -71,7 +73,7 @@ Deno.test("records that are reordered, repeated, left out or replaced give a pre
   );
 });
 
-Deno.test("records with any bits flipped, bytes cut out or put in give a prefix and an error", async () => {
+Deno.test("flipped bits and removed or inserted bytes give a prefix of the stream, then an error", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.nat(),
@@ -92,7 +94,7 @@ Deno.test("records with any bits flipped, bytes cut out or put in give a prefix 
         const { text, error } = await readAll(pair);
         const sent = records.map((_, index) => plaintextOf([10, 20, 30][index] ?? 0)).flat();
         assertEquals(text, sent.slice(0, text.length));
-        // A byte put in may be the one that is there anyway: then it is found one place later, or behind the end.
+        // An inserted byte may equal its neighbour: then the change shows one place later, or after the end.
         assert(error instanceof MalformedMessageError || error instanceof NetworkError, `${error}`);
       },
     ),
@@ -100,17 +102,17 @@ Deno.test("records with any bits flipped, bytes cut out or put in give a prefix 
   );
 });
 
-Deno.test("a record of the other direction, or of another connection, is not authentic", async () => {
+Deno.test("a record of the other direction or of another connection is not authentic", async () => {
   const { pair, records } = await record([5]);
   using _ = pair;
-  pair.clientStream.receive(records[0]!); // back to who sent it
+  pair.clientStream.receive(records[0]!); // back to its sender
   await assertRejects(() => pair.client.read(new Uint8Array(8)), MalformedMessageError);
   using other = await securedPair();
   other.serverStream.receive(records[0]!);
   await assertRejects(() => other.server.read(new Uint8Array(8)), MalformedMessageError);
 });
 
-Deno.test("a record too short for its tag is rejected, and one that is never finished waited for", async () => {
+Deno.test("a record too short for its tag is rejected, and an incomplete one is waited for", async () => {
   for (const length of [0, 15]) {
     using pair = await securedPair();
     pair.serverStream.receive(concat(Uint8Array.of(0, length), new Uint8Array(length)));
@@ -129,7 +131,7 @@ Deno.test("a record too short for its tag is rejected, and one that is never fin
   await reading;
 });
 
-Deno.test("a handshake that was aborted before it began cuts the connection", async () => {
+Deno.test("a handshake aborted before it begins resets the connection", async () => {
   const [, server] = memoryPair();
   const signal = AbortSignal.abort("never");
   const reason = await secureConnection(server, { ...anonymous("responder"), signal })
@@ -138,7 +140,7 @@ Deno.test("a handshake that was aborted before it began cuts the connection", as
   assertEquals(server.closed, "reset");
 });
 
-Deno.test("a peer that says nothing, or a byte now and then, is given up when the signal says so", async () => {
+Deno.test("the signal ends a handshake with a peer that sends nothing, or a byte now and then", async () => {
   for (const bytes of [0, 3, 40]) {
     const [client, server] = memoryPair();
     const abort = new AbortController();
@@ -154,7 +156,7 @@ Deno.test("a peer that says nothing, or a byte now and then, is given up when th
   }
 });
 
-Deno.test("an authorization that takes too long is given up too", async () => {
+Deno.test("the signal ends a handshake whose authorization takes too long", async () => {
   const [client, server] = memoryPair();
   const staticKey = generateKeyPair();
   const abort = new AbortController();
@@ -169,12 +171,12 @@ Deno.test("an authorization that takes too long is given up too", async () => {
       return answer.promise;
     },
   }).catch((error) => error);
-  assert(await initiator instanceof NetworkError); // it is cut at once
+  assert(await initiator instanceof NetworkError); // the connection is reset at once
   answer.resolve(true);
   assertEquals(await responder, "too slow");
 });
 
-Deno.test("a handshake message is not waited for if it is longer than handshakes are", async () => {
+Deno.test("a handshake message over the length limit is rejected without waiting for it", async () => {
   const [client, server] = memoryPair();
   const length = MAX_HANDSHAKE_MESSAGE_LENGTH + 1;
   await client.write(Uint8Array.of(length >> 8, length & 0xff));
@@ -186,7 +188,7 @@ Deno.test("a handshake message is not waited for if it is longer than handshakes
   assertEquals(server.closed, "reset");
 });
 
-Deno.test("a handshake cut at any byte rejects on both sides", async () => {
+Deno.test("a handshake cut at any byte fails on both sides", async () => {
   for (let cutAt = 0; cutAt < 2 + 32 + 2 + 48; cutAt++) {
     const [client, server] = memoryPair();
     let left = cutAt;
@@ -209,16 +211,16 @@ Deno.test("a handshake cut at any byte rejects on both sides", async () => {
     ]);
     const [initiator, responder] = results;
     assert(initiator.status === "rejected" && initiator.reason instanceof NetworkError);
-    // The responder's last message is all that it can see of its handshake.
+    // The responder cannot know whether its last message arrived.
     if (responder.status === "fulfilled") {
       await assertRejects(() => responder.value.read(new Uint8Array(1)), NetworkError);
     }
   }
 });
 
-Deno.test("a replayed first message gives its sender a connection that it can neither read nor write", async () => {
+Deno.test("a replayed first message gives its sender a connection it can neither read nor write", async () => {
   const [client, server] = memoryPair();
-  client.receive("end"); // it never sees an answer
+  client.receive("end"); // it never receives an answer
   await assertRejects(() => secureConnection(client, anonymous("initiator")), NetworkError);
   const [replayer, victim] = memoryPair();
   await replayer.write(client.written[0]!);
@@ -228,17 +230,17 @@ Deno.test("a replayed first message gives its sender a connection that it can ne
   server.close();
 });
 
-Deno.test("any bytes instead of a handshake reject with an error of ours", async () => {
+Deno.test("arbitrary bytes instead of a handshake reject with one of the documented errors", async () => {
   await fc.assert(
     fc.asyncProperty(fc.uint8Array({ maxLength: 120 }), async (bytes) => {
       for (const role of ["initiator", "responder"] as const) {
-        const [stranger, victim] = memoryPair();
-        await stranger.write(bytes);
-        await stranger.closeWrite();
+        const [attacker, victim] = memoryPair();
+        await attacker.write(bytes);
+        await attacker.closeWrite();
         try {
           const secured = await secureConnection(victim, anonymous(role));
           await secured.read(new Uint8Array(1));
-          throw new TypeError("Cannot be: it was read");
+          throw new TypeError("Cannot happen: the read succeeded");
         } catch (error) {
           assert(
             error instanceof MalformedMessageError || error instanceof NetworkError,
@@ -252,7 +254,7 @@ Deno.test("any bytes instead of a handshake reject with an error of ours", async
   );
 });
 
-/** A pair whose client has written records of these lengths and the end, none of which has arrived. */
+/** A pair whose client has written records of these lengths and the end, none of which was delivered. */
 async function record(
   lengths: readonly number[],
 ): Promise<{ pair: SecuredPair; records: Uint8Array[] }> {
@@ -273,7 +275,7 @@ function plaintextOf(length: number): number[] {
   return Array.from({ length }, (_, index) => (index + length) & 0xff);
 }
 
-/** Reads until there is no more, or an error. */
+/** Reads until the end or an error. */
 async function readAll(
   { server }: SecuredPair,
   length = 64,
@@ -291,7 +293,7 @@ async function readAll(
   }
 }
 
-/** Lets everything happen that can. */
+/** Lets all pending microtasks run. */
 async function settle(): Promise<void> {
   for (let i = 0; i < 20; i++) await Promise.resolve();
 }

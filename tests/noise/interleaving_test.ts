@@ -1,5 +1,5 @@
 /**
- * Reads, writes and ends in every order, over streams that take what they like.
+ * Reads, writes and ends in every order, over streams that accept partial writes.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { concat, equalBytes } from "../../lib/base/bytes.ts";
 import { assertNetworkError } from "../simnet/fixtures.ts";
 import { type MemoryConnection, pattern, readBytes, securedPair } from "./pair.ts";
 
-Deno.test("whatever is written, and whenever, arrives in order, whole, and with its end", async () => {
+Deno.test("writes of any size and timing arrive complete, in order and with their end", async () => {
   const size = fc.constantFrom(0, 1, 16, 2030, 2031, 65_518, 65_519, 65_520, 131_038, 400_000);
   const step = fc.record({ size, isAwaited: fc.boolean(), pause: fc.nat(24) });
   const slowness = fc.array(fc.record({ part: fc.constantFrom(1, 0.3, 1), pause: fc.nat(12) }), {
@@ -39,7 +39,7 @@ Deno.test("whatever is written, and whenever, arrives in order, whole, and with 
   );
 });
 
-Deno.test("what the stream does not take at once is written after it", async () => {
+Deno.test("the rest of a partial write follows it", async () => {
   using pair = await securedPair();
   makeSlow(pair.clientStream, [{ part: 0.3, pause: 0 }]);
   const received = readBytes(pair.server);
@@ -48,17 +48,17 @@ Deno.test("what the stream does not take at once is written after it", async () 
   assertEquals(await received, pattern(300_000));
 });
 
-Deno.test("a long record is read in parts, by read() and then by readable", async () => {
+Deno.test("a long record can be read in parts, by read() and then by readable", async () => {
   using pair = await securedPair();
   await pair.client.write(pattern(60_000));
   await pair.client.closeWrite();
   const parts = [await readBytes(pair.server, 1000), await readBytes(pair.server, 1000)];
   const [rest] = await Array.fromAsync(pair.server.readable);
   assertEquals(concat(...parts, rest!), pattern(60_000));
-  assertEquals(rest!.buffer.byteLength, 58_000); // its own
+  assertEquals(rest!.buffer.byteLength, 58_000); // memory of its own
 });
 
-Deno.test("close() leaves nothing to read, not even what has arrived", async () => {
+Deno.test("close() discards data that has arrived but was not read", async () => {
   using pair = await securedPair();
   await pair.client.write(Uint8Array.of(1, 2, 3));
   await pair.server.read(new Uint8Array(1));
@@ -66,7 +66,7 @@ Deno.test("close() leaves nothing to read, not even what has arrived", async () 
   await assertNetworkError("closed", () => pair.server.read(new Uint8Array(1)));
 });
 
-Deno.test("close() while a record is handed over leaves nothing to read either", async () => {
+Deno.test("close() discards a record that is just being delivered to a read", async () => {
   for (let count = 0; count < 8; count++) {
     using pair = await securedPair();
     await pair.client.write(Uint8Array.of(1, 2, 3));
@@ -78,11 +78,11 @@ Deno.test("close() while a record is handed over leaves nothing to read either",
   }
 });
 
-Deno.test("a second read loses nothing of the first one's record, whenever it comes", async () => {
+Deno.test("a concurrent second read loses no bytes of the first one's record", async () => {
   for (let count = 0; count < 8; count++) {
     using pair = await securedPair();
     await pair.client.write(Uint8Array.of(1, 2, 3));
-    await new Promise((resolve) => setTimeout(resolve, 0)); // so that there are two records
+    await new Promise((resolve) => setTimeout(resolve, 0)); // so that these become two records
     await pair.client.write(Uint8Array.of(4, 5, 6));
     await pair.client.closeWrite();
     const [one, other] = [new Uint8Array(1), new Uint8Array(1)];
@@ -95,7 +95,7 @@ Deno.test("a second read loses nothing of the first one's record, whenever it co
   }
 });
 
-Deno.test("a stream whose write() closes the connection leaves no write waiting", async () => {
+Deno.test("a stream whose write() closes the connection leaves no write pending", async () => {
   using pair = await securedPair();
   const { clientStream } = pair;
   const write = clientStream.write.bind(clientStream);
@@ -107,7 +107,7 @@ Deno.test("a stream whose write() closes the connection leaves no write waiting"
   await assertNetworkError("closed", () => pair.client.write(pattern(400_000)));
 });
 
-/** Takes a part of each write, after a while, and checks that there is one at a time, and that it does not change. */
+/** Accepts a part of each write after a while. Checks that writes do not overlap and that their data does not change. */
 function makeSlow(
   stream: MemoryConnection,
   slow: readonly { readonly part: number; readonly pause: number }[],

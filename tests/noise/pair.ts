@@ -1,5 +1,5 @@
 /**
- * Two ends of a connection in memory, and secured connections over them.
+ * Connections in memory, and secured connections over them.
  *
  * @module
  */
@@ -14,17 +14,17 @@ import {
   type SecureConnectionOptions,
 } from "../../lib/noise/secure_connection.ts";
 
-/** An end of a connection in memory. What it writes can be looked at and changed on its way. */
+/** One end of a connection in memory. Tests can inspect and change what it writes. */
 export class MemoryConnection implements TcpConnection {
   readonly local: TransportAddress;
   readonly remote: TransportAddress;
   /** Every write, in order. */
   readonly written: Uint8Array[] = [];
-  /** Whether it was closed, and how. */
+  /** Whether and how it was closed. */
   closed: "no" | "closed" | "reset" = "no";
   /** Writes wait until this resolves. */
   gate: Promise<void> = Promise.resolve();
-  /** What arrives at the other end for a write. */
+  /** What the other end receives for a write. */
   onWrite: (data: Uint8Array) => readonly Uint8Array[] = (data) => [data];
   readonly #inbox: (Uint8Array | "end")[] = [];
   #peer: MemoryConnection | undefined;
@@ -35,13 +35,13 @@ export class MemoryConnection implements TcpConnection {
     this.remote = remote;
   }
 
-  /** What the other end writes comes here from now on, and the other way round. */
+  /** Connects the two ends. */
   join(peer: MemoryConnection): void {
     this.#peer = peer;
     peer.#peer = this;
   }
 
-  /** Something that arrives, whoever sent it. */
+  /** Delivers data to this end, as if the other end had sent it. */
   receive(data: Uint8Array | "end"): void {
     this.#inbox.push(data);
     this.#wake();
@@ -97,7 +97,7 @@ export class MemoryConnection implements TcpConnection {
   }
 }
 
-/** Two ends, joined. */
+/** Two connected ends. */
 export function memoryPair(): [MemoryConnection, MemoryConnection] {
   const [a, b] = [{ ip: "192.0.2.1", port: 1 }, { ip: "192.0.2.2", port: 2 }];
   const [one, other] = [new MemoryConnection(a, b), new MemoryConnection(b, a)];
@@ -105,7 +105,7 @@ export function memoryPair(): [MemoryConnection, MemoryConnection] {
   return [one, other];
 }
 
-/** Both ends secured, and what is below them. */
+/** Two secured connections, and the connections below them. */
 export interface SecuredPair extends Disposable {
   readonly client: SecureConnection;
   readonly server: SecureConnection;
@@ -113,15 +113,17 @@ export interface SecuredPair extends Disposable {
   readonly serverStream: MemoryConnection;
 }
 
-/** A pair that has shaken hands with NK. */
+/** A pair after an NK handshake. */
 export async function securedPair(): Promise<SecuredPair> {
   const [clientStream, serverStream] = memoryPair();
   const staticKey = generateKeyPair();
   const { signal } = new AbortController();
   const [client, server] = await Promise.all([
     secureConnection(clientStream, {
-      ...{ pattern: "NK", role: "initiator", signal },
+      pattern: "NK",
+      role: "initiator",
       remoteStaticKey: staticKey.publicKey,
+      signal,
     }),
     secureConnection(serverStream, { pattern: "NK", role: "responder", staticKey, signal }),
   ]);
@@ -132,7 +134,7 @@ export async function securedPair(): Promise<SecuredPair> {
   return { client, server, clientStream, serverStream, [Symbol.dispose]: dispose };
 }
 
-/** What secures either side of a handshake that needs no keys. */
+/** The options for a handshake without static keys. */
 export function anonymous(
   role: "initiator" | "responder",
   options: Partial<SecureConnectionOptions> = {},
@@ -140,7 +142,7 @@ export function anonymous(
   return { pattern: "NN", role, signal: new AbortController().signal, ...options };
 }
 
-/** Reads so many bytes, or to the end. */
+/** Reads up to `length` bytes, or to the end. */
 export async function readBytes(
   connection: Pick<TcpConnection, "read">,
   length = Infinity,
@@ -157,7 +159,7 @@ export async function readBytes(
   return Uint8Array.from(parts);
 }
 
-/** Bytes that show where they belong. */
+/** Bytes that differ by position. */
 export function pattern(length: number): Uint8Array<ArrayBuffer> {
   return Uint8Array.from({ length }, (_, index) => index * 7 + (index >> 8));
 }

@@ -1,5 +1,5 @@
 /**
- * What a secured connection is to those who use it.
+ * Secured connections as their users see them.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { secureConnection } from "../../lib/noise/secure_connection.ts";
 import { assertNetworkError } from "../simnet/fixtures.ts";
 import { anonymous, memoryPair, pattern, readBytes, securedPair } from "./pair.ts";
 
-Deno.test("a secured connection carries bytes both ways, in order", async () => {
+Deno.test("a secured connection carries bytes in both directions, in order", async () => {
   using pair = await securedPair();
   const data = pattern(200_000);
   const [, , there, back] = await Promise.all([
@@ -39,17 +39,23 @@ Deno.test("a secured connection is a Deno.Conn and a TcpConnection", async () =>
   conn.ref();
 });
 
-Deno.test("a secured connection knows who is there, and binds to one handshake", async () => {
+Deno.test("a secured connection knows its peer, and has a hash that identifies the handshake", async () => {
   const [clientKey, serverKey] = [generateKeyPair(), generateKeyPair()];
   const [one, other] = memoryPair();
   const { signal } = new AbortController();
   const [client, server] = await Promise.all([
     secureConnection(one, {
-      ...{ pattern: "XX", role: "initiator", staticKey: clientKey, signal },
+      pattern: "XX",
+      role: "initiator",
+      staticKey: clientKey,
+      signal,
       payloads: [Uint8Array.of(1), Uint8Array.of(3)],
     }),
     secureConnection(other, {
-      ...{ pattern: "XX", role: "responder", staticKey: serverKey, signal },
+      pattern: "XX",
+      role: "responder",
+      staticKey: serverKey,
+      signal,
       payloads: [Uint8Array.of(2)],
     }),
   ]);
@@ -62,7 +68,7 @@ Deno.test("a secured connection knows who is there, and binds to one handshake",
   server.close();
 });
 
-Deno.test("closeWrite() ends one direction, and the other goes on", async () => {
+Deno.test("closeWrite() finishes one direction, and the other goes on", async () => {
   using pair = await securedPair();
   await pair.client.closeWrite();
   await pair.client.closeWrite();
@@ -88,7 +94,7 @@ Deno.test("close() without closeWrite() looks like a cut to the other side", asy
   await assertNetworkError("closed", () => pair.client.closeWrite());
 });
 
-Deno.test("close() ends a read and writes that wait", async () => {
+Deno.test("close() fails a waiting read and waiting writes", async () => {
   using pair = await securedPair();
   pair.clientStream.gate = Promise.withResolvers<void>().promise;
   const reading = assertNetworkError("closed", () => pair.client.read(new Uint8Array(8)));
@@ -99,7 +105,7 @@ Deno.test("close() ends a read and writes that wait", async () => {
   await Promise.all([reading, writing, ending]);
 });
 
-Deno.test("the first write goes out at once, and what comes meanwhile goes out together", async () => {
+Deno.test("the first write goes out at once, and the ones made meanwhile go out together", async () => {
   using pair = await securedPair();
   const before = pair.clientStream.written.length;
   const gate = Promise.withResolvers<void>();
@@ -112,7 +118,7 @@ Deno.test("the first write goes out at once, and what comes meanwhile goes out t
   assertEquals(pair.clientStream.written.slice(before).map(({ length }) => length), [19, 117]);
 });
 
-Deno.test("a run of writes goes out in full records, up to four at a time", async () => {
+Deno.test("consecutive writes go out in full records, up to four at a time", async () => {
   using pair = await securedPair();
   const before = pair.clientStream.written.length;
   const received = readBytes(pair.server);
@@ -122,12 +128,12 @@ Deno.test("a run of writes goes out in full records, up to four at a time", asyn
   const written = pair.clientStream.written.slice(before);
   const full = Array.from({ length: 16 }, () => 2 + 65_535);
   const rest = 16 * (65_536 - 65_519);
-  assertEquals(recordLengths(concat(...written)), [...full, rest + 18, 18]); // the last one is the end
+  assertEquals(recordLengths(concat(...written)), [...full, rest + 18, 18]); // the last record is the end
   assertEquals(written[0]!.length, 2 + 65_535); // at once
   assertEquals(Math.max(...written.map(({ length }) => length)), 4 * (2 + 65_535));
 });
 
-Deno.test("small writes in a row wait for each other no longer than for eight microtasks", async () => {
+Deno.test("consecutive small writes wait for each other for at most eight microtasks", async () => {
   using pair = await securedPair();
   const before = pair.clientStream.written.length;
   for (let i = 0; i < 200; i++) await pair.client.write(Uint8Array.of(i));
@@ -136,7 +142,7 @@ Deno.test("small writes in a row wait for each other no longer than for eight mi
   assert(Math.max(...lengths) <= 18 + 20, `${lengths}`);
 });
 
-Deno.test("the end finds its place behind a full batch, with and without more in the buffer", async () => {
+Deno.test("the end follows a full batch, with and without more data in the buffer", async () => {
   for (const records of [5, 6]) {
     using pair = await securedPair();
     const received = readBytes(pair.server);
@@ -153,18 +159,18 @@ Deno.test("the end finds its place behind a full batch, with and without more in
   }
 });
 
-Deno.test("what is left of a write that fills a record goes out without a next write", async () => {
+Deno.test("the rest of a write that fills a record goes out without another write", async () => {
   using pair = await securedPair();
   await pair.client.write(pattern(65_536));
   assertEquals((await readBytes(pair.server, 65_536)).length, 65_536);
 });
 
-Deno.test("a writer that is ahead waits for the network, with one record in the buffer", async () => {
+Deno.test("a fast writer waits for the network once one record is buffered", async () => {
   using pair = await securedPair();
   const gate = Promise.withResolvers<void>();
   pair.clientStream.gate = gate.promise;
   const before = pair.clientStream.written.length;
-  await pair.client.write(pattern(65_519)); // is on its way
+  await pair.client.write(pattern(65_519)); // is being sent
   await pair.client.write(pattern(65_519)); // is in the buffer
   let isThird = false;
   const third = pair.client.write(pattern(1)).then(() => isThird = true);
@@ -179,7 +185,7 @@ Deno.test("a writer that is ahead waits for the network, with one record in the 
   assertEquals((await received).length, 65_519 * 2 + 1 + 200_000);
 });
 
-Deno.test("a write that fails on its way is told to the next call", async () => {
+Deno.test("a write that fails after it returned makes the next call fail", async () => {
   using pair = await securedPair();
   pair.clientStream.gate = Promise.reject(new NetworkError("Cannot write: gone", "reset"));
   pair.clientStream.gate.catch(() => {});
@@ -188,7 +194,7 @@ Deno.test("a write that fails on its way is told to the next call", async () => 
   await assertNetworkError("reset", () => pair.client.write(Uint8Array.of(1)));
 });
 
-Deno.test("two reads at once are one too many", async () => {
+Deno.test("a second concurrent read is rejected", async () => {
   using pair = await securedPair();
   const first = pair.server.read(new Uint8Array(8));
   await assertRejects(() => pair.server.read(new Uint8Array(8)), TypeError, "another read");
@@ -206,7 +212,7 @@ Deno.test("readable and writable carry a stream to its end", async () => {
   assertEquals(received, data);
 });
 
-Deno.test("readable begins where read() stopped", async () => {
+Deno.test("readable continues where read() stopped", async () => {
   using pair = await securedPair();
   await pair.client.write(Uint8Array.of(1, 2, 3));
   await pair.client.closeWrite();
@@ -229,13 +235,13 @@ Deno.test("aborting writable looks like a cut to the other side", async () => {
   await assertNetworkError("reset", () => pair.server.read(new Uint8Array(8)));
 });
 
-Deno.test("reset() cuts with RST", async () => {
+Deno.test("reset() resets the connection below", async () => {
   using pair = await securedPair();
   pair.client.reset();
   assertEquals(pair.clientStream.closed, "reset");
 });
 
-Deno.test("who is not authorized is refused before anything is sent to them", async () => {
+Deno.test("an unauthorized peer is refused before anything is sent to it", async () => {
   const staticKey = generateKeyPair();
   const clientKey = generateKeyPair();
   const [one, other] = memoryPair();
@@ -244,7 +250,10 @@ Deno.test("who is not authorized is refused before anything is sent to them", as
   const refused = assertRejects(
     () =>
       secureConnection(other, {
-        ...{ pattern: "IK", role: "responder", staticKey, signal },
+        pattern: "IK",
+        role: "responder",
+        staticKey,
+        signal,
         authorize: (key) => asked.push(key) === 0,
       }),
     RefusedError,
@@ -252,8 +261,11 @@ Deno.test("who is not authorized is refused before anything is sent to them", as
   );
   await assertNetworkError("reset", () =>
     secureConnection(one, {
-      ...{ pattern: "IK", role: "initiator", staticKey: clientKey, signal },
+      pattern: "IK",
+      role: "initiator",
+      staticKey: clientKey,
       remoteStaticKey: staticKey.publicKey,
+      signal,
     }));
   await refused;
   assertEquals(asked, [clientKey.publicKey]);
@@ -261,7 +273,7 @@ Deno.test("who is not authorized is refused before anything is sent to them", as
   assertEquals(other.closed, "reset");
 });
 
-Deno.test("a handshake payload that no handshake message can carry is not sent", async () => {
+Deno.test("a payload too long for a handshake message is not sent", async () => {
   const [one] = memoryPair();
   const payloads = [new Uint8Array(4094 - 32 + 1)];
   await assertRejects(
@@ -272,14 +284,14 @@ Deno.test("a handshake payload that no handshake message can carry is not sent",
   assertEquals(one.written, []);
 });
 
-Deno.test("a chunk of readable has its memory to itself", async () => {
+Deno.test("a chunk of readable has memory of its own", async () => {
   using pair = await securedPair();
   await pair.client.write(Uint8Array.of(1, 2, 3));
   const { value } = await pair.server.readable.getReader().read();
   assertEquals(value!.buffer.byteLength, 3);
 });
 
-Deno.test("a misuse of the options cuts the connection too", async () => {
+Deno.test("invalid options reset the connection too", async () => {
   const [one] = memoryPair();
   await assertRejects(
     () => secureConnection(one, anonymous("initiator", { pattern: "XX" })),
@@ -293,7 +305,9 @@ Deno.test("a connection without IP addresses cannot be secured", async () => {
   const address = { transport: "unix", path: "/tmp/socket" };
   let isClosed = false;
   const conn = {
-    ...{ localAddr: address, remoteAddr: address, read },
+    localAddr: address,
+    remoteAddr: address,
+    read,
     write: () => Promise.resolve(0),
     closeWrite: () => Promise.resolve(),
     close: () => void (isClosed = true),
@@ -302,7 +316,7 @@ Deno.test("a connection without IP addresses cannot be secured", async () => {
   assert(isClosed);
 });
 
-Deno.test("a Deno.Conn and a TcpConnection understand each other", async () => {
+Deno.test("a Deno.Conn and a TcpConnection can be secured with each other", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { signal } = new AbortController();
   const { port } = listener.addr as Deno.NetAddr;
@@ -325,7 +339,7 @@ Deno.test("a Deno.Conn and a TcpConnection understand each other", async () => {
   server.close();
 });
 
-/** How long the records are, their lengths included. */
+/** The lengths of the records, including their length fields. */
 function recordLengths(bytes: Uint8Array): number[] {
   const lengths: number[] = [];
   for (let at = 0; at < bytes.length; at += lengths.at(-1)!) {

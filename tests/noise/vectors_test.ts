@@ -1,14 +1,13 @@
 /**
- * The engine against the published test vectors: each message of both sides, byte for byte.
+ * The handshake against published test vectors: every message of both sides, byte for byte.
  *
  * @module
  */
 
 import { assertEquals } from "@std/assert";
 import { toHex } from "../../lib/base/bytes.ts";
-import { HandshakeState } from "../../lib/noise/handshake.ts";
+import { HandshakeState, type PatternName } from "../../lib/noise/handshake.ts";
 import { KeyPair } from "../../lib/noise/key_pair.ts";
-import type { PatternName } from "../../lib/noise/handshake.ts";
 import {
   HANDSHAKES,
   INITIATOR_EPHEMERAL,
@@ -20,7 +19,7 @@ import {
   TRANSPORT,
 } from "../vectors/noise_handshakes.ts";
 
-Deno.test("the vectors of Cacophony and Noise-C are met", async (t) => {
+Deno.test("HandshakeState matches the vectors of Cacophony and Noise-C", async (t) => {
   for (const { source, pattern, prologue, messages, ...hashes } of HANDSHAKES) {
     await t.step(`${source} ${pattern}`, () => {
       const found = exchange({
@@ -41,7 +40,7 @@ Deno.test("the vectors of Cacophony and Noise-C are met", async (t) => {
   }
 });
 
-Deno.test("the vectors of flynn/noise are met", async (t) => {
+Deno.test("HandshakeState matches the vectors of flynn/noise", async (t) => {
   const text = await Deno.readTextFile(new URL("../vectors/noise_flynn.txt", import.meta.url));
   const vectors = text.split("\n\n").filter((block) => block.startsWith("handshake=")).map(parse);
   assertEquals(vectors.length, 204);
@@ -61,11 +60,11 @@ interface Exchange {
   readonly responderEphemeral: string;
   readonly psk?: string;
   readonly payloads: readonly string[];
-  /** Who sends first after the handshake: who did not send its last message, or always the initiator. */
+  /** The first sender after the handshake: the receiver of its last message, or always the initiator. */
   readonly afterwards: "in turns" | "initiator first";
 }
 
-/** Sends the payloads through the handshake and after it; what went over the wire, and the hash after each message. */
+/** Sends the payloads in the handshake and after it. Returns the messages on the wire, and the hash after each. */
 function exchange(options: Exchange): { messages: string[]; hashes: string[] } {
   const { pattern, payloads } = options;
   const common = {

@@ -1,5 +1,5 @@
 /**
- * What tests of sessions have in common.
+ * Pairs of sessions for tests.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { Session, type SessionEvent, type SessionOptions } from "../../lib/sessi
 import { VirtualTime } from "../simnet/virtual_time.ts";
 import { type TestPath, type TestPathOptions, testPathPair } from "./test_path.ts";
 
-/** Two ends of a session. */
+/** Both ends of a session. */
 export interface SessionPair extends AsyncDisposable {
   readonly a: Session;
   readonly b: Session;
@@ -33,7 +33,7 @@ export function sessionPair(options: Partial<SessionOptions> = {}): SessionPair 
   return { a, b, aEvents, bEvents, [Symbol.asyncDispose]: dispose };
 }
 
-/** Moves both to a new path. */
+/** Attaches a new path to both. */
 export async function connect(
   { a, b }: Pick<SessionPair, "a" | "b">,
   options: TestPathOptions = {},
@@ -43,7 +43,7 @@ export async function connect(
   return [one, other];
 }
 
-/** Runs a job in virtual time, and checks that it leaves no timer, but for what paths of at most 50 ms still carry. */
+/** Runs a job in virtual time. Checks that it leaves no timer, apart from deliveries on paths of at most 50 ms. */
 export async function inVirtualTime(job: (time: VirtualTime) => Promise<void>): Promise<void> {
   using time = new VirtualTime();
   await time.run(() => job(time), { limitMs: 3_600_000 });
@@ -51,14 +51,14 @@ export async function inVirtualTime(job: (time: VirtualTime) => Promise<void>): 
   assertEquals(time.pendingTimers, 0, "timers were left");
 }
 
-/** Bytes that differ from those around them. */
+/** Bytes that differ by position. */
 export function pattern(length: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   for (let i = 0; i < length; i++) bytes[i] = i * 31 + (i >> 8) * 7;
   return bytes;
 }
 
-/** Reads so many bytes. */
+/** Reads exactly `length` bytes. */
 export async function readSome(
   connection: Pick<TcpConnection, "read">,
   length: number,

@@ -1,5 +1,5 @@
 /**
- * A peer that does not keep to the protocol ends its own session, and costs nothing else.
+ * A peer that breaks the protocol ends its own session, and does no other harm.
  *
  * @module
  */
@@ -8,29 +8,46 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { concat } from "../../lib/base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
-import { encodeFrame, type Frame, writeDataHeader } from "../../lib/session/frame.ts";
-import { Session, type SessionRole } from "../../lib/session/session.ts";
+import { type ControlFrame, encodeSessionFrame, writeDataHeader } from "../../lib/session/frame.ts";
+import type { SessionRole } from "../../lib/session/migration_engine.ts";
+import { Session } from "../../lib/session/session.ts";
 import { inVirtualTime, pattern } from "./fixtures.ts";
 import { type TestPath, testPathPair } from "./test_path.ts";
 
-const HELLO = frame({ kind: "hello", version: 1, generation: 1, received: 0, limit: 65_536 });
+const HELLO = frame({ kind: "hello", version: 1, pathNumber: 1, received: 0, limit: 65_536 });
 const START = frame({ kind: "start", offset: 0 });
 
 for (
   const [what, ...parts] of [
-    ["says no hello", START],
-    ["says hello twice", HELLO, HELLO],
-    ["says hello in another version", HELLO.with(1, 2)],
-    ["sends data before it starts", HELLO, data(1)],
-    ["starts twice", HELLO, START, START],
-    ["leaves out the beginning", HELLO, frame({ kind: "start", offset: 1 })],
-    ["acknowledges what was never sent", HELLO, frame({ kind: "ack", received: 1, limit: 0 })],
-    ["has received before anything was sent", HELLO.with(13, 1)],
-    ["sends more than it may", HELLO, START, data(65_000), data(537)],
-    ["ends before its end", HELLO, START, data(2), frame({ kind: "fin", offset: 1 })],
-    ["ends beyond its end", HELLO, START, data(2), frame({ kind: "fin", offset: 3 })],
-    ["goes on after its end", HELLO, START, frame({ kind: "fin", offset: 0 }), data(1)],
-    ["sends what is no frame", HELLO, Uint8Array.of(0xff)],
+    ["sends no HELLO", START],
+    ["sends HELLO twice", HELLO, HELLO],
+    ["sends HELLO with another version", HELLO.with(1, 2)],
+    ["sends DATA before START", HELLO, data(1)],
+    ["sends START twice", HELLO, START, START],
+    ["skips the beginning", HELLO, frame({ kind: "start", offset: 1 })],
+    [
+      "acknowledges bytes that were never sent",
+      HELLO,
+      frame({ kind: "ack", received: 1, limit: 0 }),
+    ],
+    ["acknowledges bytes in HELLO that were never sent", HELLO.with(13, 1)],
+    ["exceeds the limit", HELLO, START, data(65_000), data(537)],
+    [
+      "sends FIN before the end of its DATA",
+      HELLO,
+      START,
+      data(2),
+      frame({ kind: "fin", offset: 1 }),
+    ],
+    [
+      "sends FIN beyond the end of its DATA",
+      HELLO,
+      START,
+      data(2),
+      frame({ kind: "fin", offset: 3 }),
+    ],
+    ["sends DATA after FIN", HELLO, START, frame({ kind: "fin", offset: 0 }), data(1)],
+    ["sends an unknown frame", HELLO, Uint8Array.of(0xff)],
   ] as const
 ) {
   Deno.test(`a session ends with MalformedMessageError if the other side ${what}`, async () => {
@@ -46,7 +63,7 @@ for (
   });
 }
 
-Deno.test("an end that was moved over another path is noticed", async () => {
+Deno.test("a FIN at another offset on another path ends the session", async () => {
   await inVirtualTime(async () => {
     const { session, other, attaching } = open("controlled");
     await other.write(concat(HELLO, START, data(5), frame({ kind: "fin", offset: 5 })));
@@ -62,7 +79,7 @@ Deno.test("an end that was moved over another path is noticed", async () => {
   });
 });
 
-Deno.test("nothing that a peer sends makes a session fail otherwise, get stuck, or keep a timer", async () => {
+Deno.test("no input makes a session fail in another way, hang or leave a timer", async () => {
   const number = fc.oneof(fc.nat(20), fc.nat(70_000), fc.maxSafeNat());
   const frames = fc.oneof(
     fc.record({ kind: fc.constant("hello" as const), ...helloFields() }),
@@ -71,7 +88,7 @@ Deno.test("nothing that a peer sends makes a session fail otherwise, get stuck, 
     fc.record({ kind: fc.constantFrom("ping" as const, "pong" as const), token: fc.nat() }),
     fc.record({ kind: fc.constant("message" as const), message: fc.uint8Array({ maxLength: 9 }) }),
     fc.record({ kind: fc.constantFrom("done" as const, "reset" as const) }),
-  ).map((each) => frame(each as Exclude<Frame, { kind: "data" }>));
+  ).map((each) => frame(each as ControlFrame));
   const parts = fc.array(
     fc.oneof(
       { weight: 6, arbitrary: frames },
@@ -103,7 +120,7 @@ Deno.test("nothing that a peer sends makes a session fail otherwise, get stuck, 
   );
 });
 
-Deno.test("pings, messages and windows without measure make nothing grow", async () => {
+Deno.test("floods of pings and messages and an unlimited window do not make memory grow", async () => {
   await inVirtualTime(async () => {
     const { session, other, attaching } = open("controlled", 65_536);
     const ack = frame({ kind: "ack", received: 0, limit: Number.MAX_SAFE_INTEGER });
@@ -117,7 +134,7 @@ Deno.test("pings, messages and windows without measure make nothing grow", async
     const message = frame({ kind: "message", message: pattern(4096) });
     for (let i = 0; i < 1000; i++) await other.write(concat(ping, ping, message));
     await new Promise((resolve) => setTimeout(resolve, 1000));
-    assert(taken <= 65_536, `${taken} bytes were taken that nobody has acknowledged`);
+    assert(taken <= 65_536, `${taken} unacknowledged bytes were accepted`);
     for (let i = 0; i < 16; i++) await session.channel.receive();
     const none = session.channel.receive().catch((error) => error);
     session.reset();
@@ -128,7 +145,7 @@ Deno.test("pings, messages and windows without measure make nothing grow", async
   });
 });
 
-Deno.test("a path with a number that was used is not taken, and the one before stays", async () => {
+Deno.test("a path with a used number is rejected, and the current path stays", async () => {
   await inVirtualTime(async () => {
     const { session, other, attaching } = open("controlled");
     await other.write(concat(HELLO, START));
@@ -147,28 +164,28 @@ Deno.test("a path with a number that was used is not taken, and the one before s
 
 interface Opened {
   readonly session: Session;
-  /** The end of the path that a test speaks for. */
+  /** The other end of the path, which the test controls. */
   readonly other: TestPath;
   readonly attaching: Promise<void>;
 }
 
 function open(role: SessionRole, windowBytes?: number): Opened {
   const [path, other] = testPathPair();
-  const session = new Session({ role, ...windowBytes !== undefined && { windowBytes } });
+  const session = new Session({ role, windowBytes });
   return { session, other, attaching: session.attach(path).catch(() => {}) };
 }
 
 function helloFields() {
   return {
     version: fc.constant(1),
-    generation: fc.nat(3),
+    pathNumber: fc.nat(3),
     received: fc.nat(2),
     limit: fc.maxSafeNat(),
   };
 }
 
-function frame(each: Exclude<Frame, { kind: "data" }>): Uint8Array<ArrayBuffer> {
-  return encodeFrame(each);
+function frame(each: ControlFrame): Uint8Array<ArrayBuffer> {
+  return encodeSessionFrame(each);
 }
 
 function data(length: number): Uint8Array<ArrayBuffer> {

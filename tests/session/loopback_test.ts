@@ -11,7 +11,7 @@ import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import { secureConnection } from "../../lib/noise/secure_connection.ts";
 import { Session } from "../../lib/session/session.ts";
 
-Deno.test("64 MiB arrive whole over secured connections that are cut and replaced", async () => {
+Deno.test("64 MiB arrive complete over secured connections that are cut and replaced", async () => {
   using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   await using one = new Session({ role: "controlling", timeoutMs: 60_000 });
   await using other = new Session({ role: "controlled", timeoutMs: 60_000 });
@@ -19,7 +19,7 @@ Deno.test("64 MiB arrive whole over secured connections that are cut and replace
   const writing = (async () => {
     const data = new Uint8Array(65_536);
     for (let i = 0; i < WRITES; i++) {
-      data.fill(i); // the one before is taken by now
+      data.fill(i); // the session has taken the previous content
       data[0] = i >> 8;
       await one.write(data);
     }
@@ -37,17 +37,17 @@ Deno.test("64 MiB arrive whole over secured connections that are cut and replace
     const movesBefore = Math.floor(received / MOVE_BYTES);
     received += length;
     if (Math.floor(received / MOVE_BYTES) === movesBefore) continue;
-    if (isReplaced) path.reset(); // else it is still there when the next one comes
+    if (isReplaced) path.reset(); // otherwise it is still open when the next one is attached
     isReplaced = !isReplaced;
     path = await moveToNewPath(listener, one, other);
   }
   await writing;
   await other.closeWrite();
   await Promise.all([one.finished, other.finished]);
-  assert(received === WRITES * 65_536, `${received} bytes came`);
+  assert(received === WRITES * 65_536, `${received} bytes arrived`);
 });
 
-/** The connection below the path, at the controlling side. */
+/** Attaches a new path. Returns the connection below it, at the controlling side. */
 async function moveToNewPath(
   listener: TcpListener,
   one: Session,
@@ -61,8 +61,10 @@ async function moveToNewPath(
   const staticKey = generateKeyPair();
   const [a, b] = await Promise.all([
     secureConnection(client, {
-      ...{ pattern: "NK", role: "initiator", signal },
+      pattern: "NK",
+      role: "initiator",
       remoteStaticKey: staticKey.publicKey,
+      signal,
     }),
     secureConnection(server, { pattern: "NK", role: "responder", staticKey, signal }),
   ]);

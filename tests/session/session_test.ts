@@ -1,5 +1,5 @@
 /**
- * What a session is to those who use it.
+ * Sessions as their users see them.
  *
  * @module
  */
@@ -7,12 +7,12 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import type { SessionEvent } from "../../lib/session/session.ts";
+import { Session, type SessionEvent } from "../../lib/session/session.ts";
 import { assertNetworkError, toBytes, toText } from "../simnet/fixtures.ts";
 import { connect, inVirtualTime, pattern, readAll, readSome, sessionPair } from "./fixtures.ts";
 import { testPathPair } from "./test_path.ts";
 
-Deno.test("a session carries bytes both ways, in order", async () => {
+Deno.test("a session carries bytes in both directions, in order", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     await connect(pair);
@@ -43,7 +43,7 @@ Deno.test("a session is a Deno.Conn and a TcpConnection", async () => {
   });
 });
 
-Deno.test("what is written before there is a path goes out with the first", async () => {
+Deno.test("data written before the first path goes out with it", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     await pair.a.write(toBytes("early"));
@@ -52,7 +52,7 @@ Deno.test("what is written before there is a path goes out with the first", asyn
   });
 });
 
-Deno.test("a session moves to another path, and closes the one before", async () => {
+Deno.test("a session moves to another path, and closes the previous one", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     const [first] = await connect(pair, { delayMs: 50 });
@@ -63,12 +63,12 @@ Deno.test("a session moves to another path, and closes the one before", async ()
     assertEquals(pair.a.local.port, 2);
     await pair.b.closeWrite();
     await pair.a.finished;
-    await wait(100); // the last words
+    await wait(100); // the last frames
     assertEquals(first.closed, "closed");
   });
 });
 
-Deno.test("a session that has lost its path goes on over the next", async () => {
+Deno.test("a session that has lost its path continues over the next", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair({ timeoutMs: 60_000 });
     const [first] = await connect(pair, { delayMs: 10 });
@@ -86,7 +86,7 @@ Deno.test("a session that has lost its path goes on over the next", async () => 
   });
 });
 
-Deno.test("a session without patience fails with its path", async () => {
+Deno.test("a session without a timeout fails with its path", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     const [first] = await connect(pair);
@@ -99,7 +99,7 @@ Deno.test("a session without patience fails with its path", async () => {
   });
 });
 
-Deno.test("a path over which nothing comes is noticed within seconds", async () => {
+Deno.test("a silent path is detected as dead within seconds", async () => {
   await inVirtualTime(async (time) => {
     await using pair = sessionPair();
     const [first] = await connect(pair, { delayMs: 20 });
@@ -111,7 +111,7 @@ Deno.test("a path over which nothing comes is noticed within seconds", async () 
   });
 });
 
-Deno.test("a stream that stops because its path is dead is missed sooner, also by who only receives", async () => {
+Deno.test("a path that dies while data is flowing is detected sooner, also by a side that only receives", async () => {
   await inVirtualTime(async (time) => {
     await using pair = sessionPair();
     const [first] = await connect(pair, { delayMs: 20 });
@@ -127,7 +127,7 @@ Deno.test("a stream that stops because its path is dead is missed sooner, also b
   });
 });
 
-Deno.test("what the other side owes is missed although something else came from it", async () => {
+Deno.test("a missing acknowledgement is detected although other data has arrived", async () => {
   await inVirtualTime(async (time) => {
     await using pair = sessionPair();
     const [first] = await connect(pair, { delayMs: 20 });
@@ -141,7 +141,7 @@ Deno.test("what the other side owes is missed although something else came from 
   });
 });
 
-Deno.test("probe() notices it sooner", async () => {
+Deno.test("probe() detects a dead path sooner", async () => {
   await inVirtualTime(async (time) => {
     await using pair = sessionPair();
     const [first] = await connect(pair, { delayMs: 20 });
@@ -153,7 +153,7 @@ Deno.test("probe() notices it sooner", async () => {
   });
 });
 
-Deno.test("an idle path is kept alive, and its round trip known", async () => {
+Deno.test("an idle path is kept alive, and its round trip is measured", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     const [first, second] = await connect(pair, { delayMs: 20 });
@@ -166,7 +166,7 @@ Deno.test("an idle path is kept alive, and its round trip known", async () => {
   });
 });
 
-Deno.test("closeWrite() ends one direction, and the other goes on", async () => {
+Deno.test("closeWrite() finishes one direction, and the other goes on", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     await connect(pair);
@@ -179,7 +179,7 @@ Deno.test("closeWrite() ends one direction, and the other goes on", async () => 
   });
 });
 
-Deno.test("close() delivers what was written, and the end", async () => {
+Deno.test("close() delivers what was written, then the end", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     await connect(pair, { delayMs: 30, capacity: 1000 });
@@ -194,7 +194,7 @@ Deno.test("close() delivers what was written, and the end", async () => {
   });
 });
 
-Deno.test("close() delivers what was written over a first path before anybody has answered", async () => {
+Deno.test("close() delivers what was written over a first path that is not attached yet", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     const [one, other] = testPathPair({ delayMs: 20 });
@@ -208,7 +208,7 @@ Deno.test("close() delivers what was written over a first path before anybody ha
   });
 });
 
-Deno.test("close() gives up a first path that nobody takes", async () => {
+Deno.test("close() gives up on a first path that the other side never attaches", async () => {
   await inVirtualTime(async (time) => {
     await using pair = sessionPair();
     const [one] = testPathPair();
@@ -221,7 +221,7 @@ Deno.test("close() gives up a first path that nobody takes", async () => {
   });
 });
 
-Deno.test("who writes to a side that has closed is told", async () => {
+Deno.test("writes to a side that has closed fail", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     await connect(pair, { delayMs: 30 });
@@ -247,7 +247,7 @@ Deno.test("reset() ends both sides at once", async () => {
   });
 });
 
-Deno.test("a writer waits for a reader, and no more than the window is under way", async () => {
+Deno.test("a writer waits for the reader once the window is full", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair({ windowBytes: 65_536 });
     await connect(pair);
@@ -271,7 +271,7 @@ Deno.test("a newer path replaces one that is not attached yet", async () => {
   });
 });
 
-Deno.test("a path that nobody takes at the other end is given up, and the one before stays", async () => {
+Deno.test("a path that the other side never attaches is given up, and the current one stays", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     await connect(pair);
@@ -281,7 +281,7 @@ Deno.test("a path that nobody takes at the other end is given up, and the one be
   });
 });
 
-Deno.test("attach() that is aborted rejects with the reason", async () => {
+Deno.test("attach() rejects with the reason of the signal on abort", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();
     const controller = new AbortController();
@@ -293,7 +293,26 @@ Deno.test("attach() that is aborted rejects with the reason", async () => {
   });
 });
 
-Deno.test("messages go beside the stream, whatever waits in it", async () => {
+Deno.test("an abort while attach() resolves loses the path with a NetworkError", async () => {
+  await inVirtualTime(async () => {
+    const events: SessionEvent[] = [];
+    const controller = new AbortController();
+    const onEvent = (event: SessionEvent) => {
+      events.push(event);
+      if (event.event === "attached") controller.abort("enough");
+    };
+    await using a = new Session({ role: "controlling", timeoutMs: 60_000, onEvent });
+    await using b = new Session({ role: "controlled" });
+    const [path, other] = testPathPair();
+    await Promise.all([a.attach(path, controller.signal), b.attach(other)]);
+    const lost = events.find(({ event }) => event === "lost");
+    assert(lost?.event === "lost" && lost.error instanceof NetworkError);
+    a.reset();
+    b.reset();
+  });
+});
+
+Deno.test("messages are not blocked by a full stream", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair({ windowBytes: 65_536 });
     await connect(pair);

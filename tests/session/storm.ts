@@ -1,6 +1,6 @@
 /**
- * Sessions in bad weather: paths that are slow, narrow, cut at any byte and with or without a word, attached late on one
- * side, several at once; writers and readers of every kind. Everything follows from a seed.
+ * Sessions over bad paths: slow, narrow, cut at any byte with or without notice, attached late on one side, several at
+ * once; with writers and readers of every kind. Everything follows from a seed.
  *
  * @module
  */
@@ -13,35 +13,36 @@ import { VirtualTime } from "../simnet/virtual_time.ts";
 import { pattern, sessionPair } from "./fixtures.ts";
 import { type TestPathOptions, testPathPair } from "./test_path.ts";
 
-/** What became of the two sides. */
+/** The results of both sides. */
 export interface StormResult {
+  /** Whether the sessions wait for another path. */
   readonly isPatient: boolean;
   readonly a: SideResult;
   readonly b: SideResult;
 }
 
-/** What became of one side. */
+/** The result of one side. */
 export interface SideResult {
-  /** What the session ended with; `undefined` if as it should. */
+  /** The error that ended the session, if any. */
   readonly error: Error | undefined;
-  /** Whether the stream of the other side was read to its end. */
+  /** Whether the other side's stream was read to its end. */
   readonly isWhole: boolean;
 }
 
 /**
- * Lets two sides talk in a storm.
+ * Runs two sessions through a storm.
  *
- * @throws {AssertionError} if a byte is wrong, a side is stuck, or a timer is left
+ * @throws {AssertionError} if a byte is wrong, a side hangs or a timer is left
  */
 export async function storm(seed: number): Promise<StormResult> {
   using time = new VirtualTime();
-  const result = await time.run(() => rage(seed), { limitMs: LIMIT_MS });
+  const result = await time.run(() => runStorm(seed), { limitMs: LIMIT_MS });
   await time.run(() => wait(MAX_DELAY_MS + 1));
   assertEquals(time.pendingTimers, 0, "timers were left");
   return result;
 }
 
-async function rage(seed: number): Promise<StormResult> {
+async function runStorm(seed: number): Promise<StormResult> {
   const random = labelledRandom(seed, "session storm");
   const upTo = (max: number) => randomInteger(random, 0, max);
   const isPatient = random() < 0.7;
@@ -49,8 +50,8 @@ async function rage(seed: number): Promise<StormResult> {
   await using pair = sessionPair({ windowBytes, timeoutMs: isPatient ? 600_000 : 0 });
   const [fromA, fromB] = [pattern(upTo(MAX_BYTES)), pattern(upTo(MAX_BYTES))];
   const ended = Promise.allSettled([pair.a.finished, pair.b.finished]);
-  const sky = blow(random, pair, ended).then(() => {
-    // Who never had a path waits for its first as long as its owner likes.
+  const attached = attachPaths(random, pair, ended).then(() => {
+    // A session that never had a path waits for its first one without a limit.
     for (const [session, events] of [[pair.a, pair.aEvents], [pair.b, pair.bEvents]] as const) {
       if (!events.some(({ event }) => event === "attached")) session.reset();
     }
@@ -62,7 +63,7 @@ async function rage(seed: number): Promise<StormResult> {
     write(pair.b, fromB, labelledRandom(seed, "b writes")),
   ]);
   const [aEnd, bEnd] = await ended;
-  await sky;
+  await attached;
   const side = (end: PromiseSettledResult<void>, isWhole: boolean): SideResult => {
     const error = end.status === "rejected" ? end.reason as Error : undefined;
     return { error, isWhole };
@@ -70,8 +71,8 @@ async function rage(seed: number): Promise<StormResult> {
   return { isPatient, a: side(aEnd, aRead), b: side(bEnd, bRead) };
 }
 
-/** Paths come and go, and in the end there is one that stays. */
-async function blow(
+/** Attaches paths that fail, and finally one that does not. */
+async function attachPaths(
   random: Random,
   { a, b }: { a: Session; b: Session },
   ended: Promise<unknown>,
@@ -86,9 +87,9 @@ async function blow(
   });
   for (let left = upTo(12); left >= 0 && !isOver; left--) {
     const options: TestPathOptions = {
-      ...random() < 0.7 && { delayMs: upTo(MAX_DELAY_MS) },
-      ...random() < 0.5 && { capacity: 10 + upTo(random() < 0.3 ? 1000 : 100_000) },
-      ...random() < 0.3 && { maxRead: 1 + upTo(random() < 0.2 ? 100 : 10_000) },
+      delayMs: random() < 0.7 ? upTo(MAX_DELAY_MS) : undefined,
+      capacity: random() < 0.5 ? 10 + upTo(random() < 0.3 ? 1000 : 100_000) : undefined,
+      maxRead: random() < 0.3 ? 1 + upTo(random() < 0.2 ? 100 : 10_000) : undefined,
     };
     const [one, other] = testPathPair(options);
     if (left === 0) await wait(MAX_LATE_MS + 1); // so that it is the last on both sides
@@ -143,7 +144,7 @@ async function write(session: Session, data: Uint8Array, random: Random): Promis
   }
 }
 
-/** Whether all was there. */
+/** Checks what arrives. Returns whether all of it did. */
 async function read(session: Session, expected: Uint8Array, random: Random): Promise<boolean> {
   const buffer = new Uint8Array([1000, 70_000, 100_000][randomInteger(random, 0, 2)]!);
   const pause = random() < 0.5 ? 0 : random() * 0.5;

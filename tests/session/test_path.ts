@@ -1,5 +1,5 @@
 /**
- * Paths in memory, which take the platform's timers, so that virtual time drives them.
+ * Paths in memory. They use the platform's timers, so virtual time drives them.
  *
  * @module
  */
@@ -8,13 +8,13 @@ import { NetworkError, type NetworkErrorReason } from "../../lib/base/errors.ts"
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 
-/** What a path is like. */
+/** The properties of a path. */
 export interface TestPathOptions {
-  /** From one end to the other; 0 unless told, and then without a timer. */
+  /** From one end to the other. Default: 0, without a timer. */
   readonly delayMs?: number;
-  /** How much may be on its way or wait to be read, in each direction, before writes wait. */
+  /** How many bytes may be in flight or wait to be read, in each direction, before writes wait. */
   readonly capacity?: number;
-  /** How much a read gets at most. */
+  /** How many bytes a read returns at most. */
   readonly maxRead?: number;
   readonly port?: number;
 }
@@ -34,9 +34,9 @@ export class TestPath implements TcpConnection {
   readonly remote: TransportAddress;
   /** Every write, in order. */
   readonly written: Uint8Array[] = [];
-  /** After so many bytes, counted over all writes, the path is cut: those are delivered, and no more. */
+  /** The path is cut after this many bytes, counted over all writes: these are delivered, and no more. */
   cutAfter = Infinity;
-  /** What that looks like: both ends are told, or nothing more ever comes. */
+  /** How it is cut: both ends get an RST, or nothing arrives any more. */
   cutKind: "reset" | "silent" = "reset";
   /** How this end was closed by its owner. */
   closed: "no" | "closed" | "reset" = "no";
@@ -121,7 +121,7 @@ export class TestPath implements TcpConnection {
     if (!this.#isSilent) this.#deliver("reset");
   }
 
-  /** Cuts the path, as a NAT does that forgets it, or a router that says so. */
+  /** Cuts the path: like a NAT that drops its mapping, or a router that sends an RST. */
   cut(kind = this.cutKind): void {
     if (kind === "silent") {
       this.#isSilent = this.#peer.#isSilent = true;

@@ -1,14 +1,20 @@
+/**
+ * What a hostile sender can offer and send: nothing that leaves the target folder or stays in it unverified.
+ *
+ * @module
+ */
+
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { hash } from "../../lib/base/crypto.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { writeAll } from "../../lib/base/reader.ts";
+import { TransferError } from "../../lib/transfer/files.ts";
 import type { ManifestEntry } from "../../lib/transfer/manifest.ts";
 import { checkManifest, type OfferLimits } from "../../lib/transfer/paths.ts";
 import { receiveFiles } from "../../lib/transfer/receiver.ts";
-import { TransferError } from "../../lib/transfer/files.ts";
 import {
   encodeDataHeader,
-  encodeMessage,
+  encodeTransferMessage,
   HEADER_BYTES,
   type TransferMessage,
 } from "../../lib/transfer/message.ts";
@@ -51,79 +57,92 @@ for (
     ["is not Unicode", "a\ud800"],
   ] as const
 ) {
-  Deno.test(`no name is accepted that ${what}: ${JSON.stringify(path).slice(0, 30)}`, () => {
-    refuses([file(path)], what);
+  Deno.test(`checkManifest() rejects a name that ${what}: ${JSON.stringify(path).slice(0, 30)}`, () => {
+    assertRejected([file(path)], what);
   });
 }
 
 for (
   const [what, ...manifest] of [
-    ["would be one file", file("a"), file("a")],
-    ["would be one file", file("a"), file("A")],
-    ["would be one file", file("straße"), file("STRASSE")],
-    ["would be one file", file("\u00e9"), file("e\u0301")],
-    ["would be one file", file("a"), file("a/b")],
-    ["would be one file", file("a/b"), file("a")],
-    ["would be one file", folder("a"), file("a")],
-    ["would be one file", folder("a"), folder("a")],
-    ["would be one file", file("Dir/a"), file("dir/b")],
-    ["there is nothing in it"],
+    ["would be the same file", file("a"), file("a")],
+    ["would be the same file", file("a"), file("A")],
+    ["would be the same file", file("straße"), file("STRASSE")],
+    ["would be the same file", file("\u00e9"), file("e\u0301")],
+    ["would be the same file", file("a"), file("a/b")],
+    ["would be the same file", file("a/b"), file("a")],
+    ["would be the same file", folder("a"), file("a")],
+    ["would be the same file", folder("a"), folder("a")],
+    ["would be the same file", file("Dir/a"), file("dir/b")],
+    ["is empty"],
     ["has a size", { ...folder("a"), size: 1 }],
     ["after the year 9999", { ...file("a"), modifiedMs: 8.64e15 }],
   ] as [string, ...ManifestEntry[]][]
 ) {
   const names = manifest.map(({ path }) => path).join(" and ");
-  Deno.test(`no offer is accepted in which ${names} ${what}`, () => refuses(manifest, what));
+  Deno.test(`checkManifest() rejects a manifest in which ${names || "nothing"} ${what}`, () => {
+    assertRejected(manifest, what);
+  });
 }
 
-Deno.test("an offer is refused that is more than the limits allow", () => {
+Deno.test("checkManifest() rejects a manifest that exceeds a limit", () => {
   const two = [{ ...file("a"), size: 10 }, { ...file("b"), size: 10 }];
-  refuses(two, "1 are allowed", { maxEntries: 1 });
-  refuses(two, "9 are allowed", { maxFileBytes: 9 });
-  refuses(two, "19 are allowed", { maxTotalBytes: 19 });
-  refuses(Array.from({ length: 100_001 }, (_, index) => file(`${index}`)), "100000 are allowed");
-  refuses(
+  assertRejected(two, "1 are allowed", { maxEntries: 1 });
+  assertRejected(two, "9 are allowed", { maxFileBytes: 9 });
+  assertRejected(two, "19 are allowed", { maxTotalBytes: 19 });
+  assertRejected(
+    Array.from({ length: 100_001 }, (_, index) => file(`${index}`)),
+    "100000 are allowed",
+  );
+  assertRejected(
     [file("a"), file("b")].map((each) => ({ ...each, size: Number.MAX_SAFE_INTEGER })),
-    "in all",
+    "in total",
   );
 });
 
-Deno.test("Windows takes no name with characters that mean something there", () => {
+Deno.test("checkManifest() rejects names with characters that Windows reserves, on Windows only", () => {
   for (const path of ["ab:c", "a?", 'a"', "a<b", "a|b", "a*"]) {
     checkManifest([file(path)], "posix");
-    assertThrows(() => checkManifest([file(path)], "windows"), TransferError, "cannot have");
+    assertThrows(() => checkManifest([file(path)], "windows"), TransferError, "does not allow");
   }
 });
 
-Deno.test("ordinary names are accepted", () => {
+Deno.test("checkManifest() accepts ordinary names", () => {
   checkManifest(
     [folder("a"), file("a/b"), file("a/c.d"), file(".hidden"), file("console"), file("ö 漢字 👍🏽")],
     "windows",
   );
 });
 
-Deno.test("what a name says on a terminal is shown without control characters", () => {
-  refuses([file("\u001b[2J\u202etxt.exe")], 'the name "?[2J?txt.exe"');
+Deno.test("checkManifest() shows names without control characters in its errors", () => {
+  assertRejected([file("\u001b[2J\u202etxt.exe")], 'the name "?[2J?txt.exe"');
 });
 
 for (
   const [what, messages, failure] of [
     ["a hostile name", [offer(file("../x"))], /^TransferError unacceptable: .*has the part \.\./],
     ["a manifest that is too long", [Uint8Array.of(1, 0xff, 0, 0, 0)], /^Malformed.*allowed/],
-    ["something else than an offer", [{ type: "done" }], /^Malformed.*done comes where offer/],
-    ["no transfer at all", [new TextEncoder().encode("GET / HTTP/1.1\r\n")], /^Malformed.*type/],
     [
-      "a plan that keeps what is not there",
+      "another message instead of an offer",
+      [{ type: "done" }],
+      /^Malformed.*done was received instead of offer/,
+    ],
+    ["another protocol", [new TextEncoder().encode("GET / HTTP/1.1\r\n")], /^Malformed.*type/],
+    [
+      "a plan that keeps a file that does not exist",
       [offer(file("a", 1)), plan("keep")],
       /^Malformed.*plan/,
     ],
-    ["a plan to continue nothing", [offer(file("a", 1)), plan("continue")], /^Malformed.*plan/],
+    [
+      "a plan that continues a file that does not exist",
+      [offer(file("a", 1)), plan("continue")],
+      /^Malformed.*plan/,
+    ],
     [
       "a plan for another offer",
       [offer(file("a", 1)), plan("send", "send")],
       /^Malformed.*allowed/,
     ],
-    ["a plan to send a folder", [offer(folder("a")), plan("send")], /^Malformed.*plan/],
+    ["a plan that sends a folder", [offer(folder("a")), plan("send")], /^Malformed.*plan/],
     [
       "more bytes than were offered",
       [offer(file("a", 1)), plan("send"), data("xy")],
@@ -135,11 +154,11 @@ for (
       /^TransferError unacceptable: .*1 bytes are missing/,
     ],
     [
-      "another hash",
+      "a wrong hash",
       [offer(file("a", 1)), plan("send"), data("x"), end("y")],
       /^TransferError damaged: /,
     ],
-    ["empty data", [offer(file("a", 1)), plan("send"), data("")], /^Malformed.*no bytes/],
+    ["empty data", [offer(file("a", 1)), plan("send"), data("")], /^Malformed.*empty/],
     [
       "too much data in one message",
       [offer(file("a", 1)), plan("send"), Uint8Array.of(4, 0, 0x10, 0, 1)],
@@ -147,43 +166,49 @@ for (
     ],
   ] as [string, (TransferMessage | Uint8Array)[], RegExp][]
 ) {
-  Deno.test(`a sender with ${what} is refused, and leaves nothing`, async () => {
+  Deno.test(`receiveFiles() refuses a sender of ${what}, and leaves no file`, async () => {
     const there = inbox();
-    const failed = await receiveFrom(there, messages);
-    assertMatch(failed, failure);
+    assertMatch(await receiveFrom(there, messages), failure);
     assertEquals(there.below("/in"), []);
   });
 }
 
-/** What the receiver fails with, if the sender says this and then waits. */
+/** The failure of a receiver whose sender sends these messages and then waits. */
 async function receiveFrom(
   there: MemoryFiles,
   messages: readonly (TransferMessage | Uint8Array)[],
 ): Promise<string> {
   using time = new VirtualTime();
-  const [ours, theirs] = pipe();
-  const next = () => Promise.resolve(theirs);
+  const [senderEnd, receiverEnd] = pipe();
+  const next = () => Promise.resolve(receiverEnd);
   const [received] = await time.run(() =>
     Promise.allSettled([
       receiveFiles(next, "/in", { files: there, maxFruitless: 1 }),
-      say(ours, messages),
+      sendAll(senderEnd, messages),
     ])
   );
   return failureOf(received);
 }
 
-async function say(
+async function sendAll(
   connection: TcpConnection,
   messages: readonly (TransferMessage | Uint8Array)[],
 ): Promise<void> {
   for (const message of messages) {
-    await writeAll(connection, message instanceof Uint8Array ? message : encodeMessage(message));
+    await writeAll(
+      connection,
+      message instanceof Uint8Array ? message : encodeTransferMessage(message),
+    );
   }
   while (await connection.read(new Uint8Array(1000)) !== null);
   connection.close();
 }
 
-function refuses(manifest: readonly ManifestEntry[], what: string, limits?: OfferLimits): void {
+function assertRejected(
+  manifest: readonly ManifestEntry[],
+  what: string,
+  limits?: OfferLimits,
+): void {
   const error = assertThrows(
     () => checkManifest(manifest, "posix", limits),
     TransferError,

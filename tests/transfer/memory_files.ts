@@ -1,5 +1,5 @@
 /**
- * Files in memory, behind the seam; what fails on disks can be made to fail.
+ * A file system in memory, in which every operation can be made to fail.
  *
  * @module
  */
@@ -14,14 +14,14 @@ import {
   type WritableFile,
 } from "../../lib/transfer/files.ts";
 
-/** A file system in memory. Its root is `/`, and there are no relative paths. */
+/** A file system in memory. All paths are absolute. */
 export class MemoryFiles implements FileSystem {
   naming: "posix" | "windows" = "posix";
-  /** Called before everything that is done; what it throws is the failure. */
+  /** Called before every operation, which fails with what it throws. */
   fault: (what: string, path: string) => void = () => {};
   readonly #nodes = new Map<string, Node>([["", { kind: "folder" }]]);
 
-  /** Puts a file there, with the folders above it. */
+  /** Creates a file and the folders above it. */
   put(path: string, content: string | Uint8Array, attributes: Partial<FileAttributes> = {}): this {
     const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
     this.folder(path.slice(0, path.lastIndexOf("/")));
@@ -33,7 +33,7 @@ export class MemoryFiles implements FileSystem {
     return this;
   }
 
-  /** Makes a folder, with those above it. */
+  /** Creates a folder and those above it. */
   folder(path: string): this {
     for (let end = path.indexOf("/", 1); end > 0; end = path.indexOf("/", end + 1)) {
       this.#nodes.set(path.slice(0, end), { kind: "folder" });
@@ -42,13 +42,13 @@ export class MemoryFiles implements FileSystem {
     return this;
   }
 
-  /** Puts something else there. */
+  /** Creates something that is neither a file nor a folder. */
   putOther(path: string, kind: "link" | "other"): this {
     this.#nodes.set(path, { kind });
     return this;
   }
 
-  /** The bytes of a file, as text. */
+  /** The content of a file, as text. */
   text(path: string): string | undefined {
     const node = this.#nodes.get(path);
     return node?.kind === "file" ? new TextDecoder().decode(node.bytes) : undefined;

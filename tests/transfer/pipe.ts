@@ -1,5 +1,5 @@
 /**
- * Connections in memory, with back-pressure, that can be cut after so many bytes.
+ * Connections in memory, with back-pressure, that can be cut after a number of bytes.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import type { NextConnection } from "../../lib/transfer/reconnect.ts";
 
-/** Two ends, joined. */
+/** Two connected ends. */
 export function pipe(options: { cutAfter?: number } = {}): [TcpConnection, TcpConnection] {
   const [there, back] = [new Direction(), new Direction()];
   let left = options.cutAfter ?? Infinity;
@@ -24,15 +24,14 @@ export function pipe(options: { cutAfter?: number } = {}): [TcpConnection, TcpCo
 }
 
 /**
- * Both sides' sources of connections. Whoever asks first for its next one makes a pipe, whose other end the other side
- * gets.
+ * A source of connections for each side. Their nth connections are the two ends of one pipe.
  *
- * @param cuts after how many bytes, both ways together, the first connections are cut, one after another
+ * @param cuts after how many bytes, in both directions together, each of the first connections is cut
  */
-export function meetings(cuts: readonly number[] = []): {
+export function connectionSources(cuts: readonly number[] = []): {
   sender: NextConnection;
   receiver: NextConnection;
-  /** How many connections there were. */
+  /** How many connections were opened. */
   count(): number;
 } {
   const pipes: [TcpConnection, TcpConnection][] = [];
@@ -87,7 +86,7 @@ class Direction {
     this.#change();
   }
 
-  /** What was written before can still be read. */
+  /** Fails, once everything written before is read. */
   fail(error: NetworkError): void {
     this.#failure ??= error;
     this.#change();
@@ -166,5 +165,5 @@ function reset(): NetworkError {
   return new NetworkError("Cannot use the connection: connection reset", "reset");
 }
 
-/** Little, so that back-pressure is felt. */
+/** Small, to test back-pressure. */
 const CAPACITY = 64 * 1024;

@@ -1,5 +1,5 @@
 /**
- * Real files in a folder of their own, over loopback.
+ * Transfers of real files over loopback.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { failureOf } from "./scene.ts";
 
 const ON_WINDOWS = Deno.build.os === "windows";
 
-Deno.test("64 MiB arrive whole over a connection that is cut three times", async () => {
+Deno.test("a file of 64 MiB arrives complete over a connection that is cut three times", async () => {
   await using folder = await scratch();
   const content = pattern(64 * 1024 * 1024);
   await Deno.writeFile(`${folder.path}/big.bin`, content);
@@ -43,7 +43,7 @@ Deno.test("64 MiB arrive whole over a connection that is cut three times", async
     ),
   ]);
   assertEquals([sent.files, received.files, received.breaks], [1, 1, 3]);
-  assertEquals(received.sentBytes, content.length, "no byte came twice");
+  assertEquals(received.sentBytes, content.length, "bytes were sent twice");
   assertEquals(
     hash("sha256", await Deno.readFile(`${folder.path}/in/big.bin`)),
     hash("sha256", content),
@@ -52,7 +52,7 @@ Deno.test("64 MiB arrive whole over a connection that is cut three times", async
 });
 
 Deno.test({
-  name: "a receiver that was killed goes on where it was, once it is started again",
+  name: "a receiver that was killed resumes once it is started again",
   ignore: ON_WINDOWS,
   fn: async () => {
     await using folder = await scratch();
@@ -62,12 +62,12 @@ Deno.test({
     using listener = await listen();
     const sending = sendFiles(accepting(listener), [`${folder.path}/big.bin`]);
     const first = startReceiver(listener, `${folder.path}/in`, 8 * 1024 * 1024);
-    const killed = await first.output(); // by itself, with SIGKILL, in the middle of it
+    const killed = await first.output(); // it kills itself with SIGKILL, halfway
     assertEquals(killed.signal, "SIGKILL");
     assertEquals(await namesIn(`${folder.path}/in`), ["big.bin.punchline-part"]);
     const { stdout } = await startReceiver(listener, `${folder.path}/in`, Infinity).output();
     const { resumedBytes } = JSON.parse(new TextDecoder().decode(stdout));
-    assert(resumedBytes >= 7 * 1024 * 1024, `${resumedBytes} bytes were there`);
+    assert(resumedBytes >= 7 * 1024 * 1024, `${resumedBytes} bytes were resumed`);
     assertEquals((await sending).breaks, 1);
     assertEquals(
       hash("sha256", await Deno.readFile(`${folder.path}/in/big.bin`)),
@@ -77,7 +77,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "times, programs and empty folders stay what they are",
+  name: "times, executable files and empty folders are preserved",
   ignore: ON_WINDOWS,
   fn: async () => {
     await using folder = await scratch();
@@ -100,7 +100,7 @@ Deno.test({
   },
 });
 
-Deno.test("a real file of that name is not overwritten", async () => {
+Deno.test("an existing file is not overwritten", async () => {
   await using folder = await scratch();
   await Deno.writeTextFile(`${folder.path}/a`, "alpha");
   await Deno.mkdir(`${folder.path}/in`);
@@ -138,7 +138,7 @@ function dialTo(listener: TcpListener): NextConnection {
   return ({ signal }) => systemNetwork.connectTcp(listener.local, { signal });
 }
 
-/** The connection, for somebody who is not to know that it was this side that cut it. */
+/** Hides from the reader that this side reset the connection: it looks like an end instead. */
 function cuttable(connection: TcpConnection): TcpConnection {
   const read = async (buffer: Uint8Array): Promise<number | null> => {
     try {
@@ -166,7 +166,7 @@ async function namesIn(folder: string): Promise<string[]> {
   return (await Array.fromAsync(Deno.readDir(folder), ({ name }) => name)).sort();
 }
 
-/** A folder for one test. */
+/** A temporary folder for one test. */
 async function scratch(): Promise<AsyncDisposable & { path: string }> {
   const dir = new URL("./scratch", import.meta.url).pathname;
   const path = await Deno.makeTempDir({ dir });

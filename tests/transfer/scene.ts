@@ -9,22 +9,23 @@ import { sendFiles, type SendFilesOptions } from "../../lib/transfer/sender.ts";
 import type { TransferResult } from "../../lib/transfer/progress.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 import { MemoryFiles } from "./memory_files.ts";
-import { meetings } from "./pipe.ts";
+import { connectionSources } from "./pipe.ts";
 
-/** How a transfer goes. */
+/** The setup of a transfer. */
 export interface Scene {
   /** The sender's files. */
   readonly here: MemoryFiles;
-  /** What is sent; `/data` unless given. */
+  /** What is sent. Default: `/data`. */
   readonly sources?: readonly string[];
-  /** The receiver's, who receives into `/in`. */
+  /** The receiver's files; it receives into `/in`. */
   readonly there?: MemoryFiles;
+  /** As for {@linkcode connectionSources}. */
   readonly cuts?: readonly number[];
   readonly send?: SendFilesOptions;
   readonly receive?: ReceiveFilesOptions;
 }
 
-/** What became of it on both sides. */
+/** The result on both sides. */
 export interface Played {
   readonly sent: PromiseSettledResult<TransferResult>;
   readonly received: PromiseSettledResult<TransferResult>;
@@ -32,10 +33,10 @@ export interface Played {
   readonly connections: number;
 }
 
-/** Plays it, in virtual time. */
+/** Runs the transfer in virtual time. */
 export async function play(scene: Scene): Promise<Played> {
   const { here, sources = ["/data"], there = inbox(), cuts = [] } = scene;
-  const { sender, receiver, count } = meetings(cuts);
+  const { sender, receiver, count } = connectionSources(cuts);
   const quick = { reconnectWithinMs: 1000 };
   using time = new VirtualTime();
   const [sent, received] = await time.run(() =>
@@ -52,13 +53,13 @@ export function inbox(): MemoryFiles {
   return new MemoryFiles().folder("/in");
 }
 
-/** What a side came to; throws what it threw. */
+/** The result of a side; throws its failure. */
 export function valueOf<T>(settled: PromiseSettledResult<T>): T {
   if (settled.status === "rejected") throw settled.reason;
   return settled.value;
 }
 
-/** What a side threw, as `Name reason: message`. */
+/** The failure of a side, as `Name reason: message`. */
 export function failureOf(settled: PromiseSettledResult<unknown>): string {
   if (settled.status === "fulfilled") return "none";
   const { name, reason, message } = settled.reason;

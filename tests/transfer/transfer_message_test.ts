@@ -3,9 +3,9 @@ import fc from "fast-check";
 import { concat, toHex } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import {
-  decodeBody,
-  decodeHeader,
-  encodeMessage,
+  decodeTransferBody,
+  decodeTransferHeader,
+  encodeTransferMessage,
   HEADER_BYTES,
   MAX_REASON_BYTES,
   type TransferMessage,
@@ -42,84 +42,94 @@ for (
     [{ type: "refusal", code: "failed", reason: "é" }, "070000000301c3a9"],
   ] as [TransferMessage, string][]
 ) {
-  Deno.test(`encodeMessage() and decodeBody() agree with the bytes of ${message.type}`, () => {
-    const bytes = encodeMessage(message);
+  Deno.test(`encodeTransferMessage() and decodeTransferBody() agree on the bytes of ${message.type}`, () => {
+    const bytes = encodeTransferMessage(message);
     assertEquals(toHex(bytes), hex);
-    const { type, length } = decodeHeader(bytes.subarray(0, HEADER_BYTES));
+    const { type, length } = decodeTransferHeader(bytes.subarray(0, HEADER_BYTES));
     assertEquals([type, length], [message.type, bytes.length - HEADER_BYTES]);
-    assertEquals(decodeBody(message.type, bytes.subarray(HEADER_BYTES)), message);
+    assertEquals(decodeTransferBody(message.type, bytes.subarray(HEADER_BYTES)), message);
   });
 
-  Deno.test(`decodeBody() takes no ${message.type} that is cut or has bytes behind it`, () => {
-    if (message.type === "refusal") return; // its reason takes what there is
-    const body = encodeMessage(message).subarray(HEADER_BYTES);
+  Deno.test(`decodeTransferBody() rejects ${message.type} if it is truncated or has trailing bytes`, () => {
+    if (message.type === "refusal") return; // its reason may have any length
+    const body = encodeTransferMessage(message).subarray(HEADER_BYTES);
     for (let length = 0; length < body.length; length++) {
-      assertThrows(() => decodeBody(message.type, body.subarray(0, length)), MalformedMessageError);
+      assertThrows(
+        () => decodeTransferBody(message.type, body.subarray(0, length)),
+        MalformedMessageError,
+      );
     }
     const longer = concat(body, Uint8Array.of(0));
-    assertThrows(() => decodeBody(message.type, longer), MalformedMessageError);
+    assertThrows(() => decodeTransferBody(message.type, longer), MalformedMessageError);
   });
 }
 
-Deno.test("decodeBody() takes no other version, and says which it is", () => {
-  const body = encodeMessage({ type: "offer", manifest: [] }).slice(HEADER_BYTES);
+Deno.test("decodeTransferBody() rejects another version, and names it", () => {
+  const body = encodeTransferMessage({ type: "offer", manifest: [] }).slice(HEADER_BYTES);
   body[4] = 2;
-  assertThrows(() => decodeBody("offer", body), MalformedMessageError, "version 2");
+  assertThrows(() => decodeTransferBody("offer", body), MalformedMessageError, "version 2");
 });
 
-Deno.test("decodeBody() takes no size beyond 2^53 - 1", () => {
-  const body = encodeMessage({
+Deno.test("decodeTransferBody() rejects a size over 2^53 - 1", () => {
+  const body = encodeTransferMessage({
     type: "offer",
     manifest: [{ kind: "file", path: "a", size: 0, modifiedMs: 0, isExecutable: false }],
   }).slice(HEADER_BYTES);
   body.fill(0xff, 19, 27);
-  assertThrows(() => decodeBody("offer", body), MalformedMessageError, "size of an entry");
+  assertThrows(() => decodeTransferBody("offer", body), MalformedMessageError, "size of an entry");
 });
 
-Deno.test("decodeBody() takes no path that is not UTF-8", () => {
-  const body = encodeMessage({
+Deno.test("decodeTransferBody() rejects a path that is not UTF-8", () => {
+  const body = encodeTransferMessage({
     type: "offer",
     manifest: [{ kind: "file", path: "a", size: 0, modifiedMs: 0, isExecutable: false }],
   }).slice(HEADER_BYTES);
   body[body.length - 1] = 0xff;
-  assertThrows(() => decodeBody("offer", body), MalformedMessageError, "UTF-8");
+  assertThrows(() => decodeTransferBody("offer", body), MalformedMessageError, "UTF-8");
 });
 
-Deno.test("decodeBody() makes no room for entries that cannot be there", () => {
+Deno.test("decodeTransferBody() rejects a count that exceeds the body without allocating memory", () => {
   for (const type of ["answer", "plan"] as const) {
     const body = new Uint8Array(8).fill(0xff);
-    assertThrows(() => decodeBody(type, body), MalformedMessageError, "count");
+    assertThrows(() => decodeTransferBody(type, body), MalformedMessageError, "count");
   }
 });
 
-Deno.test("encodeMessage() cuts a reason that is too long", () => {
-  const bytes = encodeMessage({ type: "refusal", code: "failed", reason: "x".repeat(5000) });
+Deno.test("encodeTransferMessage() truncates a reason that is too long", () => {
+  const bytes = encodeTransferMessage({
+    type: "refusal",
+    code: "failed",
+    reason: "x".repeat(5000),
+  });
   assertEquals(bytes.length, HEADER_BYTES + 1 + MAX_REASON_BYTES);
 });
 
-Deno.test("decodeHeader() takes no type that is none", () => {
+Deno.test("decodeTransferHeader() rejects unknown types", () => {
   for (const type of [0, 8, 255]) {
     assertThrows(
-      () => decodeHeader(Uint8Array.of(type, 0, 0, 0, 0)),
+      () => decodeTransferHeader(Uint8Array.of(type, 0, 0, 0, 0)),
       MalformedMessageError,
       "type",
     );
   }
 });
 
-Deno.test("decodeBody() gives back what encodeMessage() was given", () => {
+Deno.test("decodeTransferBody() is the inverse of encodeTransferMessage()", () => {
   fc.assert(fc.property(offers(), (message) => {
-    assertEquals(decodeBody("offer", encodeMessage(message).subarray(HEADER_BYTES)), message);
+    assertEquals(
+      decodeTransferBody("offer", encodeTransferMessage(message).subarray(HEADER_BYTES)),
+      message,
+    );
   }));
 });
 
-Deno.test("decodeBody() throws nothing but MalformedMessageError, whatever it reads", () => {
+Deno.test("decodeTransferBody() throws nothing but MalformedMessageError, whatever it reads", () => {
   const types = fc.constantFrom("offer", "answer", "plan", "end", "done", "refusal");
   fc.assert(
     fc.property(types, fc.uint8Array({ maxLength: 200 }), fc.boolean(), (type, noise, isNear) => {
       const start = isNear ? new TextEncoder().encode("PLFT\x01") : new Uint8Array(0);
       try {
-        decodeBody(type as TransferMessage["type"], concat(start, noise));
+        decodeTransferBody(type as TransferMessage["type"], concat(start, noise));
       } catch (error) {
         if (!(error instanceof MalformedMessageError)) throw error;
       }

@@ -1,10 +1,16 @@
+/**
+ * Transfers between two file systems in memory.
+ *
+ * @module
+ */
+
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { FileError } from "../../lib/transfer/files.ts";
 import type { TransferProgress } from "../../lib/transfer/progress.ts";
 import { MemoryFiles } from "./memory_files.ts";
 import { failureOf, inbox, play, valueOf } from "./scene.ts";
 
-Deno.test("files and folders arrive as they are, the empty ones too", async () => {
+Deno.test("files and folders arrive unchanged, including empty ones", async () => {
   const { sent, received, there } = await play({ here: aTree() });
   assertEquals(valueOf(sent).files, 4);
   assertEquals(valueOf(received).bytes, valueOf(sent).bytes);
@@ -18,7 +24,7 @@ Deno.test("files and folders arrive as they are, the empty ones too", async () =
   assertEquals(there.attributes("/in/data/run.sh"), { modifiedMs: 77_000, isExecutable: true });
 });
 
-Deno.test("symbolic links and devices in a folder are skipped, and told", async () => {
+Deno.test("symbolic links and devices in a folder are skipped and reported", async () => {
   const here = aTree().putOther("/data/link", "link").putOther("/data/sub/null", "other");
   const skipped: unknown[] = [];
   const { there, received } = await play({
@@ -33,7 +39,7 @@ Deno.test("symbolic links and devices in a folder are skipped, and told", async 
   assertEquals(there.below("/in").filter((path) => /link|null/.test(path)), []);
 });
 
-Deno.test("a file that is listed and not there, as one whose name is not UTF-8, is skipped, and told", async () => {
+Deno.test("a listed file that cannot be found, like one whose name is not UTF-8, is skipped and reported", async () => {
   const here = aTree();
   const list = here.list.bind(here);
   here.list = async (path) => [...await list(path), ...path === "/data" ? ["bad\ufffd"] : []];
@@ -46,12 +52,12 @@ Deno.test("a file that is listed and not there, as one whose name is not UTF-8, 
   assertEquals(skipped, [{ path: "/data/bad\ufffd", kind: "missing" }]);
 });
 
-Deno.test("a transfer that is cut anywhere goes on over the next connection", async () => {
+Deno.test("a transfer that is cut anywhere continues over the next connection", async () => {
   const here = new MemoryFiles().put("/data/a", "alpha").put("/data/b", "x".repeat(300)).put(
     "/data/c",
     "",
   );
-  const whole = 800; // more than all of it takes
+  const whole = 800; // more than the whole transfer takes
   for (let cutAfter = 0; cutAfter < whole; cutAfter++) {
     const { sent, received, there } = await play({
       here,
@@ -65,15 +71,18 @@ Deno.test("a transfer that is cut anywhere goes on over the next connection", as
   }
 });
 
-Deno.test("after a break what has arrived is not sent again", async () => {
+Deno.test("data that arrived before a break is not sent again", async () => {
   const here = new MemoryFiles().put("/data/big", BIG);
   const { sent, received, connections } = await play({ here, cuts: [400_000, 400_000] });
   assertEquals(connections, 3);
   assertEquals(valueOf(sent).breaks, 2);
-  assert(valueOf(received).sentBytes === BIG.length, `${valueOf(received).sentBytes} came`);
+  assert(
+    valueOf(received).sentBytes === BIG.length,
+    `${valueOf(received).sentBytes} bytes were sent`,
+  );
 });
 
-Deno.test("a receiver that was started anew goes on with its partial files", async () => {
+Deno.test("a restarted receiver continues its incomplete files", async () => {
   const here = new MemoryFiles().put("/data/big", BIG);
   const there = inbox().put("/in/data/big.punchline-part", BIG.slice(0, 600_000));
   const { sent, received } = await play({ here, there });
@@ -83,7 +92,7 @@ Deno.test("a receiver that was started anew goes on with its partial files", asy
   assertEquals(there.below("/in"), ["data", "data/big"]);
 });
 
-Deno.test("a partial file that does not fit is started anew", async () => {
+Deno.test("an incomplete file that does not match is sent from the start", async () => {
   const here = new MemoryFiles().put("/data/big", BIG);
   for (const part of ["another file", "x".repeat(BIG.length + 1)]) {
     const there = inbox().put("/in/data/big.punchline-part", part);
@@ -93,7 +102,7 @@ Deno.test("a partial file that does not fit is started anew", async () => {
   }
 });
 
-Deno.test("a file that is there already is not sent again", async () => {
+Deno.test("a file that exists with the same content is not sent again", async () => {
   const here = new MemoryFiles().put("/data/a", "alpha").put("/data/b", "beta");
   const there = inbox().put("/in/data/a", "alpha");
   const { sent, received } = await play({ here, there });
@@ -102,7 +111,7 @@ Deno.test("a file that is there already is not sent again", async () => {
 });
 
 for (const other of ["OTHER", "longer than the file that is offered"]) {
-  Deno.test(`another file of ${other.length} bytes with that name is not overwritten`, async () => {
+  Deno.test(`a different file of ${other.length} bytes is not overwritten`, async () => {
     const here = new MemoryFiles().put("/data/a", "alpha").put("/data/0", "zero");
     const there = inbox().put("/in/data/a", other);
     const { sent, received } = await play({ here, there });
@@ -117,7 +126,7 @@ for (const other of ["OTHER", "longer than the file that is offered"]) {
     assertEquals(there.below("/in"), ["data", "data/a"], "nothing was written");
   });
 
-  Deno.test(`another file of ${other.length} bytes is overwritten if that is asked for`, async () => {
+  Deno.test(`a different file of ${other.length} bytes is overwritten on request`, async () => {
     const here = new MemoryFiles().put("/data/a", "alpha");
     const there = inbox().put("/in/data/a", other);
     const { received } = await play({ here, there, receive: { existing: "overwrite" } });
@@ -125,12 +134,13 @@ for (const other of ["OTHER", "longer than the file that is offered"]) {
     assertEquals(there.text("/in/data/a"), "alpha");
   });
 
-  Deno.test(`another file of ${other.length} bytes gets company under a new name`, async () => {
+  Deno.test(`a different file of ${other.length} bytes stays, and the new one is renamed on request`, async () => {
     const here = new MemoryFiles().put("/data/a.txt", "alpha").put("/data/a (1).txt", "one");
     const there = inbox().put("/in/data/a.txt", other);
     const saved: unknown[] = [];
     const { received } = await play({
-      ...{ here, there },
+      here,
+      there,
       receive: { existing: "rename", onFile: (file) => saved.push([file.path, file.savedAs]) },
     });
     valueOf(received);
@@ -157,18 +167,19 @@ Deno.test("nothing is written through a symbolic link in the target folder", asy
   }
 });
 
-Deno.test("a symbolic link that has the name of a partial file is replaced, not followed", async () => {
+Deno.test("a symbolic link with the name of an incomplete file is replaced, not followed", async () => {
   const here = new MemoryFiles().put("/data/a", "alpha");
   const there = inbox().folder("/in/data").putOther("/in/data/a.punchline-part", "link");
   valueOf((await play({ here, there })).received);
   assertEquals(there.below("/in"), ["data", "data/a"]);
 });
 
-Deno.test("an offer is seen before anything is written, and can be declined", async () => {
+Deno.test("onOffer is called before anything is written, and can decline", async () => {
   const seen: unknown[] = [];
   const there = inbox();
   const { sent, received } = await play({
-    ...{ here: aTree(), there },
+    here: aTree(),
+    there,
     receive: {
       onOffer: ({ files, folders, bytes, manifest }) => {
         seen.push([files, folders, bytes, manifest[0]!.path, there.below("/in")]);
@@ -182,7 +193,7 @@ Deno.test("an offer is seen before anything is written, and can be declined", as
   assertEquals(there.below("/in"), []);
 });
 
-Deno.test("a file that is changed while it is sent is noticed, and has no final name", async () => {
+Deno.test("a file that changes while it is sent ends the transfer, and gets no final name", async () => {
   const changes: ((here: MemoryFiles) => void)[] = [
     (here) => here.put("/data/big", BIG, { modifiedMs: 2000 }),
     (here) => here.put("/data/big", BIG.slice(1)),
@@ -199,13 +210,13 @@ Deno.test("a file that is changed while it is sent is noticed, and has no final 
         },
       },
     });
-    assertMatch(failureOf(sent), /^TransferError changed: .*data\/big: it was changed/);
+    assertMatch(failureOf(sent), /^TransferError changed: .*data\/big: it has changed/);
     assertMatch(failureOf(received), /^TransferError failed: The other side gave up: .*changed/);
     assertEquals(there.text("/in/data/big"), undefined);
   }
 });
 
-Deno.test("a full disk ends both sides with the reason, and the part stays", async () => {
+Deno.test("a full disk ends both sides with the reason, and keeps the incomplete file", async () => {
   const there = inbox();
   let room = 3;
   there.fault = (what) => {
@@ -257,17 +268,17 @@ for (const what of ["open", "read"]) {
   });
 }
 
-Deno.test("a source that is not there is told before any connection", async () => {
+Deno.test("a source that does not exist fails before any connection", async () => {
   const { sent, connections } = await play({
     here: new MemoryFiles(),
     sources: ["/nowhere"],
-    receive: { signal: AbortSignal.abort(new Error("nobody sends")) },
+    receive: { signal: AbortSignal.abort(new Error("there is no sender")) },
   });
   assertMatch(failureOf(sent), /^FileError not-found: /);
   assertEquals(connections, 0);
 });
 
-Deno.test("two sources of one name are refused by the sender", async () => {
+Deno.test("the sender rejects two sources with the same name", async () => {
   const { sent } = await play({
     here: new MemoryFiles().put("/a/x", "1").put("/b/x", "2"),
     sources: ["/a/x", "/b/x"],
@@ -275,11 +286,11 @@ Deno.test("two sources of one name are refused by the sender", async () => {
   });
   assertMatch(
     failureOf(sent),
-    /^TransferError unacceptable: Cannot send: "x" and "x" would be one file/,
+    /^TransferError unacceptable: Cannot send: "x" and "x" would be the same file/,
   );
 });
 
-Deno.test("connections that bring nothing are given up after some", async () => {
+Deno.test("a transfer gives up after several connections without progress", async () => {
   const here = new MemoryFiles().put("/data/a", "alpha");
   const { sent, received } = await play({
     here,
@@ -287,11 +298,11 @@ Deno.test("connections that bring nothing are given up after some", async () => 
     send: { maxFruitless: 2 },
     receive: { maxFruitless: 2 },
   });
-  assertMatch(failureOf(sent), /^TransferError broken: .*2 connections in a row brought nothing/);
+  assertMatch(failureOf(sent), /^TransferError broken: .*2 connections in a row made no progress/);
   assertMatch(failureOf(received), /^TransferError broken: /);
 });
 
-Deno.test("an abort ends a transfer with its reason", async () => {
+Deno.test("an abort ends a transfer with the reason of the signal", async () => {
   const controller = new AbortController();
   const reason = new Error("enough");
   const { sent, received } = await play({
@@ -307,18 +318,22 @@ Deno.test("an abort ends a transfer with its reason", async () => {
 });
 
 Deno.test("progress counts every byte once, and names the file", async () => {
-  const told: TransferProgress[] = [];
+  const reports: TransferProgress[] = [];
   const here = new MemoryFiles().put("/data/big", BIG);
   const there = inbox().put("/in/data/big.punchline-part", BIG.slice(0, 1000));
-  await play({ here, there, receive: { onProgress: (progress) => told.push(progress) } });
-  const [first, last] = [told[0]!, told.at(-1)!];
+  await play({ here, there, receive: { onProgress: (progress) => reports.push(progress) } });
+  const [first, last] = [reports[0]!, reports.at(-1)!];
   assertEquals(first, {
-    ...{ bytes: 1000, totalBytes: BIG.length, resumedBytes: 1000 },
-    ...{ files: 0, totalFiles: 1, file: null },
+    bytes: 1000,
+    totalBytes: BIG.length,
+    resumedBytes: 1000,
+    files: 0,
+    totalFiles: 1,
+    file: null,
   });
   assertEquals([last.bytes, last.files], [BIG.length, 1]);
-  assert(told.every(({ bytes }, index) => index === 0 || bytes >= told[index - 1]!.bytes));
-  assert(told.slice(1, -1).every(({ file }) => file === "data/big"));
+  assert(reports.every(({ bytes }, index) => index === 0 || bytes >= reports[index - 1]!.bytes));
+  assert(reports.slice(1, -1).every(({ file }) => file === "data/big"));
 });
 
 function aTree(): MemoryFiles {
@@ -328,5 +343,5 @@ function aTree(): MemoryFiles {
     .folder("/data/empty");
 }
 
-/** A few pieces, no two of which are equal. */
+/** A few pieces long, and no two pieces are equal. */
 const BIG = Array.from({ length: 100_000 }, (_, index) => `${index}`.padStart(10)).join("");

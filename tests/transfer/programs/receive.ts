@@ -1,5 +1,5 @@
 /**
- * Receives into a folder from a port of this machine; kills itself after so many bytes.
+ * Receives files from a port of this machine into a folder. Kills itself after a number of bytes.
  *
  *     deno run -A receive.ts PORT FOLDER BYTES
  *
