@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { isNatPmpEpochConsistent, isPcpEpochConsistent } from "../../lib/portmap/lease_check.ts";
+import { isNatPmpEpochConsistent, isPcpEpochConsistent } from "../../lib/portmap/epoch.ts";
 import type { GatewayEpoch } from "../../lib/portmap/mapper.ts";
 
 /** What the gateway's clock said at which second of ours. */

@@ -4,7 +4,7 @@ import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
 import { natPmpMapper } from "../../lib/portmap/nat_pmp/client.ts";
 import { decodeNatPmpRequest } from "../../lib/portmap/nat_pmp/message.ts";
 import { NAT_PMP_RESULT } from "../../lib/portmap/refusals.ts";
-import { FAST_WAITS_MS, RFC6886_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
 import type { Reply, Script } from "./fake_gateway/fake_gateway.ts";
 import { atHome, GATEWAY_IP, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
 
@@ -165,7 +165,7 @@ Deno.test("a probe by NAT-PMP tells refusal and silence apart", async () => {
     assertEquals(result.error.reason, "UNSUPPORTED_VERSION");
   });
   await atHome({ speaks: [] }, async ({ natPmp }) => {
-    const result = await natPmp({ waitsMs: FAST_WAITS_MS }).probe();
+    const result = await natPmp({ waitsMs: INTERACTIVE_WAITS_MS }).probe();
     assertEquals(result, { kind: "silent", waitedMs: 1750 });
   });
 });

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
 import { decodePcpRequest, encodePcpResponse } from "../../lib/portmap/pcp/message.ts";
 import { pcpFirst } from "../../lib/portmap/pcp/nat_pmp_fallback.ts";
-import { FAST_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
 import { NAT_PMP_ONLY } from "../vectors/pcp_messages.ts";
 import type { Reply } from "./fake_gateway/fake_gateway.ts";
 import { atHome, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
@@ -103,7 +103,7 @@ Deno.test("a NAT-PMP gateway that answers PCP with UNSUPP_VERSION is asked by NA
 
 Deno.test("a NAT-PMP gateway that ignores PCP is asked by NAT-PMP", () =>
   atHome({ script: ({ data }) => data[0] === 2 ? [] : undefined }, async ({ pcp, natPmp }) => {
-    const mapper = pcpFirst(pcp({ waitsMs: FAST_WAITS_MS }), natPmp());
+    const mapper = pcpFirst(pcp({ waitsMs: INTERACTIVE_WAITS_MS }), natPmp());
     assertEquals((await mapper.map(TCP_8080)).mapper, "nat-pmp");
     assertEquals((await mapper.probe()).kind, "supported");
   }));

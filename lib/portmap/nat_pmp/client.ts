@@ -8,7 +8,7 @@ import { MalformedMessageError, NoResponseError } from "../../base/errors.ts";
 import { runAll } from "../../base/tasks.ts";
 import { ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
-import { askGateway, FAST_WAITS_MS, RFC6886_WAITS_MS } from "../gateway_transaction.ts";
+import { askGateway, INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS } from "../gateway_transaction.ts";
 import {
   cannot,
   checkGrant,
@@ -20,9 +20,9 @@ import {
   type MappingRequest,
   type PortMapper,
   type ProbeResult,
-  probeResult,
   sameAgain,
 } from "../mapper.ts";
+import { probeResult } from "../probe.ts";
 import { NAT_PMP_RESULT, natPmpRefusal } from "../refusals.ts";
 import {
   decodeNatPmpResponse,
@@ -158,7 +158,10 @@ async function askExternalIp(
 /** Some gateways map, and keep their address to themselves: that is no reason to wait for minutes. */
 async function askExternalIpForGrant(server: Server, signal: AbortSignal): Promise<string> {
   try {
-    const { externalIp } = await askExternalIp({ ...server, waitsMs: FAST_WAITS_MS }, signal);
+    const { externalIp } = await askExternalIp(
+      { ...server, waitsMs: INTERACTIVE_WAITS_MS },
+      signal,
+    );
     return externalIp;
   } catch (error) {
     const isUntold = error instanceof NoResponseError || error instanceof MappingRefusedError ||

@@ -20,9 +20,9 @@ import {
   type MappingRequest,
   type PortMapper,
   type ProbeResult,
-  probeResult,
   sameAgain,
 } from "../mapper.ts";
+import { probeResult } from "../probe.ts";
 import { PCP_RESULT } from "../refusals.ts";
 import {
   noAddress,

@@ -19,9 +19,9 @@ import {
   type MappingRequest,
   type PortMapper,
   type ProbeResult,
-  probeResult,
   sameAgain,
 } from "../mapper.ts";
+import { probeResult } from "../probe.ts";
 import { getExternalIpAddress, type PortMappingEntry, type PortMappingKey } from "./actions.ts";
 import type { DeviceLink, IgdService } from "./device.ts";
 import { discoverIgds, type FoundIgd, isGateway } from "./discovery.ts";

@@ -5,7 +5,7 @@
  */
 
 import type { MappingRequest } from "../mapper.ts";
-import { type FallbackRule, faultRule, type IgdFailure } from "./faults.ts";
+import { type Fallback, faultRule, type IgdFailure } from "./faults.ts";
 
 /** How to ask for a mapping. */
 export interface MappingAttempt {
@@ -17,7 +17,7 @@ export interface MappingAttempt {
   readonly leaseSeconds: number;
   readonly description: string;
   /** What led from the first attempt to this one. */
-  readonly taken: readonly FallbackRule[];
+  readonly taken: readonly Fallback[];
 }
 
 /** What an attempt may vary. */
@@ -61,7 +61,7 @@ type Change = Partial<MappingAttempt>;
 
 /** What each step changes; `undefined` where it does not apply, or would change nothing. */
 const STEPS: Readonly<
-  Record<FallbackRule, (attempt: MappingAttempt, context: FallbackContext) => Change | undefined>
+  Record<Fallback, (attempt: MappingAttempt, context: FallbackContext) => Change | undefined>
 > = {
   "retry": (attempt) => once("retry", attempt, {}),
 
@@ -103,7 +103,7 @@ const STEPS: Readonly<
       : undefined,
 };
 
-function once(step: FallbackRule, attempt: MappingAttempt, change: Change): Change | undefined {
+function once(step: Fallback, attempt: MappingAttempt, change: Change): Change | undefined {
   return attempt.taken.includes(step) ? undefined : change;
 }
 

@@ -16,7 +16,7 @@ export type IgdFailure =
   | { readonly kind: "reset" };
 
 /** What to change before asking again. */
-export type FallbackRule =
+export type Fallback =
   | "retry" // nothing: it may have been busy
   | "plain-action" // AddPortMapping instead of AddAnyPortMapping
   | "any-port" // AddAnyPortMapping, where it is
@@ -33,7 +33,7 @@ export type FallbackRule =
 export interface FaultRule {
   /** The specification's name. */
   readonly name: string;
-  readonly steps: readonly FallbackRule[];
+  readonly steps: readonly Fallback[];
   /** What a person can do when no step is left. */
   readonly remedy: string;
 }

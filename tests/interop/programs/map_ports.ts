@@ -12,7 +12,7 @@ import type { MappingGrant, MappingRequest, PortMapper } from "../../../lib/port
 import { natPmpMapper } from "../../../lib/portmap/nat_pmp/client.ts";
 import { pcpMapper } from "../../../lib/portmap/pcp/client.ts";
 import { requestPcpPeer } from "../../../lib/portmap/pcp/peer.ts";
-import { FAST_WAITS_MS } from "../../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS } from "../../../lib/portmap/gateway_transaction.ts";
 import { HOME_ROUTER } from "../miniupnpd.ts";
 
 const [protocol = "", action = "", json = "null"] = Deno.args;
@@ -47,7 +47,7 @@ async function run(action: string, argument: unknown): Promise<unknown> {
 }
 
 function mapperOf(protocol: string): PortMapper {
-  const common = { network, waitsMs: FAST_WAITS_MS, secret: new Uint8Array(16) };
+  const common = { network, waitsMs: INTERACTIVE_WAITS_MS, secret: new Uint8Array(16) };
   switch (protocol) {
     case "pcp":
       return pcpMapper(HOME_ROUTER.gateway, { ...common, localIp: HOME_ROUTER.host });
@@ -72,7 +72,7 @@ function peer() {
   return requestPcpPeer({
     network,
     address: { ip: HOME_ROUTER.gateway, port: 5351 },
-    waitsMs: FAST_WAITS_MS,
+    waitsMs: INTERACTIVE_WAITS_MS,
   }, {
     protocol: "tcp",
     internal: { ip: HOME_ROUTER.host, port: 50_000 },

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
-import { renewalMs, repairDelayMs, restartDelayMs } from "../../lib/portmap/lease.ts";
+import { renewalMs, repairDelayMs, restartDelayMs } from "../../lib/portmap/lease_engine.ts";
 
 const HOUR = { lifetimeSeconds: 3600, grantedAtMs: 1000 };
 
