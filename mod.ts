@@ -39,9 +39,13 @@ export type { Logger } from "./lib/base/logger.ts";
 export * from "./lib/nat/mod.ts";
 export { mapPort, type MapPortOptions } from "./lib/portmap/map_port.ts";
 export type { MappingEvent, MappingReport, PortMapping } from "./lib/portmap/mapping.ts";
-export { type MappingAttempt, NoMappingError } from "./lib/portmap/no_mapping_error.ts";
+export {
+  type MapperName,
+  type MappingAttempt,
+  type MappingGrant,
+  NoMappingError,
+} from "./lib/portmap/mapper.ts";
 export type { OuterGateway } from "./lib/portmap/candidate_mappers.ts";
-export type { MapperName, MappingGrant } from "./lib/portmap/mapper.ts";
 export type { MappingVerdict, MappingVerdictKind } from "./lib/portmap/verdict.ts";
 export {
   BaseSocket,

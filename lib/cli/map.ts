@@ -14,9 +14,13 @@ import {
   type ProtocolReport,
 } from "../portmap/admin.ts";
 import { mapPort } from "../portmap/map_port.ts";
-import { type MapperName, PROTOCOL_NAMES } from "../portmap/mapper.ts";
+import {
+  type MapperName,
+  type MappingAttempt,
+  NoMappingError,
+  PROTOCOL_NAMES,
+} from "../portmap/mapper.ts";
 import type { MappingEvent, PortMapping } from "../portmap/mapping.ts";
-import { type MappingAttempt, NoMappingError } from "../portmap/no_mapping_error.ts";
 import type { MappingVerdict } from "../portmap/verdict.ts";
 import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";

@@ -14,14 +14,17 @@ import { systemNetwork } from "../net/system.ts";
 import { checkExternalAddress } from "./external_address_check.ts";
 import { findGateways, type Gateway } from "./gateway.ts";
 import { INTERACTIVE_WAITS_MS } from "./gateway_transaction.ts";
-import { type MapperName, type PortMapper, type ProbeResult, PROTOCOL_NAMES } from "./mapper.ts";
-import { natPmpMapper } from "./nat_pmp/client.ts";
 import {
+  type MapperName,
   type MappingAttempt,
   mappingAttempt,
   NoMappingError,
+  type PortMapper,
+  type ProbeResult,
+  PROTOCOL_NAMES,
   SILENCE_REMEDIES,
-} from "./no_mapping_error.ts";
+} from "./mapper.ts";
+import { natPmpMapper } from "./nat_pmp/client.ts";
 import { pcpMapper } from "./pcp/client.ts";
 import { type IgdMapper, igdMapper } from "./upnp/client.ts";
 import { isPlausibleExternalIp, type MappingVerdict, mappingVerdict } from "./verdict.ts";

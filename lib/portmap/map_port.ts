@@ -16,13 +16,22 @@ import {
   upstreamMappers,
   withPreferred,
 } from "./candidate_mappers.ts";
-import { checkExternalAddress } from "./external_address_check.ts";
 import { findGateways, type Gateway } from "./gateway.ts";
-import { checkRequest, type MapperName, type MappingGrant, type MappingRequest } from "./mapper.ts";
+import {
+  checkRequest,
+  type MapperName,
+  type MappingGrant,
+  type MappingRequest,
+  NoMappingError,
+} from "./mapper.ts";
 import { ManagedMapping, type PortMapping } from "./mapping.ts";
-import { NoMappingError } from "./no_mapping_error.ts";
-import { type HeldGrant, raceForGrant, type RaceOptions, type RaceResult } from "./race.ts";
-import { routerMutexOf } from "./router_mutex.ts";
+import {
+  type HeldGrant,
+  raceForGrant,
+  type RaceOptions,
+  type RaceResult,
+  routerMutexOf,
+} from "./race.ts";
 import { isPlausibleExternalIp, type MappingVerdict } from "./verdict.ts";
 
 /** What to open, and how. */
@@ -95,7 +104,11 @@ export async function mapPort(options: MapPortOptions): Promise<PortMapping> {
   const { network, family, servers, signal } = settings;
   signal.throwIfAborted();
 
-  const check = (signal: AbortSignal) => checkExternalAddress({ network, family, servers, signal });
+  const check = async (signal: AbortSignal) => {
+    if (servers.length === 0) return [];
+    const { checkExternalAddress } = await import("./external_address_check.ts"); // all of STUN
+    return await checkExternalAddress({ network, family, servers, signal });
+  };
   // The external address is checked while the gateways are asked, and no longer.
   await using checking = new TaskGroup(reportError);
   const checked = Promise.withResolvers<readonly string[]>();

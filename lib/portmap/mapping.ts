@@ -12,8 +12,7 @@ import { formatTransportAddress, type TransportAddress } from "../net/address.ts
 import type { LeaseNews } from "./lease_engine.ts";
 import { LeaseRenewer, type LeaseRenewerOptions } from "./lease_renewer.ts";
 import type { MapperName, MappingGrant } from "./mapper.ts";
-import type { HeldGrant, RaceResult } from "./race.ts";
-import type { RouterMutex } from "./router_mutex.ts";
+import type { HeldGrant, RaceResult, RouterMutex } from "./race.ts";
 import { type MappingVerdict, mappingVerdict, type MappingVerdictKind } from "./verdict.ts";
 
 /** A mapping as plain data, JSON-safe. */

@@ -16,7 +16,19 @@
 
 export { mapPort, type MapPortOptions } from "./map_port.ts";
 export type { MappingEvent, MappingReport, PortMapping } from "./mapping.ts";
-export { type MappingAttempt, NoMappingError } from "./no_mapping_error.ts";
+export {
+  type GatewayEpoch,
+  type MapperCallOptions,
+  type MapperName,
+  type MappingAttempt,
+  type MappingGrant,
+  MappingRefusedError,
+  type MappingRequest,
+  NoMappingError,
+  type PortMapper,
+  type ProbeAnswer,
+  type ProbeResult,
+} from "./mapper.ts";
 export type { OuterGateway } from "./candidate_mappers.ts";
 export type { MappingVerdict, MappingVerdictKind } from "./verdict.ts";
 export {
@@ -33,17 +45,6 @@ export {
   type ProtocolReport,
 } from "./admin.ts";
 export { findGateways, type FindGatewaysOptions, type Gateway } from "./gateway.ts";
-export {
-  type GatewayEpoch,
-  type MapperCallOptions,
-  type MapperName,
-  type MappingGrant,
-  MappingRefusedError,
-  type MappingRequest,
-  type PortMapper,
-  type ProbeAnswer,
-  type ProbeResult,
-} from "./mapper.ts";
 export { PCP_ANYCAST, PCP_PORT, pcpMapper, type PcpMapperOptions } from "./pcp/client.ts";
 export { type PcpPeerMapping, type PcpPeerRequest, requestPcpPeer } from "./pcp/peer.ts";
 export type { PcpServer } from "./pcp/transaction.ts";

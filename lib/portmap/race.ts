@@ -3,16 +3,24 @@
  * granted stays open.
  *
  * A candidate that has not asked yet when the race is decided never asks. One that has asked is waited for, because an
- * answer that nobody receives leaves a port open; the caller does not wait for that.
+ * answer that nobody receives leaves a port open; the caller does not wait for that. Races of one network take turns.
  *
  * @module
  */
 
 import { PunchlineError } from "../base/errors.ts";
 import { ResettableTimer } from "../base/timers.ts";
+import type { Network } from "../net/network.ts";
 import type { Gateway } from "./gateway.ts";
-import type { MapperName, MappingGrant, MappingRequest, PortMapper } from "./mapper.ts";
-import { type MappingAttempt, mappingAttempt, NoMappingError } from "./no_mapping_error.ts";
+import {
+  type MapperName,
+  type MappingAttempt,
+  mappingAttempt,
+  type MappingGrant,
+  type MappingRequest,
+  NoMappingError,
+  type PortMapper,
+} from "./mapper.ts";
 
 /** One protocol with one gateway. */
 export interface CandidateMapper {
@@ -91,6 +99,58 @@ export async function releaseGrant(
     onProblem(error);
     return false;
   }
+}
+
+/** Runs one job at a time. When one fails, all that wait go ahead: a silent router needs no queue. */
+export class RouterMutex {
+  /** The protocol that granted last. */
+  preferredProtocol: MapperName | undefined;
+  #isLocked = false;
+  readonly #waiting = new Set<() => void>();
+
+  /** Runs a job once those before it are done, or it has waited for long enough. */
+  async through<T>(job: () => Promise<T>): Promise<T> {
+    await this.#lock();
+    try {
+      const result = await job();
+      this.#unlock(1);
+      return result;
+    } catch (error) {
+      this.#unlock(Infinity);
+      throw error;
+    }
+  }
+
+  async #lock(): Promise<void> {
+    if (!this.#isLocked) {
+      this.#isLocked = true;
+      return;
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const go = () => {
+      this.#waiting.delete(go);
+      this.#isLocked = true;
+      resolve();
+    };
+    const timer = setTimeout(go, MAX_WAIT_MS);
+    this.#waiting.add(go);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  #unlock(count: number): void {
+    this.#isLocked = false;
+    for (const go of [...this.#waiting].slice(0, count)) go();
+  }
+}
+
+/** The mutex of a network: all calls that use the network share its routers. */
+export function routerMutexOf(network: Network): RouterMutex {
+  const known = MUTEXES.get(network);
+  if (known !== undefined) return known;
+  const mutex = new RouterMutex();
+  MUTEXES.set(network, mutex);
+  return mutex;
 }
 
 class Race {
@@ -190,6 +250,9 @@ function unfinished(elapsedMs: number): Error {
   return new Error(`not finished after ${Math.round(elapsedMs)} ms`);
 }
 
+/** All that calls of `mapPort()` share. An entry lives as long as its network, and is empty while no call waits. */
+const MUTEXES = new WeakMap<Network, RouterMutex>();
+
 const DECIDED = new DOMException("The race is decided", "AbortError");
 const OVER = new DOMException("The race is over", "AbortError");
 
@@ -200,3 +263,6 @@ const LATE_ANSWER_MS = 1000;
 
 /** Chosen by us: how long a release may take. */
 const RELEASE_MS = 4000;
+
+/** Chosen by us: enough for a hundred callers of a router that takes 80 ms for each. */
+const MAX_WAIT_MS = 10_000;

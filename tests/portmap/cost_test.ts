@@ -1,7 +1,7 @@
 /** What `mapPort()` costs a network in which nobody answers, and a caller who gives up. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NoMappingError } from "../../lib/portmap/no_mapping_error.ts";
+import { NoMappingError } from "../../lib/portmap/mapper.ts";
 import { atMapPortHome, type MapPortHome, type MapPortHomeOptions } from "./map_port_home.ts";
 
 /** Counts what the host sends. */

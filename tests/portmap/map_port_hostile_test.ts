@@ -1,7 +1,7 @@
 /** What faulty and hostile gateways make of `mapPort()`: the right next action or one clear error, in time. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NoMappingError } from "../../lib/portmap/no_mapping_error.ts";
+import { NoMappingError } from "../../lib/portmap/mapper.ts";
 import type { Script } from "./fake_gateway/fake_gateway.ts";
 import type { FakeIgdOptions } from "./fake_gateway/fake_igd.ts";
 import { destinationIp } from "../simnet/packet.ts";

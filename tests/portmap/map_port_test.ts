@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { NoMappingError } from "../../lib/portmap/no_mapping_error.ts";
+import { NoMappingError } from "../../lib/portmap/mapper.ts";
 import { GATEWAY_IP } from "./fixtures.ts";
 import { atMapPortHome, type MapPortHomeOptions, UPNP_ALONE } from "./map_port_home.ts";
 

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { RouterMutex } from "../../lib/portmap/router_mutex.ts";
+import { RouterMutex } from "../../lib/portmap/race.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 
 Deno.test("RouterMutex runs one job at a time, in the order of the callers", async () => {
