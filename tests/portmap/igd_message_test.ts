@@ -252,16 +252,16 @@ Deno.test("decodeHandle() reads what encodeHandle() wrote, and nothing else", ()
 
 Deno.test("SoapPace lets a device rest after three calls, as long as they took, within bounds", () => {
   for (const [callMs, restMs] of [[1, 10], [20, 60], [500, 200]] as const) {
-    const pace = new RequestPacing();
+    const pacing = new RequestPacing();
     let nowMs = 0;
     for (let call = 0; call < 3; call++) {
-      assertEquals(pace.restMs(nowMs), 0);
-      pace.took(nowMs, nowMs += callMs);
+      assertEquals(pacing.restMs(nowMs), 0);
+      pacing.record(nowMs, nowMs += callMs);
     }
-    assertEquals(pace.restMs(nowMs), restMs);
+    assertEquals(pacing.restMs(nowMs), restMs);
     nowMs += restMs;
-    assertEquals(pace.restMs(nowMs), 0);
-    pace.took(nowMs, nowMs += 1);
-    assertEquals(pace.restMs(nowMs), 0);
+    assertEquals(pacing.restMs(nowMs), 0);
+    pacing.record(nowMs, nowMs += 1);
+    assertEquals(pacing.restMs(nowMs), 0);
   }
 });
