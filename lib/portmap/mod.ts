@@ -45,7 +45,7 @@ export {
   type ProtocolReport,
 } from "./admin.ts";
 export { findGateways, type FindGatewaysOptions, type Gateway } from "./gateway.ts";
-export { PCP_ANYCAST, PCP_PORT, pcpMapper, type PcpMapperOptions } from "./pcp/client.ts";
+export { PCP_ANYCAST, pcpMapper, type PcpMapperOptions } from "./pcp/client.ts";
 export { type PcpPeerMapping, type PcpPeerRequest, requestPcpPeer } from "./pcp/peer.ts";
 export type { PcpServer } from "./pcp/transaction.ts";
 export type { PcpFilter } from "./pcp/message.ts";
@@ -54,6 +54,16 @@ export { natPmpMapper, type NatPmpMapperOptions } from "./nat_pmp/client.ts";
 export { type IgdMapper, igdMapper, type IgdMapperOptions } from "./upnp/client.ts";
 export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./upnp/actions.ts";
 export { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./gateway_transaction.ts";
+export {
+  type ConnectionAttempt,
+  MalformedMessageError,
+  NetworkError,
+  type NetworkErrorReason,
+  NoResponseError,
+  PunchlineError,
+  RefusedError,
+  UnreachableError,
+} from "../base/errors.ts";
 export type * from "../net/network.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type { Logger } from "../base/logger.ts";

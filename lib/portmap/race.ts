@@ -3,7 +3,7 @@
  * granted stays open.
  *
  * A candidate that has not asked yet when the race is decided never asks. One that has asked is waited for, because an
- * answer that nobody receives leaves a port open; the caller does not wait for that. Races of one network take turns.
+ * answer that is never received leaves a port open; the caller does not wait for that. Races of one network take turns.
  *
  * @module
  */
@@ -42,7 +42,7 @@ export interface HeldGrant {
 export interface RaceOptions {
   /** What to ask a gateway for. */
   readonly request: (gateway: Gateway) => MappingRequest;
-  /** Whether a grant is worth having. Others are taken only if there is none such. */
+  /** Whether a grant is worth having. If no grant is, the first of the others is taken. */
   readonly isUsable: (grant: MappingGrant) => boolean;
   readonly timeoutMs: number;
   /** Called with why a loser could not be released. */
@@ -85,7 +85,7 @@ export async function raceForGrant(
   throw new NoMappingError({ protocol, internalPort: internal.port }, race.attempts);
 }
 
-/** Releases a grant, within the time that somebody waits who wants to leave; whether the gateway confirmed it. */
+/** Releases a grant, and gives up after 4 s, because the program may be ending; whether the gateway confirmed it. */
 export async function releaseGrant(
   { mapper, grant }: HeldGrant,
   onProblem: (problem: unknown) => void = () => {},

@@ -172,7 +172,7 @@ Deno.test("a probe by NAT-PMP tells refusal and silence apart", async () => {
 
 Deno.test("natPmpMapper() rejects an IPv6 gateway", () =>
   atHome({}, ({ network }) => {
-    assertThrows(() => natPmpMapper("fe80::1", { network }), TypeError, "IPv4 alone");
+    assertThrows(() => natPmpMapper("fe80::1", { network }), TypeError, "IPv4 only");
     return Promise.resolve();
   }));
 

@@ -137,7 +137,7 @@ export function connectionScore({ status, externalIp }: ConnectionStatus): numbe
   return (isPlausible ? 2 : 0) + (isConnected ? 1 : 0);
 }
 
-/** An entry that cannot be read ends a list whose first entries could. */
+/** An entry that cannot be read ends the list, unless it is the first. */
 async function tryEntry(
   session: IgdSession,
   service: IgdService,
