@@ -1,4 +1,4 @@
-/** Two NATs in a row. */
+/** A gateway behind another NAT. */
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { mapPort, type MapPortOptions } from "../../lib/portmap/map_port.ts";

@@ -45,10 +45,9 @@ export function encodeHttpRequest(request: HttpRequest): Uint8Array {
     `Host: ${hostField}`,
     "Connection: close",
     ...Object.entries(fields).map(([name, value]) => `${name}: ${value}`),
-    ...(body === undefined ? [] : [`Content-Length: ${body.length}`]),
-    "",
-    "",
   ];
+  if (body !== undefined) lines.push(`Content-Length: ${body.length}`);
+  lines.push("", "");
   return concat(new TextEncoder().encode(lines.join("\r\n")), body ?? new Uint8Array());
 }
 

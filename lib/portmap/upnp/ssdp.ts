@@ -47,11 +47,9 @@ export function encodeSearch({ to, searchTarget, maxWaitSeconds }: SsdpSearch): 
     "M-SEARCH * HTTP/1.1",
     `HOST: ${formatTransportAddress({ ...to, ip: withoutZone(to.ip) })}`,
     'MAN: "ssdp:discover"',
-    ...(maxWaitSeconds === undefined ? [] : [`MX: ${maxWaitSeconds}`]),
-    `ST: ${searchTarget}`,
-    "",
-    "",
   ];
+  if (maxWaitSeconds !== undefined) lines.push(`MX: ${maxWaitSeconds}`);
+  lines.push(`ST: ${searchTarget}`, "", "");
   return new TextEncoder().encode(lines.join("\r\n"));
 }
 

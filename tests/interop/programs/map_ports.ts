@@ -1,6 +1,6 @@
 /**
- * Does one thing with a gateway and prints it as JSON: `map_ports.ts PROTOCOL ACTION [JSON]`. Grants go from one run
- * to the next as they are printed.
+ * Performs one action with a gateway, and prints the result as JSON: `map_ports.ts PROTOCOL ACTION [JSON]`. Grants pass
+ * from one run to the next as they were printed.
  *
  * @module
  */
@@ -37,8 +37,8 @@ async function run(action: string, argument: unknown): Promise<unknown> {
       return await findGateways({ network });
     case "peer":
       return await peer();
-    case "hear":
-      return await hear(argument as Pick<Gateway, "ip" | "localIp">);
+    case "listen":
+      return await firstAnnouncement(argument as Pick<Gateway, "ip" | "localIp">);
     case "time":
       return await time(mapper, argument as MappingRequest);
     default:
@@ -61,7 +61,7 @@ function mapperOf(protocol: string): PortMapper {
 }
 
 /** The first announcement of a gateway. */
-async function hear(gateway: Pick<Gateway, "ip" | "localIp">) {
+async function firstAnnouncement(gateway: Pick<Gateway, "ip" | "localIp">) {
   using listener = await listenForAnnouncements(network, gateway);
   // deno-lint-ignore no-console -- a program
   console.error("listening");
