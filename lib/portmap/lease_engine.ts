@@ -192,7 +192,7 @@ function onTime(state: LeaseState, moment: LeaseMoment): LeaseStep {
 }
 
 /**
- * Anybody on the link can forge announcements, so they make us ask no more often than a lease may. An announcement has
+ * Any host on the link can forge announcements, so they make us ask no more often than a lease may. An announcement has
  * a reason even if the epoch fits: a gateway that started just before the last answer has no clock to show for it.
  */
 function onAnnounced(
@@ -200,7 +200,7 @@ function onAnnounced(
   { mapper, epoch }: { readonly mapper: MapperName; readonly epoch: GatewayEpoch },
   moment: LeaseMoment,
 ): LeaseStep {
-  if (state.phase === "restoring") return wait(state); // that is under way
+  if (state.phase === "restoring") return wait(state); // already under way
   if (state.phase !== "waiting") return stay(state);
   if (moment.nowMs < state.lastAskedMs + MIN_INTERVAL_SECONDS * 1000) return wait(state);
   const hasRestarted = mapper === state.grant.mapper && !isEpochConsistent(state.grant, epoch);

@@ -5,7 +5,7 @@
  */
 
 import type { Logger } from "../base/logger.ts";
-import { TaskGroup } from "../base/tasks.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { type IpFamily, ipFamily, parseHostPort, parseIp } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -110,8 +110,8 @@ export async function mapPort(options: MapPortOptions): Promise<PortMapping> {
     return await checkExternalAddress({ network, family, servers, signal });
   };
   // The external address is checked while the gateways are asked, and no longer.
-  await using checking = new TaskGroup(reportError);
-  const checked = Promise.withResolvers<readonly string[]>();
+  const checked = optionalResolvers<readonly string[]>();
+  await using checking = new TaskGroup(checked.reject);
   checking.run(async (over) => checked.resolve(await check(AbortSignal.any([signal, over]))));
 
   const result = await raceGateways(settings, signal);
