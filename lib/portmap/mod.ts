@@ -49,7 +49,6 @@ export { PCP_ANYCAST, pcpMapper, type PcpMapperOptions } from "./pcp/client.ts";
 export { type PcpPeerMapping, type PcpPeerRequest, requestPcpPeer } from "./pcp/peer.ts";
 export type { PcpServer } from "./pcp/transaction.ts";
 export type { PcpFilter } from "./pcp/message.ts";
-export { pcpFirst } from "./pcp/nat_pmp_fallback.ts";
 export { natPmpMapper, type NatPmpMapperOptions } from "./nat_pmp/client.ts";
 export { type IgdMapper, igdMapper, type IgdMapperOptions } from "./upnp/client.ts";
 export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./upnp/actions.ts";

@@ -303,7 +303,7 @@ function mapBody(
 }
 
 /** The port on which servers listen: RFC 6887 §19.1. */
-export const PCP_PORT = 5351;
+const PCP_PORT = 5351;
 
 /**
  * RFC 7723 §4: the address of the nearest PCP server, wherever it is, such as a carrier's. Use it only if you trust the

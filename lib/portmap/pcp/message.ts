@@ -182,7 +182,7 @@ export function decodePcpResponse(bytes: Uint8Array): PcpResponse {
 }
 
 /** Encodes options, each padded to whole words. */
-export function encodePcpOptions(options: readonly PcpOption[]): Uint8Array<ArrayBuffer> {
+function encodePcpOptions(options: readonly PcpOption[]): Uint8Array<ArrayBuffer> {
   return concat(...options.map(encodeOption));
 }
 
@@ -191,7 +191,7 @@ export function encodePcpOptions(options: readonly PcpOption[]): Uint8Array<Arra
  *
  * @throws {MalformedMessageError} if one is truncated
  */
-export function decodePcpOptions(bytes: Uint8Array): PcpOption[] {
+function decodePcpOptions(bytes: Uint8Array): PcpOption[] {
   const reader = new ByteReader(bytes, "PCP options");
   const options: PcpOption[] = [];
   while (reader.remaining > 0) {
@@ -215,7 +215,7 @@ export function pcpAddressBytes(ip: string): Uint8Array<ArrayBuffer> {
 }
 
 /** Decodes an address of sixteen bytes. */
-export function readPcpAddress(reader: ByteReader, field: string): string {
+function readPcpAddress(reader: ByteReader, field: string): string {
   const bytes = reader.bytes(16, field);
   const isIpv4 = V4_MAPPED.every((byte, index) => bytes[index] === byte);
   return formatIp(isIpv4 ? bytes.subarray(V4_MAPPED.length) : bytes);

@@ -61,9 +61,9 @@ export function meansNoAction(failure: IgdFailure): boolean {
   return failure.kind === "reset" || failure.status !== 503;
 }
 
-/** Another host, or the router itself, uses the port. */
+/** The code for a port that another host uses. */
 export const CONFLICT_IN_MAPPING_ENTRY = 718;
-export const CONFLICT_WITH_OTHER_MECHANISMS = 729;
+
 /** The code for a mapping that was granted but is not there. */
 export const NO_SUCH_ENTRY_IN_ARRAY = 714;
 

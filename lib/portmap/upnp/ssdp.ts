@@ -23,7 +23,7 @@ import { delay } from "@std/async/delay";
 export interface SsdpSearch {
   /** The destination. */
   readonly to: TransportAddress;
-  /** The ST field: what to search for, such as {@linkcode INTERNET_GATEWAY_DEVICE_1}. */
+  /** The ST field: what to search for, such as a device type. */
   readonly searchTarget: string;
   /** The MX field: over how many seconds devices spread their answers. Unicast searches have none (§1.3.2). */
   readonly maxWaitSeconds?: number;
@@ -203,16 +203,16 @@ function zoneAmong(...ips: readonly (string | undefined)[]): string {
 export const SEARCH_MS = 1800;
 
 /** The port on which devices listen (§1.3.2). */
-export const SSDP_PORT = 1900;
+const SSDP_PORT = 1900;
 
 /** The multicast group of IPv4 (§1.3.2), and of IPv6 on the link (Annex A.3). */
-export const SSDP_GROUP_IPV4 = "239.255.255.250";
-export const SSDP_GROUP_IPV6 = "ff02::c";
+const SSDP_GROUP_IPV4 = "239.255.255.250";
+const SSDP_GROUP_IPV6 = "ff02::c";
 
 /** Search targets: gateways of either version, and any device. */
-export const INTERNET_GATEWAY_DEVICE_1 = "urn:schemas-upnp-org:device:InternetGatewayDevice:1";
-export const INTERNET_GATEWAY_DEVICE_2 = "urn:schemas-upnp-org:device:InternetGatewayDevice:2";
-export const ROOT_DEVICE = "upnp:rootdevice";
+const INTERNET_GATEWAY_DEVICE_1 = "urn:schemas-upnp-org:device:InternetGatewayDevice:1";
+const INTERNET_GATEWAY_DEVICE_2 = "urn:schemas-upnp-org:device:InternetGatewayDevice:2";
+const ROOT_DEVICE = "upnp:rootdevice";
 
 /** Version 2 devices must answer a search for version 1 (§1.3.2); rootdevice finds those that answer to neither. */
 const SEARCH_TARGETS = [INTERNET_GATEWAY_DEVICE_1, INTERNET_GATEWAY_DEVICE_2, ROOT_DEVICE];
