@@ -1,19 +1,20 @@
 /**
- * What is open on the gateways of this host, and closing it.
+ * Administration: which protocols the gateways of this host speak, which ports are open on them, and closing those.
  *
- * Only UPnP lists. Mappings that PCP made have a nonce, without which PCP does not delete them; most routers keep all
- * in one table, where UPnP and NAT-PMP reach them.
+ * Only UPnP can list mappings. PCP does not delete a mapping without its nonce, but most routers keep all mappings in
+ * one table, where UPnP and NAT-PMP can delete them.
  *
  * @module
  */
 
+import { PunchlineError } from "../base/errors.ts";
 import { formatTransportAddress, ipFamily } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
+import { checkExternalAddress } from "./external_address_check.ts";
 import { findGateways, type Gateway } from "./gateway.ts";
-import { FAST_WAITS_MS } from "./gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS } from "./gateway_transaction.ts";
 import {
-  isOfGateway,
   type MapperName,
   type MappingAttempt,
   mappingAttempt,
@@ -24,104 +25,88 @@ import {
   SILENCE_REMEDIES,
 } from "./mapper.ts";
 import { natPmpMapper } from "./nat_pmp/client.ts";
-import { askOutside } from "./outside_view.ts";
 import { pcpMapper } from "./pcp/client.ts";
 import { type IgdMapper, igdMapper } from "./upnp/client.ts";
 import { isPlausibleExternalIp, type MappingVerdict, mappingVerdict } from "./verdict.ts";
 
-/** Whom to ask. */
+/** Which gateways to ask. */
 export interface MappingTableOptions {
-  /** The host's default gateways of IPv4 unless given. */
+  /** The gateway's IP address; the host's IPv4 default gateways by default. */
   readonly gateway?: string;
-  /** Ends it. */
+  /** Aborts the call. */
   readonly signal?: AbortSignal;
-  /** The system's own unless given. */
+  /** The system's network by default. */
   readonly network?: Network;
 }
 
-/** One gateway's table. */
+/** One gateway's table of mappings. */
 export interface GatewayMappings {
   /** Its IP address. */
   readonly address: string;
-  /** As far as it lists them. */
+  /** The mappings, as far as it lists them. */
   readonly mappings: readonly ListedMapping[];
-  /** Why it lists none; `null` if it does list. */
+  /** Why it lists none; `null` if it does. */
   readonly problem: string | null;
 }
 
-/** One entry. */
+/** One mapping in a gateway's table. */
 export interface ListedMapping {
   /** The transport protocol. */
   readonly transport: "tcp" | "udp";
-  /** The port outside. */
+  /** The external port. */
   readonly externalPort: number;
-  /** `192.168.1.2:8080`. */
+  /** The host that the mapping leads to, such as `192.168.1.2:8080`. */
   readonly internal: string;
-  /** 0 if it never expires, or the router does not tell. */
+  /** 0 if it never expires, or the router does not say. */
   readonly leaseSeconds: number;
-  /** What who made it wrote there. */
+  /** The description that the creator of the mapping gave it. */
   readonly description: string;
   /** Whether it is in effect. */
   readonly enabled: boolean;
 }
 
-/** One mapping that was closed. */
-export interface DeletedMapping {
-  /** How. */
-  readonly protocol: MapperName;
-  /** The transport protocol. */
-  readonly transport: "tcp" | "udp";
-  /** Its port outside; `null` if the protocol does not tell whether there was one. */
-  readonly external: number | null;
-  /** Where. */
-  readonly gateway: string;
-}
-
 /**
- * The tables of all gateways, by UPnP.
+ * Lists the mappings on all gateways, by UPnP.
  *
  * @throws {NoMappingError} if there is no gateway
  */
 export async function listMappings(options: MappingTableOptions = {}): Promise<GatewayMappings[]> {
   const { network = systemNetwork, signal } = options;
   const gateways = await requireGateways(options, "tcp", 0);
-  const tables = await Promise.all(gateways.map(async ({ ip, localIp, source }) => {
-    try {
-      const entries = await igdMapper(ip, { network, local: localIp }).listMappings({ signal });
-      const mappings = entries.map((entry): ListedMapping => ({
-        transport: entry.protocol,
-        externalPort: entry.externalPort,
-        internal: formatTransportAddress({ ip: entry.internalClient, port: entry.internalPort }),
-        leaseSeconds: entry.leaseSeconds,
-        description: plain(entry.description),
-        enabled: entry.enabled,
-      }));
-      return { source, table: { address: ip, mappings, problem: null } };
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (!isOfGateway(error) || !(error instanceof Error)) throw error;
-      return { source, table: { address: ip, mappings: [], problem: error.message } };
-    }
+  const tables = await Promise.all(gateways.map(async (gateway) => {
+    return { source: gateway.source, table: await tableOf(gateway, network, signal) };
   }));
   const answering = tables.filter(({ table }) => table.problem === null);
-  // Where gateways are guesses, those that nobody is at are not worth a line.
+  // A guessed gateway that does not answer probably does not exist.
   const worth = tables.filter(({ source }) => source !== "guess" || answering.length === 0);
   return [...new Set([...answering, ...worth])].map(({ table }) => table);
 }
 
-/** What to close. */
+/** Which mappings to close. */
 export interface DeleteMappingsOptions extends MappingTableOptions {
   /** The transport protocol. */
   readonly protocol: "tcp" | "udp";
-  /** This host's port; or, where no mapping leads to it, the port outside of a mapping that leads to this host. */
+  /** A port of this host; or, if no mapping leads to it, the external port of a mapping to this host. */
   readonly port: number;
 }
 
+/** A mapping that was closed. */
+export interface DeletedMapping {
+  /** The protocol that closed it. */
+  readonly protocol: MapperName;
+  /** The transport protocol. */
+  readonly transport: "tcp" | "udp";
+  /** Its external port; `null` if the protocol does not say whether there was a mapping. */
+  readonly external: number | null;
+  /** The gateway's IP address. */
+  readonly gateway: string;
+}
+
 /**
- * Closes the mappings to a port of this host: by UPnP those that its table shows, by NAT-PMP whatever there is.
+ * Closes the mappings to a port of this host: by UPnP those in the gateway's table, by NAT-PMP whatever there is.
  *
- * @returns what was closed, as far as gateways tell
- * @throws {NoMappingError} if no gateway did anything
+ * @returns what was closed, as far as the gateways say
+ * @throws {NoMappingError} if every gateway failed
  */
 export async function deleteMappings(options: DeleteMappingsOptions): Promise<DeletedMapping[]> {
   const { network = systemNetwork, protocol, port, signal } = options;
@@ -134,14 +119,14 @@ export async function deleteMappings(options: DeleteMappingsOptions): Promise<De
         return await run();
       } catch (error) {
         signal?.throwIfAborted();
-        if (!isOfGateway(error)) throw error;
-        const asked = { protocol: mapper, gateway, elapsedMs: performance.now() - startMs };
-        attempts.push(mappingAttempt(asked, error));
+        if (!(error instanceof PunchlineError)) throw error;
+        const call = { protocol: mapper, gateway, elapsedMs: performance.now() - startMs };
+        attempts.push(mappingAttempt(call, error));
         return [];
       }
     };
     const igd = igdMapper(gateway.ip, { network, local: gateway.localIp });
-    const natPmp = natPmpMapper(gateway.ip, { network, waitsMs: FAST_WAITS_MS });
+    const natPmp = natPmpMapper(gateway.ip, { network, waitsMs: INTERACTIVE_WAITS_MS });
     return [
       attempt("upnp", () => deleteByUpnp(igd, gateway, options)),
       attempt("nat-pmp", () => deleteByNatPmp(natPmp, gateway, options)),
@@ -152,6 +137,104 @@ export async function deleteMappings(options: DeleteMappingsOptions): Promise<De
   throw new NoMappingError({ protocol, internalPort: port, verb: "delete" }, attempts);
 }
 
+/** Which gateways to probe. */
+export interface ProbeGatewaysOptions {
+  /** The gateway's IP address; the host's default gateways by default. */
+  readonly gateway?: string;
+  /** STUN servers for the verdict, `HOST[:PORT]`; none by default. */
+  readonly servers?: readonly string[];
+  /** Aborts the call. */
+  readonly signal?: AbortSignal;
+  /** The system's network by default. */
+  readonly network?: Network;
+}
+
+/** How a gateway answered one protocol. */
+export interface ProtocolReport {
+  /** Whether it speaks the protocol. */
+  readonly answer: "supported" | "refused" | "garbled" | "silent";
+  /** The cause, and the remedy if there is one, in one line. */
+  readonly detail: string;
+}
+
+/** How a gateway answered all protocols. */
+export interface GatewayReport {
+  /** Its IP address. */
+  readonly address: string;
+  /** Its answer to PCP. */
+  readonly pcp: ProtocolReport;
+  /** Its answer to NAT-PMP; `null` for IPv6, which NAT-PMP does not know. */
+  readonly natPmp: ProtocolReport | null;
+  /** Its answer to UPnP. */
+  readonly upnp: ProtocolReport;
+  /** Its external address; `null` if it does not report one. */
+  readonly external: string | null;
+  /** Whether the internet could reach a mapping on it; `null` if it maps nothing. */
+  readonly verdict: MappingVerdict["kind"] | null;
+  /** The verdict's cause and remedy, in one line. */
+  readonly detail: string;
+}
+
+/**
+ * Asks all gateways by all protocols at once, in about two seconds, without changing anything.
+ *
+ * @throws {TypeError} if the gateway or a server is not an address
+ * @throws {NetworkError} if this host's network cannot be used
+ */
+export async function probeGateways(options: ProbeGatewaysOptions = {}): Promise<GatewayReport[]> {
+  const { network = systemNetwork, gateway, servers = [], signal } = options;
+  const known = gateway === undefined ? [] : [gateway];
+  const seen = checkExternalAddress({ network, family: 4, servers, signal });
+  const gateways = await findGateways({ network, known, signal });
+  const [seenIps, ...probes] = await Promise.all([
+    seen,
+    ...gateways.map((gateway) => probeGateway(gateway, network, signal)),
+  ]);
+  const isGuess = ({ gateway }: ProbedGateway) => gateway.source === "guess";
+  return probes.filter((probe) => !isGuess(probe) || answers(probe))
+    .map((probe) => reportOf(probe, seenIps));
+}
+
+async function requireGateways(
+  { network = systemNetwork, gateway, signal }: MappingTableOptions,
+  protocol: "tcp" | "udp",
+  internalPort: number,
+): Promise<Gateway[]> {
+  const known = gateway === undefined ? [] : [gateway];
+  const found = await findGateways({ network, known, signal });
+  const gateways = found.filter(({ ip }) => ipFamily(ip) === 4);
+  if (gateways.length > 0) return gateways;
+  throw new NoMappingError({ protocol, internalPort }, []);
+}
+
+async function tableOf(
+  { ip, localIp }: Gateway,
+  network: Network,
+  signal: AbortSignal | undefined,
+): Promise<GatewayMappings> {
+  try {
+    const entries = await igdMapper(ip, { network, local: localIp }).listMappings({ signal });
+    const mappings = entries.map((entry): ListedMapping => ({
+      transport: entry.protocol,
+      externalPort: entry.externalPort,
+      internal: formatTransportAddress({ ip: entry.internalClient, port: entry.internalPort }),
+      leaseSeconds: entry.leaseSeconds,
+      description: printable(entry.description),
+      enabled: entry.enabled,
+    }));
+    return { address: ip, mappings, problem: null };
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!(error instanceof PunchlineError)) throw error;
+    return { address: ip, mappings: [], problem: error.message };
+  }
+}
+
+/** Descriptions end up on terminals. */
+function printable(text: string): string {
+  return text.replaceAll(/\p{Control}/gu, "").slice(0, MAX_DESCRIPTION);
+}
+
 async function deleteByUpnp(
   mapper: IgdMapper,
   { localIp }: Gateway,
@@ -160,9 +243,9 @@ async function deleteByUpnp(
   const entries = (await mapper.listMappings({ signal })).filter((entry) =>
     entry.protocol === protocol && entry.internalClient === localIp
   );
-  const inner = entries.filter(({ internalPort }) => internalPort === port);
-  const chosen = inner.length > 0
-    ? inner
+  const byInternalPort = entries.filter(({ internalPort }) => internalPort === port);
+  const chosen = byInternalPort.length > 0
+    ? byInternalPort
     : entries.filter(({ externalPort }) => externalPort === port);
   const deleted: DeletedMapping[] = [];
   for (const { externalPort } of chosen) {
@@ -195,85 +278,7 @@ async function deleteByNatPmp(
   return [{ protocol: "nat-pmp", transport: protocol, external: null, gateway: ip }];
 }
 
-async function requireGateways(
-  { network = systemNetwork, gateway, signal }: MappingTableOptions,
-  protocol: "tcp" | "udp",
-  internalPort: number,
-): Promise<Gateway[]> {
-  const known = gateway === undefined ? [] : [gateway];
-  const found = await findGateways({ network, known, signal });
-  const gateways = found.filter(({ ip }) => ipFamily(ip) === 4);
-  if (gateways.length > 0) return gateways;
-  throw new NoMappingError({ protocol, internalPort }, []);
-}
-
-/** It ends up on terminals. */
-function plain(text: string): string {
-  return text.replaceAll(/\p{Control}/gu, "").slice(0, MAX_DESCRIPTION);
-}
-
-/** Ours: what others wrote into the router's table is to fit on a line. */
-const MAX_DESCRIPTION = 60;
-
-/** Whom to ask. */
-export interface ProbeGatewaysOptions {
-  /** The host's default gateways unless given. */
-  readonly gateway?: string;
-  /** STUN servers for the verdict; none unless given. */
-  readonly servers?: readonly string[];
-  /** Ends it. */
-  readonly signal?: AbortSignal;
-  /** The system's own unless given. */
-  readonly network?: Network;
-}
-
-/** What one protocol came to. */
-export interface ProtocolReport {
-  /** Whether it does the protocol. */
-  readonly answer: "supported" | "refused" | "garbled" | "silent";
-  /** Cause, and remedy where there is one, in one line. */
-  readonly detail: string;
-}
-
-/** What one gateway said. */
-export interface GatewayReport {
-  /** Its IP address. */
-  readonly address: string;
-  /** What it said to PCP. */
-  readonly pcp: ProtocolReport;
-  /** `null` for IPv6, for which there is none. */
-  readonly natPmp: ProtocolReport | null;
-  /** What it said to UPnP. */
-  readonly upnp: ProtocolReport;
-  /** Its own address outside; `null` if it did not tell. */
-  readonly external: string | null;
-  /** What a mapping on it would be worth; `null` if it maps nothing. */
-  readonly verdict: MappingVerdict["kind"] | null;
-  /** The verdict's cause and remedy, in one line. */
-  readonly detail: string;
-}
-
-/**
- * Asks all gateways by all protocols at once, in about two seconds; changes nothing there.
- *
- * @throws {TypeError} if the gateway or a server is no address
- * @throws {NetworkError} if this host's network cannot be used
- */
-export async function probeGateways(options: ProbeGatewaysOptions = {}): Promise<GatewayReport[]> {
-  const { network = systemNetwork, gateway, servers = [], signal } = options;
-  const known = gateway === undefined ? [] : [gateway];
-  const seen = askOutside({ network, family: 4, servers, signal });
-  const gateways = await findGateways({ network, known, signal });
-  const [seenIps, ...reports] = await Promise.all([
-    seen,
-    ...gateways.map((gateway) => probeGateway(gateway, network, signal)),
-  ]);
-  const isGuess = (report: Probed) => report.gateway.source === "guess";
-  return reports.filter((report) => !isGuess(report) || isAlive(report))
-    .map((report) => toReport(report, seenIps));
-}
-
-interface Probed {
+interface ProbedGateway {
   readonly gateway: Gateway;
   readonly pcp: ProbeResult;
   readonly natPmp: ProbeResult | undefined;
@@ -284,11 +289,11 @@ async function probeGateway(
   gateway: Gateway,
   network: Network,
   signal: AbortSignal | undefined,
-): Promise<Probed> {
+): Promise<ProbedGateway> {
   const { ip, localIp } = gateway;
   const isIpv4 = ipFamily(ip) === 4;
   const probe = (mapper: PortMapper) => mapper.probe({ signal });
-  const waitsMs = FAST_WAITS_MS;
+  const waitsMs = INTERACTIVE_WAITS_MS;
   const [pcp, natPmp, upnp] = await Promise.all([
     probe(pcpMapper(ip, { network, localIp, waitsMs })),
     isIpv4 ? probe(natPmpMapper(ip, { network, waitsMs })) : undefined,
@@ -297,24 +302,21 @@ async function probeGateway(
   return { gateway, pcp, natPmp, upnp };
 }
 
-function isAlive({ pcp, natPmp, upnp }: Probed): boolean {
+function answers({ pcp, natPmp, upnp }: ProbedGateway): boolean {
   return [pcp, natPmp, upnp].some((result) => result !== undefined && result.kind !== "silent");
 }
 
-function toReport({ gateway, pcp, natPmp, upnp }: Probed, seenIps: readonly string[]) {
+function reportOf(
+  { gateway, pcp, natPmp, upnp }: ProbedGateway,
+  seenIps: readonly string[],
+): GatewayReport {
   const results = [natPmp, upnp, pcp];
-  const told = results.flatMap((result) =>
-    result?.kind === "supported" && result.externalIp !== undefined ? [result.externalIp] : []
-  );
-  const external = told.find(isPlausibleExternalIp);
-  const mapsAny = results.some((result) => result?.kind === "supported");
-  const pinholes = ipFamily(gateway.ip) === 6;
-  const verdict = mapsAny
-    ? mappingVerdict({
-      externalIp: pinholes ? gateway.localIp : external ?? "0.0.0.0",
-      seenIps,
-    })
-    : undefined;
+  const external = results
+    .map((result) => result?.kind === "supported" ? result.externalIp : undefined)
+    .find((ip) => ip !== undefined && isPlausibleExternalIp(ip));
+  const mapsPorts = results.some((result) => result?.kind === "supported");
+  const externalIp = ipFamily(gateway.ip) === 6 ? gateway.localIp : external ?? "0.0.0.0";
+  const verdict = mapsPorts ? mappingVerdict({ externalIp, seenIps }) : undefined;
   return {
     address: gateway.ip,
     pcp: protocolReport("pcp", pcp),
@@ -322,10 +324,12 @@ function toReport({ gateway, pcp, natPmp, upnp }: Probed, seenIps: readonly stri
     upnp: protocolReport("upnp", upnp),
     external: external ?? null,
     verdict: verdict?.kind ?? null,
-    detail: verdict === undefined
-      ? "the router opens no ports: enable UPnP or NAT-PMP in it, or open the port by hand"
-      : [verdict.evidence, verdict.remedy].filter((part) => part !== undefined).join(": "),
+    detail: verdict === undefined ? NO_PROTOCOL : detailOf(verdict),
   };
+}
+
+function detailOf({ evidence, remedy }: MappingVerdict): string {
+  return remedy === undefined ? evidence : `${evidence}: ${remedy}`;
 }
 
 function protocolReport(protocol: MapperName, result: ProbeResult): ProtocolReport {
@@ -340,8 +344,14 @@ function protocolReport(protocol: MapperName, result: ProbeResult): ProtocolRepo
       return { answer: "refused", detail: `${reason} (${code}): ${remedy}` };
     }
     case "garbled":
-      return { answer: "garbled", detail: `what answers is not ${PROTOCOL_NAMES[protocol]}` };
+      return { answer: "garbled", detail: `the answer is not ${PROTOCOL_NAMES[protocol]}` };
     case "silent":
       return { answer: "silent", detail: SILENCE_REMEDIES[protocol] };
   }
 }
+
+const NO_PROTOCOL =
+  "the router opens no ports: enable UPnP or NAT-PMP in it, or open the port by hand";
+
+/** Chosen by us: a description has to fit on a line. */
+const MAX_DESCRIPTION = 60;

@@ -1,11 +1,11 @@
 /**
- * What gateways tell without being asked, when they restart or get another external address: RFC 6886 §3.2.1 and
- * RFC 6887 §14.1.3.
+ * What gateways announce unasked, when they restart or get another external address: RFC 6886 §3.2.1 and RFC 6887
+ * §14.1.3.
  *
  * @module
  */
 
-import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { ipFamily, type TransportAddress } from "../net/address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
 import { type Gateway, isSameIp } from "./gateway.ts";
@@ -14,12 +14,7 @@ import { decodeNatPmpResponse, NAT_PMP_PORT } from "./nat_pmp/message.ts";
 import { decodePcpResponse, PCP_VERSION } from "./pcp/message.ts";
 import { PCP_RESULT } from "./refusals.ts";
 
-/** Where gateways announce: RFC 6886 §3.2.1, RFC 6887 §14.1.1. */
-export const ANNOUNCEMENT_PORT = 5350;
-/** RFC 6886 §3.2.1, RFC 6887 §14.1.1. */
-export const ANNOUNCEMENT_GROUPS = { ipv4: "224.0.0.1", ipv6: "ff02::1" } as const;
-
-/** One announcement. The gateway is called as the listener was told, with the zone that datagrams do not have. */
+/** One announcement. The gateway's address has the zone that the listener was given, which datagrams lack. */
 export type GatewayAnnouncement =
   | {
     readonly mapper: "pcp";
@@ -30,20 +25,34 @@ export type GatewayAnnouncement =
     readonly mapper: "nat-pmp";
     readonly gateway: string;
     readonly epoch: GatewayEpoch;
-    /** `0.0.0.0` if it has none. */
+    /** `0.0.0.0` if the gateway has none. */
     readonly externalIp: string;
   };
 
-/** What {@linkcode AnnouncementListener} takes. */
-export interface AnnouncementListenerOptions {
-  /** The IP addresses to listen to; whatever comes from elsewhere is dropped. */
-  readonly gateways: readonly string[];
-  /** Where gateways announce from; 5351 unless given. */
-  readonly gatewayPort?: number;
+/** What {@linkcode followAnnouncements} takes. */
+export interface FollowAnnouncementsOptions {
+  readonly onAnnouncement: (announcement: GatewayAnnouncement) => void;
+  /** Ends it. */
+  readonly signal: AbortSignal;
 }
 
 /**
- * Opens a listener for one gateway, beside those of other programs.
+ * Listens to one gateway until it is aborted.
+ *
+ * @throws {NetworkError} if it cannot listen (any longer)
+ * @throws the signal's reason on abort
+ */
+export async function followAnnouncements(
+  network: Network,
+  gateway: Gateway,
+  { onAnnouncement, signal }: FollowAnnouncementsOptions,
+): Promise<void> {
+  using listener = await listenForAnnouncements(network, gateway);
+  while (true) onAnnouncement(await listener.next({ signal }));
+}
+
+/**
+ * Opens a listener for one gateway. Other programs may listen as well.
  *
  * @throws {NetworkError} `address-in-use` if another program keeps port 5350 for itself
  */
@@ -62,8 +71,16 @@ export async function listenForAnnouncements(
   return new AnnouncementListener(socket, { gateways: [ip] });
 }
 
+/** What {@linkcode AnnouncementListener} takes. */
+export interface AnnouncementListenerOptions {
+  /** The IP addresses to listen to. Datagrams from elsewhere are dropped. */
+  readonly gateways: readonly string[];
+  /** The port from which gateways announce; 5351 by default. */
+  readonly gatewayPort?: number;
+}
+
 /**
- * Hears announcements on a socket, which it closes in the end.
+ * Receives announcements on a socket, which it closes when it is disposed.
  *
  * ```ts ignore
  * using listener = await listenForAnnouncements(network, gateway);
@@ -75,11 +92,7 @@ export class AnnouncementListener implements Disposable {
   readonly #gateways: readonly string[];
   readonly #gatewayPort: number;
 
-  /**
-   * Takes over a socket.
-   *
-   * @param socket bound to port 5350 and a member of the group
-   */
+  /** @param socket bound to port 5350 and a member of the group; the listener takes it over */
   constructor(socket: UdpSocket, options: AnnouncementListenerOptions) {
     this.#socket = socket;
     this.#gateways = options.gateways;
@@ -113,7 +126,7 @@ export class AnnouncementListener implements Disposable {
   }
 }
 
-/** The announcement in a datagram; `undefined` if it is none. */
+/** The announcement in a datagram; `undefined` if it holds none. */
 export function decodeAnnouncement(
   data: Uint8Array,
   gateway: string,
@@ -150,44 +163,8 @@ function natPmpAnnouncement(
   return { mapper: "nat-pmp", gateway, epoch: { seconds: epochSeconds, receivedAtMs }, externalIp };
 }
 
-/** What {@linkcode AnnouncementFeed} takes. */
-export interface AnnouncementFeedOptions {
-  readonly onAnnouncement: (announcement: GatewayAnnouncement) => void;
-  /** Told why it hears nothing: without announcements a restart shows at the next look. */
-  readonly onProblem: (problem: NetworkError) => void;
-}
+/** Where gateways announce: RFC 6886 §3.2.1, RFC 6887 §14.1.1. */
+export const ANNOUNCEMENT_PORT = 5350;
 
-/** Hears until it is stopped. */
-export class AnnouncementFeed {
-  readonly #stopped = new AbortController();
-  readonly #hearing: Promise<void>;
-
-  constructor(network: Network, gateway: Gateway, options: AnnouncementFeedOptions) {
-    this.#hearing = this.#hear(network, gateway, options);
-    this.#hearing.catch(() => {}); // whoever stops it is told
-  }
-
-  /** Ends it; its socket is closed then. */
-  async stop(): Promise<void> {
-    this.#stopped.abort(STOPPED);
-    await this.#hearing;
-  }
-
-  async #hear(
-    network: Network,
-    gateway: Gateway,
-    { onAnnouncement, onProblem }: AnnouncementFeedOptions,
-  ): Promise<void> {
-    const { signal } = this.#stopped;
-    try {
-      using listener = await listenForAnnouncements(network, gateway);
-      while (true) onAnnouncement(await listener.next({ signal }));
-    } catch (error) {
-      if (error === STOPPED) return;
-      if (!(error instanceof NetworkError)) throw error;
-      onProblem(error);
-    }
-  }
-}
-
-const STOPPED = new DOMException("Nobody wants to hear it any more", "AbortError");
+/** RFC 6886 §3.2.1, RFC 6887 §14.1.1. */
+export const ANNOUNCEMENT_GROUPS = { ipv4: "224.0.0.1", ipv6: "ff02::1" } as const;

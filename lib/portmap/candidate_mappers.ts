@@ -1,5 +1,5 @@
 /**
- * Who takes part in the race for a mapping.
+ * The candidates in the race for a mapping: each protocol with each gateway.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { NoResponseError } from "../base/errors.ts";
 import { ipFamily, ipScope } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { type Gateway, guessGateways } from "./gateway.ts";
-import { FAST_WAITS_MS } from "./gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS } from "./gateway_transaction.ts";
 import type { MapperName, MappingGrant, MappingRequest, PortMapper } from "./mapper.ts";
 import { natPmpMapper } from "./nat_pmp/client.ts";
 import { PCP_ANYCAST, pcpMapper } from "./pcp/client.ts";
@@ -23,50 +23,31 @@ import { delay } from "@std/async/delay";
 export interface CandidateMapperOptions {
   readonly network: Network;
   readonly protocols: readonly MapperName[];
-  /** What PCP's nonces derive from; see `PcpMapperOptions`. */
+  /** The source of PCP's nonces; see `PcpMapperOptions`. */
   readonly secret: Uint8Array;
-  /** NAT-PMP only with gateways that have shown to know no PCP: RFC 6887 appendix A. */
+  /** Whether to use NAT-PMP only with gateways that turn out not to speak PCP: RFC 6887 appendix A. */
   readonly strict: boolean;
 }
 
 /**
  * All protocols with all gateways, in the order of asking.
  *
- * PCP asks at once, since its request is its probe. NAT-PMP beside it asks for the external address first, so that
- * with a gateway of both PCP has won by then, and there are no two mappings of one port.
+ * PCP asks at once, since its request is its probe. NAT-PMP beside it asks for the external address first: with a
+ * gateway that speaks both, PCP has won by then, and there are no two mappings of one port.
  */
 export function candidateMappers(
   gateways: readonly Gateway[],
   options: CandidateMapperOptions,
 ): CandidateMapper[] {
-  const { network, protocols, secret, strict } = options;
-  const pcp = (gateway: Gateway) =>
-    pcpMapper(gateway.ip, { network, localIp: gateway.localIp, secret, waitsMs: FAST_WAITS_MS });
-  const natPmp = ({ ip }: Gateway) => natPmpMapper(ip, { network, waitsMs: FAST_WAITS_MS });
-  const speaksNatPmp = gateways.filter(({ ip }) => ipFamily(ip) === 4);
-  const hasBoth = protocols.includes("pcp") && protocols.includes("nat-pmp");
-  return [
-    ...!protocols.includes("pcp") ? [] : gateways.map((gateway): CandidateMapper => {
-      const isBoth = strict && hasBoth && ipFamily(gateway.ip) === 4;
-      return {
-        protocol: "pcp",
-        gateway,
-        ready: () =>
-          Promise.resolve(isBoth ? pcpFirst(pcp(gateway), natPmp(gateway)) : pcp(gateway)),
-      };
-    }),
-    ...!protocols.includes("nat-pmp") || strict && hasBoth
-      ? []
-      : speaksNatPmp.map((gateway): CandidateMapper => ({
-        protocol: "nat-pmp",
-        gateway,
-        ready: (signal) => readyBesidePcp(natPmp(gateway), { hasBoth, signal }),
-      })),
-    ...!protocols.includes("upnp") ? [] : upnpContenders(gateways, network),
-  ];
+  const { network, protocols } = options;
+  const candidates: CandidateMapper[] = [];
+  if (protocols.includes("pcp")) candidates.push(...pcpCandidates(gateways, options));
+  if (protocols.includes("nat-pmp")) candidates.push(...natPmpCandidates(gateways, options));
+  if (protocols.includes("upnp")) candidates.push(...upnpCandidates(gateways, network));
+  return candidates;
 }
 
-/** Lets the protocol that granted last go ahead: the others then have nothing to ask, and the router less to do. */
+/** Gives the protocol that granted last a head start: the others then have nothing to ask, and the router less to do. */
 export function withPreferred(
   candidates: readonly CandidateMapper[],
   preferred: MapperName | undefined,
@@ -75,111 +56,147 @@ export function withPreferred(
   return candidates.map((candidate): CandidateMapper => {
     if (candidate.protocol === preferred) return candidate;
     const ready = async (signal: AbortSignal) => {
-      await delay(FAVOURITE_HEAD_START_MS, { signal });
+      await delay(PREFERRED_HEAD_START_MS, { signal });
       return await candidate.ready(signal);
     };
     return { ...candidate, ready };
   });
 }
 
-/** UPnP gateways tell where they are: where the others' address is a guess, whoever answers will do. */
-function upnpContenders(gateways: readonly Gateway[], network: Network): CandidateMapper[] {
-  const guesses = gateways.filter(({ source }) => source === "guess");
-  const links = new Map(guesses.map((gateway) => [gateway.localIp, gateway]));
-  return [
-    ...gateways.filter((gateway) => !guesses.includes(gateway)).map((gateway): CandidateMapper => ({
-      protocol: "upnp",
-      gateway,
-      ready: async (signal) => {
-        const mapper = igdMapper(gateway.ip, { network, local: gateway.localIp });
-        await mapper.find({ signal });
-        return mapper;
-      },
-    })),
-    ...Array.from(links.values(), (gateway): CandidateMapper => ({
-      protocol: "upnp",
-      gateway,
-      ready: (signal) => anyIgd(network, gateway.localIp, signal),
-    })),
-  ];
+function pcpCandidates(
+  gateways: readonly Gateway[],
+  options: CandidateMapperOptions,
+): CandidateMapper[] {
+  const { network, secret, strict } = options;
+  return gateways.map((gateway): CandidateMapper => {
+    const { ip, localIp } = gateway;
+    const pcp = pcpMapper(ip, { network, localIp, secret, waitsMs: INTERACTIVE_WAITS_MS });
+    const fallsBack = strict && asksBoth(options) && ipFamily(ip) === 4;
+    const mapper = fallsBack ? pcpFirst(pcp, interactiveNatPmp(ip, network)) : pcp;
+    return { protocol: "pcp", gateway, ready: () => Promise.resolve(mapper) };
+  });
 }
 
-/** The gateway that answers first. */
-async function anyIgd(network: Network, local: string, signal: AbortSignal): Promise<PortMapper> {
-  for await (const { device } of discoverIgds(network, { links: [{ local }], signal })) {
-    const mapper = igdMapper(device.location.address.ip, { network, local });
-    await mapper.find({ signal });
-    return mapper;
-  }
-  throw new NoResponseError(`Cannot find UPnP on the link of ${local}: no gateway answers`);
+function natPmpCandidates(
+  gateways: readonly Gateway[],
+  options: CandidateMapperOptions,
+): CandidateMapper[] {
+  const hasPcp = asksBoth(options);
+  if (options.strict && hasPcp) return []; // PCP falls back to it
+  return gateways.filter(({ ip }) => ipFamily(ip) === 4).map((gateway): CandidateMapper => {
+    const mapper = interactiveNatPmp(gateway.ip, options.network);
+    return {
+      protocol: "nat-pmp",
+      gateway,
+      ready: (signal) => hasPcp ? afterPcp(mapper, signal) : Promise.resolve(mapper),
+    };
+  });
 }
 
-async function readyBesidePcp(
-  mapper: PortMapper,
-  { hasBoth, signal }: { hasBoth: boolean; signal: AbortSignal },
-): Promise<PortMapper> {
-  if (!hasBoth) return mapper;
+function asksBoth({ protocols }: CandidateMapperOptions): boolean {
+  return protocols.includes("pcp") && protocols.includes("nat-pmp");
+}
+
+function interactiveNatPmp(ip: string, network: Network): PortMapper {
+  return natPmpMapper(ip, { network, waitsMs: INTERACTIVE_WAITS_MS });
+}
+
+/** Gives PCP the time to answer, if the gateway speaks it. */
+async function afterPcp(mapper: PortMapper, signal: AbortSignal): Promise<PortMapper> {
   const headStart = AbortSignal.timeout(PCP_HEAD_START_MS);
   try {
     await mapper.externalIp({ signal: AbortSignal.any([signal, headStart]) });
   } catch (error) {
-    // Some gateways keep their address to themselves, and map.
+    // Some gateways do not report their address, but map.
     if (error !== headStart.reason) throw error;
   }
   await delay(PCP_GRACE_MS, { signal });
   return mapper;
 }
 
-/** Ours: a router that still speaks the protocol answers before, and one that does not costs no more. */
-const FAVOURITE_HEAD_START_MS = 500;
+/** UPnP finds gateways by itself: where their addresses are guesses, any gateway that answers will do. */
+function upnpCandidates(gateways: readonly Gateway[], network: Network): CandidateMapper[] {
+  const guesses = gateways.filter(({ source }) => source === "guess");
+  const known = gateways.filter(({ source }) => source !== "guess");
+  const links = new Map(guesses.map((gateway) => [gateway.localIp, gateway]));
+  return [
+    ...known.map((gateway): CandidateMapper => ({
+      protocol: "upnp",
+      gateway,
+      ready: (signal) => foundIgd(gateway.ip, { network, local: gateway.localIp, signal }),
+    })),
+    ...Array.from(links.values(), (gateway): CandidateMapper => ({
+      protocol: "upnp",
+      gateway,
+      ready: (signal) => firstIgd(network, gateway.localIp, signal),
+    })),
+  ];
+}
 
-/** Ours: with 1.75 s of asking after it a silent gateway has cost less than 2 s. */
-const PCP_HEAD_START_MS = 200;
+async function foundIgd(
+  ip: string,
+  { network, local, signal }: { network: Network; local: string; signal: AbortSignal },
+): Promise<PortMapper> {
+  const mapper = igdMapper(ip, { network, local });
+  await mapper.find({ signal });
+  return mapper;
+}
 
-/** Ours: both answers of a gateway come within a millisecond or two of each other. */
-const PCP_GRACE_MS = 5;
+/** The gateway of the link that answers first. */
+async function firstIgd(network: Network, local: string, signal: AbortSignal): Promise<PortMapper> {
+  for await (const { device } of discoverIgds(network, { links: [{ local }], signal })) {
+    return await foundIgd(device.location.address.ip, { network, local, signal });
+  }
+  throw new NoResponseError(`Cannot find UPnP on the link of ${local}: no gateway answered`);
+}
 
-/** Whom to ask above the gateway: an address, or RFC 7723's, which is the nearest PCP server, whosever it is. */
+/** The gateway to ask upstream of the nearest one: an address, or the nearest PCP server's anycast address (RFC 7723). */
 export type OuterGateway = string | "anycast";
 
 /** What {@linkcode upstreamMappers} takes. */
 export interface UpstreamMapperOptions {
   readonly network: Network;
   readonly secret: Uint8Array;
-  /** Guessed in a private network unless given; in a carrier's and the internet the guesses would be strangers. */
+  /** Guessed by default, but only in private networks: a guess in a carrier's network or the internet would hit a stranger. */
   readonly outerGateway?: OuterGateway;
 }
 
-/** Who may open the port above the gateway; nobody if there is nobody to ask. */
+/** The candidates that may open the port on the upstream NAT; none if there is no gateway to ask. */
 export function upstreamMappers(
   inner: { readonly grant: MappingGrant; readonly gateway: Gateway },
   verdict: MappingVerdict,
   { network, secret, outerGateway }: UpstreamMapperOptions,
 ): CandidateMapper[] {
   const { grant, gateway } = inner;
-  if (ipFamily(grant.external.ip) === 6) return [];
   const seenAs = grant.external.ip;
-  const canGuess = verdict.kind === "double-nat" && ipScope(seenAs) === "private";
-  const gateways = outerGateway === undefined
-    ? canGuess ? guessGateways([seenAs]) : []
-    : [{ ip: outerGateway === "anycast" ? PCP_ANYCAST.ipv4 : outerGateway }];
-  return candidateMappers(
-    gateways.map(({ ip }): Gateway => ({ ip, localIp: seenAs, source: "caller" })),
-    {
-      network: networkSeenAs(network, { outside: seenAs, inside: gateway.localIp }),
-      protocols: outerGateway === "anycast" ? ["pcp"] : ["pcp", "nat-pmp"],
-      secret,
-      strict: false,
-    },
-  );
+  if (ipFamily(seenAs) === 6) return [];
+  const gateways = outerIps(seenAs, verdict, outerGateway)
+    .map((ip): Gateway => ({ ip, localIp: seenAs, source: "caller" }));
+  return candidateMappers(gateways, {
+    network: networkSeenAs(network, { outside: seenAs, inside: gateway.localIp }),
+    protocols: outerGateway === "anycast" ? ["pcp"] : ["pcp", "nat-pmp"],
+    secret,
+    strict: false,
+  });
 }
 
-/** What to ask the outer gateway for, so that the port outside is the same on both if it can be. */
+/** What to ask the outer gateway for: the same external port as on the inner one. */
 export function outerRequest(grant: MappingGrant, request: MappingRequest): MappingRequest {
   return { ...request, internal: grant.external, externalPort: grant.external.port };
 }
 
-/** A network whose host seems to have the inner gateway's address. */
+function outerIps(
+  seenAs: string,
+  verdict: MappingVerdict,
+  outerGateway: OuterGateway | undefined,
+): string[] {
+  if (outerGateway === "anycast") return [PCP_ANYCAST.ipv4];
+  if (outerGateway !== undefined) return [outerGateway];
+  const canGuess = verdict.kind === "double-nat" && ipScope(seenAs) === "private";
+  return canGuess ? guessGateways([seenAs]).map(({ ip }) => ip) : [];
+}
+
+/** The network as if this host had the inner gateway's external address. */
 function networkSeenAs(
   network: Network,
   { outside, inside }: { outside: string; inside: string },
@@ -197,3 +214,12 @@ function networkSeenAs(
     defaultGateways: () => network.defaultGateways(),
   };
 }
+
+/** Chosen by us: a router that still speaks the preferred protocol answers earlier, and one that does not costs no more. */
+const PREFERRED_HEAD_START_MS = 500;
+
+/** Chosen by us: with 1.75 s of asking after it, a silent gateway has cost less than 2 s. */
+const PCP_HEAD_START_MS = 200;
+
+/** Chosen by us: both answers of a gateway arrive within a millisecond or two of each other. */
+const PCP_GRACE_MS = 5;

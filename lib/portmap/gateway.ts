@@ -1,5 +1,5 @@
 /**
- * Which gateways to ask, and from which address.
+ * Finding this host's gateways, and the address from which to ask each of them.
  *
  * @module
  */
@@ -17,30 +17,30 @@ import type { LocalAddress, Network } from "../net/network.ts";
 
 /** A gateway that may open ports. */
 export interface Gateway {
-  /** A link-local address has its zone, as in `fe80::1%eth0`. */
+  /** Its IP address; a link-local one with its zone, as in `fe80::1%eth0`. */
   readonly ip: string;
-  /** This host's address from which to ask; for IPv6 a global one, which is what a pinhole is for. */
+  /** This host's address from which to ask; for IPv6 a global one if there is one, as pinholes are for those. */
   readonly localIp: string;
-  /** What is known about it: the routing table names it, the caller does, or gateways often have such addresses. */
+  /** How it is known: from the routing table, from the caller, or because gateways often have such addresses. */
   readonly source: "routes" | "caller" | "guess";
 }
 
 /** What {@linkcode findGateways} takes. */
 export interface FindGatewaysOptions {
-  /** The network of the host that looks for them. */
+  /** The network of this host. */
   readonly network: Network;
-  /** The gateways that the caller knows; nothing else is looked for if there are any. */
+  /** Gateways that the caller knows. If there are any, no others are looked for. */
   readonly known?: readonly string[];
-  /** Ends the search. */
+  /** Aborts the search. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * The gateways of this host, of both families: by the routing table where that can be read, and else by what
- * gateways are usually called on a network of this host's address. Needs no permission beyond the network, sends
- * at most one datagram to the link, and takes a fraction of a second.
+ * The gateways of this host, of both families: from the routing table if it can be read, otherwise the addresses that
+ * gateways usually have on this host's network. Needs no permission but the network, sends at most one datagram to the
+ * link, and takes a fraction of a second.
  *
- * Those from which this host has no address to ask are left out.
+ * A gateway that none of this host's addresses can ask is left out.
  */
 export async function findGateways(options: FindGatewaysOptions): Promise<Gateway[]> {
   const { network, known = [], signal } = options;
@@ -48,15 +48,17 @@ export async function findGateways(options: FindGatewaysOptions): Promise<Gatewa
   const defaults = known.length > 0
     ? known.map((ip) => ({ ip, interfaceName: undefined }))
     : await network.defaultGateways();
-  // What the kernel would send from is asked of it once, and only if nothing else tells.
+  // The kernel is asked for its source address only once, and only if nothing else names it.
   let found: Promise<string | undefined> | undefined;
-  const findLocalIpv4 = () => found ??= discoverLocalIpv4(network, { signal });
+  const discoverLocalIpv4v4 = () => found ??= discoverLocalIpv4(network, { signal });
 
-  if (defaults === undefined) return guessGateways(await localIpv4s(addresses, findLocalIpv4));
+  if (defaults === undefined) {
+    return guessGateways(await localIpv4s(addresses, discoverLocalIpv4v4));
+  }
   const gateways: Gateway[] = [];
   for (const { ip, interfaceName } of defaults) {
     const localIp = addresses === undefined
-      ? ipFamily(ip) === 4 ? await findLocalIpv4() : undefined
+      ? ipFamily(ip) === 4 ? await discoverLocalIpv4v4() : undefined
       : nearestAddress(
         ip,
         addresses.filter((one) => {
@@ -70,9 +72,9 @@ export async function findGateways(options: FindGatewaysOptions): Promise<Gatewa
 }
 
 /**
- * The addresses that gateways usually have on networks of 256 addresses: the first, and the last before broadcast.
+ * The addresses that gateways usually have on a /24 network: the first, and the last before broadcast.
  *
- * @param localIps of this host, IPv4
+ * @param localIps this host's IPv4 addresses
  */
 export function guessGateways(localIps: readonly string[]): Gateway[] {
   return localIps.flatMap((localIp) => {
@@ -83,17 +85,30 @@ export function guessGateways(localIps: readonly string[]): Gateway[] {
   });
 }
 
-/** Only what a NAT can be in front of. */
-async function localIpv4s(
-  addresses: readonly LocalAddress[] | undefined,
-  findLocalIpv4: () => Promise<string | undefined>,
-): Promise<string[]> {
-  const known = addresses?.map(({ ip }) => ip) ?? [await findLocalIpv4()];
-  return known.filter((ip) => ip !== undefined)
-    .filter((ip) => ipFamily(ip) === 4 && TRANSLATED.includes(ipScope(ip)));
+/**
+ * Whether a datagram is from the address and port that were asked. The system reports sources without a zone, which a
+ * link-local gateway cannot be asked without.
+ */
+export function isFrom(source: TransportAddress, asked: TransportAddress): boolean {
+  return source.port === asked.port && isSameIp(source.ip, asked.ip);
 }
 
-/** Of the addresses that packets to the gateway may leave from, the one that has most in common with it. */
+/** Whether two addresses are the same, apart from their zones. */
+export function isSameIp(a: string, b: string): boolean {
+  return a === b || formatIp(ipToBytes(a)) === formatIp(ipToBytes(b));
+}
+
+/** The addresses that a NAT translates: others have no gateway to guess. */
+async function localIpv4s(
+  addresses: readonly LocalAddress[] | undefined,
+  discoverLocalIpv4v4: () => Promise<string | undefined>,
+): Promise<string[]> {
+  const known = addresses?.map(({ ip }) => ip) ?? [await discoverLocalIpv4v4()];
+  return known.filter((ip) => ip !== undefined)
+    .filter((ip) => ipFamily(ip) === 4 && TRANSLATED_SCOPES.includes(ipScope(ip)));
+}
+
+/** The address from which to ask the gateway: the one that shares the longest prefix with it. */
 function nearestAddress(
   gateway: string,
   addresses: readonly LocalAddress[],
@@ -106,20 +121,20 @@ function nearestAddress(
   return nearest?.ip;
 }
 
-/** A pinhole is for an address that the internet reaches; for IPv4 the gateway's own link is enough. */
+/** For IPv4 an address on the gateway's link will do; a pinhole needs one that the internet can reach. */
 function isUsable(ip: string, family: IpFamily, gateway: string): boolean {
   const scope = ipScope(ip);
   if (scope === "loopback") return ipScope(gateway) === "loopback";
   return family === 4 || scope !== "link-local";
 }
 
-/** How many leading bits are the same; of IPv6, first whether the address is global. */
+/** How many leading bits are the same. Global IPv6 addresses come before all others. */
 function preference(ip: string, gateway: string): number {
   const own = ipToBytes(ip);
   const other = ipToBytes(gateway);
   let bits = 0;
   while (bits < own.length * 8 && bitAt(own, bits) === bitAt(other, bits)) bits++;
-  return bits + (own.length === 16 && ipScope(ip) === "global" ? 1000 : 0);
+  return bits + (own.length === 16 && ipScope(ip) === "global" ? GLOBAL_BONUS : 0);
 }
 
 function bitAt(bytes: Uint8Array, index: number): number {
@@ -128,17 +143,7 @@ function bitAt(bytes: Uint8Array, index: number): number {
 
 const USUAL_HOSTS = [1, 254];
 
-const TRANSLATED = ["private", "shared"];
+const TRANSLATED_SCOPES = ["private", "shared"];
 
-/**
- * Whether a datagram is from the very address and port that were asked. The system leaves the zone out of where
- * datagrams come from, though a link-local gateway cannot be asked without.
- */
-export function isFrom(source: TransportAddress, asked: TransportAddress): boolean {
-  return source.port === asked.port && isSameIp(source.ip, asked.ip);
-}
-
-/** Whether two addresses are the same but for their zones. */
-export function isSameIp(a: string, b: string): boolean {
-  return a === b || formatIp(ipToBytes(a)) === formatIp(ipToBytes(b));
-}
+/** More than any prefix has bits. */
+const GLOBAL_BONUS = 1000;

@@ -1,10 +1,11 @@
 /**
- * Opening a port on the router, whatever it speaks, and keeping it open.
+ * Opening a port on the router, whichever protocol it speaks, and keeping it open.
  *
  * @module
  */
 
 import type { Logger } from "../base/logger.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { type IpFamily, ipFamily, parseHostPort, parseIp } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -24,9 +25,14 @@ import {
   NoMappingError,
 } from "./mapper.ts";
 import { ManagedMapping, type PortMapping } from "./mapping.ts";
-import { askOutside } from "./outside_view.ts";
-import { raceForGrant, type RaceResult, turnsOf } from "./race.ts";
-import { isPlausibleExternalIp } from "./verdict.ts";
+import {
+  type HeldGrant,
+  raceForGrant,
+  type RaceOptions,
+  type RaceResult,
+  routerMutexOf,
+} from "./race.ts";
+import { isPlausibleExternalIp, type MappingVerdict } from "./verdict.ts";
 
 /** What to open, and how. */
 export interface MapPortOptions {
@@ -34,47 +40,50 @@ export interface MapPortOptions {
   readonly protocol: "tcp" | "udp";
   /** The port of this host. */
   readonly internalPort: number;
-  /** What to ask for; the internal port unless given. The gateway may grant another. */
+  /** The external port to ask for; the internal port by default. The gateway may grant another. */
   readonly externalPort?: number;
-  /** Take no other external port; `false` unless told. */
+  /** Whether to fail rather than accept another external port; `false` by default. */
   readonly exactExternalPort?: boolean;
-  /** What to ask for; 3600 unless given. What a program leaves that dies is open for as long. */
+  /** The lifetime to ask for; 3600 by default. If the program crashes, the port stays open until the lease expires. */
   readonly lifetimeSeconds?: number;
-  /** How to ask; all three unless given. */
+  /** The protocols to use; all three by default. */
   readonly protocols?: readonly MapperName[];
-  /** NAT-PMP only where PCP is not known, as RFC 6887 appendix A has it; both are asked side by side otherwise. */
+  /**
+   * Whether to use NAT-PMP only with gateways that turn out not to speak PCP, as in RFC 6887 appendix A; `false` by
+   * default: both are asked side by side, which is faster.
+   */
   readonly strict?: boolean;
-  /** Whom to ask; the host's default gateways unless given. A link-local address takes its zone. */
+  /** The gateway's IP address, a link-local one with its zone; the host's default gateways by default. */
   readonly gateway?: string;
-  /** The gateway's unless given, and else 4: an IPv6 pinhole is another mapping, for another call. */
+  /** The family of the gateway by default, or 4 without one. An IPv6 pinhole is a mapping of its own: call again for it. */
   readonly family?: IpFamily;
-  /** For people who read the router's table; `punchline` unless given. */
+  /** Shown in the router's table of mappings; `punchline` by default. */
   readonly description?: string;
   /**
-   * At least 16 bytes that a program keeps: with them PCP lets its next run renew and delete what this one left. Random
-   * unless given.
+   * At least 16 bytes that the program keeps; random by default. With the same secret, PCP lets the next run renew and
+   * delete what this one left open.
    */
   readonly secret?: Uint8Array;
-  /** STUN servers that tell whether the address outside is the internet's, `HOST[:PORT]`; none is asked unless given. */
+  /** STUN servers that confirm the external address, `HOST[:PORT]`; none by default. */
   readonly servers?: readonly string[];
-  /** Whom to ask above the gateway if another NAT is there; guessed in private networks unless given. */
+  /** The gateway to ask if there is another NAT upstream; guessed by default, in private networks only. */
   readonly outerGateway?: OuterGateway;
-  /** How often to look whether the mapping still is there, one question each; 60 unless given, `Infinity` for never. */
+  /** How often to check that the mapping is still there; 60 by default, `Infinity` for never. */
   readonly checkSeconds?: number;
-  /** For the mapping to come about; 15 000 unless given. Where nobody answers it takes 2000. */
+  /** How long to wait for the mapping; 15,000 by default. It takes 2000 if no gateway answers. */
   readonly timeoutMs?: number;
-  /** Gives up, or releases the mapping. */
+  /** Aborts the call, and later releases the mapping. */
   readonly signal?: AbortSignal;
-  /** The system's own unless given. */
+  /** The system's network by default. */
   readonly network?: Network;
-  /** Hears what goes wrong without consequences. */
+  /** Receives non-fatal diagnostics. */
   readonly logger?: Logger;
 }
 
 /**
  * Opens a port on the router and keeps it open: asks all default gateways by PCP, NAT-PMP and UPnP IGD at once, takes
- * the first that grants, renews it, and gets it again when the router restarts or has forgotten it. Disposal releases
- * it, and so does an abort.
+ * the first usable grant, renews it, and gets it back when the router restarts or loses it. Disposal and abort release
+ * the mapping.
  *
  * @example
  * ```ts ignore
@@ -83,152 +92,155 @@ export interface MapPortOptions {
  * for await (const { event, external } of mapping.events) console.log(event, external);
  * ```
  *
- * @throws {TypeError} if an address or server is none, or no protocol is left
+ * @throws {TypeError} if an address or server is malformed, or no protocol is left
  * @throws {RangeError} if a port, a time or the secret's length is out of range
- * @throws {NoMappingError} an `UnreachableError`, if no gateway opens the port; `attempts` has what each one said
+ * @throws {NoMappingError} an `UnreachableError`, if no gateway opens the port; `attempts` says how each one failed
  * @throws {NetworkError} if this host's network cannot be used
  * @throws the signal's reason on abort
  */
 export async function mapPort(options: MapPortOptions): Promise<PortMapping> {
-  const { network = systemNetwork, lifetimeSeconds = DEFAULT_LIFETIME_SECONDS } = options;
-  const { checkSeconds = DEFAULT_CHECK_SECONDS, timeoutMs = DEFAULT_TIMEOUT_MS, logger } = options;
-  const { servers = [], outerGateway, signal = new AbortController().signal } = options;
-  const secret = options.secret ?? crypto.getRandomValues(new Uint8Array(32));
-  check(options);
+  const settings = withDefaults(options);
+  checkSettings(settings);
+  const { network, family, servers, signal } = settings;
   signal.throwIfAborted();
 
-  const family = options.family ?? familyOf(options.gateway);
-  const asked = new AbortController(); // the witnesses are asked meanwhile, and let go with the race
-  const both = AbortSignal.any([signal, asked.signal]);
-  let firstView: Promise<string[]> | undefined = askOutside({
-    network,
-    family,
-    servers,
-    signal: both,
-  });
-  firstView.catch(() => {});
-
-  const turns = turnsOf(network);
-  const request = requestFor(options, lifetimeSeconds);
-  const onProblem = (problem: unknown) => logger?.warn(`Cannot release: ${problem}`);
-  const race = async (signal: AbortSignal): Promise<RaceResult> => {
-    const gateways = await gatewaysFor(network, { ...options, family, signal });
-    const candidates = candidateMappers(gateways, {
-      network,
-      protocols: options.protocols ?? ALL,
-      secret,
-      strict: options.strict ?? false,
-    });
-    if (candidates.length === 0) throw new NoMappingError(options, []);
-    const isUsable = ({ external }: MappingGrant) => isPlausibleExternalIp(external.ip);
-    return await turns.take(async () => {
-      const racing = withPreferred(candidates, turns.preferred);
-      turns.preferred = undefined; // until it has granted again
-      const options = { request, isUsable, timeoutMs, onProblem, signal };
-      const result = await raceForGrant(racing, options);
-      const { mapper } = result.winner.grant;
-      // What is asked before UPnP is a packet or two, and faster.
-      if (mapper !== "upnp") turns.preferred = mapper;
-      return result;
-    });
+  const check = async (signal: AbortSignal) => {
+    if (servers.length === 0) return [];
+    const { checkExternalAddress } = await import("./external_address_check.ts"); // all of STUN
+    return await checkExternalAddress({ network, family, servers, signal });
   };
+  // The external address is checked while the gateways are asked, and no longer.
+  const checked = optionalResolvers<readonly string[]>();
+  await using checking = new TaskGroup(checked.reject);
+  checking.run(async (over) => checked.resolve(await check(AbortSignal.any([signal, over]))));
 
-  try {
-    const result = await race(signal);
-    return await ManagedMapping.open(result, {
-      network,
-      turns,
-      lifetimeSeconds,
-      checkSeconds,
-      listens: true,
-      race,
-      askOutside: (signal) => {
-        const view = firstView ?? askOutside({ network, family, servers, signal });
-        firstView = undefined;
-        return view;
-      },
-      raceAbove: ({ grant, gateway }, verdict, signal) => {
-        const above = { network, secret, outerGateway };
-        const candidates = upstreamMappers({ grant, gateway }, verdict, above);
-        if (candidates.length === 0) return undefined;
-        return raceForGrant(candidates, {
-          request: () => outerRequest(grant, request(gateway)),
-          isUsable: ({ external }) => isPlausibleExternalIp(external.ip),
-          timeoutMs,
-          onProblem,
-          signal,
-        });
-      },
-      signal,
-      logger,
-    });
-  } finally {
-    asked.abort(new DOMException("The race is over", "AbortError"));
-    await firstView?.catch(() => {});
-  }
-}
-
-function requestFor(
-  options: MapPortOptions,
-  lifetimeSeconds: number,
-): (gateway: Gateway) => MappingRequest {
-  const { protocol, internalPort, externalPort, exactExternalPort, description } = options;
-  return ({ localIp }) => ({
-    protocol,
-    internal: { ip: localIp, port: internalPort },
-    externalPort,
-    exactExternalPort,
-    lifetimeSeconds,
-    description: description ?? DEFAULT_DESCRIPTION,
+  const result = await raceGateways(settings, signal);
+  return await ManagedMapping.open(result, checked.promise, {
+    ...settings,
+    mutex: routerMutexOf(network),
+    listens: true,
+    race: (signal) => raceGateways(settings, signal),
+    raceUpstream: (inner, verdict, signal) => raceUpstream(settings, { inner, verdict, signal }),
+    checkExternalAddress: check,
   });
 }
 
-/** Of one family; those of the routing table, or what the host's own address lets guess. */
+/** All gateways and protocols at once, but one caller at a time. */
+async function raceGateways(settings: Settings, signal: AbortSignal): Promise<RaceResult> {
+  const { network, protocols, secret, strict } = settings;
+  const gateways = await gatewaysFor(settings, signal);
+  const candidates = candidateMappers(gateways, { network, protocols, secret, strict });
+  if (candidates.length === 0) throw new NoMappingError(settings, []);
+  const mutex = routerMutexOf(network);
+  return await mutex.through(async () => {
+    const racing = withPreferred(candidates, mutex.preferredProtocol);
+    mutex.preferredProtocol = undefined; // until it has granted again
+    const request = (gateway: Gateway) => requestFor(settings, gateway);
+    const result = await raceForGrant(racing, raceOptions(settings, request, signal));
+    const { mapper } = result.winner.grant;
+    // The others send a packet or two before UPnP, and are faster.
+    if (mapper !== "upnp") mutex.preferredProtocol = mapper;
+    return result;
+  });
+}
+
+/** The same port on the upstream NAT; `undefined` if there is no gateway to ask. */
+function raceUpstream(
+  settings: Settings,
+  { inner, verdict, signal }: {
+    readonly inner: HeldGrant;
+    readonly verdict: MappingVerdict;
+    readonly signal: AbortSignal;
+  },
+): Promise<RaceResult> | undefined {
+  const candidates = upstreamMappers(inner, verdict, settings);
+  if (candidates.length === 0) return undefined;
+  const request = () => outerRequest(inner.grant, requestFor(settings, inner.gateway));
+  return raceForGrant(candidates, raceOptions(settings, request, signal));
+}
+
+function raceOptions(
+  { timeoutMs, logger }: Settings,
+  request: (gateway: Gateway) => MappingRequest,
+  signal: AbortSignal,
+): RaceOptions {
+  return {
+    request,
+    isUsable: ({ external }: MappingGrant) => isPlausibleExternalIp(external.ip),
+    timeoutMs,
+    onProblem: (problem) => logger?.warn(`Cannot release: ${problem}`),
+    signal,
+  };
+}
+
+function requestFor(settings: Settings, { localIp }: Gateway): MappingRequest {
+  const { protocol, internalPort, externalPort, exactExternalPort } = settings;
+  const { lifetimeSeconds, description } = settings;
+  const internal = { ip: localIp, port: internalPort };
+  return { protocol, internal, externalPort, exactExternalPort, lifetimeSeconds, description };
+}
+
+/** The gateways of one family: the one that was named, those of the routing table, or guesses. */
 async function gatewaysFor(
-  network: Network,
-  { gateway, family, signal }: { gateway?: string; family: IpFamily; signal: AbortSignal },
+  { network, gateway, family }: Settings,
+  signal: AbortSignal,
 ): Promise<Gateway[]> {
   const known = gateway === undefined ? [] : [parseIp(gateway)];
   const found = await findGateways({ network, known, signal });
   return found.filter(({ ip }) => ipFamily(ip) === family);
 }
 
-function familyOf(gateway: string | undefined): IpFamily {
-  return gateway === undefined ? 4 : ipFamily(parseIp(gateway));
+/** The options with their defaults. */
+type Settings = ReturnType<typeof withDefaults>;
+
+function withDefaults(options: MapPortOptions) {
+  const { gateway } = options;
+  return {
+    ...options,
+    lifetimeSeconds: options.lifetimeSeconds ?? DEFAULT_LIFETIME_SECONDS,
+    protocols: options.protocols ?? ALL_PROTOCOLS,
+    strict: options.strict ?? false,
+    family: options.family ?? (gateway === undefined ? 4 : ipFamily(parseIp(gateway))),
+    description: options.description ?? DEFAULT_DESCRIPTION,
+    secret: options.secret ?? crypto.getRandomValues(new Uint8Array(32)),
+    servers: options.servers ?? [],
+    checkSeconds: options.checkSeconds ?? DEFAULT_CHECK_SECONDS,
+    timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+    signal: options.signal ?? AbortSignal.any([]), // never aborts
+    network: options.network ?? systemNetwork,
+  };
 }
 
-function check(options: MapPortOptions): void {
-  const { protocols = ALL, servers = [], outerGateway, secret } = options;
-  const { lifetimeSeconds = DEFAULT_LIFETIME_SECONDS } = options;
-  checkRequest(requestFor(options, lifetimeSeconds)(ANY_GATEWAY));
-  if (protocols.length === 0) throw new TypeError("Cannot map: it takes at least one protocol");
+function checkSettings(settings: Settings): void {
+  const { protocols, servers, outerGateway, secret } = settings;
+  checkRequest(requestFor(settings, ANY_GATEWAY));
+  if (protocols.length === 0) throw new TypeError("Cannot map: name at least one protocol");
   for (const server of servers) parseHostPort(server, 0);
   if (outerGateway !== undefined && outerGateway !== "anycast") parseIp(outerGateway);
-  if (secret !== undefined && secret.length < MIN_SECRET_LENGTH) {
+  if (secret.length < MIN_SECRET_LENGTH) {
     throw new RangeError(
-      `Cannot map: a secret has at least ${MIN_SECRET_LENGTH} bytes, not ${secret.length}`,
+      `Cannot map: the secret needs at least ${MIN_SECRET_LENGTH} bytes, not ${secret.length}`,
     );
   }
   for (const name of ["timeoutMs", "checkSeconds"] as const) {
-    const value = options[name];
-    if (value !== undefined && !(value > 0)) {
-      throw new RangeError(`Cannot map: ${name} is positive, not ${value}`);
+    if (!(settings[name] > 0)) {
+      throw new RangeError(`Cannot map: ${name} must be positive, not ${settings[name]}`);
     }
   }
 }
 
-const ALL: readonly MapperName[] = ["pcp", "nat-pmp", "upnp"];
+const ALL_PROTOCOLS: readonly MapperName[] = ["pcp", "nat-pmp", "upnp"];
 const ANY_GATEWAY: Gateway = { ip: "0.0.0.0", localIp: "0.0.0.0", source: "guess" };
 const DEFAULT_DESCRIPTION = "punchline";
 
-/** As {@linkcode derivePcpNonce} has it. */
+/** As `derivePcpNonce()` requires. */
 const MIN_SECRET_LENGTH = 16;
 
-/** Ours: RFC 6886 §3.3 recommends 7200, and half of that is what a crash leaves open. */
+/** Chosen by us: RFC 6886 §3.3 recommends 7200; half of that is how long a port stays open after a crash. */
 const DEFAULT_LIFETIME_SECONDS = 3600;
 
-/** Ours: a packet or two a minute, and a mapping that a router has forgotten is back within one. */
+/** Chosen by us: a packet or two a minute, and a mapping that the router has lost is back within one. */
 const DEFAULT_CHECK_SECONDS = 60;
 
-/** Ours: UPnP devices that rewrite their firewall for each mapping take seconds for each of several calls. */
+/** Chosen by us: UPnP devices that rewrite their firewall for each mapping take seconds for each of several calls. */
 const DEFAULT_TIMEOUT_MS = 15_000;

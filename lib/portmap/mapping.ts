@@ -1,100 +1,108 @@
 /**
- * A mapping that is kept: on one gateway, or on two in a row.
+ * A mapping that is kept open: on one gateway, or on two in a row.
  *
  * @module
  */
 
+import { PunchlineError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import { Semaphore, TaskGroup } from "../base/tasks.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import { type LeaseNews, LeaseRenewer, type LeaseRenewerOptions } from "./lease.ts";
-import { isOfGateway, type MapperName, type MappingGrant } from "./mapper.ts";
-import type { HeldGrant, RaceResult, Turns } from "./race.ts";
+import type { LeaseNews } from "./lease_engine.ts";
+import { LeaseRenewer, type LeaseRenewerOptions } from "./lease_renewer.ts";
+import type { MapperName, MappingGrant } from "./mapper.ts";
+import type { HeldGrant, RaceResult, RouterMutex } from "./race.ts";
 import { type MappingVerdict, mappingVerdict, type MappingVerdictKind } from "./verdict.ts";
 
 /** A mapping as plain data, JSON-safe. */
 export interface MappingReport {
-  /** How it was got. */
+  /** The protocol by which the gateway granted it. */
   readonly protocol: MapperName;
-  /** What it is for. */
+  /** The transport protocol of the port. */
   readonly transport: "tcp" | "udp";
-  /** This host's end, `192.168.1.2:8080`. */
+  /** This host's end, such as `192.168.1.2:8080`. */
   readonly internal: string;
-  /** Where it is reached, `192.0.2.1:8080`. */
+  /** Where the internet reaches it, such as `192.0.2.1:8080`. */
   readonly external: string;
   /** `null` if it never expires. */
   readonly lifetimeSeconds: number | null;
-  /** The nearest gateway's address. */
+  /** The nearest gateway's IP address. */
   readonly gateway: string;
-  /** What it is worth. */
+  /** Whether the internet can reach it. */
   readonly verdict: MappingVerdictKind;
 }
 
-/** What became of a mapping. */
+/** Something that happened to a mapping, with the mapping as it was then. */
 export interface MappingEvent extends MappingReport {
-  /** `lost` is followed by `mapped` once it was got again, and `released` by nothing. */
+  /** `lost` is followed by `mapped` once the port is open again. Nothing follows `released`. */
   readonly event: "mapped" | "renewed" | "changed" | "lost" | "released";
-  /** Why, where there is a reason to tell. */
+  /** Why, if there is a reason to report. */
   readonly reason?: string;
 }
 
 /** A port that is open, and kept open until it is disposed. */
 export interface PortMapping extends AsyncDisposable {
-  /** How it was got last. */
+  /** The protocol of the latest grant. */
   readonly protocol: MapperName;
-  /** What it is for. */
+  /** The transport protocol of the port. */
   readonly transport: "tcp" | "udp";
   /** This host's end. */
   readonly internal: TransportAddress;
-  /** Where it is reached now; the IP is `0.0.0.0` if no gateway tells. */
+  /** Where the internet reaches it now. The IP is `0.0.0.0` if no gateway reports one. */
   readonly external: TransportAddress;
-  /** As granted last. */
+  /** The lifetime of the latest grant; `Infinity` if it never expires. */
   readonly lifetimeSeconds: number;
-  /** The nearest gateway's address. */
+  /** The nearest gateway's IP address. */
   readonly gateway: string;
-  /** What it is worth. */
+  /** Whether the internet can reach it, with the evidence. */
   readonly verdict: MappingVerdict;
-  /** Whether it is gone, and being got again. */
+  /** Whether it is gone, and about to be made anew. */
   readonly isLost: boolean;
-  /** All of that as plain data. */
+  /** The fields above as plain data. */
   readonly report: MappingReport;
-  /** What becomes of it, from the first `mapped` on, until it is released; for one reader. Who reads too late misses the newest. */
+  /**
+   * What happens to the mapping, from the first `mapped` until it is released; for one reader. A reader that falls 256
+   * events behind misses the newest.
+   */
   readonly events: AsyncIterable<MappingEvent>;
-  /** What the gateways granted, the nearest first: with the same secret another run can renew and release them. */
+  /** The gateways' grants, the nearest first. With the same secret, another run can renew and release them. */
   readonly grants: readonly MappingGrant[];
-  /** Stops keeping it, and leaves it open until its lease is over. */
+  /** Stops renewing the mapping, and leaves it open until its lease expires. */
   leave(): Promise<void>;
 }
 
 /** What {@linkcode ManagedMapping} takes. */
 export interface ManagedMappingOptions extends Omit<LeaseRenewerOptions, "onNews"> {
-  /** Shared with those who ask the same gateway. */
-  readonly turns: Turns;
-  /** At which addresses servers see this host now. */
-  readonly askOutside: (signal: AbortSignal) => Promise<readonly string[]>;
-  /** Opens the port above the gateway too, where there is somebody to ask; `undefined` if there is nobody. */
-  readonly raceAbove: (
+  /** Shared by all that ask the same routers. */
+  readonly mutex: RouterMutex;
+  /** The addresses at which STUN servers see this host now; fewer, or none, on abort. */
+  readonly checkExternalAddress: (signal: AbortSignal) => Promise<readonly string[]>;
+  /** Opens the port on the upstream NAT too; `undefined` if there is no gateway to ask. */
+  readonly raceUpstream: (
     inner: HeldGrant,
     verdict: MappingVerdict,
     signal: AbortSignal,
   ) => Promise<RaceResult> | undefined;
-  /** Releases it, as disposal does. */
+  /** Releases the mapping, as disposal does. */
   readonly signal: AbortSignal;
   readonly logger?: Logger;
 }
 
-/** A {@linkcode PortMapping} that looks itself what it is worth. */
+/** A {@linkcode PortMapping} that renews itself, and finds out whether the internet can reach it. */
 export class ManagedMapping implements PortMapping {
   readonly #options: ManagedMappingOptions;
   readonly #inner: LeaseRenewer;
-  readonly #ended = new AbortController();
-  readonly #queue = new WaitQueue<MappingEvent>(MAX_EVENTS);
+  /** On the upstream NAT, if the port is open there too. */
   #outer: LeaseRenewer | undefined;
   #verdict: MappingVerdict;
-  /** Settles when what follows from the news so far is done. */
-  #work: Promise<void> = Promise.resolve();
+  readonly #queue = new WaitQueue<MappingEvent>(MAX_EVENTS);
+  readonly #faults: unknown[] = [];
+  /** What follows from the news, one after the other. */
+  readonly #tasks = new TaskGroup((fault) => this.#faults.push(fault));
+  readonly #inOrder = new Semaphore(1);
   #isOpen = false;
-  #release: Promise<void> | undefined;
+  #end: Promise<void> | undefined;
 
   private constructor(result: RaceResult, options: ManagedMappingOptions) {
     this.#options = options;
@@ -106,13 +114,18 @@ export class ManagedMapping implements PortMapping {
   /**
    * Keeps what a race has won.
    *
-   * @throws the signal's reason on abort, when it has been released
+   * @param seenIps the first external-address check, which may have begun with the race
+   * @throws the signal's reason on abort, after releasing the mapping
    */
-  static async open(result: RaceResult, options: ManagedMappingOptions): Promise<ManagedMapping> {
+  static async open(
+    result: RaceResult,
+    seenIps: Promise<readonly string[]>,
+    options: ManagedMappingOptions,
+  ): Promise<ManagedMapping> {
     const { signal } = options;
     const mapping = new ManagedMapping(result, options);
     try {
-      await mapping.#appraise(AbortSignal.any([signal, mapping.#ended.signal]));
+      await mapping.#verify(seenIps, AbortSignal.any([signal, mapping.#tasks.signal]));
       signal.throwIfAborted();
     } catch (error) {
       await mapping[Symbol.asyncDispose]();
@@ -120,7 +133,7 @@ export class ManagedMapping implements PortMapping {
       throw error;
     }
     mapping.#isOpen = true;
-    mapping.#tell("mapped");
+    mapping.#publish("mapped");
     return mapping;
   }
 
@@ -157,8 +170,8 @@ export class ManagedMapping implements PortMapping {
   }
 
   get grants(): readonly MappingGrant[] {
-    const keepers = [this.#inner, ...this.#outer === undefined ? [] : [this.#outer]];
-    return keepers.map(({ held }) => held.grant);
+    const inner = this.#inner.held.grant;
+    return this.#outer === undefined ? [inner] : [inner, this.#outer.held.grant];
   }
 
   get report(): MappingReport {
@@ -179,20 +192,19 @@ export class ManagedMapping implements PortMapping {
   };
 
   async leave(): Promise<void> {
-    this.#release ??= this.#finish(async (keeper) => {
-      await keeper.leave();
-      return "left open until its lease is over";
+    this.#end ??= this.#finish(async (lease) => {
+      await lease.leave();
+      return "left open until its lease expires";
     });
-    await this.#release;
+    await this.#end;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#release ??= this.#finish(async (keeper) => {
-      return await this.#options.turns.take(() => keeper.release())
-        ? undefined
-        : "the gateway did not confirm it";
+    this.#end ??= this.#finish(async (lease) => {
+      const isReleased = await this.#options.mutex.through(() => lease.release());
+      return isReleased ? undefined : "the gateway did not confirm it";
     });
-    await this.#release;
+    await this.#end;
   }
 
   get #grant(): MappingGrant {
@@ -211,81 +223,91 @@ export class ManagedMapping implements PortMapping {
     this[Symbol.asyncDispose]().catch(reportError);
   };
 
-  async #finish(end: (keeper: LeaseRenewer) => Promise<string | undefined>): Promise<void> {
-    this.#ended.abort(OVER);
+  async #finish(end: (lease: LeaseRenewer) => Promise<string | undefined>): Promise<void> {
     this.#options.signal.removeEventListener("abort", this.#onAbort);
     try {
-      await this.#work;
+      await this.#tasks.stop(OVER);
+      if (this.#faults.length > 0) throw this.#faults[0];
       const outer = this.#outer && await end(this.#outer);
       const reason = await end(this.#inner) ?? outer;
-      if (this.#isOpen) this.#tell("released", reason ?? undefined);
+      if (this.#isOpen) this.#publish("released", reason);
     } finally {
       this.#queue.close(OVER);
     }
   }
 
   #onNews({ event, reason }: LeaseNews): void {
-    if (!this.#isOpen) return; // what is told first is how it is then
-    if (event === "renewed" || event === "lost") return this.#tell(event, reason);
-    this.#work = this.#work.then(async () => {
-      try {
-        await this.#appraise(this.#ended.signal);
-        this.#tell(event, reason);
-      } catch (error) {
-        if (error !== OVER) throw error;
-      }
-    });
-    this.#work.catch(() => {}); // whoever disposes is told
+    if (!this.#isOpen) return; // the first `mapped` reports the mapping as it is then
+    if (event === "renewed" || event === "lost") return this.#publish(event, reason);
+    this.#tasks.run((signal) =>
+      this.#inOrder.through(async () => {
+        await this.#verify(this.#options.checkExternalAddress(signal), signal);
+        this.#publish(event, reason);
+      })
+    );
   }
 
-  /** Looks what the mapping is worth, and opens the port above too where that takes another. */
-  async #appraise(signal: AbortSignal): Promise<void> {
-    const { askOutside, raceAbove } = this.#options;
+  /** Finds out whether the internet can reach the mapping, and opens the port on an upstream NAT too. */
+  async #verify(seen: Promise<readonly string[]>, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
     const before = this.#outer;
     this.#outer = undefined;
     await before?.release();
-    const seenIps = await askOutside(signal);
+    const seenIps = await seen;
+    signal.throwIfAborted();
     const { held } = this.#inner;
     const verdict = mappingVerdict({ externalIp: held.grant.external.ip, seenIps });
     this.#verdict = verdict;
     if (verdict.kind !== "double-nat" && verdict.kind !== "cgnat") return;
-    const race = raceAbove(held, verdict, signal);
-    if (race === undefined) return;
+    const race = this.#options.raceUpstream(held, verdict, signal);
+    if (race !== undefined) await this.#openUpstream(race, { verdict, seenIps, signal });
+  }
+
+  async #openUpstream(
+    race: Promise<RaceResult>,
+    { verdict, seenIps, signal }: {
+      readonly verdict: MappingVerdict;
+      readonly seenIps: readonly string[];
+      readonly signal: AbortSignal;
+    },
+  ): Promise<void> {
+    const { raceUpstream } = this.#options;
     try {
-      const above = await race;
-      const { external, gateway, mapper } = above.winner.grant;
-      this.#outer = new LeaseRenewer(above, {
+      const result = await race;
+      this.#outer = new LeaseRenewer(result, {
         ...this.#options,
         listens: false, // announcements stay on the outer gateway's own link
-        race: (signal) => raceAbove(this.#inner.held, verdict, signal) ?? race,
+        race: (signal) => raceUpstream(this.#inner.held, verdict, signal) ?? race,
         onNews: (news) => this.#onOuterNews(news),
       });
+      const { external, gateway, mapper } = result.winner.grant;
       const outside = mappingVerdict({ externalIp: external.ip, seenIps });
-      const evidence = `${verdict.evidence}; ${gateway} above it opened the port by ${mapper}: ` +
-        outside.evidence;
+      const evidence = `${verdict.evidence}; the upstream router ${gateway} opened the port by ` +
+        `${mapper}: ${outside.evidence}`;
       this.#verdict = { ...outside, evidence };
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof Error) || !isOfGateway(error)) throw error;
-      const said = error.message.replace(/^.*?: /, "");
-      this.#verdict = { ...verdict, evidence: `${verdict.evidence}; above it ${said}` };
+      if (!(error instanceof PunchlineError)) throw error;
+      const problem = error.message.replace(/^.*?: /, "");
+      this.#verdict = { ...verdict, evidence: `${verdict.evidence}; upstream: ${problem}` };
     }
   }
 
   #onOuterNews({ event, reason }: LeaseNews): void {
     if (event === "renewed" || !this.#isOpen) return;
-    this.#tell(event, `above the gateway: ${reason}`);
+    this.#publish(event, `on the upstream router: ${reason}`);
   }
 
-  #tell(event: MappingEvent["event"], reason?: string): void {
-    const { logger } = this.#options;
+  #publish(event: MappingEvent["event"], reason?: string): void {
     const { report } = this;
-    logger?.info(`${event}: ${report.external} to ${report.internal} by ${report.protocol}`);
-    this.#queue.push({ event, ...report, ...reason !== undefined && { reason } });
+    this.#options.logger?.info(
+      `${event}: ${report.external} to ${report.internal} by ${report.protocol}`,
+    );
+    this.#queue.push(reason === undefined ? { event, ...report } : { event, ...report, reason });
   }
 }
 
 const OVER = new DOMException("The mapping is over", "AbortError");
 
-/** Ours: days of renewals that nobody reads; the newest are dropped then. */
+/** Chosen by us: days of renewals that nothing reads. */
 const MAX_EVENTS = 256;

@@ -8,52 +8,61 @@
  * console.log(mapping.external, mapping.verdict.evidence);
  * ```
  *
- * The mapping renews itself, comes back when the router restarts, and is released when it is disposed. The protocols
- * are here as well, each for itself: {@linkcode pcpMapper}, {@linkcode natPmpMapper}, {@linkcode igdMapper}.
+ * The mapping renews itself, is made anew when the router restarts, and is released when it is disposed. The protocols
+ * can be used one by one, too: {@linkcode pcpMapper}, {@linkcode natPmpMapper}, {@linkcode igdMapper}.
  *
  * @module
  */
 
 export { mapPort, type MapPortOptions } from "./map_port.ts";
 export type { MappingEvent, MappingReport, PortMapping } from "./mapping.ts";
-export { type MappingAttempt, NoMappingError } from "./mapper.ts";
+export {
+  type GatewayEpoch,
+  type MapperCallOptions,
+  type MapperName,
+  type MappingAttempt,
+  type MappingGrant,
+  MappingRefusedError,
+  type MappingRequest,
+  NoMappingError,
+  type PortMapper,
+  type ProbeAnswer,
+  type ProbeResult,
+} from "./mapper.ts";
 export type { OuterGateway } from "./candidate_mappers.ts";
 export type { MappingVerdict, MappingVerdictKind } from "./verdict.ts";
-export {
-  type GatewayReport,
-  probeGateways,
-  type ProbeGatewaysOptions,
-  type ProtocolReport,
-} from "./admin.ts";
 export {
   type DeletedMapping,
   deleteMappings,
   type DeleteMappingsOptions,
   type GatewayMappings,
+  type GatewayReport,
   type ListedMapping,
   listMappings,
   type MappingTableOptions,
+  probeGateways,
+  type ProbeGatewaysOptions,
+  type ProtocolReport,
 } from "./admin.ts";
 export { findGateways, type FindGatewaysOptions, type Gateway } from "./gateway.ts";
-export {
-  type GatewayEpoch,
-  type MapperCallOptions,
-  type MapperName,
-  type MappingGrant,
-  MappingRefusedError,
-  type MappingRequest,
-  type PortMapper,
-  type ProbeResult,
-} from "./mapper.ts";
-export { PCP_ANYCAST, PCP_PORT, pcpMapper, type PcpMapperOptions } from "./pcp/client.ts";
+export { PCP_ANYCAST, pcpMapper, type PcpMapperOptions } from "./pcp/client.ts";
 export { type PcpPeerMapping, type PcpPeerRequest, requestPcpPeer } from "./pcp/peer.ts";
 export type { PcpServer } from "./pcp/transaction.ts";
 export type { PcpFilter } from "./pcp/message.ts";
-export { pcpFirst } from "./pcp/nat_pmp_fallback.ts";
 export { natPmpMapper, type NatPmpMapperOptions } from "./nat_pmp/client.ts";
 export { type IgdMapper, igdMapper, type IgdMapperOptions } from "./upnp/client.ts";
 export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./upnp/actions.ts";
-export { FAST_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./gateway_transaction.ts";
+export { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./gateway_transaction.ts";
+export {
+  type ConnectionAttempt,
+  MalformedMessageError,
+  NetworkError,
+  type NetworkErrorReason,
+  NoResponseError,
+  PunchlineError,
+  RefusedError,
+  UnreachableError,
+} from "../base/errors.ts";
 export type * from "../net/network.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type { Logger } from "../base/logger.ts";

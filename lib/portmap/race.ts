@@ -1,17 +1,18 @@
 /**
- * The race of protocols and gateways for a mapping: the first usable grant wins, and nothing that others granted
- * stays open.
+ * The race of protocols and gateways for a mapping: the first usable grant wins, and nothing that the others were
+ * granted stays open.
  *
- * Who has not asked yet when the race is decided does not ask any more. Who has is heard out, because an answer that
- * nobody waits for leaves a port open; the caller does not wait for that.
+ * A candidate that has not asked yet when the race is decided never asks. One that has asked is waited for, because an
+ * answer that is never received leaves a port open; the caller does not wait for that. Races of one network take turns.
  *
  * @module
  */
 
+import { PunchlineError } from "../base/errors.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import type { Network } from "../net/network.ts";
 import type { Gateway } from "./gateway.ts";
 import {
-  isOfGateway,
   type MapperName,
   type MappingAttempt,
   mappingAttempt,
@@ -25,39 +26,37 @@ import {
 export interface CandidateMapper {
   readonly protocol: MapperName;
   readonly gateway: Gateway;
-  /** Gets ready to ask; nothing is opened by that. */
+  /** Gets ready to ask, without opening anything. */
   ready(signal: AbortSignal): Promise<PortMapper>;
 }
 
-/** A grant, and who can renew and release it. */
+/** A grant, with the mapper that can renew and release it. */
 export interface HeldGrant {
   readonly mapper: PortMapper;
   readonly grant: MappingGrant;
-  /** Whom the grant is of. */
+  /** The gateway that granted it. */
   readonly gateway: Gateway;
 }
 
 /** What {@linkcode raceForGrant} takes. */
 export interface RaceOptions {
-  /** What to ask this gateway for. */
+  /** What to ask a gateway for. */
   readonly request: (gateway: Gateway) => MappingRequest;
-  /** Whether a grant is worth having; others are taken only if there is none. */
+  /** Whether a grant is worth having. If no grant is, the first of the others is taken. */
   readonly isUsable: (grant: MappingGrant) => boolean;
-  /** When to give up. */
   readonly timeoutMs: number;
-  /** Told what became of losers that cannot be released. */
+  /** Called with why a loser could not be released. */
   readonly onProblem?: (problem: unknown) => void;
-  /** Gives up. */
   readonly signal: AbortSignal;
 }
 
-/** Who won. */
+/** How a race ended. */
 export interface RaceResult {
   readonly winner: HeldGrant;
   /**
-   * Settles when the losers have been heard, and what they were granted has been released. What is left are the
-   * winner's twins: grants of the same port to the same host, which in many routers are one entry with the winner's
-   * and would take it with them. They are for whoever releases the winner to release after it.
+   * Settles once the losers have answered, and what they were granted has been released. The result is the duplicate
+   * grants: those of the same port to the same host, which in many routers are one entry with the winner's, so that
+   * releasing them would close the winner too. Release them after the winner.
    */
   readonly losers: Promise<readonly HeldGrant[]>;
 }
@@ -65,34 +64,29 @@ export interface RaceResult {
 /**
  * Runs a race.
  *
- * @throws {NoMappingError} if nobody granted anything
- * @throws the signal's reason on abort, when what was granted by then has been released
+ * @throws {NoMappingError} if no candidate was granted anything
+ * @throws the signal's reason on abort, once what was granted by then has been released
  */
 export async function raceForGrant(
   candidates: readonly CandidateMapper[],
   options: RaceOptions,
 ): Promise<RaceResult> {
   const race = new Race(options);
-  const runs = candidates.map((candidate) => race.run(candidate));
-  const all = Promise.allSettled(runs).finally(() => race.end());
-  const faults = Promise.all(runs); // of ours; what gateways do wrong is an attempt
-  faults.catch(() => {});
-  await Promise.race([race.won, race.stopped, all]);
-  if (race.winner === undefined) {
-    await all; // soon: nobody is heard out for long
-    await faults;
-  }
+  const asked = Promise.allSettled(candidates.map((candidate) => race.ask(candidate)))
+    .finally(() => race.end());
+  await Promise.race([race.won, asked]);
+  if (race.winner === undefined) throwFault(await asked);
   const winner = race.winner ?? (options.signal.aborted ? undefined : race.spares.shift());
-  const losers = all.then(() => releaseLosers(race.spares, winner, options.onProblem));
+  const losers = asked.then(() => releaseLosers(race.spares, winner, options.onProblem));
   if (winner !== undefined) return { winner, losers };
   await losers;
   options.signal.throwIfAborted();
-  const { protocol, internal } = options.request(candidates[0]?.gateway ?? NOBODY);
+  const { protocol, internal } = options.request(candidates[0]?.gateway ?? NO_GATEWAY);
   throw new NoMappingError({ protocol, internalPort: internal.port }, race.attempts);
 }
 
-/** Releases a grant, waiting no longer than somebody waits who wants to go. */
-export async function releaseHeld(
+/** Releases a grant, and gives up after 4 s, because the program may be ending; whether the gateway confirmed it. */
+export async function releaseGrant(
   { mapper, grant }: HeldGrant,
   onProblem: (problem: unknown) => void = () => {},
 ): Promise<boolean> {
@@ -101,67 +95,115 @@ export async function releaseHeld(
     await mapper.release(grant, { signal });
     return true;
   } catch (error) {
-    if (error !== signal.reason && !isOfGateway(error)) throw error;
+    if (error !== signal.reason && !(error instanceof PunchlineError)) throw error;
     onProblem(error);
     return false;
   }
 }
 
+/** Runs one job at a time. When one fails, all that wait go ahead: a silent router needs no queue. */
+export class RouterMutex {
+  /** The protocol that granted last. */
+  preferredProtocol: MapperName | undefined;
+  #isLocked = false;
+  readonly #waiting = new Set<() => void>();
+
+  /** Runs a job once those before it are done, or it has waited for long enough. */
+  async through<T>(job: () => Promise<T>): Promise<T> {
+    await this.#lock();
+    try {
+      const result = await job();
+      this.#unlock(1);
+      return result;
+    } catch (error) {
+      this.#unlock(Infinity);
+      throw error;
+    }
+  }
+
+  async #lock(): Promise<void> {
+    if (!this.#isLocked) {
+      this.#isLocked = true;
+      return;
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const go = () => {
+      this.#waiting.delete(go);
+      this.#isLocked = true;
+      resolve();
+    };
+    const timer = setTimeout(go, MAX_WAIT_MS);
+    this.#waiting.add(go);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  #unlock(count: number): void {
+    this.#isLocked = false;
+    for (const go of [...this.#waiting].slice(0, count)) go();
+  }
+}
+
+/** The mutex of a network: all calls that use the network share its routers. */
+export function routerMutexOf(network: Network): RouterMutex {
+  const known = MUTEXES.get(network);
+  if (known !== undefined) return known;
+  const mutex = new RouterMutex();
+  MUTEXES.set(network, mutex);
+  return mutex;
+}
+
 class Race {
   readonly attempts: MappingAttempt[] = [];
+  /** Grants that came too late, or are not usable. */
   readonly spares: HeldGrant[] = [];
   readonly won: Promise<void>;
-  /** Settles at the deadline, or on abort. */
-  readonly stopped: Promise<void>;
   winner: HeldGrant | undefined;
   readonly #options: RaceOptions;
   readonly #win: () => void;
-  readonly #stop: () => void;
   readonly #startMs = performance.now();
-  /** Ends what asks for nothing yet. */
+  /** Ends candidates that are getting ready. */
   readonly #decided = new AbortController();
-  /** Ends what has asked, a while later. */
-  readonly #heardOut = new AbortController();
-  readonly #timers: ReturnType<typeof setTimeout>[] = [];
+  /** Ends candidates that have asked, a while later. */
+  readonly #over = new AbortController();
+  readonly #timer = new ResettableTimer(() => this.#onTimer());
 
   constructor(options: RaceOptions) {
     this.#options = options;
     ({ promise: this.won, resolve: this.#win } = Promise.withResolvers<void>());
-    ({ promise: this.stopped, resolve: this.#stop } = Promise.withResolvers<void>());
-    this.#after(options.timeoutMs - HEAR_OUT_MS, () => this.#onStop());
-    options.signal.addEventListener("abort", this.#onStop, { once: true });
-    if (options.signal.aborted) this.#onStop();
+    this.#timer.set(Math.max(0, options.timeoutMs - LATE_ANSWER_MS));
+    options.signal.addEventListener("abort", this.#decide, { once: true });
+    if (options.signal.aborted) this.#decide();
   }
 
-  async run(candidate: CandidateMapper): Promise<void> {
+  async ask(candidate: CandidateMapper): Promise<void> {
     const { protocol, gateway } = candidate;
     try {
       const mapper = await candidate.ready(this.#decided.signal);
       this.#decided.signal.throwIfAborted();
       const request = this.#options.request(gateway);
-      const grant = await mapper.map(request, { signal: this.#heardOut.signal });
+      const grant = await mapper.map(request, { signal: this.#over.signal });
       this.#onGrant({ mapper, grant, gateway });
     } catch (error) {
-      const isStopped = error === DECIDED || error === HEARD_OUT;
-      if (!isStopped && !isOfGateway(error)) {
-        this.#onStop();
+      const isEnded = error === DECIDED || error === OVER;
+      if (!isEnded && !(error instanceof PunchlineError)) {
+        this.#decide();
         throw error;
       }
       const elapsedMs = performance.now() - this.#startMs;
-      const asked = { protocol, gateway, elapsedMs };
-      this.attempts.push(mappingAttempt(asked, isStopped ? noAnswerIn(elapsedMs) : error));
+      const call = { protocol, gateway, elapsedMs };
+      this.attempts.push(mappingAttempt(call, isEnded ? unfinished(elapsedMs) : error));
     }
   }
 
-  /** Everybody is done. */
+  /** All candidates are done. */
   end(): void {
-    for (const timer of this.#timers) clearTimeout(timer);
-    this.#options.signal.removeEventListener("abort", this.#onStop);
+    this.#timer.clear();
+    this.#options.signal.removeEventListener("abort", this.#decide);
   }
 
   #onGrant(held: HeldGrant): void {
-    const isOver = this.#decided.signal.aborted;
-    if (isOver || !this.#options.isUsable(held.grant)) {
+    if (this.#decided.signal.aborted || !this.#options.isUsable(held.grant)) {
       this.spares.push(held);
       return;
     }
@@ -170,20 +212,21 @@ class Race {
     this.#win();
   }
 
-  readonly #onStop = (): void => {
-    this.#decide();
-    this.#stop();
-  };
-
-  #decide(): void {
+  readonly #decide = (): void => {
     if (this.#decided.signal.aborted) return;
     this.#decided.abort(DECIDED);
-    this.#after(HEAR_OUT_MS, () => this.#heardOut.abort(HEARD_OUT));
-  }
+    this.#timer.set(LATE_ANSWER_MS);
+  };
 
-  #after(delayMs: number, run: () => void): void {
-    this.#timers.push(setTimeout(run, Math.max(0, delayMs)));
+  #onTimer(): void {
+    if (this.#decided.signal.aborted) this.#over.abort(OVER);
+    else this.#decide();
   }
+}
+
+/** What gateways do wrong is an attempt; anything else is a fault of this program. */
+function throwFault(results: readonly PromiseSettledResult<void>[]): void {
+  for (const result of results) if (result.status === "rejected") throw result.reason;
 }
 
 async function releaseLosers(
@@ -191,90 +234,35 @@ async function releaseLosers(
   winner: HeldGrant | undefined,
   onProblem?: (problem: unknown) => void,
 ): Promise<HeldGrant[]> {
-  const twins = spares.filter((spare) => winner !== undefined && isTwin(spare, winner));
-  const others = spares.filter((spare) => !twins.includes(spare));
-  await Promise.all(others.map((held) => releaseHeld(held, onProblem)));
-  return twins;
+  const duplicates = spares.filter((spare) => winner !== undefined && isDuplicate(spare, winner));
+  const others = spares.filter((spare) => !duplicates.includes(spare));
+  await Promise.all(others.map((held) => releaseGrant(held, onProblem)));
+  return duplicates;
 }
 
-function isTwin({ grant: a }: HeldGrant, { grant: b }: HeldGrant): boolean {
+function isDuplicate({ grant: a }: HeldGrant, { grant: b }: HeldGrant): boolean {
   return a.protocol === b.protocol && a.internal.port === b.internal.port &&
     a.internal.ip === b.internal.ip && a.external.port === b.external.port &&
     (a.gateway === b.gateway || a.external.ip === b.external.ip);
 }
 
-function noAnswerIn(elapsedMs: number): Error {
-  return new Error(`no end of it in ${Math.round(elapsedMs)} ms`);
+function unfinished(elapsedMs: number): Error {
+  return new Error(`not finished after ${Math.round(elapsedMs)} ms`);
 }
+
+/** All that calls of `mapPort()` share. An entry lives as long as its network, and is empty while no call waits. */
+const MUTEXES = new WeakMap<Network, RouterMutex>();
 
 const DECIDED = new DOMException("The race is decided", "AbortError");
-const HEARD_OUT = new DOMException("The loser has been heard for long enough", "AbortError");
+const OVER = new DOMException("The race is over", "AbortError");
 
-const NOBODY: Gateway = { ip: "0.0.0.0", localIp: "0.0.0.0", source: "guess" };
+const NO_GATEWAY: Gateway = { ip: "0.0.0.0", localIp: "0.0.0.0", source: "guess" };
 
-/** Ours: how long a gateway that was asked may take to answer when nobody waits for it any more. */
-const HEAR_OUT_MS = 1000;
+/** Chosen by us: how long to wait for a gateway's late answer, which would leave a port open. */
+const LATE_ANSWER_MS = 1000;
 
-/** Ours: how long a release may take. */
+/** Chosen by us: how long a release may take. */
 const RELEASE_MS = 4000;
 
-/** Lets one job run at a time. If it fails all go on: a router that is silent is no queue. */
-export class Turns {
-  /** Which protocol granted last. */
-  preferred: MapperName | undefined;
-  #isTaken = false;
-  readonly #waiting = new Set<() => void>();
-
-  /** Runs a job when it is its turn, or it has waited for long enough. */
-  async take<T>(job: () => Promise<T>): Promise<T> {
-    await this.#wait();
-    try {
-      const result = await job();
-      this.#pass(1);
-      return result;
-    } catch (error) {
-      this.#pass(Infinity);
-      throw error;
-    }
-  }
-
-  #pass(count: number): void {
-    this.#isTaken = false;
-    for (const go of [...this.#waiting].slice(0, count)) go();
-  }
-
-  async #wait(): Promise<void> {
-    if (!this.#isTaken) {
-      this.#isTaken = true;
-      return;
-    }
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const go = () => {
-      this.#waiting.delete(go);
-      this.#isTaken = true;
-      resolve();
-    };
-    const timer = setTimeout(go, TIMEOUT_MS);
-    this.#waiting.add(go);
-    await promise;
-    clearTimeout(timer);
-  }
-}
-
-/** Those of a network: all calls that go over it share its routers. */
-export function turnsOf(network: Network): Turns {
-  const known = TURNS.get(network);
-  if (known !== undefined) return known;
-  const turns = new Turns();
-  TURNS.set(network, turns);
-  return turns;
-}
-
-/**
- * The one thing that calls of `mapPort()` share. It is kept per network, lives as long as that, and is empty whenever
- * nobody asks.
- */
-const TURNS = new WeakMap<Network, Turns>();
-
-/** Ours: a hundred callers of a router that takes 80 ms for each get their turn before. */
-const TIMEOUT_MS = 10_000;
+/** Chosen by us: enough for a hundred callers of a router that takes 80 ms for each. */
+const MAX_WAIT_MS = 10_000;

@@ -1,13 +1,12 @@
 /**
- * What PCP servers and NAT-PMP gateways refuse with, and what a person can do about it: RFC 6886 §3.5 and RFC 6887
- * §7.4.
+ * The result codes of PCP and NAT-PMP, and what the user can do about each: RFC 6887 §7.4 and RFC 6886 §3.5.
  *
  * @module
  */
 
 import { MappingRefusedError } from "./mapper.ts";
 
-/** RFC 6887 §7.4, by their numbers; 0 is success. */
+/** RFC 6887 §7.4. */
 export const PCP_RESULT = {
   SUCCESS: 0,
   UNSUPP_VERSION: 1,
@@ -25,7 +24,7 @@ export const PCP_RESULT = {
   EXCESSIVE_REMOTE_PEERS: 13,
 } as const;
 
-/** RFC 6886 §3.5, by their numbers; 0 is success. */
+/** RFC 6886 §3.5. */
 export const NAT_PMP_RESULT = {
   SUCCESS: 0,
   UNSUPPORTED_VERSION: 1,
@@ -35,31 +34,31 @@ export const NAT_PMP_RESULT = {
   UNSUPPORTED_OPCODE: 5,
 } as const;
 
-/** What was refused, and by whom. */
-export interface Refusal {
-  /** Begins the message, as in `Cannot map TCP port 80`. */
+/** A request that was refused. */
+export interface GatewayRefusal {
+  /** The start of the message, such as `Cannot map TCP port 80`. */
   readonly action: string;
   /** The gateway's address. */
   readonly gateway: string;
   /** The protocol's result code. */
   readonly code: number;
-  /** For how long asking again is pointless: RFC 6887 §7.2. */
+  /** For how long it is pointless to ask again: RFC 6887 §7.2. */
   readonly retryAfterSeconds?: number;
 }
 
-/** The error that a PCP result code stands for. */
-export function pcpRefusal(refusal: Refusal): MappingRefusedError {
+/** The error for a PCP result code. */
+export function pcpRefusal(refusal: GatewayRefusal): MappingRefusedError {
   return refusalError("pcp", refusal, nameOf(PCP_RESULT, refusal.code), PCP_REMEDIES);
 }
 
-/** The error that a NAT-PMP result code stands for. */
-export function natPmpRefusal(refusal: Refusal): MappingRefusedError {
+/** The error for a NAT-PMP result code. */
+export function natPmpRefusal(refusal: GatewayRefusal): MappingRefusedError {
   return refusalError("nat-pmp", refusal, nameOf(NAT_PMP_RESULT, refusal.code), NAT_PMP_REMEDIES);
 }
 
 function refusalError<Name extends string>(
   mapper: "pcp" | "nat-pmp",
-  { action, gateway, code, retryAfterSeconds }: Refusal,
+  { action, gateway, code, retryAfterSeconds }: GatewayRefusal,
   name: Name | undefined,
   remedies: Readonly<Record<Name, string>>,
 ): MappingRefusedError {
@@ -81,40 +80,39 @@ function nameOf<Name extends string>(
   return (Object.keys(codes) as Name[]).find((name) => codes[name] === code);
 }
 
-/** Of both protocols. Behind a carrier's NAT miniupnpd says the one by NAT-PMP and the other by PCP. */
+/** Behind a carrier's NAT, miniupnpd answers the one by NAT-PMP and the other by PCP. */
 const NO_CONNECTION =
-  "The router has no public address: check its line, or ask the provider for one, then try again";
+  "The router has no public address: check its connection, or ask the provider for one, then try again";
 const NO_RESOURCES =
-  "The router's table is full, or it has no public address: close mappings that are not needed, or restart the router";
+  "The router's table is full, or it has no public address: close unused mappings, or restart the router";
 
 const PCP_REMEDIES: Readonly<Record<keyof typeof PCP_RESULT, string>> = {
   SUCCESS: "Nothing is wrong",
-  UNSUPP_VERSION: "The router speaks an older protocol: use NAT-PMP with it",
+  UNSUPP_VERSION: "The router speaks an older protocol: use NAT-PMP",
   NOT_AUTHORIZED:
-    "The router does not let this device open this port: allow it in the router, or take another port",
+    "The router does not let this device open this port: allow it in the router, or use another port",
   MALFORMED_REQUEST:
     "The router cannot read the request: try NAT-PMP or UPnP, or update the router",
-  UNSUPP_OPCODE: "The router cannot do this by PCP: try NAT-PMP or UPnP",
-  UNSUPP_OPTION: "The router cannot do this: ask again without the option",
+  UNSUPP_OPCODE: "The router does not support this by PCP: try NAT-PMP or UPnP",
+  UNSUPP_OPTION: "The router does not support this option: ask again without it",
   MALFORMED_OPTION: "The router cannot read the option: ask again without it",
   NETWORK_FAILURE: NO_CONNECTION,
   NO_RESOURCES,
   UNSUPP_PROTOCOL: "The router cannot map this transport protocol",
-  USER_EX_QUOTA: "This device has too many mappings: close those that are not needed",
-  CANNOT_PROVIDE_EXTERNAL: "The external port is taken: ask for another",
+  USER_EX_QUOTA: "This device has too many mappings: close unused ones",
+  CANNOT_PROVIDE_EXTERNAL: "The external port is in use: ask for another",
   ADDRESS_MISMATCH:
     "A second NAT, or a VPN, sits between this device and the router: open the port on the nearer one first",
-  EXCESSIVE_REMOTE_PEERS: "The router takes fewer filters for one mapping: ask for fewer",
+  EXCESSIVE_REMOTE_PEERS: "The router allows fewer filters for one mapping: use fewer",
 };
 
 const NAT_PMP_REMEDIES: Readonly<Record<keyof typeof NAT_PMP_RESULT, string>> = {
   SUCCESS: "Nothing is wrong",
-  UNSUPPORTED_VERSION: "The router speaks a newer protocol: use PCP with it",
+  UNSUPPORTED_VERSION: "The router speaks a newer protocol: use PCP",
   NOT_AUTHORIZED: "NAT-PMP is switched off: enable it in the router",
   NETWORK_FAILURE: NO_CONNECTION,
   OUT_OF_RESOURCES: NO_RESOURCES,
-  UNSUPPORTED_OPCODE: "The router cannot do this by NAT-PMP: try PCP or UPnP",
+  UNSUPPORTED_OPCODE: "The router does not support this by NAT-PMP: try PCP or UPnP",
 };
 
-const UNKNOWN_REMEDY =
-  "The router gives a reason that is in no specification: try another protocol";
+const UNKNOWN_REMEDY = "The router gave a reason that no specification lists: try another protocol";

@@ -1,4 +1,4 @@
-// UPnP IGD with miniupnpd, a router by others, on the kernel's own NAT and firewall.
+// UPnP IGD with miniupnpd, on the kernel's own NAT and firewall.
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { PortMappingEntry } from "../../lib/portmap/upnp/actions.ts";
@@ -60,7 +60,7 @@ labTest("igdMapper() opens IPv6 pinholes on miniupnpd, for TCP and UDP", async (
     assertEquals(await echo(home, protocol, external), "hello");
   }
   const [tcp] = grants;
-  // Its rules for nftables count no packets.
+  // Its nftables rules count no packets.
   assertEquals(await run(home, ["check", HOME_ROUTER.gateway6, JSON.stringify(tcp)]), "unknown");
   const renewed = await run<MappingGrant>(home, [
     "renew",
@@ -72,7 +72,7 @@ labTest("igdMapper() opens IPv6 pinholes on miniupnpd, for TCP and UDP", async (
   assertEquals(await home.rules(), []);
 }, { programs });
 
-labTest("igdMapper() finds another port on miniupnpd where one is taken", async () => {
+labTest("igdMapper() finds another port on miniupnpd if one is in use", async () => {
   await using home = await HomeRouter.start();
   await home.host.sh("ip addr add 192.168.1.3/24 dev lan");
   const other: MappingRequest = { ...TCP, internal: { ip: "192.168.1.3", port: 8080 } };
@@ -82,7 +82,7 @@ labTest("igdMapper() finds another port on miniupnpd where one is taken", async 
   assertEquals(await echo(home, "tcp", second!.external), "hello");
 }, { programs });
 
-// miniupnpd reads all its rules at each question: 200 take minutes.
+// miniupnpd reads all its rules for each request: 200 mappings take minutes.
 labTest(
   "igdMapper() grants 40 mappings to 20 callers at once on miniupnpd, and removes them",
   async () => {
@@ -95,7 +95,7 @@ labTest(
   { programs },
 );
 
-labTest("igdMapper() tells what miniupnpd says of itself", async () => {
+labTest("igdMapper() reports what miniupnpd says about itself", async () => {
   await using home = await HomeRouter.start();
   const probe = await run<{ kind: string; externalIp: string; detail: string }>(home, [
     "probe",
@@ -105,7 +105,7 @@ labTest("igdMapper() tells what miniupnpd says of itself", async () => {
   assertStringIncludes(probe.detail, "Connected");
 }, { programs });
 
-/** Maps the ports from a program that answers on them until the home ends. */
+/** Maps the ports from a program that answers on them until the home is disposed. */
 async function serve(
   home: HomeRouter,
   gateway: string,
@@ -132,7 +132,7 @@ async function release(
   assertEquals([code, stderr], [0, ""]);
 }
 
-/** What comes back from outside. */
+/** The echo that a host outside receives. */
 function echo(
   home: HomeRouter,
   protocol: "tcp" | "udp",

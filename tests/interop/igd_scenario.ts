@@ -1,11 +1,10 @@
 /**
- * Uses UPnP from where it runs: `deno run igd_scenario.ts COMMAND GATEWAY [JSON]...`. Prints JSON, a line for each
- * result.
+ * Uses UPnP from its host: `deno run igd_scenario.ts COMMAND GATEWAY [JSON]...`. Prints each result as a line of JSON.
  *
- * `serve GATEWAY REQUEST...` maps the ports, answers on them whatever comes, and goes on until it is ended;
- * `renew`, `release` and `check` take grants; `probe` and `list` take nothing; `time GATEWAY REQUEST COUNT` maps and
- * releases as often, each time with a new mapper, and prints milliseconds; `load GATEWAY REQUEST COUNT CALLERS` maps
- * as many ports by so many at once, and prints how many entries stood in the table then, and how many afterwards.
+ * `serve GATEWAY REQUEST...` maps the ports and echoes everything that arrives there, until it is killed; `renew`,
+ * `release` and `check` take grants; `probe` and `list` take nothing; `time GATEWAY REQUEST COUNT` maps and releases
+ * COUNT times, each time with a new mapper, and prints milliseconds; `load GATEWAY REQUEST COUNT CALLERS` maps COUNT
+ * ports, CALLERS at a time, and prints how many entries the table had then, and afterwards.
  *
  * @module
  */
@@ -56,7 +55,7 @@ function newMapper() {
 async function serve(protocol: "tcp" | "udp", { ip, port }: TransportAddress): Promise<void> {
   if (protocol === "tcp") {
     for await (const connection of Deno.listen({ hostname: ip, port })) {
-      connection.readable.pipeTo(connection.writable).catch(() => {}); // the peer may go at any time
+      connection.readable.pipeTo(connection.writable).catch(() => {}); // the peer may leave at any time
     }
   } else {
     const socket = await systemNetwork.bindUdp({ ip, port });

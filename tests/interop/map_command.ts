@@ -19,9 +19,9 @@ export class MapCommand implements AsyncDisposable {
   }
 
   /**
-   * The next event of this kind; those before it are skipped.
+   * The next event of this kind. Others before it are skipped.
    *
-   * @throws {Error} if the output ends before it, or a minute and a half has passed
+   * @throws {Error} if the output ends before it, or it takes more than a minute and a half
    */
   async next(event: MappingEvent["event"]): Promise<MappingEvent> {
     const deadline = setTimeout(() => this.#child.kill("SIGKILL"), TIMEOUT_MS);
@@ -36,13 +36,13 @@ export class MapCommand implements AsyncDisposable {
     }
   }
 
-  /** Presses Ctrl-C; the exit code. */
+  /** Presses Ctrl-C, and returns the exit code. */
   async interrupt(): Promise<number> {
     this.#child.kill("SIGINT");
     return (await this.#child.status).code;
   }
 
-  /** Ends it, if it still runs. */
+  /** Kills the command if it still runs. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       this.#child.kill("SIGKILL");

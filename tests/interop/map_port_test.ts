@@ -1,4 +1,4 @@
-// mapPort() and `map` with miniupnpd, a router by others, on the kernel's own NAT and firewall.
+// mapPort() and `map` with miniupnpd, on the kernel's own NAT and firewall.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
@@ -54,7 +54,7 @@ for (const protocol of PROTOCOLS) {
 }
 
 labTest(
-  "map add says that the mapping is public where a STUN server sees the router's address",
+  "map add reports a public mapping if a STUN server sees the router's address",
   async () => {
     await using home = await HomeRouter.start();
     await serveStunOutside(home);
@@ -66,10 +66,10 @@ labTest(
 );
 
 labTest(
-  "map add says that another NAT is above where a STUN server sees another address",
+  "map add reports an upstream NAT if a STUN server sees another address",
   async () => {
     await using home = await HomeRouter.start();
-    // Whatever translates the router's address again, here in the same kernel.
+    // Another NAT that translates the router's address again, in the same kernel.
     await home.router.sh(`
     ip addr add 44.0.0.50/24 dev wan0
     nft insert rule inet filter postrouting ip daddr ${HOME_ROUTER.outside} snat ip to 44.0.0.50
@@ -82,7 +82,7 @@ labTest(
   NEEDS,
 );
 
-labTest("map add claims nothing where no STUN server was asked, or none answers", async () => {
+labTest("map add claims nothing if no STUN server was asked, or none answers", async () => {
   await using home = await HomeRouter.start();
   for (const options of [[], ["--server", `${HOME_ROUTER.outside}:9`]]) {
     await using command = add(home, ["tcp", "8080", ...options]);
@@ -111,12 +111,12 @@ for (const protocol of ["pcp", "upnp"]) {
 
 for (const protocol of PROTOCOLS) {
   labTest(
-    `map add by ${protocol} comes back after the router restarted with an empty table`,
+    `map add by ${protocol} restores the mapping after the router restarted with an empty table`,
     async () => {
       await using home = await HomeRouter.start();
       await using command = add(home, ["tcp", "8080", "--protocol", protocol]);
       await command.next("mapped");
-      await delay(YOUTH_MS);
+      await delay(MIN_AGE_MS);
       await home.stopDaemon({ flush: true });
       const restartedMs = performance.now();
       await home.startDaemon();
@@ -134,7 +134,7 @@ for (const protocol of PROTOCOLS) {
 }
 
 for (const protocol of PROTOCOLS) {
-  labTest(`map add by ${protocol} notices that the address outside has changed`, async () => {
+  labTest(`map add by ${protocol} notices a change of the external address`, async () => {
     await using home = await HomeRouter.start();
     await using command = add(home, ["udp", "8080", "--protocol", protocol, "--check", "3"]);
     await command.next("mapped");
@@ -150,13 +150,13 @@ for (const protocol of PROTOCOLS) {
 }
 
 for (const protocol of PROTOCOLS) {
-  labTest(`map add by ${protocol} repairs what the router has forgotten silently`, async () => {
+  labTest(`map add by ${protocol} restores a mapping that the router lost silently`, async () => {
     await using home = await HomeRouter.start();
     await using command = add(home, ["udp", "8080", "--protocol", protocol, "--check", "3"]);
     await command.next("mapped");
     const before = await home.rules();
     assert(before.length > 0);
-    // By UPnP miniupnpd reads its own list, not the kernel's: what is flushed behind its back still stands there.
+    // For UPnP miniupnpd reads its own list, not the kernel's, which still holds what was flushed behind its back.
     if (protocol === "upnp") await home.host.output("upnpc", ["-d", "8080", "UDP"]);
     else await home.flush();
     assertEquals(await home.rules(), []);
@@ -180,34 +180,38 @@ labTest("mapPort() opens 200 ports for 20 callers at once, and releases them", a
   assertEquals(await home.rules(), []);
 }, NEEDS);
 
-labTest("mapPort() releases what it has when it is aborted, whenever that is", async () => {
+labTest("mapPort() releases everything when it is aborted at any time", async () => {
   await using home = await HomeRouter.start();
   await home.host.json(MAP_MANY, ["20", "20", "abort"]);
   assertEquals(await home.rules(), []);
 }, NEEDS);
 
-labTest("map list, delete and probe tell of the router, and --keep leaves a mapping", async () => {
-  await using home = await HomeRouter.start();
-  await using kept = add(home, ["tcp", "8080", "--keep"]);
-  await kept.next("mapped");
-  assertEquals(await kept.interrupt(), 130);
-  assert((await home.rules()).length > 0);
+labTest(
+  "map list, delete and probe report on the router, and --keep leaves a mapping open",
+  async () => {
+    await using home = await HomeRouter.start();
+    await using kept = add(home, ["tcp", "8080", "--keep"]);
+    await kept.next("mapped");
+    assertEquals(await kept.interrupt(), 130);
+    assert((await home.rules()).length > 0);
 
-  const listed = await cli(home, ["list"]);
-  assertMatch(listed.stdout, /^192\.168\.1\.1:\n.*\n {2}TCP +8080 +192\.168\.1\.2:8080 +\d+ s/);
-  const probed = await cli(home, ["probe", "--json"]);
-  const { gateways: [gateway] } = JSON.parse(probed.stdout);
-  assertEquals(
-    [gateway.pcp.answer, gateway.natPmp.answer, gateway.upnp.answer, gateway.external],
-    ["supported", "supported", "supported", HOME_ROUTER.external],
-  );
-  const deleted = await cli(home, ["delete", "tcp", "8080"]);
-  assertEquals([deleted.code, deleted.stderr], [0, ""]);
-  assertEquals(await home.rules(), []);
-  assertMatch((await cli(home, ["list"])).stdout, /^192\.168\.1\.1 has no mappings\n/);
-}, NEEDS);
+    const listed = await cli(home, ["list"]);
+    assertMatch(listed.stdout, /^192\.168\.1\.1:\n.*\n {2}TCP +8080 +192\.168\.1\.2:8080 +\d+ s/);
+    const probed = await cli(home, ["probe", "--json"]);
+    const { gateways: [gateway] } = JSON.parse(probed.stdout);
+    assertEquals(
+      [gateway.pcp.answer, gateway.natPmp.answer, gateway.upnp.answer, gateway.external],
+      ["supported", "supported", "supported", HOME_ROUTER.external],
+    );
+    const deleted = await cli(home, ["delete", "tcp", "8080"]);
+    assertEquals([deleted.code, deleted.stderr], [0, ""]);
+    assertEquals(await home.rules(), []);
+    assertMatch((await cli(home, ["list"])).stdout, /^192\.168\.1\.1 has no mappings\n/);
+  },
+  NEEDS,
+);
 
-labTest("map add works under --allow-net alone, with a gateway and without", async () => {
+labTest("map add works with --allow-net alone, with a named gateway and without", async () => {
   await using home = await HomeRouter.start();
   for (const gateway of [["--gateway", HOME_ROUTER.gateway], []]) {
     const allow = ["run", "--quiet", "--no-lock", "--no-prompt", "--unstable-net", "--allow-net"];
@@ -219,14 +223,14 @@ labTest("map add works under --allow-net alone, with a gateway and without", asy
   }
 }, NEEDS);
 
-labTest("map add says within seconds that no router helps", async () => {
+labTest("map add reports within seconds that every gateway failed", async () => {
   await using home = await HomeRouter.start();
   await home.stopDaemon({ flush: true });
   const { code, stdout, stderr } = await cli(home, ["add", "tcp", "8080", "--json"]);
   assertEquals([code, stdout], [1, ""]);
   assertMatch(
     stderr,
-    /^punchline: Cannot map TCP port 8080: no gateway does it \(192\.168\.1\.1: .*silent.*\)\n$/,
+    /^punchline: Cannot map TCP port 8080: every gateway failed \(192\.168\.1\.1: .*silent.*\)\n$/,
   );
 }, NEEDS);
 
@@ -244,11 +248,11 @@ function seconds(sinceMs: number): string {
 }
 
 function note(text: string): void {
-  // deno-lint-ignore no-console -- figures of a run, for its log
+  // deno-lint-ignore no-console -- figures for the log
   console.log(text);
 }
 
-/** A clock that goes back by two seconds shows nothing: RFC 6887 §8.5. */
-const YOUTH_MS = 6000;
+/** A younger router could restart without its clock showing it: RFC 6887 §8.5 allows for reordering. */
+const MIN_AGE_MS = 6000;
 
 const PIPED = { stdin: "null", stdout: "piped", stderr: "inherit" } as const;

@@ -1,5 +1,5 @@
-// What mapPort() says that a mapping on miniupnpd is worth, with coturn's STUN server as its witness, and a provider's
-// router between the two.
+// The verdict of mapPort() on a mapping on miniupnpd: coturn's STUN server confirms the external address, or not, from
+// behind a provider's router.
 //
 //   home.host   home.router         home.outside, the provider        internet
 //   192.168.1.2   44.0.0.7   ----   44.0.0.9        45.0.0.1   ----   45.0.0.9
@@ -19,40 +19,40 @@ for (const protocol of ["pcp", "nat-pmp", "upnp"]) {
   const map = ["tcp", "8080", "--protocol", protocol, "--server", SERVER];
 
   labTest(
-    `map add by ${protocol} is public where the server sees the router's address`,
+    `map add by ${protocol} reports a public mapping if the server sees the router's address`,
     async () => {
       await using home = await HomeRouter.start();
       await using _internet = await connect(home, { translates: false });
       const { verdict, said } = await add(home, map);
       assertEquals(verdict, "public");
-      assertMatch(said, /servers see 44\.0\.0\.7, as the router says/);
+      assertMatch(said, /servers see 44\.0\.0\.7, as the router reports/);
     },
     NEEDS,
   );
 
   labTest(
-    `map add by ${protocol} tells a second NAT above a router with a public address`,
+    `map add by ${protocol} reports an upstream NAT of a router with a public address`,
     async () => {
       await using home = await HomeRouter.start();
       await using _internet = await connect(home, { translates: true });
       const { verdict, said } = await add(home, map);
       assertEquals(verdict, "double-nat");
-      assertMatch(said, /servers see 45\.0\.0\.1, and the router says 44\.0\.0\.7/);
-      assertMatch(said, /Open the port on the outer router too/);
+      assertMatch(said, /servers see 45\.0\.0\.1, but the router reports 44\.0\.0\.7/);
+      assertMatch(said, /Open the port on the upstream router too/);
     },
     NEEDS,
   );
 
-  labTest(`map add by ${protocol} confirms nothing where the server is silent`, async () => {
+  labTest(`map add by ${protocol} confirms nothing if the server is silent`, async () => {
     await using home = await HomeRouter.start();
     const { verdict, said } = await add(home, map);
     assertEquals(verdict, "unverified");
-    assertMatch(said, /nobody outside was asked, or answered/);
+    assertMatch(said, /no server outside has confirmed it/);
   }, NEEDS);
 }
 
 labTest(
-  "map add tells why where miniupnpd has a carrier's address, behind which it maps nothing",
+  "map add reports that miniupnpd maps nothing, because its address is a carrier's",
   async () => {
     await using home = await HomeRouter.start({ external: "100.64.0.7" });
     const args = denoArgs(CLI, ["map", "add", "tcp", "8080"]);
@@ -65,7 +65,7 @@ labTest(
   NEEDS,
 );
 
-/** What a person reads and a program, and that nothing is left of the mapping. */
+/** What the command prints for people and as JSON. It must leave nothing of the mapping. */
 async function add(
   home: HomeRouter,
   args: readonly string[],

@@ -1,5 +1,5 @@
 /**
- * A home router: miniupnpd by others, on the kernel's own NAT.
+ * A home router: miniupnpd on the kernel's own NAT.
  *
  * ```
  *   host                      router                          outside
@@ -8,8 +8,8 @@
  *                              wan0: 44.0.0.7, 2600:2::7
  * ```
  *
- * The addresses outside are ordinary ones, because miniupnpd does not serve behind a private, reserved or
- * documentation address. They exist in these namespaces only.
+ * The external addresses are ordinary ones, because miniupnpd does not serve behind a private, reserved or
+ * documentation address. They exist only in these namespaces.
  *
  * @module
  */
@@ -18,15 +18,15 @@ import { NetworkPlace, wire, wireWithDelay } from "./network_place.ts";
 
 /** How to start it. */
 export interface HomeRouterOptions {
-  /** Lines for miniupnpd's configuration; of options that stand there already, the last counts. */
+  /** Further lines of miniupnpd's configuration. If an option occurs twice, the last one counts. */
   readonly config?: readonly string[];
-  /** The router's address outside; {@linkcode HOME_ROUTER}'s unless given. */
+  /** The router's external address; {@linkcode HOME_ROUTER}'s by default. */
   readonly external?: string;
-  /** How long a packet takes from the host to the router, and back; none unless given. */
+  /** How long a packet takes from the host to the router, and as long back; 0 by default. */
   readonly lanDelayMs?: number;
 }
 
-/** The programs it takes: for `labTest()`. */
+/** The programs that it needs, for `labTest()`. */
 export const HOME_ROUTER_PROGRAMS: readonly string[] = ["ip", "nft", "miniupnpd"];
 
 /** Its addresses. */
@@ -36,12 +36,12 @@ export const HOME_ROUTER = {
   external: "44.0.0.7",
   outside: "44.0.0.9",
   host6: "2600:1::2",
-  /** As routers are known to hosts: link-local, with the host's interface. */
+  /** As hosts know their routers: link-local, with the host's interface. */
   gateway6: "fe80::1%lan",
   outside6: "2600:2::9",
 } as const;
 
-/** A router with a host behind it, that run until they are disposed. */
+/** A router with a host behind it. Both run until they are disposed. */
 export class HomeRouter implements AsyncDisposable {
   readonly host: NetworkPlace;
   readonly router: NetworkPlace;
@@ -62,7 +62,7 @@ export class HomeRouter implements AsyncDisposable {
   /**
    * Opens the namespaces and starts miniupnpd.
    *
-   * @throws {Error} if the system refuses
+   * @throws {Error} if the system does not allow it
    */
   static async start(options: HomeRouterOptions = {}): Promise<HomeRouter> {
     await using opened = new AsyncDisposableStack();
@@ -110,7 +110,7 @@ export class HomeRouter implements AsyncDisposable {
   /**
    * Kills miniupnpd.
    *
-   * @param options with `flush`, as a router that was switched off: its rules are gone as well
+   * @param options with `flush` its rules are gone as well, as after a power cut
    */
   async stopDaemon({ flush = false }: { readonly flush?: boolean } = {}): Promise<void> {
     this.#daemon?.kill("SIGKILL");
@@ -119,12 +119,12 @@ export class HomeRouter implements AsyncDisposable {
     if (flush) await this.flush();
   }
 
-  /** Forgets all mappings behind the back of miniupnpd. */
+  /** Removes all rules behind miniupnpd's back. */
   async flush(): Promise<void> {
     await this.router.sh(CHAINS.map((chain) => `nft flush chain inet filter ${chain}`).join("\n"));
   }
 
-  /** The rules that stand for mappings now, one line each. */
+  /** The rules of the mappings that are open now, one line each. */
   async rules(): Promise<string[]> {
     const listed = await this.router.sh(
       CHAINS.map((chain) => `nft list chain inet filter ${chain}`).join("\n"),
@@ -141,8 +141,8 @@ export class HomeRouter implements AsyncDisposable {
 }
 
 /**
- * In the foreground miniupnpd logs all that it does, and where no syslog listens that goes to the console, line by line
- * and as slowly as that is. Nothing on disk: nothing to clean up.
+ * In the foreground miniupnpd logs everything that it does, which goes to the console if no syslog listens, slowly and
+ * line by line. Nothing is on disk, so there is nothing to clean up.
  */
 const START_QUIETLY = `
   if [ -e /dev/console ]; then mount --bind /dev/null /dev/console; fi

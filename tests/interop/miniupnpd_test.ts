@@ -38,7 +38,7 @@ for (const [mapper, protocol, hostIp, externalIp] of cases) {
       await mapPorts(home, mapper, "release", grant);
       assertEquals(await home.rules(), []);
       assertEquals(await speak(home, protocol, externalIp), null);
-      await mapPorts(home, mapper, "release", grant); // it is no error that it is gone
+      await mapPorts(home, mapper, "release", grant); // that it is gone is not an error
       assertEquals(await home.rules(), []);
     },
     NEEDS,
@@ -68,7 +68,7 @@ for (const [mapper, protocol, hostIp] of cases) {
   }, NEEDS);
 }
 
-labTest("miniupnpd is told apart by probes, and tells its external address", async () => {
+labTest("probes recognise miniupnpd, and it reports its external address", async () => {
   await using home = await HomeRouter.start();
   for (const mapper of ["pcp", "nat-pmp", "pcp6"]) {
     const probed = await mapPorts<{ kind: string }>(home, mapper, "probe");
@@ -82,7 +82,7 @@ labTest("miniupnpd is told apart by probes, and tells its external address", asy
   assertEquals(probed.kind, "silent");
 }, NEEDS);
 
-labTest("miniupnpd's host finds its gateways, with permissions and without", async () => {
+labTest("findGateways() finds miniupnpd with permissions, and guesses without", async () => {
   await using home = await HomeRouter.start();
   assertEquals(await mapPorts(home, "pcp", "gateways"), [
     { ip: HOME_ROUTER.gateway, localIp: HOME_ROUTER.host, source: "routes" },
@@ -106,7 +106,7 @@ labTest("miniupnpd announces by IPv4 and IPv6 that it has started", async () => 
     { ip: HOME_ROUTER.gateway6, localIp: HOME_ROUTER.host6 },
   ];
   const listeners = gateways.map((gateway) => {
-    const args = denoArgs(MAP_PORTS, ["pcp", "hear", JSON.stringify(gateway)]);
+    const args = denoArgs(MAP_PORTS, ["pcp", "listen", JSON.stringify(gateway)]);
     return home.host.spawn(Deno.execPath(), args, {
       stdin: "null",
       stdout: "piped",
@@ -121,14 +121,14 @@ labTest("miniupnpd announces by IPv4 and IPv6 that it has started", async () => 
   }
 }, NEEDS);
 
-labTest("miniupnpd tells by PEER how a connection looks from outside", async () => {
+labTest("miniupnpd reports the external address of a connection by PEER", async () => {
   await using home = await HomeRouter.start();
   const { external } = await mapPorts<{ external: unknown }>(home, "pcp", "peer");
   assertEquals(external, { ip: HOME_ROUTER.external, port: 50_000 });
 }, NEEDS);
 
 labTest(
-  "miniupnpd's clock starts anew when it does, and another run takes over what was left",
+  "miniupnpd's clock restarts with it, and another run takes over the mapping",
   async () => {
     await using home = await HomeRouter.start();
     const internal = { ip: HOME_ROUTER.host, port: 8080 };
@@ -153,7 +153,7 @@ labTest(
   NEEDS,
 );
 
-labTest("nothing is left of the router when who started it is killed", async () => {
+labTest("nothing is left of the router when the process that started it is killed", async () => {
   const program = new URL("programs/killed_router.ts", import.meta.url);
   const starter = new Deno.Command(Deno.execPath(), {
     args: denoArgs(program, []),

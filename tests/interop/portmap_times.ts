@@ -1,5 +1,5 @@
 /**
- * How long it takes until a port is mapped on miniupnpd, beside `upnpc`, and how long to learn that nobody maps:
+ * How long it takes to map a port on miniupnpd, compared with `upnpc`, and to learn that no gateway answers:
  * `deno run -A tests/interop/portmap_times.ts [COUNT]`. Prints Markdown, for tests/interop/results/.
  *
  * @module
@@ -26,22 +26,22 @@ const none = await times(() =>
 );
 const theirNone = await times(() => home.host.output("upnpc", ["-l"]), undefined, 3);
 
-print(`# Time until a port is mapped
+print(`# Time to map a port
 
-miniupnpd 2.3.1 on nftables, network namespaces, LAN round trip ${rttMs} ms (a
-wire that takes 1 ms each way); ${count} runs each, every run finds the router anew.
+miniupnpd 2.3.1 on nftables, network namespaces, LAN round trip ${rttMs} ms (a wire that takes
+1 ms each way); ${count} runs each, every one of which has to find the router.
 Kernel ${Deno.osRelease()}, Deno ${Deno.version.deno}, ${new Date().toISOString().slice(0, 10)}.
 
-Of UPnP's time 50 ms are miniupnpd's own: so long it waits before it answers a search.
+50 ms of UPnP's time are miniupnpd's own: it waits that long before it answers a search.
 
-| way | median ms | fastest | slowest |
+| how | median ms | fastest | slowest |
 | --- | --- | --- | --- |
 ${ours.map(([name, list]) => row(name, list)).join("\n")}
 ${row("\`upnpc -a\` (whole process)", theirs)}
 
-Nobody maps (miniupnpd killed):
+No gateway answers (miniupnpd killed):
 
-| way | median ms | fastest | slowest |
+| how | median ms | fastest | slowest |
 | --- | --- | --- | --- |
 ${row("\`map add\`: one error for all three (whole process)", none)}
 ${row("\`upnpc -l\` (whole process)", theirNone)}

@@ -13,7 +13,7 @@ import { atHome, GATEWAY_IP, HOST_IP } from "./fixtures.ts";
 
 const PORT_5350 = { ip: HOST_IP, port: 5350 };
 
-Deno.test("a restarted gateway is heard by all hosts of the link", () =>
+Deno.test("all hosts of the link receive the announcement of a restarted gateway", () =>
   atHome({}, async ({ network, gateway }) => {
     const where = { ip: GATEWAY_IP, localIp: HOST_IP };
     using first = await listenForAnnouncements(network, where);
@@ -25,7 +25,7 @@ Deno.test("a restarted gateway is heard by all hosts of the link", () =>
     assertEquals((await second.next()).gateway, GATEWAY_IP);
   }));
 
-Deno.test("a listener hears the gateway by both protocols", () =>
+Deno.test("AnnouncementListener receives announcements by both protocols", () =>
   atHome({}, async ({ network, gateway }) => {
     using listener = new AnnouncementListener(await network.bindUdp(PORT_5350), {
       gateways: [GATEWAY_IP],
@@ -42,7 +42,7 @@ Deno.test("a listener hears the gateway by both protocols", () =>
     assertEquals(await listener.next(), { mapper: "pcp", gateway: GATEWAY_IP, epoch });
   }));
 
-Deno.test("a listener believes nobody but the gateway", () =>
+Deno.test("AnnouncementListener ignores datagrams that are not from the gateway", () =>
   atHome({}, async ({ network, gateway, gatewayNetwork }) => {
     using listener = new AnnouncementListener(await network.bindUdp(PORT_5350), {
       gateways: [GATEWAY_IP],
@@ -57,7 +57,7 @@ Deno.test("a listener believes nobody but the gateway", () =>
     assertEquals(await assertRejects(() => listener.next({ signal })), signal.reason);
   }));
 
-Deno.test("a listener passes over what is no announcement", () =>
+Deno.test("AnnouncementListener skips datagrams that are not announcements", () =>
   atHome({}, async ({ network, gateway }) => {
     using listener = new AnnouncementListener(await network.bindUdp(PORT_5350), {
       gateways: [GATEWAY_IP],
@@ -69,7 +69,7 @@ Deno.test("a listener passes over what is no announcement", () =>
     assertEquals((await listener.next()).epoch.seconds, 0);
   }));
 
-Deno.test("a listener ends when it is disposed", () =>
+Deno.test("AnnouncementListener ends when it is disposed", () =>
   atHome({}, async ({ network }) => {
     const listener = new AnnouncementListener(await network.bindUdp(PORT_5350), { gateways: [] });
     const next = assertRejects(() => listener.next(), NetworkError);
@@ -77,7 +77,7 @@ Deno.test("a listener ends when it is disposed", () =>
     await next;
   }));
 
-Deno.test("a listener calls a link-local gateway as it was told, though datagrams have no zone", async () => {
+Deno.test("AnnouncementListener reports a link-local gateway with its zone, which datagrams lack", async () => {
   const socket: UdpSocket = {
     local: { ip: "::", port: 5350 },
     send: () => Promise.resolve(),

@@ -1,4 +1,4 @@
-/** What `mapPort()` costs a network in which nobody answers, and a caller who gives up. */
+/** What `mapPort()` costs a network without a gateway that answers, and a caller that aborts. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NoMappingError } from "../../lib/portmap/mapper.ts";
@@ -15,7 +15,7 @@ function countSent({ internet }: MapPortHome): { packets: number; bytes: number 
   return sent;
 }
 
-Deno.test("mapPort() where nobody answers is over within 2 s, and after 30 packets at most", async () => {
+Deno.test("mapPort() fails within 2 s and 30 packets if no gateway answers", async () => {
   await atMapPortHome({ udp: { speaks: [] } }, async (home) => {
     const sent = countSent(home);
     const startMs = performance.now();
@@ -25,19 +25,19 @@ Deno.test("mapPort() where nobody answers is over within 2 s, and after 30 packe
   });
 });
 
-Deno.test("mapPort() of a short mapping takes one packet each way, and its end another", async () => {
+Deno.test("mapPort() takes one packet each way, and one to release", async () => {
   await atMapPortHome({}, async (home) => {
     const sent = countSent(home);
     const mapping = await home.map({ lifetimeSeconds: 120, checkSeconds: Infinity });
     assertEquals(mapping.lifetimeSeconds, 120);
     await mapping[Symbol.asyncDispose]();
     assertEquals(home.open(), []);
-    // The request, what the slower protocols had asked until then, and the release.
+    // The request, what the slower protocols had sent by then, and the release.
     assert(sent.packets <= 6, JSON.stringify(sent));
   });
 });
 
-Deno.test("mapPort() that is aborted ends as soon as late answers can no longer open a port", async () => {
+Deno.test("mapPort() ends after an abort as soon as late answers can no longer open a port", async () => {
   for (const delayMs of [0, 0.5, 1.5, 5, 50, 500]) {
     assert(await settledMs({}, delayMs) <= 50, `aborted after ${delayMs} ms`);
     assert(

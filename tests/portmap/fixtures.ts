@@ -1,5 +1,5 @@
 /**
- * A home with a gateway that speaks PCP and NAT-PMP, simulated.
+ * A simulated home with a gateway that speaks PCP and NAT-PMP.
  *
  * @module
  */
@@ -15,9 +15,9 @@ import { FakeGateway, type FakeGatewayOptions } from "./fake_gateway/fake_gatewa
 /** A host and its gateway. */
 export interface Home {
   readonly gateway: FakeGateway;
-  /** Of the gateway, for what a test sends from there. */
+  /** The network of the gateway, to send datagrams from there. */
   readonly gatewayNetwork: Network;
-  /** Of the host. */
+  /** The network of the host. */
   readonly network: Network;
   pcp(options?: Partial<PcpMapperOptions>): PortMapper;
   natPmp(options?: Partial<NatPmpMapperOptions>): PortMapper;
@@ -39,7 +39,7 @@ export const TCP_8080: MappingRequest = {
 /** UDP port 8080 of the host, for an hour. */
 export const UDP_8080: MappingRequest = { ...TCP_8080, protocol: "udp" };
 
-/** Runs a job at home, in virtual time; the way to the gateway takes 1 ms. */
+/** Runs a job at home, in virtual time. The gateway is 1 ms away. */
 export function atHome(
   options: FakeGatewayOptions,
   job: (home: Home) => Promise<void>,

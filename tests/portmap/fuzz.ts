@@ -1,7 +1,7 @@
 /**
  * Decodes random and mutated messages of PCP and NAT-PMP: `deno run -A --v8-flags=--expose-gc tests/portmap/fuzz.ts
- * [--count N] [--seed N]`. Fails as soon as a decoder throws anything but a MalformedMessageError, and in the end if
- * memory grew.
+ * [--count N] [--seed N]`. Fails as soon as a decoder throws anything but a MalformedMessageError, and at the end if
+ * memory has grown.
  *
  * @module
  */
@@ -40,7 +40,7 @@ function fuzz(count: number, seed: number) {
   return { seed, count, decoded, rejected: count - decoded, heapGrowthBytes };
 }
 
-/** Behind a full collection, where the flag allows to ask for one. */
+/** The size of the heap, after a garbage collection if the flag exposes it. */
 function heapUsed(): number {
   const { gc } = globalThis as { gc?: () => void };
   gc?.();

@@ -1,5 +1,5 @@
 /**
- * What must hold for any bytes that the decoders of PCP and NAT-PMP are given.
+ * What must hold for any input of the decoders of PCP and NAT-PMP.
  *
  * @module
  */
@@ -21,10 +21,10 @@ import {
 } from "../../lib/portmap/pcp/message.ts";
 
 /**
- * Gives bytes to all decoders. What one of them reads is written and read again as the same.
+ * Passes the input to all decoders. What one of them decodes must survive encoding and decoding.
  *
- * @returns how many of them read it
- * @throws what a decoder must not throw: anything but a MalformedMessageError
+ * @returns how many of them decoded it
+ * @throws anything that a decoder must not throw: all but MalformedMessageError
  */
 export function checkDecoders(bytes: Uint8Array): number {
   decodeAnnouncement(bytes, "192.168.1.1", 0);

@@ -1,7 +1,7 @@
 /**
  * Decodes mutated SSDP, HTTP, XML and SOAP: `deno run -A tests/portmap/fuzz_igd.ts [--count N] [--seed N]`. Fails as
- * soon as a decoder throws anything but a MalformedMessageError, and in the end if an input took ten milliseconds each
- * of the times that it was tried.
+ * soon as a decoder throws anything but a MalformedMessageError, and at the end if an input took ten milliseconds in
+ * every try.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What must hold for any bytes that the UPnP decoders are given.
+ * What must hold for any input of the UPnP decoders.
  *
  * @module
  */
@@ -14,9 +14,9 @@ import { decodeSoapBody } from "../../lib/portmap/upnp/soap.ts";
 import { decodeSearchResponse } from "../../lib/portmap/upnp/ssdp.ts";
 
 /**
- * Gives bytes to every decoder; how many of them made sense of it.
+ * Passes the input to every decoder; how many of them decoded it.
  *
- * @throws what decoders must not throw: anything but a MalformedMessageError
+ * @throws anything that a decoder must not throw: all but MalformedMessageError
  */
 export function checkInput(bytes: Uint8Array): number {
   return DECODERS.filter((decode) => {

@@ -1,5 +1,5 @@
 /**
- * Inputs for the UPnP decoders: recorded and written ones, mutated.
+ * Inputs for the UPnP decoders: recorded and hand-written ones, mutated.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Messages to break PCP and NAT-PMP decoders with: random bytes, and real messages with some of their bytes changed.
+ * Messages that try to break the decoders of PCP and NAT-PMP: random bytes, and mutated real messages.
  *
  * @module
  */

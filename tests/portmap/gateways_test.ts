@@ -6,14 +6,14 @@ import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import type { HostOptions } from "../simnet/host.ts";
 import { simulate } from "../simnet/simulate.ts";
 
-Deno.test("findGateways() takes what the routing table says", () =>
+Deno.test("findGateways() uses the routing table", () =>
   behindRouter({}, async (network) => {
     assertEquals(await findGateways({ network }), [
       { ip: "192.168.1.1", localIp: "192.168.1.2", source: "routes" },
     ]);
   }));
 
-Deno.test("findGateways() finds several, of both families", () =>
+Deno.test("findGateways() finds several gateways of both families", () =>
   behindRouter({
     addresses: ["192.168.1.2", "fe80::2", "fd00::2", "2001:db8::2"],
     gateways: ["192.168.1.1", "fe80::1%eth0"],
@@ -32,14 +32,14 @@ Deno.test("findGateways() prefers a global IPv6 address to a local one", () =>
     assertEquals((await findGateways({ network }))[0]?.localIp, "2600:1::2");
   }));
 
-Deno.test("findGateways() takes the address that has most in common with the gateway", () =>
+Deno.test("findGateways() asks from the address with the longest common prefix", () =>
   behindRouter({
     addresses: ["10.0.0.2", "192.168.1.2", "172.16.0.2"],
   }, async (network) => {
     assertEquals((await findGateways({ network }))[0]?.localIp, "192.168.1.2");
   }));
 
-Deno.test("Docker's bridge is not where a gateway is asked from", () =>
+Deno.test("findGateways() does not ask from the address of Docker's bridge", () =>
   behindRouter({}, async (network) => {
     const bridge: LocalAddress = { interfaceName: "docker0", ip: "192.168.1.129" };
     const eth0: LocalAddress = { interfaceName: "eth0", ip: "10.1.2.3" };
@@ -50,19 +50,19 @@ Deno.test("Docker's bridge is not where a gateway is asked from", () =>
     assertEquals((await findGateways({ network: withBridge }))[0]?.localIp, "10.1.2.3");
   }));
 
-Deno.test("findGateways() leaves out a gateway that this host has no address for", () =>
+Deno.test("findGateways() leaves out a gateway that none of this host's addresses can ask", () =>
   behindRouter({ gateways: ["fe80::1%eth0"] }, async (network) => {
     assertEquals(await findGateways({ network }), []);
   }));
 
-Deno.test("findGateways() looks for nothing if the caller knows the gateway", () =>
+Deno.test("findGateways() takes the caller's gateway without looking for others", () =>
   behindRouter({}, async (network) => {
     assertEquals(await findGateways({ network, known: ["192.168.1.254"] }), [
       { ip: "192.168.1.254", localIp: "192.168.1.2", source: "caller" },
     ]);
   }));
 
-Deno.test("findGateways() guesses where the routing table cannot be read", () =>
+Deno.test("findGateways() guesses if it cannot read the routing table", () =>
   behindRouter({ gateways: "unknown" }, async (network) => {
     assertEquals(await findGateways({ network }), [
       { ip: "192.168.1.1", localIp: "192.168.1.2", source: "guess" },
@@ -70,7 +70,7 @@ Deno.test("findGateways() guesses where the routing table cannot be read", () =>
     ]);
   }));
 
-Deno.test("findGateways() guesses without any permission but the network's", () =>
+Deno.test("findGateways() guesses with network permission alone", () =>
   behindRouter({ gateways: "unknown" }, async (network) => {
     assertEquals(await findGateways({ network: withoutPermissions(network) }), [
       { ip: "192.168.1.1", localIp: "192.168.1.2", source: "guess" },
@@ -88,14 +88,14 @@ Deno.test("guessGateways() does not guess this host itself", () => {
   assertEquals(guessGateways(["10.0.0.1"]).map(({ ip }) => ip), ["10.0.0.254"]);
 });
 
-Deno.test("discoverLocalIpv4() does not believe an address that is not this host's", () =>
+Deno.test("discoverLocalIpv4() rejects an address that is not this host's", () =>
   behindRouter({}, async (network) => {
     const stranger: Network = { ...network, ownsAddress: () => Promise.resolve(false) };
     assertEquals(await discoverLocalIpv4(network), "192.168.1.2");
     assertEquals(await discoverLocalIpv4(stranger), undefined);
   }));
 
-Deno.test("discoverLocalIpv4() gives up where nothing comes back", () =>
+Deno.test("discoverLocalIpv4() gives up if nothing comes back", () =>
   behindRouter({}, async (network) => {
     const deaf: Network = { ...network, bindUdp: (local) => network.bindUdp(local) };
     assertEquals(await discoverLocalIpv4(deaf), undefined);

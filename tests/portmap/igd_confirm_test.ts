@@ -1,4 +1,4 @@
-// What a gateway grants is looked up again: some grant what they do not have, or something else.
+// Mappings are confirmed: some gateways grant what they do not have, or something else.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NoResponseError } from "../../lib/base/errors.ts";
@@ -12,20 +12,20 @@ import { atIgdHome } from "./igd_home.ts";
 
 const RESET: HttpReply = { kind: "raw", pieces: [], end: "reset" };
 
-/** Has a gateway take the next port of any that it is asked for, and say nothing of it. */
+/** Makes a gateway map the next port after the one that was requested, without saying so. */
 function shiftPorts(igd: FakeIgd): void {
   const put = igd.table.put.bind(igd.table);
   igd.table.put = (entry) => put({ ...entry, externalPort: entry.externalPort + 1 });
 }
 
-Deno.test("map() finds the port that the gateway took silently instead", async () => {
+Deno.test("map() finds the other port that the gateway mapped without saying so", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     shiftPorts(igd);
     assertEquals((await mapper.map(TCP_8080)).external, { ip: "44.0.0.7", port: 8081 });
   });
 });
 
-Deno.test("map() of an exact port undoes what the gateway took silently instead", async () => {
+Deno.test("map() of an exact port deletes the other port that the gateway mapped without saying so", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     shiftPorts(igd);
     const request = { ...TCP_8080, exactExternalPort: true };
@@ -35,7 +35,7 @@ Deno.test("map() of an exact port undoes what the gateway took silently instead"
   });
 });
 
-Deno.test("map() takes another port where the one granted leads to another host", async () => {
+Deno.test("map() tries another port if the one granted leads to another host", async () => {
   const onSoap = ({ action, values }: SoapCall, usual: () => HttpReply) => {
     const reply = usual();
     const isFirst = action === "GetSpecificPortMappingEntry" && values.NewExternalPort === "8080";
@@ -47,7 +47,7 @@ Deno.test("map() takes another port where the one granted leads to another host"
   });
 });
 
-Deno.test("a lease that is read back as 0 is taken for the one that was asked, one of a day for a day", async () => {
+Deno.test("map() takes a lease that reads back as 0 as requested, and any other as read", async () => {
   for (const [told, granted] of [[0, 3600], [86_400, 86_400]] as const) {
     await atIgdHome({
       onSoap: ({ action }, usual) => {
@@ -62,7 +62,7 @@ Deno.test("a lease that is read back as 0 is taken for the one that was asked, o
   }
 });
 
-Deno.test("map() believes what does not let itself be looked at", async () => {
+Deno.test("map() trusts a gateway that does not show its table", async () => {
   const replies = [faultXml(401), faultXml(501), RESET, {
     ...faultXml(401),
     status: 200,
@@ -77,7 +77,7 @@ Deno.test("map() believes what does not let itself be looked at", async () => {
   }
 });
 
-Deno.test("map() does not sell a mapping that the gateway grants and does not have", async () => {
+Deno.test("map() fails if the gateway grants a mapping that it does not have", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     igd.table.put = () => {};
     const error = await assertRejects(() => mapper.map(TCP_8080), MappingRefusedError);
@@ -85,7 +85,7 @@ Deno.test("map() does not sell a mapping that the gateway grants and does not ha
   });
 });
 
-Deno.test("renew() at a gateway that is gone says that nobody answers", async () => {
+Deno.test("renew() reports that a gateway that is gone does not answer", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     const grant = await mapper.map(TCP_8080);
     igd[Symbol.dispose]();

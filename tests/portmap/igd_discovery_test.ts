@@ -7,7 +7,7 @@ import { atIgdHome, GATEWAY_IP6, HOST_IP6 } from "./igd_home.ts";
 
 const LINKS = [{ local: HOST_IP }, { local: HOST_IP6 }];
 
-Deno.test("discoverIgds() finds all gateways of a link without knowing any, each once", async () => {
+Deno.test("discoverIgds() finds each gateway of a link once, without knowing any", async () => {
   await atIgdHome({}, async ({ igd, network, internet, router, time }) => {
     const second = internet.host("second", { behind: router, addresses: ["192.168.1.254"] });
     using _second = await FakeIgd.start(second.network, "192.168.1.254");
@@ -22,7 +22,7 @@ Deno.test("discoverIgds() finds all gateways of a link without knowing any, each
   });
 });
 
-Deno.test("discoverIgds() searches by IPv6 after all rounds of IPv4 are sent", async () => {
+Deno.test("discoverIgds() searches by IPv6 after the last search by IPv4", async () => {
   await atIgdHome({ onSearch: () => [] }, async ({ igd, network, gatewayNetwork }) => {
     using igd6 = await FakeIgd.start(gatewayNetwork, GATEWAY_IP6, { httpPort: 5001 });
     const found = [];
@@ -36,7 +36,7 @@ Deno.test("discoverIgds() searches by IPv6 after all rounds of IPv4 are sent", a
   });
 });
 
-Deno.test("discoverIgds() stops searching when its caller has found enough", async () => {
+Deno.test("discoverIgds() stops searching when its caller stops reading", async () => {
   await atIgdHome({}, async ({ igd, network, time }) => {
     for await (const _ of discoverIgds(network, { links: LINKS })) break;
     assert(time.nowMs < 30);

@@ -1,5 +1,5 @@
 /**
- * A home with a gateway that speaks UPnP, simulated.
+ * A simulated home with a gateway that speaks UPnP.
  *
  * @module
  */
@@ -20,9 +20,9 @@ import { GATEWAY_IP, HOST_IP, TCP_8080 } from "./fixtures.ts";
 export interface IgdHome {
   readonly igd: FakeIgd;
   readonly mapper: IgdMapper;
-  /** Of the host. */
+  /** The network of the host. */
   readonly network: Network;
-  /** Of the gateway. */
+  /** The network of the gateway. */
   readonly gatewayNetwork: Network;
   readonly internet: Internet;
   readonly router: Router;
@@ -36,7 +36,7 @@ export const GATEWAY_IP6 = "2001:db8::1";
 /** TCP port 8080 of the host, over IPv6. */
 export const TCP6_8080: MappingRequest = { ...TCP_8080, internal: { ip: HOST_IP6, port: 8080 } };
 
-/** Runs a job at home, in virtual time; the way to the gateway takes 1 ms, and back. */
+/** Runs a job at home, in virtual time. The gateway is 1 ms away. */
 export function atIgdHome(
   options: FakeIgdOptions & { readonly over?: 4 | 6 },
   job: (home: IgdHome) => Promise<void>,
@@ -62,7 +62,7 @@ export function atIgdHome(
   });
 }
 
-/** Whom the host dials from now on, as `IP:PORT`. */
+/** Records the addresses that the host dials from now on, as `IP:PORT`. */
 export function recordDials(internet: Internet): string[] {
   const dials: string[] = [];
   internet.onPacket = ({ at, what, packet }: PacketEvent) => {

@@ -1,5 +1,5 @@
-// Gateways and others on the link that are hostile or dead: never a request to where none may go, and the gateway is
-// found all the same.
+// Hostile or dead gateways and devices on the link: no request goes to a forbidden address, and the gateway is found
+// nevertheless.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { MalformedMessageError, NoResponseError } from "../../lib/base/errors.ts";
@@ -47,7 +47,7 @@ for (const location of FORBIDDEN_LOCATIONS) {
   });
 }
 
-Deno.test("control URLs and URLBase of any host lead to the device's own", async () => {
+Deno.test("control URLs and URLBase lead to the device's own host, whatever host they name", async () => {
   const urls = ["http://127.0.0.1/ctl/IPConn", "http://44.1.2.3:5000/ctl/IPConn", "ctl/IPConn"];
   for (const controlUrl of [...urls, "//router.example:5000/ctl/IPConn"]) {
     const service = { ...WAN_IP_1, controlUrl };
@@ -78,7 +78,7 @@ Deno.test("redirects are not followed", async () => {
   }
 });
 
-Deno.test("an answer from beyond the link counts for nothing", async () => {
+Deno.test("answers from beyond the link are ignored", async () => {
   await atIgdHome({ onSearch: () => [] }, async ({ igd, mapper, internet, router }) => {
     const stranger = internet.host("stranger", { behind: router, addresses: ["192.168.9.9"] });
     const { network } = stranger;
@@ -93,7 +93,7 @@ Deno.test("an answer from beyond the link counts for nothing", async () => {
   });
 });
 
-Deno.test("junk, duplicates and answers from another port do not keep a gateway from being found", async () => {
+Deno.test("a gateway is found among junk, duplicates and answers from another port", async () => {
   await atIgdHome({
     onSearch: ({ usual }) =>
       [
@@ -112,7 +112,7 @@ Deno.test("junk, duplicates and answers from another port do not keep a gateway 
   });
 });
 
-Deno.test("a flood of answers leads to eight requests at most", async () => {
+Deno.test("a flood of answers leads to at most eight requests", async () => {
   let port = 6000;
   const onSearch: FakeIgdOptions["onSearch"] = ({ usual }) =>
     Array.from({ length: 300 }, () => ({ text: usual.replace(":5000", `:${port++}`) }));
@@ -123,7 +123,7 @@ Deno.test("a flood of answers leads to eight requests at most", async () => {
   });
 });
 
-Deno.test("a dead device beside the gateway costs nothing", async () => {
+Deno.test("a dead device beside the gateway causes no delay", async () => {
   await atIgdHome({
     onSearch: ({ usual }) => [
       { text: usual.replace("192.168.1.1:5000", "192.168.1.66:5000") },
@@ -136,7 +136,7 @@ Deno.test("a dead device beside the gateway costs nothing", async () => {
   });
 });
 
-Deno.test("another device of the link is used where the gateway has none, if it leads out", async () => {
+Deno.test("another device of the link is used if the gateway has no UPnP and the device is connected", async () => {
   for (const [externalIp, used] of [["44.0.0.8", true], ["192.168.1.1", false]] as const) {
     await atIgdHome({ onSearch: () => [] }, async ({ mapper, internet, router }) => {
       const { network } = internet.host("other", { behind: router, addresses: ["192.168.1.9"] });
@@ -149,7 +149,7 @@ Deno.test("another device of the link is used where the gateway has none, if it 
   }
 });
 
-Deno.test("a device that opens no ports is told from one that is silent", async () => {
+Deno.test("a device that opens no ports is not reported as silent", async () => {
   const services = [{
     serviceType: "urn:schemas-upnp-org:service:ContentDirectory:1",
     controlUrl: "/c",
@@ -161,7 +161,7 @@ Deno.test("a device that opens no ports is told from one that is silent", async 
   });
 });
 
-Deno.test("nobody at home: the verdict comes in less than two seconds, after 18 searches", async () => {
+Deno.test("a search that no device answers ends in less than two seconds, after 18 datagrams", async () => {
   await atIgdHome({ onSearch: () => [] }, async ({ igd, mapper, time }) => {
     assertEquals(await mapper.probe(), { kind: "silent", waitedMs: 1800 });
     assert(time.nowMs <= 2000);
@@ -169,7 +169,7 @@ Deno.test("nobody at home: the verdict comes in less than two seconds, after 18 
   });
 });
 
-Deno.test("what a gateway says of itself cannot control a terminal", async () => {
+Deno.test("a gateway's name and status contain no control characters", async () => {
   const description = descriptionXml([WAN_IP_1], { friendlyName: "a\u001b]0;evil\u0007\u009b2Jb" });
   const onSoap = ({ action }: SoapCall) =>
     action.startsWith("Add") ? faultXml(606, "\u001b[2J\u009bno") : undefined;

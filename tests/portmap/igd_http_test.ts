@@ -1,4 +1,4 @@
-// HTTP and XML that are broken, slow or hostile: read all the same, or one clear error in time.
+// Broken, slow or hostile HTTP and XML: it is read nevertheless, or ends in one clear error in time.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { MalformedMessageError, NetworkError, NoResponseError } from "../../lib/base/errors.ts";
@@ -18,11 +18,11 @@ function raw(...pieces: string[]): HttpReply {
 
 const READABLE: Readonly<Record<string, HttpReply>> = {
   "without a length": raw(`${OK}\r\n${DESCRIPTION}`),
-  "of HTTP/1.0 with LF alone": raw(`HTTP/1.0 200 OK\nServer: x\n\n${DESCRIPTION}`),
+  "by HTTP/1.0 with LF alone": raw(`HTTP/1.0 200 OK\nServer: x\n\n${DESCRIPTION}`),
   "without a reason, of a wrong type": raw(
     `HTTP/1.1 200\r\ncontent-TYPE: image/gif\r\n\r\n${DESCRIPTION}`,
   ),
-  "behind an interim response": raw(`HTTP/1.1 100 Continue\r\n\r\n${OK}\r\n${DESCRIPTION}`),
+  "after an interim response": raw(`HTTP/1.1 100 Continue\r\n\r\n${OK}\r\n${DESCRIPTION}`),
   "in chunks": raw(
     `${OK}transfer-encoding: CHUNKED\r\n\r\n`,
     ...chunks(DESCRIPTION, 7),
@@ -37,13 +37,13 @@ const READABLE: Readonly<Record<string, HttpReply>> = {
     pieces: [`${OK}Content-Length: ${DESCRIPTION.length}\r\n\r\n${DESCRIPTION}`],
     end: "stay",
   },
-  "with a length that is no number": raw(`${OK}Content-Length: many\r\n\r\n${DESCRIPTION}`),
+  "with a length that is not a number": raw(`${OK}Content-Length: many\r\n\r\n${DESCRIPTION}`),
   "byte by byte": raw(...`${OK}Content-Length: ${DESCRIPTION.length}\r\n\r\n${DESCRIPTION}`),
   "with a byte order mark": raw(`${OK}\r\n\ufeff${DESCRIPTION}`),
   "in capital letters": raw(
     `${OK}\r\n${DESCRIPTION.replace(/<\/?\w+/g, (tag) => tag.toUpperCase())}`,
   ),
-  "with prefixes that are not declared": raw(
+  "with undeclared prefixes": raw(
     `${OK}\r\n${DESCRIPTION.replace(/<(\/?)(\w)/g, "<$1q:$2")}`,
   ),
   "with comments and CDATA": raw(
@@ -54,7 +54,7 @@ const READABLE: Readonly<Record<string, HttpReply>> = {
       )
     }`,
   ),
-  "that is cut off behind the service": raw(
+  "that is cut off after the service": raw(
     `${OK}\r\n${DESCRIPTION.slice(0, DESCRIPTION.indexOf("</serviceList>"))}`,
   ),
 };
@@ -71,24 +71,24 @@ for (const [name, reply] of Object.entries(READABLE)) {
 const UNREADABLE: Readonly<Record<string, HttpReply>> = {
   "that is empty": raw(`${OK}Content-Length: 0\r\n\r\n`),
   "that is HTML": raw(`${OK}\r\n<!DOCTYPE html><html><body>Login</body></html>`),
-  "that is cut off by its length": raw(`${OK}Content-Length: 99999\r\n\r\n${DESCRIPTION}`),
-  "that is no HTTP": raw("SSH-2.0-dropbear\r\n"),
-  "with a bomb of entities": raw(`${OK}\r\n${bomb()}`),
+  "that is shorter than its length": raw(`${OK}Content-Length: 99999\r\n\r\n${DESCRIPTION}`),
+  "that is not HTTP": raw("SSH-2.0-dropbear\r\n"),
+  "with an entity bomb": raw(`${OK}\r\n${bomb()}`),
   "with an external entity": raw(
     `${OK}\r\n<!DOCTYPE r [<!ENTITY x SYSTEM "http://127.0.0.1/">]><root>&x;</root>`,
   ),
   "a million elements deep": raw(`${OK}\r\n${"<a>".repeat(80_000)}`),
   "with too many elements": raw(`${OK}\r\n<root>${"<a/>".repeat(30_000)}`),
   "that is too large": raw(`${OK}\r\n<root>${"x".repeat(300_000)}`),
-  "that says it is too large": raw(`${OK}Content-Length: 99999999\r\n\r\n`),
+  "that declares to be too large": raw(`${OK}Content-Length: 99999999\r\n\r\n`),
   "with a chunk that is too large": raw(
     `${OK}Transfer-Encoding: chunked\r\n\r\nfffffff\r\n${"x".repeat(300_000)}`,
   ),
-  "with a chunk size that is none": raw(`${OK}Transfer-Encoding: chunked\r\n\r\nzz\r\n`),
+  "with a malformed chunk size": raw(`${OK}Transfer-Encoding: chunked\r\n\r\nzz\r\n`),
   "with an endless head": raw(OK, ...Array<string>(2000).fill("X: yyyyyyyyyyyyyyyyyyyyyy\r\n")),
   "with an endless line": raw("HTTP/1.1 200 ", ...Array<string>(2000).fill("OOOOOOOOOOOOOOOO")),
   "that is a script without end": raw(`${OK}\r\n<root>12345678<script>`),
-  "with the status of an error": { kind: "response", status: 500, body: DESCRIPTION },
+  "with an error status": { kind: "response", status: 500, body: DESCRIPTION },
   "that is reset midway": { kind: "raw", pieces: [`${OK}\r\n<root>`], end: "reset" },
 };
 
@@ -103,7 +103,7 @@ for (const [name, reply] of Object.entries(UNREADABLE)) {
   });
 }
 
-Deno.test("who sends a byte a second is given up after three seconds, as is who sends none", async () => {
+Deno.test("a description that drips or never comes is given up after three seconds", async () => {
   const drip: HttpReply = {
     kind: "raw",
     pieces: `${OK}Content-Length: 9999\r\n\r\n${DESCRIPTION}`,
@@ -118,7 +118,7 @@ Deno.test("who sends a byte a second is given up after three seconds, as is who 
   }
 });
 
-Deno.test("a call that is not answered is given up after eight seconds", async () => {
+Deno.test("a call without an answer is given up after eight seconds", async () => {
   await atIgdHome(
     { onSoap: () => ({ kind: "raw", pieces: [], end: "stay" }) },
     async ({ mapper, time }) => {
@@ -128,7 +128,7 @@ Deno.test("a call that is not answered is given up after eight seconds", async (
   );
 });
 
-Deno.test("answers to calls that make no sense are our errors, whatever they are", async () => {
+Deno.test("answers that make no sense fail with an expected error", async () => {
   const values = answerXml(WAN_IP_1.serviceType, "GetExternalIPAddress");
   assert(values.kind === "response");
   const replies: HttpReply[] = [

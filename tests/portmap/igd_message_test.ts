@@ -11,7 +11,7 @@ import { decodeSearchResponse, encodeSearch } from "../../lib/portmap/upnp/ssdp.
 import { childText, escapeXmlText, findElement, parseXml } from "../../lib/portmap/upnp/xml.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 
-Deno.test("encodeSearch() writes M-SEARCH, with MX only for many", () => {
+Deno.test("encodeSearch() writes M-SEARCH, with MX for multicast only", () => {
   const searchTarget = "upnp:rootdevice";
   const many = { to: { ip: "239.255.255.250", port: 1900 }, searchTarget, maxWaitSeconds: 1 };
   assertEquals(
@@ -26,7 +26,7 @@ Deno.test("encodeSearch() writes M-SEARCH, with MX only for many", () => {
   );
 });
 
-Deno.test("decodeSearchResponse() reads what a FRITZ!Box answers, in any case and with LF alone", () => {
+Deno.test("decodeSearchResponse() reads the answer of a FRITZ!Box, in any case and with LF alone", () => {
   const text = "HTTP/1.1 200 OK\r\nLOCATION: http://192.168.178.1:49000/igddesc.xml\r\n" +
     "SERVER: box UPnP/1.0 AVM\r\nCACHE-CONTROL: max-age=1800\r\nEXT:\r\n" +
     "ST: urn:schemas-upnp-org:device:InternetGatewayDevice:1\r\nUSN: uuid:x::urn\r\n\r\n";
@@ -41,7 +41,7 @@ Deno.test("decodeSearchResponse() reads what a FRITZ!Box answers, in any case an
   assertEquals(decodeSearchResponse(toBytes(lower.replaceAll("\r", ""))), expected);
 });
 
-Deno.test("decodeSearchResponse() rejects what is no answer", () => {
+Deno.test("decodeSearchResponse() rejects anything but an answer", () => {
   const good = "HTTP/1.1 200 OK\r\nLOCATION: http://192.168.1.1/\r\n\r\n";
   for (
     const text of [
@@ -58,7 +58,7 @@ Deno.test("decodeSearchResponse() rejects what is no answer", () => {
   }
 });
 
-Deno.test("encodeHttpRequest() writes a request that keeps nothing alive", () => {
+Deno.test("encodeHttpRequest() asks to close the connection", () => {
   const request = encodeHttpRequest({
     method: "POST",
     host: { ip: "192.168.1.1", port: 5000 },
@@ -73,7 +73,7 @@ Deno.test("encodeHttpRequest() writes a request that keeps nothing alive", () =>
   );
 });
 
-Deno.test("HttpResponseDecoder reads the same response from pieces of any size", () => {
+Deno.test("HttpResponseDecoder decodes the same response from pieces of any size", () => {
   const bytes = toBytes(
     "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" +
       "5;a=b\r\nhello\r\n6\r\n world\r\n0\r\nX: y\r\n\r\nHTTP/1.1 500 too late",
@@ -91,7 +91,7 @@ Deno.test("HttpResponseDecoder reads the same response from pieces of any size",
   }));
 });
 
-Deno.test("HttpResponseDecoder holds bodies to their limit, however they are framed", () => {
+Deno.test("HttpResponseDecoder limits bodies, however they are framed", () => {
   const frames = ["Content-Length: 11\r\n\r\n", "\r\n", "Transfer-Encoding: chunked\r\n\r\nb\r\n"];
   for (const frame of frames) {
     const bytes = toBytes(`HTTP/1.1 200 OK\r\n${frame}hello world`);
@@ -100,7 +100,7 @@ Deno.test("HttpResponseDecoder holds bodies to their limit, however they are fra
   }
 });
 
-Deno.test("parseXml() reads names without prefix or case, text joined, entities of XML alone", () => {
+Deno.test("parseXml() drops prefixes and case, joins text, and knows only XML's own entities", () => {
   const root = parseXml(toBytes(
     '<?xml version="1.0"?><s:Root a="1"><A>&lt;1&#65;&#x42;&amp;&apos;&nbsp;</A><b/>' +
       "<C>x<!-- c --><![CDATA[<y>]]>z</C></s:Root>",
@@ -112,7 +112,7 @@ Deno.test("parseXml() reads names without prefix or case, text joined, entities 
   assertEquals(findElement(root, "B")?.children, []);
 });
 
-Deno.test("parseXml() rejects documents that are empty, too deep, too many or with a DOCTYPE", () => {
+Deno.test("parseXml() rejects documents that are empty, too deep, too large or have a DOCTYPE", () => {
   for (
     const text of [
       "",
@@ -130,7 +130,7 @@ Deno.test("parseXml() rejects documents that are empty, too deep, too many or wi
   parseXml(toBytes("<a>".repeat(64)));
 });
 
-Deno.test("parseXml() is not misled by names of JavaScript's own", () => {
+Deno.test("parseXml() accepts the names of JavaScript's own properties", () => {
   const root = parseXml(toBytes(
     "<root><__proto__ __proto__='x'>1</__proto__><constructor hasOwnProperty='y'>2</constructor></root>",
   ));
@@ -141,7 +141,7 @@ Deno.test("parseXml() is not misled by names of JavaScript's own", () => {
   assertEquals(Object.keys(Object.prototype), []);
 });
 
-Deno.test("escapeXmlText() writes what parseXml() reads back, for any text", () => {
+Deno.test("parseXml() reads back any text that escapeXmlText() wrote", () => {
   fc.assert(fc.property(fc.string({ unit: "grapheme" }), (text) => {
     const read = parseXml(toBytes(`<a>${escapeXmlText(text)}</a>`)).text;
     assertEquals(read, parseXml(toBytes(`<a>${escapeXmlText(read)}</a>`)).text);
@@ -150,7 +150,7 @@ Deno.test("escapeXmlText() writes what parseXml() reads back, for any text", () 
   assertEquals(escapeXmlText("a\0\u001f\ud800<b>&\"'"), "a&lt;b&gt;&amp;\"'");
 });
 
-Deno.test("encodeSoapRequest() writes an envelope, and nobody out of it", () => {
+Deno.test("encodeSoapRequest() writes an envelope that values cannot break out of", () => {
   const request = {
     serviceType: 'urn:x"\r\n<y>',
     action: "Act",
@@ -165,7 +165,7 @@ Deno.test("encodeSoapRequest() writes an envelope, and nobody out of it", () => 
   assertEquals(soapFields(request).SOAPAction, '"urn:x<y>#Act"');
 });
 
-Deno.test("decodeSoapBody() reads faults, those that do not say which as 501", () => {
+Deno.test("decodeSoapBody() reads faults, and those without a code as 501", () => {
   const fault = (detail: string) =>
     decodeSoapBody(
       toBytes(`<e:Envelope><e:Body><e:Fault>${detail}</e:Fault></e:Body></e:Envelope>`),
@@ -177,7 +177,7 @@ Deno.test("decodeSoapBody() reads faults, those that do not say which as 501", (
   assertEquals(fault(""), { kind: "fault", fault: { code: 501, description: "" } });
 });
 
-Deno.test("parseServiceType() knows the old names, and those without a version", () => {
+Deno.test("parseServiceType() accepts old names and names without a version", () => {
   const known = { kind: "WANIPConnection", version: 1 };
   assertEquals(parseServiceType("urn:dslforum-org:service:WANIPConnection:1"), known as never);
   assertEquals(parseServiceType("urn:schemas-upnp-org:service:wanipconnection"), known as never);
@@ -188,7 +188,7 @@ Deno.test("parseServiceType() knows the old names, and those without a version",
   }
 });
 
-Deno.test("parseLocation() gives link-local addresses the zone of the link", () => {
+Deno.test("parseLocation() adds the zone of the link to link-local addresses", () => {
   for (const host of ["[fe80::1]", "[fe80::1%25en7]", "[fe80::1%en7]"]) {
     assertEquals(parseLocation(`http://${host}:49000/d.xml?x=1`, "%eth0"), {
       address: { ip: "fe80::1%eth0", port: 49000 },
@@ -197,7 +197,7 @@ Deno.test("parseLocation() gives link-local addresses the zone of the link", () 
   }
 });
 
-Deno.test("resolveDeviceUrl() takes relative, absolute and query-only URLs to the device's own host", () => {
+Deno.test("resolveDeviceUrl() resolves relative, absolute and query-only URLs on the device's own host", () => {
   const location = parseLocation("http://192.168.1.1:5000/igd/desc.xml");
   const resolve = (text: string, base?: string) => {
     const { address, target } = resolveDeviceUrl(location, text, base);
@@ -215,7 +215,7 @@ Deno.test("resolveDeviceUrl() takes relative, absolute and query-only URLs to th
   }
 });
 
-Deno.test("whyForbidden() allows the gateway and its link, and nothing else", () => {
+Deno.test("whyForbidden() allows only the gateway and its link", () => {
   const link = { gateway: "192.168.1.1", local: "192.168.1.2" };
   for (const ip of ["192.168.1.1", "192.168.1.254"]) {
     assertEquals(whyForbidden(ip, link), undefined);
@@ -236,7 +236,7 @@ Deno.test("whyForbidden() allows the gateway and its link, and nothing else", ()
   }
 });
 
-Deno.test("decodeHandle() reads what encodeHandle() wrote, and nothing else", () => {
+Deno.test("decodeHandle() reads only what encodeHandle() wrote", () => {
   for (
     const handle of [
       { kind: "port", serviceType: "urn", description: "d" },
@@ -250,18 +250,18 @@ Deno.test("decodeHandle() reads what encodeHandle() wrote, and nothing else", ()
   }
 });
 
-Deno.test("SoapPace lets a device rest after three calls, as long as they took, within bounds", () => {
+Deno.test("RequestPacing rests after three calls, for as long as they took, within bounds", () => {
   for (const [callMs, restMs] of [[1, 10], [20, 60], [500, 200]] as const) {
-    const pace = new RequestPacing();
+    const pacing = new RequestPacing();
     let nowMs = 0;
     for (let call = 0; call < 3; call++) {
-      assertEquals(pace.restMs(nowMs), 0);
-      pace.took(nowMs, nowMs += callMs);
+      assertEquals(pacing.restMs(nowMs), 0);
+      pacing.record(nowMs, nowMs += callMs);
     }
-    assertEquals(pace.restMs(nowMs), restMs);
+    assertEquals(pacing.restMs(nowMs), restMs);
     nowMs += restMs;
-    assertEquals(pace.restMs(nowMs), 0);
-    pace.took(nowMs, nowMs += 1);
-    assertEquals(pace.restMs(nowMs), 0);
+    assertEquals(pacing.restMs(nowMs), 0);
+    pacing.record(nowMs, nowMs += 1);
+    assertEquals(pacing.restMs(nowMs), 0);
   }
 });

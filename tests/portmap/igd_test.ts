@@ -6,7 +6,7 @@ import { answerXml, faultXml } from "./fake_gateway/igd_xml.ts";
 import { GATEWAY_IP, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
 import { atIgdHome, HOST_IP6, TCP6_8080 } from "./igd_home.ts";
 
-Deno.test("map() opens a port, looks whether it is open, and tells the external address", async () => {
+Deno.test("map() opens a port, confirms that it is open, and reports the external address", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     const grant = await mapper.map(TCP_8080);
     assertEquals({ ...grant, grantedAtMs: 0 }, {
@@ -39,7 +39,7 @@ Deno.test("map() opens a port, looks whether it is open, and tells the external 
   });
 });
 
-Deno.test("map() takes nine round trips, and nothing beside them", async () => {
+Deno.test("map() takes nine round trips, and no other time", async () => {
   await atIgdHome({}, async ({ mapper, time }) => {
     await mapper.map(TCP_8080);
     // A search, and for the description and each of three calls a connection and a request, 2 ms each; the
@@ -48,7 +48,7 @@ Deno.test("map() takes nine round trips, and nothing beside them", async () => {
   });
 });
 
-Deno.test("map() asks in the order of the specification, with the values escaped", async () => {
+Deno.test("map() sends arguments in the order of the specification, with escaped values", async () => {
   const description = "a <b> & \"c\" 'd'\u0007";
   await atIgdHome({}, async ({ igd, mapper }) => {
     await mapper.map({ ...UDP_8080, externalPort: 9000, description });
@@ -68,7 +68,7 @@ Deno.test("map() asks in the order of the specification, with the values escaped
   });
 });
 
-Deno.test("renew() asks for the same port and by the same name, release() closes it, twice as well", async () => {
+Deno.test("renew() keeps the port and the description, and release() may be called twice", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     const grant = await mapper.map({ ...TCP_8080, externalPort: 9000 });
     const renewed = await mapper.renew(grant, { lifetimeSeconds: 7200 });
@@ -81,7 +81,7 @@ Deno.test("renew() asks for the same port and by the same name, release() closes
   });
 });
 
-Deno.test("release() leaves alone what others mapped after the lease was over", async () => {
+Deno.test("release() does not delete another host's mapping after the lease is over", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     const grant = await mapper.map(TCP_8080);
     igd.table.put({ ...igd.table.entries[0]!, internalClient: "192.168.1.77" });
@@ -91,7 +91,7 @@ Deno.test("release() leaves alone what others mapped after the lease was over", 
   });
 });
 
-Deno.test("a mapper refuses grants that it did not give", async () => {
+Deno.test("a mapper rejects grants that it did not make", async () => {
   await atIgdHome({}, async ({ mapper }) => {
     const grant = await mapper.map(TCP_8080);
     await assertRejects(() => mapper.renew({ ...grant, mapper: "pcp" }), TypeError);
@@ -100,7 +100,7 @@ Deno.test("a mapper refuses grants that it did not give", async () => {
   });
 });
 
-Deno.test("listMappings() lists those of all hosts, and deleteMapping() deletes any", async () => {
+Deno.test("listMappings() lists the mappings of all hosts, and deleteMapping() deletes any", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     await mapper.map({ ...TCP_8080, description: "<&>" });
     igd.table.put({ ...igd.table.entries[0]!, protocol: "UDP", internalClient: "192.168.1.77" });
@@ -113,7 +113,7 @@ Deno.test("listMappings() lists those of all hosts, and deleteMapping() deletes 
   });
 });
 
-Deno.test("listMappings() ends with the first entry that repeats itself", async () => {
+Deno.test("listMappings() ends with the first repeated entry", async () => {
   const repeats = (call: { action: string; serviceType: string }) =>
     call.action !== "GetGenericPortMappingEntry" ? undefined : answerXml(
       call.serviceType,
@@ -130,7 +130,7 @@ Deno.test("listMappings() ends with the first entry that repeats itself", async 
   });
 });
 
-Deno.test("externalIp() tells what is no address as none", async () => {
+Deno.test("externalIp() returns 0.0.0.0 for an answer that is not an address", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     assertEquals(await mapper.externalIp(), "44.0.0.7");
     for (const text of ["", "garbage", "300.1.1.1"]) {
@@ -140,7 +140,7 @@ Deno.test("externalIp() tells what is no address as none", async () => {
   });
 });
 
-Deno.test("probe() tells the device, its connection and its address, and changes nothing", async () => {
+Deno.test("probe() reports the device, its connection and its address, and changes nothing", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     const result = await mapper.probe();
     assert(result.kind === "supported");
@@ -150,7 +150,7 @@ Deno.test("probe() tells the device, its connection and its address, and changes
   });
 });
 
-Deno.test("of several connections the one that is connected and has a public address is used", async () => {
+Deno.test("map() uses the connection that is connected and has a public address", async () => {
   const services = [WAN_IP_1, WAN_PPP_1];
   await atIgdHome({
     services,
@@ -168,7 +168,7 @@ Deno.test("of several connections the one that is connected and has a public add
   });
 });
 
-Deno.test("callers at once share one search, and are served one after another", async () => {
+Deno.test("concurrent calls share one search, and run one after the other", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     const ports = Array.from({ length: 20 }, (_, index) => 9000 + index);
     await Promise.all(
@@ -179,7 +179,7 @@ Deno.test("callers at once share one search, and are served one after another", 
   });
 });
 
-Deno.test("a device that has moved to another port is searched for again", async () => {
+Deno.test("a device that has moved to another port is found again", async () => {
   let httpPort = 5000;
   const options = {
     get location() {
@@ -196,7 +196,7 @@ Deno.test("a device that has moved to another port is searched for again", async
   });
 });
 
-Deno.test("an aborted call rejects with the reason, wherever it is", async () => {
+Deno.test("an aborted call rejects with the signal's reason, at any point", async () => {
   for (const afterMs of [0.5, 3, 5, 7, 9, 11, 13]) {
     await atIgdHome({}, async ({ mapper }) => {
       const reason = new Error("enough");
@@ -208,7 +208,7 @@ Deno.test("an aborted call rejects with the reason, wherever it is", async () =>
   }
 });
 
-Deno.test("map() checks the request before it asks anybody", async () => {
+Deno.test("map() checks the request before it sends anything", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     const wrong: MappingRequest = { ...TCP_8080, externalPort: 0 };
     await assertRejects(() => mapper.map(wrong), RangeError);
@@ -216,7 +216,7 @@ Deno.test("map() checks the request before it asks anybody", async () => {
   });
 });
 
-Deno.test("map() opens a pinhole for an IPv6 address, asking from it; renew() and release() go by its id", async () => {
+Deno.test("map() opens a pinhole from its own IPv6 address, and renew() and release() use its id", async () => {
   await atIgdHome({ over: 6, services: [WAN_IP_1, FIREWALL] }, async ({ igd, mapper }) => {
     const grant = await mapper.map(TCP6_8080);
     assertEquals(grant.external, { ip: HOST_IP6, port: 8080 });
@@ -239,7 +239,7 @@ Deno.test("map() opens a pinhole for an IPv6 address, asking from it; renew() an
   });
 });
 
-Deno.test("renew() opens another pinhole where the router forgot it, or cannot prolong it", async () => {
+Deno.test("renew() opens another pinhole if the router lost it, or cannot extend it", async () => {
   for (const code of [704, 403, 602]) {
     await atIgdHome({
       over: 6,
@@ -253,7 +253,7 @@ Deno.test("renew() opens another pinhole where the router forgot it, or cannot p
   }
 });
 
-Deno.test("checkPinhole() does not know where the router lacks the action, as FRITZ!Box 7590", async () => {
+Deno.test('checkPinhole() returns "unknown" if the router lacks the action, as FRITZ!Box 7590 does', async () => {
   await atIgdHome({
     over: 6,
     services: [FIREWALL],
@@ -264,7 +264,7 @@ Deno.test("checkPinhole() does not know where the router lacks the action, as FR
 });
 
 for (const code of [606, 701, 702, 703, 705]) {
-  Deno.test(`a pinhole that is refused with ${code} says what to do`, async () => {
+  Deno.test(`map() reports a remedy if a pinhole is refused with ${code}`, async () => {
     await atIgdHome({
       over: 6,
       services: [FIREWALL],
@@ -277,7 +277,7 @@ for (const code of [606, 701, 702, 703, 705]) {
   });
 }
 
-Deno.test("a gateway without an IPv6 firewall to control refuses pinholes, one without connections ports", async () => {
+Deno.test("map() fails for IPv6 without firewall control, and for IPv4 without connections", async () => {
   await atIgdHome({ over: 6 }, async ({ mapper }) => {
     const error = await assertRejects(() => mapper.map(TCP6_8080), MappingRefusedError);
     assertEquals(error.reason, "no WANIPv6FirewallControl");

@@ -1,4 +1,4 @@
-/** The same clients over the system's sockets, and over what is granted to unit tests: loopback. */
+/** The same clients over the system's sockets, on loopback, which is what unit tests may use. */
 
 import { assertEquals } from "@std/assert";
 import { systemNetwork as network } from "../../lib/net/system.ts";

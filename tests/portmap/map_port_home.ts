@@ -1,5 +1,5 @@
 /**
- * A home whose gateway speaks what a test has it speak, simulated, for `mapPort()`.
+ * A simulated home for `mapPort()`, whose gateway speaks the protocols that a test chooses.
  *
  * @module
  */
@@ -13,11 +13,11 @@ import { FakeGateway, type FakeGatewayOptions } from "./fake_gateway/fake_gatewa
 import { FakeIgd, type FakeIgdOptions } from "./fake_gateway/fake_igd.ts";
 import { GATEWAY_IP, HOST_IP } from "./fixtures.ts";
 
-/** What the gateway speaks; by default PCP and NAT-PMP, and no UPnP. */
+/** The protocols that the gateway speaks: PCP and NAT-PMP by default, not UPnP. */
 export interface MapPortHomeOptions {
-  /** PCP and NAT-PMP. */
+  /** How it speaks PCP and NAT-PMP. */
   readonly udp?: FakeGatewayOptions;
-  /** UPnP. */
+  /** How it speaks UPnP, if it does. */
   readonly igd?: FakeIgdOptions;
 }
 
@@ -25,17 +25,17 @@ export interface MapPortHomeOptions {
 export interface MapPortHome {
   readonly internet: Internet;
   readonly gateway: FakeGateway;
-  /** Where there is UPnP. */
+  /** The UPnP device, if there is one. */
   readonly igd: FakeIgd | undefined;
-  /** Maps TCP port 8080, for an hour. */
+  /** Maps TCP port 8080 for an hour. */
   map(options?: Partial<MapPortOptions>): Promise<PortMapping>;
-  /** What is mapped, by whatever protocol: external ports. */
+  /** The external ports that are mapped, by any protocol. */
   open(): number[];
-  /** Has the gateway announce that it has started. */
+  /** Makes the gateway announce that it has started. */
   announce(): Promise<void>;
 }
 
-/** Runs a job at home, in virtual time; the way to the gateway takes 1 ms. */
+/** Runs a job at home, in virtual time. The gateway is 1 ms away. */
 export function atMapPortHome(
   options: MapPortHomeOptions,
   job: (home: MapPortHome) => Promise<void>,
@@ -70,7 +70,7 @@ export function atMapPortHome(
   });
 }
 
-/** Reads events until one of this kind. */
+/** Reads events up to the first of this kind. */
 export async function nextEvent(
   mapping: PortMapping,
   kind: MappingEvent["event"],
@@ -81,5 +81,5 @@ export async function nextEvent(
   throw new Error(`Cannot read event ${kind}: the mapping has been released`);
 }
 
-/** Nothing but UPnP. */
+/** A gateway that speaks only UPnP. */
 export const UPNP_ALONE: MapPortHomeOptions = { udp: { speaks: [] }, igd: {} };

@@ -1,4 +1,4 @@
-/** What faulty and hostile gateways make of `mapPort()`: the right next action or one clear error, in time. */
+/** Faulty and hostile gateways: `mapPort()` does the right thing next, or ends with one clear error in time. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NoMappingError } from "../../lib/portmap/mapper.ts";
@@ -21,7 +21,7 @@ function withByte(data: Uint8Array, index: number, value: number): Uint8Array {
 const NOTHING_GOOD: Readonly<Record<string, Script>> = {
   "is silent": () => [],
   "sends garbage": answering(() => [new TextEncoder().encode("<html>")]),
-  "sends nothing but headers": answering((data) => [data.subarray(0, 4)]),
+  "sends only headers": answering((data) => [data.subarray(0, 4)]),
   "sends megabytes of zeros": answering(() => [new Uint8Array(1400)]),
   "answers from another port": ({ usual }) =>
     usual().map((reply) => ({ ...reply, fromElsewhere: true })),
@@ -33,7 +33,7 @@ const NOTHING_GOOD: Readonly<Record<string, Script>> = {
 };
 
 for (const [what, script] of Object.entries(NOTHING_GOOD)) {
-  Deno.test(`mapPort() with a gateway that ${what} takes UPnP where it is, and ends in time where not`, async () => {
+  Deno.test(`mapPort() with a gateway that ${what} uses UPnP if it can, and otherwise ends in time`, async () => {
     await atMapPortHome({ udp: { script }, igd: {} }, async ({ map }) => {
       await using mapping = await map();
       assertEquals(mapping.protocol, "upnp");
@@ -54,11 +54,11 @@ const GOOD_ALL_THE_SAME: Readonly<Record<string, Script>> = {
     data,
   ]),
   "answers the third time": ({ index, usual }) => index < 4 ? [] : usual(),
-  "takes a while": ({ usual }) => usual().map((reply) => ({ ...reply, delayMs: 600 })),
+  "takes a while to answer": ({ usual }) => usual().map((reply) => ({ ...reply, delayMs: 600 })),
 };
 
 for (const [what, script] of Object.entries(GOOD_ALL_THE_SAME)) {
-  Deno.test(`mapPort() with a gateway that ${what} maps, and leaves nothing in the end`, async () => {
+  Deno.test(`mapPort() with a gateway that ${what} maps the port, and leaves nothing open`, async () => {
     await atMapPortHome({ udp: { script } }, async ({ gateway, map, open }) => {
       const mapping = await map();
       assertEquals(open(), [8080]);
@@ -70,7 +70,7 @@ for (const [what, script] of Object.entries(GOOD_ALL_THE_SAME)) {
 }
 
 for (let code = 1; code <= 14; code++) {
-  Deno.test(`mapPort() tells PCP's result code ${code} with a remedy, and maps by what else there is`, async () => {
+  Deno.test(`mapPort() reports PCP's result code ${code} with a remedy, and maps by another protocol`, async () => {
     const script = answering((data) => [data[0] === 2 ? withByte(data, 3, code) : data]);
     await atMapPortHome({ udp: { speaks: ["pcp"], script } }, async ({ map }) => {
       const error = await assertRejects(() => map({ protocols: ["pcp"] }), NoMappingError);
@@ -86,7 +86,7 @@ for (let code = 1; code <= 14; code++) {
 }
 
 for (let code = 1; code <= 5; code++) {
-  Deno.test(`mapPort() tells NAT-PMP's result code ${code} with a remedy`, async () => {
+  Deno.test(`mapPort() reports NAT-PMP's result code ${code} with a remedy`, async () => {
     const script = answering((data) => [withByte(data, 3, code)]);
     await atMapPortHome({ udp: { speaks: ["nat-pmp"], script } }, async ({ map }) => {
       const error = await assertRejects(() => map({ protocols: ["nat-pmp"] }), NoMappingError);
@@ -95,7 +95,7 @@ for (let code = 1; code <= 5; code++) {
   });
 }
 
-Deno.test("mapPort() takes the 8-byte reply of a router that knows no PCP for what it is", async () => {
+Deno.test("mapPort() understands the 8-byte reply of a router that speaks only NAT-PMP", async () => {
   const script: Script = ({ data, usual }) =>
     data[0] === 2 ? [{ data: Uint8Array.of(0, 128, 0, 1, 0, 0, 0, 1) }] : usual();
   await atMapPortHome({ udp: { speaks: ["nat-pmp"], script } }, async ({ map }) => {
@@ -104,7 +104,7 @@ Deno.test("mapPort() takes the 8-byte reply of a router that knows no PCP for wh
   });
 });
 
-Deno.test("mapPort() takes no nonsense for an address outside if there is anything else", async () => {
+Deno.test("mapPort() prefers any other grant to one with an implausible external address", async () => {
   for (const externalIp of ["0.0.0.0", "127.0.0.1", "224.0.0.5", "169.254.1.1"]) {
     await atMapPortHome({ udp: { speaks: ["nat-pmp"], externalIp }, igd: {} }, async ({ map }) => {
       await using mapping = await map();
@@ -129,21 +129,23 @@ const HOSTILE_IGDS: Readonly<Record<string, FakeIgdOptions>> = {
       fields: { Location: "http://127.0.0.1:5000/rootDesc.xml" },
     }),
   },
-  "sends a description without end": {
+  "sends an endless description": {
     onGet: () => ({ kind: "raw", pieces: forever("<x>"), end: "close" }),
   },
-  "drips": { onGet: () => ({ kind: "raw", pieces: forever("H"), pauseMs: 900, end: "stay" }) },
+  "sends a byte at a time": {
+    onGet: () => ({ kind: "raw", pieces: forever("H"), pauseMs: 900, end: "stay" }),
+  },
   "sends an entity bomb": {
     description: `<?xml version="1.0"?><!DOCTYPE r [<!ENTITY a "${"x".repeat(1000)}">` +
       `<!ENTITY b "${"&a;".repeat(1000)}">]><root>&b;</root>`,
   },
-  "drips out its answers to SOAP": {
+  "sends its SOAP answers a byte at a time": {
     onSoap: () => ({ kind: "raw", pieces: forever("H"), pauseMs: 900, end: "stay" }),
   },
 };
 
 for (const [what, igd] of Object.entries(HOSTILE_IGDS)) {
-  Deno.test(`mapPort() with a UPnP device that ${what} ends with one error, and asks nobody else`, async () => {
+  Deno.test(`mapPort() with a UPnP device that ${what} ends with one error, and contacts no other host`, async () => {
     await atMapPortHome({ udp: { speaks: [] }, igd }, async ({ internet, map }) => {
       const victim = internet.host("victim", { addresses: ["203.0.113.66"] });
       const dialled: string[] = [];

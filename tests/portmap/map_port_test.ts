@@ -3,7 +3,7 @@ import { NoMappingError } from "../../lib/portmap/mapper.ts";
 import { GATEWAY_IP } from "./fixtures.ts";
 import { atMapPortHome, type MapPortHomeOptions, UPNP_ALONE } from "./map_port_home.ts";
 
-Deno.test("mapPort() takes PCP's grant where a gateway speaks everything, after one round trip", async () => {
+Deno.test("mapPort() takes PCP's grant after one round trip if the gateway speaks everything", async () => {
   await atMapPortHome({ igd: {} }, async ({ igd, map, open }) => {
     const startMs = performance.now();
     await using mapping = await map();
@@ -32,7 +32,7 @@ const speakers: readonly (readonly [string, MapPortHomeOptions, string, number])
 
 for (const [name, options, protocol, limitMs] of speakers) {
   for (const transport of ["tcp", "udp"] as const) {
-    Deno.test(`mapPort() maps ${transport.toUpperCase()} with a gateway that speaks ${name} alone`, async () => {
+    Deno.test(`mapPort() maps ${transport.toUpperCase()} on a gateway that speaks only ${name}`, async () => {
       await atMapPortHome(options, async ({ map, open }) => {
         const startMs = performance.now();
         const mapping = await map({ protocol: transport });
@@ -47,7 +47,7 @@ for (const [name, options, protocol, limitMs] of speakers) {
   }
 }
 
-Deno.test("mapPort() asks only by the protocols that it is told", async () => {
+Deno.test("mapPort() uses only the protocols that the caller names", async () => {
   await atMapPortHome({ igd: {} }, async ({ gateway, map }) => {
     await using mapping = await map({ protocols: ["upnp"] });
     assertEquals(mapping.protocol, "upnp");
@@ -55,7 +55,7 @@ Deno.test("mapPort() asks only by the protocols that it is told", async () => {
   });
 });
 
-Deno.test("mapPort() asks by NAT-PMP only after PCP has failed, if it is strict", async () => {
+Deno.test("mapPort() uses NAT-PMP only after PCP has failed if strict", async () => {
   await atMapPortHome({ udp: { speaks: ["nat-pmp"] } }, async ({ gateway, map }) => {
     await using mapping = await map({ strict: true });
     assertEquals(mapping.protocol, "nat-pmp");
@@ -63,14 +63,14 @@ Deno.test("mapPort() asks by NAT-PMP only after PCP has failed, if it is strict"
   });
 });
 
-Deno.test("mapPort() says within 2 s that no router helps, and what each protocol came to", async () => {
+Deno.test("mapPort() reports within 2 s that every gateway failed, and how each protocol did", async () => {
   await atMapPortHome({ udp: { speaks: [] } }, async ({ map }) => {
     const startMs = performance.now();
     const error = await assertRejects(() => map(), NoMappingError);
     assert(performance.now() - startMs <= 2000);
     assertEquals(
       error.message,
-      "Cannot map TCP port 8080: no gateway does it (192.168.1.1: PCP silent, UPnP silent, NAT-PMP silent)",
+      "Cannot map TCP port 8080: every gateway failed (192.168.1.1: PCP silent, UPnP silent, NAT-PMP silent)",
     );
     assertEquals(
       error.attempts.map(({ strategy, outcome, remedy }) => [strategy, outcome, remedy]),
@@ -83,14 +83,14 @@ Deno.test("mapPort() says within 2 s that no router helps, and what each protoco
   });
 });
 
-Deno.test("mapPort() without a gateway says so", async () => {
+Deno.test("mapPort() says so if there is no gateway", async () => {
   await atMapPortHome({}, async ({ map }) => {
     const error = await assertRejects(() => map({ family: 6 }), NoMappingError);
-    assertEquals(error.message, "Cannot map TCP port 8080: no gateway is known");
+    assertEquals(error.message, "Cannot map TCP port 8080: no gateway found");
   });
 });
 
-Deno.test("mapPort() refuses what is out of range before it asks anybody", async () => {
+Deno.test("mapPort() rejects options out of range before it sends anything", async () => {
   await atMapPortHome({}, async ({ gateway, map }) => {
     const wrong = [
       { internalPort: 0 },
@@ -108,7 +108,7 @@ Deno.test("mapPort() refuses what is out of range before it asks anybody", async
   });
 });
 
-Deno.test("mapPort() rejects with the reason on abort, and leaves nothing open, whenever that is", async () => {
+Deno.test("mapPort() rejects with the reason on abort at any time, and leaves nothing open", async () => {
   for (const delayMs of [0, 0.5, 1.5, 5, 50]) {
     for (const options of [{}, { udp: { speaks: ["nat-pmp"] } }, UPNP_ALONE] as const) {
       await atMapPortHome(options, async ({ map, open }) => {
@@ -126,7 +126,7 @@ Deno.test("mapPort() rejects with the reason on abort, and leaves nothing open, 
   }
 });
 
-Deno.test("mapPort() with the secret of a run that died takes over what that one left", async () => {
+Deno.test("mapPort() takes over the mapping of a crashed run with the same secret", async () => {
   const secret = new Uint8Array(16).fill(7);
   await atMapPortHome({ udp: { speaks: ["pcp"] } }, async ({ gateway, map, open }) => {
     const first = await map({ secret });

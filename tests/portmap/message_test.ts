@@ -19,28 +19,28 @@ import { NAT_PMP_ONLY, PCP_REQUESTS, PCP_RESPONSES } from "../vectors/pcp_messag
 import { fromHex } from "../vectors/stun_hex.ts";
 
 for (const { name, bytes, message } of PCP_REQUESTS) {
-  Deno.test(`a PCP request is written as in RFC 6887: ${name}`, () => {
+  Deno.test(`encodePcpRequest() writes the bytes of RFC 6887: ${name}`, () => {
     assertEquals(encodePcpRequest(message), bytes);
     assertEquals(decodePcpRequest(bytes), message);
   });
 }
 
 for (const { name, bytes, message } of PCP_RESPONSES) {
-  Deno.test(`a PCP response is read as miniupnpd means it: ${name}`, () => {
+  Deno.test(`decodePcpResponse() reads what miniupnpd wrote: ${name}`, () => {
     assertEquals(decodePcpResponse(bytes), message);
     assertEquals(encodePcpResponse(message), bytes);
   });
 }
 
 for (const { name, bytes, message } of NAT_PMP_REQUESTS) {
-  Deno.test(`a NAT-PMP request is written as by others: ${name}`, () => {
+  Deno.test(`encodeNatPmpRequest() writes the bytes that others write: ${name}`, () => {
     assertEquals(encodeNatPmpRequest(message), bytes);
     assertEquals(decodeNatPmpRequest(bytes), message);
   });
 }
 
 for (const { name, bytes, message } of NAT_PMP_RESPONSES) {
-  Deno.test(`a NAT-PMP response is read as it is meant: ${name}`, () => {
+  Deno.test(`decodeNatPmpResponse() reads what others wrote: ${name}`, () => {
     assertEquals(decodeNatPmpResponse(bytes), message);
     assertEquals(encodeNatPmpResponse(message), bytes);
   });
@@ -58,7 +58,7 @@ Deno.test("decodePcpResponse() reads a view into a larger buffer", () => {
   assertEquals(decodePcpResponse(larger.subarray(3, 3 + bytes.length)), message);
 });
 
-Deno.test("decodePcpResponse() keeps options that it does not know", () => {
+Deno.test("decodePcpResponse() keeps unknown options", () => {
   const { bytes, message } = PCP_RESPONSES[1]!;
   const option = { type: 0x81, data: fromHex("aabbcc") };
   const longer = fromHex(`${toHex(bytes)} 81 00 0003 aabbcc 00`);
@@ -114,7 +114,7 @@ const malformedNatPmp: Readonly<Record<string, string>> = {
   "a request": "0002 0000 1f90 1f90 00000e10",
   "a truncated external address": "0080 0000 00000001 2c0000",
   "a truncated lifetime": "0082 0000 00000001 1f90 1f90 000e10",
-  "a mapping that goes on": "0082 0000 00000001 1f90 1f90 00000e10 00",
+  "a mapping with trailing bytes": "0082 0000 00000001 1f90 1f90 00000e10 00",
   "success in another version": "0280 0000 00000001 2c000007",
   "success of an unknown opcode": "0083 0000 00000001 1f90 1f90 00000e10",
 };
@@ -124,7 +124,7 @@ for (const [what, hex] of Object.entries(malformedNatPmp)) {
   });
 }
 
-Deno.test("decodeNatPmpResponse() reads a refusal however long it is", () => {
+Deno.test("decodeNatPmpResponse() reads a refusal of any length", () => {
   const refusal = { version: 0, opcode: "map-tcp", resultCode: 2, epochSeconds: 9 } as const;
   assertEquals(decodeNatPmpResponse(fromHex("0082 0002 00000009")), refusal);
   assertEquals(decodeNatPmpResponse(fromHex("0082 0002 00000009 1f90 0000 00000000")), refusal);

@@ -4,7 +4,7 @@ import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
 import { natPmpMapper } from "../../lib/portmap/nat_pmp/client.ts";
 import { decodeNatPmpRequest } from "../../lib/portmap/nat_pmp/message.ts";
 import { NAT_PMP_RESULT } from "../../lib/portmap/refusals.ts";
-import { FAST_WAITS_MS, RFC6886_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
 import type { Reply, Script } from "./fake_gateway/fake_gateway.ts";
 import { atHome, GATEWAY_IP, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
 
@@ -26,7 +26,7 @@ Deno.test("NAT-PMP maps a port and learns the external address in one round trip
     });
   }));
 
-Deno.test("NAT-PMP renews, and asks for the external port that it had", () =>
+Deno.test("NAT-PMP asks for the same external port when it renews", () =>
   atHome({ lifetimes: { minSeconds: 120, maxSeconds: 600 } }, async ({ natPmp, gateway }) => {
     const grant = await natPmp().map({ ...UDP_8080, externalPort: 9000 });
     assertEquals([grant.external.port, grant.lifetimeSeconds], [9000, 600]);
@@ -38,7 +38,7 @@ Deno.test("NAT-PMP renews, and asks for the external port that it had", () =>
     ]);
   }));
 
-Deno.test("NAT-PMP releases TCP as TCP, and leaves UDP alone", () =>
+Deno.test("NAT-PMP releases TCP mappings with the TCP opcode, and leaves UDP alone", () =>
   atHome({}, async ({ natPmp, gateway }) => {
     const mapper = natPmp();
     await mapper.map(UDP_8080);
@@ -52,7 +52,7 @@ Deno.test("NAT-PMP releases TCP as TCP, and leaves UDP alone", () =>
     });
   }));
 
-Deno.test("NAT-PMP demands an external port by giving back any other", () =>
+Deno.test("NAT-PMP releases any other port than the exact one requested", () =>
   atHome({}, async ({ natPmp, gateway }) => {
     const taken = {
       protocol: "tcp",
@@ -70,7 +70,7 @@ Deno.test("NAT-PMP demands an external port by giving back any other", () =>
   }));
 
 for (const [reason, code] of Object.entries(NAT_PMP_RESULT).slice(1)) {
-  Deno.test(`NAT-PMP refuses with ${reason} and a remedy`, () =>
+  Deno.test(`NAT-PMP reports ${reason} with a remedy`, () =>
     atHome({ script: refuseMappingsWith(code) }, async ({ natPmp }) => {
       const error = await assertRejects(() => natPmp().map(TCP_8080), MappingRefusedError);
       assertEquals([error.code, error.reason, error.mapper], [code, reason, "nat-pmp"]);
@@ -82,7 +82,7 @@ for (const [reason, code] of Object.entries(NAT_PMP_RESULT).slice(1)) {
     }));
 }
 
-Deno.test("NAT-PMP asks nine times in 127.75 s before it gives up, as the RFC says", () =>
+Deno.test("NAT-PMP asks nine times in 127.75 s before it gives up, as in RFC 6886 §3.1", () =>
   atHome({ speaks: [] }, async ({ natPmp, gateway }) => {
     const startMs = performance.now();
     await assertRejects(() => natPmp().externalIp(), NoResponseError);
@@ -99,7 +99,7 @@ Deno.test("NAT-PMP stops with the signal's reason", () =>
     assertEquals(error, reason);
   }));
 
-Deno.test("NAT-PMP grants without the external address if the gateway keeps that to itself", async () => {
+Deno.test("NAT-PMP maps without an external address if the gateway does not report it", async () => {
   const keepToItself: Script[] = [
     ({ data }) => data.length === 2 ? [] : undefined,
     ({ data, usual }) => data.length === 2 ? [refused(usual()[0]!, 3)] : undefined,
@@ -126,7 +126,7 @@ const ignored: Readonly<Record<string, (usual: Reply) => Reply>> = {
   }),
 };
 for (const [which, spoil] of Object.entries(ignored)) {
-  Deno.test(`NAT-PMP does not believe a reply ${which}`, () =>
+  Deno.test(`NAT-PMP ignores a reply ${which}`, () =>
     atHome({
       script: ({ data, usual }) => {
         if (data.length === 2) return undefined;
@@ -158,21 +158,21 @@ Deno.test("NAT-PMP probes by asking for the external address", () =>
     assertEquals(gateway.arrived.length, 1);
   }));
 
-Deno.test("a probe by NAT-PMP tells refusal and silence apart", async () => {
+Deno.test("NAT-PMP's probe distinguishes refusal from silence", async () => {
   await atHome({ speaks: ["pcp"] }, async ({ natPmp }) => {
     const result = await natPmp().probe();
     assert(result.kind === "refused");
     assertEquals(result.error.reason, "UNSUPPORTED_VERSION");
   });
   await atHome({ speaks: [] }, async ({ natPmp }) => {
-    const result = await natPmp({ waitsMs: FAST_WAITS_MS }).probe();
+    const result = await natPmp({ waitsMs: INTERACTIVE_WAITS_MS }).probe();
     assertEquals(result, { kind: "silent", waitedMs: 1750 });
   });
 });
 
 Deno.test("natPmpMapper() rejects an IPv6 gateway", () =>
   atHome({}, ({ network }) => {
-    assertThrows(() => natPmpMapper("fe80::1", { network }), TypeError, "IPv4 alone");
+    assertThrows(() => natPmpMapper("fe80::1", { network }), TypeError, "IPv4 only");
     return Promise.resolve();
   }));
 

@@ -5,7 +5,7 @@ import { derivePcpNonce, pcpNonceFromHex } from "../../lib/portmap/pcp/client.ts
 const SECRET = Uint8Array.from({ length: 16 }, (_, index) => index);
 const INTERNAL = { ip: "192.168.1.2", port: 8080 };
 
-Deno.test("derivePcpNonce() is the HMAC-SHA256 that it says to be", () => {
+Deno.test("derivePcpNonce() matches OpenSSL's HMAC-SHA256", () => {
   // { printf 'punchline pcp nonce\x06'; printf '\0%.0s' {1..10}; printf '\xff\xff\xc0\xa8\x01\x02\x1f\x90'; } |
   //   openssl dgst -sha256 -mac HMAC -macopt hexkey:000102030405060708090a0b0c0d0e0f
   assertEquals(toHex(derivePcpNonce(SECRET, 6, INTERNAL)), "edd5a061b50fa81e6be1a69e");
@@ -23,7 +23,7 @@ Deno.test("derivePcpNonce() rejects a secret of 15 bytes", () => {
   assertThrows(() => derivePcpNonce(SECRET.slice(1), 6, INTERNAL), RangeError, "not 15");
 });
 
-Deno.test("pcpNonceFromHex() reads what a grant's handle holds", () => {
+Deno.test("pcpNonceFromHex() reads the nonce in a grant's handle", () => {
   const nonce = derivePcpNonce(SECRET, 6, INTERNAL);
   assertEquals(pcpNonceFromHex(toHex(nonce)), nonce);
   assertThrows(() => pcpNonceFromHex("00"), TypeError, "24 hexadecimal digits");

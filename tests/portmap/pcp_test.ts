@@ -5,7 +5,7 @@ import { PCP_ANYCAST, pcpMapper } from "../../lib/portmap/pcp/client.ts";
 import { decodePcpRequest, decodePcpResponse } from "../../lib/portmap/pcp/message.ts";
 import { requestPcpPeer } from "../../lib/portmap/pcp/peer.ts";
 import { PCP_RESULT } from "../../lib/portmap/refusals.ts";
-import { FAST_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { FakeGateway, type Reply } from "./fake_gateway/fake_gateway.ts";
 import { atHome, GATEWAY_IP, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
@@ -28,14 +28,14 @@ Deno.test("PCP maps a port in one round trip", () =>
     assertEquals(handle, gateway.table.entries[0]?.nonce);
   }));
 
-Deno.test("PCP asks from the internal address, in the header as in the packet", () =>
+Deno.test("PCP asks from the internal address, in the header and in the packet", () =>
   atHome({}, async ({ pcp, gateway }) => {
     await pcp().map(UDP_8080);
     const { data, from } = gateway.arrived[0]!;
     assertEquals([from.ip, decodePcpRequest(data).clientIp], [HOST_IP, HOST_IP]);
   }));
 
-Deno.test("PCP renews with the same nonce, and asks for what it had", () =>
+Deno.test("PCP asks for the same address and port with the same nonce when it renews", () =>
   atHome({ lifetimes: { minSeconds: 120, maxSeconds: 600 } }, async ({ pcp, gateway }) => {
     const mapper = pcp();
     const grant = await mapper.map({ ...TCP_8080, externalPort: 9000 });
@@ -55,7 +55,7 @@ Deno.test("PCP releases a mapping", () =>
     assertEquals(gateway.table.entries, []);
   }));
 
-Deno.test("PCP releases TCP as TCP, and leaves UDP alone", () =>
+Deno.test("PCP releases TCP mappings as TCP, and leaves UDP alone", () =>
   atHome({}, async ({ pcp, gateway }) => {
     const mapper = pcp();
     await mapper.map(UDP_8080);
@@ -63,7 +63,7 @@ Deno.test("PCP releases TCP as TCP, and leaves UDP alone", () =>
     assertEquals(gateway.table.entries.map(({ protocol }) => protocol), ["udp"]);
   }));
 
-Deno.test("PCP with the same secret renews and deletes what another run left", () =>
+Deno.test("PCP with the same secret renews and deletes the mappings of another run", () =>
   atHome({}, async ({ pcp, gateway }) => {
     const secret = new Uint8Array(16).fill(7);
     const left = await pcp({ secret }).map(TCP_8080);
@@ -93,14 +93,14 @@ Deno.test("PCP releases what an aborted call may have opened", () =>
     assertEquals(gateway.table.entries, []);
   }));
 
-Deno.test("PCP without the secret cannot take another's mapping", () =>
+Deno.test("PCP without the secret cannot take another host's mapping", () =>
   atHome({}, async ({ pcp }) => {
     await pcp().map(TCP_8080);
     const error = await assertRejects(() => pcp().map(TCP_8080), MappingRefusedError);
     assertEquals(error.reason, "NOT_AUTHORIZED");
   }));
 
-Deno.test("PCP tells who answered what, and what to do", () =>
+Deno.test("PCP reports the gateway, its answer and a remedy", () =>
   atHome({ script: refuseWith(8) }, async ({ pcp }) => {
     const error = await assertRejects(() => pcp().map(TCP_8080), MappingRefusedError);
     assertEquals(
@@ -112,7 +112,7 @@ Deno.test("PCP tells who answered what, and what to do", () =>
   }));
 
 for (const [reason, code] of Object.entries(PCP_RESULT).slice(1)) {
-  Deno.test(`PCP refuses with ${reason} and a remedy`, () =>
+  Deno.test(`PCP reports ${reason} with a remedy`, () =>
     atHome({ script: refuseWith(code) }, async ({ pcp }) => {
       const error = await assertRejects(() => pcp().map(TCP_8080), MappingRefusedError);
       assertEquals([error.code, error.reason], [code, reason]);
@@ -120,15 +120,15 @@ for (const [reason, code] of Object.entries(PCP_RESULT).slice(1)) {
     }));
 }
 
-Deno.test("PCP refuses with a code that is in no specification", () =>
+Deno.test("PCP reports a code that no specification lists", () =>
   atHome({ script: refuseWith(99) }, async ({ pcp }) => {
     const error = await assertRejects(() => pcp().map(TCP_8080), MappingRefusedError);
     assertEquals([error.code, error.reason], [99, "UNKNOWN"]);
   }));
 
-Deno.test("PCP asks again with the same request until it hears an answer", () =>
+Deno.test("PCP repeats the same request until it is answered", () =>
   atHome({ script: ({ index }) => index < 2 ? [] : undefined }, async ({ pcp, gateway }) => {
-    await pcp({ waitsMs: FAST_WAITS_MS }).map(TCP_8080);
+    await pcp({ waitsMs: INTERACTIVE_WAITS_MS }).map(TCP_8080);
     assertEquals(gateway.arrived.length, 3);
     assertEquals(gateway.arrived[0]!.data, gateway.arrived[2]!.data);
     assertEquals(gateway.arrived[0]!.from, gateway.arrived[2]!.from);
@@ -137,7 +137,10 @@ Deno.test("PCP asks again with the same request until it hears an answer", () =>
 Deno.test("PCP gives up on a silent gateway", () =>
   atHome({ speaks: [] }, async ({ pcp, gateway }) => {
     const startMs = performance.now();
-    await assertRejects(() => pcp({ waitsMs: FAST_WAITS_MS }).map(TCP_8080), NoResponseError);
+    await assertRejects(
+      () => pcp({ waitsMs: INTERACTIVE_WAITS_MS }).map(TCP_8080),
+      NoResponseError,
+    );
     assert(performance.now() - startMs <= 1.1 * 1750);
     assertEquals(gateway.arrived.length, 3);
   }));
@@ -151,9 +154,9 @@ Deno.test("PCP stops with the signal's reason", () =>
     assertEquals(error, reason);
   }));
 
-Deno.test("PCP says so if what answers is garbage", () =>
+Deno.test("PCP reports answers that cannot be read", () =>
   atHome({ script: () => [{ data: new Uint8Array(5) }] }, async ({ pcp }) => {
-    const mapper = pcp({ waitsMs: FAST_WAITS_MS });
+    const mapper = pcp({ waitsMs: INTERACTIVE_WAITS_MS });
     await assertRejects(() => mapper.map(TCP_8080), MalformedMessageError, "not with PCP");
   }));
 
@@ -172,7 +175,7 @@ const ignored: Readonly<Record<string, (usual: Uint8Array) => Reply>> = {
   }),
 };
 for (const [which, spoil] of Object.entries(ignored)) {
-  Deno.test(`PCP does not believe a reply ${which}`, () =>
+  Deno.test(`PCP ignores a reply ${which}`, () =>
     atHome({
       script: ({ usual }) => {
         const [answer] = usual();
@@ -187,12 +190,12 @@ for (const [which, spoil] of Object.entries(ignored)) {
     }));
 }
 
-Deno.test("PCP takes one of two equal replies", () =>
+Deno.test("PCP accepts one of two equal replies", () =>
   atHome({ script: ({ usual }) => [...usual(), ...usual()] }, async ({ pcp }) => {
     assertEquals((await pcp().map(TCP_8080)).external.port, 8080);
   }));
 
-Deno.test("PCP demands an external port by PREFER_FAILURE", () =>
+Deno.test("PCP requests an exact external port by PREFER_FAILURE", () =>
   atHome({}, async ({ pcp, gateway }) => {
     gateway.table.put({
       protocol: "tcp",
@@ -239,7 +242,7 @@ Deno.test("PCP sends no THIRD_PARTY for the host's own address", () =>
     assertEquals(decodePcpRequest(gateway.arrived[0]!.data).options, []);
   }));
 
-Deno.test("PCP opens an IPv6 pinhole, whose external address is the host's own", () =>
+Deno.test("PCP opens an IPv6 pinhole with the host's own address as the external one", () =>
   atHome({}, async ({ network, gatewayNetwork }) => {
     using gateway = await FakeGateway.start(gatewayNetwork, { ip: "fd00::1", port: 5351 });
     const mapper = pcpMapper("fd00::1", { network, localIp: "2001:db8::2" });
@@ -263,7 +266,7 @@ Deno.test("PCP asks the carrier's server at the anycast address", () =>
     assertEquals(grant.gateway, "192.0.0.9");
   }));
 
-Deno.test("PCP learns the external address by a mapping that it deletes at once", () =>
+Deno.test("PCP gets the external address from a mapping that it deletes at once", () =>
   atHome({}, async ({ pcp, gateway }) => {
     assertEquals(await pcp().externalIp(), "203.0.113.7");
     assertEquals(gateway.table.entries, []);
@@ -272,7 +275,7 @@ Deno.test("PCP learns the external address by a mapping that it deletes at once"
     assertEquals([body.internalPort, body.protocol], [9, 17]);
   }));
 
-Deno.test("PCP probes by ANNOUNCE and changes nothing", () =>
+Deno.test("PCP probes by ANNOUNCE, and changes nothing", () =>
   atHome({}, async ({ pcp, gateway }) => {
     const result = await pcp().probe();
     assert(result.kind === "supported");
@@ -280,7 +283,7 @@ Deno.test("PCP probes by ANNOUNCE and changes nothing", () =>
     assertEquals(gateway.table.entries, []);
   }));
 
-Deno.test("a probe by PCP tells refusal, garbage and silence apart", async () => {
+Deno.test("PCP's probe distinguishes refusal, garbage and silence", async () => {
   await atHome({ speaks: ["nat-pmp"] }, async ({ pcp }) => {
     const result = await pcp().probe();
     assert(result.kind === "refused");
@@ -294,12 +297,12 @@ Deno.test("a probe by PCP tells refusal, garbage and silence apart", async () =>
   });
 });
 
-Deno.test("requestPcpPeer() tells how a connection looks from outside", () =>
+Deno.test("requestPcpPeer() reports the external address of a connection", () =>
   atHome({}, async ({ network, gateway }) => {
     const { external, lifetimeSeconds } = await requestPcpPeer({
       network,
       address: gateway.address,
-      waitsMs: FAST_WAITS_MS,
+      waitsMs: INTERACTIVE_WAITS_MS,
     }, {
       protocol: "tcp",
       internal: { ip: HOST_IP, port: 50_000 },
@@ -313,7 +316,7 @@ Deno.test("requestPcpPeer() tells how a connection looks from outside", () =>
     assertEquals(body.opcode, "PEER");
   }));
 
-Deno.test("requestPcpPeer() does not believe a reply about another peer", () =>
+Deno.test("requestPcpPeer() ignores a reply about another peer", () =>
   atHome({
     script: ({ usual }) => {
       const [answer] = usual();
@@ -326,7 +329,7 @@ Deno.test("requestPcpPeer() does not believe a reply about another peer", () =>
     const { external } = await requestPcpPeer({
       network,
       address: gateway.address,
-      waitsMs: FAST_WAITS_MS,
+      waitsMs: INTERACTIVE_WAITS_MS,
     }, {
       protocol: "udp",
       internal: { ip: HOST_IP, port: 50_000 },
@@ -337,16 +340,16 @@ Deno.test("requestPcpPeer() does not believe a reply about another peer", () =>
     assertEquals(external.port, 50_000);
   }));
 
-Deno.test("pcpMapper() rejects a secret that can be guessed", () =>
+Deno.test("pcpMapper() rejects a short secret", () =>
   atHome({}, ({ pcp }) => {
     assertThrows(() => pcp({ secret: new Uint8Array(15) }), RangeError, "16 bytes");
     return Promise.resolve();
   }));
 
-Deno.test("PCP rejects what another protocol granted", () =>
+Deno.test("PCP rejects a grant of another protocol", () =>
   atHome({}, async ({ pcp, natPmp }) => {
     const grant = await natPmp().map(TCP_8080);
-    await assertRejects(() => pcp().renew(grant), TypeError, "granted none by nat-pmp");
+    await assertRejects(() => pcp().renew(grant), TypeError, "granted by nat-pmp, not by pcp");
     await assertRejects(() => pcp().release(grant), TypeError);
   }));
 

@@ -21,25 +21,25 @@ import {
 import type { PcpOption } from "../../lib/portmap/pcp/message.ts";
 import { checkDecoders } from "./fuzz_check.ts";
 
-Deno.test("decodePcpRequest() gives back what encodePcpRequest() was given", () => {
+Deno.test("PCP requests round-trip through encode and decode", () => {
   fc.assert(fc.property(pcpRequests(), (request) => {
     assertEquals(decodePcpRequest(encodePcpRequest(request)), request);
   }));
 });
 
-Deno.test("decodePcpResponse() gives back what encodePcpResponse() was given", () => {
+Deno.test("PCP responses round-trip through encode and decode", () => {
   fc.assert(fc.property(pcpResponses(), (response) => {
     assertEquals(decodePcpResponse(encodePcpResponse(response)), response);
   }));
 });
 
-Deno.test("decodeNatPmpRequest() gives back what encodeNatPmpRequest() was given", () => {
+Deno.test("NAT-PMP requests round-trip through encode and decode", () => {
   fc.assert(fc.property(natPmpRequests(), (request) => {
     assertEquals(decodeNatPmpRequest(encodeNatPmpRequest(request)), request);
   }));
 });
 
-Deno.test("decodeNatPmpResponse() gives back what encodeNatPmpResponse() was given", () => {
+Deno.test("NAT-PMP responses round-trip through encode and decode", () => {
   fc.assert(fc.property(natPmpResponses(), (response) => {
     assertEquals(decodeNatPmpResponse(encodeNatPmpResponse(response)), response);
   }));
@@ -51,7 +51,7 @@ Deno.test("the decoders of PCP and NAT-PMP throw nothing but MalformedMessageErr
   }));
 });
 
-Deno.test("a message that is cut anywhere is malformed, or a shorter refusal", () => {
+Deno.test("a truncated message is malformed, or a shorter refusal", () => {
   fc.assert(fc.property(pcpResponses(), fc.nat(), (response, at) => {
     const bytes = encodePcpResponse(response);
     checkDecoders(bytes.slice(0, at % bytes.length));
@@ -62,7 +62,7 @@ const uint8 = () => fc.nat({ max: 0xff });
 const port = () => fc.nat({ max: 0xffff });
 const uint32 = () => fc.nat({ max: 0xffff_ffff });
 const ipv4 = () => fc.ipV4();
-/** But for IPv4 addresses written as IPv6, which PCP cannot tell from the others. */
+/** Without IPv4-mapped IPv6 addresses, which PCP does not distinguish from IPv4 addresses. */
 const ip = () => fc.oneof(ipv4(), fc.ipV6().map(parseIp).filter((ip) => !ip.startsWith("::ffff:")));
 const nonce = () => fc.uint8Array({ minLength: 12, maxLength: 12 }).map(copy);
 

@@ -1,20 +1,20 @@
-/** What devices in the field do, each with the name of who does it. */
+/** The quirks of devices in the field, with their names. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
 import { decodePcpRequest, encodePcpResponse } from "../../lib/portmap/pcp/message.ts";
 import { pcpFirst } from "../../lib/portmap/pcp/nat_pmp_fallback.ts";
-import { FAST_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
 import { NAT_PMP_ONLY } from "../vectors/pcp_messages.ts";
 import type { Reply } from "./fake_gateway/fake_gateway.ts";
 import { atHome, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
 
-Deno.test("MikroTik refuses external port 0: the internal port is asked for", () =>
+Deno.test("MikroTik refuses external port 0: the internal port is requested", () =>
   atHome({ refusesPortZero: true }, async ({ pcp }) => {
     assertEquals((await pcp().map(TCP_8080)).external.port, 8080);
   }));
 
-Deno.test("an all-ports mapping is a DMZ: port 0 is never asked for", () =>
+Deno.test("an all-ports mapping is a DMZ: port 0 is never requested", () =>
   atHome({}, async ({ pcp, natPmp, gateway }) => {
     for (const mapper of [pcp(), natPmp()]) {
       const internal = { ip: HOST_IP, port: 0 };
@@ -25,7 +25,7 @@ Deno.test("an all-ports mapping is a DMZ: port 0 is never asked for", () =>
     assertEquals(gateway.arrived.length, 0);
   }));
 
-Deno.test("the internal port stays the internal port on renewal", () =>
+Deno.test("renewals keep the internal port", () =>
   atHome({}, async ({ pcp, natPmp, gateway }) => {
     for (const [mapper, request] of [[pcp(), TCP_8080], [natPmp(), UDP_8080]] as const) {
       const grant = await mapper.map({ ...request, externalPort: 9000 });
@@ -53,7 +53,7 @@ Deno.test("a stale reply to a deletion does not count as a grant", async () => {
   });
 });
 
-Deno.test("a late reply finds the next question at another port", () =>
+Deno.test("a late reply does not reach the next request, which has another port", () =>
   atHome({
     script: ({ index, usual }) => index === 0 ? [{ ...usual()[0]!, delayMs: 200 }] : undefined,
   }, async ({ pcp, gateway }) => {
@@ -63,7 +63,7 @@ Deno.test("a late reply finds the next question at another port", () =>
     assert(gateway.arrived[0]!.from.port !== gateway.arrived[1]!.from.port);
   }));
 
-Deno.test("FRITZ!Box speaks PCP alone: NAT-PMP says so, PCP maps", () =>
+Deno.test("FRITZ!Box speaks only PCP: NAT-PMP says so, PCP maps", () =>
   atHome({ speaks: ["pcp"] }, async ({ pcp, natPmp }) => {
     const error = await assertRejects(() => natPmp().map(TCP_8080), MappingRefusedError);
     assertEquals(error.reason, "UNSUPPORTED_VERSION");
@@ -80,7 +80,7 @@ Deno.test("Archer A7 refuses PCP with 8 bytes of NAT-PMP", () =>
     assertEquals((await pcpFirst(pcp(), natPmp()).map(TCP_8080)).mapper, "nat-pmp");
   }));
 
-Deno.test("a refusal of PCP in 8 bytes that keep PCP's version counts as well", () =>
+Deno.test("a refusal of PCP in 8 bytes with PCP's version counts, too", () =>
   atHome(
     { script: () => [{ data: Uint8Array.of(2, 0x81, 0, 1, 0, 0, 7, 8) }] },
     async ({ pcp }) => {
@@ -103,7 +103,7 @@ Deno.test("a NAT-PMP gateway that answers PCP with UNSUPP_VERSION is asked by NA
 
 Deno.test("a NAT-PMP gateway that ignores PCP is asked by NAT-PMP", () =>
   atHome({ script: ({ data }) => data[0] === 2 ? [] : undefined }, async ({ pcp, natPmp }) => {
-    const mapper = pcpFirst(pcp({ waitsMs: FAST_WAITS_MS }), natPmp());
+    const mapper = pcpFirst(pcp({ waitsMs: INTERACTIVE_WAITS_MS }), natPmp());
     assertEquals((await mapper.map(TCP_8080)).mapper, "nat-pmp");
     assertEquals((await mapper.probe()).kind, "supported");
   }));
@@ -116,7 +116,7 @@ Deno.test("a gateway that refuses by PCP for another reason is not asked by NAT-
     assert(gateway.arrived.every(({ data }) => data[0] === 2));
   }));
 
-Deno.test("lifetimes are clamped: the grant tells what was granted", () =>
+Deno.test("the grant has the lifetime that the gateway clamped", () =>
   atHome({ lifetimes: { minSeconds: 120, maxSeconds: 86_400 } }, async ({ pcp, natPmp }) => {
     const short = await pcp().map({ ...TCP_8080, lifetimeSeconds: 1 });
     assertEquals(short.lifetimeSeconds, 120);
@@ -124,15 +124,15 @@ Deno.test("lifetimes are clamped: the grant tells what was granted", () =>
     assertEquals(long.lifetimeSeconds, 86_400);
   }));
 
-Deno.test("VPN gateways grant 60 s: the grant tells so", () =>
+Deno.test("the grant has the 60 s that VPN gateways grant", () =>
   atHome({ lifetimes: { minSeconds: 60, maxSeconds: 60 } }, async ({ natPmp }) => {
     assertEquals((await natPmp().map(TCP_8080)).lifetimeSeconds, 60);
   }));
 
-Deno.test("ADDRESS_MISMATCH means a second NAT: the remedy says so", () =>
+Deno.test("the remedy for ADDRESS_MISMATCH names a second NAT", () =>
   atHome({
     script: ({ data, usual }) => {
-      // As by way of a NAT, the server sees another address than the header's.
+      // As if through a NAT, the server sees another address than the one in the header.
       assertEquals(decodePcpRequest(data).clientIp, HOST_IP);
       return usual().map(({ data }) => ({ data: data.map((byte, i) => i === 3 ? 12 : byte) }));
     },
@@ -142,7 +142,7 @@ Deno.test("ADDRESS_MISMATCH means a second NAT: the remedy says so", () =>
     assert(error.remedy.includes("second NAT"));
   }));
 
-Deno.test("miniupnpd refuses to delete what is gone: that is no failure, and nothing is left", async () => {
+Deno.test("miniupnpd refuses to delete a mapping that is gone, which is not a failure", async () => {
   for (const code of [NOT_AUTHORIZED, NO_RESOURCES]) {
     await atHome({}, async ({ pcp, gateway }) => {
       const mapper = pcp();
@@ -158,7 +158,7 @@ Deno.test("miniupnpd refuses to delete what is gone: that is no failure, and not
   }
 });
 
-Deno.test("miniupnpd forgets whose a renewed pinhole is: it is left to expire soon, and the caller is told", () =>
+Deno.test("miniupnpd refuses to delete a renewed pinhole: it expires soon, and the error says when", () =>
   atHome({ lifetimes: { minSeconds: 120, maxSeconds: 86_400 } }, async ({ pcp, gateway }) => {
     gateway.script = ({ data }) => isDeletion(data) ? [refusal(data, NOT_AUTHORIZED)] : undefined;
     const mapper = pcp();
@@ -172,7 +172,7 @@ Deno.test("miniupnpd forgets whose a renewed pinhole is: it is left to expire so
     assertEquals(gateway.table.entries[0]?.lifetimeSeconds, 120);
   }));
 
-Deno.test("a mapping that is another's by now is none of ours to release", () =>
+Deno.test("a mapping that now belongs to another host is not released", () =>
   atHome({}, async ({ pcp, gateway }) => {
     const grant = await pcp().map(TCP_8080);
     gateway.table.restart();

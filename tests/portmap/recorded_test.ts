@@ -1,4 +1,4 @@
-// What real devices said, read to the values recorded beside it; tests/fixtures/README.md names the sources.
+// Recordings of real devices decode to the values that were recorded with them; tests/fixtures/README.md names the sources.
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
@@ -33,7 +33,7 @@ function parseValues(text: string): Record<string, string>[] {
 }
 
 for (const name of names("igd/", ".values")) {
-  Deno.test(`decodeDeviceDescription() reads ${name} to the recorded values`, () => {
+  Deno.test(`decodeDeviceDescription() reads the recorded values of ${name}`, () => {
     const { services } = decodeDeviceDescription(read(`igd/${name}.xml`));
     const sections = parseValues(readText(`igd/${name}.values`));
     assert(sections.length >= 2);
@@ -61,7 +61,7 @@ const DEVICES: Readonly<Record<string, { connection: string; port: number; targe
     port: 49152,
     target: "/87895a19/upnp/control/WANIPConn1",
   },
-  // Its URLBase is loopback, and its control URL absolute.
+  // Its URLBase is loopback, and its control URL is absolute.
   root1: {
     connection: "urn:schemas-upnp-org:service:WANIPConnection:1",
     port: 4444,
@@ -95,7 +95,7 @@ for (const [name, { connection, port, target }] of Object.entries(DEVICES)) {
 }
 
 for (const name of names("soap/", ".namevalue").filter((name) => name !== "invalid")) {
-  Deno.test(`decodeSoapBody() reads ${name} to the recorded values`, () => {
+  Deno.test(`decodeSoapBody() reads the recorded values of ${name}`, () => {
     const recorded = Array.from(
       readText(`soap/${name}.namevalue`).matchAll(/^(\w+)=(.*)$/gm),
       ([, key, value]): [string, string] => [key!.toLowerCase(), value!],
@@ -106,6 +106,6 @@ for (const name of names("soap/", ".namevalue").filter((name) => name !== "inval
   });
 }
 
-Deno.test("decodeSoapBody() rejects the recorded document that is cut off", () => {
+Deno.test("decodeSoapBody() rejects the truncated recording", () => {
   assertThrows(() => decodeSoapBody(read("soap/invalid.xml")), MalformedMessageError);
 });

@@ -1,14 +1,14 @@
 /**
- * A NAT-PMP client: RFC 6886. IPv4 only; a gateway maps to where the question comes from.
+ * A NAT-PMP client: RFC 6886. IPv4 only. A gateway maps ports of the host that asks.
  *
  * @module
  */
 
-import { MalformedMessageError, NoResponseError } from "../../base/errors.ts";
+import { MalformedMessageError, NetworkError, PunchlineError } from "../../base/errors.ts";
 import { runAll } from "../../base/tasks.ts";
 import { ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
-import { askGateway, FAST_WAITS_MS, RFC6886_WAITS_MS } from "../gateway_transaction.ts";
+import { askGateway, INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS } from "../gateway_transaction.ts";
 import {
   cannot,
   checkGrant,
@@ -20,9 +20,9 @@ import {
   type MappingRequest,
   type PortMapper,
   type ProbeResult,
-  probeResult,
   sameAgain,
 } from "../mapper.ts";
+import { probeResult } from "../probe.ts";
 import { NAT_PMP_RESULT, natPmpRefusal } from "../refusals.ts";
 import {
   decodeNatPmpResponse,
@@ -34,11 +34,11 @@ import {
 
 /** What {@linkcode natPmpMapper} takes. */
 export interface NatPmpMapperOptions {
-  /** The network of the host that asks. */
+  /** The network of this host. */
   readonly network: Network;
-  /** Of the gateway; 5351 unless given. */
+  /** The gateway's port; 5351 by default. */
   readonly port?: number;
-  /** How long to wait after each request; {@linkcode RFC6886_WAITS_MS} unless given. */
+  /** How long to wait after each request; {@linkcode RFC6886_WAITS_MS} by default. */
   readonly waitsMs?: readonly number[];
 }
 
@@ -50,10 +50,10 @@ export interface NatPmpMapperOptions {
  */
 export function natPmpMapper(gateway: string, options: NatPmpMapperOptions): PortMapper {
   if (ipFamily(gateway) !== 4) {
-    throw new TypeError(`Cannot speak NAT-PMP with ${gateway}: it is for IPv4 alone`);
+    throw new TypeError(`Cannot speak NAT-PMP with ${gateway}: NAT-PMP is for IPv4 only`);
   }
   const { network, port = NAT_PMP_PORT, waitsMs = RFC6886_WAITS_MS } = options;
-  const server: Server = { network, address: { ip: gateway, port }, waitsMs };
+  const server: NatPmpServer = { network, address: { ip: gateway, port }, waitsMs };
   return {
     name: "nat-pmp",
     gateway,
@@ -71,19 +71,19 @@ export function natPmpMapper(gateway: string, options: NatPmpMapperOptions): Por
   };
 }
 
-interface Server {
+interface NatPmpServer {
   readonly network: Network;
   readonly address: TransportAddress;
   readonly waitsMs: readonly number[];
 }
 
 async function map(
-  server: Server,
+  server: NatPmpServer,
   request: MappingRequest,
   signal: AbortSignal | undefined,
 ): Promise<MappingGrant> {
   checkRequest(request);
-  // Both at once, as the RFC allows: one round trip in all.
+  // Both requests at once, as the RFC allows, take one round trip.
   const [{ mapping, epoch }, externalIp] = await runAll([
     (signal) => askMapping(server, request, signal),
     (signal) => askExternalIpForGrant(server, signal),
@@ -109,12 +109,12 @@ async function map(
       mapper: "nat-pmp",
       code: NAT_PMP_RESULT.SUCCESS,
       reason: "OTHER_PORT_GRANTED",
-      remedy: "The external port is taken: ask for another",
+      remedy: "The external port is in use: ask for another",
     },
   );
 }
 
-async function askMapping(server: Server, request: MappingRequest, signal: AbortSignal) {
+async function askMapping(server: NatPmpServer, request: MappingRequest, signal: AbortSignal) {
   const { protocol, internal, externalPort = internal.port, lifetimeSeconds } = request;
   const opcode = OPCODES[protocol];
   const question = {
@@ -127,7 +127,7 @@ async function askMapping(server: Server, request: MappingRequest, signal: Abort
   const { answer: mapping, receivedAtMs } = await ask(server, question, what, (response) => {
     if (!("internalPort" in response) || response.opcode !== opcode) return undefined;
     if (response.internalPort !== internal.port) return undefined;
-    // A late answer to a deletion says 0.
+    // A late answer to a deletion has a lifetime of 0.
     return response.lifetimeSeconds === 0 ? undefined : response;
   });
   if (mapping.mappedExternalPort === 0) {
@@ -139,7 +139,7 @@ async function askMapping(server: Server, request: MappingRequest, signal: Abort
 }
 
 async function askExternalIp(
-  server: Server,
+  server: NatPmpServer,
   signal: AbortSignal | undefined,
 ): Promise<{ externalIp: string; epoch: GatewayEpoch }> {
   const what = { action: "Cannot get external address", localIp: "0.0.0.0", signal };
@@ -155,21 +155,22 @@ async function askExternalIp(
   };
 }
 
-/** Some gateways map, and keep their address to themselves: that is no reason to wait for minutes. */
-async function askExternalIpForGrant(server: Server, signal: AbortSignal): Promise<string> {
+/** Some gateways map, but do not report their address: that is no reason to wait for minutes. */
+async function askExternalIpForGrant(server: NatPmpServer, signal: AbortSignal): Promise<string> {
   try {
-    const { externalIp } = await askExternalIp({ ...server, waitsMs: FAST_WAITS_MS }, signal);
+    const { externalIp } = await askExternalIp(
+      { ...server, waitsMs: INTERACTIVE_WAITS_MS },
+      signal,
+    );
     return externalIp;
   } catch (error) {
-    const isUntold = error instanceof NoResponseError || error instanceof MappingRefusedError ||
-      error instanceof MalformedMessageError;
-    if (!isUntold) throw error;
+    if (error instanceof NetworkError || !(error instanceof PunchlineError)) throw error;
     return "0.0.0.0";
   }
 }
 
 async function release(
-  server: Server,
+  server: NatPmpServer,
   grant: MappingGrant,
   signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -189,12 +190,12 @@ async function release(
   });
 }
 
-function probe(server: Server, { signal }: MapperCallOptions = {}): Promise<ProbeResult> {
+function probe(server: NatPmpServer, { signal }: MapperCallOptions = {}): Promise<ProbeResult> {
   return probeResult(server.waitsMs, async () => await askExternalIp(server, signal));
 }
 
 function ask<T>(
-  { network, address, waitsMs }: Server,
+  { network, address, waitsMs }: NatPmpServer,
   question: NatPmpRequest,
   what: { action: string; localIp: string; signal: AbortSignal | undefined },
   accept: (response: NatPmpResponse) => T | undefined,

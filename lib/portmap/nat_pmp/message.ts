@@ -5,14 +5,14 @@
  */
 
 import { ByteReader } from "../../base/bytes.ts";
-import { MalformedMessageError } from "../../base/errors.ts";
+import { malformed } from "../../base/errors.ts";
 import { formatIp, ipToBytes } from "../../net/address.ts";
 
-/** What a host asks a gateway. */
+/** A request. */
 export type NatPmpRequest =
   /** RFC 6886 §3.2. */
   | { readonly opcode: "external-address" }
-  /** RFC 6886 §3.3; a lifetime of 0 deletes. */
+  /** RFC 6886 §3.3; a lifetime of 0 deletes the mapping. */
   | {
     readonly opcode: "map-udp" | "map-tcp";
     readonly internalPort: number;
@@ -20,7 +20,7 @@ export type NatPmpRequest =
     readonly lifetimeSeconds: number;
   };
 
-/** What a gateway answers, or announces. */
+/** A response, or an announcement. */
 export type NatPmpResponse =
   | NatPmpHeader & {
     readonly opcode: "external-address";
@@ -34,28 +34,25 @@ export type NatPmpResponse =
     readonly mappedExternalPort: number;
     readonly lifetimeSeconds: number;
   }
-  /** Of a refusal only the header counts: some gateways send no more, others more than that. */
+  /** In a refusal only the header counts: some gateways send nothing else, others more than they should. */
   | NatPmpHeader & {
     readonly opcode: NatPmpOpcode | number;
     /** Not 0. */
     readonly resultCode: number;
   };
 
-/** RFC 6886 §3.2 and §3.3. */
+/** The opcodes of RFC 6886 §3.2 and §3.3. */
 export type NatPmpOpcode = NatPmpRequest["opcode"];
 
-/** RFC 6886 §3.2: what all responses begin with. */
+/** The start of every response: RFC 6886 §3.2. */
 export interface NatPmpHeader {
-  /** 0; a gateway that speaks another protocol refuses in that version, such as 2 for PCP. */
+  /** 0; in a refusal of the version, the version that the gateway speaks, such as 2 for PCP. */
   readonly version: number;
-  /** Seconds since the gateway's table of mappings was empty: RFC 6886 §3.6. */
+  /** For how long the gateway has kept its table of mappings: RFC 6886 §3.6. */
   readonly epochSeconds: number;
 }
 
-/** The port on which gateways are asked: RFC 6886 §3.1. */
-export const NAT_PMP_PORT = 5351;
-
-/** The bytes of a request. */
+/** Encodes a request. */
 export function encodeNatPmpRequest(request: NatPmpRequest): Uint8Array<ArrayBuffer> {
   if (request.opcode === "external-address") return new Uint8Array(2);
   const bytes = new Uint8Array(12);
@@ -68,21 +65,21 @@ export function encodeNatPmpRequest(request: NatPmpRequest): Uint8Array<ArrayBuf
 }
 
 /**
- * Reads a request.
+ * Decodes a request.
  *
- * @throws {MalformedMessageError} if the bytes are not one
+ * @throws {MalformedMessageError} if the bytes are not a request
  */
 export function decodeNatPmpRequest(bytes: Uint8Array): NatPmpRequest {
-  const reader = new ByteReader(bytes, "NAT-PMP request");
+  const reader = new ByteReader(bytes, REQUEST);
   const version = reader.uint8("version");
-  if (version !== 0) throw malformed("request", `version ${version}`);
+  if (version !== 0) throw malformed(REQUEST, `version ${version}`);
   const code = reader.uint8("opcode");
   const opcode = opcodeOf(code);
   if (opcode === "external-address") {
     reader.end();
     return { opcode };
   }
-  if (opcode === undefined) throw malformed("request", `opcode ${code}`);
+  if (opcode === undefined) throw malformed(REQUEST, `opcode ${code}`);
   reader.bytes(2, "reserved");
   const request = {
     opcode,
@@ -94,13 +91,13 @@ export function decodeNatPmpRequest(bytes: Uint8Array): NatPmpRequest {
   return request;
 }
 
-/** The bytes of a response. */
+/** Encodes a response. */
 export function encodeNatPmpResponse(response: NatPmpResponse): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(responseLength(response));
   const view = new DataView(bytes.buffer);
   const { version, opcode, resultCode, epochSeconds } = response;
   view.setUint8(0, version);
-  view.setUint8(1, RESPONSE | (typeof opcode === "number" ? opcode : OPCODES[opcode]));
+  view.setUint8(1, RESPONSE_BIT | (typeof opcode === "number" ? opcode : OPCODES[opcode]));
   view.setUint16(2, resultCode);
   view.setUint32(4, epochSeconds);
   if ("externalIp" in response) bytes.set(ipToBytes(response.externalIp), 8);
@@ -113,21 +110,21 @@ export function encodeNatPmpResponse(response: NatPmpResponse): Uint8Array<Array
 }
 
 /**
- * Reads a response, or an announcement, which looks like the response to a question for the external address.
+ * Decodes a response, or an announcement, which looks like the response to a request for the external address.
  *
- * @throws {MalformedMessageError} if the bytes are not one
+ * @throws {MalformedMessageError} if the bytes are not a response
  */
 export function decodeNatPmpResponse(bytes: Uint8Array): NatPmpResponse {
-  const reader = new ByteReader(bytes, "NAT-PMP response");
+  const reader = new ByteReader(bytes, RESPONSE);
   const version = reader.uint8("version");
   const code = reader.uint8("opcode");
-  if ((code & RESPONSE) === 0) throw malformed("response", `opcode ${code} is a request's`);
-  const opcode = opcodeOf(code & ~RESPONSE);
+  if ((code & RESPONSE_BIT) === 0) throw malformed(RESPONSE, `opcode ${code} is a request's`);
+  const opcode = opcodeOf(code & ~RESPONSE_BIT);
   const resultCode = reader.uint16("result code");
   const header = { version, epochSeconds: reader.uint32("seconds since start of epoch") };
-  if (resultCode !== 0) return { ...header, opcode: opcode ?? (code & ~RESPONSE), resultCode };
-  if (version !== 0) throw malformed("response", `version ${version}`);
-  if (opcode === undefined) throw malformed("response", `opcode ${code}`);
+  if (resultCode !== 0) return { ...header, opcode: opcode ?? (code & ~RESPONSE_BIT), resultCode };
+  if (version !== 0) throw malformed(RESPONSE, `version ${version}`);
+  if (opcode === undefined) throw malformed(RESPONSE, `opcode ${code}`);
 
   const response: NatPmpResponse = opcode === "external-address"
     ? { ...header, opcode, resultCode, externalIp: formatIp(reader.bytes(4, "external IP")) }
@@ -152,9 +149,11 @@ function opcodeOf(code: number): NatPmpOpcode | undefined {
   return BY_CODE[code];
 }
 
-function malformed(what: string, found: string): MalformedMessageError {
-  return new MalformedMessageError(`Cannot read NAT-PMP ${what}: ${found}`);
-}
+/** The port on which gateways listen: RFC 6886 §3.1. */
+export const NAT_PMP_PORT = 5351;
+
+const REQUEST = "NAT-PMP request";
+const RESPONSE = "NAT-PMP response";
 
 /** RFC 6886 §3.2 and §3.3. */
 const OPCODES: Readonly<Record<NatPmpOpcode, number>> = {
@@ -164,5 +163,5 @@ const OPCODES: Readonly<Record<NatPmpOpcode, number>> = {
 };
 const BY_CODE: readonly NatPmpOpcode[] = ["external-address", "map-udp", "map-tcp"];
 
-/** The bit that tells responses from requests: RFC 6886 §3.2. */
-const RESPONSE = 0x80;
+/** The bit that marks responses: RFC 6886 §3.2. */
+const RESPONSE_BIT = 0x80;

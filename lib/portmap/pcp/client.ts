@@ -1,5 +1,5 @@
 /**
- * A PCP client: RFC 6887, and with an anycast address as the gateway's RFC 7723.
+ * A PCP client: RFC 6887, and RFC 7723 if the gateway is an anycast address.
  *
  * @module
  */
@@ -20,9 +20,9 @@ import {
   type MappingRequest,
   type PortMapper,
   type ProbeResult,
-  probeResult,
   sameAgain,
 } from "../mapper.ts";
+import { probeResult } from "../probe.ts";
 import { PCP_RESULT } from "../refusals.ts";
 import {
   noAddress,
@@ -35,93 +35,34 @@ import {
 } from "./message.ts";
 import { askPcp, type PcpServer } from "./transaction.ts";
 
-/**
- * The nonce of a mapping: the first 12 bytes of HMAC-SHA256 with the secret as its key, over the text
- * `punchline pcp nonce`, a byte of the IANA's protocol number, the sixteen bytes of the internal address as PCP writes
- * them, and the internal port in network order. The same always gives the same; without the secret nobody can tell
- * one from another.
- *
- * @param protocol the IANA's number
- * @throws {RangeError} if the secret has fewer than 16 bytes
- */
-export function derivePcpNonce(
-  secret: Uint8Array,
-  protocol: number,
-  internal: TransportAddress,
-): Uint8Array {
-  if (secret.length < MIN_SECRET_LENGTH) {
-    throw new RangeError(
-      `Cannot derive nonce: a secret has at least ${MIN_SECRET_LENGTH} bytes, not ${secret.length}`,
-    );
-  }
-  const what = concat(
-    new TextEncoder().encode(CONTEXT),
-    Uint8Array.of(protocol),
-    pcpAddressBytes(internal.ip),
-    Uint8Array.of(internal.port >> 8, internal.port),
-  );
-  return hmac("sha256", secret, what).slice(0, NONCE_LENGTH);
-}
-
-/**
- * The nonce in a grant's handle.
- *
- * @throws {TypeError} if the text is not 24 hexadecimal digits
- */
-export function pcpNonceFromHex(hex: string): Uint8Array {
-  if (!/^[0-9a-f]{24}$/.test(hex)) {
-    throw new TypeError(`Cannot read nonce: ${JSON.stringify(hex)} is not 24 hexadecimal digits`);
-  }
-  return Uint8Array.from({ length: NONCE_LENGTH }, (_, index) => {
-    return parseInt(hex.slice(2 * index, 2 * index + 2), 16);
-  });
-}
-
-const CONTEXT = "punchline pcp nonce";
-
-/** RFC 6887 §11.1: 96 bits. */
-const NONCE_LENGTH = 12;
-
-/** Ours: what cannot be guessed. */
-const MIN_SECRET_LENGTH = 16;
-
-/** The port on which servers are asked: RFC 6887 §19.1. */
-export const PCP_PORT = 5351;
-
-/**
- * RFC 7723 §4: the nearest PCP server, wherever it is, such as a carrier's. Only for who asks for it: what answers
- * may be anybody's.
- */
-export const PCP_ANYCAST = { ipv4: "192.0.0.9", ipv6: "2001:1::1" } as const;
-
 /** What {@linkcode pcpMapper} takes. */
 export interface PcpMapperOptions {
-  /** The network of the host that asks. */
+  /** The network of this host. */
   readonly network: Network;
   /**
-   * This host's address that the server sees: where probes come from, and the requests for third parties. Other
-   * requests come from their own internal address.
+   * This host's address, from which it sends probes and requests for third parties. It sends other requests from their
+   * internal address.
    */
   readonly localIp: string;
-  /** Of the server; 5351 unless given. */
+  /** The server's port; 5351 by default. */
   readonly port?: number;
-  /** How long to wait after each request, before jitter; {@linkcode RFC6887_WAITS_MS} unless given. */
+  /** How long to wait after each request, before jitter; {@linkcode RFC6887_WAITS_MS} by default. */
   readonly waitsMs?: readonly number[];
   /**
-   * At least 16 bytes that mapping nonces derive from. With the same secret the next run of a program renews and
-   * deletes what this one left; without one only this mapper can, and who has its grants.
+   * At least 16 bytes from which mapping nonces derive; random by default. With the same secret, the next run of a program
+   * can renew and delete what this one left open; without it, only this mapper and holders of its grants can.
    */
   readonly secret?: Uint8Array;
-  /** Let in these remote peers only: RFC 6887 §13.3. */
+  /** The only remote peers to let in; all by default. RFC 6887 §13.3. */
   readonly filters?: readonly PcpFilter[];
-  /** Map for other hosts than this one, by RFC 6887 §13.1; few servers allow it. `false` unless told. */
+  /** Whether to map ports of other hosts, which few servers allow; `false` by default. RFC 6887 §13.1. */
   readonly thirdParty?: boolean;
 }
 
 /**
  * PCP with one server.
  *
- * @param gateway its address; a link-local one with its zone
+ * @param gateway its IP address; a link-local one with its zone
  * @throws {RangeError} if the secret is too short
  */
 export function pcpMapper(gateway: string, options: PcpMapperOptions): PortMapper {
@@ -155,7 +96,7 @@ class PcpClient {
     this.#server = { network, address: { ip: gateway, port }, waitsMs };
     this.#options = options;
     this.#secret = secret ?? crypto.getRandomValues(new Uint8Array(32));
-    derivePcpNonce(this.#secret, 0, { ip: gateway, port: 0 }); // throws for a short secret, now and not later
+    derivePcpNonce(this.#secret, 0, { ip: gateway, port: 0 }); // throws now, not at the first request, if the secret is too short
   }
 
   nonceFor({ protocol, internal }: Pick<MappingRequest, "protocol" | "internal">): Uint8Array {
@@ -179,14 +120,10 @@ class PcpClient {
       clientIp: this.#clientIp(internal.ip),
       lifetimeSeconds,
       body: mapBody(request, nonce, { externalPort, externalIp }),
-      options: [
-        ...this.#thirdParty(internal.ip),
-        ...this.#options.filters ?? [],
-        ...request.exactExternalPort ? [{ type: "PREFER_FAILURE" } as const] : [],
-      ],
+      options: this.#mapOptions(request),
       signal,
     });
-    const assigned = response.body as PcpMap; // askPcp() lets no other opcode through
+    const assigned = response.body as PcpMap; // askPcp() accepts no other opcode
     if (assigned.externalPort === 0) {
       throw new MalformedMessageError(
         `${cannot("map", request)}: gateway ${this.#server.address.ip} granted external port 0`,
@@ -206,10 +143,10 @@ class PcpClient {
   }
 
   /**
-   * Deletes a mapping, or sees to it that it does not live long.
+   * Deletes a mapping, or makes it expire soon.
    *
-   * RFC 6887 §15 has servers confirm what was deleted before; miniupnpd refuses. It also refuses to delete an IPv6
-   * pinhole that was renewed, because it forgets the nonce then. To tell the two apart takes another request.
+   * By RFC 6887 §15, servers confirm the deletion of what is gone already; miniupnpd refuses. It also refuses to delete an
+   * IPv6 pinhole that was renewed, because it forgets the nonce then. Another request tells the two cases apart.
    */
   async release(grant: MappingGrant, nonce: Uint8Array, signal?: AbortSignal): Promise<void> {
     const refusal = await this.#delete(grant, nonce, signal);
@@ -222,7 +159,7 @@ class PcpClient {
     );
   }
 
-  /** RFC 6887 §11.6: by a short mapping of the discard port, which is deleted at once. */
+  /** RFC 6887 §11.6: maps the discard port for a short time, and deletes that mapping at once. */
   async externalIp(signal?: AbortSignal): Promise<string> {
     const { localIp } = this.#options;
     if (ipFamily(localIp) === 6) return localIp;
@@ -238,7 +175,7 @@ class PcpClient {
     return grant.external.ip;
   }
 
-  /** By ANNOUNCE, which changes nothing: RFC 6887 §14.1. */
+  /** Sends ANNOUNCE, which changes nothing: RFC 6887 §14.1. */
   probe({ signal }: MapperCallOptions = {}): Promise<ProbeResult> {
     return probeResult(this.#server.waitsMs, async () => {
       const { epoch } = await askPcp(this.#server, {
@@ -253,7 +190,7 @@ class PcpClient {
     });
   }
 
-  /** RFC 6887 §15: a MAP for 0 s, without suggestions. What is returned is a refusal that need not mean a failure. */
+  /** RFC 6887 §15: a MAP for 0 s, without suggestions. Returns a refusal that may mean that the mapping is gone. */
   async #delete(
     grant: MappingGrant,
     nonce: Uint8Array,
@@ -272,12 +209,14 @@ class PcpClient {
       });
       return undefined;
     } catch (error) {
-      if (!(error instanceof MappingRefusedError) || !AMBIGUOUS.includes(error.code)) throw error;
+      if (!(error instanceof MappingRefusedError) || !AMBIGUOUS_CODES.includes(error.code)) {
+        throw error;
+      }
       return error;
     }
   }
 
-  /** Makes a mapping as short as the server lets it be; `undefined` if it is not this host's any more. */
+  /** Makes a mapping as short as the server allows; `undefined` if it no longer belongs to this host. */
   async #shorten(
     grant: MappingGrant,
     nonce: Uint8Array,
@@ -291,14 +230,62 @@ class PcpClient {
     }
   }
 
+  #mapOptions({ internal, exactExternalPort }: MappingRequest): PcpOption[] {
+    const options = [...this.#thirdParty(internal.ip), ...this.#options.filters ?? []];
+    if (exactExternalPort) options.push({ type: "PREFER_FAILURE" });
+    return options;
+  }
+
   #clientIp(internalIp: string): string {
     return this.#options.thirdParty ? this.#options.localIp : internalIp;
   }
 
-  /** RFC 6887 §13.1: not for the host's own address. */
+  /** RFC 6887 §13.1: not allowed for the host's own address. */
   #thirdParty(internalIp: string): PcpOption[] {
     return this.#clientIp(internalIp) === internalIp ? [] : [{ type: "THIRD_PARTY", internalIp }];
   }
+}
+
+/**
+ * The nonce of a mapping: the first 12 bytes of HMAC-SHA256 with the secret as its key, over the text
+ * `punchline pcp nonce`, the IANA protocol number as a byte, the internal address in PCP's sixteen bytes, and the
+ * internal port in network byte order. The same mapping always has the same nonce, which cannot be guessed without the
+ * secret.
+ *
+ * @param protocol the IANA protocol number
+ * @throws {RangeError} if the secret has fewer than 16 bytes
+ */
+export function derivePcpNonce(
+  secret: Uint8Array,
+  protocol: number,
+  internal: TransportAddress,
+): Uint8Array {
+  if (secret.length < MIN_SECRET_LENGTH) {
+    throw new RangeError(
+      `Cannot derive nonce: the secret needs at least ${MIN_SECRET_LENGTH} bytes, not ${secret.length}`,
+    );
+  }
+  const what = concat(
+    new TextEncoder().encode(CONTEXT),
+    Uint8Array.of(protocol),
+    pcpAddressBytes(internal.ip),
+    Uint8Array.of(internal.port >> 8, internal.port),
+  );
+  return hmac("sha256", secret, what).slice(0, NONCE_LENGTH);
+}
+
+/**
+ * The nonce in a grant's handle.
+ *
+ * @throws {TypeError} if the text is not 24 hexadecimal digits
+ */
+export function pcpNonceFromHex(hex: string): Uint8Array {
+  if (!/^[0-9a-f]{24}$/.test(hex)) {
+    throw new TypeError(`Cannot read nonce: ${JSON.stringify(hex)} is not 24 hexadecimal digits`);
+  }
+  return Uint8Array.from({ length: NONCE_LENGTH }, (_, index) => {
+    return parseInt(hex.slice(2 * index, 2 * index + 2), 16);
+  });
 }
 
 function mapBody(
@@ -315,10 +302,28 @@ function mapBody(
   };
 }
 
+/** The port on which servers listen: RFC 6887 §19.1. */
+const PCP_PORT = 5351;
+
+/**
+ * RFC 7723 §4: the address of the nearest PCP server, wherever it is, such as a carrier's. Use it only if you trust the
+ * networks between: any server on the path may answer.
+ */
+export const PCP_ANYCAST = { ipv4: "192.0.0.9", ipv6: "2001:1::1" } as const;
+
+/** Hashed into every nonce: another text would orphan the mappings of earlier versions. */
+const CONTEXT = "punchline pcp nonce";
+
+/** RFC 6887 §11.1: 96 bits. */
+const NONCE_LENGTH = 12;
+
+/** Chosen by us: 128 bits cannot be guessed. */
+const MIN_SECRET_LENGTH = 16;
+
 const PROTOCOLS = { tcp: PCP_TCP, udp: PCP_UDP } as const;
 
 /** RFC 863. */
 const DISCARD_PORT = 9;
 
-/** What miniupnpd answers to the deletion of a mapping that is gone, and to one that it does not grant. */
-const AMBIGUOUS: readonly number[] = [PCP_RESULT.NOT_AUTHORIZED, PCP_RESULT.NO_RESOURCES];
+/** How miniupnpd refuses to delete a mapping that is gone, and one that it should delete. */
+const AMBIGUOUS_CODES: readonly number[] = [PCP_RESULT.NOT_AUTHORIZED, PCP_RESULT.NO_RESOURCES];

@@ -5,174 +5,40 @@
  */
 
 import { ByteReader, concat } from "../../base/bytes.ts";
-import { MalformedMessageError } from "../../base/errors.ts";
+import { malformed } from "../../base/errors.ts";
 import { formatIp, type IpFamily, ipToBytes } from "../../net/address.ts";
 
-/** The sixteen bytes of an address. */
-export function pcpAddressBytes(ip: string): Uint8Array<ArrayBuffer> {
-  const address = ipToBytes(ip);
-  if (address.length === 16) return address;
-  const mapped = new Uint8Array(16);
-  mapped.set(V4_MAPPED);
-  mapped.set(address, V4_MAPPED.length);
-  return mapped;
-}
-
-/** Reads sixteen bytes; an IPv4 address comes out as such. */
-export function readPcpAddress(reader: ByteReader, field: string): string {
-  const bytes = reader.bytes(16, field);
-  const isIpv4 = V4_MAPPED.every((byte, index) => bytes[index] === byte);
-  return formatIp(isIpv4 ? bytes.subarray(V4_MAPPED.length) : bytes);
-}
-
-/** "No address" of a family: RFC 6887 §5. */
-export function noAddress(family: IpFamily): string {
-  return family === 4 ? "0.0.0.0" : "::";
-}
-
-const V4_MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
-
-/** One option of a request or response. */
-export type PcpOption =
-  /** The mapping is for another host than the one that asks: RFC 6887 §13.1. */
-  | { readonly type: "THIRD_PARTY"; readonly internalIp: string }
-  /** Refuse rather than grant another external address or port: RFC 6887 §13.2. */
-  | { readonly type: "PREFER_FAILURE" }
-  /** Let these remote peers in, and nobody else: RFC 6887 §13.3. */
-  | PcpFilter
-  /** One that is not in RFC 6887. Below 128 a server that does not know it must refuse the request. */
-  | { readonly type: number; readonly data: Uint8Array };
-
-/** Whom a mapping lets in: RFC 6887 §13.3. */
-export interface PcpFilter {
-  /** Tells it from other options. */
-  readonly type: "FILTER";
-  /** As in the message: 96 more than the network's own for IPv4, up to 128; 0 takes all filters away. */
-  readonly prefixLength: number;
-  /** 0 for all ports. */
-  readonly remotePeerPort: number;
-  /** The address, or the network's. */
-  readonly remotePeerIp: string;
-}
-
-/** The bytes of options, each padded to whole words. */
-export function encodePcpOptions(options: readonly PcpOption[]): Uint8Array<ArrayBuffer> {
-  return concat(...options.map(encodeOption));
-}
-
-/**
- * Reads options up to the end of the message.
- *
- * @throws {MalformedMessageError} if one does not fit
- */
-export function decodePcpOptions(bytes: Uint8Array): PcpOption[] {
-  const reader = new ByteReader(bytes, "PCP options");
-  const options: PcpOption[] = [];
-  while (reader.remaining > 0) {
-    const code = reader.uint8("option code");
-    reader.uint8("reserved");
-    const length = reader.uint16("option length");
-    options.push(decodeOption(code, reader.bytes(length, `data of option ${code}`)));
-    reader.bytes(paddingOf(length), `padding of option ${code}`);
-  }
-  return options;
-}
-
-function encodeOption(option: PcpOption): Uint8Array {
-  const code = typeof option.type === "number" ? option.type : CODES[option.type];
-  const data = dataOf(option);
-  const header = new Uint8Array(4);
-  const view = new DataView(header.buffer);
-  view.setUint8(0, code);
-  view.setUint16(2, data.length);
-  return concat(header, data, new Uint8Array(paddingOf(data.length)));
-}
-
-function dataOf(option: PcpOption): Uint8Array {
-  switch (option.type) {
-    case "THIRD_PARTY":
-      return pcpAddressBytes(option.internalIp);
-    case "PREFER_FAILURE":
-      return new Uint8Array(0);
-    case "FILTER": {
-      const { prefixLength, remotePeerPort, remotePeerIp } = option;
-      const data = concat(new Uint8Array(4), pcpAddressBytes(remotePeerIp));
-      const view = new DataView(data.buffer);
-      view.setUint8(1, prefixLength);
-      view.setUint16(2, remotePeerPort);
-      return data;
-    }
-    default:
-      return option.data;
-  }
-}
-
-function decodeOption(code: number, data: Uint8Array): PcpOption {
-  const reader = new ByteReader(data, `PCP option ${code}`);
-  const option = readOption(code, reader);
-  if (option === undefined) return { type: code, data };
-  reader.end();
-  return option;
-}
-
-function readOption(code: number, reader: ByteReader): PcpOption | undefined {
-  switch (code) {
-    case CODES.THIRD_PARTY:
-      return { type: "THIRD_PARTY", internalIp: readPcpAddress(reader, "internal IP") };
-    case CODES.PREFER_FAILURE:
-      return { type: "PREFER_FAILURE" };
-    case CODES.FILTER: {
-      reader.uint8("reserved");
-      return {
-        type: "FILTER",
-        prefixLength: reader.uint8("prefix length"),
-        remotePeerPort: reader.uint16("remote peer port"),
-        remotePeerIp: readPcpAddress(reader, "remote peer IP"),
-      };
-    }
-    default:
-      return undefined;
-  }
-}
-
-function paddingOf(length: number): number {
-  return (4 - length % 4) % 4;
-}
-
-/** RFC 6887 §19.4. */
-const CODES = { THIRD_PARTY: 1, PREFER_FAILURE: 2, FILTER: 3 } as const;
-
-/** What a host asks a server: RFC 6887 §7.1. */
+/** A request: RFC 6887 §7.1. */
 export interface PcpRequest {
   /** {@linkcode PCP_VERSION}. */
   readonly version: number;
-  /** 0 deletes. */
+  /** 0 deletes the mapping. */
   readonly lifetimeSeconds: number;
-  /** The address that the request is sent from; a NAT on the way shows by its being another. */
+  /** The address that the request is sent from. If the server sees another, there is a NAT in between. */
   readonly clientIp: string;
-  /** What depends on the opcode. */
+  /** The part that depends on the opcode. */
   readonly body: PcpBody;
   /** RFC 6887 §7.3. */
   readonly options: readonly PcpOption[];
 }
 
-/** What a server answers, or announces: RFC 6887 §7.2. */
+/** A response, or an announcement: RFC 6887 §7.2. */
 export interface PcpResponse {
-  /** {@linkcode PCP_VERSION}; what the server speaks instead, in a refusal of the version. */
+  /** {@linkcode PCP_VERSION}; in a refusal of the version, the version that the server speaks. */
   readonly version: number;
   /** RFC 6887 §7.4; 0 is success. */
   readonly resultCode: number;
-  /** Of the mapping; of the refusal, if it is one. */
+  /** The lifetime of the mapping, or of the refusal. */
   readonly lifetimeSeconds: number;
-  /** Seconds since the server's table of mappings was empty: RFC 6887 §8.5. */
+  /** For how long the server has kept its table of mappings: RFC 6887 §8.5. */
   readonly epochSeconds: number;
-  /** What depends on the opcode. */
+  /** The part that depends on the opcode. */
   readonly body: PcpBody;
   /** RFC 6887 §7.3. */
   readonly options: readonly PcpOption[];
 }
 
-/** What depends on the opcode. */
+/** The part of a message that depends on the opcode. */
 export type PcpBody =
   /** RFC 6887 §14.1. */
   | { readonly opcode: "ANNOUNCE" }
@@ -180,49 +46,64 @@ export type PcpBody =
   | PcpMap
   /** RFC 6887 §12.1. */
   | PcpPeer
-  /** Another opcode, or a refusal that does not repeat the request; options are in the data as well. */
+  /** Another opcode, or a refusal that does not repeat the request. The data includes the options. */
   | { readonly opcode: number; readonly data: Uint8Array };
 
-/** RFC 6887 §11.1: what MAP and PEER have in common. */
+/** The fields that MAP and PEER share: RFC 6887 §11.1 and §12.1. */
 export interface PcpMapping {
   /** 12 bytes. */
   readonly nonce: Uint8Array;
-  /** Of the IANA's protocol numbers, such as {@linkcode PCP_TCP}; 0 for all. */
+  /** The IANA protocol number, such as {@linkcode PCP_TCP}; 0 for all. */
   readonly protocol: number;
   /** 0 for all. */
   readonly internalPort: number;
-  /** Suggested in a request, assigned in a response. */
+  /** The suggested port in a request, the assigned one in a response. */
   readonly externalPort: number;
-  /** Suggested in a request, assigned in a response. */
+  /** The suggested address in a request, the assigned one in a response. */
   readonly externalIp: string;
 }
 
-/** RFC 6887 §11.1. */
+/** A MAP body: RFC 6887 §11.1. */
 export interface PcpMap extends PcpMapping {
-  /** Tells it from other bodies. */
+  /** Distinguishes it from other bodies. */
   readonly opcode: "MAP";
 }
 
-/** RFC 6887 §12.1. */
+/** A PEER body: RFC 6887 §12.1. */
 export interface PcpPeer extends PcpMapping {
-  /** Tells it from other bodies. */
+  /** Distinguishes it from other bodies. */
   readonly opcode: "PEER";
-  /** The other end of the connection. */
+  /** The port of the connection's other end. */
   readonly remotePeerPort: number;
-  /** The other end of the connection. */
+  /** The address of the connection's other end. */
   readonly remotePeerIp: string;
 }
 
-/** RFC 6887 §7.1. */
-export const PCP_VERSION = 2;
+/** One option of a request or response. */
+export type PcpOption =
+  /** The mapping is for another host than the sender: RFC 6887 §13.1. */
+  | { readonly type: "THIRD_PARTY"; readonly internalIp: string }
+  /** Refuse rather than grant another external address or port: RFC 6887 §13.2. */
+  | { readonly type: "PREFER_FAILURE" }
+  /** Let in these remote peers only: RFC 6887 §13.3. */
+  | PcpFilter
+  /** An option that is not in RFC 6887. A server that does not know it must refuse the request if its code is below 128. */
+  | { readonly type: number; readonly data: Uint8Array };
 
-/** TCP's of the IANA's protocol numbers. */
-export const PCP_TCP = 6;
-/** UDP's of the IANA's protocol numbers. */
-export const PCP_UDP = 17;
+/** The remote peers that a mapping lets in: RFC 6887 §13.3. */
+export interface PcpFilter {
+  /** Distinguishes it from other options. */
+  readonly type: "FILTER";
+  /** As in the message: for IPv4 96 more than the network's own, up to 128. 0 removes all filters. */
+  readonly prefixLength: number;
+  /** 0 for all ports. */
+  readonly remotePeerPort: number;
+  /** The peer's address, or its network's. */
+  readonly remotePeerIp: string;
+}
 
 /**
- * The bytes of a request.
+ * Encodes a request.
  *
  * @throws {RangeError} if it is longer than RFC 6887 §7 allows
  */
@@ -237,7 +118,7 @@ export function encodePcpRequest(request: PcpRequest): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Reads a request of any version; what it says in other versions than 2 is a guess.
+ * Decodes a request of any version, as if it were of version 2.
  *
  * @throws {MalformedMessageError} if the bytes are not one
  */
@@ -246,7 +127,7 @@ export function decodePcpRequest(bytes: Uint8Array): PcpRequest {
   const version = reader.uint8("version");
   const code = reader.uint8("opcode");
   if ((code & RESPONSE) !== 0) {
-    throw new MalformedMessageError(`Cannot read PCP request: opcode ${code} is a response's`);
+    throw malformed("PCP request", `opcode ${code} is a response's`);
   }
   reader.bytes(2, "reserved");
   const lifetimeSeconds = reader.uint32("requested lifetime");
@@ -255,7 +136,7 @@ export function decodePcpRequest(bytes: Uint8Array): PcpRequest {
 }
 
 /**
- * The bytes of a response.
+ * Encodes a response.
  *
  * @throws {RangeError} if it is longer than RFC 6887 §7 allows
  */
@@ -271,9 +152,9 @@ export function encodePcpResponse(response: PcpResponse): Uint8Array<ArrayBuffer
 }
 
 /**
- * Reads a response of any version; what it says in other versions than 2 is a guess, but for its result code.
+ * Decodes a response of any version, as if it were of version 2. The result code is the same in all versions.
  *
- * A refusal may be cut behind its result code: routers that know NAT-PMP alone send eight bytes in all.
+ * A refusal may end after its result code: routers that speak only NAT-PMP send eight bytes in all.
  *
  * @throws {MalformedMessageError} if the bytes are not one
  */
@@ -282,7 +163,7 @@ export function decodePcpResponse(bytes: Uint8Array): PcpResponse {
   const version = reader.uint8("version");
   const code = reader.uint8("opcode");
   if ((code & RESPONSE) === 0) {
-    throw new MalformedMessageError(`Cannot read PCP response: opcode ${code} is a request's`);
+    throw malformed("PCP response", `opcode ${code} is a request's`);
   }
   reader.uint8("reserved");
   const resultCode = reader.uint8("result code");
@@ -300,11 +181,56 @@ export function decodePcpResponse(bytes: Uint8Array): PcpResponse {
   return { version, resultCode, lifetimeSeconds, epochSeconds, ...rest };
 }
 
+/** Encodes options, each padded to whole words. */
+function encodePcpOptions(options: readonly PcpOption[]): Uint8Array<ArrayBuffer> {
+  return concat(...options.map(encodeOption));
+}
+
+/**
+ * Decodes options up to the end of the message.
+ *
+ * @throws {MalformedMessageError} if one is truncated
+ */
+function decodePcpOptions(bytes: Uint8Array): PcpOption[] {
+  const reader = new ByteReader(bytes, "PCP options");
+  const options: PcpOption[] = [];
+  while (reader.remaining > 0) {
+    const code = reader.uint8("option code");
+    reader.uint8("reserved");
+    const length = reader.uint16("option length");
+    options.push(decodeOption(code, reader.bytes(length, `data of option ${code}`)));
+    reader.bytes(paddingOf(length), `padding of option ${code}`);
+  }
+  return options;
+}
+
+/** Encodes an address: sixteen bytes, IPv4 addresses as IPv4-mapped ones (RFC 6887 §5). */
+export function pcpAddressBytes(ip: string): Uint8Array<ArrayBuffer> {
+  const address = ipToBytes(ip);
+  if (address.length === 16) return address;
+  const mapped = new Uint8Array(16);
+  mapped.set(V4_MAPPED);
+  mapped.set(address, V4_MAPPED.length);
+  return mapped;
+}
+
+/** Decodes an address of sixteen bytes. */
+function readPcpAddress(reader: ByteReader, field: string): string {
+  const bytes = reader.bytes(16, field);
+  const isIpv4 = V4_MAPPED.every((byte, index) => bytes[index] === byte);
+  return formatIp(isIpv4 ? bytes.subarray(V4_MAPPED.length) : bytes);
+}
+
+/** The all-zeros address of a family, which stands for no address: RFC 6887 §5. */
+export function noAddress(family: IpFamily): string {
+  return family === 4 ? "0.0.0.0" : "::";
+}
+
 function join(header: Uint8Array, message: PcpRequest | PcpResponse): Uint8Array<ArrayBuffer> {
   const bytes = concat(header, bodyBytes(message.body), encodePcpOptions(message.options));
   if (bytes.length <= MAX_LENGTH) return bytes;
   throw new RangeError(
-    `Cannot encode PCP message: it takes at most ${MAX_LENGTH} bytes, not ${bytes.length}`,
+    `Cannot encode PCP message: it must have at most ${MAX_LENGTH} bytes, not ${bytes.length}`,
   );
 }
 
@@ -326,7 +252,7 @@ function bodyBytes(body: PcpBody): Uint8Array {
 function mappingBytes(mapping: PcpMapping): Uint8Array {
   if (mapping.nonce.length !== NONCE_LENGTH) {
     throw new RangeError(
-      `Cannot encode PCP message: a nonce has ${NONCE_LENGTH} bytes, not ${mapping.nonce.length}`,
+      `Cannot encode PCP message: the nonce must have ${NONCE_LENGTH} bytes, not ${mapping.nonce.length}`,
     );
   }
   const ports = new Uint8Array(8);
@@ -377,12 +303,10 @@ function readRaw(opcode: number, reader: ByteReader): PcpBody {
   return { opcode, data: reader.bytes(reader.remaining, "data") };
 }
 
-/** RFC 6887 §8.3: what is longer, or not a number of whole words, is not PCP. */
+/** RFC 6887 §8.3: PCP messages have at most 1100 bytes, in whole words. */
 function readerOf(bytes: Uint8Array, what: string): ByteReader {
   if (bytes.length > MAX_LENGTH || bytes.length % 4 !== 0) {
-    throw new MalformedMessageError(
-      `Cannot read ${what}: ${bytes.length} bytes are more than ${MAX_LENGTH}, or not whole words`,
-    );
+    throw malformed(what, `${bytes.length} bytes are more than ${MAX_LENGTH}, or not whole words`);
   }
   return new ByteReader(bytes, what);
 }
@@ -391,10 +315,81 @@ function codeOf(body: PcpBody): number {
   return typeof body.opcode === "number" ? body.opcode : OPCODES.indexOf(body.opcode);
 }
 
+function encodeOption(option: PcpOption): Uint8Array {
+  const code = typeof option.type === "number" ? option.type : OPTION_CODES[option.type];
+  const data = dataOf(option);
+  const header = new Uint8Array(4);
+  const view = new DataView(header.buffer);
+  view.setUint8(0, code);
+  view.setUint16(2, data.length);
+  return concat(header, data, new Uint8Array(paddingOf(data.length)));
+}
+
+function dataOf(option: PcpOption): Uint8Array {
+  switch (option.type) {
+    case "THIRD_PARTY":
+      return pcpAddressBytes(option.internalIp);
+    case "PREFER_FAILURE":
+      return new Uint8Array(0);
+    case "FILTER": {
+      const { prefixLength, remotePeerPort, remotePeerIp } = option;
+      const data = concat(new Uint8Array(4), pcpAddressBytes(remotePeerIp));
+      const view = new DataView(data.buffer);
+      view.setUint8(1, prefixLength);
+      view.setUint16(2, remotePeerPort);
+      return data;
+    }
+    default:
+      return option.data;
+  }
+}
+
+function decodeOption(code: number, data: Uint8Array): PcpOption {
+  const reader = new ByteReader(data, `PCP option ${code}`);
+  const option = readOption(code, reader);
+  if (option === undefined) return { type: code, data };
+  reader.end();
+  return option;
+}
+
+function readOption(code: number, reader: ByteReader): PcpOption | undefined {
+  switch (code) {
+    case OPTION_CODES.THIRD_PARTY:
+      return { type: "THIRD_PARTY", internalIp: readPcpAddress(reader, "internal IP") };
+    case OPTION_CODES.PREFER_FAILURE:
+      return { type: "PREFER_FAILURE" };
+    case OPTION_CODES.FILTER: {
+      reader.uint8("reserved");
+      return {
+        type: "FILTER",
+        prefixLength: reader.uint8("prefix length"),
+        remotePeerPort: reader.uint16("remote peer port"),
+        remotePeerIp: readPcpAddress(reader, "remote peer IP"),
+      };
+    }
+    default:
+      return undefined;
+  }
+}
+
+function paddingOf(length: number): number {
+  return (4 - length % 4) % 4;
+}
+
+/** RFC 6887 §7.1. */
+export const PCP_VERSION = 2;
+
+/** The IANA protocol number of TCP. */
+export const PCP_TCP = 6;
+/** The IANA protocol number of UDP. */
+export const PCP_UDP = 17;
+
 type PcpOpcode = "ANNOUNCE" | "MAP" | "PEER";
 
-/** RFC 6887 §19.2, by their numbers. */
+/** RFC 6887 §19.2, in the order of their numbers. */
 const OPCODES: readonly PcpOpcode[] = ["ANNOUNCE", "MAP", "PEER"];
+
+/** RFC 6887 §11.1 and §12.1, in the same order. */
 const BODY_LENGTHS: readonly number[] = [0, 36, 56];
 
 /** RFC 6887 §7. */
@@ -402,5 +397,10 @@ const HEADER_LENGTH = 24;
 const MAX_LENGTH = 1100;
 const NONCE_LENGTH = 12;
 
-/** The bit that tells responses from requests: RFC 6887 §7. */
+/** The bit that marks responses: RFC 6887 §7. */
 const RESPONSE = 0x80;
+
+/** RFC 6887 §19.4. */
+const OPTION_CODES = { THIRD_PARTY: 1, PREFER_FAILURE: 2, FILTER: 3 } as const;
+
+const V4_MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];

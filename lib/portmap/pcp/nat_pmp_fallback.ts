@@ -1,5 +1,5 @@
 /**
- * PCP, and NAT-PMP with gateways that know no PCP: the order of RFC 6887 appendix A.
+ * PCP with NAT-PMP as the fallback, in the order of RFC 6887 appendix A.
  *
  * @module
  */
@@ -15,12 +15,13 @@ import {
 import { PCP_RESULT } from "../refusals.ts";
 
 /**
- * A mapper that asks by PCP, and by NAT-PMP once the gateway has shown that it knows no PCP: by UNSUPP_VERSION, by
- * garbage, or by silence. What it shows is forgotten after each call. Grants tell which of the two made them.
+ * A mapper that asks by PCP, and by NAT-PMP once the gateway has shown that it does not speak PCP: by UNSUPP_VERSION, by
+ * an answer that cannot be read, or by silence. It forgets that after each call. Grants say which of the two made them.
  *
- * This is what the RFC wants. Asking both at once is faster, and disturbs only gateways that know neither.
+ * This is the order of the RFC. Asking by both at once is faster, and bothers only gateways that speak neither.
  *
- * @param pcp and `natPmp`, with the same gateway
+ * @param pcp a PCP mapper
+ * @param natPmp a NAT-PMP mapper with the same gateway
  */
 export function pcpFirst(pcp: PortMapper, natPmp: PortMapper): PortMapper {
   const grantor = ({ mapper }: MappingGrant) => mapper === natPmp.name ? natPmp : pcp;
@@ -49,7 +50,7 @@ export function pcpFirst(pcp: PortMapper, natPmp: PortMapper): PortMapper {
   };
 }
 
-/** RFC 6887 appendix A; silence is what NAT-PMP gateways give that ignore other versions. */
+/** RFC 6887 appendix A. Some NAT-PMP gateways ignore other versions, which looks like silence. */
 function isDowngrade(error: unknown): boolean {
   return error instanceof NoResponseError || error instanceof MalformedMessageError ||
     error instanceof MappingRefusedError && error.code === PCP_RESULT.UNSUPP_VERSION;

@@ -1,8 +1,7 @@
 /**
- * PCP's PEER: keeping an outbound connection's mapping alive, and learning what it looks like from outside. RFC 6887
- * §12.
+ * PCP's PEER: keeps the mapping of an outbound connection alive, and reports its external address. RFC 6887 §12.
  *
- * It lets nobody in but the remote peer, cannot be deleted, and never shortens a mapping: hence no grant.
+ * Such a mapping lets in only the remote peer, cannot be deleted, and is never shortened: hence there is no grant.
  *
  * @module
  */
@@ -12,7 +11,7 @@ import { cannot, type GatewayEpoch } from "../mapper.ts";
 import { noAddress, PCP_TCP, PCP_UDP, type PcpPeer } from "./message.ts";
 import { askPcp, type PcpServer } from "./transaction.ts";
 
-/** Which connection. */
+/** A connection whose mapping to keep. */
 export interface PcpPeerRequest {
   /** The transport protocol. */
   readonly protocol: "tcp" | "udp";
@@ -20,30 +19,30 @@ export interface PcpPeerRequest {
   readonly internal: TransportAddress;
   /** The other end, as this host knows it. */
   readonly remotePeer: TransportAddress;
-  /** What to ask for; anything unless given. */
+  /** The external address and port to ask for; any by default. */
   readonly external?: TransportAddress;
-  /** What to ask for; the server may grant more, or less. */
+  /** The lifetime to ask for. The server may grant more, or less. */
   readonly lifetimeSeconds: number;
-  /** 12 bytes; the same again to renew. */
+  /** 12 bytes. Use the same ones to renew. */
   readonly nonce: Uint8Array;
-  /** Ends the request. */
+  /** Aborts the request. */
   readonly signal?: AbortSignal;
 }
 
-/** What the server made, or found. */
+/** The mapping that the server created, or found. */
 export interface PcpPeerMapping {
   /** This host's end, as the remote peer sees it. */
   readonly external: TransportAddress;
-  /** How long it lives without traffic. */
+  /** How long it lasts without traffic. */
   readonly lifetimeSeconds: number;
-  /** The server's clock. */
+  /** The server's clock at the time of the answer. */
   readonly epoch: GatewayEpoch;
 }
 
 /**
- * Makes or extends the mapping of an outbound connection.
+ * Creates or extends the mapping of an outbound connection.
  *
- * @throws {MappingRefusedError} if the server refuses; many do not know PEER
+ * @throws {MappingRefusedError} if the server refuses; many do not support PEER
  * @throws {NoResponseError} if it does not answer
  */
 export async function requestPcpPeer(
@@ -69,7 +68,7 @@ export async function requestPcpPeer(
     options: [],
     signal,
   });
-  const { externalIp, externalPort } = response.body as PcpPeer; // askPcp() lets no other opcode through
+  const { externalIp, externalPort } = response.body as PcpPeer; // askPcp() accepts no other opcode
   return {
     external: { ip: externalIp, port: externalPort },
     lifetimeSeconds: response.lifetimeSeconds,

@@ -1,5 +1,5 @@
 /**
- * One question to a PCP server: RFC 6887 §8.1, §8.3 and §9.
+ * A PCP transaction: one request to a server and its response. RFC 6887 §8.1, §8.3 and §9.
  *
  * @module
  */
@@ -23,50 +23,53 @@ import {
 
 /** A PCP server, and how to ask it. */
 export interface PcpServer {
-  /** The network of the host that asks. */
+  /** The network of this host. */
   readonly network: Network;
-  /** Where the server is asked: its address and port, 5351 where nobody says otherwise. */
+  /** The server's address and port, usually 5351. */
   readonly address: TransportAddress;
   /** How long to wait after each request, before jitter. */
   readonly waitsMs: readonly number[];
 }
 
 /** What to ask. */
-export interface PcpQuestion extends Omit<PcpRequest, "version"> {
-  /** Begins messages of errors, as in `Cannot map TCP port 80`. */
+export interface PcpTransactionRequest extends Omit<PcpRequest, "version"> {
+  /** The start of error messages, such as `Cannot map TCP port 80`. */
   readonly action: string;
-  /** Ends the request. */
+  /** Aborts the request. */
   readonly signal?: AbortSignal;
 }
 
-/** What a server granted. */
+/** A server's answer. */
 export interface PcpAnswer {
-  /** A success. */
+  /** Its response, which reports success. */
   readonly response: PcpResponse;
-  /** The server's clock in it. */
+  /** The server's clock at the time of the answer. */
   readonly epoch: GatewayEpoch;
 }
 
 /**
- * Asks until the server answers.
+ * Sends the request until the server answers.
  *
  * @throws {MappingRefusedError} if it refuses, or speaks another version
- * @throws as {@linkcode askGateway}
+ * @throws what {@linkcode askGateway} throws
  */
-export async function askPcp(server: PcpServer, question: PcpQuestion): Promise<PcpAnswer> {
+export async function askPcp(
+  server: PcpServer,
+  request: PcpTransactionRequest,
+): Promise<PcpAnswer> {
   const { network, address, waitsMs } = server;
-  const { action, clientIp, signal } = question;
+  const { action, clientIp, signal } = request;
   const { answer: response, receivedAtMs } = await askGateway({
     network,
     gateway: address,
     localIp: clientIp,
-    request: encodePcpRequest({ ...question, version: PCP_VERSION }),
+    request: encodePcpRequest({ ...request, version: PCP_VERSION }),
     protocol: "PCP",
     waitsMs: withJitter(waitsMs, Math.random),
     signal,
     accept: (data) => {
       const response = decodePcpResponse(data);
-      return answers(response, question) ? response : undefined;
+      return answers(response, request) ? response : undefined;
     },
   });
   const code = resultCodeOf(response);
@@ -81,18 +84,18 @@ export async function askPcp(server: PcpServer, question: PcpQuestion): Promise<
   });
 }
 
-/** NAT-PMP routers say version 0, and with their own codes what comes to the same: another version. */
+/** NAT-PMP routers answer with version 0 and codes of their own, which comes to the same: another version. */
 function resultCodeOf({ version, resultCode }: PcpResponse): number {
   return version === PCP_VERSION ? resultCode : PCP_RESULT.UNSUPP_VERSION;
 }
 
-/** RFC 6887 §8.3 and §11.4: whether a response is to this question, and not to another of this host's. */
-function answers(response: PcpResponse, question: PcpQuestion): boolean {
+/** RFC 6887 §8.3 and §11.4: whether a response answers this request, and not another one of this host. */
+function answers(response: PcpResponse, request: PcpTransactionRequest): boolean {
   const { version, resultCode, body } = response;
   if (version === 0) return true;
   if (version !== PCP_VERSION) return resultCode === PCP_RESULT.UNSUPP_VERSION;
-  const asked = question.body;
-  // A refusal that does not repeat the request has nothing to compare but the opcode's number.
+  const asked = request.body;
+  // In a refusal that does not repeat the request there is only the opcode's number to compare.
   if (typeof body.opcode === "number") {
     return resultCode !== PCP_RESULT.SUCCESS && body.opcode === OPCODES[asked.opcode];
   }
@@ -100,7 +103,7 @@ function answers(response: PcpResponse, question: PcpQuestion): boolean {
   if (!("nonce" in body) || !("nonce" in asked)) return true;
   if (!isSameMapping(body, asked)) return false;
   // A late answer to a deletion grants for 0 s.
-  const isDeletion = question.lifetimeSeconds === 0;
+  const isDeletion = request.lifetimeSeconds === 0;
   return resultCode !== PCP_RESULT.SUCCESS || (response.lifetimeSeconds === 0) === isDeletion;
 }
 

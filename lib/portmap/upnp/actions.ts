@@ -1,41 +1,41 @@
 /**
- * The actions that open ports: WANIPConnection:1 and :2 (§2.4 of their specifications), which WANPPPConnection
- * shares, and WANIPv6FirewallControl:1. Arguments are in the order of the specifications.
+ * The actions that open ports: those of WANIPConnection:1 and :2 (§2.4), which WANPPPConnection shares, and of
+ * WANIPv6FirewallControl:1. Arguments are in the order of the specifications.
  *
  * @module
  */
 
-import { MalformedMessageError } from "../../base/errors.ts";
+import { malformed, type MalformedMessageError } from "../../base/errors.ts";
 import { isIp, parseIp } from "../../net/address.ts";
 
-/** An action, and how to read its answer. */
+/** An action with its arguments, and how to decode its answer. */
 export interface IgdAction<T> {
   readonly name: string;
   readonly arguments: readonly (readonly [name: string, value: string])[];
-  /** @throws {MalformedMessageError} if the answer lacks what it is for */
+  /** @throws {MalformedMessageError} if the answer lacks a value that is needed */
   readonly decode: (values: SoapValues) => T;
 }
 
 /** Out arguments, by name in lower case. */
 export type SoapValues = ReadonlyMap<string, string>;
 
-/** Which entry of the table of mappings: its key there, for any remote host. */
+/** The key of an entry in the table of mappings, for any remote host. */
 export interface PortMappingKey {
   /** The transport protocol. */
   readonly protocol: "tcp" | "udp";
-  /** The port outside. */
+  /** The external port. */
   readonly externalPort: number;
 }
 
-/** What an entry says. */
+/** Where an entry leads. */
 export interface PortMappingTarget {
-  /** The internal host. */
+  /** The internal host's IP address. */
   readonly internalClient: string;
-  /** Its port. */
+  /** The port of that host. */
   readonly internalPort: number;
-  /** What who made it wrote there. */
+  /** The description that the creator of the entry gave it. */
   readonly description: string;
-  /** 0 stands for ever, and in answers also for not telling. */
+  /** 0 stands for a permanent lease; in answers also for an unknown one. */
   readonly leaseSeconds: number;
 }
 
@@ -43,7 +43,7 @@ export interface PortMappingTarget {
 export interface PortMappingEntry extends PortMappingKey, PortMappingTarget {
   /** Whether it is in effect. */
   readonly enabled: boolean;
-  /** Empty stands for any. */
+  /** The only host that may use it; empty for any. */
   readonly remoteHost: string;
 }
 
@@ -53,9 +53,9 @@ export function addPortMapping(entry: PortMappingKey & PortMappingTarget): IgdAc
 }
 
 /**
- * AddAnyPortMapping, of WANIPConnection:2: another port if this one is taken. Returns the port.
+ * AddAnyPortMapping, of WANIPConnection:2: maps another port if this one is in use. Returns the port.
  *
- * miniupnpd before 2.3.5 described the out argument under another name, so that any will do.
+ * miniupnpd before 2.3.5 gives the out argument another name, so any name will do.
  */
 export function addAnyPortMapping(entry: PortMappingKey & PortMappingTarget): IgdAction<number> {
   return {
@@ -82,7 +82,7 @@ export function getSpecificPortMappingEntry(key: PortMappingKey): IgdAction<Port
   };
 }
 
-/** GetGenericPortMappingEntry: the entry at a place in the table, from 0. */
+/** GetGenericPortMappingEntry: the entry at an index of the table, from 0. */
 export function getGenericPortMappingEntry(index: number): IgdAction<PortMappingEntry> {
   return {
     name: "GetGenericPortMappingEntry",
@@ -96,7 +96,7 @@ export function getGenericPortMappingEntry(index: number): IgdAction<PortMapping
   };
 }
 
-/** GetExternalIPAddress. `0.0.0.0` if there is none, or what is said is no address. */
+/** GetExternalIPAddress. `0.0.0.0` if the answer is not an address. */
 export function getExternalIpAddress(): IgdAction<string> {
   return {
     name: "GetExternalIPAddress",
@@ -105,7 +105,7 @@ export function getExternalIpAddress(): IgdAction<string> {
   };
 }
 
-/** GetStatusInfo: the state of the connection, such as `Connected`. Some devices say `Up`. */
+/** GetStatusInfo: the state of the connection, such as `Connected`. Some devices answer `Up`. */
 export function getStatusInfo(): IgdAction<string> {
   return {
     name: "GetStatusInfo",
@@ -114,7 +114,7 @@ export function getStatusInfo(): IgdAction<string> {
   };
 }
 
-/** A hole in the IPv6 firewall, for any remote host. */
+/** A pinhole in the IPv6 firewall, for any remote host. */
 export interface PinholeTarget {
   readonly protocol: "tcp" | "udp";
   readonly internalClient: string;
@@ -123,7 +123,7 @@ export interface PinholeTarget {
   readonly leaseSeconds: number;
 }
 
-/** What the IPv6 firewall does. */
+/** The state of the IPv6 firewall. */
 export interface FirewallStatus {
   readonly firewallEnabled: boolean;
   readonly inboundPinholeAllowed: boolean;
@@ -171,7 +171,7 @@ export function deletePinhole(uniqueId: number): IgdAction<void> {
   return { name: "DeletePinhole", arguments: [["UniqueID", `${uniqueId}`]], decode: nothing };
 }
 
-/** CheckPinholeWorking: whether packets have come through. FRITZ!Box 7590 lacks it. */
+/** CheckPinholeWorking: whether packets have passed. FRITZ!Box 7590 lacks it. */
 export function checkPinholeWorking(uniqueId: number): IgdAction<boolean> {
   return {
     name: "CheckPinholeWorking",
@@ -223,24 +223,23 @@ function toBoolean(text = ""): boolean {
 function toProtocol(text = ""): "tcp" | "udp" {
   const protocol = text.toLowerCase();
   if (protocol === "tcp" || protocol === "udp") return protocol;
-  throw malformed("NewProtocol", text);
+  throw unreadable("NewProtocol", text);
 }
 
 function toPort(text: string | undefined, name: string): number {
   const port = toInteger(text, name);
   if (port <= 65_535) return port;
-  throw malformed(name, text);
+  throw unreadable(name, text);
 }
 
 function toInteger(text = "", name: string): number {
   if (/^\d{1,10}$/.test(text)) return Number(text);
-  throw malformed(name, text);
+  throw unreadable(name, text);
 }
 
-function malformed(name: string, text = ""): MalformedMessageError {
-  const value = JSON.stringify(text.slice(0, 40));
-  return new MalformedMessageError(`Cannot read SOAP values: ${name} is ${value}`);
+function unreadable(name: string, text = ""): MalformedMessageError {
+  return malformed("SOAP values", `${name} is ${JSON.stringify(text.slice(0, 40))}`);
 }
 
-/** WANIPv6FirewallControl:1 §2.3.8: numbers of the IANA registry. */
+/** WANIPv6FirewallControl:1 §2.3.8: IANA protocol numbers. */
 const IANA_PROTOCOL = { tcp: "6", udp: "17" };

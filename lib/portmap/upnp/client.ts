@@ -1,14 +1,12 @@
 /**
- * UPnP IGD with one gateway: port mappings of IPv4 and pinholes of IPv6.
+ * A UPnP IGD client: port mappings of IPv4 and pinholes of IPv6 on one gateway.
  *
  * @module
  */
 
-import { MalformedMessageError, NetworkError, NoResponseError } from "../../base/errors.ts";
-import { SharedJob } from "../../base/tasks.ts";
+import { NetworkError, NoResponseError, PunchlineError } from "../../base/errors.ts";
 import { ipFamily } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
-import { isSameIp } from "../gateway.ts";
 import {
   cannot,
   checkGrant,
@@ -19,12 +17,12 @@ import {
   type MappingRequest,
   type PortMapper,
   type ProbeResult,
-  probeResult,
   sameAgain,
 } from "../mapper.ts";
+import { probeResult } from "../probe.ts";
 import { getExternalIpAddress, type PortMappingEntry, type PortMappingKey } from "./actions.ts";
 import type { DeviceLink, IgdService } from "./device.ts";
-import { discoverIgds, type FoundIgd, isGateway } from "./discovery.ts";
+import { IgdFinder, type KnownIgd } from "./discovery.ts";
 import {
   closePinhole,
   describeFirewall,
@@ -33,208 +31,42 @@ import {
   renewPinhole,
 } from "./pinhole.ts";
 import { isTakenByOthers, mapIgdPort, readEntry, unmapIgdPort } from "./port_mapping.ts";
-import {
-  call,
-  connectionStatus,
-  type IgdSession,
-  isOfDevice,
-  listEntries,
-  promiseOf,
-  rankConnections,
-  tryCall,
-} from "./session.ts";
-import { SoapClient } from "./soap.ts";
+import { call, connectionStatus, type IgdSession, listEntries, tryCall } from "./session.ts";
 import { SEARCH_MS } from "./ssdp.ts";
-
-/** A device, ready to be called. */
-export interface KnownIgd {
-  readonly found: FoundIgd;
-  readonly soap: SoapClient;
-  /** In the order of their use. */
-  readonly connections: readonly IgdService[];
-}
-
-/** Knows the device of one gateway. */
-export class IgdFinder {
-  readonly #network: Network;
-  readonly #gateway: string;
-  #known: KnownIgd | undefined;
-  #search: SharedJob<KnownIgd> | undefined;
-
-  constructor(network: Network, gateway: string) {
-    this.#network = network;
-    this.#gateway = gateway;
-  }
-
-  /** Whether the device has been found before. */
-  get hasFound(): boolean {
-    return this.#known !== undefined;
-  }
-
-  /**
-   * The device, searched for unless it is known.
-   *
-   * @throws {NoResponseError} if nobody answers
-   * @throws {MalformedMessageError} if what the gateway answers leads nowhere
-   * @throws {MappingRefusedError} if it is not one that opens ports
-   */
-  async find(link: DeviceLink, signal?: AbortSignal): Promise<KnownIgd> {
-    if (this.#known !== undefined) return this.#known;
-    if (this.#search === undefined || this.#search.isAborted) {
-      const search: SharedJob<KnownIgd> = this.#search = new SharedJob(async (signal) => {
-        try {
-          return this.#known = await this.#findOnLink(link, signal);
-        } finally {
-          if (this.#search === search) this.#search = undefined;
-        }
-      });
-    }
-    return await this.#search.join(signal);
-  }
-
-  /** Forgets a device that no longer is where it was. */
-  forget(known: KnownIgd): void {
-    if (this.#known === known) this.#known = undefined;
-  }
-
-  async #findOnLink(link: DeviceLink, signal: AbortSignal): Promise<KnownIgd> {
-    const problems: Error[] = [];
-    const others: FoundIgd[] = [];
-    const search = discoverIgds(this.#network, {
-      links: [link],
-      signal,
-      onProblem: (problem, responder) => {
-        if (isSameIp(responder, this.#gateway)) problems.push(problem);
-      },
-    });
-    for await (const found of search) {
-      if (isGateway(found, this.#gateway)) return await this.#know(found, signal);
-      others.push(found);
-    }
-    for (const found of others) {
-      const known = await this.#know(found, signal);
-      if (await this.#leadsOut(known, signal)) return known;
-    }
-    throw this.#notFound(problems);
-  }
-
-  async #know(found: FoundIgd, signal: AbortSignal): Promise<KnownIgd> {
-    const soap = new SoapClient(this.#network);
-    const connections = await rankConnections(this.#session(found, soap, signal));
-    return { found, soap, connections };
-  }
-
-  /** Another device of the link than the gateway is used only if all speaks for it: it may be an access point. */
-  async #leadsOut({ found, soap, connections }: KnownIgd, signal: AbortSignal): Promise<boolean> {
-    const [first] = connections;
-    if (first === undefined) return false;
-    return promiseOf(await connectionStatus(this.#session(found, soap, signal), first)) === 3;
-  }
-
-  #session(found: FoundIgd, soap: SoapClient, signal: AbortSignal): IgdSession {
-    const { device, link } = found;
-    return { device, soap, gateway: this.#gateway, local: link.local, signal };
-  }
-
-  #notFound(problems: readonly Error[]): Error {
-    const refusal = problems.find((problem) => problem instanceof MappingRefusedError);
-    if (refusal !== undefined) return refusal;
-    const [problem] = problems;
-    const cannot = `Cannot find UPnP at gateway ${this.#gateway}`;
-    return problem === undefined
-      ? new NoResponseError(`${cannot}: no answer in ${SEARCH_MS} ms`)
-      : new MalformedMessageError(`${cannot}: ${problem.message}`, { cause: problem });
-  }
-}
-
-/** Whether an error may come from asking where the device no longer is: ports change with restarts (kubo #8963). */
-export function isOfMovedDevice(error: unknown): boolean {
-  if (error instanceof NoResponseError) return true;
-  if (error instanceof NetworkError) return MOVED.includes(error.reason);
-  return error instanceof MappingRefusedError &&
-    ["no SOAP", "connection reset"].includes(error.reason);
-}
-
-const MOVED = ["refused", "reset", "unreachable", "timed-out"];
-
-/** In a {@linkcode MappingGrant.handle}. */
-export type IgdHandle =
-  | {
-    readonly kind: "port";
-    readonly serviceType: string;
-    /** Under which name the mapping stands in the router: renewing it is to keep that. */
-    readonly description: string;
-  }
-  | { readonly kind: "pinhole"; readonly uniqueId: number };
-
-/** The handle as text. */
-export function encodeHandle(handle: IgdHandle): string {
-  return JSON.stringify(handle);
-}
-
-/**
- * Reads a handle.
- *
- * @throws {TypeError} if it is none that {@linkcode encodeHandle} wrote
- */
-export function decodeHandle(text: string): IgdHandle {
-  const handle = parse(text);
-  if (typeof handle === "object" && handle !== null && "kind" in handle) {
-    if (handle.kind === "pinhole" && "uniqueId" in handle && typeof handle.uniqueId === "number") {
-      return { kind: "pinhole", uniqueId: handle.uniqueId };
-    }
-    if (
-      handle.kind === "port" && "serviceType" in handle && "description" in handle &&
-      typeof handle.serviceType === "string" && typeof handle.description === "string"
-    ) {
-      const { serviceType, description } = handle;
-      return { kind: "port", serviceType, description };
-    }
-  }
-  throw new TypeError(`Cannot use grant: its handle is ${JSON.stringify(text.slice(0, 80))}`);
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
 
 /** What {@linkcode igdMapper} takes. */
 export interface IgdMapperOptions {
-  /** The network of the host that asks. */
+  /** The network of this host. */
   readonly network: Network;
-  /** An address of this host on the gateway's link; the system's choice, or the mapped one, unless given. */
+  /** This host's address on the gateway's link; by default the mapped one, or the system's choice. */
   readonly local?: string;
-  /** How long the prefix of that link is; the usual 24 (IPv4) or 64 (IPv6) unless given. */
+  /** The prefix length of that link; 24 (IPv4) or 64 (IPv6) by default. */
   readonly prefixLength?: number;
 }
 
-/** What UPnP can do beside what all protocols can. */
+/** A mapper with what only UPnP can do. */
 export interface IgdMapper extends PortMapper {
-  /** Searches for the gateway, unless it is known; asks it for nothing. */
+  /** Searches for the gateway if it is not known yet, and asks it for nothing. */
   find(options?: MapperCallOptions): Promise<void>;
-  /** The entry of an external port as the gateway reads it now; `undefined` if there is none. */
+  /** The entry of an external port in the gateway's table; `undefined` if there is none, `"unknown"` if it does not say. */
   readMapping(
     key: PortMappingKey,
     options?: MapperCallOptions,
   ): Promise<PortMappingEntry | undefined | "unknown">;
   /**
-   * The table of IPv4 mappings, of all hosts, as far as the gateway lists it.
+   * The IPv4 mappings of all hosts, as far as the gateway lists them.
    *
-   * @throws {MappingRefusedError} if it does not
+   * @throws {MappingRefusedError} if it lists none
    */
   listMappings(options?: MapperCallOptions): Promise<PortMappingEntry[]>;
-  /** Deletes a mapping, whosever it is. That it is not there is no error. */
+  /** Deletes a mapping of any host. A mapping that is not there is not an error. */
   deleteMapping(key: PortMappingKey, options?: MapperCallOptions): Promise<void>;
-  /** Whether packets have come through a pinhole; `"unknown"` where the gateway does not tell, or none has been sent. */
+  /** Whether packets have passed a pinhole; `"unknown"` if the gateway does not say, or no packet has arrived yet. */
   checkPinhole(grant: MappingGrant, options?: MapperCallOptions): Promise<boolean | "unknown">;
 }
 
 /**
- * UPnP with one gateway, which is searched for at the first call. Calls of one device follow one another.
+ * UPnP with one gateway. The first call searches for it. Calls of one device run one after the other.
  *
  * @param gateway its IP address; a link-local one with its zone
  */
@@ -294,9 +126,9 @@ class Igd implements IgdMapper {
       if (handle.kind === "pinhole") return await closePinhole(session, handle.uniqueId, action);
       const service = sameService(known, handle) ?? requireConnection(known, action, this.gateway);
       const key = { protocol: grant.protocol, externalPort: grant.external.port };
-      const mayBeOthers = isExpired(grant) &&
+      const isTaken = isExpired(grant) &&
         await isTakenByOthers(session, service, { key, request: sameAgain(grant) });
-      if (!mayBeOthers) await unmapIgdPort(session, service, { key, action });
+      if (!isTaken) await unmapIgdPort(session, service, { key, action });
     });
   }
 
@@ -395,9 +227,9 @@ class Igd implements IgdMapper {
   }
 
   /**
-   * Runs a job with the device. If it was found before and is no longer there, it is searched for once more.
+   * Runs a job with the device. If the device was found before but has moved, the job runs once more after a new search.
    *
-   * @param local the address that the job is about, if it is about one
+   * @param local the address that the job is about, if any
    */
   async #with<T>(
     local: string | undefined,
@@ -437,13 +269,58 @@ class Igd implements IgdMapper {
   }
 }
 
-/** The port is open whatever becomes of this question. */
+/** The content of a {@linkcode MappingGrant.handle}. */
+export type IgdHandle =
+  | {
+    readonly kind: "port";
+    readonly serviceType: string;
+    /** The mapping's description in the router's table, which renewals keep. */
+    readonly description: string;
+  }
+  | { readonly kind: "pinhole"; readonly uniqueId: number };
+
+/** Encodes a handle as text. */
+export function encodeHandle(handle: IgdHandle): string {
+  return JSON.stringify(handle);
+}
+
+/**
+ * Decodes a handle.
+ *
+ * @throws {TypeError} if {@linkcode encodeHandle} did not write it
+ */
+export function decodeHandle(text: string): IgdHandle {
+  const handle = tryParse(text);
+  if (typeof handle === "object" && handle !== null && "kind" in handle) {
+    if (handle.kind === "pinhole" && "uniqueId" in handle && typeof handle.uniqueId === "number") {
+      return { kind: "pinhole", uniqueId: handle.uniqueId };
+    }
+    if (
+      handle.kind === "port" && "serviceType" in handle && "description" in handle &&
+      typeof handle.serviceType === "string" && typeof handle.description === "string"
+    ) {
+      const { serviceType, description } = handle;
+      return { kind: "port", serviceType, description };
+    }
+  }
+  throw new TypeError(`Cannot use grant: its handle is ${JSON.stringify(text.slice(0, 80))}`);
+}
+
+/** Whether the device may have moved: its port changes with restarts (kubo #8963). */
+function isOfMovedDevice(error: unknown): boolean {
+  if (error instanceof NoResponseError) return true;
+  if (error instanceof NetworkError) return MOVED_REASONS.includes(error.reason);
+  return error instanceof MappingRefusedError &&
+    ["no SOAP", "connection reset"].includes(error.reason);
+}
+
+/** The port is open, whatever comes of this call. */
 async function externalIpOf(session: IgdSession, service: IgdService): Promise<string> {
   try {
     const outcome = await tryCall(session, service, getExternalIpAddress());
     return outcome.kind === "done" ? outcome.value : "0.0.0.0";
   } catch (error) {
-    if (isOfDevice(error)) return "0.0.0.0";
+    if (error instanceof PunchlineError) return "0.0.0.0";
     throw error;
   }
 }
@@ -475,11 +352,21 @@ function isExpired({ grantedAtMs, lifetimeSeconds }: MappingGrant): boolean {
   return performance.now() > grantedAtMs + lifetimeSeconds * 1000;
 }
 
-/** Without control characters: it ends up on terminals. */
+/** Without control characters, as it ends up on terminals. */
 function describe(parts: readonly (string | undefined)[]): string {
   return parts.filter((part) => part !== undefined && part !== "").join(", ")
     .replaceAll(/\p{Control}/gu, "");
 }
 
-/** Ours: what a device calls itself is to fit on a line. */
+function tryParse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const MOVED_REASONS = ["refused", "reset", "unreachable", "timed-out"];
+
+/** Chosen by us: a device's name has to fit on a line. */
 const MAX_NAME = 60;

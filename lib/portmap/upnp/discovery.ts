@@ -4,9 +4,10 @@
  * @module
  */
 
-import { MalformedMessageError, NoResponseError } from "../../base/errors.ts";
+import { MalformedMessageError, NoResponseError, PunchlineError } from "../../base/errors.ts";
+import { SharedJob, TaskGroup } from "../../base/tasks.ts";
 import { WaitQueue } from "../../base/wait_queue.ts";
-import { formatTransportAddress, ipFamily, type TransportAddress } from "../../net/address.ts";
+import { formatTransportAddress, ipFamily, zoneOf } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
 import { isSameIp } from "../gateway.ts";
 import { MappingRefusedError } from "../mapper.ts";
@@ -16,77 +17,250 @@ import {
   type DeviceUrl,
   type IgdDevice,
   igdDevice,
+  type IgdService,
   parseLocation,
   whyForbidden,
 } from "./device.ts";
 import { requestHttp } from "./http.ts";
-import { isOfDevice } from "./session.ts";
-import { searchGateways, type SsdpAnswer } from "./ssdp.ts";
+import { connectionScore, connectionStatus, type IgdSession, rankConnections } from "./session.ts";
+import { SoapClient } from "./soap.ts";
+import { SEARCH_MS, searchGateways, type SsdpAnswer } from "./ssdp.ts";
 import { delay } from "@std/async/delay";
 
 /** A gateway, and how it was found. */
 export interface FoundIgd {
   readonly device: IgdDevice;
   readonly link: DeviceLink;
-  /** Who answered the search: usually the device itself. */
+  /** The address that answered the search, usually the device's own. */
   readonly responder: string;
 }
 
 /** What {@linkcode discoverIgds} takes. */
-export interface DiscoverOptions {
-  /** Where to search, at once; those of IPv6 after those of IPv4. */
+export interface DiscoverIgdsOptions {
+  /** The links to search, all at once; IPv6 after IPv4. */
   readonly links: readonly DeviceLink[];
-  /** Told of answers that led to no gateway, and whose they were. */
+  /** Called with answers that led to no gateway, and who sent them. */
   readonly onProblem?: (problem: Error, responder: string) => void;
   readonly signal?: AbortSignal;
 }
 
 /**
- * Searches all links, and yields the gateways as their descriptions come. Devices that answer and then are silent
- * hold up nobody.
+ * Searches all links, and yields the gateways as their descriptions arrive. Devices that answer and then fall silent
+ * do not delay the others.
  *
  * @throws {NetworkError} if no link could be searched
  * @throws the signal's reason on abort
  */
 export async function* discoverIgds(
   network: Network,
-  options: DiscoverOptions,
+  options: DiscoverIgdsOptions,
 ): AsyncGenerator<FoundIgd, void> {
   const { links, onProblem = () => {}, signal } = options;
   signal?.throwIfAborted();
-  const done = new NoResponseError("Cannot find more gateways: the search is over");
-  const stop = new AbortController();
-  const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
   const found = new WaitQueue<FoundIgd>(MAX_DEVICES * links.length);
-  const staggers = links.some(({ local }) => ipFamily(local) === 4);
-  const searches = links.map(async (link) => {
-    if (staggers && ipFamily(link.local) === 6) await delay(IPV6_STAGGER_MS, { signal: either });
-    const search = { network, link, onProblem, signal: either };
-    await searchLink(search, (device) => found.push(device));
-  });
-  const over = Promise.allSettled(searches).then((results) => {
-    const failures = results.flatMap((result) => result.status === "rejected" ? [result] : []);
-    found.close(failures.length === links.length && failures[0] ? failures[0].reason : done);
+  const hasIpv4 = links.some(({ local }) => ipFamily(local) === 4);
+  await using searching = new TaskGroup((error) => found.close(error));
+  searching.run(async (stopped) => {
+    const either = signal === undefined ? stopped : AbortSignal.any([signal, stopped]);
+    const searches = links.map(async (link) => {
+      if (hasIpv4 && ipFamily(link.local) === 6) await delay(IPV6_DELAY_MS, { signal: either });
+      const search = { network, link, onProblem, signal: either };
+      await searchLink(search, (device) => found.push(device));
+    });
+    const results = await Promise.allSettled(searches);
+    const failures = results.filter((result) => result.status === "rejected");
+    const [first] = failures;
+    const hasFailed = first !== undefined && failures.length === links.length;
+    found.close(hasFailed ? first.reason : SEARCH_OVER);
   });
   try {
     while (true) yield await found.next(signal);
   } catch (error) {
-    if (error !== done) throw error;
-  } finally {
-    stop.abort(done);
-    await over;
+    if (error !== SEARCH_OVER) throw error;
   }
 }
 
+/** Whether a gateway that was found is the one at this address. */
+export function isGateway({ device, responder }: FoundIgd, gateway: string): boolean {
+  return isSameIp(device.location.address.ip, gateway) || isSameIp(responder, gateway);
+}
+
+/** A device that is ready to be called. */
+export interface KnownIgd {
+  readonly found: FoundIgd;
+  readonly soap: SoapClient;
+  /** In the order in which to use them. */
+  readonly connections: readonly IgdService[];
+}
+
+/** Finds the device of one gateway, and remembers it. */
+export class IgdFinder {
+  readonly #network: Network;
+  readonly #gateway: string;
+  #known: KnownIgd | undefined;
+  #search: SharedJob<KnownIgd> | undefined;
+
+  constructor(network: Network, gateway: string) {
+    this.#network = network;
+    this.#gateway = gateway;
+  }
+
+  /** Whether the device has been found before. */
+  get hasFound(): boolean {
+    return this.#known !== undefined;
+  }
+
+  /**
+   * The device; searches for it if it is not known.
+   *
+   * @throws {NoResponseError} if no device answers
+   * @throws {MalformedMessageError} if the gateway answers, but with nothing useful
+   * @throws {MappingRefusedError} if the gateway's device opens no ports
+   */
+  async find(link: DeviceLink, signal?: AbortSignal): Promise<KnownIgd> {
+    if (this.#known !== undefined) return this.#known;
+    if (this.#search === undefined || this.#search.isAborted) {
+      const search: SharedJob<KnownIgd> = this.#search = new SharedJob(async (signal) => {
+        try {
+          return this.#known = await this.#findOnLink(link, signal);
+        } finally {
+          if (this.#search === search) this.#search = undefined;
+        }
+      });
+    }
+    return await this.#search.join(signal);
+  }
+
+  /** Forgets a device that is no longer where it was. */
+  forget(known: KnownIgd): void {
+    if (this.#known === known) this.#known = undefined;
+  }
+
+  async #findOnLink(link: DeviceLink, signal: AbortSignal): Promise<KnownIgd> {
+    const problems: Error[] = [];
+    const others: FoundIgd[] = [];
+    const search = discoverIgds(this.#network, {
+      links: [link],
+      signal,
+      onProblem: (problem, responder) => {
+        if (isSameIp(responder, this.#gateway)) problems.push(problem);
+      },
+    });
+    for await (const found of search) {
+      if (isGateway(found, this.#gateway)) return await this.#prepare(found, signal);
+      others.push(found);
+    }
+    for (const found of others) {
+      const known = await this.#prepare(found, signal);
+      if (await this.#isConnected(known, signal)) return known;
+    }
+    throw this.#notFound(problems);
+  }
+
+  async #prepare(found: FoundIgd, signal: AbortSignal): Promise<KnownIgd> {
+    const soap = new SoapClient(this.#network);
+    const connections = await rankConnections(this.#session(found, soap, signal));
+    return { found, soap, connections };
+  }
+
+  /** A device other than the gateway may be an access point: it is used only if it is clearly connected. */
+  async #isConnected(
+    { found, soap, connections }: KnownIgd,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const [first] = connections;
+    if (first === undefined) return false;
+    const status = await connectionStatus(this.#session(found, soap, signal), first);
+    return connectionScore(status) === 3;
+  }
+
+  #session(found: FoundIgd, soap: SoapClient, signal: AbortSignal): IgdSession {
+    const { device, link } = found;
+    return { device, soap, gateway: this.#gateway, local: link.local, signal };
+  }
+
+  #notFound(problems: readonly Error[]): Error {
+    const refusal = problems.find((problem) => problem instanceof MappingRefusedError);
+    if (refusal !== undefined) return refusal;
+    const [problem] = problems;
+    const cannot = `Cannot find UPnP at gateway ${this.#gateway}`;
+    return problem === undefined
+      ? new NoResponseError(`${cannot}: no answer in ${SEARCH_MS} ms`)
+      : new MalformedMessageError(`${cannot}: ${problem.message}`, { cause: problem });
+  }
+}
+
+interface LinkSearch {
+  readonly network: Network;
+  readonly link: DeviceLink;
+  readonly onProblem: (problem: Error, responder: string) => void;
+  readonly signal: AbortSignal;
+}
+
+async function searchLink(
+  { network, link, onProblem, signal }: LinkSearch,
+  onFound: (found: FoundIgd) => void,
+): Promise<void> {
+  const seen = new Set<string>();
+  const fetches: Promise<void>[] = [];
+  try {
+    const answers = searchGateways(network, link, {
+      signal,
+      onMalformed: (error, { ip }) => onProblem(error, ip),
+    });
+    for await (const answer of answers) {
+      const { location } = answer.response;
+      if (seen.has(location) || seen.size >= MAX_DEVICES || !isPromising(answer, link)) continue;
+      seen.add(location);
+      const fetching = fetchAnswered(network, answer, { link, signal }).then(onFound, (error) => {
+        if (!(error instanceof PunchlineError)) throw error;
+        onProblem(error, answer.from.ip); // of this device alone
+      });
+      fetching.catch(() => {}); // awaited below, once the search is over
+      fetches.push(fetching);
+    }
+  } finally {
+    await Promise.allSettled(fetches);
+  }
+  await Promise.all(fetches);
+}
+
+/** Where the gateway is known, other devices count only if they say that they are gateways: printers answer too. */
+function isPromising({ response, from }: SsdpAnswer, { gateway }: DeviceLink): boolean {
+  if (gateway === undefined || isSameIp(from.ip, gateway)) return true;
+  return /InternetGatewayDevice/i.test(response.searchTarget + response.uniqueServiceName);
+}
+
+async function fetchAnswered(
+  network: Network,
+  { response, from }: SsdpAnswer,
+  { link, signal }: { link: DeviceLink; signal: AbortSignal },
+): Promise<FoundIgd> {
+  const location = parseLocation(
+    response.location,
+    zoneOf(link.gateway ?? "") || zoneOf(link.local),
+  );
+  const { ip } = location.address;
+  const reason = whyForbidden(ip, link) ?? whyForbidden(from.ip, link) ??
+    (await network.ownsAddress(ip) ? `${ip} is this host's own` : undefined);
+  if (reason !== undefined) {
+    throw new MalformedMessageError(
+      `Cannot follow LOCATION ${JSON.stringify(response.location)} from ${from.ip}: ${reason}`,
+    );
+  }
+  const device = await fetchIgd(network, location, { local: link.local, signal });
+  return { device, link, responder: from.ip };
+}
+
 /**
- * Gets a description.
+ * Fetches a description.
  *
- * @throws {MalformedMessageError} if it is none
- * @throws {MappingRefusedError} if it is of a device that opens no ports
- * @throws {NoResponseError} if it does not come in time
+ * @throws {MalformedMessageError} if it cannot be read
+ * @throws {MappingRefusedError} if the device opens no ports
+ * @throws {NoResponseError} if it does not arrive in time
  * @throws {NetworkError} if the device cannot be reached
  */
-export async function fetchIgd(
+async function fetchIgd(
   network: Network,
   location: DeviceUrl,
   options: { local: string; signal?: AbortSignal },
@@ -114,76 +288,16 @@ export async function fetchIgd(
   );
 }
 
-interface LinkSearch {
-  readonly network: Network;
-  readonly link: DeviceLink;
-  readonly onProblem: (problem: Error, responder: string) => void;
-  readonly signal: AbortSignal;
-}
+const SEARCH_OVER = new DOMException("The search is over", "AbortError");
 
-async function searchLink(
-  { network, link, onProblem, signal }: LinkSearch,
-  onFound: (found: FoundIgd) => void,
-): Promise<void> {
-  const seen = new Set<string>();
-  const fetches: Promise<void>[] = [];
-  try {
-    const onGarbage = (error: Error, { ip }: TransportAddress) => onProblem(error, ip);
-    for await (const answer of searchGateways(network, link, { onGarbage, signal })) {
-      const { location } = answer.response;
-      if (seen.has(location) || seen.size >= MAX_DEVICES || !isPromising(answer, link)) continue;
-      seen.add(location);
-      const following = follow(network, answer, { link, signal }).then(onFound, (error) => {
-        if (!isOfDevice(error)) throw error; // what is wrong with one device is not with others
-        onProblem(error, answer.from.ip);
-      });
-      following.catch(() => {}); // awaited below, when the search is over
-      fetches.push(following);
-    }
-  } finally {
-    await Promise.allSettled(fetches);
-  }
-  await Promise.all(fetches);
-}
+/** Chosen by us: FRITZ!Box answers nothing if searches of both families arrive together (syncthing). */
+const IPV6_DELAY_MS = 800;
 
-async function follow(
-  network: Network,
-  { response, from }: SsdpAnswer,
-  { link, signal }: { link: DeviceLink; signal: AbortSignal },
-): Promise<FoundIgd> {
-  const zone = /%.*$/.exec(`${link.gateway ?? ""}`) ?? /%.*$/.exec(link.local);
-  const location = parseLocation(response.location, zone?.[0]);
-  const { ip } = location.address;
-  const reason = whyForbidden(ip, link) ?? whyForbidden(from.ip, link) ??
-    (await network.ownsAddress(ip) ? `${ip} is this host's own` : undefined);
-  if (reason !== undefined) {
-    throw new MalformedMessageError(
-      `Cannot follow LOCATION ${JSON.stringify(response.location)} from ${from.ip}: ${reason}`,
-    );
-  }
-  const device = await fetchIgd(network, location, { local: link.local, signal });
-  return { device, link, responder: from.ip };
-}
-
-/** Printers and televisions are roots of devices too; where the gateway is known they are left alone. */
-function isPromising({ response, from }: SsdpAnswer, { gateway }: DeviceLink): boolean {
-  if (gateway === undefined || isSameIp(from.ip, gateway)) return true;
-  return /InternetGatewayDevice/i.test(response.searchTarget + response.uniqueServiceName);
-}
-
-/** Whether a gateway that was found is the one at this address. */
-export function isGateway({ device, responder }: FoundIgd, gateway: string): boolean {
-  return isSameIp(device.location.address.ip, gateway) || isSameIp(responder, gateway);
-}
-
-/** Ours: FRITZ!Box answers nothing when searches of both families come at once (syncthing). */
-const IPV6_STAGGER_MS = 800;
-
-/** Ours: links with more than a handful of gateways are not known; who answers as many plays with us. */
+/** Chosen by us: no link is known to have more than a handful of gateways; one that does is hostile. */
 const MAX_DEVICES = 8;
 
-/** Ours: they have 2 to 20 KiB. */
+/** Chosen by us: descriptions have 2 to 20 KiB. */
 const MAX_DESCRIPTION_BYTES = 256 * 1024;
 
-/** Ours: devices that take longer to say who they are were not seen; dead ones cost no more than this. */
+/** Chosen by us: no device is known to take longer, and one that is dead delays the search no more than this. */
 const DESCRIPTION_TIMEOUT_MS = 3000;

@@ -1,36 +1,36 @@
 /**
- * Climbing the fault ladder: from one attempt to map a port, and how it failed, to the next.
+ * The fallbacks: from one attempt to map a port, and how it failed, to the next attempt.
  *
  * @module
  */
 
 import type { MappingRequest } from "../mapper.ts";
-import { type FallbackRule, faultRule, type IgdFailure } from "./faults.ts";
+import { type Fallback, faultRule, type IgdFailure } from "./faults.ts";
 
-/** How to ask for a mapping. */
-export interface MappingAttempt {
+/** One way to ask for a mapping. */
+export interface AddMappingAttempt {
   readonly action: "AddPortMapping" | "AddAnyPortMapping";
-  /** Which of the device's connections. */
+  /** The index of the connection among those of the device. */
   readonly service: number;
   readonly externalPort: number;
-  /** 0 stands for ever. */
+  /** 0 stands for a permanent lease. */
   readonly leaseSeconds: number;
   readonly description: string;
-  /** What led from the first attempt to this one. */
-  readonly taken: readonly FallbackRule[];
+  /** The fallbacks that led from the first attempt to this one. */
+  readonly taken: readonly Fallback[];
 }
 
 /** What an attempt may vary. */
 export interface FallbackContext {
   readonly request: MappingRequest;
-  /** The versions of the device's connections, in the order of their use. */
+  /** The versions of the device's connections, in the order in which to use them. */
   readonly serviceVersions: readonly number[];
-  /** External ports to fall back to, drawn at random by the caller. */
+  /** External ports to fall back to. The caller draws them at random. */
   readonly otherPorts: readonly number[];
 }
 
 /** What to ask for first. */
-export function firstAttempt(request: MappingRequest): MappingAttempt {
+export function firstAttempt(request: MappingRequest): AddMappingAttempt {
   const { externalPort, internal, lifetimeSeconds, description } = request;
   return {
     action: "AddPortMapping",
@@ -42,26 +42,26 @@ export function firstAttempt(request: MappingRequest): MappingAttempt {
   };
 }
 
-/** The next attempt; `undefined` if nothing is left to try. */
+/** The next attempt; `undefined` if there is nothing left to try. */
 export function nextAttempt(
-  attempt: MappingAttempt,
+  attempt: AddMappingAttempt,
   failure: IgdFailure,
   context: FallbackContext,
-): MappingAttempt | undefined {
-  if (attempt.taken.length >= MAX_STEPS) return undefined;
-  for (const step of faultRule(failure).steps) {
-    const changed = STEPS[step](attempt, context);
+): AddMappingAttempt | undefined {
+  if (attempt.taken.length >= MAX_FALLBACKS) return undefined;
+  for (const fallback of faultRule(failure).fallbacks) {
+    const changed = FALLBACKS[fallback](attempt, context);
     if (changed === undefined) continue;
-    return { ...attempt, ...changed, taken: [...attempt.taken, step] };
+    return { ...attempt, ...changed, taken: [...attempt.taken, fallback] };
   }
   return undefined;
 }
 
-type Change = Partial<MappingAttempt>;
+type Change = Partial<AddMappingAttempt>;
 
-/** What each step changes; `undefined` where it does not apply, or would change nothing. */
-const STEPS: Readonly<
-  Record<FallbackRule, (attempt: MappingAttempt, context: FallbackContext) => Change | undefined>
+/** What each fallback changes; `undefined` if it does not apply, or would change nothing. */
+const FALLBACKS: Readonly<
+  Record<Fallback, (attempt: AddMappingAttempt, context: FallbackContext) => Change | undefined>
 > = {
   "retry": (attempt) => once("retry", attempt, {}),
 
@@ -69,12 +69,12 @@ const STEPS: Readonly<
     action === "AddAnyPortMapping" ? { action: "AddPortMapping" } : undefined,
 
   "any-port": (attempt, { request, serviceVersions }) => {
-    const offered = (serviceVersions[attempt.service] ?? 1) >= 2;
-    if (!offered || request.exactExternalPort) return undefined;
+    const isOffered = (serviceVersions[attempt.service] ?? 1) >= 2;
+    if (!isOffered || request.exactExternalPort) return undefined;
     return once("any-port", attempt, { action: "AddAnyPortMapping" });
   },
 
-  "other-port": nextPort,
+  "other-port": otherPort,
 
   "same-port": ({ externalPort }, { request }) => {
     const { internal, exactExternalPort } = request;
@@ -83,7 +83,7 @@ const STEPS: Readonly<
   },
 
   "unprivileged-port": (attempt, context) =>
-    attempt.externalPort < 1024 ? nextPort(attempt, context) : undefined,
+    attempt.externalPort < 1024 ? otherPort(attempt, context) : undefined,
 
   "permanent-lease": (attempt) =>
     attempt.leaseSeconds > 0 ? once("permanent-lease", attempt, { leaseSeconds: 0 }) : undefined,
@@ -103,17 +103,16 @@ const STEPS: Readonly<
       : undefined,
 };
 
-function once(step: FallbackRule, attempt: MappingAttempt, change: Change): Change | undefined {
-  return attempt.taken.includes(step) ? undefined : change;
+function once(fallback: Fallback, attempt: AddMappingAttempt, change: Change): Change | undefined {
+  return attempt.taken.includes(fallback) ? undefined : change;
 }
 
-function nextPort(
-  { taken }: MappingAttempt,
+function otherPort(
+  { taken }: AddMappingAttempt,
   { request, otherPorts }: FallbackContext,
 ): Change | undefined {
-  const tried =
-    taken.filter((step) => step === "other-port" || step === "unprivileged-port").length;
-  const externalPort = otherPorts[tried];
+  const isOtherPort = (each: Fallback) => each === "other-port" || each === "unprivileged-port";
+  const externalPort = otherPorts[taken.filter(isOtherPort).length];
   if (externalPort === undefined || request.exactExternalPort) return undefined;
   return { externalPort, action: "AddPortMapping" };
 }
@@ -126,9 +125,9 @@ function toLease(lifetimeSeconds: number): number {
 /** WANIPConnection:2 §2.3.19: a week. */
 const MAX_LEASE_SECONDS = 604_800;
 
-/** Ours: some devices keep 32 characters or fewer, none needs more than this. */
+/** Chosen by us: some devices keep 32 characters or fewer, and none is known to need more than this. */
 const MAX_DESCRIPTION = 64;
 const PLAIN = "punchline";
 
-/** Ours: more than any device is known to take, and an end for one that plays with us. */
-const MAX_STEPS = 12;
+/** Chosen by us: more than any device is known to need, and an end for a hostile one. */
+const MAX_FALLBACKS = 12;

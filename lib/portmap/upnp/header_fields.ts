@@ -4,18 +4,17 @@
  * @module
  */
 
-import { MalformedMessageError } from "../../base/errors.ts";
+import { malformed } from "../../base/errors.ts";
 
-/** A start line and what follows it, up to the empty line. */
+/** A start line and the header fields that follow it. */
 export interface Head {
   readonly startLine: string;
-  /** By name in lower case; the first of equals counts. */
+  /** By name in lower case; of fields with the same name, the first. */
   readonly fields: ReadonlyMap<string, string>;
 }
 
 /**
- * Reads a head. Lines may end with LF alone, and names may be in any case; lines that are no field are passed
- * over.
+ * Parses a head. Lines may end with LF alone, and names may be in any case. Lines that are not fields are skipped.
  *
  * @param what names the message in errors
  * @throws {MalformedMessageError} if the start line is empty, or there are too many fields
@@ -23,7 +22,7 @@ export interface Head {
 export function parseHead(text: string, what: string): Head {
   const [startLine = "", ...lines] = text.split(/\r?\n/);
   if (startLine.trim() === "") {
-    throw new MalformedMessageError(`Cannot read ${what}: it has no start line`);
+    throw malformed(what, "it has no start line");
   }
   const fields = new Map<string, string>();
   for (const line of lines) {
@@ -32,7 +31,7 @@ export function parseHead(text: string, what: string): Head {
     const name = line.slice(0, Math.max(colon, 0)).trim().toLowerCase();
     if (name === "" || fields.has(name)) continue;
     if (fields.size === MAX_FIELDS) {
-      throw new MalformedMessageError(`Cannot read ${what}: more than ${MAX_FIELDS} fields`);
+      throw malformed(what, `more than ${MAX_FIELDS} fields`);
     }
     fields.set(name, line.slice(colon + 1).trim());
   }
@@ -40,7 +39,7 @@ export function parseHead(text: string, what: string): Head {
 }
 
 /**
- * The status code of `HTTP/1.1 200 OK`. The reason may be missing, and so may the space before it.
+ * The status code in a line such as `HTTP/1.1 200 OK`. The reason may be missing, and the space before it too.
  *
  * @throws {MalformedMessageError} if it is not the start line of a response
  */
@@ -48,10 +47,10 @@ export function parseStatusLine(startLine: string, what: string): number {
   const status = /^HTTP\/1\.[01]\s+([1-5]\d\d)(?!\d)/i.exec(startLine)?.[1];
   if (status === undefined) {
     const start = JSON.stringify(startLine.slice(0, 40));
-    throw new MalformedMessageError(`Cannot read ${what}: no status line, but ${start}`);
+    throw malformed(what, `no status line, but ${start}`);
   }
   return Number(status);
 }
 
-/** Ours: devices send about ten. */
+/** Chosen by us: devices send about ten. */
 const MAX_FIELDS = 100;

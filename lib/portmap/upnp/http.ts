@@ -1,33 +1,34 @@
 /**
- * One HTTP request to a device, and its response.
+ * HTTP/1.1 as devices speak it: one request on a connection of its own, and its response.
  *
  * @module
  */
 
-import { writeAll } from "../../base/reader.ts";
 import { concat } from "../../base/bytes.ts";
-import { MalformedMessageError, NoResponseError } from "../../base/errors.ts";
+import { malformed, type MalformedMessageError, NoResponseError } from "../../base/errors.ts";
+import { writeAll } from "../../base/reader.ts";
 import {
   formatTransportAddress,
   ipFamily,
   ipScope,
   type TransportAddress,
+  withoutZone,
 } from "../../net/address.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
 import { type Head, parseHead, parseStatusLine } from "./header_fields.ts";
 
-/** A request without keep-alive. */
+/** A request. The connection closes after its response. */
 export interface HttpRequest {
   readonly method: "GET" | "POST";
   readonly host: TransportAddress;
-  /** Path and query, beginning with a slash. */
+  /** The path and query, starting with a slash. */
   readonly target: string;
-  /** Beside `Host`, `Connection` and `Content-Length`. */
+  /** Fields in addition to `Host`, `Connection` and `Content-Length`. */
   readonly fields?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array;
 }
 
-/** A whole response. */
+/** A complete response. */
 export interface HttpResponse {
   readonly status: number;
   /** By name in lower case. */
@@ -35,35 +36,82 @@ export interface HttpResponse {
   readonly body: Uint8Array;
 }
 
-/** The bytes of a request. */
+/** Encodes a request. */
 export function encodeHttpRequest(request: HttpRequest): Uint8Array {
   const { method, host, target, fields = {}, body } = request;
-  const hostField = formatTransportAddress({ ...host, ip: host.ip.replace(/%.*$/, "") });
+  const hostField = formatTransportAddress({ ...host, ip: withoutZone(host.ip) });
   const lines = [
     `${method} ${target} HTTP/1.1`,
     `Host: ${hostField}`,
     "Connection: close",
     ...Object.entries(fields).map(([name, value]) => `${name}: ${value}`),
-    ...(body === undefined ? [] : [`Content-Length: ${body.length}`]),
-    "",
-    "",
   ];
+  if (body !== undefined) lines.push(`Content-Length: ${body.length}`);
+  lines.push("", "");
   return concat(new TextEncoder().encode(lines.join("\r\n")), body ?? new Uint8Array());
 }
 
+/** What {@linkcode requestHttp} takes. */
+export interface HttpOptions {
+  /** The address to dial from; a wildcard address lets the system choose. */
+  readonly local: string;
+  /** From the dial to the last byte. */
+  readonly timeoutMs: number;
+  /** A longer body is an error. */
+  readonly maxBodyBytes: number;
+  readonly signal?: AbortSignal;
+}
+
 /**
- * Reads a response piece by piece, as it comes. Interim responses (1xx) are passed over; a response without a
- * length ends with the connection; lines may end with LF alone.
+ * Sends a request on a connection of its own. Redirects are responses like any other, and not followed.
+ *
+ * @throws {NoResponseError} if the response is not complete in time
+ * @throws {MalformedMessageError} if it cannot be read, or is too large
+ * @throws {NetworkError} if the connection fails
+ * @throws the signal's reason on abort
+ */
+export async function requestHttp(
+  network: Network,
+  request: HttpRequest,
+  options: HttpOptions,
+): Promise<HttpResponse> {
+  const { local, timeoutMs, maxBodyBytes, signal } = options;
+  const expiry = AbortSignal.timeout(timeoutMs);
+  const either = signal === undefined ? expiry : AbortSignal.any([signal, expiry]);
+  const from = canDialFrom(local, request.host.ip) ? { ip: local, port: 0 } : undefined;
+  let connection: TcpConnection | undefined;
+  const close = () => connection?.close(); // which ends a pending read
+  either.addEventListener("abort", close, { once: true });
+  try {
+    connection = await network.connectTcp(request.host, { signal: either, local: from });
+    await writeAll(connection, encodeHttpRequest(request));
+    return await readResponse(connection, new HttpResponseDecoder(maxBodyBytes));
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!expiry.aborted) throw error;
+    const address = formatTransportAddress(request.host);
+    throw new NoResponseError(`Cannot reach ${address}: no HTTP response in ${timeoutMs} ms`, {
+      cause: error,
+    });
+  } finally {
+    either.removeEventListener("abort", close);
+    connection?.close();
+  }
+}
+
+/**
+ * Decodes a response piece by piece, as it arrives. Interim responses (1xx) are skipped, a response without a length ends
+ * with the connection, and lines may end with LF alone.
  */
 export class HttpResponseDecoder {
   readonly #maxBodyBytes: number;
   #state: State = { expects: "head" };
-  /** What has come and is not understood yet. */
-  readonly #pending = new ByteQueue();
-  readonly #body = new ByteQueue();
+  /** What has arrived but is not decoded yet. */
+  readonly #pending = new PendingBytes();
+  readonly #body = new PendingBytes();
   #head: { status: number; fields: Head["fields"] } | undefined;
 
-  /** @param maxBodyBytes more is an error */
+  /** @param maxBodyBytes a longer body is an error */
   constructor(maxBodyBytes: number) {
     this.#maxBodyBytes = maxBodyBytes;
   }
@@ -71,8 +119,8 @@ export class HttpResponseDecoder {
   /**
    * Takes the next bytes of the connection.
    *
-   * @returns the response once it is complete; what comes after it is left alone
-   * @throws {MalformedMessageError} if this is not a response, or more of it than allowed
+   * @returns the response once it is complete; what follows it is ignored
+   * @throws {MalformedMessageError} if the bytes are not a response, or it is too large
    */
   push(bytes: Uint8Array): HttpResponse | undefined {
     this.#pending.push(bytes);
@@ -81,22 +129,22 @@ export class HttpResponseDecoder {
   }
 
   /**
-   * Says that the connection has ended.
+   * Call this when the connection has ended.
    *
-   * @throws {MalformedMessageError} if the response had not
+   * @throws {MalformedMessageError} if the response is not complete
    */
   end(): HttpResponse {
     const { expects } = this.#state;
     if (expects === "end" || expects === "trailer" || expects === "nothing") {
       return this.#response();
     }
-    // Some devices leave out the last chunk, which is empty.
+    // Some devices omit the last chunk, which is empty.
     const isBetweenChunks = expects === "chunk size" && this.#pending.length === 0;
     if (isBetweenChunks && this.#body.length > 0) return this.#response();
-    throw malformed(`the connection ended in the ${expects}`);
+    throw malformed(WHAT, `the connection ended in the ${expects}`);
   }
 
-  /** One step; `false` if it takes more bytes. */
+  /** Takes one step; `false` if that needs more bytes. */
   #advance(): boolean {
     const state = this.#state;
     switch (state.expects) {
@@ -125,13 +173,13 @@ export class HttpResponseDecoder {
     if (bytes === undefined) return false;
     const { startLine, fields } = parseHead(new TextDecoder().decode(bytes), WHAT);
     const status = parseStatusLine(startLine, WHAT);
-    if (status < 200) return true; // RFC 9110 §15.2: the response is still to come
+    if (status < 200) return true; // RFC 9110 §15.2: the final response follows
     this.#head = { status, fields };
     this.#state = this.#framing(status, fields);
     return true;
   }
 
-  /** RFC 9112 §6.3. A length that is no number is none. */
+  /** RFC 9112 §6.3. A length that is not a number is ignored. */
   #framing(status: number, fields: Head["fields"]): State {
     if (status === 204 || status === 304) return { expects: "nothing" };
     if (/\bchunked\b/i.test(fields.get("transfer-encoding") ?? "")) {
@@ -158,9 +206,11 @@ export class HttpResponseDecoder {
   #readChunkSize(): boolean {
     const line = this.#line();
     if (line === undefined) return false;
-    if (line === "") return true; // the end of the chunk before
+    if (line === "") return true; // the end of the previous chunk
     const size = /^\s*([0-9a-f]{1,8})\s*(?:;.*)?$/i.exec(line)?.[1];
-    if (size === undefined) throw malformed(`chunk size is ${JSON.stringify(line.slice(0, 20))}`);
+    if (size === undefined) {
+      throw malformed(WHAT, `chunk size is ${JSON.stringify(line.slice(0, 20))}`);
+    }
     const remaining = parseInt(size, 16);
     this.#state = remaining === 0 ? { expects: "trailer" } : { expects: "chunk", remaining };
     return true;
@@ -178,7 +228,7 @@ export class HttpResponseDecoder {
   }
 
   #tooLarge(): MalformedMessageError {
-    return malformed(`the body has more than ${this.#maxBodyBytes} bytes`);
+    return malformed(WHAT, `the body has more than ${this.#maxBodyBytes} bytes`);
   }
 
   #response(): HttpResponse {
@@ -186,15 +236,32 @@ export class HttpResponseDecoder {
   }
 }
 
+async function readResponse(
+  connection: TcpConnection,
+  decoder: HttpResponseDecoder,
+): Promise<HttpResponse> {
+  const buffer = new Uint8Array(BUFFER_BYTES);
+  while (true) {
+    const length = await connection.read(buffer);
+    if (length === null) return decoder.end();
+    const response = decoder.push(buffer.subarray(0, length));
+    if (response !== undefined) return response;
+  }
+}
+
+function canDialFrom(local: string, remote: string): boolean {
+  return ipScope(local) !== "unspecified" && ipFamily(local) === ipFamily(remote);
+}
+
 type State =
   | { readonly expects: "head" | "chunk size" | "trailer" }
   | { readonly expects: "body" | "chunk"; readonly remaining: number }
-  /** Of the connection, which ends the body. */
+  /** The end of the connection, which ends the body. */
   | { readonly expects: "end" }
   | { readonly expects: "nothing" };
 
-/** Bytes that grow at the end and are taken from the start, without copying them each time. */
-class ByteQueue {
+/** Bytes that are added at the end and taken from the start, without copying the rest each time. */
+class PendingBytes {
   #bytes = new Uint8Array(1024);
   #start = 0;
   #end = 0;
@@ -229,7 +296,7 @@ class ByteQueue {
     return taken;
   }
 
-  /** Takes what ends with a mark, and the mark; `undefined` if it has not come yet. */
+  /** Takes everything up to a line end that `endOf` accepts; `undefined` if that has not arrived yet. */
   until(
     endOf: (before: Uint8Array) => boolean,
     maxBytes: number,
@@ -243,7 +310,7 @@ class ByteQueue {
         return this.take(length);
       }
     }
-    if (this.length > maxBytes) throw malformed(`a ${what} has more than ${maxBytes} bytes`);
+    if (this.length > maxBytes) throw malformed(WHAT, `a ${what} has more than ${maxBytes} bytes`);
     this.#searched = this.#end;
     return undefined;
   }
@@ -253,87 +320,18 @@ function endOfLine(): boolean {
   return true;
 }
 
-/** Whether a newline ends an empty line: `\n\n`, `\n\r\n`. Empty lines in front of a head are part of it. */
+/** Whether a newline ends an empty line: `\n\n` or `\n\r\n`. Empty lines before a head belong to it. */
 function endOfHead(before: Uint8Array): boolean {
   const last = before.at(-1) === RETURN ? before.at(-2) : before.at(-1);
   return last === NEWLINE;
-}
-
-function malformed(reason: string): MalformedMessageError {
-  return new MalformedMessageError(`Cannot read ${WHAT}: ${reason}`);
 }
 
 const WHAT = "HTTP response";
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 
-/** Ours: devices send some hundred bytes. */
+/** Chosen by us: devices send a few hundred bytes. */
 const MAX_HEAD_BYTES = 16 * 1024;
 const MAX_LINE_BYTES = 1024;
-
-/** How to ask. */
-export interface HttpOptions {
-  /** The address to dial from; the wildcard for the system's choice. */
-  readonly local: string;
-  /** From the dial to the last byte. */
-  readonly timeoutMs: number;
-  /** More is an error. */
-  readonly maxBodyBytes: number;
-  readonly signal?: AbortSignal;
-}
-
-/**
- * Sends a request on a connection of its own. Redirects are responses like any other: nobody follows them.
- *
- * @throws {NoResponseError} if the response is not complete in time
- * @throws {MalformedMessageError} if it is none, or too large
- * @throws {NetworkError} if the connection fails
- * @throws the signal's reason on abort
- */
-export async function requestHttp(
-  network: Network,
-  request: HttpRequest,
-  options: HttpOptions,
-): Promise<HttpResponse> {
-  const { local, timeoutMs, maxBodyBytes, signal } = options;
-  const expiry = AbortSignal.timeout(timeoutMs);
-  const either = signal === undefined ? expiry : AbortSignal.any([signal, expiry]);
-  const from = canDialFrom(local, request.host.ip) ? { ip: local, port: 0 } : undefined;
-  let connection: TcpConnection | undefined;
-  const close = () => connection?.close(); // what wakes who reads
-  either.addEventListener("abort", close, { once: true });
-  try {
-    connection = await network.connectTcp(request.host, { signal: either, local: from });
-    await writeAll(connection, encodeHttpRequest(request));
-    return await readResponse(connection, new HttpResponseDecoder(maxBodyBytes));
-  } catch (error) {
-    signal?.throwIfAborted();
-    if (!expiry.aborted) throw error;
-    const address = formatTransportAddress(request.host);
-    throw new NoResponseError(`Cannot reach ${address}: no HTTP response in ${timeoutMs} ms`, {
-      cause: error,
-    });
-  } finally {
-    either.removeEventListener("abort", close);
-    connection?.close();
-  }
-}
-
-async function readResponse(
-  connection: TcpConnection,
-  decoder: HttpResponseDecoder,
-): Promise<HttpResponse> {
-  const buffer = new Uint8Array(BUFFER_BYTES);
-  while (true) {
-    const length = await connection.read(buffer);
-    if (length === null) return decoder.end();
-    const response = decoder.push(buffer.subarray(0, length));
-    if (response !== undefined) return response;
-  }
-}
-
-function canDialFrom(local: string, remote: string): boolean {
-  return ipScope(local) !== "unspecified" && ipFamily(local) === ipFamily(remote);
-}
 
 const BUFFER_BYTES = 16 * 1024;

@@ -1,7 +1,7 @@
 /**
- * Opening the IPv6 firewall by UPnP: WANIPv6FirewallControl:1.
+ * IPv6 pinholes by UPnP: WANIPv6FirewallControl:1.
  *
- * Devices let a host open holes to itself only, and know it by the address that it asks from.
+ * Devices let a host open pinholes only to itself, and recognise it by the address that it asks from.
  *
  * @module
  */
@@ -16,17 +16,17 @@ import {
   updatePinhole,
 } from "./actions.ts";
 import type { IgdService } from "./device.ts";
-import { saysNoAction, saysNoEntry } from "./faults.ts";
-import { call, type IgdSession, refusal, tryCall } from "./session.ts";
+import { meansNoAction, meansNoEntry } from "./faults.ts";
+import { call, igdRefusal, type IgdSession, tryCall } from "./session.ts";
 
-/** What was granted. */
+/** A pinhole that the device granted. */
 export interface GrantedPinhole {
   readonly uniqueId: number;
   readonly leaseSeconds: number;
 }
 
 /**
- * Opens a hole.
+ * Opens a pinhole.
  *
  * @throws {MappingRefusedError} if the device refuses, or has no IPv6 firewall to control
  */
@@ -41,7 +41,7 @@ export async function openPinhole(
   return { uniqueId, leaseSeconds: pinhole.leaseSeconds };
 }
 
-/** Keeps a hole open; opens another where the device has forgotten it, or cannot prolong. */
+/** Extends a pinhole; opens another if the device has lost it, or cannot extend it. */
 export async function renewPinhole(
   session: IgdSession,
   uniqueId: number,
@@ -52,22 +52,22 @@ export async function renewPinhole(
   const { leaseSeconds } = pinholeFor(request);
   const outcome = await tryCall(session, service, updatePinhole(uniqueId, leaseSeconds));
   if (outcome.kind === "done") return { uniqueId, leaseSeconds };
-  if (saysNoEntry(outcome) || saysNoAction(outcome)) return await openPinhole(session, request);
-  throw refusal(outcome, action, session.gateway);
+  if (meansNoEntry(outcome) || meansNoAction(outcome)) return await openPinhole(session, request);
+  throw igdRefusal(outcome, action, session.gateway);
 }
 
-/** Closes a hole. That it is not there is no error. */
+/** Closes a pinhole. A pinhole that is not there is not an error. */
 export async function closePinhole(
   session: IgdSession,
   uniqueId: number,
   action: string,
 ): Promise<void> {
   const outcome = await tryCall(session, firewallOf(session, action), deletePinhole(uniqueId));
-  if (outcome.kind === "done" || saysNoEntry(outcome)) return;
-  throw refusal(outcome, action, session.gateway);
+  if (outcome.kind === "done" || meansNoEntry(outcome)) return;
+  throw igdRefusal(outcome, action, session.gateway);
 }
 
-/** Whether packets have come through a hole; `"unknown"` where the device cannot tell, or nobody has sent any. */
+/** Whether packets have passed a pinhole; `"unknown"` if the device cannot tell, or no packet has arrived yet. */
 export async function isPinholeWorking(
   session: IgdSession,
   uniqueId: number,
@@ -75,15 +75,15 @@ export async function isPinholeWorking(
   const service = firewallOf(session, "Cannot check pinhole");
   const outcome = await tryCall(session, service, checkPinholeWorking(uniqueId));
   if (outcome.kind === "done") return outcome.value;
-  return saysNoEntry(outcome) ? false : "unknown";
+  return meansNoEntry(outcome) ? false : "unknown";
 }
 
-/** What the firewall does, in words; empty if there is none. */
+/** The state of the firewall, in words; empty if there is none. */
 export async function describeFirewall(session: IgdSession): Promise<string> {
   const { firewall } = session.device;
   if (firewall === undefined) return "";
   const outcome = await tryCall(session, firewall, getFirewallStatus());
-  if (outcome.kind !== "done") return "IPv6 firewall says nothing of itself";
+  if (outcome.kind !== "done") return "IPv6 firewall state unknown";
   const { firewallEnabled, inboundPinholeAllowed } = outcome.value;
   if (!firewallEnabled) return "IPv6 firewall off";
   return inboundPinholeAllowed ? "IPv6 pinholes allowed" : "IPv6 pinholes not allowed";
@@ -92,7 +92,7 @@ export async function describeFirewall(session: IgdSession): Promise<string> {
 function firewallOf({ device, gateway }: IgdSession, action: string): IgdService {
   if (device.firewall !== undefined) return device.firewall;
   throw new MappingRefusedError(
-    `${action}: gateway ${gateway} lets nobody open its IPv6 firewall`,
+    `${action}: gateway ${gateway} offers no control of its IPv6 firewall`,
     {
       mapper: "upnp",
       code: NO_SERVICE,
@@ -114,5 +114,5 @@ function pinholeFor({ protocol, internal, lifetimeSeconds }: MappingRequest): Pi
 /** WANIPv6FirewallControl:1 §2.3.6: a day. */
 const MAX_LEASE_SECONDS = 86_400;
 
-/** Invalid Action: nobody is there to take it. */
+/** Invalid Action, as if a service without the action had answered. */
 const NO_SERVICE = 401;

@@ -1,10 +1,10 @@
 /**
- * One device, and whom it is asked for.
+ * Calling one device on behalf of one host: what single actions have in common.
  *
  * @module
  */
 
-import { MalformedMessageError, NetworkError, NoResponseError } from "../../base/errors.ts";
+import { MalformedMessageError } from "../../base/errors.ts";
 import { ipFamily, ipScope } from "../../net/address.ts";
 import { MappingRefusedError } from "../mapper.ts";
 import {
@@ -15,16 +15,16 @@ import {
   type PortMappingEntry,
 } from "./actions.ts";
 import type { IgdDevice, IgdService } from "./device.ts";
-import { faultRule, type IgdFailure, saysNoEntry } from "./faults.ts";
+import { faultRule, type IgdFailure, meansNoEntry } from "./faults.ts";
 import type { SoapClient, SoapOutcome } from "./soap.ts";
 
 /** What calls of one device have in common. */
 export interface IgdSession {
   readonly device: IgdDevice;
   readonly soap: SoapClient;
-  /** For messages. */
+  /** The gateway's address, for messages. */
   readonly gateway: string;
-  /** The address to call from; the wildcard for the system's choice. */
+  /** The address to call from; a wildcard address lets the system choose. */
   readonly local: string;
   readonly signal?: AbortSignal;
 }
@@ -40,10 +40,10 @@ export function tryCall<T>(
 }
 
 /**
- * Calls an action that has to work.
+ * Calls an action that has to succeed.
  *
- * @param cannot begins the message, as in `Cannot map TCP 192.168.1.2:80`
- * @throws {MappingRefusedError} if the device says no
+ * @param cannot the start of the error message, such as `Cannot map TCP 192.168.1.2:80`
+ * @throws {MappingRefusedError} if the device refuses
  */
 export async function call<T>(
   session: IgdSession,
@@ -53,19 +53,20 @@ export async function call<T>(
 ): Promise<T> {
   const outcome = await tryCall(session, service, action);
   if (outcome.kind === "done") return outcome.value;
-  throw refusal(outcome, cannot, session.gateway);
+  throw igdRefusal(outcome, cannot, session.gateway);
 }
 
-/** The error that a failure comes to when nothing is left to try. */
-export function refusal(
+/** The error for a failure once there is nothing left to try. */
+export function igdRefusal(
   failure: IgdFailure,
   cannot: string,
   gateway: string,
 ): MappingRefusedError {
   const { name, remedy } = faultRule(failure);
   const code = codeOf(failure);
-  const said = failure.kind === "fault" ? plain(failure.description) : "";
-  const reason = said === "" || said === name ? name : `${name}, ${JSON.stringify(said)}`;
+  const description = failure.kind === "fault" ? printable(failure.description) : "";
+  const isKnown = description === "" || description === name;
+  const reason = isKnown ? name : `${name}, ${JSON.stringify(description)}`;
   const what = failure.kind === "http" ? `HTTP status ${code}, ${reason}` : `${reason} (${code})`;
   return new MappingRefusedError(`${cannot}: gateway ${gateway} answered ${what}`, {
     mapper: "upnp",
@@ -76,10 +77,10 @@ export function refusal(
 }
 
 /**
- * All mappings of a connection, as far as the device lists them. Some repeat themselves for ever, or count wrongly:
- * the list ends with the first entry that was there before.
+ * All mappings of a connection, as far as the device lists them. Some devices repeat entries for ever, or miscount: the
+ * list ends with the first entry that it already has.
  *
- * @throws {MappingRefusedError} if the device does not list at all
+ * @throws {MappingRefusedError} if the device does not list any
  */
 export async function listEntries(
   session: IgdSession,
@@ -89,8 +90,8 @@ export async function listEntries(
   for (let index = 0; index < MAX_ENTRIES; index++) {
     const outcome = await tryEntry(session, service, index);
     if (outcome.kind !== "done") {
-      if (index > 0 || saysNoEntry(outcome)) break;
-      throw refusal(outcome, "Cannot list mappings", session.gateway);
+      if (index > 0 || meansNoEntry(outcome)) break;
+      throw igdRefusal(outcome, "Cannot list mappings", session.gateway);
     }
     const { protocol, externalPort, remoteHost } = outcome.value;
     const key = `${protocol} ${externalPort} ${remoteHost}`;
@@ -100,7 +101,43 @@ export async function listEntries(
   return [...entries.values()];
 }
 
-/** An entry that makes no sense ends a list that did until there. */
+/** A connection, and what it reports about itself. */
+export interface ConnectionStatus {
+  readonly service: IgdService;
+  /** Such as `Connected`; empty if it does not report one. */
+  readonly status: string;
+  /** `0.0.0.0` if it does not report one. */
+  readonly externalIp: string;
+}
+
+/** Asks a connection for its status. Take it with a grain of salt: some report `Disconnected`, and map nevertheless. */
+export async function connectionStatus(
+  session: IgdSession,
+  service: IgdService,
+): Promise<ConnectionStatus> {
+  const status = await ask(session, service, getStatusInfo()) ?? "";
+  const externalIp = await ask(session, service, getExternalIpAddress()) ?? "0.0.0.0";
+  return { service, status, externalIp };
+}
+
+/** The connections of a device, the one most likely to lead to the internet first. Asks only if there are several. */
+export async function rankConnections(session: IgdSession): Promise<readonly IgdService[]> {
+  const { connections } = session.device;
+  if (connections.length < 2) return connections;
+  const statuses: ConnectionStatus[] = [];
+  for (const service of connections) statuses.push(await connectionStatus(session, service));
+  return statuses.sort((a, b) => connectionScore(b) - connectionScore(a))
+    .map(({ service }) => service);
+}
+
+/** From 0 to 3: how likely a connection leads to the internet. */
+export function connectionScore({ status, externalIp }: ConnectionStatus): number {
+  const isConnected = /^(?:connected|up)$/i.test(status);
+  const isPlausible = ipFamily(externalIp) === 4 && ipScope(externalIp) === "global";
+  return (isPlausible ? 2 : 0) + (isConnected ? 1 : 0);
+}
+
+/** An entry that cannot be read ends the list, unless it is the first. */
 async function tryEntry(
   session: IgdSession,
   service: IgdService,
@@ -112,72 +149,6 @@ async function tryEntry(
     if (index === 0 || !(error instanceof MalformedMessageError)) throw error;
     return { kind: "fault", code: END_OF_LIST, description: "" };
   }
-}
-
-/** Whether an error is the device's, or of the way to it, rather than the caller's or ours. */
-export function isOfDevice(error: unknown): boolean {
-  return error instanceof MalformedMessageError || error instanceof MappingRefusedError ||
-    error instanceof NoResponseError || error instanceof NetworkError;
-}
-
-/** What a device says ends up on terminals. */
-function plain(text: string): string {
-  return text.slice(0, MAX_SAID).replaceAll(/\p{Control}/gu, "");
-}
-
-function codeOf(failure: IgdFailure): number {
-  switch (failure.kind) {
-    case "fault":
-      return failure.code;
-    case "http":
-      return failure.status;
-    case "reset":
-      return 0;
-  }
-}
-
-/** SpecifiedArrayIndexInvalid. */
-const END_OF_LIST = 713;
-
-/** Ours: tables of home routers have 32 to 512 entries. */
-const MAX_ENTRIES = 1024;
-
-/** Ours: what a device says is to fit on a line. */
-const MAX_SAID = 80;
-
-/** A connection, and what it says of itself. */
-export interface ConnectionStatus {
-  readonly service: IgdService;
-  /** Such as `Connected`; empty if it does not say. */
-  readonly status: string;
-  /** `0.0.0.0` if it does not say. */
-  readonly externalIp: string;
-}
-
-/** Asks a connection for its status, whatever that is worth: some say `Disconnected` and map all the same. */
-export async function connectionStatus(
-  session: IgdSession,
-  service: IgdService,
-): Promise<ConnectionStatus> {
-  const status = await ask(session, service, getStatusInfo()) ?? "";
-  const externalIp = await ask(session, service, getExternalIpAddress()) ?? "0.0.0.0";
-  return { service, status, externalIp };
-}
-
-/** The connections of a device, the one most likely to lead out first; asks only where there is a choice. */
-export async function rankConnections(session: IgdSession): Promise<readonly IgdService[]> {
-  const { connections } = session.device;
-  if (connections.length < 2) return connections;
-  const statuses: ConnectionStatus[] = [];
-  for (const service of connections) statuses.push(await connectionStatus(session, service));
-  return statuses.sort((a, b) => promiseOf(b) - promiseOf(a)).map(({ service }) => service);
-}
-
-/** From 0 to 3: how likely a connection leads out. */
-export function promiseOf({ status, externalIp }: ConnectionStatus): number {
-  const isConnected = /^(?:connected|up)$/i.test(status);
-  const isPlausible = ipFamily(externalIp) === 4 && ipScope(externalIp) === "global";
-  return (isPlausible ? 2 : 0) + (isConnected ? 1 : 0);
 }
 
 async function ask<T>(
@@ -193,3 +164,28 @@ async function ask<T>(
     throw error;
   }
 }
+
+function codeOf(failure: IgdFailure): number {
+  switch (failure.kind) {
+    case "fault":
+      return failure.code;
+    case "http":
+      return failure.status;
+    case "reset":
+      return 0;
+  }
+}
+
+/** Descriptions end up on terminals. */
+function printable(text: string): string {
+  return text.slice(0, MAX_DESCRIPTION).replaceAll(/\p{Control}/gu, "");
+}
+
+/** SpecifiedArrayIndexInvalid. */
+const END_OF_LIST = 713;
+
+/** Chosen by us: tables of home routers have 32 to 512 entries. */
+const MAX_ENTRIES = 1024;
+
+/** Chosen by us: a description has to fit on a line. */
+const MAX_DESCRIPTION = 80;

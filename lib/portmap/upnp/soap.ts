@@ -1,28 +1,29 @@
 /**
- * Calling the actions of one device, one at a time.
+ * SOAP: calling the actions of one device, one at a time. UPnP Device Architecture 2.0 §3.
  *
  * @module
  */
 
-import { MalformedMessageError, NetworkError } from "../../base/errors.ts";
+import { malformed, MalformedMessageError, NetworkError } from "../../base/errors.ts";
 import type { Network } from "../../net/network.ts";
 import type { IgdAction } from "./actions.ts";
 import type { IgdService } from "./device.ts";
 import type { IgdFailure } from "./faults.ts";
 import { type HttpResponse, requestHttp } from "./http.ts";
 import { childText, escapeXmlText, findElement, parseXml } from "./xml.ts";
+import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 
 /** A call of an action. */
 export interface SoapRequest {
-  /** As the description spells it. */
+  /** The service's type, as its description spells it. */
   readonly serviceType: string;
   readonly action: string;
-  /** In the order of the service's specification: some devices read them by place. */
+  /** In the order of the service's specification: some devices read them by position. */
   readonly arguments: readonly (readonly [name: string, value: string])[];
 }
 
-/** What is in the body of an envelope. */
+/** The content of an envelope's body. */
 export type SoapBody =
   | {
     readonly kind: "values";
@@ -33,14 +34,14 @@ export type SoapBody =
   }
   | { readonly kind: "fault"; readonly fault: SoapFault };
 
-/** A device says no (§3.2.2). */
+/** A device's refusal (§3.2.2). */
 export interface SoapFault {
-  /** 501, "Action Failed", if it does not say. */
+  /** 501, "Action Failed", if the device sends none. */
   readonly code: number;
   readonly description: string;
 }
 
-/** The header fields of a call; the quotation marks of SOAPACTION are part of it. */
+/** The header fields of a call. The value of SOAPACTION includes quotation marks. */
 export function soapFields({ serviceType, action }: SoapRequest): Record<string, string> {
   return {
     "Content-Type": 'text/xml; charset="utf-8"',
@@ -48,7 +49,7 @@ export function soapFields({ serviceType, action }: SoapRequest): Record<string,
   };
 }
 
-/** The bytes of an envelope. */
+/** Encodes a call as an envelope. */
 export function encodeSoapRequest(request: SoapRequest): Uint8Array {
   const { action, arguments: values } = request;
   const serviceType = escapeXmlText(request.serviceType).replaceAll('"', "&quot;");
@@ -62,16 +63,14 @@ export function encodeSoapRequest(request: SoapRequest): Uint8Array {
 }
 
 /**
- * Reads an envelope: a call, an answer or a fault.
+ * Decodes an envelope: a call, an answer or a fault.
  *
- * @throws {MalformedMessageError} if it is none
+ * @throws {MalformedMessageError} if the bytes are not an envelope with a body
  */
 export function decodeSoapBody(bytes: Uint8Array): SoapBody {
   const root = parseXml(bytes);
   const [content] = findElement(root, "Body")?.children ?? [];
-  if (content === undefined) {
-    throw new MalformedMessageError("Cannot read SOAP: there is nothing in its body");
-  }
+  if (content === undefined) throw malformed("SOAP", "its body is empty");
   if (content.name === "fault") {
     const error = findElement(content, "UPnPError") ?? content;
     const code = childText(error, "errorCode");
@@ -88,54 +87,15 @@ export function decodeSoapBody(bytes: Uint8Array): SoapBody {
   return { kind: "values", name: content.name, values };
 }
 
-const ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/";
-const ENCODING = "http://schemas.xmlsoap.org/soap/encoding/";
-
-/** §3.2.2, table 3-3. */
-const ACTION_FAILED = 501;
-
-/** Lets a device rest, after each burst of calls, for as long as the burst took. */
-export class RequestPacing {
-  #calls = 0;
-  #busyMs = 0;
-  #endMs = -Infinity;
-
-  /** For how long the device is to be left alone from now on. */
-  restMs(nowMs: number): number {
-    const restMs = Math.min(Math.max(this.#busyMs, MIN_REST_MS), MAX_REST_MS);
-    const leftMs = this.#endMs + restMs - nowMs;
-    if (leftMs > 0 && this.#calls < BURST) return 0;
-    this.#calls = 0;
-    this.#busyMs = 0;
-    return Math.max(0, leftMs);
-  }
-
-  /** Says that a call is over. */
-  took(startMs: number, endMs: number): void {
-    this.#calls++;
-    this.#busyMs += endMs - startMs;
-    this.#endMs = endMs;
-  }
-}
-
-/** Ours: to map a port takes three calls, one to ask, one to look, and one for the address. */
-const BURST = 3;
-
-/** Ours: between bursts, so that a fast device is not flooded either. */
-const MIN_REST_MS = 10;
-
-/** Ours: what geth leaves between all calls, and is known to be enough. */
-const MAX_REST_MS = 200;
-
-/** What came of a call that was answered. */
+/** The result of a call that was answered. */
 export type SoapOutcome<T> = { readonly kind: "done"; readonly value: T } | IgdFailure;
 
-/** Calls the actions of a device: never two at once, and no faster than the device likes. */
+/** Calls the actions of a device: never two at once, and no faster than the device can take. */
 export class SoapClient {
   readonly #network: Network;
-  /** Settles when the calls so far are over. */
+  /** Settles once the calls so far are over. */
   #queue: Promise<void> = Promise.resolve();
-  readonly #pace = new RequestPacing();
+  readonly #pacing = new RequestPacing();
 
   constructor(network: Network) {
     this.#network = network;
@@ -144,9 +104,9 @@ export class SoapClient {
   /**
    * Calls an action, after those that were called before.
    *
-   * @param options.local the address to dial from: devices map ports to whom they hear only
+   * @param options.local the address to dial from, as devices map ports only of the host that asks
    * @throws {NoResponseError} if the device does not answer in time
-   * @throws {MalformedMessageError} if it says it was done, but not what
+   * @throws {MalformedMessageError} if it reports success, but its answer cannot be read
    * @throws {NetworkError} if it cannot be reached
    * @throws the signal's reason on abort
    */
@@ -160,14 +120,14 @@ export class SoapClient {
     const { promise: over, resolve: end } = Promise.withResolvers<void>();
     this.#queue = before.then(() => over);
     try {
-      await untilAborted(before, signal);
-      const restMs = this.#pace.restMs(performance.now());
+      await (signal === undefined ? before : abortable(before, signal));
+      const restMs = this.#pacing.restMs(performance.now());
       if (restMs > 0) await delay(restMs, { signal });
       const startMs = performance.now();
       try {
         return await this.#call(service, action, options);
       } finally {
-        this.#pace.took(startMs, performance.now());
+        this.#pacing.record(startMs, performance.now());
       }
     } finally {
       end();
@@ -189,7 +149,7 @@ export class SoapClient {
         fields: soapFields(request),
         body: encodeSoapRequest(request),
       }, { ...options, timeoutMs: TIMEOUT_MS, maxBodyBytes: MAX_BODY_BYTES });
-      return decode(response, action);
+      return outcomeOf(response, action);
     } catch (error) {
       if (error instanceof NetworkError && error.reason === "reset") return { kind: "reset" };
       throw error;
@@ -197,8 +157,32 @@ export class SoapClient {
   }
 }
 
-/** Faults are to come with status 500 (§3.2.2), and come with others too. */
-function decode<T>({ status, body }: HttpResponse, action: IgdAction<T>): SoapOutcome<T> {
+/** Rate pacing: lets a device rest, after each burst of calls, for as long as the burst took. */
+export class RequestPacing {
+  #calls = 0;
+  #busyMs = 0;
+  #endMs = -Infinity;
+
+  /** How long to wait before the next call. */
+  restMs(nowMs: number): number {
+    const restMs = Math.min(Math.max(this.#busyMs, MIN_REST_MS), MAX_REST_MS);
+    const leftMs = this.#endMs + restMs - nowMs;
+    if (leftMs > 0 && this.#calls < BURST) return 0;
+    this.#calls = 0;
+    this.#busyMs = 0;
+    return Math.max(0, leftMs);
+  }
+
+  /** Records a call that is over. */
+  record(startMs: number, endMs: number): void {
+    this.#calls++;
+    this.#busyMs += endMs - startMs;
+    this.#endMs = endMs;
+  }
+}
+
+/** Faults should have status 500 (§3.2.2), but arrive with others too. */
+function outcomeOf<T>({ status, body }: HttpResponse, action: IgdAction<T>): SoapOutcome<T> {
   try {
     const content = decodeSoapBody(body);
     if (content.kind === "fault") return { kind: "fault", ...content.fault };
@@ -209,20 +193,23 @@ function decode<T>({ status, body }: HttpResponse, action: IgdAction<T>): SoapOu
   return { kind: "http", status };
 }
 
-async function untilAborted(wait: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  signal?.throwIfAborted();
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = () => reject(signal?.reason);
-  signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    await Promise.race([wait, aborted]);
-  } finally {
-    signal?.removeEventListener("abort", onAbort);
-  }
-}
+const ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/";
+const ENCODING = "http://schemas.xmlsoap.org/soap/encoding/";
 
-/** Ours: routers that rewrite their firewall for each mapping take seconds; §3.2.2 allows them thirty. */
+/** §3.2.2, table 3-3. */
+const ACTION_FAILED = 501;
+
+/** Chosen by us: routers that rewrite their firewall for each mapping take seconds. §3.2.2 allows them thirty. */
 const TIMEOUT_MS = 8000;
 
-/** Ours: answers have a kilobyte. */
+/** Chosen by us: answers have about a kilobyte. */
 const MAX_BODY_BYTES = 64 * 1024;
+
+/** Chosen by us: mapping a port takes three calls: the request, its confirmation, and the external address. */
+const BURST = 3;
+
+/** Chosen by us: a pause between bursts for fast devices too. */
+const MIN_REST_MS = 10;
+
+/** Chosen by us: what geth leaves between any two calls, which is known to be enough. */
+const MAX_REST_MS = 200;

@@ -1,10 +1,11 @@
 /**
- * Searching a link for UPnP gateways: UPnP Device Architecture 2.0 §1.3.
+ * SSDP: searching a link for UPnP gateways. UPnP Device Architecture 2.0 §1.3.
  *
  * @module
  */
 
-import { MalformedMessageError, NetworkError } from "../../base/errors.ts";
+import { malformed, MalformedMessageError, NetworkError } from "../../base/errors.ts";
+import { TaskGroup } from "../../base/tasks.ts";
 import {
   formatTransportAddress,
   ipFamily,
@@ -18,56 +19,54 @@ import type { DeviceLink } from "./device.ts";
 import { parseHead, parseStatusLine } from "./header_fields.ts";
 import { delay } from "@std/async/delay";
 
-/** A request for devices of one kind. */
+/** A search for devices of one kind. */
 export interface SsdpSearch {
-  /** Where it is sent to. */
+  /** The destination. */
   readonly to: TransportAddress;
-  /** What to search for, the ST field, such as {@linkcode INTERNET_GATEWAY_DEVICE_1}. */
+  /** The ST field: what to search for, such as a device type. */
   readonly searchTarget: string;
-  /** Over how many seconds devices spread their answers, the MX field; left out of a search by unicast (§1.3.2). */
+  /** The MX field: over how many seconds devices spread their answers. Unicast searches have none (§1.3.2). */
   readonly maxWaitSeconds?: number;
 }
 
-/** What a device answers. */
+/** A device's answer. Fields that it leaves out are empty. */
 export interface SsdpResponse {
-  /** Where its description is, as sent; whether to go there is for others to judge. */
+  /** The URL of its description, as sent. The caller decides whether to follow it. */
   readonly location: string;
-  /** What it says it is; empty if it does not say. */
+  /** The kind of device. */
   readonly searchTarget: string;
-  /** What tells it from other devices and services; empty if it does not say. */
+  /** What distinguishes it from other devices and services. */
   readonly uniqueServiceName: string;
-  /** The software; empty if it does not say. */
+  /** Its software. */
   readonly server: string;
 }
 
-/** The bytes of a search. */
+/** Encodes a search. */
 export function encodeSearch({ to, searchTarget, maxWaitSeconds }: SsdpSearch): Uint8Array {
   const lines = [
     "M-SEARCH * HTTP/1.1",
     `HOST: ${formatTransportAddress({ ...to, ip: withoutZone(to.ip) })}`,
     'MAN: "ssdp:discover"',
-    ...(maxWaitSeconds === undefined ? [] : [`MX: ${maxWaitSeconds}`]),
-    `ST: ${searchTarget}`,
-    "",
-    "",
   ];
+  if (maxWaitSeconds !== undefined) lines.push(`MX: ${maxWaitSeconds}`);
+  lines.push(`ST: ${searchTarget}`, "", "");
   return new TextEncoder().encode(lines.join("\r\n"));
 }
 
 /**
- * Reads the answer to a search.
+ * Decodes the answer to a search.
  *
- * @throws {MalformedMessageError} if it is anything else, is not a success, or names no location
+ * @throws {MalformedMessageError} if the bytes are anything else, report a failure, or name no location
  */
 export function decodeSearchResponse(bytes: Uint8Array): SsdpResponse {
   if (bytes.length > MAX_BYTES) {
-    throw new MalformedMessageError(`Cannot read ${WHAT}: ${bytes.length} bytes are too many`);
+    throw malformed(WHAT, `${bytes.length} bytes are too many`);
   }
   const { startLine, fields } = parseHead(new TextDecoder().decode(bytes), WHAT);
   const status = parseStatusLine(startLine, WHAT);
-  if (status !== 200) throw new MalformedMessageError(`Cannot read ${WHAT}: status ${status}`);
+  if (status !== 200) throw malformed(WHAT, `status ${status}`);
   const location = fields.get("location") ?? "";
-  if (location === "") throw new MalformedMessageError(`Cannot read ${WHAT}: no LOCATION`);
+  if (location === "") throw malformed(WHAT, "no LOCATION");
   return {
     location,
     searchTarget: fields.get("st") ?? "",
@@ -76,24 +75,7 @@ export function decodeSearchResponse(bytes: Uint8Array): SsdpResponse {
   };
 }
 
-/** A zone means something to this host alone (RFC 6874 §1). */
-/** Where devices listen (§1.3.2). */
-export const SSDP_PORT = 1900;
-/** The group of IPv4 (§1.3.2), and of IPv6 on the link (Annex A.3). */
-export const SSDP_GROUP_IPV4 = "239.255.255.250";
-export const SSDP_GROUP_IPV6 = "ff02::c";
-
-/** Search targets: gateways of both versions, and the root of any device. */
-export const INTERNET_GATEWAY_DEVICE_1 = "urn:schemas-upnp-org:device:InternetGatewayDevice:1";
-export const INTERNET_GATEWAY_DEVICE_2 = "urn:schemas-upnp-org:device:InternetGatewayDevice:2";
-export const ROOT_DEVICE = "upnp:rootdevice";
-
-const WHAT = "SSDP response";
-
-/** Ours: answers have some hundred bytes, and more than a packet of Ethernet is no answer. */
-const MAX_BYTES = 4096;
-
-/** An answer, and who sent it. Devices answer from other ports than 1900, and from other addresses. */
+/** An answer, and its sender. Devices answer from other ports than 1900, and from other addresses. */
 export interface SsdpAnswer {
   readonly response: SsdpResponse;
   readonly from: TransportAddress;
@@ -101,18 +83,15 @@ export interface SsdpAnswer {
 
 /** What {@linkcode searchGateways} takes. */
 export interface SearchOptions {
-  /** Told what came that is no answer. */
-  readonly onGarbage?: (error: MalformedMessageError, from: TransportAddress) => void;
+  /** Called with what cannot be read. */
+  readonly onMalformed?: (error: MalformedMessageError, from: TransportAddress) => void;
   readonly signal?: AbortSignal;
 }
 
-/** How long a search takes that nobody answers. */
-export const SEARCH_MS = 1800;
-
 /**
- * Asks the gateway itself and everybody on the link, several times, and yields the answers as they come, repeated
- * ones too. Some gateways hear only multicast (tailscale #3197), while what is sent to the gateway alone opens a
- * host's own firewall for the answer.
+ * Searches for {@linkcode SEARCH_MS}: asks the gateway itself and all devices of the link, several times, and yields the
+ * answers as they arrive, repeated ones included. Some gateways react only to multicast (tailscale #3197), while a
+ * datagram to the gateway opens this host's own firewall for the answer.
  *
  * @throws {NetworkError} if nothing could be sent
  * @throws the signal's reason on abort
@@ -122,13 +101,18 @@ export async function* searchGateways(
   link: DeviceLink,
   options: SearchOptions = {},
 ): AsyncGenerator<SsdpAnswer, void> {
-  const { onGarbage, signal } = options;
+  const { onMalformed, signal } = options;
   using socket = await network.bindUdp({ ip: link.local, port: 0 }, { multicast: { hops: HOPS } });
-  const over = new AbortController();
   const expiry = AbortSignal.timeout(SEARCH_MS);
-  const either = AbortSignal.any([expiry, over.signal, ...(signal === undefined ? [] : [signal])]);
-  const sending = sendSearches(socket, searchesFor(link), either);
-  sending.catch((error) => over.abort(error));
+  const either = signal === undefined ? expiry : AbortSignal.any([expiry, signal]);
+  let failure: unknown;
+  await using sending = new TaskGroup((error) => {
+    failure = error;
+    socket.close(); // which ends receive()
+  });
+  sending.run((stopped) =>
+    sendSearches(socket, searchesFor(link), AbortSignal.any([either, stopped]))
+  );
   try {
     for (let answers = 0; answers < MAX_ANSWERS;) {
       const { data, from } = await socket.receive({ signal: either });
@@ -138,14 +122,12 @@ export async function* searchGateways(
         yield { response, from };
       } catch (error) {
         if (!(error instanceof MalformedMessageError)) throw error;
-        onGarbage?.(error, from);
+        onMalformed?.(error, from);
       }
     }
   } catch (error) {
+    if (failure !== undefined) throw failure;
     if (error !== expiry.reason) throw error;
-  } finally {
-    over.abort();
-    await sending.catch(() => {}); // what failed there has been thrown above
   }
 }
 
@@ -157,21 +139,23 @@ interface PlannedSearch {
 }
 
 function searchesFor({ gateway, local }: DeviceLink): PlannedSearch[] {
-  const group = ipFamily(local) === 4 ? SSDP_GROUP_IPV4 : SSDP_GROUP_IPV6 + linkOf(local, gateway);
+  const group = ipFamily(local) === 4
+    ? SSDP_GROUP_IPV4
+    : SSDP_GROUP_IPV6 + zoneAmong(local, gateway);
   const asksGateway = gateway !== undefined && ipFamily(gateway) === ipFamily(local);
   return ROUNDS_MS.flatMap((roundMs) =>
     SEARCH_TARGETS.flatMap((searchTarget, index): PlannedSearch[] => {
       const atMs = roundMs + index * BETWEEN_TARGETS_MS;
-      const everybody = { to: { ip: group, port: SSDP_PORT }, searchTarget, maxWaitSeconds: 1 };
+      const allDevices = { to: { ip: group, port: SSDP_PORT }, searchTarget, maxWaitSeconds: 1 };
       const searches = asksGateway
-        ? [{ to: { ip: gateway, port: SSDP_PORT }, searchTarget }, everybody]
-        : [everybody];
+        ? [{ to: { ip: gateway, port: SSDP_PORT }, searchTarget }, allDevices]
+        : [allDevices];
       return searches.map((search) => ({ atMs, to: search.to, data: encodeSearch(search) }));
     })
   );
 }
 
-/** Goes on where one way does not: a host without a route for multicast still reaches its gateway. */
+/** Carries on if a datagram cannot be sent: a host without a multicast route still reaches its gateway. */
 async function sendSearches(
   socket: UdpSocket,
   searches: readonly PlannedSearch[],
@@ -181,7 +165,7 @@ async function sendSearches(
   let sent = 0;
   let failure: NetworkError | undefined;
   for (const { atMs, to, data } of searches) {
-    if (atMs > sentMs && !await waits(atMs - sentMs, signal)) return;
+    if (atMs > sentMs && !await delayed(atMs - sentMs, signal)) return;
     sentMs = Math.max(atMs, sentMs);
     try {
       await socket.send(data, to);
@@ -195,7 +179,8 @@ async function sendSearches(
   if (sent === 0 && failure !== undefined) throw failure;
 }
 
-async function waits(delayMs: number, signal: AbortSignal): Promise<boolean> {
+/** Whether the delay passed without an abort. */
+async function delayed(delayMs: number, signal: AbortSignal): Promise<boolean> {
   try {
     await delay(delayMs, { signal });
     return true;
@@ -205,8 +190,8 @@ async function waits(delayMs: number, signal: AbortSignal): Promise<boolean> {
   }
 }
 
-/** The link of an IPv6 search: that of the zone that either address names. */
-function linkOf(...ips: readonly (string | undefined)[]): string {
+/** The zone of an IPv6 search: the one that either address names. */
+function zoneAmong(...ips: readonly (string | undefined)[]): string {
   for (const ip of ips) {
     const zone = ip !== undefined && ipScope(ip) === "link-local" ? zoneOf(ip) : "";
     if (zone !== "") return zone;
@@ -214,17 +199,37 @@ function linkOf(...ips: readonly (string | undefined)[]): string {
   return "";
 }
 
-/** Version 2 is to answer to version 1 too (§1.3.2), and rootdevice finds those that answer to neither. */
+/** How long a search takes. */
+export const SEARCH_MS = 1800;
+
+/** The port on which devices listen (§1.3.2). */
+const SSDP_PORT = 1900;
+
+/** The multicast group of IPv4 (§1.3.2), and of IPv6 on the link (Annex A.3). */
+const SSDP_GROUP_IPV4 = "239.255.255.250";
+const SSDP_GROUP_IPV6 = "ff02::c";
+
+/** Search targets: gateways of either version, and any device. */
+const INTERNET_GATEWAY_DEVICE_1 = "urn:schemas-upnp-org:device:InternetGatewayDevice:1";
+const INTERNET_GATEWAY_DEVICE_2 = "urn:schemas-upnp-org:device:InternetGatewayDevice:2";
+const ROOT_DEVICE = "upnp:rootdevice";
+
+/** Version 2 devices must answer a search for version 1 (§1.3.2); rootdevice finds those that answer to neither. */
 const SEARCH_TARGETS = [INTERNET_GATEWAY_DEVICE_1, INTERNET_GATEWAY_DEVICE_2, ROOT_DEVICE];
 
-/** Ours: the last answer to the second round is due at 1250 ms, to the third at 1700 ms. */
+/** Chosen by us: the last answer to the second round is due at 1250 ms, to the third at 1700 ms. */
 const ROUNDS_MS = [0, 250, 700];
 
-/** Ours: some devices drop all but the first of searches that come at once (go-nat). */
+/** Chosen by us: of searches that arrive together, some devices drop all but the first (go-nat). */
 const BETWEEN_TARGETS_MS = 20;
 
 /** UDA 1.1 §1.3.2 says 2; 1.0 said 4. */
 const HOPS = 2;
 
-/** Ours: a device of ten services answers a search for rootdevice once; who sends more plays with us. */
+/** Chosen by us: a device answers each search once, so a link that sends more is hostile. */
 const MAX_ANSWERS = 200;
+
+const WHAT = "SSDP response";
+
+/** Chosen by us: answers have a few hundred bytes, and fit an Ethernet frame. */
+const MAX_BYTES = 4096;

@@ -1,29 +1,29 @@
 /**
- * XML as routers write it: what UPnP needs of XML 1.0, read leniently and within bounds.
+ * XML as routers write it: the part of XML 1.0 that UPnP needs, parsed leniently and within bounds.
  *
- * Real devices leave tags unclosed, misuse namespaces and disagree about case, so names come without prefix and
- * in lower case, and attributes are left out: UPnP says nothing in them. The parser is npm's `sax`, because it keeps
- * its own stack (so that depth can be capped as it grows) and defines no entities but XML's five. Documents with
- * a DOCTYPE, which UPnP has no use for, are refused: there is nothing to expand.
+ * Real devices leave tags unclosed, misuse namespaces and disagree about case, so names have no prefix and are in lower
+ * case. Attributes are dropped, because UPnP puts nothing in them. The parser is npm's `sax`, because it keeps its own
+ * stack (so depth can be capped as it grows) and defines no entities but XML's five. A document with a DOCTYPE, which
+ * UPnP does not use, is rejected, so there are no entities to expand.
  *
  * @module
  */
 
 // @ts-types="./sax.d.ts"
 import sax from "sax";
-import { MalformedMessageError } from "../../base/errors.ts";
+import { malformed } from "../../base/errors.ts";
 
 /** An element. */
 export interface XmlElement {
   /** In lower case, without its namespace prefix. */
   readonly name: string;
   readonly children: readonly XmlElement[];
-  /** The text directly in it, joined and without white space around it. */
+  /** The text directly in it, joined and trimmed. */
   readonly text: string;
 }
 
 /**
- * Reads a document, which is UTF-8 whatever it claims to be.
+ * Parses a document as UTF-8, whatever it claims to be.
  *
  * @example
  * ```ts
@@ -36,12 +36,12 @@ export interface XmlElement {
  * ```
  *
  * @returns the root element
- * @throws {MalformedMessageError} if there is none, it has a DOCTYPE, or it is too large or too deep
+ * @throws {MalformedMessageError} if there is no element, it has a DOCTYPE, or it is too large or too deep
  */
 export function parseXml(bytes: Uint8Array): XmlElement {
-  if (bytes.length > MAX_BYTES) throw malformed(`${bytes.length} bytes are too many`);
+  if (bytes.length > MAX_BYTES) throw malformed("XML", `${bytes.length} bytes are too many`);
   const text = new TextDecoder().decode(bytes);
-  if (DECLARATION.test(text)) throw malformed("it has a DOCTYPE or another declaration");
+  if (DECLARATION.test(text)) throw malformed("XML", "it has a DOCTYPE or another declaration");
   const top = new OpenElement("");
   const open = [top];
   let elements = 0;
@@ -53,8 +53,8 @@ export function parseXml(bytes: Uint8Array): XmlElement {
     position: false,
   });
   parser.onopentag = ({ name }) => {
-    if (open.length > MAX_DEPTH) throw malformed(`elements are more than ${MAX_DEPTH} deep`);
-    if (++elements > MAX_ELEMENTS) throw malformed(`there are more than ${MAX_ELEMENTS} elements`);
+    if (open.length > MAX_DEPTH) throw malformed("XML", `it is more than ${MAX_DEPTH} levels deep`);
+    if (++elements > MAX_ELEMENTS) throw malformed("XML", `more than ${MAX_ELEMENTS} elements`);
     const element = new OpenElement(name.slice(name.indexOf(":") + 1));
     open.at(-1)!.children.push(element);
     open.push(element);
@@ -62,12 +62,12 @@ export function parseXml(bytes: Uint8Array): XmlElement {
   parser.onclosetag = () => open.pop();
   parser.ontext = parser.oncdata = (text) => open.at(-1)!.texts.push(text);
   parser.onerror = (error) => {
-    throw malformed(error.message.toLowerCase(), error);
+    throw malformed("XML", error.message.toLowerCase(), error);
   };
   parser.write(text).close();
 
   const [root] = top.children;
-  if (root === undefined) throw malformed("there is no element");
+  if (root === undefined) throw malformed("XML", "there is no element");
   return root;
 }
 
@@ -82,7 +82,7 @@ export function childText(element: XmlElement, name: string): string {
   return childOf(element, name)?.text ?? "";
 }
 
-/** The first element of that name, in any case: this one, or below it in the order of the document. */
+/** The first element of that name, in any case: this one or one in it, in the order of the document. */
 export function findElement(element: XmlElement, name: string): XmlElement | undefined {
   const wanted = name.toLowerCase();
   const rest = [element];
@@ -94,8 +94,8 @@ export function findElement(element: XmlElement, name: string): XmlElement | und
 }
 
 /**
- * Text as the content of an element. Quotation marks mean nothing there and are left alone: some routers choke on
- * their entities. Characters that XML 1.0 §2.2 does not allow are left out.
+ * Escapes text for the content of an element. Quotation marks need no escaping there, and stay: some routers choke on
+ * their entities. Characters that XML 1.0 §2.2 does not allow are dropped.
  */
 export function escapeXmlText(text: string): string {
   return text.replaceAll(NOT_XML, "")
@@ -116,24 +116,20 @@ class OpenElement implements XmlElement {
   }
 }
 
-function malformed(reason: string, cause?: unknown): MalformedMessageError {
-  return new MalformedMessageError(`Cannot read XML: ${reason}`, { cause });
-}
-
 /**
- * What begins with `<!` and is neither a comment nor CDATA. It is looked for beforehand, because `sax` takes time by
- * the square of its length for one that does not end.
+ * What starts with `<!` and is neither a comment nor CDATA. Checked before parsing, because `sax` takes quadratic time
+ * for one that does not end.
  */
 const DECLARATION = /<!(?!--|\[CDATA\[)/i;
 
-// deno-lint-ignore no-control-regex -- they are what it is for
+// deno-lint-ignore no-control-regex -- it matches control characters on purpose
 const NOT_XML = /[\0-\x08\v\f\x0e-\x1f\ufffe\uffff]|\p{Surrogate}/gu;
 
-/** Ours: the largest description among the recorded ones has 20 KiB. */
+/** Chosen by us: the largest recorded description has 20 KiB. */
 const MAX_BYTES = 1024 * 1024;
 
-/** Ours: descriptions are 10 deep, SOAP is 4. */
+/** Chosen by us: descriptions are 10 levels deep, SOAP is 4. */
 const MAX_DEPTH = 64;
 
-/** Ours: descriptions have some hundred. */
+/** Chosen by us: descriptions have a few hundred. */
 const MAX_ELEMENTS = 20_000;

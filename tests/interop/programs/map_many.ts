@@ -1,6 +1,6 @@
 /**
- * `map_many.ts COUNT CALLERS release|abort`: maps so many ports by so many at once, and releases them, or aborts each
- * call at some time between its start and a little after its end. Prints JSON.
+ * `map_many.ts COUNT CALLERS release|abort`: maps COUNT ports, CALLERS at a time, and releases them, or aborts each call
+ * at some time between its start and shortly after its end. Prints JSON.
  *
  * @module
  */

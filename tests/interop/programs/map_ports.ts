@@ -1,6 +1,6 @@
 /**
- * Does one thing with a gateway and prints it as JSON: `map_ports.ts PROTOCOL ACTION [JSON]`. Grants go from one run
- * to the next as they are printed.
+ * Performs one action with a gateway, and prints the result as JSON: `map_ports.ts PROTOCOL ACTION [JSON]`. Grants pass
+ * from one run to the next as they were printed.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { MappingGrant, MappingRequest, PortMapper } from "../../../lib/port
 import { natPmpMapper } from "../../../lib/portmap/nat_pmp/client.ts";
 import { pcpMapper } from "../../../lib/portmap/pcp/client.ts";
 import { requestPcpPeer } from "../../../lib/portmap/pcp/peer.ts";
-import { FAST_WAITS_MS } from "../../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS } from "../../../lib/portmap/gateway_transaction.ts";
 import { HOME_ROUTER } from "../miniupnpd.ts";
 
 const [protocol = "", action = "", json = "null"] = Deno.args;
@@ -37,8 +37,8 @@ async function run(action: string, argument: unknown): Promise<unknown> {
       return await findGateways({ network });
     case "peer":
       return await peer();
-    case "hear":
-      return await hear(argument as Pick<Gateway, "ip" | "localIp">);
+    case "listen":
+      return await firstAnnouncement(argument as Pick<Gateway, "ip" | "localIp">);
     case "time":
       return await time(mapper, argument as MappingRequest);
     default:
@@ -47,7 +47,7 @@ async function run(action: string, argument: unknown): Promise<unknown> {
 }
 
 function mapperOf(protocol: string): PortMapper {
-  const common = { network, waitsMs: FAST_WAITS_MS, secret: new Uint8Array(16) };
+  const common = { network, waitsMs: INTERACTIVE_WAITS_MS, secret: new Uint8Array(16) };
   switch (protocol) {
     case "pcp":
       return pcpMapper(HOME_ROUTER.gateway, { ...common, localIp: HOME_ROUTER.host });
@@ -61,7 +61,7 @@ function mapperOf(protocol: string): PortMapper {
 }
 
 /** The first announcement of a gateway. */
-async function hear(gateway: Pick<Gateway, "ip" | "localIp">) {
+async function firstAnnouncement(gateway: Pick<Gateway, "ip" | "localIp">) {
   using listener = await listenForAnnouncements(network, gateway);
   // deno-lint-ignore no-console -- a program
   console.error("listening");
@@ -72,7 +72,7 @@ function peer() {
   return requestPcpPeer({
     network,
     address: { ip: HOME_ROUTER.gateway, port: 5351 },
-    waitsMs: FAST_WAITS_MS,
+    waitsMs: INTERACTIVE_WAITS_MS,
   }, {
     protocol: "tcp",
     internal: { ip: HOME_ROUTER.host, port: 50_000 },

@@ -1,5 +1,5 @@
 /**
- * A gateway that speaks PCP and NAT-PMP as the RFCs say, or does whatever a test has it do; over any network.
+ * A gateway on any network that speaks PCP and NAT-PMP by the RFCs, or misbehaves as a test demands.
  *
  * @module
  */
@@ -11,35 +11,35 @@ import { type LifetimeLimits, MappingTable } from "./mapping_table.ts";
 import { announceNatPmp, answerNatPmp, refuseVersion } from "./nat_pmp_service.ts";
 import { announcePcp, answerPcp, type PcpServiceOptions } from "./pcp_service.ts";
 
-/** How it behaves. */
+/** How the gateway behaves. */
 export interface FakeGatewayOptions extends Partial<PcpServiceOptions> {
-  /** Both unless given; with neither it is silent. */
+  /** The protocols that it speaks: both by default. Without any it is silent. */
   readonly speaks?: readonly ("pcp" | "nat-pmp")[];
-  /** What it makes of lifetimes; it grants any unless given. */
+  /** The lifetimes that it grants; any by default. */
   readonly lifetimes?: LifetimeLimits;
-  /** What to do with a request; the usual, if it returns `undefined`. */
+  /** What to answer to a request; `undefined` stands for the usual answer. */
   readonly script?: Script;
 }
 
-/** Decides what comes back for a request. */
+/** Decides what to answer to a request. */
 export type Script = (arrived: Arrived) => readonly Reply[] | undefined;
 
 /** A request that arrived. */
 export interface Arrived {
   readonly data: Uint8Array;
   readonly from: TransportAddress;
-  /** How many came before. */
+  /** How many requests arrived before it. */
   readonly index: number;
-  /** What the gateway would answer. */
+  /** The usual answer. */
   readonly usual: () => readonly Reply[];
 }
 
-/** What to send back. */
+/** A datagram to send back. */
 export interface Reply {
   readonly data: Uint8Array;
-  /** How much later; 0 unless given. */
+  /** How much later to send it; 0 by default. */
   readonly delayMs?: number;
-  /** From another port of the gateway than was asked. */
+  /** Whether to send it from another port than the one that was asked. */
   readonly fromElsewhere?: boolean;
 }
 
@@ -47,7 +47,7 @@ export interface Reply {
 export class FakeGateway implements Disposable {
   /** Its mappings. */
   readonly table: MappingTable;
-  /** All that arrived so far. */
+  /** All requests so far. */
   readonly arrived: Arrived[] = [];
   /** May be changed at any time. */
   externalIp: string;
@@ -71,9 +71,9 @@ export class FakeGateway implements Disposable {
   }
 
   /**
-   * Starts one.
+   * Starts a gateway.
    *
-   * @param local its address and port on the link, 5351 where hosts do not choose
+   * @param local its address on the link, and its port, which is 5351 for hosts that use the default
    */
   static async start(
     network: Network,
@@ -84,7 +84,7 @@ export class FakeGateway implements Disposable {
     return new FakeGateway(socket, await network.bindUdp({ ip: local.ip, port: 0 }), options);
   }
 
-  /** Where it serves. */
+  /** The address at which it serves. */
   get address(): TransportAddress {
     return this.#socket.local;
   }
@@ -95,13 +95,13 @@ export class FakeGateway implements Disposable {
     await this.#socket.send(announcePcp(this.table), to);
   }
 
-  /** Sends anything to anybody. */
+  /** Sends any datagram to any address. */
   async send(reply: Reply, to: TransportAddress): Promise<void> {
     const socket = reply.fromElsewhere ? this.#elsewhere : this.#socket;
     await socket.send(reply.data, to);
   }
 
-  /** Stops; replies that are due later are not sent. */
+  /** Stops. Replies that are not due yet are dropped. */
   [Symbol.dispose](): void {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#socket.close();
@@ -141,7 +141,7 @@ export class FakeGateway implements Disposable {
       return [{ data: answerNatPmp(data, from, this.table, options) }];
     }
     if (!speaks.includes("pcp")) return [{ data: refuseVersion(data, this.table) }];
-    // A NAT-PMP request is too short for PCP: RFC 6887 §9 has it answered all the same.
+    // A NAT-PMP request is too short for PCP. RFC 6887 §9 demands an answer nevertheless.
     const answer = isNatPmp
       ? Uint8Array.of(2, 0x80 | data[1]!, 0, 1, ...new Uint8Array(20))
       : answerPcp(data, from, this.table, options);

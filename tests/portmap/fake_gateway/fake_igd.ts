@@ -1,5 +1,5 @@
 /**
- * A gateway that speaks UPnP IGD as its specifications say, or does whatever a test has it do; over any network.
+ * A gateway on any network that speaks UPnP IGD by the specifications, or misbehaves as a test demands.
  *
  * @module
  */
@@ -11,21 +11,21 @@ import { type HttpCall, type HttpReply, HttpServer } from "./http_server.ts";
 import { IgdTable, type SoapCall } from "./igd_table.ts";
 import { descriptionXml, type FakeServiceXml } from "./igd_xml.ts";
 
-/** How it behaves. */
+/** How the gateway behaves. */
 export interface FakeIgdOptions {
-  /** Of its HTTP server; 5000 unless given. */
+  /** The port of its HTTP server; 5000 by default. */
   readonly httpPort?: number;
-  /** WANIPConnection:1 unless given. */
+  /** Its services; WANIPConnection:1 by default. */
   readonly services?: readonly FakeServiceXml[];
-  /** The whole description, if not the usual one. */
+  /** Its whole description, in place of the usual one. */
   readonly description?: string;
-  /** What it says where that is, if not the truth. */
+  /** The LOCATION that it announces, in place of the true one. */
   readonly location?: string;
-  /** What to do with a call; the usual, if it returns `undefined`. */
+  /** What to answer to a call; `undefined` stands for the usual answer. */
   readonly onSoap?: (call: SoapCall, usual: () => HttpReply) => HttpReply | undefined;
-  /** What to do with a request that is no call; the usual, if it returns `undefined`. */
+  /** What to answer to a GET; `undefined` stands for the usual answer. */
   readonly onGet?: (call: HttpCall) => HttpReply | undefined;
-  /** What to answer a search; the usual, if it returns `undefined`. */
+  /** What to answer to a search; `undefined` stands for the usual answer. */
   readonly onSearch?: (search: FakeSearch) => readonly FakeAnswer[] | undefined;
 }
 
@@ -35,20 +35,20 @@ export interface FakeSearch {
   readonly text: string;
   readonly from: Datagram["from"];
   readonly atMs: number;
-  /** What the gateway answers. */
+  /** The usual answer. */
   readonly usual: string;
 }
 
 /** An answer to a search. */
 export interface FakeAnswer {
   readonly text: string;
-  /** How much later; 0 unless given. */
+  /** How much later to send it; 0 by default. */
   readonly delayMs?: number;
-  /** From another port of the gateway than 1900. */
+  /** Whether to send it from another port than 1900. */
   readonly fromElsewhere?: boolean;
 }
 
-/** WANIPConnection, in either version. */
+/** The services that a gateway may have. */
 export const WAN_IP_1 = {
   serviceType: "urn:schemas-upnp-org:service:WANIPConnection:1",
   controlUrl: "/ctl/IPConn",
@@ -81,7 +81,7 @@ export class FakeIgd implements Disposable {
     this.#options = options;
   }
 
-  /** Opens it at an address of the network's host. */
+  /** Starts a gateway at an address of the network's host. */
   static async start(
     network: Network,
     ip: string,
@@ -115,7 +115,7 @@ export class FakeIgd implements Disposable {
     return this.soapCalls.map(({ action }) => action);
   }
 
-  /** Ends it. */
+  /** Stops. */
   [Symbol.dispose](): void {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#stack.dispose();

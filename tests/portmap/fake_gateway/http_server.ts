@@ -1,5 +1,5 @@
 /**
- * A small HTTP server that also misbehaves as small HTTP servers do.
+ * A small HTTP server that can misbehave the way small HTTP servers do.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { NetworkError } from "../../../lib/base/errors.ts";
 import type { TransportAddress } from "../../../lib/net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../../../lib/net/network.ts";
 
-/** A request that arrived whole. */
+/** A complete request. */
 export interface HttpCall {
   readonly method: string;
   readonly target: string;
@@ -18,7 +18,7 @@ export interface HttpCall {
   readonly from: TransportAddress;
 }
 
-/** What comes back. */
+/** What to answer. */
 export type HttpReply =
   | {
     readonly kind: "response";
@@ -26,7 +26,7 @@ export type HttpReply =
     readonly body: string;
     readonly fields?: Readonly<Record<string, string>>;
   }
-  /** Bytes as they are, each after a pause if there is one, and then the end. */
+  /** Raw pieces, with a pause before each if there is one, and how the connection ends. */
   | {
     readonly kind: "raw";
     readonly pieces: Iterable<string>;
@@ -49,7 +49,7 @@ export class HttpServer implements Disposable {
     this.#serve();
   }
 
-  /** Opens it. */
+  /** Starts a server. */
   static async start(
     network: Network,
     address: TransportAddress,
@@ -58,7 +58,7 @@ export class HttpServer implements Disposable {
     return new HttpServer(await network.listenTcp(address), answer);
   }
 
-  /** Ends it, and every connection. */
+  /** Stops, and closes every connection. */
   [Symbol.dispose](): void {
     this.#closed.abort();
     this.#listener.close();
@@ -81,7 +81,7 @@ export class HttpServer implements Disposable {
       this.calls.push(call);
       await this.#reply(connection, this.#answer(call));
     } catch (error) {
-      if (!(error instanceof NetworkError)) throw error; // the client has gone
+      if (!(error instanceof NetworkError)) throw error; // the client has left
     } finally {
       connection.close();
       this.#connections.delete(connection);
@@ -98,7 +98,7 @@ export class HttpServer implements Disposable {
     if (reply.end === "stay") await connection.read(new Uint8Array(1));
   }
 
-  /** Whether the server goes on. */
+  /** Whether the connection stays open. */
   #pause(delayMs: number): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const { signal } = this.#closed;

@@ -1,5 +1,5 @@
 /**
- * What a fake gateway does at its actions: WANIPConnection and WANIPv6FirewallControl as their specifications say.
+ * The actions of a fake gateway: WANIPConnection and WANIPv6FirewallControl by their specifications.
  *
  * @module
  */
@@ -11,11 +11,11 @@ import { answerXml, faultXml } from "./igd_xml.ts";
 export interface SoapCall {
   readonly serviceType: string;
   readonly action: string;
-  /** As they were sent, in that order. */
+  /** The arguments in the order in which they were sent. */
   readonly values: Readonly<Record<string, string>>;
-  /** Who calls. */
+  /** The caller's address. */
   readonly from: string;
-  /** How many came before of this action. */
+  /** How many calls of this action came before. */
   readonly index: number;
 }
 
@@ -29,7 +29,7 @@ export interface FakeEntry {
   readonly leaseSeconds: number;
 }
 
-/** Mappings and pinholes. Nothing expires: tests end before. */
+/** Mappings and pinholes. They never expire. */
 export class IgdTable {
   readonly entries: FakeEntry[] = [];
   readonly pinholes = new Map<number, Readonly<Record<string, string>>>();
@@ -46,14 +46,14 @@ export class IgdTable {
     return typeof result === "number" ? faultXml(result) : answerXml(serviceType, action, result);
   }
 
-  /** The place of a mapping; -1 if there is none. */
+  /** The index of a mapping; -1 if there is none. */
   indexOf(protocol = "", externalPort = ""): number {
     return this.entries.findIndex((entry) =>
       entry.protocol === protocol && entry.externalPort === Number(externalPort)
     );
   }
 
-  /** Puts a mapping in, in the place of the one that was there. */
+  /** Adds a mapping, or replaces the one on the same port. */
   put(entry: FakeEntry): void {
     const index = this.indexOf(entry.protocol, `${entry.externalPort}`);
     this.entries.splice(index === -1 ? this.entries.length : index, 1, entry);

@@ -1,5 +1,5 @@
 /**
- * What a fake gateway writes: written by hand, so that no encoder of the library reads its own mistakes.
+ * The XML of a fake gateway, written by hand, so that the library does not decode its own mistakes.
  *
  * @module
  */
@@ -36,7 +36,7 @@ ${urlBase === undefined ? "" : `<URLBase>${urlBase}</URLBase>`}
   }</serviceList></device></deviceList></device></deviceList></device></root>`;
 }
 
-/** A successful answer. */
+/** The answer to a call that succeeded. */
 export function answerXml(
   serviceType: string,
   action: string,
@@ -52,7 +52,7 @@ export function answerXml(
   };
 }
 
-/** A fault. */
+/** The answer to a call that failed. */
 export function faultXml(code: number, description = "said no"): HttpReply {
   return {
     kind: "response",

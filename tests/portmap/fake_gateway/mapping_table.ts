@@ -16,19 +16,19 @@ export interface TableEntry {
   readonly nonce: string;
 }
 
-/** What a table is asked to hold. */
+/** A mapping that a host requests. */
 export interface TableRequest extends TableEntry {
-  /** Take no other external port. */
+  /** Whether to fail rather than assign another external port. */
   readonly exact?: boolean;
 }
 
-/** Limits of lifetimes that are granted. */
+/** The range of lifetimes that a gateway grants. */
 export interface LifetimeLimits {
   readonly minSeconds: number;
   readonly maxSeconds: number;
 }
 
-/** Mappings by protocol and internal address and port. Nothing expires: tests end before. */
+/** Mappings by protocol, internal address and port. They never expire. */
 export class MappingTable {
   readonly #entries = new Map<string, TableEntry>();
   readonly #limits: LifetimeLimits;
@@ -43,12 +43,12 @@ export class MappingTable {
     return [...this.#entries.values()];
   }
 
-  /** RFC 6887 §8.5. */
+  /** The age of the table: RFC 6887 §8.5. */
   get epochSeconds(): number {
     return Math.floor((performance.now() - this.#emptySinceMs) / 1000);
   }
 
-  /** Puts a mapping in, or extends it; `undefined` if the port that it must have is taken. */
+  /** Adds or extends a mapping; `undefined` if the exact port that it needs is in use. */
   put(request: TableRequest): TableEntry | undefined {
     const { exact = false, ...wanted } = request;
     const present = this.#entries.get(keyOf(wanted));
@@ -66,18 +66,18 @@ export class MappingTable {
     return this.#entries.get(keyOf({ protocol, internal }));
   }
 
-  /** Takes a mapping out. */
+  /** Removes a mapping. */
   remove(protocol: "tcp" | "udp", internal: TransportAddress): void {
     this.#entries.delete(keyOf({ protocol, internal }));
   }
 
-  /** As by a power cut: no mappings, and the clock starts anew. */
+  /** As after a power cut: loses all mappings, and restarts the clock. */
   restart(): void {
     this.#entries.clear();
     this.#emptySinceMs = performance.now();
   }
 
-  /** Forgets all mappings without a trace on the clock. */
+  /** Loses all mappings, which the clock does not show. */
   forget(): void {
     this.#entries.clear();
   }

@@ -12,7 +12,7 @@ import {
 } from "../../../lib/portmap/nat_pmp/message.ts";
 import type { MappingTable } from "./mapping_table.ts";
 
-/** What it tells. */
+/** What the server reports. */
 export interface NatPmpServiceOptions {
   readonly externalIp: string;
 }
@@ -42,7 +42,7 @@ export function answerNatPmp(
   });
 }
 
-/** What it says about its address, asked or not: RFC 6886 §3.2.1. */
+/** Its external address, as an answer or an announcement: RFC 6886 §3.2.1. */
 export function announceNatPmp(
   table: MappingTable,
   { externalIp }: NatPmpServiceOptions,
@@ -57,7 +57,7 @@ export function announceNatPmp(
   });
 }
 
-/** All that a router which does not know the version of a request says: RFC 6886 §3.5. */
+/** The refusal of a request whose version the router does not know: RFC 6886 §3.5. */
 export function refuseVersion(data: Uint8Array, table: MappingTable): Uint8Array<ArrayBuffer> {
   return encodeNatPmpResponse({
     version: 0,
@@ -74,7 +74,7 @@ function answerMapping(
 ): { externalPort: number; lifetimeSeconds: number } | undefined {
   const protocol = request.opcode === "map-tcp" ? "tcp" : "udp";
   const internal = { ip, port: request.internalPort };
-  // A mapping made by PCP has a nonce, and belongs to who knows it.
+  // A mapping made by PCP has a nonce, and NAT-PMP cannot change it.
   if ((table.get(protocol, internal)?.nonce ?? "") !== "") return undefined;
   if (request.lifetimeSeconds === 0) {
     table.remove(protocol, internal);

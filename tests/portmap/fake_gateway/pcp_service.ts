@@ -1,5 +1,5 @@
 /**
- * The PCP server of a fake gateway: RFC 6887 as it is written, but for what a test has it refuse.
+ * The PCP server of a fake gateway, by RFC 6887, except for what a test makes it refuse.
  *
  * @module
  */
@@ -15,13 +15,13 @@ import {
 } from "../../../lib/portmap/pcp/message.ts";
 import type { MappingTable } from "./mapping_table.ts";
 
-/** What it does otherwise than the RFC. */
+/** How the server differs from the RFC. */
 export interface PcpServiceOptions {
-  /** For IPv4; an IPv6 host's external address is its own. */
+  /** The external IPv4 address. An IPv6 host's external address is its own. */
   readonly externalIp: string;
-  /** Allow THIRD_PARTY. */
+  /** Whether to allow THIRD_PARTY. */
   readonly thirdParty?: boolean;
-  /** As MikroTik's: refuse to choose an external port. */
+  /** Whether to refuse to choose an external port, as MikroTik does. */
   readonly refusesPortZero?: boolean;
 }
 

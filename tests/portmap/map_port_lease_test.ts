@@ -1,4 +1,4 @@
-/** What happens to a mapping after it was got. */
+/** What happens to a mapping after it was granted. */
 
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
@@ -18,7 +18,7 @@ Deno.test("mapPort() renews between 1/2 and 5/8 of the lifetime", async () => {
   }
 });
 
-Deno.test("mapPort() makes a mapping anew 0 to 5 s after the gateway announces that it has restarted", async () => {
+Deno.test("mapPort() restores a mapping 0 to 5 s after the gateway announces a restart", async () => {
   for (const speaks of [["pcp"], ["nat-pmp"]] as const) {
     await atMapPortHome({ udp: { speaks } }, async ({ gateway, map, open, announce }) => {
       await using mapping = await map({ checkSeconds: Infinity });
@@ -34,7 +34,7 @@ Deno.test("mapPort() makes a mapping anew 0 to 5 s after the gateway announces t
   }
 });
 
-Deno.test("mapPort() hears announcements of its own gateway alone", async () => {
+Deno.test("mapPort() ignores announcements of other gateways", async () => {
   await atMapPortHome({}, async ({ internet, gateway, map }) => {
     await using _mapping = await map({ checkSeconds: Infinity });
     await delay(60_000);
@@ -47,7 +47,7 @@ Deno.test("mapPort() hears announcements of its own gateway alone", async () => 
   });
 });
 
-Deno.test("mapPort() asks no more often than every 4 s however often the gateway announces", async () => {
+Deno.test("mapPort() asks at most every 4 s, however often the gateway announces", async () => {
   await atMapPortHome({ udp: { speaks: ["pcp"] } }, async ({ gateway, map, announce }) => {
     await using _mapping = await map({ checkSeconds: Infinity });
     await delay(60_000);
@@ -61,7 +61,7 @@ Deno.test("mapPort() asks no more often than every 4 s however often the gateway
   });
 });
 
-Deno.test("mapPort() notices a restart without announcements when it looks, and repairs it", async () => {
+Deno.test("mapPort() notices an unannounced restart at the next check, and restores the mapping", async () => {
   for (const options of [{}, { udp: { speaks: ["nat-pmp"] } }, UPNP_ALONE] as const) {
     await atMapPortHome(options, async ({ gateway, igd, map, open }) => {
       await using mapping = await map({ checkSeconds: 60 });
@@ -78,7 +78,7 @@ Deno.test("mapPort() notices a restart without announcements when it looks, and 
   }
 });
 
-Deno.test("mapPort() puts back what the gateway has forgotten without a trace", async () => {
+Deno.test("mapPort() restores a mapping that the gateway lost without a trace", async () => {
   for (const speaks of [["pcp"], ["nat-pmp"]] as const) {
     await atMapPortHome({ udp: { speaks } }, async ({ gateway, map, open }) => {
       await using _mapping = await map({ checkSeconds: 60 });
@@ -90,7 +90,7 @@ Deno.test("mapPort() puts back what the gateway has forgotten without a trace", 
   }
 });
 
-Deno.test("mapPort() tells when the address outside changes", async () => {
+Deno.test("mapPort() reports a change of the external address", async () => {
   for (const options of [{}, { udp: { speaks: ["nat-pmp"] } }, UPNP_ALONE] as const) {
     await atMapPortHome(options, async ({ gateway, igd, map }) => {
       await using mapping = await map({ checkSeconds: 60 });
@@ -100,24 +100,27 @@ Deno.test("mapPort() tells when the address outside changes", async () => {
       if (igd !== undefined) igd.table.externalIp = "203.0.113.99";
       const changed = await nextEvent(mapping, "changed");
       assertEquals(changed.external, "203.0.113.99:8080");
-      assertEquals(changed.reason, `the address outside was ${before}`);
+      assertEquals(changed.reason, `the external address was ${before}`);
       assertEquals(mapping.external.ip, "203.0.113.99");
     });
   }
 });
 
-Deno.test("mapPort() fails over to another protocol when the winner dies", async () => {
+Deno.test("mapPort() fails over to another protocol when the current one stops working", async () => {
   await atMapPortHome({ igd: {} }, async ({ gateway, igd, map }) => {
     igd!.table.externalIp = gateway.externalIp;
     await using mapping = await map({ checkSeconds: 60 });
     assertEquals(mapping.protocol, "pcp");
     gateway.script = () => [];
     const changed = await nextEvent(mapping, "changed");
-    assertEquals([changed.protocol, changed.reason], ["upnp", "pcp at 192.168.1.1 works no more"]);
+    assertEquals([changed.protocol, changed.reason], [
+      "upnp",
+      "pcp at 192.168.1.1 no longer works",
+    ]);
   });
 });
 
-Deno.test("mapPort() says that a mapping is lost when its lease is over, and gets it again", async () => {
+Deno.test("mapPort() reports a mapping as lost when its lease is over, and gets it back", async () => {
   await atMapPortHome({ udp: { speaks: ["nat-pmp"] } }, async ({ gateway, map, open }) => {
     const startMs = performance.now();
     await using mapping = await map({ lifetimeSeconds: 600, checkSeconds: Infinity });
@@ -148,7 +151,7 @@ Deno.test("mapPort() backs off while no gateway answers", async () => {
   });
 });
 
-Deno.test("mapPort() takes a lifetime that the gateway cuts for what it is", async () => {
+Deno.test("mapPort() renews by the lifetime that the gateway granted", async () => {
   const lifetimes = { minSeconds: 0, maxSeconds: 60 };
   await atMapPortHome({ udp: { speaks: ["pcp"], lifetimes } }, async ({ map }) => {
     const startMs = performance.now();
@@ -159,7 +162,7 @@ Deno.test("mapPort() takes a lifetime that the gateway cuts for what it is", asy
   });
 });
 
-Deno.test("mapPort() tells what becomes of a mapping until it is released, and then nothing", async () => {
+Deno.test("mapPort() reports events until the mapping is released, and none after", async () => {
   await atMapPortHome({}, async ({ map }) => {
     const mapping = await map();
     const reading = Array.fromAsync(mapping.events, ({ event }) => event);
@@ -171,7 +174,7 @@ Deno.test("mapPort() tells what becomes of a mapping until it is released, and t
   });
 });
 
-Deno.test("mapPort() says when a gateway does not confirm the release", async () => {
+Deno.test("mapPort() reports that the gateway did not confirm the release", async () => {
   await atMapPortHome({}, async ({ gateway, map }) => {
     const mapping = await map();
     gateway.script = () => [];

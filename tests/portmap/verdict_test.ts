@@ -21,7 +21,7 @@ for (
     ["2600:1::2", [], "unverified"],
   ] as const
 ) {
-  Deno.test(`mappingVerdict() says ${kind} of ${externalIp} where servers see ${seenIps.join(", ") || "nothing"}`, () => {
+  Deno.test(`mappingVerdict() judges ${externalIp} ${kind} if servers see ${seenIps.join(", ") || "nothing"}`, () => {
     const verdict = mappingVerdict({ externalIp, seenIps });
     assertEquals(verdict.kind, kind);
     assertEquals(verdict.remedy === undefined, kind === "public" || kind === "unverified");

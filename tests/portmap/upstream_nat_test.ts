@@ -1,4 +1,4 @@
-/** Two NATs in a row. */
+/** A gateway behind another NAT. */
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { mapPort, type MapPortOptions } from "../../lib/portmap/map_port.ts";
@@ -46,31 +46,34 @@ function behindTwo(outside: FakeGatewayOptions, job: (nested: Nested) => Promise
 }
 
 for (const speaks of [["pcp"], ["nat-pmp"]] as const) {
-  Deno.test(`mapPort() opens the outer of two NATs too by ${speaks}, and closes both`, async () => {
+  Deno.test(`mapPort() also opens the port on the upstream NAT by ${speaks}, and closes both`, async () => {
     await behindTwo({ speaks, externalIp: "44.0.0.7" }, async ({ inner, outer, map }) => {
       const mapping = await map();
       assertEquals(mapping.external, { ip: "44.0.0.7", port: 8080 });
       assertEquals(outer.table.entries[0]!.internal, { ip: "10.0.0.2", port: 8080 });
       assertEquals(mapping.verdict.kind, "unverified");
-      assertMatch(mapping.verdict.evidence, /private: a second NAT.*10\.0\.0\.1 above it opened/);
+      assertMatch(
+        mapping.verdict.evidence,
+        /private: there is a second NAT upstream; the upstream router 10\.0\.0\.1 opened/,
+      );
       await mapping[Symbol.asyncDispose]();
       assertEquals([inner.table.entries, outer.table.entries], [[], []]);
     });
   });
 }
 
-Deno.test("mapPort() does not sell a mapping on the inner of two NATs as reachability", async () => {
+Deno.test("mapPort() does not claim that a mapping on the inner of two NATs is reachable", async () => {
   await behindTwo({ speaks: [] }, async ({ map }) => {
     await using mapping = await map();
     assertEquals(mapping.verdict.kind, "double-nat");
     assertMatch(
       mapping.verdict.evidence,
-      /10\.0\.0\.2 is private: a second NAT sits above it; above it no gateway .*10\.0\.0\.1: .*silent/,
+      /10\.0\.0\.2 is private: there is a second NAT upstream; upstream: every gateway failed .*10\.0\.0\.1: .*silent/,
     );
   });
 });
 
-Deno.test("mapPort() asks nobody above a carrier's NAT unless it is told whom", async () => {
+Deno.test("mapPort() asks no gateway upstream of a carrier's NAT by default", async () => {
   await behindTwo({}, async ({ inner, outer, map }) => {
     inner.externalIp = "100.64.0.2";
     await using mapping = await map();

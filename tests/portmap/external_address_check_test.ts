@@ -1,4 +1,4 @@
-/** A STUN server as the witness of what a mapping is worth, asked by `mapPort()` itself. */
+/** The external-address check: a STUN server confirms, or contradicts, what the gateway reports. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { MappingVerdictKind } from "../../lib/portmap/verdict.ts";
@@ -13,14 +13,14 @@ const SERVER = "198.51.100.9";
 const SEEN_AS = "203.0.113.2";
 
 const CASES: readonly (readonly [string, MappingVerdictKind, RegExp])[] = [
-  [SEEN_AS, "public", /servers see .*, as the router says/],
-  ["44.0.0.7", "double-nat", /servers see .*, and the router says 44\.0\.0\.7/],
+  [SEEN_AS, "public", /servers see .*, as the router reports/],
+  ["44.0.0.7", "double-nat", /servers see .*, but the router reports 44\.0\.0\.7/],
   ["100.64.0.7", "cgnat", /100\.64\.0\.7 is the provider's/],
-  ["0.0.0.0", "unverified", /does not tell its address outside; servers see/],
+  ["0.0.0.0", "unverified", /does not report its external address; servers see/],
 ];
 
 for (const [externalIp, kind, evidence] of CASES) {
-  Deno.test(`mapPort() says ${kind} of ${externalIp} where a server sees ${SEEN_AS}`, async () => {
+  Deno.test(`mapPort() judges ${externalIp} ${kind} if a server sees ${SEEN_AS}`, async () => {
     await atMapPortHome({ udp: { speaks: ["nat-pmp"], externalIp } }, async ({ internet, map }) => {
       const { network } = internet.host("server", { addresses: [SERVER] });
       await using _server = await serveStun({ network, address: SERVER });
@@ -31,7 +31,7 @@ for (const [externalIp, kind, evidence] of CASES) {
   });
 }
 
-Deno.test("mapPort() asks no strangers where a router's public address is not what a server sees", async () => {
+Deno.test("mapPort() asks no strangers if a server sees another address than the router's public one", async () => {
   await atMapPortHome({ udp: { externalIp: "44.0.0.7" } }, async ({ internet, map }) => {
     const { network } = internet.host("server", { addresses: [SERVER] });
     await using _server = await serveStun({ network, address: SERVER });
@@ -45,7 +45,7 @@ Deno.test("mapPort() asks no strangers where a router's public address is not wh
   });
 });
 
-Deno.test("mapPort() waits for a silent server no longer than 1.5 s, and confirms nothing", async () => {
+Deno.test("mapPort() waits at most 1.5 s for a silent server, and then confirms nothing", async () => {
   await atMapPortHome({ udp: { externalIp: SEEN_AS } }, async ({ internet, map }) => {
     internet.host("server", { addresses: [SERVER] });
     const startMs = performance.now();
@@ -55,7 +55,7 @@ Deno.test("mapPort() waits for a silent server no longer than 1.5 s, and confirm
   });
 });
 
-Deno.test("mapPort() asks its witness again when the address outside has changed", async () => {
+Deno.test("mapPort() asks the server again when the external address has changed", async () => {
   await atMapPortHome({ udp: { externalIp: "44.0.0.7" } }, async ({ internet, gateway, map }) => {
     const { network } = internet.host("server", { addresses: [SERVER] });
     await using _server = await serveStun({ network, address: SERVER });

@@ -1,15 +1,15 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { Turns } from "../../lib/portmap/race.ts";
+import { RouterMutex } from "../../lib/portmap/race.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 
-Deno.test("Turns run one job at a time, in the order of their callers", async () => {
+Deno.test("RouterMutex runs one job at a time, in the order of the callers", async () => {
   using time = new VirtualTime();
-  const turns = new Turns();
+  const mutex = new RouterMutex();
   const ends: [number, number][] = [];
   await time.run(() =>
     Promise.all([0, 1, 2].map((index) =>
-      turns.take(async () => {
+      mutex.through(async () => {
         await delay(100);
         ends.push([index, performance.now()]);
       })
@@ -18,11 +18,11 @@ Deno.test("Turns run one job at a time, in the order of their callers", async ()
   assertEquals(ends, [[0, 100], [1, 200], [2, 300]]);
 });
 
-Deno.test("Turns let everybody go once a job has failed", async () => {
+Deno.test("RouterMutex lets all waiting jobs run once one has failed", async () => {
   using time = new VirtualTime();
-  const turns = new Turns();
+  const mutex = new RouterMutex();
   const fail = () =>
-    turns.take(async () => {
+    mutex.through(async () => {
       await delay(2000);
       throw new RangeError("silent");
     });

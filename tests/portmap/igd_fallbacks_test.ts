@@ -1,4 +1,4 @@
-// Every rung of the fault ladder, climbed at a gateway that answers with the fault.
+// Every rule of the fallback table, with a gateway that answers with the fault.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { MappingRefusedError, type MappingRequest } from "../../lib/portmap/mapper.ts";
@@ -15,20 +15,20 @@ import { faultXml } from "./fake_gateway/igd_xml.ts";
 import { HOST_IP, TCP_8080 } from "./fixtures.ts";
 import { atIgdHome } from "./igd_home.ts";
 
-/** One device's habit, and what is to come of it. */
-interface Fallback {
+/** The behaviour of a device, and the result to expect. */
+interface FallbackCase {
   readonly name: string;
   readonly services?: FakeIgdOptions["services"];
   readonly request?: Partial<MappingRequest>;
-  /** The answer to AddPortMapping and AddAnyPortMapping; the usual, if `undefined`. */
+  /** The answer to AddPortMapping and AddAnyPortMapping; `undefined` stands for the usual one. */
   readonly onAdd: (call: SoapCall, index: number) => HttpReply | undefined;
   readonly prepare?: (igd: FakeIgd) => void;
-  readonly expect: (outcome: Outcome) => void;
+  readonly expect: (outcome: MappedBy) => void;
 }
 
-interface Outcome {
+interface MappedBy {
   readonly igd: FakeIgd;
-  /** What was asked for, in order: action, external port, lease, description. */
+  /** The requests in order: action, external port, lease, description. */
   readonly asked: readonly (readonly [string, number, number, string])[];
   readonly externalPort: number;
   readonly lifetimeSeconds: number;
@@ -37,25 +37,25 @@ interface Outcome {
 const RESET: HttpReply = { kind: "raw", pieces: [], end: "reset" };
 const HANG_UP: HttpReply = { kind: "raw", pieces: [], end: "close" };
 
-function once(reply: HttpReply): Fallback["onAdd"] {
+function once(reply: HttpReply): FallbackCase["onAdd"] {
   return (_, index) => index === 0 ? reply : undefined;
 }
 
-function unlessPermanent(reply: HttpReply): Fallback["onAdd"] {
+function unlessPermanent(reply: HttpReply): FallbackCase["onAdd"] {
   return ({ values }) => values.NewLeaseDuration === "0" ? undefined : reply;
 }
 
-function expectPermanent({ lifetimeSeconds, asked }: Outcome): void {
+function expectPermanent({ lifetimeSeconds, asked }: MappedBy): void {
   assertEquals(lifetimeSeconds, Infinity);
   assertEquals(asked.at(-1)?.[2], 0);
 }
 
-function expectOtherPort({ externalPort, asked }: Outcome): void {
+function expectOtherPort({ externalPort, asked }: MappedBy): void {
   assert(externalPort >= 49_152);
   assertEquals(asked.at(-1)?.[1], externalPort);
 }
 
-function expectSame({ asked, externalPort }: Outcome): void {
+function expectSame({ asked, externalPort }: MappedBy): void {
   assertEquals([asked.length, externalPort], [2, 8080]);
   assertEquals(asked[0], asked[1]);
 }
@@ -75,58 +75,58 @@ function putOther(
   });
 }
 
-const RUNGS: readonly Fallback[] = [
-  ...[402, 404, 501, 600, 601, 725].map((code): Fallback => ({
-    name: `${code} at a finite lease: permanent`,
+const CASES: readonly FallbackCase[] = [
+  ...[402, 404, 501, 600, 601, 725].map((code): FallbackCase => ({
+    name: `${code} for a finite lease: a permanent one`,
     onAdd: unlessPermanent(faultXml(code)),
     expect: expectPermanent,
   })),
   {
-    name: "402 at a permanent lease: a finite one",
+    name: "402 for a permanent lease: a finite one",
     request: { lifetimeSeconds: 0xffff_ffff },
     onAdd: ({ values }) => Number(values.NewLeaseDuration) <= 604_800 ? undefined : faultXml(402),
     expect: ({ lifetimeSeconds }) => assertEquals(lifetimeSeconds, 604_800),
   },
-  ...[402, 600, 605].map((code): Fallback => ({
-    name: `${code} at a description: a plain one`,
+  ...[402, 600, 605].map((code): FallbackCase => ({
+    name: `${code} for a description: a plain one`,
     onAdd: ({ values }) =>
       values.NewPortMappingDescription === "punchline" ? undefined : faultXml(code),
     expect: ({ asked }) => assertEquals(asked.at(-1)?.[3], "punchline"),
   })),
-  ...[501, 713, 730].map((code): Fallback => ({
-    name: `${code} once: the same again`,
+  ...[501, 713, 730].map((code): FallbackCase => ({
+    name: `${code} once: a retry`,
     onAdd: once(faultXml(code)),
     expect: expectSame,
   })),
   {
-    name: "501 for a port that will not do: another",
+    name: "501 for an unsuitable port: another",
     onAdd: ({ values }) => Number(values.NewExternalPort) < 49_152 ? faultXml(501) : undefined,
     expect: expectOtherPort,
   },
-  ...[601, 606].map((code): Fallback => ({
+  ...[601, 606].map((code): FallbackCase => ({
     name: `${code} for a privileged port: an unprivileged one`,
     request: { externalPort: 80 },
     onAdd: ({ values }) => Number(values.NewExternalPort) < 1024 ? faultXml(code) : undefined,
     expect: expectOtherPort,
   })),
-  ...[716, 724, 732, 733].map((code): Fallback => ({
-    name: `${code}: the internal port as the external`,
+  ...[716, 724, 732, 733].map((code): FallbackCase => ({
+    name: `${code}: the internal port as the external one`,
     request: { externalPort: 9000 },
     onAdd: ({ values }) => values.NewExternalPort === "8080" ? undefined : faultXml(code),
     expect: ({ externalPort }) => assertEquals(externalPort, 8080),
   })),
-  ...[718, 729, 731].map((code): Fallback => ({
+  ...[718, 729, 731].map((code): FallbackCase => ({
     name: `${code}: another port`,
     onAdd: ({ values }) => Number(values.NewExternalPort) < 49_152 ? faultXml(code) : undefined,
     expect: expectOtherPort,
   })),
   {
-    name: "718, and again: up to four other ports",
+    name: "718 again and again: up to four other ports",
     onAdd: (_, index) => index < 4 ? faultXml(718) : undefined,
     expect: ({ asked }) => assertEquals(new Set(asked.map(([, port]) => port)).size, 5),
   },
   {
-    name: "718 at WANIPConnection:2: AddAnyPortMapping",
+    name: "718 from WANIPConnection:2: AddAnyPortMapping",
     services: [WAN_IP_2],
     prepare: putOther,
     onAdd: () => undefined,
@@ -135,22 +135,22 @@ const RUNGS: readonly Fallback[] = [
       assertEquals(externalPort, 8081);
     },
   },
-  ...[401, 402, 403, 501, 602].map((code): Fallback => ({
-    name: `${code} at AddAnyPortMapping: AddPortMapping with another port`,
+  ...[401, 402, 403, 501, 602].map((code): FallbackCase => ({
+    name: `${code} for AddAnyPortMapping: AddPortMapping with another port`,
     services: [WAN_IP_2],
     prepare: putOther,
     onAdd: ({ action }) => action === "AddAnyPortMapping" ? faultXml(code) : undefined,
     expect: expectOtherPort,
   })),
   {
-    name: "a reset at AddAnyPortMapping: AddPortMapping with another port",
+    name: "a reset for AddAnyPortMapping: AddPortMapping with another port",
     services: [WAN_IP_2],
     prepare: putOther,
     onAdd: ({ action }) => action === "AddAnyPortMapping" ? RESET : undefined,
     expect: expectOtherPort,
   },
   {
-    name: "718 for what an earlier run left: it is deleted",
+    name: "718 for the leftover of an earlier run: deleting it",
     prepare: (igd) => putOther(igd, { internalClient: HOST_IP, description: "test" }),
     onAdd: once(faultXml(718)),
     expect: ({ igd, externalPort }) => {
@@ -159,7 +159,7 @@ const RUNGS: readonly Fallback[] = [
     },
   },
   {
-    name: "718 for a mapping of ours by another name, as PCP's: another port",
+    name: "718 for a mapping of this host with another description, such as PCP's: another port",
     prepare: (igd) => putOther(igd, { internalClient: HOST_IP, description: "PCP MAP" }),
     onAdd: once(faultXml(718)),
     expect: (outcome) => {
@@ -167,8 +167,8 @@ const RUNGS: readonly Fallback[] = [
       expectOtherPort(outcome);
     },
   },
-  ...[603, 728].map((code): Fallback => ({
-    name: `${code}, and something of an earlier run on another port: it is deleted`,
+  ...[603, 728].map((code): FallbackCase => ({
+    name: `${code} with a leftover of an earlier run on another port: deleting it`,
     prepare: (igd) => {
       putOther(igd);
       igd.table.put({
@@ -185,8 +185,8 @@ const RUNGS: readonly Fallback[] = [
       assertEquals(igd.table.entries.map(({ externalPort }) => externalPort), [8080, 9999]);
     },
   })),
-  ...[401, 403, 404, 602, 606, 714, 715, 726, 727].map((code): Fallback => ({
-    name: `${code} at one connection: the next`,
+  ...[401, 403, 404, 602, 606, 714, 715, 726, 727].map((code): FallbackCase => ({
+    name: `${code} from one connection: the next one`,
     services: [WAN_IP_1, WAN_PPP_1],
     onAdd: ({ serviceType }) => serviceType === WAN_IP_1.serviceType ? faultXml(code) : undefined,
     expect: ({ igd }) => {
@@ -194,8 +194,8 @@ const RUNGS: readonly Fallback[] = [
       assertEquals(last?.serviceType, WAN_PPP_1.serviceType);
     },
   })),
-  ...[401, 403, 404, 405, 500].map((status): Fallback => ({
-    name: `HTTP ${status} at one connection: the next`,
+  ...[401, 403, 404, 405, 500].map((status): FallbackCase => ({
+    name: `HTTP ${status} from one connection: the next one`,
     services: [WAN_IP_1, WAN_PPP_1],
     onAdd: ({ serviceType }) =>
       serviceType === WAN_IP_1.serviceType
@@ -203,21 +203,21 @@ const RUNGS: readonly Fallback[] = [
         : undefined,
     expect: ({ igd }) => assertEquals(igd.table.entries.length, 1),
   })),
-  ...[503, 500].map((status): Fallback => ({
-    name: `HTTP ${status} once: the same again`,
+  ...[503, 500].map((status): FallbackCase => ({
+    name: `HTTP ${status} once: a retry`,
     onAdd: once({ kind: "response", status, body: "" }),
     expect: expectSame,
   })),
-  { name: "a reset once: the same again", onAdd: once(RESET), expect: expectSame },
+  { name: "a reset once: a retry", onAdd: once(RESET), expect: expectSame },
   {
-    name: "an unknown code once: the same again",
+    name: "an unknown code once: a retry",
     onAdd: once(faultXml(899)),
     expect: expectSame,
   },
 ];
 
-for (const { name, services, request, onAdd, prepare, expect } of RUNGS) {
-  Deno.test(`map() meets ${name}`, async () => {
+for (const { name, services, request, onAdd, prepare, expect } of CASES) {
+  Deno.test(`map() falls back after ${name}`, async () => {
     let adds = 0;
     const onSoap = (call: SoapCall) =>
       call.action.startsWith("Add") ? onAdd(call, adds++) : undefined;
@@ -243,7 +243,7 @@ const CODES = [
 ];
 
 for (const code of CODES) {
-  Deno.test(`map() gives up in the end at a gateway that always says ${code}, with a remedy`, async () => {
+  Deno.test(`map() gives up on a gateway that always answers ${code}, with a remedy`, async () => {
     const onSoap = ({ action }: SoapCall) => action.startsWith("Add") ? faultXml(code) : undefined;
     await atIgdHome({ services: [WAN_IP_2, WAN_PPP_1], onSoap }, async ({ igd, mapper }) => {
       const error = await assertRejects(() => mapper.map(TCP_8080), MappingRefusedError);
@@ -258,7 +258,7 @@ for (const code of CODES) {
   });
 }
 
-Deno.test("map() of an exact port asks for no other", async () => {
+Deno.test("map() of an exact port requests no other", async () => {
   for (const code of [501, 606, 716, 718, 729]) {
     const onSoap = ({ action }: SoapCall) => action.startsWith("Add") ? faultXml(code) : undefined;
     await atIgdHome({ services: [WAN_IP_2], onSoap }, async ({ igd, mapper }) => {
@@ -272,7 +272,7 @@ Deno.test("map() of an exact port asks for no other", async () => {
   }
 });
 
-Deno.test("map() never asks for all ports, whatever the gateway says", async () => {
+Deno.test("map() never requests all ports, whatever the gateway answers", async () => {
   const onSoap = ({ action }: SoapCall) => action.startsWith("Add") ? faultXml(727) : undefined;
   await atIgdHome({ onSoap }, async ({ igd, mapper }) => {
     await assertRejects(() => mapper.map(TCP_8080), MappingRefusedError);
@@ -280,7 +280,7 @@ Deno.test("map() never asks for all ports, whatever the gateway says", async () 
   });
 });
 
-Deno.test("map() tells a gateway that hangs up for good", async () => {
+Deno.test("map() reports a gateway that always hangs up", async () => {
   await atIgdHome({ onSoap: () => RESET }, async ({ mapper }) => {
     const error = await assertRejects(() => mapper.map(TCP_8080), MappingRefusedError);
     assertEquals(error.reason, "connection reset");
