@@ -190,7 +190,7 @@ function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined 
   if (error instanceof NoResponseError) return EXIT.peerNotFound;
   if (error instanceof RefusedError) {
     const isForNow = error.code === REJECTION_CODES.busy ||
-      error.code === REJECTION_CODES.withdrawn;
+      error.code === REJECTION_CODES.cancelled;
     return isForNow ? EXIT.failure : EXIT.authenticationFailed;
   }
   if (!(error instanceof UnreachableError)) return undefined;

@@ -1,321 +1,452 @@
 /**
- * The side that a ticket leads to: listens for knocks, and shows those that deserve it.
+ * The side that a ticket leads to: receives connection requests, and shows those that pass all checks to the application.
+ * Carries out what {@linkcode stepRequest} and {@linkcode stepSearchQueue} decide.
  *
  * @module
  */
 
 import { equalBytes, toHex } from "../base/bytes.ts";
-import { MalformedMessageError, NetworkError } from "../base/errors.ts";
-import { Deadline } from "../base/timers.ts";
+import { MalformedMessageError } from "../base/errors.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
+import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
-import { IncomingConnection, IncomingRequest } from "./incoming.ts";
+import { IncomingConnection } from "./incoming.ts";
 import { resumptionId, type TicketSecrets } from "./keys.ts";
-import { firstPath, overSignal, supplyPaths } from "./path_search.ts";
-import { ReplayGuard } from "./replay_guard.ts";
 import {
-  ephemeralKeyOf,
-  type HandshakeEnvelope,
-  isKnockOf,
-  ResponderHandshake,
-} from "./signaling_handshake.ts";
+  EMPTY_SEARCH_QUEUE,
+  hasRoomForRequest,
+  initialRequestState,
+  type RequestAction,
+  type RequestCheck,
+  type RequestEvent,
+  type RequestState,
+  type SearchQueueEvent,
+  searchQueueWakeAtMs,
+  stepRequest,
+  stepSearchQueue,
+} from "./listener_engine.ts";
+import { searchPaths } from "./path_search.ts";
+import { ReplayGuard, type ReplayVerdict } from "./replay_guard.ts";
+import { ephemeralKeyOf, isAuthenticRequest, ResponderHandshake } from "./signaling_handshake.ts";
 import {
   type ConnectionRequest,
-  CONVERSATION_LENGTH,
   decodeConnectionRequest,
   decodeEnvelope,
+  type HandshakeEnvelope,
+  SESSION_ID_LENGTH,
 } from "./signaling_message.ts";
-import { receiveRejection } from "./signaling_session.ts";
+import { receiveRejection, ResponderSession, sendRejection } from "./signaling_session.ts";
 import { abortable } from "@std/async/abortable";
-import { delay } from "@std/async/delay";
 
-/** Lets one search run at a time, however often the other side asks for another. */
-export class NewestSearch {
-  /** Aborted when a newer one takes the place of the last. */
-  #newer = new AbortController();
-  #ended: Promise<void> = Promise.resolve();
-  #startedAtMs = -Infinity;
-
-  /**
-   * Ends the search before, and begins this one once nothing goes on of that. Resolves early, without a throw, when a
-   * newer one takes its place.
-   *
-   * @throws what the search throws, or the signal's reason
-   */
-  async run(search: (signal: AbortSignal) => Promise<unknown>, signal: AbortSignal): Promise<void> {
-    this.#newer.abort(new DOMException("The other side has begun anew", "AbortError"));
-    const newer = this.#newer = new AbortController();
-    const running = this.#start(search, AbortSignal.any([signal, newer.signal]));
-    this.#ended = running.catch(() => {});
-    try {
-      await running;
-    } catch (error) {
-      if (signal.aborted || !newer.signal.aborted) throw error;
-    }
-  }
-
-  async #start(
-    search: (signal: AbortSignal) => Promise<unknown>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    await this.#ended;
-    const waitMs = this.#startedAtMs + MIN_GAP_MS - performance.now();
-    if (waitMs > 0) await delay(waitMs, { signal });
-    signal.throwIfAborted();
-    this.#startedAtMs = performance.now();
-    await search(signal);
-  }
-}
-
-/**
- * From one search to the next. Ours: who has lost a path seldom loses the next within that time, and each search asks
- * STUN servers, which are other people's.
- */
-const MIN_GAP_MS = 500;
-
-/** Whom to let in, and how to treat them. */
+/** Which requests to accept. */
 export interface ListenerOptions {
   readonly secrets: TicketSecrets;
-  /** Who may ask at all. */
+  /** Whether a peer may connect, by its public key. */
   readonly allows: (remoteKey: Uint8Array) => boolean | Promise<boolean>;
-  /** What is spoken; anything if that is left out. */
+  /** The application's protocol. Default: any. */
   readonly protocol?: string;
-  /** Whether a connection without a path waits for the other side to come back. */
+  /** Whether a connection without a path waits for the other side to request it again. */
   readonly reconnects: boolean;
 }
 
-/** Hears what buses bring, until it is closed. */
+/** Receives connection requests until it is closed. */
 export class Listener {
-  /** Those who want to connect, in their order. */
+  /** Requests for the application to decide, in the order of their arrival. */
   readonly incoming = new WaitQueue<IncomingConnection>(MAX_INCOMING);
   readonly #context: PeerContext;
   readonly #options: ListenerOptions;
   readonly #guard = new ReplayGuard();
-  readonly #conversations = new Map<string, IncomingRequest>();
-  /** Connections that may be gone on with, by what names them. */
-  readonly #resumable = new Map<string, PeerConnection>();
-  /** One at a time for each connection, however often the other side knocks. */
-  readonly #searches = new WeakMap<PeerConnection, NewestSearch>();
+  /** Requests under way, by session ID. */
+  readonly #requests = new Map<string, IncomingRequest>();
+  readonly #connections = new AcceptedConnections();
 
   constructor(context: PeerContext, options: ListenerOptions) {
     this.#context = context;
     this.#options = options;
   }
 
-  /** Takes what has come over a bus. */
+  /** Takes a message from a signaling connection. */
   onMessage(message: Uint8Array, signaling: SignalingConnection): void {
     if (this.#context.closed.aborted) return;
     try {
       const envelope = decodeEnvelope(message);
-      if (envelope.kind === "knock") this.#onKnock(envelope as HandshakeEnvelope, signaling);
-      else if (envelope.kind === "sealed") {
-        this.#conversations.get(toHex(envelope.conversation))?.accept(envelope, signaling);
-      }
+      if (envelope.kind === "request") this.#onRequest(envelope, signaling);
+      if (envelope.kind !== "transport") return;
+      const request = this.#requests.get(toHex(envelope.sessionId));
+      request?.use(signaling);
+      request?.session.receive(envelope);
     } catch (error) {
-      if (!(error instanceof MalformedMessageError)) throw error; // whoever sent it
+      if (!(error instanceof MalformedMessageError)) throw error; // anyone can publish anything
     }
   }
 
-  /** Nobody is shown any more. */
+  /** Shows no more requests to the application. */
   close(reason: unknown): void {
     this.incoming.close(reason);
-    for (const conversation of this.#conversations.values()) conversation[Symbol.dispose]();
   }
 
-  /** What costs least comes first: strangers end at the MAC, repetitions before the decryption. */
-  #onKnock(envelope: HandshakeEnvelope, signaling: SignalingConnection): void {
+  /** The cheapest checks come first: the MAC turns away everyone without the ticket, and replays are not decrypted. */
+  #onRequest(envelope: HandshakeEnvelope, signaling: SignalingConnection): void {
     const { secrets } = this.#options;
-    if (!isKnockOf(envelope, secrets)) return;
+    if (!isAuthenticRequest(envelope, secrets)) return;
     const ephemeralKey = ephemeralKeyOf(envelope);
-    const name = toHex(ephemeralKey.subarray(0, CONVERSATION_LENGTH));
+    const sessionId = toHex(ephemeralKey.subarray(0, SESSION_ID_LENGTH));
     const nowMs = Date.now();
-    if (this.#guard.isRepeated(ephemeralKey, nowMs)) {
-      return this.#conversations.get(name)?.repeated(signaling);
+    if (this.#guard.isReplay(ephemeralKey, nowMs)) {
+      const request = this.#requests.get(sessionId);
+      request?.use(signaling);
+      return request?.session.repeatAnswer();
     }
-    if (this.#conversations.size >= MAX_CONVERSATIONS) return;
+    if (!hasRoomForRequest(this.#requests.size)) return;
     const { staticKey, logger } = this.#context;
-    const answerer = new ResponderHandshake(envelope, {
-      ...{ secrets, staticKey },
-      ephemeralKey: generateKeyPair(),
-    });
-    const knock = tryDecodeConnectionRequest(answerer);
-    if (knock === undefined) return;
-    const { remoteKey } = answerer;
-    const { sentAtMs } = knock;
+    const keys = { secrets, staticKey, ephemeralKey: generateKeyPair() };
+    const handshake = new ResponderHandshake(envelope, keys);
+    const request = decodeOrDispose(handshake);
+    const { remoteKey } = handshake;
+    const { sentAtMs } = request;
     const verdict = this.#guard.judge({ ephemeralKey, remoteKey, sentAtMs }, nowMs);
     if (verdict === "too-many") {
-      logger?.debug("connect: too many want to connect at once, or the same one too often");
-      return answerer[Symbol.dispose]();
+      logger?.debug("connect: dropped a request: too many at once, or too many of one key");
+      return handshake[Symbol.dispose]();
     }
-    const replyTopic = secrets.replyTopic(ephemeralKey);
-    const conversation = new IncomingRequest(answerer, knock, {
-      ...{ replyTopic, signaling },
-      ...logger && { logger },
+    const incoming = new IncomingRequest(handshake, {
+      context: this.#context,
+      options: this.#options,
+      connections: this.#connections,
+      request,
+      replyTopic: secrets.replyTopic(ephemeralKey),
+      signaling,
+      show: (incoming) => this.incoming.push(incoming),
+      onClosed: () => this.#requests.delete(sessionId),
     });
-    this.#conversations.set(name, conversation);
-    const job = this.#converse(conversation, verdict).finally(() => {
-      conversation[Symbol.dispose]();
-      this.#conversations.delete(name);
-    });
-    this.#context.inBackground(job);
-  }
-
-  /** From a knock to the end of what comes of it. */
-  async #converse(conversation: IncomingRequest, verdict: "fresh" | "wrong-clock"): Promise<void> {
-    const { remoteKey, knock } = conversation;
-    const { allows, protocol } = this.#options;
-    if (verdict === "wrong-clock") return await this.#reject(conversation, "clock");
-    const asked = (async () => await allows(remoteKey))();
-    const isAllowed = await this.#inTime(conversation, asked);
-    if (isAllowed === undefined) return;
-    if (!isAllowed) return await this.#reject(conversation, "refused");
-    if (protocol !== undefined && knock.protocol !== protocol) {
-      return await this.#reject(conversation, "protocol");
-    }
-    if (knock.resumes === null) return await this.#show(conversation);
-    const connection = this.#resumable.get(knock.resumes);
-    const isTheirs = connection !== undefined && equalBytes(connection.remoteKey, remoteKey);
-    if (!isTheirs) return await this.#reject(conversation, "unknown");
-    const signal = overSignal(this.#context, connection);
-    await this.#search(conversation, connection, signal).catch((error) => {
-      this.#context.logger?.debug(`connect: ${error}`); // the other side will try again
-    });
-  }
-
-  /** Says no, and again to those who have not heard it. */
-  async #reject(conversation: IncomingRequest, why: Parameters<IncomingRequest["reject"]>[0]) {
-    await conversation.reject(why);
-    await this.#pause(DECLINED_MS);
-  }
-
-  /** Lets the application decide. */
-  async #show(conversation: IncomingRequest): Promise<void> {
-    const { remoteKey, knock } = conversation;
-    const decided = Promise.withResolvers<() => Promise<void>>();
-    let isTooLate = false;
-    const incoming = new IncomingConnection(remoteKey, knock.protocol, {
-      accept: async (signal) => {
-        if (isTooLate) throw tooLateError();
-        const connection = this.#newConnection(conversation);
-        const { connectMs } = this.#context.timings;
-        const graceMs = this.#mayComeBack(conversation) ? connectMs : 0;
-        let searching = Promise.resolve();
-        const search = (signal: AbortSignal) => {
-          searching = this.#search(conversation, connection, signal);
-          decided.resolve(() => searching.catch(() => withdraw())); // whoever accepts is told
-          return searching;
-        };
-        const withdraw = async () => {
-          if (signal?.aborted !== true || connection.hasPath || conversation.line.isManual) return;
-          await this.#reject(conversation, "withdrawn");
-        };
-        await firstPath(this.#context, connection, search, { signal, graceMs });
-        return connection;
-      },
-      refuse: (why) => decided.resolve(() => this.#reject(conversation, why)),
-      ignore: () => decided.resolve(() => this.#pause(DECLINED_MS)),
-    });
-    if (!this.incoming.push(incoming)) return;
-    const next = await this.#inTime(conversation, decided.promise);
-    isTooLate = next === undefined;
-    await next?.();
-  }
-
-  /** By hand nobody can knock just because a path is lost. */
-  #mayComeBack({ line }: IncomingRequest): boolean {
-    return this.#options.reconnects && !line.isManual;
-  }
-
-  #newConnection(conversation: IncomingRequest): PeerConnection {
-    const { remoteKey, knock, line } = conversation;
-    const reconnects = this.#mayComeBack(conversation);
-    const connection = new PeerConnection({
-      role: "controlled",
-      remoteKey,
-      protocol: knock.protocol,
-      timeoutMs: reconnects ? this.#context.timings.reconnectMs : 0,
-      closed: this.#context.closed,
-      onLost: () => this.#context.buses.check(), // the other side will knock
-    });
-    if (reconnects) {
-      line.ready.then(({ connectionKey }) => this.#remember(connection, connectionKey), () => {});
-    }
-    return connection;
-  }
-
-  /** For when the other side comes back. */
-  #remember(connection: PeerConnection, connectionKey: Uint8Array): void {
-    const id = resumptionId(connectionKey);
-    this.#resumable.set(id, connection);
-    connection.finished.catch(() => {}).then(() => this.#resumable.delete(id));
-  }
-
-  async #search(
-    { line, knock: { wants } }: IncomingRequest,
-    connection: PeerConnection,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const search = this.#searches.get(connection) ?? new NewestSearch();
-    this.#searches.set(connection, search);
-    const withdrawn = new AbortController();
-    receiveRejection(line, signal)
-      .then(() => delay(LAST_WORD_MS, { signal }))
-      .then(() => withdrawn.abort(withdrawnError()), () => {});
-    const wanted = AbortSignal.any([signal, withdrawn.signal]);
-    const supply = (signal: AbortSignal) =>
-      supplyPaths(this.#context, line, connection, { role: "controlled", wants, signal });
-    await search.run(supply, wanted);
-  }
-
-  /**
-   * What is decided while the other side waits, `undefined` after that: who knocks does not wait for ever, and what they
-   * have said of their addresses does not stay true.
-   */
-  async #inTime<T>({ line }: IncomingRequest, decision: Promise<T>): Promise<T | undefined> {
-    const { closed, timings } = this.#context;
-    using deadline = new Deadline(line.isManual ? timings.manualMs : timings.answerMs, closed);
-    try {
-      return await abortable(decision, deadline.signal);
-    } catch (error) {
-      if (error !== deadline.signal.reason) throw error;
-      return undefined;
-    }
-  }
-
-  async #pause(ms: number): Promise<void> {
-    await delay(ms, { signal: this.#context.closed }).catch(() => {});
+    this.#requests.set(sessionId, incoming);
+    incoming.start(verdict);
   }
 }
 
-function tryDecodeConnectionRequest(answerer: ResponderHandshake): ConnectionRequest | undefined {
+interface IncomingRequestOptions {
+  readonly context: PeerContext;
+  readonly options: ListenerOptions;
+  readonly connections: AcceptedConnections;
+  readonly request: ConnectionRequest;
+  /** The topic that the other side listens to. */
+  readonly replyTopic: string;
+  /** The signaling connection over which the request arrived. */
+  readonly signaling: SignalingConnection;
+  /** Shows the request to the application; whether there was room. */
+  readonly show: (incoming: IncomingConnection) => boolean;
+  readonly onClosed: () => void;
+}
+
+/** The driver of one request. */
+class IncomingRequest {
+  readonly session: ResponderSession;
+  readonly #remoteKey: Uint8Array;
+  readonly #options: IncomingRequestOptions;
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #onPeerClosed = () => this.#stop(this.#options.context.closed.reason);
+  readonly #closed = Promise.withResolvers<void>();
+  /** Every signaling connection over which the other side was heard. */
+  readonly #signaling = new Set<SignalingConnection>();
+  #state: RequestState;
+  #connection: PeerConnection | undefined;
+  readonly #accepted = optionalResolvers<PeerConnection>();
+  /** The searches for the connection, of which this request's has a number until it has to end. */
+  #searches: ConnectionSearches | undefined;
+  #searchNumber: number | undefined;
+  #tasks: TaskGroup | undefined;
+
+  constructor(handshake: ResponderHandshake, options: IncomingRequestOptions) {
+    const { context, request, replyTopic, signaling } = options;
+    const { timings, logger } = context;
+    this.#options = options;
+    this.#remoteKey = handshake.remoteKey;
+    this.session = new ResponderSession(handshake, request.body, (message) => {
+      for (const each of this.#signaling) {
+        each.publish(replyTopic, message)
+          .catch((error) => logger?.debug(`connect: ${each.url}: ${error}`));
+      }
+    });
+    this.session.isManual = signaling.isManual ?? false;
+    if (signaling.rttMs !== undefined) this.session.rttMs = 2 * signaling.rttMs;
+    this.#signaling.add(signaling);
+    this.#state = initialRequestState({
+      answerMs: this.session.isManual ? timings.manualMs : timings.answerMs,
+      returnMs: this.#mayReturn ? timings.connectMs : 0,
+      mayCancel: !this.session.isManual,
+    });
+  }
+
+  start(verdict: Exclude<ReplayVerdict, "too-many">): void {
+    const { closed } = this.#options.context;
+    closed.addEventListener("abort", this.#onPeerClosed, { once: true });
+    this.#options.context.inBackground(() => this.#closed.promise);
+    this.#dispatch({ event: "start", verdict });
+  }
+
+  /** Answers over this signaling connection, too. */
+  use(signaling: SignalingConnection): void {
+    if (this.#signaling.size < MAX_SIGNALING_CONNECTIONS) this.#signaling.add(signaling);
+  }
+
+  /** With manual signaling, people would have to carry the request. */
+  get #mayReturn(): boolean {
+    return this.#options.options.reconnects && !this.session.isManual;
+  }
+
+  #stop(reason?: unknown): void {
+    this.#dispatch({ event: "stop", reason });
+  }
+
+  #dispatch(event: RequestEvent): void {
+    const { state, actions } = stepRequest(this.#state, event, performance.now());
+    this.#state = state;
+    for (const action of actions) this.#perform(action);
+    if (this.#state.phase === "over") {
+      this.#options.context.closed.removeEventListener("abort", this.#onPeerClosed);
+    }
+    if (this.#state.untilMs === Infinity) return this.#timer.clear();
+    const untilMs = Math.max(0, this.#state.untilMs - performance.now());
+    this.#timer.set(Math.min(untilMs, MAX_TIMER_MS));
+  }
+
+  #perform(action: RequestAction): void {
+    switch (action.action) {
+      case "check":
+        return void this.#check();
+      case "show":
+        return this.#show();
+      case "start search":
+        return this.#requestSearch();
+      case "end search":
+        return this.#endSearch(action.reason);
+      case "reject":
+        return void this.#reject(action.reason);
+      case "succeed":
+        return this.#accepted.resolve(this.#connection!);
+      case "fail":
+        this.#connection?.reset();
+        return this.#accepted.reject(action.error);
+      case "close":
+        return this.#close();
+    }
+  }
+
+  #close(): void {
+    this.session[Symbol.dispose]();
+    this.#options.onClosed();
+    this.#closed.resolve();
+  }
+
+  /** The list of allowed keys may be a function of the application's, which may take any time, or throw. */
+  async #check(): Promise<void> {
+    try {
+      const isAllowed = await this.#options.options.allows(this.#remoteKey);
+      this.#dispatch({ event: "checked", check: isAllowed ? this.#whatFor() : "refused" });
+    } catch (error) {
+      this.#options.context.logger?.warn(`connect: cannot tell who may connect: ${error}`);
+      this.#stop(error);
+    }
+  }
+
+  #whatFor(): RequestCheck {
+    const { options, request, connections } = this.#options;
+    const { protocol } = options;
+    if (protocol !== undefined && request.protocol !== protocol) return "wrong-protocol";
+    if (request.resumes === null) return "new";
+    this.#connection = connections.find(request.resumes, this.#remoteKey);
+    return this.#connection === undefined ? "unknown" : "known";
+  }
+
+  /** Lets the application decide. */
+  #show(): void {
+    const { request, show } = this.#options;
+    const incoming = new IncomingConnection(this.#remoteKey, request.protocol, {
+      accept: (signal) => this.#accept(signal),
+      refuse: (reason) => this.#dispatch({ event: "refused", reason }),
+      ignore: () => this.#dispatch({ event: "ignored" }),
+    });
+    if (!show(incoming)) this.#stop();
+  }
+
+  async #accept(signal: AbortSignal | undefined): Promise<PeerConnection> {
+    const onAbort = () => this.#dispatch({ event: "aborted", reason: signal?.reason });
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      this.#dispatch({ event: "accepted" });
+      return await this.#accepted.promise;
+    } finally {
+      signal?.removeEventListener("abort", onAbort); // now the connection belongs to the caller
+    }
+  }
+
+  async #reject(reason: Parameters<typeof sendRejection>[1]): Promise<void> {
+    try {
+      await sendRejection(this.session, reason);
+    } catch (error) {
+      this.#stop(error);
+    }
+  }
+
+  /** Searches for paths as soon as no other search for the connection runs. */
+  #requestSearch(): void {
+    const { connections, request } = this.#options;
+    const isNew = this.#connection === undefined;
+    const connection = this.#connection ??= this.#makeConnection();
+    this.#searches = connections.searchesOf(connection);
+    this.#searchNumber = this.#searches.request({
+      start: () => this.#startSearch(connection, request.wants, isNew),
+      end: (reason) => this.#endSearch(reason),
+    });
+  }
+
+  #makeConnection(): PeerConnection {
+    const { context, request } = this.#options;
+    const connection = new PeerConnection({
+      role: "controlled",
+      remoteKey: this.#remoteKey,
+      protocol: request.protocol,
+      timeoutMs: this.#mayReturn ? context.timings.reconnectMs : 0,
+      closed: context.closed,
+      onPath: () => this.#dispatch({ event: "path" }),
+      onLost: () => context.signaling.check(), // the other side will request the connection again
+    });
+    connection.finished.then(() => this.#stop(), (error) => this.#stop(error));
+    return connection;
+  }
+
+  #startSearch(
+    connection: PeerConnection,
+    wants: ConnectionRequest["wants"],
+    isNew: boolean,
+  ): void {
+    const { context, connections } = this.#options;
+    const { session } = this;
+    const tasks = this.#tasks = new TaskGroup((error) => {
+      context.logger?.debug(`connect: ${error}`);
+      this.#endSearch(error, { error });
+    });
+    tasks.run(async (signal) => {
+      await receiveRejection(session, signal);
+      this.#dispatch({ event: "cancelled" });
+    });
+    tasks.run(async (signal) => {
+      const { connectionKey } = await abortable(session.ready, signal);
+      if (isNew && this.#mayReturn) connections.remember(connection, connectionKey);
+    });
+    tasks.run(async (signal) => {
+      await searchPaths(context, { session, role: "controlled", wants, connection, signal });
+      this.#endSearch();
+    });
+  }
+
+  /** Ends the search, started or not. It is no failure that a newer one takes its place, or that it has done its job. */
+  #endSearch(reason?: unknown, failure: { readonly error: unknown } | null = null): void {
+    if (this.#searchNumber === undefined) return;
+    const number = this.#searchNumber;
+    this.#searchNumber = undefined;
+    const stopped = this.#tasks?.stop(reason) ?? Promise.resolve();
+    stopped.then(() => {
+      this.#searches!.ended(number);
+      this.#dispatch({ event: "search ended", failure });
+    });
+  }
+}
+
+/** The connections that this side has accepted. */
+class AcceptedConnections {
+  /** Those that the other side may resume, by what names them. */
+  readonly #resumable = new Map<string, PeerConnection>();
+  readonly #searches = new WeakMap<PeerConnection, ConnectionSearches>();
+
+  /** The connection of that name, if it belongs to the peer that asks for it. */
+  find(id: string, remoteKey: Uint8Array): PeerConnection | undefined {
+    const connection = this.#resumable.get(id);
+    if (connection === undefined) return undefined;
+    return equalBytes(connection.remoteKey, remoteKey) ? connection : undefined;
+  }
+
+  /** Lets the other side resume the connection until it has ended. */
+  remember(connection: PeerConnection, connectionKey: Uint8Array): void {
+    const id = resumptionId(connectionKey);
+    this.#resumable.set(id, connection);
+    const forget = () => this.#resumable.delete(id);
+    connection.finished.then(forget, forget);
+  }
+
+  searchesOf(connection: PeerConnection): ConnectionSearches {
+    let searches = this.#searches.get(connection);
+    if (searches === undefined) {
+      searches = new ConnectionSearches(connection);
+      this.#searches.set(connection, searches);
+    }
+    return searches;
+  }
+}
+
+interface QueuedSearch {
+  start(): void;
+  /** Ends it, started or not; {@linkcode ConnectionSearches.ended} has to follow. */
+  end(reason: unknown): void;
+}
+
+/** The driver of the searches for one connection. */
+class ConnectionSearches {
+  readonly #searches = new Map<number, QueuedSearch>();
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  #count = 0;
+  #state = EMPTY_SEARCH_QUEUE;
+
+  constructor(connection: PeerConnection) {
+    const onFinished = () => {
+      const reason = new DOMException("The connection has ended", "AbortError");
+      for (const search of [...this.#searches.values()]) search.end(reason);
+    };
+    connection.finished.then(onFinished, onFinished);
+  }
+
+  /** Starts the search when it is its turn; returns its number. */
+  request(search: QueuedSearch): number {
+    const request = ++this.#count;
+    this.#searches.set(request, search);
+    this.#dispatch({ event: "requested", request });
+    return request;
+  }
+
+  ended(request: number): void {
+    this.#searches.delete(request);
+    this.#dispatch({ event: "ended", request });
+  }
+
+  #dispatch(event: SearchQueueEvent): void {
+    const { state, actions } = stepSearchQueue(this.#state, event, performance.now());
+    this.#state = state;
+    for (const { action, request } of actions) {
+      const search = this.#searches.get(request);
+      if (action === "start") search?.start();
+      else search?.end(new DOMException("The other side has begun anew", "AbortError"));
+    }
+    const wakeAtMs = searchQueueWakeAtMs(state);
+    if (wakeAtMs === Infinity) this.#timer.clear();
+    else this.#timer.set(Math.max(0, wakeAtMs - performance.now()));
+  }
+}
+
+function decodeOrDispose(handshake: ResponderHandshake): ConnectionRequest {
   try {
-    return decodeConnectionRequest(answerer.content.body);
+    return decodeConnectionRequest(handshake.content.body);
   } catch (error) {
-    answerer[Symbol.dispose]();
-    if (error instanceof MalformedMessageError) return undefined; // whoever it is, they have the ticket
+    handshake[Symbol.dispose]();
     throw error;
   }
 }
 
-function withdrawnError(): NetworkError {
-  return new NetworkError("Cannot connect: the other side has given up", "reset");
-}
-
-function tooLateError(): NetworkError {
-  return new NetworkError("Cannot accept: the other side does not wait any more", "timed-out");
-}
-
-/** Ours: who wants to connect waits half a minute, so these are what a person can decide upon. */
+/** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
 const MAX_INCOMING = 1024;
 
-/** Ours: each holds a handshake and, once it is accepted, the ports of a punch. */
-const MAX_CONVERSATIONS = 2048;
-
-/** Who hears that the other side has given up may be about to find out why. Ours. */
-const LAST_WORD_MS = 500;
-
-/** How long a refusal is repeated to those who have not heard it. Ours: some repetitions of their knock. */
-const DECLINED_MS = 5000;
+/** Chosen by us: as many as a ticket names. */
+const MAX_SIGNALING_CONNECTIONS = 8;

@@ -5,9 +5,8 @@
  */
 
 import { concat, toBase64url, toHex } from "../../lib/base/bytes.ts";
-import * as envelope from "../../lib/peer/signaling_message.ts";
-import * as knock from "../../lib/peer/signaling_message.ts";
-import { decodeRelayState } from "../../lib/peer/relay_offer.ts";
+import * as signaling from "../../lib/peer/signaling_message.ts";
+import { decodeRelayState } from "../../lib/peer/relay_message.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { hash } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
@@ -102,8 +101,12 @@ const SECRET = utf8("secret");
 const KEY = "dGhlIHNhbXBsZSBub25jZQ==";
 
 const OFFER: PunchOffer = {
-  ...{ role: "controlled", key: "0123456789abcdef".repeat(4), answers: null },
-  ...{ isWaiting: true, round: 1, sampleAgeMs: 12.5 },
+  role: "controlled",
+  key: "0123456789abcdef".repeat(4),
+  answers: null,
+  isWaiting: true,
+  round: 1,
+  sampleAgeMs: 12.5,
   side: {
     profile: {
       mapping: "endpoint-independent",
@@ -162,28 +165,35 @@ const FILES: readonly transfer.TransferMessage[] = [
 
 /** All of them. */
 export const TARGETS: readonly Target[] = [
-  bytesTarget("envelope", envelope.decodeEnvelope, [
-    envelope.encodeEnvelope({ kind: "knock", mac: new Uint8Array(16), handshake: BODY }),
-    envelope.encodeEnvelope({
-      ...{ kind: "sealed", conversation: new Uint8Array(8), counter: 5n, ciphertext: BODY },
+  bytesTarget("envelope", signaling.decodeEnvelope, [
+    signaling.encodeEnvelope({ kind: "request", mac: new Uint8Array(16), handshake: BODY }),
+    signaling.encodeEnvelope({
+      kind: "transport",
+      sessionId: new Uint8Array(8),
+      counter: 5n,
+      ciphertext: BODY,
     }),
   ]),
-  bytesTarget("content", envelope.decodeContent, [
-    envelope.encodeContent({ channel: 1, body: BODY }, "sealed").subarray(0, 60),
+  bytesTarget("content", signaling.decodeContent, [
+    signaling.encodeContent({ channel: 1, body: BODY }, "transport").subarray(0, 60),
   ]),
   jsonTarget(
-    "knock",
-    knock.decodeConnectionRequest,
+    "connection request",
+    signaling.decodeConnectionRequest,
     { sentAtMs: 1_790_000_000_000, protocol: "chat", resumes: "ab".repeat(16), wants: "direct" },
     (value) => {
       const json = utf8(JSON.stringify(value));
       return concat(Uint8Array.of(json.length >> 8, json.length), json, BODY);
     },
   ),
-  jsonTarget("decline", knock.decodeRejection, { why: "clock", timeMs: 1_790_000_000_000 }),
+  jsonTarget("rejection", signaling.decodeRejection, { why: "clock", timeMs: 1_790_000_000_000 }),
   jsonTarget("relay state", decodeRelayState, {
-    ...{ nonce: "ab".repeat(16), mayOffer: true, version: 3, heard: 2 },
-    ...{ ips: ["192.0.2.1", "2001:db8::1"], relayed: ["192.0.2.1:3478", "[2001:db8::1]:1"] },
+    nonce: "ab".repeat(16),
+    mayOffer: true,
+    version: 3,
+    heard: 2,
+    ips: ["192.0.2.1", "2001:db8::1"],
+    relayed: ["192.0.2.1:3478", "[2001:db8::1]:1"],
   }),
   jsonTarget(
     "punch offer",

@@ -35,9 +35,9 @@ Deno.test("a broker that loses two thirds of all messages is enough", () =>
   atPlace({}, async (place) => {
     let count = 0;
     const lossy = new TestHub();
-    const say = lossy.say.bind(lossy);
-    lossy.say = (topic, message) => {
-      if (count++ % 3 === 2) say(topic, message);
+    const deliver = lossy.deliver.bind(lossy);
+    lossy.deliver = (topic, message) => {
+      if (count++ % 3 === 2) deliver(topic, message);
     };
     await connectOnce(place, { signaling: [lossy] });
   }));
@@ -96,23 +96,23 @@ const SILENT: SignalTransport = {
 
 /** Says everything three times, the last first, and again everything that it has ever heard. */
 class RepeatingHub extends TestHub {
-  override say(topic: string, message: Uint8Array): void {
-    super.say(topic, message);
+  override deliver(topic: string, message: Uint8Array): void {
+    super.deliver(topic, message);
     for (const [index, old] of [...this.published].reverse().entries()) {
-      setTimeout(() => super.say(old.topic, old.message), 30 * (index % 5) + 10);
+      setTimeout(() => super.deliver(old.topic, old.message), 30 * (index % 5) + 10);
     }
-    super.say(topic, message);
+    super.deliver(topic, message);
   }
 }
 
 /** Says everything to everybody, damaged in many ways, before it says it. */
 class DamagingHub extends TestHub {
-  override say(topic: string, message: Uint8Array): void {
+  override deliver(topic: string, message: Uint8Array): void {
     for (const to of this.subscribers.keys()) {
-      for (let i = 0; i < 20; i++) super.say(to, damaged(message));
-      if (to !== topic) super.say(to, message);
+      for (let i = 0; i < 20; i++) super.deliver(to, damaged(message));
+      if (to !== topic) super.deliver(to, message);
     }
-    super.say(topic, message);
+    super.deliver(topic, message);
   }
 }
 

@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { toHex } from "../../lib/base/bytes.ts";
-import { encodeRelayState, type RelayState } from "../../lib/peer/relay_offer.ts";
+import { encodeRelayState, type RelayState } from "../../lib/peer/relay_message.ts";
 import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
@@ -61,7 +61,7 @@ Deno.test("who was let in cannot have many paths looked for at once", () =>
     const syns = countSyns(internet, b.name);
     for (let i = 0; i < 100; i++) {
       using again = await ScriptedDialer.open(hub, bob.ticket, { staticKey, resumes });
-      await again.knock();
+      await again.request();
       await delay(20);
     }
     const sockets = internet.openSockets().filter((socket) => socket.startsWith(`${b.name}:`));
@@ -143,9 +143,9 @@ Deno.test("messages on channels that do not exist take the place of none on one 
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
     const heard = assertRejects(() => accepted, UnreachableError, "neither side has a relay");
-    for (let channel = 2; channel < 20; channel++) await mallory.sayOn(channel, toBytes("hello"));
+    for (let channel = 2; channel < 20; channel++) await mallory.sendOn(channel, toBytes("hello"));
     await delay(1000);
-    await mallory.channel("relay").send(relayState({ mayOffer: false, heard: 2 }));
+    await mallory.channel("relay").send(relayState({ mayOffer: false, acknowledged: 2 }));
     await heard;
   }));
 
@@ -180,7 +180,7 @@ Deno.test("who goes away right after it was let in hinders nobody else", () =>
 function relayState(state: Partial<RelayState>): Uint8Array<ArrayBuffer> {
   const nonce = "00".repeat(16);
   return encodeRelayState({
-    ...{ nonce, mayOffer: true, version: 1, heard: 0, ips: [], relayed: [] },
+    ...{ nonce, mayOffer: true, version: 1, acknowledged: 0, ips: [], relayed: [] },
     ...state,
   });
 }

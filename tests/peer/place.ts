@@ -33,7 +33,7 @@ export class TestHub implements SignalTransport {
   }
 
   /** As anybody can who knows the topic. */
-  say(topic: string, message: Uint8Array): void {
+  deliver(topic: string, message: Uint8Array): void {
     if (this.isMute) return;
     for (const each of this.subscribers.get(topic) ?? []) each(message.slice());
   }
@@ -48,7 +48,7 @@ export class TestHub implements SignalTransport {
       finished: finished.promise,
       publish: (topic, message) => {
         this.published.push({ topic, message });
-        setTimeout(() => this.say(topic, message), this.delayMs);
+        setTimeout(() => this.deliver(topic, message), this.delayMs);
         return Promise.resolve();
       },
       subscribe: (topic, onMessage) => {

@@ -102,14 +102,14 @@ function contextWith(
   const made = makeContext(options, {
     staticKey: generateKeyPair(),
     closed: closed.signal,
-    inBackground: (job) => void jobs.push(job.catch(() => {})),
+    inBackground: (job) => void jobs.push(Promise.allSettled([job()])),
   });
   const context = { ...made, relays: [relay] };
   const dispose = async () => {
     closed.abort(new Error("closed"));
     await Promise.all(jobs);
-    await context.bases?.[Symbol.asyncDispose]();
-    await context.buses[Symbol.asyncDispose]();
+    await context.baseSockets?.[Symbol.asyncDispose]();
+    await context.signaling[Symbol.asyncDispose]();
   };
   return { context, [Symbol.asyncDispose]: dispose };
 }

@@ -1,7 +1,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { openRelayPath, type RelayedPath, type RelayOpener } from "../../lib/peer/relay_path.ts";
-import { decodeRelayState, encodeRelayState, type RelayState } from "../../lib/peer/relay_offer.ts";
+import {
+  decodeRelayState,
+  encodeRelayState,
+  type RelayState,
+} from "../../lib/peer/relay_message.ts";
 import { MalformedMessageError, RefusedError, UnreachableError } from "../../lib/base/errors.ts";
 import type { PunchRole } from "../../lib/punch/offer.ts";
 import type { SignalChannel } from "../../lib/signal/channel.ts";
@@ -126,7 +130,7 @@ Deno.test("a flood of changes is answered ten times a second, and the last of th
     const [one, other] = memoryChannelPair({ delayMs: 10 });
     const { path, stop } = search(a, "controlling", one, []);
     for (let version = 1; version <= 200; version++) {
-      await other.send(encodeRelayState({ ...SILENT_STATE, version, heard: 2 }));
+      await other.send(encodeRelayState({ ...SILENT_STATE, version, acknowledged: 2 }));
       await delay(5);
     }
     await delay(3000);
@@ -134,7 +138,7 @@ Deno.test("a flood of changes is answered ten times a second, and the last of th
     let count = 0;
     const { signal } = new AbortController();
     for (; count < one.sent; count++) last = decodeRelayState(await other.receive({ signal }));
-    assertEquals(last?.heard, 200);
+    assertEquals(last?.acknowledged, 200);
     assert(count <= 16, `${count} messages`);
     await stop();
     await path.catch(() => {});
@@ -189,7 +193,7 @@ function search(
   const path = openRelayPath({
     ...{ network, role, channel, relays, ips, isHidden },
     connectionKey: new Uint8Array(32).fill(7),
-    onTrace: () => {},
+    onAttempt: () => {},
     signal: controller.signal,
   });
   path.catch(() => {});
@@ -231,7 +235,7 @@ const SILENT_STATE: RelayState = {
   nonce: "00".repeat(16),
   mayOffer: true,
   version: 1,
-  heard: 0,
+  acknowledged: 0,
   ips: [],
   relayed: [],
 };

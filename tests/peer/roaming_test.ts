@@ -97,7 +97,7 @@ Deno.test("a connection whose path is lost after its peer was closed waits for n
     const lostAtMs = time.nowMs;
     nats.a.flush();
     nats.b.flush();
-    const message = "the peer is closed, and looks for none";
+    const message = "its peer is closed";
     await Promise.all(
       [conn, other].map(({ finished }) => assertRejects(() => finished, NetworkError, message)),
     );
@@ -114,8 +114,8 @@ Deno.test("a connection that waits for another path waits no more once its peer 
     assertEquals([conn.hasPath, other.hasPath], [false, false]);
     const closedAtMs = time.nowMs;
     await Promise.all([alice.close(), bob.close()]);
-    await assertRejects(() => conn.finished, NetworkError, "looks for none");
-    await assertRejects(() => other.finished, NetworkError, "looks for none");
+    await assertRejects(() => conn.finished, NetworkError, "its peer is closed");
+    await assertRejects(() => other.finished, NetworkError, "its peer is closed");
     assert(time.nowMs - closedAtMs <= 1, `${time.nowMs - closedAtMs} ms`);
   }));
 

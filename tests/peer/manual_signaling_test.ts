@@ -140,7 +140,7 @@ Deno.test("by hand, a peer without direct ways says so at once", async () => {
       ...{ signaling: [hands.a], listen: false, relayOnly: true },
       turn: ["turn:203.0.113.10"],
     });
-    await assertRejects(() => hidden.connect(ends.bob.ticket), UnreachableError, "by hand");
+    await assertRejects(() => hidden.connect(ends.bob.ticket), UnreachableError, "manually");
     assertEquals(hands.carried, []);
   });
 });
