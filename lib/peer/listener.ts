@@ -1,36 +1,21 @@
 /**
  * The side that a ticket leads to: receives connection requests, and shows those that pass all checks to the application.
- * Carries out what {@linkcode stepRequest} and {@linkcode stepSearchQueue} decide.
  *
  * @module
  */
 
-import { equalBytes, toHex } from "../base/bytes.ts";
+import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError } from "../base/errors.ts";
-import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
-import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
-import { PeerConnection } from "./connection.ts";
+import { AcceptedConnections } from "./accepted_connections.ts";
 import type { PeerContext } from "./context.ts";
-import { IncomingConnection } from "./incoming.ts";
-import { resumptionId, type TicketSecrets } from "./keys.ts";
-import {
-  EMPTY_SEARCH_QUEUE,
-  hasRoomForRequest,
-  initialRequestState,
-  type RequestAction,
-  type RequestCheck,
-  type RequestEvent,
-  type RequestState,
-  type SearchQueueEvent,
-  searchQueueWakeAtMs,
-  stepRequest,
-  stepSearchQueue,
-} from "./listener_engine.ts";
-import { searchPaths } from "./path_search.ts";
-import { ReplayGuard, type ReplayVerdict } from "./replay_guard.ts";
+import type { IncomingConnection } from "./incoming.ts";
+import { IncomingRequest } from "./incoming_request.ts";
+import type { TicketSecrets } from "./keys.ts";
+import { hasRoomForRequest } from "./listener_engine.ts";
+import { ReplayGuard } from "./replay_guard.ts";
 import { ephemeralKeyOf, isAuthenticRequest, ResponderHandshake } from "./signaling_handshake.ts";
 import {
   type ConnectionRequest,
@@ -39,8 +24,6 @@ import {
   type HandshakeEnvelope,
   SESSION_ID_LENGTH,
 } from "./signaling_message.ts";
-import { receiveRejection, ResponderSession, sendRejection } from "./signaling_session.ts";
-import { abortable } from "@std/async/abortable";
 
 /** Which requests to accept. */
 export interface ListenerOptions {
@@ -114,8 +97,8 @@ export class Listener {
       return handshake[Symbol.dispose]();
     }
     const incoming = new IncomingRequest(handshake, {
+      ...this.#options,
       context: this.#context,
-      options: this.#options,
       connections: this.#connections,
       request,
       replyTopic: secrets.replyTopic(ephemeralKey),
@@ -125,314 +108,6 @@ export class Listener {
     });
     this.#requests.set(sessionId, incoming);
     incoming.start(verdict);
-  }
-}
-
-interface IncomingRequestOptions {
-  readonly context: PeerContext;
-  readonly options: ListenerOptions;
-  readonly connections: AcceptedConnections;
-  readonly request: ConnectionRequest;
-  /** The topic that the other side listens to. */
-  readonly replyTopic: string;
-  /** The signaling connection over which the request arrived. */
-  readonly signaling: SignalingConnection;
-  /** Shows the request to the application; whether there was room. */
-  readonly show: (incoming: IncomingConnection) => boolean;
-  readonly onClosed: () => void;
-}
-
-/** The driver of one request. */
-class IncomingRequest {
-  readonly session: ResponderSession;
-  readonly #remoteKey: Uint8Array;
-  readonly #options: IncomingRequestOptions;
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
-  readonly #onPeerClosed = () => this.#stop(this.#options.context.closed.reason);
-  readonly #closed = Promise.withResolvers<void>();
-  /** Every signaling connection over which the other side was heard. */
-  readonly #signaling = new Set<SignalingConnection>();
-  #state: RequestState;
-  #connection: PeerConnection | undefined;
-  readonly #accepted = optionalResolvers<PeerConnection>();
-  /** The searches for the connection, of which this request's has a number until it has to end. */
-  #searches: ConnectionSearches | undefined;
-  #searchNumber: number | undefined;
-  #tasks: TaskGroup | undefined;
-
-  constructor(handshake: ResponderHandshake, options: IncomingRequestOptions) {
-    const { context, request, replyTopic, signaling } = options;
-    const { timings, logger } = context;
-    this.#options = options;
-    this.#remoteKey = handshake.remoteKey;
-    this.session = new ResponderSession(handshake, request.body, (message) => {
-      for (const each of this.#signaling) {
-        each.publish(replyTopic, message)
-          .catch((error) => logger?.debug(`connect: ${each.url}: ${error}`));
-      }
-    });
-    this.session.isManual = signaling.isManual ?? false;
-    if (signaling.rttMs !== undefined) this.session.rttMs = 2 * signaling.rttMs;
-    this.#signaling.add(signaling);
-    this.#state = initialRequestState({
-      answerMs: this.session.isManual ? timings.manualMs : timings.answerMs,
-      returnMs: this.#mayReturn ? timings.connectMs : 0,
-      mayCancel: !this.session.isManual,
-    });
-  }
-
-  start(verdict: Exclude<ReplayVerdict, "too-many">): void {
-    const { closed } = this.#options.context;
-    closed.addEventListener("abort", this.#onPeerClosed, { once: true });
-    this.#options.context.inBackground(() => this.#closed.promise);
-    this.#dispatch({ event: "start", verdict });
-  }
-
-  /** Answers over this signaling connection, too. */
-  use(signaling: SignalingConnection): void {
-    if (this.#signaling.size < MAX_SIGNALING_CONNECTIONS) this.#signaling.add(signaling);
-  }
-
-  /** With manual signaling, people would have to carry the request. */
-  get #mayReturn(): boolean {
-    return this.#options.options.reconnects && !this.session.isManual;
-  }
-
-  #stop(reason?: unknown): void {
-    this.#dispatch({ event: "stop", reason });
-  }
-
-  #dispatch(event: RequestEvent): void {
-    const { state, actions } = stepRequest(this.#state, event, performance.now());
-    this.#state = state;
-    for (const action of actions) this.#perform(action);
-    if (this.#state.phase === "over") {
-      this.#options.context.closed.removeEventListener("abort", this.#onPeerClosed);
-    }
-    if (this.#state.untilMs === Infinity) return this.#timer.clear();
-    const untilMs = Math.max(0, this.#state.untilMs - performance.now());
-    this.#timer.set(Math.min(untilMs, MAX_TIMER_MS));
-  }
-
-  #perform(action: RequestAction): void {
-    switch (action.action) {
-      case "check":
-        return void this.#check();
-      case "show":
-        return this.#show();
-      case "start search":
-        return this.#requestSearch();
-      case "end search":
-        return this.#endSearch(action.reason);
-      case "reject":
-        return void this.#reject(action.reason);
-      case "succeed":
-        return this.#accepted.resolve(this.#connection!);
-      case "fail":
-        this.#connection?.reset();
-        return this.#accepted.reject(action.error);
-      case "close":
-        return this.#close();
-    }
-  }
-
-  #close(): void {
-    this.session[Symbol.dispose]();
-    this.#options.onClosed();
-    this.#closed.resolve();
-  }
-
-  /** The list of allowed keys may be a function of the application's, which may take any time, or throw. */
-  async #check(): Promise<void> {
-    try {
-      const isAllowed = await this.#options.options.allows(this.#remoteKey);
-      this.#dispatch({ event: "checked", check: isAllowed ? this.#whatFor() : "refused" });
-    } catch (error) {
-      this.#options.context.logger?.warn(`connect: cannot tell who may connect: ${error}`);
-      this.#stop(error);
-    }
-  }
-
-  #whatFor(): RequestCheck {
-    const { options, request, connections } = this.#options;
-    const { protocol } = options;
-    if (protocol !== undefined && request.protocol !== protocol) return "wrong-protocol";
-    if (request.resumes === null) return "new";
-    this.#connection = connections.find(request.resumes, this.#remoteKey);
-    return this.#connection === undefined ? "unknown" : "known";
-  }
-
-  /** Lets the application decide. */
-  #show(): void {
-    const { request, show } = this.#options;
-    const incoming = new IncomingConnection(this.#remoteKey, request.protocol, {
-      accept: (signal) => this.#accept(signal),
-      refuse: (reason) => this.#dispatch({ event: "refused", reason }),
-      ignore: () => this.#dispatch({ event: "ignored" }),
-    });
-    if (!show(incoming)) this.#stop();
-  }
-
-  async #accept(signal: AbortSignal | undefined): Promise<PeerConnection> {
-    const onAbort = () => this.#dispatch({ event: "aborted", reason: signal?.reason });
-    signal?.addEventListener("abort", onAbort, { once: true });
-    try {
-      this.#dispatch({ event: "accepted" });
-      return await this.#accepted.promise;
-    } finally {
-      signal?.removeEventListener("abort", onAbort); // now the connection belongs to the caller
-    }
-  }
-
-  async #reject(reason: Parameters<typeof sendRejection>[1]): Promise<void> {
-    try {
-      await sendRejection(this.session, reason);
-    } catch (error) {
-      this.#stop(error);
-    }
-  }
-
-  /** Searches for paths as soon as no other search for the connection runs. */
-  #requestSearch(): void {
-    const { connections, request } = this.#options;
-    const isNew = this.#connection === undefined;
-    const connection = this.#connection ??= this.#makeConnection();
-    this.#searches = connections.searchesOf(connection);
-    this.#searchNumber = this.#searches.request({
-      start: () => this.#startSearch(connection, request.wants, isNew),
-      end: (reason) => this.#endSearch(reason),
-    });
-  }
-
-  #makeConnection(): PeerConnection {
-    const { context, request } = this.#options;
-    const connection = new PeerConnection({
-      role: "controlled",
-      remoteKey: this.#remoteKey,
-      protocol: request.protocol,
-      timeoutMs: this.#mayReturn ? context.timings.reconnectMs : 0,
-      closed: context.closed,
-      onPath: () => this.#dispatch({ event: "path" }),
-      onLost: () => context.signaling.check(), // the other side will request the connection again
-    });
-    connection.finished.then(() => this.#stop(), (error) => this.#stop(error));
-    return connection;
-  }
-
-  #startSearch(
-    connection: PeerConnection,
-    wants: ConnectionRequest["wants"],
-    isNew: boolean,
-  ): void {
-    const { context, connections } = this.#options;
-    const { session } = this;
-    const tasks = this.#tasks = new TaskGroup((error) => {
-      context.logger?.debug(`connect: ${error}`);
-      this.#endSearch(error, { error });
-    });
-    tasks.run(async (signal) => {
-      await receiveRejection(session, signal);
-      this.#dispatch({ event: "cancelled" });
-    });
-    tasks.run(async (signal) => {
-      const { connectionKey } = await abortable(session.ready, signal);
-      if (isNew && this.#mayReturn) connections.remember(connection, connectionKey);
-    });
-    tasks.run(async (signal) => {
-      await searchPaths(context, { session, role: "controlled", wants, connection, signal });
-      this.#endSearch();
-    });
-  }
-
-  /** Ends the search, started or not. It is no failure that a newer one takes its place, or that it has done its job. */
-  #endSearch(reason?: unknown, failure: { readonly error: unknown } | null = null): void {
-    if (this.#searchNumber === undefined) return;
-    const number = this.#searchNumber;
-    this.#searchNumber = undefined;
-    const stopped = this.#tasks?.stop(reason) ?? Promise.resolve();
-    stopped.then(() => {
-      this.#searches!.ended(number);
-      this.#dispatch({ event: "search ended", failure });
-    });
-  }
-}
-
-/** The connections that this side has accepted. */
-class AcceptedConnections {
-  /** Those that the other side may resume, by what names them. */
-  readonly #resumable = new Map<string, PeerConnection>();
-  readonly #searches = new WeakMap<PeerConnection, ConnectionSearches>();
-
-  /** The connection of that name, if it belongs to the peer that asks for it. */
-  find(id: string, remoteKey: Uint8Array): PeerConnection | undefined {
-    const connection = this.#resumable.get(id);
-    if (connection === undefined) return undefined;
-    return equalBytes(connection.remoteKey, remoteKey) ? connection : undefined;
-  }
-
-  /** Lets the other side resume the connection until it has ended. */
-  remember(connection: PeerConnection, connectionKey: Uint8Array): void {
-    const id = resumptionId(connectionKey);
-    this.#resumable.set(id, connection);
-    const forget = () => this.#resumable.delete(id);
-    connection.finished.then(forget, forget);
-  }
-
-  searchesOf(connection: PeerConnection): ConnectionSearches {
-    let searches = this.#searches.get(connection);
-    if (searches === undefined) {
-      searches = new ConnectionSearches(connection);
-      this.#searches.set(connection, searches);
-    }
-    return searches;
-  }
-}
-
-interface QueuedSearch {
-  start(): void;
-  /** Ends it, started or not; {@linkcode ConnectionSearches.ended} has to follow. */
-  end(reason: unknown): void;
-}
-
-/** The driver of the searches for one connection. */
-class ConnectionSearches {
-  readonly #searches = new Map<number, QueuedSearch>();
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
-  #count = 0;
-  #state = EMPTY_SEARCH_QUEUE;
-
-  constructor(connection: PeerConnection) {
-    const onFinished = () => {
-      const reason = new DOMException("The connection has ended", "AbortError");
-      for (const search of [...this.#searches.values()]) search.end(reason);
-    };
-    connection.finished.then(onFinished, onFinished);
-  }
-
-  /** Starts the search when it is its turn; returns its number. */
-  request(search: QueuedSearch): number {
-    const request = ++this.#count;
-    this.#searches.set(request, search);
-    this.#dispatch({ event: "requested", request });
-    return request;
-  }
-
-  ended(request: number): void {
-    this.#searches.delete(request);
-    this.#dispatch({ event: "ended", request });
-  }
-
-  #dispatch(event: SearchQueueEvent): void {
-    const { state, actions } = stepSearchQueue(this.#state, event, performance.now());
-    this.#state = state;
-    for (const { action, request } of actions) {
-      const search = this.#searches.get(request);
-      if (action === "start") search?.start();
-      else search?.end(new DOMException("The other side has begun anew", "AbortError"));
-    }
-    const wakeAtMs = searchQueueWakeAtMs(state);
-    if (wakeAtMs === Infinity) this.#timer.clear();
-    else this.#timer.set(Math.max(0, wakeAtMs - performance.now()));
   }
 }
 
@@ -447,6 +122,3 @@ function decodeOrDispose(handshake: ResponderHandshake): ConnectionRequest {
 
 /** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
 const MAX_INCOMING = 1024;
-
-/** Chosen by us: as many as a ticket names. */
-const MAX_SIGNALING_CONNECTIONS = 8;
