@@ -21,20 +21,36 @@
  * @module
  */
 
-export type {
-  Attempt,
-  ConnectionAttempt,
+export {
+  type Attempt,
+  type ConnectionAttempt,
   MalformedMessageError,
   NetworkError,
-  NetworkErrorReason,
+  type NetworkErrorReason,
+  NoResponseError,
   PunchlineError,
+  RefusedError,
+  UnreachableError,
 } from "../base/errors.ts";
 export type { Logger } from "../base/logger.ts";
-export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
-export type { FamilyReport } from "../nat/behavior.ts";
-export type { TransportAddress } from "../net/address.ts";
+export {
+  PATH_KINDS,
+  type PathKind,
+  PUNCH_METHODS,
+  type PunchMethodName,
+} from "../base/path_kind.ts";
+export type {
+  Allocation,
+  AllocationDetails,
+  Behavior,
+  BehaviorVerdict,
+  FamilyDetails,
+  FamilyReport,
+  UnsolicitedSyn,
+} from "../nat/behavior.ts";
+export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
-export type { Network, TcpConnection } from "../net/network.ts";
+export type * from "../net/network.ts";
 export type {
   Session,
   SessionEvent,
