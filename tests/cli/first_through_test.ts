@@ -9,7 +9,7 @@ import { ScriptedDialer } from "../peer/scripted_dialer.ts";
 
 const accept = (incoming: IncomingConnection, signal: AbortSignal) => incoming.accept({ signal });
 
-Deno.test("who comes and says no more does not keep the next one waiting", () =>
+Deno.test("a caller that stays silent does not delay the next one", () =>
   atPlace({}, async ({ a, b, hub, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -25,7 +25,7 @@ Deno.test("who comes and says no more does not keep the next one waiting", () =>
     assert(connection.remoteId === alice.id);
   }));
 
-Deno.test("dozens who come and say no more do not keep the next one out", () =>
+Deno.test("dozens of silent callers do not keep the next one out", () =>
   atPlace({}, async ({ a, b, hub, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -42,7 +42,7 @@ Deno.test("dozens who come and say no more do not keep the next one out", () =>
     assertEquals(connection.remoteId, alice.id);
   }));
 
-Deno.test("after a failure that is nobody's but its own nobody is let in any more", () =>
+Deno.test("a fault of the program ends the loop, and no other caller is accepted", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -58,7 +58,7 @@ Deno.test("after a failure that is nobody's but its own nobody is let in any mor
     await assertRejects(() => next, DOMException);
   }));
 
-Deno.test("who is through first is the one, and others hear that they are not", () =>
+Deno.test("the first caller that connects wins, and the others are told that the peer is busy", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using carol = await open(a, { listen: false });
@@ -82,7 +82,7 @@ Deno.test("who is through first is the one, and others hear that they are not", 
     await refusing;
   }));
 
-Deno.test("a failure lets the next one in, and where nobody comes the signal ends it", () =>
+Deno.test("after a failure the next caller is accepted, and the signal ends the wait for one", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);

@@ -16,7 +16,7 @@ import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { testRelay } from "./test_relay.ts";
 
-Deno.test("one relay of either side connects both", () =>
+Deno.test("one relay, of either side, connects both", () =>
   atRelays(async ({ a, b, relay }) => {
     for (const [relaysOfA, relaysOfB] of [[[relay], []], [[], [relay]], [[relay], [relay]]]) {
       const [one, other] = memoryChannelPair({ delayMs: 50 });
@@ -27,7 +27,7 @@ Deno.test("one relay of either side connects both", () =>
     }
   }));
 
-Deno.test("a relay that speaks no TURN does not hinder another one", () =>
+Deno.test("a server that does not speak TURN does not affect another relay", () =>
   atRelays(async ({ a, b, relay }) => {
     const broken: RelayOpener = {
       url: "turn:198.51.100.99",
@@ -40,7 +40,7 @@ Deno.test("a relay that speaks no TURN does not hinder another one", () =>
     );
   }));
 
-Deno.test("an address that a relay lets in for nobody keeps no other out", () =>
+Deno.test("an address that a server never permits does not keep others out", () =>
   atRelays(async ({ internet, a, b }) => {
     const relay = testRelay(internet.host("strict", {}), ["198.51.100.66"]);
     const [one, other] = memoryChannelPair({ delayMs: 50 });
@@ -54,7 +54,7 @@ Deno.test("an address that a relay lets in for nobody keeps no other out", () =>
     assertEquals(relay.permissionRequests.flat().includes("2001:db8::1"), false);
   }));
 
-Deno.test("where neither side has a relay both hear so", () =>
+Deno.test("if neither side has a relay, both fail", () =>
   atRelays(async ({ a, b }) => {
     const [one, other] = memoryChannelPair({ delayMs: 50 });
     const searches = [search(a, "controlling", one, []), search(b, "controlled", other, [])];
@@ -63,7 +63,7 @@ Deno.test("where neither side has a relay both hear so", () =>
     }
   }));
 
-Deno.test("where no relay can be opened both hear so, as soon as both know", () =>
+Deno.test("if no relay can be opened, both fail as soon as both know", () =>
   atRelays(async ({ a, b }) => {
     const refusing: RelayOpener = {
       url: "turn:198.51.100.99",
@@ -86,7 +86,7 @@ Deno.test("where no relay can be opened both hear so, as soon as both know", () 
     }
   }));
 
-Deno.test("whatever a peer names over time, no more than eight addresses are dialled and let in", () =>
+Deno.test("no more than eight addresses are dialled and eight permitted, whatever a peer names over time", () =>
   atRelays(async ({ internet, a, relay }) => {
     const [one, other] = memoryChannelPair({ delayMs: 10 });
     const { path, stop } = search(a, "controlling", one, [relay]);
@@ -106,7 +106,7 @@ Deno.test("whatever a peer names over time, no more than eight addresses are dia
     await path.catch(() => {});
   }));
 
-Deno.test("a peer that begins anew and anew is heard once", () =>
+Deno.test("a peer cannot restart the exchange with another nonce", () =>
   atRelays(async ({ internet, a }) => {
     const [one, other] = memoryChannelPair({ delayMs: 10 });
     const { path, stop } = search(a, "controlling", one, []);
@@ -125,7 +125,7 @@ Deno.test("a peer that begins anew and anew is heard once", () =>
     await path.catch(() => {});
   }));
 
-Deno.test("a flood of changes is answered ten times a second, and the last of them all the same", () =>
+Deno.test("a flood of changes is acknowledged ten times a second, the last one included", () =>
   atRelays(async ({ a }) => {
     const [one, other] = memoryChannelPair({ delayMs: 10 });
     const { path, stop } = search(a, "controlling", one, []);
@@ -144,7 +144,7 @@ Deno.test("a flood of changes is answered ten times a second, and the last of th
     await path.catch(() => {});
   }));
 
-Deno.test("who hides tells no address but its relay's, and dials by its relay alone", () =>
+Deno.test("a hidden side publishes no address but its relay's, and dials from its relay only", () =>
   atRelays(async ({ internet, a, relay }) => {
     const [one, other] = memoryChannelPair({ delayMs: 10 });
     const hidden = { ips: ["203.0.113.77"], isHidden: true };
@@ -156,16 +156,16 @@ Deno.test("who hides tells no address but its relay's, and dials by its relay al
     const relayed = [{ ip: "198.51.100.1", port: 5000 }];
     await other.send(encodeRelayState({ ...SILENT_STATE, relayed }));
     await delay(1000);
-    const told = new Set<string>();
+    const published = new Set<string>();
     for (let count = 0; count < one.sent; count++) {
-      for (const ip of decodeRelayState(await other.receive()).ips) told.add(ip);
+      for (const ip of decodeRelayState(await other.receive()).ips) published.add(ip);
     }
-    assertEquals([[...told], [...sources]], [[relay.ip], [relay.ip]]);
+    assertEquals([[...published], [...sources]], [[relay.ip], [relay.ip]]);
     await stop();
     await path.catch(() => {});
   }));
 
-Deno.test("two sides that hide are connected from relay to relay, and one that does not dials the other's", () =>
+Deno.test("two hidden sides are connected from relay to relay, and a side that is not hidden dials the other's relay", () =>
   atRelays(async ({ internet, a, b, relay }) => {
     const another = testRelay(internet.host("another relay", {}));
     for (const isHidden of [true, false]) {
@@ -191,7 +191,12 @@ function search(
 ): Search {
   const controller = new AbortController();
   const path = openRelayPath({
-    ...{ network, role, channel, relays, ips, isHidden },
+    network,
+    role,
+    channel,
+    relays,
+    ips,
+    isHidden,
     connectionKey: new Uint8Array(32).fill(7),
     onAttempt: () => {},
     signal: controller.signal,
