@@ -6,7 +6,7 @@
 
 import { NetworkError, UnreachableError } from "../base/errors.ts";
 import { Deadline } from "../base/timers.ts";
-import type { BaseSocket } from "../punch/gathering.ts";
+import type { BaseSocket } from "../punch/punch.ts";
 import type { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
 import { findPaths } from "./paths.ts";

@@ -11,11 +11,14 @@ import { Deadline } from "../base/timers.ts";
 import { ipScope } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
-import type { AttemptRecord } from "../punch/checks.ts";
-import type { BaseSocket } from "../punch/gathering.ts";
-import type { PunchRole } from "../punch/offer.ts";
-import type { PunchPlan } from "../punch/plan_types.ts";
-import { punch, type PunchOptions } from "../punch/punch.ts";
+import type { AttemptRecord } from "../punch/nomination.ts";
+import {
+  type BaseSocket,
+  punch,
+  type PunchOptions,
+  type PunchPlan,
+  type PunchRole,
+} from "../punch/punch.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { pathKeys } from "./keys.ts";
 import { openRelayPath, type RelayOpener } from "./relay_path.ts";
@@ -201,7 +204,7 @@ class PathFinder {
   async #externalIps(): Promise<string[]> {
     const base = await this.#options.base?.catch(() => undefined);
     if (base === undefined) return [];
-    const { profile, candidates } = base.side;
+    const { profile, candidates } = base.description;
     const ips = [profile.externalIp, ...candidates.map(({ address }) => address.ip)];
     return [...new Set(ips)].filter((ip) => ip !== null && isRoutable(ip)) as string[];
   }

@@ -6,8 +6,7 @@
 
 import { Deadline } from "../base/timers.ts";
 import type { PortMapping } from "../portmap/mapping.ts";
-import type { BaseSocket } from "../punch/gathering.ts";
-import { dependsOnDestination } from "../punch/nat_profile.ts";
+import type { BaseSocket } from "../punch/punch.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -68,10 +67,8 @@ export class BaseSocketPool implements AsyncDisposable {
 
   async #prepare(signal: AbortSignal): Promise<BaseSocket> {
     const base = await this.#options.prepare(signal);
-    const { profile } = base.side;
     // A punch that needs no luck needs no router's help either, and the router is spared the trouble.
-    const isHard = dependsOnDestination(profile) || profile.externalIp === null;
-    if (!isHard || this.#options.map === undefined) return base;
+    if (!base.needsMapping || this.#options.map === undefined) return base;
     using deadline = new Deadline(TIMEOUT_MS, signal);
     const mapped = this.#addMapping(base, this.#options.map);
     await abortable(mapped, deadline.signal).catch(() => {}); // it may still come before the next offer
@@ -84,7 +81,7 @@ export class BaseSocketPool implements AsyncDisposable {
     map: NonNullable<BaseSocketPoolOptions["map"]>,
   ): Promise<void> {
     try {
-      const mapping = await map(base.side.punchPort, this.#ended.signal);
+      const mapping = await map(base.description.punchPort, this.#ended.signal);
       await base.addMapped(mapping.external, mapping);
     } catch { /* as said */ }
   }

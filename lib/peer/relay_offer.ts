@@ -13,7 +13,7 @@ import {
   parseTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
-import { isAllowedTarget } from "../punch/candidates.ts";
+import { isAllowedOnInternet } from "../punch/nomination.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 
 /** One side's state; each message has all of it. */
@@ -226,17 +226,8 @@ export class NamedAddresses {
       if (this.ips.size < MAX_ADDRESSES) this.ips.add(ip);
     }
     for (const address of relayed) {
-      if (this.#relayed.size >= MAX_ADDRESSES || !isAllowedTarget(address, STRANGE)) continue;
+      if (this.#relayed.size >= MAX_ADDRESSES || !isAllowedOnInternet(address)) continue;
       this.#relayed.set(formatTransportAddress(address), address);
     }
   }
 }
-
-/** A relay is on the internet, whatever the other side says. */
-const STRANGE = {
-  ownIps: [],
-  sharesExternalIp: false,
-  isSameHost: false,
-  peerPunchPort: 0,
-  peerExternalIp: null,
-} as const;

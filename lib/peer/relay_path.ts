@@ -21,9 +21,8 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
-import { ATTEMPT_OUTCOMES, AttemptRecord } from "../punch/checks.ts";
-import { channelBinding, Nomination, type PunchSecret } from "../punch/nomination.ts";
-import type { PunchRole } from "../punch/offer.ts";
+import { AttemptRecord, Nomination } from "../punch/nomination.ts";
+import type { PunchRole } from "../punch/punch.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { RelayedConnection, type StreamRelay } from "../turn/stream_relay.ts";
 import { MAX_ADDRESSES, NamedAddresses, RelayExchange, type RelayState } from "./relay_offer.ts";
@@ -94,7 +93,7 @@ class RelayPath {
   readonly #theirs = new NamedAddresses();
   readonly #failed = Promise.withResolvers<never>();
   readonly #winner = Promise.withResolvers<TcpConnection>();
-  #nomination: { readonly nomination: Nomination; readonly secret: PunchSecret } | undefined;
+  #nomination: Nomination | undefined;
 
   constructor(options: RelayPathOptions) {
     this.#options = options;
@@ -124,16 +123,16 @@ class RelayPath {
       isTaken = true;
       return {
         connection: used === undefined ? connection : ownedBy(connection, used),
-        channelBinding: channelBinding(this.#nomination!.secret),
+        channelBinding: this.#nomination!.channelBinding,
       };
     } finally {
       this.#stop.abort();
-      await this.#nomination?.nomination[Symbol.asyncDispose]();
+      await this.#nomination?.[Symbol.asyncDispose]();
       await Promise.all(this.#jobs);
       const unused = this.#relays.filter((relay) => relay !== used);
       await Promise.all(unused.map((relay) => relay.close()));
-      const met = this.#nomination?.nomination.met;
-      if (!isTaken) met?.connection.reset(); // nominated in the last moment
+      const nominated = this.#nomination?.nominated;
+      if (!isTaken) nominated?.connection.reset(); // nominated in the last moment
     }
   }
 
@@ -202,7 +201,7 @@ class RelayPath {
     );
     const nomination = new Nomination(role, secret, TIMEOUT_MS);
     nomination.winner.then(({ connection }) => this.#winner.resolve(connection));
-    this.#nomination = { nomination, secret };
+    this.#nomination = nomination;
   }
 
   /** Lets the other side in. One address at a time: servers refuse all of a request in which they dislike one. */
@@ -267,13 +266,13 @@ class RelayPath {
 
   /** Whether it came to the end that it was meant for. */
   async #meet(connection: TcpConnection, trace: AttemptRecord): Promise<boolean> {
-    const nomination = this.#nomination?.nomination;
+    const nomination = this.#nomination;
     if (nomination === undefined) {
       connection.reset(); // the other side cannot know of the relay yet
       return false;
     }
     const outcome = await nomination.add(connection);
-    trace.end(ATTEMPT_OUTCOMES[outcome], formatTransportAddress(connection.local));
+    trace.settle(outcome, connection);
     return outcome === "nominated";
   }
 
