@@ -9,7 +9,7 @@ import { NetworkError } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress } from "../net/address.ts";
-import type { PunchRole } from "../punch/offer.ts";
+import type { PunchRole } from "../punch/punch.ts";
 import { Session } from "../session/session.ts";
 import type { FoundPath, PathReport } from "./path_search.ts";
 

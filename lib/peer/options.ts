@@ -8,7 +8,7 @@ import type { Logger } from "../base/logger.ts";
 import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
-import { MANUAL_MS } from "../punch/manual.ts";
+import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";
 import type { SignalTransport } from "../signal/transport.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
 import { parseTurnUri } from "../turn/open_relay.ts";
@@ -94,7 +94,7 @@ export const PEER_TIMINGS: PeerTimings = {
   connectMs: 30_000,
   /** Somebody has to accept, perhaps a person. */
   answerMs: 30_000,
-  manualMs: MANUAL_MS,
+  manualMs: MANUAL_TIMEOUT_MS,
   /** Time to carry a laptop from one room, or network, to another. */
   reconnectMs: 120_000,
   retryMs: 1000,

@@ -14,11 +14,8 @@ import { Deadline, ResettableTimer } from "../base/timers.ts";
 import { ipScope } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
-import type { AttemptRecord } from "../punch/checks.ts";
-import type { BaseSocket } from "../punch/gathering.ts";
-import type { PunchRole } from "../punch/offer.ts";
-import type { PunchPlan } from "../punch/plan_types.ts";
-import { punch } from "../punch/punch.ts";
+import type { AttemptRecord } from "../punch/nomination.ts";
+import { type BaseSocket, punch, type PunchPlan, type PunchRole } from "../punch/punch.ts";
 import type { PeerContext } from "./context.ts";
 import { pathKeys } from "./keys.ts";
 import { openRelayPath } from "./relay_path.ts";
@@ -263,7 +260,7 @@ class PathSearch {
     if (this.#base === undefined) return [];
     const [base] = await Promise.allSettled([this.#base]);
     if (base.status === "rejected") return [];
-    const { profile, candidates } = base.value.side;
+    const { profile, candidates } = base.value.description;
     const ips = [profile.externalIp, ...candidates.map(({ address }) => address.ip)];
     return [...new Set(ips.filter((ip) => ip !== null))].filter(isRoutable);
   }

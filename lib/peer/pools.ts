@@ -7,8 +7,7 @@
 
 import { Deadline } from "../base/timers.ts";
 import type { PortMapping } from "../portmap/mapping.ts";
-import type { BaseSocket } from "../punch/gathering.ts";
-import { dependsOnDestination } from "../punch/nat_profile.ts";
+import type { BaseSocket } from "../punch/punch.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -69,10 +68,8 @@ export class BaseSocketPool implements AsyncDisposable {
 
   async #prepare(signal: AbortSignal): Promise<BaseSocket> {
     const base = await this.#options.prepare(signal);
-    const { profile } = base.side;
     // A punch that needs no luck needs no mapping either, so the router is not bothered.
-    const isHard = dependsOnDestination(profile) || profile.externalIp === null;
-    if (!isHard || this.#options.map === undefined) return base;
+    if (!base.needsMapping || this.#options.map === undefined) return base;
     using deadline = new Deadline(MAPPING_TIMEOUT_MS, signal);
     try {
       await abortable(this.#addMapping(base, this.#options.map), deadline.signal);
@@ -86,7 +83,7 @@ export class BaseSocketPool implements AsyncDisposable {
     map: NonNullable<BaseSocketPoolOptions["map"]>,
   ): Promise<void> {
     try {
-      const mapping = await map(base.side.punchPort, this.#disposed.signal);
+      const mapping = await map(base.description.punchPort, this.#disposed.signal);
       await base.addMapped(mapping.external, mapping);
     } catch { /* as said */ }
   }

@@ -14,10 +14,8 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
-import { isAllowedTarget } from "../punch/candidates.ts";
-import { ATTEMPT_OUTCOMES, AttemptRecord } from "../punch/checks.ts";
-import { channelBinding, Nomination } from "../punch/nomination.ts";
-import type { PunchRole } from "../punch/offer.ts";
+import { AttemptRecord, isAllowedOnInternet, Nomination } from "../punch/nomination.ts";
+import type { PunchRole } from "../punch/punch.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { RelayedConnection, type StreamRelay } from "../turn/stream_relay.ts";
 import { MAX_ADDRESSES, type RelayState } from "./relay_message.ts";
@@ -88,7 +86,7 @@ class RelayPath {
   readonly #dials = new Map<string, AttemptRecord>();
   readonly #result = optionalResolvers<TcpConnection>();
   #state: ReturnType<typeof initialRelayPathState>;
-  #proof: { readonly nomination: Nomination; readonly secret: Uint8Array } | undefined;
+  #nomination: Nomination | undefined;
 
   constructor(options: RelayPathOptions) {
     const { channel, ips, isHidden, relays, signal } = options;
@@ -118,15 +116,15 @@ class RelayPath {
       );
       return {
         connection: used === undefined ? connection : closingRelay(connection, used),
-        channelBinding: channelBinding(this.#proof!.secret),
+        channelBinding: this.#nomination!.channelBinding,
       };
     } finally {
       const stopped = this.#tasks.stop();
-      await this.#proof?.nomination[Symbol.asyncDispose]();
+      await this.#nomination?.[Symbol.asyncDispose]();
       await stopped;
       const unused = [...this.#relays.values()].filter((relay) => relay !== used);
       await Promise.all(unused.map((relay) => relay.close()));
-      if (!isTaken) this.#proof?.nomination.met?.connection.reset(); // nominated at the last moment
+      if (!isTaken) this.#nomination?.nominated?.connection.reset(); // nominated at the last moment
     }
   }
 
@@ -160,9 +158,9 @@ class RelayPath {
     }
   }
 
-  /** Relays are on the internet: no private address that the other side names is dialled. */
+  /** Whatever the other side says, a relay is on the internet: other addresses are not dialled. */
   #onState(theirs: RelayState): void {
-    const relayed = theirs.relayed.filter((address) => isAllowedTarget(address, ON_THE_INTERNET));
+    const relayed = theirs.relayed.filter(isAllowedOnInternet);
     const { isAcknowledged } = this.#exchange;
     this.#dispatch({ event: "state", theirs: { ...theirs, relayed }, isAcknowledged });
   }
@@ -201,7 +199,7 @@ class RelayPath {
     const secret = hmac("sha256", connectionKey, label);
     const nomination = new Nomination(role, secret, PROOF_TIMEOUT_MS);
     nomination.winner.then(({ connection }) => this.#result.resolve(connection));
-    this.#proof = { nomination, secret };
+    this.#nomination = nomination;
   }
 
   async #dial(to: TransportAddress, afterMs: number): Promise<void> {
@@ -243,12 +241,12 @@ class RelayPath {
 
   /** Whether both sides agreed on the connection. */
   async #prove(connection: TcpConnection, attempt: AttemptRecord): Promise<boolean> {
-    if (this.#proof === undefined) {
+    if (this.#nomination === undefined) {
       connection.reset(); // not the other side: it does not know the relay yet
       return false;
     }
-    const outcome = await this.#proof.nomination.add(connection);
-    attempt.end(ATTEMPT_OUTCOMES[outcome], formatTransportAddress(connection.local));
+    const outcome = await this.#nomination.add(connection);
+    attempt.settle(outcome, connection);
     return outcome === "nominated";
   }
 
@@ -279,15 +277,6 @@ function closingRelay(connection: TcpConnection, relay: StreamRelay): TcpConnect
     onRefer: (isReferenced) => isReferenced ? relay.ref() : relay.unref(),
   });
 }
-
-/** Whatever the other side says, a relay is not on this host, in this LAN, or at the other side's own address. */
-const ON_THE_INTERNET = {
-  ownIps: [],
-  sharesExternalIp: false,
-  isSameHost: false,
-  peerPunchPort: 0,
-  peerExternalIp: null,
-} as const;
 
 /** How long the other end of a connection may take to prove itself. */
 const PROOF_TIMEOUT_MS = 6000;
