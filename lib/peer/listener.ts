@@ -6,7 +6,6 @@
 
 import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError } from "../base/errors.ts";
-import { WaitQueue } from "../base/wait_queue.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { AcceptedConnections } from "./accepted_connections.ts";
@@ -34,12 +33,12 @@ export interface ListenerOptions {
   readonly protocol?: string;
   /** Whether a connection without a path waits for the other side to request it again. */
   readonly reconnects: boolean;
+  /** Shows a request to the application; whether there was room for it. */
+  readonly show: (incoming: IncomingConnection) => boolean;
 }
 
-/** Receives connection requests until it is closed. */
+/** Receives connection requests until the peer is closed. */
 export class Listener {
-  /** Requests for the application to decide, in the order of their arrival. */
-  readonly incoming = new WaitQueue<IncomingConnection>(MAX_INCOMING);
   readonly #context: PeerContext;
   readonly #options: ListenerOptions;
   readonly #guard = new ReplayGuard();
@@ -65,11 +64,6 @@ export class Listener {
     } catch (error) {
       if (!(error instanceof MalformedMessageError)) throw error; // anyone can publish anything
     }
-  }
-
-  /** Shows no more requests to the application. */
-  close(reason: unknown): void {
-    this.incoming.close(reason);
   }
 
   /** The cheapest checks come first: the MAC turns away everyone without the ticket, and replays are not decrypted. */
@@ -103,7 +97,6 @@ export class Listener {
       request,
       replyTopic: secrets.replyTopic(ephemeralKey),
       signaling,
-      show: (incoming) => this.incoming.push(incoming),
       onClosed: () => this.#requests.delete(sessionId),
     });
     this.#requests.set(sessionId, incoming);
@@ -119,6 +112,3 @@ function decodeOrDispose(handshake: ResponderHandshake): ConnectionRequest {
     throw error;
   }
 }
-
-/** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
-const MAX_INCOMING = 1024;

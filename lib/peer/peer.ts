@@ -10,6 +10,7 @@ import { hmac } from "../base/crypto.ts";
 import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
+import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/key_pair.ts";
 import type { PeerConnection } from "./connection.ts";
 import { allowing, makeContext, type PeerContext } from "./context.ts";
@@ -44,7 +45,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #secrets: TicketSecrets;
   readonly #options: PeerOptions;
   readonly #context: PeerContext;
-  readonly #listener: Listener;
+  readonly #incoming = new WaitQueue<IncomingConnection>(MAX_INCOMING);
   readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
   #closing: Promise<void> | undefined;
 
@@ -62,13 +63,6 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       staticKey,
       closed: this.#jobs.signal,
       inBackground: (job) => this.#jobs.run(job),
-    });
-    const { allow, protocol, reconnect = true } = options;
-    this.#listener = new Listener(this.#context, {
-      secrets: this.#secrets,
-      allows: allowing(allow),
-      protocol,
-      reconnects: reconnect,
     });
   }
 
@@ -132,7 +126,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * @throws the signal's reason on abort
    */
   nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
-    return this.#listener.incoming.next(options.signal);
+    return this.#incoming.next(options.signal);
   }
 
   /** Requests for connections, until the peer is closed. */
@@ -157,7 +151,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   async #close(): Promise<void> {
     const reason = new NetworkError("Cannot use the peer: it is closed", "closed");
     const stopped = this.#jobs.stop(reason);
-    this.#listener.close(reason);
+    this.#incoming.close(reason);
     const signalingClosed = this.#context.signaling[Symbol.asyncDispose](); // some jobs wait for one to open
     await stopped;
     await this.#context.baseSockets?.[Symbol.asyncDispose]();
@@ -167,10 +161,19 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
   /** Resolves once the peer can be reached over one of its signaling servers. */
   async #listen(signal: AbortSignal | undefined): Promise<void> {
-    const either = AbortSignal.any([this.#jobs.signal, ...signal === undefined ? [] : [signal]]);
-    const opened = this.#ticket.signaling.map((url) => this.#listenOn(url, either));
+    const { closed } = this.#context;
+    const either = signal === undefined ? closed : AbortSignal.any([closed, signal]);
+    const { allow, protocol, reconnect = true } = this.#options;
+    const listener = new Listener(this.#context, {
+      secrets: this.#secrets,
+      allows: allowing(allow),
+      protocol,
+      reconnects: reconnect,
+      show: (incoming) => this.#incoming.push(incoming),
+    });
+    const opened = this.#ticket.signaling.map((url) => this.#listenOn(url, listener, either));
     for (const [index, url] of this.#ticket.signaling.entries()) {
-      this.#jobs.run(() => this.#listenLater(url, opened[index]!));
+      this.#jobs.run(() => this.#listenLater(url, listener, opened[index]!));
     }
     try {
       await Promise.any(opened);
@@ -187,7 +190,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   /** Tries again and again if a server is down at first. */
-  async #listenLater(url: string, opened: Promise<void>): Promise<void> {
+  async #listenLater(url: string, listener: Listener, opened: Promise<void>): Promise<void> {
     const { closed, logger } = this.#context;
     let attempt = opened;
     for (let failures = 1;; failures++) {
@@ -199,17 +202,17 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       }
       await idleDelay(backoff(RETRY, failures) * (0.5 + Math.random()), closed);
       if (closed.aborted) return;
-      attempt = this.#listenOn(url, closed);
+      attempt = this.#listenOn(url, listener, closed);
     }
   }
 
   /** Resolves once the peer can be reached over this signaling server. */
-  async #listenOn(url: string, signal: AbortSignal): Promise<void> {
+  async #listenOn(url: string, listener: Listener, signal: AbortSignal): Promise<void> {
     const lease = this.#context.signaling.lease(url);
     try {
       const subscriptions = new TopicSubscriptions(
         await abortable(lease.signaling, signal),
-        (message, signaling) => this.#listener.onMessage(message, signaling),
+        (message, signaling) => listener.onMessage(message, signaling),
       );
       await this.#renewTopics(subscriptions, signal);
       this.#jobs.run(() => this.#keepTopics(subscriptions));
@@ -241,6 +244,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     }
   }
 }
+
+/** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
+const MAX_INCOMING = 1024;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;
