@@ -186,7 +186,7 @@ class Dialer {
   }
 
   #startSearch(id: number, wants: ConnectionRequest["wants"]): void {
-    const search = new Search({
+    const search: Search = new Search({
       context: this.#context,
       ticket: this.#ticket,
       secrets: this.#secrets,
@@ -201,7 +201,10 @@ class Dialer {
         this.#context.logger?.debug(`connect: ${error}`);
         this.#dispatch({ event: "failed", search: id, error });
       },
-      onEnded: () => this.#dispatch({ event: "search ended", search: id, random: Math.random() }),
+      onEnded: () => {
+        if (this.#search === search) this.#search = undefined;
+        this.#dispatch({ event: "search ended", search: id, random: Math.random() });
+      },
     });
     this.#search = search;
     const { session } = search;
@@ -271,7 +274,9 @@ class Search {
 
   /** Opens the signaling connections, all at once. */
   openSignaling(): void {
-    for (const url of this.#options.urls) this.run((signal) => this.#open(url, signal));
+    const { urls } = this.#options;
+    for (const url of urls) this.run((signal) => this.#open(url, signal));
+    if (urls.length === 0) this.run(() => Promise.reject(this.#unreachableError()));
   }
 
   /** Ends all tasks with the reason, and closes what the search holds. */
@@ -291,14 +296,19 @@ class Search {
       await this.#tryOpen(url, signal);
     } catch (error) {
       this.#errors.push(error);
-      if (this.#errors.length < this.#options.urls.length) return;
-      const why = this.#errors.map((error) => error instanceof Error ? error.message : `${error}`);
-      throw new NetworkError(
-        `Cannot reach any signaling server named in the ticket: ${why.join("; ")}`,
-        "unreachable",
-        { cause: this.#errors[0] },
-      );
+      if (this.#errors.length === this.#options.urls.length) throw this.#unreachableError();
     }
+  }
+
+  #unreachableError(): NetworkError {
+    const why = this.#errors.map((error) => error instanceof Error ? error.message : `${error}`);
+    return new NetworkError(
+      `Cannot reach any signaling server named in the ticket: ${
+        why.length > 0 ? why.join("; ") : "it names none"
+      }`,
+      "unreachable",
+      { cause: this.#errors[0] },
+    );
   }
 
   async #tryOpen(url: string, signal: AbortSignal): Promise<void> {

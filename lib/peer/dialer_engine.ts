@@ -87,12 +87,17 @@ export type DialerEvent =
   | { readonly event: "rejected"; readonly search: number; readonly error: unknown }
   /** No signaling server can be reached, or no path was found. */
   | { readonly event: "failed"; readonly search: number; readonly error: unknown }
-  /** The search has found all it could. @param hasMoved whether the connection has moved to a path */
-  | { readonly event: "finished"; readonly search: number; readonly hasMoved: boolean }
-  /** Nothing of the search goes on any more. @param random 0 to 1 */
+  /** The search has found all it could. */
+  | {
+    readonly event: "finished";
+    readonly search: number;
+    /** Whether the connection has moved to a path. */
+    readonly hasMoved: boolean;
+  }
+  /** Nothing of the search goes on any more. `random` is a number from 0 to 1, for the wait before the next. */
   | { readonly event: "search ended"; readonly search: number; readonly random: number }
   | { readonly event: "path"; readonly isRelayed: boolean }
-  /** The connection lost its path. @param random 0 to 1 */
+  /** The connection lost its path. `random` is a number from 0 to 1, for the wait before the search. */
   | { readonly event: "path lost"; readonly random: number }
   /** The caller gave up, the peer is closed, or the connection has ended. */
   | { readonly event: "stop"; readonly reason: unknown }

@@ -129,6 +129,15 @@ Deno.test("connect() names the signaling servers that cannot be reached", () =>
     );
   }));
 
+Deno.test("connect() fails at once if the ticket names no signaling server", () =>
+  atPlace({}, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b, { signaling: [] });
+    const startedAtMs = time.nowMs;
+    const error = await assertRejects(() => alice.connect(bob.ticket), NetworkError, "names none");
+    assertEquals([error.reason, time.nowMs], ["unreachable", startedAtMs]);
+  }));
+
 Deno.test("an abort ends connect() at once, with its reason", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
