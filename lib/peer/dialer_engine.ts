@@ -2,16 +2,16 @@
  * Decides what the side with the ticket does to get its connection, and to keep it. Each search is one connection request
  * and the search for paths that follows; at most one counts at a time.
  *
- * | phase        | event                   | what follows                                                        |
- * | ------------ | ----------------------- | ------------------------------------------------------------------- |
- * | connecting   | path                    | connected: hand over the connection; the search goes on             |
- * |              | search over, no path    | over: fail with the reason                                          |
- * | connected    | path lost               | reconnecting: a new search in place of the old one, at once or soon |
- * |              | time, over a relay      | search for a direct path; the waits between these searches double   |
- * | reconnecting | search over, with path  | connected                                                           |
- * |              | search over, no path    | search again after growing waits; over if the peer has rejected it  |
- * |              | `reconnectMs` are over  | over: abandon the connection                                        |
- * | any          | the connection has ended, or the peer is closed | over: end the search                        |
+ * | phase        | event                   | what follows                                                          |
+ * | ------------ | ----------------------- | --------------------------------------------------------------------- |
+ * | connecting   | path                    | connected: hand over the connection; the search goes on               |
+ * |              | search over, no path    | over: fail with the reason                                            |
+ * | connected    | path lost               | reconnecting: a new search in place of the old one, at once or soon   |
+ * |              | time, over a relay      | search for a direct path; the waits between these searches double     |
+ * | reconnecting | search over, with path  | connected                                                             |
+ * |              | search over, no path    | search again after growing waits; over if the peer has rejected it    |
+ * |              | `reconnectMs` are over  | over: abandon the connection                                          |
+ * | any          | stop                    | over: end the search; the connection has ended, or the peer is closed |
  *
  * Within a search, the request is repeated until the answer arrives, for `answerMs` at most.
  *
@@ -26,6 +26,7 @@ export interface DialerState {
   readonly phase: "connecting" | "connected" | "reconnecting" | "over";
   /** What carries the connection. */
   readonly path: "none" | "direct" | "relayed";
+  /** The search that counts. */
   readonly search: SearchState | null;
   /** How many searches were started. */
   readonly searches: number;
@@ -34,7 +35,7 @@ export interface DialerState {
   readonly retry: {
     /** When to search again. */
     readonly atMs: number;
-    /** The wait before the next search, but for chance. */
+    /** The wait before the next search, before chance makes it shorter or longer. */
     readonly waitMs: number;
     /** When the last search for any path was started. */
     readonly startedAtMs: number;
@@ -53,9 +54,13 @@ export interface DialerSettings {
   readonly improves: boolean;
   /** The wait before the first request; `Infinity` if the search for paths sends the only one. */
   readonly firstRequestMs: number;
+  /** How long to wait for the answer. */
   readonly answerMs: number;
+  /** How long to search for another path after one is lost. */
   readonly reconnectMs: number;
+  /** The first wait between two attempts to reconnect. */
   readonly retryMs: number;
+  /** The first wait between two searches for a direct path. */
   readonly improveMs: number;
 }
 
