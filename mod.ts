@@ -117,7 +117,7 @@ export {
   type PortMapping,
 } from "./lib/portmap/mod.ts";
 export {
-  BaseSocket,
+  type BaseSocket,
   type Candidate,
   type CheckListEntry,
   DIRECT_PATH_KINDS,

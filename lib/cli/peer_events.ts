@@ -161,7 +161,7 @@ function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined 
   if (error instanceof NoResponseError) return EXIT.peerNotFound;
   if (error instanceof RefusedError) {
     const isTemporary = error.code === REJECTION_CODES.busy ||
-      error.code === REJECTION_CODES.withdrawn;
+      error.code === REJECTION_CODES.cancelled;
     return isTemporary ? EXIT.failure : EXIT.authenticationFailed;
   }
   if (!(error instanceof UnreachableError)) return undefined;

@@ -1,5 +1,5 @@
 /**
- * A connection between two peers: one stream, over whatever path there is at the moment.
+ * A connection between two peers: one byte stream, over whatever path there is at the moment.
  *
  * @module
  */
@@ -9,11 +9,11 @@ import { NetworkError } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress } from "../net/address.ts";
-import type { PunchRole } from "../punch/offer.ts";
+import type { PunchRole } from "../punch/punch.ts";
 import { Session } from "../session/session.ts";
-import type { FoundPath, PathReport } from "./paths.ts";
+import type { FoundPath, PathReport } from "./path_search.ts";
 
-/** How a connection runs at the moment. */
+/** What a connection runs over. */
 export interface PeerPath {
   /** The kind of path. */
   readonly kind: PathKind;
@@ -21,59 +21,61 @@ export interface PeerPath {
   readonly method: PunchMethodName | null;
   /** The transport protocol. */
   readonly transport: "tcp";
-  /** This side's end, `192.0.2.1:4000`. */
+  /** This side's address, such as `192.0.2.1:4000`. */
   readonly local: string;
-  /** The other side's end. */
+  /** The other side's address. */
   readonly remote: string;
   /** Whether a relay carries it. */
   readonly relayed: boolean;
-  /** A round trip; `null` while none was measured. */
+  /** The round-trip time in milliseconds; `null` until it is measured. */
   readonly rttMs: number | null;
 }
 
-/** What becomes of a connection. */
+/** A change of a connection's path. */
 export type PeerEvent =
-  /** It runs over another path now. */
+  /** The connection has moved to another path. */
   | { readonly event: "path"; readonly path: PeerPath }
-  /** Its path is gone. Another one is looked for, if the connection is one that is reconnected. */
+  /** The connection has lost its path. If it may reconnect, it waits for another. */
   | { readonly event: "lost"; readonly reason: string };
 
-/** What a connection is made with. */
+/** How to make a connection. */
 export interface PeerConnectionOptions {
   readonly role: PunchRole;
   readonly remoteKey: Uint8Array;
   readonly protocol: string;
-  /** How long it waits for another path once it has none, */
+  /** How long to wait for another path after losing one; 0 ends the connection with its path. */
   readonly timeoutMs: number;
-  /** unless this is aborted: then nobody looks for one any more. */
+  /** Aborted when the peer is closed: after that there is no other path to wait for. */
   readonly closed: AbortSignal;
-  /** Called when it has none. */
+  /** Called whenever the connection has moved to a path, the first one included. */
+  readonly onPath: (isRelayed: boolean) => void;
+  /** Called when it has lost its path and waits for another. */
   readonly onLost: () => void;
 }
 
 /**
- * A connection to a peer, encrypted and authenticated: a `Deno.Conn`. It moves from a relay to a direct path, and
- * from a path that is gone to another one, without losing a byte.
+ * An encrypted and authenticated connection to a peer; a `Deno.Conn`. It moves from a relay to a direct path, and from a
+ * lost path to another one, without losing a byte.
  */
 export class PeerConnection extends Session {
-  /** The other side's public key, which it has proved to have. */
+  /** The other side's public key, which it has proved to own; 32 bytes. */
   readonly remoteKey: Uint8Array;
-  /** What both sides speak, as the initiator has named it; `""` if it has not. */
+  /** The application's protocol, as the initiator named it; `""` if it named none. */
   readonly protocol: string;
   readonly #startedAtMs = performance.now();
   readonly #events = new WaitQueue<PeerEvent>(MAX_EVENTS);
-  readonly #first = Promise.withResolvers<void>();
   readonly #isControlling: boolean;
   readonly #timeoutMs: number;
   readonly #closed: AbortSignal;
+  readonly #onPath: (isRelayed: boolean) => void;
   readonly #onLost: () => void;
   #elapsedMs = 0;
   #hasPath = false;
-  #found: Found | undefined;
+  #current: CurrentPath | undefined;
 
   /** @ignore made by {@linkcode Peer} */
   constructor(options: PeerConnectionOptions) {
-    const { role, remoteKey, protocol, timeoutMs, closed, onLost } = options;
+    const { role, remoteKey, protocol, timeoutMs, closed, onPath, onLost } = options;
     super({
       role,
       timeoutMs,
@@ -83,20 +85,21 @@ export class PeerConnection extends Session {
     });
     this.#timeoutMs = timeoutMs;
     this.#closed = closed;
+    this.#onPath = onPath;
     this.#onLost = onLost;
     this.#isControlling = role === "controlling";
     this.remoteKey = remoteKey;
     this.protocol = protocol;
-    this.#first.promise.catch(() => {}); // whoever waits for it is told
-    const over = new NetworkError("Cannot wait for events: the connection is over", "closed");
     const onClosed = () => {
-      if (this.#found !== undefined && !this.#hasPath) this.#abandonForGood(closed.reason);
+      if (this.#current !== undefined && !this.#hasPath) this.#abandonForGood(closed.reason);
+    };
+    const onFinished = () => {
+      closed.removeEventListener("abort", onClosed);
+      const message = "Cannot wait for events: the connection has ended";
+      this.#events.close(new NetworkError(message, "closed"));
     };
     closed.addEventListener("abort", onClosed, { once: true });
-    this.finished.catch((error) => this.#first.reject(error)).finally(() => {
-      this.#events.close(over);
-      closed.removeEventListener("abort", onClosed);
-    });
+    this.finished.then(onFinished, onFinished);
   }
 
   /** The other side's public key as text. */
@@ -104,49 +107,54 @@ export class PeerConnection extends Session {
     return toBase64url(this.remoteKey);
   }
 
-  /** How the connection runs now, or ran last. */
+  /** The current path, or the last one. */
   get path(): PeerPath {
-    return { ...this.#found!.path, rttMs: this.rttMs ?? null };
+    return { ...this.#current!.path, rttMs: this.rttMs ?? null };
   }
 
-  /** How the path came about that it runs over now. */
+  /** How that path was found. */
   get found(): PathReport {
-    return this.#found!.how;
+    return this.#current!.report;
   }
 
-  /** From the call until it was there. */
+  /** How long connecting took, in milliseconds. */
   get elapsedMs(): number {
     return this.#elapsedMs;
   }
 
-  /** What becomes of the connection, until it is over; for one reader. Who reads too late misses the newest. */
+  /** Changes of the path, until the connection ends. For one reader; a slow one misses the newest of more than 64. */
   get events(): AsyncIterable<PeerEvent> {
     return eventsOf(this.#events);
   }
 
-  /** @ignore resolves once it runs over a path */
-  get connected(): Promise<void> {
-    return this.#first.promise;
-  }
-
-  /** @ignore whether it runs over a path now */
+  /** @ignore whether there is a path now */
   get hasPath(): boolean {
     return this.#hasPath;
   }
 
-  /** @ignore moves to this path, which is taken over */
+  /** @ignore moves to a path, which is taken over */
   async move(found: FoundPath): Promise<void> {
     const attached = this.attach(found.connection);
-    // The controlling side may speak on its first path at once: to wait for an answer would cost a round trip.
-    if (this.#isControlling && this.#found === undefined) this.#onMoved(found);
+    // The controlling side may write over its first path at once: waiting for the other side costs a round trip.
+    if (this.#isControlling && this.#current === undefined) this.#onMoved(found);
     try {
       await attached;
-      if (this.#found?.connection !== found.connection) this.#onMoved(found);
+      if (this.#current?.connection !== found.connection) this.#onMoved(found);
     } catch (error) {
-      const wasTaken = this.#hasPath && this.#found?.connection === found.connection;
-      if (wasTaken && error instanceof NetworkError) this.#onPathLost(error);
+      const wasCurrent = this.#hasPath && this.#current?.connection === found.connection;
+      if (wasCurrent && error instanceof NetworkError) this.#onPathLost(error);
       throw error;
     }
+  }
+
+  #onMoved(found: FoundPath): void {
+    const { connection, ...report } = found;
+    const isFirst = this.#current === undefined;
+    this.#current = { report, path: describe(found), connection };
+    this.#hasPath = true;
+    if (isFirst) this.#elapsedMs = performance.now() - this.#startedAtMs;
+    else this.#events.push({ event: "path", path: this.path });
+    this.#onPath(found.isRelayed);
   }
 
   #onPathLost(error: NetworkError): void {
@@ -159,23 +167,13 @@ export class PeerConnection extends Session {
   }
 
   #abandonForGood(cause: unknown): void {
-    const message = "Cannot go on over another path: the peer is closed, and looks for none";
+    const message = "Cannot resume the connection: its path is lost, and its peer is closed";
     this.abandon(new NetworkError(message, "closed", { cause }));
-  }
-
-  #onMoved(found: FoundPath): void {
-    const { connection, ...how } = found;
-    const isFirst = this.#found === undefined;
-    this.#found = { how, path: describe(found), connection };
-    this.#hasPath = true;
-    if (!isFirst) return void this.#events.push({ event: "path", path: this.path });
-    this.#elapsedMs = performance.now() - this.#startedAtMs;
-    this.#first.resolve();
   }
 }
 
-interface Found {
-  readonly how: PathReport;
+interface CurrentPath {
+  readonly report: PathReport;
   readonly path: Omit<PeerPath, "rttMs">;
   readonly connection: FoundPath["connection"];
 }
@@ -195,8 +193,8 @@ function describe(path: FoundPath): Omit<PeerPath, "rttMs"> {
 async function* eventsOf(queue: WaitQueue<PeerEvent>): AsyncGenerator<PeerEvent> {
   try {
     for (;;) yield await queue.next();
-  } catch { /* over */ }
+  } catch { /* the connection has ended */ }
 }
 
-/** Ours: more than a connection has in a day. */
+/** Chosen by us: more than a connection has in a day. */
 const MAX_EVENTS = 64;

@@ -23,33 +23,34 @@ import {
   type RelayServer,
   STRATEGIES,
 } from "./options.ts";
-import { BaseSocketPool, type BaseSocketPoolOptions, SignalingPool } from "./pools.ts";
+import { BaseSocketPool, SignalingPool } from "./pools.ts";
 import type { RelayOpener } from "./relay_path.ts";
 
-/** What a peer is made of. */
+/** What all connections of one peer share. */
 export interface PeerContext {
   readonly network: Network;
   readonly staticKey: KeyPair;
-  readonly buses: SignalingPool;
-  /** `undefined` if all direct ways are ruled out. */
-  readonly bases: BaseSocketPool | undefined;
+  readonly signaling: SignalingPool;
+  /** `undefined` if all direct paths are ruled out. */
+  readonly baseSockets: BaseSocketPool | undefined;
   readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "pathKinds" | "logger">;
   readonly relays: readonly RelayOpener[];
+  /** Whether a relay may be used, this side's or the other's. */
   readonly mayRelay: boolean;
-  /** Whether no other side shall learn this one's addresses. */
+  /** Whether other peers must not learn this side's addresses. */
   readonly isHidden: boolean;
   readonly timings: PeerTimings;
   readonly logger: Logger | undefined;
-  /** Waits for a job before the peer is closed; what it fails with is somebody else's. */
-  inBackground(job: Promise<unknown>): void;
   /** Aborted when the peer is closed. */
   readonly closed: AbortSignal;
+  /** Starts a job that the peer waits for when it is closed. Once it is closed, no job is started. */
+  inBackground(job: () => Promise<unknown>): void;
 }
 
 /**
- * What the connections of a peer share.
+ * Makes what the connections of a peer share.
  *
- * @throws {TypeError} if a relay or a strategy is none, no strategy is left, or there is no relay where only relays may be used
+ * @throws {TypeError} if a relay or a strategy is invalid, or no strategy is left
  */
 export function makeContext(
   options: PeerOptions,
@@ -64,42 +65,36 @@ export function makeContext(
   if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
   if (relayOnly && turn.length === 0) {
     throw new TypeError(
-      "Cannot go by relays alone: that takes one of this side's, as the other side's would show its address",
+      "Cannot use relayOnly without a relay of this side's: the other side's would show this side's address",
     );
   }
-  const punchOptions = {
-    pathKinds,
-    ...servers && { servers },
-    ...report && { report },
-    ...logger && { logger },
-  };
-  const bases: BaseSocketPoolOptions = {
+  const punchOptions = { pathKinds, servers, report, logger };
+  const baseSockets = new BaseSocketPool({
     prepare: (signal) => preparePunch({ ...punchOptions, network, signal }),
-    ...mapPorts && pathKinds.has("mapped") && {
-      map: (internalPort, signal) =>
-        mapPort({
-          ...{ protocol: "tcp", internalPort, network, signal },
-          lifetimeSeconds: MAPPING_SECONDS,
-          checkSeconds: Infinity,
-        }),
-    },
-  };
+    map: mapPorts && pathKinds.has("mapped")
+      ? (internalPort, signal) => mapBriefly(network, internalPort, signal)
+      : undefined,
+  });
   const transports = new Map(
-    (options.signaling ?? []).flatMap((way) => typeof way === "string" ? [] : [[way.url, way]]),
+    (options.signaling ?? []).flatMap((each) => typeof each === "string" ? [] : [[each.url, each]]),
   );
   return {
     ...own,
-    ...{ network, punchOptions, mayRelay, logger, isHidden: relayOnly },
-    buses: new SignalingPool((url, signal) =>
-      openSignaling(transports.get(url) ?? url, { network, signal, ...logger && { logger } })
+    network,
+    signaling: new SignalingPool((url, signal) =>
+      openSignaling(transports.get(url) ?? url, { network, signal, logger })
     ),
-    bases: isDirect ? new BaseSocketPool(bases) : undefined,
+    baseSockets: isDirect ? baseSockets : undefined,
+    punchOptions,
     relays: turn.map(parseRelay).map((server) => relayOpener(server, network)),
+    mayRelay,
+    isHidden: relayOnly,
     timings: { ...PEER_TIMINGS, ...options.timings },
+    logger,
   };
 }
 
-/** Who may knock. */
+/** Whether a peer may connect, by its public key. */
 export function allowing(
   allow: PeerOptions["allow"],
 ): (remoteKey: Uint8Array) => boolean | Promise<boolean> {
@@ -109,10 +104,21 @@ export function allowing(
   return (remoteKey) => keys.some((key) => equalBytes(key, remoteKey));
 }
 
-function relayOpener(server: RelayServer, network: PeerContext["network"]): RelayOpener {
+function mapBriefly(network: Network, internalPort: number, signal: AbortSignal) {
+  return mapPort({
+    protocol: "tcp",
+    internalPort,
+    network,
+    lifetimeSeconds: MAPPING_SECONDS,
+    checkSeconds: Infinity,
+    signal,
+  });
+}
+
+function relayOpener(server: RelayServer, network: Network): RelayOpener {
   const { url, ...access } = server;
   return { url, open: (signal) => openStreamRelay(url, { ...access, network, signal }) };
 }
 
-/** Ours: a connection needs the port no longer than it takes to come about; routers grant no less than this. */
+/** Chosen by us: the port is needed only until there is a connection; routers grant no less than this. */
 const MAPPING_SECONDS = 120;

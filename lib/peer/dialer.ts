@@ -1,50 +1,57 @@
 /**
- * The side that has a ticket: knocks, gets its connection, and gets it again when its path is lost.
+ * The side with the ticket: requests a connection, and gets it another path when its path is lost. Carries out what
+ * {@linkcode stepDialer} decides.
  *
  * @module
  */
 
-import {
-  MalformedMessageError,
-  NetworkError,
-  NoResponseError,
-  RefusedError,
-} from "../base/errors.ts";
-import { Deadline, idleDelay } from "../base/timers.ts";
+import { NetworkError, RefusedError } from "../base/errors.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
+import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
-import { resumptionId, TicketSecrets } from "./keys.ts";
-import { firstPath, lostAtOnce, overSignal, supplyPaths } from "./path_search.ts";
-import { InitiatorHandshake } from "./signaling_handshake.ts";
-import { type ConnectionRequest, decodeEnvelope, type Rejection } from "./signaling_message.ts";
 import {
-  CHANNELS,
+  type DialerAction,
+  type DialerEvent,
+  type DialerState,
+  dialerWakeAtMs,
+  initialDialerState,
+  REQUEST_INTERVAL_MS,
+  stepDialer,
+} from "./dialer_engine.ts";
+import { resumptionId, TicketSecrets } from "./keys.ts";
+import { searchPaths } from "./path_search.ts";
+import { InitiatorHandshake } from "./signaling_handshake.ts";
+import type { ConnectionRequest, Rejection } from "./signaling_message.ts";
+import {
   InitiatorSession,
   receiveRejection,
+  sendEmpty,
   sendRejection,
 } from "./signaling_session.ts";
 import type { Ticket } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
-import { delay } from "@std/async/delay";
 
 /** How to dial. */
 export interface DialOptions {
+  /** The application's protocol; `""` for any. */
   readonly protocol: string;
-  /** Whether to look for another path once there is none. */
+  /** Whether to search for another path when there is none. */
   readonly reconnects: boolean;
-  readonly signal: AbortSignal;
+  /** Gives up, until there is a connection. */
+  readonly signal?: AbortSignal;
 }
 
 /**
  * Connects to the owner of a ticket.
  *
- * @throws {NoResponseError} if nobody answers
- * @throws {RefusedError} if the peer declines; `code` is one of {@linkcode REJECTION_CODES}
- * @throws {UnreachableError} if there is no way to it
- * @throws {NetworkError} if none of the ticket's ways to signal works
+ * @throws {NoResponseError} if the peer does not answer
+ * @throws {RefusedError} if the peer rejects the request; `code` is one of {@linkcode REJECTION_CODES}
+ * @throws {UnreachableError} if there is no path to the peer
+ * @throws {NetworkError} if none of the ticket's signaling servers can be reached, or the path is lost at once
  * @throws the signal's reason on abort
  */
 export async function dialPeer(
@@ -53,270 +60,298 @@ export async function dialPeer(
   options: DialOptions,
 ): Promise<PeerConnection> {
   const dialer = new Dialer(context, ticket, options);
-  return await dialer.connect();
+  return await dialer.connect(options.signal);
 }
 
-/** One connection, from the side that knocks. */
-class Dialer {
-  readonly #context: PeerContext;
-  readonly #ticket: Ticket;
-  readonly #secrets: TicketSecrets;
-  readonly #options: DialOptions;
-  readonly #isManual: boolean;
-  readonly #connection: PeerConnection;
-  readonly #reconnects: boolean;
-  /** Aborted when nobody needs another path. */
-  readonly #over: AbortSignal;
-  #resumes: string | null = null;
-  /** Ends the search that is under way. */
-  #ended = new AbortController();
-  /** How many are under way. */
-  #searches = 0;
-  #isReconnecting = false;
-  /** Before the next attempt to reconnect. */
-  #waitMs = 0;
-  #triedAtMs = -Infinity;
-
-  constructor(context: PeerContext, ticket: Ticket, options: DialOptions) {
-    this.#context = context;
-    this.#ticket = ticket;
-    this.#secrets = new TicketSecrets(ticket);
-    this.#options = options;
-    const { protocol } = options;
-    this.#isManual = this.#pathKinds.every((url) => url === MANUAL_URL);
-    this.#reconnects = options.reconnects && !this.#isManual; // people would have to be asked
-    this.#connection = new PeerConnection({
-      role: "controlling",
-      remoteKey: ticket.publicKey,
-      protocol,
-      timeoutMs: this.#reconnects ? context.timings.reconnectMs : 0,
-      closed: context.closed,
-      onLost: () => {
-        context.buses.check();
-        if (this.#reconnects) context.inBackground(this.#reconnect());
-      },
-    });
-    this.#over = overSignal(context, this.#connection);
-  }
-
-  async connect(): Promise<PeerConnection> {
-    const search = (signal: AbortSignal) => this.#search("any", signal);
-    const { signal } = this.#options;
-    await firstPath(this.#context, this.#connection, search, { signal, graceMs: 0 });
-    const mayImprove = this.#reconnects && this.#context.bases !== undefined;
-    if (mayImprove) this.#context.inBackground(this.#improve());
-    return this.#connection;
-  }
-
-  /** While a relay carries the connection, looks for a direct path from time to time. */
-  async #improve(): Promise<void> {
-    const { improveMs } = this.#context.timings;
-    let waitMs = improveMs;
-    while (!this.#over.aborted) {
-      await idleDelay(waitMs, this.#over);
-      const isRelayed = this.#connection.hasPath && this.#connection.path.relayed;
-      waitMs = isRelayed ? Math.min(2 * waitMs, 16 * improveMs) : improveMs;
-      if (!isRelayed || this.#searches > 0 || this.#over.aborted) continue;
-      await this.#search("direct", this.#over)
-        .catch((error) => this.#context.logger?.debug(`connect: no direct path yet: ${error}`));
-    }
-  }
-
-  /** Tries again and again, for as long as the connection waits. */
-  async #reconnect(): Promise<void> {
-    if (this.#isReconnecting) return;
-    this.#isReconnecting = true;
-    this.#ended.abort(new DOMException("The path is lost", "AbortError"));
-    const { retryMs, reconnectMs } = this.#context.timings;
-    using deadline = new Deadline(reconnectMs, this.#over);
-    // At once; but who cuts each path that there is has to wait longer each time, too.
-    if (performance.now() - this.#triedAtMs >= 10 * retryMs) this.#waitMs = 0;
-    while (!this.#over.aborted && !this.#connection.hasPath) {
-      const pauseMs = this.#waitMs * (0.5 + Math.random()); // others may have lost theirs at the same time
-      if (pauseMs > 0) await delay(pauseMs, { signal: deadline.signal }).catch(() => {});
-      this.#waitMs = Math.min(Math.max(retryMs, 2 * this.#waitMs), 10 * retryMs);
-      this.#triedAtMs = performance.now();
-      try {
-        await this.#search("any", deadline.signal);
-      } catch (error) {
-        // Also a search that has found a way may end with a throw: when the time for a better one is over.
-        if (this.#over.aborted || this.#connection.hasPath) continue;
-        // Where the other side has forgotten the connection, or does not want it, more knocks are of no use.
-        if (error instanceof RefusedError || deadline.signal.aborted) return this.#abandon(error);
-        this.#context.logger?.debug(`connect: ${error}`);
-      }
-    }
-    this.#isReconnecting = false;
-  }
-
-  #abandon(cause: unknown): void {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    const message = `Cannot go on over another path: ${why}`;
-    this.#connection.abandon(new NetworkError(message, "other", { cause }));
-  }
-
-  /** One knock, and all that comes of it. */
-  async #search(wants: ConnectionRequest["wants"], signal: AbortSignal): Promise<void> {
-    const { staticKey, timings } = this.#context;
-    const ended = this.#ended = new AbortController();
-    const both = AbortSignal.any([signal, ended.signal]);
-    await using stack = new AsyncDisposableStack();
-    this.#searches++;
-    stack.defer(() => void this.#searches--);
-    const knocker = new InitiatorHandshake(
-      { secrets: this.#secrets, staticKey, ephemeralKey: generateKeyPair() },
-      this.#ticket.publicKey,
-    );
-    const buses = new Set<SignalingConnection>();
-    const line = stack.use(
-      new InitiatorSession(knocker, () => this.#header(wants), (message) => {
-        for (const signaling of buses) this.#publish(signaling, message);
-      }),
-    );
-    line.isManual = this.#isManual;
-    const failed = Promise.withResolvers<never>();
-    const opening = this.#openBuses(line, buses, both, stack);
-    opening.catch(failed.reject);
-    receiveRejection(line, both).then((rejection) => failed.reject(refusal(rejection)), () => {});
-    const answerMs = this.#isManual ? timings.manualMs : timings.answerMs;
-    this.#answered(line, answerMs, both).catch(failed.reject);
-    line.ready.then((cipher) => this.#resumes ??= resumptionId(cipher.connectionKey), () => {});
-    const supplying = supplyPaths(this.#context, line, this.#connection, {
-      ...{ role: "controlling", wants, signal: both },
-    });
-    try {
-      if (!await Promise.race([supplying, failed.promise])) throw lostAtOnce();
-    } catch (error) {
-      const isReplaced = ended.signal.aborted && !signal.aborted;
-      ended.abort(error);
-      await supplying.catch(() => {});
-      if (!isReplaced && !(error instanceof RefusedError)) this.#withdraw(line);
-      signal.throwIfAborted();
-      throw error;
-    } finally {
-      ended.abort(); // before anything that still waits is disposed of
-    }
-  }
-
-  /** People are not bothered where there is another way. */
-  get #pathKinds(): readonly string[] {
-    const { signaling } = this.#ticket;
-    const others = signaling.filter((url) => url !== MANUAL_URL);
-    return others.length > 0 ? others : signaling;
-  }
-
-  #header(wants: ConnectionRequest["wants"]) {
-    const { protocol } = this.#options;
-    return { sentAtMs: Date.now(), protocol, resumes: this.#resumes, wants };
-  }
-
-  /** @throws {NetworkError} if none of them can be opened */
-  async #openBuses(
-    line: InitiatorSession,
-    buses: Set<SignalingConnection>,
-    signal: AbortSignal,
-    stack: AsyncDisposableStack,
-  ): Promise<void> {
-    const topic = this.#secrets.replyTopic(line.ephemeralKey);
-    const opened = this.#pathKinds.map(async (url) => {
-      const lease = stack.use(this.#context.buses.lease(url));
-      const signaling = await lease.signaling;
-      signal.throwIfAborted();
-      const subscribed = signaling.subscribe(topic, (message) => acceptMessage(line, message), {
-        signal,
-      });
-      buses.add(signaling); // what is published now arrives after the subscription
-      if (line.knock !== undefined) this.#publish(signaling, line.knock);
-      stack.use(await subscribed);
-      if (signaling.rttMs !== undefined) line.rttMs ??= 2 * signaling.rttMs;
-    });
-    try {
-      await Promise.any(opened);
-    } catch (error) {
-      signal.throwIfAborted();
-      const causes = error instanceof AggregateError ? error.errors : [error];
-      const why = causes.map((cause) => cause instanceof Error ? cause.message : String(cause));
-      throw new NetworkError(
-        `Cannot reach anybody who could pass on a message to the peer: ${why.join("; ")}`,
-        "unreachable",
-        { cause: causes[0] },
-      );
-    }
-  }
-
-  #publish(signaling: SignalingConnection, message: Uint8Array): void {
-    signaling.publish(this.#secrets.topicAt(Date.now()), message)
-      .catch((error) => this.#context.logger?.debug(`connect: ${signaling.url}: ${error}`));
-  }
-
-  /** Lets the other side search no longer. */
-  #withdraw(line: InitiatorSession): void {
-    if (!line.isOpen || this.#connection.hasPath) return;
-    sendRejection(line, "withdrawn").catch(() => {}); // the line is closed
-  }
-
-  /** Knocks until there is an answer. @throws {NoResponseError} if there is none in time */
-  async #answered(line: InitiatorSession, withinMs: number, signal: AbortSignal): Promise<void> {
-    using deadline = new Deadline(withinMs, signal);
-    try {
-      if (this.#isManual) return void await abortable(line.ready, deadline.signal);
-      const control = line.channel(CHANNELS.control);
-      // The first message of a punch is the knock where there is one; without, somebody has to.
-      if (this.#context.bases !== undefined) await delay(KNOCK_MS, { signal: deadline.signal });
-      while (!line.isOpen) {
-        await control.send(new Uint8Array(0));
-        await delay(KNOCK_MS, { signal: deadline.signal });
-      }
-    } catch (error) {
-      if (signal.aborted || error !== deadline.signal.reason) return;
-      throw new NoResponseError(
-        `Cannot connect: nobody answered in ${
-          withinMs / 1000
-        } s; the peer may be offline, or the ticket an old one`,
-      );
-    }
-  }
-}
-
-/** Hands a message from a bus to its line, if it is one. */
-export function acceptMessage(
-  line: { accept: InitiatorSession["accept"] },
-  message: Uint8Array,
-): void {
-  try {
-    line.accept(decodeEnvelope(message));
-  } catch (error) {
-    if (!(error instanceof MalformedMessageError)) throw error;
-  }
-}
-
-function refusal({ why, timeMs }: Rejection): RefusedError {
-  return new RefusedError(`Cannot connect: ${REASONS[why](timeMs)}`, REJECTION_CODES[why]);
-}
-
-/** The `code` of a {@linkcode RefusedError} for each reason to decline. */
+/** The `code` of a {@linkcode RefusedError}, for each reason to reject a connection. */
 export const REJECTION_CODES: Readonly<
-  Record<"refused" | "protocol" | "clock" | "unknown" | "busy" | "withdrawn", number>
+  Record<"refused" | "protocol" | "clock" | "unknown" | "busy" | "cancelled", number>
 > = {
   refused: 1,
   protocol: 2,
   clock: 3,
   unknown: 4,
   busy: 5,
-  withdrawn: 6,
+  cancelled: 6,
 };
 
-const REASONS: Readonly<Record<Rejection["why"], (timeMs: number) => string>> = {
+/** The driver of one connection. */
+class Dialer {
+  readonly #context: PeerContext;
+  readonly #ticket: Ticket;
+  readonly #secrets: TicketSecrets;
+  readonly #protocol: string;
+  readonly #urls: readonly string[];
+  readonly #isManual: boolean;
+  readonly #connection: PeerConnection;
+  readonly #connected = Promise.withResolvers<void>();
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #onClosed = () => this.#stop(this.#context.closed.reason);
+  #state: DialerState;
+  #search: Search | undefined;
+  /** Names the connection to the other side, once both have met. */
+  #resumptionId: string | null = null;
+
+  constructor(context: PeerContext, ticket: Ticket, { protocol, reconnects }: DialOptions) {
+    this.#context = context;
+    this.#ticket = ticket;
+    this.#secrets = new TicketSecrets(ticket);
+    this.#protocol = protocol;
+    this.#urls = signalingUrls(ticket);
+    this.#isManual = this.#urls.every((url) => url === MANUAL_URL);
+    const mayReconnect = reconnects && !this.#isManual; // people would have to carry messages again
+    const { timings, baseSockets, closed } = context;
+    // The first offer of a punch travels in the request; without base sockets there is no offer.
+    const firstRequestMs = baseSockets === undefined ? 0 : REQUEST_INTERVAL_MS;
+    this.#state = initialDialerState({
+      improves: mayReconnect && baseSockets !== undefined,
+      firstRequestMs: this.#isManual ? Infinity : firstRequestMs,
+      answerMs: this.#isManual ? timings.manualMs : timings.answerMs,
+      reconnectMs: timings.reconnectMs,
+      retryMs: timings.retryMs,
+      improveMs: timings.improveMs,
+    });
+    this.#connection = new PeerConnection({
+      role: "controlling",
+      remoteKey: ticket.publicKey,
+      protocol,
+      timeoutMs: mayReconnect ? timings.reconnectMs : 0,
+      closed,
+      onPath: (isRelayed) => this.#dispatch({ event: "path", isRelayed }),
+      onLost: () => this.#dispatch({ event: "path lost", random: Math.random() }),
+    });
+  }
+
+  async connect(signal: AbortSignal | undefined): Promise<PeerConnection> {
+    const { closed } = this.#context;
+    const onAbort = () => this.#stop(signal?.reason);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    closed.addEventListener("abort", this.#onClosed, { once: true });
+    this.#connection.finished.then(() => this.#stop(), (error) => this.#stop(error));
+    try {
+      this.#dispatch({ event: "start" });
+      await this.#connected.promise;
+      return this.#connection;
+    } finally {
+      signal?.removeEventListener("abort", onAbort); // now the connection belongs to the caller
+    }
+  }
+
+  #stop(reason?: unknown): void {
+    this.#dispatch({ event: "stop", reason });
+  }
+
+  #dispatch(event: DialerEvent): void {
+    const { state, actions } = stepDialer(this.#state, event, performance.now());
+    this.#state = state;
+    for (const action of actions) this.#perform(action);
+    this.#setTimer();
+  }
+
+  #setTimer(): void {
+    const wakeAtMs = dialerWakeAtMs(this.#state);
+    if (this.#state.phase === "over") {
+      this.#context.closed.removeEventListener("abort", this.#onClosed);
+    }
+    if (wakeAtMs === Infinity) return this.#timer.clear();
+    this.#timer.set(Math.min(Math.max(0, wakeAtMs - performance.now()), MAX_TIMER_MS));
+    // A program that has nothing else to do does not wait for the next search for a direct path.
+    this.#timer.isReferenced = wakeAtMs !== this.#state.improvement.atMs;
+  }
+
+  #perform(action: DialerAction): void {
+    switch (action.action) {
+      case "start search":
+        return this.#startSearch(action.search, action.wants);
+      case "send request":
+        return this.#search!.run(() => sendEmpty(this.#search!.session));
+      case "send cancellation":
+        return this.#search!.run(() => sendRejection(this.#search!.session, "cancelled"));
+      case "end search":
+        return this.#search!.end(action.reason);
+      case "check signaling":
+        return this.#context.signaling.check();
+      case "succeed":
+        return this.#connected.resolve();
+      case "fail":
+        this.#connection.reset();
+        return this.#connected.reject(action.error);
+      case "abandon": {
+        const { error } = action;
+        const why = error instanceof Error ? error.message : String(error);
+        const message = `Cannot resume the connection: ${why}`;
+        return this.#connection.abandon(new NetworkError(message, "other", { cause: error }));
+      }
+    }
+  }
+
+  #startSearch(id: number, wants: ConnectionRequest["wants"]): void {
+    const search: Search = new Search({
+      context: this.#context,
+      ticket: this.#ticket,
+      secrets: this.#secrets,
+      urls: this.#urls,
+      header: () => ({
+        sentAtMs: Date.now(),
+        protocol: this.#protocol,
+        resumes: this.#resumptionId,
+        wants,
+      }),
+      onError: (error) => {
+        this.#context.logger?.debug(`connect: ${error}`);
+        this.#dispatch({ event: "failed", search: id, error });
+      },
+      onEnded: () => {
+        if (this.#search === search) this.#search = undefined;
+        this.#dispatch({ event: "search ended", search: id, random: Math.random() });
+      },
+    });
+    this.#search = search;
+    const { session } = search;
+    session.isManual = this.#isManual;
+    search.openSignaling();
+    search.run(async (signal) => {
+      const rejection = await receiveRejection(session, signal);
+      this.#dispatch({ event: "rejected", search: id, error: refusedError(rejection) });
+    });
+    search.run(async (signal) => {
+      const { connectionKey } = await abortable(session.ready, signal);
+      this.#resumptionId ??= resumptionId(connectionKey);
+      this.#dispatch({ event: "answered", search: id });
+    });
+    search.run(async (signal) => {
+      const hasMoved = await searchPaths(this.#context, {
+        session,
+        role: "controlling",
+        wants,
+        connection: this.#connection,
+        signal,
+      });
+      this.#dispatch({ event: "finished", search: id, hasMoved });
+    });
+  }
+}
+
+interface SearchOptions {
+  readonly context: PeerContext;
+  readonly ticket: Ticket;
+  readonly secrets: TicketSecrets;
+  /** The signaling servers to use. */
+  readonly urls: readonly string[];
+  readonly header: () => Omit<ConnectionRequest, "body">;
+  /** Called with what a task throws, unless the search was ended before. */
+  readonly onError: (error: unknown) => void;
+  /** Called once nothing of the search goes on. */
+  readonly onEnded: () => void;
+}
+
+/** What one search holds: a signaling session over several connections, and the tasks that use it. */
+class Search {
+  readonly session: InitiatorSession;
+  readonly #options: SearchOptions;
+  readonly #tasks: TaskGroup;
+  readonly #resources = new AsyncDisposableStack();
+  readonly #connections = new Set<SignalingConnection>();
+  readonly #ended = optionalResolvers<void>();
+  readonly #errors: unknown[] = [];
+
+  constructor(options: SearchOptions) {
+    const { context, ticket, secrets, header, onError } = options;
+    const keys = { secrets, staticKey: context.staticKey, ephemeralKey: generateKeyPair() };
+    const handshake = new InitiatorHandshake(keys, ticket.publicKey);
+    this.#options = options;
+    this.#tasks = new TaskGroup(onError);
+    this.session = new InitiatorSession(handshake, header, (message) => {
+      for (const signaling of this.#connections) this.#publish(signaling, message);
+    });
+    context.inBackground(() => this.#ended.promise);
+  }
+
+  /** Starts a task, which ends with the search at the latest. */
+  run(task: (signal: AbortSignal) => Promise<void>): void {
+    this.#tasks.run(task);
+  }
+
+  /** Opens the signaling connections, all at once. */
+  openSignaling(): void {
+    const { urls } = this.#options;
+    for (const url of urls) this.run((signal) => this.#open(url, signal));
+    if (urls.length === 0) this.run(() => Promise.reject(this.#unreachableError()));
+  }
+
+  /** Ends all tasks with the reason, and closes what the search holds. */
+  end(reason: unknown): void {
+    this.#end(reason).finally(this.#options.onEnded).then(this.#ended.resolve, this.#ended.reject);
+  }
+
+  async #end(reason: unknown): Promise<void> {
+    await this.#tasks.stop(reason);
+    this.session[Symbol.dispose]();
+    await this.#resources.disposeAsync();
+  }
+
+  /** One that fails leaves the others. @throws {NetworkError} if it is the last of all to fail */
+  async #open(url: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#tryOpen(url, signal);
+    } catch (error) {
+      this.#errors.push(error);
+      if (this.#errors.length === this.#options.urls.length) throw this.#unreachableError();
+    }
+  }
+
+  #unreachableError(): NetworkError {
+    const why = this.#errors.map((error) => error instanceof Error ? error.message : `${error}`);
+    return new NetworkError(
+      `Cannot reach any signaling server named in the ticket: ${
+        why.length > 0 ? why.join("; ") : "it names none"
+      }`,
+      "unreachable",
+      { cause: this.#errors[0] },
+    );
+  }
+
+  async #tryOpen(url: string, signal: AbortSignal): Promise<void> {
+    const { context, secrets } = this.#options;
+    const { session } = this;
+    const lease = this.#resources.use(context.signaling.lease(url));
+    const signaling = await abortable(lease.signaling, signal);
+    const topic = secrets.replyTopic(session.ephemeralKey);
+    const subscribed = signaling.subscribe(topic, (message) => session.receive(message), {
+      signal,
+    });
+    this.#connections.add(signaling); // what is published from now on arrives after the subscription
+    if (session.request !== undefined) this.#publish(signaling, session.request);
+    this.#resources.use(await subscribed);
+    if (signaling.rttMs !== undefined) session.rttMs ??= 2 * signaling.rttMs;
+  }
+
+  /** A signaling connection that fails leaves the others. */
+  #publish(signaling: SignalingConnection, message: Uint8Array): void {
+    const { context, secrets } = this.#options;
+    signaling.publish(secrets.topicAt(Date.now()), message)
+      .catch((error) => context.logger?.debug(`connect: ${signaling.url}: ${error}`));
+  }
+}
+
+/** People are not asked to carry messages if a server can. */
+function signalingUrls({ signaling }: Ticket): readonly string[] {
+  const servers = signaling.filter((url) => url !== MANUAL_URL);
+  return servers.length > 0 ? servers : signaling;
+}
+
+function refusedError({ reason, timeMs }: Rejection): RefusedError {
+  return new RefusedError(`Cannot connect: ${REASONS[reason](timeMs)}`, REJECTION_CODES[reason]);
+}
+
+const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>> = {
   refused: () => "the peer refused",
   protocol: () => "the peer does not speak this protocol",
-  clock: (timeMs) =>
-    `the clocks differ by ${
-      Math.round(Math.abs(timeMs - Date.now()) / 60_000)
-    } minutes: set the one that is wrong`,
-  unknown: () => "the peer has started anew and knows nothing of this connection",
-  busy: () => "the peer is busy with somebody else",
-  withdrawn: () => "the peer has given up",
+  clock: (timeMs) => {
+    const minutes = Math.round(Math.abs(timeMs - Date.now()) / 60_000);
+    return `the clocks of the two peers differ by ${minutes} minutes: set the one that is wrong`;
+  },
+  unknown: () => "the peer was restarted and no longer knows this connection",
+  busy: () => "the peer is busy",
+  cancelled: () => "the peer has given up",
 };
-
-/** Ours: a few round trips of most ways to signal. */
-const KNOCK_MS = 1000;

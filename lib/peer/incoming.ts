@@ -1,36 +1,31 @@
 /**
- * Somebody who wants to connect, before anything is dialled.
+ * A request for a connection, as the application sees it.
  *
  * @module
  */
 
 import { toBase64url } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
-import type { Logger } from "../base/logger.ts";
-import type { SignalingConnection } from "../signal/transport.ts";
 import type { PeerConnection } from "./connection.ts";
-import type { ResponderHandshake } from "./signaling_handshake.ts";
-import type { ConnectionRequest, Envelope, Rejection } from "./signaling_message.ts";
-import { ResponderSession, sendRejection } from "./signaling_session.ts";
 
-/** What becomes of somebody who wants to connect. */
+/** What carries out the application's decision. */
 export interface IncomingDecisions {
   accept(signal: AbortSignal | undefined): Promise<PeerConnection>;
-  refuse(why: "refused" | "busy"): void;
+  refuse(reason: "refused" | "busy"): void;
   ignore(): void;
 }
 
 /**
- * Somebody who has a ticket of this peer's and wants to connect. Until it is accepted they learn nothing but that the
- * peer is there, and only if they are refused.
+ * Another peer that has a ticket of this one and wants to connect. Until the application accepts, nothing is dialled, and
+ * the other peer learns nothing about this one.
  */
 export class IncomingConnection {
-  /** Who it is: the public key, which they have proved to have. */
+  /** The other side's public key, which it has proved to own; 32 bytes. */
   readonly remoteKey: Uint8Array;
-  /** What they want to speak; `""` if they do not say. */
+  /** The protocol that the other side asks for; `""` if it names none. */
   readonly protocol: string;
   readonly #decisions: IncomingDecisions;
-  #isDecided = false;
+  #decision: "accepted" | "refused" | "ignored" | undefined;
 
   /** @ignore made by {@linkcode Peer} */
   constructor(remoteKey: Uint8Array, protocol: string, decisions: IncomingDecisions) {
@@ -39,7 +34,7 @@ export class IncomingConnection {
     this.#decisions = decisions;
   }
 
-  /** Who it is, as text. */
+  /** The other side's public key as text. */
   get remoteId(): string {
     return toBase64url(this.remoteKey);
   }
@@ -47,91 +42,32 @@ export class IncomingConnection {
   /**
    * Connects.
    *
-   * @throws {UnreachableError} if there is no way to the other side
-   * @throws {NetworkError} `closed` if it was decided otherwise, or the peer is closed; `reset` if the other side has
-   * given up, or was reached and went away
-   * @throws {MalformedMessageError} if the other side does not keep to the protocol
+   * @throws {UnreachableError} if there is no path to the other side
+   * @throws {NetworkError} `closed` if the request was decided before or the peer is closed; `timed-out` if the other side
+   * no longer waits; `reset` if it has given up, or its path was lost at once
+   * @throws {MalformedMessageError} if the other side violates the protocol
    * @throws the signal's reason on abort
    */
   async accept(options: { signal?: AbortSignal } = {}): Promise<PeerConnection> {
     options.signal?.throwIfAborted();
-    if (this.#isDecided) {
-      throw new NetworkError("Cannot accept: that was decided before", "closed");
+    if (this.#decision !== undefined) {
+      throw new NetworkError(`Cannot accept: already ${this.#decision}`, "closed");
     }
-    this.#isDecided = true;
+    this.#decision = "accepted";
     return await this.#decisions.accept(options.signal);
   }
 
-  /** Tells them no: for good, or for as long as somebody else is there. */
-  refuse(why: "refused" | "busy" = "refused"): void {
-    if (!this.#isDecided) this.#decisions.refuse(why);
-    this.#isDecided = true;
+  /** Tells the other side no, or with `"busy"`: not now. Does nothing if the request was decided before. */
+  refuse(reason: "refused" | "busy" = "refused"): void {
+    if (this.#decision !== undefined) return;
+    this.#decision = "refused";
+    this.#decisions.refuse(reason);
   }
 
-  /** Tells them nothing. */
+  /** Tells the other side nothing. Does nothing if the request was decided before. */
   ignore(): void {
-    if (!this.#isDecided) this.#decisions.ignore();
-    this.#isDecided = true;
+    if (this.#decision !== undefined) return;
+    this.#decision = "ignored";
+    this.#decisions.ignore();
   }
 }
-
-/** A conversation that somebody else has begun. */
-export class IncomingRequest implements Disposable {
-  /** Who knocked. */
-  readonly remoteKey: Uint8Array;
-  /** What they said. */
-  readonly knock: ConnectionRequest;
-  readonly line: ResponderSession;
-  /** Those over which the other side was heard. */
-  readonly #buses = new Set<SignalingConnection>();
-
-  /**
-   * @param replyTopic where the other side listens
-   * @param bus over which the knock came
-   */
-  constructor(
-    answerer: ResponderHandshake,
-    knock: ConnectionRequest,
-    { replyTopic, signaling, logger }: {
-      replyTopic: string;
-      signaling: SignalingConnection;
-      logger?: Logger;
-    },
-  ) {
-    this.remoteKey = answerer.remoteKey;
-    this.knock = knock;
-    this.#buses.add(signaling);
-    this.line = new ResponderSession(answerer, knock.body, (message) => {
-      for (const each of this.#buses) {
-        each.publish(replyTopic, message)
-          .catch((error) => logger?.debug(`connect: ${each.url}: ${error}`));
-      }
-    });
-    this.line.isManual = signaling.isManual ?? false;
-    if (signaling.rttMs !== undefined) this.line.rttMs = 2 * signaling.rttMs;
-  }
-
-  /** The knock has come again, perhaps over another bus. */
-  repeated(signaling: SignalingConnection): void {
-    if (this.#buses.size < MAX_BUSES) this.#buses.add(signaling);
-    this.line.repeatAnswer();
-  }
-
-  /** Something else has come. */
-  accept(envelope: Envelope, signaling: SignalingConnection): void {
-    if (this.#buses.size < MAX_BUSES) this.#buses.add(signaling);
-    this.line.accept(envelope);
-  }
-
-  /** Says no. */
-  async reject(why: Rejection["why"]): Promise<void> {
-    await sendRejection(this.line, why);
-  }
-
-  [Symbol.dispose](): void {
-    this.line[Symbol.dispose]();
-  }
-}
-
-/** Ours: as many as a ticket has. */
-const MAX_BUSES = 8;

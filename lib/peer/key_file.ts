@@ -9,26 +9,24 @@ import type { Logger } from "../base/logger.ts";
 import { KEY_LENGTH } from "../noise/key_pair.ts";
 
 /**
- * The key in a file, which is made with a new one, for its owner alone, unless it is there.
+ * Reads the key in a file. If the file does not exist, it is created with a new key and readable by its owner only.
  *
- * @throws {TypeError} if there is something else in the file
- * @throws {Deno.errors.NotCapable} if the permission to read or to write it was not granted
+ * @throws {TypeError} if the file holds something else
+ * @throws {Deno.errors.NotCapable} without permission to read or write the file
  * @throws an error of Deno's if the file cannot be read or written
  */
 export async function openKeyFile(path: string, logger?: Logger): Promise<Uint8Array> {
   const key = await readKeyFile(path, logger);
   if (key !== undefined) return key;
-  const fresh = crypto.getRandomValues(new Uint8Array(KEY_LENGTH));
+  const newKey = crypto.getRandomValues(new Uint8Array(KEY_LENGTH));
   try {
-    await Deno.writeTextFile(path, `${toBase64url(fresh)}\n`, { createNew: true, mode: 0o600 });
-    return fresh;
+    await Deno.writeTextFile(path, `${toBase64url(newKey)}\n`, { createNew: true, mode: 0o600 });
+    return newKey;
   } catch (error) {
-    // Another program was faster: its key is the one.
-    const other = error instanceof Deno.errors.AlreadyExists
-      ? await readKeyFile(path, logger)
-      : undefined;
-    if (other === undefined) throw error;
-    return other;
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    const otherKey = await readKeyFile(path, logger); // another program was faster: use its key
+    if (otherKey === undefined) throw error;
+    return otherKey;
   }
 }
 
@@ -43,13 +41,15 @@ async function readKeyFile(path: string, logger?: Logger): Promise<Uint8Array | 
   }
   const key = text.length <= MAX_TEXT_LENGTH ? fromBase64url(text.trim()) : undefined;
   if (key?.length !== KEY_LENGTH) {
-    throw new TypeError(`Cannot use ${path}: a key is ${KEY_LENGTH} bytes in base64url, one line`);
+    throw new TypeError(
+      `Cannot use ${path}: a key file holds one line, ${KEY_LENGTH} bytes in base64url`,
+    );
   }
   if (mode !== null && (mode & 0o077) !== 0) {
-    logger?.warn(`others can read the key in ${path}: chmod 600 ${path}`);
+    logger?.warn(`other users can read the key in ${path}: run chmod 600 ${path}`);
   }
   return key;
 }
 
-/** Ours: a key has 43 characters. */
+/** Chosen by us: a key has 43 characters. */
 const MAX_TEXT_LENGTH = 256;

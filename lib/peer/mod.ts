@@ -1,6 +1,5 @@
 /**
- * Peers: two programs get one encrypted connection, whatever stands between them, by a ticket that one has of the
- * other.
+ * Peers: two programs get one encrypted connection, whatever is between them, with a ticket that one has from the other.
  *
  * ```ts ignore
  * import { Peer } from "@punchline/punchline/peer";
@@ -22,18 +21,58 @@
  * @module
  */
 
-export { REJECTION_CODES } from "./dialer.ts";
-export { IncomingConnection } from "./incoming.ts";
-export { Peer } from "./peer.ts";
-export { PeerConnection, type PeerEvent, type PeerPath } from "./connection.ts";
-export type { ConnectOptions, PeerOptions } from "./options.ts";
-export { PEER_TIMINGS, type PeerTimings } from "./options.ts";
-export type { RelayServer } from "./options.ts";
-export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
-export { STRATEGIES, type Strategy } from "./options.ts";
-export { decodeTicket, encodeTicket, type Ticket } from "./ticket.ts";
-export type { PathReport } from "./paths.ts";
+export {
+  type Attempt,
+  type ConnectionAttempt,
+  MalformedMessageError,
+  NetworkError,
+  type NetworkErrorReason,
+  NoResponseError,
+  PunchlineError,
+  RefusedError,
+  UnreachableError,
+} from "../base/errors.ts";
+export type { Logger } from "../base/logger.ts";
+export {
+  PATH_KINDS,
+  type PathKind,
+  PUNCH_METHODS,
+  type PunchMethodName,
+} from "../base/path_kind.ts";
+export type {
+  Allocation,
+  AllocationDetails,
+  Behavior,
+  BehaviorVerdict,
+  FamilyDetails,
+  FamilyReport,
+  UnsolicitedSyn,
+} from "../nat/behavior.ts";
+export type { IpFamily, TransportAddress } from "../net/address.ts";
+export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
+export type * from "../net/network.ts";
 export type { SessionRole } from "../session/migration_engine.ts";
 export type { Session, SessionEvent, SessionOptions } from "../session/session.ts";
 export type { SessionTimings } from "../session/timings.ts";
-export type { SignalingConnection, SignalTransport } from "../signal/transport.ts";
+export type { SignalChannel } from "../signal/channel.ts";
+export type {
+  OpenSignalingOptions,
+  SignalingConnection,
+  SignalTransport,
+} from "../signal/transport.ts";
+export type { LongTermCredential } from "../stun/credentials.ts";
+export { PeerConnection, type PeerEvent, type PeerPath } from "./connection.ts";
+export { REJECTION_CODES } from "./dialer.ts";
+export { IncomingConnection } from "./incoming.ts";
+export {
+  type ConnectOptions,
+  PEER_TIMINGS,
+  type PeerOptions,
+  type PeerTimings,
+  type RelayServer,
+  STRATEGIES,
+  type Strategy,
+} from "./options.ts";
+export type { PathReport } from "./path_search.ts";
+export { Peer } from "./peer.ts";
+export { decodeTicket, encodeTicket, type Ticket } from "./ticket.ts";

@@ -8,93 +8,99 @@ import type { Logger } from "../base/logger.ts";
 import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
-import { MANUAL_MS } from "../punch/manual.ts";
+import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";
 import type { SignalTransport } from "../signal/transport.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
 import { parseTurnUri } from "../turn/open_relay.ts";
 
-/** All of it in milliseconds. */
+/** How to open a peer. */
+export interface PeerOptions {
+  /** 32 random bytes: the peer's identity. Keep them to keep the ticket. Default: new ones. */
+  readonly secretKey?: Uint8Array;
+  /**
+   * The signaling servers over which others can request a connection: URLs such as `ws://192.0.2.1:3480`,
+   * `mqtts://broker.example` or `lan:`, or transports of your own. They become part of the ticket. Default: none, for a
+   * peer that only connects.
+   */
+  readonly signaling?: readonly (string | SignalTransport)[];
+  /** Whether to listen for others. Default: true if `signaling` names a server. */
+  readonly listen?: boolean;
+  /** The public keys that may connect, or a function that decides. Default: everyone with the ticket. */
+  readonly allow?: readonly Uint8Array[] | ((remoteKey: Uint8Array) => boolean | Promise<boolean>);
+  /** The application's protocol, such as `"chat/1"`: requested when connecting, and required of others. Default: any. */
+  readonly protocol?: string;
+  /** STUN servers that speak TCP, `HOST[:PORT]`. Default: a few public ones. */
+  readonly servers?: readonly string[];
+  /** The TCP part of a report of {@linkcode testNat}, which makes for better plans. */
+  readonly report?: FamilyReport | null;
+  /** TURN servers that relay TCP streams if nothing else works: `turn:USER:PASSWORD@host:port` or `turns:...`. */
+  readonly turn?: readonly (string | RelayServer)[];
+  /** Which kinds of path to try. Default: all. */
+  readonly strategies?: readonly Strategy[];
+  /** Whether to use nothing but `turn`, so that the other side does not learn this side's addresses. Default: false. */
+  readonly relayOnly?: boolean;
+  /** Whether to ask a router to forward a port if a punch may fail. Default: true. */
+  readonly mapPorts?: boolean;
+  /** Whether a connection that loses its path moves to another one. Default: true. */
+  readonly reconnect?: boolean;
+  /** Overrides some of {@linkcode PEER_TIMINGS}. */
+  readonly timings?: Partial<PeerTimings>;
+  /** Whose sockets to use. Default: the system's. */
+  readonly network?: Network;
+  /** Receives non-fatal diagnostics. */
+  readonly logger?: Logger;
+  /** Aborts the opening. */
+  readonly signal?: AbortSignal;
+}
+
+/** How to connect. */
+export interface ConnectOptions {
+  /** Aborts connecting. Once there is a connection, it has no effect. */
+  readonly signal?: AbortSignal;
+}
+
+/** A TURN server, and how to log in. */
+export interface RelayServer {
+  /** `turn:host[:port]` or `turns:host[:port]`. Streams use TCP or TLS, so `?transport=tcp` may be left out. */
+  readonly url: string;
+  /** The user and password that the server asks for. */
+  readonly credential?: LongTermCredential;
+  /** Certificate authorities to trust besides the platform's; PEM. */
+  readonly caCerts?: readonly string[];
+}
+
+/** The timeouts and intervals of a peer, in milliseconds. */
 export interface PeerTimings {
-  /** For a way to the other side, from the moment when both are on the line. */
+  /** How long to search for a path, once both sides have heard of each other. */
   readonly connectMs: number;
-  /** For a sign of the other side. */
+  /** How long to wait for the other side's answer. */
   readonly answerMs: number;
-  /** Instead of both, where people carry what the sides say. */
+  /** Instead of both, if people carry the messages. */
   readonly manualMs: number;
-  /** How long a connection whose path is lost waits for another one, if it is to be reconnected. */
+  /** How long a connection that has lost its path waits for another. */
   readonly reconnectMs: number;
-  /** From one attempt to reconnect to the next, at first; twice as long each time, up to ten times that. */
+  /** The first wait between two attempts to reconnect; it doubles up to ten times this. */
   readonly retryMs: number;
   /**
-   * From one search for a direct path to the next, while a relay carries the connection; twice as long each time, up to
-   * sixteen times that.
+   * The first wait between two searches for a direct path, while a relay carries the connection; it doubles up to sixteen
+   * times this.
    */
   readonly improveMs: number;
 }
 
-/** Ours. */
+/** The defaults, chosen by us. */
 export const PEER_TIMINGS: PeerTimings = {
-  /** What a punch takes with all of its rounds. */
+  /** All rounds of a punch. */
   connectMs: 30_000,
-  /** Somebody has to accept, perhaps by hand. */
+  /** Somebody has to accept, perhaps a person. */
   answerMs: 30_000,
-  manualMs: MANUAL_MS,
-  /** A laptop that is carried from one room, or network, to another. */
+  manualMs: MANUAL_TIMEOUT_MS,
+  /** Time to carry a laptop from one room, or network, to another. */
   reconnectMs: 120_000,
   retryMs: 1000,
-  /** A spray that missed may hit, and networks change; but who has no other way has none a minute later. */
+  /** A punch that missed may hit next time, and networks change; but rarely within a minute. */
   improveMs: 60_000,
 };
-
-/** A TURN server, and how to be let in. */
-export interface RelayServer {
-  /** `turn:host[:port]` or `turns:host[:port]`; streams take TCP or TLS, so `?transport=tcp` may be left out. */
-  readonly url: string;
-  /** Who is known to the server. */
-  readonly credential?: LongTermCredential;
-  /** Certificate authorities to trust beside the platform's, PEM. */
-  readonly caCerts?: readonly string[];
-}
-
-/**
- * A server that relays streams, from a text as `turn:USER:PASSWORD@host:port`, or `turns:...`, in which a `:` or a `@`
- * of the user or the password is percent-encoded.
- *
- * @throws {TypeError} if it is none; the message repeats nothing that may be a password
- */
-export function parseRelay(server: string | RelayServer): RelayServer {
-  const { url: text, ...rest } = typeof server === "string" ? { url: server } : server;
-  const parts = /^(turns?:)(?:([^:@/]+):([^:@]*)@)?([^@]*)$/i.exec(text);
-  if (parts === null) {
-    throw new TypeError(
-      text.includes("@")
-        ? "Cannot use relay: it is turn:USER:PASSWORD@HOST, with %3A for a : and %40 for an @ in user or password"
-        : `Cannot use relay ${text}: it is turn:... or turns:...`,
-    );
-  }
-  const [, scheme, username, password, target] = parts as unknown as string[];
-  const plain = `${scheme}${target}`;
-  const url = parseTurnUri(plain).transport === "udp" && !target!.includes("?")
-    ? `${plain}?transport=tcp`
-    : plain;
-  if (parseTurnUri(url).transport === "udp") {
-    throw new TypeError(`Cannot use relay ${url}: streams take transport=tcp`);
-  }
-  if (username === undefined) return { ...rest, url };
-  return {
-    ...rest,
-    url,
-    credential: { username: decode(username), password: decode(password!) },
-  };
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch (cause) {
-    throw new TypeError("Cannot use relay: its user or password is not percent-encoded", { cause });
-  }
-}
 
 /** What `strategies` takes: a kind of path, or `"punch"` for hole punching over every transport. */
 export type Strategy = PathKind | "punch";
@@ -120,47 +126,38 @@ export function parseStrategy(name: string): Strategy {
   );
 }
 
-/** How to open a peer. */
-export interface PeerOptions {
-  /** 32 random bytes that the peer keeps: its identity, and that of its ticket. New ones unless given. */
-  readonly secretKey?: Uint8Array;
-  /**
-   * How others can ask for a connection: URLs as of `ws://192.0.2.1:3480`, `mqtts://broker.example`, `lan:`, or
-   * transports of one's own. They are part of the ticket. None for a peer that only connects.
-   */
-  readonly signaling?: readonly (string | SignalTransport)[];
-  /** Whether to listen for others; so unless there is no signalling. */
-  readonly listen?: boolean;
-  /** Who may connect: public keys, or who is asked; everybody who has the ticket unless given. */
-  readonly allow?: readonly Uint8Array[] | ((remoteKey: Uint8Array) => boolean | Promise<boolean>);
-  /** What is spoken over connections, such as `"chat/1"`: others are declined, and it is asked for. */
-  readonly protocol?: string;
-  /** STUN servers that speak TCP; a few public ones unless given. */
-  readonly servers?: readonly string[];
-  /** What {@linkcode testNat} found over TCP: makes for better plans. */
-  readonly report?: FamilyReport | null;
-  /** TURN servers that relay streams, where nothing else works. */
-  readonly turn?: readonly (string | RelayServer)[];
-  /** Which kinds of path to try. Default: all. */
-  readonly strategies?: readonly Strategy[];
-  /** Whether to go by `turn` alone, so that the other side does not learn this one's addresses. */
-  readonly relayOnly?: boolean;
-  /** Whether a router may be asked to forward ports where a punch may fail; it may unless told. */
-  readonly mapPorts?: boolean;
-  /** Whether a connection whose path is lost goes on over another one; it does unless told. */
-  readonly reconnect?: boolean;
-  /** Other times than {@linkcode PEER_TIMINGS}. */
-  readonly timings?: Partial<PeerTimings>;
-  /** The system's own unless given. */
-  readonly network?: Network;
-  /** Hears what goes wrong without consequences. */
-  readonly logger?: Logger;
-  /** Gives the opening up. */
-  readonly signal?: AbortSignal;
+/**
+ * Reads a TURN server from text such as `turn:USER:PASSWORD@host:port` or `turns:...`. A `:` or `@` in the user or the
+ * password has to be percent-encoded.
+ *
+ * @throws {TypeError} if the text is invalid; the message repeats nothing that may be a password
+ */
+export function parseRelay(server: string | RelayServer): RelayServer {
+  const { url: text, ...rest } = typeof server === "string" ? { url: server } : server;
+  const parts = /^(turns?:)(?:([^:@/]+):([^:@]*)@)?([^@]*)$/i.exec(text);
+  if (parts === null) {
+    throw new TypeError(
+      text.includes("@")
+        ? "Cannot use relay: write turn:USER:PASSWORD@HOST, with %3A for a : and %40 for an @ in user or password"
+        : `Cannot use relay ${text}: a relay is turn:... or turns:...`,
+    );
+  }
+  const [, scheme, username, password, target] = parts as unknown as string[];
+  const plain = `${scheme}${target}`;
+  const isDefault = parseTurnUri(plain).transport === "udp" && !target!.includes("?");
+  const url = isDefault ? `${plain}?transport=tcp` : plain;
+  if (parseTurnUri(url).transport === "udp") {
+    throw new TypeError(`Cannot use relay ${url}: streams need transport=tcp`);
+  }
+  if (username === undefined) return { ...rest, url };
+  const credential = { username: percentDecode(username), password: percentDecode(password!) };
+  return { ...rest, url, credential };
 }
 
-/** How to connect. */
-export interface ConnectOptions {
-  /** Gives up. */
-  readonly signal?: AbortSignal;
+function percentDecode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (cause) {
+    throw new TypeError("Cannot use relay: its user or password is not percent-encoded", { cause });
+  }
 }

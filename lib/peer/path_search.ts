@@ -1,137 +1,282 @@
 /**
- * Looks for paths for a connection, over a line to the peer, and moves the connection to them.
+ * Searches for paths to a peer over a signaling session, and moves a connection to each that it finds: the direct ones,
+ * all at once, and a little later one over a relay. A relay that is faster does not end the search for a direct path.
+ *
+ * The dialer and the listener both use it; the two sides search at the same time.
  *
  * @module
  */
 
-import { NetworkError, UnreachableError } from "../base/errors.ts";
-import { Deadline } from "../base/timers.ts";
-import type { BaseSocket } from "../punch/gathering.ts";
-import type { PeerConnection } from "./connection.ts";
+import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
+import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
+import { optionalResolvers } from "../base/tasks.ts";
+import { Deadline, ResettableTimer } from "../base/timers.ts";
+import { ipScope } from "../net/address.ts";
+import type { TcpConnection } from "../net/network.ts";
+import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
+import type { AttemptRecord } from "../punch/nomination.ts";
+import { type BaseSocket, punch, type PunchPlan, type PunchRole } from "../punch/punch.ts";
 import type { PeerContext } from "./context.ts";
-import { findPaths } from "./paths.ts";
+import { pathKeys } from "./keys.ts";
+import { openRelayPath } from "./relay_path.ts";
 import type { ConnectionRequest } from "./signaling_message.ts";
-import { CHANNELS, type SignalingSession } from "./signaling_session.ts";
+import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
 import { abortable } from "@std/async/abortable";
 
+/** What to search for. */
+export interface PathSearchOptions {
+  readonly session: SignalingSession;
+  readonly role: PunchRole;
+  /** As the connection request says. */
+  readonly wants: ConnectionRequest["wants"];
+  /** What the paths are for. */
+  readonly connection: PathUser;
+  readonly signal: AbortSignal;
+}
+
+/** A connection that moves from path to path. */
+export interface PathUser {
+  /** The other side's public key. */
+  readonly remoteKey: Uint8Array;
+  /**
+   * Moves to the path, which is taken over.
+   *
+   * @throws {NetworkError} if the path is lost first, or the connection has a better one or has ended
+   */
+  move(path: FoundPath): Promise<void>;
+}
+
+/** A path to the peer. */
+export interface FoundPath extends PathReport {
+  /** Encrypted, with the peer at the other end. */
+  readonly connection: SecureConnection;
+}
+
+/** How a path was found. */
+export interface PathReport {
+  /** The kind of path. */
+  readonly kind: PathKind;
+  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  readonly method: PunchMethodName | null;
+  /** The transport protocol. */
+  readonly transport: "tcp";
+  /** Whether a relay carries it. */
+  readonly isRelayed: boolean;
+  /** How long it took once the addresses of both sides were known, in milliseconds. */
+  readonly punchMs: number;
+  /** Everything that was tried by then. */
+  readonly attempts: readonly ConnectionAttempt[];
+}
+
 /**
- * Searches until there is a direct path, or nothing more is to be expected.
+ * Searches until there is a direct path, or nothing is left to try.
  *
- * @param options.wants as the knock says
- * @returns whether the connection came to run over a path: one that was found may be lost before
- * @throws {UnreachableError} if there is no path
+ * @returns whether the connection moved to a path: those that are found may be lost at once
+ * @throws {UnreachableError} if there is no path, with everything that was tried
  * @throws the signal's reason on abort
  */
-export async function supplyPaths(
+export async function searchPaths(
   context: PeerContext,
-  line: SignalingSession,
-  connection: PeerConnection,
-  { role, wants, signal }: {
-    role: "controlling" | "controlled";
-    wants: ConnectionRequest["wants"];
-    signal: AbortSignal;
-  },
+  options: PathSearchOptions,
 ): Promise<boolean> {
-  const { network, bases, punchOptions, relays, mayRelay, isHidden, timings, logger } = context;
-  if (line.isManual && bases === undefined) throw onlyDirectManually();
-  const moves: Promise<boolean>[] = [];
-  const base = bases?.take(signal);
-  if (role === "controlled") answerWithout(base, line);
-  const connectionKey = line.ready.then((cipher) => cipher.connectionKey);
-  connectionKey.catch(() => {}); // whoever waits for it is told; without a path nobody may
-  await findPaths({
-    ...{ network, role, punchOptions, relays, isHidden, signal },
-    mayRelay: mayRelay && wants === "any" && !line.isManual, // by hand it would take many words
-    punchChannel: line.channel(CHANNELS.punch),
-    relayChannel: line.channel(CHANNELS.relay),
-    connectionKey,
-    remoteKey: connection.remoteKey,
-    base,
-    timeoutMs: line.isManual ? timings.manualMs : timings.connectMs,
-    onPath: (found) => {
-      const moved = connection.move(found).then(() => true, (error) => {
-        logger?.debug(`connect: ${error}`); // overtaken by a better one, by the end of the connection, or lost
-        return false;
+  const { session } = options;
+  if (session.isManual && context.baseSockets === undefined) {
+    const message = "Cannot connect manually: that needs direct paths, and all are ruled out";
+    throw new UnreachableError(message, []);
+  }
+  return await new PathSearch(context, options).run();
+}
+
+class PathSearch {
+  readonly #context: PeerContext;
+  readonly #options: PathSearchOptions;
+  readonly #timeoutMs: number;
+  readonly #base: Promise<BaseSocket> | undefined;
+  /** Ends the search for a relayed path alone; what it throws after that does not count. */
+  readonly #directFound = new AbortController();
+  /** Resolves when it is time to try a relay. */
+  readonly #relayTurn = optionalResolvers<void>();
+  readonly #relayTimer = new ResettableTimer(() => this.#relayTurn.resolve());
+  readonly #relayAttempts: AttemptRecord[] = [];
+  #directAttempts: readonly ConnectionAttempt[] = [];
+  /** Whether the connection moved to each of the paths. */
+  readonly #moves: Promise<boolean>[] = [];
+
+  constructor(context: PeerContext, options: PathSearchOptions) {
+    const { session, signal } = options;
+    const { timings, baseSockets } = context;
+    this.#context = context;
+    this.#options = options;
+    this.#timeoutMs = session.isManual ? timings.manualMs : timings.connectMs;
+    this.#base = baseSockets?.take(signal);
+  }
+
+  async run(): Promise<boolean> {
+    const { session, wants, signal } = this.#options;
+    // Manual signaling carries one message each way, which is too little for relays.
+    const mayRelay = this.#context.mayRelay && wants === "any" && !session.isManual;
+    const searches: Promise<void>[] = [];
+    if (this.#base === undefined) {
+      this.#relayTurn.resolve();
+      await this.#answer();
+    } else searches.push(this.#findDirect(this.#base));
+    if (mayRelay) searches.push(this.#findRelayed());
+    const results = await Promise.allSettled(searches);
+    this.#relayTimer.clear();
+    signal.throwIfAborted();
+    if (this.#moves.length === 0) throw this.#failure(results);
+    // On abort, a move under way is left to the connection.
+    return (await abortable(Promise.all(this.#moves), signal)).includes(true);
+  }
+
+  get #attempts(): ConnectionAttempt[] {
+    return [...this.#directAttempts, ...this.#relayAttempts.map((each) => each.toAttempt())];
+  }
+
+  #failure(results: readonly PromiseSettledResult<void>[]): unknown {
+    const reasons = results.flatMap((each) => each.status === "rejected" ? [each.reason] : []);
+    const unexpected = reasons.find((reason) => !(reason instanceof UnreachableError));
+    if (unexpected !== undefined) return unexpected;
+    const why = reasons.map((reason) => (reason as Error).message.replace(/^Cannot \w+: /, ""));
+    return new UnreachableError(`Cannot connect: ${why.join("; ")}`, this.#attempts, {
+      cause: reasons[0],
+    });
+  }
+
+  async #findDirect(readyBase: Promise<BaseSocket>): Promise<void> {
+    const { network, punchOptions } = this.#context;
+    const { session, role, signal } = this.#options;
+    try {
+      const base = await this.#orAnswer(readyBase);
+      const connection = await punch({
+        ...punchOptions,
+        network,
+        role,
+        base,
+        timeoutMs: this.#timeoutMs,
+        channel: session.channel(CHANNELS.punch),
+        onPlan: (plan) => this.#onPlan(plan),
+        signal,
       });
-      moves.push(moved);
-    },
-  });
-  // Who gives up leaves the moves that are under way to the connection.
-  return (await abortable(Promise.all(moves), signal)).includes(true);
-}
+      const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
+      this.#directAttempts = attempts;
+      this.#directFound.abort(); // before the first await: a relayed path that is found now is too late
+      const report = { kind, method, transport, punchMs, isRelayed: false };
+      await this.#use(connection, channelBinding, report);
+    } catch (error) {
+      if (error instanceof UnreachableError) this.#directAttempts = error.attempts;
+      throw error;
+    } finally {
+      this.#relayTurn.resolve();
+    }
+  }
 
-function onlyDirectManually(): UnreachableError {
-  const message =
-    "Cannot connect by hand: there are only direct ways then, and all of them are ruled out";
-  return new UnreachableError(message, []);
-}
+  /** The responder's first offer is its answer. Without a base socket there is no offer: answer without one. */
+  async #orAnswer(base: Promise<BaseSocket>): Promise<BaseSocket> {
+    try {
+      return await base;
+    } catch (error) {
+      if (!this.#options.signal.aborted) await this.#answer();
+      throw error;
+    }
+  }
 
-/** The answer to a knock is the first offer of a punch; where there is none to be made, it says nothing. */
-function answerWithout(base: Promise<BaseSocket> | undefined, line: SignalingSession): void {
-  const answer = async () => {
-    if (!line.isOpen) await line.channel(CHANNELS.control).send(new Uint8Array(0));
-  };
-  const failed = base === undefined ? answer() : base.then(() => {}, answer);
-  failed.catch(() => {}); // the line is closed
-}
+  async #answer(): Promise<void> {
+    const { role, session } = this.#options;
+    if (role === "controlled" && !session.isOpen) await sendEmpty(session);
+  }
 
-/**
- * Waits for the first path that a search finds. The search goes on in the background, as there may be a better one.
- *
- * @param search is told to end when the connection is over, and by `signal` until there is a path
- * @param options.graceMs for another path, if all that were found are lost at once: the other side may come with one
- * @throws {NetworkError} if it does not
- * @throws what the search throws, once it has ended
- */
-export async function firstPath(
-  context: PeerContext,
-  connection: PeerConnection,
-  search: (signal: AbortSignal) => Promise<unknown>,
-  { signal, graceMs }: { signal: AbortSignal | undefined; graceMs: number },
-): Promise<void> {
-  const deadline = new AbortController();
-  const onAbort = () => deadline.abort(signal?.reason);
-  signal?.addEventListener("abort", onAbort, { once: true });
-  if (signal?.aborted) onAbort();
-  const ended = AbortSignal.any([deadline.signal, overSignal(context, connection)]);
-  const searching = search(ended);
-  context.inBackground(searching);
-  try {
-    await Promise.race([searching, connection.connected]);
-    await connectedWithin(connection, graceMs, ended);
-  } catch (error) {
-    deadline.abort(error);
-    connection.reset();
-    await searching.catch(() => {});
-    throw error;
-  } finally {
-    signal?.removeEventListener("abort", onAbort); // from here on the connection is its owner's affair
+  /** If the plan is unlikely to work, the relay does not wait for it to fail. */
+  #onPlan({ method, successEstimate }: PunchPlan): void {
+    if (method === "impossible" || successEstimate < LIKELY) this.#relayTurn.resolve();
+    else if (!this.#relayTimer.isSet) this.#relayTimer.set(RELAY_AFTER_MS);
+  }
+
+  async #findRelayed(): Promise<void> {
+    const { network, relays, isHidden } = this.#context;
+    const { session, role } = this.#options;
+    const signal = AbortSignal.any([this.#options.signal, this.#directFound.signal]);
+    try {
+      const { connectionKey } = await abortable(session.ready, signal);
+      await abortable(this.#relayTurn.promise, signal);
+      const startedAtMs = performance.now();
+      using deadline = new Deadline(this.#timeoutMs, signal);
+      const { connection, channelBinding } = await openRelayPath({
+        network,
+        role,
+        connectionKey,
+        relays,
+        isHidden,
+        channel: session.channel(CHANNELS.relay),
+        ips: await this.#externalIps(),
+        onAttempt: (attempt) => this.#relayAttempts.push(attempt),
+        signal: deadline.signal,
+      });
+      if (signal.aborted) return connection.reset(); // a direct path was found at the same moment
+      await this.#use(connection, channelBinding, {
+        kind: "relay",
+        method: null,
+        transport: "tcp",
+        punchMs: performance.now() - startedAtMs,
+        isRelayed: true,
+      });
+    } catch (error) {
+      this.#options.signal.throwIfAborted();
+      if (signal.aborted) return; // a direct path was found
+      if (!(error instanceof DOMException && error.name === "TimeoutError")) throw error;
+      const message = `Cannot relay: no connection over a relay in ${this.#timeoutMs / 1000} s`;
+      throw new UnreachableError(message, this.#attempts, { cause: error });
+    }
+  }
+
+  /** Moves the connection to a path, encrypted with keys of its own. */
+  async #use(
+    connection: TcpConnection,
+    channelBinding: Uint8Array,
+    report: Omit<PathReport, "attempts">,
+  ): Promise<void> {
+    const { session, role } = this.#options;
+    const { remoteKey } = this.#options.connection;
+    const { connectionKey } = await session.ready;
+    const keys = pathKeys(connectionKey, channelBinding, role);
+    const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
+    const path = { ...report, connection: encrypted, attempts: this.#attempts };
+    this.#moves.push(this.#move(path));
+  }
+
+  /** Fails if a better path was faster, the path was lost, or the connection has ended. */
+  async #move(path: FoundPath): Promise<boolean> {
+    try {
+      await this.#options.connection.move(path);
+      return true;
+    } catch (error) {
+      this.#context.logger?.debug(`connect: ${error}`);
+      return false;
+    }
+  }
+
+  /** Public addresses that this side's dials may come from, as far as they are known. */
+  async #externalIps(): Promise<string[]> {
+    if (this.#base === undefined) return [];
+    const [base] = await Promise.allSettled([this.#base]);
+    if (base.status === "rejected") return [];
+    const { profile, candidates } = base.value.description;
+    const ips = [profile.externalIp, ...candidates.map(({ address }) => address.ip)];
+    return [...new Set(ips.filter((ip) => ip !== null))].filter(isRoutable);
   }
 }
 
-async function connectedWithin(
-  { connected }: PeerConnection,
-  ms: number,
-  signal: AbortSignal,
-): Promise<void> {
-  using deadline = new Deadline(ms, signal);
-  const over = Promise.withResolvers<never>();
-  const onAbort = () => over.reject(signal.aborted ? signal.reason : lostAtOnce());
-  deadline.signal.addEventListener("abort", onAbort, { once: true });
-  if (deadline.signal.aborted) onAbort();
-  await Promise.race([connected, over.promise]);
+/** Whether a relay on the internet can see the address. */
+function isRoutable(ip: string): boolean {
+  const scope = ipScope(ip);
+  return scope === "global" || scope === "documentation";
 }
 
-/** For paths that were found, and lost before they could be used. */
-export function lostAtOnce(): NetworkError {
-  return new NetworkError("Cannot connect: the path was lost before it could be used", "reset");
-}
+/** Chosen by us: with a plan less likely than this, a relay is as likely to be needed as not. */
+const LIKELY = 0.5;
 
-/** Aborted when nobody needs another path. */
-export function overSignal(context: PeerContext, connection: PeerConnection): AbortSignal {
-  const over = new AbortController();
-  connection.finished.catch(() => {}).then(() => over.abort(OVER));
-  return AbortSignal.any([context.closed, over.signal]);
-}
-
-const OVER = new DOMException("The connection is over", "AbortError");
+/**
+ * How long direct paths have before a relay is tried, from the moment there is a plan. Chosen by us: a punch takes one
+ * round trip, which is rarely longer, or two if a SYN is lost; and a relay costs its owner something.
+ */
+const RELAY_AFTER_MS = 1000;

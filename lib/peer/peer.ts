@@ -4,12 +4,14 @@
  * @module
  */
 
+import { backoff } from "../base/backoff.ts";
 import { toBase64url } from "../base/bytes.ts";
 import { hmac } from "../base/crypto.ts";
 import { NetworkError } from "../base/errors.ts";
+import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
+import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/key_pair.ts";
-import type { SignalingConnection } from "../signal/transport.ts";
 import type { PeerConnection } from "./connection.ts";
 import { allowing, makeContext, type PeerContext } from "./context.ts";
 import { dialPeer } from "./dialer.ts";
@@ -18,57 +20,18 @@ import { TicketSecrets } from "./keys.ts";
 import { Listener } from "./listener.ts";
 import type { ConnectOptions, PeerOptions } from "./options.ts";
 import { decodeTicket, encodeTicket, SECRET_LENGTH, type Ticket } from "./ticket.ts";
+import { TopicSubscriptions } from "./topic_subscriptions.ts";
 import { abortable } from "@std/async/abortable";
 
-/** Listens to a set of topics that changes now and then. */
-export class TopicSubscriptions {
-  readonly #signaling: SignalingConnection;
-  readonly #onMessage: (message: Uint8Array, signaling: SignalingConnection) => void;
-  readonly #subscriptions = new Map<string, AsyncDisposable>();
-
-  constructor(
-    signaling: SignalingConnection,
-    onMessage: (message: Uint8Array, signaling: SignalingConnection) => void,
-  ) {
-    this.#signaling = signaling;
-    this.#onMessage = onMessage;
-  }
-
-  /**
-   * Listens to these topics and no others, as far as that is granted. Somebody who has the ticket may have taken all
-   * seats under one of them, and shall not keep the peer from the others.
-   *
-   * @returns why some of them are not listened to
-   * @throws the reason if that is so of all
-   * @throws the signal's reason on abort
-   */
-  async renew(topics: readonly string[], signal: AbortSignal): Promise<unknown[]> {
-    const added = topics.filter((topic) => !this.#subscriptions.has(topic));
-    const asked = await Promise.allSettled(added.map(async (topic) => {
-      const onMessage = (message: Uint8Array) => this.#onMessage(message, this.#signaling);
-      this.#subscriptions.set(topic, await this.#signaling.subscribe(topic, onMessage, { signal }));
-    }));
-    signal.throwIfAborted();
-    const refused = asked.flatMap((each) => each.status === "rejected" ? [each.reason] : []);
-    for (const [topic, subscription] of this.#subscriptions) {
-      if (topics.includes(topic)) continue;
-      this.#subscriptions.delete(topic);
-      await subscription[Symbol.asyncDispose]();
-    }
-    if (this.#subscriptions.size === 0 && refused.length > 0) throw refused[0];
-    return refused;
-  }
-}
-
 /**
- * A peer: its ticket lets others reach it, and with theirs it reaches them.
+ * A peer: others reach it with its ticket, and it reaches others with theirs.
  *
  * @example
  * ```ts ignore
  * import { Peer } from "@punchline/punchline";
  *
  * await using peer = await Peer.open({ signaling: ["ws://192.0.2.1:3480"] });
- * console.log(peer.ticket); // what the other side needs
+ * console.log(peer.ticket); // give it to the other side
  * for await (const incoming of peer) {
  *   using conn = await incoming.accept();
  *   await conn.readable.pipeTo(conn.writable);
@@ -76,15 +39,14 @@ export class TopicSubscriptions {
  * ```
  */
 export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> {
-  /** 32 bytes: who this is to others. */
+  /** This peer's identity; 32 bytes. */
   readonly publicKey: Uint8Array;
   readonly #ticket: Ticket;
   readonly #secrets: TicketSecrets;
   readonly #options: PeerOptions;
   readonly #context: PeerContext;
-  readonly #listener: Listener;
-  readonly #closed = new AbortController();
-  readonly #background = new Set<Promise<unknown>>();
+  readonly #incoming = new WaitQueue<IncomingConnection>(MAX_INCOMING);
+  readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
   #closing: Promise<void> | undefined;
 
   private constructor(options: PeerOptions, secretKey: Uint8Array) {
@@ -93,30 +55,23 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.publicKey = staticKey.publicKey.slice();
     const secret = hmac("sha256", secretKey, new TextEncoder().encode("punchline ticket"))
       .slice(0, SECRET_LENGTH);
-    const signaling = (options.signaling ?? []).map((way) =>
-      typeof way === "string" ? way : way.url
-    );
+    const signaling = (options.signaling ?? [])
+      .map((each) => typeof each === "string" ? each : each.url);
     this.#ticket = { publicKey: this.publicKey, secret, signaling };
     this.#secrets = new TicketSecrets(this.#ticket);
     this.#context = makeContext(options, {
       staticKey,
-      closed: this.#closed.signal,
-      inBackground: (job) => this.#inBackground(job),
-    });
-    const { allow, protocol, reconnect = true } = options;
-    this.#listener = new Listener(this.#context, {
-      secrets: this.#secrets,
-      allows: allowing(allow),
-      reconnects: reconnect,
-      ...protocol !== undefined && { protocol },
+      closed: this.#jobs.signal,
+      inBackground: (job) => this.#jobs.run(job),
     });
   }
 
   /**
-   * Opens a peer, which listens on all of its ways to signal; on the first of them when this resolves.
+   * Opens a peer. If it listens, it can be reached over one of its signaling servers when this resolves, and over the
+   * others as they open.
    *
-   * @throws {TypeError} if a key, a URL or a strategy is none
-   * @throws {NetworkError} if none of the ways to signal can be opened
+   * @throws {TypeError} if a key, a URL or a strategy is invalid
+   * @throws {NetworkError} if none of the signaling servers can be reached
    * @throws the signal's reason on abort
    */
   static async open(options: PeerOptions = {}): Promise<Peer> {
@@ -125,7 +80,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     signal?.throwIfAborted();
     const peer = new Peer(options, secretKey);
     try {
-      peer.#context.bases?.warm();
+      peer.#context.baseSockets?.warm();
       if (listen) await peer.#listen(signal);
       return peer;
     } catch (error) {
@@ -134,12 +89,12 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     }
   }
 
-  /** What the other side needs to reach this peer: one line. Whoever has it may ask. */
+  /** What others need to reach this peer: one line of text. Everyone who has it can request a connection. */
   get ticket(): string {
     return encodeTicket(this.#ticket);
   }
 
-  /** Who this is to others, as text. */
+  /** This peer's public key as text. */
   get id(): string {
     return toBase64url(this.publicKey);
   }
@@ -147,82 +102,83 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   /**
    * Connects to the owner of a ticket.
    *
-   * @throws {MalformedMessageError} if the ticket is none
-   * @throws {NoResponseError} if nobody answers
-   * @throws {RefusedError} if the other side declines; `code` is one of {@linkcode REJECTION_CODES}
-   * @throws {UnreachableError} if there is no way to the other side, with everything that was tried
-   * @throws {NetworkError} if none of the ticket's ways to signal works, or the peer is closed
+   * @throws {MalformedMessageError} if the ticket is invalid
+   * @throws {NoResponseError} if the other side does not answer
+   * @throws {RefusedError} if the other side rejects the request; `code` is one of {@linkcode REJECTION_CODES}
+   * @throws {UnreachableError} if there is no path to the other side, with everything that was tried
+   * @throws {NetworkError} if none of the ticket's signaling servers can be reached, the path is lost at once, or this peer
+   * is closed
    * @throws the signal's reason on abort
    */
   async connect(ticket: string, options: ConnectOptions = {}): Promise<PeerConnection> {
     const target = decodeTicket(ticket);
     const { signal } = options;
     signal?.throwIfAborted();
-    const closed = this.#closed.signal;
-    closed.throwIfAborted();
+    this.#jobs.signal.throwIfAborted();
     const { protocol = "", reconnect = true } = this.#options;
-    return await dialPeer(this.#context, target, {
-      protocol,
-      reconnects: reconnect,
-      signal: signal === undefined ? closed : AbortSignal.any([signal, closed]),
-    });
+    return await dialPeer(this.#context, target, { protocol, reconnects: reconnect, signal });
   }
 
   /**
-   * The next who wants to connect.
+   * Waits for the next request for a connection.
    *
    * @throws {NetworkError} `closed` once the peer is closed
    * @throws the signal's reason on abort
    */
   nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
-    return this.#listener.incoming.next(options.signal);
+    return this.#incoming.next(options.signal);
   }
 
-  /** Those who want to connect, until the peer is closed. */
+  /** Requests for connections, until the peer is closed. */
   async *[Symbol.asyncIterator](): AsyncGenerator<IncomingConnection> {
     try {
       for (;;) yield await this.nextIncoming();
     } catch (error) {
-      if (error !== this.#closed.signal.reason) throw error;
+      if (error !== this.#jobs.signal.reason) throw error;
     }
   }
 
-  /** Ends all that is under way. Connections stay, and are not reconnected any more; idempotent. */
+  /** Ends everything under way. Connections continue, but do not reconnect any more. Idempotent. */
   close(): Promise<void> {
     return this.#closing ??= this.#close();
   }
 
-  /** As `close()`. */
+  /** Same as {@linkcode Peer.close}. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
   async #close(): Promise<void> {
     const reason = new NetworkError("Cannot use the peer: it is closed", "closed");
-    this.#closed.abort(reason);
-    this.#listener.close(reason);
-    const busesClosed = this.#context.buses[Symbol.asyncDispose](); // some jobs wait for one to open
-    while (this.#background.size > 0) await Promise.allSettled(this.#background);
-    await this.#context.bases?.[Symbol.asyncDispose]();
-    await busesClosed;
+    const stopped = this.#jobs.stop(reason);
+    this.#incoming.close(reason);
+    const signalingClosed = this.#context.signaling[Symbol.asyncDispose](); // some jobs wait for one to open
+    await stopped;
+    await this.#context.baseSockets?.[Symbol.asyncDispose]();
+    await signalingClosed;
     this.#context.staticKey[Symbol.dispose]();
   }
 
-  #inBackground(job: Promise<unknown>): void {
-    const settled = job.catch(() => {}).finally(() => this.#background.delete(settled));
-    this.#background.add(settled);
-  }
-
+  /** Resolves once the peer can be reached over one of its signaling servers. */
   async #listen(signal: AbortSignal | undefined): Promise<void> {
-    const both = AbortSignal.any([this.#closed.signal, ...signal ? [signal] : []]);
-    const opened = this.#ticket.signaling.map((url) => this.#listenOn(url, both));
-    for (const [index, each] of opened.entries()) {
-      this.#inBackground(each.catch(() => this.#listenLater(this.#ticket.signaling[index]!)));
+    const { closed } = this.#context;
+    const either = signal === undefined ? closed : AbortSignal.any([closed, signal]);
+    const { allow, protocol, reconnect = true } = this.#options;
+    const listener = new Listener(this.#context, {
+      secrets: this.#secrets,
+      allows: allowing(allow),
+      protocol,
+      reconnects: reconnect,
+      show: (incoming) => this.#incoming.push(incoming),
+    });
+    const opened = this.#ticket.signaling.map((url) => this.#listenOn(url, listener, either));
+    for (const [index, url] of this.#ticket.signaling.entries()) {
+      this.#jobs.run(() => this.#listenLater(url, listener, opened[index]!));
     }
     try {
       await Promise.any(opened);
     } catch (error) {
-      both.throwIfAborted();
+      either.throwIfAborted();
       const causes = error instanceof AggregateError ? error.errors : [error];
       const typeError = causes.find((cause) => cause instanceof TypeError);
       if (typeError !== undefined) throw typeError;
@@ -233,63 +189,67 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     }
   }
 
-  /** One that is down now may be up later. */
-  async #listenLater(url: string): Promise<void> {
+  /** Tries again and again if a server is down at first. */
+  async #listenLater(url: string, listener: Listener, opened: Promise<void>): Promise<void> {
     const { closed, logger } = this.#context;
-    for (
-      let waitMs = FIRST_RETRY_MS;
-      !closed.aborted;
-      waitMs = Math.min(2 * waitMs, MAX_RETRY_MS)
-    ) {
-      await idleDelay(waitMs * (0.5 + Math.random()), closed);
-      if (closed.aborted) return;
+    let attempt = opened;
+    for (let failures = 1;; failures++) {
       try {
-        return await this.#listenOn(url, closed);
+        return await attempt;
       } catch (error) {
-        logger?.debug(`connect: ${url}: ${error}`);
-        if (error instanceof TypeError) return; // it will never be one
+        if (failures > 1) logger?.debug(`connect: ${url}: ${error}`);
+        if (failures > 1 && error instanceof TypeError) return; // the URL stays invalid
       }
+      await idleDelay(backoff(RETRY, failures) * (0.5 + Math.random()), closed);
+      if (closed.aborted) return;
+      attempt = this.#listenOn(url, listener, closed);
     }
   }
 
-  /** Resolves once the peer is heard of there. */
-  async #listenOn(url: string, signal: AbortSignal): Promise<void> {
-    const lease = this.#context.buses.lease(url);
+  /** Resolves once the peer can be reached over this signaling server. */
+  async #listenOn(url: string, listener: Listener, signal: AbortSignal): Promise<void> {
+    const lease = this.#context.signaling.lease(url);
     try {
       const subscriptions = new TopicSubscriptions(
         await abortable(lease.signaling, signal),
-        (message, signaling) => this.#listener.onMessage(message, signaling),
+        (message, signaling) => listener.onMessage(message, signaling),
       );
       await this.#renewTopics(subscriptions, signal);
-      this.#inBackground(this.#keepTopics(subscriptions));
+      this.#jobs.run(() => this.#keepTopics(subscriptions));
     } catch (error) {
       await lease[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  /** Topics change with the time. */
   async #keepTopics(subscriptions: TopicSubscriptions): Promise<void> {
     const { closed, logger } = this.#context;
     while (!closed.aborted) {
       await idleDelay(RENEWAL_MS, closed);
       if (closed.aborted) return;
-      await this.#renewTopics(subscriptions, closed)
-        .catch((error) => logger?.debug(`connect: ${error}`));
+      try {
+        await this.#renewTopics(subscriptions, closed);
+      } catch (error) {
+        logger?.debug(`connect: ${error}`);
+      }
     }
   }
 
   async #renewTopics(subscriptions: TopicSubscriptions, signal: AbortSignal): Promise<void> {
     const topics = this.#secrets.topicsAround(Date.now());
     for (const why of await subscriptions.renew(topics, signal)) {
-      this.#context.logger?.warn(`connect: not heard of under one of the topics: ${why}`);
+      this.#context.logger?.warn(
+        `connect: a topic was refused, so some peers may not get through: ${why}`,
+      );
     }
   }
 }
 
-/** From one look at the clock to the next. Ours: a laptop that was asleep for hours is found a minute later. */
+/** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
+const MAX_INCOMING = 1024;
+
+/** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;
 
-/** From one attempt to listen somewhere to the next. Ours. */
-const FIRST_RETRY_MS = 5000;
-const MAX_RETRY_MS = 300_000;
+/** From one attempt to reach a signaling server to the next. Chosen by us. */
+const RETRY = { firstMs: 5000, maximumMs: 300_000 };

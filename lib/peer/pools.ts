@@ -1,134 +1,136 @@
 /**
- * Punch ports that are got ready before they are needed.
+ * Resources that the connections of one peer share: a base socket that is ready before it is needed, and connections to
+ * signaling servers.
  *
  * @module
  */
 
 import { Deadline } from "../base/timers.ts";
 import type { PortMapping } from "../portmap/mapping.ts";
-import type { BaseSocket } from "../punch/gathering.ts";
-import { dependsOnDestination } from "../punch/nat_profile.ts";
+import type { BaseSocket } from "../punch/punch.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { abortable } from "@std/async/abortable";
 
-/** How ports are got ready. */
+/** How to prepare base sockets. */
 export interface BaseSocketPoolOptions {
-  /** Opens a punch port. */
+  /** Opens a base socket. */
   prepare(signal: AbortSignal): Promise<BaseSocket>;
-  /** Has a router forward it, if there is one that does. */
-  map?(internalPort: number, signal: AbortSignal): Promise<PortMapping>;
+  /** Asks a router to forward its port. Left out if routers must not be asked. */
+  readonly map?: (internalPort: number, signal: AbortSignal) => Promise<PortMapping>;
 }
 
-/** Keeps one port ready. */
+/** Keeps one base socket ready. */
 export class BaseSocketPool implements AsyncDisposable {
   readonly #options: BaseSocketPoolOptions;
-  readonly #ended = new AbortController();
+  /** Aborted when the pool is disposed of. */
+  readonly #disposed = new AbortController();
   #ready: Promise<BaseSocket> | undefined;
 
   constructor(options: BaseSocketPoolOptions) {
     this.#options = options;
   }
 
-  /** Gets a port ready, unless one is; a failure is told to who takes it. */
+  /** Prepares a base socket, unless there is one. A failure is thrown by the `take()` that follows. */
   warm(): void {
     if (this.#ready !== undefined) return;
-    this.#ready = this.#prepare(this.#ended.signal);
-    this.#ready.catch(() => {});
+    this.#ready = this.#prepare(this.#disposed.signal);
+    this.#ready.catch(() => {}); // perhaps no take() follows
   }
 
   /**
-   * A port, which is the caller's from then on; one that is about to be ready stays for others on abort.
+   * A base socket, which belongs to the caller. On abort, one that is nearly ready stays in the pool.
    *
    * @throws the signal's reason on abort
    */
   async take(signal: AbortSignal): Promise<BaseSocket> {
-    const either = AbortSignal.any([signal, this.#ended.signal]);
+    const either = AbortSignal.any([signal, this.#disposed.signal]);
     const ready = this.#ready;
     if (ready === undefined) return await this.#prepare(either);
     this.#ready = undefined;
     try {
       return await abortable(ready, either);
     } catch (error) {
-      if (either.aborted) await this.#giveBack(ready);
+      if (either.aborted) await this.#putBack(ready);
       throw error;
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#ended.abort(new DOMException("The peer is closed", "AbortError"));
-    const base = await this.#ready?.catch(() => undefined);
-    await base?.[Symbol.asyncDispose]();
+    this.#disposed.abort(new DOMException("The peer is closed", "AbortError"));
+    if (this.#ready !== undefined) await disposeOnceReady(this.#ready);
   }
 
-  async #giveBack(port: Promise<BaseSocket>): Promise<void> {
-    const isWanted = this.#ready === undefined && !this.#ended.signal.aborted;
-    if (isWanted) this.#ready = port;
-    else await (await port.catch(() => undefined))?.[Symbol.asyncDispose]();
+  async #putBack(base: Promise<BaseSocket>): Promise<void> {
+    const isWanted = this.#ready === undefined && !this.#disposed.signal.aborted;
+    if (isWanted) this.#ready = base;
+    else await disposeOnceReady(base);
   }
 
   async #prepare(signal: AbortSignal): Promise<BaseSocket> {
     const base = await this.#options.prepare(signal);
-    const { profile } = base.side;
-    // A punch that needs no luck needs no router's help either, and the router is spared the trouble.
-    const isHard = dependsOnDestination(profile) || profile.externalIp === null;
-    if (!isHard || this.#options.map === undefined) return base;
-    using deadline = new Deadline(TIMEOUT_MS, signal);
-    const mapped = this.#addMapping(base, this.#options.map);
-    await abortable(mapped, deadline.signal).catch(() => {}); // it may still come before the next offer
+    // A punch that needs no luck needs no mapping either, so the router is not bothered.
+    if (!base.needsMapping || this.#options.map === undefined) return base;
+    using deadline = new Deadline(MAPPING_TIMEOUT_MS, signal);
+    try {
+      await abortable(this.#addMapping(base, this.#options.map), deadline.signal);
+    } catch { /* too late for the first offer, but perhaps not for the next */ }
     return base;
   }
 
-  /** Never rejects: most routers do not do it. */
+  /** Never rejects: most routers forward no ports. */
   async #addMapping(
     base: BaseSocket,
     map: NonNullable<BaseSocketPoolOptions["map"]>,
   ): Promise<void> {
     try {
-      const mapping = await map(base.side.punchPort, this.#ended.signal);
+      const mapping = await map(base.description.punchPort, this.#disposed.signal);
       await base.addMapped(mapping.external, mapping);
     } catch { /* as said */ }
   }
 }
 
-/** Ours: PCP and NAT-PMP answer in less than 20 ms, and UPnP in 200. */
-const TIMEOUT_MS = 300;
+async function disposeOnceReady(base: Promise<BaseSocket>): Promise<void> {
+  const [prepared] = await Promise.allSettled([base]);
+  if (prepared.status === "fulfilled") await prepared.value[Symbol.asyncDispose]();
+}
 
-/** What somebody has of a bus; disposing gives it back. */
+/** A share in a signaling connection; disposing gives it back. */
 export interface SignalingLease extends AsyncDisposable {
-  /** Rejects if it cannot be opened. */
+  /** Rejects if the connection cannot be opened. */
   readonly signaling: Promise<SignalingConnection>;
 }
 
-/** Opens buses, and closes those that nobody has any more. */
+/** Shares signaling connections, and closes each when its last lease is given back. */
 export class SignalingPool implements AsyncDisposable {
   readonly #open: (url: string, signal: AbortSignal) => Promise<SignalingConnection>;
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new Set<Promise<void>>();
 
-  /** @param open by the URL that a ticket has */
+  /** @param open opens a connection to a URL as tickets name it */
   constructor(open: (url: string, signal: AbortSignal) => Promise<SignalingConnection>) {
     this.#open = open;
   }
 
-  /** The bus of this URL, opened unless it is open. */
+  /** A lease of the connection to this URL, which is opened if necessary. */
   lease(url: string): SignalingLease {
     const entry = this.#entries.get(url) ?? this.#enter(url);
     entry.leases++;
-    let isGivenBack = false;
+    let isReturned = false;
     return {
       signaling: entry.signaling,
       [Symbol.asyncDispose]: async () => {
-        if (isGivenBack) return;
-        isGivenBack = true;
+        if (isReturned) return;
+        isReturned = true;
         if (--entry.leases === 0) await this.#close(url, entry);
       },
     };
   }
 
-  /** Suspects all of them: what killed a connection to a peer may have killed those to servers. */
+  /** Checks that all connections are alive: what cut the connection to a peer may have cut those to servers. */
   check(): void {
     for (const { signaling } of this.#entries.values()) {
-      signaling.then((signaling) => signaling.check?.(), () => {}); // those who wait for it are told
+      // One that cannot be opened is reported to those who lease it.
+      signaling.then((signaling) => signaling.check?.(), () => {});
     }
   }
 
@@ -138,20 +140,21 @@ export class SignalingPool implements AsyncDisposable {
   }
 
   #enter(url: string): Entry {
+    // Ends the opening of this one alone, when its last lease is given back.
     const controller = new AbortController();
     const entry: Entry = { signaling: this.#open(url, controller.signal), controller, leases: 0 };
     this.#entries.set(url, entry);
     const forget = () => {
       if (this.#entries.get(url) === entry) this.#entries.delete(url);
     };
-    // One that has ended is not leased again; those who have it are told by what they do.
+    // One that has ended is not leased again; those who have it find out when they use it.
     entry.signaling.then((signaling) => signaling.finished).then(forget, forget);
     return entry;
   }
 
   async #close(url: string, entry: Entry): Promise<void> {
     if (this.#entries.get(url) === entry) this.#entries.delete(url);
-    entry.controller.abort(new DOMException("Nobody needs the bus any more", "AbortError"));
+    entry.controller.abort(new DOMException("The connection is not needed any more", "AbortError"));
     const closing = entry.signaling.then((signaling) => signaling[Symbol.asyncDispose](), () => {})
       .finally(() => this.#closing.delete(closing));
     this.#closing.add(closing);
@@ -164,3 +167,6 @@ interface Entry {
   readonly controller: AbortController;
   leases: number;
 }
+
+/** Chosen by us: PCP and NAT-PMP answer within 20 ms, UPnP within 200 ms. */
+const MAPPING_TIMEOUT_MS = 300;

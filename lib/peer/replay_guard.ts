@@ -1,6 +1,5 @@
 /**
- * Which knocks deserve attention: none a second time, none from another day, and from nobody too many. Only those get
- * this far who have the ticket.
+ * Rejects replayed, stale and excessive connection requests. Only requests of ticket holders get this far.
  *
  * @module
  */
@@ -8,22 +7,25 @@
 import { toHex } from "../base/bytes.ts";
 import { TokenBucket } from "../base/rate_limiter.ts";
 
-/** What guards a peer against its own ticket. */
+/** What a {@linkcode ReplayGuard} lets through. */
 export interface ReplayLimits {
-  /** By how much the clocks of two peers may differ; knocks are remembered for twice as long. */
+  /** By how much the clocks of two peers may differ; requests are remembered for twice as long. */
   readonly maxClockDifferenceMs: number;
-  /** Knocks that are remembered; while there are so many, none is taken. */
+  /** How many requests are remembered; at the limit, no new one is accepted. */
   readonly maxRemembered: number;
-  /** Knocks of one key at once. */
+  /** How many requests of one key are accepted at once. */
   readonly burstPerKey: number;
-  /** Those of one key that are let in again a second. */
+  /** How many more of that key are accepted each second. */
   readonly perKeyPerSecond: number;
 }
 
-/** Remembers knocks. */
+/** What to do about an authentic request. */
+export type ReplayVerdict = "fresh" | "wrong-clock" | "too-many";
+
+/** Remembers connection requests. Times are milliseconds since 1970. */
 export class ReplayGuard {
   readonly #limits: ReplayLimits;
-  /** Ephemeral keys, and until when they are remembered, the oldest first. */
+  /** Ephemeral keys, and until when they are remembered; oldest first. */
   readonly #known = new Map<string, number>();
   readonly #buckets = new Map<string, TokenBucket>();
 
@@ -31,59 +33,54 @@ export class ReplayGuard {
     this.#limits = limits;
   }
 
-  /** Whether this very knock came before; asked first, as it takes no decryption. */
-  isRepeated(ephemeralKey: Uint8Array, nowMs: number): boolean {
-    this.#forget(nowMs);
+  /** Whether this request has arrived before. Ask this first: it takes no decryption. */
+  isReplay(ephemeralKey: Uint8Array, nowMs: number): boolean {
+    this.#forgetOld(nowMs);
     return this.#known.has(toHex(ephemeralKey));
   }
 
-  /**
-   * What to do about a knock that is authentic; it is remembered.
-   *
-   * @param nowMs milliseconds since 1970
-   */
+  /** Judges an authentic request, and remembers it. */
   judge(
-    knock: { ephemeralKey: Uint8Array; remoteKey: Uint8Array; sentAtMs: number },
+    request: { ephemeralKey: Uint8Array; remoteKey: Uint8Array; sentAtMs: number },
     nowMs: number,
-  ): "fresh" | "wrong-clock" | "too-many" {
+  ): ReplayVerdict {
     const { maxClockDifferenceMs, maxRemembered } = this.#limits;
-    this.#forget(nowMs);
-    if (this.#known.size >= maxRemembered || !this.#takeAllowance(knock.remoteKey, nowMs)) {
-      return "too-many";
-    }
-    this.#known.set(toHex(knock.ephemeralKey), nowMs + 2 * maxClockDifferenceMs);
-    const difference = Math.abs(nowMs - knock.sentAtMs);
-    return difference <= maxClockDifferenceMs ? "fresh" : "wrong-clock";
+    this.#forgetOld(nowMs);
+    if (this.#known.size >= maxRemembered) return "too-many";
+    if (!this.#takeToken(request.remoteKey, nowMs)) return "too-many";
+    this.#known.set(toHex(request.ephemeralKey), nowMs + 2 * maxClockDifferenceMs);
+    const differenceMs = Math.abs(nowMs - request.sentAtMs);
+    return differenceMs <= maxClockDifferenceMs ? "fresh" : "wrong-clock";
   }
 
-  #forget(nowMs: number): void {
+  #forgetOld(nowMs: number): void {
     for (const [key, untilMs] of this.#known) {
       if (untilMs > nowMs) break;
       this.#known.delete(key);
     }
   }
 
-  #takeAllowance(remoteKey: Uint8Array, nowMs: number): boolean {
+  #takeToken(remoteKey: Uint8Array, nowMs: number): boolean {
     const { burstPerKey, perKeyPerSecond } = this.#limits;
     const key = toHex(remoteKey);
     const rate = { burst: burstPerKey, perSecond: perKeyPerSecond };
     const bucket = this.#buckets.get(key) ?? new TokenBucket(rate, nowMs);
-    if (this.#buckets.size >= MAX_KEYS) this.#buckets.clear(); // costs a burst to everybody, no more
+    if (this.#buckets.size >= MAX_KEYS) this.#buckets.clear(); // at worst, every key gets a new burst
     this.#buckets.set(key, bucket);
     return bucket.take(nowMs);
   }
 }
 
-/** Ours. */
+/** Chosen by us, see each. */
 export const REPLAY_LIMITS: ReplayLimits = {
-  /** Clocks that nobody sets drift by minutes a year; certificates, which everybody needs, forgive less. */
+  /** A clock that is never set drifts by minutes a year; TLS certificates forgive less. */
   maxClockDifferenceMs: 10 * 60 * 1000,
-  /** Some 2 MiB; a peer that is asked so often in 20 minutes has 13 connections a second. */
+  /** About 2 MiB. It takes 13 connections a second for 20 minutes to fill it. */
   maxRemembered: 16_384,
-  /** Each of them may become a connection, and costs half a millisecond until then. */
+  /** Each request may become a connection, and costs half a millisecond until then. */
   burstPerKey: 256,
   perKeyPerSecond: 8,
 };
 
-/** Ours: public keys cost nothing, so those who have the ticket can have any number. */
+/** Chosen by us: keys cost nothing, so a holder of the ticket can use any number of them. */
 const MAX_KEYS = 4096;

@@ -1,10 +1,11 @@
 /**
- * Seals what two peers say before they are connected: a Noise handshake that travels in their first two messages, and
- * its keys for those that follow. Who carries the messages learns their times, and one of two lengths.
+ * Encrypts what two peers exchange before they are connected: a Noise handshake in their first two messages, and keys
+ * exported from it for the messages that follow. Whatever carries the messages learns when they are sent, and one of two
+ * lengths.
  *
- * The handshake is `Noise_IKpsk1_25519_ChaChaPoly_SHA256`: the initiator knows the responder's key from a ticket, and
- * shows with its first message which key it has itself, and that it knows the ticket's secret. A repeated first message
- * is for the responder to find out: see {@linkcode ReplayGuard}. Nothing else can be repeated.
+ * The handshake is `Noise_IKpsk1_25519_ChaChaPoly_SHA256`: the initiator knows the responder's key from a ticket, and its
+ * first message proves which key it has itself, and that it knows the ticket's secret. The responder has to detect
+ * replays of that first message: see {@linkcode ReplayGuard}. No other message can be replayed.
  *
  * @module
  */
@@ -16,46 +17,45 @@ import { KEY_LENGTH, type KeyPair } from "../noise/key_pair.ts";
 import type { TicketSecrets } from "./keys.ts";
 import {
   type Content,
-  CONVERSATION_LENGTH,
   decodeContent,
   encodeContent,
   encodeEnvelope,
-  type Envelope,
+  type HandshakeEnvelope,
+  SESSION_ID_LENGTH,
+  type TransportEnvelope,
 } from "./signaling_message.ts";
 
-/** One of the first two messages. */
-export type HandshakeEnvelope = Envelope & { kind: "knock" | "answer" };
-
-/** What both sides bring. */
-export interface SealingOptions {
+/** The keys that either side brings to the handshake. */
+export interface SignalingKeys {
   readonly secrets: TicketSecrets;
-  /** This side's own; stays the caller's. */
+  /** This side's long-term key; stays the caller's. */
   readonly staticKey: KeyPair;
-  /** Fresh, and taken over. */
+  /** A new key for each handshake; taken over. */
   readonly ephemeralKey: KeyPair;
 }
 
-/** The side that knocks. */
+/** The handshake of the side that asks for a connection. */
 export class InitiatorHandshake implements Disposable {
-  /** Names the conversation. */
+  /** Its first bytes identify the session. */
   readonly ephemeralKey: Uint8Array;
   readonly #secrets: TicketSecrets;
   readonly #state: HandshakeState;
 
   /** @param remoteKey the responder's public key */
-  constructor(options: SealingOptions, remoteKey: Uint8Array) {
-    this.#secrets = options.secrets;
-    this.ephemeralKey = options.ephemeralKey.publicKey.slice();
-    this.#state = handshake("initiator", options, remoteKey);
+  constructor(keys: SignalingKeys, remoteKey: Uint8Array) {
+    this.#secrets = keys.secrets;
+    this.ephemeralKey = keys.ephemeralKey.publicKey.slice();
+    this.#state = handshakeState("initiator", keys, remoteKey);
   }
 
-  /** The first message; once. */
-  knock(content: Content): Uint8Array<ArrayBuffer> {
-    const handshake = this.#state.writeMessage(encodeContent(content, "knock"));
-    return encodeEnvelope({ kind: "knock", mac: this.#secrets.mac("knock", handshake), handshake });
+  /** The first message. Call it once. */
+  writeRequest(content: Content): Uint8Array<ArrayBuffer> {
+    const handshake = this.#state.writeMessage(encodeContent(content, "request"));
+    const mac = this.#secrets.mac("request", handshake);
+    return encodeEnvelope({ kind: "request", mac, handshake });
   }
 
-  /** Whether somebody who has the ticket wrote this answer to the knock. */
+  /** Whether a holder of the ticket wrote this as the answer to this request. */
   isAnswer({ mac, handshake }: HandshakeEnvelope): boolean {
     return equalSecrets(mac, this.#secrets.mac("answer", this.ephemeralKey, handshake));
   }
@@ -63,136 +63,135 @@ export class InitiatorHandshake implements Disposable {
   /**
    * Reads the second message.
    *
-   * @throws {MalformedMessageError} if it is not the responder's; the handshake is over then
+   * @throws {MalformedMessageError} if the responder did not write it; the handshake cannot continue after that
    */
   readAnswer(answer: HandshakeEnvelope): { content: Content; cipher: TransportCipher } {
     const content = decodeContent(this.#state.readMessage(answer.handshake));
-    return { content, cipher: takeSeal(this.#state, "initiator", this.ephemeralKey) };
+    return { content, cipher: takeCipher(this.#state, "initiator", this.ephemeralKey) };
   }
 
-  /** Forgets the secrets. */
+  /** Destroys the secrets. */
   [Symbol.dispose](): void {
     this.#state[Symbol.dispose]();
   }
 }
 
-/** The side that is knocked at, once for each knock. */
+/** The handshake of the side that is asked for a connection; one for each request. */
 export class ResponderHandshake implements Disposable {
-  /** Who knocks. */
+  /** The initiator's public key. */
   readonly remoteKey: Uint8Array;
-  /** What came with the knock. */
+  /** The contents of the request. */
   readonly content: Content;
   readonly #ephemeralKey: Uint8Array;
   readonly #secrets: TicketSecrets;
   readonly #state: HandshakeState;
 
   /**
-   * Reads a knock that {@linkcode isKnockOf} took for one.
+   * Reads a request that has passed {@linkcode isAuthenticRequest}.
    *
-   * @throws {MalformedMessageError} if it is not authentic
+   * @throws {MalformedMessageError} if it is not authentic all the same
    */
-  constructor(knock: HandshakeEnvelope, options: SealingOptions) {
-    this.#ephemeralKey = ephemeralKeyOf(knock);
-    this.#secrets = options.secrets;
-    this.#state = handshake("responder", options);
-    this.content = decodeContent(this.#state.readMessage(knock.handshake));
+  constructor(request: HandshakeEnvelope, keys: SignalingKeys) {
+    this.#ephemeralKey = ephemeralKeyOf(request);
+    this.#secrets = keys.secrets;
+    this.#state = handshakeState("responder", keys);
+    this.content = decodeContent(this.#state.readMessage(request.handshake));
     this.remoteKey = this.#state.remoteStaticKey!;
   }
 
-  /** The second message; once. */
-  answer(content: Content): { message: Uint8Array<ArrayBuffer>; cipher: TransportCipher } {
+  /** The second message. Call it once. */
+  writeAnswer(content: Content): { message: Uint8Array<ArrayBuffer>; cipher: TransportCipher } {
     const handshake = this.#state.writeMessage(encodeContent(content, "answer"));
     const mac = this.#secrets.mac("answer", this.#ephemeralKey, handshake);
     const message = encodeEnvelope({ kind: "answer", mac, handshake });
-    return { message, cipher: takeSeal(this.#state, "responder", this.#ephemeralKey) };
+    return { message, cipher: takeCipher(this.#state, "responder", this.#ephemeralKey) };
   }
 
-  /** Forgets the secrets. */
+  /** Destroys the secrets. */
   [Symbol.dispose](): void {
     this.#state[Symbol.dispose]();
   }
 }
 
-/** Whether somebody who has the ticket wrote this knock; cheap, so that strangers cost little. */
-export function isKnockOf(knock: HandshakeEnvelope, secrets: TicketSecrets): boolean {
-  const { mac, handshake } = knock;
-  return handshake.length > KEY_LENGTH && equalSecrets(mac, secrets.mac("knock", handshake));
+/** Whether a holder of the ticket wrote this request. One HMAC, so that messages of others cost little. */
+export function isAuthenticRequest(
+  { mac, handshake }: HandshakeEnvelope,
+  secrets: TicketSecrets,
+): boolean {
+  return handshake.length > KEY_LENGTH && equalSecrets(mac, secrets.mac("request", handshake));
 }
 
-/** The initiator's ephemeral key in a knock: it names the conversation. */
-export function ephemeralKeyOf(knock: HandshakeEnvelope): Uint8Array {
-  return knock.handshake.slice(0, KEY_LENGTH);
+/** The initiator's ephemeral key, with which a request begins. */
+export function ephemeralKeyOf(request: HandshakeEnvelope): Uint8Array {
+  return request.handshake.slice(0, KEY_LENGTH);
 }
 
-/** Seals and opens what follows the handshake, in whatever order it arrives, each message once. */
+/** Encrypts and decrypts the messages after the handshake, which may arrive in any order; each is accepted once. */
 export class TransportCipher {
-  /** Both sides have it and nobody else: what secures a connection follows from it; 32 bytes. */
+  /** 32 bytes that only these two peers know; the keys of the connection's paths follow from it. */
   readonly connectionKey: Uint8Array;
-  readonly #conversation: Uint8Array;
+  readonly #sessionId: Uint8Array;
   readonly #sendKey: Uint8Array;
   readonly #receiveKey: Uint8Array;
   readonly #window = new ReplayWindow();
   #sent = 0n;
 
-  /** @param ephemeralKey the initiator's, which names the conversation */
+  /** @param ephemeralKey the initiator's */
   constructor(
     ephemeralKey: Uint8Array,
     keys: { send: Uint8Array; receive: Uint8Array; connection: Uint8Array },
   ) {
-    this.#conversation = ephemeralKey.subarray(0, CONVERSATION_LENGTH);
+    this.#sessionId = ephemeralKey.subarray(0, SESSION_ID_LENGTH);
     this.#sendKey = keys.send;
     this.#receiveKey = keys.receive;
     this.connectionKey = keys.connection;
   }
 
-  /** The next message. */
+  /** Encrypts the next message. */
   encrypt(content: Content): Uint8Array<ArrayBuffer> {
     const counter = this.#sent++;
-    const plaintext = encodeContent(content, "sealed");
+    const plaintext = encodeContent(content, "transport");
     const target = new Uint8Array(plaintext.length + TAG_LENGTH);
     const ciphertext = new ChaChaPolySealer(this.#sendKey, nonceOf(counter))
-      .seal(NO_AD, plaintext, target);
-    return encodeEnvelope({
-      kind: "sealed",
-      conversation: this.#conversation,
-      counter,
-      ciphertext,
-    });
+      .seal(NO_ASSOCIATED_DATA, plaintext, target);
+    return encodeEnvelope({ kind: "transport", sessionId: this.#sessionId, counter, ciphertext });
   }
 
   /**
-   * Opens a message of the other side's.
+   * Decrypts a message of the other side.
    *
-   * @throws {MalformedMessageError} if it is not authentic, or was opened before
+   * @throws {MalformedMessageError} if it is not authentic, was decrypted before, or is too old to tell
    */
-  open({ counter, ciphertext }: Envelope & { kind: "sealed" }): Content {
-    if (!this.#window.mayTake(counter)) {
-      throw new MalformedMessageError(`Cannot open message ${counter}: it is an old one`);
+  decrypt({ counter, ciphertext }: TransportEnvelope): Content {
+    if (!this.#window.mayAccept(counter)) {
+      throw new MalformedMessageError(
+        `Cannot decrypt message ${counter}: it is a replay or too old`,
+      );
     }
     const plaintext = new ChaChaPolyOpener(this.#receiveKey, nonceOf(counter))
-      .open(NO_AD, ciphertext);
+      .open(NO_ASSOCIATED_DATA, ciphertext);
     if (plaintext === undefined) {
-      throw new MalformedMessageError(`Cannot open message ${counter}: it is not authentic`);
+      throw new MalformedMessageError(`Cannot decrypt message ${counter}: it is not authentic`);
     }
-    this.#window.take(counter);
+    this.#window.accept(counter);
     return decodeContent(plaintext);
   }
 }
 
-/** Which of the last messages have come: a sliding window as of RFC 6479. */
+/** Remembers which of the last messages have arrived: the sliding window of RFC 6479. */
 class ReplayWindow {
-  /** One more than the highest that has come. */
+  /** One more than the highest counter so far. */
   #end = 0n;
-  /** Those below the end that have come; bit 0 is the last. */
+  /** The counters below the end that have arrived; bit 0 is the highest. */
   #seen = 0n;
 
-  mayTake(counter: bigint): boolean {
+  mayAccept(counter: bigint): boolean {
     if (counter >= this.#end) return true;
     const age = this.#end - 1n - counter;
     return age < WINDOW && (this.#seen >> age & 1n) === 0n;
   }
 
-  take(counter: bigint): void {
+  accept(counter: bigint): void {
     if (counter >= this.#end) {
       const shift = counter + 1n - this.#end;
       this.#seen = shift >= WINDOW ? 0n : this.#seen << shift & (1n << WINDOW) - 1n;
@@ -202,9 +201,9 @@ class ReplayWindow {
   }
 }
 
-function handshake(
+function handshakeState(
   role: Role,
-  { secrets, staticKey, ephemeralKey }: SealingOptions,
+  { secrets, staticKey, ephemeralKey }: SignalingKeys,
   remoteStaticKey?: Uint8Array,
 ): HandshakeState {
   return new HandshakeState({
@@ -214,15 +213,16 @@ function handshake(
     staticKey,
     ephemeralKey,
     psks: [secrets.presharedKey],
-    ...remoteStaticKey && { remoteStaticKey },
+    remoteStaticKey,
   });
 }
 
-function takeSeal(state: HandshakeState, role: Role, ephemeralKey: Uint8Array): TransportCipher {
-  const other = role === "initiator" ? "responder" : "initiator";
+/** Exports the keys of the finished handshake, which is destroyed. */
+function takeCipher(state: HandshakeState, role: Role, ephemeralKey: Uint8Array): TransportCipher {
+  const otherRole = role === "initiator" ? "responder" : "initiator";
   const cipher = new TransportCipher(ephemeralKey, {
     send: state.exportKey(`messages of the ${role}`),
-    receive: state.exportKey(`messages of the ${other}`),
+    receive: state.exportKey(`messages of the ${otherRole}`),
     connection: state.exportKey("connection"),
   });
   state[Symbol.dispose]();
@@ -236,9 +236,9 @@ function nonceOf(counter: bigint): Uint8Array {
 }
 
 const PROLOGUE = new TextEncoder().encode("punchline 1");
-const NO_AD = new Uint8Array(0);
+const NO_ASSOCIATED_DATA = new Uint8Array(0);
 const NONCE_LENGTH = 12;
 const TAG_LENGTH = 16;
 
-/** Ours: messages that overtake each other by more are lost. */
+/** Chosen by us: a message that is overtaken by more than this is lost. */
 const WINDOW = 256n;

@@ -1,11 +1,13 @@
 /**
- * The line between two peers who are not connected yet: a sealed conversation, over whatever carries it, with several
- * channels side by side.
+ * The encrypted session in which two peers exchange messages before they are connected, over any number of signaling
+ * servers at once, with several channels side by side.
  *
  * @module
  */
 
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { Repetition } from "../base/repetition.ts";
+import { optionalResolvers } from "../base/tasks.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import type {
@@ -16,46 +18,47 @@ import type {
 import {
   type ConnectionRequest,
   type Content,
+  decodeEnvelope,
   decodeRejection,
   encodeConnectionRequest,
   encodeRejection,
   type Envelope,
+  type HandshakeEnvelope,
   type Rejection,
 } from "./signaling_message.ts";
 
-/** Sends a message to the other side, by all ways that there are; what does not arrive is lost. */
-export type Carry = (message: Uint8Array, to: "ask" | "reply") => void;
+/** Sends a message to the other side over every signaling connection there is. It may get lost. */
+export type Publish = (message: Uint8Array) => void;
 
-/** The side of a line that both sides have. */
+/** What both sides of a session have in common. */
 export abstract class SignalingSession implements Disposable {
-  readonly #carry: Carry;
+  readonly #publish: Publish;
   readonly #channels = new Map<number, WaitQueue<Uint8Array>>();
-  readonly #ready = Promise.withResolvers<TransportCipher>();
+  readonly #ready = optionalResolvers<TransportCipher>();
   #cipher: TransportCipher | undefined;
   #failure: unknown;
 
-  /** A round trip to the other side and back, or an upper bound, if that is known. */
+  /** A round trip between the peers, or an upper bound; `undefined` while unknown. */
   rttMs: number | undefined;
 
-  /** Whether people carry what is said: one thing each way, and nothing after that. */
+  /** Whether people carry the messages: one each way, and no more after that. */
   isManual = false;
 
-  constructor(carry: Carry) {
-    this.#carry = carry;
-    this.#ready.promise.catch(() => {}); // whoever waits for it is told
+  constructor(publish: Publish) {
+    this.#publish = publish;
   }
 
-  /** Whether the other side has been heard. */
+  /** Whether both sides have the keys, as far as this side knows. */
   get isOpen(): boolean {
     return this.#cipher !== undefined;
   }
 
-  /** Resolves once both sides have the keys; rejects with what ends the line before. */
+  /** Resolves once the session is open; rejects if it ends before. */
   get ready(): Promise<TransportCipher> {
     return this.#ready.promise;
   }
 
-  /** One of the channels, by a number that both sides know. */
+  /** One of the channels, by a number that both sides know: see {@linkcode CHANNELS}. */
   channel(id: number): SignalChannel {
     const rttMs = () => this.rttMs;
     return {
@@ -72,7 +75,17 @@ export abstract class SignalingSession implements Disposable {
     };
   }
 
-  /** Ends it: all channels reject, with this. */
+  /** Takes a message from a signaling connection. One that is malformed, not authentic or a replay is ignored. */
+  receive(message: Uint8Array | Envelope): void {
+    if (this.#failure !== undefined) return;
+    try {
+      this.take(message instanceof Uint8Array ? decodeEnvelope(message) : message);
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+    }
+  }
+
+  /** Ends the session: all channels reject with the reason. */
   fail(reason: unknown): void {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
@@ -81,22 +94,12 @@ export abstract class SignalingSession implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.fail(new NetworkError("Cannot use the line to the peer: it is closed", "closed"));
-  }
-
-  /** Takes what has arrived for this conversation; what is not authentic, or came before, is ignored. */
-  accept(envelope: Envelope): void {
-    if (this.#failure !== undefined) return;
-    try {
-      this.take(envelope);
-    } catch (error) {
-      if (!(error instanceof MalformedMessageError)) throw error;
-    }
+    this.fail(new NetworkError("Cannot use the signaling session: it is closed", "closed"));
   }
 
   protected abstract send(content: Content): void;
 
-  /** @throws {MalformedMessageError} if it is not what it should be */
+  /** @throws {MalformedMessageError} if the message is malformed, not authentic or a replay */
   protected abstract take(envelope: Envelope): void;
 
   protected get cipher(): TransportCipher | undefined {
@@ -108,14 +111,15 @@ export abstract class SignalingSession implements Disposable {
     this.#ready.resolve(cipher);
   }
 
-  protected carry(message: Uint8Array, to: "ask" | "reply"): void {
-    this.#carry(message, to);
+  protected publish(message: Uint8Array): void {
+    this.#publish(message);
   }
 
-  protected carrySealed(cipher: TransportCipher, content: Content, to: "ask" | "reply"): void {
-    if (!this.isManual) this.#carry(cipher.encrypt(content), to);
+  protected publishEncrypted(cipher: TransportCipher, content: Content): void {
+    if (!this.isManual) this.#publish(cipher.encrypt(content));
   }
 
+  /** Messages on unknown channels are dropped. */
   protected deliver({ channel, body }: Content): void {
     if (KNOWN_CHANNELS.includes(channel)) this.#queue(channel).push(body);
   }
@@ -131,66 +135,67 @@ export abstract class SignalingSession implements Disposable {
   }
 }
 
-/** The line of who knocks. What it says first goes with the knock, the rest once the answer is there. */
+/** The initiator's side. Its first message travels in the request, the others once the answer has arrived. */
 export class InitiatorSession extends SignalingSession {
-  readonly #knocker: InitiatorHandshake;
+  readonly #handshake: InitiatorHandshake;
   readonly #header: () => Omit<ConnectionRequest, "body">;
+  /** The newest message of each channel: it replaces those before it. */
   readonly #waiting = new Map<number, Content>();
-  #knock: Uint8Array | undefined;
-  #knockedAtMs = 0;
+  #request: Uint8Array | undefined;
+  #requestedAtMs = 0;
 
-  /** @param header asked when it knocks */
+  /** @param header called when the request is written */
   constructor(
-    knocker: InitiatorHandshake,
+    handshake: InitiatorHandshake,
     header: () => Omit<ConnectionRequest, "body">,
-    carry: Carry,
+    publish: Publish,
   ) {
-    super(carry);
-    this.#knocker = knocker;
+    super(publish);
+    this.#handshake = handshake;
     this.#header = header;
   }
 
-  /** Names the conversation. */
+  /** Identifies the session. */
   get ephemeralKey(): Uint8Array {
-    return this.#knocker.ephemeralKey;
+    return this.#handshake.ephemeralKey;
   }
 
-  /** The knock, for a way that opens only now. */
-  get knock(): Uint8Array | undefined {
-    return this.#knock;
+  /** The request, once it is written: for a signaling connection that opens later. */
+  get request(): Uint8Array | undefined {
+    return this.#request;
   }
 
   protected override send(content: Content): void {
-    if (this.cipher !== undefined) return this.carrySealed(this.cipher, content, "ask");
-    if (this.#knock === undefined) {
+    if (this.cipher !== undefined) return this.publishEncrypted(this.cipher, content);
+    if (this.#request === undefined) {
       const body = encodeConnectionRequest({ ...this.#header(), body: content.body });
-      this.#knock = this.#knocker.knock({ ...content, body });
-      this.#knockedAtMs = performance.now();
+      this.#request = this.#handshake.writeRequest({ ...content, body });
+      this.#requestedAtMs = performance.now();
     } else {
-      this.#waiting.set(content.channel, content); // the newest says it all
+      this.#waiting.set(content.channel, content);
     }
-    // Encrypting another content with the same key is out of the question: the knock is repeated as it was.
-    this.carry(this.#knock, "ask");
+    // The same bytes again: other contents must not be encrypted with the same key.
+    this.publish(this.#request);
   }
 
   protected override take(envelope: Envelope): void {
     if (envelope.kind === "answer" && this.cipher === undefined) {
-      if (!this.#knocker.isAnswer(envelope)) return;
+      if (!this.#handshake.isAnswer(envelope)) return;
       const { content, cipher } = this.#readAnswer(envelope);
-      this.rttMs = performance.now() - this.#knockedAtMs;
+      this.rttMs = performance.now() - this.#requestedAtMs;
       this.open(cipher);
       for (const waiting of this.#waiting.values()) this.send(waiting);
       this.#waiting.clear();
       this.deliver(content);
-    } else if (envelope.kind === "sealed" && this.cipher !== undefined) {
-      this.deliver(this.cipher.open(envelope));
+    } else if (envelope.kind === "transport" && this.cipher !== undefined) {
+      this.deliver(this.cipher.decrypt(envelope));
     }
   }
 
-  /** Who has the ticket can spoil it, as the handshake ends with a failure; nobody else can. */
-  #readAnswer(envelope: Envelope & { kind: "answer" | "knock" }) {
+  /** A holder of the ticket can end the session here, since a failed handshake cannot continue; nobody else can. */
+  #readAnswer(envelope: HandshakeEnvelope): ReturnType<InitiatorHandshake["readAnswer"]> {
     try {
-      return this.#knocker.readAnswer(envelope);
+      return this.#handshake.readAnswer(envelope);
     } catch (error) {
       this.fail(error);
       throw error;
@@ -199,90 +204,86 @@ export class InitiatorSession extends SignalingSession {
 
   override [Symbol.dispose](): void {
     super[Symbol.dispose]();
-    this.#knocker[Symbol.dispose]();
+    this.#handshake[Symbol.dispose]();
   }
 }
 
-/** The line of who is knocked at. What it says first is the answer, which it repeats until that has arrived. */
+/** The responder's side. Its first message is the answer, which it repeats until the initiator acknowledges it. */
 export class ResponderSession extends SignalingSession {
-  readonly #answerer: ResponderHandshake;
+  readonly #handshake: ResponderHandshake;
+  readonly #repetition = new Repetition(ANSWER_REPETITION);
   #answer: Uint8Array | undefined;
-  #answeredAtMs = -Infinity;
-  #isConfirmed = false;
+  #isAcknowledged = false;
 
-  /** @param body the first message on the channel that the knock names */
-  constructor(answerer: ResponderHandshake, body: Uint8Array, carry: Carry) {
-    super(carry);
-    this.#answerer = answerer;
-    this.deliver({ channel: answerer.content.channel, body });
+  /** @param body the message that came with the request, on the channel that the request names */
+  constructor(handshake: ResponderHandshake, body: Uint8Array, publish: Publish) {
+    super(publish);
+    this.#handshake = handshake;
+    this.deliver({ channel: handshake.content.channel, body });
   }
 
-  /** The knock has come again: the answer may have been lost. */
+  /** The request has arrived again, so the answer may have been lost. */
   repeatAnswer(): void {
-    if (this.#answer === undefined || this.#isConfirmed) return;
-    if (performance.now() - this.#answeredAtMs < MIN_GAP_MS) return;
-    this.#carryAnswer(this.#answer);
+    if (this.#answer === undefined || this.#isAcknowledged) return;
+    if (this.#repetition.mayAnswer(performance.now())) this.#publishAnswer(this.#answer);
   }
 
   protected override send(content: Content): void {
     if (this.cipher === undefined) {
-      const { message, cipher } = this.#answerer.answer(content);
+      const { message, cipher } = this.#handshake.writeAnswer(content);
       this.#answer = message;
       this.open(cipher);
-      return this.#carryAnswer(message);
+      return this.#publishAnswer(message);
     }
-    if (!this.#isConfirmed) this.repeatAnswer();
-    this.carrySealed(this.cipher, content, "reply");
+    this.repeatAnswer();
+    this.publishEncrypted(this.cipher, content);
   }
 
   protected override take(envelope: Envelope): void {
-    if (envelope.kind !== "sealed" || this.cipher === undefined) return;
-    const content = this.cipher.open(envelope);
-    this.#isConfirmed = true;
+    if (envelope.kind !== "transport" || this.cipher === undefined) return;
+    const content = this.cipher.decrypt(envelope);
+    this.#isAcknowledged = true;
     this.deliver(content);
   }
 
-  #carryAnswer(answer: Uint8Array): void {
-    this.#answeredAtMs = performance.now();
-    this.carry(answer, "reply");
+  #publishAnswer(answer: Uint8Array): void {
+    this.#repetition.sent(performance.now());
+    this.publish(answer);
   }
 
   override [Symbol.dispose](): void {
     super[Symbol.dispose]();
-    this.#answerer[Symbol.dispose]();
+    this.#handshake[Symbol.dispose]();
   }
 }
 
-/** What the channels of a line are for. */
-export const CHANNELS = { punch: 0, relay: 1, control: 255 } as const;
+/** Sends a message without contents: the request or the answer, if neither has been sent. */
+export async function sendEmpty(session: SignalingSession): Promise<void> {
+  await session.channel(CHANNELS.control).send(new Uint8Array(0));
+}
 
-/** Messages of a channel that nobody has received; more are lost. */
-const MAX_WAITING = 64;
-
-/** What comes on any other is dropped. */
-const KNOWN_CHANNELS: readonly number[] = Object.values(CHANNELS);
-
-/** From one answer to the next. Ours, well below the first repetition of a knock. */
-const MIN_GAP_MS = 100;
-
-/** Says so. */
-export async function sendRejection(line: SignalingSession, why: Rejection["why"]): Promise<void> {
-  await line.channel(CHANNELS.control).send(encodeRejection({ why, timeMs: Date.now() }));
+/** Rejects the connection. */
+export async function sendRejection(
+  session: SignalingSession,
+  reason: Rejection["reason"],
+): Promise<void> {
+  const control = session.channel(CHANNELS.control);
+  await control.send(encodeRejection({ reason, timeMs: Date.now() }));
 }
 
 /**
- * Waits until the other side says so.
+ * Waits until the other side rejects the connection.
  *
- * @throws what the line ends with, or the signal's reason on abort
+ * @throws the reason for which the session ended, or the signal's reason on abort
  */
 export async function receiveRejection(
-  line: SignalingSession,
+  session: SignalingSession,
   signal: AbortSignal,
 ): Promise<Rejection> {
-  const control = line.channel(CHANNELS.control);
+  const control = session.channel(CHANNELS.control);
   for (;;) {
     const body = await control.receive({ signal });
-    if (body.length === 0) continue; // only there to carry a knock or an answer
+    if (body.length === 0) continue; // see sendEmpty()
     try {
       return decodeRejection(body);
     } catch (error) {
@@ -290,3 +291,14 @@ export async function receiveRejection(
     }
   }
 }
+
+/** What each channel of a session is for. */
+export const CHANNELS = { punch: 0, relay: 1, control: 255 } as const;
+
+const KNOWN_CHANNELS: readonly number[] = Object.values(CHANNELS);
+
+/** Unread messages of a channel; more are dropped. */
+const MAX_WAITING = 64;
+
+/** The answer is repeated when the request is. The gap is chosen by us, well below the time between two requests. */
+const ANSWER_REPETITION = { firstWaitMs: 1000, maximumWaitMs: 1000, minimumGapMs: 100 };

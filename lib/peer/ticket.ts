@@ -1,5 +1,5 @@
 /**
- * Tickets: one line of text with all that somebody needs to reach a peer.
+ * Tickets: one line of text that holds everything needed to reach a peer.
  *
  * ```text
  * punchline: | base64url of
@@ -7,27 +7,27 @@
  * ```
  *
  * Letters, digits, `-`, `_` and a colon: a ticket needs no quoting in any shell, and survives a chat and a QR code. The
- * checksum, the start of a SHA-256, is there to find typing errors.
+ * checksum, the first bytes of a SHA-256, catches typing errors.
  *
  * @module
  */
 
 import { ByteReader, concat, equalBytes, fromBase64url, toBase64url } from "../base/bytes.ts";
 import { hash } from "../base/crypto.ts";
-import { MalformedMessageError } from "../base/errors.ts";
+import { malformed } from "../base/errors.ts";
 
-/** What a ticket says. */
+/** The contents of a ticket. */
 export interface Ticket {
-  /** The X25519 key of the peer, 32 bytes: nobody else can answer. */
+  /** The peer's X25519 public key, 32 bytes: no other peer can answer. */
   readonly publicKey: Uint8Array;
-  /** 16 bytes that only those know who have the ticket: nobody else can ask. */
+  /** 16 bytes known only to holders of the ticket: without them nobody can ask for a connection. */
   readonly secret: Uint8Array;
-  /** Where the peer listens for those who want to reach it: URLs as of `ws://`, `mqtts://`, `lan:`. */
+  /** The signaling servers on which the peer listens: URLs such as `ws://...`, `mqtts://...` or `lan:`; at most 8. */
   readonly signaling: readonly string[];
 }
 
 /**
- * The text of a ticket.
+ * Encodes a ticket as text.
  *
  * @example
  * ```ts
@@ -38,61 +38,54 @@ export interface Ticket {
  * assertEquals(decodeTicket(encodeTicket(ticket)), ticket);
  * ```
  *
- * @throws {RangeError} if a key has another length, or there are too many or too long URLs
+ * @throws {RangeError} if a key has the wrong length, or there are too many URLs, or one is too long or not printable ASCII
  */
 export function encodeTicket({ publicKey, secret, signaling }: Ticket): string {
   if (publicKey.length !== PUBLIC_KEY_LENGTH || secret.length !== SECRET_LENGTH) {
     throw new RangeError(
-      `Cannot write ticket: its keys have ${PUBLIC_KEY_LENGTH} and ${SECRET_LENGTH} bytes`,
+      `Cannot write ticket: the public key has ${PUBLIC_KEY_LENGTH} bytes and the secret ${SECRET_LENGTH}`,
     );
   }
   if (signaling.length > MAX_URLS) {
     throw new RangeError(
-      `Cannot write ticket: it has room for ${MAX_URLS} URLs, not ${signaling.length}`,
+      `Cannot write ticket: it holds at most ${MAX_URLS} URLs, not ${signaling.length}`,
     );
   }
   const urls = signaling.map((url) => {
     const text = new TextEncoder().encode(url);
-    if (text.length > MAX_URL_LENGTH || !isPlain(url)) {
-      throw new RangeError(`Cannot write ticket: ${JSON.stringify(url)} is too long, or no URL`);
+    if (text.length > MAX_URL_LENGTH || !isPrintable(url)) {
+      throw new RangeError(
+        `Cannot write ticket: ${JSON.stringify(url)} is too long or not a URL`,
+      );
     }
     return concat(Uint8Array.of(text.length), text);
   });
-  const content = concat(
-    Uint8Array.of(VERSION),
-    publicKey,
-    secret,
-    Uint8Array.of(urls.length),
-    ...urls,
-  );
+  const header = Uint8Array.of(VERSION);
+  const content = concat(header, publicKey, secret, Uint8Array.of(urls.length), ...urls);
   return PREFIX + toBase64url(concat(content, checksum(content)));
 }
 
 /**
- * Reads a ticket. White space around and within it, as pasting adds, does not matter.
+ * Decodes a ticket. White space around and within it, as pasting adds, is ignored.
  *
- * @throws {MalformedMessageError} if it is none, or damaged
+ * @throws {MalformedMessageError} if the text is not a ticket, or damaged
  */
 export function decodeTicket(text: string): Ticket {
   const bytes = toBytes(text);
   const content = bytes.subarray(0, Math.max(0, bytes.length - CHECKSUM_LENGTH));
   if (!equalBytes(bytes.subarray(content.length), checksum(content))) {
-    throw new MalformedMessageError("Cannot read ticket: it is damaged, its checksum is wrong");
+    throw malformed("ticket", "the checksum is wrong; copy the ticket again");
   }
   const reader = new ByteReader(content, "ticket");
   const version = reader.uint8("version");
   if (version !== VERSION) {
-    throw new MalformedMessageError(
-      `Cannot read ticket: its version is ${version}, this program knows ${VERSION}`,
-    );
+    throw malformed("ticket", `version ${version} is unknown; this program reads ${VERSION}`);
   }
   const publicKey = reader.bytes(PUBLIC_KEY_LENGTH, "public key");
   const secret = reader.bytes(SECRET_LENGTH, "secret");
   const count = reader.uint8("count");
   if (count > MAX_URLS) {
-    throw new MalformedMessageError(
-      `Cannot read ticket: count is ${count}, at most ${MAX_URLS} are possible`,
-    );
+    throw malformed("ticket", `${count} URLs exceed the limit of ${MAX_URLS}`);
   }
   const signaling = Array.from({ length: count }, () => readUrl(reader));
   reader.end();
@@ -100,16 +93,12 @@ export function decodeTicket(text: string): Ticket {
 }
 
 function toBytes(text: string): Uint8Array<ArrayBuffer> {
-  const plain = text.length > MAX_TEXT_LENGTH ? "" : text.replaceAll(/\s+/g, "");
-  if (!plain.toLowerCase().startsWith(PREFIX)) {
-    throw new MalformedMessageError(`Cannot read ticket: a ticket starts with ${PREFIX}`);
+  const compact = text.length > MAX_TEXT_LENGTH ? "" : text.replaceAll(/\s+/g, "");
+  if (!compact.toLowerCase().startsWith(PREFIX)) {
+    throw malformed("ticket", `a ticket starts with ${PREFIX}`);
   }
-  const bytes = fromBase64url(plain.slice(PREFIX.length));
-  if (bytes === undefined) {
-    throw new MalformedMessageError(
-      `Cannot read ticket: behind ${PREFIX} there is something other than base64url`,
-    );
-  }
+  const bytes = fromBase64url(compact.slice(PREFIX.length));
+  if (bytes === undefined) throw malformed("ticket", `base64url has to follow ${PREFIX}`);
   return bytes;
 }
 
@@ -117,13 +106,13 @@ function readUrl(reader: ByteReader): string {
   const bytes = reader.bytes(reader.uint8("length of a URL"), "URL");
   try {
     const url = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    if (isPlain(url) && URL.canParse(url)) return url;
+    if (isPrintable(url) && URL.canParse(url)) return url;
   } catch { /* not UTF-8 */ }
-  throw new MalformedMessageError("Cannot read ticket: what should be a URL is none");
+  throw malformed("ticket", "a URL is invalid");
 }
 
-/** A URL is printed, and dialled: no control characters, no spaces, nothing but ASCII. */
-function isPlain(url: string): boolean {
+/** A URL is printed and dialled: printable ASCII only, no control characters and no spaces. */
+function isPrintable(url: string): boolean {
   return /^[\x21-\x7e]+$/.test(url);
 }
 
@@ -136,10 +125,10 @@ const VERSION = 1;
 const PUBLIC_KEY_LENGTH = 32;
 const CHECKSUM_LENGTH = 4;
 
-/** Ours: 128 bits are enough for what nobody can try out offline. */
+/** Chosen by us: nobody can try out guesses offline, so 128 bits are enough. */
 export const SECRET_LENGTH = 16;
 
-/** Ours: more than a few ways to signal make a ticket too long for a QR code. */
+/** Chosen by us: with more URLs a ticket no longer fits into a QR code. */
 const MAX_URLS = 8;
 const MAX_URL_LENGTH = 255;
 

@@ -1,10 +1,9 @@
 /**
- * What two peers tell each other before they punch: their addresses and what their NATs do with TCP.
+ * What each side tells the other before a punch, and which of the addresses in it may be dialled.
  *
  * @module
  */
 
-import type { Allocation, Behavior, UnsolicitedSyn } from "../nat/behavior.ts";
 import {
   formatIp,
   ipFamily,
@@ -15,88 +14,60 @@ import {
   withoutZone,
   zoneOf,
 } from "../net/address.ts";
+import type { NatProfile } from "./nat_profile.ts";
 
-/** An address where a peer may be met. */
+/** An address at which a peer may be reached (RFC 8445 §5.1.1). */
 export interface Candidate {
   /**
-   * `host`: an interface's own; `mapped`: opened by a router on request; `reflexive`: what a server sees of the
-   * punch port.
+   * `host`: the address of an interface; `mapped`: forwarded by a router on request; `reflexive`: the punch port as a
+   * STUN server sees it.
    */
   readonly kind: "host" | "mapped" | "reflexive";
-  /** Where to dial. */
+  /** The address to dial. */
   readonly address: TransportAddress;
 }
 
-/** One side's NAT, as far as TCP is concerned. Every part may be unknown. */
-export interface NatProfile {
-  /** Whether the external port depends on the destination. */
-  readonly mapping: Behavior;
-  /** From whom SYNs are let in. */
-  readonly filtering: Behavior;
-  /** What becomes of those that are not. */
-  readonly unsolicitedSyn: UnsolicitedSyn;
-  /** How external ports are chosen. */
-  readonly allocation: Allocation;
-  /** Whether `allocation.delta` holds between neighbouring local ports only. */
-  readonly onlyForNeighbours: boolean;
-  /** The external IP address; `null` where no server answered. */
-  readonly externalIp: string | null;
-  /**
-   * New mappings made just before the profile was sent, oldest first: local port and external port of each. What
-   * prediction goes by.
-   */
-  readonly samples: readonly PortPair[];
-}
-
-/** A local port and the external port that a NAT gave it. */
-export interface PortPair {
-  /** Where the packets came from. */
-  readonly localPort: number;
-  /** Where they seemed to come from, outside. */
-  readonly externalPort: number;
-}
-
-/** All that one side says of itself. */
+/** All that one side tells about itself. */
 export interface PunchDescription {
   /** Its NAT. */
   readonly profile: NatProfile;
-  /** Where it may be met. */
+  /** The addresses at which it may be reached. */
   readonly candidates: readonly Candidate[];
-  /** The local port that the side dials from, and listens on where it can. */
+  /** The local port that it dials from, and listens on if it can. */
   readonly punchPort: number;
   /** Whether it can listen on the punch port while it dials from it. */
   readonly canListenBeside: boolean;
 }
 
-/** What decides whether an address of the peer may be dialled. */
+/** What decides whether an address of the peer is an allowed target. */
 export interface DialContext {
-  /** The addresses of our own interfaces, canonical. */
+  /** The addresses of this host's interfaces, canonical, with the zones of link-local ones. */
   readonly ownIps: readonly string[];
-  /** Whether both sides have the same external IP address: then they are behind the same NAT, or on one host. */
+  /** Whether both sides have the same external IP address: they are behind the same NAT, or on one host. */
   readonly sharesExternalIp: boolean;
-  /** Whether the peer names the very same interfaces besides: then it is on this host. */
+  /** Whether the peer also names the very same interfaces: it is on this host. */
   readonly isSameHost: boolean;
-  /** The port that the peer says it listens on and dials from; its interfaces are dialled at no other. */
+  /** The port that the peer says it dials from; its interfaces are dialled at no other port. */
   readonly peerPunchPort: number;
-  /** Where the peer's NAT gives it other ports. */
+  /** The external IP address of the peer, where its NAT may give it other ports. */
   readonly peerExternalIp: string | null;
 }
 
-/** What both descriptions show. */
-export function dialContext(me: PunchDescription, peer: PunchDescription): DialContext {
-  const [ownIps, peerIps] = [hostIps(me), hostIps(peer)];
-  const sharesExternalIp = me.profile.externalIp === peer.profile.externalIp;
+/** The context that follows from the descriptions of both sides. */
+export function dialContext(local: PunchDescription, remote: PunchDescription): DialContext {
+  const [ownIps, peerIps] = [hostIps(local), hostIps(remote)];
+  const sharesExternalIp = local.profile.externalIp === remote.profile.externalIp;
   return {
     ownIps,
-    sharesExternalIp: sharesExternalIp && me.profile.externalIp !== null,
+    sharesExternalIp: sharesExternalIp && local.profile.externalIp !== null,
     isSameHost: sharesExternalIp && ownIps.length > 0 && ownIps.join() === peerIps.join(),
-    peerPunchPort: peer.punchPort,
-    peerExternalIp: peer.profile.externalIp,
+    peerPunchPort: remote.punchPort,
+    peerExternalIp: remote.profile.externalIp,
   };
 }
 
 /**
- * Whether a peer may make us dial this address.
+ * Whether a peer may make this host dial an address.
  *
  * @example
  * ```ts
@@ -112,66 +83,71 @@ export function isAllowedTarget(address: TransportAddress, context: DialContext)
   return whyNotAllowed(address, context) === null;
 }
 
-/** Why the address is not dialled, in words that follow "Cannot dial ...:"; `null` if it may be. */
+/** Whether a peer of which nothing is known may make this host dial an address: only addresses on the internet. */
+export function isAllowedOnInternet(address: TransportAddress): boolean {
+  return isAllowedTarget(address, NOTHING_KNOWN);
+}
+
+/** Why an address is not an allowed target, in words that follow "Cannot dial ...:"; `null` if it is one. */
 export function whyNotAllowed(address: TransportAddress, context: DialContext): string | null {
   const { ip, port } = address;
-  if (!(Number.isInteger(port) && port >= 1 && port <= 65535)) return "there is no such port";
-  if (METADATA_IPS.includes(withoutZone(ip))) return "it is a metadata server's address";
-  if (embedsIpv4(ip)) return "it stands for another address";
-  // Not our own addresses: a port of ours that is dialled from itself would even answer.
+  if (!(Number.isInteger(port) && port >= 1 && port <= 65535)) return "the port is invalid";
+  if (METADATA_IPS.includes(withoutZone(ip))) return "it is a cloud metadata address";
+  if (embedsIpv4(ip)) return "it embeds an IPv4 address";
+  // This host's own addresses are out: a port that dials itself would even answer.
   if (context.ownIps.includes(ip) && !context.isSameHost) return "it is an address of this host";
   const scope = ipScope(ip);
   switch (scope) {
     case "global":
-    case "documentation": // routed nowhere, except in laboratories
+    case "documentation": // not routed, except in labs
       return null;
     case "private":
     case "shared":
       if (context.isSameHost) return whyNotPort(address, context);
       if (!context.sharesExternalIp && !isOnOwnSubnet(ip, context.ownIps)) {
-        return "it is private, and on no network of this host";
+        return "it is private, but on no network of this host";
       }
       if (isBroadcast(ip, context.ownIps)) return "it is a broadcast address";
       return whyNotPort(address, context);
     case "link-local":
       if (!context.ownIps.some((own) => zoneOf(own) !== "" && zoneOf(own) === zoneOf(ip))) {
-        return "it is link-local, and not in a zone of this host";
+        return "it is link-local, but on no link of this host";
       }
       return whyNotPort(address, context);
     case "loopback":
-      return context.isSameHost ? whyNotPort(address, context) : "it is loopback, of another host";
+      return context.isSameHost ? whyNotPort(address, context) : "it is loopback on another host";
+    case "translation":
+      return "it is reserved for address translation";
     case "unspecified":
     case "multicast":
     case "reserved":
-    case "translation":
-      return `it is ${scope === "translation" ? "for translation" : scope}`;
+      return `it is ${scope}`;
   }
 }
 
-/** The peer's addresses of interfaces that may be dialled, at most so many. */
+/** The addresses of the peer's interfaces that may be dialled, at most `maxTargets` of them. */
 export function allowedHosts(
-  me: PunchDescription,
-  peer: PunchDescription,
+  local: PunchDescription,
+  remote: PunchDescription,
   maxTargets: number,
 ): TransportAddress[] {
-  const context = dialContext(me, peer);
-  return allowedTargets(peer, "host", context).slice(0, maxTargets);
+  return allowedTargets(remote, "host", dialContext(local, remote)).slice(0, maxTargets);
 }
 
-/** The peer's candidates of one kind that may be dialled, each once. */
+/** The addresses of the peer's candidates of one kind that may be dialled, without duplicates. */
 export function allowedTargets(
-  peer: PunchDescription,
-  kind: PunchDescription["candidates"][number]["kind"],
+  remote: PunchDescription,
+  kind: Candidate["kind"],
   context: DialContext,
 ): TransportAddress[] {
-  const addresses = peer.candidates.filter((candidate) => candidate.kind === kind)
+  const addresses = remote.candidates.filter((candidate) => candidate.kind === kind)
     .map(({ address }) => address).filter((address) => isAllowedTarget(address, context));
   return addresses.filter((address, index) =>
     addresses.findIndex((other) => sameTransportAddress(other, address)) === index
   );
 }
 
-/** A peer dials from a port of its own choice, so it has no reason to name a system port, or any but that one. */
+/** A peer dials from a port that it chose itself, so it has no reason to name a system port or any other port. */
 function whyNotPort({ ip, port }: TransportAddress, context: DialContext): string | null {
   if (port < FIRST_USER_PORT) return "it is a system port on a private network";
   if (context.sharesExternalIp && ip === context.peerExternalIp) return null;
@@ -183,7 +159,7 @@ function hostIps({ candidates }: PunchDescription): string[] {
   return [...new Set(ips)].sort();
 }
 
-/** Masks are not known where interfaces are: the usual ones are taken, which err on the safe side. */
+/** The netmasks of interfaces are not known here, so the usual ones are assumed; they err on the safe side. */
 function isOnOwnSubnet(ip: string, ownIps: readonly string[]): boolean {
   return ownIps.some((own) => ipFamily(own) === ipFamily(ip) && prefixOf(own) === prefixOf(ip));
 }
@@ -198,14 +174,23 @@ function isBroadcast(ip: string, ownIps: readonly string[]): boolean {
   return bytes.length === 4 && isOnOwnSubnet(ip, ownIps) && (bytes[3] === 0 || bytes[3] === 255);
 }
 
-/** IPv4-mapped (RFC 4291 §2.5.5.2) and 6to4 (RFC 3056) addresses lead to IPv4 past the rules for it. */
+/** IPv4-mapped (RFC 4291 §2.5.5.2) and 6to4 (RFC 3056) addresses would bypass the rules for IPv4. */
 function embedsIpv4(ip: string): boolean {
   const bytes = ipToBytes(ip);
   if (bytes.length === 4) return false;
   return formatIp(bytes).startsWith("::ffff:") || (bytes[0] === 0x20 && bytes[1] === 0x02);
 }
 
-/** RFC 6335 §6: the ports below are the system's. */
+/** The context of {@linkcode isAllowedOnInternet}. */
+const NOTHING_KNOWN: DialContext = {
+  ownIps: [],
+  sharesExternalIp: false,
+  isSameHost: false,
+  peerPunchPort: 0,
+  peerExternalIp: null,
+};
+
+/** RFC 6335 §6: system ports end below. */
 const FIRST_USER_PORT = 1024;
 
 /** Where clouds hand out credentials: AWS, GCP, Azure, Alibaba and Oracle. */

@@ -1,247 +1,248 @@
 /**
- * Carries out the dials of a plan and hands over every connection that comes of them.
- *
- * A socket that waits for an answer is left alone: the peer's SYN may be on its way to it. A reset is answered by
- * the next SYN at once: two sides that both reset pass each other's filters as soon as their SYNs cross, and redialling
- * without a pause brings that about within two round trips.
+ * Carries out the connectivity checks of a plan: dials, listens, and hands over every connection that comes of it.
  *
  * @module
  */
 
-import { type ConnectionAttempt, NetworkError } from "../base/errors.ts";
-import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
-import { Deadline } from "../base/timers.ts";
-import { formatTransportAddress, ipFamily, type TransportAddress } from "../net/address.ts";
-import type { Network, TcpConnection } from "../net/network.ts";
-import type { NominationOutcome } from "./nomination.ts";
+import { type ConnectionAttempt, NetworkError, type NetworkErrorReason } from "../base/errors.ts";
+import { ResettableTimer } from "../base/timers.ts";
+import { formatTransportAddress, type IpFamily, ipFamily } from "../net/address.ts";
+import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
+import { AttemptRecord } from "./attempt_record.ts";
 import {
-  type CheckListEntry,
+  type ChecksAction,
+  type ChecksEvent,
+  type ChecksOptions,
+  type ChecksState,
+  isFinished,
+  isReset,
+  planChecks,
+  stepChecks,
+  wakeAtMs,
+} from "./check_engine.ts";
+import type { NominationOutcome } from "./nomination_engine.ts";
+import {
+  acceptedKindOf,
   type DirectPathKind,
   methodOf,
-  type PunchPlan,
-} from "./plan_types.ts";
-import { delay } from "@std/async/delay";
+  type PathContext,
+  pathKindOf,
+} from "./path_kinds.ts";
+import type { PunchPlan } from "./plan_types.ts";
 
-/** The record of one dial, of a spray of them, or of a connection that was accepted. */
-export class AttemptRecord {
-  readonly kind: PathKind;
-  readonly method: PunchMethodName | null;
-  readonly remote: string;
-  tries = 0;
-  resets = 0;
-  #local: string | null = null;
-  #reason: string | undefined;
-  #outcome: ConnectionAttempt["outcome"] = "abandoned";
-  readonly #startedAtMs = performance.now();
-  #elapsedMs: number | undefined;
-
-  /** @param remote the address that is dialled, or a description of several */
-  constructor(kind: PathKind, remote: string, method: PunchMethodName | null = null) {
-    this.kind = kind;
-    this.remote = remote;
-    this.method = method;
-  }
-
-  /**
-   * Notes what came of it. A connection stays; otherwise the last counts, of the dials of a spray as of redials.
-   *
-   * @param local the address that it left from, if it is known
-   * @param reason why, in words
-   */
-  end(outcome: ConnectionAttempt["outcome"], local: string | null = null, reason?: string): void {
-    if (this.#outcome === "connected") return;
-    this.#reason = reason;
-    this.#local = local ?? this.#local;
-    this.#outcome = outcome;
-    this.#elapsedMs = performance.now() - this.#startedAtMs;
-  }
-
-  /** The record as data. */
-  toAttempt(): ConnectionAttempt {
-    return {
-      kind: this.kind,
-      method: this.method,
-      transport: "tcp",
-      local: this.#local,
-      remote: this.remote,
-      outcome: this.#outcome,
-      tries: this.tries,
-      resets: this.resets,
-      elapsedMs: this.#elapsedMs ?? performance.now() - this.#startedAtMs,
-      reason: this.#reason,
-    };
-  }
-}
-
-/** What became of a connection, in the words of a record. */
-export const ATTEMPT_OUTCOMES: Readonly<Record<NominationOutcome, ConnectionAttempt["outcome"]>> = {
-  nominated: "connected",
-  "not-nominated": "abandoned",
-  "not-authenticated": "not-authenticated",
-  broken: "failed",
-};
-
-/** What dialling needs. */
-export interface ConnectivityChecksOptions {
+/** What the checks need. */
+export interface ConnectivityChecksOptions extends ChecksOptions {
   readonly network: Network;
-  readonly punchPort: number;
-  /** Whether something listens on the punch port meanwhile. */
-  readonly reusePort: boolean;
-  /** Takes each connection; it is the taker's from then on. One that breaks is dialled again. */
+  /** Which kind of path a connection is. */
+  readonly context: PathContext;
+  /** Accepted connections of other kinds are reset. */
+  readonly pathKinds: ReadonlySet<DirectPathKind>;
+  /** Takes over a connection, and resolves once it is settled. */
   readonly onConnection: (connection: TcpConnection) => Promise<NominationOutcome>;
-  /** The kind of path that a target belongs to. */
-  readonly kindOf: (target: TransportAddress) => DirectPathKind;
-  /** Ends all dials. */
-  readonly signal: AbortSignal;
 }
 
-/** The dials of a plan under way. */
+/** The connectivity checks of one plan. */
 export class ConnectivityChecks {
   readonly #plan: PunchPlan;
   readonly #options: ConnectivityChecksOptions;
-  readonly #traces: AttemptRecord[] = [];
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "tick" }));
+  readonly #finished = Promise.withResolvers<void>();
+  /** What cancels the sockets of an entry, and those that listen. */
+  readonly #cancels = new Map<number | "listener", AbortController>();
+  /** By check, or by entry if the checks of a large entry share one. */
+  readonly #dialled = new Map<string, AttemptRecord>();
+  readonly #accepted: AttemptRecord[] = [];
+  readonly #kinds = new WeakMap<TcpConnection, DirectPathKind>();
+  #state: ChecksState;
+  #error: { readonly cause: unknown } | undefined;
 
   constructor(plan: PunchPlan, options: ConnectivityChecksOptions) {
     this.#plan = plan;
     this.#options = options;
+    this.#state = planChecks(plan, options);
   }
 
-  /** What was dialled so far. */
-  get traces(): readonly AttemptRecord[] {
-    return this.#traces;
+  /** Everything that was dialled and accepted so far. */
+  get attempts(): ConnectionAttempt[] {
+    return [...this.#dialled.values(), ...this.#accepted].map((record) => record.toAttempt());
   }
 
-  /** Runs all groups to their end, or until the signal ends them; never rejects for a dial that fails. */
+  /** The kind of path that one of its connections is. */
+  kindOf(connection: TcpConnection): DirectPathKind {
+    return this.#kinds.get(connection)!;
+  }
+
+  /**
+   * Dials and listens until nothing more can come of it. Dials that fail are recorded.
+   *
+   * @throws whatever else goes wrong, such as a missing permission
+   */
   async run(): Promise<void> {
-    await Promise.all(this.#plan.dials.map((group) => this.#runGroup(group)));
+    this.#dispatch({ kind: "started" });
+    await this.#finished.promise;
   }
 
-  async #runGroup(group: CheckListEntry): Promise<void> {
-    const { signal } = this.#options;
-    using deadline = new Deadline(group.startMs + group.timeoutMs, signal);
-    const dials: Promise<void>[] = [];
+  /** The other side is known to have this side's offer, and dials too. */
+  confirm(): void {
+    this.#dispatch({ kind: "confirmed" });
+  }
+
+  /** Ends all dials and stops listening. Connections that were handed over are not touched. */
+  stop(): void {
+    this.#dispatch({ kind: "stopped" });
+  }
+
+  #dispatch(event: ChecksEvent): void {
+    const { state, actions } = stepChecks(this.#state, event, performance.now());
+    this.#state = state;
+    for (const action of actions) this.#perform(action);
+    const atMs = wakeAtMs(this.#state);
+    if (atMs === Infinity) this.#timer.clear();
+    else this.#timer.set(Math.max(0, atMs - performance.now()));
+    if (!isFinished(this.#state)) return;
+    if (this.#error === undefined) this.#finished.resolve();
+    else this.#finished.reject(this.#error.cause);
+  }
+
+  #perform(action: ChecksAction): void {
+    switch (action.kind) {
+      case "dial":
+        return void this.#dial(action.check);
+      case "end":
+        return this.#recordOf(action.check).end(action.outcome);
+      case "cancel":
+        return this.#cancels.get(action.entry)?.abort();
+      case "listen":
+        return void this.#listen();
+      case "stop-listening":
+        return this.#cancels.get("listener")?.abort();
+    }
+  }
+
+  async #dial(check: number): Promise<void> {
+    const { entry, target, localPort } = this.#state.checks[check]!;
+    const { network, canListenBeside } = this.#options;
+    const record = this.#recordOf(check);
+    record.tries++;
     try {
-      if (group.startMs > 0) await delay(group.startMs, { signal: deadline.signal });
-      const isSpray = group.targets.length * group.perTarget > SPRAY;
-      const spray = isSpray
-        ? this.#trace(group.targets[0]!, `${group.targets.length} ports of ${group.targets[0]!.ip}`)
-        : undefined;
-      const startedAtMs = performance.now();
-      for (const [index, target] of targetsOf(group).entries()) {
-        await waitForTurn(index, group, startedAtMs, deadline.signal);
-        const trace = spray ?? this.#trace(target);
-        const localPort = group.from === "punch"
-          ? this.#options.punchPort
-          : group.localPorts?.[index] ?? 0;
-        dials.push(this.#dial(target, localPort, group, trace, deadline.signal));
-      }
+      const connection = await network.connectTcp(target, {
+        local: { ip: ipFamily(target.ip) === 4 ? "0.0.0.0" : "::", port: localPort },
+        reusePort: this.#plan.dials[entry]!.from === "punch" && canListenBeside,
+        signal: this.#signalOf(entry),
+      });
+      this.#kinds.set(connection, pathKindOf(target, this.#options.context));
+      this.#dispatch({ kind: "connected", check });
+      const outcome = await this.#settle(connection, record);
+      this.#dispatch({ kind: "settled", check, outcome, random: Math.random() });
     } catch (error) {
-      if (!deadline.signal.aborted) throw error;
-    }
-    await Promise.all(dials);
-  }
-
-  /** One target, again and again if it resets. */
-  async #dial(
-    target: TransportAddress,
-    localPort: number,
-    group: CheckListEntry,
-    trace: AttemptRecord,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { network, onConnection } = this.#options;
-    const local = { ip: ipFamily(target.ip) === 4 ? "0.0.0.0" : "::", port: localPort };
-    const reusePort = group.from === "punch" && this.#options.reusePort;
-    for (let tries = 1;; tries++) {
-      trace.tries++;
-      try {
-        const connection = await network.connectTcp(target, { local, reusePort, signal });
-        const from = formatTransportAddress(connection.local);
-        const outcome = await onConnection(connection);
-        if (outcome !== "broken" || tries >= group.maxTries) {
-          return trace.end(ATTEMPT_OUTCOMES[outcome], from);
-        }
-      } catch (error) {
-        if (signal.aborted) {
-          return trace.end(this.#options.signal.aborted ? "abandoned" : "timed-out");
-        }
-        if (!(error instanceof NetworkError)) throw error;
-        const isReset = error.reason === "refused" || error.reason === "reset";
-        if (isReset) trace.resets++;
-        const isWorthAnother = isReset || TEMPORARY.includes(error.reason);
-        if (!isWorthAnother || tries >= group.maxTries) return trace.end(outcomeOf(error));
-      }
-      try {
-        await delay(pauseMs(tries), { signal });
-      } catch {
-        return trace.end(this.#options.signal.aborted ? "abandoned" : "refused");
-      }
+      const reason = this.#reasonOf(error, entry);
+      if (isReset(reason)) record.resets++;
+      this.#dispatch({ kind: "failed", check, reason, random: Math.random() });
     }
   }
 
-  #trace(target: TransportAddress, remote = formatTransportAddress(target)): AttemptRecord {
-    const kind = this.#options.kindOf(target);
-    const trace = new AttemptRecord(kind, remote, methodOf(kind, this.#plan.method));
-    this.#traces.push(trace);
-    return trace;
+  /** Listens on the punch port, in each address family that this side has an address of. */
+  async #listen(): Promise<void> {
+    const { candidates } = this.#options.context.local;
+    const families = new Set<IpFamily>([
+      4,
+      ...candidates.map(({ address }) => ipFamily(address.ip)),
+    ]);
+    let listeners: (TcpListener | undefined)[] = [];
+    try {
+      listeners = await Promise.all(Array.from(families, (family) => this.#listenIn(family)));
+    } catch (error) {
+      this.#fail(error);
+    }
+    const open = listeners.filter((listener) => listener !== undefined);
+    for (const listener of open) void this.#accept(listener);
+    this.#dispatch({ kind: "listening", isOpen: open.length > 0 });
+  }
+
+  /** A listener; `undefined` if the system refuses it: dials may lead to the peer all the same. */
+  async #listenIn(family: IpFamily): Promise<TcpListener | undefined> {
+    const { network, punchPort, canListenBeside } = this.#options;
+    const local = { ip: family === 4 ? "0.0.0.0" : "::", port: punchPort };
+    try {
+      return await network.listenTcp(local, { reusePort: canListenBeside });
+    } catch (error) {
+      if (error instanceof NetworkError) return undefined;
+      throw error;
+    }
+  }
+
+  async #accept(listener: TcpListener): Promise<void> {
+    const signal = this.#signalOf("listener");
+    try {
+      for (;;) void this.#take(await listener.accept({ signal }));
+    } catch (error) {
+      if (!signal.aborted) this.#fail(error);
+    } finally {
+      listener.close();
+    }
+  }
+
+  async #take(connection: TcpConnection): Promise<void> {
+    const { context, pathKinds } = this.#options;
+    const kind = acceptedKindOf(connection.remote, context);
+    if (!pathKinds.has(kind)) return connection.reset();
+    this.#kinds.set(connection, kind);
+    const remote = formatTransportAddress(connection.remote);
+    const record = new AttemptRecord(kind, remote, methodOf(kind, this.#plan.method));
+    if (this.#accepted.length < MAX_ACCEPTED_RECORDS) this.#accepted.push(record);
+    this.#dispatch({ kind: "accepted" });
+    try {
+      await this.#settle(connection, record);
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#dispatch({ kind: "accepted-settled" });
+  }
+
+  async #settle(connection: TcpConnection, record: AttemptRecord): Promise<NominationOutcome> {
+    const outcome = await this.#options.onConnection(connection);
+    record.settle(outcome, connection);
+    return outcome;
+  }
+
+  #recordOf(check: number): AttemptRecord {
+    const { entry, target } = this.#state.checks[check]!;
+    const { targets, perTarget } = this.#plan.dials[entry]!;
+    const isLarge = targets.length * perTarget > MAX_OWN_RECORDS;
+    const id = isLarge ? `entry ${entry}` : `check ${check}`;
+    const existing = this.#dialled.get(id);
+    if (existing !== undefined) return existing;
+    const kind = pathKindOf(target, this.#options.context);
+    const remote = isLarge
+      ? `${targets.length} ports of ${target.ip}`
+      : formatTransportAddress(target);
+    const record = new AttemptRecord(kind, remote, methodOf(kind, this.#plan.method));
+    this.#dialled.set(id, record);
+    return record;
+  }
+
+  #signalOf(what: number | "listener"): AbortSignal {
+    const cancel = this.#cancels.get(what) ?? new AbortController(); // one for all sockets that end together
+    this.#cancels.set(what, cancel);
+    return cancel.signal;
+  }
+
+  /** What a failed dial means; anything that is not the network's doing fails the checks. */
+  #reasonOf(error: unknown, entry: number): NetworkErrorReason | "cancelled" {
+    if (this.#signalOf(entry).aborted) return "cancelled";
+    if (error instanceof NetworkError) return error.reason;
+    this.#fail(error);
+    return "other";
+  }
+
+  #fail(cause: unknown): void {
+    this.#error ??= { cause };
+    this.stop();
   }
 }
 
-/** Each target as often as the group wants, all targets once before any twice. */
-function targetsOf({ targets, perTarget }: CheckListEntry): TransportAddress[] {
-  return Array.from({ length: perTarget }, () => targets).flat();
-}
+/** An entry with more dials than this shares one record. Chosen by us. */
+const MAX_OWN_RECORDS = 32;
 
-/**
- * Waits until a dial of a group is due, by the clock: delays that add up would stretch a spray beyond the system's
- * first retransmission. Timers are coarser than the spacing, so several dials may be due at once.
- */
-async function waitForTurn(
-  index: number,
-  { spacingMs }: CheckListEntry,
-  startedAtMs: number,
-  signal: AbortSignal,
-): Promise<void> {
-  const waitMs = startedAtMs + index * spacingMs - performance.now();
-  if (waitMs >= 1) await delay(waitMs, { signal });
-}
-
-function outcomeOf({ reason }: NetworkError): ConnectionAttempt["outcome"] {
-  switch (reason) {
-    case "refused":
-    case "reset":
-      return "refused";
-    case "unreachable":
-      return "unreachable";
-    case "timed-out":
-      return "timed-out";
-    default:
-      return "failed";
-  }
-}
-
-/** From one try to the next. */
-function pauseMs(tries: number): number {
-  if (tries < QUICK_TRIES) return Math.random() * JITTER_MS;
-  return tries < SLOW_TRIES ? SLOW_MS : PATIENT_MS;
-}
-
-/** What may pass: ICMP errors, and the end of the system's patience, which is shorter than that of people. */
-const TEMPORARY: readonly string[] = ["unreachable", "timed-out"];
-
-/** Dials of a group that are more than these share one trace. */
-const SPRAY = 32;
-
-/** Enough that two sides which retry in step drift apart, small beside any round trip. */
-const JITTER_MS = 3;
-
-/**
- * Redials at once, then slowly: 100 cover a second of skew at 10 ms round trips; after that somebody resets who is
- * not the peer. Ours.
- */
-const QUICK_TRIES = 100;
-const SLOW_MS = 50;
-
-/** Where people carry the offers there is no hurry. */
-const SLOW_TRIES = 200;
-const PATIENT_MS = 1000;
+/** Accepted connections that are recorded. Chosen by us: the peer makes a few, others may make any number. */
+const MAX_ACCEPTED_RECORDS = 64;

@@ -1,7 +1,7 @@
 /**
- * The punch port, and what is known of the NAT in front of it: a TCP connection to a STUN server keeps a mapping
- * alive and tells the external address; a few more, from ports of their own, show how the NAT chooses external ports
- * just now.
+ * The base socket of a punch (RFC 8445 §5.1.1.1), and gathering what is known of the NAT in front of it: one TCP
+ * connection to a STUN server keeps a mapping alive and shows the external address; a few more, each from a port of its
+ * own, show how the NAT chooses external ports at the moment.
  *
  * @module
  */
@@ -17,7 +17,6 @@ import {
   mappingSamples,
   portSamples,
   type Probe,
-  type ProbeSpec,
 } from "../nat/probe.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
 import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts";
@@ -29,45 +28,182 @@ import {
   OwnAddresses,
 } from "../net/local_address.ts";
 import type { Network, TcpListener } from "../net/network.ts";
-import type { Candidate, NatProfile, PortPair, PunchDescription } from "./candidates.ts";
-import { dependsOnDestination } from "./nat_profile.ts";
-import { isStale } from "./offer.ts";
+import type { Candidate, PunchDescription } from "./candidates.ts";
+import { dependsOnDestination, type NatProfile, type PortPair } from "./nat_profile.ts";
+import { isStale, MAX_CANDIDATES } from "./offer.ts";
 
-/** What learning needs. */
-export interface LearnOptions {
+/** What a base socket needs. */
+export interface OpenBaseSocketOptions {
+  /** The network to use. */
   readonly network: Network;
-  /** Best first. */
+  /** STUN servers that speak TCP, best first; none for a punch without a NAT, such as within a LAN. */
   readonly servers: readonly TransportAddress[];
-  /** Of the servers. */
+  /** The address family of the servers. */
   readonly family: IpFamily;
-  /** What a NAT test found. */
-  readonly report?: Pick<FamilyReport, "mapping"> | null;
+  /** What a NAT test found over TCP: gathering has no time to learn filtering and resets. */
+  readonly report?: Pick<FamilyReport, "mapping" | "filtering" | "unsolicitedSyn"> | null;
+  /** Hosts to dial over IPv6, only to learn this host's address if its interfaces are not known. */
+  readonly ipv6Hosts?: readonly NamedHost[];
+  /** External addresses that a router forwards to the punch port. */
+  readonly mapped?: readonly TransportAddress[];
+  /** Aborts the gathering. */
   readonly signal?: AbortSignal;
 }
 
-/** What servers tell of the NAT. */
-export interface Learned {
+/** A punch port that is ready for use, and the description of this side that goes with it. */
+export class BaseSocket implements AsyncDisposable {
+  readonly #options: OpenBaseSocketOptions;
+  readonly #dialer: TcpDialer;
+  readonly #mappings = new AsyncDisposableStack();
+  readonly #openedAtMs = performance.now();
+  #description: PunchDescription;
+  #sampledAtMs = performance.now();
+  #refreshes = 0;
+
+  private constructor(
+    options: OpenBaseSocketOptions,
+    dialer: TcpDialer,
+    description: PunchDescription,
+  ) {
+    this.#options = options;
+    this.#dialer = dialer;
+    this.#description = description;
+  }
+
+  /**
+   * Gathers the external address and how the NAT behaves. It takes two round trips to the servers, or four with only one
+   * server. If no server answers, the base socket is ready all the same, with what this host knows of itself.
+   *
+   * @throws {NetworkError} `not-permitted`
+   */
+  static async open(options: OpenBaseSocketOptions): Promise<BaseSocket> {
+    const { network, family, signal } = options;
+    const ports = await freePorts(network, family);
+    const dialer = new TcpDialer(network, family, () => performance.now(), {
+      reusePort: network.canReusePort,
+    });
+    await using ownIpv6 = new LocalIpv6Search(network, options.ipv6Hosts, signal);
+    try {
+      const gathered = await gather(dialer, ports, options);
+      const seen = [
+        dialer.localIp ?? await localIpWithoutServers(network, signal),
+        await ownIpv6.find(gathered.external === null),
+      ];
+      const seenIps = seen.filter((ip) => ip !== undefined);
+      const candidates = await candidatesOf(ports, gathered, seenIps, options);
+      return new BaseSocket(options, dialer, describe(ports, gathered, candidates, options));
+    } catch (error) {
+      await dialer[Symbol.asyncDispose]();
+      signal?.throwIfAborted();
+      throw error;
+    }
+  }
+
+  /** What to tell the peer. */
+  get description(): PunchDescription {
+    return this.#description;
+  }
+
+  /** Whether a punch may fail for lack of a known address, so that a port that a router forwards would help. */
+  get needsMapping(): boolean {
+    const { profile } = this.#description;
+    return dependsOnDestination(profile) || profile.externalIp === null;
+  }
+
+  /** How long ago the samples in the profile were taken, in milliseconds. */
+  get sampleAgeMs(): number {
+    return performance.now() - this.#sampledAtMs;
+  }
+
+  /**
+   * Takes new samples if those in the profile are too old to predict from, which takes two round trips; resolves with
+   * whether it did. It does so a few times at most, so that a peer cannot make this side flood the server.
+   */
+  async refresh(signal?: AbortSignal): Promise<boolean> {
+    const [server] = this.#options.servers;
+    const isNeeded = isStale({ side: this.#description, sampleAgeMs: this.sampleAgeMs });
+    if (server === undefined || !isNeeded || this.#refreshes >= MAX_REFRESHES) return false;
+    this.#refreshes++;
+    const options = { ...this.#options, signal: signal ?? this.#options.signal };
+    const samples = await resample(this.#dialer, server, options);
+    if (samples.length === 0) return false;
+    this.#sampledAtMs = performance.now();
+    const { profile } = this.#description;
+    this.#description = { ...this.#description, profile: { ...profile, samples } };
+    return true;
+  }
+
+  /**
+   * This base socket or, if its mapping may be gone, a new one in its place: servers reset idle connections, and some
+   * NATs end the mapping with them. A port that a router forwards must stay.
+   *
+   * @throws the signal's reason; this base socket is disposed of then
+   */
+  async renew(signal?: AbortSignal): Promise<BaseSocket> {
+    const { servers } = this.#options;
+    const isYoung = performance.now() - this.#openedAtMs < MAX_IDLE_MS;
+    const isForwarded = this.#description.candidates.some(({ kind }) => kind === "mapped");
+    if (isYoung || servers.length === 0 || isForwarded) return this;
+    await this[Symbol.asyncDispose]();
+    return await BaseSocket.open({ ...this.#options, signal: signal ?? this.#options.signal });
+  }
+
+  /** Keeps the NAT's mapping and its connection in use until the result is disposed of. */
+  keepAlive(): Disposable {
+    const { punchPort } = this.#description;
+    const timer = setInterval(() => this.#dialer.keepAlive(punchPort), KEEP_ALIVE_MS);
+    return { [Symbol.dispose]: () => clearInterval(timer) };
+  }
+
+  /**
+   * Adds an external address that a router forwards to the punch port; the next offer names it.
+   *
+   * @param mapping taken over: it is disposed of together with the base socket
+   */
+  async addMapped(address: TransportAddress, mapping: AsyncDisposable): Promise<void> {
+    if (this.#mappings.disposed) return await mapping[Symbol.asyncDispose]();
+    this.#mappings.use(mapping);
+    const mapped: Candidate = { kind: "mapped", address };
+    const candidates = [mapped, ...this.#description.candidates].slice(0, MAX_CANDIDATES);
+    this.#description = { ...this.#description, candidates };
+  }
+
+  /** Closes the connections that keep the mapping alive; connections that were punched stay. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#mappings.disposeAsync();
+    await this.#dialer[Symbol.asyncDispose]();
+  }
+}
+
+/** The ports of a base socket, all free when they were chosen. */
+interface BasePorts {
+  /** Dials the servers. */
+  readonly base: number;
+  /** Not used before the punch, for NATs that make a new mapping for each destination. */
+  readonly fresh: number;
+  /** Sample the NAT's allocation of ports. */
+  readonly burst: readonly number[];
+}
+
+/** What the servers' answers show. */
+interface Gathered {
   readonly mapping: Behavior;
   readonly allocation: AllocationVerdict;
   readonly external: TransportAddress | null;
   readonly samples: readonly PortPair[];
 }
 
-/** The ports of an anchor, all free when they were chosen. */
-export interface BasePorts {
-  /** Dials the servers. */
-  readonly base: number;
-  /** Is not dialled from before the punch, for NATs on which each dial costs a mapping. */
-  readonly fresh: number;
-  readonly burst: readonly number[];
-}
+type GatherOptions = Pick<
+  OpenBaseSocketOptions,
+  "network" | "servers" | "family" | "report" | "signal"
+>;
 
-/** Asks the servers until enough is known, or nothing more will be. */
-export async function learn(
+/** Asks the servers until enough is known, or no more answers are to be expected. */
+async function gather(
   dialer: TcpDialer,
   ports: BasePorts,
-  { network, servers, report, family, signal }: LearnOptions,
-): Promise<Learned> {
+  { network, servers, report, family, signal }: GatherOptions,
+): Promise<Gathered> {
   const own = new OwnAddresses(network, ports.base);
   const limitMs = performance.now() + TIMEOUT_MS;
   const reported = report?.mapping.behavior ?? "unknown";
@@ -79,13 +215,12 @@ export async function learn(
     }
   }
   const dialled = new Set<string>();
-  const dialBase = (to: TransportAddress, server: number) => {
+  const dialFromBase = (to: TransportAddress, server: number) => {
     if (dialled.has(`${to.ip} ${to.port}`)) return;
     dialled.add(`${to.ip} ${to.port}`);
-    const spec: ProbeSpec = { socket: "mapping", server, test: "binding", to };
-    dialer.dial(spec, ports.base);
+    dialer.dial({ socket: "mapping", server, test: "binding", to }, ports.base);
   };
-  for (const [index, to] of servers.entries()) dialBase(to, index);
+  for (const [index, to] of servers.entries()) dialFromBase(to, index);
 
   for (;;) {
     const samples = mappingSamples(dialer.probes);
@@ -94,12 +229,12 @@ export async function learn(
     if (seen === "unknown") {
       for (const [index, primary] of servers.entries()) {
         const [alternate] = alternatesOf(learnServer(primary, dialer.probes));
-        if (alternate !== undefined) dialBase(alternate, index);
+        if (alternate !== undefined) dialFromBase(alternate, index);
       }
     }
     const pairs = first === undefined ? [] : portSamples(dialer.probes, first);
     const allocation = classifyAllocation(pairs);
-    // What was asked together is answered together: what is missing then was lost, and takes a second or more.
+    // Requests that were sent together are answered together: whatever is missing then was lost for a second or more.
     const togetherAtMs = answeredTogetherAtMs(dialer.probes);
     const isLate = togetherAtMs <= performance.now();
     const mapping = seen === "unknown" && isLate && samples.length > 0 ? reported : seen;
@@ -109,9 +244,9 @@ export async function learn(
     if (isLate && needsPorts && first !== undefined && !hasMoreDials) {
       hasMoreDials = true;
       const { burst } = await freePorts(network, family);
-      for (const [index, port] of burst.slice(-STRANGERS).entries()) {
-        const spec = { socket: `burst ${ports.burst.length + index}`, server: 0, to: first };
-        dialer.dial({ ...spec, test: "binding" }, port);
+      for (const [index, port] of burst.slice(-SCATTERED).entries()) {
+        const socket = `burst ${ports.burst.length + index}`;
+        dialer.dial({ socket, server: 0, test: "binding", to: first }, port);
       }
     }
     const deadlineMs = Math.min(limitMs, dialer.deadlineMs);
@@ -129,7 +264,7 @@ export async function learn(
   }
 }
 
-/** When whatever was asked together with what is answered already should be answered, too. */
+/** When everything that was sent together with an answered request should have been answered too. */
 function answeredTogetherAtMs(probes: readonly Probe[]): number {
   const times = probes.flatMap(({ sentAtMs, reply }) => {
     return reply ? [reply.atMs + Math.max(MIN_GRACE_MS, (reply.atMs - sentAtMs) / 2)] : [];
@@ -137,11 +272,11 @@ function answeredTogetherAtMs(probes: readonly Probe[]): number {
   return Math.min(...times);
 }
 
-/** New mappings on new ports, oldest first. */
-export async function resample(
+/** New mappings of new ports, oldest first. */
+async function resample(
   dialer: TcpDialer,
   server: TransportAddress,
-  { network, family, signal }: LearnOptions,
+  { network, family, signal }: GatherOptions,
 ): Promise<PortPair[]> {
   const { burst } = await freePorts(network, family);
   const before = dialer.probes.length;
@@ -150,195 +285,49 @@ export async function resample(
     dialer.dial({ socket, server: 0, test: "binding", to: server }, port);
   }
   const limitMs = performance.now() + TIMEOUT_MS;
-  const mine = () => dialer.probes.slice(before, before + burst.length);
-  while (mine().some(({ reply }) => reply === undefined)) {
-    const isEnough = mine().filter(({ reply }) => reply !== undefined).length >= ENOUGH_SAMPLES;
-    const lateAtMs = isEnough ? answeredTogetherAtMs(mine()) : Infinity;
+  const probes = () => dialer.probes.slice(before, before + burst.length);
+  while (probes().some(({ reply }) => reply === undefined)) {
+    const answered = probes().filter(({ reply }) => reply !== undefined).length;
+    const lateAtMs = answered >= ENOUGH_SAMPLES ? answeredTogetherAtMs(probes()) : Infinity;
     const deadlineMs = Math.min(limitMs, dialer.deadlineMs, lateAtMs);
     if (deadlineMs <= performance.now()) break;
     await dialer.wait(deadlineMs, signal);
   }
-  return mine().flatMap((probe) => {
+  return probes().flatMap((probe) => {
     const reply = bindingReply(probe);
     return reply ? [{ localPort: probe.localPort, externalPort: reply.mapped.port }] : [];
   });
 }
 
-/** Two servers tell whether the destination matters; whether its port does makes no difference to a punch. */
+/** Two servers show whether the destination matters; whether the port alone does makes no difference to a punch. */
 function mappingOf(samples: readonly MappingSample[], own: OwnAddresses): Behavior {
   const { behavior } = classifyMapping(samples, own.isOwn);
   const isKnown = behavior !== "unknown" || !differsByDestination(samples);
   return isKnown ? behavior : "address-and-port-dependent";
 }
 
-/** A port for the anchor, one that is left alone, and for the burst a row and others. */
-export async function freePorts(network: Network, family: IpFamily): Promise<BasePorts> {
+/** A base port, one that is left alone, and for the burst a row of consecutive ports and some scattered ones. */
+async function freePorts(network: Network, family: IpFamily): Promise<BasePorts> {
   const ip = family === 4 ? "0.0.0.0" : "::";
   using listeners = new DisposableStack();
   const listen = async (port: number) => listeners.use(await network.listenTcp({ ip, port }));
   const row = await openConsecutive(ROW, listen) ?? [];
   const [base, fresh] = [await listen(0), await listen(0)];
-  const strangers: TcpListener[] = [];
-  while (strangers.length < STRANGERS) strangers.push(await listen(0));
+  const scattered: TcpListener[] = [];
+  while (scattered.length < SCATTERED) scattered.push(await listen(0));
   return {
     base: base.local.port,
     fresh: fresh.local.port,
-    burst: [...row, ...strangers].map(({ local }) => local.port),
+    burst: [...row, ...scattered].map(({ local }) => local.port),
   };
-}
-
-/** How long servers are waited for; ours: three SYNs of the system, and an answer. */
-const TIMEOUT_MS = 3500;
-
-/** Ours: what answers that were sent together may be apart, at least; else half a round trip. */
-const MIN_GRACE_MS = 20;
-
-/** With the NAT's habit known, the last ports tell where it stands; ours. */
-const ENOUGH_SAMPLES = 3;
-
-/** Consecutive local ports in the burst, and others: with the anchor's, enough to tell every pattern. */
-const ROW = 4;
-const STRANGERS = 2;
-
-/** What an anchor needs. */
-export interface OpenBaseSocketOptions {
-  /** Whose sockets to use. */
-  readonly network: Network;
-  /** STUN servers that speak TCP, best first; none for a punch without a NAT, such as within a LAN. */
-  readonly servers: readonly TransportAddress[];
-  /** Of the servers. */
-  readonly family: IpFamily;
-  /** What a NAT test found over TCP: filtering and resets take too long to be learned here. */
-  readonly report?: Pick<FamilyReport, "mapping" | "filtering" | "unsolicitedSyn"> | null;
-  /** Who is dialled over IPv6, only to learn this host's address where its interfaces are not known. */
-  readonly ipv6Hosts?: readonly NamedHost[];
-  /** External addresses that a router forwards to the punch port. */
-  readonly mapped?: readonly TransportAddress[];
-  /** Ends it. */
-  readonly signal?: AbortSignal;
-}
-
-/** A punch port that is ready for use. */
-export class BaseSocket implements AsyncDisposable {
-  readonly #options: OpenBaseSocketOptions;
-  readonly #dialer: TcpDialer;
-  #side: PunchDescription;
-  #learnedAtMs = performance.now();
-  #refreshes = 0;
-  readonly #mappings = new AsyncDisposableStack();
-  readonly #openedAtMs = performance.now();
-
-  private constructor(options: OpenBaseSocketOptions, dialer: TcpDialer, side: PunchDescription) {
-    this.#options = options;
-    this.#dialer = dialer;
-    this.#side = side;
-  }
-
-  /** What to tell the peer. */
-  get side(): PunchDescription {
-    return this.#side;
-  }
-
-  /**
-   * Learns the external address and the NAT's habits; takes two round trips to the servers, four if there is only one
-   * of them. Without any answer it is ready all the same, with what this host knows of itself.
-   *
-   * @throws {NetworkError} `not-permitted`
-   */
-  static async open(options: OpenBaseSocketOptions): Promise<BaseSocket> {
-    const { network, family, signal } = options;
-    const ports = await freePorts(network, family);
-    const dialer = new TcpDialer(network, family, () => performance.now(), {
-      reusePort: network.canReusePort,
-    });
-    await using ownIpv6 = new LocalIpv6Search(network, options.ipv6Hosts, signal);
-    try {
-      const learned = await learn(dialer, ports, options);
-      const seen = [
-        dialer.localIp ?? await localIpWithoutServers(network, signal),
-        await ownIpv6.find(learned.external === null),
-      ];
-      const seenIps = seen.filter((ip) => ip !== undefined);
-      const candidates = await candidatesOf(ports, learned, seenIps, options);
-      return new BaseSocket(options, dialer, describe(ports, learned, candidates, options));
-    } catch (error) {
-      await dialer[Symbol.asyncDispose]();
-      signal?.throwIfAborted();
-      throw error;
-    }
-  }
-
-  /** How long ago the samples in the profile were taken. */
-  get sampleAgeMs(): number {
-    return performance.now() - this.#learnedAtMs;
-  }
-
-  /**
-   * Takes new samples, if those in the profile are too old to go by; whether it did. Takes two round trips then. It
-   * does so {@linkcode MAX_REFRESHES} times at most: a peer that never has enough shall not make us bother the server.
-   */
-  async refresh(signal?: AbortSignal): Promise<boolean> {
-    const [server] = this.#options.servers;
-    if (server === undefined || !isStale(this) || this.#refreshes >= MAX_REFRESHES) return false;
-    this.#refreshes++;
-    const samples = await resample(this.#dialer, server, {
-      ...this.#options,
-      ...signal && { signal },
-    });
-    if (samples.length === 0) return false;
-    this.#learnedAtMs = performance.now();
-    this.#side = { ...this.#side, profile: { ...this.#side.profile, samples } };
-    return true;
-  }
-
-  /**
-   * This one or, if its mapping may be gone, another in its place: servers reset connections that say nothing, and some
-   * NATs end the mapping with them. A port that a router forwards has to stay.
-   *
-   * @throws the signal's reason; this one is disposed of then
-   */
-  async renew(signal?: AbortSignal): Promise<BaseSocket> {
-    const { servers } = this.#options;
-    const isYoung = performance.now() - this.#openedAtMs < MAX_IDLE_MS;
-    const isForwarded = this.#side.candidates.some(({ kind }) => kind === "mapped");
-    if (isYoung || servers.length === 0 || isForwarded) return this;
-    await this[Symbol.asyncDispose]();
-    return await BaseSocket.open({ ...this.#options, ...signal && { signal } });
-  }
-
-  /** Keeps the NAT's mapping, and the connection that it is for, in use until it is disposed of. */
-  keepAlive(): Disposable {
-    const timer = setInterval(() => this.#dialer.keepAlive(this.#side.punchPort), KEEP_ALIVE_MS);
-    return { [Symbol.dispose]: () => clearInterval(timer) };
-  }
-
-  /**
-   * Adds an external address that a router forwards to the punch port, to what the next offer says.
-   *
-   * @param mapping taken over: it is of no use without the port, and disposed of together with this
-   */
-  async addMapped(address: TransportAddress, mapping: AsyncDisposable): Promise<void> {
-    if (this.#mappings.disposed) return await mapping[Symbol.asyncDispose]();
-    this.#mappings.use(mapping);
-    const { candidates } = this.#side;
-    const added: Candidate = { kind: "mapped", address };
-    this.#side = { ...this.#side, candidates: [added, ...candidates].slice(0, MAX_CANDIDATES) };
-  }
-
-  /** Lets go of the connections that keep the mapping; connections that were punched stay. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#mappings.disposeAsync();
-    await this.#dialer[Symbol.asyncDispose]();
-  }
 }
 
 function describe(
   ports: BasePorts,
-  learned: Learned,
+  { mapping, allocation, external, samples }: Gathered,
   candidates: readonly Candidate[],
   { network, report }: OpenBaseSocketOptions,
 ): PunchDescription {
-  const { mapping, allocation, external, samples } = learned;
   const profile: NatProfile = {
     mapping,
     filtering: report?.filtering.behavior ?? "unknown",
@@ -357,8 +346,8 @@ function describe(
 }
 
 /**
- * Where the mapping depends on the destination, the server's mapping is of no use to the peer, and in the way of
- * another one from the same port.
+ * If the mapping depends on the destination, the mapping for the server is of no use to the peer, and would be in the
+ * way of another one from the same port.
  */
 function punchPortOf(ports: BasePorts, profile: Pick<NatProfile, "mapping">): number {
   return dependsOnDestination(profile) ? ports.fresh : ports.base;
@@ -366,18 +355,19 @@ function punchPortOf(ports: BasePorts, profile: Pick<NatProfile, "mapping">): nu
 
 async function candidatesOf(
   ports: BasePorts,
-  { mapping, external }: Learned,
+  { mapping, external }: Gathered,
   seenIps: readonly string[],
   { network, mapped = [] }: OpenBaseSocketOptions,
 ): Promise<Candidate[]> {
-  const isReflexive = external !== null && !dependsOnDestination({ mapping });
-  const punchPort = punchPortOf(ports, { mapping });
+  const port = punchPortOf(ports, { mapping });
   const interfaces = (await network.localAddresses())?.map(({ ip }) => ip).filter(isUsable);
   const hostIps = new Set(interfaces ?? seenIps);
+  const isReflexive = external !== null && !dependsOnDestination({ mapping });
+  const reflexive: Candidate[] = isReflexive ? [{ kind: "reflexive", address: external }] : [];
   return [
     ...mapped.map((address): Candidate => ({ kind: "mapped", address })),
-    ...isReflexive ? [{ kind: "reflexive" as const, address: external }] : [],
-    ...Array.from(hostIps, (ip): Candidate => ({ kind: "host", address: { ip, port: punchPort } })),
+    ...reflexive,
+    ...Array.from(hostIps, (ip): Candidate => ({ kind: "host", address: { ip, port } })),
   ].slice(0, MAX_CANDIDATES);
 }
 
@@ -386,23 +376,33 @@ async function localIpWithoutServers(
   network: Network,
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
-  if (await network.localAddresses() !== undefined) return undefined; // known as they are
-  return await discoverLocalIpv4(network, signal && { signal });
+  if (await network.localAddresses() !== undefined) return undefined; // nothing to find out
+  return await discoverLocalIpv4(network, { signal });
 }
 
-/** Link-local addresses mean nothing without a zone of the peer's own. */
+/** Link-local addresses mean nothing without a zone of the peer's. */
 function isUsable(ip: string): boolean {
   return !["loopback", "link-local", "unspecified", "multicast"].includes(ipScope(ip));
 }
 
-/** Ours: less than the 30 s after which our own server resets a silent connection. */
+/** How long to wait for servers. Chosen by us: three SYNs of the system, and an answer. */
+const TIMEOUT_MS = 3500;
+
+/** How far apart answers to simultaneous requests may be: half a round trip, and at least this. Chosen by us. */
+const MIN_GRACE_MS = 20;
+
+/** Once the NAT's pattern is known, the latest ports show where it stands. Chosen by us. */
+const ENOUGH_SAMPLES = 3;
+
+/** Consecutive and scattered local ports in the burst: with the base port, enough to tell every pattern. */
+const ROW = 4;
+const SCATTERED = 2;
+
+/** Chosen by us: less than the 30 s after which our own server resets an idle connection. */
 const MAX_IDLE_MS = 25_000;
 
-/** Ours: half of that. */
+/** Chosen by us: half of those 30 s. */
 const KEEP_ALIVE_MS = 15_000;
 
-/** Each opens some connections, which last as long as the anchor; ours: a few for each round. */
+/** Each refresh opens some connections, which last as long as the base socket. Chosen by us: a few for each round. */
 const MAX_REFRESHES = 8;
-
-/** Ours; beyond it hosts have virtual interfaces that nobody else can reach. */
-const MAX_CANDIDATES = 12;

@@ -1,35 +1,35 @@
 /**
- * What a punch may cost routers, networks and this host, as data. All of it is ours; the reasons stand beside.
+ * What a punch may cost routers, networks and this host. All numbers are chosen by us; the reasons stand beside them.
  *
  * @module
  */
 
 /** Caps on one punch. */
 export interface PunchLimits {
-  /** Sockets on fresh ports that one side opens; each takes a file descriptor here and an entry in the router. */
+  /** Sockets that one side opens on fresh ports; each takes a file descriptor here and an entry in the router. */
   readonly maxSockets: number;
-  /** Ports of the peer that one side sprays. */
-  readonly maxSprayedPorts: number;
-  /** SYNs of a spray, of both sides together; and, with all that are repeated after resets, of one group of dials. */
+  /** Ports of the peer that one side dials for the birthday method. */
+  readonly maxBirthdayPorts: number;
+  /** SYNs of one birthday attempt by both sides together; also the SYNs of one check-list entry, with its redials. */
   readonly maxSyns: number;
-  /** SYNs that one side sends in a second. */
+  /** SYNs that one side sends per second. */
   readonly maxSynsPerSecond: number;
-  /** From the first SYN of a spray until its sockets are given up. */
-  readonly sprayMs: number;
+  /** From the first SYN of a birthday attempt until its sockets are closed, in milliseconds. */
+  readonly birthdayMs: number;
   /** Addresses of the peer's own interfaces that are dialled. */
   readonly maxHostTargets: number;
-  /** How often one target is dialled if each dial is reset. */
+  /** How often one target is dialled if every dial is reset. */
   readonly maxTries: number;
-  /** Ports that one side dials for a predicted one, or pairs of ports where both are predicted. */
+  /** Ports that one side dials to hit a predicted one, or pairs of ports if both sides' ports are predicted. */
   readonly maxPredictedPorts: number;
-  /** How long a side waits for the other's SYN. */
+  /** How long one side waits for the other's SYN, in milliseconds. */
   readonly timeoutMs: number;
 }
 
 /**
- * The caps with some of them changed. Both sides plan by the caps, so both should have the same.
+ * The default caps with some of them changed. Both sides plan by the caps, so both must use the same.
  *
- * @throws {RangeError} if one is negative, or not a finite number; a rate of 0 is none
+ * @throws {RangeError} if a cap is negative or not finite, or if `maxSynsPerSecond` is less than 1
  */
 export function punchLimits(changes: Partial<PunchLimits> = {}): PunchLimits {
   const limits = { ...PUNCH_LIMITS, ...changes };
@@ -40,28 +40,28 @@ export function punchLimits(changes: Partial<PunchLimits> = {}): PunchLimits {
   return limits;
 }
 
-/** How often each of so many dials may be made, if all are reset each time. */
+/** How often each of a number of dials may be made if every one is reset. */
 export function triesFor(limits: PunchLimits, dials: number): number {
   return Math.max(1, Math.min(limits.maxTries, Math.floor(limits.maxSyns / Math.max(1, dials))));
 }
 
-/** The caps that hold unless others are given. */
+/** The default caps. */
 export const PUNCH_LIMITS: PunchLimits = {
-  /** Four times what one page of a browser opens. More helps little: 256 and 1024 meet in 98.3 % over all ports. */
+  /** Four times what a browser opens for one page. More helps little: 256 x 1024 hit with 98.3 % over all ports. */
   maxSockets: 256,
-  maxSprayedPorts: 1024,
+  maxBirthdayPorts: 1024,
   /** A quarter of the 5000 sessions at which home routers were seen to fail. */
   maxSyns: 1300,
-  /** Lets 1024 leave while the peer's sockets wait for them; a burst of half a second, never kept up. */
+  /** Lets 1024 SYNs leave while the peer's sockets wait for them: a burst of half a second, never sustained. */
   maxSynsPerSecond: 2000,
-  /** The system sends each SYN again after 1 s (RFC 6298 §2.1), which would double the cost. */
-  sprayMs: 980,
-  /** Hosts with more have virtual interfaces that nobody else can reach. */
+  /** The system retransmits each SYN after 1 s (RFC 6298 §2.1), which would double the cost. */
+  birthdayMs: 980,
+  /** Hosts with more addresses have virtual interfaces that no other host can reach. */
   maxHostTargets: 8,
-  /** A second of skew at round trips of 10 ms, and as much again; then somebody resets who is not the peer. */
+  /** One second of skew at round trips of 10 ms, twice; after that whatever sends the resets is not the peer. */
   maxTries: 200,
-  /** Covers what others behind the NAT take in three seconds at ten new connections a second. */
+  /** Covers the ports that other hosts behind the NAT take in three seconds at ten new connections per second. */
   maxPredictedPorts: 32,
-  /** Skew between the sides of 10 s, and some round trips. NATs keep the opening for longer: RFC 5382 REQ-5. */
+  /** A skew between the sides of 10 s, and some round trips. NATs keep the filter open for longer: RFC 5382 REQ-5. */
   timeoutMs: 12_000,
 };

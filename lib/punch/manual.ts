@@ -1,6 +1,6 @@
 /**
- * What is different where people carry the offers: nothing happens at the same moment on both sides, and what was true
- * of a NAT's next ports is not any more.
+ * What is different when people carry the offers by copy and paste: the sides do not act at the same moment, and what
+ * the NAT would do next is out of date before the peer reads it.
  *
  * @module
  */
@@ -11,34 +11,38 @@ import { dependsOnDestination } from "./nat_profile.ts";
 import type { PunchRole } from "./offer.ts";
 
 /**
- * The caps of a punch by hand. The controlled side is the one that answers: it knows both offers first, and waits for as
- * long as its answer is carried.
+ * The caps of a punch with manual signaling. The controlled side answers: it knows both offers first, and waits while
+ * its answer is carried.
  */
 export function manualLimits(role: PunchRole): PunchLimits {
   return {
     ...PUNCH_LIMITS,
-    ...NO_SPRAY,
-    maxTries: role === "controlled" ? PATIENT_TRIES : PUNCH_LIMITS.maxTries,
+    // A birthday attempt must leave both sides within one second.
+    maxSockets: 1,
+    maxBirthdayPorts: 1,
+    maxTries: role === "controlled" ? ANSWERING_TRIES : PUNCH_LIMITS.maxTries,
     timeoutMs: role === "controlled" ? ANSWER_MS : PUNCH_LIMITS.timeoutMs,
   };
 }
 
-/** What a side says of itself: not which ports come next. */
-export function withoutPredictions(side: PunchDescription): PunchDescription {
-  const { profile } = side;
-  if (!dependsOnDestination(profile) || profile.allocation.kind !== "sequential") return side;
+/** A description without the next ports of the NAT. */
+export function withoutPredictions(description: PunchDescription): PunchDescription {
+  const { profile } = description;
+  if (!dependsOnDestination(profile) || profile.allocation.kind !== "sequential") {
+    return description;
+  }
   const allocation = { kind: "unknown", delta: null, range: null } as const;
-  return { ...side, profile: { ...profile, allocation, samples: [] } };
+  return { ...description, profile: { ...profile, allocation, samples: [] } };
 }
 
-/** How long people may take for the answer. Ours; NATs keep what opens them for four minutes (RFC 5382 REQ-5). */
+/**
+ * How long a punch with manual signaling may take, in milliseconds. Chosen by us: time to carry an offer and its
+ * answer, and to find the person who carries it.
+ */
+export const MANUAL_TIMEOUT_MS = 600_000;
+
+/** How long people may take to carry the answer. Chosen by us: NATs keep a mapping for four minutes (RFC 5382 REQ-5). */
 const ANSWER_MS = 240_000;
 
-/** For an offer and its answer: somebody has to be asked, perhaps. Ours. */
-export const MANUAL_MS = 600_000;
-
-/** A NAT that resets is asked again all the time, quickly at first, then once a second. */
-const PATIENT_TRIES = PUNCH_LIMITS.maxTries + ANSWER_MS / 1000;
-
-/** A spray has to leave both sides within a second. */
-const NO_SPRAY = { maxSockets: 1, maxSprayedPorts: 1 };
+/** A NAT that resets is dialled again during all that time: quickly at first, then once a second. */
+const ANSWERING_TRIES = PUNCH_LIMITS.maxTries + ANSWER_MS / 1000;

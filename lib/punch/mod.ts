@@ -5,23 +5,37 @@
  * ```ts ignore
  * import { punch } from "@punchline/punchline/punch";
  *
- * // The same on the other side, with the other end of the channel and `role: "controlled"`.
+ * // The other side does the same with the other end of the channel and `role: "controlled"`.
  * await using conn = await punch({ channel, role: "controlling" });
  * console.log(conn.punch.plan.reason, conn.punch.punchMs);
  * await conn.write(new TextEncoder().encode("hello"));
+ * ```
+ *
+ * What to expect of two kinds of NAT, without a network:
+ *
+ * ```ts ignore
+ * import { explainPair, NAT_KINDS } from "@punchline/punchline/punch";
+ *
+ * console.log(explainPair(NAT_KINDS[3], NAT_KINDS[8]).text);
+ * // port-restricted x symmetric, sequential: predicted, about 95 %
  * ```
  *
  * @module
  */
 
 export { type Attempt, type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
+export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
-export { BaseSocket, type OpenBaseSocketOptions } from "./gathering.ts";
 export type { NamedHost } from "../net/local_address.ts";
-export type { CheckListEntry, PunchMethod, PunchPlan } from "./plan_types.ts";
-export { type PlanOptions, planPunch } from "./check_list.ts";
+export { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";
+export type { Candidate, PunchDescription } from "./candidates.ts";
+export { explainMatrix, explainPair, type PairExpectation } from "./explain.ts";
+export type { BaseSocket, OpenBaseSocketOptions } from "./gathering.ts";
 export { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
-export type { Candidate, NatProfile, PortPair, PunchDescription } from "./candidates.ts";
+export { nameNat, NAT_KINDS, type NatProfile, type PortPair } from "./nat_profile.ts";
+export type { PunchRole } from "./offer.ts";
+export { DIRECT_PATH_KINDS, type DirectPathKind } from "./path_kinds.ts";
+export type { CheckListEntry, PunchMethod, PunchPlan } from "./plan_types.ts";
 export {
   preparePunch,
   type PreparePunchOptions,
@@ -30,7 +44,3 @@ export {
   type PunchOptions,
   type PunchReport,
 } from "./punch.ts";
-export type { PunchRole } from "./offer.ts";
-export { DIRECT_PATH_KINDS, type DirectPathKind } from "./plan_types.ts";
-export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
-export { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";

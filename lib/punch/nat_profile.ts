@@ -1,36 +1,67 @@
 /**
- * NATs as people call them, and what of a profile decides how to meet.
+ * What is known of a side's NAT, what follows from it for a punch, and what people call such a NAT.
  *
  * @module
  */
 
 import { portBlock } from "../nat/allocation.ts";
-import type { NatProfile, PortPair } from "./candidates.ts";
+import type { Allocation, Behavior, UnsolicitedSyn } from "../nat/behavior.ts";
 
-/** Whether the external port is another one for each destination, so that no server can tell it. */
+/** How one side's NAT handles TCP. Every part may be unknown. */
+export interface NatProfile {
+  /** Whether the external port depends on the destination (RFC 4787 §4.1). */
+  readonly mapping: Behavior;
+  /** Which SYNs from outside the NAT lets in (RFC 4787 §5). */
+  readonly filtering: Behavior;
+  /** What happens to the SYNs that it does not let in. */
+  readonly unsolicitedSyn: UnsolicitedSyn;
+  /** How the NAT chooses external ports. */
+  readonly allocation: Allocation;
+  /** Whether `allocation.delta` holds only between neighbouring local ports. */
+  readonly onlyForNeighbours: boolean;
+  /** The external IP address; `null` if no server answered. */
+  readonly externalIp: string | null;
+  /** Mappings made just before the profile was sent, oldest first; port prediction starts from them. */
+  readonly samples: readonly PortPair[];
+}
+
+/** A local port and the external port that a NAT gave it. */
+export interface PortPair {
+  /** The port that the packets were sent from. */
+  readonly localPort: number;
+  /** The port that they seemed to come from, seen from outside. */
+  readonly externalPort: number;
+}
+
+/** Whether each destination sees another external port, so that no server can tell the peer which one it will see. */
 export function dependsOnDestination({ mapping }: Pick<NatProfile, "mapping">): boolean {
   return mapping === "address-dependent" || mapping === "address-and-port-dependent";
 }
 
-/** Whether anyone may connect. */
+/** Whether anyone may connect from outside. */
 export function letsAnyoneIn({ filtering }: Pick<NatProfile, "filtering">): boolean {
   return filtering === "endpoint-independent" || filtering === "none";
 }
 
-/** Whether the ports of new mappings follow from earlier ones, or from the local port. */
+/** Whether the external ports of new mappings follow from the local port or from earlier mappings. */
 export function isPredictable({ allocation, samples }: NatProfile): boolean {
   return followsLocalPort({ allocation }) ||
     allocation.kind === "sequential" && allocation.delta !== null && samples.length > 0;
 }
 
-/** Whether the external port follows from the local one, whatever else happens at the NAT. */
+/** Whether the external port follows from the local port, whatever else happens at the NAT. */
 export function followsLocalPort({ allocation }: Pick<NatProfile, "allocation">): boolean {
   return allocation.kind === "preserving" ||
     allocation.kind === "offset" && allocation.delta !== null;
 }
 
+/** Whether ports must be sampled shortly before a punch: on a NAT that counts, other hosts move the counter. */
+export function needsFreshSamples(profile: NatProfile): boolean {
+  return dependsOnDestination(profile) && profile.allocation.kind === "sequential";
+}
+
 /**
- * A NAT in a few words: "port-restricted", "symmetric, sequential".
+ * The name of a NAT in a few words, such as "port-restricted" or "symmetric, sequential".
  *
  * @example
  * ```ts
@@ -94,10 +125,7 @@ function allocationName({ allocation, onlyForNeighbours, samples }: NatProfile):
   }
 }
 
-/** Half of all ports; ours. */
-const WIDE = 32_768;
-
-/** By the names that {@linkcode nameNat} gives them. */
+/** One profile of each kind of NAT that {@linkcode nameNat} tells apart. */
 export const NAT_KINDS: readonly NatProfile[] = [
   kind({ mapping: "none", filtering: "none", unsolicitedSyn: "accepted" }),
   kind({ filtering: "endpoint-independent", unsolicitedSyn: "accepted" }),
@@ -144,6 +172,10 @@ function symmetric(changes: Partial<NatProfile>): NatProfile {
   return kind({ mapping: "address-and-port-dependent", ...changes });
 }
 
+/** Mappings of consecutive local ports. */
 function sample(...externalPorts: readonly number[]): PortPair[] {
   return externalPorts.map((externalPort, index) => ({ localPort: 50_000 + index, externalPort }));
 }
+
+/** The span of ports from which allocation counts as random over all ports. Chosen by us: half of all ports. */
+const WIDE = 32_768;

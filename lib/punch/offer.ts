@@ -1,63 +1,63 @@
 /**
- * What two sides say over their channel before a punch: one kind of message, repeated until the other side has it.
+ * The message that both sides exchange over their channel before a punch, repeated until the other side has it:
  *
  * ```text
  * HMAC-SHA256(shared secret, "punchline offer " | offer), as 64 hexadecimal digits | offer, JSON in UTF-8
  * ```
  *
- * Where the sides share no secret the HMAC has the empty key, and shows nothing but damage.
+ * Without a shared secret the key of the HMAC is empty, and the HMAC only detects damage.
  *
  * @module
  */
 
 import { concat, toHex } from "../base/bytes.ts";
 import { equalSecrets, hmac } from "../base/crypto.ts";
-import { MalformedMessageError } from "../base/errors.ts";
+import { malformed, type MalformedMessageError } from "../base/errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
-import type { Candidate, NatProfile, PortPair, PunchDescription } from "./candidates.ts";
-import { dependsOnDestination } from "./nat_profile.ts";
+import type { Candidate, PunchDescription } from "./candidates.ts";
+import { type NatProfile, needsFreshSamples, type PortPair } from "./nat_profile.ts";
 
-/** Which side nominates the connection; the two sides differ. */
+/** Which side nominates the connection (RFC 8445 §2.3); the other side is `"controlled"`. */
 export type PunchRole = "controlling" | "controlled";
 
-/** One side's offer. */
+/** One side's offer. Its fields are named as in the JSON. */
 export interface PunchOffer {
   readonly role: PunchRole;
-  /** 32 random bytes as hexadecimal digits: names the offer, and is half of the secret that both will prove. */
+  /** 32 random bytes as hexadecimal digits: identifies the offer, and is half of the secret that both sides prove. */
   readonly key: string;
-  /** The key of the other side's offer, once it is known: the answer to it. */
+  /** The key of the other side's offer that this one answers; `null` while that is not known. */
   readonly answers: string | null;
-  /** Whether the side still lacks an offer that it can plan with. */
+  /** Whether the side still lacks an offer from which it can plan. */
   readonly isWaiting: boolean;
-  /** 1, and one more each time that both try again, up to {@linkcode MAX_ROUNDS}. */
+  /** 1 for the first try, then one more each time that both sides try again, up to {@linkcode MAX_ROUNDS}. */
   readonly round: number;
   /** How long before this message the samples in the profile were taken, in milliseconds. */
   readonly sampleAgeMs: number;
+  /** The description of the side that sends the offer. */
   readonly side: PunchDescription;
 }
 
-/** The bytes of an offer. */
+/** Encodes an offer, authenticated with the shared secret. */
 export function encodeOffer(offer: PunchOffer, sharedSecret: Uint8Array): Uint8Array<ArrayBuffer> {
   const json = utf8(JSON.stringify({ punch: VERSION, ...offer }));
-  return concat(utf8(sealOf(json, sharedSecret)), json);
+  return concat(utf8(authenticator(json, sharedSecret)), json);
 }
 
 /**
- * Reads an offer; what it does not know is left out.
+ * Decodes an offer; unknown fields are dropped.
  *
- * @throws {MalformedMessageError} if it is none, says what cannot be, or was sealed with another secret
+ * @throws {MalformedMessageError} if it is too long, was authenticated with another secret, or breaks a field's rule
  */
 export function decodeOffer(bytes: Uint8Array, sharedSecret: Uint8Array): PunchOffer {
-  if (bytes.length > MAX_SIGNAL_BYTES) {
-    throw malformed("length", `is at most ${MAX_SIGNAL_BYTES} bytes`);
-  }
-  const json = bytes.subarray(SEAL_DIGITS);
-  if (!equalSecrets(bytes.subarray(0, SEAL_DIGITS), utf8(sealOf(json, sharedSecret)))) {
-    throw malformed("seal", "is that of the shared secret");
+  if (bytes.length > MAX_SIGNAL_BYTES) throw invalid("length", `at most ${MAX_SIGNAL_BYTES} bytes`);
+  const json = bytes.subarray(AUTHENTICATOR_DIGITS);
+  const expected = utf8(authenticator(json, sharedSecret));
+  if (!equalSecrets(bytes.subarray(0, AUTHENTICATOR_DIGITS), expected)) {
+    throw malformed("offer", "it was not authenticated with the shared secret");
   }
   const root = asObject(parse(json), "offer");
-  if (root.punch !== VERSION) throw malformed("punch", `is version ${VERSION}`);
+  if (root.punch !== VERSION) throw invalid("punch", `version ${VERSION}`);
   const key = asKey(root.key, "key");
   return {
     role: oneOf(root.role, ["controlling", "controlled"], "role"),
@@ -66,11 +66,16 @@ export function decodeOffer(bytes: Uint8Array, sharedSecret: Uint8Array): PunchO
     isWaiting: root.isWaiting === true,
     sampleAgeMs: asAge(root.sampleAgeMs),
     round: asInteger(root.round, 1, MAX_ROUNDS, "round"),
-    side: asSide(root.side),
+    side: asDescription(root.side),
   };
 }
 
-function sealOf(json: Uint8Array, sharedSecret: Uint8Array): string {
+/** Whether a plan has to wait for an offer with newer samples. */
+export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sampleAgeMs">): boolean {
+  return needsFreshSamples(side.profile) && sampleAgeMs > STALE_MS;
+}
+
+function authenticator(json: Uint8Array, sharedSecret: Uint8Array): string {
   return toHex(hmac("sha256", sharedSecret, utf8("punchline offer "), json));
 }
 
@@ -78,11 +83,11 @@ function parse(bytes: Uint8Array): unknown {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new MalformedMessageError("Cannot read offer: it is not JSON", { cause });
+    throw malformed("offer", "it is not JSON", cause);
   }
 }
 
-function asSide(value: unknown): PunchDescription {
+function asDescription(value: unknown): PunchDescription {
   const side = asObject(value, "side");
   return {
     profile: asProfile(side.profile),
@@ -137,7 +142,7 @@ function asPortPair(value: unknown): PortPair {
 function asRange(value: unknown): [number, number] {
   const [first, last] = asList(value, 2, "range").map((port) => asPort(port, "range"));
   if (first === undefined || last === undefined || first > last) {
-    throw malformed("range", "is two ports, the lower first");
+    throw invalid("range", "two ports, the lower first");
   }
   return [first, last];
 }
@@ -149,7 +154,7 @@ function asAddress(value: unknown): TransportAddress {
 
 function asIp(value: unknown): string {
   if (typeof value !== "string" || value.length > 64 || !isIp(value)) {
-    throw malformed("ip", "is an IP address");
+    throw invalid("ip", "an IP address");
   }
   return parseIp(value);
 }
@@ -162,54 +167,60 @@ function asInteger(value: unknown, min: number, max: number, field: string): num
   if (typeof value === "number" && Number.isInteger(value) && value >= min && value <= max) {
     return value;
   }
-  throw malformed(field, `is a whole number from ${min} to ${max}`);
+  throw invalid(field, `a whole number from ${min} to ${max}`);
 }
 
 function asAge(value: unknown): number {
   if (typeof value === "number" && value >= 0 && Number.isFinite(value)) return value;
-  throw malformed("sampleAgeMs", "is a number of milliseconds");
+  throw invalid("sampleAgeMs", "a number of milliseconds");
 }
 
 function asKey(value: unknown, field: string): string {
   if (typeof value === "string" && /^[0-9a-f]{64}$/.test(value)) return value;
-  throw malformed(field, "is 32 bytes in hexadecimal digits");
+  throw invalid(field, "32 bytes in hexadecimal digits");
 }
 
 function asList(value: unknown, max: number, field: string): unknown[] {
   if (Array.isArray(value) && value.length <= max) return value;
-  throw malformed(field, `is a list of at most ${max}`);
+  throw invalid(field, `a list of at most ${max}`);
 }
 
 function asObject(value: unknown, field: string): Record<string, unknown> {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) {
     return value as Record<string, unknown>;
   }
-  throw malformed(field, "is an object");
+  throw invalid(field, "an object");
 }
 
 function oneOf<T extends string>(value: unknown, choices: readonly T[], field: string): T {
   const found = choices.find((choice) => choice === value);
   if (found !== undefined) return found;
-  throw malformed(field, `is one of ${choices.join(", ")}`);
+  throw invalid(field, `one of ${choices.join(", ")}`);
 }
 
-function malformed(field: string, rule: string): MalformedMessageError {
-  return new MalformedMessageError(`Cannot read offer: ${field} ${rule}`);
+function invalid(field: string, rule: string): MalformedMessageError {
+  return malformed("offer", `${field} must be ${rule}`);
 }
 
 function utf8(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(text);
 }
 
-/** Ours: a NAT that was predicted wrongly three times will be the next time. */
+/** How often both sides try. Chosen by us: a NAT that was predicted wrongly three times will be again. */
 export const MAX_ROUNDS = 3;
 
 const VERSION = 1;
-const SEAL_DIGITS = 64;
+const AUTHENTICATOR_DIGITS = 64;
 
-/** Ours: what a host with a few interfaces has, and what fits a signalling message. */
-const MAX_CANDIDATES = 12;
+/** Chosen by us: what a host with a few interfaces has, and what fits a signaling message. */
+export const MAX_CANDIDATES = 12;
 const MAX_SAMPLES = 16;
+
+/**
+ * Chosen by us: other hosts behind the NAT make a few mappings per second, and the window of predicted ports absorbs
+ * those of 750 ms.
+ */
+const STALE_MS = 750;
 
 const BEHAVIORS = [
   "endpoint-independent",
@@ -218,16 +229,3 @@ const BEHAVIORS = [
   "none",
   "unknown",
 ] as const;
-
-/** Whether ports have to be sampled shortly before a punch: on a NAT that counts, others count along. */
-export function needsFreshSamples(profile: NatProfile): boolean {
-  return dependsOnDestination(profile) && profile.allocation.kind === "sequential";
-}
-
-/** Whether an offer has to wait for newer samples. */
-export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sampleAgeMs">): boolean {
-  return needsFreshSamples(side.profile) && sampleAgeMs > STALE_MS;
-}
-
-/** Ours: others behind the NAT make a few mappings a second, and a window of ports takes them in. */
-const STALE_MS = 750;

@@ -1,16 +1,18 @@
 /**
- * Exchanges offers over a channel that loses, repeats and reorders what it carries.
+ * Exchanges offers over a channel that may lose, repeat and reorder messages.
  *
- * Each side repeats its offer until it has what it needs of the other's, and says so; who hears that the other still
- * waits sends its own at once. An offer that does not answer ours may be left over from an earlier meeting; it is used
- * all the same, since waiting for the answer would cost a round trip, but makes way for a later one. A wrong one does
- * no harm: its key does not fit, so nobody can be met by it.
+ * Each side repeats its offer until it has the offer that it needs of the other side, and says whether it still waits
+ * for one. A side that learns that the other one waits sends its own offer at once. An offer that does not answer this
+ * side's may be left over from an earlier call. It is used all the same, because waiting for the answer would cost a
+ * round trip, but a later offer replaces it. A wrong offer does no harm: its key does not fit, so no connection with
+ * anyone else can be proved.
  *
  * @module
  */
 
 import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
+import { Repetition } from "../base/repetition.ts";
 import { Deadline } from "../base/timers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import type { PunchDescription } from "./candidates.ts";
@@ -18,10 +20,10 @@ import { decodeOffer, encodeOffer, isStale, type PunchOffer, type PunchRole } fr
 
 /** What this side would offer now. */
 export interface OfferSource {
-  readonly side: PunchDescription;
-  /** How long ago the samples of its profile were taken. */
+  readonly description: PunchDescription;
+  /** How long ago the samples in its profile were taken, in milliseconds. */
   readonly sampleAgeMs: number;
-  /** Takes new samples, if the last ones are too old to go by; whether it did. */
+  /** Takes new samples if the last ones are too old to predict from; resolves with whether it did. */
   refresh(signal: AbortSignal): Promise<boolean>;
 }
 
@@ -31,37 +33,44 @@ export interface OfferExchangeOptions {
   readonly role: PunchRole;
   /** Known to both sides and to nobody else; may be empty. */
   readonly sharedSecret: Uint8Array;
-  /** Which attempt of this meeting it is for. */
+  /** Offers of other rounds are not taken. */
   readonly round: number;
-  /** Asked anew for each message. */
+  /** Read anew for each message. */
   readonly source: OfferSource;
   /**
-   * Called for the other side's offer as soon as it is good for a plan, and again for one that takes its place, which
-   * happens {@linkcode MAX_OFFERS} times at most.
+   * Called with an offer of the other side that is good for a plan, and again with one that replaces it, at most
+   * {@linkcode MAX_OFFERS} times.
    */
   readonly onOffer: (offer: PunchOffer) => void;
+  /** Called once the other side is known to have this side's offer. */
+  readonly onConfirmed: () => void;
+  /** Called if the other side has gone on to a later round. */
+  readonly onLaterRound: (round: number) => void;
 }
 
-/** An exchange under way. */
+/** An exchange of offers. */
 export class OfferExchange {
   readonly #options: OfferExchangeOptions;
   readonly #key = toHex(crypto.getRandomValues(new Uint8Array(32)));
-  readonly #later = Promise.withResolvers<number>();
-  readonly #confirmed = Promise.withResolvers<void>();
-  /** The keys of the other side's offers, those included that others have taken the place of. */
-  readonly #known = new Set<string>();
-  #taken = 0;
+  readonly #repetition = new Repetition({
+    firstWaitMs: FIRST_WAIT_MS,
+    maximumWaitMs: MAX_WAIT_MS,
+    minimumGapMs: MIN_GAP_MS,
+  });
+  /** The keys of all offers taken, including those that were replaced. */
+  readonly #taken = new Set<string>();
+  #takenCount = 0;
   #theirs: PunchOffer | undefined;
+  /** An offer in this side's own role. */
   #rival: PunchOffer | undefined;
   #isConfirmed = false;
   #firstSentAtMs: number | undefined;
-  #sentAtMs = -Infinity;
 
   constructor(options: OfferExchangeOptions) {
     this.#options = options;
   }
 
-  /** What this side offers, as it would send it now. */
+  /** What this side offers now. */
   get ours(): PunchOffer {
     const { role, round, source } = this.#options;
     return {
@@ -71,13 +80,13 @@ export class OfferExchange {
       isWaiting: this.#isWaiting,
       round,
       sampleAgeMs: source.sampleAgeMs,
-      side: source.side,
+      side: source.description,
     };
   }
 
   /**
-   * How much earlier than the other side this side knows both offers, as far as can be told: the other one's may have
-   * been there already when this side began, whose own is then still on its way.
+   * How much earlier than the other side this side knows both offers, as far as it can tell, in milliseconds: if the
+   * other side's offer was there when this side began, this side's own offer is still on its way.
    */
   get headStartMs(): number {
     if (this.#firstSentAtMs === undefined) return 0;
@@ -85,18 +94,8 @@ export class OfferExchange {
     return Math.max(0, arrivalMs - performance.now());
   }
 
-  /** Resolves with the round that the other side has gone on to, if it has. */
-  get later(): Promise<number> {
-    return this.#later.promise;
-  }
-
-  /** Resolves once the other side is known to have this side's offer. */
-  get confirmed(): Promise<void> {
-    return this.#confirmed.promise;
-  }
-
   /**
-   * Sends and receives until the signal ends it.
+   * Sends and receives until the signal aborts.
    *
    * @throws the signal's reason
    * @throws {NetworkError} if the channel breaks
@@ -104,22 +103,19 @@ export class OfferExchange {
    */
   async run(signal: AbortSignal): Promise<never> {
     const { isManual } = this.#options.channel;
-    if (isManual) await this.#offerOnce(signal);
-    let waitMs = FIRST_WAIT_MS;
-    let repeatAtMs = -Infinity;
+    if (isManual) await this.#exchangeOnce(signal);
     for (;;) {
-      if (!isManual && this.#isWaiting && repeatAtMs <= performance.now()) {
+      if (!isManual && this.#isWaiting && this.#repetition.dueMs <= performance.now()) {
         await this.#send();
-        repeatAtMs = performance.now() + waitMs;
-        waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
+        this.#repetition.repeated(performance.now());
       }
-      const message = await this.#receive(repeatAtMs, signal);
+      const message = await this.#receive(signal);
       if (message !== undefined) await this.#take(message, signal);
     }
   }
 
-  /** People carry one message each way: the second one answers the first. */
-  async #offerOnce(signal: AbortSignal): Promise<void> {
+  /** People carry one message each way: the controlled side's answers the controlling side's. */
+  async #exchangeOnce(signal: AbortSignal): Promise<void> {
     if (this.#options.role === "controlling") return await this.#send();
     while (this.#theirs === undefined) {
       await this.#take(await this.#options.channel.receive({ signal }), signal);
@@ -130,76 +126,74 @@ export class OfferExchange {
     return this.#theirs === undefined || isStale(this.#theirs);
   }
 
-  /** The next message; nothing when it is time to repeat the offer. */
-  async #receive(repeatAtMs: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
+  /** The next message; `undefined` when the offer is due again. */
+  async #receive(signal: AbortSignal): Promise<Uint8Array | undefined> {
     const { channel } = this.#options;
     if (channel.isManual || !this.#isWaiting) return await channel.receive({ signal });
-    using turn = new Deadline(repeatAtMs - performance.now(), signal);
+    using deadline = new Deadline(this.#repetition.dueMs - performance.now(), signal);
     try {
-      return await channel.receive({ signal: turn.signal });
+      return await channel.receive({ signal: deadline.signal });
     } catch (error) {
       signal.throwIfAborted();
-      if (error !== turn.signal.reason) throw error;
+      if (error !== deadline.signal.reason) throw error;
       return undefined;
     }
   }
 
   async #take(message: Uint8Array, signal: AbortSignal): Promise<void> {
-    const { role, round, source, onOffer } = this.#options;
+    const { role, round, source, onOffer, onConfirmed, onLaterRound } = this.#options;
     const offer = this.#tryDecode(message);
-    if (offer === undefined || offer.key === this.#key) return; // there are channels with an echo
+    if (offer === undefined || offer.key === this.#key) return; // some channels echo
     if (offer.role === role) return await this.#meetRival(offer);
     if (offer.round < round) return;
-    if (offer.round > round) return this.#later.resolve(offer.round);
+    if (offer.round > round) return onLaterRound(offer.round);
     const isAnswer = offer.answers === this.#key;
     const isNew = offer.key !== this.#theirs?.key;
-    // An old one that comes late. Should it be of a peer who has started anew, that one wants to hear of us.
-    if (isNew && !this.#mayTake(offer, isAnswer)) return await this.#tell(offer);
+    // An old offer that arrives late, or that of a peer that has started anew and waits for this side's.
+    if (isNew && !this.#mayTake(offer, isAnswer)) return await this.#answer(offer);
     const isWanted = isNew || (this.#isWaiting && !isStale(offer));
     if (isNew) {
-      this.#known.add(offer.key);
-      this.#taken++;
+      this.#taken.add(offer.key);
+      this.#takenCount++;
     }
     if (isWanted) this.#theirs = offer;
-    if (isAnswer) {
+    if (isAnswer && !this.#isConfirmed) {
       this.#isConfirmed = true;
-      this.#confirmed.resolve();
+      onConfirmed();
     }
-    // Who has waited for long has old samples: the peer gets new ones, and this side plans with them.
+    // After a long wait the samples are old: this side takes new ones, plans with them, and sends them to the peer.
     const isRefreshed = await source.refresh(signal);
     if (isWanted && !isStale(offer)) onOffer(offer);
     if (isNew || isRefreshed) await this.#send();
-    else await this.#tell(offer);
+    else await this.#answer(offer);
   }
 
   #mayTake({ key }: PunchOffer, isAnswer: boolean): boolean {
-    if (this.#taken >= MAX_OFFERS) return false;
-    return isAnswer || !this.#isConfirmed && !this.#known.has(key);
+    if (this.#takenCount >= MAX_OFFERS) return false;
+    return isAnswer || !this.#isConfirmed && !this.#taken.has(key);
   }
 
-  /** Tells a side that waits, unless it has just been told: others may make it ask as often as they like. */
-  async #tell({ isWaiting }: PunchOffer): Promise<void> {
-    if (isWaiting && performance.now() - this.#sentAtMs >= MIN_GAP_MS) await this.#send();
+  /** Sends the offer to a side that waits for it, unless it was just sent: anyone may ask as often as they like. */
+  async #answer({ isWaiting }: PunchOffer): Promise<void> {
+    if (isWaiting && this.#repetition.mayAnswer(performance.now())) await this.#send();
   }
 
-  /** An offer in our own role may be left over from an earlier meeting, unless it answers ours. */
+  /** An offer in this side's own role may be left over from an earlier call, unless it answers this side's offer. */
   async #meetRival(offer: PunchOffer): Promise<void> {
     this.#rival = offer;
-    if (offer.answers !== this.#key) return await this.#tell(offer);
-    await this.#send(); // the other side shall know it, too
-    throw new UnreachableError(
-      `Cannot punch: both sides are ${offer.role}, and one has to be ${
-        offer.role === "controlling" ? "controlled" : "controlling"
-      }`,
-      [],
-    );
+    if (offer.answers !== this.#key) return await this.#answer(offer);
+    await this.#send(); // the other side must learn it too
+    const other = offer.role === "controlling" ? "controlled" : "controlling";
+    const message = `Cannot punch: both sides are ${offer.role}, and one must be ${other}`;
+    throw new UnreachableError(message, []);
   }
 
   async #send(): Promise<void> {
     const { channel, sharedSecret } = this.#options;
     if (channel.isManual && this.#firstSentAtMs !== undefined) return;
-    this.#sentAtMs = performance.now();
-    this.#firstSentAtMs ??= this.#sentAtMs;
+    const nowMs = performance.now();
+    this.#repetition.sent(nowMs);
+    this.#firstSentAtMs ??= nowMs;
     await channel.send(encodeOffer(this.ours, sharedSecret));
   }
 
@@ -214,14 +208,14 @@ export class OfferExchange {
 }
 
 /**
- * Offers of the other side that are taken in one exchange, each of which leads to dials. Ours: a leftover, the peer's,
- * and that of a peer who starts anew, and again; whoever sends more wants to make us dial.
+ * How many offers of the other side one exchange takes; each leads to dials. Chosen by us: a leftover, the peer's, and
+ * those of a peer that starts anew twice. More would be an attempt to make this side dial.
  */
 export const MAX_OFFERS = 4;
 
-/** Ours: about two round trips of most channels, so that most offers are sent once. */
+/** Chosen by us: about two round trips of most channels, so that most offers are sent once. */
 const FIRST_WAIT_MS = 300;
 const MAX_WAIT_MS = 2000;
 
-/** From one answer to the next, if nothing is new; ours: well below the first repetition. */
+/** From one answer to the next if nothing is new. Chosen by us: well below the first repetition. */
 const MIN_GAP_MS = 100;

@@ -13,26 +13,35 @@ import { chooseServers } from "../nat/servers.ts";
 import { parseHostPort, type TransportAddress } from "../net/address.ts";
 import { type DenoConn, toDenoConn } from "../net/deno_conn.ts";
 import type { Network } from "../net/network.ts";
+import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { SignalChannel } from "../signal/channel.ts";
+import type { ConnectedAttempt } from "./attempt.ts";
 import { BaseSocket } from "./gathering.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
-import { MANUAL_MS } from "./manual.ts";
+import { MANUAL_TIMEOUT_MS } from "./manual.ts";
 import { MAX_ROUNDS, type PunchRole } from "./offer.ts";
-import { DIRECT_PATH_KINDS, type DirectPathKind, methodOf, type PunchPlan } from "./plan_types.ts";
-import { countSyns, type RoundResult, runRound } from "./round.ts";
+import { DIRECT_PATH_KINDS, type DirectPathKind, methodOf } from "./path_kinds.ts";
+import type { PunchPlan } from "./plan_types.ts";
+import { countSyns, runRound } from "./round.ts";
+
+export type { BaseSocket } from "./gathering.ts";
+export { MANUAL_TIMEOUT_MS } from "./manual.ts";
+export type { PunchRole } from "./offer.ts";
+export type { DirectPathKind } from "./path_kinds.ts";
+export type { PunchPlan } from "./plan_types.ts";
 
 /** What a punch port needs before there is a peer. */
 export interface PreparePunchOptions {
-  /** STUN servers that speak TCP, `HOST[:PORT]`; a few public ones by default, none for a punch within a LAN. */
+  /** STUN servers that speak TCP, `HOST[:PORT]`. Default: a few public ones. Pass none for a punch within a LAN. */
   readonly servers?: readonly string[];
-  /** What {@linkcode testNat} found over TCP: it knows of filters and resets, which make for better plans. */
+  /** What {@linkcode testNat} found over TCP: it knows about filters and resets, which makes for better plans. */
   readonly report?: FamilyReport | null;
   /** External addresses that a router forwards to the punch port. */
   readonly mapped?: readonly TransportAddress[];
-  /** The system's own unless given. */
+  /** The network to use. Default: the system's. */
   readonly network?: Network;
-  /** Ends it. */
+  /** Aborts the preparation or the punch. */
   readonly signal?: AbortSignal;
 }
 
@@ -40,27 +49,31 @@ export interface PreparePunchOptions {
 export interface PunchOptions extends PreparePunchOptions {
   /** Carries the offers of both sides. */
   readonly channel: SignalChannel;
-  /** The controlling side chooses the connection; one side is the one, the other the other. */
+  /** The controlling side chooses the connection; the two sides must have different roles. */
   readonly role: PunchRole;
-  /** Prepared before, to spare the time; it is used up. One that is older than 25 s is prepared anew. */
+  /** From {@linkcode preparePunch}, to save its time; it is used up. One that is older than 25 s is prepared anew. */
   readonly base?: BaseSocket;
   /**
-   * A key that both sides know and nobody else, not a password: then nobody but the peer can make an offer, or be met,
-   * however the channel is to be trusted. Whoever carries the connection can still read and change what runs over it.
+   * A key (not a password) that both sides know and nobody else. With it only the peer can make an offer or be connected
+   * to, even over a channel that is not trusted. The connection itself is not encrypted: everything on its path can
+   * still read and change what runs over it.
    */
   readonly sharedSecret?: Uint8Array;
   /** The kinds of path to try. Default: all of {@linkcode DIRECT_PATH_KINDS}. */
   readonly pathKinds?: ReadonlySet<DirectPathKind>;
-  /** Hears of each plan as soon as both offers are known, also if it is that there is no way. */
+  /** Called with each plan as soon as both offers are known, even if the plan is that a punch is impossible. */
   readonly onPlan?: (plan: PunchPlan) => void;
-  /** For all of it, in milliseconds; 30 000 unless given, ten minutes on a channel that is `isManual`. */
+  /** How long the punch may take, in milliseconds. Default: 30 000, or ten minutes if the channel is `isManual`. */
   readonly timeoutMs?: number;
-  /** Hears of plans and rounds. */
+  /** Receives plans and rounds. */
   readonly logger?: Logger;
 }
 
 /** The connection, and how it came about. */
-export type PunchedConn = DenoConn & { readonly punch: PunchReport };
+export type PunchedConn = DenoConn & {
+  /** How the connection came about. */
+  readonly punch: PunchReport;
+};
 
 /** How a connection came about. */
 export interface PunchReport {
@@ -70,27 +83,27 @@ export interface PunchReport {
   readonly method: PunchMethodName | null;
   /** The transport protocol. */
   readonly transport: "tcp";
-  /** What was planned, and what was expected of it. */
+  /** What this side planned, and what it expected. */
   readonly plan: PunchPlan;
-  /** From the moment when this side knew both offers until the connection was established. */
+  /** From the moment when this side knew both offers until the connection was established, in milliseconds. */
   readonly connectMs: number;
-  /** From the same moment until it was nominated. */
+  /** From the same moment until the connection was nominated, in milliseconds. */
   readonly punchMs: number;
-  /** From the call. */
+  /** From the call of {@linkcode punch}, in milliseconds. */
   readonly elapsedMs: number;
   /** How many times both sides tried. */
   readonly rounds: number;
   /** Everything that was dialled and accepted. */
   readonly attempts: readonly ConnectionAttempt[];
   /**
-   * 32 bytes that both ends of this connection have, and of no other: nobody else, if nobody else could read the
-   * channel or knows the shared secret. For keys of what runs over it.
+   * 32 bytes that only the two ends of this connection have, provided that nobody else can read the channel or nobody
+   * else knows the shared secret. Derive keys from it for whatever runs over the connection.
    */
   readonly channelBinding: Uint8Array;
 }
 
 /**
- * Gets the punch port ready: its external address, and how the NAT chooses ports.
+ * Gets a punch port ready: gathers its external address, and how the NAT chooses ports.
  *
  * @throws {NetworkError} `not-permitted`
  */
@@ -99,76 +112,83 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<B
   const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
     parseHostPort(server, 3478)
   );
-  const servers = await resolveAll(network, hosts, signal);
   return await BaseSocket.open({
     network,
-    servers,
+    servers: await resolveAll(network, hosts, signal),
     family: 4,
     ipv6Hosts: hosts,
-    ...options.report && { report: options.report },
-    ...options.mapped && { mapped: options.mapped },
-    ...signal && { signal },
+    report: options.report,
+    mapped: options.mapped,
+    signal,
   });
 }
 
 /**
- * Punches: both sides call it, and both get the same connection, or the same refusal.
+ * Punches a hole: both sides call it, and both get the same connection or the same refusal.
  *
- * Should one side be aborted, run out of time, or vanish, after the controlling side has nominated the connection, the other may return
- * it all the same; it is reset then, so that the next write or read fails.
+ * If one side aborts, runs out of time or vanishes after the controlling side has nominated the connection, the other
+ * side may still return it; the connection is reset then, so the next read or write fails.
  *
- * What a peer says of itself decides where SYNs go, to other hosts too if it lies. Never to this host, nor into its
- * private networks but for the peer's own port. All sprays together stay within the SYNs that {@linkcode PUNCH_LIMITS}
- * allows, and there is no further attempt of any kind after four times as many.
+ * What a peer tells about itself decides where SYNs go, and a peer that lies can send them to other hosts. They never
+ * go to this host, nor into its private networks, except to the peer's own port. The SYNs of all birthday attempts
+ * together stay within {@linkcode PUNCH_LIMITS}, and after four times as many SYNs of any kind no attempt starts.
  *
- * @throws {UnreachableError} if there is no way, none was found in time, or both sides have the same role
+ * @example
+ * ```ts ignore
+ * import { punch } from "@punchline/punchline/punch";
+ *
+ * await using conn = await punch({ channel, role: "controlling" }); // the other side: "controlled"
+ * await conn.write(new TextEncoder().encode("hello"));
+ * ```
+ *
+ * @throws {UnreachableError} if a punch is impossible, none succeeded in time, or both sides have the same role
  * @throws {NetworkError} if the channel breaks, or `not-permitted`
  */
 export async function punch(options: PunchOptions): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role } = options;
   const { isManual } = channel;
-  const { timeoutMs = isManual ? MANUAL_MS : DEFAULT_TIMEOUT_MS } = options;
+  const { timeoutMs = isManual ? MANUAL_TIMEOUT_MS : DEFAULT_TIMEOUT_MS } = options;
   const maxRounds = isManual ? 1 : MAX_ROUNDS;
   const startedAtMs = performance.now();
   using deadline = new Deadline(timeoutMs, options.signal);
   const { signal } = deadline;
   const attempts: ConnectionAttempt[] = [];
-  let reason = "the other side said nothing";
-  let sprayedSyns = 0;
+  let reason = "the other side sent nothing";
+  let birthdaySyns = 0;
   try {
     for (let round = 1; round <= maxRounds && countSyns(attempts) < MAX_SYNS;) {
       await using base = round === 1 && options.base !== undefined
         ? await options.base.renew(signal)
         : await preparePunch({ ...options, signal });
       await base.refresh(signal);
-      using _kept = isManual ? base.keepAlive() : undefined;
+      using _keptAlive = isManual ? base.keepAlive() : undefined;
       const result = await runRound({
         network,
         channel,
         role,
         sharedSecret: options.sharedSecret ?? new Uint8Array(0),
         pathKinds: options.pathKinds ?? ALL_PATH_KINDS,
-        ...options.onPlan && { onPlan: options.onPlan },
+        onPlan: options.onPlan,
         round,
         base,
         maxSyns: MAX_SYNS - countSyns(attempts),
         signal,
       });
-      if (result.kind === "connected") {
-        return punched(result, attempts, { round, startedAtMs });
-      }
-      if (result.kind === "impossible") {
-        throw new UnreachableError(`Cannot punch: ${result.plan.reason}`, attempts);
-      }
       attempts.push(...result.attempts);
+      if (result.connected !== undefined) {
+        return punchedConn(result.connected, { attempts, rounds: round, startedAtMs });
+      }
       reason = result.plan?.reason ?? reason;
-      sprayedSyns += result.sprayedSyns;
-      // Both sides count the same, so both stop here.
-      const nextSyns = result.plan?.sprayedSyns ?? 0;
-      if (nextSyns > 0 && sprayedSyns + nextSyns > PUNCH_LIMITS.maxSyns) break;
-      options.logger?.debug(`punch: round ${round} ${result.kind}`);
+      if (result.end.kind === "impossible") {
+        throw new UnreachableError(`Cannot punch: ${reason}`, attempts);
+      }
+      birthdaySyns += result.birthdaySyns;
+      // Both sides count the same SYNs, so both stop here.
+      const nextSyns = result.plan?.birthdaySyns ?? 0;
+      if (nextSyns > 0 && birthdaySyns + nextSyns > PUNCH_LIMITS.maxSyns) break;
+      options.logger?.debug(`punch: round ${round} ${result.end.kind}`);
       signal.throwIfAborted();
-      round = result.kind === "superseded" ? result.round : round + 1;
+      round = result.end.kind === "superseded" ? result.end.round : round + 1;
     }
   } catch (error) {
     options.signal?.throwIfAborted();
@@ -179,46 +199,50 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
   throw new UnreachableError(`Cannot punch: all attempts failed (${reason})`, attempts);
 }
 
-function punched(
-  result: Extract<RoundResult, { kind: "connected" }>,
-  earlier: readonly ConnectionAttempt[],
-  { round, startedAtMs }: { round: number; startedAtMs: number },
+function punchedConn(
+  { nominated, plan, startedAtMs, channelBinding, pathKind }: ConnectedAttempt,
+  { attempts, rounds, startedAtMs: calledAtMs }: {
+    readonly attempts: readonly ConnectionAttempt[];
+    readonly rounds: number;
+    readonly startedAtMs: number;
+  },
 ): PunchedConn {
-  const now = performance.now();
+  const nowMs = performance.now();
   const punch: PunchReport = {
-    kind: result.pathKind,
-    method: methodOf(result.pathKind, result.plan.method),
+    kind: pathKind,
+    method: methodOf(pathKind, plan.method),
     transport: "tcp",
-    plan: result.plan,
-    connectMs: result.met.establishedAtMs - result.startedAtMs,
-    punchMs: now - result.startedAtMs,
-    elapsedMs: now - startedAtMs,
-    rounds: round,
-    attempts: [...earlier, ...result.attempts],
-    channelBinding: result.channelBinding,
+    plan,
+    connectMs: nominated.establishedAtMs - startedAtMs,
+    punchMs: nowMs - startedAtMs,
+    elapsedMs: nowMs - calledAtMs,
+    rounds,
+    attempts,
+    channelBinding,
   };
-  return Object.assign(toDenoConn(result.met.connection), { punch });
+  return Object.assign(toDenoConn(nominated.connection), { punch });
 }
 
+/** The addresses of the hosts that resolve. */
 async function resolveAll(
   network: Network,
   hosts: readonly { host: string; port: number }[],
   signal?: AbortSignal,
 ): Promise<TransportAddress[]> {
   const found = await Promise.allSettled(hosts.map(async ({ host, port }) => {
-    const [ip] = await network.resolve(host, 4, signal && { signal });
-    return { ip: ip!, port };
+    return { ip: await resolveHost(network, host, { family: 4, signal }), port };
   }));
   signal?.throwIfAborted();
   return found.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
 }
 
 /**
- * Ours: all sprays, and three times as much for redialling after resets. What is under way when it is exceeded goes on to its end;
- * the system's repetitions are not counted.
+ * SYNs of one punch after which no further attempt starts; one that is under way goes on to its end, and the system's
+ * retransmissions are not counted. Chosen by us: all birthday attempts, and three times as many redials after resets.
  */
 const MAX_SYNS = 4 * PUNCH_LIMITS.maxSyns;
 
 const ALL_PATH_KINDS: ReadonlySet<DirectPathKind> = new Set(DIRECT_PATH_KINDS);
 
+/** Chosen by us: three rounds, and time for a peer that comes a little later. */
 const DEFAULT_TIMEOUT_MS = 30_000;

@@ -16,7 +16,7 @@ Deno.test("acceptFirst() does not let a peer that goes silent keep the next one 
     const never = new AbortController();
     const first = acceptFirst(bob, accept, never);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
-    await mallory.knock();
+    await mallory.request();
     await delay(500);
     const startedAtMs = time.nowMs;
     await using _conn = await alice.connect(bob.ticket);
@@ -33,7 +33,7 @@ Deno.test("acceptFirst() does not let dozens of silent peers keep the next one o
     using crowd = new DisposableStack();
     for (let i = 0; i < 48; i++) {
       const each = crowd.use(await ScriptedDialer.open(hub, bob.ticket));
-      await each.knock();
+      await each.request();
       await delay(20);
     }
     await delay(1000);

@@ -1,5 +1,5 @@
 /**
- * How a message is broken on purpose.
+ * Random mutations of messages.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import { concat } from "../../lib/base/bytes.ts";
 import { type Random, randomInteger } from "../simnet/random.ts";
 
-/** The bytes with up to three changes: of a bit, of a byte, of the length, of what stands where. */
+/** The bytes with up to three changes: a flipped bit, another byte, another length, or a moved part. */
 export function mutate(random: Random, bytes: Uint8Array): Uint8Array {
   let mutated = bytes.slice();
   for (let count = randomInteger(random, 0, 3); count > 0; count--) {
@@ -32,7 +32,7 @@ export function mutate(random: Random, bytes: Uint8Array): Uint8Array {
   return mutated;
 }
 
-/** The JSON value with another one in some place, or without one. */
+/** The JSON value with a random part replaced or removed. */
 export function mutateJson(random: Random, value: unknown): unknown {
   if (typeof value !== "object" || value === null || random() < 0.15) return pick(random, STRANGE);
   const keys = Object.keys(value);
@@ -43,7 +43,7 @@ export function mutateJson(random: Random, value: unknown): unknown {
   return copy;
 }
 
-/** So many of them. */
+/** Random bytes. */
 export function randomBytes(random: Random, length: number): Uint8Array<ArrayBuffer> {
   return Uint8Array.from({ length }, () => randomInteger(random, 0, 255));
 }
@@ -53,18 +53,28 @@ export function pick<T>(random: Random, choices: readonly T[]): T {
   return choices[randomInteger(random, 0, choices.length - 1)]!;
 }
 
-/** What no message should have anywhere. */
+/** Values that no message should contain. */
 const STRANGE: readonly unknown[] = [
-  ...[null, true, 0, -1, 0.5, 65_536, 2 ** 53, 1e308, "", " ", "\0", "a".repeat(5000), "toString"],
-  ...[
-    [],
-    {},
-    [[]],
-    Array(1000).fill(0),
-    { length: 1e9 },
-    "127.0.0.1",
-    "::",
-    "[::1]:0",
-    "1.2.3.4:5",
-  ],
+  null,
+  true,
+  0,
+  -1,
+  0.5,
+  65_536,
+  2 ** 53,
+  1e308,
+  "",
+  " ",
+  "\0",
+  "a".repeat(5000),
+  "toString",
+  [],
+  {},
+  [[]],
+  Array(1000).fill(0),
+  { length: 1e9 },
+  "127.0.0.1",
+  "::",
+  "[::1]:0",
+  "1.2.3.4:5",
 ];

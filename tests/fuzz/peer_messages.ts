@@ -1,13 +1,12 @@
 /**
- * What peers may say, and those who carry their messages: the decoder of each kind, with messages to break.
+ * The messages of peers and of signaling servers: each kind's decoder, with valid messages to mutate.
  *
  * @module
  */
 
 import { concat, toBase64url, toHex } from "../../lib/base/bytes.ts";
-import * as envelope from "../../lib/peer/signaling_message.ts";
-import * as knock from "../../lib/peer/signaling_message.ts";
-import { decodeRelayState } from "../../lib/peer/relay_offer.ts";
+import * as signaling from "../../lib/peer/signaling_message.ts";
+import { decodeRelayState } from "../../lib/peer/relay_message.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { hash } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
@@ -26,21 +25,21 @@ import { hostCandidate, reflexive } from "../punch/fixtures.ts";
 import { type Random, randomInteger } from "../simnet/random.ts";
 import { mutate, mutateJson, pick, randomBytes } from "./mutate.ts";
 
-/** One kind of message. */
+/** A kind of message. */
 export interface Target {
   readonly name: string;
-  /** A message to decode: mostly one that was good before. */
+  /** A message to decode: usually a mutated valid one. */
   next(random: Random): Uint8Array;
   /** Throws nothing but a {@linkcode MalformedMessageError}. */
   decode(bytes: Uint8Array): unknown;
 }
 
 /**
- * Whether the decoder takes the message.
+ * Whether the decoder accepts the message.
  *
  * @throws {Error} if it throws what it should not
  */
-export function isTaken({ name, decode }: Target, bytes: Uint8Array): boolean {
+export function isAccepted({ name, decode }: Target, bytes: Uint8Array): boolean {
   try {
     decode(bytes);
     return true;
@@ -50,21 +49,21 @@ export function isTaken({ name, decode }: Target, bytes: Uint8Array): boolean {
   }
 }
 
-/** @param seal what makes bytes a whole message, such as a checksum, which no change by chance would get past */
+/** @param finish completes a message, for example with a checksum, which no random change would match */
 function bytesTarget(
   name: string,
   decode: Target["decode"],
   samples: readonly Uint8Array[],
-  seal: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes,
+  finish: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes,
 ): Target {
   const next = (random: Random) =>
     random() < 0.1
       ? randomBytes(random, randomInteger(random, 0, 80))
-      : seal(mutate(random, pick(random, samples)));
+      : finish(mutate(random, pick(random, samples)));
   return { name, decode, next };
 }
 
-/** @param encode what makes JSON a message */
+/** @param encode turns JSON into a message */
 function jsonTarget(
   name: string,
   decode: Target["decode"],
@@ -80,13 +79,13 @@ function textTarget(
   name: string,
   decode: (text: string) => unknown,
   samples: readonly Uint8Array[],
-  seal?: (bytes: Uint8Array) => Uint8Array,
+  finish?: (bytes: Uint8Array) => Uint8Array,
 ): Target {
   const toText = (bytes: Uint8Array) => new TextDecoder("latin1").decode(bytes);
-  return bytesTarget(name, (bytes) => decode(toText(bytes)), samples, seal);
+  return bytesTarget(name, (bytes) => decode(toText(bytes)), samples, finish);
 }
 
-function sealed(prefix: string): (content: Uint8Array) => Uint8Array {
+function withChecksum(prefix: string): (content: Uint8Array) => Uint8Array {
   return (content) =>
     utf8(prefix + toBase64url(concat(content, hash("sha256", content).subarray(0, 4))));
 }
@@ -102,8 +101,12 @@ const SECRET = utf8("secret");
 const KEY = "dGhlIHNhbXBsZSBub25jZQ==";
 
 const OFFER: PunchOffer = {
-  ...{ role: "controlled", key: "0123456789abcdef".repeat(4), answers: null },
-  ...{ isWaiting: true, round: 1, sampleAgeMs: 12.5 },
+  role: "controlled",
+  key: "0123456789abcdef".repeat(4),
+  answers: null,
+  isWaiting: true,
+  round: 1,
+  sampleAgeMs: 12.5,
   side: {
     profile: {
       mapping: "endpoint-independent",
@@ -168,28 +171,35 @@ const FILES: readonly transfer.TransferMessage[] = [
 
 /** All of them. */
 export const TARGETS: readonly Target[] = [
-  bytesTarget("envelope", envelope.decodeEnvelope, [
-    envelope.encodeEnvelope({ kind: "knock", mac: new Uint8Array(16), handshake: BODY }),
-    envelope.encodeEnvelope({
-      ...{ kind: "sealed", conversation: new Uint8Array(8), counter: 5n, ciphertext: BODY },
+  bytesTarget("envelope", signaling.decodeEnvelope, [
+    signaling.encodeEnvelope({ kind: "request", mac: new Uint8Array(16), handshake: BODY }),
+    signaling.encodeEnvelope({
+      kind: "transport",
+      sessionId: new Uint8Array(8),
+      counter: 5n,
+      ciphertext: BODY,
     }),
   ]),
-  bytesTarget("content", envelope.decodeContent, [
-    envelope.encodeContent({ channel: 1, body: BODY }, "sealed").subarray(0, 60),
+  bytesTarget("content", signaling.decodeContent, [
+    signaling.encodeContent({ channel: 1, body: BODY }, "transport").subarray(0, 60),
   ]),
   jsonTarget(
-    "knock",
-    knock.decodeConnectionRequest,
+    "connection request",
+    signaling.decodeConnectionRequest,
     { sentAtMs: 1_790_000_000_000, protocol: "chat", resumes: "ab".repeat(16), wants: "direct" },
     (value) => {
       const json = utf8(JSON.stringify(value));
       return concat(Uint8Array.of(json.length >> 8, json.length), json, BODY);
     },
   ),
-  jsonTarget("decline", knock.decodeRejection, { why: "clock", timeMs: 1_790_000_000_000 }),
+  jsonTarget("rejection", signaling.decodeRejection, { why: "clock", timeMs: 1_790_000_000_000 }),
   jsonTarget("relay state", decodeRelayState, {
-    ...{ nonce: "ab".repeat(16), mayOffer: true, version: 3, heard: 2 },
-    ...{ ips: ["192.0.2.1", "2001:db8::1"], relayed: ["192.0.2.1:3478", "[2001:db8::1]:1"] },
+    nonce: "ab".repeat(16),
+    mayOffer: true,
+    version: 3,
+    heard: 2,
+    ips: ["192.0.2.1", "2001:db8::1"],
+    relayed: ["192.0.2.1:3478", "[2001:db8::1]:1"],
   }),
   jsonTarget(
     "punch offer",
@@ -207,10 +217,10 @@ export const TARGETS: readonly Target[] = [
       Uint8Array.of(9),
       utf8("ws://a:80"),
     ),
-  ], sealed("punchline:")),
-  textTarget("hand message", decodeManualMessage, [
+  ], withChecksum("punchline:")),
+  textTarget("manual message", decodeManualMessage, [
     concat(HASH.subarray(16), Uint8Array.of(0, BODY.length), BODY),
-  ], sealed("punchline-message:")),
+  ], withChecksum("punchline-message:")),
   bytesTarget("LAN message", decodeLanMessage, [encodeLanMessage(new Uint8Array(8), TOPIC, BODY)]),
   bytesTarget("topic message", decodeTopicMessage, [
     encodeTopicMessage({ kind: "subscribe", topic: TOPIC }),

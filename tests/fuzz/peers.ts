@@ -1,7 +1,7 @@
 /**
- * Decodes random and mutated messages of peers and of those who carry them: `deno run -A --v8-flags=--expose-gc
+ * Decodes random and mutated messages of peers and of signaling servers: `deno run -A --v8-flags=--expose-gc
  * tests/fuzz/peers.ts [--count N] [--seed N]`. Fails as soon as a decoder throws anything but a MalformedMessageError,
- * and in the end if a message took ten milliseconds each of the times that it was tried, or memory grew.
+ * or at the end if some message always took ten milliseconds, or memory grew.
  *
  * @module
  */
@@ -9,7 +9,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { labelledRandom } from "../simnet/random.ts";
 import { pick } from "./mutate.ts";
-import { isTaken, type Target, TARGETS } from "./peer_messages.ts";
+import { isAccepted, type Target, TARGETS } from "./peer_messages.ts";
 
 const { count, seed } = parseArgs(Deno.args, {
   string: ["count", "seed"],
@@ -28,7 +28,7 @@ function fuzz(count: number, seed: number) {
     const target = pick(random, TARGETS);
     const bytes = target.next(random);
     const startMs = performance.now();
-    if (isTaken(target, bytes)) decoded++;
+    if (isAccepted(target, bytes)) decoded++;
     const ms = ownMs(target, bytes, performance.now() - startMs);
     if (ms > slowest.ms) slowest = { name: target.name, ms };
   };
@@ -40,18 +40,18 @@ function fuzz(count: number, seed: number) {
   return { seed, count, decoded, rejected: count - decoded, slowest, heapGrowthBytes };
 }
 
-/** The time that a message takes when nothing comes between, such as the garbage collector. */
+/** How long a message takes without interruptions, such as by the garbage collector. */
 function ownMs(target: Target, bytes: Uint8Array, firstMs: number): number {
   let bestMs = firstMs;
   for (let tries = 0; bestMs >= 1 && tries < 10; tries++) {
     const startMs = performance.now();
-    isTaken(target, bytes);
+    isAccepted(target, bytes);
     bestMs = Math.min(bestMs, performance.now() - startMs);
   }
   return bestMs;
 }
 
-/** Behind a full collection, where the flag allows to ask for one. */
+/** After a full garbage collection, if the flag allows one. */
 function heapUsed(): number {
   const { gc } = globalThis as { gc?: () => void };
   gc?.();

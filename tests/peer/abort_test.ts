@@ -1,5 +1,5 @@
 /**
- * Who gives up, at whatever moment, is free at once, and leaves nothing behind: each place checks for sockets.
+ * An abort at any moment ends the call at once and leaves nothing behind: every simulation checks for open sockets.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { atPlace, nextOf, type PlaceOptions } from "./place.ts";
 import { ScriptedDialer } from "./scripted_dialer.ts";
 
 for (const [name, readyMs] of [["ready", 2000], ["not ready yet", 1]] as const) {
-  Deno.test(`an abort ends connect() at once at any moment, with ports that are ${name}`, () =>
+  Deno.test(`an abort ends connect() at once at any moment, with a base socket that is ${name}`, () =>
     atManyMoments(async ({ alice, bob, afterMs }) => {
       await delay(readyMs);
       const accepting = new AbortController();
@@ -24,11 +24,11 @@ for (const [name, readyMs] of [["ready", 2000], ["not ready yet", 1]] as const) 
       await delay(afterMs);
       await rejectsAtOnce(connected, () => connecting.abort("enough"));
       accepting.abort("enough");
-      await bob.close(); // it may not have heard of alice
+      await bob.close(); // no request of alice's may have arrived
       await resetAll(await outcomes);
     }));
 
-  Deno.test(`an abort ends accept() at once at any moment, with ports that are ${name}`, () =>
+  Deno.test(`an abort ends accept() at once at any moment, with a base socket that is ${name}`, () =>
     atManyMoments(async ({ alice, bob, afterMs }) => {
       await delay(readyMs);
       const connecting = new AbortController();
@@ -60,7 +60,7 @@ for (const name of ["alice", "bob"] as const) {
     }));
 }
 
-Deno.test("an abort does not wait for a peer that has connected and says nothing", () =>
+Deno.test("an abort does not wait for a peer that has connected and stays silent", () =>
   atPlace({}, async ({ a, b, hub, open, time }) => {
     await using bob = await open(b);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
@@ -74,10 +74,10 @@ Deno.test("an abort does not wait for a peer that has connected and says nothing
     accepting.abort(new Error("enough"));
     await aborted;
     assertEquals(time.nowMs, abortedAtMs);
-    await delay(2000); // last words, which nobody answers
+    await delay(2000); // its last message, which stays unanswered
   }));
 
-Deno.test("an abort ends Peer.open() while a broker says nothing", () =>
+Deno.test("an abort ends Peer.open() while a broker stays silent", () =>
   atPlace({}, async ({ b, open, time }) => {
     const opening = new AbortController();
     const opened = open(b, { signaling: [SILENT], signal: opening.signal });
@@ -89,7 +89,7 @@ Deno.test("an abort ends Peer.open() while a broker says nothing", () =>
     assertEquals(time.nowMs, abortedAtMs);
   }));
 
-Deno.test("a port that was about to be ready when connect() was aborted serves the next call", () =>
+Deno.test("a base socket that is nearly ready when connect() is aborted serves the next call", () =>
   atPlace({}, async ({ a, b, open, internet }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -102,18 +102,18 @@ Deno.test("a port that was about to be ready when connect() was aborted serves t
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
     await using _conn = await alice.connect(bob.ticket);
     await using _other = await accepted;
-    assertEquals(syns, 0, "another port was got ready");
+    assertEquals(syns, 0, "another base socket was prepared");
   }));
 
 interface Moment {
   readonly alice: Peer;
   readonly bob: Peer;
-  /** When to give up, from the moment when the test begins. */
+  /** When to abort, from the start of the test. */
   readonly afterMs: number;
   nowMs(): number;
 }
 
-/** Runs a test for each of many moments, until well after a connection is there. */
+/** Runs a test for each of many moments, until well after the peers are connected. */
 async function atManyMoments(
   test: (moment: Moment) => Promise<void>,
   options: PlaceOptions = {},
@@ -125,15 +125,15 @@ async function atManyMoments(
       await test({ alice, bob, afterMs, nowMs: () => time.nowMs });
       await delay(1);
       const topics = [...hub.subscribers.values()].filter(({ size }) => size > 0);
-      assert(topics.length <= 3, "more is listened to than what bob is asked under");
+      assert(topics.length <= 3, "somebody still listens besides bob under his own topics");
       await Promise.all([alice.close(), bob.close()]);
-      await delay(2000); // what is reset is heard of at the other end
+      await delay(2000); // resets arrive at the other end
       assertEquals(time.pendingTimers, 0, "timers were left");
     });
   }
 }
 
-/** Unless it was fulfilled before. */
+/** Checks that a job rejects within a millisecond of the abort, unless it was done before. */
 async function rejectsAtOnce(job: Promise<unknown>, abort: () => void): Promise<void> {
   const pending = Symbol();
   const turn = () => new Promise((resolve) => setTimeout(resolve, 1, pending));
@@ -153,7 +153,7 @@ async function resetAll(
   }
 }
 
-/** Takes the connection, and says nothing. */
+/** Accepts the connection, and stays silent. */
 const SILENT: SignalTransport = {
   url: "ws://192.0.2.7:3480",
   open: ({ signal }) =>

@@ -5,7 +5,7 @@ import type { SignalingConnection, SignalTransport } from "../../lib/signal/tran
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace, nextOf, type Place, TestHub } from "./place.ts";
 
-Deno.test("two dead brokers and a slow one of four do not hinder a connection", () =>
+Deno.test("two dead brokers and a slow one of four do not delay a connection", () =>
   atPlace({}, async (place) => {
     const slow = new TestHub("ws://192.0.2.8:3480", 1500);
     const signaling = [DEAD, SILENT, slow, place.hub];
@@ -13,20 +13,20 @@ Deno.test("two dead brokers and a slow one of four do not hinder a connection", 
     assert(elapsedMs < 1000, `${elapsedMs} ms`);
   }));
 
-Deno.test("where all but a slow broker are dead, it is that one", () =>
+Deno.test("a slow broker is used if all others are dead", () =>
   atPlace({}, async (place) => {
     const slow = new TestHub("ws://192.0.2.8:3480", 1500);
     const elapsedMs = await connectOnce(place, { signaling: [DEAD, SILENT, slow] });
     assert(elapsedMs < 5000, `${elapsedMs} ms`);
   }));
 
-Deno.test("several brokers that all carry a knock lead to one connection", () =>
+Deno.test("a request that arrives over several brokers leads to one connection", () =>
   atPlace({}, async (place) => {
     const others = [1, 2].map((n) => new TestHub(`ws://192.0.2.${n}:3480`, 20 * n));
     await connectOnce(place, { signaling: [place.hub, ...others] });
   }));
 
-Deno.test("a broker that repeats and reorders everything makes no second connection", () =>
+Deno.test("a broker that repeats and reorders all messages causes no second connection", () =>
   atPlace({}, async (place) => {
     await connectOnce(place, { signaling: [new RepeatingHub()] });
   }));
@@ -35,19 +35,19 @@ Deno.test("a broker that loses two thirds of all messages is enough", () =>
   atPlace({}, async (place) => {
     let count = 0;
     const lossy = new TestHub();
-    const say = lossy.say.bind(lossy);
-    lossy.say = (topic, message) => {
-      if (count++ % 3 === 2) say(topic, message);
+    const deliver = lossy.deliver.bind(lossy);
+    lossy.deliver = (topic, message) => {
+      if (count++ % 3 === 2) deliver(topic, message);
     };
     await connectOnce(place, { signaling: [lossy] });
   }));
 
-Deno.test("a broker that says everything in twenty damaged copies, to everybody, hinders nothing", () =>
+Deno.test("a broker that sends twenty damaged copies of everything to everyone prevents nothing", () =>
   atPlace({}, async (place) => {
     await connectOnce(place, { signaling: [new DamagingHub()] });
   }));
 
-/** Connects a to b, shows that it works, and that nobody else was shown to b; from the call to the connection. */
+/** Connects a to b once, and checks that b saw one request; returns how long connecting took. */
 async function connectOnce(
   { a, b, open, time }: Place,
   { signaling }: Pick<PeerOptions, "signaling">,
@@ -60,7 +60,7 @@ async function connectOnce(
     shown++;
     return await incoming.accept();
   })();
-  await delay(2000); // punch ports are ready
+  await delay(2000); // base sockets are ready
   const startedAtMs = time.nowMs;
   await using conn = await alice.connect(bob.ticket);
   const elapsedMs = time.nowMs - startedAtMs;
@@ -73,7 +73,7 @@ async function connectOnce(
   })();
   await conn.write(toBytes("hello"));
   assertEquals(await readText(other, 5), "hello");
-  await delay(60_000); // whatever is repeated has come by now
+  await delay(60_000); // all repetitions have arrived by now
   await other.write(toBytes("world"));
   assertEquals(await readText(conn, 5), "world");
   await bob.close();
@@ -85,7 +85,7 @@ async function connectOnce(
 /** Cannot be reached. */
 const DEAD = Object.assign(new TestHub("ws://192.0.2.6:3480"), { isDown: true });
 
-/** Takes the connection, and says nothing. */
+/** Accepts the connection, and stays silent. */
 const SILENT: SignalTransport = {
   url: "ws://192.0.2.7:3480",
   open: ({ signal }) =>
@@ -94,25 +94,25 @@ const SILENT: SignalTransport = {
     ),
 };
 
-/** Says everything three times, the last first, and again everything that it has ever heard. */
+/** Delivers every message three times, along with all that came before, newest first. */
 class RepeatingHub extends TestHub {
-  override say(topic: string, message: Uint8Array): void {
-    super.say(topic, message);
+  override deliver(topic: string, message: Uint8Array): void {
+    super.deliver(topic, message);
     for (const [index, old] of [...this.published].reverse().entries()) {
-      setTimeout(() => super.say(old.topic, old.message), 30 * (index % 5) + 10);
+      setTimeout(() => super.deliver(old.topic, old.message), 30 * (index % 5) + 10);
     }
-    super.say(topic, message);
+    super.deliver(topic, message);
   }
 }
 
-/** Says everything to everybody, damaged in many ways, before it says it. */
+/** Delivers every message to every topic, damaged in many ways, before it delivers the original. */
 class DamagingHub extends TestHub {
-  override say(topic: string, message: Uint8Array): void {
+  override deliver(topic: string, message: Uint8Array): void {
     for (const to of this.subscribers.keys()) {
-      for (let i = 0; i < 20; i++) super.say(to, damaged(message));
-      if (to !== topic) super.say(to, message);
+      for (let i = 0; i < 20; i++) super.deliver(to, damaged(message));
+      if (to !== topic) super.deliver(to, message);
     }
-    super.say(topic, message);
+    super.deliver(topic, message);
   }
 }
 
@@ -120,7 +120,7 @@ function damaged(message: Uint8Array): Uint8Array {
   const at = Math.floor(Math.random() * message.length);
   const copy = message.slice();
   switch (Math.floor(Math.random() * 4)) {
-    case 0: // another kind, or another bit of what comes first
+    case 0: // another kind, or a flipped bit in the first bytes
       copy[0]! ^= 1 << at % 8;
       return copy;
     case 1: // the MAC, the keys, or the counter
@@ -134,12 +134,12 @@ function damaged(message: Uint8Array): Uint8Array {
   }
 }
 
-Deno.test("a broker that is down when a peer opens is listened to when it is up", () =>
+Deno.test("a peer listens on a broker that was down at first once it is up", () =>
   atPlace({}, async ({ a, b, hub, open }) => {
     const late = Object.assign(new TestHub("ws://192.0.2.5:3480"), { isDown: true });
     await using bob = await open(b, { signaling: [hub, late] });
     await using alice = await open(a, { signaling: [late], listen: false });
-    hub.isDown = true; // alice finds it so
+    hub.isDown = true; // at the time when alice uses it
     late.isDown = false;
     await delay(10_000);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());

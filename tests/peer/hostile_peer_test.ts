@@ -1,5 +1,5 @@
 /**
- * What somebody with a ticket can do, before and after they were let in.
+ * What a hostile ticket holder can do, before and after it is accepted.
  *
  * @module
  */
@@ -7,14 +7,14 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { toHex } from "../../lib/base/bytes.ts";
-import { encodeRelayState, type RelayState } from "../../lib/peer/relay_offer.ts";
+import { encodeRelayState, type RelayState } from "../../lib/peer/relay_message.ts";
 import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace, nextOf, type Place } from "./place.ts";
 import { ScriptedDialer } from "./scripted_dialer.ts";
 
-Deno.test("accept() does not wait for ever for who connects, and cuts the connection", () =>
+Deno.test("accept() gives up on a peer that connects and cuts the connection", () =>
   atPlace({}, async ({ a, b, hub, open, time }) => {
     await using bob = await open(b);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
@@ -26,7 +26,7 @@ Deno.test("accept() does not wait for ever for who connects, and cuts the connec
     assert(time.nowMs - cutAtMs <= 31_000, `${time.nowMs - cutAtMs} ms`);
   }));
 
-Deno.test("accept() does not wait for ever for who connects, and says nothing", () =>
+Deno.test("accept() gives up on a peer that connects and stays silent", () =>
   atPlace({}, async ({ a, b, hub, open, time }) => {
     await using bob = await open(b);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
@@ -38,7 +38,7 @@ Deno.test("accept() does not wait for ever for who connects, and says nothing", 
     assert(time.nowMs - silentAtMs <= 41_000, `${time.nowMs - silentAtMs} ms`);
   }));
 
-Deno.test("accept() fails with the first path where nobody comes back", () =>
+Deno.test("accept() fails with its first path if connections do not reconnect", () =>
   atPlace({}, async ({ a, b, hub, open, time }) => {
     await using bob = await open(b, { reconnect: false });
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
@@ -50,7 +50,7 @@ Deno.test("accept() fails with the first path where nobody comes back", () =>
     assert(time.nowMs - cutAtMs <= 100, `${time.nowMs - cutAtMs} ms`);
   }));
 
-Deno.test("who was let in cannot have many paths looked for at once", () =>
+Deno.test("an accepted peer cannot start many searches at once", () =>
   atPlace({}, async ({ a, b, hub, internet, open }) => {
     await using bob = await open(b);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
@@ -61,7 +61,7 @@ Deno.test("who was let in cannot have many paths looked for at once", () =>
     const syns = countSyns(internet, b.name);
     for (let i = 0; i < 100; i++) {
       using again = await ScriptedDialer.open(hub, bob.ticket, { staticKey, resumes });
-      await again.knock();
+      await again.request();
       await delay(20);
     }
     const sockets = internet.openSockets().filter((socket) => socket.startsWith(`${b.name}:`));
@@ -70,10 +70,10 @@ Deno.test("who was let in cannot have many paths looked for at once", () =>
     connection.close();
     await bob.close();
     await accepted;
-    await delay(1000); // bob hears of the end
+    await delay(1000); // bob notices the end
   }));
 
-Deno.test("a peer that cuts each path as soon as it is there is asked for less and less often", () =>
+Deno.test("a peer that cuts every path at once is dialled less and less often", () =>
   atPlace({}, async ({ a, b, open }) => {
     const { network, cutAll } = cuttable(b.network);
     await using alice = await open(a, { listen: false });
@@ -92,7 +92,7 @@ Deno.test("a peer that cuts each path as soon as it is there is asked for less a
     await counting;
   }));
 
-Deno.test("who was let in cannot have a relay's path begun again and again", () =>
+Deno.test("an accepted peer cannot restart the search for a relayed path again and again", () =>
   atPlace({}, async ({ b, hub, internet, open }) => {
     await using bob = await open(b, { strategies: ["relay"] });
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
@@ -117,7 +117,7 @@ Deno.test("who was let in cannot have a relay's path begun again and again", () 
     await accepted;
   }));
 
-Deno.test("who was let in cannot make a peer dial itself at its public address", () =>
+Deno.test("an accepted peer cannot make a peer dial itself at its public address", () =>
   atPlace({}, async ({ hub, internet, open }) => {
     const host = internet.host("public", { addresses: ["203.0.113.77"] });
     await using bob = await open(host, { strategies: ["relay"], timings: { connectMs: 3000 } });
@@ -137,19 +137,19 @@ Deno.test("who was let in cannot make a peer dial itself at its public address",
     assertEquals(served, 0);
   }));
 
-Deno.test("messages on channels that do not exist take the place of none on one that does", () =>
+Deno.test("messages on unknown channels do not displace those on known ones", () =>
   atPlace({}, async ({ b, hub, open }) => {
     await using bob = await open(b, { strategies: ["relay"] });
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
-    const heard = assertRejects(() => accepted, UnreachableError, "neither side has a relay");
-    for (let channel = 2; channel < 20; channel++) await mallory.sayOn(channel, toBytes("hello"));
+    const failed = assertRejects(() => accepted, UnreachableError, "neither side has a relay");
+    for (let channel = 2; channel < 20; channel++) await mallory.sendOn(channel, toBytes("hello"));
     await delay(1000);
-    await mallory.channel("relay").send(relayState({ mayOffer: false, heard: 2 }));
-    await heard;
+    await mallory.channel("relay").send(relayState({ mayOffer: false, acknowledged: 2 }));
+    await failed;
   }));
 
-Deno.test("a list that never answers holds up nobody but who waits for it", () =>
+Deno.test("a function that never decides who may connect holds up no other peer and no close()", () =>
   atPlace({}, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     const bob = await open(b, { allow: () => new Promise<boolean>(() => {}) });
@@ -161,7 +161,7 @@ Deno.test("a list that never answers holds up nobody but who waits for it", () =
     await unanswered;
   }));
 
-Deno.test("who goes away right after it was let in hinders nobody else", () =>
+Deno.test("a peer that leaves as soon as it is accepted affects no other", () =>
   atPlace({}, async ({ a, b, hub, open }) => {
     await using bob = await open(b);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
@@ -180,12 +180,17 @@ Deno.test("who goes away right after it was let in hinders nobody else", () =>
 function relayState(state: Partial<RelayState>): Uint8Array<ArrayBuffer> {
   const nonce = "00".repeat(16);
   return encodeRelayState({
-    ...{ nonce, mayOffer: true, version: 1, heard: 0, ips: [], relayed: [] },
+    nonce,
+    mayOffer: true,
+    version: 1,
+    acknowledged: 0,
+    ips: [],
+    relayed: [],
     ...state,
   });
 }
 
-/** A network of which a test can cut what was dialled. */
+/** A network whose dialled connections a test can cut. */
 function cuttable(network: Network): { network: Network; cutAll(): void } {
   const dialled: TcpConnection[] = [];
   const connectTcp: Network["connectTcp"] = async (remote, options) => {
@@ -199,7 +204,7 @@ function cuttable(network: Network): { network: Network; cutAll(): void } {
   return { network: { ...network, connectTcp }, cutAll };
 }
 
-/** How many SYNs the host sends from now on. */
+/** Counts the SYNs that the host sends from now on. */
 function countSyns(internet: Place["internet"], name: string): () => number {
   let count = 0;
   internet.onPacket = ({ at, what, packet }) => {

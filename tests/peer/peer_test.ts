@@ -14,7 +14,7 @@ import { atPlace, nextOf } from "./place.ts";
 
 const { portRestricted, symmetric } = NAT_BEHAVIORS;
 
-Deno.test("two peers connect by a ticket, and each knows who the other is", () =>
+Deno.test("two peers connect with a ticket, and each knows the other's key", () =>
   atPlace({}, async ({ connect }) => {
     await using ends = await connect({ protocol: "chat/1" });
     const { alice, bob, conn, other } = ends;
@@ -33,12 +33,12 @@ Deno.test("two peers connect by a ticket, and each knows who the other is", () =
     await Promise.all([conn.finished, other.finished]);
   }));
 
-Deno.test("the first byte arrives after two messages, a punch, and half a round trip", () =>
+Deno.test("the first byte arrives after two messages, a punch and half a round trip", () =>
   atPlace({ rttMs: 80 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
-    await new Promise((resolve) => setTimeout(resolve, 2000)); // punch ports are ready now
+    await new Promise((resolve) => setTimeout(resolve, 2000)); // base sockets are ready now
     const startedAtMs = time.nowMs;
     await using conn = await alice.connect(bob.ticket);
     await conn.write(toBytes("hello"));
@@ -63,7 +63,7 @@ for (
     }));
 }
 
-Deno.test("where theory has no way, and there is no relay, both sides hear why", () =>
+Deno.test("if no path is possible and there is no relay, both sides are told why", () =>
   atPlace({ a: symmetric, b: symmetric }, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false, strategies: ["punch"] });
     await using bob = await open(b, { strategies: ["punch"] });
@@ -80,7 +80,7 @@ Deno.test("where theory has no way, and there is no relay, both sides hear why",
     await accepted;
   }));
 
-Deno.test("both sides hear at once that neither has a relay, where only relays may be used", () =>
+Deno.test("if only relays are allowed and neither side has one, both sides fail at once", () =>
   atPlace({}, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false, strategies: ["relay"] });
     await using bob = await open(b, { strategies: ["relay"] });
@@ -94,30 +94,30 @@ Deno.test("both sides hear at once that neither has a relay, where only relays m
     assert(time.nowMs - startedAtMs < 2000, `${time.nowMs - startedAtMs} ms`);
   }));
 
-Deno.test("connect() says that nobody answers", () =>
+Deno.test("connect() fails if the peer does not answer", () =>
   atPlace({}, async ({ a, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using nobody = await open(a, { listen: false });
     const startedAtMs = time.nowMs;
-    await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "nobody answered");
+    await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "no answer");
     assertEquals(Math.round((time.nowMs - startedAtMs) / 1000), 30);
   }));
 
-Deno.test("connect() by punches alone says that nobody answers, and throws nothing beside", () =>
+Deno.test("connect() restricted to punches leaves no unhandled rejection if the peer does not answer", () =>
   atPlace({}, async ({ a, open }) => {
     await using alice = await open(a, { listen: false, strategies: ["punch"] });
     await using nobody = await open(a, { listen: false });
-    await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "nobody answered");
-    await delay(1000); // what nobody has caught would end the program by now
+    await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "no answer");
+    await delay(1000); // an unhandled rejection would end the program by now
   }));
 
-Deno.test("connect() refuses what is no ticket", () =>
+Deno.test("connect() rejects an invalid ticket", () =>
   atPlace({}, async ({ a, open }) => {
     await using alice = await open(a, { listen: false });
     await assertRejects(() => alice.connect("punchline:nonsense"), MalformedMessageError);
   }));
 
-Deno.test("connect() says which ways to signal do not work", () =>
+Deno.test("connect() names the signaling servers that cannot be reached", () =>
   atPlace({}, async ({ a, b, open, hub }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -125,8 +125,17 @@ Deno.test("connect() says which ways to signal do not work", () =>
     await assertRejects(
       () => alice.connect(bob.ticket),
       NetworkError,
-      `Cannot reach anybody who could pass on a message to the peer: ${hub.url} is down`,
+      `Cannot reach any signaling server named in the ticket: ${hub.url} is down`,
     );
+  }));
+
+Deno.test("connect() fails at once if the ticket names no signaling server", () =>
+  atPlace({}, async ({ a, b, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b, { signaling: [] });
+    const startedAtMs = time.nowMs;
+    const error = await assertRejects(() => alice.connect(bob.ticket), NetworkError, "names none");
+    assertEquals([error.reason, time.nowMs], ["unreachable", startedAtMs]);
   }));
 
 Deno.test("an abort ends connect() at once, with its reason", () =>
@@ -140,11 +149,11 @@ Deno.test("an abort ends connect() at once, with its reason", () =>
     assertEquals(error, "enough");
   }));
 
-Deno.test("who gives up tells the other side, which searches no longer", () =>
+Deno.test("a side that gives up tells the other, which stops searching", () =>
   atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
-    await delay(2000); // both ports are ready
+    await delay(2000); // both base sockets are ready
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
     const startedAtMs = time.nowMs;
     const connected = alice.connect(bob.ticket, { signal: AbortSignal.timeout(150) });
@@ -155,7 +164,7 @@ Deno.test("who gives up tells the other side, which searches no longer", () =>
     await aborted;
   }));
 
-Deno.test("who runs out of time tells the other side as well", () =>
+Deno.test("a side that runs out of time tells the other as well", () =>
   atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false, timings: { connectMs: 150 } });
     await using bob = await open(b);
@@ -168,7 +177,7 @@ Deno.test("who runs out of time tells the other side as well", () =>
     await failed;
   }));
 
-Deno.test("who gives up accepting tells the other side, which searches no longer", () =>
+Deno.test("an aborted accept() tells the other side, which stops searching", () =>
   atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -181,11 +190,11 @@ Deno.test("who gives up accepting tells the other side, which searches no longer
       RefusedError,
       "the peer has given up",
     );
-    assertEquals(error.code, REJECTION_CODES.withdrawn);
+    assertEquals(error.code, REJECTION_CODES.cancelled);
     assert(time.nowMs - startedAtMs < 210, `${time.nowMs - startedAtMs} ms`);
   }));
 
-Deno.test("refuse() can say that it is for now only", () =>
+Deno.test("refuse() can say that the peer is busy for now", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -211,7 +220,7 @@ Deno.test("ignore() tells the other side nothing", () =>
     await assertRejects(() => alice.connect(bob.ticket), NoResponseError);
   }));
 
-Deno.test("who is not on the list is refused without anybody being asked", () =>
+Deno.test("a key that is not on the list is refused without asking the application", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using friend = await open(a, { listen: false });
@@ -224,7 +233,7 @@ Deno.test("who is not on the list is refused without anybody being asked", () =>
     assertEquals(conn.remoteKey, bob.publicKey);
   }));
 
-Deno.test("who speaks another protocol is told so", () =>
+Deno.test("a peer that asks for another protocol is told so", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false, protocol: "chat/2" });
     await using bob = await open(b, { protocol: "chat/1" });
@@ -232,29 +241,33 @@ Deno.test("who speaks another protocol is told so", () =>
     assertEquals(error.code, REJECTION_CODES.protocol);
   }));
 
-Deno.test("a decision is made once", () =>
+Deno.test("an incoming connection is decided once", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const decided = nextOf(bob).then(async (incoming) => {
       incoming.refuse();
-      await assertRejects(() => incoming.accept(), NetworkError, "decided before");
+      await assertRejects(() => incoming.accept(), NetworkError, "already refused");
     });
     await assertRejects(() => alice.connect(bob.ticket), RefusedError);
     await decided;
   }));
 
-Deno.test("a decision that comes too late connects nobody", () =>
+Deno.test("accept() fails if the other side no longer waits", () =>
   atPlace({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const incoming = nextOf(bob);
     await assertRejects(() => alice.connect(bob.ticket), NoResponseError);
     await new Promise((resolve) => setTimeout(resolve, 1000));
-    await assertRejects(async () => await (await incoming).accept(), NetworkError, "does not wait");
+    await assertRejects(
+      async () => await (await incoming).accept(),
+      NetworkError,
+      "no longer waits",
+    );
   }));
 
-Deno.test("a peer can be connected to itself", () =>
+Deno.test("a peer can connect to itself", () =>
   atPlace({}, async ({ a, open }) => {
     await using alice = await open(a);
     const accepted = nextOf(alice).then((incoming) => incoming.accept());
@@ -272,7 +285,7 @@ Deno.test("a peer with the same secret key has the same ticket", () =>
     assertEquals(one.ticket, other.ticket);
   }));
 
-Deno.test("a peer that is closed says so, and keeps nothing open", () =>
+Deno.test("a closed peer says so, and keeps nothing open", () =>
   atPlace({}, async ({ a, b, open }) => {
     const alice = await open(a, { listen: false });
     const bob = await open(b);
@@ -293,7 +306,7 @@ Deno.test("connections outlive their peers", () =>
     await Promise.all([conn[Symbol.asyncDispose](), other[Symbol.asyncDispose]()]);
   }));
 
-Deno.test("peers cannot be opened with options that make no sense", () =>
+Deno.test("Peer.open() rejects options that make no sense", () =>
   atPlace({}, async ({ a, open }) => {
     for (
       const options of [

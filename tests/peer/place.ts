@@ -1,5 +1,5 @@
 /**
- * Two peers behind NATs of their own in the simulated internet, and a bus between them.
+ * Two peers behind NATs of their own in the simulated internet, and a signaling server that both use.
  *
  * @module
  */
@@ -22,9 +22,9 @@ export class TestHub implements SignalTransport {
   readonly url: string;
   readonly delayMs: number;
   readonly subscribers = new Map<string, Set<(message: Uint8Array) => void>>();
-  /** Whether it can be opened. */
+  /** Whether it cannot be opened. */
   isDown = false;
-  /** Whether it carries nothing. */
+  /** Whether it delivers nothing. */
   isMute = false;
   readonly published: { topic: string; message: Uint8Array }[] = [];
   constructor(url = "ws://192.0.2.9:3480", delayMs = 50) {
@@ -32,8 +32,8 @@ export class TestHub implements SignalTransport {
     this.delayMs = delayMs;
   }
 
-  /** As anybody can who knows the topic. */
-  say(topic: string, message: Uint8Array): void {
+  /** Delivers a message, which anyone who knows the topic can publish. */
+  deliver(topic: string, message: Uint8Array): void {
     if (this.isMute) return;
     for (const each of this.subscribers.get(topic) ?? []) each(message.slice());
   }
@@ -48,7 +48,7 @@ export class TestHub implements SignalTransport {
       finished: finished.promise,
       publish: (topic, message) => {
         this.published.push({ topic, message });
-        setTimeout(() => this.say(topic, message), this.delayMs);
+        setTimeout(() => this.deliver(topic, message), this.delayMs);
         return Promise.resolve();
       },
       subscribe: (topic, onMessage) => {
@@ -74,18 +74,18 @@ export class TestHub implements SignalTransport {
 
 const { portRestricted } = NAT_BEHAVIORS;
 
-/** The STUN servers of the place. */
+/** The STUN servers of the simulation. */
 export const SERVERS: readonly string[] = ["203.0.113.10", "203.0.113.11:3479"];
 
-/** What stands between the peers. */
+/** The NATs and the links between the peers. */
 export interface PlaceOptions {
   readonly a?: NatBehavior;
   readonly b?: NatBehavior;
-  /** Between the NATs, and from each to the STUN server. */
+  /** The round trip between the NATs, and from each to the STUN server. */
   readonly rttMs?: number;
 }
 
-/** What a test gets. */
+/** What each test gets. */
 export interface Place {
   readonly internet: Internet;
   readonly time: VirtualTime;
@@ -134,7 +134,10 @@ export async function atPlace(
         ...options,
       });
     await test({
-      ...{ internet, time, hub, open },
+      internet,
+      time,
+      hub,
+      open,
       a: homeA.host,
       b: homeB.host,
       nats: { a: homeA.nat, b: homeB.nat },
@@ -157,7 +160,7 @@ async function connectBoth(
   return { alice, bob, conn, other, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 
-/** The next who wants to connect. */
+/** Waits for the next incoming connection. */
 export async function nextOf(peer: Peer): Promise<IncomingConnection> {
   for await (const incoming of peer) return incoming;
   throw new Error("the peer was closed");

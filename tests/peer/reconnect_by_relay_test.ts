@@ -13,10 +13,10 @@ import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace, nextOf, SERVERS } from "./place.ts";
 import { testRelay } from "./test_relay.ts";
 
-/** A mapping that is forgotten comes back as another one. */
+/** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
 
-Deno.test("a connection that has a relay's path again stays when the time to reconnect is over", () =>
+Deno.test("a connection that a relay carries again stays when the time to reconnect is over", () =>
   atPlace({ a: random, b: random }, async ({ a, b, hub, internet, nats, open }) => {
     await using bob = await open(b);
     const options: PeerOptions = {
@@ -31,34 +31,40 @@ Deno.test("a connection that has a relay's path again stays when the time to rec
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
     const { signal } = new AbortController();
     await using conn = await dialPeer(dialer.context, decodeTicket(bob.ticket), {
-      ...{ protocol: "", reconnects: true, signal },
+      protocol: "",
+      reconnects: true,
+      signal,
     });
     await using other = await accepted;
     nats.a.flush();
     nats.b.flush();
     await conn.write(toBytes("hello"));
     assertEquals(await readText(other, 5), "hello");
-    await delay(20_000); // a direct way is looked for until after the time to reconnect
+    await delay(20_000); // the search for a direct path goes on until after the time to reconnect
     assertEquals([conn.hasPath, conn.path.kind], [true, "relay"]);
     await other.write(toBytes("world"));
     assertEquals(await readText(conn, 5), "world");
     await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
   }));
 
-Deno.test("a connection that a relay carries moves to a direct path minutes later, once there is one", () =>
+Deno.test("a connection over a relay moves to a direct path minutes later, once there is one", () =>
   atPlace({}, async ({ a, b, hub, internet, nats, open }) => {
     await using bob = await open(b);
     let isBlocked = true;
     const options: PeerOptions = {
       network: withoutWayTo(a.network, nats.b.externalIps, () => isBlocked),
-      ...{ signaling: [hub], servers: SERVERS, mapPorts: false },
+      signaling: [hub],
+      servers: SERVERS,
+      mapPorts: false,
     };
     const relay = testRelay(internet.host("relay", {}));
     await using dialer = contextWith(options, relay);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
     const { signal } = new AbortController();
     await using conn = await dialPeer(dialer.context, decodeTicket(bob.ticket), {
-      ...{ protocol: "", reconnects: true, signal },
+      protocol: "",
+      reconnects: true,
+      signal,
     });
     await using other = await accepted;
     await delay(40_000); // the first search is over
@@ -71,7 +77,7 @@ Deno.test("a connection that a relay carries moves to a direct path minutes late
     await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
   }));
 
-/** What is dialled in vain is waited for. */
+/** A network on which dials of these addresses never end. */
 function withoutWayTo(
   network: Network,
   ips: readonly string[],
@@ -92,7 +98,7 @@ function forever(signal: AbortSignal | undefined): Promise<never> {
   });
 }
 
-/** What a peer has, with a relay that no URL leads to. */
+/** A peer's context, with a relay that no URL names. */
 function contextWith(
   options: PeerOptions,
   relay: RelayOpener,
@@ -102,14 +108,14 @@ function contextWith(
   const made = makeContext(options, {
     staticKey: generateKeyPair(),
     closed: closed.signal,
-    inBackground: (job) => void jobs.push(job.catch(() => {})),
+    inBackground: (job) => void jobs.push(Promise.allSettled([job()])),
   });
   const context = { ...made, relays: [relay] };
   const dispose = async () => {
     closed.abort(new Error("closed"));
     await Promise.all(jobs);
-    await context.bases?.[Symbol.asyncDispose]();
-    await context.buses[Symbol.asyncDispose]();
+    await context.baseSockets?.[Symbol.asyncDispose]();
+    await context.signaling[Symbol.asyncDispose]();
   };
   return { context, [Symbol.asyncDispose]: dispose };
 }

@@ -1,7 +1,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { openRelayPath, type RelayedPath, type RelayOpener } from "../../lib/peer/relay_path.ts";
-import { decodeRelayState, encodeRelayState, type RelayState } from "../../lib/peer/relay_offer.ts";
+import {
+  decodeRelayState,
+  encodeRelayState,
+  type RelayState,
+} from "../../lib/peer/relay_message.ts";
 import { MalformedMessageError, RefusedError, UnreachableError } from "../../lib/base/errors.ts";
 import type { PunchRole } from "../../lib/punch/offer.ts";
 import type { SignalChannel } from "../../lib/signal/channel.ts";
@@ -12,7 +16,7 @@ import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { testRelay } from "./test_relay.ts";
 
-Deno.test("one relay of either side connects both", () =>
+Deno.test("one relay, of either side, connects both", () =>
   atRelays(async ({ a, b, relay }) => {
     for (const [relaysOfA, relaysOfB] of [[[relay], []], [[], [relay]], [[relay], [relay]]]) {
       const [one, other] = memoryChannelPair({ delayMs: 50 });
@@ -23,7 +27,7 @@ Deno.test("one relay of either side connects both", () =>
     }
   }));
 
-Deno.test("a relay that speaks no TURN does not hinder another one", () =>
+Deno.test("a server that does not speak TURN does not affect another relay", () =>
   atRelays(async ({ a, b, relay }) => {
     const broken: RelayOpener = {
       url: "turn:198.51.100.99",
@@ -36,7 +40,7 @@ Deno.test("a relay that speaks no TURN does not hinder another one", () =>
     );
   }));
 
-Deno.test("an address that a relay lets in for nobody keeps no other out", () =>
+Deno.test("an address that a server never permits does not keep others out", () =>
   atRelays(async ({ internet, a, b }) => {
     const relay = testRelay(internet.host("strict", {}), ["198.51.100.66"]);
     const [one, other] = memoryChannelPair({ delayMs: 50 });
@@ -50,7 +54,7 @@ Deno.test("an address that a relay lets in for nobody keeps no other out", () =>
     assertEquals(relay.permissionRequests.flat().includes("2001:db8::1"), false);
   }));
 
-Deno.test("where neither side has a relay both hear so", () =>
+Deno.test("if neither side has a relay, both fail", () =>
   atRelays(async ({ a, b }) => {
     const [one, other] = memoryChannelPair({ delayMs: 50 });
     const searches = [search(a, "controlling", one, []), search(b, "controlled", other, [])];
@@ -59,7 +63,7 @@ Deno.test("where neither side has a relay both hear so", () =>
     }
   }));
 
-Deno.test("where no relay can be opened both hear so, as soon as both know", () =>
+Deno.test("if no relay can be opened, both fail as soon as both know", () =>
   atRelays(async ({ a, b }) => {
     const refusing: RelayOpener = {
       url: "turn:198.51.100.99",
@@ -82,7 +86,7 @@ Deno.test("where no relay can be opened both hear so, as soon as both know", () 
     }
   }));
 
-Deno.test("whatever a peer names over time, no more than eight addresses are dialled and let in", () =>
+Deno.test("no more than eight addresses are dialled and eight permitted, whatever a peer names over time", () =>
   atRelays(async ({ internet, a, relay }) => {
     const [one, other] = memoryChannelPair({ delayMs: 10 });
     const { path, stop } = search(a, "controlling", one, [relay]);
@@ -102,7 +106,7 @@ Deno.test("whatever a peer names over time, no more than eight addresses are dia
     await path.catch(() => {});
   }));
 
-Deno.test("a peer that begins anew and anew is heard once", () =>
+Deno.test("a peer cannot restart the exchange with another nonce", () =>
   atRelays(async ({ internet, a }) => {
     const [one, other] = memoryChannelPair({ delayMs: 10 });
     const { path, stop } = search(a, "controlling", one, []);
@@ -121,12 +125,12 @@ Deno.test("a peer that begins anew and anew is heard once", () =>
     await path.catch(() => {});
   }));
 
-Deno.test("a flood of changes is answered ten times a second, and the last of them all the same", () =>
+Deno.test("a flood of changes is acknowledged ten times a second, the last one included", () =>
   atRelays(async ({ a }) => {
     const [one, other] = memoryChannelPair({ delayMs: 10 });
     const { path, stop } = search(a, "controlling", one, []);
     for (let version = 1; version <= 200; version++) {
-      await other.send(encodeRelayState({ ...SILENT_STATE, version, heard: 2 }));
+      await other.send(encodeRelayState({ ...SILENT_STATE, version, acknowledged: 2 }));
       await delay(5);
     }
     await delay(3000);
@@ -134,13 +138,13 @@ Deno.test("a flood of changes is answered ten times a second, and the last of th
     let count = 0;
     const { signal } = new AbortController();
     for (; count < one.sent; count++) last = decodeRelayState(await other.receive({ signal }));
-    assertEquals(last?.heard, 200);
+    assertEquals(last?.acknowledged, 200);
     assert(count <= 16, `${count} messages`);
     await stop();
     await path.catch(() => {});
   }));
 
-Deno.test("who hides tells no address but its relay's, and dials by its relay alone", () =>
+Deno.test("a hidden side publishes no address but its relay's, and dials from its relay only", () =>
   atRelays(async ({ internet, a, relay }) => {
     const [one, other] = memoryChannelPair({ delayMs: 10 });
     const hidden = { ips: ["203.0.113.77"], isHidden: true };
@@ -152,16 +156,16 @@ Deno.test("who hides tells no address but its relay's, and dials by its relay al
     const relayed = [{ ip: "198.51.100.1", port: 5000 }];
     await other.send(encodeRelayState({ ...SILENT_STATE, relayed }));
     await delay(1000);
-    const told = new Set<string>();
+    const published = new Set<string>();
     for (let count = 0; count < one.sent; count++) {
-      for (const ip of decodeRelayState(await other.receive()).ips) told.add(ip);
+      for (const ip of decodeRelayState(await other.receive()).ips) published.add(ip);
     }
-    assertEquals([[...told], [...sources]], [[relay.ip], [relay.ip]]);
+    assertEquals([[...published], [...sources]], [[relay.ip], [relay.ip]]);
     await stop();
     await path.catch(() => {});
   }));
 
-Deno.test("two sides that hide are connected from relay to relay, and one that does not dials the other's", () =>
+Deno.test("two hidden sides are connected from relay to relay, and a side that is not hidden dials the other's relay", () =>
   atRelays(async ({ internet, a, b, relay }) => {
     const another = testRelay(internet.host("another relay", {}));
     for (const isHidden of [true, false]) {
@@ -187,9 +191,14 @@ function search(
 ): Search {
   const controller = new AbortController();
   const path = openRelayPath({
-    ...{ network, role, channel, relays, ips, isHidden },
+    network,
+    role,
+    channel,
+    relays,
+    ips,
+    isHidden,
     connectionKey: new Uint8Array(32).fill(7),
-    onTrace: () => {},
+    onAttempt: () => {},
     signal: controller.signal,
   });
   path.catch(() => {});
@@ -231,7 +240,7 @@ const SILENT_STATE: RelayState = {
   nonce: "00".repeat(16),
   mayOffer: true,
   version: 1,
-  heard: 0,
+  acknowledged: 0,
   ips: [],
   relayed: [],
 };

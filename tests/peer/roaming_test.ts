@@ -6,11 +6,11 @@ import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { atPlace } from "./place.ts";
 
-/** A mapping that is forgotten comes back as another one. */
+/** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
 const NATS = { a: random, b: random };
 
-Deno.test("a connection goes on over another path when its NAT forgets it", () =>
+Deno.test("a connection moves to another path when its NAT loses the mapping", () =>
   atPlace(NATS, async ({ connect, nats, time }) => {
     await using ends = await connect();
     const { conn, other } = ends;
@@ -28,7 +28,7 @@ Deno.test("a connection goes on over another path when its NAT forgets it", () =
     assertEquals(typeof remote, "string");
   }));
 
-Deno.test("accept() waits for another path when the first is lost before it could be used", () =>
+Deno.test("accept() waits for another path if the first is lost before it could be used", () =>
   atPlace(NATS, async ({ a, b, nats, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -41,17 +41,17 @@ Deno.test("accept() waits for another path when the first is lost before it coul
     assertEquals(await readText(other, 5), "hello");
   }));
 
-Deno.test("both sides hear that there is another path, and one that the first is lost", () =>
+Deno.test("both sides get a path event, and the one that notices first a lost event before", () =>
   atPlace(NATS, async ({ connect, nats }) => {
     await using ends = await connect();
-    const heard = [ends.conn, ends.other].map(untilPath);
+    const events = [ends.conn, ends.other].map(untilPath);
     nats.b.flush();
     await ends.conn.write(toBytes("anybody there?"));
-    assertEquals(await heard[0], ["lost", "path"]);
-    assertEquals((await heard[1])?.at(-1), "path");
+    assertEquals(await events[0], ["lost", "path"]);
+    assertEquals((await events[1])?.at(-1), "path");
   }));
 
-Deno.test("a dead path is noticed within seconds, also by who says nothing", () =>
+Deno.test("a dead path is noticed within seconds, even by a side that sends nothing", () =>
   atPlace(NATS, async ({ connect, nats, time }) => {
     await using ends = await connect({ reconnect: false });
     const flushedAtMs = time.nowMs;
@@ -62,7 +62,7 @@ Deno.test("a dead path is noticed within seconds, also by who says nothing", () 
     await assertRejects(() => ends.conn.finished, NetworkError);
   }));
 
-Deno.test("a connection whose peer has gone is given up after a while", () =>
+Deno.test("a connection whose peer is gone fails after a while", () =>
   atPlace(NATS, async ({ connect, nats, time }) => {
     const { conn, other, alice, bob } = await connect({ timings: { reconnectMs: 40_000 } });
     const lostAtMs = time.nowMs;
@@ -75,12 +75,12 @@ Deno.test("a connection whose peer has gone is given up after a while", () =>
     await alice.close();
   }));
 
-Deno.test("a peer that has started anew says that it does not know the connection", () =>
+Deno.test("a restarted peer answers that it does not know the connection", () =>
   atPlace(NATS, async ({ connect, nats, open, b, time }) => {
     const secretKey = new Uint8Array(32).fill(9);
     const { conn, other, alice, bob } = await connect({ secretKey });
     await bob.close();
-    other.reset(); // as a program that dies; its last word is lost with the mapping
+    other.reset(); // as if the program crashed; the reset is lost with the mapping
     nats.a.flush();
     nats.b.flush();
     await using _again = await open(b, { secretKey });
@@ -90,21 +90,21 @@ Deno.test("a peer that has started anew says that it does not know the connectio
     await alice.close();
   }));
 
-Deno.test("a connection whose path is lost after its peer was closed waits for no other one", () =>
+Deno.test("a connection that loses its path after its peer was closed does not wait for another", () =>
   atPlace(NATS, async ({ connect, nats, time }) => {
     const { conn, other, alice, bob } = await connect();
     await Promise.all([alice.close(), bob.close()]);
     const lostAtMs = time.nowMs;
     nats.a.flush();
     nats.b.flush();
-    const message = "the peer is closed, and looks for none";
+    const message = "its peer is closed";
     await Promise.all(
       [conn, other].map(({ finished }) => assertRejects(() => finished, NetworkError, message)),
     );
     assert(time.nowMs - lostAtMs <= 15_000, `${time.nowMs - lostAtMs} ms`);
   }));
 
-Deno.test("a connection that waits for another path waits no more once its peer is closed", () =>
+Deno.test("a connection that waits for another path fails once its peer is closed", () =>
   atPlace(NATS, async ({ connect, nats, hub, time }) => {
     const { conn, other, alice, bob } = await connect();
     hub.isMute = true;
@@ -114,8 +114,8 @@ Deno.test("a connection that waits for another path waits no more once its peer 
     assertEquals([conn.hasPath, other.hasPath], [false, false]);
     const closedAtMs = time.nowMs;
     await Promise.all([alice.close(), bob.close()]);
-    await assertRejects(() => conn.finished, NetworkError, "looks for none");
-    await assertRejects(() => other.finished, NetworkError, "looks for none");
+    await assertRejects(() => conn.finished, NetworkError, "its peer is closed");
+    await assertRejects(() => other.finished, NetworkError, "its peer is closed");
     assert(time.nowMs - closedAtMs <= 1, `${time.nowMs - closedAtMs} ms`);
   }));
 

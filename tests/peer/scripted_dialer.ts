@@ -1,38 +1,35 @@
 /**
- * Somebody who has a ticket and says what a test wants said.
+ * A dialer that has a ticket and sends what a test wants.
  *
  * @module
  */
 
-import { acceptMessage } from "../../lib/peer/dialer.ts";
-import { CHANNELS, InitiatorSession } from "../../lib/peer/signaling_session.ts";
-import { resumptionId } from "../../lib/peer/keys.ts";
+import { resumptionId, TicketSecrets } from "../../lib/peer/keys.ts";
 import { InitiatorHandshake } from "../../lib/peer/signaling_handshake.ts";
+import { CHANNELS, InitiatorSession, sendEmpty } from "../../lib/peer/signaling_session.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
-import { TicketSecrets } from "../../lib/peer/keys.ts";
-import { generateKeyPair } from "../../lib/noise/key_pair.ts";
-import type { KeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair, type KeyPair } from "../../lib/noise/key_pair.ts";
 import { punch, type PunchedConn } from "../../lib/punch/punch.ts";
 import type { SignalChannel } from "../../lib/signal/channel.ts";
 import { SERVERS, type TestHub } from "./place.ts";
 import type { Host } from "../simnet/host.ts";
 
-/** How to knock. */
+/** Who dials, and what for. */
 export interface ScriptedDialerOptions {
-  /** Who it is; somebody new unless given. */
+  /** The dialer's identity. Default: a new one. */
   readonly staticKey?: KeyPair;
-  /** The connection that is to go on. */
+  /** The connection to resume. Default: a new one. */
   readonly resumes?: string;
 }
 
-/** The side with the ticket; nothing is said before a test says it. */
+/** The side with the ticket. It sends nothing until a test says so. */
 export class ScriptedDialer implements Disposable {
   readonly staticKey: KeyPair;
-  readonly #line: InitiatorSession;
+  readonly #session: InitiatorSession;
 
-  private constructor(staticKey: KeyPair, line: InitiatorSession) {
+  private constructor(staticKey: KeyPair, session: InitiatorSession) {
     this.staticKey = staticKey;
-    this.#line = line;
+    this.#session = session;
   }
 
   /** Listens for answers. */
@@ -45,44 +42,44 @@ export class ScriptedDialer implements Disposable {
     const secrets = new TicketSecrets(ticket);
     const keys = { secrets, staticKey, ephemeralKey: generateKeyPair() };
     const signaling = await hub.open();
-    const line: InitiatorSession = new InitiatorSession(
+    const session = new InitiatorSession(
       new InitiatorHandshake(keys, ticket.publicKey),
       () => ({ sentAtMs: Date.now(), protocol: "", resumes: resumes ?? null, wants: "any" }),
       (message) => void signaling.publish(secrets.topicAt(Date.now()), message),
     );
     await signaling.subscribe(
-      secrets.replyTopic(line.ephemeralKey),
-      (message) => acceptMessage(line, message),
+      secrets.replyTopic(session.ephemeralKey),
+      (message) => session.receive(message),
     );
-    return new ScriptedDialer(staticKey, line);
+    return new ScriptedDialer(staticKey, session);
   }
 
-  /** What it has to name to have the connection gone on with; once there was an answer. */
+  /** Names the connection in a later request; known once there was an answer. */
   async resumptionId(): Promise<string> {
-    return resumptionId((await this.#line.ready).connectionKey);
+    return resumptionId((await this.#session.ready).connectionKey);
   }
 
   channel(name: keyof typeof CHANNELS): SignalChannel {
-    return this.#line.channel(CHANNELS[name]);
+    return this.#session.channel(CHANNELS[name]);
   }
 
-  /** A message on a channel of any number. */
-  async sayOn(channel: number, body: Uint8Array): Promise<void> {
-    await this.#line.channel(channel).send(body);
+  /** Sends a message on a channel of any number. */
+  async sendOn(channel: number, body: Uint8Array): Promise<void> {
+    await this.#session.channel(channel).send(body);
   }
 
-  /** Asks, and says nothing else. */
-  async knock(): Promise<void> {
-    await this.channel("control").send(new Uint8Array(0));
+  /** Requests a connection, and does nothing else. */
+  async request(): Promise<void> {
+    await sendEmpty(this.#session);
   }
 
-  /** Gets a connection as an honest peer does. */
+  /** Punches as an honest peer does. */
   punch({ network }: Host): Promise<PunchedConn> {
     const channel = this.channel("punch");
     return punch({ network, channel, role: "controlling", servers: SERVERS });
   }
 
   [Symbol.dispose](): void {
-    this.#line[Symbol.dispose]();
+    this.#session[Symbol.dispose]();
   }
 }

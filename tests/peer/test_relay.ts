@@ -1,5 +1,5 @@
 /**
- * A relay without a TURN server: a host of the simulated internet stands for the address at one.
+ * A relay without a TURN server: a host of the simulated internet plays the relayed address.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { RefusedError } from "../../lib/base/errors.ts";
 import type { StreamRelay } from "../../lib/turn/stream_relay.ts";
 import type { Host } from "../simnet/host.ts";
 
-/** What a relay was told. */
+/** A relay that records the permissions it was asked for. */
 export interface TestRelay extends RelayOpener {
   readonly ip: string;
   readonly permitted: string[];
@@ -17,7 +17,7 @@ export interface TestRelay extends RelayOpener {
   readonly permissionRequests: (readonly string[])[];
 }
 
-/** A relay at a host. @param refuses addresses that it lets in for nobody */
+/** A relay at a host. @param refuses addresses that it never permits */
 export function testRelay(host: Host, refuses: readonly string[] = []): TestRelay {
   const permitted: string[] = [];
   const permissionRequests: (readonly string[])[] = [];

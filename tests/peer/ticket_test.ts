@@ -22,12 +22,12 @@ const tickets = fc.record({
   }),
 });
 
-Deno.test("encodeTicket() writes the bytes that the layout says", () => {
+Deno.test("encodeTicket() writes the bytes that the layout specifies", () => {
   assertEquals(encodeTicket(TICKET), GOLDEN);
   assertEquals(decodeTicket(GOLDEN), TICKET);
 });
 
-Deno.test("a ticket is what it was before it was text", () => {
+Deno.test("a ticket round-trips through encode and decode", () => {
   fc.assert(fc.property(tickets, (ticket) => {
     assertEquals(decodeTicket(encodeTicket(ticket)), ticket);
   }));
@@ -39,13 +39,13 @@ Deno.test("encodeTicket() writes nothing that a shell or a URL would change", ()
   }));
 });
 
-Deno.test("decodeTicket() does not mind what pasting adds", () => {
+Deno.test("decodeTicket() ignores what pasting adds", () => {
   const text = encodeTicket(TICKET);
   const pasted = `  PUNCHLINE:${text.slice(10, 40)}\r\n   ${text.slice(40)}\n`;
   assertEquals(decodeTicket(pasted), TICKET);
 });
 
-Deno.test("decodeTicket() finds every changed character", () => {
+Deno.test("decodeTicket() detects every changed character", () => {
   const text = encodeTicket(TICKET);
   for (let index = 0; index < text.length; index++) {
     const other = text[index] === "A" ? "B" : "A";
@@ -54,7 +54,7 @@ Deno.test("decodeTicket() finds every changed character", () => {
   }
 });
 
-Deno.test("decodeTicket() refuses every part of a ticket", () => {
+Deno.test("decodeTicket() rejects every truncated ticket", () => {
   const text = encodeTicket(TICKET);
   for (let length = 0; length < text.length; length++) {
     assertThrows(() => decodeTicket(text.slice(0, length)), MalformedMessageError);
@@ -69,7 +69,7 @@ Deno.test("decodeTicket() throws nothing but MalformedMessageError", () => {
   }));
 });
 
-Deno.test("encodeTicket() refuses what would not be one", () => {
+Deno.test("encodeTicket() rejects invalid fields", () => {
   const bad: Partial<Ticket>[] = [
     { publicKey: new Uint8Array(31) },
     { secret: new Uint8Array(17) },

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { TopicSubscriptions } from "../../lib/peer/peer.ts";
+import { TopicSubscriptions } from "../../lib/peer/topic_subscriptions.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
 import { ScriptedTransport } from "../signal/scripted_transport.ts";
@@ -7,7 +7,7 @@ import { ScriptedTransport } from "../signal/scripted_transport.ts";
 const TOPICS = ["A", "B", "C"].map((letter) => `${letter.repeat(21)}A`);
 const { signal } = new AbortController();
 
-Deno.test("a topic that is refused does not keep a peer from the others, and is asked for again", async () => {
+Deno.test("a refused topic does not affect the others, and is requested again", async () => {
   const transport = new ScriptedTransport(refuse(TOPICS[2]!));
   await using signaling = await transport.open({ network });
   const subscriptions = new TopicSubscriptions(signaling, () => {});
@@ -18,13 +18,13 @@ Deno.test("a topic that is refused does not keep a peer from the others, and is 
   assertEquals(signaling.topics, 3);
 });
 
-Deno.test("a peer that is refused all topics is told so", async () => {
+Deno.test("renew() fails if every topic is refused", async () => {
   await using signaling = await new ScriptedTransport(refuse(...TOPICS)).open({ network });
   const subscriptions = new TopicSubscriptions(signaling, () => {});
   await assertRejects(() => subscriptions.renew(TOPICS, signal), RefusedError);
 });
 
-Deno.test("topics that are not wanted any more are left, although new ones are refused", async () => {
+Deno.test("old topics are left even if new ones are refused", async () => {
   const transport = new ScriptedTransport();
   await using signaling = await transport.open({ network });
   const subscriptions = new TopicSubscriptions(signaling, () => {});

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { hitProbability, splitForChance } from "../../lib/punch/strategy.ts";
+import { hitProbability, splitForChance } from "../../lib/punch/birthday.ts";
 
 /** A NAT with all ports from 1024 to 65535. */
 const ALL_PORTS = 64_512;

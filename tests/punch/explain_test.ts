@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { explainMatrix, explainPair } from "../../lib/punch/explain.ts";
 import { nameNat } from "../../lib/punch/nat_profile.ts";
 import { NAT_KINDS } from "../../lib/punch/nat_profile.ts";
-import type { NatProfile } from "../../lib/punch/candidates.ts";
+import type { NatProfile } from "../../lib/punch/nat_profile.ts";
 
 /** What theory allows for each pair: technique, chance in percent, round trips. */
 const OPTIMUM: readonly (readonly [a: string, b: string, expected: string])[] = [
@@ -51,7 +51,7 @@ Deno.test("explainPair() says it in a sentence for people", () => {
   );
   assertEquals(
     text("port-restricted", "symmetric, random"),
-    "port-restricted x symmetric, random: sprayed, 256 sockets and 1024 of 64512 ports, about 97 %",
+    "port-restricted x symmetric, random: birthday, 256 sockets and 1024 of 64512 ports, about 97 %",
   );
   assertEquals(
     text("symmetric, random", "symmetric, random"),

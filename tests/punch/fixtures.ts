@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { Candidate, NatProfile, PunchDescription } from "../../lib/punch/candidates.ts";
+import type { Candidate, PunchDescription } from "../../lib/punch/candidates.ts";
+import type { NatProfile } from "../../lib/punch/nat_profile.ts";
 
 /** A side behind a port-restricted NAT that drops, but for the changes. */
 export function punchSide(

@@ -77,7 +77,7 @@ Deno.test("punch() does not hear an offer with port 0, or with 4096 candidates",
     const candidate = hostCandidate("203.0.113.99", 40_000);
     tell(punchSide("203.0.113.99", {}, { candidates: Array(4096).fill(candidate) }));
     const error = await called;
-    assert(error instanceof UnreachableError && error.message.includes("said nothing"));
+    assert(error instanceof UnreachableError && error.message.includes("sent nothing"));
     assertEquals(syns(), []);
   }));
 
@@ -126,8 +126,12 @@ for (
           tell(punchSide("203.0.113.99", profile), { round: 1 + Math.floor(offers / 13) % 3 });
           await delay(1100);
         }
-        assert(await called instanceof UnreachableError);
-        assert(syns().length <= 5 * 1300, `${syns().length} SYNs`);
+        const error = await called;
+        assert(error instanceof UnreachableError);
+        const dialled = error.attempts.reduce((sum, { tries }) => sum + tries, 0);
+        assert(dialled <= 5 * 1300, `${dialled} SYNs`);
+        // The system repeats a SYN at once if the answer to an earlier dial comes in between.
+        assert(syns().length <= 5.5 * 1300, `${syns().length} SYNs with the system's repetitions`);
       }));
   }
 }
@@ -139,7 +143,7 @@ Deno.test("punch() is found by its peer while strangers flood the punch port", (
     const crowd = internet.host("crowd", { link });
     const [channelA, channelB] = memoryChannelPair({ delayMs: 200 });
     const base = await preparePunch({ network: a!.network, servers: [] });
-    const to = { ip: a!.addresses[0]!, port: base.side.punchPort };
+    const to = { ip: a!.addresses[0]!, port: base.description.punchPort };
     const controller = new AbortController();
     const flooding = (async () => {
       for (let i = 0; i < 1000 && !controller.signal.aborted; i++) {
@@ -166,7 +170,7 @@ Deno.test("punch() with a shared secret hears nobody else on the channel", () =>
     const [called] = await call({ timeoutMs: 2000, sharedSecret: Uint8Array.of(1, 2, 3) });
     tell(punchSide("203.0.113.99"));
     const error = await called;
-    assert(error instanceof UnreachableError && error.message.includes("said nothing"));
+    assert(error instanceof UnreachableError && error.message.includes("sent nothing"));
     assertEquals(syns(), []);
   }));
 

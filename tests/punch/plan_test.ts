@@ -172,7 +172,7 @@ Deno.test("planPunch() sprays both ways at once, within a one-way delay, where b
 });
 
 Deno.test("planPunch() keeps to the limits that it is given", () => {
-  const limits = { maxSockets: 30, maxSprayedPorts: 60, maxSynsPerSecond: 200 };
+  const limits = { maxSockets: 30, maxBirthdayPorts: 60, maxSynsPerSecond: 200 };
   const random = behind(RANDOM, "198.51.100.1");
   assertEquals(only(planPunch(random, B, { role: "controlling", limits })).perTarget, 30);
   const { targets, spacingMs } = only(planPunch(B, random, { role: "controlled", limits }));
@@ -182,7 +182,7 @@ Deno.test("planPunch() keeps to the limits that it is given", () => {
 
 Deno.test("planPunch() does not spray where the limits leave no hope", () => {
   const random = behind(RANDOM, "198.51.100.1");
-  for (const limits of [{ maxSockets: 0 }, { maxSprayedPorts: 1 }, { maxSynsPerSecond: 10 }]) {
+  for (const limits of [{ maxSockets: 0 }, { maxBirthdayPorts: 1 }, { maxSynsPerSecond: 10 }]) {
     assertEquals(planPunch(random, B, { role: "controlling", limits }).method, "impossible");
   }
 });

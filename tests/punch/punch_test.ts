@@ -145,7 +145,7 @@ Deno.test("punch() says that nobody came", () =>
     );
     assertEquals(
       error.message,
-      "Cannot punch: no connection within 5000 ms (the other side said nothing)",
+      "Cannot punch: no connection within 5000 ms (the other side sent nothing)",
     );
     assertEquals(error.attempts, []);
     assertEquals(Math.round(time.nowMs), 5000);

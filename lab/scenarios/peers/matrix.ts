@@ -5,7 +5,7 @@
  */
 
 import { explainPair, type PairExpectation } from "../../../lib/punch/explain.ts";
-import type { NatProfile } from "../../../lib/punch/candidates.ts";
+import type { NatProfile } from "../../../lib/punch/nat_profile.ts";
 import { ALL_KINDS } from "../punches/matrix.ts";
 import { NAT_KINDS, type NatKindName, reportOf } from "../punches/nat_kinds.ts";
 import { PeerLab, TURN_URL } from "./peer_lab.ts";

@@ -61,7 +61,7 @@ Deno.test("OfferExchange repeats the offer ever more slowly while nobody is ther
 Deno.test("OfferExchange confirms that the other side has the offer", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const [a, b] = [side(0, "controlling"), side(1, "controlled")];
-    await Promise.all([a.exchange.confirmed, b.exchange.confirmed]);
+    await Promise.all([a.confirmed, b.confirmed]);
   }));
 
 for (let seed = 1; seed <= 40; seed++) {
@@ -117,7 +117,7 @@ Deno.test("OfferExchange tells when the other side has gone on to another round"
   virtually({ delayMs: 25 }, async ({ side }) => {
     const a = side(0, "controlling", { round: 1 });
     const b = side(1, "controlled", { round: 2 });
-    assertEquals(await a.exchange.later, 2);
+    assertEquals(await a.laterRound, 2);
     assertEquals(b.heard, []);
   }));
 
@@ -162,7 +162,7 @@ for (const skewMs of [0, 50, 1000, 12_345]) {
         const error = await assertRejects(() => running, UnreachableError);
         assertEquals(
           error.message,
-          "Cannot punch: both sides are controlled, and one has to be controlling",
+          "Cannot punch: both sides are controlled, and one must be controlling",
         );
       }
       assert(performance.now() < skewMs + 1000, `${performance.now()} ms`);
@@ -222,6 +222,8 @@ for (const when of ["before the peer's offer", "after it"] as const) {
 interface Side {
   readonly exchange: OfferExchange;
   readonly heard: PunchOffer[];
+  readonly confirmed: Promise<void>;
+  readonly laterRound: Promise<number>;
   readonly running: Promise<never>;
   stop(): Promise<void>;
 }
@@ -260,6 +262,8 @@ function start(
   changes: Partial<OfferExchangeOptions> = {},
 ): Side {
   const heard: PunchOffer[] = [];
+  const confirmed = Promise.withResolvers<void>();
+  const laterRound = Promise.withResolvers<number>();
   const controller = new AbortController();
   const exchange = new OfferExchange({
     channel,
@@ -267,13 +271,15 @@ function start(
     sharedSecret: NO_SECRET,
     round: 1,
     source: {
-      side: punchSide("192.0.2.1"),
+      description: punchSide("192.0.2.1"),
       get sampleAgeMs() {
         return performance.now();
       },
       refresh: () => Promise.resolve(false),
     },
     onOffer: (offer) => heard.push(offer),
+    onConfirmed: confirmed.resolve,
+    onLaterRound: laterRound.resolve,
     ...changes,
   });
   const running = exchange.run(controller.signal);
@@ -282,7 +288,14 @@ function start(
     controller.abort();
     await ended;
   };
-  return { exchange, heard, running, stop };
+  return {
+    exchange,
+    heard,
+    confirmed: confirmed.promise,
+    laterRound: laterRound.promise,
+    running,
+    stop,
+  };
 }
 
 /** A NAT that counts, sampled so long ago; new samples take 40 ms. */
@@ -290,7 +303,7 @@ function countingSource(ageMs: number) {
   let learnedAtMs = performance.now() - ageMs;
   return {
     refreshed: 0,
-    side: punchSide("192.0.2.1", SEQUENTIAL),
+    description: punchSide("192.0.2.1", SEQUENTIAL),
     get sampleAgeMs() {
       return performance.now() - learnedAtMs;
     },

@@ -9,7 +9,7 @@ import { encodeOffer } from "../../lib/punch/offer.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { atPlace, nextOf, type Place } from "./place.ts";
 
-Deno.test("a knock that is replayed connects nobody, and makes nobody dial", () =>
+Deno.test("a replayed request connects nobody, and makes nobody dial", () =>
   atPlace({}, async ({ connect, hub, internet, b }) => {
     await using ends = await connect();
     const recorded = [...hub.published];
@@ -17,40 +17,40 @@ Deno.test("a knock that is replayed connects nobody, and makes nobody dial", () 
     await ends.other.closeWrite();
     await ends.conn.finished;
     await delay(60_000);
-    const shown = nextOf(ends.bob).then(() => "shown", () => "nobody");
+    const shown = nextOf(ends.bob).then(() => "shown", () => "dropped");
     const syns = countSyns(internet, b.name);
-    for (const { topic, message } of recorded) hub.say(topic, message);
+    for (const { topic, message } of recorded) hub.deliver(topic, message);
     await delay(60_000);
     assertEquals(syns(), 0);
     await ends.bob.close();
-    assertEquals(await shown, "nobody");
+    assertEquals(await shown, "dropped");
   }));
 
-Deno.test("ten thousand knocks of strangers are not even looked at", () =>
+Deno.test("ten thousand requests without the ticket are dropped unread", () =>
   atPlace({}, async ({ open, b, hub, internet }) => {
     await using bob = await open(b);
-    await delay(2000); // the punch port is ready, and nothing else is dialled
+    await delay(2000); // the base socket is ready, and nothing else is dialled
     const syns = countSyns(internet, b.name);
-    const { topic, message } = knockAt(bob.ticket);
-    const shown = nextOf(bob).then(() => "shown", () => "nobody");
+    const { topic, message } = requestAt(bob.ticket);
+    const shown = nextOf(bob).then(() => "shown", () => "dropped");
     for (let i = 0; i < 10_000; i++) {
       const forged = message.slice();
       crypto.getRandomValues(forged.subarray(17, 49));
-      hub.say(topic, forged);
+      hub.deliver(topic, forged);
     }
     await delay(10_000);
     assertEquals(syns(), 0);
     await bob.close();
-    assertEquals(await shown, "nobody");
+    assertEquals(await shown, "dropped");
   }));
 
-Deno.test("who has the ticket cannot flood a peer with knocks either", () =>
+Deno.test("a ticket holder cannot flood a peer with requests", () =>
   atPlace({}, async ({ open, b, hub }) => {
     await using bob = await open(b);
     const staticKey = generateKeyPair();
     for (let i = 0; i < 400; i++) {
-      const { topic, message } = knockAt(bob.ticket, { staticKey });
-      hub.say(topic, message);
+      const { topic, message } = requestAt(bob.ticket, { staticKey });
+      hub.deliver(topic, message);
     }
     let shown = 0;
     const counting = (async () => {
@@ -65,25 +65,25 @@ Deno.test("who has the ticket cannot flood a peer with knocks either", () =>
     assert(shown <= 256 + 8, `${shown}`);
   }));
 
-Deno.test("an offer cannot make a peer dial itself, its LAN's router, or a cloud's metadata", () =>
+Deno.test("an offer cannot make a peer dial itself, its LAN's router, or a cloud's metadata service", () =>
   atPlace({}, async ({ open, b, hub, internet }) => {
     await using bob = await open(b, { timings: { connectMs: 5000 } });
     const forbidden = ["127.0.0.1", "169.254.169.254", "224.0.0.1", "192.168.77.1", "0.0.0.0"];
     const targets = forbidden.map((ip) => ({ ip, port: 8080 }));
-    await delay(2000); // the punch port is ready, and nothing else is dialled
+    await delay(2000); // the base socket is ready, and nothing else is dialled
     const dialled: string[] = [];
     internet.onPacket = ({ at, what, packet }) => {
       const isSyn = packet.protocol === "tcp" && packet.tcpFlags.syn;
       if (at === b.name && what === "sent" && isSyn) dialled.push(packet.destination.ip);
     };
-    const { topic, message } = knockAt(bob.ticket, { offer: offerWith(targets) });
+    const { topic, message } = requestAt(bob.ticket, { offer: offerWith(targets) });
     const accepted = nextOf(bob).then((incoming) => incoming.accept()).catch((error) => error);
-    hub.say(topic, message);
+    hub.deliver(topic, message);
     await accepted;
     assertEquals(dialled.filter((ip) => forbidden.includes(ip)), []);
   }));
 
-Deno.test("no changed bit of a ticket leads to anybody", () =>
+Deno.test("a changed ticket reaches nobody", () =>
   atPlace({}, async ({ open, a, b, hub }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -97,23 +97,23 @@ Deno.test("no changed bit of a ticket leads to anybody", () =>
     assertEquals(hub.published, []);
   }));
 
-/** A first message, as who has the ticket can write it. */
-function knockAt(
+/** A first message, as any ticket holder can write it. */
+function requestAt(
   ticketText: string,
   { staticKey = generateKeyPair(), offer = new Uint8Array(0) } = {},
 ): { topic: string; message: Uint8Array } {
   const ticket = decodeTicket(ticketText);
   const secrets = new TicketSecrets(ticket);
   const options = { secrets, staticKey, ephemeralKey: generateKeyPair() };
-  const knocker = new InitiatorHandshake(options, ticket.publicKey);
-  const knock = {
+  const handshake = new InitiatorHandshake(options, ticket.publicKey);
+  const request = {
     sentAtMs: Date.now(),
     protocol: "",
     resumes: null,
     wants: "any",
     body: offer,
   } as const;
-  const message = knocker.knock({ channel: 0, body: encodeConnectionRequest(knock) });
+  const message = handshake.writeRequest({ channel: 0, body: encodeConnectionRequest(request) });
   return { topic: secrets.topicAt(Date.now()), message };
 }
 
@@ -145,7 +145,7 @@ function offerWith(targets: readonly TransportAddress[]): Uint8Array<ArrayBuffer
   }, new Uint8Array(0));
 }
 
-/** How many SYNs the host sends from now on. */
+/** Counts the SYNs that the host sends from now on. */
 function countSyns(internet: Place["internet"], name: string): () => number {
   let count = 0;
   internet.onPacket = ({ at, what, packet }) => {

@@ -1,14 +1,14 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { parseRelay } from "../../lib/peer/options.ts";
 
-Deno.test("parseRelay() reads a user, and a password that is percent-encoded", () => {
+Deno.test("parseRelay() reads a user and a percent-encoded password", () => {
   assertEquals(parseRelay("turn:ann:p%40ss@turn.example.org:3479"), {
     url: "turn:turn.example.org:3479?transport=tcp",
     credential: { username: "ann", password: "p@ss" },
   });
 });
 
-Deno.test("parseRelay() takes a server that lets anybody in", () => {
+Deno.test("parseRelay() accepts a server without a login", () => {
   assertEquals(parseRelay("turns:turn.example.org"), { url: "turns:turn.example.org" });
 });
 
@@ -27,13 +27,13 @@ for (
     ["another scheme with a password", "trn:ann:secret@turn.example.org"],
   ] as const
 ) {
-  Deno.test(`parseRelay() refuses ${what}`, () => {
+  Deno.test(`parseRelay() rejects ${what}`, () => {
     const error = assertThrows(() => parseRelay(text), TypeError);
     assertEquals(/secret|cret@/.test(error.message), false, error.message);
   });
 }
 
-Deno.test("parseRelay() does not repeat a password that it cannot read", () => {
+Deno.test("parseRelay() does not repeat an invalid password", () => {
   const error = assertThrows(() => parseRelay("turn:ann:secret%@turn.example.org"), TypeError);
   assertEquals(error.message.includes("secret"), false);
 });

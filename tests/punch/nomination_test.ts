@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { nominate, proveBoth } from "../../lib/punch/nomination.ts";
 import { at } from "../simnet/fixtures.ts";
-import { addBoth, HELLO_BYTES, meet, readAll, readExactly, SECRET } from "./meeting_pair.ts";
+import { addBoth, HELLO_BYTES, meet, readAll, readExactly, SECRET } from "./nomination_pair.ts";
 
 Deno.test("Meeting agrees on the only connection there is", () =>
   meet(async ({ connect, nomination }) => {
@@ -69,7 +69,7 @@ for (
         await theirs.write(say());
         assertEquals(await outcome, "not-authenticated");
         assertEquals((await readAll(theirs)).length, HELLO_BYTES);
-        assertEquals(side.met, undefined);
+        assertEquals(side.nominated, undefined);
         theirs.close();
       }
     }));
@@ -116,7 +116,7 @@ Deno.test("Meeting turns away a peer with the right secret and the wrong role", 
       await using other = nomination(role);
       const outcomes = await addBoth(await connect(), [one, other]);
       assert(outcomes.includes("not-authenticated"), `${outcomes}`);
-      assertEquals([one.met, other.met], [undefined, undefined]);
+      assertEquals([one.nominated, other.nominated], [undefined, undefined]);
     }
   }));
 
@@ -231,7 +231,7 @@ Deno.test("Meeting returns no connection that was reset at the moment of its nom
     await nominate(mine, SECRET);
     assertEquals(await outcome, "not-nominated");
     await disposed;
-    assertEquals(controlled.met, undefined);
+    assertEquals(controlled.nominated, undefined);
     mine.close();
   }));
 

@@ -18,8 +18,12 @@ Deno.test("decodeOffer() reads what encodeOffer() writes", () => {
 Deno.test("decodeOffer() takes no offer that was sealed with another secret", () => {
   const bytes = encodeOffer(OFFER, toBytes("ours"));
   assertEquals(decodeOffer(bytes, toBytes("ours")), OFFER);
-  assertThrows(() => decodeOffer(bytes, toBytes("theirs")), MalformedMessageError, "seal");
-  assertThrows(() => decodeOffer(bytes, NO_SECRET), MalformedMessageError, "seal");
+  assertThrows(
+    () => decodeOffer(bytes, toBytes("theirs")),
+    MalformedMessageError,
+    "not authenticated",
+  );
+  assertThrows(() => decodeOffer(bytes, NO_SECRET), MalformedMessageError, "not authenticated");
 });
 
 Deno.test("decodeOffer() takes no offer that was changed on its way", () => {
@@ -27,7 +31,7 @@ Deno.test("decodeOffer() takes no offer that was changed on its way", () => {
   for (let at = 0; at < bytes.length; at++) {
     const changed = bytes.slice();
     changed[at]! ^= 1;
-    assertThrows(() => decodeOffer(changed, NO_SECRET), MalformedMessageError, "seal");
+    assertThrows(() => decodeOffer(changed, NO_SECRET), MalformedMessageError, "not authenticated");
   }
 });
 

@@ -6,6 +6,7 @@ import { ConnectivityChecks } from "../../lib/punch/checks.ts";
 import type { NominationOutcome } from "../../lib/punch/nomination.ts";
 import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { Host, HostOptions } from "../simnet/host.ts";
+import { punchSide } from "./fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";
 
 Deno.test("Dialing hands over a connection and says where it left from", () =>
@@ -165,8 +166,10 @@ async function dial(there: HostOptions, test: (place: Place) => Promise<void>): 
         dialing = new ConnectivityChecks(plan(dials), {
           network: here.network,
           punchPort: 40_000,
-          reusePort: false,
-          kindOf: () => "punch-tcp",
+          canListenBeside: false,
+          listenMs: 0,
+          context: { local: SIDE, remote: SIDE, method: "simultaneous-open" },
+          pathKinds: new Set(),
           onConnection: async (connection) => {
             await delay(1);
             const said = outcome();
@@ -174,13 +177,13 @@ async function dial(there: HostOptions, test: (place: Place) => Promise<void>): 
             else connection.reset();
             return said;
           },
-          signal,
         });
+        if (signal.aborted) dialing.stop();
+        signal.addEventListener("abort", () => dialing!.stop());
         await dialing.run();
       },
       traces: () =>
-        dialing!.traces.map((trace) => {
-          const { outcome, tries, resets, local } = trace.toAttempt();
+        dialing!.attempts.map(({ outcome, tries, resets, local }) => {
           const from = local === null ? "-" : local.slice(local.indexOf(":"));
           return `${outcome}, ${tries} ${
             tries === 1 ? "try" : "tries"
@@ -205,7 +208,7 @@ function plan(dials: readonly CheckListEntry[]): PunchPlan {
     reachable: [],
     dials,
     listens: false,
-    sprayedSyns: 0,
+    birthdaySyns: 0,
     successEstimate: 1,
     roundTripsEstimate: 1,
     reason: "a test",
@@ -229,5 +232,6 @@ function ports(from: number, to: number): TransportAddress[] {
   return Array.from({ length: to - from }, (_, index) => ({ ip: THERE, port: from + index }));
 }
 
+const SIDE = punchSide("203.0.113.1");
 const THERE = "203.0.113.99";
 const NEVER = new AbortController().signal;

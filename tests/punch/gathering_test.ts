@@ -20,7 +20,7 @@ Deno.test("PunchAnchor learns the external address of the punch port in two roun
     const startedMs = time.nowMs;
     await using base = await open([ONE, OTHER]);
     assertEquals(Math.round(time.nowMs - startedMs), 160);
-    const { profile, candidates, punchPort } = base.side;
+    const { profile, candidates, punchPort } = base.description;
     assertEquals(profile.mapping, "endpoint-independent");
     const [reflexive] = candidates;
     assertEquals(reflexive, { kind: "reflexive", address: { ip: EXTERNAL, port: punchPort } });
@@ -31,7 +31,7 @@ Deno.test("PunchAnchor learns the mapping from one server by its alternate addre
   behind(symmetric, async ({ open, time }) => {
     const startedMs = time.nowMs;
     await using base = await open([ONE]);
-    assertEquals(base.side.profile.mapping, "address-and-port-dependent");
+    assertEquals(base.description.profile.mapping, "address-and-port-dependent");
     assertEquals(Math.round(time.nowMs - startedMs), 320);
   }));
 
@@ -39,7 +39,7 @@ for (const behavior of [symmetric, symmetricSequential, symmetricPreserving]) {
   Deno.test(`PunchAnchor leaves the punch port alone behind a symmetric NAT, ${behavior.allocation.kind}`, () =>
     behind(behavior, async ({ open, dialled }) => {
       await using base = await open([ONE, OTHER]);
-      const { candidates, punchPort } = base.side;
+      const { candidates, punchPort } = base.description;
       assertEquals(candidates.map(({ kind }) => kind), ["host"]);
       assert(!dialled().includes(punchPort), "it was dialled from");
     }));
@@ -48,7 +48,7 @@ for (const behavior of [symmetric, symmetricSequential, symmetricPreserving]) {
 Deno.test("PunchAnchor is ready without a server, with what the host knows of itself", () =>
   behind(portRestricted, async ({ open, time }) => {
     await using base = await open([]);
-    const { profile, candidates, punchPort } = base.side;
+    const { profile, candidates, punchPort } = base.description;
     assertEquals(time.nowMs, 0);
     assertEquals([profile.mapping, profile.externalIp, profile.samples], ["unknown", null, []]);
     assertEquals(candidates, [{ kind: "host", address: { ip: "192.168.1.2", port: punchPort } }]);
@@ -60,14 +60,14 @@ for (const fault of ["silent", "host-unreachable", undefined] as const) {
     behind(portRestricted, async ({ open, time }) => {
       await using base = await open([ONE]);
       assert(time.nowMs <= 3500, `${time.nowMs} ms`);
-      assertEquals(base.side.profile.externalIp, null);
+      assertEquals(base.description.profile.externalIp, null);
     }, { fault, serves: false }));
 }
 
 Deno.test("PunchAnchor goes by the servers that answer", () =>
   behind(portRestricted, async ({ open, time }) => {
     await using base = await open([{ ip: "203.0.113.77", port: 3478 }, ONE]);
-    assertEquals(base.side.profile.externalIp, EXTERNAL);
+    assertEquals(base.description.profile.externalIp, EXTERNAL);
     assert(time.nowMs <= 3500, `${time.nowMs} ms`);
   }));
 
@@ -79,8 +79,8 @@ Deno.test("PunchAnchor does not wait for a lost answer where a NAT test has told
     const servers = [ONE, { ip: "203.0.113.77", port: 3478 }];
     const options = { network, servers, family: 4, report } as const;
     await using base = await BaseSocket.open(options);
-    assertEquals(base.side.profile.mapping, "endpoint-independent");
-    assertEquals(base.side.candidates[0]?.kind, "reflexive");
+    assertEquals(base.description.profile.mapping, "endpoint-independent");
+    assertEquals(base.description.candidates[0]?.kind, "reflexive");
     assert(time.nowMs <= 160 + 40, `${time.nowMs} ms`);
   }));
 
@@ -92,14 +92,14 @@ Deno.test("PunchAnchor finds its IPv6 address where interfaces are not known", (
     const servers = [ONE.ip, "[2001:db8:99::1]"];
     const network = { ...host.network, localAddresses };
     await using base = await preparePunch({ network, servers });
-    const ips = base.side.candidates.map(({ address }) => address.ip);
+    const ips = base.description.candidates.map(({ address }) => address.ip);
     assertEquals(ips, [EXTERNAL, "192.168.1.2", "2001:db8::2"]);
   }, { addresses: ["192.168.1.2", "2001:db8::2"] }));
 
 Deno.test("PunchAnchor names no address that nobody else can reach", () =>
   behind(portRestricted, async ({ open }) => {
     await using base = await open([ONE, OTHER]);
-    const ips = base.side.candidates.map(({ address }) => address.ip);
+    const ips = base.description.candidates.map(({ address }) => address.ip);
     assertEquals(ips, [EXTERNAL, "192.168.1.2", "2001:db8::2"]);
   }, { addresses: ["192.168.1.2", "169.254.3.4", "2001:db8::2", "fe80::2%eth0"] }));
 
@@ -107,7 +107,7 @@ Deno.test("PunchAnchor names at most twelve addresses, those from routers and se
   behind(portRestricted, async ({ open }) => {
     const mapped = [{ ip: "203.0.113.200", port: 4000 }];
     await using base = await open([ONE, OTHER], mapped);
-    const kinds = base.side.candidates.map(({ kind }) => kind);
+    const kinds = base.description.candidates.map(({ kind }) => kind);
     assertEquals(kinds.length, 12);
     assertEquals(kinds.slice(0, 3), ["mapped", "reflexive", "host"]);
   }, { addresses: Array.from({ length: 20 }, (_, index) => `192.168.1.${index + 2}`) }));
@@ -117,9 +117,9 @@ Deno.test("PunchAnchor takes new samples where others count along, and only then
     await using base = await open([ONE, OTHER]);
     assertEquals(await base.refresh(), false);
     await delay(1000);
-    const before = base.side.profile.samples.at(-1)!;
+    const before = base.description.profile.samples.at(-1)!;
     assertEquals(await base.refresh(), true);
-    const { samples } = base.side.profile;
+    const { samples } = base.description.profile;
     assert(samples.every(({ externalPort }) => externalPort > before.externalPort));
     assert(base.sampleAgeMs < 100, `${base.sampleAgeMs} ms`);
   });
@@ -133,11 +133,11 @@ Deno.test("PunchAnchor takes new samples where others count along, and only then
 Deno.test("PunchAnchor keeps its samples when the server has gone", () =>
   behind(symmetricSequential, async ({ open, stun }) => {
     await using base = await open([ONE, OTHER]);
-    const { samples } = base.side.profile;
+    const { samples } = base.description.profile;
     await delay(1000);
     stun.fault = "silent";
     assertEquals(await base.refresh(), false);
-    assertEquals(base.side.profile.samples, samples);
+    assertEquals(base.description.profile.samples, samples);
   }));
 
 Deno.test("PunchAnchor bothers the server no more often than a meeting needs, whatever the peer says", () =>

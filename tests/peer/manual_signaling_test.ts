@@ -18,9 +18,9 @@ const forgetful = {
 const closing = { ...resetting, resetEndsMapping: true } as const;
 const MINUTES = 60_000;
 
-/** Two people who pass on what they are shown, a while later. */
+/** Two people who pass on the messages that they are shown, after a while. */
 class Hands {
-  /** All that had to be passed on. */
+  /** Every message that they passed on. */
   readonly carried: string[] = [];
   readonly a: SignalTransport;
   readonly b: SignalTransport;
@@ -44,13 +44,13 @@ async function* linesOf(queue: WaitQueue<string>): AsyncGenerator<string> {
   for (;;) yield await queue.next();
 }
 
-/** Both ends of what people bring about. */
+/** Two peers whose messages people carry. */
 async function connectManually(place: Place, { a, b }: Pick<Hands, "a" | "b">) {
   const stack = new AsyncDisposableStack();
   const alice = stack.use(await place.open(place.a, { signaling: [a], listen: false }));
   const bob = stack.use(await place.open(place.b, { signaling: [b] }));
   const accepted = nextOf(bob).then((incoming) => incoming.accept());
-  accepted.catch(() => {}); // where it is not waited for
+  accepted.catch(() => {}); // some tests do not wait for it
   return { alice, bob, accepted, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 
@@ -62,12 +62,12 @@ const PAIRS = [
   ["a NAT that closes on a reset and one that drops", closing, portRestricted],
   ["a NAT that drops and one that closes on a reset", portRestricted, closing],
   ["two NATs that close on a reset", closing, closing],
-  ["two NATs that forget what is idle for a minute", forgetful, forgetful],
-  ["a NAT that keeps the port", portRestricted, symmetricPreserving],
+  ["two NATs that drop mappings after an idle minute", forgetful, forgetful],
+  ["a NAT that preserves ports", portRestricted, symmetricPreserving],
 ] as const;
 
 for (const [name, a, b] of PAIRS) {
-  Deno.test(`by hand, one message each way leads through ${name}`, async () => {
+  Deno.test(`manual signaling: one message each way connects through ${name}`, async () => {
     await atPlace({ a, b }, async (place) => {
       const hands = new Hands({ fromA: 3 * MINUTES, fromB: 2 * MINUTES });
       await using ends = await connectManually(place, hands);
@@ -78,14 +78,14 @@ for (const [name, a, b] of PAIRS) {
       await conn.write(toBytes("hello"));
       const buffer = new Uint8Array(10);
       assertEquals(toText(buffer.subarray(0, (await other.read(buffer))!)), "hello");
-      await delay(5 * MINUTES); // nothing is said later either
+      await delay(5 * MINUTES); // no more messages later either
       assertEquals(hands.carried.length, 2);
       await Promise.all([conn[Symbol.asyncDispose](), other[Symbol.asyncDispose]()]);
     });
   });
 }
 
-Deno.test("by hand, the NATs' habits of a minute ago are not counted on", async () => {
+Deno.test("manual signaling: port predictions from a minute ago are not used", async () => {
   await atPlace({ a: portRestricted, b: symmetricSequential }, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
     await using ends = await connectManually(place, hands);
@@ -99,7 +99,7 @@ Deno.test("by hand, the NATs' habits of a minute ago are not counted on", async 
   });
 });
 
-Deno.test("by hand, nobody waits for more than ten minutes", async () => {
+Deno.test("manual signaling: connect() waits ten minutes at most", async () => {
   await atPlace({}, async (place) => {
     const hands = new Hands({ fromA: 60 * MINUTES, fromB: MINUTES });
     await using ends = await connectManually(place, hands);
@@ -109,7 +109,7 @@ Deno.test("by hand, nobody waits for more than ten minutes", async () => {
   });
 });
 
-Deno.test("by hand, an answer that is never passed on ends in four minutes", async () => {
+Deno.test("manual signaling: accept() gives up four minutes after an answer that is never passed on", async () => {
   await atPlace({}, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: 60 * MINUTES });
     await using ends = await connectManually(place, hands);
@@ -121,7 +121,7 @@ Deno.test("by hand, an answer that is never passed on ends in four minutes", asy
   });
 });
 
-Deno.test("by hand, a refusal is the answer", async () => {
+Deno.test("manual signaling: a refusal is the only answer", async () => {
   await atPlace({}, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
     await using alice = await place.open(place.a, { signaling: [hands.a], listen: false });
@@ -132,24 +132,27 @@ Deno.test("by hand, a refusal is the answer", async () => {
   });
 });
 
-Deno.test("by hand, a peer without direct ways says so at once", async () => {
+Deno.test("manual signaling: a peer without direct paths fails at once", async () => {
   await atPlace({}, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
     await using ends = await connectManually(place, hands);
     await using hidden = await place.open(place.a, {
-      ...{ signaling: [hands.a], listen: false, relayOnly: true },
+      signaling: [hands.a],
+      listen: false,
+      relayOnly: true,
       turn: ["turn:203.0.113.10"],
     });
-    await assertRejects(() => hidden.connect(ends.bob.ticket), UnreachableError, "by hand");
+    await assertRejects(() => hidden.connect(ends.bob.ticket), UnreachableError, "manually");
     assertEquals(hands.carried, []);
   });
 });
 
-Deno.test("people are not bothered where there is another way", async () => {
+Deno.test("people are not asked to carry messages if a server can", async () => {
   await atPlace({}, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
     await using alice = await place.open(place.a, {
-      ...{ signaling: [place.hub, hands.a], listen: false },
+      signaling: [place.hub, hands.a],
+      listen: false,
     });
     await using bob = await place.open(place.b, { signaling: [place.hub, hands.b] });
     const accepted = nextOf(bob).then((incoming) => incoming.accept());

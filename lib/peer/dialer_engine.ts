@@ -1,0 +1,367 @@
+/**
+ * Decides what the side with the ticket does to get its connection, and to keep it. Each search is one connection request
+ * and the search for paths that follows; at most one counts at a time.
+ *
+ * | phase        | event                   | what follows                                                          |
+ * | ------------ | ----------------------- | --------------------------------------------------------------------- |
+ * | connecting   | path                    | connected: hand over the connection; the search goes on               |
+ * |              | search over, no path    | over: fail with the reason                                            |
+ * | connected    | path lost               | reconnecting: a new search in place of the old one, at once or soon   |
+ * |              | time, over a relay      | search for a direct path; the waits between these searches double     |
+ * | reconnecting | search over, with path  | connected                                                             |
+ * |              | search over, no path    | search again after growing waits; over if the peer has rejected it    |
+ * |              | `reconnectMs` are over  | over: abandon the connection                                          |
+ * | any          | stop                    | over: end the search; the connection has ended, or the peer is closed |
+ *
+ * Within a search, the request is repeated until the answer arrives, for `answerMs` at most.
+ *
+ * @module
+ */
+
+import { NetworkError, NoResponseError } from "../base/errors.ts";
+
+/** What a dialer knows. Times are milliseconds on one clock that never goes back. */
+export interface DialerState {
+  readonly settings: DialerSettings;
+  readonly phase: "connecting" | "connected" | "reconnecting" | "over";
+  /** What carries the connection. */
+  readonly path: "none" | "direct" | "relayed";
+  /** The search that counts. */
+  readonly search: SearchState | null;
+  /** How many searches were started. */
+  readonly searches: number;
+  /** When to give up reconnecting. */
+  readonly reconnectByMs: number;
+  readonly retry: {
+    /** When to search again. */
+    readonly atMs: number;
+    /** The wait before the next search, before chance makes it shorter or longer. */
+    readonly waitMs: number;
+    /** When the last search for any path was started. */
+    readonly startedAtMs: number;
+  };
+  readonly improvement: {
+    /** When to search for a direct path. */
+    readonly atMs: number;
+    /** The wait before that. */
+    readonly waitMs: number;
+  };
+}
+
+/** What stays the same for one connection. */
+export interface DialerSettings {
+  /** Whether to search for a direct path now and then, while a relay carries the connection. */
+  readonly improves: boolean;
+  /** The wait before the first request; `Infinity` if the search for paths sends the only one. */
+  readonly firstRequestMs: number;
+  /** How long to wait for the answer. */
+  readonly answerMs: number;
+  /** How long to search for another path after one is lost. */
+  readonly reconnectMs: number;
+  /** The first wait between two attempts to reconnect. */
+  readonly retryMs: number;
+  /** The first wait between two searches for a direct path. */
+  readonly improveMs: number;
+}
+
+/** The search under way. */
+export interface SearchState {
+  readonly id: number;
+  readonly wants: "any" | "direct";
+  readonly stage: "requesting" | "answered" | "ending";
+  /** When to send the request again. */
+  readonly requestAtMs: number;
+  /** When to give up waiting for the answer. */
+  readonly answerByMs: number;
+  /** Why it ends, unless it found all it could. */
+  readonly failure: SearchFailure | null;
+}
+
+/** Why a search ends. */
+export interface SearchFailure {
+  readonly error: unknown;
+  /** Whether another search would end in the same way. */
+  readonly isFinal: boolean;
+}
+
+/** Something happened. Events of a search that does not count any more are ignored. */
+export type DialerEvent =
+  | { readonly event: "start" }
+  | { readonly event: "answered"; readonly search: number }
+  /** The other side rejected the request, or has given up. */
+  | { readonly event: "rejected"; readonly search: number; readonly error: unknown }
+  /** No signaling server can be reached, or no path was found. */
+  | { readonly event: "failed"; readonly search: number; readonly error: unknown }
+  /** The search has found all it could. */
+  | {
+    readonly event: "finished";
+    readonly search: number;
+    /** Whether the connection has moved to a path. */
+    readonly hasMoved: boolean;
+  }
+  /** Nothing of the search goes on any more. `random` is a number from 0 to 1, for the wait before the next. */
+  | { readonly event: "search ended"; readonly search: number; readonly random: number }
+  | { readonly event: "path"; readonly isRelayed: boolean }
+  /** The connection lost its path. `random` is a number from 0 to 1, for the wait before the search. */
+  | { readonly event: "path lost"; readonly random: number }
+  /** The caller gave up, the peer is closed, or the connection has ended. */
+  | { readonly event: "stop"; readonly reason: unknown }
+  | { readonly event: "time" };
+
+/** Something to do. */
+export type DialerAction =
+  | { readonly action: "start search"; readonly search: number; readonly wants: "any" | "direct" }
+  | { readonly action: "send request" }
+  /** Tell the other side that this side has given up. */
+  | { readonly action: "send cancellation" }
+  | { readonly action: "end search"; readonly reason: unknown }
+  /** What cut the path may have cut the connections to signaling servers. */
+  | { readonly action: "check signaling" }
+  | { readonly action: "succeed" }
+  | { readonly action: "fail"; readonly error: unknown }
+  /** End the connection: it gets no other path. */
+  | { readonly action: "abandon"; readonly error: unknown };
+
+/** What follows from an event. */
+export interface DialerStep {
+  readonly state: DialerState;
+  readonly actions: readonly DialerAction[];
+}
+
+/** The state before the start. */
+export function initialDialerState(settings: DialerSettings): DialerState {
+  return {
+    settings,
+    phase: "connecting",
+    path: "none",
+    search: null,
+    searches: 0,
+    reconnectByMs: Infinity,
+    retry: { atMs: Infinity, waitMs: 0, startedAtMs: -Infinity },
+    improvement: { atMs: Infinity, waitMs: settings.improveMs },
+  };
+}
+
+/** The next state, and what to do now. */
+export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number): DialerStep {
+  const isStale = "search" in event && event.search !== state.search?.id;
+  if (state.phase === "over" || isStale) return stay(state);
+  switch (event.event) {
+    case "start":
+      return startSearch(state, "any", nowMs);
+    case "answered": {
+      const search = { ...state.search!, requestAtMs: Infinity, answerByMs: Infinity };
+      const isEnding = search.stage === "ending";
+      return stay({ ...state, search: isEnding ? search : { ...search, stage: "answered" } });
+    }
+    case "rejected":
+      return endSearch(state, { error: event.error, isFinal: true }, { isRejected: true });
+    case "failed":
+      return endSearch(state, { error: event.error, isFinal: false });
+    case "finished":
+      return endSearch(state, event.hasMoved ? null : { error: lostAtOnceError(), isFinal: false });
+    case "search ended":
+      return onSearchEnded(state, event.random, nowMs);
+    case "path":
+      return onPath({ ...state, path: event.isRelayed ? "relayed" : "direct" }, nowMs);
+    case "path lost":
+      return onPathLost({ ...state, path: "none" }, event.random, nowMs);
+    case "stop":
+      return onStop(state, event.reason);
+    case "time":
+      return onTime(state, nowMs);
+  }
+}
+
+/** When the dialer has something to do next, if nothing happens before. */
+export function dialerWakeAtMs({ search, ...state }: DialerState): number {
+  if (state.phase === "over") return Infinity;
+  const { reconnectByMs, retry, improvement } = state;
+  const requestAtMs = search?.stage === "requesting" ? search.requestAtMs : Infinity;
+  const answerByMs = search?.stage === "requesting" ? search.answerByMs : Infinity;
+  return Math.min(reconnectByMs, retry.atMs, improvement.atMs, requestAtMs, answerByMs);
+}
+
+function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number): DialerStep {
+  const { firstRequestMs, answerMs } = state.settings;
+  const id = state.searches + 1;
+  const isDue = firstRequestMs === 0;
+  const search: SearchState = {
+    id,
+    wants,
+    stage: "requesting",
+    requestAtMs: nowMs + (isDue ? REQUEST_INTERVAL_MS : firstRequestMs),
+    answerByMs: nowMs + answerMs,
+    failure: null,
+  };
+  const actions: DialerAction[] = [{ action: "start search", search: id, wants }];
+  if (isDue) actions.push({ action: "send request" });
+  return { state: { ...state, search, searches: id }, actions };
+}
+
+/** Winds up the search; what follows is decided once nothing of it goes on. */
+function endSearch(
+  state: DialerState,
+  failure: SearchFailure | null,
+  { isRejected = false } = {},
+): DialerStep {
+  const { search } = state;
+  if (search === null) return stay(state);
+  if (search.stage === "ending") {
+    // What ends all searches is a better reason than what ended this one.
+    return stay(failure?.isFinal ? { ...state, search: { ...search, failure } } : state);
+  }
+  const cancels = failure !== null && !isRejected;
+  return {
+    state: { ...state, search: { ...search, stage: "ending", failure } },
+    actions: [
+      ...cancels ? cancellation(state) : [],
+      { action: "end search", reason: failure?.error },
+    ],
+  };
+}
+
+/** The other side searches as well: tell it, if it has heard of this side and has no path to show for it. */
+function cancellation({ search, path }: DialerState): DialerAction[] {
+  return search?.stage === "answered" && path === "none" ? [{ action: "send cancellation" }] : [];
+}
+
+function onSearchEnded(ended: DialerState, random: number, nowMs: number): DialerStep {
+  const { wants, failure } = ended.search!;
+  const state = { ...rearmed(ended, wants, nowMs), search: null };
+  if (state.phase === "connecting") {
+    return over(state, [{ action: "fail", error: failure?.error }]);
+  }
+  if (state.phase === "connected") return stay(state);
+  if (state.path !== "none") return stay(connected(state));
+  if (failure?.isFinal) return over(state, [{ action: "abandon", error: failure.error }]);
+  return planRetry(state, random, nowMs);
+}
+
+function onPath(state: DialerState, nowMs: number): DialerStep {
+  if (state.phase === "reconnecting" && state.search === null) return stay(connected(state));
+  if (state.phase !== "connecting") return stay(state);
+  const { improves, improveMs } = state.settings;
+  const improvement = { atMs: improves ? nowMs + improveMs : Infinity, waitMs: improveMs };
+  return { state: { ...state, phase: "connected", improvement }, actions: [{ action: "succeed" }] };
+}
+
+function onPathLost(state: DialerState, random: number, nowMs: number): DialerStep {
+  const check: DialerAction = { action: "check signaling" };
+  if (state.phase !== "connected") return { state, actions: [check] };
+  const { reconnectMs, retryMs } = state.settings;
+  // At once, unless each path is lost as soon as it is there.
+  const isRare = nowMs - state.retry.startedAtMs >= MAX_RETRY_FACTOR * retryMs;
+  const retry = { ...state.retry, waitMs: isRare ? 0 : state.retry.waitMs };
+  const planned = planRetry(
+    {
+      ...rearmed(state, state.search?.wants, nowMs),
+      phase: "reconnecting",
+      search: null,
+      reconnectByMs: nowMs + reconnectMs,
+      retry,
+    },
+    random,
+    nowMs,
+  );
+  const replaced: DialerAction[] = state.search === null
+    ? []
+    : [{ action: "end search", reason: new DOMException("The path is lost", "AbortError") }];
+  return { state: planned.state, actions: [check, ...replaced, ...planned.actions] };
+}
+
+function onStop(state: DialerState, reason: unknown): DialerStep {
+  if (state.phase === "connecting") return endSearch(state, { error: reason, isFinal: true });
+  const { search } = state;
+  if (search === null || search.stage === "ending") return over(state, []);
+  return over(state, [...cancellation(state), { action: "end search", reason }]);
+}
+
+/** Does one thing that is due. */
+function onTime(state: DialerState, nowMs: number): DialerStep {
+  const { search, retry, improvement, settings } = state;
+  if (state.reconnectByMs <= nowMs) {
+    const error = new NoResponseError(`no path was found in ${settings.reconnectMs / 1000} s`);
+    if (search === null) return over(state, [{ action: "abandon", error }]);
+    return endSearch({ ...state, reconnectByMs: Infinity }, { error, isFinal: true });
+  }
+  if (search?.stage === "requesting" && search.answerByMs <= nowMs) {
+    const error = new NoResponseError(
+      `Cannot connect: no answer in ${
+        settings.answerMs / 1000
+      } s; the peer may be offline, or its ticket may have changed`,
+    );
+    return endSearch(state, { error, isFinal: false });
+  }
+  if (search?.stage === "requesting" && search.requestAtMs <= nowMs) {
+    const repeated = { ...search, requestAtMs: nowMs + REQUEST_INTERVAL_MS };
+    return { state: { ...state, search: repeated }, actions: [{ action: "send request" }] };
+  }
+  if (retry.atMs <= nowMs) return startRetry(state, nowMs);
+  if (improvement.atMs <= nowMs) return improve(state, nowMs);
+  return stay(state);
+}
+
+/** Others may have lost their paths at the same moment, so the pause is a matter of chance. */
+function planRetry(state: DialerState, random: number, nowMs: number): DialerStep {
+  const pauseMs = state.retry.waitMs * (0.5 + random);
+  if (pauseMs === 0) return startRetry(state, nowMs);
+  return stay({ ...state, retry: { ...state.retry, atMs: nowMs + pauseMs } });
+}
+
+function startRetry(state: DialerState, nowMs: number): DialerStep {
+  const { retryMs } = state.settings;
+  const waitMs = Math.min(Math.max(retryMs, 2 * state.retry.waitMs), MAX_RETRY_FACTOR * retryMs);
+  const retry = { atMs: Infinity, waitMs, startedAtMs: nowMs };
+  return startSearch({ ...state, retry }, "any", nowMs);
+}
+
+/** Networks change, and a punch that missed may hit: look for a direct path again, unless a search is under way. */
+function improve(state: DialerState, nowMs: number): DialerStep {
+  const { improveMs } = state.settings;
+  const isRelayed = state.path === "relayed";
+  const longerMs = Math.min(2 * state.improvement.waitMs, MAX_IMPROVE_FACTOR * improveMs);
+  const waitMs = isRelayed ? longerMs : improveMs;
+  if (!isRelayed || state.search !== null) {
+    return stay({ ...state, improvement: { atMs: nowMs + waitMs, waitMs } });
+  }
+  return startSearch({ ...state, improvement: { atMs: Infinity, waitMs } }, "direct", nowMs);
+}
+
+/** After a search for a direct path, there is a wait before the next. */
+function rearmed(
+  state: DialerState,
+  ended: SearchState["wants"] | undefined,
+  nowMs: number,
+): DialerState {
+  if (ended !== "direct") return state;
+  const { waitMs } = state.improvement;
+  return { ...state, improvement: { atMs: nowMs + waitMs, waitMs } };
+}
+
+function connected(state: DialerState): DialerState {
+  const retry = { ...state.retry, atMs: Infinity };
+  return { ...state, phase: "connected", reconnectByMs: Infinity, retry };
+}
+
+function over(state: DialerState, actions: readonly DialerAction[]): DialerStep {
+  return { state: { ...state, phase: "over", search: null }, actions };
+}
+
+function stay(state: DialerState): DialerStep {
+  return { state, actions: [] };
+}
+
+/** The error for paths that were found, but lost before they could be used. */
+export function lostAtOnceError(): NetworkError {
+  return new NetworkError("Cannot connect: the path was lost before it could be used", "reset");
+}
+
+/** Chosen by us: a few round trips over most signaling servers. */
+export const REQUEST_INTERVAL_MS = 1000;
+
+/** Waits between two attempts to reconnect grow up to this many times `retryMs`. */
+const MAX_RETRY_FACTOR = 10;
+
+/** Waits between two searches for a direct path grow up to this many times `improveMs`. */
+const MAX_IMPROVE_FACTOR = 16;

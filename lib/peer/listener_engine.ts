@@ -1,0 +1,314 @@
+/**
+ * Decides what the side that a ticket leads to does about one connection request, and which of the searches for one
+ * connection runs.
+ *
+ * | phase     | event                     | what follows                                                     |
+ * | --------- | ------------------------- | ---------------------------------------------------------------- |
+ * | checking  | not allowed               | rejecting: refused, protocol or unknown                          |
+ * |           | allowed, new connection   | deciding: show the request to the application                    |
+ * |           | allowed, known connection | searching                                                        |
+ * | deciding  | accepted                  | searching, for the application's `accept()`                      |
+ * |           | refused or ignored        | rejecting, or silent for as long                                 |
+ * |           | time                      | over: the other side no longer waits                             |
+ * | searching | path                      | `accept()` succeeds; the search goes on                          |
+ * |           | other side has cancelled  | half a second later, end the search                              |
+ * |           | search over, no path      | `accept()` fails, or waits for the other side to come back       |
+ * | rejecting | time                      | over; until then the rejection is repeated if the request is     |
+ *
+ * @module
+ */
+
+import { NetworkError } from "../base/errors.ts";
+import { lostAtOnceError } from "./dialer_engine.ts";
+import type { ReplayVerdict } from "./replay_guard.ts";
+import type { Rejection } from "./signaling_message.ts";
+
+/** What is known about a request. Times are milliseconds on one clock that never goes back. */
+export interface RequestState {
+  readonly settings: RequestSettings;
+  readonly phase: "checking" | "deciding" | "searching" | "returning" | "rejecting" | "over";
+  /** When the phase ends by itself. */
+  readonly untilMs: number;
+  /** Whether the application waits for `accept()`. */
+  readonly isAwaited: boolean;
+  /** Why the search is to end. */
+  readonly stopped: { readonly reason: unknown; readonly isCancelled: boolean } | null;
+}
+
+/** What stays the same for one request. */
+export interface RequestSettings {
+  /** How long the other side waits for an answer. */
+  readonly answerMs: number;
+  /**
+   * How long `accept()` waits after every path was lost at once: the other side may request the connection again. 0 if it
+   * cannot.
+   */
+  readonly returnMs: number;
+  /** Whether the other side can be told that this side has given up. */
+  readonly mayCancel: boolean;
+}
+
+/** Something happened. */
+export type RequestEvent =
+  | { readonly event: "start"; readonly verdict: Exclude<ReplayVerdict, "too-many"> }
+  | { readonly event: "checked"; readonly check: RequestCheck }
+  | { readonly event: "accepted" }
+  | { readonly event: "refused"; readonly reason: "refused" | "busy" }
+  | { readonly event: "ignored" }
+  /** The connection has moved to a path. */
+  | { readonly event: "path" }
+  /** The other side has given up. */
+  | { readonly event: "cancelled" }
+  /** The caller of `accept()` gave up. */
+  | { readonly event: "aborted"; readonly reason: unknown }
+  /** The peer is closed, the connection has ended, or the request cannot be handled. */
+  | { readonly event: "stop"; readonly reason: unknown }
+  /** Nothing of the search goes on any more. A newer search may have replaced it, which is no failure. */
+  | { readonly event: "search ended"; readonly failure: { readonly error: unknown } | null }
+  | { readonly event: "time" };
+
+/** Whether a request is allowed, and what it asks for. */
+export type RequestCheck = "refused" | "wrong-protocol" | "new" | "known" | "unknown";
+
+/** Something to do. */
+export type RequestAction =
+  | { readonly action: "check" }
+  | { readonly action: "show" }
+  | { readonly action: "start search" }
+  | { readonly action: "end search"; readonly reason: unknown }
+  | { readonly action: "reject"; readonly reason: Rejection["reason"] }
+  /** `accept()` returns the connection. */
+  | { readonly action: "succeed" }
+  /** `accept()` fails. */
+  | { readonly action: "fail"; readonly error: unknown }
+  /** Forget the request; its session ends. */
+  | { readonly action: "close" };
+
+/** What follows from an event. */
+export interface RequestStep {
+  readonly state: RequestState;
+  readonly actions: readonly RequestAction[];
+}
+
+/** The state before the start. */
+export function initialRequestState(settings: RequestSettings): RequestState {
+  return { settings, phase: "checking", untilMs: Infinity, isAwaited: false, stopped: null };
+}
+
+/** The next state, and what to do now. */
+export function stepRequest(state: RequestState, event: RequestEvent, nowMs: number): RequestStep {
+  const { phase, settings } = state;
+  switch (event.event) {
+    case "start":
+      if (event.verdict === "wrong-clock") return reject(state, "clock", nowMs);
+      return go({ ...state, untilMs: nowMs + settings.answerMs }, { action: "check" });
+    case "checked":
+      return phase === "checking" ? onChecked(state, event.check, nowMs) : go(state);
+    case "accepted":
+      if (phase !== "deciding") return go(state, { action: "fail", error: tooLateError() });
+      return startSearch({ ...state, isAwaited: true });
+    case "refused":
+      return phase === "deciding" ? reject(state, event.reason, nowMs) : go(state);
+    case "ignored":
+      return phase === "deciding" ? go(rejecting(state, nowMs)) : go(state);
+    case "path":
+      return onPath(state);
+    case "cancelled":
+      return phase === "searching" ? go({ ...state, untilMs: nowMs + LAST_WORD_MS }) : go(state);
+    case "aborted":
+      return state.isAwaited ? stop(state, event.reason, { isCancelled: true }) : go(state);
+    case "stop":
+      return stop(state, event.reason, { isCancelled: false });
+    case "search ended":
+      return phase === "searching" ? onSearchEnded(state, event.failure, nowMs) : go(state);
+    case "time":
+      return state.untilMs <= nowMs ? onTime({ ...state, untilMs: Infinity }) : go(state);
+  }
+}
+
+function onChecked(state: RequestState, check: RequestCheck, nowMs: number): RequestStep {
+  switch (check) {
+    case "refused":
+      return reject(state, "refused", nowMs);
+    case "wrong-protocol":
+      return reject(state, "protocol", nowMs);
+    case "unknown":
+      return reject(state, "unknown", nowMs);
+    case "known":
+      return startSearch(state);
+    case "new": {
+      const untilMs = nowMs + state.settings.answerMs;
+      return go({ ...state, phase: "deciding", untilMs }, { action: "show" });
+    }
+  }
+}
+
+function startSearch(state: RequestState): RequestStep {
+  return go({ ...state, phase: "searching", untilMs: Infinity }, { action: "start search" });
+}
+
+function onPath(state: RequestState): RequestStep {
+  if (!state.isAwaited) return go(state);
+  const succeeded = { ...state, isAwaited: false };
+  return state.phase === "returning"
+    ? go(over(succeeded), { action: "succeed" })
+    : go(succeeded, { action: "succeed" });
+}
+
+function stop(
+  state: RequestState,
+  reason: unknown,
+  { isCancelled }: { isCancelled: boolean },
+): RequestStep {
+  switch (state.phase) {
+    case "over":
+      return go(state);
+    case "searching": {
+      const stopped = state.stopped ?? { reason, isCancelled };
+      return go({ ...state, stopped, untilMs: Infinity }, { action: "end search", reason });
+    }
+    case "returning":
+      return go(over(state), { action: "fail", error: reason });
+    default:
+      return go(over(state), { action: "close" });
+  }
+}
+
+function onSearchEnded(
+  state: RequestState,
+  failure: { readonly error: unknown } | null,
+  nowMs: number,
+): RequestStep {
+  const { isAwaited, stopped, settings } = state;
+  if (!isAwaited) return go(over(state), { action: "close" });
+  const error = stopped === null ? failure?.error : stopped.reason;
+  if (stopped?.isCancelled && settings.mayCancel) {
+    return go(
+      rejecting({ ...state, isAwaited: false }, nowMs),
+      { action: "reject", reason: "cancelled" },
+      { action: "fail", error },
+    );
+  }
+  if (stopped !== null || failure !== null) {
+    return go(over(state), { action: "fail", error }, { action: "close" });
+  }
+  if (settings.returnMs === 0) {
+    return go(over(state), { action: "fail", error: lostAtOnceError() }, { action: "close" });
+  }
+  const untilMs = nowMs + settings.returnMs;
+  return go({ ...state, phase: "returning", untilMs }, { action: "close" });
+}
+
+function onTime(state: RequestState): RequestStep {
+  switch (state.phase) {
+    case "searching":
+      return stop(state, cancelledError(), { isCancelled: false });
+    case "returning":
+      return go(over(state), { action: "fail", error: lostAtOnceError() });
+    default:
+      return go(over(state), { action: "close" });
+  }
+}
+
+function reject(state: RequestState, reason: Rejection["reason"], nowMs: number): RequestStep {
+  return go(rejecting(state, nowMs), { action: "reject", reason });
+}
+
+/** The request is kept for a while, so that what it gets for an answer is repeated if the answer is lost. */
+function rejecting(state: RequestState, nowMs: number): RequestState {
+  return { ...state, phase: "rejecting", untilMs: nowMs + REJECTION_MS };
+}
+
+function over(state: RequestState): RequestState {
+  return { ...state, phase: "over", untilMs: Infinity };
+}
+
+function go(state: RequestState, ...actions: RequestAction[]): RequestStep {
+  return { state, actions };
+}
+
+/** The searches for paths of one connection: one runs at a time, however often the other side requests one. */
+export interface SearchQueue {
+  /** The request whose search runs. */
+  readonly running: number | null;
+  /** The request whose search is next. */
+  readonly next: number | null;
+  /** When the last search was started. */
+  readonly startedAtMs: number;
+}
+
+/** Something happened. Requests are numbered. */
+export type SearchQueueEvent =
+  | { readonly event: "requested"; readonly request: number }
+  /** Its search has ended, or was ended before it started. */
+  | { readonly event: "ended"; readonly request: number }
+  | { readonly event: "time" };
+
+/** Something to do. */
+export type SearchQueueAction =
+  | { readonly action: "start"; readonly request: number }
+  /** A newer request replaces it. */
+  | { readonly action: "replace"; readonly request: number };
+
+/** A queue without searches. */
+export const EMPTY_SEARCH_QUEUE: SearchQueue = {
+  running: null,
+  next: null,
+  startedAtMs: -Infinity,
+};
+
+/** The next state, and what to do now. */
+export function stepSearchQueue(
+  queue: SearchQueue,
+  event: SearchQueueEvent,
+  nowMs: number,
+): { readonly state: SearchQueue; readonly actions: readonly SearchQueueAction[] } {
+  const replaced: SearchQueueAction[] = [];
+  let { running, next } = queue;
+  if (event.event === "requested") {
+    for (const request of [running, next]) {
+      if (request !== null) replaced.push({ action: "replace", request });
+    }
+    next = event.request;
+  } else if (event.event === "ended") {
+    if (running === event.request) running = null;
+    if (next === event.request) next = null;
+  }
+  const state = { ...queue, running, next };
+  if (next === null || nowMs < searchQueueWakeAtMs(state)) return { state, actions: replaced };
+  const started = { running: next, next: null, startedAtMs: nowMs };
+  return { state: started, actions: [...replaced, { action: "start", request: next }] };
+}
+
+/** When to start the next search, if nothing happens before. */
+export function searchQueueWakeAtMs({ running, next, startedAtMs }: SearchQueue): number {
+  return running === null && next !== null ? startedAtMs + MIN_SEARCH_GAP_MS : Infinity;
+}
+
+/** Whether a request may be handled beside those that are under way. */
+export function hasRoomForRequest(underWay: number): boolean {
+  return underWay < MAX_REQUESTS;
+}
+
+function cancelledError(): NetworkError {
+  return new NetworkError("Cannot connect: the other side has given up", "reset");
+}
+
+function tooLateError(): NetworkError {
+  return new NetworkError("Cannot accept: the other side no longer waits", "timed-out");
+}
+
+/** Chosen by us: each holds a handshake and, once it is accepted, the sockets of a punch. */
+const MAX_REQUESTS = 2048;
+
+/** Chosen by us: when the other side has given up, this side may be about to find out why by itself. */
+const LAST_WORD_MS = 500;
+
+/** How long a rejection is repeated. Chosen by us: a few repetitions of the request. */
+const REJECTION_MS = 5000;
+
+/**
+ * From one search for a connection to the next. Chosen by us: a connection rarely loses two paths within that time, and
+ * each search asks STUN servers, which are other people's.
+ */
+const MIN_SEARCH_GAP_MS = 500;

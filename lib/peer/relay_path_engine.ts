@@ -1,0 +1,224 @@
+/**
+ * Decides what to do on the way to a relayed path. Whichever side has a TURN server opens a relay there and tells the
+ * other side, which dials it; two sides that reach nothing but their own servers are connected from relay to relay. On
+ * every connection both sides prove who they are, and the controlling side nominates one, as after a punch.
+ *
+ * | event        | what follows                                                                                |
+ * | ------------ | ------------------------------------------------------------------------------------------- |
+ * | relay opened | publish its addresses, let the other side in, dial the other side's relays from it          |
+ * | relay failed | if it was the last: publish that this side has none                                         |
+ * | state        | dial the relays that it names, let in the addresses that it names, each once                |
+ * |              | give up once both sides know that neither has a relay                                       |
+ * | dial failed  | dial again, {@linkcode MAX_TRIES} times: the relay may not have let this side in yet        |
+ *
+ * @module
+ */
+
+import {
+  formatTransportAddress,
+  ipFamily,
+  sameTransportAddress,
+  type TransportAddress,
+} from "../net/address.ts";
+import { MAX_ADDRESSES, type RelayState } from "./relay_message.ts";
+
+/** Everything that is known on the way to a relayed path. */
+export interface RelayPathState {
+  /** Addresses that this side may dial from. */
+  readonly ips: readonly string[];
+  /**
+   * Whether the other side must not learn this side's addresses: then they are not published, and only this side's own
+   * relays are used to dial, since what the other side calls a relay may be the other side itself.
+   */
+  readonly isHidden: boolean;
+  /** How many of this side's relays are still being opened. */
+  readonly opening: number;
+  /** This side's open relays. */
+  readonly relays: readonly OpenRelay[];
+  /** What the other side has named: the first {@linkcode MAX_ADDRESSES} of each kind, whatever it names later. */
+  readonly theirs: Pick<RelayState, "ips" | "relayed">;
+  /** Whether a state of the other side's has arrived. */
+  readonly isMet: boolean;
+  /** Permissions and dials that have been started, since every state repeats those before it. */
+  readonly started: ReadonlySet<string>;
+  /** How often each address was dialled from this host. */
+  readonly tries: ReadonlyMap<string, number>;
+}
+
+/** A relay of this side's. */
+export interface OpenRelay {
+  /** The number of the server, from 0. */
+  readonly id: number;
+  /** Where the other side reaches this side; at least one address. */
+  readonly relayed: readonly TransportAddress[];
+  /** This side's address, as the server sees it. */
+  readonly mappedIp: string;
+}
+
+/** Something happened. */
+export type RelayPathEvent =
+  | { readonly event: "relay opened"; readonly relay: OpenRelay }
+  | { readonly event: "relay failed" }
+  | {
+    readonly event: "state";
+    /** Without addresses that must not be dialled. */
+    readonly theirs: RelayState;
+    /** Whether the other side knows this side's newest state. */
+    readonly isAcknowledged: boolean;
+  }
+  /** A dial from this host came to nothing. */
+  | { readonly event: "dial failed"; readonly to: TransportAddress };
+
+/** Something to do. */
+export type RelayPathAction =
+  | {
+    readonly action: "publish";
+    readonly change: Partial<Pick<RelayState, "ips" | "relayed" | "mayOffer">>;
+  }
+  /** Connections can be proved from now on. */
+  | { readonly action: "start proving"; readonly theirNonce: string }
+  /** One address at a time: servers refuse a whole request if they dislike one of its addresses. */
+  | { readonly action: "permit"; readonly relay: number; readonly ip: string }
+  /** Dial from this host. */
+  | { readonly action: "dial"; readonly to: TransportAddress; readonly afterMs: number }
+  /** Dial from one of this side's relays. */
+  | {
+    readonly action: "dial from relay";
+    readonly relay: number;
+    readonly to: TransportAddress;
+    readonly afterMs: number;
+  }
+  /** Acknowledge the other side's state, then fail: neither side has a relay. */
+  | { readonly action: "give up" };
+
+/** What follows from an event. */
+export interface RelayPathStep {
+  readonly state: RelayPathState;
+  readonly actions: readonly RelayPathAction[];
+}
+
+/** The state at the start; `relays` counts the servers that this side may use. */
+export function initialRelayPathState(
+  { ips, isHidden, relays }: { ips: readonly string[]; isHidden: boolean; relays: number },
+): RelayPathState {
+  return {
+    ips,
+    isHidden,
+    opening: relays,
+    relays: [],
+    theirs: { ips: [], relayed: [] },
+    isMet: false,
+    started: new Set(),
+    tries: new Map(),
+  };
+}
+
+/** The next state, and what to do now. */
+export function stepRelayPath(state: RelayPathState, event: RelayPathEvent): RelayPathStep {
+  switch (event.event) {
+    case "relay opened": {
+      const opened = {
+        ...state,
+        opening: state.opening - 1,
+        relays: [...state.relays, event.relay],
+      };
+      return startAll(opened, [{ action: "publish", change: publicState(opened) }]);
+    }
+    case "relay failed": {
+      const opening = state.opening - 1;
+      const hasNone = opening + state.relays.length === 0;
+      return {
+        state: { ...state, opening },
+        actions: hasNone ? [{ action: "publish", change: { mayOffer: false } }] : [],
+      };
+    }
+    case "state":
+      return onState(state, event.theirs, event.isAcknowledged);
+    case "dial failed":
+      return dialAgain(state, event.to);
+  }
+}
+
+function onState(
+  state: RelayPathState,
+  theirs: RelayState,
+  isAcknowledged: boolean,
+): RelayPathStep {
+  const mayOffer = state.opening + state.relays.length > 0;
+  if (!mayOffer && !theirs.mayOffer && isAcknowledged) {
+    return { state, actions: [{ action: "give up" }] };
+  }
+  const met = { ...state, isMet: true, theirs: withNamed(state.theirs, theirs) };
+  const { nonce } = theirs;
+  return startAll(met, state.isMet ? [] : [{ action: "start proving", theirNonce: nonce }]);
+}
+
+/** Adds the permissions and dials that have not been started yet. */
+function startAll(state: RelayPathState, actions: readonly RelayPathAction[]): RelayPathStep {
+  const { relays, theirs, isHidden } = state;
+  const started = new Set(state.started);
+  const tries = new Map(state.tries);
+  const all = [...actions];
+  const addOnce = (key: string, action: RelayPathAction) => {
+    if (!started.has(key)) all.push(action);
+    started.add(key);
+  };
+  for (const to of isHidden ? [] : theirs.relayed) {
+    const address = formatTransportAddress(to);
+    if (!tries.has(address)) all.push({ action: "dial", to, afterMs: 0 });
+    tries.set(address, tries.get(address) ?? 1);
+  }
+  for (const { id, relayed } of relays) {
+    for (const ip of theirs.ips) {
+      if (!relayed.some((address) => ipFamily(address.ip) === ipFamily(ip))) continue;
+      addOnce(`relay ${id} permits ${ip}`, { action: "permit", relay: id, ip });
+    }
+    const afterMs = isHidden ? 0 : RELAY_TO_RELAY_MS;
+    for (const to of theirs.relayed) {
+      const key = `relay ${id} dials ${formatTransportAddress(to)}`;
+      addOnce(key, { action: "dial from relay", relay: id, to, afterMs });
+    }
+  }
+  return { state: { ...state, started, tries }, actions: all };
+}
+
+function dialAgain(state: RelayPathState, to: TransportAddress): RelayPathStep {
+  const address = formatTransportAddress(to);
+  const count = state.tries.get(address) ?? 0;
+  if (count >= MAX_TRIES) return { state, actions: [] };
+  const tries = new Map(state.tries).set(address, count + 1);
+  return { state: { ...state, tries }, actions: [{ action: "dial", to, afterMs: RETRY_MS }] };
+}
+
+/** What the other side gets to know about this side's relays. */
+function publicState(state: RelayPathState): Pick<RelayState, "ips" | "relayed"> {
+  const { relays, isHidden } = state;
+  const newest = relays.at(-1);
+  const own = isHidden || newest === undefined ? [] : [...state.ips, newest.mappedIp];
+  const relayed = relays.flatMap((relay) => relay.relayed);
+  const ips = new Set([...own, ...relayed.map(({ ip }) => ip)]);
+  return { ips: [...ips].slice(0, MAX_ADDRESSES), relayed: relayed.slice(0, MAX_ADDRESSES) };
+}
+
+function withNamed(
+  known: RelayPathState["theirs"],
+  named: Pick<RelayState, "ips" | "relayed">,
+): RelayPathState["theirs"] {
+  const ips = new Set(known.ips);
+  for (const ip of named.ips) {
+    if (ips.size < MAX_ADDRESSES) ips.add(ip);
+  }
+  const relayed = [...known.relayed];
+  for (const address of named.relayed) {
+    if (relayed.length >= MAX_ADDRESSES) break;
+    if (!relayed.some((each) => sameTransportAddress(each, address))) relayed.push(address);
+  }
+  return { ips: [...ips], relayed };
+}
+
+/** Chosen by us: permission for this side is one round trip of the other side's away, or more if a message is lost. */
+export const MAX_TRIES = 10;
+const RETRY_MS = 400;
+
+/** Chosen by us: a direct dial to the relay that gets through has done so by then. */
+const RELAY_TO_RELAY_MS = 500;

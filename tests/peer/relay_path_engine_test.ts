@@ -1,0 +1,185 @@
+import { assertEquals } from "@std/assert";
+import { formatTransportAddress } from "../../lib/net/address.ts";
+import type { RelayState } from "../../lib/peer/relay_message.ts";
+import {
+  initialRelayPathState,
+  MAX_TRIES,
+  type OpenRelay,
+  type RelayPathAction,
+  type RelayPathEvent,
+  stepRelayPath,
+} from "../../lib/peer/relay_path_engine.ts";
+
+const RELAY: OpenRelay = {
+  id: 0,
+  relayed: [{ ip: "198.51.100.1", port: 5000 }],
+  mappedIp: "203.0.113.1",
+};
+const OTHER_RELAY: OpenRelay = {
+  id: 1,
+  relayed: [{ ip: "198.51.100.2", port: 5000 }, { ip: "2001:db8::2", port: 5000 }],
+  mappedIp: "203.0.113.1",
+};
+
+Deno.test("an open relay is published with every address that this side may dial from", () => {
+  const path = new Path({ ips: ["203.0.113.7"], relays: 1 });
+  assertEquals(path.on({ event: "relay opened", relay: RELAY }), [
+    "publish ips 203.0.113.7 203.0.113.1 198.51.100.1, relayed 198.51.100.1:5000",
+  ]);
+});
+
+Deno.test("a side that hides publishes its relay's addresses only", () => {
+  const path = new Path({ ips: ["203.0.113.7"], relays: 1, isHidden: true });
+  assertEquals(path.on({ event: "relay opened", relay: RELAY }), [
+    "publish ips 198.51.100.1, relayed 198.51.100.1:5000",
+  ]);
+});
+
+Deno.test("a second relay is published together with the first", () => {
+  const path = new Path({ relays: 2 });
+  path.on({ event: "relay opened", relay: RELAY });
+  assertEquals(path.on({ event: "relay opened", relay: OTHER_RELAY }), [
+    "publish ips 203.0.113.1 198.51.100.1 198.51.100.2 2001:db8::2, " +
+    "relayed 198.51.100.1:5000 198.51.100.2:5000 [2001:db8::2]:5000",
+  ]);
+});
+
+Deno.test("the last relay that fails is published, if no other is open", () => {
+  const none = new Path({ relays: 2 });
+  assertEquals(none.on({ event: "relay failed" }), []);
+  assertEquals(none.on({ event: "relay failed" }), ["publish mayOffer false"]);
+  const one = new Path({ relays: 2 });
+  one.on({ event: "relay opened", relay: RELAY });
+  assertEquals(one.on({ event: "relay failed" }), []);
+});
+
+Deno.test("the first state starts the proofs, and each relay that it names is dialled once", () => {
+  const path = new Path();
+  const relayed = ["198.51.100.9:7000"];
+  assertEquals(path.on(stateOf({ relayed })), ["start proving aa", "dial 198.51.100.9:7000"]);
+  assertEquals(path.on(stateOf({ relayed, version: 2 })), []);
+  const more = [...relayed, "198.51.100.9:7001"];
+  assertEquals(path.on(stateOf({ relayed: more, version: 3 })), ["dial 198.51.100.9:7001"]);
+});
+
+Deno.test("each relay lets in the addresses of its families, and dials the other side's relays a little later", () => {
+  const path = new Path({ relays: 1 });
+  path.on({ event: "relay opened", relay: RELAY });
+  const ips = ["203.0.113.9", "2001:db8::9"];
+  assertEquals(path.on(stateOf({ ips, relayed: ["198.51.100.9:7000"] })), [
+    "start proving aa",
+    "dial 198.51.100.9:7000",
+    "relay 0 permits 203.0.113.9",
+    "relay 0 dials 198.51.100.9:7000 after 500 ms",
+  ]);
+});
+
+Deno.test("a relay that opens later does what it has missed", () => {
+  const path = new Path({ relays: 1 });
+  path.on(stateOf({ ips: ["203.0.113.9"], relayed: ["198.51.100.9:7000"] }));
+  const [, ...actions] = path.on({ event: "relay opened", relay: RELAY });
+  assertEquals(actions, [
+    "relay 0 permits 203.0.113.9",
+    "relay 0 dials 198.51.100.9:7000 after 500 ms",
+  ]);
+});
+
+Deno.test("a side that hides dials from its own relays only, and at once", () => {
+  const path = new Path({ relays: 1, isHidden: true });
+  path.on({ event: "relay opened", relay: RELAY });
+  assertEquals(path.on(stateOf({ relayed: ["198.51.100.9:7000"] })), [
+    "start proving aa",
+    "relay 0 dials 198.51.100.9:7000",
+  ]);
+});
+
+Deno.test("no more than eight addresses of each kind count, whatever the other side names over time", () => {
+  const path = new Path({ relays: 1 });
+  path.on({ event: "relay opened", relay: RELAY });
+  const actions: string[] = [];
+  for (let version = 1; version < 30; version++) {
+    const relayed = [`198.51.100.9:${version}`];
+    actions.push(...path.on(stateOf({ version, ips: [`203.0.113.${version}`], relayed })));
+  }
+  const count = (start: string) => actions.filter((each) => each.startsWith(start)).length;
+  assertEquals([count("dial "), count("relay 0 permits"), count("relay 0 dials")], [8, 8, 8]);
+});
+
+Deno.test("a dial that fails is repeated a limited number of times", () => {
+  const path = new Path();
+  path.on(stateOf({ relayed: ["198.51.100.9:7000"] }));
+  const to = { ip: "198.51.100.9", port: 7000 };
+  for (let tries = 1; tries < MAX_TRIES; tries++) {
+    const actions = path.on({ event: "dial failed", to });
+    assertEquals(actions, ["dial 198.51.100.9:7000 after 400 ms"]);
+  }
+  assertEquals(path.on({ event: "dial failed", to }), []);
+});
+
+Deno.test("both sides give up once both know that neither has a relay", () => {
+  const none = { mayOffer: false };
+  assertEquals(new Path().on(stateOf(none, { isAcknowledged: true })), ["give up"]);
+  assertEquals(new Path().on(stateOf(none, { isAcknowledged: false })), ["start proving aa"]);
+  assertEquals(new Path().on(stateOf({}, { isAcknowledged: true })), ["start proving aa"]);
+  const opening = new Path({ relays: 1 });
+  assertEquals(opening.on(stateOf(none, { isAcknowledged: true })), ["start proving aa"]);
+  opening.on({ event: "relay failed" });
+  assertEquals(opening.on(stateOf(none, { isAcknowledged: true })), ["give up"]);
+});
+
+/** Drives the engine, and shows its actions as text. */
+class Path {
+  #state: ReturnType<typeof initialRelayPathState>;
+
+  constructor({ ips = [] as string[], relays = 0, isHidden = false } = {}) {
+    this.#state = initialRelayPathState({ ips, relays, isHidden });
+  }
+
+  on(event: RelayPathEvent): string[] {
+    const { state, actions } = stepRelayPath(this.#state, event);
+    this.#state = state;
+    return actions.map(show);
+  }
+}
+
+function stateOf(
+  { relayed = [], ...state }: Partial<Omit<RelayState, "relayed">> & { relayed?: string[] },
+  { isAcknowledged = false } = {},
+): RelayPathEvent {
+  const addresses = relayed.map((text) => {
+    const [ip, port] = text.split(":");
+    return { ip: ip!, port: Number(port) };
+  });
+  const defaults = { nonce: "aa", mayOffer: true, version: 1, acknowledged: 0, ips: [] };
+  const theirs = { ...defaults, ...state, relayed: addresses };
+  return { event: "state", theirs, isAcknowledged };
+}
+
+function show(action: RelayPathAction): string {
+  switch (action.action) {
+    case "publish":
+      return `publish ${Object.entries(action.change).map(showField).join(", ")}`;
+    case "start proving":
+      return `start proving ${action.theirNonce}`;
+    case "permit":
+      return `relay ${action.relay} permits ${action.ip}`;
+    case "dial":
+      return `dial ${formatTransportAddress(action.to)}${after(action.afterMs)}`;
+    case "dial from relay": {
+      const to = formatTransportAddress(action.to);
+      return `relay ${action.relay} dials ${to}${after(action.afterMs)}`;
+    }
+    case "give up":
+      return "give up";
+  }
+}
+
+function showField([name, value]: [string, RelayState[keyof RelayState]]): string {
+  if (!Array.isArray(value)) return `${name} ${value}`;
+  const texts = value.map((each) => typeof each === "string" ? each : formatTransportAddress(each));
+  return `${name} ${texts.join(" ")}`;
+}
+
+function after(ms: number): string {
+  return ms === 0 ? "" : ` after ${ms} ms`;
+}
