@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { UnreachableError } from "../../lib/base/errors.ts";
-import { type PunchPlan } from "../../lib/punch/plan_types.ts";
+import type { PunchPlan } from "../../lib/punch/plan_types.ts";
 import { type DirectPathKind, methodOf } from "../../lib/punch/path_kinds.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
