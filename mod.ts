@@ -44,7 +44,7 @@ export type { OuterGateway } from "./lib/portmap/candidate_mappers.ts";
 export type { MapperName, MappingGrant } from "./lib/portmap/mapper.ts";
 export type { MappingVerdict, MappingVerdictKind } from "./lib/portmap/verdict.ts";
 export {
-  BaseSocket,
+  type BaseSocket,
   preparePunch,
   type PreparePunchOptions,
   punch,
