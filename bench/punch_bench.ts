@@ -22,7 +22,7 @@ import { median } from "./median.ts";
 
 /** What `baselines/punch.json` keeps. */
 interface Baseline {
-  /** From the call to the nomination, anchored before, in plain dials with an echo. */
+  /** From the call to the nomination, with a prepared base socket, in plain dials with an echo. */
   readonly loopback: number;
   /** From the later side's start of dialling until both are connected, in round trips, by the NATs. */
   readonly lab?: Readonly<Record<string, number>>;
@@ -143,7 +143,7 @@ function compare(found: Baseline, baseline: Baseline): string[] {
   );
 }
 
-/** One for each technique, and two NATs that reset. */
+/** A pair for each method, and two NATs that reset. */
 const PAIRS: readonly (readonly [NatKindName, NatKindName])[] = [
   ["public", "random"],
   ["portRestricted", "portRestricted"],
@@ -158,7 +158,7 @@ const RTT_MS = 80;
 const ROUNDS = 51;
 const LAB_ROUNDS = 11;
 
-/** In the lab: a spray meets sooner or later by chance. */
+/** Rounds in the lab: a birthday attempt hits sooner or later by chance. */
 const TOLERANCE = 1.5;
 
 /** A plain dial takes 0.1 ms, and half or twice that as the machine likes. */
@@ -166,7 +166,7 @@ const LOOPBACK_TOLERANCE = 3;
 const BASELINE = new URL("./baselines/punch.json", import.meta.url);
 
 Deno.bench({
-  name: "punch over loopback, anchored before",
+  name: "punch over loopback, with a prepared base socket",
   group: "loopback",
   n: 20,
   async fn(context) {

@@ -23,10 +23,32 @@
  * @module
  */
 
-export { type Attempt, type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
-export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
+export {
+  type Attempt,
+  type ConnectionAttempt,
+  PunchlineError,
+  UnreachableError,
+} from "../base/errors.ts";
+export type { Logger } from "../base/logger.ts";
+export {
+  PATH_KINDS,
+  type PathKind,
+  PUNCH_METHODS,
+  type PunchMethodName,
+} from "../base/path_kind.ts";
+export type {
+  Allocation,
+  AllocationDetails,
+  Behavior,
+  BehaviorVerdict,
+  FamilyDetails,
+  FamilyReport,
+  UnsolicitedSyn,
+} from "../nat/behavior.ts";
+export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
 export type { NamedHost } from "../net/local_address.ts";
+export type * from "../net/network.ts";
 export { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";
 export type { Candidate, PunchDescription } from "./candidates.ts";
 export { explainMatrix, explainPair, type PairExpectation } from "./explain.ts";

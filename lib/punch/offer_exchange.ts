@@ -71,7 +71,7 @@ export class OfferExchange {
   }
 
   /** What this side offers now. */
-  get ours(): PunchOffer {
+  get localOffer(): PunchOffer {
     const { role, round, source } = this.#options;
     return {
       role,
@@ -194,7 +194,7 @@ export class OfferExchange {
     const nowMs = performance.now();
     this.#repetition.sent(nowMs);
     this.#firstSentAtMs ??= nowMs;
-    await channel.send(encodeOffer(this.ours, sharedSecret));
+    await channel.send(encodeOffer(this.localOffer, sharedSecret));
   }
 
   #tryDecode(message: Uint8Array): PunchOffer | undefined {

@@ -130,7 +130,7 @@ class Round {
   }
 
   async #attempt(remote: PunchOffer): Promise<void> {
-    const { ours: local, headStartMs } = this.#exchange;
+    const { localOffer: local, headStartMs } = this.#exchange;
     const isManual = this.#options.channel.isManual ?? false;
     const offers = { local, remote, headStartMs };
     const attempt = new PunchAttempt({ ...this.#options, isManual }, offers);

@@ -30,7 +30,7 @@ labTest(
     await using home = await startHome();
     await using far = await Far.open(home);
     const result = await connect(home.host, far.host, { mapPorts: true });
-    assertConnected(result, "direct");
+    assertConnected(result, "mapped");
   },
   NEEDS,
 );

@@ -16,15 +16,18 @@ import { PunchProgram } from "../../lab/scenarios/punches/punch_program.ts";
 import { nat } from "../../lab/kernel/topology.ts";
 import { STUN_SERVERS } from "../../lab/scenarios/verdicts/stun_servers.ts";
 
-labTest("every technique connects the NATs that it is for, on both sides the same", async () => {
-  await using lab = await PunchLab.start({ rttMs: 50 });
-  const found: [string, string][] = [];
-  for (const { pair } of TECHNIQUES) {
-    const [run] = await lab.run(pair, { runs: 1, timeoutMs: AN_HOUR_MS });
-    found.push([pair.join(" x "), run!.kind === "connected" ? run!.method : run!.reason]);
-  }
-  assertEquals(found, TECHNIQUES.map(({ pair, method }) => [pair.join(" x "), method]));
-});
+labTest(
+  "every punch method connects the NATs that it is for, and both sides report it",
+  async () => {
+    await using lab = await PunchLab.start({ rttMs: 50 });
+    const found: [string, string][] = [];
+    for (const { pair } of METHODS) {
+      const [run] = await lab.run(pair, { runs: 1, timeoutMs: AN_HOUR_MS });
+      found.push([pair.join(" x "), run!.kind === "connected" ? run!.method : run!.reason]);
+    }
+    assertEquals(found, METHODS.map(({ pair, method }) => [pair.join(" x "), method]));
+  },
+);
 
 labTest("two NATs that reset, and close the hole with it, are passed at any skew", async () => {
   await using lab = await PunchLab.start({ rttMs: 50 });
@@ -89,7 +92,7 @@ labTest(
 /** Programs end when their punches have, so that a timer left behind would show: the lab waits for them. */
 const AN_HOUR_MS = 3_600_000;
 
-const TECHNIQUES: readonly {
+const METHODS: readonly {
   readonly pair: readonly [NatKindName, NatKindName];
   readonly method: string;
 }[] = [

@@ -12,7 +12,7 @@ import { planPunch } from "../../lib/punch/check_list.ts";
 import type { Candidate, PunchDescription } from "../../lib/punch/candidates.ts";
 import { hostCandidate, punchSide, RANDOM, reflexive, SEQUENTIAL } from "./fixtures.ts";
 
-/** What a hostile peer may name, and why it is not dialled. */
+/** Addresses that a hostile peer may offer, and why they are not dialled. */
 const HOSTILE: readonly (readonly [ip: string, why: string])[] = [
   ["0.0.0.0", "it is unspecified"],
   ["::", "it is unspecified"],
@@ -55,7 +55,7 @@ const HOSTILE: readonly (readonly [ip: string, why: string])[] = [
 ];
 
 for (const [ip, why] of HOSTILE) {
-  Deno.test(`whyNotDiallable() of ${ip}: ${why}`, () => {
+  Deno.test(`whyNotAllowed() rejects ${ip}: ${why}`, () => {
     assertEquals(whyNotAllowed({ ip, port: 40_000 }, CONTEXT), why);
     assertEquals(isAllowedTarget({ ip, port: 40_000 }, CONTEXT), false);
   });
@@ -72,18 +72,18 @@ for (
     "fe80::9%eth0",
   ]
 ) {
-  Deno.test(`isDiallable() of ${ip}, on the internet or on our networks`, () => {
+  Deno.test(`isAllowedTarget() allows ${ip}, on the internet or on a network of this host`, () => {
     assert(isAllowedTarget({ ip, port: 40_000 }, CONTEXT));
   });
 }
 
-Deno.test("isDiallable() knows no port 0, none above 65535, and no half ports", () => {
+Deno.test("isAllowedTarget() rejects port 0, ports above 65535, and fractions", () => {
   for (const port of [0, -1, 65_536, 80.5, NaN]) {
     assertEquals(whyNotAllowed({ ip: "8.8.8.8", port }, CONTEXT), "the port is invalid");
   }
 });
 
-Deno.test("isDiallable() lets a private address be dialled at the peer's punch port only", () => {
+Deno.test("isAllowedTarget() allows a private address only at the peer's punch port", () => {
   assertEquals(
     whyNotAllowed({ ip: "192.168.1.9", port: 8080 }, CONTEXT),
     "it is not the port that the peer dials from",
@@ -94,13 +94,13 @@ Deno.test("isDiallable() lets a private address be dialled at the peer's punch p
   );
 });
 
-Deno.test("isDiallable() lets a private address of any network be dialled behind the same NAT", () => {
+Deno.test("isAllowedTarget() allows private addresses of other networks behind the same NAT", () => {
   const context = { ...CONTEXT, sharesExternalIp: true };
   assert(isAllowedTarget({ ip: "10.9.8.7", port: 40_000 }, context));
   assert(!isAllowedTarget({ ip: "127.0.0.1", port: 40_000 }, context));
 });
 
-Deno.test("isDiallable() lets the addresses of this host be dialled by a peer on this host", () => {
+Deno.test("isAllowedTarget() allows the addresses of this host to a peer on this host", () => {
   const context = { ...CONTEXT, sharesExternalIp: true, isSameHost: true };
   for (const ip of ["127.0.0.1", "::1", "192.168.1.5"]) {
     assert(isAllowedTarget({ ip, port: 40_000 }, context), ip);
@@ -109,7 +109,7 @@ Deno.test("isDiallable() lets the addresses of this host be dialled by a peer on
   assert(!isAllowedTarget({ ip: "169.254.169.254", port: 40_000 }, context));
 });
 
-Deno.test("dialContext() takes two sides for one host if address and interfaces are the same", () => {
+Deno.test("dialContext() detects the same host by the external address and the interfaces", () => {
   const side = (externalIp: string, ...ips: string[]) =>
     punchSide(externalIp, {}, { candidates: ips.map((ip) => hostCandidate(ip)) });
   const isSameHost = (a: PunchDescription, b: PunchDescription) => dialContext(a, b).isSameHost;
@@ -120,14 +120,14 @@ Deno.test("dialContext() takes two sides for one host if address and interfaces 
   assert(!isSameHost(side(A), side(A)));
 });
 
-Deno.test("diallableHosts() takes eight of them, each once", () => {
+Deno.test("allowedHosts() returns at most eight addresses, without duplicates", () => {
   const ips = Array.from({ length: 12 }, (_, i) => `192.168.1.${10 + Math.floor(i / 1.2)}`);
   const peer = punchSide(PEER_IP, {}, { candidates: ips.map((ip) => hostCandidate(ip)) });
   const hosts = allowedHosts(ME, peer, 8).map(({ ip }) => ip);
   assertEquals(hosts, [...new Set(ips)].slice(0, 8));
 });
 
-Deno.test("planPunch() never dials what a hostile peer names", () => {
+Deno.test("planPunch() never dials a forbidden address", () => {
   const kinds = ["host", "mapped", "reflexive"] as const;
   for (const profile of [{}, RANDOM, SEQUENTIAL, { mapping: "none" as const }]) {
     for (const [ip] of HOSTILE) {
@@ -139,7 +139,7 @@ Deno.test("planPunch() never dials what a hostile peer names", () => {
   }
 });
 
-Deno.test("planPunch() dials nothing but what is diallable, whatever a peer says of itself", () => {
+Deno.test("planPunch() dials only allowed targets, whatever the peer offers", () => {
   fc.assert(fc.property(anySide(), anySide(), fc.boolean(), (me, peer, isControlling) => {
     const role = isControlling ? "controlling" : "controlled";
     const context = dialContext(me, peer);

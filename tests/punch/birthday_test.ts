@@ -24,7 +24,7 @@ for (
   });
 }
 
-Deno.test("splitForChance() takes as many sockets as ports where neither is capped", () => {
+Deno.test("splitForChance() takes as many sockets as ports if neither is capped", () => {
   const split = splitForChance(0.98, 1024, CAPS);
   assertEquals(split.sockets, split.ports);
   assert(hitProbability(split, 1024) >= 0.98);
@@ -38,11 +38,11 @@ Deno.test("splitForChance() adds ports once the sockets are at their cap", () =>
   assert(hitProbability({ sockets: 256, ports: 976 }, ALL_PORTS) < 0.98);
 });
 
-Deno.test("splitForChance() gives what the caps allow where the chance is out of reach", () => {
+Deno.test("splitForChance() returns what the caps allow if the chance is out of reach", () => {
   assertEquals(splitForChance(0.9999, ALL_PORTS, CAPS), { sockets: 256, ports: 1024 });
 });
 
-Deno.test("splitForChance() stays within its caps and the space, and is enough where they allow it", () => {
+Deno.test("splitForChance() stays within the caps and the port space, and reaches the chance if they allow it", () => {
   fc.assert(fc.property(
     fc.double({ min: 0, max: 0.999, noNaN: true }),
     fc.integer({ min: 1, max: ALL_PORTS }),

@@ -1,10 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { explainMatrix, explainPair } from "../../lib/punch/explain.ts";
-import { nameNat } from "../../lib/punch/nat_profile.ts";
-import { NAT_KINDS } from "../../lib/punch/nat_profile.ts";
-import type { NatProfile } from "../../lib/punch/nat_profile.ts";
+import { nameNat, NAT_KINDS, type NatProfile } from "../../lib/punch/nat_profile.ts";
 
-/** What theory allows for each pair: technique, chance in percent, round trips. */
+/** The best that each pair of NATs allows: method, chance in percent, round trips. */
 const OPTIMUM: readonly (readonly [a: string, b: string, expected: string])[] = [
   ["open", "symmetric, random", "direct 99 % 1"],
   ["full cone", "port-restricted", "direct 99 % 1"],
@@ -43,7 +41,7 @@ for (const [a, b, expected] of OPTIMUM) {
   });
 }
 
-Deno.test("explainPair() says it in a sentence for people", () => {
+Deno.test("explainPair() puts the expectation in one line", () => {
   const text = (a: string, b: string) => explainPair(kind(a), kind(b)).text;
   assertEquals(
     text("port-restricted", "symmetric, sequential"),
@@ -60,7 +58,7 @@ Deno.test("explainPair() says it in a sentence for people", () => {
   );
 });
 
-Deno.test("explainMatrix() is the same seen from either side", () => {
+Deno.test("explainMatrix() is symmetric", () => {
   const matrix = explainMatrix();
   assertEquals(matrix.length, NAT_KINDS.length);
   for (const [row, pairs] of matrix.entries()) {
@@ -75,12 +73,12 @@ Deno.test("explainMatrix() is the same seen from either side", () => {
   }
 });
 
-Deno.test("nameNat() has a different name for every kind", () => {
+Deno.test("nameNat() gives every kind a different name", () => {
   const names = NAT_KINDS.map(nameNat);
   assertEquals(new Set(names).size, names.length);
 });
 
-Deno.test("nameNat() names every profile there can be", () => {
+Deno.test("nameNat() names every possible profile", () => {
   const behaviors = ["endpoint-independent", "address-dependent", "none", "unknown"] as const;
   const kinds = ["preserving", "offset", "sequential", "random", "unknown"] as const;
   for (const mapping of behaviors) {
@@ -100,6 +98,6 @@ Deno.test("nameNat() names every profile there can be", () => {
 
 function kind(name: string): NatProfile {
   const found = NAT_KINDS.find((profile) => nameNat(profile) === name);
-  if (found === undefined) throw new RangeError(`Cannot find NAT: there is no ${name}`);
+  if (found === undefined) throw new RangeError(`Cannot find NAT: no kind is named ${name}`);
   return found;
 }

@@ -1,5 +1,5 @@
 /**
- * Sides of a punch, for tests of plans.
+ * Descriptions of sides, for tests of plans.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { Candidate, PunchDescription } from "../../lib/punch/candidates.ts";
 import type { NatProfile } from "../../lib/punch/nat_profile.ts";
 
-/** A side behind a port-restricted NAT that drops, but for the changes. */
+/** A side behind a port-restricted NAT that drops unsolicited SYNs, with some changes. */
 export function punchSide(
   externalIp: string,
   profile: Partial<NatProfile> = {},
@@ -34,7 +34,7 @@ export function punchSide(
   };
 }
 
-/** What makes a side symmetric. */
+/** The profile of a symmetric NAT, with some changes. */
 export function symmetric(profile: Partial<NatProfile>): Partial<NatProfile> {
   return { mapping: "address-and-port-dependent", ...profile };
 }
@@ -53,12 +53,12 @@ export const RANDOM: Partial<NatProfile> = symmetric({
   allocation: { kind: "random", delta: null, range: [2_000, 62_000] },
 });
 
-/** An address that a server saw. */
+/** An address as a STUN server sees it. */
 export function reflexive(ip: string, port: number): Candidate {
   return { kind: "reflexive", address: { ip, port } };
 }
 
-/** An address of an interface. */
+/** The address of an interface. */
 export function hostCandidate(ip: string, port = 40_000): Candidate {
   return { kind: "host", address: { ip, port } };
 }

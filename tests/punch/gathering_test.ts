@@ -15,7 +15,7 @@ const ONE = { ip: "203.0.113.10", port: 3478 };
 const OTHER = { ip: "203.0.113.11", port: 3479 };
 const { portRestricted, symmetric, symmetricSequential, symmetricPreserving } = NAT_BEHAVIORS;
 
-Deno.test("PunchAnchor learns the external address of the punch port in two round trips", () =>
+Deno.test("BaseSocket gathers the external address of the punch port in two round trips", () =>
   behind(portRestricted, async ({ open, time }) => {
     const startedMs = time.nowMs;
     await using base = await open([ONE, OTHER]);
@@ -27,7 +27,7 @@ Deno.test("PunchAnchor learns the external address of the punch port in two roun
     assertEquals(profile.externalIp, EXTERNAL);
   }));
 
-Deno.test("PunchAnchor learns the mapping from one server by its alternate address", () =>
+Deno.test("BaseSocket learns the mapping from one server and its alternate address", () =>
   behind(symmetric, async ({ open, time }) => {
     const startedMs = time.nowMs;
     await using base = await open([ONE]);
@@ -36,16 +36,16 @@ Deno.test("PunchAnchor learns the mapping from one server by its alternate addre
   }));
 
 for (const behavior of [symmetric, symmetricSequential, symmetricPreserving]) {
-  Deno.test(`PunchAnchor leaves the punch port alone behind a symmetric NAT, ${behavior.allocation.kind}`, () =>
+  Deno.test(`BaseSocket does not dial from the punch port behind a symmetric NAT with allocation ${behavior.allocation.kind}`, () =>
     behind(behavior, async ({ open, dialled }) => {
       await using base = await open([ONE, OTHER]);
       const { candidates, punchPort } = base.description;
       assertEquals(candidates.map(({ kind }) => kind), ["host"]);
-      assert(!dialled().includes(punchPort), "it was dialled from");
+      assert(!dialled().includes(punchPort), "the punch port was dialled from");
     }));
 }
 
-Deno.test("PunchAnchor is ready without a server, with what the host knows of itself", () =>
+Deno.test("BaseSocket is ready without a server, with what the host knows of itself", () =>
   behind(portRestricted, async ({ open, time }) => {
     await using base = await open([]);
     const { profile, candidates, punchPort } = base.description;
@@ -56,7 +56,7 @@ Deno.test("PunchAnchor is ready without a server, with what the host knows of it
   }));
 
 for (const fault of ["silent", "host-unreachable", undefined] as const) {
-  Deno.test(`PunchAnchor is ready in time with a server that is ${fault ?? "not one"}`, () =>
+  Deno.test(`BaseSocket is ready in time if the server is ${fault ?? "not a STUN server"}`, () =>
     behind(portRestricted, async ({ open, time }) => {
       await using base = await open([ONE]);
       assert(time.nowMs <= 3500, `${time.nowMs} ms`);
@@ -64,14 +64,14 @@ for (const fault of ["silent", "host-unreachable", undefined] as const) {
     }, { fault, serves: false }));
 }
 
-Deno.test("PunchAnchor goes by the servers that answer", () =>
+Deno.test("BaseSocket uses the servers that answer", () =>
   behind(portRestricted, async ({ open, time }) => {
     await using base = await open([{ ip: "203.0.113.77", port: 3478 }, ONE]);
     assertEquals(base.description.profile.externalIp, EXTERNAL);
     assert(time.nowMs <= 3500, `${time.nowMs} ms`);
   }));
 
-Deno.test("PunchAnchor does not wait for a lost answer where a NAT test has told what it is needed for", () =>
+Deno.test("BaseSocket does not wait for a lost answer if a NAT test report fills the gap", () =>
   behind(portRestricted, async ({ host: { network }, time }) => {
     const mapping = { behavior: "endpoint-independent", confidence: 1, evidence: [] } as const;
     const filtering = { ...mapping, behavior: "address-and-port-dependent" } as const;
@@ -84,7 +84,7 @@ Deno.test("PunchAnchor does not wait for a lost answer where a NAT test has told
     assert(time.nowMs <= 160 + 40, `${time.nowMs} ms`);
   }));
 
-Deno.test("PunchAnchor finds its IPv6 address where interfaces are not known", () =>
+Deno.test("BaseSocket finds its IPv6 address if the interfaces are not known", () =>
   behind(portRestricted, async ({ host, internet }) => {
     const web = internet.host("web", { addresses: ["2001:db8:99::1"], link: { delayMs: 20 } });
     using _listener = await web.network.listenTcp({ ip: "::", port: 3478 });
@@ -96,14 +96,14 @@ Deno.test("PunchAnchor finds its IPv6 address where interfaces are not known", (
     assertEquals(ips, [EXTERNAL, "192.168.1.2", "2001:db8::2"]);
   }, { addresses: ["192.168.1.2", "2001:db8::2"] }));
 
-Deno.test("PunchAnchor names no address that nobody else can reach", () =>
+Deno.test("BaseSocket offers no address that other hosts cannot reach", () =>
   behind(portRestricted, async ({ open }) => {
     await using base = await open([ONE, OTHER]);
     const ips = base.description.candidates.map(({ address }) => address.ip);
     assertEquals(ips, [EXTERNAL, "192.168.1.2", "2001:db8::2"]);
   }, { addresses: ["192.168.1.2", "169.254.3.4", "2001:db8::2", "fe80::2%eth0"] }));
 
-Deno.test("PunchAnchor names at most twelve addresses, those from routers and servers first", () =>
+Deno.test("BaseSocket offers at most twelve addresses, mapped and reflexive ones first", () =>
   behind(portRestricted, async ({ open }) => {
     const mapped = [{ ip: "203.0.113.200", port: 4000 }];
     await using base = await open([ONE, OTHER], mapped);
@@ -112,7 +112,7 @@ Deno.test("PunchAnchor names at most twelve addresses, those from routers and se
     assertEquals(kinds.slice(0, 3), ["mapped", "reflexive", "host"]);
   }, { addresses: Array.from({ length: 20 }, (_, index) => `192.168.1.${index + 2}`) }));
 
-Deno.test("PunchAnchor takes new samples where others count along, and only then", async () => {
+Deno.test("BaseSocket takes new samples only behind a NAT whose counter other hosts move", async () => {
   await behind(symmetricSequential, async ({ open }) => {
     await using base = await open([ONE, OTHER]);
     assertEquals(await base.refresh(), false);
@@ -130,7 +130,7 @@ Deno.test("PunchAnchor takes new samples where others count along, and only then
   });
 });
 
-Deno.test("PunchAnchor keeps its samples when the server has gone", () =>
+Deno.test("BaseSocket keeps its samples if the server stops answering", () =>
   behind(symmetricSequential, async ({ open, stun }) => {
     await using base = await open([ONE, OTHER]);
     const { samples } = base.description.profile;
@@ -140,7 +140,7 @@ Deno.test("PunchAnchor keeps its samples when the server has gone", () =>
     assertEquals(base.description.profile.samples, samples);
   }));
 
-Deno.test("PunchAnchor bothers the server no more often than a meeting needs, whatever the peer says", () =>
+Deno.test("BaseSocket dials the server a limited number of times, however often it is refreshed", () =>
   behind(symmetricSequential, async ({ open, dialled }) => {
     await using base = await open([ONE, OTHER]);
     for (let i = 0; i < 100; i++) {
@@ -151,7 +151,7 @@ Deno.test("PunchAnchor bothers the server no more often than a meeting needs, wh
   }));
 
 for (const failing of [1, 3, 5, 7]) {
-  Deno.test(`PunchAnchor closes its ports if the system has none left, at the ${failing}th`, () =>
+  Deno.test(`BaseSocket closes its ports if the system refuses listener ${failing}`, () =>
     behind(portRestricted, async ({ host: { network } }) => {
       let listeners = 0;
       const exhausted: typeof network = {
@@ -167,7 +167,7 @@ for (const failing of [1, 3, 5, 7]) {
 }
 
 for (const atMs of [0, 1, 50, 100, 159]) {
-  Deno.test(`PunchAnchor leaves nothing behind when it is aborted after ${atMs} ms`, () =>
+  Deno.test(`preparePunch() leaves nothing open when it is aborted after ${atMs} ms`, () =>
     behind(natBehavior({}), async ({ host }) => {
       const reason = new Error("enough");
       const controller = new AbortController();
@@ -186,7 +186,7 @@ interface Place {
   readonly host: Host;
   readonly stun: Host;
   open(servers: TransportAddress[], mapped?: TransportAddress[]): Promise<BaseSocket>;
-  /** The local ports that were dialled from. */
+  /** The local ports of all SYNs sent. */
   dialled(): number[];
 }
 

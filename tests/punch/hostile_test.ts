@@ -40,7 +40,7 @@ const FORBIDDEN = [
   "2002:7f00:1::",
 ];
 
-Deno.test("punch() sends no SYN to a forbidden address, whatever kind of candidate it is", () =>
+Deno.test("punch() sends no SYN to a forbidden address, whatever the kind of candidate", () =>
   victimOf(async ({ victim, tell, syns, call }) => {
     const all = FORBIDDEN.concat(victim.addresses).flatMap((ip) =>
       (["host", "mapped", "reflexive"] as const).flatMap((kind) =>
@@ -58,7 +58,7 @@ Deno.test("punch() sends no SYN to a forbidden address, whatever kind of candida
     assertEquals(wrong.map(formatTransportAddress), []);
   }));
 
-Deno.test("punch() sends no SYN to an external address that is forbidden", () =>
+Deno.test("punch() sends no SYN to a forbidden external address", () =>
   victimOf(async ({ victim, tell, syns, call }) => {
     for (const externalIp of FORBIDDEN.concat(victim.addresses)) {
       for (const profile of [{}, RANDOM, SEQUENTIAL]) {
@@ -70,7 +70,7 @@ Deno.test("punch() sends no SYN to an external address that is forbidden", () =>
     assertEquals(syns().map(formatTransportAddress), []);
   }));
 
-Deno.test("punch() does not hear an offer with port 0, or with 4096 candidates", () =>
+Deno.test("punch() ignores an offer with port 0, or with 4096 candidates", () =>
   victimOf(async ({ tell, syns, call }) => {
     const [called] = await call({ timeoutMs: 2000 });
     tell(punchSide("203.0.113.99", {}, { candidates: [reflexive("203.0.113.99", 0)] }));
@@ -81,7 +81,7 @@ Deno.test("punch() does not hear an offer with port 0, or with 4096 candidates",
     assertEquals(syns(), []);
   }));
 
-Deno.test("punch() takes nobody at the peer's address who is not the peer", () =>
+Deno.test("punch() rejects a host at the peer's address that is not the peer", () =>
   victimOf(async ({ internet, tell, call }) => {
     const stranger = internet.host("stranger", { addresses: ["203.0.113.99"] });
     using listener = await stranger.network.listenTcp({ ip: "203.0.113.99", port: 40_000 });
@@ -100,7 +100,7 @@ Deno.test("punch() takes nobody at the peer's address who is not the peer", () =
     assert(error instanceof UnreachableError);
     const outcomes = new Set(error.attempts.map(({ outcome }) => outcome));
     assert(outcomes.has("not-authenticated"), `${[...outcomes]}`);
-    // It hears the proof, which proves nothing to anybody else, and not a byte more.
+    // It gets the proof, which is useless to anyone else, and not a byte more.
     assert(heard.every((length) => length <= 36), `${heard}`);
     listener.close();
     await answering;
@@ -108,20 +108,20 @@ Deno.test("punch() takes nobody at the peer's address who is not the peer", () =
 
 for (
   const [name, profile] of [
-    ["a port that is known", {}],
-    ["ports that are to be predicted", SEQUENTIAL],
-    ["ports that are to be sprayed", RANDOM],
+    ["a known port", {}],
+    ["predicted ports", SEQUENTIAL],
+    ["random ports", RANDOM],
   ] as const
 ) {
   for (const closedPorts of ["reset", "drop"] as const) {
-    Deno.test(`punch() spares a third party, whose host says ${closedPorts}, for ${name}`, () =>
+    Deno.test(`punch() limits the SYNs to a third party that answers with ${closedPorts}, for ${name}`, () =>
       victimOf(async ({ internet, tell, syns, call }) => {
         const link = { delayMs: 10 };
         internet.host("third", { addresses: ["203.0.113.99"], closedPorts, link });
         const [called] = await call({ timeoutMs: 60_000 });
         let isOver = false;
         called!.then(() => isOver = true);
-        // A new peer each time that the dials of the last one are done, in each round.
+        // A new peer whenever the dials of the last one are over, in each round.
         for (let offers = 0; !isOver; offers++) {
           tell(punchSide("203.0.113.99", profile), { round: 1 + Math.floor(offers / 13) % 3 });
           await delay(1100);
@@ -136,7 +136,7 @@ for (
   }
 }
 
-Deno.test("punch() is found by its peer while strangers flood the punch port", () =>
+Deno.test("punch() finds its peer while other hosts flood the punch port", () =>
   simulate(async ({ internet }) => {
     const link = { delayMs: 20 };
     const [a, b] = ["a", "b"].map((name) => internet.host(name, { link, reusePort: true }));
@@ -165,7 +165,7 @@ Deno.test("punch() is found by its peer while strangers flood the punch port", (
     await delay(4000);
   }));
 
-Deno.test("punch() with a shared secret hears nobody else on the channel", () =>
+Deno.test("punch() with a shared secret ignores other offers on the channel", () =>
   victimOf(async ({ tell, syns, call }) => {
     const [called] = await call({ timeoutMs: 2000, sharedSecret: Uint8Array.of(1, 2, 3) });
     tell(punchSide("203.0.113.99"));
@@ -176,17 +176,17 @@ Deno.test("punch() with a shared secret hears nobody else on the channel", () =>
 
 interface Place {
   readonly internet: Internet;
-  /** Somebody on the public internet who punches. */
+  /** The host that punches. */
   readonly victim: Host;
-  /** Makes it punch; resolves to a promise of what comes of it as soon as it listens to its channel. */
+  /** Makes it punch; resolves with the promise of the result as soon as it receives from its channel. */
   call(options?: Partial<PunchOptions>): Promise<Promise<PunchedConn | Error>[]>;
   /** Puts an offer into the victim's channel. */
   tell(side: PunchDescription, changes?: Partial<PunchOffer>): void;
-  /** Where the victim has sent SYNs. */
+  /** The destinations of the SYNs of the victim. */
   syns(): TransportAddress[];
 }
 
-/** Runs a test with a host that hears what an attacker says. */
+/** Runs a test with a host that receives the offers of an attacker. */
 async function victimOf(test: (place: Place) => Promise<void>): Promise<void> {
   await simulate(async ({ internet }) => {
     const link = { delayMs: 5 };

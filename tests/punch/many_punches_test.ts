@@ -6,7 +6,7 @@ import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { memoryChannelPair } from "../signal/memory_channel.ts";
 import { simulate } from "../simnet/simulate.ts";
 
-Deno.test("punch() serves 200 pairs at once, all from one host to another", () =>
+Deno.test("200 punches between the same two hosts succeed at the same time", () =>
   simulate(async ({ internet }) => {
     const link = { delayMs: 20 };
     const [address, alternateAddress] = ["203.0.113.10", "203.0.113.11"] as const;
@@ -27,7 +27,7 @@ Deno.test("punch() serves 200 pairs at once, all from one host to another", () =
       return internet.host(name, { behind, reusePort: true }).network;
     });
     const conns = await Promise.all(Array.from({ length: 200 }, async (_, seed) => {
-      await delay(1 + seed); // more at once than the backlog of the server's listener
+      await delay(1 + seed); // more at once would exceed the backlog of the server's listener
       const channels = memoryChannelPair({ delayMs: 25, seed });
       return await Promise.all(channels.map((channel, index) =>
         punch({

@@ -1,5 +1,5 @@
 /**
- * Two sides of a meeting and connections between them, for tests.
+ * Both sides of a nomination and connections between them, for tests.
  *
  * @module
  */
@@ -13,18 +13,18 @@ import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";
 
 /** What a test gets. */
-export interface MeetingPlace {
+export interface NominationPlace {
   readonly internet: Internet;
   readonly a: Host;
   readonly b: Host;
-  /** A connection from one to the other: its ends. */
+  /** Both ends of a new connection between them. */
   connect(): Promise<[TcpConnection, TcpConnection]>;
-  /** One side, which waits {@linkcode TIMEOUT_MS}. */
+  /** One side, which waits {@linkcode TIMEOUT_MS} for a proof. */
   nomination(role: PunchRole, secret?: Uint8Array): Nomination;
 }
 
 /** Runs a test in virtual time, with 20 ms from one host to the other. */
-export async function meet(test: (place: MeetingPlace) => Promise<void>): Promise<void> {
+export async function meet(test: (place: NominationPlace) => Promise<void>): Promise<void> {
   await simulate(async ({ internet }) => {
     const link = { delayMs: 10 };
     const [a, b] = [internet.host("a", { link }), internet.host("b", { link })];
@@ -46,7 +46,7 @@ export async function addBoth(
   return await Promise.all([controlling.add(mine), controlled.add(theirs)]);
 }
 
-/** What the other end says, until it ends or resets. */
+/** Everything that the other end sends until it ends or resets the connection. */
 export async function readAll(connection: TcpConnection): Promise<Uint8Array> {
   const heard: number[] = [];
   const buffer = new Uint8Array(256);
@@ -60,7 +60,7 @@ export async function readAll(connection: TcpConnection): Promise<Uint8Array> {
   return Uint8Array.from(heard);
 }
 
-/** So many bytes. */
+/** Exactly `length` bytes. */
 export async function readExactly(connection: TcpConnection, length: number): Promise<Uint8Array> {
   const buffer = new Uint8Array(length);
   for (let filled = 0; filled < length;) {

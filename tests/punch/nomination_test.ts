@@ -4,7 +4,7 @@ import { nominate, proveBoth } from "../../lib/punch/nomination.ts";
 import { at } from "../simnet/fixtures.ts";
 import { addBoth, HELLO_BYTES, meet, readAll, readExactly, SECRET } from "./nomination_pair.ts";
 
-Deno.test("Meeting agrees on the only connection there is", () =>
+Deno.test("Nomination agrees on the only connection", () =>
   meet(async ({ connect, nomination }) => {
     await using controlling = nomination("controlling");
     await using controlled = nomination("controlled");
@@ -17,7 +17,7 @@ Deno.test("Meeting agrees on the only connection there is", () =>
     for (const end of ends) end.close();
   }));
 
-Deno.test("Meeting takes nothing of what follows the nomination", () =>
+Deno.test("Nomination reads nothing beyond the nomination", () =>
   meet(async ({ connect, nomination }) => {
     await using controlled = nomination("controlled");
     const [mine, theirs] = await connect();
@@ -30,7 +30,7 @@ Deno.test("Meeting takes nothing of what follows the nomination", () =>
     for (const end of [mine, theirs]) end.close();
   }));
 
-Deno.test("Meeting agrees on one of many connections, and resets the others", () =>
+Deno.test("Nomination agrees on one of many connections, and resets the others", () =>
   meet(async ({ connect, nomination }) => {
     await using controlling = nomination("controlling");
     await using controlled = nomination("controlled");
@@ -54,13 +54,16 @@ Deno.test("Meeting agrees on one of many connections, and resets the others", ()
 
 for (
   const [name, say] of [
-    ["somebody who knows nothing", () => crypto.getRandomValues(new Uint8Array(HELLO_BYTES))],
+    ["a host that sends random bytes", () => crypto.getRandomValues(new Uint8Array(HELLO_BYTES))],
     ["a web server", () => new TextEncoder().encode("HTTP/1.1 400 Bad Request\r\n".repeat(4))],
-    ["zeros", () => new Uint8Array(HELLO_BYTES)],
-    ["the greeting alone", () => new TextEncoder().encode("PNC1".padEnd(HELLO_BYTES, "\0"))],
+    ["a host that sends zeros", () => new Uint8Array(HELLO_BYTES)],
+    [
+      "a host that sends the magic alone",
+      () => new TextEncoder().encode("PNC1".padEnd(HELLO_BYTES, "\0")),
+    ],
   ] as const
 ) {
-  Deno.test(`Meeting turns away ${name}`, () =>
+  Deno.test(`Nomination rejects ${name}`, () =>
     meet(async ({ connect, nomination }) => {
       for (const role of ["controlling", "controlled"] as const) {
         await using side = nomination(role);
@@ -75,7 +78,7 @@ for (
     }));
 }
 
-Deno.test("Meeting turns away its own words, said back to it", () =>
+Deno.test("Nomination rejects its own proof, sent back to it", () =>
   meet(async ({ connect, nomination }) => {
     for (const role of ["controlling", "controlled"] as const) {
       await using side = nomination(role);
@@ -88,7 +91,7 @@ Deno.test("Meeting turns away its own words, said back to it", () =>
     }
   }));
 
-Deno.test("Meeting turns away its own words, said back on another connection", () =>
+Deno.test("Nomination rejects its own proof, sent back on another connection", () =>
   meet(async ({ connect, nomination }) => {
     await using side = nomination("controlling");
     const [[one, oneThere], [two, twoThere]] = [await connect(), await connect()];
@@ -99,17 +102,17 @@ Deno.test("Meeting turns away its own words, said back on another connection", (
     for (const end of [oneThere, twoThere]) end.close();
   }));
 
-Deno.test("Meeting turns away a peer with another secret", () =>
+Deno.test("Nomination rejects a peer with another secret", () =>
   meet(async ({ connect, nomination }) => {
     await using controlling = nomination("controlling");
     await using controlled = nomination("controlled", Uint8Array.of(1, 2, 3));
     const outcomes = await addBoth(await connect(), [controlling, controlled]);
-    // Whoever sees it first resets, and the other sees that.
+    // The side that notices first resets, and the other side sees the reset.
     assert(outcomes.includes("not-authenticated"), `${outcomes}`);
     assert(!outcomes.includes("nominated"), `${outcomes}`);
   }));
 
-Deno.test("Meeting turns away a peer with the right secret and the wrong role", () =>
+Deno.test("Nomination rejects a peer with the right secret and the wrong role", () =>
   meet(async ({ connect, nomination }) => {
     for (const role of ["controlling", "controlled"] as const) {
       await using one = nomination(role);
@@ -120,7 +123,7 @@ Deno.test("Meeting turns away a peer with the right secret and the wrong role", 
     }
   }));
 
-Deno.test("Meeting waits for the end of a proof that comes one byte at a time", () =>
+Deno.test("Nomination accepts a proof that comes one byte at a time", () =>
   meet(async ({ connect, nomination }) => {
     await using controlling = nomination("controlling");
     await using controlled = nomination("controlled");
@@ -137,7 +140,7 @@ Deno.test("Meeting waits for the end of a proof that comes one byte at a time", 
   }));
 
 for (const count of [0, 1, 4, HELLO_BYTES - 1]) {
-  Deno.test(`Meeting gives somebody up who says ${count} bytes and no more`, () =>
+  Deno.test(`Nomination gives up on a peer that sends ${count} bytes and no more`, () =>
     meet(async ({ connect, nomination }) => {
       const startedMs = performance.now();
       await using side = nomination("controlling");
@@ -150,7 +153,7 @@ for (const count of [0, 1, 4, HELLO_BYTES - 1]) {
     }));
 }
 
-Deno.test("Meeting takes no nomination from somebody who knows nothing more", () =>
+Deno.test("Nomination rejects a wrong nomination after the right proof", () =>
   meet(async ({ connect, nomination }) => {
     await using controlled = nomination("controlled");
     const [mine, theirs] = await connect();
@@ -161,7 +164,7 @@ Deno.test("Meeting takes no nomination from somebody who knows nothing more", ()
     mine.close();
   }));
 
-Deno.test("Meeting takes the first of two nominations, and resets the second connection", () =>
+Deno.test("Nomination takes the first of two nominations, and resets the second connection", () =>
   meet(async ({ connect, nomination }) => {
     await using controlled = nomination("controlled");
     const [[one, oneThere], [two, twoThere]] = [await connect(), await connect()];
@@ -174,7 +177,7 @@ Deno.test("Meeting takes the first of two nominations, and resets the second con
   }));
 
 for (const step of ["before the proof", "in the proof", "before the nomination"] as const) {
-  Deno.test(`Meeting sees a connection break ${step}, and takes the next`, () =>
+  Deno.test(`Nomination calls a connection broken ${step}, and takes the next one`, () =>
     meet(async ({ connect, nomination }) => {
       await using controlled = nomination("controlled");
       const [mine, theirs] = await connect();
@@ -191,7 +194,7 @@ for (const step of ["before the proof", "in the proof", "before the nomination"]
     }));
 }
 
-Deno.test("Meeting nominates another connection if the first breaks under its nomination", () =>
+Deno.test("Nomination nominates another connection if the first one breaks meanwhile", () =>
   meet(async ({ connect, nomination }) => {
     await using controlling = nomination("controlling");
     await using controlled = nomination("controlled");
@@ -210,7 +213,7 @@ Deno.test("Meeting nominates another connection if the first breaks under its no
     for (const end of ends) end.close();
   }));
 
-Deno.test("Meeting returns no connection that was reset at the moment of its nomination", () =>
+Deno.test("Nomination returns no connection that is disposed of at the moment of its nomination", () =>
   meet(async ({ connect, nomination }) => {
     const controlled = nomination("controlled");
     const [mine, theirs] = await connect();
@@ -221,7 +224,7 @@ Deno.test("Meeting returns no connection that was reset at the moment of its nom
     ending.read = async (buffer) => {
       const count = await theirs.read(buffer);
       length += count ?? 0;
-      // The last bytes of the nomination are there, and the side gives up before it looks at them.
+      // The last bytes of the nomination have arrived, and the side is disposed of before it checks them.
       if (length === HELLO_BYTES + 32) disposed = controlled[Symbol.asyncDispose]();
       return count;
     };
@@ -235,7 +238,7 @@ Deno.test("Meeting returns no connection that was reset at the moment of its nom
     mine.close();
   }));
 
-Deno.test("Meeting ends what is under way when it is disposed", () =>
+Deno.test("Nomination settles every connection when it is disposed", () =>
   meet(async ({ connect, nomination }) => {
     const side = nomination("controlling");
     const [mine, theirs] = await connect();
@@ -247,7 +250,7 @@ Deno.test("Meeting ends what is under way when it is disposed", () =>
     for (const end of [theirs, lateThere]) end.close();
   }));
 
-Deno.test("Meeting finds the peer in a crowd of strangers who say nothing", () =>
+Deno.test("Nomination finds the peer in a crowd of connections that send nothing", () =>
   meet(async ({ a, b, nomination }) => {
     await using controlled = nomination("controlled");
     await using controlling = nomination("controlling");
@@ -256,12 +259,12 @@ Deno.test("Meeting finds the peer in a crowd of strangers who say nothing", () =
       for (;;) void controlled.add(await listener.accept());
     })().catch(() => {});
     for (let crowd = 0; crowd < 40; crowd++) {
-      const strangers = await Promise.all(
+      const silent = await Promise.all(
         Array.from({ length: 50 }, () => a.network.connectTcp(at(b, 80))),
       );
       if (crowd === 20) void controlling.add(await a.network.connectTcp(at(b, 80)));
       await delay(1);
-      for (const stranger of strangers) stranger.close();
+      for (const each of silent) each.close();
     }
     const [mine, theirs] = await Promise.all([controlling.winner, controlled.winner]);
     listener.close();
@@ -269,5 +272,5 @@ Deno.test("Meeting finds the peer in a crowd of strangers who say nothing", () =
     for (const { connection } of [mine, theirs]) connection.close();
   }));
 
-/** A hello, as far as anybody looks at one that does not come to its end. */
+/** The beginning of a proof. */
 const HELLO = new TextEncoder().encode("PNC1".padEnd(HELLO_BYTES, "x"));

@@ -16,7 +16,7 @@ import { SeededRandomness } from "../simnet/random.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 import { punchSide, SEQUENTIAL } from "./fixtures.ts";
 
-Deno.test("OfferExchange brings each side the other's offer within a one-way delay", () =>
+Deno.test("OfferExchange delivers both offers within a one-way delay", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const [a, b] = [side(0, "controlling"), side(1, "controlled")];
     await delay(26);
@@ -24,7 +24,7 @@ Deno.test("OfferExchange brings each side the other's offer within a one-way del
     assertEquals([a.heard[0]!.role, b.heard[0]!.role], ["controlled", "controlling"]);
   }));
 
-Deno.test("OfferExchange sends what is needed and then no more", () =>
+Deno.test("OfferExchange stops sending once both sides have their offers", () =>
   virtually({ delayMs: 25 }, async ({ side, channels }) => {
     side(0, "controlling");
     await delay(100);
@@ -35,7 +35,7 @@ Deno.test("OfferExchange sends what is needed and then no more", () =>
   }));
 
 for (const [laterMs, headStartMs] of [[0, 0], [10, 10], [25, 25], [30, 25], [5000, 25]] as const) {
-  Deno.test(`OfferExchange knows both offers ${headStartMs} ms earlier if it comes ${laterMs} ms later`, () =>
+  Deno.test(`OfferExchange knows both offers ${headStartMs} ms earlier if the other side starts ${laterMs} ms later`, () =>
     virtually({ delayMs: 25 }, async ({ side }) => {
       const headStarts: number[] = [];
       const a = side(0, "controlling", {
@@ -51,7 +51,7 @@ for (const [laterMs, headStartMs] of [[0, 0], [10, 10], [25, 25], [30, 25], [500
     }));
 }
 
-Deno.test("OfferExchange repeats the offer ever more slowly while nobody is there", () =>
+Deno.test("OfferExchange repeats the offer at growing intervals while no answer comes", () =>
   virtually({}, async ({ side, channels }) => {
     side(0, "controlling");
     await delay(30_000);
@@ -71,36 +71,38 @@ for (let seed = 1; seed <= 40; seed++) {
       async ({ side }) => {
         const [a, b] = [side(0, "controlling"), side(1, "controlled")];
         await delay(25_000);
-        assertEquals([keysOf(a), keysOf(b)], [[b.exchange.ours.key], [a.exchange.ours.key]]);
+        assertEquals([keysOf(a), keysOf(b)], [[b.exchange.localOffer.key], [
+          a.exchange.localOffer.key,
+        ]]);
       },
     ));
 }
 
-Deno.test("OfferExchange takes an offer of an earlier meeting, and the peer's in its place", () =>
+Deno.test("OfferExchange takes a leftover offer, and replaces it with the peer's", () =>
   virtually({ delayMs: 25 }, async ({ side, channels }) => {
     const a = side(0, "controlling");
     channels[0].deliver(forge({ key: "1".repeat(64) }));
     await delay(100);
     const b = side(1, "controlled");
     await delay(100);
-    assertEquals(keysOf(a), ["1".repeat(64), b.exchange.ours.key]);
-    // And when it comes again, late, it stays out.
+    assertEquals(keysOf(a), ["1".repeat(64), b.exchange.localOffer.key]);
+    // It is not taken a second time.
     channels[0].deliver(forge({ key: "1".repeat(64) }));
     await delay(100);
     assertEquals(keysOf(a).length, 2);
   }));
 
-Deno.test("OfferExchange holds to the peer's offer when an old one comes before the answer", () =>
+Deno.test("OfferExchange keeps the peer's offer if an old one comes before the answer", () =>
   virtually({ delayMs: 25 }, async ({ side, channels }) => {
     const a = side(0, "controlling");
     const b = side(1, "controlled");
-    await delay(26); // the peer's offer is there, its answer is not
+    await delay(26); // the peer's offer has arrived, its answer has not
     channels[0].deliver(forge({ key: "1".repeat(64) }));
     await delay(100);
-    assertEquals(keysOf(a).at(-1), b.exchange.ours.key);
+    assertEquals(keysOf(a).at(-1), b.exchange.localOffer.key);
   }));
 
-Deno.test("OfferExchange finds a side again that starts anew", () =>
+Deno.test("OfferExchange takes the offer of a peer that starts anew", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const a = side(0, "controlling");
     const b = side(1, "controlled");
@@ -108,12 +110,12 @@ Deno.test("OfferExchange finds a side again that starts anew", () =>
     await b.stop();
     const startedMs = performance.now();
     const again = side(1, "controlled");
-    while (keysOf(a).at(-1) !== again.exchange.ours.key) await delay(5);
+    while (keysOf(a).at(-1) !== again.exchange.localOffer.key) await delay(5);
     assert(performance.now() - startedMs < 200, `after ${performance.now() - startedMs} ms`);
-    assertEquals(keysOf(again), [a.exchange.ours.key]);
+    assertEquals(keysOf(again), [a.exchange.localOffer.key]);
   }));
 
-Deno.test("OfferExchange tells when the other side has gone on to another round", () =>
+Deno.test("OfferExchange reports that the other side has gone on to a later round", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const a = side(0, "controlling", { round: 1 });
     const b = side(1, "controlled", { round: 2 });
@@ -121,7 +123,7 @@ Deno.test("OfferExchange tells when the other side has gone on to another round"
     assertEquals(b.heard, []);
   }));
 
-Deno.test("OfferExchange waits for new samples where the first are too old for a prediction", () =>
+Deno.test("OfferExchange waits for new samples if the first ones are too old to predict from", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const old = countingSource(5000);
     const a = side(0, "controlling", { source: old });
@@ -132,7 +134,7 @@ Deno.test("OfferExchange waits for new samples where the first are too old for a
     assert(b.heard[0]!.sampleAgeMs < 750, `${b.heard[0]!.sampleAgeMs}`);
   }));
 
-Deno.test("OfferExchange takes new samples where those of both sides have become too old", () =>
+Deno.test("OfferExchange takes new samples if those of both sides are too old", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const a = side(0, "controlling", { source: countingSource(5000) });
     const b = side(1, "controlled", { source: countingSource(5000) });
@@ -142,18 +144,18 @@ Deno.test("OfferExchange takes new samples where those of both sides have become
     }
   }));
 
-Deno.test("OfferExchange does not hear itself on a channel with an echo", () =>
+Deno.test("OfferExchange ignores its own offer on a channel that echoes", () =>
   virtually({}, async ({ side, channels }) => {
     const a = side(0, "controlling");
-    channels[0].deliver(encodeOffer(a.exchange.ours, NO_SECRET));
+    channels[0].deliver(encodeOffer(a.exchange.localOffer, NO_SECRET));
     await delay(1);
-    channels[0].deliver(encodeOffer(a.exchange.ours, NO_SECRET));
+    channels[0].deliver(encodeOffer(a.exchange.localOffer, NO_SECRET));
     await delay(5000);
     assertEquals(a.heard, []);
   }));
 
 for (const skewMs of [0, 50, 1000, 12_345]) {
-  Deno.test(`OfferExchange tells both sides that they have the same role, ${skewMs} ms apart`, () =>
+  Deno.test(`OfferExchange fails on both sides if they have the same role, ${skewMs} ms apart`, () =>
     virtually({ delayMs: 25 }, async ({ side }) => {
       const a = side(0, "controlled");
       await delay(skewMs);
@@ -169,7 +171,7 @@ for (const skewMs of [0, 50, 1000, 12_345]) {
     }));
 }
 
-Deno.test("OfferExchange bears one old offer in its own role, however often it comes", () =>
+Deno.test("OfferExchange tolerates an old offer in its own role, however often it comes", () =>
   virtually({ delayMs: 25 }, async ({ side, channels }) => {
     const a = side(0, "controlling");
     for (let i = 0; i < 5; i++) channels[0].deliver(forge({ role: "controlling" }));
@@ -179,11 +181,11 @@ Deno.test("OfferExchange bears one old offer in its own role, however often it c
     assertEquals(a.heard.length, 1);
   }));
 
-Deno.test("OfferExchange is not impressed by 10 000 offers", () =>
+Deno.test("OfferExchange takes only a few of 10 000 offers", () =>
   virtually({ delayMs: 25 }, async ({ side, channels }) => {
     const a = side(0, "controlling");
     await delay(1);
-    const { key } = a.exchange.ours;
+    const { key } = a.exchange.localOffer;
     for (let i = 0; i < 10_000; i++) {
       const forged = forge({ key: i.toString(16).padStart(64, "0"), answers: key });
       channels[0].deliver(forged);
@@ -194,7 +196,7 @@ Deno.test("OfferExchange is not impressed by 10 000 offers", () =>
     assert(channels[0].sent < 20, `${channels[0].sent} sent`);
   }));
 
-Deno.test("OfferExchange takes no offers from those who do not know the secret", () =>
+Deno.test("OfferExchange ignores offers that were not authenticated with the secret", () =>
   virtually({ delayMs: 25 }, async ({ side, channels }) => {
     const sharedSecret = Uint8Array.of(1, 2, 3);
     const a = side(0, "controlling", { sharedSecret });
@@ -209,7 +211,7 @@ Deno.test("OfferExchange takes no offers from those who do not know the secret",
   }));
 
 for (const when of ["before the peer's offer", "after it"] as const) {
-  Deno.test(`OfferExchange fails with the channel, ${when}`, () =>
+  Deno.test(`OfferExchange fails if the channel breaks ${when}`, () =>
     virtually({ delayMs: 25 }, async ({ side, channels }) => {
       const a = side(0, "controlling");
       if (when === "after it") side(1, "controlled");
@@ -298,7 +300,7 @@ function start(
   };
 }
 
-/** A NAT that counts, sampled so long ago; new samples take 40 ms. */
+/** A sequential NAT, sampled `ageMs` ago; new samples take 40 ms. */
 function countingSource(ageMs: number) {
   let learnedAtMs = performance.now() - ageMs;
   return {
@@ -321,7 +323,7 @@ function keysOf({ heard }: Side): string[] {
   return heard.map(({ key }) => key);
 }
 
-/** An offer of nobody's. */
+/** A forged offer. */
 function forge(changes: Partial<PunchOffer>): Uint8Array {
   return encodeOffer({
     role: "controlled",

@@ -7,7 +7,7 @@ import { hmac } from "../../lib/base/crypto.ts";
 import { concat, toHex } from "../../lib/base/bytes.ts";
 import { hostCandidate, reflexive } from "./fixtures.ts";
 
-Deno.test("encodeOffer() writes a seal and JSON", () => {
+Deno.test("encodeOffer() writes an authenticator and JSON", () => {
   assertEquals(toText(encodeOffer(OFFER, NO_SECRET)), GOLDEN_SEAL + GOLDEN_JSON);
 });
 
@@ -15,7 +15,7 @@ Deno.test("decodeOffer() reads what encodeOffer() writes", () => {
   assertEquals(decodeOffer(toBytes(GOLDEN_SEAL + GOLDEN_JSON), NO_SECRET), OFFER);
 });
 
-Deno.test("decodeOffer() takes no offer that was sealed with another secret", () => {
+Deno.test("decodeOffer() rejects an offer that was authenticated with another secret", () => {
   const bytes = encodeOffer(OFFER, toBytes("ours"));
   assertEquals(decodeOffer(bytes, toBytes("ours")), OFFER);
   assertThrows(
@@ -26,7 +26,7 @@ Deno.test("decodeOffer() takes no offer that was sealed with another secret", ()
   assertThrows(() => decodeOffer(bytes, NO_SECRET), MalformedMessageError, "not authenticated");
 });
 
-Deno.test("decodeOffer() takes no offer that was changed on its way", () => {
+Deno.test("decodeOffer() rejects an offer with any changed byte", () => {
   const bytes = encodeOffer(OFFER, NO_SECRET);
   for (let at = 0; at < bytes.length; at++) {
     const changed = bytes.slice();
@@ -35,12 +35,12 @@ Deno.test("decodeOffer() takes no offer that was changed on its way", () => {
   }
 });
 
-Deno.test("decodeOffer() leaves out what it does not know", () => {
+Deno.test("decodeOffer() drops unknown fields", () => {
   const known = { ...JSON.parse(GOLDEN_JSON), later: { version: 2 }, __proto__: null };
   assertEquals(decodeOffer(sealed(known), NO_SECRET), OFFER);
 });
 
-Deno.test("decodeOffer() brings addresses into their canonical form", () => {
+Deno.test("decodeOffer() canonicalizes addresses", () => {
   const changed = change(["side", "candidates", 1, "address", "ip"], "2001:DB8:0:0::1");
   const [, candidate] = decodeOffer(sealed(changed), NO_SECRET).side.candidates;
   assertEquals(candidate!.address.ip, "2001:db8::1");
@@ -85,7 +85,7 @@ for (
     [["side", "profile", "samples", 0, "externalPort"], [0, 65_536]],
   ] as [Path, unknown[]][]
 ) {
-  Deno.test(`decodeOffer() takes no malformed ${path.join(".")}`, () => {
+  Deno.test(`decodeOffer() rejects a malformed ${path.join(".")}`, () => {
     for (const value of wrong) {
       const bytes = sealed(change(path, value));
       assertThrows(
@@ -98,7 +98,7 @@ for (
   });
 }
 
-Deno.test("decodeOffer() takes nothing that is longer than a signal", () => {
+Deno.test("decodeOffer() rejects bytes that are longer than a signal", () => {
   const long = sealed({ ...JSON.parse(GOLDEN_JSON), padding: "x".repeat(MAX_SIGNAL_BYTES) });
   assertThrows(() => decodeOffer(long, NO_SECRET), MalformedMessageError, "length");
 });
@@ -130,7 +130,7 @@ Deno.test("the largest offer fits into a signal", () => {
   assert(bytes.length <= MAX_SIGNAL_BYTES, `${bytes.length} bytes`);
 });
 
-Deno.test("decodeOffer() throws nothing but MalformedMessageError, whatever the bytes", () => {
+Deno.test("decodeOffer() throws only MalformedMessageError, for any bytes", () => {
   const throwsOnlyThat = (bytes: Uint8Array) => {
     try {
       decodeOffer(bytes, NO_SECRET);

@@ -1,11 +1,18 @@
 import { assertEquals } from "@std/assert";
 import { UnreachableError } from "../../lib/base/errors.ts";
+import { parseTransportAddress } from "../../lib/net/address.ts";
 import type { PunchPlan } from "../../lib/punch/plan_types.ts";
-import { type DirectPathKind, methodOf } from "../../lib/punch/path_kinds.ts";
+import {
+  acceptedKindOf,
+  type DirectPathKind,
+  methodOf,
+  pathKindOf,
+} from "../../lib/punch/path_kinds.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { Internet } from "../simnet/internet.ts";
+import { punchSide } from "./fixtures.ts";
 import { play, playBetween, type Scene, type SceneResult } from "./scene.ts";
 
 const { portRestricted, fullCone, symmetric } = NAT_BEHAVIORS;
@@ -63,6 +70,40 @@ Deno.test("punch() reports its plan as soon as it has one, an impossible one too
   const hopeless = { a: symmetric, b: symmetric, options: { onPlan } };
   await paths((internet) => play(internet, hopeless));
   assertEquals(plans.map(({ method }) => method), ["impossible", "impossible"]);
+});
+
+/** Addresses of the peer, the method, and the kind of path that each is, dialled and accepted. */
+const KINDS = [
+  ["203.0.113.2:7000", "direct", "mapped", "mapped"],
+  ["127.0.0.1:4000", "direct", "host", "host"],
+  ["192.168.1.9:4000", "simultaneous-open", "lan", "lan"],
+  ["100.64.0.9:4000", "simultaneous-open", "lan", "lan"],
+  ["[2001:db8::9]:4000", "simultaneous-open", "ipv6", "ipv6"],
+  ["203.0.113.2:4000", "direct", "direct", "mapped"],
+  ["203.0.113.2:4000", "simultaneous-open", "punch-tcp", "punch-tcp"],
+] as const;
+
+for (const [address, method, dialled, accepted] of KINDS) {
+  Deno.test(`${address} is ${dialled} if dialled and ${accepted} if accepted on a mapped port, with ${method}`, () => {
+    const candidates = [{ kind: "mapped" as const, address: { ip: "203.0.113.2", port: 7000 } }];
+    const remote = punchSide("203.0.113.2", {}, { candidates });
+    const local = punchSide("203.0.113.1", {}, {
+      candidates: [{ kind: "mapped", address: { ip: "203.0.113.1", port: 7000 } }],
+    });
+    const target = parseTransportAddress(address);
+    assertEquals(pathKindOf(target, { local, remote, method }), dialled);
+    assertEquals(acceptedKindOf(target, { local, remote, method }), accepted);
+  });
+}
+
+Deno.test("a connection accepted without a mapped port, or past an open filter, is direct", () => {
+  const remote = punchSide("203.0.113.2");
+  const mapped = [{ kind: "mapped" as const, address: { ip: "203.0.113.1", port: 7000 } }];
+  const open = punchSide("203.0.113.1", { filtering: "none" }, { candidates: mapped });
+  for (const local of [punchSide("203.0.113.1"), open]) {
+    const context = { local, remote, method: "direct" } as const;
+    assertEquals(acceptedKindOf({ ip: "203.0.113.2", port: 4000 }, context), "direct");
+  }
 });
 
 function neighbours(only?: DirectPathKind[]): (internet: Internet) => Promise<SceneResult> {

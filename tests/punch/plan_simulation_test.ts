@@ -1,6 +1,6 @@
 /**
- * Plans of both sides, played against each other through model NATs: they have to fit, and to keep what their
- * estimates promise.
+ * The plans of both sides, played against each other through model NATs: they must match, and must succeed as often
+ * as they estimate.
  *
  * @module
  */
@@ -34,7 +34,7 @@ const KINDS = {
 type Kind = keyof typeof KINDS;
 
 for (const a of Object.keys(KINDS) as Kind[]) {
-  Deno.test(`two plans meet as often as estimated: ${a} x every kind`, () => {
+  Deno.test(`two plans connect as often as estimated: ${a} x every kind`, () => {
     for (const b of Object.keys(KINDS) as Kind[]) {
       const { met, runs, estimate } = play(KINDS[a], KINDS[b], { rttMs: 80 }, RUNS);
       assert(
@@ -58,8 +58,8 @@ for (
     } satisfies Record<string, Partial<SimulationOptions>>,
   )
 ) {
-  Deno.test(`two plans meet despite ${name}, where addresses are known or predicted`, () => {
-    for (const [a, b] of WITHOUT_SPRAY) {
+  Deno.test(`two plans with known or predicted addresses connect despite ${name}`, () => {
+    for (const [a, b] of NOT_BY_CHANCE) {
       const { met, runs } = play(KINDS[a], KINDS[b], options, 20);
       assertEquals(met, runs, `${a} x ${b}`);
     }
@@ -68,7 +68,7 @@ for (
 
 for (const [name, ends] of [["keep the mapping", false], ["end the mapping", true]] as const) {
   for (const skewMs of [-1000, -100, 0, 30, 100, 1000]) {
-    Deno.test(`two plans meet where both NATs reset, resets ${name}, and the skew is ${skewMs} ms`, () => {
+    Deno.test(`two plans connect if both NATs reset, resets ${name}, and the skew is ${skewMs} ms`, () => {
       const resetting = { unsolicitedSyn: "reset", resetEndsMapping: ends } as const;
       for (
         const [a, b] of [["port-restricted", "port-restricted"], [
@@ -84,7 +84,7 @@ for (const [name, ends] of [["keep the mapping", false], ["end the mapping", tru
           const { met, runs, timesMs } = play(...behaviors, { rttMs, skewMs }, 20);
           assertEquals(met, runs, `${a} x ${b}`);
           const slowestMs = Math.max(...timesMs);
-          // A redial that meets nothing loses a round trip, and the last one needs one and a half.
+          // A redial that fails costs one round trip, and the last one needs one and a half.
           assert(slowestMs <= 4 * rttMs + 20, `${a} x ${b}: ${slowestMs} of ${rttMs} ms`);
         }
       }
@@ -92,19 +92,19 @@ for (const [name, ends] of [["keep the mapping", false], ["end the mapping", tru
   }
 }
 
-Deno.test("two plans meet within a round trip of the later start, where both NATs drop", () => {
+Deno.test("two plans connect within one round trip of the later start if both NATs drop", () => {
   for (const rttMs of [20, 80, 200]) {
     const known = KINDS["port-restricted"];
     for (const skewMs of [0, 30, 2000]) {
       const { timesMs } = play(known, known, { rttMs, skewMs, signalRttMs: 0 }, 5);
-      // Both ends know after one round trip if their SYNs crossed, else the accepting one half of one later.
+      // Both ends know after one round trip if their SYNs crossed; otherwise the accepting end knows half of one later.
       const floorMs = skewMs < rttMs / 2 ? rttMs : 1.5 * rttMs;
       assert(Math.max(...timesMs) <= floorMs + 1, `${timesMs} of ${rttMs} ms`);
     }
   }
 });
 
-Deno.test("two plans meet past five new mappings of others a second, at both NATs", () => {
+Deno.test("two plans connect while other hosts make five new mappings per second at both NATs", () => {
   for (
     const [a, b] of [
       ["port-restricted", "sequential"],
@@ -119,7 +119,7 @@ Deno.test("two plans meet past five new mappings of others a second, at both NAT
   }
 });
 
-Deno.test("a spray costs at most 1300 SYNs, retransmissions included, and finds a block within a second", () => {
+Deno.test("a birthday attempt costs at most 1300 SYNs, retransmissions included, and hits a block within a second", () => {
   const known = KINDS["port-restricted"];
   for (const rttMs of [20, 80, 200]) {
     const wide = play(known, KINDS.random, { rttMs }, 40);
@@ -133,7 +133,7 @@ Deno.test("a spray costs at most 1300 SYNs, retransmissions included, and finds 
   }
 });
 
-Deno.test("two plans agree, whatever the NATs and the timing", () => {
+Deno.test("two plans agree for any NATs and any timing", () => {
   const kind = fc.constantFrom(...Object.values<NatBehavior>(KINDS));
   fc.assert(
     fc.property(
@@ -148,18 +148,18 @@ Deno.test("two plans agree, whatever the NATs and the timing", () => {
         loss: fc.constantFrom(0, 0.05),
       }),
       (a, b, options) => {
-        const [ours, theirs] = simulatePunch([a, b], options).plans;
-        assertEquals(ours.method, theirs.method);
-        assertEquals(ours.successEstimate, theirs.successEstimate);
-        assertEquals(ours.reason, theirs.reason);
+        const [controlling, controlled] = simulatePunch([a, b], options).plans;
+        assertEquals(controlling.method, controlled.method);
+        assertEquals(controlling.successEstimate, controlled.successEstimate);
+        assertEquals(controlling.reason, controlled.reason);
       },
     ),
     { numRuns: 60 },
   );
 });
 
-/** Pairs of all techniques but spraying, which is a matter of chance. */
-const WITHOUT_SPRAY: readonly (readonly [Kind, Kind])[] = [
+/** Pairs for every method but birthday, which depends on chance. */
+const NOT_BY_CHANCE: readonly (readonly [Kind, Kind])[] = [
   ["full cone", "random"],
   ["port-restricted", "firewall"],
   ["port-restricted", "port-restricted that resets"],
@@ -170,16 +170,16 @@ const WITHOUT_SPRAY: readonly (readonly [Kind, Kind])[] = [
   ["preserving", "preserving"],
 ];
 
-/** Where hardly anything is left to chance. */
+/** Runs if hardly anything depends on chance. */
 const ENOUGH = 10;
 
-/** Of each pair, where chance decides. */
+/** Runs of each pair if chance decides. */
 const RUNS = 25;
 
 interface Tally {
   readonly runs: number;
   readonly met: number;
-  /** The mean of all runs. */
+  /** The mean over all runs. */
   readonly estimate: number;
   readonly timesMs: readonly number[];
   readonly mostSyns: number;
@@ -204,7 +204,7 @@ function play(
   return { runs, met: timesMs.length, estimate: estimates / runs, timesMs, mostSyns };
 }
 
-/** Two standard deviations below the mean of so many runs. */
+/** Two standard deviations below the expected number of successes. */
 function atLeast(estimate: number, runs: number): number {
   return runs * estimate - 2 * Math.sqrt(runs * estimate * (1 - estimate));
 }

@@ -4,7 +4,7 @@ import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { PunchDescription } from "../../lib/punch/candidates.ts";
 import { hostCandidate, punchSide, RANDOM, reflexive, SEQUENTIAL, symmetric } from "./fixtures.ts";
 
-Deno.test("planPunch() of two known addresses: one dial each, from the punch port, at once", () => {
+Deno.test("planPunch() dials a known address once, from the punch port, at once", () => {
   const { method, dials, listens } = planPunch(A, B, { role: "controlling" });
   assertEquals([method, listens], ["simultaneous-open", true]);
   assertEquals(dials, [{
@@ -18,14 +18,14 @@ Deno.test("planPunch() of two known addresses: one dial each, from the punch por
   }]);
 });
 
-Deno.test("planPunch() is the same each time", () => {
+Deno.test("planPunch() is deterministic", () => {
   for (const peer of [B, behind(RANDOM), behind(SEQUENTIAL)]) {
     const plan = () => planPunch(A, peer, { role: "controlling", rttMs: 80, signalRttMs: 50 });
     assertEquals(plan(), plan());
   }
 });
 
-Deno.test("planPunch() lets the side wait that knows first, where the other's NAT resets", () => {
+Deno.test("planPunch() makes the side that knows first wait if the other side's NAT resets", () => {
   const resetting = behind({ unsolicitedSyn: "reset" });
   const start = (me: PunchDescription, peer: PunchDescription, options: PlanOptions) =>
     planPunch(me, peer, { signalRttMs: 60, ...options }).dials[0]?.startMs;
@@ -37,14 +37,14 @@ Deno.test("planPunch() lets the side wait that knows first, where the other's NA
   assertEquals(start(A, resetting, { role: "controlled", signalRttMs: 0 }), 0);
 });
 
-Deno.test("planPunch() dials a reachable peer, which dials back if it can listen meanwhile", () => {
+Deno.test("planPunch() dials a reachable peer, and the peer dials too if it can listen beside", () => {
   const open = behind({ filtering: "endpoint-independent" });
   assertEquals(planPunch(A, open, { role: "controlling" }).method, "direct");
   assertEquals(targetsOf(planPunch(A, open, { role: "controlling" })), ["198.51.100.2:40000"]);
   assertEquals(targetsOf(planPunch(open, A, { role: "controlled" })), ["198.51.100.1:40000"]);
 });
 
-Deno.test("planPunch() dials a port that a router mapped, beside everything else", () => {
+Deno.test("planPunch() dials a mapped port", () => {
   const mapped = punchSide("198.51.100.2", RANDOM, {
     candidates: [{ kind: "mapped", address: { ip: "198.51.100.2", port: 7000 } }],
   });
@@ -54,7 +54,7 @@ Deno.test("planPunch() dials a port that a router mapped, beside everything else
   assert(planPunch(mapped, behind(RANDOM), { role: "controlled" }).listens);
 });
 
-Deno.test("planPunch() opens an address-restricted filter with one SYN, and enters it a moment later", () => {
+Deno.test("planPunch() opens an address-restricted filter with one SYN, and dials through it a moment later", () => {
   const opener = behind({ filtering: "address-dependent" });
   const peer = behind(RANDOM, "198.51.100.1");
   const opening = planPunch(opener, peer, { role: "controlling" });
@@ -65,7 +65,7 @@ Deno.test("planPunch() opens an address-restricted filter with one SYN, and ente
   assertEquals([again?.from, again?.startMs, again?.perTarget], ["fresh", 230, 8]);
 });
 
-Deno.test("planPunch() listens after its dials only where a SYN from elsewhere is expected", () => {
+Deno.test("planPunch() listens after its dials only if a SYN from another address is expected", () => {
   const alone = (side: PunchDescription): PunchDescription => ({ ...side, canListenBeside: false });
   const opener = alone(behind({ filtering: "address-dependent" }));
   const random = alone(behind(RANDOM, "198.51.100.1"));
@@ -74,7 +74,7 @@ Deno.test("planPunch() listens after its dials only where a SYN from elsewhere i
   assertEquals(planPunch(alone(A), alone(B), { role: "controlling" }).listens, false);
 });
 
-Deno.test("planPunch() dials the ports that a sequential NAT gives next", () => {
+Deno.test("planPunch() dials the next ports of a sequential NAT", () => {
   const plan = planPunch(A, behind(SEQUENTIAL), { role: "controlling" });
   assertEquals(plan.method, "port-prediction");
   assertEquals(plan.dials[0]?.targets.map(({ port }) => port), range(30_003, 32));
@@ -82,7 +82,7 @@ Deno.test("planPunch() dials the ports that a sequential NAT gives next", () => 
   assertEquals([punch?.from, spare?.from, spare?.perTarget], ["punch", "fresh", 2]);
 });
 
-Deno.test("planPunch() dials out from the punch port of a preserving NAT, which keeps that port", () => {
+Deno.test("planPunch() dials from the punch port behind a port-preserving NAT", () => {
   const preserving = behind(symmetric({}));
   const plan = planPunch(A, preserving, { role: "controlling" });
   assertEquals(plan.dials[0]?.targets.map(({ port }) => port), range(40_000, 8));
@@ -90,7 +90,7 @@ Deno.test("planPunch() dials out from the punch port of a preserving NAT, which 
   assertEquals(dials.map(({ from, targets }) => [from, targets.length]), [["punch", 1]]);
 });
 
-Deno.test("planPunch() dials out from the neighbours of the last local port of a dependent NAT", () => {
+Deno.test("planPunch() dials from the neighbours of the last local port behind a dependent NAT", () => {
   const dependent = behind({ ...SEQUENTIAL, onlyForNeighbours: true });
   const plan = planPunch(A, dependent, { role: "controlling" });
   assertEquals(plan.dials[0]?.targets.map(({ port }) => port), [30_003, 30_004]);
@@ -98,14 +98,14 @@ Deno.test("planPunch() dials out from the neighbours of the last local port of a
   assertEquals(group?.localPorts, [50_007, 50_008]);
 });
 
-Deno.test("planPunch() pairs two rows of predicted ports, one at twice the stride of the other", () => {
+Deno.test("planPunch() pairs two rows of predicted ports, one with twice the stride of the other", () => {
   const [a, b] = [behind(SEQUENTIAL, "198.51.100.1"), behind(SEQUENTIAL)];
   const ports = ({ dials: [group] }: PunchPlan) => group?.targets.map(({ port }) => port);
   assertEquals(ports(planPunch(a, b, { role: "controlling" })), range(30_003, 32));
   assertEquals(ports(planPunch(b, a, { role: "controlled" })), range(30_003, 32, 2));
 });
 
-Deno.test("planPunch() pairs predicted ports so that any drift of both sides is met", () => {
+Deno.test("planPunch() pairs predicted ports so that one pair fits for any drift of both sides", () => {
   const [a, b] = [behind(SEQUENTIAL, "198.51.100.1"), behind(SEQUENTIAL)];
   const row = (plan: PunchPlan) => plan.dials[0]!.targets.map(({ port }) => port - 30_003);
   const [aims, answers] = [
@@ -120,7 +120,7 @@ Deno.test("planPunch() pairs predicted ports so that any drift of both sides is 
   }
 });
 
-Deno.test("planPunch() sprays from many sockets first, then over many ports, within a second", () => {
+Deno.test("planPunch() opens many sockets first, then dials many ports, within a second", () => {
   const random = behind(RANDOM, "198.51.100.1");
   const sockets = only(planPunch(random, B, { role: "controlling", rttMs: 80 }));
   const ports = only(planPunch(B, random, { role: "controlled", rttMs: 80, signalRttMs: 60 }));
@@ -128,14 +128,14 @@ Deno.test("planPunch() sprays from many sockets first, then over many ports, wit
   assertEquals([ports.from, ports.targets.length, ports.perTarget], ["punch", 1024, 1]);
   assertEquals(new Set(ports.targets.map(({ port }) => port)).size, 1024);
   assertEquals(sockets.startMs, 0);
-  assertEquals(ports.startMs, 30 + 256 * 0.5 + 40); // knows first, after all sockets, half a round trip
+  assertEquals(ports.startMs, 30 + 256 * 0.5 + 40); // the head start, the time for all sockets, half a round trip
   for (const { timeoutMs, maxTries, startMs, spacingMs, targets, perTarget } of [sockets, ports]) {
     assertEquals([timeoutMs, maxTries], [980, 1]);
     assert(startMs + spacingMs * targets.length * perTarget < 980);
   }
 });
 
-Deno.test("planPunch() sprays only the block that the samples lie in", () => {
+Deno.test("planPunch() dials only the block of ports that the samples lie in", () => {
   const samples = [20_100, 20_300, 20_500, 20_700, 20_900].map((externalPort, i) => ({
     localPort: 50_000 + 7 * i,
     externalPort,
@@ -152,14 +152,14 @@ Deno.test("planPunch() sprays only the block that the samples lie in", () => {
   assert(ports.length < 100 && plan.successEstimate > 0.98);
 });
 
-Deno.test("planPunch() lets the side whose NAT resets spray first", () => {
+Deno.test("planPunch() lets the side whose NAT resets dial its many ports first", () => {
   const random = behind(RANDOM, "198.51.100.1");
   const resetting = behind({ unsolicitedSyn: "reset" });
   assertEquals(only(planPunch(resetting, random, { role: "controlled" })).startMs, 0);
   assertEquals(only(planPunch(random, resetting, { role: "controlling" })).startMs, 512 + 25);
 });
 
-Deno.test("planPunch() sprays both ways at once, within a one-way delay, where both NATs reset", () => {
+Deno.test("planPunch() makes both sides dial at once, within a one-way delay, if both NATs reset", () => {
   const random = behind({ ...RANDOM, unsolicitedSyn: "reset" }, "198.51.100.1");
   const resetting = behind({ unsolicitedSyn: "reset" });
   const options = { rttMs: 100, signalRttMs: 60 };
@@ -171,7 +171,7 @@ Deno.test("planPunch() sprays both ways at once, within a one-way delay, where b
   assertEquals([256 * sockets.spacingMs, 1024 * ports.spacingMs], [50, 50]);
 });
 
-Deno.test("planPunch() keeps to the limits that it is given", () => {
+Deno.test("planPunch() stays within other limits", () => {
   const limits = { maxSockets: 30, maxBirthdayPorts: 60, maxSynsPerSecond: 200 };
   const random = behind(RANDOM, "198.51.100.1");
   assertEquals(only(planPunch(random, B, { role: "controlling", limits })).perTarget, 30);
@@ -180,37 +180,37 @@ Deno.test("planPunch() keeps to the limits that it is given", () => {
   assert(planPunch(B, random, { role: "controlled", limits }).successEstimate < 0.03);
 });
 
-Deno.test("planPunch() does not spray where the limits leave no hope", () => {
+Deno.test("planPunch() is impossible if the limits leave hardly any chance", () => {
   const random = behind(RANDOM, "198.51.100.1");
   for (const limits of [{ maxSockets: 0 }, { maxBirthdayPorts: 1 }, { maxSynsPerSecond: 10 }]) {
     assertEquals(planPunch(random, B, { role: "controlling", limits }).method, "impossible");
   }
 });
 
-Deno.test("planPunch() refuses limits that are none", () => {
+Deno.test("planPunch() rejects limits that are out of range", () => {
   for (const limits of [{ maxSockets: -1 }, { timeoutMs: NaN }, { maxSynsPerSecond: 0 }]) {
     assertThrows(() => planPunch(A, B, { role: "controlling", limits }), RangeError, "must not be");
   }
 });
 
-Deno.test("planPunch() refuses what theory refuses, and says what would help", () => {
+Deno.test("planPunch() is impossible for random ports on both sides, and says what would help", () => {
   const plan = planPunch(behind(RANDOM, "198.51.100.1"), behind(RANDOM), { role: "controlling" });
   assertEquals([plan.method, plan.dials, plan.listens], ["impossible", [], false]);
   assert(/relay, .*mapped.*, or IPv6 would help/.test(plan.reason), plan.reason);
 });
 
-Deno.test("planPunch() refuses a side of which no address is known", () => {
+Deno.test("planPunch() is impossible if no address of one side is known", () => {
   const nowhere = punchSide("198.51.100.2", { externalIp: null }, { candidates: [] });
   assertEquals(planPunch(A, nowhere, { role: "controlling" }).method, "impossible");
   assertEquals(planPunch(nowhere, A, { role: "controlled" }).method, "impossible");
 });
 
-Deno.test("planPunch() refuses an IPv4 address for a side that has only IPv6", () => {
+Deno.test("planPunch() is impossible between an IPv4 address and an IPv6 address", () => {
   const v6 = punchSide("2001:db8::2");
   assertEquals(planPunch(A, v6, { role: "controlling" }).method, "impossible");
 });
 
-Deno.test("planPunch() tries the interfaces behind the same NAT, and hairpinning beside", () => {
+Deno.test("planPunch() dials the interfaces behind the same NAT, and hairpins a little later", () => {
   const [a, b] = ["192.168.1.5", "192.168.1.6"].map((ip, i) =>
     punchSide("198.51.100.1", {}, {
       punchPort: 40_000 + i,
@@ -224,7 +224,7 @@ Deno.test("planPunch() tries the interfaces behind the same NAT, and hairpinning
   assert(hairpin! > lan!, "the LAN comes first");
 });
 
-Deno.test("planPunch() meets on a LAN without any server", () => {
+Deno.test("planPunch() connects on a LAN without any server", () => {
   const [a, b] = ["192.168.1.5", "192.168.1.6"].map((ip) =>
     punchSide("", { externalIp: null, mapping: "unknown" }, { candidates: [hostCandidate(ip)] })
   ) as [PunchDescription, PunchDescription];
@@ -232,7 +232,7 @@ Deno.test("planPunch() meets on a LAN without any server", () => {
   assertEquals([plan.method, targetsOf(plan)], ["direct", ["192.168.1.6:40000"]]);
 });
 
-Deno.test("planPunch() goes by IPv6 where the NATs for IPv4 leave no way", () => {
+Deno.test("planPunch() uses IPv6 if a punch over IPv4 is impossible", () => {
   const side = (ip: string, v6: string) =>
     punchSide(ip, RANDOM, { candidates: [hostCandidate(v6)] });
   const plan = planPunch(side("198.51.100.1", "2001:db8::1"), side("198.51.100.2", "2001:db8::2"), {

@@ -31,7 +31,7 @@ const RANDOM = ["symmetric", "block"];
 
 for (const reusePort of [true, false]) {
   for (const a of Object.keys(NATS)) {
-    Deno.test(`punch() meets all that theory allows, from ${a}, ${reusePort ? "with" : "without"} a shared port`, async () => {
+    Deno.test(`punch() connects every pair of NATs that can be punched, from ${a}, ${reusePort ? "with" : "without"} a shared port`, async () => {
       for (const b of Object.keys(NATS)) {
         const isHopeless = RANDOM.includes(a) && [...SYMMETRIC, ...RANDOM].includes(b) ||
           RANDOM.includes(b) && [...SYMMETRIC, ...RANDOM].includes(a);
@@ -45,7 +45,7 @@ for (const reusePort of [true, false]) {
 
 for (const rttMs of [20, 80, 200]) {
   for (const skewMs of [0, 1000, 10_000]) {
-    Deno.test(`punch() takes one round trip of ${rttMs} ms where both NATs drop, ${skewMs} ms apart`, async () => {
+    Deno.test(`punch() takes one round trip of ${rttMs} ms if both NATs drop, ${skewMs} ms apart`, async () => {
       for (const a of ["addressRestricted", "portRestricted", "firewall"]) {
         for (const b of ["fullCone", "portRestricted"]) {
           const result = await playTo({ a: NATS[a]!, b: NATS[b]!, rttMs, skewMs, isWarm: true });
@@ -56,7 +56,7 @@ for (const rttMs of [20, 80, 200]) {
       }
     });
 
-    Deno.test(`punch() takes two round trips of ${rttMs} ms at most where a NAT resets, ${skewMs} ms apart`, async () => {
+    Deno.test(`punch() takes at most two round trips of ${rttMs} ms if a NAT resets, ${skewMs} ms apart`, async () => {
       for (const [a, b] of RESETTING_PAIRS) {
         const result = await playTo({ a, b, rttMs, skewMs, isWarm: true });
         const [one, other] = assertSame(result, `${a.unsolicitedSyn} x ${b.unsolicitedSyn}`);
@@ -74,27 +74,27 @@ const RESETTING_PAIRS: readonly (readonly [NatBehavior, NatBehavior])[] = [
   [NATS.resettingAndClosing!, NATS.resettingAndClosing!],
 ];
 
-Deno.test("punch() takes 240 ms if all was ready, with 51 ms between the sides' signals and 82 ms between NATs", async () => {
+Deno.test("punch() takes 240 ms with a prepared base socket, 51 ms of signaling and 82 ms between the NATs", async () => {
   const { portRestricted: a } = NAT_BEHAVIORS;
   const { doneMs } = await playTo({ a, b: a, rttMs: 82, signalRttMs: 51, isWarm: true });
   assert(doneMs <= 240, `${doneMs} ms`);
 });
 
-Deno.test("punch() takes 360 ms if nothing was ready", async () => {
+Deno.test("punch() takes 360 ms without a prepared base socket", async () => {
   const { portRestricted: a } = NAT_BEHAVIORS;
   const { doneMs } = await playTo({ a, b: a, rttMs: 82, signalRttMs: 51 });
   assert(doneMs <= 360, `${doneMs} ms`);
 });
 
 for (const warmForMs of [20_000, 100_000, 1_000_000]) {
-  Deno.test(`punch() needs one round with a port that was prepared ${warmForMs / 1000} s before`, async () => {
+  Deno.test(`punch() needs one round with a base socket prepared ${warmForMs / 1000} s before`, async () => {
     const a = natBehavior({ allocation: { kind: "random" }, resetEndsMapping: true });
     const result = await playTo({ a, b: a, isWarm: true, warmForMs });
     for (const { punch: report } of assertSame(result, "")) assertEquals(report.rounds, 1);
   });
 }
 
-Deno.test("punch() survives the loss of one packet in twenty, on every link", async () => {
+Deno.test("punch() succeeds although every link loses one packet in twenty", async () => {
   for (let seed = 1; seed <= 30; seed++) {
     const { portRestricted: a } = NAT_BEHAVIORS;
     const result = await playTo({ a, b: a, link: { loss: 0.05, jitterMs: 30 } }, seed);
@@ -102,7 +102,7 @@ Deno.test("punch() survives the loss of one packet in twenty, on every link", as
   }
 });
 
-Deno.test("punch() reports what it did", async () => {
+Deno.test("punch() reports its plan, attempts and times", async () => {
   const { a } = await playTo({ a: NAT_BEHAVIORS.portRestricted, b: NAT_BEHAVIORS.portRestricted });
   const { punch: report, localAddr, remoteAddr } = a as PunchedConn;
   assertEquals([report.plan.method, report.rounds], ["simultaneous-open", 1]);
@@ -115,7 +115,7 @@ Deno.test("punch() reports what it did", async () => {
   JSON.stringify(report);
 });
 
-Deno.test("punch() gives both ends of a connection the same binding, and each connection another", async () => {
+Deno.test("punch() gives both ends the same channel binding, and each connection a different one", async () => {
   const bindings: string[] = [];
   for (const seed of [1, 2]) {
     const { portRestricted } = NAT_BEHAVIORS;
@@ -128,14 +128,14 @@ Deno.test("punch() gives both ends of a connection the same binding, and each co
   assertEquals(new Set(bindings).size, 2);
 });
 
-Deno.test("punch() says of a spray which of its dials met", async () => {
+Deno.test("punch() records one connected attempt after a birthday attempt", async () => {
   const { a, b } = await playTo({ a: NAT_BEHAVIORS.portRestricted, b: NATS.block! });
   for (const { punch: report } of [a, b] as PunchedConn[]) {
     assertEquals(report.attempts.filter(({ outcome }) => outcome === "connected").length, 1);
   }
 });
 
-Deno.test("punch() says that nobody came", () =>
+Deno.test("punch() says that the other side sent nothing", () =>
   simulate(async ({ internet, time }) => {
     const { network } = internet.host("a");
     const [channel] = memoryChannelPair();
@@ -152,10 +152,10 @@ Deno.test("punch() says that nobody came", () =>
     assertEquals(time.pendingTimers, 0);
   }));
 
-Deno.test("punch() names its plan and its dials when time is up", () =>
+Deno.test("punch() reports its plan and its attempts on a timeout", () =>
   simulate(async ({ internet }) => {
     const { portRestricted: a } = NAT_BEHAVIORS;
-    // The peer vanishes as soon as it has made its offer.
+    // The peer vanishes right after its offer.
     const { a: error } = await play(internet, {
       a,
       b: a,
@@ -170,7 +170,7 @@ Deno.test("punch() names its plan and its dials when time is up", () =>
     assert(dial!.tries > 0);
   }));
 
-Deno.test("punch() fails with its channel, before and after the offers", async () => {
+Deno.test("punch() fails if the channel breaks, before and after the offers", async () => {
   for (const atMs of [50, 300]) {
     await simulate(async ({ internet }) => {
       const { network } = internet.host("a");
@@ -186,7 +186,7 @@ Deno.test("punch() fails with its channel, before and after the offers", async (
   }
 });
 
-Deno.test("punch() tells both sides that they have the same role", () =>
+Deno.test("punch() fails on both sides if they have the same role", () =>
   simulate(async ({ internet }) => {
     const channels = memoryChannelPair({ delayMs: 10 });
     const sides = channels.map((channel, index) =>
@@ -205,7 +205,7 @@ Deno.test("punch() tells both sides that they have the same role", () =>
     }
   }));
 
-Deno.test("punch() rejects with the reason of its signal, and leaves nothing, at every moment", async () => {
+Deno.test("punch() rejects with the reason of its signal, and leaves nothing open, at every moment", async () => {
   const reason = new Error("enough");
   for (let atMs = 0; atMs < 400; atMs += 7) {
     await simulate(async ({ internet, time }) => {
@@ -217,13 +217,13 @@ Deno.test("punch() rejects with the reason of its signal, and leaves nothing, at
         if (side instanceof Error) assertEquals(side, reason);
         else side.reset();
       }
-      await delay(20_000); // a SYN of a listener that is gone is forgotten
+      await delay(20_000); // half-open sockets time out
       assertEquals(time.pendingTimers, 0, `aborted at ${atMs} ms`);
     });
   }
 });
 
-Deno.test("punch() uses up the anchor that it is given, even if it is aborted before it starts", () =>
+Deno.test("punch() disposes of the base socket it is given, even if it is aborted before it starts", () =>
   simulate(async ({ internet }) => {
     const { network } = internet.host("a");
     const base = await preparePunch({ network, servers: [] });
@@ -236,7 +236,7 @@ Deno.test("punch() uses up the anchor that it is given, even if it is aborted be
     );
   }));
 
-/** Plays a scene and closes what comes of it. */
+/** Plays a scene and closes its connections. */
 async function playTo(scene: Scene, seed = 1): Promise<SceneResult> {
   return await simulate(async ({ internet }) => {
     const result = await play(internet, scene);

@@ -22,7 +22,7 @@ for (
     },
   ]
 ) {
-  Deno.test(`punch() sends 1300 SYNs at most for sprays over ${name}, whatever they lead to`, () =>
+  Deno.test(`punch() sends at most 1300 SYNs for birthday attempts over ${name}`, () =>
     simulate(async ({ internet }) => {
       const host = (name: "a" | "b") => {
         const router = internet.router(`${name}/nat`, {
@@ -49,7 +49,7 @@ for (
     }));
 }
 
-Deno.test("punch() predicts anew within two seconds when others have taken the predicted ports", () =>
+Deno.test("punch() predicts again within two seconds if other hosts have taken the predicted ports", () =>
   simulate(async ({ internet }) => {
     const router = (name: string, behavior: NatBehavior = symmetricSequential) =>
       internet.router(`${name}/nat`, { behavior, link: LINK });
@@ -79,7 +79,7 @@ Deno.test("punch() predicts anew within two seconds when others have taken the p
     assert(result.doneMs < 2000, `${result.doneMs} ms`);
   }));
 
-/** More than are predicted. */
+/** Takes more ports than are predicted. */
 async function takePorts({ network }: Host, signal: AbortSignal): Promise<void> {
   const dials = Array.from({ length: 40 }, async () => {
     const connection = await network.connectTcp({ ip: "203.0.113.10", port: 3478 }, { signal });
@@ -89,7 +89,7 @@ async function takePorts({ network }: Host, signal: AbortSignal): Promise<void> 
   await Promise.allSettled(dials);
 }
 
-/** The network of a host whose SYNs reach servers, and nobody else. */
+/** The network of a host whose SYNs reach only servers. */
 function deaf({ network }: Host): Network {
   return {
     ...network,

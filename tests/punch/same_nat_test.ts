@@ -26,7 +26,7 @@ for (const reusePort of [true, false]) {
       ));
   }
 
-  Deno.test(`punch() meets somebody behind the same carrier NAT, by hairpin, ${shared} a shared port`, () =>
+  Deno.test(`punch() connects peers behind the same carrier NAT by hairpinning, ${shared} a shared port`, () =>
     between(portRestricted, (internet) => {
       const carrier = internet.router("carrier", {
         behavior: portRestricted,
@@ -41,7 +41,7 @@ for (const reusePort of [true, false]) {
       };
     }));
 
-  Deno.test(`punch() passes a carrier NAT above a home NAT, ${shared} a shared port`, () =>
+  Deno.test(`punch() gets through carrier NATs in front of home NATs, ${shared} a shared port`, () =>
     between(portRestricted, (internet) => {
       const behind = (name: string) => {
         const carrier = internet.router(`${name}/carrier`, {
@@ -59,7 +59,7 @@ for (const reusePort of [true, false]) {
       return { a: behind("a"), b: behind("b") };
     }));
 
-  Deno.test(`punch() opens the firewalls of two IPv6 networks, ${shared} a shared port`, () =>
+  Deno.test(`punch() gets through the firewalls of two IPv6 networks, ${shared} a shared port`, () =>
     between(symmetric, (internet) => {
       const host = (name: string, ip: string) => {
         const router = internet.router(`${name}/router`, { behavior: symmetric, link });
@@ -72,21 +72,21 @@ for (const reusePort of [true, false]) {
       return { a: host("a", "2001:db8:a::2"), b: host("b", "2001:db8:b::2") };
     }, (conn) => assert(conn.remoteAddr.hostname.includes(":"), conn.remoteAddr.hostname)));
 
-  Deno.test(`punch() needs no server on a network without a NAT, ${shared} a shared port`, () =>
+  Deno.test(`punch() needs no STUN server on a network without NATs, ${shared} a shared port`, () =>
     between(firewall, (internet) => ({
       a: internet.host("a", { reusePort, link }),
       b: internet.host("b", { reusePort, link }),
     })));
 }
 
-Deno.test("punch() meets itself on one host", () =>
+Deno.test("punch() connects two programs on one host", () =>
   between(portRestricted, (internet) => {
     const router = internet.router("home", { behavior: portRestricted, link });
     const host = internet.host("host", { behind: router, reusePort: true });
     return { a: host, b: host };
   }));
 
-/** Punches between two hosts, shows that they are the same connection, and looks at it. */
+/** Punches between two hosts, checks that both got the same connection, and passes it to `check`. */
 async function between(
   behavior: NatBehavior,
   build: (internet: Internet) => { a: Host; b: Host },

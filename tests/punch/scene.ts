@@ -1,5 +1,5 @@
 /**
- * Two programs that punch, each behind a NAT of its own, in the simulated internet.
+ * Two programs that punch, each behind its own NAT, in the simulated internet.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import type { LinkBehavior } from "../simnet/link.ts";
 
-/** What stands between the two, and how they set about it. */
+/** What is between the two programs, and how they call `punch()`. */
 export interface Scene {
   readonly a: NatBehavior;
   readonly b: NatBehavior;
@@ -28,25 +28,25 @@ export interface Scene {
   readonly reusePort?: boolean;
   /** Whether each side knows what its NAT filters and resets. */
   readonly isReported?: boolean;
-  /** Whether the punch port is ready before the call. */
+  /** Whether the base socket is prepared before the call. */
   readonly isWarm?: boolean;
   /** How long before the call. */
   readonly warmForMs?: number;
-  /** How packets fare besides. */
+  /** How links treat packets. */
   readonly link?: LinkBehavior;
-  /** When a side is aborted, from a's call on. */
+  /** When a side is aborted, from the call of `a` on. */
   readonly abortMs?: { readonly a?: number; readonly b?: number };
   readonly options?: Partial<PunchOptions>;
 }
 
-/** What each side got, and when, from b's call on. */
+/** What each side got, and how long it took from the call of `b` on. */
 export interface SceneResult {
   readonly a: PunchedConn | Error;
   readonly b: PunchedConn | Error;
   readonly doneMs: number;
 }
 
-/** Plays a scene. The connections are left open. */
+/** Plays a scene, and leaves the connections open. */
 export async function play(internet: Internet, scene: Scene): Promise<SceneResult> {
   const { rttMs = 80, reusePort = true } = scene;
   const link = { delayMs: rttMs / 4, ...scene.link };
@@ -57,7 +57,7 @@ export async function play(internet: Internet, scene: Scene): Promise<SceneResul
   return await playBetween(internet, { a: host("a"), b: host("b") }, scene);
 }
 
-/** Plays a scene between hosts that are there already; of the scene's NATs only what is reported counts then. */
+/** Plays a scene between existing hosts; the NATs of the scene only determine the reports. */
 export async function playBetween(
   internet: Internet,
   hosts: Readonly<Record<"a" | "b", Pick<Host, "network">>>,
@@ -103,7 +103,7 @@ function prepareOptions({ network }: Pick<Host, "network">, scene: Scene, name: 
   return { network, servers: ["203.0.113.10", "203.0.113.11:3479"], report };
 }
 
-/** What a NAT test would have said of filtering and resets. */
+/** What a NAT test would have reported. */
 function reportOf(behavior: NatBehavior): FamilyReport {
   const verdict = (behavior: FamilyReport["mapping"]["behavior"]) => ({
     behavior,

@@ -1,5 +1,5 @@
 /**
- * Two hosts behind two NATs that carry out their plans, packet by packet in virtual time.
+ * Two hosts behind two NATs carry out their plans, packet by packet in virtual time.
  *
  * ```
  *   host 0 ── NAT 0 ──── rttMs / 2 ──── NAT 1 ── host 1
@@ -21,21 +21,21 @@ import type { SessionPacket } from "../../lab/model/nat_packet.ts";
 import { seededRandom } from "../../lab/model/random.ts";
 import { type Segment, type Socket, SynHost } from "./syn_host.ts";
 
-/** What differs from one run to another. */
+/** What a run depends on. */
 export interface SimulationOptions {
   readonly seed: number;
   readonly rttMs?: number;
-  /** How much later the controlling side has both descriptions; half a signalling round trip unless given. */
+  /** How much later the controlling side has both descriptions; default: half a signaling round trip. */
   readonly skewMs?: number;
   readonly signalRttMs?: number;
   /** Uniform from 0 to this, each way. */
   readonly jitterMs?: number;
   /** Probability, each way. */
   readonly loss?: number;
-  /** Mappings that others make at each NAT, per second, from the sampling on. */
+  /** Mappings per second that other hosts make at each NAT, from the sampling on. */
   readonly othersPerSecond?: number;
   readonly canListenBeside?: boolean;
-  /** Whether what the NATs do with filters and resets is known. */
+  /** Whether both sides know how their NATs filter and reset. */
   readonly knowsFilters?: boolean;
   readonly limits?: PlanOptions["limits"];
 }
@@ -45,11 +45,11 @@ export interface SimulationResult {
   readonly plans: readonly [PunchPlan, PunchPlan];
   /** From the later side's start until both ends were connected; `null` if they never were. */
   readonly metMs: number | null;
-  /** Of both sides. */
+  /** SYNs that both sides sent. */
   readonly syns: number;
 }
 
-/** Lets both sides sample their NATs, plan, and dial. */
+/** Both sides sample their NATs, plan, and dial. */
 export function simulatePunch(
   behaviors: readonly [NatBehavior, NatBehavior],
   options: SimulationOptions,
@@ -58,7 +58,7 @@ export function simulatePunch(
   const world = new World(behaviors, options);
   const sides = [world.describe(0), world.describe(1)] as const;
   world.run(SAMPLE_AGE_MS);
-  const planOptions = { rttMs, signalRttMs, ...options.limits && { limits: options.limits } };
+  const planOptions = { rttMs, signalRttMs, limits: options.limits };
   const plans = [
     planPunch(sides[0], sides[1], { ...planOptions, role: "controlling", isSecond: false }),
     planPunch(sides[1], sides[0], { ...planOptions, role: "controlled", isSecond: true }),
@@ -101,7 +101,7 @@ class World {
       });
     this.#hosts = [host(0), host(1)];
     for (const party of [0, 1] as const) {
-      this.#mapAt(party, 1024 + this.#integer(60_000)); // so that a sequence starts anywhere
+      this.#mapAt(party, 1024 + this.#integer(60_000)); // a sequence may start anywhere
     }
     if ((options.othersPerSecond ?? 0) > 0) {
       for (const party of [0, 1] as const) this.#addOther(party);
@@ -112,7 +112,7 @@ class World {
     return this.#hosts[0].synsSent + this.#hosts[1].synsSent;
   }
 
-  /** What a side learns of itself: an anchor, and a burst of a row and two others. */
+  /** What a side gathers: its base port, and a burst of four consecutive ports and two others. */
   describe(party: 0 | 1): PunchDescription {
     const { canListenBeside = true, knowsFilters = true } = this.#options;
     const { mapping, filtering, unsolicitedSyn } = this.#behaviors[party];
@@ -149,7 +149,7 @@ class World {
     };
   }
 
-  /** Carries out a plan, from so many milliseconds after now. */
+  /** Carries out a plan, starting `afterMs` from now. */
   start(party: 0 | 1, plan: PunchPlan, afterMs: number): void {
     const host = this.#hosts[party];
     const { canListenBeside = true } = this.#options;
@@ -157,12 +157,12 @@ class World {
     const listenMs = afterMs + (canListenBeside ? 0 : lastMs + AFTER_DIALS_MS);
     const punchPort = this.#punchPorts[party];
     if (plan.listens) this.#after(listenMs, () => host.listensOn = punchPort);
-    for (const group of plan.dials) {
-      this.#after(afterMs + group.startMs, () => this.#dialGroup(host, group, punchPort));
+    for (const entry of plan.dials) {
+      this.#after(afterMs + entry.startMs, () => this.#dialEntry(host, entry, punchPort));
     }
   }
 
-  /** Lets so much time pass. */
+  /** Lets `forMs` pass. */
   run(forMs: number): void {
     const endMs = this.#nowMs + forMs;
     for (;;) {
@@ -174,15 +174,15 @@ class World {
     this.#nowMs = endMs;
   }
 
-  #dialGroup(host: SynHost, group: CheckListEntry, punchPort: number): void {
-    const targets = Array.from({ length: group.perTarget }, () => group.targets).flat();
-    const endMs = this.#nowMs + group.timeoutMs;
+  #dialEntry(host: SynHost, entry: CheckListEntry, punchPort: number): void {
+    const targets = Array.from({ length: entry.perTarget }, () => entry.targets).flat();
+    const endMs = this.#nowMs + entry.timeoutMs;
     for (const [index, target] of targets.entries()) {
-      this.#after(index * group.spacingMs, () => {
-        const port = group.from === "punch"
+      this.#after(index * entry.spacingMs, () => {
+        const port = entry.from === "punch"
           ? punchPort
-          : group.localPorts?.[index] ?? this.#freshPort(host);
-        this.#dial(host, port, target, { group, endMs, tries: 1 });
+          : entry.localPorts?.[index] ?? this.#freshPort(host);
+        this.#dial(host, port, target, { entry, endMs, tries: 1 });
       });
     }
   }
@@ -191,19 +191,19 @@ class World {
     host: SynHost,
     port: number,
     target: TransportAddress,
-    { group, endMs, tries }: { group: CheckListEntry; endMs: number; tries: number },
+    { entry, endMs, tries }: { entry: CheckListEntry; endMs: number; tries: number },
   ): void {
     if (this.#nowMs >= endMs) return;
     const redial = () =>
       this.#after(
         tries < QUICK_TRIES ? 3 * this.#random() : 50,
-        () => this.#dial(host, port, target, { group, endMs, tries: tries + 1 }),
+        () => this.#dial(host, port, target, { entry, endMs, tries: tries + 1 }),
       );
-    const socket = host.dial(port, target, tries < group.maxTries ? redial : undefined);
+    const socket = host.dial(port, target, tries < entry.maxTries ? redial : undefined);
     if (socket !== undefined) this.#after(endMs - this.#nowMs, () => host.close(socket));
   }
 
-  /** From a host to its NAT, and on if the NAT lets it. */
+  /** From a host to its NAT, and on if the NAT forwards it. */
   #leave(party: 0 | 1, segment: Segment): void {
     const verdict = this.#nats[party].outbound(segment.packet, this.#nowMs);
     if (verdict.action !== "forward") return;
@@ -287,7 +287,7 @@ const EXTERNAL_IPS = ["198.51.100.1", "198.51.100.2"] as const;
 const HOST_IPS = ["192.168.1.2", "192.168.2.2"] as const;
 const SERVER: TransportAddress = { ip: "203.0.113.1", port: 3478 };
 
-/** From the samples until both sides have them. */
+/** From the sampling until both sides have the samples. */
 const SAMPLE_AGE_MS = 200;
 
 const DEADLINE_MS = 13_000;

@@ -1,6 +1,6 @@
 /**
- * Punches in bad weather: signals that get lost, repeated and overtaken, packets that do, NATs that reset, sides
- * that start late and are aborted at any moment. Everything follows from a seed.
+ * Punches under bad conditions: signals and packets are lost, duplicated and reordered, NATs reset, sides start late
+ * and are aborted at any moment. Everything follows from a seed.
  *
  * @module
  */
@@ -12,33 +12,33 @@ import { labelledRandom, type Random, randomInteger } from "../simnet/random.ts"
 import { simulate } from "../simnet/simulate.ts";
 import { play, type Scene } from "./scene.ts";
 
-/** What became of the two sides. */
+/** What the two sides got. */
 export type StormOutcome =
-  /** Both have the same connection: what each writes the other reads. */
+  /** Both have the same connection: each reads what the other writes. */
   | "same connection"
   /** Neither has one. */
   | "neither"
   /**
-   * One has a connection whose other end was aborted, or ran out of time, after both had proved themselves: nothing can
-   * tell it in advance, but the connection tells it, at the first read.
+   * One has a connection whose other end was aborted, or ran out of time, after both had proved themselves. It cannot
+   * know that in advance, but its first read fails.
    */
-  | "told by the connection"
-  /** What must not be. */
+  | "reset later"
+  /** This must never happen. */
   | "divided";
 
 /** A storm, and how it ended. */
 export interface StormResult {
   readonly scene: Scene;
   readonly isAborted: boolean;
-  /** Whether theory has a way for the two NATs that does not depend on luck. */
+  /** Whether the two NATs can be punched without luck. */
   readonly isCertain: boolean;
   readonly outcome: StormOutcome;
-  /** What the sides said. */
+  /** The errors of the sides that failed. */
   readonly errors: readonly string[];
 }
 
 /**
- * Lets two sides punch in a storm.
+ * Runs one punch under bad conditions.
  *
  * @throws {AssertionError} if a socket is left open
  */
@@ -67,10 +67,10 @@ async function judge(
   }
   const [error, conn] = a instanceof Error ? [a, b as PunchedConn] : [b as Error, a];
   const isCutShort = error.name === "AbortError" || error.message.includes("within");
-  return isCutShort && await isEnded(conn) ? "told by the connection" : "divided";
+  return isCutShort && await isEnded(conn) ? "reset later" : "divided";
 }
 
-/** Whether the sides failed for reasons that a caller can expect. */
+/** Whether both errors are documented ones. */
 function areHonest(...errors: Error[]): boolean {
   return errors.every((error) => error instanceof UnreachableError || error.name === "AbortError");
 }
@@ -96,7 +96,7 @@ async function reads(conn: PunchedConn, expected: Uint8Array): Promise<boolean> 
   return buffer.join() === expected.join();
 }
 
-/** Writes first: a reset may have been lost, and nobody repeats those unless there is something to answer. */
+/** Writes first: a reset may have been lost, and the other end resets again only in answer to a segment. */
 async function isEnded(conn: PunchedConn): Promise<boolean> {
   try {
     await conn.write(Uint8Array.of(0));
@@ -161,5 +161,5 @@ const NATS: readonly NatBehavior[] = [
   natBehavior({ resetEndsMapping: true }),
 ];
 
-/** Of virtual time: both sides, one after the other, and the retransmissions of a connection that died. */
+/** Virtual time for both sides, one after the other, and for the retransmissions of a dead connection. */
 const LIMIT_MS = 3_600_000;

@@ -1,5 +1,5 @@
 /**
- * Many storms, one after another.
+ * Many punches under bad conditions, one after another.
  *
  * ```sh
  * deno run -A tests/punch/storms.ts [RUNS [FIRST_SEED]]

@@ -1,6 +1,6 @@
 /**
- * A host as far as opening TCP connections goes: RFC 9293 §3.10 from CLOSED to ESTABLISHED, simultaneous open and
- * retransmission included, in virtual time. What comes after is left out.
+ * A host that opens TCP connections: RFC 9293 §3.10 from CLOSED to ESTABLISHED, including simultaneous open and
+ * retransmission, in virtual time. Everything after that is left out.
  *
  * @module
  */
@@ -8,13 +8,13 @@
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { SessionPacket, TcpFlags } from "../../lab/model/nat_packet.ts";
 
-/** A segment under way, and the socket that sent it: both ends of a connection name each other by it. */
+/** A segment in flight, and the socket that sent it, by which the two ends of a connection find each other. */
 export interface Segment {
   readonly packet: SessionPacket;
   readonly sender: Socket | null;
 }
 
-/** What a host needs of the world. */
+/** What a host needs from its surroundings. */
 export interface HostWorld {
   readonly send: (segment: Segment) => void;
   readonly after: (ms: number, action: () => void) => void;
@@ -31,7 +31,7 @@ export interface Socket {
   readonly onReset?: () => void;
 }
 
-/** A host with sockets, a listener at most, and nothing else. */
+/** A host with sockets and at most one listener. */
 export class SynHost {
   readonly ip: string;
   synsSent = 0;
@@ -44,7 +44,7 @@ export class SynHost {
     this.#world = world;
   }
 
-  /** Sends a SYN, and again until it is answered or given up; no socket if the same one is there already. */
+  /** Sends a SYN until it is answered or closed; `undefined` if such a socket exists already. */
   dial(localPort: number, remote: TransportAddress, onReset?: () => void): Socket | undefined {
     const local = { ip: this.ip, port: localPort };
     if (this.#sockets.has(key(localPort, remote))) return undefined;
@@ -53,7 +53,7 @@ export class SynHost {
       remote,
       state: "syn-sent",
       peer: null,
-      ...onReset && { onReset },
+      onReset,
     };
     this.#sockets.set(key(localPort, remote), socket);
     this.#transmit(socket, "syn-sent", { syn: true });
@@ -65,7 +65,7 @@ export class SynHost {
     return !this.#sockets.values().some(({ local }) => local.port === port);
   }
 
-  /** Lets go of a socket without a word, as the system does in SYN_SENT. */
+  /** Closes a socket silently, as the system does in SYN_SENT. */
   close(socket: Socket): void {
     if (socket.state !== "syn-sent") return;
     socket.state = "closed";
@@ -113,7 +113,7 @@ export class SynHost {
     this.#world.send({ packet: reply, sender: null });
   }
 
-  /** In SYN_RECV such a RST is out of the window: RFC 5961 §3. */
+  /** In SYN_RECEIVED such a RST is outside the window: RFC 5961 §3. */
   #receiveReset(socket: Socket): void {
     if (socket.state !== "syn-sent") return;
     this.close(socket);
