@@ -19,7 +19,7 @@ export type NatFiltering =
   | "address-and-port-dependent";
 
 /** How the external port of a new mapping is chosen; a port that is taken yields to the next free one. */
-export type PortAllocation =
+export type NatAllocation =
   /** The internal port, where it is free. */
   | { readonly kind: "preserving" }
   /** The internal port plus `delta`. */
@@ -35,7 +35,7 @@ export type PortAllocation =
 export interface ProtocolBehavior {
   readonly mapping: NatMapping;
   readonly filtering: NatFiltering;
-  readonly allocation: PortAllocation;
+  readonly allocation: NatAllocation;
 }
 
 /** Everything that {@linkcode Nat} can be told to do. */

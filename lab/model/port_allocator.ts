@@ -4,11 +4,11 @@
  * @module
  */
 
-import type { PortAllocation } from "./nat_behavior.ts";
+import type { NatAllocation } from "./nat_behavior.ts";
 
 /** What {@linkcode PortAllocator.allocate} chooses from. */
 export interface PortChoice {
-  readonly allocation: PortAllocation;
+  readonly allocation: NatAllocation;
   readonly internalPort: number;
   /** The first and the last port. */
   readonly range: readonly [number, number];

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Allocation, Behavior, UnsolicitedSyn } from "../nat/behavior.ts";
+import type { Behavior, PortAllocation, UnsolicitedSyn } from "../nat/behavior.ts";
 import {
   formatIp,
   ipFamily,
@@ -36,7 +36,7 @@ export interface NatProfile {
   /** What becomes of those that are not. */
   readonly unsolicitedSyn: UnsolicitedSyn;
   /** How external ports are chosen. */
-  readonly allocation: Allocation;
+  readonly allocation: PortAllocation;
   /** Whether `allocation.delta` holds between neighbouring local ports only. */
   readonly onlyForNeighbours: boolean;
   /** The external IP address; `null` where no server answered. */

@@ -34,14 +34,14 @@ Deno.test("natReportText() draws the path and says what was found, how and how s
     "                     seen",
     "  filtering        address- and port-dependent  (99 % sure)",
     "                     seen",
-    "  ports            the local port is kept",
+    "  ports            same as the local port",
     "                     seen in 6 mappings, parity kept, neighbours stay neighbours",
     "  hairpinning      unknown",
     "  classic name     Port Restricted Cone NAT",
     "",
-    "  A punched hole works with every peer whose external port can be known or predicted.",
-    "  A peer behind a symmetric NAT that chooses ports at random gets in only by guessing among " +
-    "thousands: have a relay at hand.",
+    "  Hole punching works with every peer whose external port is known or predictable.",
+    "  A peer behind a symmetric NAT with random ports can connect only by guessing among thousands of ports: " +
+    "set up a relay.",
   ]);
 });
 

@@ -3,9 +3,9 @@ import fc from "fast-check";
 import { Nat } from "../../lab/model/nat.ts";
 import {
   NAT_BEHAVIORS,
+  type NatAllocation,
   type NatBehavior,
   natBehavior,
-  type PortAllocation,
 } from "../../lab/model/nat_behavior.ts";
 import type { NatVerdict } from "../../lab/model/nat_packet.ts";
 import {
@@ -180,7 +180,7 @@ Deno.test("whatever the behaviour, answers come back to the sender and no one sh
   const behavior = fc.record({
     mapping: fc.constantFrom(...BEHAVIORS),
     filtering: fc.constantFrom(...BEHAVIORS),
-    allocation: fc.constantFrom<PortAllocation>(
+    allocation: fc.constantFrom<NatAllocation>(
       { kind: "preserving" },
       { kind: "offset", delta: 7 },
       { kind: "sequential", delta: -3 },

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import type { PortAllocation } from "../../lab/model/nat_behavior.ts";
+import type { NatAllocation } from "../../lab/model/nat_behavior.ts";
 import { PortAllocator } from "../../lab/model/port_allocator.ts";
 
 Deno.test("a preserving allocation keeps the port, and takes the next free one if it is taken", () => {
@@ -42,13 +42,13 @@ Deno.test("a dependent allocation adds delta where the internal port is the last
 
 Deno.test("every allocation hands out each port of the range once, and then none", () => {
   const delta = fc.integer({ min: -20, max: 20 }).filter((value) => value !== 0);
-  const allocations: fc.Arbitrary<PortAllocation> = fc.oneof(
-    fc.constantFrom<PortAllocation>({ kind: "preserving" }, { kind: "random" }),
+  const allocations: fc.Arbitrary<NatAllocation> = fc.oneof(
+    fc.constantFrom<NatAllocation>({ kind: "preserving" }, { kind: "random" }),
     fc.record({
       kind: fc.constantFrom("offset", "sequential", "dependent"),
       delta,
     }) as fc.Arbitrary<
-      PortAllocation
+      NatAllocation
     >,
   );
   const internalPorts = fc.array(fc.integer({ min: 1, max: 65535 }), {
@@ -64,7 +64,7 @@ Deno.test("every allocation hands out each port of the range once, and then none
 
 /** The external ports for mappings of these internal ports, one after another. */
 function allocateAll(
-  allocation: PortAllocation,
+  allocation: NatAllocation,
   internalPorts: number[],
   range: readonly [number, number] = [1000, 65535],
   random = cycle([0.5, 0.25]),

@@ -6,24 +6,24 @@
 
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
 import type {
+  NatAllocation,
   NatBehavior,
   NatFiltering,
   NatMapping,
-  PortAllocation,
 } from "../../model/nat_behavior.ts";
 
 /** One NAT of the matrix. */
 export interface Combination {
   readonly mapping: Exclude<NatMapping, "none">;
   readonly filtering: NatFiltering;
-  readonly allocation: PortAllocation;
+  readonly allocation: NatAllocation;
 }
 
 /** How a verdict compares with what the NAT was told to do. */
 export type Judgement = "right" | "unknown" | "wrong";
 
 /** All nine pairs of mapping and filtering, with each allocation. */
-export function combinations(allocations: readonly PortAllocation[] = ALLOCATIONS): Combination[] {
+export function combinations(allocations: readonly NatAllocation[] = ALLOCATIONS): Combination[] {
   return BEHAVIORS.flatMap((mapping) =>
     BEHAVIORS.flatMap((filtering) =>
       allocations.map((allocation) => ({ mapping, filtering, allocation }))
@@ -64,7 +64,7 @@ function compare(expected: string, found: string): Judgement {
 }
 
 /** Those of the matrix: of each kind one, of the sequential kind three. */
-export const ALLOCATIONS: readonly PortAllocation[] = [
+export const ALLOCATIONS: readonly NatAllocation[] = [
   { kind: "preserving" },
   { kind: "offset", delta: 1000 },
   { kind: "sequential", delta: 1 },

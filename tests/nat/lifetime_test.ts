@@ -27,7 +27,7 @@ Deno.test("testNat() brackets a lifetime on a path with loss", async () => {
   }
 });
 
-Deno.test("testNat() ends a test of the lifetime when it is aborted", async () => {
+Deno.test("testNat() stops a lifetime test on abort", async () => {
   await withServer({}, async ({ internet, server, test, time }) => {
     const signal = AbortSignal.timeout(5000);
     const error = await assertRejects(() => test({ signal, lifetimeSeconds: 60 }));
