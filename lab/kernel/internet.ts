@@ -8,7 +8,6 @@
  * @module
  */
 
-import { ipFamily } from "../../lib/net/address.ts";
 import {
   type HostCounters,
   type LabCounters,
@@ -16,13 +15,19 @@ import {
   type WireDropReason,
 } from "./counters.ts";
 import { EventQueue } from "../model/event_queue.ts";
-import { Nat } from "../model/nat.ts";
+import { DualStackNat } from "../model/dual_stack_nat.ts";
 import type { NatBehavior } from "../model/nat_behavior.ts";
-import { type Direction, Link } from "./link.ts";
-import type { NatDropReason, NatPacket, SessionProtocol } from "../model/nat_packet.ts";
-import { decrementTtl, parsePacket, rewritePacket } from "./packet.ts";
+import { type Direction, LabLink } from "./link.ts";
+import {
+  destinationIp,
+  isBareSyn,
+  type NatDropReason,
+  type NatPacket,
+  type SessionProtocol,
+} from "../model/nat_packet.ts";
+import { decrementTtl, parsePacket, rewritePacket } from "./ip_packet.ts";
 import { seededRandom } from "../model/random.ts";
-import { addRoute, type HostNode, type NatNode, type Node, type Segment } from "./segment.ts";
+import { addRoute, type HostNode, type LabNode, type NatNode, type Segment } from "./segment.ts";
 import { buildReset } from "./tcp_reset.ts";
 import { type HostPlan, INTERNET, type LabPlan, type LinkPlan, type NatPlan } from "./topology.ts";
 
@@ -30,12 +35,12 @@ import { type HostPlan, INTERNET, type LabPlan, type LinkPlan, type NatPlan } fr
 export type Deliver = (host: string, bytes: Uint8Array<ArrayBuffer>) => boolean;
 
 /** The network of a plan. */
-export class Internet {
+export class LabInternet {
   readonly #deliver: Deliver;
   readonly #random: () => number;
   readonly #segments = new Map<string, Segment>();
-  readonly #nodes = new Map<string, Node>();
-  readonly #wire: Link;
+  readonly #nodes = new Map<string, LabNode>();
+  readonly #wire: LabLink;
   readonly #queue = new EventQueue<() => void>();
   readonly #counters = new Map<string, HostCounters>();
   readonly #drops = new Map<string, Map<string, number>>();
@@ -46,7 +51,7 @@ export class Internet {
   constructor(plan: LabPlan, deliver: Deliver) {
     this.#deliver = deliver;
     this.#random = seededRandom(plan.seed);
-    this.#wire = new Link(INTERNET, plan.internet);
+    this.#wire = new LabLink(INTERNET, plan.internet);
     this.#segments.set(INTERNET, { above: undefined, gatewayIp: undefined, routes: new Map() });
     for (const natPlan of plan.nats) this.#addNat(natPlan);
     for (const hostPlan of plan.hosts) this.#addHost(hostPlan);
@@ -80,19 +85,18 @@ export class Internet {
 
   /** @throws {TypeError} if there is no such NAT, or if it would begin or cease to translate */
   setBehavior(natName: string, behavior: NatBehavior): void {
-    const { ipv4, ipv6 } = this.#natNode(natName);
-    if ((ipv4.behavior.mapping === "none") !== (behavior.mapping === "none")) {
-      throw new TypeError(`Cannot change ${natName}: a NAT stays a NAT and a firewall a firewall`);
+    const { nat } = this.#natNode(natName);
+    if ((nat.ipv4.behavior.mapping === "none") !== (behavior.mapping === "none")) {
+      throw new TypeError(
+        `Cannot change ${natName}: a NAT cannot become a firewall, nor a firewall a NAT`,
+      );
     }
-    ipv4.behavior = behavior;
-    ipv6.behavior = asFirewall(behavior);
+    nat.setBehavior(behavior);
   }
 
   /** @throws {TypeError} if there is no such NAT */
   flush(natName: string): void {
-    const { ipv4, ipv6 } = this.#natNode(natName);
-    ipv4.flush();
-    ipv6.flush();
+    this.#natNode(natName).nat.flush();
   }
 
   /**
@@ -105,7 +109,7 @@ export class Internet {
   }
 
   /**
-   * Drops everything from `fromMs` until `untilMs`, both on the clock of {@linkcode Internet.send}.
+   * Drops everything from `fromMs` until `untilMs`, both on the clock of {@linkcode LabInternet.send}.
    *
    * @throws {TypeError} if there is no such place
    */
@@ -139,9 +143,8 @@ export class Internet {
       name: plan.name,
       outside,
       inside,
-      link: new Link(plan.name, plan.link),
-      ipv4: new Nat(plan.externalIps, plan.behavior, this.#random),
-      ipv6: new Nat([], asFirewall(plan.behavior), this.#random),
+      link: new LabLink(plan.name, plan.link),
+      nat: new DualStackNat(plan.externalIps, plan.behavior, this.#random),
     };
     inside.above = node;
     this.#segments.set(plan.name, inside);
@@ -151,7 +154,7 @@ export class Internet {
 
   #addHost(plan: HostPlan): void {
     const outside = this.#segments.get(plan.segment)!;
-    const link = new Link(plan.name, plan.link);
+    const link = new LabLink(plan.name, plan.link);
     const node: HostNode = { kind: "host", name: plan.name, outside, link };
     this.#nodes.set(plan.name, node);
     this.#counters.set(plan.name, { sent: 0, received: 0, sentSyns: 0, receivedSyns: 0 });
@@ -159,12 +162,12 @@ export class Internet {
   }
 
   /** A packet that `from` has sent to the segment outside it. */
-  #onSegment(from: Node, item: Item): void {
+  #onSegment(from: LabNode, item: Item): void {
     const segment = from.outside;
-    const destination = destinationOf(item.packet);
+    const destination = destinationIp(item.packet);
     const target = segment.routes.get(destination);
     if (target !== undefined) {
-      const way: [Link, Direction][] = [[from.link, "up"], [target.link, "down"]];
+      const way: [LabLink, Direction][] = [[from.link, "up"], [target.link, "down"]];
       if (segment.above === undefined) way.push([this.#wire, "up"]);
       this.#cross(way, item, () => this.#arrive(target, item));
     } else if (segment.above === undefined) {
@@ -177,43 +180,45 @@ export class Internet {
     }
   }
 
-  #outbound(nat: NatNode, item: Item): void {
-    if (!decrementTtl(item.bytes)) return this.#drop(nat.name, "ttl-expired");
-    const verdict = modelOf(nat, item).outbound(item.packet, this.#nowMs);
+  #outbound(node: NatNode, item: Item): void {
+    if (!decrementTtl(item.bytes)) return this.#drop(node.name, "ttl-expired");
+    const verdict = node.nat.forDestination(destinationIp(item.packet))
+      .outbound(item.packet, this.#nowMs);
     switch (verdict.action) {
       case "forward":
-        return this.#onSegment(nat, rewritten(item, verdict.packet));
+        return this.#onSegment(node, rewritten(item, verdict.packet));
       case "hairpin":
-        return this.#descend(nat, rewritten(item, verdict.packet));
+        return this.#descend(node, rewritten(item, verdict.packet));
       case "reset":
-        return this.#descend(nat, { bytes: buildReset(item.bytes), packet: verdict.packet });
+        return this.#descend(node, { bytes: buildReset(item.bytes), packet: verdict.packet });
       case "drop":
-        return this.#drop(nat.name, verdict.reason);
+        return this.#drop(node.name, verdict.reason);
     }
   }
 
-  #inbound(nat: NatNode, item: Item): void {
-    if (!decrementTtl(item.bytes)) return this.#drop(nat.name, "ttl-expired");
-    const verdict = modelOf(nat, item).inbound(item.packet, this.#nowMs);
+  #inbound(node: NatNode, item: Item): void {
+    if (!decrementTtl(item.bytes)) return this.#drop(node.name, "ttl-expired");
+    const verdict = node.nat.forDestination(destinationIp(item.packet))
+      .inbound(item.packet, this.#nowMs);
     switch (verdict.action) {
       case "forward":
       case "hairpin":
-        return this.#descend(nat, rewritten(item, verdict.packet));
+        return this.#descend(node, rewritten(item, verdict.packet));
       case "reset":
-        return this.#onSegment(nat, { bytes: buildReset(item.bytes), packet: verdict.packet });
+        return this.#onSegment(node, { bytes: buildReset(item.bytes), packet: verdict.packet });
       case "drop":
-        return this.#drop(nat.name, verdict.reason);
+        return this.#drop(node.name, verdict.reason);
     }
   }
 
   /** A packet that a NAT hands to its inside. */
   #descend(nat: NatNode, item: Item): void {
-    const target = nat.inside.routes.get(destinationOf(item.packet));
+    const target = nat.inside.routes.get(destinationIp(item.packet));
     if (target === undefined) return this.#drop(nat.name, "no-route");
     this.#cross([[target.link, "down"]], item, () => this.#arrive(target, item));
   }
 
-  #arrive(target: Node, item: Item): void {
+  #arrive(target: LabNode, item: Item): void {
     if (target.kind === "nat") return this.#inbound(target, item);
     if (!this.#deliver(target.name, item.bytes)) return this.#drop(target.name, "receiver-full");
     const counters = this.#counters.get(target.name)!;
@@ -222,7 +227,7 @@ export class Internet {
   }
 
   /** Continues once the packet has crossed these links, if it does. */
-  #cross(links: readonly [Link, Direction][], { packet }: Item, arrived: () => void): void {
+  #cross(links: readonly [LabLink, Direction][], { packet }: Item, arrived: () => void): void {
     let delayMs = 0;
     for (const [link, direction] of links) {
       const crossing = link.cross(direction, packet, this.#nowMs, this.#random);
@@ -238,7 +243,7 @@ export class Internet {
     this.#drops.set(place, reasons.set(reason, (reasons.get(reason) ?? 0) + 1));
   }
 
-  #link(place: string): Link {
+  #link(place: string): LabLink {
     const link = place === INTERNET ? this.#wire : this.#nodes.get(place)?.link;
     if (link === undefined) throw new TypeError(`Cannot change ${place}: there is no such place`);
     return link;
@@ -257,25 +262,9 @@ interface Item {
   readonly packet: NatPacket;
 }
 
-function modelOf(nat: NatNode, { packet }: Item): Nat {
-  return ipFamily(destinationOf(packet)) === 6 ? nat.ipv6 : nat.ipv4;
-}
-
-function destinationOf(packet: NatPacket): string {
-  return packet.protocol === "icmp-error" ? packet.destinationIp : packet.destination.ip;
-}
-
 function rewritten({ bytes }: Item, packet: NatPacket): Item {
   rewritePacket(bytes, packet);
   return { bytes, packet };
-}
-
-function isBareSyn(packet: NatPacket): boolean {
-  return packet.protocol === "tcp" && packet.tcpFlags?.syn === true && !packet.tcpFlags.ack;
-}
-
-function asFirewall(behavior: NatBehavior): NatBehavior {
-  return { ...behavior, mapping: "none", tcp: { ...behavior.tcp, mapping: "none" } };
 }
 
 /** Enough for a 99th percentile; older ones are overwritten. */

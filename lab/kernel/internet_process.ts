@@ -10,13 +10,13 @@
 
 import type { ControlCommand, ControlReady, ControlReply } from "./control.ts";
 import { endPrograms, type HostNamespace, openHost } from "./host_namespace.ts";
-import { Internet } from "./internet.ts";
+import { LabInternet } from "./internet.ts";
 import { isReadable, type Libc, openLibc, pollDescriptors } from "./libc.ts";
 import { LineReader } from "./line_reader.ts";
 import { pcapHeader, pcapRecord } from "./pcap.ts";
 import type { LabPlan } from "./topology.ts";
 
-/** Carries packets between TUN devices as an {@linkcode Internet} says. */
+/** Carries packets between TUN devices as an {@linkcode LabInternet} says. */
 class InternetProcess {
   readonly #libc: Libc;
   readonly #lines: LineReader;
@@ -54,7 +54,7 @@ class InternetProcess {
 
   #carry(plan: LabPlan): void {
     const tuns = new Map(this.#hosts.map(({ name, tun }) => [name, tun]));
-    const internet = new Internet(plan, (host, bytes) => {
+    const internet = new LabInternet(plan, (host, bytes) => {
       this.#record(bytes);
       return this.#libc.write(tuns.get(host)!, bytes) === bytes.length;
     });
@@ -80,7 +80,7 @@ class InternetProcess {
     }
   }
 
-  #readPackets(host: HostNamespace, internet: Internet): void {
+  #readPackets(host: HostNamespace, internet: LabInternet): void {
     for (let i = 0; i < BATCH; i++) {
       const length = this.#libc.read(host.tun, this.#buffer);
       if (length <= 0) return;
@@ -90,7 +90,7 @@ class InternetProcess {
     }
   }
 
-  #answer(request: ControlCommand, internet: Internet): ControlReply {
+  #answer(request: ControlCommand, internet: LabInternet): ControlReply {
     try {
       switch (request.command) {
         case "set-behavior":

@@ -12,7 +12,7 @@ import type { LinkPlan } from "./topology.ts";
 export type Direction = "up" | "down";
 
 /** A link and its present state. */
-export class Link {
+export class LabLink {
   /** Where drops are counted. */
   readonly name: string;
   plan: LinkPlan;

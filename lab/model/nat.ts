@@ -17,14 +17,15 @@
  */
 
 import type { TransportAddress } from "../../lib/net/address.ts";
-import type {
-  IcmpErrorPacket,
-  NatDropReason,
-  NatPacket,
-  NatVerdict,
-  SessionPacket,
-  SessionProtocol,
-  TcpFlags,
+import {
+  type IcmpErrorPacket,
+  isBareSyn,
+  type NatDropReason,
+  type NatPacket,
+  type NatVerdict,
+  type SessionPacket,
+  type SessionProtocol,
+  type TcpFlags,
 } from "./nat_packet.ts";
 import { type NatBehavior, protocolBehavior } from "./nat_behavior.ts";
 import { endpointKey, type Mapping, NatTable, type Session } from "./nat_table.ts";
@@ -104,7 +105,7 @@ export class Nat {
     if (mapping === undefined) return this.#unsolicited(packet, "no-mapping");
 
     const session = this.#table.session(protocol, mapping.internal, source, nowMs);
-    if (session?.openedInside && isBareSyn(tcpFlags) && this.#behavior.crossedSyn === "drop") {
+    if (session?.openedInside && isBareSyn(packet) && this.#behavior.crossedSyn === "drop") {
       return drop("crossed-syn");
     }
     if (!this.#letsIn(mapping, source, nowMs)) return this.#unsolicited(packet, "filtered");
@@ -144,7 +145,7 @@ export class Nat {
   }
 
   #unsolicited(packet: SessionPacket, reason: NatDropReason): NatVerdict {
-    return isBareSyn(packet.tcpFlags) && this.#behavior.unsolicitedSyn === "reset"
+    return isBareSyn(packet) && this.#behavior.unsolicitedSyn === "reset"
       ? reset(packet)
       : drop(reason);
   }
@@ -241,7 +242,7 @@ export class Nat {
         break;
       case "tcp":
         if (packet.tcpFlags?.rst && resetEndsMapping) return this.#table.endSession(session);
-        trackTcp(session, direction, packet.tcpFlags ?? {});
+        trackTcp(session, direction, packet);
         session.expiresAtMs = nowMs + this.#tcpTimeoutMs(session);
         break;
     }
@@ -257,18 +258,18 @@ export class Nat {
   }
 }
 
-function trackTcp(session: Session, direction: "inbound" | "outbound", flags: TcpFlags): void {
+function trackTcp(
+  session: Session,
+  direction: "inbound" | "outbound",
+  packet: SessionPacket,
+): void {
   // A new SYN after RST or FIN begins a session anew.
-  if (session.closing && isBareSyn(flags)) {
+  if (session.closing && isBareSyn(packet)) {
     session.closing = session.passedInbound = session.passedOutbound = false;
   }
-  if (flags.rst || flags.fin) session.closing = true;
+  if (packet.tcpFlags?.rst || packet.tcpFlags?.fin) session.closing = true;
   else if (direction === "outbound") session.passedOutbound = true;
   else session.passedInbound = true;
-}
-
-function isBareSyn(flags: TcpFlags | undefined): boolean {
-  return flags?.syn === true && !flags.ack;
 }
 
 function drop(reason: NatDropReason): NatVerdict {

@@ -58,3 +58,15 @@ export type NatDropReason =
   | "no-session" // a RST or an ICMP error about nothing that was sent
   | "no-hairpinning"
   | "ports-exhausted";
+
+/** The address that a packet is sent to. */
+export function destinationIp(packet: NatPacket): string {
+  return packet.protocol === "icmp-error" ? packet.destinationIp : packet.destination.ip;
+}
+
+/** Whether a packet is a SYN without ACK, which opens a connection. */
+export function isBareSyn(
+  packet: NatPacket,
+): packet is SessionPacket & { readonly protocol: "tcp"; readonly tcpFlags: TcpFlags } {
+  return packet.protocol === "tcp" && packet.tcpFlags?.syn === true && !packet.tcpFlags.ack;
+}

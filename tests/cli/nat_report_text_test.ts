@@ -96,7 +96,7 @@ Deno.test("natReportText() says what is special", () => {
 Deno.test("natReportText() is short about what nobody answered", () => {
   assertEquals(natReportText(report(silentReport())).slice(3), [
     "UDP over IPv4  (102 ms, 19 packets)",
-    "  No answer from any server: this traffic does not pass.",
+    "  No server answered: this traffic is blocked.",
   ]);
 });
 

@@ -1,9 +1,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { Internet } from "../../lab/kernel/internet.ts";
+import { LabInternet } from "../../lab/kernel/internet.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import type { NatPacket, SessionPacket } from "../../lab/model/nat_packet.ts";
-import { parsePacket, rewritePacket } from "../../lab/kernel/packet.ts";
+import { parsePacket, rewritePacket } from "../../lab/kernel/ip_packet.ts";
 import { nat, planTopology, type Topology } from "../../lab/kernel/topology.ts";
 
 Deno.test("a packet reaches a public host through a NAT, and the answer comes back", () => {
@@ -164,12 +164,12 @@ Deno.test("drops are counted where they happen, with the reason", () => {
 
 /** An internet with virtual time, whose hosts only write down what they get. */
 class TestNetwork {
-  readonly internet: Internet;
+  readonly internet: LabInternet;
   readonly #arrived = new Map<string, string[]>();
   #nowMs = 0;
 
   constructor(topology: Topology) {
-    this.internet = new Internet(planTopology(topology), (host, bytes) => {
+    this.internet = new LabInternet(planTopology(topology), (host, bytes) => {
       this.#arrived.set(host, [...this.#arrived.get(host) ?? [], describe(parsePacket(bytes)!)]);
       return true;
     });

@@ -22,7 +22,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { Lab } from "../../lab/kernel/lab.ts";
 import { labTest } from "./lab_test_case.ts";
-import { parsePacket } from "../../lab/kernel/packet.ts";
+import { parsePacket } from "../../lab/kernel/ip_packet.ts";
 import { readCapture } from "../../lab/kernel/pcap.ts";
 import { NAT_KINDS, reportOf } from "../../lab/scenarios/punches/nat_kinds.ts";
 import { SERVER_IPS, SERVERS } from "../../lab/scenarios/punches/punch_lab.ts";

@@ -11,7 +11,7 @@ import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { type Combination, judge, nameOf } from "../../lab/scenarios/verdicts/combinations.ts";
 import type { Packet } from "../simnet/packet.ts";
-import { destinationIp } from "../simnet/packet.ts";
+import { destinationIp } from "../../lab/model/nat_packet.ts";
 import { type Lies, serveLies } from "./lying_server.ts";
 import { PRIMARY, SERVER_IPS, withScene, type World } from "./nat_simulation.ts";
 

@@ -15,7 +15,8 @@ import {
 } from "../../lib/net/address.ts";
 import type { DefaultGateway, LocalAddress, Network } from "../../lib/net/network.ts";
 import type { Link, LinkBehavior } from "./link.ts";
-import { destinationIp, type Packet, type UnreachableCode, unreachableFor } from "./packet.ts";
+import { destinationIp } from "../../lab/model/nat_packet.ts";
+import { type Packet, type UnreachableCode, unreachableFor } from "./packet.ts";
 import type { Random } from "./random.ts";
 import type { Router } from "./router.ts";
 import type { Node, Observe, Subnet } from "./subnet.ts";

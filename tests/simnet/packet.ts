@@ -39,11 +39,6 @@ export interface UnreachablePacket extends IcmpErrorPacket {
 /** The codes of ICMP type 3 that hosts tell apart. */
 export type UnreachableCode = "port-unreachable" | "host-unreachable";
 
-/** Where the packet goes. */
-export function destinationIp(packet: NatPacket): string {
-  return packet.protocol === "icmp-error" ? packet.destinationIp : packet.destination.ip;
-}
-
 /** The packet with the addresses that a NAT gave it. */
 export function readdress(packet: Packet, header: NatPacket): Packet {
   if (packet.protocol === "icmp-error") {
@@ -53,11 +48,6 @@ export function readdress(packet: Packet, header: NatPacket): Packet {
   }
   if (header.protocol === "icmp-error") throw new TypeError("Cannot readdress: an error");
   return { ...packet, source: header.source, destination: header.destination };
-}
-
-/** Whether it is a SYN without ACK: somebody dials. */
-export function isBareSyn(packet: Packet): packet is TcpPacket {
-  return packet.protocol === "tcp" && packet.tcpFlags.syn === true && !packet.tcpFlags.ack;
 }
 
 /** The RST that a segment gets which belongs to no connection; RFC 9293 §3.10.7.1. */

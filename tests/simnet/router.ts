@@ -4,12 +4,12 @@
  * @module
  */
 
-import { ipFamily } from "../../lib/net/address.ts";
-import { Nat } from "../../lab/model/nat.ts";
+import { DualStackNat } from "../../lab/model/dual_stack_nat.ts";
+import type { Nat } from "../../lab/model/nat.ts";
 import type { NatBehavior } from "../../lab/model/nat_behavior.ts";
-import type { NatVerdict } from "../../lab/model/nat_packet.ts";
+import { destinationIp, isBareSyn, type NatVerdict } from "../../lab/model/nat_packet.ts";
 import type { Link, LinkBehavior } from "./link.ts";
-import { destinationIp, isBareSyn, type Packet, readdress, resetFor } from "./packet.ts";
+import { type Packet, readdress, resetFor } from "./packet.ts";
 import type { Random } from "./random.ts";
 import { type Node, type Observe, Subnet } from "./subnet.ts";
 
@@ -37,10 +37,11 @@ export class Router implements Node {
   readonly name: string;
   readonly link: Link;
   readonly inside: Subnet;
+  /** For IPv4. */
   readonly nat: Nat;
   /** May be changed at any time. */
   blocks: readonly ("udp" | "tcp")[];
-  readonly #firewall: Nat;
+  readonly #nats: DualStackNat;
   readonly #observe: Observe;
   readonly #sendOutside: (packet: Packet) => void;
 
@@ -57,8 +58,8 @@ export class Router implements Node {
     this.name = name;
     this.link = options.link;
     this.blocks = options.blocks;
-    this.nat = new Nat(externalIps, behavior, random);
-    this.#firewall = new Nat([], withoutTranslation(behavior), random);
+    this.#nats = new DualStackNat(externalIps, behavior, random);
+    this.nat = this.#nats.ipv4;
     this.#observe = observe;
     this.inside = new Subnet(`inside ${name}`, observe, (packet) => this.#leave(packet));
     this.#sendOutside = options.outside.attach(this, options.link);
@@ -67,13 +68,14 @@ export class Router implements Node {
   /** As {@linkcode Node.leadsTo}. */
   leadsTo(ip: string): boolean {
     if (this.nat.externalIps.includes(ip)) return true;
-    return this.#boxFor(ip).behavior.mapping === "none" && this.inside.leadsTo(ip);
+    return !this.#nats.translates(ip) && this.inside.leadsTo(ip);
   }
 
   /** A packet from outside. */
   receive(packet: Packet): void {
     if (this.#isBlocked(packet)) return;
-    const verdict = this.#boxFor(destinationIp(packet)).inbound(packet, performance.now());
+    const verdict = this.#nats.forDestination(destinationIp(packet))
+      .inbound(packet, performance.now());
     this.#apply(verdict, packet, {
       forward: (translated) => this.inside.deliver(translated),
       reset: this.#sendOutside,
@@ -83,7 +85,8 @@ export class Router implements Node {
   /** A packet from inside. */
   #leave(packet: Packet): void {
     if (this.#isBlocked(packet)) return;
-    const verdict = this.#boxFor(destinationIp(packet)).outbound(packet, performance.now());
+    const verdict = this.#nats.forDestination(destinationIp(packet))
+      .outbound(packet, performance.now());
     this.#apply(verdict, packet, {
       forward: this.#sendOutside,
       reset: (refusal) => this.inside.deliver(refusal),
@@ -112,17 +115,9 @@ export class Router implements Node {
     }
   }
 
-  #boxFor(ip: string): Nat {
-    return ipFamily(ip) === 4 ? this.nat : this.#firewall;
-  }
-
   #isBlocked(packet: Packet): boolean {
     if (packet.protocol === "icmp-error" || !this.blocks.includes(packet.protocol)) return false;
     this.#observe(this.name, "blocked", packet);
     return true;
   }
-}
-
-function withoutTranslation(behavior: NatBehavior): NatBehavior {
-  return { ...behavior, mapping: "none", tcp: { ...behavior.tcp, mapping: "none" } };
 }

@@ -6,7 +6,8 @@
 
 import { ipScope } from "../../lib/net/address.ts";
 import type { Link } from "./link.ts";
-import { destinationIp, type Packet } from "./packet.ts";
+import { destinationIp } from "../../lab/model/nat_packet.ts";
+import type { Packet } from "./packet.ts";
 
 /** What a link leads to. */
 export interface Node {

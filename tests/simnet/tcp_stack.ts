@@ -18,7 +18,8 @@ import type {
   TcpListener,
 } from "../../lib/net/network.ts";
 import type { HostSystem } from "./host.ts";
-import { isBareSyn, resetFor, type TcpPacket, type UnreachablePacket } from "./packet.ts";
+import { isBareSyn } from "../../lab/model/nat_packet.ts";
+import { resetFor, type TcpPacket, type UnreachablePacket } from "./packet.ts";
 import { covers, ephemeralPort, requireOwn } from "./ports.ts";
 import { randomInteger } from "./random.ts";
 import { SimTcpConnection, toNetworkError } from "./tcp_connection.ts";

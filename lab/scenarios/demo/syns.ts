@@ -5,7 +5,7 @@
  */
 
 import { formatTransportAddress } from "../../../lib/net/address.ts";
-import { parsePacket } from "../../kernel/packet.ts";
+import { parsePacket } from "../../kernel/ip_packet.ts";
 import { readCapture } from "../../kernel/pcap.ts";
 import type { Teller } from "./teller.ts";
 

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { NatPacket } from "../../lab/model/nat_packet.ts";
-import { decrementTtl, parsePacket, rewritePacket } from "../../lab/kernel/packet.ts";
+import { decrementTtl, parsePacket, rewritePacket } from "../../lab/kernel/ip_packet.ts";
 
 /**
  * Packets before and after Linux's own NAT (nftables, `snat to 198.51.100.1:40000-40999`), captured on both
