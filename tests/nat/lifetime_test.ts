@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
-import { withServer } from "./nat_simulation.ts";
+import { withServer } from "../scenes/nat_scene.ts";
 
 for (
   const [udpTimeoutMs, expected] of [

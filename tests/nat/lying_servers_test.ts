@@ -13,7 +13,7 @@ import { type Combination, judge, nameOf } from "../../lab/scenarios/verdicts/co
 import type { Packet } from "../simnet/packet.ts";
 import { destinationIp } from "../../lab/model/nat_packet.ts";
 import { type Lies, serveLies } from "./lying_server.ts";
-import { PRIMARY, SERVER_IPS, withScene, type World } from "./nat_simulation.ts";
+import { PRIMARY, type RunningNatScene, SERVER_IPS, withScene } from "../scenes/nat_scene.ts";
 
 const NATS: readonly Combination[] = [
   NAT_BEHAVIORS.fullCone,
@@ -223,7 +223,7 @@ async function testWith(
   nat: Combination,
   servers: string[],
 ): Promise<{ udp: FamilyReport; packets: Packet[] }> {
-  return await withScene({ nat }, async ({ internet, server, test }: World) => {
+  return await withScene({ nat }, async ({ internet, server, test }: RunningNatScene) => {
     const packets: Packet[] = [];
     internet.onPacket = ({ at, what, packet }) => {
       if (at === "client" && what === "sent") packets.push(packet);

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/as
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { Network } from "../../lib/net/network.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
-import { type Scene, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";
+import { type NatScene, SERVER_IPS, withScene, withServer } from "../scenes/nat_scene.ts";
 
 Deno.test("testNat() rejects invalid options", async () => {
   await withScene({}, async ({ test }) => {
@@ -17,7 +17,7 @@ Deno.test("testNat() rejects invalid options", async () => {
 });
 
 Deno.test("testNat() rejects with the signal's own reason, and leaves nothing open", async () => {
-  const scene: Scene = { nat: NAT_BEHAVIORS.symmetric, resolveMs: 20, link: { loss: 0.05 } };
+  const scene: NatScene = { nat: NAT_BEHAVIORS.symmetric, resolveMs: 20, link: { loss: 0.05 } };
   for (let atMs = 0; atMs < 900; atMs += atMs < 200 ? 7 : 61) {
     await withServer({ ...scene, seed: atMs + 1 }, async ({ internet, server, test, time }) => {
       internet.names.set("stun.example.net", [SERVER_IPS[0]]);

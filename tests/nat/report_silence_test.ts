@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
-import { PRIMARY, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";
+import { PRIMARY, SERVER_IPS, withScene, withServer } from "../scenes/nat_scene.ts";
 
 Deno.test("testNat() reports blocked UDP within 4 s, and what works over TCP", async () => {
   await withServer({ router: { blocks: ["udp"] } }, async ({ test, time }) => {

@@ -5,7 +5,7 @@ import type { Network } from "../../lib/net/network.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
-import { PRIMARY, type Scene, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";
+import { type NatScene, PRIMARY, SERVER_IPS, withScene, withServer } from "../scenes/nat_scene.ts";
 
 const PUBLIC_IP = "203.0.113.77";
 
@@ -28,7 +28,7 @@ Deno.test("testNat() reports a host that anyone can reach as open", async () => 
 });
 
 Deno.test("testNat() distinguishes a firewall from a NAT", async () => {
-  const scene: Scene = {
+  const scene: NatScene = {
     router: { behavior: NAT_BEHAVIORS.firewall },
     host: { addresses: [PUBLIC_IP] },
   };
@@ -44,7 +44,7 @@ Deno.test("testNat() distinguishes a firewall from a NAT", async () => {
 });
 
 Deno.test("testNat() tests IPv6 behind a firewall and IPv4 behind a NAT at the same time", async () => {
-  const scene: Scene = { host: { addresses: ["192.168.1.2", "2001:db8:1::2"] } };
+  const scene: NatScene = { host: { addresses: ["192.168.1.2", "2001:db8:1::2"] } };
   await withScene(scene, async ({ internet, test }) => {
     const dual = internet.host("dual", {
       addresses: ["203.0.113.29", "203.0.113.30", "2001:db8::9", "2001:db8::10"],
@@ -162,7 +162,7 @@ Deno.test("testNat() reports TCP and UDP separately, and mentions the difference
   const tcpOnly = {
     tcp: { mapping: "address-and-port-dependent", allocation: { kind: "random" } },
   };
-  await withServer({ nat: tcpOnly as Scene["nat"] }, async ({ test }) => {
+  await withServer({ nat: tcpOnly as NatScene["nat"] }, async ({ test }) => {
     const { udp, tcp, verdict } = await test();
     assertEquals(udp.ipv4!.rfc3489Name, "Port Restricted Cone NAT");
     assertEquals(tcp.ipv4!.rfc3489Name, "Symmetric NAT");

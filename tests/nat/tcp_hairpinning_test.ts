@@ -3,12 +3,12 @@ import { delay } from "@std/async/delay";
 import { hairpinsTcp } from "../../lib/nat/hairpinning.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
-import { withScene, type World } from "./nat_simulation.ts";
+import { type RunningNatScene, withScene } from "../scenes/nat_scene.ts";
 
 const LOCAL = { ip: "0.0.0.0", port: 5000 };
 
 /** The external address of port 5000, which a connection keeps open. */
-async function openPort({ client, server }: World) {
+async function openPort({ client, server }: RunningNatScene) {
   const stack = new DisposableStack();
   const listener = stack.use(await server.network.listenTcp({ ip: "0.0.0.0", port: 80 }));
   const remote = { ip: server.addresses[0]!, port: 80 };
@@ -47,7 +47,7 @@ Deno.test("hairpinsTcp() is not held up by another host that connects and stays 
   await simulate(async ({ internet, time }) => {
     const [client, router, outsider] = ["client", "router", "outsider"].map((name) =>
       internet.host(name, { link: { delayMs: 5 } })
-    ) as [World["client"], World["client"], World["client"]];
+    ) as [RunningNatScene["client"], RunningNatScene["client"], RunningNatScene["client"]];
     // Not this host, but something that answers at the external address.
     using web = await router.network.listenTcp({ ip: "0.0.0.0", port: 5000 });
     const external = { ip: router.addresses[0]!, port: 5000 };
@@ -64,7 +64,7 @@ Deno.test("hairpinsTcp() does not mistake another host's bytes for its own", asy
   await simulate(async ({ internet }) => {
     const [client, router, outsider] = ["client", "router", "outsider"].map((name) =>
       internet.host(name, { link: { delayMs: 5 } })
-    ) as [World["client"], World["client"], World["client"]];
+    ) as [RunningNatScene["client"], RunningNatScene["client"], RunningNatScene["client"]];
     using web = await router.network.listenTcp({ ip: "0.0.0.0", port: 5000 });
     const external = { ip: router.addresses[0]!, port: 5000 };
     const test = hairpinsTcp(client.network, LOCAL, external, AbortSignal.timeout(500));

@@ -7,7 +7,7 @@ import {
   nameOf,
 } from "../../lab/scenarios/verdicts/combinations.ts";
 import type { LinkBehavior } from "../simnet/link.ts";
-import { ALTERNATE, PRIMARY, withServer } from "./nat_simulation.ts";
+import { ALTERNATE, PRIMARY, withServer } from "../scenes/nat_scene.ts";
 
 const RTT_MS = 51;
 

@@ -14,7 +14,7 @@ import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import type { KeyPair } from "../../lib/noise/key_pair.ts";
 import { punch, type PunchedConn } from "../../lib/punch/punch.ts";
 import type { SignalChannel } from "../../lib/signal/channel.ts";
-import { SERVERS, type TestHub } from "./place.ts";
+import { SERVERS, type TestHub } from "../scenes/peer_scene.ts";
 import type { Host } from "../simnet/host.ts";
 
 /** How to knock. */

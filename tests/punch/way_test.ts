@@ -6,7 +6,7 @@ import type { PathKind } from "../../lib/punch/plan_types.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { Internet } from "../simnet/internet.ts";
-import { play, playBetween, type Scene, type SceneResult } from "./scene.ts";
+import { play, playBetween, type Scene, type SceneResult } from "../scenes/punch_scene.ts";
 
 const { portRestricted, fullCone, symmetric } = NAT_BEHAVIORS;
 const CONES = { a: portRestricted, b: portRestricted };
