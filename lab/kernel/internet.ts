@@ -1,9 +1,9 @@
 /**
- * Every LAN, NAT and wire between the hosts of a plan, without any I/O: packets come in from hosts, wait for
- * their delay, are translated by the NATs on their way, and go out to hosts. Time is an argument.
+ * All LANs, NATs and links between the hosts of a plan, without any I/O: packets arrive from hosts, wait for
+ * their delay, are translated by the NATs on their path, and are delivered to hosts. Time is an argument.
  *
- * A packet climbs from segment to segment, through the NAT above each, until it is on a segment where its
- * destination is known; from there it descends.
+ * A packet climbs from segment to segment, through the NAT above each, until it reaches a segment where its
+ * destination is known. From there it descends.
  *
  * @module
  */
@@ -31,7 +31,7 @@ import { addRoute, type HostNode, type LabNode, type NatNode, type Segment } fro
 import { buildReset } from "./tcp_reset.ts";
 import { type HostPlan, INTERNET, type LabPlan, type LinkPlan, type NatPlan } from "./topology.ts";
 
-/** Hands a packet to a host; `false` if the host did not take it. */
+/** Delivers a packet to a host; returns `false` if the host did not accept it. */
 export type Deliver = (host: string, bytes: Uint8Array<ArrayBuffer>) => boolean;
 
 /** The network of a plan. */
@@ -57,12 +57,12 @@ export class LabInternet {
     for (const hostPlan of plan.hosts) this.#addHost(hostPlan);
   }
 
-  /** When something is due next. */
+  /** When the next event is due. */
   get nextDueMs(): number | undefined {
     return this.#queue.nextDueMs;
   }
 
-  /** Takes a packet from a host. The bytes are the network's from now on. */
+  /** Accepts a packet from a host, and takes ownership of the bytes. */
   send(host: string, bytes: Uint8Array<ArrayBuffer>, nowMs: number): void {
     this.#nowMs = nowMs;
     const node = this.#nodes.get(host)!;
@@ -74,7 +74,7 @@ export class LabInternet {
     this.#onSegment(node, { bytes, packet });
   }
 
-  /** Delivers and moves on all that is due. */
+  /** Processes all events that are due. */
   advance(nowMs: number): void {
     for (let due = this.#queue.popDue(nowMs); due !== undefined; due = this.#queue.popDue(nowMs)) {
       this.#nowMs = nowMs;
@@ -83,7 +83,7 @@ export class LabInternet {
     }
   }
 
-  /** @throws {TypeError} if there is no such NAT, or if it would begin or cease to translate */
+  /** @throws {TypeError} if there is no such NAT, or if a NAT would become a firewall or the reverse */
   setBehavior(natName: string, behavior: NatBehavior): void {
     const { nat } = this.#natNode(natName);
     if ((nat.ipv4.behavior.mapping === "none") !== (behavior.mapping === "none")) {
@@ -100,7 +100,7 @@ export class LabInternet {
   }
 
   /**
-   * Changes the link of a host or a NAT, or the way across the internet.
+   * Changes the link of a host or NAT, or the path across the internet.
    *
    * @throws {TypeError} if there is no such place
    */
@@ -109,7 +109,7 @@ export class LabInternet {
   }
 
   /**
-   * Drops everything from `fromMs` until `untilMs`, both on the clock of {@linkcode LabInternet.send}.
+   * Drops all packets from `fromMs` until `untilMs`, both on the clock of {@linkcode LabInternet.send}.
    *
    * @throws {TypeError} if there is no such place
    */
@@ -118,7 +118,7 @@ export class LabInternet {
   }
 
   /**
-   * Drops all packets of these protocols, and of no others any more.
+   * Drops all packets of these protocols from now on, and only of these.
    *
    * @throws {TypeError} if there is no such place
    */
@@ -161,15 +161,15 @@ export class LabInternet {
     for (const ip of [...plan.ipv4, ...plan.ipv6]) addRoute(outside, ip, node);
   }
 
-  /** A packet that `from` has sent to the segment outside it. */
+  /** Handles a packet that `from` sends to the segment outside it. */
   #onSegment(from: LabNode, item: Item): void {
     const segment = from.outside;
     const destination = destinationIp(item.packet);
     const target = segment.routes.get(destination);
     if (target !== undefined) {
-      const way: [LabLink, Direction][] = [[from.link, "up"], [target.link, "down"]];
-      if (segment.above === undefined) way.push([this.#wire, "up"]);
-      this.#cross(way, item, () => this.#arrive(target, item));
+      const path: [LabLink, Direction][] = [[from.link, "up"], [target.link, "down"]];
+      if (segment.above === undefined) path.push([this.#wire, "up"]);
+      this.#cross(path, item, () => this.#arrive(target, item));
     } else if (segment.above === undefined) {
       this.#drop(from.name, "no-route");
     } else if (segment.gatewayIp === destination) {
@@ -211,7 +211,7 @@ export class LabInternet {
     }
   }
 
-  /** A packet that a NAT hands to its inside. */
+  /** Delivers a packet to the inside of a NAT. */
   #descend(nat: NatNode, item: Item): void {
     const target = nat.inside.routes.get(destinationIp(item.packet));
     if (target === undefined) return this.#drop(nat.name, "no-route");
@@ -226,7 +226,7 @@ export class LabInternet {
     if (isBareSyn(item.packet)) counters.receivedSyns++;
   }
 
-  /** Continues once the packet has crossed these links, if it does. */
+  /** Calls `arrived` once the packet has crossed all links, unless one of them drops it. */
   #cross(links: readonly [LabLink, Direction][], { packet }: Item, arrived: () => void): void {
     let delayMs = 0;
     for (const [link, direction] of links) {
@@ -256,7 +256,7 @@ export class LabInternet {
   }
 }
 
-/** A packet on its way, as bytes and as what a NAT sees of them. */
+/** A packet in transit, as bytes and as a NAT sees it. */
 interface Item {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly packet: NatPacket;
@@ -267,5 +267,5 @@ function rewritten({ bytes }: Item, packet: NatPacket): Item {
   return { bytes, packet };
 }
 
-/** Enough for a 99th percentile; older ones are overwritten. */
+/** Enough for a 99th percentile; older samples are overwritten. */
 const LATENESS_SAMPLES = 20_000;

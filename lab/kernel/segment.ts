@@ -1,5 +1,5 @@
 /**
- * Who is attached to what, and which addresses are known where.
+ * Segments: which hosts and NATs are attached to which LAN, and the routes on each.
  *
  * @module
  */
@@ -7,19 +7,19 @@
 import type { LabLink } from "./link.ts";
 import type { DualStackNat } from "../model/dual_stack_nat.ts";
 
-/** A LAN, or the public internet: the nodes that reach each other without a NAT. */
+/** A LAN or the public internet: nodes that reach each other without a NAT. */
 export interface Segment {
-  /** The NAT that leads on; none on the public internet. */
+  /** The NAT towards the internet; `undefined` on the public internet. */
   above: NatNode | undefined;
   readonly gatewayIp: string | undefined;
-  /** Who gets what, by destination address. */
+  /** Nodes by destination address. */
   readonly routes: Map<string, LabNode>;
 }
 
-/** Who stands on a segment. */
+/** A node on a segment. */
 export type LabNode = HostNode | NatNode;
 
-/** A host and its link. */
+/** A host, and its link. */
 export interface HostNode {
   readonly kind: "host";
   readonly name: string;
@@ -27,7 +27,7 @@ export interface HostNode {
   readonly link: LabLink;
 }
 
-/** A NAT, its link and what is inside it. */
+/** A NAT, its link, and the segment behind it. */
 export interface NatNode {
   readonly kind: "nat";
   readonly name: string;
@@ -37,7 +37,7 @@ export interface NatNode {
   readonly nat: DualStackNat;
 }
 
-/** Makes an address known on a segment, and above it as far as nothing translates it. */
+/** Adds a route to a segment, and to those above it as long as no NAT translates the address. */
 export function addRoute(segment: Segment, ip: string, node: LabNode): void {
   segment.routes.set(ip, node);
   const { above } = segment;

@@ -1,5 +1,5 @@
 /**
- * Routers: a subnet behind a NAT or a firewall.
+ * Routers of the simulated internet: a subnet behind a NAT or a firewall.
  *
  * @module
  */
@@ -13,24 +13,24 @@ import { type Packet, readdress, resetFor } from "./packet.ts";
 import type { Random } from "./random.ts";
 import { type Node, type Observe, Subnet } from "./subnet.ts";
 
-/** How to build a router. */
+/** The settings of a router. */
 export interface RouterOptions {
-  /** `mapping: "none"` makes a firewall: what is behind it keeps its public addresses. */
+  /** `mapping: "none"` makes it a firewall; hosts behind it keep their public addresses. */
   readonly behavior: NatBehavior;
-  /** The router that this one is behind, such as a carrier's NAT; the public internet without it. */
+  /** The router in front of this one, such as a carrier's NAT. Default: none. */
   readonly behind?: Router;
-  /** The addresses outside; one is chosen if none is given. */
+  /** The external addresses. Default: one chosen automatically. */
   readonly externalIps?: readonly string[];
-  /** The first three numbers of the addresses inside, such as `"192.168.1"`. */
+  /** The first three numbers of the addresses inside, such as `"192.168.1"`. Default: chosen automatically. */
   readonly lan?: string;
-  /** Between the router and the network outside. */
+  /** The link between the router and the network outside. */
   readonly link?: LinkBehavior;
-  /** Protocols that the router lets through in no direction. */
+  /** Protocols that the router blocks in both directions. */
   readonly blocks?: readonly ("udp" | "tcp")[];
 }
 
 /**
- * One subnet's way out. IPv4 is treated by the NAT; IPv6 is routed, through a firewall that filters as the
+ * The gateway of one subnet. It translates IPv4, and routes IPv6 through a firewall that filters as the
  * NAT does.
  */
 export class Router implements Node {
@@ -39,7 +39,7 @@ export class Router implements Node {
   readonly inside: Subnet;
   /** For IPv4. */
   readonly nat: Nat;
-  /** May be changed at any time. */
+  /** Can be changed at any time. */
   blocks: readonly ("udp" | "tcp")[];
   readonly #nats: DualStackNat;
   readonly #observe: Observe;
@@ -71,7 +71,7 @@ export class Router implements Node {
     return !this.#nats.translates(ip) && this.inside.leadsTo(ip);
   }
 
-  /** A packet from outside. */
+  /** Handles a packet from outside. */
   receive(packet: Packet): void {
     if (this.#isBlocked(packet)) return;
     const verdict = this.#nats.forDestination(destinationIp(packet))
@@ -82,7 +82,7 @@ export class Router implements Node {
     });
   }
 
-  /** A packet from inside. */
+  /** Handles a packet from inside. */
   #leave(packet: Packet): void {
     if (this.#isBlocked(packet)) return;
     const verdict = this.#nats.forDestination(destinationIp(packet))

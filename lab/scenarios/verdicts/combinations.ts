@@ -1,5 +1,5 @@
 /**
- * The NATs of the verdict matrix, and what a right verdict on each says.
+ * The NATs of the verdict matrix, and the judgement of verdicts on them.
  *
  * @module
  */
@@ -19,7 +19,7 @@ export interface Combination {
   readonly allocation: NatAllocation;
 }
 
-/** How a verdict compares with what the NAT was told to do. */
+/** How a verdict compares with the NAT's settings. */
 export type Judgement = "right" | "unknown" | "wrong";
 
 /** All nine pairs of mapping and filtering, with each allocation. */
@@ -37,12 +37,12 @@ export function nameOf({ mapping, filtering, allocation }: Combination): string 
   return `${SHORT[mapping]}M+${SHORT[filtering]}F ${allocation.kind}${delta}`;
 }
 
-/** The behaviour to set on a NAT of the lab. */
+/** The settings of a NAT in the lab. */
 export function behaviorOf(combination: Combination): Partial<NatBehavior> {
   return combination;
 }
 
-/** Each part of a verdict, judged. */
+/** Judges each part of a verdict. */
 export function judge(
   combination: Combination,
   report: Pick<FamilyReport, "mapping" | "filtering" | "allocation">,
@@ -63,7 +63,7 @@ function compare(expected: string, found: string): Judgement {
   return found === expected ? "right" : found === "unknown" ? "unknown" : "wrong";
 }
 
-/** Those of the matrix: of each kind one, of the sequential kind three. */
+/** The allocations of the matrix: one of each kind, but three sequential ones. */
 export const ALLOCATIONS: readonly NatAllocation[] = [
   { kind: "preserving" },
   { kind: "offset", delta: 1000 },
