@@ -45,7 +45,7 @@ labTest(
         },
         internet: { rttMs: 2 * DELAY_MS },
       });
-      await STUN_SERVERS.ours(lab.host("servers"));
+      await STUN_SERVERS.punchline(lab.host("servers"));
       const [earlier, later] = [lab.host("earlier"), lab.host("later")];
       const programs = [earlier, later].map((host) => new PunchProgram(host));
       const report = reportOf(NAT_KINDS.portRestricted);

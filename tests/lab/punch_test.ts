@@ -77,7 +77,7 @@ labTest(
     });
     const servers = lab.host("servers");
     const ipv6 = servers.ips.at(-1)!;
-    await STUN_SERVERS.ours(servers);
+    await STUN_SERVERS.punchline(servers);
     const cli = new URL("../../cli.ts", import.meta.url);
     const args = denoArgs(cli, ["serve", "--address", ipv6, "--json"]);
     await servers.serve(Deno.execPath(), args, { ready: /listening/ });

@@ -17,7 +17,7 @@ for (const alternateKnown of [false, true]) {
     async () => {
       const cells = await runMatrix({
         combinations: combinations([{ kind: "random" }]),
-        servers: ["ours", "coturn", "vovida"],
+        servers: ["punchline", "coturn", "vovida"],
         runs: 1,
         internet: { rttMs: 50 },
         alternateKnown,
@@ -32,7 +32,7 @@ for (const alternateKnown of [false, true]) {
 labTest("no verdict is wrong if packets are lost, late and out of order", async () => {
   const cells = await runMatrix({
     combinations: combinations([{ kind: "sequential", delta: 1 }]),
-    servers: ["ours"],
+    servers: ["punchline"],
     runs: 2,
     internet: { rttMs: 50, jitterMs: 10, loss: 0.05 },
     alternateKnown: false,

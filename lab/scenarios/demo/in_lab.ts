@@ -23,7 +23,7 @@ export async function playInLab(narrator: Narrator): Promise<void> {
     },
     internet: { rttMs: RTT_MS },
   });
-  await STUN_SERVERS.ours(lab.host("server"));
+  await STUN_SERVERS.punchline(lab.host("server"));
   const [alice, bob] = [lab.host("alice"), lab.host("bob")];
   const programs = [new PunchProgram(alice), new PunchProgram(bob)] as const;
   const testers = [new NatTester(alice), new NatTester(bob)] as const;

@@ -67,7 +67,7 @@ export class PeerLab implements AsyncDisposable {
       },
       internet,
     });
-    await STUN_SERVERS.ours(lab.host("servers"));
+    await STUN_SERVERS.punchline(lab.host("servers"));
     await startBroker(lab);
     await lab.host("relay").serve("turnserver", [
       ...["-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file", "stdout", "-L", RELAY_IP],

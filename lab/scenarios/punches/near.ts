@@ -48,7 +48,7 @@ async function runScene(scene: NearScene, runs: number): Promise<PunchRun[]> {
     hosts: { servers: { addresses: SERVER_IPS }, ...scene.hosts },
     internet: { rttMs: RTT_MS },
   });
-  await STUN_SERVERS.ours(lab.host("servers"));
+  await STUN_SERVERS.punchline(lab.host("servers"));
   const names = "b" in scene.hosts ? ["a", "b"] as const : ["a", "a"] as const;
   const hosts = names.map((name) => lab.host(name));
   if (scene.isolated) await isolate(hosts);

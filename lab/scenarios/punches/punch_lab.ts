@@ -62,7 +62,7 @@ export class PunchLab implements AsyncDisposable {
       },
       internet,
     });
-    await STUN_SERVERS.ours(lab.host("servers"));
+    await STUN_SERVERS.punchline(lab.host("servers"));
     return new PunchLab(lab);
   }
 

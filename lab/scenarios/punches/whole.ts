@@ -29,7 +29,7 @@ export async function runWholePunches(
       b: { behind: home() },
     },
   });
-  await STUN_SERVERS.ours(lab.host("servers"));
+  await STUN_SERVERS.punchline(lab.host("servers"));
   const programs = ["a", "b"].map((name) => new PunchProgram(lab.host(name)));
   const report = reportOf(NAT_KINDS.portRestricted);
   const [a, b] = programs.map((program) => ({ program, report }));

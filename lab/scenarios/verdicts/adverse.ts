@@ -32,7 +32,7 @@ export async function runAdverse(
 ): Promise<AdverseResult[]> {
   await using lab = await Lab.start({
     hosts: {
-      ours: { addresses: [OURS, OTHER] },
+      honest: { addresses: [HONEST, ALTERNATE] },
       ...Object.fromEntries(
         LIE_NAMES.map((lie, index) => [lie, { addresses: addressesOf(index) }]),
       ),
@@ -40,13 +40,13 @@ export async function runAdverse(
     },
     internet: { rttMs: 51 },
   });
-  await STUN_SERVERS.ours(lab.host("ours"));
+  await STUN_SERVERS.punchline(lab.host("honest"));
   const program = new URL("lying_stun.ts", import.meta.url);
   await Promise.all(
     LIE_NAMES.map((lie, index) =>
       lab.host(lie).serve(
         Deno.execPath(),
-        denoArgs(program, [lie, ...addressesOf(index), OTHER]),
+        denoArgs(program, [lie, ...addressesOf(index), ALTERNATE]),
         { ready: /ready/ },
       )
     ),
@@ -117,8 +117,8 @@ function addressesOf(index: number): [string, string] {
   return [`203.0.113.${20 + 2 * index}`, `203.0.113.${21 + 2 * index}`];
 }
 
-const OURS = "203.0.113.10";
-const OTHER = "203.0.113.11";
+const HONEST = "203.0.113.10";
+const ALTERNATE = "203.0.113.11";
 
 /** An address without a host. */
 const DEAD_SERVER = "203.0.113.249";
@@ -147,43 +147,43 @@ export const ADVERSE_NATS: readonly Combination[] = [
 const CONDITIONS: readonly Condition[] = [
   ...[400, 560].map((rttMs): Condition => ({
     name: `RTT ${rttMs} ms`,
-    options: { servers: [OURS] },
+    options: { servers: [HONEST] },
     begin: (lab) => lab.setInternet({ rttMs }),
     end: (lab) => lab.setInternet({ rttMs: 51 }),
   })),
   ...[20, 70, 110].map((afterMs): Condition => ({
     name: `2 s outage after ${afterMs} ms`,
-    options: { servers: [OURS] },
+    options: { servers: [HONEST] },
     begin: (lab) => lab.outage("internet", { afterMs, forMs: 2000 }),
   })),
-  { name: "first server dead", options: { servers: [DEAD_SERVER, OURS] } },
-  { name: "second server dead", options: { servers: [OURS, DEAD_SERVER] } },
+  { name: "first server dead", options: { servers: [DEAD_SERVER, HONEST] } },
+  { name: "second server dead", options: { servers: [HONEST, DEAD_SERVER] } },
   ...LIE_NAMES.flatMap((lie, index): Condition[] => {
     const [address] = addressesOf(index);
     const alone: Condition = { name: `server ${LIES[lie]}`, options: { servers: [address] } };
     const withHonest: Condition = {
       name: `${alone.name}, with an honest one`,
-      options: { servers: [address, OURS] },
+      options: { servers: [address, HONEST] },
     };
     return [alone, withHonest];
   }),
   {
     name: "UDP blocked",
-    options: { servers: [OURS], transports: ["udp", "tcp"] },
+    options: { servers: [HONEST], transports: ["udp", "tcp"] },
     begin: (lab) => lab.block("internet", "udp"),
     end: (lab) => lab.block("internet"),
     judge: judgeDifficulty("blocked"),
   },
   {
     name: "UDP blocked, testing only UDP",
-    options: { servers: [OURS] },
+    options: { servers: [HONEST] },
     begin: (lab) => lab.block("internet", "udp"),
     end: (lab) => lab.block("internet"),
     judge: judgeDifficulty("blocked"),
   },
   {
     name: "nothing comes back",
-    options: { servers: [OURS], transports: ["udp", "tcp"] },
+    options: { servers: [HONEST], transports: ["udp", "tcp"] },
     begin: (lab) => lab.block("internet", "udp", "tcp", "icmp"),
     end: (lab) => lab.block("internet"),
     judge: judgeDifficulty("offline"),

@@ -1,5 +1,5 @@
 /**
- * The STUN servers that NAT tests run with: this library's (`ours`), coturn (RFC 5780) and vovida's (RFC 3489).
+ * The STUN servers that NAT tests run with: this library's, coturn (RFC 5780) and vovida's (RFC 3489).
  *
  * @module
  */
@@ -11,7 +11,7 @@ export type ServerName = keyof typeof STUN_SERVERS;
 
 /** How to start each server in a host with two addresses. */
 export const STUN_SERVERS = {
-  ours: (host: LabHost) => {
+  punchline: (host: LabHost) => {
     const cli = new URL("../../../cli.ts", import.meta.url);
     const [address, alternate] = host.ips as [string, string];
     const args = ["serve", "--address", address, "--alternate", alternate, "--json"];

@@ -35,7 +35,7 @@ export const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<
   verdicts: (options) =>
     matrixSuite(options, {
       combinations: combinations(),
-      servers: ["ours", "coturn", "vovida"],
+      servers: ["punchline", "coturn", "vovida"],
       runs: 1,
       internet: { rttMs: 50 },
     }),
@@ -43,7 +43,7 @@ export const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<
   loss: (options) =>
     matrixSuite(options, {
       combinations: combinations(),
-      servers: ["ours"],
+      servers: ["punchline"],
       runs: 20,
       internet: { rttMs: 50, loss: 0.05, jitterMs: 10 },
     }),
@@ -107,7 +107,7 @@ async function timesSuite({ runs = 15, print }: SuiteOptions): Promise<SuiteResu
     const measure = (loss: number) =>
       runMatrix({
         combinations: TIMED,
-        servers: ["ours"],
+        servers: ["punchline"],
         runs,
         internet: { rttMs: TIMES_RTT_MS, loss },
         alternateKnown,
