@@ -126,7 +126,10 @@ export async function atPlace(
         ...options,
       });
     await test({
-      ...{ internet, time, hub, open },
+      internet,
+      time,
+      hub,
+      open,
       a: homeA.host,
       b: homeB.host,
       nats: { a: homeA.nat, b: homeB.nat },
