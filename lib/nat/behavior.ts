@@ -1,5 +1,5 @@
 /**
- * NAT behaviour in the terms of RFC 4787 (UDP) and RFC 5382 (TCP), and the report of a NAT test.
+ * NAT behavior in the terms of RFC 4787 (UDP) and RFC 5382 (TCP), and the report of a NAT test.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Filtering behaviour (RFC 4787 §5), classified by the tests of RFC 5780 §4.4.
+ * Filtering behavior (RFC 4787 §5), classified by the tests of RFC 5780 §4.4.
  *
  * An answer from an address that was never contacted is proof. Silence alone proves nothing: it counts only if plain
  * requests sent at the same moments from the same socket are answered, and only if the server is known to answer from

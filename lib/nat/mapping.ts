@@ -1,5 +1,5 @@
 /**
- * Mapping behaviour (RFC 4787 §4.1), classified from the external addresses that servers see for one local port.
+ * Mapping behavior (RFC 4787 §4.1), classified from the external addresses that servers see for one local port.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { type BehaviorVerdict, unknown } from "./behavior.ts";
 import type { MappingSample } from "./probe.ts";
 
 /**
- * The mapping behaviour that the samples prove; `"unknown"` if they are compatible with more than one.
+ * The mapping behavior that the samples prove; `"unknown"` if they are compatible with more than one.
  *
  * If two destination IP addresses see the same external address, the mapping is endpoint-independent: a NAT that maps by
  * destination would have used a different port for each. A server that disagrees with such a pair is wrong.
