@@ -72,14 +72,14 @@ export {
   type PunchMethodName,
 } from "./lib/base/path_kind.ts";
 export {
-  type Allocation,
-  type AllocationDetails,
   type Behavior,
   type BehaviorVerdict,
   type Difficulty,
   type FamilyDetails,
   type FamilyReport,
   type NatReport,
+  type PortAllocation,
+  type PortAllocationDetails,
   testNat,
   type TestNatOptions,
   type UnsolicitedSyn,

@@ -13,7 +13,7 @@ import { Peer } from "../lib/peer/peer.ts";
 import type { PeerConnection } from "../lib/peer/connection.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import { serveRendezvous } from "../lib/signal/rendezvous/server.ts";
-import { TextLineStream } from "../lab/scenarios/verdicts/lines.ts";
+import { TextLineStream } from "../lab/kernel/lines.ts";
 
 const [first, url] = Deno.args;
 if (first === "accept") await acceptAll(url!);

@@ -1,5 +1,5 @@
 /**
- * `lab`: runs of the NAT lab.
+ * The command `lab`: runs suites in the NAT lab.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import {
 } from "./scenarios/verdicts/suites.ts";
 import { type ServerName, STUN_SERVERS } from "./scenarios/verdicts/stun_servers.ts";
 
-/** Runs suites, all unless some are named; 1 if one of them fails by its own measure. */
+/** Runs the named suites, or all of them; returns 1 if any of them misses its own goals. */
 export async function lab(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values, lists, operands } = readArguments(args, {
     flags: ["json"],
@@ -29,12 +29,12 @@ export async function lab(args: readonly string[], io: CliIo): Promise<number> {
   const names = operands.length > 0 ? operands : Object.keys(SUITES);
   for (const name of names) {
     if (!(name in SUITES)) {
-      throw new UsageError(`unknown suite ${name}; there are ${Object.keys(SUITES).join(", ")}`);
+      throw new UsageError(`unknown suite ${name}; use one of ${Object.keys(SUITES).join(", ")}`);
     }
   }
   const svgPath = values.get("svg");
   if (svgPath !== undefined && !names.includes("punch")) {
-    throw new UsageError("--svg is for the suite punch");
+    throw new UsageError("--svg needs the suite punch");
   }
   const support = labSupport();
   if (!support.supported) {
@@ -49,8 +49,8 @@ export async function lab(args: readonly string[], io: CliIo): Promise<number> {
     print(`\n${name}`);
     const { failures: found, data, picture } = await SUITES[name]!({
       print,
-      ...runs !== undefined && { runs },
-      ...servers.length > 0 && { servers },
+      runs,
+      servers: servers.length > 0 ? servers : undefined,
       rows: lists.get("row")!,
     });
     results[name] = data;
@@ -70,5 +70,7 @@ const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<SuiteRe
 
 function serverName(text: string): ServerName {
   if (text in STUN_SERVERS) return text as ServerName;
-  throw new UsageError(`--server takes ${Object.keys(STUN_SERVERS).join(", ")}, not ${text}`);
+  throw new UsageError(
+    `--server must be one of ${Object.keys(STUN_SERVERS).join(", ")}, not ${text}`,
+  );
 }

@@ -1,8 +1,8 @@
 /**
- * What the process that is the internet and whoever started it say to each other: one JSON value per line.
+ * The control protocol between the lab and its internet process: one JSON value per line.
  *
- * The first line is the plan (see topology.ts), its answer is {@linkcode ControlReady}. Every later line is a
- * {@linkcode ControlCommand} and gets one {@linkcode ControlReply}, in order. The process ends with its input.
+ * The lab first sends the plan (see topology.ts), and the process answers with {@linkcode ControlReady}. Each later
+ * line is a {@linkcode ControlCommand} and gets one {@linkcode ControlReply}, in order. The process ends with its input.
  *
  * @module
  */
@@ -12,14 +12,14 @@ import type { NatBehavior } from "../model/nat_behavior.ts";
 import type { SessionProtocol } from "../model/nat_packet.ts";
 import type { LinkPlan } from "./topology.ts";
 
-/** The hosts stand. */
+/** All hosts are up. */
 export interface ControlReady {
   readonly pid: number;
-  /** By host, the descriptor of its network namespace in that process. */
+  /** By host: the file descriptor of its network namespace in that process. */
   readonly namespaces: Readonly<Record<string, number>>;
 }
 
-/** What can be changed and asked while the lab runs. */
+/** What can be changed and queried while the lab runs. */
 export type ControlCommand =
   | { readonly command: "set-behavior"; readonly nat: string; readonly behavior: NatBehavior }
   | { readonly command: "flush"; readonly nat: string }
@@ -36,10 +36,10 @@ export type ControlCommand =
     readonly protocols: readonly SessionProtocol[];
   }
   | { readonly command: "counters" }
-  /** Writes every packet that hosts send and get to a file that tcpdump reads; ends with no path. */
+  /** Captures all packets that hosts send and receive to a pcap file; without a path, stops capturing. */
   | { readonly command: "trace"; readonly path?: string };
 
-/** `counters` comes with the reply to `counters`. */
+/** Only the reply to `counters` has `counters`. */
 export type ControlReply =
   | { readonly ok: true; readonly counters?: LabCounters }
   | { readonly ok: false; readonly message: string };

@@ -1,29 +1,29 @@
 /**
- * What a lab counts.
+ * Counters: packets and drops in a running lab, and how late packets were delivered.
  *
  * @module
  */
 
-/** Counts of everything since the start, JSON-safe. */
+/** Counts since the start of the lab; survives `JSON.stringify()`. */
 export interface LabCounters {
   /** By host. */
   readonly hosts: Readonly<Record<string, HostCounters>>;
-  /** By the place where the packet was dropped (a host's, a NAT's or the internet's name), then by reason. */
+  /** By the name of the host, NAT or internet that dropped the packet, then by reason. */
   readonly drops: Readonly<Record<string, Readonly<Record<string, number>>>>;
-  /** How much later than due packets were delivered, over the last ones. */
+  /** How late the most recent packets were delivered. */
   readonly lateness: Percentiles;
 }
 
-/** Of one host, seen from the network. */
+/** Packets of one host, as the network sees them. */
 export interface HostCounters {
   sent: number;
   received: number;
-  /** SYN without ACK. */
+  /** SYNs without ACK. */
   sentSyns: number;
   receivedSyns: number;
 }
 
-/** In milliseconds; zero if nothing was measured. */
+/** Percentiles in milliseconds; zero if nothing was measured. */
 export interface Percentiles {
   readonly samples: number;
   readonly p50Ms: number;
@@ -31,18 +31,18 @@ export interface Percentiles {
   readonly maxMs: number;
 }
 
-/** Why a packet was dropped on its way, beside the reasons of a NAT. */
+/** Why a packet was dropped, in addition to a NAT's reasons. */
 export type WireDropReason =
   | "loss"
   | "outage"
   | "blocked"
   | "no-route"
-  | "to-gateway" // the address of a NAT on its LAN: nothing answers there
-  | "ttl-expired" // dropped without the ICMP error of a real router
-  | "not-understood" // a fragment, or a protocol other than TCP, UDP and ICMP
-  | "receiver-full"; // the host's device took no more
+  | "to-gateway" // the NAT's own address on the LAN, where nothing answers
+  | "ttl-expired" // dropped without the ICMP error that a real router would send
+  | "not-understood" // a fragment, or a protocol other than TCP, UDP or ICMP
+  | "receiver-full"; // the host's device is full
 
-/** The middle, the last percent and the end of some numbers. */
+/** The median, the 99th percentile and the maximum of some numbers. */
 export function percentiles(values: Iterable<number>): Percentiles {
   const sorted = Float64Array.from(values).sort();
   const at = (share: number) =>

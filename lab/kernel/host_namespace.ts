@@ -1,8 +1,8 @@
 /**
- * A host: a network namespace without a name, with a TUN device as its only way out.
+ * A host: an unnamed network namespace whose only way out is a TUN device.
  *
  * The namespace lives as long as a descriptor of it is open or a program runs in it, and the device as long as
- * its descriptor, so nothing outlives the process that holds them, however it ends.
+ * its descriptor. So nothing outlives the process that holds them, however it ends.
  *
  * @module
  */
@@ -45,21 +45,21 @@ import type { HostPlan } from "./topology.ts";
 /** An open host. */
 export interface HostNamespace {
   readonly name: string;
-  /** Packets are read from and written to this. */
+  /** The file descriptor that packets are read from and written to. */
   readonly tun: number;
-  /** Of the namespace; others enter it by `/proc/PID/fd/THIS`. */
+  /** The namespace's file descriptor; other processes enter it by way of `/proc/PID/fd/THIS`. */
   readonly namespace: number;
 }
 
 /**
- * Makes a host. The calling thread is in its own namespace again afterwards.
+ * Creates a host. Afterwards the calling thread is back in its own namespace.
  *
- * @throws {Error} if the system refuses
+ * @throws {Error} if a system call fails
  */
 export function openHost(libc: Libc, plan: HostPlan): HostNamespace {
   const check: Check = (result, action) => {
     if (result >= 0) return result;
-    throw new Error(`Cannot make host ${plan.name}: ${action}: ${libc.errorMessage()}`);
+    throw new Error(`Cannot create host ${plan.name}: ${action}: ${libc.errorMessage()}`);
   };
   const home = check(libc.open(OWN_NAMESPACE, O_RDONLY | O_CLOEXEC), "open own namespace");
   try {
@@ -68,7 +68,7 @@ export function openHost(libc: Libc, plan: HostPlan): HostNamespace {
     Deno.writeTextFileSync(DISABLE_IPV6, plan.ipv6.length > 0 ? "0" : "1");
     const tun = check(libc.open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC), "open TUN");
     const device = interfaceRequest(DEVICE, flags(IFF_TUN | IFF_NO_PI));
-    check(libc.ioctl(tun, TUNSETIFF, device), "make TUN");
+    check(libc.ioctl(tun, TUNSETIFF, device), "create TUN");
     configure(libc, plan, check);
     return { name: plan.name, tun, namespace };
   } finally {
@@ -77,7 +77,7 @@ export function openHost(libc: Libc, plan: HostPlan): HostNamespace {
   }
 }
 
-/** Sets up the interfaces, addresses and routes of the namespace that the thread is in. */
+/** Configures the interfaces, addresses and routes of the thread's current namespace. */
 function configure(libc: Libc, { ipv4, ipv6, gateway }: HostPlan, check: Check): void {
   const socket = check(libc.socket(AF_INET, SOCK_DGRAM), "socket");
   const request = (code: number, argument: Uint8Array<ArrayBuffer>, action: string) =>
@@ -102,7 +102,7 @@ function configure(libc: Libc, { ipv4, ipv6, gateway }: HostPlan, check: Check):
 }
 
 /**
- * Makes the device hold a burst. By netlink, because the older SIOCSIFTXQLEN is refused in a user namespace.
+ * Makes the device's queue long enough for a burst. Uses netlink because SIOCSIFTXQLEN is refused in a user namespace.
  */
 function setQueueLength(libc: Libc, interfaceIndex: number, check: Check): void {
   const socket = check(libc.socket(AF_NETLINK, SOCK_RAW), "netlink socket");
@@ -130,7 +130,7 @@ function configureIpv6(
   check(libc.close(socket), "close");
 }
 
-/** Ends every program that runs in one of these hosts, also those that nobody waits for any more. */
+/** Kills all programs that run in these hosts, including orphans. */
 export function endPrograms(hosts: readonly HostNamespace[]): void {
   const ours = new Set(hosts.map(({ namespace }) => readLink(`/proc/self/fd/${namespace}`)));
   for (const { name } of Deno.readDirSync("/proc")) {
@@ -143,7 +143,7 @@ export function endPrograms(hosts: readonly HostNamespace[]): void {
   }
 }
 
-/** Where a link points, or its path if that is not ours to know. */
+/** The target of a link, or its own path if the link cannot be read. */
 function readLink(path: string): string {
   try {
     return Deno.readLinkSync(path);
@@ -152,12 +152,12 @@ function readLink(path: string): string {
   }
 }
 
-/** Passes a result on, unless it is a failure; the action is for the message. */
+/** Returns the result, or throws an error that names the action if it is a failure. */
 type Check = (result: number, action: string) => number;
 
 const DEVICE = "tun0";
 
-/** More packets than a burst of a thousand connects can put there before they are read. */
+/** More packets than a burst of thousands of connects can queue before they are read. */
 const QUEUE_LENGTH = 20_000;
 
 const OWN_NAMESPACE = "/proc/thread-self/ns/net";

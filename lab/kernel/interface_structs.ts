@@ -1,6 +1,6 @@
 /**
- * The structures by which Linux is told about network interfaces, addresses and routes: netdevice(7) and
- * rtnetlink(7), as they are laid out on little-endian machines of 64 bits.
+ * The structures that configure network interfaces, addresses and routes on Linux: netdevice(7) and
+ * rtnetlink(7), as laid out on 64-bit little-endian machines.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 import { ipToBytes } from "../../lib/net/address.ts";
 import { AF_INET } from "./libc.ts";
 
-/** `struct ifreq`: a name, then what the request is about; netdevice(7). */
+/** `struct ifreq`: the interface's name, then the argument of the request; netdevice(7). */
 export function interfaceRequest(name: string, argument: Uint8Array): Uint8Array<ArrayBuffer> {
   const request = new Uint8Array(40);
   request.set(new TextEncoder().encode(name));
@@ -16,7 +16,7 @@ export function interfaceRequest(name: string, argument: Uint8Array): Uint8Array
   return request;
 }
 
-/** The flags of an interface, as a request holds them. */
+/** Interface flags as the argument of a request. */
 export function flags(value: number): Uint8Array {
   return new Uint8Array(new Uint16Array([value]).buffer);
 }
@@ -46,7 +46,7 @@ export function socketAddress(ip: string): Uint8Array {
   return address;
 }
 
-/** `struct rtentry`: all destinations, by way of a gateway or straight out; with the device's name behind it. */
+/** `struct rtentry`: the default route, via a gateway or directly through the device, whose name follows the entry. */
 export function defaultRoute(gateway: string | undefined, device: string): Uint8Array<ArrayBuffer> {
   const name = new TextEncoder().encode(`${device}\0`);
   const entry = new Uint8Array(RTENTRY_LENGTH + name.length);
@@ -71,7 +71,7 @@ export function ipv6Address(ip: string, interfaceIndex: number): Uint8Array<Arra
   return request;
 }
 
-/** `struct in6_rtmsg` on a machine of 64 bits. */
+/** `struct in6_rtmsg` on a 64-bit machine. */
 export function ipv6DefaultRoute(interfaceIndex: number): Uint8Array<ArrayBuffer> {
   const message = new Uint8Array(80);
   const view = new DataView(message.buffer);

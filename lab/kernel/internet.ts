@@ -1,14 +1,13 @@
 /**
- * Every LAN, NAT and wire between the hosts of a plan, without any I/O: packets come in from hosts, wait for
- * their delay, are translated by the NATs on their way, and go out to hosts. Time is an argument.
+ * All LANs, NATs and links between the hosts of a plan, without any I/O: packets arrive from hosts, wait for
+ * their delay, are translated by the NATs on their path, and are delivered to hosts. Time is an argument.
  *
- * A packet climbs from segment to segment, through the NAT above each, until it is on a segment where its
- * destination is known; from there it descends.
+ * A packet climbs from segment to segment, through the NAT above each, until it reaches a segment where its
+ * destination is known. From there it descends.
  *
  * @module
  */
 
-import { ipFamily } from "../../lib/net/address.ts";
 import {
   type HostCounters,
   type LabCounters,
@@ -16,26 +15,32 @@ import {
   type WireDropReason,
 } from "./counters.ts";
 import { EventQueue } from "../model/event_queue.ts";
-import { Nat } from "../model/nat.ts";
+import { DualStackNat } from "../model/dual_stack_nat.ts";
 import type { NatBehavior } from "../model/nat_behavior.ts";
-import { type Direction, Link } from "./link.ts";
-import type { NatDropReason, NatPacket, SessionProtocol } from "../model/nat_packet.ts";
-import { decrementTtl, parsePacket, rewritePacket } from "./packet.ts";
+import { type Direction, LabLink } from "./link.ts";
+import {
+  destinationIp,
+  isBareSyn,
+  type NatDropReason,
+  type NatPacket,
+  type SessionProtocol,
+} from "../model/nat_packet.ts";
+import { decrementTtl, parsePacket, rewritePacket } from "./ip_packet.ts";
 import { seededRandom } from "../model/random.ts";
-import { addRoute, type HostNode, type NatNode, type Node, type Segment } from "./segment.ts";
+import { addRoute, type HostNode, type LabNode, type NatNode, type Segment } from "./segment.ts";
 import { buildReset } from "./tcp_reset.ts";
 import { type HostPlan, INTERNET, type LabPlan, type LinkPlan, type NatPlan } from "./topology.ts";
 
-/** Hands a packet to a host; `false` if the host did not take it. */
+/** Delivers a packet to a host; returns `false` if the host did not accept it. */
 export type Deliver = (host: string, bytes: Uint8Array<ArrayBuffer>) => boolean;
 
 /** The network of a plan. */
-export class Internet {
+export class LabInternet {
   readonly #deliver: Deliver;
   readonly #random: () => number;
   readonly #segments = new Map<string, Segment>();
-  readonly #nodes = new Map<string, Node>();
-  readonly #wire: Link;
+  readonly #nodes = new Map<string, LabNode>();
+  readonly #wire: LabLink;
   readonly #queue = new EventQueue<() => void>();
   readonly #counters = new Map<string, HostCounters>();
   readonly #drops = new Map<string, Map<string, number>>();
@@ -46,18 +51,18 @@ export class Internet {
   constructor(plan: LabPlan, deliver: Deliver) {
     this.#deliver = deliver;
     this.#random = seededRandom(plan.seed);
-    this.#wire = new Link(INTERNET, plan.internet);
+    this.#wire = new LabLink(INTERNET, plan.internet);
     this.#segments.set(INTERNET, { above: undefined, gatewayIp: undefined, routes: new Map() });
     for (const natPlan of plan.nats) this.#addNat(natPlan);
     for (const hostPlan of plan.hosts) this.#addHost(hostPlan);
   }
 
-  /** When something is due next. */
+  /** When the next event is due. */
   get nextDueMs(): number | undefined {
     return this.#queue.nextDueMs;
   }
 
-  /** Takes a packet from a host. The bytes are the network's from now on. */
+  /** Accepts a packet from a host, and takes ownership of the bytes. */
   send(host: string, bytes: Uint8Array<ArrayBuffer>, nowMs: number): void {
     this.#nowMs = nowMs;
     const node = this.#nodes.get(host)!;
@@ -69,7 +74,7 @@ export class Internet {
     this.#onSegment(node, { bytes, packet });
   }
 
-  /** Delivers and moves on all that is due. */
+  /** Processes all events that are due. */
   advance(nowMs: number): void {
     for (let due = this.#queue.popDue(nowMs); due !== undefined; due = this.#queue.popDue(nowMs)) {
       this.#nowMs = nowMs;
@@ -78,25 +83,24 @@ export class Internet {
     }
   }
 
-  /** @throws {TypeError} if there is no such NAT, or if it would begin or cease to translate */
+  /** @throws {TypeError} if there is no such NAT, or if a NAT would become a firewall or the reverse */
   setBehavior(natName: string, behavior: NatBehavior): void {
-    const { ipv4, ipv6 } = this.#natNode(natName);
-    if ((ipv4.behavior.mapping === "none") !== (behavior.mapping === "none")) {
-      throw new TypeError(`Cannot change ${natName}: a NAT stays a NAT and a firewall a firewall`);
+    const { nat } = this.#natNode(natName);
+    if ((nat.ipv4.behavior.mapping === "none") !== (behavior.mapping === "none")) {
+      throw new TypeError(
+        `Cannot change ${natName}: a NAT cannot become a firewall, nor a firewall a NAT`,
+      );
     }
-    ipv4.behavior = behavior;
-    ipv6.behavior = asFirewall(behavior);
+    nat.setBehavior(behavior);
   }
 
   /** @throws {TypeError} if there is no such NAT */
   flush(natName: string): void {
-    const { ipv4, ipv6 } = this.#natNode(natName);
-    ipv4.flush();
-    ipv6.flush();
+    this.#natNode(natName).nat.flush();
   }
 
   /**
-   * Changes the link of a host or a NAT, or the way across the internet.
+   * Changes the link of a host or NAT, or the path across the internet.
    *
    * @throws {TypeError} if there is no such place
    */
@@ -105,7 +109,7 @@ export class Internet {
   }
 
   /**
-   * Drops everything from `fromMs` until `untilMs`, both on the clock of {@linkcode Internet.send}.
+   * Drops all packets from `fromMs` until `untilMs`, both on the clock of {@linkcode LabInternet.send}.
    *
    * @throws {TypeError} if there is no such place
    */
@@ -114,7 +118,7 @@ export class Internet {
   }
 
   /**
-   * Drops all packets of these protocols, and of no others any more.
+   * Drops all packets of these protocols from now on, and only of these.
    *
    * @throws {TypeError} if there is no such place
    */
@@ -139,9 +143,8 @@ export class Internet {
       name: plan.name,
       outside,
       inside,
-      link: new Link(plan.name, plan.link),
-      ipv4: new Nat(plan.externalIps, plan.behavior, this.#random),
-      ipv6: new Nat([], asFirewall(plan.behavior), this.#random),
+      link: new LabLink(plan.name, plan.link),
+      nat: new DualStackNat(plan.externalIps, plan.behavior, this.#random),
     };
     inside.above = node;
     this.#segments.set(plan.name, inside);
@@ -151,22 +154,22 @@ export class Internet {
 
   #addHost(plan: HostPlan): void {
     const outside = this.#segments.get(plan.segment)!;
-    const link = new Link(plan.name, plan.link);
+    const link = new LabLink(plan.name, plan.link);
     const node: HostNode = { kind: "host", name: plan.name, outside, link };
     this.#nodes.set(plan.name, node);
     this.#counters.set(plan.name, { sent: 0, received: 0, sentSyns: 0, receivedSyns: 0 });
     for (const ip of [...plan.ipv4, ...plan.ipv6]) addRoute(outside, ip, node);
   }
 
-  /** A packet that `from` has sent to the segment outside it. */
-  #onSegment(from: Node, item: Item): void {
+  /** Handles a packet that `from` sends to the segment outside it. */
+  #onSegment(from: LabNode, item: Item): void {
     const segment = from.outside;
-    const destination = destinationOf(item.packet);
+    const destination = destinationIp(item.packet);
     const target = segment.routes.get(destination);
     if (target !== undefined) {
-      const way: [Link, Direction][] = [[from.link, "up"], [target.link, "down"]];
-      if (segment.above === undefined) way.push([this.#wire, "up"]);
-      this.#cross(way, item, () => this.#arrive(target, item));
+      const path: [LabLink, Direction][] = [[from.link, "up"], [target.link, "down"]];
+      if (segment.above === undefined) path.push([this.#wire, "up"]);
+      this.#cross(path, item, () => this.#arrive(target, item));
     } else if (segment.above === undefined) {
       this.#drop(from.name, "no-route");
     } else if (segment.gatewayIp === destination) {
@@ -177,43 +180,45 @@ export class Internet {
     }
   }
 
-  #outbound(nat: NatNode, item: Item): void {
-    if (!decrementTtl(item.bytes)) return this.#drop(nat.name, "ttl-expired");
-    const verdict = modelOf(nat, item).outbound(item.packet, this.#nowMs);
+  #outbound(node: NatNode, item: Item): void {
+    if (!decrementTtl(item.bytes)) return this.#drop(node.name, "ttl-expired");
+    const verdict = node.nat.forDestination(destinationIp(item.packet))
+      .outbound(item.packet, this.#nowMs);
     switch (verdict.action) {
       case "forward":
-        return this.#onSegment(nat, rewritten(item, verdict.packet));
+        return this.#onSegment(node, rewritten(item, verdict.packet));
       case "hairpin":
-        return this.#descend(nat, rewritten(item, verdict.packet));
+        return this.#descend(node, rewritten(item, verdict.packet));
       case "reset":
-        return this.#descend(nat, { bytes: buildReset(item.bytes), packet: verdict.packet });
+        return this.#descend(node, { bytes: buildReset(item.bytes), packet: verdict.packet });
       case "drop":
-        return this.#drop(nat.name, verdict.reason);
+        return this.#drop(node.name, verdict.reason);
     }
   }
 
-  #inbound(nat: NatNode, item: Item): void {
-    if (!decrementTtl(item.bytes)) return this.#drop(nat.name, "ttl-expired");
-    const verdict = modelOf(nat, item).inbound(item.packet, this.#nowMs);
+  #inbound(node: NatNode, item: Item): void {
+    if (!decrementTtl(item.bytes)) return this.#drop(node.name, "ttl-expired");
+    const verdict = node.nat.forDestination(destinationIp(item.packet))
+      .inbound(item.packet, this.#nowMs);
     switch (verdict.action) {
       case "forward":
       case "hairpin":
-        return this.#descend(nat, rewritten(item, verdict.packet));
+        return this.#descend(node, rewritten(item, verdict.packet));
       case "reset":
-        return this.#onSegment(nat, { bytes: buildReset(item.bytes), packet: verdict.packet });
+        return this.#onSegment(node, { bytes: buildReset(item.bytes), packet: verdict.packet });
       case "drop":
-        return this.#drop(nat.name, verdict.reason);
+        return this.#drop(node.name, verdict.reason);
     }
   }
 
-  /** A packet that a NAT hands to its inside. */
+  /** Delivers a packet to the inside of a NAT. */
   #descend(nat: NatNode, item: Item): void {
-    const target = nat.inside.routes.get(destinationOf(item.packet));
+    const target = nat.inside.routes.get(destinationIp(item.packet));
     if (target === undefined) return this.#drop(nat.name, "no-route");
     this.#cross([[target.link, "down"]], item, () => this.#arrive(target, item));
   }
 
-  #arrive(target: Node, item: Item): void {
+  #arrive(target: LabNode, item: Item): void {
     if (target.kind === "nat") return this.#inbound(target, item);
     if (!this.#deliver(target.name, item.bytes)) return this.#drop(target.name, "receiver-full");
     const counters = this.#counters.get(target.name)!;
@@ -221,8 +226,8 @@ export class Internet {
     if (isBareSyn(item.packet)) counters.receivedSyns++;
   }
 
-  /** Continues once the packet has crossed these links, if it does. */
-  #cross(links: readonly [Link, Direction][], { packet }: Item, arrived: () => void): void {
+  /** Calls `arrived` once the packet has crossed all links, unless one of them drops it. */
+  #cross(links: readonly [LabLink, Direction][], { packet }: Item, arrived: () => void): void {
     let delayMs = 0;
     for (const [link, direction] of links) {
       const crossing = link.cross(direction, packet, this.#nowMs, this.#random);
@@ -238,7 +243,7 @@ export class Internet {
     this.#drops.set(place, reasons.set(reason, (reasons.get(reason) ?? 0) + 1));
   }
 
-  #link(place: string): Link {
+  #link(place: string): LabLink {
     const link = place === INTERNET ? this.#wire : this.#nodes.get(place)?.link;
     if (link === undefined) throw new TypeError(`Cannot change ${place}: there is no such place`);
     return link;
@@ -251,18 +256,10 @@ export class Internet {
   }
 }
 
-/** A packet on its way, as bytes and as what a NAT sees of them. */
+/** A packet in transit, as bytes and as a NAT sees it. */
 interface Item {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly packet: NatPacket;
-}
-
-function modelOf(nat: NatNode, { packet }: Item): Nat {
-  return ipFamily(destinationOf(packet)) === 6 ? nat.ipv6 : nat.ipv4;
-}
-
-function destinationOf(packet: NatPacket): string {
-  return packet.protocol === "icmp-error" ? packet.destinationIp : packet.destination.ip;
 }
 
 function rewritten({ bytes }: Item, packet: NatPacket): Item {
@@ -270,13 +267,5 @@ function rewritten({ bytes }: Item, packet: NatPacket): Item {
   return { bytes, packet };
 }
 
-function isBareSyn(packet: NatPacket): boolean {
-  return packet.protocol === "tcp" && packet.tcpFlags?.syn === true && !packet.tcpFlags.ack;
-}
-
-function asFirewall(behavior: NatBehavior): NatBehavior {
-  return { ...behavior, mapping: "none", tcp: { ...behavior.tcp, mapping: "none" } };
-}
-
-/** Enough for a 99th percentile; older ones are overwritten. */
+/** Enough for a 99th percentile; older samples are overwritten. */
 const LATENESS_SAMPLES = 20_000;

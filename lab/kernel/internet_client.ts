@@ -1,15 +1,16 @@
 /**
- * Starts the process that is the internet and talks to it.
+ * Starts and controls the internet process, which carries the packets of a lab.
  *
  * @module
  */
 
 import type { ControlCommand, ControlReady, ControlReply } from "./control.ts";
 import type { LabCounters } from "./counters.ts";
+import { TextLineStream } from "./lines.ts";
 import { enterCommand, privilegedCommand } from "./privileges.ts";
 import type { LabPlan } from "./topology.ts";
 
-/** A running internet. */
+/** A running internet process. */
 export class InternetClient implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
@@ -32,9 +33,9 @@ export class InternetClient implements AsyncDisposable {
   }
 
   /**
-   * Starts it and waits until all hosts stand.
+   * Starts the process, and waits until all hosts are up.
    *
-   * @throws {Error} if it ends before; it has said why on stderr
+   * @throws {Error} if the process ends early; the reason is on stderr
    */
   static async start(plan: LabPlan): Promise<InternetClient> {
     const program = new URL("internet_process.ts", import.meta.url).href;
@@ -48,26 +49,27 @@ export class InternetClient implements AsyncDisposable {
       stdout: "piped",
     }).spawn();
     const input = child.stdin.getWriter();
-    const lines = readLines(child.stdout);
+    const lines = child.stdout.pipeThrough(new TextDecoderStream())
+      .pipeThrough(new TextLineStream())[Symbol.asyncIterator]();
     await input.write(encodeLine(plan));
     const { done, value } = await lines.next();
     if (!done) return new InternetClient(child, input, lines, JSON.parse(value) as ControlReady);
 
-    await input.close().catch(() => {}); // its other end is gone
+    await input.close().catch(() => {}); // the process has already closed it
     const { code } = await child.status;
-    throw new Error(`Cannot start the lab: its internet ended with exit code ${code}`);
+    throw new Error(`Cannot start the lab: the internet process ended with exit code ${code}`);
   }
 
-  /** A command that runs the command which follows it in a host. */
+  /** A command prefix that runs the rest of the command in a host. */
   enterCommand(host: string): readonly string[] {
     return enterCommand(this.#ready.pid, this.#ready.namespaces[host]!);
   }
 
   /**
-   * Says something and waits until it is done.
+   * Sends a command, and waits until it is done.
    *
-   * @returns the counters, if those were asked for
-   * @throws {Error} if it cannot be done
+   * @returns the counters, if the command was `counters`
+   * @throws {Error} if the command fails
    */
   async request(command: ControlCommand): Promise<LabCounters | undefined> {
     const reply = Promise.withResolvers<ControlReply>();
@@ -79,28 +81,19 @@ export class InternetClient implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#input.close().catch(() => {}); // it has ended by itself, and said why on stderr
+    await this.#input.close().catch(() => {}); // the process has ended by itself; the reason is on stderr
     await this.#child.status;
     await this.#reading;
   }
 
-  /** Replies come in the order of the requests. */
+  /** Replies arrive in the order of the requests. */
   async #readReplies(): Promise<void> {
     for (let line = await this.#lines.next(); !line.done; line = await this.#lines.next()) {
       this.#waiting.shift()?.resolve(JSON.parse(line.value) as ControlReply);
     }
     for (const reply of this.#waiting) {
-      reply.reject(new Error("Cannot reach the lab: its internet has ended"));
+      reply.reject(new Error("Cannot reach the lab: the internet process has ended"));
     }
-  }
-}
-
-async function* readLines(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {
-  let partial = "";
-  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
-    const lines = (partial + text).split("\n");
-    partial = lines.pop()!;
-    yield* lines;
   }
 }
 

@@ -1,22 +1,22 @@
 /**
- * The process that is the internet: opens the hosts of a plan and carries their packets until its input ends.
- * What it is told and answers is in control.ts. Run by {@linkcode Lab}, not by hand.
+ * The internet process: creates the hosts of a plan, and carries their packets until its input ends. Started by
+ * {@linkcode Lab}; control.ts describes its input and output.
  *
- * Everything happens on one thread that waits for packets, for commands and for the next packet that is due,
- * all with one `ppoll`, because no event loop of a runtime would be on time.
+ * Everything happens on one thread, which waits for packets, for commands and for the next delivery with a single
+ * `ppoll`. The event loop of a runtime would not be on time.
  *
  * @module
  */
 
 import type { ControlCommand, ControlReady, ControlReply } from "./control.ts";
 import { endPrograms, type HostNamespace, openHost } from "./host_namespace.ts";
-import { Internet } from "./internet.ts";
+import { LabInternet } from "./internet.ts";
 import { isReadable, type Libc, openLibc, pollDescriptors } from "./libc.ts";
-import { LineReader } from "./line_reader.ts";
+import { LineReader } from "./lines.ts";
 import { pcapHeader, pcapRecord } from "./pcap.ts";
 import type { LabPlan } from "./topology.ts";
 
-/** Carries packets between TUN devices as an {@linkcode Internet} says. */
+/** Carries packets between TUN devices as a {@linkcode LabInternet} directs. */
 class InternetProcess {
   readonly #libc: Libc;
   readonly #lines: LineReader;
@@ -54,13 +54,13 @@ class InternetProcess {
 
   #carry(plan: LabPlan): void {
     const tuns = new Map(this.#hosts.map(({ name, tun }) => [name, tun]));
-    const internet = new Internet(plan, (host, bytes) => {
+    const internet = new LabInternet(plan, (host, bytes) => {
       this.#record(bytes);
       return this.#libc.write(tuns.get(host)!, bytes) === bytes.length;
     });
     const descriptors = pollDescriptors([STDIN, ...tuns.values()]);
     this.#libc.setTimerSlack(1);
-    this.#libc.setNice(NICE); // where that is not allowed, packets are late only while programs need all cores
+    this.#libc.setNice(NICE); // if this is refused, packets are late only while programs use all cores
     while (!this.#lines.ended) {
       const { nextDueMs } = internet;
       const waitMs = nextDueMs === undefined
@@ -80,7 +80,7 @@ class InternetProcess {
     }
   }
 
-  #readPackets(host: HostNamespace, internet: Internet): void {
+  #readPackets(host: HostNamespace, internet: LabInternet): void {
     for (let i = 0; i < BATCH; i++) {
       const length = this.#libc.read(host.tun, this.#buffer);
       if (length <= 0) return;
@@ -90,7 +90,7 @@ class InternetProcess {
     }
   }
 
-  #answer(request: ControlCommand, internet: Internet): ControlReply {
+  #answer(request: ControlCommand, internet: LabInternet): ControlReply {
     try {
       switch (request.command) {
         case "set-behavior":
@@ -141,17 +141,17 @@ function send(message: ControlReady | ControlReply): void {
 
 const STDIN = 0;
 
-/** Ours: before all programs in the hosts, since it takes little and the wire must not wait for them. */
+/** Chosen by us: ahead of all programs in the hosts, because it needs little time and must not be late. */
 const NICE = -15;
 
-/** Above the largest that a TUN device with an MTU of 1500 gives. */
+/** More than the largest packet of a TUN device with an MTU of 1500. */
 const MAX_PACKET_BYTES = 2048;
 
-/** So many packets of one host, then those of the next. */
+/** How many packets to read from one host before the next host's turn. */
 const BATCH = 64;
 
 if (import.meta.main) {
-  // A terminal sends Ctrl-C to all programs at once; this one has to outlive the others to clear up after them.
+  // A terminal sends Ctrl-C to all programs at once. This one must outlive the others to clean up after them.
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     Deno.addSignalListener(signal, () => {});
   }

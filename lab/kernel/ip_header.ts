@@ -1,5 +1,5 @@
 /**
- * IP headers, as far as forwarding and translating takes.
+ * IP headers, as far as forwarding and translation need them.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import { formatIp, type IpFamily } from "../../lib/net/address.ts";
 import { checksum, sumWords } from "./checksum.ts";
 
-/** Where the fields of an IP header are, and those that decide. */
+/** The fields of an IP header, and where they are. */
 export interface IpHeader {
   readonly family: IpFamily;
   readonly protocol: number;
@@ -21,8 +21,8 @@ export interface IpHeader {
 }
 
 /**
- * Reads an IP header that begins at `start`; `undefined` if it is cut off, or that of a fragment. IPv6 extension
- * headers are not looked behind.
+ * Reads the IP header at `start`; `undefined` if it is truncated, or belongs to a fragment. IPv6 extension
+ * headers are not skipped.
  */
 export function parseIpHeader(bytes: Uint8Array, start: number): IpHeader | undefined {
   const version = (bytes[start] ?? 0) >> 4;
@@ -55,7 +55,7 @@ export function parseIpHeader(bytes: Uint8Array, start: number): IpHeader | unde
   return undefined;
 }
 
-/** The checksum over the pseudo header of RFC 9293 §3.1 or RFC 8200 §8.1, and everything from `payload` on. */
+/** The checksum of the pseudo header (RFC 9293 §3.1, RFC 8200 §8.1) and everything from `payload` on. */
 export function transportChecksum(
   bytes: Uint8Array,
   source: number,
@@ -77,11 +77,11 @@ export const TCP = 6;
 export const UDP = 17;
 export const ICMP = { 4: 1, 6: 58 } as const;
 
-/** TCP control bits; RFC 9293 §3.1. */
+/** TCP control bits (RFC 9293 §3.1). */
 export const FIN = 0x01;
 export const SYN = 0x02;
 export const RST = 0x04;
 export const ACK = 0x10;
 
-/** RFC 791 §3.1: all but the reserved bit and "don't fragment". */
+/** RFC 791 §3.1: all bits but the reserved one and "don't fragment". */
 const MORE_FRAGMENTS_AND_OFFSET = 0x3fff;

@@ -35,7 +35,7 @@ import {
   type Topology,
 } from "./topology.ts";
 
-/** A running topology. Disposing of it ends all programs in its hosts and leaves nothing. */
+/** A running lab. Disposing of it ends all programs in its hosts, and leaves nothing behind. */
 export class Lab implements AsyncDisposable {
   readonly #internet: InternetClient;
   readonly #hosts: ReadonlyMap<string, LabHost>;
@@ -55,10 +55,10 @@ export class Lab implements AsyncDisposable {
   }
 
   /**
-   * Starts a topology.
+   * Starts a lab with this topology.
    *
-   * @throws {TypeError} if the topology is not one
-   * @throws {Error} if the system refuses; {@linkcode labSupport} knows before
+   * @throws {TypeError} if the topology is invalid
+   * @throws {Error} if a system call fails; {@linkcode labSupport} tells in advance
    */
   static async start(topology: Topology): Promise<Lab> {
     const plan = planTopology(topology);
@@ -68,26 +68,26 @@ export class Lab implements AsyncDisposable {
     return new Lab(internet, hosts, nats, natNames(topology));
   }
 
-  /** @throws {TypeError} if there is none of this name */
+  /** @throws {TypeError} if there is no host with this name */
   host(name: string): LabHost {
     const host = this.#hosts.get(name);
-    if (host === undefined) throw new TypeError(`Cannot find host ${name}: the topology has none`);
+    if (host === undefined) throw new TypeError(`Cannot find host ${name}: not in the topology`);
     return host;
   }
 
   /**
-   * A NAT by its specification or by its name, such as `a/nat` for the one that host `a` is behind.
+   * A NAT, by its specification or by its name: host `a` is behind `a/nat`.
    *
    * @throws {TypeError} if there is no such NAT
    */
   nat(nat: NatSpec | string): LabNat {
     const name = typeof nat === "string" ? nat : this.#names.get(nat);
     const found = this.#nats.get(name ?? "");
-    if (found === undefined) throw new TypeError(`Cannot find NAT ${name}: the topology has none`);
+    if (found === undefined) throw new TypeError(`Cannot find NAT ${name}: not in the topology`);
     return found;
   }
 
-  /** Replaces the way across the public internet. Packets that are on it already arrive as before. */
+  /** Replaces the path across the public internet. Packets already in transit are not affected. */
   async setInternet(spec: InternetSpec): Promise<void> {
     const link = internetPlan(spec);
     await this.#internet.request({ command: "set-link", place: INTERNET, link });
@@ -99,10 +99,10 @@ export class Lab implements AsyncDisposable {
   }
 
   /**
-   * Plans an outage, in which all packets are lost that begin to cross a link.
+   * Schedules an outage, during which a link loses every packet sent over it.
    *
-   * @param place a host, a NAT, or `internet`
-   * @param options when it begins, from now, and how long it takes; both without end if left out
+   * @param place the name of a host or NAT, or `internet`
+   * @param options when it begins, by default now, and how long it lasts, by default until the lab ends
    */
   async outage(
     place: string,
@@ -113,20 +113,20 @@ export class Lab implements AsyncDisposable {
   }
 
   /**
-   * Drops these protocols on a link, and no others any more.
+   * Drops packets of these protocols on a link from now on, and only of these.
    *
-   * @param place a host, a NAT, or `internet`
+   * @param place the name of a host or NAT, or `internet`
    */
   async block(place: string, ...protocols: SessionProtocol[]): Promise<void> {
     await this.#internet.request({ command: "block", place, protocols });
   }
 
-  /** What was counted since the start. */
+  /** The counts since the start. */
   async counters(): Promise<LabCounters> {
     return (await this.#internet.request({ command: "counters" }))!;
   }
 
-  /** Writes all packets that hosts send and get to a file for tcpdump or Wireshark, until the lab ends. */
+  /** Captures all packets that hosts send and receive to a file for tcpdump or Wireshark, until the lab ends. */
   async trace(path: string): Promise<void> {
     await this.#internet.request({ command: "trace", path });
   }
@@ -143,7 +143,7 @@ export class LabNat {
   readonly externalIps: readonly string[];
   readonly #internet: InternetClient;
 
-  /** @param internet the process that this NAT is part of */
+  /** @param internet the process that runs this NAT */
   constructor(plan: NatPlan, internet: InternetClient) {
     this.name = plan.name;
     this.externalIps = plan.externalIps;
@@ -151,15 +151,15 @@ export class LabNat {
   }
 
   /**
-   * Changes the behaviour; by name, or what differs from `portRestricted`. The table stays, as {@linkcode flush}
-   * does not happen by itself.
+   * Changes the behavior: to a named one, or to one with these differences from `portRestricted`. Existing mappings
+   * stay, until {@linkcode flush}.
    */
   async setBehavior(behavior: NatBehaviorName | Partial<NatBehavior>): Promise<void> {
     const whole = typeof behavior === "string" ? NAT_BEHAVIORS[behavior] : natBehavior(behavior);
     await this.#internet.request({ command: "set-behavior", nat: this.name, behavior: whole });
   }
 
-  /** Forgets all mappings, as a NAT that restarts. */
+  /** Forgets all mappings, like a NAT that restarts. */
   async flush(): Promise<void> {
     await this.#internet.request({ command: "flush", nat: this.name });
   }

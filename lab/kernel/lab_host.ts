@@ -6,18 +6,18 @@
 
 import type { HostPlan } from "./topology.ts";
 
-/** How to run a program; without `cwd`, where this process runs. */
+/** How to run a program. Default `cwd`: this process's. */
 export type RunOptions = Omit<Deno.CommandOptions, "args">;
 
-/** How to run a program that serves others. */
+/** How to run a server program. */
 export interface ServeOptions {
-  /** What it prints on its standard output once it serves. */
+  /** Matches what the program prints on standard output once it is ready. */
   readonly ready: RegExp;
-  /** Where its complaints go; with this process's own if left out. */
+  /** Where its standard error goes. Default: `"inherit"`. */
   readonly stderr?: "inherit" | "null";
 }
 
-/** What became of a program. */
+/** The result of a program. */
 export interface RunResult {
   readonly code: number;
   readonly signal: Deno.Signal | null;
@@ -34,7 +34,7 @@ export class LabHost {
   readonly #children: Deno.ChildProcess[] = [];
   readonly #draining: Promise<void>[] = [];
 
-  /** @param enter a command that runs the command which follows it in the host */
+  /** @param enter a command prefix that runs the rest of the command in the host */
   constructor(plan: HostPlan, enter: readonly string[]) {
     this.name = plan.name;
     this.ips = [...plan.ipv4, ...plan.ipv6];
@@ -46,7 +46,7 @@ export class LabHost {
     return this.ips[0]!;
   }
 
-  /** Starts a program in the host. It ends with the lab, or with this process, at the latest. */
+  /** Starts a program in the host. It ends at the latest with the lab or with this process. */
   spawn(program: string, args: readonly string[], options: RunOptions = {}): Deno.ChildProcess {
     const [command, ...prefix] = this.#enter;
     const child = new Deno.Command(command!, {
@@ -58,7 +58,7 @@ export class LabHost {
     return child;
   }
 
-  /** Runs a program in the host to its end. */
+  /** Runs a program in the host, and waits until it ends. */
   async output(
     program: string,
     args: readonly string[],
@@ -76,11 +76,11 @@ export class LabHost {
   }
 
   /**
-   * Starts a program in the host and waits until its output says that it is ready. What it prints later is read and
-   * forgotten.
+   * Starts a program in the host, and waits until its output shows that it is ready. Later output is read and
+   * discarded.
    *
-   * @returns the program, and what it printed until then
-   * @throws {Error} if its output ends before, or ten seconds have passed
+   * @returns the program, and its output so far
+   * @throws {Error} if its output ends early, or after ten seconds
    */
   async serve(
     program: string,
@@ -100,23 +100,23 @@ export class LabHost {
     clearTimeout(deadline);
     this.#draining.push(drain(reader));
     if (ready.test(output)) return { child, output };
-    throw new Error(`Cannot serve ${program}: it has only said ${JSON.stringify(output)}`);
+    throw new Error(`Cannot start ${program}: not ready, it printed ${JSON.stringify(output)}`);
   }
 
-  /** Runs a Deno program in the host to its end, and reads the JSON that it prints. */
+  /** Runs a Deno program in the host until it ends, and parses the JSON that it prints. */
   async json<T>(program: string | URL, args: readonly string[]): Promise<T> {
     const result = await this.output(Deno.execPath(), denoArgs(program, args));
     if (result.code === 0) return JSON.parse(result.stdout) as T;
     throw new Error(`Cannot run ${program}: exit code ${result.code}: ${result.stderr}`);
   }
 
-  /** Ends what still runs, and waits for it. */
+  /** Kills all programs that still run, and waits for their ends. */
   async endPrograms(): Promise<void> {
     await Promise.all([...this.#children.map(end), ...this.#draining]);
   }
 }
 
-/** What follows `deno` to run a program of this repository, with all permissions unless others are named. */
+/** The arguments of `deno` that run a program of this repository. Default permissions: all. */
 export function denoArgs(
   program: string | URL,
   args: readonly string[],
@@ -133,13 +133,13 @@ async function end(child: Deno.ChildProcess): Promise<void> {
   try {
     child.kill("SIGKILL");
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error; // it has ended already
+    if (!(error instanceof TypeError)) throw error; // otherwise it has already ended
   }
   await child.status;
 }
 
-/** Ours: a program that is not ready by then never will be. */
+/** Chosen by us: a program that is not ready by then has failed. */
 const START_MS = 10_000;
 
-/** Deno asks for its latest version at every start otherwise, and there is nobody to answer. */
+/** Otherwise Deno checks for a new version at each start, which cannot be reached from the lab. */
 const ENVIRONMENT = { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };

@@ -1,42 +1,42 @@
 /**
- * The system calls that Deno does not offer: network namespaces, TUN devices and waiting for several
- * descriptors with a timeout finer than a millisecond. Linux only; needs `--allow-ffi`.
+ * The system calls that Deno lacks: network namespaces, TUN devices, and waiting for several
+ * file descriptors with a timeout finer than a millisecond. Linux only; needs `--allow-ffi`.
  *
- * All are synchronous and run on the calling thread, which is what makes `setns` and `unshare` usable.
+ * All calls are synchronous and run on the calling thread, as `setns` and `unshare` require.
  *
  * @module
  */
 
-/** The functions of the C library by their own names; -1 means failure, and `errorMessage` tells which. */
+/** Functions of the C library. They return -1 on failure; `errorMessage()` then says why. */
 export interface Libc extends Disposable {
   open(path: string, flags: number): number;
   close(fd: number): number;
   read(fd: number, buffer: Uint8Array<ArrayBuffer>): number;
   write(fd: number, bytes: Uint8Array<ArrayBuffer>): number;
-  /** With a structure as its argument. */
+  /** With a structure as argument. */
   ioctl(fd: number, request: number, argument: Uint8Array<ArrayBuffer>): number;
   socket(domain: number, type: number): number;
   unshare(flags: number): number;
   setns(fd: number, type: number): number;
-  /** Makes timers of this thread as exact as the kernel can; `prctl(PR_SET_TIMERSLACK)`. */
+  /** Sets how late timers of this thread may be; `prctl(PR_SET_TIMERSLACK)`. */
   setTimerSlack(nanoseconds: number): number;
-  /** Puts this thread before others, the more the lower the number; only root may; `setpriority`. */
+  /** Sets the priority of this thread, higher for lower numbers; only root may raise it; `setpriority`. */
   setNice(nice: number): number;
   setNonBlocking(fd: number): number;
   /**
-   * Waits until one of the `pollfd` structures is ready; how many are.
+   * Waits until at least one of the `pollfd` structures is ready; returns how many are.
    *
-   * @param timeoutMs fractions count; without it, it waits as long as it takes
+   * @param timeoutMs may have a fraction; `undefined` waits indefinitely
    */
   ppoll(descriptors: Int32Array<ArrayBuffer>, timeoutMs: number | undefined): number;
-  /** What the last failure on this thread was, such as `Permission denied`. */
+  /** The reason of the last failure on this thread, such as `Permission denied`. */
   errorMessage(): string;
 }
 
 /**
  * Opens the C library.
  *
- * @throws {Error} if it is not there, as on other systems than Linux with glibc
+ * @throws {Error} if there is none, as on systems other than Linux with glibc
  */
 export function openLibc(): Libc {
   const library = Deno.dlopen("libc.so.6", SYMBOLS);
@@ -72,12 +72,12 @@ export function openLibc(): Libc {
   };
 }
 
-/** The `pollfd` structures for these descriptors, all of which are asked for input. */
+/** The `pollfd` structures that wait for input on these descriptors. */
 export function pollDescriptors(fds: readonly number[]): Int32Array<ArrayBuffer> {
   return new Int32Array(fds.flatMap((fd) => [fd, POLLIN]));
 }
 
-/** What `ppoll` found at the descriptor of this index: input, or an end. */
+/** Whether `ppoll` found input, or the end of it, at the descriptor with this index. */
 export function isReadable(descriptors: Int32Array<ArrayBuffer>, index: number): boolean {
   // The second word holds `events` in its lower half and `revents` in its upper.
   return descriptors[index * POLLFD_WORDS + 1]! >>> 16 !== 0;
@@ -120,7 +120,7 @@ const SYMBOLS = {
   strerror: { parameters: ["i32"], result: "pointer" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Eight bytes: descriptor, events asked for, events found. */
+/** Eight bytes: the descriptor, the requested events and the returned events. */
 const POLLFD_WORDS = 2;
 const POLLIN = 1;
 const PRIO_PROCESS = 0;

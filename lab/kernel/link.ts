@@ -1,5 +1,6 @@
 /**
- * What crossing a link does to a packet: delay, jitter, loss, outages, and protocols that do not get through.
+ * Links of the lab: delay, jitter, loss, outages and blocked protocols. Unlike the simulated network's links, they
+ * neither queue nor duplicate packets: jitter alone reorders them.
  *
  * @module
  */
@@ -8,12 +9,12 @@ import type { WireDropReason } from "./counters.ts";
 import type { NatPacket, SessionProtocol } from "../model/nat_packet.ts";
 import type { LinkPlan } from "./topology.ts";
 
-/** Up is away from the host or the NAT that the link attaches. */
+/** "Up" leads away from the link's host or NAT. */
 export type Direction = "up" | "down";
 
-/** A link and its present state. */
-export class Link {
-  /** Where drops are counted. */
+/** A link and its current state. */
+export class LabLink {
+  /** The place under which its drops are counted. */
   readonly name: string;
   plan: LinkPlan;
   blocked: ReadonlySet<SessionProtocol> = new Set();
@@ -24,7 +25,7 @@ export class Link {
     this.plan = plan;
   }
 
-  /** How long a packet that sets out now takes, or why it does not arrive. */
+  /** How long a packet sent now takes, or why it is dropped. */
   cross(
     direction: Direction,
     packet: NatPacket,

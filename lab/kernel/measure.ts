@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
- * Measures the lab itself, in about half a minute: `deno run -A lab/kernel/measure.ts`. What it printed on a machine
- * with two cores stands in README.md.
+ * Measures the lab itself, in about half a minute: `deno run -A lab/kernel/measure.ts`. README.md has the results on a
+ * machine with two cores.
  *
  * @module
  */
@@ -40,7 +40,7 @@ async function measureRoundTripsUnderLoad(lab: Lab): Promise<void> {
   const load = (async () => {
     while (!ended.signal.aborted) await burst(lab.host("b"), lab.host("server"), 1000);
   })();
-  await measureRoundTrips(lab, "the same beside bursts of 1000 SYNs");
+  await measureRoundTrips(lab, "the same during bursts of 1000 SYNs");
   print("packets are delivered after they are due by", (await lab.counters()).lateness);
   ended.abort();
   await load;
@@ -119,7 +119,7 @@ const WHOAMI = new URL("programs/whoami.ts", import.meta.url);
 
 const ROUND_TRIP_MS = 50;
 
-/** A server, and two hosts behind NATs, all as far from each other. */
+/** A server and two hosts behind NATs, all at the same distance from each other. */
 const TOPOLOGY: Topology = {
   hosts: {
     server: {},

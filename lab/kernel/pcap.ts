@@ -1,14 +1,14 @@
 /**
- * Packet captures in the format of tcpdump's savefiles, with nanoseconds.
+ * Packet captures in tcpdump's savefile format, with nanosecond timestamps.
  *
  * @module
  */
 
-/** What a capture file begins with; `LINKTYPE_RAW`, that is packets that begin with their IP header. */
+/** The header of a capture file with `LINKTYPE_RAW`: packets begin with their IP header. */
 export function pcapHeader(): Uint8Array<ArrayBuffer> {
   const header = new Uint8Array(24);
   const view = new DataView(header.buffer);
-  view.setUint32(0, 0xa1b23c4d); // the magic number that stands for nanoseconds
+  view.setUint32(0, 0xa1b23c4d); // the magic number for nanosecond timestamps
   view.setUint16(4, 2);
   view.setUint16(6, 4);
   view.setUint32(16, SNAP_LENGTH);
@@ -19,7 +19,7 @@ export function pcapHeader(): Uint8Array<ArrayBuffer> {
 /**
  * One packet of a capture file.
  *
- * @param timeMs since the Unix epoch, with fractions
+ * @param timeMs since the Unix epoch, with a fraction
  */
 export function pcapRecord(packet: Uint8Array, timeMs: number): Uint8Array<ArrayBuffer> {
   const record = new Uint8Array(16 + packet.length);
@@ -33,7 +33,7 @@ export function pcapRecord(packet: Uint8Array, timeMs: number): Uint8Array<Array
   return record;
 }
 
-/** The packets of a capture file, each with its time in milliseconds since the Unix epoch. */
+/** The packets of a capture file, each with its time in milliseconds since the Unix epoch. A truncated last one is left out. */
 export function readCapture(
   file: Uint8Array,
 ): { readonly timeMs: number; readonly packet: Uint8Array }[] {

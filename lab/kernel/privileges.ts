@@ -1,26 +1,26 @@
 /**
- * Making network namespaces takes rights, which come from being root or from a user namespace; and what may
- * keep a machine from giving them.
+ * Privileges: creating network namespaces requires root or a user namespace. Also checks whether this machine can
+ * run the lab.
  *
  * @module
  */
 
 /**
- * A command that runs another one where it may make network namespaces, leave its own and return to it.
+ * Wraps a command so that it may create network namespaces, leave its own and return to it.
  *
- * @param command what to run
+ * @param command the command to run
  */
 export function privilegedCommand(command: readonly string[]): readonly string[] {
-  // Returning takes rights over the own network namespace too: hence one of its own.
+  // Returning requires privileges over the original network namespace as well, so the command gets a new one.
   return isRoot() ? command : ["unshare", "--user", "--map-root-user", "--net", "--", ...command];
 }
 
 /**
- * A command that runs the command which follows it in a network namespace that another process holds. What it
- * runs has its process id, and ends with the process that started it.
+ * A command prefix that runs the rest of the command in a network namespace that another process holds. The command
+ * keeps the prefix's process ID, and ends with the process that started it.
  *
  * @param pid the process
- * @param descriptor of the namespace, in that process
+ * @param descriptor the file descriptor of the namespace in that process
  */
 export function enterCommand(pid: number, descriptor: number): readonly string[] {
   const user = isRoot() ? [] : [`--user=/proc/${pid}/ns/user`, "--preserve-credentials"];
@@ -28,15 +28,15 @@ export function enterCommand(pid: number, descriptor: number): readonly string[]
   return ["nsenter", ...user, network, "--", "setpriv", "--pdeathsig", "KILL", "--"];
 }
 
-/** Whether this machine can run the lab, and if not, why. */
+/** Whether this machine can run the lab, and if not, why not. */
 export type LabSupport =
   | { readonly supported: true }
   | { readonly supported: false; readonly reason: string };
 
 /**
- * Tells whether this machine can run the lab. Takes some milliseconds and changes nothing.
+ * Checks whether this machine can run the lab. Takes some milliseconds and changes nothing.
  *
- * @param programs what has to be installed besides
+ * @param programs other programs that must be installed
  */
 export function labSupport(programs: readonly string[] = []): LabSupport {
   const reason = missing(programs);
@@ -44,12 +44,12 @@ export function labSupport(programs: readonly string[] = []): LabSupport {
 }
 
 function missing(programs: readonly string[]): string | undefined {
-  if (Deno.build.os !== "linux") return `it takes Linux, not ${Deno.build.os}`;
+  if (Deno.build.os !== "linux") return `it needs Linux, not ${Deno.build.os}`;
   try {
     const absent = ["unshare", "nsenter", "setpriv", ...programs].filter((name) =>
       !isInstalled(name)
     );
-    if (absent.length > 0) return `it takes ${absent.join(", ")}`;
+    if (absent.length > 0) return `it needs ${absent.join(", ")}`;
     const [command, ...args] = privilegedCommand(["unshare", "--net", "--", "true"]);
     const { success, stderr } = new Deno.Command(command!, { args, stdout: "null" }).outputSync();
     if (!success) return new TextDecoder().decode(stderr).trim();

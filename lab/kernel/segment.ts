@@ -1,49 +1,45 @@
 /**
- * Who is attached to what, and which addresses are known where.
+ * Segments: which hosts and NATs are attached to which LAN, and the routes on each.
  *
  * @module
  */
 
-import { ipFamily } from "../../lib/net/address.ts";
-import type { Link } from "./link.ts";
-import type { Nat } from "../model/nat.ts";
+import type { LabLink } from "./link.ts";
+import type { DualStackNat } from "../model/dual_stack_nat.ts";
 
-/** A LAN, or the public internet: the nodes that reach each other without a NAT. */
+/** A LAN or the public internet: nodes that reach each other without a NAT. */
 export interface Segment {
-  /** The NAT that leads on; none on the public internet. */
+  /** The NAT towards the internet; `undefined` on the public internet. */
   above: NatNode | undefined;
   readonly gatewayIp: string | undefined;
-  /** Who gets what, by destination address. */
-  readonly routes: Map<string, Node>;
+  /** Nodes by destination address. */
+  readonly routes: Map<string, LabNode>;
 }
 
-/** Who stands on a segment. */
-export type Node = HostNode | NatNode;
+/** A node on a segment. */
+export type LabNode = HostNode | NatNode;
 
-/** A host and its link. */
+/** A host, and its link. */
 export interface HostNode {
   readonly kind: "host";
   readonly name: string;
   readonly outside: Segment;
-  readonly link: Link;
+  readonly link: LabLink;
 }
 
-/** A NAT, its link and what is inside it. */
+/** A NAT, its link, and the segment behind it. */
 export interface NatNode {
   readonly kind: "nat";
   readonly name: string;
   readonly outside: Segment;
   readonly inside: Segment;
-  readonly link: Link;
-  readonly ipv4: Nat;
-  /** Filters without translating. */
-  readonly ipv6: Nat;
+  readonly link: LabLink;
+  readonly nat: DualStackNat;
 }
 
-/** Makes an address known on a segment, and above it as far as nothing translates it. */
-export function addRoute(segment: Segment, ip: string, node: Node): void {
+/** Adds a route to a segment, and to those above it as long as no NAT translates the address. */
+export function addRoute(segment: Segment, ip: string, node: LabNode): void {
   segment.routes.set(ip, node);
   const { above } = segment;
-  const isTranslated = ipFamily(ip) === 4 && above?.ipv4.behavior.mapping !== "none";
-  if (above !== undefined && !isTranslated) addRoute(above.outside, ip, above);
+  if (above !== undefined && !above.nat.translates(ip)) addRoute(above.outside, ip, above);
 }

@@ -1,5 +1,5 @@
 /**
- * TCP segments as a NAT that refuses a connection sends them.
+ * TCP resets, as a NAT sends them to refuse a connection.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { ACK, FIN, parseIpHeader, RST, SYN, TCP, transportChecksum, viewOf } fro
 export function buildReset(segment: Uint8Array): Uint8Array<ArrayBuffer> {
   const ip = parseIpHeader(segment, 0);
   if (ip?.protocol !== TCP || segment.length < ip.payload + 20) {
-    throw new TypeError("Cannot build RST: it answers a TCP segment, this is none");
+    throw new TypeError("Cannot build RST: not a TCP segment");
   }
   const view = viewOf(segment);
   const flags = segment[ip.payload + 13]!;

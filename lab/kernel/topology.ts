@@ -1,13 +1,13 @@
 /**
- * Who stands behind what, as data, and the addresses that everyone gets.
+ * Topologies: which hosts are behind which NATs, as data, and the addresses that each gets.
  *
  * ```ts
- * const home = nat("portRestricted", { behind: nat("symmetric") }); // a carrier's NAT above the home's
+ * const home = nat("portRestricted", { behind: nat("symmetric") }); // a home NAT behind a carrier's NAT
  * const plan = planTopology({ hosts: { server: {}, a: { behind: home }, b: { behind: home } } });
  * ```
  *
- * Addresses: public hosts 203.0.113.0/24 and NATs on the public side 198.51.100.0/24 (RFC 5737), homes
- * 192.168.n.0/24, LANs that hold other NATs 100.64.n.0/24 (RFC 6598), IPv6 2001:db8::/32 (RFC 3849).
+ * Addresses: public hosts 203.0.113.0/24 and NATs on the public side 198.51.100.0/24 (RFC 5737), home LANs
+ * 192.168.n.0/24, LANs that contain NATs 100.64.n.0/24 (RFC 6598), IPv6 2001:db8::/32 (RFC 3849).
  *
  * @module
  */
@@ -24,63 +24,63 @@ import {
 export interface Topology {
   /** By name. */
   readonly hosts: Readonly<Record<string, HostSpec>>;
-  /** What crossing the public internet costs, once per packet and direction. */
+  /** The path across the public internet, which each packet crosses once per direction. */
   readonly internet?: InternetSpec;
-  /** Gives every host a global IPv6 address beside IPv4; NATs filter IPv6 without translating. Default: no. */
+  /** Whether each host also gets a global IPv6 address; NATs filter IPv6 without translating it. Default: `false`. */
   readonly ipv6?: boolean;
-  /** Of all randomness: ports, loss, jitter. Default 1. */
+  /** Seeds all randomness: ports, loss, jitter. Default: 1. */
   readonly seed?: number;
 }
 
-/** The way between any two places on the public side. */
+/** The path between any two nodes on the public internet. */
 export interface InternetSpec {
-  /** Half of it each way, beside what the links at both ends cost. Default 0. */
+  /** Half of it each way, in addition to the links at both ends. Default: 0. */
   readonly rttMs?: number;
-  /** Uniform from 0 to this, added each way; may reorder. Default 0. */
+  /** Added each way, uniformly from 0 to this; may reorder packets. Default: 0. */
   readonly jitterMs?: number;
-  /** Probability, each way. Default 0. */
+  /** The probability of loss, each way. Default: 0. */
   readonly loss?: number;
 }
 
-/** The link that attaches a host or a NAT to the network outside it. */
+/** The link between a host or NAT and the network outside it. */
 export interface LinkSpec {
-  /** One way. Default 0. */
+  /** One way. Default: 0. */
   readonly delayMs?: number;
-  /** Uniform from 0 to this, added each way; may reorder. Default 0. */
+  /** Added each way, uniformly from 0 to this; may reorder packets. Default: 0. */
   readonly jitterMs?: number;
-  /** Probability; one number for both directions. Default 0. */
+  /** The probability of loss; one number applies to both directions. Default: 0. */
   readonly loss?: number | { readonly up: number; readonly down: number };
 }
 
-/** A host: a network namespace with a kernel of its own to speak TCP. */
+/** A host: a network namespace, with its own TCP in the kernel. */
 export interface HostSpec {
-  /** What it is behind; on the public internet if nothing. Hosts of the same object share one LAN. */
+  /** The NAT in front of it; by default it is on the public internet. Hosts behind the same object share one LAN. */
   readonly behind?: NatSpec;
-  /** Its addresses, IPv4 or IPv6; chosen by the address plan if left out. */
+  /** Its addresses, IPv4 or IPv6. Default: chosen by the address plan. */
   readonly addresses?: readonly string[];
   readonly link?: LinkSpec;
 }
 
-/** A NAT, or a firewall if its mapping is `none`; made by {@linkcode nat}. */
+/** A NAT, or a firewall if its mapping is `none`. Created by {@linkcode nat}. */
 export interface NatSpec extends NatOptions {
   readonly behavior: NatBehavior;
 }
 
-/** Where a NAT stands. */
+/** Where a NAT is. */
 export interface NatOptions {
-  /** Default: the name of the first host or NAT behind it, and `/nat`. */
+  /** Default: the name of the first host or NAT behind it, plus `/nat`. */
   readonly name?: string;
-  /** The NAT above this one; none if it is on the public internet. */
+  /** The NAT in front of this one; by default it is on the public internet. */
   readonly behind?: NatSpec;
-  /** External addresses; one, chosen by the address plan, if left out. */
+  /** External addresses. Default: one, chosen by the address plan. */
   readonly addresses?: readonly string[];
-  /** The /24 inside, such as `192.168.1.0`, if it must be a certain one; two homes may have the same. */
+  /** The /24 of the LAN, such as `192.168.1.0`; several NATs may have the same. Default: chosen by the address plan. */
   readonly lan?: string;
   readonly link?: LinkSpec;
 }
 
 /**
- * A NAT by the name of its behaviour, or by what differs from `portRestricted`.
+ * A NAT with a named behavior, or with these differences from `portRestricted`.
  *
  * @throws {RangeError} if the port range is not within 1 to 65535
  */
@@ -92,7 +92,7 @@ export function nat(
   return { ...options, behavior: whole };
 }
 
-/** A topology in which everything has a name and an address; JSON-safe. */
+/** A topology with all names and addresses filled in; survives `JSON.stringify()`. */
 export interface LabPlan {
   readonly seed: number;
   readonly internet: LinkPlan;
@@ -100,26 +100,26 @@ export interface LabPlan {
   readonly nats: readonly NatPlan[];
 }
 
-/** A link with all defaults filled in. */
+/** A link, with all defaults filled in. */
 export interface LinkPlan {
   readonly delayMs: number;
   readonly jitterMs: number;
   readonly loss: { readonly up: number; readonly down: number };
 }
 
-/** A host and its addresses. */
+/** A host, and its addresses. */
 export interface HostPlan {
   readonly name: string;
   /** The NAT that it is behind, or {@linkcode INTERNET}. */
   readonly segment: string;
   readonly ipv4: readonly string[];
   readonly ipv6: readonly string[];
-  /** The NAT's address on the LAN; public hosts have none. */
+  /** The NAT's address on the LAN; `undefined` for public hosts. */
   readonly gateway: string | undefined;
   readonly link: LinkPlan;
 }
 
-/** A NAT, the LAN inside it and its addresses outside. */
+/** A NAT, the LAN behind it, and its external addresses. */
 export interface NatPlan {
   readonly name: string;
   /** The NAT that it is behind, or {@linkcode INTERNET}. */
@@ -130,22 +130,22 @@ export interface NatPlan {
   readonly link: LinkPlan;
 }
 
-/** The name of the public side, as a segment, and as a link. */
+/** The name of the public internet, as a segment and as a link. */
 export const INTERNET = "internet";
 
 /**
- * Gives names and addresses to all of a topology.
+ * Assigns names and addresses to everything in a topology.
  *
- * @throws {TypeError} if two places have the same name, or a host that of the internet
+ * @throws {TypeError} if two nodes have the same name, or a host is called `internet`
  */
 export function planTopology(topology: Topology): LabPlan {
   return new Planner(topology, natNames(topology)).plan();
 }
 
 /**
- * What each NAT of a topology is called.
+ * The name of each NAT in a topology.
  *
- * @throws {TypeError} if two places have the same name, or a host that of the internet
+ * @throws {TypeError} if two nodes have the same name, or a host is called `internet`
  */
 export function natNames(topology: Topology): Map<NatSpec, string> {
   const names = new Map<NatSpec, string>();
@@ -167,7 +167,7 @@ export function natNames(topology: Topology): Map<NatSpec, string> {
   return names;
 }
 
-/** A range of addresses, of which the members of a segment get one after another. */
+/** The addresses of a segment, assigned one after another. */
 interface AddressPool {
   readonly gateway: string | undefined;
   readonly hostPrefix: string;
@@ -197,7 +197,7 @@ class Planner {
   }
 
   plan(): LabPlan {
-    // NATs first, outermost first, so that a LAN exists before its members ask it for addresses.
+    // NATs come first, outermost first, so that each LAN exists before its members need addresses.
     const nats = [...this.#names.keys()]
       .sort((a, b) => depth(a) - depth(b))
       .map((spec) => this.#natPlan(spec));
@@ -270,12 +270,12 @@ function depth(spec: NatSpec): number {
   return spec.behind === undefined ? 0 : 1 + depth(spec.behind);
 }
 
-/** A link with the defaults for what is left out. */
+/** Fills in the defaults of a link. */
 export function linkPlan({ delayMs = 0, jitterMs = 0, loss = 0 }: LinkSpec = {}): LinkPlan {
   return { delayMs, jitterMs, loss: typeof loss === "number" ? { up: loss, down: loss } : loss };
 }
 
-/** The way across the internet as a link, with the defaults for what is left out. */
+/** The path across the internet as a link, with all defaults filled in. */
 export function internetPlan({ rttMs = 0, jitterMs, loss }: InternetSpec = {}): LinkPlan {
   return linkPlan({ delayMs: rttMs / 2, jitterMs, loss });
 }

@@ -1,10 +1,10 @@
 /**
- * A queue ordered by time: a binary heap in which events of the same time keep their order.
+ * A queue ordered by time: a binary heap that keeps the order of events with the same time.
  *
  * @module
  */
 
-/** Events and when they are due. */
+/** Events, and when they are due. */
 export class EventQueue<Event> {
   readonly #heap: Entry<Event>[] = [];
   #pushed = 0;
@@ -13,7 +13,7 @@ export class EventQueue<Event> {
     return this.#heap.length;
   }
 
-  /** When the first event is due. */
+  /** When the next event is due. */
   get nextDueMs(): number | undefined {
     return this.#heap[0]?.dueMs;
   }
@@ -31,7 +31,7 @@ export class EventQueue<Event> {
     heap[index] = entry;
   }
 
-  /** Removes and returns the first event if it is due by `nowMs`. */
+  /** Removes and returns the next event if it is due by `nowMs`. */
   popDue(nowMs: number): { readonly dueMs: number; readonly event: Event } | undefined {
     const first = this.#heap[0];
     if (first === undefined || first.dueMs > nowMs) return undefined;
@@ -40,7 +40,7 @@ export class EventQueue<Event> {
     return first;
   }
 
-  /** Puts an entry in the place of the first one, and down to where it belongs. */
+  /** Replaces the first entry, and sinks the new one to its place. */
   #sink(entry: Entry<Event>): void {
     const heap = this.#heap;
     let index = 0;

@@ -1,7 +1,7 @@
 /**
- * One NAT, or one stateful firewall, as a pure model: packets in, verdicts out. It has no sockets and no
- * timers; time is an argument and randomness a function, so that it serves the kernel lab and the simulated
- * network alike.
+ * One NAT or one stateful firewall as a pure model: packets in, verdicts out. It has no sockets and no
+ * timers. Time is an argument and randomness a function, so the lab with real kernels and the simulated
+ * network can share it.
  *
  * ```
  *    inside                NAT               outside
@@ -10,27 +10,28 @@
  *      <── forward ──   <── inbound() ──
  * ```
  *
- * A *mapping* ties an internal address and port to an external one; a *session* is one remote address and
- * port that uses a mapping. Filtering looks at the sessions which the inside has opened.
+ * A *mapping* binds an internal address and port to an external one. A *session* is one remote address and
+ * port that uses a mapping. Filtering considers the sessions that were opened from inside.
  *
  * @module
  */
 
 import type { TransportAddress } from "../../lib/net/address.ts";
-import type {
-  IcmpErrorPacket,
-  NatDropReason,
-  NatPacket,
-  NatVerdict,
-  SessionPacket,
-  SessionProtocol,
-  TcpFlags,
+import {
+  type IcmpErrorPacket,
+  isBareSyn,
+  type NatDropReason,
+  type NatPacket,
+  type NatVerdict,
+  type SessionPacket,
+  type SessionProtocol,
+  type TcpFlags,
 } from "./nat_packet.ts";
 import { type NatBehavior, protocolBehavior } from "./nat_behavior.ts";
 import { endpointKey, type Mapping, NatTable, type Session } from "./nat_table.ts";
 import { PortAllocator } from "./port_allocator.ts";
 
-/** A NAT and its table. */
+/** A NAT and its mappings. */
 export class Nat {
   readonly externalIps: readonly string[];
   readonly #random: () => number;
@@ -40,9 +41,9 @@ export class Nat {
   #pairedIps = new Map<string, string>();
 
   /**
-   * @param externalIps the addresses to translate to; none for a firewall without translation
-   * @param random a number from 0 up to but not including 1, as `Math.random` returns it
-   * @throws {RangeError} if there is no external address for a behaviour that translates
+   * @param externalIps the addresses to translate to; empty for a firewall without translation
+   * @param random as `Math.random`
+   * @throws {RangeError} if the behavior translates and there is no external address
    */
   constructor(externalIps: readonly string[], behavior: NatBehavior, random: () => number) {
     this.externalIps = [...externalIps];
@@ -51,27 +52,27 @@ export class Nat {
     this.behavior = behavior;
   }
 
-  /** What the NAT does. Mappings that exist outlive a change, until {@linkcode Nat.flush}. */
+  /** How the NAT behaves. Existing mappings survive a change, until {@linkcode Nat.flush}. */
   get behavior(): NatBehavior {
     return this.#behavior;
   }
 
-  /** @throws {RangeError} if there is no external address for a behaviour that translates */
+  /** @throws {RangeError} if the behavior translates and there is no external address */
   set behavior(behavior: NatBehavior) {
     if (behavior.mapping !== "none" && this.externalIps.length === 0) {
-      throw new RangeError("Cannot build NAT: it takes an external address to translate to");
+      throw new RangeError("Cannot build NAT: translation needs an external address");
     }
     this.#behavior = behavior;
   }
 
-  /** Forgets everything, as a NAT that restarts. */
+  /** Forgets all mappings, like a NAT that restarts. */
   flush(): void {
     this.#table = new NatTable();
     this.#allocators = new Map();
     this.#pairedIps = new Map();
   }
 
-  /** What becomes of a packet from inside. */
+  /** Handles a packet from inside. */
   outbound(packet: NatPacket, nowMs: number): NatVerdict {
     if (packet.protocol === "icmp-error") return this.#outboundError(packet, nowMs);
     const { protocol, source, destination, tcpFlags } = packet;
@@ -91,7 +92,7 @@ export class Nat {
     return verdict.action === "reset" ? reset(packet) : verdict;
   }
 
-  /** What becomes of a packet from outside. */
+  /** Handles a packet from outside. */
   inbound(packet: NatPacket, nowMs: number): NatVerdict {
     return packet.protocol === "icmp-error"
       ? this.#inboundError(packet, nowMs)
@@ -104,16 +105,16 @@ export class Nat {
     if (mapping === undefined) return this.#unsolicited(packet, "no-mapping");
 
     const session = this.#table.session(protocol, mapping.internal, source, nowMs);
-    if (session?.openedInside && isBareSyn(tcpFlags) && this.#behavior.crossedSyn === "drop") {
+    if (session?.openedInside && isBareSyn(packet) && this.#behavior.crossedSyn === "drop") {
       return drop("crossed-syn");
     }
-    if (!this.#letsIn(mapping, source, nowMs)) return this.#unsolicited(packet, "filtered");
+    if (!this.#admits(mapping, source, nowMs)) return this.#unsolicited(packet, "filtered");
     if (session === undefined && tcpFlags?.rst) return drop("no-session");
     this.#pass(session ?? this.#table.addSession(mapping, source, false), "inbound", packet, nowMs);
     return { action: "forward", packet: { ...packet, destination: mapping.internal } };
   }
 
-  /** RFC 5508 §4.2: an error passes if it is about a packet that was sent; it changes no state. */
+  /** RFC 5508 §4.2: an error passes if it concerns a packet that was sent. It changes no state. */
   #inboundError(packet: IcmpErrorPacket, nowMs: number): NatVerdict {
     const { protocol, source, destination } = packet.original;
     const mapping = this.#table.mappingAt(protocol, source, nowMs);
@@ -132,7 +133,7 @@ export class Nat {
     const { external } = session.mapping;
     const translated: IcmpErrorPacket = {
       ...packet,
-      // A router inside that reports the error is not the host, and has no mapping; it takes the same address.
+      // The error may come from a router inside, which has no mapping of its own; it uses the host's.
       sourceIp: external.ip,
       original: { ...packet.original, destination: external },
     };
@@ -144,12 +145,12 @@ export class Nat {
   }
 
   #unsolicited(packet: SessionPacket, reason: NatDropReason): NatVerdict {
-    return isBareSyn(packet.tcpFlags) && this.#behavior.unsolicitedSyn === "reset"
+    return isBareSyn(packet) && this.#behavior.unsolicitedSyn === "reset"
       ? reset(packet)
       : drop(reason);
   }
 
-  #letsIn(mapping: Mapping, source: TransportAddress, nowMs: number): boolean {
+  #admits(mapping: Mapping, source: TransportAddress, nowMs: number): boolean {
     const { filtering } = protocolBehavior(this.#behavior, mapping.protocol);
     if (filtering === "endpoint-independent") return true;
     for (const { remote, openedInside, expiresAtMs } of mapping.sessions.values()) {
@@ -221,7 +222,7 @@ export class Nat {
     return ip;
   }
 
-  /** Notes that a packet passed, and moves the end of its session. */
+  /** Records that a packet passed, and extends its session. */
   #pass(
     session: Session,
     direction: "inbound" | "outbound",
@@ -241,11 +242,11 @@ export class Nat {
         break;
       case "tcp":
         if (packet.tcpFlags?.rst && resetEndsMapping) return this.#table.endSession(session);
-        trackTcp(session, direction, packet.tcpFlags ?? {});
+        trackTcp(session, direction, packet);
         session.expiresAtMs = nowMs + this.#tcpTimeoutMs(session);
         break;
     }
-    // Once the inside answers, a session that began outside is as much its own as one that it opened.
+    // Once the inside answers, a session opened from outside counts as opened from inside.
     if (direction === "outbound") session.openedInside = true;
   }
 
@@ -257,18 +258,18 @@ export class Nat {
   }
 }
 
-function trackTcp(session: Session, direction: "inbound" | "outbound", flags: TcpFlags): void {
-  // A new SYN after RST or FIN begins a session anew.
-  if (session.closing && isBareSyn(flags)) {
+function trackTcp(
+  session: Session,
+  direction: "inbound" | "outbound",
+  packet: SessionPacket,
+): void {
+  // A new SYN after RST or FIN restarts the session.
+  if (session.closing && isBareSyn(packet)) {
     session.closing = session.passedInbound = session.passedOutbound = false;
   }
-  if (flags.rst || flags.fin) session.closing = true;
+  if (packet.tcpFlags?.rst || packet.tcpFlags?.fin) session.closing = true;
   else if (direction === "outbound") session.passedOutbound = true;
   else session.passedInbound = true;
-}
-
-function isBareSyn(flags: TcpFlags | undefined): boolean {
-  return flags?.syn === true && !flags.ack;
 }
 
 function drop(reason: NatDropReason): NatVerdict {
@@ -280,5 +281,5 @@ function reset({ protocol, source, destination }: SessionPacket): NatVerdict {
   return { action: "reset", packet };
 }
 
-/** RFC 9293 §3.10.7.1: what answers a SYN to a closed port. */
+/** RFC 9293 §3.10.7.1: the answer to a SYN to a closed port. */
 const RST_ACK: TcpFlags = { rst: true, ack: true };

@@ -1,71 +1,71 @@
 /**
- * What a NAT does, in the words of RFC 4787 (UDP), RFC 5382 (TCP) and RFC 5508 (ICMP), and the NATs that have
- * names.
+ * NAT behavior in the terms of RFC 4787 (UDP), RFC 5382 (TCP) and RFC 5508 (ICMP), as settings, and well-known
+ * NATs by name.
  *
  * @module
  */
 
-/** Which outbound packets of one internal address and port share an external port; RFC 4787 §4.1. */
+/** Which outbound packets of one internal address and port share an external port (RFC 4787 §4.1). */
 export type NatMapping =
   | "endpoint-independent"
   | "address-dependent"
   | "address-and-port-dependent"
-  | "none"; // a firewall: addresses are not translated, inbound packets are filtered all the same
+  | "none"; // a firewall: no translation, but inbound packets are filtered
 
-/** From whom an inbound packet is let in; RFC 4787 §5. */
+/** Which remote endpoints can send packets in (RFC 4787 §5). */
 export type NatFiltering =
   | "endpoint-independent"
   | "address-dependent"
   | "address-and-port-dependent";
 
-/** How the external port of a new mapping is chosen; a port that is taken yields to the next free one. */
-export type PortAllocation =
-  /** The internal port, where it is free. */
+/** How the external port of a new mapping is chosen. If that port is taken, the NAT uses the next free one. */
+export type NatAllocation =
+  /** The same as the internal port. */
   | { readonly kind: "preserving" }
   /** The internal port plus `delta`. */
   | { readonly kind: "offset"; readonly delta: number }
-  /** The last external port plus `delta`, whatever the internal port. */
+  /** The last external port plus `delta`, regardless of the internal port. */
   | { readonly kind: "sequential"; readonly delta: number }
-  /** The last external port plus `delta` if the internal port is the last one plus 1, else any port. */
+  /** The last external port plus `delta` if the internal port is the last one plus 1; otherwise a random port. */
   | { readonly kind: "dependent"; readonly delta: number }
-  /** Any port. */
+  /** A random port. */
   | { readonly kind: "random" };
 
 /** How one transport protocol is mapped and filtered. */
 export interface ProtocolBehavior {
   readonly mapping: NatMapping;
   readonly filtering: NatFiltering;
-  readonly allocation: PortAllocation;
+  readonly allocation: NatAllocation;
 }
 
-/** Everything that {@linkcode Nat} can be told to do. */
+/** All settings of a {@linkcode Nat}. */
 export interface NatBehavior extends ProtocolBehavior {
-  /** What differs for TCP. */
+  /** Differences for TCP. */
   readonly tcp?: Partial<ProtocolBehavior>;
   /** The first and the last external port. */
   readonly portRange: readonly [first: number, last: number];
-  /** Whether an internal address keeps its external address where there are several; RFC 4787 §4.1. */
+  /** Whether an internal address keeps one external address if there are several (RFC 4787 §4.1). */
   readonly pooling: "paired" | "arbitrary";
-  /** What a SYN gets that nothing let in; RFC 5382 §4.3 wants silence. */
+  /** The answer to an unsolicited SYN; RFC 5382 §4.3 requires silence. */
   readonly unsolicitedSyn: "drop" | "reset";
-  /** What a SYN gets that crossed one to the same peer; RFC 5382 REQ-2 wants it let in. */
+  /** What happens to a SYN that crosses one sent to the same peer; RFC 5382 REQ-2 requires that it is let in. */
   readonly crossedSyn: "accept" | "drop";
-  /** Whether RST, from either side, ends a TCP session at once, and the mapping with its last session. */
+  /** Whether a RST from either side ends a TCP session at once, and the mapping with its last session. */
   readonly resetEndsMapping: boolean;
-  /** Whether hosts inside reach each other by external addresses; RFC 4787 §6. */
+  /** Whether hosts inside can reach each other at their external addresses (RFC 4787 §6). */
   readonly hairpinning: boolean;
   readonly udpTimeoutMs: number;
-  /** Whether inbound UDP keeps a mapping alive as outbound does; RFC 4787 §4.3. */
+  /** Whether inbound UDP keeps a mapping alive as outbound UDP does (RFC 4787 §4.3). */
   readonly udpInboundRefresh: boolean;
-  /** For TCP sessions that are opening or closing; RFC 5382 §5. */
+  /** For TCP sessions that are opening or closing (RFC 5382 §5). */
   readonly tcpTransitoryTimeoutMs: number;
   readonly tcpEstablishedTimeoutMs: number;
-  /** For ICMP queries; RFC 5508 §3.2. */
+  /** For ICMP queries (RFC 5508 §3.2). */
   readonly icmpTimeoutMs: number;
 }
 
 /**
- * A behaviour that differs from a named one, or from `portRestricted`, in some points.
+ * A behavior with some differences from a named one, by default from `portRestricted`.
  *
  * @throws {RangeError} if the port range is empty or not within 1 to 65535
  */
@@ -83,7 +83,7 @@ export function natBehavior(
   return behavior;
 }
 
-/** How this behaviour treats one protocol. */
+/** How a NAT with this behavior treats one protocol. */
 export function protocolBehavior(
   behavior: NatBehavior,
   protocol: "udp" | "tcp" | "icmp",
@@ -91,10 +91,10 @@ export function protocolBehavior(
   return protocol === "tcp" ? { ...behavior, ...behavior.tcp } : behavior;
 }
 
-/** The name of a behaviour in {@linkcode NAT_BEHAVIORS}. */
+/** A name in {@linkcode NAT_BEHAVIORS}. */
 export type NatBehaviorName = keyof typeof NAT_BEHAVIORS;
 
-/** Timeouts as RFC 4787 REQ-5, RFC 5382 REQ-5 and RFC 5508 REQ-1 recommend or demand them. */
+/** Timeouts as recommended or required by RFC 4787 REQ-5, RFC 5382 REQ-5 and RFC 5508 REQ-1. */
 const COMPLIANT = {
   portRange: [1024, 65535],
   pooling: "paired",
@@ -109,7 +109,7 @@ const COMPLIANT = {
   icmpTimeoutMs: 60_000,
 } as const;
 
-/** The classic NATs of RFC 3489, symmetric ones by allocation, and a firewall without translation. */
+/** The classic NATs of RFC 3489, symmetric NATs by port allocation, and a firewall without translation. */
 export const NAT_BEHAVIORS = {
   fullCone: {
     ...COMPLIANT,
@@ -141,7 +141,7 @@ export const NAT_BEHAVIORS = {
     filtering: "address-and-port-dependent",
     allocation: { kind: "sequential", delta: 1 },
   },
-  /** The first mapping of an internal port keeps that port; the next ones take the free ports above it. */
+  /** The first mapping of an internal port keeps that port; later ones use the free ports above it. */
   symmetricPreserving: {
     ...COMPLIANT,
     mapping: "address-and-port-dependent",

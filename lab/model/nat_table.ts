@@ -1,5 +1,5 @@
 /**
- * The table of a NAT: mappings, their sessions, and when they expire.
+ * A NAT's table: mappings, their sessions, and when they expire.
  *
  * @module
  */
@@ -7,14 +7,14 @@
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { SessionProtocol } from "./nat_packet.ts";
 
-/** An internal address and port tied to an external one. */
+/** An internal address and port bound to an external one. */
 export interface Mapping {
   readonly protocol: SessionProtocol;
   readonly internal: TransportAddress;
   readonly external: TransportAddress;
-  /** What packets from inside are matched by; depends on the mapping behaviour. */
+  /** Matches packets from inside; depends on the mapping behavior. */
   readonly key: string;
-  /** By address and port of the remote side. */
+  /** By remote address and port. */
   readonly sessions: Map<string, Session>;
 }
 
@@ -22,7 +22,7 @@ export interface Mapping {
 export interface Session {
   readonly mapping: Mapping;
   readonly remote: TransportAddress;
-  /** Whether a packet from inside opened it, or one from outside that the filter let in. */
+  /** Whether a packet from inside opened it, rather than one from outside that the filter admitted. */
   openedInside: boolean;
   passedOutbound: boolean;
   passedInbound: boolean;
@@ -31,13 +31,13 @@ export interface Session {
   expiresAtMs: number;
 }
 
-/** Mappings by both of their ends, and sessions. An expired entry is as good as none. */
+/** Mappings by their internal and external ends, and sessions. Expired entries are treated as absent. */
 export class NatTable {
   readonly #byKey = new Map<string, Mapping>();
   readonly #byExternal = new Map<string, Mapping>();
   readonly #sessions = new Map<string, Session>();
 
-  /** The live mapping of a key. */
+  /** The live mapping with this key. */
   mapping(key: string, nowMs: number): Mapping | undefined {
     return this.#live(this.#byKey.get(key), nowMs);
   }
@@ -62,7 +62,7 @@ export class NatTable {
     return session !== undefined && session.expiresAtMs > nowMs ? session : undefined;
   }
 
-  /** Adds a mapping. It lives as long as its sessions, of which it has none yet. */
+  /** Adds a mapping without sessions. It lives as long as its sessions. */
   addMapping(mapping: Omit<Mapping, "sessions">): Mapping {
     const added: Mapping = { ...mapping, sessions: new Map() };
     this.#byKey.set(mapping.key, added);
@@ -70,7 +70,7 @@ export class NatTable {
     return added;
   }
 
-  /** Adds a session that has expired already; whoever adds it sets when it does. */
+  /** Adds a session that is already expired; the caller sets `expiresAtMs`. */
   addSession(mapping: Mapping, remote: TransportAddress, openedInside: boolean): Session {
     const session: Session = {
       mapping,
@@ -111,7 +111,7 @@ export class NatTable {
   }
 }
 
-/** Tells apart the endpoints of one NAT. */
+/** Identifies an endpoint within one NAT. */
 export function endpointKey(protocol: SessionProtocol, { ip, port }: TransportAddress): string {
   return `${protocol} ${ip}:${port}`;
 }

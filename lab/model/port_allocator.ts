@@ -1,26 +1,26 @@
 /**
- * The choice of an external port for a new mapping.
+ * Port allocation: choosing an external port for a new mapping.
  *
  * @module
  */
 
-import type { PortAllocation } from "./nat_behavior.ts";
+import type { NatAllocation } from "./nat_behavior.ts";
 
-/** What {@linkcode PortAllocator.allocate} chooses from. */
+/** What to allocate a port for, and from which ports. */
 export interface PortChoice {
-  readonly allocation: PortAllocation;
+  readonly allocation: NatAllocation;
   readonly internalPort: number;
   /** The first and the last port. */
   readonly range: readonly [number, number];
   readonly isFree: (port: number) => boolean;
 }
 
-/** Chooses external ports and remembers the last choice, on which some allocations depend. */
+/** Chooses external ports, and remembers the last choice because some allocations depend on it. */
 export class PortAllocator {
   readonly #random: () => number;
   #last: { readonly internalPort: number; readonly externalPort: number } | undefined;
 
-  /** @param random a number from 0 up to but not including 1, as `Math.random` returns it */
+  /** @param random as `Math.random` */
   constructor(random: () => number) {
     this.#random = random;
   }
@@ -52,7 +52,7 @@ export class PortAllocator {
     }
   }
 
-  /** Steps on from the preferred port as the allocation would, then port by port, until one is free. */
+  /** Tries ports from the preferred one on, first by the allocation's delta, then one by one, until one is free. */
   #firstFree({ allocation, range, isFree }: PortChoice, preferred: number): number | undefined {
     const [first, last] = range;
     const size = last - first + 1;

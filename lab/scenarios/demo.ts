@@ -1,7 +1,7 @@
-// deno-lint-ignore-file no-console -- it talks to people
+// deno-lint-ignore-file no-console -- it prints for people
 /**
- * Two programs behind two NATs find each other, step by step, in about ten seconds: `deno task demo`. On machines
- * that cannot run the lab, over loopback.
+ * The demonstration: two programs behind two NATs connect, step by step, in about ten seconds: `deno task demo`. On
+ * machines that cannot run the lab it uses loopback.
  *
  * @module
  */
@@ -9,18 +9,18 @@
 import { delay } from "@std/async/delay";
 import { playInLab } from "./demo/in_lab.ts";
 import { playOnLoopback } from "./demo/on_loopback.ts";
-import type { Teller } from "./demo/teller.ts";
+import type { Narrator } from "./demo/story.ts";
 import { labSupport } from "../kernel/privileges.ts";
 
 async function main(): Promise<void> {
   const support = labSupport();
-  const teller: Teller = {
-    async chapter(title) {
+  const narrator: Narrator = {
+    async heading(title) {
       await delay(CHAPTER_MS);
       const line = `── ${title} `;
       console.log(`\n${bold(line)}${"─".repeat(Math.max(0, WIDTH - line.length))}`);
     },
-    async say(...lines) {
+    async print(...lines) {
       for (const line of lines) {
         console.log(`  ${line}`);
         await delay(LINE_MS);
@@ -28,13 +28,13 @@ async function main(): Promise<void> {
     },
   };
   if (support.supported) {
-    await playInLab(teller);
+    await playInLab(narrator);
   } else {
-    await teller.say(
+    await narrator.print(
       `This machine cannot run the NAT lab (${support.reason}),`,
-      "so there are no NATs here: both sides are on this machine, and do the same as if there were.",
+      "so there are no NATs here: both sides are on this machine, but do the same as behind NATs.",
     );
-    await playOnLoopback(teller);
+    await playOnLoopback(narrator);
   }
 }
 
@@ -42,7 +42,7 @@ function bold(text: string): string {
   return Deno.stdout.isTerminal() && !Deno.noColor ? `\x1b[1m${text}\x1b[0m` : text;
 }
 
-/** For reading. */
+/** Slow enough to read along. */
 const CHAPTER_MS = 500;
 const LINE_MS = 110;
 const WIDTH = 78;

@@ -1,38 +1,38 @@
 /**
- * How a NAT chooses external ports, told from a burst of new mappings: RFC 4787 §4.2, and the five delta types
- * that P2PD's users know.
+ * Port allocation: how a NAT chooses external ports (RFC 4787 §4.2), classified from a burst of new mappings, and the
+ * prediction of the next ports. The classes cover the five delta types of P2PD:
  *
  * | P2PD | here |
  * |---|---|
  * | equal | `preserving` |
  * | preserving | `offset`, `delta` = external minus local port |
  * | independent | `sequential`, `delta` between any two mappings |
- * | dependent | `sequential`, `onlyForNeighbours`: `delta` holds where the local port went up by one |
+ * | dependent | `sequential` with `onlyForNeighbours`: `delta` holds when the local port goes up by one |
  * | random | `random` |
  *
  * @module
  */
 
-import type { Allocation, AllocationDetails } from "./behavior.ts";
+import type { PortAllocation, PortAllocationDetails } from "./behavior.ts";
 import type { PortSample } from "./probe.ts";
 
-/** What {@linkcode classifyAllocation} finds. */
+/** The result of {@linkcode classifyAllocation}. */
 export interface AllocationVerdict {
-  readonly allocation: Allocation;
-  readonly details: AllocationDetails;
+  readonly allocation: PortAllocation;
+  readonly details: PortAllocationDetails;
 }
 
 /**
- * The pattern in the external ports.
+ * Classifies the pattern in the external ports of new mappings.
  *
- * @param samples in the order in which their first packets were sent
+ * @param samples in the order their first packets were sent
  */
 export function classifyAllocation(samples: readonly PortSample[]): AllocationVerdict {
   const seen = samples.filter(isAnswered);
   const ports = seen.map(({ externalPort }) => externalPort);
   const neighbours = neighbourDeltas(samples);
   const result = (
-    kind: Allocation["kind"],
+    kind: PortAllocation["kind"],
     delta: number | null,
     onlyForNeighbours = false,
   ): AllocationVerdict => ({
@@ -49,56 +49,54 @@ export function classifyAllocation(samples: readonly PortSample[]): AllocationVe
     },
   });
 
-  // On neighbouring ports alone, "the last one plus 1" and "the local one plus something" look the same.
-  const strangers = seen.filter(({ localPort }) =>
+  // On consecutive local ports alone, "the previous port plus 1" and "the local port plus an offset" look the same.
+  const isolated = seen.filter(({ localPort }) =>
     !samples.some((other) => Math.abs(other.localPort - localPort) === 1)
   );
   const preserved = seen.filter(({ localPort, externalPort }) => localPort === externalPort).length;
   if (seen.length < ENOUGH) return result("unknown", null);
   if (preserved >= seen.length * MOST) return result("preserving", 0);
-  // A random port is the local one by chance once in 64k: who keeps half of them has had the others taken.
+  // A random port equals the local port once in 64k: a NAT that keeps half of them found the others taken.
   if (preserved >= seen.length * HALF) return result("unknown", null);
-  if (strangers.length < ENOUGH_STRANGERS) return result("unknown", null);
+  if (isolated.length < ENOUGH_ISOLATED) return result("unknown", null);
   const offset = mostCommon(seen.map(({ localPort, externalPort }) => externalPort - localPort));
   if (offset.count >= seen.length * MOST) return result("offset", offset.value);
-  const step = sequentialStep(samples, strangers);
+  const step = sequentialStep(samples, isolated);
   if (step !== undefined) return result("sequential", step);
   const dependent = mostCommon(neighbours);
   const isDependent = dependent.count >= ENOUGH_NEIGHBOURS && dependent.value !== 0 &&
     dependent.count >= neighbours.length * MOST && !isCompact(ports, dependent.value);
-  if (isDependent) {
-    return result("sequential", dependent.value, true);
-  }
-  // Two equal distances may be a pattern that somebody else's mapping disturbed, or chance.
+  if (isDependent) return result("sequential", dependent.value, true);
+  // Two equal distances may be chance, or a pattern disturbed by another host's mapping.
   const isDisproved = neighbours.length >= ENOUGH_NEIGHBOURS && dependent.count === 1;
   return result(isDisproved ? "random" : "unknown", null);
 }
 
-/** Whether a pattern was found; `"random"` and `"unknown"` may turn into one with the answers that are to come. */
-export function isPattern({ kind }: Allocation): boolean {
+/** Whether a pattern was found. `"random"` and `"unknown"` may still turn into one as more answers arrive. */
+export function isPattern({ kind }: PortAllocation): boolean {
   return kind !== "unknown" && kind !== "random";
 }
 
-/** Where the ports lie; with ports that follow the local ones it would say something of those only. */
-function rangeOf(kind: Allocation["kind"], ports: readonly number[]): [number, number] | null {
+/** The range of the ports; `null` if they follow the local ports, which the range would describe instead. */
+function rangeOf(kind: PortAllocation["kind"], ports: readonly number[]): [number, number] | null {
   const isLocal = kind === "preserving" || kind === "offset";
   return isLocal || ports.length === 0 ? null : [Math.min(...ports), Math.max(...ports)];
 }
 
 /**
- * The common step between mappings in the order of their making, or `undefined`. Other hosts behind the NAT may
- * take ports in between, packets may overtake each other, and answers may be missing.
+ * The common step between mappings in the order they were created, or `undefined`. Other hosts behind the NAT may take
+ * ports in between, packets may overtake each other, and answers may be missing.
  *
- * @param strangers the samples whose local port has no neighbour: a step between neighbours may be theirs alone
+ * @param isolated samples whose local port has no neighbour: without them a step may hold for neighbours only
  */
 function sequentialStep(
   samples: readonly PortSample[],
-  strangers: readonly PortSample[],
+  isolated: readonly PortSample[],
 ): number | undefined {
   const seen = samples.filter(isAnswered);
   const ports = seen.map(({ externalPort }) => externalPort);
   const steps: number[] = [];
-  const toStrangers: number[] = [];
+  const toIsolated: number[] = [];
   let last: { index: number; port: number } | undefined;
   for (const [index, sample] of samples.entries()) {
     const { externalPort } = sample;
@@ -107,31 +105,31 @@ function sequentialStep(
       const [distance, made] = [externalPort - last.port, index - last.index];
       const step = distance % made === 0 ? distance / made : NaN;
       steps.push(step);
-      if (strangers.includes(sample)) toStrangers.push(step);
+      if (isolated.includes(sample)) toIsolated.push(step);
     }
     last = { index, port: externalPort };
   }
   const { value, count } = mostCommon(steps);
   const isInOrder = count >= 3 && count >= steps.length * HALF && value !== 0 &&
-    toStrangers.includes(value);
-  // Every port, whoever has it, is some steps from every other.
+    toIsolated.includes(value);
+  // All ports must be whole steps apart, including those that other hosts took in between.
   if (isInOrder && ports.every((port) => (port - ports[0]!) % value === 0)) return value;
 
-  // Out of order: the ports, sorted, still fill a short row at a common distance. Not at the most common one:
-  // with every other answer missing that would be twice the step.
+  // Out of order: sorted, the ports still fill a short range at a common distance. That is the greatest common divisor,
+  // not the most common distance, which is twice the step if every other answer is missing.
   const sorted = [...ports].sort((a, b) => a - b);
   const step = sorted.slice(1).map((port, i) => port - sorted[i]!).reduce(greatestCommonDivisor, 0);
-  const rowLength = (sorted.at(-1)! - sorted[0]!) / step + 1;
-  if (step === 0 || rowLength > samples.length * ROOM_FOR_OTHERS) return undefined;
+  const spanSteps = (sorted.at(-1)! - sorted[0]!) / step + 1;
+  if (step === 0 || spanSteps > samples.length * ROOM_FOR_OTHERS) return undefined;
   return isRising(seen) ? step : -step;
 }
 
-/** Whether ports lie too close together to be random, though others may have taken many in between. */
+/** Whether ports are too close together to be random, even if other hosts took many in between. */
 function isCompact(ports: readonly number[], step: number): boolean {
   return Math.max(...ports) - Math.min(...ports) <= Math.abs(step) * ports.length * COMPACT;
 }
 
-/** Whether most pairs of ports rise in the order of sending. */
+/** Whether most pairs of ports increase in the order of sending. */
 function isRising(samples: readonly { externalPort: number }[]): boolean {
   let balance = 0;
   for (const [index, { externalPort }] of samples.entries()) {
@@ -146,7 +144,7 @@ function greatestCommonDivisor(a: number, b: number): number {
   return b === 0 ? a : greatestCommonDivisor(b, a % b);
 }
 
-/** External distances between mappings made one after the other for local ports that differ by one. */
+/** Differences between the external ports of successive mappings whose local ports differ by one. */
 function neighbourDeltas(samples: readonly PortSample[]): number[] {
   return samples.flatMap(({ localPort, externalPort }, i) => {
     const previous = samples[i - 1];
@@ -167,79 +165,49 @@ function mostCommon(values: readonly number[]): { value: number; count: number }
   return best;
 }
 
-function isAnswered(sample: PortSample): sample is PortSample & { externalPort: number } {
+function isAnswered(sample: PortSample): sample is AnsweredPortSample {
   return sample.externalPort !== null;
 }
 
-/**
- * Samples below which no pattern is claimed; ours. Three equal steps among five random ports of 64k come up by
- * chance once in a million million tests.
- */
-const ENOUGH = 5;
-
-/** Samples from local ports without a neighbour among them, below which only `preserving` is claimed; ours. */
-const ENOUGH_STRANGERS = 2;
-
-/**
- * Distances between mappings of neighbouring local ports, below which neither a pattern nor its absence is
- * claimed; ours. Three equal ones among random ports come up by chance once in a thousand million tests.
- */
-const ENOUGH_NEIGHBOURS = 3;
-
-/** The share that has to fit `preserving` or `offset`: one port in five may have been taken by somebody else. */
-const MOST = 0.8;
-
-/** The share of steps that has to be equal: each packet out of order spoils two. */
-const HALF = 0.5;
-
-/** How much longer than the burst a row of ports may be, because others behind the NAT made mappings meanwhile. */
-const ROOM_FOR_OTHERS = 1.5;
-
-/** Steps for each port within which a set counts as compact; six random ones of 64k do once in a million tests. */
-const COMPACT = 32;
-
-/** A new mapping: its local port and the external port that it got. */
-export interface MappingSample {
-  /** Of this host. */
-  readonly localPort: number;
-  /** As a server saw it. */
+/** A new mapping whose external port is known. */
+export interface AnsweredPortSample extends PortSample {
   readonly externalPort: number;
 }
 
-/** What the prediction depends on besides what was seen. */
+/** What a prediction depends on besides the samples. */
 export interface PredictOptions {
   /**
-   * The local ports that the next mappings will be made for, in order; without them only `sequential` and
-   * `random` ports can be told.
+   * The local ports of the next mappings, in order. Without them only `sequential` and `random` ports can be
+   * predicted.
    */
   readonly localPorts?: readonly number[];
-  /** Whether `allocation.delta` holds between neighbouring local ports only: P2PD's "dependent" delta. */
+  /** Whether `allocation.delta` holds only between consecutive local ports: P2PD's "dependent" delta. */
   readonly onlyForNeighbours?: boolean;
-  /** How many ports to return at most; 16 unless given. */
+  /** How many ports to return at most. Default: 16. */
   readonly count?: number;
-  /** How long ago the last sample was taken, when the next mapping will be made. */
+  /** How long after the last sample the next mapping will be created. Default: 0. */
   readonly sinceLastSampleMs?: number;
-  /** New mappings that others behind the NAT make, per millisecond. */
+  /** New mappings by other hosts behind the NAT, per millisecond. Default: 0. */
   readonly driftPerMs?: number;
-  /** The lowest and the highest port that the NAT gives; 1024 to 65535 unless given. */
+  /** The lowest and the highest port that the NAT uses. Default: 1024 to 65535. */
   readonly portRange?: readonly [first: number, last: number];
 }
 
 /**
- * The likely external ports of the next new mappings, most likely first; none where nothing can be said.
+ * Predicts the external ports of the next new mappings, most likely first. Empty if nothing can be predicted.
  *
  * | allocation | ports |
  * |---|---|
- * | `preserving`, `offset` | each local port plus the delta, then what is next to it, in case it is taken |
- * | `sequential` | as many deltas after the last one as others may have used, and more, around the likeliest |
- * | `sequential`, only for neighbours | the last one plus a delta for each step of the local port |
- * | `random` | evenly over the block that the samples lie in, or over the whole range |
+ * | `preserving`, `offset` | each local port plus the delta, then the ports above it in case it is taken |
+ * | `sequential` | the last port plus one or more deltas: other hosts may have used some, so the likeliest count comes first |
+ * | `sequential`, only for neighbours | the last port plus a delta for each step of the local port |
+ * | `random` | evenly spread over the block that the samples lie in, or over the whole range |
  *
  * @param samples new mappings, oldest first
  */
 export function predictPorts(
-  samples: readonly MappingSample[],
-  allocation: Allocation,
+  samples: readonly AnsweredPortSample[],
+  allocation: PortAllocation,
   options: PredictOptions = {},
 ): number[] {
   const { count = DEFAULT_COUNT, portRange = ALL_PORTS } = options;
@@ -248,14 +216,14 @@ export function predictPorts(
 }
 
 /**
- * The ports that a NAT with random ports seems to choose from: some carriers give each customer a block (RFC 6888
- * §3, RFC 7422). The whole range unless samples lie so close together that chance would hardly do it.
+ * The block of ports from which a NAT with random allocation appears to choose: some carriers assign one to each
+ * customer (RFC 6888 §3, RFC 7422). The whole range, unless the samples are too close together to be chance.
  *
  * @param samples new mappings
- * @param range the lowest and the highest port seen before, if any
+ * @param range the lowest and the highest port observed earlier, if any
  */
 export function portBlock(
-  samples: readonly MappingSample[],
+  samples: readonly AnsweredPortSample[],
   range: readonly [number, number] | null,
   portRange: readonly [first: number, last: number] = ALL_PORTS,
 ): readonly [first: number, last: number] {
@@ -266,14 +234,14 @@ export function portBlock(
   if (distinct < MIN_BLOCK_SAMPLES || chanceOfSpread(spread, distinct, portRange) > BY_CHANCE) {
     return portRange;
   }
-  // Beyond the outermost of n samples lies, on average, one n-th of the block on either side: twice that covers it.
+  // On average one n-th of the block lies beyond the outermost of n samples on each side. Twice that nearly covers it.
   const beyond = Math.ceil(2 * spread / (distinct - 1));
   return [Math.max(portRange[0], lowest - beyond), Math.min(portRange[1], highest + beyond)];
 }
 
 function candidates(
-  samples: readonly MappingSample[],
-  allocation: Allocation,
+  samples: readonly AnsweredPortSample[],
+  allocation: PortAllocation,
   options: PredictOptions,
 ): number[] {
   const { localPorts = [], count = DEFAULT_COUNT, portRange = ALL_PORTS } = options;
@@ -296,7 +264,7 @@ function candidates(
   }
 }
 
-/** A port that is taken yields to the next free one, so what follows the row of wanted ports comes next. */
+/** If a wanted port is taken, the NAT uses the next free one, so the ports that follow the wanted ones come next. */
 function byLocalPort(localPorts: readonly number[], delta: number, count: number): number[] {
   const wanted = localPorts.map((port) => port + delta);
   const beyond = wanted.flatMap((port) => Array.from({ length: count }, (_, i) => port + i + 1));
@@ -307,7 +275,7 @@ function distance(port: number, wanted: readonly number[]): number {
   return Math.min(...wanted.filter((each) => each <= port).map((each) => port - each));
 }
 
-/** Others take ports in between: so many on average, which a Poisson distribution spreads. */
+/** Other hosts take ports in between; how many follows a Poisson distribution. */
 function bySequence(last: number, delta: number, options: PredictOptions): number[] {
   const { sinceLastSampleMs = 0, driftPerMs = 0, count = DEFAULT_COUNT } = options;
   const expected = Math.max(0, sinceLastSampleMs * driftPerMs);
@@ -317,9 +285,9 @@ function bySequence(last: number, delta: number, options: PredictOptions): numbe
   return taken.map((others) => last + delta * (others + 1));
 }
 
-/** The sample that the NAT made last: those of a burst may have been made in another order than they were sent. */
+/** The port that the NAT assigned last. The packets of a burst may have arrived in another order than they were sent. */
 function furthest(
-  samples: readonly MappingSample[],
+  samples: readonly AnsweredPortSample[],
   delta: number,
   [first, last]: readonly [number, number],
 ): number {
@@ -341,14 +309,14 @@ function wrap(port: number, [first, last]: readonly [number, number]): number {
   return first + (((port - first) % size) + size) % size;
 }
 
-/** The logarithm of the probability of `events` where `expected` are; without its constant part. */
+/** The logarithm of the Poisson probability of `events` given `expected`, without the constant part. */
 function logPoisson(events: number, expected: number): number {
   let log = 0;
   for (let i = 1; i <= events; i++) log += Math.log(expected / i);
   return log;
 }
 
-/** How likely it is that so many ports out of the whole range lie within so narrow a spread: n (w/S)^(n-1). */
+/** The probability that this many random ports lie within this spread: n (w/S)^(n-1). */
 function chanceOfSpread(
   spread: number,
   samples: number,
@@ -357,14 +325,41 @@ function chanceOfSpread(
   return samples * ((spread + 1) / (last - first + 1)) ** (samples - 1);
 }
 
-/** Ours: what a home's traffic moves in the time between a sample and a dial, several times over. */
+/**
+ * Chosen by us: no pattern is claimed from fewer samples. Three equal steps among five random ports out of 64k occur by
+ * chance once in a million million tests.
+ */
+const ENOUGH = 5;
+
+/** Chosen by us: from fewer samples without a neighbouring local port, only `preserving` is claimed. */
+const ENOUGH_ISOLATED = 2;
+
+/**
+ * Chosen by us: from fewer differences between consecutive local ports, neither a pattern nor its absence is claimed.
+ * Three equal ones among random ports occur by chance once in a thousand million tests.
+ */
+const ENOUGH_NEIGHBOURS = 3;
+
+/** The share of ports that must fit `preserving` or `offset`: one in five may have been taken by another host. */
+const MOST = 0.8;
+
+/** The share of steps that must be equal: each packet out of order spoils two. */
+const HALF = 0.5;
+
+/** How much longer than the burst a range of ports may be, since other hosts create mappings meanwhile. */
+const ROOM_FOR_OTHERS = 1.5;
+
+/** Steps for each port within which ports count as compact. Six random ones out of 64k do once in a million tests. */
+const COMPACT = 32;
+
+/** Chosen by us: several times the ports that a home's traffic uses up between a sample and a dial. */
 const DEFAULT_COUNT = 16;
 
-/** What nearly all NATs give: the ports below are the system's (RFC 6056 §3.2). */
+/** What nearly all NATs use; the ports below are well-known ports (RFC 6056 §3.2). */
 const ALL_PORTS: readonly [number, number] = [1024, 65535];
 
-/** Ours: two ports may always be close. */
+/** Chosen by us: two ports may be close by chance. */
 const MIN_BLOCK_SAMPLES = 3;
 
-/** Ours: how seldom ports of the whole range are taken for a block. */
+/** Chosen by us: the accepted probability that random ports of the whole range are taken for a block. */
 const BY_CHANCE = 0.01;

@@ -1,5 +1,5 @@
 /**
- * The vocabulary of RFC 4787 (UDP) and RFC 5382 (TCP) for what a NAT does, and the report made of it.
+ * NAT behavior in the terms of RFC 4787 (UDP) and RFC 5382 (TCP), and the report of a NAT test.
  *
  * @module
  */
@@ -7,8 +7,8 @@
 import type { UnsolicitedSyn } from "../stun/tcp_filter/message.ts";
 
 /**
- * On what a NAT's mapping, or its filter, depends (RFC 4787 §4.1 and §5). `"none"` means that there is no NAT,
- * or no filter; `"unknown"` that it could not be told, which is not the same as "no".
+ * What a NAT's mapping or filtering depends on (RFC 4787 §4.1 and §5). `"none"` means that there is no NAT, or no
+ * filter. `"unknown"` means that the test could not decide, which is not the same as "no".
  */
 export type Behavior =
   | "endpoint-independent"
@@ -17,124 +17,130 @@ export type Behavior =
   | "none"
   | "unknown";
 
-/** A behaviour, how sure it is and why. */
+/** A behavior, how certain it is, and the evidence for it. */
 export interface BehaviorVerdict {
-  /** On what it depends. */
+  /** What it depends on. */
   readonly behavior: Behavior;
-  /** 0 (a guess) to 1; the chance that the same observations come from another behaviour, subtracted from 1. */
+  /** From 0 (a guess) to 1: one minus the probability that another behavior produced the same observations. */
   readonly confidence: number;
-  /** What was seen, one sentence each. */
+  /** What was observed, one sentence each. */
   readonly evidence: readonly string[];
 }
 
 /** How a NAT chooses external ports. */
-export interface Allocation {
+export interface PortAllocation {
   /**
-   * `"preserving"`: the local port itself; `"offset"`: the local port plus `delta`; `"sequential"`: the last
-   * one plus `delta`; `"random"`: no pattern.
+   * `"preserving"`: the same as the local port. `"offset"`: the local port plus `delta`. `"sequential"`: the previous
+   * external port plus `delta`. `"random"`: no pattern.
    */
   readonly kind: "preserving" | "offset" | "sequential" | "random" | "unknown";
-  /** For `offset` and `sequential`, and 0 for `preserving`. */
+  /** For `"offset"` and `"sequential"`; 0 for `"preserving"`, otherwise `null`. */
   readonly delta: number | null;
-  /** The lowest and the highest external port seen; `null` where nothing was. */
+  /** The lowest and the highest external port observed; `null` if none was, or if the ports follow the local ones. */
   readonly range: readonly [number, number] | null;
 }
 
-/** What a port burst shows beyond {@linkcode Allocation}. */
-export interface AllocationDetails {
-  /** How many external ports the verdict rests on. */
+/** What a burst of new mappings shows beyond {@linkcode PortAllocation}. */
+export interface PortAllocationDetails {
+  /** How many external ports the verdict is based on. */
   readonly samples: number;
   /**
-   * Whether `delta` holds only between mappings of neighbouring local ports (P2PD's "dependent" delta), rather
-   * than between any two mappings ("independent").
+   * Whether `delta` holds only between mappings of consecutive local ports (P2PD's "dependent" delta) rather than
+   * between any two mappings ("independent").
    */
   readonly onlyForNeighbours: boolean;
-  /** RFC 4787 §4.2.2: even local ports get even external ones. */
+  /** Whether even local ports get even external ports, and odd ones odd (RFC 4787 §4.2.2). */
   readonly preservesParity: boolean | "unknown";
-  /** RFC 4787 §4.2.3: neighbouring local ports get neighbouring external ones. */
+  /** Whether consecutive local ports get consecutive external ports (RFC 4787 §4.2.3). */
   readonly preservesContiguity: boolean | "unknown";
 }
 
 export type { UnsolicitedSyn };
 
-/** How hard it is to reach this host, or to be reached by a peer that it also dials. */
+/** How hard it is for a peer that punches as well to connect to this host. */
 export type Difficulty =
   | "open" // anyone can connect
-  | "easy" // punches with all but the random kind on a port-filtering peer
-  | "moderate" // external ports differ by destination, but can be predicted
-  | "hard" // external ports differ by destination, without a pattern
-  | "blocked" // there is a network, but this traffic does not pass
+  | "easy" // punching fails only if the peer's NAT filters by port and chooses ports at random
+  | "moderate" // external ports vary by destination but can be predicted
+  | "hard" // external ports vary by destination without a pattern
+  | "blocked" // the network is up, but this traffic is blocked
   | "offline"
   | "unknown";
 
-/** What was learned about one transport over one IP family. Addresses are text, `192.0.2.1:3478`. */
+/** The results for one transport over one IP family. Addresses are text, such as `192.0.2.1:3478`. */
 export interface FamilyReport {
   /** Whether any server answered. */
   readonly reachable: boolean;
-  /** The server that the verdict rests on most. */
+  /** The server that most of the verdict is based on. */
   readonly server: string | null;
-  /** The local address, where it could be learned. */
+  /** The local address, if it is known. */
   readonly local: string | null;
   /** The address that servers see. */
   readonly external: string | null;
-  /** Whether the external address differs from the local one. */
+  /** Whether the external address differs from the local address. */
   readonly translated: boolean | "unknown";
   /** The shortest round trip to that server. */
   readonly rttMs: number | null;
-  /** Until the last of mapping, filtering and allocation was decided. */
+  /** Time until mapping, filtering and allocation were all decided. */
   readonly elapsedMs: number;
   /** Which outbound packets share an external port. */
   readonly mapping: BehaviorVerdict;
-  /** From whom inbound packets are let in. */
+  /** Which remote endpoints can send packets in. */
   readonly filtering: BehaviorVerdict;
   /** How external ports are chosen. */
-  readonly allocation: Allocation;
-  /** Whether hosts inside reach each other by external addresses: RFC 4787 §6. */
+  readonly allocation: PortAllocation;
+  /** Whether hosts behind the NAT can reach each other at their external addresses (RFC 4787 §6). */
   readonly hairpinning: boolean | "unknown";
   /** TCP only; `"unknown"` for UDP. */
   readonly unsolicitedSyn: UnsolicitedSyn;
-  /** The name of RFC 3489 §5, as people still use it; `"Unknown"` where the parts are. */
+  /** The classic name from RFC 3489 §5, which is still in common use; `"Unknown"` if mapping or filtering is unknown. */
   readonly rfc3489Name: string;
-  /** What the JSON contract of the command line has no place for. */
+  /** Results that are not part of the command line's JSON contract. */
   readonly details: FamilyDetails;
 }
 
 /** See {@linkcode FamilyReport.details}. */
 export interface FamilyDetails {
   /** More about how external ports are chosen. */
-  readonly allocation: AllocationDetails;
-  /** Whether something on the path rewrites addresses inside messages (MAPPED-ADDRESS differs from XOR-MAPPED-ADDRESS). */
+  readonly allocation: PortAllocationDetails;
+  /**
+   * Whether a device on the path rewrites addresses inside messages: MAPPED-ADDRESS then differs from
+   * XOR-MAPPED-ADDRESS.
+   */
   readonly rewritesPayload: boolean | "unknown";
-  /** How long an idle mapping lives, between two tested times; `null` where it was not tested. */
+  /**
+   * How long an idle mapping lives: it survived `atLeast` seconds and was gone after `lessThan`, or outlived the test if
+   * that is `null`. `null` if it was not tested.
+   */
   readonly lifetimeSeconds: { readonly atLeast: number; readonly lessThan: number | null } | null;
-  /** What was wrong with servers that did not count, one sentence each. */
+  /** Why servers were disregarded, one sentence each. */
   readonly servers: readonly string[];
-  /** UDP packets, or TCP connections. */
+  /** UDP packets or TCP connections. */
   readonly packetsSent: number;
 }
 
-/** The result of a NAT test; plain data. */
+/** The result of a NAT test: plain data that survives `JSON.stringify()`. */
 export interface NatReport {
-  /** Of this shape. */
+  /** The version of this format. */
   readonly version: 1;
-  /** Of the whole test, names and all. */
+  /** Time for the whole test, including name resolution. */
   readonly elapsedMs: number;
-  /** What was learned over UDP; `null` where not asked for, or the host has no such address. */
+  /** Results over UDP; `null` for a family that was not requested or that the host does not have. */
   readonly udp: { readonly ipv4: FamilyReport | null; readonly ipv6: FamilyReport | null };
   /** The same over TCP. */
   readonly tcp: { readonly ipv4: FamilyReport | null; readonly ipv6: FamilyReport | null };
-  /** What it means, in one word and in one sentence. */
+  /** The overall result, as one word and as one sentence. */
   readonly verdict: { readonly difficulty: Difficulty; readonly summary: string };
   /** Signs of carrier-grade NAT, NAT64 and the like, one sentence each. */
   readonly hints: readonly string[];
 }
 
-/** A verdict that nothing was learned, and why. */
+/** An undecided verdict and the reasons for it. */
 export function unknown(...evidence: string[]): BehaviorVerdict {
   return { behavior: "unknown", confidence: 0, evidence };
 }
 
-/** The classic name of RFC 3489 §5 for a pair of behaviours. */
+/** The classic name from RFC 3489 §5 for a combination of mapping and filtering. */
 export function rfc3489Name(mapping: Behavior, filtering: Behavior): string {
   if (mapping === "none") {
     if (filtering === "none") return "Open Internet";

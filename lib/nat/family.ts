@@ -1,5 +1,5 @@
 /**
- * The NAT test over one IP family: UDP and TCP at once, on ports of their own.
+ * The NAT test over one IP family: UDP and TCP at the same time, each on its own ports.
  *
  * @module
  */
@@ -27,19 +27,190 @@ import { probeTcp, type TcpResult } from "./tcp.ts";
 import type { DialFault } from "./tcp_dialer.ts";
 import { probeUdp, type UdpResult } from "./udp.ts";
 
+/** What to test over one family. */
+export interface ProbeFamilyOptions {
+  readonly network: Network;
+  readonly family: IpFamily;
+  /** At least one. */
+  readonly servers: readonly TransportAddress[];
+  readonly transports: readonly ("udp" | "tcp")[];
+  readonly timeoutMs: number;
+  readonly hairpinning: boolean;
+  readonly lifetimeSeconds?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** The reports: `null` for a transport that was not requested, or if the host has no address of this family. */
+export interface FamilyReports {
+  readonly udp: FamilyReport | null;
+  readonly tcp: FamilyReport | null;
+  readonly reachability: TcpReachability;
+  /** Why no server answered as it should, if none did. */
+  readonly silence: Silence;
+}
+
+/** Why servers did not answer, as far as is known. */
+export interface Silence {
+  /** A server answered with something other than STUN. */
+  readonly receivedNonStun: boolean;
+  /** The code of an error response. */
+  readonly errorCode: number | undefined;
+  /** All servers refuse connections. */
+  readonly isRefused: boolean;
+  /** The system refuses to send. */
+  readonly sendFault: NetworkError | undefined;
+}
+
+/** What dialling servers over TCP has shown. */
+export interface TcpReachability {
+  /** The local address of a connection that was established. */
+  readonly localIp?: string;
+  /** Why servers could not be reached. */
+  readonly faults: readonly DialFault[];
+}
+
+/**
+ * Runs the tests of one family.
+ *
+ * @throws {NetworkError} if no socket can be opened, although the host has an address of this family
+ */
+export async function probeFamily(options: ProbeFamilyOptions): Promise<FamilyReports> {
+  const { network, family, transports, servers, lifetimeSeconds } = options;
+  const [udp, tcp] = await runAlongside(
+    async (signal): Promise<UdpResult | undefined> =>
+      transports.includes("udp")
+        ? await undefinedWithoutFamily(probeUdp({ ...options, signal }))
+        : undefined,
+    async (signal, mainDone): Promise<TcpResult | TcpReachability> =>
+      transports.includes("tcp")
+        ? await undefinedWithoutFamily(probeTcp({ ...options, signal })) ?? { faults: [] }
+        : await reachTcp(network, servers, mainDone),
+    options.signal,
+  );
+
+  const reachability = "mapping" in tcp ? reachabilityOf(tcp) : tcp;
+  const lifetime = udp?.server && lifetimeSeconds !== undefined
+    ? await testLifetime({ ...options, server: udp.server, maxSeconds: lifetimeSeconds })
+    : null;
+  const localIp = reachability.localIp ?? await onlyLocalIp(network, family);
+  const canSend = udp !== undefined && !isNoRoute(udp.sendFault?.reason);
+  return {
+    udp: canSend ? udpReport(udp, localIp, lifetime) : null,
+    tcp: "mapping" in tcp && (canSend || !hasNoRoute(tcp)) ? tcpReport(tcp) : null,
+    reachability,
+    silence: {
+      receivedNonStun: udp?.receivedNonStun === true ||
+        reachability.faults.some(({ reason }) => reason === "not-stun"),
+      errorCode: udp?.errorCode ?? ("mapping" in tcp ? tcp.errorCode : undefined),
+      isRefused: servers.every((server) =>
+        reachability.faults.some(({ to, reason }) =>
+          reason === "refused" && sameTransportAddress(to, server)
+        )
+      ),
+      sendFault: udp?.sendFault,
+    },
+  };
+}
+
+/** Whether anything came back over TCP, which means that the network is up. */
+export function hasReceived({ localIp, faults }: TcpReachability): boolean {
+  return localIp !== undefined || faults.some(({ reason }) => RECEIVED.includes(reason));
+}
+
+/**
+ * Runs a main job and a companion, and returns the results of both. The companion's second signal aborts once the main
+ * job has ended, so that the companion never takes longer.
+ */
+export async function runAlongside<Main, Companion>(
+  main: (signal: AbortSignal) => Promise<Main>,
+  companion: (signal: AbortSignal, mainDone: AbortSignal) => Promise<Companion>,
+  signal?: AbortSignal,
+): Promise<[Main, Companion]> {
+  const done = new AbortController(); // ends the companion, whatever the outcome of the main job
+  return await runAll([
+    async (signal) => {
+      try {
+        return await main(signal);
+      } finally {
+        done.abort();
+      }
+    },
+    (signal) => companion(signal, AbortSignal.any([signal, done.signal])),
+  ], signal);
+}
+
+/** The result of a test, or `undefined` if the host has no address of its family. */
+async function undefinedWithoutFamily<T>(test: Promise<T>): Promise<T | undefined> {
+  try {
+    return await test;
+  } catch (error) {
+    if (error instanceof NetworkError && isNoRoute(error.reason)) return undefined;
+    throw error;
+  }
+}
+
+function isNoRoute(reason: DialFault["reason"] | undefined): boolean {
+  return reason === "unreachable" || reason === "address-not-available";
+}
+
+/** Dials servers over TCP without sending anything, until one accepts or the signal aborts. */
+async function reachTcp(
+  network: Network,
+  servers: readonly TransportAddress[],
+  signal: AbortSignal,
+): Promise<TcpReachability> {
+  const faults: DialFault[] = [];
+  const dials = servers.map(async (to) => {
+    try {
+      using connection = await network.connectTcp(to, { signal });
+      return connection.local.ip;
+    } catch (error) {
+      if (error instanceof NetworkError) faults.push({ to, reason: error.reason });
+      throw error;
+    }
+  });
+  try {
+    return { localIp: await Promise.any(dials), faults };
+  } catch (error) {
+    if (!(error instanceof AggregateError)) throw error;
+    return { faults };
+  } finally {
+    await Promise.allSettled(dials);
+  }
+}
+
+function reachabilityOf({ local, dialFaults }: TcpResult): TcpReachability {
+  return { localIp: local?.ip, faults: dialFaults };
+}
+
+/** Routers also report hosts that are down as "unreachable", so this decides only if UDP could not. */
+function hasNoRoute({ server, dialFaults, connections }: TcpResult): boolean {
+  return server === null && dialFaults.length === connections &&
+    dialFaults.every(({ reason }) => isNoRoute(reason));
+}
+
+/** The local address, if the interfaces may be listed and there is only one candidate. */
+async function onlyLocalIp(network: Network, family: IpFamily): Promise<string | undefined> {
+  const all = await network.localAddresses() ?? [];
+  const usable = all.map(({ ip }) => ip).filter((ip) =>
+    ipFamily(ip) === family && !["loopback", "link-local"].includes(ipScope(ip))
+  );
+  return usable.length === 1 ? usable[0] : undefined;
+}
+
 /**
  * The report of a UDP test.
  *
  * @param localIp the address that packets leave from, if it is known
  */
-export function udpReport(
+function udpReport(
   result: UdpResult,
   localIp: string | undefined,
   lifetimeSeconds: FamilyDetails["lifetimeSeconds"],
 ): FamilyReport {
   const ip = result.isOwnAddress ? result.external!.ip : localIp;
   const local = ip === undefined ? null : { ip, port: result.localPort };
-  return assemble({ ...result, local, unsolicitedSyn: "unknown" }, {
+  return familyReport({ ...result, local, unsolicitedSyn: "unknown" }, {
     allocation: result.allocation.details,
     rewritesPayload: result.rewritesPayload,
     lifetimeSeconds,
@@ -49,11 +220,11 @@ export function udpReport(
 }
 
 /** The report of a TCP test. */
-export function tcpReport(result: TcpResult): FamilyReport {
+function tcpReport(result: TcpResult): FamilyReport {
   const faults = result.dialFaults.map(({ to, reason }) =>
     `${formatTransportAddress(to)} over TCP: ${reason}`
   );
-  return assemble(result, {
+  return familyReport(result, {
     allocation: result.allocation.details,
     rewritesPayload: "unknown",
     lifetimeSeconds: null,
@@ -62,19 +233,23 @@ export function tcpReport(result: TcpResult): FamilyReport {
   });
 }
 
-type Result = Omit<
+/** What the results of both transports have in common. */
+type Result = Pick<
   UdpResult & TcpResult,
-  | "localPort"
-  | "dialFaults"
-  | "connections"
-  | "packetsSent"
-  | "sendFault"
-  | "errorCode"
-  | "heardNoise"
-  | "rewritesPayload"
+  | "server"
+  | "external"
+  | "local"
+  | "isOwnAddress"
+  | "rttMs"
+  | "elapsedMs"
+  | "mapping"
+  | "filtering"
+  | "allocation"
+  | "hairpinning"
+  | "unsolicitedSyn"
 >;
 
-function assemble(result: Result, details: FamilyDetails): FamilyReport {
+function familyReport(result: Result, details: FamilyDetails): FamilyReport {
   const { server, external, local } = result;
   const reachable = server !== null;
   const verdict = (found: BehaviorVerdict) => reachable ? found : unknown("no server answered");
@@ -100,159 +275,5 @@ function format(address: TransportAddress | null): string | null {
   return address && formatTransportAddress(address);
 }
 
-/** What dialling over TCP has shown. */
-export interface Reach {
-  /** The address that a connection left from, if one was made. */
-  readonly localIp?: string;
-  /** Why servers could not be reached. */
-  readonly faults: readonly DialFault[];
-}
-
-/** Dials servers over TCP and says nothing, until one answers or the signal ends it. */
-export async function reachTcp(
-  network: Network,
-  servers: readonly TransportAddress[],
-  signal: AbortSignal,
-): Promise<Reach> {
-  const faults: DialFault[] = [];
-  const dials = servers.map(async (to) => {
-    try {
-      using connection = await network.connectTcp(to, { signal });
-      return connection.local.ip;
-    } catch (error) {
-      if (error instanceof NetworkError) faults.push({ to, reason: error.reason });
-      throw error;
-    }
-  });
-  try {
-    return { localIp: await Promise.any(dials), faults };
-  } catch (error) {
-    if (!(error instanceof AggregateError)) throw error;
-    return { faults };
-  } finally {
-    await Promise.allSettled(dials);
-  }
-}
-
-/** Whether anything came back: then there is a network. */
-export function hasComeBack({ localIp, faults }: Reach): boolean {
-  return localIp !== undefined || faults.some(({ reason }) => CAME_BACK.includes(reason));
-}
-
-const CAME_BACK: readonly DialFault["reason"][] = ["refused", "reset", "not-stun"];
-
-/** What to test over one family. */
-export interface ProbeFamilyOptions {
-  readonly network: Network;
-  readonly family: IpFamily;
-  /** At least one. */
-  readonly servers: readonly TransportAddress[];
-  readonly transports: readonly ("udp" | "tcp")[];
-  readonly timeoutMs: number;
-  readonly hairpinning: boolean;
-  readonly lifetimeSeconds?: number;
-  readonly signal?: AbortSignal;
-}
-
-/** The reports: `null` where not asked for, or where the host has no address of this family. */
-export interface FamilyReports {
-  readonly udp: FamilyReport | null;
-  readonly tcp: FamilyReport | null;
-  readonly reach: Reach;
-  /** What is to be said of the servers if none of them answered as it should. */
-  readonly silence: Silence;
-}
-
-/** Why servers did not answer, as far as it shows. */
-export interface Silence {
-  /** A server answered with something that is not STUN. */
-  readonly heardNoise: boolean;
-  /** The code of an error that a server answered with. */
-  readonly errorCode: number | undefined;
-  /** All servers refuse connections. */
-  readonly isRefused: boolean;
-  /** The system sends nothing. */
-  readonly sendFault: NetworkError | undefined;
-}
-
-/**
- * Runs the tests of one family.
- *
- * @throws {NetworkError} if no socket can be opened, though the host has an address of this family
- */
-export async function probeFamily(options: ProbeFamilyOptions): Promise<FamilyReports> {
-  const { network, transports, servers, lifetimeSeconds } = options;
-  const udpDone = new AbortController();
-  const [udp, tcp] = await runAll([
-    async (signal): Promise<UdpResult | undefined> => {
-      if (!transports.includes("udp")) return undefined;
-      try {
-        return await unlessWithoutFamily(probeUdp({ ...options, signal }));
-      } finally {
-        udpDone.abort();
-      }
-    },
-    async (signal): Promise<TcpResult | Reach> =>
-      transports.includes("tcp")
-        ? await unlessWithoutFamily(probeTcp({ ...options, signal })) ?? NOWHERE
-        : await reachTcp(network, servers, AbortSignal.any([signal, udpDone.signal])),
-  ], options.signal);
-
-  const reach = "mapping" in tcp ? reachOf(tcp) : tcp;
-  const lifetime = udp?.server && lifetimeSeconds !== undefined
-    ? await testLifetime({ ...options, server: udp.server, maxSeconds: lifetimeSeconds })
-    : null;
-  const localIp = reach.localIp ?? await onlyLocalIp(network, options.family);
-  const canSend = udp !== undefined && !isNoRoute(udp.sendFault?.reason);
-  return {
-    udp: canSend ? udpReport(udp, localIp, lifetime) : null,
-    tcp: "mapping" in tcp && (canSend || !hasNoRoute(tcp)) ? tcpReport(tcp) : null,
-    reach,
-    silence: {
-      heardNoise: udp?.heardNoise === true ||
-        reach.faults.some(({ reason }) => reason === "not-stun"),
-      errorCode: udp?.errorCode ?? ("mapping" in tcp ? tcp.errorCode : undefined),
-      isRefused: servers.every((server) =>
-        reach.faults.some(({ to, reason }) =>
-          reason === "refused" && sameTransportAddress(to, server)
-        )
-      ),
-      sendFault: udp?.sendFault,
-    },
-  };
-}
-
-/** The result of a test, or `undefined` if the host has no address of its family. */
-async function unlessWithoutFamily<T>(test: Promise<T>): Promise<T | undefined> {
-  try {
-    return await test;
-  } catch (error) {
-    if (error instanceof NetworkError && isNoRoute(error.reason)) return undefined;
-    throw error;
-  }
-}
-
-function isNoRoute(reason: DialFault["reason"] | undefined): boolean {
-  return reason === "unreachable" || reason === "address-not-available";
-}
-
-function reachOf({ local, dialFaults }: TcpResult): Reach {
-  return { faults: dialFaults, ...local && { localIp: local.ip } };
-}
-
-/** Routers say "unreachable" too, of hosts that are down; so this is asked only where UDP could not tell. */
-function hasNoRoute({ server, dialFaults, connections }: TcpResult): boolean {
-  return server === null && dialFaults.length === connections &&
-    dialFaults.every(({ reason }) => isNoRoute(reason));
-}
-
-/** The local address, if the interfaces may be listed and only one can be meant. */
-async function onlyLocalIp(network: Network, family: IpFamily): Promise<string | undefined> {
-  const all = await network.localAddresses() ?? [];
-  const usable = all.map(({ ip }) => ip).filter((ip) =>
-    ipFamily(ip) === family && !["loopback", "link-local"].includes(ipScope(ip))
-  );
-  return usable.length === 1 ? usable[0] : undefined;
-}
-
-const NOWHERE: Reach = { faults: [] };
+/** The dial failures that are caused by a packet from outside. */
+const RECEIVED: readonly DialFault["reason"][] = ["refused", "reset", "not-stun"];

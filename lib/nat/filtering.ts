@@ -1,9 +1,9 @@
 /**
- * From whom packets are let in: RFC 4787 §5, by the tests of RFC 5780 §4.4.
+ * Filtering behavior (RFC 4787 §5), classified by the tests of RFC 5780 §4.4.
  *
- * An answer from an address that was never contacted is proof. Silence is not: it counts only while plain
- * requests, sent at the same moments from the same socket, are answered, and only if the server has shown
- * that it does answer from its alternate address where the way is open.
+ * An answer from an address that was never contacted is proof. Silence alone proves nothing: it counts only if plain
+ * requests sent at the same moments from the same socket are answered, and only if the server is known to answer from
+ * its alternate address when nothing filters the answer.
  *
  * @module
  */
@@ -14,49 +14,47 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import { type BehaviorVerdict, unknown } from "./behavior.ts";
-import { bindingReply, type Probe, type ProbeTest, type ServerKnowledge } from "./probe.ts";
+import { bindingReply, type Probe, type ProbeTest } from "./probe.ts";
+import type { ServerAssessment } from "./servers.ts";
 
-/** The tests that ask for an answer from elsewhere. */
+/** The tests that ask for an answer from another address or port (CHANGE-REQUEST). */
 export type ChangeTest = Exclude<ProbeTest, "binding">;
 
-/** Both of them, the harder one first. */
-export const CHANGE_TESTS: readonly ChangeTest[] = ["change-address-and-port", "change-port"];
-
-/** What became of a change test so far. */
+/** The result of a change test so far. */
 export type ChangeOutcome =
   | { readonly kind: "answered"; readonly from: TransportAddress }
-  /** The answer shows that the server does not do what was asked. */
-  | { readonly kind: "not-served"; readonly fault: string }
-  /** `rounds`: how many tries stayed unanswered while their control was answered. */
+  /** The answer shows that the server does not support the test. */
+  | { readonly kind: "unsupported"; readonly fault: string }
+  /** `rounds`: how many tries went unanswered although their control was answered. */
   | { readonly kind: "silent"; readonly rounds: number };
 
-/** The verdict of one server's tests, or what is still missing for one. */
+/** The verdict from one server's tests, or the tests that are still needed for one. */
 export type FilteringOutcome =
   | { readonly kind: "decided"; readonly verdict: BehaviorVerdict }
   | {
     readonly kind: "undecided";
     readonly verdict: BehaviorVerdict;
-    readonly wants: readonly ChangeTest[];
+    readonly needs: readonly ChangeTest[];
   };
 
-/** Where a change test is answered from. */
+/** The address that answers a change test. */
 export function changeOrigin(
   test: ChangeTest,
-  server: ServerKnowledge,
+  server: ServerAssessment,
 ): TransportAddress | undefined {
   if (server.alternate === undefined || test === "change-address-and-port") return server.alternate;
   return { ip: server.primary.ip, port: server.alternate.port };
 }
 
 /**
- * What became of a change test.
+ * The result of a change test so far.
  *
- * @param probes those of one filtering socket and its server
- * @param nowMs when a reply that has not come counts as missing: `timeoutMs` after the control's
+ * @param probes from one filtering socket to its server
+ * @param options a reply that is missing at `nowMs` counts as silence `timeoutMs` after the control's reply
  */
 export function changeOutcome(
   test: ChangeTest,
-  server: ServerKnowledge,
+  server: ServerAssessment,
   probes: readonly Probe[],
   options: { nowMs: number; timeoutMs: number },
 ): ChangeOutcome {
@@ -66,19 +64,20 @@ export function changeOutcome(
     const from = formatTransportAddress(reply.from);
     const name = formatTransportAddress(server.primary);
     if (reply.kind === "error") {
-      return { kind: "not-served", fault: `${name} refuses CHANGE-REQUEST (${reply.code})` };
+      return { kind: "unsupported", fault: `${name} refuses CHANGE-REQUEST (${reply.code})` };
     }
     if (sameTransportAddress(reply.from, server.primary)) {
       return {
-        kind: "not-served",
+        kind: "unsupported",
         fault: `${name} ignores CHANGE-REQUEST: it answers from ${from}`,
       };
     }
     const origin = changeOrigin(test, server);
-    if (origin === undefined) continue; // judged once the server's own answer has come
-    return sameTransportAddress(reply.from, origin) ? { kind: "answered", from: reply.from } : {
-      kind: "not-served",
-      fault: `${name} answers CHANGE-REQUEST from ${from}, not from where it says`,
+    if (origin === undefined) continue; // decided once the server has reported its alternate address
+    if (sameTransportAddress(reply.from, origin)) return { kind: "answered", from: reply.from };
+    return {
+      kind: "unsupported",
+      fault: `${name} answers CHANGE-REQUEST from ${from}, not from its alternate address`,
     };
   }
   const rounds = tries.filter(({ sentAtMs }) => {
@@ -89,15 +88,15 @@ export function changeOutcome(
 }
 
 /**
- * The filtering verdict of one server.
+ * The filtering verdict from one server's tests.
  *
- * @param outcomes what became of the two change tests on a socket that has contacted the primary address only
- * @param proven which change tests the server has been seen to answer where the way was open
- * @param rounds silent rounds that are enough
- * @param lossRate the share of plain requests that stayed unanswered, for the confidence
+ * @param outcomes of both change tests, on a socket that has contacted only the primary address
+ * @param options `proven`: the change tests that the server is known to answer when nothing filters the answer;
+ * `rounds`: how many silent rounds are enough; `lossRate`: the share of plain requests that went unanswered, for the
+ * confidence
  */
 export function classifyFiltering(
-  server: ServerKnowledge,
+  server: ServerAssessment,
   outcomes: Readonly<Record<ChangeTest, ChangeOutcome>>,
   options: {
     proven: ReadonlySet<ChangeTest>;
@@ -119,39 +118,41 @@ export function classifyFiltering(
   if (both.kind === "answered") {
     const from = formatTransportAddress(both.from);
     const open = options.isTranslated ? "endpoint-independent" : "none";
-    return decided(open, 0.999, `an answer came in from ${from}, which was never contacted`);
+    return decided(open, 0.999, `an answer arrived from ${from}, which was never contacted`);
   }
   for (const outcome of [both, port]) {
-    if (outcome.kind === "not-served") return { kind: "decided", verdict: unknown(outcome.fault) };
+    if (outcome.kind === "unsupported") return { kind: "decided", verdict: unknown(outcome.fault) };
   }
 
-  const wants: ChangeTest[] = [];
+  const needs: ChangeTest[] = [];
   const silent: string[] = [];
   let confidence = 0.999;
   for (const test of CHANGE_TESTS) {
     const outcome = outcomes[test];
     const origin = changeOrigin(test, server);
     if (outcome.kind !== "silent" || origin === undefined) continue;
-    if (outcome.rounds < options.rounds || !options.proven.has(test)) wants.push(test);
+    if (outcome.rounds < options.rounds || !options.proven.has(test)) needs.push(test);
     confidence = Math.min(confidence, 1 - options.lossRate ** outcome.rounds);
+    const from = formatTransportAddress(origin);
     silent.push(
-      `${outcome.rounds} requests for an answer from ${
-        formatTransportAddress(origin)
-      } stayed silent ` +
-        `while ${name} answered the plain ones beside them` +
-        (options.proven.has(test) ? "; it does answer from there where the way is open" : ""),
+      `${outcome.rounds} requests for an answer from ${from} went unanswered ` +
+        `while ${name} answered plain requests sent with them` +
+        (options.proven.has(test) ? `; unfiltered answers from ${from} do arrive` : ""),
     );
   }
-  if (wants.length > 0 || server.alternate === undefined) {
+  if (needs.length > 0 || server.alternate === undefined) {
     return {
       kind: "undecided",
-      wants,
-      verdict: unknown(...silent, `the tests with ${name} stayed incomplete`),
+      needs,
+      verdict: unknown(...silent, `the tests with ${name} did not finish`),
     };
   }
   if (port.kind === "answered") {
     const from = formatTransportAddress(port.from);
-    return decided("address-dependent", confidence, `an answer came in from ${from}`, ...silent);
+    return decided("address-dependent", confidence, `an answer arrived from ${from}`, ...silent);
   }
   return decided("address-and-port-dependent", confidence, ...silent);
 }
+
+/** Both change tests. An answer to the first one decides the verdict alone. */
+export const CHANGE_TESTS: readonly ChangeTest[] = ["change-address-and-port", "change-port"];

@@ -1,18 +1,18 @@
 /**
- * Signs of what stands between this host and the internet beyond its own router, as far as addresses show it.
+ * Signs of translation beyond the host's own router, such as carrier-grade NAT and NAT64, read from addresses alone.
  *
  * @module
  */
 
 import { ipScope, parseTransportAddress } from "../net/address.ts";
 
-/** What a report says of addresses: `192.0.2.1:3478`. */
+/** The addresses in a report, as text: `192.0.2.1:3478`. */
 export interface KnownAddresses {
   readonly local: string | null;
   readonly external: string | null;
 }
 
-/** One sentence for each sign. */
+/** One sentence for each sign, without repetitions. */
 export function addressHints(
   addresses: readonly KnownAddresses[],
   nat64Prefixes: readonly string[],
@@ -22,14 +22,14 @@ export function addressHints(
     ...external === null ? [] : externalHints(external),
   ]);
   const nat64 = nat64Prefixes.map((prefix) =>
-    `NAT64: ipv4only.arpa resolves to ${prefix}, so this network reaches IPv4 by translation (RFC 7050)`
+    `NAT64: ipv4only.arpa resolves to ${prefix}, so this network translates IPv6 to IPv4 (RFC 7050)`
   );
   return [...new Set([...hints, ...nat64])];
 }
 
 /**
- * The NAT64 prefixes in the IPv6 addresses of ipv4only.arpa, which has none of its own: RFC 7050 §3. Only
- * the /96 of RFC 6052 §2.2 is told apart; longer ones are shown as the address that was found.
+ * The NAT64 prefixes in the IPv6 addresses of ipv4only.arpa, a name that has only IPv4 addresses of its own (RFC 7050
+ * §3). Recognises only the /96 prefixes of RFC 6052 §2.2; other addresses are returned unchanged.
  */
 export function nat64Prefixes(ipv6Addresses: readonly string[]): string[] {
   return ipv6Addresses.map((ip) =>
@@ -42,7 +42,7 @@ function localHints(local: string): string[] {
     case "shared":
       return [`carrier-grade NAT: the local address ${local} is shared address space (RFC 6598)`];
     case "translation":
-      return [`DS-Lite or 464XLAT: the local address ${local} is one of RFC 7335`];
+      return [`DS-Lite or 464XLAT: the local address ${local} is reserved for it (RFC 7335)`];
     default:
       return [];
   }
@@ -52,18 +52,18 @@ function externalHints(external: string): string[] {
   switch (ipScope(parseTransportAddress(external).ip)) {
     case "shared":
       return [
-        `carrier-grade NAT: the server sees ${external}, shared address space (RFC 6598), so it is inside`,
+        `carrier-grade NAT: the server sees ${external}, shared address space (RFC 6598), so it is behind the same NAT`,
       ];
     case "loopback":
-      return ["the server is on this machine: this tells nothing of the network"];
+      return ["the server is on this machine, so the test shows nothing about the network"];
     case "private":
       return [
-        `the server sees the private address ${external}: it is on this side of at least one more NAT`,
+        `the server sees the private address ${external}, so at least one more NAT lies beyond the server`,
       ];
     default:
       return [];
   }
 }
 
-/** 192.0.0.170 and 192.0.0.171 in the last 32 bits. */
+/** The last 32 bits: 192.0.0.170 and 192.0.0.171, the addresses of ipv4only.arpa. */
 const WELL_KNOWN_ENDINGS: readonly RegExp[] = [/::?c000:aa$/, /::?c000:ab$/];

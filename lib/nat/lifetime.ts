@@ -1,9 +1,9 @@
 /**
- * How long an idle UDP mapping lives: RFC 5780 §4.6, in one parallel pass.
+ * Mapping lifetime: how long an idle UDP mapping lives (RFC 5780 §4.6), measured in one parallel pass.
  *
- * Several sockets make a mapping each at the same moment and then keep silent, each for another time. When its time
- * is over, another socket asks the server to answer to that mapping (RESPONSE-PORT); if the answer arrives, the
- * mapping was still there. So the whole test takes as long as its longest silence.
+ * Several sockets each create a mapping at the same moment and then stay silent, each for a different time. When its time
+ * is over, another socket asks the server to answer to that mapping (RESPONSE-PORT). If the answer arrives, the mapping
+ * was still alive. The whole test takes as long as the longest silence.
  *
  * @module
  */
@@ -11,10 +11,11 @@
 import type { IpFamily, TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import type { FamilyDetails } from "./behavior.ts";
-import { bindingReply, Pace, type Probe, type ProbeSpec } from "./probe.ts";
+import { bindingReply, type Probe, type ProbeSpec, RetransmissionTiming } from "./probe.ts";
 import { UdpSockets } from "./udp.ts";
+import type { ScheduledProbe } from "./udp_filtering_plan.ts";
 
-/** How to test. */
+/** How to run the test. */
 export interface TestLifetimeOptions {
   readonly network: Network;
   readonly family: IpFamily;
@@ -25,8 +26,8 @@ export interface TestLifetimeOptions {
 }
 
 /**
- * The longest silence that a mapping survived and the shortest that it did not; `null` if the server does not
- * direct answers to another port.
+ * The longest silence that a mapping survived, and the shortest that it did not; `null` if the server does not direct
+ * answers to another port.
  *
  * @throws {NetworkError} if no socket can be opened
  */
@@ -39,42 +40,44 @@ export async function testLifetime(
   await using sockets = new UdpSockets(network, family, now);
   const silences = silencesSeconds(maxSeconds);
   for (;;) {
-    const pace = new Pace(sockets.probes, now());
-    const wants = silences.map((seconds) => nextProbes(seconds, server, sockets.probes, pace));
-    const due = wants.flat().filter(({ atMs }) => atMs <= pace.nowMs).map(({ spec }) => spec);
-    if (wants.flat().length === 0) return verdict(silences, server, sockets.probes, pace);
+    const timing = new RetransmissionTiming(sockets.probes, now());
+    const scheduled = silences.flatMap((seconds) =>
+      nextProbes(seconds, server, sockets.probes, timing)
+    );
+    if (scheduled.length === 0) return verdict(silences, server, sockets.probes, timing);
+    const due = scheduled.filter(({ atMs }) => atMs <= timing.nowMs).map(({ spec }) => spec);
     await sockets.send(due);
     if (due.length > 0) continue;
-    await sockets.wait(Math.min(...wants.flat().map(({ atMs }) => atMs)), signal);
+    await sockets.wait(Math.min(...scheduled.map(({ atMs }) => atMs)), signal);
   }
 }
 
 /**
- * 0 and then doubling from half a second: 0 shows that the server answers elsewhere when asked to, without which
- * silence would mean nothing.
+ * The silences to test: 0, then doubling from half a second. The silence of 0 shows whether the server directs its
+ * answers at all; if it does not, a missing answer proves nothing.
  */
-export function silencesSeconds(maxSeconds: number): number[] {
+function silencesSeconds(maxSeconds: number): number[] {
   const silences = [0];
   for (let seconds = 0.5; seconds < maxSeconds; seconds *= 2) silences.push(seconds);
   return [...silences, maxSeconds];
 }
 
-/** Makes the mapping, then waits, then asks for an answer to it beside one to the asking socket itself. */
+/** First creates the mapping; after the silence asks for an answer to it, and for one to the asking socket. */
 function nextProbes(
   seconds: number,
   server: TransportAddress,
   probes: readonly Probe[],
-  pace: Pace,
-): { spec: ProbeSpec; atMs: number }[] {
+  timing: RetransmissionTiming,
+): ScheduledProbe[] {
   const idle = bindSpec(idleSocket(seconds), server);
-  const made = pace.tries(idle).find(bindingReply);
-  if (made === undefined) {
-    return pace.isGivenUp(idle) ? [] : [{ spec: idle, atMs: pace.nextTryMs(idle) }];
+  const isCreated = timing.tries(idle).some((probe) => bindingReply(probe) !== undefined);
+  if (!isCreated) {
+    return timing.isGivenUp(idle) ? [] : [{ spec: idle, atMs: timing.nextTryMs(idle) }];
   }
-  const lastOutMs = pace.tries(idle).at(-1)!.sentAtMs;
+  const lastOutMs = timing.tries(idle).at(-1)!.sentAtMs;
   return askSpecs(seconds, server, probes)
-    .filter((spec) => !pace.isAnswered(spec) && !pace.isGivenUp(spec))
-    .map((spec) => ({ spec, atMs: Math.max(pace.nextTryMs(spec), lastOutMs + seconds * 1000) }));
+    .filter((spec) => !timing.isAnswered(spec) && !timing.isGivenUp(spec))
+    .map((spec) => ({ spec, atMs: Math.max(timing.nextTryMs(spec), lastOutMs + seconds * 1000) }));
 }
 
 /** A control, and the request whose answer goes to the idle mapping. */
@@ -85,23 +88,22 @@ function askSpecs(
 ): [control: ProbeSpec, redirected: ProbeSpec] {
   const idle = probes.find((probe) => probe.socket === idleSocket(seconds) && bindingReply(probe));
   const control = bindSpec(`asking ${seconds}`, server);
-  const respondTo = idle && bindingReply(idle)?.mapped;
-  return [control, { ...control, ...respondTo && { respondTo } }];
+  return [control, { ...control, respondTo: idle && bindingReply(idle)?.mapped }];
 }
 
 function verdict(
   silences: readonly number[],
   server: TransportAddress,
   probes: readonly Probe[],
-  pace: Pace,
+  timing: RetransmissionTiming,
 ): FamilyDetails["lifetimeSeconds"] {
   const survived = silences.map((seconds) => {
     const [control, redirected] = askSpecs(seconds, server, probes);
-    const arrived = pace.tries(redirected).some(({ reply, repliedOn }) =>
+    const arrived = timing.tries(redirected).some(({ reply, repliedOn }) =>
       reply?.kind === "success" && repliedOn === idleSocket(seconds)
     );
     if (arrived) return true;
-    return pace.isAnswered(control) && pace.isGivenUp(redirected) ? false : "unknown";
+    return timing.isAnswered(control) && timing.isGivenUp(redirected) ? false : "unknown";
   });
   if (survived[0] !== true) return null;
   const atLeast = silences[survived.lastIndexOf(true)]!;

@@ -1,5 +1,5 @@
 /**
- * Which outbound packets share a mapping: RFC 4787 §4.1, told from what servers say of one local port.
+ * Mapping behavior (RFC 4787 §4.1), classified from the external addresses that servers see for one local port.
  *
  * @module
  */
@@ -9,12 +9,12 @@ import { type BehaviorVerdict, unknown } from "./behavior.ts";
 import type { MappingSample } from "./probe.ts";
 
 /**
- * The mapping behaviour that the samples show; `"unknown"` while they allow several.
+ * The mapping behavior that the samples prove; `"unknown"` if they are compatible with more than one.
  *
- * Two IP addresses that see the same external address prove an endpoint-independent mapping: a NAT that maps
- * by destination gives each a port of its own. A server that disagrees with such a pair is the one that lies.
+ * If two destination IP addresses see the same external address, the mapping is endpoint-independent: a NAT that maps by
+ * destination would have used a different port for each. A server that disagrees with such a pair is wrong.
  *
- * @param isOwn whether the external address is the local one: no NAT
+ * @param isOwn whether an external address is the local address, which means that there is no NAT
  */
 export function classifyMapping(
   samples: readonly MappingSample[],
@@ -23,11 +23,11 @@ export function classifyMapping(
   const own = samples.find(({ mapped }) => isOwn(mapped));
   if (own !== undefined) {
     const seen = formatTransportAddress(own.mapped);
-    return sure("none", 0.999, `servers see this host's own address, ${seen}`);
+    return verdict("none", 0.999, `servers see this host's own address, ${seen}`);
   }
   const changing = samples.find((a) => samples.some((b) => sameTo(a, b) && !sameMapped(a, b)));
   if (changing !== undefined) {
-    return unknown(`${describe(changing)}, and at another time sees another one`);
+    return unknown(`${describe(changing)}, but saw a different address at another time`);
   }
 
   const agreeing = samples.find((a) =>
@@ -42,20 +42,20 @@ export function classifyMapping(
     const ips = new Set(samples.filter((s) => sameMapped(s, agreeing)).map(({ to }) => to.ip));
     const others = samples.filter((sample) => !sameMapped(sample, agreeing));
     const seen = formatTransportAddress(agreeing.mapped);
-    return sure(
+    return verdict(
       "endpoint-independent",
       ips.size > 2 ? 0.999 : 0.99,
       `${[...ips].join(" and ")} see the same external address, ${seen}`,
-      ...others.map((sample) => `${describe(sample)}: it does not count against the others`),
+      ...others.map((sample) => `${describe(sample)}: disregarded, the others agree`),
     );
   }
   if (byPort !== undefined) {
     const [a, b] = byPort;
-    return sure(
+    return verdict(
       "address-and-port-dependent",
       0.99,
       describe(a),
-      `${describe(b)}: same host, other port`,
+      `${describe(b)}: same IP address, different port`,
     );
   }
   const byAddress = pairs(samples).find(([a, b]) => a.to.ip !== b.to.ip);
@@ -63,30 +63,30 @@ export function classifyMapping(
     return unknown(
       samples.length === 0
         ? "no server answered"
-        : `${describe(samples[0]!)}; nothing at another IP address answered to compare it with`,
+        : `${describe(samples[0]!)}; no server at another IP address answered, for comparison`,
     );
   }
   const evidence = byAddress.map(describe);
   return oneHost.length > 0
-    ? sure(
+    ? verdict(
       "address-dependent",
       0.99,
       ...evidence,
-      `${describe(oneHost[0]![1])}: same host, other port`,
+      `${describe(oneHost[0]![1])}: same IP address, different port`,
     )
-    : unknown(...evidence, "whether the port of the destination matters could not be tested");
+    : unknown(...evidence, "could not test whether the destination port matters");
 }
 
 /**
- * Whether the samples rule out an endpoint-independent mapping, even where they cannot tell which other it is: no two
- * IP addresses see the same external address.
+ * Whether the samples rule out an endpoint-independent mapping, even if they cannot decide between the others: no two
+ * destination IP addresses see the same external address.
  */
 export function differsByDestination(samples: readonly MappingSample[]): boolean {
   const apart = pairs(samples).filter(([a, b]) => a.to.ip !== b.to.ip);
   return apart.length > 0 && apart.every(([a, b]) => !sameMapped(a, b));
 }
 
-function sure(
+function verdict(
   behavior: BehaviorVerdict["behavior"],
   confidence: number,
   ...evidence: string[]

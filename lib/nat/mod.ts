@@ -1,5 +1,5 @@
 /**
- * Tests which NAT this host is behind and what that means for connections.
+ * Finds out which kind of NAT this host is behind and what that means for connections.
  *
  * ```ts ignore
  * import { testNat } from "@punchline/punchline/nat";
@@ -9,13 +9,26 @@
  * console.log(udp.ipv4?.mapping.behavior, udp.ipv4?.mapping.evidence);
  * ```
  *
- * The vocabulary is that of RFC 4787 and RFC 5382; a verdict comes with its evidence and its confidence, and
- * `"unknown"` is one of its values.
+ * Reports use the terms of RFC 4787 and RFC 5382. Each verdict comes with its evidence and its confidence, and
+ * `"unknown"` is a possible value everywhere.
  *
  * @module
  */
 
-export * from "./behavior.ts";
+export type { Logger } from "../base/logger.ts";
+export type { IpFamily, TransportAddress } from "../net/address.ts";
+export type * from "../net/network.ts";
+export type {
+  Behavior,
+  BehaviorVerdict,
+  Difficulty,
+  FamilyDetails,
+  FamilyReport,
+  NatReport,
+  PortAllocation,
+  PortAllocationDetails,
+  UnsolicitedSyn,
+} from "./behavior.ts";
 export { testNat, type TestNatOptions } from "./report.ts";
-export { allocationText, difficultyOf, explainFamily } from "./verdict.ts";
 export { ONE_ADDRESS_SERVERS, TWO_ADDRESS_SERVERS } from "./servers.ts";
+export { allocationText, difficultyOf, explainFamily } from "./verdict.ts";

@@ -1,5 +1,5 @@
 /**
- * The NAT test: which NAT is this host behind, and what does that mean.
+ * The NAT test: which kind of NAT this host is behind, and what that means for connections.
  *
  * @module
  */
@@ -12,6 +12,7 @@ import {
 } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { runAll } from "../base/tasks.ts";
+import { Deadline } from "../base/timers.ts";
 import {
   formatTransportAddress,
   type IpFamily,
@@ -24,41 +25,44 @@ import {
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { NatReport } from "./behavior.ts";
-import { type FamilyReports, hasComeBack, probeFamily } from "./family.ts";
+import { type FamilyReports, hasReceived, probeFamily, runAlongside } from "./family.ts";
 import { addressHints, nat64Prefixes } from "./hints.ts";
 import { chooseServers } from "./servers.ts";
 import { overallVerdict } from "./verdict.ts";
 
-/** What to test, and with whom. */
+/** What to test, and with which servers. */
 export interface TestNatOptions {
   /**
-   * STUN servers as `HOST[:PORT]`, port 3478 unless given; by default a few public ones. If the second is the other
-   * address of the first, a full verdict takes one round trip less.
+   * STUN servers as `HOST[:PORT]`. The default port is 3478, and the default servers are a few public ones. If the second
+   * server is the alternate address of the first, a full verdict takes one round trip less.
    */
   readonly servers?: readonly string[];
-  /** Both unless given. */
+  /** Default: both. */
   readonly transports?: readonly ("udp" | "tcp")[];
-  /** Both unless given. */
+  /** Default: both. */
   readonly families?: readonly IpFamily[];
-  /** For each part of the test; 5000 unless given. What is not decided by then is `"unknown"`. */
+  /** The time limit for each part of the test; what is undecided by then is `"unknown"`. Default: 5000. */
   readonly timeoutMs?: number;
   /**
-   * Look for hairpinning over UDP, by a few packets to the own external address; some firewalls take those for an
-   * attack. `true` unless given.
+   * Whether to test hairpinning over UDP. The test sends a few packets to this host's own external address, which some
+   * firewalls mistake for an attack. Default: `true`.
    */
   readonly hairpinning?: boolean;
-  /** Test how long idle UDP mappings live, up to this many seconds; takes as long. */
+  /**
+   * The longest idle time to test UDP mappings with, in seconds. The test then takes at least that long. By default the
+   * lifetime of mappings is not tested.
+   */
   readonly lifetimeSeconds?: number;
-  /** Ends the test. */
+  /** Aborts the test. */
   readonly signal?: AbortSignal;
-  /** The system's own unless given. */
+  /** Default: the system's network. */
   readonly network?: Network;
-  /** Hears what was wrong with servers. */
+  /** Receives the reasons why servers were disregarded. */
   readonly logger?: Logger;
 }
 
 /**
- * Tests which NAT this host is behind, over UDP and TCP, IPv4 and IPv6 at once.
+ * Finds out which kind of NAT this host is behind, over UDP and TCP and over IPv4 and IPv6 at the same time.
  *
  * @example
  * ```ts
@@ -67,7 +71,7 @@ export interface TestNatOptions {
  * import { serveStun } from "@punchline/punchline/stun";
  * import { assertEquals } from "@std/assert";
  *
- * // A server of our own; without `servers` the test asks a few public ones.
+ * // Run your own server; without `servers` the test uses a few public ones.
  * await using server = await serveStun({
  *   network: systemNetwork,
  *   address: "127.0.0.1",
@@ -81,11 +85,12 @@ export interface TestNatOptions {
  * ```
  *
  * @throws {TypeError} if a server is not `HOST[:PORT]`
- * @throws {RangeError} if a number of milliseconds or seconds is not positive, or there is no server
- * @throws {NetworkError} `name-not-found` if none of the names in `servers` exists, `not-permitted`
- * @throws {NoResponseError} if all of `servers` refuse connections and are silent otherwise
- * @throws {RefusedError} if `servers` answer with errors only
- * @throws {MalformedMessageError} if what answers at `servers` does not speak STUN
+ * @throws {RangeError} if `timeoutMs` or `lifetimeSeconds` is not positive, or `servers` is empty
+ * @throws {NetworkError} `name-not-found` if no name in `servers` exists; `not-permitted`
+ * @throws {NoResponseError} if all `servers` refuse TCP connections and none answers over UDP
+ * @throws {RefusedError} if `servers` answer only with errors
+ * @throws {MalformedMessageError} if `servers` answer, but not with STUN
+ * @throws the signal's reason on abort
  */
 export async function testNat(options: TestNatOptions = {}): Promise<NatReport> {
   const { network = systemNetwork, transports = ["udp", "tcp"], families = [4, 6], signal } =
@@ -96,40 +101,34 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
     parseHostPort(server, DEFAULT_PORT)
   );
-  if (hosts.length === 0) throw new RangeError("Cannot test NAT: it takes at least one server");
+  if (hosts.length === 0) throw new RangeError("Cannot test NAT: name at least one server");
   signal?.throwIfAborted();
 
   const startedAt = performance.now();
   const { resolved, mistake } = await resolveHosts(network, hosts, families, signal);
-  // Names of our own choice exist: who cannot resolve a single one is offline.
+  // The default servers' names exist, so a host that cannot resolve any of them is offline.
   if (mistake !== undefined && options.servers !== undefined) throw mistake;
-  const testsDone = new AbortController();
-  const runTests = async (signal: AbortSignal) => {
-    const jobs = families.map((family) => (signal: AbortSignal) => {
-      const servers = resolved.get(family)!;
-      return servers.length === 0 ? Promise.resolve(undefined) : probeFamily({
-        network,
-        family,
-        servers,
-        transports,
-        timeoutMs,
-        hairpinning: options.hairpinning ?? true,
-        ...lifetimeSeconds !== undefined && { lifetimeSeconds },
-        signal,
-      });
+  const testFamilies = families.map((family) => async (signal: AbortSignal) => {
+    const servers = resolved.get(family)!;
+    if (servers.length === 0) return undefined;
+    const hairpinning = options.hairpinning ?? true;
+    return await probeFamily({
+      network,
+      family,
+      servers,
+      transports,
+      timeoutMs,
+      hairpinning,
+      lifetimeSeconds,
+      signal,
     });
-    try {
-      return await runAll(jobs, signal);
-    } finally {
-      testsDone.abort();
-    }
-  };
+  });
   const hasIpv6Server = (resolved.get(6) ?? []).length > 0;
-  const [results, nat64] = await runAll([
-    runTests,
-    async (signal: AbortSignal) =>
-      hasIpv6Server ? await findNat64(network, AbortSignal.any([signal, testsDone.signal])) : [],
-  ], signal);
+  const [results, nat64] = await runAlongside(
+    (signal) => runAll(testFamilies, signal),
+    async (_, testsDone) => hasIpv6Server ? await findNat64(network, testsDone) : [],
+    signal,
+  );
 
   const byFamily = new Map(families.map((family, index) => [family, results[index]]));
   const tested = results.filter((reports) => reports !== undefined);
@@ -140,12 +139,13 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   const reports = [udp.ipv4, tcp.ipv4, udp.ipv6, tcp.ipv6].filter((report) => report !== null);
   if (!reports.some(({ reachable }) => reachable)) {
     throwIfNotSent(tested);
-    // Of servers that nobody named it is known that they are there: then the network refuses.
+    // The default servers are known to exist, so it is the network that refuses them.
     if (options.servers !== undefined) throwIfNoServer(hosts, tested);
   }
   for (const { details } of reports) details.servers.forEach((sentence) => logger?.debug(sentence));
   const hasIpv6 = udp.ipv6?.reachable || tcp.ipv6?.reachable;
-  const isUp = tested.some(({ reach }) => hasComeBack(reach)) || hasNameResolved(hosts, resolved);
+  const isUp = tested.some(({ reachability }) => hasReceived(reachability)) ||
+    hasNameResolved(hosts, resolved);
   return {
     version: 1,
     elapsedMs: performance.now() - startedAt,
@@ -165,8 +165,8 @@ interface Host {
 }
 
 /**
- * The addresses of all hosts by family: one for each host that has one, and two where there is one host only, so
- * that it may have a dead address. With it an error if none of the names exists.
+ * The addresses of all hosts by family: one per host, or up to two if there is only one host, in case one of its addresses
+ * is dead. `mistake` is set if none of the names exists.
  */
 async function resolveHosts(
   network: Network,
@@ -187,20 +187,20 @@ async function resolveHosts(
     const addresses = await Promise.all(hosts.map((host) => resolve(host, family)));
     return [family, withoutRepetitions(addresses.flat())] as const;
   }));
-  // A name that does not exist is the caller's mistake; a resolver that does not answer is the network's.
+  // A name that does not exist is the caller's mistake. A resolver that does not answer is a problem of the network.
   const isMistake = errors.length > 0 && found.every(([, addresses]) => addresses.length === 0) &&
     errors.every(({ reason }) => reason === "name-not-found");
-  return { resolved: new Map(found), ...isMistake && { mistake: errors[0]! } };
+  return { resolved: new Map(found), mistake: isMistake ? errors[0] : undefined };
 }
 
-/** Two names of one server would pass for two witnesses. */
+/** Two names of one server would count as two independent servers. */
 function withoutRepetitions(addresses: readonly TransportAddress[]): TransportAddress[] {
   return addresses.filter((address, index) =>
     addresses.findIndex((other) => sameTransportAddress(address, other)) === index
   );
 }
 
-/** Whether a name server answered: then there is a network. */
+/** Whether a name server answered, which means that the network is up. */
 function hasNameResolved(
   hosts: readonly Host[],
   resolved: ReadonlyMap<IpFamily, readonly TransportAddress[]>,
@@ -215,12 +215,12 @@ async function resolveInTime(
   family: IpFamily,
   signal?: AbortSignal,
 ): Promise<string[]> {
-  const timeout = AbortSignal.timeout(RESOLVE_TIMEOUT_MS);
+  using deadline = new Deadline(RESOLVE_TIMEOUT_MS, signal);
   try {
-    const either = signal === undefined ? timeout : AbortSignal.any([timeout, signal]);
-    return await network.resolve(host, family, { signal: either });
+    return await network.resolve(host, family, { signal: deadline.signal });
   } catch (error) {
-    if (error !== timeout.reason) throw error;
+    signal?.throwIfAborted();
+    if (error !== deadline.signal.reason) throw error;
     throw new NetworkError(`Cannot resolve ${host}: no answer`, "timed-out", { cause: error });
   }
 }
@@ -231,7 +231,7 @@ function throwIfNotSent(tested: readonly FamilyReports[]): void {
   if (denied !== undefined) throw denied;
 }
 
-/** Where something did answer, but no STUN server, "blocked" would be the wrong verdict. */
+/** If something answered that is not a STUN server, "blocked" would be the wrong verdict. */
 function throwIfNoServer(hosts: readonly Host[], tested: readonly FamilyReports[]): void {
   const names = hosts.map(({ host, port }) =>
     isIp(host) ? formatTransportAddress({ ip: host, port }) : `${host}:${port}`
@@ -241,18 +241,16 @@ function throwIfNoServer(hosts: readonly Host[], tested: readonly FamilyReports[
   if (code !== undefined) {
     throw new RefusedError(`Cannot test NAT: ${names} answers with error ${code}`, code);
   }
-  if (silences.some(({ heardNoise }) => heardNoise)) {
+  if (silences.some(({ receivedNonStun }) => receivedNonStun)) {
     throw new MalformedMessageError(`Cannot test NAT: ${names} answers, but not with STUN`);
   }
   const usable = tested.filter(({ udp, tcp }) => udp !== null || tcp !== null);
   if (usable.length > 0 && usable.every(({ silence }) => silence.isRefused)) {
-    throw new NoResponseError(
-      `Cannot test NAT: no STUN server at ${names}, where connections are refused`,
-    );
+    throw new NoResponseError(`Cannot test NAT: no STUN server at ${names}: connection refused`);
   }
 }
 
-/** What NAT64 shows of itself (RFC 7050), if it does before the signal ends the wait. */
+/** The NAT64 prefixes of this network (RFC 7050); none if the signal aborts first. */
 async function findNat64(network: Network, signal: AbortSignal): Promise<string[]> {
   try {
     return nat64Prefixes(await resolveInTime(network, "ipv4only.arpa", 6, signal));
@@ -273,8 +271,8 @@ const DEFAULT_PORT = 3478;
 
 const DEFAULT_TIMEOUT_MS = 5000;
 
-/** Names that take longer are left out; ours, so that "offline" is said within four seconds. */
+/** Chosen by us: names that take longer are left out, so that "offline" is reported within four seconds. */
 const RESOLVE_TIMEOUT_MS = 2000;
 
-/** Less time than this is too short to tell a slow path from a closed one; ours. */
+/** Chosen by us: a shorter timeout cannot tell a slow path from a blocked one. */
 const ENOUGH_MS = 2000;

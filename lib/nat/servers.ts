@@ -1,14 +1,121 @@
 /**
- * Public STUN servers, as a NAT test uses them where the caller names none.
- *
- * They are other people's: each test asks a few of them, chosen at random, with a few dozen packets.
+ * STUN servers: what a server's answers show about it, and the public servers that a NAT test uses by default.
  *
  * @module
  */
 
+import {
+  formatTransportAddress,
+  ipFamily,
+  ipScope,
+  sameTransportAddress,
+  type TransportAddress,
+} from "../net/address.ts";
+import { bindingReply, type Probe } from "./probe.ts";
+
+/** What a server's answers show about it. */
+export interface ServerAssessment {
+  readonly primary: TransportAddress;
+  readonly answered: boolean;
+  /** OTHER-ADDRESS (A2:P2), if it can be used for the tests of RFC 5780. */
+  readonly alternate?: TransportAddress;
+  readonly isRfc3489: boolean;
+  /** Why there is no alternate address although the server answered. */
+  readonly fault?: string;
+}
+
+/** Assesses a server by the answers from its primary address. */
+export function assessServer(
+  primary: TransportAddress,
+  probes: readonly Probe[],
+): ServerAssessment {
+  const replies = probes.flatMap((probe) =>
+    sameTransportAddress(probe.to, primary) ? bindingReply(probe) ?? [] : []
+  );
+  const server = {
+    primary,
+    answered: replies.length > 0,
+    isRfc3489: replies.some(({ isRfc3489 }) => isRfc3489),
+  };
+  const alternate = replies.find(({ other }) => other !== undefined)?.other;
+  if (!server.answered) return server;
+  const name = formatTransportAddress(primary);
+  const withFault = (problem: string) => ({ ...server, fault: `${name} ${problem}` });
+  if (isInconsistent(primary, probes)) {
+    return withFault(
+      "reports two external addresses for one local port, or one for two local ports",
+    );
+  }
+  if (alternate === undefined) {
+    return withFault("reports no alternate address: it does not support RFC 5780");
+  }
+  const other = formatTransportAddress(alternate);
+  if (replies.some((reply) => reply.other && !sameTransportAddress(reply.other, alternate))) {
+    return withFault(`reports different alternate addresses, ${other} among them`);
+  }
+  if (alternate.ip === primary.ip || alternate.port === primary.port) {
+    return withFault(`reports the alternate address ${other}: it must differ in address and port`);
+  }
+  // A server must not make this host send to other kinds of places, such as a device on its own LAN.
+  if (
+    alternate.port === 0 || ipFamily(alternate.ip) !== ipFamily(primary.ip) ||
+    ipScope(alternate.ip) !== ipScope(primary.ip)
+  ) {
+    return withFault(`reports the alternate address ${other}: not the same kind of address`);
+  }
+  return { ...server, alternate };
+}
+
 /**
- * Servers with two addresses (RFC 5780) over UDP and TCP by the published lists of August 2026. What a server
- * really does is tested at run time.
+ * Whether a server's answers contradict each other: different external addresses for one local port, or the same one
+ * for two local ports, although all requests went to one address. A NAT that drops mappings within a second looks the
+ * same. Such answers prove nothing in either case.
+ */
+export function isInconsistent(to: TransportAddress, probes: readonly Probe[]): boolean {
+  const mappedOf = new Map<string, string>();
+  const socketOf = new Map<string, string>();
+  for (const { socket, reply, to: asked } of probes) {
+    if (reply?.kind !== "success" || !sameTransportAddress(asked, to)) continue;
+    const mapped = formatTransportAddress(reply.mapped);
+    if ((mappedOf.get(socket) ?? mapped) !== mapped) return true;
+    if ((socketOf.get(mapped) ?? socket) !== socket) return true;
+    mappedOf.set(socket, mapped);
+    socketOf.set(mapped, socket);
+  }
+  return false;
+}
+
+/** The other three transport addresses of a server that has two IP addresses and two ports; otherwise empty. */
+export function alternatesOf({ primary, alternate }: ServerAssessment): TransportAddress[] {
+  if (alternate === undefined) return [];
+  return [
+    alternate,
+    { ip: alternate.ip, port: primary.port },
+    { ip: primary.ip, port: alternate.port },
+  ];
+}
+
+/**
+ * Chooses public servers for one test: two that support RFC 5780, so that filtering can be tested, and one by another
+ * operator that is likely to be up. Other people run them, so each test asks only a few, with a few dozen packets.
+ *
+ * @param random as `Math.random`
+ */
+export function chooseServers(random: () => number): string[] {
+  return [...sample(TWO_ADDRESS_SERVERS, 2, random), ...sample(ONE_ADDRESS_SERVERS, 1, random)];
+}
+
+function sample<T>(items: readonly T[], count: number, random: () => number): T[] {
+  const left = [...items];
+  return Array.from(
+    { length: count },
+    () => left.splice(Math.floor(random() * left.length), 1)[0]!,
+  );
+}
+
+/**
+ * Public servers with two addresses (RFC 5780) over UDP and TCP, from the published lists of August 2026. A test finds
+ * out at run time what each server really does.
  */
 export const TWO_ADDRESS_SERVERS: readonly string[] = [
   "stun.fitauto.ru:3478",
@@ -26,26 +133,8 @@ export const TWO_ADDRESS_SERVERS: readonly string[] = [
   "stun.vomessen.de:3478",
 ];
 
-/** Large operators' servers with one address: they tell the mapping, beside another, and little else. */
+/** Public servers of large operators, with one address: combined with another server they show the mapping, little else. */
 export const ONE_ADDRESS_SERVERS: readonly string[] = [
   "stun.l.google.com:19302",
   "stun.cloudflare.com:3478",
 ];
-
-/**
- * A choice of servers for one test: two that can tell the filtering, and one of another operator that is
- * likely to be up.
- *
- * @param random as `Math.random`
- */
-export function chooseServers(random: () => number): string[] {
-  return [...sample(TWO_ADDRESS_SERVERS, 2, random), ...sample(ONE_ADDRESS_SERVERS, 1, random)];
-}
-
-function sample<T>(items: readonly T[], count: number, random: () => number): T[] {
-  const left = [...items];
-  return Array.from(
-    { length: count },
-    () => left.splice(Math.floor(random() * left.length), 1)[0]!,
-  );
-}

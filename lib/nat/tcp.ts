@@ -1,197 +1,36 @@
 /**
- * Runs a TCP NAT test over one IP family: mapping and allocation through STUN over TCP, filtering through the
- * TCP filter test of our own server.
+ * Runs a TCP NAT test over one IP family: mapping and allocation with STUN over TCP, filtering with the TCP filter test
+ * of this library's own STUN server, and hairpinning.
  *
- * TCP retransmits by itself, so there is no plan to carry out here: all dials go at once, those to the alternate
- * address as soon as it is known, and the test is over when what they tell suffices.
+ * TCP retransmits by itself, so there is no plan to carry out. All dials start at once, those to the alternate address as
+ * soon as it is known, and the test ends when the answers suffice.
  *
  * @module
  */
 
-import {
-  MalformedMessageError,
-  NetworkError,
-  NoResponseError,
-  RefusedError,
-} from "../base/errors.ts";
+import { PunchlineError } from "../base/errors.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
+import { Deadline } from "../base/timers.ts";
 import { formatTransportAddress, type IpFamily, type TransportAddress } from "../net/address.ts";
 import { openConsecutive, OwnAddresses } from "../net/local_address.ts";
-import type { Network, TcpConnection } from "../net/network.ts";
+import type { Network } from "../net/network.ts";
 import { type TcpFilterReport, testTcpFilter } from "../stun/tcp_filter/client.ts";
 import { type AllocationVerdict, classifyAllocation, isPattern } from "./allocation.ts";
 import { type BehaviorVerdict, unknown } from "./behavior.ts";
+import { hairpinsTcp } from "./hairpinning.ts";
 import { classifyMapping } from "./mapping.ts";
 import {
-  alternatesOf,
   firstErrorCode,
-  isFickle,
   isSameProbe,
-  learnServer,
   mappingSamples,
-  Pace,
   portSamples,
   type Probe,
   type ProbeSpec,
-  type ServerKnowledge,
+  RetransmissionTiming,
 } from "./probe.ts";
+import { alternatesOf, assessServer, isInconsistent, type ServerAssessment } from "./servers.ts";
 import { type DialFault, TcpDialer } from "./tcp_dialer.ts";
 import { classifyTcpFiltering, type TcpFiltering } from "./tcp_filtering.ts";
-
-/**
- * Dials the external address of a local port and listens there. A refusal is the NAT's "no"; silence proves
- * nothing, because a filter may be as silent.
- *
- * @param signal ends the wait
- */
-export async function hairpinsTcp(
-  network: Network,
-  local: TransportAddress,
-  external: TransportAddress,
-  signal: AbortSignal,
-): Promise<boolean | "unknown"> {
-  try {
-    using listener = await network.listenTcp(local);
-    using dialled = await network.connectTcp(external, { signal });
-    // Something else may answer at the external address, such as the router's own pages.
-    using accepted = await listener.accept({ signal });
-    const isOurs = await closedOnAbort(accepted, signal, async () => {
-      await dialled.write(GREETING);
-      const received = new Uint8Array(1);
-      return await accepted.read(received) === 1 && received[0] === GREETING[0];
-    });
-    return isOurs ? true : "unknown";
-  } catch (error) {
-    if (signal.aborted) return "unknown";
-    if (error instanceof NetworkError) return error.reason === "refused" ? false : "unknown";
-    throw error;
-  }
-}
-
-/** Whoever dialled may say nothing for ever; nothing but its end wakes who reads from a connection. */
-async function closedOnAbort<T>(
-  connection: TcpConnection,
-  signal: AbortSignal,
-  job: () => Promise<T>,
-): Promise<T> {
-  const close = () => connection.close();
-  signal.addEventListener("abort", close, { once: true });
-  try {
-    signal.throwIfAborted();
-    return await job();
-  } finally {
-    signal.removeEventListener("abort", close);
-  }
-}
-
-const GREETING = new Uint8Array([0x50]);
-
-/** Starts each test once, and ends them all when time is over or it is disposed. */
-export class SideTests implements AsyncDisposable {
-  readonly #network: Network;
-  readonly #end = new AbortController();
-  readonly #timer: ReturnType<typeof setTimeout>;
-  readonly #signal: AbortSignal;
-  /** By server, in the order of their start. */
-  readonly #filterTests = new Map<string, Promise<FilterOutcome[]>>();
-  #hairpinTest: Promise<boolean | "unknown"> | undefined;
-
-  /** @param timeoutMs from now on, for all tests */
-  constructor(network: Network, timeoutMs: number, signal?: AbortSignal) {
-    this.#network = network;
-    this.#timer = setTimeout(() => this.#end.abort(), timeoutMs);
-    this.#signal = signal === undefined
-      ? this.#end.signal
-      : AbortSignal.any([this.#end.signal, signal]);
-  }
-
-  /** Whether the hairpin test has taken its port for listening. */
-  get isListening(): boolean {
-    return this.#hairpinTest !== undefined;
-  }
-
-  /** Asks a server to dial back, to two ports at once. */
-  testFilter(server: TransportAddress): void {
-    const name = formatTransportAddress(server);
-    if (this.#filterTests.has(name)) return;
-    const ask = () => askToDialBack(this.#network, server, this.#signal);
-    this.#filterTests.set(name, this.#settled(Promise.all(Array.from({ length: PORTS }, ask))));
-  }
-
-  /** Tests whether a local port can be dialled by its external address. */
-  testHairpin(local: TransportAddress, external: TransportAddress): void {
-    this.#hairpinTest ??= this.#settled(
-      hairpinsTcp(this.#network, local, external, this.#signal),
-    );
-  }
-
-  /** What the first server to know the filter test found, waited for; else why there is no verdict. */
-  async filtering(options: { isTranslated: boolean }): Promise<TcpFiltering> {
-    let first: TcpFiltering | undefined;
-    for (const test of this.#filterTests.values()) {
-      const found = verdictOf(await test, options);
-      if (found.filtering.behavior !== "unknown" || found.unsolicitedSyn !== "unknown") {
-        return found;
-      }
-      first ??= found;
-    }
-    return first ?? verdictOf([{ reason: NO_SERVER }], options);
-  }
-
-  /** What the hairpin test has found by now. */
-  async hairpinning(): Promise<boolean | "unknown"> {
-    this.#stop();
-    return await this.#hairpinTest ?? "unknown";
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop();
-    await Promise.allSettled([...this.#filterTests.values(), this.#hairpinTest]);
-  }
-
-  #stop(): void {
-    clearTimeout(this.#timer);
-    this.#end.abort();
-  }
-
-  /** A failure belongs to who waits for the test, and must not end the program before. */
-  #settled<T>(test: Promise<T>): Promise<T> {
-    test.catch(() => {});
-    return test;
-  }
-}
-
-type FilterOutcome = TcpFilterReport | { readonly reason: string };
-
-async function askToDialBack(
-  network: Network,
-  server: TransportAddress,
-  signal: AbortSignal,
-): Promise<FilterOutcome> {
-  try {
-    return await testTcpFilter(network, server, { signal });
-  } catch (error) {
-    if (signal.aborted) return { reason: "the TCP filter test did not end in time" };
-    const isExpected = error instanceof NetworkError || error instanceof NoResponseError ||
-      error instanceof RefusedError || error instanceof MalformedMessageError;
-    if (!isExpected) throw error;
-    return { reason: error.message };
-  }
-}
-
-function verdictOf(
-  outcomes: readonly FilterOutcome[],
-  options: { isTranslated: boolean },
-): TcpFiltering {
-  const reports = outcomes.flatMap((outcome) => "reason" in outcome ? [] : [outcome]);
-  if (reports.length > 0) return classifyTcpFiltering(reports, options);
-  const reasons = outcomes.flatMap((outcome) => "reason" in outcome ? [outcome.reason] : []);
-  return { filtering: unknown(...new Set(reasons)), unsolicitedSyn: "unknown" };
-}
-
-const NO_SERVER = "no server with two addresses answered over TCP";
-
-/** Each port gets three SYNs from either origin: at 10 % loss each way all six are lost once in 20,000 tests. */
-const PORTS = 2;
 
 /** How to run the test. */
 export interface ProbeTcpOptions {
@@ -203,21 +42,21 @@ export interface ProbeTcpOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What the test found. */
+/** The result of the test. */
 export interface TcpResult extends TcpFiltering {
   readonly mapping: BehaviorVerdict;
   readonly allocation: AllocationVerdict;
   readonly hairpinning: boolean | "unknown";
-  /** The server on which the verdict rests; `null` if none answered. */
+  /** The server that the verdict is based on; `null` if none answered. */
   readonly server: TransportAddress | null;
   readonly external: TransportAddress | null;
   readonly local: TransportAddress | null;
   readonly isOwnAddress: boolean;
-  /** What was wrong with servers that did not count. */
+  /** Why servers were disregarded. */
   readonly faults: readonly string[];
   /** Why dials gave no answer. */
   readonly dialFaults: readonly DialFault[];
-  /** The code of the first error that a server answered with. */
+  /** The code of the first error response. */
   readonly errorCode: number | undefined;
   readonly rttMs: number | null;
   readonly elapsedMs: number;
@@ -237,33 +76,34 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
   const ports = await freePorts(network, anyAddress);
   const localPort = ports[0]!;
   const own = new OwnAddresses(network, localPort);
-  await using side = new SideTests(network, timeoutMs, signal);
+  await using inbound = new InboundTests(network, timeoutMs, signal);
   await using dialer = new TcpDialer(network, family, now);
   dialBurst(dialer, ports.slice(1), servers[0]!, 0);
   dialMapping(dialer, localPort, servers);
 
   for (;;) {
-    const samples = mappingSamples(dialer.probes).filter(({ to }) => !isFickle(to, dialer.probes));
+    const samples = mappingSamples(dialer.probes)
+      .filter(({ to }) => !isInconsistent(to, dialer.probes));
     await own.check(samples.map(({ mapped }) => mapped));
-    const leads = leadsOf(servers, dialer.probes);
-    const [lead] = leads;
-    const burst = burstServer(lead, dialer.probes, now());
+    const ranked = rankServers(servers, dialer.probes);
+    const [selected] = ranked;
+    const burst = burstServer(selected, dialer.probes, now());
     if (burst.index > 0) dialBurst(dialer, ports.slice(1), servers[burst.index]!, burst.index);
-    // Once somebody listens on the port, nothing can be dialled from it any more.
-    if (lead !== undefined && !side.isListening) {
-      dialMapping(dialer, localPort, alternatesOf(lead.knowledge), lead.index);
+    // Once the port is listened on, it cannot be dialled from any more.
+    if (selected !== undefined && !inbound.isListening) {
+      dialMapping(dialer, localPort, alternatesOf(selected.assessment), selected.index);
     }
-    for (const { knowledge } of leads) {
-      if (knowledge.alternate !== undefined) side.testFilter(knowledge.primary);
+    for (const { assessment } of ranked) {
+      if (assessment.alternate !== undefined) inbound.testFilter(assessment.primary);
     }
     const external = samples[0]?.mapped;
     const mapping = classifyMapping(samples, own.isOwn);
     if (external !== undefined && mapping.behavior !== "unknown") {
-      side.testHairpin({ ip: anyAddress, port: localPort }, external);
+      inbound.testHairpin({ ip: anyAddress, port: localPort }, external);
     }
     const burstTo = servers[burst.index]!;
     const allocation = classifyAllocation(
-      isFickle(burstTo, dialer.probes) ? [] : portSamples(dialer.probes, burstTo),
+      isInconsistent(burstTo, dialer.probes) ? [] : portSamples(dialer.probes, burstTo),
     );
     const isDecided = mapping.behavior !== "unknown" && isPattern(allocation.allocation);
     const limitMs = Math.min(timeoutMs, Math.max(dialer.deadlineMs, burst.changesAtMs));
@@ -273,65 +113,71 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
       continue;
     }
 
-    const filtering = await side.filtering({ isTranslated: mapping.behavior !== "none" });
+    const filtering = await inbound.filtering({ isTranslated: mapping.behavior !== "none" });
     signal?.throwIfAborted();
     const elapsedMs = now();
     return {
       mapping,
       allocation,
       ...filtering,
-      hairpinning: await side.hairpinning(),
-      server: lead?.knowledge.primary ?? null,
+      hairpinning: await inbound.hairpinning(),
+      server: selected?.assessment.primary ?? null,
       external: external ?? null,
       local: dialer.localIp === undefined ? null : { ip: dialer.localIp, port: localPort },
       isOwnAddress: external !== undefined && own.isOwn(external),
-      faults: leads.flatMap(({ knowledge }) => knowledge.fault ?? []),
+      faults: ranked.flatMap(({ assessment }) => assessment.fault ?? []),
       dialFaults: dialer.faults,
       errorCode: firstErrorCode(dialer.probes),
-      rttMs: lead === undefined
+      rttMs: selected === undefined
         ? null
-        : new Pace(dialer.probes, 0).roundTripsMs(lead.index)[0] ?? null,
+        : new RetransmissionTiming(dialer.probes, 0).roundTripsMs(selected.index)[0] ?? null,
       elapsedMs,
       connections: dialer.probes.length,
     };
   }
 }
 
-interface Lead {
+interface RankedServer {
   readonly index: number;
-  readonly knowledge: ServerKnowledge;
+  readonly assessment: ServerAssessment;
 }
 
-/** The servers that answered, those with a second address first: on the first of them the verdict rests. */
-function leadsOf(servers: readonly TransportAddress[], probes: readonly Probe[]): Lead[] {
+/** The servers that answered, those with an alternate address first. The verdict is based on the first one. */
+function rankServers(
+  servers: readonly TransportAddress[],
+  probes: readonly Probe[],
+): RankedServer[] {
   const answered = servers
-    .map((primary, index) => ({ index, knowledge: learnServer(primary, probes) }))
-    .filter(({ knowledge }) => knowledge.answered);
-  const hasAlternate = ({ knowledge }: Lead) => knowledge.alternate !== undefined;
-  return [...answered.filter(hasAlternate), ...answered.filter((lead) => !hasAlternate(lead))];
+    .map((primary, index) => ({ index, assessment: assessServer(primary, probes) }))
+    .filter(({ assessment }) => assessment.answered);
+  const hasAlternate = ({ assessment }: RankedServer) => assessment.alternate !== undefined;
+  return [
+    ...answered.filter(hasAlternate),
+    ...answered.filter((server) => !hasAlternate(server)),
+  ];
 }
 
 /**
- * The server that the burst goes to: the first in the list, unless another has answered long before it; and until
- * when that may change.
+ * The burst's server, and when that may change. It is the first in the list, unless another server answered long before
+ * it.
  */
 function burstServer(
-  lead: Lead | undefined,
+  selected: RankedServer | undefined,
   probes: readonly Probe[],
   nowMs: number,
 ): { index: number; changesAtMs: number } {
   const isFirstAlive = probes.some(({ server, reply }) => server === 0 && reply !== undefined);
-  if (lead === undefined || isFirstAlive) return { index: 0, changesAtMs: -Infinity };
+  if (selected === undefined || isFirstAlive) return { index: 0, changesAtMs: -Infinity };
   const replies = probes.flatMap(({ server, reply }) =>
-    server === lead.index && reply !== undefined ? [reply.atMs] : []
+    server === selected.index && reply !== undefined ? [reply.atMs] : []
   );
-  const timeoutMs = Math.min(...replies) * 2 + MIN_PATIENCE_MS;
+  const timeoutMs = Math.min(...replies) * 2 + MIN_TIMEOUT_MS;
   return nowMs >= timeoutMs
-    ? { index: lead.index, changesAtMs: -Infinity }
+    ? { index: selected.index, changesAtMs: -Infinity }
     : { index: 0, changesAtMs: timeoutMs };
 }
 
-/** Dials a server from each port of the burst, unless that is done already. */
+/** Dials a server from each port of the burst that has not dialled it yet. */
 function dialBurst(
   dialer: TcpDialer,
   ports: readonly number[],
@@ -343,7 +189,7 @@ function dialBurst(
   }
 }
 
-/** Dials all of these from the mapping port, but for those to which that is done already. */
+/** Dials each destination from the mapping port that was not dialled yet. */
 function dialMapping(
   dialer: TcpDialer,
   localPort: number,
@@ -363,13 +209,13 @@ function dialOnce(dialer: TcpDialer, spec: ProbeSpec, localPort: number): void {
   if (!dialer.probes.some((probe) => isSameProbe(probe, spec))) dialer.dial(spec, localPort);
 }
 
-/** The mapping port, and those of the burst: a row and others. */
+/** The mapping port, then the ports of the burst: some consecutive, some not. */
 async function freePorts(network: Network, ip: string): Promise<number[]> {
   const listen = (port: number) => network.listenTcp({ ip, port });
-  const row = await openConsecutive(ROW, listen) ?? [];
-  const listeners = [...row];
+  const consecutive = await openConsecutive(CONSECUTIVE_PORTS, listen) ?? [];
+  const listeners = [...consecutive];
   try {
-    for (let i = 0; i <= STRANGERS; i++) listeners.push(await listen(0));
+    for (let i = 0; i <= ISOLATED_PORTS; i++) listeners.push(await listen(0));
     const ports = listeners.map(({ local }) => local.port);
     return [ports.pop()!, ...ports];
   } finally {
@@ -377,9 +223,115 @@ async function freePorts(network: Network, ip: string): Promise<number[]> {
   }
 }
 
-/** Longer than this behind twice the time of another, a server's answer is not waited for; ours. */
-const MIN_PATIENCE_MS = 50;
+/** The tests of inbound connections, filtering and hairpinning, which run while the dials do. Each starts only once. */
+class InboundTests implements AsyncDisposable {
+  readonly #network: Network;
+  /** Ends all tests. */
+  readonly #deadline: Deadline;
+  readonly #tasks: TaskGroup;
+  /** By server, in the order they were started. */
+  readonly #filterTests = new Map<string, Promise<FilterOutcome[]>>();
+  #hairpinTest: Promise<boolean | "unknown"> | undefined;
 
-/** Consecutive local ports in the burst, and others. */
-const ROW = 4;
-const STRANGERS = 3;
+  /** @param timeoutMs from now, for all tests */
+  constructor(network: Network, timeoutMs: number, signal?: AbortSignal) {
+    this.#network = network;
+    this.#tasks = new TaskGroup((error) => {
+      throw error; // never happens: each job's result settles its promise
+    });
+    this.#deadline = new Deadline(
+      timeoutMs,
+      signal === undefined ? this.#tasks.signal : AbortSignal.any([this.#tasks.signal, signal]),
+    );
+  }
+
+  /** Whether the hairpinning test listens on the mapping port. */
+  get isListening(): boolean {
+    return this.#hairpinTest !== undefined;
+  }
+
+  /** Asks a server to dial back, to two ports at the same time. */
+  testFilter(server: TransportAddress): void {
+    const name = formatTransportAddress(server);
+    if (this.#filterTests.has(name)) return;
+    const ask = () => askToDialBack(this.#network, server, this.#deadline.signal);
+    const asked = () => Promise.all(Array.from({ length: FILTER_TEST_PORTS }, ask));
+    this.#filterTests.set(name, this.#start(asked));
+  }
+
+  /** Tests whether a local port can be reached at its external address. */
+  testHairpin(local: TransportAddress, external: TransportAddress): void {
+    this.#hairpinTest ??= this.#start(() =>
+      hairpinsTcp(this.#network, local, external, this.#deadline.signal)
+    );
+  }
+
+  /** Waits for the first server that supports the filter test; if none does, the reason of the first one. */
+  async filtering(options: { isTranslated: boolean }): Promise<TcpFiltering> {
+    let first: TcpFiltering | undefined;
+    for (const test of this.#filterTests.values()) {
+      const found = verdictOf(await test, options);
+      if (found.filtering.behavior !== "unknown" || found.unsolicitedSyn !== "unknown") {
+        return found;
+      }
+      first ??= found;
+    }
+    return first ?? verdictOf([{ reason: NO_SERVER }], options);
+  }
+
+  /** Ends all tests; what the hairpinning test has found until now. */
+  async hairpinning(): Promise<boolean | "unknown"> {
+    await this.#tasks.stop();
+    return await this.#hairpinTest ?? "unknown";
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#tasks.stop();
+    this.#deadline[Symbol.dispose]();
+  }
+
+  /** Starts a test. If it fails, the failure goes to the caller that waits for its result, if any. */
+  #start<T>(test: () => Promise<T>): Promise<T> {
+    const { promise, resolve, reject } = optionalResolvers<T>();
+    this.#tasks.run(() => test().then(resolve, reject));
+    return promise;
+  }
+}
+
+type FilterOutcome = TcpFilterReport | { readonly reason: string };
+
+async function askToDialBack(
+  network: Network,
+  server: TransportAddress,
+  signal: AbortSignal,
+): Promise<FilterOutcome> {
+  try {
+    return await testTcpFilter(network, server, { signal });
+  } catch (error) {
+    if (signal.aborted) return { reason: "the TCP filter test timed out" };
+    if (error instanceof PunchlineError) return { reason: error.message };
+    throw error;
+  }
+}
+
+function verdictOf(
+  outcomes: readonly FilterOutcome[],
+  options: { isTranslated: boolean },
+): TcpFiltering {
+  const reports = outcomes.flatMap((outcome) => "reason" in outcome ? [] : [outcome]);
+  if (reports.length > 0) return classifyTcpFiltering(reports, options);
+  const reasons = outcomes.flatMap((outcome) => "reason" in outcome ? [outcome.reason] : []);
+  return { filtering: unknown(...new Set(reasons)), unsolicitedSyn: "unknown" };
+}
+
+const NO_SERVER = "no server with two addresses answered over TCP";
+
+/** Each port gets three SYNs from each origin: at 10 % loss each way, all six are lost once in 20,000 tests. */
+const FILTER_TEST_PORTS = 2;
+
+/** Chosen by us: how much longer than twice another server's time to wait for a server's answer. */
+const MIN_TIMEOUT_MS = 50;
+
+/** How many ports of the burst are consecutive, and how many are not. */
+const CONSECUTIVE_PORTS = 4;
+const ISOLATED_PORTS = 3;

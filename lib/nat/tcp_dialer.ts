@@ -1,18 +1,20 @@
 /**
- * The connections of a TCP NAT test: each dials a server, asks what address it sees, and stays open so that
- * its mapping does.
+ * The connections of a TCP NAT test. Each connects to a server, asks for its own external address, and stays open so that
+ * its mapping persists.
  *
  * @module
  */
 
 import { equalBytes } from "../base/bytes.ts";
 import { MalformedMessageError, NetworkError, type NetworkErrorReason } from "../base/errors.ts";
+import { writeAll } from "../base/reader.ts";
+import { TaskGroup } from "../base/tasks.ts";
+import { WakeableDelay } from "../base/timers.ts";
 import type { IpFamily, TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
-import { writeAll } from "../base/reader.ts";
 import { readMessages } from "../stun/framing.ts";
-import { type Probe, PROBE_SOFTWARE, type ProbeSpec, readReply } from "./probe.ts";
+import { type OpenProbe, type Probe, PROBE_SOFTWARE, type ProbeSpec, readReply } from "./probe.ts";
 
 /** Why a dial gave no answer. */
 export interface DialFault {
@@ -20,10 +22,7 @@ export interface DialFault {
   readonly reason: NetworkErrorReason | "not-stun";
 }
 
-/** A probe whose reply may still come. */
-type OpenProbe = { -readonly [Key in keyof Probe]: Probe[Key] };
-
-/** Dials, and the record of all that was dialled. */
+/** Dials servers from chosen local ports, and records the replies as probes. */
 export class TcpDialer implements AsyncDisposable {
   readonly #network: Network;
   readonly #anyAddress: string;
@@ -31,12 +30,15 @@ export class TcpDialer implements AsyncDisposable {
   readonly #now: () => number;
   readonly #probes: OpenProbe[] = [];
   readonly #connections: TcpConnection[] = [];
-  /** Those whose connection was made. */
+  /** Probes in progress. */
+  readonly #pending = new Set<Probe>();
+  /** Probes whose connection was established. */
   readonly #connected = new Set<Probe>();
-  /** Under way. */
-  readonly #dials = new Map<Promise<void>, Probe>();
   readonly #faults: DialFault[] = [];
-  readonly #abort = new AbortController();
+  /** Woken each time a dial ends. */
+  readonly #delay = new WakeableDelay();
+  readonly #tasks = new TaskGroup((error) => this.#fail(error));
+  #failure: { readonly error: unknown } | undefined;
   #localIp: string | undefined;
 
   /**
@@ -49,87 +51,99 @@ export class TcpDialer implements AsyncDisposable {
     now: () => number,
     options: { reusePort?: boolean } = {},
   ) {
-    this.#reusePort = options.reusePort ?? false;
     this.#network = network;
     this.#anyAddress = family === 4 ? "0.0.0.0" : "::";
+    this.#reusePort = options.reusePort ?? false;
     this.#now = now;
   }
 
-  /** All dials so far, in the order of their start. */
+  /** All dials so far, in the order they were started. */
   get probes(): readonly Probe[] {
     return this.#probes;
   }
 
-  /** What went wrong so far. */
+  /** All failed dials so far. */
   get faults(): readonly DialFault[] {
     return this.#faults;
   }
 
-  /** The local address that a connection left from, once there was one. */
+  /** The local address of the first connection that was established. */
   get localIp(): string | undefined {
     return this.#localIp;
   }
 
-  /** Until when the dials under way are worth waiting for; `-Infinity` if there are none. */
+  /** How long the dials in progress are worth waiting for; `-Infinity` if there are none. */
   get deadlineMs(): number {
-    const limits = Array.from(this.#dials.values(), (probe) => {
-      return this.#connected.has(probe) ? Infinity : probe.sentAtMs + CONNECT_PATIENCE_MS;
+    const limits = Array.from(this.#pending, (probe) => {
+      return this.#connected.has(probe) ? Infinity : probe.sentAtMs + CONNECT_TIMEOUT_MS;
     });
     return Math.max(...limits);
   }
 
-  /** Starts a dial from a local port; what becomes of it is in the record. */
+  /** Starts a dial from a local port. Its outcome appears in `probes` or in `faults`. */
   dial(spec: ProbeSpec, localPort: number): void {
-    const probe = { ...spec, localPort, sentAtMs: this.#now() };
+    const probe: OpenProbe = { ...spec, localPort, sentAtMs: this.#now() };
     this.#probes.push(probe);
-    const dial = this.#run(probe).catch((error) => {
-      if (this.#abort.signal.aborted) return;
-      this.#faults.push({ to: spec.to, reason: reasonOf(error) });
-    }).finally(() => this.#dials.delete(dial));
-    this.#dials.set(dial, probe);
+    this.#pending.add(probe);
+    this.#tasks.run((signal) => this.#run(probe, signal));
   }
 
-  /** Resolves when one of the dials under way has come to something, or at `atMs`. */
+  /**
+   * Waits until a dial in progress ends, or until `atMs`. Returns at once if a dial has ended since the last call.
+   *
+   * @throws the signal's reason on abort
+   */
   async wait(atMs: number, signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, Math.max(0, atMs - this.#now()));
-    const onAbort = () => resolve();
-    signal?.addEventListener("abort", onAbort);
-    await Promise.race([promise, ...this.#dials.keys()]);
-    signal?.removeEventListener("abort", onAbort);
-    clearTimeout(timer);
-    signal?.throwIfAborted();
+    await this.#delay.wait(atMs - this.#now(), signal);
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  /** Asks again over the connections from a local port, as servers reset those that ask nothing; nobody waits for the answer. */
+  /** Sends another request on the connections from a local port, because servers reset idle ones. */
   keepAlive(localPort: number): void {
     for (const connection of this.#connections) {
       if (connection.local.port !== localPort) continue;
-      this.#ask(connection).catch(() => {}); // its end ends nothing but itself
+      this.#tasks.run(async () => {
+        try {
+          await this.#ask(connection);
+        } catch (error) {
+          if (!(error instanceof NetworkError)) throw error; // otherwise the connection has ended
+        }
+      });
     }
   }
 
+  /** Ends all dials and resets all connections. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#abort.abort();
+    const stopped = this.#tasks.stop();
     for (const connection of this.#connections) connection.reset();
-    await Promise.all(this.#dials.keys());
+    await stopped;
   }
 
-  async #run(probe: OpenProbe): Promise<void> {
+  async #run(probe: OpenProbe, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#exchange(probe, signal);
+    } catch (error) {
+      if (!signal.aborted) this.#faults.push({ to: probe.to, reason: reasonOf(error) });
+    } finally {
+      this.#pending.delete(probe);
+      this.#delay.wake();
+    }
+  }
+
+  async #exchange(probe: OpenProbe, signal: AbortSignal): Promise<void> {
     const connection = await this.#network.connectTcp(probe.to, {
       local: { ip: this.#anyAddress, port: probe.localPort },
       reusePort: this.#reusePort,
-      signal: this.#abort.signal,
+      signal,
     });
-    if (this.#abort.signal.aborted) {
+    if (signal.aborted) {
       connection.reset();
       return;
     }
     this.#connections.push(connection);
     this.#connected.add(probe);
     this.#localIp ??= connection.local.ip;
-    probe.sentAtMs = this.#now(); // the round trip is that of the request
+    probe.sentAtMs = this.#now(); // the round trip excludes the handshake
     const transactionId = await this.#ask(connection);
     for await (const bytes of readMessages(connection)) {
       const message = decodeMessage(bytes);
@@ -142,7 +156,7 @@ export class TcpDialer implements AsyncDisposable {
     throw new MalformedMessageError("Cannot read STUN stream: it ended without an answer");
   }
 
-  /** Sends a request; its transaction id. */
+  /** Sends a request; returns its transaction ID. */
   async #ask(connection: TcpConnection): Promise<Uint8Array> {
     const transactionId = crypto.getRandomValues(new Uint8Array(12));
     const attributes = [{ type: "SOFTWARE", value: PROBE_SOFTWARE }] as const;
@@ -152,6 +166,12 @@ export class TcpDialer implements AsyncDisposable {
     );
     return transactionId;
   }
+
+  /** An unexpected error fails the next wait. */
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#delay.wake();
+  }
 }
 
 function reasonOf(error: unknown): DialFault["reason"] {
@@ -160,5 +180,5 @@ function reasonOf(error: unknown): DialFault["reason"] {
   throw error;
 }
 
-/** So long a connection may take, which includes three SYNs of the system that got lost; ours. */
-const CONNECT_PATIENCE_MS = 3200;
+/** Chosen by us: long enough for the system to retransmit its SYN, and for three of them to be lost. */
+const CONNECT_TIMEOUT_MS = 3200;

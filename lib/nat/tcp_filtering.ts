@@ -1,5 +1,5 @@
 /**
- * The verdict of the TCP filter test in the words of RFC 5382: what becomes of a SYN that nobody asked for.
+ * TCP filtering in the terms of RFC 5382, classified from TCP filter tests: what happens to unsolicited SYNs.
  *
  * @module
  */
@@ -7,24 +7,24 @@
 import type { TcpFilterReport } from "../stun/tcp_filter/client.ts";
 import { type BehaviorVerdict, unknown, type UnsolicitedSyn } from "./behavior.ts";
 
-/** Filtering, and what an unsolicited SYN from a foreign address gets. */
+/** TCP filtering, and the fate of an unsolicited SYN from an address that was never contacted. */
 export interface TcpFiltering {
   readonly filtering: BehaviorVerdict;
   readonly unsolicitedSyn: UnsolicitedSyn;
 }
 
 /**
- * Reads the reports of one or more TCP filter tests with one server.
+ * Classifies filtering from the reports of one or more TCP filter tests with one server.
  *
- * An answer in one of them outweighs silence in the others. Silence counts only if the server's report came as soon
- * as the path allows: one that had to be sent again comes from a path that was interrupted.
+ * An answer in one report outweighs silence in the others. Silence counts only if the server's report arrived as soon as
+ * the path allows: a report that had to be retransmitted crossed a path with an outage, which may have lost SYNs too.
  */
 export function classifyTcpFiltering(
   reports: readonly TcpFilterReport[],
   options: { isTranslated: boolean },
 ): TcpFiltering {
   if (reports.every(({ evidence }) => evidence.server === undefined)) {
-    return { filtering: unknown(NOT_SERVED), unsolicitedSyn: "unknown" };
+    return { filtering: unknown(NO_DIAL_BACK), unsolicitedSyn: "unknown" };
   }
   const alternate = combine("alternateAddress", reports);
   const same = combine("sameAddress", reports);
@@ -49,7 +49,7 @@ export function classifyTcpFiltering(
   );
 }
 
-/** What became of all SYNs from one origin. */
+/** The outcome of all SYNs from one origin. */
 interface Combined {
   readonly outcome: UnsolicitedSyn;
   readonly dials: number;
@@ -72,25 +72,25 @@ function combine(
   return { outcome, dials };
 }
 
-/** Whether the report took longer than the server's dials and one round trip. */
+/** Whether the report took longer than the server's dials and two round trips. */
 function isLate({ evidence: { server, rttMs, elapsedMs } }: TcpFilterReport): boolean {
   if (server === undefined) return false;
   const dialsMs = Math.max(server.sameAddress.elapsedMs, server.alternateAddress.elapsedMs);
   return elapsedMs - dialsMs > 2 * rttMs + LATE_MS;
 }
 
-/** An answer is sure; silence as sure as that not all SYNs were lost. */
+/** Answers are certain. Silence is only as certain as that not all SYNs were lost. */
 function confidenceOf({ outcome, dials }: Combined): number {
   return outcome === "dropped" ? Math.min(0.999, 1 - ASSUMED_LOSS ** dials) : 0.999;
 }
 
 const BY_WEIGHT: readonly UnsolicitedSyn[] = ["accepted", "reset", "dropped", "unknown"];
 
-const NOT_SERVED =
-  "TCP filtering takes a server that dials back; this one does not (`punchline serve` does)";
+const NO_DIAL_BACK =
+  "testing TCP filtering needs a server that dials back; this one does not (`punchline serve` does)";
 
-/** Of a SYN or its answer: 5 % each way. */
+/** The chance that a SYN or its answer is lost, assuming 5 % loss each way. */
 const ASSUMED_LOSS = 0.1;
 
-/** Below the 200 ms after which systems send lost data again at the earliest; ours. */
+/** Chosen by us: less than 200 ms, the earliest that systems retransmit lost data. */
 const LATE_MS = 150;

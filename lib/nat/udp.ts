@@ -1,50 +1,162 @@
 /**
- * Runs a UDP NAT test over one IP family: carries out what `udp_plan.ts` decides.
+ * Runs a UDP NAT test over one IP family: carries out the plan of `udp_plan.ts`.
  *
  * @module
  */
 
 import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { WakeableDelay } from "../base/timers.ts";
 import { type IpFamily, sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import { openConsecutive, OwnAddresses } from "../net/local_address.ts";
 import type { Datagram, Network, UdpSocket } from "../net/network.ts";
 import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
 import type { BehaviorVerdict } from "./behavior.ts";
-import { Hairpin } from "./hairpinning.ts";
+import { UdpHairpinTest } from "./hairpinning.ts";
 import {
   encodeProbe,
   firstErrorCode,
   mappingSamples,
-  Pace,
+  type OpenProbe,
   type Probe,
   type ProbeSpec,
   readReply,
+  RetransmissionTiming,
 } from "./probe.ts";
 import { nextUdpStep, type UdpTest, type UdpVerdict } from "./udp_plan.ts";
 
-/** A probe whose reply may still come. */
-type OpenProbe = { -readonly [Key in keyof Probe]: Probe[Key] };
+/** How to run the test. */
+export interface ProbeUdpOptions {
+  readonly network: Network;
+  readonly family: IpFamily;
+  /** Primary addresses of STUN servers, best first; at least one. */
+  readonly servers: readonly TransportAddress[];
+  readonly timeoutMs: number;
+  /** Whether to test hairpinning, which sends packets to this host's own external address. */
+  readonly hairpinning: boolean;
+  readonly signal?: AbortSignal;
+}
 
-/** Local sockets by name, and the record of all that was sent from them. */
+/** The result of the test. */
+export interface UdpResult extends UdpVerdict {
+  /** The local port that the external address belongs to. */
+  readonly localPort: number;
+  readonly isOwnAddress: boolean;
+  readonly hairpinning: boolean | "unknown";
+  readonly rewritesPayload: boolean | "unknown";
+  readonly rttMs: number | null;
+  readonly elapsedMs: number;
+  readonly packetsSent: number;
+  /** Why the system refused to send every packet, if it did. */
+  readonly sendFault: NetworkError | undefined;
+  /** The code of the first error response. */
+  readonly errorCode: number | undefined;
+  /** Whether a server answered with something other than STUN. */
+  readonly receivedNonStun: boolean;
+}
+
+/**
+ * Runs the test.
+ *
+ * @throws {NetworkError} if no socket can be opened
+ */
+export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
+  const { network, servers, signal } = options;
+  const startedAt = performance.now();
+  const now = () => performance.now() - startedAt;
+  await using sockets = new UdpSockets(network, options.family, now);
+  await sockets.openConsecutive(CONSECUTIVE_SOCKETS);
+  const localPort = await sockets.localPort("mapping");
+  const own = new OwnAddresses(network, localPort);
+  // Not the mapping socket: some firewalls end all sessions of a port that sends to its own external address.
+  const hairpin = new UdpHairpinTest(CONSECUTIVE_SOCKETS[0]!, CONSECUTIVE_SOCKETS[1]!);
+  let decidedAtMs: number | undefined;
+
+  for (;;) {
+    await own.check(mappingSamples(sockets.probes).map(({ mapped }) => mapped));
+    const nowMs = now();
+    const test: UdpTest = {
+      servers,
+      burst: [...CONSECUTIVE_SOCKETS, ...ISOLATED_SOCKETS],
+      probes: sockets.probes,
+      isOwn: own.isOwn,
+      timeoutMs: options.timeoutMs,
+    };
+    const step = nextUdpStep(test, nowMs);
+    // If the system refuses to send, no answer can arrive.
+    const isDecided = step.done || sockets.fault !== undefined;
+    if (isDecided) decidedAtMs ??= nowMs;
+    if (!isDecided) await sockets.send(step.send);
+    const hairpins = options.hairpinning ? hairpin.due(sockets.probes, nowMs) : [];
+    for (const { from, to } of hairpins) await sockets.sendHairpin(from, to);
+    const hairpinning = sockets.hairpinned || hairpin.verdict(nowMs);
+    const isAwaited = hairpin.isUnderWay && hairpinning === "unknown";
+    if (decidedAtMs !== undefined && !isAwaited) {
+      return {
+        ...step.verdict,
+        localPort,
+        isOwnAddress: step.verdict.external !== null && own.isOwn(step.verdict.external),
+        hairpinning: hairpinning === true || silentHairpin(hairpinning, step.verdict.mapping),
+        rewritesPayload: rewritesPayload(sockets.probes),
+        rttMs: rttMs(test, step.verdict),
+        elapsedMs: decidedAtMs,
+        packetsSent: sockets.packetsSent,
+        sendFault: sockets.fault,
+        errorCode: firstErrorCode(sockets.probes),
+        receivedNonStun: sockets.receivedNonStun,
+      };
+    }
+    // The packets that were just sent change when the next step is due: plan again before waiting.
+    if (isDecided || step.send.length === 0) {
+      const hairpinAtMs = hairpin.wakeAtMs(nowMs);
+      await sockets.wait(isDecided ? hairpinAtMs : Math.min(step.wakeAtMs, hairpinAtMs), signal);
+    }
+  }
+}
+
+/**
+ * What silence means for hairpinning: nothing if the mapping depends on the destination, because the ports were then
+ * mapped for other destinations and may let nothing back in.
+ */
+function silentHairpin(
+  hairpinning: false | "unknown",
+  { behavior }: BehaviorVerdict,
+): false | "unknown" {
+  return behavior === "endpoint-independent" || behavior === "none" ? hairpinning : "unknown";
+}
+
+function rewritesPayload(probes: readonly Probe[]): boolean | "unknown" {
+  const replies = probes.flatMap(({ reply }) => reply?.kind === "success" ? [reply] : []);
+  if (replies.some(({ rewritten }) => rewritten !== undefined)) return true;
+  return replies.length > 0 ? false : "unknown";
+}
+
+/** The shortest round trip to the server that the verdict is based on. */
+function rttMs(test: UdpTest, { server }: UdpVerdict): number | null {
+  const index = test.servers.findIndex((primary) =>
+    server && sameTransportAddress(primary, server)
+  );
+  return new RetransmissionTiming(test.probes, 0).roundTripsMs(index)[0] ?? null;
+}
+
+/** Local sockets by name, and the record of all probes sent from them. */
 export class UdpSockets implements AsyncDisposable {
   readonly #network: Network;
   readonly #anyAddress: string;
+  readonly #now: () => number;
   readonly #sockets = new Map<string, UdpSocket>();
   readonly #receivers: Promise<void>[] = [];
   readonly #probes: OpenProbe[] = [];
-  /** By transaction id. */
+  /** By transaction ID. */
   readonly #open = new Map<string, OpenProbe>();
-  readonly #now: () => number;
-  #wake = () => {};
-  #hasSent = false;
-  /** Whether something has arrived that no {@linkcode UdpSockets.wait} has told yet. */
-  #hasNews = false;
-  #fault: NetworkError | undefined;
-  /** Transaction ids of hairpin probes on their way. */
+  /** Transaction IDs of hairpin packets. */
   readonly #hairpins = new Set<string>();
+  /** Woken by each reply. */
+  readonly #delay = new WakeableDelay();
+  #hasSent = false;
+  #fault: NetworkError | undefined;
   #hairpinned = false;
-  #heardNoise = false;
+  #receivedNonStun = false;
 
   /** @param now milliseconds since the start of the test */
   constructor(network: Network, family: IpFamily, now: () => number) {
@@ -53,39 +165,39 @@ export class UdpSockets implements AsyncDisposable {
     this.#now = now;
   }
 
-  /** All probes so far, in the order of sending. */
+  /** All probes so far, in the order they were sent. */
   get probes(): readonly Probe[] {
     return this.#probes;
   }
 
-  /** Packets sent so far, hairpin probes among them. */
+  /** How many packets were sent, including hairpin packets. */
   get packetsSent(): number {
     return this.#probes.length + this.#hairpins.size;
   }
 
-  /** Whether a packet to the own external address came back in. */
+  /** Whether a packet to this host's own external address came back in. */
   get hairpinned(): boolean {
     return this.#hairpinned;
   }
 
-  /** Whether something that was asked answered, but not with STUN. */
-  get heardNoise(): boolean {
-    return this.#heardNoise;
+  /** Whether a server answered with something other than STUN. */
+  get receivedNonStun(): boolean {
+    return this.#receivedNonStun;
   }
 
-  /** Why the system sends nothing: set if it has refused every packet so far. */
+  /** Why the system sends nothing; only set if it has refused every packet so far. */
   get fault(): NetworkError | undefined {
     return this.#hasSent ? undefined : this.#fault;
   }
 
-  /** The local port of a socket, which is opened if it is not. */
+  /** The local port of a socket, which is opened if necessary. */
   async localPort(name: string): Promise<number> {
     return (await this.#socket(name)).local.port;
   }
 
   /**
-   * Opens sockets on consecutive local ports, for NATs that look at the distance. Where none are free they get
-   * any ports.
+   * Opens sockets on consecutive local ports, because some NATs take the distance into account. If no consecutive ports
+   * are free, the sockets get any ports.
    */
   async openConsecutive(names: readonly string[]): Promise<void> {
     const open = (port: number) => this.#network.bindUdp({ ip: this.#anyAddress, port });
@@ -94,7 +206,7 @@ export class UdpSockets implements AsyncDisposable {
     for (const name of names) await this.#socket(name);
   }
 
-  /** Sends probes, all of one moment. A packet that the system refuses to send counts as sent. */
+  /** Sends probes, all at the same moment. A packet that the system refuses to send still counts as sent. */
   async send(specs: readonly ProbeSpec[]): Promise<void> {
     const sockets = await Promise.all(specs.map(({ socket }) => this.#socket(socket)));
     const sentAtMs = this.#now();
@@ -117,23 +229,16 @@ export class UdpSockets implements AsyncDisposable {
     await this.#transmit(await this.#socket(from), encodeMessage(message), to);
   }
 
-  /** Resolves at the next reply, or at `atMs`; at once if a reply has come since the last call. */
+  /**
+   * Waits for the next reply, or until `atMs`. Returns at once if a reply has arrived since the last call.
+   *
+   * @throws the signal's reason on abort
+   */
   async wait(atMs: number, signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted();
-    if (!this.#hasNews) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, Math.max(0, atMs - this.#now()));
-      const onAbort = () => resolve();
-      signal?.addEventListener("abort", onAbort);
-      this.#wake = resolve;
-      await promise;
-      signal?.removeEventListener("abort", onAbort);
-      clearTimeout(timer);
-    }
-    this.#hasNews = false;
-    signal?.throwIfAborted();
+    await this.#delay.wait(atMs - this.#now(), signal);
   }
 
+  /** Closes all sockets. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#sockets.values()) socket.close();
     await Promise.all(this.#receivers);
@@ -168,33 +273,30 @@ export class UdpSockets implements AsyncDisposable {
         this.#read(name, datagram);
       } catch (error) {
         if (!(error instanceof MalformedMessageError)) throw error;
-        this.#heardNoise ||= this.#probes.some(({ to }) => sameTransportAddress(to, datagram.from));
+        this.#receivedNonStun ||= this.#probes.some(({ to }) =>
+          sameTransportAddress(to, datagram.from)
+        );
       }
     }
   }
 
   #read(name: string, { data, from }: Datagram): void {
     const message = decodeMessage(data);
-    if (message.class === "request" && this.#hairpins.has(toHex(message.transactionId))) {
+    const transactionId = toHex(message.transactionId);
+    if (message.class === "request" && this.#hairpins.has(transactionId)) {
       this.#hairpinned = true;
-      this.#announce();
+      this.#delay.wake();
       return;
     }
-    const transactionId = toHex(message.transactionId);
     const open = this.#open.get(transactionId);
-    // Only who asked for an answer to another mapping may get it on another socket.
+    // Only probes that direct their answer to another mapping may receive it on another socket.
     if (open === undefined || (open.socket !== name && open.respondTo === undefined)) return;
     const reply = readReply(message, from, this.#now());
     if (reply === undefined) return;
     this.#open.delete(transactionId);
     open.reply = reply;
     open.repliedOn = name;
-    this.#announce();
-  }
-
-  #announce(): void {
-    this.#hasNews = true;
-    this.#wake();
+    this.#delay.wake();
   }
 
   async #transmit(socket: UdpSocket, data: Uint8Array, to: TransportAddress): Promise<void> {
@@ -214,117 +316,6 @@ export class UdpSockets implements AsyncDisposable {
   }
 }
 
-/** How to run the test. */
-export interface ProbeUdpOptions {
-  readonly network: Network;
-  readonly family: IpFamily;
-  /** Primary addresses of STUN servers, best first; at least one. */
-  readonly servers: readonly TransportAddress[];
-  readonly timeoutMs: number;
-  /** Send packets to the own external address, and wait a moment for them. */
-  readonly hairpinning: boolean;
-  readonly signal?: AbortSignal;
-}
-
-/** What the test found. */
-export interface UdpResult extends UdpVerdict {
-  /** The local port that the external address belongs to. */
-  readonly localPort: number;
-  readonly isOwnAddress: boolean;
-  readonly hairpinning: boolean | "unknown";
-  readonly rewritesPayload: boolean | "unknown";
-  readonly rttMs: number | null;
-  readonly elapsedMs: number;
-  readonly packetsSent: number;
-  /** Why the system refused to send anything, if it did. */
-  readonly sendFault: NetworkError | undefined;
-  /** The code of the first error that a server answered with. */
-  readonly errorCode: number | undefined;
-  /** A server answered with something that is not STUN. */
-  readonly heardNoise: boolean;
-}
-
-/**
- * Runs the test.
- *
- * @throws {NetworkError} if no socket can be opened
- */
-export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
-  const { network, servers, signal } = options;
-  const startedAt = performance.now();
-  const now = () => performance.now() - startedAt;
-  await using sockets = new UdpSockets(network, options.family, now);
-  await sockets.openConsecutive(NEIGHBOURS);
-  const localPort = await sockets.localPort("mapping");
-  const own = new OwnAddresses(network, localPort);
-  // Not the mapping socket: some firewalls end the sessions of a port that sends to the own external address.
-  const hairpin = new Hairpin(NEIGHBOURS[0]!, NEIGHBOURS[1]!);
-  let decidedAtMs: number | undefined;
-
-  for (;;) {
-    await own.check(mappingSamples(sockets.probes).map(({ mapped }) => mapped));
-    const nowMs = now();
-    const test: UdpTest = {
-      servers,
-      burst: [...NEIGHBOURS, ...STRANGERS],
-      probes: sockets.probes,
-      isOwn: own.isOwn,
-      timeoutMs: options.timeoutMs,
-    };
-    const step = nextUdpStep(test, nowMs);
-    // Where the system cannot send at all, waiting for answers makes no sense.
-    const isDecided = step.done || sockets.fault !== undefined;
-    if (isDecided) decidedAtMs ??= nowMs;
-    if (!isDecided) await sockets.send(step.send);
-    const hairpins = options.hairpinning ? hairpin.due(sockets.probes, nowMs) : [];
-    for (const { from, to } of hairpins) await sockets.sendHairpin(from, to);
-    const hairpinning = sockets.hairpinned || hairpin.verdict(nowMs);
-    const isAwaited = hairpin.isUnderWay && hairpinning === "unknown";
-    if (decidedAtMs !== undefined && !isAwaited) {
-      return {
-        ...step.verdict,
-        localPort,
-        isOwnAddress: step.verdict.external !== null && own.isOwn(step.verdict.external),
-        hairpinning: hairpinning === true || silentHairpin(hairpinning, step.verdict.mapping),
-        rewritesPayload: rewritesPayload(sockets.probes),
-        rttMs: rttMs(test, step.verdict),
-        elapsedMs: decidedAtMs,
-        packetsSent: sockets.packetsSent,
-        sendFault: sockets.fault,
-        errorCode: firstErrorCode(sockets.probes),
-        heardNoise: sockets.heardNoise,
-      };
-    }
-    // What was just sent changes when the next step is due: look again before waiting.
-    if (isDecided || step.send.length === 0) {
-      const hairpinAtMs = hairpin.wakeAtMs(nowMs);
-      await sockets.wait(isDecided ? hairpinAtMs : Math.min(step.wakeAtMs, hairpinAtMs), signal);
-    }
-  }
-}
-
-/** Between ports that were mapped for other destinations, a NAT that hairpins may let nothing back in. */
-function silentHairpin(
-  hairpinning: false | "unknown",
-  { behavior }: BehaviorVerdict,
-): false | "unknown" {
-  return behavior === "endpoint-independent" || behavior === "none" ? hairpinning : "unknown";
-}
-
-function rewritesPayload(probes: readonly Probe[]): boolean | "unknown" {
-  const replies = probes.flatMap(({ reply }) => reply?.kind === "success" ? [reply] : []);
-  if (replies.some(({ rewritten }) => rewritten !== undefined)) return true;
-  return replies.length > 0 ? false : "unknown";
-}
-
-/** The shortest round trip to the server that the verdict rests on. */
-function rttMs(test: UdpTest, { server }: UdpVerdict): number | null {
-  const index = test.servers.findIndex((primary) =>
-    server && sameTransportAddress(primary, server)
-  );
-  return new Pace(test.probes, 0).roundTripsMs(index)[0] ?? null;
-}
-
-/** Sockets on consecutive ports, and on any: for the patterns that depend on the local port. */
-const NEIGHBOURS = ["burst 1", "burst 2", "burst 3", "burst 4"];
-const STRANGERS = ["burst 5", "burst 6"];
+/** Sockets on consecutive ports and on arbitrary ones, to detect patterns that depend on the local port. */
+const CONSECUTIVE_SOCKETS = ["burst 1", "burst 2", "burst 3", "burst 4"];
+const ISOLATED_SOCKETS = ["burst 5", "burst 6"];

@@ -1,10 +1,10 @@
 /**
- * The plan of a UDP NAT test: given all that was sent and seen, what to send now, when to look again, and
- * whether the test is over. Pure, so that every turn of it can be tested without a network.
+ * The plan of a UDP NAT test: from all probes and replies so far, what to send now, when to check again, and whether the
+ * test is done. Pure, so that each step can be tested without a network.
  *
- * All that can go at once goes at once: mapping, filtering and the burst for the allocation start together, on
- * sockets of their own, because packets that prepare one of them falsify another on the same port. Once a server
- * has answered, its alternate address is asked too, and silence is made to count by repetition beside controls.
+ * Everything that can start at once does: mapping, filtering and the allocation burst start together, each on its own
+ * sockets, because packets for one would distort the others if they shared a port. Once a server has answered, its
+ * alternate address is asked as well. Silence is turned into evidence by repeating requests together with controls.
  *
  * @module
  */
@@ -14,222 +14,235 @@ import { type AllocationVerdict, classifyAllocation, isPattern } from "./allocat
 import { type BehaviorVerdict, unknown } from "./behavior.ts";
 import { classifyMapping } from "./mapping.ts";
 import {
-  alternatesOf,
-  isFickle,
   isSameProbe,
-  learnServer,
   type MappingSample,
   mappingSamples,
-  Pace,
   portSamples,
   type Probe,
   type ProbeSpec,
-  type ServerKnowledge,
+  RetransmissionTiming,
 } from "./probe.ts";
+import { alternatesOf, assessServer, isInconsistent, type ServerAssessment } from "./servers.ts";
 import {
   type FilteringState,
   filteringState,
   openingRound,
-  type Want,
+  type ScheduledProbe,
 } from "./udp_filtering_plan.ts";
 
-/** All that a running test knows. Times are milliseconds since its start. */
+/** Everything that a running test knows. Times are milliseconds since its start. */
 export interface UdpTest {
-  /** Primary addresses, best first. */
+  /** Primary addresses of the STUN servers, best first. */
   readonly servers: readonly TransportAddress[];
-  /** Names of the sockets for the allocation burst, in the order in which they shall send. */
+  /** Names of the sockets of the allocation burst, in the order they send. */
   readonly burst: readonly string[];
-  /** In the order of sending. */
+  /** In the order they were sent. */
   readonly probes: readonly Probe[];
-  /** Whether an external address is this host's own: then there is no NAT. */
+  /** Whether an external address is the host's own, which means that there is no NAT. */
   readonly isOwn: (address: TransportAddress) => boolean;
   readonly timeoutMs: number;
 }
 
-/** What to do now. */
+/** The next step of a test. */
 export interface UdpStep {
+  /** What to send now. */
   readonly send: readonly ProbeSpec[];
-  /** Ask again after the next reply, or at this time. */
+  /** When to ask for the next step, unless a reply arrives earlier. */
   readonly wakeAtMs: number;
   readonly verdict: UdpVerdict;
   /** Whether the verdict is final. */
   readonly done: boolean;
 }
 
-/** What the test has found so far. */
+/** What a test has found so far. */
 export interface UdpVerdict {
   readonly mapping: BehaviorVerdict;
   readonly filtering: BehaviorVerdict;
   readonly allocation: AllocationVerdict;
-  /** The server on which the verdict rests; `null` before any answered. */
+  /** The server that the verdict is based on; `null` before any has answered. */
   readonly server: TransportAddress | null;
-  /** What that server sees of the mapping socket. */
+  /** The mapping socket's address as that server sees it. */
   readonly external: TransportAddress | null;
-  /** What was wrong with servers that did not count. */
+  /** Why servers were disregarded. */
   readonly faults: readonly string[];
 }
 
-/** The next step of a test. */
+/** Decides the next step of a test. */
 export function nextUdpStep(test: UdpTest, nowMs: number): UdpStep {
-  const pace = new Pace(test.probes, nowMs);
+  const timing = new RetransmissionTiming(test.probes, nowMs);
   const samples = mappingSamples(soundProbes(test));
-  const lead = leadOf(test, pace, samples);
-  const mapping = mappingPart(test, pace, lead, samples);
-  const filtering = filteringPart(test, pace, lead);
-  const allocation = allocationPart(test, pace, lead);
+  const selected = selectServer(test, timing, samples);
+  const mapping = mappingPart(test, timing, selected, samples);
+  const filtering = filteringPart(test, timing, selected);
+  const allocation = allocationPart(test, timing, selected);
   const parts: readonly Part<unknown>[] = [allocation, mapping, filtering];
 
-  const isSilent = lead === undefined;
+  const isSilent = selected === undefined;
   const done = nowMs >= test.timeoutMs || (isSilent && nowMs >= SILENCE_MS) ||
     parts.every(({ isDecided }) => isDecided);
-  const wants = done ? [] : parts.flatMap(({ wants }) => wants);
+  const scheduled = done ? [] : parts.flatMap(({ scheduled }) => scheduled);
   const times = [
-    ...wants.map(({ atMs }) => atMs),
+    ...scheduled.map(({ atMs }) => atMs),
     ...parts.flatMap(({ judgedAtMs }) => judgedAtMs ?? []),
     ...isSilent ? [SILENCE_MS] : [],
     test.timeoutMs,
   ];
   return {
-    send: unique(wants.filter(({ atMs }) => atMs <= nowMs).map(({ spec }) => spec)),
+    send: unique(scheduled.filter(({ atMs }) => atMs <= nowMs).map(({ spec }) => spec)),
     wakeAtMs: Math.min(...times.filter((atMs) => atMs > nowMs)),
     verdict: {
       mapping: mapping.verdict,
       filtering: filtering.verdict,
       allocation: allocation.verdict,
-      server: lead?.knowledge.primary ?? null,
-      external: externalOf(samples, lead),
-      faults: lead?.faults ?? [],
+      server: selected?.assessment.primary ?? null,
+      external: externalOf(samples, selected),
+      faults: selected?.faults ?? [],
     },
     done,
   };
 }
 
-/** A part of the test: what it found, and what it still needs. */
+/** One part of the test: what it has found, and what it still needs. */
 interface Part<T> {
   readonly verdict: T;
   readonly isDecided: boolean;
-  readonly wants: readonly Want[];
+  readonly scheduled: readonly ScheduledProbe[];
+  /** When pending silence turns into evidence. */
   readonly judgedAtMs?: readonly number[];
 }
 
-/** The server that the test goes on with. */
-interface Lead {
+/** The server that the test continues with. */
+interface SelectedServer {
   readonly index: number;
-  readonly knowledge: ServerKnowledge;
-  /** Where it has an alternate address. */
+  readonly assessment: ServerAssessment;
+  /** Only if it has an alternate address. */
   readonly filtering?: FilteringState;
-  /** What was wrong with the servers that would have come first. */
+  /** Why better-placed servers were passed over. */
   readonly faults: readonly string[];
 }
 
 /**
- * The first server to answer that serves RFC 5780, those whose alternate address is slow to answer last; without
- * one, the first to answer.
+ * Selects the first server to answer that supports RFC 5780, preferring those whose alternate address answers promptly.
+ * If none does, the first server to answer.
  */
-function leadOf(test: UdpTest, pace: Pace, samples: readonly MappingSample[]): Lead | undefined {
+function selectServer(
+  test: UdpTest,
+  timing: RetransmissionTiming,
+  samples: readonly MappingSample[],
+): SelectedServer | undefined {
   const isTranslated = !samples.some(({ mapped }) => test.isOwn(mapped));
   const candidates = test.servers
-    .map((primary, index) => ({ index, knowledge: learnServer(primary, test.probes) }))
-    .filter(({ knowledge }) => knowledge.answered)
-    .sort((a, b) => pace.firstReplyMs(a.index) - pace.firstReplyMs(b.index));
+    .map((primary, index) => ({ index, assessment: assessServer(primary, test.probes) }))
+    .filter(({ assessment }) => assessment.answered)
+    .sort((a, b) => timing.firstReplyMs(a.index) - timing.firstReplyMs(b.index));
   const faults: string[] = [];
-  const sound: Lead[] = [];
-  for (const { index, knowledge } of candidates) {
-    const filtering = knowledge.alternate &&
-      filteringState(index, knowledge, test.probes, pace, { isTranslated });
-    const fault = knowledge.fault ?? filtering?.fault;
-    if (fault !== undefined) faults.push(fault);
-    else sound.push({ index, knowledge, faults, ...filtering && { filtering } });
+  const sound: SelectedServer[] = [];
+  for (const { index, assessment } of candidates) {
+    const filtering = assessment.alternate &&
+      filteringState(index, assessment, test.probes, timing, { isTranslated });
+    const fault = assessment.fault ?? filtering?.fault;
+    if (fault === undefined) sound.push({ index, assessment, filtering, faults });
+    else faults.push(fault);
   }
-  const doubtful = ({ filtering }: Lead) =>
-    filtering?.wants.some(({ spec }) => pace.isDoubtful(spec));
+  const doubtful = ({ filtering }: SelectedServer) =>
+    filtering?.scheduled.some(({ spec }) => timing.isDoubtful(spec));
   const [first] = candidates;
-  return sound.find((lead) => !doubtful(lead)) ?? sound[0] ??
-    (first &&
-      { index: first.index, knowledge: { ...first.knowledge, alternate: undefined }, faults });
+  if (sound.length > 0) return sound.find((server) => !doubtful(server)) ?? sound[0];
+  if (first === undefined) return undefined;
+  return { index: first.index, assessment: { ...first.assessment, alternate: undefined }, faults };
 }
 
 function mappingPart(
   test: UdpTest,
-  pace: Pace,
-  lead: Lead | undefined,
+  timing: RetransmissionTiming,
+  selected: SelectedServer | undefined,
   samples: readonly MappingSample[],
 ): Part<BehaviorVerdict> {
   const verdict = classifyMapping(samples, test.isOwn);
   const specs = test.servers.map((to, server) => mappingSpec(to, server));
-  if (lead !== undefined) {
-    specs.push(...alternatesOf(lead.knowledge).map((to) => mappingSpec(to, lead.index)));
+  if (selected !== undefined) {
+    specs.push(...alternatesOf(selected.assessment).map((to) => mappingSpec(to, selected.index)));
   }
-  const open = unique(specs).filter((spec) => !pace.isAnswered(spec) && !pace.isGivenUp(spec));
-  const isDecided = verdict.behavior !== "unknown" || (lead !== undefined && open.length === 0);
-  return { verdict, isDecided, wants: isDecided ? [] : asWants(open, pace) };
+  const open = unique(specs).filter((spec) => !timing.isAnswered(spec) && !timing.isGivenUp(spec));
+  const isDecided = verdict.behavior !== "unknown" || (selected !== undefined && open.length === 0);
+  return { verdict, isDecided, scheduled: isDecided ? [] : schedule(open, timing) };
 }
 
-function filteringPart(test: UdpTest, pace: Pace, lead: Lead | undefined): Part<BehaviorVerdict> {
-  if (lead?.filtering !== undefined) return lead.filtering;
-  // Servers that have not answered yet may still serve RFC 5780.
+function filteringPart(
+  test: UdpTest,
+  timing: RetransmissionTiming,
+  selected: SelectedServer | undefined,
+): Part<BehaviorVerdict> {
+  if (selected?.filtering !== undefined) return selected.filtering;
+  // Servers that have not answered yet may still turn out to support RFC 5780.
   const open = test.servers.flatMap((to, server) => {
     const spec = mappingSpec(to, server);
-    return pace.isAnswered(spec) || pace.isGivenUp(spec) ? [] : [spec];
+    return timing.isAnswered(spec) || timing.isGivenUp(spec) ? [] : [spec];
   });
   const opening = test.servers.flatMap((primary, server) => {
     const isAsked = server < SERVERS_AT_ONCE && open.some((spec) => spec.server === server);
-    return isAsked ? openingRound(server, primary, pace) : [];
+    return isAsked ? openingRound(server, primary, timing) : [];
   });
   return {
-    verdict: unknown(...lead?.faults ?? [], "no server with two addresses (RFC 5780) answered"),
-    isDecided: lead !== undefined && open.length === 0,
-    wants: [...opening, ...asWants(open, pace)],
+    verdict: unknown(...selected?.faults ?? [], "no server with two addresses (RFC 5780) answered"),
+    isDecided: selected !== undefined && open.length === 0,
+    scheduled: [...opening, ...schedule(open, timing)],
   };
 }
 
 function allocationPart(
   test: UdpTest,
-  pace: Pace,
-  lead: Lead | undefined,
+  timing: RetransmissionTiming,
+  selected: SelectedServer | undefined,
 ): Part<AllocationVerdict> {
-  const server = burstServer(test, pace, lead);
+  const server = burstServer(test, timing, selected);
   const to = test.servers[server]!;
-  if (isFickle(to, test.probes)) {
-    return { verdict: classifyAllocation([]), isDecided: lead !== undefined, wants: [] };
+  if (isInconsistent(to, test.probes)) {
+    return { verdict: classifyAllocation([]), isDecided: selected !== undefined, scheduled: [] };
   }
   const specs = test.burst.map((socket): ProbeSpec => ({ socket, server, test: "binding", to }));
-  const open = specs.filter((spec) => !pace.isAnswered(spec) && !pace.isGivenUp(spec));
+  const open = specs.filter((spec) => !timing.isAnswered(spec) && !timing.isGivenUp(spec));
   const verdict = classifyAllocation(portSamples(test.probes, to));
-  // "No pattern" is only said once all answers have been awaited.
-  const isDecided = isPattern(verdict.allocation) || (lead !== undefined && open.length === 0);
-  return { verdict, isDecided, wants: isDecided ? [] : asWants(open, pace) };
+  // "No pattern" is final only once no more answers can arrive.
+  const isDecided = isPattern(verdict.allocation) || (selected !== undefined && open.length === 0);
+  return { verdict, isDecided, scheduled: isDecided ? [] : schedule(open, timing) };
 }
 
-/** The server that the burst goes to: the first in the list, unless it is silent or lies and another does not. */
-function burstServer(test: UdpTest, pace: Pace, lead: Lead | undefined): number {
+/** The burst's server: the first in the list, unless it is silent or inconsistent and another server was selected. */
+function burstServer(
+  test: UdpTest,
+  timing: RetransmissionTiming,
+  selected: SelectedServer | undefined,
+): number {
   const [first] = test.probes;
-  if (lead === undefined || first === undefined) return 0;
-  const isSilent = pace.firstReplyMs(0) === Infinity &&
-    pace.nowMs >= first.sentAtMs + pace.retransmitMs(lead.index)!;
-  return isSilent || isFickle(test.servers[0]!, test.probes) ? lead.index : 0;
+  if (selected === undefined || first === undefined) return 0;
+  const isSilent = timing.firstReplyMs(0) === Infinity &&
+    timing.nowMs >= first.sentAtMs + timing.retransmitMs(selected.index)!;
+  return isSilent || isInconsistent(test.servers[0]!, test.probes) ? selected.index : 0;
 }
 
 function mappingSpec(to: TransportAddress, server: number): ProbeSpec {
   return { socket: "mapping", server, test: "binding", to };
 }
 
-/** All but those that went to servers whose answers contradict each other. */
+/** All probes except those to inconsistent servers. */
 function soundProbes({ servers, probes }: UdpTest): Probe[] {
-  const fickle = servers.map((primary) => isFickle(primary, probes));
-  return probes.filter(({ server }) => !fickle[server]);
+  const inconsistent = servers.map((primary) => isInconsistent(primary, probes));
+  return probes.filter(({ server }) => !inconsistent[server]);
 }
 
 function externalOf(
   samples: readonly MappingSample[],
-  lead: Lead | undefined,
+  selected: SelectedServer | undefined,
 ): TransportAddress | null {
-  const seen = samples.find(({ to }) => lead && sameTransportAddress(to, lead.knowledge.primary));
+  const seen = samples.find(({ to }) =>
+    selected && sameTransportAddress(to, selected.assessment.primary)
+  );
   return (seen ?? samples[0])?.mapped ?? null;
 }
 
-function asWants(specs: readonly ProbeSpec[], pace: Pace): Want[] {
-  return specs.map((spec) => ({ spec, atMs: pace.nextTryMs(spec) }));
+function schedule(specs: readonly ProbeSpec[], timing: RetransmissionTiming): ScheduledProbe[] {
+  return specs.map((spec) => ({ spec, atMs: timing.nextTryMs(spec) }));
 }
 
 function unique(specs: readonly ProbeSpec[]): ProbeSpec[] {
@@ -238,8 +251,8 @@ function unique(specs: readonly ProbeSpec[]): ProbeSpec[] {
   );
 }
 
-/** Servers whose filtering tests start before any has answered; ours: two, so that one may be dead. */
+/** Chosen by us: filtering tests start with this many servers before any has answered, in case one is down. */
 const SERVERS_AT_ONCE = 2;
 
-/** After so long without any answer there is none to be expected; ours. */
+/** Chosen by us: without any answer for this long, none is expected any more. */
 const SILENCE_MS = 3200;

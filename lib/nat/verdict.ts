@@ -1,12 +1,12 @@
 /**
- * What a NAT test means to somebody who wants to connect.
+ * What the results of a NAT test mean for connections.
  *
  * @module
  */
 
 import type { Behavior, Difficulty, FamilyReport, NatReport } from "./behavior.ts";
 
-/** How hard it is to connect over one transport and family, by its behaviours. */
+/** How hard it is to connect over one transport and family. */
 export function difficultyOf(report: FamilyReport): Difficulty {
   if (!report.reachable) return "blocked";
   const { mapping, filtering, allocation } = report;
@@ -24,10 +24,11 @@ export function difficultyOf(report: FamilyReport): Difficulty {
 }
 
 /**
- * The verdict over all that was tested: that of the family and transport that a connection would use, TCP before
- * UDP because this library punches TCP, and IPv4 before IPv6 because most peers have it.
+ * The overall verdict: that of the family and transport that a connection would use. TCP comes before UDP because this
+ * library punches TCP, and IPv4 before IPv6 because most peers have it.
  *
- * @param silence what it means if nothing answered: there is no network, or there was too little time to tell
+ * @param silence what it means if no server answered: `isOffline`, the network is down; `isHasty`, the timeout was too
+ * short to tell
  */
 export function overallVerdict(
   reports: Pick<NatReport, "udp" | "tcp">,
@@ -38,15 +39,15 @@ export function overallVerdict(
   const reachable = asked.filter((report) => report.reachable);
   if (reachable.length === 0) {
     if (silence.isHasty && asked.length > 0) {
-      return { difficulty: "unknown", summary: "No server answered in so short a time" };
+      return { difficulty: "unknown", summary: "No server answered within the short timeout" };
     }
     if (silence.isOffline) {
       return {
         difficulty: "offline",
-        summary: "No network: packets cannot leave this machine, or none comes back",
+        summary: "No network: packets cannot leave this machine, or no answers come back",
       };
     }
-    return { difficulty: "blocked", summary: "There is a network, but STUN does not pass" };
+    return { difficulty: "blocked", summary: "The network is up, but STUN is blocked" };
   }
   const isUdpBlocked = [udp.ipv4, udp.ipv6].some((report) => report !== null) &&
     !udp.ipv4?.reachable && !udp.ipv6?.reachable;
@@ -63,7 +64,7 @@ export function overallVerdict(
   return { difficulty, summary: `${nameOf(decisive)}: ${SUMMARIES[difficulty]}${addition}` };
 }
 
-/** What works from here, in plain words, one sentence each. */
+/** Which connections will work, in plain words, one sentence each. */
 export function explainFamily(report: FamilyReport): string[] {
   const { mapping, filtering, allocation, unsolicitedSyn } = report;
   const sentences: string[] = [];
@@ -73,47 +74,51 @@ export function explainFamily(report: FamilyReport): string[] {
       return ["Anyone can connect to this machine directly."];
     case "easy":
       if (mapping.behavior === "none" && filtering.behavior === "unknown") {
-        return ["No NAT; whether a firewall keeps peers out could not be told."];
+        return ["No NAT. The test could not tell whether a firewall keeps peers out."];
       }
       sentences.push(
         mapping.behavior === "none"
-          ? "No NAT, but a firewall: a peer gets in once this machine has sent to it."
-          : "A punched hole works with every peer whose external port can be known or predicted.",
+          ? "No NAT, but a firewall: a peer can connect once this machine has sent packets to it."
+          : "Hole punching works with every peer whose external port is known or predictable.",
         PEERS_THAT_GET_IN[filtering.behavior],
       );
       break;
     case "moderate":
       sentences.push(
-        "External ports differ by destination, but follow a pattern " +
-          `(${allocationText(allocation)}): punching works by prediction with most peers.`,
-        "With a peer behind a symmetric NAT as well it often fails: have a relay at hand.",
+        "External ports vary by destination but follow a pattern " +
+          `(${
+            allocationText(allocation)
+          }): hole punching works with most peers, by port prediction.`,
+        "It often fails if the peer is behind a symmetric NAT as well: set up a relay.",
       );
       break;
     case "hard":
       sentences.push(
-        "External ports differ by destination and cannot be predicted.",
-        "Connects with peers that are open, or filter by address at most; with others expect to need a relay.",
+        "External ports vary by destination and cannot be predicted.",
+        "Direct connections work only with peers that are open or do not filter by port. Set up a relay for the others.",
       );
       break;
     case "blocked":
       return report.details.packetsSent === 0
-        ? ["No server was asked."]
-        : ["No answer from any server: this traffic does not pass."];
+        ? ["Nothing was sent to any server."]
+        : ["No server answered: this traffic is blocked."];
     default:
-      sentences.push("Too little was learned to say what works; the evidence tells why.");
+      sentences.push("The test could not find out what works. The evidence says why.");
   }
   if (unsolicitedSyn === "reset") {
-    sentences.push("Early TCP SYNs are answered with a reset: this side should dial first.");
+    sentences.push(
+      "TCP SYNs that arrive early are answered with a reset: this side should dial first.",
+    );
   }
   return sentences;
 }
 
-/** "one above the last", for text. */
+/** How ports are chosen, as a phrase: "the last port plus 1, seen 50000 to 50005". */
 export function allocationText({ kind, delta, range }: FamilyReport["allocation"]): string {
   const within = range === null ? "" : `, seen ${range[0]} to ${range[1]}`;
   switch (kind) {
     case "preserving":
-      return "the local port is kept";
+      return "same as the local port";
     case "offset":
       return `the local port ${signed(delta)}`;
     case "sequential":
@@ -134,26 +139,26 @@ function nameOf({ mapping, filtering, rfc3489Name }: FamilyReport): string {
   return mapping.behavior === "none" && filtering.behavior === "unknown" ? "No NAT" : rfc3489Name;
 }
 
-/** By how a NAT that maps independently of the endpoint, or a firewall, filters. */
+/** By the filtering of a NAT with endpoint-independent mapping, or of a firewall. */
 const PEERS_THAT_GET_IN: Readonly<Record<Behavior, string>> = {
   "none": "Nothing is filtered.",
   "endpoint-independent":
-    "Once a port is open from inside, anyone can reach it, whatever NAT they have.",
+    "Once this machine has opened a port, anyone can reach it, whatever NAT they are behind.",
   "address-dependent":
-    "A peer's port need not be known, only its address: peers behind symmetric NATs get in too.",
+    "Only the peer's address must be known, not its port: peers behind symmetric NATs can connect too.",
   "address-and-port-dependent":
-    "A peer behind a symmetric NAT that chooses ports at random gets in only by guessing among " +
-    "thousands: have a relay at hand.",
+    "A peer behind a symmetric NAT with random ports can connect only by guessing among thousands of ports: " +
+    "set up a relay.",
   "unknown":
-    "From whom packets are let in is not known: with peers behind symmetric NATs it may take a relay.",
+    "The filtering is unknown: connections with peers behind symmetric NATs may need a relay.",
 };
 
 const SUMMARIES: Readonly<Record<Difficulty, string>> = {
   open: "anyone can connect to this machine",
   easy: "direct connections work with nearly all peers",
-  moderate: "direct connections work with most peers, by predicting ports",
-  hard: "direct connections work with few peers; have a relay at hand",
-  blocked: "this traffic does not pass",
+  moderate: "direct connections work with most peers, by port prediction",
+  hard: "direct connections work with few peers; set up a relay",
+  blocked: "this traffic is blocked",
   offline: "no network",
-  unknown: "too little was learned to say what works",
+  unknown: "the test could not find out what works",
 };

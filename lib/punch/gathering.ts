@@ -10,14 +10,13 @@ import { type AllocationVerdict, classifyAllocation } from "../nat/allocation.ts
 import type { Behavior, FamilyReport } from "../nat/behavior.ts";
 import { classifyMapping, differsByDestination } from "../nat/mapping.ts";
 import {
-  alternatesOf,
   bindingReply,
-  learnServer,
   type MappingSample,
   mappingSamples,
   portSamples,
   type Probe,
 } from "../nat/probe.ts";
+import { alternatesOf, assessServer } from "../nat/servers.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
 import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import {
@@ -228,7 +227,7 @@ async function gather(
     const seen = mappingOf(samples, own);
     if (seen === "unknown") {
       for (const [index, primary] of servers.entries()) {
-        const [alternate] = alternatesOf(learnServer(primary, dialer.probes));
+        const [alternate] = alternatesOf(assessServer(primary, dialer.probes));
         if (alternate !== undefined) dialFromBase(alternate, index);
       }
     }

@@ -37,12 +37,12 @@ export {
   type PunchMethodName,
 } from "../base/path_kind.ts";
 export type {
-  Allocation,
-  AllocationDetails,
   Behavior,
   BehaviorVerdict,
   FamilyDetails,
   FamilyReport,
+  PortAllocation,
+  PortAllocationDetails,
   UnsolicitedSyn,
 } from "../nat/behavior.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";

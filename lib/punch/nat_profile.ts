@@ -5,7 +5,7 @@
  */
 
 import { portBlock } from "../nat/allocation.ts";
-import type { Allocation, Behavior, UnsolicitedSyn } from "../nat/behavior.ts";
+import type { Behavior, PortAllocation, UnsolicitedSyn } from "../nat/behavior.ts";
 
 /** How one side's NAT handles TCP. Every part may be unknown. */
 export interface NatProfile {
@@ -16,7 +16,7 @@ export interface NatProfile {
   /** What happens to the SYNs that it does not let in. */
   readonly unsolicitedSyn: UnsolicitedSyn;
   /** How the NAT chooses external ports. */
-  readonly allocation: Allocation;
+  readonly allocation: PortAllocation;
   /** Whether `allocation.delta` holds only between neighbouring local ports. */
   readonly onlyForNeighbours: boolean;
   /** The external IP address; `null` if no server answered. */

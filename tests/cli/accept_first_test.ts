@@ -4,7 +4,7 @@ import { acceptFirst, refuseOthers } from "../../lib/cli/accept_first.ts";
 import type { IncomingConnection } from "../../lib/peer/incoming.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
-import { atPlace } from "../peer/place.ts";
+import { atPlace } from "../scenes/peer_scene.ts";
 import { ScriptedDialer } from "../peer/scripted_dialer.ts";
 
 const accept = (incoming: IncomingConnection, signal: AbortSignal) => incoming.accept({ signal });

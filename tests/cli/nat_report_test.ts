@@ -39,9 +39,9 @@ Deno.test("natReportText() draws the path and lists the findings with evidence a
     "  hairpinning      unknown",
     "  classic name     Port Restricted Cone NAT",
     "",
-    "  A punched hole works with every peer whose external port can be known or predicted.",
-    "  A peer behind a symmetric NAT that chooses ports at random gets in only by guessing among " +
-    "thousands: have a relay at hand.",
+    "  Hole punching works with every peer whose external port is known or predictable.",
+    "  A peer behind a symmetric NAT with random ports can connect only by guessing among thousands of ports: " +
+    "set up a relay.",
   ]);
 });
 
@@ -96,7 +96,7 @@ Deno.test("natReportText() mentions what is unusual", () => {
 Deno.test("natReportText() is short if no server answered", () => {
   assertEquals(natReportText(report(silentReport())).slice(3), [
     "UDP over IPv4  (102 ms, 19 packets)",
-    "  No answer from any server: this traffic does not pass.",
+    "  No server answered: this traffic is blocked.",
   ]);
 });
 

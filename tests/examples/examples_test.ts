@@ -7,7 +7,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
-import { TextLineStream } from "../../lab/scenarios/verdicts/lines.ts";
+import { TextLineStream } from "../../lab/kernel/lines.ts";
 
 Deno.test("chat.ts carries a chat until one side leaves", () =>
   withRendezvous(async (url) => {

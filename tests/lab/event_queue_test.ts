@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { EventQueue } from "../../lab/model/event_queue.ts";
 
-Deno.test("popDue() gives events by time, those of the same time in order, none before its time", () => {
+Deno.test("popDue() returns events by time, in order at the same time, and none early", () => {
   const times = fc.array(fc.integer({ min: 0, max: 5 }));
   fc.assert(fc.property(times, (times) => {
     const queue = new EventQueue<number>();
@@ -22,7 +22,7 @@ Deno.test("popDue() gives events by time, those of the same time in order, none 
   }));
 });
 
-Deno.test("nextDueMs is the time of the first event, however late it was pushed", () => {
+Deno.test("nextDueMs is the time of the next event, whenever it was pushed", () => {
   const queue = new EventQueue<string>();
   for (const dueMs of [5, 3, 9]) queue.push(dueMs, "");
   assertEquals(queue.nextDueMs, 3);

@@ -21,12 +21,12 @@ Deno.test("drawHeatMap() never shows 100 % for less than all", () => {
   assertStringIncludes(picture, ">99 %</text>");
 });
 
-Deno.test("drawHeatMap() tells a refusal from a failure", () => {
+Deno.test("drawHeatMap() distinguishes a refusal from a failure", () => {
   const refused = { ...cell(["random", "random"], 0), refused: 10, connectMs: null };
   const failed = { ...cell(["random", "random"], 0), connectMs: null };
   const draw = (drawn: MatrixCell) =>
     drawHeatMap([drawn], { rttMs: 50, runs: 10 }).split("<title>")[1]!;
-  assertStringIncludes(draw(refused), "no way");
+  assertStringIncludes(draw(refused), "impossible");
   assertStringIncludes(draw(failed).split("</g>")[0]!, ">0 %</text>");
 });
 

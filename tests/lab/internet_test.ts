@@ -1,9 +1,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { Internet } from "../../lab/kernel/internet.ts";
+import { LabInternet } from "../../lab/kernel/internet.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import type { NatPacket, SessionPacket } from "../../lab/model/nat_packet.ts";
-import { parsePacket, rewritePacket } from "../../lab/kernel/packet.ts";
+import { parsePacket, rewritePacket } from "../../lab/kernel/ip_packet.ts";
 import { nat, planTopology, type Topology } from "../../lab/kernel/topology.ts";
 
 Deno.test("a packet reaches a public host through a NAT, and the answer comes back", () => {
@@ -22,7 +22,7 @@ Deno.test("hosts behind one NAT reach each other directly", () => {
   assertEquals(net.arrived("b"), ["192.168.1.2:1 > 192.168.1.3:2"]);
 });
 
-Deno.test("a NAT above a NAT translates again, and hairpins between the homes below it", () => {
+Deno.test("a NAT in front of another NAT translates again, and hairpins between the homes behind it", () => {
   const carrier = nat("fullCone");
   const net = new TestNetwork({
     hosts: {
@@ -41,7 +41,7 @@ Deno.test("a NAT above a NAT translates again, and hairpins between the homes be
   assertEquals(net.arrived("b"), ["198.51.100.1:5000 > 192.168.2.2:6000"]);
 });
 
-Deno.test("a firewall lets in what was asked for, at the host's own address", () => {
+Deno.test("a firewall admits answers, at the host's own address", () => {
   const net = new TestNetwork({ hosts: { server: {}, a: { behind: nat("firewall") } } });
   net.send("server", "203.0.113.101:80", "203.0.113.102:5000");
   assertEquals(net.arrived("a"), []);
@@ -51,7 +51,7 @@ Deno.test("a firewall lets in what was asked for, at the host's own address", ()
   assertEquals(net.internet.counters().drops, { "a/nat": { "no-mapping": 1 } });
 });
 
-Deno.test("a NAT answers an unsolicited SYN with RST, outside and inside, if it is told to", () => {
+Deno.test("a NAT answers an unsolicited SYN with RST, outside and inside, if so configured", () => {
   const net = new TestNetwork({
     hosts: { server: {}, a: { behind: nat({ unsolicitedSyn: "reset" }) } },
   });
@@ -61,7 +61,7 @@ Deno.test("a NAT answers an unsolicited SYN with RST, outside and inside, if it 
   assertEquals(net.arrived("a"), ["198.51.100.1:22 > 192.168.1.2:5000 RST"]);
 });
 
-Deno.test("a packet takes the internet's half round trip and the delay of both links", () => {
+Deno.test("a packet takes half the internet's round trip plus the delay of both links", () => {
   const net = new TestNetwork({
     hosts: { server: { link: { delayMs: 3 } }, a: { link: { delayMs: 4 } } },
     internet: { rttMs: 50 },
@@ -74,7 +74,7 @@ Deno.test("a packet takes the internet's half round trip and the delay of both l
   assertEquals(net.arrived("server").length, 1);
 });
 
-Deno.test("crossing the internet costs nothing within a LAN or through a hairpin", () => {
+Deno.test("the internet adds no delay within a LAN or through a hairpin", () => {
   const home = nat("fullCone");
   const net = new TestNetwork({
     hosts: { a: { behind: home }, b: { behind: home } },
@@ -85,7 +85,7 @@ Deno.test("crossing the internet costs nothing within a LAN or through a hairpin
   assertEquals(net.arrived("b"), ["198.51.100.1:5000 > 192.168.1.3:6000"]);
 });
 
-Deno.test("jitter is spread from nothing to its most, and reorders", () => {
+Deno.test("jitter varies from zero to its maximum, and reorders packets", () => {
   const net = new TestNetwork({ hosts: { s: {}, a: {} }, internet: { rttMs: 20, jitterMs: 10 } });
   for (let port = 1; port <= 200; port++) net.send("a", "203.0.113.102:1", `203.0.113.101:${port}`);
   net.advance(9.9);
@@ -99,7 +99,7 @@ Deno.test("jitter is spread from nothing to its most, and reorders", () => {
   assertEquals(late.toSorted((a, b) => a - b) === late, false);
 });
 
-Deno.test("loss takes its share, each way by its own measure", () => {
+Deno.test("each direction loses its configured share of packets", () => {
   const net = new TestNetwork({ hosts: { s: {}, a: { link: { loss: { up: 0.5, down: 0 } } } } });
   for (let i = 0; i < 400; i++) {
     net.send("a", "203.0.113.102:1", "203.0.113.101:2");
@@ -111,7 +111,7 @@ Deno.test("loss takes its share, each way by its own measure", () => {
   assertEquals(net.internet.counters().drops, { a: { loss: 400 - arrived } });
 });
 
-Deno.test("in an outage everything is lost, before and after it nothing", () => {
+Deno.test("all packets during an outage are lost, and none before or after it", () => {
   const net = new TestNetwork({ hosts: { s: {}, a: {} } });
   net.internet.outage("internet", 10, 20);
   for (const atMs of [9, 10, 19, 20]) {
@@ -122,7 +122,7 @@ Deno.test("in an outage everything is lost, before and after it nothing", () => 
   assertEquals(arrived, ["9", "20"]);
 });
 
-Deno.test("a blocked protocol does not cross, the others do", () => {
+Deno.test("a blocked protocol is dropped, and others pass", () => {
   const net = new TestNetwork({ hosts: { s: {}, a: { behind: nat("fullCone") } } });
   net.internet.block("a/nat", ["udp"]);
   net.send("a", "192.168.1.2:5000", "203.0.113.101:2");
@@ -133,7 +133,7 @@ Deno.test("a blocked protocol does not cross, the others do", () => {
   assertEquals(net.arrived("s").length, 1);
 });
 
-Deno.test("a behaviour can be changed and a table flushed while packets flow", () => {
+Deno.test("the behavior can be changed and the table flushed while packets flow", () => {
   const net = new TestNetwork({ hosts: { s: {}, a: { behind: nat("fullCone") } } });
   net.send("a", "192.168.1.2:5000", "203.0.113.101:2");
   net.internet.setBehavior("a/nat", NAT_BEHAVIORS.portRestricted);
@@ -144,14 +144,14 @@ Deno.test("a behaviour can be changed and a table flushed while packets flow", (
   assertEquals(net.arrived("a"), []);
 });
 
-Deno.test("what does not exist cannot be changed, nor can a NAT become a firewall", () => {
+Deno.test("only existing places can be changed, and a NAT cannot become a firewall", () => {
   const { internet } = new TestNetwork({ hosts: { a: { behind: nat("fullCone") } } });
   assertThrows(() => internet.flush("a"), TypeError);
   assertThrows(() => internet.outage("nowhere", 0, 1), TypeError);
   assertThrows(() => internet.setBehavior("a/nat", NAT_BEHAVIORS.firewall), TypeError);
 });
 
-Deno.test("drops are counted where they happen, with the reason", () => {
+Deno.test("drops are counted by place and reason", () => {
   const net = new TestNetwork({ hosts: { s: {}, a: { behind: nat("portRestricted") } } });
   net.send("s", "203.0.113.101:1", "192.0.2.1:1");
   net.send("a", "192.168.1.2:1", "192.168.1.1:5351");
@@ -162,20 +162,20 @@ Deno.test("drops are counted where they happen, with the reason", () => {
   });
 });
 
-/** An internet with virtual time, whose hosts only write down what they get. */
+/** An internet in virtual time whose hosts only record what they receive. */
 class TestNetwork {
-  readonly internet: Internet;
+  readonly internet: LabInternet;
   readonly #arrived = new Map<string, string[]>();
   #nowMs = 0;
 
   constructor(topology: Topology) {
-    this.internet = new Internet(planTopology(topology), (host, bytes) => {
+    this.internet = new LabInternet(planTopology(topology), (host, bytes) => {
       this.#arrived.set(host, [...this.#arrived.get(host) ?? [], describe(parsePacket(bytes)!)]);
       return true;
     });
   }
 
-  /** Sends UDP, or the segment that is given, from a host. */
+  /** Sends a UDP datagram or the given segment from a host. */
   send(host: string, source: string, destination: string, template = UDP): void {
     const bytes = Uint8Array.fromHex(template);
     const packet = parsePacket(bytes) as SessionPacket;
@@ -189,7 +189,7 @@ class TestNetwork {
     this.internet.advance(nowMs);
   }
 
-  /** What a host got since this was last asked. */
+  /** What a host has received since the last call. */
   arrived(host: string): string[] {
     const arrived = this.#arrived.get(host) ?? [];
     this.#arrived.delete(host);
@@ -209,7 +209,7 @@ function endpoint(text: string): TransportAddress {
   return { ip, port: Number(port) };
 }
 
-/** Packets of a Linux host; addresses and ports are replaced. */
+/** Packets of a Linux host, in which addresses and ports are replaced. */
 const UDP = "4500001f603f40004011eeaec0a80102c633640213880009000b2d026f6464";
 const SYN = "4500003cdcf34000400671e8c0a80102c633640213880009a0f55d4d00000000" +
   "a002faf063ad0000020405b40402080af857f352000000000103030a";

@@ -1,5 +1,5 @@
 /**
- * The lab with real kernels: what crosses it is what the topology says, and nothing is left of it.
+ * The lab with real kernels: it behaves as the topology says, and leaves nothing behind.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { Answers } from "../../lab/kernel/programs/ask.ts";
 import type { Opened } from "../../lab/kernel/programs/tcp_open.ts";
 import { nat } from "../../lab/kernel/topology.ts";
 
-labTest("UDP takes the configured round trip, through a NAT that translates it", async () => {
+labTest("UDP takes the configured round trip, and the NAT translates it", async () => {
   await using lab = await Lab.start({
     hosts: { server: {}, a: { behind: nat("portRestricted") } },
     internet: { rttMs: 50 },
@@ -22,7 +22,7 @@ labTest("UDP takes the configured round trip, through a NAT that translates it",
   assertEquals(texts, ["198.51.100.1:5000"]);
   assertEquals(roundTripsMs.length, 20);
   assert(Math.min(...roundTripsMs) >= 50, `a round trip took ${Math.min(...roundTripsMs)} ms`);
-  // Far more than the lab adds, far less than another crossing would.
+  // Far more than the lab adds, but far less than another crossing would.
   assert(median(roundTripsMs) < 75, `the median round trip took ${median(roundTripsMs)} ms`);
 });
 
@@ -44,7 +44,7 @@ labTest("ICMP echoes and port-unreachable errors pass a NAT", async () => {
   ]);
 }, { programs: ["ping"] });
 
-labTest("loss takes packets by its measure, and every one of them is counted", async () => {
+labTest("the configured share of packets is lost, and each loss is counted", async () => {
   await using lab = await Lab.start({
     hosts: { server: {}, a: { behind: nat("fullCone") } },
     internet: { loss: 0.2 },
@@ -53,11 +53,11 @@ labTest("loss takes packets by its measure, and every one of them is counted", a
   const { roundTripsMs } = await ask(lab.host("a"), 5000, lab.host("server"), 500, 1);
   const { drops } = await lab.counters();
   assertEquals(drops, { internet: { loss: 500 - roundTripsMs.length } });
-  // 0.8² of 500 are 320, with a standard deviation of 11.
+  // 0.8² of 500 is 320, with a standard deviation of 11.
   assert(roundTripsMs.length > 255 && roundTripsMs.length < 385, `${roundTripsMs.length} arrived`);
 });
 
-labTest("TCP carries a megabyte through two NATs and 1 % loss unharmed", async () => {
+labTest("TCP carries a megabyte intact through two NATs with 1 % loss", async () => {
   await using lab = await Lab.start({
     hosts: { server: {}, a: { behind: nat("symmetric", { behind: nat("portRestricted") }) } },
     internet: { rttMs: 4, loss: 0.01 },
@@ -71,7 +71,7 @@ labTest("TCP carries a megabyte through two NATs and 1 % loss unharmed", async (
 });
 
 labTest(
-  "a refused TCP connection is refused through a NAT, a filtered one stays silent",
+  "a TCP connection is refused through a NAT, and a filtered one stays silent",
   async () => {
     await using lab = await Lab.start({
       hosts: {
@@ -94,7 +94,7 @@ labTest(
   },
 );
 
-labTest("two hosts behind port-restricted NATs meet by TCP simultaneous open", async () => {
+labTest("two hosts behind port-restricted NATs connect by TCP simultaneous open", async () => {
   await using lab = await Lab.start({
     hosts: { a: { behind: nat("portRestricted") }, b: { behind: nat("portRestricted") } },
     internet: { rttMs: 50 },
@@ -111,7 +111,7 @@ labTest("two hosts behind port-restricted NATs meet by TCP simultaneous open", a
 });
 
 labTest(
-  "two hosts behind one NAT reach each other directly and by hairpin, if it does that",
+  "two hosts behind one NAT reach each other directly, and by hairpinning if enabled",
   async () => {
     const home = nat("fullCone");
     await using lab = await Lab.start({
@@ -148,7 +148,7 @@ labTest("links can be blocked, interrupted and changed while the lab runs", asyn
   assertEquals(drops, { "a/nat": { blocked: 1 }, server: { outage: 1 } });
 });
 
-labTest("a trace holds what a host sent and got, for tcpdump", async () => {
+labTest("a capture contains what a host sent and received", async () => {
   await using lab = await Lab.start({ hosts: { server: {}, a: {} } });
   await serveWhoami(lab.host("server"));
   const path = await Deno.makeTempFile({ suffix: ".pcap" });
@@ -169,7 +169,7 @@ labTest("a trace holds what a host sent and got, for tcpdump", async () => {
   }
 }, { programs: ["tcpdump"] });
 
-labTest("a burst of thousands of SYNs arrives whole", async () => {
+labTest("a burst of thousands of SYNs arrives without loss", async () => {
   await using lab = await Lab.start({
     hosts: { server: {}, a: { behind: nat("symmetric") } },
     internet: { rttMs: 20 },
@@ -181,7 +181,7 @@ labTest("a burst of thousands of SYNs arrives whole", async () => {
   assertEquals([hosts.a!.sentSyns, hosts.server!.receivedSyns, drops], [3000, 3000, {}]);
 });
 
-labTest("IPv6 passes a NAT untranslated, but filtered", async () => {
+labTest("IPv6 passes a NAT untranslated but filtered", async () => {
   await using lab = await Lab.start({
     hosts: { server: {}, a: { behind: nat("portRestricted") } },
     ipv6: true,
@@ -195,7 +195,7 @@ labTest("IPv6 passes a NAT untranslated, but filtered", async () => {
 });
 
 labTest(
-  "nothing is left when everything is interrupted and whoever started it killed",
+  "nothing is left after an interrupt, even if the process that started the lab is killed",
   async () => {
     const orchestrator = new Deno.Command(Deno.execPath(), {
       args: denoArgs(new URL("programs/killed.ts", import.meta.url), []),
@@ -204,9 +204,9 @@ labTest(
     const reader = orchestrator.stdout.pipeThrough(new TextDecoderStream()).getReader();
     const { value } = await reader.read();
     const namespace = value!.trim();
-    assert(processesIn(namespace).length >= 2, "the programs of the host are not there");
+    assert(processesIn(namespace).length >= 2, "the programs of the host are not running");
     const children = childrenOf(orchestrator.pid);
-    assert(children.length >= 2, "the internet is not there");
+    assert(children.length >= 2, "the internet process is not running");
 
     for (const pid of children) Deno.kill(Number(pid), "SIGINT");
     orchestrator.kill("SIGKILL");
@@ -217,7 +217,7 @@ labTest(
   },
 );
 
-/** Serves whoami.ts, on all addresses of the host and {@linkcode PORT}. */
+/** Runs whoami.ts on all addresses of the host and {@linkcode PORT}. */
 function serveWhoami(host: LabHost, ...args: string[]): Promise<{ readonly output: string }> {
   const program = denoArgs(WHOAMI, [String(PORT), ...host.ips, ...args]);
   return host.serve(Deno.execPath(), program, { ready: /ready/ });
@@ -237,7 +237,7 @@ function openTcp(from: LabHost, port: number, to: string, bytes = 5): Promise<Op
   return from.json(TCP_OPEN, [`${from.ip}:${port}`, to, String(bytes)]);
 }
 
-/** Waits for what is certain to come, and fails if it does not. */
+/** Waits until a condition holds, and fails after a time limit. */
 async function until(condition: () => Promise<boolean>): Promise<void> {
   const deadlineMs = performance.now() + 10_000;
   while (!await condition()) {
@@ -246,13 +246,13 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
   }
 }
 
-/** The ids of all processes in a network namespace. */
+/** The IDs of all processes in a network namespace. */
 function processesIn(namespace: string): string[] {
   return [...Deno.readDirSync("/proc")].map(({ name }) => name).filter((name) => {
     try {
       return /^\d+$/.test(name) && Deno.readLinkSync(`/proc/${name}/ns/net`) === namespace;
     } catch {
-      return false; // it has ended, or is another's
+      return false; // it has ended, or belongs to another user
     }
   });
 }

@@ -1,20 +1,20 @@
 /**
- * Tests that need the lab.
+ * Test cases that need the lab.
  *
  * @module
  */
 
 import { labSupport } from "../../lab/kernel/privileges.ts";
 
-/** What a test needs beside the lab. */
+/** What a test needs in addition to the lab. */
 export interface LabTestOptions {
-  /** Programs that have to be installed. */
+  /** Programs that must be installed. */
   readonly programs?: readonly string[];
 }
 
 /**
- * A test that runs where the lab can. Where it cannot, the test is skipped, with the reason beside its name; with
- * `CI=true` in the environment it fails instead.
+ * Registers a test that needs the lab. On a machine that cannot run the lab, the test is skipped, with the reason in
+ * its name. With `CI=true` in the environment it fails instead.
  */
 export function labTest(
   name: string,

@@ -1,16 +1,16 @@
 import { assert, assertEquals } from "@std/assert";
 
-Deno.test("labTest() skips a test that this machine cannot run, and says why", async () => {
+Deno.test("labTest() skips a test that this machine cannot run, with the reason", async () => {
   const { code, stdout } = await runUnsupported({ CI: "" });
   assertEquals(code, 0);
-  assert(stdout.includes("this never runs (skipped: this machine cannot run it: it takes"), stdout);
+  assert(stdout.includes("this never runs (skipped: this machine cannot run it: it needs"), stdout);
   assert(stdout.includes("1 ignored"), stdout);
 });
 
 Deno.test("labTest() fails a test that this machine cannot run if CI is true", async () => {
   const { code, stdout } = await runUnsupported({ CI: "true" });
   assertEquals(code, 1);
-  assert(stdout.includes("Cannot run the test: this machine cannot run it: it takes"), stdout);
+  assert(stdout.includes("Cannot run the test: this machine cannot run it: it needs"), stdout);
 });
 
 async function runUnsupported(

@@ -1,5 +1,5 @@
 /**
- * Packets, hosts and addresses for the tests of {@linkcode Nat}.
+ * Packets, hosts and addresses for tests of {@linkcode Nat}.
  *
  * @module
  */
@@ -20,20 +20,20 @@ export const [X11, X12, X21] = ["198.51.100.1:1", "198.51.100.1:2", "198.51.100.
 /** The only external address. */
 export const EXTERNAL_IP = "203.0.113.1";
 
-/** How a connection begins. */
+/** The flags of the first segment of a connection. */
 export const SYN: TcpFlags = { syn: true };
 
-/** A NAT that is `portRestricted` but for some changes, and picks the lowest port where it picks at random. */
+/** A `portRestricted` NAT with some changes. Its random choice is always the lowest port. */
 export function build(changes: Partial<NatBehavior>): Nat {
   return new Nat([EXTERNAL_IP], natBehavior(changes), () => 0);
 }
 
-/** Sends UDP out; the external address that it got. */
+/** Sends UDP out; returns its external address. */
 export function send(nat: Nat, from: string, to: string, nowMs = 0): string {
   return externalOf(nat.outbound(udp(from, to), nowMs));
 }
 
-/** Sends a SYN out; the external address that it got. */
+/** Sends a SYN out; returns its external address. */
 export function sendTcp(nat: Nat, from: string, to: string, nowMs = 0): string {
   return externalOf(nat.outbound(tcp(from, to, SYN), nowMs));
 }
@@ -53,7 +53,7 @@ export function udp(source: string, destination: string): SessionPacket {
   };
 }
 
-/** Unlike an address to send to, it may have port 0, as the answering side of an ICMP echo. */
+/** May have port 0, unlike an address to send to: that is the responder of an ICMP echo. */
 function endpoint(text: string): TransportAddress {
   const [ip, port] = text.split(":") as [string, string];
   return { ip, port: Number(port) };

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { A, build, EXTERNAL_IP, sendTcp, SYN, tcp, X11, X21 } from "./nat_fixtures.ts";
 
-Deno.test("an unsolicited SYN is dropped or reset, at a mapping and without one", () => {
+Deno.test("an unsolicited SYN is dropped or reset, with or without a mapping", () => {
   for (const to of [`${EXTERNAL_IP}:5000`, `${EXTERNAL_IP}:9`]) {
     const dropping = build({ unsolicitedSyn: "drop" });
     sendTcp(dropping, A, X11);
@@ -17,7 +17,7 @@ Deno.test("an unsolicited SYN is dropped or reset, at a mapping and without one"
   }
 });
 
-Deno.test("a crossed SYN is let in or dropped, never reset", () => {
+Deno.test("a crossed SYN is admitted or dropped, never reset", () => {
   for (const [crossedSyn, action] of [["accept", "forward"], ["drop", "drop"]] as const) {
     const nat = build({ crossedSyn, unsolicitedSyn: "reset" });
     const external = sendTcp(nat, A, X11);
@@ -43,7 +43,7 @@ Deno.test("RST from either side ends the mapping if resetEndsMapping", () => {
   }
 });
 
-Deno.test("RST ends only its own session of a shared mapping", () => {
+Deno.test("a RST ends only its own session of a shared mapping", () => {
   const nat = build({ resetEndsMapping: true });
   const external = sendTcp(nat, A, X11);
   sendTcp(nat, A, X21);
@@ -52,7 +52,7 @@ Deno.test("RST ends only its own session of a shared mapping", () => {
   assertEquals(nat.inbound(tcp(X21, external, SYN), 0).action, "forward");
 });
 
-Deno.test("a RST about nothing is dropped and opens nothing", () => {
+Deno.test("a RST that matches no session is dropped and opens nothing", () => {
   const nat = build({ filtering: "endpoint-independent" });
   assertEquals(nat.outbound(tcp(A, X11, { rst: true }), 0), {
     action: "drop",
@@ -62,7 +62,7 @@ Deno.test("a RST about nothing is dropped and opens nothing", () => {
   assertEquals(nat.inbound(tcp(X21, external, { rst: true }), 0).action, "drop");
 });
 
-Deno.test("TCP sessions live by the transitory timeout until established and again once closing", () => {
+Deno.test("TCP sessions have the transitory timeout until established, and again once closing", () => {
   const timeouts = { tcpTransitoryTimeoutMs: 100, tcpEstablishedTimeoutMs: 10_000 };
   const nat = build(timeouts);
   const external = sendTcp(nat, A, X11);
@@ -75,7 +75,7 @@ Deno.test("TCP sessions live by the transitory timeout until established and aga
   assertEquals(nat.inbound(tcp(X11, external, { ack: true }), 10_200).action, "drop");
 });
 
-Deno.test("a hairpinned SYN that is reset is answered at its internal source", () => {
+Deno.test("the RST for a hairpinned SYN goes to its internal source", () => {
   const nat = build({ unsolicitedSyn: "reset" });
   const to = `${EXTERNAL_IP}:9`;
   assertEquals(nat.outbound(tcp(A, to, SYN), 0), {

@@ -3,9 +3,9 @@ import fc from "fast-check";
 import { Nat } from "../../lab/model/nat.ts";
 import {
   NAT_BEHAVIORS,
+  type NatAllocation,
   type NatBehavior,
   natBehavior,
-  type PortAllocation,
 } from "../../lab/model/nat_behavior.ts";
 import type { NatVerdict } from "../../lab/model/nat_packet.ts";
 import {
@@ -22,7 +22,7 @@ import {
   X21,
 } from "./nat_fixtures.ts";
 
-Deno.test("a mapping is shared as endpoint-independent, address-dependent and -port-dependent say", () => {
+Deno.test("destinations share a mapping as the mapping behavior says", () => {
   const shared = (mapping: NatBehavior["mapping"]) => {
     const nat = build({ mapping, allocation: { kind: "sequential", delta: 1 } });
     const [first, samePeer, sameIp, otherIp] = [X11, X11, X12, X21].map((to) => send(nat, A, to));
@@ -33,7 +33,7 @@ Deno.test("a mapping is shared as endpoint-independent, address-dependent and -p
   assertEquals(shared("address-and-port-dependent"), [true, false, false]);
 });
 
-Deno.test("filtering lets in whom its behaviour says, after one packet out to one peer", () => {
+Deno.test("after one outbound packet, a filter admits the peers that the filtering behavior says", () => {
   const lets = (filtering: NatBehavior["filtering"]) => {
     const nat = build({ filtering });
     const external = send(nat, A, X11);
@@ -58,7 +58,7 @@ Deno.test("an inbound packet to a port without a mapping, or another address, is
   assertEquals(nat.inbound(udp(X11, "203.0.113.9:5000"), 0), dropped);
 });
 
-Deno.test("one packet that the filter let in does not let others in", () => {
+Deno.test("an admitted packet does not open the filter for others", () => {
   const nat = build({ filtering: "address-dependent" });
   const external = send(nat, A, X11);
   nat.inbound(udp(X12, external), 0);
@@ -66,7 +66,7 @@ Deno.test("one packet that the filter let in does not let others in", () => {
   assertEquals(nat.inbound(udp(X12, external), 0), { action: "drop", reason: "filtered" });
 });
 
-Deno.test("the inside answers a packet that was let in from the port that it was sent to", () => {
+Deno.test("the answer to an admitted packet comes from the port it was sent to", () => {
   const nat = build({
     mapping: "address-and-port-dependent",
     filtering: "endpoint-independent",
@@ -77,7 +77,7 @@ Deno.test("the inside answers a packet that was let in from the port that it was
   assertEquals(send(nat, A, X21), external);
 });
 
-Deno.test("UDP and TCP have tables of their own, and TCP behaves differently if told so", () => {
+Deno.test("UDP and TCP have separate tables, and TCP can behave differently", () => {
   const nat = build({
     tcp: { mapping: "address-and-port-dependent", allocation: { kind: "offset", delta: 7 } },
   });
@@ -99,14 +99,14 @@ Deno.test("a UDP mapping ends when neither side has used it for the timeout", ()
   assert(send(nat, A, X11, 2998) !== external);
 });
 
-Deno.test("inbound UDP keeps no mapping alive without udpInboundRefresh", () => {
+Deno.test("inbound UDP does not keep a mapping alive without udpInboundRefresh", () => {
   const nat = build({ udpTimeoutMs: 1000, udpInboundRefresh: false });
   const external = send(nat, A, X11, 0);
   assertEquals(nat.inbound(udp(X11, external), 999).action, "forward");
   assertEquals(nat.inbound(udp(X11, external), 1000).action, "drop");
 });
 
-Deno.test("a filter closes for a peer that was silent, while another keeps the mapping alive", () => {
+Deno.test("a filter closes for a silent peer although another keeps the mapping alive", () => {
   const nat = build({ udpTimeoutMs: 1000 });
   const external = send(nat, A, X11, 0);
   send(nat, A, X21, 600);
@@ -121,7 +121,7 @@ Deno.test("flush() forgets mappings and filters", () => {
   assertEquals(nat.inbound(udp(X11, external), 0), { action: "drop", reason: "no-mapping" });
 });
 
-Deno.test("a new behaviour applies to new mappings", () => {
+Deno.test("a new behavior applies to new mappings", () => {
   const nat = build({});
   const external = send(nat, A, X11);
   nat.behavior = natBehavior({ allocation: { kind: "offset", delta: 10 } });
@@ -136,13 +136,13 @@ Deno.test("hairpinning shows the other host the external address of the first", 
   assertEquals(nat.outbound(udp(B, external), 0), { action: "hairpin", packet: udp(toOther, A) });
 });
 
-Deno.test("without hairpinning a packet to the own external address is dropped", () => {
+Deno.test("without hairpinning, a packet to the host's own external address is dropped", () => {
   const nat = build({ hairpinning: false, filtering: "endpoint-independent" });
   const external = send(nat, A, X11);
   assertEquals(nat.outbound(udp(B, external), 0), { action: "drop", reason: "no-hairpinning" });
 });
 
-Deno.test("a firewall translates nothing and filters", () => {
+Deno.test("a firewall filters without translating", () => {
   const nat = new Nat([], NAT_BEHAVIORS.firewall, () => 0);
   const host = "203.0.113.7:5000";
   assertEquals(nat.outbound(udp(host, X11), 0), { action: "forward", packet: udp(host, X11) });
@@ -170,17 +170,17 @@ Deno.test("paired pooling keeps a host on one external address, arbitrary poolin
   assertEquals(usedBy(arbitrary, A), ["203.0.113.1", "203.0.113.2", "203.0.113.2"]);
 });
 
-Deno.test("a NAT without an external address and a port range outside 1-65535 are refused", () => {
+Deno.test("a NAT needs an external address, and a port range within 1-65535", () => {
   assertThrows(() => new Nat([], NAT_BEHAVIORS.fullCone, () => 0), RangeError);
   assertThrows(() => natBehavior({ portRange: [0, 10] }), RangeError);
   assertThrows(() => natBehavior({ portRange: [20, 10] }), RangeError);
 });
 
-Deno.test("whatever the behaviour, answers come back to the sender and no one shares a port with another", () => {
+Deno.test("with any behavior, answers return to the sender, and no two hosts share an external port", () => {
   const behavior = fc.record({
     mapping: fc.constantFrom(...BEHAVIORS),
     filtering: fc.constantFrom(...BEHAVIORS),
-    allocation: fc.constantFrom<PortAllocation>(
+    allocation: fc.constantFrom<NatAllocation>(
       { kind: "preserving" },
       { kind: "offset", delta: 7 },
       { kind: "sequential", delta: -3 },
@@ -203,7 +203,7 @@ Deno.test("whatever the behaviour, answers come back to the sender and no one sh
   }));
 });
 
-Deno.test("a NAT whose ports are all mapped drops what needs another, until one expires", () => {
+Deno.test("a NAT without free ports drops packets that need one, until a mapping expires", () => {
   const nat = build({ portRange: [5000, 5001], udpTimeoutMs: 1000 });
   send(nat, A, X11, 0);
   send(nat, B, X11, 500);

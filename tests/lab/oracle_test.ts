@@ -1,5 +1,5 @@
 /**
- * Independent programs look at the lab's NATs and must see what was configured: coturn's
+ * Independent programs test the lab's NATs and must find what was configured: coturn's
  * `turnutils_natdiscovery` (RFC 5780) against coturn, and vovida's `stun` (RFC 3489) against vovida's `stund`.
  *
  * @module
@@ -12,7 +12,7 @@ import { labTest } from "./lab_test_case.ts";
 import type { NatBehavior, NatBehaviorName } from "../../lab/model/nat_behavior.ts";
 import { nat } from "../../lab/kernel/topology.ts";
 
-/** The NATs of RFC 3489 and what each program calls them. */
+/** The NATs of RFC 3489, and what each program calls them. */
 const CLASSIC: readonly { name: NatBehaviorName; coturn: readonly string[]; vovida: string }[] = [
   {
     name: "fullCone",
@@ -45,7 +45,7 @@ const CLASSIC_TOPOLOGY = {
   internet: { rttMs: 20 },
 };
 
-labTest("coturn's natdiscovery sees the classic NATs as they are configured", async () => {
+labTest("coturn's natdiscovery identifies the classic NATs", async () => {
   await using lab = await Lab.start(CLASSIC_TOPOLOGY);
   await serveCoturn(lab.host("server"));
   await Promise.all(CLASSIC.map(async ({ name, coturn }) => {
@@ -53,7 +53,7 @@ labTest("coturn's natdiscovery sees the classic NATs as they are configured", as
   }));
 }, { programs: ["turnserver", "turnutils_natdiscovery"] });
 
-labTest("vovida's stun client sees the classic NATs as they are configured", async () => {
+labTest("vovida's stun client identifies the classic NATs", async () => {
   await using lab = await Lab.start(CLASSIC_TOPOLOGY);
   serveVovida(lab.host("server"));
   await Promise.all(CLASSIC.map(async ({ name, vovida }) => {
@@ -61,36 +61,40 @@ labTest("vovida's stun client sees the classic NATs as they are configured", asy
   }));
 }, { programs: ["stund", "stun"] });
 
-labTest("coturn's natdiscovery sees all nine combinations of mapping and filtering", async () => {
-  const behaviors = [
-    "endpoint-independent",
-    "address-dependent",
-    "address-and-port-dependent",
-  ] as const;
-  const combinations = behaviors.flatMap((mapping) =>
-    behaviors.map((filtering) => ({ name: `${mapping} ${filtering}`, mapping, filtering }))
-  );
-  await using lab = await Lab.start({
-    hosts: {
-      server: { addresses: ["203.0.113.10", "203.0.113.11"] },
-      ...Object.fromEntries(
-        combinations.map(({ name, mapping, filtering }) => [name, {
-          behind: nat({ mapping, filtering, allocation: { kind: "random" } }),
-        }]),
-      ),
-    },
-  });
-  await serveCoturn(lab.host("server"));
-  await Promise.all(combinations.map(async ({ name, mapping, filtering }) => {
-    const seen = await discover(lab.host(name), lab.host("server"));
-    assertEquals(seen, [
-      `${COTURN_NAMES[mapping]} Mapping`,
-      `${COTURN_NAMES[filtering]} Filtering`,
-    ]);
-  }));
-}, { programs: ["turnserver", "turnutils_natdiscovery"] });
+labTest(
+  "coturn's natdiscovery identifies all nine combinations of mapping and filtering",
+  async () => {
+    const behaviors = [
+      "endpoint-independent",
+      "address-dependent",
+      "address-and-port-dependent",
+    ] as const;
+    const combinations = behaviors.flatMap((mapping) =>
+      behaviors.map((filtering) => ({ name: `${mapping} ${filtering}`, mapping, filtering }))
+    );
+    await using lab = await Lab.start({
+      hosts: {
+        server: { addresses: ["203.0.113.10", "203.0.113.11"] },
+        ...Object.fromEntries(
+          combinations.map(({ name, mapping, filtering }) => [name, {
+            behind: nat({ mapping, filtering, allocation: { kind: "random" } }),
+          }]),
+        ),
+      },
+    });
+    await serveCoturn(lab.host("server"));
+    await Promise.all(combinations.map(async ({ name, mapping, filtering }) => {
+      const seen = await discover(lab.host(name), lab.host("server"));
+      assertEquals(seen, [
+        `${COTURN_NAMES[mapping]} Mapping`,
+        `${COTURN_NAMES[filtering]} Filtering`,
+      ]);
+    }));
+  },
+  { programs: ["turnserver", "turnutils_natdiscovery"] },
+);
 
-labTest("vovida's stun client sees a NAT that does not hairpin, and offset ports", async () => {
+labTest("vovida's stun client detects missing hairpinning and offset ports", async () => {
   await using lab = await Lab.start({
     hosts: {
       server: { addresses: ["203.0.113.10", "203.0.113.11"] },
@@ -102,31 +106,31 @@ labTest("vovida's stun client sees a NAT that does not hairpin, and offset ports
   assertEquals(await primary(lab.host("a"), lab.host("server")), expected);
 }, { programs: ["stund", "stun"] });
 
-/** What natdiscovery says about a host's mapping and filtering. */
+/** The mapping and filtering that natdiscovery reports for a host. */
 async function discover(host: LabHost, server: LabHost): Promise<string[]> {
   const args = ["-m", "-f", "-L", host.ip, server.ip];
   const { stdout } = await host.output("turnutils_natdiscovery", args);
   return [...stdout.matchAll(/^NAT with (.*)!$/gm)].map(([, verdict]) => verdict!);
 }
 
-/** Serves STUN on all addresses of a host, as RFC 5780 wants it where there are two. */
+/** Serves STUN on all addresses of a host; with two of them, by RFC 5780. */
 async function serveCoturn(host: LabHost): Promise<void> {
   const listeners = host.ips.flatMap((ip) => ["-L", ip]);
   const quiet = ["-n", "-S", "-z", "--no-cli", "--no-tls", "--no-dtls", "--log-file", "stdout"];
   const ports = ["-p", "3478", "--alt-listening-port", "3479", "--pidfile", "/dev/null"];
   await host.serve("turnserver", [...quiet, ...ports, ...listeners], {
-    ready: /Total General servers/, // what it says last of all
-    stderr: "null", // it complains that there is no SCTP
+    ready: /Total General servers/, // the last line before it is ready
+    stderr: "null", // warnings that there is no SCTP
   });
 }
 
-/** What vovida's client says about a host. */
+/** What vovida's client reports for a host. */
 async function primary(host: LabHost, server: LabHost): Promise<string | undefined> {
   const { stdout } = await host.output("stun", [server.ip]);
   return /^Primary: (.*?)\s*$/m.exec(stdout)?.[1];
 }
 
-/** Says nothing when it is ready; its client asks often enough. */
+/** It does not report when it is ready, but its client retransmits often enough. */
 function serveVovida(host: LabHost): void {
   const [first, second] = host.ips as [string, string];
   const args = ["-h", first, "-a", second, "-p", "3478", "-o", "3479"];

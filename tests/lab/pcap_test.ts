@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { concat, toHex } from "../../lib/base/bytes.ts";
 import { pcapHeader, pcapRecord, readCapture } from "../../lab/kernel/pcap.ts";
 
-Deno.test("a capture is a header of 24 bytes and packets with seconds, nanoseconds and lengths", () => {
+Deno.test("a capture has a header of 24 bytes, and packets with seconds, nanoseconds and lengths", () => {
   const capture = concat(pcapHeader(), pcapRecord(Uint8Array.of(0x45, 0xaa), 1_700_000_000_250));
   assertEquals(
     toHex(capture),
@@ -11,7 +11,7 @@ Deno.test("a capture is a header of 24 bytes and packets with seconds, nanosecon
   );
 });
 
-Deno.test("readCapture() reads the packets that were written, and no torn one at the end", () => {
+Deno.test("readCapture() reads the packets that were written, but not a truncated one at the end", () => {
   const [first, second] = [Uint8Array.of(0x45, 0xaa), Uint8Array.of(0x46)];
   const capture = concat(
     pcapHeader(),

@@ -1,5 +1,5 @@
 /**
- * Peers between real kernels; the lab runs of peers/suite.ts in small.
+ * Peers on real kernels, behind NATs: a short version of the suites `peers`, `transfer` and `outages`.
  *
  * @module
  */
@@ -7,17 +7,74 @@
 import { assert, assertEquals } from "@std/assert";
 import { labTest } from "./lab_test_case.ts";
 import { OUTAGES, runOutage } from "../../lab/scenarios/peers/outages.ts";
+import {
+  BROKER_URL,
+  PeerLab,
+  RENDEZVOUS_URL,
+  TURN_URL,
+} from "../../lab/scenarios/peers/peer_lab.ts";
 import { runTransfer } from "../../lab/scenarios/peers/transfer.ts";
 
 const NEEDS = { programs: ["ip", "mosquitto", "turnserver"] };
+const options = { turn: [TURN_URL] };
 
-labTest("a file arrives whole though both NATs forget everything on its way", async () => {
+labTest(
+  "peers behind NATs connect directly, by way of a rendezvous server or an MQTT broker",
+  async () => {
+    await using lab = await PeerLab.start({ internet: { rttMs: 20 } });
+    for (const url of [RENDEZVOUS_URL, BROKER_URL]) {
+      const result = await lab.connectKinds(["portRestricted", "addressRestricted"], {
+        options: { ...options, signaling: [url] },
+      });
+      assert(result.outcome === "connected", JSON.stringify(result));
+      assertEquals(result.relayed, false);
+    }
+  },
+  NEEDS,
+);
+
+labTest("a relay connects peers that hole punching cannot connect", async () => {
+  await using lab = await PeerLab.start({ internet: { rttMs: 20 } });
+  const result = await lab.connectKinds(["random", "random"], { options });
+  assert(result.outcome === "connected", JSON.stringify(result));
+  assertEquals([result.relayed, result.kind], [true, "relay"]);
+  const without = await lab.connectKinds(["random", "random"]);
+  assert(without.outcome === "failed", JSON.stringify(without));
+  assertEquals(without.error, "UnreachableError");
+}, NEEDS);
+
+labTest(
+  "a relayed connection moves to a direct path without losing data",
+  async () => {
+    await using lab = await PeerLab.start({ internet: { rttMs: 20 } });
+    // Everything that the punch sends is dropped at first, so that only the relay works for a while.
+    const gate = ["a", "b"].map((name) => lab.lab.host(name));
+    for (const host of gate) {
+      await host.output("nft", [`table inet gate {
+      chain output {
+        type filter hook output priority 0; policy accept;
+        ip daddr 198.51.100.0/24 drop
+      }
+    }`]);
+    }
+    setTimeout(() => {
+      for (const host of gate) host.output("nft", ["delete table inet gate"]);
+    }, 4500);
+    const result = await lab.connect(["a", "b"], { options, waitForDirectMs: 20_000 });
+    assert(result.outcome === "connected", JSON.stringify(result));
+    assertEquals(result.relayed, true);
+    assert(result.directMs !== null, "the connection stayed on the relay");
+  },
+  NEEDS,
+);
+
+labTest("a file arrives intact although both NATs forget the connection meanwhile", async () => {
   const { isWhole, newPaths } = await runTransfer({ megabytes: 64, cuts: 1 });
   assertEquals({ isWhole, newPaths }, { isWhole: true, newPaths: 1 });
 }, NEEDS);
 
 labTest(
-  "a side that is killed is missed at once, and told apart when it is started again",
+  "a killed peer is noticed at once, and recognised as a new run when it restarts",
   async () => {
     const result = await runOutage(OUTAGES.listenerKilled);
     assert(result.passed, JSON.stringify(result));
@@ -25,7 +82,7 @@ labTest(
   NEEDS,
 );
 
-labTest("a connection goes on after NATs forgot it, and from another address", async () => {
+labTest("a connection survives NATs that forget it, and a change of address", async () => {
   const results = await Promise.all([OUTAGES.bothForget, OUTAGES.addressChanged].map(runOutage));
   for (const result of results) assert(result.passed, JSON.stringify(result));
 }, NEEDS);

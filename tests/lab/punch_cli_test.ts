@@ -1,5 +1,5 @@
 /**
- * The `punch` command on real kernels, behind NATs: what goes in on one side comes out on the other.
+ * The `punch` command on real kernels, behind NATs: what is written on one side arrives at the other.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { labTest } from "./lab_test_case.ts";
 import { nat } from "../../lab/kernel/topology.ts";
 
 labTest(
-  "two runs of `punch` behind NATs are one connection, each direction to its own end",
+  "two runs of `punch` behind NATs become one connection, and each direction ends by itself",
   async () => {
     await using lab = await startLab();
     const sent = crypto.getRandomValues(new Uint8Array(60_000));
@@ -57,7 +57,7 @@ labTest(
   },
 );
 
-labTest("`punch` says why it cannot, and nobody is there to meet", async () => {
+labTest("`punch` says why it cannot connect, and when no peer comes", async () => {
   await using lab = await startLab();
   await lab.nat("a/nat").setBehavior("symmetric");
   await lab.nat("b/nat").setBehavior("symmetric");
@@ -95,7 +95,7 @@ interface PunchOutcome {
   readonly stderr: string;
 }
 
-/** Runs the command with `--json`, unless told otherwise, and feeds it. */
+/** Runs the command, by default with `--json`, and writes the input to it. */
 async function punch(
   host: LabHost,
   room: string,
@@ -111,7 +111,7 @@ async function punch(
     stdout: "piped",
     stderr: "piped",
   });
-  const feeding = ReadableStream.from(input).pipeTo(child.stdin).catch(() => {}); // it may not read
+  const feeding = ReadableStream.from(input).pipeTo(child.stdin).catch(() => {}); // the command may not read it
   const { code, stdout, stderr } = await child.output();
   await feeding;
   return { code, stdout, stderr: new TextDecoder().decode(stderr) };

@@ -1,6 +1,6 @@
 /**
- * Why the earlier side of two is connected after one and a half round trips, where its SYN came too early: what went
- * over the wire.
+ * Why the earlier of two sides connects after one and a half round trips if its SYN arrives too early: the packets
+ * on the wire.
  *
  * ```text
  * one-way delay d        earlier side                       later side
@@ -11,9 +11,9 @@
  * 3 d                    connected  ◀───────────────────────────────────┘ ACK
  * ```
  *
- * To be connected is to know that a SYN of one's own was acknowledged. The earlier side's first one that gets through
- * leaves at d, when it hears of the later side at last, or by chance between -d and 0: redialling every d would bring
- * that about, at the price of some hundred SYNs for each wait.
+ * A side is connected once it knows that one of its SYNs was acknowledged. The earlier side's first SYN that gets through
+ * leaves at d, when it first hears from the later side, or by chance between -d and 0. Redialling every d would achieve
+ * that, but would cost some hundred SYNs for each wait.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { Lab } from "../../lab/kernel/lab.ts";
 import { labTest } from "./lab_test_case.ts";
-import { parsePacket } from "../../lab/kernel/packet.ts";
+import { parsePacket } from "../../lab/kernel/ip_packet.ts";
 import { readCapture } from "../../lab/kernel/pcap.ts";
 import { NAT_KINDS, reportOf } from "../../lab/scenarios/punches/nat_kinds.ts";
 import { SERVER_IPS, SERVERS } from "../../lab/scenarios/punches/punch_lab.ts";
@@ -32,7 +32,7 @@ import { nat } from "../../lab/kernel/topology.ts";
 import { STUN_SERVERS } from "../../lab/scenarios/verdicts/stun_servers.ts";
 
 labTest(
-  "the earlier side's kernel waits for the last ACK, a one-way delay after the later side's",
+  "the earlier side waits for the last ACK, half a round trip longer than the later side",
   async () => {
     const path = await Deno.makeTempFile({ suffix: ".pcap" });
     try {
@@ -45,7 +45,7 @@ labTest(
         },
         internet: { rttMs: 2 * DELAY_MS },
       });
-      await STUN_SERVERS.ours(lab.host("servers"));
+      await STUN_SERVERS.punchline(lab.host("servers"));
       const [earlier, later] = [lab.host("earlier"), lab.host("later")];
       const programs = [earlier, later].map((host) => new PunchProgram(host));
       const report = reportOf(NAT_KINDS.portRestricted);
@@ -80,11 +80,11 @@ interface Segment {
   readonly timeMs: number;
   readonly source: TransportAddress;
   readonly destination: TransportAddress;
-  /** As tcpdump writes them. */
+  /** Flags as tcpdump prints them. */
   readonly flags: "S" | "SA" | "A" | "other";
 }
 
-/** Those between the two, without their talk with servers. */
+/** The packets between the two, without those to and from servers. */
 function readSegments(capture: Uint8Array): Segment[] {
   return readCapture(capture).flatMap(({ timeMs, packet }) => {
     const parsed = parsePacket(packet);
@@ -97,5 +97,5 @@ function readSegments(capture: Uint8Array): Segment[] {
   });
 }
 
-/** Long enough that nothing else matters beside it. */
+/** Long enough to dominate all other delays. */
 const DELAY_MS = 100;

@@ -1,5 +1,5 @@
 /**
- * Punches between real kernels; the lab runs of punches/suites.ts in small.
+ * Punches between real kernels: a short version of the suites of punches/suites.ts.
  *
  * @module
  */
@@ -29,7 +29,7 @@ labTest(
   },
 );
 
-labTest("two NATs that reset, and close the hole with it, are passed at any skew", async () => {
+labTest("punches succeed at any skew between two NATs whose resets close the mapping", async () => {
   await using lab = await PunchLab.start({ rttMs: 50 });
   for (const skewMs of [0, 10, 60, 300]) {
     const runs = await lab.run(["closing", "closing"], { runs: 4, atOnce: 4, skewMs });
@@ -43,24 +43,30 @@ labTest("two NATs that reset, and close the hole with it, are passed at any skew
 });
 
 labTest(
-  "two NATs with random ports are refused on both sides, without a spray",
+  "punches between two NATs with random ports are refused on both sides, without a birthday punch",
   async () => {
     await using lab = await PunchLab.start({ rttMs: 50 });
     const [run] = await lab.run(["random", "random"], { runs: 1 });
     assertEquals(run!.kind, "refused");
-    assert(run!.syns < 32, `${run!.syns} SYNs; to learn both NATs takes some 16, a spray hundreds`);
+    assert(
+      run!.syns < 32,
+      `${run!.syns} SYNs; testing both NATs takes some 16, a birthday punch hundreds`,
+    );
   },
 );
 
-labTest("two on one LAN meet there, and two homes under one carrier within it", async () => {
-  const scenes = NEAR_SCENES.filter(({ isolated }) => !isolated);
-  const rows = await runNearPunches(() => {}, { runs: 1, scenes });
-  const failed = rows.filter(({ measured }) => measured.connected < measured.runs);
-  assertEquals(failed.map(({ setting, measured }) => [setting, measured.notes]), []);
-});
+labTest(
+  "hosts on one LAN connect within it, and homes behind one carrier within its network",
+  async () => {
+    const scenes = NEAR_SCENES.filter(({ isolated }) => !isolated);
+    const rows = await runNearPunches(() => {}, { runs: 1, scenes });
+    const failed = rows.filter(({ measured }) => measured.connected < measured.runs);
+    assertEquals(failed.map(({ setting, measured }) => [setting, measured.notes]), []);
+  },
+);
 
 labTest(
-  "two firewalls are passed over IPv6 by hosts that may not list their interfaces",
+  "hosts that may not list their interfaces punch through two firewalls over IPv6",
   async () => {
     const home = () => nat("symmetric");
     await using lab = await Lab.start({
@@ -74,7 +80,7 @@ labTest(
     });
     const servers = lab.host("servers");
     const ipv6 = servers.ips.at(-1)!;
-    await STUN_SERVERS.ours(servers);
+    await STUN_SERVERS.punchline(servers);
     const cli = new URL("../../cli.ts", import.meta.url);
     const args = denoArgs(cli, ["serve", "--address", ipv6, "--json"]);
     await servers.serve(Deno.execPath(), args, { ready: /listening/ });
@@ -89,7 +95,7 @@ labTest(
   },
 );
 
-/** Programs end when their punches have, so that a timer left behind would show: the lab waits for them. */
+/** The lab waits for its programs, which end with their punches: so a timer left behind would show. */
 const AN_HOUR_MS = 3_600_000;
 
 const METHODS: readonly {

@@ -1,13 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
 import { seededRandom } from "../../lab/model/random.ts";
 
-Deno.test("seededRandom() repeats itself for a seed and differs for another", () => {
+Deno.test("seededRandom() repeats for the same seed and differs for another", () => {
   const first = (seed: number) => Array.from({ length: 5 }, seededRandom(seed));
   assertEquals(first(1), first(1));
   assert(first(1).every((value, index) => value !== first(2)[index]));
 });
 
-Deno.test("seededRandom() is spread evenly from 0 to 1", () => {
+Deno.test("seededRandom() is uniform from 0 to 1", () => {
   const counts = new Array<number>(10).fill(0);
   const random = seededRandom(7);
   for (let i = 0; i < 10_000; i++) counts[Math.floor(random() * 10)]!++;

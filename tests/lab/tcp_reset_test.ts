@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { buildReset } from "../../lab/kernel/tcp_reset.ts";
 
-/** SYNs to a closed port of a Linux host, and the RSTs that it answered with. */
+/** SYNs to a closed port of a Linux host, and its RSTs. */
 const IPV4_SYN = "4500003cdcf340003f060a5ec6336401c63364029cbf0009a0f55d4d00000000" +
   "a002faf071eb0000020405b40402080af857f352000000000103030a";
 const IPV4_RST = "450000280000400040" +
@@ -23,7 +23,7 @@ Deno.test("buildReset() answers an IPv6 SYN as Linux does, but without a flow la
   assertEquals(buildReset(hex(IPV6_SYN)), expected);
 });
 
-Deno.test("buildReset() refuses what is no TCP segment", () => {
+Deno.test("buildReset() rejects bytes that are not a TCP segment", () => {
   assertThrows(() => buildReset(hex(IPV4_SYN).subarray(0, 30)), TypeError);
 });
 

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { INTERNET, nat, planTopology } from "../../lab/kernel/topology.ts";
 
-Deno.test("planTopology() names NATs after the first host behind them, and those above after those", () => {
+Deno.test("planTopology() names NATs after the first host or NAT behind them", () => {
   const home = nat("portRestricted", { behind: nat("symmetric") });
   const plan = planTopology({ hosts: { server: {}, a: { behind: home }, b: { behind: home } } });
   assertEquals(plan.nats.map(({ name, segment }) => [name, segment]), [
@@ -15,7 +15,7 @@ Deno.test("planTopology() names NATs after the first host behind them, and those
   ]);
 });
 
-Deno.test("planTopology() gives addresses by its plan: public, carrier, homes", () => {
+Deno.test("planTopology() assigns public, carrier and home addresses", () => {
   const home = nat("portRestricted", { behind: nat("symmetric") });
   const plan = planTopology({
     hosts: { server: {}, a: { behind: home }, b: { behind: home }, c: { behind: nat("fullCone") } },
@@ -34,7 +34,7 @@ Deno.test("planTopology() gives addresses by its plan: public, carrier, homes", 
   ]);
 });
 
-Deno.test("planTopology() keeps addresses, LANs and names that are given", () => {
+Deno.test("planTopology() keeps the addresses, LANs and names of the topology", () => {
   const plan = planTopology({
     hosts: {
       server: { addresses: ["203.0.113.10", "203.0.113.11", "2001:db8::1"] },
@@ -51,14 +51,14 @@ Deno.test("planTopology() keeps addresses, LANs and names that are given", () =>
   assertEquals([plan.hosts[1]!.ipv4, plan.hosts[2]!.ipv4], [["192.168.1.2"], ["192.168.1.2"]]);
 });
 
-Deno.test("planTopology() gives hosts behind a firewall addresses from outside it", () => {
+Deno.test("planTopology() assigns public addresses to hosts behind a firewall", () => {
   const plan = planTopology({ hosts: { server: {}, a: { behind: nat("firewall") } } });
   assertEquals(plan.hosts[1]!.ipv4, ["203.0.113.102"]);
   assertEquals(plan.hosts[1]!.gateway, undefined);
   assertEquals(plan.nats[0]!.externalIps, []);
 });
 
-Deno.test("planTopology() gives every host a global IPv6 address if asked to", () => {
+Deno.test("planTopology() assigns a global IPv6 address to every host with `ipv6`", () => {
   const home = nat("fullCone");
   const plan = planTopology({
     hosts: { server: {}, a: { behind: home }, b: { behind: home } },
@@ -80,7 +80,7 @@ Deno.test("planTopology() fills in links and halves the round trip across the in
   assertEquals(plan.hosts[0]!.link, { delayMs: 5, jitterMs: 0, loss: { up: 0.1, down: 0 } });
 });
 
-Deno.test("planTopology() refuses a name that is taken", () => {
+Deno.test("planTopology() rejects a name that is taken", () => {
   const twice = {
     a: { behind: nat("fullCone", { name: "n" }) },
     b: { behind: nat("fullCone", { name: "n" }) },

@@ -1,5 +1,5 @@
 /**
- * NAT tests behind NATs of every kind, with real servers; the lab runs of verdicts/suites.ts in small.
+ * NAT tests behind NATs of every kind, with real servers: a short version of the suites of verdicts/suites.ts.
  *
  * @module
  */
@@ -17,7 +17,7 @@ for (const alternateKnown of [false, true]) {
     async () => {
       const cells = await runMatrix({
         combinations: combinations([{ kind: "random" }]),
-        servers: ["ours", "coturn", "vovida"],
+        servers: ["punchline", "coturn", "vovida"],
         runs: 1,
         internet: { rttMs: 50 },
         alternateKnown,
@@ -29,10 +29,10 @@ for (const alternateKnown of [false, true]) {
   );
 }
 
-labTest("no verdict is wrong where packets are lost, late and out of order", async () => {
+labTest("no verdict is wrong if packets are lost, late and out of order", async () => {
   const cells = await runMatrix({
     combinations: combinations([{ kind: "sequential", delta: 1 }]),
-    servers: ["ours"],
+    servers: ["punchline"],
     runs: 2,
     internet: { rttMs: 50, jitterMs: 10, loss: 0.05 },
     alternateKnown: false,
@@ -43,7 +43,7 @@ labTest("no verdict is wrong where packets are lost, late and out of order", asy
   assertEquals(wrong.map(({ nat, notes }) => [nat, notes]), []);
 });
 
-labTest("no verdict is wrong with bad servers, outages and long ways", async () => {
+labTest("no verdict is wrong with bad servers, outages and long round trips", async () => {
   const results = await runAdverse(() => {}, [ADVERSE_NATS[1]!]);
   const wrong = results.filter(({ judgement }) => judgement === "wrong");
   assertEquals(wrong, []);
@@ -51,7 +51,7 @@ labTest("no verdict is wrong with bad servers, outages and long ways", async () 
   assertEquals(honest.filter(({ judgement }) => judgement !== "right"), []);
 });
 
-Deno.test("the judge of the lab tells right from wrong and from unknown", () => {
+Deno.test("judge() distinguishes right, wrong and unknown verdicts", () => {
   const [combination] = combinations([{ kind: "sequential", delta: 2 }]);
   const verdict = (behavior: "endpoint-independent" | "address-dependent" | "unknown") => ({
     behavior,

@@ -2,17 +2,17 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { classifyAllocation, isPattern } from "../../lib/nat/allocation.ts";
 import type { PortSample } from "../../lib/nat/probe.ts";
-import type { PortAllocation } from "../../lab/model/nat_behavior.ts";
+import type { NatAllocation } from "../../lab/model/nat_behavior.ts";
 import { PortAllocator } from "../../lab/model/port_allocator.ts";
 import { seededRandom } from "../../lab/model/random.ts";
 
 /** Four neighbouring local ports and two others, as a test has them. */
 const LOCAL_PORTS = [20001, 20002, 20003, 20004, 40500, 50120];
 
-/** The same cases in every run: chance makes patterns, once in some ten thousand bursts. */
+/** Fixed, so that every run has the same cases: chance produces a pattern once in some ten thousand bursts. */
 const SEED = 4787;
 
-/** P2PD's five delta types, by its names: what a NAT makes of the ports, and what is found. */
+/** P2PD's five delta types by its names: the external ports, and the expected verdict. */
 const DELTA_TYPES = {
   equal: { external: LOCAL_PORTS, found: ["preserving", 0, false] },
   preserving: { external: LOCAL_PORTS.map((port) => port + 77), found: ["offset", 77, false] },
@@ -37,7 +37,7 @@ const CASES: readonly [string, (number | null)[], string, number | null][] = [
   ["steps downwards", [9010, 9007, 9004, 9001, 8998, 8995], "sequential", -3],
   ["a step of 2", [9000, 9002, 9004, 9006, 9008, 9010], "sequential", 2],
   [
-    "one mapping of somebody else in between",
+    "steps with one of another host's mappings in between",
     [9000, 9001, 9003, 9004, 9005, 9006],
     "sequential",
     1,
@@ -62,7 +62,7 @@ for (const [name, external, kind, delta] of CASES) {
   });
 }
 
-Deno.test("classifyAllocation() tells nothing of neighbouring ports alone but that they are kept", () => {
+Deno.test("classifyAllocation() detects only preserved ports from consecutive local ports alone", () => {
   const ports = [20001, 20002, 20003, 20004, 20005, 20006];
   const found = (externals: number[]) =>
     classifyAllocation(ports.map((localPort, i) => ({ localPort, externalPort: externals[i]! })))
@@ -71,13 +71,13 @@ Deno.test("classifyAllocation() tells nothing of neighbouring ports alone but th
   assertEquals(found(ports.map((port) => port + 5)), "unknown");
 });
 
-Deno.test("classifyAllocation() gives the range of ports that do not follow the local ones", () => {
+Deno.test("classifyAllocation() reports the range of ports that do not follow the local ones", () => {
   assertEquals(classifyAllocation(samples([3, 9, 4, 8, 1, 7])).allocation.range, [1, 9]);
   assertEquals(classifyAllocation(samples(LOCAL_PORTS)).allocation.range, null);
   assertEquals(classifyAllocation([]).allocation.range, null);
 });
 
-Deno.test("classifyAllocation() sees parity and contiguity, and says unknown where it does not", () => {
+Deno.test("classifyAllocation() detects parity and contiguity, or reports them as unknown", () => {
   const { details } = classifyAllocation(samples([101, 102, 103, 104, 600, 700]));
   assertEquals([details.preservesParity, details.preservesContiguity], [true, true]);
   const odd = classifyAllocation(samples([102, 103, 104, 105, 601, 701])).details;
@@ -86,18 +86,18 @@ Deno.test("classifyAllocation() sees parity and contiguity, and says unknown whe
   assertEquals([few.preservesParity, few.preservesContiguity], ["unknown", "unknown"]);
 });
 
-const allocations: fc.Arbitrary<PortAllocation> = fc.oneof(
-  fc.constant<PortAllocation>({ kind: "preserving" }),
-  fc.integer({ min: 1, max: 3000 }).map((delta): PortAllocation => ({ kind: "offset", delta })),
-  fc.constantFrom(1, 2, 3, -1, -2, -3).map((delta): PortAllocation => ({
+const allocations: fc.Arbitrary<NatAllocation> = fc.oneof(
+  fc.constant<NatAllocation>({ kind: "preserving" }),
+  fc.integer({ min: 1, max: 3000 }).map((delta): NatAllocation => ({ kind: "offset", delta })),
+  fc.constantFrom(1, 2, 3, -1, -2, -3).map((delta): NatAllocation => ({
     kind: "sequential",
     delta,
   })),
-  fc.constantFrom(1, 2, 3, -1, 5).map((delta): PortAllocation => ({ kind: "dependent", delta })),
-  fc.constant<PortAllocation>({ kind: "random" }),
+  fc.constantFrom(1, 2, 3, -1, 5).map((delta): NatAllocation => ({ kind: "dependent", delta })),
+  fc.constant<NatAllocation>({ kind: "random" }),
 );
 
-Deno.test("classifyAllocation() is right behind every NAT on a quiet path", () => {
+Deno.test("classifyAllocation() is right about every NAT on an undisturbed path", () => {
   fc.assert(
     fc.property(allocations, fc.integer(), (allocation, seed) => {
       const { allocation: found } = classifyAllocation(burstThrough(allocation, seed, {}));
@@ -107,7 +107,7 @@ Deno.test("classifyAllocation() is right behind every NAT on a quiet path", () =
   );
 });
 
-Deno.test("classifyAllocation() never claims a wrong pattern or delta, whatever the path does", () => {
+Deno.test("classifyAllocation() never claims a wrong pattern or delta on a disturbed path", () => {
   const path = fc.record({
     lost: fc.uniqueArray(fc.nat(5), { maxLength: 3 }),
     swapped: fc.option(fc.nat(4), { nil: undefined }),
@@ -123,7 +123,7 @@ Deno.test("classifyAllocation() never claims a wrong pattern or delta, whatever 
   );
 });
 
-Deno.test("classifyAllocation() says random only of what is, however many answers are missing", () => {
+Deno.test("classifyAllocation() calls only random ports random, however many answers are missing", () => {
   const path = fc.record({ lost: fc.uniqueArray(fc.nat(5), { maxLength: 5 }) });
   fc.assert(
     fc.property(allocations, fc.integer(), path, (allocation, seed, path) => {
@@ -134,9 +134,9 @@ Deno.test("classifyAllocation() says random only of what is, however many answer
   );
 });
 
-/** What a NAT makes of a burst: answers lost by index, two packets swapped, others' mappings before some. */
+/** A burst through a model NAT: answers lost by index, two packets swapped, other hosts' mappings before some. */
 function burstThrough(
-  allocation: PortAllocation,
+  allocation: NatAllocation,
   seed: number,
   path: { lost?: number[]; swapped?: number; crossTraffic?: number[] },
 ): PortSample[] {
@@ -166,11 +166,11 @@ function burstThrough(
   return samples(external.map((port, index) => path.lost?.includes(index) ? null : port));
 }
 
-function kindOf({ kind }: PortAllocation): string {
+function kindOf({ kind }: NatAllocation): string {
   return kind === "dependent" ? "sequential" : kind;
 }
 
-function deltaOf(allocation: PortAllocation): number | null {
+function deltaOf(allocation: NatAllocation): number | null {
   if (allocation.kind === "random") return null;
   return "delta" in allocation ? allocation.delta : 0;
 }

@@ -1,12 +1,12 @@
 /**
- * Reports for the tests of what is made of them.
+ * Reports for tests of verdicts and of the command line.
  *
  * @module
  */
 
 import { type Behavior, type FamilyReport, rfc3489Name } from "../../lib/nat/behavior.ts";
 
-/** A report behind a NAT that keeps ports, unless told otherwise. */
+/** The report of a host behind a NAT that preserves ports, except for the changes. */
 export function familyReport(
   mapping: Behavior,
   filtering: Behavior,
@@ -43,7 +43,7 @@ export function familyReport(
   };
 }
 
-/** One that nobody answered. */
+/** The report of a test that received no answer. */
 export function silentReport(): FamilyReport {
   return familyReport("unknown", "unknown", { reachable: false, server: null, external: null });
 }

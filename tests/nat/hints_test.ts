@@ -20,12 +20,12 @@ for (const [local, external, expected] of CASES) {
   });
 }
 
-Deno.test("addressHints() says everything once", () => {
+Deno.test("addressHints() does not repeat a hint", () => {
   const addresses = { local: "100.64.3.4:5000", external: "100.64.3.4:5000" };
   assertEquals(addressHints([addresses, addresses], ["64:ff9b::/96", "64:ff9b::/96"]).length, 3);
 });
 
-Deno.test("nat64Prefixes() takes the well-known IPv4 addresses off", () => {
+Deno.test("nat64Prefixes() removes the well-known IPv4 addresses", () => {
   const found = ["64:ff9b::c000:aa", "64:ff9b::c000:ab", "2001:db8:1:2:3:4:c000:aa", "2001:db8::1"];
   assertEquals(nat64Prefixes(found), [
     "64:ff9b::/96",

@@ -1,5 +1,5 @@
 /**
- * A STUN server with two addresses that is wrong in ways of one's choice; over UDP only.
+ * A STUN server with two addresses that misbehaves in chosen ways. UDP only.
  *
  * @module
  */
@@ -9,18 +9,18 @@ import { sameTransportAddress, type TransportAddress } from "../../lib/net/addre
 import type { Network, UdpSocket } from "../../lib/net/network.ts";
 import { BINDING, decodeMessage, encodeMessage, getAttribute } from "../../lib/stun/message.ts";
 
-/** What it does wrong; what is left out it does right. */
+/** How the server misbehaves. What is not named here it does correctly. */
 export interface Lies {
-  /** What it names as OTHER-ADDRESS; `undefined` for nothing. */
+  /** The OTHER-ADDRESS that it reports; `undefined` for none. */
   readonly other?: (honest: TransportAddress, index: number) => TransportAddress | undefined;
-  /** What it claims to see. */
+  /** The mapped address that it reports. */
   readonly mapped?: (from: TransportAddress, index: number) => TransportAddress;
-  /** What becomes of CHANGE-REQUEST. */
+  /** How it treats CHANGE-REQUEST. */
   readonly change?: "ignored" | "dropped" | "refused";
-  /** Answers to where the request came from, whatever it asks. */
+  /** Always answers to the source of the request. */
   readonly ignoresResponsePort?: boolean;
   /** Answers with this instead of STUN. */
-  readonly noise?: string;
+  readonly nonStun?: string;
   /** Answers everything with this error. */
   readonly errorCode?: number;
 }
@@ -58,8 +58,8 @@ export async function serveLies(
     local: TransportAddress,
     index: number,
   ): { data: Uint8Array; from: TransportAddress; to: TransportAddress } | undefined {
-    if (lies.noise !== undefined) {
-      return { data: new TextEncoder().encode(lies.noise), from: local, to: from };
+    if (lies.nonStun !== undefined) {
+      return { data: new TextEncoder().encode(lies.nonStun), from: local, to: from };
     }
     const request = decodeMessage(data);
     const { transactionId } = request;

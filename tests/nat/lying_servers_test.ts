@@ -11,9 +11,9 @@ import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { type Combination, judge, nameOf } from "../../lab/scenarios/verdicts/combinations.ts";
 import type { Packet } from "../simnet/packet.ts";
-import { destinationIp } from "../simnet/packet.ts";
+import { destinationIp } from "../../lab/model/nat_packet.ts";
 import { type Lies, serveLies } from "./lying_server.ts";
-import { PRIMARY, SERVER_IPS, withScene, type World } from "./nat_simulation.ts";
+import { PRIMARY, type RunningNatScene, SERVER_IPS, withScene } from "../scenes/nat_scene.ts";
 
 const NATS: readonly Combination[] = [
   NAT_BEHAVIORS.fullCone,
@@ -24,36 +24,36 @@ const NATS: readonly Combination[] = [
 
 const ELSEWHERE = ["203.0.113.60", "203.0.113.61"] as const;
 
-/** Every lie, and whether the truth can be told all the same by an honest server beside the liar. */
+/** Everything that a server may lie about. */
 const LIES: Readonly<Record<string, Lies>> = {
-  "names its own address with another port": {
+  "reports its own address with another port": {
     other: ({ port }) => ({ ip: SERVER_IPS[0], port }),
   },
-  "names another address with its own port": {
+  "reports another address with its own port": {
     other: ({ ip }) => ({ ip, port: 3478 }),
   },
-  "names a dead address": { other: ({ port }) => ({ ip: "203.0.113.250", port }) },
-  "names another honest server's address": {
+  "reports a dead address": { other: ({ port }) => ({ ip: "203.0.113.250", port }) },
+  "reports the address of another, honest server": {
     other: ({ port }) => ({ ip: ELSEWHERE[1], port }),
   },
-  "names a private address": { other: ({ port }) => ({ ip: "192.168.1.1", port }) },
-  "names a loopback address": { other: ({ port }) => ({ ip: "127.0.0.1", port }) },
-  "names port 0": { other: ({ ip }) => ({ ip, port: 0 }) },
-  "names an address of the other family": {
+  "reports a private address": { other: ({ port }) => ({ ip: "192.168.1.1", port }) },
+  "reports a loopback address": { other: ({ port }) => ({ ip: "127.0.0.1", port }) },
+  "reports port 0": { other: ({ ip }) => ({ ip, port: 0 }) },
+  "reports an address of the other family": {
     other: ({ port }) => ({ ip: "2001:db8::1", port }),
   },
-  "names a multicast address": { other: ({ port }) => ({ ip: "224.0.0.1", port }) },
-  "names another address each time": {
+  "reports a multicast address": { other: ({ port }) => ({ ip: "224.0.0.1", port }) },
+  "reports a different address each time": {
     other: ({ ip }, index) => ({ ip, port: 3479 + index }),
   },
-  "names no other address": { other: () => undefined },
-  "answers CHANGE-REQUEST from where it was asked": { change: "ignored" },
+  "reports no alternate address": { other: () => undefined },
+  "answers CHANGE-REQUEST from the address that was asked": { change: "ignored" },
   "does not answer CHANGE-REQUEST": { change: "dropped" },
   "refuses CHANGE-REQUEST": { change: "refused" },
-  "claims to see the same address always": {
+  "reports one mapped address for every port": {
     mapped: () => ({ ip: "198.51.100.1", port: 4242 }),
   },
-  "claims to see any address": {
+  "reports arbitrary mapped addresses": {
     mapped: (_, index) => ({ ip: "198.51.100.1", port: 1024 + (index * 7919) % 60_000 }),
   },
 };
@@ -61,12 +61,12 @@ const LIES: Readonly<Record<string, Lies>> = {
 for (const [lie, lies] of Object.entries(LIES)) {
   for (const combination of NATS) {
     const nat = nameOf(combination);
-    Deno.test(`${nat}: a server that ${lie} gets a verdict that is right or unknown`, async () => {
+    Deno.test(`${nat}: a server that ${lie} leads to a verdict that is right or unknown`, async () => {
       const { udp } = await testWith(lies, combination, [PRIMARY]);
       assertNotWrong(combination, udp);
     });
 
-    Deno.test(`${nat}: a server that ${lie} does not spoil an honest one`, async () => {
+    Deno.test(`${nat}: a server that ${lie} does not spoil the verdict of an honest one`, async () => {
       for (const servers of [[PRIMARY, ELSEWHERE[0]], [ELSEWHERE[0], PRIMARY]]) {
         const { udp } = await testWith(lies, combination, servers);
         assertNotWrong(combination, udp);
@@ -76,36 +76,41 @@ for (const [lie, lies] of Object.entries(LIES)) {
   }
 }
 
-Deno.test("nothing is sent to addresses that a server has no business to name", async () => {
+Deno.test("nothing is sent to private, loopback or multicast addresses that a server reports", async () => {
   for (const ip of ["192.168.1.1", "127.0.0.1", "224.0.0.1", "0.0.0.0", "10.0.0.1", "100.64.0.1"]) {
     const lies: Lies = { other: ({ port }) => ({ ip, port }) };
     const { packets } = await testWith(lies, NAT_BEHAVIORS.portRestricted, [PRIMARY]);
     const destinations = new Set(packets.map(destinationIp));
-    assert(!destinations.has(ip), `${ip} was sent to`);
+    assert(!destinations.has(ip), `a packet was sent to ${ip}`);
   }
 });
 
-Deno.test("a server that claims to see the same address of two ports counts for nothing", async () => {
+Deno.test("a server that reports one mapped address for two ports is disregarded", async () => {
   const { udp } = await testWith(
-    LIES["claims to see the same address always"]!,
+    LIES["reports one mapped address for every port"]!,
     NAT_BEHAVIORS.symmetric,
     [PRIMARY],
   );
   assertEquals([udp.reachable, udp.mapping.behavior], [true, "unknown"]);
-  assertMatch(udp.details.servers.join(), /sees one local port at two places, or two at one/);
+  assertMatch(
+    udp.details.servers.join(),
+    /two external addresses for one local port, or one for two/,
+  );
 });
 
-for (const noise of ["HTTP/1.1 400 Bad Request\r\n\r\n", "\0", "\x01\x01\0\x08!\x12¤Btoo short"]) {
-  Deno.test(`a server that says ${JSON.stringify(noise)} is no STUN server`, async () => {
+const NON_STUN = ["HTTP/1.1 400 Bad Request\r\n\r\n", "\0", "\x01\x01\0\x08!\x12¤Btoo short"];
+
+for (const nonStun of NON_STUN) {
+  Deno.test(`a server that answers ${JSON.stringify(nonStun)} is not a STUN server`, async () => {
     const error = await assertRejects(
-      () => testWith({ noise }, NAT_BEHAVIORS.fullCone, [PRIMARY]),
+      () => testWith({ nonStun }, NAT_BEHAVIORS.fullCone, [PRIMARY]),
       MalformedMessageError,
     );
     assertEquals(error.message, `Cannot test NAT: ${PRIMARY} answers, but not with STUN`);
   });
 }
 
-Deno.test("no lifetime is told of a server that does not direct its answers", async () => {
+Deno.test("no lifetime is reported with a server that does not direct its answers", async () => {
   await withScene({ nat: { udpTimeoutMs: 20_000 } }, async ({ server, test }) => {
     using _liar = await serveLies(server.network, SERVER_IPS, { ignoresResponsePort: true });
     const { udp } = await test({ transports: ["udp"], lifetimeSeconds: 60 });
@@ -122,7 +127,7 @@ Deno.test("a server that answers with errors is reported with its code", async (
   assertEquals(error.code, 500);
 });
 
-Deno.test("a server that talks HTTP over TCP is no STUN server, if UDP is silent as well", async () => {
+Deno.test("a server that speaks HTTP over TCP and is silent over UDP is not a STUN server", async () => {
   await withScene({}, async ({ server, test }) => {
     using listener = await server.network.listenTcp({ ip: SERVER_IPS[0], port: 3478 });
     const serving = (async () => {
@@ -138,18 +143,18 @@ Deno.test("a server that talks HTTP over TCP is no STUN server, if UDP is silent
   });
 });
 
-Deno.test("a server that refuses connections and is silent over UDP is not there", async () => {
+Deno.test("a server that refuses connections and is silent over UDP does not exist", async () => {
   const error = await assertRejects(
     () => withScene({}, ({ test }) => test()),
     NoResponseError,
   );
   assertEquals(
     error.message,
-    `Cannot test NAT: no STUN server at ${PRIMARY}, where connections are refused`,
+    `Cannot test NAT: no STUN server at ${PRIMARY}: connection refused`,
   );
 });
 
-Deno.test("servers that the caller did not name are not blamed for a network that refuses", async () => {
+Deno.test("the default servers are not blamed for a network that refuses connections", async () => {
   await withScene({}, async ({ internet, test }) => {
     const { TWO_ADDRESS_SERVERS, ONE_ADDRESS_SERVERS } = await import("../../lib/nat/servers.ts");
     for (const name of [...TWO_ADDRESS_SERVERS, ...ONE_ADDRESS_SERVERS]) {
@@ -162,7 +167,7 @@ Deno.test("servers that the caller did not name are not blamed for a network tha
 
 for (const position of [0, 1]) {
   for (const dead of ["dead", "refuses TCP"]) {
-    Deno.test(`server ${position} of two that ${dead === "dead" ? "is dead" : dead} costs nothing but time`, async () => {
+    Deno.test(`server ${position} of two that ${dead === "dead" ? "is dead" : dead} costs only time`, async () => {
       const scene = { nat: NAT_BEHAVIORS.portRestricted };
       await withScene(scene, async ({ internet, server, test }) => {
         const host = internet.host("dead", dead === "dead" ? { fault: "silent" } : {});
@@ -185,7 +190,7 @@ for (const position of [0, 1]) {
   }
 }
 
-Deno.test("an address that cannot be routed does not end the test with the other server", async () => {
+Deno.test("an unroutable server does not end the test with the other server", async () => {
   await withScene({ host: { addresses: ["192.168.1.2"] } }, async ({ client, server, test }) => {
     await using _server = await serveStun({
       network: server.network,
@@ -218,7 +223,7 @@ async function testWith(
   nat: Combination,
   servers: string[],
 ): Promise<{ udp: FamilyReport; packets: Packet[] }> {
-  return await withScene({ nat }, async ({ internet, server, test }: World) => {
+  return await withScene({ nat }, async ({ internet, server, test }: RunningNatScene) => {
     const packets: Packet[] = [];
     internet.onPacket = ({ at, what, packet }) => {
       if (at === "client" && what === "sent") packets.push(packet);

@@ -6,7 +6,7 @@ import type { MappingSample } from "../../lib/nat/probe.ts";
 
 const OWN = "192.168.1.2:5000";
 
-/** What is sent where, and seen there; expected. */
+/** What each destination sees, and the expected behavior. */
 const CASES: readonly [string, Record<string, string>[], Behavior][] = [
   ["nothing", [], "unknown"],
   ["one server's view", [{ "A1:1": "X:9" }], "unknown"],
@@ -34,7 +34,7 @@ const CASES: readonly [string, Record<string, string>[], Behavior][] = [
     "address-and-port-dependent",
   ],
   [
-    "a liar among two that agree",
+    "two hosts that agree and one that is wrong",
     [{ "A1:1": "X:9" }, { "A2:1": "X:9" }, { "A3:1": "Z:1" }],
     "endpoint-independent",
   ],
@@ -48,7 +48,7 @@ const CASES: readonly [string, Record<string, string>[], Behavior][] = [
     [{ "A1:1": "X:9" }, { "A2:1": "X:9" }, { "A1:1": "X:8" }],
     "unknown",
   ],
-  // As retransmissions make them on paths that are slower than the first of those.
+  // Retransmissions on slow paths produce these.
   [
     "two answers of one destination, beside another that differs",
     [{ "A1:1": "X:9" }, { "A1:1": "X:9" }, { "A2:2": "X:8" }],
@@ -69,13 +69,13 @@ for (const [name, seen, behavior] of CASES) {
     assertGreater(verdict.evidence.length, 0);
   });
 
-  Deno.test(`classifyMapping() says the same of ${name} in the other order`, () => {
+  Deno.test(`classifyMapping() calls ${name} ${behavior} in reverse order too`, () => {
     const verdict = classifyMapping(seen.map(sample).reverse(), () => false);
     assertEquals(verdict.behavior, behavior);
   });
 }
 
-Deno.test("classifyMapping() finds no NAT where a server sees the own address", () => {
+Deno.test("classifyMapping() finds no NAT if a server sees the host's own address", () => {
   const own = { to: parseTransportAddress("203.0.113.9:3478"), mapped: parseTransportAddress(OWN) };
   const verdict = classifyMapping([own], ({ ip }) => ip === "192.168.1.2");
   assertEquals(verdict.behavior, "none");

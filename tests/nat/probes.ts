@@ -1,5 +1,5 @@
 /**
- * Probes and answers, written shortly, for the tests of deciders.
+ * Short ways to write probes and replies in tests of the plans and classifiers.
  *
  * @module
  */
@@ -13,10 +13,10 @@ export const A1P2: TransportAddress = { ip: "203.0.113.9", port: 3479 };
 export const A2P1: TransportAddress = { ip: "203.0.113.10", port: 3478 };
 export const A2P2: TransportAddress = { ip: "203.0.113.10", port: 3479 };
 
-/** What a NAT shows. */
+/** The external address. */
 export const EXTERNAL: TransportAddress = { ip: "198.51.100.1", port: 6000 };
 
-/** A plain request to A1:P1 from the mapping socket at the start, unless told otherwise. */
+/** A plain request to A1:P1 from the mapping socket at time 0, except for the changes. */
 export function probe(changes: Partial<Probe> = {}): Probe {
   return {
     socket: "mapping",
@@ -29,7 +29,7 @@ export function probe(changes: Partial<Probe> = {}): Probe {
   };
 }
 
-/** The same, answered: after 50 ms from where it was asked, naming A2:P2, unless told otherwise. */
+/** The same with a reply: after 50 ms, from the address that was asked, with OTHER-ADDRESS A2:P2, except for the changes. */
 export function answered(changes: Partial<Probe> = {}, reply: Partial<SuccessReply> = {}): Probe {
   const asked = probe(changes);
   return {

@@ -6,7 +6,7 @@ import type { TcpFilterReport } from "../../lib/stun/tcp_filter/client.ts";
 
 const NAT = { isTranslated: true };
 
-/** From another port of the server's address, from its other address; expected. */
+/** SYNs from another port of the server's address, and from its alternate address; the expected verdict. */
 const CASES: readonly [UnsolicitedSyn, UnsolicitedSyn, string, UnsolicitedSyn][] = [
   ["accepted", "accepted", "endpoint-independent", "accepted"],
   ["accepted", "dropped", "address-dependent", "dropped"],
@@ -18,21 +18,21 @@ const CASES: readonly [UnsolicitedSyn, UnsolicitedSyn, string, UnsolicitedSyn][]
 ];
 
 for (const [same, alternate, behavior, unsolicitedSyn] of CASES) {
-  Deno.test(`classifyTcpFiltering() makes ${behavior} of ${same} and ${alternate}`, () => {
+  Deno.test(`classifyTcpFiltering() calls ${same} and ${alternate} ${behavior}`, () => {
     const verdict = classifyTcpFiltering([report(same, alternate)], NAT);
     assertEquals(verdict.filtering.behavior, behavior);
     assertEquals(verdict.unsolicitedSyn, unsolicitedSyn);
   });
 }
 
-Deno.test("classifyTcpFiltering() finds no filter in front of a host without NAT", () => {
+Deno.test("classifyTcpFiltering() reports no filter for an open host without NAT", () => {
   const { filtering } = classifyTcpFiltering([report("accepted", "accepted")], {
     isTranslated: false,
   });
   assertEquals(filtering.behavior, "none");
 });
 
-Deno.test("classifyTcpFiltering() has answers outweigh silence", () => {
+Deno.test("classifyTcpFiltering() lets answers outweigh silence", () => {
   const reports = [report("dropped", "dropped"), report("accepted", "accepted")];
   assertEquals(classifyTcpFiltering(reports, NAT).filtering.behavior, "endpoint-independent");
   assertEquals(
@@ -42,14 +42,14 @@ Deno.test("classifyTcpFiltering() has answers outweigh silence", () => {
   );
 });
 
-Deno.test("classifyTcpFiltering() is surer of silence that lasted through more SYNs", () => {
+Deno.test("classifyTcpFiltering() is more confident of silence after more SYNs", () => {
   const confidence = (dials: number) =>
     classifyTcpFiltering([report("dropped", "dropped", { dials })], NAT).filtering.confidence;
   assert(confidence(1) < confidence(2));
   assertEquals(confidence(9), 0.999);
 });
 
-Deno.test("classifyTcpFiltering() counts no silence of a path that was interrupted", () => {
+Deno.test("classifyTcpFiltering() disregards silence on a path with an outage", () => {
   const late = report("dropped", "dropped", { elapsedMs: 1200 });
   assertEquals(classifyTcpFiltering([late], NAT).filtering.behavior, "unknown");
   const inTime = classifyTcpFiltering([late, report("dropped", "dropped")], NAT);
@@ -57,16 +57,16 @@ Deno.test("classifyTcpFiltering() counts no silence of a path that was interrupt
   assertMatch(inTime.filtering.evidence[0]!, /dropped \(3 sent\)$/);
 });
 
-Deno.test("classifyTcpFiltering() says so if the server does not know the test", () => {
+Deno.test("classifyTcpFiltering() reports that the server does not support the test", () => {
   const { filtering, unsolicitedSyn } = classifyTcpFiltering(
     [report("unknown", "unknown", "none")],
     NAT,
   );
   assertEquals([filtering.behavior, unsolicitedSyn], ["unknown", "unknown"]);
-  assertMatch(filtering.evidence[0]!, /takes a server that dials back/);
+  assertMatch(filtering.evidence[0]!, /needs a server that dials back/);
 });
 
-/** A report over a path of 50 ms, by a server that dialled for 600 ms. */
+/** A report over a path with a round trip of 50 ms, by a server that dialled for 600 ms. */
 function report(
   sameAddress: UnsolicitedSyn,
   alternateAddress: UnsolicitedSyn,

@@ -10,13 +10,13 @@ function test(probes: Probe[], servers: TransportAddress[] = [A1P1]): UdpTest {
   return { servers, burst: BURST, probes, isOwn: () => false, timeoutMs: 5000 };
 }
 
-/** Everything that a step sends, as if it had been sent at its time. */
+/** The probes so far, and those that the next step sends. */
 function sent(probes: Probe[], atMs: number, servers?: TransportAddress[]): Probe[] {
   const { send } = nextUdpStep(test(probes, servers), atMs);
   return [...probes, ...send.map((spec) => probe({ ...spec, sentAtMs: atMs }))];
 }
 
-Deno.test("nextUdpStep() starts mapping, filtering and the burst at once, on sockets of their own", () => {
+Deno.test("nextUdpStep() starts mapping, filtering and the burst at once, on separate sockets", () => {
   const step = nextUdpStep(test([]), 0);
   assertEquals(describe(step.send), [
     ...BURST.map((socket) => `${socket} binding 203.0.113.9:3478`),
@@ -29,7 +29,7 @@ Deno.test("nextUdpStep() starts mapping, filtering and the burst at once, on soc
   assertEquals([step.done, step.verdict.server], [false, null]);
 });
 
-Deno.test("nextUdpStep() asks all servers for the mapping, and two for the filtering", () => {
+Deno.test("nextUdpStep() tests the mapping with all servers, and the filtering with two", () => {
   const third = { ip: "203.0.113.77", port: 3478 };
   const { send } = nextUdpStep(test([], [A1P1, A2P2, third]), 0);
   const names = describe(send);
@@ -40,18 +40,18 @@ Deno.test("nextUdpStep() asks all servers for the mapping, and two for the filte
   assert(!names.some((name) => name.startsWith("filtering 2")));
 });
 
-Deno.test("nextUdpStep() sends nothing twice before its time", () => {
+Deno.test("nextUdpStep() does not retransmit early", () => {
   const probes = sent([], 0);
   const step = nextUdpStep(test(probes), 50);
   assertEquals([step.send, step.wakeAtMs], [[], 100]);
 });
 
-Deno.test("nextUdpStep() repeats everything while nothing answers", () => {
+Deno.test("nextUdpStep() retransmits everything while no server answers", () => {
   const probes = sent([], 0);
   assertEquals(describe(nextUdpStep(test(probes), 100).send), describe(probes));
 });
 
-Deno.test("nextUdpStep() gives up on silence", () => {
+Deno.test("nextUdpStep() gives up if no server answers", () => {
   const probes = sent([], 0);
   assertEquals(nextUdpStep(test(probes), 3199).done, false);
   const { done, send, verdict } = nextUdpStep(test(probes), 3200);
@@ -72,7 +72,7 @@ Deno.test("nextUdpStep() asks the other addresses of a server after its first an
   ]);
 });
 
-Deno.test("nextUdpStep() is done in one round trip where the other address is known and all answers come", () => {
+Deno.test("nextUdpStep() is done in one round trip if both addresses are known and all answers arrive", () => {
   const servers = [A1P1, A2P2];
   const probes = sent([], 0, servers).map((p) => {
     const port = 6000 + BURST.indexOf(p.socket);
@@ -96,7 +96,7 @@ Deno.test("nextUdpStep() is done in one round trip where the other address is kn
   assertEquals(verdict.server, A1P1);
 });
 
-Deno.test("nextUdpStep() makes silence count by rounds beside controls", () => {
+Deno.test("nextUdpStep() repeats silent tests in rounds with controls", () => {
   let probes = sent([], 0).map((p) => p.test === "binding" ? answered(p, mappedOf(p)) : p);
   const rounds: string[][] = [];
   for (let atMs = 50; rounds.length < 4; atMs += 5) {
@@ -115,7 +115,7 @@ Deno.test("nextUdpStep() makes silence count by rounds beside controls", () => {
   }
 });
 
-Deno.test("nextUdpStep() has the server prove that it answers where the way is open", () => {
+Deno.test("nextUdpStep() makes the server prove that its unfiltered answers arrive", () => {
   const probes = [
     ...sent([], 0).map((p) => p.test === "binding" ? answered(p, mappedOf(p)) : p),
     answered({ to: A2P2, sentAtMs: 50 }),
@@ -129,7 +129,7 @@ Deno.test("nextUdpStep() has the server prove that it answers where the way is o
   ]);
 });
 
-Deno.test("nextUdpStep() directs the proof to the other mapping where mappings differ", () => {
+Deno.test("nextUdpStep() directs the proof to the other mapping if mappings differ", () => {
   const probes = [
     ...sent([], 0).map((p) => p.test === "binding" ? answered(p, mappedOf(p)) : p),
     answered({ to: A2P2, sentAtMs: 50 }, { mapped: { ...EXTERNAL, port: 6999 } }),
@@ -142,7 +142,7 @@ Deno.test("nextUdpStep() directs the proof to the other mapping where mappings d
   ]);
 });
 
-Deno.test("nextUdpStep() turns to another server for the burst where the first is silent", () => {
+Deno.test("nextUdpStep() sends the burst to another server if the first is silent", () => {
   const servers = [A1P1, A2P2];
   const probes = sent([], 0, servers).map((p) =>
     p.to === A2P2 ? answered(p, { other: A1P1, ...mappedOf(p) }) : p
@@ -152,13 +152,13 @@ Deno.test("nextUdpStep() turns to another server for the burst where the first i
   assert(names.includes("burst 1 binding 203.0.113.10:3479"));
 });
 
-Deno.test("nextUdpStep() ends at its timeout with what it knows", () => {
+Deno.test("nextUdpStep() ends at the timeout with what it knows", () => {
   const probes = sent([], 0).map((p) => p.socket === "mapping" ? answered(p) : p);
   const { done, verdict } = nextUdpStep(test(probes), 5000);
   assertEquals([done, verdict.server, verdict.filtering.behavior], [true, A1P1, "unknown"]);
 });
 
-Deno.test("nextUdpStep() never wants to look again in the past", () => {
+Deno.test("nextUdpStep() never schedules a wake-up in the past", () => {
   let probes: Probe[] = [];
   for (let nowMs = 0; nowMs < 5000; nowMs += 37) {
     probes = sent(probes, nowMs);
@@ -171,7 +171,7 @@ Deno.test("nextUdpStep() never wants to look again in the past", () => {
   assert(probes.length < 200, `${probes.length} packets`);
 });
 
-/** Each socket has a place of its own. */
+/** A different external address for each socket. */
 function mappedOf({ socket }: Probe) {
   const port = 6000 + BURST.indexOf(socket) + 1 + (socket.startsWith("filtering") ? 1000 : 0);
   return { mapped: { ...EXTERNAL, port } };

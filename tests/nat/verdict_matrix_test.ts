@@ -7,19 +7,19 @@ import {
   nameOf,
 } from "../../lab/scenarios/verdicts/combinations.ts";
 import type { LinkBehavior } from "../simnet/link.ts";
-import { ALTERNATE, PRIMARY, withServer } from "./nat_simulation.ts";
+import { ALTERNATE, PRIMARY, withServer } from "../scenes/nat_scene.ts";
 
 const RTT_MS = 51;
 
-/** What a test may send at most, whatever happens: UDP packets, and TCP connections. */
+/** The most that a test may ever send: UDP packets and TCP connections. */
 const MAX_PACKETS = 170;
 const MAX_CONNECTIONS = 20;
 
-/** On a path that loses nothing. */
+/** The most that a test may send on a path without loss. */
 const USUAL_PACKETS = 50;
 
 for (const combination of combinations()) {
-  Deno.test(`${nameOf(combination)}: all verdicts are right, and in time`, async () => {
+  Deno.test(`${nameOf(combination)}: all verdicts are right and in time`, async () => {
     for (const servers of [[PRIMARY], [PRIMARY, ALTERNATE]]) {
       const { udp, tcp } = await testBehind(combination, {}, { servers });
       for (const report of [udp, tcp]) {
@@ -77,7 +77,7 @@ for (const [path, { link, seeds, unknown }] of Object.entries(PATHS)) {
   });
 }
 
-Deno.test("over TCP no bad path makes a verdict wrong", async () => {
+Deno.test("over TCP no verdict is wrong on any bad path", async () => {
   for (const { link } of Object.values(PATHS)) {
     const { wrong } = await run("tcp", link, 1);
     assertEquals(wrong, []);

@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import type { Allocation, Behavior, Difficulty, FamilyReport } from "../../lib/nat/behavior.ts";
+import type { Behavior, Difficulty, FamilyReport, PortAllocation } from "../../lib/nat/behavior.ts";
 import { rfc3489Name } from "../../lib/nat/behavior.ts";
 import {
   allocationText,
@@ -12,20 +12,20 @@ import { familyReport, silentReport } from "./family_reports.ts";
 const EI = "endpoint-independent";
 const AD = "address-dependent";
 const APD = "address-and-port-dependent";
-const RANDOM: Allocation = { kind: "random", delta: null, range: [1, 9] };
+const RANDOM: PortAllocation = { kind: "random", delta: null, range: [1, 9] };
 
-/** Mapping and filtering; the classic name, the difficulty, and what is said. */
+/** Mapping and filtering; the classic name, the difficulty, and the explanation. */
 const CASES: readonly [Behavior, Behavior, string, Difficulty, RegExp][] = [
   ["none", "none", "Open Internet", "open", /^Anyone can connect/],
   ["none", APD, "Symmetric UDP Firewall", "easy", /^No NAT, but a firewall/],
-  ["none", "unknown", "Unknown", "easy", /^No NAT; whether a firewall .* could not be told\.$/],
-  [EI, EI, "Full Cone NAT", "easy", /anyone can reach it, whatever NAT they have/],
-  [EI, AD, "Restricted Cone NAT", "easy", /peers behind symmetric NATs get in too/],
-  [EI, APD, "Port Restricted Cone NAT", "easy", /gets in only by guessing among thousands/],
-  [EI, "unknown", "Cone NAT", "easy", /From whom packets are let in is not known/],
-  [AD, EI, "Symmetric NAT", "moderate", /punching works by prediction with most peers/],
-  [APD, APD, "Symmetric NAT", "moderate", /with a peer behind a symmetric NAT as well/i],
-  ["unknown", APD, "Unknown", "unknown", /^Too little was learned/],
+  ["none", "unknown", "Unknown", "easy", /^No NAT\. The test could not tell whether a firewall/],
+  [EI, EI, "Full Cone NAT", "easy", /anyone can reach it, whatever NAT they are behind/],
+  [EI, AD, "Restricted Cone NAT", "easy", /peers behind symmetric NATs can connect too/],
+  [EI, APD, "Port Restricted Cone NAT", "easy", /can connect only by guessing among thousands/],
+  [EI, "unknown", "Cone NAT", "easy", /The filtering is unknown/],
+  [AD, EI, "Symmetric NAT", "moderate", /works with most peers, by port prediction/],
+  [APD, APD, "Symmetric NAT", "moderate", /if the peer is behind a symmetric NAT as well/],
+  ["unknown", APD, "Unknown", "unknown", /^The test could not find out/],
 ];
 
 for (const [mapping, filtering, name, difficulty, sentence] of CASES) {
@@ -37,20 +37,20 @@ for (const [mapping, filtering, name, difficulty, sentence] of CASES) {
   });
 }
 
-Deno.test("a mapping that differs by destination at random is hard", () => {
+Deno.test("a mapping that varies by destination with random ports is hard", () => {
   const report = familyReport(APD, APD, { allocation: RANDOM });
   assertEquals(difficultyOf(report), "hard");
   assertMatch(explainFamily(report).join(" "), /cannot be predicted/);
 });
 
-Deno.test("explainFamily() says who dials first where SYNs are reset", () => {
+Deno.test("explainFamily() says which side should dial first if SYNs are reset", () => {
   const report = familyReport(EI, APD, { unsolicitedSyn: "reset" });
   assertMatch(explainFamily(report).at(-1)!, /this side should dial first/);
 });
 
 Deno.test("allocationText() says how ports are chosen", () => {
-  const cases: [Allocation, string][] = [
-    [{ kind: "preserving", delta: 0, range: null }, "the local port is kept"],
+  const cases: [PortAllocation, string][] = [
+    [{ kind: "preserving", delta: 0, range: null }, "same as the local port"],
     [{ kind: "offset", delta: -7, range: null }, "the local port minus 7"],
     [{ kind: "sequential", delta: 2, range: [10, 20] }, "the last port plus 2, seen 10 to 20"],
     [RANDOM, "no pattern, seen 1 to 9"],
@@ -68,28 +68,34 @@ type Pair = [ipv4: FamilyReport | null, ipv6: FamilyReport | null];
 
 const OVERALL: readonly [string, Pair, Pair, Difficulty, RegExp][] = [
   [
-    "TCP is punched, so it decides",
+    "TCP and UDP that differ, where TCP decides",
     [CONE, null],
     [HARD, null],
     "hard",
     /^Symmetric NAT: .*; over UDP, /,
   ],
-  ["both alike", [CONE, null], [CONE, null], "easy", /^Port Restricted Cone NAT: .* all peers$/],
+  [
+    "TCP and UDP that are alike",
+    [CONE, null],
+    [CONE, null],
+    "easy",
+    /^Port Restricted Cone NAT: .* all peers$/,
+  ],
   ["TCP not tested", [CONE, OPEN], [null, null], "easy", /^Port Restricted/],
   ["TCP unknown", [CONE, null], [UNKNOWN, null], "easy", /^Port Restricted/],
   ["TCP silent", [CONE, null], [SILENT, null], "easy", /^Port Restricted/],
   ["IPv6 alone", [null, OPEN], [null, OPEN], "open", /^Open Internet/],
   ["UDP silent", [SILENT, null], [CONE, null], "blocked", /^UDP is blocked; over TCP: /],
   ["UDP silent over IPv4 alone", [SILENT, OPEN], [CONE, null], "easy", /^Port Restricted/],
-  ["nothing told", [UNKNOWN, null], [UNKNOWN, null], "unknown", /^NAT of unknown kind/],
+  ["only unknown results", [UNKNOWN, null], [UNKNOWN, null], "unknown", /^NAT of unknown kind/],
   [
-    "a firewall that may be there",
+    "a possible firewall",
     [null, null],
     [familyReport("none", "unknown"), null],
     "easy",
     /^No NAT: /,
   ],
-  ["all silent", [SILENT, null], [SILENT, null], "blocked", /STUN does not pass$/],
+  ["all silent", [SILENT, null], [SILENT, null], "blocked", /STUN is blocked$/],
 ];
 
 for (const [name, [v4, v6], [tcp4, tcp6], difficulty, summary] of OVERALL) {
@@ -101,7 +107,7 @@ for (const [name, [v4, v6], [tcp4, tcp6], difficulty, summary] of OVERALL) {
   });
 }
 
-Deno.test("overallVerdict() of silence depends on whether there is a network, and was time", () => {
+Deno.test("overallVerdict() of silence depends on the network being up and on the timeout", () => {
   const silent = { udp: { ipv4: SILENT, ipv6: null }, tcp: { ipv4: null, ipv6: null } };
   const none = { udp: { ipv4: null, ipv6: null }, tcp: { ipv4: null, ipv6: null } };
   const verdict = (reports: typeof silent | typeof none, isOffline: boolean, isHasty: boolean) =>

@@ -9,7 +9,7 @@ import { delay } from "@std/async/delay";
 import type { Peer } from "../../lib/peer/peer.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
-import { atPlace, nextOf, type PlaceOptions } from "./place.ts";
+import { atPlace, nextOf, type PlaceOptions } from "../scenes/peer_scene.ts";
 import { ScriptedDialer } from "./scripted_dialer.ts";
 
 for (const [name, readyMs] of [["ready", 2000], ["not ready yet", 1]] as const) {

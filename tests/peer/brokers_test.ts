@@ -3,7 +3,7 @@ import { delay } from "@std/async/delay";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace, nextOf, type Place, TestHub } from "./place.ts";
+import { atPlace, nextOf, type Place, TestHub } from "../scenes/peer_scene.ts";
 
 Deno.test("two dead brokers and a slow one of four do not delay a connection", () =>
   atPlace({}, async (place) => {

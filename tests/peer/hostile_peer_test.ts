@@ -11,7 +11,7 @@ import { encodeRelayState, type RelayState } from "../../lib/peer/relay_message.
 import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace, nextOf, type Place } from "./place.ts";
+import { atPlace, nextOf, type Place } from "../scenes/peer_scene.ts";
 import { ScriptedDialer } from "./scripted_dialer.ts";
 
 Deno.test("accept() gives up on a peer that connects and cuts the connection", () =>

@@ -7,7 +7,7 @@ import { TicketSecrets } from "../../lib/peer/keys.ts";
 import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import { encodeOffer } from "../../lib/punch/offer.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { atPlace, nextOf, type Place } from "./place.ts";
+import { atPlace, nextOf, type Place } from "../scenes/peer_scene.ts";
 
 Deno.test("a replayed request connects nobody, and makes nobody dial", () =>
   atPlace({}, async ({ connect, hub, internet, b }) => {

@@ -6,7 +6,7 @@ import { manualTransport } from "../../lib/signal/manual.ts";
 import type { SignalTransport } from "../../lib/signal/transport.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
-import { atPlace, nextOf, type Place } from "./place.ts";
+import { atPlace, nextOf, type Place } from "../scenes/peer_scene.ts";
 
 const { portRestricted, symmetricPreserving, symmetricSequential } = NAT_BEHAVIORS;
 const resetting = { ...portRestricted, unsolicitedSyn: "reset" } as const;

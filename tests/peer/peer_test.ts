@@ -10,7 +10,7 @@ import {
 } from "../../lib/base/errors.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace, nextOf } from "./place.ts";
+import { atPlace, nextOf } from "../scenes/peer_scene.ts";
 
 const { portRestricted, symmetric } = NAT_BEHAVIORS;
 

@@ -10,7 +10,7 @@ import type { Network } from "../../lib/net/network.ts";
 import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace, nextOf, SERVERS } from "./place.ts";
+import { atPlace, nextOf, SERVERS } from "../scenes/peer_scene.ts";
 import { testRelay } from "./test_relay.ts";
 
 /** A NAT that gives a lost mapping another port when it comes back. */

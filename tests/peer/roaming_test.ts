@@ -4,7 +4,7 @@ import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace } from "./place.ts";
+import { atPlace } from "../scenes/peer_scene.ts";
 
 /** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);

@@ -11,7 +11,7 @@ import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { generateKeyPair, type KeyPair } from "../../lib/noise/key_pair.ts";
 import { punch, type PunchedConn } from "../../lib/punch/punch.ts";
 import type { SignalChannel } from "../../lib/signal/channel.ts";
-import { SERVERS, type TestHub } from "./place.ts";
+import { SERVERS, type TestHub } from "../scenes/peer_scene.ts";
 import type { Host } from "../simnet/host.ts";
 
 /** Who dials, and what for. */

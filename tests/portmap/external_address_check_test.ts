@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { MappingVerdictKind } from "../../lib/portmap/verdict.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
-import { destinationIp } from "../simnet/packet.ts";
+import { destinationIp } from "../../lab/model/nat_packet.ts";
 import { ipScope } from "../../lib/net/address.ts";
 import { atMapPortHome, nextEvent } from "./map_port_home.ts";
 

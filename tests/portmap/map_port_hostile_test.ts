@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NoMappingError } from "../../lib/portmap/mapper.ts";
 import type { Script } from "./fake_gateway/fake_gateway.ts";
 import type { FakeIgdOptions } from "./fake_gateway/fake_igd.ts";
-import { destinationIp } from "../simnet/packet.ts";
+import { destinationIp } from "../../lab/model/nat_packet.ts";
 import { atMapPortHome } from "./map_port_home.ts";
 
 /** Changes what the gateway answers. */

@@ -13,7 +13,7 @@ import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { punchSide } from "./fixtures.ts";
-import { play, playBetween, type Scene, type SceneResult } from "./scene.ts";
+import { play, playBetween, type Scene, type SceneResult } from "../scenes/punch_scene.ts";
 
 const { portRestricted, fullCone, symmetric } = NAT_BEHAVIORS;
 const CONES = { a: portRestricted, b: portRestricted };

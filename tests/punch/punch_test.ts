@@ -5,7 +5,7 @@ import { preparePunch, punch, type PunchedConn } from "../../lib/punch/punch.ts"
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { memoryChannelPair } from "../signal/memory_channel.ts";
 import { simulate } from "../simnet/simulate.ts";
-import { play, type Scene, type SceneResult } from "./scene.ts";
+import { play, type Scene, type SceneResult } from "../scenes/punch_scene.ts";
 
 const resetting = natBehavior({ unsolicitedSyn: "reset" });
 const sequential = (delta: number) =>

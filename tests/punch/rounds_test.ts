@@ -7,7 +7,7 @@ import type { PunchedConn } from "../../lib/punch/punch.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import type { Host } from "../simnet/host.ts";
 import { simulate } from "../simnet/simulate.ts";
-import { playBetween } from "./scene.ts";
+import { playBetween } from "../scenes/punch_scene.ts";
 
 const { portRestricted, symmetric, symmetricSequential } = NAT_BEHAVIORS;
 const LINK = { delayMs: 20 };

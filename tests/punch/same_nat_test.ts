@@ -5,7 +5,7 @@ import type { PunchedConn } from "../../lib/punch/punch.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";
-import { playBetween, type SceneResult } from "./scene.ts";
+import { playBetween, type SceneResult } from "../scenes/punch_scene.ts";
 
 const { portRestricted, symmetric, firewall } = NAT_BEHAVIORS;
 const link = { delayMs: 10 };

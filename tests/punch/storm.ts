@@ -10,7 +10,7 @@ import type { PunchedConn } from "../../lib/punch/punch.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { labelledRandom, type Random, randomInteger } from "../simnet/random.ts";
 import { simulate } from "../simnet/simulate.ts";
-import { play, type Scene } from "./scene.ts";
+import { play, type Scene } from "../scenes/punch_scene.ts";
 
 /** What the two sides got. */
 export type StormOutcome =

@@ -1,5 +1,5 @@
 /**
- * What tests of the simulated internet have in common.
+ * Helpers for tests of the simulated internet.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { Host, HostOptions } from "./host.ts";
 import { Internet } from "./internet.ts";
 import type { PacketEvent } from "./subnet.ts";
 
-/** A client that is as it is, and a server as the options say. */
+/** An internet with a default client, and a server with these options. */
 export function twoHosts(
   serverOptions: HostOptions = {},
 ): { internet: Internet; client: Host; server: Host } {
@@ -36,7 +36,7 @@ export async function connected(
   return [connection, await listener.accept()];
 }
 
-/** Whether a datagram comes in the next second. */
+/** Whether a datagram arrives within a second. */
 export async function arrives(socket: UdpSocket): Promise<boolean> {
   const signal = AbortSignal.timeout(1000);
   try {
@@ -48,7 +48,7 @@ export async function arrives(socket: UdpSocket): Promise<boolean> {
   }
 }
 
-/** Reads so many bytes. */
+/** Reads this many bytes. */
 export async function readText(connection: TcpConnection, length: number): Promise<string> {
   const buffer = new Uint8Array(length);
   for (let filled = 0; filled < length;) {
@@ -59,7 +59,7 @@ export async function readText(connection: TcpConnection, length: number): Promi
   return toText(buffer);
 }
 
-/** Who sends which flags, in order. */
+/** Records which node sends which TCP flags, in order. */
 export function recordFlags(internet: Internet): string[] {
   const flags: string[] = [];
   internet.onPacket = ({ at, what, packet }: PacketEvent) => {

@@ -1,5 +1,5 @@
 /**
- * Hosts: the system of one machine, and its {@linkcode Network}.
+ * Hosts of the simulated internet: the operating system of one machine, and its {@linkcode Network}.
  *
  * @module
  */
@@ -15,46 +15,47 @@ import {
 } from "../../lib/net/address.ts";
 import type { DefaultGateway, LocalAddress, Network } from "../../lib/net/network.ts";
 import type { Link, LinkBehavior } from "./link.ts";
-import { destinationIp, type Packet, type UnreachableCode, unreachableFor } from "./packet.ts";
+import { destinationIp } from "../../lab/model/nat_packet.ts";
+import { type Packet, type UnreachableCode, unreachableFor } from "./packet.ts";
 import type { Random } from "./random.ts";
 import type { Router } from "./router.ts";
 import type { Node, Observe, Subnet } from "./subnet.ts";
 import { TcpStack } from "./tcp_stack.ts";
 import { UdpStack } from "./udp_stack.ts";
 
-/** How to build a host. */
+/** The settings of a host. */
 export interface HostOptions {
-  /** The router that the host is behind; the public internet without it. */
+  /** The router that the host is behind. Default: none, it is on the public internet. */
   readonly behind?: Router;
-  /** IPv4 and IPv6 addresses, the ones it sends from first; one is chosen if none is given, none if empty. */
+  /** IPv4 and IPv6 addresses; it sends from the first one of each. Default: one chosen automatically. */
   readonly addresses?: readonly string[];
-  /** Between the host and the network outside. */
+  /** The link between the host and the network outside. */
   readonly link?: LinkBehavior;
-  /** Whether the system lets sockets share a port, {@linkcode Network.canReusePort}; `false` unless told. */
+  /** Whether sockets can share a port, {@linkcode Network.canReusePort}. Default: `false`. */
   readonly reusePort?: boolean;
-  /** What a segment gets that belongs to no socket: RST, or nothing, as behind a host's own firewall. */
+  /** How to treat segments to closed ports: RST, or silence, as with a firewall on the host. */
   readonly closedPorts?: "reset" | "drop";
-  /** What is wrong with the host. */
+  /** A fault of the host. Default: none. */
   readonly fault?: HostFault;
-  /** What its routing table says; .1 of the LAN behind a NAT and none elsewhere, unless told. */
+  /** The gateways in its routing table. Default: .1 of the LAN if behind a NAT, otherwise none. */
   readonly gateways?: readonly string[] | "unknown";
 }
 
-/** A host that takes everything and answers nothing, or answers everything with an ICMP error. */
+/** The host answers nothing, or answers everything with this ICMP error. */
 export type HostFault = "silent" | UnreachableCode;
 
-/** What the protocols of a host share. */
+/** What the TCP and UDP stacks of a host need from it. */
 export interface HostSystem {
   readonly name: string;
   readonly random: Random;
   readonly reusePort: boolean;
   readonly closedPorts: "reset" | "drop";
-  /** Whether a socket can be bound to the address. */
+  /** Whether a socket can be bound to this address. */
   owns(ip: string): boolean;
   /**
-   * The address that packets to `ip` leave from.
+   * The source address of packets to `ip`.
    *
-   * @throws {NetworkError} `unreachable` if no address of the host is of that family
+   * @throws {NetworkError} `unreachable` if the host has no address of that family
    */
   sourceFor(ip: string): string;
   send(packet: Packet): void;
@@ -66,7 +67,7 @@ export class Host implements Node {
   readonly link: Link;
   readonly addresses: readonly string[];
   readonly network: Network;
-  /** May be changed at any time. */
+  /** Can be changed at any time. */
   fault: HostFault | undefined;
   readonly #gateways: readonly string[] | "unknown";
   readonly #observe: Observe;
@@ -126,12 +127,12 @@ export class Host implements Node {
       case "tcp":
         return this.#tcp.receive(packet);
       case "icmp-error":
-        // Unconnected UDP sockets are told nothing of ICMP errors; Linux udp(7).
+        // Linux does not report ICMP errors to unconnected UDP sockets; udp(7).
         if (packet.original.protocol === "tcp") this.#tcp.receiveError(packet);
     }
   }
 
-  /** What has been opened and not closed, one line each. */
+  /** All open sockets, one line each. */
   openSockets(): string[] {
     return [...this.#udp.openSockets(), ...this.#tcp.openSockets()]
       .map((socket) => `${this.name}: ${socket}`);
@@ -161,7 +162,7 @@ export class Host implements Node {
     reusePort: boolean;
   }): Network {
     return {
-      // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
+      // deno-lint-ignore require-await -- rejects where the synchronous call throws
       bindUdp: async (local, options) => this.#udp.bind(local, options),
       connectTcp: (remote, options) => this.#tcp.connect(remote, options),
       // deno-lint-ignore require-await

@@ -5,7 +5,7 @@ import { VirtualTime } from "./virtual_time.ts";
 
 const ANY = { ip: "0.0.0.0", port: 0 };
 
-Deno.test("a silent host takes datagrams and answers none", async () => {
+Deno.test("a silent host accepts datagrams but answers none", async () => {
   using time = new VirtualTime();
   const { client: a, server: b } = twoHosts();
   b.fault = "silent";
@@ -17,7 +17,7 @@ Deno.test("a silent host takes datagrams and answers none", async () => {
   });
 });
 
-Deno.test("resolve() answers from the internet's names, and an address with itself", async () => {
+Deno.test("resolve() returns the internet's names, and an address as itself", async () => {
   using time = new VirtualTime();
   const internet = new Internet({ resolveMs: 30 });
   internet.names.set("stun.example.net", ["203.0.113.9", "2001:db8::9"]);

@@ -1,8 +1,8 @@
 /**
- * A simulated internet in one process: hosts, each with a {@linkcode Network}, links that delay and lose, NATs
- * and firewalls between them. Nothing in it is real but the code under test. It takes its time from the
- * platform's timers, so that {@linkcode VirtualTime} runs it as fast as the processor goes, and its luck from
- * a seed, so that every run is the same.
+ * A simulated internet in one process: hosts, each with a {@linkcode Network}, links with delay and loss, NATs
+ * and firewalls. Only the code under test is real. Time comes from the
+ * platform's timers, so that {@linkcode VirtualTime} runs it as fast as the processor can, and randomness from
+ * a seed, so that every run is the same. The lab in lab/kernel is the same with real kernels.
  *
  * ```ts
  * using time = new VirtualTime();
@@ -27,19 +27,19 @@ import { labelledRandom, type Random } from "./random.ts";
 import { Router, type RouterOptions } from "./router.ts";
 import { type Observe, type PacketEvent, Subnet } from "./subnet.ts";
 
-/** How to build an {@linkcode Internet}. */
+/** The settings of an {@linkcode Internet}. */
 export interface InternetOptions {
-  /** Decides about loss, jitter, ports and all other luck; 1 unless told. */
+  /** Seeds all randomness: loss, jitter, ports. Default: 1. */
   readonly seed?: number;
-  /** How long a name takes to resolve; 0 unless told. */
+  /** How long names take to resolve. Default: 0. */
   readonly resolveMs?: number;
 }
 
 /** The whole network. */
 export class Internet {
-  /** What hosts resolve: addresses by name. */
+  /** Addresses by host name. */
   readonly names = new Map<string, readonly string[]>();
-  /** Sees every packet, if it is set. */
+  /** Receives every packet event. */
   onPacket: ((event: PacketEvent) => void) | undefined;
   readonly #seed: number;
   readonly #resolveMs: number;
@@ -55,7 +55,7 @@ export class Internet {
     this.#addresses.set(this.#core, new AddressPool("203.0.113", { hasGateway: false }));
   }
 
-  /** Adds a host. Names must differ: they seed the luck of the host. */
+  /** Adds a host. Names must be unique, because they seed the host's randomness. */
   host(name: string, options: HostOptions = {}): Host {
     const outside = options.behind?.inside ?? this.#core;
     const host = new Host(name, {
@@ -95,7 +95,7 @@ export class Internet {
     return router;
   }
 
-  /** What has been opened on any host and not closed, one line each. */
+  /** All open sockets of all hosts, one line each. */
   openSockets(): string[] {
     return this.#hosts.flatMap((host) => host.openSockets());
   }
@@ -122,7 +122,7 @@ export class Internet {
   }
 }
 
-/** Addresses one after another, from .2: .1 is the gateway's, which a test plays with a host of its own. */
+/** Assigns addresses one after another, from .2. A test that needs the gateway, .1, adds a host for it. */
 class AddressPool {
   readonly gateways: readonly string[];
   readonly #prefix: string;

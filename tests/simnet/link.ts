@@ -1,40 +1,41 @@
 /**
- * Links: what happens to packets between two nodes.
+ * Links of the simulated network: delay, jitter, loss, duplication, reordering and outages, in a queue per direction.
+ * The lab's links (lab/kernel/link.ts) know fewer impairments, and leave the queueing to their caller.
  *
  * @module
  */
 
 import type { Random } from "./random.ts";
 
-/** How one direction of a link treats packets. Chances are from 0 to 1. */
+/** The behavior of one direction of a link. Probabilities are from 0 to 1. */
 export interface WireBehavior {
-  /** How long a packet takes, one way. */
+  /** One-way delay. */
   readonly delayMs: number;
-  /** Up to how much longer it may take. Packets keep their order all the same, as in a queue. */
+  /** The maximum additional delay. Packets keep their order, as in a queue. */
   readonly jitterMs: number;
-  /** The chance that a packet is lost. */
+  /** The probability that a packet is lost. */
   readonly loss: number;
-  /** The chance that a packet arrives twice. */
+  /** The probability that a packet arrives twice. */
   readonly duplication: number;
-  /** The chance that a packet is held back by `reorderingMs` while those behind it go on. */
+  /** The probability that a packet is held back for `reorderingMs` while later ones pass. */
   readonly reordering: number;
   readonly reorderingMs: number;
-  /** When nothing gets through: pairs of the first and the last millisecond of the clock. */
+  /** When all packets are lost: pairs of the first and the last millisecond, on the clock. */
   readonly outages: readonly (readonly [fromMs: number, toMs: number])[];
 }
 
-/** How a link treats packets: both directions alike, but for what `up` (to the network) and `down` say. */
+/** The behavior of both directions, with differences for `up` (towards the network) and `down`. */
 export interface LinkBehavior extends Partial<WireBehavior> {
   readonly up?: Partial<WireBehavior>;
   readonly down?: Partial<WireBehavior>;
 }
 
-/** Two wires. Their behaviour may be changed while packets travel. */
+/** A link: two wires. Their behavior can be changed while packets are in transit. */
 export class Link {
   readonly up: Wire;
   readonly down: Wire;
 
-  /** @param random a stream of its own for each direction */
+  /** @param random a separate random stream for each direction */
   constructor(behavior: LinkBehavior, random: (direction: "up" | "down") => Random) {
     const { up, down, ...both } = behavior;
     this.up = new Wire({ ...PERFECT, ...both, ...up }, random("up"));
@@ -53,7 +54,7 @@ export class Wire {
     this.#random = random;
   }
 
-  /** Calls `arrive` for each copy of a packet that gets through; whether any does. */
+  /** Calls `arrive` for each copy of a packet that gets through; returns whether any does. */
   carry(arrive: () => void): boolean {
     const { loss, duplication, outages } = this.behavior;
     const nowMs = performance.now();
@@ -74,7 +75,7 @@ export class Wire {
     else arrive();
   }
 
-  /** Draws only where there is a choice, so that a setting which is off does not change the others' luck. */
+  /** Draws a random number only if needed, so that unused settings do not change the others' randomness. */
   #happens(chance: number): boolean {
     return chance > 0 && this.#random() < chance;
   }

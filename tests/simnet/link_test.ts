@@ -4,7 +4,7 @@ import { Link, type LinkBehavior } from "./link.ts";
 import { labelledRandom } from "./random.ts";
 import { VirtualTime } from "./virtual_time.ts";
 
-Deno.test("a link takes its delay, in each direction its own", async () => {
+Deno.test("each direction of a link has its own delay", async () => {
   using time = new VirtualTime();
   const link = makeLink({ delayMs: 10, up: { delayMs: 40 } });
   const arrivedMs: number[] = [];
@@ -14,7 +14,7 @@ Deno.test("a link takes its delay, in each direction its own", async () => {
   assertEquals(arrivedMs, [10, 40]);
 });
 
-Deno.test("a link without delay hands on at once", () => {
+Deno.test("a link without delay delivers at once", () => {
   let arrived = 0;
   assert(makeLink({}).up.carry(() => arrived++));
   assertEquals(arrived, 1);
@@ -28,7 +28,7 @@ Deno.test("jitter delays by up to its limit and keeps the order", async () => {
   assert(Math.max(...late) > 29 && Math.min(...late) < 20);
 });
 
-Deno.test("loss and duplication happen as often as told", async () => {
+Deno.test("loss and duplication happen as often as configured", async () => {
   const lost = await send(10_000, { loss: 0.05 });
   assert(Math.abs(lost.length - 9500) < 100, `${lost.length} arrived`);
   const doubled = await send(10_000, { duplication: 0.1 });
@@ -36,7 +36,7 @@ Deno.test("loss and duplication happen as often as told", async () => {
   assertEquals(await send(100, { loss: 1 }), []);
 });
 
-Deno.test("reordering holds a packet back while those behind it go on", async () => {
+Deno.test("reordering holds a packet back while later ones pass", async () => {
   const arrivals = await send(1000, { delayMs: 5, reordering: 0.1, reorderingMs: 3.5 });
   assertEquals(arrivals.length, 1000);
   const heldBack = arrivals.filter(({ index, atMs }) => atMs - index > 5);
@@ -44,20 +44,20 @@ Deno.test("reordering holds a packet back while those behind it go on", async ()
   assert(Math.abs(heldBack.length - 100) < 40, `${heldBack.length} held back`);
 });
 
-Deno.test("nothing sets out during an outage", async () => {
+Deno.test("packets sent during an outage are lost", async () => {
   const arrivals = await send(100, { delayMs: 5, outages: [[10, 19], [50, Infinity]] });
   const expected = [...Array(50).keys()].filter((index) => index < 10 || index > 19);
   assertEquals(arrivals.map(({ index }) => index), expected);
 });
 
-Deno.test("the same seed loses the same packets, another seed others", async () => {
+Deno.test("the same seed loses the same packets, and another seed loses others", async () => {
   const behavior = { delayMs: 5, jitterMs: 5, loss: 0.3, duplication: 0.1, reordering: 0.1 };
   const first = await send(200, behavior, 1);
   assertEquals(await send(200, behavior, 1), first);
   assert(JSON.stringify(await send(200, behavior, 2)) !== JSON.stringify(first));
 });
 
-/** Sends a packet each millisecond, and tells which arrived when. */
+/** Sends a packet each millisecond, and returns which arrived when. */
 async function send(
   count: number,
   behavior: LinkBehavior,

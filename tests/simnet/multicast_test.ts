@@ -9,7 +9,7 @@ function membership(ip: string) {
   return { multicast: { groups: [{ group: GROUP, interfaceIp: ip }] } };
 }
 
-Deno.test("a datagram to a group reaches its members on the link, and nobody else", async () => {
+Deno.test("a datagram to a group reaches only its members on the link", async () => {
   await simulate(async ({ internet }) => {
     const home = internet.router("home", { behavior: NAT_BEHAVIORS.portRestricted });
     const names = ["sender", "member", "another", "outsider"];
@@ -29,7 +29,7 @@ Deno.test("a datagram to a group reaches its members on the link, and nobody els
   });
 });
 
-Deno.test("members of groups share a port, and hear what their own host says", async () => {
+Deno.test("group members share a port, and receive their own host's datagrams", async () => {
   await simulate(async ({ internet }) => {
     const { network } = internet.host("a");
     using first = await network.bindUdp({ ip: "0.0.0.0", port: 5350 }, membership("::"));

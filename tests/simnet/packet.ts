@@ -1,6 +1,6 @@
 /**
- * What travels in the simulated internet. NATs look at the part that {@linkcode SessionPacket} describes, and
- * rewrite its addresses.
+ * Packets of the simulated internet, as objects. NATs read and rewrite the part that {@linkcode SessionPacket}
+ * describes.
  *
  * @module
  */
@@ -21,7 +21,7 @@ export interface UdpPacket extends SessionPacket {
   readonly data: Uint8Array;
 }
 
-/** A TCP segment. Sequence numbers do not wrap here: no simulated stream is that long. */
+/** A TCP segment. Sequence numbers do not wrap, because no simulated stream is that long. */
 export interface TcpPacket extends SessionPacket {
   readonly protocol: "tcp";
   readonly tcpFlags: TcpFlags;
@@ -36,15 +36,10 @@ export interface UnreachablePacket extends IcmpErrorPacket {
   readonly code: UnreachableCode;
 }
 
-/** The codes of ICMP type 3 that hosts tell apart. */
+/** The codes of ICMP type 3 that hosts distinguish. */
 export type UnreachableCode = "port-unreachable" | "host-unreachable";
 
-/** Where the packet goes. */
-export function destinationIp(packet: NatPacket): string {
-  return packet.protocol === "icmp-error" ? packet.destinationIp : packet.destination.ip;
-}
-
-/** The packet with the addresses that a NAT gave it. */
+/** The packet with the addresses from a NAT. */
 export function readdress(packet: Packet, header: NatPacket): Packet {
   if (packet.protocol === "icmp-error") {
     if (header.protocol !== "icmp-error") throw new TypeError("Cannot readdress: not an error");
@@ -55,12 +50,7 @@ export function readdress(packet: Packet, header: NatPacket): Packet {
   return { ...packet, source: header.source, destination: header.destination };
 }
 
-/** Whether it is a SYN without ACK: somebody dials. */
-export function isBareSyn(packet: Packet): packet is TcpPacket {
-  return packet.protocol === "tcp" && packet.tcpFlags.syn === true && !packet.tcpFlags.ack;
-}
-
-/** The RST that a segment gets which belongs to no connection; RFC 9293 §3.10.7.1. */
+/** The RST that answers a segment to a closed port (RFC 9293 §3.10.7.1). */
 export function resetFor(packet: TcpPacket): TcpPacket {
   const { source, destination, tcpFlags, sequence, acknowledgment, data } = packet;
   const length = data.length + (tcpFlags.syn ? 1 : 0) + (tcpFlags.fin ? 1 : 0);
@@ -76,7 +66,7 @@ export function resetFor(packet: TcpPacket): TcpPacket {
   };
 }
 
-/** The ICMP error that the host at `sourceIp` sends about a packet; `undefined` if it must not (RFC 1122 §3.2.2). */
+/** The ICMP error that the host at `sourceIp` sends about a packet; `undefined` if RFC 1122 §3.2.2 forbids it. */
 export function unreachableFor(
   packet: Packet,
   sourceIp: string,

@@ -1,5 +1,5 @@
 /**
- * Which addresses and ports a socket may have.
+ * Binding sockets: which addresses and ports are valid and free.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import {
 import type { HostSystem } from "./host.ts";
 import { type Random, randomInteger } from "./random.ts";
 
-/** Whether a socket bound to `local` gets what is sent to `address`. `::` takes IPv6 only. */
+/** Whether a socket bound to `local` receives packets to `address`. `::` stands for IPv6 only. */
 export function covers(local: TransportAddress, address: TransportAddress): boolean {
   if (local.port !== address.port || ipFamily(local.ip) !== ipFamily(address.ip)) return false;
   return local.ip === address.ip || ipScope(local.ip) === "unspecified";
@@ -23,7 +23,7 @@ export function covers(local: TransportAddress, address: TransportAddress): bool
 /**
  * Checks that the host can bind the address.
  *
- * @param verb what is being done, for the message
+ * @param verb the action, for the message
  * @throws {NetworkError} `address-not-available`
  */
 export function requireOwn(system: HostSystem, local: TransportAddress, verb: string): void {
@@ -34,7 +34,7 @@ export function requireOwn(system: HostSystem, local: TransportAddress, verb: st
   );
 }
 
-/** A free port of Linux's default ephemeral range (`ip_local_port_range`), at random; `undefined` if none is. */
+/** A random free port of Linux's default ephemeral range (`ip_local_port_range`); `undefined` if there is none. */
 export function ephemeralPort(
   random: Random,
   isFree: (port: number) => boolean,

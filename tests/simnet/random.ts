@@ -1,5 +1,5 @@
 /**
- * Randomness that is the same in every run.
+ * Randomness that is the same in every run: independent streams, and replacements for the platform's.
  *
  * @module
  */
@@ -7,26 +7,26 @@
 import { seededRandom } from "../../lab/model/random.ts";
 import { replaceProperty } from "./replace_property.ts";
 
-/** Numbers from 0 to below 1, as `Math.random` gives them. */
+/** A function like `Math.random`. */
 export type Random = () => number;
 
 /**
- * A stream of numbers that follows from a seed.
+ * A random stream that depends only on the seed and the label.
  *
- * @param label names who draws; streams with different labels do not depend on each other
+ * @param label names the user of the stream; streams with different labels are independent
  */
 export function labelledRandom(seed: number, label: string): Random {
   return seededRandom(hash(`${seed} ${label}`));
 }
 
-/** A whole number from `min` to `max`, both included. */
+/** An integer from `min` to `max`, inclusive. */
 export function randomInteger(random: Random, min: number, max: number): number {
   return min + Math.floor(random() * (max - min + 1));
 }
 
 /**
- * Makes `Math.random` and `crypto.getRandomValues` follow from a seed until it is disposed: transaction ids
- * and ports, which the code under test draws itself, are then the same in every run.
+ * Seeds `Math.random` and `crypto.getRandomValues` until it is disposed of, so that the transaction IDs
+ * and ports that the code under test chooses are the same in every run.
  */
 export class SeededRandomness implements Disposable {
   readonly #restore: (() => void)[];
@@ -44,7 +44,7 @@ export class SeededRandomness implements Disposable {
     ];
   }
 
-  /** Gives the platform its own randomness back. */
+  /** Restores the platform's randomness. */
   [Symbol.dispose](): void {
     for (const restore of this.#restore.splice(0)) restore();
   }

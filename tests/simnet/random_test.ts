@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertStrictEquals } from "@std/assert";
 import { labelledRandom, randomInteger, SeededRandomness } from "./random.ts";
 
-Deno.test("labelledRandom() repeats itself, and differs by seed and by label", () => {
+Deno.test("labelledRandom() is repeatable, and differs by seed and by label", () => {
   const draw = (seed: number, label: string) => {
     const random = labelledRandom(seed, label);
     return Array.from({ length: 8 }, random);
@@ -11,14 +11,14 @@ Deno.test("labelledRandom() repeats itself, and differs by seed and by label", (
   assertEquals(new Set(streams.flat()).size, 32);
 });
 
-Deno.test("labelledRandom() is even enough to lose packets by", () => {
+Deno.test("labelledRandom() is uniform enough to decide on packet loss", () => {
   const random = labelledRandom(3, "even");
   const counts = Array<number>(10).fill(0);
   for (let i = 0; i < 100_000; i++) counts[randomInteger(random, 0, 9)]!++;
   for (const count of counts) assert(Math.abs(count - 10_000) < 400, `${counts}`);
 });
 
-Deno.test("SeededRandomness makes the platform's randomness repeatable, and gives it back", () => {
+Deno.test("SeededRandomness makes the platform's randomness repeatable, and restores it", () => {
   const { random } = Math;
   const { getRandomValues } = crypto;
   const draw = (seed: number) => {

@@ -1,13 +1,13 @@
 /**
- * Standing in for what the platform offers.
+ * Replacing parts of the platform in tests.
  *
  * @module
  */
 
 /**
- * Gives a property of a platform object another value.
+ * Replaces a property of a platform object.
  *
- * @returns what puts the old one back
+ * @returns a function that restores the old value
  * @throws {TypeError} if there is no such property
  */
 export function replaceProperty(target: object, key: string, value: unknown): () => void {

@@ -1,46 +1,47 @@
 /**
- * Routers: a subnet behind a NAT or a firewall.
+ * Routers of the simulated internet: a subnet behind a NAT or a firewall.
  *
  * @module
  */
 
-import { ipFamily } from "../../lib/net/address.ts";
-import { Nat } from "../../lab/model/nat.ts";
+import { DualStackNat } from "../../lab/model/dual_stack_nat.ts";
+import type { Nat } from "../../lab/model/nat.ts";
 import type { NatBehavior } from "../../lab/model/nat_behavior.ts";
-import type { NatVerdict } from "../../lab/model/nat_packet.ts";
+import { destinationIp, isBareSyn, type NatVerdict } from "../../lab/model/nat_packet.ts";
 import type { Link, LinkBehavior } from "./link.ts";
-import { destinationIp, isBareSyn, type Packet, readdress, resetFor } from "./packet.ts";
+import { type Packet, readdress, resetFor } from "./packet.ts";
 import type { Random } from "./random.ts";
 import { type Node, type Observe, Subnet } from "./subnet.ts";
 
-/** How to build a router. */
+/** The settings of a router. */
 export interface RouterOptions {
-  /** `mapping: "none"` makes a firewall: what is behind it keeps its public addresses. */
+  /** `mapping: "none"` makes it a firewall; hosts behind it keep their public addresses. */
   readonly behavior: NatBehavior;
-  /** The router that this one is behind, such as a carrier's NAT; the public internet without it. */
+  /** The router in front of this one, such as a carrier's NAT. Default: none. */
   readonly behind?: Router;
-  /** The addresses outside; one is chosen if none is given. */
+  /** The external addresses. Default: one chosen automatically. */
   readonly externalIps?: readonly string[];
-  /** The first three numbers of the addresses inside, such as `"192.168.1"`. */
+  /** The first three numbers of the addresses inside, such as `"192.168.1"`. Default: chosen automatically. */
   readonly lan?: string;
-  /** Between the router and the network outside. */
+  /** The link between the router and the network outside. */
   readonly link?: LinkBehavior;
-  /** Protocols that the router lets through in no direction. */
+  /** Protocols that the router blocks in both directions. */
   readonly blocks?: readonly ("udp" | "tcp")[];
 }
 
 /**
- * One subnet's way out. IPv4 is treated by the NAT; IPv6 is routed, through a firewall that filters as the
+ * The gateway of one subnet. It translates IPv4, and routes IPv6 through a firewall that filters as the
  * NAT does.
  */
 export class Router implements Node {
   readonly name: string;
   readonly link: Link;
   readonly inside: Subnet;
+  /** For IPv4. */
   readonly nat: Nat;
-  /** May be changed at any time. */
+  /** Can be changed at any time. */
   blocks: readonly ("udp" | "tcp")[];
-  readonly #firewall: Nat;
+  readonly #nats: DualStackNat;
   readonly #observe: Observe;
   readonly #sendOutside: (packet: Packet) => void;
 
@@ -57,8 +58,8 @@ export class Router implements Node {
     this.name = name;
     this.link = options.link;
     this.blocks = options.blocks;
-    this.nat = new Nat(externalIps, behavior, random);
-    this.#firewall = new Nat([], withoutTranslation(behavior), random);
+    this.#nats = new DualStackNat(externalIps, behavior, random);
+    this.nat = this.#nats.ipv4;
     this.#observe = observe;
     this.inside = new Subnet(`inside ${name}`, observe, (packet) => this.#leave(packet));
     this.#sendOutside = options.outside.attach(this, options.link);
@@ -67,23 +68,25 @@ export class Router implements Node {
   /** As {@linkcode Node.leadsTo}. */
   leadsTo(ip: string): boolean {
     if (this.nat.externalIps.includes(ip)) return true;
-    return this.#boxFor(ip).behavior.mapping === "none" && this.inside.leadsTo(ip);
+    return !this.#nats.translates(ip) && this.inside.leadsTo(ip);
   }
 
-  /** A packet from outside. */
+  /** Handles a packet from outside. */
   receive(packet: Packet): void {
     if (this.#isBlocked(packet)) return;
-    const verdict = this.#boxFor(destinationIp(packet)).inbound(packet, performance.now());
+    const verdict = this.#nats.forDestination(destinationIp(packet))
+      .inbound(packet, performance.now());
     this.#apply(verdict, packet, {
       forward: (translated) => this.inside.deliver(translated),
       reset: this.#sendOutside,
     });
   }
 
-  /** A packet from inside. */
+  /** Handles a packet from inside. */
   #leave(packet: Packet): void {
     if (this.#isBlocked(packet)) return;
-    const verdict = this.#boxFor(destinationIp(packet)).outbound(packet, performance.now());
+    const verdict = this.#nats.forDestination(destinationIp(packet))
+      .outbound(packet, performance.now());
     this.#apply(verdict, packet, {
       forward: this.#sendOutside,
       reset: (refusal) => this.inside.deliver(refusal),
@@ -112,17 +115,9 @@ export class Router implements Node {
     }
   }
 
-  #boxFor(ip: string): Nat {
-    return ipFamily(ip) === 4 ? this.nat : this.#firewall;
-  }
-
   #isBlocked(packet: Packet): boolean {
     if (packet.protocol === "icmp-error" || !this.blocks.includes(packet.protocol)) return false;
     this.#observe(this.name, "blocked", packet);
     return true;
   }
-}
-
-function withoutTranslation(behavior: NatBehavior): NatBehavior {
-  return { ...behavior, mapping: "none", tcp: { ...behavior.tcp, mapping: "none" } };
 }

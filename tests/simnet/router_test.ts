@@ -11,7 +11,7 @@ const ANY = { ip: "0.0.0.0", port: 0 };
 
 for (const mapping of behaviors()) {
   for (const filtering of behaviors()) {
-    Deno.test(`UDP passes a NAT with ${mapping} mapping and ${filtering} filtering as it should`, async () => {
+    Deno.test(`UDP passes a NAT with ${mapping} mapping and ${filtering} filtering correctly`, async () => {
       using time = new VirtualTime();
       const internet = new Internet();
       const home = internet.router("home", {
@@ -21,7 +21,7 @@ for (const mapping of behaviors()) {
       const inside = internet.host("inside", { behind: home });
       const server = internet.host("server", { addresses: ["203.0.113.9", "203.0.113.10"] });
       await time.run(async () => {
-        // Apart, because a session that a peer opened is kept when the inside answers it.
+        // One peer at a time, because a session that a peer opened persists once the inside answers it.
         using socket = await inside.network.bindUdp(ANY);
         using prober = await inside.network.bindUdp(ANY);
         using a1p1 = await server.network.bindUdp({ ip: "203.0.113.9", port: 1 });
@@ -75,7 +75,7 @@ Deno.test("two hosts behind one NAT have different ports outside, and reach each
 });
 
 for (const hairpinning of [true, false]) {
-  Deno.test(`a NAT ${hairpinning ? "with" : "without"} hairpinning treats its own address as it should`, async () => {
+  Deno.test(`a NAT ${hairpinning ? "with" : "without"} hairpinning treats its own address correctly`, async () => {
     using time = new VirtualTime();
     const internet = new Internet();
     const home = internet.router("home", {
@@ -95,7 +95,7 @@ for (const hairpinning of [true, false]) {
   });
 }
 
-Deno.test("a carrier NAT above a home NAT translates twice", async () => {
+Deno.test("a home NAT behind a carrier NAT is translated twice", async () => {
   using time = new VirtualTime();
   const internet = new Internet();
   const carrier = internet.router("carrier", {
@@ -125,7 +125,7 @@ Deno.test("a carrier NAT above a home NAT translates twice", async () => {
   });
 });
 
-Deno.test("a firewall keeps the address and lets in only what was asked for", async () => {
+Deno.test("a firewall keeps the address and admits only answers", async () => {
   using time = new VirtualTime();
   const internet = new Internet();
   const wall = internet.router("wall", { behavior: NAT_BEHAVIORS.firewall });
@@ -166,7 +166,7 @@ Deno.test("IPv6 is routed through a home router, untranslated but filtered", asy
   });
 });
 
-Deno.test("a NAT that forgets a mapping lets nothing in until the next packet from inside", async () => {
+Deno.test("a NAT that forgets a mapping admits nothing until the next packet from inside", async () => {
   using time = new VirtualTime();
   const internet = new Internet();
   const home = internet.router("home", {
@@ -188,7 +188,7 @@ Deno.test("a NAT that forgets a mapping lets nothing in until the next packet fr
   });
 });
 
-Deno.test("a router that blocks UDP lets none of it through", async () => {
+Deno.test("a router that blocks UDP drops all of it", async () => {
   using time = new VirtualTime();
   const internet = new Internet();
   const home = internet.router("home", { behavior: NAT_BEHAVIORS.fullCone, blocks: ["udp"] });

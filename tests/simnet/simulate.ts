@@ -1,5 +1,5 @@
 /**
- * A simulation in one call.
+ * Runs a whole simulation in one call.
  *
  * @module
  */
@@ -10,8 +10,8 @@ import { SeededRandomness } from "./random.ts";
 import { VirtualTime } from "./virtual_time.ts";
 
 /**
- * Runs a job in a simulated internet, in virtual time and with randomness that follows from the seed, and
- * checks that it closes every socket it opens.
+ * Runs a job in a simulated internet, in virtual time and with seeded randomness, and
+ * checks that the job closes all sockets it opens.
  *
  * ```ts
  * await simulate(async ({ internet, time }) => {

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { simulate } from "./simulate.ts";
 
-Deno.test("simulate() returns what the job does, in virtual time", async () => {
+Deno.test("simulate() returns the job's result, in virtual time", async () => {
   const result = await simulate(async ({ internet, time }) => {
     using _socket = await internet.host("a").network.bindUdp({ ip: "0.0.0.0", port: 0 });
     await delay(1000);
@@ -11,14 +11,14 @@ Deno.test("simulate() returns what the job does, in virtual time", async () => {
   assertEquals(result, 1000);
 });
 
-Deno.test("simulate() rejects a job that leaves a socket open, and names it", async () => {
+Deno.test("simulate() rejects a job that leaves a socket open, and names the socket", async () => {
   const error = await assertRejects(() =>
     simulate(({ internet }) => internet.host("a").network.bindUdp({ ip: "0.0.0.0", port: 5 }))
   );
   assert(error.message.includes("a: UDP 0.0.0.0:5"), error.message);
 });
 
-Deno.test("simulate() draws the same luck from the same seed, and another from another", async () => {
+Deno.test("simulate() produces the same randomness for the same seed, and different for another", async () => {
   const draw = (seed: number) =>
     simulate(async ({ internet }) => {
       const { network } = internet.host("a");

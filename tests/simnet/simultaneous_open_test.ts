@@ -1,5 +1,5 @@
 /**
- * What TCP hole punching stands on: SYNs that cross, through NATs of every temper.
+ * The basis of TCP hole punching: simultaneous open through NATs of all kinds.
  *
  * ```
  * a ── 5 ms ── natA ── 20 ms ── internet ── 15 ms ── natB ── 10 ms ── b      RTT 100 ms
@@ -19,7 +19,7 @@ import { Internet } from "./internet.ts";
 import { labelledRandom } from "./random.ts";
 import { VirtualTime } from "./virtual_time.ts";
 
-Deno.test("two that dial at once behind port-restricted NATs are connected after one round trip", async () => {
+Deno.test("two hosts that dial at once behind port-restricted NATs are connected after one round trip", async () => {
   using time = new VirtualTime();
   const { internet, a, b } = twoHomes();
   await time.run(async () => {
@@ -31,7 +31,7 @@ Deno.test("two that dial at once behind port-restricted NATs are connected after
 });
 
 for (const laterMs of [60, 700, 2500]) {
-  Deno.test(`who dials ${laterMs} ms later is connected exactly one round trip after that`, async () => {
+  Deno.test(`a host that dials ${laterMs} ms later is connected exactly one round trip after that`, async () => {
     using time = new VirtualTime();
     const { a, b } = twoHomes();
     await time.run(async () => {
@@ -39,7 +39,7 @@ for (const laterMs of [60, 700, 2500]) {
       await delay(laterMs);
       const later = await dial(b, a);
       assertEquals(time.nowMs, laterMs + 100);
-      // Its ACK of the SYN/ACK opens the other end, half a round trip later.
+      // Its ACK of the SYN/ACK establishes the other end, half a round trip later.
       const { connection, atMs } = await earlier;
       assertEquals(atMs, laterMs + 150);
       await assertTalk([connection, later]);
@@ -62,13 +62,13 @@ Deno.test("a NAT that resets unsolicited SYNs refuses the earlier side, unless t
   }
 });
 
-Deno.test("two NATs that reset unsolicited SYNs are passed by SYNs that cross", async () => {
-  // a's SYN is at natB after 40 ms; b's has to pass natB before, and takes 10 ms to there.
+Deno.test("crossing SYNs pass two NATs that reset unsolicited SYNs", async () => {
+  // a's SYN arrives at natB after 40 ms. b's must pass natB before, which takes 10 ms.
   for (const [skewMs, crosses] of [[0, true], [29, true], [31, false]] as const) {
     using time = new VirtualTime();
     const { a, b } = twoHomes({ resetting: "both", resetEndsMapping: true });
     await time.run(async () => {
-      const signal = AbortSignal.timeout(900); // before SYNs are repeated
+      const signal = AbortSignal.timeout(900); // before SYNs are retransmitted
       const earlier = a.network.connectTcp(punched(b), { local: local(a), signal });
       await delay(skewMs);
       const later = b.network.connectTcp(punched(a), { local: local(b), signal });
@@ -78,7 +78,7 @@ Deno.test("two NATs that reset unsolicited SYNs are passed by SYNs that cross", 
   }
 });
 
-Deno.test("redialling at once on every RST gets through two NATs that reset, whatever the skew", async () => {
+Deno.test("redialling at once on every RST gets through two NATs that reset, at any skew", async () => {
   for (const skewMs of [0, 30, 70, 100, 130, 400]) {
     using time = new VirtualTime();
     const { internet, a, b } = twoHomes({ resetting: "both", resetEndsMapping: true });
@@ -93,7 +93,7 @@ Deno.test("redialling at once on every RST gets through two NATs that reset, wha
   }
 });
 
-Deno.test("a NAT that drops crossed SYNs leaves simultaneous open without a chance", async () => {
+Deno.test("a NAT that drops crossed SYNs makes simultaneous open impossible", async () => {
   using time = new VirtualTime();
   const { internet, a, b } = twoHomes({ crossedSyn: "drop" });
   await time.run(async () => {
@@ -106,7 +106,7 @@ Deno.test("a NAT that drops crossed SYNs leaves simultaneous open without a chan
   assertEquals(internet.openSockets(), []);
 });
 
-Deno.test("a socket that dials a peer gets its SYN, not the listener on the same port", async () => {
+Deno.test("a socket that dials a peer receives the peer's SYN, not the listener on the same port", async () => {
   using time = new VirtualTime();
   const { a, b } = twoHomes();
   await time.run(async () => {
@@ -147,7 +147,7 @@ Deno.test("one SYN opens a NAT with address-dependent filtering for any port of 
   });
 });
 
-Deno.test("two behind the same NAT meet by its external address if it hairpins", async () => {
+Deno.test("two hosts behind one NAT connect at its external address if it hairpins", async () => {
   for (const hairpinning of [true, false]) {
     using time = new VirtualTime();
     const internet = new Internet();
@@ -168,7 +168,7 @@ Deno.test("two behind the same NAT meet by its external address if it hairpins",
   }
 });
 
-Deno.test("a thousand lossy punches end the same way for the same seeds, and all well", async () => {
+Deno.test("a thousand punches with loss end the same way for the same seeds, and all succeed", async () => {
   const punch = async (seed: number): Promise<number> => {
     using time = new VirtualTime();
     const random = labelledRandom(seed, "skew");
@@ -221,7 +221,7 @@ function twoHomes(options: Homes = {}): { internet: Internet; a: Host; b: Host }
   };
 }
 
-/** Where a host sends from, and where its peer aims: these NATs keep the port. */
+/** The local address of a host, and the external address that its peer dials: these NATs preserve ports. */
 function local(host: Host): TransportAddress {
   return { ip: host.addresses[0]!, port: 7000 };
 }

@@ -1,26 +1,27 @@
 /**
- * A subnet: nodes that reach each other by address, and the router that leads out of it, if any.
+ * Subnets of the simulated internet: nodes that reach each other by address, and the router that leads out.
  *
  * @module
  */
 
 import { ipScope } from "../../lib/net/address.ts";
 import type { Link } from "./link.ts";
-import { destinationIp, type Packet } from "./packet.ts";
+import { destinationIp } from "../../lab/model/nat_packet.ts";
+import type { Packet } from "./packet.ts";
 
-/** What a link leads to. */
+/** A host or router at the end of a link. */
 export interface Node {
   readonly name: string;
-  /** Whether packets to this address go there. */
+  /** Whether packets to this address go to this node. */
   leadsTo(ip: string): boolean;
-  /** A packet that came through the node's link. */
+  /** Handles a packet that arrives over the node's link. */
   receive(packet: Packet): void;
 }
 
-/** What a packet met; for tests that look at the packets themselves. */
+/** Something that happened to a packet, for tests that inspect packets. */
 export interface PacketEvent {
   readonly atMs: number;
-  /** The host, router or subnet where it happened. */
+  /** The name of the host, router or subnet where it happened. */
   readonly at: string;
   readonly what:
     | "sent"
@@ -30,11 +31,11 @@ export interface PacketEvent {
     | "blocked" // by a router that blocks the whole protocol
     | "lost" // on the node's link
     | "no-route"
-    | `dropped: ${string}`; // by a NAT, and why
+    | `dropped: ${string}`; // by a NAT, with the reason
   readonly packet: Packet;
 }
 
-/** Tells whoever watches the packets. */
+/** Receives packet events. */
 export type Observe = (at: string, what: PacketEvent["what"], packet: Packet) => void;
 
 /** A subnet, or the public internet. */
@@ -44,14 +45,14 @@ export class Subnet {
   readonly #wayOut: ((packet: Packet) => void) | undefined;
   readonly #nodes: { node: Node; link: Link }[] = [];
 
-  /** @param wayOut takes packets to addresses that no node leads to */
+  /** @param wayOut receives packets to addresses that no node leads to */
   constructor(name: string, observe: Observe, wayOut?: (packet: Packet) => void) {
     this.name = name;
     this.#observe = observe;
     this.#wayOut = wayOut;
   }
 
-  /** Connects a node; what it calls the result with goes up its link into the subnet. */
+  /** Connects a node. Returns the function that sends the node's packets up its link into the subnet. */
   attach(node: Node, link: Link): (packet: Packet) => void {
     this.#nodes.push({ node, link });
     return (packet) => {
@@ -63,25 +64,25 @@ export class Subnet {
     };
   }
 
-  /** Whether a node here leads to the address. */
+  /** Whether a node of this subnet leads to the address. */
   leadsTo(ip: string): boolean {
     return this.#nodes.some(({ node }) => node.leadsTo(ip));
   }
 
-  /** Takes a packet towards its destination: a node here, or the way out. */
+  /** Forwards a packet towards its destination: to a node of this subnet, or out. */
   carry(packet: Packet): void {
     if (this.#wayOut !== undefined && !this.leadsTo(destinationIp(packet))) this.#wayOut(packet);
     else this.deliver(packet);
   }
 
-  /** Takes a packet down to a node here. */
+  /** Delivers a packet to a node of this subnet. */
   deliver(packet: Packet): void {
     const next = this.#nodes.find(({ node }) => node.leadsTo(destinationIp(packet)));
     if (next === undefined) return this.#observe(this.name, "no-route", packet);
     this.#handOver(packet, next);
   }
 
-  /** Takes a packet to every member of a group but its sender. Multicast does not leave the subnet. */
+  /** Delivers a packet to all members of a multicast group but its sender. Multicast does not leave the subnet. */
   #spread(packet: Packet, sender: Node): void {
     for (const next of this.#nodes) {
       if (next.node !== sender && next.node.leadsTo(destinationIp(packet))) {

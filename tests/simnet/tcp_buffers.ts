@@ -1,53 +1,54 @@
 /**
- * The two ends of a TCP byte stream: what was written and is not acknowledged, and what arrived and is not read.
+ * The buffers at both ends of a TCP byte stream: data that was written but not acknowledged, and data that arrived but
+ * was not read.
  *
  * @module
  */
 
-/** A piece of the stream; FIN takes one sequence number. */
+/** A part of the stream. FIN occupies one sequence number. */
 export interface StreamSegment {
   readonly sequence: number;
   readonly data: Uint8Array;
   readonly fin: boolean;
 }
 
-/** Keeps what was written until the peer has acknowledged it. */
+/** Keeps written data until the peer has acknowledged it. */
 export class SendBuffer {
   readonly #segments: StreamSegment[] = [];
   #end: number;
-  /** How many of the segments have been sent. */
+  /** How many segments have been sent. */
   #sent = 0;
-  /** The first sequence number beyond what the peer has room for. */
+  /** The first sequence number beyond the peer's window. */
   #windowEnd: number;
   #finished = false;
 
-  /** @param firstSequence the number of the first byte, one after that of the SYN */
+  /** @param firstSequence the sequence number of the first byte, one after that of the SYN */
   constructor(firstSequence: number) {
     this.#end = firstSequence;
     this.#windowEnd = firstSequence;
   }
 
-  /** The number of the byte to be sent next, SND.NXT. */
+  /** The sequence number of the next byte to send, SND.NXT. */
   get next(): number {
     return this.#segments[this.#sent]?.sequence ?? this.#end;
   }
 
-  /** Whether FIN was queued: nothing may be written any more. */
+  /** Whether FIN was queued, so that nothing more can be written. */
   get isFinished(): boolean {
     return this.#finished;
   }
 
-  /** Whether all that was written, and FIN, is acknowledged. */
+  /** Whether all data and FIN were acknowledged. */
   get isEmpty(): boolean {
     return this.#segments.length === 0;
   }
 
-  /** The oldest segment that is not acknowledged, for another try. */
+  /** The oldest unacknowledged segment, to retransmit. */
   get oldest(): StreamSegment | undefined {
     return this.#segments[0];
   }
 
-  /** Takes as much of the data as there is room for; the number of bytes. */
+  /** Buffers as much of the data as there is room for; returns the number of bytes. */
   write(data: Uint8Array): number {
     const queued = this.#end - (this.oldest?.sequence ?? this.#end);
     const taken = Math.min(data.length, BUFFER_SIZE - queued);
@@ -63,16 +64,16 @@ export class SendBuffer {
     this.#finished = true;
   }
 
-  /** The next segment that may be sent and has not been, as far as the peer's window allows. */
+  /** The next unsent segment, if the peer's window allows it. */
   takeUnsent(): StreamSegment | undefined {
     const segment = this.#segments[this.#sent];
     if (segment === undefined) return undefined;
-    if (segment.sequence + segment.data.length > this.#windowEnd) return undefined; // FIN needs no room
+    if (segment.sequence + segment.data.length > this.#windowEnd) return undefined; // FIN needs no window
     this.#sent++;
     return segment;
   }
 
-  /** Whether an acknowledgment acknowledges anything new. */
+  /** Applies an acknowledgment; returns whether it acknowledges anything new. */
   acknowledge(acknowledgment: number, window: number): boolean {
     this.#windowEnd = Math.max(this.#windowEnd, acknowledgment + window);
     let progress = false;
@@ -91,41 +92,41 @@ export class SendBuffer {
   }
 }
 
-/** Puts segments in order and keeps them until they are read. */
+/** Reorders segments, and keeps them until they are read. */
 export class ReceiveBuffer {
   readonly #unread: Uint8Array[] = [];
-  /** Segments that came before one that belongs before them. */
+  /** Segments that arrived ahead of an earlier one. */
   readonly #early = new Map<number, StreamSegment>();
   #next: number;
   #unreadBytes = 0;
   #finished = false;
 
-  /** @param firstSequence the number of the first byte, one after that of the SYN */
+  /** @param firstSequence the sequence number of the first byte, one after that of the SYN */
   constructor(firstSequence: number) {
     this.#next = firstSequence;
   }
 
-  /** The number of the byte to come next, RCV.NXT. */
+  /** The sequence number of the next byte expected, RCV.NXT. */
   get next(): number {
     return this.#next;
   }
 
-  /** For how many bytes there is room, RCV.WND. */
+  /** How many bytes there is room for, RCV.WND. */
   get window(): number {
     return BUFFER_SIZE - this.#unreadBytes;
   }
 
-  /** How many bytes wait to be read. */
+  /** How many bytes can be read. */
   get unreadBytes(): number {
     return this.#unreadBytes;
   }
 
-  /** Whether FIN has come: no more bytes will. */
+  /** Whether FIN has arrived, so that no more bytes will. */
   get isFinished(): boolean {
     return this.#finished;
   }
 
-  /** Takes a segment, unless it is a repetition or there is no room for it. */
+  /** Accepts a segment, unless it is a duplicate or there is no room for it. */
   accept(segment: StreamSegment): void {
     if (segment.sequence < this.#next) return;
     if (segment.sequence + segment.data.length > this.#next + this.window) return;
@@ -139,7 +140,7 @@ export class ReceiveBuffer {
     }
   }
 
-  /** Moves bytes to the start of `target`; how many. */
+  /** Moves bytes to the start of `target`; returns how many. */
   read(target: Uint8Array): number {
     let filled = 0;
     while (filled < target.length && this.#unread.length > 0) {
@@ -159,8 +160,8 @@ function endOf({ sequence, data, fin }: StreamSegment): number {
   return sequence + data.length + (fin ? 1 : 0);
 }
 
-/** Bytes that one direction holds at either end; ours: small enough that tests fill it. */
+/** Chosen by us: how many bytes each end of one direction buffers, few enough that tests can fill it. */
 const BUFFER_SIZE = 65_535;
 
-/** What fits into an Ethernet frame beside the headers. */
+/** The payload of an Ethernet frame without headers. */
 const MAX_SEGMENT_SIZE = 1448;

@@ -48,7 +48,7 @@ Deno.test("connectTcp() sends SYNs on Linux's schedule and gives up after 131 se
   assertEquals(internet.openSockets(), []);
 });
 
-Deno.test("a host whose firewall drops answers no SYN to a closed port", async () => {
+Deno.test("a host whose firewall drops packets does not answer a SYN to a closed port", async () => {
   using time = new VirtualTime();
   const { client, server } = twoHosts({ closedPorts: "drop" });
   await time.run(() =>
@@ -75,7 +75,7 @@ for (
   });
 }
 
-Deno.test("an aborted dial rejects with the reason, and a late SYN/ACK gets RST", async () => {
+Deno.test("an aborted dial rejects with the reason, and a late SYN/ACK is answered with RST", async () => {
   using time = new VirtualTime();
   const { internet, client, server } = twoHosts({ link: { delayMs: 50 } });
   const flags = recordFlags(internet);
@@ -105,7 +105,7 @@ Deno.test("an aborted accept loses no connection", async () => {
   });
 });
 
-Deno.test("a closed listener rejects who waits, refuses who dials and resets who was not accepted", async () => {
+Deno.test("a closed listener rejects pending accepts, refuses dials and resets queued connections", async () => {
   using time = new VirtualTime();
   const { internet, client, server } = twoHosts({ link: { delayMs: 10 } });
   await time.run(async () => {
@@ -125,7 +125,7 @@ Deno.test("a closed listener rejects who waits, refuses who dials and resets who
   assertEquals(internet.openSockets(), []);
 });
 
-Deno.test("connections from one port to several remotes live side by side", async () => {
+Deno.test("connections from one port to several remotes coexist", async () => {
   using time = new VirtualTime();
   const { client, server } = twoHosts();
   await time.run(async () => {
@@ -140,7 +140,7 @@ Deno.test("connections from one port to several remotes live side by side", asyn
   });
 });
 
-Deno.test("the same pair of addresses is in use while it is dialled and while it is connected", async () => {
+Deno.test("a pair of addresses is in use while it is dialled or connected", async () => {
   using time = new VirtualTime();
   const { client, server } = twoHosts();
   await time.run(async () => {
@@ -188,7 +188,7 @@ Deno.test("with SO_REUSEPORT a port that is listened on can be dialled from", as
   });
 });
 
-Deno.test("SO_REUSEPORT takes both sockets, and a host that has it", async () => {
+Deno.test("SO_REUSEPORT must be set on both sockets, and supported by the host", async () => {
   using time = new VirtualTime();
   const { internet, client, server } = twoHosts();
   const sharing = internet.host("sharing", { reusePort: true });
@@ -210,7 +210,7 @@ Deno.test("SO_REUSEPORT takes both sockets, and a host that has it", async () =>
   });
 });
 
-Deno.test("addresses that are not the host's, or of another family, cannot be dialled from", async () => {
+Deno.test("a dial cannot start from a foreign address or one of a different family", async () => {
   using time = new VirtualTime();
   const { client, server } = twoHosts();
   await time.run(async () => {
@@ -228,7 +228,7 @@ Deno.test("addresses that are not the host's, or of another family, cannot be di
   });
 });
 
-Deno.test("connectTls() says that TLS is not simulated", async () => {
+Deno.test("connectTls() reports that TLS is not simulated", async () => {
   const { client, server } = twoHosts();
   await assertNetworkError("tls", () => {
     return client.network.connectTls(at(server, 443), { hostname: "server" });

@@ -1,5 +1,5 @@
 /**
- * What a program holds of a simulated TCP connection.
+ * Simulated TCP connections, as programs use them.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { formatTransportAddress, type TransportAddress } from "../../lib/net/add
 import type { TcpConnection } from "../../lib/net/network.ts";
 import type { TcpSocket } from "./tcp_socket.ts";
 
-/** A connection whose handshake is over. */
+/** An established connection. */
 export class SimTcpConnection implements TcpConnection {
   readonly local: TransportAddress;
   readonly remote: TransportAddress;
@@ -44,7 +44,7 @@ export class SimTcpConnection implements TcpConnection {
     }
   }
 
-  // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
+  // deno-lint-ignore require-await -- rejects where the synchronous call throws
   async closeWrite(): Promise<void> {
     if (this.#socket.isClosedByUser) throw this.#closed("close");
     this.#throwIfBroken("close");
@@ -76,7 +76,7 @@ export class SimTcpConnection implements TcpConnection {
   }
 }
 
-/** Why a socket broke; `action` begins the message. */
+/** The error of a broken socket. The message starts with the action. */
 export function toNetworkError(action: string, { error }: TcpSocket): NetworkError {
   const reason = error ?? "closed";
   return new NetworkError(`${action}: ${reason}`, reason);

@@ -1,6 +1,6 @@
 /**
- * The opening of a TCP connection as Linux does it: by dialling, by answering, and by both at once. Every rule
- * names the standard or the kernel's own way that it stands for.
+ * The TCP handshake of Linux: active, passive and simultaneous open. Each rule cites the RFC or
+ * the kernel function that it models.
  *
  * @module
  */
@@ -9,37 +9,37 @@ import type { NetworkErrorReason } from "../../lib/base/errors.ts";
 import type { TcpFlags } from "../../lab/model/nat_packet.ts";
 import type { TcpPacket, UnreachableCode } from "./packet.ts";
 import {
-  HASTENED_SYN_WAIT_MS,
+  EARLY_SYN_RETRANSMISSION_MS,
   PASSIVE_SYN_ACK_WAITS_MS,
   SYN_ACK_WAITS_MS,
   SYN_WAITS_MS,
 } from "./tcp_timers.ts";
 
-/** What a handshake needs from its socket, and tells it. */
+/** What a handshake needs from its socket. */
 export interface TcpHandshakeOptions {
   /** The sequence number of the SYN, ISS. */
   readonly initialSequence: number;
   readonly send: (tcpFlags: TcpFlags, numbers: SegmentNumbers) => void;
   readonly sendReset: (packet: TcpPacket) => void;
-  /** The handshake is over; `packet` ended it and may carry more. */
+  /** Called when the connection is established. `packet` completed the handshake, and may carry data. */
   readonly onOpen: (peer: TcpPeer, packet: TcpPacket) => void;
   readonly onFail: (reason: NetworkErrorReason) => void;
 }
 
-/** Where a segment stands in both streams. */
+/** The sequence and acknowledgment numbers of a segment. */
 export interface SegmentNumbers {
   readonly sequence: number;
   readonly acknowledgment: number;
 }
 
-/** What a handshake learns about the peer. */
+/** What a handshake finds out about the peer. */
 export interface TcpPeer {
-  /** The number of the first byte that the peer will send. */
+  /** The sequence number of the first byte that the peer will send. */
   readonly firstSequence: number;
   readonly rttMs: number;
 }
 
-/** One handshake, from the first SYN to the last ACK. */
+/** A handshake, from the first SYN to the last ACK. */
 export class TcpHandshake {
   readonly #options: TcpHandshakeOptions;
   /** One after our SYN, SND.NXT. */
@@ -68,24 +68,24 @@ export class TcpHandshake {
     this.#sendUntilAnswered(SYN, SYN_WAITS_MS);
   }
 
-  /** Answers a SYN, as a listener does. */
+  /** Answers a SYN, for a listener. */
   answer(syn: TcpPacket): void {
     this.#isPassive = true;
     this.#answer(syn, PASSIVE_SYN_ACK_WAITS_MS);
   }
 
-  /** Takes a segment. */
+  /** Handles a segment. */
   receive(packet: TcpPacket): void {
     if (this.isSynReceived) this.#receiveInSynReceived(packet);
     else this.#receiveInSynSent(packet);
   }
 
-  /** Takes an ICMP error: any unreachable ends a handshake in Linux (tcp_v4_err). */
+  /** Handles an ICMP error: in Linux any unreachable ends a handshake (tcp_v4_err). */
   receiveError(code: UnreachableCode): void {
     this.#fail(code === "port-unreachable" ? "refused" : "unreachable");
   }
 
-  /** Sends nothing any more. */
+  /** Stops sending. */
   stop(): void {
     clearTimeout(this.#timer);
   }
@@ -95,8 +95,8 @@ export class TcpHandshake {
     const { syn, ack, rst } = packet.tcpFlags;
     const answersOurSyn = ack === true && packet.acknowledgment === this.#next;
     if (ack && !answersOurSyn) {
-      // An answer to an earlier dial's SYN. The RST rids the peer of that one.
-      if (this.#retries === 0) this.#arm(HASTENED_SYN_WAIT_MS);
+      // An answer to the SYN of an earlier dial. The RST ends that connection at the peer.
+      if (this.#retries === 0) this.#arm(EARLY_SYN_RETRANSMISSION_MS);
       return rst ? undefined : this.#options.sendReset(packet);
     }
     if (rst) return answersOurSyn ? this.#fail("refused") : undefined;
@@ -110,11 +110,11 @@ export class TcpHandshake {
   #receiveInSynReceived(packet: TcpPacket): void {
     const { syn, ack, rst } = packet.tcpFlags;
     if (rst) return this.#receiveReset(packet);
-    // The peer's SYN/ACK of a simultaneous open counts as its ACK: Linux since 23e89e8ee7be (2024); before, a
-    // challenge ACK led to the same end.
+    // In a simultaneous open the peer's SYN/ACK counts as its ACK: Linux since 23e89e8ee7be (2024). Before, a
+    // challenge ACK had the same effect.
     const isRepeatedSyn = syn === true && packet.sequence + 1 === this.#peerNext;
     if (syn && !(ack && isRepeatedSyn)) {
-      // Linux repeats the SYN/ACK of a listener at once (tcp_check_req); else a challenge ACK, RFC 5961 §4.
+      // A listener's SYN/ACK is repeated at once (tcp_check_req); otherwise a challenge ACK, RFC 5961 §4.
       return this.#isPassive && isRepeatedSyn ? this.#send(SYN_ACK) : this.#acknowledge();
     }
     if (!ack) return;
@@ -175,5 +175,5 @@ const SYN: TcpFlags = { syn: true };
 const SYN_ACK: TcpFlags = { syn: true, ack: true };
 const ACK: TcpFlags = { ack: true };
 
-/** What a socket has room for before it is open. */
+/** The window of a socket before the connection is established. */
 const WINDOW = 65_535;

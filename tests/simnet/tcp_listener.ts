@@ -1,5 +1,5 @@
 /**
- * A TCP listener of a simulated host.
+ * TCP listeners of a simulated host.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { formatTransportAddress, type TransportAddress } from "../../lib/net/add
 import type { TcpConnection, TcpListener } from "../../lib/net/network.ts";
 import { WaitQueue } from "../../lib/base/wait_queue.ts";
 
-/** Connections that are open and wait to be accepted. */
+/** A queue of established connections that wait to be accepted. */
 export class SimTcpListener implements TcpListener {
   readonly local: TransportAddress;
   /** Whether it was opened with SO_REUSEPORT. */
@@ -26,7 +26,7 @@ export class SimTcpListener implements TcpListener {
     this.#onClose = options.onClose;
   }
 
-  /** Takes a connection whose handshake is over; one too many is reset. */
+  /** Queues an established connection, or resets it if the queue is full. */
   push(connection: TcpConnection): void {
     if (!this.#accepted.push(connection)) connection.reset();
   }
@@ -35,7 +35,7 @@ export class SimTcpListener implements TcpListener {
     return this.#accepted.next(options.signal);
   }
 
-  /** Resets what nobody accepted, as Linux does. */
+  /** Closes the listener, and resets connections that were not accepted, as Linux does. */
   close(): void {
     const cannot = `Cannot accept on ${formatTransportAddress(this.local)}`;
     const closed = new NetworkError(`${cannot}: the listener is closed`, "closed");
@@ -49,5 +49,5 @@ export class SimTcpListener implements TcpListener {
   }
 }
 
-/** As the system's listener of this library has it. */
+/** The same as in this library's system network. */
 const MAX_BACKLOG = 256;

@@ -1,7 +1,7 @@
 /**
- * One TCP connection as Linux keeps it, as far as NAT traversal can tell. Every rule names the standard or
- * the kernel's own way that it stands for. Not modelled: congestion control, selective acknowledgment, fast
- * retransmission, delayed ACKs, urgent data; a lost segment costs one retransmission timeout.
+ * A TCP socket that behaves like Linux's as far as it matters to NAT traversal. Each rule cites the RFC or
+ * the kernel function that it models. Not modelled: congestion control, selective acknowledgment, fast
+ * retransmission, delayed ACKs and urgent data. A lost segment costs one retransmission timeout.
  *
  * @module
  */
@@ -14,16 +14,16 @@ import { ReceiveBuffer, SendBuffer, type StreamSegment } from "./tcp_buffers.ts"
 import { type SegmentNumbers, TcpHandshake, type TcpPeer } from "./tcp_handshake.ts";
 import { LINGER_MS, MAX_RETRIES, MAX_RTO_MS, MIN_RTO_MS } from "./tcp_timers.ts";
 
-/** What a socket needs from its host, and tells it. */
+/** What a socket needs from its host. */
 export interface TcpSocketOptions {
   readonly local: TransportAddress;
   readonly remote: TransportAddress;
   /** The sequence number of the SYN. */
   readonly initialSequence: number;
   readonly send: (packet: TcpPacket) => void;
-  /** The handshake is over. */
+  /** Called when the connection is established. */
   readonly onOpen: () => void;
-  /** The connection exists no more, and its pair of addresses is free. */
+  /** Called when the connection no longer exists, and its pair of addresses is free. */
   readonly onGone: () => void;
 }
 
@@ -34,7 +34,7 @@ export class TcpSocket {
   readonly #options: TcpSocketOptions;
   readonly #handshake: TcpHandshake;
   readonly #outgoing: SendBuffer;
-  #incoming = new ReceiveBuffer(0); // until a SYN tells where the peer begins
+  #incoming = new ReceiveBuffer(0); // until a SYN shows the peer's initial sequence number
   #state: "opening" | "open" | "gone" = "opening";
   #error: NetworkErrorReason | undefined;
   #closedByUser = false;
@@ -60,7 +60,7 @@ export class TcpSocket {
     });
   }
 
-  /** Why the connection broke, or could not be made. */
+  /** Why the connection broke, or could not be established. */
   get error(): NetworkErrorReason | undefined {
     return this.#error;
   }
@@ -70,12 +70,12 @@ export class TcpSocket {
     return this.#closedByUser;
   }
 
-  /** Whether nothing can be written any more. */
+  /** Whether nothing more can be written. */
   get isFinished(): boolean {
     return this.#outgoing.isFinished;
   }
 
-  /** Whether the peer has finished and all it sent was read. */
+  /** Whether the peer has finished and all its data was read. */
   get isAtEnd(): boolean {
     return this.#incoming.isFinished && this.#incoming.unreadBytes === 0;
   }
@@ -85,23 +85,23 @@ export class TcpSocket {
     this.#handshake.dial();
   }
 
-  /** Answers a SYN, as a listener does. */
+  /** Answers a SYN, for a listener. */
   answer(syn: TcpPacket): void {
     this.#handshake.answer(syn);
   }
 
-  /** Takes a segment of this connection. */
+  /** Handles a segment of this connection. */
   receive(packet: TcpPacket): void {
     if (this.#state === "opening") this.#handshake.receive(packet);
     else if (this.#state === "open") this.#receive(packet);
   }
 
-  /** Takes an ICMP error. A connection that stands ignores it: RFC 5927, and Linux. */
+  /** Handles an ICMP error. An established connection ignores it, by RFC 5927 and in Linux. */
   receiveError(code: UnreachableCode): void {
     if (this.#state === "opening") this.#handshake.receiveError(code);
   }
 
-  /** Reads what is there; how many bytes. */
+  /** Reads available bytes; returns how many. */
   read(target: Uint8Array): number {
     const hadRoom = this.#incoming.window >= WINDOW_UPDATE_BYTES;
     const length = this.#incoming.read(target);
@@ -110,14 +110,14 @@ export class TcpSocket {
     return length;
   }
 
-  /** Writes as much as there is room for; how many bytes. */
+  /** Writes as much as there is room for; returns how many bytes. */
   write(data: Uint8Array): number {
     const length = this.#outgoing.write(data);
     this.#sendWhatMayBeSent();
     return length;
   }
 
-  /** Sends FIN after all that was written. */
+  /** Sends FIN after all written data. */
   finish(): void {
     if (this.#state === "gone" || this.isFinished) return;
     this.#finishedFirst = !this.#incoming.isFinished;
@@ -125,13 +125,13 @@ export class TcpSocket {
     this.#sendWhatMayBeSent();
   }
 
-  /** Resolves at the next change: bytes, room, the end, an error. */
+  /** Resolves at the next change: new bytes, new room, the end or an error. */
   changed(): Promise<void> {
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   /**
-   * Closes both directions. As in Linux, a SYN that is out is forgotten without a word, and a connection with
+   * Closes both directions. As in Linux, a dial in progress is dropped silently, and a connection with
    * unread bytes is reset (RFC 1122 §4.2.2.13).
    */
   close(): void {
@@ -152,17 +152,17 @@ export class TcpSocket {
     this.#end();
   }
 
-  /** Forgets the connection without a word. */
+  /** Drops the connection silently. */
   forget(): void {
     this.#end();
   }
 
-  /** Whether the connection lingers for nothing but stray segments, and the time for that is over. */
+  /** Whether the connection lingers only for stray segments, and that time is over. */
   hasLingered(nowMs: number): boolean {
     return nowMs >= this.#lingersUntilMs;
   }
 
-  /** Whether a SYN may open a new connection in the place of this one in TIME_WAIT; RFC 9293 §3.10.7.4. */
+  /** Whether a SYN may replace this connection in TIME_WAIT by a new one (RFC 9293 §3.10.7.4). */
   yieldsTo(syn: TcpPacket): boolean {
     return this.#lingersUntilMs < Infinity && this.#incoming.isFinished &&
       syn.sequence > this.#incoming.next;
@@ -182,10 +182,10 @@ export class TcpSocket {
     const { syn, ack, rst, fin = false } = packet.tcpFlags;
     const { sequence, data } = packet;
     if (rst) return this.#receiveReset(packet);
-    if (syn) return this.#acknowledge(); // RFC 5961 §4; it also repeats an ACK of SYN/ACK that was lost
+    if (syn) return this.#acknowledge(); // RFC 5961 §4; also repeats a lost ACK of a SYN/ACK
     if (!ack) return;
     if (this.#closedByUser && sequence + data.length > this.#incoming.next) {
-      this.#options.send(resetFor(packet)); // bytes that nobody will read; RFC 1122 §4.2.2.13
+      this.#options.send(resetFor(packet)); // the data will never be read; RFC 1122 §4.2.2.13
       return this.#end();
     }
     if (this.#outgoing.acknowledge(packet.acknowledgment, packet.window)) {
@@ -216,7 +216,7 @@ export class TcpSocket {
     if (this.#timer === undefined && !this.#outgoing.isEmpty) this.#armRetransmission();
   }
 
-  /** Also the probe of a window that is closed. */
+  /** Also probes a closed window. */
   #armRetransmission(): void {
     const waitMs = Math.min((this.#rttMs + MIN_RTO_MS) * 2 ** this.#retries, MAX_RTO_MS);
     this.#timer = setTimeout(() => {
@@ -258,11 +258,11 @@ export class TcpSocket {
     });
   }
 
-  /** After both FINs the side that finished first keeps the pair of addresses; RFC 9293 §3.6 (TIME-WAIT). */
+  /** After both FINs, the side that finished first keeps the pair of addresses in TIME-WAIT (RFC 9293 §3.6). */
   #lingerIfDone(): void {
     if (!this.#outgoing.isFinished || !this.#outgoing.isEmpty) return;
     if (this.#incoming.isFinished && !this.#finishedFirst) return this.#end();
-    // Half-closed, and the user still reads: there is no limit to that.
+    // Half-closed while the program still reads: no time limit.
     if (!this.#incoming.isFinished && !this.#closedByUser) return;
     this.#lingersUntilMs = performance.now() + LINGER_MS;
   }
@@ -288,5 +288,5 @@ export class TcpSocket {
 
 const NO_DATA = new Uint8Array();
 
-/** Room that is worth telling the peer about; ours: a segment. */
+/** Chosen by us: new room of at least a segment is worth a window update. */
 const WINDOW_UPDATE_BYTES = 1448;

@@ -1,5 +1,5 @@
 /**
- * The rules of RFC 9293 and RFC 5961 that decide whether a hole is punched, segment by segment.
+ * The rules of RFC 9293 and RFC 5961 that decide whether hole punching works, segment by segment.
  *
  * @module
  */
@@ -25,7 +25,7 @@ Deno.test("in SYN-SENT a RST counts only if it acknowledges the SYN", () => {
   assertEquals([...log], ["syn 100", "gone"]);
 });
 
-Deno.test("in SYN-SENT an answer to an earlier dial gets RST, and the SYN goes out again at once", async () => {
+Deno.test("in SYN-SENT an answer to an earlier dial gets RST, and the SYN is retransmitted at once", async () => {
   using time = new VirtualTime();
   const { socket, log } = dialled();
   socket.receive(segment({ syn: true, ack: true }, { sequence: 500, acknowledgment: 51 }));
@@ -33,7 +33,7 @@ Deno.test("in SYN-SENT an answer to an earlier dial gets RST, and the SYN goes o
   await time.run(() => delay(2));
   assertEquals([...log], ["syn 100", "rst 51", "syn 100"]);
   socket.receive(segment({ ack: true }, { sequence: 501, acknowledgment: 51 }));
-  await time.run(() => delay(900)); // once only
+  await time.run(() => delay(900)); // only once
   assertEquals([...log], ["syn 100", "rst 51", "syn 100", "rst 51"]);
   socket.close();
 });
@@ -46,7 +46,7 @@ Deno.test("in SYN-SENT an ACK without SYN is ignored", () => {
   socket.close();
 });
 
-Deno.test("a SYN that crosses is answered with SYN/ACK, and either SYN/ACK or ACK opens", () => {
+Deno.test("a crossing SYN is answered with SYN/ACK, and either SYN/ACK or ACK establishes the connection", () => {
   using _time = new VirtualTime();
   for (const flags of [{ syn: true, ack: true }, { ack: true }]) {
     const { socket, log } = dialled();
@@ -72,7 +72,7 @@ Deno.test("in SYN-RECEIVED a RST counts only with exactly the next sequence numb
   assertEquals(socket.error, "reset");
 });
 
-Deno.test("in SYN-RECEIVED an ACK of something else gets RST", () => {
+Deno.test("in SYN-RECEIVED an ACK of another number gets RST", () => {
   using _time = new VirtualTime();
   const { socket, log } = dialled();
   socket.receive(segment({ syn: true }, { sequence: 500 }));
@@ -83,7 +83,7 @@ Deno.test("in SYN-RECEIVED an ACK of something else gets RST", () => {
   socket.forget();
 });
 
-Deno.test("in SYN-RECEIVED a redialled peer's new SYN gets a challenge ACK", () => {
+Deno.test("in SYN-RECEIVED a new SYN of a peer that redials gets a challenge ACK", () => {
   using _time = new VirtualTime();
   const { socket, log } = dialled();
   socket.receive(segment({ syn: true }, { sequence: 500 }));
@@ -94,7 +94,7 @@ Deno.test("in SYN-RECEIVED a redialled peer's new SYN gets a challenge ACK", () 
   assertEquals(socket.error, "reset");
 });
 
-Deno.test("a SYN/ACK is repeated: at once for a listener's repeated SYN, and on Linux's schedules", async () => {
+Deno.test("a SYN/ACK is repeated at once for a repeated SYN to a listener, and on Linux's schedules", async () => {
   using time = new VirtualTime();
   const passive = unopened();
   const active = dialled();
@@ -112,7 +112,7 @@ Deno.test("a SYN/ACK is repeated: at once for a listener's repeated SYN, and on 
   assertEquals(active.socket.error, "timed-out");
 });
 
-Deno.test("ICMP errors end a handshake, and nothing else", () => {
+Deno.test("ICMP errors end a handshake, but not an established connection", () => {
   using _time = new VirtualTime();
   const states = {
     sent: dialled().socket,
@@ -126,7 +126,7 @@ Deno.test("ICMP errors end a handshake, and nothing else", () => {
   assertEquals(states.established.error, undefined);
 });
 
-Deno.test("an established connection answers SYN and stray RST with a challenge ACK", () => {
+Deno.test("an established connection answers a SYN or stray RST with a challenge ACK", () => {
   using _time = new VirtualTime();
   const { socket, log } = established();
   socket.receive(segment({ syn: true }, { sequence: 900 }));
@@ -138,7 +138,7 @@ Deno.test("an established connection answers SYN and stray RST with a challenge 
   assertEquals(socket.error, "reset");
 });
 
-Deno.test("bytes for a connection that its user has closed get RST", () => {
+Deno.test("data for a connection that the program has closed gets RST", () => {
   using _time = new VirtualTime();
   const { socket, log } = established();
   socket.close();
@@ -150,7 +150,7 @@ Deno.test("bytes for a connection that its user has closed get RST", () => {
   assertEquals([...log], ["fin+ack 101/501", "rst 102", "gone"]);
 });
 
-Deno.test("close() in SYN-SENT says nothing; in SYN-RECEIVED it sends FIN once open", () => {
+Deno.test("close() in SYN-SENT sends nothing; in SYN-RECEIVED it sends FIN once established", () => {
   using _time = new VirtualTime();
   const sent = dialled();
   sent.socket.close();
@@ -163,7 +163,7 @@ Deno.test("close() in SYN-SENT says nothing; in SYN-RECEIVED it sends FIN once o
   received.socket.forget();
 });
 
-Deno.test("in TIME-WAIT a repeated FIN is acknowledged and a later SYN may take over", () => {
+Deno.test("in TIME-WAIT a repeated FIN is acknowledged, and a later SYN may open a new connection", () => {
   using _time = new VirtualTime();
   const { socket, log } = established();
   socket.close();
@@ -177,7 +177,7 @@ Deno.test("in TIME-WAIT a repeated FIN is acknowledged and a later SYN may take 
   assertEquals(socket.hasLingered(60_000), true);
 });
 
-Deno.test("who is closed second forgets the connection when its FIN is acknowledged", () => {
+Deno.test("the side that closes second drops the connection when its FIN is acknowledged", () => {
   using _time = new VirtualTime();
   const { socket, log } = established();
   socket.receive(segment({ fin: true, ack: true }, { sequence: 501, acknowledgment: 101 }));
@@ -186,7 +186,7 @@ Deno.test("who is closed second forgets the connection when its FIN is acknowled
   assertEquals([...log], ["ack 101/502", "fin+ack 101/502", "gone"]);
 });
 
-/** A socket whose SYN has number 100, and a log of what it sends and says. */
+/** A socket whose SYN has number 100, and a log of its segments and callbacks. */
 function unopened(): { socket: TcpSocket; log: string[] } {
   const log: string[] = [];
   const socket = new TcpSocket({
@@ -206,7 +206,7 @@ function dialled(): { socket: TcpSocket; log: string[] } {
   return { socket, log };
 }
 
-/** Its next number is 101, the peer's 501. */
+/** An established socket: its next number is 101, the peer's 501. */
 function established(): { socket: TcpSocket; log: string[] } {
   const { socket, log } = dialled();
   socket.receive(segment({ syn: true, ack: true }, { sequence: 500, acknowledgment: 101 }));

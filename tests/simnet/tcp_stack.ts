@@ -1,5 +1,5 @@
 /**
- * TCP of one host: which socket a segment belongs to, and which addresses and ports are free.
+ * The TCP stack of a host: which socket a segment belongs to, and which addresses and ports are free.
  *
  * @module
  */
@@ -18,7 +18,8 @@ import type {
   TcpListener,
 } from "../../lib/net/network.ts";
 import type { HostSystem } from "./host.ts";
-import { isBareSyn, resetFor, type TcpPacket, type UnreachablePacket } from "./packet.ts";
+import { isBareSyn } from "../../lab/model/nat_packet.ts";
+import { resetFor, type TcpPacket, type UnreachablePacket } from "./packet.ts";
 import { covers, ephemeralPort, requireOwn } from "./ports.ts";
 import { randomInteger } from "./random.ts";
 import { SimTcpConnection, toNetworkError } from "./tcp_connection.ts";
@@ -30,7 +31,7 @@ export class TcpStack {
   readonly #system: HostSystem;
   readonly #sockets = new Map<string, TcpSocket>();
   readonly #listeners = new Set<SimTcpListener>();
-  /** What programs hold: dials under way and connections that they have not closed. */
+  /** Held by programs: dials in progress, and connections that were not closed. */
   readonly #held = new Set<TcpSocket>();
 
   constructor(system: HostSystem) {
@@ -71,7 +72,7 @@ export class TcpStack {
     const isFree = (port: number) => !this.#isListenedOn({ ip: requested.ip, port }, reusePort);
     const port = requested.port === 0 ? ephemeralPort(this.#system.random, isFree) : requested.port;
     if (port === undefined || !isFree(port)) throw inUse("listen on TCP", requested);
-    // Sockets that were dialled from this port do not mind: Linux lets a listener come last.
+    // Linux allows a listener on a port that sockets were dialled from before.
     const listener = new SimTcpListener({ ip: requested.ip, port }, {
       reusePort,
       onClose: () => this.#listeners.delete(listener),
@@ -80,7 +81,7 @@ export class TcpStack {
     return listener;
   }
 
-  /** Hands a segment to the socket that it is for. A socket of exactly this pair of addresses beats a listener. */
+  /** Delivers a segment. A socket with exactly this pair of addresses takes precedence over a listener. */
   receive(packet: TcpPacket): void {
     const { source, destination } = packet;
     const socket = this.#socketOf(destination, source);
@@ -92,18 +93,18 @@ export class TcpStack {
       socket?.forget();
       return this.#answer(packet, listener);
     }
-    // RFC 9293 §3.10.7.1 and .2: RST to all but RST, from closed ports and from listeners alike.
+    // RFC 9293 §3.10.7.1 and .2: closed ports and listeners answer everything but RST with RST.
     if (!packet.tcpFlags.rst && this.#system.closedPorts === "reset") {
       this.#system.send(resetFor(packet));
     }
   }
 
-  /** Hands an ICMP error to the socket that sent what it is about. */
+  /** Delivers an ICMP error to the socket whose packet caused it. */
   receiveError({ original, code }: UnreachablePacket): void {
     this.#socketOf(original.source, original.destination)?.receiveError(code);
   }
 
-  /** What has been opened and not closed. */
+  /** All open sockets. */
   openSockets(): string[] {
     for (const socket of this.#held) {
       if (socket.isClosedByUser || socket.error !== undefined) this.#held.delete(socket);
@@ -157,7 +158,7 @@ export class TcpStack {
     const isChosen = requested !== undefined && ipScope(requested.ip) !== "unspecified";
     if (requested !== undefined && ipFamily(requested.ip) !== ipFamily(remote.ip)) {
       const cannot = `Cannot ${verb} ${formatTransportAddress(requested)}`;
-      throw new NetworkError(`${cannot}: another IP family`, "address-not-available");
+      throw new NetworkError(`${cannot}: different IP family`, "address-not-available");
     }
     const route = this.#system.sourceFor(remote.ip);
     const ip = isChosen ? requested.ip : route;
@@ -175,8 +176,8 @@ export class TcpStack {
   }
 
   /**
-   * Whether a listener keeps others from an address: one port serves any number of dials, as all of them set
-   * SO_REUSEADDR, but beside a listener only if all sockets on the port, it too, set SO_REUSEPORT.
+   * Whether a listener blocks an address. One port can have any number of dials, because all of them set
+   * SO_REUSEADDR, but together with a listener only if all sockets on the port set SO_REUSEPORT.
    */
   #isListenedOn(wanted: TransportAddress, reusePort: boolean): boolean {
     return [...this.#listeners].some((listener) =>

@@ -14,7 +14,7 @@ import {
 import { Internet } from "./internet.ts";
 import { VirtualTime } from "./virtual_time.ts";
 
-Deno.test("closeWrite() ends one direction, and the other goes on", async () => {
+Deno.test("closeWrite() ends one direction, and the other continues", async () => {
   using time = new VirtualTime();
   const { internet, client, server } = twoHosts({ link: { delayMs: 10 } });
   await time.run(async () => {
@@ -35,7 +35,7 @@ Deno.test("closeWrite() ends one direction, and the other goes on", async () => 
   assertEquals(internet.openSockets(), []);
 });
 
-Deno.test("reset() reaches the peer as an error, after the bytes that came before", async () => {
+Deno.test("reset() reaches the peer as an error, after the data sent before", async () => {
   using time = new VirtualTime();
   const { client, server } = twoHosts({ link: { delayMs: 10 } });
   await time.run(async () => {
@@ -65,7 +65,7 @@ Deno.test("close() resets the connection if bytes are left unread, as Linux does
   });
 });
 
-Deno.test("close() rejects the side's own pending read", async () => {
+Deno.test("close() rejects this side's pending read", async () => {
   using time = new VirtualTime();
   const { client, server } = twoHosts();
   await time.run(async () => {
@@ -79,7 +79,7 @@ Deno.test("close() rejects the side's own pending read", async () => {
   });
 });
 
-Deno.test("who closes first lingers in TIME_WAIT for a minute; RST leaves nothing behind", async () => {
+Deno.test("the side that closes first lingers in TIME_WAIT for a minute; RST leaves nothing behind", async () => {
   using time = new VirtualTime();
   const { client, server } = twoHosts({ link: { delayMs: 10 } });
   await time.run(async () => {
@@ -100,7 +100,7 @@ Deno.test("who closes first lingers in TIME_WAIT for a minute; RST leaves nothin
   });
 });
 
-Deno.test("a writer waits while the reader does not read", async () => {
+Deno.test("a writer waits for a slow reader", async () => {
   using time = new VirtualTime();
   const { client, server } = twoHosts({ link: { delayMs: 10 } });
   await time.run(async () => {
@@ -118,7 +118,7 @@ Deno.test("a writer waits while the reader does not read", async () => {
   });
 });
 
-Deno.test("bytes arrive complete and in order over a link that loses, doubles and reorders", async () => {
+Deno.test("data arrives complete and in order over a link with loss, duplication and reordering", async () => {
   const transfer = async (seed: number) => {
     using time = new VirtualTime();
     const link = { delayMs: 10, jitterMs: 5, loss: 0.1, duplication: 0.1, reordering: 0.1 };
@@ -144,7 +144,7 @@ Deno.test("bytes arrive complete and in order over a link that loses, doubles an
   assertEquals(new Set(took).size, 3);
 });
 
-Deno.test("a connection survives an outage, and times out if it does not end", async () => {
+Deno.test("a connection survives an outage, but times out if the outage does not end", async () => {
   using time = new VirtualTime();
   const { client, server } = twoHosts({ link: { delayMs: 10 } });
   await time.run(async () => {
@@ -162,7 +162,7 @@ Deno.test("a connection survives an outage, and times out if it does not end", a
   });
 });
 
-Deno.test("openSockets() names what was not closed", async () => {
+Deno.test("openSockets() lists sockets that were not closed", async () => {
   using time = new VirtualTime();
   const { internet, client, server } = twoHosts();
   await time.run(async () => {

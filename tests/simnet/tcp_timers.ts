@@ -1,5 +1,5 @@
 /**
- * How long Linux waits in TCP, by the names of its settings and constants.
+ * TCP timers of Linux, with the names of its settings and constants.
  *
  * @module
  */
@@ -17,10 +17,10 @@ export const SYN_ACK_WAITS_MS: readonly number[] = doublingWaitsMs(6);
 export const PASSIVE_SYN_ACK_WAITS_MS: readonly number[] = doublingWaitsMs(5);
 
 /**
- * `TCP_TIMEOUT_MIN`, two ticks: when the first SYN goes out again after an answer that was meant for an earlier
+ * `TCP_TIMEOUT_MIN`, two ticks: when the first SYN is retransmitted after an answer to an earlier
  * dial (tcp_rcv_synsent_state_process).
  */
-export const HASTENED_SYN_WAIT_MS = 2;
+export const EARLY_SYN_RETRANSMISSION_MS = 2;
 
 /** `TCP_RTO_MIN`, which Linux adds to the round trip on a steady path. */
 export const MIN_RTO_MS = 200;

@@ -1,32 +1,32 @@
 /**
- * Timers in the order in which they are due.
+ * A queue of timers, by due time.
  *
  * @module
  */
 
 import { EventQueue } from "../../lab/model/event_queue.ts";
 
-/** Something to run at a time. */
+/** A callback that is due at some time. */
 export interface Timer {
   readonly id: number;
   readonly dueMs: number;
   readonly run: () => void;
-  /** The period of a timer that repeats. */
+  /** The period of a repeating timer. */
   readonly everyMs?: number;
 }
 
-/** Timers that can be deleted; those that are due together come in the order in which they were set. */
+/** Timers that can be deleted. Those with the same due time keep the order in which they were set. */
 export class TimerQueue {
   readonly #queue = new EventQueue<Timer>();
   readonly #set = new Map<number, Timer>();
   #lastId = 0;
 
-  /** How many timers are set. */
+  /** The number of pending timers. */
   get size(): number {
     return this.#set.size;
   }
 
-  /** Sets a timer. One that repeats keeps the `id` it has; otherwise it gets a new one, which is returned. */
+  /** Sets a timer, and returns its `id`: a new one unless the timer has one already. */
   add(timer: Omit<Timer, "id"> & { readonly id?: number }): number {
     const added = { ...timer, id: timer.id ?? ++this.#lastId };
     this.#set.set(added.id, added);
@@ -34,12 +34,12 @@ export class TimerQueue {
     return added.id;
   }
 
-  /** Forgets a timer, if it is set. */
+  /** Deletes a timer, if it is pending. */
   delete(id: number): void {
     this.#set.delete(id);
   }
 
-  /** Takes out the next timer, if it is due by then. */
+  /** Removes and returns the next timer, if it is due by then. */
   takeDue(untilMs: number): Timer | undefined {
     for (let next = this.#pop(untilMs); next; next = this.#pop(untilMs)) {
       if (this.#set.get(next.id) !== next) continue; // deleted while it waited

@@ -1,5 +1,5 @@
 /**
- * UDP of one host.
+ * The UDP stack of a host.
  *
  * @module
  */
@@ -47,12 +47,12 @@ export class UdpStack {
     return socket;
   }
 
-  /** Whether a socket listens to the multicast group. */
+  /** Whether a socket has joined the multicast group. */
   isMember(group: string): boolean {
     return [...this.#sockets].some(({ groups }) => groups.has(group));
   }
 
-  /** Hands a datagram to the socket that it is for, or to all members of the group; where there is none it is dropped. */
+  /** Delivers a datagram to the socket it is addressed to, or to all members of the group; otherwise drops it. */
   receive(packet: UdpPacket): void {
     const { ip, port } = packet.destination;
     if (ipScope(ip) === "multicast") {
@@ -66,12 +66,12 @@ export class UdpStack {
     (exact ?? sockets[0])?.deliver(packet);
   }
 
-  /** What has been bound and not closed. */
+  /** All open sockets. */
   openSockets(): string[] {
     return Array.from(this.#sockets, ({ local }) => `UDP ${formatTransportAddress(local)}`);
   }
 
-  /** Without SO_REUSEADDR on both sides the wildcard and any one address exclude each other. */
+  /** Without SO_REUSEADDR on both sockets, the wildcard and any single address exclude each other. */
   #isTaken(wanted: TransportAddress, shares: boolean): boolean {
     for (const { local, groups } of this.#sockets) {
       if (shares && groups.size > 0) continue;
@@ -99,16 +99,19 @@ class SimUdpSocket implements UdpSocket {
     this.#onClose = options.onClose;
   }
 
-  // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
+  // deno-lint-ignore require-await -- rejects where the synchronous call throws
   async send(data: Uint8Array, to: TransportAddress): Promise<void> {
     const cannot = `Cannot send to ${formatTransportAddress(to)}`;
     if (this.#queue.isClosed) throw new NetworkError(`${cannot}: the socket is closed`, "closed");
     if (ipFamily(to.ip) !== ipFamily(this.local.ip)) {
-      throw new NetworkError(`${cannot}: another IP family`, "address-not-available");
+      throw new NetworkError(`${cannot}: different IP family`, "address-not-available");
     }
     if (to.port === 0) throw new NetworkError(`${cannot}: port 0`, "other");
     if (data.length > MAX_PAYLOAD) {
-      throw new NetworkError(`${cannot}: ${data.length} bytes are too many`, "other");
+      throw new NetworkError(
+        `${cannot}: ${data.length} bytes are too long for a datagram`,
+        "other",
+      );
     }
     const route = this.#system.sourceFor(to.ip);
     const ip = ipScope(this.local.ip) === "unspecified" ? route : this.local.ip;
@@ -140,7 +143,7 @@ class SimUdpSocket implements UdpSocket {
   }
 }
 
-/** Datagrams that wait for a receiver: what Linux's default buffer of 212,992 bytes takes of small ones, about. */
+/** How many datagrams wait for a receiver: about as many small ones as fit into Linux's default buffer of 212,992 bytes. */
 const MAX_WAITING = 256;
 
 /** The largest payload in an IPv4 packet. */

@@ -6,7 +6,7 @@ import { VirtualTime } from "./virtual_time.ts";
 
 const ANY = { ip: "0.0.0.0", port: 0 };
 
-Deno.test("a datagram arrives after the delay of both links, with its bytes and its sender", async () => {
+Deno.test("a datagram arrives after the delay of both links, with its payload and its source", async () => {
   using time = new VirtualTime();
   const internet = new Internet();
   const a = internet.host("a", { link: { delayMs: 10 } });
@@ -25,7 +25,7 @@ Deno.test("a datagram arrives after the delay of both links, with its bytes and 
   assertEquals(internet.openSockets(), []);
 });
 
-Deno.test("datagrams that nobody receives wait in order, and the newest are dropped", async () => {
+Deno.test("unread datagrams wait in order, and the newest are dropped", async () => {
   using time = new VirtualTime();
   const { client: a, server: b } = twoHosts();
   await time.run(async () => {
@@ -56,7 +56,7 @@ Deno.test("an aborted receive rejects with the reason and loses no datagram", as
   });
 });
 
-Deno.test("a closed socket rejects who waits, sends nothing and frees its port", async () => {
+Deno.test("a closed socket rejects pending receives, sends nothing and frees its port", async () => {
   using time = new VirtualTime();
   const { internet, client: a, server: b } = twoHosts();
   await time.run(async () => {
@@ -77,7 +77,7 @@ Deno.test("a closed socket rejects who waits, sends nothing and frees its port",
   assertEquals(internet.openSockets(), []);
 });
 
-Deno.test("bindUdp() chooses a different free port each time it is asked for port 0", async () => {
+Deno.test("bindUdp() chooses a different free port each time for port 0", async () => {
   using time = new VirtualTime();
   const { client: a } = twoHosts();
   await time.run(async () => {
@@ -88,7 +88,7 @@ Deno.test("bindUdp() chooses a different free port each time it is asked for por
   });
 });
 
-Deno.test("bindUdp() refuses an address in use and one that is not the host's", async () => {
+Deno.test("bindUdp() rejects an address in use, and one that is not the host's", async () => {
   using time = new VirtualTime();
   const internet = new Internet();
   const { network } = internet.host("a", { addresses: ["192.0.2.1", "192.0.2.2", "2001:db8::1"] });
@@ -105,7 +105,7 @@ Deno.test("bindUdp() refuses an address in use and one that is not the host's", 
   });
 });
 
-Deno.test("a wildcard socket sends from the host's first address, or from the one it talks to itself by", async () => {
+Deno.test("a wildcard socket sends from the host's first address, or from the destination if that is the host's own", async () => {
   using time = new VirtualTime();
   const internet = new Internet();
   const a = internet.host("a", { addresses: ["192.0.2.1", "192.0.2.2"] });
@@ -122,7 +122,7 @@ Deno.test("a wildcard socket sends from the host's first address, or from the on
   });
 });
 
-Deno.test("send() rejects what no system would send", async () => {
+Deno.test("send() rejects what no system can send", async () => {
   using time = new VirtualTime();
   const { client: a, server: b } = twoHosts();
   await time.run(async () => {

@@ -1,11 +1,11 @@
 /**
- * A clock that jumps: while a {@linkcode VirtualTime} is in use, `setTimeout`, `setInterval`, `Date`,
- * `performance.now` and `AbortSignal.timeout` tell its time, which stands still while code runs and leaps to
- * the next timer when nothing can go on without one. An hour of waiting takes microseconds, and every run of
- * a deterministic program is the same run.
+ * Virtual time: while a {@linkcode VirtualTime} is in use, `setTimeout`, `setInterval`, `Date`,
+ * `performance.now` and `AbortSignal.timeout` use its clock, which stands still while code runs and jumps to
+ * the next timer when all code waits. An hour of waiting takes microseconds, and every run of
+ * a deterministic program is the same.
  *
- * Only work that promises and timers drive is waited for. Real I/O is not part of virtual time: the clock
- * may jump past what a file, a real socket or `crypto.subtle` is still busy with.
+ * Only promises and timers are taken into account. Real I/O is not part of virtual time: the clock
+ * may jump ahead while a file, a real socket or `crypto.subtle` is still busy.
  *
  * @module
  */
@@ -13,7 +13,7 @@
 import { replaceProperty } from "./replace_property.ts";
 import { type Timer, TimerQueue } from "./timer_queue.ts";
 
-/** Replaces the platform's clock until it is disposed. */
+/** Replaces the platform's clock until it is disposed of. */
 export class VirtualTime implements Disposable {
   readonly #timers = new TimerQueue();
   readonly #restore: (() => void)[];
@@ -41,22 +41,22 @@ export class VirtualTime implements Disposable {
     ];
   }
 
-  /** Milliseconds since this clock started. */
+  /** Milliseconds since the start of this clock. */
   get nowMs(): number {
     return this.#nowMs;
   }
 
-  /** How many timers are set and have not fired, for tests that want nothing left behind. */
+  /** The number of pending timers, for tests that check that none is left. */
   get pendingTimers(): number {
     return this.#timers.size;
   }
 
   /**
-   * Lets time pass until the job is done, and settles as it does.
+   * Runs until the job settles, and settles in the same way.
    *
-   * @param job a promise, or what makes one
-   * @param options.limitMs how much virtual time the job may take; a day unless told
-   * @throws {Error} if the job waits and no timer is left that could wake it, or the limit is over
+   * @param job a promise, or a function that returns one
+   * @param options `limitMs`: the virtual time that the job may take. Default: a day.
+   * @throws {Error} if the job waits and no timer is left to wake it, or if it exceeds the limit
    */
   async run<T>(
     job: Promise<T> | (() => Promise<T>),
@@ -70,7 +70,7 @@ export class VirtualTime implements Disposable {
     promise.then(settle, settle);
 
     while (true) {
-      // A macrotask begins only when no microtask is left: all that can go on now has gone on.
+      // A macrotask starts only when no microtask is left, so all code that can run now has run.
       await this.#realTurn();
       if (settled) return await promise;
       const next = this.#timers.takeDue(deadlineMs);
@@ -79,7 +79,7 @@ export class VirtualTime implements Disposable {
     }
   }
 
-  /** Gives the platform its clock back. Timers that are still set never fire. */
+  /** Restores the platform's clock. Pending timers never fire. */
   [Symbol.dispose](): void {
     for (const restore of this.#restore.splice(0).reverse()) restore();
   }
@@ -102,7 +102,7 @@ export class VirtualTime implements Disposable {
   }
 
   #whyStuck(limitMs: number): string {
-    const cannot = `Cannot go on at ${this.#nowMs} ms`;
+    const cannot = `Cannot continue at ${this.#nowMs} ms`;
     return this.#timers.size === 0
       ? `${cannot}: the job waits and no timer is left`
       : `${cannot}: the job takes more than ${limitMs} ms`;
@@ -128,15 +128,15 @@ export class VirtualTime implements Disposable {
 
 type Handler = (...args: unknown[]) => void;
 
-/** Deno waits a millisecond where a program asks for none. Fractions of one are kept, unlike there. */
+/** Like Deno, waits at least a millisecond if no delay is requested. Unlike Deno, keeps fractions. */
 function clampDelay(delayMs = 0): number {
   return delayMs > 0 ? Math.min(delayMs, MAX_DELAY_MS) : 1;
 }
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 
-/** What a timer of the platform can wait at most. */
+/** The longest delay of the platform's timers. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
-/** Virtual time starts here: an ordinary day, the same in every run. */
+/** When virtual time starts: an ordinary day, the same in every run. */
 const EPOCH_MS = Date.UTC(2026, 0, 1);

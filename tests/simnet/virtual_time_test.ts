@@ -21,7 +21,7 @@ Deno.test("VirtualTime lets an hour pass without waiting for it", async () => {
   assertLess(performance.now() - realStart, 60_000);
 });
 
-Deno.test("VirtualTime fires timers in the order in which they are due, then as they were set", async () => {
+Deno.test("VirtualTime fires timers by due time, then in the order they were set", async () => {
   using time = new VirtualTime();
   const fired: string[] = [];
   setTimeout(() => fired.push("c"), 20);
@@ -40,7 +40,7 @@ Deno.test("VirtualTime stands still while promises settle", async () => {
   });
 });
 
-Deno.test("VirtualTime runs all that one timer wakes before the next timer", async () => {
+Deno.test("VirtualTime runs everything that one timer wakes before the next timer", async () => {
   using time = new VirtualTime();
   const seen: string[] = [];
   const wait = async (name: string) => {
@@ -53,7 +53,7 @@ Deno.test("VirtualTime runs all that one timer wakes before the next timer", asy
   assertEquals(seen, ["third", "first", "second"]);
 });
 
-Deno.test("VirtualTime forgets timers that are cleared", async () => {
+Deno.test("VirtualTime does not fire cleared timers", async () => {
   using time = new VirtualTime();
   const fired: string[] = [];
   const cleared = setTimeout(() => fired.push("cleared"), 10);
@@ -63,7 +63,7 @@ Deno.test("VirtualTime forgets timers that are cleared", async () => {
   assertEquals(time.pendingTimers, 0);
 });
 
-Deno.test("VirtualTime repeats an interval until it is cleared, even by itself", async () => {
+Deno.test("VirtualTime repeats an interval until it is cleared, even by its own callback", async () => {
   using time = new VirtualTime();
   const at: number[] = [];
   const interval = setInterval(() => {
@@ -74,7 +74,7 @@ Deno.test("VirtualTime repeats an interval until it is cleared, even by itself",
   assertEquals(at, [7, 14, 21]);
 });
 
-Deno.test("VirtualTime waits a millisecond where a timer asks for none", async () => {
+Deno.test("VirtualTime waits a millisecond for a timer without delay", async () => {
   using time = new VirtualTime();
   await time.run(() => new Promise<void>((resolve) => setTimeout(resolve)));
   assertEquals(time.nowMs, 1);
@@ -89,7 +89,7 @@ Deno.test("AbortSignal.timeout() aborts in virtual time, with the platform's rea
   assertEquals(time.nowMs, 500);
 });
 
-Deno.test("Date tells virtual time, and only where it tells the time", async () => {
+Deno.test("Date shows virtual time, and otherwise works as usual", async () => {
   using time = new VirtualTime();
   const start = Date.now();
   await time.run(() => delay(1500));
@@ -100,7 +100,7 @@ Deno.test("Date tells virtual time, and only where it tells the time", async () 
   assertEquals(new Date("2001-02-03T00:00:00Z").toISOString(), "2001-02-03T00:00:00.000Z");
 });
 
-Deno.test("VirtualTime gives the platform its clock back", () => {
+Deno.test("VirtualTime restores the platform's clock", () => {
   const platform = () => [
     setTimeout,
     clearTimeout,
@@ -118,27 +118,27 @@ Deno.test("VirtualTime gives the platform its clock back", () => {
   platform().forEach((value, index) => assertStrictEquals(value, before[index]));
 });
 
-Deno.test("run() rejects when the job waits and no timer is left", async () => {
+Deno.test("run() rejects if the job waits and no timer is left", async () => {
   using time = new VirtualTime();
   setTimeout(() => {}, 25);
   await assertRejects(
     () => time.run(new Promise(() => {})),
     Error,
-    "Cannot go on at 25 ms: the job waits and no timer is left",
+    "Cannot continue at 25 ms: the job waits and no timer is left",
   );
 });
 
-Deno.test("run() rejects when the job takes more virtual time than allowed", async () => {
+Deno.test("run() rejects if the job takes more virtual time than allowed", async () => {
   using time = new VirtualTime();
   setInterval(() => {}, 1000);
   await assertRejects(
     () => time.run(new Promise(() => {}), { limitMs: 5500 }),
     Error,
-    "Cannot go on at 5000 ms: the job takes more than 5500 ms",
+    "Cannot continue at 5000 ms: the job takes more than 5500 ms",
   );
 });
 
-Deno.test("run() settles as the job does", async () => {
+Deno.test("run() settles like the job", async () => {
   using time = new VirtualTime();
   assertEquals(await time.run(delay(5).then(() => "done")), "done");
   const failure = new Error("failed");
@@ -146,7 +146,7 @@ Deno.test("run() settles as the job does", async () => {
   assertStrictEquals(error, failure);
 });
 
-Deno.test("run() rejects with what a timer throws", async () => {
+Deno.test("run() rejects with the error that a timer throws", async () => {
   using time = new VirtualTime();
   setTimeout(() => {
     throw new RangeError("thrown by a timer");

@@ -1,18 +1,18 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
- * Asks whoami.ts over UDP: `ask.ts LOCAL_PORT COUNT INTERVAL_MS IP:PORT`. Prints {@linkcode Answers} as JSON, once
- * everything is answered or {@linkcode TIMEOUT_MS} after the last question.
+ * Sends requests to whoami.ts over UDP: `ask.ts LOCAL_PORT COUNT INTERVAL_MS IP:PORT`. Prints {@linkcode Answers} as
+ * JSON once all are answered, or {@linkcode TIMEOUT_MS} after the last request.
  *
  * @module
  */
 
 import { ipFamily, parseTransportAddress } from "../../../lib/net/address.ts";
 
-/** What came back. */
+/** The answers. */
 export interface Answers {
-  /** Different answers, in the order in which they came first. */
+  /** Distinct answers, in the order of their first arrival. */
   readonly texts: readonly string[];
-  /** Of every answer, in the order in which they came. */
+  /** The round trip of each answer, in the order of arrival. */
   readonly roundTripsMs: readonly number[];
 }
 
@@ -31,7 +31,7 @@ async function ask(
 
   const answered = (async () => {
     for await (const [answer] of socket) {
-      // Answers come in the order of the questions but for loss and jitter, which the callers do without here.
+      // Callers use paths without loss and jitter, so the answers arrive in the order of the requests.
       roundTripsMs.push(performance.now() - sentMs[roundTripsMs.length]!);
       texts.add(new TextDecoder().decode(answer));
       if (roundTripsMs.length === count) return;
@@ -48,7 +48,7 @@ async function ask(
   return { texts: [...texts], roundTripsMs };
 }
 
-/** Ours: much longer than any path of the lab's own tests takes. */
+/** Chosen by us: much longer than any round trip in the lab's own tests. */
 const TIMEOUT_MS = 1000;
 
 if (import.meta.main) {

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
- * Dials a closed port many times at once: `syn_burst.ts IP:PORT COUNT`. Prints how many were refused.
+ * Dials a closed port many times at once: `syn_burst.ts IP:PORT COUNT`. Prints how many connections were refused.
  *
  * @module
  */

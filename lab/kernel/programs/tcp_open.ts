@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
  * Opens a TCP connection from a chosen port with `node:net`: `tcp_open.ts LOCAL_IP:PORT REMOTE_IP:PORT [BYTES]`.
- * Sends that many bytes, 5 if left out, and FIN, then prints {@linkcode Opened} as JSON with what came back.
+ * Sends this many bytes (default: 5) and FIN, then prints {@linkcode Opened} as JSON, with the bytes that came back.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { Buffer } from "node:buffer";
 import { connect } from "node:net";
 import { formatTransportAddress, parseTransportAddress } from "../../../lib/net/address.ts";
 
-/** How the connection went. */
+/** The outcome of the connection. */
 export type Opened =
   | {
     readonly outcome: "connected";

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
- * Sends small datagrams as fast as it can for a time: `udp_flood.ts IP:PORT MS`. Prints how many.
+ * Sends small datagrams as fast as possible for some time: `udp_flood.ts IP:PORT MS`. Prints how many.
  *
  * @module
  */

@@ -1,10 +1,10 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
- * Tells everyone who asks what address they come from, over UDP and TCP: `whoami.ts PORT IP...`
+ * Tells clients their own address, over UDP and TCP: `whoami.ts PORT IP...`
  *
- * A datagram is answered with `IP:PORT`; a TCP client that has sent all it wants, with that, the number of bytes
- * and their SHA-256. With `open=IP:PORT` as the last argument it first asks another of its kind over UDP, from the
- * same port, and prints what that one says.
+ * Answers a datagram with `IP:PORT`. Answers a TCP client, once it has finished sending, with the same, the number of
+ * bytes and their SHA-256. With `open=IP:PORT` as the last argument, it first asks another whoami.ts over UDP from the
+ * same port, and prints the answer.
  *
  * @module
  */

@@ -10,12 +10,11 @@ import { nat } from "../../kernel/topology.ts";
 import { PunchProgram } from "../punches/punch_program.ts";
 import { NatTester } from "../verdicts/nat_tester.ts";
 import { STUN_SERVERS } from "../verdicts/stun_servers.ts";
-import { meet, tellOutcome, tellPlan } from "./meeting.ts";
-import { readSyns, tellSyns } from "./syns.ts";
-import type { Teller } from "./teller.ts";
+import { narrateOutcome, narratePlan, type Narrator, punchTogether } from "./story.ts";
+import { narrateSyns, readSyns } from "./syns.ts";
 
-/** Plays it. */
-export async function playInLab(teller: Teller): Promise<void> {
+/** Runs the demonstration. */
+export async function playInLab(narrator: Narrator): Promise<void> {
   await using lab = await Lab.start({
     hosts: {
       server: { addresses: SERVER_IPS },
@@ -24,39 +23,45 @@ export async function playInLab(teller: Teller): Promise<void> {
     },
     internet: { rttMs: RTT_MS },
   });
-  await STUN_SERVERS.ours(lab.host("server"));
+  await STUN_SERVERS.punchline(lab.host("server"));
   const [alice, bob] = [lab.host("alice"), lab.host("bob")];
   const programs = [new PunchProgram(alice), new PunchProgram(bob)] as const;
   const testers = [new NatTester(alice), new NatTester(bob)] as const;
 
-  await teller.chapter("Who is where");
-  await teller.say(...drawing(lab));
-  await teller.say(
+  await narrator.heading("The network");
+  await narrator.print(...drawing(lab));
+  await narrator.print(
     "",
-    "Neither can simply dial the other: each NAT lets in only what answers something from",
-    "inside. And Bob's NAT gives every connection of his another port, so nobody can know",
-    "the next one for sure.",
+    "Neither can simply dial the other: each NAT admits only answers to packets from inside.",
+    "And Bob's NAT uses a new external port for each of his connections, so the next one can",
+    "only be predicted.",
   );
 
-  await teller.chapter("Each asks a STUN server what its NAT does");
+  await narrator.heading("Each tests its NAT with a STUN server");
   const reports = await Promise.all([learn(testers[0]), learn(testers[1])] as const);
-  await teller.say(...["Alice", "Bob"].flatMap((name, index) => learned(name, reports[index]!)));
+  await narrator.print(
+    ...["Alice", "Bob"].flatMap((name, index) => learnedLines(name, reports[index]!)),
+  );
 
-  await teller.chapter("They exchange offers over a rendezvous");
-  await teller.say(
-    "An offer holds the addresses of one side, what its NAT does, the ports that it gave just",
-    "now, and half of a secret. It goes by a channel that both can reach, such as a WebSocket.",
+  await narrator.heading("They exchange offers through a rendezvous server");
+  await narrator.print(
+    "An offer contains one side's addresses, the behavior of its NAT and the ports that it",
+    "just assigned, and half of a secret. It travels over any channel, such as a WebSocket.",
   );
   const path = await Deno.makeTempFile({ suffix: ".pcap" });
   await lab.trace(path);
-  const results = await meet(...programs, { servers: SERVERS, reports, signalDelayMs: 25 });
-  await tellPlan(teller, results[0]);
+  const results = await punchTogether(...programs, {
+    servers: SERVERS,
+    reports,
+    signalDelayMs: 25,
+  });
+  await narratePlan(narrator, results[0]);
 
-  await teller.chapter("SYNs cross: each opens the way for the other's");
+  await narrator.heading("SYNs cross: each one opens a NAT for the other");
   const names = { [alice.ip]: "Alice", [bob.ip]: "Bob" };
-  await tellSyns(teller, readSyns(await Deno.readFile(path), names), RTT_MS);
+  await narrateSyns(narrator, readSyns(await Deno.readFile(path), names), RTT_MS);
   await Deno.remove(path);
-  await tellOutcome(teller, results);
+  await narrateOutcome(narrator, results);
   await Promise.all([...programs, ...testers].map((program) => program.close()));
 }
 
@@ -68,21 +73,21 @@ async function learn(tester: NatTester): Promise<FamilyReport> {
   return report;
 }
 
-function learned(name: string, report: FamilyReport): string[] {
+function learnedLines(name: string, report: FamilyReport): string[] {
   const { mapping, filtering, allocation, external, unsolicitedSyn } = report;
   const indent = " ".repeat(name.length + 2);
   const ports = allocation.kind === "sequential"
-    ? `, each ${allocation.delta} after the last one`
+    ? `, each ${allocation.delta} above the last one`
     : "";
   const which = mapping.behavior === "endpoint-independent"
     ? "one external port for all destinations"
-    : "another external port for each destination";
+    : "a new external port for each destination";
   return [
-    `${name}: seen from outside at ${external}`,
+    `${name}: external address ${external}`,
     `${indent}${which}${ports}`,
-    `${indent}lets in only whom it has sent to, port and all`,
-    `${indent}a SYN from anybody else is ${unsolicitedSyn}`,
-    `${indent}(in the words of RFC 4787: mapping ${mapping.behavior},`,
+    `${indent}admits packets only from addresses and ports it has sent to`,
+    `${indent}a SYN from anywhere else is ${unsolicitedSyn}`,
+    `${indent}(in the terms of RFC 4787: mapping ${mapping.behavior},`,
     `${indent} filtering ${filtering.behavior})`,
   ];
 }
@@ -95,7 +100,7 @@ function drawing(lab: Lab): string[] {
     `    ${ips[0]}                            ${ips[1]}`,
     "      │                                         │",
     "  ┌───┴──────────────┐                      ┌───┴────────────────────┐",
-    "  │ NAT of her home  │                      │ NAT of his carrier     │",
+    "  │ her home NAT     │                      │ his carrier's NAT      │",
     "  │ port-restricted  │                      │ symmetric, sequential  │",
     "  └───┬──────────────┘                      └───┬────────────────────┘",
     `    ${outside[0]}                            ${outside[1]}`,

@@ -1,28 +1,28 @@
 /**
- * What a capture shows of SYNs that cross.
+ * The SYNs in a capture, as lines for people.
  *
  * @module
  */
 
 import { formatTransportAddress } from "../../../lib/net/address.ts";
-import { parsePacket } from "../../kernel/packet.ts";
+import { parsePacket } from "../../kernel/ip_packet.ts";
 import { readCapture } from "../../kernel/pcap.ts";
-import type { Teller } from "./teller.ts";
+import type { Narrator } from "./story.ts";
 
-/** SYNs that one host sent or got one after the other, at the same address of the other side. */
+/** Consecutive SYNs that one host sent or received. */
 export interface SynGroup {
   readonly who: string;
   readonly direction: "sends" | "gets";
   readonly kind: "SYN" | "SYN+ACK";
-  /** The other side, from the first to the last. */
+  /** The remote addresses, in order. */
   readonly remotes: readonly string[];
   readonly timeMs: number;
 }
 
 /**
- * SYNs between hosts of which none speaks to a server, in their order.
+ * Reads the SYNs between hosts, in order, without those to servers.
  *
- * @param names the hosts by their addresses
+ * @param names the hosts' names by address
  */
 export function readSyns(file: Uint8Array, names: Readonly<Record<string, string>>): SynGroup[] {
   const groups: { -readonly [Key in keyof SynGroup]: SynGroup[Key] }[] = [];
@@ -47,21 +47,21 @@ export function readSyns(file: Uint8Array, names: Readonly<Record<string, string
   return groups;
 }
 
-/** Tells of them until each side has what it needs. */
-export async function tellSyns(
-  teller: Teller,
+/** Shows the first SYNs, and how many got through. */
+export async function narrateSyns(
+  narrator: Narrator,
   groups: readonly SynGroup[],
   rttMs: number,
 ): Promise<void> {
   const startMs = groups[0]?.timeMs ?? 0;
-  await teller.say(...groups.slice(0, MAX_LINES).map((group) => line(group, startMs)));
+  await narrator.print(...groups.slice(0, MAX_LINES).map((group) => line(group, startMs)));
   const [sent, got] = (["sends", "gets"] as const).map((direction) =>
     groups.filter((group) => group.direction === direction && group.kind === "SYN")
       .reduce((sum, { remotes }) => sum + remotes.length, 0)
   );
-  await teller.say(
-    `${sent} SYNs were sent and ${got} let in; the others ended at a NAT that knew nothing of them.`,
-    `A SYN needs ${rttMs / 2} ms, and its answer as long: a round trip is all that it takes.`,
+  await narrator.print(
+    `${sent} SYNs were sent and ${got} arrived; a NAT that did not expect them dropped the others.`,
+    `A SYN takes ${rttMs / 2} ms, and so does its answer: one round trip is enough.`,
   );
 }
 
@@ -80,8 +80,8 @@ function remotesText(remotes: readonly string[]): string {
   return remotes.length === 1 ? remotes[0]! : `${remotes[0]} to ${last}`;
 }
 
-/** Where the lab puts NATs. */
+/** The lab's address range for NATs. */
 const NATS = "198.51.100.";
 
-/** For reading. */
+/** Few enough to read. */
 const MAX_LINES = 16;

@@ -1,33 +1,33 @@
 /**
- * A command of ours in a host of the lab, seen from outside.
+ * Controls a Punchline command that runs in a host of the lab.
  *
  * @module
  */
 
 import { WaitQueue } from "../../../lib/base/wait_queue.ts";
 import { denoArgs, type LabHost } from "../../kernel/lab_host.ts";
-import { TextLineStream } from "../verdicts/lines.ts";
+import { TextLineStream } from "../../kernel/lines.ts";
 
-/** What a command told. */
+/** An event that a command printed. */
 export interface CommandEvent {
   readonly event: string;
-  /** When it was heard, by `performance.now()`. */
+  /** When it was received, by `performance.now()`. */
   readonly atMs: number;
-  /** Whatever else belongs to it. */
+  /** Other fields of the event. */
   readonly [key: string]: unknown;
 }
 
-/** Runs with `--json`, and with an input that stays open. */
+/** A command that runs with `--json`, and with its input kept open. */
 export class HostCommand implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   readonly #output: ReadableStreamDefaultReader<string>;
   readonly #events = new WaitQueue<CommandEvent>(MAX_EVENTS);
-  readonly #listening: Promise<void>;
+  readonly #reading: Promise<void>;
 
   /**
-   * @param host where to run it
-   * @param args its name, and what follows
+   * @param host where to run the command
+   * @param args the command's name and its arguments
    */
   constructor(host: Pick<LabHost, "spawn">, args: readonly string[]) {
     this.#child = host.spawn(Deno.execPath(), denoArgs(CLI, [...args, "--json"]), {
@@ -36,93 +36,97 @@ export class HostCommand implements AsyncDisposable {
       stderr: "piped",
     });
     this.#input = this.#child.stdin.getWriter();
-    this.#input.closed.catch(() => {}); // it may be killed
-    const [output, told] = this.#child.stdout.pipeThrough(new TextDecoderStream()).tee();
+    this.#input.closed.catch(() => {}); // rejects if the command is killed
+    const [output, copy] = this.#child.stdout.pipeThrough(new TextDecoderStream()).tee();
     this.#output = output.getReader();
     const events = [this.#child.stderr.pipeThrough(new TextDecoderStream())];
-    if (TELLING_ON_STDOUT.has(args[0]!)) events.push(told);
-    else told.cancel();
-    this.#listening = this.#listen(events);
+    if (EVENTS_ON_STDOUT.has(args[0]!)) events.push(copy);
+    else copy.cancel();
+    this.#reading = this.#readEvents(events);
   }
 
-  /** What it tells, until it ends. */
+  /** All events until the command ends. */
   async *events(): AsyncGenerator<CommandEvent> {
     try {
       for (;;) yield await this.#events.next();
     } catch (error) {
-      if (error !== OVER) throw error;
+      if (error !== ENDED) throw error;
     }
   }
 
   /**
-   * The next event of one of these names; others before it are forgotten.
+   * The next event with one of these names. Earlier events are discarded.
    *
-   * @throws {Error} if it ends before, or nothing of the kind happens for minutes
+   * @throws {Error} if the command ends early, or after some minutes
    */
   async until(...names: readonly string[]): Promise<CommandEvent> {
     const deadline = AbortSignal.timeout(TIMEOUT_MS);
     for (;;) {
-      const happened = await this.#events.next(deadline);
-      if (names.includes(happened.event)) return happened;
+      const next = await this.#events.next(deadline);
+      if (names.includes(next.event)) return next;
     }
   }
 
-  /** Writes to its input. */
-  async say(text: string): Promise<void> {
+  /** Writes to the command's input. */
+  async write(text: string): Promise<void> {
     await this.#input.write(new TextEncoder().encode(text));
   }
 
-  /** Waits until its output has gone on by this. @throws {Error} if it goes on otherwise */
-  async prints(text: string): Promise<void> {
+  /**
+   * Waits until the command's output continues with this text.
+   *
+   * @throws {Error} if it continues differently
+   */
+  async expect(text: string): Promise<void> {
     let printed = "";
     while (printed.length < text.length) {
       const { value, done } = await this.#output.read();
       if (done) break;
       printed += value;
     }
-    if (printed !== text) throw new Error(`Cannot go on: it printed ${JSON.stringify(printed)}`);
+    if (printed !== text) throw new Error(`Unexpected output: ${JSON.stringify(printed)}`);
   }
 
-  /** Kills it, so that it cannot say goodbye; no matter whether it runs. */
+  /** Kills the command, if it is running, so that it cannot close its connections. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       this.#child.kill("SIGKILL");
     } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // it has ended already
+      if (!(error instanceof TypeError)) throw error; // otherwise it has already ended
     }
     await this.end();
   }
 
-  /** Waits until it has ended. */
+  /** Closes the command's input, and waits until it has ended. */
   async end(): Promise<Deno.CommandStatus> {
     const [status] = await Promise.all([
       this.#child.status,
-      this.#listening,
+      this.#reading,
       this.#output.cancel(),
       this.#input.close().catch(() => {}),
     ]);
     return status;
   }
 
-  async #listen(texts: readonly ReadableStream<string>[]): Promise<void> {
+  async #readEvents(texts: readonly ReadableStream<string>[]): Promise<void> {
     await Promise.all(texts.map(async (text) => {
       for await (const line of text.pipeThrough(new TextLineStream())) {
-        const told = line.startsWith("{") ? JSON.parse(line) : { event: "message", text: line };
-        this.#events.push({ ...told, atMs: performance.now() });
+        const event = line.startsWith("{") ? JSON.parse(line) : { event: "message", text: line };
+        this.#events.push({ ...event, atMs: performance.now() });
       }
     }));
-    this.#events.close(OVER);
+    this.#events.close(ENDED);
   }
 }
 
 const CLI = new URL("../../../cli.ts", import.meta.url);
 
-/** Commands whose stdout is not the connection have their events there. */
-const TELLING_ON_STDOUT: ReadonlySet<string> = new Set(["send", "recv"]);
+/** Commands whose stdout is not the connection print their events there. */
+const EVENTS_ON_STDOUT: ReadonlySet<string> = new Set(["send", "recv"]);
 
-const OVER = new Error("Cannot hear more of the command: it has ended");
+const ENDED = new Error("Cannot read events: the command has ended");
 
-/** Nobody may listen to the progress of a file. */
+/** Enough for the progress events of a file that no test reads. */
 const MAX_EVENTS = 4096;
 
 /** Longer than a connection waits for another path. */

@@ -1,5 +1,5 @@
 /**
- * Every kind of NAT with every other, with a relay for those that nothing else connects.
+ * The peer matrix: every kind of NAT with every other, with a relay for pairs that cannot connect directly.
  *
  * @module
  */
@@ -12,14 +12,14 @@ import { PeerLab, TURN_URL } from "./peer_lab.ts";
 import type { PeerResult } from "./peer_runner.ts";
 import { describe, judge, type PeerRow } from "./rows.ts";
 
-/** One pair. */
+/** The result of one pair. */
 interface Cell {
   readonly pair: string;
   readonly expected: PairExpectation;
   readonly result: PeerResult;
 }
 
-/** Runs all pairs in one lab; a row for those that a punch is to connect, and one for the others. */
+/** Runs all pairs in one lab. Returns a row for the pairs that a punch can connect, and one for the others. */
 export async function runPeerMatrix(): Promise<PeerRow[]> {
   await using lab = await PeerLab.start({ internet: { rttMs: 50 } });
   const cells: Cell[] = [];
@@ -33,21 +33,21 @@ export async function runPeerMatrix(): Promise<PeerRow[]> {
     }
   }
   return [
-    judgeHopeful(cells.filter(({ expected }) => expected.method !== "impossible")),
-    judgeHopeless(cells.filter(({ expected }) => expected.method === "impossible")),
+    judgePossible(cells.filter(({ expected }) => expected.method !== "impossible")),
+    judgeImpossible(cells.filter(({ expected }) => expected.method === "impossible")),
   ];
 }
 
-/** A prediction or a spray misses now and then, and the relay is there for that: as often as the plan says it does. */
-function judgeHopeful(cells: readonly Cell[]): PeerRow {
+/** Port prediction and birthday punches sometimes fail; the relay may carry as many connections as the plans expect. */
+function judgePossible(cells: readonly Cell[]): PeerRow {
   const chances = cells.map(({ expected }) => expected.success);
   const misses = sum(chances.map((chance) => 1 - chance));
   const deviation = Math.sqrt(sum(chances.map((chance) => chance * (1 - chance))));
   const mayMiss = Math.round(misses + 2 * deviation);
   const stayed = cells.filter(({ result }) => isRelayed(result) && result.directMs === null);
-  const goal = `100 %, ${mayMiss} on the relay for good at the most, as planned`;
+  const goal = `100 %, ${mayMiss} on the relay for good at most, as the plans expect`;
   const row = judge(
-    "every pair for which there is a way to punch, one run each",
+    "every pair that a punch can connect, one run each",
     cells.map(({ result }) => result),
     goal,
     () => stayed.length <= mayMiss,
@@ -56,10 +56,10 @@ function judgeHopeful(cells: readonly Cell[]): PeerRow {
   return { ...row, notes: [...failures(cells), ...stayed.map(note), ...later.map(note)] };
 }
 
-/** Nothing but a relay is expected; whoever gets through directly is lucky. */
-function judgeHopeless(cells: readonly Cell[]): PeerRow {
+/** Only a relay is expected; a direct connection is luck. */
+function judgeImpossible(cells: readonly Cell[]): PeerRow {
   const row = judge(
-    "every pair for which there is none: ports that are random, and not known either",
+    "every pair that a punch cannot connect: random, unpredictable ports on both sides",
     cells.map(({ result }) => result),
     "100 %",
     () => true,
@@ -85,7 +85,7 @@ function isRelayed(
   return result.outcome === "connected" && result.relayed;
 }
 
-/** What a side that knows its NAT says of it. */
+/** The profile that a side with a NAT test report describes itself by. */
 function profileOf(name: NatKindName): NatProfile {
   const kind = NAT_KINDS[name];
   const { allocation: { kind: how, ...rest }, portRange: range } = kind.behavior;
@@ -113,8 +113,8 @@ function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
-/** Where random ports may be seen. */
+/** Where in the range the sampled ports lie. */
 const SAMPLED = [0.4, 1, 0, 0.8, 0.2];
 
-/** For the rounds of a punch. */
+/** Enough for all rounds of a punch. */
 const DIRECT_LATER_MS = 10_000;

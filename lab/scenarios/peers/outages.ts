@@ -1,5 +1,5 @@
 /**
- * What becomes of a connection when one of its sides dies, or the network below it changes.
+ * Outages: what happens to a connection when one of its sides dies, or the network changes.
  *
  * @module
  */
@@ -9,32 +9,32 @@ import { nat } from "../../kernel/topology.ts";
 import { HostCommand } from "./host_command.ts";
 import { PeerLab, RENDEZVOUS_URL, STUN_ADDRESSES } from "./peer_lab.ts";
 
-/** Something that happens to a connection while nobody says anything, and what is expected then. */
+/** Something that happens to an idle connection, and what is expected then. */
 export interface Outage {
   readonly setting: string;
   readonly happens: (peers: PeerLab) => Promise<void>;
   /** The side that is killed. */
   readonly kills?: "connect" | "listen";
-  /** Within which time each side that is left has noticed. */
+  /** The time limit within which each remaining side must notice. */
   readonly noticedMs: number;
-  /** Within which time the connection goes on, or the side that has connected is told that it cannot. */
+  /** The time limit within which the connection must work again, or the connecting side must end with an error. */
   readonly settledMs?: number;
 }
 
-/** What came of it. Times are in milliseconds from when it happened. */
+/** The result of an outage. Times are in milliseconds since it happened. */
 export interface OutageResult {
   readonly setting: string;
-  /** Until all who are left had said that the path is lost, or that there is another one. */
+  /** Until all remaining sides had reported that the path is lost, or that there is a new one. */
   readonly noticedMs: number;
   /**
-   * Until something that was written then was at the other side, and the answer back; where the listening side was
-   * killed and started again with the same key, until the other one had ended for that reason.
+   * Until a message had arrived at the other side, and its answer had come back. If the listening side was killed and
+   * restarted with the same key: until the connecting side had ended for that reason.
    */
   readonly settledMs: number | null;
   readonly passed: boolean;
 }
 
-/** All that is tried, by a short name. */
+/** All outages, by short name. */
 export const OUTAGES = {
   connectorKilled: {
     setting: "the connecting side is killed",
@@ -43,27 +43,27 @@ export const OUTAGES = {
     noticedMs: 1000,
   },
   listenerKilled: {
-    setting: "the listening side is killed, and started again",
+    setting: "the listening side is killed and restarted",
     happens: () => Promise.resolve(),
     kills: "listen",
     noticedMs: 1000,
     settledMs: 10_000,
   },
   powerLost: {
-    setting: "the same, but its link is dead for the first 15 s, so that its kernel says nothing",
+    setting: "the same, but its link is down for the first 15 s, so that its kernel cannot answer",
     happens: ({ lab }) => lab.outage("b", { forMs: 15_000 }),
     kills: "listen",
     noticedMs: 11_000,
     settledMs: 30_000,
   },
   oneForgets: {
-    setting: "the NAT of the connecting side forgets everything",
+    setting: "the NAT of the connecting side forgets all mappings",
     happens: ({ lab }) => lab.nat("a/nat").flush(),
     noticedMs: 11_000,
     settledMs: 20_000,
   },
   bothForget: {
-    setting: "both NATs forget everything",
+    setting: "both NATs forget all mappings",
     happens: async ({ lab }) => {
       await lab.nat("a/nat").flush();
       await lab.nat("b/nat").flush();
@@ -72,20 +72,20 @@ export const OUTAGES = {
     settledMs: 20_000,
   },
   addressChanged: {
-    setting: "the connecting side gets another address, inside and outside",
+    setting: "the connecting side gets new addresses, inside and outside",
     happens: ({ lab }) => setAddress(lab.host("a"), 3),
     noticedMs: 11_000,
     settledMs: 20_000,
   },
   linkDown: {
-    setting: "the link of the connecting side is dead for 20 s",
+    setting: "the link of the connecting side is down for 20 s",
     happens: ({ lab }) => lab.outage("a", { forMs: 20_000 }),
     noticedMs: 11_000,
     settledMs: 40_000,
   },
 } as const satisfies Record<string, Outage>;
 
-/** Connects by `connect` and `listen`, says something, and lets it happen. */
+/** Connects `connect` with `listen`, exchanges a message, and lets the outage happen. */
 export async function runOutage(outage: Outage): Promise<OutageResult> {
   const folder = await Deno.makeTempDir({ prefix: "outage-" });
   try {
@@ -131,7 +131,7 @@ export async function runOutage(outage: Outage): Promise<OutageResult> {
   }
 }
 
-/** Mappings that are forgotten come back as others, so that no connection survives by itself. */
+/** The NATs choose ports at random, so that no connection survives a flush by itself. */
 async function startLab(): Promise<PeerLab> {
   const peers = await PeerLab.start({
     internet: { rttMs: 50 },
@@ -144,7 +144,7 @@ async function startLab(): Promise<PeerLab> {
   return peers;
 }
 
-/** Takes away all other addresses; the NAT outside gives each one of its own. */
+/** Replaces all addresses by this one. The NAT has a different external address for each. */
 async function setAddress(
   host: Pick<ReturnType<PeerLab["lab"]["host"]>, "output">,
   last: number,
@@ -160,17 +160,17 @@ async function setAddress(
   if (code !== 0) throw new Error(`Cannot change the address: ${stderr}`);
 }
 
-/** A line each way. */
+/** Sends a line each way. */
 async function talk(a: HostCommand, b: HostCommand): Promise<void> {
-  await a.say("anybody there?\n");
-  await b.prints("anybody there?\n");
-  await b.say("yes\n");
-  await a.prints("yes\n");
+  await a.write("are you there?\n");
+  await b.expect("are you there?\n");
+  await b.write("yes\n");
+  await a.expect("yes\n");
 }
 
 /**
- * Until nobody owes anybody an acknowledgement, or is asked why the stream has stopped: what is owed is missed sooner, and
- * it is the worst case that is of interest.
+ * Until no acknowledgment and no probe is outstanding. A side that expects one notices an outage sooner, and the
+ * worst case is of interest.
  */
 const IDLE_AFTER_MS = 2000;
 

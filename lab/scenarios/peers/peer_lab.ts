@@ -1,5 +1,5 @@
 /**
- * A lab in which peers behind any kind of NAT connect to each other, with a rendezvous, STUN, a broker and a TURN server.
+ * A lab for peers behind any kind of NAT, with rendezvous, STUN, MQTT and TURN servers.
  *
  * ```text
  * a, aPublic, aOffice --- internet --- b, bPublic, bOffice
@@ -20,22 +20,22 @@ import type { PeerResult } from "./peer_runner.ts";
 
 /** How one connection is made. */
 export interface ConnectPairOptions {
-  /** Differences for both sides; without a TURN server unless given here. */
+  /** Options of both peers. Without `turn` there is no relay. */
   readonly options?: PeerOptions;
-  /** How long both peers are open before. 1500 unless given: punch ports are ready by then. */
+  /** How long both peers are open before the call. Default: 1500, when base sockets are ready. */
   readonly warmMs?: number;
-  /** How long to wait for a direct path where the first goes by a relay. */
+  /** How long to wait for a direct path if the first path is a relay. */
   readonly waitForDirectMs?: number;
 }
 
-/** How the lab is built. */
+/** What the lab consists of. */
 export interface PeerLabOptions {
   readonly internet: InternetSpec;
-  /** Of the servers, beside the internet's own. */
+  /** The servers' link, in addition to the internet's delay. */
   readonly serverLink?: LinkSpec;
-  /** Of the NATs `a/nat` and `b/nat`. */
+  /** The link of the NATs `a/nat` and `b/nat`. */
   readonly natLink?: LinkSpec;
-  /** Other hosts, instead of those of the NAT kinds. */
+  /** Hosts in place of those for the NAT kinds. */
   readonly hosts?: Topology["hosts"];
 }
 
@@ -48,15 +48,14 @@ export class PeerLab implements AsyncDisposable {
     this.lab = lab;
   }
 
-  /** Starts it, with its servers. */
+  /** Starts the lab and its servers. */
   static async start(options: PeerLabOptions): Promise<PeerLab> {
     const { internet, serverLink, natLink } = options;
-    const link = serverLink === undefined ? {} : { link: serverLink };
-    const home = () => nat("portRestricted", natLink === undefined ? {} : { link: natLink });
+    const home = () => nat("portRestricted", { link: natLink });
     const lab = await Lab.start({
       hosts: {
-        servers: { addresses: [...SERVER_IPS], ...link },
-        relay: { addresses: [RELAY_IP], ...link },
+        servers: { addresses: [...SERVER_IPS], link: serverLink },
+        relay: { addresses: [RELAY_IP], link: serverLink },
         ...options.hosts ?? {
           a: { behind: home() },
           b: { behind: home() },
@@ -68,7 +67,7 @@ export class PeerLab implements AsyncDisposable {
       },
       internet,
     });
-    await STUN_SERVERS.ours(lab.host("servers"));
+    await STUN_SERVERS.punchline(lab.host("servers"));
     await startBroker(lab);
     await lab.host("relay").serve("turnserver", [
       ...["-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file", "stdout", "-L", RELAY_IP],
@@ -78,7 +77,7 @@ export class PeerLab implements AsyncDisposable {
     return new PeerLab(lab);
   }
 
-  /** Connects two kinds, the first of which has the ticket. */
+  /** Connects two kinds of NAT. The first side has the ticket. */
   async connectKinds(
     kinds: readonly [NatKindName, NatKindName],
     options: ConnectPairOptions = {},
@@ -91,7 +90,7 @@ export class PeerLab implements AsyncDisposable {
     return await this.connect([a, b], options, reports);
   }
 
-  /** Connects two hosts by their names; two programs in one host if they are the same. */
+  /** Connects two hosts by their names, or two programs in one host if the names are the same. */
   async connect(
     [a, b]: readonly [string, string],
     { options = {}, warmMs = 1500, waitForDirectMs = 0 }: ConnectPairOptions = {},
@@ -105,8 +104,8 @@ export class PeerLab implements AsyncDisposable {
     };
     const [caller, listener] = [this.#program(a, "caller"), this.#program(b, "listener")];
     const [, ticket] = await Promise.all([
-      caller.open({ ...common, ...reports[0] && { report: reports[0] } }),
-      listener.open({ ...common, ...reports[1] && { report: reports[1] } }),
+      caller.open({ ...common, report: reports[0] }),
+      listener.open({ ...common, report: reports[1] }),
     ]);
     await new Promise((resolve) => setTimeout(resolve, warmMs));
     const result = await caller.do({ command: "connect", ticket, waitForDirectMs });
@@ -136,7 +135,7 @@ export class PeerLab implements AsyncDisposable {
   }
 }
 
-/** The configuration is read once. */
+/** Starts the MQTT broker, which reads its configuration only once. */
 async function startBroker(lab: Lab): Promise<void> {
   const path = await Deno.makeTempFile({ prefix: "broker-" });
   try {
@@ -154,19 +153,19 @@ async function startBroker(lab: Lab): Promise<void> {
 const SERVER_IPS = ["203.0.113.10", "203.0.113.11"];
 const RELAY_IP = "203.0.113.20";
 
-/** A port that firewalls let out to. */
+/** A port that firewalls usually allow. */
 const RELAY_PORT = 443;
 
-/** The rendezvous of the lab. */
+/** The lab's rendezvous server. */
 export const RENDEZVOUS_URL = `ws://${SERVER_IPS[0]}:3480`;
 
 const BROKER_PORT = 1883;
 
-/** The MQTT broker of the lab. */
+/** The lab's MQTT broker. */
 export const BROKER_URL = `mqtt://${SERVER_IPS[0]}:${BROKER_PORT}`;
 
-/** STUN servers of the lab. */
+/** The lab's STUN servers. */
 export const STUN_ADDRESSES = [SERVER_IPS[0]!, `${SERVER_IPS[1]}:3479`];
 
-/** The TURN server of the lab. */
+/** The lab's TURN server. */
 export const TURN_URL = `turn:someone:secret@${RELAY_IP}:${RELAY_PORT}`;

@@ -1,21 +1,21 @@
 /**
- * `peer_runner.ts` in a host of the lab, seen from outside.
+ * Controls `peer_runner.ts` in a host of the lab.
  *
  * @module
  */
 
 import { denoArgs, type LabHost } from "../../kernel/lab_host.ts";
-import { TextLineStream } from "../verdicts/lines.ts";
+import { TextLineStream } from "../../kernel/lines.ts";
 import type { PeerCommand, PeerResult } from "./peer_runner.ts";
 
-/** Opens and connects peers in a host. It ends with the lab. */
+/** Opens and connects peers in a host. The program ends with the lab. */
 export class PeerProgram {
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
   readonly #lines: ReadableStreamDefaultReader<string>;
   readonly #ended: Promise<unknown>;
   #lastId = 0;
 
-  /** @param host where to run */
+  /** @param host where to run the program */
   constructor(host: Pick<LabHost, "spawn">) {
     const program = new URL("peer_runner.ts", import.meta.url);
     const child = host.spawn(Deno.execPath(), denoArgs(program, []), {
@@ -29,7 +29,7 @@ export class PeerProgram {
       .pipeThrough(new TextLineStream()).getReader();
   }
 
-  /** Does one thing, and waits for what comes of it; one at a time. */
+  /** Runs a command, and waits for its result. One call at a time. */
   async do(command: PeerCommand): Promise<PeerResult> {
     const id = ++this.#lastId;
     const line = new TextEncoder().encode(`${JSON.stringify({ id, ...command })}\n`);
@@ -39,7 +39,7 @@ export class PeerProgram {
     return JSON.parse(value).result;
   }
 
-  /** Opens a peer in place of the last one; its ticket. */
+  /** Opens a peer in place of the previous one; returns its ticket. */
   async open(options: Extract<PeerCommand, { command: "open" }>["options"]): Promise<string> {
     const result = await this.do({ command: "open", options });
     if (result.outcome === "opened") return result.ticket;

@@ -1,8 +1,8 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
  * A program for a host of the lab: opens peers and connects them. Reads lines of JSON, {@linkcode PeerCommand}s with
- * an `id`; prints lines of JSON, `{ "id", "result" }` with a {@linkcode PeerResult}. A peer that listens accepts
- * everybody, says when the first byte came, and sends back what comes after it.
+ * an `id`; prints lines of JSON, `{ "id", "result" }` with a {@linkcode PeerResult}. A listening peer accepts
+ * everyone, answers the first byte with the time of its arrival, and echoes what follows.
  *
  * @module
  */
@@ -12,16 +12,16 @@ import type { PeerConnection } from "../../../lib/peer/connection.ts";
 import type { PeerOptions } from "../../../lib/peer/options.ts";
 import type { PathKind, PunchMethodName } from "../../../lib/base/path_kind.ts";
 import { UnreachableError } from "../../../lib/base/errors.ts";
-import { TextLineStream } from "../verdicts/lines.ts";
+import { TextLineStream } from "../../kernel/lines.ts";
 
-/** What the program does. */
+/** The commands of the program. */
 export type PeerCommand =
   | { readonly command: "open"; readonly options: PeerOptions }
-  /** Connects the peer that was opened last. */
+  /** Connects the most recently opened peer. */
   | { readonly command: "connect"; readonly ticket: string; readonly waitForDirectMs?: number }
   | { readonly command: "close" };
 
-/** What came of it. Times are in milliseconds from the call. */
+/** The result of a command. Times are in milliseconds since the call. */
 export type PeerResult =
   | { readonly outcome: "opened"; readonly ticket: string }
   | {
@@ -30,11 +30,11 @@ export type PeerResult =
     readonly method: PunchMethodName | null;
     readonly relayed: boolean;
     readonly connectMs: number;
-    /** Until the other side had the first byte. */
+    /** Until the first byte arrived at the other side. */
     readonly firstByteMs: number;
-    /** Until this side had the answer to it. */
+    /** Until the answer to it arrived. */
     readonly echoMs: number;
-    /** Until a connection by a relay had a direct path; `null` if that did not happen while it was waited for. */
+    /** Until a relayed connection had a direct path; `null` if it had none when the wait was over. */
     readonly directMs: number | null;
   }
   | { readonly outcome: "failed"; readonly error: string; readonly message: string }
@@ -81,9 +81,9 @@ async function connect(peer: Peer, ticket: string, waitForDirectMs: number): Pro
     const echoMs = epochMs() - startedAtMs;
     const firstByteMs = new DataView(answer.buffer).getFloat64(0) - startedAtMs;
     const times = { connectMs, firstByteMs, echoMs };
-    const isDirect = relayed && await getsDirect(connection, waitForDirectMs);
+    const isDirect = relayed && await becomesDirect(connection, waitForDirectMs);
     const directMs = isDirect ? epochMs() - startedAtMs : null;
-    await connection.write(Uint8Array.of(2)); // still the same connection
+    await connection.write(Uint8Array.of(2)); // the connection still works
     await readExactly(connection, 1);
     return { outcome: "connected", kind, method, relayed, ...times, directMs };
   } finally {
@@ -92,7 +92,7 @@ async function connect(peer: Peer, ticket: string, waitForDirectMs: number): Pro
   }
 }
 
-async function getsDirect(connection: PeerConnection, withinMs: number): Promise<boolean> {
+async function becomesDirect(connection: PeerConnection, withinMs: number): Promise<boolean> {
   const tooLate = Promise.withResolvers<undefined>();
   const timer = setTimeout(() => tooLate.resolve(undefined), withinMs);
   const events = connection.events[Symbol.asyncIterator]();

@@ -1,12 +1,12 @@
 /**
- * What came of connections in one setting, and how that is told.
+ * Rows of the peer suites: the results of several connections in one setting.
  *
  * @module
  */
 
 import type { PeerResult } from "./peer_runner.ts";
 
-/** What was run in one setting, and whether it is what it should be. */
+/** The results of one setting, and whether they reach the goal. */
 export interface PeerRow {
   readonly setting: string;
   readonly runs: number;
@@ -14,16 +14,16 @@ export interface PeerRow {
   readonly relayed: number;
   /** The methods of the punches and the kinds of the other paths, each once. */
   readonly strategies: readonly string[];
-  /** Medians in milliseconds, from the call. */
+  /** Median time in milliseconds since the call. */
   readonly connectMs: number;
   readonly firstByteMs: number;
   readonly goal: string;
   readonly passed: boolean;
-  /** What became of those that are not as they should be. */
+  /** What happened to connections that failed or need a remark. */
   readonly notes: readonly string[];
 }
 
-/** Sums up. All have to be connected, and what `isGood` says of the row has to be true. */
+/** Judges the results: all must be connected, and `isGood` must accept the row. */
 export function judge(
   setting: string,
   results: readonly PeerResult[],
@@ -32,7 +32,8 @@ export function judge(
 ): PeerRow {
   const connected = results.flatMap((each) => each.outcome === "connected" ? [each] : []);
   const row = {
-    ...{ setting, goal },
+    setting,
+    goal,
     runs: results.length,
     connected: connected.length,
     relayed: connected.filter(({ relayed }) => relayed).length,
@@ -44,7 +45,7 @@ export function judge(
   return { ...row, notes, passed: connected.length === results.length && isGood(row) };
 }
 
-/** One connection in a few words. */
+/** One result in a few words. */
 export function describe(result: PeerResult): string {
   if (result.outcome === "connected") {
     return `${result.method ?? result.kind}${result.relayed ? ", relayed" : ""}`;
@@ -52,7 +53,7 @@ export function describe(result: PeerResult): string {
   return result.outcome === "failed" ? `${result.error}: ${result.message}` : result.outcome;
 }
 
-/** A row of the table. */
+/** A row as a line of a table. */
 export function lineOf(row: PeerRow): string {
   const share = row.runs === 0 ? "" : `${row.connected}/${row.runs}`;
   const ms = (value: number) => Number.isNaN(value) ? "" : value.toFixed(0);
@@ -66,6 +67,6 @@ function median(values: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? NaN;
 }
 
-/** What the columns of {@linkcode lineOf} are. */
+/** The column headings of {@linkcode lineOf}. */
 export const ROW_HEADING =
   "|  | setting | connected | relayed | by | connect ms | first byte ms | goal |";

@@ -1,5 +1,5 @@
 /**
- * Where peers are in the lab run, and what is expected of them.
+ * Peer scenes on real kernels: where two peers are, and the goals for their connections.
  *
  * @module
  */
@@ -9,17 +9,17 @@ import type { Lab } from "../../kernel/lab.ts";
 import { nat, type Topology } from "../../kernel/topology.ts";
 import { BROKER_URL, type PeerLabOptions, TURN_URL } from "./peer_lab.ts";
 
-/** Where two peers are, and what is expected of them. */
+/** Where two peers are, and the goals for their connections. */
 export interface PeerScene extends PeerLabOptions {
   readonly setting: string;
-  /** `a` and `b` unless given; the first one has the ticket. */
+  /** The connecting host, which has the ticket, and the listening one. Default: `a` and `b`. */
   readonly between?: readonly [string, string];
   readonly hosts: NonNullable<Topology["hosts"]>;
   readonly options?: PeerOptions;
   readonly prepare?: (lab: Lab) => Promise<void>;
-  /** For the median of the first byte. */
+  /** The limit for the median time to the first byte. */
   readonly firstByteMs?: number;
-  /** Whether a relay may carry it. */
+  /** Whether the connection may be relayed. */
   readonly mayBeRelayed?: boolean;
   readonly strategy?: string;
 }
@@ -28,7 +28,7 @@ const home = nat("portRestricted");
 const homes = { a: { behind: nat("portRestricted") }, b: { behind: nat("portRestricted") } };
 const turn = { turn: [TURN_URL] };
 
-/** 51 ms to the servers and 82 ms between the NATs, a link of the NATs' and of the servers' own. */
+/** 51 ms to the servers and 82 ms between the NATs, by the links of the servers and of the NATs. */
 const link = (delayMs: number) => ({ link: { delayMs } });
 const far = {
   internet: {},
@@ -39,21 +39,22 @@ const far = {
   },
 };
 
-/** All of them. */
+/** All scenes. */
 export const SCENES: readonly PeerScene[] = [
   {
-    setting: "51 ms to the servers and 82 ms between the NATs; both peers open, by WebSocket",
+    setting:
+      "51 ms to the servers and 82 ms between the NATs; both peers open, signaling by WebSocket",
     ...far,
     firstByteMs: 350,
   },
   {
-    setting: "the same, by MQTT",
+    setting: "the same, signaling by MQTT",
     ...far,
     options: { signaling: [BROKER_URL] },
     firstByteMs: 350,
   },
   {
-    setting: "two hosts in one LAN, by WebSocket 51 ms away",
+    setting: "two hosts in one LAN, signaling by WebSocket 51 ms away",
     internet: { rttMs: 51 },
     hosts: { a: { behind: home }, b: { behind: home } },
     strategy: "lan",
@@ -67,7 +68,7 @@ export const SCENES: readonly PeerScene[] = [
     strategy: "host",
   },
   {
-    setting: "symmetric and random on both sides: only the relay, 51 ms away",
+    setting: "symmetric with random ports on both sides: only the relay works, 51 ms away",
     internet: { rttMs: 51 },
     hosts: { a: { behind: nat("symmetric") }, b: { behind: nat("symmetric") } },
     options: turn,
@@ -76,7 +77,7 @@ export const SCENES: readonly PeerScene[] = [
     firstByteMs: 1500,
   },
   {
-    setting: "carriers' NATs above home NATs",
+    setting: "home NATs behind carriers' NATs",
     internet: { rttMs: 50 },
     hosts: {
       a: { behind: nat("portRestricted", { behind: nat("portRestricted") }) },
@@ -85,7 +86,7 @@ export const SCENES: readonly PeerScene[] = [
     options: turn,
   },
   {
-    setting: "one side on the open internet",
+    setting: "one side on the public internet",
     internet: { rttMs: 50 },
     hosts: { a: { behind: home }, b: {} },
     options: turn,
@@ -100,7 +101,7 @@ export const SCENES: readonly PeerScene[] = [
     },
   },
   {
-    setting: "nothing but TCP to the rendezvous and to port 443 gets out, on both sides",
+    setting: "only outbound TCP to the rendezvous server and to port 443 allowed, on both sides",
     internet: { rttMs: 50 },
     hosts: homes,
     options: turn,
@@ -120,7 +121,7 @@ export const SCENES: readonly PeerScene[] = [
       ),
   },
   {
-    setting: "5 % of all packets lost each way, 30 ms of jitter",
+    setting: "5 % loss each way, 30 ms of jitter",
     internet: { rttMs: 50, loss: 0.05, jitterMs: 30 },
     hosts: homes,
     options: turn,

@@ -1,5 +1,5 @@
 /**
- * The lab run of peers: the whole stack, from a ticket to the first byte.
+ * The lab suites of peers: the whole stack, from a ticket to the first byte.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { judge, lineOf, type PeerRow, ROW_HEADING } from "./rows.ts";
 import { type PeerScene, SCENES } from "./scenes.ts";
 import { runTransfer } from "./transfer.ts";
 
-/** The suite by its name. */
+/** The suites by name. */
 export const PEER_SUITES = {
   peers: peersSuite,
   transfer: transferSuite,
@@ -40,7 +40,7 @@ async function peersSuite({ runs = RUNS, print }: SuiteOptions): Promise<SuiteRe
   };
 }
 
-/** A large file through two NATs, cut three times, beside a bare TCP connection. */
+/** A large file through two NATs, with three interruptions, compared with a bare TCP connection. */
 async function transferSuite({ runs = 1, print }: SuiteOptions): Promise<SuiteResult> {
   print("|  | MiB | cuts | new paths | whole | seconds | bare TCP, seconds | ratio of rates |");
   const failures: string[] = [];
@@ -51,8 +51,14 @@ async function transferSuite({ runs = 1, print }: SuiteOptions): Promise<SuiteRe
       const { megabytes, cuts, newPaths, isWhole, seconds, bareSeconds } = result;
       const passed = isWhole && newPaths >= cuts;
       const cells = [
-        ...[passed ? "ok" : "NO", megabytes, cuts, newPaths, isWhole ? "yes" : "NO"],
-        ...[seconds.toFixed(1), bareSeconds.toFixed(1), (bareSeconds / seconds).toFixed(2)],
+        passed ? "ok" : "NO",
+        megabytes,
+        cuts,
+        newPaths,
+        isWhole ? "yes" : "NO",
+        seconds.toFixed(1),
+        bareSeconds.toFixed(1),
+        (bareSeconds / seconds).toFixed(2),
       ];
       const line = `| ${cells.join(" | ")} |`;
       print(line);
@@ -63,7 +69,7 @@ async function transferSuite({ runs = 1, print }: SuiteOptions): Promise<SuiteRe
   return { failures, data };
 }
 
-/** A side that dies, a NAT that forgets, an address that changes: when it is noticed, and what comes of it. */
+/** A side that dies, a NAT that forgets, an address that changes: when it is noticed, and what happens then. */
 async function outagesSuite({ runs = 3, print }: SuiteOptions): Promise<SuiteResult> {
   print("|  | what happens | noticed after ms | goal | settled after ms | goal |");
   const failures: string[] = [];
@@ -73,8 +79,12 @@ async function outagesSuite({ runs = 3, print }: SuiteOptions): Promise<SuiteRes
       const result = await runOutage(outage);
       const { setting, noticedMs, settledMs, passed } = result;
       const cells = [
-        ...[passed ? "ok" : "NO", setting, noticedMs.toFixed(0), outage.noticedMs],
-        ...[settledMs?.toFixed(0) ?? "", outage.settledMs ?? ""],
+        passed ? "ok" : "NO",
+        setting,
+        noticedMs.toFixed(0),
+        outage.noticedMs,
+        settledMs?.toFixed(0) ?? "",
+        outage.settledMs ?? "",
       ];
       const line = `| ${cells.join(" | ")} |`;
       print(line);
@@ -90,7 +100,7 @@ async function runScene(scene: PeerScene, runs: number): Promise<PeerRow> {
   await scene.prepare?.(lab.lab);
   const { options, between = ["a", "b"], firstByteMs, mayBeRelayed = false, strategy } = scene;
   const results: PeerResult[] = [];
-  await lab.connect(between, { options }); // programs have to be loaded once
+  await lab.connect(between, { options }); // warms up: the first run loads the programs
   for (let run = 0; run < runs; run++) results.push(await lab.connect(between, { options }));
   const goal = firstByteMs === undefined ? "100 %" : `100 %, first byte <= ${firstByteMs} ms`;
   return judge(scene.setting, results, goal, (row) =>

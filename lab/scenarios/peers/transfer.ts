@@ -1,5 +1,5 @@
 /**
- * Files through two NATs, cut on the way, beside a bare TCP connection over the same path.
+ * File transfers through two NATs, with interruptions, compared with a bare TCP connection over the same path.
  *
  * @module
  */
@@ -9,33 +9,33 @@ import { nat } from "../../kernel/topology.ts";
 import { HostCommand } from "./host_command.ts";
 import { PeerLab, RENDEZVOUS_URL, STUN_ADDRESSES } from "./peer_lab.ts";
 
-/** What to carry. */
+/** What to transfer. */
 export interface TransferOptions {
   readonly megabytes: number;
-  /** How often both NATs forget everything on the way. */
+  /** How often both NATs forget all mappings during the transfer. */
   readonly cuts: number;
 }
 
-/** What came of it. */
+/** The result of a transfer. */
 export interface TransferResult extends TransferOptions {
-  /** Whether the file that arrived has the hash of the one that was sent. */
+  /** Whether the received file has the hash of the sent one. */
   readonly isWhole: boolean;
-  /** Paths that the receiver had after the first. */
+  /** How many paths the receiver used after the first. */
   readonly newPaths: number;
-  /** Of the whole `recv`, in seconds. */
+  /** How long `recv` took, in seconds. */
   readonly seconds: number;
-  /** Of `punch`, which is plain TCP, with the same file. */
+  /** How long the same file took with `punch`, which is plain TCP. */
   readonly bareSeconds: number;
 }
 
-/** Sends a file by `send` and `recv`, and by `punch`. */
+/** Transfers a file with `send` and `recv`, then with `punch`. */
 export async function runTransfer({ megabytes, cuts }: TransferOptions): Promise<TransferResult> {
   const folder = await Deno.makeTempDir({ prefix: "transfer-" });
   try {
     const file = `${folder}/file`;
     await writeRandom(file, megabytes);
     await Deno.mkdir(`${folder}/to`);
-    // Mappings that are forgotten come back as others, so that a connection does not survive by itself.
+    // The NATs choose ports at random, so that no connection survives a flush by itself.
     const home = () => nat({ allocation: { kind: "random" } });
     await using lab = await PeerLab.start({
       internet: { rttMs: 20 },
@@ -54,7 +54,7 @@ export async function runTransfer({ megabytes, cuts }: TransferOptions): Promise
   }
 }
 
-/** As plain TCP. */
+/** Transfers the file over plain TCP. */
 async function carryBare(a: LabHost, b: LabHost, file: string): Promise<number> {
   const servers = STUN_ADDRESSES.flatMap((server) => ["--server", server]);
   const args = denoArgs(CLI, ["punch", "bare", "--rendezvous", RENDEZVOUS_URL, ...servers]);
@@ -105,7 +105,9 @@ async function carryFile(
   const seconds = (performance.now() - startedAtMs) / 1000;
   const ends = await Promise.all([sender.end(), receiver.end()]);
   if (ends.some(({ code }) => code !== 0)) throw new Error("Cannot send the file");
-  if (cutsDone < cuts) throw new Error(`Cannot cut ${cuts} times: it was over after ${cutsDone}`);
+  if (cutsDone < cuts) {
+    throw new Error(`Cannot interrupt ${cuts} times: the transfer ended after ${cutsDone}`);
+  }
   return { seconds, newPaths };
 }
 

@@ -1,5 +1,5 @@
 /**
- * Measures the figures.
+ * Measures the figures of figures.ts.
  *
  * @module
  */
@@ -13,18 +13,18 @@ export interface FigureRow {
   readonly setting: string;
   readonly goal: string;
   readonly measured: Summary;
-  /** What is missed of the goal. */
+  /** Which parts of the goal were missed. */
   readonly missed: readonly string[];
   readonly passed: boolean;
 }
 
-/** Measures rows in one lab. */
+/** Measures figures, one after another in one lab. */
 export async function runFigures(
   rows: readonly Figure[],
   onRow: (row: FigureRow) => void = () => {},
 ): Promise<FigureRow[]> {
   await using lab = await PunchLab.start({ rttMs: 80 });
-  await lab.run(["portRestricted", "firewall"], { runs: 2 }); // programs have to be loaded once
+  await lab.run(["portRestricted", "firewall"], { runs: 2 }); // warms up: the first run loads the programs
   const found: FigureRow[] = [];
   for (const figure of rows) {
     const row = toRow(figure, await measure(lab, figure));
@@ -34,7 +34,7 @@ export async function runFigures(
   return found;
 }
 
-/** A row of what was measured. */
+/** The row of some measured runs. */
 export function toRow(
   { setting, goal }: Pick<Figure, "setting" | "goal">,
   runs: PunchRun[],

@@ -1,5 +1,5 @@
 /**
- * What punches have to reach, as a table of settings and goals.
+ * The figures that punches must reach, as a table of settings and goals.
  *
  * @module
  */
@@ -8,34 +8,34 @@ import { NAT_KINDS, type NatKindName } from "./nat_kinds.ts";
 import type { BatchOptions } from "./punch_lab.ts";
 import { isRefused, successOf, type Summary } from "./summary.ts";
 
-/** One row, between NATs that meet across the internet. */
+/** One row: punches between NATs across the internet. */
 export interface Figure {
   readonly setting: string;
   readonly pairs: readonly (readonly [NatKindName, NatKindName])[];
-  /** Between the NATs, and from them to the servers; 80 unless given. */
+  /** Between the NATs, and from them to the servers. Default: 80. */
   readonly rttMs?: number;
   readonly jitterMs?: number;
   readonly loss?: number;
-  /** New ones in a second, through each of both NATs. */
+  /** New flows per second through each NAT. */
   readonly flowsPerSecond?: number;
-  /** For each pair. */
+  /** How to run each pair. */
   readonly batch: BatchOptions;
   readonly goal: Goal;
 }
 
-/** What a row has to reach; all of it. */
+/** What a row must reach, all of it. Times are limits in milliseconds. */
 export interface Goal {
-  /** 0 to 1. */
+  /** The share of runs that connect, from 0 to 1. */
   readonly success?: number;
-  /** For the median from the later side's start of dialling. */
+  /** Median time from the later side's first dial until both sides are connected. */
   readonly connectMs?: number;
-  /** For the median of the later side itself. */
+  /** Median time from its first dial until the later side is connected. */
   readonly laterConnectMs?: number;
-  /** For the median from the later side's call to the nomination on both sides, or to the refusal. */
+  /** Median time from the later side's call to the nomination on both sides, or to the refusal. */
   readonly totalMs?: number;
-  /** For every run from call to nomination. */
+  /** The same for every run. */
   readonly everyTotalMs?: number;
-  /** For the median of the SYNs of both hosts. */
+  /** Median number of SYNs of both hosts. */
   readonly syns?: number;
   readonly refused?: true;
 }
@@ -46,7 +46,7 @@ export function figures(): Figure[] {
     ...[20, 80, 200].flatMap((rttMs) => [0, 1000, 10_000].map((skewMs) => dropping(rttMs, skewMs))),
     ...[20, 80, 200].flatMap((rttMs) => [0, 1000].flatMap((skewMs) => resetting(rttMs, skewMs))),
     {
-      setting: "port-restricted x port-restricted, nothing known of the NATs before",
+      setting: "port-restricted x port-restricted, without NAT test reports",
       pairs: [["portRestricted", "portRestricted"]],
       batch: { runs: 300, atOnce: AT_ONCE, isReported: false },
       goal: { success: 0.99, connectMs: 100 },
@@ -111,7 +111,7 @@ export function figures(): Figure[] {
       setting: "port-restricted x port-restricted, 5 % loss each way",
       pairs: [["portRestricted", "portRestricted"]],
       loss: 0.05,
-      batch: { runs: 300 }, // servers keep connections whose reset was lost
+      batch: { runs: 300 }, // one at a time: the server keeps connections whose RST was lost
       goal: { success: 0.99, connectMs: 100 },
     },
     {
@@ -125,13 +125,14 @@ export function figures(): Figure[] {
 }
 
 /**
- * Both are connected after a round trip where their SYNs cross. A SYN that came too early is lost in the other's
- * filter; the later side then is connected after a round trip, and the earlier one when its acknowledgement arrives.
+ * If their SYNs cross, both sides are connected after one round trip. A SYN that arrives too early is lost in the
+ * other side's filter. The later side is then connected after one round trip, and the earlier one when the
+ * acknowledgment arrives.
  */
 function dropping(rttMs: number, skewMs: number): Figure {
   const isCrossed = skewMs < rttMs / 2;
   return {
-    setting: `EIM, all that drop, RTT ${rttMs} ms, skew ${skewMs / 1000} s`,
+    setting: `EIM, NATs that drop, RTT ${rttMs} ms, skew ${skewMs / 1000} s`,
     pairs: skewMs > 1000 ? EIM_PAIRS.slice(-2) : EIM_PAIRS,
     rttMs,
     batch: { runs: skewMs > 1000 ? 30 : 60, atOnce: AT_ONCE, skewMs },
@@ -163,7 +164,7 @@ function resetting(rttMs: number, skewMs: number): Figure[] {
   ];
 }
 
-/** What is missed of a goal, in words; empty where it is reached. */
+/** Which parts of a goal were missed, in words; empty if it was reached. */
 export function missed(goal: Goal, summary: Summary): string[] {
   const success = successOf(summary);
   const { connectMs, laterConnectMs, totalMs, syns } = summary;
@@ -173,7 +174,7 @@ export function missed(goal: Goal, summary: Summary): string[] {
     isOver(connectMs?.median, goal.connectMs) && `median ${connectMs?.median.toFixed(0)} ms`,
     isOver(laterConnectMs?.median, goal.laterConnectMs) &&
     `median of the later side ${laterConnectMs?.median.toFixed(0)} ms`,
-    isOver(totalMs?.median, goal.totalMs) && `median of all ${totalMs?.median.toFixed(0)} ms`,
+    isOver(totalMs?.median, goal.totalMs) && `median in total ${totalMs?.median.toFixed(0)} ms`,
     isOver(totalMs?.max, goal.everyTotalMs) && `one took ${totalMs?.max.toFixed(0)} ms`,
     isOver(syns.median, goal.syns) && `${syns.median} SYNs`,
   ];
@@ -187,8 +188,8 @@ export function goalText(goal: Goal): string {
     goal.success !== undefined && `>= ${percent(goal.success)}`,
     goal.connectMs !== undefined && `<= ${goal.connectMs} ms`,
     goal.laterConnectMs !== undefined && `later side <= ${goal.laterConnectMs} ms`,
-    goal.totalMs !== undefined && `all in <= ${goal.totalMs} ms`,
-    goal.everyTotalMs !== undefined && `each in <= ${goal.everyTotalMs} ms`,
+    goal.totalMs !== undefined && `total <= ${goal.totalMs} ms`,
+    goal.everyTotalMs !== undefined && `each total <= ${goal.everyTotalMs} ms`,
     goal.syns !== undefined && `<= ${goal.syns} SYNs`,
   ].filter((part) => typeof part === "string");
   return parts.length === 0 ? "report" : parts.join(", ");
@@ -200,7 +201,7 @@ export function percent(share: number): string {
   return `${rounded} %`;
 }
 
-/** What was not measured is over every limit. */
+/** A value that was not measured exceeds every limit. */
 function isOver(measured: number | undefined, limit: number | undefined): boolean {
   return limit !== undefined && !(measured !== undefined && measured <= limit);
 }
@@ -216,7 +217,7 @@ const EIM_PAIRS: Figure["pairs"] = [
 ];
 
 /**
- * Punches of one pair at the same time: each opens up to ten connections to the STUN server, which takes 64 from one
- * address.
+ * How many punches of one pair to run at once. Each opens up to ten connections to the STUN server, which accepts 64
+ * from one address.
  */
 const AT_ONCE = 6;

@@ -1,7 +1,7 @@
-// deno-lint-ignore-file no-console -- what it prints says that it is ready
+// deno-lint-ignore-file no-console -- it prints that it is ready
 /**
- * A program for a host of the lab: what others do behind the same NAT. `serve PORT` accepts connections;
- * `open IP PORT PER_SECOND` opens so many a second, on average and at random times, and closes them.
+ * A program for a host of the lab: the traffic of other hosts behind the same NAT. `serve PORT` accepts connections.
+ * `open IP PORT PER_SECOND` opens this many a second, on average and at random times, and closes them.
  *
  * @module
  */

@@ -9,14 +9,14 @@ import { NAT_KINDS, type NatKind, type NatKindName } from "./nat_kinds.ts";
 import { percent } from "./figures.ts";
 import { isRefused, successOf } from "./summary.ts";
 
-/** What the picture says of the runs. */
+/** What the picture says about the runs. */
 export interface HeatMapOptions {
   readonly rttMs: number;
-  /** Of each pair. */
+  /** How many runs of each pair. */
   readonly runs: number;
 }
 
-/** Draws a matrix as SVG: each pair once, below the diagonal, and the legend above it. */
+/** Draws the matrix as SVG: each pair once, below the diagonal, and the legend above it. */
 export function drawHeatMap(cells: readonly MatrixCell[], options: HeatMapOptions): string {
   const kinds = [...new Set(cells.flatMap(({ kinds }) => kinds))];
   const order = (Object.keys(NAT_KINDS) as NatKindName[]).filter((name) => kinds.includes(name));
@@ -79,8 +79,8 @@ function drawCell(cell: MatrixCell, { x, y }: Place, rttMs: number): string {
   const parts = isRefused(cell)
     ? [
       `${box} fill="url(#hatch)"/>`,
-      line(34, "no way", `font-size="13" fill="${PALE_INK}"`),
-      line(51, "said at once", `font-size="10.5" fill="${PALE_INK}"`),
+      line(34, "impossible", `font-size="13" fill="${PALE_INK}"`),
+      line(51, "refused at once", `font-size="10.5" fill="${PALE_INK}"`),
     ]
     : [
       `${box} fill="${colourOf(successOf(cell))}"/>`,
@@ -94,7 +94,7 @@ function drawCell(cell: MatrixCell, { x, y }: Place, rttMs: number): string {
   }</g>`;
 }
 
-/** How long it took, in round trips. */
+/** A bar for the time, in round trips. */
 function drawTime(roundTrips: number): string {
   const width = Math.min(1, roundTrips / FULL_BAR) * (CELL_WIDTH - GAP - 12);
   return `<rect x="6" y="${CELL_HEIGHT - GAP - 5}" width="${
@@ -131,7 +131,7 @@ function drawColumnNames(kinds: readonly NatKindName[], place: PlaceOf): string[
 
 type PlaceOf = (row: number, column: number) => Place;
 
-/** Right of the picture, in the half that is empty. */
+/** On the right, in the empty half of the picture. */
 function drawLegend(right: number, cells: readonly MatrixCell[]): string {
   const x = right - LEGEND_WIDTH;
   const pale = `font-size="13" fill="${PALE_INK}"`;
@@ -141,7 +141,7 @@ function drawLegend(right: number, cells: readonly MatrixCell[]): string {
   return `<g transform="translate(${x} ${TOP + 8})">${
     [
       text(0, 0, "How to read it", `font-size="17" font-weight="700"`),
-      text(0, 24, "Where one side’s NAT (row) meets the other’s (column).", pale),
+      text(0, 24, "Each cell pairs one side’s NAT (row) with the other’s (column).", pale),
       `<g transform="translate(${sampleX} 44)"><rect width="${CELL_WIDTH - GAP}" ` +
       `height="${CELL_HEIGHT - GAP}" rx="5" fill="${colourOf(1)}"/>`,
       line(25, "100 %", `font-size="17" font-weight="700"`),
@@ -154,17 +154,17 @@ function drawLegend(right: number, cells: readonly MatrixCell[]): string {
       text(
         noteX,
         87,
-        "median, from the later side’s first SYN to connected on both",
+        "median, from the later side’s first SYN until both are connected",
         `font-size="13"`,
       ),
-      text(noteX, 104, "all SYNs that both hosts sent, 16 of them to learn their NATs", pale),
+      text(noteX, 104, "all SYNs that both hosts sent, 16 of them to test their NATs", pale),
       `<g transform="translate(0 148)"><rect width="${CELL_WIDTH - GAP}" ` +
       `height="${CELL_HEIGHT - GAP}" rx="5" fill="url(#hatch)"/>`,
-      line(34, "no way", `font-size="13" fill="${PALE_INK}"`),
-      line(51, "said at once", `font-size="10.5" fill="${PALE_INK}"`),
+      line(34, "impossible", `font-size="13" fill="${PALE_INK}"`),
+      line(51, "refused at once", `font-size="10.5" fill="${PALE_INK}"`),
       "</g>",
-      text(noteX, 178, "neither side’s port can be known:", `font-size="13"`),
-      text(noteX, 196, "both are told so at once, and why", pale),
+      text(noteX, 178, "neither side’s port can be predicted:", `font-size="13"`),
+      text(noteX, 196, "both get an error at once, with the reason", pale),
       `<rect y="240" width="${SCALE_WIDTH}" height="14" rx="4" fill="url(#scale)"/>`,
       ...[0, 0.25, 0.5, 0.75, 1].map((share) =>
         text(share * SCALE_WIDTH, 272, shareText(share), `font-size="12" text-anchor="middle"`)
@@ -173,7 +173,7 @@ function drawLegend(right: number, cells: readonly MatrixCell[]): string {
       text(
         0,
         314,
-        `${always} of ${cells.length - refused} pairs for which there is a way always connected.`,
+        `${always} of the ${cells.length - refused} possible pairs always connected.`,
         `font-size="15" font-weight="700"`,
       ),
       text(0, 338, expectation(cells), pale),
@@ -186,10 +186,10 @@ function expectation(cells: readonly MatrixCell[]): string {
   const mean = (valueOf: (cell: MatrixCell) => number) =>
     planned.reduce((sum, cell) => sum + valueOf(cell), 0) / planned.length;
   const [expected, found] = [mean(({ estimate }) => estimate!), mean(successOf)];
-  return `Over all of them, plans expected ${percent(expected)}; ${percent(found)} connected.`;
+  return `Overall, the plans expected ${percent(expected)}; ${percent(found)} connected.`;
 }
 
-/** Columns and rows of one group stand together. */
+/** Columns and rows of one group are adjacent. */
 function offsetsOf(kinds: readonly NatKindName[]): number[] {
   const offsets: number[] = [];
   let x = 0;
@@ -212,7 +212,7 @@ function milliseconds({ connectMs }: MatrixCell): string {
   return connectMs === null ? "–" : `${connectMs.median.toFixed(0)} ms`;
 }
 
-/** Never 100 for less than all. */
+/** Rounds to 100 only if it is exactly 100 %. */
 function shareText(share: number): string {
   return `${share < 1 ? Math.min(99, Math.round(share * 100)) : 100} %`;
 }
@@ -244,9 +244,9 @@ function escape(content: string): string {
   return content.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
 }
 
-const TITLE = "Which NATs can be punched through, how fast, and at what cost";
+const TITLE = "Which pairs of NATs can be punched through, how fast, and at what cost";
 
-/** Told apart by those who cannot tell red from green: from orange by yellow to blue-green. */
+/** Safe for red-green colour blindness: from orange through yellow to blue-green. */
 const SCALE: readonly {
   readonly at: number;
   readonly colour: readonly [number, number, number];

@@ -11,7 +11,7 @@ import { summarize, type Summary } from "./summary.ts";
 /** What to run. */
 export interface MatrixOptions {
   readonly kinds?: readonly NatKindName[];
-  /** For each pair; half of them with the roles exchanged. */
+  /** How many runs of each pair; half of them have the roles exchanged. */
   readonly runs: number;
   /** Between any two NATs, and from each to the servers. */
   readonly rttMs: number;
@@ -19,7 +19,7 @@ export interface MatrixOptions {
   readonly onCell?: (cell: MatrixCell) => void;
 }
 
-/** What came of one pair. */
+/** The results of one pair. */
 export interface MatrixCell extends Summary {
   readonly kinds: readonly [NatKindName, NatKindName];
 }
@@ -28,7 +28,7 @@ export interface MatrixCell extends Summary {
 export async function runPunchMatrix(options: MatrixOptions): Promise<MatrixCell[]> {
   const { kinds = ALL_KINDS, runs, rttMs, onCell } = options;
   await using lab = await PunchLab.start({ rttMs });
-  await lab.run([kinds[0]!, kinds[0]!], { runs: 1 }); // programs have to be loaded once
+  await lab.run([kinds[0]!, kinds[0]!], { runs: 1 }); // warms up: the first run loads the programs
   const cells: MatrixCell[] = [];
   for (const [index, row] of kinds.entries()) {
     for (const column of kinds.slice(0, index + 1)) {

@@ -1,5 +1,5 @@
 /**
- * The kinds of NAT that punches are tried with.
+ * The kinds of NAT that punches are tested with.
  *
  * @module
  */
@@ -7,17 +7,17 @@
 import type { Behavior, FamilyReport } from "../../../lib/nat/behavior.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../model/nat_behavior.ts";
 
-/** What a host stands behind. */
+/** What a host is behind. */
 export interface NatKind {
-  /** For people, in a line. */
+  /** For people, in one line. */
   readonly name: string;
-  /** Where the host is: behind a NAT, behind a firewall that translates nothing, or on the open internet. */
+  /** Where the host is: behind a NAT, behind a firewall without translation, or on the public internet. */
   readonly place: "nat" | "firewall" | "public";
-  /** Not used where there is nothing to be behind. */
+  /** Unused for public hosts. */
   readonly behavior: NatBehavior;
 }
 
-/** By a short name, from the easiest to the hardest. */
+/** All kinds by short name, from the easiest to the hardest. */
 export const NAT_KINDS = {
   public: { name: "public host", place: "public", behavior: NAT_BEHAVIORS.firewall },
   firewall: { name: "firewall, no NAT", place: "firewall", behavior: NAT_BEHAVIORS.firewall },
@@ -41,7 +41,7 @@ export const NAT_KINDS = {
 /** The short name of a kind. */
 export type NatKindName = keyof typeof NAT_KINDS;
 
-/** What a NAT test over TCP finds of a kind; that it does is what the suite `verdicts` shows. */
+/** What a NAT test over TCP reports about a kind, as the suite `verdicts` verifies. */
 export function reportOf(kind: NatKind): Partial<FamilyReport> {
   if (kind.place === "public") {
     return { mapping: sure("none"), filtering: sure("none"), unsolicitedSyn: "accepted" };

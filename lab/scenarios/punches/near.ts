@@ -1,5 +1,6 @@
 /**
- * Punches between two who are near each other, or whose NATs are stacked: the best path is not across the internet.
+ * Punches between hosts that are near each other or behind the same NATs, where the best path is not across the
+ * internet.
  *
  * @module
  */
@@ -16,19 +17,19 @@ import type { PunchRun } from "./punch_lab.ts";
 import { punchPair } from "./punch_pair.ts";
 import { PunchProgram } from "./punch_program.ts";
 
-/** One place to meet. */
+/** Where both sides are. */
 export interface NearScene {
   readonly setting: string;
-  /** `a` and `b`, or `a` alone for two programs in one host. */
+  /** `a` and `b`, or only `a` for two programs in one host. */
   readonly hosts: Topology["hosts"];
   readonly goal: Goal;
-  /** What the address has to begin with at which the controlling side reached the other. */
+  /** The prefix of the remote address that the controlling side must have connected to. */
   readonly path: string;
-  /** Whether the hosts are kept from each other within their LAN, as guests in a wireless network are. */
+  /** Whether the hosts cannot reach each other within their LAN, as in a guest Wi-Fi. */
   readonly isolated?: boolean;
 }
 
-/** Runs them, each in a lab of its own. */
+/** Runs the scenes, each in its own lab. */
 export async function runNearPunches(
   onRow: (row: FigureRow) => void = () => {},
   { runs = RUNS, scenes = NEAR_SCENES } = {},
@@ -47,7 +48,7 @@ async function runScene(scene: NearScene, runs: number): Promise<PunchRun[]> {
     hosts: { servers: { addresses: SERVER_IPS }, ...scene.hosts },
     internet: { rttMs: RTT_MS },
   });
-  await STUN_SERVERS.ours(lab.host("servers"));
+  await STUN_SERVERS.punchline(lab.host("servers"));
   const names = "b" in scene.hosts ? ["a", "b"] as const : ["a", "a"] as const;
   const hosts = names.map((name) => lab.host(name));
   if (scene.isolated) await isolate(hosts);
@@ -58,7 +59,7 @@ async function runScene(scene: NearScene, runs: number): Promise<PunchRun[]> {
     return [...new Set(names)].reduce((sum, name) => sum + hosts[name]!.sentSyns, 0);
   };
   const found: PunchRun[] = [];
-  await punchPair([a!, b!], { servers: SERVERS }); // programs have to be loaded once
+  await punchPair([a!, b!], { servers: SERVERS }); // warms up: the first run loads the programs
   for (let run = 0; run < runs; run++) {
     const before = await syns();
     const result = await punchPair([a!, b!], { servers: SERVERS });
@@ -71,10 +72,10 @@ async function runScene(scene: NearScene, runs: number): Promise<PunchRun[]> {
 function judge(result: Awaited<ReturnType<typeof punchPair>>, path: string): typeof result {
   if (result.kind !== "connected" || result.remote.startsWith(path)) return result;
   const { totalMs, remote } = result;
-  return { kind: "failed", reason: `connected by ${remote} instead of ${path}`, totalMs };
+  return { kind: "failed", reason: `connected to ${remote} instead of ${path}`, totalMs };
 }
 
-/** Neither hears anything from an address of the LAN but what the NAT sends back. */
+/** Drops packets from addresses of the LAN, so that only those that the NAT sends back arrive. */
 async function isolate(hosts: readonly LabHost[]): Promise<void> {
   const rules = `table inet isolation {
     chain input { type filter hook input priority 0; ip saddr 192.168.1.0/24 drop; }
@@ -92,7 +93,7 @@ const REPORT = reportOf(NAT_KINDS.portRestricted);
 const home = nat("portRestricted");
 const carrier = nat("portRestricted", { name: "carrier" });
 
-/** On one host, in one home, under one carrier, under two. */
+/** On one host, in one home, behind one carrier's NAT, behind two. */
 export const NEAR_SCENES: readonly NearScene[] = [
   {
     setting: "two programs on one host",
@@ -107,14 +108,14 @@ export const NEAR_SCENES: readonly NearScene[] = [
     path: "192.168.",
   },
   {
-    setting: "two hosts behind one NAT, kept from each other in the LAN: hairpin",
+    setting: "two hosts behind one NAT, isolated within the LAN: hairpin",
     hosts: { a: { behind: home }, b: { behind: home } },
     goal: { success: 1, connectMs: 40 },
     path: "198.51.100.",
     isolated: true,
   },
   {
-    setting: "two homes under one carrier's NAT: hairpin",
+    setting: "two homes behind one carrier's NAT: hairpin",
     hosts: {
       a: { behind: nat("portRestricted", { behind: carrier }) },
       b: { behind: nat("portRestricted", { behind: carrier }) },
@@ -123,7 +124,7 @@ export const NEAR_SCENES: readonly NearScene[] = [
     path: "198.51.100.",
   },
   {
-    setting: "two homes under carriers' NATs of their own",
+    setting: "two homes, each behind its own carrier's NAT",
     hosts: {
       a: { behind: nat("portRestricted", { behind: nat("portRestricted") }) },
       b: { behind: nat("portRestricted", { behind: nat("portRestricted") }) },

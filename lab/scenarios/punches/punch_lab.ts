@@ -1,6 +1,6 @@
 /**
- * A lab in which any kind of NAT meets any other: two sides, each with a home behind a NAT, a host behind a firewall
- * and one on the open internet, and a STUN server.
+ * A lab for punches between any two kinds of NAT. Each of two sides has a host behind a NAT, one behind a firewall
+ * and one on the public internet. A STUN server serves both.
  *
  * @module
  */
@@ -18,20 +18,20 @@ import {
   punchPair,
 } from "./punch_pair.ts";
 
-/** What came of a punch, and what it cost. */
+/** The result of a punch, and its cost. */
 export type PunchRun = PairResult & {
-  /** That both hosts sent, to servers too; of each of them on average where several punches ran at once. */
+  /** SYNs of both hosts, including those to servers; the average if several punches ran at once. */
   readonly syns: number;
 };
 
-/** How several punches of one pair are run. */
+/** How to run several punches of one pair. */
 export interface BatchOptions extends Omit<PairOptions, "servers"> {
   readonly runs: number;
-  /** How many at once; the NATs forget everything before each lot. 1 unless given. */
+  /** How many to run at once; the NATs are flushed before each lot. Default: 1. */
   readonly atOnce?: number;
-  /** Whether both sides know of their NATs what a NAT test finds. True unless given. */
+  /** Whether both sides have NAT test reports. Default: `true`. */
   readonly isReported?: boolean;
-  /** Which end of the lab the first kind is at, and which role it has; taken in turn unless given. */
+  /** Whether the kinds take turns at the lab's ends, and so in the roles. Default: `true`. */
   readonly inTurn?: boolean;
 }
 
@@ -44,7 +44,7 @@ export class PunchLab implements AsyncDisposable {
     this.#lab = lab;
   }
 
-  /** Starts it, with its servers. */
+  /** Starts the lab and its servers. */
   static async start(internet: InternetSpec): Promise<PunchLab> {
     const home = { a: nat("portRestricted"), b: nat("portRestricted") };
     const lab = await Lab.start({
@@ -62,16 +62,16 @@ export class PunchLab implements AsyncDisposable {
       },
       internet,
     });
-    await STUN_SERVERS.ours(lab.host("servers"));
+    await STUN_SERVERS.punchline(lab.host("servers"));
     return new PunchLab(lab);
   }
 
-  /** Changes delay, jitter and loss between all of them. */
+  /** Changes delay, jitter and loss across the internet. */
   async setInternet(internet: InternetSpec): Promise<void> {
     await this.#lab.setInternet(internet);
   }
 
-  /** Punches between two kinds, again and again. */
+  /** Punches between two kinds, several times. */
   async run(
     kinds: readonly [NatKindName, NatKindName],
     options: BatchOptions,
@@ -96,7 +96,7 @@ export class PunchLab implements AsyncDisposable {
     return found;
   }
 
-  /** Opens so many flows a second through the homes' NATs, on average and at random, until it is disposed of. */
+  /** Opens this many flows a second through both home NATs, on average and at random times, until disposed of. */
   async openFlows(perSecond: number): Promise<AsyncDisposable> {
     const program = new URL("flows.ts", import.meta.url);
     const web = this.#lab.host("web");
@@ -146,9 +146,9 @@ function hostName(end: End, { place }: NatKind): string {
 
 const ENDS: readonly End[] = ["a", "b"];
 
-/** Where the one server is. */
+/** The addresses of the STUN server. */
 export const SERVER_IPS = ["203.0.113.10", "203.0.113.11"] as const;
 const WEB_PORT = 8080;
 
-/** Both addresses of the one server, for a start. */
+/** Both addresses of the STUN server, as two servers. */
 export const SERVERS: readonly string[] = [SERVER_IPS[0], `${SERVER_IPS[1]}:3479`];

@@ -1,54 +1,53 @@
 /**
- * One punch between two programs of the lab, and the messages between them, which take as long as they are told to.
+ * One punch between two programs of the lab, with a chosen delay for the signaling messages between them.
  *
  * @module
  */
 
-import { SignalPost } from "./signal_post.ts";
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
 import type { PunchProgram, StartedPunch } from "./punch_program.ts";
 import type { RunnerCommand, RunnerResult } from "./punch_runner.ts";
 
-/** One side. The first of two is the controlling one. */
+/** One side. The first of the two is the controlling one. */
 export interface PunchDescription {
   readonly program: PunchProgram;
-  /** What it knows of its NAT. */
+  /** Its NAT test report. */
   readonly report: Partial<FamilyReport> | null;
 }
 
-/** How a punch is run. */
+/** How to run a punch. */
 export interface PairOptions {
   readonly servers: readonly string[];
-  /** A round trip of the messages between both; 50 unless given. */
+  /** The round trip of signaling messages. Default: 50. */
   readonly signalRttMs?: number;
-  /** How much later the second side hears of the first than the other way round, so that it dials so much later. */
+  /** How much longer messages to the second side take, so that it starts to dial that much later. Default: 0. */
   readonly skewMs?: number;
-  /** 20 000 unless given. */
+  /** Default: 20 000. */
   readonly timeoutMs?: number;
-  /** Whether the punch ports are ready before. */
+  /** Whether the base sockets are prepared before the call. */
   readonly isWarm?: boolean;
-  /** Carries the messages, instead of this process. */
+  /** Carries the messages instead of this process. */
   readonly rendezvous?: RunnerCommand["rendezvous"];
-  /** When both call; each when it is told to unless given. */
+  /** When both sides call. Default: at once. */
   readonly callAtMs?: number;
 }
 
-/** What came of a punch between two. Times are in milliseconds. */
+/** The result of a punch. Times are in milliseconds. */
 export type PairResult =
   | {
     readonly kind: "connected";
     readonly method: string;
     readonly reason: string;
-    /** The chance that the plan saw. */
+    /** The plan's estimate of the chance of success. */
     readonly estimate: number;
-    /** From the later side's start of dialling until both sides had the connection established. */
+    /** From the later side's first dial until both sides were connected. */
     readonly connectMs: number;
-    /** The same until the later side itself had it; the last segment is on its way to the other for a one-way delay. */
+    /** The same until the later side itself was connected, half a round trip earlier. */
     readonly laterConnectMs: number;
     /** From the later side's call until the connection was nominated on both sides. */
     readonly totalMs: number;
     readonly rounds: number;
-    /** The address that the controlling side reached. */
+    /** The remote address of the controlling side's connection. */
     readonly remote: string;
   }
   | {
@@ -66,7 +65,7 @@ export async function punchPair(
   const { signalRttMs = 50, skewMs = 0, timeoutMs = 20_000, isWarm = false } = options;
   const { servers, rendezvous, callAtMs } = options;
   const common = { servers, timeoutMs, isWarm, signalRttMs, rendezvous, callAtMs };
-  using post = new SignalPost();
+  using post = new DelayedDelivery();
   const start = (side: PunchDescription, role: RunnerCommand["role"], to: () => StartedPunch) =>
     side.program.punch({ ...common, role, report: side.report }, (signal) => {
       const waitMs = signalRttMs / 2 + (role === "controlling" ? skewMs : 0);
@@ -84,8 +83,9 @@ function judge(a: RunnerResult, b: RunnerResult): PairResult {
   }
   const startedAtMs = Math.max(a.startedAtMs, b.startedAtMs);
   if (a.outcome === "connected" && b.outcome === "connected") {
-    if (a.heard !== b.local || b.heard !== a.local) {
-      const reason = `two connections: ${a.local} hears ${a.heard}, ${b.local} hears ${b.heard}`;
+    if (a.received !== b.local || b.received !== a.local) {
+      const reason =
+        `two connections: ${a.local} received ${a.received}, ${b.local} received ${b.received}`;
       return { kind: "failed", reason, totalMs: NaN };
     }
     const later = a.dialledAtMs > b.dialledAtMs ? a : b;
@@ -110,5 +110,23 @@ function judge(a: RunnerResult, b: RunnerResult): PairResult {
   };
 }
 
-/** How plans begin their reason where theory has no way. */
+/** Delivers messages after a delay. Those still on their way when it is disposed of are lost, and leave no timer. */
+export class DelayedDelivery implements Disposable {
+  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+
+  /** Calls `deliver` after this many milliseconds. */
+  carry(deliver: () => void, afterMs: number): void {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      deliver();
+    }, afterMs);
+    this.#timers.add(timer);
+  }
+
+  [Symbol.dispose](): void {
+    for (const timer of this.#timers) clearTimeout(timer);
+  }
+}
+
+/** How the reason of a plan begins if no method can work. */
 const IMPOSSIBLE = "impossible: ";

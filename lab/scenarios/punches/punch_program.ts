@@ -1,17 +1,17 @@
 /**
- * `punch_runner.ts` in a host of the lab, seen from outside.
+ * Controls `punch_runner.ts` in a host of the lab.
  *
  * @module
  */
 
 import { denoArgs, type LabHost } from "../../kernel/lab_host.ts";
-import { TextLineStream } from "../verdicts/lines.ts";
+import { TextLineStream } from "../../kernel/lines.ts";
 import type { RunnerCommand, RunnerResult } from "./punch_runner.ts";
 
-/** Takes a message that is meant for the peer. */
+/** Receives a signaling message for the peer. */
 export type OnSignal = (signal: string) => void;
 
-/** Punches in a host as often as it is told to. It ends with the lab. */
+/** Runs punches in a host. The program ends with the lab. */
 export class PunchProgram {
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
   readonly #reading: Promise<void>;
@@ -19,7 +19,7 @@ export class PunchProgram {
   readonly #punches = new Map<number, { onSignal: OnSignal; result: Result }>();
   #nextId = 1;
 
-  /** @param host where to run */
+  /** @param host where to run the program */
   constructor(host: Pick<LabHost, "spawn">, options: { readonly permissions?: string } = {}) {
     const program = new URL("punch_runner.ts", import.meta.url);
     const child = host.spawn(Deno.execPath(), denoArgs(program, [], options), {
@@ -47,11 +47,11 @@ export class PunchProgram {
   async close(): Promise<void> {
     await this.#stdin.close();
     await this.#reading;
-    await this.#ended; // its output ends a moment before it does
+    await this.#ended; // its output ends slightly earlier
   }
 
   #write(value: unknown): void {
-    // A program that has ended says so by the end of its output.
+    // If the program has ended, the end of its output reports it.
     this.#stdin.write(new TextEncoder().encode(`${JSON.stringify(value)}\n`)).catch(() => {});
   }
 
@@ -72,10 +72,10 @@ export class PunchProgram {
   }
 }
 
-/** A punch under way. */
+/** A punch in progress. */
 export interface StartedPunch {
   readonly result: Promise<RunnerResult>;
-  /** Hands over a message of the peer. */
+  /** Delivers a signaling message from the peer. */
   deliver(signal: string): void;
 }
 

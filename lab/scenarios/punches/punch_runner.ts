@@ -1,9 +1,9 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
- * A program for a host of the lab: punches as often as it is told to, several times at once if it must. Reads lines
- * of JSON: `{ "id", "command" }` starts a punch, with a {@linkcode RunnerCommand}; `{ "id", "signal" }` is a message
+ * A program for a host of the lab: runs punches, also several at once. Reads lines
+ * of JSON: `{ "id", "command" }` starts a punch with a {@linkcode RunnerCommand}; `{ "id", "signal" }` is a message
  * from the peer. Prints lines of JSON: `{ "id", "signal" }`, a message for the peer, and `{ "id", "result" }`, with a
- * {@linkcode RunnerResult}. Who started it carries the messages.
+ * {@linkcode RunnerResult}. The process that started it carries the messages.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import type { FamilyReport } from "../../../lib/nat/behavior.ts";
 import { preparePunch, punch, type PunchedConn } from "../../../lib/punch/punch.ts";
 import type { SignalChannel } from "../../../lib/signal/channel.ts";
 import { openWebSocketChannel } from "../../../lib/signal/rendezvous/channel.ts";
-import { TextLineStream } from "../verdicts/lines.ts";
+import { TextLineStream } from "../../kernel/lines.ts";
 
 /** Starts a punch. */
 export interface RunnerCommand {
@@ -23,16 +23,16 @@ export interface RunnerCommand {
   readonly servers: readonly string[];
   readonly report: Partial<FamilyReport> | null;
   readonly timeoutMs: number;
-  /** Whether the punch port shall be ready before the punch is timed. */
+  /** Whether to prepare the base socket before the clock starts. */
   readonly isWarm: boolean;
   readonly signalRttMs: number;
-  /** Where messages go instead of to who started it. */
+  /** Carries the messages instead of the process that started this one. */
   readonly rendezvous?: { readonly url: string; readonly room: string };
-  /** When to call, since the epoch; at once unless given. */
+  /** When to call, in milliseconds since the epoch. Default: at once. */
   readonly callAtMs?: number;
 }
 
-/** What came of a punch. Times are milliseconds; `...AtMs` since the epoch. */
+/** The result of a punch. Times are in milliseconds, `...AtMs` since the epoch. */
 export type RunnerResult =
   | {
     readonly outcome: "connected";
@@ -40,7 +40,7 @@ export type RunnerResult =
     /** The plan in words. */
     readonly reason: string;
     readonly startedAtMs: number;
-    /** When both offers were known. */
+    /** When this side had both offers. */
     readonly dialledAtMs: number;
     readonly establishedAtMs: number;
     readonly nominatedAtMs: number;
@@ -49,8 +49,8 @@ export type RunnerResult =
     readonly tries: number;
     readonly local: string;
     readonly remote: string;
-    /** What the peer sent over the connection: its own local address. */
-    readonly heard: string;
+    /** What the peer sent over the connection: its local address. */
+    readonly received: string;
   }
   | {
     readonly outcome: "unreachable";
@@ -98,7 +98,7 @@ async function run(
   const startedAtMs = epochMs();
   try {
     const [channel, base] = ready ?? await prepare();
-    const options = { channel, role, servers, report, timeoutMs, ...base && { base } };
+    const options = { channel, role, servers, report, timeoutMs, base };
     return await describe(await punch(options), startedAtMs);
   } catch (error) {
     if (error instanceof UnreachableError) {
@@ -129,13 +129,13 @@ async function openChannel(
   };
 }
 
-/** Shows that bytes go both ways, and closes. */
+/** Verifies that bytes go both ways, then closes the connection. */
 async function describe(connection: PunchedConn, startedAtMs: number): Promise<RunnerResult> {
   const nominatedAtMs = epochMs();
   const { plan, rounds, attempts, punchMs, connectMs } = connection.punch;
   const dialledAtMs = nominatedAtMs - punchMs;
   const local = `${connection.local.ip}:${connection.local.port}`;
-  const heard = await exchange(connection, local);
+  const received = await exchange(connection, local);
   connection.close();
   return {
     outcome: "connected",
@@ -150,21 +150,21 @@ async function describe(connection: PunchedConn, startedAtMs: number): Promise<R
     tries: attempts.reduce((sum, attempt) => sum + attempt.tries, 0),
     local,
     remote: `${connection.remote.ip}:${connection.remote.port}`,
-    heard,
+    received,
   };
 }
 
 async function exchange(connection: PunchedConn, text: string): Promise<string> {
-  let heard = "";
+  let received = "";
   try {
     await connection.write(new TextEncoder().encode(`${text}\n`));
     const buffer = new Uint8Array(64);
-    while (!heard.endsWith("\n")) {
+    while (!received.endsWith("\n")) {
       const count = await connection.read(buffer);
       if (count === null) break;
-      heard += new TextDecoder().decode(buffer.subarray(0, count));
+      received += new TextDecoder().decode(buffer.subarray(0, count));
     }
-    return heard.trim();
+    return received.trim();
   } catch (error) {
     if (error instanceof NetworkError) return error.message;
     throw error;

@@ -1,5 +1,5 @@
 /**
- * The lab runs of the punch, each as a table for people and as data.
+ * The lab suites of the punch. Each prints a table for people and returns data.
  *
  * @module
  */
@@ -34,7 +34,7 @@ async function matrixSuite({ runs = MATRIX_RUNS, print }: SuiteOptions): Promise
   };
 }
 
-/** What punches have to reach. */
+/** The figures that punches must reach. */
 async function figuresSuite({ rows: wanted = [], print }: SuiteOptions): Promise<SuiteResult> {
   for (const line of figureTable([])) print(line);
   const isWanted = ({ setting }: { setting: string }) =>
@@ -48,9 +48,9 @@ async function figuresSuite({ rows: wanted = [], print }: SuiteOptions): Promise
   return { failures: rows.filter(({ passed }) => !passed).map(figureLine), data: rows };
 }
 
-/** Ours: what a picture is worth. */
+/** Chosen by us: enough for a picture. */
 const MATRIX_RUNS = 6;
 const MATRIX_RTT_MS = 50;
 
-/** For few runs of a spray, which hits in 97 %; what has to be reached is in the figures. */
+/** Low, because a birthday punch may fail in a few runs. The figures have the real goals. */
 const LEAST_SUCCESS = 0.5;

@@ -1,5 +1,5 @@
 /**
- * Many runs of one punch in a few figures.
+ * Summarizes many runs of one punch.
  *
  * @module
  */
@@ -7,37 +7,37 @@
 import { percentiles } from "../../kernel/counters.ts";
 import type { PunchRun } from "./punch_lab.ts";
 
-/** Of runs of the same punch. Times are in milliseconds, and of the runs that connected. */
+/** The summary of several runs of one punch. Times are in milliseconds, and of the runs that connected. */
 export interface Summary {
   readonly runs: number;
   readonly connected: number;
-  /** Where theory has no way, and both sides said so. */
+  /** How many were refused on both sides because no method can work. */
   readonly refused: number;
-  /** Of those that connected, in the first round. */
+  /** How many connected in the first round. */
   readonly inFirstRound: number;
-  /** From the later side's start of dialling to a connection on both sides; `null` without any. */
+  /** From the later side's first dial until both sides were connected; `null` if none connected. */
   readonly connectMs: Times | null;
-  /** From the same start to the connection on the later side itself. */
+  /** The same until the later side itself was connected. */
   readonly laterConnectMs: Times | null;
-  /** From the later side's call to the end, which is a nomination on both sides, or a refusal. */
+  /** From the later side's call to the nomination on both sides, or to the refusal. */
   readonly totalMs: Times | null;
-  /** SYNs of both hosts, those to servers included. */
+  /** SYNs of both hosts, including those to servers. */
   readonly syns: { readonly median: number; readonly max: number };
-  /** The chance that the plans saw, on average; 0 for a refusal, `null` if nothing is known. */
+  /** The plans' average estimate of the chance of success; 0 for a refusal, `null` if unknown. */
   readonly estimate: number | null;
   readonly methods: readonly string[];
-  /** Why runs did not connect, each reason once. */
+  /** Why runs did not connect, without repetitions. */
   readonly notes: readonly string[];
 }
 
-/** A median, and how far others are from it. */
+/** A distribution of times. */
 export interface Times {
   readonly median: number;
   readonly p95: number;
   readonly max: number;
 }
 
-/** Sums up runs. */
+/** Summarizes runs. */
 export function summarize(runs: readonly PunchRun[]): Summary {
   const connected = runs.filter((run) => run.kind === "connected");
   const others = runs.filter((run) => run.kind !== "connected");
@@ -61,12 +61,12 @@ export function summarize(runs: readonly PunchRun[]): Summary {
   };
 }
 
-/** The share that connected, 0 to 1. */
+/** The share of runs that connected, from 0 to 1. */
 export function successOf({ connected, runs }: Pick<Summary, "connected" | "runs">): number {
   return runs === 0 ? 0 : connected / runs;
 }
 
-/** Whether theory has no way, and every run said so. */
+/** Whether every run was refused because no method can work. */
 export function isRefused({ refused, runs }: Pick<Summary, "refused" | "runs">): boolean {
   return runs > 0 && refused === runs;
 }

@@ -1,5 +1,5 @@
 /**
- * The results of punches as lines for people.
+ * Tables of punch results for people.
  *
  * @module
  */
@@ -10,12 +10,12 @@ import type { MatrixCell } from "./matrix.ts";
 import { NAT_KINDS } from "./nat_kinds.ts";
 import { isRefused, successOf, type Times } from "./summary.ts";
 
-/** What the columns of {@linkcode cellLine} are. */
+/** The column headings of {@linkcode cellLine}. */
 export function cellHeading(): string {
   return row("one side", "other side", "connected", "expected", "time", "SYNs");
 }
 
-/** A pair of the matrix. */
+/** The line of one pair. */
 export function cellLine(cell: MatrixCell): string {
   const [a, b] = cell.kinds.map((name) => NAT_KINDS[name].name);
   const success = isRefused(cell) ? "refused" : percent(successOf(cell));

@@ -1,5 +1,6 @@
 /**
- * The whole punch as a user waits for it: from the call of both to the nominated connection, with a rendezvous.
+ * The whole punch as a user experiences it: from the calls of both sides to the nominated connection, with a rendezvous
+ * server.
  *
  * @module
  */
@@ -14,7 +15,7 @@ import type { PunchRun } from "./punch_lab.ts";
 import { punchPair } from "./punch_pair.ts";
 import { PunchProgram } from "./punch_program.ts";
 
-/** Measures it with everything ready before, and from nothing. */
+/** Measures whole punches with everything prepared, and from a cold start. */
 export async function runWholePunches(
   onRow: (row: FigureRow) => void = () => {},
   runs = RUNS,
@@ -28,7 +29,7 @@ export async function runWholePunches(
       b: { behind: home() },
     },
   });
-  await STUN_SERVERS.ours(lab.host("servers"));
+  await STUN_SERVERS.punchline(lab.host("servers"));
   const programs = ["a", "b"].map((name) => new PunchProgram(lab.host(name)));
   const report = reportOf(NAT_KINDS.portRestricted);
   const [a, b] = programs.map((program) => ({ program, report }));
@@ -41,13 +42,13 @@ export async function runWholePunches(
     });
     return { ...result, syns: NaN };
   };
-  await punch("first", true); // programs have to be loaded once
+  await punch("first", true); // warms up: the first run loads the programs
   const rows: FigureRow[] = [];
   for (const isWarm of [true, false]) {
     const found: PunchRun[] = [];
     for (let run = 0; run < runs; run++) found.push(await punch(`${isWarm}-${run}`, isWarm));
     const row = toRow({
-      setting: `whole punch, ${isWarm ? "in the room and anchored before" : "cold"}; ` +
+      setting: `whole punch, ${isWarm ? "prepared" : "cold"}; ` +
         `RTT ${TO_SERVER_MS} ms to the servers, ${BETWEEN_NATS_MS} ms between the NATs`,
       goal: { success: 1, totalMs: isWarm ? 240 : 360 },
     }, found);
@@ -63,5 +64,5 @@ const TO_SERVER_MS = 51;
 const BETWEEN_NATS_MS = 82;
 const RENDEZVOUS = `ws://${SERVER_IPS[0]}:3480`;
 
-/** Enough for a room and an anchor. */
+/** Enough to join a room and to prepare a base socket. */
 const PREPARE_MS = 700;

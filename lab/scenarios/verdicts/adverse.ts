@@ -1,5 +1,5 @@
 /**
- * What a NAT test says where the network or the servers are bad: right or "unknown", never wrong.
+ * NAT tests with bad networks and bad servers. Each verdict must be right or "unknown", never wrong.
  *
  * @module
  */
@@ -20,19 +20,19 @@ export interface AdverseResult {
   readonly condition: string;
   readonly nat: string;
   readonly judgement: Judgement;
-  /** What was said. */
-  readonly said: string;
+  /** The result in words. */
+  readonly result: string;
   readonly wallMs: number;
 }
 
-/** Runs all conditions behind some NATs; a full-cone, a port-restricted and a symmetric one unless given. */
+/** Runs all conditions behind some NATs. Default: full cone, port-restricted and symmetric. */
 export async function runAdverse(
   onResult: (result: AdverseResult) => void,
   nats: readonly Combination[] = ADVERSE_NATS,
 ): Promise<AdverseResult[]> {
   await using lab = await Lab.start({
     hosts: {
-      ours: { addresses: [OURS, OTHER] },
+      honest: { addresses: [HONEST, ALTERNATE] },
       ...Object.fromEntries(
         LIE_NAMES.map((lie, index) => [lie, { addresses: addressesOf(index) }]),
       ),
@@ -40,13 +40,13 @@ export async function runAdverse(
     },
     internet: { rttMs: 51 },
   });
-  await STUN_SERVERS.ours(lab.host("ours"));
+  await STUN_SERVERS.punchline(lab.host("honest"));
   const program = new URL("lying_stun.ts", import.meta.url);
   await Promise.all(
     LIE_NAMES.map((lie, index) =>
       lab.host(lie).serve(
         Deno.execPath(),
-        denoArgs(program, [lie, ...addressesOf(index), OTHER]),
+        denoArgs(program, [lie, ...addressesOf(index), ALTERNATE]),
         { ready: /ready/ },
       )
     ),
@@ -79,29 +79,32 @@ interface Condition {
   readonly options: TestNatOptions;
   begin?(lab: Lab): Promise<void>;
   end?(lab: Lab): Promise<void>;
-  judge?(answer: RunnerAnswer, combination: Combination): Pick<AdverseResult, "judgement" | "said">;
+  judge?(
+    answer: RunnerAnswer,
+    combination: Combination,
+  ): Pick<AdverseResult, "judgement" | "result">;
 }
 
 function judgeBehaviors(
   answer: RunnerAnswer,
   combination: Combination,
-): Pick<AdverseResult, "judgement" | "said"> {
-  if ("error" in answer) return { judgement: "unknown", said: answer.error };
+): Pick<AdverseResult, "judgement" | "result"> {
+  if ("error" in answer) return { judgement: "unknown", result: answer.error };
   const report = answer.report.udp.ipv4;
-  if (report === null) return { judgement: "unknown", said: answer.report.verdict.summary };
+  if (report === null) return { judgement: "unknown", result: answer.report.verdict.summary };
   const { mapping, filtering } = judge(combination, report);
   return {
     judgement: worst(mapping, filtering),
-    said: `${report.mapping.behavior}, ${report.filtering.behavior}`,
+    result: `${report.mapping.behavior}, ${report.filtering.behavior}`,
   };
 }
 
 function judgeDifficulty(expected: NatReport["verdict"]["difficulty"]): Condition["judge"] {
   return (answer) => {
-    if ("error" in answer) return { judgement: "wrong", said: answer.error };
+    if ("error" in answer) return { judgement: "wrong", result: answer.error };
     const { difficulty, summary } = answer.report.verdict;
     const isInTime = answer.wallMs < 4000;
-    return { judgement: difficulty === expected && isInTime ? "right" : "wrong", said: summary };
+    return { judgement: difficulty === expected && isInTime ? "right" : "wrong", result: summary };
   };
 }
 
@@ -114,11 +117,11 @@ function addressesOf(index: number): [string, string] {
   return [`203.0.113.${20 + 2 * index}`, `203.0.113.${21 + 2 * index}`];
 }
 
-const OURS = "203.0.113.10";
-const OTHER = "203.0.113.11";
+const HONEST = "203.0.113.10";
+const ALTERNATE = "203.0.113.11";
 
-/** An address of the simulated internet where nobody is. */
-const NOBODY = "203.0.113.249";
+/** An address without a host. */
+const DEAD_SERVER = "203.0.113.249";
 
 const LIE_NAMES = Object.keys(LIES) as Lie[];
 
@@ -144,43 +147,43 @@ export const ADVERSE_NATS: readonly Combination[] = [
 const CONDITIONS: readonly Condition[] = [
   ...[400, 560].map((rttMs): Condition => ({
     name: `RTT ${rttMs} ms`,
-    options: { servers: [OURS] },
+    options: { servers: [HONEST] },
     begin: (lab) => lab.setInternet({ rttMs }),
     end: (lab) => lab.setInternet({ rttMs: 51 }),
   })),
   ...[20, 70, 110].map((afterMs): Condition => ({
     name: `2 s outage after ${afterMs} ms`,
-    options: { servers: [OURS] },
+    options: { servers: [HONEST] },
     begin: (lab) => lab.outage("internet", { afterMs, forMs: 2000 }),
   })),
-  { name: "first server dead", options: { servers: [NOBODY, OURS] } },
-  { name: "second server dead", options: { servers: [OURS, NOBODY] } },
+  { name: "first server dead", options: { servers: [DEAD_SERVER, HONEST] } },
+  { name: "second server dead", options: { servers: [HONEST, DEAD_SERVER] } },
   ...LIE_NAMES.flatMap((lie, index): Condition[] => {
     const [address] = addressesOf(index);
     const alone: Condition = { name: `server ${LIES[lie]}`, options: { servers: [address] } };
-    const beside: Condition = {
-      name: `${alone.name}, an honest one beside it`,
-      options: { servers: [address, OURS] },
+    const withHonest: Condition = {
+      name: `${alone.name}, with an honest one`,
+      options: { servers: [address, HONEST] },
     };
-    return [alone, beside];
+    return [alone, withHonest];
   }),
   {
-    name: "UDP dropped entirely",
-    options: { servers: [OURS], transports: ["udp", "tcp"] },
+    name: "UDP blocked",
+    options: { servers: [HONEST], transports: ["udp", "tcp"] },
     begin: (lab) => lab.block("internet", "udp"),
     end: (lab) => lab.block("internet"),
     judge: judgeDifficulty("blocked"),
   },
   {
-    name: "UDP dropped entirely, UDP only",
-    options: { servers: [OURS] },
+    name: "UDP blocked, testing only UDP",
+    options: { servers: [HONEST] },
     begin: (lab) => lab.block("internet", "udp"),
     end: (lab) => lab.block("internet"),
     judge: judgeDifficulty("blocked"),
   },
   {
     name: "nothing comes back",
-    options: { servers: [OURS], transports: ["udp", "tcp"] },
+    options: { servers: [HONEST], transports: ["udp", "tcp"] },
     begin: (lab) => lab.block("internet", "udp", "tcp", "icmp"),
     end: (lab) => lab.block("internet"),
     judge: judgeDifficulty("offline"),

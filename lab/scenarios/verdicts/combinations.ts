@@ -1,29 +1,29 @@
 /**
- * The NATs of the verdict matrix, and what a right verdict on each says.
+ * The NATs of the verdict matrix, and the judgement of verdicts on them.
  *
  * @module
  */
 
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
 import type {
+  NatAllocation,
   NatBehavior,
   NatFiltering,
   NatMapping,
-  PortAllocation,
 } from "../../model/nat_behavior.ts";
 
 /** One NAT of the matrix. */
 export interface Combination {
   readonly mapping: Exclude<NatMapping, "none">;
   readonly filtering: NatFiltering;
-  readonly allocation: PortAllocation;
+  readonly allocation: NatAllocation;
 }
 
-/** How a verdict compares with what the NAT was told to do. */
+/** How a verdict compares with the NAT's settings. */
 export type Judgement = "right" | "unknown" | "wrong";
 
 /** All nine pairs of mapping and filtering, with each allocation. */
-export function combinations(allocations: readonly PortAllocation[] = ALLOCATIONS): Combination[] {
+export function combinations(allocations: readonly NatAllocation[] = ALLOCATIONS): Combination[] {
   return BEHAVIORS.flatMap((mapping) =>
     BEHAVIORS.flatMap((filtering) =>
       allocations.map((allocation) => ({ mapping, filtering, allocation }))
@@ -37,12 +37,12 @@ export function nameOf({ mapping, filtering, allocation }: Combination): string 
   return `${SHORT[mapping]}M+${SHORT[filtering]}F ${allocation.kind}${delta}`;
 }
 
-/** The behaviour to set on a NAT of the lab. */
+/** The settings of a NAT in the lab. */
 export function behaviorOf(combination: Combination): Partial<NatBehavior> {
   return combination;
 }
 
-/** Each part of a verdict, judged. */
+/** Judges each part of a verdict. */
 export function judge(
   combination: Combination,
   report: Pick<FamilyReport, "mapping" | "filtering" | "allocation">,
@@ -63,8 +63,8 @@ function compare(expected: string, found: string): Judgement {
   return found === expected ? "right" : found === "unknown" ? "unknown" : "wrong";
 }
 
-/** Those of the matrix: of each kind one, of the sequential kind three. */
-export const ALLOCATIONS: readonly PortAllocation[] = [
+/** The allocations of the matrix: one of each kind, but three sequential ones. */
+export const ALLOCATIONS: readonly NatAllocation[] = [
   { kind: "preserving" },
   { kind: "offset", delta: 1000 },
   { kind: "sequential", delta: 1 },

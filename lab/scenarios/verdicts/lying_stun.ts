@@ -1,9 +1,9 @@
 /**
- * A STUN server that is wrong in a way of one's choice, for a host of the lab with two addresses:
+ * A program for a host with two addresses: a STUN server that misbehaves in a chosen way:
  *
  *     lying_stun.ts LIE ADDRESS ALTERNATE [ELSEWHERE]
  *
- * It serves port 3478 and 3479 of both addresses over UDP, and says "ready".
+ * It serves ports 3478 and 3479 of both addresses over UDP, and prints "ready".
  *
  * @module
  */
@@ -14,16 +14,16 @@ import type { Datagram, UdpSocket } from "../../../lib/net/network.ts";
 import { decodeMessage, encodeMessage, getAttribute } from "../../../lib/stun/message.ts";
 import type { ChangeRequest } from "../../../lib/stun/attribute_tables.ts";
 
-/** What it does wrong. */
+/** How the server misbehaves. */
 export const LIES = {
-  "other-same-ip": "names its own address, with another port, as OTHER-ADDRESS",
-  "other-dead": "names an address where nobody is as OTHER-ADDRESS",
-  "other-elsewhere": "names an address of another, honest server as OTHER-ADDRESS",
-  "other-private": "names a private address as OTHER-ADDRESS",
-  "other-changing": "names another OTHER-ADDRESS in each answer",
-  "ignores-change": "answers CHANGE-REQUEST from where it was asked",
+  "other-same-ip": "reports its own address with another port as OTHER-ADDRESS",
+  "other-dead": "reports a dead address as OTHER-ADDRESS",
+  "other-elsewhere": "reports the address of another, honest server as OTHER-ADDRESS",
+  "other-private": "reports a private address as OTHER-ADDRESS",
+  "other-changing": "reports a different OTHER-ADDRESS in each answer",
+  "ignores-change": "answers CHANGE-REQUEST from the address that was asked",
   "drops-change": "does not answer CHANGE-REQUEST at all",
-  "random-mapped": "makes up another mapped address for each answer",
+  "random-mapped": "reports a random mapped address in each answer",
 } as const;
 
 /** A name in {@linkcode LIES}. */

@@ -1,5 +1,5 @@
 /**
- * The verdict matrix: NAT tests behind every kind of NAT, by several servers, and how many were right.
+ * The verdict matrix: NAT tests behind every kind of NAT with several servers, and how many verdicts were right.
  *
  * @module
  */
@@ -14,30 +14,30 @@ import { type ServerName, STUN_SERVERS } from "./stun_servers.ts";
 export interface MatrixOptions {
   readonly combinations: readonly Combination[];
   readonly servers: readonly ServerName[];
-  /** For each NAT and server. */
+  /** How many runs for each NAT and server. */
   readonly runs: number;
   readonly internet: InternetSpec;
-  /** Also name the server's other address, so that the test knows it from the start. */
+  /** Whether to name the server's alternate address as well, so that the test knows it from the start. */
   readonly alternateKnown: boolean;
   /** Called after each cell. */
   readonly onCell?: (cell: Cell) => void;
 }
 
-/** What came of one NAT with one server. */
+/** The results of one NAT with one server. */
 export interface Cell {
   readonly nat: string;
   readonly server: ServerName;
   readonly counts: Readonly<
     Record<"mapping" | "filtering" | "allocation", Record<Judgement, number>>
   >;
-  /** Until the verdict, sorted. */
+  /** Times to the verdict, sorted. */
   readonly elapsedMs: readonly number[];
   readonly packets: number;
   /** What was wrong or unknown, with its evidence. */
   readonly notes: readonly string[];
 }
 
-/** Runs the matrix in a lab of its own. */
+/** Runs the matrix in one lab. */
 export async function runMatrix(options: MatrixOptions): Promise<Cell[]> {
   await using lab = await Lab.start({
     hosts: {

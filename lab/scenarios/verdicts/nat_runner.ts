@@ -5,11 +5,11 @@
  * @module
  */
 
-import { TextLineStream } from "./lines.ts";
+import { TextLineStream } from "../../kernel/lines.ts";
 import { testNat, type TestNatOptions } from "../../../lib/nat/report.ts";
 import type { NatReport } from "../../../lib/nat/behavior.ts";
 
-/** What the program prints for each line that it reads. */
+/** What the program prints for each line of input. */
 export type RunnerAnswer =
   | { readonly report: NatReport; readonly wallMs: number }
   | { readonly error: string; readonly wallMs: number };

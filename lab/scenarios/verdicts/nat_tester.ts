@@ -1,20 +1,20 @@
 /**
- * Runs NAT tests in a host of the lab, one after the other, in one program.
+ * Runs NAT tests in a host of the lab, one after another, in one program.
  *
  * @module
  */
 
 import type { TestNatOptions } from "../../../lib/nat/report.ts";
 import { denoArgs, type LabHost } from "../../kernel/lab_host.ts";
-import { TextLineStream } from "./lines.ts";
+import { TextLineStream } from "../../kernel/lines.ts";
 import type { RunnerAnswer } from "./nat_runner.ts";
 
-/** Asks `nat_runner.ts` in a host. It ends with the lab. */
+/** Controls `nat_runner.ts` in a host. It ends with the lab. */
 export class NatTester {
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
   readonly #answers: ReadableStreamDefaultReader<string>;
 
-  /** @param host where to run */
+  /** @param host where to run the program */
   constructor(host: LabHost) {
     const program = new URL("nat_runner.ts", import.meta.url);
     const child = host.spawn(Deno.execPath(), denoArgs(program, []), {
@@ -27,7 +27,7 @@ export class NatTester {
       .pipeThrough(new TextLineStream()).getReader();
   }
 
-  /** One NAT test. */
+  /** Runs one NAT test. */
   async run(options: TestNatOptions): Promise<RunnerAnswer> {
     await this.#stdin.write(new TextEncoder().encode(`${JSON.stringify(options)}\n`));
     const { value, done } = await this.#answers.read();
@@ -35,7 +35,7 @@ export class NatTester {
     return JSON.parse(value) as RunnerAnswer;
   }
 
-  /** Ends the program and waits until its output has ended. */
+  /** Ends the program, and waits until its output has ended. */
   async close(): Promise<void> {
     await this.#stdin.close();
     while (!(await this.#answers.read()).done);

@@ -1,17 +1,17 @@
 /**
- * The STUN servers that verdicts are compared by: our own, coturn (RFC 5780) and vovida's (RFC 3489).
+ * The STUN servers that NAT tests run with: this library's, coturn (RFC 5780) and vovida's (RFC 3489).
  *
  * @module
  */
 
 import { denoArgs, type LabHost } from "../../kernel/lab_host.ts";
 
-/** A server's name. */
+/** The name of a server. */
 export type ServerName = keyof typeof STUN_SERVERS;
 
-/** How each server is started in a host with two addresses. */
+/** How to start each server in a host with two addresses. */
 export const STUN_SERVERS = {
-  ours: (host: LabHost) => {
+  punchline: (host: LabHost) => {
     const cli = new URL("../../../cli.ts", import.meta.url);
     const [address, alternate] = host.ips as [string, string];
     const args = ["serve", "--address", address, "--alternate", alternate, "--json"];
@@ -35,7 +35,7 @@ export const STUN_SERVERS = {
       args,
       {
         ready: /Total General servers/,
-        stderr: "null", // it complains of protocols that the kernel does not have
+        stderr: "null", // warnings about protocols that the kernel lacks
       },
     );
   },
@@ -46,6 +46,6 @@ export const STUN_SERVERS = {
       stdout: "null",
       stderr: "null",
     });
-    await new Promise((resolve) => setTimeout(resolve, 300)); // it says nothing when it is ready
+    await new Promise((resolve) => setTimeout(resolve, 300)); // it does not report when it is ready
   },
 } as const;

@@ -1,5 +1,5 @@
 /**
- * The lab runs of the NAT test, each as a table for people and as data.
+ * The lab suites of the NAT test. Each prints a table for people and returns data.
  *
  * @module
  */
@@ -9,41 +9,41 @@ import { ALLOCATIONS, type Combination, combinations, type Judgement } from "./c
 import { type Cell, runMatrix } from "./matrix.ts";
 import type { ServerName } from "./stun_servers.ts";
 
-/** What can be varied from outside. */
+/** What the command line can vary. */
 export interface SuiteOptions {
-  /** For each NAT and server. */
+  /** How many runs for each NAT and server. */
   readonly runs?: number;
   readonly servers?: readonly ServerName[];
-  /** Of the figures of punches: those rows alone in whose settings one of these occurs. */
+  /** Runs only the figures whose setting contains one of these. */
   readonly rows?: readonly string[];
-  /** Hears each line of the table as it is known. */
+  /** Receives each line of the table as soon as it is known. */
   readonly print: (line: string) => void;
 }
 
-/** A finished run. */
+/** The result of a suite. */
 export interface SuiteResult {
-  /** What is wrong by the suite's own measure; empty if it passed. */
+  /** Which of the suite's own goals were missed; empty if it passed. */
   readonly failures: readonly string[];
   readonly data: unknown;
-  /** As SVG. */
+  /** An SVG picture of the results. */
   readonly picture?: string;
 }
 
 /** The suites by name. */
 export const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<SuiteResult>>> = {
-  /** Every NAT, every server, RTT 50 ms, no loss: all right. */
+  /** Every NAT with every server, RTT 50 ms, no loss. Goal: all verdicts right. */
   verdicts: (options) =>
     matrixSuite(options, {
       combinations: combinations(),
-      servers: ["ours", "coturn", "vovida"],
+      servers: ["punchline", "coturn", "vovida"],
       runs: 1,
       internet: { rttMs: 50 },
     }),
-  /** The same at 5 % loss each way and 10 ms jitter: never wrong, "unknown" in at most 2 %. */
+  /** The same at 5 % loss each way and 10 ms jitter. Goal: no verdict wrong, at most 2 % unknown. */
   loss: (options) =>
     matrixSuite(options, {
       combinations: combinations(),
-      servers: ["ours"],
+      servers: ["punchline"],
       runs: 20,
       internet: { rttMs: 50, loss: 0.05, jitterMs: 10 },
     }),
@@ -93,7 +93,7 @@ async function matrixSuite(options: SuiteOptions, setting: MatrixSetting): Promi
   return { failures, data: { setting: { ...setting, runs, servers }, total, cells } };
 }
 
-/** How long a full UDP verdict takes at RTT 51 ms, with and without loss. */
+/** The time to a full UDP verdict at RTT 51 ms, with and without loss. */
 async function timesSuite({ runs = 15, print }: SuiteOptions): Promise<SuiteResult> {
   const failures: string[] = [];
   const rows: unknown[] = [];
@@ -107,7 +107,7 @@ async function timesSuite({ runs = 15, print }: SuiteOptions): Promise<SuiteResu
     const measure = (loss: number) =>
       runMatrix({
         combinations: TIMED,
-        servers: ["ours"],
+        servers: ["punchline"],
         runs,
         internet: { rttMs: TIMES_RTT_MS, loss },
         alternateKnown,
@@ -155,10 +155,10 @@ function cellLine({ nat, server, counts, elapsedMs, packets }: Cell): string {
   return `${nat.padEnd(30)}${server.padEnd(9)}${columns.join("")}${times}${packets.toFixed(0)}`;
 }
 
-function adverseLine({ judgement, nat, condition, said, wallMs }: AdverseResult): string {
+function adverseLine({ judgement, nat, condition, result, wallMs }: AdverseResult): string {
   return `${judgement.padEnd(9)}${nat.padEnd(24)}${
     `${wallMs.toFixed(0)} ms`.padEnd(9)
-  }${condition}: ${said}`;
+  }${condition}: ${result}`;
 }
 
 function median(sorted: readonly number[]): number {
@@ -175,7 +175,7 @@ const CELL_HEADING = `${"NAT".padEnd(30)}${"server".padEnd(9)}${"mapping".padEnd
 const MAX_UNKNOWN = 0.02;
 const TIMES_RTT_MS = 51;
 
-/** Full cone, address-restricted, port-restricted and symmetric, as the field's figures are given for. */
+/** Full cone, address-restricted, port-restricted and symmetric, for which other projects publish figures. */
 const TIMED: readonly Combination[] = combinations([ALLOCATIONS[0]!, ALLOCATIONS.at(-1)!]).filter(
   (each) => {
     const { mapping, filtering, allocation } = each;

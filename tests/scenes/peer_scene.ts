@@ -1,5 +1,5 @@
 /**
- * Two peers behind NATs of their own in the simulated internet, and a signaling server that both use.
+ * Peer scenes: two peers, each behind its own NAT, in the simulated internet, and a signaling hub between them.
  *
  * @module
  */
@@ -10,13 +10,13 @@ import type { PeerConnection } from "../../lib/peer/connection.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
-import { serveStun } from "../../lib/stun/server/server.ts";
 import type { Nat } from "../../lab/model/nat.ts";
 import { NAT_BEHAVIORS, type NatBehavior } from "../../lab/model/nat_behavior.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { VirtualTime } from "../simnet/virtual_time.ts";
+import { addHome, linkOfRoundTrip, serveSceneStun, STUN_SERVERS } from "./homes.ts";
 
 export class TestHub implements SignalTransport {
   readonly url: string;
@@ -74,10 +74,10 @@ export class TestHub implements SignalTransport {
 
 const { portRestricted } = NAT_BEHAVIORS;
 
-/** The STUN servers of the simulation. */
-export const SERVERS: readonly string[] = ["203.0.113.10", "203.0.113.11:3479"];
+/** The scene's STUN servers. */
+export const SERVERS = STUN_SERVERS;
 
-/** The NATs and the links between the peers. */
+/** What is between the peers. */
 export interface PlaceOptions {
   readonly a?: NatBehavior;
   readonly b?: NatBehavior;
@@ -112,19 +112,11 @@ export async function atPlace(
   test: (place: Place) => Promise<void>,
 ): Promise<void> {
   await simulate(async ({ internet, time }) => {
-    const link = { delayMs: rttMs / 4 };
-    const server = internet.host("stun", { addresses: ["203.0.113.10", "203.0.113.11"], link });
-    await using _stun = await serveStun({
-      network: server.network,
-      address: "203.0.113.10",
-      alternateAddress: "203.0.113.11",
-    });
+    const link = linkOfRoundTrip(rttMs);
+    await using _stun = await serveSceneStun(internet, link);
     const hub = new TestHub();
-    const home = (name: string, behavior: NatBehavior) => {
-      const router = internet.router(`${name}/nat`, { behavior, link });
-      return { nat: router.nat, host: internet.host(name, { behind: router, reusePort: true }) };
-    };
-    const [homeA, homeB] = [home("a", a), home("b", b)];
+    const homeA = addHome(internet, "a", { behavior: a, link });
+    const homeB = addHome(internet, "b", { behavior: b, link });
     const open: Place["open"] = ({ network }, options = {}) =>
       Peer.open({
         network,

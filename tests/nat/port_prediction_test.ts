@@ -1,42 +1,42 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import type { Allocation } from "../../lib/nat/behavior.ts";
-import { type MappingSample, portBlock, predictPorts } from "../../lib/nat/allocation.ts";
+import type { PortAllocation } from "../../lib/nat/behavior.ts";
+import { type AnsweredPortSample, portBlock, predictPorts } from "../../lib/nat/allocation.ts";
 import { PortAllocator } from "../../lab/model/port_allocator.ts";
 import { seededRandom } from "../../lab/model/random.ts";
 
-Deno.test("predictPorts() of a preserving NAT is the local port, then what is next to it", () => {
+Deno.test("predictPorts() returns the local port of a preserving NAT, then the ports above it", () => {
   assertEquals(predict([], PRESERVING, { localPorts: [5000], count: 3 }), [5000, 5001, 5002]);
 });
 
-Deno.test("predictPorts() of a preserving NAT takes all local ports before their neighbours", () => {
+Deno.test("predictPorts() returns all local ports of a preserving NAT before the ports above them", () => {
   assertEquals(
     predict([], PRESERVING, { localPorts: [5000, 7000], count: 5 }),
     [5000, 7000, 5001, 7001, 5002],
   );
 });
 
-Deno.test("predictPorts() of a NAT with an offset adds it to the local port", () => {
+Deno.test("predictPorts() adds a NAT's offset to the local port", () => {
   assertEquals(
     predict([], { kind: "offset", delta: -100, range: null }, { localPorts: [5000], count: 2 }),
     [4900, 4901],
   );
 });
 
-Deno.test("predictPorts() of a sequence goes on from the last sample by its delta", () => {
+Deno.test("predictPorts() continues a sequence from the last sample", () => {
   const samples = sample(3000, 3003, 3006);
   assertEquals(predict(samples, sequential(3), { count: 4 }), [3009, 3012, 3015, 3018]);
 });
 
-Deno.test("predictPorts() of a sequence goes down where the delta is negative", () => {
+Deno.test("predictPorts() continues a sequence downwards if its delta is negative", () => {
   assertEquals(predict(sample(3001, 3000), sequential(-1), { count: 3 }), [2999, 2998, 2997]);
 });
 
-Deno.test("predictPorts() of a sequence goes on from the furthest sample if two were made out of order", () => {
+Deno.test("predictPorts() continues a sequence from the furthest sample if two are out of order", () => {
   assertEquals(predict(sample(3000, 3002, 3001), sequential(1), { count: 2 }), [3003, 3004]);
 });
 
-Deno.test("predictPorts() of a sequence begins anew at the end of the range", () => {
+Deno.test("predictPorts() wraps a sequence at the end of the range", () => {
   assertEquals(predict(sample(65_534), sequential(1), { count: 3 }), [65_535, 1024, 1025]);
   assertEquals(
     predict(sample(2001), sequential(-2), { count: 3, portRange: [2000, 2999] }),
@@ -44,36 +44,36 @@ Deno.test("predictPorts() of a sequence begins anew at the end of the range", ()
   );
 });
 
-Deno.test("predictPorts() of a sequence goes on from the last sample where the samples began anew", () => {
+Deno.test("predictPorts() continues a sequence from the last sample if the samples wrapped", () => {
   assertEquals(predict(sample(65_534, 65_535, 1024), sequential(1), { count: 2 }), [1025, 1026]);
 });
 
-Deno.test("predictPorts() of a sequence starts with what the traffic of others makes likeliest", () => {
+Deno.test("predictPorts() starts a sequence with the port that other hosts' traffic makes likeliest", () => {
   const options = { sinceLastSampleMs: 1000, driftPerMs: 0.005, count: 6 };
   const [likeliest, ...others] = predict(sample(3000), sequential(1), options);
   assert(likeliest === 3005 || likeliest === 3006, `${likeliest}`);
   assertEquals([likeliest, ...others].toSorted(), [3003, 3004, 3005, 3006, 3007, 3008]);
 });
 
-Deno.test("predictPorts() of a dependent NAT takes a delta for each step of the local port", () => {
+Deno.test("predictPorts() adds a dependent NAT's delta for each step of the local port", () => {
   const samples = [{ localPort: 5000, externalPort: 3000 }];
   const options = { localPorts: [5001, 5002, 5003], onlyForNeighbours: true };
   assertEquals(predict(samples, sequential(2), options), [3002, 3004, 3006]);
 });
 
-Deno.test("predictPorts() of random ports spreads over the block that the samples lie in", () => {
+Deno.test("predictPorts() spreads random ports over the block that the samples lie in", () => {
   const ports = predict(sample(20_100, 20_300, 20_500, 20_700, 20_900), RANDOM, { count: 4 });
   assertEquals(ports, [19_900, 20_300, 20_700, 21_100]);
 });
 
-Deno.test("predictPorts() says nothing without a pattern, without samples, and without local ports", () => {
+Deno.test("predictPorts() predicts nothing without a pattern, samples or local ports", () => {
   assertEquals(predict(sample(3000), { kind: "unknown", delta: null, range: null }, {}), []);
   assertEquals(predict([], sequential(1), {}), []);
   assertEquals(predict(sample(3000), sequential(0), {}), []);
   assertEquals(predict([], PRESERVING, {}), []);
 });
 
-Deno.test("predictPorts() names different ports within the range, no more than asked for", () => {
+Deno.test("predictPorts() returns distinct ports within the range, no more than requested", () => {
   fc.assert(fc.property(
     fc.array(fc.record({ localPort: port(), externalPort: port() }), { maxLength: 6 }),
     fc.record({
@@ -98,7 +98,7 @@ Deno.test("predictPorts() names different ports within the range, no more than a
 });
 
 for (const delta of [1, -1, 2, 3, 17]) {
-  Deno.test(`predictPorts() finds the next ports of a model NAT that counts by ${delta}`, () => {
+  Deno.test(`predictPorts() predicts the next ports of a model NAT that counts by ${delta}`, () => {
     fc.assert(fc.property(fc.integer(), fc.integer({ min: 0, max: 10 }), (seed, others) => {
       const next = modelNat(seed, { kind: "sequential", delta });
       const samples = [5000, 5007, 5100].map((localPort) => ({ localPort, externalPort: next() }));
@@ -109,7 +109,7 @@ for (const delta of [1, -1, 2, 3, 17]) {
   });
 }
 
-Deno.test("portBlock() covers nearly all of a block that five samples come from", () => {
+Deno.test("portBlock() covers nearly all of the block that five samples come from", () => {
   const random = seededRandom(1);
   let covered = 0;
   const runs = 500;
@@ -124,7 +124,7 @@ Deno.test("portBlock() covers nearly all of a block that five samples come from"
   assert(covered > 0.93, `${covered}`);
 });
 
-Deno.test("portBlock() is the whole range where the samples are far apart, or too few", () => {
+Deno.test("portBlock() returns the whole range if the samples are far apart or too few", () => {
   assertEquals(portBlock(sample(2000, 30_000, 60_000, 41_000), null), [1024, 65_535]);
   assertEquals(portBlock(sample(2000, 2001), null), [1024, 65_535]);
   assertEquals(portBlock([], null), [1024, 65_535]);
@@ -136,11 +136,11 @@ Deno.test("portBlock() counts an earlier range as samples", () => {
 
 const predict = predictPorts;
 
-function sample(...externalPorts: number[]): MappingSample[] {
+function sample(...externalPorts: number[]): AnsweredPortSample[] {
   return externalPorts.map((externalPort, index) => ({ localPort: 5000 + index, externalPort }));
 }
 
-function sequential(delta: number): Allocation {
+function sequential(delta: number): PortAllocation {
   return { kind: "sequential", delta, range: null };
 }
 
@@ -163,5 +163,5 @@ function port(): fc.Arbitrary<number> {
   return fc.integer({ min: 1024, max: 65_535 });
 }
 
-const PRESERVING: Allocation = { kind: "preserving", delta: 0, range: null };
-const RANDOM: Allocation = { kind: "random", delta: null, range: null };
+const PRESERVING: PortAllocation = { kind: "preserving", delta: 0, range: null };
+const RANDOM: PortAllocation = { kind: "random", delta: null, range: null };

@@ -1,11 +1,11 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { NatPacket } from "../../lab/model/nat_packet.ts";
-import { decrementTtl, parsePacket, rewritePacket } from "../../lab/kernel/packet.ts";
+import { decrementTtl, parsePacket, rewritePacket } from "../../lab/kernel/ip_packet.ts";
 
 /**
  * Packets before and after Linux's own NAT (nftables, `snat to 198.51.100.1:40000-40999`), captured on both
- * sides of it: what it did to addresses, ports, TTL and checksums is what ours has to do.
+ * sides of it. The lab must change addresses, ports, TTL and checksums in the same way.
  */
 const LINUX = {
   udp: {
@@ -22,7 +22,7 @@ const LINUX = {
     inside: "450000241a244000400134d5c0a80102c63364020800bf172cd700010001020304050607",
     outside: "450000241a2440003f01cd4ac6336401c63364020800bf172cd700010001020304050607",
   },
-  /** About `udp`, from the remote host, on its way in. */
+  /** An ICMP error about `udp` from the remote host, on its way in. */
   portUnreachable: {
     outside: "45c0003b6b2100004001ba76c6336402c633640103035184000000004500001f603f40003f118724" +
       "c6336401c63364029f050009000b38fa6f6464",
@@ -60,7 +60,7 @@ Deno.test("parsePacket() reads a UDP datagram, a SYN and an echo request", () =>
   });
 });
 
-Deno.test("parsePacket() reads an ICMP error and the packet that it is about, in IPv4 and IPv6", () => {
+Deno.test("parsePacket() reads an ICMP error and the packet that caused it, in IPv4 and IPv6", () => {
   assertEquals(parsePacket(hex(LINUX.portUnreachable.outside)), {
     protocol: "icmp-error",
     sourceIp: "198.51.100.2",
@@ -83,7 +83,7 @@ Deno.test("parsePacket() reads an ICMP error and the packet that it is about, in
   });
 });
 
-Deno.test("decrementTtl() and rewritePacket() do to packets what Linux's NAT did", () => {
+Deno.test("decrementTtl() and rewritePacket() change packets as Linux's NAT does", () => {
   for (const [name, { inside, outside }] of Object.entries(LINUX)) {
     const inwards = name.toLowerCase().includes("unreachable");
     const [before, after] = inwards ? [outside, inside] : [inside, outside];
@@ -94,14 +94,14 @@ Deno.test("decrementTtl() and rewritePacket() do to packets what Linux's NAT did
   }
 });
 
-Deno.test("rewritePacket() leaves a UDP datagram without a checksum without one", () => {
+Deno.test("rewritePacket() adds no checksum to a UDP datagram without one", () => {
   const bytes = hex(LINUX.udp.inside);
   bytes.set([0, 0], 26);
   rewritePacket(bytes, parsePacket(hex(LINUX.udp.outside))!);
   assertEquals([bytes[26], bytes[27]], [0, 0]);
 });
 
-Deno.test("rewriting a packet and back gives the same bytes", () => {
+Deno.test("rewriting a packet and back restores the same bytes", () => {
   const ip = fc.ipV4();
   const port = fc.integer({ min: 1, max: 65535 });
   const endpoint = fc.record({ ip, port });
@@ -116,13 +116,13 @@ Deno.test("rewriting a packet and back gives the same bytes", () => {
   }));
 });
 
-Deno.test("decrementTtl() refuses a packet on its last hop", () => {
+Deno.test("decrementTtl() reports a packet whose TTL has expired", () => {
   const bytes = hex(LINUX.udp.inside);
   bytes[8] = 1;
   assertEquals(decrementTtl(bytes), false);
 });
 
-Deno.test("parsePacket() reads no fragment, no other protocol and nothing that is cut off", () => {
+Deno.test("parsePacket() rejects fragments, other protocols and truncated packets", () => {
   const fragment = hex(LINUX.udp.inside);
   fragment[6] = 0x20;
   assertEquals(parsePacket(fragment), undefined);
@@ -137,7 +137,7 @@ Deno.test("parsePacket() reads no fragment, no other protocol and nothing that i
   }
 });
 
-Deno.test("parsePacket() throws at nothing", () => {
+Deno.test("parsePacket() never throws", () => {
   fc.assert(
     fc.property(
       fc.uint8Array({ maxLength: 80 }),

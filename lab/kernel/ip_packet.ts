@@ -1,6 +1,6 @@
 /**
- * IP packets as bytes: read what a NAT looks at, and write what it changed. IPv4 and IPv6; TCP, UDP, ICMP
- * echoes and ICMP errors. Fragments and other protocols are not read.
+ * IP packets as bytes: reads the fields that a NAT needs, and writes those that it changed. Supports IPv4 and IPv6
+ * with TCP, UDP, ICMP echoes and ICMP errors, but no fragments.
  *
  * @module
  */
@@ -21,7 +21,7 @@ import {
 } from "./ip_header.ts";
 import type { NatPacket, SessionPacket, TcpFlags } from "../model/nat_packet.ts";
 
-/** What a NAT needs to know of a packet, or `undefined` if it is broken, a fragment or of another protocol. */
+/** The fields that a NAT needs; `undefined` if the packet is malformed, a fragment or of another protocol. */
 export function parsePacket(bytes: Uint8Array): NatPacket | undefined {
   const ip = parseIpHeader(bytes, 0);
   if (ip === undefined || bytes.length < ip.payload + (ip.protocol === TCP ? 20 : 8)) {
@@ -42,7 +42,7 @@ export function parsePacket(bytes: Uint8Array): NatPacket | undefined {
   };
 }
 
-/** Writes the addresses, ports and identifiers of `packet` into the bytes that it was read from, in place. */
+/** Writes the addresses, ports and identifiers of `packet` into the bytes it was read from, in place. */
 export function rewritePacket(bytes: Uint8Array, packet: NatPacket): void {
   const ip = parseIpHeader(bytes, 0);
   if (ip === undefined) return;
@@ -57,7 +57,7 @@ export function rewritePacket(bytes: Uint8Array, packet: NatPacket): void {
   writeIcmpChecksum(bytes, ip);
 }
 
-/** Counts one router in a packet, in place; `false` if that was one too many, and the packet is to be dropped. */
+/** Decrements a packet's TTL in place; returns `false` if it has expired, so that the packet must be dropped. */
 export function decrementTtl(bytes: Uint8Array): boolean {
   const ip = parseIpHeader(bytes, 0);
   if (ip === undefined) return false;
@@ -69,7 +69,7 @@ export function decrementTtl(bytes: Uint8Array): boolean {
   return true;
 }
 
-/** Takes 8 bytes behind the IP header, as an ICMP error holds them of the packet that it is about. */
+/** Needs only 8 bytes after the IP header, which is what an ICMP error contains of the packet that caused it. */
 function parseSession(bytes: Uint8Array, ip: IpHeader): SessionPacket | undefined {
   if (bytes.length < ip.payload + 8) return undefined;
   const endpoints = (sourcePort: number, destinationPort: number) => ({
@@ -96,7 +96,7 @@ function parseSession(bytes: Uint8Array, ip: IpHeader): SessionPacket | undefine
 function rewriteSession(bytes: Uint8Array, ip: IpHeader, packet: SessionPacket): void {
   const transport = transportChecksumOffset(bytes, ip);
   const overPorts = transport === undefined ? [] : [transport];
-  // The checksum of ICMP alone does not cover the addresses, in IPv4.
+  // In IPv4, only the ICMP checksum does not cover the addresses.
   const overAddresses = ip.protocol === ICMP[4] && ip.family === 4 ? [] : [...overPorts];
   if (ip.headerChecksum !== undefined) overAddresses.push(ip.headerChecksum);
   if (packet.source.ip !== ip.sourceIp) {
@@ -112,13 +112,13 @@ function rewriteSession(bytes: Uint8Array, ip: IpHeader, packet: SessionPacket):
     writeWord(bytes, ip.payload, packet.source.port, overPorts);
     writeWord(bytes, ip.payload + 2, packet.destination.port, overPorts);
   }
-  // RFC 768: a UDP checksum of zero would say that there is none.
+  // RFC 768: a UDP checksum of zero would mean "no checksum".
   if (ip.protocol === UDP && transport !== undefined && wordAt(bytes, transport) === 0) {
     setWord(bytes, transport, 0xffff);
   }
 }
 
-/** Where the transport checksum is, if the packet has one and it is not cut off. */
+/** The offset of the transport checksum, if the packet has one and it is not truncated. */
 function transportChecksumOffset(bytes: Uint8Array, ip: IpHeader): number | undefined {
   if (ip.protocol === UDP) {
     return wordAt(bytes, ip.payload + 6) === 0 ? undefined : ip.payload + 6;
@@ -139,7 +139,7 @@ function writeIp(
   }
 }
 
-/** Writes a 16-bit word and adjusts the checksums that cover it. */
+/** Writes a 16-bit word, and updates the checksums that cover it. */
 function writeWord(
   bytes: Uint8Array,
   offset: number,

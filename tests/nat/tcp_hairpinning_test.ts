@@ -1,14 +1,14 @@
 import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { hairpinsTcp } from "../../lib/nat/tcp.ts";
+import { hairpinsTcp } from "../../lib/nat/hairpinning.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { simulate } from "../simnet/simulate.ts";
-import { withScene, type World } from "./nat_simulation.ts";
+import { type RunningNatScene, withScene } from "../scenes/nat_scene.ts";
 
 const LOCAL = { ip: "0.0.0.0", port: 5000 };
 
-/** The external address of port 5000, of which a connection is made and kept. */
-async function openPort({ client, server }: World) {
+/** The external address of port 5000, which a connection keeps open. */
+async function openPort({ client, server }: RunningNatScene) {
   const stack = new DisposableStack();
   const listener = stack.use(await server.network.listenTcp({ ip: "0.0.0.0", port: 80 }));
   const remote = { ip: server.addresses[0]!, port: 80 };
@@ -19,7 +19,7 @@ async function openPort({ client, server }: World) {
 
 for (const hairpinning of [true, false]) {
   const expected = hairpinning ? true : "unknown"; // silence proves nothing
-  Deno.test(`hairpinsTcp() says ${expected} of a NAT ${hairpinning ? "with" : "without"} hairpinning`, async () => {
+  Deno.test(`hairpinsTcp() returns ${expected} behind a NAT ${hairpinning ? "with" : "without"} hairpinning`, async () => {
     await withScene(
       { nat: natBehavior({ hairpinning }, NAT_BEHAVIORS.fullCone) },
       async (world) => {
@@ -34,7 +34,7 @@ for (const hairpinning of [true, false]) {
   });
 }
 
-Deno.test("hairpinsTcp() takes a refusal for a no", async () => {
+Deno.test("hairpinsTcp() returns false if the connection is refused", async () => {
   await simulate(async ({ internet }) => {
     const [client, other] = [internet.host("client"), internet.host("other")];
     const external = { ip: other.addresses[0]!, port: 5000 };
@@ -43,40 +43,40 @@ Deno.test("hairpinsTcp() takes a refusal for a no", async () => {
   });
 });
 
-Deno.test("hairpinsTcp() is not held by somebody who dials in and says nothing", async () => {
+Deno.test("hairpinsTcp() is not held up by another host that connects and stays silent", async () => {
   await simulate(async ({ internet, time }) => {
-    const [client, router, stranger] = ["client", "router", "stranger"].map((name) =>
+    const [client, router, outsider] = ["client", "router", "outsider"].map((name) =>
       internet.host(name, { link: { delayMs: 5 } })
-    ) as [World["client"], World["client"], World["client"]];
+    ) as [RunningNatScene["client"], RunningNatScene["client"], RunningNatScene["client"]];
     // Not this host, but something that answers at the external address.
     using web = await router.network.listenTcp({ ip: "0.0.0.0", port: 5000 });
     const external = { ip: router.addresses[0]!, port: 5000 };
     const test = hairpinsTcp(client.network, LOCAL, external, AbortSignal.timeout(500));
     await delay(1);
-    using _stranger = await stranger.network.connectTcp({ ip: client.addresses[0]!, port: 5000 });
+    using _outsider = await outsider.network.connectTcp({ ip: client.addresses[0]!, port: 5000 });
     assertEquals(await test, "unknown");
     assertEquals(time.nowMs, 500);
     using _accepted = await web.accept();
   });
 });
 
-Deno.test("hairpinsTcp() does not take a stranger's bytes for its own", async () => {
+Deno.test("hairpinsTcp() does not mistake another host's bytes for its own", async () => {
   await simulate(async ({ internet }) => {
-    const [client, router, stranger] = ["client", "router", "stranger"].map((name) =>
+    const [client, router, outsider] = ["client", "router", "outsider"].map((name) =>
       internet.host(name, { link: { delayMs: 5 } })
-    ) as [World["client"], World["client"], World["client"]];
+    ) as [RunningNatScene["client"], RunningNatScene["client"], RunningNatScene["client"]];
     using web = await router.network.listenTcp({ ip: "0.0.0.0", port: 5000 });
     const external = { ip: router.addresses[0]!, port: 5000 };
     const test = hairpinsTcp(client.network, LOCAL, external, AbortSignal.timeout(500));
     await delay(1);
-    using dialled = await stranger.network.connectTcp({ ip: client.addresses[0]!, port: 5000 });
+    using dialled = await outsider.network.connectTcp({ ip: client.addresses[0]!, port: 5000 });
     await dialled.write(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
     assertEquals(await test, "unknown");
     using _accepted = await web.accept();
   });
 });
 
-Deno.test("hairpinsTcp() says unknown where the port cannot be listened on", async () => {
+Deno.test("hairpinsTcp() returns unknown if it cannot listen on the port", async () => {
   await simulate(async ({ internet }) => {
     const client = internet.host("client");
     using _taken = await client.network.listenTcp(LOCAL);

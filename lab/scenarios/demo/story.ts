@@ -1,39 +1,46 @@
 /**
- * Two programs punch, and tell what they do.
+ * The story that both demonstrations tell: Alice and Bob punch, and each step is explained.
  *
  * @module
  */
 
-import { SignalPost } from "../punches/signal_post.ts";
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
+import { DelayedDelivery } from "../punches/punch_pair.ts";
 import type { PunchProgram, StartedPunch } from "../punches/punch_program.ts";
 import type { RunnerResult } from "../punches/punch_runner.ts";
-import type { Teller } from "./teller.ts";
+
+/** Shows the story, as slowly as people read. */
+export interface Narrator {
+  /** Begins a chapter. */
+  heading(title: string): Promise<void>;
+  /** Shows some lines. */
+  print(...lines: readonly string[]): Promise<void>;
+}
 
 /** What both sides need. */
-export interface MeetingOptions {
+export interface PunchTogetherOptions {
   readonly servers: readonly string[];
-  /** What each knows of its NAT. */
+  /** The NAT test report of each side. */
   readonly reports: readonly [FamilyReport | null, FamilyReport | null];
-  /** One way of a message of theirs. */
+  /** How long a signaling message takes, one way. */
   readonly signalDelayMs: number;
 }
 
-/** How it ended, for each side. */
+/** The result of a punch that connected, for one side. */
 export type Connected = Extract<RunnerResult, { outcome: "connected" }>;
 
 /**
  * Alice and Bob punch.
  *
- * @throws {Error} if they do not meet
+ * @throws {Error} if they do not connect
  */
-export async function meet(
+export async function punchTogether(
   alice: PunchProgram,
   bob: PunchProgram,
-  { servers, reports, signalDelayMs }: MeetingOptions,
+  { servers, reports, signalDelayMs }: PunchTogetherOptions,
 ): Promise<readonly [Connected, Connected]> {
   const common = { servers, timeoutMs: 20_000, isWarm: false, signalRttMs: 2 * signalDelayMs };
-  using post = new SignalPost();
+  using post = new DelayedDelivery();
   const carry = (to: () => StartedPunch) => (message: string) => {
     post.carry(() => to().deliver(message), signalDelayMs);
   };
@@ -54,29 +61,31 @@ function connected(result: RunnerResult): Connected {
   throw new Error(`Cannot show a punch: ${result.message}`);
 }
 
-/** The last part: what came of it. */
-export async function tellOutcome(
-  teller: Teller,
+/** The last chapter: the connection. */
+export async function narrateOutcome(
+  narrator: Narrator,
   [alice, bob]: readonly [Connected, Connected],
 ): Promise<void> {
   const dialledAtMs = Math.max(alice.dialledAtMs, bob.dialledAtMs);
   const nominatedAtMs = Math.max(alice.nominatedAtMs, bob.nominatedAtMs);
-  await teller.chapter("One TCP connection between them, and nobody else on the way");
-  await teller.say(
+  const elapsedMs = (nominatedAtMs - dialledAtMs).toFixed(0);
+  await narrator.heading("One TCP connection, with nothing in between");
+  await narrator.print(
     `Alice ${alice.local}  <──>  ${alice.remote}`,
     `Bob   ${bob.local}  <──>  ${bob.remote}`,
-    `Both proved to each other that they know the secret of their offers, Alice chose this`,
-    `connection, and ${
-      (nominatedAtMs - dialledAtMs).toFixed(0)
-    } ms after both had made their plan, both can write.`,
+    `Both proved that they know the secret of their offers, and Alice nominated this`,
+    `connection. Both could write ${elapsedMs} ms after they had made their plan.`,
     ``,
-    `Alice writes "I am ${alice.local}", Bob reads "I am ${bob.heard}".`,
-    `Bob writes   "I am ${bob.local}", Alice reads "I am ${alice.heard}".`,
+    `Alice writes "I am ${alice.local}", Bob reads "I am ${bob.received}".`,
+    `Bob writes   "I am ${bob.local}", Alice reads "I am ${alice.received}".`,
   );
 }
 
-/** The plan of both, in words. */
-export async function tellPlan(teller: Teller, { reason, estimate }: Connected): Promise<void> {
-  await teller.chapter("Both make the same plan of the two offers");
-  await teller.say(`"${reason}"`, `Chance of success: about ${Math.round(estimate * 100)} %.`);
+/** The chapter about the plan that both make. */
+export async function narratePlan(
+  narrator: Narrator,
+  { reason, estimate }: Connected,
+): Promise<void> {
+  await narrator.heading("Both make the same plan from the two offers");
+  await narrator.print(`"${reason}"`, `Chance of success: about ${Math.round(estimate * 100)} %.`);
 }

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
-import { withServer } from "./nat_simulation.ts";
+import { withServer } from "../scenes/nat_scene.ts";
 
 for (
   const [udpTimeoutMs, expected] of [
@@ -27,7 +27,7 @@ Deno.test("testNat() brackets a lifetime on a path with loss", async () => {
   }
 });
 
-Deno.test("testNat() ends a test of the lifetime when it is aborted", async () => {
+Deno.test("testNat() stops a lifetime test on abort", async () => {
   await withServer({}, async ({ internet, server, test, time }) => {
     const signal = AbortSignal.timeout(5000);
     const error = await assertRejects(() => test({ signal, lifetimeSeconds: 60 }));

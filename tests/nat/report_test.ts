@@ -5,15 +5,15 @@ import type { Network } from "../../lib/net/network.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
-import { PRIMARY, type Scene, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";
+import { type NatScene, PRIMARY, SERVER_IPS, withScene, withServer } from "../scenes/nat_scene.ts";
 
 const PUBLIC_IP = "203.0.113.77";
 
-Deno.test("testNat() calls a host that anyone can reach open", async () => {
+Deno.test("testNat() reports a host that anyone can reach as open", async () => {
   await simulate(async ({ internet }) => {
     const client = internet.host("client", { link: { delayMs: 10 } });
     const server = internet.host("server", { addresses: SERVER_IPS });
-    await using _server = await ours(server.network);
+    await using _server = await serveTwoAddresses(server.network);
     const report = await testNat({ network: client.network, servers: [PRIMARY] });
     for (const family of [report.udp.ipv4!, report.tcp.ipv4!]) {
       assertEquals(family.rfc3489Name, "Open Internet");
@@ -27,8 +27,8 @@ Deno.test("testNat() calls a host that anyone can reach open", async () => {
   });
 });
 
-Deno.test("testNat() tells a firewall from a NAT", async () => {
-  const scene: Scene = {
+Deno.test("testNat() distinguishes a firewall from a NAT", async () => {
+  const scene: NatScene = {
     router: { behavior: NAT_BEHAVIORS.firewall },
     host: { addresses: [PUBLIC_IP] },
   };
@@ -43,8 +43,8 @@ Deno.test("testNat() tells a firewall from a NAT", async () => {
   });
 });
 
-Deno.test("testNat() tests IPv6 behind a stateful firewall beside IPv4 behind a NAT", async () => {
-  const scene: Scene = { host: { addresses: ["192.168.1.2", "2001:db8:1::2"] } };
+Deno.test("testNat() tests IPv6 behind a firewall and IPv4 behind a NAT at the same time", async () => {
+  const scene: NatScene = { host: { addresses: ["192.168.1.2", "2001:db8:1::2"] } };
   await withScene(scene, async ({ internet, test }) => {
     const dual = internet.host("dual", {
       addresses: ["203.0.113.29", "203.0.113.30", "2001:db8::9", "2001:db8::10"],
@@ -74,7 +74,7 @@ Deno.test("testNat() tests IPv6 behind a stateful firewall beside IPv4 behind a 
   });
 });
 
-Deno.test("testNat() loses no time to an IPv6 that the host does not have", async () => {
+Deno.test("testNat() loses no time to IPv6 on a host without it", async () => {
   for (const bind of ["binds", "does not bind"]) {
     await withServer({ nat: NAT_BEHAVIORS.fullCone }, async ({ internet, client, test }) => {
       internet.names.set("stun.example.net", [SERVER_IPS[0], "2001:db8::9"]);
@@ -87,7 +87,7 @@ Deno.test("testNat() loses no time to an IPv6 that the host does not have", asyn
   }
 });
 
-Deno.test("testNat() tells the mapping from two servers with one address each, and no filtering", async () => {
+Deno.test("testNat() finds the mapping but not the filtering with two one-address servers", async () => {
   for (const name of ["portRestricted", "symmetric"] as const) {
     await withScene({ nat: NAT_BEHAVIORS[name] }, async ({ internet, test }) => {
       const hosts = [internet.host("one"), internet.host("two")];
@@ -122,7 +122,7 @@ Deno.test("testNat() is not disturbed by another host behind the same NAT", asyn
   });
 });
 
-Deno.test("testNat() sees a carrier's NAT above the home's as the stricter of both", async () => {
+Deno.test("testNat() reports a carrier's NAT above a home NAT as the stricter of the two", async () => {
   await simulate(async ({ internet }) => {
     const carrier = internet.router("carrier", {
       behavior: NAT_BEHAVIORS.symmetric,
@@ -132,7 +132,7 @@ Deno.test("testNat() sees a carrier's NAT above the home's as the stricter of bo
     const home = internet.router("home", { behavior: NAT_BEHAVIORS.fullCone, behind: carrier });
     const client = internet.host("client", { behind: home });
     const server = internet.host("server", { addresses: SERVER_IPS });
-    await using _server = await ours(server.network);
+    await using _server = await serveTwoAddresses(server.network);
     const { udp, tcp } = await testNat({ network: client.network, servers: [PRIMARY] });
     for (const family of [udp.ipv4!, tcp.ipv4!]) {
       assertEquals(family.rfc3489Name, "Symmetric NAT");
@@ -141,7 +141,7 @@ Deno.test("testNat() sees a carrier's NAT above the home's as the stricter of bo
   });
 });
 
-Deno.test("testNat() hints at shared addresses on either side", async () => {
+Deno.test("testNat() reports a hint for shared address space", async () => {
   await withServer({ router: { lan: "100.64.3" } }, async ({ test }) => {
     const { hints } = await test();
     assertMatch(hints.join("\n"), /carrier-grade NAT: the local address 100\.64\.3\.2/);
@@ -149,7 +149,7 @@ Deno.test("testNat() hints at shared addresses on either side", async () => {
 });
 
 for (const [unsolicitedSyn, seen] of [["drop", "dropped"], ["reset", "reset"]] as const) {
-  Deno.test(`testNat() sees that an unsolicited SYN is ${seen}`, async () => {
+  Deno.test(`testNat() detects that an unsolicited SYN is ${seen}`, async () => {
     await withServer({ nat: { unsolicitedSyn } }, async ({ test }) => {
       const { tcp } = await test();
       assertEquals(tcp.ipv4!.unsolicitedSyn, seen);
@@ -158,11 +158,11 @@ for (const [unsolicitedSyn, seen] of [["drop", "dropped"], ["reset", "reset"]] a
   });
 }
 
-Deno.test("testNat() tells TCP and UDP apart where they differ, and says so", async () => {
+Deno.test("testNat() reports TCP and UDP separately, and mentions the difference", async () => {
   const tcpOnly = {
     tcp: { mapping: "address-and-port-dependent", allocation: { kind: "random" } },
   };
-  await withServer({ nat: tcpOnly as Scene["nat"] }, async ({ test }) => {
+  await withServer({ nat: tcpOnly as NatScene["nat"] }, async ({ test }) => {
     const { udp, tcp, verdict } = await test();
     assertEquals(udp.ipv4!.rfc3489Name, "Port Restricted Cone NAT");
     assertEquals(tcp.ipv4!.rfc3489Name, "Symmetric NAT");
@@ -172,7 +172,7 @@ Deno.test("testNat() tells TCP and UDP apart where they differ, and says so", as
 });
 
 for (const hairpinning of [true, false]) {
-  Deno.test(`testNat() finds hairpinning ${hairpinning}, and cannot tell of a symmetric NAT`, async () => {
+  Deno.test(`testNat() reports hairpinning ${hairpinning}, and unknown behind a symmetric NAT`, async () => {
     for (const name of ["fullCone", "portRestricted", "symmetric"] as const) {
       await withServer(
         { nat: natBehavior({ hairpinning }, NAT_BEHAVIORS[name]) },
@@ -185,14 +185,14 @@ for (const hairpinning of [true, false]) {
   });
 }
 
-Deno.test("testNat() sends nothing to the own external address if asked not to", async () => {
+Deno.test("testNat() does not send to its own external address without hairpinning", async () => {
   await withServer({ nat: NAT_BEHAVIORS.fullCone }, async (world) => {
     const { udp } = await world.test({ hairpinning: false, transports: ["udp"] });
     assertEquals(udp.ipv4!.hairpinning, "unknown");
   });
 });
 
-Deno.test("testNat() sleeps while it waits", async () => {
+Deno.test("testNat() does not poll while it waits", async () => {
   await withServer({ link: { outages: [[30, 2030]] } }, async ({ client, test }) => {
     let looks = 0;
     const { setTimeout } = globalThis;
@@ -228,6 +228,6 @@ function withoutIpv6(network: Network): Network {
   };
 }
 
-function ours(network: Network) {
+function serveTwoAddresses(network: Network) {
   return serveStun({ network, address: SERVER_IPS[0], alternateAddress: SERVER_IPS[1] });
 }

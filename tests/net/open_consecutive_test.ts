@@ -14,7 +14,7 @@ class Opened implements Disposable {
 
 const taken = new NetworkError("Cannot bind: taken", "address-in-use");
 
-Deno.test("openConsecutive() opens a row of ports below those that systems give out", async () => {
+Deno.test("openConsecutive() opens consecutive ports below the system's ephemeral range", async () => {
   const row = await openConsecutive(4, (port) => Promise.resolve(new Opened(port)));
   const ports = row!.map(({ port }) => port);
   assertEquals(ports, ports.map((_, index) => ports[0]! + index));
@@ -22,7 +22,7 @@ Deno.test("openConsecutive() opens a row of ports below those that systems give 
   for (const each of row!) each[Symbol.dispose]();
 });
 
-Deno.test("openConsecutive() tries elsewhere if a port of the row is taken, and leaves none open", async () => {
+Deno.test("openConsecutive() tries other ports if one is taken, and leaves none of the first open", async () => {
   let opens = 0;
   const row = await openConsecutive(4, (port) => {
     return ++opens === 3 ? Promise.reject(taken) : Promise.resolve(new Opened(port));
@@ -31,7 +31,7 @@ Deno.test("openConsecutive() tries elsewhere if a port of the row is taken, and 
   for (const each of row!) each[Symbol.dispose]();
 });
 
-Deno.test("openConsecutive() gives up after a few rows", async () => {
+Deno.test("openConsecutive() gives up after a few attempts", async () => {
   let opens = 0;
   const row = await openConsecutive(4, () => {
     opens++;
@@ -40,7 +40,7 @@ Deno.test("openConsecutive() gives up after a few rows", async () => {
   assertEquals([row, opens], [undefined, 5]);
 });
 
-Deno.test("openConsecutive() rejects with what is not a taken port, and leaves none open", async () => {
+Deno.test("openConsecutive() rejects with any other error, and leaves no port open", async () => {
   const denied = new NetworkError("Cannot bind: no", "not-permitted");
   let opens = 0;
   await assertRejects(() =>

@@ -1,45 +1,45 @@
 /**
- * Two programs that punch, each behind its own NAT, in the simulated internet.
+ * Punch scenes: two programs that punch, each behind its own NAT, in the simulated internet.
  *
  * @module
  */
 
 import type { FamilyReport } from "../../lib/nat/behavior.ts";
 import { preparePunch, punch, type PunchedConn, type PunchOptions } from "../../lib/punch/punch.ts";
-import { serveStun } from "../../lib/stun/server/server.ts";
 import type { NatBehavior } from "../../lab/model/nat_behavior.ts";
 import { type MemoryChannelOptions, memoryChannelPair } from "../signal/memory_channel.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import type { LinkBehavior } from "../simnet/link.ts";
+import { addHome, linkOfRoundTrip, serveSceneStun, STUN_SERVERS } from "./homes.ts";
 
-/** What is between the two programs, and how they call `punch()`. */
+/** What is between the two programs, and how they punch. */
 export interface Scene {
   readonly a: NatBehavior;
   readonly b: NatBehavior;
   /** Between the NATs, and from each to the STUN server. */
   readonly rttMs?: number;
-  /** Of the channel, from one side to the other and back. */
+  /** Round trip over the signaling channel. */
   readonly signalRttMs?: number;
   readonly channel?: MemoryChannelOptions;
-  /** How much later b calls. */
+  /** How much later than a b calls. */
   readonly skewMs?: number;
   /** Whether the hosts can listen on a port that they dial from. */
   readonly reusePort?: boolean;
-  /** Whether each side knows what its NAT filters and resets. */
+  /** Whether each side has a NAT test report. */
   readonly isReported?: boolean;
-  /** Whether the base socket is prepared before the call. */
+  /** Whether the base sockets are prepared before the call. */
   readonly isWarm?: boolean;
   /** How long before the call. */
   readonly warmForMs?: number;
-  /** How links treat packets. */
+  /** Differences in the behavior of all links. */
   readonly link?: LinkBehavior;
-  /** When a side is aborted, from the call of `a` on. */
+  /** When to abort a side, after a's call. */
   readonly abortMs?: { readonly a?: number; readonly b?: number };
   readonly options?: Partial<PunchOptions>;
 }
 
-/** What each side got, and how long it took from the call of `b` on. */
+/** What each side got, and how long after b's call. */
 export interface SceneResult {
   readonly a: PunchedConn | Error;
   readonly b: PunchedConn | Error;
@@ -49,35 +49,27 @@ export interface SceneResult {
 /** Plays a scene, and leaves the connections open. */
 export async function play(internet: Internet, scene: Scene): Promise<SceneResult> {
   const { rttMs = 80, reusePort = true } = scene;
-  const link = { delayMs: rttMs / 4, ...scene.link };
-  const host = (name: "a" | "b") => {
-    const router = internet.router(`${name}/nat`, { behavior: scene[name], link });
-    return internet.host(name, { behind: router, reusePort });
-  };
+  const link = { ...linkOfRoundTrip(rttMs), ...scene.link };
+  const host = (name: "a" | "b") =>
+    addHome(internet, name, { behavior: scene[name], link, reusePort }).host;
   return await playBetween(internet, { a: host("a"), b: host("b") }, scene);
 }
 
-/** Plays a scene between existing hosts; the NATs of the scene only determine the reports. */
+/** Plays a scene between existing hosts. The scene's NATs then only decide what the reports say. */
 export async function playBetween(
   internet: Internet,
   hosts: Readonly<Record<"a" | "b", Pick<Host, "network">>>,
   scene: Scene,
 ): Promise<SceneResult> {
   const { rttMs = 80, signalRttMs = 50, skewMs = 0, isWarm = false } = scene;
-  const link = { delayMs: rttMs / 4, ...scene.link };
-  const server = internet.host("stun", { addresses: ["203.0.113.10", "203.0.113.11"], link });
-  await using _stun = await serveStun({
-    network: server.network,
-    address: "203.0.113.10",
-    alternateAddress: "203.0.113.11",
-  });
+  await using _stun = await serveSceneStun(internet, { ...linkOfRoundTrip(rttMs), ...scene.link });
   const controllers = { a: new AbortController(), b: new AbortController() };
   const [channelA, channelB] = memoryChannelPair({ delayMs: signalRttMs / 2, ...scene.channel });
   const call = async (name: "a" | "b", options: Pick<PunchOptions, "channel" | "role">) => {
     const prepare = prepareOptions(hosts[name], scene, name);
     const base = isWarm ? await preparePunch(prepare) : undefined;
     const { signal } = controllers[name];
-    return () => punch({ ...prepare, ...options, signal, ...scene.options, ...base && { base } });
+    return () => punch({ ...prepare, ...options, signal, ...scene.options, base });
   };
   const callA = await call("a", { channel: channelA, role: "controlling" });
   const callB = await call("b", { channel: channelB, role: "controlled" });
@@ -100,10 +92,10 @@ export async function playBetween(
 
 function prepareOptions({ network }: Pick<Host, "network">, scene: Scene, name: "a" | "b") {
   const report = scene.isReported === false ? null : reportOf(scene[name]);
-  return { network, servers: ["203.0.113.10", "203.0.113.11:3479"], report };
+  return { network, servers: STUN_SERVERS, report };
 }
 
-/** What a NAT test would have reported. */
+/** The report of a NAT test behind this NAT. */
 function reportOf(behavior: NatBehavior): FamilyReport {
   const verdict = (behavior: FamilyReport["mapping"]["behavior"]) => ({
     behavior,

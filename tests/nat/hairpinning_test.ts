@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { Hairpin } from "../../lib/nat/hairpinning.ts";
+import { UdpHairpinTest } from "../../lib/nat/hairpinning.ts";
 import { answered, EXTERNAL, probe } from "./probes.ts";
 
 const A = { ...EXTERNAL, port: 6001 };
@@ -10,15 +10,15 @@ const KNOWN = [
 ];
 const BOTH = [{ from: "a", to: B }, { from: "b", to: A }];
 
-Deno.test("Hairpin waits until both external addresses are known", () => {
-  const hairpin = new Hairpin("a", "b");
+Deno.test("UdpHairpinTest waits until both external addresses are known", () => {
+  const hairpin = new UdpHairpinTest("a", "b");
   assertEquals(hairpin.due([probe({ socket: "a" }), KNOWN[1]!], 60), []);
   assertEquals([hairpin.isUnderWay, hairpin.wakeAtMs(60)], [false, Infinity]);
   assertEquals(hairpin.verdict(1e6), "unknown");
 });
 
-Deno.test("Hairpin sends from both sides, several times", () => {
-  const hairpin = new Hairpin("a", "b");
+Deno.test("UdpHairpinTest sends from both sockets, several times", () => {
+  const hairpin = new UdpHairpinTest("a", "b");
   const atMs: number[] = [];
   for (let nowMs = 60; nowMs !== Infinity; nowMs = hairpin.wakeAtMs(nowMs)) {
     const due = hairpin.due(KNOWN, nowMs);
@@ -29,15 +29,15 @@ Deno.test("Hairpin sends from both sides, several times", () => {
   assertEquals(atMs, [60, 65, 75, 90]);
 });
 
-Deno.test("Hairpin says no once silence has lasted a round trip, and then sleeps", () => {
-  const hairpin = new Hairpin("a", "b");
+Deno.test("UdpHairpinTest decides on no after a round trip of silence, and needs no more wake-ups", () => {
+  const hairpin = new UdpHairpinTest("a", "b");
   for (const nowMs of [60, 65, 75, 90]) hairpin.due(KNOWN, nowMs);
   assertEquals([hairpin.verdict(139), hairpin.wakeAtMs(139)], ["unknown", 140]);
   assertEquals([hairpin.verdict(140), hairpin.wakeAtMs(140)], [false, Infinity]);
 });
 
-Deno.test("Hairpin catches up one try at a time if it is called late", () => {
-  const hairpin = new Hairpin("a", "b");
+Deno.test("UdpHairpinTest catches up one try per call if it is called late", () => {
+  const hairpin = new UdpHairpinTest("a", "b");
   assertEquals(hairpin.due(KNOWN, 60), BOTH);
   for (let i = 0; i < 3; i++) assertEquals(hairpin.due(KNOWN, 500), BOTH);
   assertEquals(hairpin.due(KNOWN, 500), []);

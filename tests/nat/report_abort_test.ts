@@ -2,11 +2,11 @@ import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/as
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { Network } from "../../lib/net/network.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
-import { type Scene, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";
+import { type NatScene, SERVER_IPS, withScene, withServer } from "../scenes/nat_scene.ts";
 
-Deno.test("testNat() rejects what makes no sense", async () => {
+Deno.test("testNat() rejects invalid options", async () => {
   await withScene({}, async ({ test }) => {
-    await assertRejects(() => test({ servers: [] }), RangeError, "at least one server");
+    await assertRejects(() => test({ servers: [] }), RangeError, "name at least one server");
     await assertRejects(() => test({ servers: ["a b"] }), TypeError, "names no host");
     await assertRejects(() => test({ servers: ["a:99999"] }), TypeError, "99999");
     for (const value of [0, -1, NaN, Infinity]) {
@@ -17,7 +17,7 @@ Deno.test("testNat() rejects what makes no sense", async () => {
 });
 
 Deno.test("testNat() rejects with the signal's own reason, and leaves nothing open", async () => {
-  const scene: Scene = { nat: NAT_BEHAVIORS.symmetric, resolveMs: 20, link: { loss: 0.05 } };
+  const scene: NatScene = { nat: NAT_BEHAVIORS.symmetric, resolveMs: 20, link: { loss: 0.05 } };
   for (let atMs = 0; atMs < 900; atMs += atMs < 200 ? 7 : 61) {
     await withServer({ ...scene, seed: atMs + 1 }, async ({ internet, server, test, time }) => {
       internet.names.set("stun.example.net", [SERVER_IPS[0]]);
@@ -31,7 +31,7 @@ Deno.test("testNat() rejects with the signal's own reason, and leaves nothing op
         (e) => e,
       );
       clearTimeout(timer);
-      if (error === undefined) return; // it was faster
+      if (error === undefined) return; // the test was faster
       assertStrictEquals(error, reason, `aborted at ${atMs} ms`);
       assert(time.nowMs <= atMs + 1, `took until ${time.nowMs} ms after an abort at ${atMs} ms`);
       const open = internet.openSockets().filter((socket) => !socket.startsWith(server.name));
@@ -41,7 +41,7 @@ Deno.test("testNat() rejects with the signal's own reason, and leaves nothing op
   }
 });
 
-Deno.test("testNat() leaves no listener on the signal", async () => {
+Deno.test("testNat() leaves no listeners on the signal", async () => {
   await withServer({ link: { loss: 0.05 } }, async ({ test }) => {
     const { signal } = new AbortController();
     const listeners = countListeners(signal);
@@ -80,13 +80,13 @@ Deno.test("testNat() rejects if the system permits no sockets, or none to send",
       ),
       denied,
     );
-    // A local firewall that lets no UDP out is not the end of it.
+    // If a local firewall blocks all outgoing UDP, the test goes on over TCP.
     const { verdict } = await test({ network: mute });
     assertEquals(verdict.difficulty, "blocked");
   });
 });
 
-/** How many listeners there are on a signal that were added after this call. */
+/** Counts the listeners that are added to a signal from now on and not removed. */
 function countListeners(signal: AbortSignal): () => number {
   const added = new Map<unknown, number>();
   const { addEventListener, removeEventListener } = signal;

@@ -3,9 +3,9 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
-import { PRIMARY, SERVER_IPS, withScene, withServer } from "./nat_simulation.ts";
+import { PRIMARY, SERVER_IPS, withScene, withServer } from "../scenes/nat_scene.ts";
 
-Deno.test("testNat() says blocked within 4 s where UDP does not pass, and what TCP can do", async () => {
+Deno.test("testNat() reports blocked UDP within 4 s, and what works over TCP", async () => {
   await withServer({ router: { blocks: ["udp"] } }, async ({ test, time }) => {
     const { udp, tcp, verdict } = await test();
     assertEquals([udp.ipv4!.reachable, tcp.ipv4!.reachable], [false, true]);
@@ -16,7 +16,7 @@ Deno.test("testNat() says blocked within 4 s where UDP does not pass, and what T
   });
 });
 
-Deno.test("testNat() over UDP alone says blocked where TCP shows that there is a network", async () => {
+Deno.test("testNat() over UDP alone reports blocked if TCP shows that the network is up", async () => {
   await withServer({ router: { blocks: ["udp"] } }, async ({ test, time }) => {
     const { tcp, verdict } = await test({ transports: ["udp"] });
     assertEquals([tcp.ipv4, verdict.difficulty], [null, "blocked"]);
@@ -24,7 +24,7 @@ Deno.test("testNat() over UDP alone says blocked where TCP shows that there is a
   });
 });
 
-Deno.test("testNat() says offline within 4 s where nothing comes back", async () => {
+Deno.test("testNat() reports offline within 4 s if nothing comes back", async () => {
   await withServer({ router: { blocks: ["udp", "tcp"] } }, async ({ test, time }) => {
     const { verdict } = await test();
     assertEquals(verdict.difficulty, "offline");
@@ -32,7 +32,7 @@ Deno.test("testNat() says offline within 4 s where nothing comes back", async ()
   });
 });
 
-Deno.test("testNat() says blocked where nothing comes back but names resolve", async () => {
+Deno.test("testNat() reports blocked if nothing comes back but names resolve", async () => {
   await withServer({ router: { blocks: ["udp", "tcp"] } }, async ({ internet, test }) => {
     internet.names.set("stun.example.net", [SERVER_IPS[0]]);
     const { verdict } = await test({ servers: ["stun.example.net"] });
@@ -40,7 +40,7 @@ Deno.test("testNat() says blocked where nothing comes back but names resolve", a
   });
 });
 
-Deno.test("testNat() says offline at once where there is no route", async () => {
+Deno.test("testNat() reports offline at once if there is no route", async () => {
   await withServer({ host: { addresses: ["2001:db8:1::2"] } }, async ({ test, time }) => {
     const { udp, tcp, verdict } = await test();
     assertEquals([udp.ipv4, tcp.ipv4, verdict.difficulty], [null, null, "offline"]);
@@ -48,7 +48,7 @@ Deno.test("testNat() says offline at once where there is no route", async () => 
   });
 });
 
-Deno.test("testNat() says offline where no name server answers", async () => {
+Deno.test("testNat() reports offline if no name server answers", async () => {
   await withServer({ resolveMs: 5000 }, async ({ test, time }) => {
     const { verdict } = await test({ servers: ["stun.example.net"] });
     assertEquals(verdict.difficulty, "offline");
@@ -63,21 +63,21 @@ Deno.test("testNat() rejects a name that does not resolve", async () => {
   });
 });
 
-Deno.test("testNat() says offline where not one of the public servers' names resolves", async () => {
+Deno.test("testNat() reports offline if none of the public servers' names resolves", async () => {
   await withServer({}, async ({ client }) => {
     const { verdict } = await testNat({ network: client.network });
     assertEquals(verdict.difficulty, "offline");
   });
 });
 
-Deno.test("testNat() goes on without a name that does not resolve if others do", async () => {
+Deno.test("testNat() ignores a name that does not resolve if others do", async () => {
   await withServer({}, async ({ test }) => {
     const { udp } = await test({ servers: ["no.example.net", PRIMARY] });
     assertEquals(udp.ipv4?.rfc3489Name, "Port Restricted Cone NAT");
   });
 });
 
-Deno.test("testNat() tries the second address of an only name", async () => {
+Deno.test("testNat() tries the second address of a single name", async () => {
   await withServer({}, async ({ internet, test }) => {
     internet.names.set("stun.example.net", ["203.0.113.250", SERVER_IPS[0]]);
     const { udp, tcp } = await test({ servers: ["stun.example.net"] });
@@ -87,7 +87,7 @@ Deno.test("testNat() tries the second address of an only name", async () => {
   });
 });
 
-Deno.test("testNat() does not take two names of one address for two witnesses", async () => {
+Deno.test("testNat() does not count two names of one address as two servers", async () => {
   await withScene({ nat: NAT_BEHAVIORS.symmetric }, async ({ internet, server, test }) => {
     await using _one = await serveStun({ network: server.network, address: SERVER_IPS[0] });
     internet.names.set("a.example.net", [SERVER_IPS[0]]);
@@ -97,7 +97,7 @@ Deno.test("testNat() does not take two names of one address for two witnesses", 
   });
 });
 
-Deno.test("testNat() calls nothing blocked that it gave no time to answer", async () => {
+Deno.test("testNat() does not report blocked after a timeout that was too short", async () => {
   await withServer({ link: { delayMs: 280 } }, async ({ test }) => {
     const { verdict } = await test({ timeoutMs: 300 });
     assertEquals(verdict.difficulty, "unknown");
