@@ -54,6 +54,7 @@ export { type IgdMapper, igdMapper, type IgdMapperOptions } from "./upnp/client.
 export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./upnp/actions.ts";
 export { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./gateway_transaction.ts";
 export {
+  type Attempt,
   type ConnectionAttempt,
   MalformedMessageError,
   NetworkError,
@@ -63,6 +64,7 @@ export {
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
+export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 export type * from "../net/network.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type { Logger } from "../base/logger.ts";

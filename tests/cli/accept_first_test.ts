@@ -4,13 +4,13 @@ import { acceptFirst, refuseOthers } from "../../lib/cli/accept_first.ts";
 import type { IncomingConnection } from "../../lib/peer/incoming.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
-import { atPlace } from "../scenes/peer_scene.ts";
+import { inPeerScene } from "../scenes/peer_scene.ts";
 import { ScriptedDialer } from "../peer/scripted_dialer.ts";
 
 const accept = (incoming: IncomingConnection, signal: AbortSignal) => incoming.accept({ signal });
 
 Deno.test("acceptFirst() does not let a peer that goes silent keep the next one waiting", () =>
-  atPlace({}, async ({ a, b, hub, open, time }) => {
+  inPeerScene({}, async ({ a, b, hub, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const never = new AbortController();
@@ -26,7 +26,7 @@ Deno.test("acceptFirst() does not let a peer that goes silent keep the next one 
   }));
 
 Deno.test("acceptFirst() does not let dozens of silent peers keep the next one out", () =>
-  atPlace({}, async ({ a, b, hub, open }) => {
+  inPeerScene({}, async ({ a, b, hub, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const first = acceptFirst(bob, accept, new AbortController());
@@ -43,7 +43,7 @@ Deno.test("acceptFirst() does not let dozens of silent peers keep the next one o
   }));
 
 Deno.test("acceptFirst() accepts nothing after a fault of the program", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const failing = () => Promise.reject(new TypeError("a mistake"));
@@ -59,7 +59,7 @@ Deno.test("acceptFirst() accepts nothing after a fault of the program", () =>
   }));
 
 Deno.test("acceptFirst() keeps the first connection, and refuseOthers() refuses the rest", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using carol = await open(a, { listen: false });
     await using bob = await open(b);
@@ -83,7 +83,7 @@ Deno.test("acceptFirst() keeps the first connection, and refuseOthers() refuses 
   }));
 
 Deno.test("acceptFirst() takes the next connection after a failure, and stops on abort", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     let calls = 0;

@@ -34,7 +34,7 @@ Deno.test("natReportText() draws the path and lists the findings with evidence a
     "                     seen",
     "  filtering        address- and port-dependent  (99 % sure)",
     "                     seen",
-    "  ports            the local port is kept",
+    "  ports            same as the local port",
     "                     seen in 6 mappings, parity preserved, contiguity preserved",
     "  hairpinning      unknown",
     "  classic name     Port Restricted Cone NAT",
