@@ -11,7 +11,7 @@ import type { SignalingConnection } from "../signal/transport.ts";
 import { AcceptedConnections } from "./accepted_connections.ts";
 import type { PeerContext } from "./context.ts";
 import type { IncomingConnection } from "./incoming.ts";
-import { IncomingRequest } from "./incoming_request.ts";
+import { IncomingRequest } from "./incoming.ts";
 import type { TicketSecrets } from "./keys.ts";
 import { hasRoomForRequest } from "./listener_engine.ts";
 import { ReplayGuard } from "./replay_guard.ts";

@@ -64,7 +64,12 @@ export {
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
-export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
+export {
+  PATH_KINDS,
+  type PathKind,
+  PUNCH_METHODS,
+  type PunchMethodName,
+} from "../base/path_kind.ts";
 export type * from "../net/network.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type { Logger } from "../base/logger.ts";
