@@ -9,7 +9,7 @@
 import { malformed, MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { BufferedReader } from "../base/reader.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import type { ByteStream } from "./byte_stream.ts";
+import type { ByteStream } from "../net/deno_conn.ts";
 import { MAX_MESSAGE_LENGTH } from "./handshake.ts";
 import { type CipherState, TAG_LENGTH } from "./symmetric_state.ts";
 

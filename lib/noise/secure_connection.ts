@@ -8,8 +8,14 @@ import { concat, release } from "../base/bytes.ts";
 import { NetworkError, RefusedError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import { type DenoConn, type NetAddress, toNetAddress } from "../net/deno_conn.ts";
-import { addressesOf, type ByteStream, resetStream } from "./byte_stream.ts";
+import {
+  addressesOf,
+  type ByteStream,
+  type DenoConn,
+  type NetAddress,
+  resetStream,
+  toNetAddress,
+} from "../net/deno_conn.ts";
 import { type HandshakeOptions, HandshakeState } from "./handshake.ts";
 import { generateKeyPair, requireKeyLength } from "./key_pair.ts";
 import {

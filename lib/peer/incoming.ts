@@ -9,9 +9,9 @@ import { NetworkError } from "../base/errors.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
+import type { AcceptedConnections, ConnectionSearches } from "./accepted_connections.ts";
 import { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
-import type { AcceptedConnections, ConnectionSearches } from "./accepted_connections.ts";
 import {
   initialRequestState,
   type RequestAction,

@@ -61,18 +61,28 @@ export function withJitter(waitsMs: readonly number[], random: () => number): nu
   return waitsMs.map((waitMs) => Math.round(waitMs * (0.9 + 0.2 * random())));
 }
 
-function doubling(firstMs: number, count: number, maximumMs: number): number[] {
-  return Array.from({ length: count }, (_, index) => Math.min(firstMs * 2 ** index, maximumMs));
-}
-
 /** RFC 6886 §3.1: 250 ms, doubled each time, nine requests: 127.75 s in all. */
-export const RFC6886_WAITS_MS: readonly number[] = doubling(250, 9, Infinity);
+export const RFC6886_WAITS_MS: readonly number[] = [
+  250,
+  500,
+  1000,
+  2000,
+  4000,
+  8000,
+  16_000,
+  32_000,
+  64_000,
+];
 
 /**
  * RFC 6887 §8.1.1: IRT 3 s, doubled up to MRT 1024 s. The RFC never stops; these are fourteen requests in 102 minutes,
  * after which a caller that still wants a mapping asks anew.
  */
-export const RFC6887_WAITS_MS: readonly number[] = doubling(3000, 14, 1_024_000);
+// deno-fmt-ignore
+export const RFC6887_WAITS_MS: readonly number[] = [
+  3000, 6000, 12_000, 24_000, 48_000, 96_000, 192_000, 384_000, 768_000,
+  1_024_000, 1_024_000, 1_024_000, 1_024_000, 1_024_000,
+];
 
 /**
  * For a person who waits for the answer: the first three waits of RFC 6886, 1.75 s in all. With PCP they depart from
