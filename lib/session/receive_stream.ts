@@ -6,11 +6,12 @@
 
 import { malformed } from "../base/errors.ts";
 import { INITIAL_LIMIT } from "./frame.ts";
+import { UNLIMITED_WINDOWS, type Window } from "./window_budget.ts";
 
 /** Takes parts of the stream, and returns each byte once and in order. */
 export class ReceiveStream {
-  readonly #windowBytes: number;
-  readonly #acknowledgeBytes: number;
+  readonly #maxWindowBytes: number;
+  readonly #window: Window;
   readonly #unread = new ByteQueue();
   #reading: WaitingRead | undefined;
   #received = 0;
@@ -22,10 +23,13 @@ export class ReceiveStream {
   #isDiscarding = false;
   #hasDiscarded = false;
 
-  /** @param windowBytes how much is kept for a reader that is slower than the sender */
-  constructor(windowBytes: number) {
-    this.#windowBytes = windowBytes;
-    this.#acknowledgeBytes = Math.min(MAX_UNACKNOWLEDGED, windowBytes / 4);
+  /**
+   * @param maxWindowBytes how much is kept for a reader that is slower than the sender, at most
+   * @param window where the memory for more than the least comes from
+   */
+  constructor(maxWindowBytes: number, window: Window = UNLIMITED_WINDOWS.open()) {
+    this.#maxWindowBytes = maxWindowBytes;
+    this.#window = window;
   }
 
   /** How much has arrived, in order; the end of the stream counts as one more byte. */
@@ -45,15 +49,20 @@ export class ReceiveStream {
 
   /** Whether to send an acknowledgement at once. */
   get isAcknowledgementUrgent(): boolean {
-    const allowed = this.#limit - this.#sent.limit;
-    return this.received - this.#sent.received >= this.#acknowledgeBytes ||
-      allowed >= this.#acknowledgeBytes && !this.#isDiscarding;
+    const windowBytes = this.#windowBytes;
+    const acknowledgeBytes = Math.min(MAX_UNACKNOWLEDGED, windowBytes / 4);
+    const allowed = this.#read + windowBytes - this.#sent.limit;
+    return this.received - this.#sent.received >= acknowledgeBytes ||
+      allowed >= acknowledgeBytes && !this.#isDiscarding;
   }
 
   /** What to acknowledge now; it counts as sent. */
   acknowledgement(): { received: number; limit: number } {
-    const limit = Math.max(this.#sent.limit, this.#isDiscarding ? 0 : this.#limit);
-    return this.#sent = { received: this.received, limit };
+    const allowed = this.#isDiscarding ? 0 : this.#read + this.#windowBytes;
+    const limit = Math.max(this.#sent.limit, allowed);
+    this.#sent = { received: this.received, limit };
+    this.#updateWindow();
+    return this.#sent;
   }
 
   /**
@@ -69,6 +78,7 @@ export class ReceiveStream {
     if (buffer.length === 0) return Promise.resolve(0);
     const length = this.#unread.take(buffer);
     this.#read += length;
+    if (this.#isOver) this.#updateWindow();
     if (length > 0) return Promise.resolve(length);
     if (this.isFinished) return Promise.resolve(null);
     if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
@@ -117,6 +127,7 @@ export class ReceiveStream {
       throw malformed(WHAT, `it ends at ${length}, but ${this.#received} bytes were received`);
     }
     this.#length = length;
+    this.#updateWindow();
     this.#reading?.resolve(null);
     this.#reading = undefined;
   }
@@ -134,12 +145,25 @@ export class ReceiveStream {
   /** Nothing more will arrive. What has arrived can still be read; then reads fail with the reason. */
   fail(reason: unknown): void {
     this.#failure ??= { reason };
+    this.#updateWindow();
     this.#reading?.reject(this.#failure.reason);
     this.#reading = undefined;
   }
 
-  get #limit(): number {
-    return this.#read + this.#windowBytes;
+  /** How far the other side may be ahead of the reader. */
+  get #windowBytes(): number {
+    return Math.min(this.#maxWindowBytes, INITIAL_LIMIT + this.#window.mayHold());
+  }
+
+  /** Whether no more will arrive. */
+  get #isOver(): boolean {
+    return this.#failure !== undefined || this.isFinished;
+  }
+
+  /** What the other side may still fill counts as held, whether it does or not. */
+  #updateWindow(): void {
+    const mayFill = this.#isOver ? this.#unread.length : this.#sent.limit - this.#read;
+    this.#window.hold(mayFill - INITIAL_LIMIT);
   }
 }
 

@@ -14,6 +14,7 @@ import {
   readDataLength,
   writeDataHeader,
 } from "./frame.ts";
+import { UNLIMITED_WINDOWS, type Window } from "./window_budget.ts";
 
 /** Something to write to a path. */
 export interface Outgoing {
@@ -24,7 +25,8 @@ export interface Outgoing {
 
 /** Takes writes and returns frames: each byte once per path, in order. */
 export class SendStream {
-  readonly #windowBytes: number;
+  readonly #maxWindowBytes: number;
+  readonly #window: Window;
   /** The data that the other side has not acknowledged. */
   readonly #blocks: SendBlock[] = [];
   /** The first block with data to take. */
@@ -44,9 +46,13 @@ export class SendStream {
   #spare: Uint8Array[] = [];
   #failure: { readonly reason: unknown } | undefined;
 
-  /** @param windowBytes how much may be in flight, even if the other side allows more */
-  constructor(windowBytes: number) {
-    this.#windowBytes = windowBytes;
+  /**
+   * @param maxWindowBytes how much may be in flight, even if the other side allows more
+   * @param window where the memory for more than the least comes from
+   */
+  constructor(maxWindowBytes: number, window: Window = UNLIMITED_WINDOWS.open()) {
+    this.#maxWindowBytes = maxWindowBytes;
+    this.#window = window;
   }
 
   /** Whether data was sent that the other side has not acknowledged. */
@@ -100,6 +106,7 @@ export class SendStream {
     this.rejectWaiting(this.#failure.reason);
     this.#ending?.reject(this.#failure.reason);
     this.#blocks.length = this.#spare.length = this.#cursor = 0;
+    this.#window.hold(0);
   }
 
   /**
@@ -124,6 +131,7 @@ export class SendStream {
       first = this.#blocks[0];
     }
     if (first === undefined) this.#spare.length = Math.min(this.#spare.length, MAX_IDLE_SPARE);
+    if (this.#failure === undefined) this.#window.hold(this.unacknowledged - INITIAL_LIMIT);
     this.#appendWaiting();
   }
 
@@ -165,7 +173,8 @@ export class SendStream {
   }
 
   get #room(): number {
-    const allowed = Math.min(this.#limit, this.#acknowledged + this.#windowBytes) - this.#end;
+    const windowBytes = Math.min(this.#maxWindowBytes, INITIAL_LIMIT + this.#window.mayHold());
+    const allowed = Math.min(this.#limit, this.#acknowledged + windowBytes) - this.#end;
     return Math.max(0, Math.min(allowed, MAX_UNTAKEN - (this.#end - this.#position)));
   }
 
@@ -180,6 +189,7 @@ export class SendStream {
       this.#end += part.length;
       rest = rest.subarray(part.length);
     }
+    if (this.#failure === undefined) this.#window.hold(this.unacknowledged - INITIAL_LIMIT);
     return left;
   }
 

@@ -19,6 +19,7 @@ import type { ForwardedFrame, SessionPath } from "./path.ts";
 import { ReceiveStream } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
 import { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./timings.ts";
+import { UNLIMITED_WINDOWS, type WindowSource } from "./window_budget.ts";
 
 /** The options of a {@linkcode Session}. */
 export interface SessionOptions {
@@ -30,6 +31,8 @@ export interface SessionOptions {
   readonly timeoutMs?: number;
   /** The most data to keep in each direction, not acknowledged or not read: at least 64 KiB. Default: 4 MiB. */
   readonly windowBytes?: number;
+  /** Where the memory comes from that is kept beyond 64 KiB in each direction. Default: there is always enough. */
+  readonly windows?: WindowSource;
   /** Called on every event. It must not throw. */
   readonly onEvent?: (event: SessionEvent) => void;
 }
@@ -117,6 +120,7 @@ export class Session implements DenoConn, AsyncDisposable {
    */
   constructor(options: SessionOptions) {
     const { role, timings, timeoutMs = 0, windowBytes = WINDOW_BYTES, onEvent } = options;
+    const { windows = UNLIMITED_WINDOWS } = options;
     if (!(windowBytes >= INITIAL_LIMIT)) {
       throw new RangeError(
         `Cannot open a session: a window of ${windowBytes} bytes is less than ${INITIAL_LIMIT}`,
@@ -125,8 +129,8 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#timings = { ...DEFAULT_SESSION_TIMINGS, ...timings };
     this.#timeoutMs = timeoutMs;
     this.#onEvent = onEvent ?? (() => {});
-    this.#sending = new SendStream(windowBytes);
-    this.#receiving = new ReceiveStream(windowBytes);
+    this.#sending = new SendStream(windowBytes, windows.open());
+    this.#receiving = new ReceiveStream(windowBytes, windows.open());
     this.#messages = new MessageChannel({
       onMessage: () => this.#pump(),
       rttMs: () => this.rttMs,
