@@ -100,6 +100,7 @@ export {
   type RelayServer,
   type Session,
   type Strategy,
+  type TicketOptions,
 } from "./lib/peer/mod.ts";
 export {
   type GatewayEpoch,

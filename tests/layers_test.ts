@@ -32,7 +32,7 @@ const RULES: readonly Rule[] = [
   {
     name: "system",
     what: "the platform's sockets and files behind their seams",
-    files: /^lib\/net\/system(?:\.ts|\/)|\/(?:key_file|system_files)\.ts$/,
+    files: /^lib\/net\/system(?:\.ts|\/)|\/(?:key_file|ticket_file|system_files)\.ts$/,
     forbiddenNames: /\bfetch\b/g,
     packages: /^node:/,
   },

@@ -76,6 +76,12 @@ export class WaitQueue<T> {
     return true;
   }
 
+  /** Removes an item, if it is still queued. */
+  remove(item: T): void {
+    const index = this.#items.indexOf(item);
+    if (index >= 0) this.#items.splice(index, 1);
+  }
+
   /** Removes and returns all items. */
   drain(): T[] {
     return this.#items.splice(0);

@@ -1,16 +1,23 @@
 /**
- * The connections that a peer has accepted: which of them the other side may resume, and which search for paths runs for
- * each. Carries out what {@linkcode stepSearchQueue} decides.
+ * The connections that a peer has accepted: how many there are, which of them the other side may resume, and which search
+ * for paths runs. Carries out what {@linkcode stepAdmission} and {@linkcode stepSearchQueue} decide.
  *
  * @module
  */
 
-import { equalBytes } from "../base/bytes.ts";
+import { equalBytes, toHex } from "../base/bytes.ts";
 import { ResettableTimer } from "../base/timers.ts";
+import {
+  type AdmissionEvent,
+  admissionWakeAtMs,
+  EMPTY_ADMISSION,
+  stepAdmission,
+} from "./admission_engine.ts";
 import type { PeerConnection } from "./connection.ts";
 import { resumptionId } from "./keys.ts";
 import {
   EMPTY_SEARCH_QUEUE,
+  mayHaveConnection,
   type SearchQueueEvent,
   searchQueueWakeAtMs,
   stepSearchQueue,
@@ -21,6 +28,30 @@ export class AcceptedConnections {
   /** Those that the other side may resume, by what names them. */
   readonly #resumable = new Map<string, PeerConnection>();
   readonly #searches = new WeakMap<PeerConnection, ConnectionSearches>();
+  /** How many connections each key has. */
+  readonly #counts = new Map<string, number>();
+  #count = 0;
+  /** Who may search for the first path of a connection. */
+  readonly admission = new Admission();
+
+  /** Whether a key may have another connection. */
+  hasRoomFor(remoteKey: Uint8Array): boolean {
+    return mayHaveConnection(this.#counts.get(toHex(remoteKey)) ?? 0, this.#count);
+  }
+
+  /** Counts the connection until it has ended. */
+  add(connection: PeerConnection): void {
+    const key = toHex(connection.remoteKey);
+    const count = (difference: number) => {
+      const ofKey = (this.#counts.get(key) ?? 0) + difference;
+      if (ofKey > 0) this.#counts.set(key, ofKey);
+      else this.#counts.delete(key);
+      this.#count += difference;
+    };
+    count(+1);
+    const onFinished = () => count(-1);
+    connection.finished.then(onFinished, onFinished);
+  }
 
   /** The connection of that name, if it belongs to the peer that asks for it. */
   find(id: string, remoteKey: Uint8Array): PeerConnection | undefined {
@@ -46,6 +77,65 @@ export class AcceptedConnections {
     }
     return searches;
   }
+}
+
+/** The searches for the first path of a connection: a few at a time, and a newcomer may replace one without a path. */
+export class Admission {
+  readonly #searches = new Map<number, AdmissionRequest>();
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  /** The keys that have connected before; the one that did so last is last. */
+  readonly #knownKeys = new Set<string>();
+  #count = 0;
+  #state = EMPTY_ADMISSION;
+
+  /** Starts the search when there is a place for it; returns its number. */
+  request(remoteKey: Uint8Array, search: AdmissionRequest): number {
+    const id = ++this.#count;
+    const key = toHex(remoteKey);
+    this.#searches.set(id, search);
+    this.#dispatch({ event: "requested", id, key, isKnown: this.#knownKeys.has(key) });
+    return id;
+  }
+
+  /** Notes that the search of this number no longer needs its place. */
+  done(id: number): void {
+    if (this.#searches.delete(id)) this.#dispatch({ event: "done", id });
+  }
+
+  /** Notes that there is a connection with this key. */
+  remember(remoteKey: Uint8Array): void {
+    const key = toHex(remoteKey);
+    this.#knownKeys.delete(key);
+    this.#knownKeys.add(key);
+    const [oldest] = this.#knownKeys;
+    if (this.#knownKeys.size > MAX_KNOWN_KEYS) this.#knownKeys.delete(oldest!);
+  }
+
+  #dispatch(event: AdmissionEvent): void {
+    const nowMs = performance.now();
+    const { state, actions } = stepAdmission(this.#state, event, nowMs);
+    this.#state = state;
+    const wakeAtMs = admissionWakeAtMs(state, nowMs);
+    if (wakeAtMs === Infinity) this.#timer.clear();
+    else this.#timer.set(wakeAtMs - nowMs);
+    for (const { action, id } of actions) {
+      const search = this.#searches.get(id);
+      if (action === "displace") this.#searches.delete(id);
+      // In the next turn, since its number is not known to the caller yet.
+      queueMicrotask(() => {
+        if (action === "displace") search?.displace();
+        else if (this.#searches.has(id)) search?.start();
+      });
+    }
+  }
+}
+
+/** What to do with a search. */
+export interface AdmissionRequest {
+  /** Called when there is a place for it. */
+  start(): void;
+  /** Called when another takes its place, started or not. */
+  displace(): void;
 }
 
 /** A search that waits for its turn, or runs. */
@@ -98,3 +188,6 @@ export class ConnectionSearches {
     else this.#timer.set(Math.max(0, wakeAtMs - performance.now()));
   }
 }
+
+/** Chosen by us: more friends than a person has. */
+const MAX_KNOWN_KEYS = 1024;

@@ -11,6 +11,7 @@ import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { PunchRole } from "../punch/punch.ts";
 import { Session } from "../session/session.ts";
+import type { WindowBudget } from "../session/window_budget.ts";
 import type { FoundPath, PathReport } from "./path_search.ts";
 
 /** What a connection runs over. */
@@ -45,6 +46,10 @@ export interface PeerConnectionOptions {
   readonly protocol: string;
   /** How long to wait for another path after losing one; 0 ends the connection with its path. */
   readonly timeoutMs: number;
+  /** The number of the ticket that it was made with, if that is on a list. */
+  readonly ticketNumber?: number;
+  /** The memory that the windows of all connections of this side share. */
+  readonly windows: WindowBudget;
   /** Aborted when the peer is closed: after that there is no other path to wait for. */
   readonly closed: AbortSignal;
   /** Called whenever the connection has moved to a path, the first one included. */
@@ -62,6 +67,8 @@ export class PeerConnection extends Session {
   readonly remoteKey: Uint8Array;
   /** The application's protocol, as the initiator named it; `""` if it named none. */
   readonly protocol: string;
+  /** @ignore the number of the ticket that it was made with, if that is on a list */
+  readonly ticketNumber: number | undefined;
   readonly #startedAtMs = performance.now();
   readonly #events = new WaitQueue<PeerEvent>(MAX_EVENTS);
   readonly #isControlling: boolean;
@@ -75,10 +82,11 @@ export class PeerConnection extends Session {
 
   /** @ignore made by {@linkcode Peer} */
   constructor(options: PeerConnectionOptions) {
-    const { role, remoteKey, protocol, timeoutMs, closed, onPath, onLost } = options;
+    const { role, remoteKey, protocol, timeoutMs, windows, closed, onPath, onLost } = options;
     super({
       role,
       timeoutMs,
+      windows: windows.of(toBase64url(remoteKey)),
       onEvent: (event) => {
         if (event.event === "lost") this.#onPathLost(event.error);
       },
@@ -90,6 +98,7 @@ export class PeerConnection extends Session {
     this.#isControlling = role === "controlling";
     this.remoteKey = remoteKey;
     this.protocol = protocol;
+    this.ticketNumber = options.ticketNumber;
     const onClosed = () => {
       if (this.#current !== undefined && !this.#hasPath) this.#abandonForGood(closed.reason);
     };

@@ -11,6 +11,7 @@ import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/key_pair.ts";
 import { mapPort } from "../portmap/map_port.ts";
 import { preparePunch, type PunchOptions } from "../punch/punch.ts";
+import { WindowBudget } from "../session/window_budget.ts";
 import { openSignaling } from "../signal/open.ts";
 import { openStreamRelay } from "../turn/open_relay.ts";
 import {
@@ -40,6 +41,8 @@ export interface PeerContext {
   /** Whether other peers must not learn this side's addresses. */
   readonly isHidden: boolean;
   readonly timings: PeerTimings;
+  /** The memory that the windows of all connections share. */
+  readonly windows: WindowBudget;
   readonly logger: Logger | undefined;
   /** Aborted when the peer is closed. */
   readonly closed: AbortSignal;
@@ -90,18 +93,26 @@ export function makeContext(
     mayRelay,
     isHidden: relayOnly,
     timings: { ...PEER_TIMINGS, ...options.timings },
+    windows: new WindowBudget(),
     logger,
   };
 }
 
-/** Whether a peer may connect, by its public key. */
-export function allowing(
-  allow: PeerOptions["allow"],
-): (remoteKey: Uint8Array) => boolean | Promise<boolean> {
-  if (allow === undefined) return () => true;
-  if (typeof allow === "function") return allow;
-  const keys = allow.map((key) => key.slice());
-  return (remoteKey) => keys.some((key) => equalBytes(key, remoteKey));
+/** Who may connect. */
+export interface AllowList {
+  /** The decision about a public key, if it is known at once: from a list, or because everyone is allowed. */
+  readonly atOnce: (remoteKey: Uint8Array) => boolean | undefined;
+  /** The decision, from the application's function if there is one. */
+  readonly decide: (remoteKey: Uint8Array) => boolean | Promise<boolean>;
+}
+
+/** Makes the list of who may connect, from the option. */
+export function allowing(allow: PeerOptions["allow"]): AllowList {
+  if (typeof allow === "function") return { atOnce: () => undefined, decide: allow };
+  const keys = allow?.map((key) => key.slice());
+  const isAllowed = (remoteKey: Uint8Array) =>
+    keys?.some((key) => equalBytes(key, remoteKey)) ?? true;
+  return { atOnce: isAllowed, decide: isAllowed };
 }
 
 function mapBriefly(network: Network, internalPort: number, signal: AbortSignal) {

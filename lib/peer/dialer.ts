@@ -116,6 +116,7 @@ class Dialer {
       remoteKey: ticket.publicKey,
       protocol,
       timeoutMs: mayReconnect ? timings.reconnectMs : 0,
+      windows: context.windows,
       closed,
       onPath: (isRelayed) => this.#dispatch({ event: "path", isRelayed }),
       onLost: () => this.#dispatch({ event: "path lost", random: Math.random() }),

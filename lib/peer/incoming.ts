@@ -4,16 +4,17 @@
  * @module
  */
 
-import { toBase64url } from "../base/bytes.ts";
+import { toBase64url, toHex } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import type { AcceptedConnections, ConnectionSearches } from "./accepted_connections.ts";
 import { PeerConnection } from "./connection.ts";
-import type { PeerContext } from "./context.ts";
+import type { AllowList, PeerContext } from "./context.ts";
 import {
   initialRequestState,
+  type PlacedRequest,
   type RequestAction,
   type RequestCheck,
   type RequestEvent,
@@ -21,10 +22,10 @@ import {
   stepRequest,
 } from "./listener_engine.ts";
 import { searchPaths } from "./path_search.ts";
-import type { ReplayVerdict } from "./replay_guard.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
 import type { ConnectionRequest } from "./signaling_message.ts";
 import { receiveRejection, ResponderSession, sendRejection } from "./signaling_session.ts";
+import type { ListenedTicket } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What carries out the application's decision. */
@@ -94,20 +95,23 @@ export class IncomingConnection {
 /** What a request needs. */
 export interface IncomingRequestOptions {
   readonly context: PeerContext;
-  /** Whether a peer may connect, by its public key. */
-  readonly allows: (remoteKey: Uint8Array) => boolean | Promise<boolean>;
+  readonly allows: AllowList;
   /** The application's protocol. Default: any. */
   readonly protocol?: string;
   /** Whether a connection without a path waits for the other side to request it again. */
   readonly reconnects: boolean;
   readonly connections: AcceptedConnections;
   readonly request: ConnectionRequest;
+  /** The ticket that the other side used. */
+  readonly ticket: ListenedTicket;
   /** The topic that the other side listens to. */
   readonly replyTopic: string;
   /** The signaling connection over which the request arrived. */
   readonly signaling: SignalingConnection;
   /** Shows the request to the application; whether there was room. */
   readonly show: (incoming: IncomingConnection) => boolean;
+  /** Takes a request back that the application has not seen yet. */
+  readonly withdraw: (incoming: IncomingConnection) => void;
   readonly onClosed: () => void;
 }
 
@@ -116,14 +120,19 @@ export class IncomingRequest {
   /** The signaling session with the other side. */
   readonly session: ResponderSession;
   readonly #remoteKey: Uint8Array;
+  readonly #key: string;
   readonly #options: IncomingRequestOptions;
   readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
   readonly #onPeerClosed = () => this.#stop(this.#options.context.closed.reason);
+  readonly #onRevoked = () => this.#stop(this.#options.ticket.revoked.reason);
   readonly #closed = Promise.withResolvers<void>();
   /** Every signaling connection over which the other side was heard. */
   readonly #signaling = new Set<SignalingConnection>();
   #state: RequestState;
   #connection: PeerConnection | undefined;
+  #shown: IncomingConnection | undefined;
+  /** Its place among the searches for a first path, until there is one. */
+  #admission: number | undefined;
   readonly #accepted = optionalResolvers<PeerConnection>();
   /** The searches for the connection, of which this request's has a number until it has to end. */
   #searches: ConnectionSearches | undefined;
@@ -135,6 +144,7 @@ export class IncomingRequest {
     const { timings, logger } = context;
     this.#options = options;
     this.#remoteKey = handshake.remoteKey;
+    this.#key = toHex(handshake.remoteKey);
     this.session = new ResponderSession(handshake, request.body, (message) => {
       for (const each of this.#signaling) {
         each.publish(replyTopic, message)
@@ -152,16 +162,29 @@ export class IncomingRequest {
   }
 
   /** Starts handling it. */
-  start(verdict: Exclude<ReplayVerdict, "too-many">): void {
+  start(): void {
     const { closed } = this.#options.context;
     closed.addEventListener("abort", this.#onPeerClosed, { once: true });
+    this.#options.ticket.revoked.addEventListener("abort", this.#onRevoked, { once: true });
     this.#options.context.inBackground(() => this.#closed.promise);
-    this.#dispatch({ event: "start", verdict });
+    this.#dispatch({ event: "start" });
   }
 
   /** Answers over this signaling connection, too. */
   use(signaling: SignalingConnection): void {
     if (this.#signaling.size < MAX_SIGNALING_CONNECTIONS) this.#signaling.add(signaling);
+  }
+
+  /** How it counts beside other requests. */
+  placed(id: string): PlacedRequest {
+    const isKnown = this.#options.request.resumes !== null && this.#connection !== undefined;
+    const isProven = isKnown || this.#connection?.hasPath === true;
+    return { id, key: this.#key, isProven };
+  }
+
+  /** Ends it: another request takes its place. */
+  displace(): void {
+    this.#dispatch({ event: "displaced" });
   }
 
   /** With manual signaling, people would have to carry the request. */
@@ -177,8 +200,10 @@ export class IncomingRequest {
     const { state, actions } = stepRequest(this.#state, event, performance.now());
     this.#state = state;
     for (const action of actions) this.#perform(action);
+    if (event.event === "path") this.#leaveAdmission();
     if (this.#state.phase === "over") {
       this.#options.context.closed.removeEventListener("abort", this.#onPeerClosed);
+      this.#options.ticket.revoked.removeEventListener("abort", this.#onRevoked);
     }
     if (this.#state.untilMs === Infinity) return this.#timer.clear();
     const untilMs = Math.max(0, this.#state.untilMs - performance.now());
@@ -208,6 +233,7 @@ export class IncomingRequest {
   }
 
   #close(): void {
+    if (this.#shown !== undefined) this.#options.withdraw(this.#shown);
     this.session[Symbol.dispose]();
     this.#options.onClosed();
     this.#closed.resolve();
@@ -216,7 +242,7 @@ export class IncomingRequest {
   /** The list of allowed keys may be a function of the application's, which may take any time, or throw. */
   async #check(): Promise<void> {
     try {
-      const isAllowed = await this.#options.allows(this.#remoteKey);
+      const isAllowed = await this.#options.allows.decide(this.#remoteKey);
       this.#dispatch({ event: "checked", check: isAllowed ? this.#whatFor() : "refused" });
     } catch (error) {
       this.#options.context.logger?.warn(`connect: cannot tell who may connect: ${error}`);
@@ -235,7 +261,7 @@ export class IncomingRequest {
   /** Lets the application decide. */
   #show(): void {
     const { request, show } = this.#options;
-    const incoming = new IncomingConnection(this.#remoteKey, request.protocol, {
+    const incoming = this.#shown = new IncomingConnection(this.#remoteKey, request.protocol, {
       accept: (signal) => this.#accept(signal),
       refuse: (reason) => this.#dispatch({ event: "refused", reason }),
       ignore: () => this.#dispatch({ event: "ignored" }),
@@ -247,8 +273,15 @@ export class IncomingRequest {
     const onAbort = () => this.#dispatch({ event: "aborted", reason: signal?.reason });
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
+      const { connections, ticket } = this.#options;
+      if (!ticket.isValid || !connections.hasRoomFor(this.#remoteKey)) {
+        this.#dispatch({ event: "refused", reason: ticket.isValid ? "busy" : "refused" });
+        throw noRoomError(ticket);
+      }
       this.#dispatch({ event: "accepted" });
-      return await this.#accepted.promise;
+      const connection = await this.#accepted.promise;
+      connections.admission.remember(this.#remoteKey);
+      return await useTicket(ticket, connection);
     } finally {
       signal?.removeEventListener("abort", onAbort); // now the connection belongs to the caller
     }
@@ -268,10 +301,26 @@ export class IncomingRequest {
     const isNew = this.#connection === undefined;
     const connection = this.#connection ??= this.#makeConnection();
     this.#searches = connections.searchesOf(connection);
+    const start = () => this.#startSearch(connection, request.wants, isNew);
     this.#searchNumber = this.#searches.request({
-      start: () => this.#startSearch(connection, request.wants, isNew),
+      start: isNew ? () => this.#awaitAdmission(start) : start,
       end: (reason) => this.#endSearch(reason),
     });
+  }
+
+  /** A peer that has no connection yet waits for its turn among those like it. */
+  #awaitAdmission(start: () => void): void {
+    this.#admission = this.#options.connections.admission.request(this.#remoteKey, {
+      start,
+      displace: () => this.displace(),
+    });
+  }
+
+  #leaveAdmission(): void {
+    if (this.#admission === undefined) return;
+    const id = this.#admission;
+    this.#admission = undefined;
+    this.#options.connections.admission.done(id);
   }
 
   #makeConnection(): PeerConnection {
@@ -281,11 +330,15 @@ export class IncomingRequest {
       remoteKey: this.#remoteKey,
       protocol: request.protocol,
       timeoutMs: this.#mayReturn ? context.timings.reconnectMs : 0,
+      ticketNumber: this.#options.ticket.number,
+      windows: context.windows,
       closed: context.closed,
       onPath: () => this.#dispatch({ event: "path" }),
       onLost: () => context.signaling.check(), // the other side will request the connection again
     });
     connection.finished.then(() => this.#stop(), (error) => this.#stop(error));
+    this.#options.connections.add(connection);
+    endWhenRevoked(connection, this.#options.ticket);
     return connection;
   }
 
@@ -319,12 +372,41 @@ export class IncomingRequest {
     if (this.#searchNumber === undefined) return;
     const number = this.#searchNumber;
     this.#searchNumber = undefined;
+    this.#leaveAdmission();
     const stopped = this.#tasks?.stop(reason) ?? Promise.resolve();
     stopped.then(() => {
       this.#searches!.ended(number);
       this.#dispatch({ event: "search ended", failure });
     });
   }
+}
+
+/** Notes that the ticket was used. If it must not be used any more, the connection ends. */
+async function useTicket(
+  ticket: ListenedTicket,
+  connection: PeerConnection,
+): Promise<PeerConnection> {
+  try {
+    await ticket.use();
+    return connection;
+  } catch (error) {
+    connection.reset();
+    throw error;
+  }
+}
+
+/** A ticket that is taken back takes the connections with it that were made with it. */
+function endWhenRevoked(connection: PeerConnection, { revoked }: ListenedTicket): void {
+  const onRevoked = () => connection.abandon(revoked.reason);
+  const forget = () => revoked.removeEventListener("abort", onRevoked);
+  revoked.addEventListener("abort", onRevoked, { once: true });
+  connection.finished.then(forget, forget);
+}
+
+function noRoomError(ticket: ListenedTicket): NetworkError {
+  return ticket.isValid
+    ? new NetworkError("Cannot accept: there are too many connections", "other")
+    : new NetworkError("Cannot accept: the ticket is used up, expired or revoked", "closed");
 }
 
 /** Chosen by us: as many as a ticket names. */

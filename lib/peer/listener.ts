@@ -6,34 +6,38 @@
 
 import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError } from "../base/errors.ts";
+import { TokenBucket } from "../base/rate_limiter.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { AcceptedConnections } from "./accepted_connections.ts";
-import type { PeerContext } from "./context.ts";
+import type { AllowList, PeerContext } from "./context.ts";
 import { type IncomingConnection, IncomingRequest } from "./incoming.ts";
-import type { TicketSecrets } from "./keys.ts";
-import { hasRoomForRequest } from "./listener_engine.ts";
+import { type PlacedRequest, requestsToDisplace } from "./listener_engine.ts";
 import { ReplayGuard } from "./replay_guard.ts";
 import { ephemeralKeyOf, isAuthenticRequest, ResponderHandshake } from "./signaling_handshake.ts";
 import {
   type ConnectionRequest,
   decodeConnectionRequest,
   decodeEnvelope,
+  encodeRejection,
   type HandshakeEnvelope,
+  type Rejection,
   SESSION_ID_LENGTH,
 } from "./signaling_message.ts";
+import { CHANNELS } from "./signaling_session.ts";
+import type { ListenedTicket } from "./tickets.ts";
 
 /** Which requests to accept. */
 export interface ListenerOptions {
-  readonly secrets: TicketSecrets;
-  /** Whether a peer may connect, by its public key. */
-  readonly allows: (remoteKey: Uint8Array) => boolean | Promise<boolean>;
+  readonly allows: AllowList;
   /** The application's protocol. Default: any. */
   readonly protocol?: string;
   /** Whether a connection without a path waits for the other side to request it again. */
   readonly reconnects: boolean;
   /** Shows a request to the application; whether there was room for it. */
   readonly show: (incoming: IncomingConnection) => boolean;
+  /** Takes a request back that the application has not seen yet. */
+  readonly withdraw: (incoming: IncomingConnection) => void;
 }
 
 /** Receives connection requests until the peer is closed. */
@@ -41,21 +45,23 @@ export class Listener {
   readonly #context: PeerContext;
   readonly #options: ListenerOptions;
   readonly #guard = new ReplayGuard();
-  /** Requests under way, by session ID. */
+  /** Requests under way, by session ID; the oldest first. */
   readonly #requests = new Map<string, IncomingRequest>();
   readonly #connections = new AcceptedConnections();
+  /** Rejections that are sent at once and not remembered. */
+  readonly #rejections = new TokenBucket(REJECTION_RATE, performance.now());
 
   constructor(context: PeerContext, options: ListenerOptions) {
     this.#context = context;
     this.#options = options;
   }
 
-  /** Takes a message from a signaling connection. */
-  onMessage(message: Uint8Array, signaling: SignalingConnection): void {
+  /** Takes a message from a signaling connection, and the ticket whose topic it was published under. */
+  onMessage(message: Uint8Array, signaling: SignalingConnection, ticket: ListenedTicket): void {
     if (this.#context.closed.aborted) return;
     try {
       const envelope = decodeEnvelope(message);
-      if (envelope.kind === "request") this.#onRequest(envelope, signaling);
+      if (envelope.kind === "request") this.#onRequest(envelope, signaling, ticket);
       if (envelope.kind !== "transport") return;
       const request = this.#requests.get(toHex(envelope.sessionId));
       request?.use(signaling);
@@ -65,41 +71,102 @@ export class Listener {
     }
   }
 
-  /** The cheapest checks come first: the MAC turns away everyone without the ticket, and replays are not decrypted. */
-  #onRequest(envelope: HandshakeEnvelope, signaling: SignalingConnection): void {
-    const { secrets } = this.#options;
-    if (!isAuthenticRequest(envelope, secrets)) return;
+  /**
+   * The cheapest checks come first: the MAC turns away everyone without the ticket, and replays are not decrypted. Nothing
+   * is remembered about requests that are certain to be rejected: they can be sent in any number.
+   */
+  #onRequest(
+    envelope: HandshakeEnvelope,
+    signaling: SignalingConnection,
+    ticket: ListenedTicket,
+  ): void {
+    const { secrets } = ticket;
+    if (ticket.revoked.aborted || !isAuthenticRequest(envelope, secrets)) return;
     const ephemeralKey = ephemeralKeyOf(envelope);
     const sessionId = toHex(ephemeralKey.subarray(0, SESSION_ID_LENGTH));
-    const nowMs = Date.now();
-    if (this.#guard.isReplay(ephemeralKey, nowMs)) {
+    const clocks = { nowMs: performance.now(), wallMs: Date.now() };
+    if (this.#guard.isReplay(ephemeralKey, clocks.nowMs)) {
       const request = this.#requests.get(sessionId);
       request?.use(signaling);
       return request?.session.repeatAnswer();
     }
-    if (!hasRoomForRequest(this.#requests.size)) return;
-    const { staticKey, logger } = this.#context;
-    const keys = { secrets, staticKey, ephemeralKey: generateKeyPair() };
+    const keys = { secrets, staticKey: this.#context.staticKey, ephemeralKey: generateKeyPair() };
     const handshake = new ResponderHandshake(envelope, keys);
     const request = decodeOrDispose(handshake);
     const { remoteKey } = handshake;
-    const { sentAtMs } = request;
-    const verdict = this.#guard.judge({ ephemeralKey, remoteKey, sentAtMs }, nowMs);
-    if (verdict === "too-many") {
-      logger?.debug("connect: dropped a request: too many at once, or too many of one key");
+    const replyTopic = secrets.replyTopic(ephemeralKey);
+    const reject = (reason: Rejection["reason"]) => {
+      this.#rejectAtOnce(handshake, reason, { replyTopic, signaling });
+    };
+    const rejection = this.#certainRejection(request, remoteKey, ticket);
+    if (rejection !== undefined) return reject(rejection);
+    const key = toHex(remoteKey);
+    const displaced = requestsToDisplace(this.#placedRequests(), key);
+    if (displaced === undefined) return reject("busy");
+    const verdict = this.#guard.judge(
+      { ephemeralKey, remoteKey, sentAtMs: request.sentAtMs },
+      clocks,
+    );
+    if (verdict === "wrong-clock") return reject("clock");
+    if (verdict === "too-many") { // the other side repeats it in a second
+      this.#context.logger?.debug("connect: dropped a request: too many of one key");
       return handshake[Symbol.dispose]();
     }
+    for (const id of displaced) this.#displace(id);
     const incoming = new IncomingRequest(handshake, {
       ...this.#options,
       context: this.#context,
       connections: this.#connections,
       request,
-      replyTopic: secrets.replyTopic(ephemeralKey),
+      ticket,
+      replyTopic,
       signaling,
-      onClosed: () => this.#requests.delete(sessionId),
+      onClosed: () => {
+        if (this.#requests.get(sessionId) === incoming) this.#requests.delete(sessionId);
+      },
     });
     this.#requests.set(sessionId, incoming);
-    incoming.start(verdict);
+    incoming.start();
+  }
+
+  /** Why the request leads to nothing, if that is known without asking the application. */
+  #certainRejection(
+    { resumes }: ConnectionRequest,
+    remoteKey: Uint8Array,
+    ticket: ListenedTicket,
+  ): Rejection["reason"] | undefined {
+    if (this.#options.allows.atOnce(remoteKey) === false) return "refused";
+    // A connection goes on after its ticket is used or expired.
+    if (resumes !== null) {
+      return this.#connections.find(resumes, remoteKey) === undefined ? "unknown" : undefined;
+    }
+    if (!ticket.isValid) return "refused";
+    return this.#connections.hasRoomFor(remoteKey) ? undefined : "busy";
+  }
+
+  #placedRequests(): PlacedRequest[] {
+    return Array.from(this.#requests, ([id, request]) => request.placed(id));
+  }
+
+  /** It says goodbye by itself; its place is free at once. */
+  #displace(sessionId: string): void {
+    const request = this.#requests.get(sessionId);
+    this.#requests.delete(sessionId);
+    request?.displace();
+  }
+
+  /** Answers once, and forgets the request. The other side repeats it if the answer gets lost. */
+  #rejectAtOnce(
+    handshake: ResponderHandshake,
+    reason: Rejection["reason"],
+    { replyTopic, signaling }: { replyTopic: string; signaling: SignalingConnection },
+  ): void {
+    using answering = handshake;
+    if (!this.#rejections.take(performance.now())) return;
+    const body = encodeRejection({ reason, timeMs: Date.now() });
+    const { message } = answering.writeAnswer({ channel: CHANNELS.control, body });
+    signaling.publish(replyTopic, message)
+      .catch((error) => this.#context.logger?.debug(`connect: ${signaling.url}: ${error}`));
   }
 }
 
@@ -111,3 +178,6 @@ function decodeOrDispose(handshake: ResponderHandshake): ConnectionRequest {
     throw error;
   }
 }
+
+/** Chosen by us: far more than people cause, and less than a server passes on. */
+const REJECTION_RATE = { burst: 256, perSecond: 64 };

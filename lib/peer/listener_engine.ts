@@ -12,6 +12,7 @@
  * |           | time                      | over: the other side no longer waits                             |
  * | searching | path                      | `accept()` succeeds; the search goes on                          |
  * |           | other side has cancelled  | half a second later, end the search                              |
+ * |           | another takes its place   | end the search, then rejecting: busy                             |
  * |           | search over, no path      | `accept()` fails, or waits for the other side to come back       |
  * | rejecting | time                      | over; until then the rejection is repeated if the request is     |
  *
@@ -20,7 +21,6 @@
 
 import { NetworkError } from "../base/errors.ts";
 import { lostAtOnceError } from "./dialer_engine.ts";
-import type { ReplayVerdict } from "./replay_guard.ts";
 import type { Rejection } from "./signaling_message.ts";
 
 /** What is known about a request. Times are milliseconds on one clock that never goes back. */
@@ -31,8 +31,13 @@ export interface RequestState {
   readonly untilMs: number;
   /** Whether the application waits for `accept()`. */
   readonly isAwaited: boolean;
-  /** Why the search is to end. */
-  readonly stopped: { readonly reason: unknown; readonly isCancelled: boolean } | null;
+  /** Why the search is to end, and what to tell the other side. */
+  readonly stopped: StopReason | null;
+}
+
+interface StopReason {
+  readonly reason: unknown;
+  readonly tell: "cancelled" | "busy" | null;
 }
 
 /** What stays the same for one request. */
@@ -50,7 +55,7 @@ export interface RequestSettings {
 
 /** Something happened. */
 export type RequestEvent =
-  | { readonly event: "start"; readonly verdict: Exclude<ReplayVerdict, "too-many"> }
+  | { readonly event: "start" }
   | { readonly event: "checked"; readonly check: RequestCheck }
   | { readonly event: "accepted" }
   | { readonly event: "refused"; readonly reason: "refused" | "busy" }
@@ -61,6 +66,8 @@ export type RequestEvent =
   | { readonly event: "cancelled" }
   /** The caller of `accept()` gave up. */
   | { readonly event: "aborted"; readonly reason: unknown }
+  /** Another request takes its place. */
+  | { readonly event: "displaced" }
   /** The peer is closed, the connection has ended, or the request cannot be handled. */
   | { readonly event: "stop"; readonly reason: unknown }
   /** Nothing of the search goes on any more. A newer search may have replaced it, which is no failure. */
@@ -100,7 +107,6 @@ export function stepRequest(state: RequestState, event: RequestEvent, nowMs: num
   const { phase, settings } = state;
   switch (event.event) {
     case "start":
-      if (event.verdict === "wrong-clock") return reject(state, "clock", nowMs);
       return go({ ...state, untilMs: nowMs + settings.answerMs }, { action: "check" });
     case "checked":
       return phase === "checking" ? onChecked(state, event.check, nowMs) : go(state);
@@ -116,9 +122,11 @@ export function stepRequest(state: RequestState, event: RequestEvent, nowMs: num
     case "cancelled":
       return phase === "searching" ? go({ ...state, untilMs: nowMs + LAST_WORD_MS }) : go(state);
     case "aborted":
-      return state.isAwaited ? stop(state, event.reason, { isCancelled: true }) : go(state);
+      return state.isAwaited ? stop(state, { reason: event.reason, tell: "cancelled" }) : go(state);
+    case "displaced":
+      return stop(state, { reason: displacedError(), tell: "busy" });
     case "stop":
-      return stop(state, event.reason, { isCancelled: false });
+      return stop(state, { reason: event.reason, tell: null });
     case "search ended":
       return phase === "searching" ? onSearchEnded(state, event.failure, nowMs) : go(state);
     case "time":
@@ -155,16 +163,13 @@ function onPath(state: RequestState): RequestStep {
     : go(succeeded, { action: "succeed" });
 }
 
-function stop(
-  state: RequestState,
-  reason: unknown,
-  { isCancelled }: { isCancelled: boolean },
-): RequestStep {
+function stop(state: RequestState, why: StopReason): RequestStep {
+  const { reason } = why;
   switch (state.phase) {
     case "over":
       return go(state);
     case "searching": {
-      const stopped = state.stopped ?? { reason, isCancelled };
+      const stopped = state.stopped ?? why;
       return go({ ...state, stopped, untilMs: Infinity }, { action: "end search", reason });
     }
     case "returning":
@@ -182,10 +187,10 @@ function onSearchEnded(
   const { isAwaited, stopped, settings } = state;
   if (!isAwaited) return go(over(state), { action: "close" });
   const error = stopped === null ? failure?.error : stopped.reason;
-  if (stopped?.isCancelled && settings.mayCancel) {
+  if (stopped !== null && stopped.tell !== null && settings.mayCancel) {
     return go(
       rejecting({ ...state, isAwaited: false }, nowMs),
-      { action: "reject", reason: "cancelled" },
+      { action: "reject", reason: stopped.tell },
       { action: "fail", error },
     );
   }
@@ -202,7 +207,7 @@ function onSearchEnded(
 function onTime(state: RequestState): RequestStep {
   switch (state.phase) {
     case "searching":
-      return stop(state, cancelledError(), { isCancelled: false });
+      return stop(state, { reason: cancelledError(), tell: null });
     case "returning":
       return go(over(state), { action: "fail", error: lostAtOnceError() });
     default:
@@ -285,13 +290,55 @@ export function searchQueueWakeAtMs({ running, next, startedAtMs }: SearchQueue)
   return running === null && next !== null ? startedAtMs + MIN_SEARCH_GAP_MS : Infinity;
 }
 
-/** Whether a request may be handled beside those that are under way. */
-export function hasRoomForRequest(underWay: number): boolean {
-  return underWay < MAX_REQUESTS;
+/** A request under way, as far as its place counts. */
+export interface PlacedRequest {
+  readonly id: string;
+  /** The other side's public key. */
+  readonly key: string;
+  /** Whether it has led to a connection, or asks for a path for one that there is. */
+  readonly isProven: boolean;
+}
+
+/**
+ * Which requests have to go before another of this key is handled. A newcomer displaces the oldest that has proved nothing:
+ * of its own key if that has its share, or else of the key with most.
+ *
+ * @param underWay the oldest first
+ * @returns `undefined` if there is no place for it
+ */
+export function requestsToDisplace(
+  underWay: readonly PlacedRequest[],
+  key: string,
+): readonly string[] | undefined {
+  const own = underWay.filter((each) => each.key === key);
+  if (own.length >= MAX_REQUESTS_PER_KEY) return oldestUnproven(own);
+  if (underWay.length < MAX_REQUESTS) return [];
+  const unproven = underWay.filter(({ isProven }) => !isProven);
+  const counts = new Map<string, number>();
+  for (const each of unproven) counts.set(each.key, (counts.get(each.key) ?? 0) + 1);
+  const most = Math.max(...counts.values());
+  return oldestUnproven(unproven.filter((each) => counts.get(each.key) === most));
+}
+
+function oldestUnproven(requests: readonly PlacedRequest[]): readonly string[] | undefined {
+  const oldest = requests.find(({ isProven }) => !isProven);
+  return oldest === undefined ? undefined : [oldest.id];
+}
+
+/** Whether a key may have another connection, beside its own and those of others. */
+export function mayHaveConnection(ofKey: number, ofAll: number): boolean {
+  return ofKey < MAX_CONNECTIONS_PER_KEY && ofAll < MAX_CONNECTIONS;
 }
 
 function cancelledError(): NetworkError {
   return new NetworkError("Cannot connect: the other side has given up", "reset");
+}
+
+function displacedError(): NetworkError {
+  return new NetworkError(
+    "Cannot accept: others wanted to connect, and this peer had not got through",
+    "timed-out",
+  );
 }
 
 function tooLateError(): NetworkError {
@@ -299,7 +346,16 @@ function tooLateError(): NetworkError {
 }
 
 /** Chosen by us: each holds a handshake and, once it is accepted, the sockets of a punch. */
-const MAX_REQUESTS = 2048;
+const MAX_REQUESTS = 1024;
+
+/** Chosen by us: as many as one key may send at once. */
+const MAX_REQUESTS_PER_KEY = 256;
+
+/** Chosen by us: each takes a socket, and systems allow a program some thousand. */
+const MAX_CONNECTIONS = 512;
+
+/** Chosen by us: a browser behind a forwarded port opens some dozens. */
+const MAX_CONNECTIONS_PER_KEY = 128;
 
 /** Chosen by us: when the other side has given up, this side may be about to find out why by itself. */
 const LAST_WORD_MS = 500;

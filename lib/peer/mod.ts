@@ -54,6 +54,7 @@ export type * from "../net/network.ts";
 export type { SessionRole } from "../session/migration_engine.ts";
 export type { Session, SessionEvent, SessionOptions } from "../session/session.ts";
 export type { SessionTimings } from "../session/timings.ts";
+export type { Window, WindowSource } from "../session/window_budget.ts";
 export type { SignalChannel } from "../signal/channel.ts";
 export type {
   OpenSignalingOptions,
@@ -76,3 +77,4 @@ export {
 export type { PathReport } from "./path_search.ts";
 export { Peer } from "./peer.ts";
 export { decodeTicket, encodeTicket, type Ticket } from "./ticket.ts";
+export type { TicketOptions } from "./tickets.ts";

@@ -6,7 +6,6 @@
 
 import { backoff } from "../base/backoff.ts";
 import { toBase64url } from "../base/bytes.ts";
-import { hmac } from "../base/crypto.ts";
 import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
@@ -16,11 +15,11 @@ import type { PeerConnection } from "./connection.ts";
 import { allowing, makeContext, type PeerContext } from "./context.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
-import { TicketSecrets } from "./keys.ts";
 import { Listener } from "./listener.ts";
 import type { ConnectOptions, PeerOptions } from "./options.ts";
 import { TopicSubscriptions } from "./pools.ts";
-import { decodeTicket, encodeTicket, SECRET_LENGTH, type Ticket } from "./ticket.ts";
+import { decodeTicket } from "./ticket.ts";
+import { type ListenedTicket, type TicketOptions, Tickets } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
 
 /**
@@ -41,8 +40,12 @@ import { abortable } from "@std/async/abortable";
 export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> {
   /** This peer's identity; 32 bytes. */
   readonly publicKey: Uint8Array;
-  readonly #ticket: Ticket;
-  readonly #secrets: TicketSecrets;
+  readonly #signalingUrls: readonly string[];
+  readonly #tickets: Tickets;
+  /** The ticket of each topic that the peer listens to. */
+  #topics: ReadonlyMap<string, ListenedTicket> = new Map();
+  readonly #subscriptions = new Set<TopicSubscriptions>();
+  #isListening = false;
   readonly #options: PeerOptions;
   readonly #context: PeerContext;
   readonly #incoming = new WaitQueue<IncomingConnection>(MAX_INCOMING);
@@ -53,12 +56,10 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.#options = options;
     const staticKey = new KeyPair(secretKey);
     this.publicKey = staticKey.publicKey.slice();
-    const secret = hmac("sha256", secretKey, new TextEncoder().encode("punchline ticket"))
-      .slice(0, SECRET_LENGTH);
-    const signaling = (options.signaling ?? [])
+    this.#signalingUrls = (options.signaling ?? [])
       .map((each) => typeof each === "string" ? each : each.url);
-    this.#ticket = { publicKey: this.publicKey, secret, signaling };
-    this.#secrets = new TicketSecrets(this.#ticket);
+    const identity = { publicKey: this.publicKey, signaling: this.#signalingUrls };
+    this.#tickets = new Tickets(identity, secretKey, options.tickets);
     this.#context = makeContext(options, {
       staticKey,
       closed: this.#jobs.signal,
@@ -91,7 +92,36 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
   /** What others need to reach this peer: one line of text. Everyone who has it can request a connection. */
   get ticket(): string {
-    return encodeTicket(this.#ticket);
+    return this.#tickets.own;
+  }
+
+  /**
+   * Issues another ticket, which can be taken back without affecting others. It lives until it is revoked, used up or
+   * expired, or the peer is closed.
+   *
+   * @example
+   * ```ts ignore
+   * const ticket = peer.createTicket({ once: true, expiresMs: 3_600_000 }); // for one guest, within an hour
+   * peer.revokeTicket(ticket); // changed my mind
+   * ```
+   *
+   * @throws {TypeError} if the peer does not listen
+   * @throws {RangeError} if there are too many tickets, or `expiresMs` is not a positive number
+   */
+  createTicket(options: TicketOptions = {}): string {
+    if (!this.#isListening) throw new TypeError("Cannot issue a ticket: the peer does not listen");
+    return this.#tickets.create(options);
+  }
+
+  /**
+   * Takes a ticket back: it opens nothing any more, and connections that were made with it end. The peer's own
+   * ticket is replaced by another, see {@linkcode Peer.ticket}.
+   *
+   * @returns whether it was a ticket of this peer
+   * @throws {MalformedMessageError} if the text is not a ticket
+   */
+  revokeTicket(ticket: string): boolean {
+    return this.#tickets.revoke(decodeTicket(ticket));
   }
 
   /** This peer's public key as text. */
@@ -163,16 +193,21 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   async #listen(signal: AbortSignal | undefined): Promise<void> {
     const { closed } = this.#context;
     const either = signal === undefined ? closed : AbortSignal.any([closed, signal]);
-    const { allow, protocol, reconnect = true } = this.#options;
+    const { allow, protocol, reconnect = true, tickets } = this.#options;
+    this.#isListening = true;
+    this.#tickets.onChange = () => this.#onTickets();
+    if (tickets !== undefined) {
+      this.#jobs.run((signal) => tickets.follow(signal, () => this.#onTicketSource()));
+    }
     const listener = new Listener(this.#context, {
-      secrets: this.#secrets,
       allows: allowing(allow),
       protocol,
       reconnects: reconnect,
       show: (incoming) => this.#incoming.push(incoming),
+      withdraw: (incoming) => this.#incoming.remove(incoming),
     });
-    const opened = this.#ticket.signaling.map((url) => this.#listenOn(url, listener, either));
-    for (const [index, url] of this.#ticket.signaling.entries()) {
+    const opened = this.#signalingUrls.map((url) => this.#listenOn(url, listener, either));
+    for (const [index, url] of this.#signalingUrls.entries()) {
       this.#jobs.run(() => this.#listenLater(url, listener, opened[index]!));
     }
     try {
@@ -212,9 +247,16 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     try {
       const subscriptions = new TopicSubscriptions(
         await abortable(lease.signaling, signal),
-        (message, signaling) => listener.onMessage(message, signaling),
+        (message, signaling, topic) => {
+          const ticket = this.#topics.get(topic);
+          if (ticket !== undefined) listener.onMessage(message, signaling, ticket);
+        },
       );
-      await this.#renewTopics(subscriptions, signal);
+      this.#subscriptions.add(subscriptions); // a ticket that is issued meanwhile is renewed after this
+      await this.#renewTopics(subscriptions, signal).catch((error) => {
+        this.#subscriptions.delete(subscriptions);
+        throw error;
+      });
       this.#jobs.run(() => this.#keepTopics(subscriptions));
     } catch (error) {
       await lease[Symbol.asyncDispose]();
@@ -235,9 +277,34 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     }
   }
 
+  #onTicketSource(): void {
+    const { ticket } = this;
+    this.#tickets.refresh();
+    if (this.ticket === ticket) return;
+    this.#context.logger?.warn(`this peer's own ticket was revoked; the new one is ${this.ticket}`);
+  }
+
+  /** There are other tickets, so there are other topics. */
+  #onTickets(): void {
+    const { closed, logger } = this.#context;
+    for (const subscriptions of this.#subscriptions) {
+      this.#jobs.run(async () => {
+        try {
+          await this.#renewTopics(subscriptions, closed);
+        } catch (error) {
+          logger?.debug(`connect: ${error}`);
+        }
+      });
+    }
+  }
+
   async #renewTopics(subscriptions: TopicSubscriptions, signal: AbortSignal): Promise<void> {
-    const topics = this.#secrets.topicsAround(Date.now());
-    for (const why of await subscriptions.renew(topics, signal)) {
+    const topics = new Map<string, ListenedTicket>();
+    for (const ticket of this.#tickets.listened) {
+      for (const topic of ticket.secrets.topicsAround(Date.now())) topics.set(topic, ticket);
+    }
+    this.#topics = topics;
+    for (const why of await subscriptions.renew([...topics.keys()], signal)) {
       this.#context.logger?.warn(
         `connect: a topic was refused, so some peers may not get through: ${why}`,
       );

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { Semaphore } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import type { PortMapping } from "../portmap/mapping.ts";
 import type { BaseSocket } from "../punch/punch.ts";
@@ -168,16 +169,21 @@ interface Entry {
   leases: number;
 }
 
+/** Takes a message, and the topic that it was published under. */
+export type TopicMessageHandler = (
+  message: Uint8Array,
+  signaling: SignalingConnection,
+  topic: string,
+) => void;
+
 /** Listens to a set of topics that changes now and then. */
 export class TopicSubscriptions {
   readonly #signaling: SignalingConnection;
-  readonly #onMessage: (message: Uint8Array, signaling: SignalingConnection) => void;
+  readonly #onMessage: TopicMessageHandler;
   readonly #subscriptions = new Map<string, AsyncDisposable>();
+  readonly #mutex = new Semaphore(1);
 
-  constructor(
-    signaling: SignalingConnection,
-    onMessage: (message: Uint8Array, signaling: SignalingConnection) => void,
-  ) {
+  constructor(signaling: SignalingConnection, onMessage: TopicMessageHandler) {
     this.#signaling = signaling;
     this.#onMessage = onMessage;
   }
@@ -190,10 +196,14 @@ export class TopicSubscriptions {
    * @throws the first reason, if no topic is left
    * @throws the signal's reason on abort
    */
-  async renew(topics: readonly string[], signal: AbortSignal): Promise<unknown[]> {
+  renew(topics: readonly string[], signal: AbortSignal): Promise<unknown[]> {
+    return this.#mutex.through(() => this.#renew(topics, signal));
+  }
+
+  async #renew(topics: readonly string[], signal: AbortSignal): Promise<unknown[]> {
     const added = topics.filter((topic) => !this.#subscriptions.has(topic));
     const results = await Promise.allSettled(added.map(async (topic) => {
-      const onMessage = (message: Uint8Array) => this.#onMessage(message, this.#signaling);
+      const onMessage = (message: Uint8Array) => this.#onMessage(message, this.#signaling, topic);
       this.#subscriptions.set(topic, await this.#signaling.subscribe(topic, onMessage, { signal }));
     }));
     signal.throwIfAborted();

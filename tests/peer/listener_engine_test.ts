@@ -1,12 +1,14 @@
 import { assert, assertEquals } from "@std/assert";
 import {
   EMPTY_SEARCH_QUEUE,
-  hasRoomForRequest,
   initialRequestState,
+  mayHaveConnection,
+  type PlacedRequest,
   type RequestAction,
   type RequestCheck,
   type RequestEvent,
   type RequestState,
+  requestsToDisplace,
   type SearchQueueEvent,
   searchQueueWakeAtMs,
   stepRequest,
@@ -14,11 +16,6 @@ import {
 } from "../../lib/peer/listener_engine.ts";
 
 const SETTINGS = { answerMs: 30_000, returnMs: 30_000, mayCancel: true };
-
-Deno.test("a request with a wrong clock is rejected without a look at who sent it", () => {
-  const request = new Request();
-  assertEquals(request.at(0, { event: "start", verdict: "wrong-clock" }), ["reject: clock"]);
-});
 
 const CHECKS: readonly (readonly [RequestCheck, string])[] = [
   ["refused", "reject: refused"],
@@ -31,7 +28,7 @@ const CHECKS: readonly (readonly [RequestCheck, string])[] = [
 for (const [check, action] of CHECKS) {
   Deno.test(`a fresh request whose check says ${check} leads to: ${action}`, () => {
     const request = new Request();
-    assertEquals(request.at(0, { event: "start", verdict: "fresh" }), ["check"]);
+    assertEquals(request.at(0, { event: "start" }), ["check"]);
     assertEquals(request.at(10, { event: "checked", check }), [action]);
   });
 }
@@ -53,7 +50,7 @@ Deno.test("an ignored request is kept as long as a rejected one, in silence", ()
 
 Deno.test("a check or a decision that takes too long ends the request", () => {
   const checking = new Request();
-  checking.at(0, { event: "start", verdict: "fresh" });
+  checking.at(0, { event: "start" });
   assertEquals(checking.at(30_000, { event: "time" }), ["close"]);
   assertEquals(checking.at(31_000, { event: "checked", check: "new" }), []);
   const late = deciding();
@@ -138,7 +135,7 @@ Deno.test("accept() ends at once when it is aborted while the other side is away
 Deno.test("a request to resume a connection is closed with its search, however that ends", () => {
   for (const failure of [null, { error: "no path" }]) {
     const request = new Request();
-    request.at(0, { event: "start", verdict: "fresh" });
+    request.at(0, { event: "start" });
     request.at(0, { event: "checked", check: "known" });
     assertEquals(request.at(9, { event: "search ended", failure }), ["close"]);
   }
@@ -146,7 +143,7 @@ Deno.test("a request to resume a connection is closed with its search, however t
 
 Deno.test("a peer that is closed ends the request in every phase", () => {
   const checking = new Request();
-  checking.at(0, { event: "start", verdict: "fresh" });
+  checking.at(0, { event: "start" });
   assertEquals(checking.at(1, { event: "stop", reason: "closed" }), ["close"]);
   assertEquals(deciding().at(1, { event: "stop", reason: "closed" }), ["close"]);
   const request = searching();
@@ -156,8 +153,47 @@ Deno.test("a peer that is closed ends the request in every phase", () => {
   assertEquals(request.at(3, { event: "stop", reason: "closed" }), []);
 });
 
-Deno.test("only so many requests are handled at once", () => {
-  assertEquals([hasRoomForRequest(2047), hasRoomForRequest(2048)], [true, false]);
+Deno.test("a search that another displaces ends, and the other side is told that this one is busy", () => {
+  const request = searching();
+  assertEquals(request.at(50, { event: "displaced" }), ["end search"]);
+  const actions = request.at(51, { event: "search ended", failure: null });
+  assertEquals(actions[0], "reject: busy");
+  assert(actions[1]?.includes("had not got through"), actions[1]);
+});
+
+Deno.test("a request that another displaces before it is decided is closed", () => {
+  const request = deciding();
+  assertEquals(request.at(50, { event: "displaced" }), ["close"]);
+});
+
+Deno.test("a newcomer displaces the oldest request that has proved nothing", () => {
+  const full = Array.from({ length: 1024 }, (_, i) => placed(i, { key: `key ${i}` }));
+  assertEquals(requestsToDisplace(full.slice(1), "new"), []);
+  assertEquals(requestsToDisplace(full, "new"), ["0"]);
+  const proven = full.map((each, i) => ({ ...each, isProven: i < 3 }));
+  assertEquals(requestsToDisplace(proven, "new"), ["3"]);
+  assertEquals(
+    requestsToDisplace(full.map((each) => ({ ...each, isProven: true })), "new"),
+    undefined,
+  );
+});
+
+Deno.test("a newcomer displaces a request of the key with most", () => {
+  const full = Array.from(
+    { length: 1024 },
+    (_, i) => placed(i, { key: i % 10 === 9 ? "many" : `key ${i}` }),
+  );
+  assertEquals(requestsToDisplace(full, "new"), ["9"]);
+});
+
+Deno.test("one key has its share of requests, and displaces its own", () => {
+  const own = Array.from({ length: 256 }, (_, i) => placed(i + 1, { key: "own" }));
+  assertEquals(requestsToDisplace([placed(0, { key: "other" }), ...own], "own"), ["1"]);
+});
+
+Deno.test("connections are limited for each key, and for all", () => {
+  assertEquals([mayHaveConnection(127, 127), mayHaveConnection(128, 128)], [true, false]);
+  assertEquals([mayHaveConnection(0, 511), mayHaveConnection(0, 512)], [true, false]);
 });
 
 Deno.test("the first search for a connection starts at once", () => {
@@ -213,7 +249,7 @@ class Request {
 /** A request that the application has to decide, at 0 ms. */
 function deciding(settings: Partial<typeof SETTINGS> = {}): Request {
   const request = new Request(settings);
-  request.at(0, { event: "start", verdict: "fresh" });
+  request.at(0, { event: "start" });
   request.at(0, { event: "checked", check: "new" });
   return request;
 }
@@ -223,6 +259,10 @@ function searching(settings: Partial<typeof SETTINGS> = {}): Request {
   const request = deciding(settings);
   assertEquals(request.at(0, { event: "accepted" }), ["start search"]);
   return request;
+}
+
+function placed(id: number, { key }: { key: string }): PlacedRequest {
+  return { id: `${id}`, key, isProven: false };
 }
 
 function show(action: RequestAction): string {

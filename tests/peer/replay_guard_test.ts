@@ -1,11 +1,11 @@
 import { assertEquals } from "@std/assert";
-import { REPLAY_LIMITS, ReplayGuard } from "../../lib/peer/replay_guard.ts";
+import { type GuardClocks, REPLAY_LIMITS, ReplayGuard } from "../../lib/peer/replay_guard.ts";
 
 Deno.test("ReplayGuard accepts a request once", () => {
   const guard = new ReplayGuard();
   const request = requestOf(1);
   assertEquals(guard.isReplay(request.ephemeralKey, NOW_MS), false);
-  assertEquals(guard.judge(request, NOW_MS), "fresh");
+  assertEquals(guard.judge(request, at(NOW_MS)), "fresh");
   assertEquals(guard.isReplay(request.ephemeralKey, NOW_MS), true);
 });
 
@@ -13,35 +13,73 @@ Deno.test("ReplayGuard remembers a request for longer than it is fresh", () => {
   const guard = new ReplayGuard();
   const { maxClockDifferenceMs } = REPLAY_LIMITS;
   const early = { ...requestOf(1), sentAtMs: NOW_MS + maxClockDifferenceMs };
-  assertEquals(guard.judge(early, NOW_MS), "fresh");
+  assertEquals(guard.judge(early, at(NOW_MS)), "fresh");
   const lastMs = NOW_MS + 2 * maxClockDifferenceMs;
   assertEquals(guard.isReplay(early.ephemeralKey, lastMs - 1), true);
   assertEquals(guard.isReplay(early.ephemeralKey, lastMs), false);
-  assertEquals(guard.judge(early, lastMs + 1), "wrong-clock");
+  assertEquals(guard.judge(early, at(lastMs + 1)), "wrong-clock");
 });
 
 Deno.test("ReplayGuard rejects requests from the past and from the future", () => {
   const guard = new ReplayGuard();
   for (const difference of [-1, 1]) {
     const sentAtMs = NOW_MS + difference * (REPLAY_LIMITS.maxClockDifferenceMs + 1);
-    assertEquals(guard.judge({ ...requestOf(difference + 5), sentAtMs }, NOW_MS), "wrong-clock");
+    assertEquals(
+      guard.judge({ ...requestOf(difference + 5), sentAtMs }, at(NOW_MS)),
+      "wrong-clock",
+    );
   }
 });
 
 Deno.test("ReplayGuard limits the requests of one key, and lets others through", () => {
   const guard = new ReplayGuard({ ...REPLAY_LIMITS, burstPerKey: 3, perKeyPerSecond: 1 });
-  const verdicts = Array.from({ length: 5 }, (_, i) => guard.judge(requestOf(i), NOW_MS));
+  const verdicts = Array.from({ length: 5 }, (_, i) => guard.judge(requestOf(i), at(NOW_MS)));
   assertEquals(verdicts, ["fresh", "fresh", "fresh", "too-many", "too-many"]);
   const other = { ...requestOf(9), remoteKey: Uint8Array.of(2) };
-  assertEquals(guard.judge(other, NOW_MS), "fresh");
-  assertEquals(guard.judge(requestOf(10), NOW_MS + 1000), "fresh");
+  assertEquals(guard.judge(other, at(NOW_MS)), "fresh");
+  assertEquals(guard.judge(requestOf(10), at(NOW_MS + 1000)), "fresh");
 });
 
-Deno.test("ReplayGuard remembers no more requests than its limit", () => {
-  const guard = new ReplayGuard({ ...REPLAY_LIMITS, maxRemembered: 2, burstPerKey: 100 });
-  const verdicts = Array.from({ length: 3 }, (_, i) => guard.judge(requestOf(i), NOW_MS));
-  assertEquals(verdicts, ["fresh", "fresh", "too-many"]);
+Deno.test("ReplayGuard forgets the oldest request rather than turn a new one away", () => {
+  const guard = new ReplayGuard({ ...REPLAY_LIMITS, maxRemembered: 2 });
+  const requests = [0, 1, 2].map((i) => ({ ...requestOf(i), remoteKey: Uint8Array.of(i) }));
+  assertEquals(requests.map((each) => guard.judge(each, at(NOW_MS))), ["fresh", "fresh", "fresh"]);
+  const known = requests.map(({ ephemeralKey }) => guard.isReplay(ephemeralKey, NOW_MS));
+  assertEquals(known, [false, true, true]);
 });
+
+Deno.test("a key with too many requests makes ReplayGuard forget its own alone", () => {
+  const guard = new ReplayGuard({ ...REPLAY_LIMITS, maxRememberedPerKey: 2 });
+  const other = { ...requestOf(9), remoteKey: Uint8Array.of(9) };
+  for (const each of [other, requestOf(0), requestOf(1), requestOf(2)]) {
+    assertEquals(guard.judge(each, at(NOW_MS)), "fresh");
+  }
+  const known = [9, 0, 1, 2].map((i) => guard.isReplay(Uint8Array.of(i), NOW_MS));
+  assertEquals(known, [true, false, true, true]);
+});
+
+Deno.test("ReplayGuard forgets in time whatever the wall clock does", () => {
+  const guard = new ReplayGuard({ ...REPLAY_LIMITS, maxRemembered: 4 });
+  const yearMs = 365 * 24 * 3_600_000;
+  const early = { ...requestOf(1), sentAtMs: NOW_MS + yearMs };
+  assertEquals(guard.judge(early, { nowMs: 0, wallMs: NOW_MS + yearMs }), "fresh");
+  assertEquals(guard.judge(requestOf(2), { nowMs: 1, wallMs: NOW_MS }), "fresh"); // the clock was set
+  const laterMs = 2 * REPLAY_LIMITS.maxClockDifferenceMs + 1;
+  assertEquals([1, 2].map((i) => guard.isReplay(Uint8Array.of(i), laterMs)), [false, false]);
+});
+
+Deno.test("ReplayGuard remembers nothing about a request with a wrong clock", () => {
+  const guard = new ReplayGuard({ ...REPLAY_LIMITS, burstPerKey: 1, perKeyPerSecond: 1 });
+  const stale = { ...requestOf(1), sentAtMs: 0 };
+  assertEquals(guard.judge(stale, at(NOW_MS)), "wrong-clock");
+  assertEquals(guard.isReplay(stale.ephemeralKey, NOW_MS), false);
+  assertEquals(guard.judge(requestOf(2), at(NOW_MS)), "fresh");
+});
+
+/** Both clocks show the same. */
+function at(ms: number): GuardClocks {
+  return { nowMs: ms, wallMs: ms };
+}
 
 function requestOf(index: number) {
   return {

@@ -1,0 +1,186 @@
+/**
+ * The list of an identity's tickets, in a file beside its key file that only its owner can read: `KEY.tickets`. Several
+ * programs may use it at once.
+ *
+ * @module
+ */
+
+import { MalformedMessageError } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
+import { idleDelay } from "../base/timers.ts";
+import { decodeTicketList, encodeTicketList } from "./ticket_list_message.ts";
+import type { TicketSource } from "./tickets.ts";
+import { EMPTY_TICKET_LIST, type TicketList, useTicket } from "./tickets_engine.ts";
+
+/** How to use a list. */
+export interface TicketFileOptions {
+  /** As in {@linkcode TicketSource}. */
+  readonly onceMeans: TicketSource["onceMeans"];
+  /** Receives warnings. */
+  readonly logger?: Logger;
+}
+
+/** The tickets beside a key file, as a running program follows them. */
+export class TicketFile implements TicketSource {
+  readonly onceMeans: TicketSource["onceMeans"];
+  readonly #keyPath: string;
+  readonly #logger: Logger | undefined;
+  #list: TicketList;
+
+  private constructor(keyPath: string, list: TicketList, options: TicketFileOptions) {
+    this.#keyPath = keyPath;
+    this.#list = list;
+    this.onceMeans = options.onceMeans;
+    this.#logger = options.logger;
+  }
+
+  /**
+   * Reads the list beside the key file. A file that does not exist is an empty list.
+   *
+   * @throws {TypeError} if the file holds something else
+   * @throws an error of Deno's if it cannot be read
+   */
+  static async open(keyPath: string, options: TicketFileOptions): Promise<TicketFile> {
+    return new TicketFile(keyPath, await readTicketList(keyPath), options);
+  }
+
+  /** The list as it was read last. */
+  get list(): TicketList {
+    return this.#list;
+  }
+
+  /** Looks at the file once a second. If it cannot be read, the list stays as it was. */
+  async follow(signal: AbortSignal, onChange: () => void): Promise<void> {
+    let problem: string | undefined;
+    let text = encodeTicketList(this.#list);
+    while (!signal.aborted) {
+      await idleDelay(LOOK_MS, signal);
+      if (signal.aborted) return;
+      try {
+        const list = await readTicketList(this.#keyPath);
+        problem = undefined;
+        const newText = encodeTicketList(list);
+        if (newText === text) continue;
+        text = newText;
+        this.#list = list;
+        onChange();
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        if (why !== problem) this.#logger?.warn(`the list of tickets stays as it was: ${why}`);
+        problem = why;
+      }
+    }
+  }
+
+  /** Notes that a ticket was used; `false` if it was used before, here or by another program, or was revoked. */
+  async use(number: number): Promise<boolean> {
+    let isFirst = false;
+    this.#list = await updateTicketList(this.#keyPath, (list) => {
+      const used = useTicket(list, number, Date.now());
+      isFirst = used !== undefined;
+      return used ?? list;
+    });
+    return isFirst;
+  }
+}
+
+/**
+ * Reads the list beside a key file. A file that does not exist is an empty list.
+ *
+ * @throws {TypeError} if the file holds something else
+ * @throws an error of Deno's if it cannot be read
+ */
+export async function readTicketList(keyPath: string): Promise<TicketList> {
+  const path = listPath(keyPath);
+  // A program that may read the key alone has no list; asking for more would prompt.
+  const { state } = await Deno.permissions.query({ name: "read", path });
+  if (state !== "granted") return EMPTY_TICKET_LIST;
+  try {
+    const { size } = await Deno.stat(path);
+    if (size > MAX_FILE_BYTES) throw new TypeError(`Cannot use ${path}: it is too long`);
+    return decodeTicketList(await Deno.readTextFile(path));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return EMPTY_TICKET_LIST;
+    if (!(error instanceof MalformedMessageError)) throw error;
+    throw new TypeError(`Cannot use ${path}: ${error.message}`, { cause: error });
+  }
+}
+
+/**
+ * Changes the list beside a key file. A reader finds the old list or the new one, never a part of one; of two programs
+ * that change it at once, one waits for the other.
+ *
+ * @returns the new list
+ * @throws {TypeError} if the file holds something else
+ * @throws an error of Deno's if a file cannot be read or written
+ * @throws what `change` throws, and changes nothing then
+ */
+export async function updateTicketList(
+  keyPath: string,
+  change: (list: TicketList) => TicketList,
+): Promise<TicketList> {
+  using lock = await Deno.open(keyPath, { read: true });
+  await lock.lock(true); // released when the file is closed, however that happens
+  const list = await readTicketList(keyPath);
+  const changed = change(list);
+  if (changed !== list) await replaceFile(listPath(keyPath), encodeTicketList(changed));
+  return changed;
+}
+
+/**
+ * Notes where the identity listens, for new tickets. Without the permission to write nothing is noted; it is not asked for.
+ *
+ * @throws as {@linkcode updateTicketList}
+ */
+export async function noteSignaling(keyPath: string, urls: readonly string[]): Promise<void> {
+  const path = listPath(keyPath);
+  for (const each of [path, newPathOf(path)]) {
+    const { state } = await Deno.permissions.query({ name: "write", path: each });
+    if (state !== "granted") return;
+  }
+  try {
+    await updateTicketList(keyPath, (list) => ({ ...list, signaling: urls }));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.PermissionDenied)) throw error; // a folder that cannot be written
+  }
+}
+
+/** Writes a new file beside the old one, and gives it its name once everything is on the disk. */
+async function replaceFile(path: string, text: string): Promise<void> {
+  const newPath = newPathOf(path);
+  try {
+    await removeIfExists(newPath); // left by a program that was killed
+    await Deno.writeTextFile(newPath, text, { createNew: true, mode: 0o600 });
+    {
+      using file = await Deno.open(newPath, { write: true });
+      await file.sync();
+    }
+    await Deno.rename(newPath, path);
+  } catch (error) {
+    await removeIfExists(newPath).catch(() => {}); // the first error says what is wrong
+    throw error;
+  }
+}
+
+async function removeIfExists(path: string): Promise<void> {
+  try {
+    await Deno.remove(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+/** Written by one program at a time: the one that holds the lock. */
+function newPathOf(path: string): string {
+  return `${path}.new`;
+}
+
+function listPath(keyPath: string): string {
+  return `${keyPath}.tickets`;
+}
+
+/** Chosen by us: a change is noticed within two seconds, for a file that is read in less than a millisecond. */
+const LOOK_MS = 1000;
+
+/** Chosen by us: sixteen tickets with eight URLs each are shorter. */
+const MAX_FILE_BYTES = 262_144;
