@@ -24,8 +24,8 @@ export type Accept = (
 
 /**
  * Accepts incoming connections until one of them gets through. Several are tried at a time, because the first peer may
- * be gone and the next one should not have to wait for that to show. When too many are being tried, the newest replaces
- * the oldest.
+ * be gone and the next one should not have to wait for that to show. A peer that comes again replaces its own attempt;
+ * among different ones the source decides.
  *
  * @param accept its signal is aborted when another connection gets through or takes its place
  * @throws what `accept` throws
@@ -136,13 +136,10 @@ class Attempts {
     }
   }
 
-  /** Ends the attempt that the new one replaces: the same peer's, or else the oldest if there are too many. */
+  /** Ends the attempt of the same peer, which the new one replaces. */
   #replace(remoteId: string): AbortController {
-    const isFull = this.#current.size >= MAX_PENDING;
-    const [oldest] = this.#current.keys();
-    const leaving = this.#current.has(remoteId) || !isFull ? remoteId : oldest!;
-    this.#current.get(leaving)?.abort(REPLACED);
-    this.#current.delete(leaving);
+    this.#current.get(remoteId)?.abort(REPLACED);
+    this.#current.delete(remoteId);
     const replaced = new AbortController(); // one attempt ends and the others go on
     this.#current.set(remoteId, replaced);
     return replaced;
@@ -159,7 +156,7 @@ const REPLACED = new DOMException("Another connection took its place", "AbortErr
 const DECIDED = new DOMException("Another connection got through first", "AbortError");
 
 /**
- * How many connections are being made at a time. Chosen by us: each takes a port and connections to STUN servers, which
- * accept only a few from one address.
+ * How many connections are being made at a time. Chosen by us: as many as the other side lets one key search for; each
+ * takes a port and connections to STUN servers, which accept only a few from one address.
  */
-export const MAX_PENDING = 4;
+export const MAX_PENDING = 8;

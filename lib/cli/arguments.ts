@@ -80,6 +80,37 @@ export function readInteger(
 }
 
 /**
+ * Reads the time in an option's text, such as `500ms`, `5s`, `2m`, `1h` or `7d`; a bare number is milliseconds.
+ *
+ * @returns milliseconds
+ * @throws {UsageError} if the text is not a time, or out of range
+ */
+export function readDuration(
+  name: string,
+  text: string | undefined,
+  { min = 0, max = MAX_DURATION_MS }: { min?: number; max?: number } = {},
+): number | undefined {
+  if (text === undefined) return undefined;
+  const [, digits, unit = "ms"] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text) ?? [];
+  const value = digits === undefined ? NaN : Math.round(Number(digits) * UNITS_MS[unit]!);
+  if (value >= min && value <= max) return value;
+  throw new UsageError(
+    `--${name} takes a time such as 500ms, 5s, 2m, 1h or 7d, not ${text}`,
+  );
+}
+
+const UNITS_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/** Chosen by us: a hundred years. */
+const MAX_DURATION_MS = 100 * 365 * 86_400_000;
+
+/**
  * Calls a function that parses an argument and turns its TypeError or RangeError into a usage error.
  *
  * @throws {UsageError} with the same message
@@ -150,6 +181,8 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--alternate": "a second address of this machine, which clients need to classify their NATs",
   "--alternate-port": "the second STUN port (default: 3479)",
   "--check": "check this often that the mapping still exists, in seconds (default: 60)",
+  "--expires":
+    "how long the ticket is good for, such as 30m, 1h or 7d (default: until it is revoked)",
   "--external": "the external port to ask for (default: the same port)",
   "--family": "test IPv4 or IPv6 only: 4 or 6 (default: both)",
   "--gateway": "the router's address, if it is not found automatically",
@@ -157,11 +190,17 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--json": "print results and events as JSON, for programs",
   "--keep": "leave the port open on exit, until the lease expires",
   "--key": "the file with this peer's secret key, created if missing: keeps the same ID and ticket",
+  "ticket --rendezvous":
+    "the server that the ticket names (default: where listen or send was reachable last)",
+  "ticket --mqtt": "an MQTT broker that the ticket names",
+  "ticket --lan": "make a ticket for the local network",
   "--lan": "exchange messages on the local network, by multicast",
   "--lifetime": "the lease to ask for, in seconds; it is renewed in time (default: 3600)",
   "nat-test --lifetime": "also measure how long idle mappings last, up to this many seconds",
   "--mqtt": "exchange messages through this MQTT broker, such as mqtts://broker.example",
+  "--name": "what to call the ticket, for list and revoke",
   "--no-hairpinning": "skip the hairpinning test",
+  "--once": "a ticket for one connection, or one finished transfer",
   "--overwrite": "replace existing files that differ",
   "--port": "the STUN port (default: 3478)",
   "--protocol": "how to ask the router (default: auto, all protocols at once)",

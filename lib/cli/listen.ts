@@ -6,14 +6,14 @@
  */
 
 import { UnreachableError } from "../base/errors.ts";
-import { Semaphore, TaskGroup } from "../base/tasks.ts";
+import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import { Peer } from "../peer/peer.ts";
-import { acceptFirst, acceptOrReport, MAX_PENDING, refuseOthers } from "./accept_first.ts";
+import { acceptFirst, acceptOrReport, refuseOthers } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { type ManualPrompt, openManualPrompt } from "./manual_signaling.ts";
@@ -26,6 +26,7 @@ import {
   readTimeout,
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import { readTickets } from "./ticket.ts";
 
 /** One line of help. */
 export const LISTEN_USAGE =
@@ -51,6 +52,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const options = await readPeerOptions(given, io, prompt);
   await using peer = await Peer.open({
     ...options,
+    tickets: await readTickets(given, options, "connection"),
     protocol: "", // what `connect` asks for: a `recv` would wait for files
     allow: allow.length > 0 ? allow : undefined,
   });
@@ -113,15 +115,12 @@ async function forwardAll(
   events: ConnectionEvents,
   io: CliIo,
 ): Promise<number> {
-  const semaphore = new Semaphore(MAX_PENDING);
   await using forwarding = new TaskGroup((error) => printError(error, io));
   try {
     for (;;) {
       const incoming = await peer.nextIncoming({ signal: io.signal });
       forwarding.run(async (signal) => {
-        await using connection = await semaphore.through(() =>
-          accept(incoming, events, io, signal)
-        );
+        await using connection = await accept(incoming, events, io, signal);
         if (connection !== undefined) await forwardTo(port, connection, events, io, signal);
       });
     }

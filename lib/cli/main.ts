@@ -19,6 +19,7 @@ import { recv, RECV_USAGE } from "./recv.ts";
 import { send, SEND_USAGE } from "./send.ts";
 import { serve, SERVE_USAGE } from "./serve.ts";
 import { stun, STUN_USAGE } from "./stun.ts";
+import { ticket, TICKET_USAGE } from "./ticket.ts";
 
 /**
  * Runs a command line.
@@ -159,6 +160,11 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
     run: send,
   }],
   ["recv", { usage: RECV_USAGE, does: "receive the files that a ticket offers", run: recv }],
+  ["ticket", {
+    usage: TICKET_USAGE,
+    does: "issue further tickets for this peer, list them, or take one back",
+    run: ticket,
+  }],
   ["id", { usage: ID_USAGE, does: "print this peer's ID, for --allow", run: id }],
   ["lab", {
     usage: LAB_USAGE,

@@ -49,11 +49,7 @@ export async function readPeerOptions(
   if (flags.has("relay-only")) requireRelay(turn, strategies);
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0));
-  const signaling = [
-    ...lists.get("rendezvous")!.map((url) => readSignalUrl("rendezvous", url, /^wss?:/)),
-    ...lists.get("mqtt")!.map((url) => readSignalUrl("mqtt", url, /^mqtts?\b/)),
-    ...flags.has("lan") ? ["lan:"] : [],
-  ];
+  const signaling = readSignalUrls(given);
   if (flags.has("hand") && signaling.length > 0) {
     throw new UsageError("--hand cannot be combined with --rendezvous, --mqtt or --lan");
   }
@@ -68,6 +64,19 @@ export async function readPeerOptions(
     logger: warningsOnly(io, flags.has("json")),
     signal: io.signal,
   };
+}
+
+/**
+ * Reads `--rendezvous`, `--mqtt` and `--lan`.
+ *
+ * @throws {UsageError} if a URL is invalid
+ */
+export function readSignalUrls({ flags, lists }: Arguments): string[] {
+  return [
+    ...lists.get("rendezvous")!.map((url) => readSignalUrl("rendezvous", url, /^wss?:/)),
+    ...lists.get("mqtt")!.map((url) => readSignalUrl("mqtt", url, /^mqtts?\b/)),
+    ...flags.has("lan") ? ["lan:"] : [],
+  ];
 }
 
 /**
@@ -116,8 +125,12 @@ export async function id(args: readonly string[], io: CliIo): Promise<number> {
   return EXIT.ok;
 }
 
-/** The secret key in the file that `--key` names. */
-async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
+/**
+ * The secret key in the file that `--key` names.
+ *
+ * @throws {UsageError} if the file cannot be used
+ */
+export async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
   try {
     return await openKeyFile(path, warningsOnly(io, false));
   } catch (error) {

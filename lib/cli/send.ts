@@ -28,6 +28,7 @@ import { type CliIo, EXIT, printError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, showTicket } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions, readPublicKey } from "./peer_options.ts";
+import { noteTransfer, readTickets } from "./ticket.ts";
 import {
   formatBytes,
   formatFiles,
@@ -55,11 +56,13 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
   const options = await readPeerOptions(given, io, openManualPrompt(given, io, events));
+  const tickets = await readTickets(given, options, "transfer");
   await using opened = new AsyncDisposableStack();
   const open = async (): Promise<Receivers> => {
     const peer = opened.use(
       await Peer.open({
         ...options,
+        tickets,
         protocol: FILES_PROTOCOL,
         allow: allow.length > 0 ? allow : undefined,
       }),
@@ -73,6 +76,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
     return await receivers.next(options);
   };
   const code = await sendFiles(next, { sources: operands, asJson }, io);
+  if (code === EXIT.ok) await noteTransfer(tickets, receivers?.last);
   await receivers?.finish();
   return io.signal.aborted ? EXIT.interrupted : code;
 }
@@ -156,6 +160,11 @@ class Receivers {
     reportConnected(connection, this.#events);
     if (isFirst) this.#others.run((signal) => this.#refuseOthers(signal));
     return connection;
+  }
+
+  /** The receiver, or the last one. */
+  get last(): PeerConnection | undefined {
+    return this.#last;
   }
 
   /** Waits until the receiver has everything, and the others have been refused. */

@@ -1,13 +1,14 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { acceptFirst, refuseOthers } from "../../lib/cli/accept_first.ts";
+import { acceptFirst, acceptOrReport, refuseOthers } from "../../lib/cli/accept_first.ts";
 import type { IncomingConnection } from "../../lib/peer/incoming.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
 import { inPeerScene } from "../scenes/peer_scene.ts";
 import { ScriptedDialer } from "../peer/scripted_dialer.ts";
 
-const accept = (incoming: IncomingConnection, signal: AbortSignal) => incoming.accept({ signal });
+const accept = (incoming: IncomingConnection, signal: AbortSignal) =>
+  acceptOrReport(incoming, () => {}, { signal });
 
 Deno.test("acceptFirst() does not let a peer that goes silent keep the next one waiting", () =>
   inPeerScene({}, async ({ a, b, hub, open, time }) => {

@@ -78,6 +78,11 @@ export class Command {
     this.#reading = this.#read(child.stderr);
   }
 
+  /** The number of the process. */
+  get pid(): number {
+    return this.#child.pid;
+  }
+
   /** Waits until it has printed this on stderr; returns all of stderr so far. */
   async prints(text: string | RegExp): Promise<string> {
     const hasPrinted = () => {

@@ -1,0 +1,224 @@
+/**
+ * `ticket`: several tickets of one identity, each of which can be taken back. The list is kept beside the key file; a
+ * running `listen` or `send` with the same key follows it.
+ *
+ * @module
+ */
+
+import type { PeerConnection } from "../peer/connection.ts";
+import { KeyPair } from "../noise/key_pair.ts";
+import type { PeerOptions } from "../peer/options.ts";
+import { encodeTicket } from "../peer/ticket.ts";
+import {
+  noteSignaling,
+  readTicketList,
+  TicketFile,
+  updateTicketList,
+} from "../peer/ticket_file.ts";
+import { newSecret, ownSecret, type TicketSource } from "../peer/tickets.ts";
+import {
+  addTicket,
+  findTicket,
+  type IssuedTicket,
+  OWN_TICKET,
+  OWN_TICKET_NAME,
+  removeTicket,
+  type TicketList,
+  ticketStatus,
+} from "../peer/tickets_engine.ts";
+import { DEFAULT_SIGNALING } from "../signal/open.ts";
+import { type Arguments, readArguments, readDuration, readWith } from "./arguments.ts";
+import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { readKey, readSignalUrls } from "./peer_options.ts";
+
+/** One line of help. */
+export const TICKET_USAGE =
+  "ticket new [--name N] [--once] [--expires DURATION] [--rendezvous URL]... [--mqtt URL]... [--lan]" +
+  " | ticket list | ticket revoke N; all with --key FILE [--json]";
+
+/**
+ * Runs the command; returns its exit code.
+ *
+ * @throws {UsageError} if the command line is wrong, or the key or the list cannot be used
+ */
+export async function ticket(args: readonly string[], io: CliIo): Promise<number> {
+  const [name = "", ...rest] = args;
+  const run = COMMANDS.get(name);
+  if (run !== undefined) return await run(rest, io);
+  const known = [...COMMANDS.keys()].join(", ");
+  throw new UsageError(
+    name === ""
+      ? `ticket needs one of ${known}`
+      : `unknown command ticket ${name}; use one of ${known}`,
+  );
+}
+
+async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
+  const given = readArguments(args, {
+    flags: ["json", "once", "lan"],
+    values: ["key", "name", "expires"],
+    lists: ["rendezvous", "mqtt"],
+  });
+  const { flags, values } = given;
+  const expiresMs = readDuration("expires", values.get("expires"), { min: 1 });
+  const urls = readSignalUrls(given);
+  const { path, publicKey } = await readIdentity(values, io);
+  const createdAtMs = Date.now();
+  let issued: IssuedTicket | undefined;
+  await changeList(path, (list) => {
+    const added = readWith(() =>
+      addTicket(list, {
+        name: values.get("name") ?? null,
+        secret: newSecret(),
+        signaling: urls.length > 0 ? urls : list.signaling ?? DEFAULT_SIGNALING,
+        once: flags.has("once"),
+        createdAtMs,
+        expiresAtMs: expiresMs === undefined ? null : createdAtMs + expiresMs,
+      })
+    );
+    issued = added.ticket;
+    return added.list;
+  });
+  const text = encodeTicket({ ...issued!, publicKey });
+  if (flags.has("json")) io.out(JSON.stringify({ ...describe(issued!), ticket: text }));
+  else {
+    io.err(`Ticket ${issued!.number}: ${inWords(issued!, createdAtMs)}`);
+    io.out(text);
+  }
+  return EXIT.ok;
+}
+
+async function listTickets(args: readonly string[], io: CliIo): Promise<number> {
+  const { flags, values } = readArguments(args, { flags: ["json"], values: ["key"] });
+  const { path, publicKey, secretKey } = await readIdentity(values, io);
+  const list = await readList(path);
+  const own = encodeTicket({
+    publicKey,
+    secret: ownSecret(secretKey, list.generation),
+    signaling: list.signaling ?? DEFAULT_SIGNALING,
+  });
+  if (flags.has("json")) {
+    const tickets = [
+      { number: OWN_TICKET, name: OWN_TICKET_NAME, status: "valid", ticket: own },
+      ...list.tickets.map((each) => ({
+        ...describe(each),
+        ticket: encodeTicket({ ...each, publicKey }),
+      })),
+    ];
+    io.out(JSON.stringify({ tickets }));
+    return EXIT.ok;
+  }
+  io.out(`${OWN_TICKET}  ${OWN_TICKET_NAME}: valid, until it is revoked`);
+  const nowMs = Date.now();
+  for (const each of list.tickets) io.out(`${each.number}  ${inWords(each, nowMs)}`);
+  return EXIT.ok;
+}
+
+async function revokeTicket(args: readonly string[], io: CliIo): Promise<number> {
+  const { flags, values, operands } = readArguments(args, {
+    flags: ["json"],
+    values: ["key"],
+    operands: { min: 1, max: 1 },
+  });
+  const which = operands[0]!;
+  const { path } = await readIdentity(values, io);
+  let number: number | undefined;
+  await changeList(path, (list) => {
+    const isOwn = which === `${OWN_TICKET}` || which === OWN_TICKET_NAME;
+    number = isOwn ? OWN_TICKET : findTicket(list, which)?.number;
+    return number === undefined ? list : removeTicket(list, number);
+  });
+  if (number === undefined) {
+    io.err(
+      `punchline: Cannot revoke ticket ${which}: there is no such ticket; ticket list shows all`,
+    );
+    return EXIT.failure;
+  }
+  if (flags.has("json")) io.out(JSON.stringify({ event: "revoked", number }));
+  else if (number === OWN_TICKET) {
+    io.err("Revoked the identity's own ticket; listen and send print the new one");
+  } else io.err(`Revoked ticket ${number}`);
+  return EXIT.ok;
+}
+
+const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
+  new Map([["new", newTicket], ["list", listTickets], ["revoke", revokeTicket]]);
+
+/**
+ * The tickets beside the file that `--key` names, for a command that listens. Notes where it listens, for new tickets.
+ *
+ * @throws {UsageError} if the list cannot be used
+ */
+export async function readTickets(
+  { values }: Arguments,
+  { signaling, logger }: PeerOptions,
+  onceMeans: TicketSource["onceMeans"],
+): Promise<TicketSource | undefined> {
+  const path = values.get("key");
+  if (path === undefined) return undefined;
+  const tickets = await readable(() => TicketFile.open(path, { onceMeans, logger }));
+  const urls = (signaling ?? []).filter((each) => typeof each === "string");
+  const noted = tickets.list.signaling ?? DEFAULT_SIGNALING;
+  if (urls.length > 0 && !isSame(urls, noted)) await readable(() => noteSignaling(path, urls));
+  return tickets;
+}
+
+/** Notes that the transfer over this connection is finished, if its ticket was good for one. */
+export async function noteTransfer(
+  tickets: TicketSource | undefined,
+  connection: PeerConnection | undefined,
+): Promise<void> {
+  const number = connection?.ticketNumber;
+  const isOnce = tickets?.list.tickets.some((each) => each.number === number && each.once);
+  if (isOnce) await tickets!.use(number!);
+}
+
+async function readIdentity(values: ReadonlyMap<string, string>, io: CliIo) {
+  const path = values.get("key");
+  if (path === undefined) {
+    throw new UsageError("--key is missing: name the file with the secret key, or one to create");
+  }
+  const secretKey = await readKey(path, io);
+  using keyPair = new KeyPair(secretKey);
+  return { path, secretKey, publicKey: keyPair.publicKey.slice() };
+}
+
+async function readList(path: string): Promise<TicketList> {
+  return await readable(() => readTicketList(path));
+}
+
+async function changeList(path: string, change: (list: TicketList) => TicketList): Promise<void> {
+  await readable(() => updateTicketList(path, change));
+}
+
+/** A list that cannot be used is a mistake of the command line, as a key file that cannot be used. */
+async function readable<T>(use: () => Promise<T>): Promise<T> {
+  try {
+    return await use();
+  } catch (error) {
+    if (error instanceof UsageError || !(error instanceof Error)) throw error;
+    throw new UsageError(error.message, { cause: error });
+  }
+}
+
+function describe({ number, name, once, expiresAtMs, usedAtMs }: IssuedTicket) {
+  const status = ticketStatus({ usedAtMs, expiresAtMs }, Date.now());
+  const expiresAt = expiresAtMs === null ? null : new Date(expiresAtMs).toISOString();
+  return { number, name, status, once, expiresAt };
+}
+
+function inWords(ticket: IssuedTicket, nowMs: number): string {
+  const { name, once, expiresAtMs } = ticket;
+  const status = ticketStatus(ticket, nowMs);
+  const words = [
+    status,
+    ...once && status === "valid" ? ["for one connection or transfer"] : [],
+    expiresAtMs === null ? "until it is revoked" : `until ${new Date(expiresAtMs).toISOString()}`,
+  ];
+  const what = (status === "used" ? words.slice(0, 1) : words).join(", ");
+  return name === null ? what : `${name}: ${what}`;
+}
+
+function isSame(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((each, index) => each === other[index]);
+}
