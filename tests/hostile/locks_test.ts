@@ -1,0 +1,244 @@
+/**
+ * What a stranger who has a ticket, or a friend who has gone mad, can do to a program that listens.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { RefusedError } from "../../lib/base/errors.ts";
+import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { Peer } from "../../lib/peer/peer.ts";
+import { start, withServers } from "../cli/command.ts";
+import { inPeerScene, nextOf } from "../scenes/peer_scene.ts";
+import { toBytes } from "../simnet/fixtures.ts";
+import { replaceProperty } from "../simnet/replace_property.ts";
+import { stalledRequest, TicketHolder } from "./ticket_holder.ts";
+
+Deno.test("stalled requests with fresh keys cannot close a forwarded port", () =>
+  withServers(async (servers) => {
+    await using web = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, () => {
+      return new Response("here");
+    });
+    const listener = start(["listen", "--tcp", `${web.addr.port}`, ...servers.all]);
+    const ticket = await listener.ticket();
+    await using stranger = await TicketHolder.open(ticket);
+    await stranger.stall(40);
+    await delay(1000); // all of them have arrived
+    const options = { listen: false, servers: [servers.stun[1]!] };
+    await using friend = await Peer.open({ ...options, timings: { answerMs: 15_000 } });
+    await using connection = await friend.connect(ticket);
+    const request = `GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n`;
+    await connection.write(toBytes(request));
+    const response = await new Response(connection.readable).text();
+    assert(response.endsWith("here"), response);
+    await connection.closeWrite();
+    listener.interrupt();
+    assertEquals((await listener.end()).code, 130);
+  }));
+
+Deno.test("a crowd of stalled requests keeps no friend waiting for long", () =>
+  inPeerScene({}, async ({ a, b, hub, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const accepting = acceptAll(bob);
+    const { ticket } = bob;
+    for (let i = 0; i < 300; i++) {
+      const { topic, message } = stalledRequest(ticket);
+      hub.deliver(topic, message);
+    }
+    await delay(1000);
+    const startedAtMs = time.nowMs;
+    await using conn = await alice.connect(ticket);
+    assert(time.nowMs - startedAtMs <= 5000, `${time.nowMs - startedAtMs} ms`);
+    conn.reset();
+    await bob.close();
+    await accepting;
+  }));
+
+Deno.test("a friend who has connected before comes before a crowd of strangers", () =>
+  inPeerScene({}, async ({ a, b, hub, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const accepting = acceptAll(bob);
+    const { ticket } = bob;
+    (await alice.connect(ticket)).reset();
+    const crowd = new AbortController();
+    const crowding = (async () => {
+      while (!crowd.signal.aborted) {
+        const { topic, message } = stalledRequest(ticket);
+        hub.deliver(topic, message);
+        await delay(20); // fifty a second
+      }
+    })();
+    for (let i = 0; i < 3; i++) {
+      await delay(5000);
+      const startedAtMs = time.nowMs;
+      await using conn = await alice.connect(ticket);
+      assert(time.nowMs - startedAtMs <= 1000, `${time.nowMs - startedAtMs} ms`);
+      conn.reset();
+    }
+    crowd.abort();
+    await crowding;
+    await bob.close();
+    await accepting;
+  }));
+
+Deno.test("undecided requests of strangers cannot fill the place of a friend's", () =>
+  inPeerScene({}, async ({ a, b, hub, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b); // an application that asks a person, and for now accepts nothing
+    for (let i = 0; i < 2100; i++) {
+      const { topic, message } = stalledRequest(bob.ticket);
+      hub.deliver(topic, message);
+    }
+    const connecting = alice.connect(bob.ticket, { signal: AbortSignal.timeout(3000) });
+    connecting.catch(() => {});
+    await delay(1000);
+    let isShown = false;
+    for (let i = 0; i < 2100 && !isShown; i++) {
+      const incoming = await bob.nextIncoming({ signal: AbortSignal.timeout(500) }).catch(() => {});
+      if (incoming === undefined) break;
+      isShown = incoming.remoteId === alice.id;
+      incoming.ignore();
+    }
+    assert(isShown, "the friend's request was not shown");
+    await assertRejects(() => connecting);
+  }));
+
+Deno.test("thousands of requests of keys that are not allowed do not keep an allowed one waiting", () =>
+  inPeerScene({}, async ({ a, b, hub, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b, { allow: [alice.publicKey] });
+    for (let i = 0; i < 2100; i++) {
+      const { topic, message } = stalledRequest(bob.ticket);
+      hub.deliver(topic, message);
+    }
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    const startedAtMs = time.nowMs;
+    await using conn = await alice.connect(bob.ticket);
+    assert(time.nowMs - startedAtMs <= 2000, `${time.nowMs - startedAtMs} ms`);
+    await using _other = await accepted;
+    conn.reset();
+  }));
+
+Deno.test("a key that is not allowed is still told that it is refused", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b, { allow: [new Uint8Array(32)] });
+    await assertRejects(() => alice.connect(bob.ticket), RefusedError, "the peer refused");
+  }));
+
+Deno.test("requests of one key cannot use up the places of others", () =>
+  inPeerScene({}, async ({ a, b, hub, open, time }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const accepting = acceptAll(bob);
+    const staticKey = generateKeyPair();
+    const { ticket } = bob;
+    for (let i = 0; i < 200; i++) {
+      const { topic, message } = stalledRequest(ticket, { staticKey });
+      hub.deliver(topic, message);
+    }
+    await delay(1000);
+    const startedAtMs = time.nowMs;
+    await using conn = await alice.connect(ticket);
+    assert(time.nowMs - startedAtMs <= 1000, `${time.nowMs - startedAtMs} ms`);
+    conn.reset();
+    await bob.close();
+    await accepting;
+  }));
+
+Deno.test("a peer can be reached after each jump of its wall clock", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const accepting = acceptAll(bob);
+    for (const jumpMs of [365 * 86_400_000, -365 * 86_400_000, 0]) {
+      const restore = setClock(jumpMs); // the clock of the machine, and so of both
+      await delay(61_000); // the topics of the hour are renewed
+      const conn = await alice.connect(bob.ticket).finally(restore);
+      conn.reset();
+      await conn[Symbol.asyncDispose]();
+    }
+    await bob.close();
+    await accepting;
+  }));
+
+Deno.test("forty connections of one key cannot make a program hold 200 MB", () =>
+  withServers(async (servers) => {
+    using service = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const stuck: Deno.Conn[] = [];
+    const accepting = (async () => {
+      for await (const each of service) stuck.push(each); // a service that does not read
+    })().catch(() => {});
+    const listener = start(["listen", "--tcp", `${service.addr.port}`, ...servers.all]);
+    const ticket = await listener.ticket();
+    await using mad = await Peer.open({ listen: false, servers: [servers.stun[1]!] });
+    const first = await mad.connect(ticket);
+    const beforeMb = await residentMb(listener.pid);
+    const connections = [first];
+    for (let i = 0; i < 39; i++) connections.push(await mad.connect(ticket));
+    const block = new Uint8Array(1_000_000);
+    const writing = connections.map(async (each) => {
+      for (let i = 0; i < 12; i++) await each.write(block);
+    });
+    await Promise.race([Promise.allSettled(writing), delay(4000)]);
+    const heldMb = await residentMb(listener.pid) - beforeMb;
+    for (const each of connections) each.reset();
+    await Promise.allSettled(writing);
+    await Promise.all(connections.map((each) => each[Symbol.asyncDispose]()));
+    listener.interrupt();
+    await listener.end();
+    for (const each of stuck) each.close();
+    service.close();
+    await accepting;
+    assert(heldMb < 120, `it held ${heldMb} MB`);
+  }));
+
+Deno.test("the connections of one key are limited, and those of others are not affected", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using carol = await open(a, { listen: false });
+    await using bob = await open(b, { strategies: ["punch"] });
+    const accepting = acceptAll(bob);
+    const connections = [];
+    for (let i = 0; i < 128; i++) connections.push(await alice.connect(bob.ticket));
+    await assertRejects(() => alice.connect(bob.ticket), RefusedError, "busy");
+    const conn = await carol.connect(bob.ticket);
+    await conn.write(toBytes("hello"));
+    for (const each of [...connections, conn]) {
+      each.reset();
+      await each[Symbol.asyncDispose]();
+    }
+    await delay(5000);
+    await using again = await alice.connect(bob.ticket);
+    again.reset();
+    await bob.close();
+    await accepting;
+  }));
+
+/** Makes the wall clock wrong; returns a function that sets it right. */
+function setClock(aheadMs: number): () => void {
+  const { now } = Date;
+  const get = (date: DateConstructor, key: string | symbol) =>
+    key === "now" ? () => now() + aheadMs : Reflect.get(date, key);
+  return replaceProperty(globalThis, "Date", new Proxy(Date, { get }));
+}
+
+/** Accepts everything, and holds it. */
+async function acceptAll(peer: Peer): Promise<void> {
+  const accepting = [];
+  for await (const incoming of peer) accepting.push(incoming.accept().catch(() => {}));
+  for (const connection of await Promise.all(accepting)) {
+    connection?.reset();
+    await connection?.[Symbol.asyncDispose]();
+  }
+}
+
+/** How much memory the process has, in megabytes. */
+async function residentMb(pid: number): Promise<number> {
+  const ps = new Deno.Command("ps", { args: ["-o", "rss=", "-p", `${pid}`] });
+  const { stdout } = await ps.output();
+  return Math.round(Number(new TextDecoder().decode(stdout)) / 1000);
+}
