@@ -1,6 +1,7 @@
 /**
- * Floods a peer that has an allow list with requests of other keys, and prints how much memory that has cost for good:
- * `deno run -A --v8-flags=--expose-gc tests/hostile/programs/refused_requests.ts 18000`
+ * Floods a peer that has an allow list with requests of other keys, and prints how much memory that has cost:
+ * `deno run -A --v8-flags=--expose-gc tests/hostile/programs/refused_requests.ts 18000`. With `control` after the number,
+ * the requests are written and not delivered.
  *
  * @module
  */
@@ -12,6 +13,7 @@ import type { SignalTransport } from "../../../lib/signal/transport.ts";
 import { stalledRequest } from "../ticket_holder.ts";
 
 const count = Number(Deno.args[0] ?? 18_000);
+const isControl = Deno.args[1] === "control";
 const listeners = new Map<string, (message: Uint8Array) => void>();
 let answers = 0;
 
@@ -47,6 +49,7 @@ await delay(6000); // longer than a rejection is kept
 const after = await memory();
 const figures = {
   requests: count,
+  isControl,
   answers,
   duringMiB: round(during - before),
   forGoodMiB: round(after - before),
@@ -58,7 +61,7 @@ Deno.exit();
 async function flood(requests: number): Promise<void> {
   for (let i = 0; i < requests; i++) {
     const { topic, message } = stalledRequest(peer.ticket);
-    listeners.get(topic)!(message);
+    if (!isControl) listeners.get(topic)!(message);
     if (i % 50 === 0) await delay(0);
   }
 }
