@@ -36,7 +36,9 @@ export class AcceptedConnections {
 
   /** Whether a key may have another connection. */
   hasRoomFor(remoteKey: Uint8Array): boolean {
-    return mayHaveConnection(this.#counts.get(toHex(remoteKey)) ?? 0, this.#count);
+    const key = toHex(remoteKey);
+    const ofKey = this.#counts.get(key) ?? 0;
+    return mayHaveConnection({ ofKey, ofAll: this.#count, isKnown: this.admission.knows(key) });
   }
 
   /** Counts the connection until it has ended. */
@@ -100,6 +102,11 @@ export class Admission {
   /** Notes that the search of this number no longer needs its place. */
   done(id: number): void {
     if (this.#searches.delete(id)) this.#dispatch({ event: "done", id });
+  }
+
+  /** Whether a key has connected before. */
+  knows(key: string): boolean {
+    return this.#knownKeys.has(key);
   }
 
   /** Notes that there is a connection with this key. */

@@ -325,9 +325,16 @@ function oldestUnproven(requests: readonly PlacedRequest[]): readonly string[] |
   return oldest === undefined ? undefined : [oldest.id];
 }
 
-/** Whether a key may have another connection, beside its own and those of others. */
-export function mayHaveConnection(ofKey: number, ofAll: number): boolean {
-  return ofKey < MAX_CONNECTIONS_PER_KEY && ofAll < MAX_CONNECTIONS;
+/**
+ * Whether a key may have another connection, beside its own and those of others.
+ *
+ * @param isKnown whether it has connected before: some places are for such keys
+ */
+export function mayHaveConnection(
+  { ofKey, ofAll, isKnown }: { ofKey: number; ofAll: number; isKnown: boolean },
+): boolean {
+  const maxOfAll = isKnown ? MAX_CONNECTIONS : MAX_CONNECTIONS - RESERVED_CONNECTIONS;
+  return ofKey < MAX_CONNECTIONS_PER_KEY && ofAll < maxOfAll;
 }
 
 function cancelledError(): NetworkError {
@@ -353,6 +360,9 @@ const MAX_REQUESTS_PER_KEY = 256;
 
 /** Chosen by us: each takes a socket, and systems allow a program some thousand. */
 const MAX_CONNECTIONS = 512;
+
+/** Chosen by us: a quarter, for keys that have connected before. */
+const RESERVED_CONNECTIONS = 128;
 
 /** Chosen by us: a browser behind a forwarded port opens some dozens. */
 const MAX_CONNECTIONS_PER_KEY = 128;

@@ -106,9 +106,11 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * ```
    *
    * @throws {TypeError} if the peer does not listen
+   * @throws {NetworkError} `closed` if the peer is closed
    * @throws {RangeError} if there are too many tickets, or `expiresMs` is not a positive number
    */
   createTicket(options: TicketOptions = {}): string {
+    this.#jobs.signal.throwIfAborted();
     if (!this.#isListening) throw new TypeError("Cannot issue a ticket: the peer does not listen");
     return this.#tickets.create(options);
   }

@@ -96,7 +96,8 @@ export async function readTicketList(keyPath: string): Promise<TicketList> {
   const { state } = await Deno.permissions.query({ name: "read", path });
   if (state !== "granted") return EMPTY_TICKET_LIST;
   try {
-    const { size } = await Deno.stat(path);
+    const { isFile, size } = await Deno.stat(path);
+    if (!isFile) throw new TypeError(`Cannot use ${path}: it is not a file`); // a pipe would never end
     if (size > MAX_FILE_BYTES) throw new TypeError(`Cannot use ${path}: it is too long`);
     return decodeTicketList(await Deno.readTextFile(path));
   } catch (error) {

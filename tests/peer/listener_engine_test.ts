@@ -192,8 +192,11 @@ Deno.test("one key has its share of requests, and displaces its own", () => {
 });
 
 Deno.test("connections are limited for each key, and for all", () => {
-  assertEquals([mayHaveConnection(127, 127), mayHaveConnection(128, 128)], [true, false]);
-  assertEquals([mayHaveConnection(0, 511), mayHaveConnection(0, 512)], [true, false]);
+  const may = (ofKey: number, ofAll: number, isKnown: boolean) =>
+    mayHaveConnection({ ofKey, ofAll, isKnown });
+  assertEquals([may(127, 127, true), may(128, 128, true)], [true, false]);
+  assertEquals([may(0, 383, false), may(0, 384, false)], [true, false]);
+  assertEquals([may(0, 511, true), may(0, 512, true)], [true, false]);
 });
 
 Deno.test("the first search for a connection starts at once", () => {
