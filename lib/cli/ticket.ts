@@ -65,6 +65,7 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
   const { path, publicKey } = await readIdentity(values, io);
   const createdAtMs = Date.now();
   let issued: IssuedTicket | undefined;
+  let text = "";
   await changeList(path, (list) => {
     const added = readWith(() =>
       addTicket(list, {
@@ -77,9 +78,9 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
       })
     );
     issued = added.ticket;
+    text = textOf(issued, publicKey);
     return added.list;
   });
-  const text = encodeTicket({ ...issued!, publicKey });
   if (flags.has("json")) io.out(JSON.stringify({ ...describe(issued!), ticket: text }));
   else {
     io.err(`Ticket ${issued!.number}: ${inWords(issued!, createdAtMs)}`);
@@ -92,17 +93,16 @@ async function listTickets(args: readonly string[], io: CliIo): Promise<number> 
   const { flags, values } = readArguments(args, { flags: ["json"], values: ["key"] });
   const { path, publicKey, secretKey } = await readIdentity(values, io);
   const list = await readList(path);
-  const own = encodeTicket({
-    publicKey,
+  const own = textOf({
     secret: ownSecret(secretKey, list.generation),
     signaling: list.signaling ?? DEFAULT_SIGNALING,
-  });
+  }, publicKey);
   if (flags.has("json")) {
     const tickets = [
       { number: OWN_TICKET, name: OWN_TICKET_NAME, status: "valid", ticket: own },
       ...list.tickets.map((each) => ({
         ...describe(each),
-        ticket: encodeTicket({ ...each, publicKey }),
+        ticket: textOf(each, publicKey),
       })),
     ];
     io.out(JSON.stringify({ tickets }));
@@ -171,6 +171,14 @@ export async function noteTransfer(
   const number = connection?.ticketNumber;
   const isOnce = tickets?.list.tickets.some((each) => each.number === number && each.once);
   if (isOnce) await tickets!.use(number!);
+}
+
+/** @throws {UsageError} if there are too many signaling servers, or a list has a URL that is too long */
+function textOf(
+  { secret, signaling }: Pick<IssuedTicket, "secret" | "signaling">,
+  publicKey: Uint8Array,
+): string {
+  return readWith(() => encodeTicket({ publicKey, secret, signaling }));
 }
 
 async function readIdentity(values: ReadonlyMap<string, string>, io: CliIo) {

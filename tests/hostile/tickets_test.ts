@@ -209,6 +209,11 @@ Deno.test("a list of tickets that holds something else lets nobody in by acciden
       assertEquals(code, 2, stderr);
       assertMatch(stderr, /^punchline: Cannot use .*key\.tickets: /);
     }
+    await Deno.remove(`${key}.tickets`);
+    if (Deno.build.os === "windows") return;
+    await new Deno.Command("mkfifo", { args: [`${key}.tickets`] }).output();
+    const { code } = await start(["ticket", "list", "--key", key], { permissions: files }).end();
+    assertEquals(code, 2);
   }));
 
 Deno.test("programs that change a list of tickets at once lose no ticket", () =>
