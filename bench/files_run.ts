@@ -14,7 +14,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   connect: `
     import { Peer } from "LIB/peer/peer.ts";
     const [url, ticket] = Deno.args;
-    await using peer = await Peer.open({ signaling: [url], servers: [], mapPorts: false });
+    await using peer = await Peer.open({ signaling: [url], servers: [], mapPorts: false, listen: false });
     await using connection = await peer.connect(ticket);
     await connection.write(new Uint8Array(1));
     await connection.read(new Uint8Array(1));`,

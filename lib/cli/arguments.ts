@@ -173,7 +173,7 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--runs": "how many runs of each kind",
   "--server": "use this STUN server instead of the public ones",
   "map --server": "a STUN server to check the external address with (default: no check)",
-  "lab --server": "the STUN server to test against: ours, coturn or vovida",
+  "lab --server": "the STUN server to test against: punchline, coturn or vovida",
   "--strategy": "how to connect, such as lan,punch,relay (default: all of them)",
   "--svg": "draw the punch matrix into this file",
   "--tcp": "over TCP",

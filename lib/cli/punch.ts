@@ -16,8 +16,8 @@ import {
   type PunchedConn,
   type PunchRole,
 } from "../punch/mod.ts";
-import { agreeOnRole } from "../signal/role.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
+import { agreeOnRole } from "../signal/role.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents } from "./peer_events.ts";

@@ -12,8 +12,8 @@ import { TaskGroup } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
 import type { IpFamily, TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
-import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
 import { readMessages } from "../stun/framing.ts";
+import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
 import { type OpenProbe, type Probe, PROBE_SOFTWARE, type ProbeSpec, readReply } from "./probe.ts";
 
 /** Why a dial gave no answer. */

@@ -5,7 +5,7 @@
  */
 
 import { writeAll } from "../base/reader.ts";
-import type { TransportAddress } from "./address.ts";
+import { parseIp, type TransportAddress } from "./address.ts";
 import type { TcpConnection } from "./network.ts";
 
 /**
@@ -83,6 +83,30 @@ export function toDenoConn(connection: TcpConnection): DenoConn {
 /** An address in the form that Deno uses. */
 export function toNetAddress({ ip, port }: TransportAddress): NetAddress {
   return { transport: "tcp", hostname: ip, port };
+}
+
+/** A connection of this library, or a `Deno.Conn`. */
+export type ByteStream = TcpConnection | DenoConnLike;
+
+/**
+ * The addresses of both ends of a connection.
+ *
+ * @throws {TypeError} if the connection is not between IP addresses
+ */
+export function addressesOf(
+  stream: ByteStream,
+): { local: TransportAddress; remote: TransportAddress } {
+  if ("remote" in stream) return { local: stream.local, remote: stream.remote };
+  return {
+    local: toTransportAddress(stream.localAddr),
+    remote: toTransportAddress(stream.remoteAddr),
+  };
+}
+
+/** Resets the connection; closes one of Deno's, which cannot be reset. */
+export function resetStream(stream: ByteStream): void {
+  if ("reset" in stream) stream.reset();
+  else stream.close();
 }
 
 class TcpDenoConn implements DenoConn {
@@ -167,3 +191,10 @@ class TcpDenoConn implements DenoConn {
 
 /** The size of Deno's own chunks. */
 const CHUNK_BYTES = 65_536;
+
+function toTransportAddress({ transport, hostname, port }: DenoAddress): TransportAddress {
+  if (hostname === undefined || port === undefined) {
+    throw new TypeError(`Cannot secure a connection: ${transport} has no IP address and port`);
+  }
+  return { ip: parseIp(hostname), port };
+}

@@ -5,9 +5,8 @@
  */
 
 import { ByteReader, concat } from "../base/bytes.ts";
-import type { CipherState } from "./cipher_state.ts";
 import { KEY_LENGTH, type KeyPair, requireKeyLength } from "./key_pair.ts";
-import { SymmetricState } from "./symmetric_state.ts";
+import { type CipherState, SymmetricState } from "./symmetric_state.ts";
 
 /** The longest Noise message, in bytes (§3). */
 export const MAX_MESSAGE_LENGTH = 65_535;

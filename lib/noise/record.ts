@@ -6,9 +6,12 @@
  * @module
  */
 
-import { malformed } from "../base/errors.ts";
-import { type CipherState, TAG_LENGTH } from "./cipher_state.ts";
+import { malformed, MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { BufferedReader } from "../base/reader.ts";
+import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
+import type { ByteStream } from "../net/deno_conn.ts";
 import { MAX_MESSAGE_LENGTH } from "./handshake.ts";
+import { type CipherState, TAG_LENGTH } from "./symmetric_state.ts";
 
 /** The length of the length field. */
 export const LENGTH_BYTES = 2;
@@ -85,6 +88,159 @@ export class RecordCipher {
   }
 }
 
+/** Reads records, and returns no byte of one before it is authenticated. */
+export class RecordReader {
+  readonly #messages: NoiseMessageReader;
+  readonly #cipher: RecordCipher;
+  readonly #onFailure: (reason: unknown) => void;
+  #state: "open" | "reading" | "ended" | { readonly failure: unknown } = "open";
+
+  /**
+   * @param cipher taken over
+   * @param onFailure called once, when a read fails
+   */
+  constructor(
+    messages: NoiseMessageReader,
+    cipher: RecordCipher,
+    onFailure: (reason: unknown) => void,
+  ) {
+    this.#messages = messages;
+    this.#cipher = cipher;
+    this.#onFailure = onFailure;
+  }
+
+  /**
+   * The next part of the stream, in memory of its own; `null` once the other side has finished. A failure is final.
+   *
+   * @throws {MalformedMessageError} if the record is not what the other side sent next
+   * @throws {NetworkError} `reset` if the connection was cut
+   * @throws {TypeError} if another read is waiting
+   */
+  async read(): Promise<Uint8Array<ArrayBuffer> | null> {
+    if (this.#state === "ended") return null;
+    if (this.#state === "reading") throw new TypeError("Cannot read: another read is waiting");
+    if (this.#state !== "open") throw this.#state.failure;
+    this.#state = "reading";
+    try {
+      let record = this.#messages.take(MAX_MESSAGE_LENGTH);
+      while (record === undefined) {
+        const filled = this.#messages.fill();
+        this.#cipher.prepareToDecrypt(); // while waiting for the network
+        await filled;
+        record = this.#messages.take(MAX_MESSAGE_LENGTH);
+      }
+      const plaintext = this.#cipher.decrypt(record);
+      const isEnd = plaintext.length === 0;
+      if (isEnd) this.#requireNothingMore();
+      this.#state = isEnd ? "ended" : "open";
+      return isEnd ? null : plaintext;
+    } catch (error) {
+      const reason = this.fail(error);
+      this.#onFailure(reason);
+      throw reason;
+    }
+  }
+
+  /**
+   * Makes all further reads fail; the first failure wins.
+   *
+   * @returns the reason with which they fail
+   */
+  fail(failure: unknown): unknown {
+    this.#cipher.destroy();
+    if (typeof this.#state === "string") this.#state = { failure };
+    return this.#state.failure;
+  }
+
+  #requireNothingMore(): void {
+    if (this.#messages.buffered === 0) return;
+    throw new MalformedMessageError("Cannot read: bytes follow the record that ends the stream");
+  }
+}
+
+/** Splits a stream into Noise messages, each after its length in 16 bits. */
+export class NoiseMessageReader {
+  readonly #reader: BufferedReader;
+  readonly #remote: TransportAddress;
+  /** How many bytes the next message takes with its length field, as far as that is known. */
+  #needed = LENGTH_BYTES;
+
+  /**
+   * @param stream nothing else may read from it
+   * @param remote the other side's address, for errors
+   */
+  constructor(stream: ByteStream, remote: TransportAddress) {
+    this.#reader = new BufferedReader(stream, {
+      initialLength: FIRST_BUFFER_LENGTH,
+      fullLength: MAX_RECORD_LENGTH,
+    });
+    this.#remote = remote;
+  }
+
+  /** How many bytes were read from the stream and not taken. */
+  get buffered(): number {
+    return this.#reader.buffered;
+  }
+
+  /**
+   * The next message, in memory that the next call reuses.
+   *
+   * @param maxLength fails at once if the message is longer
+   * @throws {MalformedMessageError} if the message is longer than that
+   * @throws {NetworkError} `reset` if the stream ends
+   */
+  async next(maxLength: number): Promise<Uint8Array> {
+    for (;;) {
+      const message = this.take(maxLength);
+      if (message !== undefined) return message;
+      await this.fill();
+    }
+  }
+
+  /**
+   * The next message if all of it is buffered, in memory that {@linkcode NoiseMessageReader.fill} reuses.
+   *
+   * @throws {MalformedMessageError} if it is longer than `maxLength`
+   */
+  take(maxLength: number): Uint8Array | undefined {
+    const { unread } = this.#reader;
+    this.#needed = LENGTH_BYTES;
+    if (unread.length < this.#needed) return undefined;
+    const length = unread[0]! << 8 | unread[1]!;
+    if (length > maxLength) throw this.#tooLong(length, maxLength);
+    this.#needed += length;
+    if (unread.length < this.#needed) return undefined;
+    return this.#reader.take(this.#needed).subarray(LENGTH_BYTES);
+  }
+
+  /**
+   * Reads more, after {@linkcode NoiseMessageReader.take} returned `undefined`.
+   *
+   * @throws {NetworkError} `reset` if the stream ends
+   */
+  async fill(): Promise<void> {
+    if (!await this.#reader.fill(this.#needed)) throw this.#wasCut();
+  }
+
+  #tooLong(length: number, maxLength: number): MalformedMessageError {
+    return new MalformedMessageError(
+      `${this.#cannotRead()}: a message of ${length} bytes is over the limit of ${maxLength}`,
+    );
+  }
+
+  #wasCut(): NetworkError {
+    const where = this.buffered === 0 ? "between two messages" : "within a message";
+    return new NetworkError(
+      `${this.#cannotRead()}: the connection was cut ${where}, before the other side finished`,
+      "reset",
+    );
+  }
+
+  #cannotRead(): string {
+    return `Cannot read from ${formatTransportAddress(this.#remote)}`;
+  }
+}
+
 /** Writes a length field to the start of `target`. */
 export function writeLength(target: Uint8Array, length: number): void {
   target[0] = length >> 8;
@@ -92,3 +248,6 @@ export function writeLength(target: Uint8Array, length: number): void {
 }
 
 const NO_AD = new Uint8Array(0);
+
+/** Chosen by us: enough for a handshake and for small messages. */
+const FIRST_BUFFER_LENGTH = 4096;

@@ -6,7 +6,7 @@
 
 import { writeAll } from "../base/reader.ts";
 import { optionalResolvers } from "../base/tasks.ts";
-import type { ByteStream } from "./byte_stream.ts";
+import type { ByteStream } from "../net/deno_conn.ts";
 import {
   MAX_PLAINTEXT_LENGTH,
   MAX_RECORD_LENGTH,

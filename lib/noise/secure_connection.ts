@@ -8,14 +8,25 @@ import { concat, release } from "../base/bytes.ts";
 import { NetworkError, RefusedError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import { type DenoConn, type NetAddress, toNetAddress } from "../net/deno_conn.ts";
-import { addressesOf, type ByteStream, resetStream } from "./byte_stream.ts";
-import { CipherState } from "./cipher_state.ts";
+import {
+  addressesOf,
+  type ByteStream,
+  type DenoConn,
+  type NetAddress,
+  resetStream,
+  toNetAddress,
+} from "../net/deno_conn.ts";
 import { type HandshakeOptions, HandshakeState } from "./handshake.ts";
 import { generateKeyPair, requireKeyLength } from "./key_pair.ts";
-import { LENGTH_BYTES, RecordCipher, writeLength } from "./record.ts";
-import { NoiseMessageReader, RecordReader } from "./record_reader.ts";
+import {
+  LENGTH_BYTES,
+  NoiseMessageReader,
+  RecordCipher,
+  RecordReader,
+  writeLength,
+} from "./record.ts";
 import { RecordWriter } from "./record_writer.ts";
+import { CipherState } from "./symmetric_state.ts";
 
 /** How to secure a connection. */
 export interface SecureConnectionOptions extends Omit<HandshakeOptions, "ephemeralKey"> {

@@ -1,12 +1,16 @@
 /**
- * The `SymmetricState` of the Noise Protocol Framework, revision 34, §5.2, with SHA-256.
+ * The `SymmetricState` and the `CipherState` of the Noise Protocol Framework, revision 34, §5.1 and §5.2, with
+ * ChaCha20-Poly1305 and SHA-256.
  *
  * @module
  */
 
-import { concat } from "../base/bytes.ts";
-import { hash, hkdf, hmac } from "../base/crypto.ts";
-import { CipherState, TAG_LENGTH } from "./cipher_state.ts";
+import { concat, equalBytes } from "../base/bytes.ts";
+import { ChaChaPolyOpener, ChaChaPolySealer, hash, hkdf, hmac } from "../base/crypto.ts";
+import { MalformedMessageError } from "../base/errors.ts";
+
+/** The length of the authentication tag after each ciphertext. */
+export const TAG_LENGTH = 16;
 
 /** The state that both sides of a handshake share: the chaining key `ck`, the handshake hash `h` and a cipher key. */
 export class SymmetricState {
@@ -102,6 +106,161 @@ export class SymmetricState {
   }
 }
 
+/**
+ * A key and its nonce. Nothing else can hold the key, set the nonce or copy the pair, so no two messages are ever
+ * encrypted with the same key and nonce.
+ */
+export class CipherState {
+  readonly #key: Uint8Array<ArrayBuffer>;
+  readonly #nonce = new Nonce();
+  /** Prepared for the current key and nonce. */
+  #sealer: ChaChaPolySealer | undefined;
+  #opener: ChaChaPolyOpener | undefined;
+  #isDestroyed = false;
+
+  /** @param key 32 bytes, taken over: {@linkcode CipherState.destroy} zeroes them */
+  constructor(key: Uint8Array<ArrayBuffer>) {
+    this.#key = key;
+  }
+
+  /**
+   * The ciphertext and its tag, written to the start of `target`.
+   *
+   * @throws {RangeError} if all nonces are used up
+   */
+  encryptWithAd(
+    ad: Uint8Array,
+    plaintext: Uint8Array,
+    target: Uint8Array = new Uint8Array(plaintext.length + TAG_LENGTH),
+  ): Uint8Array {
+    this.#requireKey();
+    const sealer = this.#sealer ?? this.#newSealer();
+    this.#sealer = undefined;
+    this.#advance(); // first, so that a failure cannot lead to a second use
+    return sealer.seal(ad, plaintext, target);
+  }
+
+  /**
+   * The plaintext, in memory of its own. A failure does not advance the nonce (§5.1).
+   *
+   * @throws {MalformedMessageError} if the ciphertext is not what the other side encrypted with this nonce
+   * @throws {RangeError} if all nonces are used up
+   */
+  decryptWithAd(ad: Uint8Array, ciphertext: Uint8Array): Uint8Array<ArrayBuffer> {
+    this.#requireKey();
+    const opener = this.#opener ?? this.#newOpener();
+    this.#opener = undefined;
+    const plaintext = opener.open(ad, ciphertext);
+    if (plaintext === undefined) {
+      throw new MalformedMessageError("Cannot decrypt: the ciphertext is not authentic");
+    }
+    this.#advance();
+    return plaintext;
+  }
+
+  /** Does the work of the next {@linkcode CipherState.encryptWithAd} that does not need the plaintext. */
+  prepareToEncrypt(): void {
+    if (!this.#isDestroyed && !this.#nonce.isSpent) this.#sealer ??= this.#newSealer();
+  }
+
+  /** Does the work of the next {@linkcode CipherState.decryptWithAd} that does not need the ciphertext. */
+  prepareToDecrypt(): void {
+    if (!this.#isDestroyed && !this.#nonce.isSpent) this.#opener ??= this.#newOpener();
+  }
+
+  /** Replaces the key with one from which it cannot be computed (§11.3). The nonce goes on counting. */
+  rekey(): void {
+    this.#requireKey();
+    this.#discardPrepared();
+    const sealer = new ChaChaPolySealer(this.#key, rekeyNonce());
+    const next = sealer.seal(
+      NO_AD,
+      new Uint8Array(KEY_LENGTH),
+      new Uint8Array(KEY_LENGTH + TAG_LENGTH),
+    );
+    this.#key.set(next.subarray(0, KEY_LENGTH));
+    next.fill(0);
+  }
+
+  /** Erases the key; idempotent. */
+  destroy(): void {
+    this.#isDestroyed = true;
+    this.#key.fill(0);
+    this.#discardPrepared();
+  }
+
+  #newSealer(): ChaChaPolySealer {
+    return new ChaChaPolySealer(this.#key, this.#nonce.bytes);
+  }
+
+  #newOpener(): ChaChaPolyOpener {
+    return new ChaChaPolyOpener(this.#key, this.#nonce.bytes);
+  }
+
+  #advance(): void {
+    this.#nonce.increment();
+    this.#discardPrepared();
+  }
+
+  #discardPrepared(): void {
+    this.#sealer?.discard();
+    this.#opener?.discard();
+    this.#sealer = undefined;
+    this.#opener = undefined;
+  }
+
+  #requireKey(): void {
+    if (this.#isDestroyed) throw new TypeError("Cannot use the key: it was destroyed");
+  }
+}
+
+/** A nonce that only counts up, and stops before it would repeat. */
+export class Nonce {
+  readonly #bytes: Uint8Array<ArrayBuffer>;
+
+  /** @param first the first value */
+  constructor(first = 0n) {
+    this.#bytes = encodeNonce(first);
+  }
+
+  /** Whether it has reached 2^64-1, which is reserved for rekeying. */
+  get isSpent(): boolean {
+    return this.#bytes[11] === 0xff && equalBytes(this.#bytes, REKEY_NONCE);
+  }
+
+  /**
+   * The nonce of the next message in the format of ChaChaPoly (§12.3): 32 zero bits, then 64 bits, little-endian. The
+   * array is live: {@linkcode Nonce.increment} changes it.
+   *
+   * @throws {RangeError} if it is spent
+   */
+  get bytes(): Uint8Array {
+    if (this.isSpent) {
+      throw new RangeError("Cannot use the key again: all 2^64-1 nonces are spent");
+    }
+    return this.#bytes;
+  }
+
+  /**
+   * Advances to the next value.
+   *
+   * @throws {RangeError} if it is spent
+   */
+  increment(): void {
+    const { bytes } = this;
+    for (let i = COUNTER_START; i < bytes.length; i++) {
+      const byte = (bytes[i]! + 1) & 0xff;
+      bytes[i] = byte;
+      if (byte !== 0) return;
+    }
+  }
+}
+
+/** The nonce 2^64-1, with which a key encrypts its successor (§4.2). */
+export function rekeyNonce(): Uint8Array<ArrayBuffer> {
+  return REKEY_NONCE.slice();
+}
+
 /** The `HKDF()` of §4.3, which is that of RFC 5869. */
 function deriveKeys(
   chainingKey: Uint8Array,
@@ -114,6 +273,20 @@ function deriveKeys(
     (_, i) => derived.subarray(i * HASH_LENGTH, (i + 1) * HASH_LENGTH),
   );
 }
+
+function encodeNonce(value: bigint): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(COUNTER_START + 8);
+  new DataView(bytes.buffer).setBigUint64(COUNTER_START, value, true);
+  return bytes;
+}
+
+const NO_AD = new Uint8Array(0);
+
+const KEY_LENGTH = 32;
+
+const COUNTER_START = 4;
+
+const REKEY_NONCE = encodeNonce(2n ** 64n - 1n);
 
 /** `HASHLEN`. */
 const HASH_LENGTH = 32;

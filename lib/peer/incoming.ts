@@ -6,7 +6,26 @@
 
 import { toBase64url } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
-import type { PeerConnection } from "./connection.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
+import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
+import type { SignalingConnection } from "../signal/transport.ts";
+import type { AcceptedConnections, ConnectionSearches } from "./accepted_connections.ts";
+import { PeerConnection } from "./connection.ts";
+import type { PeerContext } from "./context.ts";
+import {
+  initialRequestState,
+  type RequestAction,
+  type RequestCheck,
+  type RequestEvent,
+  type RequestState,
+  stepRequest,
+} from "./listener_engine.ts";
+import { searchPaths } from "./path_search.ts";
+import type { ReplayVerdict } from "./replay_guard.ts";
+import type { ResponderHandshake } from "./signaling_handshake.ts";
+import type { ConnectionRequest } from "./signaling_message.ts";
+import { receiveRejection, ResponderSession, sendRejection } from "./signaling_session.ts";
+import { abortable } from "@std/async/abortable";
 
 /** What carries out the application's decision. */
 export interface IncomingDecisions {
@@ -71,3 +90,242 @@ export class IncomingConnection {
     this.#decisions.ignore();
   }
 }
+
+/** What a request needs. */
+export interface IncomingRequestOptions {
+  readonly context: PeerContext;
+  /** Whether a peer may connect, by its public key. */
+  readonly allows: (remoteKey: Uint8Array) => boolean | Promise<boolean>;
+  /** The application's protocol. Default: any. */
+  readonly protocol?: string;
+  /** Whether a connection without a path waits for the other side to request it again. */
+  readonly reconnects: boolean;
+  readonly connections: AcceptedConnections;
+  readonly request: ConnectionRequest;
+  /** The topic that the other side listens to. */
+  readonly replyTopic: string;
+  /** The signaling connection over which the request arrived. */
+  readonly signaling: SignalingConnection;
+  /** Shows the request to the application; whether there was room. */
+  readonly show: (incoming: IncomingConnection) => boolean;
+  readonly onClosed: () => void;
+}
+
+/** One request. */
+export class IncomingRequest {
+  /** The signaling session with the other side. */
+  readonly session: ResponderSession;
+  readonly #remoteKey: Uint8Array;
+  readonly #options: IncomingRequestOptions;
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #onPeerClosed = () => this.#stop(this.#options.context.closed.reason);
+  readonly #closed = Promise.withResolvers<void>();
+  /** Every signaling connection over which the other side was heard. */
+  readonly #signaling = new Set<SignalingConnection>();
+  #state: RequestState;
+  #connection: PeerConnection | undefined;
+  readonly #accepted = optionalResolvers<PeerConnection>();
+  /** The searches for the connection, of which this request's has a number until it has to end. */
+  #searches: ConnectionSearches | undefined;
+  #searchNumber: number | undefined;
+  #tasks: TaskGroup | undefined;
+
+  constructor(handshake: ResponderHandshake, options: IncomingRequestOptions) {
+    const { context, request, replyTopic, signaling } = options;
+    const { timings, logger } = context;
+    this.#options = options;
+    this.#remoteKey = handshake.remoteKey;
+    this.session = new ResponderSession(handshake, request.body, (message) => {
+      for (const each of this.#signaling) {
+        each.publish(replyTopic, message)
+          .catch((error) => logger?.debug(`connect: ${each.url}: ${error}`));
+      }
+    });
+    this.session.isManual = signaling.isManual ?? false;
+    if (signaling.rttMs !== undefined) this.session.rttMs = 2 * signaling.rttMs;
+    this.#signaling.add(signaling);
+    this.#state = initialRequestState({
+      answerMs: this.session.isManual ? timings.manualMs : timings.answerMs,
+      returnMs: this.#mayReturn ? timings.connectMs : 0,
+      mayCancel: !this.session.isManual,
+    });
+  }
+
+  /** Starts handling it. */
+  start(verdict: Exclude<ReplayVerdict, "too-many">): void {
+    const { closed } = this.#options.context;
+    closed.addEventListener("abort", this.#onPeerClosed, { once: true });
+    this.#options.context.inBackground(() => this.#closed.promise);
+    this.#dispatch({ event: "start", verdict });
+  }
+
+  /** Answers over this signaling connection, too. */
+  use(signaling: SignalingConnection): void {
+    if (this.#signaling.size < MAX_SIGNALING_CONNECTIONS) this.#signaling.add(signaling);
+  }
+
+  /** With manual signaling, people would have to carry the request. */
+  get #mayReturn(): boolean {
+    return this.#options.reconnects && !this.session.isManual;
+  }
+
+  #stop(reason?: unknown): void {
+    this.#dispatch({ event: "stop", reason });
+  }
+
+  #dispatch(event: RequestEvent): void {
+    const { state, actions } = stepRequest(this.#state, event, performance.now());
+    this.#state = state;
+    for (const action of actions) this.#perform(action);
+    if (this.#state.phase === "over") {
+      this.#options.context.closed.removeEventListener("abort", this.#onPeerClosed);
+    }
+    if (this.#state.untilMs === Infinity) return this.#timer.clear();
+    const untilMs = Math.max(0, this.#state.untilMs - performance.now());
+    this.#timer.set(Math.min(untilMs, MAX_TIMER_MS));
+  }
+
+  #perform(action: RequestAction): void {
+    switch (action.action) {
+      case "check":
+        return void this.#check();
+      case "show":
+        return this.#show();
+      case "start search":
+        return this.#requestSearch();
+      case "end search":
+        return this.#endSearch(action.reason);
+      case "reject":
+        return void this.#reject(action.reason);
+      case "succeed":
+        return this.#accepted.resolve(this.#connection!);
+      case "fail":
+        this.#connection?.reset();
+        return this.#accepted.reject(action.error);
+      case "close":
+        return this.#close();
+    }
+  }
+
+  #close(): void {
+    this.session[Symbol.dispose]();
+    this.#options.onClosed();
+    this.#closed.resolve();
+  }
+
+  /** The list of allowed keys may be a function of the application's, which may take any time, or throw. */
+  async #check(): Promise<void> {
+    try {
+      const isAllowed = await this.#options.allows(this.#remoteKey);
+      this.#dispatch({ event: "checked", check: isAllowed ? this.#whatFor() : "refused" });
+    } catch (error) {
+      this.#options.context.logger?.warn(`connect: cannot tell who may connect: ${error}`);
+      this.#stop(error);
+    }
+  }
+
+  #whatFor(): RequestCheck {
+    const { protocol, request, connections } = this.#options;
+    if (protocol !== undefined && request.protocol !== protocol) return "wrong-protocol";
+    if (request.resumes === null) return "new";
+    this.#connection = connections.find(request.resumes, this.#remoteKey);
+    return this.#connection === undefined ? "unknown" : "known";
+  }
+
+  /** Lets the application decide. */
+  #show(): void {
+    const { request, show } = this.#options;
+    const incoming = new IncomingConnection(this.#remoteKey, request.protocol, {
+      accept: (signal) => this.#accept(signal),
+      refuse: (reason) => this.#dispatch({ event: "refused", reason }),
+      ignore: () => this.#dispatch({ event: "ignored" }),
+    });
+    if (!show(incoming)) this.#stop();
+  }
+
+  async #accept(signal: AbortSignal | undefined): Promise<PeerConnection> {
+    const onAbort = () => this.#dispatch({ event: "aborted", reason: signal?.reason });
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      this.#dispatch({ event: "accepted" });
+      return await this.#accepted.promise;
+    } finally {
+      signal?.removeEventListener("abort", onAbort); // now the connection belongs to the caller
+    }
+  }
+
+  async #reject(reason: Parameters<typeof sendRejection>[1]): Promise<void> {
+    try {
+      await sendRejection(this.session, reason);
+    } catch (error) {
+      this.#stop(error);
+    }
+  }
+
+  /** Searches for paths as soon as no other search for the connection runs. */
+  #requestSearch(): void {
+    const { connections, request } = this.#options;
+    const isNew = this.#connection === undefined;
+    const connection = this.#connection ??= this.#makeConnection();
+    this.#searches = connections.searchesOf(connection);
+    this.#searchNumber = this.#searches.request({
+      start: () => this.#startSearch(connection, request.wants, isNew),
+      end: (reason) => this.#endSearch(reason),
+    });
+  }
+
+  #makeConnection(): PeerConnection {
+    const { context, request } = this.#options;
+    const connection = new PeerConnection({
+      role: "controlled",
+      remoteKey: this.#remoteKey,
+      protocol: request.protocol,
+      timeoutMs: this.#mayReturn ? context.timings.reconnectMs : 0,
+      closed: context.closed,
+      onPath: () => this.#dispatch({ event: "path" }),
+      onLost: () => context.signaling.check(), // the other side will request the connection again
+    });
+    connection.finished.then(() => this.#stop(), (error) => this.#stop(error));
+    return connection;
+  }
+
+  #startSearch(
+    connection: PeerConnection,
+    wants: ConnectionRequest["wants"],
+    isNew: boolean,
+  ): void {
+    const { context, connections } = this.#options;
+    const { session } = this;
+    const tasks = this.#tasks = new TaskGroup((error) => {
+      context.logger?.debug(`connect: ${error}`);
+      this.#endSearch(error, { error });
+    });
+    tasks.run(async (signal) => {
+      await receiveRejection(session, signal);
+      this.#dispatch({ event: "cancelled" });
+    });
+    tasks.run(async (signal) => {
+      const { connectionKey } = await abortable(session.ready, signal);
+      if (isNew && this.#mayReturn) connections.remember(connection, connectionKey);
+    });
+    tasks.run(async (signal) => {
+      await searchPaths(context, { session, role: "controlled", wants, connection, signal });
+      this.#endSearch();
+    });
+  }
+
+  /** Ends the search, started or not. It is no failure that a newer one takes its place, or that it has done its job. */
+  #endSearch(reason?: unknown, failure: { readonly error: unknown } | null = null): void {
+    if (this.#searchNumber === undefined) return;
+    const number = this.#searchNumber;
+    this.#searchNumber = undefined;
+    const stopped = this.#tasks?.stop(reason) ?? Promise.resolve();
+    stopped.then(() => {
+      this.#searches!.ended(number);
+      this.#dispatch({ event: "search ended", failure });
+    });
+  }
+}
+
+/** Chosen by us: as many as a ticket names. */
+const MAX_SIGNALING_CONNECTIONS = 8;

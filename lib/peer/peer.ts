@@ -19,8 +19,8 @@ import type { IncomingConnection } from "./incoming.ts";
 import { TicketSecrets } from "./keys.ts";
 import { Listener } from "./listener.ts";
 import type { ConnectOptions, PeerOptions } from "./options.ts";
+import { TopicSubscriptions } from "./pools.ts";
 import { decodeTicket, encodeTicket, SECRET_LENGTH, type Ticket } from "./ticket.ts";
-import { TopicSubscriptions } from "./topic_subscriptions.ts";
 import { abortable } from "@std/async/abortable";
 
 /**

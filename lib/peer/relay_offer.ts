@@ -4,8 +4,8 @@
  * @module
  */
 
+import { Repetition } from "../base/backoff.ts";
 import { MalformedMessageError } from "../base/errors.ts";
-import { Repetition } from "../base/repetition.ts";
 import { runAll } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
 import type { SignalChannel } from "../signal/channel.ts";

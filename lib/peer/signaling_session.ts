@@ -5,8 +5,8 @@
  * @module
  */
 
+import { Repetition } from "../base/backoff.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
-import { Repetition } from "../base/repetition.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import type { SignalChannel } from "../signal/channel.ts";

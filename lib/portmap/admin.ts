@@ -12,8 +12,7 @@ import { formatTransportAddress, ipFamily } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import { checkExternalAddress } from "./external_address_check.ts";
-import { findGateways, type Gateway } from "./gateway.ts";
-import { INTERACTIVE_WAITS_MS } from "./gateway_transaction.ts";
+import { findGateways, type Gateway, INTERACTIVE_WAITS_MS } from "./gateway.ts";
 import {
   type MapperName,
   type MappingAttempt,

@@ -6,8 +6,7 @@
 
 import { ipFamily, ipScope } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { type Gateway, guessGateways, isSameIp } from "./gateway.ts";
-import { INTERACTIVE_WAITS_MS } from "./gateway_transaction.ts";
+import { type Gateway, guessGateways, INTERACTIVE_WAITS_MS, isSameIp } from "./gateway.ts";
 import type { MapperName, MappingGrant, MappingRequest, PortMapper } from "./mapper.ts";
 import { natPmpMapper } from "./nat_pmp/client.ts";
 import { PCP_ANYCAST, pcpMapper } from "./pcp/client.ts";

@@ -47,12 +47,12 @@ export {
 export { findGateways, type FindGatewaysOptions, type Gateway } from "./gateway.ts";
 export { PCP_ANYCAST, pcpMapper, type PcpMapperOptions } from "./pcp/client.ts";
 export { type PcpPeerMapping, type PcpPeerRequest, requestPcpPeer } from "./pcp/peer.ts";
-export type { PcpServer } from "./pcp/transaction.ts";
+export type { PcpServer } from "./pcp/client.ts";
 export type { PcpFilter } from "./pcp/message.ts";
 export { natPmpMapper, type NatPmpMapperOptions } from "./nat_pmp/client.ts";
 export { type IgdMapper, igdMapper, type IgdMapperOptions } from "./upnp/client.ts";
 export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./upnp/actions.ts";
-export { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./gateway_transaction.ts";
+export { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./gateway.ts";
 export {
   type Attempt,
   type ConnectionAttempt,
@@ -64,7 +64,12 @@ export {
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
-export type { PathKind, PunchMethodName } from "../base/path_kind.ts";
+export {
+  PATH_KINDS,
+  type PathKind,
+  PUNCH_METHODS,
+  type PunchMethodName,
+} from "../base/path_kind.ts";
 export type * from "../net/network.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type { Logger } from "../base/logger.ts";

@@ -8,7 +8,6 @@ import { type ConnectionAttempt, NetworkError, type NetworkErrorReason } from ".
 import { ResettableTimer } from "../base/timers.ts";
 import { formatTransportAddress, type IpFamily, ipFamily } from "../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
-import { AttemptRecord } from "./attempt_record.ts";
 import {
   type ChecksAction,
   type ChecksEvent,
@@ -20,6 +19,7 @@ import {
   stepChecks,
   wakeAtMs,
 } from "./check_engine.ts";
+import { AttemptRecord } from "./nomination.ts";
 import type { NominationOutcome } from "./nomination_engine.ts";
 import {
   acceptedKindOf,

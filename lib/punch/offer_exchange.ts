@@ -10,9 +10,9 @@
  * @module
  */
 
+import { Repetition } from "../base/backoff.ts";
 import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
-import { Repetition } from "../base/repetition.ts";
 import { Deadline } from "../base/timers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import type { PunchDescription } from "./candidates.ts";

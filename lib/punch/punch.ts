@@ -16,14 +16,13 @@ import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import type { ConnectedAttempt } from "./attempt.ts";
 import { BaseSocket } from "./gathering.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
 import { MANUAL_TIMEOUT_MS } from "./manual.ts";
 import { MAX_ROUNDS, type PunchRole } from "./offer.ts";
 import { DIRECT_PATH_KINDS, type DirectPathKind, methodOf } from "./path_kinds.ts";
 import type { PunchPlan } from "./plan_types.ts";
-import { countSyns, runRound } from "./round.ts";
+import { type ConnectedAttempt, countSyns, runRound } from "./round.ts";
 
 export type { BaseSocket } from "./gathering.ts";
 export { MANUAL_TIMEOUT_MS } from "./manual.ts";

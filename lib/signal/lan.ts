@@ -16,13 +16,15 @@ import { optionalResolvers } from "../base/tasks.ts";
 import { ipFamily, ipScope } from "../net/address.ts";
 import type { Datagram, Network, UdpSocket } from "../net/network.ts";
 import {
+  type OpenSignalingOptions,
   requirePublishable,
+  type SignalingConnection,
+  type SignalTransport,
   TOPIC_BYTES,
   type TopicListener,
   TopicListeners,
   topicToBytes,
-} from "./topic.ts";
-import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
+} from "./transport.ts";
 
 /**
  * Reaches every peer on this host's links, and on this host itself. If the interfaces are not known, for lack of a

@@ -15,12 +15,13 @@ import { optionalResolvers } from "../base/tasks.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
 import {
   requirePublishable,
+  type SignalingConnection,
+  type SignalTransport,
   TOPIC_BYTES,
   type TopicListener,
   TopicListeners,
   topicToBytes,
-} from "./topic.ts";
-import type { SignalingConnection, SignalTransport } from "./transport.ts";
+} from "./transport.ts";
 
 /** Where messages are shown and pasted. */
 export interface ManualTransportOptions {

@@ -15,8 +15,15 @@ import {
   type ReconnectingState,
   stepReconnecting,
 } from "./reconnecting_engine.ts";
-import { requirePublishable, type TopicListener, TopicListeners, topicToBytes } from "./topic.ts";
-import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
+import {
+  type OpenSignalingOptions,
+  requirePublishable,
+  type SignalingConnection,
+  type SignalTransport,
+  type TopicListener,
+  TopicListeners,
+  topicToBytes,
+} from "./transport.ts";
 import { abortable } from "@std/async/abortable";
 
 /**

@@ -101,8 +101,7 @@ const TABLE: AttributeTable<StunAttributeValues> = {
   ...TURN_ATTRIBUTES,
 };
 
-const NAMES: ReadonlyMap<number, StunAttributeName> = new Map(
-  (Object.keys(TABLE) as StunAttributeName[]).map((name) => [TABLE[name].code, name]),
-);
+const NAMES = new Map<number, StunAttributeName>();
+for (const name of Object.keys(TABLE) as StunAttributeName[]) NAMES.set(TABLE[name].code, name);
 
 const RAW = opaque();

@@ -152,8 +152,9 @@ const FORMS = {
 /** RFC 8489 §14.7: "STUN" in ASCII, so that the checksum differs from one of another protocol. */
 const FINGERPRINT_MASK = 0x5354_554e;
 
-const CRC_TABLE = Int32Array.from({ length: 256 }, (_, byte) => {
+const CRC_TABLE = new Int32Array(256);
+for (let byte = 0; byte < 256; byte++) {
   let crc = byte;
   for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb8_8320 : crc >>> 1;
-  return crc;
-});
+  CRC_TABLE[byte] = crc;
+}

@@ -6,8 +6,8 @@
 
 import { ipFamily, parseHostPort, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { systemNetwork } from "../net/system.ts";
 import { resolveHost } from "../net/resolve.ts";
+import { systemNetwork } from "../net/system.ts";
 import { RFC8489_WAITS_MS } from "../stun/client.ts";
 import { type LongTermCredential, opaqueString } from "../stun/credentials.ts";
 import { askWithAlternates } from "../stun/transaction.ts";

@@ -5,7 +5,6 @@
  * @module
  */
 
-import { abortable } from "@std/async/abortable";
 import { NetworkError, PunchlineError } from "../base/errors.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
@@ -22,6 +21,7 @@ import {
 } from "./allocation.ts";
 import { TurnConnection, type TurnConnectionHandlers } from "./connection.ts";
 import { isFinal, REFRESH, renewalDelayMs, RETRY_MS } from "./protocol.ts";
+import { abortable } from "@std/async/abortable";
 
 /** Options of {@linkcode TurnSession.request}. */
 export interface TurnRequestOptions {

@@ -2,7 +2,7 @@ import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../lib/base/bytes.ts";
 import { ChaChaPolySealer } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { CipherState, Nonce, rekeyNonce } from "../../lib/noise/cipher_state.ts";
+import { CipherState, Nonce, rekeyNonce } from "../../lib/noise/symmetric_state.ts";
 import { KeyPair } from "../../lib/noise/key_pair.ts";
 import { RecordCipher, REKEY_INTERVAL } from "../../lib/noise/record.ts";
 

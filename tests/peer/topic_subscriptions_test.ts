@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { TopicSubscriptions } from "../../lib/peer/topic_subscriptions.ts";
+import { TopicSubscriptions } from "../../lib/peer/pools.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
 import { ScriptedTransport } from "../signal/scripted_transport.ts";

@@ -4,7 +4,7 @@ import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
 import { natPmpMapper } from "../../lib/portmap/nat_pmp/client.ts";
 import { decodeNatPmpRequest } from "../../lib/portmap/nat_pmp/message.ts";
 import { NAT_PMP_RESULT } from "../../lib/portmap/refusals.ts";
-import { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS } from "../../lib/portmap/gateway.ts";
 import type { Reply, Script } from "./fake_gateway/fake_gateway.ts";
 import { atHome, GATEWAY_IP, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
 

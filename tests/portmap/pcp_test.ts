@@ -5,7 +5,7 @@ import { PCP_ANYCAST, pcpMapper } from "../../lib/portmap/pcp/client.ts";
 import { decodePcpRequest, decodePcpResponse } from "../../lib/portmap/pcp/message.ts";
 import { requestPcpPeer } from "../../lib/portmap/pcp/peer.ts";
 import { PCP_RESULT } from "../../lib/portmap/refusals.ts";
-import { INTERACTIVE_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS } from "../../lib/portmap/gateway.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { FakeGateway, type Reply } from "./fake_gateway/fake_gateway.ts";
 import { atHome, GATEWAY_IP, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { MappingRefusedError } from "../../lib/portmap/mapper.ts";
 import { decodePcpRequest, encodePcpResponse } from "../../lib/portmap/pcp/message.ts";
 import { pcpFirst } from "../../lib/portmap/pcp/nat_pmp_fallback.ts";
-import { INTERACTIVE_WAITS_MS } from "../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS } from "../../lib/portmap/gateway.ts";
 import { NAT_PMP_ONLY } from "../vectors/pcp_messages.ts";
 import type { Reply } from "./fake_gateway/fake_gateway.ts";
 import { atHome, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";

@@ -5,7 +5,7 @@ import { RefusedError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { type RendezvousServer, serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
-import { dialWebSocket } from "../../lib/signal/websocket/dial.ts";
+import { dialWebSocket } from "../../lib/signal/websocket/connection.ts";
 
 const LOOPBACK = { ip: "127.0.0.1", port: 0 };
 

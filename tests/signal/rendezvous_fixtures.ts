@@ -18,7 +18,7 @@ import {
   openWebSocketChannel,
   type WebSocketChannel,
 } from "../../lib/signal/rendezvous/channel.ts";
-import { dialWebSocket } from "../../lib/signal/websocket/dial.ts";
+import { dialWebSocket } from "../../lib/signal/websocket/connection.ts";
 import type { WebSocketConnection } from "../../lib/signal/websocket/connection.ts";
 import { encodeWebSocketFrame } from "../../lib/signal/websocket/frame.ts";
 import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";

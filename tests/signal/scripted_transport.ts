@@ -6,7 +6,7 @@
 
 import { NetworkError } from "../../lib/base/errors.ts";
 import { optionalResolvers } from "../../lib/base/tasks.ts";
-import { type TopicListener, TopicListeners } from "../../lib/signal/topic.ts";
+import { type TopicListener, TopicListeners } from "../../lib/signal/transport.ts";
 import type {
   OpenSignalingOptions,
   SignalingConnection,

@@ -8,7 +8,7 @@ import { MalformedMessageError, NetworkError, PunchlineError } from "../../base/
 import { runAll } from "../../base/tasks.ts";
 import { ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
-import { askGateway, INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS } from "../gateway_transaction.ts";
+import { askGateway, INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS } from "../gateway.ts";
 import {
   cannot,
   checkGrant,

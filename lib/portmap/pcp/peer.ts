@@ -8,8 +8,8 @@
 
 import { ipFamily, type TransportAddress } from "../../net/address.ts";
 import { cannot, type GatewayEpoch } from "../mapper.ts";
+import { askPcp, type PcpServer } from "./client.ts";
 import { noAddress, PCP_TCP, PCP_UDP, type PcpPeer } from "./message.ts";
-import { askPcp, type PcpServer } from "./transaction.ts";
 
 /** A connection whose mapping to keep. */
 export interface PcpPeerRequest {

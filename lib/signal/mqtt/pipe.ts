@@ -10,10 +10,10 @@ import type { Network, TcpConnection } from "../../net/network.ts";
 import { resolveHost } from "../../net/resolve.ts";
 import {
   CLOSE_CODES,
+  dialWebSocket,
   type WebSocketConnection,
   type WebSocketMessage,
 } from "../websocket/connection.ts";
-import { dialWebSocket } from "../websocket/dial.ts";
 
 /** A broker's address, and the login. */
 export interface BrokerUrl {

@@ -6,8 +6,15 @@
 
 import { NetworkError } from "../../base/errors.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
-import { requirePublishable, type TopicListener, TopicListeners, topicToBytes } from "../topic.ts";
-import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "../transport.ts";
+import {
+  type OpenSignalingOptions,
+  requirePublishable,
+  type SignalingConnection,
+  type SignalTransport,
+  type TopicListener,
+  TopicListeners,
+  topicToBytes,
+} from "../transport.ts";
 import { MqttClient } from "./client.ts";
 import type { MqttVersion } from "./packet.ts";
 import { parseBrokerUrl } from "./pipe.ts";

@@ -11,10 +11,10 @@ import { systemNetwork } from "../../net/system.ts";
 import { MAX_SIGNAL_BYTES, type SignalChannel } from "../channel.ts";
 import {
   CLOSE_CODES,
+  dialWebSocket,
   type WebSocketConnection,
   type WebSocketMessage,
 } from "../websocket/connection.ts";
-import { dialWebSocket } from "../websocket/dial.ts";
 import { decodeNotice, encodeNotice, isRoomName } from "./message.ts";
 import { abortable } from "@std/async/abortable";
 

@@ -17,7 +17,7 @@
 
 import { ByteReader, concat, toBase64url } from "../../base/bytes.ts";
 import { malformed } from "../../base/errors.ts";
-import { TOPIC_BYTES, topicToBytes } from "../topic.ts";
+import { TOPIC_BYTES, topicToBytes } from "../transport.ts";
 
 /** A notice in a room. Others, which a later version may send, decode to `unknown`. */
 export type RendezvousNotice =

@@ -8,8 +8,8 @@
 import { NetworkError } from "../../base/errors.ts";
 import { formatTransportAddress, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
-import { RendezvousRooms, type RoomLimits, RoomMember } from "./rooms.ts";
 import { TOPICS_PATH } from "./message.ts";
+import { RendezvousRooms, type RoomLimits, RoomMember } from "./rooms.ts";
 import { type ClientSocket, RendezvousSession, type SessionLimits } from "./session.ts";
 import { RendezvousTopics, type TopicLimits, TopicSubscriber } from "./topics.ts";
 

@@ -7,14 +7,21 @@
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
-import { requirePublishable, type TopicListener, TopicListeners, topicToBytes } from "../topic.ts";
-import type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "../transport.ts";
+import {
+  type OpenSignalingOptions,
+  requirePublishable,
+  type SignalingConnection,
+  type SignalTransport,
+  type TopicListener,
+  TopicListeners,
+  topicToBytes,
+} from "../transport.ts";
 import {
   CLOSE_CODES,
+  dialWebSocket,
   type WebSocketConnection,
   type WebSocketMessage,
 } from "../websocket/connection.ts";
-import { dialWebSocket } from "../websocket/dial.ts";
 import {
   decodeTopicMessage,
   encodeTopicMessage,

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { delay } from "@std/async/delay";
 import { NetworkError } from "../../base/errors.ts";
 import { type Rate, RateLimiter } from "../../base/rate_limiter.ts";
 import { writeAll } from "../../base/reader.ts";
@@ -15,6 +14,7 @@ import { BINDING, encodeMessage } from "../message.ts";
 import type { Arrival } from "../server/binding.ts";
 import type { StunServerCounters } from "../server/endpoints.ts";
 import type { DialOutcome, DialResult, TcpFilterRequest, TcpFilterResult } from "./message.ts";
+import { delay } from "@std/async/delay";
 
 /** How many TCP filter tests a server runs. */
 export interface TcpFilterLimits {

@@ -108,11 +108,10 @@ export class HostileWorld implements AsyncDisposable {
    * @returns its process and its ticket
    */
   async listen(): Promise<{ readonly child: Deno.ChildProcess; readonly ticket: string }> {
-    const program = `"$0" "$@" 2>&1 >/dev/null | stdbuf -oL tr -d '\\0'`;
     const args = denoArgs(CLI, ["listen", ...SIGNALING]);
     const { child, output } = await this.others.serve(
       "sh",
-      ["-c", program, Deno.execPath(), ...args],
+      ["-c", 'exec "$0" "$@" 2>&1', Deno.execPath(), ...args],
       { ready: /punchline:[\w-]{60,}/ },
     );
     return { child, ticket: /punchline:[\w-]{60,}/.exec(output)![0] };

@@ -12,7 +12,7 @@ import type { MappingGrant, MappingRequest, PortMapper } from "../../../lib/port
 import { natPmpMapper } from "../../../lib/portmap/nat_pmp/client.ts";
 import { pcpMapper } from "../../../lib/portmap/pcp/client.ts";
 import { requestPcpPeer } from "../../../lib/portmap/pcp/peer.ts";
-import { INTERACTIVE_WAITS_MS } from "../../../lib/portmap/gateway_transaction.ts";
+import { INTERACTIVE_WAITS_MS } from "../../../lib/portmap/gateway.ts";
 import { HOME_ROUTER } from "../miniupnpd.ts";
 
 const [protocol = "", action = "", json = "null"] = Deno.args;
