@@ -208,7 +208,8 @@ export const SIGNALING: readonly string[] = [
   ...["--server", WORLD.honest],
 ];
 
-const CLI = new URL("../../../cli.ts", import.meta.url);
+/** The command line. */
+export const CLI = new URL("../../../cli.ts", import.meta.url);
 
 const FILTER = `src host ${WORLD.host} and (udp or tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn)`;
 
