@@ -189,3 +189,12 @@ Deno.test("readArguments() accepts a value that starts with dashes, as a key may
   assert(flags.has("json"));
   assertThrows(() => readArguments(["--key", "--json"], spec), UsageError, "--key takes a value");
 });
+
+Deno.test("what is printed has no character that controls a terminal, and is the same in JSON", async () => {
+  const evil = "a\u009b2J\u202eb\u0007\u2028c";
+  const { err } = await runMain([evil]);
+  assertEquals(err, [
+    'punchline: unknown command "a\\u009b2J\\u202eb\\u0007\\u2028c"; --help lists them',
+  ]);
+  assertEquals(JSON.parse(/"[^"]*"/.exec(err[0]!)![0]), evil);
+});

@@ -11,9 +11,7 @@ let offsetMs = 0;
 const RealDate = Date;
 globalThis.Date = class extends RealDate {
   constructor(...args: unknown[]) {
-    if (args.length === 0) super(RealDate.now() + offsetMs);
-    // deno-lint-ignore no-explicit-any
-    else super(...args as [any]);
+    super(...(args.length === 0 ? [RealDate.now() + offsetMs] : args) as [number]);
   }
   static override now(): number {
     return RealDate.now() + offsetMs;
