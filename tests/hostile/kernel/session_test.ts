@@ -32,6 +32,7 @@ labTest("a connection goes on after one of its processes was stopped for 60 s", 
 
 labTest("a connection goes on when the wall clock of either side jumps ten years", async () => {
   await using pair = await connectPair();
+  await pair.exchange("before");
   for (const signal of ["SIGUSR1", "SIGUSR2"] as const) {
     for (const end of [pair.near, pair.far]) {
       end.child.kill(signal);
@@ -119,7 +120,8 @@ interface Pair extends AsyncDisposable {
   exchange(text: string): Promise<void>;
 }
 
-async function connectPair(): Promise<Pair> {
+/** @param options `jumpMs`: by how much a wall clock jumps; ten years by default */
+async function connectPair({ jumpMs = TEN_YEARS_MS } = {}): Promise<Pair> {
   const world = await HostileWorld.open();
   await world.serve();
   const start = (place: HostileWorld["host"], args: readonly string[]) => {
@@ -129,6 +131,7 @@ async function connectPair(): Promise<Pair> {
         stdin: "piped",
         stdout: "piped",
         stderr: "piped",
+        env: { CLOCK_JUMP_MS: `${jumpMs}` },
       }),
     );
   };
@@ -159,6 +162,8 @@ async function connectPair(): Promise<Pair> {
 function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
+
+const TEN_YEARS_MS = 10 * 365 * 86_400_000;
 
 /** A path that was lost is noticed, searched for and found again within this. */
 const DEADLINE_MS = 45_000;

@@ -1,11 +1,11 @@
 /**
- * For `deno run --preload`: the wall clock of this process jumps ten years ahead with SIGUSR1, and ten years back with
- * SIGUSR2.
+ * For `deno run --preload`: the wall clock of this process jumps ahead with SIGUSR1, and back with SIGUSR2, by as
+ * many milliseconds as `CLOCK_JUMP_MS` says.
  *
  * @module
  */
 
-const TEN_YEARS_MS = 10 * 365 * 86_400_000;
+const JUMP_MS = Number(Deno.env.get("CLOCK_JUMP_MS"));
 
 let offsetMs = 0;
 const RealDate = Date;
@@ -18,5 +18,5 @@ globalThis.Date = class extends RealDate {
   }
 } as DateConstructor;
 
-Deno.addSignalListener("SIGUSR1", () => offsetMs += TEN_YEARS_MS);
-Deno.addSignalListener("SIGUSR2", () => offsetMs -= TEN_YEARS_MS);
+Deno.addSignalListener("SIGUSR1", () => offsetMs += JUMP_MS);
+Deno.addSignalListener("SIGUSR2", () => offsetMs -= JUMP_MS);
