@@ -205,8 +205,8 @@ async function searchLink(
 }
 
 /**
- * Where the gateway is known, only its own answers count. Over IPv6 it may answer from any of its addresses, so the
- * description is then asked for at the address that is known.
+ * Where the gateway is known, only its own answers count. Over IPv6 it is known by its link-local address, but has to
+ * answer from a global one: only from there does it open pinholes for global addresses.
  */
 function isPromising({ from }: SsdpAnswer, { gateway }: DeviceLink): boolean {
   if (gateway === undefined || isSameIp(from.ip, gateway)) return true;
@@ -219,8 +219,8 @@ async function fetchAnswered(
   { link, signal }: { link: DeviceLink; signal: AbortSignal },
 ): Promise<FoundIgd> {
   const zone = zoneOf(link.gateway ?? "") || zoneOf(link.local);
-  const named = parseLocation(response.location, zone);
-  const { ip } = named.address;
+  const location = parseLocation(response.location, zone);
+  const { ip } = location.address;
   const reason = whyForbidden(ip, link) ?? whyForbidden(from.ip, link) ??
     whyForeign(ip, from.ip) ??
     (await network.ownsAddress(ip) ? `${ip} is this host's own` : undefined);
@@ -229,16 +229,13 @@ async function fetchAnswered(
       `Cannot follow LOCATION ${JSON.stringify(response.location)} from ${from.ip}: ${reason}`,
     );
   }
-  const asked = link.gateway ?? ip;
-  const location = { ...named, address: { ...named.address, ip: asked } };
   const device = await fetchIgd(network, location, { local: link.local, signal });
   return { device, link, responder: from.ip };
 }
 
-/** Why an answer must not name this address: IPv4 devices name their own, or send us to their neighbours. */
+/** Why an answer must not name this address: a device names its own, or sends us to its neighbours. */
 function whyForeign(ip: string, responder: string): string | undefined {
-  if (ipFamily(ip) === 6 || isSameIp(ip, responder)) return undefined;
-  return `${ip} is not the address that answered`;
+  return isSameIp(ip, responder) ? undefined : `${ip} is not the address that answered`;
 }
 
 /**
