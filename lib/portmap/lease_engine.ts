@@ -7,7 +7,7 @@
  *
  * | phase       | what happens                   | next                                                        |
  * | ----------- | ------------------------------ | ----------------------------------------------------------- |
- * | `waiting`   | the lease is over, or was lost | `repairing`                                                 |
+ * | `waiting`   | the lease has expired or is lost | `repairing`                                               |
  * |             | time to renew                  | `renewing`                                                  |
  * |             | time to check                  | `checking`                                                  |
  * |             | announcement, same epoch       | `checking`                                                  |
@@ -40,7 +40,7 @@ export type LeasePhase =
   | "left"
   | "released";
 
-/** What is known of a lease. */
+/** What is known about a lease. */
 export interface LeaseState {
   readonly terms: LeaseTerms;
   readonly phase: LeasePhase;
@@ -80,24 +80,24 @@ export type LeaseEvent =
   | { readonly kind: "renewed"; readonly grant: MappingGrant }
   /** The result of `race`. */
   | { readonly kind: "won"; readonly grant: MappingGrant }
-  /** The gateway refused, was silent or could not be reached: no `check`, `renew` or `race` came of it. */
+  /** The gateway refused, was silent or could not be reached: the `check`, `renew` or `race` failed. */
   | { readonly kind: "failed" }
   /** A race left other grants of the same port. */
   | { readonly kind: "duplicated"; readonly grants: readonly MappingGrant[] }
-  /** The mapping is to be left open, and renewed no more. */
+  /** Stop renewing the mapping, and leave it open. */
   | { readonly kind: "leave" }
-  /** The mapping is to be closed. */
+  /** Close the mapping. */
   | { readonly kind: "release" };
 
 /** What checking a mapping showed. */
 export type LeaseFinding =
   /** It is there. `grant` holds the gateway's latest answer. */
   | { readonly kind: "fine"; readonly grant: MappingGrant }
-  /** Its external address or port is another. */
+  /** Its external address or port has changed. */
   | { readonly kind: "changed"; readonly grant: MappingGrant }
   /** It is gone. */
   | { readonly kind: "lost"; readonly reason: string; readonly hasRestarted: boolean }
-  /** It was gone, and checking it made it anew. */
+  /** It was gone, and the check created it again. */
   | { readonly kind: "remade"; readonly reason: string; readonly grant: MappingGrant };
 
 /** What to do. */
@@ -145,7 +145,7 @@ export function openLease(grant: MappingGrant, terms: LeaseTerms, moment: LeaseM
   return wait(state, [{ kind: "listen", grant }]);
 }
 
-/** What follows from an event. Answers to questions that the lease did not ask change nothing. */
+/** The state and the actions after an event. Answers to questions that the lease did not ask change nothing. */
 export function stepLease(state: LeaseState, event: LeaseEvent, moment: LeaseMoment): LeaseStep {
   switch (event.kind) {
     case "time":
@@ -192,8 +192,9 @@ function onTime(state: LeaseState, moment: LeaseMoment): LeaseStep {
 }
 
 /**
- * Any host on the link can forge announcements, so they make us ask no more often than a lease may. An announcement has
- * a reason even if the epoch fits: a gateway that started just before the last answer has no clock to show for it.
+ * Any host on the link can forge announcements, so they make us ask no more often than a lease may. An announcement
+ * leads to a check even if its epoch fits: if the gateway had only just started when it last answered, its clock does
+ * not show another restart.
  */
 function onAnnounced(
   state: LeaseState,
@@ -294,12 +295,12 @@ function adopt(
 }
 
 function newsOf({ isLost, grant: before }: LeaseState, after: MappingGrant): LeaseNews {
-  if (isLost) return { event: "mapped", reason: "made anew" };
+  if (isLost) return { event: "mapped", reason: "mapped again" };
   const reason = differenceOf(before, after);
   return reason === undefined ? { event: "renewed" } : { event: "changed", reason };
 }
 
-/** What a grant sets anew. */
+/** What a grant resets. */
 function held(
   grant: MappingGrant,
   { checkSeconds }: LeaseTerms,
@@ -434,7 +435,7 @@ export function repairDelayMs(failures: number): number {
 }
 
 /**
- * How long to wait before making a mapping anew after the gateway has lost all of them: RFC 6887 §8.5, RFC 6886 §3.7.
+ * How long to wait before restoring a mapping after the gateway has lost all of them: RFC 6887 §8.5, RFC 6886 §3.7.
  *
  * @param random from 0 to 1
  */
@@ -442,7 +443,7 @@ export function restartDelayMs(random: number): number {
   return random * MAX_RESTART_DELAY_MS;
 }
 
-const EXPIRED = "the lease is over";
+const EXPIRED = "the lease has expired";
 
 /** RFC 6887 §11.2.1. */
 const MIN_INTERVAL_SECONDS = 4;
