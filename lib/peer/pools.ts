@@ -140,7 +140,7 @@ export class SignalingPool implements AsyncDisposable {
   }
 
   #enter(url: string): Entry {
-    // Ends the opening of this one alone, when its last lease is given back.
+    // Ends the opening of this connection only, when its last lease is given back.
     const controller = new AbortController();
     const entry: Entry = { signaling: this.#open(url, controller.signal), controller, leases: 0 };
     this.#entries.set(url, entry);

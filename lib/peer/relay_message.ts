@@ -1,5 +1,5 @@
 /**
- * What each side tells the other about its relays: JSON, the whole state in every message.
+ * What each side publishes about its relays: JSON, the whole state in every message.
  *
  * @module
  */

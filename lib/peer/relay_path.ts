@@ -164,7 +164,7 @@ class RelayPath {
     }
   }
 
-  /** Whatever the other side claims, a relay is on the internet: other addresses are not dialled. */
+  /** Whatever the other side says, a relay is on the internet: other addresses are not dialled. */
   #onState(theirs: RelayState): void {
     const relayed = theirs.relayed.filter(isAllowedOnInternet);
     const { isAcknowledged } = this.#exchange;
