@@ -1,5 +1,5 @@
 /**
- * What is known of a side's NAT, what follows from it for a punch, and what people call such a NAT.
+ * What is known about a side's NAT, what it means for a punch, and the NAT's common name.
  *
  * @module
  */

@@ -48,9 +48,9 @@ export interface RoundOptions extends Omit<PunchAttemptOptions, "isManual"> {
 /** How a round ended, and what it cost. */
 export interface RoundResult {
   readonly end: RoundEnd;
-  /** The connection, if the end is one. */
+  /** The connection, if the round ended with one. */
   readonly connected: ConnectedAttempt | undefined;
-  /** The plan of the last attempt; `undefined` if there was no offer of the peer. */
+  /** The plan of the last attempt; `undefined` if no offer of the peer arrived. */
   readonly plan: PunchPlan | undefined;
   readonly attempts: readonly ConnectionAttempt[];
   /** SYNs that both sides had planned for the birthday method. */
@@ -58,7 +58,7 @@ export interface RoundResult {
 }
 
 /**
- * Runs a round to its end. An abort is such an end.
+ * Runs a round to its end. An abort ends it as well, with a result.
  *
  * @throws {NetworkError} if the channel breaks before there is a connection
  * @throws {UnreachableError} if the other side has the same role
@@ -174,7 +174,7 @@ function sourceOf({ base, pathKinds, channel }: RoundOptions): OfferSource {
 export interface PunchAttemptOptions {
   readonly network: Network;
   readonly role: PunchRole;
-  /** Known to both sides and to nobody else; may be empty. */
+  /** Known only to the two sides; may be empty. */
   readonly sharedSecret: Uint8Array;
   /** The kinds of path to try. */
   readonly pathKinds: ReadonlySet<DirectPathKind>;

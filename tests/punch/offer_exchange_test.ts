@@ -102,7 +102,7 @@ Deno.test("OfferExchange keeps the peer's offer if an old one comes before the a
     assertEquals(keysOf(a).at(-1), b.exchange.localOffer.key);
   }));
 
-Deno.test("OfferExchange takes the offer of a peer that starts anew", () =>
+Deno.test("OfferExchange takes the offer of a peer that starts over", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const a = side(0, "controlling");
     const b = side(1, "controlled");
