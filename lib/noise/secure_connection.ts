@@ -281,7 +281,7 @@ export class SecureConnection implements DenoConn {
     this.#end(this.#closedError(), () => this.#stream.close());
   }
 
-  /** Like `close()`, but with an RST if the connection below can send one. */
+  /** Like `close()`, but with a RST if the connection below can send one. */
   reset(): void {
     this.#end(this.#closedError(), () => resetStream(this.#stream));
   }

@@ -261,7 +261,7 @@ export function rekeyNonce(): Uint8Array<ArrayBuffer> {
   return REKEY_NONCE.slice();
 }
 
-/** The `HKDF()` of §4.3, which is that of RFC 5869. */
+/** The `HKDF()` of §4.3, which is HKDF as in RFC 5869. */
 function deriveKeys(
   chainingKey: Uint8Array,
   inputKeyMaterial: Uint8Array,

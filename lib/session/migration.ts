@@ -224,7 +224,7 @@ export class PathMigration implements PathOwner {
     path.pump();
   }
 
-  /** The path of an action: the engine knows no other than those that are open. */
+  /** The path of an action; the engine knows only open paths. */
   #path(id: number): SessionPath {
     return this.#paths.get(id)!;
   }

@@ -261,7 +261,7 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#onProgress();
   }
 
-  /** Ends the session at once, and tells the other side if there is a path; idempotent. */
+  /** Ends the session at once, and sends RESET if there is a path; idempotent. */
   reset(): void {
     this.#isClosed = true;
     this.#receiving.discard(closed());
@@ -403,7 +403,7 @@ export class Session implements DenoConn, AsyncDisposable {
     else this.#fail(closed());
   }
 
-  /** Ends the session, and tells the other side. */
+  /** Ends the session, and sends RESET. */
   #fail(error: NetworkError | MalformedMessageError): void {
     if (this.#isEnded) return;
     this.#paths.current?.send({ kind: "reset" });

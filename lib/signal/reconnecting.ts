@@ -61,7 +61,7 @@ class ReconnectingConnection implements SignalingConnection {
 
   constructor(
     transport: SignalTransport,
-    { network, logger }: OpenSignalingOptions, // the signal is for the first attempt alone
+    { network, logger }: OpenSignalingOptions, // the signal aborts only the first attempt
     first: SignalingConnection,
   ) {
     this.url = transport.url;
@@ -184,7 +184,7 @@ class ReconnectingConnection implements SignalingConnection {
   }
 
   #subscribe(connection: SignalingConnection, topic: string): void {
-    const ended = new AbortController(); // one a subscription: it ends without the others
+    const ended = new AbortController(); // one per subscription, so that each can end alone
     const confirmed = connection.subscribe(topic, (message) => {
       if (!ended.signal.aborted) this.#listeners.deliver(topic, message);
     }, { signal: ended.signal });
@@ -229,7 +229,7 @@ interface Subscription {
   readonly ended: AbortController;
 }
 
-/** A server that accepts connections and says nothing counts as one that is down. */
+/** A server that accepts connections and sends nothing counts as one that is down. */
 async function openInTime(
   transport: SignalTransport,
   options: OpenSignalingOptions,

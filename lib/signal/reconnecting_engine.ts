@@ -16,7 +16,7 @@
 
 import { type Backoff, backoff } from "../base/backoff.ts";
 
-/** A reconnecting connection between two events. All times are milliseconds of one clock that never goes back. */
+/** A reconnecting connection between two events. All times are milliseconds of one clock that never goes backwards. */
 export interface ReconnectingState {
   readonly phase: ReconnectingPhase;
   /** How many attempts in a row have failed, or led to a connection that did not last. */
@@ -71,7 +71,7 @@ export type ReconnectingEvent =
   }
   | { readonly kind: "disposed" };
 
-/** What to do next. Waiting is not among these: {@linkcode dueMs} says until when. */
+/** What to do next. Waiting is not among these: {@linkcode dueMs} returns until when. */
 export type ReconnectingAction =
   /** Open a connection; `opened` or `failed` follows. */
   | { readonly kind: "open" }
@@ -226,8 +226,8 @@ function unsubscribe(state: ReconnectingState, topic: string): ReconnectingStep 
 }
 
 /**
- * A caller that waits for a subscription is told of the refusal and takes the topic back. Nobody waits for a renewal,
- * so that is repeated here. A subscription that failed with its connection is renewed with the next one.
+ * A caller that waits for a subscription gets the refusal, and takes the topic back. No caller waits for a renewal, so
+ * the engine repeats it. A subscription that failed with its connection is renewed with the next one.
  */
 function subscriptionFailed(
   state: ReconnectingState,

@@ -47,7 +47,7 @@ export interface AllocationRequest {
   readonly dontFragment?: boolean;
   /** Asks for an allocation that can be moved to another network (RFC 8016). */
   readonly mobility?: boolean;
-  /** The wanted lifetime between refreshes; the server decides. */
+  /** The lifetime to request; the server decides. */
   readonly lifetimeSeconds?: number;
 }
 
@@ -244,7 +244,7 @@ export const RELEASE: StunRequest = {
   attributes: [{ type: "LIFETIME", value: 0 }],
 };
 
-/** RFC 8656 §19: 437 (TurnAllocation Mismatch). */
+/** RFC 8656 §19: 437 (Allocation Mismatch). */
 export const ALLOCATION_MISMATCH = 437;
 
 /** RFC 8016 §5: 405 (Mobility Forbidden). */

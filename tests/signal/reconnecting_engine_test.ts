@@ -164,7 +164,7 @@ const TOPICS: readonly [
     [logged("warn", "cannot resubscribe: full")],
   ],
   [
-    "a refused subscription is not retried: its caller is told",
+    "a refused subscription is not retried: its caller gets the refusal",
     withTopic(OPEN, { kind: "subscribing", isRenewal: false, failures: 0 }),
     REFUSED,
     { kind: "subscribing", isRenewal: false, failures: 0 },

@@ -1,6 +1,6 @@
 /**
- * A WebSocket (RFC 6455) over a connection of the network seam: either side of it, and how a client dials one. The platform's own `WebSocket` accepts
- * messages of 64 MiB, hides why a dial failed, and cannot be simulated.
+ * A WebSocket (RFC 6455) over a connection of the network seam: either side of it, and how a client dials one. The
+ * platform's own `WebSocket` accepts messages of 64 MiB, hides why a dial failed, and cannot be simulated.
  *
  * @module
  */
@@ -69,7 +69,7 @@ export interface DialWebSocketOptions {
   readonly limits: WebSocketLimits;
   /** The name of the protocol on top, if it has one (RFC 6455 §1.9). */
   readonly subprotocol?: string;
-  /** Certificate authorities to trust beside the platform's, PEM; for `wss:`. */
+  /** Certificate authorities to trust in addition to the platform's, PEM; for `wss:`. */
   readonly caCerts?: readonly string[];
   /** Aborts the opening. */
   readonly signal?: AbortSignal;
