@@ -182,6 +182,11 @@ export function dialerWakeAtMs({ search, ...state }: DialerState): number {
   return Math.min(reconnectByMs, retry.atMs, improvement.atMs, requestAtMs, answerByMs);
 }
 
+/** The error for paths that were found, but lost before they could be used. */
+export function lostAtOnceError(): NetworkError {
+  return new NetworkError("Cannot connect: the path was lost before it could be used", "reset");
+}
+
 function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number): DialerStep {
   const { firstRequestMs, answerMs } = state.settings;
   const id = state.searches + 1;
@@ -350,11 +355,6 @@ function over(state: DialerState, actions: readonly DialerAction[]): DialerStep 
 
 function stay(state: DialerState): DialerStep {
   return { state, actions: [] };
-}
-
-/** The error for paths that were found, but lost before they could be used. */
-export function lostAtOnceError(): NetworkError {
-  return new NetworkError("Cannot connect: the path was lost before it could be used", "reset");
 }
 
 /** Chosen by us: a few round trips over most signaling servers. */

@@ -178,6 +178,48 @@ export function isSameOutside(before: MappingGrant, after: MappingGrant): boolea
 /** Why a mapping was lost. */
 export const RESTARTED = "the gateway has restarted";
 
+/** How long a gateway keeps a port open, and since when. */
+export interface Lease {
+  /** `Infinity` if it never expires. */
+  readonly lifetimeSeconds: number;
+  /** When the answer arrived, on the clock of `performance.now()`. */
+  readonly grantedAtMs: number;
+}
+
+/**
+ * When to renew a lease, on the clock of `performance.now()`: between 1/2 and 5/8 of its lifetime; if that fails,
+ * between 3/4 and 13/16, and so on, halving what is left each time (RFC 6887 §11.2.1). `Infinity` if no try is left,
+ * because it would be less than 4 s after the last one, or if the lease never expires.
+ *
+ * @param attempt how many renewals of this lease have failed
+ * @param random from 0 to 1
+ */
+export function renewalMs(lease: Lease, attempt: number, random: number): number {
+  const { lifetimeSeconds, grantedAtMs } = lease;
+  if (lifetimeSeconds === Infinity) return Infinity;
+  const share = 2 ** -(attempt + 1);
+  if (attempt > 0 && lifetimeSeconds * share < MIN_INTERVAL_SECONDS) return Infinity;
+  return grantedAtMs + lifetimeSeconds * 1000 * (1 - share + random * share / 4);
+}
+
+/**
+ * How long to wait before the next attempt to repair a mapping.
+ *
+ * @param failures how many attempts have failed since it last worked; at least 1
+ */
+export function repairDelayMs(failures: number): number {
+  return backoff(REPAIR_BACKOFF, failures);
+}
+
+/**
+ * How long to wait before restoring a mapping after the gateway has lost all of them: RFC 6887 §8.5, RFC 6886 §3.7.
+ *
+ * @param random from 0 to 1
+ */
+export function restartDelayMs(random: number): number {
+  return random * MAX_RESTART_DELAY_MS;
+}
+
 function onTime(state: LeaseState, moment: LeaseMoment): LeaseStep {
   const { nowMs } = moment;
   if (state.phase !== "waiting" && state.phase !== "restoring") return stay(state);
@@ -397,50 +439,8 @@ function isFromSameMapper(a: MappingGrant, b: MappingGrant): boolean {
   return a.mapper === b.mapper && a.gateway === b.gateway;
 }
 
-/** How long a gateway keeps a port open, and since when. */
-export interface Lease {
-  /** `Infinity` if it never expires. */
-  readonly lifetimeSeconds: number;
-  /** When the answer arrived, on the clock of `performance.now()`. */
-  readonly grantedAtMs: number;
-}
-
 function expiryMs({ lifetimeSeconds, grantedAtMs }: Lease): number {
   return grantedAtMs + lifetimeSeconds * 1000;
-}
-
-/**
- * When to renew a lease, on the clock of `performance.now()`: between 1/2 and 5/8 of its lifetime; if that fails,
- * between 3/4 and 13/16, and so on, halving what is left each time (RFC 6887 §11.2.1). `Infinity` if no try is left,
- * because it would be less than 4 s after the last one, or if the lease never expires.
- *
- * @param attempt how many renewals of this lease have failed
- * @param random from 0 to 1
- */
-export function renewalMs(lease: Lease, attempt: number, random: number): number {
-  const { lifetimeSeconds, grantedAtMs } = lease;
-  if (lifetimeSeconds === Infinity) return Infinity;
-  const share = 2 ** -(attempt + 1);
-  if (attempt > 0 && lifetimeSeconds * share < MIN_INTERVAL_SECONDS) return Infinity;
-  return grantedAtMs + lifetimeSeconds * 1000 * (1 - share + random * share / 4);
-}
-
-/**
- * How long to wait before the next attempt to repair a mapping.
- *
- * @param failures how many attempts have failed since it last worked; at least 1
- */
-export function repairDelayMs(failures: number): number {
-  return backoff(REPAIR_BACKOFF, failures);
-}
-
-/**
- * How long to wait before restoring a mapping after the gateway has lost all of them: RFC 6887 §8.5, RFC 6886 §3.7.
- *
- * @param random from 0 to 1
- */
-export function restartDelayMs(random: number): number {
-  return random * MAX_RESTART_DELAY_MS;
 }
 
 const EXPIRED = "the lease has expired";

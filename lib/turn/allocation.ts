@@ -132,6 +132,16 @@ export function allocateAttributes(request: AllocationRequest): StunAttribute[] 
   return attributes;
 }
 
+/** An error response as an error to throw, with a remedy in its message. */
+export function turnRefusedError(
+  response: StunMessage,
+  server: TransportAddress,
+  action: string,
+): RefusedError {
+  const remedy = remedyFor(errorOf(response, server).code);
+  return refusedError(response, { server, action, remedy });
+}
+
 /**
  * Reads the success response of a server.
  *
@@ -168,16 +178,6 @@ function readAllocation(response: StunMessage, server: TransportAddress): TurnAl
       .map(({ value }) => value),
     mobilityTicket: getAttribute(response, "MOBILITY-TICKET"),
   };
-}
-
-/** An error response as an error to throw, with a remedy in its message. */
-export function turnRefusedError(
-  response: StunMessage,
-  server: TransportAddress,
-  action: string,
-): RefusedError {
-  const remedy = remedyFor(errorOf(response, server).code);
-  return refusedError(response, { server, action, remedy });
 }
 
 type AllocateResult =

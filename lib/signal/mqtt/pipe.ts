@@ -70,14 +70,6 @@ export function parseBrokerUrl(text: string): BrokerUrl {
   };
 }
 
-function percentDecoded(part: string): string {
-  try {
-    return decodeURIComponent(part);
-  } catch (cause) {
-    throw new TypeError("Cannot use broker: its login is not percent-encoded UTF-8", { cause });
-  }
-}
-
 /** A byte stream to a broker and back. */
 export interface BrokerPipe extends ByteSource {
   /**
@@ -128,6 +120,14 @@ export async function openPipe(
       ? await network.connectTls(remote, { hostname: host, caCerts, signal })
       : await network.connectTcp(remote, { signal }),
   );
+}
+
+function percentDecoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch (cause) {
+    throw new TypeError("Cannot use broker: its login is not percent-encoded UTF-8", { cause });
+  }
 }
 
 class TcpPipe implements BrokerPipe {
