@@ -13,11 +13,11 @@ import { writeAll } from "../base/reader.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import {
+  initialNominationState,
   type NominationAction,
   type NominationEvent,
   type NominationOutcome,
   type NominationState,
-  startNomination,
   stepNomination,
 } from "./nomination_engine.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
@@ -50,7 +50,7 @@ export class Nomination implements AsyncDisposable {
     this.#role = role;
     this.#secret = secret;
     this.#timeoutMs = timeoutMs;
-    this.#state = startNomination(role);
+    this.#state = initialNominationState(role);
   }
 
   /** Resolves with the connection that both sides agreed on. */

@@ -67,8 +67,8 @@ export type NominationAction =
   /** This is what became of it. */
   | { readonly kind: "settle"; readonly id: number; readonly outcome: NominationOutcome };
 
-/** No connection yet. */
-export function startNomination(role: PunchRole): NominationState {
+/** The state before the first connection. */
+export function initialNominationState(role: PunchRole): NominationState {
   return { role, open: new Map(), nominee: null, nominated: null, isClosed: false };
 }
 

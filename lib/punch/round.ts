@@ -26,11 +26,11 @@ import {
 } from "./path_kinds.ts";
 import type { PunchPlan } from "./plan_types.ts";
 import {
+  initialRoundState,
   type RoundAction,
   type RoundEnd,
   type RoundEvent,
   type RoundState,
-  startRound,
   stepRound,
 } from "./round_engine.ts";
 
@@ -78,13 +78,13 @@ class Round {
   readonly #attempts: PunchAttempt[] = [];
   readonly #over = Promise.withResolvers<RoundEnd>();
   readonly #tasks = new TaskGroup((error) => this.#over.reject(error));
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "tick" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   #state: RoundState;
   #connected: ConnectedAttempt | undefined;
 
   constructor(options: RoundOptions) {
     this.#options = options;
-    this.#state = startRound(options.maxSyns);
+    this.#state = initialRoundState(options.maxSyns);
     this.#exchange = new OfferExchange({
       channel: options.channel,
       role: options.role,

@@ -58,7 +58,7 @@ export type RoundEvent =
   | { readonly kind: "confirmed" }
   | { readonly kind: "superseded"; readonly round: number }
   | { readonly kind: "aborted" }
-  | { readonly kind: "tick" };
+  | { readonly kind: "time" };
 
 /** What the driver has to do. */
 export type RoundAction =
@@ -67,8 +67,8 @@ export type RoundAction =
   | { readonly kind: "confirm" }
   | { readonly kind: "abandon" };
 
-/** A round before the first offer. */
-export function startRound(maxSyns: number): RoundState {
+/** The state before the first offer. */
+export function initialRoundState(maxSyns: number): RoundState {
   return {
     maxSyns,
     phase: WAITING,
@@ -102,7 +102,7 @@ export function stepRound(
       return over(state, { kind: "superseded", round: event.round });
     case "aborted":
       return over(state, { kind: "aborted" });
-    case "tick":
+    case "time":
       return phase.kind === "lingering" && phase.untilMs <= nowMs
         ? over(state, phase.end)
         : { state, actions: [] };

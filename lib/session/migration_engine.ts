@@ -83,7 +83,7 @@ export interface MigrationStep {
 }
 
 /** The state before the first path. */
-export function startMigration(role: SessionRole): MigrationState {
+export function initialMigrationState(role: SessionRole): MigrationState {
   return { role, highestNumber: 0, paths: [], currentId: undefined };
 }
 

@@ -8,11 +8,11 @@ import { NetworkError } from "../base/errors.ts";
 import { Semaphore, TaskGroup } from "../base/tasks.ts";
 import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import {
-  dueMs,
-  FIRST_STATE,
+  INITIAL_STATE,
   type ReconnectingAction,
   type ReconnectingEvent,
   type ReconnectingState,
+  reconnectingWakeAtMs,
   stepReconnecting,
 } from "./reconnecting_engine.ts";
 import {
@@ -53,7 +53,7 @@ class ReconnectingConnection implements SignalingConnection {
   readonly #timer = new ResettableTimer(() => this.#apply({ kind: "time" }));
   /** The subscriptions of the connection that is open. */
   readonly #subscriptions = new Map<string, Subscription>();
-  #state: ReconnectingState = FIRST_STATE;
+  #state: ReconnectingState = INITIAL_STATE;
   /** The one that is open. */
   #connection: SignalingConnection | undefined;
   /** Resolves with the next connection that is opened. */
@@ -127,7 +127,7 @@ class ReconnectingConnection implements SignalingConnection {
     const { state, actions } = stepReconnecting(this.#state, event, nowMs);
     this.#state = state;
     for (const action of actions) this.#do(action);
-    const waitMs = dueMs(this.#state) - nowMs;
+    const waitMs = reconnectingWakeAtMs(this.#state) - nowMs;
     if (waitMs === Infinity) this.#timer.clear();
     else this.#timer.set(Math.min(Math.max(0, waitMs), MAX_TIMER_MS));
   }
