@@ -68,16 +68,16 @@ export class BaseSocketPool implements AsyncDisposable {
 
   async #prepare(signal: AbortSignal): Promise<BaseSocket> {
     const base = await this.#options.prepare(signal);
-    // A punch that needs no luck needs no mapping either, so the router is not bothered.
+    // If the external port is known already, a mapping adds nothing: leave the router alone.
     if (!base.needsMapping || this.#options.map === undefined) return base;
     using deadline = new Deadline(MAPPING_TIMEOUT_MS, signal);
     try {
       await abortable(this.#addMapping(base, this.#options.map), deadline.signal);
-    } catch { /* too late for the first offer, but perhaps not for the next */ }
+    } catch { /* too late for the first offer, but not for a later one */ }
     return base;
   }
 
-  /** Never rejects: most routers forward no ports. */
+  /** Never rejects. */
   async #addMapping(
     base: BaseSocket,
     map: NonNullable<BaseSocketPoolOptions["map"]>,
@@ -85,7 +85,7 @@ export class BaseSocketPool implements AsyncDisposable {
     try {
       const mapping = await map(base.description.punchPort, this.#disposed.signal);
       await base.addMapped(mapping.external, mapping);
-    } catch { /* as said */ }
+    } catch { /* most routers forward no ports */ }
   }
 }
 
