@@ -2,7 +2,7 @@
 /**
  * How long punches take: over loopback between two processes, and on Linux in the lab between NATs of some kinds.
  * Machines and their load differ, so what counts are ratios, which `baselines/punch.json` keeps: round trips in the
- * lab, and over loopback plain dials with an echo, measured beside.
+ * lab, and over loopback plain dials with an echo, measured in the same run.
  *
  *     deno bench -A bench/punch_bench.ts              times
  *     deno run -A bench/punch_bench.ts [--update]     ratios; fails if one is worse than the baseline by too much

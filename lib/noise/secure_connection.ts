@@ -242,7 +242,7 @@ export class SecureConnection implements DenoConn {
     return data.length;
   }
 
-  /** Finishes this direction: waits until everything is written, then sends the end. The other direction goes on. */
+  /** Finishes this direction: waits until everything is written, then sends the end. The other direction stays open. */
   closeWrite(): Promise<void> {
     return this.#writeClosed ??= this.#writer.end().then(() => this.#stream.closeWrite());
   }

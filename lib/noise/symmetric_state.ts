@@ -168,7 +168,7 @@ export class CipherState {
     if (!this.#isDestroyed && !this.#nonce.isSpent) this.#opener ??= this.#newOpener();
   }
 
-  /** Replaces the key with one from which it cannot be computed (§11.3). The nonce goes on counting. */
+  /** Replaces the key with one from which it cannot be computed (§11.3). The nonce keeps counting. */
   rekey(): void {
     this.#requireKey();
     this.#discardPrepared();

@@ -129,7 +129,7 @@ export class SignalingPool implements AsyncDisposable {
   /** Checks that all connections are alive: what cut the connection to a peer may have cut those to servers. */
   check(): void {
     for (const { signaling } of this.#entries.values()) {
-      // One that cannot be opened is reported to those who lease it.
+      // If one cannot be opened, its leases report that.
       signaling.then((signaling) => signaling.check?.(), () => {});
     }
   }
@@ -147,7 +147,7 @@ export class SignalingPool implements AsyncDisposable {
     const forget = () => {
       if (this.#entries.get(url) === entry) this.#entries.delete(url);
     };
-    // One that has ended is not leased again; those who have it find out when they use it.
+    // A connection that has ended is not leased again; its present users find out when they use it.
     entry.signaling.then((signaling) => signaling.finished).then(forget, forget);
     return entry;
   }

@@ -57,8 +57,8 @@ export interface MappingGrant {
   /** The IP address of the gateway that granted it. */
   readonly gateway: string;
   /**
-   * What the mapper needs to renew and release it, beside the other fields; opaque to everything else. It may be empty
-   * in a grant that the caller made up, such as for a call that was aborted: the mapper then does its best.
+   * What the mapper needs to renew and release it, in addition to the other fields; opaque to everything else. It may be
+   * empty in a grant that the caller made up, such as for a call that was aborted: the mapper then does its best.
    */
   readonly handle: string;
   /** The gateway's clock at the time of the answer. UPnP has none. */

@@ -305,7 +305,7 @@ function mappingOf(samples: readonly MappingSample[], own: OwnAddresses): Behavi
   return isKnown ? behavior : "address-and-port-dependent";
 }
 
-/** A base port, one that is left alone, and for the burst a row of consecutive ports and some scattered ones. */
+/** A base port, one that is left alone, and for the burst a run of consecutive ports and some scattered ones. */
 async function freePorts(network: Network, family: IpFamily): Promise<BasePorts> {
   const ip = family === 4 ? "0.0.0.0" : "::";
   using listeners = new DisposableStack();

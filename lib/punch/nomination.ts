@@ -230,7 +230,7 @@ export class UnauthenticatedPeerError extends Error {
   override readonly name = "UnauthenticatedPeerError";
 }
 
-/** The secret that follows from two offers and from what both sides share besides. */
+/** The secret that both sides derive from the two offers and from their shared secret. */
 export function punchSecret(a: PunchOffer, b: PunchOffer, shared: Uint8Array): Uint8Array {
   const [controlling, controlled] = a.role === "controlling" ? [a, b] : [b, a];
   return hmac("sha256", shared, text(`punchline ${controlling.key} ${controlled.key}`));

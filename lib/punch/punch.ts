@@ -236,7 +236,7 @@ async function resolveAll(
 }
 
 /**
- * SYNs of one punch after which no further attempt starts; one that is under way goes on to its end, and the system's
+ * SYNs of one punch after which no further attempt starts; one that is under way runs to its end, and the system's
  * retransmissions are not counted. Chosen by us: all birthday attempts, and three times as many redials after resets.
  */
 const MAX_SYNS = 4 * PUNCH_LIMITS.maxSyns;

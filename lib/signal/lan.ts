@@ -159,7 +159,7 @@ class LanSignaling implements SignalingConnection {
     if (!this.#isAllowed(from.ip)) return;
     const received = undefinedIfMalformed(() => decodeLanMessage(data)); // the group may have other users
     if (received === undefined || !this.#listeners.has(received.topic)) return;
-    // A digest of the whole: with the id alone, a faster sender could have a genuine message taken for a repetition.
+    // A digest of the whole: if an id sufficed, a faster sender could copy it, and the genuine message would be dropped.
     const key = digest(data);
     if (this.#seen.get(key)) return;
     this.#seen.set(key, true);
