@@ -5,6 +5,7 @@
  */
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
+import { messageOf } from "../base/errors.ts";
 import { parseHostPort } from "../net/address.ts";
 import { KeyPair } from "../noise/key_pair.ts";
 import { openKeyFile } from "../peer/key_file.ts";
@@ -121,7 +122,7 @@ async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
   try {
     return await openKeyFile(path, warningsOnly(io, false));
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new UsageError(`--key ${path}: ${why}`, { cause: error });
   }
 }

@@ -329,7 +329,7 @@ const NO_SERVER = "no server with two addresses answered over TCP";
 /** Each port gets three SYNs from each origin: at 10 % loss each way, all six are lost once in 20,000 tests. */
 const FILTER_TEST_PORTS = 2;
 
-/** Chosen by us: how much longer than twice another server's time to wait for a server's answer. */
+/** Chosen by us: a server may take this much longer than twice the time that another one took. */
 const MIN_TIMEOUT_MS = 50;
 
 /** How many ports of the burst are consecutive, and how many are not. */

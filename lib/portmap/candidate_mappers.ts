@@ -167,7 +167,7 @@ export type OuterGateway = string | "anycast";
 export interface UpstreamMapperOptions {
   readonly network: Network;
   readonly secret: Uint8Array;
-  /** Guessed by default, but only in private networks: a guess in a carrier's network or the internet would hit a stranger. */
+  /** Guessed by default, but only in private networks: elsewhere a guess would reach another customer's device. */
   readonly outerGateway?: OuterGateway;
 }
 

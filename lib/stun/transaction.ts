@@ -49,7 +49,7 @@ export interface StunRequest {
   readonly attributes: readonly StunAttribute[];
 }
 
-/** Sends requests to one server, and remembers how it wants them authenticated. */
+/** Sends requests to one server, and remembers how it requires them to be authenticated. */
 export class AuthenticatedTransaction {
   readonly #server: TransportAddress;
   readonly #credential: LongTermCredential | undefined;
@@ -98,7 +98,7 @@ export class AuthenticatedTransaction {
     }
   }
 
-  /** The bytes of a request, authenticated as the server wants it, for callers that do not wait for a response. */
+  /** The bytes of a request, authenticated as the server requires, for callers that do not wait for a response. */
   encode({ method, attributes }: StunRequest): Uint8Array<ArrayBuffer> {
     return this.#encode({ method, attributes }, newTransactionId());
   }

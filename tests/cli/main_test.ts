@@ -119,7 +119,7 @@ for (
   });
 }
 
-Deno.test("stun over UDP reports that nobody answered in time, and exits with 124", async () => {
+Deno.test("stun over UDP reports that no answer arrived in time, and exits with 124", async () => {
   await using http = await serveText(HTTP);
   for (const server of [http.name, await closedPort()]) {
     const { code, out, err } = await runMain(["stun", server, "--timeout", "60"]);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { malformed, MalformedMessageError } from "../../base/errors.ts";
+import { malformed, MalformedMessageError, undefinedIfMalformed } from "../../base/errors.ts";
 import {
   formatTransportAddress,
   ipFamily,
@@ -209,12 +209,8 @@ function tryResolve(
   urlBase: string,
 ): DeviceUrl | undefined {
   if (controlUrl === "") return undefined;
-  try {
-    return resolveDeviceUrl(location, controlUrl, urlBase);
-  } catch (error) {
-    if (error instanceof MalformedMessageError) return undefined; // other services may be usable
-    throw error;
-  }
+  // Other services may be usable.
+  return undefinedIfMalformed(() => resolveDeviceUrl(location, controlUrl, urlBase));
 }
 
 function isOnLink(ip: string, { gateway, local, prefixLength }: DeviceLink): boolean {

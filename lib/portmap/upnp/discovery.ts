@@ -193,7 +193,7 @@ async function searchLink(
       seen.add(location);
       const fetching = fetchAnswered(network, answer, { link, signal }).then(onFound, (error) => {
         if (!(error instanceof PunchlineError)) throw error;
-        onProblem(error, answer.from.ip); // of this device alone
+        onProblem(error, answer.from.ip); // only of this device
       });
       fetching.catch(() => {}); // awaited below, once the search is over
       fetches.push(fetching);
