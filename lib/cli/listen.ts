@@ -12,13 +12,15 @@ import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
-import { Peer } from "../peer/peer.ts";
+import type { Peer } from "../peer/peer.ts";
 import { acceptFirst, acceptOrReport, MAX_PENDING, refuseOthers } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
-import { type ManualPrompt, openManualPrompt } from "./manual_signaling.ts";
+import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
 import {
+  openPeer,
+  openPeerInput,
   PEER_ARGUMENTS,
   PEER_USAGE,
   readPeerOptions,
@@ -26,6 +28,7 @@ import {
   readTimeout,
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import type { StdinLines } from "./stdin_lines.ts";
 
 /** One line of help. */
 export const LISTEN_USAGE =
@@ -47,9 +50,10 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   }
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
-  const prompt = openManualPrompt(given, io, events, { port });
-  const options = await readPeerOptions(given, io, prompt);
-  await using peer = await Peer.open({
+  const input = openPeerInput(io);
+  const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
+  const options = await readPeerOptions(given, input, prompt);
+  await using peer = await openPeer({
     ...options,
     protocol: "", // what `connect` asks for: a `recv` would wait for files
     allow: allow.length > 0 ? allow : undefined,
@@ -59,7 +63,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     asQr: flags.has("qr") && !flags.has("json"),
   });
   return port === undefined
-    ? await serveOne(peer, events, io, { timeoutMs, prompt })
+    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin })
     : await forwardAll(peer, port, events, io);
 }
 
@@ -68,7 +72,7 @@ async function serveOne(
   peer: Peer,
   events: ConnectionEvents,
   io: CliIo,
-  { timeoutMs, prompt }: { timeoutMs: number | undefined; prompt: ManualPrompt | undefined },
+  { timeoutMs, stdin }: { timeoutMs: number | undefined; stdin: StdinLines },
 ): Promise<number> {
   const accepted = await waitForOne(peer, events, io, timeoutMs);
   if (accepted === undefined) {
@@ -79,7 +83,7 @@ async function serveOne(
   await using others = new TaskGroup((error) => printError(error, io));
   others.run((signal) => refuseOthers(peer, { signal }));
   reportConnected(connection, events);
-  await pipeThrough(connection, io, prompt?.stdin);
+  await pipeThrough(connection, io, stdin.rest());
   await connection.finished;
   events.closed();
   return EXIT.ok;

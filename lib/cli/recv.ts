@@ -5,7 +5,6 @@
  */
 
 import type { PeerConnection } from "../peer/connection.ts";
-import { Peer } from "../peer/peer.ts";
 import {
   type ExistingPolicy,
   type NextConnection,
@@ -19,7 +18,14 @@ import { readTicket } from "./connect.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
-import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
+import {
+  openPeer,
+  openPeerInput,
+  PEER_ARGUMENTS,
+  PEER_USAGE,
+  readConnectTimings,
+  readPeerOptions,
+} from "./peer_options.ts";
 import { FILES_PROTOCOL } from "./send.ts";
 import {
   formatBytes,
@@ -38,15 +44,16 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     ...PEER_ARGUMENTS,
     flags: [...PEER_ARGUMENTS.flags, "overwrite", "rename"],
     values: [...PEER_ARGUMENTS.values, "to", "timeout"],
-    operands: { min: 1, max: 1 },
+    operands: { min: 0, max: 1 },
   });
-  const { flags, values, operands } = given;
-  const ticket = readTicket(operands[0]!);
+  const { flags, values } = given;
+  const input = openPeerInput(io);
+  const ticket = await readTicket(given, input);
   const asJson = flags.has("json");
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
-  const prompt = openManualPrompt(given, io, events, { ticket });
-  const options = await readPeerOptions(given, io, prompt);
-  await using peer = await Peer.open({
+  const prompt = openManualPrompt(given, io, events, { ticket, stdin: input.stdin });
+  const options = await readPeerOptions(given, input, prompt);
+  await using peer = await openPeer({
     ...options,
     ...readConnectTimings(values),
     listen: false,

@@ -9,7 +9,7 @@ import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
-import { Peer } from "../peer/peer.ts";
+import type { Peer } from "../peer/peer.ts";
 import {
   type NextConnection,
   printable,
@@ -27,7 +27,14 @@ import { readArguments } from "./arguments.ts";
 import { type CliIo, EXIT, printError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, showTicket } from "./peer_events.ts";
-import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions, readPublicKey } from "./peer_options.ts";
+import {
+  openPeer,
+  openPeerInput,
+  PEER_ARGUMENTS,
+  PEER_USAGE,
+  readPeerOptions,
+  readPublicKey,
+} from "./peer_options.ts";
 import {
   formatBytes,
   formatFiles,
@@ -54,11 +61,13 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
-  const options = await readPeerOptions(given, io, openManualPrompt(given, io, events));
+  const input = openPeerInput(io);
+  const prompt = openManualPrompt(given, io, events, { stdin: input.stdin });
+  const options = await readPeerOptions(given, input, prompt);
   await using opened = new AsyncDisposableStack();
   const open = async (): Promise<Receivers> => {
     const peer = opened.use(
-      await Peer.open({
+      await openPeer({
         ...options,
         protocol: FILES_PROTOCOL,
         allow: allow.length > 0 ? allow : undefined,

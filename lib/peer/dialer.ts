@@ -6,6 +6,7 @@
  */
 
 import { NetworkError, RefusedError } from "../base/errors.ts";
+import { withoutLogin } from "../base/redact.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
@@ -330,7 +331,7 @@ class Search {
   #publish(signaling: SignalingConnection, message: Uint8Array): void {
     const { context, secrets } = this.#options;
     signaling.publish(secrets.topicAt(Date.now()), message)
-      .catch((error) => context.logger?.debug(`connect: ${signaling.url}: ${error}`));
+      .catch((error) => context.logger?.debug(`connect: ${withoutLogin(signaling.url)}: ${error}`));
   }
 }
 

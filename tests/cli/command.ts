@@ -103,7 +103,11 @@ export class Command {
   }
 
   interrupt(): void {
-    this.#child.kill("SIGINT");
+    this.signal("SIGINT");
+  }
+
+  signal(signal: Deno.Signal): void {
+    this.#child.kill(signal);
   }
 
   async end(): Promise<End> {
@@ -126,18 +130,19 @@ export class Command {
 export interface StartOptions {
   readonly config?: string;
   readonly permissions?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
   readonly input?: string | Iterable<Uint8Array> | ReadableStream<Uint8Array>;
 }
 
 /** Starts a command. Its only default permission is `--allow-net`. */
 export function start(args: readonly string[], options: StartOptions = {}): Command {
-  const { config = WITH_UNSTABLE, permissions = [], input = [] } = options;
+  const { config = WITH_UNSTABLE, permissions = [], env = {}, input = [] } = options;
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "--quiet", "--no-prompt", "--config", config, "--allow-net", ...permissions],
       ...[CLI, ...args],
     ],
-    env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+    env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", ...env },
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",

@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { StdinLines } from "../../lib/cli/manual_signaling.ts";
+import { StdinLines } from "../../lib/cli/stdin_lines.ts";
 import { type Command, start, withScratch, withServers } from "./command.ts";
 
 Deno.test("listen --hand and connect make a connection, which gets the rest of stdin", () =>
@@ -89,7 +89,7 @@ Deno.test("StdinLines loses nothing between the lines and the rest, wherever the
       { length: Math.ceil(bytes.length / size) },
       (_, i) => bytes.slice(i * size, (i + 1) * size),
     );
-    const stdin = new StdinLines(ReadableStream.from(chunks));
+    const stdin = new StdinLines({ stdin: ReadableStream.from(chunks) });
     const lines: string[] = [];
     for await (const line of stdin) if (lines.push(line) === 2) break;
     assertEquals(lines, ["first", "second"]);
@@ -99,7 +99,7 @@ Deno.test("StdinLines loses nothing between the lines and the rest, wherever the
 
 Deno.test("StdinLines hands a pending read over to the rest", async () => {
   const keyboard = new Keyboard();
-  const stdin = new StdinLines(keyboard.input);
+  const stdin = new StdinLines({ stdin: keyboard.input });
   const lines = Array.fromAsync(stdin);
   await keyboard.type("line\n");
   await new Promise((resolve) => setTimeout(resolve));
