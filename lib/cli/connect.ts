@@ -49,6 +49,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
   try {
     await using connection = await peer.connect(ticket, { signal: io.signal });
+    io.signal.addEventListener("abort", () => connection.reset(), { once: true });
     reportConnected(connection, events);
     await pipeThrough(connection, io, input.stdin.rest());
     await connection.finished;

@@ -61,6 +61,9 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   });
   let last: PeerConnection | undefined;
   const next: NextConnection = async ({ signal }) => {
+    if (last?.wasReset) {
+      throw new TransferError("Cannot continue: the sender has ended the transfer", "failed");
+    }
     last = await peer.connect(ticket, { signal });
     reportConnected(last, events);
     return last;

@@ -9,7 +9,7 @@ import { delay } from "@std/async/delay";
 import type { Peer } from "../../lib/peer/peer.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
-import { atPlace, nextOf, type PlaceOptions } from "../scenes/peer_scene.ts";
+import { inPeerScene, nextOf, type PeerSceneOptions } from "../scenes/peer_scene.ts";
 import { ScriptedDialer } from "./scripted_dialer.ts";
 
 for (const [name, readyMs] of [["ready", 2000], ["not ready yet", 1]] as const) {
@@ -61,7 +61,7 @@ for (const name of ["alice", "bob"] as const) {
 }
 
 Deno.test("an abort does not wait for a peer that has connected and stays silent", () =>
-  atPlace({}, async ({ a, b, hub, open, time }) => {
+  inPeerScene({}, async ({ a, b, hub, open, time }) => {
     await using bob = await open(b);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const incoming = nextOf(bob);
@@ -78,7 +78,7 @@ Deno.test("an abort does not wait for a peer that has connected and stays silent
   }));
 
 Deno.test("an abort ends Peer.open() while a broker stays silent", () =>
-  atPlace({}, async ({ b, open, time }) => {
+  inPeerScene({}, async ({ b, open, time }) => {
     const opening = new AbortController();
     const opened = open(b, { signaling: [SILENT], signal: opening.signal });
     const aborted = assertRejects(() => opened, Error, "enough");
@@ -90,7 +90,7 @@ Deno.test("an abort ends Peer.open() while a broker stays silent", () =>
   }));
 
 Deno.test("a base socket that is nearly ready when connect() is aborted serves the next call", () =>
-  atPlace({}, async ({ a, b, open, internet }) => {
+  inPeerScene({}, async ({ a, b, open, internet }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     let syns = 0;
@@ -116,10 +116,10 @@ interface Moment {
 /** Runs a test for each of many moments, until well after the peers are connected. */
 async function atManyMoments(
   test: (moment: Moment) => Promise<void>,
-  options: PlaceOptions = {},
+  options: PeerSceneOptions = {},
 ): Promise<void> {
   for (let afterMs = 1; afterMs < 500; afterMs += 17) {
-    await atPlace(options, async ({ a, b, hub, open, time }) => {
+    await inPeerScene(options, async ({ a, b, hub, open, time }) => {
       await using alice = await open(a, { listen: false });
       await using bob = await open(b);
       await test({ alice, bob, afterMs, nowMs: () => time.nowMs });

@@ -3,10 +3,10 @@ import { delay } from "@std/async/delay";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace, nextOf, type Place, TestHub } from "../scenes/peer_scene.ts";
+import { inPeerScene, nextOf, type PeerScene, TestHub } from "../scenes/peer_scene.ts";
 
 Deno.test("two dead brokers and a slow one of four do not delay a connection", () =>
-  atPlace({}, async (place) => {
+  inPeerScene({}, async (place) => {
     const slow = new TestHub("ws://192.0.2.8:3480", 1500);
     const signaling = [DEAD, SILENT, slow, place.hub];
     const elapsedMs = await connectOnce(place, { signaling });
@@ -14,25 +14,25 @@ Deno.test("two dead brokers and a slow one of four do not delay a connection", (
   }));
 
 Deno.test("a slow broker is used if all others are dead", () =>
-  atPlace({}, async (place) => {
+  inPeerScene({}, async (place) => {
     const slow = new TestHub("ws://192.0.2.8:3480", 1500);
     const elapsedMs = await connectOnce(place, { signaling: [DEAD, SILENT, slow] });
     assert(elapsedMs < 5000, `${elapsedMs} ms`);
   }));
 
 Deno.test("a request that arrives over several brokers leads to one connection", () =>
-  atPlace({}, async (place) => {
+  inPeerScene({}, async (place) => {
     const others = [1, 2].map((n) => new TestHub(`ws://192.0.2.${n}:3480`, 20 * n));
     await connectOnce(place, { signaling: [place.hub, ...others] });
   }));
 
 Deno.test("a broker that repeats and reorders all messages causes no second connection", () =>
-  atPlace({}, async (place) => {
+  inPeerScene({}, async (place) => {
     await connectOnce(place, { signaling: [new RepeatingHub()] });
   }));
 
 Deno.test("a broker that loses two thirds of all messages is enough", () =>
-  atPlace({}, async (place) => {
+  inPeerScene({}, async (place) => {
     let count = 0;
     const lossy = new TestHub();
     const deliver = lossy.deliver.bind(lossy);
@@ -43,13 +43,13 @@ Deno.test("a broker that loses two thirds of all messages is enough", () =>
   }));
 
 Deno.test("a broker that sends twenty damaged copies of everything to everyone prevents nothing", () =>
-  atPlace({}, async (place) => {
+  inPeerScene({}, async (place) => {
     await connectOnce(place, { signaling: [new DamagingHub()] });
   }));
 
 /** Connects a to b once, and checks that b saw one request; returns how long connecting took. */
 async function connectOnce(
-  { a, b, open, time }: Place,
+  { a, b, open, time }: PeerScene,
   { signaling }: Pick<PeerOptions, "signaling">,
 ): Promise<number> {
   await using alice = await open(a, { signaling, listen: false });
@@ -135,7 +135,7 @@ function damaged(message: Uint8Array): Uint8Array {
 }
 
 Deno.test("a peer listens on a broker that was down at first once it is up", () =>
-  atPlace({}, async ({ a, b, hub, open }) => {
+  inPeerScene({}, async ({ a, b, hub, open }) => {
     const late = Object.assign(new TestHub("ws://192.0.2.5:3480"), { isDown: true });
     await using bob = await open(b, { signaling: [hub, late] });
     await using alice = await open(a, { signaling: [late], listen: false });

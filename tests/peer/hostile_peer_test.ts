@@ -11,11 +11,11 @@ import { encodeRelayState, type RelayState } from "../../lib/peer/relay_message.
 import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace, nextOf, type Place } from "../scenes/peer_scene.ts";
+import { inPeerScene, nextOf, type PeerScene } from "../scenes/peer_scene.ts";
 import { ScriptedDialer } from "./scripted_dialer.ts";
 
 Deno.test("accept() gives up on a peer that connects and cuts the connection", () =>
-  atPlace({}, async ({ a, b, hub, open, time }) => {
+  inPeerScene({}, async ({ a, b, hub, open, time }) => {
     await using bob = await open(b);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
@@ -27,7 +27,7 @@ Deno.test("accept() gives up on a peer that connects and cuts the connection", (
   }));
 
 Deno.test("accept() gives up on a peer that connects and stays silent", () =>
-  atPlace({}, async ({ a, b, hub, open, time }) => {
+  inPeerScene({}, async ({ a, b, hub, open, time }) => {
     await using bob = await open(b);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
@@ -39,7 +39,7 @@ Deno.test("accept() gives up on a peer that connects and stays silent", () =>
   }));
 
 Deno.test("accept() fails with its first path if connections do not reconnect", () =>
-  atPlace({}, async ({ a, b, hub, open, time }) => {
+  inPeerScene({}, async ({ a, b, hub, open, time }) => {
     await using bob = await open(b, { reconnect: false });
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
@@ -51,7 +51,7 @@ Deno.test("accept() fails with its first path if connections do not reconnect", 
   }));
 
 Deno.test("an accepted peer cannot start many searches at once", () =>
-  atPlace({}, async ({ a, b, hub, internet, open }) => {
+  inPeerScene({}, async ({ a, b, hub, internet, open }) => {
     await using bob = await open(b);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const accepted = nextOf(bob).then((incoming) => incoming.accept()).catch(() => {});
@@ -74,7 +74,7 @@ Deno.test("an accepted peer cannot start many searches at once", () =>
   }));
 
 Deno.test("a peer that cuts every path at once is dialled less and less often", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     const { network, cutAll } = cuttable(b.network);
     await using alice = await open(a, { listen: false });
     await using bob = await open(b, { network });
@@ -93,7 +93,7 @@ Deno.test("a peer that cuts every path at once is dialled less and less often", 
   }));
 
 Deno.test("an accepted peer cannot restart the search for a relayed path again and again", () =>
-  atPlace({}, async ({ b, hub, internet, open }) => {
+  inPeerScene({}, async ({ b, hub, internet, open }) => {
     await using bob = await open(b, { strategies: ["relay"] });
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const accepted = nextOf(bob).then((incoming) => incoming.accept()).catch(() => {});
@@ -118,7 +118,7 @@ Deno.test("an accepted peer cannot restart the search for a relayed path again a
   }));
 
 Deno.test("an accepted peer cannot make a peer dial itself at its public address", () =>
-  atPlace({}, async ({ hub, internet, open }) => {
+  inPeerScene({}, async ({ hub, internet, open }) => {
     const host = internet.host("public", { addresses: ["203.0.113.77"] });
     await using bob = await open(host, { strategies: ["relay"], timings: { connectMs: 3000 } });
     using service = await host.network.listenTcp({ ip: "203.0.113.77", port: 6379 });
@@ -138,7 +138,7 @@ Deno.test("an accepted peer cannot make a peer dial itself at its public address
   }));
 
 Deno.test("messages on unknown channels do not displace those on known ones", () =>
-  atPlace({}, async ({ b, hub, open }) => {
+  inPeerScene({}, async ({ b, hub, open }) => {
     await using bob = await open(b, { strategies: ["relay"] });
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
@@ -150,7 +150,7 @@ Deno.test("messages on unknown channels do not displace those on known ones", ()
   }));
 
 Deno.test("a function that never decides who may connect holds up no other peer and no close()", () =>
-  atPlace({}, async ({ a, b, open, time }) => {
+  inPeerScene({}, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     const bob = await open(b, { allow: () => new Promise<boolean>(() => {}) });
     const unanswered = assertRejects(() => alice.connect(bob.ticket));
@@ -162,7 +162,7 @@ Deno.test("a function that never decides who may connect holds up no other peer 
   }));
 
 Deno.test("a peer that leaves as soon as it is accepted affects no other", () =>
-  atPlace({}, async ({ a, b, hub, open }) => {
+  inPeerScene({}, async ({ a, b, hub, open }) => {
     await using bob = await open(b);
     using mallory = await ScriptedDialer.open(hub, bob.ticket);
     const gone = nextOf(bob).then((incoming) => incoming.accept()).catch(() => {});
@@ -205,7 +205,7 @@ function cuttable(network: Network): { network: Network; cutAll(): void } {
 }
 
 /** Counts the SYNs that the host sends from now on. */
-function countSyns(internet: Place["internet"], name: string): () => number {
+function countSyns(internet: PeerScene["internet"], name: string): () => number {
   let count = 0;
   internet.onPacket = ({ at, what, packet }) => {
     if (at !== name || what !== "sent" || packet.protocol !== "tcp") return;

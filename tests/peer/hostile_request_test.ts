@@ -7,10 +7,10 @@ import { TicketSecrets } from "../../lib/peer/keys.ts";
 import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import { encodeOffer } from "../../lib/punch/offer.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { atPlace, nextOf, type Place } from "../scenes/peer_scene.ts";
+import { inPeerScene, nextOf, type PeerScene } from "../scenes/peer_scene.ts";
 
 Deno.test("a replayed request connects nobody, and makes nobody dial", () =>
-  atPlace({}, async ({ connect, hub, internet, b }) => {
+  inPeerScene({}, async ({ connect, hub, internet, b }) => {
     await using ends = await connect();
     const recorded = [...hub.published];
     await ends.conn.closeWrite();
@@ -27,7 +27,7 @@ Deno.test("a replayed request connects nobody, and makes nobody dial", () =>
   }));
 
 Deno.test("ten thousand requests without the ticket are dropped unread", () =>
-  atPlace({}, async ({ open, b, hub, internet }) => {
+  inPeerScene({}, async ({ open, b, hub, internet }) => {
     await using bob = await open(b);
     await delay(2000); // the base socket is ready, and nothing else is dialled
     const syns = countSyns(internet, b.name);
@@ -45,7 +45,7 @@ Deno.test("ten thousand requests without the ticket are dropped unread", () =>
   }));
 
 Deno.test("a ticket holder cannot flood a peer with requests", () =>
-  atPlace({}, async ({ open, b, hub }) => {
+  inPeerScene({}, async ({ open, b, hub }) => {
     await using bob = await open(b);
     const staticKey = generateKeyPair();
     for (let i = 0; i < 400; i++) {
@@ -66,7 +66,7 @@ Deno.test("a ticket holder cannot flood a peer with requests", () =>
   }));
 
 Deno.test("an offer cannot make a peer dial itself, its LAN's router, or a cloud's metadata service", () =>
-  atPlace({}, async ({ open, b, hub, internet }) => {
+  inPeerScene({}, async ({ open, b, hub, internet }) => {
     await using bob = await open(b, { timings: { connectMs: 5000 } });
     const forbidden = ["127.0.0.1", "169.254.169.254", "224.0.0.1", "192.168.77.1", "0.0.0.0"];
     const targets = forbidden.map((ip) => ({ ip, port: 8080 }));
@@ -84,7 +84,7 @@ Deno.test("an offer cannot make a peer dial itself, its LAN's router, or a cloud
   }));
 
 Deno.test("a changed ticket reaches nobody", () =>
-  atPlace({}, async ({ open, a, b, hub }) => {
+  inPeerScene({}, async ({ open, a, b, hub }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const { ticket } = bob;
@@ -146,7 +146,7 @@ function offerWith(targets: readonly TransportAddress[]): Uint8Array<ArrayBuffer
 }
 
 /** Counts the SYNs that the host sends from now on. */
-function countSyns(internet: Place["internet"], name: string): () => number {
+function countSyns(internet: PeerScene["internet"], name: string): () => number {
   let count = 0;
   internet.onPacket = ({ at, what, packet }) => {
     if (at !== name || what !== "sent" || packet.protocol !== "tcp") return;

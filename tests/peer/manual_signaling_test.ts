@@ -6,7 +6,7 @@ import { manualTransport } from "../../lib/signal/manual.ts";
 import type { SignalTransport } from "../../lib/signal/transport.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
-import { atPlace, nextOf, type Place } from "../scenes/peer_scene.ts";
+import { inPeerScene, nextOf, type PeerScene } from "../scenes/peer_scene.ts";
 
 const { portRestricted, symmetricPreserving, symmetricSequential } = NAT_BEHAVIORS;
 const resetting = { ...portRestricted, unsolicitedSyn: "reset" } as const;
@@ -45,7 +45,7 @@ async function* linesOf(queue: WaitQueue<string>): AsyncGenerator<string> {
 }
 
 /** Two peers whose messages people carry. */
-async function connectManually(place: Place, { a, b }: Pick<Hands, "a" | "b">) {
+async function connectManually(place: PeerScene, { a, b }: Pick<Hands, "a" | "b">) {
   const stack = new AsyncDisposableStack();
   const alice = stack.use(await place.open(place.a, { signaling: [a], listen: false }));
   const bob = stack.use(await place.open(place.b, { signaling: [b] }));
@@ -68,7 +68,7 @@ const PAIRS = [
 
 for (const [name, a, b] of PAIRS) {
   Deno.test(`manual signaling: one message each way connects through ${name}`, async () => {
-    await atPlace({ a, b }, async (place) => {
+    await inPeerScene({ a, b }, async (place) => {
       const hands = new Hands({ fromA: 3 * MINUTES, fromB: 2 * MINUTES });
       await using ends = await connectManually(place, hands);
       const conn = await ends.alice.connect(ends.bob.ticket);
@@ -86,7 +86,7 @@ for (const [name, a, b] of PAIRS) {
 }
 
 Deno.test("manual signaling: port predictions from a minute ago are not used", async () => {
-  await atPlace({ a: portRestricted, b: symmetricSequential }, async (place) => {
+  await inPeerScene({ a: portRestricted, b: symmetricSequential }, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
     await using ends = await connectManually(place, hands);
     const startedAtMs = place.time.nowMs;
@@ -100,7 +100,7 @@ Deno.test("manual signaling: port predictions from a minute ago are not used", a
 });
 
 Deno.test("manual signaling: connect() waits ten minutes at most", async () => {
-  await atPlace({}, async (place) => {
+  await inPeerScene({}, async (place) => {
     const hands = new Hands({ fromA: 60 * MINUTES, fromB: MINUTES });
     await using ends = await connectManually(place, hands);
     const startedAtMs = place.time.nowMs;
@@ -110,7 +110,7 @@ Deno.test("manual signaling: connect() waits ten minutes at most", async () => {
 });
 
 Deno.test("manual signaling: accept() gives up four minutes after an answer that is never passed on", async () => {
-  await atPlace({}, async (place) => {
+  await inPeerScene({}, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: 60 * MINUTES });
     await using ends = await connectManually(place, hands);
     const connecting = ends.alice.connect(ends.bob.ticket).catch((error) => error);
@@ -122,7 +122,7 @@ Deno.test("manual signaling: accept() gives up four minutes after an answer that
 });
 
 Deno.test("manual signaling: a refusal is the only answer", async () => {
-  await atPlace({}, async (place) => {
+  await inPeerScene({}, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
     await using alice = await place.open(place.a, { signaling: [hands.a], listen: false });
     await using bob = await place.open(place.b, { signaling: [hands.b] });
@@ -133,7 +133,7 @@ Deno.test("manual signaling: a refusal is the only answer", async () => {
 });
 
 Deno.test("manual signaling: a peer without direct paths fails at once", async () => {
-  await atPlace({}, async (place) => {
+  await inPeerScene({}, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
     await using ends = await connectManually(place, hands);
     await using hidden = await place.open(place.a, {
@@ -148,7 +148,7 @@ Deno.test("manual signaling: a peer without direct paths fails at once", async (
 });
 
 Deno.test("people are not asked to carry messages if a server can", async () => {
-  await atPlace({}, async (place) => {
+  await inPeerScene({}, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
     await using alice = await place.open(place.a, {
       signaling: [place.hub, hands.a],

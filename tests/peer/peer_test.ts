@@ -10,12 +10,12 @@ import {
 } from "../../lib/base/errors.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace, nextOf } from "../scenes/peer_scene.ts";
+import { inPeerScene, nextOf } from "../scenes/peer_scene.ts";
 
 const { portRestricted, symmetric } = NAT_BEHAVIORS;
 
 Deno.test("two peers connect with a ticket, and each knows the other's key", () =>
-  atPlace({}, async ({ connect }) => {
+  inPeerScene({}, async ({ connect }) => {
     await using ends = await connect({ protocol: "chat/1" });
     const { alice, bob, conn, other } = ends;
     assertEquals(conn.remoteKey, bob.publicKey);
@@ -34,7 +34,7 @@ Deno.test("two peers connect with a ticket, and each knows the other's key", () 
   }));
 
 Deno.test("the first byte arrives after two messages, a punch and half a round trip", () =>
-  atPlace({ rttMs: 80 }, async ({ a, b, open, time }) => {
+  inPeerScene({ rttMs: 80 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
@@ -54,7 +54,7 @@ for (
   ] as const
 ) {
   Deno.test(`a connection says how it came about: ${name}`, () =>
-    atPlace({ a: portRestricted, b: nat }, async ({ connect }) => {
+    inPeerScene({ a: portRestricted, b: nat }, async ({ connect }) => {
       await using ends = await connect();
       for (const { path, found } of [ends.conn, ends.other]) {
         assertEquals([path.kind, path.method, path.relayed], ["punch-tcp", method, false]);
@@ -64,7 +64,7 @@ for (
 }
 
 Deno.test("if no path is possible and there is no relay, both sides are told why", () =>
-  atPlace({ a: symmetric, b: symmetric }, async ({ a, b, open }) => {
+  inPeerScene({ a: symmetric, b: symmetric }, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false, strategies: ["punch"] });
     await using bob = await open(b, { strategies: ["punch"] });
     const accepted = assertRejects(
@@ -81,7 +81,7 @@ Deno.test("if no path is possible and there is no relay, both sides are told why
   }));
 
 Deno.test("if only relays are allowed and neither side has one, both sides fail at once", () =>
-  atPlace({}, async ({ a, b, open, time }) => {
+  inPeerScene({}, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false, strategies: ["relay"] });
     await using bob = await open(b, { strategies: ["relay"] });
     const startedAtMs = time.nowMs;
@@ -95,7 +95,7 @@ Deno.test("if only relays are allowed and neither side has one, both sides fail 
   }));
 
 Deno.test("connect() fails if the peer does not answer", () =>
-  atPlace({}, async ({ a, open, time }) => {
+  inPeerScene({}, async ({ a, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using nobody = await open(a, { listen: false });
     const startedAtMs = time.nowMs;
@@ -104,7 +104,7 @@ Deno.test("connect() fails if the peer does not answer", () =>
   }));
 
 Deno.test("connect() restricted to punches leaves no unhandled rejection if the peer does not answer", () =>
-  atPlace({}, async ({ a, open }) => {
+  inPeerScene({}, async ({ a, open }) => {
     await using alice = await open(a, { listen: false, strategies: ["punch"] });
     await using nobody = await open(a, { listen: false });
     await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "no answer");
@@ -112,13 +112,13 @@ Deno.test("connect() restricted to punches leaves no unhandled rejection if the 
   }));
 
 Deno.test("connect() rejects an invalid ticket", () =>
-  atPlace({}, async ({ a, open }) => {
+  inPeerScene({}, async ({ a, open }) => {
     await using alice = await open(a, { listen: false });
     await assertRejects(() => alice.connect("punchline:nonsense"), MalformedMessageError);
   }));
 
 Deno.test("connect() names the signaling servers that cannot be reached", () =>
-  atPlace({}, async ({ a, b, open, hub }) => {
+  inPeerScene({}, async ({ a, b, open, hub }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     hub.isDown = true;
@@ -130,7 +130,7 @@ Deno.test("connect() names the signaling servers that cannot be reached", () =>
   }));
 
 Deno.test("connect() fails at once if the ticket names no signaling server", () =>
-  atPlace({}, async ({ a, b, open, time }) => {
+  inPeerScene({}, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b, { signaling: [] });
     const startedAtMs = time.nowMs;
@@ -139,7 +139,7 @@ Deno.test("connect() fails at once if the ticket names no signaling server", () 
   }));
 
 Deno.test("an abort ends connect() at once, with its reason", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const controller = new AbortController();
@@ -150,7 +150,7 @@ Deno.test("an abort ends connect() at once, with its reason", () =>
   }));
 
 Deno.test("a side that gives up tells the other, which stops searching", () =>
-  atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
+  inPeerScene({ rttMs: 400 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     await delay(2000); // both base sockets are ready
@@ -165,7 +165,7 @@ Deno.test("a side that gives up tells the other, which stops searching", () =>
   }));
 
 Deno.test("a side that runs out of time tells the other as well", () =>
-  atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
+  inPeerScene({ rttMs: 400 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false, timings: { connectMs: 150 } });
     await using bob = await open(b);
     await delay(2000);
@@ -178,7 +178,7 @@ Deno.test("a side that runs out of time tells the other as well", () =>
   }));
 
 Deno.test("an aborted accept() tells the other side, which stops searching", () =>
-  atPlace({ rttMs: 400 }, async ({ a, b, open, time }) => {
+  inPeerScene({ rttMs: 400 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     await delay(2000);
@@ -195,7 +195,7 @@ Deno.test("an aborted accept() tells the other side, which stops searching", () 
   }));
 
 Deno.test("refuse() can say that the peer is busy for now", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     nextOf(bob).then((incoming) => incoming.refuse("busy"));
@@ -204,7 +204,7 @@ Deno.test("refuse() can say that the peer is busy for now", () =>
   }));
 
 Deno.test("refuse() tells the other side no", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     nextOf(bob).then((incoming) => incoming.refuse());
@@ -213,7 +213,7 @@ Deno.test("refuse() tells the other side no", () =>
   }));
 
 Deno.test("ignore() tells the other side nothing", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     nextOf(bob).then((incoming) => incoming.ignore());
@@ -221,7 +221,7 @@ Deno.test("ignore() tells the other side nothing", () =>
   }));
 
 Deno.test("a key that is not on the list is refused without asking the application", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using friend = await open(a, { listen: false });
     await using bob = await open(b, { allow: [friend.publicKey] });
@@ -234,7 +234,7 @@ Deno.test("a key that is not on the list is refused without asking the applicati
   }));
 
 Deno.test("a peer that asks for another protocol is told so", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false, protocol: "chat/2" });
     await using bob = await open(b, { protocol: "chat/1" });
     const error = await assertRejects(() => alice.connect(bob.ticket), RefusedError);
@@ -242,7 +242,7 @@ Deno.test("a peer that asks for another protocol is told so", () =>
   }));
 
 Deno.test("an incoming connection is decided once", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const decided = nextOf(bob).then(async (incoming) => {
@@ -254,7 +254,7 @@ Deno.test("an incoming connection is decided once", () =>
   }));
 
 Deno.test("accept() fails if the other side no longer waits", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const incoming = nextOf(bob);
@@ -268,7 +268,7 @@ Deno.test("accept() fails if the other side no longer waits", () =>
   }));
 
 Deno.test("a peer can connect to itself", () =>
-  atPlace({}, async ({ a, open }) => {
+  inPeerScene({}, async ({ a, open }) => {
     await using alice = await open(a);
     const accepted = nextOf(alice).then((incoming) => incoming.accept());
     await using conn = await alice.connect(alice.ticket);
@@ -278,7 +278,7 @@ Deno.test("a peer can connect to itself", () =>
   }));
 
 Deno.test("a peer with the same secret key has the same ticket", () =>
-  atPlace({}, async ({ a, open }) => {
+  inPeerScene({}, async ({ a, open }) => {
     const secretKey = new Uint8Array(32).fill(7);
     await using one = await open(a, { secretKey });
     await using other = await open(a, { secretKey });
@@ -286,7 +286,7 @@ Deno.test("a peer with the same secret key has the same ticket", () =>
   }));
 
 Deno.test("a closed peer says so, and keeps nothing open", () =>
-  atPlace({}, async ({ a, b, open }) => {
+  inPeerScene({}, async ({ a, b, open }) => {
     const alice = await open(a, { listen: false });
     const bob = await open(b);
     const waiting = nextOf(bob).catch((error) => error.message);
@@ -298,7 +298,7 @@ Deno.test("a closed peer says so, and keeps nothing open", () =>
   }));
 
 Deno.test("connections outlive their peers", () =>
-  atPlace({}, async ({ connect }) => {
+  inPeerScene({}, async ({ connect }) => {
     const { alice, bob, conn, other } = await connect();
     await Promise.all([alice.close(), bob.close()]);
     await conn.write(toBytes("still here"));
@@ -307,7 +307,7 @@ Deno.test("connections outlive their peers", () =>
   }));
 
 Deno.test("Peer.open() rejects options that make no sense", () =>
-  atPlace({}, async ({ a, open }) => {
+  inPeerScene({}, async ({ a, open }) => {
     for (
       const options of [
         { strategies: [] },

@@ -10,14 +10,14 @@ import type { Network } from "../../lib/net/network.ts";
 import { generateKeyPair } from "../../lib/noise/key_pair.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace, nextOf, SERVERS } from "../scenes/peer_scene.ts";
+import { inPeerScene, nextOf, SERVERS } from "../scenes/peer_scene.ts";
 import { testRelay } from "./test_relay.ts";
 
 /** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
 
 Deno.test("a connection that a relay carries again stays when the time to reconnect is over", () =>
-  atPlace({ a: random, b: random }, async ({ a, b, hub, internet, nats, open }) => {
+  inPeerScene({ a: random, b: random }, async ({ a, b, hub, internet, nats, open }) => {
     await using bob = await open(b);
     const options: PeerOptions = {
       network: withoutWayTo(a.network, nats.b.externalIps),
@@ -48,7 +48,7 @@ Deno.test("a connection that a relay carries again stays when the time to reconn
   }));
 
 Deno.test("a connection over a relay moves to a direct path minutes later, once there is one", () =>
-  atPlace({}, async ({ a, b, hub, internet, nats, open }) => {
+  inPeerScene({}, async ({ a, b, hub, internet, nats, open }) => {
     await using bob = await open(b);
     let isBlocked = true;
     const options: PeerOptions = {

@@ -4,14 +4,14 @@ import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { atPlace } from "../scenes/peer_scene.ts";
+import { inPeerScene } from "../scenes/peer_scene.ts";
 
 /** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
 const NATS = { a: random, b: random };
 
 Deno.test("a connection moves to another path when its NAT loses the mapping", () =>
-  atPlace(NATS, async ({ connect, nats, time }) => {
+  inPeerScene(NATS, async ({ connect, nats, time }) => {
     await using ends = await connect();
     const { conn, other } = ends;
     await conn.write(toBytes("before"));
@@ -29,7 +29,7 @@ Deno.test("a connection moves to another path when its NAT loses the mapping", (
   }));
 
 Deno.test("accept() waits for another path if the first is lost before it could be used", () =>
-  atPlace(NATS, async ({ a, b, nats, open }) => {
+  inPeerScene(NATS, async ({ a, b, nats, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
     const accepted = bob.nextIncoming().then((incoming) => incoming.accept());
@@ -42,7 +42,7 @@ Deno.test("accept() waits for another path if the first is lost before it could 
   }));
 
 Deno.test("both sides get a path event, and the one that notices first a lost event before", () =>
-  atPlace(NATS, async ({ connect, nats }) => {
+  inPeerScene(NATS, async ({ connect, nats }) => {
     await using ends = await connect();
     const events = [ends.conn, ends.other].map(untilPath);
     nats.b.flush();
@@ -52,7 +52,7 @@ Deno.test("both sides get a path event, and the one that notices first a lost ev
   }));
 
 Deno.test("a dead path is noticed within seconds, even by a side that sends nothing", () =>
-  atPlace(NATS, async ({ connect, nats, time }) => {
+  inPeerScene(NATS, async ({ connect, nats, time }) => {
     await using ends = await connect({ reconnect: false });
     const flushedAtMs = time.nowMs;
     nats.a.flush();
@@ -63,7 +63,7 @@ Deno.test("a dead path is noticed within seconds, even by a side that sends noth
   }));
 
 Deno.test("a connection whose peer is gone fails after a while", () =>
-  atPlace(NATS, async ({ connect, nats, time }) => {
+  inPeerScene(NATS, async ({ connect, nats, time }) => {
     const { conn, other, alice, bob } = await connect({ timings: { reconnectMs: 40_000 } });
     const lostAtMs = time.nowMs;
     await bob.close();
@@ -76,7 +76,7 @@ Deno.test("a connection whose peer is gone fails after a while", () =>
   }));
 
 Deno.test("a restarted peer answers that it does not know the connection", () =>
-  atPlace(NATS, async ({ connect, nats, open, b, time }) => {
+  inPeerScene(NATS, async ({ connect, nats, open, b, time }) => {
     const secretKey = new Uint8Array(32).fill(9);
     const { conn, other, alice, bob } = await connect({ secretKey });
     await bob.close();
@@ -91,7 +91,7 @@ Deno.test("a restarted peer answers that it does not know the connection", () =>
   }));
 
 Deno.test("a connection that loses its path after its peer was closed does not wait for another", () =>
-  atPlace(NATS, async ({ connect, nats, time }) => {
+  inPeerScene(NATS, async ({ connect, nats, time }) => {
     const { conn, other, alice, bob } = await connect();
     await Promise.all([alice.close(), bob.close()]);
     const lostAtMs = time.nowMs;
@@ -105,7 +105,7 @@ Deno.test("a connection that loses its path after its peer was closed does not w
   }));
 
 Deno.test("a connection that waits for another path fails once its peer is closed", () =>
-  atPlace(NATS, async ({ connect, nats, hub, time }) => {
+  inPeerScene(NATS, async ({ connect, nats, hub, time }) => {
     const { conn, other, alice, bob } = await connect();
     hub.isMute = true;
     nats.a.flush();

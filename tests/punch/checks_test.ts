@@ -131,7 +131,7 @@ for (const fault of [undefined, "silent", "host-unreachable"] as const) {
   }
 }
 
-interface Place {
+interface PeerScene {
   readonly here: Host;
   readonly there: Host;
   run(
@@ -147,7 +147,7 @@ interface Place {
 }
 
 /** Runs a test with a host to dial, one-way delay 10 ms, and checks that no timer is left. */
-async function dial(there: HostOptions, test: (place: Place) => Promise<void>): Promise<void> {
+async function dial(there: HostOptions, test: (place: PeerScene) => Promise<void>): Promise<void> {
   await simulate(async ({ internet, time }) => {
     const link = { delayMs: 5 };
     const here = internet.host("here", { link });

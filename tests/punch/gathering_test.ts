@@ -180,7 +180,7 @@ for (const atMs of [0, 1, 50, 100, 159]) {
     }));
 }
 
-interface Place {
+interface PeerScene {
   readonly internet: Internet;
   readonly time: VirtualTime;
   readonly host: Host;
@@ -193,7 +193,7 @@ interface Place {
 /** Runs a test with a host behind a NAT, 40 ms from a STUN server. */
 async function behind(
   behavior: NatBehavior,
-  test: (place: Place) => Promise<void>,
+  test: (place: PeerScene) => Promise<void>,
   { fault, serves = true, addresses }: {
     fault?: HostFault | undefined;
     serves?: boolean;

@@ -174,7 +174,7 @@ Deno.test("punch() with a shared secret ignores other offers on the channel", ()
     assertEquals(syns(), []);
   }));
 
-interface Place {
+interface PeerScene {
   readonly internet: Internet;
   /** The host that punches. */
   readonly victim: Host;
@@ -187,7 +187,7 @@ interface Place {
 }
 
 /** Runs a test with a host that receives the offers of an attacker. */
-async function victimOf(test: (place: Place) => Promise<void>): Promise<void> {
+async function victimOf(test: (place: PeerScene) => Promise<void>): Promise<void> {
   await simulate(async ({ internet }) => {
     const link = { delayMs: 5 };
     const router = internet.router("router", { behavior: NAT_BEHAVIORS.portRestricted, link });

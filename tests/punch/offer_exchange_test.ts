@@ -230,7 +230,7 @@ interface Side {
   stop(): Promise<void>;
 }
 
-interface Place {
+interface PeerScene {
   readonly channels: readonly [MemoryChannel, MemoryChannel];
   side(index: 0 | 1, role: PunchRole, changes?: Partial<OfferExchangeOptions>): Side;
 }
@@ -238,7 +238,7 @@ interface Place {
 /** Runs a test in virtual time, and checks that nothing is left waiting. */
 async function virtually(
   options: MemoryChannelOptions,
-  test: (place: Place) => Promise<void>,
+  test: (place: PeerScene) => Promise<void>,
 ): Promise<void> {
   using time = new VirtualTime();
   using _randomness = new SeededRandomness(options.seed ?? 1);

@@ -78,7 +78,7 @@ const { portRestricted } = NAT_BEHAVIORS;
 export const SERVERS = STUN_SERVERS;
 
 /** What is between the peers. */
-export interface PlaceOptions {
+export interface PeerSceneOptions {
   readonly a?: NatBehavior;
   readonly b?: NatBehavior;
   /** The round trip between the NATs, and from each to the STUN server. */
@@ -86,7 +86,7 @@ export interface PlaceOptions {
 }
 
 /** What each test gets. */
-export interface Place {
+export interface PeerScene {
   readonly internet: Internet;
   readonly time: VirtualTime;
   readonly hub: TestHub;
@@ -107,9 +107,9 @@ export interface Ends extends AsyncDisposable {
 }
 
 /** Runs a test in virtual time. */
-export async function atPlace(
-  { a = portRestricted, b = portRestricted, rttMs = 80 }: PlaceOptions,
-  test: (place: Place) => Promise<void>,
+export async function inPeerScene(
+  { a = portRestricted, b = portRestricted, rttMs = 80 }: PeerSceneOptions,
+  test: (place: PeerScene) => Promise<void>,
 ): Promise<void> {
   await simulate(async ({ internet, time }) => {
     const link = linkOfRoundTrip(rttMs);
@@ -117,7 +117,7 @@ export async function atPlace(
     const hub = new TestHub();
     const homeA = addHome(internet, "a", { behavior: a, link });
     const homeB = addHome(internet, "b", { behavior: b, link });
-    const open: Place["open"] = ({ network }, options = {}) =>
+    const open: PeerScene["open"] = ({ network }, options = {}) =>
       Peer.open({
         network,
         servers: SERVERS,
@@ -139,7 +139,7 @@ export async function atPlace(
 }
 
 async function connectBoth(
-  open: Place["open"],
+  open: PeerScene["open"],
   hosts: { readonly a: Host; readonly b: Host },
   options: PeerOptions = {},
 ): Promise<Ends> {

@@ -198,7 +198,7 @@ Deno.test("a closed connection reports that it is closed, not that it is lost", 
     await assertRejects(() => signaling.subscribe(TOPIC, () => {}), NetworkError, "it is closed");
   }));
 
-interface Place {
+interface PeerScene {
   readonly signaling: SignalingConnection;
   readonly transport: ScriptedTransport;
   readonly time: VirtualTime;
@@ -207,7 +207,7 @@ interface Place {
 }
 
 /** Runs a job with a reconnecting connection, in virtual time; no timer may be left. */
-function withConnection(job: (place: Place) => Promise<void>): Promise<void> {
+function withConnection(job: (place: PeerScene) => Promise<void>): Promise<void> {
   return simulate(async ({ internet, time }) => {
     const { network } = internet.host("a");
     const transport = new ScriptedTransport();
