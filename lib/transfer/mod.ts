@@ -18,6 +18,7 @@
 export { sendFiles, type SendFilesOptions } from "./sender.ts";
 export { receiveFiles, type ReceiveFilesOptions } from "./receiver.ts";
 export type { NextConnection, ReconnectOptions } from "./reconnect.ts";
+export type { SkippedFile } from "./collect.ts";
 export type { IncomingOffer, OfferDecision, OfferPolicy } from "./consent.ts";
 export type { ExistingPolicy } from "./destination.ts";
 export type {
@@ -25,7 +26,6 @@ export type {
   ManifestEntry,
   OfferSummary,
   SkippedEntry,
-  SkippedFile,
   SkipReason,
 } from "./manifest.ts";
 export { type OfferLimits, printable } from "./paths.ts";

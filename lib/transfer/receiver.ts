@@ -623,7 +623,7 @@ function checkPlan(
   const isConsistent = steps.length === manifest.length && steps.every((step, index) => {
     const held = found.get(index)?.held;
     if (manifest[index]!.kind !== "file") return step === "keep";
-    if (held === undefined) return step !== "continue";
+    if (held === undefined) return step === "send";
     if (step === "keep") return held.state === "done" || held.state === "whole";
     if (step === "send") return held.state !== "done";
     return held.state === "part";

@@ -10,16 +10,9 @@ import { malformed } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import { runAll } from "../base/tasks.ts";
 import type { TcpConnection } from "../net/network.ts";
+import { type CollectedFiles, collectFiles, type SkippedFile } from "./collect.ts";
 import { FileError, type FileSystem, type ReadableFile } from "./files.ts";
-import {
-  type CollectedFiles,
-  collectFiles,
-  hashFile,
-  type ManifestEntry,
-  type OfferSummary,
-  type SkippedFile,
-  summarize,
-} from "./manifest.ts";
+import { hashFile, type ManifestEntry, type OfferSummary, summarize } from "./manifest.ts";
 import {
   encodeDataHeader,
   encodeTransferMessage,
