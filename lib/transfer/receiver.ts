@@ -458,28 +458,38 @@ class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable {
       throw error;
     }
     const complete = part;
+    let savedAs: string | undefined;
     await finisher.add(
       async () => {
-        const isRefused = !await this.#publish(complete, entry, path);
+        savedAs = await this.#publish(complete, entry, path);
         this.#parts.delete(index);
-        if (isRefused) this.#refuse(offer, refused, index, "name");
+        if (savedAs === undefined) this.#refuse(offer, refused, index, "name");
       },
-      () => refused.has(index) ? undefined : this.#finish(offer, index, path),
+      () => savedAs === undefined ? undefined : this.#finish(offer, index, savedAs),
     );
   }
 
-  /** Gives a complete file its final name. `false` if the system cannot hold it. */
-  async #publish(part: PartFile, entry: ManifestEntry, path: string): Promise<boolean> {
+  /** Gives a complete file its final name, and returns that; `undefined` if the system cannot hold it. */
+  async #publish(
+    part: PartFile,
+    entry: ManifestEntry,
+    wanted: string,
+  ): Promise<string | undefined> {
     const { root, existing } = this.#target;
     await part.finish(entry.modifiedMs);
-    try {
-      await part.publish(`${root}/${path}`, { overwrite: existing === "overwrite" });
-      return true;
-    } catch (error) {
-      if (error instanceof FileError && error.reason === "exists") throw inTheWay(path, "file");
-      if (!isNameError(error)) throw error;
-      await part.discard();
-      return false;
+    for (let path = wanted;;) {
+      try {
+        await part.publish(`${root}/${path}`, { overwrite: existing === "overwrite" });
+        return path;
+      } catch (error) {
+        if (isNameError(error)) {
+          await part.discard();
+          return undefined;
+        }
+        if (!(error instanceof FileError && error.reason === "exists")) throw error;
+        if (existing !== "rename") throw inTheWay(path, "file");
+        path = await freePath(this.#target, wanted); // it was free when the file began
+      }
     }
   }
 

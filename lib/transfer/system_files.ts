@@ -40,7 +40,7 @@ export const systemFiles: FileSystem = {
   probe: (folder) => on("write into", folder, "write", () => probe(folder)),
   createPart: (path, options) => on("write", path, "write", () => createPart(path, options)),
   openPart: (path, owner) => on("open", path, "write", () => openPart(path, owner)),
-  makeFolder: (path) => on("make", path, "write", () => Deno.mkdir(path)),
+  makeFolder: (path) => on("make", path, "write", () => makeFolder(path)),
   makeLink: (path, target) => {
     const isGranted = (["read", "write"] as const).every((name) => isPermitted(name));
     if (isGranted) return on("make", path, "write", () => Deno.symlink(target, path));
@@ -115,6 +115,10 @@ class SystemPart extends SystemFile implements PartFile {
       if (overwrite) await Deno.rename(this.path, to);
       else await renameToNew(this.path, to, own);
       await this.#checkNamed(to, own);
+      if (!isSamePath(await Deno.realPath(to), to)) {
+        await removeIfThere(to);
+        throw new FileError(`Cannot write ${to}: a link is in the way`, "replaced");
+      }
       this.close();
     });
   }
@@ -153,6 +157,13 @@ async function createPart(
     file.close();
     throw error;
   }
+}
+
+async function makeFolder(path: string): Promise<void> {
+  await Deno.mkdir(path);
+  if (isSamePath(await Deno.realPath(path), path)) return;
+  await Deno.remove(path);
+  throw new FileError(`Cannot make ${path}: a link is in the way`, "replaced");
 }
 
 async function openPart(path: string, owner: number | null): Promise<PartFile | undefined> {
