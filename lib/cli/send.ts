@@ -127,7 +127,8 @@ function skippedLine({ path, kind }: SkippedFile): string {
 }
 
 const SKIPPED: Readonly<Record<SkippedFile["kind"], string>> = {
-  link: "a symbolic link",
+  link: "a symbolic link that leads out of what is sent",
   other: "neither a file nor a folder",
   missing: "no longer there, or its name is not UTF-8",
+  unreadable: "not readable",
 };

@@ -343,7 +343,7 @@ Deno.test("a recv that waits for the place of another is refused when the transf
       await using other = await Peer.open(options);
       const refused = assertRejects(() => other.connect(ticket), RefusedError);
       await delay(2000); // until its connection request has arrived
-      await receiveFiles(() => Promise.resolve(first), `${folder}/to`);
+      await receiveFiles(() => Promise.resolve(first), `${folder}/to`, { onOffer: () => true });
       assertEquals((await refused).code, REJECTION_CODES.busy);
       assertEquals((await sender.end()).code, 0);
       await first[Symbol.asyncDispose]();

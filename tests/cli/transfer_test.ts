@@ -41,16 +41,17 @@ Deno.test("send and recv with --json print only events, on stdout", async () => 
   }
 });
 
-Deno.test("recv exits with 1 rather than overwrite a file, and says how to proceed", async () => {
+Deno.test("recv exits with 1 rather than merge an offer into an existing folder", async () => {
   await using folder = await scratch();
   await Deno.mkdir(`${folder.path}/in/data`);
   await Deno.writeTextFile(`${folder.path}/in/data/a`, "other");
   const { sent, received } = await transfer(folder.path, false);
   assertEquals([sent.code, received.code], [1, 1]);
-  assertEquals(received.err.slice(-2), [
-    "punchline: Cannot write data/a: a file is there",
-    "Use --rename to keep both files, or --overwrite to replace yours",
-  ]);
+  assertEquals(
+    received.err.at(-1),
+    "punchline: Cannot receive: data exists already, and merging was not allowed",
+  );
+  assertEquals(await Deno.readTextFile(`${folder.path}/in/data/a`), "other");
 });
 
 Deno.test("progressBar() fits every width, and drops the name first", () => {
