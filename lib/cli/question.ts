@@ -6,7 +6,7 @@
  */
 
 import { Deadline } from "../base/timers.ts";
-import { type CliIo, EXIT } from "./io.ts";
+import type { CliIo } from "./io.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 
 /** A question that is answered with yes or no. */
@@ -15,8 +15,6 @@ export interface Question {
   readonly facts: readonly string[];
   /** The question, without the choice of answers. */
   readonly text: string;
-  /** The option that answers it in advance, such as `--yes to receive them`. */
-  readonly option: string;
 }
 
 /** The answer. `"unanswerable"`: stdin or stderr is not a terminal. */
@@ -34,7 +32,7 @@ export function canAsk(io: CliIo): boolean {
  * @throws the signal's reason on abort
  */
 export async function ask(
-  { facts, text }: Pick<Question, "facts" | "text">,
+  { facts, text }: Question,
   io: CliIo,
   stdin: StdinLines,
   { signal = io.signal, timeoutMs = ANSWER_MS }: {
@@ -58,22 +56,6 @@ export async function ask(
     throw error;
   }
 }
-
-/**
- * Explains why the answer counts as no, and which option would have allowed it.
- *
- * @returns the exit code
- */
-export function reportNo(answer: Exclude<Answer, "yes">, question: Question, io: CliIo): number {
-  io.err(`punchline: ${REASONS[answer]}: use ${question.option}`);
-  return EXIT.failure;
-}
-
-const REASONS: Readonly<Record<Exclude<Answer, "yes">, string>> = {
-  "no": "Declined",
-  "timed-out": "Declined, because there was no answer within 5 minutes",
-  "unanswerable": "Declined, because there is no terminal to ask on",
-};
 
 /** Chosen by us: longer than it takes to read a long list. */
 const ANSWER_MS = 300_000;

@@ -108,6 +108,7 @@ export async function sendFiles(
       signal: io.signal,
       onProgress: reporter.onProgress,
       onFile: reporter.onFile,
+      onRefused: reporter.onRefused,
       onBreak: reporter.onBreak,
       onOffer: ({ files, bytes }, skipped) => {
         reporter.emit({ event: "offer", files, bytes, skipped });
@@ -115,8 +116,7 @@ export async function sendFiles(
         reporter.print(`Offering ${formatFiles(files)}, ${formatBytes(bytes)}`);
       },
     });
-    reporter.finished("Sent", result);
-    return EXIT.ok;
+    return reporter.finished("Sent", result);
   } catch (error) {
     return reportTransferFailure(error, reporter, io);
   }

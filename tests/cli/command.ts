@@ -106,8 +106,13 @@ export class Command {
     this.signal("SIGINT");
   }
 
+  /** Sends a signal, if the command still runs. */
   signal(signal: Deno.Signal): void {
-    this.#child.kill(signal);
+    try {
+      this.#child.kill(signal);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+    }
   }
 
   async end(): Promise<End> {

@@ -43,7 +43,14 @@ Deno.test("send --hand and recv transfer a file", () =>
         permissions,
         input: here.input,
       });
-      const args = ["recv", await sender.ticket(), "--to", `${folder}/to`, ...servers.stun];
+      const args = [
+        "recv",
+        await sender.ticket(),
+        "--yes",
+        "--to",
+        `${folder}/to`,
+        ...servers.stun,
+      ];
       const receiver = start(args, { permissions, input: there.input });
       await here.type(`${await shownBy(receiver)}\n`);
       await there.type(`${await shownBy(sender)}\n`);

@@ -1,8 +1,10 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
+import { Consent } from "../../lib/cli/consent.ts";
 import type { CliIo } from "../../lib/cli/io.ts";
 import { receiveFiles } from "../../lib/cli/recv.ts";
 import { sendFiles } from "../../lib/cli/send.ts";
+import { StdinLines } from "../../lib/cli/stdin_lines.ts";
 import {
   formatBytes,
   formatDuration,
@@ -49,7 +51,7 @@ Deno.test("recv exits with 1 rather than merge an offer into an existing folder"
   assertEquals([sent.code, received.code], [1, 1]);
   assertEquals(
     received.err.at(-1),
-    "punchline: Cannot receive: data exists already, and merging was not allowed",
+    "punchline: Declined: data is there already; use --merge to receive",
   );
   assertEquals(await Deno.readTextFile(`${folder.path}/in/data/a`), "other");
 });
@@ -98,7 +100,14 @@ async function transfer(folder: string, asJson: boolean) {
   const [sending, receiving] = [recorder(), recorder()];
   const [sent, received] = await Promise.all([
     sendFiles(sender, { sources: [`${folder}/data`], asJson }, sending.io),
-    receiveFiles(receiver, { folder: `${folder}/in`, existing: "refuse", asJson }, receiving.io),
+    receiveFiles(receiver, {
+      ...{ folder: `${folder}/in`, existing: "refuse", asJson },
+      consent: new Consent(
+        { yes: true, merge: false, allowHidden: false },
+        { io: receiving.io, stdin: new StdinLines(receiving.io) },
+        () => ({ folder, sender: undefined }),
+      ),
+    }, receiving.io),
   ]);
   return {
     sent: { code: sent, out: sending.out, err: sending.err },

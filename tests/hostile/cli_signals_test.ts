@@ -39,7 +39,7 @@ Deno.test({
         await Deno.mkdir(`${folder}/to`);
         const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
         const sender = start(["send", `${folder}/big`, ...servers.all], { permissions });
-        const args = ["recv", await sender.ticket(), "--to", `${folder}/to`];
+        const args = ["recv", await sender.ticket(), "--yes", "--to", `${folder}/to`];
         const receive = () => start([...args, ...servers.stun], { permissions });
         const first = receive();
         await first.prints("Connected");

@@ -146,7 +146,7 @@ async function withTransfer(
       const sender = resend();
       const ticket = await sender.ticket();
       const receive = (to = `${folder}/to`) =>
-        start(["recv", ticket, "--to", to, ...servers.stun], { permissions });
+        start(["recv", ticket, "--yes", "--to", to, ...servers.stun], { permissions });
       await test({ folder, sender, receive, resend });
     })
   );

@@ -334,7 +334,10 @@ async function upgrade(
   const response = judgeUpgradeResponse(await readHead(connection, reader), key, subprotocol);
   if (response.kind === "upgraded") return reader;
   const { status, reason } = response;
-  throw new RefusedError(`Cannot open ${withoutLogin(url.href)}: the server answered ${status} ${reason}`, status);
+  throw new RefusedError(
+    `Cannot open ${withoutLogin(url.href)}: the server answered ${status} ${reason}`,
+    status,
+  );
 }
 
 /** Tries the addresses of the name in turn. One that does not answer does not hold up the next for long. */
@@ -344,7 +347,9 @@ async function connect(
 ): Promise<TcpConnection> {
   const hostname = url.hostname.replace(/^\[(.*)\]$/, "$1");
   const port = url.port === "" ? DEFAULT_PORTS[url.protocol] : Number(url.port);
-  if (port === undefined) throw new TypeError(`Cannot open ${withoutLogin(url.href)}: a WebSocket is ws: or wss:`);
+  if (port === undefined) {
+    throw new TypeError(`Cannot open ${withoutLogin(url.href)}: a WebSocket is ws: or wss:`);
+  }
   const isSecure = url.protocol === "wss:";
   const addresses = await addressesOf(hostname, { network, signal });
   let failure: unknown;
