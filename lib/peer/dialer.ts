@@ -181,7 +181,10 @@ class Dialer {
         const { error } = action;
         const why = error instanceof Error ? error.message : String(error);
         const message = `Cannot resume the connection: ${why}`;
-        return this.#connection.abandon(new NetworkError(message, "other", { cause: error }));
+        // A peer that was restarted has lost the connection, so that a new one may go on with the work.
+        const isRestarted = error instanceof RefusedError && error.code === REJECTION_CODES.unknown;
+        const reason = isRestarted ? "reset" : "other";
+        return this.#connection.abandon(new NetworkError(message, reason, { cause: error }));
       }
     }
   }

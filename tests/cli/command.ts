@@ -99,7 +99,7 @@ export class Command {
   }
 
   kill(): void {
-    this.#child.kill("SIGKILL");
+    this.signal("SIGKILL");
   }
 
   interrupt(): void {

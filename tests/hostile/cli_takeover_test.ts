@@ -21,12 +21,13 @@ for (const [how, signal] of [["killed", "SIGKILL"], ["frozen", "SIGSTOP"]] as co
         first.signal(signal);
         const startedMs = performance.now();
         const second = receive();
-        const { code, stderr } = await second.end();
+        await second.prints("Connected");
         const elapsedMs = performance.now() - startedMs;
+        const { code, stderr } = await second.end();
         if (signal === "SIGSTOP") first.kill();
         const sent = await sender.end();
         assertEquals([code, sent.code], [0, 0], stderr + sent.stderr);
-        assert(elapsedMs < 15_000, `the transfer took ${elapsedMs} ms`);
+        assert(elapsedMs < 6000, `it waited ${elapsedMs} ms`);
         if (signal === "SIGKILL") assertMatch(stderr, /already there/, `${arrived} had arrived`);
         assertEquals(await digest(`${folder}/to/big`), await digest(`${folder}/big`));
         await first.end();
@@ -65,10 +66,10 @@ Deno.test({
       sender.kill();
       await sender.end();
       const again = resend();
-      const startedMs = performance.now();
-      const [a, b] = await Promise.all([again.end(), receiver.end()]);
+      const b = await receiver.end();
+      if (b.code !== 0) again.kill();
+      const a = await again.end();
       assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
-      assert(performance.now() - startedMs < 20_000);
       assertMatch(b.stderr, /over 2 connections|already there/);
       assertEquals(await digest(`${folder}/to/big`), await digest(`${folder}/big`));
     }),
