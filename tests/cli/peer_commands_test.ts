@@ -249,7 +249,15 @@ Deno.test("send and recv transfer files, and do not touch existing ones", () =>
         const sender = start(["send", `${folder}/from/deep`, ...servers.all], {
           permissions: files,
         });
-        const args = ["recv", await sender.ticket(), "--yes", "--to", `${folder}/to`, ...options];
+        const args = [
+          "recv",
+          await sender.ticket(),
+          "--yes",
+          "--merge",
+          "--to",
+          `${folder}/to`,
+          ...options,
+        ];
         const receiver = start([...args, ...servers.stun], { permissions: files });
         const [a, b] = await Promise.all([sender.end(), receiver.end()]);
         assertEquals([a.code, b.code], [expected, expected], a.stderr + b.stderr);
@@ -261,6 +269,7 @@ Deno.test("send and recv transfer files, and do not touch existing ones", () =>
         "recv",
         await sender.ticket(),
         "--yes",
+        "--merge",
         "--to",
         `${folder}/to`,
         ...servers.stun,
