@@ -328,10 +328,11 @@ async function sendFile(
   const { files, path, entry, offset, hash = new RunningHash("sha256"), onPiece } = options;
   using file = await files.open(path, offset);
   await checkUnchanged(file, entry);
-  const buffers = [new Uint8Array(MESSAGE_BYTES), new Uint8Array(MESSAGE_BYTES)] as const;
   let left = entry.size - offset;
+  const pieceBytes = Math.min(PIECE_BYTES, left);
+  const buffers = [0, 1].map(() => new Uint8Array(HEADER_BYTES + pieceBytes));
   const read = (turn: number) => {
-    const end = HEADER_BYTES + Math.min(PIECE_BYTES, left);
+    const end = HEADER_BYTES + Math.min(pieceBytes, left);
     return file.read(buffers[turn % 2]!.subarray(HEADER_BYTES, end));
   };
   for (let turn = 0, count = left > 0 ? await read(turn) : 0; left > 0; turn++) {
@@ -372,4 +373,3 @@ function failureReason(error: unknown): FailureReason | undefined {
 
 /** Chosen by us: as fast on loopback as half of it, with fewer messages. */
 const PIECE_BYTES = 256 * 1024;
-const MESSAGE_BYTES = HEADER_BYTES + PIECE_BYTES;

@@ -317,8 +317,17 @@ async function on<T>(
   }
 }
 
+/**
+ * Asks for the most that covers the path: Deno remembers the answer for each path for good, which would be kilobytes for
+ * each file.
+ */
 function isPermitted(name: "read" | "write", path?: string): boolean {
-  return Deno.permissions.querySync({ name, path }).state === "granted";
+  const isGranted = (path?: string) =>
+    Deno.permissions.querySync({ name, path }).state === "granted";
+  if (isGranted()) return true;
+  if (path === undefined) return false;
+  const folder = path.slice(0, path.lastIndexOf("/"));
+  return folder !== "" && isGranted(folder) || isGranted(path);
 }
 
 function toFileError(cannot: string, cause: unknown): FileError {
