@@ -69,9 +69,9 @@ for (const protocol of ["pcp", "nat-pmp", "upnp"]) {
     const words = [Deno.execPath(), ...denoArgs(CLI, ["map", "add", "--json", "tcp", "8080"])];
     const text = [...words, "--protocol", protocol].map((word) => `'${word}'`).join(" ");
     const args = ["--quiet", "--flush", "--command", `exec ${text}`, "/dev/null"];
-    await using window = new MapCommand(home.host.spawn("script", args, PIPED));
-    assertEquals((await window.next("mapped")).protocol, protocol);
-    await window.end("SIGKILL"); // of `script`, which has the other end of the terminal
+    await using terminal = new MapCommand(home.host.spawn("script", args, PIPED));
+    assertEquals((await terminal.next("mapped")).protocol, protocol);
+    await terminal.end("SIGKILL"); // of `script`, which has the other end of the terminal
     const closedMs = performance.now();
     while ((await home.rules()).length > 0) {
       assert(performance.now() - closedMs < 10_000, "the mapping is still there");
