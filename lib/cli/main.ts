@@ -26,7 +26,8 @@ import { stun, STUN_USAGE } from "./stun.ts";
  *
  * @returns the exit code
  */
-export async function main(args: readonly string[], io: CliIo): Promise<number> {
+export async function main(args: readonly string[], outside: CliIo): Promise<number> {
+  const io = withVisibleText(outside);
   const [name, ...rest] = args;
   if (name === undefined || HELP.has(name)) {
     const print = name === undefined ? io.err : io.out;
@@ -65,6 +66,27 @@ async function run(command: Command, args: readonly string[], io: CliIo): Promis
     return code;
   }
 }
+
+/**
+ * Prints the names and reasons of others without letting them control the terminal: control characters, and those that
+ * turn the direction of text, are written as `\\u` and their number, which means the same in JSON.
+ */
+function withVisibleText(io: CliIo): CliIo {
+  const visible = (text: string) => text.replaceAll(INVISIBLE, escapeCharacter);
+  return Object.create(io, {
+    out: { value: (line: string) => io.out(visible(line)) },
+    err: { value: (line: string) => io.err(visible(line)) },
+  });
+}
+
+function escapeCharacter(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+}
+
+/** All control characters but newline and tab, separators of lines, and marks of direction (UAX #9). */
+const INVISIBLE =
+  // deno-lint-ignore no-control-regex
+  /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /** Turns the failures that a command prints on stderr into JSON events. */
 function withJsonErrors(io: CliIo): CliIo {

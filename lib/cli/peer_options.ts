@@ -5,6 +5,7 @@
  */
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
+import { messageOf } from "../base/errors.ts";
 import { shownUrl } from "../base/redact.ts";
 import { parseHostPort } from "../net/address.ts";
 import { KeyPair } from "../noise/key_pair.ts";
@@ -156,7 +157,7 @@ async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
   try {
     return await openKeyFile(path, warningsOnly(io, false));
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new UsageError(`--key ${path}: ${why}`, { cause: error });
   }
 }

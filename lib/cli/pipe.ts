@@ -66,7 +66,7 @@ export async function forward(one: DenoConn, other: DenoConn, signal: AbortSigna
       other.readable.pipeTo(one.writable),
     ]);
   } catch (error) {
-    one.reset(); // the reset tells both ends; nobody else needs to know
+    one.reset(); // both ends see the reset; no one else needs the error
     other.reset();
     if (!(error instanceof NetworkError)) throw error;
   } finally {

@@ -7,7 +7,7 @@
 import { backoff } from "../base/backoff.ts";
 import { toBase64url } from "../base/bytes.ts";
 import { hmac } from "../base/crypto.ts";
-import { NetworkError } from "../base/errors.ts";
+import { messageOf, NetworkError } from "../base/errors.ts";
 import { withoutLogin } from "../base/redact.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
@@ -183,7 +183,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       const causes = error instanceof AggregateError ? error.errors : [error];
       const typeError = causes.find((cause) => cause instanceof TypeError);
       if (typeError !== undefined) throw typeError;
-      const why = causes.map((cause) => cause instanceof Error ? cause.message : String(cause));
+      const why = causes.map(messageOf);
       throw new NetworkError(`Cannot listen for others: ${why.join("; ")}`, "unreachable", {
         cause: causes[0],
       });

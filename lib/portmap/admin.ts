@@ -350,7 +350,7 @@ function protocolReport(protocol: MapperName, result: ProbeResult): ProtocolRepo
 }
 
 const NO_PROTOCOL =
-  "the router opens no ports: enable UPnP or NAT-PMP in it, or open the port by hand";
+  "the router opens no ports: enable UPnP or NAT-PMP in it, or open the port manually";
 
 /** Chosen by us: a description has to fit on a line. */
 const MAX_DESCRIPTION = 60;

@@ -14,6 +14,7 @@
 import {
   type Attempt,
   MalformedMessageError,
+  messageOf,
   NetworkError,
   RefusedError,
   UnreachableError,
@@ -56,8 +57,8 @@ export interface MappingGrant {
   /** The IP address of the gateway that granted it. */
   readonly gateway: string;
   /**
-   * What the mapper needs to renew and release it, beside the other fields; opaque to everything else. It may be empty
-   * in a grant that the caller made up, such as for a call that was aborted: the mapper then does its best.
+   * What the mapper needs to renew and release it, in addition to the other fields; opaque to everything else. It may be
+   * empty in a grant that the caller made up, such as for a call that was aborted: the mapper then does its best.
    */
   readonly handle: string;
   /** The gateway's clock at the time of the answer. UPnP has none. */
@@ -68,7 +69,7 @@ export interface MappingGrant {
 export interface GatewayEpoch {
   /** On the gateway's clock. */
   readonly seconds: number;
-  /** When it said so, on the clock of `performance.now()`. */
+  /** When it reported that, on the clock of `performance.now()`. */
   readonly receivedAtMs: number;
 }
 
@@ -84,7 +85,7 @@ export type ProbeResult =
   | { readonly kind: "garbled"; readonly reason: string }
   | { readonly kind: "silent"; readonly waitedMs: number };
 
-/** What a gateway that speaks the protocol said. */
+/** What a gateway that speaks the protocol reported. */
 export interface ProbeAnswer {
   /** Present if the protocol reports it without creating a mapping. */
   readonly externalIp?: string;
@@ -175,13 +176,13 @@ export class MappingRefusedError extends RefusedError {
 export interface MappingAttempt extends Attempt {
   /** The protocol. */
   readonly strategy: MapperName;
-  /** What the gateway said, or that it did not answer, in one line. */
+  /** What the gateway answered, or that it did not answer, in one line. */
   readonly reason: string;
   /** What might help, in plain words. */
   readonly remedy: string;
 }
 
-/** What no gateway did. */
+/** The request that no gateway granted. */
 export interface FailedMapping {
   /** The transport protocol. */
   readonly protocol: "tcp" | "udp";
@@ -225,7 +226,7 @@ export function mappingAttempt(
     tries: 0,
     resets: 0,
     elapsedMs,
-    reason: error instanceof Error ? error.message : String(error),
+    reason: messageOf(error),
     ...outcomeOf(error, protocol),
   };
 }
@@ -260,7 +261,7 @@ export function cannot(verb: string, { protocol, internal }: {
   return `Cannot ${verb} ${protocol.toUpperCase()} ${formatTransportAddress(internal)}`;
 }
 
-/** The request that asks for the same as was granted. */
+/** The request for what was granted. */
 export function sameAgain(
   grant: MappingGrant,
   lifetimeSeconds: number = grant.lifetimeSeconds,

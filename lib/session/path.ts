@@ -5,7 +5,7 @@
  */
 
 import { concat } from "../base/bytes.ts";
-import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { MalformedMessageError, messageOf, NetworkError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
@@ -18,7 +18,7 @@ import type { SessionTimings } from "./timings.ts";
 /** What a path needs from its owner. `onFrame` and `onData` may throw a `MalformedMessageError`, nothing else may throw. */
 export interface PathOwner {
   onFrame(path: SessionPath, frame: ForwardedFrame): void;
-  /** Stream data was received; `offset` is that of its first byte. */
+  /** Stream data was received; its first byte is at `offset` in the stream. */
   onData(path: SessionPath, offset: number, data: Uint8Array): void;
   /** The path has failed. A path that failed with a `NetworkError` is closed already. */
   onFailure(path: SessionPath, error: NetworkError | MalformedMessageError): void;
@@ -222,7 +222,7 @@ export class SessionPath {
       return;
     }
     const reason = error instanceof NetworkError ? error.reason : "other";
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     this.#fail(why, reason, error);
   }
 

@@ -168,7 +168,7 @@ export class Session implements DenoConn, AsyncDisposable {
     return toNetAddress(this.remote);
   }
 
-  /** Small messages beside the stream, over the current path. They are lost with their path. */
+  /** Small messages alongside the stream, over the current path. They are lost with their path. */
   get channel(): SignalChannel {
     return this.#messages;
   }
@@ -261,7 +261,7 @@ export class Session implements DenoConn, AsyncDisposable {
     return data.length;
   }
 
-  /** Finishes this direction. Resolves once everything written and the end were sent. The other direction goes on. */
+  /** Finishes this direction. Resolves once everything written and the end were sent. The other direction stays open. */
   async closeWrite(): Promise<void> {
     if (this.#isClosed) throw closed();
     const ending = this.#sending.end();
@@ -286,7 +286,7 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#onProgress();
   }
 
-  /** Ends the session at once, and tells the other side if there is a path; idempotent. */
+  /** Ends the session at once, and sends RESET if there is a path; idempotent. */
   reset(): void {
     this.#isClosed = true;
     this.#receiving.discard(closed());
@@ -429,7 +429,7 @@ export class Session implements DenoConn, AsyncDisposable {
     else this.#fail(closed());
   }
 
-  /** Ends the session, and tells the other side. */
+  /** Ends the session, and sends RESET. */
   #fail(error: NetworkError | MalformedMessageError): void {
     if (this.#isEnded) return;
     this.#paths.current?.send({ kind: "reset" });

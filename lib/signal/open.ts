@@ -77,7 +77,7 @@ const TRANSPORTS = {
 const HAS_HOST = /^[a-z+]+:\/\/(?:[^/?#@]*@)?[^/?#@:]/;
 
 /**
- * MQTT brokers that accept anyone, as their operators' pages say. They are run by others for everyone: a peer publishes
+ * MQTT brokers that are open to anyone, according to their operators' pages. They belong to others: a peer publishes
  * a few messages of two kilobytes per connection, and nothing once it is connected.
  */
 export const PUBLIC_BROKERS: readonly string[] = [

@@ -9,11 +9,11 @@ import { withoutLogin } from "../base/redact.ts";
 import { Semaphore, TaskGroup } from "../base/tasks.ts";
 import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import {
-  dueMs,
-  FIRST_STATE,
+  INITIAL_STATE,
   type ReconnectingAction,
   type ReconnectingEvent,
   type ReconnectingState,
+  reconnectingWakeAtMs,
   stepReconnecting,
 } from "./reconnecting_engine.ts";
 import {
@@ -54,7 +54,7 @@ class ReconnectingConnection implements SignalingConnection {
   readonly #timer = new ResettableTimer(() => this.#apply({ kind: "time" }));
   /** The subscriptions of the connection that is open. */
   readonly #subscriptions = new Map<string, Subscription>();
-  #state: ReconnectingState = FIRST_STATE;
+  #state: ReconnectingState = INITIAL_STATE;
   /** The one that is open. */
   #connection: SignalingConnection | undefined;
   /** Resolves with the next connection that is opened. */
@@ -62,7 +62,7 @@ class ReconnectingConnection implements SignalingConnection {
 
   constructor(
     transport: SignalTransport,
-    { network, logger }: OpenSignalingOptions, // the signal is for the first attempt alone
+    { network, logger }: OpenSignalingOptions, // the signal aborts only the first attempt
     first: SignalingConnection,
   ) {
     this.url = transport.url;
@@ -128,7 +128,7 @@ class ReconnectingConnection implements SignalingConnection {
     const { state, actions } = stepReconnecting(this.#state, event, nowMs);
     this.#state = state;
     for (const action of actions) this.#do(action);
-    const waitMs = dueMs(this.#state) - nowMs;
+    const waitMs = reconnectingWakeAtMs(this.#state) - nowMs;
     if (waitMs === Infinity) this.#timer.clear();
     else this.#timer.set(Math.min(Math.max(0, waitMs), MAX_TIMER_MS));
   }
@@ -187,7 +187,7 @@ class ReconnectingConnection implements SignalingConnection {
   }
 
   #subscribe(connection: SignalingConnection, topic: string): void {
-    const ended = new AbortController(); // one a subscription: it ends without the others
+    const ended = new AbortController(); // one per subscription, so that each can end alone
     const confirmed = connection.subscribe(topic, (message) => {
       if (!ended.signal.aborted) this.#listeners.deliver(topic, message);
     }, { signal: ended.signal });
@@ -232,7 +232,7 @@ interface Subscription {
   readonly ended: AbortController;
 }
 
-/** A server that accepts connections and says nothing counts as one that is down. */
+/** A server that accepts connections and sends nothing counts as one that is down. */
 async function openInTime(
   transport: SignalTransport,
   options: OpenSignalingOptions,

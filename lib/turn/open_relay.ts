@@ -33,9 +33,9 @@ export interface OpenRelayOptions {
   readonly local?: TransportAddress;
   /** Certificate authorities to trust in addition to the platform's, PEM; for `turns`. */
   readonly caCerts?: readonly string[];
-  /** The wanted lifetime between refreshes. The server decides; 10 minutes is usual. */
+  /** The lifetime to request. The server decides; 10 minutes is usual. */
   readonly lifetimeSeconds?: number;
-  /** How long to wait after each request, in milliseconds. Default: that of RFC 8489 §6.2.1, 39.5 s in all. */
+  /** How long to wait after each request, in milliseconds. Default: the schedule of RFC 8489 §6.2.1, 39.5 s in all. */
   readonly waitsMs?: readonly number[];
   /** Default: {@linkcode RFC8656_TIMINGS}. */
   readonly timings?: TurnTimings;
@@ -69,7 +69,7 @@ export interface OpenStreamRelayOptions extends OpenRelayOptions {
  *
  * @param uri as {@linkcode parseTurnUri} reads it
  * @throws {TypeError} if the URI is invalid, or RFC 8265 does not allow the credential
- * @throws {RefusedError} if the server refuses; `code` is that of RFC 8656 §19, and the message has a remedy
+ * @throws {RefusedError} if the server refuses; `code` is the error code (RFC 8656 §19), and the message has a remedy
  * @throws {NoResponseError} if the server does not respond in time
  * @throws {MalformedMessageError} if the response is invalid, or is not TURN
  * @throws {NetworkError} if the name does not resolve, or the network does not carry the request

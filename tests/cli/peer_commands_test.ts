@@ -203,7 +203,7 @@ for (
   });
 }
 
-Deno.test("connect exits with 4 if nobody answers, and with 3 if it cannot reach the rendezvous", () =>
+Deno.test("connect exits with 4 if the peer does not answer, and with 3 if it cannot reach the rendezvous", () =>
   withServers(async (servers) => {
     const listener = start(["listen", ...servers.all]);
     const ticket = await listener.ticket();

@@ -35,7 +35,7 @@ export interface BrokerUrl {
 /**
  * Reads `mqtt://HOST`, `mqtts://USER:PASSWORD@HOST:PORT`, `mqtt+ws://HOST/PATH` or `mqtt+wss://HOST`.
  *
- * @throws {TypeError} if the URL is none of those; the message does not show the login
+ * @throws {TypeError} if the URL has another form; the message does not show the login
  *
  * @example
  * ```ts
@@ -72,14 +72,6 @@ export function parseBrokerUrl(text: string): BrokerUrl {
   };
 }
 
-function percentDecoded(part: string): string {
-  try {
-    return decodeURIComponent(part);
-  } catch (cause) {
-    throw new TypeError("Cannot use broker: its login is not percent-encoded UTF-8", { cause });
-  }
-}
-
 /** A byte stream to a broker and back. */
 export interface BrokerPipe extends ByteSource {
   /**
@@ -103,7 +95,7 @@ export interface BrokerPipe extends ByteSource {
 /** How to reach a broker. */
 export interface OpenPipeOptions {
   readonly network: Network;
-  /** Certificate authorities to trust beside the platform's, PEM. */
+  /** Certificate authorities to trust in addition to the platform's, PEM. */
   readonly caCerts?: readonly string[];
   readonly signal?: AbortSignal;
 }
@@ -130,6 +122,14 @@ export async function openPipe(
       ? await network.connectTls(remote, { hostname: host, caCerts, signal })
       : await network.connectTcp(remote, { signal }),
   );
+}
+
+function percentDecoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch (cause) {
+    throw new TypeError("Cannot use broker: its login is not percent-encoded UTF-8", { cause });
+  }
 }
 
 class TcpPipe implements BrokerPipe {
@@ -226,7 +226,7 @@ function dropSlowBroker(pipe: BrokerPipe): NetworkError {
   return new NetworkError("Cannot send to the broker: it reads too slowly", "other");
 }
 
-/** The ports are IANA's for MQTT, and those of WebSocket. */
+/** The ports that IANA assigned to MQTT, and the default ports of WebSocket. */
 const SCHEMES = {
   mqtt: { protocol: "tcp", defaultPort: 1883 },
   mqtts: { protocol: "tls", defaultPort: 8883 },

@@ -56,7 +56,7 @@ import { abortable } from "@std/async/abortable";
  * ```
  *
  * @param url `ws://HOST:PORT` or `wss://HOST`, with a path if a proxy in front of the server needs one
- * @throws {TypeError} if the URL is none of those
+ * @throws {TypeError} if the URL has another form
  */
 export function webSocketTransport(url: string): SignalTransport {
   const target = URL.parse(url);

@@ -1,6 +1,6 @@
 /**
- * A WebSocket (RFC 6455) over a connection of the network seam: either side of it, and how a client dials one. The platform's own `WebSocket` accepts
- * messages of 64 MiB, hides why a dial failed, and cannot be simulated.
+ * A WebSocket (RFC 6455) over a connection of the network seam: either side of it, and how a client dials one. The
+ * platform's own `WebSocket` accepts messages of 64 MiB, hides why a dial failed, and cannot be simulated.
  *
  * @module
  */
@@ -70,7 +70,7 @@ export interface DialWebSocketOptions {
   readonly limits: WebSocketLimits;
   /** The name of the protocol on top, if it has one (RFC 6455 §1.9). */
   readonly subprotocol?: string;
-  /** Certificate authorities to trust beside the platform's, PEM; for `wss:`. */
+  /** Certificate authorities to trust in addition to the platform's, PEM; for `wss:`. */
   readonly caCerts?: readonly string[];
   /** Aborts the opening. */
   readonly signal?: AbortSignal;
@@ -258,25 +258,6 @@ export class WebSocketConnection {
   }
 }
 
-interface Fragments {
-  readonly kind: "binary" | "text";
-  readonly data: Uint8Array<ArrayBuffer>;
-  readonly frames: number;
-}
-
-function toControlMessage(
-  opcode: WebSocketOpcode,
-  payload: Uint8Array<ArrayBuffer>,
-): WebSocketMessage {
-  return opcode === "close"
-    ? { kind: "close", ...decodeClose(payload) }
-    : { kind: opcode === "ping" ? "ping" : "pong", data: payload };
-}
-
-function invalid(rule: string): MalformedMessageError {
-  return malformed("WebSocket message", rule);
-}
-
 /** A reader for {@linkcode readHead}, and for the WebSocket after it. */
 export function newHandshakeReader(connection: TcpConnection): BufferedReader {
   return new BufferedReader(connection, { initialLength: READ_BYTES });
@@ -302,6 +283,34 @@ export async function readHead(
   throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431);
 }
 
+/** Close codes of RFC 6455 §7.4.1. */
+export const CLOSE_CODES = {
+  normal: 1000,
+  goingAway: 1001,
+  malformed: 1002,
+  policy: 1008,
+  tooLong: 1009,
+} as const;
+
+interface Fragments {
+  readonly kind: "binary" | "text";
+  readonly data: Uint8Array<ArrayBuffer>;
+  readonly frames: number;
+}
+
+function toControlMessage(
+  opcode: WebSocketOpcode,
+  payload: Uint8Array<ArrayBuffer>,
+): WebSocketMessage {
+  return opcode === "close"
+    ? { kind: "close", ...decodeClose(payload) }
+    : { kind: opcode === "ping" ? "ping" : "pong", data: payload };
+}
+
+function invalid(rule: string): MalformedMessageError {
+  return malformed("WebSocket message", rule);
+}
+
 async function fill(
   reader: BufferedReader,
   connection: TcpConnection,
@@ -311,15 +320,6 @@ async function fill(
   const from = formatTransportAddress(connection.remote);
   throw new NetworkError(`Cannot read from ${from}: the connection was cut`, "reset");
 }
-
-/** Close codes of RFC 6455 §7.4.1. */
-export const CLOSE_CODES = {
-  normal: 1000,
-  goingAway: 1001,
-  malformed: 1002,
-  policy: 1008,
-  tooLong: 1009,
-} as const;
 
 /** The reader that has read the handshake. */
 async function upgrade(
