@@ -8,7 +8,7 @@ import config from "../../deno.json" with { type: "json" };
 import { NetworkError, PunchlineError, UnreachableError } from "../base/errors.ts";
 import { optionHelp } from "./arguments.ts";
 import { connect, CONNECT_USAGE } from "./connect.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, interruptedCode, UsageError } from "./io.ts";
 import { lab, LAB_USAGE } from "./lab.ts";
 import { listen, LISTEN_USAGE } from "./listen.ts";
 import { map, MAP_USAGE } from "./map.ts";
@@ -16,6 +16,7 @@ import { NAT_TEST_USAGE, natTest } from "./nat.ts";
 import { id, ID_USAGE } from "./peer_options.ts";
 import { punch, PUNCH_USAGE } from "./punch.ts";
 import { recv, RECV_USAGE } from "./recv.ts";
+import { withoutSecrets } from "./redact.ts";
 import { send, SEND_USAGE } from "./send.ts";
 import { serve, SERVE_USAGE } from "./serve.ts";
 import { stun, STUN_USAGE } from "./stun.ts";
@@ -39,7 +40,8 @@ export async function main(args: readonly string[], outside: CliIo): Promise<num
   }
   const command = COMMANDS.get(name);
   if (command === undefined) {
-    io.err(`punchline: unknown command ${JSON.stringify(name)}; --help lists them`);
+    const unknown = withoutSecrets(JSON.stringify(name));
+    io.err(`punchline: unknown command ${unknown}; --help lists them`);
     return EXIT.usage;
   }
   if (rest.some((arg) => HELP_OPTIONS.has(arg))) {
@@ -52,13 +54,14 @@ export async function main(args: readonly string[], outside: CliIo): Promise<num
 
 async function run(command: Command, args: readonly string[], io: CliIo): Promise<number> {
   try {
-    return await command.run(args, io);
+    const code = await command.run(args, io);
+    return code === EXIT.interrupted ? interruptedCode(io) : code;
   } catch (error) {
-    if (io.signal.aborted) return EXIT.interrupted;
+    if (io.signal.aborted) return interruptedCode(io);
     if (error instanceof Deno.errors.BrokenPipe) return EXIT.brokenPipe; // stdout was closed by its reader
     const code = exitCodeOf(error);
     if (code === undefined) throw error;
-    io.err(`punchline: ${(error as Error).message}`);
+    io.err(`punchline: ${withoutSecrets((error as Error).message)}`);
     if (error instanceof UsageError) io.err(`Usage: punchline ${command.usage}`);
     return code;
   }

@@ -6,6 +6,7 @@
  */
 
 import { messageOf, NetworkError, RefusedError } from "../base/errors.ts";
+import { withoutLogin } from "../base/redact.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
@@ -180,7 +181,10 @@ class Dialer {
         const { error } = action;
         const why = messageOf(error);
         const message = `Cannot resume the connection: ${why}`;
-        return this.#connection.abandon(new NetworkError(message, "other", { cause: error }));
+        // A peer that was restarted has lost the connection, so that a new one may go on with the work.
+        const isRestarted = error instanceof RefusedError && error.code === REJECTION_CODES.unknown;
+        const reason = isRestarted ? "reset" : "other";
+        return this.#connection.abandon(new NetworkError(message, reason, { cause: error }));
       }
     }
   }
@@ -330,7 +334,7 @@ class Search {
   #publish(signaling: SignalingConnection, message: Uint8Array): void {
     const { context, secrets } = this.#options;
     signaling.publish(secrets.topicAt(Date.now()), message)
-      .catch((error) => context.logger?.debug(`connect: ${signaling.url}: ${error}`));
+      .catch((error) => context.logger?.debug(`connect: ${withoutLogin(signaling.url)}: ${error}`));
   }
 }
 

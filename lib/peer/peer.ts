@@ -8,6 +8,7 @@ import { backoff } from "../base/backoff.ts";
 import { toBase64url } from "../base/bytes.ts";
 import { hmac } from "../base/crypto.ts";
 import { messageOf, NetworkError } from "../base/errors.ts";
+import { withoutLogin } from "../base/redact.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
@@ -197,7 +198,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       try {
         return await attempt;
       } catch (error) {
-        if (failures > 1) logger?.debug(`connect: ${url}: ${error}`);
+        if (failures > 1) logger?.debug(`connect: ${withoutLogin(url)}: ${error}`);
         if (failures > 1 && error instanceof TypeError) return; // the URL stays invalid
       }
       await idleDelay(backoff(RETRY, failures) * (0.5 + Math.random()), closed);

@@ -260,6 +260,9 @@ export class KeepAlive {
     | undefined;
   #lastToken = 0;
   #rttMs: number | undefined;
+  /** Those that wait for a sign of life. */
+  readonly #asking = new Set<(isAlive: boolean) => void>();
+  #isStopped = false;
 
   constructor(options: KeepAliveOptions) {
     this.#options = options;
@@ -281,6 +284,8 @@ export class KeepAlive {
   /** Stops for good. */
   stop(): void {
     this.#timer.clear();
+    this.#isStopped = true;
+    for (const resolve of this.#asking) resolve(false);
   }
 
   /** Whether the timer keeps the program running. */
@@ -295,8 +300,27 @@ export class KeepAlive {
     this.#setTimer();
   }
 
+  /**
+   * Whether anything is received within this time, from now on. Pings at once; any frame will do, because the ping may wait
+   * behind data.
+   */
+  async answers(withinMs: number): Promise<boolean> {
+    if (this.#isStopped) return false;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const timer = setTimeout(() => resolve(false), withinMs);
+    this.#asking.add(resolve);
+    try {
+      if (this.#ping?.isProbe !== true) this.probe();
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#asking.delete(resolve);
+    }
+  }
+
   /** Something was received. */
   onReceived(): void {
+    for (const resolve of this.#asking) resolve(true);
     this.#lastReceivedMs = performance.now();
     if (this.#ping?.isProbe !== true) this.#awaitingSinceMs = undefined;
   }

@@ -105,6 +105,7 @@ export class Session implements DenoConn, AsyncDisposable {
   #isFinished = false;
   #isOtherFinished = false;
   #isEnded = false;
+  #wasReset = false;
   #failure: NetworkError | MalformedMessageError | undefined;
   #lastPath: SessionPath | undefined;
   /** The path on which DONE was sent. */
@@ -204,6 +205,30 @@ export class Session implements DenoConn, AsyncDisposable {
   /** Checks at once whether the path is alive, for example after a change of the network. */
   probe(): void {
     if (this.#paths.isAttached) this.#paths.current?.keepAlive.probe();
+  }
+
+  /**
+   * Checks whether the other side is still there: `false` at once if there is no path, or if nothing arrives within the
+   * time.
+   */
+  async answersWithin(withinMs: number): Promise<boolean> {
+    const deadlineMs = performance.now() + withinMs;
+    for (;;) {
+      const path = this.#paths.isAttached ? this.#paths.current : undefined;
+      if (this.#isEnded || path === undefined) return false;
+      if (await path.keepAlive.answers(deadlineMs - performance.now())) return true;
+      if (path === this.#paths.current) return false; // otherwise the stream has moved to another path
+    }
+  }
+
+  /** How many bytes of the stream were received so far. */
+  get receivedBytes(): number {
+    return this.#receiving.received;
+  }
+
+  /** Whether the other side has ended the session before it was finished: on purpose, unlike a break. */
+  get wasReset(): boolean {
+    return this.#wasReset;
   }
 
   /**
@@ -343,6 +368,7 @@ export class Session implements DenoConn, AsyncDisposable {
         this.#isOtherFinished = true;
         break;
       case "reset":
+        this.#wasReset = true;
         this.#end(
           new NetworkError("Cannot use the session: the other side has reset it", "reset"),
           "close",

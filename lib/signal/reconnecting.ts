@@ -5,6 +5,7 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
+import { withoutLogin } from "../base/redact.ts";
 import { Semaphore, TaskGroup } from "../base/tasks.ts";
 import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import {
@@ -113,7 +114,7 @@ class ReconnectingConnection implements SignalingConnection {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const closed = new NetworkError(`Cannot use ${this.url}: it is closed`, "closed");
+    const closed = new NetworkError(`Cannot use ${withoutLogin(this.url)}: it is closed`, "closed");
     const stopped = this.#tasks.stop(closed);
     this.#apply({ kind: "disposed" });
     await this.#connection?.[Symbol.asyncDispose]();
@@ -143,7 +144,7 @@ class ReconnectingConnection implements SignalingConnection {
       case "unsubscribe":
         return this.#endSubscription(action.topic, undefined);
       case "log":
-        return this.#options.logger?.[action.level](`${this.url}: ${action.message}`);
+        return this.#options.logger?.[action.level](`${withoutLogin(this.url)}: ${action.message}`);
     }
   }
 
@@ -166,7 +167,7 @@ class ReconnectingConnection implements SignalingConnection {
     this.#next = Promise.withResolvers();
     const reason = await connection.finished.then(() => "it was closed", (error) => `${error}`);
     this.#connection = undefined;
-    const lost = new NetworkError(`Cannot use ${this.url}: it is lost`, "reset");
+    const lost = new NetworkError(`Cannot use ${withoutLogin(this.url)}: it is lost`, "reset");
     for (const topic of [...this.#subscriptions.keys()]) this.#endSubscription(topic, lost);
     this.#apply({ kind: "lost", reason, random: Math.random() });
     await connection[Symbol.asyncDispose](); // releases what is left of it
@@ -179,7 +180,9 @@ class ReconnectingConnection implements SignalingConnection {
       return await abortable(this.#next.promise, deadline.signal);
     } catch (cause) {
       signal.throwIfAborted();
-      throw new NetworkError(`Cannot publish by ${this.url}: it is lost`, "reset", { cause });
+      throw new NetworkError(`Cannot publish by ${withoutLogin(this.url)}: it is lost`, "reset", {
+        cause,
+      });
     }
   }
 
@@ -240,7 +243,9 @@ async function openInTime(
   } catch (cause) {
     options.signal?.throwIfAborted();
     if (!deadline.signal.aborted) throw cause;
-    const message = `Cannot open ${transport.url}: no connection in ${OPEN_MS / 1000} s`;
+    const message = `Cannot open ${withoutLogin(transport.url)}: no connection in ${
+      OPEN_MS / 1000
+    } s`;
     throw new NetworkError(message, "timed-out", { cause });
   }
 }

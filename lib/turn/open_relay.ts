@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shownUrl } from "../base/redact.ts";
 import { ipFamily, parseHostPort, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
@@ -159,13 +160,24 @@ export function parseTurnUri(uri: string): TurnServer {
   if (parts === null) {
     throw new TypeError(
       `Cannot parse TURN URI: it must be turn:host[:port][?transport=udp|tcp] or turns:..., not ${
-        JSON.stringify(uri)
+        shownUrl(uri)
       }`,
     );
   }
   const secure = parts[1]!.toLowerCase() === "turns";
-  const { host, port } = parseHostPort(parts[2]!, secure ? TURNS_PORT : TURN_PORT);
+  const { host, port } = parseHost(uri, parts[2]!, secure ? TURNS_PORT : TURN_PORT);
   return { host, port, transport: transportOf(uri, secure, parts[3]?.toLowerCase()) };
+}
+
+/** Its own error repeats the text, which may hold a password if the host was forgotten. */
+function parseHost(uri: string, text: string, defaultPort: number): { host: string; port: number } {
+  try {
+    return parseHostPort(text, defaultPort);
+  } catch {
+    throw new TypeError(
+      `Cannot parse TURN URI: ${shownUrl(uri)} has no valid host, or no valid port`,
+    );
+  }
 }
 
 function transportOf(uri: string, secure: boolean, transport?: string): StunTransport {

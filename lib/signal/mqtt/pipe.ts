@@ -6,6 +6,7 @@
 
 import { NetworkError, RefusedError } from "../../base/errors.ts";
 import { type ByteSource, writeAll } from "../../base/reader.ts";
+import { shownUrl } from "../../base/redact.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
 import { resolveHost } from "../../net/resolve.ts";
 import {
@@ -50,9 +51,10 @@ export function parseBrokerUrl(text: string): BrokerUrl {
   // `URL` neither knows the default ports of unknown schemes nor checks their hosts.
   const url = URL.parse(`http://${rest}`);
   if (scheme === undefined || url === null || url.hostname === "") {
-    const shown = text.replace(/\/\/.*@/, "//...@"); // without the login
     throw new TypeError(
-      `Cannot use broker ${shown}: use mqtt://, mqtts://, mqtt+ws:// or mqtt+wss://, and a host`,
+      `Cannot use broker ${
+        shownUrl(text)
+      }: use mqtt://, mqtts://, mqtt+ws:// or mqtt+wss://, and a host`,
     );
   }
   const { protocol, defaultPort } = SCHEMES[scheme as keyof typeof SCHEMES];

@@ -13,6 +13,7 @@ import {
   RefusedError,
 } from "../../base/errors.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
+import { withoutLogin } from "../../base/redact.ts";
 import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
@@ -333,7 +334,10 @@ async function upgrade(
   const response = judgeUpgradeResponse(await readHead(connection, reader), key, subprotocol);
   if (response.kind === "upgraded") return reader;
   const { status, reason } = response;
-  throw new RefusedError(`Cannot open ${url}: the server answered ${status} ${reason}`, status);
+  throw new RefusedError(
+    `Cannot open ${withoutLogin(url.href)}: the server answered ${status} ${reason}`,
+    status,
+  );
 }
 
 /** Tries the addresses of the name in turn. One that does not answer does not hold up the next for long. */
@@ -343,7 +347,9 @@ async function connect(
 ): Promise<TcpConnection> {
   const hostname = url.hostname.replace(/^\[(.*)\]$/, "$1");
   const port = url.port === "" ? DEFAULT_PORTS[url.protocol] : Number(url.port);
-  if (port === undefined) throw new TypeError(`Cannot open ${url}: a WebSocket is ws: or wss:`);
+  if (port === undefined) {
+    throw new TypeError(`Cannot open ${withoutLogin(url.href)}: a WebSocket is ws: or wss:`);
+  }
   const isSecure = url.protocol === "wss:";
   const addresses = await addressesOf(hostname, { network, signal });
   let failure: unknown;
