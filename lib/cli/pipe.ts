@@ -13,8 +13,8 @@ import { delay } from "@std/async/delay";
  * Sends stdin until it ends, and prints what arrives until the other side ends it. Each direction ends on its own, so
  * that the other may continue. If stdin is a keyboard, the end of the other side ends both.
  *
- * An interrupt, or stdin that cannot be read, resets the connection, so that the other side does not take partial data for all of it. If it throws, stdin
- * and stdout can be used for another connection.
+ * An interrupt, or stdin that cannot be read, resets the connection, so that the other side does not take partial data
+ * for all of it. If it throws, stdin and stdout can be used for another connection.
  *
  * @throws {NetworkError} if the connection breaks before the other side has ended it
  * @throws {Deno.errors.BrokenPipe} if the reader of stdout has gone; the other side gets a regular end
@@ -38,6 +38,7 @@ export async function pipeThrough(
       io.isInputTerminal ? down : new Promise(() => {}),
       failureOf(conn), // even if the other side has ended its direction, and stdin is idle
     ]);
+    if (io.isInputTerminal) await conn.closeWrite().catch(ignoreNetworkError); // stdin will not end by itself
   } catch (error) {
     io.signal.throwIfAborted();
     stop.abort();
