@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { localName, partName } from "../../lib/transfer/local_names.ts";
 import type { ManifestEntry } from "../../lib/transfer/manifest.ts";
 import { localPaths } from "../../lib/transfer/destination.ts";
@@ -110,10 +110,11 @@ Deno.test("a name that the receiver's system cannot hold is refused on both side
   for (const side of [sent, received]) {
     const { files, refused } = valueOf(side);
     assertEquals(files, 2);
-    assertEquals(refused.map(({ path, by }) => [path, by]).sort(), [
-      [`data/${long}`, "receiver"],
-      [`data/${long} folder`, "receiver"],
-      [`data/${long} folder/inside`, "receiver"],
+    assert(refused.every(({ by }) => by === "receiver"));
+    assertEquals(refused.map(({ path }) => path).sort(), [
+      `data/${long}`,
+      `data/${long} folder`,
+      `data/${long} folder/inside`,
     ]);
   }
   assertEquals(there.below("/in/data"), ["short", "zz"]);
