@@ -73,5 +73,5 @@ const WINDOWS_DEVICE = /^(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²
 const WINDOWS_EXECUTABLE =
   /\.(?:exe|com|bat|cmd|msi|msp|scr|pif|lnk|url|hta|cpl|jar|vbs?|vbe|jse?|wsf|wsh|ps1|psm1|reg)$/i;
 
-/** NAME_MAX of nearly all systems. */
-const MAX_NAME_BYTES = 255;
+/** NAME_MAX of eCryptfs, the least of the file systems in use; most have 255. */
+const MAX_NAME_BYTES = 143;

@@ -152,7 +152,9 @@ export class ProgressMeter {
     this.#bytes -= this.#held[index]!;
     this.#held[index] = 0;
     if (this.#refused.has(index)) return;
-    const refused = { path: this.#manifest[index]!.path, by, reason };
+    const { path, size } = this.#manifest[index]!;
+    if (this.#finished.delete(index)) this.#finishedBytes -= size; // sent, but not taken
+    const refused = { path, by, reason };
     this.#refused.set(index, refused);
     this.#listeners.onRefused?.(refused);
   }

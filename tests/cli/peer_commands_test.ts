@@ -245,7 +245,7 @@ Deno.test("send and recv transfer files, and do not touch existing ones", () =>
       await Deno.mkdir(`${folder}/to`);
       const content = crypto.getRandomValues(new Uint8Array(65_536));
       await Deno.writeFile(`${folder}/from/deep/photo.jpg`, content);
-      for (const [options, expected] of [[[], 0], [[], 0], [["--rename"], 0]] as const) {
+      for (const [options, expected] of [[[], 0], [[], 1], [["--rename"], 1]] as const) {
         const sender = start(["send", `${folder}/from/deep`, ...servers.all], {
           permissions: files,
         });
