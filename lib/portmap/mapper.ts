@@ -182,16 +182,6 @@ export interface MappingAttempt extends Attempt {
   readonly remedy: string;
 }
 
-/** The request that no gateway granted. */
-export interface FailedMapping {
-  /** The transport protocol. */
-  readonly protocol: "tcp" | "udp";
-  /** The port of this host. */
-  readonly internalPort: number;
-  /** `map` by default. */
-  readonly verb?: string;
-}
-
 /** No gateway opened the port. It is an `UnreachableError`, which is also its `name`. */
 export class NoMappingError extends UnreachableError<MappingAttempt> {
   /** One per gateway and protocol. */
@@ -200,10 +190,11 @@ export class NoMappingError extends UnreachableError<MappingAttempt> {
   /**
    * Creates the error.
    *
+   * @param action what failed, such as `"map TCP port 8080"`
    * @param attempts everything that was tried
    */
-  constructor(what: FailedMapping, attempts: readonly MappingAttempt[]) {
-    super(messageFor(what, attempts), attempts, { cause: attempts[0]?.reason });
+  constructor(action: string, attempts: readonly MappingAttempt[]) {
+    super(messageFor(action, attempts), attempts, { cause: attempts[0]?.reason });
   }
 }
 
@@ -289,11 +280,8 @@ function outcomeOf(
   return { outcome: "timed-out", remedy: SILENCE_REMEDIES[protocol] };
 }
 
-function messageFor(
-  { protocol, internalPort, verb = "map" }: FailedMapping,
-  attempts: readonly MappingAttempt[],
-): string {
-  const cannot = `Cannot ${verb} ${protocol.toUpperCase()} port ${internalPort}`;
+function messageFor(action: string, attempts: readonly MappingAttempt[]): string {
+  const cannot = `Cannot ${action}`;
   const gateways = [...new Set(attempts.map(({ remote }) => remote))];
   if (gateways.length === 0) return `${cannot}: no gateway found`;
   const summaries = gateways.map((gateway) => {

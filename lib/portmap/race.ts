@@ -82,7 +82,7 @@ export async function raceForGrant(
   await losers;
   options.signal.throwIfAborted();
   const { protocol, internal } = options.request(candidates[0]?.gateway ?? NO_GATEWAY);
-  throw new NoMappingError({ protocol, internalPort: internal.port }, race.attempts);
+  throw new NoMappingError(`map ${protocol.toUpperCase()} port ${internal.port}`, race.attempts);
 }
 
 /** Releases a grant, and gives up after 4 s, because the program may be ending; whether the gateway confirmed it. */
