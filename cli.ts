@@ -4,24 +4,38 @@
  * @module
  */
 
-import { type CliIo, EXIT, type StatusLine } from "./lib/cli/io.ts";
+import {
+  type EndSignal,
+  initialInterruption,
+  stepInterruption,
+} from "./lib/cli/interruption_engine.ts";
+import { type CliIo, EXIT, Interruption, type StatusLine } from "./lib/cli/io.ts";
 import { main } from "./lib/cli/main.ts";
 
 export { main };
 export type { CliIo, StatusLine };
 
+/** What is printed gets lost, so the command has failed whatever it returns. */
+class PrintFailure extends Interruption {}
+
+const EXIT_CODES: Readonly<Record<EndSignal, number>> = {
+  SIGINT: EXIT.interrupted,
+  SIGTERM: EXIT.terminated,
+  SIGHUP: EXIT.hungUp,
+};
+
+/** Of most terminals. */
+const DEFAULT_COLUMNS = 80;
+
 if (import.meta.main) {
   const interrupt = new AbortController();
-  Deno.addSignalListener("SIGINT", () => {
-    if (interrupt.signal.aborted) Deno.exit(EXIT.interrupted); // pressed twice: do not wait
-    interrupt.abort();
-  });
+  listenForSignals(interrupt);
   const print = (stream: typeof Deno.stdout) => (line: string) =>
-    writeSync(stream, new TextEncoder().encode(`${line}\n`));
+    writeSync(stream, new TextEncoder().encode(`${line}\n`), interrupt);
   const code = await main(Deno.args, {
     out: print(Deno.stdout),
     err: print(Deno.stderr),
-    status: Deno.stderr.isTerminal() ? statusLine() : undefined,
+    status: Deno.stderr.isTerminal() ? statusLine(interrupt) : undefined,
     isTerminal: Deno.stdout.isTerminal(),
     isInputTerminal: Deno.stdin.isTerminal(),
     get stdin() {
@@ -32,32 +46,59 @@ if (import.meta.main) {
     },
     signal: interrupt.signal,
   });
-  Deno.exit(code);
+  const { reason } = interrupt.signal;
+  Deno.exit(reason instanceof PrintFailure ? reason.exitCode : code);
 }
 
-function statusLine(): StatusLine {
+/** The first signal interrupts the command, and the second ends the program at once. */
+function listenForSignals(interrupt: AbortController): void {
+  const streams = [Deno.stdin, Deno.stdout, Deno.stderr];
+  let state = initialInterruption(streams.some((stream) => stream.isTerminal()));
+  for (const [signal, exitCode] of Object.entries(EXIT_CODES) as [EndSignal, number][]) {
+    const onSignal = () => {
+      const step = stepInterruption(state, signal, performance.now());
+      state = step.state;
+      if (step.action === "exit") Deno.exit(exitCode);
+      if (step.action === "interrupt") interrupt.abort(new Interruption(exitCode));
+    };
+    try {
+      Deno.addSignalListener(signal, onSignal);
+    } catch { /* Windows does not have all of them */ }
+  }
+}
+
+function statusLine(interrupt: AbortController): StatusLine {
   return {
     get columns() {
-      return Deno.consoleSize().columns;
+      try {
+        return Deno.consoleSize().columns;
+      } catch {
+        return DEFAULT_COLUMNS; // the terminal has gone
+      }
     },
-    write: (text) => writeSync(Deno.stderr, new TextEncoder().encode(text)),
+    write: (text) => writeSync(Deno.stderr, new TextEncoder().encode(text), interrupt),
   };
 }
 
-/** Ends the program if it cannot print; quietly if the reader has gone, as in `| head -1`. */
-function writeSync(stream: typeof Deno.stdout, bytes: Uint8Array): void {
+/**
+ * If it cannot print, the command is interrupted and may finish in good order; quietly if the reader has gone, as in
+ * `| head -1`, or the terminal.
+ */
+function writeSync(
+  stream: typeof Deno.stdout,
+  bytes: Uint8Array,
+  interrupt: AbortController,
+): void {
   try {
     for (let written = 0; written < bytes.length;) {
       written += stream.writeSync(bytes.subarray(written));
     }
   } catch (error) {
-    if (error instanceof Deno.errors.BrokenPipe || stream === Deno.stderr) {
-      Deno.exit(EXIT.brokenPipe);
-    }
-    writeSync(
-      Deno.stderr,
-      new TextEncoder().encode(`punchline: Cannot print: ${(error as Error).message}\n`),
-    );
-    Deno.exit(EXIT.failure);
+    if (interrupt.signal.aborted) return;
+    const isGone = error instanceof Deno.errors.BrokenPipe || stream === Deno.stderr;
+    interrupt.abort(new PrintFailure(isGone ? EXIT.brokenPipe : EXIT.failure));
+    if (isGone) return;
+    const message = `punchline: Cannot print: ${(error as Error).message}\n`;
+    writeSync(Deno.stderr, new TextEncoder().encode(message), interrupt);
   }
 }

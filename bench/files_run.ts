@@ -4,7 +4,7 @@
  *
  *     deno run -A bench/files_run.ts [--list]
  *
- * Each call is a process of its own, on loopback, and its coverage tells which files were loaded and which of them ran a
+ * Each call is a process of its own, on loopback, and its coverage shows which files were loaded and which of them ran a
  * function.
  *
  * @module

@@ -1,8 +1,8 @@
 // deno-lint-ignore-file no-console
 /**
  * How long punches take: over loopback between two processes, and on Linux in the lab between NATs of some kinds.
- * Machines and their moods differ, so what counts are ratios, which `baselines/punch.json` keeps: round trips in the
- * lab, and over loopback plain dials with an echo, measured beside.
+ * Machines and their load differ, so what counts are ratios, which `baselines/punch.json` keeps: round trips in the
+ * lab, and over loopback plain dials with an echo, measured in the same run.
  *
  *     deno bench -A bench/punch_bench.ts              times
  *     deno run -A bench/punch_bench.ts [--update]     ratios; fails if one is worse than the baseline by too much
@@ -161,7 +161,7 @@ const LAB_ROUNDS = 11;
 /** Rounds in the lab: a birthday attempt hits sooner or later by chance. */
 const TOLERANCE = 1.5;
 
-/** A plain dial takes 0.1 ms, and half or twice that as the machine likes. */
+/** A plain dial takes 0.1 ms, and half or twice that depending on the machine. */
 const LOOPBACK_TOLERANCE = 3;
 const BASELINE = new URL("./baselines/punch.json", import.meta.url);
 

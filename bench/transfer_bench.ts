@@ -68,12 +68,14 @@ async function copy(port: number, path: string): Promise<void> {
   for (let count; (count = await connection.read(piece)) !== null;) {
     for (let at = 0; at < count;) at += await file.write(piece.subarray(at, count));
   }
+  await file.sync(); // as receiveFiles() does
 }
 
 function receive(port: number, folder: string): Promise<unknown> {
   return receiveFiles(
     ({ signal }) => systemNetwork.connectTcp({ ip: "127.0.0.1", port }, { signal }),
     folder,
+    { onOffer: () => true },
   );
 }
 

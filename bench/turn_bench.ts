@@ -17,7 +17,7 @@ import type { TcpConnection } from "../lib/net/network.ts";
 import type { StreamRelay } from "../lib/turn/stream_relay.ts";
 import { CREDENTIAL, LOOPBACK, startTurn, streams } from "../tests/interop/turn_server.ts";
 
-/** The contents of `baselines/turn.json`: the throughput of a relayed stream divided by that of the other. */
+/** The contents of `baselines/turn.json`: the throughput of a relayed stream divided by the other's. */
 interface Baseline {
   readonly byPlainForward: number;
   readonly byUclient: number;

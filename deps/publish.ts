@@ -9,7 +9,15 @@
  */
 
 /** What the package consists of. */
-const PUBLISHED = ["mod.ts", "cli.ts", "lib", "README.md", "LICENSE", "CHANGELOG.md"];
+const PUBLISHED = [
+  "mod.ts",
+  "cli.ts",
+  "lib",
+  "README.md",
+  "LICENSE",
+  "CHANGELOG.md",
+  "SECURITY.md",
+];
 
 /** What of `deno.json` is of use to those who import the package; the rest is for this repository. */
 const CONFIGURED = ["name", "version", "license", "exports", "compilerOptions", "unstable"];

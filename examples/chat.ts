@@ -34,7 +34,11 @@ for await (const text of conn.readable.pipeThrough(new TextDecoderStream())) {
   console.log(text.trimEnd().replaceAll(/^/gm, "> "));
 }
 console.log("Your friend has left.");
-if (Deno.stdin.isTerminal()) Deno.exit(); // a read from a terminal would not end
+if (Deno.stdin.isTerminal()) {
+  await conn.closeWrite().catch(() => {}); // the friend may have gone already
+  await conn.finished.catch(() => {});
+  Deno.exit(); // a read from a terminal would not end
+}
 await sending;
 
 async function showEvents({ events }: PeerConnection): Promise<void> {

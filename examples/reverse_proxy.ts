@@ -20,9 +20,14 @@ const rendezvous = state === "granted" ? Deno.env.get("RENDEZVOUS") : undefined;
 const signaling = rendezvous === undefined ? DEFAULT_SIGNALING : [rendezvous];
 
 const [role, ...args] = Deno.args;
-if (role === "serve") await serve(Number(args[0]));
-else if (role === "open") await open(args[0]!, Number(args[1]));
-else console.error("Usage: reverse_proxy.ts serve PORT | reverse_proxy.ts open TICKET PORT");
+const port = Number(args.at(-1));
+const isPort = Number.isInteger(port) && port >= 0 && port < 65_536;
+if (role === "serve" && args.length === 1 && isPort) await serve(port);
+else if (role === "open" && args.length === 2 && isPort) await open(args[0]!, port);
+else {
+  console.error("Usage: reverse_proxy.ts serve PORT | reverse_proxy.ts open TICKET PORT");
+  Deno.exit(2);
+}
 
 /** The first to connect is the friend; everybody else is refused from then on. */
 async function serve(port: number): Promise<void> {

@@ -2,7 +2,7 @@
  * Sends files to a friend, behind whatever router.
  *
  *     deno run --allow-net --allow-read examples/share.ts FILE...                     prints a ticket
- *     deno run --allow-net --allow-read --allow-write examples/share.ts TICKET        receives into this folder
+ *     deno run --allow-net --allow-read --allow-write examples/share.ts TICKET        receives into this folder, if you agree
  *
  * To use your own rendezvous instead of public brokers, set RENDEZVOUS=ws://HOST:3480 and add
  * `--allow-env=RENDEZVOUS`. An interrupted transfer resumes where it stopped, even if both programs are started again.
@@ -16,7 +16,8 @@ import { Peer } from "@punchline/punchline";
 import { DEFAULT_SIGNALING } from "@punchline/punchline/signal";
 import { receiveFiles, sendFiles } from "@punchline/punchline/transfer";
 
-const [first, ...rest] = Deno.args;
+const isAgreed = Deno.args.includes("--yes"); // for scripts
+const [first, ...rest] = Deno.args.filter((arg) => arg !== "--yes");
 if (first === undefined) {
   console.error("Usage: share.ts FILE... | share.ts TICKET");
   Deno.exit(2);
@@ -31,7 +32,9 @@ const onFile = ({ path, size }: { path: string; size: number }) =>
 await using peer = await Peer.open({ signaling, listen: !isReceiver, protocol: "share/1" });
 if (isReceiver) {
   const next = ({ signal }: { signal: AbortSignal }) => peer.connect(first, { signal });
-  await receiveFiles(next, ".", { onFile });
+  const onOffer = ({ files, bytes }: { files: number; bytes: number }) =>
+    isAgreed || confirm(`Receive ${files} files, ${bytes} bytes?`);
+  await receiveFiles(next, ".", { onOffer, onFile });
 } else {
   console.log(`Your friend's ticket: ${peer.ticket}`);
   const next = async ({ signal }: { signal: AbortSignal }) => {

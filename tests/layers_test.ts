@@ -82,7 +82,7 @@ const JOBS = [
   "lib/turn/open_relay.ts",
 ];
 
-Deno.test("a folder imports from the folders above it alone", () => {
+Deno.test("a folder imports only from the folders above it", () => {
   const astray = FILES.flatMap(({ path, imports }) => {
     const folder = folderOf(path);
     if (folder === undefined) return [];
@@ -142,7 +142,7 @@ Deno.test("a file touches only what its rule allows", () => {
   assertEquals(touches, []);
 });
 
-Deno.test("the jobs alone know the system's network", () => {
+Deno.test("only the entry points of a job know the system's network", () => {
   const knowing = FILES.filter(({ path, imports }) =>
     imports.includes("lib/net/system.ts") && ruleOf(path).name !== "face"
   );

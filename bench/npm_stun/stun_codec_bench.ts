@@ -1,5 +1,5 @@
 /**
- * Compares our codec with that of npm's `stun` 2.1.0. In each group both do the same work: from plain values to bytes, or
+ * Compares our codec with npm's `stun` 2.1.0. In each group both do the same work: from plain values to bytes, or
  * from bytes to the mapped address. HMAC-SHA1, which is OpenSSL's on both sides, is measured alone as well: no codec that
  * computes it can be faster.
  *

@@ -58,7 +58,7 @@ export class Lab implements AsyncDisposable {
    * Starts a lab with this topology.
    *
    * @throws {TypeError} if the topology is invalid
-   * @throws {Error} if a system call fails; {@linkcode labSupport} tells in advance
+   * @throws {Error} if a system call fails; check {@linkcode labSupport} first
    */
   static async start(topology: Topology): Promise<Lab> {
     const plan = planTopology(topology);

@@ -7,7 +7,7 @@
  * @module
  */
 
-/** Functions of the C library. They return -1 on failure; `errorMessage()` then says why. */
+/** Functions of the C library. They return -1 on failure; `errorMessage()` then returns why. */
 export interface Libc extends Disposable {
   open(path: string, flags: number): number;
   close(fd: number): number;

@@ -14,7 +14,7 @@ export type SessionProtocol = "udp" | "tcp" | "icmp";
 
 /**
  * A packet that belongs to a session. The identifier of an ICMP echo takes the place of the requester's port
- * (RFC 5508 §3.1), and 0 that of the responder's.
+ * (RFC 5508 §3.1), and 0 the place of the responder's.
  */
 export interface SessionPacket {
   readonly protocol: SessionProtocol;

@@ -45,8 +45,8 @@ export interface RepetitionOptions {
 
 /**
  * Says when to send the latest version of a message: at once when it is new, then after growing waits until it is
- * acknowledged, and as an answer only as often as the gap allows. Pure: all times are read from one clock, which must not
- * go back.
+ * acknowledged, and as an answer only as often as the gap allows. Pure: all times are read from one clock, which never
+ * goes backwards.
  */
 export class Repetition {
   readonly #options: RepetitionOptions;

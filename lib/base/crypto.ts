@@ -59,7 +59,7 @@ export function hmac(
   return plain(mac.digest());
 }
 
-/** HKDF-SHA-256 (RFC 5869) with empty info; `length` is that of the output, in bytes. */
+/** HKDF-SHA-256 (RFC 5869) with empty info. `length` is the length of the output in bytes. */
 export function hkdf(
   salt: Uint8Array,
   inputKeyMaterial: Uint8Array,
@@ -115,7 +115,7 @@ export class ChaChaPolySealer {
 export class ChaChaPolyOpener {
   readonly #decipher: ReturnType<typeof createDecipher>;
 
-  /** @param key and `nonce` are those of the sealer */
+  /** @param key the sealer's key; `nonce` is the sealer's too */
   constructor(key: Uint8Array, nonce: Uint8Array) {
     this.#decipher = createDecipher(key, nonce);
   }

@@ -30,6 +30,21 @@ export function malformed(what: string, problem: string, cause?: unknown): Malfo
   return new MalformedMessageError(`Cannot read ${what}: ${problem}`, options);
 }
 
+/** The message of an error, or whatever else was thrown as text. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The result of a decoder; `undefined` if it throws {@linkcode MalformedMessageError}. */
+export function undefinedIfMalformed<T>(decode: () => T): T | undefined {
+  try {
+    return decode();
+  } catch (error) {
+    if (error instanceof MalformedMessageError) return undefined;
+    throw error;
+  }
+}
+
 /** There was no response within the time that the protocol or the caller allows. */
 export class NoResponseError extends PunchlineError {
   /** `"NoResponseError"`. */
@@ -124,7 +139,7 @@ export interface ConnectionAttempt extends Attempt {
 }
 
 /**
- * Nothing that was tried reached the other side; `attempts` tells why, attempt by attempt.
+ * No attempt reached the other side; `attempts` lists each one and why it failed.
  *
  * @typeParam Tried what an attempt is
  */

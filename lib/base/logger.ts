@@ -1,4 +1,4 @@
-/** Receives diagnostics: `console`, or any logger with these methods, such as those of `@std/log`. The library logs nowhere else. */
+/** Receives diagnostics: `console`, or any logger with these methods, such as one from `@std/log`. The library logs nowhere else. */
 export interface Logger {
   /** Details for developers. */
   debug(message: string): void;

@@ -18,7 +18,7 @@ export class TokenBucket {
   #tokens: number;
   #filledMs: number;
 
-  /** @param nowMs the current time. If the clock goes back, the bucket neither refills nor loses tokens. */
+  /** @param nowMs the current time. If the clock goes backwards, the bucket neither refills nor loses tokens. */
   constructor(rate: Rate, nowMs: number) {
     this.#rate = rate;
     this.#tokens = rate.burst;

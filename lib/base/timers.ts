@@ -70,7 +70,7 @@ export class ResettableTimer {
     this.#apply();
   }
 
-  /** The timers of the platform are objects like those of Node. Its types still declare them as numbers. */
+  /** The platform's timers are objects, as in Node, although its types still declare them as numbers. */
   #apply(): void {
     const timer: unknown = this.#timer;
     if (typeof timer !== "object" || timer === null || !("ref" in timer && "unref" in timer)) {
@@ -109,7 +109,7 @@ export class WakeableDelay {
   }
 
   /**
-   * Waits until the time is over or {@linkcode WakeableDelay.wake} is called. Only one call may be pending.
+   * Waits until the time is up or {@linkcode WakeableDelay.wake} is called. Only one call may be pending.
    *
    * @param ms with `Infinity`, only `wake()` ends the wait
    * @throws the signal's reason on abort

@@ -5,6 +5,7 @@
  */
 
 import { UsageError } from "./io.ts";
+import { withoutSecrets } from "./redact.ts";
 import { parseArgs } from "@std/cli/parse-args";
 
 /** The options that a command accepts; names are without dashes. */
@@ -50,7 +51,8 @@ export function readArguments(args: readonly string[], spec: ArgumentSpec): Argu
   }
   const rest = parsed._.map(String);
   if (rest.length > operands.max) {
-    throw new UsageError(`unexpected argument ${JSON.stringify(rest[operands.max])}`);
+    const unexpected = JSON.stringify(rest[operands.max]);
+    throw new UsageError(`unexpected argument ${withoutSecrets(unexpected)}`);
   }
   if (rest.length < operands.min) throw new UsageError("an argument is missing");
   return {
@@ -148,7 +150,7 @@ function joinValues(
       }
       joined.push(`--${name}=${next}`);
     } else if (name === undefined || !flags.includes(name)) {
-      throw new UsageError(`unknown option ${arg}`);
+      throw new UsageError(`unknown option ${arg.replace(/=.*[:@].*$/s, "=…")}`); // it may hold a password
     } else if (value !== undefined) {
       throw new UsageError(`--${name} takes no value`);
     } else {
@@ -177,6 +179,8 @@ function helpOf(name: string, command: string): string {
 const OPTIONS: Readonly<Record<string, string>> = {
   "--address":
     "serve at this address of this machine (default: loopback, for a test on this machine)",
+  "--allow-hidden":
+    "accept hidden files and programs even into folders that existed before the transfer",
   "--allow": "accept only peers with this ID, as `punchline id` prints it",
   "--alternate": "a second address of this machine, which clients need to classify their NATs",
   "--alternate-port": "the second STUN port (default: 3479)",
@@ -197,7 +201,9 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--lan": "exchange messages on the local network, by multicast",
   "--lifetime": "the lease to ask for, in seconds; it is renewed in time (default: 3600)",
   "nat-test --lifetime": "also measure how long idle mappings last, up to this many seconds",
-  "--mqtt": "exchange messages through this MQTT broker, such as mqtts://broker.example",
+  "--merge": "accept files into existing folders of the same name",
+  "--mqtt":
+    "exchange messages through this MQTT broker, such as mqtts://USER:PASSWORD@HOST; also @FILE, -, or $PUNCHLINE_MQTT",
   "--name": "what to call the ticket, for list and revoke",
   "--no-hairpinning": "skip the hairpinning test",
   "--once": "a ticket for one connection, or one finished transfer",
@@ -212,7 +218,7 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--runs": "how many runs of each kind",
   "--server": "use this STUN server instead of the public ones",
   "map --server": "a STUN server to check the external address with (default: no check)",
-  "lab --server": "the STUN server to test against: ours, coturn or vovida",
+  "lab --server": "the STUN server to test against: punchline, coturn or vovida",
   "--strategy": "how to connect, such as lan,punch,relay (default: all of them)",
   "--svg": "draw the punch matrix into this file",
   "--tcp": "over TCP",
@@ -222,6 +228,8 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--tls": "over TLS",
   "--to": "the folder to write to (default: the current folder)",
   "--transport": "test UDP or TCP only: udp or tcp (default: both)",
-  "--turn": "a relay for when nothing else works: turn:USER:PASSWORD@HOST",
+  "--turn":
+    "a relay for when nothing else works: turn:USER:PASSWORD@HOST; also @FILE, - (stdin), or $PUNCHLINE_TURN",
   "--verbose": "print diagnostics on stderr",
+  "--yes": "receive without asking",
 };

@@ -9,39 +9,49 @@ import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { Semaphore, TaskGroup } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
-import { Peer } from "../peer/peer.ts";
+import type { Peer } from "../peer/peer.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { MAX_PENDING } from "./accept_first.ts";
-import { readArguments, readInteger } from "./arguments.ts";
+import { type Arguments, readArguments, readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
-import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
+import {
+  openPeer,
+  openPeerInput,
+  PEER_ARGUMENTS,
+  PEER_USAGE,
+  type PeerInput,
+  readConnectTimings,
+  readPeerOptions,
+} from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
 
 /** One line of help. */
-export const CONNECT_USAGE = `connect TICKET ${PEER_USAGE} [--tcp PORT] [--timeout MS]`;
+export const CONNECT_USAGE = `connect TICKET|@FILE|- ${PEER_USAGE} [--tcp PORT] [--timeout MS]`;
 
 /** Runs the command; returns its exit code. */
 export async function connect(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     ...PEER_ARGUMENTS,
     values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
-    operands: { min: 1, max: 1 },
+    operands: { min: 0, max: 1 },
   });
-  const { flags, values, operands } = given;
-  const ticket = readTicket(operands[0]!);
+  const { flags, values } = given;
+  const input = openPeerInput(io);
+  const ticket = await readTicket(given, input);
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
-  const prompt = openManualPrompt(given, io, events, { ticket, port });
-  const options = await readPeerOptions(given, io, prompt);
+  const prompt = openManualPrompt(given, io, events, { ticket, port, stdin: input.stdin });
+  const options = await readPeerOptions(given, input, prompt);
   const timings = readConnectTimings(values);
-  await using peer = await Peer.open({ ...options, ...timings, listen: false });
+  await using peer = await openPeer({ ...options, ...timings, listen: false });
   if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
   try {
     await using connection = await peer.connect(ticket, { signal: io.signal });
+    io.signal.addEventListener("abort", () => connection.reset(), { once: true });
     reportConnected(connection, events);
-    await pipeThrough(connection, io, prompt?.stdin);
+    await pipeThrough(connection, io, input.stdin.rest());
     await connection.finished;
     events.closed();
     return EXIT.ok;
@@ -53,11 +63,16 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
 }
 
 /**
- * Reads a ticket, with whatever was pasted around it.
+ * Reads the ticket that the command is given, with whatever was pasted around it: from the arguments, or from where they
+ * say.
  *
- * @throws {UsageError} if it is not a ticket, or damaged
+ * @throws {UsageError} if there is none, or it is damaged
  */
-export function readTicket(text: string): string {
+export async function readTicket(
+  { operands }: Pick<Arguments, "operands">,
+  { secrets }: PeerInput,
+): Promise<string> {
+  const text = await secrets.readOperand("ticket", operands[0], "PUNCHLINE_TICKET");
   try {
     const ticket = extractTicket(text);
     decodeTicket(ticket);

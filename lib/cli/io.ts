@@ -5,6 +5,8 @@
  * @module
  */
 
+import { withoutSecrets } from "./redact.ts";
+
 /** The terminal, or whatever replaces it. */
 export interface CliIo {
   /** Prints a line on stdout: results. */
@@ -21,7 +23,7 @@ export interface CliIo {
   readonly stdin: ReadableStream<Uint8Array>;
   /** Stdout, for commands that carry bytes. */
   readonly stdout: WritableStream<Uint8Array>;
-  /** Aborted by Ctrl-C. */
+  /** Aborted by Ctrl-C, TERM and HUP; the reason is an {@linkcode Interruption} that says which. */
   readonly signal: AbortSignal;
 }
 
@@ -44,10 +46,30 @@ export const EXIT = {
   /** A direct path was demanded, but only a relay would have worked. */
   onlyRelayed: 6,
   timeout: 124,
+  /** What shells report for a program that SIGHUP ended. */
+  hungUp: 129,
   interrupted: 130,
-  /** What shells report for a program that SIGPIPE ended. */
+  /** The same for SIGPIPE. */
   brokenPipe: 141,
+  /** The same for SIGTERM. */
+  terminated: 143,
 } as const;
+
+/** Why a command ends before it is done. */
+export class Interruption extends Error {
+  override readonly name = "Interruption";
+  readonly exitCode: number;
+
+  constructor(exitCode: number) {
+    super("Interrupted");
+    this.exitCode = exitCode;
+  }
+}
+
+/** The exit code of a command whose signal was aborted. */
+export function interruptedCode({ signal }: Pick<CliIo, "signal">): number {
+  return signal.reason instanceof Interruption ? signal.reason.exitCode : EXIT.interrupted;
+}
 
 /** The command line is wrong; the message says how. */
 export class UsageError extends Error {
@@ -56,5 +78,5 @@ export class UsageError extends Error {
 
 /** Prints the error's message on stderr, in one line. */
 export function printError(error: unknown, io: CliIo): void {
-  io.err(`punchline: ${error instanceof Error ? error.message : error}`);
+  io.err(`punchline: ${withoutSecrets(error instanceof Error ? error.message : String(error))}`);
 }

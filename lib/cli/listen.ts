@@ -12,13 +12,16 @@ import { toDenoConn } from "../net/deno_conn.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
-import { Peer } from "../peer/peer.ts";
-import { acceptFirst, acceptOrReport, refuseOthers } from "./accept_first.ts";
+import type { Peer } from "../peer/peer.ts";
+import { type Accept, acceptOrReport } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
+import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
-import { type ManualPrompt, openManualPrompt } from "./manual_signaling.ts";
+import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
 import {
+  openPeer,
+  openPeerInput,
   PEER_ARGUMENTS,
   PEER_USAGE,
   readPeerOptions,
@@ -26,6 +29,7 @@ import {
   readTimeout,
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import type { StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
 /** One line of help. */
@@ -48,9 +52,10 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   }
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
-  const prompt = openManualPrompt(given, io, events, { port });
-  const options = await readPeerOptions(given, io, prompt);
-  await using peer = await Peer.open({
+  const input = openPeerInput(io);
+  const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
+  const options = await readPeerOptions(given, input, prompt);
+  await using peer = await openPeer({
     ...options,
     tickets: await readTickets(given, options, "connection"),
     protocol: "", // what `connect` asks for: a `recv` would wait for files
@@ -61,46 +66,57 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     asQr: flags.has("qr") && !flags.has("json"),
   });
   return port === undefined
-    ? await serveOne(peer, events, io, { timeoutMs, prompt })
+    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin })
     : await forwardAll(peer, port, events, io);
 }
 
-/** Connects stdin and stdout to the first peer that gets through. */
+/**
+ * Connects stdin and stdout to the first peer that gets through. If it is gone without a word, another one takes over.
+ */
 async function serveOne(
   peer: Peer,
   events: ConnectionEvents,
   io: CliIo,
-  { timeoutMs, prompt }: { timeoutMs: number | undefined; prompt: ManualPrompt | undefined },
+  { timeoutMs, stdin }: { timeoutMs: number | undefined; stdin: StdinLines },
 ): Promise<number> {
-  const accepted = await waitForOne(peer, events, io, timeoutMs);
-  if (accepted === undefined) {
+  // A connection that is being made when the time is over may still get through.
+  const acceptOne: Accept = (incoming, tooLate) =>
+    accept(incoming, events, io, AbortSignal.any([io.signal, tooLate]));
+  await using stack = new AsyncDisposableStack();
+  const slot = stack.adopt(new ConnectionSlot(peer, acceptOne, io), (slot) => slot.close());
+  const first = await waitForFirst(slot, io, timeoutMs);
+  if (first === undefined) {
     io.err(`punchline: Cannot connect: no peer connected within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
   }
-  await using connection = accepted;
-  await using others = new TaskGroup((error) => printError(error, io));
-  others.run((signal) => refuseOthers(peer, { signal }));
-  reportConnected(connection, events);
-  await pipeThrough(connection, io, prompt?.stdin);
-  await connection.finished;
-  events.closed();
-  return EXIT.ok;
+  const input = stdin.rest();
+  let isIncomplete = false;
+  for (let connection = first;; connection = await slot.next({ signal: io.signal })) {
+    reportConnected(connection, events);
+    try {
+      await pipeThrough(connection, io, input);
+      await connection.finished;
+      events.closed();
+      return isIncomplete ? EXIT.failure : EXIT.ok;
+    } catch (error) {
+      if (!slot.isTakenOver) throw error;
+      connection.reset();
+      isIncomplete ||= connection.receivedBytes > 0;
+      events.print("The peer does not answer any more; another one takes over");
+    }
+  }
 }
 
 /** `undefined` if no peer has connected in time. */
-async function waitForOne(
-  peer: Peer,
-  events: ConnectionEvents,
+async function waitForFirst(
+  slot: ConnectionSlot,
   io: CliIo,
   timeoutMs: number | undefined,
 ): Promise<PeerConnection | undefined> {
   using deadline = timeoutMs === undefined ? undefined : new Deadline(timeoutMs, io.signal);
   const { signal } = deadline ?? io;
   try {
-    // A connection that is being made when the time is over may still get through.
-    const acceptOne = (incoming: IncomingConnection, tooLate: AbortSignal) =>
-      accept(incoming, events, io, AbortSignal.any([io.signal, tooLate]));
-    return await acceptFirst(peer, acceptOne, { signal });
+    return await slot.next({ signal });
   } catch (error) {
     io.signal.throwIfAborted();
     if (signal.aborted && error === signal.reason) return undefined;

@@ -8,7 +8,7 @@ import config from "../../deno.json" with { type: "json" };
 import { NetworkError, PunchlineError, UnreachableError } from "../base/errors.ts";
 import { optionHelp } from "./arguments.ts";
 import { connect, CONNECT_USAGE } from "./connect.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, interruptedCode, UsageError } from "./io.ts";
 import { lab, LAB_USAGE } from "./lab.ts";
 import { listen, LISTEN_USAGE } from "./listen.ts";
 import { map, MAP_USAGE } from "./map.ts";
@@ -16,6 +16,7 @@ import { NAT_TEST_USAGE, natTest } from "./nat.ts";
 import { id, ID_USAGE } from "./peer_options.ts";
 import { punch, PUNCH_USAGE } from "./punch.ts";
 import { recv, RECV_USAGE } from "./recv.ts";
+import { withoutSecrets } from "./redact.ts";
 import { send, SEND_USAGE } from "./send.ts";
 import { serve, SERVE_USAGE } from "./serve.ts";
 import { stun, STUN_USAGE } from "./stun.ts";
@@ -26,7 +27,8 @@ import { ticket, TICKET_USAGE } from "./ticket.ts";
  *
  * @returns the exit code
  */
-export async function main(args: readonly string[], io: CliIo): Promise<number> {
+export async function main(args: readonly string[], outside: CliIo): Promise<number> {
+  const io = withVisibleText(outside);
   const [name, ...rest] = args;
   if (name === undefined || HELP.has(name)) {
     const print = name === undefined ? io.err : io.out;
@@ -39,7 +41,8 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
   }
   const command = COMMANDS.get(name);
   if (command === undefined) {
-    io.err(`punchline: unknown command ${JSON.stringify(name)}; --help lists them`);
+    const unknown = withoutSecrets(JSON.stringify(name));
+    io.err(`punchline: unknown command ${unknown}; --help lists them`);
     return EXIT.usage;
   }
   if (rest.some((arg) => HELP_OPTIONS.has(arg))) {
@@ -52,17 +55,39 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
 
 async function run(command: Command, args: readonly string[], io: CliIo): Promise<number> {
   try {
-    return await command.run(args, io);
+    const code = await command.run(args, io);
+    return code === EXIT.interrupted ? interruptedCode(io) : code;
   } catch (error) {
-    if (io.signal.aborted) return EXIT.interrupted;
+    if (io.signal.aborted) return interruptedCode(io);
     if (error instanceof Deno.errors.BrokenPipe) return EXIT.brokenPipe; // stdout was closed by its reader
     const code = exitCodeOf(error);
     if (code === undefined) throw error;
-    io.err(`punchline: ${(error as Error).message}`);
+    io.err(`punchline: ${withoutSecrets((error as Error).message)}`);
     if (error instanceof UsageError) io.err(`Usage: punchline ${command.usage}`);
     return code;
   }
 }
+
+/**
+ * Prints the names and reasons of others without letting them control the terminal: control characters, and those that
+ * turn the direction of text, are written as `\\u` and their number, which means the same in JSON.
+ */
+function withVisibleText(io: CliIo): CliIo {
+  const visible = (text: string) => text.replaceAll(INVISIBLE, escapeCharacter);
+  return Object.create(io, {
+    out: { value: (line: string) => io.out(visible(line)) },
+    err: { value: (line: string) => io.err(visible(line)) },
+  });
+}
+
+function escapeCharacter(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+}
+
+/** All control characters but newline and tab, separators of lines, and marks of direction (UAX #9). */
+const INVISIBLE =
+  // deno-lint-ignore no-control-regex
+  /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /** Turns the failures that a command prints on stderr into JSON events. */
 function withJsonErrors(io: CliIo): CliIo {

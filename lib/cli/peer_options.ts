@@ -5,10 +5,13 @@
  */
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
+import { messageOf } from "../base/errors.ts";
+import { shownUrl } from "../base/redact.ts";
 import { parseHostPort } from "../net/address.ts";
 import { KeyPair } from "../noise/key_pair.ts";
 import { openKeyFile } from "../peer/key_file.ts";
 import { parseRelay, parseStrategy, type PeerOptions, type Strategy } from "../peer/options.ts";
+import { Peer } from "../peer/peer.ts";
 import { DEFAULT_SIGNALING, parseSignalUrl } from "../signal/open.ts";
 import {
   type Arguments,
@@ -19,6 +22,22 @@ import {
 } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import type { ManualPrompt } from "./manual_signaling.ts";
+import { withoutSecrets } from "./redact.ts";
+import { SecretReader } from "./secrets.ts";
+import { StdinLines } from "./stdin_lines.ts";
+
+/** What a command with a peer gets from the outside. */
+export interface PeerInput {
+  readonly io: CliIo;
+  readonly stdin: StdinLines;
+  readonly secrets: SecretReader;
+}
+
+/** Opens stdin for tickets, answers and pasted messages; nothing is read yet. */
+export function openPeerInput(io: CliIo): PeerInput {
+  const stdin = new StdinLines(io);
+  return { io, stdin, secrets: new SecretReader(io, stdin) };
+}
 
 /** Their part of a command's usage. */
 export const PEER_USAGE =
@@ -40,16 +59,17 @@ export const PEER_ARGUMENTS = {
  */
 export async function readPeerOptions(
   given: Arguments,
-  io: CliIo,
+  { io, secrets }: PeerInput,
   prompt: ManualPrompt | undefined,
 ): Promise<PeerOptions> {
   const { flags, values, lists } = given;
   const strategies = readStrategies(values.get("strategy"));
-  const turn = lists.get("turn")!.map((url) => readWith(() => parseRelay(url)));
+  const relays = await secrets.readAll("turn", lists.get("turn")!, VARIABLES.turn);
+  const turn = relays.map((url) => readUrl(url, parseRelay));
   if (flags.has("relay-only")) requireRelay(turn, strategies);
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0));
-  const signaling = readSignalUrls(given);
+  const signaling = await readSignalUrls(given, secrets);
   if (flags.has("hand") && signaling.length > 0) {
     throw new UsageError("--hand cannot be combined with --rendezvous, --mqtt or --lan");
   }
@@ -71,12 +91,32 @@ export async function readPeerOptions(
  *
  * @throws {UsageError} if a URL is invalid
  */
-export function readSignalUrls({ flags, lists }: Arguments): string[] {
+export async function readSignalUrls(
+  { flags, lists }: Arguments,
+  secrets: PeerInput["secrets"],
+): Promise<string[]> {
+  const urls = (option: "rendezvous" | "mqtt") =>
+    secrets.readAll(option, lists.get(option)!, VARIABLES[option]);
   return [
-    ...lists.get("rendezvous")!.map((url) => readSignalUrl("rendezvous", url, /^wss?:/)),
-    ...lists.get("mqtt")!.map((url) => readSignalUrl("mqtt", url, /^mqtts?\b/)),
+    ...(await urls("rendezvous")).map((url) => readSignalUrl("rendezvous", url, /^wss?:/)),
+    ...(await urls("mqtt")).map((url) => readSignalUrl("mqtt", url, /^mqtts?\b/)),
     ...flags.has("lan") ? ["lan:"] : [],
   ];
+}
+
+/**
+ * Opens a peer.
+ *
+ * @throws {UsageError} if an option is invalid
+ * @throws as {@linkcode Peer.open}
+ */
+export async function openPeer(options: PeerOptions): Promise<Peer> {
+  try {
+    return await Peer.open(options);
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+    throw new UsageError(error.message, { cause: error });
+  }
 }
 
 /**
@@ -134,7 +174,7 @@ export async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
   try {
     return await openKeyFile(path, warningsOnly(io, false));
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new UsageError(`--key ${path}: ${why}`, { cause: error });
   }
 }
@@ -163,15 +203,34 @@ function readStrategies(list: string | undefined): Strategy[] | undefined {
 }
 
 function readSignalUrl(option: string, url: string, scheme: RegExp): string {
-  if (!scheme.test(url)) throw new UsageError(`--${option} does not take ${url}`);
-  return readWith(() => parseSignalUrl(url));
+  if (!scheme.test(url)) throw new UsageError(`--${option} does not take ${shownUrl(url)}`);
+  return readUrl(url, parseSignalUrl);
 }
+
+/** As {@linkcode readWith}, for a URL that may hold a password. */
+function readUrl<T>(url: string, parse: (url: string) => T): T {
+  return readWith(() => {
+    try {
+      return parse(url);
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      throw new TypeError(error.message.replaceAll(url, shownUrl(url)));
+    }
+  });
+}
+
+/** The variables that stand for options which are not given. */
+const VARIABLES = {
+  rendezvous: "PUNCHLINE_RENDEZVOUS",
+  mqtt: "PUNCHLINE_MQTT",
+  turn: "PUNCHLINE_TURN",
+} as const;
 
 /** Prints warnings for people, and drops everything else. */
 function warningsOnly(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]> {
   return {
     debug() {},
     info() {},
-    warn: (message) => asJson || io.err(`punchline: ${message}`),
+    warn: (message) => asJson || io.err(`punchline: ${withoutSecrets(message)}`),
   };
 }

@@ -13,14 +13,15 @@ import { delay } from "@std/async/delay";
  * Sends stdin until it ends, and prints what arrives until the other side ends it. Each direction ends on its own, so
  * that the other may continue. If stdin is a keyboard, the end of the other side ends both.
  *
- * An interrupt resets the connection, so that the other side does not take partial data for all of it.
+ * An interrupt, or stdin that cannot be read, resets the connection, so that the other side does not take partial data
+ * for all of it. If it throws, stdin and stdout can be used for another connection.
  *
  * @throws {NetworkError} if the connection breaks before the other side has ended it
  * @throws {Deno.errors.BrokenPipe} if the reader of stdout has gone; the other side gets a regular end
  * @throws the reason of `io.signal` on abort
  */
 export async function pipeThrough(
-  conn: DenoConn,
+  conn: DenoConn & { readonly finished?: Promise<void> },
   io: CliIo,
   stdin = io.stdin,
 ): Promise<void> {
@@ -28,23 +29,26 @@ export async function pipeThrough(
   const signal = AbortSignal.any([io.signal, stop.signal]);
   const onAbort = () => conn.reset();
   io.signal.addEventListener("abort", onAbort, { once: true });
-  const up = stdin.pipeTo(conn.writable, { signal, preventAbort: true }).catch(ignoreNetworkError);
-  const down = conn.readable.pipeTo(io.stdout, { signal, preventClose: true, preventCancel: true });
+  const keep = { signal, preventAbort: true, preventCancel: true };
+  const up = stdin.pipeTo(conn.writable, keep).catch(ignoreNetworkError);
+  const down = conn.readable.pipeTo(io.stdout, { ...keep, preventClose: true });
   try {
     await Promise.race([
       Promise.all([up, down]),
       io.isInputTerminal ? down : new Promise(() => {}),
+      failureOf(conn), // even if the other side has ended its direction, and stdin is idle
     ]);
+    if (io.isInputTerminal) await conn.closeWrite().catch(ignoreNetworkError); // stdin will not end by itself
   } catch (error) {
     io.signal.throwIfAborted();
     stop.abort();
     if (error instanceof Deno.errors.BrokenPipe) await endSoon(conn);
+    else conn.reset(); // if stdin failed, the other side must not take part of it for all of it
     throw error;
   } finally {
     io.signal.removeEventListener("abort", onAbort);
     stop.abort();
-    await Promise.allSettled([down]);
-    up.catch(() => {}); // not awaited: a read from a terminal ends only with the program
+    await Promise.allSettled([down, up]);
   }
 }
 
@@ -63,7 +67,7 @@ export async function forward(one: DenoConn, other: DenoConn, signal: AbortSigna
       other.readable.pipeTo(one.writable),
     ]);
   } catch (error) {
-    one.reset(); // the reset tells both ends; nobody else needs to know
+    one.reset(); // both ends see the reset; no one else needs the error
     other.reset();
     if (!(error instanceof NetworkError)) throw error;
   } finally {
@@ -71,6 +75,12 @@ export async function forward(one: DenoConn, other: DenoConn, signal: AbortSigna
     one.close();
     other.close();
   }
+}
+
+/** Rejects if the connection ends before it is finished; never resolves. */
+async function failureOf({ finished }: { readonly finished?: Promise<void> }): Promise<void> {
+  await finished;
+  await new Promise(() => {});
 }
 
 /**

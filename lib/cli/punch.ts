@@ -50,7 +50,9 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
   if (!channel.isPeerPresent) events.print(`Waiting in room ${room} at ${url} for the other side`);
   const prepared = await prepareWhileWaiting(channel, options, timeoutMs);
   if (prepared === undefined) {
-    io.err(`punchline: Cannot punch: nobody joined room ${room} within ${timeoutMs} ms`);
+    io.err(
+      `punchline: Cannot punch: the other side did not join room ${room} within ${timeoutMs} ms`,
+    );
     return EXIT.peerNotFound;
   }
   try {

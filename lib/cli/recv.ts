@@ -5,48 +5,52 @@
  */
 
 import type { PeerConnection } from "../peer/connection.ts";
-import { Peer } from "../peer/peer.ts";
 import {
   type ExistingPolicy,
+  type IncomingOffer,
   type NextConnection,
-  type OfferSummary,
-  printable,
   receiveFiles as receiveOver,
+  systemFiles,
   TransferError,
 } from "../transfer/mod.ts";
 import { readArguments } from "./arguments.ts";
 import { readTicket } from "./connect.ts";
+import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
-import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
-import { FILES_PROTOCOL } from "./send.ts";
 import {
-  formatBytes,
-  formatFiles,
-  reportTransferFailure,
-  TransferReporter,
-} from "./transfer_progress.ts";
+  openPeer,
+  openPeerInput,
+  PEER_ARGUMENTS,
+  PEER_USAGE,
+  readConnectTimings,
+  readPeerOptions,
+} from "./peer_options.ts";
+import { canAsk } from "./question.ts";
+import { FILES_PROTOCOL } from "./send.ts";
+import { reportTransferFailure, TransferReporter } from "./transfer_progress.ts";
 
 /** One line of help. */
 export const RECV_USAGE =
-  `recv TICKET [--to FOLDER] [--overwrite | --rename] [--timeout MS] ${PEER_USAGE}`;
+  `recv TICKET|@FILE|- [--yes] [--merge] [--allow-hidden] [--to FOLDER] [--overwrite | --rename] [--timeout MS] ${PEER_USAGE}`;
 
 /** Runs the command; returns its exit code. */
 export async function recv(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "overwrite", "rename"],
+    flags: [...PEER_ARGUMENTS.flags, "yes", "merge", "allow-hidden", "overwrite", "rename"],
     values: [...PEER_ARGUMENTS.values, "to", "timeout"],
-    operands: { min: 1, max: 1 },
+    operands: { min: 0, max: 1 },
   });
-  const { flags, values, operands } = given;
-  const ticket = readTicket(operands[0]!);
+  const { flags, values } = given;
+  const input = openPeerInput(io);
+  const ticket = await readTicket(given, input);
   const asJson = flags.has("json");
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
-  const prompt = openManualPrompt(given, io, events, { ticket });
-  const options = await readPeerOptions(given, io, prompt);
-  await using peer = await Peer.open({
+  const prompt = openManualPrompt(given, io, events, { ticket, stdin: input.stdin });
+  const options = await readPeerOptions(given, input, prompt);
+  await using peer = await openPeer({
     ...options,
     ...readConnectTimings(values),
     listen: false,
@@ -54,12 +58,29 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   });
   let last: PeerConnection | undefined;
   const next: NextConnection = async ({ signal }) => {
+    if (last?.wasReset) {
+      throw new TransferError("Cannot continue: the sender has ended the transfer", "failed");
+    }
     last = await peer.connect(ticket, { signal });
     reportConnected(last, events);
     return last;
   };
+  const folder = values.get("to") ?? ".";
+  const target = await systemFiles.resolve(folder);
+  const command: ReceiveCommand = {
+    ...{ folder, existing: existingPolicy(flags), asJson, id: ticket },
+    consent: new Consent(
+      {
+        yes: flags.has("yes"),
+        merge: flags.has("merge"),
+        allowHidden: flags.has("allow-hidden"),
+      },
+      input,
+      () => ({ folder: target, sender: last?.remoteId }),
+    ),
+    senderGone: () => endOf(last!),
+  };
   try {
-    const command = { folder: values.get("to") ?? ".", existing: existingPolicy(flags), asJson };
     const code = await receiveFiles(next, command, io);
     await last?.[Symbol.asyncDispose]();
     return io.signal.aborted ? EXIT.interrupted : code;
@@ -77,8 +98,12 @@ export interface ReceiveCommand {
   /** What to do if a different file of the same name exists. */
   readonly existing: ExistingPolicy;
   readonly asJson: boolean;
-  /** Whether to accept an offer. Default: accept all. */
-  readonly onOffer?: (offer: OfferSummary) => boolean | Promise<boolean>;
+  /** What an interrupted transfer is found again by. */
+  readonly id?: string;
+  /** Decides about offers. */
+  readonly consent: Consent;
+  /** Ends a question about an offer, because the sender has gone. Default: never. */
+  readonly senderGone?: () => AbortSignal;
 }
 
 /**
@@ -92,28 +117,33 @@ export async function receiveFiles(
   command: ReceiveCommand,
   io: CliIo,
 ): Promise<number> {
-  const { folder, existing, asJson, onOffer = () => true } = command;
+  const { folder, existing, asJson, id, consent, senderGone } = command;
   using reporter = new TransferReporter(io, { asJson });
   try {
     const result = await receiveOver(next, folder, {
       existing,
+      id,
       signal: io.signal,
       onBreak: reporter.onBreak,
       onProgress: reporter.onProgress,
       onFile: reporter.onFile,
-      onOffer: (offer) => {
-        const { files, bytes, manifest } = offer;
-        reporter.emit({ event: "offer", files, bytes });
-        const names = [...new Set(manifest.map(({ path }) => path.split("/")[0]!))];
-        reporter.print(
-          `Receiving ${formatFiles(files)}, ${formatBytes(bytes)}: ${listNames(names)}`,
+      onRefused: reporter.onRefused,
+      onOffer: async (offer) => {
+        reporter.emit(offerEvent(offer));
+        const ends = [io.signal, ...senderGone === undefined ? [] : [senderGone()]];
+        return await consent.decide(
+          offer,
+          (line) => asJson && canAsk(io) ? io.err(line) : reporter.print(line),
+          AbortSignal.any(ends),
         );
-        return onOffer(offer);
       },
     });
-    reporter.finished("Received", result);
-    return EXIT.ok;
+    return reporter.finished("Received", result);
   } catch (error) {
+    const isDeclined = error instanceof TransferError && error.reason === "declined";
+    if (isDeclined && consent.refusal !== undefined) {
+      return reportTransferFailure(new TransferError(consent.refusal, "declined"), reporter, io);
+    }
     const code = reportTransferFailure(error, reporter, io);
     if (error instanceof TransferError && error.reason === "exists") {
       reporter.print("Use --rename to keep both files, or --overwrite to replace yours");
@@ -122,17 +152,24 @@ export async function receiveFiles(
   }
 }
 
+function offerEvent(offer: IncomingOffer): Readonly<Record<string, unknown>> {
+  const { files, links, bytes, hidden, executables, existingFolders } = offer;
+  return {
+    ...{ event: "offer", files, bytes, links },
+    ...{ hidden: hidden.length, executables: executables.length, existingFolders },
+  };
+}
+
+/** Aborted when the connection ends before it is finished. */
+function endOf(connection: PeerConnection): AbortSignal {
+  const ended = new AbortController(); // a promise is to abort it
+  connection.finished.catch((error) => ended.abort(error));
+  return ended.signal;
+}
+
 function existingPolicy(flags: ReadonlySet<string>): ExistingPolicy {
   if (flags.has("overwrite") && flags.has("rename")) {
     throw new UsageError("--overwrite cannot be combined with --rename");
   }
   return flags.has("overwrite") ? "overwrite" : flags.has("rename") ? "rename" : "refuse";
 }
-
-function listNames(names: readonly string[]): string {
-  const shown = names.slice(0, SHOWN_NAMES).map(printable).join(", ");
-  return names.length > SHOWN_NAMES ? `${shown} and ${names.length - SHOWN_NAMES} more` : shown;
-}
-
-/** Chosen by us: about what fits on a line. */
-const SHOWN_NAMES = 5;

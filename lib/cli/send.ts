@@ -4,30 +4,27 @@
  * @module
  */
 
-import { TaskGroup } from "../base/tasks.ts";
-import { idleDelay } from "../base/timers.ts";
-import { WaitQueue } from "../base/wait_queue.ts";
 import type { PeerConnection } from "../peer/connection.ts";
-import type { IncomingConnection } from "../peer/incoming.ts";
-import { Peer } from "../peer/peer.ts";
 import {
   type NextConnection,
   printable,
   sendFiles as sendOver,
   type SkippedFile,
 } from "../transfer/mod.ts";
-import {
-  type Accept,
-  acceptFirst,
-  acceptOrReport,
-  type IncomingSource,
-  refuseOthers,
-} from "./accept_first.ts";
+import { acceptOrReport } from "./accept_first.ts";
 import { readArguments } from "./arguments.ts";
-import { type CliIo, EXIT, printError } from "./io.ts";
+import { ConnectionSlot } from "./connection_slot.ts";
+import { type CliIo, EXIT } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, showTicket } from "./peer_events.ts";
-import { PEER_ARGUMENTS, PEER_USAGE, readPeerOptions, readPublicKey } from "./peer_options.ts";
+import {
+  openPeer,
+  openPeerInput,
+  PEER_ARGUMENTS,
+  PEER_USAGE,
+  readPeerOptions,
+  readPublicKey,
+} from "./peer_options.ts";
 import { noteTransfer, readTickets } from "./ticket.ts";
 import {
   formatBytes,
@@ -35,7 +32,6 @@ import {
   reportTransferFailure,
   TransferReporter,
 } from "./transfer_progress.ts";
-import { delay } from "@std/async/delay";
 
 /** One line of help. */
 export const SEND_USAGE = `send FILE... ${PEER_USAGE} [--allow KEY]... [--qr]`;
@@ -55,12 +51,15 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
-  const options = await readPeerOptions(given, io, openManualPrompt(given, io, events));
+  const input = openPeerInput(io);
+  const prompt = openManualPrompt(given, io, events, { stdin: input.stdin });
+  const options = await readPeerOptions(given, input, prompt);
   const tickets = await readTickets(given, options, "transfer");
   await using opened = new AsyncDisposableStack();
-  const open = async (): Promise<Receivers> => {
+  const report = ({ message }: Error) => events.print(message); // the peer may try again
+  const open = async (): Promise<ConnectionSlot> => {
     const peer = opened.use(
-      await Peer.open({
+      await openPeer({
         ...options,
         tickets,
         protocol: FILES_PROTOCOL,
@@ -68,16 +67,25 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
       }),
     );
     await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") && !asJson });
-    return new Receivers(peer, events, io);
+    return new ConnectionSlot(
+      peer,
+      (incoming, signal) => acceptOrReport(incoming, report, { signal }),
+      io,
+    );
   };
-  let receivers: Receivers | undefined;
+  let slot: ConnectionSlot | undefined;
+  let last: PeerConnection | undefined;
+  // After a break the receiver may be another program than before: if it was ended and run again it has a new key, and
+  // finds in its folder what it has received already.
   const next: NextConnection = async (options) => { // first called when the files have been found
-    receivers ??= await open();
-    return await receivers.next(options);
+    slot ??= await open();
+    const connection = last = await slot.next(options);
+    reportConnected(connection, events);
+    return connection;
   };
   const code = await sendFiles(next, { sources: operands, asJson }, io);
-  if (code === EXIT.ok) await noteTransfer(tickets, receivers?.last);
-  await receivers?.finish();
+  if (code === EXIT.ok) await noteTransfer(tickets, last);
+  await slot?.close();
   return io.signal.aborted ? EXIT.interrupted : code;
 }
 
@@ -106,6 +114,7 @@ export async function sendFiles(
       signal: io.signal,
       onProgress: reporter.onProgress,
       onFile: reporter.onFile,
+      onRefused: reporter.onRefused,
       onBreak: reporter.onBreak,
       onOffer: ({ files, bytes }, skipped) => {
         reporter.emit({ event: "offer", files, bytes, skipped });
@@ -113,79 +122,9 @@ export async function sendFiles(
         reporter.print(`Offering ${formatFiles(files)}, ${formatBytes(bytes)}`);
       },
     });
-    reporter.finished("Sent", result);
-    return EXIT.ok;
+    return reporter.finished("Sent", result);
   } catch (error) {
     return reportTransferFailure(error, reporter, io);
-  }
-}
-
-/** The peers that use the ticket: the first to get through is the receiver, and the others are refused meanwhile. */
-class Receivers {
-  readonly #peer: Peer;
-  readonly #events: ConnectionEvents;
-  /** Resolved while there is no receiver. */
-  #vacant = Promise.withResolvers<void>();
-  #isVacant = false;
-  /** Peers that came after the first one, and may become the receiver. */
-  readonly #returning = new WaitQueue<IncomingConnection>(MAX_RETURNING);
-  /** Refuses the others, once there is a receiver. */
-  readonly #others: TaskGroup;
-  #last: PeerConnection | undefined;
-
-  constructor(peer: Peer, events: ConnectionEvents, io: CliIo) {
-    this.#peer = peer;
-    this.#events = events;
-    this.#others = new TaskGroup((error) => printError(error, io));
-  }
-
-  /**
-   * Waits for the receiver. After a break it may be another program than before: if it was interrupted and run again it
-   * has a new key, and finds in its folder what it has received already. It may be back before the break is noticed.
-   */
-  async next({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
-    this.#isVacant = true;
-    this.#vacant.resolve();
-    const isFirst = this.#last === undefined;
-    const source: IncomingSource = isFirst
-      ? this.#peer
-      : { nextIncoming: (options) => this.#returning.next(options?.signal) };
-    const report = ({ message }: Error) => this.#events.print(message); // the peer may try again
-    const accept: Accept = (incoming, tooLate) =>
-      acceptOrReport(incoming, report, { signal: AbortSignal.any([signal, tooLate]) });
-    const connection = await acceptFirst(source, accept, { signal });
-    this.#isVacant = false;
-    this.#vacant = Promise.withResolvers();
-    this.#last = connection;
-    reportConnected(connection, this.#events);
-    if (isFirst) this.#others.run((signal) => this.#refuseOthers(signal));
-    return connection;
-  }
-
-  /** The receiver, or the last one. */
-  get last(): PeerConnection | undefined {
-    return this.#last;
-  }
-
-  /** Waits until the receiver has everything, and the others have been refused. */
-  async finish(): Promise<void> {
-    await this.#last?.[Symbol.asyncDispose]();
-    await this.#others.stop();
-    await delay(0); // a refusal is sent in the next turn of the event loop
-  }
-
-  #refuseOthers(signal: AbortSignal): Promise<void> {
-    return refuseOthers(this.#peer, {
-      signal,
-      keep: async (incoming) =>
-        await this.#mayReplace(incoming, signal) && this.#returning.push(incoming),
-    });
-  }
-
-  async #mayReplace({ remoteId }: IncomingConnection, signal: AbortSignal): Promise<boolean> {
-    if (remoteId === this.#last?.remoteId) return true;
-    await Promise.race([this.#vacant.promise, idleDelay(HOLD_MS, signal)]);
-    return this.#isVacant;
   }
 }
 
@@ -194,13 +133,8 @@ function skippedLine({ path, kind }: SkippedFile): string {
 }
 
 const SKIPPED: Readonly<Record<SkippedFile["kind"], string>> = {
-  link: "a symbolic link",
+  link: "a symbolic link that leads out of what is sent",
   other: "neither a file nor a folder",
   missing: "no longer there, or its name is not UTF-8",
+  unreadable: "not readable",
 };
-
-/** Chosen by us: a peer that comes back more often than it is waited for is refused. */
-const MAX_RETURNING = 4;
-
-/** Chosen by us: by then it has shown that a receiver has gone without closing its connection. */
-const HOLD_MS = 10_000;

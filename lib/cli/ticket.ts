@@ -29,7 +29,7 @@ import {
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readArguments, readDuration, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
-import { readKey, readSignalUrls } from "./peer_options.ts";
+import { openPeerInput, readKey, readSignalUrls } from "./peer_options.ts";
 
 /** One line of help. */
 export const TICKET_USAGE =
@@ -61,7 +61,7 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
   });
   const { flags, values } = given;
   const expiresMs = readDuration("expires", values.get("expires"), { min: 1 });
-  const urls = readSignalUrls(given);
+  const urls = await readSignalUrls(given, openPeerInput(io).secrets);
   const { path, publicKey } = await readIdentity(values, io);
   const createdAtMs = Date.now();
   let issued: IssuedTicket | undefined;

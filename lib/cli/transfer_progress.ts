@@ -10,6 +10,7 @@ import {
   type FinishedFile,
   printable,
   type ProgressListeners,
+  type RefusedFile,
   TransferError,
   type TransferProgress,
   type TransferResult,
@@ -68,15 +69,30 @@ export class TransferReporter implements ProgressListeners {
     }
   };
 
+  readonly onRefused = (file: RefusedFile): void => {
+    this.emit({ event: "refused", ...file });
+    this.print(
+      `Cannot ${file.by === "sender" ? "send" : "receive"} ${printable(file.path)}: ${file.reason}`,
+    );
+  };
+
   readonly onBreak = (error: Error): void => {
     this.emit({ event: "broken", reason: error.message });
     this.print(`The connection broke; waiting up to two minutes for another: ${error.message}`);
   };
 
-  /** Reports that everything has been transferred. */
-  finished(verb: "Sent" | "Received", result: TransferResult): void {
+  /**
+   * Reports that the transfer is over.
+   *
+   * @returns the exit code: a failure if anything is missing
+   */
+  finished(verb: "Sent" | "Received", result: TransferResult): number {
     this.emit({ event: "finished", ...result });
     this.print(summaryLine(verb, result));
+    const missing = result.skipped.length + result.refused.length;
+    if (missing === 0) return EXIT.ok;
+    this.print(`${missing === 1 ? "One thing was" : `${missing} things were`} left out: see above`);
+    return EXIT.failure;
   }
 
   /** Erases the bar. */

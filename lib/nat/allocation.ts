@@ -327,7 +327,7 @@ function chanceOfSpread(
 
 /**
  * Chosen by us: no pattern is claimed from fewer samples. Three equal steps among five random ports out of 64k occur by
- * chance once in a million million tests.
+ * chance once in 10^12 tests.
  */
 const ENOUGH = 5;
 
@@ -336,7 +336,7 @@ const ENOUGH_ISOLATED = 2;
 
 /**
  * Chosen by us: from fewer differences between consecutive local ports, neither a pattern nor its absence is claimed.
- * Three equal ones among random ports occur by chance once in a thousand million tests.
+ * Three equal ones among random ports occur by chance once in 10^9 tests.
  */
 const ENOUGH_NEIGHBOURS = 3;
 

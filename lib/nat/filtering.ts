@@ -154,5 +154,5 @@ export function classifyFiltering(
   return decided("address-and-port-dependent", confidence, ...silent);
 }
 
-/** Both change tests. An answer to the first one decides the verdict alone. */
+/** Both change tests. An answer to the first one decides the verdict by itself. */
 export const CHANGE_TESTS: readonly ChangeTest[] = ["change-address-and-port", "change-port"];

@@ -5,7 +5,7 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
-import type { TransportAddress } from "../net/address.ts";
+import { ipScope, sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { bindingReply, type Probe } from "./probe.ts";
 
@@ -38,6 +38,7 @@ export class UdpHairpinTest {
   due(probes: readonly Probe[], nowMs: number): { from: string; to: TransportAddress }[] {
     const [a, b] = this.#sockets.map((socket) => externalOf(socket, probes));
     if (a === undefined || b === undefined) return [];
+    if (sameTransportAddress(a.address, b.address)) return []; // not the truth about two sockets
     this.#startedAtMs ??= nowMs;
     // The path to the NAT and back is shorter than the path to any server outside.
     this.#timeoutMs = Math.max(MIN_TIMEOUT_MS, a.rttMs, b.rttMs);
@@ -68,9 +69,23 @@ function externalOf(
 ): { address: TransportAddress; rttMs: number } | undefined {
   for (const probe of probes) {
     const reply = probe.socket === socket ? bindingReply(probe) : undefined;
-    if (reply !== undefined) return { address: reply.mapped, rttMs: reply.atMs - probe.sentAtMs };
+    if (reply === undefined || !mayHairpin(reply.mapped, probe.to)) continue;
+    return { address: reply.mapped, rttMs: reply.atMs - probe.sentAtMs };
   }
   return undefined;
+}
+
+/**
+ * Whether an external address may be sent to because a server reports it. A lying server could otherwise direct this
+ * host at the devices of its own network, or at the services of others.
+ */
+export function mayHairpin(external: TransportAddress, server: TransportAddress): boolean {
+  if (external.port < FIRST_USER_PORT) return false;
+  return !isNearby(external.ip) || isNearby(server.ip);
+}
+
+function isNearby(ip: string): boolean {
+  return NEARBY.includes(ipScope(ip));
 }
 
 /**
@@ -118,6 +133,16 @@ async function closedOnAbort<T>(
     signal.removeEventListener("abort", close);
   }
 }
+
+const NEARBY: readonly ReturnType<typeof ipScope>[] = [
+  "loopback",
+  "link-local",
+  "private",
+  "shared",
+];
+
+/** RFC 6335 §6: NATs give no ports below it to programs that bind none (RFC 4787 REQ-3). */
+const FIRST_USER_PORT = 1024;
 
 const GREETING = new Uint8Array([0x50]);
 

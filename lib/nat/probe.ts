@@ -170,14 +170,6 @@ export function readReply(
   };
 }
 
-/** Rejects addresses that this host's packets cannot have come from. */
-function isPlausible(mapped: TransportAddress, server: TransportAddress): boolean {
-  const scope = ipScope(mapped.ip);
-  if (scope === "loopback") return ipScope(server.ip) === "loopback";
-  return scope !== "unspecified" && scope !== "multicast" && mapped.port !== 0 &&
-    ipFamily(mapped.ip) === ipFamily(server.ip);
-}
-
 /** When to send probes again, and when to give up, judged from the probes so far at one moment. */
 export class RetransmissionTiming {
   /** Since the start of the test. */
@@ -256,6 +248,14 @@ export class RetransmissionTiming {
   #answered(server: number): Probe[] {
     return this.#probes.filter((probe) => probe.server === server && probe.reply !== undefined);
   }
+}
+
+/** Rejects addresses that this host's packets cannot have come from. */
+function isPlausible(mapped: TransportAddress, server: TransportAddress): boolean {
+  const scope = ipScope(mapped.ip);
+  if (scope === "loopback") return ipScope(server.ip) === "loopback";
+  return scope !== "unspecified" && scope !== "multicast" && mapped.port !== 0 &&
+    ipFamily(mapped.ip) === ipFamily(server.ip);
 }
 
 /**

@@ -17,7 +17,7 @@ import type { Network } from "../net/network.ts";
 import { type TcpFilterReport, testTcpFilter } from "../stun/tcp_filter/client.ts";
 import { type AllocationVerdict, classifyAllocation, isPattern } from "./allocation.ts";
 import { type BehaviorVerdict, unknown } from "./behavior.ts";
-import { hairpinsTcp } from "./hairpinning.ts";
+import { hairpinsTcp, mayHairpin } from "./hairpinning.ts";
 import { classifyMapping } from "./mapping.ts";
 import {
   firstErrorCode,
@@ -96,7 +96,7 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
     for (const { assessment } of ranked) {
       if (assessment.alternate !== undefined) inbound.testFilter(assessment.primary);
     }
-    const external = samples[0]?.mapped;
+    const external = samples.find(({ mapped, to }) => mayHairpin(mapped, to))?.mapped;
     const mapping = classifyMapping(samples, own.isOwn);
     if (external !== undefined && mapping.behavior !== "unknown") {
       inbound.testHairpin({ ip: anyAddress, port: localPort }, external);
@@ -329,7 +329,7 @@ const NO_SERVER = "no server with two addresses answered over TCP";
 /** Each port gets three SYNs from each origin: at 10 % loss each way, all six are lost once in 20,000 tests. */
 const FILTER_TEST_PORTS = 2;
 
-/** Chosen by us: how much longer than twice another server's time to wait for a server's answer. */
+/** Chosen by us: a server may take this much longer than twice the time that another one took. */
 const MIN_TIMEOUT_MS = 50;
 
 /** How many ports of the burst are consecutive, and how many are not. */

@@ -79,7 +79,7 @@ function isLate({ evidence: { server, rttMs, elapsedMs } }: TcpFilterReport): bo
   return elapsedMs - dialsMs > 2 * rttMs + LATE_MS;
 }
 
-/** Answers are certain. Silence is only as certain as that not all SYNs were lost. */
+/** Answers are certain. Silence is only as certain as it is that at least one SYN was not lost. */
 function confidenceOf({ outcome, dials }: Combined): number {
   return outcome === "dropped" ? Math.min(0.999, 1 - ASSUMED_LOSS ** dials) : 0.999;
 }

@@ -114,31 +114,6 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
   }
 }
 
-/**
- * What silence means for hairpinning: nothing if the mapping depends on the destination, because the ports were then
- * mapped for other destinations and may let nothing back in.
- */
-function silentHairpin(
-  hairpinning: false | "unknown",
-  { behavior }: BehaviorVerdict,
-): false | "unknown" {
-  return behavior === "endpoint-independent" || behavior === "none" ? hairpinning : "unknown";
-}
-
-function rewritesPayload(probes: readonly Probe[]): boolean | "unknown" {
-  const replies = probes.flatMap(({ reply }) => reply?.kind === "success" ? [reply] : []);
-  if (replies.some(({ rewritten }) => rewritten !== undefined)) return true;
-  return replies.length > 0 ? false : "unknown";
-}
-
-/** The shortest round trip to the server that the verdict is based on. */
-function rttMs(test: UdpTest, { server }: UdpVerdict): number | null {
-  const index = test.servers.findIndex((primary) =>
-    server && sameTransportAddress(primary, server)
-  );
-  return new RetransmissionTiming(test.probes, 0).roundTripsMs(index)[0] ?? null;
-}
-
 /** Local sockets by name, and the record of all probes sent from them. */
 export class UdpSockets implements AsyncDisposable {
   readonly #network: Network;
@@ -314,6 +289,31 @@ export class UdpSockets implements AsyncDisposable {
       sameTransportAddress(probe.to, to) && probe.reply?.kind === "success" && probe.reply.isRfc3489
     );
   }
+}
+
+/**
+ * What silence means for hairpinning: nothing if the mapping depends on the destination, because the ports were then
+ * mapped for other destinations and may let nothing back in.
+ */
+function silentHairpin(
+  hairpinning: false | "unknown",
+  { behavior }: BehaviorVerdict,
+): false | "unknown" {
+  return behavior === "endpoint-independent" || behavior === "none" ? hairpinning : "unknown";
+}
+
+function rewritesPayload(probes: readonly Probe[]): boolean | "unknown" {
+  const replies = probes.flatMap(({ reply }) => reply?.kind === "success" ? [reply] : []);
+  if (replies.some(({ rewritten }) => rewritten !== undefined)) return true;
+  return replies.length > 0 ? false : "unknown";
+}
+
+/** The shortest round trip to the server that the verdict is based on. */
+function rttMs(test: UdpTest, { server }: UdpVerdict): number | null {
+  const index = test.servers.findIndex((primary) =>
+    server && sameTransportAddress(primary, server)
+  );
+  return new RetransmissionTiming(test.probes, 0).roundTripsMs(index)[0] ?? null;
 }
 
 /** Sockets on consecutive ports and on arbitrary ones, to detect patterns that depend on the local port. */

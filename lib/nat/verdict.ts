@@ -24,7 +24,7 @@ export function difficultyOf(report: FamilyReport): Difficulty {
 }
 
 /**
- * The overall verdict: that of the family and transport that a connection would use. TCP comes before UDP because this
+ * The overall verdict: the one on the family and transport that a connection would use. TCP comes before UDP because this
  * library punches TCP, and IPv4 before IPv6 because most peers have it.
  *
  * @param silence what it means if no server answered: `isOffline`, the network is down; `isHasty`, the timeout was too

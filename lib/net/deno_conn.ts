@@ -189,12 +189,12 @@ class TcpDenoConn implements DenoConn {
   }
 }
 
-/** The size of Deno's own chunks. */
-const CHUNK_BYTES = 65_536;
-
 function toTransportAddress({ transport, hostname, port }: DenoAddress): TransportAddress {
   if (hostname === undefined || port === undefined) {
     throw new TypeError(`Cannot secure a connection: ${transport} has no IP address and port`);
   }
   return { ip: parseIp(hostname), port };
 }
+
+/** The size of Deno's own chunks. */
+const CHUNK_BYTES = 65_536;

@@ -121,8 +121,8 @@ export class OwnAddresses {
 /**
  * Opens something on each of several consecutive local ports, chosen at random.
  *
- * @param open opens it on one port; if another port of the row is taken, what it opened is disposed
- * @returns `undefined` if no free row was found in a few attempts
+ * @param open opens it on one port; if another of the consecutive ports is taken, what it opened is disposed
+ * @returns `undefined` if a few attempts found no such ports that are all free
  */
 export async function openConsecutive<T extends Disposable>(
   count: number,
@@ -194,13 +194,13 @@ const ALL_HOSTS = "224.0.0.1";
 /** Chosen by us: what the kernel loops back arrives within a millisecond. */
 const ECHO_TIMEOUT_MS = 200;
 
-/** Chosen by us: as long as STUN servers are waited for. */
+/** Chosen by us: as long as this library waits for STUN servers. */
 const SEARCH_TIMEOUT_MS = 3500;
 
 /** Chosen by us, for hosts whose IPv4 search found nothing: a long round trip, and the time to resolve a name. */
 const IPV6_PATIENCE_MS = 500;
 
-/** Chosen by us: below the ports that systems assign by themselves, above those of most services. */
+/** Chosen by us: below the ephemeral ports of all systems, above the ports of most services. */
 const FIRST_PORT = 20_000;
 const LAST_PORT = 32_000;
 

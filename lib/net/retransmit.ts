@@ -70,17 +70,6 @@ export async function exchange<T>(
   );
 }
 
-async function receiveAccepted<T>(
-  socket: Pick<UdpSocket, "receive">,
-  accept: ExchangeOptions<T>["accept"],
-  signal: AbortSignal,
-): Promise<T> {
-  while (true) {
-    const answer = accept(await socket.receive({ signal }));
-    if (answer !== undefined) return answer;
-  }
-}
-
 /** Options of {@linkcode exchangeWithServer}. */
 export interface ServerExchangeOptions<T> extends Omit<ExchangeOptions<T>, "accept"> {
   /** Whether a source is the server. Default: whether it is exactly `to`. */
@@ -124,5 +113,16 @@ export async function exchangeWithServer<T>(
       `Cannot understand ${formatTransportAddress(to)}: it answers, but not with ${protocol}`,
       { cause: malformed },
     );
+  }
+}
+
+async function receiveAccepted<T>(
+  socket: Pick<UdpSocket, "receive">,
+  accept: ExchangeOptions<T>["accept"],
+  signal: AbortSignal,
+): Promise<T> {
+  while (true) {
+    const answer = accept(await socket.receive({ signal }));
+    if (answer !== undefined) return answer;
   }
 }

@@ -242,7 +242,7 @@ export class SecureConnection implements DenoConn {
     return data.length;
   }
 
-  /** Finishes this direction: waits until everything is written, then sends the end. The other direction goes on. */
+  /** Finishes this direction: waits until everything is written, then sends the end. The other direction stays open. */
   closeWrite(): Promise<void> {
     return this.#writeClosed ??= this.#writer.end().then(() => this.#stream.closeWrite());
   }
@@ -281,7 +281,7 @@ export class SecureConnection implements DenoConn {
     this.#end(this.#closedError(), () => this.#stream.close());
   }
 
-  /** Like `close()`, but with an RST if the connection below can send one. */
+  /** Like `close()`, but with a RST if the connection below can send one. */
   reset(): void {
     this.#end(this.#closedError(), () => resetStream(this.#stream));
   }

@@ -168,7 +168,7 @@ export class CipherState {
     if (!this.#isDestroyed && !this.#nonce.isSpent) this.#opener ??= this.#newOpener();
   }
 
-  /** Replaces the key with one from which it cannot be computed (§11.3). The nonce goes on counting. */
+  /** Replaces the key with one from which it cannot be computed (§11.3). The nonce keeps counting. */
   rekey(): void {
     this.#requireKey();
     this.#discardPrepared();
@@ -261,7 +261,7 @@ export function rekeyNonce(): Uint8Array<ArrayBuffer> {
   return REKEY_NONCE.slice();
 }
 
-/** The `HKDF()` of §4.3, which is that of RFC 5869. */
+/** The `HKDF()` of §4.3, which is HKDF as in RFC 5869. */
 function deriveKeys(
   chainingKey: Uint8Array,
   inputKeyMaterial: Uint8Array,

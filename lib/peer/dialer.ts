@@ -5,7 +5,8 @@
  * @module
  */
 
-import { NetworkError, RefusedError } from "../base/errors.ts";
+import { messageOf, NetworkError, RefusedError } from "../base/errors.ts";
+import { withoutLogin } from "../base/redact.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
@@ -39,7 +40,7 @@ import { abortable } from "@std/async/abortable";
 export interface DialOptions {
   /** The application's protocol; `""` for any. */
   readonly protocol: string;
-  /** Whether to search for another path when there is none. */
+  /** Whether to search for another path when one is lost. */
   readonly reconnects: boolean;
   /** Gives up, until there is a connection. */
   readonly signal?: AbortSignal;
@@ -89,7 +90,7 @@ class Dialer {
   readonly #onClosed = () => this.#stop(this.#context.closed.reason);
   #state: DialerState;
   #search: Search | undefined;
-  /** Names the connection to the other side, once both have met. */
+  /** Identifies the connection to the other side, once that has answered. */
   #resumptionId: string | null = null;
 
   constructor(context: PeerContext, ticket: Ticket, { protocol, reconnects }: DialOptions) {
@@ -179,9 +180,12 @@ class Dialer {
         return this.#connected.reject(action.error);
       case "abandon": {
         const { error } = action;
-        const why = error instanceof Error ? error.message : String(error);
+        const why = messageOf(error);
         const message = `Cannot resume the connection: ${why}`;
-        return this.#connection.abandon(new NetworkError(message, "other", { cause: error }));
+        // A peer that was restarted has lost the connection, so that a new one may go on with the work.
+        const isRestarted = error instanceof RefusedError && error.code === REJECTION_CODES.unknown;
+        const reason = isRestarted ? "reset" : "other";
+        return this.#connection.abandon(new NetworkError(message, reason, { cause: error }));
       }
     }
   }
@@ -242,7 +246,7 @@ interface SearchOptions {
   readonly header: () => Omit<ConnectionRequest, "body">;
   /** Called with what a task throws, unless the search was ended before. */
   readonly onError: (error: unknown) => void;
-  /** Called once nothing of the search goes on. */
+  /** Called once all tasks of the search have ended. */
   readonly onEnded: () => void;
 }
 
@@ -302,7 +306,7 @@ class Search {
   }
 
   #unreachableError(): NetworkError {
-    const why = this.#errors.map((error) => error instanceof Error ? error.message : `${error}`);
+    const why = this.#errors.map(messageOf);
     return new NetworkError(
       `Cannot reach any signaling server named in the ticket: ${
         why.length > 0 ? why.join("; ") : "it names none"
@@ -331,7 +335,7 @@ class Search {
   #publish(signaling: SignalingConnection, message: Uint8Array): void {
     const { context, secrets } = this.#options;
     signaling.publish(secrets.topicAt(Date.now()), message)
-      .catch((error) => context.logger?.debug(`connect: ${signaling.url}: ${error}`));
+      .catch((error) => context.logger?.debug(`connect: ${withoutLogin(signaling.url)}: ${error}`));
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * Decides what the side with the ticket does to get its connection, and to keep it. Each search is one connection request
- * and the search for paths that follows; at most one counts at a time.
+ * and the search for paths that follows; at most one is current.
  *
  * | phase        | event                   | what follows                                                          |
  * | ------------ | ----------------------- | --------------------------------------------------------------------- |
@@ -20,13 +20,13 @@
 
 import { NetworkError, NoResponseError } from "../base/errors.ts";
 
-/** What a dialer knows. Times are milliseconds on one clock that never goes back. */
+/** What a dialer knows. Times are milliseconds on one clock that never goes backwards. */
 export interface DialerState {
   readonly settings: DialerSettings;
   readonly phase: "connecting" | "connected" | "reconnecting" | "over";
   /** What carries the connection. */
   readonly path: "none" | "direct" | "relayed";
-  /** The search that counts. */
+  /** The current search. */
   readonly search: SearchState | null;
   /** How many searches were started. */
   readonly searches: number;
@@ -84,7 +84,7 @@ export interface SearchFailure {
   readonly isFinal: boolean;
 }
 
-/** Something happened. Events of a search that does not count any more are ignored. */
+/** Something happened. Events of a search that is no longer current are ignored. */
 export type DialerEvent =
   | { readonly event: "start" }
   | { readonly event: "answered"; readonly search: number }
@@ -99,7 +99,7 @@ export type DialerEvent =
     /** Whether the connection has moved to a path. */
     readonly hasMoved: boolean;
   }
-  /** Nothing of the search goes on any more. `random` is a number from 0 to 1, for the wait before the next. */
+  /** All tasks of the search have ended. `random` is a number from 0 to 1, for the wait before the next. */
   | { readonly event: "search ended"; readonly search: number; readonly random: number }
   | { readonly event: "path"; readonly isRelayed: boolean }
   /** The connection lost its path. `random` is a number from 0 to 1, for the wait before the search. */
@@ -112,7 +112,7 @@ export type DialerEvent =
 export type DialerAction =
   | { readonly action: "start search"; readonly search: number; readonly wants: "any" | "direct" }
   | { readonly action: "send request" }
-  /** Tell the other side that this side has given up. */
+  /** Notify the other side that this side has given up. */
   | { readonly action: "send cancellation" }
   | { readonly action: "end search"; readonly reason: unknown }
   /** What cut the path may have cut the connections to signaling servers. */
@@ -182,6 +182,11 @@ export function dialerWakeAtMs({ search, ...state }: DialerState): number {
   return Math.min(reconnectByMs, retry.atMs, improvement.atMs, requestAtMs, answerByMs);
 }
 
+/** The error for paths that were found, but lost before they could be used. */
+export function lostAtOnceError(): NetworkError {
+  return new NetworkError("Cannot connect: the path was lost before it could be used", "reset");
+}
+
 function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number): DialerStep {
   const { firstRequestMs, answerMs } = state.settings;
   const id = state.searches + 1;
@@ -199,7 +204,7 @@ function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number)
   return { state: { ...state, search, searches: id }, actions };
 }
 
-/** Winds up the search; what follows is decided once nothing of it goes on. */
+/** Ends the search; what follows is decided once all its tasks have ended. */
 function endSearch(
   state: DialerState,
   failure: SearchFailure | null,
@@ -208,7 +213,7 @@ function endSearch(
   const { search } = state;
   if (search === null) return stay(state);
   if (search.stage === "ending") {
-    // What ends all searches is a better reason than what ended this one.
+    // A reason that ends all searches replaces the reason that ended this one.
     return stay(failure?.isFinal ? { ...state, search: { ...search, failure } } : state);
   }
   const cancels = failure !== null && !isRejected;
@@ -221,7 +226,7 @@ function endSearch(
   };
 }
 
-/** The other side searches as well: tell it, if it has heard of this side and has no path to show for it. */
+/** Once the other side has answered it searches as well: notify it, unless the search has found a path. */
 function cancellation({ search, path }: DialerState): DialerAction[] {
   return search?.stage === "answered" && path === "none" ? [{ action: "send cancellation" }] : [];
 }
@@ -250,7 +255,7 @@ function onPathLost(state: DialerState, random: number, nowMs: number): DialerSt
   const check: DialerAction = { action: "check signaling" };
   if (state.phase !== "connected") return { state, actions: [check] };
   const { reconnectMs, retryMs } = state.settings;
-  // At once, unless each path is lost as soon as it is there.
+  // At once, unless each path is lost as soon as it is found.
   const isRare = nowMs - state.retry.startedAtMs >= MAX_RETRY_FACTOR * retryMs;
   const retry = { ...state.retry, waitMs: isRare ? 0 : state.retry.waitMs };
   const planned = planRetry(
@@ -350,11 +355,6 @@ function over(state: DialerState, actions: readonly DialerAction[]): DialerStep 
 
 function stay(state: DialerState): DialerStep {
   return { state, actions: [] };
-}
-
-/** The error for paths that were found, but lost before they could be used. */
-export function lostAtOnceError(): NetworkError {
-  return new NetworkError("Cannot connect: the path was lost before it could be used", "reset");
 }
 
 /** Chosen by us: a few round trips over most signaling servers. */

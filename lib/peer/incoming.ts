@@ -6,6 +6,7 @@
 
 import { toBase64url, toHex } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
+import { withoutLogin } from "../base/redact.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
@@ -148,7 +149,7 @@ export class IncomingRequest {
     this.session = new ResponderSession(handshake, request.body, (message) => {
       for (const each of this.#signaling) {
         each.publish(replyTopic, message)
-          .catch((error) => logger?.debug(`connect: ${each.url}: ${error}`));
+          .catch((error) => logger?.debug(`connect: ${withoutLogin(each.url)}: ${error}`));
       }
     });
     this.session.isManual = signaling.isManual ?? false;

@@ -6,6 +6,7 @@
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
+import { readSmallFile, type SmallFile } from "../net/system/private_input.ts";
 import { KEY_LENGTH } from "../noise/key_pair.ts";
 
 /**
@@ -31,20 +32,17 @@ export async function openKeyFile(path: string, logger?: Logger): Promise<Uint8A
 }
 
 async function readKeyFile(path: string, logger?: Logger): Promise<Uint8Array | undefined> {
-  let text: string, mode: number | null;
+  const notAKey = `Cannot use ${path}: a key file holds one line, ${KEY_LENGTH} bytes in base64url`;
+  let file: SmallFile;
   try {
-    text = await Deno.readTextFile(path);
-    ({ mode } = await Deno.stat(path));
+    file = await readSmallFile(path, MAX_BYTES);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
+    throw error instanceof RangeError ? new TypeError(notAKey, { cause: error }) : error;
   }
-  const key = text.length <= MAX_TEXT_LENGTH ? fromBase64url(text.trim()) : undefined;
-  if (key?.length !== KEY_LENGTH) {
-    throw new TypeError(
-      `Cannot use ${path}: a key file holds one line, ${KEY_LENGTH} bytes in base64url`,
-    );
-  }
+  const { text, mode } = file;
+  const key = fromBase64url(text.trim());
+  if (key?.length !== KEY_LENGTH) throw new TypeError(notAKey);
   if (mode !== null && (mode & 0o077) !== 0) {
     logger?.warn(`other users can read the key in ${path}: run chmod 600 ${path}`);
   }
@@ -52,4 +50,4 @@ async function readKeyFile(path: string, logger?: Logger): Promise<Uint8Array | 
 }
 
 /** Chosen by us: a key has 43 characters. */
-const MAX_TEXT_LENGTH = 256;
+const MAX_BYTES = 256;

@@ -1,6 +1,6 @@
 /**
  * The keys and topics that follow from a ticket's secret, and the keys that follow from a handshake. Topics change by the
- * hour; without the ticket nobody can tell which topics belong to one peer.
+ * hour; only holders of the ticket can see which topics belong to one peer.
  *
  * @module
  */

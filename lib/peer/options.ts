@@ -6,6 +6,7 @@
 
 import type { Logger } from "../base/logger.ts";
 import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
+import { shownUrl, withoutLogin } from "../base/redact.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
 import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";
@@ -142,7 +143,7 @@ export function parseRelay(server: string | RelayServer): RelayServer {
     throw new TypeError(
       text.includes("@")
         ? "Cannot use relay: write turn:USER:PASSWORD@HOST, with %3A for a : and %40 for an @ in user or password"
-        : `Cannot use relay ${text}: a relay is turn:... or turns:...`,
+        : `Cannot use relay ${shownUrl(text)}: a relay is turn:... or turns:...`,
     );
   }
   const [, scheme, username, password, target] = parts as unknown as string[];
@@ -150,7 +151,7 @@ export function parseRelay(server: string | RelayServer): RelayServer {
   const isDefault = parseTurnUri(plain).transport === "udp" && !target!.includes("?");
   const url = isDefault ? `${plain}?transport=tcp` : plain;
   if (parseTurnUri(url).transport === "udp") {
-    throw new TypeError(`Cannot use relay ${url}: streams need transport=tcp`);
+    throw new TypeError(`Cannot use relay ${withoutLogin(url)}: streams need transport=tcp`);
   }
   if (username === undefined) return { ...rest, url };
   const credential = { username: percentDecode(username), password: percentDecode(password!) };

@@ -71,7 +71,7 @@ export interface PathReport {
 /**
  * Searches until there is a direct path, or nothing is left to try.
  *
- * @returns whether the connection moved to a path: those that are found may be lost at once
+ * @returns whether the connection moved to a path: a path may be lost as soon as it is found
  * @throws {UnreachableError} if there is no path, with everything that was tried
  * @throws the signal's reason on abort
  */
@@ -125,7 +125,7 @@ class PathSearch {
     this.#relayTimer.clear();
     signal.throwIfAborted();
     if (this.#moves.length === 0) throw this.#failure(results);
-    // On abort, a move under way is left to the connection.
+    // On abort, the connection itself completes a move under way.
     return (await abortable(Promise.all(this.#moves), signal)).includes(true);
   }
 

@@ -6,7 +6,8 @@
 
 import { backoff } from "../base/backoff.ts";
 import { toBase64url } from "../base/bytes.ts";
-import { NetworkError } from "../base/errors.ts";
+import { messageOf, NetworkError } from "../base/errors.ts";
+import { withoutLogin } from "../base/redact.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
@@ -219,7 +220,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       const causes = error instanceof AggregateError ? error.errors : [error];
       const typeError = causes.find((cause) => cause instanceof TypeError);
       if (typeError !== undefined) throw typeError;
-      const why = causes.map((cause) => cause instanceof Error ? cause.message : String(cause));
+      const why = causes.map(messageOf);
       throw new NetworkError(`Cannot listen for others: ${why.join("; ")}`, "unreachable", {
         cause: causes[0],
       });
@@ -234,7 +235,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       try {
         return await attempt;
       } catch (error) {
-        if (failures > 1) logger?.debug(`connect: ${url}: ${error}`);
+        if (failures > 1) logger?.debug(`connect: ${withoutLogin(url)}: ${error}`);
         if (failures > 1 && error instanceof TypeError) return; // the URL stays invalid
       }
       await idleDelay(backoff(RETRY, failures) * (0.5 + Math.random()), closed);

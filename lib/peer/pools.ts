@@ -69,16 +69,16 @@ export class BaseSocketPool implements AsyncDisposable {
 
   async #prepare(signal: AbortSignal): Promise<BaseSocket> {
     const base = await this.#options.prepare(signal);
-    // A punch that needs no luck needs no mapping either, so the router is not bothered.
+    // If the external port is known already, a mapping adds nothing: leave the router alone.
     if (!base.needsMapping || this.#options.map === undefined) return base;
     using deadline = new Deadline(MAPPING_TIMEOUT_MS, signal);
     try {
       await abortable(this.#addMapping(base, this.#options.map), deadline.signal);
-    } catch { /* too late for the first offer, but perhaps not for the next */ }
+    } catch { /* too late for the first offer, but not for a later one */ }
     return base;
   }
 
-  /** Never rejects: most routers forward no ports. */
+  /** Never rejects. */
   async #addMapping(
     base: BaseSocket,
     map: NonNullable<BaseSocketPoolOptions["map"]>,
@@ -86,7 +86,7 @@ export class BaseSocketPool implements AsyncDisposable {
     try {
       const mapping = await map(base.description.punchPort, this.#disposed.signal);
       await base.addMapped(mapping.external, mapping);
-    } catch { /* as said */ }
+    } catch { /* most routers forward no ports */ }
   }
 }
 
@@ -130,7 +130,7 @@ export class SignalingPool implements AsyncDisposable {
   /** Checks that all connections are alive: what cut the connection to a peer may have cut those to servers. */
   check(): void {
     for (const { signaling } of this.#entries.values()) {
-      // One that cannot be opened is reported to those who lease it.
+      // If one cannot be opened, its leases report that.
       signaling.then((signaling) => signaling.check?.(), () => {});
     }
   }
@@ -141,14 +141,14 @@ export class SignalingPool implements AsyncDisposable {
   }
 
   #enter(url: string): Entry {
-    // Ends the opening of this one alone, when its last lease is given back.
+    // Ends the opening of this connection only, when its last lease is given back.
     const controller = new AbortController();
     const entry: Entry = { signaling: this.#open(url, controller.signal), controller, leases: 0 };
     this.#entries.set(url, entry);
     const forget = () => {
       if (this.#entries.get(url) === entry) this.#entries.delete(url);
     };
-    // One that has ended is not leased again; those who have it find out when they use it.
+    // A connection that has ended is not leased again; its present users find out when they use it.
     entry.signaling.then((signaling) => signaling.finished).then(forget, forget);
     return entry;
   }

@@ -1,5 +1,5 @@
 /**
- * What each side tells the other about its relays: JSON, the whole state in every message.
+ * What each side publishes about its relays: JSON, the whole state in every message.
  *
  * @module
  */
@@ -29,7 +29,7 @@ export interface RelayState {
   readonly relayed: readonly TransportAddress[];
 }
 
-/** Encodes a state. */
+/** Encodes a state. In the JSON, `acknowledged` is called `heard`. */
 export function encodeRelayState(state: RelayState): Uint8Array<ArrayBuffer> {
   const { nonce, mayOffer, version, acknowledged, ips } = state;
   const relayed = state.relayed.map(formatTransportAddress);

@@ -5,7 +5,7 @@
  */
 
 import { Repetition } from "../base/backoff.ts";
-import { MalformedMessageError } from "../base/errors.ts";
+import { undefinedIfMalformed } from "../base/errors.ts";
 import { runAll } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
@@ -19,14 +19,14 @@ export class RelayExchange {
   readonly #delay = new WakeableDelay();
   #ours: RelayState;
   #theirs: RelayState | undefined;
-  /** The newest version of this side's that the other side has acknowledged. */
+  /** The newest version of this side's state that the other side has acknowledged. */
   #acknowledged = 0;
   /** Whether the other side's newest version still has to be acknowledged. */
   #owesAcknowledgement = false;
 
   /**
    * @param own what this side knows at the start
-   * @param onState called with every state of the other side's, repeated ones too
+   * @param onState called with every state from the other side, repeated ones too
    */
   constructor(
     channel: SignalChannel,
@@ -89,10 +89,10 @@ export class RelayExchange {
   }
 
   #take(message: Uint8Array): void {
-    const theirs = tryDecode(message);
+    const theirs = undefinedIfMalformed(() => decodeRelayState(message));
     if (theirs === undefined) return;
     const before = this.#theirs;
-    // One nonce for each session: with another one the other side could make us start again and again.
+    // One nonce for each session: by changing it, the other side could make us start again and again.
     if (before !== undefined && theirs.nonce !== before.nonce) return;
     if (theirs.version < (before?.version ?? 0)) return;
     this.#theirs = theirs;
@@ -109,15 +109,6 @@ export class RelayExchange {
   async #send(): Promise<void> {
     this.#owesAcknowledgement = false;
     await this.#channel.send(encodeRelayState(this.#ours));
-  }
-}
-
-function tryDecode(message: Uint8Array): RelayState | undefined {
-  try {
-    return decodeRelayState(message);
-  } catch (error) {
-    if (error instanceof MalformedMessageError) return undefined;
-    throw error;
   }
 }
 

@@ -6,7 +6,13 @@
 
 import { toHex } from "../base/bytes.ts";
 import { hmac } from "../base/crypto.ts";
-import { NetworkError, PunchlineError, RefusedError, UnreachableError } from "../base/errors.ts";
+import {
+  messageOf,
+  NetworkError,
+  PunchlineError,
+  RefusedError,
+  UnreachableError,
+} from "../base/errors.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import {
   formatTransportAddress,
@@ -64,8 +70,8 @@ export interface RelayedPath {
 }
 
 /**
- * Opens relays, tells the other side, dials the relays that it names, and returns the first connection that both sides
- * agree on. It tries until the signal is aborted.
+ * Opens relays, publishes them to the other side, dials the relays that the other side names, and returns the first
+ * connection that both sides agree on. It tries until the signal is aborted.
  *
  * @throws {UnreachableError} if neither side has a relay, or none can be opened
  * @throws the signal's reason on abort
@@ -260,10 +266,6 @@ class RelayPath {
   #onError(error: unknown): void {
     if (!this.#signal.aborted && !(error instanceof PunchlineError)) this.#result.reject(error);
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** A connection that closes its relay when it is closed. */

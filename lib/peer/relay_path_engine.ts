@@ -1,6 +1,6 @@
 /**
- * Decides what to do on the way to a relayed path. Whichever side has a TURN server opens a relay there and tells the
- * other side, which dials it; two sides that reach nothing but their own servers are connected from relay to relay. On
+ * Decides how to get a relayed path. Whichever side has a TURN server opens a relay there and publishes it to the other
+ * side, which dials it; two sides that reach nothing but their own servers are connected from relay to relay. On
  * every connection both sides prove who they are, and the controlling side nominates one, as after a punch.
  *
  * | event        | what follows                                                                                |
@@ -22,7 +22,7 @@ import {
 } from "../net/address.ts";
 import { MAX_ADDRESSES, type RelayState } from "./relay_message.ts";
 
-/** Everything that is known on the way to a relayed path. */
+/** Everything that is known while there is no relayed path yet. */
 export interface RelayPathState {
   /** Addresses that this side may dial from. */
   readonly ips: readonly string[];
@@ -37,15 +37,15 @@ export interface RelayPathState {
   readonly relays: readonly OpenRelay[];
   /** What the other side has named: the first {@linkcode MAX_ADDRESSES} of each kind, whatever it names later. */
   readonly theirs: Pick<RelayState, "ips" | "relayed">;
-  /** Whether a state of the other side's has arrived. */
-  readonly isMet: boolean;
+  /** Whether the other side's state has arrived. */
+  readonly hasTheirState: boolean;
   /** Permissions and dials that have been started, since every state repeats those before it. */
   readonly started: ReadonlySet<string>;
   /** How often each address was dialled from this host. */
   readonly tries: ReadonlyMap<string, number>;
 }
 
-/** A relay of this side's. */
+/** One of this side's relays. */
 export interface OpenRelay {
   /** The number of the server, from 0. */
   readonly id: number;
@@ -66,7 +66,7 @@ export type RelayPathEvent =
     /** Whether the other side knows this side's newest state. */
     readonly isAcknowledged: boolean;
   }
-  /** A dial from this host came to nothing. */
+  /** A dial from this host failed. */
   | { readonly event: "dial failed"; readonly to: TransportAddress };
 
 /** Something to do. */
@@ -107,7 +107,7 @@ export function initialRelayPathState(
     opening: relays,
     relays: [],
     theirs: { ips: [], relayed: [] },
-    isMet: false,
+    hasTheirState: false,
     started: new Set(),
     tries: new Map(),
   };
@@ -148,9 +148,9 @@ function onState(
   if (!mayOffer && !theirs.mayOffer && isAcknowledged) {
     return { state, actions: [{ action: "give up" }] };
   }
-  const met = { ...state, isMet: true, theirs: withNamed(state.theirs, theirs) };
-  const { nonce } = theirs;
-  return startAll(met, state.isMet ? [] : [{ action: "start proving", theirNonce: nonce }]);
+  const next = { ...state, hasTheirState: true, theirs: withNamed(state.theirs, theirs) };
+  const proving: RelayPathAction = { action: "start proving", theirNonce: theirs.nonce };
+  return startAll(next, state.hasTheirState ? [] : [proving]);
 }
 
 /** Adds the permissions and dials that have not been started yet. */
@@ -190,7 +190,7 @@ function dialAgain(state: RelayPathState, to: TransportAddress): RelayPathStep {
   return { state: { ...state, tries }, actions: [{ action: "dial", to, afterMs: RETRY_MS }] };
 }
 
-/** What the other side gets to know about this side's relays. */
+/** What this side publishes about its relays. */
 function publicState(state: RelayPathState): Pick<RelayState, "ips" | "relayed"> {
   const { relays, isHidden } = state;
   const newest = relays.at(-1);
@@ -216,9 +216,9 @@ function withNamed(
   return { ips: [...ips], relayed };
 }
 
-/** Chosen by us: permission for this side is one round trip of the other side's away, or more if a message is lost. */
+/** Chosen by us: the other side needs a round trip to its server to let this side in, or more if a message is lost. */
 export const MAX_TRIES = 10;
 const RETRY_MS = 400;
 
-/** Chosen by us: a direct dial to the relay that gets through has done so by then. */
+/** Chosen by us: by then a direct dial to the relay has succeeded, if it does at all. */
 const RELAY_TO_RELAY_MS = 500;

@@ -1,7 +1,7 @@
 /**
  * Encrypts what two peers exchange before they are connected: a Noise handshake in their first two messages, and keys
- * exported from it for the messages that follow. Whatever carries the messages learns when they are sent, and one of two
- * lengths.
+ * exported from it for the messages that follow. Whatever carries the messages learns only when they are sent, and which
+ * of two lengths they have.
  *
  * The handshake is `Noise_IKpsk1_25519_ChaChaPoly_SHA256`: the initiator knows the responder's key from a ticket, and its
  * first message proves which key it has itself, and that it knows the ticket's secret. The responder has to detect
@@ -89,7 +89,7 @@ export class ResponderHandshake implements Disposable {
   /**
    * Reads a request that has passed {@linkcode isAuthenticRequest}.
    *
-   * @throws {MalformedMessageError} if it is not authentic all the same
+   * @throws {MalformedMessageError} if it is not authentic after all
    */
   constructor(request: HandshakeEnvelope, keys: SignalingKeys) {
     this.#ephemeralKey = ephemeralKeyOf(request);
@@ -160,7 +160,7 @@ export class TransportCipher {
   /**
    * Decrypts a message of the other side.
    *
-   * @throws {MalformedMessageError} if it is not authentic, was decrypted before, or is too old to tell
+   * @throws {MalformedMessageError} if it is not authentic, was decrypted before, or is too old to rule that out
    */
   decrypt({ counter, ciphertext }: TransportEnvelope): Content {
     if (!this.#window.mayAccept(counter)) {

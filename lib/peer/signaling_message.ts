@@ -64,8 +64,8 @@ export interface ConnectionRequest {
 /** Why there will be no connection. */
 export interface Rejection {
   /**
-   * - `refused`: the application, or its list of allowed keys, says no
-   * - `busy`: the application says no for now
+   * - `refused`: by the application, or by its list of allowed keys
+   * - `busy`: refused for now, by the application
    * - `protocol`: the responder speaks another protocol
    * - `clock`: the clocks of the two peers differ by too much
    * - `unknown`: the responder does not know the connection to resume

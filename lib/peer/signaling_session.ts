@@ -192,7 +192,7 @@ export class InitiatorSession extends SignalingSession {
     }
   }
 
-  /** A holder of the ticket can end the session here, since a failed handshake cannot continue; nobody else can. */
+  /** A failed handshake cannot continue, so a holder of the ticket can end the session here; no one else can. */
   #readAnswer(envelope: HandshakeEnvelope): ReturnType<InitiatorHandshake["readAnswer"]> {
     try {
       return this.#handshake.readAnswer(envelope);

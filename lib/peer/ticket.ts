@@ -15,6 +15,7 @@
 import { ByteReader, concat, equalBytes, fromBase64url, toBase64url } from "../base/bytes.ts";
 import { hash } from "../base/crypto.ts";
 import { malformed } from "../base/errors.ts";
+import { shownUrl } from "../base/redact.ts";
 
 /** The contents of a ticket. */
 export interface Ticket {
@@ -55,7 +56,7 @@ export function encodeTicket({ publicKey, secret, signaling }: Ticket): string {
     const text = new TextEncoder().encode(url);
     if (text.length > MAX_URL_LENGTH || !isPrintable(url)) {
       throw new RangeError(
-        `Cannot write ticket: ${JSON.stringify(url)} is too long or not a URL`,
+        `Cannot write ticket: ${JSON.stringify(shownUrl(url))} is too long or not a URL`,
       );
     }
     return concat(Uint8Array.of(text.length), text);

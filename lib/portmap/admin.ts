@@ -71,7 +71,7 @@ export interface ListedMapping {
  */
 export async function listMappings(options: MappingTableOptions = {}): Promise<GatewayMappings[]> {
   const { network = systemNetwork, signal } = options;
-  const gateways = await requireGateways(options, "tcp", 0);
+  const gateways = await requireGateways(options, "list mappings");
   const tables = await Promise.all(gateways.map(async (gateway) => {
     return { source: gateway.source, table: await tableOf(gateway, network, signal) };
   }));
@@ -109,7 +109,7 @@ export interface DeletedMapping {
  */
 export async function deleteMappings(options: DeleteMappingsOptions): Promise<DeletedMapping[]> {
   const { network = systemNetwork, protocol, port, signal } = options;
-  const gateways = await requireGateways(options, protocol, port);
+  const gateways = await requireGateways(options, `delete ${protocol.toUpperCase()} port ${port}`);
   const attempts: MappingAttempt[] = [];
   const deleted = await Promise.all(gateways.flatMap((gateway) => {
     const attempt = async (mapper: MapperName, run: () => Promise<DeletedMapping[]>) => {
@@ -133,7 +133,7 @@ export async function deleteMappings(options: DeleteMappingsOptions): Promise<De
   }));
   const all = deleted.flat();
   if (all.length > 0 || attempts.length < 2 * gateways.length) return all;
-  throw new NoMappingError({ protocol, internalPort: port, verb: "delete" }, attempts);
+  throw new NoMappingError(`delete ${protocol.toUpperCase()} port ${port}`, attempts);
 }
 
 /** Which gateways to probe. */
@@ -196,14 +196,13 @@ export async function probeGateways(options: ProbeGatewaysOptions = {}): Promise
 
 async function requireGateways(
   { network = systemNetwork, gateway, signal }: MappingTableOptions,
-  protocol: "tcp" | "udp",
-  internalPort: number,
+  action: string,
 ): Promise<Gateway[]> {
   const known = gateway === undefined ? [] : [gateway];
   const found = await findGateways({ network, known, signal });
   const gateways = found.filter(({ ip }) => ipFamily(ip) === 4);
   if (gateways.length > 0) return gateways;
-  throw new NoMappingError({ protocol, internalPort }, []);
+  throw new NoMappingError(action, []);
 }
 
 async function tableOf(
@@ -350,7 +349,7 @@ function protocolReport(protocol: MapperName, result: ProbeResult): ProtocolRepo
 }
 
 const NO_PROTOCOL =
-  "the router opens no ports: enable UPnP or NAT-PMP in it, or open the port by hand";
+  "the router opens no ports: enable UPnP or NAT-PMP in it, or open the port manually";
 
 /** Chosen by us: a description has to fit on a line. */
 const MAX_DESCRIPTION = 60;

@@ -1,11 +1,11 @@
 /**
- * What gateways announce unasked, when they restart or get another external address: RFC 6886 §3.2.1 and RFC 6887
+ * The announcements that gateways make when they restart or get another external address: RFC 6886 §3.2.1 and RFC 6887
  * §14.1.3.
  *
  * @module
  */
 
-import { MalformedMessageError } from "../base/errors.ts";
+import { undefinedIfMalformed } from "../base/errors.ts";
 import { ipFamily, type TransportAddress } from "../net/address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
 import { type Gateway, isSameIp } from "./gateway.ts";
@@ -132,14 +132,8 @@ export function decodeAnnouncement(
   gateway: string,
   receivedAtMs: number,
 ): GatewayAnnouncement | undefined {
-  try {
-    return data[0] === PCP_VERSION
-      ? pcpAnnouncement(data, gateway, receivedAtMs)
-      : natPmpAnnouncement(data, gateway, receivedAtMs);
-  } catch (error) {
-    if (!(error instanceof MalformedMessageError)) throw error;
-    return undefined;
-  }
+  const decode = data[0] === PCP_VERSION ? pcpAnnouncement : natPmpAnnouncement;
+  return undefinedIfMalformed(() => decode(data, gateway, receivedAtMs));
 }
 
 function pcpAnnouncement(

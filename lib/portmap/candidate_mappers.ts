@@ -4,17 +4,16 @@
  * @module
  */
 
-import { NoResponseError } from "../base/errors.ts";
 import { ipFamily, ipScope } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { type Gateway, guessGateways, INTERACTIVE_WAITS_MS } from "./gateway.ts";
+import { type Gateway, guessGateways, INTERACTIVE_WAITS_MS, isSameIp } from "./gateway.ts";
 import type { MapperName, MappingGrant, MappingRequest, PortMapper } from "./mapper.ts";
 import { natPmpMapper } from "./nat_pmp/client.ts";
 import { PCP_ANYCAST, pcpMapper } from "./pcp/client.ts";
 import { pcpFirst } from "./pcp/nat_pmp_fallback.ts";
 import type { CandidateMapper } from "./race.ts";
 import { igdMapper } from "./upnp/client.ts";
-import { discoverIgds } from "./upnp/discovery.ts";
+import { discoverIgds, igdNotFound } from "./upnp/discovery.ts";
 import type { MappingVerdict } from "./verdict.ts";
 import { delay } from "@std/async/delay";
 
@@ -127,7 +126,7 @@ function upnpCandidates(gateways: readonly Gateway[], network: Network): Candida
     ...Array.from(links.values(), (gateway): CandidateMapper => ({
       protocol: "upnp",
       gateway,
-      ready: (signal) => firstIgd(network, gateway.localIp, signal),
+      ready: (signal) => firstIgd(guesses, { network, local: gateway.localIp, signal }),
     })),
   ];
 }
@@ -141,12 +140,24 @@ async function foundIgd(
   return mapper;
 }
 
-/** The gateway of the link that answers first. */
-async function firstIgd(network: Network, local: string, signal: AbortSignal): Promise<PortMapper> {
-  for await (const { device } of discoverIgds(network, { links: [{ local }], signal })) {
-    return await foundIgd(device.location.address.ip, { network, local, signal });
+/** The guessed gateway of the link, or else the first device that answers: a neighbour cannot come before a router. */
+async function firstIgd(
+  guesses: readonly Gateway[],
+  { network, local, signal }: { network: Network; local: string; signal: AbortSignal },
+): Promise<PortMapper> {
+  const isGuess = (ip: string) => guesses.some((guess) => isSameIp(guess.ip, ip));
+  const problems: Error[] = [];
+  const onProblem = (problem: Error, responder: string) => {
+    if (isGuess(responder)) problems.push(problem);
+  };
+  let first: string | undefined;
+  for await (const found of discoverIgds(network, { links: [{ local }], onProblem, signal })) {
+    const { ip } = found.device.location.address;
+    if (isGuess(ip)) return await foundIgd(ip, { network, local, signal });
+    first ??= ip;
   }
-  throw new NoResponseError(`Cannot find UPnP on the link of ${local}: no gateway answered`);
+  if (first !== undefined) return await foundIgd(first, { network, local, signal });
+  throw igdNotFound(`on the link of ${local}`, "no gateway answered", problems);
 }
 
 /** The gateway to ask upstream of the nearest one: an address, or the nearest PCP server's anycast address (RFC 7723). */
@@ -156,7 +167,7 @@ export type OuterGateway = string | "anycast";
 export interface UpstreamMapperOptions {
   readonly network: Network;
   readonly secret: Uint8Array;
-  /** Guessed by default, but only in private networks: a guess in a carrier's network or the internet would hit a stranger. */
+  /** Guessed by default, but only in private networks: elsewhere a guess would reach another customer's device. */
   readonly outerGateway?: OuterGateway;
 }
 
@@ -170,6 +181,7 @@ export function upstreamMappers(
   const seenAs = grant.external.ip;
   if (ipFamily(seenAs) === 6) return [];
   const gateways = outerIps(seenAs, verdict, outerGateway)
+    .filter((ip) => outerGateway !== undefined || !isNear(ip, [gateway.ip, gateway.localIp]))
     .map((ip): Gateway => ({ ip, localIp: seenAs, source: "caller" }));
   return candidateMappers(gateways, {
     network: networkSeenAs(network, { outside: seenAs, inside: gateway.localIp }),
@@ -193,6 +205,12 @@ function outerIps(
   if (outerGateway !== undefined) return [outerGateway];
   const canGuess = verdict.kind === "double-nat" && ipScope(seenAs) === "private";
   return canGuess ? guessGateways([seenAs]).map(({ ip }) => ip) : [];
+}
+
+/** Whether a guess is on this host's own side of the gateway: a gateway that says so would send us to its neighbours. */
+function isNear(ip: string, known: readonly string[]): boolean {
+  const network = (each: string) => each.slice(0, each.lastIndexOf("."));
+  return known.some((each) => network(each) === network(ip));
 }
 
 /** The network as if this host had the inner gateway's external address. */

@@ -7,7 +7,7 @@
 
 import type { GatewayEpoch, MappingGrant } from "./mapper.ts";
 
-/** Whether the gateway still has the table in which it made the grant. UPnP cannot tell, which counts as yes. */
+/** Whether the gateway still has the table in which it made the grant. UPnP has no clock; this returns `true`. */
 export function isEpochConsistent(grant: MappingGrant, epoch: GatewayEpoch | undefined): boolean {
   if (grant.epoch === undefined || epoch === undefined) return true;
   const isConsistent = grant.mapper === "pcp" ? isPcpEpochConsistent : isNatPmpEpochConsistent;

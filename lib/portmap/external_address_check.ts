@@ -52,7 +52,7 @@ export async function checkExternalAddress(
 /** RFC 8489 §8.1. */
 const STUN_PORT = 3478;
 
-/** Chosen by us: the check runs beside the race for a mapping, which takes as long if no gateway answers. */
+/** Chosen by us: the check runs alongside the race for a mapping, which takes as long if no gateway answers. */
 const TIMEOUT_MS = 1500;
 
 /** Chosen by us: a lost packet must not cost half a second. The timeout ends the last wait. */

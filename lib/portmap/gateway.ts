@@ -207,7 +207,7 @@ export const RFC6886_WAITS_MS: readonly number[] = [
 
 /**
  * RFC 6887 §8.1.1: IRT 3 s, doubled up to MRT 1024 s. The RFC never stops; these are fourteen requests in 102 minutes,
- * after which a caller that still wants a mapping asks anew.
+ * after which a caller that still needs a mapping asks again.
  */
 // deno-fmt-ignore
 export const RFC6887_WAITS_MS: readonly number[] = [

@@ -1,5 +1,5 @@
 /**
- * Checking whether a mapping is still what was granted before its lease is over: gateways restart, wipe their tables
+ * Checks, before the lease expires, that a mapping is still what was granted: gateways restart, wipe their tables
  * every few minutes (tailscale #10597), and get other addresses.
  *
  * @module
@@ -63,7 +63,7 @@ async function checkClock(
   return { kind: "fine", grant: { ...grant, epoch: probe.epoch } };
 }
 
-/** CheckPinholeWorking also says no of a pinhole that no packet has used yet, so extending it tells more. */
+/** CheckPinholeWorking also denies a pinhole that no packet has used yet, so extending it is the better test. */
 async function checkIgdPinhole(
   mapper: IgdMapper,
   grant: MappingGrant,

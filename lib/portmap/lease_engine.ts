@@ -7,7 +7,7 @@
  *
  * | phase       | what happens                   | next                                                        |
  * | ----------- | ------------------------------ | ----------------------------------------------------------- |
- * | `waiting`   | the lease is over, or was lost | `repairing`                                                 |
+ * | `waiting`   | the lease has expired or is lost | `repairing`                                               |
  * |             | time to renew                  | `renewing`                                                  |
  * |             | time to check                  | `checking`                                                  |
  * |             | announcement, same epoch       | `checking`                                                  |
@@ -40,7 +40,7 @@ export type LeasePhase =
   | "left"
   | "released";
 
-/** What is known of a lease. */
+/** What is known about a lease. */
 export interface LeaseState {
   readonly terms: LeaseTerms;
   readonly phase: LeasePhase;
@@ -80,24 +80,24 @@ export type LeaseEvent =
   | { readonly kind: "renewed"; readonly grant: MappingGrant }
   /** The result of `race`. */
   | { readonly kind: "won"; readonly grant: MappingGrant }
-  /** The gateway refused, was silent or could not be reached: no `check`, `renew` or `race` came of it. */
+  /** The gateway refused, was silent or could not be reached: the `check`, `renew` or `race` failed. */
   | { readonly kind: "failed" }
   /** A race left other grants of the same port. */
   | { readonly kind: "duplicated"; readonly grants: readonly MappingGrant[] }
-  /** The mapping is to be left open, and renewed no more. */
+  /** Stop renewing the mapping, and leave it open. */
   | { readonly kind: "leave" }
-  /** The mapping is to be closed. */
+  /** Close the mapping. */
   | { readonly kind: "release" };
 
 /** What checking a mapping showed. */
 export type LeaseFinding =
   /** It is there. `grant` holds the gateway's latest answer. */
   | { readonly kind: "fine"; readonly grant: MappingGrant }
-  /** Its external address or port is another. */
+  /** Its external address or port has changed. */
   | { readonly kind: "changed"; readonly grant: MappingGrant }
   /** It is gone. */
   | { readonly kind: "lost"; readonly reason: string; readonly hasRestarted: boolean }
-  /** It was gone, and checking it made it anew. */
+  /** It was gone, and the check created it again. */
   | { readonly kind: "remade"; readonly reason: string; readonly grant: MappingGrant };
 
 /** What to do. */
@@ -145,7 +145,7 @@ export function openLease(grant: MappingGrant, terms: LeaseTerms, moment: LeaseM
   return wait(state, [{ kind: "listen", grant }]);
 }
 
-/** What follows from an event. Answers to questions that the lease did not ask change nothing. */
+/** The state and the actions after an event. Answers to questions that the lease did not ask change nothing. */
 export function stepLease(state: LeaseState, event: LeaseEvent, moment: LeaseMoment): LeaseStep {
   switch (event.kind) {
     case "time":
@@ -178,6 +178,48 @@ export function isSameOutside(before: MappingGrant, after: MappingGrant): boolea
 /** Why a mapping was lost. */
 export const RESTARTED = "the gateway has restarted";
 
+/** How long a gateway keeps a port open, and since when. */
+export interface Lease {
+  /** `Infinity` if it never expires. */
+  readonly lifetimeSeconds: number;
+  /** When the answer arrived, on the clock of `performance.now()`. */
+  readonly grantedAtMs: number;
+}
+
+/**
+ * When to renew a lease, on the clock of `performance.now()`: between 1/2 and 5/8 of its lifetime; if that fails,
+ * between 3/4 and 13/16, and so on, halving what is left each time (RFC 6887 §11.2.1). `Infinity` if no try is left,
+ * because it would be less than 4 s after the last one, or if the lease never expires.
+ *
+ * @param attempt how many renewals of this lease have failed
+ * @param random from 0 to 1
+ */
+export function renewalMs(lease: Lease, attempt: number, random: number): number {
+  const { lifetimeSeconds, grantedAtMs } = lease;
+  if (lifetimeSeconds === Infinity) return Infinity;
+  const share = 2 ** -(attempt + 1);
+  if (attempt > 0 && lifetimeSeconds * share < MIN_INTERVAL_SECONDS) return Infinity;
+  return grantedAtMs + lifetimeSeconds * 1000 * (1 - share + random * share / 4);
+}
+
+/**
+ * How long to wait before the next attempt to repair a mapping.
+ *
+ * @param failures how many attempts have failed since it last worked; at least 1
+ */
+export function repairDelayMs(failures: number): number {
+  return backoff(REPAIR_BACKOFF, failures);
+}
+
+/**
+ * How long to wait before restoring a mapping after the gateway has lost all of them: RFC 6887 §8.5, RFC 6886 §3.7.
+ *
+ * @param random from 0 to 1
+ */
+export function restartDelayMs(random: number): number {
+  return random * MAX_RESTART_DELAY_MS;
+}
+
 function onTime(state: LeaseState, moment: LeaseMoment): LeaseStep {
   const { nowMs } = moment;
   if (state.phase !== "waiting" && state.phase !== "restoring") return stay(state);
@@ -192,8 +234,9 @@ function onTime(state: LeaseState, moment: LeaseMoment): LeaseStep {
 }
 
 /**
- * Any host on the link can forge announcements, so they make us ask no more often than a lease may. An announcement has
- * a reason even if the epoch fits: a gateway that started just before the last answer has no clock to show for it.
+ * Any host on the link can forge announcements, so they make us ask no more often than a lease may. An announcement
+ * leads to a check even if its epoch fits: if the gateway had only just started when it last answered, its clock does
+ * not show another restart.
  */
 function onAnnounced(
   state: LeaseState,
@@ -294,12 +337,12 @@ function adopt(
 }
 
 function newsOf({ isLost, grant: before }: LeaseState, after: MappingGrant): LeaseNews {
-  if (isLost) return { event: "mapped", reason: "made anew" };
+  if (isLost) return { event: "mapped", reason: "mapped again" };
   const reason = differenceOf(before, after);
   return reason === undefined ? { event: "renewed" } : { event: "changed", reason };
 }
 
-/** What a grant sets anew. */
+/** What a grant resets. */
 function held(
   grant: MappingGrant,
   { checkSeconds }: LeaseTerms,
@@ -396,53 +439,11 @@ function isFromSameMapper(a: MappingGrant, b: MappingGrant): boolean {
   return a.mapper === b.mapper && a.gateway === b.gateway;
 }
 
-/** How long a gateway keeps a port open, and since when. */
-export interface Lease {
-  /** `Infinity` if it never expires. */
-  readonly lifetimeSeconds: number;
-  /** When the answer arrived, on the clock of `performance.now()`. */
-  readonly grantedAtMs: number;
-}
-
 function expiryMs({ lifetimeSeconds, grantedAtMs }: Lease): number {
   return grantedAtMs + lifetimeSeconds * 1000;
 }
 
-/**
- * When to renew a lease, on the clock of `performance.now()`: between 1/2 and 5/8 of its lifetime; if that fails,
- * between 3/4 and 13/16, and so on, halving what is left each time (RFC 6887 §11.2.1). `Infinity` if no try is left,
- * because it would be less than 4 s after the last one, or if the lease never expires.
- *
- * @param attempt how many renewals of this lease have failed
- * @param random from 0 to 1
- */
-export function renewalMs(lease: Lease, attempt: number, random: number): number {
-  const { lifetimeSeconds, grantedAtMs } = lease;
-  if (lifetimeSeconds === Infinity) return Infinity;
-  const share = 2 ** -(attempt + 1);
-  if (attempt > 0 && lifetimeSeconds * share < MIN_INTERVAL_SECONDS) return Infinity;
-  return grantedAtMs + lifetimeSeconds * 1000 * (1 - share + random * share / 4);
-}
-
-/**
- * How long to wait before the next attempt to repair a mapping.
- *
- * @param failures how many attempts have failed since it last worked; at least 1
- */
-export function repairDelayMs(failures: number): number {
-  return backoff(REPAIR_BACKOFF, failures);
-}
-
-/**
- * How long to wait before making a mapping anew after the gateway has lost all of them: RFC 6887 §8.5, RFC 6886 §3.7.
- *
- * @param random from 0 to 1
- */
-export function restartDelayMs(random: number): number {
-  return random * MAX_RESTART_DELAY_MS;
-}
-
-const EXPIRED = "the lease is over";
+const EXPIRED = "the lease has expired";
 
 /** RFC 6887 §11.2.1. */
 const MIN_INTERVAL_SECONDS = 4;

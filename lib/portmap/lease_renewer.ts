@@ -4,7 +4,7 @@
  * @module
  */
 
-import { PunchlineError } from "../base/errors.ts";
+import { messageOf, PunchlineError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
@@ -48,7 +48,7 @@ export class LeaseRenewer implements AsyncDisposable {
   readonly #delay = new WakeableDelay();
   readonly #faults: unknown[] = [];
   readonly #keeping = new TaskGroup((fault) => this.#faults.push(fault));
-  /** What is still to come of races and listeners that are over. */
+  /** Races and listeners that have ended, but are not finished yet. */
   readonly #endings = new TaskGroup((fault) => this.#faults.push(fault));
   #listening: TaskGroup | undefined;
   #state: LeaseState;
@@ -117,7 +117,7 @@ export class LeaseRenewer implements AsyncDisposable {
     return actions;
   }
 
-  /** What came of an action; the last of a step has a result. */
+  /** Carries out an action, and returns the event that follows: only the last action of a step has one. */
   async #perform(action: LeaseAction, signal: AbortSignal): Promise<LeaseEvent | undefined> {
     switch (action.kind) {
       case "wait":
@@ -141,7 +141,7 @@ export class LeaseRenewer implements AsyncDisposable {
         return this.#listen(action.grant);
       case "report":
         return void this.#options.onNews(action.news);
-      case "release": // is what release() does
+      case "release": // release() carries it out
         return undefined;
     }
   }
@@ -191,7 +191,7 @@ export class LeaseRenewer implements AsyncDisposable {
     if (before !== undefined) this.#endings.run(() => before.stop());
     const { network } = this.#options;
     const { gateway } = this.#heldOf(grant);
-    this.#listening = new TaskGroup((problem) => this.#onDeaf(problem));
+    this.#listening = new TaskGroup((problem) => this.#onListenerFailed(problem));
     this.#listening.run((signal) =>
       followAnnouncements(network, gateway, {
         signal,
@@ -206,17 +206,17 @@ export class LeaseRenewer implements AsyncDisposable {
   }
 
   /** Without announcements, the next check shows a restart. */
-  #onDeaf(problem: unknown): void {
+  #onListenerFailed(problem: unknown): void {
     if (problem instanceof PunchlineError) this.#warn(problem);
     else this.#faults.push(problem);
   }
 
   #warn(problem: unknown): void {
-    this.#options.logger?.warn(problem instanceof Error ? problem.message : String(problem));
+    this.#options.logger?.warn(messageOf(problem));
   }
 }
 
-/** A protocol with a gateway has one mapper. */
+/** There is one mapper for each protocol of each gateway. */
 function keyOf({ mapper, gateway }: MappingGrant): string {
   return `${mapper} ${gateway}`;
 }

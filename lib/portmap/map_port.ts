@@ -130,7 +130,12 @@ async function raceGateways(settings: Settings, signal: AbortSignal): Promise<Ra
   const { network, protocols, secret, strict } = settings;
   const gateways = await gatewaysFor(settings, signal);
   const candidates = candidateMappers(gateways, { network, protocols, secret, strict });
-  if (candidates.length === 0) throw new NoMappingError(settings, []);
+  if (candidates.length === 0) {
+    throw new NoMappingError(
+      `map ${settings.protocol.toUpperCase()} port ${settings.internalPort}`,
+      [],
+    );
+  }
   const mutex = routerMutexOf(network);
   return await mutex.through(async () => {
     const racing = withPreferred(candidates, mutex.preferredProtocol);

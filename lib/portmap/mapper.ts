@@ -14,6 +14,7 @@
 import {
   type Attempt,
   MalformedMessageError,
+  messageOf,
   NetworkError,
   RefusedError,
   UnreachableError,
@@ -56,8 +57,8 @@ export interface MappingGrant {
   /** The IP address of the gateway that granted it. */
   readonly gateway: string;
   /**
-   * What the mapper needs to renew and release it, beside the other fields; opaque to everything else. It may be empty
-   * in a grant that the caller made up, such as for a call that was aborted: the mapper then does its best.
+   * What the mapper needs to renew and release it, in addition to the other fields; opaque to everything else. It may be
+   * empty in a grant that the caller made up, such as for a call that was aborted: the mapper then does its best.
    */
   readonly handle: string;
   /** The gateway's clock at the time of the answer. UPnP has none. */
@@ -68,7 +69,7 @@ export interface MappingGrant {
 export interface GatewayEpoch {
   /** On the gateway's clock. */
   readonly seconds: number;
-  /** When it said so, on the clock of `performance.now()`. */
+  /** When it reported that, on the clock of `performance.now()`. */
   readonly receivedAtMs: number;
 }
 
@@ -84,7 +85,7 @@ export type ProbeResult =
   | { readonly kind: "garbled"; readonly reason: string }
   | { readonly kind: "silent"; readonly waitedMs: number };
 
-/** What a gateway that speaks the protocol said. */
+/** What a gateway that speaks the protocol reported. */
 export interface ProbeAnswer {
   /** Present if the protocol reports it without creating a mapping. */
   readonly externalIp?: string;
@@ -175,20 +176,10 @@ export class MappingRefusedError extends RefusedError {
 export interface MappingAttempt extends Attempt {
   /** The protocol. */
   readonly strategy: MapperName;
-  /** What the gateway said, or that it did not answer, in one line. */
+  /** What the gateway answered, or that it did not answer, in one line. */
   readonly reason: string;
   /** What might help, in plain words. */
   readonly remedy: string;
-}
-
-/** What no gateway did. */
-export interface FailedMapping {
-  /** The transport protocol. */
-  readonly protocol: "tcp" | "udp";
-  /** The port of this host. */
-  readonly internalPort: number;
-  /** `map` by default. */
-  readonly verb?: string;
 }
 
 /** No gateway opened the port. It is an `UnreachableError`, which is also its `name`. */
@@ -199,10 +190,11 @@ export class NoMappingError extends UnreachableError<MappingAttempt> {
   /**
    * Creates the error.
    *
+   * @param action what failed, such as `"map TCP port 8080"`
    * @param attempts everything that was tried
    */
-  constructor(what: FailedMapping, attempts: readonly MappingAttempt[]) {
-    super(messageFor(what, attempts), attempts, { cause: attempts[0]?.reason });
+  constructor(action: string, attempts: readonly MappingAttempt[]) {
+    super(messageFor(action, attempts), attempts, { cause: attempts[0]?.reason });
   }
 }
 
@@ -225,7 +217,7 @@ export function mappingAttempt(
     tries: 0,
     resets: 0,
     elapsedMs,
-    reason: error instanceof Error ? error.message : String(error),
+    reason: messageOf(error),
     ...outcomeOf(error, protocol),
   };
 }
@@ -260,7 +252,7 @@ export function cannot(verb: string, { protocol, internal }: {
   return `Cannot ${verb} ${protocol.toUpperCase()} ${formatTransportAddress(internal)}`;
 }
 
-/** The request that asks for the same as was granted. */
+/** The request for what was granted. */
 export function sameAgain(
   grant: MappingGrant,
   lifetimeSeconds: number = grant.lifetimeSeconds,
@@ -288,11 +280,8 @@ function outcomeOf(
   return { outcome: "timed-out", remedy: SILENCE_REMEDIES[protocol] };
 }
 
-function messageFor(
-  { protocol, internalPort, verb = "map" }: FailedMapping,
-  attempts: readonly MappingAttempt[],
-): string {
-  const cannot = `Cannot ${verb} ${protocol.toUpperCase()} port ${internalPort}`;
+function messageFor(action: string, attempts: readonly MappingAttempt[]): string {
+  const cannot = `Cannot ${action}`;
   const gateways = [...new Set(attempts.map(({ remote }) => remote))];
   if (gateways.length === 0) return `${cannot}: no gateway found`;
   const summaries = gateways.map((gateway) => {

@@ -57,7 +57,7 @@ export interface PortMapping extends AsyncDisposable {
   readonly gateway: string;
   /** Whether the internet can reach it, with the evidence. */
   readonly verdict: MappingVerdict;
-  /** Whether it is gone, and about to be made anew. */
+  /** Whether the gateway has lost it; it is then requested again. */
   readonly isLost: boolean;
   /** The fields above as plain data. */
   readonly report: MappingReport;
@@ -307,7 +307,7 @@ export class ManagedMapping implements PortMapping {
   }
 }
 
-const OVER = new DOMException("The mapping is over", "AbortError");
+const OVER = new DOMException("The mapping has ended", "AbortError");
 
 /** Chosen by us: days of renewals that nothing reads. */
 const MAX_EVENTS = 256;

@@ -8,7 +8,7 @@
  * console.log(mapping.external, mapping.verdict.evidence);
  * ```
  *
- * The mapping renews itself, is made anew when the router restarts, and is released when it is disposed. The protocols
+ * The mapping renews itself, is restored when the router restarts, and is released when it is disposed. The protocols
  * can be used one by one, too: {@linkcode pcpMapper}, {@linkcode natPmpMapper}, {@linkcode igdMapper}.
  *
  * @module

@@ -55,8 +55,8 @@ export interface RaceResult {
   readonly winner: HeldGrant;
   /**
    * Settles once the losers have answered, and what they were granted has been released. The result is the duplicate
-   * grants: those of the same port to the same host, which in many routers are one entry with the winner's, so that
-   * releasing them would close the winner too. Release them after the winner.
+   * grants: grants of the same port to the same host. In many routers they are one entry with the winner's, so releasing
+   * them would close the winner too. Release them after the winner.
    */
   readonly losers: Promise<readonly HeldGrant[]>;
 }
@@ -82,7 +82,7 @@ export async function raceForGrant(
   await losers;
   options.signal.throwIfAborted();
   const { protocol, internal } = options.request(candidates[0]?.gateway ?? NO_GATEWAY);
-  throw new NoMappingError({ protocol, internalPort: internal.port }, race.attempts);
+  throw new NoMappingError(`map ${protocol.toUpperCase()} port ${internal.port}`, race.attempts);
 }
 
 /** Releases a grant, and gives up after 4 s, because the program may be ending; whether the gateway confirmed it. */

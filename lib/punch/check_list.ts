@@ -210,7 +210,7 @@ function methodChecks(context: CheckContext): CheckListEntry[] {
     case "simultaneous-open":
       return [dialRemote(context)];
     case "one-sided-open":
-      return choice.opener === party ? [open(context)] : enter(context);
+      return choice.opener === party ? [openFilter(context)] : dialThroughFilter(context);
     case "port-prediction":
       if (choice.predicted.length === 2) return dialPairs(context);
       return choice.predicted.includes(party) ? dialOut(context) : [dialPredicted(context)];
@@ -227,7 +227,7 @@ function dialRemote(context: CheckContext): CheckListEntry {
 }
 
 /** One SYN to the peer's address. If its port is unknown any port does, because the filter goes by addresses. */
-function open(context: CheckContext): CheckListEntry {
+function openFilter(context: CheckContext): CheckListEntry {
   const { remote, remoteAddress } = context;
   const target = remoteAddress ?? externalAddress(remote, remote.punchPort);
   return { ...entryFor(context, [target]), startMs: 0 };
@@ -237,7 +237,7 @@ function open(context: CheckContext): CheckListEntry {
  * Dials a little later than the SYN that opens the filter, and again from fresh ports: a SYN that is too early would
  * be retransmitted only after 1 s.
  */
-function enter(context: CheckContext): CheckListEntry[] {
+function dialThroughFilter(context: CheckContext): CheckListEntry[] {
   const { remote, remoteAddress, headStartMs, limits } = context;
   const targets = remoteAddress === undefined
     ? predicted(remote, [remote.punchPort], limits.maxPredictedPorts)

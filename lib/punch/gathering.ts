@@ -71,7 +71,7 @@ export class BaseSocket implements AsyncDisposable {
 
   /**
    * Gathers the external address and how the NAT behaves. It takes two round trips to the servers, or four with only one
-   * server. If no server answers, the base socket is ready all the same, with what this host knows of itself.
+   * server. If no server answers, the base socket is ready anyway, with what this host knows about itself.
    *
    * @throws {NetworkError} `not-permitted`
    */
@@ -98,7 +98,7 @@ export class BaseSocket implements AsyncDisposable {
     }
   }
 
-  /** What to tell the peer. */
+  /** What to send to the peer. */
   get description(): PunchDescription {
     return this.#description;
   }
@@ -305,7 +305,7 @@ function mappingOf(samples: readonly MappingSample[], own: OwnAddresses): Behavi
   return isKnown ? behavior : "address-and-port-dependent";
 }
 
-/** A base port, one that is left alone, and for the burst a row of consecutive ports and some scattered ones. */
+/** A base port, one that is left alone, and for the burst a run of consecutive ports and some scattered ones. */
 async function freePorts(network: Network, family: IpFamily): Promise<BasePorts> {
   const ip = family === 4 ? "0.0.0.0" : "::";
   using listeners = new DisposableStack();
@@ -393,7 +393,7 @@ const MIN_GRACE_MS = 20;
 /** Once the NAT's pattern is known, the latest ports show where it stands. Chosen by us. */
 const ENOUGH_SAMPLES = 3;
 
-/** Consecutive and scattered local ports in the burst: with the base port, enough to tell every pattern. */
+/** Consecutive and scattered local ports in the burst: with the base port, enough to distinguish all patterns. */
 const ROW = 4;
 const SCATTERED = 2;
 

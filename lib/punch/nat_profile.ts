@@ -1,5 +1,5 @@
 /**
- * What is known of a side's NAT, what follows from it for a punch, and what people call such a NAT.
+ * What is known about a side's NAT, what it means for a punch, and the NAT's common name.
  *
  * @module
  */
@@ -87,6 +87,36 @@ export function nameNat(profile: NatProfile): string {
   return profile.unsolicitedSyn === "reset" && !letsAnyoneIn(profile) ? `${name} (resets)` : name;
 }
 
+/** One profile of each kind of NAT that {@linkcode nameNat} tells apart. */
+export const NAT_KINDS: readonly NatProfile[] = [
+  kind({ mapping: "none", filtering: "none", unsolicitedSyn: "accepted" }),
+  kind({ filtering: "endpoint-independent", unsolicitedSyn: "accepted" }),
+  kind({ filtering: "address-dependent" }),
+  kind({}),
+  kind({ unsolicitedSyn: "reset" }),
+  kind({ mapping: "none" }),
+  symmetric({ allocation: { kind: "preserving", delta: 0, range: null } }),
+  symmetric({ allocation: { kind: "offset", delta: 100, range: null } }),
+  symmetric({
+    allocation: { kind: "sequential", delta: 1, range: [30_000, 30_004] },
+    samples: sample(30_000, 30_001, 30_002, 30_003, 30_004),
+  }),
+  symmetric({
+    allocation: { kind: "sequential", delta: 1, range: [30_000, 30_004] },
+    onlyForNeighbours: true,
+    samples: sample(30_000, 30_001, 30_002, 30_003, 30_004),
+  }),
+  symmetric({
+    allocation: { kind: "random", delta: null, range: [20_100, 20_900] },
+    samples: sample(20_300, 20_900, 20_100, 20_700, 20_500),
+  }),
+  symmetric({
+    allocation: { kind: "random", delta: null, range: [2_000, 62_000] },
+    samples: sample(62_000, 17_000, 2_000, 47_000, 32_000),
+  }),
+  kind({ mapping: "unknown", filtering: "unknown", unsolicitedSyn: "unknown" }),
+];
+
 function namePlain({ mapping, filtering }: NatProfile): string {
   if (mapping === "unknown") return "unknown NAT";
   const isNat = mapping !== "none";
@@ -124,36 +154,6 @@ function allocationName({ allocation, onlyForNeighbours, samples }: NatProfile):
       return "of unknown ports";
   }
 }
-
-/** One profile of each kind of NAT that {@linkcode nameNat} tells apart. */
-export const NAT_KINDS: readonly NatProfile[] = [
-  kind({ mapping: "none", filtering: "none", unsolicitedSyn: "accepted" }),
-  kind({ filtering: "endpoint-independent", unsolicitedSyn: "accepted" }),
-  kind({ filtering: "address-dependent" }),
-  kind({}),
-  kind({ unsolicitedSyn: "reset" }),
-  kind({ mapping: "none" }),
-  symmetric({ allocation: { kind: "preserving", delta: 0, range: null } }),
-  symmetric({ allocation: { kind: "offset", delta: 100, range: null } }),
-  symmetric({
-    allocation: { kind: "sequential", delta: 1, range: [30_000, 30_004] },
-    samples: sample(30_000, 30_001, 30_002, 30_003, 30_004),
-  }),
-  symmetric({
-    allocation: { kind: "sequential", delta: 1, range: [30_000, 30_004] },
-    onlyForNeighbours: true,
-    samples: sample(30_000, 30_001, 30_002, 30_003, 30_004),
-  }),
-  symmetric({
-    allocation: { kind: "random", delta: null, range: [20_100, 20_900] },
-    samples: sample(20_300, 20_900, 20_100, 20_700, 20_500),
-  }),
-  symmetric({
-    allocation: { kind: "random", delta: null, range: [2_000, 62_000] },
-    samples: sample(62_000, 17_000, 2_000, 47_000, 32_000),
-  }),
-  kind({ mapping: "unknown", filtering: "unknown", unsolicitedSyn: "unknown" }),
-];
 
 function kind(changes: Partial<NatProfile>): NatProfile {
   return {

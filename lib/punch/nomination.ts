@@ -1,6 +1,6 @@
 /**
- * Finds the peer among the connections that came about, and agrees with it on one of them. Also what else it takes to
- * connect to a peer in another way than by a punch, such as by a relay.
+ * Finds the peer among the connections that were made, and agrees with it on one of them. Relayed paths use it too, with
+ * the records of attempts.
  *
  * @module
  */
@@ -13,11 +13,11 @@ import { writeAll } from "../base/reader.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import {
+  initialNominationState,
   type NominationAction,
   type NominationEvent,
   type NominationOutcome,
   type NominationState,
-  startNomination,
   stepNomination,
 } from "./nomination_engine.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
@@ -43,14 +43,14 @@ export class Nomination implements AsyncDisposable {
   /**
    * Waits for connections.
    *
-   * @param secret known to both sides and to nobody else
+   * @param secret known only to the two sides
    * @param timeoutMs how long the other end of a connection may take to prove that it knows the secret
    */
   constructor(role: PunchRole, secret: Uint8Array, timeoutMs: number) {
     this.#role = role;
     this.#secret = secret;
     this.#timeoutMs = timeoutMs;
-    this.#state = startNomination(role);
+    this.#state = initialNominationState(role);
   }
 
   /** Resolves with the connection that both sides agreed on. */
@@ -122,7 +122,7 @@ export class Nomination implements AsyncDisposable {
     this.#dispatch({ kind, id });
   }
 
-  /** A connection whose other end says too little is given up when its time is over. */
+  /** A connection whose other end sends too little is given up when its time is up. */
   async #prove(id: number, { connection }: Entry): Promise<void> {
     const timer = setTimeout(() => this.#dispatch({ kind: "expired", id }), this.#timeoutMs);
     try {
@@ -230,7 +230,7 @@ export class UnauthenticatedPeerError extends Error {
   override readonly name = "UnauthenticatedPeerError";
 }
 
-/** The secret that follows from two offers and from what both sides share besides. */
+/** The secret that both sides derive from the two offers and from their shared secret. */
 export function punchSecret(a: PunchOffer, b: PunchOffer, shared: Uint8Array): Uint8Array {
   const [controlling, controlled] = a.role === "controlling" ? [a, b] : [b, a];
   return hmac("sha256", shared, text(`punchline ${controlling.key} ${controlled.key}`));
@@ -252,13 +252,13 @@ export async function proveBoth(
   await expect(connection, expected);
 }
 
-/** Tells the other side that this is the connection. */
+/** Sends the nomination: this is the connection. */
 export async function nominate(connection: TcpConnection, secret: Uint8Array): Promise<void> {
   await writeAll(connection, nomination(secret));
 }
 
 /**
- * Waits until the other side says that this is the connection.
+ * Waits for the other side's nomination.
  *
  * @throws {UnauthenticatedPeerError} if the other end sends anything else, or ends the connection
  * @throws {NetworkError} if the connection breaks

@@ -7,8 +7,8 @@
  *      +--(failed, expired)--+--(another was nominated)--> settled, and reset
  * ```
  *
- * The controlling side nominates the first connection whose other end has proved itself; the controlled side waits to be
- * told. Connections that prove nothing take up room only until others need it.
+ * The controlling side nominates the first connection whose other end has proved itself; the controlled side waits for
+ * the nomination. Connections that prove nothing take up room only until others need it.
  *
  * @module
  */
@@ -18,7 +18,7 @@ import type { PunchRole } from "./offer.ts";
 /** What became of a connection. */
 export type NominationOutcome = "nominated" | "not-nominated" | "not-authenticated" | "broken";
 
-/** Everything that is known of the connections, each of which has a number. */
+/** Everything that is known about the connections, each of which has a number. */
 export interface NominationState {
   readonly role: PunchRole;
   /** Those that are not settled, oldest first. */
@@ -67,8 +67,8 @@ export type NominationAction =
   /** This is what became of it. */
   | { readonly kind: "settle"; readonly id: number; readonly outcome: NominationOutcome };
 
-/** No connection yet. */
-export function startNomination(role: PunchRole): NominationState {
+/** The state before the first connection. */
+export function initialNominationState(role: PunchRole): NominationState {
   return { role, open: new Map(), nominee: null, nominated: null, isClosed: false };
 }
 

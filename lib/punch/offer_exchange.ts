@@ -1,10 +1,10 @@
 /**
  * Exchanges offers over a channel that may lose, repeat and reorder messages.
  *
- * Each side repeats its offer until it has the offer that it needs of the other side, and says whether it still waits
- * for one. A side that learns that the other one waits sends its own offer at once. An offer that does not answer this
- * side's may be left over from an earlier call. It is used all the same, because waiting for the answer would cost a
- * round trip, but a later offer replaces it. A wrong offer does no harm: its key does not fit, so no connection with
+ * Each side repeats its offer until it has the offer that it needs from the other side, and reports whether it still
+ * waits for one. A side that learns that the other one waits sends its own offer at once. An offer that does not answer
+ * this side's may be left over from an earlier call. It is used anyway, because waiting for the answer would cost a round
+ * trip, but a later offer replaces it. A wrong offer does no harm: its key does not fit, so no connection with
  * anyone else can be proved.
  *
  * @module
@@ -12,7 +12,7 @@
 
 import { Repetition } from "../base/backoff.ts";
 import { toHex } from "../base/bytes.ts";
-import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
+import { undefinedIfMalformed, UnreachableError } from "../base/errors.ts";
 import { Deadline } from "../base/timers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import type { PunchDescription } from "./candidates.ts";
@@ -31,11 +31,11 @@ export interface OfferSource {
 export interface OfferExchangeOptions {
   readonly channel: SignalChannel;
   readonly role: PunchRole;
-  /** Known to both sides and to nobody else; may be empty. */
+  /** Known only to the two sides; may be empty. */
   readonly sharedSecret: Uint8Array;
   /** Offers of other rounds are not taken. */
   readonly round: number;
-  /** Read anew for each message. */
+  /** Read again for each message. */
   readonly source: OfferSource;
   /**
    * Called with an offer of the other side that is good for a plan, and again with one that replaces it, at most
@@ -62,7 +62,7 @@ export class OfferExchange {
   #takenCount = 0;
   #theirs: PunchOffer | undefined;
   /** An offer in this side's own role. */
-  #rival: PunchOffer | undefined;
+  #conflicting: PunchOffer | undefined;
   #isConfirmed = false;
   #firstSentAtMs: number | undefined;
 
@@ -76,7 +76,7 @@ export class OfferExchange {
     return {
       role,
       key: this.#key,
-      answers: (this.#theirs ?? this.#rival)?.key ?? null,
+      answers: (this.#theirs ?? this.#conflicting)?.key ?? null,
       isWaiting: this.#isWaiting,
       round,
       sampleAgeMs: source.sampleAgeMs,
@@ -141,15 +141,16 @@ export class OfferExchange {
   }
 
   async #take(message: Uint8Array, signal: AbortSignal): Promise<void> {
-    const { role, round, source, onOffer, onConfirmed, onLaterRound } = this.#options;
-    const offer = this.#tryDecode(message);
+    const { role, round, source, sharedSecret } = this.#options;
+    const { onOffer, onConfirmed, onLaterRound } = this.#options;
+    const offer = undefinedIfMalformed(() => decodeOffer(message, sharedSecret));
     if (offer === undefined || offer.key === this.#key) return; // some channels echo
-    if (offer.role === role) return await this.#meetRival(offer);
+    if (offer.role === role) return await this.#onRoleConflict(offer);
     if (offer.round < round) return;
     if (offer.round > round) return onLaterRound(offer.round);
     const isAnswer = offer.answers === this.#key;
     const isNew = offer.key !== this.#theirs?.key;
-    // An old offer that arrives late, or that of a peer that has started anew and waits for this side's.
+    // An old offer that arrives late, or one from a peer that has started over and waits for this side's.
     if (isNew && !this.#mayTake(offer, isAnswer)) return await this.#answer(offer);
     const isWanted = isNew || (this.#isWaiting && !isStale(offer));
     if (isNew) {
@@ -179,8 +180,8 @@ export class OfferExchange {
   }
 
   /** An offer in this side's own role may be left over from an earlier call, unless it answers this side's offer. */
-  async #meetRival(offer: PunchOffer): Promise<void> {
-    this.#rival = offer;
+  async #onRoleConflict(offer: PunchOffer): Promise<void> {
+    this.#conflicting = offer;
     if (offer.answers !== this.#key) return await this.#answer(offer);
     await this.#send(); // the other side must learn it too
     const other = offer.role === "controlling" ? "controlled" : "controlling";
@@ -196,20 +197,11 @@ export class OfferExchange {
     this.#firstSentAtMs ??= nowMs;
     await channel.send(encodeOffer(this.localOffer, sharedSecret));
   }
-
-  #tryDecode(message: Uint8Array): PunchOffer | undefined {
-    try {
-      return decodeOffer(message, this.#options.sharedSecret);
-    } catch (error) {
-      if (error instanceof MalformedMessageError) return undefined; // not an offer, or a hostile one
-      throw error;
-    }
-  }
 }
 
 /**
  * How many offers of the other side one exchange takes; each leads to dials. Chosen by us: a leftover, the peer's, and
- * those of a peer that starts anew twice. More would be an attempt to make this side dial.
+ * two more if the peer starts over twice. More would be an attempt to make this side dial.
  */
 export const MAX_OFFERS = 4;
 

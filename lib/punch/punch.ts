@@ -50,10 +50,10 @@ export interface PunchOptions extends PreparePunchOptions {
   readonly channel: SignalChannel;
   /** The controlling side chooses the connection; the two sides must have different roles. */
   readonly role: PunchRole;
-  /** From {@linkcode preparePunch}, to save its time; it is used up. One that is older than 25 s is prepared anew. */
+  /** From {@linkcode preparePunch}, to save its time; it is used up. One that is older than 25 s is prepared again. */
   readonly base?: BaseSocket;
   /**
-   * A key (not a password) that both sides know and nobody else. With it only the peer can make an offer or be connected
+   * A key (not a password) that only the two sides know. With it only the peer can make an offer or be connected
    * to, even over a channel that is not trusted. The connection itself is not encrypted: everything on its path can
    * still read and change what runs over it.
    */
@@ -95,8 +95,8 @@ export interface PunchReport {
   /** Everything that was dialled and accepted. */
   readonly attempts: readonly ConnectionAttempt[];
   /**
-   * 32 bytes that only the two ends of this connection have, provided that nobody else can read the channel or nobody
-   * else knows the shared secret. Derive keys from it for whatever runs over the connection.
+   * 32 bytes that only the two ends of this connection have, provided that others cannot read the channel, or do not
+   * know the shared secret. Derive keys from it for whatever runs over the connection.
    */
   readonly channelBinding: Uint8Array;
 }
@@ -236,7 +236,7 @@ async function resolveAll(
 }
 
 /**
- * SYNs of one punch after which no further attempt starts; one that is under way goes on to its end, and the system's
+ * SYNs of one punch after which no further attempt starts; one that is under way runs to its end, and the system's
  * retransmissions are not counted. Chosen by us: all birthday attempts, and three times as many redials after resets.
  */
 const MAX_SYNS = 4 * PUNCH_LIMITS.maxSyns;

@@ -26,11 +26,11 @@ import {
 } from "./path_kinds.ts";
 import type { PunchPlan } from "./plan_types.ts";
 import {
+  initialRoundState,
   type RoundAction,
   type RoundEnd,
   type RoundEvent,
   type RoundState,
-  startRound,
   stepRound,
 } from "./round_engine.ts";
 
@@ -48,9 +48,9 @@ export interface RoundOptions extends Omit<PunchAttemptOptions, "isManual"> {
 /** How a round ended, and what it cost. */
 export interface RoundResult {
   readonly end: RoundEnd;
-  /** The connection, if the end is one. */
+  /** The connection, if the round ended with one. */
   readonly connected: ConnectedAttempt | undefined;
-  /** The plan of the last attempt; `undefined` if there was no offer of the peer. */
+  /** The plan of the last attempt; `undefined` if no offer of the peer arrived. */
   readonly plan: PunchPlan | undefined;
   readonly attempts: readonly ConnectionAttempt[];
   /** SYNs that both sides had planned for the birthday method. */
@@ -58,7 +58,7 @@ export interface RoundResult {
 }
 
 /**
- * Runs a round to its end. An abort is such an end.
+ * Runs a round to its end. An abort ends it as well, with a result.
  *
  * @throws {NetworkError} if the channel breaks before there is a connection
  * @throws {UnreachableError} if the other side has the same role
@@ -78,13 +78,13 @@ class Round {
   readonly #attempts: PunchAttempt[] = [];
   readonly #over = Promise.withResolvers<RoundEnd>();
   readonly #tasks = new TaskGroup((error) => this.#over.reject(error));
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "tick" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   #state: RoundState;
   #connected: ConnectedAttempt | undefined;
 
   constructor(options: RoundOptions) {
     this.#options = options;
-    this.#state = startRound(options.maxSyns);
+    this.#state = initialRoundState(options.maxSyns);
     this.#exchange = new OfferExchange({
       channel: options.channel,
       role: options.role,
@@ -174,7 +174,7 @@ function sourceOf({ base, pathKinds, channel }: RoundOptions): OfferSource {
 export interface PunchAttemptOptions {
   readonly network: Network;
   readonly role: PunchRole;
-  /** Known to both sides and to nobody else; may be empty. */
+  /** Known only to the two sides; may be empty. */
   readonly sharedSecret: Uint8Array;
   /** The kinds of path to try. */
   readonly pathKinds: ReadonlySet<DirectPathKind>;

@@ -10,7 +10,7 @@
  *   any --(superseded, aborted)--> over
  * ```
  *
- * An offer that replaces another one comes from a peer that has started anew. The attempt with the old offer must have
+ * An offer that replaces another one comes from a peer that has started over. The attempt with the old offer must have
  * ended before the next one starts, because no two sockets can have the same addresses.
  *
  * @module
@@ -18,7 +18,7 @@
 
 import type { PunchOffer } from "./offer.ts";
 
-/** Everything that is known of a round. Times are milliseconds of one clock that never goes back. */
+/** Everything that is known about a round. Times are milliseconds of one clock that never goes backwards. */
 export interface RoundState {
   /** Once this many SYNs have been sent, no further attempt starts. */
   readonly maxSyns: number;
@@ -58,17 +58,17 @@ export type RoundEvent =
   | { readonly kind: "confirmed" }
   | { readonly kind: "superseded"; readonly round: number }
   | { readonly kind: "aborted" }
-  | { readonly kind: "tick" };
+  | { readonly kind: "time" };
 
 /** What the driver has to do. */
 export type RoundAction =
   | { readonly kind: "attempt"; readonly offer: PunchOffer }
-  /** Tells the attempt that the peer has this side's offer. */
+  /** The peer has this side's offer: pass that on to the attempt. */
   | { readonly kind: "confirm" }
   | { readonly kind: "abandon" };
 
-/** A round before the first offer. */
-export function startRound(maxSyns: number): RoundState {
+/** The state before the first offer. */
+export function initialRoundState(maxSyns: number): RoundState {
   return {
     maxSyns,
     phase: WAITING,
@@ -102,7 +102,7 @@ export function stepRound(
       return over(state, { kind: "superseded", round: event.round });
     case "aborted":
       return over(state, { kind: "aborted" });
-    case "tick":
+    case "time":
       return phase.kind === "lingering" && phase.untilMs <= nowMs
         ? over(state, phase.end)
         : { state, actions: [] };

@@ -77,11 +77,11 @@ export function chooseMethod(
 ): MethodChoice {
   const choice = chooseForProfiles(parties, options);
   const unknowns = parties.filter(({ profile }) => profile.mapping === "unknown").length;
-  const doubt = choice.method === "direct" ? 1 : CHANCE_OF_CONE ** unknowns;
+  const certainty = choice.method === "direct" ? 1 : CHANCE_OF_CONSISTENT_MAPPING ** unknowns;
   const [a, b] = parties.map(({ profile }) => nameNat(profile));
   return {
     ...choice,
-    success: choice.success * doubt,
+    success: choice.success * certainty,
     reason: `${a} x ${b}: ${choice.reason}`,
   };
 }
@@ -101,8 +101,10 @@ function chooseForProfiles(
   }
   const known = PARTIES.filter((party) => isKnown(parties[party]));
   if (known.length === 2) return simultaneousOpen(parties);
-  const isNowhere = PARTIES.some((party) => !known.includes(party) && !isSomewhere(parties[party]));
-  if (isNowhere) return impossible("an external address is not known");
+  const isMissing = PARTIES.some((party) =>
+    !known.includes(party) && !isKnownExceptPort(parties[party])
+  );
+  if (isMissing) return impossible("an external address is not known");
 
   const opener = [...known, ...PARTIES].find((party) => canOpen(parties[party]));
   if (opener !== undefined) return oneSidedOpen(opener, parties);
@@ -128,7 +130,7 @@ function isKnown({ profile, hasPublicAddress }: PartyView): boolean {
 }
 
 /** Whether at least the IP address is known if the port cannot be. */
-function isSomewhere({ profile, hasPublicIp }: PartyView): boolean {
+function isKnownExceptPort({ profile, hasPublicIp }: PartyView): boolean {
   return hasPublicIp && dependsOnDestination(profile);
 }
 
@@ -229,7 +231,7 @@ const PARTIES: readonly Party[] = [0, 1];
 const REMEDY = "a relay, a port mapped on a router, or IPv6 would help";
 
 /** Two NATs in three map consistently for TCP: 64 % of 286 (Ford, Srisuresh, Kegel 2005), resets counted as failures. */
-const CHANCE_OF_CONE = 0.65;
+const CHANCE_OF_CONSISTENT_MAPPING = 0.65;
 
 /** With a few new mappings per second by other hosts; a sequence of neighbours breaks with the first of them. */
 const CHANCE_OF_SEQUENCE = 0.95;

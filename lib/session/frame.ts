@@ -136,52 +136,6 @@ export function decodeSessionFrame(
   }
 }
 
-function decodeFixed(
-  kind: Exclude<SessionFrame["kind"], "data" | "message">,
-  view: DataView,
-): SessionFrame {
-  switch (kind) {
-    case "hello":
-      return {
-        kind,
-        version: view.getUint8(1),
-        pathNumber: view.getUint32(2),
-        received: getOffset(view, 6, "received"),
-        limit: getOffset(view, 14, "limit"),
-      };
-    case "ack":
-      return {
-        kind,
-        received: getOffset(view, 1, "received"),
-        limit: getOffset(view, 9, "limit"),
-      };
-    case "start":
-    case "fin":
-      return { kind, offset: getOffset(view, 1, "offset") };
-    case "ping":
-    case "pong":
-      return { kind, token: view.getUint32(1) };
-    case "done":
-    case "reset":
-      return { kind };
-  }
-}
-
-function encodedLength(frame: ControlFrame): number {
-  return LENGTHS[frame.kind] + (frame.kind === "message" ? frame.message.length : 0);
-}
-
-function setOffset(view: DataView, at: number, offset: number): void {
-  view.setUint32(at, Math.floor(offset / 2 ** 32));
-  view.setUint32(at + 4, offset % 2 ** 32);
-}
-
-function getOffset(view: DataView, at: number, field: string): number {
-  const offset = view.getUint32(at) * 2 ** 32 + view.getUint32(at + 4);
-  if (!Number.isSafeInteger(offset)) throw malformed(WHAT, `${field} is not below 2^53`);
-  return offset;
-}
-
 /** Splits what a connection delivers into frames. */
 export class SessionFrameReader {
   readonly #reader: BufferedReader;
@@ -233,6 +187,52 @@ export class SessionFrameReader {
     this.#dataLeft -= data.length;
     return data.length > 0 ? data : undefined;
   }
+}
+
+function decodeFixed(
+  kind: Exclude<SessionFrame["kind"], "data" | "message">,
+  view: DataView,
+): SessionFrame {
+  switch (kind) {
+    case "hello":
+      return {
+        kind,
+        version: view.getUint8(1),
+        pathNumber: view.getUint32(2),
+        received: getOffset(view, 6, "received"),
+        limit: getOffset(view, 14, "limit"),
+      };
+    case "ack":
+      return {
+        kind,
+        received: getOffset(view, 1, "received"),
+        limit: getOffset(view, 9, "limit"),
+      };
+    case "start":
+    case "fin":
+      return { kind, offset: getOffset(view, 1, "offset") };
+    case "ping":
+    case "pong":
+      return { kind, token: view.getUint32(1) };
+    case "done":
+    case "reset":
+      return { kind };
+  }
+}
+
+function encodedLength(frame: ControlFrame): number {
+  return LENGTHS[frame.kind] + (frame.kind === "message" ? frame.message.length : 0);
+}
+
+function setOffset(view: DataView, at: number, offset: number): void {
+  view.setUint32(at, Math.floor(offset / 2 ** 32));
+  view.setUint32(at + 4, offset % 2 ** 32);
+}
+
+function getOffset(view: DataView, at: number, field: string): number {
+  const offset = view.getUint32(at) * 2 ** 32 + view.getUint32(at + 4);
+  if (!Number.isSafeInteger(offset)) throw malformed(WHAT, `${field} is not below 2^53`);
+  return offset;
 }
 
 const WHAT = "session frame";

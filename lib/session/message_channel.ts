@@ -1,5 +1,5 @@
 /**
- * Small messages beside the stream of a session.
+ * Small messages alongside the stream of a session.
  *
  * @module
  */

@@ -8,12 +8,12 @@ import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { SESSION_VERSION } from "./frame.ts";
 import {
+  initialMigrationState,
   isGreeted,
   type MigrationAction,
   type MigrationEvent,
   type MigrationState,
   type SessionRole,
-  startMigration,
   stepMigration,
 } from "./migration_engine.ts";
 import { type ForwardedFrame, type PathOwner, SessionPath } from "./path.ts";
@@ -55,7 +55,7 @@ export class PathMigration implements PathOwner {
 
   constructor(options: PathMigrationOptions) {
     this.#options = options;
-    this.#state = startMigration(options.role);
+    this.#state = initialMigrationState(options.role);
   }
 
   /** The path on which this side sends, if there is one. */
@@ -98,7 +98,7 @@ export class PathMigration implements PathOwner {
 
   /** Ends all paths: `close` writes what is waiting first, `reset` does not. */
   end(reason: unknown, how: "close" | "reset"): void {
-    this.#state = startMigration(this.#options.role);
+    this.#state = initialMigrationState(this.#options.role);
     this.#current = undefined;
     for (const path of this.#paths.values()) path[how](reason);
   }
@@ -224,7 +224,7 @@ export class PathMigration implements PathOwner {
     path.pump();
   }
 
-  /** The path of an action: the engine knows no other than those that are open. */
+  /** The path of an action; the engine knows only open paths. */
   #path(id: number): SessionPath {
     return this.#paths.get(id)!;
   }

@@ -19,7 +19,7 @@ export interface MigrationState {
   readonly role: SessionRole;
   /** The highest path number so far; 0 before the first path. */
   readonly highestNumber: number;
-  /** The open paths, in the order in which they were opened; those that were replaced are not among them. */
+  /** The open paths, in the order in which they were opened, without those that were replaced. */
   readonly paths: readonly MigrationPath[];
   /** The path on which this side sends. The controlling side may do so before the path is attached. */
   readonly currentId: number | undefined;
@@ -71,7 +71,7 @@ export type MigrationAction =
   | { readonly action: "close"; readonly id: number }
   /** Replaced by a newer path before it was attached: reset it. */
   | { readonly action: "reset"; readonly id: number }
-  /** The stream runs over no path. */
+  /** The stream has lost its path. */
   | { readonly action: "lost" }
   /** A path has ended before it was attached. */
   | { readonly action: "not-attached" };
@@ -83,7 +83,7 @@ export interface MigrationStep {
 }
 
 /** The state before the first path. */
-export function startMigration(role: SessionRole): MigrationState {
+export function initialMigrationState(role: SessionRole): MigrationState {
   return { role, highestNumber: 0, paths: [], currentId: undefined };
 }
 
@@ -205,7 +205,7 @@ function moveTo(state: MigrationState, id: number): MigrationStep {
   return join(started, attach(started.state, id));
 }
 
-/** Sends on a path from now on. The one before is left. */
+/** Sends on a path from now on, and leaves the one before. */
 function start(state: MigrationState, id: number): MigrationStep {
   const { currentId } = state;
   const actions: MigrationAction[] = [{ action: "start", id }];

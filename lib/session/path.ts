@@ -5,7 +5,7 @@
  */
 
 import { concat } from "../base/bytes.ts";
-import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { MalformedMessageError, messageOf, NetworkError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
@@ -18,7 +18,7 @@ import type { SessionTimings } from "./timings.ts";
 /** What a path needs from its owner. `onFrame` and `onData` may throw a `MalformedMessageError`, nothing else may throw. */
 export interface PathOwner {
   onFrame(path: SessionPath, frame: ForwardedFrame): void;
-  /** Stream data was received; `offset` is that of its first byte. */
+  /** Stream data was received; its first byte is at `offset` in the stream. */
   onData(path: SessionPath, offset: number, data: Uint8Array): void;
   /** The path has failed. A path that failed with a `NetworkError` is closed already. */
   onFailure(path: SessionPath, error: NetworkError | MalformedMessageError): void;
@@ -222,7 +222,7 @@ export class SessionPath {
       return;
     }
     const reason = error instanceof NetworkError ? error.reason : "other";
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     this.#fail(why, reason, error);
   }
 
@@ -260,6 +260,9 @@ export class KeepAlive {
     | undefined;
   #lastToken = 0;
   #rttMs: number | undefined;
+  /** Those that wait for a sign of life. */
+  readonly #asking = new Set<(isAlive: boolean) => void>();
+  #isStopped = false;
 
   constructor(options: KeepAliveOptions) {
     this.#options = options;
@@ -281,6 +284,8 @@ export class KeepAlive {
   /** Stops for good. */
   stop(): void {
     this.#timer.clear();
+    this.#isStopped = true;
+    for (const resolve of this.#asking) resolve(false);
   }
 
   /** Whether the timer keeps the program running. */
@@ -295,8 +300,27 @@ export class KeepAlive {
     this.#setTimer();
   }
 
+  /**
+   * Whether anything is received within this time, from now on. Pings at once; any frame will do, because the ping may wait
+   * behind data.
+   */
+  async answers(withinMs: number): Promise<boolean> {
+    if (this.#isStopped) return false;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const timer = setTimeout(() => resolve(false), withinMs);
+    this.#asking.add(resolve);
+    try {
+      if (this.#ping?.isProbe !== true) this.probe();
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#asking.delete(resolve);
+    }
+  }
+
   /** Something was received. */
   onReceived(): void {
+    for (const resolve of this.#asking) resolve(true);
     this.#lastReceivedMs = performance.now();
     if (this.#ping?.isProbe !== true) this.#awaitingSinceMs = undefined;
   }

@@ -108,6 +108,7 @@ export class Session implements DenoConn, AsyncDisposable {
   #isFinished = false;
   #isOtherFinished = false;
   #isEnded = false;
+  #wasReset = false;
   #failure: NetworkError | MalformedMessageError | undefined;
   #lastPath: SessionPath | undefined;
   /** The path on which DONE was sent. */
@@ -171,7 +172,7 @@ export class Session implements DenoConn, AsyncDisposable {
     return toNetAddress(this.remote);
   }
 
-  /** Small messages beside the stream, over the current path. They are lost with their path. */
+  /** Small messages alongside the stream, over the current path. They are lost with their path. */
   get channel(): SignalChannel {
     return this.#messages;
   }
@@ -211,6 +212,30 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 
   /**
+   * Checks whether the other side is still there: `false` at once if there is no path, or if nothing arrives within the
+   * time.
+   */
+  async answersWithin(withinMs: number): Promise<boolean> {
+    const deadlineMs = performance.now() + withinMs;
+    for (;;) {
+      const path = this.#paths.isAttached ? this.#paths.current : undefined;
+      if (this.#isEnded || path === undefined) return false;
+      if (await path.keepAlive.answers(deadlineMs - performance.now())) return true;
+      if (path === this.#paths.current) return false; // otherwise the stream has moved to another path
+    }
+  }
+
+  /** How many bytes of the stream were received so far. */
+  get receivedBytes(): number {
+    return this.#receiving.received;
+  }
+
+  /** Whether the other side has ended the session before it was finished: on purpose, unlike a break. */
+  get wasReset(): boolean {
+    return this.#wasReset;
+  }
+
+  /**
    * Reads into the start of `buffer`. One call at a time.
    *
    * @returns the number of bytes, or `null` once the other side has finished
@@ -240,7 +265,7 @@ export class Session implements DenoConn, AsyncDisposable {
     return data.length;
   }
 
-  /** Finishes this direction. Resolves once everything written and the end were sent. The other direction goes on. */
+  /** Finishes this direction. Resolves once everything written and the end were sent. The other direction stays open. */
   async closeWrite(): Promise<void> {
     if (this.#isClosed) throw closed();
     const ending = this.#sending.end();
@@ -265,7 +290,7 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#onProgress();
   }
 
-  /** Ends the session at once, and tells the other side if there is a path; idempotent. */
+  /** Ends the session at once, and sends RESET if there is a path; idempotent. */
   reset(): void {
     this.#isClosed = true;
     this.#receiving.discard(closed());
@@ -347,6 +372,7 @@ export class Session implements DenoConn, AsyncDisposable {
         this.#isOtherFinished = true;
         break;
       case "reset":
+        this.#wasReset = true;
         this.#end(
           new NetworkError("Cannot use the session: the other side has reset it", "reset"),
           "close",
@@ -407,7 +433,7 @@ export class Session implements DenoConn, AsyncDisposable {
     else this.#fail(closed());
   }
 
-  /** Ends the session, and tells the other side. */
+  /** Ends the session, and sends RESET. */
   #fail(error: NetworkError | MalformedMessageError): void {
     if (this.#isEnded) return;
     this.#paths.current?.send({ kind: "reset" });

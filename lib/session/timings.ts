@@ -1,10 +1,10 @@
 /**
- * How long a session waits for what.
+ * The timeouts and intervals of a session.
  *
  * @module
  */
 
-/** How long a session waits for what, in milliseconds. */
+/** The timeouts and intervals of a session, in milliseconds. */
 export interface SessionTimings {
   /** A path is pinged after this much silence, which also keeps the mappings of NATs open. */
   readonly pingAfterMs: number;

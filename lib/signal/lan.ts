@@ -10,7 +10,7 @@
 
 import { ByteReader, concat, equalBytes, toBase64url, toHex } from "../base/bytes.ts";
 import { hash } from "../base/crypto.ts";
-import { malformed, MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { malformed, NetworkError, undefinedIfMalformed } from "../base/errors.ts";
 import { TokenBucket } from "../base/rate_limiter.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import { ipFamily, ipScope } from "../net/address.ts";
@@ -157,9 +157,9 @@ class LanSignaling implements SignalingConnection {
   /** The cheapest check comes first. */
   #accept({ data, from }: Datagram): void {
     if (!this.#isAllowed(from.ip)) return;
-    const received = tryDecode(data);
+    const received = undefinedIfMalformed(() => decodeLanMessage(data)); // the group may have other users
     if (received === undefined || !this.#listeners.has(received.topic)) return;
-    // A digest of the whole: with the id alone, a faster sender could have a genuine message taken for a repetition.
+    // A digest of the whole: if an id sufficed, a faster sender could copy it, and the genuine message would be dropped.
     const key = digest(data);
     if (this.#seen.get(key)) return;
     this.#seen.set(key, true);
@@ -234,16 +234,6 @@ export function decodeLanMessage(bytes: Uint8Array): LanMessage {
   return { id, topic, message: reader.bytes(reader.remaining, "message") };
 }
 
-/** The group may be in use by another program. */
-function tryDecode(datagram: Uint8Array): LanMessage | undefined {
-  try {
-    return decodeLanMessage(datagram);
-  } catch (error) {
-    if (error instanceof MalformedMessageError) return undefined;
-    throw error;
-  }
-}
-
 function digest(datagram: Uint8Array): string {
   return toHex(hash("sha256", datagram));
 }
@@ -299,7 +289,7 @@ const LAN_URL = "lan:";
 /** Chosen by us from the addresses that an organization may use as it likes (RFC 2365 §6.2). */
 export const LAN_GROUP = "239.255.80.67";
 
-/** Chosen by us from the dynamic ports, which are assigned to nobody (RFC 6335 §6). */
+/** Chosen by us from the dynamic ports, which are never assigned (RFC 6335 §6). */
 export const LAN_PORT = 50_672;
 
 /** "PNC", and version 1. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shownUrl } from "../base/redact.ts";
 import { lanTransport } from "./lan.ts";
 import { openReconnecting } from "./reconnecting.ts";
 import { webSocketTransport } from "./rendezvous/transport.ts";
@@ -48,7 +49,7 @@ export function parseSignalUrl(url: string): string {
   const isKnown = scheme !== undefined && Object.hasOwn(TRANSPORTS, scheme);
   if (isKnown && URL.canParse(url) && (scheme === "lan" || HAS_HOST.test(url))) return url;
   const known = Object.keys(TRANSPORTS).map((each) => `${each}:`).join(", ");
-  throw new TypeError(`Cannot signal by ${JSON.stringify(url)}: use a URL of ${known}`);
+  throw new TypeError(`Cannot signal by ${JSON.stringify(shownUrl(url))}: use a URL of ${known}`);
 }
 
 async function transportOf(url: string): Promise<SignalTransport> {
@@ -76,7 +77,7 @@ const TRANSPORTS = {
 const HAS_HOST = /^[a-z+]+:\/\/(?:[^/?#@]*@)?[^/?#@:]/;
 
 /**
- * MQTT brokers that accept anyone, as their operators' pages say. They are run by others for everyone: a peer publishes
+ * MQTT brokers that are open to anyone, according to their operators' pages. They belong to others: a peer publishes
  * a few messages of two kilobytes per connection, and nothing once it is connected.
  */
 export const PUBLIC_BROKERS: readonly string[] = [

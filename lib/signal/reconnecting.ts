@@ -5,14 +5,15 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
+import { withoutLogin } from "../base/redact.ts";
 import { Semaphore, TaskGroup } from "../base/tasks.ts";
 import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import {
-  dueMs,
-  FIRST_STATE,
+  INITIAL_STATE,
   type ReconnectingAction,
   type ReconnectingEvent,
   type ReconnectingState,
+  reconnectingWakeAtMs,
   stepReconnecting,
 } from "./reconnecting_engine.ts";
 import {
@@ -53,7 +54,7 @@ class ReconnectingConnection implements SignalingConnection {
   readonly #timer = new ResettableTimer(() => this.#apply({ kind: "time" }));
   /** The subscriptions of the connection that is open. */
   readonly #subscriptions = new Map<string, Subscription>();
-  #state: ReconnectingState = FIRST_STATE;
+  #state: ReconnectingState = INITIAL_STATE;
   /** The one that is open. */
   #connection: SignalingConnection | undefined;
   /** Resolves with the next connection that is opened. */
@@ -61,7 +62,7 @@ class ReconnectingConnection implements SignalingConnection {
 
   constructor(
     transport: SignalTransport,
-    { network, logger }: OpenSignalingOptions, // the signal is for the first attempt alone
+    { network, logger }: OpenSignalingOptions, // the signal aborts only the first attempt
     first: SignalingConnection,
   ) {
     this.url = transport.url;
@@ -113,7 +114,7 @@ class ReconnectingConnection implements SignalingConnection {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const closed = new NetworkError(`Cannot use ${this.url}: it is closed`, "closed");
+    const closed = new NetworkError(`Cannot use ${withoutLogin(this.url)}: it is closed`, "closed");
     const stopped = this.#tasks.stop(closed);
     this.#apply({ kind: "disposed" });
     await this.#connection?.[Symbol.asyncDispose]();
@@ -127,7 +128,7 @@ class ReconnectingConnection implements SignalingConnection {
     const { state, actions } = stepReconnecting(this.#state, event, nowMs);
     this.#state = state;
     for (const action of actions) this.#do(action);
-    const waitMs = dueMs(this.#state) - nowMs;
+    const waitMs = reconnectingWakeAtMs(this.#state) - nowMs;
     if (waitMs === Infinity) this.#timer.clear();
     else this.#timer.set(Math.min(Math.max(0, waitMs), MAX_TIMER_MS));
   }
@@ -143,7 +144,7 @@ class ReconnectingConnection implements SignalingConnection {
       case "unsubscribe":
         return this.#endSubscription(action.topic, undefined);
       case "log":
-        return this.#options.logger?.[action.level](`${this.url}: ${action.message}`);
+        return this.#options.logger?.[action.level](`${withoutLogin(this.url)}: ${action.message}`);
     }
   }
 
@@ -166,7 +167,7 @@ class ReconnectingConnection implements SignalingConnection {
     this.#next = Promise.withResolvers();
     const reason = await connection.finished.then(() => "it was closed", (error) => `${error}`);
     this.#connection = undefined;
-    const lost = new NetworkError(`Cannot use ${this.url}: it is lost`, "reset");
+    const lost = new NetworkError(`Cannot use ${withoutLogin(this.url)}: it is lost`, "reset");
     for (const topic of [...this.#subscriptions.keys()]) this.#endSubscription(topic, lost);
     this.#apply({ kind: "lost", reason, random: Math.random() });
     await connection[Symbol.asyncDispose](); // releases what is left of it
@@ -179,12 +180,14 @@ class ReconnectingConnection implements SignalingConnection {
       return await abortable(this.#next.promise, deadline.signal);
     } catch (cause) {
       signal.throwIfAborted();
-      throw new NetworkError(`Cannot publish by ${this.url}: it is lost`, "reset", { cause });
+      throw new NetworkError(`Cannot publish by ${withoutLogin(this.url)}: it is lost`, "reset", {
+        cause,
+      });
     }
   }
 
   #subscribe(connection: SignalingConnection, topic: string): void {
-    const ended = new AbortController(); // one a subscription: it ends without the others
+    const ended = new AbortController(); // one per subscription, so that each can end alone
     const confirmed = connection.subscribe(topic, (message) => {
       if (!ended.signal.aborted) this.#listeners.deliver(topic, message);
     }, { signal: ended.signal });
@@ -229,7 +232,7 @@ interface Subscription {
   readonly ended: AbortController;
 }
 
-/** A server that accepts connections and says nothing counts as one that is down. */
+/** A server that accepts connections and sends nothing counts as one that is down. */
 async function openInTime(
   transport: SignalTransport,
   options: OpenSignalingOptions,
@@ -240,7 +243,9 @@ async function openInTime(
   } catch (cause) {
     options.signal?.throwIfAborted();
     if (!deadline.signal.aborted) throw cause;
-    const message = `Cannot open ${transport.url}: no connection in ${OPEN_MS / 1000} s`;
+    const message = `Cannot open ${withoutLogin(transport.url)}: no connection in ${
+      OPEN_MS / 1000
+    } s`;
     throw new NetworkError(message, "timed-out", { cause });
   }
 }

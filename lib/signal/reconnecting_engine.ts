@@ -1,5 +1,6 @@
 /**
- * When a reconnecting connection is opened and what it subscribes to: facts in, next steps out.
+ * When a reconnecting connection is opened, and what it subscribes to, as a state machine. Pure; `reconnecting.ts` owns
+ * the connections and the timer.
  *
  * ```text
  *          lost               due, or checked
@@ -16,7 +17,7 @@
 
 import { type Backoff, backoff } from "../base/backoff.ts";
 
-/** A reconnecting connection between two events. All times are milliseconds of one clock that never goes back. */
+/** A reconnecting connection between two events. All times are milliseconds of one clock that never goes backwards. */
 export interface ReconnectingState {
   readonly phase: ReconnectingPhase;
   /** How many attempts in a row have failed, or led to a connection that did not last. */
@@ -52,7 +53,7 @@ export type ReconnectingEvent =
   | { readonly kind: "lost"; readonly reason: string; readonly random: number }
   /** An attempt to open a connection has failed. */
   | { readonly kind: "failed"; readonly reason: string; readonly random: number }
-  /** {@linkcode dueMs} has been reached. */
+  /** The time of {@linkcode reconnectingWakeAtMs} has come. */
   | { readonly kind: "time" }
   /** The application suspects that the network has changed. */
   | { readonly kind: "check" }
@@ -71,7 +72,7 @@ export type ReconnectingEvent =
   }
   | { readonly kind: "disposed" };
 
-/** What to do next. Waiting is not among these: {@linkcode dueMs} says until when. */
+/** What to do next. Waiting is not among these: {@linkcode reconnectingWakeAtMs} returns until when. */
 export type ReconnectingAction =
   /** Open a connection; `opened` or `failed` follows. */
   | { readonly kind: "open" }
@@ -90,7 +91,7 @@ export interface ReconnectingStep {
 }
 
 /** The state while the first connection is being opened. */
-export const FIRST_STATE: ReconnectingState = {
+export const INITIAL_STATE: ReconnectingState = {
   phase: { kind: "opening" },
   failures: 0,
   topics: new Map(),
@@ -101,10 +102,10 @@ export const FIRST_STATE: ReconnectingState = {
  *
  * @example
  * ```ts
- * import { FIRST_STATE, stepReconnecting } from "./reconnecting_engine.ts";
+ * import { INITIAL_STATE, stepReconnecting } from "./reconnecting_engine.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const open = stepReconnecting(FIRST_STATE, { kind: "opened" }, 0).state;
+ * const open = stepReconnecting(INITIAL_STATE, { kind: "opened" }, 0).state;
  * const lost = { kind: "lost", reason: "reset", random: 0.5 } as const;
  * const { state } = stepReconnecting(open, lost, 1000);
  * assertEquals(state.phase, { kind: "waiting", untilMs: 1500 });
@@ -140,8 +141,8 @@ export function stepReconnecting(
   }
 }
 
-/** When the next `time` event is due; `Infinity` if none is. */
-export function dueMs({ phase, topics }: ReconnectingState): number {
+/** When to send the next `time` event; `Infinity` if only another event can change anything. */
+export function reconnectingWakeAtMs({ phase, topics }: ReconnectingState): number {
   if (phase.kind === "waiting") return phase.untilMs;
   if (phase.kind !== "open") return Infinity;
   return Math.min(Infinity, ...[...topics.values()].map(retryAtMs));
@@ -226,8 +227,8 @@ function unsubscribe(state: ReconnectingState, topic: string): ReconnectingStep 
 }
 
 /**
- * A caller that waits for a subscription is told of the refusal and takes the topic back. Nobody waits for a renewal,
- * so that is repeated here. A subscription that failed with its connection is renewed with the next one.
+ * A caller that waits for a subscription gets the refusal, and takes the topic back. No caller waits for a renewal, so
+ * the engine repeats it. A subscription that failed with its connection is renewed with the next one.
  */
 function subscriptionFailed(
   state: ReconnectingState,

@@ -75,7 +75,7 @@ export interface StunBinding {
 /**
  * Sends a Binding request. It uses long-term credentials if the server requires them, and follows redirects.
  *
- * @throws {RefusedError} if the server responds with an error; `code` is that of RFC 8489 §14.8
+ * @throws {RefusedError} if the server responds with an error; `code` is the error code (RFC 8489 §14.8)
  * @throws {NoResponseError} if the server does not respond in time
  * @throws {MalformedMessageError} if the response is invalid, or is not STUN
  * @throws {NetworkError} if the network does not carry the request

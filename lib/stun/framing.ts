@@ -79,7 +79,7 @@ export class StunMessageReader {
   }
 }
 
-/** The length of the message that starts here, with its padding; that of a header while too little has arrived. */
+/** The length of the message that starts here, with its padding; the length of a header until a whole one has arrived. */
 function announcedLength(
   received: Uint8Array,
   { maxLength, channelData }: Required<StunMessageReaderOptions>,

@@ -30,8 +30,7 @@ export interface MessageIntegrity {
 export type Verification = "valid" | "invalid" | "absent";
 
 /**
- * Whether the message was written by someone who has the key. Attributes after the integrity are not covered: see
- * `protectedPart()`.
+ * Whether the sender of the message has the key. Attributes after the integrity are not covered: see `protectedPart()`.
  *
  * @throws {MalformedMessageError} if the header or the lengths are not those of a STUN message
  */

@@ -1,5 +1,5 @@
 /**
- * STUN messages: RFC 8489 §5, and those of RFC 3489, which have no magic cookie.
+ * STUN messages: RFC 8489 §5, and RFC 3489, whose messages have no magic cookie.
  *
  * @module
  */
@@ -61,7 +61,7 @@ export interface EncodeMessageOptions {
 }
 
 /**
- * The bytes of a message. With a transaction ID of sixteen bytes it is one of RFC 3489.
+ * The bytes of a message. With a transaction ID of sixteen bytes it is an RFC 3489 message.
  *
  * @example
  * ```ts

@@ -35,7 +35,7 @@ export interface StunBindingOptions extends Omit<RequestBindingOptions, "network
  * @param server a name or an IP address, with a port if it is not 3478 (5349 for TLS):
  * `"stun.example.org"`, `"192.0.2.1:3479"`, `"[2001:db8::1]:3478"`
  * @throws {TypeError} if `server` is invalid, or RFC 8265 does not allow the credential
- * @throws {RefusedError} if the server responds with an error; `code` is that of RFC 8489 §14.8
+ * @throws {RefusedError} if the server responds with an error; `code` is the error code (RFC 8489 §14.8)
  * @throws {NoResponseError} if the server does not respond in time
  * @throws {MalformedMessageError} if the response is invalid, or is not STUN
  * @throws {NetworkError} if the name does not resolve, or the network does not carry the request

@@ -49,7 +49,7 @@ export interface StunRequest {
   readonly attributes: readonly StunAttribute[];
 }
 
-/** Sends requests to one server, and remembers how it wants them authenticated. */
+/** Sends requests to one server, and remembers how it requires them to be authenticated. */
 export class AuthenticatedTransaction {
   readonly #server: TransportAddress;
   readonly #credential: LongTermCredential | undefined;
@@ -98,7 +98,7 @@ export class AuthenticatedTransaction {
     }
   }
 
-  /** The bytes of a request, authenticated as the server wants it, for callers that do not wait for a response. */
+  /** The bytes of a request, authenticated as the server requires, for callers that do not wait for a response. */
   encode({ method, attributes }: StunRequest): Uint8Array<ArrayBuffer> {
     return this.#encode({ method, attributes }, newTransactionId());
   }
@@ -252,8 +252,8 @@ export async function askWithAlternates<T>(
 }
 
 /**
- * RFC 8489 §10 forbids loops and changes of the address family. The check of the scope is ours: a server on the internet
- * must not direct us to a host that only we can reach.
+ * RFC 8489 §10 forbids loops and changes of the address family. The checks of the scope and of system ports are ours: a
+ * server on the internet must not direct us to a host that only we can reach, nor to a service of another kind.
  */
 function checkAlternate(alternate: TransportAddress, asked: readonly TransportAddress[]): void {
   const from = asked.at(-1)!;
@@ -271,7 +271,14 @@ function checkAlternate(alternate: TransportAddress, asked: readonly TransportAd
   if (alternate.port === 0) throw refuse("it has no port");
   if (ipFamily(alternate.ip) !== ipFamily(from.ip)) throw refuse("it is of another family");
   if (scope !== "global" && scope !== ipScope(from.ip)) throw refuse(`it is a ${scope} address`);
+  const isForeign = asked.every(({ ip, port }) => ip !== alternate.ip && port !== alternate.port);
+  if (alternate.port < FIRST_USER_PORT && isForeign) {
+    throw refuse("its port is one of another service");
+  }
 }
+
+/** RFC 6335 §6. A server must not direct us to the mail server of a third party, but to another one like itself. */
+const FIRST_USER_PORT = 1024;
 
 /** What the message of {@linkcode refusedError} says. */
 export interface RefusedErrorOptions {

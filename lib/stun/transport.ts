@@ -194,7 +194,7 @@ export async function connectStream(
   );
 }
 
-/** RFC 8489 §6.2.2: over a stream a request is sent once, and its timeout is that of all retransmissions over UDP. */
+/** RFC 8489 §6.2.2: over a stream a request is sent once, and may take as long as all retransmissions over UDP. */
 async function withinTime<T>(
   server: TransportAddress,
   { waitsMs, signal }: StunTimeouts,

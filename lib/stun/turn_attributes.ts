@@ -1,5 +1,5 @@
 /**
- * The attributes of TURN: RFC 8656, with those of RFC 6062 (TCP allocations) and RFC 8016 (mobility).
+ * The attributes of TURN: RFC 8656, RFC 6062 (TCP allocations) and RFC 8016 (mobility).
  *
  * @module
  */
@@ -59,7 +59,7 @@ export interface TurnAttributeValues {
   "MOBILITY-TICKET": Uint8Array;
 }
 
-/** RFC 8656 §18.7: an even port, with the next port reserved if wanted. */
+/** RFC 8656 §18.7: an even port, and on request the next port reserved. */
 export interface EvenPort {
   /** The R bit. */
   readonly reserveNext: boolean;

@@ -1,14 +1,13 @@
 /**
- * Where a received file goes, and what is there already.
+ * Where everything of a manifest goes, and what is there already.
  *
  * @module
  */
 
-import type { RunningHash } from "../base/crypto.ts";
 import { type FileSystem, TransferError } from "./files.ts";
-import { hashFile, type ManifestEntry, partPath } from "./manifest.ts";
-import type { HeldEntry } from "./message.ts";
-import { printable } from "./paths.ts";
+import { localName, numberedName } from "./local_names.ts";
+import { hashFile, type Manifest, type ManifestEntry } from "./manifest.ts";
+import { folded, printable } from "./paths.ts";
 
 /**
  * What to do if a different file with the same name exists: `"refuse"` the offer, `"overwrite"` the file, or `"rename"`
@@ -16,13 +15,12 @@ import { printable } from "./paths.ts";
  */
 export type ExistingPolicy = "refuse" | "overwrite" | "rename";
 
-/** Where one entry goes, and what the receiver has of it. */
+/** Where one entry goes, and whether it is there. */
 export interface Destination {
   /** Relative to the target folder. */
   readonly path: string;
-  readonly held: HeldEntry;
-  /** The hash of the part, if there is one. */
-  readonly hash?: RunningHash;
+  /** SHA-256 of the file that is there, if it has the size of the entry. */
+  readonly wholeHash?: Uint8Array;
 }
 
 /** The folder that receives everything. */
@@ -31,35 +29,102 @@ export interface TargetFolder {
   /** Its path, without symbolic links. */
   readonly root: string;
   readonly existing: ExistingPolicy;
-  /** Whether an entry of the manifest has this path. */
+  /** Whether an entry of the manifest goes to this path. */
   isTaken(path: string): boolean;
 }
 
 /**
- * Determines where an entry goes, and what is there. Writes nothing.
+ * The paths that entries get on this system, where they differ from those in the manifest: by their place in the manifest.
  *
+ * @param isCaseSensitive whether the folder tells names apart that differ only in case; it is relative to the target folder
+ */
+export async function localPaths(
+  manifest: Manifest,
+  naming: FileSystem["naming"],
+  isCaseSensitive: (folder: string) => Promise<boolean>,
+): Promise<ReadonlyMap<number, string>> {
+  const renamed = new Map<number, string>();
+  const open: OpenFolder[] = [{ prefix: "", local: "", names: new Map() }];
+  for (const [index, { kind, path }] of manifest.entries()) {
+    while (!path.startsWith(open.at(-1)!.prefix)) open.pop();
+    const folder = open.at(-1)!;
+    const name = await freeName(folder, path.slice(folder.prefix.length), naming, isCaseSensitive);
+    const local = folder.local + name;
+    if (local !== path) renamed.set(index, local);
+    if (kind === "folder") {
+      open.push({ prefix: `${path}/`, local: `${local}/`, names: new Map() });
+    }
+  }
+  return renamed;
+}
+
+/** A folder above the current entry. */
+interface OpenFolder {
+  /** Its path in the manifest and on this system, each ending with `/` unless it is the target folder. */
+  readonly prefix: string;
+  readonly local: string;
+  /** The names in it so far, each by how a system would see it that ignores case. */
+  readonly names: Map<string, string[]>;
+}
+
+async function freeName(
+  { local, names }: OpenFolder,
+  name: string,
+  naming: FileSystem["naming"],
+  isCaseSensitive: (folder: string) => Promise<boolean>,
+): Promise<string> {
+  const wanted = localName(name, naming);
+  for (let number = 0;; number++) {
+    const candidate = number === 0 ? wanted : numberedName(wanted, number);
+    const similar = names.get(folded(candidate)) ?? [];
+    const isTaken = similar.includes(candidate) ||
+      similar.length > 0 && !await isCaseSensitive(local.slice(0, -1));
+    if (isTaken) continue;
+    names.set(folded(candidate), [...similar, candidate]);
+    return candidate;
+  }
+}
+
+/**
+ * Determines where a file goes, and whether it is there. Writes nothing.
+ *
+ * @param path where it should go
  * @throws {TransferError} `exists` if something is in the way
  */
 export async function findDestination(
   target: TargetFolder,
   entry: ManifestEntry,
+  path: string,
 ): Promise<Destination> {
   const { files, root } = target;
-  await checkFolders(target, entry.path);
-  const info = await files.stat(`${root}/${entry.path}`);
-  if (entry.kind === "folder") {
-    if (info === undefined || info.kind === "folder") return nothingAt(entry.path);
-    throw inTheWay(entry.path, info.kind);
-  }
-  if (info === undefined) return await findPart(target, entry, entry.path);
+  const info = await files.stat(`${root}/${path}`);
+  if (info === undefined) return { path };
   if (info.kind === "file" && info.size === entry.size) {
-    const hash = await hashFile(files, `${root}/${entry.path}`, entry.size);
-    if (hash !== undefined) {
-      const held = { state: "whole", length: entry.size, hash: hash.digest() } as const;
-      return { path: entry.path, held };
-    }
+    using file = await files.open(`${root}/${path}`, 0);
+    const hash = await hashFile(file, entry.size);
+    if (hash !== undefined) return { path, wholeHash: hash.digest() };
   }
-  return await findPart(target, entry, await freePath(target, entry.path));
+  return { path: await freePath(target, path) };
+}
+
+/**
+ * Whether the link is there already, and where it goes if it is not.
+ *
+ * @throws {TransferError} `exists` if something is in the way
+ */
+export async function findLinkDestination(
+  target: TargetFolder,
+  entry: ManifestEntry,
+  path: string,
+): Promise<{ readonly path: string; readonly isThere: boolean }> {
+  const { files, root } = target;
+  const info = await files.stat(`${root}/${path}`);
+  if (info === undefined) return { path, isThere: false };
+  if (info.kind === "link" && await files.readLink(`${root}/${path}`) === entry.target) {
+    return { path, isThere: true };
+  }
+  if (target.existing === "overwrite") throw inTheWay(path, info.kind);
+  return { path: await freePath(target, path), isThere: false };
 }
 
 /**
@@ -73,25 +138,11 @@ export async function freePath(target: TargetFolder, path: string): Promise<stri
   if (target.existing === "overwrite" && info.kind === "file") return path;
   if (target.existing !== "rename") throw inTheWay(path, info.kind);
   for (let number = 1; number <= MAX_RENAMES; number++) {
-    const renamed = numbered(path, number);
+    const renamed = numberedName(path, number);
     if (target.isTaken(renamed)) continue;
     if (await target.files.stat(`${target.root}/${renamed}`) === undefined) return renamed;
   }
   throw inTheWay(path, info.kind);
-}
-
-/**
- * Checks that the folders above a path are folders, as far as they exist.
- *
- * @throws {TransferError} `exists` if one is anything else, such as a symbolic link
- */
-export async function checkFolders({ files, root }: TargetFolder, path: string): Promise<void> {
-  for (let end = path.indexOf("/"); end > 0; end = path.indexOf("/", end + 1)) {
-    const folder = path.slice(0, end);
-    const info = await files.stat(`${root}/${folder}`);
-    if (info === undefined) return;
-    if (info.kind !== "folder") throw inTheWay(folder, info.kind);
-  }
 }
 
 /** The error when something is in the way. */
@@ -101,29 +152,6 @@ export function inTheWay(path: string, kind: string): TransferError {
     `Cannot write ${printable(path)}: ${kind === "other" ? "something" : what} is there`,
     "exists",
   );
-}
-
-async function findPart(
-  target: TargetFolder,
-  entry: ManifestEntry,
-  path: string,
-): Promise<Destination> {
-  const part = partPath(`${target.root}/${path}`);
-  const info = await target.files.stat(part);
-  if (info?.kind !== "file" || info.size === 0 || info.size > entry.size) return nothingAt(path);
-  const hash = await hashFile(target.files, part, info.size);
-  if (hash === undefined) return nothingAt(path);
-  return { path, hash, held: { state: "part", length: info.size, hash: hash.digest() } };
-}
-
-function nothingAt(path: string): Destination {
-  return { path, held: { state: "nothing" } };
-}
-
-/** `photo (1).jpg` for `photo.jpg`. */
-function numbered(path: string, number: number): string {
-  const [, stem, extension] = /^(.*?[^/])((?:\.tar)?\.[^./]+)?$/s.exec(path)!;
-  return `${stem} (${number})${extension ?? ""}`;
 }
 
 /** Chosen by us: more copies of one name are probably a mistake. */

@@ -10,7 +10,7 @@ import { PunchlineError } from "../base/errors.ts";
 
 /** The file operations that a transfer needs. Failures reject with a {@linkcode FileError}. */
 export interface FileSystem {
-  /** Which names are valid: Windows reserves some characters. */
+  /** Which names are valid: Windows reserves some characters and names. */
   readonly naming: "posix" | "windows";
   /** Describes what the path names, without following symbolic links; `undefined` if there is nothing. */
   stat(path: string): Promise<FileInfo | undefined>;
@@ -18,25 +18,46 @@ export interface FileSystem {
   resolve(path: string): Promise<string>;
   /** Lists the names in a folder, in any order. */
   list(path: string): Promise<string[]>;
+  /** The target of a symbolic link, as it was written. */
+  readLink(path: string): Promise<string>;
   /** Opens a file for reading, at `offset`. */
   open(path: string, offset: number): Promise<ReadableFile>;
+  /** Finds out what cannot be asked: writes a file into the folder, looks at it, and removes it. */
+  probe(folder: string): Promise<FolderTraits>;
   /**
-   * Opens a file for writing, truncated to `offset` bytes. At offset 0 it is a new file that replaces what is there;
-   * otherwise the file must exist. Symbolic links are not followed.
+   * Creates a file and locks it. The lock ends with the process, however that ends. Nothing on the way to it below
+   * `root` may be a symbolic link.
+   *
+   * @throws {FileError} `exists` if there is something
    */
-  openPart(path: string, offset: number): Promise<WritableFile>;
+  createPart(path: string, options: CreatePartOptions): Promise<PartFile>;
+  /**
+   * Opens a file that {@linkcode FileSystem.createPart} created earlier, and locks it. `undefined` if it is anything but a
+   * plain file of this user with one name, or if it is locked.
+   */
+  openPart(path: string, owner: FolderTraits["owner"]): Promise<PartFile | undefined>;
   /** Creates a folder. Its parent must exist. */
   makeFolder(path: string): Promise<void>;
-  /** Sets the attributes of a file. */
-  setAttributes(path: string, attributes: FileAttributes): Promise<void>;
-  /**
-   * Renames a file, atomically.
-   *
-   * @param options `overwrite` replaces an existing file; without it, one is a {@linkcode FileError} `exists`
-   */
-  rename(from: string, to: string, options: { readonly overwrite: boolean }): Promise<void>;
-  /** Removes a file if it exists. */
-  remove(path: string): Promise<void>;
+  /** Creates a symbolic link; a {@linkcode FileError} `exists` if there is something. */
+  makeLink(path: string, target: string): Promise<void>;
+  /** Returns once the names in the folder would survive a power failure, on systems that can tell. */
+  syncFolder(path: string): Promise<void>;
+}
+
+/** What a folder is like; see {@linkcode FileSystem.probe}. */
+export interface FolderTraits {
+  /** Whether two names may differ only in case or Unicode normalization. */
+  readonly isCaseSensitive: boolean;
+  /** Whom new files belong to; `null` if the system does not say. */
+  readonly owner: number | null;
+}
+
+/** How to create a file; see {@linkcode FileSystem.createPart}. */
+export interface CreatePartOptions {
+  /** An absolute path without symbolic links, above the path of the file. */
+  readonly root: string;
+  /** Whether those who may read the file may execute it. */
+  readonly isExecutable: boolean;
 }
 
 /** What a path names. */
@@ -65,16 +86,36 @@ export interface ReadableFile extends Disposable {
   close(): void;
 }
 
-/** A file open for writing. */
-export interface WritableFile extends Disposable {
+/** An incomplete file, open and locked. Every operation is on the open file, whatever its path names meanwhile. */
+export interface PartFile extends ReadableFile {
+  /** Moves to an offset, where the next read or write begins. */
+  seek(offset: number): Promise<void>;
+  /** Discards everything after `length` bytes, and moves there. */
+  truncate(length: number): Promise<void>;
   /** Writes all of the data, which must not change until the call returns. */
   write(data: Uint8Array): Promise<void>;
-  /** Closes the file; idempotent. */
-  close(): void;
+  /** Sets the time of modification, and returns once the content would survive a power failure. */
+  finish(modifiedMs: number): Promise<void>;
+  /**
+   * Renames the file, atomically, and closes it.
+   *
+   * @param options `overwrite` replaces an existing file; without it, one is a {@linkcode FileError} `exists`
+   * @throws {FileError} `replaced` if the old or the new path is not this file
+   */
+  publish(to: string, options: { readonly overwrite: boolean }): Promise<void>;
+  /** Closes the file, and removes it if its path still names it. */
+  discard(): Promise<void>;
 }
 
 /** Why a file could not be read or written. */
-export type FileErrorReason = "not-found" | "exists" | "not-permitted" | "no-space" | "other";
+export type FileErrorReason =
+  | "not-found"
+  | "exists"
+  | "not-permitted"
+  | "no-space"
+  | "name" // the system cannot hold such a name
+  | "replaced" // another program has moved the file, or put another in its place
+  | "other";
 
 /** A file operation on this side failed; `cause` is the platform's own error. */
 export class FileError extends PunchlineError {
@@ -98,8 +139,11 @@ export class FileError extends PunchlineError {
 export type TransferErrorReason =
   | "unacceptable" // what the other side offers or sends breaks a rule
   | "declined" // the receiver declined the offer
+  | "merge" // the offer would go into an existing folder, and merging was not allowed
+  | "hidden" // a hidden or executable file would go into an existing folder, which was not allowed
+  | "version" // one side is older; the message says which one to update
   | "exists" // a file is in the way, and overwriting was not requested
-  | "changed" // a file was modified during the transfer, or the offer changed since the last connection
+  | "changed" // a file was modified during the transfer
   | "damaged" // a file does not have the expected hash
   | "failed" // the other side could not continue, and reported why
   | "broken"; // the connection broke, and later ones made no progress

@@ -12,8 +12,10 @@ import {
   decodeTransferHeader,
   HEADER_BYTES,
   MAX_REASON_BYTES,
+  OFFER_BYTES,
   type TransferHeader,
   type TransferMessage,
+  VERSION,
 } from "./message.ts";
 import { printable } from "./paths.ts";
 
@@ -57,6 +59,20 @@ export class TransferMessageReader {
   ): Promise<Extract<TransferMessage, { type: T }>> {
     const message = await this.next({ [type]: maxLength } as ExpectedMessages);
     return message as Extract<TransferMessage, { type: T }>; // the only one that next() lets through
+  }
+
+  /**
+   * OFFER, of which only the start is read if it is of another version.
+   *
+   * @throws {OtherVersionError} if it is of another version
+   * @throws as {@linkcode TransferMessageReader.next}
+   */
+  async expectOffer(): Promise<void> {
+    const { type, length } = await this.#header({ offer: Infinity });
+    if (type === "data") throw malformed("type", "data was received instead of offer");
+    const start = await this.#body(type === "offer" ? Math.min(length, OFFER_BYTES) : length);
+    this.#checked(decodeTransferBody(type, start));
+    if (length > OFFER_BYTES) throw malformed("offer", `it has ${length} bytes`);
   }
 
   /**
@@ -111,6 +127,8 @@ export class TransferMessageReader {
   #checked(message: TransferMessage): TransferMessage {
     if (message.type !== "refusal") return message;
     this.#isRefused = true;
+    const other = OTHER_VERSION.exec(message.reason)?.[1];
+    if (other !== undefined) throw olderReceiver(other);
     throw message.code === "declined"
       ? new TransferError("The other side declined the offer", "declined")
       : new TransferError(`The other side gave up: ${printable(message.reason)}`, "failed");
@@ -144,6 +162,18 @@ export class TransferMessageReader {
     this.#end = rest.length;
   }
 }
+
+/** A receiver of an older version does not say which side to update. */
+function olderReceiver(version: string): TransferError {
+  return new TransferError(
+    `Cannot send: the receiver speaks version ${version} of the file protocol, and the sender ` +
+      `version ${VERSION}: update punchline at the receiver`,
+    "version",
+  );
+}
+
+/** How a receiver of version 1 refuses our OFFER. */
+const OTHER_VERSION = new RegExp(`version ${VERSION} is not supported, only (\\d+)$`);
 
 /** Chosen by us: with twice as much, a transfer takes 1.5 times as long, as the data no longer fits the caches. */
 const BUFFER_BYTES = 256 * 1024;

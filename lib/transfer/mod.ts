@@ -6,7 +6,7 @@
  * import { receiveFiles, sendFiles } from "@punchline/punchline/transfer";
  *
  * await sendFiles(next, ["photos"]); // here
- * await receiveFiles(next, "downloads"); // there
+ * await receiveFiles(next, "downloads", { onOffer: ({ files }) => confirm(`${files} files?`) }); // there
  * ```
  *
  * `next` is a function that opens a connection, and another one after every break: see {@linkcode NextConnection}.
@@ -18,25 +18,37 @@
 export { sendFiles, type SendFilesOptions } from "./sender.ts";
 export { receiveFiles, type ReceiveFilesOptions } from "./receiver.ts";
 export type { NextConnection, ReconnectOptions } from "./reconnect.ts";
+export type { SkippedFile } from "./collect.ts";
+export type { IncomingOffer, OfferDecision, OfferPolicy } from "./consent.ts";
 export type { ExistingPolicy } from "./destination.ts";
-export type { Manifest, ManifestEntry, OfferSummary, SkippedFile } from "./manifest.ts";
+export type {
+  Manifest,
+  ManifestEntry,
+  OfferSummary,
+  SkippedEntry,
+  SkipReason,
+} from "./manifest.ts";
 export { type OfferLimits, printable } from "./paths.ts";
 export type {
   FinishedFile,
   ProgressListeners,
+  RefusedFile,
+  RenamedFile,
   TransferProgress,
   TransferResult,
 } from "./progress.ts";
 export {
+  type CreatePartOptions,
   type FileAttributes,
   FileError,
   type FileErrorReason,
   type FileInfo,
   type FileSystem,
+  type FolderTraits,
+  type PartFile,
   type ReadableFile,
   TransferError,
   type TransferErrorReason,
-  type WritableFile,
 } from "./files.ts";
 export { systemFiles } from "./system_files.ts";
 export { MalformedMessageError, PunchlineError } from "../base/errors.ts";

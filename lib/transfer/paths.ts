@@ -1,147 +1,206 @@
 /**
- * The rules for manifests. The sender may be hostile: no path may lead out of the target folder, name anything but a
- * file on any system, or collide with another path.
+ * The rules for manifests. The sender may be hostile: no path may lead out of the target folder, and no link out of what is
+ * sent. What a name means to one system or another is for `local_names.ts` to say.
  *
  * @module
  */
 
 import { TransferError } from "./files.ts";
-import { type Manifest, type ManifestEntry, PART_SUFFIX } from "./manifest.ts";
+import type { ManifestEntry } from "./manifest.ts";
 
 /** The limits for an offer. */
 export interface OfferLimits {
-  /** The most files and folders together. Default: 100,000. */
+  /** The most files, folders and links together. Default: 500,000. */
   readonly maxEntries?: number;
   /** The largest size of one file. Default: no limit. */
   readonly maxFileBytes?: number;
   /** The largest total size of all files. Default: no limit. */
   readonly maxTotalBytes?: number;
-  /** The largest manifest itself, which is kept in memory. Default: 16 MiB. */
+  /** The largest manifest itself, which is kept in memory. Default: 64 MiB. */
   readonly maxManifestBytes?: number;
 }
 
 /**
- * Checks a whole manifest, before it is sent and before anything of it is written.
+ * Checks a manifest while it arrives, one entry after the other. A folder precedes its content, which is not interrupted
+ * by anything else, so only the names in the folders above the current entry are remembered.
+ */
+export class ManifestChecker {
+  readonly #limits: Required<OfferLimits>;
+  readonly #action: string;
+  /** The folders above the next entry: their paths, each ending with `/`, and the names in them so far. */
+  readonly #open: { readonly prefix: string; readonly names: Set<string> }[] = [
+    { prefix: "", names: new Set() },
+  ];
+  #entries = 0;
+  #totalBytes = 0;
+
+  /** @param action completes "Cannot ..." in the error */
+  constructor(limits: OfferLimits = {}, action = "accept the offer") {
+    const { maxEntries = MAX_ENTRIES, maxManifestBytes = MAX_MANIFEST_BYTES } = limits;
+    const { maxFileBytes = Infinity, maxTotalBytes = Infinity } = limits;
+    this.#limits = { maxEntries, maxManifestBytes, maxFileBytes, maxTotalBytes };
+    this.#action = action;
+  }
+
+  /**
+   * Checks the next entry.
+   *
+   * @throws {TransferError} `unacceptable`, naming the violation
+   */
+  add(entry: ManifestEntry): void {
+    this.#rules(() => {
+      this.countEntry();
+      checkPath(entry.path);
+      this.#checkEntry(entry);
+      this.#place(entry);
+    });
+  }
+
+  /**
+   * Checks the manifest as a whole, after its last entry.
+   *
+   * @param isEmptyAllowed whether something was skipped instead
+   */
+  end(isEmptyAllowed = false): void {
+    this.#rules(() => {
+      if (this.#entries === 0 && !isEmptyAllowed) throw new BrokenRule("it is empty");
+    });
+  }
+
+  /** Counts an entry, or something that is listed beside them. */
+  countEntry(): void {
+    const { maxEntries } = this.#limits;
+    if (++this.#entries <= maxEntries) return;
+    this.#rules(() => {
+      throw new BrokenRule(`it has more than the ${maxEntries} files and folders allowed`);
+    });
+  }
+
+  #checkEntry({ kind, path, size, modifiedMs, target }: ManifestEntry): void {
+    const { maxFileBytes, maxTotalBytes } = this.#limits;
+    if (kind !== "file" && size !== 0) throw new BrokenRule(`the ${kind} ${name(path)} has a size`);
+    if (modifiedMs > LAST_MODIFIED_MS) {
+      throw new BrokenRule(`${name(path)} was modified after the year 9999`);
+    }
+    if (kind === "link" && (target === undefined || !isTarget(target))) {
+      throw new BrokenRule(`the link ${name(path)} has no target that stays in its folder`);
+    }
+    if (size > maxFileBytes) {
+      throw new BrokenRule(`${name(path)} has ${size} bytes, but ${maxFileBytes} are allowed`);
+    }
+    this.#totalBytes += size;
+    if (this.#totalBytes > Math.min(maxTotalBytes, Number.MAX_SAFE_INTEGER)) {
+      throw new BrokenRule(
+        `it has ${this.#totalBytes} bytes in total, but ${maxTotalBytes} are allowed`,
+      );
+    }
+  }
+
+  #place({ kind, path }: ManifestEntry): void {
+    while (!path.startsWith(this.#open.at(-1)!.prefix)) this.#open.pop();
+    const { prefix, names } = this.#open.at(-1)!;
+    const last = path.slice(prefix.length);
+    if (last.includes("/")) throw new BrokenRule(`${name(path)} does not follow its folder`);
+    if (names.has(last)) throw new BrokenRule(`${name(path)} occurs twice`);
+    names.add(last);
+    if (kind === "folder") this.#open.push({ prefix: `${path}/`, names: new Set() });
+  }
+
+  #rules(check: () => void): void {
+    try {
+      check();
+    } catch (error) {
+      if (!(error instanceof BrokenRule)) throw error;
+      throw new TransferError(`Cannot ${this.#action}: ${error.message}`, "unacceptable");
+    }
+  }
+}
+
+/**
+ * Checks a whole manifest.
  *
- * @param naming which names are valid on this system
- * @param action completes "Cannot ..." in the error
  * @throws {TransferError} `unacceptable`, naming the first violation
  */
 export function checkManifest(
-  manifest: Manifest,
-  naming: "posix" | "windows",
+  manifest: readonly ManifestEntry[],
   limits: OfferLimits = {},
+  action?: string,
+): void {
+  const checker = new ManifestChecker(limits, action);
+  for (const entry of manifest) checker.add(entry);
+  checker.end();
+  checkLinks(manifest, action);
+}
+
+/**
+ * Checks that all links stay inside of what is sent.
+ *
+ * @throws {TransferError} `unacceptable`, naming the first that does not
+ */
+export function checkLinks(
+  manifest: readonly ManifestEntry[],
   action = "accept the offer",
 ): void {
-  try {
-    checkRules(manifest, naming, limits);
-  } catch (error) {
-    if (!(error instanceof BrokenRule)) throw error;
-    throw new TransferError(`Cannot ${action}: ${error.message}`, "unacceptable");
+  let folders: ReadonlySet<string> | undefined;
+  for (const { kind, path, target } of manifest) {
+    if (kind !== "link") continue;
+    folders ??= new Set(manifest.filter(({ kind }) => kind === "folder").map(({ path }) => path));
+    const isFolder = (path: string) => folders!.has(path);
+    if (staysInside(path, target!, isFolder)) continue;
+    throw new TransferError(
+      `Cannot ${action}: the link ${name(path)} leads out of what is sent`,
+      "unacceptable",
+    );
   }
 }
 
-function checkRules(manifest: Manifest, naming: "posix" | "windows", limits: OfferLimits): void {
-  const { maxEntries = MAX_ENTRIES, maxFileBytes = Infinity, maxTotalBytes = Infinity } = limits;
-  if (manifest.length === 0) throw brokenRule("it is empty");
-  if (manifest.length > maxEntries) {
-    throw brokenRule(`it has ${manifest.length} files and folders, but ${maxEntries} are allowed`);
+/**
+ * Whether a link leads to something below the first folder of its path. A name that is not a folder may be another link,
+ * which leads elsewhere, so `..` may not follow it.
+ *
+ * @param isFolder whether a path of the manifest is a folder, and not a link to one
+ */
+export function staysInside(
+  path: string,
+  target: string,
+  isFolder: (path: string) => boolean,
+): boolean {
+  if (!isTarget(target)) return false;
+  const at = path.split("/").slice(0, -1);
+  for (const step of target.split("/")) {
+    if (step === "" || step === ".") continue;
+    if (step !== "..") at.push(step);
+    else if (at.length < 2 || !isFolder(at.join("/"))) return false;
+    else at.pop();
   }
-  let totalBytes = 0;
-  const tree = new NameTree();
-  for (const entry of manifest) {
-    checkPath(entry.path, naming);
-    checkEntry(entry);
-    totalBytes += entry.size;
-    if (entry.size > maxFileBytes) {
-      throw brokenRule(
-        `${name(entry.path)} has ${entry.size} bytes, but ${maxFileBytes} are allowed`,
-      );
-    }
-    tree.add(entry);
-  }
-  if (totalBytes > Math.min(maxTotalBytes, Number.MAX_SAFE_INTEGER)) {
-    throw brokenRule(`it has ${totalBytes} bytes in total, but ${maxTotalBytes} are allowed`);
-  }
+  return at.length > 0;
 }
 
-function checkEntry({ kind, path, size, modifiedMs }: ManifestEntry): void {
-  if (kind === "folder" && size !== 0) throw brokenRule(`the folder ${name(path)} has a size`);
-  if (modifiedMs > LAST_MODIFIED_MS) {
-    throw brokenRule(`${name(path)} was modified after the year 9999`);
-  }
+function isTarget(target: string): boolean {
+  return target !== "" && !target.startsWith("/") && !target.includes("\0") &&
+    byteLength(target) <= MAX_PATH_BYTES && target.isWellFormed();
 }
 
 /** Checks one path. */
-function checkPath(path: string, naming: "posix" | "windows"): void {
-  const violation = (rule: string) => brokenRule(`the name ${name(path)} ${rule}`);
+function checkPath(path: string): void {
+  const violation = (rule: string) => new BrokenRule(`the name ${name(path)} ${rule}`);
   if (path === "") throw violation("is empty");
   if (byteLength(path) > MAX_PATH_BYTES) throw violation(`is longer than ${MAX_PATH_BYTES} bytes`);
   if (path.startsWith("/")) throw violation("is absolute");
-  if (/^[A-Za-z]:/.test(path)) throw violation("begins with a drive letter");
-  if (path.includes("\\")) throw violation("has a backslash");
-  if (CONTROL.test(path)) throw violation("has control characters");
+  if (path.includes("\0")) throw violation("has a zero byte");
   if (!path.isWellFormed()) throw violation("is not Unicode");
-  const names = path.split("/");
-  if (names.length > MAX_DEPTH) throw violation(`is deeper than ${MAX_DEPTH} folders`);
-  for (const part of names) {
+  for (const part of path.split("/")) {
     if (part === "") throw violation("has an empty part");
     if (part === "." || part === "..") throw violation(`has the part ${part}`);
-    if (byteLength(part) > MAX_NAME_BYTES) {
-      throw violation(`has a part of more than ${MAX_NAME_BYTES} bytes`);
-    }
-    if (/[. ]$/.test(part)) throw violation("has a part that ends with a dot or a space");
-    if (RESERVED.test(part)) throw violation("has a part that is a device on Windows");
-    if (part.toLowerCase().endsWith(PART_SUFFIX)) throw violation(`ends with ${PART_SUFFIX}`);
-    if (naming === "windows" && /[<>:"|?*]/.test(part)) {
-      throw violation(
-        'has one of the characters <>:"|?*, which this system does not allow in names',
-      );
-    }
   }
 }
 
-/** All names so far, compared as a system would that ignores case. */
-class NameTree {
-  /** The spelling and kind of each name; `"implied"` is a folder that only occurred within a longer path. */
-  readonly #known = new Map<string, { path: string; kind: ManifestEntry["kind"] | "implied" }>();
-
-  add({ path, kind }: ManifestEntry): void {
-    const known = this.#known.get(folded(path));
-    const isNamedNow = known?.kind === "implied" && kind === "folder" && known.path === path;
-    if (known !== undefined && !isNamedNow) throw collision(path, known.path);
-    this.#known.set(folded(path), { path, kind });
-    this.#addParents(path);
-  }
-
-  #addParents(path: string): void {
-    for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
-      const parent = path.slice(0, end);
-      const key = folded(parent);
-      const known = this.#known.get(key);
-      if (known !== undefined) {
-        if (known.path !== parent || known.kind === "file") throw collision(path, known.path);
-        return; // its parents are known too
-      }
-      this.#known.set(key, { path: parent, kind: "implied" });
-    }
-  }
-}
-
-/** Maps paths that any system would treat as the same to the same string. */
+/** Maps names that any system would treat as the same to the same string. */
 export function folded(path: string): string {
   return path.normalize("NFC").toUpperCase().toLowerCase().normalize("NFC");
 }
 
-function collision(path: string, other: string): BrokenRule {
-  return brokenRule(`${name(path)} and ${name(other)} would be the same file on some systems`);
-}
-
-function brokenRule(what: string): BrokenRule {
-  return new BrokenRule(what);
-}
-
-/** Caught by {@linkcode checkManifest}. */
+/** Becomes a {@linkcode TransferError}. */
 class BrokenRule extends Error {}
 
 /**
@@ -170,29 +229,16 @@ function byteLength(text: string): number {
   return new TextEncoder().encode(text).length;
 }
 
-/** Chosen by us: about as many as a home folder with its caches has. */
-const MAX_ENTRIES = 100_000;
+/** Chosen by us: three times the largest tree that others have tried, and some 100 MB of memory. */
+export const MAX_ENTRIES = 500_000;
 
-/** Chosen by us: {@linkcode OfferLimits.maxEntries} entries with paths of 150 bytes. */
-export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
+/** Chosen by us: {@linkcode OfferLimits.maxEntries} entries with paths of 110 bytes. */
+export const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
 
-/** Chosen by us: PATH_MAX of Linux, less room for the path of the target folder. */
-const MAX_PATH_BYTES = 3072;
-
-/** Chosen by us: far deeper than real folders. */
-const MAX_DEPTH = 64;
-
-/** NAME_MAX of nearly all systems, less the suffix of incomplete files. */
-const MAX_NAME_BYTES = 255 - PART_SUFFIX.length;
+/** PATH_MAX of Linux, less the zero at its end. */
+const MAX_PATH_BYTES = 4095;
 
 /** Chosen by us: systems differ in whether they support dates after the year 9999. */
 const LAST_MODIFIED_MS = 253_402_300_799_999;
 
 const SHOWN_LENGTH = 100;
-
-/** C0, DEL, C1, and the separators that some programs treat as line breaks. */
-// deno-lint-ignore no-control-regex
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
-
-/** Also with an extension: Windows opens the device whatever the folder. */
-const RESERVED = /^(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\.|$)/i;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Manifest } from "./manifest.ts";
+import type { Manifest, SkippedEntry } from "./manifest.ts";
 
 /** The progress of a transfer. */
 export interface TransferProgress {
@@ -34,15 +34,37 @@ export interface FinishedFile {
   readonly savedAs?: string;
 }
 
+/** A file, folder or link that was offered, but did not arrive. */
+export interface RefusedFile {
+  /** Its path, as in the manifest. */
+  readonly path: string;
+  /** Which side could not go on with it. */
+  readonly by: "sender" | "receiver";
+  /** Why, for people. */
+  readonly reason: string;
+}
+
+/** A file, folder or link that the receiver saved under another name. */
+export interface RenamedFile {
+  /** Its path, as in the manifest. */
+  readonly path: string;
+  /** The path under which the receiver saved it. */
+  readonly savedAs: string;
+}
+
 /** Callbacks for the progress of a transfer. */
 export interface ProgressListeners {
   /** Called after every piece of up to a few hundred KiB. */
   readonly onProgress?: (progress: TransferProgress) => void;
   /** Called for every complete file. */
   readonly onFile?: (file: FinishedFile) => void;
+  /** Called for everything that was offered but does not arrive. After a break, it may be called again. */
+  readonly onRefused?: (file: RefusedFile) => void;
 }
 
-/** The result of a transfer. */
+/**
+ * The result of a transfer. Everything has arrived if `skipped` and `refused` are empty.
+ */
 export interface TransferResult {
   /** How many files the receiver has. */
   readonly files: number;
@@ -56,6 +78,12 @@ export interface TransferResult {
   readonly elapsedMs: number;
   /** How often the connection broke. */
   readonly breaks: number;
+  /** What the sender found, but could not offer. */
+  readonly skipped: readonly SkippedEntry[];
+  /** What was offered, but did not arrive. */
+  readonly refused: readonly RefusedFile[];
+  /** What the receiver saved under another name. Not known to senders. */
+  readonly renamed: readonly RenamedFile[];
 }
 
 /** Counts the progress of one side, and calls its listeners. */
@@ -71,9 +99,18 @@ export class ProgressMeter {
   #resumedBytes = 0;
   #bytes = 0;
   #sentBytes = 0;
+  #finishedBytes = 0;
+  readonly #skipped: readonly SkippedEntry[];
+  /** By their places in the manifest. */
+  readonly #refused = new Map<number, RefusedFile>();
+  readonly #renamed = new Map<number, RenamedFile>();
 
-  constructor(manifest: Manifest, listeners: ProgressListeners) {
+  constructor(
+    { manifest, skipped }: { manifest: Manifest; skipped: readonly SkippedEntry[] },
+    listeners: ProgressListeners,
+  ) {
     this.#manifest = manifest;
+    this.#skipped = skipped;
     this.#listeners = listeners;
     this.#held = manifest.map(() => 0);
     this.#totalBytes = manifest.reduce((sum, { size }) => sum + size, 0);
@@ -94,6 +131,7 @@ export class ProgressMeter {
   begin(held: readonly number[]): void {
     held.forEach((length, index) => this.#held[index] = length);
     this.#bytes = sumOf(held);
+    this.#refused.clear(); // a file that failed before is tried again
     if (this.#resumed === undefined) {
       this.#resumed = [...held];
       this.#resumedBytes = this.#bytes;
@@ -109,11 +147,30 @@ export class ProgressMeter {
     this.#report(this.#manifest[index]!.path);
   }
 
+  /** An entry does not arrive. */
+  refuse(index: number, by: RefusedFile["by"], reason: string): void {
+    this.#bytes -= this.#held[index]!;
+    this.#held[index] = 0;
+    if (this.#refused.has(index)) return;
+    const { path, size } = this.#manifest[index]!;
+    if (this.#finished.delete(index)) this.#finishedBytes -= size; // sent, but not taken
+    const refused = { path, by, reason };
+    this.#refused.set(index, refused);
+    this.#listeners.onRefused?.(refused);
+  }
+
+  /** Whether an entry does not arrive. */
+  isRefused(index: number): boolean {
+    return this.#refused.has(index);
+  }
+
   /** An entry is complete. */
   finish(index: number, savedAs?: string): void {
     const { kind, path, size } = this.#manifest[index]!;
+    if (savedAs !== undefined && savedAs !== path) this.#renamed.set(index, { path, savedAs });
     if (kind !== "file" || this.#finished.has(index)) return;
     this.#finished.add(index);
+    this.#finishedBytes += size;
     const resumedBytes = this.#resumed?.[index] ?? 0;
     this.#listeners.onFile?.(
       savedAs === undefined || savedAs === path
@@ -127,11 +184,14 @@ export class ProgressMeter {
   result(elapsedMs: number, breaks: number): TransferResult {
     return {
       files: this.#finished.size,
-      bytes: this.#totalBytes,
+      bytes: this.#finishedBytes,
       resumedBytes: this.#resumedBytes,
       sentBytes: this.#sentBytes,
       elapsedMs,
       breaks,
+      skipped: this.#skipped,
+      refused: [...this.#refused.values()],
+      renamed: [...this.#renamed.values()],
     };
   }
 

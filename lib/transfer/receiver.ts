@@ -8,29 +8,49 @@ import { equalBytes } from "../base/bytes.ts";
 import { RunningHash } from "../base/crypto.ts";
 import { malformed, MalformedMessageError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
-import { runAll } from "../base/tasks.ts";
+import { runAll, Semaphore } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
 import {
-  checkFolders,
-  type Destination,
+  checkDecision,
+  describeOffer,
+  type IncomingOffer,
+  type OfferDecision,
+  type OfferPolicy,
+} from "./consent.ts";
+import {
   type ExistingPolicy,
   findDestination,
+  findLinkDestination,
   freePath,
   inTheWay,
+  localPaths,
   type TargetFolder,
 } from "./destination.ts";
-import { FileError, type FileSystem, TransferError, type WritableFile } from "./files.ts";
 import {
-  type Manifest,
-  type ManifestEntry,
-  type OfferSummary,
-  partPath,
-  summarize,
-} from "./manifest.ts";
-import { encodeTransferMessage, HASH_BYTES, MAX_DATA_BYTES, type PlanStep } from "./message.ts";
+  FileError,
+  type FileSystem,
+  type FolderTraits,
+  type PartFile,
+  TransferError,
+} from "./files.ts";
+import { Finisher } from "./finisher.ts";
+import { partName } from "./local_names.ts";
+import { hashFile, type Manifest, type ManifestEntry, summarize } from "./manifest.ts";
+import {
+  encodeTransferMessage,
+  HASH_BYTES,
+  type HeldEntry,
+  inMessages,
+  MAX_DATA_BYTES,
+  MAX_HELD_BYTES,
+  type PlanStep,
+  type RefusalReason,
+} from "./message.ts";
 import { TransferMessageReader } from "./message_reader.ts";
-import { checkManifest, folded, MAX_MANIFEST_BYTES, type OfferLimits, printable } from "./paths.ts";
+import { type Offer, readOffer } from "./offer_reader.ts";
+import { claimPart, findPart, type PartClaim } from "./parts.ts";
+import { folded, type OfferLimits, printable } from "./paths.ts";
 import { type ProgressListeners, ProgressMeter, type TransferResult } from "./progress.ts";
 import {
   type NextConnection,
@@ -38,16 +58,25 @@ import {
   type ResumableJob,
   runOverConnections,
 } from "./reconnect.ts";
-import { sendRefusal } from "./refuse.ts";
+import { TransferRecord } from "./record.ts";
+import { FAILURE_TEXT, REFUSAL_TEXT, sendRefusal } from "./refuse.ts";
 import { systemFiles } from "./system_files.ts";
 
 /** The options of {@linkcode receiveFiles}. */
-export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners {
+export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners, OfferPolicy {
   /**
-   * Called with the offer before anything is written; `false` declines it. The names in it are checked, but use
-   * {@linkcode printable} before printing them. Default: accepts every offer.
+   * Decides about the offer, before anything is written and before the sender learns anything about the target folder;
+   * `true` is short for `{ accept: true }`. The paths in the offer are checked, but use {@linkcode printable} before
+   * printing them. It is called again if the offer has changed after a break, and not if it is the same.
    */
-  readonly onOffer?: (offer: OfferSummary) => boolean | Promise<boolean>;
+  readonly onOffer: (
+    offer: IncomingOffer,
+  ) => boolean | OfferDecision | Promise<boolean | OfferDecision>;
+  /**
+   * What an interrupted transfer is found again by, besides the names and sizes of its files: the ticket, for example.
+   * Default: the empty string.
+   */
+  readonly id?: string;
   /**
    * What to do if a different file with an offered name exists: `"refuse"` the whole offer, the default; `"overwrite"`
    * the file, but never a folder or a link; or `"rename"` the new file to `name (1)`.
@@ -63,9 +92,16 @@ export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners
  * Receives files and folders from {@linkcode sendFiles} at the other end, into a folder and never outside of it. If a
  * connection breaks, it continues over the next one.
  *
- * A file is named `name.punchline-part` until it is complete and its hash is verified. A later call continues such a
- * part if it matches. A file that exists with the same content is not sent again: for this, the sender gets the hash of
- * every file whose name and size match the offer.
+ * An offer may not add to folders that existed before, nor put hidden or executable files into them, unless `onOffer` or
+ * the options say so; see {@linkcode OfferPolicy}. What an earlier run began, and did not finish, is not such a folder.
+ *
+ * Until a file is complete and its hash is verified, it is named `name.KEY.punchline-part`. It is locked, so that no other
+ * transfer writes to it, and a later call with the same `id` continues it. A file that exists with the same content is not
+ * sent again: for this, the sender gets the hash of every file whose name and size match the offer, once the offer has
+ * been accepted. When the call returns, the files would survive a power failure.
+ *
+ * Names that this system cannot hold are changed, as `TransferResult.renamed` says; what it cannot hold at all is in
+ * `TransferResult.refused`, and the rest arrives.
  *
  * ```ts ignore
  * import { receiveFiles } from "@punchline/punchline/transfer";
@@ -78,6 +114,7 @@ export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners
  *
  * @param next opens the first connection, and another one after every break
  * @param folder an existing folder
+ * @throws {TypeError} if there is no `onOffer`
  * @throws {TransferError} if the offer breaks a rule, was declined or collides with existing files, if a hash is wrong,
  *   if the sender gives up, or if the connection breaks for good
  * @throws {FileError} if a file or folder cannot be read or written
@@ -87,43 +124,71 @@ export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners
 export async function receiveFiles(
   next: NextConnection,
   folder: string,
-  options: ReceiveFilesOptions = {},
+  options: ReceiveFilesOptions,
 ): Promise<TransferResult> {
+  if (typeof options?.onOffer !== "function") {
+    throw new TypeError("Cannot receive files: onOffer must decide which offers to accept");
+  }
   const { files = systemFiles, existing = "refuse", signal } = options;
   signal?.throwIfAborted();
   const root = await files.resolve(folder);
   if ((await files.stat(root))?.kind !== "folder") {
     throw new FileError(`Cannot receive into ${folder}: it is not a folder`, "other");
   }
-  const job = new ReceiveJob({ files, root, existing }, options);
+  await using job = new ReceiveJob({ files, root, existing }, options);
   const { result: meter, elapsedMs, breaks } = await runOverConnections(next, job, options);
   return meter.result(elapsedMs, breaks);
 }
 
+/** An offer that was accepted. */
+interface AcceptedOffer extends Offer {
+  /** The paths of the entries on this system, where they differ from the manifest. */
+  readonly renamed: ReadonlyMap<number, string>;
+  readonly meter: ProgressMeter;
+  /** The places of the entries that are complete. */
+  readonly done: Set<number>;
+}
+
+/** What this side has of an entry. */
+interface Found {
+  /** Where it goes, relative to the target folder. */
+  readonly path: string;
+  /** What HELD says of it; nothing if nothing of it is there. */
+  readonly held?: HeldEntry;
+  /** The hash of the part, if there is one. */
+  readonly hash?: RunningHash;
+}
+
 /** Receives one offer, over as many connections as it takes. */
-class ReceiveJob implements ResumableJob<ProgressMeter> {
+class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable {
   readonly #target: TargetFolder;
   readonly #options: ReceiveFilesOptions;
-  /** The indices of the entries that are complete. */
-  readonly #done = new Set<number>();
-  #manifest: Manifest | undefined;
-  /** The paths of the manifest, folded. */
-  #offered: ReadonlySet<string> = new Set();
-  #meter: ProgressMeter | undefined;
+  #offer: AcceptedOffer | undefined;
   #isComplete = false;
+  /** The folders of an offer that did not exist before this transfer began, by their paths in the manifest. */
+  readonly #begun = new Set<string>();
+  #record: TransferRecord | undefined;
+  /** Whether there is something that a later run can continue. */
+  #hasBegun = false;
+  /** The incomplete files that are open, by the places of their entries. They stay open, and locked, over a break. */
+  readonly #parts = new Map<number, PartFile>();
+  #traits: Promise<FolderTraits> | undefined;
+  /** The paths of the manifest, folded; made when they are needed. */
+  #taken: ReadonlySet<string> | undefined;
 
   constructor(target: Omit<TargetFolder, "isTaken">, options: ReceiveFilesOptions) {
-    this.#target = { ...target, isTaken: (path) => this.#offered.has(folded(path)) };
+    this.#target = { ...target, isTaken: (path) => this.#isTaken(path) };
     this.#options = options;
   }
 
   get progress(): number {
-    return this.#meter === undefined ? 0 : this.#meter.sentBytes + this.#meter.files;
+    const { meter } = this.#offer ?? {};
+    return meter === undefined ? 0 : meter.sentBytes + meter.files;
   }
 
   /** Known once everything has arrived, even if the sender does not know it yet. */
   get result(): ProgressMeter | undefined {
-    return this.#isComplete ? this.#meter : undefined;
+    return this.#isComplete ? this.#offer?.meter : undefined;
   }
 
   async run(connection: TcpConnection): Promise<ProgressMeter> {
@@ -136,25 +201,43 @@ class ReceiveJob implements ResumableJob<ProgressMeter> {
     }
   }
 
+  /** Closes what is open. What a later run can continue stays. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closeParts();
+    if (this.#hasBegun) this.#record?.close();
+    else await this.#record?.discard();
+    this.#record = undefined;
+  }
+
+  #closeParts(): void {
+    for (const part of this.#parts.values()) part.close();
+    this.#parts.clear();
+  }
+
   async #receiveAll(
     connection: TcpConnection,
     reader: TransferMessageReader,
   ): Promise<ProgressMeter> {
-    const { maxManifestBytes = MAX_MANIFEST_BYTES } = this.#options.limits ?? {};
-    const offer = await reader.expect("offer", maxManifestBytes);
-    const { manifest, meter } = await this.#accept(offer.manifest);
-    const found = await this.#findAll(manifest);
-    const held = found.map(({ held }) => held);
-    await writeAll(connection, encodeTransferMessage({ type: "answer", held }));
+    const offer = await this.#accept(await readOffer(reader, this.#options.limits));
+    const { manifest, meter } = offer;
+    const refused = new Map<number, RefusalReason>();
+    const found = await this.#findAll(offer, refused);
+    await sendHeld(connection, [...found.values()], refused);
     const { steps } = await reader.expect("plan", 4 + manifest.length);
     checkPlan(steps, manifest, found);
-    const destinations = await this.#replaceMismatches(manifest, steps, found);
-    meter.begin(steps.map((step, index) => bytesHeld(step, manifest[index]!.size, found[index]!)));
-    for (const [index, destination] of destinations.entries()) {
-      await this.#receive(reader, index, steps[index]!, destination);
-    }
+    await this.#replaceMismatches(offer, steps, found);
+    meter.begin(
+      manifest.map((entry, index) => bytesHeld(steps[index]!, entry.size, found.get(index))),
+    );
+    for (const [index, reason] of refused) meter.refuse(index, "receiver", REFUSAL_TEXT[reason]);
+    await this.#receiveFiles(reader, { offer, steps, found, refused });
+    await this.#makeLinks(offer, refused);
+    await this.#syncFolders(offer, refused);
     this.#isComplete = true;
-    await writeAll(connection, encodeTransferMessage({ type: "done" }));
+    await this.#record?.discard();
+    this.#record = undefined;
+    const entries = [...refused].map(([index, reason]) => ({ index, reason }));
+    await writeAll(connection, encodeTransferMessage({ type: "done", refused: entries }));
     await this.#sayGoodbye(connection, reader);
     return meter;
   }
@@ -171,136 +254,401 @@ class ReceiveJob implements ResumableJob<ProgressMeter> {
     }
   }
 
-  /** Checks the first offer. Those on later connections must be the same. */
-  async #accept(manifest: Manifest): Promise<{ manifest: Manifest; meter: ProgressMeter }> {
-    if (this.#manifest !== undefined && this.#meter !== undefined) {
-      if (isSame(this.#manifest, manifest)) return { manifest, meter: this.#meter };
-      throw new TransferError("Cannot continue: the other side has changed its offer", "changed");
+  /** Asks about the first offer, and about a later one if it differs. */
+  async #accept(offer: Offer): Promise<AcceptedOffer> {
+    const { files } = this.#target;
+    const { onOffer } = this.#options;
+    const known = this.#offer;
+    if (known !== undefined && equalBytes(known.digest, offer.digest)) return known;
+    const claim = {
+      ...{ files, root: this.#target.root, owner: () => this.#owner() },
+      identity: ["transfer", this.#options.id ?? "", offer.digest.toHex()],
+    };
+    const record = await TransferRecord.find(claim);
+    let existed: ReadonlySet<string>;
+    try {
+      existed = record?.existed ?? await this.#existingFolders(offer.manifest);
+      const described = describeOffer(
+        summarize(offer.manifest, offer.skipped),
+        existed,
+        { naming: files.naming, isResumed: record !== undefined, isChanged: known !== undefined },
+      );
+      checkDecision(described, await onOffer(described), this.#options);
+    } catch (error) {
+      record?.close();
+      throw error;
     }
-    const { limits, onOffer } = this.#options;
-    checkManifest(manifest, this.#target.files.naming, limits);
-    if (onOffer !== undefined && !await onOffer(summarize(manifest))) {
-      throw new TransferError("Cannot receive: the offer was declined", "declined");
-    }
-    this.#manifest = manifest;
-    this.#offered = new Set(manifest.map(({ path }) => folded(path)));
-    this.#meter = new ProgressMeter(manifest, this.#options);
-    return { manifest, meter: this.#meter };
+    this.#closeParts(); // of the offer before
+    await this.#record?.discard();
+    const folders = offer.manifest.filter(({ kind }) => kind === "folder");
+    for (const { path } of folders) if (!existed.has(path)) this.#begun.add(path);
+    this.#record = record ??
+      (folders.length > 0 ? await TransferRecord.create(claim, existed) : undefined);
+    this.#hasBegun = record !== undefined;
+    this.#taken = undefined;
+    const renamed = await localPaths(
+      offer.manifest,
+      files.naming,
+      (folder) => this.#isCaseSensitive(folder),
+    );
+    const meter = new ProgressMeter(offer, this.#options);
+    this.#offer = { ...offer, renamed, meter, done: new Set() };
+    return this.#offer;
   }
 
-  async #findAll(manifest: Manifest): Promise<Destination[]> {
-    const found: Destination[] = [];
+  /** The folders of the manifest that exist, but for those that this transfer has made itself. */
+  async #existingFolders(manifest: Manifest): Promise<ReadonlySet<string>> {
+    const { files, root } = this.#target;
+    const existed = new Set<string>();
+    const renamed = await localPaths(manifest, files.naming, () => Promise.resolve(true));
+    for (const [index, { kind, path }] of manifest.entries()) {
+      if (kind !== "folder" || this.#begun.has(path)) continue;
+      const parent = parentOf(path);
+      if (parent !== "" && !existed.has(parent)) continue;
+      const info = await statIfValid(files, `${root}/${renamed.get(index) ?? path}`);
+      if (info?.kind === "folder") existed.add(path);
+    }
+    return existed;
+  }
+
+  /** Finds what is there of everything, by the places of the entries. Writes nothing. */
+  async #findAll(
+    { manifest, renamed, done }: AcceptedOffer,
+    refused: Map<number, RefusalReason>,
+  ): Promise<Map<number, Found>> {
+    const found = new Map<number, Found>();
+    const absent = new Set<string>(); // folders
+    let refusedFolder: string | undefined;
     for (const [index, entry] of manifest.entries()) {
-      found.push(
-        this.#done.has(index)
-          ? { path: entry.path, held: { state: "done" } }
-          : await findDestination(this.#target, entry),
-      );
+      const path = renamed.get(index) ?? entry.path;
+      if (refusedFolder !== undefined && entry.path.startsWith(refusedFolder)) {
+        refused.set(index, "name");
+        continue;
+      }
+      const isAbsent = absent.has(parentOf(entry.path));
+      try {
+        if (done.has(index)) found.set(index, { path, held: { index, state: "done" } });
+        else if (entry.kind === "folder") {
+          if (isAbsent || !await this.#isFolder(path)) absent.add(entry.path);
+        } else if (entry.kind === "link") {
+          if (!isAbsent) await findLinkDestination(this.#target, entry, path);
+        } else if (!isAbsent) {
+          const has = await this.#findFile(index, entry, path);
+          if (has !== undefined) found.set(index, has);
+        }
+      } catch (error) {
+        if (!isNameError(error)) throw error;
+        refused.set(index, "name");
+        if (entry.kind === "folder") refusedFolder = `${entry.path}/`;
+      }
     }
     return found;
   }
 
+  /** `undefined` if nothing is there and nothing is in the way. */
+  async #findFile(index: number, entry: ManifestEntry, path: string): Promise<Found | undefined> {
+    const { wholeHash, path: free } = await findDestination(this.#target, entry, path);
+    if (wholeHash !== undefined) {
+      const held = { index, state: "whole", length: entry.size, hash: wholeHash } as const;
+      return { path, held };
+    }
+    const nothing = free === path ? undefined : { path: free };
+    if (this.#parts.size >= MAX_OPEN_PARTS && !this.#parts.has(index)) return nothing;
+    const part = this.#parts.get(index) ?? await findPart(this.#claim(entry, path));
+    if (part === undefined) return nothing;
+    this.#parts.set(index, part);
+    const { size } = await part.stat();
+    if (size === 0 || size > entry.size) return nothing;
+    await part.seek(0);
+    const hash = await hashFile(part, size);
+    if (hash === undefined) return nothing;
+    return { path: free, hash, held: { index, state: "part", length: size, hash: hash.digest() } };
+  }
+
+  /** @throws {TransferError} `exists` if something else is there */
+  async #isFolder(path: string): Promise<boolean> {
+    const info = await this.#target.files.stat(`${this.#target.root}/${path}`);
+    if (info === undefined) return false;
+    if (info.kind !== "folder") throw inTheWay(path, info.kind);
+    return true;
+  }
+
   /** Finds new paths, before anything is written, for files whose existing namesakes turned out to differ. */
   async #replaceMismatches(
-    manifest: Manifest,
+    { manifest, renamed }: AcceptedOffer,
     steps: readonly PlanStep[],
-    found: readonly Destination[],
-  ): Promise<Destination[]> {
-    const settled: Destination[] = [];
-    for (const [index, destination] of found.entries()) {
-      const isMismatch = destination.held.state === "whole" && steps[index] === "send";
-      settled.push(
-        isMismatch
-          ? { path: await freePath(this.#target, manifest[index]!.path), held: NOTHING }
-          : destination,
-      );
-    }
-    return settled;
-  }
-
-  async #receive(
-    reader: TransferMessageReader,
-    index: number,
-    step: PlanStep,
-    destination: Destination,
+    found: Map<number, Found>,
   ): Promise<void> {
-    const entry = this.#manifest![index]!;
-    const { files, root } = this.#target;
-    if (entry.kind === "folder") return await this.#makeFolder(entry.path);
-    if (step !== "keep") {
-      await this.#makeFolder(entry.path.slice(0, Math.max(entry.path.lastIndexOf("/"), 0)));
-      const part = partPath(`${root}/${destination.path}`);
-      const { held, hash } = destination;
-      const isContinued = step === "continue" && "length" in held;
-      await receiveFile(reader, {
-        files,
-        part,
-        entry,
-        offset: isContinued ? held.length : 0,
-        hash: isContinued ? hash : undefined,
-        onPiece: (length) => this.#meter!.add(index, length),
-      });
-      await this.#publish(part, destination.path);
-    }
-    this.#done.add(index);
-    this.#meter!.finish(index, destination.path);
-  }
-
-  /** Creates a folder and those above it, unless they exist. */
-  async #makeFolder(path: string): Promise<void> {
-    if (path === "") return;
-    const { files, root } = this.#target;
-    const names = path.split("/");
-    for (let depth = 1; depth <= names.length; depth++) {
-      const folder = names.slice(0, depth).join("/");
-      const info = await files.stat(`${root}/${folder}`);
-      if (info === undefined) await files.makeFolder(`${root}/${folder}`);
-      else if (info.kind !== "folder") throw inTheWay(folder, info.kind);
+    for (const [index, { held }] of found) {
+      if (held?.state !== "whole" || steps[index] !== "send") continue;
+      const path = await freePath(this.#target, renamed.get(index) ?? manifest[index]!.path);
+      found.set(index, { path });
     }
   }
 
-  /** Gives a complete file its final name. */
-  async #publish(part: string, path: string): Promise<void> {
-    const { files, root, existing } = this.#target;
-    await checkFolders(this.#target, path);
+  async #receiveFiles(reader: TransferMessageReader, plan: ReceivePlan): Promise<void> {
+    const { offer, steps, found, refused } = plan;
+    await using finisher = new Finisher(MAX_FINISHING);
+    let refusedFolder: string | undefined;
+    for (const [index, entry] of offer.manifest.entries()) {
+      const path = found.get(index)?.path ?? offer.renamed.get(index) ?? entry.path;
+      if (refused.has(index) || entry.kind === "link") continue;
+      const isRefused = refusedFolder !== undefined && entry.path.startsWith(refusedFolder);
+      if (isRefused) this.#refuse(offer, refused, index, "name");
+      if (entry.kind === "folder") {
+        if (isRefused || await this.#makeFolder(path)) continue;
+        this.#refuse(offer, refused, index, "name");
+        refusedFolder = `${entry.path}/`;
+      } else if (steps[index] === "keep") {
+        await finisher.add(() => Promise.resolve(), () => this.#finish(offer, index, path));
+      } else if (isRefused) await discardFile(reader);
+      else {
+        await this.#receiveFile(reader, finisher, {
+          ...{ offer, refused, index, path },
+          has: steps[index] === "continue" ? found.get(index) : undefined,
+        });
+      }
+    }
+    await finisher.end();
+  }
+
+  async #receiveFile(
+    reader: TransferMessageReader,
+    finisher: Finisher,
+    { offer, refused, index, path, has }: {
+      readonly offer: AcceptedOffer;
+      readonly refused: Map<number, RefusalReason>;
+      readonly index: number;
+      readonly path: string;
+      readonly has: Found | undefined;
+    },
+  ): Promise<void> {
+    const { manifest, meter, renamed } = offer;
+    const entry = manifest[index]!;
+    let part = this.#parts.get(index);
     try {
-      await files.rename(part, `${root}/${path}`, { overwrite: existing === "overwrite" });
+      part ??= await claimPart(this.#claim(entry, renamed.get(index) ?? entry.path));
     } catch (error) {
-      if (error instanceof FileError && error.reason === "exists") throw inTheWay(path, "file");
+      if (!isNameError(error)) throw error;
+      this.#refuse(offer, refused, index, "name");
+      return await discardFile(reader);
+    }
+    this.#parts.set(index, part);
+    this.#hasBegun = true;
+    const offset = bytesHeld("continue", entry.size, has);
+    await part.truncate(offset);
+    try {
+      const failure = await receiveInto(part, reader, {
+        ...{ entry, offset, hash: has?.hash },
+        onPiece: (length) => {
+          finisher.throwIfFailed();
+          meter.add(index, length);
+        },
+      });
+      if (failure !== undefined) {
+        this.#parts.delete(index);
+        await part.discard();
+        return meter.refuse(index, "sender", FAILURE_TEXT[failure]);
+      }
+    } catch (error) {
+      if (isDistrusted(error)) {
+        this.#parts.delete(index);
+        await part.discard();
+      }
+      throw error;
+    }
+    const complete = part;
+    let savedAs: string | undefined;
+    await finisher.add(
+      async () => {
+        savedAs = await this.#publish(complete, entry, path);
+        this.#parts.delete(index);
+        if (savedAs === undefined) this.#refuse(offer, refused, index, "name");
+      },
+      () => savedAs === undefined ? undefined : this.#finish(offer, index, savedAs),
+    );
+  }
+
+  /** Gives a complete file its final name, and returns that; `undefined` if the system cannot hold it. */
+  async #publish(
+    part: PartFile,
+    entry: ManifestEntry,
+    wanted: string,
+  ): Promise<string | undefined> {
+    const { root, existing } = this.#target;
+    await part.finish(entry.modifiedMs);
+    for (let path = wanted;;) {
+      try {
+        await part.publish(`${root}/${path}`, { overwrite: existing === "overwrite" });
+        return path;
+      } catch (error) {
+        if (isNameError(error)) {
+          await part.discard();
+          return undefined;
+        }
+        if (!(error instanceof FileError && error.reason === "exists")) throw error;
+        if (existing !== "rename") throw inTheWay(path, "file");
+        path = await freePath(this.#target, wanted); // it was free when the file began
+      }
+    }
+  }
+
+  #finish({ done, meter }: AcceptedOffer, index: number, path: string): void {
+    done.add(index);
+    meter.finish(index, path);
+  }
+
+  #refuse(
+    { meter }: AcceptedOffer,
+    refused: Map<number, RefusalReason>,
+    index: number,
+    reason: RefusalReason,
+  ): void {
+    refused.set(index, reason);
+    meter.refuse(index, "receiver", REFUSAL_TEXT[reason]);
+  }
+
+  /** Creates a folder, if it does not exist. `false` if the system cannot hold it. */
+  async #makeFolder(path: string): Promise<boolean> {
+    const { files, root } = this.#target;
+    if (await this.#isFolder(path)) return true;
+    this.#hasBegun = true;
+    try {
+      await files.makeFolder(`${root}/${path}`);
+      return true;
+    } catch (error) {
+      if (isNameError(error)) return false;
       throw error;
     }
   }
+
+  /** Made last, so that nothing is written through them. */
+  async #makeLinks(offer: AcceptedOffer, refused: Map<number, RefusalReason>): Promise<void> {
+    const { files, root } = this.#target;
+    for (const [index, entry] of offer.manifest.entries()) {
+      if (entry.kind !== "link" || refused.has(index)) continue;
+      const local = offer.renamed.get(index) ?? entry.path;
+      try {
+        const parent = parentOf(local);
+        const real = await files.resolve(parent === "" ? root : `${root}/${parent}`);
+        if (real !== (parent === "" ? root : `${root}/${parent}`)) throw inTheWay(parent, "link");
+        const { path, isThere } = await findLinkDestination(this.#target, entry, local);
+        if (!isThere) await files.makeLink(`${root}/${path}`, entry.target!);
+        this.#finish(offer, index, path);
+      } catch (error) {
+        const reason = linkRefusal(error);
+        if (reason === undefined) throw error;
+        this.#refuse(offer, refused, index, reason);
+      }
+    }
+  }
+
+  /** Makes the names durable, those in folders that an earlier run has filled included. */
+  async #syncFolders(
+    { manifest, renamed }: AcceptedOffer,
+    refused: ReadonlyMap<number, RefusalReason>,
+  ): Promise<void> {
+    const { files, root } = this.#target;
+    const limit = new Semaphore(MAX_FINISHING);
+    const synced = [files.syncFolder(root)];
+    for (const [index, { kind, path }] of manifest.entries()) {
+      if (kind !== "folder" || refused.has(index)) continue;
+      const folder = `${root}/${renamed.get(index) ?? path}`;
+      synced.push(limit.through(() => files.syncFolder(folder)));
+    }
+    for (const result of await Promise.allSettled(synced)) {
+      if (result.status === "rejected") throw result.reason;
+    }
+  }
+
+  /** @param path where it should go: that another file is there does not change which part belongs to it */
+  #claim(entry: ManifestEntry, path: string): PartClaim {
+    const { files, root } = this.#target;
+    const { size, isExecutable } = entry;
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    const parent = parentOf(path);
+    return {
+      ...{ files, root, isExecutable, owner: () => this.#owner() },
+      folder: parent === "" ? root : `${root}/${parent}`,
+      identity: ["part", this.#options.id ?? "", entry.path, size, isExecutable],
+      nameFor: (key) => partName(name, key),
+    };
+  }
+
+  async #owner(): Promise<FolderTraits["owner"]> {
+    this.#traits ??= this.#target.files.probe(this.#target.root);
+    return (await this.#traits).owner;
+  }
+
+  /** @param folder need not exist yet: it will be like the folder above it */
+  async #isCaseSensitive(folder: string): Promise<boolean> {
+    const { files, root } = this.#target;
+    for (let path = folder; path !== ""; path = parentOf(path)) {
+      const info = await statIfValid(files, `${root}/${path}`);
+      if (info?.kind === "folder") return (await files.probe(`${root}/${path}`)).isCaseSensitive;
+    }
+    this.#traits ??= files.probe(root);
+    return (await this.#traits).isCaseSensitive;
+  }
+
+  #isTaken(path: string): boolean {
+    const { manifest = [], renamed } = this.#offer ?? {};
+    this.#taken ??= new Set(
+      manifest.map(({ path }, index) => folded(renamed?.get(index) ?? path)),
+    );
+    return this.#taken.has(folded(path));
+  }
+}
+
+/** What is to be received, by the places of the entries. */
+interface ReceivePlan {
+  readonly offer: AcceptedOffer;
+  readonly steps: readonly PlanStep[];
+  readonly found: ReadonlyMap<number, Found>;
+  readonly refused: Map<number, RefusalReason>;
+}
+
+/** Sends HELD, as often as it takes, and ANSWER. */
+async function sendHeld(
+  connection: TcpConnection,
+  found: readonly Found[],
+  refused: ReadonlyMap<number, RefusalReason>,
+): Promise<void> {
+  const held: HeldEntry[] = [
+    ...found.flatMap(({ held }) => held ?? []),
+    ...[...refused.keys()].map((index) => ({ index, state: "refused" }) as const),
+  ];
+  for (const some of inMessages(held, () => MAX_HELD_BYTES)) {
+    await writeAll(connection, encodeTransferMessage({ type: "held", held: some }));
+  }
+  await writeAll(connection, encodeTransferMessage({ type: "answer", held: held.length }));
 }
 
 /** Checks that the plan keeps and continues only what this side has. */
 function checkPlan(
   steps: readonly PlanStep[],
   manifest: Manifest,
-  found: readonly Destination[],
+  found: ReadonlyMap<number, Found>,
 ): void {
-  const isConsistent = steps.length === found.length && steps.every((step, index) => {
-    const { state } = found[index]!.held;
-    if (manifest[index]!.kind === "folder") return step === "keep";
-    if (step === "keep") return state === "done" || state === "whole";
-    return step === "continue" ? state === "part" : state !== "done";
+  const isConsistent = steps.length === manifest.length && steps.every((step, index) => {
+    const held = found.get(index)?.held;
+    if (manifest[index]!.kind !== "file") return step === "keep";
+    if (held === undefined) return step === "send";
+    if (step === "keep") return held.state === "done" || held.state === "whole";
+    if (step === "send") return held.state !== "done";
+    return held.state === "part";
   });
   if (!isConsistent) throw malformed("plan", "it does not match the answer");
 }
 
-function bytesHeld(step: PlanStep, size: number, { held }: Destination): number {
+function bytesHeld(step: PlanStep, size: number, found: Found | undefined): number {
   if (step === "keep") return size;
-  return step === "continue" && "length" in held ? held.length : 0;
+  const held = found?.held;
+  return step === "continue" && held !== undefined && "length" in held ? held.length : 0;
 }
 
-function isSame(one: Manifest, other: Manifest): boolean {
-  return JSON.stringify(one) === JSON.stringify(other);
-}
-
-/** What to receive, and where to. */
+/** What to receive. */
 interface ReceiveFileOptions {
-  readonly files: FileSystem;
-  /** The path of the incomplete file. */
-  readonly part: string;
   readonly entry: ManifestEntry;
   /** How many bytes of it exist. */
   readonly offset: number;
@@ -311,37 +659,23 @@ interface ReceiveFileOptions {
 }
 
 /**
- * Receives a file from `offset` on. The incomplete file is kept if the connection breaks, and removed if its bytes are
- * wrong.
+ * Receives a file from `offset` on.
  *
+ * @returns why the sender could not send it; `undefined` once it is complete
  * @throws {TransferError} `damaged` if the hash differs, `unacceptable` if there are more or fewer bytes than offered
  */
-async function receiveFile(
-  reader: TransferMessageReader,
-  options: ReceiveFileOptions,
-): Promise<void> {
-  const { files, part, entry, offset } = options;
-  try {
-    using file = await files.openPart(part, offset);
-    await receiveInto(file, reader, options);
-  } catch (error) {
-    if (isDistrusted(error)) await files.remove(part);
-    throw error;
-  }
-  if (entry.isExecutable || entry.modifiedMs > 0) await files.setAttributes(part, entry);
-}
-
 async function receiveInto(
-  file: WritableFile,
+  file: PartFile,
   reader: TransferMessageReader,
   { entry, offset, hash = new RunningHash("sha256"), onPiece }: ReceiveFileOptions,
-): Promise<void> {
+): Promise<keyof typeof FAILURE_TEXT | undefined> {
   let left = entry.size - offset;
-  const next = () => reader.next({ data: MAX_DATA_BYTES, end: HASH_BYTES });
+  const next = () => reader.next(EXPECTED_OF_FILE);
   for (let piece = await next();;) {
     if (!(piece instanceof Uint8Array)) {
+      if (piece.type === "failed") return piece.reason;
       if (left > 0) throw wrong(entry, `${left} bytes are missing`, "unacceptable");
-      if (piece.type === "end" && equalBytes(piece.hash, hash.digest())) return;
+      if (piece.type === "end" && equalBytes(piece.hash, hash.digest())) return undefined;
       throw wrong(entry, "its hash differs from the sender's", "damaged");
     }
     left -= piece.length;
@@ -354,6 +688,11 @@ async function receiveInto(
     // The piece is hashed while the system writes it, and before the next read, which then gets more at once.
     [, , piece] = await runAll([() => file.write(data), () => Promise.try(hashPiece), next]);
   }
+}
+
+/** Reads a file that cannot be written here. */
+async function discardFile(reader: TransferMessageReader): Promise<void> {
+  while (await reader.next(EXPECTED_OF_FILE) instanceof Uint8Array);
 }
 
 function wrong(
@@ -370,9 +709,41 @@ function isDistrusted(error: unknown): boolean {
     error instanceof TransferError && DISTRUSTED.has(error.reason);
 }
 
+function isNameError(error: unknown): boolean {
+  return error instanceof FileError && error.reason === "name";
+}
+
+/** Why a link is refused; `undefined` if the transfer cannot go on. A missing privilege for links is not a missing file. */
+function linkRefusal(error: unknown): RefusalReason | undefined {
+  if (error instanceof TransferError) return error.reason === "exists" ? "exists" : undefined;
+  if (!(error instanceof FileError)) return undefined;
+  if (error.reason === "name" || error.reason === "exists") return error.reason;
+  return error.reason === "no-space" ? undefined : "link";
+}
+
+/** `undefined` also if the system can hold no such name. */
+async function statIfValid(files: FileSystem, path: string) {
+  try {
+    return await files.stat(path);
+  } catch (error) {
+    if (isNameError(error)) return undefined;
+    throw error;
+  }
+}
+
+function parentOf(path: string): string {
+  return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
+}
+
+const EXPECTED_OF_FILE = { data: MAX_DATA_BYTES, end: HASH_BYTES, failed: 1 };
+
 /** Chosen by us: more than a few round trips. */
 const GOODBYE_MS = 10_000;
 
-const NOTHING = { state: "nothing" } as const;
+/** Chosen by us: an interrupted run leaves one incomplete file, and a few more if hashes were wrong. */
+const MAX_OPEN_PARTS = 16;
+
+/** Chosen by us: how many complete files wait for the disk at a time; more are not faster on an SSD. */
+const MAX_FINISHING = 16;
 
 const DISTRUSTED: ReadonlySet<string> = new Set(["damaged", "unacceptable"]);

@@ -9,7 +9,7 @@ import { writeAll } from "../base/reader.ts";
 import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { FileError, TransferError } from "./files.ts";
-import { encodeTransferMessage } from "./message.ts";
+import { encodeTransferMessage, type FailureReason, type RefusalReason } from "./message.ts";
 
 /**
  * Sends REFUSAL, if the error concerns the other side. Then waits a while for its end of the stream: a connection closed
@@ -39,13 +39,14 @@ export async function sendRefusal(
 /** The reason to send, which must reveal nothing about this side's folders. */
 function reasonFor(error: unknown): string | undefined {
   if (error instanceof FileError) return `${REASONS[error.reason]} there`;
-  if (error instanceof TransferError) return error.reason === "declined" ? "" : error.message;
+  if (isDeclined(error)) return "";
+  if (error instanceof TransferError) return error.message;
   if (error instanceof MalformedMessageError) return error.message;
   return undefined;
 }
 
 function isDeclined(error: unknown): boolean {
-  return error instanceof TransferError && error.reason === "declined";
+  return error instanceof TransferError && DECLINED.has(error.reason);
 }
 
 /** Sent, and so read from the other side: hence "there" behind them. */
@@ -54,8 +55,26 @@ const REASONS: Readonly<Record<FileError["reason"], string>> = {
   exists: "a file is in the way",
   "not-permitted": "a file may not be read or written",
   "no-space": "no space is left",
+  name: "a name is not possible",
+  replaced: "a file was moved or replaced",
   other: "a file cannot be read or written",
 };
+
+/** Why a file was not sent, for people on both sides. */
+export const FAILURE_TEXT: Readonly<Record<FailureReason, string>> = {
+  changed: "it has changed since it was offered",
+  unreadable: "it cannot be read",
+};
+
+/** Why an entry was not written, for people on both sides. */
+export const REFUSAL_TEXT: Readonly<Record<RefusalReason, string>> = {
+  name: "the receiver's system cannot hold such a name",
+  link: "the receiver's system does not let it make links",
+  exists: "something else is there",
+};
+
+/** The application's decisions, which tell the sender nothing about the target folder. */
+const DECLINED: ReadonlySet<string> = new Set(["declined", "merge", "hidden"]);
 
 /** Chosen by us: a few round trips. */
 const LAST_MESSAGE_MS = 3000;

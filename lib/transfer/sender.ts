@@ -10,26 +10,25 @@ import { malformed } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import { runAll } from "../base/tasks.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { type FileSystem, type ReadableFile, TransferError } from "./files.ts";
-import {
-  type CollectedFiles,
-  collectFiles,
-  hashFile,
-  type ManifestEntry,
-  type OfferSummary,
-  type SkippedFile,
-  summarize,
-} from "./manifest.ts";
+import { type CollectedFiles, collectFiles, type SkippedFile } from "./collect.ts";
+import { FileError, type FileSystem, type ReadableFile } from "./files.ts";
+import { hashFile, type ManifestEntry, type OfferSummary, summarize } from "./manifest.ts";
 import {
   encodeDataHeader,
   encodeTransferMessage,
-  HASH_BYTES,
+  entryBytes,
+  type FailureReason,
   HEADER_BYTES,
   type HeldEntry,
+  inMessages,
+  MAX_LIST_BYTES,
   type PlanStep,
+  REFUSED_BYTES,
+  type RefusedEntry,
+  skippedBytes,
 } from "./message.ts";
 import { TransferMessageReader } from "./message_reader.ts";
-import { checkManifest, printable } from "./paths.ts";
+import { checkManifest } from "./paths.ts";
 import { type ProgressListeners, ProgressMeter, type TransferResult } from "./progress.ts";
 import {
   type NextConnection,
@@ -37,12 +36,15 @@ import {
   type ResumableJob,
   runOverConnections,
 } from "./reconnect.ts";
-import { sendRefusal } from "./refuse.ts";
+import { FAILURE_TEXT, REFUSAL_TEXT, sendRefusal } from "./refuse.ts";
 import { systemFiles } from "./system_files.ts";
 
 /** The options of {@linkcode sendFiles}. */
 export interface SendFilesOptions extends ReconnectOptions, ProgressListeners {
-  /** Called before the first connection with the offer, and with what the folders contain that is not sent. */
+  /**
+   * Called before the first connection with the offer, and with what the folders contain that is not sent, by its path in
+   * the file system.
+   */
   readonly onOffer?: (offer: OfferSummary, skipped: readonly SkippedFile[]) => void;
   /** The file system. Default: the system's. */
   readonly files?: FileSystem;
@@ -52,9 +54,11 @@ export interface SendFilesOptions extends ReconnectOptions, ProgressListeners {
  * Sends files and folders to {@linkcode receiveFiles} at the other end. If a connection breaks, it continues over the
  * next one. Data that has arrived is not sent again, even if either program was restarted meanwhile.
  *
- * Folders are sent with all their content, including empty folders; symbolic links, devices, sockets and pipes in them
- * are skipped. A source that is itself a symbolic link is followed. Modification times and whether a file is executable
- * are preserved; owners and other permissions are not.
+ * Folders are sent with all their content, including empty folders. A symbolic link in a folder is sent as a link if its
+ * target is relative and inside that folder. Other links, devices, sockets, pipes and names that are not UTF-8 are skipped,
+ * as `TransferResult.skipped` says; a file that cannot be read, or that changes meanwhile, is in `TransferResult.refused`.
+ * The rest is sent. A source that is itself a symbolic link is followed. Modification times of files and whether they are
+ * executable are preserved; owners and other permissions are not.
  *
  * ```ts ignore
  * import { sendFiles } from "@punchline/punchline/transfer";
@@ -68,8 +72,8 @@ export interface SendFilesOptions extends ReconnectOptions, ProgressListeners {
  * @param sources paths of files and folders, no two with the same name
  * @throws {TypeError} if there are no sources
  * @throws {FileError} if a file or folder cannot be read
- * @throws {TransferError} if a name is not allowed on some system, if the receiver declines or fails, if a file changes
- *   during the transfer, or if the connection breaks for good
+ * @throws {TransferError} if two sources have the same name, if the receiver declines or fails, or if the connection
+ *   breaks for good
  * @throws {MalformedMessageError} if the other end breaks the protocol
  * @throws the signal's reason on abort, and the failure of `next` for the first connection
  */
@@ -82,9 +86,10 @@ export async function sendFiles(
   if (sources.length === 0) throw new TypeError("Cannot send files: no sources are given");
   signal?.throwIfAborted();
   const collection = await collectFiles(files, sources);
-  checkManifest(collection.manifest, "posix", {}, "send");
-  onOffer?.(summarize(collection.manifest), collection.skipped);
-  const meter = new ProgressMeter(collection.manifest, options);
+  const { manifest, skipped, skippedFiles } = collection;
+  if (manifest.length > 0) checkManifest(manifest, { maxEntries: Infinity }, "send");
+  onOffer?.(summarize(manifest, skipped), skippedFiles);
+  const meter = new ProgressMeter(collection, options);
   const job = new SendJob(files, collection, meter);
   const { elapsedMs, breaks } = await runOverConnections(next, job, options);
   return meter.result(elapsedMs, breaks);
@@ -131,49 +136,89 @@ class SendJob implements ResumableJob<true> {
     reader: TransferMessageReader,
     receiver: ReceiverReplies,
   ): Promise<void> {
-    const { manifest } = this.#collection;
-    await writeAll(connection, encodeTransferMessage({ type: "offer", manifest }));
-    const { held } = await reader.expect("answer", 4 + manifest.length * MAX_HELD_BYTES);
-    if (held.length !== manifest.length) {
-      throw malformed(
-        "answer",
-        `it has ${held.length} entries, but ${manifest.length} were offered`,
-      );
-    }
-    const steps = await this.#plan(held);
+    await this.#offer(connection);
+    const steps = await this.#plan(await this.#readHeld(reader));
     await writeAll(
       connection,
       encodeTransferMessage({ type: "plan", steps: steps.map(({ step }) => step) }),
     );
-    receiver.listen();
+    receiver.listen(4 + REFUSED_BYTES * steps.length);
     this.#meter.begin(steps.map(({ offset }) => offset));
     this.#heldBytes = steps.reduce((sum, { offset }) => sum + offset, 0);
     for (const [index, planned] of steps.entries()) {
+      if (planned.isRefused) continue; // DONE says why
       if (planned.step !== "keep") await this.#send(connection, index, planned);
-      this.#meter.finish(index);
+      if (!this.#meter.isRefused(index)) this.#meter.finish(index);
     }
-    await receiver.done;
+    for (const { index, reason } of await receiver.done) {
+      if (index >= steps.length) throw malformed("done", `there is no entry ${index}`);
+      this.#meter.refuse(index, "receiver", REFUSAL_TEXT[reason]);
+    }
     await connection.closeWrite().catch(() => {}); // the receiver may be gone already, and has everything
   }
 
-  async #plan(held: readonly HeldEntry[]): Promise<PlannedStep[]> {
+  async #offer(connection: TcpConnection): Promise<void> {
+    const { manifest, skipped } = this.#collection;
+    await writeAll(connection, encodeTransferMessage({ type: "offer" }));
+    for (const entries of inMessages(manifest, entryBytes)) {
+      await writeAll(connection, encodeTransferMessage({ type: "entries", entries }));
+    }
+    for (const some of inMessages(skipped, skippedBytes)) {
+      await writeAll(connection, encodeTransferMessage({ type: "skipped", skipped: some }));
+    }
+    const counts = { entries: manifest.length, skipped: skipped.length };
+    await writeAll(connection, encodeTransferMessage({ type: "offered", ...counts }));
+  }
+
+  /** Reads HELD, as often as it comes, and ANSWER. */
+  async #readHeld(reader: TransferMessageReader): Promise<ReadonlyMap<number, HeldEntry>> {
+    const held = new Map<number, HeldEntry>();
+    for (;;) {
+      const message = await reader.next({ held: MAX_LIST_BYTES, answer: 4 });
+      if (message instanceof Uint8Array) throw malformed("type", "data was not expected");
+      if (message.type === "answer") {
+        if (message.held === held.size) return held;
+        throw malformed("answer", `it counts ${message.held} entries, but ${held.size} were named`);
+      }
+      if (message.type !== "held") continue;
+      for (const each of message.held) {
+        const isKnown = each.index < this.#collection.manifest.length && !held.has(each.index);
+        if (!isKnown) throw malformed("held", `it names entry ${each.index}`);
+        held.set(each.index, each);
+      }
+    }
+  }
+
+  async #plan(held: ReadonlyMap<number, HeldEntry>): Promise<PlannedStep[]> {
     const steps: PlannedStep[] = [];
-    for (const [index, each] of held.entries()) steps.push(await this.#planOne(index, each));
+    for (const [index, entry] of this.#collection.manifest.entries()) {
+      steps.push(await this.#planOne(entry, held.get(index)));
+    }
     return steps;
   }
 
-  async #planOne(index: number, held: HeldEntry): Promise<PlannedStep> {
-    const { kind, size } = this.#collection.manifest[index]!;
-    if (kind === "folder") return { step: "keep", offset: 0 };
-    if (held.state === "done") return { step: "keep", offset: size };
-    if (!("hash" in held) || held.length > size) return { step: "send", offset: 0 };
+  async #planOne(entry: ManifestEntry, held: HeldEntry | undefined): Promise<PlannedStep> {
+    const { kind, size } = entry;
+    if (held?.state === "refused") return REFUSED;
+    if (kind !== "file") return KEEP_NOTHING;
+    if (held?.state === "done") return { step: "keep", offset: size };
+    if (held === undefined || !("hash" in held) || held.length > size) return SEND_ALL;
     const { length, state } = held;
-    const hash = await hashFile(this.#files, this.#collection.paths[index]!, length);
-    if (hash === undefined || !equalBytes(hash.digest(), held.hash)) {
-      return { step: "send", offset: 0 };
-    }
+    const hash = await this.#hash(entry, length);
+    if (hash === undefined || !equalBytes(hash.digest(), held.hash)) return SEND_ALL;
     if (state === "part") return { step: "continue", offset: length, hash };
-    return length === size ? { step: "keep", offset: size } : { step: "send", offset: 0 };
+    return length === size ? { step: "keep", offset: size } : SEND_ALL;
+  }
+
+  /** `undefined` if the file is shorter or cannot be read, which is reported when it is sent. */
+  async #hash(entry: ManifestEntry, length: number): Promise<RunningHash | undefined> {
+    try {
+      using file = await this.#files.open(this.#collection.pathOf(entry), 0);
+      return await hashFile(file, length);
+    } catch (error) {
+      if (error instanceof FileError) return undefined;
+      throw error;
+    }
   }
 
   async #send(
@@ -181,14 +226,22 @@ class SendJob implements ResumableJob<true> {
     index: number,
     { offset, hash }: PlannedStep,
   ): Promise<void> {
-    await sendFile(connection, {
-      files: this.#files,
-      path: this.#collection.paths[index]!,
-      entry: this.#collection.manifest[index]!,
-      offset,
-      hash,
-      onPiece: (length) => this.#meter.add(index, length),
-    });
+    const entry = this.#collection.manifest[index]!;
+    try {
+      await sendFile(connection, {
+        files: this.#files,
+        path: this.#collection.pathOf(entry),
+        entry,
+        offset,
+        hash,
+        onPiece: (length) => this.#meter.add(index, length),
+      });
+    } catch (error) {
+      const reason = failureReason(error);
+      if (reason === undefined) throw error;
+      await writeAll(connection, encodeTransferMessage({ type: "failed", reason }));
+      this.#meter.refuse(index, "sender", FAILURE_TEXT[reason]);
+    }
   }
 }
 
@@ -196,7 +249,7 @@ class SendJob implements ResumableJob<true> {
 class ReceiverReplies {
   readonly #connection: TcpConnection;
   readonly #reader: TransferMessageReader;
-  #done: Promise<unknown> | undefined;
+  #done: Promise<readonly RefusedEntry[]> | undefined;
   #failure: unknown;
 
   constructor(connection: TcpConnection, reader: TransferMessageReader) {
@@ -209,14 +262,18 @@ class ReceiverReplies {
     return this.#failure;
   }
 
-  /** Resolves once the receiver has everything. */
-  get done(): Promise<unknown> {
-    return this.#done ?? Promise.resolve();
+  /** Resolves once the receiver has everything, to what it refused. */
+  get done(): Promise<readonly RefusedEntry[]> {
+    return this.#done ?? Promise.resolve([]);
   }
 
-  /** Starts listening. A failure resets the connection, which ends a write that the receiver no longer reads. */
-  listen(): void {
-    this.#done = this.#reader.expect("done", 0);
+  /**
+   * Starts listening. A failure resets the connection, which ends a write that the receiver no longer reads.
+   *
+   * @param maxLength the longest that DONE may be
+   */
+  listen(maxLength: number): void {
+    this.#done = this.#reader.expect("done", maxLength).then(({ refused }) => refused);
     this.#done.catch((error) => {
       this.#failure = error;
       this.#connection.reset();
@@ -236,7 +293,13 @@ interface PlannedStep {
   readonly offset: number;
   /** The hash of these bytes. */
   readonly hash?: RunningHash;
+  /** Whether the receiver does not take it. */
+  readonly isRefused?: boolean;
 }
+
+const SEND_ALL: PlannedStep = { step: "send", offset: 0 };
+const KEEP_NOTHING: PlannedStep = { step: "keep", offset: 0 };
+const REFUSED: PlannedStep = { step: "keep", offset: 0, isRefused: true };
 
 /** What to send. */
 interface SendFileOptions {
@@ -255,7 +318,8 @@ interface SendFileOptions {
 /**
  * Sends a file from `offset` on.
  *
- * @throws {TransferError} `changed` if the file differs from what was offered
+ * @throws {ChangedError} if the file differs from what was offered
+ * @throws {FileError} if it cannot be read
  */
 async function sendFile(
   connection: TcpConnection,
@@ -264,14 +328,15 @@ async function sendFile(
   const { files, path, entry, offset, hash = new RunningHash("sha256"), onPiece } = options;
   using file = await files.open(path, offset);
   await checkUnchanged(file, entry);
-  const buffers = [new Uint8Array(MESSAGE_BYTES), new Uint8Array(MESSAGE_BYTES)] as const;
   let left = entry.size - offset;
+  const pieceBytes = Math.min(PIECE_BYTES, left);
+  const buffers = [0, 1].map(() => new Uint8Array(HEADER_BYTES + pieceBytes));
   const read = (turn: number) => {
-    const end = HEADER_BYTES + Math.min(PIECE_BYTES, left);
+    const end = HEADER_BYTES + Math.min(pieceBytes, left);
     return file.read(buffers[turn % 2]!.subarray(HEADER_BYTES, end));
   };
   for (let turn = 0, count = left > 0 ? await read(turn) : 0; left > 0; turn++) {
-    if (count === null) throw changed(entry);
+    if (count === null) throw new ChangedError();
     left -= count;
     const length = count;
     const message = buffers[turn % 2]!.subarray(0, HEADER_BYTES + length);
@@ -284,6 +349,8 @@ async function sendFile(
     [count] = await readAndWritten;
     onPiece(length);
   }
+  // Files of /proc have a size of 0, whatever is in them.
+  if (entry.size === 0 && await file.read(new Uint8Array(1)) !== null) throw new ChangedError();
   await checkUnchanged(file, entry);
   await writeAll(connection, encodeTransferMessage({ type: "end", hash: hash.digest() }));
 }
@@ -292,19 +359,17 @@ async function checkUnchanged(file: ReadableFile, entry: ManifestEntry): Promise
   const { kind, size, modifiedMs } = await file.stat();
   const isSame = kind === "file" && size === entry.size &&
     Math.max(modifiedMs, 0) === entry.modifiedMs;
-  if (!isSame) throw changed(entry);
+  if (!isSame) throw new ChangedError();
 }
 
-function changed({ path }: ManifestEntry): TransferError {
-  return new TransferError(
-    `Cannot send ${printable(path)}: it has changed since it was offered`,
-    "changed",
-  );
-}
+/** A file is not what it was when it was offered. */
+class ChangedError extends Error {}
 
-/** The most bytes of an entry in ANSWER: state, length and hash. */
-const MAX_HELD_BYTES = 9 + HASH_BYTES;
+/** Why a file could not be sent; `undefined` if something else went wrong. */
+function failureReason(error: unknown): FailureReason | undefined {
+  if (error instanceof ChangedError) return "changed";
+  return error instanceof FileError ? "unreadable" : undefined;
+}
 
 /** Chosen by us: as fast on loopback as half of it, with fewer messages. */
 const PIECE_BYTES = 256 * 1024;
-const MESSAGE_BYTES = HEADER_BYTES + PIECE_BYTES;

@@ -4,18 +4,23 @@
  * @module
  */
 
+import { toHex } from "../base/bytes.ts";
 import { writeAll } from "../base/reader.ts";
 import {
-  type FileAttributes,
+  type CreatePartOptions,
   FileError,
   type FileErrorReason,
   type FileInfo,
   type FileSystem,
+  type FolderTraits,
+  type PartFile,
   type ReadableFile,
-  type WritableFile,
 } from "./files.ts";
 
-/** The system's files. Needs `--allow-read` and, to receive, `--allow-write` for the folders concerned; never prompts. */
+/**
+ * The system's files. Needs `--allow-read` and, to receive, `--allow-write` for the folders concerned; symbolic links need
+ * both for the whole system, which Deno demands. Never prompts.
+ */
 export const systemFiles: FileSystem = {
   naming: Deno.build.os === "windows" ? "windows" : "posix",
   stat: (path) => on("look at", path, "read", () => statIfThere(path)),
@@ -25,73 +30,235 @@ export const systemFiles: FileSystem = {
       const entries = await Array.fromAsync(Deno.readDir(path));
       return entries.map(({ name }) => name);
     }),
+  readLink: (path) => on("read", path, "read", () => Deno.readLink(path)),
   open: (path, offset) =>
     on("open", path, "read", async () => {
       const file = await Deno.open(path, { read: true });
       if (offset > 0) await file.seek(offset, Deno.SeekMode.Start);
       return new SystemFile(file, path);
     }),
-  openPart: (path, offset) =>
-    on("open", path, "write", async () => {
-      if (offset === 0) return new SystemFile(await createNew(path), path);
-      return new SystemFile(await openTruncated(path, offset), path);
-    }),
-  makeFolder: (path) => on("make", path, "write", () => Deno.mkdir(path)),
-  setAttributes: (path, attributes) =>
-    on("finish", path, "write", () => setAttributes(path, attributes)),
-  rename: (from, to, { overwrite }) =>
-    on("write", to, "write", () => overwrite ? Deno.rename(from, to) : renameToNew(from, to)),
-  remove: (path) => on("remove", path, "write", () => removeIfThere(path)),
+  probe: (folder) => on("write into", folder, "write", () => probe(folder)),
+  createPart: (path, options) => on("write", path, "write", () => createPart(path, options)),
+  openPart: (path, owner) => on("open", path, "write", () => openPart(path, owner)),
+  makeFolder: (path) => on("make", path, "write", () => makeFolder(path)),
+  makeLink: (path, target) => {
+    const isGranted = (["read", "write"] as const).every((name) => isPermitted(name));
+    if (isGranted) return on("make", path, "write", () => Deno.symlink(target, path));
+    const message = `Cannot make ${path}: links need --allow-read and --allow-write without a path`;
+    return Promise.reject(new FileError(message, "not-permitted"));
+  },
+  syncFolder: (path) => on("finish", path, "write", () => syncFolder(path)),
 };
 
-class SystemFile implements ReadableFile, WritableFile {
-  readonly #file: Deno.FsFile;
-  readonly #path: string;
+class SystemFile implements ReadableFile {
+  protected readonly file: Deno.FsFile;
+  protected readonly path: string;
   #isClosed = false;
 
   constructor(file: Deno.FsFile, path: string) {
-    this.#file = file;
-    this.#path = path;
+    this.file = file;
+    this.path = path;
   }
 
-  async read(buffer: Uint8Array): Promise<number | null> {
-    try {
-      return await this.#file.read(buffer);
-    } catch (error) {
-      throw toFileError(`Cannot read ${this.#path}`, error);
-    }
+  read(buffer: Uint8Array): Promise<number | null> {
+    return this.does("read", () => this.file.read(buffer));
   }
 
-  async write(data: Uint8Array): Promise<void> {
-    try {
-      await writeAll(this.#file, data);
-    } catch (error) {
-      throw toFileError(`Cannot write ${this.#path}`, error);
-    }
-  }
-
-  async stat(): Promise<FileInfo> {
-    return toInfo(await this.#file.stat());
+  stat(): Promise<FileInfo> {
+    return this.does("look at", async () => toInfo(await this.file.stat()));
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#file.close();
+    this.file.close();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
+
+  protected async does<T>(verb: string, act: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      throw toFileError(`Cannot ${verb} ${this.path}`, error);
+    }
+  }
+}
+
+class SystemPart extends SystemFile implements PartFile {
+  seek(offset: number): Promise<void> {
+    return this.does("read", async () => void await this.file.seek(offset, Deno.SeekMode.Start));
+  }
+
+  async truncate(length: number): Promise<void> {
+    await this.does("write", () => this.file.truncate(length));
+    await this.seek(length);
+  }
+
+  write(data: Uint8Array): Promise<void> {
+    return this.does("write", () => writeAll(this.file, data));
+  }
+
+  finish(modifiedMs: number): Promise<void> {
+    return this.does("finish", async () => {
+      if (modifiedMs > 0) await this.file.utime(new Date(modifiedMs), new Date(modifiedMs));
+      await this.file.sync();
+    });
+  }
+
+  publish(to: string, { overwrite }: { overwrite: boolean }): Promise<void> {
+    return on("write", to, "write", async () => {
+      const own = await this.file.stat();
+      await this.#checkNamed(this.path, own);
+      if (overwrite) await Deno.rename(this.path, to);
+      else await renameToNew(this.path, to, own);
+      await this.#checkNamed(to, own);
+      if (!isSamePath(await Deno.realPath(to), to)) {
+        await removeIfThere(to);
+        throw new FileError(`Cannot write ${to}: a link is in the way`, "replaced");
+      }
+      this.close();
+    });
+  }
+
+  async discard(): Promise<void> {
+    const own = await this.file.stat();
+    if (isSameFile(await lstatIfThere(this.path), own)) await removeIfThere(this.path);
+    this.close();
+  }
+
+  async #checkNamed(path: string, own: Deno.FileInfo): Promise<void> {
+    if (isSameFile(await lstatIfThere(path), own)) return;
+    throw new FileError(
+      `Cannot write ${path}: another program has moved or replaced it`,
+      "replaced",
+    );
+  }
+}
+
+async function createPart(
+  path: string,
+  { root, isExecutable }: CreatePartOptions,
+): Promise<PartFile> {
+  const mode = isExecutable ? 0o777 : 0o666; // less the umask
+  const file = await Deno.open(path, { read: true, write: true, createNew: true, mode });
+  try {
+    // A folder on the way may have been replaced by a link since it was looked at.
+    const isInside = isBelow(root, path) && isSamePath(await Deno.realPath(path), path);
+    if (!isInside) {
+      await removeIfThere(path);
+      throw new FileError(`Cannot write ${path}: a link is in the way`, "replaced");
+    }
+    if (await lock(file) === false) throw new Deno.errors.AlreadyExists(path);
+    return new SystemPart(file, path);
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+async function makeFolder(path: string): Promise<void> {
+  await Deno.mkdir(path);
+  if (isSamePath(await Deno.realPath(path), path)) return;
+  await Deno.remove(path);
+  throw new FileError(`Cannot make ${path}: a link is in the way`, "replaced");
+}
+
+async function openPart(path: string, owner: number | null): Promise<PartFile | undefined> {
+  const before = await lstatIfThere(path);
+  if (before === undefined || !isPart(before, owner)) return undefined; // opening a FIFO could block
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(path, { read: true, write: true });
+  } catch {
+    return undefined; // it is not ours to continue
+  }
+  try {
+    const own = await file.stat();
+    const isOurs = isPart(own, owner) && await lock(file) === true &&
+      isSameFile(await lstatIfThere(path), own) && (await file.stat()).nlink === own.nlink;
+    if (isOurs) return new SystemPart(file, path);
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+  file.close();
+  return undefined;
+}
+
+/** Another name or another owner could change the file after it has been verified. */
+function isPart(info: Deno.FileInfo, owner: number | null): boolean {
+  return info.isFile && !info.isSymlink && (info.nlink ?? 1) === 1 && info.uid === owner;
+}
+
+/** `undefined` if the file system has no locks. */
+async function lock(file: Deno.FsFile): Promise<boolean | undefined> {
+  try {
+    return await file.tryLock(true);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The name is unlike any other, and has a letter with a case and a letter with an accent. */
+async function probe(folder: string): Promise<FolderTraits> {
+  const id = toHex(crypto.getRandomValues(new Uint8Array(8)));
+  const path = `${folder}/.punchline-prob\u00e9-${id}`;
+  using file = await Deno.open(path, { write: true, createNew: true });
+  try {
+    const others = [`.PUNCHLINE-PROB\u00e9-${id}`, `.punchline-probe\u0301-${id}`];
+    const found = await Promise.all(others.map((name) => lstatIfThere(`${folder}/${name}`)));
+    const { uid } = await file.stat();
+    return { isCaseSensitive: found.every((info) => info === undefined), owner: uid };
+  } finally {
+    await removeIfThere(path);
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  try {
+    using folder = await Deno.open(path, { read: true });
+    await folder.sync();
+  } catch (error) {
+    // Windows does not open folders, and some file systems do not sync them.
+    if (error instanceof Deno.errors.NotFound || !await isFolder(path)) throw error;
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return (await lstatIfThere(path))?.isDirectory === true;
 }
 
 async function statIfThere(path: string): Promise<FileInfo | undefined> {
+  const info = await lstatIfThere(path);
+  return info && toInfo(info);
+}
+
+async function lstatIfThere(path: string): Promise<Deno.FileInfo | undefined> {
   try {
-    return toInfo(await Deno.lstat(path));
+    return await Deno.lstat(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
+}
+
+function isSameFile(one: Deno.FileInfo | undefined, other: Deno.FileInfo): boolean {
+  return one !== undefined && one.isFile && one.dev === other.dev && one.ino === other.ino;
+}
+
+function isBelow(root: string, path: string): boolean {
+  return path.startsWith(root.endsWith("/") ? root : `${root}/`);
+}
+
+/** A system that ignores case or normalization may spell a path in another way, but not as another path. */
+function isSamePath(real: string, path: string): boolean {
+  if (real === path) return true;
+  const fold = (text: string) =>
+    text.normalize("NFC").toLowerCase().replaceAll("\\", "/").replace("//?/", "");
+  return Deno.build.os !== "linux" && fold(real) === fold(path);
 }
 
 function toInfo(info: Deno.FileInfo): FileInfo {
@@ -110,48 +277,17 @@ function toInfo(info: Deno.FileInfo): FileInfo {
   };
 }
 
-/** Does not follow a symbolic link: it removes what is there, then creates the file only if nothing is. */
-async function createNew(path: string): Promise<Deno.FsFile> {
-  await removeIfThere(path);
-  return await Deno.open(path, { write: true, createNew: true });
-}
-
-async function openTruncated(path: string, offset: number): Promise<Deno.FsFile> {
-  const info = await Deno.lstat(path);
-  if (!info.isFile) throw new Deno.errors.AlreadyExists("it is not a file");
-  const file = await Deno.open(path, { write: true });
-  try {
-    await file.truncate(offset);
-    await file.seek(offset, Deno.SeekMode.Start);
-    return file;
-  } catch (error) {
-    file.close();
-    throw error;
-  }
-}
-
-/** Everyone who may read an executable file may execute it, which respects the umask. */
-async function setAttributes(path: string, attributes: FileAttributes): Promise<void> {
-  const { modifiedMs, isExecutable } = attributes;
-  if (isExecutable && Deno.build.os !== "windows") {
-    const mode = (await Deno.lstat(path)).mode! & PERMISSION_BITS;
-    await Deno.chmod(path, mode | (mode & ALL_READ) >> 2);
-  }
-  const modified = new Date(modifiedMs);
-  await Deno.utime(path, modified, modified);
-}
-
 /** Uses a hard link, which fails if the name exists, while a rename would replace it. Some file systems have no links. */
-async function renameToNew(from: string, to: string): Promise<void> {
+async function renameToNew(from: string, to: string, own: Deno.FileInfo): Promise<void> {
   try {
     await Deno.link(from, to);
   } catch (error) {
-    if (error instanceof Deno.errors.AlreadyExists) throw error;
-    if (await statIfThere(to) !== undefined) throw new Deno.errors.AlreadyExists(to);
+    if (error instanceof Deno.errors.AlreadyExists || isNameError(error)) throw error;
+    if (await lstatIfThere(to) !== undefined) throw new Deno.errors.AlreadyExists(to);
     await Deno.rename(from, to);
     return;
   }
-  await Deno.remove(from);
+  if (isSameFile(await lstatIfThere(from), own)) await removeIfThere(from);
 }
 
 async function removeIfThere(path: string): Promise<void> {
@@ -171,7 +307,7 @@ async function on<T>(
 ): Promise<T> {
   const cannot = `Cannot ${verb} ${path}`;
   for (const name of permission === "write" ? ["read", "write"] as const : ["read"] as const) {
-    if (Deno.permissions.querySync({ name, path }).state === "granted") continue;
+    if (isPermitted(name, path)) continue;
     throw new FileError(`${cannot}: --allow-${name} is not granted for it`, "not-permitted");
   }
   try {
@@ -181,13 +317,33 @@ async function on<T>(
   }
 }
 
+/**
+ * Asks for the most that covers the path: Deno remembers the answer for each path for good, which would be kilobytes for
+ * each file.
+ */
+function isPermitted(name: "read" | "write", path?: string): boolean {
+  const isGranted = (path?: string) =>
+    Deno.permissions.querySync({ name, path }).state === "granted";
+  if (isGranted()) return true;
+  if (path === undefined) return false;
+  const folder = path.slice(0, path.lastIndexOf("/"));
+  return folder !== "" && isGranted(folder) || isGranted(path);
+}
+
 function toFileError(cannot: string, cause: unknown): FileError {
   if (cause instanceof FileError) return cause;
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
   const name = cause instanceof Error ? cause.name : "";
-  const reason = BY_CODE[code] ?? BY_CLASS[name] ?? "other";
+  const reason = isNameError(cause) ? "name" : BY_CODE[code] ?? BY_CLASS[name] ?? "other";
   const detail = reason === "other" && cause instanceof Error ? cause.message : TEXT[reason];
   return new FileError(`${cannot}: ${detail}`, reason, { cause });
+}
+
+/** Whether the system cannot hold such a name. Windows has codes of its own (ERROR_INVALID_NAME and others). */
+function isNameError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = "code" in error ? String(error.code) : "";
+  return BY_CODE[code] === "name" || /\(os error (?:123|161|206)\)/.test(error.message);
 }
 
 const BY_CODE: Readonly<Record<string, FileErrorReason>> = {
@@ -200,6 +356,9 @@ const BY_CODE: Readonly<Record<string, FileErrorReason>> = {
   ENOSPC: "no-space",
   EDQUOT: "no-space",
   EFBIG: "no-space",
+  ENAMETOOLONG: "name",
+  EILSEQ: "name",
+  EINVAL: "name", // of FAT file systems
 };
 
 const BY_CLASS: Readonly<Record<string, FileErrorReason>> = {
@@ -214,9 +373,9 @@ const TEXT: Readonly<Record<FileErrorReason, string>> = {
   exists: "it already exists",
   "not-permitted": "not permitted",
   "no-space": "no space is left",
+  name: "this system cannot hold such a name",
+  replaced: "another program has moved or replaced it",
   other: "failed",
 };
 
 const OWNER_EXECUTE = 0o100;
-const ALL_READ = 0o444;
-const PERMISSION_BITS = 0o7777;

@@ -47,7 +47,7 @@ export interface AllocationRequest {
   readonly dontFragment?: boolean;
   /** Asks for an allocation that can be moved to another network (RFC 8016). */
   readonly mobility?: boolean;
-  /** The wanted lifetime between refreshes; the server decides. */
+  /** The lifetime to request; the server decides. */
   readonly lifetimeSeconds?: number;
 }
 
@@ -132,6 +132,16 @@ export function allocateAttributes(request: AllocationRequest): StunAttribute[] 
   return attributes;
 }
 
+/** An error response as an error to throw, with a remedy in its message. */
+export function turnRefusedError(
+  response: StunMessage,
+  server: TransportAddress,
+  action: string,
+): RefusedError {
+  const remedy = remedyFor(errorOf(response, server).code);
+  return refusedError(response, { server, action, remedy });
+}
+
 /**
  * Reads the success response of a server.
  *
@@ -168,16 +178,6 @@ function readAllocation(response: StunMessage, server: TransportAddress): TurnAl
       .map(({ value }) => value),
     mobilityTicket: getAttribute(response, "MOBILITY-TICKET"),
   };
-}
-
-/** An error response as an error to throw, with a remedy in its message. */
-export function turnRefusedError(
-  response: StunMessage,
-  server: TransportAddress,
-  action: string,
-): RefusedError {
-  const remedy = remedyFor(errorOf(response, server).code);
-  return refusedError(response, { server, action, remedy });
 }
 
 type AllocateResult =
@@ -244,7 +244,7 @@ export const RELEASE: StunRequest = {
   attributes: [{ type: "LIFETIME", value: 0 }],
 };
 
-/** RFC 8656 §19: 437 (TurnAllocation Mismatch). */
+/** RFC 8656 §19: 437 (Allocation Mismatch). */
 export const ALLOCATION_MISMATCH = 437;
 
 /** RFC 8016 §5: 405 (Mobility Forbidden). */

@@ -137,7 +137,7 @@ export class TurnConnection {
         server: remote,
         request,
         accept,
-        // RFC 8489 §6.2.2: over a stream a request is sent once, and its timeout is that of all retransmissions.
+        // RFC 8489 §6.2.2: over a stream a request is sent once, and may take as long as all retransmissions.
         waitsMs: isReliable ? [waitsMs.reduce((sum, waitMs) => sum + waitMs, 0)] : waitsMs,
         signal,
       });

@@ -146,5 +146,5 @@ function encodeSend(data: Uint8Array, to: TransportAddress, dontFragment: boolea
 /** Datagrams that wait for receive(); further ones are dropped. The same number as for a socket of the system. */
 const MAX_WAITING = 1024;
 
-/** Chosen by us: what fits a datagram to the server with the longest header, that of a Send indication to IPv6. */
+/** Chosen by us: fits a datagram to the server even with the longest header, a Send indication to an IPv6 peer. */
 const MAX_DATA_LENGTH = 65_535 - 8 - 20 - 64;

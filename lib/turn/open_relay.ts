@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shownUrl } from "../base/redact.ts";
 import { ipFamily, parseHostPort, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
@@ -32,9 +33,9 @@ export interface OpenRelayOptions {
   readonly local?: TransportAddress;
   /** Certificate authorities to trust in addition to the platform's, PEM; for `turns`. */
   readonly caCerts?: readonly string[];
-  /** The wanted lifetime between refreshes. The server decides; 10 minutes is usual. */
+  /** The lifetime to request. The server decides; 10 minutes is usual. */
   readonly lifetimeSeconds?: number;
-  /** How long to wait after each request, in milliseconds. Default: that of RFC 8489 §6.2.1, 39.5 s in all. */
+  /** How long to wait after each request, in milliseconds. Default: the schedule of RFC 8489 §6.2.1, 39.5 s in all. */
   readonly waitsMs?: readonly number[];
   /** Default: {@linkcode RFC8656_TIMINGS}. */
   readonly timings?: TurnTimings;
@@ -68,7 +69,7 @@ export interface OpenStreamRelayOptions extends OpenRelayOptions {
  *
  * @param uri as {@linkcode parseTurnUri} reads it
  * @throws {TypeError} if the URI is invalid, or RFC 8265 does not allow the credential
- * @throws {RefusedError} if the server refuses; `code` is that of RFC 8656 §19, and the message has a remedy
+ * @throws {RefusedError} if the server refuses; `code` is the error code (RFC 8656 §19), and the message has a remedy
  * @throws {NoResponseError} if the server does not respond in time
  * @throws {MalformedMessageError} if the response is invalid, or is not TURN
  * @throws {NetworkError} if the name does not resolve, or the network does not carry the request
@@ -159,13 +160,24 @@ export function parseTurnUri(uri: string): TurnServer {
   if (parts === null) {
     throw new TypeError(
       `Cannot parse TURN URI: it must be turn:host[:port][?transport=udp|tcp] or turns:..., not ${
-        JSON.stringify(uri)
+        shownUrl(uri)
       }`,
     );
   }
   const secure = parts[1]!.toLowerCase() === "turns";
-  const { host, port } = parseHostPort(parts[2]!, secure ? TURNS_PORT : TURN_PORT);
+  const { host, port } = parseHost(uri, parts[2]!, secure ? TURNS_PORT : TURN_PORT);
   return { host, port, transport: transportOf(uri, secure, parts[3]?.toLowerCase()) };
+}
+
+/** Its own error repeats the text, which may hold a password if the host was forgotten. */
+function parseHost(uri: string, text: string, defaultPort: number): { host: string; port: number } {
+  try {
+    return parseHostPort(text, defaultPort);
+  } catch {
+    throw new TypeError(
+      `Cannot parse TURN URI: ${shownUrl(uri)} has no valid host, or no valid port`,
+    );
+  }
 }
 
 function transportOf(uri: string, secure: boolean, transport?: string): StunTransport {

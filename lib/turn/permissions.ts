@@ -1,5 +1,5 @@
 /**
- * Permissions, which say who may send to a relayed address: RFC 8656 §9 and §10.
+ * Permissions: which peers may send to a relayed address (RFC 8656 §9 and §10).
  *
  * @module
  */

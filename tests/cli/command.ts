@@ -104,11 +104,20 @@ export class Command {
   }
 
   kill(): void {
-    this.#child.kill("SIGKILL");
+    this.signal("SIGKILL");
   }
 
   interrupt(): void {
-    this.#child.kill("SIGINT");
+    this.signal("SIGINT");
+  }
+
+  /** Sends a signal, if the command still runs. */
+  signal(signal: Deno.Signal): void {
+    try {
+      this.#child.kill(signal);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+    }
   }
 
   async end(): Promise<End> {
@@ -131,18 +140,19 @@ export class Command {
 export interface StartOptions {
   readonly config?: string;
   readonly permissions?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
   readonly input?: string | Iterable<Uint8Array> | ReadableStream<Uint8Array>;
 }
 
 /** Starts a command. Its only default permission is `--allow-net`. */
 export function start(args: readonly string[], options: StartOptions = {}): Command {
-  const { config = WITH_UNSTABLE, permissions = [], input = [] } = options;
+  const { config = WITH_UNSTABLE, permissions = [], env = {}, input = [] } = options;
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "--quiet", "--no-prompt", "--config", config, "--allow-net", ...permissions],
       ...[CLI, ...args],
     ],
-    env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+    env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", ...env },
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",

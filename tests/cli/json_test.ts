@@ -131,7 +131,7 @@ for (const transport of ["udp", "tcp"]) {
   });
 }
 
-Deno.test("stun --json prints nothing on stdout if nobody answers", async () => {
+Deno.test("stun --json prints nothing on stdout if the server does not answer", async () => {
   const { code, out, err } = await runMain([
     "stun",
     await closedPort(),

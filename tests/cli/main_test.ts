@@ -119,7 +119,7 @@ for (
   });
 }
 
-Deno.test("stun over UDP reports that nobody answered in time, and exits with 124", async () => {
+Deno.test("stun over UDP reports that no answer arrived in time, and exits with 124", async () => {
   await using http = await serveText(HTTP);
   for (const server of [http.name, await closedPort()]) {
     const { code, out, err } = await runMain(["stun", server, "--timeout", "60"]);
@@ -188,4 +188,13 @@ Deno.test("readArguments() accepts a value that starts with dashes, as a key may
   assertEquals(values.get("key"), "--json");
   assert(flags.has("json"));
   assertThrows(() => readArguments(["--key", "--json"], spec), UsageError, "--key takes a value");
+});
+
+Deno.test("what is printed has no character that controls a terminal, and is the same in JSON", async () => {
+  const evil = "a\u009b2J\u202eb\u0007\u2028c";
+  const { err } = await runMain([evil]);
+  assertEquals(err, [
+    'punchline: unknown command "a\\u009b2J\\u202eb\\u0007\\u2028c"; --help lists them',
+  ]);
+  assertEquals(JSON.parse(/"[^"]*"/.exec(err[0]!)![0]), evil);
 });

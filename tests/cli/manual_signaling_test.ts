@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { StdinLines } from "../../lib/cli/manual_signaling.ts";
+import { StdinLines } from "../../lib/cli/stdin_lines.ts";
 import { type Command, start, withScratch, withServers } from "./command.ts";
 
 Deno.test("listen --hand and connect make a connection, which gets the rest of stdin", () =>
@@ -43,7 +43,14 @@ Deno.test("send --hand and recv transfer a file", () =>
         permissions,
         input: here.input,
       });
-      const args = ["recv", await sender.ticket(), "--to", `${folder}/to`, ...servers.stun];
+      const args = [
+        "recv",
+        await sender.ticket(),
+        "--yes",
+        "--to",
+        `${folder}/to`,
+        ...servers.stun,
+      ];
       const receiver = start(args, { permissions, input: there.input });
       await here.type(`${await shownBy(receiver)}\n`);
       await there.type(`${await shownBy(sender)}\n`);
@@ -89,7 +96,7 @@ Deno.test("StdinLines loses nothing between the lines and the rest, wherever the
       { length: Math.ceil(bytes.length / size) },
       (_, i) => bytes.slice(i * size, (i + 1) * size),
     );
-    const stdin = new StdinLines(ReadableStream.from(chunks));
+    const stdin = new StdinLines({ stdin: ReadableStream.from(chunks) });
     const lines: string[] = [];
     for await (const line of stdin) if (lines.push(line) === 2) break;
     assertEquals(lines, ["first", "second"]);
@@ -99,7 +106,7 @@ Deno.test("StdinLines loses nothing between the lines and the rest, wherever the
 
 Deno.test("StdinLines hands a pending read over to the rest", async () => {
   const keyboard = new Keyboard();
-  const stdin = new StdinLines(keyboard.input);
+  const stdin = new StdinLines({ stdin: keyboard.input });
   const lines = Array.fromAsync(stdin);
   await keyboard.type("line\n");
   await new Promise((resolve) => setTimeout(resolve));

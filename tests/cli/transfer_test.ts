@@ -1,8 +1,10 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
+import { Consent } from "../../lib/cli/consent.ts";
 import type { CliIo } from "../../lib/cli/io.ts";
 import { receiveFiles } from "../../lib/cli/recv.ts";
 import { sendFiles } from "../../lib/cli/send.ts";
+import { StdinLines } from "../../lib/cli/stdin_lines.ts";
 import {
   formatBytes,
   formatDuration,
@@ -41,16 +43,17 @@ Deno.test("send and recv with --json print only events, on stdout", async () => 
   }
 });
 
-Deno.test("recv exits with 1 rather than overwrite a file, and says how to proceed", async () => {
+Deno.test("recv exits with 1 rather than merge an offer into an existing folder", async () => {
   await using folder = await scratch();
   await Deno.mkdir(`${folder.path}/in/data`);
   await Deno.writeTextFile(`${folder.path}/in/data/a`, "other");
   const { sent, received } = await transfer(folder.path, false);
   assertEquals([sent.code, received.code], [1, 1]);
-  assertEquals(received.err.slice(-2), [
-    "punchline: Cannot write data/a: a file is there",
-    "Use --rename to keep both files, or --overwrite to replace yours",
-  ]);
+  assertEquals(
+    received.err.at(-1),
+    "punchline: Declined: data is there already; use --merge to receive",
+  );
+  assertEquals(await Deno.readTextFile(`${folder.path}/in/data/a`), "other");
 });
 
 Deno.test("progressBar() fits every width, and drops the name first", () => {
@@ -97,7 +100,14 @@ async function transfer(folder: string, asJson: boolean) {
   const [sending, receiving] = [recorder(), recorder()];
   const [sent, received] = await Promise.all([
     sendFiles(sender, { sources: [`${folder}/data`], asJson }, sending.io),
-    receiveFiles(receiver, { folder: `${folder}/in`, existing: "refuse", asJson }, receiving.io),
+    receiveFiles(receiver, {
+      ...{ folder: `${folder}/in`, existing: "refuse", asJson },
+      consent: new Consent(
+        { yes: true, merge: false, allowHidden: false },
+        { io: receiving.io, stdin: new StdinLines(receiving.io) },
+        () => ({ folder, sender: undefined }),
+      ),
+    }, receiving.io),
   ]);
   return {
     sent: { code: sent, out: sending.out, err: sending.err },

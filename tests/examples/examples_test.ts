@@ -34,7 +34,12 @@ Deno.test("share.ts sends files to the holder of the ticket", () =>
       const content = crypto.getRandomValues(new Uint8Array(60_000));
       await Deno.writeFile(`${from}/photo.jpg`, content);
       const sender = start("share.ts", [`${from}/photo.jpg`], url);
-      const receiver = start("share.ts", [await sender.lineWith("ticket: ")], url, to);
+      const receiver = start(
+        "share.ts",
+        [await sender.lineWith("ticket: "), "--yes"],
+        url,
+        to,
+      );
       assertEquals(await Promise.all([sender.exit(), receiver.exit()]), [0, 0]);
       assertEquals(await Deno.readFile(`${to}/photo.jpg`), content);
     } finally {

@@ -152,20 +152,26 @@ const MQTT_PACKETS: readonly mqtt.MqttPacket[] = [
 ];
 
 const FILES: readonly transfer.TransferMessage[] = [
+  { type: "offer" },
   {
-    type: "offer",
-    manifest: [
+    type: "entries",
+    entries: [
       { kind: "folder", path: "a", size: 0, modifiedMs: 0, isExecutable: false },
       { kind: "file", path: "a/é", size: 2 ** 40, modifiedMs: 258, isExecutable: true },
+      { kind: "link", path: "a/l", size: 0, modifiedMs: 0, isExecutable: false, target: "é" },
     ],
   },
+  { type: "skipped", skipped: [{ path: "a/null", reason: "other" }] },
+  { type: "offered", entries: 3, skipped: 1 },
   {
-    type: "answer",
-    held: [{ state: "nothing" }, { state: "part", length: 5, hash: HASH }],
+    type: "held",
+    held: [{ index: 0, state: "done" }, { index: 1, state: "part", length: 5, hash: HASH }],
   },
+  { type: "answer", held: 2 },
   { type: "plan", steps: ["keep", "send", "continue"] },
   { type: "end", hash: HASH },
-  { type: "done" },
+  { type: "failed", reason: "changed" },
+  { type: "done", refused: [{ index: 1, reason: "name" }] },
   { type: "refusal", code: "failed", reason: "no room" },
 ];
 

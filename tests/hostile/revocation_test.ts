@@ -254,9 +254,12 @@ Deno.test("send takes a ticket for one transfer again until the transfer is fini
     const interrupted = await peer.connect(ticket);
     await sender.prints("Connected");
     interrupted.reset();
-    const receiver = await start(["recv", ticket, "--to", `${folder}/to`, ...servers.stun], {
-      permissions: files,
-    }).end();
+    const receiver = await start(
+      ["recv", ticket, "--yes", "--to", `${folder}/to`, ...servers.stun],
+      {
+        permissions: files,
+      },
+    ).end();
     assertEquals(receiver.code, 0, receiver.stderr);
     assertEquals((await sender.end()).code, 0);
     assertEquals(await Deno.readTextFile(`${folder}/to/file`), "whole");

@@ -73,6 +73,7 @@ export async function startCoturn(options: CoturnOptions = {}): Promise<Coturn> 
     await stop();
     throw new Error(`Cannot start coturn: it wrote\n${output.text}`);
   }
+  if (tls) await untilAccepting({ hostname: addresses[0]!, port: tlsPort! });
   return {
     address: { ip: addresses[0]!, port: port! },
     alternate: { ip: addresses.at(-1)!, port: alternatePort! },
@@ -80,6 +81,19 @@ export async function startCoturn(options: CoturnOptions = {}): Promise<Coturn> 
     caCert: certificate?.caCert ?? "",
     [Symbol.asyncDispose]: stop,
   };
+}
+
+/** Under load, coturn listens for TLS only some time after the line that says that it is ready. */
+async function untilAccepting(address: { hostname: string; port: number }): Promise<void> {
+  for (let attempt = 1;; attempt++) {
+    try {
+      (await Deno.connect(address)).close();
+      return;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.ConnectionRefused) || attempt === 100) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
 }
 
 /** Reads all output: a program whose output is not read stops when the pipe is full. */

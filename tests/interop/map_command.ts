@@ -38,7 +38,12 @@ export class MapCommand implements AsyncDisposable {
 
   /** Presses Ctrl-C, and returns the exit code. */
   async interrupt(): Promise<number> {
-    this.#child.kill("SIGINT");
+    return await this.end("SIGINT");
+  }
+
+  /** Sends a signal, and returns the exit code. */
+  async end(signal: Deno.Signal): Promise<number> {
+    this.#child.kill(signal);
     return (await this.#child.status).code;
   }
 

@@ -53,6 +53,34 @@ for (const protocol of PROTOCOLS) {
   }
 }
 
+for (const protocol of ["pcp", "nat-pmp", "upnp"]) {
+  labTest(`TERM ends map add by ${protocol} with 143, and leaves nothing in nft`, async () => {
+    await using home = await HomeRouter.start();
+    await using command = add(home, ["tcp", "8080", "--protocol", protocol]);
+    assertEquals((await command.next("mapped")).protocol, protocol);
+    assert((await home.rules()).length > 0);
+    assertEquals(await command.end("SIGTERM"), 143);
+    assertEquals((await command.next("released")).reason, undefined);
+    assertEquals(await home.rules(), []);
+  }, NEEDS);
+
+  labTest(`closing the window of map add by ${protocol} leaves nothing in nft`, async () => {
+    await using home = await HomeRouter.start();
+    const words = [Deno.execPath(), ...denoArgs(CLI, ["map", "add", "--json", "tcp", "8080"])];
+    const text = [...words, "--protocol", protocol].map((word) => `'${word}'`).join(" ");
+    const args = ["--quiet", "--flush", "--command", `exec ${text}`, "/dev/null"];
+    await using terminal = new MapCommand(home.host.spawn("script", args, PIPED));
+    assertEquals((await terminal.next("mapped")).protocol, protocol);
+    await terminal.end("SIGKILL"); // of `script`, which has the other end of the terminal
+    const closedMs = performance.now();
+    while ((await home.rules()).length > 0) {
+      assert(performance.now() - closedMs < 10_000, "the mapping is still there");
+      await delay(100);
+    }
+    note(`${protocol}: released ${seconds(closedMs)} after the window was closed`);
+  }, NEEDS);
+}
+
 labTest(
   "map add reports a public mapping if a STUN server sees the router's address",
   async () => {

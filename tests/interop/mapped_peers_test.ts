@@ -25,7 +25,7 @@ labTest("two sides with random ports connect by a port that miniupnpd forwards",
 }, NEEDS);
 
 labTest(
-  "the side whose port is forwarded may be the one that calls: it is dialled all the same",
+  "the side whose port is forwarded may be the one that calls: it is still the one that is dialled",
   async () => {
     await using home = await startHome();
     await using far = await Far.open(home);
@@ -35,7 +35,7 @@ labTest(
   NEEDS,
 );
 
-labTest("without a port that is forwarded there is no way between the two", async () => {
+labTest("without a forwarded port, no path connects the two", async () => {
   await using home = await startHome();
   await using far = await Far.open(home);
   const result = await connect(home.host, far.host, { mapPorts: false });

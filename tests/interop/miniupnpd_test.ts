@@ -198,7 +198,7 @@ async function serve(home: HomeRouter, ip: string): Promise<void> {
   });
 }
 
-/** What comes back from the port when it is spoken to from outside; `null` if nothing does. */
+/** The answer of the port to a greeting from outside; `null` if there is no answer. */
 function speak(home: HomeRouter, protocol: string, ip: string): Promise<string | null> {
   return home.outside.json(GREET, [protocol, ip, "8080"]);
 }

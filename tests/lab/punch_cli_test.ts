@@ -72,7 +72,7 @@ labTest("`punch` says why it cannot connect, and when no peer comes", async () =
   }
   const alone = await punch(lab.host("a"), "cellar", [], "--timeout", "300");
   assertEquals(alone.code, 4);
-  assertMatch(alone.stderr, /nobody joined room cellar within 300 ms/);
+  assertMatch(alone.stderr, /the other side did not join room cellar within 300 ms/);
 });
 
 async function startLab(): Promise<Lab> {

@@ -42,3 +42,21 @@ Deno.test("UdpHairpinTest catches up one try per call if it is called late", () 
   for (let i = 0; i < 3; i++) assertEquals(hairpin.due(KNOWN, 500), BOTH);
   assertEquals(hairpin.due(KNOWN, 500), []);
 });
+
+for (
+  const [what, a, b] of [
+    ["a neighbour", { ip: "192.168.1.9", port: 9100 }, { ip: "192.168.1.9", port: 9101 }],
+    ["a host of the carrier", { ip: "100.64.0.9", port: 4242 }, { ip: "100.64.0.9", port: 4243 }],
+    ["a name server", { ...EXTERNAL, port: 53 }, { ...EXTERNAL, port: 54 }],
+    ["one address for two local ports", A, A],
+  ] as const
+) {
+  Deno.test(`UdpHairpinTest sends nothing if a server reports ${what}`, () => {
+    const hairpin = new UdpHairpinTest("a", "b");
+    const probes = [
+      answered({ socket: "a" }, { mapped: a }),
+      answered({ socket: "b" }, { mapped: b }),
+    ];
+    assertEquals([hairpin.due(probes, 60), hairpin.isUnderWay], [[], false]);
+  });
+}

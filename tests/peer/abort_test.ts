@@ -125,7 +125,7 @@ async function atManyMoments(
       await test({ alice, bob, afterMs, nowMs: () => time.nowMs });
       await delay(1);
       const topics = [...hub.subscribers.values()].filter(({ size }) => size > 0);
-      assert(topics.length <= 3, "somebody still listens besides bob under his own topics");
+      assert(topics.length <= 3, "there are listeners other than bob's on his own topics");
       await Promise.all([alice.close(), bob.close()]);
       await delay(2000); // resets arrive at the other end
       assertEquals(time.pendingTimers, 0, "timers were left");

@@ -67,7 +67,7 @@ for (const [what, event, actions] of FAILURES) {
   });
 }
 
-Deno.test("the other side is not told of a failure before it has answered", () => {
+Deno.test("the other side is not notified of a failure before it has answered", () => {
   const dialer = new Dialer();
   dialer.at(0, { event: "start" });
   assertEquals(dialer.at(50, { event: "failed", search: 1, error: "no" }), ["end search"]);
@@ -89,7 +89,7 @@ Deno.test("connecting fails if every path is lost before it could be used", () =
   assert(action?.includes("lost before it could be used"), action);
 });
 
-Deno.test("the caller's reason replaces that of a search that is ending", () => {
+Deno.test("the caller's reason replaces the one of a search that is ending", () => {
   const dialer = new Dialer();
   dialer.at(0, { event: "start" });
   dialer.at(10, { event: "failed", search: 1, error: "no path" });
@@ -176,7 +176,7 @@ Deno.test("reconnecting ends with the time for it, during a search and between t
   assertEquals(actions, ["abandon: NoResponseError: no path was found in 120 s"]);
 });
 
-Deno.test("a connection over a relay stays when the time to reconnect is over", () => {
+Deno.test("a connection over a relay stays when the time to reconnect is up", () => {
   const dialer = connected();
   dialer.at(0, { event: "path lost", random: 0.5 });
   dialer.at(10, { event: "answered", search: 2 });
@@ -222,7 +222,7 @@ Deno.test("a connection that has ended, or whose peer is closed, ends the search
   assertEquals(dialer.at(200, { event: "path lost", random: 0 }), []);
 });
 
-Deno.test("a peer that is closed while it reconnects tells the other side", () => {
+Deno.test("a peer that is closed while it reconnects notifies the other side", () => {
   const dialer = connected();
   dialer.at(0, { event: "path lost", random: 0.5 });
   dialer.at(10, { event: "answered", search: 2 });

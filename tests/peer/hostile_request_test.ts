@@ -9,7 +9,7 @@ import { encodeOffer } from "../../lib/punch/offer.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { inPeerScene, nextOf, type PeerScene } from "../scenes/peer_scene.ts";
 
-Deno.test("a replayed request connects nobody, and makes nobody dial", () =>
+Deno.test("a replayed request leads to no connection and no dial", () =>
   inPeerScene({}, async ({ connect, hub, internet, b }) => {
     await using ends = await connect();
     const recorded = [...hub.published];
@@ -83,7 +83,7 @@ Deno.test("an offer cannot make a peer dial itself, its LAN's router, or a cloud
     assertEquals(dialled.filter((ip) => forbidden.includes(ip)), []);
   }));
 
-Deno.test("a changed ticket reaches nobody", () =>
+Deno.test("a changed ticket reaches no peer", () =>
   inPeerScene({}, async ({ open, a, b, hub }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);

@@ -63,7 +63,7 @@ for (
     }));
 }
 
-Deno.test("if no path is possible and there is no relay, both sides are told why", () =>
+Deno.test("if no path is possible and there is no relay, both sides learn why", () =>
   inPeerScene({ a: symmetric, b: symmetric }, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false, strategies: ["punch"] });
     await using bob = await open(b, { strategies: ["punch"] });
@@ -149,7 +149,7 @@ Deno.test("an abort ends connect() at once, with its reason", () =>
     assertEquals(error, "enough");
   }));
 
-Deno.test("a side that gives up tells the other, which stops searching", () =>
+Deno.test("a side that gives up notifies the other, which stops searching", () =>
   inPeerScene({ rttMs: 400 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -164,7 +164,7 @@ Deno.test("a side that gives up tells the other, which stops searching", () =>
     await aborted;
   }));
 
-Deno.test("a side that runs out of time tells the other as well", () =>
+Deno.test("a side that runs out of time notifies the other as well", () =>
   inPeerScene({ rttMs: 400 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false, timings: { connectMs: 150 } });
     await using bob = await open(b);
@@ -177,7 +177,7 @@ Deno.test("a side that runs out of time tells the other as well", () =>
     await failed;
   }));
 
-Deno.test("an aborted accept() tells the other side, which stops searching", () =>
+Deno.test("an aborted accept() notifies the other side, which stops searching", () =>
   inPeerScene({ rttMs: 400 }, async ({ a, b, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -203,7 +203,7 @@ Deno.test("refuse() can say that the peer is busy for now", () =>
     assertEquals(error.code, REJECTION_CODES.busy);
   }));
 
-Deno.test("refuse() tells the other side no", () =>
+Deno.test("refuse() sends the other side a rejection", () =>
   inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -212,7 +212,7 @@ Deno.test("refuse() tells the other side no", () =>
     assertEquals(error.code, REJECTION_CODES.refused);
   }));
 
-Deno.test("ignore() tells the other side nothing", () =>
+Deno.test("ignore() sends the other side nothing", () =>
   inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);
@@ -233,7 +233,7 @@ Deno.test("a key that is not on the list is refused without asking the applicati
     assertEquals(conn.remoteKey, bob.publicKey);
   }));
 
-Deno.test("a peer that asks for another protocol is told so", () =>
+Deno.test("a peer that asks for another protocol is rejected for that reason", () =>
   inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false, protocol: "chat/2" });
     await using bob = await open(b, { protocol: "chat/1" });

@@ -16,7 +16,7 @@ import { testRelay } from "./test_relay.ts";
 /** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
 
-Deno.test("a connection that a relay carries again stays when the time to reconnect is over", () =>
+Deno.test("a connection that a relay carries again stays when the time to reconnect is up", () =>
   inPeerScene({ a: random, b: random }, async ({ a, b, hub, internet, nats, open }) => {
     await using bob = await open(b);
     const options: PeerOptions = {

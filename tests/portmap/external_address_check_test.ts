@@ -31,7 +31,7 @@ for (const [externalIp, kind, evidence] of CASES) {
   });
 }
 
-Deno.test("mapPort() asks no strangers if a server sees another address than the router's public one", async () => {
+Deno.test("mapPort() asks no other gateway if a server sees another address than the router's public one", async () => {
   await atMapPortHome({ udp: { externalIp: "44.0.0.7" } }, async ({ internet, map }) => {
     const { network } = internet.host("server", { addresses: [SERVER] });
     await using _server = await serveStun({ network, address: SERVER });

@@ -90,15 +90,15 @@ Deno.test("guessGateways() does not guess this host itself", () => {
 
 Deno.test("discoverLocalIpv4() rejects an address that is not this host's", () =>
   behindRouter({}, async (network) => {
-    const stranger: Network = { ...network, ownsAddress: () => Promise.resolve(false) };
+    const foreign: Network = { ...network, ownsAddress: () => Promise.resolve(false) };
     assertEquals(await discoverLocalIpv4(network), "192.168.1.2");
-    assertEquals(await discoverLocalIpv4(stranger), undefined);
+    assertEquals(await discoverLocalIpv4(foreign), undefined);
   }));
 
 Deno.test("discoverLocalIpv4() gives up if nothing comes back", () =>
   behindRouter({}, async (network) => {
-    const deaf: Network = { ...network, bindUdp: (local) => network.bindUdp(local) };
-    assertEquals(await discoverLocalIpv4(deaf), undefined);
+    const withoutMulticast: Network = { ...network, bindUdp: (local) => network.bindUdp(local) };
+    assertEquals(await discoverLocalIpv4(withoutMulticast), undefined);
   }));
 
 function behindRouter(

@@ -136,17 +136,24 @@ Deno.test("a dead device beside the gateway causes no delay", async () => {
   });
 });
 
-Deno.test("another device of the link is used if the gateway has no UPnP and the device is connected", async () => {
-  for (const [externalIp, used] of [["44.0.0.8", true], ["192.168.1.1", false]] as const) {
-    await atIgdHome({ onSearch: () => [] }, async ({ mapper, internet, router }) => {
-      const { network } = internet.host("other", { behind: router, addresses: ["192.168.1.9"] });
-      using other = await FakeIgd.start(network, "192.168.1.9");
-      other.table.externalIp = externalIp;
-      if (used) await mapper.map(TCP_8080);
-      else await assertRejects(() => mapper.map(TCP_8080), NoResponseError);
-      assertEquals(other.table.entries.length, used ? 1 : 0);
-    });
-  }
+Deno.test("another device of the link is not used in place of the gateway, nor dialled", async () => {
+  await atIgdHome({ onSearch: () => [] }, async ({ mapper, internet, router }) => {
+    const { network } = internet.host("other", { behind: router, addresses: ["192.168.1.9"] });
+    using other = await FakeIgd.start(network, "192.168.1.9");
+    const dials = recordDials(internet);
+    await assertRejects(() => mapper.map(TCP_8080), NoResponseError);
+    assertEquals([dials, other.table.entries.length], [[], 0]);
+  });
+});
+
+Deno.test("the gateway cannot send anyone to its neighbours", async () => {
+  const location = "http://192.168.1.9:5000/rootDesc.xml";
+  await atIgdHome({ location }, async ({ mapper, internet, router }) => {
+    internet.host("other", { behind: router, addresses: ["192.168.1.9"] });
+    const dials = recordDials(internet);
+    await assertRejects(() => mapper.map(TCP_8080), MalformedMessageError, "not the address that");
+    assertEquals(dials, []);
+  });
 });
 
 Deno.test("a device that opens no ports is not reported as silent", async () => {

@@ -26,7 +26,7 @@ Deno.test("encodeSearch() writes M-SEARCH, with MX for multicast only", () => {
   );
 });
 
-Deno.test("decodeSearchResponse() reads the answer of a FRITZ!Box, in any case and with LF alone", () => {
+Deno.test("decodeSearchResponse() reads the answer of a FRITZ!Box, in any case and with bare LFs", () => {
   const text = "HTTP/1.1 200 OK\r\nLOCATION: http://192.168.178.1:49000/igddesc.xml\r\n" +
     "SERVER: box UPnP/1.0 AVM\r\nCACHE-CONTROL: max-age=1800\r\nEXT:\r\n" +
     "ST: urn:schemas-upnp-org:device:InternetGatewayDevice:1\r\nUSN: uuid:x::urn\r\n\r\n";

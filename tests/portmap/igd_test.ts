@@ -81,7 +81,7 @@ Deno.test("renew() keeps the port and the description, and release() may be call
   });
 });
 
-Deno.test("release() does not delete another host's mapping after the lease is over", async () => {
+Deno.test("release() does not delete another host's mapping after the lease has expired", async () => {
   await atIgdHome({}, async ({ igd, mapper }) => {
     const grant = await mapper.map(TCP_8080);
     igd.table.put({ ...igd.table.entries[0]!, internalClient: "192.168.1.77" });

@@ -200,10 +200,10 @@ Deno.test("a renewal comes before a check that is due at the same time", () => {
   assertEquals(summaryOf(step), "renewing: renew");
 });
 
-Deno.test("a lease that is over is lost, and repaired at once", () => {
+Deno.test("a lease that expires is lost, and repaired at once", () => {
   const step = stepLease(stateIn("waiting"), { kind: "time" }, { nowMs: 3_600_000, random: 0 });
   assertEquals(summaryOf(step), "repairing: report lost, race");
-  assertEquals(newsOf(step), [{ event: "lost", reason: "the lease is over" }]);
+  assertEquals(newsOf(step), [{ event: "lost", reason: "the lease has expired" }]);
 });
 
 Deno.test("a lost mapping is reported as lost once, and as mapped when a race is won", () => {
@@ -215,7 +215,7 @@ Deno.test("a lost mapping is reported as lost once, and as mapped when a race is
   const again = stepLease(failed.state, { kind: "time" }, at(14_000));
   assertEquals(summaryOf(again), "repairing: race");
   const won = stepLease(again.state, { kind: "won", grant: RENEWED }, at(14_000));
-  assertEquals(newsOf(won), [{ event: "mapped", reason: "made anew" }]);
+  assertEquals(newsOf(won), [{ event: "mapped", reason: "mapped again" }]);
   assertEquals([won.state.isLost, won.state.failures], [false, 0]);
 });
 
@@ -257,7 +257,7 @@ Deno.test("announcements within 4 s of the last question are ignored, because th
   assertEquals(later.state.phase, "restoring");
 });
 
-Deno.test("what another protocol had granted is released in the end, after the latest grant", () => {
+Deno.test("the grant of another protocol is released in the end, after the latest grant", () => {
   const { state } = stepLease(stateIn("repairing"), EVENTS["won by another protocol"]!, at(NOW_MS));
   assertEquals([state.grant, state.duplicates], [BY_UPNP, [GRANT]]);
   const duplicated = stepLease(state, { kind: "duplicated", grants: [MOVED] }, at(NOW_MS)).state;
@@ -271,7 +271,7 @@ Deno.test("a grant by the same protocol of the same gateway replaces the one bef
   assertEquals([state.grant, state.duplicates], [RENEWED, []]);
 });
 
-Deno.test("a lease that is left releases its grants all the same when it is asked to", () => {
+Deno.test("a lease that was left still releases its grants when it is asked to", () => {
   const { actions } = stepLease(stateIn("left"), { kind: "release" }, at(NOW_MS));
   assertEquals(actions, [{ kind: "release", grants: [GRANT] }]);
 });
@@ -334,7 +334,7 @@ Deno.test("renewalMs() is between 1/2 and 5/8, then 3/4 and 13/16, and so on, as
   assertEquals(shares, [[1 / 2, 5 / 8], [3 / 4, 13 / 16], [7 / 8, 29 / 32]]);
 });
 
-Deno.test("renewalMs() tries at most every 4 s, and never after the lease is over", () => {
+Deno.test("renewalMs() tries at most every 4 s, and never after the lease has expired", () => {
   fc.assert(fc.property(
     fc.integer({ min: 1, max: 0xffff_ffff }),
     fc.integer({ min: 0, max: 40 }),

@@ -120,14 +120,14 @@ Deno.test("mapPort() fails over to another protocol when the current one stops w
   });
 });
 
-Deno.test("mapPort() reports a mapping as lost when its lease is over, and gets it back", async () => {
+Deno.test("mapPort() reports a mapping as lost when its lease expires, and gets it back", async () => {
   await atMapPortHome({ udp: { speaks: ["nat-pmp"] } }, async ({ gateway, map, open }) => {
     const startMs = performance.now();
     await using mapping = await map({ lifetimeSeconds: 600, checkSeconds: Infinity });
     gateway.script = () => [];
     const lost = await nextEvent(mapping, "lost");
     assertEquals([lost.reason, Math.round((lost.atMs - startMs) / 1000)], [
-      "the lease is over",
+      "the lease has expired",
       600,
     ]);
     assertEquals(mapping.isLost, true);

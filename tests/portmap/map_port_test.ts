@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { listMappings } from "../../lib/portmap/admin.ts";
 import { NoMappingError } from "../../lib/portmap/mapper.ts";
+import { simulate } from "../simnet/simulate.ts";
 import { GATEWAY_IP } from "./fixtures.ts";
 import { atMapPortHome, type MapPortHomeOptions, UPNP_ALONE } from "./map_port_home.ts";
 
@@ -137,5 +139,16 @@ Deno.test("mapPort() takes over the mapping of a crashed run with the same secre
     assertEquals(second.external.port, 8080);
     await second[Symbol.asyncDispose]();
     assertEquals(gateway.table.entries, []);
+  });
+});
+
+Deno.test("listMappings() without a gateway says what it could not do", async () => {
+  await simulate(async ({ internet }) => {
+    const { network } = internet.host("host", { addresses: ["198.51.100.7"] });
+    await assertRejects(
+      () => listMappings({ network }),
+      NoMappingError,
+      "Cannot list mappings: no gateway found",
+    );
   });
 });

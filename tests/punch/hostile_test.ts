@@ -41,7 +41,7 @@ const FORBIDDEN = [
 ];
 
 Deno.test("punch() sends no SYN to a forbidden address, whatever the kind of candidate", () =>
-  victimOf(async ({ victim, tell, syns, call }) => {
+  victimOf(async ({ victim, offer, syns, call }) => {
     const all = FORBIDDEN.concat(victim.addresses).flatMap((ip) =>
       (["host", "mapped", "reflexive"] as const).flatMap((kind) =>
         [80, 40_000].map((port): Candidate => ({ kind, address: { ip, port } }))
@@ -49,7 +49,7 @@ Deno.test("punch() sends no SYN to a forbidden address, whatever the kind of can
     );
     for (let from = 0; from < all.length; from += 12) {
       const [called] = await call({ timeoutMs: 3000 });
-      tell(punchSide("203.0.113.99", {}, { candidates: all.slice(from, from + 12) }));
+      offer(punchSide("203.0.113.99", {}, { candidates: all.slice(from, from + 12) }));
       assert(await called instanceof UnreachableError);
     }
     const wrong = syns().filter(({ ip }) => {
@@ -59,11 +59,11 @@ Deno.test("punch() sends no SYN to a forbidden address, whatever the kind of can
   }));
 
 Deno.test("punch() sends no SYN to a forbidden external address", () =>
-  victimOf(async ({ victim, tell, syns, call }) => {
+  victimOf(async ({ victim, offer, syns, call }) => {
     for (const externalIp of FORBIDDEN.concat(victim.addresses)) {
       for (const profile of [{}, RANDOM, SEQUENTIAL]) {
         const [called] = await call({ timeoutMs: 2000 });
-        tell(punchSide(externalIp, profile));
+        offer(punchSide(externalIp, profile));
         assert(await called instanceof UnreachableError, externalIp);
       }
     }
@@ -71,18 +71,18 @@ Deno.test("punch() sends no SYN to a forbidden external address", () =>
   }));
 
 Deno.test("punch() ignores an offer with port 0, or with 4096 candidates", () =>
-  victimOf(async ({ tell, syns, call }) => {
+  victimOf(async ({ offer, syns, call }) => {
     const [called] = await call({ timeoutMs: 2000 });
-    tell(punchSide("203.0.113.99", {}, { candidates: [reflexive("203.0.113.99", 0)] }));
+    offer(punchSide("203.0.113.99", {}, { candidates: [reflexive("203.0.113.99", 0)] }));
     const candidate = hostCandidate("203.0.113.99", 40_000);
-    tell(punchSide("203.0.113.99", {}, { candidates: Array(4096).fill(candidate) }));
+    offer(punchSide("203.0.113.99", {}, { candidates: Array(4096).fill(candidate) }));
     const error = await called;
     assert(error instanceof UnreachableError && error.message.includes("sent nothing"));
     assertEquals(syns(), []);
   }));
 
 Deno.test("punch() rejects a host at the peer's address that is not the peer", () =>
-  victimOf(async ({ internet, tell, call }) => {
+  victimOf(async ({ internet, offer, call }) => {
     const stranger = internet.host("stranger", { addresses: ["203.0.113.99"] });
     using listener = await stranger.network.listenTcp({ ip: "203.0.113.99", port: 40_000 });
     const heard: number[] = [];
@@ -95,7 +95,7 @@ Deno.test("punch() rejects a host at the peer's address that is not the peer", (
       }
     })().catch(() => {});
     const [called] = await call({ timeoutMs: 10_000 });
-    tell(punchSide("203.0.113.99"));
+    offer(punchSide("203.0.113.99"));
     const error = await called;
     assert(error instanceof UnreachableError);
     const outcomes = new Set(error.attempts.map(({ outcome }) => outcome));
@@ -115,7 +115,7 @@ for (
 ) {
   for (const closedPorts of ["reset", "drop"] as const) {
     Deno.test(`punch() limits the SYNs to a third party that answers with ${closedPorts}, for ${name}`, () =>
-      victimOf(async ({ internet, tell, syns, call }) => {
+      victimOf(async ({ internet, offer, syns, call }) => {
         const link = { delayMs: 10 };
         internet.host("third", { addresses: ["203.0.113.99"], closedPorts, link });
         const [called] = await call({ timeoutMs: 60_000 });
@@ -123,7 +123,7 @@ for (
         called!.then(() => isOver = true);
         // A new peer whenever the dials of the last one are over, in each round.
         for (let offers = 0; !isOver; offers++) {
-          tell(punchSide("203.0.113.99", profile), { round: 1 + Math.floor(offers / 13) % 3 });
+          offer(punchSide("203.0.113.99", profile), { round: 1 + Math.floor(offers / 13) % 3 });
           await delay(1100);
         }
         const error = await called;
@@ -166,9 +166,9 @@ Deno.test("punch() finds its peer while other hosts flood the punch port", () =>
   }));
 
 Deno.test("punch() with a shared secret ignores other offers on the channel", () =>
-  victimOf(async ({ tell, syns, call }) => {
+  victimOf(async ({ offer, syns, call }) => {
     const [called] = await call({ timeoutMs: 2000, sharedSecret: Uint8Array.of(1, 2, 3) });
-    tell(punchSide("203.0.113.99"));
+    offer(punchSide("203.0.113.99"));
     const error = await called;
     assert(error instanceof UnreachableError && error.message.includes("sent nothing"));
     assertEquals(syns(), []);
@@ -181,7 +181,7 @@ interface PeerScene {
   /** Makes it punch; resolves with the promise of the result as soon as it receives from its channel. */
   call(options?: Partial<PunchOptions>): Promise<Promise<PunchedConn | Error>[]>;
   /** Puts an offer into the victim's channel. */
-  tell(side: PunchDescription, changes?: Partial<PunchOffer>): void;
+  offer(side: PunchDescription, changes?: Partial<PunchOffer>): void;
   /** The destinations of the SYNs of the victim. */
   syns(): TransportAddress[];
 }
@@ -226,7 +226,7 @@ async function victimOf(test: (place: PeerScene) => Promise<void>): Promise<void
         });
         return [calling.catch((error: Error) => error)];
       },
-      tell: (side, changes) =>
+      offer: (side, changes) =>
         channel.deliver(encodeOffer({
           role: "controlled",
           key: (++keys).toString(16).padStart(64, "a"),

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import {
+  initialNominationState,
   type NominationEvent,
-  startNomination,
   stepNomination,
 } from "../../lib/punch/nomination_engine.ts";
 
@@ -113,7 +113,7 @@ interface Machine {
 }
 
 function start(role: (typeof ROLES)[number]): Machine {
-  let state = startNomination(role);
+  let state = initialNominationState(role);
   return {
     on: (event) => {
       const step = stepNomination(state, event);

@@ -48,16 +48,16 @@ export async function addBoth(
 
 /** Everything that the other end sends until it ends or resets the connection. */
 export async function readAll(connection: TcpConnection): Promise<Uint8Array> {
-  const heard: number[] = [];
+  const received: number[] = [];
   const buffer = new Uint8Array(256);
   try {
     for (;;) {
       const count = await connection.read(buffer);
       if (count === null) break;
-      heard.push(...buffer.subarray(0, count));
+      received.push(...buffer.subarray(0, count));
     }
   } catch { /* reset */ }
-  return Uint8Array.from(heard);
+  return Uint8Array.from(received);
 }
 
 /** Exactly `length` bytes. */

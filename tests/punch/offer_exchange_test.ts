@@ -20,8 +20,8 @@ Deno.test("OfferExchange delivers both offers within a one-way delay", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const [a, b] = [side(0, "controlling"), side(1, "controlled")];
     await delay(26);
-    assertEquals([a.heard.length, b.heard.length], [1, 1]);
-    assertEquals([a.heard[0]!.role, b.heard[0]!.role], ["controlled", "controlling"]);
+    assertEquals([a.received.length, b.received.length], [1, 1]);
+    assertEquals([a.received[0]!.role, b.received[0]!.role], ["controlled", "controlling"]);
   }));
 
 Deno.test("OfferExchange stops sending once both sides have their offers", () =>
@@ -102,7 +102,7 @@ Deno.test("OfferExchange keeps the peer's offer if an old one comes before the a
     assertEquals(keysOf(a).at(-1), b.exchange.localOffer.key);
   }));
 
-Deno.test("OfferExchange takes the offer of a peer that starts anew", () =>
+Deno.test("OfferExchange takes the offer of a peer that starts over", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const a = side(0, "controlling");
     const b = side(1, "controlled");
@@ -120,7 +120,7 @@ Deno.test("OfferExchange reports that the other side has gone on to a later roun
     const a = side(0, "controlling", { round: 1 });
     const b = side(1, "controlled", { round: 2 });
     assertEquals(await a.laterRound, 2);
-    assertEquals(b.heard, []);
+    assertEquals(b.received, []);
   }));
 
 Deno.test("OfferExchange waits for new samples if the first ones are too old to predict from", () =>
@@ -130,8 +130,8 @@ Deno.test("OfferExchange waits for new samples if the first ones are too old to 
     const b = side(1, "controlled", { source: countingSource(0) });
     await delay(500);
     assertEquals(old.refreshed, 1);
-    assertEquals(a.heard.length, 1);
-    assert(b.heard[0]!.sampleAgeMs < 750, `${b.heard[0]!.sampleAgeMs}`);
+    assertEquals(a.received.length, 1);
+    assert(b.received[0]!.sampleAgeMs < 750, `${b.received[0]!.sampleAgeMs}`);
   }));
 
 Deno.test("OfferExchange takes new samples if those of both sides are too old", () =>
@@ -139,8 +139,8 @@ Deno.test("OfferExchange takes new samples if those of both sides are too old", 
     const a = side(0, "controlling", { source: countingSource(5000) });
     const b = side(1, "controlled", { source: countingSource(5000) });
     await delay(500);
-    for (const { heard } of [a, b]) {
-      assert(heard.length === 1 && heard[0]!.sampleAgeMs < 750, JSON.stringify(heard));
+    for (const { received } of [a, b]) {
+      assert(received.length === 1 && received[0]!.sampleAgeMs < 750, JSON.stringify(received));
     }
   }));
 
@@ -151,7 +151,7 @@ Deno.test("OfferExchange ignores its own offer on a channel that echoes", () =>
     await delay(1);
     channels[0].deliver(encodeOffer(a.exchange.localOffer, NO_SECRET));
     await delay(5000);
-    assertEquals(a.heard, []);
+    assertEquals(a.received, []);
   }));
 
 for (const skewMs of [0, 50, 1000, 12_345]) {
@@ -178,7 +178,7 @@ Deno.test("OfferExchange tolerates an old offer in its own role, however often i
     await delay(100);
     side(1, "controlled");
     await delay(100);
-    assertEquals(a.heard.length, 1);
+    assertEquals(a.received.length, 1);
   }));
 
 Deno.test("OfferExchange takes only a few of 10 000 offers", () =>
@@ -192,7 +192,7 @@ Deno.test("OfferExchange takes only a few of 10 000 offers", () =>
       if (i % 100 === 99) await delay(1);
     }
     await delay(100);
-    assertEquals(a.heard.length, MAX_OFFERS);
+    assertEquals(a.received.length, MAX_OFFERS);
     assert(channels[0].sent < 20, `${channels[0].sent} sent`);
   }));
 
@@ -204,10 +204,10 @@ Deno.test("OfferExchange ignores offers that were not authenticated with the sec
     channels[0].deliver(new Uint8Array(5000));
     channels[0].deliver(new Uint8Array(0));
     await delay(100);
-    assertEquals(a.heard, []);
+    assertEquals(a.received, []);
     side(1, "controlled", { sharedSecret });
     await delay(600);
-    assertEquals(a.heard.length, 1);
+    assertEquals(a.received.length, 1);
   }));
 
 for (const when of ["before the peer's offer", "after it"] as const) {
@@ -223,7 +223,7 @@ for (const when of ["before the peer's offer", "after it"] as const) {
 
 interface Side {
   readonly exchange: OfferExchange;
-  readonly heard: PunchOffer[];
+  readonly received: PunchOffer[];
   readonly confirmed: Promise<void>;
   readonly laterRound: Promise<number>;
   readonly running: Promise<never>;
@@ -263,7 +263,7 @@ function start(
   role: PunchRole,
   changes: Partial<OfferExchangeOptions> = {},
 ): Side {
-  const heard: PunchOffer[] = [];
+  const received: PunchOffer[] = [];
   const confirmed = Promise.withResolvers<void>();
   const laterRound = Promise.withResolvers<number>();
   const controller = new AbortController();
@@ -279,7 +279,7 @@ function start(
       },
       refresh: () => Promise.resolve(false),
     },
-    onOffer: (offer) => heard.push(offer),
+    onOffer: (offer) => received.push(offer),
     onConfirmed: confirmed.resolve,
     onLaterRound: laterRound.resolve,
     ...changes,
@@ -292,7 +292,7 @@ function start(
   };
   return {
     exchange,
-    heard,
+    received,
     confirmed: confirmed.promise,
     laterRound: laterRound.promise,
     running,
@@ -319,8 +319,8 @@ function countingSource(ageMs: number) {
   };
 }
 
-function keysOf({ heard }: Side): string[] {
-  return heard.map(({ key }) => key);
+function keysOf({ received }: Side): string[] {
+  return received.map(({ key }) => key);
 }
 
 /** A forged offer. */

@@ -2,8 +2,8 @@ import { assertEquals } from "@std/assert";
 import type { PunchOffer } from "../../lib/punch/offer.ts";
 import {
   type AttemptOutcome,
+  initialRoundState,
   type RoundEvent,
-  startRound,
   stepRound,
 } from "../../lib/punch/round_engine.ts";
 import { punchSide } from "./fixtures.ts";
@@ -46,8 +46,8 @@ Deno.test("an impossible attempt waits until the peer has the offer, three secon
     round.at(0, offer("1"));
     assertEquals(round.at(1, attempted("impossible")), "lingering");
     assertEquals(round.at(2, offer("2")), "lingering");
-    assertEquals(round.at(3000, { kind: "tick" }), "lingering");
-    const event: RoundEvent = isConfirmed ? { kind: "confirmed" } : { kind: "tick" };
+    assertEquals(round.at(3000, { kind: "time" }), "lingering");
+    const event: RoundEvent = isConfirmed ? { kind: "confirmed" } : { kind: "time" };
     assertEquals(round.at(3001, event), "abandon; over: impossible");
   }
 });
@@ -94,7 +94,7 @@ interface Machine {
 }
 
 function start(maxSyns = 5200): Machine {
-  let state = startRound(maxSyns);
+  let state = initialRoundState(maxSyns);
   return {
     at: (nowMs, event) => {
       const step = stepRound(state, event, nowMs);

@@ -29,7 +29,9 @@ for (
           behavior: name === "a" ? portRestricted : behavior,
           link: LINK,
         });
-        return { network: deaf(internet.host(name, { behind: router, reusePort: true })) };
+        return {
+          network: reachingOnlyServers(internet.host(name, { behind: router, reusePort: true })),
+        };
       };
       const plans: PunchPlan[] = [];
       const results = await playBetween(internet, { a: host("a"), b: host("b") }, {
@@ -90,7 +92,7 @@ async function takePorts({ network }: Host, signal: AbortSignal): Promise<void> 
 }
 
 /** The network of a host whose SYNs reach only servers. */
-function deaf({ network }: Host): Network {
+function reachingOnlyServers({ network }: Host): Network {
   return {
     ...network,
     connectTcp: (remote, options = {}) => {

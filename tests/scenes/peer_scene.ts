@@ -83,6 +83,8 @@ export interface PeerSceneOptions {
   readonly b?: NatBehavior;
   /** The round trip between the NATs, and from each to the STUN server. */
   readonly rttMs?: number;
+  /** The virtual time that the test may take. Default: an hour. */
+  readonly limitMs?: number;
 }
 
 /** What each test gets. */
@@ -108,7 +110,7 @@ export interface Ends extends AsyncDisposable {
 
 /** Runs a test in virtual time. */
 export async function inPeerScene(
-  { a = portRestricted, b = portRestricted, rttMs = 80 }: PeerSceneOptions,
+  { a = portRestricted, b = portRestricted, rttMs = 80, limitMs = 3_600_000 }: PeerSceneOptions,
   test: (place: PeerScene) => Promise<void>,
 ): Promise<void> {
   await simulate(async ({ internet, time }) => {
@@ -135,7 +137,7 @@ export async function inPeerScene(
       nats: { a: homeA.nat, b: homeB.nat },
       connect: (options) => connectBoth(open, { a: homeA.host, b: homeB.host }, options),
     });
-  }, { limitMs: 3_600_000 });
+  }, { limitMs });
 }
 
 async function connectBoth(

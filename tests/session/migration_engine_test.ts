@@ -8,12 +8,12 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import {
+  initialMigrationState,
   isGreeted,
   type MigrationAction,
   type MigrationEvent,
   type MigrationState,
   type SessionRole,
-  startMigration,
   stepMigration,
 } from "../../lib/session/migration_engine.ts";
 
@@ -195,7 +195,7 @@ Deno.test("stepMigration() attaches at most one path, and sends only on an open 
   );
   const role = fc.constantFrom<SessionRole>("controlling", "controlled");
   fc.assert(fc.property(role, fc.array(event, { maxLength: 30 }), (role, events) => {
-    let state = startMigration(role);
+    let state = initialMigrationState(role);
     const seen = new Set<number>();
     for (const event of events) {
       const isNew = event.event === "opened" && !seen.has(event.id);
@@ -224,7 +224,7 @@ function run(
   role: SessionRole,
   events: readonly MigrationEvent[],
 ): { state: MigrationState; actions: readonly MigrationAction[] } {
-  let step = { state: startMigration(role), actions: [] as readonly MigrationAction[] };
+  let step = { state: initialMigrationState(role), actions: [] as readonly MigrationAction[] };
   for (const event of events) step = stepMigration(step.state, event);
   return step;
 }

@@ -329,3 +329,40 @@ Deno.test("messages are not blocked by a full stream", async () => {
 function wait(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
+
+Deno.test("answersWithin() is true while the other side answers, false once it is silent or has no path", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair({ timeoutMs: 60_000 });
+    assertEquals(await pair.a.answersWithin(1000), false, "before the first path");
+    const [one, other] = await connect(pair, { delayMs: 20 });
+    const asked = performance.now();
+    assertEquals(await pair.a.answersWithin(1000), true);
+    assert(performance.now() - asked <= 40, "a round trip at most");
+    for (const end of [one, other]) {
+      end.cutKind = "silent";
+      end.cutAfter = 0;
+    }
+    const silent = performance.now();
+    assertEquals(await pair.a.answersWithin(1000), false);
+    assertEquals(performance.now() - silent, 1000);
+    await connect(pair, { port: 2 });
+    assertEquals(await pair.a.answersWithin(1000), true, "over another path");
+    pair.a.reset();
+    assertEquals(await pair.a.answersWithin(1000), false, "after the end");
+  });
+});
+
+Deno.test("wasReset tells a reset by the other side from a lost path", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    await connect(pair);
+    pair.b.reset();
+    await assertRejects(() => pair.a.finished, NetworkError);
+    assertEquals([pair.a.wasReset, pair.b.wasReset], [true, false]);
+    await using lost = sessionPair();
+    const [one] = await connect(lost);
+    one.reset();
+    await assertRejects(() => lost.b.finished, NetworkError);
+    assertEquals(lost.b.wasReset, false);
+  });
+});

@@ -36,7 +36,7 @@ export class TestPath implements TcpConnection {
   readonly written: Uint8Array[] = [];
   /** The path is cut after this many bytes, counted over all writes: these are delivered, and no more. */
   cutAfter = Infinity;
-  /** How it is cut: both ends get an RST, or nothing arrives any more. */
+  /** How it is cut: both ends get a RST, or nothing arrives any more. */
   cutKind: "reset" | "silent" = "reset";
   /** How this end was closed by its owner. */
   closed: "no" | "closed" | "reset" = "no";
@@ -121,7 +121,7 @@ export class TestPath implements TcpConnection {
     if (!this.#isSilent) this.#deliver("reset");
   }
 
-  /** Cuts the path: like a NAT that drops its mapping, or a router that sends an RST. */
+  /** Cuts the path: like a NAT that drops its mapping, or a router that sends a RST. */
   cut(kind = this.cutKind): void {
     if (kind === "silent") {
       this.#isSilent = this.#peer.#isSilent = true;

@@ -3,11 +3,11 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import {
-  dueMs,
-  FIRST_STATE,
+  INITIAL_STATE,
   type ReconnectingAction,
   type ReconnectingEvent,
   type ReconnectingState,
+  reconnectingWakeAtMs,
   stepReconnecting,
   type TopicState,
 } from "../../lib/signal/reconnecting_engine.ts";
@@ -81,14 +81,14 @@ Deno.test("reconnecting: waits double from half a second up to a minute", () => 
   const waits: number[] = [];
   for (let i = 0; i < 9; i++) {
     state = stepReconnecting({ ...state, phase: { kind: "opening" } }, FAILED, 0).state;
-    waits.push(dueMs(state));
+    waits.push(reconnectingWakeAtMs(state));
   }
   assertEquals(waits, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
 });
 
 Deno.test("reconnecting: a wait is between half and one and a half times its mean", () => {
   const waits = [0, 0.25, 0.999].map((random) =>
-    dueMs(stepReconnecting(OPENING, { ...FAILED, random }, 0).state)
+    reconnectingWakeAtMs(stepReconnecting(OPENING, { ...FAILED, random }, 0).state)
   );
   assertEquals(waits, [250, 375, 749.5]);
 });
@@ -97,13 +97,13 @@ for (const [afterMs, waitMs] of [[29_999, 4000], [30_000, 500]] as const) {
   Deno.test(`reconnecting: a connection lost after ${afterMs} ms is opened again in ${waitMs} ms`, () => {
     const open: ReconnectingState = { ...OPEN, failures: 3 };
     const { state } = stepReconnecting(open, LOST, afterMs);
-    assertEquals(dueMs(state), afterMs + waitMs);
+    assertEquals(reconnectingWakeAtMs(state), afterMs + waitMs);
   });
 }
 
 Deno.test("reconnecting: a check does not make the next wait shorter", () => {
   const { state } = stepReconnecting({ ...WAITING, failures: 3 }, { kind: "check" }, 0);
-  assertEquals(dueMs(stepReconnecting(state, FAILED, 0).state), 4000);
+  assertEquals(reconnectingWakeAtMs(stepReconnecting(state, FAILED, 0).state), 4000);
 });
 
 /** What each event does to the topic `t`, at 1000 ms. */
@@ -164,7 +164,7 @@ const TOPICS: readonly [
     [logged("warn", "cannot resubscribe: full")],
   ],
   [
-    "a refused subscription is not retried: its caller is told",
+    "a refused subscription is not retried: its caller gets the refusal",
     withTopic(OPEN, { kind: "subscribing", isRenewal: false, failures: 0 }),
     REFUSED,
     { kind: "subscribing", isRenewal: false, failures: 0 },
@@ -221,8 +221,12 @@ Deno.test("reconnecting: the earliest retry of a topic is due", () => {
       [`${second}`, { kind: "refused", failures: 1, retryAtMs: second * 1000 }] as const
     ),
   );
-  assertEquals(dueMs({ ...OPEN, topics }), 3000);
-  assertEquals([dueMs(OPEN), dueMs(OPENING), dueMs(CLOSED)], [Infinity, Infinity, Infinity]);
+  assertEquals(reconnectingWakeAtMs({ ...OPEN, topics }), 3000);
+  assertEquals([
+    reconnectingWakeAtMs(OPEN),
+    reconnectingWakeAtMs(OPENING),
+    reconnectingWakeAtMs(CLOSED),
+  ], [Infinity, Infinity, Infinity]);
 });
 
 Deno.test("reconnecting: whatever happens, one attempt at a time, and each topic once", () => {
@@ -237,7 +241,7 @@ Deno.test("reconnecting: whatever happens, one attempt at a time, and each topic
     { maxLength: 60 },
   );
   fc.assert(fc.property(events, (events) => {
-    let state = FIRST_STATE;
+    let state = INITIAL_STATE;
     let nowMs = 0;
     let attempts = 1;
     const subscribed = new Set<string>();
@@ -251,7 +255,11 @@ Deno.test("reconnecting: whatever happens, one attempt at a time, and each topic
       }
     };
     for (const event of events) {
-      if (event.kind === "time") nowMs = Number.isFinite(dueMs(state)) ? dueMs(state) : nowMs + 1;
+      if (event.kind === "time") {
+        nowMs = Number.isFinite(reconnectingWakeAtMs(state))
+          ? reconnectingWakeAtMs(state)
+          : nowMs + 1;
+      }
       if (event.kind !== "ends") {
         apply(event);
       } else if (state.phase.kind === "opening") {

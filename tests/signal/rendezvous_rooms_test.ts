@@ -62,7 +62,7 @@ Deno.test("messages of each member are limited, and the bucket refills with time
   assertEquals(kinds(1_000_000, 4), ["to", "to", "to", "too-many"]);
 });
 
-Deno.test("whoever joins and leaves, no room has three members, and the count is right", () => {
+Deno.test("in any order of joining and leaving, no room has three members, and the count is right", () => {
   const member = fc.integer({ min: 0, max: 9 });
   const step = fc.tuple(fc.boolean(), member, fc.constantFrom("r", "s", "t"));
   fc.assert(fc.property(fc.array(step, { maxLength: 60 }), (steps) => {

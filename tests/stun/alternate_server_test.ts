@@ -49,6 +49,7 @@ for (
     ["this machine", { ip: "127.0.0.1", port: 3478 }, "it is a loopback address"],
     ["a private network", { ip: "192.168.1.1", port: 80 }, "it is a private address"],
     ["another family", { ip: "2001:4860::1", port: 3478 }, "it is of another family"],
+    ["the mail server of others", { ip: "198.51.100.1", port: 25 }, "one of another service"],
     ["no port", { ip: "198.51.100.1", port: 0 }, "it has no port"],
   ] as const
 ) {

@@ -10,13 +10,20 @@ import {
   FileError,
   type FileInfo,
   type FileSystem,
+  type FolderTraits,
+  type PartFile,
   type ReadableFile,
-  type WritableFile,
 } from "../../lib/transfer/files.ts";
 
 /** A file system in memory. All paths are absolute. */
 export class MemoryFiles implements FileSystem {
   naming: "posix" | "windows" = "posix";
+  /** Whether names may differ only in case. */
+  isCaseSensitive = true;
+  /** The longest name that is possible, in characters. */
+  maxName = 255;
+  /** The folders that were made durable since the last change in them. */
+  readonly syncedFolders = new Set<string>();
   /** Called before every operation, which fails with what it throws. */
   fault: (what: string, path: string) => void = () => {};
   readonly #nodes = new Map<string, Node>([["", { kind: "folder" }]]);
@@ -25,10 +32,12 @@ export class MemoryFiles implements FileSystem {
   put(path: string, content: string | Uint8Array, attributes: Partial<FileAttributes> = {}): this {
     const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
     this.folder(path.slice(0, path.lastIndexOf("/")));
-    this.#nodes.set(path, {
+    this.#set(path, {
       kind: "file",
       bytes: bytes.slice(),
       attributes: { modifiedMs: 1000, isExecutable: false, ...attributes },
+      isLocked: false,
+      isSynced: false,
     });
     return this;
   }
@@ -36,27 +45,49 @@ export class MemoryFiles implements FileSystem {
   /** Creates a folder and those above it. */
   folder(path: string): this {
     for (let end = path.indexOf("/", 1); end > 0; end = path.indexOf("/", end + 1)) {
-      this.#nodes.set(path.slice(0, end), { kind: "folder" });
+      this.#set(path.slice(0, end), { kind: "folder" });
     }
-    this.#nodes.set(path, { kind: "folder" });
+    this.#set(path, { kind: "folder" });
     return this;
   }
 
   /** Creates something that is neither a file nor a folder. */
-  putOther(path: string, kind: "link" | "other"): this {
-    this.#nodes.set(path, { kind });
+  putOther(path: string, kind: "link" | "other", target = "/elsewhere"): this {
+    this.#set(path, kind === "link" ? { kind, target } : { kind });
     return this;
+  }
+
+  /** Removes what is there. */
+  delete(path: string): void {
+    this.#nodes.delete(this.#spelled(path));
+  }
+
+  /** The target of a link. */
+  target(path: string): string | undefined {
+    const node = this.#get(path);
+    return node?.kind === "link" ? node.target : undefined;
+  }
+
+  /** Whether the content of the file was made durable after its last change. */
+  isSynced(path: string): boolean {
+    const node = this.#get(path);
+    return node?.kind === "file" && node.isSynced;
+  }
+
+  /** Lets another process hold the lock of a file. */
+  lock(path: string): void {
+    this.#file(path).isLocked = true;
   }
 
   /** The content of a file, as text. */
   text(path: string): string | undefined {
-    const node = this.#nodes.get(path);
+    const node = this.#get(path);
     return node?.kind === "file" ? new TextDecoder().decode(node.bytes) : undefined;
   }
 
   /** The attributes of a file. */
   attributes(path: string): FileAttributes | undefined {
-    const node = this.#nodes.get(path);
+    const node = this.#get(path);
     return node?.kind === "file" ? node.attributes : undefined;
   }
 
@@ -68,7 +99,7 @@ export class MemoryFiles implements FileSystem {
 
   stat(path: string): Promise<FileInfo | undefined> {
     return this.#do("stat", path, () => {
-      const node = this.#nodes.get(path);
+      const node = this.#get(path);
       return node && toInfo(node);
     });
   }
@@ -104,46 +135,106 @@ export class MemoryFiles implements FileSystem {
     });
   }
 
-  openPart(path: string, offset: number): Promise<WritableFile> {
-    return this.#do("openPart", path, () => {
-      if (offset === 0) {
-        this.#find(path.slice(0, path.lastIndexOf("/")), path);
-        this.#nodes.delete(path);
-        this.put(path, "");
+  readLink(path: string): Promise<string> {
+    return this.#do("readLink", path, () => {
+      const node = this.#find(path, path);
+      if (node.kind !== "link") throw new FileError(`Cannot read ${path}: not a link`, "other");
+      return node.target;
+    });
+  }
+
+  probe(folder: string): Promise<FolderTraits> {
+    return this.#do("probe", folder, () => {
+      return { isCaseSensitive: this.isCaseSensitive, owner: 1 };
+    });
+  }
+
+  createPart(path: string, { isExecutable }: { isExecutable: boolean }): Promise<PartFile> {
+    return this.#do("createPart", path, () => {
+      if (this.#get(path) !== undefined) throw new FileError(`Cannot write ${path}`, "exists");
+      if (this.#find(parentOf(path), path).kind !== "folder") {
+        throw new FileError(`Cannot write ${path}: a link is in the way`, "replaced");
       }
-      const node = this.#file(path);
-      node.bytes = node.bytes.slice(0, offset);
-      return {
-        write: (data) =>
-          this.#do("write", path, () => {
-            node.bytes = concat(node.bytes, data);
-          }),
-        ...closable(),
-      };
+      this.#checkName(path);
+      this.put(path, "", { modifiedMs: 0, isExecutable });
+      return this.#part(path, this.#file(path));
+    });
+  }
+
+  openPart(path: string): Promise<PartFile | undefined> {
+    return this.#do("openPart", path, () => {
+      const node = this.#get(path);
+      return node?.kind === "file" && !node.isLocked ? this.#part(path, node) : undefined;
     });
   }
 
   makeFolder(path: string): Promise<void> {
-    return this.#do("makeFolder", path, () => void this.#nodes.set(path, { kind: "folder" }));
-  }
-
-  setAttributes(path: string, attributes: FileAttributes): Promise<void> {
-    return this.#do("setAttributes", path, () => {
-      const { modifiedMs, isExecutable } = attributes;
-      this.#file(path).attributes = { modifiedMs, isExecutable };
+    return this.#do("makeFolder", path, () => {
+      this.#checkName(path);
+      this.#set(path, { kind: "folder" });
     });
   }
 
-  rename(from: string, to: string, { overwrite }: { overwrite: boolean }): Promise<void> {
-    return this.#do("rename", to, () => {
-      if (this.#nodes.has(to) && !overwrite) throw new FileError(`Cannot write ${to}`, "exists");
-      this.#nodes.set(to, this.#file(from));
-      this.#nodes.delete(from);
+  makeLink(path: string, target: string): Promise<void> {
+    return this.#do("makeLink", path, () => {
+      if (this.#get(path) !== undefined) throw new FileError(`Cannot make ${path}`, "exists");
+      this.#set(path, { kind: "link", target });
     });
   }
 
-  remove(path: string): Promise<void> {
-    return this.#do("remove", path, () => void this.#nodes.delete(path));
+  syncFolder(path: string): Promise<void> {
+    return this.#do("syncFolder", path, () => void this.syncedFolders.add(path));
+  }
+
+  #part(path: string, node: FileNode): PartFile {
+    node.isLocked = true;
+    let at = 0;
+    const close = () => void (node.isLocked = false);
+    return {
+      read: (buffer) =>
+        this.#do("read", path, () => {
+          const piece = node.bytes.subarray(at, at + buffer.length);
+          buffer.set(piece);
+          at += piece.length;
+          return piece.length === 0 ? null : piece.length;
+        }),
+      stat: () => this.#do("stat", path, () => toInfo(node)),
+      seek: (offset) => this.#do("seek", path, () => void (at = offset)),
+      truncate: (length) =>
+        this.#do("truncate", path, () => {
+          node.bytes = node.bytes.slice(0, length);
+          at = length;
+        }),
+      write: (data) =>
+        this.#do("write", path, () => {
+          node.bytes = concat(node.bytes.subarray(0, at), data);
+          node.isSynced = false;
+          at += data.length;
+        }),
+      finish: (modifiedMs) =>
+        this.#do("finish", path, () => {
+          node.attributes = { ...node.attributes, modifiedMs };
+          node.isSynced = true;
+        }),
+      publish: (to, { overwrite }) =>
+        this.#do("publish", to, () => {
+          this.#checkName(to);
+          if (this.#get(path) !== node) throw new FileError(`Cannot write ${path}`, "replaced");
+          if (this.#get(to) !== undefined && !overwrite) {
+            throw new FileError(`Cannot write ${to}`, "exists");
+          }
+          this.#nodes.delete(path);
+          this.#set(to, node);
+          close();
+        }),
+      discard: () =>
+        this.#do("discard", path, () => {
+          if (this.#get(path) === node) this.delete(path);
+          close();
+        }),
+      close,
+      [Symbol.dispose]: close,
+    };
   }
 
   async #do<T>(what: string, path: string, act: () => T): Promise<T> {
@@ -159,18 +250,48 @@ export class MemoryFiles implements FileSystem {
   }
 
   #find(path: string, named: string): Node {
-    const node = this.#nodes.get(path);
+    const node = this.#get(path);
     if (node === undefined) throw new FileError(`Cannot open ${named}: not found`, "not-found");
     return node;
   }
+
+  #get(path: string): Node | undefined {
+    return this.#nodes.get(this.#spelled(path));
+  }
+
+  #set(path: string, node: Node): void {
+    this.#nodes.set(this.#spelled(path), node);
+    this.syncedFolders.delete(parentOf(path));
+  }
+
+  /** The path as it was first spelled, if case does not matter. */
+  #spelled(path: string): string {
+    if (this.isCaseSensitive) return path;
+    const folded = path.toLowerCase();
+    return this.#nodes.keys().find((each) => each.toLowerCase() === folded) ?? path;
+  }
+
+  #checkName(path: string): void {
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    if (name.length > this.maxName) throw new FileError(`Cannot write ${path}`, "name");
+  }
 }
 
-type Node = FileNode | { readonly kind: "folder" | "link" | "other" };
+type Node =
+  | FileNode
+  | { readonly kind: "folder" | "other" }
+  | { readonly kind: "link"; readonly target: string };
 
 interface FileNode {
   readonly kind: "file";
   bytes: Uint8Array;
   attributes: FileAttributes;
+  isLocked: boolean;
+  isSynced: boolean;
+}
+
+function parentOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
 }
 
 function toInfo(node: Node): FileInfo {

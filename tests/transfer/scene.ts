@@ -22,7 +22,8 @@ export interface Scene {
   /** As for {@linkcode connectionSources}. */
   readonly cuts?: readonly number[];
   readonly send?: SendFilesOptions;
-  readonly receive?: ReceiveFilesOptions;
+  /** By default, offers are accepted. */
+  readonly receive?: Partial<ReceiveFilesOptions>;
 }
 
 /** The result on both sides. */
@@ -42,7 +43,10 @@ export async function play(scene: Scene): Promise<Played> {
   const [sent, received] = await time.run(() =>
     Promise.allSettled([
       sendFiles(sender, sources, { ...quick, files: here, ...scene.send }),
-      receiveFiles(receiver, "/in", { ...quick, files: there, ...scene.receive }),
+      receiveFiles(receiver, "/in", {
+        ...{ ...quick, files: there, onOffer: () => true },
+        ...scene.receive,
+      }),
     ])
   );
   return { sent, received, there, connections: count() };

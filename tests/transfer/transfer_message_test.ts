@@ -15,30 +15,44 @@ const HASH = new Uint8Array(32).fill(0xab);
 const AB = "ab".repeat(32);
 const ENTRY = { kind: "file", path: "é/a", size: 2 ** 40 + 1, modifiedMs: 258, isExecutable: true };
 const FOLDER = { kind: "folder", path: "é", size: 0, modifiedMs: 0, isExecutable: false };
+const LINK = { ...FOLDER, kind: "link", path: "l", target: "é/a" };
 
 for (
   const [message, hex] of [
+    [{ type: "offer" }, "0100000005" + "504c4654" + "02"],
     [
-      { type: "offer", manifest: [FOLDER, ENTRY] },
-      "0100000037" + "504c4654" + "01" + "00000002" +
+      { type: "entries", entries: [FOLDER, ENTRY, LINK] },
+      "0800000049" +
       "01" + "00" + "0000000000000000" + "0000000000000000" + "0002" + "c3a9" +
-      "00" + "01" + "0000000000000102" + "0000010000000001" + "0004" + "c3a92f61",
+      "00" + "01" + "0000000000000102" + "0000010000000001" + "0004" + "c3a92f61" +
+      "02" + "00" + "0000000000000000" + "0000000000000000" + "0001" + "6c" + "0004" + "c3a92f61",
     ],
     [
+      { type: "skipped", skipped: [{ path: "é", reason: "link" }, { path: "b", reason: "other" }] },
+      "0900000009" + "00" + "0002" + "c3a9" + "01" + "0001" + "62",
+    ],
+    [{ type: "offered", entries: 3, skipped: 258 }, "0a00000008" + "00000003" + "00000102"],
+    [
       {
-        type: "answer",
+        type: "held",
         held: [
-          { state: "nothing" },
-          { state: "done" },
-          { state: "part", length: 5, hash: HASH },
-          { state: "whole", length: 6, hash: HASH },
+          { index: 0, state: "done" },
+          { index: 1, state: "refused" },
+          { index: 258, state: "part", length: 5, hash: HASH },
+          { index: 259, state: "whole", length: 6, hash: HASH },
         ],
       },
-      `0200000058000000040001020000000000000005${AB}030000000000000006${AB}`,
+      "0b00000064" + "00000000" + "00" + "00000001" + "01" +
+      `0000010202${"0000000000000005"}${AB}0000010303${"0000000000000006"}${AB}`,
+    ],
+    [{ type: "answer", held: 4 }, "0200000004" + "00000004"],
+    [{ type: "failed", reason: "unreadable" }, "0c00000001" + "01"],
+    [
+      { type: "done", refused: [{ index: 258, reason: "link" }] },
+      "0600000009" + "00000001" + "00000102" + "01",
     ],
     [{ type: "plan", steps: ["keep", "send", "continue"] }, "030000000700000003000102"],
     [{ type: "end", hash: HASH }, `0500000020${AB}`],
-    [{ type: "done" }, "0600000000"],
     [{ type: "refusal", code: "failed", reason: "é" }, "070000000301c3a9"],
   ] as [TransferMessage, string][]
 ) {
@@ -53,7 +67,9 @@ for (
   Deno.test(`decodeTransferBody() rejects ${message.type} if it is truncated or has trailing bytes`, () => {
     if (message.type === "refusal") return; // its reason may have any length
     const body = encodeTransferMessage(message).subarray(HEADER_BYTES);
-    for (let length = 0; length < body.length; length++) {
+    const isList = message.type === "skipped" || message.type === "held" ||
+      message.type === "entries";
+    for (let length = isList ? body.length - 1 : 0; length < body.length; length++) {
       assertThrows(
         () => decodeTransferBody(message.type, body.subarray(0, length)),
         MalformedMessageError,
@@ -65,31 +81,35 @@ for (
 }
 
 Deno.test("decodeTransferBody() rejects another version, and names it", () => {
-  const body = encodeTransferMessage({ type: "offer", manifest: [] }).slice(HEADER_BYTES);
-  body[4] = 2;
-  assertThrows(() => decodeTransferBody("offer", body), MalformedMessageError, "version 2");
+  const body = encodeTransferMessage({ type: "offer" }).slice(HEADER_BYTES);
+  body[4] = 3;
+  assertThrows(() => decodeTransferBody("offer", body), MalformedMessageError, "version 3");
 });
 
 Deno.test("decodeTransferBody() rejects a size over 2^53 - 1", () => {
   const body = encodeTransferMessage({
-    type: "offer",
-    manifest: [{ kind: "file", path: "a", size: 0, modifiedMs: 0, isExecutable: false }],
+    type: "entries",
+    entries: [{ kind: "file", path: "a", size: 0, modifiedMs: 0, isExecutable: false }],
   }).slice(HEADER_BYTES);
-  body.fill(0xff, 19, 27);
-  assertThrows(() => decodeTransferBody("offer", body), MalformedMessageError, "size of an entry");
+  body.fill(0xff, 10, 18);
+  assertThrows(
+    () => decodeTransferBody("entries", body),
+    MalformedMessageError,
+    "size of an entry",
+  );
 });
 
 Deno.test("decodeTransferBody() rejects a path that is not UTF-8", () => {
   const body = encodeTransferMessage({
-    type: "offer",
-    manifest: [{ kind: "file", path: "a", size: 0, modifiedMs: 0, isExecutable: false }],
+    type: "entries",
+    entries: [{ kind: "file", path: "a", size: 0, modifiedMs: 0, isExecutable: false }],
   }).slice(HEADER_BYTES);
   body[body.length - 1] = 0xff;
-  assertThrows(() => decodeTransferBody("offer", body), MalformedMessageError, "UTF-8");
+  assertThrows(() => decodeTransferBody("entries", body), MalformedMessageError, "UTF-8");
 });
 
 Deno.test("decodeTransferBody() rejects a count that exceeds the body without allocating memory", () => {
-  for (const type of ["answer", "plan"] as const) {
+  for (const type of ["done", "plan"] as const) {
     const body = new Uint8Array(8).fill(0xff);
     assertThrows(() => decodeTransferBody(type, body), MalformedMessageError, "count");
   }
@@ -105,7 +125,7 @@ Deno.test("encodeTransferMessage() truncates a reason that is too long", () => {
 });
 
 Deno.test("decodeTransferHeader() rejects unknown types", () => {
-  for (const type of [0, 8, 255]) {
+  for (const type of [0, 13, 255]) {
     assertThrows(
       () => decodeTransferHeader(Uint8Array.of(type, 0, 0, 0, 0)),
       MalformedMessageError,
@@ -117,17 +137,20 @@ Deno.test("decodeTransferHeader() rejects unknown types", () => {
 Deno.test("decodeTransferBody() is the inverse of encodeTransferMessage()", () => {
   fc.assert(fc.property(offers(), (message) => {
     assertEquals(
-      decodeTransferBody("offer", encodeTransferMessage(message).subarray(HEADER_BYTES)),
+      decodeTransferBody("entries", encodeTransferMessage(message).subarray(HEADER_BYTES)),
       message,
     );
   }));
 });
 
 Deno.test("decodeTransferBody() throws nothing but MalformedMessageError, whatever it reads", () => {
-  const types = fc.constantFrom("offer", "answer", "plan", "end", "done", "refusal");
+  const types = fc.constantFrom(
+    ...["offer", "entries", "skipped", "offered", "held", "answer"],
+    ...["plan", "end", "failed", "done", "refusal"],
+  );
   fc.assert(
     fc.property(types, fc.uint8Array({ maxLength: 200 }), fc.boolean(), (type, noise, isNear) => {
-      const start = isNear ? new TextEncoder().encode("PLFT\x01") : new Uint8Array(0);
+      const start = isNear ? new TextEncoder().encode("PLFT\x02") : new Uint8Array(0);
       try {
         decodeTransferBody(type as TransferMessage["type"], concat(start, noise));
       } catch (error) {
@@ -145,5 +168,5 @@ function offers(): fc.Arbitrary<TransferMessage> {
     modifiedMs: fc.maxSafeNat(),
     isExecutable: fc.boolean(),
   }, { noNullPrototype: true });
-  return fc.array(entry).map((manifest) => ({ type: "offer", manifest }));
+  return fc.array(entry, { minLength: 1 }).map((entries) => ({ type: "entries", entries }));
 }

@@ -1,7 +1,7 @@
 /**
  * PCP messages from outside. The requests were written by hand from the diagrams of RFC 6887 §7.1, §11.1, §12.1
  * and §13; the responses are what Debian 12's miniupnpd 2.3.1 answered to these bytes in network namespaces, unless
- * they too are said to be by hand. A line is a row of the diagram, or a few short ones.
+ * they too are named "by hand". A line is a row of the diagram, or a few short ones.
  *
  * @module
  */
@@ -254,10 +254,10 @@ export const PCP_RESPONSES: readonly Vector<PcpResponse>[] = [
   },
 ];
 
-/** Captured: what miniupnpd says to 224.0.0.1 and ff02::1, port 5350, from its port 5351 when it starts. */
+/** Captured: what miniupnpd sends to 224.0.0.1 and ff02::1, port 5350, from its port 5351 when it starts. */
 export const UNSOLICITED_ANNOUNCE = fromHex(
   "02 80 00 00 00000000 00000000 000000000000000000000000",
 );
 
-/** By hand from RFC 6886 §3.5: all that a router which knows NAT-PMP alone says to a PCP request. */
+/** By hand from RFC 6886 §3.5: a router's whole answer to a PCP request if it knows only NAT-PMP. */
 export const NAT_PMP_ONLY = fromHex("00 81 0001 00015180");

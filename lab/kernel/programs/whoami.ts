@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
- * Tells clients their own address, over UDP and TCP: `whoami.ts PORT IP...`
+ * Reports to each client its own address, over UDP and TCP: `whoami.ts PORT IP...`
  *
  * Answers a datagram with `IP:PORT`. Answers a TCP client, once it has finished sending, with the same, the number of
  * bytes and their SHA-256. With `open=IP:PORT` as the last argument, it first asks another whoami.ts over UDP from the

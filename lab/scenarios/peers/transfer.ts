@@ -90,7 +90,7 @@ async function carryFile(
   ]);
   const { ticket } = await sender.until("ticket");
   const startedAtMs = performance.now();
-  await using receiver = new HostCommand(b, ["recv", `${ticket}`, "--to", to, ...servers]);
+  await using receiver = new HostCommand(b, ["recv", `${ticket}`, "--yes", "--to", to, ...servers]);
   let cutsDone = 0;
   let newPaths = 0;
   for await (const { event, bytes, totalBytes } of receiver.events()) {

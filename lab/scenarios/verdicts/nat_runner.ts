@@ -1,5 +1,5 @@
 /**
- * A program for a host of the lab: tests its NAT as often as it is told to. Reads one JSON object of
+ * A program for a host of the lab: tests its NAT once for each line of its input. Reads one JSON object of
  * {@linkcode TestNatOptions} a line and prints one line of JSON for each: a report, or what was thrown.
  *
  * @module

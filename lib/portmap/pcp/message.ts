@@ -181,6 +181,21 @@ export function decodePcpResponse(bytes: Uint8Array): PcpResponse {
   return { version, resultCode, lifetimeSeconds, epochSeconds, ...rest };
 }
 
+/** Encodes an address: sixteen bytes, IPv4 addresses as IPv4-mapped ones (RFC 6887 §5). */
+export function pcpAddressBytes(ip: string): Uint8Array<ArrayBuffer> {
+  const address = ipToBytes(ip);
+  if (address.length === 16) return address;
+  const mapped = new Uint8Array(16);
+  mapped.set(V4_MAPPED);
+  mapped.set(address, V4_MAPPED.length);
+  return mapped;
+}
+
+/** The all-zeros address of a family, which stands for no address: RFC 6887 §5. */
+export function noAddress(family: IpFamily): string {
+  return family === 4 ? "0.0.0.0" : "::";
+}
+
 /** Encodes options, each padded to whole words. */
 function encodePcpOptions(options: readonly PcpOption[]): Uint8Array<ArrayBuffer> {
   return concat(...options.map(encodeOption));
@@ -204,26 +219,11 @@ function decodePcpOptions(bytes: Uint8Array): PcpOption[] {
   return options;
 }
 
-/** Encodes an address: sixteen bytes, IPv4 addresses as IPv4-mapped ones (RFC 6887 §5). */
-export function pcpAddressBytes(ip: string): Uint8Array<ArrayBuffer> {
-  const address = ipToBytes(ip);
-  if (address.length === 16) return address;
-  const mapped = new Uint8Array(16);
-  mapped.set(V4_MAPPED);
-  mapped.set(address, V4_MAPPED.length);
-  return mapped;
-}
-
 /** Decodes an address of sixteen bytes. */
 function readPcpAddress(reader: ByteReader, field: string): string {
   const bytes = reader.bytes(16, field);
   const isIpv4 = V4_MAPPED.every((byte, index) => bytes[index] === byte);
   return formatIp(isIpv4 ? bytes.subarray(V4_MAPPED.length) : bytes);
-}
-
-/** The all-zeros address of a family, which stands for no address: RFC 6887 §5. */
-export function noAddress(family: IpFamily): string {
-  return family === 4 ? "0.0.0.0" : "::";
 }
 
 function join(header: Uint8Array, message: PcpRequest | PcpResponse): Uint8Array<ArrayBuffer> {
@@ -376,15 +376,16 @@ function paddingOf(length: number): number {
   return (4 - length % 4) % 4;
 }
 
+type PcpOpcode = "ANNOUNCE" | "MAP" | "PEER";
+
 /** RFC 6887 §7.1. */
 export const PCP_VERSION = 2;
 
 /** The IANA protocol number of TCP. */
 export const PCP_TCP = 6;
+
 /** The IANA protocol number of UDP. */
 export const PCP_UDP = 17;
-
-type PcpOpcode = "ANNOUNCE" | "MAP" | "PEER";
 
 /** RFC 6887 §19.2, in the order of their numbers. */
 const OPCODES: readonly PcpOpcode[] = ["ANNOUNCE", "MAP", "PEER"];

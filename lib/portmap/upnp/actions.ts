@@ -1,5 +1,5 @@
 /**
- * The actions that open ports: those of WANIPConnection:1 and :2 (§2.4), which WANPPPConnection shares, and of
+ * The actions that open ports, from WANIPConnection:1 and :2 (§2.4), which WANPPPConnection shares, and from
  * WANIPv6FirewallControl:1. Arguments are in the order of the specifications.
  *
  * @module

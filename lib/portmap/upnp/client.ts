@@ -74,6 +74,43 @@ export function igdMapper(gateway: string, options: IgdMapperOptions): IgdMapper
   return new Igd(gateway, options);
 }
 
+/** The content of a {@linkcode MappingGrant.handle}. */
+export type IgdHandle =
+  | {
+    readonly kind: "port";
+    readonly serviceType: string;
+    /** The mapping's description in the router's table, which renewals keep. */
+    readonly description: string;
+  }
+  | { readonly kind: "pinhole"; readonly uniqueId: number };
+
+/** Encodes a handle as text. */
+export function encodeHandle(handle: IgdHandle): string {
+  return JSON.stringify(handle);
+}
+
+/**
+ * Decodes a handle.
+ *
+ * @throws {TypeError} if {@linkcode encodeHandle} did not write it
+ */
+export function decodeHandle(text: string): IgdHandle {
+  const handle = tryParse(text);
+  if (typeof handle === "object" && handle !== null && "kind" in handle) {
+    if (handle.kind === "pinhole" && "uniqueId" in handle && typeof handle.uniqueId === "number") {
+      return { kind: "pinhole", uniqueId: handle.uniqueId };
+    }
+    if (
+      handle.kind === "port" && "serviceType" in handle && "description" in handle &&
+      typeof handle.serviceType === "string" && typeof handle.description === "string"
+    ) {
+      const { serviceType, description } = handle;
+      return { kind: "port", serviceType, description };
+    }
+  }
+  throw new TypeError(`Cannot use grant: its handle is ${JSON.stringify(text.slice(0, 80))}`);
+}
+
 class Igd implements IgdMapper {
   readonly name = "upnp";
   readonly gateway: string;
@@ -267,43 +304,6 @@ class Igd implements IgdMapper {
       prefixLength: this.#options.prefixLength,
     };
   }
-}
-
-/** The content of a {@linkcode MappingGrant.handle}. */
-export type IgdHandle =
-  | {
-    readonly kind: "port";
-    readonly serviceType: string;
-    /** The mapping's description in the router's table, which renewals keep. */
-    readonly description: string;
-  }
-  | { readonly kind: "pinhole"; readonly uniqueId: number };
-
-/** Encodes a handle as text. */
-export function encodeHandle(handle: IgdHandle): string {
-  return JSON.stringify(handle);
-}
-
-/**
- * Decodes a handle.
- *
- * @throws {TypeError} if {@linkcode encodeHandle} did not write it
- */
-export function decodeHandle(text: string): IgdHandle {
-  const handle = tryParse(text);
-  if (typeof handle === "object" && handle !== null && "kind" in handle) {
-    if (handle.kind === "pinhole" && "uniqueId" in handle && typeof handle.uniqueId === "number") {
-      return { kind: "pinhole", uniqueId: handle.uniqueId };
-    }
-    if (
-      handle.kind === "port" && "serviceType" in handle && "description" in handle &&
-      typeof handle.serviceType === "string" && typeof handle.description === "string"
-    ) {
-      const { serviceType, description } = handle;
-      return { kind: "port", serviceType, description };
-    }
-  }
-  throw new TypeError(`Cannot use grant: its handle is ${JSON.stringify(text.slice(0, 80))}`);
 }
 
 /** Whether the device may have moved: its port changes with restarts (kubo #8963). */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { malformed, MalformedMessageError } from "../../base/errors.ts";
+import { malformed, MalformedMessageError, undefinedIfMalformed } from "../../base/errors.ts";
 import {
   formatTransportAddress,
   ipFamily,
@@ -99,7 +99,8 @@ export function igdDevice(description: DeviceDescription, location: DeviceUrl): 
     name: friendlyName || modelName,
     connections: known.filter(({ kind }) => kind !== FIREWALL)
       // Newer versions can do more. Of both kinds, WANIPConnection is usually the one in use.
-      .sort((a, b) => b.version - a.version || a.kind.localeCompare(b.kind)),
+      .sort((a, b) => b.version - a.version || a.kind.localeCompare(b.kind))
+      .slice(0, MAX_CONNECTIONS),
     firewall: known.find(({ kind }) => kind === FIREWALL),
   };
 }
@@ -208,12 +209,8 @@ function tryResolve(
   urlBase: string,
 ): DeviceUrl | undefined {
   if (controlUrl === "") return undefined;
-  try {
-    return resolveDeviceUrl(location, controlUrl, urlBase);
-  } catch (error) {
-    if (error instanceof MalformedMessageError) return undefined; // other services may be usable
-    throw error;
-  }
+  // Other services may be usable.
+  return undefinedIfMalformed(() => resolveDeviceUrl(location, controlUrl, urlBase));
 }
 
 function isOnLink(ip: string, { gateway, local, prefixLength }: DeviceLink): boolean {
@@ -255,6 +252,9 @@ const KINDS = ["WANIPConnection", "WANPPPConnection", FIREWALL] as const;
 
 /** A zone has a meaning only on its own host (RFC 6874 §1), and `URL` accepts none. */
 const FOREIGN_ZONE = /^(\s*http:\/\/\[[^\]%]*)%[^\]]*\]/i;
+
+/** Chosen by us: devices have one or two for each WAN. Each is asked for its status, and then for the mapping. */
+const MAX_CONNECTIONS = 8;
 
 /** Chosen by us: gateways have about ten. */
 const MAX_SERVICES = 100;

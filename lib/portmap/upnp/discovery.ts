@@ -7,7 +7,7 @@
 import { MalformedMessageError, NoResponseError, PunchlineError } from "../../base/errors.ts";
 import { SharedJob, TaskGroup } from "../../base/tasks.ts";
 import { WaitQueue } from "../../base/wait_queue.ts";
-import { formatTransportAddress, ipFamily, zoneOf } from "../../net/address.ts";
+import { formatTransportAddress, ipFamily, ipScope, zoneOf } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
 import { isSameIp } from "../gateway.ts";
 import { MappingRefusedError } from "../mapper.ts";
@@ -22,7 +22,7 @@ import {
   whyForbidden,
 } from "./device.ts";
 import { requestHttp } from "./http.ts";
-import { connectionScore, connectionStatus, type IgdSession, rankConnections } from "./session.ts";
+import { type IgdSession, rankConnections } from "./session.ts";
 import { SoapClient } from "./soap.ts";
 import { SEARCH_MS, searchGateways, type SsdpAnswer } from "./ssdp.ts";
 import { delay } from "@std/async/delay";
@@ -80,11 +80,6 @@ export async function* discoverIgds(
   }
 }
 
-/** Whether a gateway that was found is the one at this address. */
-export function isGateway({ device, responder }: FoundIgd, gateway: string): boolean {
-  return isSameIp(device.location.address.ip, gateway) || isSameIp(responder, gateway);
-}
-
 /** A device that is ready to be called. */
 export interface KnownIgd {
   readonly found: FoundIgd;
@@ -138,23 +133,13 @@ export class IgdFinder {
 
   async #findOnLink(link: DeviceLink, signal: AbortSignal): Promise<KnownIgd> {
     const problems: Error[] = [];
-    const others: FoundIgd[] = [];
     const search = discoverIgds(this.#network, {
       links: [link],
       signal,
-      onProblem: (problem, responder) => {
-        if (isSameIp(responder, this.#gateway)) problems.push(problem);
-      },
+      onProblem: (problem) => problems.push(problem),
     });
-    for await (const found of search) {
-      if (isGateway(found, this.#gateway)) return await this.#prepare(found, signal);
-      others.push(found);
-    }
-    for (const found of others) {
-      const known = await this.#prepare(found, signal);
-      if (await this.#isConnected(known, signal)) return known;
-    }
-    throw this.#notFound(problems);
+    for await (const found of search) return await this.#prepare(found, signal);
+    throw igdNotFound(`at gateway ${this.#gateway}`, `no answer in ${SEARCH_MS} ms`, problems);
   }
 
   async #prepare(found: FoundIgd, signal: AbortSignal): Promise<KnownIgd> {
@@ -163,31 +148,25 @@ export class IgdFinder {
     return { found, soap, connections };
   }
 
-  /** A device other than the gateway may be an access point: it is used only if it is clearly connected. */
-  async #isConnected(
-    { found, soap, connections }: KnownIgd,
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    const [first] = connections;
-    if (first === undefined) return false;
-    const status = await connectionStatus(this.#session(found, soap, signal), first);
-    return connectionScore(status) === 3;
-  }
-
   #session(found: FoundIgd, soap: SoapClient, signal: AbortSignal): IgdSession {
     const { device, link } = found;
     return { device, soap, gateway: this.#gateway, local: link.local, signal };
   }
+}
 
-  #notFound(problems: readonly Error[]): Error {
-    const refusal = problems.find((problem) => problem instanceof MappingRefusedError);
-    if (refusal !== undefined) return refusal;
-    const [problem] = problems;
-    const cannot = `Cannot find UPnP at gateway ${this.#gateway}`;
-    return problem === undefined
-      ? new NoResponseError(`${cannot}: no answer in ${SEARCH_MS} ms`)
-      : new MalformedMessageError(`${cannot}: ${problem.message}`, { cause: problem });
-  }
+/** Why a search found nothing: a refusal before malformed answers, and those before silence. */
+export function igdNotFound(
+  where: string,
+  silence: string,
+  problems: readonly Error[],
+): PunchlineError {
+  const refusal = problems.find((problem) => problem instanceof MappingRefusedError);
+  if (refusal !== undefined) return refusal;
+  const [problem] = problems;
+  const cannot = `Cannot find UPnP ${where}`;
+  return problem === undefined
+    ? new NoResponseError(`${cannot}: ${silence}`)
+    : new MalformedMessageError(`${cannot}: ${problem.message}`, { cause: problem });
 }
 
 interface LinkSearch {
@@ -214,7 +193,7 @@ async function searchLink(
       seen.add(location);
       const fetching = fetchAnswered(network, answer, { link, signal }).then(onFound, (error) => {
         if (!(error instanceof PunchlineError)) throw error;
-        onProblem(error, answer.from.ip); // of this device alone
+        onProblem(error, answer.from.ip); // only of this device
       });
       fetching.catch(() => {}); // awaited below, once the search is over
       fetches.push(fetching);
@@ -225,10 +204,13 @@ async function searchLink(
   await Promise.all(fetches);
 }
 
-/** Where the gateway is known, other devices count only if they say that they are gateways: printers answer too. */
-function isPromising({ response, from }: SsdpAnswer, { gateway }: DeviceLink): boolean {
+/**
+ * Where the gateway is known, only its own answers count. Over IPv6 it is known by its link-local address, but has to
+ * answer from a global one: only from there does it open pinholes for global addresses.
+ */
+function isPromising({ from }: SsdpAnswer, { gateway }: DeviceLink): boolean {
   if (gateway === undefined || isSameIp(from.ip, gateway)) return true;
-  return /InternetGatewayDevice/i.test(response.searchTarget + response.uniqueServiceName);
+  return ipFamily(gateway) === 6 && ipScope(from.ip) !== ipScope(gateway);
 }
 
 async function fetchAnswered(
@@ -236,12 +218,11 @@ async function fetchAnswered(
   { response, from }: SsdpAnswer,
   { link, signal }: { link: DeviceLink; signal: AbortSignal },
 ): Promise<FoundIgd> {
-  const location = parseLocation(
-    response.location,
-    zoneOf(link.gateway ?? "") || zoneOf(link.local),
-  );
+  const zone = zoneOf(link.gateway ?? "") || zoneOf(link.local);
+  const location = parseLocation(response.location, zone);
   const { ip } = location.address;
   const reason = whyForbidden(ip, link) ?? whyForbidden(from.ip, link) ??
+    whyForeign(ip, from.ip) ??
     (await network.ownsAddress(ip) ? `${ip} is this host's own` : undefined);
   if (reason !== undefined) {
     throw new MalformedMessageError(
@@ -250,6 +231,11 @@ async function fetchAnswered(
   }
   const device = await fetchIgd(network, location, { local: link.local, signal });
   return { device, link, responder: from.ip };
+}
+
+/** Why an answer must not name this address: a device names its own, or sends us to its neighbours. */
+function whyForeign(ip: string, responder: string): string | undefined {
+  return isSameIp(ip, responder) ? undefined : `${ip} is not the address that answered`;
 }
 
 /**

@@ -10,7 +10,7 @@ import { type Fallback, faultRule, type IgdFailure } from "./faults.ts";
 /** One way to ask for a mapping. */
 export interface AddMappingAttempt {
   readonly action: "AddPortMapping" | "AddAnyPortMapping";
-  /** The index of the connection among those of the device. */
+  /** The index of the connection in the device's list. */
   readonly service: number;
   readonly externalPort: number;
   /** 0 stands for a permanent lease. */

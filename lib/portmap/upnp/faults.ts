@@ -2,7 +2,7 @@
  * The fallback table: what to try next when a gateway refuses to map a port. Devices mean different things by the same
  * code, so each rule lists several fallbacks; the first that applies and has not been tried yet is taken.
  *
- * Codes are those of UPnP Device Architecture 2.0 §3.2.2, WANIPConnection:2 §2.6 and WANIPv6FirewallControl:1 §2.5.
+ * Codes are from UPnP Device Architecture 2.0 §3.2.2, WANIPConnection:2 §2.6 and WANIPv6FirewallControl:1 §2.5.
  *
  * @module
  */
@@ -50,7 +50,7 @@ export function faultRule(failure: IgdFailure): FaultRule {
   }
 }
 
-/** Whether the failure means that there is no such entry, or that the list is over. */
+/** Whether the failure means that there is no such entry, or that the list has ended. */
 export function meansNoEntry(failure: IgdFailure): boolean {
   return failure.kind === "fault" && NO_ENTRY.includes(failure.code);
 }
@@ -70,9 +70,9 @@ export const NO_SUCH_ENTRY_IN_ARRAY = 714;
 const NO_ENTRY = [713, NO_SUCH_ENTRY_IN_ARRAY, 730, 704];
 const NO_ACTION = [401, 403, 602];
 
-const NOT_OFFERED = "The router does not offer this; update its firmware or map the port by hand";
+const NOT_OFFERED = "The router does not offer this; update its firmware or map the port manually";
 const REFUSED_ARGUMENTS =
-  "The router accepts no form of the request; update its firmware or map the port by hand";
+  "The router accepts no form of the request; update its firmware or map the port manually";
 const TABLE_FULL = "Delete unused mappings in the router, or restart it";
 const FULL_OR_UNREACHABLE =
   "Delete unused mappings in the router, or restart it; if it has no public address, ask the provider for one";
@@ -80,8 +80,8 @@ const TAKEN =
   "Choose another external port: other hosts or the router itself use the ones that were tried";
 const ALLOW =
   "Allow devices to open ports by UPnP in the router; if it asks which ones, allow this device";
-const RESTART = "Restart the router; if that does not help, map the port by hand";
-const FIXED = "Map the port by hand in the router";
+const RESTART = "Restart the router; if that does not help, map the port manually";
+const FIXED = "Map the port manually in the router";
 
 const FAULTS: Readonly<Record<number, FaultRule>> = {
   401: {

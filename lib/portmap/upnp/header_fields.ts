@@ -14,7 +14,7 @@ export interface Head {
 }
 
 /**
- * Parses a head. Lines may end with LF alone, and names may be in any case. Lines that are not fields are skipped.
+ * Parses a head. Lines may end with a bare LF, and names may be in any case. Lines that are not fields are skipped.
  *
  * @param what names the message in errors
  * @throws {MalformedMessageError} if the start line is empty, or there are too many fields

@@ -101,7 +101,7 @@ export async function requestHttp(
 
 /**
  * Decodes a response piece by piece, as it arrives. Interim responses (1xx) are skipped, a response without a length ends
- * with the connection, and lines may end with LF alone.
+ * with the connection, and lines may end with a bare LF.
  */
 export class HttpResponseDecoder {
   readonly #maxBodyBytes: number;

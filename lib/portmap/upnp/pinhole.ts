@@ -97,7 +97,7 @@ function firewallOf({ device, gateway }: IgdSession, action: string): IgdService
       mapper: "upnp",
       code: NO_SERVICE,
       reason: "no WANIPv6FirewallControl",
-      remedy: "Open the port in the router's IPv6 firewall by hand",
+      remedy: "Open the port manually in the router's IPv6 firewall",
     },
   );
 }

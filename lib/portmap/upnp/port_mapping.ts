@@ -98,7 +98,7 @@ export async function readEntry(
   }
 }
 
-/** Whether the router has given the port to another host, as it may once the lease is over. */
+/** Whether the router has given the port to another host, as it may once the lease has expired. */
 export async function isTakenByOthers(
   session: IgdSession,
   service: IgdService,

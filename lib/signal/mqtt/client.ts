@@ -5,7 +5,7 @@
  */
 
 import { toHex } from "../../base/bytes.ts";
-import { malformed, NetworkError, NoResponseError } from "../../base/errors.ts";
+import { malformed, messageOf, NetworkError, NoResponseError } from "../../base/errors.ts";
 import { BufferedReader, type ByteSource } from "../../base/reader.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
 import { Deadline } from "../../base/timers.ts";
@@ -127,7 +127,7 @@ export class MqttClient {
     this.#checking = setTimeout(() => this.#drop("it does not answer"), CHECK_MS);
   }
 
-  /** Disconnects, and says so to a broker that still reads. Does not fail if the connection was lost. */
+  /** Disconnects, with a DISCONNECT if the broker still reads. Does not fail if the connection was lost. */
   async close(): Promise<void> {
     if (this.#failure !== undefined) return await this.#received;
     this.#fail(new NetworkError(`Cannot use broker ${this.#name}: it is closed`, "closed"));
@@ -172,7 +172,7 @@ export class MqttClient {
       }
     } catch (error) {
       const isClosed = this.#failure?.reason === "closed";
-      const why = error instanceof Error ? error.message : `${error}`;
+      const why = messageOf(error);
       this.#fail(error instanceof NetworkError ? error : this.#lost(why, error));
       this.#pipe.reset();
       if (isClosed) this.#end.resolve();

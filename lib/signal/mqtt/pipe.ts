@@ -6,6 +6,7 @@
 
 import { NetworkError, RefusedError } from "../../base/errors.ts";
 import { type ByteSource, writeAll } from "../../base/reader.ts";
+import { shownUrl } from "../../base/redact.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
 import { resolveHost } from "../../net/resolve.ts";
 import {
@@ -34,7 +35,7 @@ export interface BrokerUrl {
 /**
  * Reads `mqtt://HOST`, `mqtts://USER:PASSWORD@HOST:PORT`, `mqtt+ws://HOST/PATH` or `mqtt+wss://HOST`.
  *
- * @throws {TypeError} if the URL is none of those; the message does not show the login
+ * @throws {TypeError} if the URL has another form; the message does not show the login
  *
  * @example
  * ```ts
@@ -50,9 +51,10 @@ export function parseBrokerUrl(text: string): BrokerUrl {
   // `URL` neither knows the default ports of unknown schemes nor checks their hosts.
   const url = URL.parse(`http://${rest}`);
   if (scheme === undefined || url === null || url.hostname === "") {
-    const shown = text.replace(/\/\/.*@/, "//...@"); // without the login
     throw new TypeError(
-      `Cannot use broker ${shown}: use mqtt://, mqtts://, mqtt+ws:// or mqtt+wss://, and a host`,
+      `Cannot use broker ${
+        shownUrl(text)
+      }: use mqtt://, mqtts://, mqtt+ws:// or mqtt+wss://, and a host`,
     );
   }
   const { protocol, defaultPort } = SCHEMES[scheme as keyof typeof SCHEMES];
@@ -68,14 +70,6 @@ export function parseBrokerUrl(text: string): BrokerUrl {
     username: hasUsername ? percentDecoded(url.username) : undefined,
     password: hasPassword ? percentDecoded(url.password) : undefined,
   };
-}
-
-function percentDecoded(part: string): string {
-  try {
-    return decodeURIComponent(part);
-  } catch (cause) {
-    throw new TypeError("Cannot use broker: its login is not percent-encoded UTF-8", { cause });
-  }
 }
 
 /** A byte stream to a broker and back. */
@@ -101,7 +95,7 @@ export interface BrokerPipe extends ByteSource {
 /** How to reach a broker. */
 export interface OpenPipeOptions {
   readonly network: Network;
-  /** Certificate authorities to trust beside the platform's, PEM. */
+  /** Certificate authorities to trust in addition to the platform's, PEM. */
   readonly caCerts?: readonly string[];
   readonly signal?: AbortSignal;
 }
@@ -128,6 +122,14 @@ export async function openPipe(
       ? await network.connectTls(remote, { hostname: host, caCerts, signal })
       : await network.connectTcp(remote, { signal }),
   );
+}
+
+function percentDecoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch (cause) {
+    throw new TypeError("Cannot use broker: its login is not percent-encoded UTF-8", { cause });
+  }
 }
 
 class TcpPipe implements BrokerPipe {
@@ -224,7 +226,7 @@ function dropSlowBroker(pipe: BrokerPipe): NetworkError {
   return new NetworkError("Cannot send to the broker: it reads too slowly", "other");
 }
 
-/** The ports are IANA's for MQTT, and those of WebSocket. */
+/** The ports that IANA assigned to MQTT, and the default ports of WebSocket. */
 const SCHEMES = {
   mqtt: { protocol: "tcp", defaultPort: 1883 },
   mqtts: { protocol: "tls", defaultPort: 8883 },

@@ -24,7 +24,7 @@ import { abortable } from "@std/async/abortable";
 export interface MqttTransportOptions {
   /** 4 for MQTT 3.1.1, 5 for MQTT 5. By default 4, and 5 if the broker does not speak 4. */
   readonly version?: MqttVersion;
-  /** Certificate authorities to trust beside the platform's, PEM. */
+  /** Certificate authorities to trust in addition to the platform's, PEM. */
   readonly caCerts?: readonly string[];
 }
 
@@ -42,7 +42,7 @@ export interface MqttTransportOptions {
  * ```
  *
  * @param url `mqtt://` (TCP), `mqtts://` (TLS), `mqtt+ws://` or `mqtt+wss://` (WebSocket), as {@linkcode parseBrokerUrl} reads it
- * @throws {TypeError} if the URL is none of those
+ * @throws {TypeError} if the URL has another form
  */
 export function mqttTransport(url: string, options: MqttTransportOptions = {}): SignalTransport {
   const broker = parseBrokerUrl(url);

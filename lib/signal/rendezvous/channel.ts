@@ -134,7 +134,7 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
     await this.#until(() => this.#presence === "absent", options.signal);
   }
 
-  /** @ignore resolves when the server has told whether the peer is there, which it does first */
+  /** @ignore resolves with the server's first notice, which reports whether the peer is there */
   async entered(signal?: AbortSignal): Promise<void> {
     await this.#until(() => this.#presence !== "unknown", signal);
   }

@@ -1,8 +1,8 @@
 /**
- * The protocol between a rendezvous server and its clients: the paths of rooms and topics, and the messages beside
- * those that it passes on.
+ * The protocol between a rendezvous server and its clients: the paths of rooms and topics, and the messages
+ * other than those that it passes on.
  *
- * In a room, they are notices: WebSocket text, one JSON object each. The server says whether the peer is there, with
+ * In a room, they are notices: WebSocket text, one JSON object each. The server reports whether the peer is there, with
  * `{"peer":"present"}` or `{"peer":"absent"}`. The two peers measure their round trip with `{"ping":7}` and
  * `{"pong":7}`, which the server passes on.
  *

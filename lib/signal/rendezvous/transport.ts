@@ -5,6 +5,7 @@
  */
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
+import { shownUrl, withoutLogin } from "../../base/redact.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
 import {
@@ -55,12 +56,12 @@ import { abortable } from "@std/async/abortable";
  * ```
  *
  * @param url `ws://HOST:PORT` or `wss://HOST`, with a path if a proxy in front of the server needs one
- * @throws {TypeError} if the URL is none of those
+ * @throws {TypeError} if the URL has another form
  */
 export function webSocketTransport(url: string): SignalTransport {
   const target = URL.parse(url);
   if (target === null || !/^wss?:$/.test(target.protocol)) {
-    throw new TypeError(`Cannot signal by ${url}: it is not a ws: or wss: URL`);
+    throw new TypeError(`Cannot signal by ${shownUrl(url)}: it is not a ws: or wss: URL`);
   }
   target.pathname = `${target.pathname.replace(/\/$/, "")}${TOPICS_PATH}`;
   return {
@@ -138,7 +139,7 @@ class WebSocketSignaling implements SignalingConnection {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#fail(new NetworkError(`Cannot use ${this.url}: it is closed`, "closed"));
+    this.#fail(new NetworkError(`Cannot use ${withoutLogin(this.url)}: it is closed`, "closed"));
     this.#socket.close(CLOSE_CODES.normal, "");
     await this.#received;
   }
@@ -237,7 +238,7 @@ class WebSocketSignaling implements SignalingConnection {
   }
 
   #lost(why: string, cause?: unknown): NetworkError {
-    return new NetworkError(`Cannot use ${this.url}: ${why}`, "reset", { cause });
+    return new NetworkError(`Cannot use ${withoutLogin(this.url)}: ${why}`, "reset", { cause });
   }
 }
 
@@ -247,7 +248,7 @@ interface Confirmation extends PromiseWithResolvers<void> {
 
 function refusal(url: string): RefusedError {
   const why = "the server accepts no more topics, or no more subscribers of this one";
-  return new RefusedError(`Cannot subscribe by ${url}: ${why}`, SERVICE_UNAVAILABLE);
+  return new RefusedError(`Cannot subscribe by ${withoutLogin(url)}: ${why}`, SERVICE_UNAVAILABLE);
 }
 
 /** As in HTTP: the request is fine and may succeed later. */

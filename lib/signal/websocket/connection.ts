@@ -1,6 +1,6 @@
 /**
- * A WebSocket (RFC 6455) over a connection of the network seam: either side of it, and how a client dials one. The platform's own `WebSocket` accepts
- * messages of 64 MiB, hides why a dial failed, and cannot be simulated.
+ * A WebSocket (RFC 6455) over a connection of the network seam: either side of it, and how a client dials one. The
+ * platform's own `WebSocket` accepts messages of 64 MiB, hides why a dial failed, and cannot be simulated.
  *
  * @module
  */
@@ -13,6 +13,7 @@ import {
   RefusedError,
 } from "../../base/errors.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
+import { withoutLogin } from "../../base/redact.ts";
 import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
@@ -69,7 +70,7 @@ export interface DialWebSocketOptions {
   readonly limits: WebSocketLimits;
   /** The name of the protocol on top, if it has one (RFC 6455 §1.9). */
   readonly subprotocol?: string;
-  /** Certificate authorities to trust beside the platform's, PEM; for `wss:`. */
+  /** Certificate authorities to trust in addition to the platform's, PEM; for `wss:`. */
   readonly caCerts?: readonly string[];
   /** Aborts the opening. */
   readonly signal?: AbortSignal;
@@ -257,25 +258,6 @@ export class WebSocketConnection {
   }
 }
 
-interface Fragments {
-  readonly kind: "binary" | "text";
-  readonly data: Uint8Array<ArrayBuffer>;
-  readonly frames: number;
-}
-
-function toControlMessage(
-  opcode: WebSocketOpcode,
-  payload: Uint8Array<ArrayBuffer>,
-): WebSocketMessage {
-  return opcode === "close"
-    ? { kind: "close", ...decodeClose(payload) }
-    : { kind: opcode === "ping" ? "ping" : "pong", data: payload };
-}
-
-function invalid(rule: string): MalformedMessageError {
-  return malformed("WebSocket message", rule);
-}
-
 /** A reader for {@linkcode readHead}, and for the WebSocket after it. */
 export function newHandshakeReader(connection: TcpConnection): BufferedReader {
   return new BufferedReader(connection, { initialLength: READ_BYTES });
@@ -301,6 +283,34 @@ export async function readHead(
   throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431);
 }
 
+/** Close codes of RFC 6455 §7.4.1. */
+export const CLOSE_CODES = {
+  normal: 1000,
+  goingAway: 1001,
+  malformed: 1002,
+  policy: 1008,
+  tooLong: 1009,
+} as const;
+
+interface Fragments {
+  readonly kind: "binary" | "text";
+  readonly data: Uint8Array<ArrayBuffer>;
+  readonly frames: number;
+}
+
+function toControlMessage(
+  opcode: WebSocketOpcode,
+  payload: Uint8Array<ArrayBuffer>,
+): WebSocketMessage {
+  return opcode === "close"
+    ? { kind: "close", ...decodeClose(payload) }
+    : { kind: opcode === "ping" ? "ping" : "pong", data: payload };
+}
+
+function invalid(rule: string): MalformedMessageError {
+  return malformed("WebSocket message", rule);
+}
+
 async function fill(
   reader: BufferedReader,
   connection: TcpConnection,
@@ -310,15 +320,6 @@ async function fill(
   const from = formatTransportAddress(connection.remote);
   throw new NetworkError(`Cannot read from ${from}: the connection was cut`, "reset");
 }
-
-/** Close codes of RFC 6455 §7.4.1. */
-export const CLOSE_CODES = {
-  normal: 1000,
-  goingAway: 1001,
-  malformed: 1002,
-  policy: 1008,
-  tooLong: 1009,
-} as const;
 
 /** The reader that has read the handshake. */
 async function upgrade(
@@ -333,7 +334,10 @@ async function upgrade(
   const response = judgeUpgradeResponse(await readHead(connection, reader), key, subprotocol);
   if (response.kind === "upgraded") return reader;
   const { status, reason } = response;
-  throw new RefusedError(`Cannot open ${url}: the server answered ${status} ${reason}`, status);
+  throw new RefusedError(
+    `Cannot open ${withoutLogin(url.href)}: the server answered ${status} ${reason}`,
+    status,
+  );
 }
 
 /** Tries the addresses of the name in turn. One that does not answer does not hold up the next for long. */
@@ -343,7 +347,9 @@ async function connect(
 ): Promise<TcpConnection> {
   const hostname = url.hostname.replace(/^\[(.*)\]$/, "$1");
   const port = url.port === "" ? DEFAULT_PORTS[url.protocol] : Number(url.port);
-  if (port === undefined) throw new TypeError(`Cannot open ${url}: a WebSocket is ws: or wss:`);
+  if (port === undefined) {
+    throw new TypeError(`Cannot open ${withoutLogin(url.href)}: a WebSocket is ws: or wss:`);
+  }
   const isSecure = url.protocol === "wss:";
   const addresses = await addressesOf(hostname, { network, signal });
   let failure: unknown;

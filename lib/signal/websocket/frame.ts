@@ -27,14 +27,14 @@ export interface WebSocketFrame {
 /** What is at the start of some bytes. */
 export type DecodedWebSocketFrame =
   | { readonly kind: "frame"; readonly frame: WebSocketFrame; readonly byteLength: number }
-  /** At least so many bytes are needed. */
+  /** At least this many bytes are needed. */
   | { readonly kind: "incomplete"; readonly neededLength: number }
   | { readonly kind: "too-long"; readonly payloadLength: number };
 
 /**
  * The bytes of a frame that is a whole message.
  *
- * @param mask four bytes that nobody can guess if this side is the client, otherwise nothing
+ * @param mask four unpredictable bytes if this side is the client, otherwise nothing
  */
 export function encodeWebSocketFrame(
   opcode: WebSocketOpcode,

@@ -209,7 +209,7 @@ class GreetingListener implements Disposable {
 
   /**
    * @param listener closed together with this object
-   * @param transactionId that of the request, which only the server knows
+   * @param transactionId the request's, which only the server knows
    */
   constructor(listener: TcpListener, transactionId: Uint8Array) {
     this.#listener = listener;

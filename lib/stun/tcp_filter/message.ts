@@ -29,7 +29,7 @@ export interface TcpFilterResult {
 
 /** The result of the dials from one IP address. */
 export interface DialResult {
-  /** The outcome of the most telling dial. */
+  /** The outcome of the most conclusive dial. */
   readonly outcome: DialOutcome;
   /** How many times the server dialled: 0 to 255. */
   readonly dials: number;

@@ -14,6 +14,7 @@ const result = await receiveFiles(
   ({ signal }) => systemNetwork.connectTcp({ ip: "127.0.0.1", port: Number(port) }, { signal }),
   folder,
   {
+    onOffer: () => true,
     onProgress: ({ bytes }) => {
       if (bytes >= Number(killAfter)) Deno.kill(Deno.pid, "SIGKILL");
     },

@@ -1,0 +1,103 @@
+/**
+ * One connection at a time, for commands that serve one peer.
+ *
+ * @module
+ */
+
+import { NetworkError } from "../base/errors.ts";
+import { TaskGroup } from "../base/tasks.ts";
+import { WaitQueue } from "../base/wait_queue.ts";
+import type { PeerConnection } from "../peer/connection.ts";
+import type { IncomingConnection } from "../peer/incoming.ts";
+import type { Peer } from "../peer/peer.ts";
+import { type Accept, acceptFirst, type IncomingSource, refuseOthers } from "./accept_first.ts";
+import { type CliIo, printError } from "./io.ts";
+import { delay } from "@std/async/delay";
+
+/**
+ * The slot for the one connection of a command. The first peer that gets through takes it, and the others are refused as
+ * busy. But a peer that has crashed, or whose path is gone, does not keep it: every newcomer makes this side probe the
+ * connection, and takes the slot if there is no answer.
+ */
+export class ConnectionSlot {
+  readonly #peer: Peer;
+  readonly #accept: Accept;
+  /** Newcomers that may take the slot. */
+  readonly #waiting = new WaitQueue<IncomingConnection>(MAX_WAITING);
+  /** Decides about newcomers, once there was a connection. */
+  readonly #deciding: TaskGroup;
+  #current: PeerConnection | undefined;
+  #isVacant = true;
+  #isClosed = false;
+  #isTakenOver = false;
+
+  constructor(peer: Peer, accept: Accept, io: CliIo) {
+    this.#peer = peer;
+    this.#accept = accept;
+    this.#deciding = new TaskGroup((error) => printError(error, io));
+    io.signal.addEventListener("abort", () => this.#current?.reset(), { once: true });
+  }
+
+  /** Whether a newcomer has taken the slot from the last connection, or is about to. */
+  get isTakenOver(): boolean {
+    return this.#isTakenOver;
+  }
+
+  /**
+   * Waits for the next connection. The slot is vacant from the call on.
+   *
+   * @throws what accepting throws, and the signal's reason
+   */
+  async next({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
+    this.#isVacant = true;
+    const isFirst = this.#current === undefined;
+    const source: IncomingSource = isFirst
+      ? this.#peer
+      : { nextIncoming: (options) => this.#waiting.next(options?.signal) };
+    const connection = await acceptFirst(source, this.#accept, { signal });
+    this.#isVacant = this.#isTakenOver = false;
+    this.#current = connection;
+    this.#refuseWaiting();
+    if (isFirst) this.#deciding.run((signal) => this.#decide(signal));
+    return connection;
+  }
+
+  /** Waits until the last connection is closed, and all newcomers are refused. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#refuseWaiting();
+    await this.#current?.[Symbol.asyncDispose]();
+    await this.#deciding.stop();
+    await delay(0); // a refusal is sent in the next turn of the event loop
+  }
+
+  #decide(signal: AbortSignal): Promise<void> {
+    return refuseOthers(this.#peer, {
+      signal,
+      keep: async (incoming) => {
+        const holder = this.#current!;
+        const isFree = this.#isVacant || !await holder.answersWithin(PROBE_MS);
+        if (!isFree || this.#isClosed || this.#current !== holder) return false;
+        if (!this.#waiting.push(incoming)) return false;
+        if (!this.#isVacant) this.#takeOver(holder);
+        return true;
+      },
+    });
+  }
+
+  #takeOver(holder: PeerConnection): void {
+    this.#isTakenOver = true;
+    const message = "Cannot use the connection: the peer does not answer, and another takes over";
+    holder.abandon(new NetworkError(message, "reset"));
+  }
+
+  #refuseWaiting(): void {
+    for (const late of this.#waiting.drain()) late.refuse("busy");
+  }
+}
+
+/** Chosen by us: long enough for any path, and short enough for a person who has started the command again. */
+const PROBE_MS = 1000;
+
+/** Chosen by us: more newcomers than that at a time are refused. */
+const MAX_WAITING = 4;

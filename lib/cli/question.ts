@@ -1,0 +1,64 @@
+/**
+ * Questions. One rule for all commands: a question goes to stderr and is answered on stdin, before any data, only if both
+ * are terminals. A command asks one question. The default is no, and so is silence for five minutes.
+ *
+ * @module
+ */
+
+import { Deadline } from "../base/timers.ts";
+import type { CliIo } from "./io.ts";
+import type { StdinLines } from "./stdin_lines.ts";
+
+/** A question that is answered with yes or no. */
+export interface Question {
+  /** What there is to know before answering, line by line. Must be printable. */
+  readonly facts: readonly string[];
+  /** The question, without the choice of answers. */
+  readonly text: string;
+}
+
+/** The answer. `"unanswerable"`: stdin or stderr is not a terminal. */
+export type Answer = "yes" | "no" | "unanswerable" | "timed-out";
+
+/** Whether questions can be asked at all. */
+export function canAsk(io: CliIo): boolean {
+  return io.isInputTerminal && io.status !== undefined;
+}
+
+/**
+ * Asks a question. Its facts are printed even if it cannot be answered.
+ *
+ * @param options.signal ends the question, for example because the other side has gone
+ * @throws the signal's reason on abort
+ */
+export async function ask(
+  { facts, text }: Question,
+  io: CliIo,
+  stdin: StdinLines,
+  { signal = io.signal, timeoutMs = ANSWER_MS }: {
+    readonly signal?: AbortSignal;
+    readonly timeoutMs?: number;
+  } = {},
+): Promise<Answer> {
+  for (const fact of facts) io.err(fact);
+  if (!canAsk(io)) return "unanswerable";
+  io.status!.write(`${text} [y/N] `);
+  using deadline = new Deadline(timeoutMs, signal);
+  try {
+    const line = await stdin.line({ maxBytes: MAX_ANSWER_BYTES, signal: deadline.signal });
+    if (line === undefined) io.status!.write("\n");
+    return /^\s*y(?:es)?\s*$/i.test(line ?? "") ? "yes" : "no";
+  } catch (error) {
+    io.status!.write("\n");
+    signal.throwIfAborted();
+    if (deadline.signal.aborted) return "timed-out";
+    if (error instanceof RangeError) return "no";
+    throw error;
+  }
+}
+
+/** Chosen by us: longer than it takes to read a long list. */
+const ANSWER_MS = 300_000;
+
+/** Chosen by us: an answer has up to three letters. */
+const MAX_ANSWER_BYTES = 256;

@@ -1,0 +1,127 @@
+/**
+ * Stdin line by line, for tickets, answers and pasted messages, until the rest is taken as bytes.
+ *
+ * @module
+ */
+
+import { concat } from "../base/bytes.ts";
+import type { CliIo } from "./io.ts";
+import { abortable } from "@std/async/abortable";
+
+/**
+ * Stdin line by line, until the rest is taken as bytes. What was read of an unfinished line belongs to the rest. Stdin is
+ * not touched before the first use.
+ */
+export class StdinLines implements AsyncIterable<string> {
+  readonly #io: Pick<CliIo, "stdin">;
+  #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  #buffer: Uint8Array = NOTHING;
+  /** A read from a terminal cannot be cancelled: its result goes to whoever reads next. */
+  #filling: Promise<void> | undefined;
+  /** While a single line is being read, which comes before those of the iterator. */
+  #asked: Promise<unknown> | undefined;
+  #isLines = true;
+  #hasEnded = false;
+
+  constructor(io: Pick<CliIo, "stdin">) {
+    this.#io = io;
+  }
+
+  /** Whether stdin has ended. */
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<string> {
+    for (;;) {
+      while (this.#asked !== undefined) await this.#asked;
+      if (!this.#isLines) return;
+      const line = this.#takeLine(MAX_LINE_BYTES);
+      if (line !== undefined) yield line;
+      else if (this.#hasEnded) return;
+      else await this.#fill();
+    }
+  }
+
+  /**
+   * Reads one line.
+   *
+   * @returns `undefined` if stdin has ended
+   * @throws {RangeError} if the line is longer than `maxBytes`
+   * @throws the signal's reason on abort; the line then belongs to whoever reads next
+   */
+  async line(
+    options: { readonly maxBytes: number; signal: AbortSignal },
+  ): Promise<string | undefined> {
+    const done = Promise.withResolvers<void>();
+    this.#asked = done.promise;
+    try {
+      for (;;) {
+        const line = this.#takeLine(options.maxBytes + 1);
+        if (line !== undefined && byteLength(line) > options.maxBytes) {
+          throw new RangeError(`a line of stdin is longer than ${options.maxBytes} bytes`);
+        }
+        if (line !== undefined || this.#hasEnded) return line;
+        await abortable(this.#fill(), options.signal);
+      }
+    } finally {
+      this.#asked = undefined;
+      done.resolve();
+    }
+  }
+
+  /** All bytes from now on; there are no more lines. */
+  rest(): ReadableStream<Uint8Array> {
+    this.#isLines = false;
+    if (this.#reader === undefined) return this.#io.stdin;
+    const reader = this.#reader;
+    return new ReadableStream({
+      pull: async (controller) => {
+        if (this.#buffer.length === 0 && !this.#hasEnded) await this.#fill();
+        if (this.#buffer.length > 0) controller.enqueue(this.#take(this.#buffer.length));
+        else controller.close();
+      },
+      cancel: (reason) => reader.cancel(reason),
+    }, { highWaterMark: 0 });
+  }
+
+  #fill(): Promise<void> {
+    return this.#filling ??= this.#read().finally(() => this.#filling = undefined);
+  }
+
+  async #read(): Promise<void> {
+    this.#reader ??= this.#io.stdin.getReader();
+    const { done, value } = await this.#reader.read();
+    if (done) this.#hasEnded = true;
+    else this.#buffer = this.#buffer.length === 0 ? value : concat(this.#buffer, value);
+  }
+
+  /** The next line, or what there is of it if stdin has ended or the line is too long. */
+  #takeLine(maxBytes: number): string | undefined {
+    const newline = this.#buffer.indexOf(NEWLINE);
+    const length = newline >= 0 ? newline + 1 : this.#buffer.length;
+    const isWhole = newline >= 0 || this.#hasEnded && length > 0;
+    if (!isWhole && length < maxBytes) return undefined;
+    return decode(this.#take(length));
+  }
+
+  #take(length: number): Uint8Array {
+    const taken = this.#buffer.subarray(0, length);
+    this.#buffer = this.#buffer.subarray(length);
+    return taken;
+  }
+}
+
+function decode(line: Uint8Array): string {
+  return new TextDecoder().decode(line).replace(/\r?\n$/, "");
+}
+
+function byteLength(text: string): number {
+  return new TextEncoder().encode(text).length;
+}
+
+const NOTHING = new Uint8Array(0);
+const NEWLINE = 0x0a;
+
+/** Chosen by us: longer than any message, so a longer line cannot be one. */
+const MAX_LINE_BYTES = 16_384;

@@ -1,0 +1,122 @@
+/**
+ * What the receiving application decides about an offer: the facts for it, and the rules that hold unless it says otherwise.
+ *
+ * @module
+ */
+
+import { type FileSystem, TransferError } from "./files.ts";
+import { isExecutableName, isHidden } from "./local_names.ts";
+import type { ManifestEntry, OfferSummary } from "./manifest.ts";
+import { printable } from "./paths.ts";
+
+/** An offer, with what it would mean for the target folder. */
+export interface IncomingOffer extends OfferSummary {
+  /** Everything with a leading dot in any part of its path. */
+  readonly hidden: readonly ManifestEntry[];
+  /** The files that this system would execute. */
+  readonly executables: readonly ManifestEntry[];
+  /**
+   * The folders of the offer that existed before this transfer began, without those inside of others. Their content is
+   * merged with what is offered, which takes {@linkcode OfferDecision.merge}.
+   */
+  readonly existingFolders: readonly string[];
+  /**
+   * What is hidden or executable and would go into a folder that existed before this transfer began, which takes
+   * {@linkcode OfferDecision.allowHidden}. The target folder itself is such a folder.
+   */
+  readonly needAllowHidden: readonly ManifestEntry[];
+  /** Whether an earlier run has begun this offer here, and was interrupted. */
+  readonly isResumed: boolean;
+  /** Whether the application is asked again, because the offer has changed after a break. */
+  readonly isChanged: boolean;
+}
+
+/** What the application decides. */
+export interface OfferDecision extends OfferPolicy {
+  /** Whether to receive the offer. */
+  readonly accept: boolean;
+}
+
+/** What an offer may do. */
+export interface OfferPolicy {
+  /** Whether its folders may be merged into existing folders of the same name. Default: `false`. */
+  readonly merge?: boolean;
+  /** Whether hidden files and executable files may go into folders that existed before. Default: `false`. */
+  readonly allowHidden?: boolean;
+}
+
+/** Which folders there were before the transfer began. */
+export interface FoldersBefore {
+  /** Whether the folder with this path in the manifest existed. */
+  has(path: string): boolean;
+}
+
+/** Adds to an offer what it would mean for the target folder. */
+export function describeOffer(
+  summary: OfferSummary,
+  before: FoldersBefore,
+  options: {
+    readonly naming: FileSystem["naming"];
+    readonly isResumed: boolean;
+    readonly isChanged: boolean;
+  },
+): IncomingOffer {
+  const { naming, isResumed, isChanged } = options;
+  const hidden: ManifestEntry[] = [];
+  const executables: ManifestEntry[] = [];
+  const existingFolders: string[] = [];
+  const needAllowHidden: ManifestEntry[] = [];
+  for (const entry of summary.manifest) {
+    const { kind, path } = entry;
+    const folder = path.slice(0, Math.max(path.lastIndexOf("/"), 0));
+    const isKnown = kind === "folder" && before.has(path);
+    const isOpen = folder === "" || before.has(folder);
+    const isExecutable = kind === "file" &&
+      (entry.isExecutable || isExecutableName(path, naming));
+    if (isHidden(path)) hidden.push(entry);
+    if (isExecutable) executables.push(entry);
+    if (isKnown && folder === "") existingFolders.push(path);
+    if (isOpen && !isKnown && (isHidden(path) || isExecutable)) needAllowHidden.push(entry);
+  }
+  return {
+    ...summary,
+    ...{ hidden, executables, existingFolders, needAllowHidden, isResumed, isChanged },
+  };
+}
+
+/**
+ * Checks that an offer was accepted, and allowed to do what it would do.
+ *
+ * @throws {TransferError} `declined`, `merge` or `hidden`
+ */
+export function checkDecision(
+  offer: IncomingOffer,
+  answer: boolean | OfferDecision,
+  policy: OfferPolicy,
+): void {
+  const decision = typeof answer === "boolean" ? { accept: answer } : answer;
+  if (decision.accept !== true) {
+    throw new TransferError("Cannot receive: the offer was declined", "declined");
+  }
+  const { merge = policy.merge, allowHidden = policy.allowHidden } = decision;
+  const { existingFolders, needAllowHidden } = offer;
+  if (existingFolders.length > 0 && merge !== true) {
+    throw new TransferError(
+      `Cannot receive: ${listed(existingFolders)} exists already, and merging was not allowed`,
+      "merge",
+    );
+  }
+  if (needAllowHidden.length > 0 && allowHidden !== true) {
+    const paths = needAllowHidden.map(({ path }) => path);
+    throw new TransferError(
+      `Cannot receive: ${listed(paths)} would put hidden or executable files ` +
+        "into a folder that existed before, which was not allowed",
+      "hidden",
+    );
+  }
+}
+
+function listed(paths: readonly string[]): string {
+  const shown = printable(paths[0]!);
+  return paths.length === 1 ? shown : `${shown} (and ${paths.length - 1} more)`;
+}
