@@ -57,7 +57,7 @@ export class RateLimiter {
   /**
    * Takes tokens; `false`, and takes none, if there are too few.
    *
-   * @param key identifies the source, such as `sourceKey(ip)`
+   * @param key identifies the source, such as one of `sourceKeys(ip)`
    * @param nowMs the current time, from a clock that never goes back
    */
   take(key: string, amount: number, nowMs: number): boolean {

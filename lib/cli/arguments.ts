@@ -201,6 +201,11 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--lan": "exchange messages on the local network, by multicast",
   "--lifetime": "the lease to ask for, in seconds; it is renewed in time (default: 3600)",
   "nat-test --lifetime": "also measure how long idle mappings last, up to this many seconds",
+  "--max-connections": "accept this many connections, per service (default: 2048)",
+  "--max-connections-per-source":
+    "accept this many from one IPv4 address or IPv6 /64 (default: 128 for STUN, 64 for the rendezvous)",
+  "--max-rooms": "open this many rooms at a time (default: 2048)",
+  "--max-topics": "keep this many topics at a time (default: 131072)",
   "--merge": "accept files into existing folders of the same name",
   "--mqtt":
     "exchange messages through this MQTT broker, such as mqtts://USER:PASSWORD@HOST; also @FILE, -, or $PUNCHLINE_MQTT",
@@ -228,6 +233,8 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--tls": "over TLS",
   "--to": "the folder to write to (default: the current folder)",
   "--transport": "test UDP or TCP only: udp or tcp (default: both)",
+  "--trust-proxy":
+    "believe X-Forwarded-For from this address or prefix, such as 10.0.0.0/8, to count clients by",
   "--turn":
     "a relay for when nothing else works: turn:USER:PASSWORD@HOST; also @FILE, - (stdin), or $PUNCHLINE_TURN",
   "--verbose": "print diagnostics on stderr",

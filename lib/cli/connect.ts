@@ -6,8 +6,9 @@
  */
 
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
-import { Semaphore, TaskGroup } from "../base/tasks.ts";
+import { TaskGroup } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
+import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { Peer } from "../peer/peer.ts";
 import { decodeTicket } from "../peer/ticket.ts";
@@ -26,6 +27,7 @@ import {
   readPeerOptions,
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import { NewestFirst } from "./waiting_connections.ts";
 
 /** One line of help. */
 export const CONNECT_USAGE = `connect TICKET|@FILE|- ${PEER_USAGE} [--tcp PORT] [--timeout MS]`;
@@ -97,17 +99,24 @@ async function forwardAll(
   events: ConnectionEvents,
   io: CliIo,
 ): Promise<number> {
-  using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port });
+  const dials = new NewestFirst(MAX_PENDING);
+  const address = { ip: "127.0.0.1", port };
+  const report = shortageLogger(address, { warn: (text) => io.err(`punchline: ${text}`) });
+  using listener = await systemNetwork.listenTcp(address, {
+    onShortage: (event) => {
+      report(event);
+      if (event === "begins") dials.shed(MAX_WAITING_IN_SHORTAGE);
+    },
+  });
   events.emit({ event: "listening", local: `127.0.0.1:${port}` });
   events.print(`Forwarding 127.0.0.1:${port} to the peer`);
-  const semaphore = new Semaphore(MAX_PENDING);
   await using forwarding = new TaskGroup((error) => printError(error, io));
   try {
     for (;;) {
       const local = await listener.accept({ signal: io.signal });
       forwarding.run(async (signal) => {
         try {
-          await using connection = await semaphore.through(() => peer.connect(ticket, { signal }));
+          await using connection = await dials.through(() => peer.connect(ticket, { signal }));
           reportConnected(connection, events);
           await forward(connection, toDenoConn(local), signal);
           events.closed();
@@ -123,3 +132,6 @@ async function forwardAll(
   }
   return EXIT.interrupted;
 }
+
+/** Chosen by us: while there are no file descriptors, those of connections that wait are needed to dial. */
+const MAX_WAITING_IN_SHORTAGE = 8;

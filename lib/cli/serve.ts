@@ -6,32 +6,51 @@
 
 import { NetworkError } from "../base/errors.ts";
 import { formatTransportAddress, ipFamily, parseIp } from "../net/address.ts";
+import type { Logger } from "../base/logger.ts";
+import { parseIpPrefix } from "../net/ip_prefix.ts";
 import { systemNetwork } from "../net/system.ts";
-import { type RendezvousServer, serveRendezvous } from "../signal/rendezvous/server.ts";
-import { serveStun, type StunServer, type StunServerOptions } from "../stun/server/server.ts";
+import {
+  type RendezvousOptions,
+  type RendezvousServer,
+  serveRendezvous,
+} from "../signal/rendezvous/server.ts";
+import {
+  DEFAULT_SERVER_LIMITS,
+  serveStun,
+  type StunServer,
+  type StunServerOptions,
+} from "../stun/server/server.ts";
 import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 
 /** One line of help. */
 export const SERVE_USAGE =
   "serve [--address IP]... [--alternate IP]... [--port 3478] [--alternate-port 3479] " +
-  "[--rendezvous-port 3480] [--json]";
+  "[--rendezvous-port 3480] [--trust-proxy ADDRESS[/BITS]]... [--max-connections N] " +
+  "[--max-connections-per-source N] [--max-rooms N] [--max-topics N] [--json]";
 
 /** Runs the command until it is interrupted; returns its exit code. */
 export async function serve(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     flags: ["json"],
-    values: ["port", "alternate-port", "rendezvous-port"],
-    lists: ["address", "alternate"],
+    values: ["port", "alternate-port", "rendezvous-port", ...LIMITS],
+    lists: ["address", "alternate", "trust-proxy"],
   });
-  const options = serverOptions(given);
+  const logger = { debug() {}, info() {}, warn: (text: string) => io.err(`punchline: ${text}`) };
+  const options = serverOptions(given, logger);
+  const rendezvousOptions = readRendezvousOptions(given);
+  const rendezvousPort = readRendezvousPort(given);
   await using stack = new AsyncDisposableStack();
   const servers: StunServer[] = [];
   const rendezvous: RendezvousServer[] = [];
   for (const each of options) {
     servers.push(stack.use(await startStun(each, given, io)));
-    const local = { ip: each.address, port: readRendezvousPort(given) };
-    rendezvous.push(stack.use(await serveRendezvous({ network: systemNetwork, local })));
+    const local = { ip: each.address, port: rendezvousPort };
+    rendezvous.push(
+      stack.use(
+        await serveRendezvous({ network: systemNetwork, local, logger, ...rendezvousOptions }),
+      ),
+    );
   }
 
   const addresses = servers.flatMap((server) => server.addresses.map(formatTransportAddress));
@@ -48,15 +67,56 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   return EXIT.interrupted;
 }
 
+/** The limits of connections hold for STUN over TCP and for the rendezvous, each on its own. */
+function readConnectionLimits(
+  { values }: Arguments,
+): { maxConnections?: number; maxConnectionsPerSource?: number } {
+  return withoutUndefined({
+    maxConnections: readLimit("max-connections", values),
+    maxConnectionsPerSource: readLimit("max-connections-per-source", values),
+  });
+}
+
+function readRendezvousOptions(
+  given: Arguments,
+): Pick<RendezvousOptions, "limits" | "trustedProxies"> {
+  const trustedProxies = given.lists.get("trust-proxy")!;
+  for (const proxy of trustedProxies) readWith(() => parseIpPrefix(proxy));
+  return {
+    trustedProxies,
+    limits: {
+      ...readConnectionLimits(given),
+      ...withoutUndefined({
+        maxRooms: readLimit("max-rooms", given.values),
+        maxTopics: readLimit("max-topics", given.values),
+      }),
+    },
+  };
+}
+
+function readLimit(
+  name: typeof LIMITS[number],
+  values: ReadonlyMap<string, string>,
+): number | undefined {
+  return readInteger(name, values.get(name), { min: 1, max: 1_000_000 });
+}
+
+function withoutUndefined<T extends object>(record: T): Partial<T> {
+  const given = Object.entries(record).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given) as Partial<T>;
+}
+
 function readRendezvousPort({ values }: Arguments): number {
   return readInteger("rendezvous-port", values.get("rendezvous-port"), PORTS) ?? RENDEZVOUS_PORT;
 }
 
 /** Options for one STUN server for each address family. */
-function serverOptions({ lists, values }: Arguments): StunServerOptions[] {
+function serverOptions(given: Arguments, logger: Logger): StunServerOptions[] {
+  const { lists, values } = given;
   const port = readInteger("port", values.get("port"), PORTS);
   const alternatePort = readInteger("alternate-port", values.get("alternate-port"), PORTS);
-  const common = { network: systemNetwork, port, alternatePort };
+  const tcp = { ...DEFAULT_SERVER_LIMITS.tcp, ...readConnectionLimits(given) };
+  const common = { network: systemNetwork, port, alternatePort, logger, limits: { tcp } };
   const addresses = byFamily("address", lists.get("address")!);
   const alternates = byFamily("alternate", lists.get("alternate")!);
   if (addresses.size === 0 && alternates.size === 0) return [{ ...common, ...LOOPBACK }];
@@ -117,6 +177,14 @@ const LOOPBACK = { address: "127.0.0.1", alternateAddress: "127.0.0.2" };
 
 /** Chosen by us: next to STUN's 3478, and 3479 for the alternate port. */
 const RENDEZVOUS_PORT = 3480;
+
+/** The options that are limits. */
+const LIMITS = [
+  "max-connections",
+  "max-connections-per-source",
+  "max-rooms",
+  "max-topics",
+] as const;
 
 /** 0 lets the system choose. */
 const PORTS = { min: 0, max: 65_535 };

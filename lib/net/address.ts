@@ -167,11 +167,6 @@ export function withoutZone(ip: string): string {
   return ip.slice(0, ip.length - zoneOf(ip).length);
 }
 
-/** A key for what counts as one source: an IPv4 address, or the /64 of an IPv6 address, all of which one host may have. */
-export function sourceKey(ip: string): string {
-  return ip.includes(":") ? ipToBytes(ip).subarray(0, 8).join(".") : ip;
-}
-
 function parseIpv4(text: string): Uint8Array<ArrayBuffer> | undefined {
   const match = IPV4.exec(text);
   if (match === null) return undefined;

@@ -77,6 +77,11 @@ export interface Network {
 export interface BindUdpOptions {
   /** For a socket that sends to multicast groups or receives from them. */
   readonly multicast?: MulticastOptions;
+  /**
+   * Drops the datagrams for which it is `false`, before they are copied and queued, so that a flood of junk costs little.
+   * A network may ignore it.
+   */
+  readonly accepts?: (data: Uint8Array) => boolean;
 }
 
 /**
@@ -146,7 +151,12 @@ export interface ConnectTcpOptions {
 export interface ListenTcpOptions {
   /** As {@linkcode ConnectTcpOptions.reusePort}. If two listeners share a port, either may get a connection. */
   readonly reusePort?: boolean;
+  /** Called when nothing can be accepted because this process has too many open files, and when that is over. */
+  readonly onShortage?: (event: Shortage) => void;
 }
+
+/** A shortage of file descriptors begins, or is over. */
+export type Shortage = "begins" | "ends";
 
 /** How to dial a TLS connection. */
 export interface ConnectTlsOptions {

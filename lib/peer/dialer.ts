@@ -8,7 +8,7 @@
 import { messageOf, NetworkError, RefusedError } from "../base/errors.ts";
 import { withoutLogin } from "../base/redact.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
-import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
+import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { generateKeyPair } from "../noise/key_pair.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
@@ -168,7 +168,7 @@ class Dialer {
       case "send request":
         return this.#search!.run(() => sendEmpty(this.#search!.session));
       case "send cancellation":
-        return this.#search!.run(() => sendRejection(this.#search!.session, "cancelled"));
+        return this.#search!.cancel();
       case "end search":
         return this.#search!.end(action.reason);
       case "check signaling":
@@ -207,7 +207,8 @@ class Dialer {
         this.#dispatch({ event: "failed", search: id, error });
       },
       onEnded: () => {
-        if (this.#search === search) this.#search = undefined;
+        if (this.#search !== search) return; // said before
+        this.#search = undefined;
         this.#dispatch({ event: "search ended", search: id, random: Math.random() });
       },
     });
@@ -259,6 +260,8 @@ class Search {
   readonly #connections = new Set<SignalingConnection>();
   readonly #ended = optionalResolvers<void>();
   readonly #errors: unknown[] = [];
+  #isAnswered = false;
+  #isCancelled = false;
 
   constructor(options: SearchOptions) {
     const { context, ticket, secrets, header, onError } = options;
@@ -270,6 +273,7 @@ class Search {
       for (const signaling of this.#connections) this.#publish(signaling, message);
     });
     context.inBackground(() => this.#ended.promise);
+    this.session.ready.then(() => this.#isAnswered = true, () => {}); // tasks of the search report failures
   }
 
   /** Starts a task, which ends with the search at the latest. */
@@ -284,6 +288,11 @@ class Search {
     if (urls.length === 0) this.run(() => Promise.reject(this.#unreachableError()));
   }
 
+  /** Tells the other side, before the search ends, that there will be no connection. */
+  cancel(): void {
+    this.#isCancelled = true;
+  }
+
   /** Ends all tasks with the reason, and closes what the search holds. */
   end(reason: unknown): void {
     this.#end(reason).finally(this.#options.onEnded).then(this.#ended.resolve, this.#ended.reject);
@@ -291,8 +300,28 @@ class Search {
 
   async #end(reason: unknown): Promise<void> {
     await this.#tasks.stop(reason);
+    if (!this.#isAnswered || this.#isCancelled) {
+      this.#options.onEnded(); // nobody waits for what the other side is told
+      await this.#cancelWhenAnswered();
+    }
     this.session[Symbol.dispose]();
     await this.#resources.disposeAsync();
+  }
+
+  /**
+   * The answer may be on its way: then the other side has accepted, and would search for a path until its time is up. With
+   * no answer, there is nobody to tell.
+   */
+  async #cancelWhenAnswered(): Promise<void> {
+    const { closed } = this.#options.context;
+    if (this.session.request === undefined || this.session.isManual || closed.aborted) return;
+    using deadline = new Deadline(LATE_ANSWER_MS, closed);
+    try {
+      await abortable(this.session.ready, deadline.signal);
+      await abortable(sendRejection(this.session, "cancelled"), deadline.signal);
+    } catch {
+      // too late, or the session has failed
+    }
   }
 
   /** One that fails leaves the others. @throws {NetworkError} if it is the last of all to fail */
@@ -360,3 +389,6 @@ const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>>
   busy: () => "the peer is busy",
   cancelled: () => "the peer has given up",
 };
+
+/** Chosen by us: how long an answer may be on its way after the search has ended. Two round trips of slow signaling. */
+const LATE_ANSWER_MS = 3000;

@@ -62,6 +62,7 @@ export type {
   IcmpReport,
   TurnAttributeValues,
 } from "./turn_attributes.ts";
+export type { ConnectionLimits } from "../net/source.ts";
 export {
   FAST_BINDING_WAITS_MS,
   type RequestBindingOptions,

@@ -245,7 +245,13 @@ Deno.test("send and recv transfer files, and do not touch existing ones", () =>
       await Deno.mkdir(`${folder}/to`);
       const content = crypto.getRandomValues(new Uint8Array(65_536));
       await Deno.writeFile(`${folder}/from/deep/photo.jpg`, content);
-      for (const [options, expected] of [[[], 0], [[], 1], [["--rename"], 1]] as const) {
+      const runs = [
+        [[], 0],
+        [["--merge"], 0],
+        [["--merge", "--rename"], 0],
+        [[], 1], // the folder was there before, and merging into it takes leave
+      ] as const;
+      for (const [options, expected] of runs) {
         const sender = start(["send", `${folder}/from/deep`, ...servers.all], {
           permissions: files,
         });
@@ -253,7 +259,6 @@ Deno.test("send and recv transfer files, and do not touch existing ones", () =>
           "recv",
           await sender.ticket(),
           "--yes",
-          "--merge",
           "--to",
           `${folder}/to`,
           ...options,

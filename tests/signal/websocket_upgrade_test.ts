@@ -28,6 +28,7 @@ Deno.test("judgeUpgradeRequest() accepts the request of encodeUpgradeRequest()",
     kind: "upgrade",
     target: "/kitchen",
     key: KEY,
+    forwardedFor: undefined,
   });
 });
 

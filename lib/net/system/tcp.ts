@@ -1,19 +1,13 @@
 /**
- * TCP connections and listeners of the system. They use `node:net`, which can dial from a given local port (with
- * SO_REUSEADDR, so that several connections share it) and close with RST; `Deno.connect` can do neither.
+ * TCP connections of the system. They use `node:net`, which can dial from a given local port (with SO_REUSEADDR, so that
+ * several connections share it) and close with RST; `Deno.connect` can do neither.
  *
  * @module
  */
 
 import { NetworkError } from "../../base/errors.ts";
-import { WaitQueue } from "../../base/wait_queue.ts";
 import { ipFamily, parseIp, type TransportAddress } from "../address.ts";
-import type {
-  ConnectTcpOptions,
-  ListenTcpOptions,
-  TcpConnection,
-  TcpListener,
-} from "../network.ts";
+import type { ConnectTcpOptions, TcpConnection } from "../network.ts";
 import { action, requireNet, toNetworkError } from "./platform.ts";
 import { canReusePort, openReusingPort } from "./reuse_port.ts";
 import { SocketReader, withReader } from "./socket_reader.ts";
@@ -64,32 +58,28 @@ export async function connectTcp(
   }
 }
 
-/** As {@linkcode Network.listenTcp}. */
-export async function listenTcp(
-  local: TransportAddress,
-  options: ListenTcpOptions = {},
-): Promise<TcpListener> {
-  requireNet(action("listen on TCP", local), local.ip, local.port);
-  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  const where = {
-    host: local.ip,
-    port: local.port,
-    ipv6Only: ipFamily(local.ip) === 6,
-    reusePort: options.reusePort === true && canReusePort(),
-  };
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(where, () => {
-        server.off("error", reject);
-        resolve();
-      });
-    });
-  } catch (error) {
-    if (isInvalidArgument(error)) throw foreignAddress(action("listen on TCP", local), error);
-    throw toNetworkError(action("listen on TCP", local), error);
-  }
-  return new SystemTcpListener(server);
+/**
+ * A connection that a server has accepted; `undefined` if the peer has already reset it.
+ *
+ * @param socket must not have started to read; taken over
+ */
+export function acceptedConnection(socket: net.Socket): TcpConnection | undefined {
+  const ends = endsOf(socket); // read at once: the peer may reset the connection at any moment
+  if (ends === undefined) return void socket.destroy();
+  const reader = new SocketReader();
+  return new SystemTcpConnection(withReader(socket, reader), reader, ends);
+}
+
+/** Whether `node:net` refuses the arguments of a call, which it does for a local address that is not ours. */
+export function isInvalidArgument(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "EINVAL";
+}
+
+/** The error for a local address that is not one of this machine. */
+export function foreignAddress(cannot: string, cause: unknown): NetworkError {
+  return new NetworkError(`${cannot}: not an address of this machine`, "address-not-available", {
+    cause,
+  });
 }
 
 /** The two addresses of a connection. */
@@ -194,40 +184,6 @@ class SystemTcpConnection implements TcpConnection {
   }
 }
 
-class SystemTcpListener implements TcpListener {
-  readonly local: TransportAddress;
-  readonly #server: net.Server;
-  readonly #accepted = new WaitQueue<TcpConnection>(MAX_BACKLOG);
-
-  constructor(server: net.Server) {
-    this.#server = server;
-    const { address, port } = server.address() as net.AddressInfo;
-    this.local = { ip: parseIp(address), port };
-    server.on("connection", (socket) => {
-      const ends = endsOf(socket); // read at once: the peer may reset the connection at any moment
-      if (ends === undefined) return void socket.destroy();
-      const reader = new SocketReader();
-      const connection = new SystemTcpConnection(withReader(socket, reader), reader, ends);
-      if (!this.#accepted.push(connection)) connection.reset();
-    });
-  }
-
-  accept(options: { signal?: AbortSignal } = {}): Promise<TcpConnection> {
-    return this.#accepted.next(options.signal);
-  }
-
-  close(): void {
-    const reason = `${action("accept on", this.local)}: the listener is closed`;
-    if (!this.#accepted.close(new NetworkError(reason, "closed"))) return;
-    for (const connection of this.#accepted.drain()) connection.reset();
-    this.#server.close();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-}
-
 /** @param shared the address to bind immediately, with a shared port */
 function openSocket(reader: SocketReader, shared?: TransportAddress): net.Socket {
   const options = { allowHalfOpen: true, onread: reader.onread };
@@ -249,16 +205,6 @@ function dialError(
   return new NetworkError(message, "address-in-use", { cause: error });
 }
 
-function isInvalidArgument(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "EINVAL";
-}
-
-function foreignAddress(cannot: string, cause: unknown): NetworkError {
-  return new NetworkError(`${cannot}: not an address of this machine`, "address-not-available", {
-    cause,
-  });
-}
-
 /** Listeners can be opened only on the addresses of this system. */
 function isBindable(ip: string): boolean {
   try {
@@ -270,6 +216,3 @@ function isBindable(ip: string): boolean {
 }
 
 const WILDCARD = { 4: "0.0.0.0", 6: "::" };
-
-/** Connections that wait for accept(); further ones are reset. Chosen by us: twice the old somaxconn of Linux. */
-const MAX_BACKLOG = 256;

@@ -17,12 +17,12 @@ export async function bindUdp(
   local: TransportAddress,
   options: BindUdpOptions = {},
 ): Promise<UdpSocket> {
-  const { multicast } = options;
+  const { multicast, accepts } = options;
   requireNet(action("bind UDP", local), local.ip, local.port);
   try {
     return listenDatagram === undefined || multicast !== undefined
-      ? await bindNode(local, multicast)
-      : bindDeno(listenDatagram, local);
+      ? await bindNode(local, multicast, accepts)
+      : bindDeno(listenDatagram, local, accepts);
   } catch (error) {
     throw toNetworkError(action("bind UDP", local), error);
   }
@@ -70,11 +70,15 @@ class SystemUdpSocket implements UdpSocket {
   }
 }
 
-function bindDeno(listen: ListenDatagram, local: TransportAddress): UdpSocket {
+function bindDeno(
+  listen: ListenDatagram,
+  local: TransportAddress,
+  accepts: BindUdpOptions["accepts"],
+): UdpSocket {
   const conn = listen({ transport: "udp", hostname: local.ip, port: local.port });
   const queue = new WaitQueue<Datagram>(MAX_WAITING);
   const bound: TransportAddress = { ip: parseIp(conn.addr.hostname), port: conn.addr.port };
-  pump(conn, queue);
+  pump(conn, queue, accepts);
   return new SystemUdpSocket({
     local: bound,
     send: (data, to) => conn.send(data, { transport: "udp", hostname: to.ip, port: to.port }),
@@ -82,13 +86,18 @@ function bindDeno(listen: ListenDatagram, local: TransportAddress): UdpSocket {
   }, queue);
 }
 
-async function pump(conn: DatagramConn, queue: WaitQueue<Datagram>): Promise<void> {
+async function pump(
+  conn: DatagramConn,
+  queue: WaitQueue<Datagram>,
+  accepts: BindUdpOptions["accepts"] = () => true,
+): Promise<void> {
   const buffer = new Uint8Array(MAX_DATAGRAM);
   let failures = 0;
   while (!queue.isClosed) {
     try {
       const [data, from] = await conn.receive(buffer);
       failures = 0;
+      if (!accepts(data)) continue;
       queue.push({ data: copyOf(data), from: { ip: canonicalIp(from.hostname), port: from.port } });
     } catch (error) {
       // Windows reports here an ICMP port unreachable for an earlier send. The socket still works.
@@ -102,6 +111,7 @@ async function pump(conn: DatagramConn, queue: WaitQueue<Datagram>): Promise<voi
 async function bindNode(
   local: TransportAddress,
   multicast?: MulticastOptions,
+  accepts: BindUdpOptions["accepts"] = () => true,
 ): Promise<UdpSocket> {
   const v6 = ipFamily(local.ip) === 6;
   const reuseAddr = (multicast?.groups ?? []).length > 0;
@@ -122,6 +132,7 @@ async function bindNode(
   }
   socket.on("error", () => {}); // as in pump(): an ICMP error for an earlier send; the socket still works
   socket.on("message", (data, from) => {
+    if (!accepts(data)) return;
     queue.push({
       data: new Uint8Array(data),
       from: { ip: parseIp(from.address), port: from.port },

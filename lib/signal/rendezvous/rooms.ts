@@ -54,16 +54,16 @@ export class RoomMember implements MessageHandler {
     this.#first?.notify({ kind: "peer", isPresent: true });
   }
 
-  accept(message: Exclude<WebSocketMessage, { kind: "close" }>): "go-on" | "end" {
+  accept(message: Exclude<WebSocketMessage, { kind: "close" }>): number | "end" {
     const route = this.#rooms.route(this, performance.now());
     if (route.kind === "too-many") return "end";
-    if (route.kind !== "to") return "go-on";
+    if (route.kind !== "to") return 0;
     if (message.kind === "binary") route.peer.#client.send("binary", message.data);
     if (message.kind === "text") {
       const notice = decodeNotice(message.text);
       if (notice.kind === "ping" || notice.kind === "pong") route.peer.notify(notice);
     }
-    return "go-on";
+    return 1;
   }
 
   leave(): void {

@@ -6,20 +6,27 @@
  */
 
 import { NetworkError } from "../../base/errors.ts";
+import type { Logger } from "../../base/logger.ts";
 import { formatTransportAddress, type TransportAddress } from "../../net/address.ts";
+import { type IpPrefix, parseIpPrefix } from "../../net/ip_prefix.ts";
 import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
+import { shortageLogger } from "../../net/shortage.ts";
+import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
+import { FairTurns, type TurnLimits } from "./fair_turns.ts";
+import { isTrustedProxy } from "./forwarded.ts";
 import { TOPICS_PATH } from "./message.ts";
 import { RendezvousRooms, type RoomLimits, RoomMember } from "./rooms.ts";
-import { type ClientSocket, RendezvousSession, type SessionLimits } from "./session.ts";
+import {
+  type ClientRequest,
+  type ClientSocket,
+  RendezvousSession,
+  type SessionLimits,
+} from "./session.ts";
 import { RendezvousTopics, type TopicLimits, TopicSubscriber } from "./topics.ts";
 
 /** What a server spends on its clients; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
-export interface RendezvousLimits extends RoomLimits, TopicLimits, SessionLimits {
-  /** Open connections; more are reset. */
-  readonly maxConnections: number;
-  /** Open connections of one source, an IPv4 address or an IPv6 /64; more are reset. */
-  readonly maxConnectionsPerSource: number;
-}
+export interface RendezvousLimits
+  extends ConnectionLimits, RoomLimits, TopicLimits, SessionLimits, TurnLimits {}
 
 /** Where and how to serve. */
 export interface RendezvousOptions {
@@ -29,6 +36,13 @@ export interface RendezvousOptions {
   readonly local: TransportAddress;
   /** Limits that differ from {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
   readonly limits?: Partial<RendezvousLimits>;
+  /**
+   * Proxies that are trusted to name the client's address in `X-Forwarded-For`, each an IP address or a prefix such as
+   * `10.0.0.0/8`. Default: none.
+   */
+  readonly trustedProxies?: readonly string[];
+  /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
+  readonly logger?: Logger;
 }
 
 /** A server that runs until it is disposed. */
@@ -48,6 +62,7 @@ export interface RendezvousServer extends AsyncDisposable {
 /**
  * Starts a rendezvous server.
  *
+ * @throws {TypeError} if a trusted proxy is neither an IP address nor a prefix
  * @throws {NetworkError} as {@linkcode Network.listenTcp}
  *
  * @example
@@ -60,24 +75,32 @@ export interface RendezvousServer extends AsyncDisposable {
  * ```
  */
 export async function serveRendezvous(options: RendezvousOptions): Promise<RendezvousServer> {
-  const listener = await options.network.listenTcp(options.local);
-  return new Server(listener, { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits });
+  const { network, local, logger } = options;
+  const proxies = (options.trustedProxies ?? []).map(parseIpPrefix);
+  const onShortage = logger && shortageLogger(local, logger);
+  const listener = await network.listenTcp(local, { onShortage });
+  return new Server(listener, proxies, { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits });
 }
 
 class Server implements RendezvousServer {
   readonly local: TransportAddress;
   readonly finished: Promise<void>;
   readonly #listener: TcpListener;
+  readonly #proxies: readonly IpPrefix[];
   readonly #limits: RendezvousLimits;
+  readonly #counts: ConnectionCounts;
+  readonly #turns: FairTurns;
   readonly #rooms: RendezvousRooms<RoomMember>;
   readonly #topics: RendezvousTopics<TopicSubscriber>;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
-  readonly #perSource = new Map<string, number>();
 
-  constructor(listener: TcpListener, limits: RendezvousLimits) {
+  constructor(listener: TcpListener, proxies: readonly IpPrefix[], limits: RendezvousLimits) {
     this.local = listener.local;
     this.#listener = listener;
+    this.#proxies = proxies;
     this.#limits = limits;
+    this.#counts = new ConnectionCounts(limits);
+    this.#turns = new FairTurns(limits);
     this.#rooms = new RendezvousRooms(limits);
     this.#topics = new RendezvousTopics(limits);
     this.finished = this.#serve();
@@ -97,6 +120,7 @@ class Server implements RendezvousServer {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener.close();
+    this.#turns.close();
     for (const session of this.#sessions.keys()) session.end();
     await Promise.all(this.#sessions.values());
     await this.finished;
@@ -111,42 +135,48 @@ class Server implements RendezvousServer {
         if (error instanceof NetworkError && error.reason === "closed") return;
         throw error;
       }
-      const session = this.#newSession(connection);
-      if (this.#admit(session)) this.#run(session);
-      else connection.reset();
+      this.#accept(connection);
     }
   }
 
-  #newSession(connection: TcpConnection): RendezvousSession {
-    const handleRequest = (path: string, client: ClientSocket) =>
-      path === TOPICS_PATH
-        ? new TopicSubscriber(client, this.#topics)
-        : RoomMember.join(path, client, this.#rooms);
-    return new RendezvousSession(connection, handleRequest, this.#limits);
-  }
-
-  #run(session: RendezvousSession): void {
+  #accept(connection: TcpConnection): void {
+    const { ip } = connection.remote;
+    const isProxied = isTrustedProxy(ip, this.#proxies);
+    if (!isProxied && !this.#turns.charge(ip, CONNECTION_COST)) return connection.reset();
+    const release = isProxied ? this.#counts.admitUnknown() : this.#counts.admit(ip);
+    if (release === undefined) return connection.reset();
+    const releases = [release];
+    const handleRequest = (request: ClientRequest, client: ClientSocket) => {
+      if (isProxied) {
+        const releaseSource = this.#counts.attribute(request.ip);
+        if (releaseSource === undefined) return TOO_MANY_REQUESTS;
+        releases.push(releaseSource);
+        if (!this.#turns.charge(request.ip, CONNECTION_COST)) return TOO_MANY_REQUESTS;
+      }
+      return request.target === TOPICS_PATH
+        ? new TopicSubscriber(client, request.ip, this.#topics)
+        : RoomMember.join(request.target, client, this.#rooms);
+    };
+    const limits = this.#limits;
+    const session = new RendezvousSession(connection, {
+      handleRequest,
+      proxies: this.#proxies,
+      turns: this.#turns,
+      limits,
+    });
     const running = session.run().finally(() => {
       this.#sessions.delete(session);
-      this.#release(session);
+      for (const each of releases) each();
     });
     this.#sessions.set(session, running);
   }
-
-  #admit({ source }: RendezvousSession): boolean {
-    const fromSource = this.#perSource.get(source) ?? 0;
-    if (this.#sessions.size >= this.#limits.maxConnections) return false;
-    if (fromSource >= this.#limits.maxConnectionsPerSource) return false;
-    this.#perSource.set(source, fromSource + 1);
-    return true;
-  }
-
-  #release({ source }: RendezvousSession): void {
-    const left = this.#perSource.get(source)! - 1;
-    if (left === 0) this.#perSource.delete(source);
-    else this.#perSource.set(source, left);
-  }
 }
+
+/** Chosen by us: to accept a connection and upgrade it takes as long as so many messages. */
+const CONNECTION_COST = 16;
+
+/** RFC 6585 §4. */
+const TOO_MANY_REQUESTS = 429;
 
 /**
  * Chosen by us, for a small machine. A connection takes some 45 KiB with everything that the platform keeps for it:
@@ -154,6 +184,7 @@ class Server implements RendezvousServer {
  */
 export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   maxConnections: 2048,
+  reservedShare: 0.25,
   maxConnectionsPerSource: 64, // both peers may be behind one NAT, and so may a whole company
   maxRooms: 2048,
   messageBurst: 64, // a punch takes about ten
@@ -164,6 +195,8 @@ export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   maxMembersPerTopicAndSource: 4, // a peer that runs two or three times; so one holder of its ticket cannot fill a topic
   topicBurst: 1024,
   topicMessagesPerSecond: 256, // for a peer that 50 others connect to in a second
+  sourceBurst: 2048, // a hundred peers behind one NAT that come back after an outage
+  sourcePerSecond: 256,
   upgradeMs: 5000, // two round trips on any path, with a lost SYN
   pingMs: 25_000, // below the 30 s after which some NATs forget an idle connection
   maxLifetimeMs: 12 * 60 * 60 * 1000,

@@ -6,7 +6,7 @@
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { writeAll } from "../../base/reader.ts";
-import { sourceKey } from "../../net/address.ts";
+import type { IpPrefix } from "../../net/ip_prefix.ts";
 import type { TcpConnection } from "../../net/network.ts";
 import {
   CLOSE_CODES,
@@ -21,6 +21,8 @@ import {
   judgeUpgradeRequest,
   type RefusalStatus,
 } from "../websocket/handshake.ts";
+import type { FairTurns } from "./fair_turns.ts";
+import { clientAddress } from "./forwarded.ts";
 
 /** What one client may cost. */
 export interface SessionLimits {
@@ -36,9 +38,17 @@ export interface SessionLimits {
 
 /** Accepts an upgrade request, with a handler for the client's messages, or refuses it. */
 export type RequestHandler = (
-  target: string,
+  request: ClientRequest,
   client: ClientSocket,
 ) => MessageHandler | RefusalStatus;
+
+/** What a client asks for. */
+export interface ClientRequest {
+  /** The path. */
+  readonly target: string;
+  /** The client's IP address, as far as the server knows. */
+  readonly ip: string;
+}
 
 /** Handles the messages of one client. */
 export interface MessageHandler {
@@ -46,35 +56,49 @@ export interface MessageHandler {
   readonly maxMessageBytes: number;
   /** Called when the client can be sent messages. */
   enter(): void;
-  /** Handles a message; `"end"` if it breaks the rules, which ends the session. */
-  accept(message: Exclude<WebSocketMessage, { kind: "close" }>): "go-on" | "end";
+  /** Handles a message; returns how many messages it has sent, or `"end"` if the message breaks the rules. */
+  accept(message: Exclude<WebSocketMessage, { kind: "close" }>): number | "end";
   /** Called when the client has gone. */
   leave(): void;
 }
 
 /** A client's socket; what is sent before the upgrade is lost. */
 export interface ClientSocket {
-  /** The client's IPv4 address, or the /64 of its IPv6 address. */
-  readonly source: string;
   /** Sends a message, unless too much waits already. */
   send(kind: "binary" | "text" | "pong", data: Uint8Array): void;
 }
 
+/** What a {@linkcode RendezvousSession} is made of. */
+export interface SessionOptions {
+  /** Decides on the client's request. */
+  readonly handleRequest: RequestHandler;
+  /** Proxies that are trusted to name the client's address. */
+  readonly proxies: readonly IpPrefix[];
+  /** Decides when each message is handled. */
+  readonly turns: FairTurns;
+  /** What the client may cost. */
+  readonly limits: SessionLimits;
+}
+
 /** One client. */
 export class RendezvousSession implements ClientSocket {
-  readonly source: string;
   readonly #connection: TcpConnection;
   readonly #handleRequest: RequestHandler;
+  readonly #proxies: readonly IpPrefix[];
+  readonly #turns: FairTurns;
   readonly #limits: SessionLimits;
+  #ip: string;
   readonly #startedMs = performance.now();
   #socket: WebSocketConnection | undefined;
   #unansweredPings = 0;
 
-  constructor(connection: TcpConnection, handleRequest: RequestHandler, limits: SessionLimits) {
-    this.source = sourceKey(connection.remote.ip);
+  constructor(connection: TcpConnection, options: SessionOptions) {
     this.#connection = connection;
-    this.#handleRequest = handleRequest;
-    this.#limits = limits;
+    this.#ip = connection.remote.ip;
+    this.#handleRequest = options.handleRequest;
+    this.#proxies = options.proxies;
+    this.#turns = options.turns;
+    this.#limits = options.limits;
   }
 
   /** Serves the client until either side ends the session. */
@@ -106,7 +130,9 @@ export class RendezvousSession implements ClientSocket {
       const reader = newHandshakeReader(this.#connection);
       const request = judgeUpgradeRequest(await readHead(this.#connection, reader));
       if (request.kind === "refused") return await this.#refuse(request.status);
-      const handler = this.#handleRequest(request.target, this);
+      const { target, forwardedFor } = request;
+      this.#ip = clientAddress(this.#connection.remote.ip, forwardedFor, this.#proxies);
+      const handler = this.#handleRequest({ target, ip: this.#ip }, this);
       if (typeof handler === "number") return await this.#refuse(handler);
       this.#socket = new WebSocketConnection(this.#connection, {
         role: "server",
@@ -136,7 +162,14 @@ export class RendezvousSession implements ClientSocket {
   async #serve(socket: WebSocketConnection, handler: MessageHandler): Promise<void> {
     const pinging = setInterval(() => this.#checkAlive(socket), this.#limits.pingMs);
     try {
-      while (this.#accept(socket, handler, await socket.receive()) === "go-on");
+      for (let next: "go-on" | "end" = "go-on"; next === "go-on";) {
+        const message = await socket.receive();
+        await this.#turns.run(this.#ip, () => {
+          const sent = this.#accept(socket, handler, message);
+          if (sent === "end") next = "end";
+          return sent === "end" ? 1 : 1 + sent;
+        });
+      }
     } catch (error) {
       if (error instanceof MalformedMessageError) socket.close(CLOSE_CODES.malformed, "malformed");
       else if (error instanceof RefusedError) socket.close(error.code, "message too long");
@@ -153,18 +186,19 @@ export class RendezvousSession implements ClientSocket {
     socket: WebSocketConnection,
     handler: MessageHandler,
     message: WebSocketMessage,
-  ): "go-on" | "end" {
+  ): number | "end" {
     this.#unansweredPings = 0;
     if (message.kind === "close") {
       socket.close(CLOSE_CODES.normal, "");
       return "end";
     }
-    if (handler.accept(message) === "end") {
+    const sent = handler.accept(message);
+    if (sent === "end") {
       socket.close(CLOSE_CODES.policy, "too many messages");
       return "end";
     }
     if (message.kind === "ping") socket.send("pong", message.data);
-    return "go-on";
+    return sent;
   }
 
   #checkAlive(socket: WebSocketConnection): void {

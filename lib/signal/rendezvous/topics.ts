@@ -6,6 +6,7 @@
 
 import { MalformedMessageError } from "../../base/errors.ts";
 import { TokenBucket } from "../../base/rate_limiter.ts";
+import { sourceKeys } from "../../net/source.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
 import type { WebSocketMessage } from "../websocket/connection.ts";
 import {
@@ -24,7 +25,7 @@ export interface TopicLimits {
   readonly maxTopicsPerMember: number;
   /** Subscribers of one topic: a published message is sent so often. */
   readonly maxMembersPerTopic: number;
-  /** Subscribers of one topic from one source, an IPv4 address or an IPv6 /64. */
+  /** Subscribers of one topic from one IPv4 address or IPv6 /64; from an IPv6 /56 or /48 twice as many. */
   readonly maxMembersPerTopicAndSource: number;
   /** Messages that one client may send at once. */
   readonly topicBurst: number;
@@ -36,33 +37,36 @@ export interface TopicLimits {
 export class TopicSubscriber implements MessageHandler {
   readonly maxMessageBytes = TOPIC_HEADER_BYTES + MAX_SIGNAL_BYTES;
   readonly #client: ClientSocket;
+  readonly #ip: string;
   readonly #topics: RendezvousTopics<TopicSubscriber>;
 
-  constructor(client: ClientSocket, topics: RendezvousTopics<TopicSubscriber>) {
+  constructor(client: ClientSocket, ip: string, topics: RendezvousTopics<TopicSubscriber>) {
     this.#client = client;
+    this.#ip = ip;
     this.#topics = topics;
   }
 
   enter(): void {
-    this.#topics.join(this, this.#client.source, performance.now());
+    this.#topics.join(this, this.#ip, performance.now());
   }
 
-  accept(message: Exclude<WebSocketMessage, { kind: "close" }>): "go-on" | "end" {
+  accept(message: Exclude<WebSocketMessage, { kind: "close" }>): number | "end" {
     if (!this.#topics.takeToken(this, performance.now())) return "end";
-    if (message.kind !== "binary") return "go-on";
+    if (message.kind !== "binary") return 0;
     const decoded = tryDecode(message.data);
     if (decoded === undefined) return "end";
     if (decoded.kind === "unsubscribe") this.#topics.unsubscribe(this, decoded.topic);
     if (decoded.kind === "publish") {
-      for (const receiver of this.#topics.receivers(this, decoded.topic)) {
-        receiver.#client.send("binary", message.data);
-      }
+      const receivers = this.#topics.receivers(this, decoded.topic);
+      for (const receiver of receivers) receiver.#client.send("binary", message.data);
+      return receivers.length;
     }
     if (decoded.kind === "subscribe") {
       const kind = this.#topics.subscribe(this, decoded.topic) ? "subscribe" : "unsubscribe";
       this.#client.send("binary", encodeTopicMessage({ kind, topic: decoded.topic }));
+      return 1;
     }
-    return "go-on";
+    return 0;
   }
 
   leave(): void {
@@ -95,10 +99,10 @@ export class RendezvousTopics<M> {
   }
 
   /** Adds a member without subscriptions. */
-  join(member: M, source: string, nowMs: number): void {
+  join(member: M, ip: string, nowMs: number): void {
     const { topicBurst: burst, topicMessagesPerSecond: perSecond } = this.#limits;
     const bucket = new TokenBucket({ burst, perSecond }, nowMs);
-    this.#members.set(member, { source, topics: new Set(), bucket });
+    this.#members.set(member, { sources: sourceKeys(ip), topics: new Set(), bucket });
   }
 
   /** Removes a member with its subscriptions. */
@@ -114,12 +118,12 @@ export class RendezvousTopics<M> {
 
   /** Subscribes a member; whether the limits allow it. */
   subscribe(member: M, topic: string): boolean {
-    const { source, topics } = this.#members.get(member) ?? {};
+    const { sources = [], topics } = this.#members.get(member) ?? {};
     if (topics === undefined || topics.size >= this.#limits.maxTopicsPerMember) {
       return topics?.has(topic) ?? false;
     }
     const subscribers = this.#subscribers.get(topic) ?? new Set();
-    if (!subscribers.has(member) && !this.#hasSpace(subscribers, source)) return false;
+    if (!subscribers.has(member) && !this.#hasSpace(subscribers, sources)) return false;
     topics.add(topic);
     this.#subscribers.set(topic, subscribers.add(member));
     return true;
@@ -135,11 +139,16 @@ export class RendezvousTopics<M> {
     return [...this.#subscribers.get(topic) ?? []].filter((other) => other !== member);
   }
 
-  #hasSpace(subscribers: ReadonlySet<M>, source: string | undefined): boolean {
+  #hasSpace(subscribers: ReadonlySet<M>, sources: readonly string[]): boolean {
     const { maxTopics, maxMembersPerTopic, maxMembersPerTopicAndSource } = this.#limits;
     if (subscribers.size === 0) return this.#subscribers.size < maxTopics;
-    const same = [...subscribers].filter((each) => this.#members.get(each)?.source === source);
-    return subscribers.size < maxMembersPerTopic && same.length < maxMembersPerTopicAndSource;
+    if (subscribers.size >= maxMembersPerTopic) return false;
+    return sources.every((source, wider) => {
+      const same = [...subscribers].filter((each) =>
+        this.#members.get(each)?.sources[wider] === source
+      );
+      return same.length < maxMembersPerTopicAndSource * (wider === 0 ? 1 : 2);
+    });
   }
 
   #remove(member: M, topic: string): void {
@@ -150,7 +159,7 @@ export class RendezvousTopics<M> {
 }
 
 interface TopicMembership {
-  readonly source: string;
+  readonly sources: readonly string[];
   readonly topics: Set<string>;
   readonly bucket: TokenBucket;
 }

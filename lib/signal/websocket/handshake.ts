@@ -18,7 +18,13 @@ export interface HttpHead {
 
 /** A server's decision on a request. */
 export type UpgradeRequest =
-  | { readonly kind: "upgrade"; readonly target: string; readonly key: string }
+  | {
+    readonly kind: "upgrade";
+    readonly target: string;
+    readonly key: string;
+    /** What proxies say about the client, in `X-Forwarded-For`; anyone may have written it. */
+    readonly forwardedFor: string | undefined;
+  }
   | { readonly kind: "refused"; readonly status: RefusalStatus };
 
 /** What a response means to a client. */
@@ -97,7 +103,7 @@ export function judgeUpgradeRequest({ startLine, fields }: HttpHead): UpgradeReq
   if (!isWhole || key === undefined || !/^[A-Za-z0-9+/]{22}==$/.test(key)) {
     return { kind: "refused", status: 400 };
   }
-  return { kind: "upgrade", target, key };
+  return { kind: "upgrade", target, key, forwardedFor: fields.get("x-forwarded-for") };
 }
 
 /** The bytes of the response that upgrades. */

@@ -64,6 +64,24 @@ export interface BindingAnswer {
   readonly limited: boolean;
 }
 
+/**
+ * Whether a datagram can be a Binding request, as its header and the lengths of its attributes tell. Errors are costly, so a
+ * flood of junk must not reach the decoder.
+ */
+export function mayBeBindingRequest(data: Uint8Array): boolean {
+  if (data.length < HEADER_LENGTH || data.length > MAX_REQUEST_LENGTH) return false;
+  if (readUint16(data, 0) !== BINDING || readUint16(data, 2) !== data.length - HEADER_LENGTH) {
+    return false;
+  }
+  const isPadded = hasMagicCookie(data); // RFC 3489 has no padding
+  let at = HEADER_LENGTH;
+  while (at + ATTRIBUTE_HEADER_LENGTH <= data.length) {
+    const length = readUint16(data, at + 2);
+    at += ATTRIBUTE_HEADER_LENGTH + (isPadded ? paddedLength(length) : length);
+  }
+  return at === data.length;
+}
+
 /** Decodes a message; `undefined` if it is malformed or its FINGERPRINT is wrong. RFC 8489 §6.3: both are ignored. */
 export function decodeRequest(data: Uint8Array): StunMessage | undefined {
   if (data.length > MAX_REQUEST_LENGTH) return undefined;

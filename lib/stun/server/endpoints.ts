@@ -6,7 +6,9 @@
  */
 
 import { NetworkError } from "../../base/errors.ts";
+import type { Logger } from "../../base/logger.ts";
 import type { TransportAddress } from "../../net/address.ts";
+import { shortageLogger } from "../../net/shortage.ts";
 import type { Network, TcpListener, UdpSocket } from "../../net/network.ts";
 
 /** A transport address that the server listens on. */
@@ -44,6 +46,13 @@ export interface StunServerCounters {
   filterTestsRefused: number;
 }
 
+/** What {@linkcode bindEndpoints} passes on to the sockets. */
+export interface EndpointOptions {
+  /** Drops the datagrams for which it is `false`. */
+  readonly accepts: (data: Uint8Array) => boolean;
+  readonly logger?: Logger;
+}
+
 /**
  * Binds every port on every address.
  *
@@ -55,11 +64,12 @@ export async function bindEndpoints(
   network: Network,
   ips: readonly string[],
   ports: readonly number[],
+  options: EndpointOptions,
 ): Promise<Endpoint[]> {
   using bound = new DisposableStack();
   const columns: Endpoint[][] = [];
   for (const port of ports) {
-    const column = await bindColumn(network, ips, port);
+    const column = await bindColumn(network, ips, port, options);
     for (const { udp, tcp } of column) {
       bound.use(udp);
       bound.use(tcp);
@@ -94,10 +104,11 @@ async function bindColumn(
   network: Network,
   ips: readonly string[],
   port: number,
+  options: EndpointOptions,
 ): Promise<Endpoint[]> {
   for (let triesLeft = port === 0 ? MAX_PORT_TRIES : 1;; triesLeft--) {
     try {
-      return await tryColumn(network, ips, port);
+      return await tryColumn(network, ips, port, options);
     } catch (error) {
       const taken = error instanceof NetworkError && error.reason === "address-in-use";
       if (!taken || triesLeft === 1) throw error;
@@ -109,13 +120,18 @@ async function tryColumn(
   network: Network,
   ips: readonly string[],
   port: number,
+  options: EndpointOptions,
 ): Promise<Endpoint[]> {
   using bound = new DisposableStack();
+  const { accepts, logger } = options;
   const column: Endpoint[] = [];
   for (const ip of ips) {
     // The port that the system chose for the first socket must be free for the others.
-    const udp = bound.use(await network.bindUdp({ ip, port: column[0]?.address.port ?? port }));
-    const tcp = bound.use(await network.listenTcp({ ip, port: udp.local.port }));
+    const udp = bound.use(
+      await network.bindUdp({ ip, port: column[0]?.address.port ?? port }, { accepts }),
+    );
+    const onShortage = logger && shortageLogger(udp.local, logger);
+    const tcp = bound.use(await network.listenTcp({ ip, port: udp.local.port }, { onShortage }));
     column.push({ address: udp.local, udp, tcp });
   }
   bound.move();

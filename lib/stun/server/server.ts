@@ -6,10 +6,12 @@
  */
 
 import { NetworkError } from "../../base/errors.ts";
+import type { Logger } from "../../base/logger.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
 import { ipFamily, ipScope, parseIp, type TransportAddress } from "../../net/address.ts";
 import type { Network, UdpSocket } from "../../net/network.ts";
 import { type TcpFilterLimits, TcpFilterService } from "../tcp_filter/service.ts";
+import { mayBeBindingRequest } from "./binding.ts";
 import { bindEndpoints, type Endpoint, newCounters, type StunServerCounters } from "./endpoints.ts";
 import { type TcpLimits, TcpService } from "./tcp.ts";
 import { newBuckets, type UdpBuckets, type UdpLimits, UdpResponder } from "./udp.ts";
@@ -28,6 +30,8 @@ export interface StunServerOptions {
   readonly alternatePort?: number;
   /** Each member replaces that of {@linkcode DEFAULT_SERVER_LIMITS}. */
   readonly limits?: Partial<StunServerLimits>;
+  /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
+  readonly logger?: Logger;
 }
 
 /** What the server lets clients do. Rates are per source, all other limits per server. */
@@ -66,18 +70,26 @@ export interface StunServerLimits {
  * @throws {NetworkError} `address-in-use`, `address-not-available` or `not-permitted`
  */
 export async function serveStun(options: StunServerOptions): Promise<StunServer> {
-  const { network, port = 3478, alternatePort = 3479 } = options;
+  const { network, port = 3478, alternatePort = 3479, logger } = options;
+  const counters = newCounters();
+  const accepts = (data: Uint8Array) => {
+    const isAccepted = mayBeBindingRequest(data);
+    if (!isAccepted) counters.udpIgnored++;
+    return isAccepted;
+  };
+  const bind = (ips: readonly string[], ports: readonly number[]) =>
+    bindEndpoints(network, ips, ports, { accepts, logger });
   const address = parseIp(options.address);
   if (options.alternateAddress === undefined) {
-    return new SocketServer(await bindEndpoints(network, [address], [port]), options);
+    return new SocketServer(await bind([address], [port]), counters, options);
   }
   const alternate = parseIp(options.alternateAddress);
   checkAlternate(address, alternate);
   if (port === alternatePort && port !== 0) {
     throw new RangeError(`Cannot serve STUN: the ports must be different, not both ${port}`);
   }
-  const endpoints = await bindEndpoints(network, [address, alternate], [port, alternatePort]);
-  return new SocketServer(endpoints, options);
+  const endpoints = await bind([address, alternate], [port, alternatePort]);
+  return new SocketServer(endpoints, counters, options);
 }
 
 /** A running server. Disposing it closes it. */
@@ -95,14 +107,18 @@ export interface StunServer extends AsyncDisposable {
 class SocketServer implements StunServer {
   readonly addresses: readonly TransportAddress[];
   readonly finished: Promise<void>;
-  readonly counters = newCounters();
+  readonly counters: StunServerCounters;
   readonly #endpoints: readonly Endpoint[];
   readonly #buckets: UdpBuckets;
   readonly #tcp: TcpService;
 
-  constructor(endpoints: readonly Endpoint[], { network, limits }: StunServerOptions) {
+  constructor(
+    endpoints: readonly Endpoint[],
+    counters: StunServerCounters,
+    { network, limits }: StunServerOptions,
+  ) {
     const { udp, tcp, filterTests } = { ...DEFAULT_SERVER_LIMITS, ...limits };
-    const { counters } = this;
+    this.counters = counters;
     const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
     this.addresses = endpoints.map((endpoint) => endpoint.address);
     this.#endpoints = endpoints;
@@ -190,14 +206,18 @@ function checkAlternate(address: string, alternate: string): void {
  * Chosen by us. A source that has used up its rate still gets the response that RFC 8489 requires, so requests with a
  * forged source cannot cut anyone off, and the victim receives at most 16 kB/s more than the attacker sends. A NAT test
  * sends some twenty special requests in a quarter of a second, and many hosts share the address of a carrier-grade NAT.
- * The number of connections stays below the 4096 files that older systems allow a process: a Deno listener that runs
- * out of files never accepts again.
+ * The number of connections stays below the 4096 files that older systems allow a process.
  */
 export const DEFAULT_SERVER_LIMITS: StunServerLimits = {
   udp: {
     excessBytes: { burst: 64 * 1024, perSecond: 16 * 1024 },
     specialAnswers: { burst: 200, perSecond: 100 },
   },
-  tcp: { maxConnections: 2048, maxConnectionsPerSource: 128, idleMs: 30_000 },
+  tcp: {
+    maxConnections: 2048,
+    maxConnectionsPerSource: 128,
+    reservedShare: 0.25,
+    idleMs: 30_000,
+  },
   filterTests: { tests: { burst: 30, perSecond: 1 }, maxConcurrent: 64 },
 };

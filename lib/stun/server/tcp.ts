@@ -8,8 +8,9 @@ import { MalformedMessageError, NetworkError } from "../../base/errors.ts";
 import { writeAll } from "../../base/reader.ts";
 import { TaskGroup } from "../../base/tasks.ts";
 import { ResettableTimer } from "../../base/timers.ts";
-import { sourceKey, type TransportAddress } from "../../net/address.ts";
+import type { TransportAddress } from "../../net/address.ts";
 import type { TcpConnection, TcpListener } from "../../net/network.ts";
+import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
 import type { StunAttribute } from "../attributes.ts";
 import { readMessages } from "../framing.ts";
 import type { StunMessage } from "../message.ts";
@@ -30,11 +31,7 @@ import {
 import type { StunServerCounters } from "./endpoints.ts";
 
 /** The limits of TCP connections. */
-export interface TcpLimits {
-  /** How many may be open; further ones are reset. */
-  readonly maxConnections: number;
-  /** How many one source may have open; further ones are reset. */
-  readonly maxConnectionsPerSource: number;
+export interface TcpLimits extends ConnectionLimits {
   /** A connection is reset if no complete message arrives for this long. */
   readonly idleMs: number;
 }
@@ -47,13 +44,14 @@ export class TcpService {
   /** One task per connection. A fault of this program ends it, as any uncaught error does. */
   readonly #tasks = new TaskGroup(reportError);
   readonly #connections = new Set<TcpConnection>();
-  readonly #perSource = new Map<string, number>();
+  readonly #counts: ConnectionCounts;
 
   constructor(
     limits: TcpLimits,
     { counters, filterTests }: { counters: StunServerCounters; filterTests: TcpFilterService },
   ) {
     this.#limits = limits;
+    this.#counts = new ConnectionCounts(limits);
     this.#counters = counters;
     this.#filterTests = filterTests;
   }
@@ -68,12 +66,23 @@ export class TcpService {
         if (error instanceof NetworkError && error.reason === "closed") return;
         throw error;
       }
-      if (this.#admit(connection)) {
-        this.#tasks.run((signal) => this.#serveConnection(connection, other, signal));
-      } else {
+      const release = this.#tasks.signal.aborted
+        ? undefined
+        : this.#counts.admit(connection.remote.ip);
+      if (release === undefined) {
         this.#counters.tcpRefused++;
         connection.reset();
+        continue;
       }
+      this.#connections.add(connection);
+      this.#tasks.run(async (signal) => {
+        try {
+          await this.#serveConnection(connection, other, signal);
+        } finally {
+          this.#connections.delete(connection);
+          release();
+        }
+      });
     }
   }
 
@@ -82,25 +91,6 @@ export class TcpService {
     const stopped = this.#tasks.stop();
     for (const connection of this.#connections) connection.close();
     await stopped;
-  }
-
-  #admit(connection: TcpConnection): boolean {
-    const { maxConnections, maxConnectionsPerSource } = this.#limits;
-    const key = sourceKey(connection.remote.ip);
-    const fromSource = this.#perSource.get(key) ?? 0;
-    if (this.#tasks.signal.aborted || this.#connections.size >= maxConnections) return false;
-    if (fromSource >= maxConnectionsPerSource) return false;
-    this.#connections.add(connection);
-    this.#perSource.set(key, fromSource + 1);
-    return true;
-  }
-
-  #release(connection: TcpConnection): void {
-    this.#connections.delete(connection);
-    const key = sourceKey(connection.remote.ip);
-    const left = this.#perSource.get(key)! - 1;
-    if (left === 0) this.#perSource.delete(key);
-    else this.#perSource.set(key, left);
   }
 
   async #serveConnection(
@@ -135,7 +125,6 @@ export class TcpService {
     } finally {
       idle.clear();
       connection.close();
-      this.#release(connection);
     }
   }
 

@@ -5,14 +5,16 @@
  * @module
  */
 
-import { type Rate, RateLimiter } from "../../base/rate_limiter.ts";
-import { sourceKey, type TransportAddress } from "../../net/address.ts";
+import type { Rate } from "../../base/rate_limiter.ts";
+import type { TransportAddress } from "../../net/address.ts";
+import { SourceRateLimiter } from "../../net/source.ts";
 import {
   answerBinding,
   type Arrival,
   decodeRequest,
   encodeAnswer,
   isPlainBinding,
+  mayBeBindingRequest,
   PlainResponder,
   refuseBinding,
 } from "./binding.ts";
@@ -35,15 +37,15 @@ export interface UdpLimits {
 
 /** What each source has used of its rates, over all addresses of a server. */
 export interface UdpBuckets {
-  readonly excessBytes: RateLimiter;
-  readonly specialAnswers: RateLimiter;
+  readonly excessBytes: SourceRateLimiter;
+  readonly specialAnswers: SourceRateLimiter;
 }
 
 /** Full token buckets; `seed` is any 32 bits that others cannot guess. */
 export function newBuckets(limits: UdpLimits, seed: number): UdpBuckets {
   return {
-    excessBytes: new RateLimiter(limits.excessBytes, seed),
-    specialAnswers: new RateLimiter(limits.specialAnswers, seed),
+    excessBytes: new SourceRateLimiter(limits.excessBytes, seed),
+    specialAnswers: new SourceRateLimiter(limits.specialAnswers, seed),
   };
 }
 
@@ -72,7 +74,7 @@ export class UdpResponder {
   ): OutgoingDatagram | undefined {
     let shortened = false;
     const mayExceed = (bytes: number) => {
-      const allowed = this.#buckets.excessBytes.take(sourceKey(source.ip), bytes, nowMs);
+      const allowed = this.#buckets.excessBytes.take(source.ip, bytes, nowMs);
       shortened ||= !allowed;
       return allowed;
     };
@@ -96,11 +98,12 @@ export class UdpResponder {
     arrival: Arrival,
     { mayExceed, nowMs }: { mayExceed: (bytes: number) => boolean; nowMs: number },
   ): OutgoingDatagram | undefined {
+    if (!mayBeBindingRequest(data)) return undefined;
     const request = decodeRequest(data);
     let answer = request && answerBinding(request, arrival);
     if (request === undefined || answer === undefined) return undefined;
     if (
-      answer.limited && !this.#buckets.specialAnswers.take(sourceKey(arrival.source.ip), 1, nowMs)
+      answer.limited && !this.#buckets.specialAnswers.take(arrival.source.ip, 1, nowMs)
     ) {
       this.#counters.udpLimited++;
       // To the client, silence would look like a filter.

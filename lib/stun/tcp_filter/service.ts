@@ -5,10 +5,11 @@
  */
 
 import { NetworkError } from "../../base/errors.ts";
-import { type Rate, RateLimiter } from "../../base/rate_limiter.ts";
+import type { Rate } from "../../base/rate_limiter.ts";
 import { writeAll } from "../../base/reader.ts";
 import { Deadline } from "../../base/timers.ts";
-import { sourceKey, type TransportAddress } from "../../net/address.ts";
+import type { TransportAddress } from "../../net/address.ts";
+import { SourceRateLimiter } from "../../net/source.ts";
 import type { Network } from "../../net/network.ts";
 import { BINDING, encodeMessage } from "../message.ts";
 import type { Arrival } from "../server/binding.ts";
@@ -29,7 +30,7 @@ export class TcpFilterService {
   readonly #network: Network;
   readonly #limits: TcpFilterLimits;
   readonly #counters: StunServerCounters;
-  readonly #tests: RateLimiter;
+  readonly #tests: SourceRateLimiter;
   #running = 0;
 
   /** @param seed any 32 bits that others cannot guess */
@@ -41,7 +42,7 @@ export class TcpFilterService {
     this.#network = network;
     this.#limits = limits;
     this.#counters = counters;
-    this.#tests = new RateLimiter(limits.tests, seed);
+    this.#tests = new SourceRateLimiter(limits.tests, seed);
   }
 
   /**
@@ -83,7 +84,7 @@ export class TcpFilterService {
 
   #take(sourceIp: string): boolean {
     return this.#running < this.#limits.maxConcurrent &&
-      this.#tests.take(sourceKey(sourceIp), 1, performance.now());
+      this.#tests.take(sourceIp, 1, performance.now());
   }
 }
 

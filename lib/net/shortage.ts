@@ -1,0 +1,23 @@
+/**
+ * What a listener tells its owner while its process has too many open files.
+ *
+ * @module
+ */
+
+import type { Logger } from "../base/logger.ts";
+import { formatTransportAddress, type TransportAddress } from "./address.ts";
+import type { Shortage } from "./network.ts";
+
+/** For `onShortage` of a listener: logs it. */
+export function shortageLogger(
+  local: TransportAddress,
+  logger: Pick<Logger, "warn">,
+): (event: Shortage) => void {
+  const name = formatTransportAddress(local);
+  return (event) =>
+    logger.warn(
+      event === "begins"
+        ? `Cannot accept TCP connections on ${name}: this process has too many open files`
+        : `Accepting TCP connections on ${name} again`,
+    );
+}
