@@ -160,7 +160,8 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--lan": "exchange messages on the local network, by multicast",
   "--lifetime": "the lease to ask for, in seconds; it is renewed in time (default: 3600)",
   "nat-test --lifetime": "also measure how long idle mappings last, up to this many seconds",
-  "--mqtt": "exchange messages through this MQTT broker, such as mqtts://broker.example",
+  "--mqtt":
+    "exchange messages through this MQTT broker, such as mqtts://broker.example; also allows it in a ticket",
   "--no-hairpinning": "skip the hairpinning test",
   "--overwrite": "replace existing files that differ",
   "--port": "the STUN port (default: 3478)",
@@ -168,7 +169,8 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--qr": "show the ticket as a QR code",
   "--relay-only": "connect only through the --turn relays, to hide your address from the peer",
   "--rename": "keep existing files that differ, and save the new ones under other names",
-  "--rendezvous": "exchange messages through this server, such as ws://192.0.2.1:3480",
+  "--rendezvous":
+    "exchange messages through this server, such as ws://192.0.2.1:3480; also allows it in a ticket",
   "--rendezvous-port": "the port of the rendezvous (default: 3480)",
   "--runs": "how many runs of each kind",
   "--server": "use this STUN server instead of the public ones",

@@ -18,7 +18,7 @@ import { readArguments } from "./arguments.ts";
 import { readTicket } from "./connect.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
+import { ConnectionEvents, reportConnected, reportFailure, skipUrls } from "./peer_events.ts";
 import { PEER_ARGUMENTS, PEER_USAGE, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { FILES_PROTOCOL } from "./send.ts";
 import {
@@ -50,6 +50,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     ...options,
     ...readConnectTimings(values),
     listen: false,
+    allowUrl: skipUrls(events),
     protocol: FILES_PROTOCOL,
   });
   let last: PeerConnection | undefined;
