@@ -26,7 +26,7 @@ labTest(
     const connected = await Promise.all(
       [connector, listener].map((each) => each.until("connected")),
     );
-    assertEquals(connected.map(({ strategy }) => strategy), ["crossing", "crossing"]);
+    assertEquals(connected.map(({ strategy }) => strategy), ["punch-tcp", "punch-tcp"]);
     await connector.write("hello\n");
     await listener.expect("hello\n");
     await listener.write("hello to you\n");
