@@ -263,6 +263,7 @@ class RelayPath {
     }
     const outcome = await this.#nomination.add(connection);
     attempt.settle(outcome, connection);
+    if (outcome === "nominated") this.#options.budget.prove(connection.remote);
     return outcome === "nominated";
   }
 

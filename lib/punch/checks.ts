@@ -135,7 +135,7 @@ export class ConnectivityChecks {
     const record = this.#recordOf(check);
     const dial = new BudgetedDial(this.#options.budget, this.#targetOf(target, planned));
     try {
-      if (!dial.start(planned, this.#signalOf(entry))) throw USED_UP;
+      if (!dial.start(planned, this.#signalOf(entry))) throw NOTHING_LEFT;
       record.tries++;
       const connection = await network.connectTcp(target, {
         local: { ip: ipFamily(target.ip) === 4 ? "0.0.0.0" : "::", port: localPort },
@@ -226,6 +226,11 @@ export class ConnectivityChecks {
 
   async #settle(connection: TcpConnection, record: AttemptRecord): Promise<NominationOutcome> {
     const outcome = await this.#options.onConnection(connection);
+    const { ip, port } = connection.remote;
+    const { budget, context } = this.#options;
+    if (outcome === "nominated") {
+      budget.prove({ ip: unwrapIp(ip, context.facts?.nat64Prefixes), port });
+    }
     record.settle(outcome, connection);
     return outcome;
   }
@@ -255,6 +260,7 @@ export class ConnectivityChecks {
   /** What a failed dial means; anything that is not the network's doing fails the checks. */
   #reasonOf(error: unknown, entry: number): NetworkErrorReason | "cancelled" {
     if (this.#signalOf(entry).aborted || error === USED_UP) return "cancelled";
+    if (error === NOTHING_LEFT) return "timed-out"; // other searches may give something back
     if (error instanceof NetworkError) return error.reason;
     this.#fail(error);
     return "other";
@@ -314,6 +320,9 @@ class BudgetedDial {
 
 /** Why a dial was ended: the peer may make this host send no more packets there. */
 const USED_UP = new DOMException("The limit of SYNs for this address is reached", "AbortError");
+
+/** Why a dial was not started, for the same reason. */
+const NOTHING_LEFT = new DOMException(USED_UP.message, "AbortError");
 
 /** RFC 6298 §2.1. */
 const FIRST_REPEAT_MS = 1000;

@@ -84,6 +84,16 @@ export class DialBudget {
     if (count !== undefined) ports!.set(port, { ...count, isResetting });
   }
 
+  /** The peer has proved that it is at this address: what went there went to no stranger, and does not count. */
+  prove({ ip, port }: TransportAddress): void {
+    const ports = this.#counts.get(ip);
+    const count = ports?.get(port);
+    if (count === undefined) return;
+    ports!.delete(port);
+    this.#sums.set(ip, this.#sums.get(ip)! - count.packets);
+    this.#expected -= count.expected;
+  }
+
   /** Whether one port may get more than a few packets. */
   #mayGoOn({ isExpected, isBirthday }: DialTarget, { isResetting }: PortCount): boolean {
     return isExpected && (isBirthday || isResetting) && this.#expected < PUNCH_LIMITS.maxTries;

@@ -65,6 +65,18 @@ Deno.test("a second search for the same peer gets what the first has left, for a
   assertEquals(granted(budgets.begin("a", 61_001), at(1), 61_001), 8);
 });
 
+Deno.test("what goes to an address at which the peer proves itself does not count", () => {
+  const budget = new DialBudget();
+  const other = (port: number) =>
+    at(port, { address: { ip: "192.0.2.2", port }, isExternal: false });
+  for (let port = 1; port < 1000; port++) {
+    assert(budget.take(other(port), 0));
+    budget.prove({ ip: "192.0.2.2", port });
+    budget.prove({ ip: "192.0.2.2", port: 5000 }); // to which nothing went
+  }
+  assertEquals(granted(budget, other(1)), 16);
+});
+
 Deno.test("the budgets of many peers are forgotten, oldest first", () => {
   const budgets = new DialBudgets();
   const first = budgets.begin("first", 0);
