@@ -18,14 +18,18 @@ Deno.test("isOnSameHost() proves to both sides that they are on one host, in a f
 });
 
 Deno.test("isOnSameHost() keeps pairs apart that meet at the same time", async () => {
-  const pairs = await Promise.all(Array.from({ length: 40 }, (_, index) => {
-    const options = { network: systemNetwork, secret: new Uint8Array(32).fill(index), signal };
+  const pairs = await Promise.all(Array.from({ length: 10 }, () => {
+    const options = {
+      network: systemNetwork,
+      secret: crypto.getRandomValues(new Uint8Array(32)),
+      signal,
+    };
     return Promise.all([
       isOnSameHost({ ...options, role: "controlling" }),
       isOnSameHost({ ...options, role: "controlled" }),
     ]);
   }));
-  assertEquals(pairs, Array(40).fill([true, true]));
+  assertEquals(pairs, Array(10).fill([true, true]));
 });
 
 Deno.test("isOnSameHost() rejects silence, another secret, and its own token", async () => {
