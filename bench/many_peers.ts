@@ -38,7 +38,8 @@ async function run(count: number): Promise<void> {
     return JSON.parse((await lines.read()).value!) as { rss: number; live: number };
   };
   const ticket = (await lines.read()).value!;
-  const peers = await Promise.all(Array.from({ length: 10 }, () => Peer.open({ servers: [] })));
+  const options = { servers: [], signaling: [rendezvous.url], listen: false };
+  const peers = await Promise.all(Array.from({ length: 10 }, () => Peer.open(options)));
   const before = await ask();
   const connections: PeerConnection[] = [];
   const startedAtMs = performance.now();

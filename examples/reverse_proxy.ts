@@ -48,7 +48,7 @@ async function serve(port: number): Promise<void> {
 
 /** Forwards each connection of the browser to the friend's server. */
 async function open(ticket: string, port: number): Promise<void> {
-  await using peer = await Peer.open({ protocol: "web/1" });
+  await using peer = await Peer.open({ signaling, listen: false, protocol: "web/1" });
   using listener = Deno.listen({ hostname: "127.0.0.1", port });
   console.log(`Open http://localhost:${(listener.addr as Deno.NetAddr).port}`);
   for await (const browser of listener) {

@@ -79,6 +79,7 @@ export type NetworkErrorReason =
   | "address-not-available" // not an address of this system
   | "name-not-found" // the name does not resolve
   | "not-permitted" // a missing permission, of Deno or of the system
+  | "not-allowed" // somebody else named an address that only the user may name
   | "tls" // the TLS handshake or the certificate
   | "closed" // closed by this side
   | "other";

@@ -208,7 +208,7 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--max-topics": "keep this many topics at a time (default: 131072)",
   "--merge": "accept files into existing folders of the same name",
   "--mqtt":
-    "exchange messages through this MQTT broker, such as mqtts://USER:PASSWORD@HOST; also @FILE, -, or $PUNCHLINE_MQTT",
+    "exchange messages through this MQTT broker, such as mqtts://USER:PASSWORD@HOST; also @FILE, -, or $PUNCHLINE_MQTT; also allows it in a ticket",
   "--name": "what to call the ticket, for list and revoke",
   "--no-hairpinning": "skip the hairpinning test",
   "--once": "a ticket for one connection, or one finished transfer",
@@ -218,7 +218,8 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--qr": "show the ticket as a QR code",
   "--relay-only": "connect only through the --turn relays, to hide your address from the peer",
   "--rename": "keep existing files that differ, and save the new ones under other names",
-  "--rendezvous": "exchange messages through this server, such as ws://192.0.2.1:3480",
+  "--rendezvous":
+    "exchange messages through this server, such as ws://192.0.2.1:3480; also allows it in a ticket",
   "--rendezvous-port": "the port of the rendezvous (default: 3480)",
   "--runs": "how many runs of each kind",
   "--server": "use this STUN server instead of the public ones",

@@ -16,7 +16,7 @@ import { MAX_PENDING } from "./accept_first.ts";
 import { type Arguments, readArguments, readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
+import { ConnectionEvents, reportConnected, reportFailure, skipUrls } from "./peer_events.ts";
 import {
   openPeer,
   openPeerInput,
@@ -47,7 +47,12 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const prompt = openManualPrompt(given, io, events, { ticket, port, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
   const timings = readConnectTimings(values);
-  await using peer = await openPeer({ ...options, ...timings, listen: false });
+  await using peer = await openPeer({
+    ...options,
+    ...timings,
+    listen: false,
+    allowUrl: skipUrls(events),
+  });
   if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
   try {
     await using connection = await peer.connect(ticket, { signal: io.signal });

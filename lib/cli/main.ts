@@ -107,6 +107,7 @@ function exitCodeOf(error: unknown): number | undefined {
   if (error instanceof UsageError) return EXIT.usage;
   if (error instanceof DOMException && error.name === "TimeoutError") return EXIT.timeout;
   if (error instanceof NetworkError && error.reason === "unreachable") return EXIT.offlineOrBlocked;
+  if (error instanceof NetworkError && error.reason === "not-allowed") return EXIT.peerNotFound;
   if (error instanceof UnreachableError && error.attempts.length === 0) {
     return EXIT.offlineOrBlocked;
   }

@@ -18,7 +18,7 @@ import { readTicket } from "./connect.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
+import { ConnectionEvents, reportConnected, reportFailure, skipUrls } from "./peer_events.ts";
 import {
   openPeer,
   openPeerInput,
@@ -54,6 +54,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     ...options,
     ...readConnectTimings(values),
     listen: false,
+    allowUrl: skipUrls(events),
     protocol: FILES_PROTOCOL,
   });
   let last: PeerConnection | undefined;

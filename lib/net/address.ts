@@ -157,6 +157,67 @@ export function ipScope(ip: string): IpScope {
   return bytes.length === 4 || (bytes[0]! & 0xe0) === 0x20 ? "global" : "reserved";
 }
 
+/** A prefix under which a NAT64 gateway embeds IPv4 addresses (RFC 6052 §2.2). */
+export interface Nat64Prefix {
+  /** The prefix as an address; the bits after it are 0. */
+  readonly ip: string;
+  /** One of {@linkcode NAT64_PREFIX_BITS}. */
+  readonly bits: number;
+}
+
+/** The lengths that a NAT64 prefix may have (RFC 6052 §2.2). */
+export const NAT64_PREFIX_BITS: readonly number[] = [96, 64, 56, 48, 40, 32];
+
+/**
+ * The address that packets to an address really go to: the IPv4 address in an IPv4-mapped one (RFC 4291 §2.5.5.2), in a
+ * 6to4 one (RFC 3056), and in one under a NAT64 prefix, the well-known one or those given. Others stay as they are.
+ */
+export function unwrapIp(ip: string, prefixes: readonly Nat64Prefix[] = []): string {
+  const bytes = ipToBytes(ip);
+  if (bytes.length === 4) return ip;
+  if (startsWith(bytes, V4_MAPPED)) return formatIp(bytes.subarray(12));
+  if (startsWith(bytes, [0x20, 0x02])) return formatIp(bytes.subarray(2, 6));
+  for (const { ip: prefix, bits } of [WELL_KNOWN_NAT64, ...prefixes]) {
+    if (hasPrefix(bytes, [...ipToBytes(prefix)], bits)) return formatIp(ipv4After(bytes, bits));
+  }
+  return ip;
+}
+
+/** The bytes of an IPv4 address after a NAT64 prefix: byte 8 is always 0, and left out (RFC 6052 §2.2). */
+export function ipv4After(bytes: Uint8Array, bits: number): Uint8Array {
+  const withoutByte8 = [...bytes.subarray(0, 8), ...bytes.subarray(9)];
+  return bits === 96
+    ? bytes.slice(12)
+    : Uint8Array.from(withoutByte8.slice(bits / 8, bits / 8 + 4));
+}
+
+/** Whether an address is where clouds hand out credentials. */
+export function isMetadataIp(ip: string): boolean {
+  return METADATA_IPS.includes(withoutZone(ip));
+}
+
+/**
+ * Why an address is not one on the internet, in words that follow "it is"; `null` if it is one. Documentation addresses
+ * count as public: they are not routed, except in labs.
+ */
+export function whyNotPublic(ip: string, prefixes: readonly Nat64Prefix[] = []): string | null {
+  const target = unwrapIp(ip, prefixes);
+  if (isMetadataIp(target)) return "a cloud metadata address";
+  const scope = ipScope(target);
+  switch (scope) {
+    case "global":
+    case "documentation":
+      return null;
+    case "private":
+    case "shared":
+      return "in a private network";
+    case "translation":
+      return "reserved for address translation";
+    default:
+      return scope;
+  }
+}
+
 /** The zone of a link-local IPv6 address (RFC 4007 §11) with its `%`, such as `"%eth0"`; `""` for any other text. */
 export function zoneOf(ip: string): string {
   return /%[\w.-]+$/.exec(ip)?.[0] ?? "";
@@ -249,6 +310,20 @@ const IPV4 = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{
 /** RFC 1123 §2.1, and underscores, which occur in practice; the last label is not all digits. */
 const HOST_NAME =
   /^(?=.{1,253}\.?$)(?:[\w](?:[\w-]{0,61}\w)?\.)*(?!\d+\.?$)\w(?:[\w-]{0,61}\w)?\.?$/;
+
+/** RFC 6052 §2.1. */
+const WELL_KNOWN_NAT64: Nat64Prefix = { ip: "64:ff9b::", bits: 96 };
+
+/** AWS, GCP, Azure, Alibaba and Oracle. */
+const METADATA_IPS: readonly string[] = [
+  "169.254.169.254",
+  "169.254.170.2",
+  "fd00:ec2::254",
+  "fd20:ce::254",
+  "100.100.100.200",
+  "168.63.129.16",
+  "192.0.0.192",
+];
 
 const V4_MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 

@@ -94,6 +94,16 @@ export class LocalIpv6Search implements AsyncDisposable {
   }
 }
 
+/** Whether an address is this host's own. `false` if there is no permission to find out: then it cannot be dialled either. */
+export async function isOwnAddress(network: Network, ip: string): Promise<boolean> {
+  try {
+    return await network.ownsAddress(ip);
+  } catch (error) {
+    if (error instanceof NetworkError) return false;
+    throw error;
+  }
+}
+
 /** Knows which addresses are this host's own. It asks the system once for each address. */
 export class OwnAddresses {
   readonly #network: Network;

@@ -10,10 +10,12 @@ import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/key_pair.ts";
 import { mapPort } from "../portmap/map_port.ts";
+import { DialBudgets } from "../punch/nomination.ts";
 import { preparePunch, type PunchOptions } from "../punch/punch.ts";
 import { WindowBudget } from "../session/window_budget.ts";
 import { openSignaling } from "../signal/open.ts";
 import { openStreamRelay } from "../turn/open_relay.ts";
+import { DialPolicy } from "./dial_policy.ts";
 import {
   parseRelay,
   parseStrategy,
@@ -32,6 +34,10 @@ export interface PeerContext {
   readonly network: Network;
   readonly staticKey: KeyPair;
   readonly signaling: SignalingPool;
+  /** Decides about URLs and relays that others name. */
+  readonly dialPolicy: DialPolicy;
+  /** How much each peer may make this host send. */
+  readonly budgets: DialBudgets;
   /** `undefined` if all direct paths are ruled out. */
   readonly baseSockets: BaseSocketPool | undefined;
   readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "pathKinds" | "logger">;
@@ -81,11 +87,19 @@ export function makeContext(
   const transports = new Map(
     (options.signaling ?? []).flatMap((each) => typeof each === "string" ? [] : [[each.url, each]]),
   );
+  const named = (options.signaling ?? []).map((each) => typeof each === "string" ? each : each.url);
+  const dialPolicy = new DialPolicy({ network, named, allowUrl: options.allowUrl });
   return {
     ...own,
     network,
-    signaling: new SignalingPool((url, signal) =>
-      openSignaling(transports.get(url) ?? url, { network, signal, logger })
+    dialPolicy,
+    budgets: new DialBudgets(),
+    signaling: new SignalingPool(async (url, signal) =>
+      await openSignaling(transports.get(url) ?? url, {
+        network: await dialPolicy.networkFor(url, signal),
+        signal,
+        logger,
+      })
     ),
     baseSockets: isDirect ? baseSockets : undefined,
     punchOptions,

@@ -336,11 +336,14 @@ class Search {
 
   #unreachableError(): NetworkError {
     const why = this.#errors.map(messageOf);
+    const isRefused = this.#errors.some((error) =>
+      error instanceof NetworkError && error.reason === "not-allowed"
+    );
     return new NetworkError(
       `Cannot reach any signaling server named in the ticket: ${
         why.length > 0 ? why.join("; ") : "it names none"
       }`,
-      "unreachable",
+      isRefused ? "not-allowed" : "unreachable",
       { cause: this.#errors[0] },
     );
   }

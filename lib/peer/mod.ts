@@ -66,6 +66,7 @@ export { PeerConnection, type PeerEvent, type PeerPath } from "./connection.ts";
 export { REJECTION_CODES } from "./dialer.ts";
 export { IncomingConnection } from "./incoming.ts";
 export {
+  type AllowUrl,
   type ConnectOptions,
   PEER_TIMINGS,
   type PeerOptions,

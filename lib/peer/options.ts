@@ -5,6 +5,7 @@
  */
 
 import type { Logger } from "../base/logger.ts";
+import { decodeLogin } from "../base/login.ts";
 import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
 import { shownUrl, withoutLogin } from "../base/redact.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
@@ -21,10 +22,16 @@ export interface PeerOptions {
   readonly secretKey?: Uint8Array;
   /**
    * The signaling servers over which others can request a connection: URLs such as `ws://192.0.2.1:3480`,
-   * `mqtts://broker.example` or `lan:`, or transports of your own. They become part of the ticket. Default: none, for a
-   * peer that only connects.
+   * `mqtts://broker.example` or `lan:`, or transports of your own. They become part of the ticket. A URL here may also be
+   * in a private network or on this host if a ticket names it. Default: none, for a peer that only connects.
    */
   readonly signaling?: readonly (string | SignalTransport)[];
+  /**
+   * Decides about a URL of somebody else's ticket that leads into a private network or to this host, and about such a
+   * relay of a peer, which it gets as a `turn:` URL: whether to connect to these addresses. URLs in `signaling`, the public
+   * defaults, and URLs that lead to the internet alone need no permission. Default: no.
+   */
+  readonly allowUrl?: AllowUrl;
   /** Whether to listen for others. Default: true if `signaling` names a server. */
   readonly listen?: boolean;
   /** @ignore the tickets in the list beside a key file, for the command line */
@@ -56,6 +63,12 @@ export interface PeerOptions {
   /** Aborts the opening. */
   readonly signal?: AbortSignal;
 }
+
+/** Decides whether to connect to a URL that somebody else named, and to its addresses. */
+export type AllowUrl = (
+  url: string,
+  addresses: readonly string[],
+) => boolean | Promise<boolean>;
 
 /** How to connect. */
 export interface ConnectOptions {
@@ -154,14 +167,10 @@ export function parseRelay(server: string | RelayServer): RelayServer {
     throw new TypeError(`Cannot use relay ${withoutLogin(url)}: streams need transport=tcp`);
   }
   if (username === undefined) return { ...rest, url };
-  const credential = { username: percentDecode(username), password: percentDecode(password!) };
+  const cannot = "Cannot use relay";
+  const credential = {
+    username: decodeLogin(username, cannot),
+    password: decodeLogin(password!, cannot),
+  };
   return { ...rest, url, credential };
-}
-
-function percentDecode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch (cause) {
-    throw new TypeError("Cannot use relay: its user or password is not percent-encoded", { cause });
-  }
 }

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { toHex } from "../base/bytes.ts";
 import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { optionalResolvers } from "../base/tasks.ts";
@@ -14,8 +15,8 @@ import { Deadline, ResettableTimer } from "../base/timers.ts";
 import { ipScope } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
-import type { AttemptRecord } from "../punch/nomination.ts";
-import { type BaseSocket, punch, type PunchPlan, type PunchRole } from "../punch/punch.ts";
+import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
+import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
 import type { PeerContext } from "./context.ts";
 import { pathKeys } from "./keys.ts";
 import { openRelayPath } from "./relay_path.ts";
@@ -92,6 +93,7 @@ class PathSearch {
   readonly #options: PathSearchOptions;
   readonly #timeoutMs: number;
   readonly #base: Promise<BaseSocket> | undefined;
+  readonly #budget: DialBudget;
   /** Ends the search for a relayed path alone; what it throws after that does not count. */
   readonly #directFound = new AbortController();
   /** Resolves when it is time to try a relay. */
@@ -109,6 +111,8 @@ class PathSearch {
     this.#options = options;
     this.#timeoutMs = session.isManual ? timings.manualMs : timings.connectMs;
     this.#base = baseSockets?.take(signal);
+    const { remoteKey } = options.connection;
+    this.#budget = context.budgets.begin(toHex(remoteKey), performance.now());
   }
 
   async run(): Promise<boolean> {
@@ -148,7 +152,7 @@ class PathSearch {
     const { session, role, signal } = this.#options;
     try {
       const base = await this.#orAnswer(readyBase);
-      const connection = await punch({
+      const connection = await punchWithin(this.#budget, {
         ...punchOptions,
         network,
         role,
@@ -193,7 +197,7 @@ class PathSearch {
   }
 
   async #findRelayed(): Promise<void> {
-    const { network, relays, isHidden } = this.#context;
+    const { network, relays, isHidden, dialPolicy } = this.#context;
     const { session, role } = this.#options;
     const signal = AbortSignal.any([this.#options.signal, this.#directFound.signal]);
     try {
@@ -207,6 +211,8 @@ class PathSearch {
         connectionKey,
         relays,
         isHidden,
+        whyNotRelay: (relay) => dialPolicy.whyNotRelay(relay, deadline.signal),
+        budget: this.#budget,
         channel: session.channel(CHANNELS.relay),
         ips: await this.#externalIps(),
         onAttempt: (attempt) => this.#relayAttempts.push(attempt),

@@ -20,7 +20,7 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
-import { AttemptRecord, isAllowedOnInternet, Nomination } from "../punch/nomination.ts";
+import { AttemptRecord, type DialBudget, Nomination } from "../punch/nomination.ts";
 import type { PunchRole } from "../punch/punch.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { RelayedConnection, type StreamRelay } from "../turn/stream_relay.ts";
@@ -49,6 +49,10 @@ export interface RelayPathOptions {
   readonly ips: readonly string[];
   /** Whether the other side must not learn this side's addresses: then only this side's own relays are used to dial. */
   readonly isHidden: boolean;
+  /** Why a relay that the other side names is not dialled; `null` if it may be. */
+  readonly whyNotRelay: (relay: TransportAddress) => Promise<string | null>;
+  /** What the other side may still make this host send. */
+  readonly budget: DialBudget;
   /** Called with the record of each attempt as it starts. */
   readonly onAttempt: (attempt: AttemptRecord) => void;
   readonly signal: AbortSignal;
@@ -90,6 +94,7 @@ class RelayPath {
   readonly #relays = new Map<number, StreamRelay>();
   /** The record of all dials of one address. */
   readonly #dials = new Map<string, AttemptRecord>();
+  readonly #judged = new Map<string, Promise<string | null>>();
   readonly #result = optionalResolvers<TcpConnection>();
   #state: ReturnType<typeof initialRelayPathState>;
   #nomination: Nomination | undefined;
@@ -164,11 +169,9 @@ class RelayPath {
     }
   }
 
-  /** Whatever the other side says, a relay is on the internet: other addresses are not dialled. */
   #onState(theirs: RelayState): void {
-    const relayed = theirs.relayed.filter(isAllowedOnInternet);
     const { isAcknowledged } = this.#exchange;
-    this.#dispatch({ event: "state", theirs: { ...theirs, relayed }, isAcknowledged });
+    this.#dispatch({ event: "state", theirs, isAcknowledged });
   }
 
   /** Opens one of this side's relays, and accepts the connections that arrive there. */
@@ -213,8 +216,11 @@ class RelayPath {
     const address = formatTransportAddress(to);
     const attempt = this.#dials.get(address) ?? this.#startAttempt(address);
     this.#dials.set(address, attempt);
-    if (await this.#options.network.ownsAddress(to.ip)) {
-      return attempt.end("failed", null, "it is an address of this host");
+    const whyNot = await this.#whyNotRelay(to);
+    if (whyNot !== null) return attempt.end("failed", null, whyNot);
+    const target = { address: to, isExternal: false, isExpected: false, isBirthday: false };
+    if (!this.#options.budget.take(target, performance.now())) {
+      return attempt.end("failed", null, "the limit of SYNs for this address is reached");
     }
     attempt.tries++;
     try {
@@ -231,10 +237,20 @@ class RelayPath {
     this.#dispatch({ event: "dial failed", to });
   }
 
+  /** Each relay is judged once. */
+  #whyNotRelay(to: TransportAddress): Promise<string | null> {
+    const key = formatTransportAddress(to);
+    const why = this.#judged.get(key) ?? this.#options.whyNotRelay(to);
+    this.#judged.set(key, why);
+    return why;
+  }
+
   /** For a host whose firewall lets it out to nothing but its own relay. */
   async #dialFromRelay(relay: StreamRelay, to: TransportAddress, afterMs: number): Promise<void> {
     if (afterMs > 0) await delay(afterMs, { signal: this.#signal });
     const attempt = this.#startAttempt(formatTransportAddress(to));
+    const whyNot = await this.#whyNotRelay(to);
+    if (whyNot !== null) return attempt.end("failed", null, whyNot);
     attempt.tries++;
     try {
       await this.#prove(await relay.connect(to, { signal: this.#signal }), attempt);
@@ -253,6 +269,7 @@ class RelayPath {
     }
     const outcome = await this.#nomination.add(connection);
     attempt.settle(outcome, connection);
+    if (outcome === "nominated") this.#options.budget.prove(connection.remote);
     return outcome === "nominated";
   }
 

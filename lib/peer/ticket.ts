@@ -15,6 +15,7 @@
 import { ByteReader, concat, equalBytes, fromBase64url, toBase64url } from "../base/bytes.ts";
 import { hash } from "../base/crypto.ts";
 import { malformed } from "../base/errors.ts";
+import { loginOf } from "../base/login.ts";
 import { shownUrl } from "../base/redact.ts";
 
 /** The contents of a ticket. */
@@ -107,8 +108,9 @@ function readUrl(reader: ByteReader): string {
   const bytes = reader.bytes(reader.uint8("length of a URL"), "URL");
   try {
     const url = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    loginOf(url, "Cannot read ticket");
     if (isPrintable(url) && URL.canParse(url)) return url;
-  } catch { /* not UTF-8 */ }
+  } catch { /* not UTF-8, or control characters in the login */ }
   throw malformed("ticket", "a URL is invalid");
 }
 

@@ -7,10 +7,15 @@
 import {
   formatIp,
   ipFamily,
+  type IpScope,
   ipScope,
   ipToBytes,
+  isMetadataIp,
+  type Nat64Prefix,
   sameTransportAddress,
   type TransportAddress,
+  unwrapIp,
+  whyNotPublic,
   withoutZone,
   zoneOf,
 } from "../net/address.ts";
@@ -39,31 +44,56 @@ export interface PunchDescription {
   readonly canListenBeside: boolean;
 }
 
-/** What decides whether an address of the peer is an allowed target. */
-export interface DialContext {
-  /** The addresses of this host's interfaces, canonical, with the zones of link-local ones. */
-  readonly ownIps: readonly string[];
-  /** Whether both sides have the same external IP address: they are behind the same NAT, or on one host. */
-  readonly sharesExternalIp: boolean;
-  /** Whether the peer also names the very same interfaces: it is on this host. */
+/** What this host knows by itself, whatever the peer says. */
+export interface DialFacts {
+  /** Whether the peer has proved over loopback that it is on this host. */
   readonly isSameHost: boolean;
-  /** The port that the peer says it dials from; its interfaces are dialled at no other port. */
-  readonly peerPunchPort: number;
-  /** The external IP address of the peer, where its NAT may give it other ports. */
-  readonly peerExternalIp: string | null;
+  /** Addresses of this host, besides those of the interfaces that it offers. */
+  readonly ownIps: readonly string[];
+  /** The NAT64 prefixes of this host's network. */
+  readonly nat64Prefixes: readonly Nat64Prefix[];
 }
 
-/** The context that follows from the descriptions of both sides. */
-export function dialContext(local: PunchDescription, remote: PunchDescription): DialContext {
-  const [ownIps, peerIps] = [hostIps(local), hostIps(remote)];
-  const sharesExternalIp = local.profile.externalIp === remote.profile.externalIp;
+/** The facts of a host that knows nothing. */
+export const NO_FACTS: DialFacts = { isSameHost: false, ownIps: [], nat64Prefixes: [] };
+
+/** What decides whether an address of the peer is an allowed target. */
+export interface DialContext extends DialFacts {
+  /** Whether STUN servers saw both sides at the same IP address, as far as the peer says: behind the same NAT. */
+  readonly sharesExternalIp: boolean;
+  /** The IP addresses that STUN servers saw this side at, and those that routers forward ports of. */
+  readonly ownExternalIps: readonly string[];
+  /** The external addresses that lead back to this side: its mapped ports, and its punch port as STUN servers see it. */
+  readonly ownExternal: readonly TransportAddress[];
+  /** The port that the peer says it dials from; in private networks no other port is dialled. */
+  readonly peerPunchPort: number;
+}
+
+/** The context that follows from the descriptions of both sides, and from what this side knows by itself. */
+export function dialContext(
+  local: PunchDescription,
+  remote: PunchDescription,
+  facts: DialFacts = NO_FACTS,
+): DialContext {
+  const { externalIp } = local.profile;
+  const ownExternal = local.candidates.filter(({ kind }) => kind !== "host")
+    .map(({ address }) => address);
+  const externalIps = ownExternal.map(({ ip }) => ip);
   return {
-    ownIps,
-    sharesExternalIp: sharesExternalIp && local.profile.externalIp !== null,
-    isSameHost: sharesExternalIp && ownIps.length > 0 && ownIps.join() === peerIps.join(),
+    ...facts,
+    ownIps: [...new Set([...hostIps(local), ...facts.ownIps])],
+    sharesExternalIp: externalIp !== null && externalIp === remote.profile.externalIp,
+    ownExternalIps: externalIp === null ? externalIps : [externalIp, ...externalIps],
+    ownExternal,
     peerPunchPort: remote.punchPort,
-    peerExternalIp: remote.profile.externalIp,
   };
+}
+
+/** Whether the peer says that it is on this host: it names the very same interfaces. It still has to prove that. */
+export function claimsSameHost(local: PunchDescription, remote: PunchDescription): boolean {
+  const [ownIps, peerIps] = [hostIps(local), hostIps(remote)];
+  return local.profile.externalIp === remote.profile.externalIp && ownIps.length > 0 &&
+    ownIps.join() === peerIps.join();
 }
 
 /**
@@ -71,51 +101,73 @@ export function dialContext(local: PunchDescription, remote: PunchDescription): 
  *
  * @example
  * ```ts
- * import { isAllowedTarget } from "./candidates.ts";
+ * import { dialContext, isAllowedTarget, type PunchDescription } from "./candidates.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const context = { ownIps: [], sharesExternalIp: false, isSameHost: false, peerPunchPort: 4000, peerExternalIp: null };
- * assertEquals(isAllowedTarget({ ip: "192.0.2.1", port: 80 }, context), true);
- * assertEquals(isAllowedTarget({ ip: "169.254.169.254", port: 80 }, context), false);
+ * const profile: PunchDescription["profile"] = {
+ *   mapping: "unknown",
+ *   filtering: "unknown",
+ *   unsolicitedSyn: "unknown",
+ *   allocation: { kind: "unknown", delta: null, range: null },
+ *   onlyForNeighbours: false,
+ *   externalIp: null,
+ *   samples: [],
+ * };
+ * const side = { profile, candidates: [], punchPort: 4000, canListenBeside: true };
+ * const context = dialContext(side, side);
+ * assertEquals(isAllowedTarget({ ip: "192.0.2.1", port: 4000 }, context), true);
+ * assertEquals(isAllowedTarget({ ip: "192.0.2.1", port: 25 }, context), false);
+ * assertEquals(isAllowedTarget({ ip: "169.254.169.254", port: 4000 }, context), false);
  * ```
  */
 export function isAllowedTarget(address: TransportAddress, context: DialContext): boolean {
   return whyNotAllowed(address, context) === null;
 }
 
-/** Whether a peer of which nothing is known may make this host dial an address: only addresses on the internet. */
-export function isAllowedOnInternet(address: TransportAddress): boolean {
-  return isAllowedTarget(address, NOTHING_KNOWN);
-}
-
 /** Why an address is not an allowed target, in words that follow "Cannot dial ...:"; `null` if it is one. */
 export function whyNotAllowed(address: TransportAddress, context: DialContext): string | null {
   const { ip, port } = address;
   if (!(Number.isInteger(port) && port >= 1 && port <= 65535)) return "the port is invalid";
-  if (METADATA_IPS.includes(withoutZone(ip))) return "it is a cloud metadata address";
   if (embedsIpv4(ip)) return "it embeds an IPv4 address";
-  // This host's own addresses are out: a port that dials itself would even answer.
-  if (context.ownIps.includes(ip) && !context.isSameHost) return "it is an address of this host";
+  const unwrapped = unwrapIp(ip, context.nat64Prefixes);
+  if (isMetadataIp(unwrapped)) return "it is a cloud metadata address";
+  // A user or a ticket may name a system port, but a peer dials from a port that its system chose.
+  if (port < FIRST_USER_PORT) return "it is a system port";
+  return whyNotIp(unwrapped, port, context);
+}
+
+function whyNotIp(ip: string, port: number, context: DialContext): string | null {
+  // A port that dials itself would even answer.
+  if (context.ownIps.some((own) => withoutZone(own) === withoutZone(ip))) {
+    return context.isSameHost ? whyNotPort(port, context) : "it is an address of this host";
+  }
   const scope = ipScope(ip);
+  if (scope === "loopback") {
+    return context.isSameHost ? whyNotPort(port, context) : "it is loopback on another host";
+  }
+  // Through the NAT and back to another host behind it. What the NAT forwards to this host is not dialled.
+  if (context.ownExternalIps.includes(ip) && isUnicast(scope)) {
+    const leadsBack = context.ownExternal.some((own) => own.ip === ip && own.port === port);
+    return leadsBack ? "it leads back to this host" : null;
+  }
   switch (scope) {
     case "global":
     case "documentation": // not routed, except in labs
-      return null;
+      return ipFamily(ip) === 6 && isOnOwnSubnet(ip, context.ownIps)
+        ? whyNotPort(port, context)
+        : null;
     case "private":
     case "shared":
-      if (context.isSameHost) return whyNotPort(address, context);
       if (!context.sharesExternalIp && !isOnOwnSubnet(ip, context.ownIps)) {
         return "it is private, but on no network of this host";
       }
       if (isBroadcast(ip, context.ownIps)) return "it is a broadcast address";
-      return whyNotPort(address, context);
+      return whyNotPort(port, context);
     case "link-local":
       if (!context.ownIps.some((own) => zoneOf(own) !== "" && zoneOf(own) === zoneOf(ip))) {
         return "it is link-local, but on no link of this host";
       }
-      return whyNotPort(address, context);
-    case "loopback":
-      return context.isSameHost ? whyNotPort(address, context) : "it is loopback on another host";
+      return whyNotPort(port, context);
     case "translation":
       return "it is reserved for address translation";
     case "unspecified":
@@ -125,13 +177,24 @@ export function whyNotAllowed(address: TransportAddress, context: DialContext): 
   }
 }
 
+/** Why a relay that the peer names is not dialled; `null` if it may be: it has to be on the internet. */
+export function whyNotRelay(
+  { ip, port }: TransportAddress,
+  prefixes: readonly Nat64Prefix[] = [],
+): string | null {
+  if (port < FIRST_USER_PORT) return "it is a system port";
+  if (embedsIpv4(ip)) return "it embeds an IPv4 address";
+  const why = whyNotPublic(ip, prefixes);
+  return why === null ? null : `it is ${why}`;
+}
+
 /** The addresses of the peer's interfaces that may be dialled, at most `maxTargets` of them. */
 export function allowedHosts(
-  local: PunchDescription,
   remote: PunchDescription,
+  context: DialContext,
   maxTargets: number,
 ): TransportAddress[] {
-  return allowedTargets(remote, "host", dialContext(local, remote)).slice(0, maxTargets);
+  return allowedTargets(remote, "host", context).slice(0, maxTargets);
 }
 
 /** The addresses of the peer's candidates of one kind that may be dialled, without duplicates. */
@@ -147,11 +210,14 @@ export function allowedTargets(
   );
 }
 
-/** A peer dials from a port that it chose itself, so it has no reason to name a system port or any other port. */
-function whyNotPort({ ip, port }: TransportAddress, context: DialContext): string | null {
-  if (port < FIRST_USER_PORT) return "it is a system port on a private network";
-  if (context.sharesExternalIp && ip === context.peerExternalIp) return null;
+/** A peer listens on the port that it dials from, so it has no reason to name another port nearby. */
+function whyNotPort(port: number, context: DialContext): string | null {
   return port === context.peerPunchPort ? null : "it is not the port that the peer dials from";
+}
+
+function isUnicast(scope: IpScope): boolean {
+  return scope === "global" || scope === "documentation" || scope === "private" ||
+    scope === "shared";
 }
 
 function hostIps({ candidates }: PunchDescription): string[] {
@@ -181,25 +247,5 @@ function embedsIpv4(ip: string): boolean {
   return formatIp(bytes).startsWith("::ffff:") || (bytes[0] === 0x20 && bytes[1] === 0x02);
 }
 
-/** The context of {@linkcode isAllowedOnInternet}. */
-const NOTHING_KNOWN: DialContext = {
-  ownIps: [],
-  sharesExternalIp: false,
-  isSameHost: false,
-  peerPunchPort: 0,
-  peerExternalIp: null,
-};
-
 /** RFC 6335 §6: system ports end below. */
 const FIRST_USER_PORT = 1024;
-
-/** Where clouds hand out credentials: AWS, GCP, Azure, Alibaba and Oracle. */
-const METADATA_IPS: readonly string[] = [
-  "169.254.169.254",
-  "169.254.170.2",
-  "fd00:ec2::254",
-  "fd20:ce::254",
-  "100.100.100.200",
-  "168.63.129.16",
-  "192.0.0.192",
-];

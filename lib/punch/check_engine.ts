@@ -326,14 +326,28 @@ function retry(
   outcome: ConnectionAttempt["outcome"],
   nowMs: number,
 ): ChecksState {
-  const dueMs = nowMs + pauseMs(state.checks[check]!.tries, random);
+  const dueMs = nowMs + pauseMs(state, check, random, nowMs);
   return withCheck(state, check, { phase: "waiting", dueMs, outcome });
 }
 
-/** From one dial of a target to the next. */
-function pauseMs(tries: number, random: number): number {
+/**
+ * From one dial of a target to the next. If there may be many, quickly at first, then slowly, the last ones spread over
+ * the time that is left; if there may be few, each twice as late as the one before, or nearly so.
+ */
+function pauseMs(
+  { plan, checks, entries }: ChecksState,
+  index: number,
+  random: number,
+  nowMs: number,
+): number {
+  const { tries, entry } = checks[index]!;
+  const { maxTries } = plan.dials[entry]!;
+  if (maxTries <= FEW) {
+    return FIRST_PAUSE_MS * (1 + random) * (maxTries <= FEW / 2 ? 2 : 1.5) ** (tries - 1);
+  }
   if (tries < QUICK_TRIES) return Math.max(TIMER_MS, Math.trunc(random * JITTER_MS));
-  return tries < SLOW_TRIES ? SLOW_MS : MANUAL_MS;
+  if (tries < SLOW_TRIES) return SLOW_MS;
+  return Math.max(SLOW_MS, (entries[entry]!.endsAtMs - nowMs) / Math.max(1, maxTries - tries));
 }
 
 function outcomeOf(
@@ -341,8 +355,11 @@ function outcomeOf(
   { check, reason }: { readonly check: number; readonly reason: NetworkErrorReason | "cancelled" },
 ): ConnectionAttempt["outcome"] {
   if (isStopped) return "abandoned";
-  if (entries[checks[check]!.entry]!.isCancelled) return "timed-out";
+  const { entry, tries, outcome: before } = checks[check]!;
+  if (entries[entry]!.isCancelled) return "timed-out";
   if (isReset(reason)) return "refused";
+  if (reason === "cancelled" && tries > 1) return before; // the last dial was one too many
+  if (reason === "cancelled") return "timed-out";
   return reason === "unreachable" || reason === "timed-out" ? reason : "failed";
 }
 
@@ -372,9 +389,12 @@ const JITTER_MS = 3;
 const QUICK_TRIES = 100;
 const SLOW_MS = 50;
 
-/** Only with manual signaling are there more tries, and there is no hurry. Chosen by us. */
-const SLOW_TRIES = 200;
-const MANUAL_MS = 1000;
+/** After that the tries that are left have to last as long as people take to carry an answer. Chosen by us. */
+const SLOW_TRIES = 150;
+
+/** What counts as few tries, and their first pause. Chosen by us: 16 last for eight seconds, 8 for two. */
+const FEW = 16;
+const FIRST_PAUSE_MS = 10;
 
 /**
  * How long predicted dials have once both sides know what to do. Chosen by us: three of the longest round trips; the

@@ -12,7 +12,9 @@ import {
   allowedTargets,
   type DialContext,
   dialContext,
+  type DialFacts,
   isAllowedTarget,
+  NO_FACTS,
   type PunchDescription,
 } from "./candidates.ts";
 import { type PunchLimits, punchLimits, triesFor } from "./limits.ts";
@@ -40,6 +42,8 @@ export interface PlanOptions {
   readonly rttMs?: number;
   /** A round trip of the signaling channel, in milliseconds. Default: 0. */
   readonly signalRttMs?: number;
+  /** What this side knows by itself. Whether both are on one host must be the same on both sides. Default: nothing. */
+  readonly facts?: DialFacts;
   /** Differences from {@linkcode PUNCH_LIMITS}; they must be the same on both sides. */
   readonly limits?: Partial<PunchLimits>;
 }
@@ -57,11 +61,14 @@ export function planPunch(
   options: PlanOptions,
 ): PunchPlan {
   const { role, isSecond = role === "controlled", rttMs, signalRttMs = 0 } = options;
+  const { facts = NO_FACTS } = options;
+  const shared: DialFacts = { ...NO_FACTS, isSameHost: facts.isSameHost };
+  const contextOf: ContextOf = (observer, side) => dialContext(observer, side, shared);
   const limits = punchLimits(options.limits);
   const party: Party = role === "controlling" ? 0 : 1;
   const sides = party === 0 ? [local, remote] as const : [remote, local] as const;
-  const choice = choose(sides, limits, rttMs);
-  const context = dialContext(local, remote);
+  const choice = choose(sides, contextOf, limits, rttMs);
+  const context = dialContext(local, remote, facts);
   return {
     method: choice.method,
     reachable: choice.method === "direct" ? choice.reachable.map((each) => ROLES[each]) : [],
@@ -70,7 +77,8 @@ export function planPunch(
       party,
       local,
       remote,
-      remoteAddress: publicAddress(local, remote),
+      remoteAddress: publicAddress(local, remote, contextOf),
+      contextOf,
       headStartMs: isSecond ? signalRttMs / 2 : 0,
       rttMs,
       limits,
@@ -85,20 +93,25 @@ export function planPunch(
   };
 }
 
+/** What an observer may dial of a side, by what both sides know of each other: each side finds the same. */
+type ContextOf = (observer: PunchDescription, side: PunchDescription) => DialContext;
+
 /** The method that suits the NATs, and what the addresses of interfaces allow besides. */
 function choose(
   sides: readonly [PunchDescription, PunchDescription],
+  contextOf: ContextOf,
   limits: PunchLimits,
   rttMs: number | undefined,
 ): MethodChoice {
   const [a, b] = sides;
-  const choice = chooseMethod([view(b, a), view(a, b)], { limits, rttMs: rttMs || undefined });
+  const views = [view(b, a, contextOf), view(a, b, contextOf)] as const;
+  const choice = chooseMethod(views, { limits, rttMs: rttMs || undefined });
   const hosts = [
-    ...allowedHosts(a, b, limits.maxHostTargets),
-    ...allowedHosts(b, a, limits.maxHostTargets),
+    ...allowedHosts(b, contextOf(a, b), limits.maxHostTargets),
+    ...allowedHosts(a, contextOf(b, a), limits.maxHostTargets),
   ];
   if (hosts.length === 0) return choice;
-  const { sharesExternalIp, isSameHost } = dialContext(a, b);
+  const { sharesExternalIp, isSameHost } = contextOf(a, b);
   const isSameNat = sharesExternalIp || isSameHost;
   if (!isSameNat && choice.method !== "impossible") return choice;
   const success = Math.max(choice.success, CHANCE_OF_INTERFACES);
@@ -111,12 +124,16 @@ function choose(
 }
 
 /** What an observer may use of a side. */
-function view(observer: PunchDescription, side: PunchDescription): PartyView {
+function view(
+  observer: PunchDescription,
+  side: PunchDescription,
+  contextOf: ContextOf,
+): PartyView {
   return {
     profile: side.profile,
-    hasPublicIp: publicIp(observer, side) !== undefined,
-    hasPublicAddress: publicAddress(observer, side) !== undefined,
-    isMapped: allowedTargets(side, "mapped", dialContext(observer, side)).length > 0,
+    hasPublicIp: publicIp(observer, side, contextOf) !== undefined,
+    hasPublicAddress: publicAddress(observer, side, contextOf) !== undefined,
+    isMapped: allowedTargets(side, "mapped", contextOf(observer, side)).length > 0,
     canListenBeside: side.canListenBeside,
   };
 }
@@ -125,22 +142,25 @@ function view(observer: PunchDescription, side: PunchDescription): PartyView {
 function publicAddress(
   observer: PunchDescription,
   side: PunchDescription,
+  contextOf: ContextOf,
 ): TransportAddress | undefined {
-  const externalIp = publicIp(observer, side);
+  const externalIp = publicIp(observer, side, contextOf);
   if (externalIp === undefined) return undefined;
-  const context = dialContext(observer, side);
+  const context = contextOf(observer, side);
   const seen = allowedTargets(side, "reflexive", context).find(({ ip }) => ip === externalIp);
   if (seen !== undefined || side.profile.mapping !== "none") return seen;
   return allowedTargets(side, "host", context).find(({ ip }) => ip === externalIp);
 }
 
 /** The external IP address of a side, if the observer may dial it and has one of the same family. */
-function publicIp(observer: PunchDescription, side: PunchDescription): string | undefined {
+function publicIp(
+  observer: PunchDescription,
+  side: PunchDescription,
+  contextOf: ContextOf,
+): string | undefined {
   const [from, ip] = [observer.profile.externalIp, side.profile.externalIp];
   if (from === null || ip === null || ipFamily(from) !== ipFamily(ip)) return undefined;
-  return isAllowedTarget({ ip, port: side.punchPort }, dialContext(observer, side))
-    ? ip
-    : undefined;
+  return isAllowedTarget({ ip, port: side.punchPort }, contextOf(observer, side)) ? ip : undefined;
 }
 
 /** Whether to listen. A listener that can only follow the dials ends all redialling, so it must be worth that. */
@@ -166,6 +186,7 @@ interface CheckContext {
   readonly remote: PunchDescription;
   /** The external address of the peer's punch port, if it is known. */
   readonly remoteAddress: TransportAddress | undefined;
+  readonly contextOf: ContextOf;
   /** How long before the peer this side knows both descriptions. */
   readonly headStartMs: number;
   /** Between the sides. */
@@ -175,9 +196,9 @@ interface CheckContext {
 
 /** The peer's interfaces and forwarded ports, then what the method calls for. */
 function checkList(context: CheckContext): CheckListEntry[] {
-  const { choice, local, remote } = context;
+  const { choice, local, remote, contextOf } = context;
   if (choice.method === "impossible") return [];
-  const delayMs = dialContext(local, remote).sharesExternalIp ? LAN_FIRST_MS : 0;
+  const delayMs = contextOf(local, remote).sharesExternalIp ? LAN_FIRST_MS : 0;
   return [
     hostAndMappedChecks(context),
     ...methodChecks(context).map((entry) => ({ ...entry, startMs: entry.startMs + delayMs })),
@@ -185,11 +206,11 @@ function checkList(context: CheckContext): CheckListEntry[] {
 }
 
 function hostAndMappedChecks(
-  { local, remote, remoteAddress, limits }: CheckContext,
+  { local, remote, remoteAddress, contextOf, limits }: CheckContext,
 ): CheckListEntry {
-  const context = dialContext(local, remote);
+  const context = contextOf(local, remote);
   const targets = [
-    ...allowedHosts(local, remote, limits.maxHostTargets),
+    ...allowedHosts(remote, context, limits.maxHostTargets),
     ...allowedTargets(remote, "mapped", context).slice(0, MAX_MAPPED),
   ].filter(({ ip, port }) => ip !== remoteAddress?.ip || port !== remoteAddress.port);
   return {
@@ -198,7 +219,7 @@ function hostAndMappedChecks(
     perTarget: 1,
     startMs: 0,
     spacingMs: 0,
-    maxTries: triesFor(limits, targets.length),
+    maxTries: Math.min(limits.maxSynsElsewhere, triesFor(limits, targets.length)),
     timeoutMs: limits.timeoutMs,
   };
 }
@@ -213,7 +234,7 @@ function methodChecks(context: CheckContext): CheckListEntry[] {
       return choice.opener === party ? [openFilter(context)] : dialThroughFilter(context);
     case "port-prediction":
       if (choice.predicted.length === 2) return dialPairs(context);
-      return choice.predicted.includes(party) ? dialOut(context) : [dialPredicted(context)];
+      return choice.predicted.includes(party) ? dialOut(context) : dialPredicted(context);
     case "birthday":
       return [dialBirthday(context, choice)];
     case "impossible":
@@ -250,6 +271,7 @@ function dialThroughFilter(context: CheckContext): CheckListEntry[] {
     perTarget: SECOND_TRIES,
     startMs: headStartMs + SECOND_TRY_MS,
     spacingMs: SECOND_TRY_MS,
+    dialMs: limits.birthdayMs,
   }];
 }
 
@@ -265,15 +287,20 @@ function dialOut(context: CheckContext): CheckListEntry[] {
   return followsLocalPort(local.profile) ? [entry] : [entry, fresh];
 }
 
-function dialPredicted(context: CheckContext): CheckListEntry {
+function dialPredicted(context: CheckContext): CheckListEntry[] {
   const { remote, limits } = context;
   const { onlyForNeighbours } = remote.profile;
+  if (!onlyForNeighbours && followsLocalPort(remote.profile)) {
+    const [first, ...next] = predicted(remote, [remote.punchPort], NEXT_FREE_PORTS);
+    return [
+      entryFor(context, first === undefined ? [] : [first], true),
+      entryFor(context, next, false),
+    ];
+  }
   const [ports, count] = onlyForNeighbours
     ? [nextLocalPorts(remote, SPARE_DIALS), SPARE_DIALS]
-    : followsLocalPort(remote.profile)
-    ? [[remote.punchPort], NEXT_FREE_PORTS]
     : [[], limits.maxPredictedPorts];
-  return entryFor(context, predicted(remote, ports, Math.min(count, limits.maxPredictedPorts)));
+  return [entryFor(context, predicted(remote, ports, Math.min(count, limits.maxPredictedPorts)))];
 }
 
 /**
@@ -326,20 +353,28 @@ function dialBirthday(
     spacingMs: spacingMs[mine],
     maxTries: 1,
     timeoutMs: limits.birthdayMs,
+    isExpected: isRandom,
   };
 }
 
 /** Dials all targets at once from the punch port. */
-function entryFor(context: CheckContext, targets: readonly TransportAddress[]): CheckListEntry {
+function entryFor(
+  context: CheckContext,
+  targets: readonly TransportAddress[],
+  isExpected = targets.every((target) => target === context.remoteAddress),
+): CheckListEntry {
   const { limits } = context;
+  // Two NATs that reset let each other in only when SYNs cross, which takes many; ports that are guesses get a few.
+  const tries = triesFor(limits, targets.length);
   return {
     from: "punch",
     targets,
     perTarget: 1,
     startMs: startMs(context),
     spacingMs: 0,
-    maxTries: triesFor(limits, targets.length),
+    maxTries: isExpected ? tries : Math.min(limits.maxSynsPerPort, tries),
     timeoutMs: limits.timeoutMs,
+    isExpected,
   };
 }
 
@@ -402,9 +437,12 @@ const MAX_MAPPED = 2;
 /** Chosen by us: one dial more than needed, in case a SYN is lost. */
 const SPARE_DIALS = 2;
 
-/** Chosen by us: enough for the opening SYN to be 1.6 s late, without waiting for a retransmission. */
-const SECOND_TRIES = 8;
-const SECOND_TRY_MS = 200;
+/**
+ * Chosen by us: enough for the opening SYN to be 1.5 s late, without waiting for a retransmission; with the first dial and
+ * its retransmission, as many SYNs as one port may get.
+ */
+const SECOND_TRIES = 6;
+const SECOND_TRY_MS = 250;
 
 /** How many ports after the expected one are dialled, in case that one is taken. Chosen by us. */
 const NEXT_FREE_PORTS = 8;

@@ -6,7 +6,13 @@
 
 import { type ConnectionAttempt, NetworkError, type NetworkErrorReason } from "../base/errors.ts";
 import { ResettableTimer } from "../base/timers.ts";
-import { formatTransportAddress, type IpFamily, ipFamily } from "../net/address.ts";
+import {
+  formatTransportAddress,
+  type IpFamily,
+  ipFamily,
+  type TransportAddress,
+  unwrapIp,
+} from "../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
 import {
   type ChecksAction,
@@ -19,6 +25,7 @@ import {
   stepChecks,
   wakeAtMs,
 } from "./check_engine.ts";
+import type { DialBudget, DialTarget } from "./dial_budget.ts";
 import { AttemptRecord } from "./nomination.ts";
 import type { NominationOutcome } from "./nomination_engine.ts";
 import {
@@ -28,13 +35,15 @@ import {
   type PathContext,
   pathKindOf,
 } from "./path_kinds.ts";
-import type { PunchPlan } from "./plan_types.ts";
+import type { CheckListEntry, PunchPlan } from "./plan_types.ts";
 
 /** What the checks need. */
 export interface ConnectivityChecksOptions extends ChecksOptions {
   readonly network: Network;
   /** Which kind of path a connection is. */
   readonly context: PathContext;
+  /** What the peer may still make this host send. */
+  readonly budget: DialBudget;
   /** Accepted connections of other kinds are reset. */
   readonly pathKinds: ReadonlySet<DirectPathKind>;
   /** Takes over a connection, and resolves once it is settled. */
@@ -122,23 +131,39 @@ export class ConnectivityChecks {
   async #dial(check: number): Promise<void> {
     const { entry, target, localPort } = this.#state.checks[check]!;
     const { network, canListenBeside } = this.#options;
+    const planned = this.#plan.dials[entry]!;
     const record = this.#recordOf(check);
-    record.tries++;
+    const dial = new BudgetedDial(this.#options.budget, this.#targetOf(target, planned));
     try {
+      if (!dial.start(planned, this.#signalOf(entry))) throw NOTHING_LEFT;
+      record.tries++;
       const connection = await network.connectTcp(target, {
         local: { ip: ipFamily(target.ip) === 4 ? "0.0.0.0" : "::", port: localPort },
-        reusePort: this.#plan.dials[entry]!.from === "punch" && canListenBeside,
-        signal: this.#signalOf(entry),
+        reusePort: planned.from === "punch" && canListenBeside,
+        signal: dial.signal,
       });
+      dial.end(false);
       this.#kinds.set(connection, pathKindOf(target, this.#options.context));
       this.#dispatch({ kind: "connected", check });
       const outcome = await this.#settle(connection, record);
       this.#dispatch({ kind: "settled", check, outcome, random: Math.random() });
     } catch (error) {
       const reason = this.#reasonOf(error, entry);
+      dial.end(isReset(reason));
       if (isReset(reason)) record.resets++;
+      await null; // the engine has not finished with the step that started the dial
       this.#dispatch({ kind: "failed", check, reason, random: Math.random() });
     }
+  }
+
+  #targetOf(target: TransportAddress, entry: CheckListEntry): DialTarget {
+    const { remote, facts } = this.#options.context;
+    return {
+      address: { ip: unwrapIp(target.ip, facts?.nat64Prefixes), port: target.port },
+      isExternal: target.ip === remote.profile.externalIp,
+      isExpected: entry.isExpected ?? false,
+      isBirthday: this.#plan.method === "birthday",
+    };
   }
 
   /** Listens on the punch port, in each address family that this side has an address of. */
@@ -201,6 +226,11 @@ export class ConnectivityChecks {
 
   async #settle(connection: TcpConnection, record: AttemptRecord): Promise<NominationOutcome> {
     const outcome = await this.#options.onConnection(connection);
+    const { ip, port } = connection.remote;
+    const { budget, context } = this.#options;
+    if (outcome === "nominated") {
+      budget.prove({ ip: unwrapIp(ip, context.facts?.nat64Prefixes), port });
+    }
     record.settle(outcome, connection);
     return outcome;
   }
@@ -229,7 +259,8 @@ export class ConnectivityChecks {
 
   /** What a failed dial means; anything that is not the network's doing fails the checks. */
   #reasonOf(error: unknown, entry: number): NetworkErrorReason | "cancelled" {
-    if (this.#signalOf(entry).aborted) return "cancelled";
+    if (this.#signalOf(entry).aborted || error === USED_UP) return "cancelled";
+    if (error === NOTHING_LEFT) return "timed-out"; // other searches may give something back
     if (error instanceof NetworkError) return error.reason;
     this.#fail(error);
     return "other";
@@ -240,6 +271,67 @@ export class ConnectivityChecks {
     this.stop();
   }
 }
+
+/** One dial, every SYN of which is taken out of the budget: those that the system repeats, too. */
+class BudgetedDial {
+  readonly #budget: DialBudget;
+  readonly #target: DialTarget;
+  readonly #usedUp = new AbortController();
+  #signal: AbortSignal = this.#usedUp.signal;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(budget: DialBudget, target: DialTarget) {
+    this.#budget = budget;
+    this.#target = target;
+  }
+
+  /** Aborted before the first SYN that the budget does not cover, and with the entry. */
+  get signal(): AbortSignal {
+    return this.#signal;
+  }
+
+  /** Takes the first SYN out of the budget; `false` if none is left. */
+  start({ timeoutMs, dialMs = Infinity }: CheckListEntry, signal: AbortSignal): boolean {
+    if (!this.#budget.take(this.#target, performance.now())) return false;
+    this.#signal = signal;
+    if (timeoutMs < FIRST_REPEAT_MS) return true; // over before the system repeats it
+    this.#signal = AbortSignal.any([signal, this.#usedUp.signal]);
+    this.#waitForRepeat(1, dialMs);
+    return true;
+  }
+
+  /** It ended, with a RST or otherwise. */
+  end(isReset: boolean): void {
+    clearTimeout(this.#timer);
+    this.#budget.note(this.#target, isReset);
+  }
+
+  /** @param repeats how many times the system will have repeated the SYN by then */
+  #waitForRepeat(repeats: number, dialMs: number): void {
+    const waitMs = FIRST_REPEAT_MS * 2 ** Math.max(0, repeats - EVEN_REPEATS);
+    this.#timer = setTimeout(() => {
+      this.#budget.note(this.#target, false);
+      const mayRepeat = waitMs < dialMs && this.#budget.take(this.#target, performance.now());
+      if (mayRepeat) this.#waitForRepeat(repeats + 1, dialMs - waitMs);
+      else this.#usedUp.abort(USED_UP);
+    }, Math.min(repeats === 1 ? waitMs - EARLY_MS : waitMs, dialMs));
+  }
+}
+
+/** Why a dial was ended: the peer may make this host send no more packets there. */
+const USED_UP = new DOMException("The limit of SYNs for this address is reached", "AbortError");
+
+/** Why a dial was not started, for the same reason. */
+const NOTHING_LEFT = new DOMException(USED_UP.message, "AbortError");
+
+/** RFC 6298 §2.1. */
+const FIRST_REPEAT_MS = 1000;
+
+/** Linux repeats a SYN after one second five times, then after 2 s, 4 s and so on; others double from the start. */
+const EVEN_REPEATS = 5;
+
+/** How long before the system's repetition a dial ends. Chosen by us: timers may be late. */
+const EARLY_MS = 20;
 
 /** An entry with more dials than this shares one record. Chosen by us. */
 const MAX_OWN_RECORDS = 32;

@@ -18,7 +18,7 @@ import {
 } from "../nat/probe.ts";
 import { alternatesOf, assessServer } from "../nat/servers.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
-import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts";
+import { type IpFamily, ipScope, type Nat64Prefix, type TransportAddress } from "../net/address.ts";
 import {
   discoverLocalIpv4,
   LocalIpv6Search,
@@ -26,6 +26,7 @@ import {
   openConsecutive,
   OwnAddresses,
 } from "../net/local_address.ts";
+import { discoverNat64 } from "../net/nat64.ts";
 import type { Network, TcpListener } from "../net/network.ts";
 import type { Candidate, PunchDescription } from "./candidates.ts";
 import { dependsOnDestination, type NatProfile, type PortPair } from "./nat_profile.ts";
@@ -55,6 +56,8 @@ export class BaseSocket implements AsyncDisposable {
   readonly #dialer: TcpDialer;
   readonly #mappings = new AsyncDisposableStack();
   readonly #openedAtMs = performance.now();
+  readonly #closed = new AbortController();
+  #nat64Prefixes: Promise<readonly Nat64Prefix[]> | undefined;
   #description: PunchDescription;
   #sampledAtMs = performance.now();
   #refreshes = 0;
@@ -90,7 +93,10 @@ export class BaseSocket implements AsyncDisposable {
       ];
       const seenIps = seen.filter((ip) => ip !== undefined);
       const candidates = await candidatesOf(ports, gathered, seenIps, options);
-      return new BaseSocket(options, dialer, describe(ports, gathered, candidates, options));
+      const base = new BaseSocket(options, dialer, describe(ports, gathered, candidates, options));
+      // A resolver takes a while: by the time that an offer arrives, it has answered.
+      if (candidates.some(({ address }) => address.ip.includes(":"))) void base.nat64Prefixes();
+      return base;
     } catch (error) {
       await dialer[Symbol.asyncDispose]();
       signal?.throwIfAborted();
@@ -101,6 +107,13 @@ export class BaseSocket implements AsyncDisposable {
   /** What to send to the peer. */
   get description(): PunchDescription {
     return this.#description;
+  }
+
+  /** The NAT64 prefixes of this host's network, if its resolver tells them in time. */
+  async nat64Prefixes(): Promise<readonly Nat64Prefix[]> {
+    const { network } = this.#options;
+    this.#nat64Prefixes ??= discoverNat64(network, { signal: this.#closed.signal });
+    return await this.#nat64Prefixes;
   }
 
   /** Whether a punch may fail for lack of a known address, so that a port that a router forwards would help. */
@@ -169,6 +182,8 @@ export class BaseSocket implements AsyncDisposable {
 
   /** Closes the connections that keep the mapping alive; connections that were punched stay. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed.abort();
+    await this.#nat64Prefixes;
     await this.#mappings.disposeAsync();
     await this.#dialer[Symbol.asyncDispose]();
   }

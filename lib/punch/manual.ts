@@ -20,7 +20,6 @@ export function manualLimits(role: PunchRole): PunchLimits {
     // A birthday attempt must leave both sides within one second.
     maxSockets: 1,
     maxBirthdayPorts: 1,
-    maxTries: role === "controlled" ? ANSWERING_TRIES : PUNCH_LIMITS.maxTries,
     timeoutMs: role === "controlled" ? ANSWER_MS : PUNCH_LIMITS.timeoutMs,
   };
 }
@@ -43,6 +42,3 @@ export const MANUAL_TIMEOUT_MS = 600_000;
 
 /** How long people may take to carry the answer. Chosen by us: NATs keep a mapping for four minutes (RFC 5382 REQ-5). */
 const ANSWER_MS = 240_000;
-
-/** A NAT that resets is dialled again during all that time: quickly at first, then once a second. */
-const ANSWERING_TRIES = PUNCH_LIMITS.maxTries + ANSWER_MS / 1000;

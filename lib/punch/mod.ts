@@ -45,7 +45,7 @@ export type {
   PortAllocationDetails,
   UnsolicitedSyn,
 } from "../nat/behavior.ts";
-export type { IpFamily, TransportAddress } from "../net/address.ts";
+export type { IpFamily, Nat64Prefix, TransportAddress } from "../net/address.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
 export type { NamedHost } from "../net/local_address.ts";
 export type * from "../net/network.ts";

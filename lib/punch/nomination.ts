@@ -5,13 +5,13 @@
  * @module
  */
 
-import { concat } from "../base/bytes.ts";
 import { equalSecrets, hmac } from "../base/crypto.ts";
 import { type ConnectionAttempt, NetworkError } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { writeAll } from "../base/reader.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
+import { spell } from "./greeting.ts";
 import {
   initialNominationState,
   type NominationAction,
@@ -213,7 +213,9 @@ export class AttemptRecord {
   }
 }
 
-export { isAllowedOnInternet } from "./candidates.ts";
+export { whyNotRelay } from "./candidates.ts";
+
+export { type DialBudget, DialBudgets, type DialTarget } from "./dial_budget.ts";
 
 export type { NominationOutcome } from "./nomination_engine.ts";
 
@@ -268,7 +270,7 @@ async function awaitNomination(connection: TcpConnection, secret: Uint8Array): P
 }
 
 function hello(secret: Uint8Array, role: PunchRole): Uint8Array {
-  return concat(text("PNC1"), hmac("sha256", secret, text(`hello ${role}`)));
+  return spell(hmac("sha256", secret, text(`hello ${role}`)));
 }
 
 function nomination(secret: Uint8Array): Uint8Array {

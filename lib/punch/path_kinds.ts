@@ -10,6 +10,7 @@ import {
   type Candidate,
   type DialContext,
   dialContext,
+  type DialFacts,
   type PunchDescription,
 } from "./candidates.ts";
 import { letsAnyoneIn } from "./nat_profile.ts";
@@ -31,6 +32,8 @@ export interface PathContext {
   readonly remote: PunchDescription;
   /** How the two sides connect. */
   readonly method: PunchMethod;
+  /** What this side knows by itself. Default: nothing. */
+  readonly facts?: DialFacts;
 }
 
 /**
@@ -59,13 +62,13 @@ export interface PathContext {
  */
 export function pathKindOf(
   target: TransportAddress,
-  { local, remote, method }: PathContext,
+  { local, remote, method, facts }: PathContext,
 ): DirectPathKind {
   const isMapped = remote.candidates.some(({ kind, address }) =>
     kind === "mapped" && sameTransportAddress(address, target)
   );
   if (isMapped) return "mapped";
-  if (isOnHost(target.ip, dialContext(local, remote))) return "host";
+  if (isOnHost(target.ip, dialContext(local, remote, facts))) return "host";
   if (isLocal(target.ip)) return "lan";
   if (ipFamily(target.ip) === 6) return "ipv6";
   return method === "direct" ? "direct" : "punch-tcp";

@@ -61,4 +61,11 @@ export interface CheckListEntry {
    * system's first retransmission.
    */
   readonly timeoutMs: number;
+  /** When each dial is closed, in milliseconds after it started. Default: together with the entry. */
+  readonly dialMs?: number;
+  /**
+   * Whether this is where the peer dials from, by its own account: STUN servers saw it there, or its NAT gives it that very
+   * port. Such a target may be dialled many times while it resets.
+   */
+  readonly isExpected?: boolean;
 }

@@ -16,6 +16,7 @@ import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { SignalChannel } from "../signal/channel.ts";
+import { DialBudget } from "./dial_budget.ts";
 import { BaseSocket } from "./gathering.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
 import { MANUAL_TIMEOUT_MS } from "./manual.ts";
@@ -129,8 +130,9 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<B
  * side may still return it; the connection is reset then, so the next read or write fails.
  *
  * What a peer tells about itself decides where SYNs go, and a peer that lies can send them to other hosts. They never
- * go to this host, nor into its private networks, except to the peer's own port. The SYNs of all birthday attempts
- * together stay within {@linkcode PUNCH_LIMITS}, and after four times as many SYNs of any kind no attempt starts.
+ * go to this host, unless the peer has proved that it is on it, never to a system port, and in private networks only to
+ * the peer's own port. How many go to one address is limited by {@linkcode PUNCH_LIMITS}, those that the system repeats
+ * included.
  *
  * @example
  * ```ts ignore
@@ -144,6 +146,14 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<B
  * @throws {NetworkError} if the channel breaks, or `not-permitted`
  */
 export async function punch(options: PunchOptions): Promise<PunchedConn> {
+  return await punchWithin(new DialBudget(), options);
+}
+
+/** As {@linkcode punch}, within what earlier searches for the same peer have left. */
+export async function punchWithin(
+  budget: DialBudget,
+  options: PunchOptions,
+): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role } = options;
   const { isManual } = channel;
   const { timeoutMs = isManual ? MANUAL_TIMEOUT_MS : DEFAULT_TIMEOUT_MS } = options;
@@ -168,6 +178,7 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
         sharedSecret: options.sharedSecret ?? new Uint8Array(0),
         pathKinds: options.pathKinds ?? ALL_PATH_KINDS,
         onPlan: options.onPlan,
+        budget,
         round,
         base,
         maxSyns: MAX_SYNS - countSyns(attempts),

@@ -6,12 +6,16 @@
  */
 
 import type { ConnectionAttempt } from "../base/errors.ts";
-import { TaskGroup } from "../base/tasks.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
+import { ipFamily } from "../net/address.ts";
+import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
+import { claimsSameHost, type DialFacts } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
 import { ConnectivityChecks } from "./checks.ts";
+import type { DialBudget } from "./dial_budget.ts";
 import type { BaseSocket } from "./gathering.ts";
 import { PUNCH_LIMITS } from "./limits.ts";
 import { manualLimits, withoutPredictions } from "./manual.ts";
@@ -25,7 +29,9 @@ import {
   withPathKinds,
 } from "./path_kinds.ts";
 import type { PunchPlan } from "./plan_types.ts";
+import { isOnSameHost } from "./same_host.ts";
 import {
+  type AttemptOutcome,
   initialRoundState,
   type RoundAction,
   type RoundEnd,
@@ -33,9 +39,10 @@ import {
   type RoundState,
   stepRound,
 } from "./round_engine.ts";
+import { abortable } from "@std/async/abortable";
 
 /** What a round needs. */
-export interface RoundOptions extends Omit<PunchAttemptOptions, "isManual"> {
+export interface RoundOptions extends Omit<PunchAttemptOptions, "isManual" | "facts"> {
   readonly channel: SignalChannel;
   /** Which round it is, from 1. */
   readonly round: number;
@@ -76,6 +83,8 @@ class Round {
   readonly #options: RoundOptions;
   readonly #exchange: OfferExchange;
   readonly #attempts: PunchAttempt[] = [];
+  /** Ends what is to be known before an attempt. */
+  #preparing: AbortController | undefined;
   readonly #over = Promise.withResolvers<RoundEnd>();
   readonly #tasks = new TaskGroup((error) => this.#over.reject(error));
   readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
@@ -135,25 +144,97 @@ class Round {
   #perform(action: RoundAction): void {
     switch (action.kind) {
       case "attempt":
-        return this.#tasks.run(() => this.#attempt(action.offer));
+        return this.#tasks.run((ended) => this.#attempt(action.offer, ended));
       case "confirm":
         return this.#attempts.at(-1)?.confirm();
       case "abandon":
+        this.#preparing?.abort();
         return this.#attempts.at(-1)?.abandon();
     }
   }
 
-  async #attempt(remote: PunchOffer): Promise<void> {
+  async #attempt(remote: PunchOffer, ended: AbortSignal): Promise<void> {
     const { localOffer: local, headStartMs } = this.#exchange;
     const isManual = this.#options.channel.isManual ?? false;
     const offers = { local, remote, headStartMs };
-    const attempt = new PunchAttempt({ ...this.#options, isManual }, offers);
+    const options = { ...this.#options, isManual };
+    const preparing = new AbortController(); // another offer of the peer ends this attempt alone
+    this.#preparing = preparing;
+    const signal = AbortSignal.any([ended, preparing.signal]);
+    let outcome: AttemptOutcome = "abandoned";
+    try {
+      const facts = await factsAbout(options, offers, signal);
+      outcome = await this.#attemptWith(facts, options, offers, signal);
+    } catch (error) {
+      ended.throwIfAborted();
+      if (!preparing.signal.aborted) throw error;
+    }
+    this.#dispatch({ kind: "attempted", outcome, syns: this.#syns });
+  }
+
+  /** If people carry the offers, the other side may start minutes later, and prove only then that it is on this host. */
+  async #attemptWith(
+    facts: DialFacts,
+    options: RoundOptions & { readonly isManual: boolean },
+    offers: BothOffers,
+    signal: AbortSignal,
+  ): Promise<AttemptOutcome> {
+    const attempt = new PunchAttempt({ ...options, facts }, offers);
     this.#attempts.push(attempt);
+    if (this.#state.isConfirmed) attempt.confirm();
+    const proved = optionalResolvers<boolean>();
+    await using waiting = new TaskGroup(proved.reject);
+    if (options.isManual && !facts.isSameHost) {
+      waiting.run(async (over) => {
+        const isProved = await isPeerOnSameHost(options, offers, {
+          timeoutMs: manualLimits(options.role).timeoutMs,
+          signal: AbortSignal.any([over, signal]),
+        });
+        proved.resolve(isProved);
+        if (isProved) attempt.abandon();
+      });
+    } else proved.resolve(false);
     const result = await attempt.finished;
     if (result.kind === "connected") this.#connected = result; // no attempt follows
-    const syns = countSyns(this.#attempts.flatMap(({ attempts }) => attempts));
-    this.#dispatch({ kind: "attempted", outcome: result.kind, syns });
+    const mayBeProved = result.kind === "abandoned" || result.kind === "impossible";
+    if (!mayBeProved || signal.aborted) return result.kind;
+    if (!await abortable(proved.promise, signal)) return result.kind;
+    return await this.#attemptWith({ ...facts, isSameHost: true }, options, offers, signal);
   }
+
+  get #syns(): number {
+    return countSyns(this.#attempts.flatMap(({ attempts }) => attempts));
+  }
+}
+
+/** What this host finds out by itself about the addresses in an offer, before it dials them. */
+async function factsAbout(
+  options: RoundOptions & { readonly isManual: boolean },
+  offers: BothOffers,
+  signal: AbortSignal,
+): Promise<DialFacts> {
+  const { network, base, isManual } = options;
+  const { candidates, profile: { externalIp } } = offers.remote.side;
+  const offered = candidates.map(({ address }) => address.ip);
+  const ips = [...new Set(externalIp === null ? offered : [externalIp, ...offered])];
+  const areOwn = await Promise.all(ips.map((ip) => isOwnAddress(network, ip)));
+  const hasIpv6 = ips.some((ip) => ipFamily(ip) === 6);
+  return {
+    ownIps: ips.filter((_, index) => areOwn[index]),
+    isSameHost: !isManual && await isPeerOnSameHost(options, offers, { signal }),
+    nat64Prefixes: hasIpv6 ? await base.nat64Prefixes() : [],
+  };
+}
+
+/** Whether the peer claims to be on this host, and proves it. */
+async function isPeerOnSameHost(
+  { network, role, sharedSecret }: RoundOptions,
+  { local, remote }: BothOffers,
+  wait: { readonly timeoutMs?: number; readonly signal: AbortSignal },
+): Promise<boolean> {
+  if (!claimsSameHost(local.side, remote.side)) return false;
+  const secret = punchSecret(local, remote, sharedSecret);
+  return await isOnSameHost({ network, role, secret, ...wait });
 }
 
 /** What this side offers of its base socket. */
@@ -180,6 +261,10 @@ export interface PunchAttemptOptions {
   readonly pathKinds: ReadonlySet<DirectPathKind>;
   /** Whether people carry the offers. */
   readonly isManual: boolean;
+  /** What this side knows by itself. */
+  readonly facts: DialFacts;
+  /** What the peer may still make this host send. */
+  readonly budget: DialBudget;
   /** Called with the plan. */
   readonly onPlan?: (plan: PunchPlan) => void;
 }
@@ -223,15 +308,17 @@ export class PunchAttempt {
   #isAbandoned = false;
 
   constructor(options: PunchAttemptOptions, { local, remote, headStartMs }: BothOffers) {
-    const { role, sharedSecret, pathKinds } = options;
+    const { role, sharedSecret, pathKinds, facts } = options;
     const limits = options.isManual ? manualLimits(role) : PUNCH_LIMITS;
     const plan = planPunch(local.side, remote.side, {
       role,
       isSecond: headStartMs > 0,
       signalRttMs: 2 * headStartMs,
+      facts,
       limits,
     });
-    const context: PathContext = { local: local.side, remote: remote.side, method: plan.method };
+    const { method } = plan;
+    const context: PathContext = { local: local.side, remote: remote.side, method, facts };
     this.plan = planWithPathKinds(plan, context, pathKinds);
     options.onPlan?.(this.plan);
     this.#nomination = new Nomination(role, punchSecret(local, remote, sharedSecret), PROOF_MS);
@@ -241,6 +328,7 @@ export class PunchAttempt {
       canListenBeside: local.side.canListenBeside,
       listenMs: limits.timeoutMs,
       context,
+      budget: options.budget,
       pathKinds,
       onConnection: (connection) => this.#nomination.add(connection),
     });

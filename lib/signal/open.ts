@@ -4,6 +4,7 @@
  * @module
  */
 
+import { loginOf } from "../base/login.ts";
 import { shownUrl } from "../base/redact.ts";
 import { lanTransport } from "./lan.ts";
 import { openReconnecting } from "./reconnecting.ts";
@@ -46,10 +47,16 @@ export async function openSignaling(
  */
 export function parseSignalUrl(url: string): string {
   const scheme = /^([a-z+]+):/.exec(url)?.[1];
-  const isKnown = scheme !== undefined && Object.hasOwn(TRANSPORTS, scheme);
+  loginOf(url, `Cannot signal by a ${scheme}: URL`);
+  const isKnown = scheme !== undefined && Object.hasOwn(TRANSPORTS, scheme) && isPrintable(url);
   if (isKnown && URL.canParse(url) && (scheme === "lan" || HAS_HOST.test(url))) return url;
   const known = Object.keys(TRANSPORTS).map((each) => `${each}:`).join(", ");
   throw new TypeError(`Cannot signal by ${JSON.stringify(shownUrl(url))}: use a URL of ${known}`);
+}
+
+/** Control characters are dropped by some parsers, and obeyed by some servers. */
+function isPrintable(url: string): boolean {
+  return !/[\p{Cc}\s]/u.test(url);
 }
 
 async function transportOf(url: string): Promise<SignalTransport> {

@@ -17,8 +17,14 @@ const SCRATCH = new URL("../transfer/scratch/", import.meta.url).pathname;
 export interface Servers {
   /** The options of the listening side. */
   readonly all: readonly string[];
-  /** The options of the connecting side. */
-  readonly stun: readonly string[];
+  /** The options of the connecting side: it names the rendezvous too, because that is on this machine. */
+  readonly connecting: readonly string[];
+  /** The STUN server, as an option. */
+  readonly server: readonly string[];
+  /** The STUN server, as `servers` takes it. */
+  readonly stun: string;
+  /** The rendezvous. */
+  readonly url: string;
   /** Stops the rendezvous. */
   stop(): Promise<void>;
 }
@@ -33,7 +39,10 @@ export async function withServers(test: (servers: Servers) => Promise<void>): Pr
   const server = ["--server", stun.name];
   await test({
     all: [...server, "--rendezvous", rendezvous.url],
-    stun: server,
+    connecting: [...server, "--rendezvous", rendezvous.url],
+    server,
+    stun: stun.name,
+    url: rendezvous.url,
     stop: async () => await rendezvous[Symbol.asyncDispose](),
   });
 }

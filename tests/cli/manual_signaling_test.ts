@@ -11,9 +11,9 @@ import { type Command, start, withScratch, withServers } from "./command.ts";
 Deno.test("listen --hand and connect make a connection, which gets the rest of stdin", () =>
   withServers(async (servers) => {
     const [here, there] = [new Keyboard(), new Keyboard()];
-    const listener = start(["listen", "--hand", ...servers.stun], { input: here.input });
+    const listener = start(["listen", "--hand", ...servers.server], { input: here.input });
     const ticket = await listener.ticket();
-    const connector = start(["connect", ticket, ...servers.stun], { input: there.input });
+    const connector = start(["connect", ticket, ...servers.server], { input: there.input });
     await here.type("what is this?\n");
     await listener.prints("a message starts with punchline-message:");
     await here.type(`${await shownBy(connector)}\n`);
@@ -39,7 +39,7 @@ Deno.test("send --hand and recv transfer a file", () =>
       await Deno.writeTextFile(`${folder}/note.txt`, "hello");
       await Deno.mkdir(`${folder}/to`);
       const [here, there] = [new Keyboard(), new Keyboard()];
-      const sender = start(["send", `${folder}/note.txt`, "--hand", ...servers.stun], {
+      const sender = start(["send", `${folder}/note.txt`, "--hand", ...servers.server], {
         permissions,
         input: here.input,
       });
@@ -49,7 +49,7 @@ Deno.test("send --hand and recv transfer a file", () =>
         "--yes",
         "--to",
         `${folder}/to`,
-        ...servers.stun,
+        ...servers.server,
       ];
       const receiver = start(args, { permissions, input: there.input });
       await here.type(`${await shownBy(receiver)}\n`);
@@ -62,9 +62,11 @@ Deno.test("send --hand and recv transfer a file", () =>
 
 Deno.test("--hand --json prints the message as an event", () =>
   withServers(async (servers) => {
-    const listener = start(["listen", "--hand", "--json", ...servers.stun], { input: silence() });
+    const listener = start(["listen", "--hand", "--json", ...servers.server], {
+      input: silence(),
+    });
     const ticket = await listener.ticket();
-    const args = ["connect", ticket, "--json", "--timeout", "2000", ...servers.stun];
+    const args = ["connect", ticket, "--json", "--timeout", "2000", ...servers.server];
     const { code, stderr } = await start(args, { input: silence() }).end();
     assertEquals(code, 4, stderr);
     const [line] = stderr.split("\n");

@@ -21,7 +21,7 @@ for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
   Deno.test(`listen and connect make a connection under --allow-net alone, ${flag} --unstable-net`, () =>
     withServers(async (servers) => {
       const listener = start(["listen", ...servers.all], { config, input: "to the connector" });
-      const connector = start(["connect", await listener.ticket(), ...servers.stun], {
+      const connector = start(["connect", await listener.ticket(), ...servers.connecting], {
         config,
         input: "to the listener",
       });
@@ -38,7 +38,7 @@ for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
 Deno.test("listen and connect with --json print exactly the promised events", () =>
   withServers(async (servers) => {
     const listener = start(["listen", "--json", ...servers.all]);
-    const connector = start(["connect", await listener.ticket(), "--json", ...servers.stun]);
+    const connector = start(["connect", await listener.ticket(), "--json", ...servers.connecting]);
     for (const { stderr } of await Promise.all([listener.end(), connector.end()])) {
       const events = stderr.trim().split("\n").map((line) => JSON.parse(line));
       const keys = Object.fromEntries(events.map((event) => [event.event, Object.keys(event)]));
@@ -71,7 +71,7 @@ Deno.test("a large stream arrives complete while the other direction is closed",
     const big = crypto.getRandomValues(new Uint8Array(60_000));
     const input = Array.from({ length: 100 }, () => big);
     const listener = start(["listen", ...servers.all], { input });
-    const connector = start(["connect", await listener.ticket(), ...servers.stun]);
+    const connector = start(["connect", await listener.ticket(), ...servers.connecting]);
     const [a, b] = await Promise.all([listener.end(), connector.end()]);
     assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
     assertEquals(b.bytes.length, 6_000_000);
@@ -85,7 +85,7 @@ Deno.test("connect notices at once that the listener was killed, and reports its
       const args = ["listen", "--key", `${folder}/key`, ...servers.all];
       const listener = start(args, { permissions, input: endless() });
       const ticket = await listener.ticket();
-      const connector = start(["connect", ticket, ...servers.stun], { input: endless() });
+      const connector = start(["connect", ticket, ...servers.connecting], { input: endless() });
       await connector.prints("Connected");
       listener.kill();
       await listener.end();
@@ -108,7 +108,7 @@ Deno.test("--tcp forwards several connections at once from one machine's port to
     });
     const { port } = await freePort();
     const listener = start(["listen", "--tcp", `${web.addr.port}`, ...servers.all]);
-    const args = ["connect", await listener.ticket(), "--tcp", `${port}`, ...servers.stun];
+    const args = ["connect", await listener.ticket(), "--tcp", `${port}`, ...servers.connecting];
     const connector = start(args);
     await connector.prints("Forwarding");
     const pages = await Promise.all(
@@ -140,10 +140,10 @@ Deno.test("--key keeps the ID, and --allow accepts only that ID", async () => {
 
       const listener = start(["listen", "--allow", id.stdout.trim(), ...servers.all]);
       const ticket = await listener.ticket();
-      const other = await start(["connect", ticket, ...servers.stun]).end();
+      const other = await start(["connect", ticket, ...servers.connecting]).end();
       assertEquals([other.code, other.stdout], [5, ""], other.stderr);
       assertEquals(other.stderr, "punchline: Cannot connect: the peer refused\n");
-      const friend = start(["connect", ticket, "--key", key, ...servers.stun], {
+      const friend = start(["connect", ticket, "--key", key, ...servers.connecting], {
         permissions: files,
         input: "it is me",
       });
@@ -209,20 +209,20 @@ Deno.test("connect exits with 4 if the peer does not answer, and with 3 if it ca
     const ticket = await listener.ticket();
     listener.interrupt();
     assertEquals((await listener.end()).code, 130);
-    const alone = await start(["connect", ticket, "--timeout", "300", ...servers.stun]).end();
+    const alone = await start(["connect", ticket, "--timeout", "300", ...servers.connecting]).end();
     assertEquals(alone.code, 4);
     assertMatch(alone.stderr, /^punchline: Cannot connect: no answer in 0.3 s/);
     const waited = await start(["listen", "--timeout", "300", ...servers.all]).end();
     assertEquals(waited.code, 4);
     await servers.stop();
-    const offline = await start(["connect", ticket, ...servers.stun]).end();
+    const offline = await start(["connect", ticket, ...servers.connecting]).end();
     assertEquals(offline.code, 3, offline.stderr);
   }));
 
 Deno.test("connect exits with 6 if only a relay would work and the strategies rule it out", () =>
   withServers(async (servers) => {
     const listener = start(["listen", "--strategy", "lan", ...servers.all]);
-    const args = ["connect", await listener.ticket(), "--strategy", "lan", ...servers.stun];
+    const args = ["connect", await listener.ticket(), "--strategy", "lan", ...servers.connecting];
     const { code, stderr } = await start(args).end();
     assertEquals(code, 6, stderr);
     listener.interrupt();
@@ -263,7 +263,7 @@ Deno.test("send and recv transfer files, and do not touch existing ones", () =>
           `${folder}/to`,
           ...options,
         ];
-        const receiver = start([...args, ...servers.stun], { permissions: files });
+        const receiver = start([...args, ...servers.connecting], { permissions: files });
         const [a, b] = await Promise.all([sender.end(), receiver.end()]);
         assertEquals([a.code, b.code], [expected, expected], a.stderr + b.stderr);
         assertEquals(await Deno.readFile(`${folder}/to/deep/photo.jpg`), content);
@@ -277,7 +277,7 @@ Deno.test("send and recv transfer files, and do not touch existing ones", () =>
         "--merge",
         "--to",
         `${folder}/to`,
-        ...servers.stun,
+        ...servers.connecting,
       ];
       const receiver = start(args, { permissions: files });
       const ends = await Promise.all([sender.end(), receiver.end()]);
@@ -292,7 +292,7 @@ for (const [interrupted, other] of [["connect", "listen"], ["listen", "connect"]
       const inputs = { [interrupted]: { input: endless() }, [other]: {} };
       const listener = start(["listen", ...servers.all], inputs.listen);
       const connector = start(
-        ["connect", await listener.ticket(), ...servers.stun],
+        ["connect", await listener.ticket(), ...servers.connecting],
         inputs.connect,
       );
       await Promise.all([listener.prints("Connected"), connector.prints("Connected")]);
@@ -310,7 +310,7 @@ Deno.test("connect ends quietly if the reader of its stdout goes away, and the o
   withServers(async (servers) => {
     const listener = start(["listen", ...servers.all], { input: "one\ntwo\n" });
     const ticket = await listener.ticket();
-    const args = ["run", "--quiet", "--allow-net", CLI, "connect", ticket, ...servers.stun];
+    const args = ["run", "--quiet", "--allow-net", CLI, "connect", ticket, ...servers.connecting];
     const shell = new Deno.Command("sh", {
       args: ["-c", `{ sleep 1; yes; } | "$0" "$@" | true`, Deno.execPath(), ...args],
     });
@@ -334,7 +334,7 @@ Deno.test("an interrupted recv resumes when it is run again with its ticket", ()
         "--yes",
         "--to",
         `${folder}/to`,
-        ...servers.stun,
+        ...servers.connecting,
       ];
       const first = start(args, { permissions });
       await first.prints("Receiving");
@@ -351,7 +351,7 @@ Deno.test("a new recv may connect right after the old one was interrupted", () =
   withScratch((folder) =>
     withServers(async (servers) => {
       const { sender, ticket, first } = await startSendToPeer(folder, servers);
-      const args = ["recv", ticket, "--yes", "--to", `${folder}/to`, ...servers.stun];
+      const args = ["recv", ticket, "--yes", "--to", `${folder}/to`, ...servers.connecting];
       first.reset();
       const again = start(args, {
         permissions: [`--allow-read=${folder}`, `--allow-write=${folder}`],
@@ -384,7 +384,12 @@ async function startSendToPeer(folder: string, servers: Servers) {
   const permissions = [`--allow-read=${folder}`];
   const sender = start(["send", `${folder}/file`, ...servers.all], { permissions });
   const ticket = await sender.ticket();
-  const options = { listen: false, protocol: FILES_PROTOCOL, servers: [servers.stun[1]!] };
+  const options = {
+    listen: false,
+    protocol: FILES_PROTOCOL,
+    servers: [servers.stun],
+    signaling: [servers.url],
+  };
   await using peer = await Peer.open(options);
   const first = await peer.connect(ticket);
   await sender.prints("Connected"); // before that, another one could still be first
@@ -395,7 +400,14 @@ Deno.test("recv with the ticket of a listen reports that the peer speaks another
   withScratch((folder) =>
     withServers(async (servers) => {
       const listener = start(["listen", ...servers.all]);
-      const args = ["recv", await listener.ticket(), "--yes", "--to", folder, ...servers.stun];
+      const args = [
+        "recv",
+        await listener.ticket(),
+        "--yes",
+        "--to",
+        folder,
+        ...servers.connecting,
+      ];
       const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
       const { code, stderr } = await start(args, { permissions }).end();
       assertEquals(code, 5, stderr);
@@ -409,7 +421,7 @@ Deno.test("connect accepts a ticket with what people and programs paste around i
   withServers(async (servers) => {
     const listener = start(["listen", ...servers.all], { input: "hello" });
     const ticket = `punchline connect ${await listener.ticket()}\u200b.`;
-    const { code, stdout } = await start(["connect", ticket, ...servers.stun]).end();
+    const { code, stdout } = await start(["connect", ticket, ...servers.connecting]).end();
     assertEquals([code, stdout], [0, "hello"]);
     await listener.end();
   }));
@@ -444,15 +456,20 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
           input: endless(),
         });
         const ticket = await busy.ticket();
-        const options = { listen: false, protocol, servers: [servers.stun[1]!] };
+        const options = {
+          listen: false,
+          protocol,
+          servers: [servers.stun],
+          signaling: [servers.url],
+        };
         await using first = await Peer.open(options);
         await using second = await Peer.open(options);
         const conn = await first.connect(ticket);
         await busy.prints("Connected"); // before that, another one could still be first
         const refused = assertRejects(() => second.connect(ticket), RefusedError);
         const later = command === "listen"
-          ? start(["connect", ticket, ...servers.stun])
-          : start(["recv", ticket, "--yes", "--to", folder, ...servers.stun], {
+          ? start(["connect", ticket, ...servers.connecting])
+          : start(["recv", ticket, "--yes", "--to", folder, ...servers.connecting], {
             permissions: [`--allow-read=${folder}`, `--allow-write=${folder}`],
           });
         const { code, stderr } = await later.end();

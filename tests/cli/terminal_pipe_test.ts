@@ -18,7 +18,7 @@ Deno.test({
   fn: () =>
     withServers(async (servers) => {
       await using listener = Terminal.start(["listen", ...servers.all]);
-      const connector = start(["connect", await ticketOn(listener), ...servers.stun], {
+      const connector = start(["connect", await ticketOn(listener), ...servers.connecting], {
         input: [new TextEncoder().encode("hello\n")],
       });
       await listener.prints("hello");
@@ -34,7 +34,7 @@ for (const leaving of ["listen", "connect"]) {
       withServers(async (servers) => {
         await using listener = Terminal.start(["listen", ...servers.all]);
         await using connector = Terminal.start(
-          ["connect", await ticketOn(listener), ...servers.stun],
+          ["connect", await ticketOn(listener), ...servers.connecting],
         );
         await Promise.all([listener.prints("Connected"), connector.prints("Connected")]);
         await (leaving === "listen" ? listener : connector).type("\x04");

@@ -224,7 +224,7 @@ async function withOffer(
       const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
       const sender = start(["send", `${folder}/from/${source}`, ...servers.all], { permissions });
       const ticket = await sender.ticket();
-      const rest = ["--to", `${folder}/to`, ...servers.stun];
+      const rest = ["--to", `${folder}/to`, ...servers.connecting];
       const words = (args: readonly string[], withTicket = true) => [
         ...["recv", ...args, ...withTicket ? [ticket] : [], ...rest],
       ];

@@ -80,7 +80,7 @@ Deno.test("ps shows no ticket and no login when they come from stdin, files or t
         );
         const ticket = await listener.ticket();
         await Deno.writeTextFile(`${folder}/ticket`, `${ticket}\n`);
-        const connector = start([...args, ...servers.stun], {
+        const connector = start([...args, ...servers.connecting], {
           permissions,
           ...env && { env: { PUNCHLINE_TICKET: ticket } },
           input: first ? `${ticket}\nto the listener` : "to the listener",

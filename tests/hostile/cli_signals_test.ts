@@ -19,7 +19,7 @@ for (const victim of ["listen", "connect"] as const) {
       withServers(async (servers) => {
         const listener = start(["listen", ...servers.all], { input: keyboard() });
         const ticket = await listener.ticket();
-        const connector = start(["connect", ticket, ...servers.stun], { input: keyboard() });
+        const connector = start(["connect", ticket, ...servers.connecting], { input: keyboard() });
         await Promise.all([listener.prints("Connected"), connector.prints("Connected")]);
         const [killed, other] = victim === "listen" ? [listener, connector] : [connector, listener];
         const { code, elapsedMs } = await endsAfter(other, () => killed.signal("SIGTERM"));
@@ -40,7 +40,7 @@ Deno.test({
         const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
         const sender = start(["send", `${folder}/big`, ...servers.all], { permissions });
         const args = ["recv", await sender.ticket(), "--yes", "--to", `${folder}/to`];
-        const receive = () => start([...args, ...servers.stun], { permissions });
+        const receive = () => start([...args, ...servers.connecting], { permissions });
         const first = receive();
         await first.prints("Connected");
         await partOf(`${folder}/to`);
@@ -90,7 +90,7 @@ Deno.test({
   fn: () =>
     withServers(async (servers) => {
       await using terminal = Terminal.start(["listen", ...servers.all]);
-      const connector = start(["connect", await ticketOn(terminal), ...servers.stun], {
+      const connector = start(["connect", await ticketOn(terminal), ...servers.connecting], {
         input: keyboard(),
       });
       await Promise.all([terminal.prints("Connected"), connector.prints("Connected")]);
@@ -107,7 +107,7 @@ Deno.test({
   fn: () =>
     withServers(async (servers) => {
       await using terminal = Terminal.start(["listen", ...servers.all]);
-      const connector = start(["connect", await ticketOn(terminal), ...servers.stun], {
+      const connector = start(["connect", await ticketOn(terminal), ...servers.connecting], {
         input: keyboard(),
       });
       await Promise.all([terminal.prints("Connected"), connector.prints("Connected")]);
@@ -154,7 +154,7 @@ Deno.test({
       const ticket = await listener.ticket();
       listener.signal("SIGHUP");
       await delay(300);
-      const connector = start(["connect", ticket, ...servers.stun]);
+      const connector = start(["connect", ticket, ...servers.connecting]);
       const [a, b] = await Promise.all([listener.end(), connector.end()]);
       assertEquals([a.code, b.code, b.stdout], [0, 0, "to the connector"], a.stderr + b.stderr);
     }),
@@ -181,7 +181,7 @@ Deno.test("a reader that goes away does not keep a command from leaving in good 
     const shell = new Deno.Command("sh", {
       args: ["-c", `"$@" 2>/dev/null | head -1; echo`, "sh", Deno.execPath()]
         .concat("run", "--quiet", "--no-prompt", "--allow-net", "cli.ts", "stun", "--json")
-        .concat(servers.stun[1]!),
+        .concat(servers.stun),
       stdout: "piped",
     });
     const { stdout } = await shell.output();

@@ -84,7 +84,7 @@ for (const [how, signal] of [["killed", "SIGKILL"], ["frozen", "SIGSTOP"]] as co
         const keyboard = new ReadableStream({ pull: () => new Promise(() => {}) });
         const listener = start(["listen", ...servers.all], { input: "to the connector" });
         const ticket = await listener.ticket();
-        const args = ["connect", ticket, ...servers.stun];
+        const args = ["connect", ticket, ...servers.connecting];
         const first = start(args, { input: keyboard });
         await Promise.all([first.prints("Connected"), listener.prints("Connected")]);
         first.signal(signal);
@@ -110,7 +110,7 @@ Deno.test({
         pull: () => new Promise(() => {}),
       });
       const listener = start(["listen", ...servers.all]);
-      const args = ["connect", await listener.ticket(), ...servers.stun];
+      const args = ["connect", await listener.ticket(), ...servers.connecting];
       const first = start(args, { input: keyboard });
       await Promise.all([first.prints("Connected"), listener.prints("Connected")]);
       await delay(500);
@@ -147,7 +147,7 @@ async function withTransfer(
       const sender = resend();
       const ticket = await sender.ticket();
       const receive = (to = `${folder}/to`) =>
-        start(["recv", ticket, "--yes", "--to", to, ...servers.stun], { permissions });
+        start(["recv", ticket, "--yes", "--to", to, ...servers.connecting], { permissions });
       await test({ folder, sender, receive, resend });
     })
   );

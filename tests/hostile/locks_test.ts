@@ -25,7 +25,7 @@ Deno.test("stalled requests with fresh keys cannot close a forwarded port", () =
     await using stranger = await TicketHolder.open(ticket);
     await stranger.stall(40);
     await delay(1000); // all of them have arrived
-    const options = { listen: false, servers: [servers.stun[1]!] };
+    const options = { listen: false, servers: [servers.stun], signaling: [servers.url] };
     await using friend = await Peer.open({ ...options, timings: { answerMs: 15_000 } });
     await using connection = await friend.connect(ticket);
     const request = `GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n`;
@@ -174,7 +174,11 @@ Deno.test("forty connections of one key cannot make a program hold 200 MB", () =
     })().catch(() => {});
     const listener = start(["listen", "--tcp", `${service.addr.port}`, ...servers.all]);
     const ticket = await listener.ticket();
-    await using mad = await Peer.open({ listen: false, servers: [servers.stun[1]!] });
+    await using mad = await Peer.open({
+      listen: false,
+      servers: [servers.stun],
+      signaling: [servers.url],
+    });
     const first = await mad.connect(ticket);
     const beforeMb = await residentMb(listener.pid);
     const connections = [first];

@@ -146,15 +146,15 @@ Deno.test("a running listen takes new tickets within two seconds, and no revoked
     const { mode } = await Deno.stat(`${key}.tickets`);
     assertEquals(mode! & 0o777, 0o600);
     await delay(2000);
-    assertEquals(await outcome(guest, servers.stun), "connected");
-    assertEquals(await outcome(other, servers.stun), "connected");
-    assertEquals(await outcome(once, servers.stun), "connected");
-    assertEquals(await outcome(once, servers.stun), "refused");
+    assertEquals(await outcome(guest, servers.connecting), "connected");
+    assertEquals(await outcome(other, servers.connecting), "connected");
+    assertEquals(await outcome(once, servers.connecting), "connected");
+    assertEquals(await outcome(once, servers.connecting), "refused");
     assertEquals((await run("revoke", "guest")).code, 0);
     assertEquals((await run("revoke", "guest")).code, 1);
     await delay(2000);
-    assertEquals(await outcome(guest, servers.stun), "no answer");
-    assertEquals(await outcome(other, servers.stun), "connected");
+    assertEquals(await outcome(guest, servers.connecting), "no answer");
+    assertEquals(await outcome(other, servers.connecting), "connected");
     const list = JSON.parse((await run("list", "--json")).stdout);
     assertEquals(
       list.tickets.map(({ number, status }: Record<string, unknown>) => [number, status]),
@@ -172,12 +172,12 @@ Deno.test("a ticket that was used once stays used when listen is started again",
     }).end();
     const first = start(args, { permissions: files, input: "for the first" });
     await first.ticket();
-    const connector = await start(["connect", made.stdout.trim(), ...servers.stun]).end();
+    const connector = await start(["connect", made.stdout.trim(), ...servers.connecting]).end();
     assertEquals([connector.code, connector.stdout], [0, "for the first"], connector.stderr);
     assertEquals((await first.end()).code, 0);
     const again = start(args, { permissions: files, input: "for nobody else" });
     await again.ticket();
-    assertEquals(await outcome(made.stdout, servers.stun), "refused");
+    assertEquals(await outcome(made.stdout, servers.connecting), "refused");
     await interrupt(again);
   }));
 
@@ -190,11 +190,11 @@ Deno.test("the own ticket of a key that was revoked opens nothing, also after a 
       .end();
     assertEquals(revoked.code, 0);
     await listener.prints("the new one is");
-    assertEquals(await outcome(stolen, servers.stun), "no answer");
+    assertEquals(await outcome(stolen, servers.connecting), "no answer");
     await interrupt(listener);
     const again = start(args, { permissions: files });
     assertNotEquals(await again.ticket(), stolen);
-    assertEquals(await outcome(stolen, servers.stun), "no answer");
+    assertEquals(await outcome(stolen, servers.connecting), "no answer");
     await interrupt(again);
   }));
 
@@ -249,13 +249,14 @@ Deno.test("send takes a ticket for one transfer again until the transfer is fini
     await using peer = await Peer.open({
       listen: false,
       protocol: "punchline-files/1",
-      servers: [servers.stun[1]!],
+      servers: [servers.stun],
+      signaling: [servers.url],
     });
     const interrupted = await peer.connect(ticket);
     await sender.prints("Connected");
     interrupted.reset();
     const receiver = await start(
-      ["recv", ticket, "--yes", "--to", `${folder}/to`, ...servers.stun],
+      ["recv", ticket, "--yes", "--to", `${folder}/to`, ...servers.connecting],
       {
         permissions: files,
       },

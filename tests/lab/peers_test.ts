@@ -13,6 +13,7 @@ import {
   RENDEZVOUS_URL,
   TURN_URL,
 } from "../../lab/scenarios/peers/peer_lab.ts";
+import { SCENES } from "../../lab/scenarios/peers/scenes.ts";
 import { runTransfer } from "../../lab/scenarios/peers/transfer.ts";
 
 const NEEDS = { programs: ["ip", "mosquitto", "turnserver"] };
@@ -64,6 +65,20 @@ labTest(
     assert(result.outcome === "connected", JSON.stringify(result));
     assertEquals(result.relayed, true);
     assert(result.directMs !== null, "the connection stayed on the relay");
+  },
+  NEEDS,
+);
+
+labTest(
+  "two homes behind one carrier's NAT connect through it, and two programs on one host on it",
+  async () => {
+    for (const [setting, kind] of [["hairpin", "punch-tcp"], ["on one host", "host"]] as const) {
+      const scene = SCENES.find((scene) => scene.setting.includes(setting))!;
+      await using lab = await PeerLab.start(scene);
+      const result = await lab.connect(scene.between ?? ["a", "b"], { options: scene.options });
+      assert(result.outcome === "connected", JSON.stringify(result));
+      assertEquals([result.kind, result.relayed], [kind, false]);
+    }
   },
   NEEDS,
 );

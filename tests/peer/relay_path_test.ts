@@ -1,3 +1,5 @@
+import { whyNotRelay } from "../../lib/punch/candidates.ts";
+import { DialBudget } from "../../lib/punch/dial_budget.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { openRelayPath, type RelayedPath, type RelayOpener } from "../../lib/peer/relay_path.ts";
@@ -197,6 +199,8 @@ function search(
     relays,
     ips,
     isHidden,
+    whyNotRelay: (relay) => Promise.resolve(whyNotRelay(relay)),
+    budget: new DialBudget(),
     connectionKey: new Uint8Array(32).fill(7),
     onAttempt: () => {},
     signal: controller.signal,

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { formatIp } from "../../lib/net/address.ts";
 import {
   allowedHosts,
+  claimsSameHost,
   type DialContext,
   dialContext,
   isAllowedTarget,
@@ -23,7 +24,9 @@ const HOSTILE: readonly (readonly [ip: string, why: string])[] = [
   ["::ffff:169.254.169.254", "it embeds an IPv4 address"],
   ["::ffff:192.0.2.1", "it embeds an IPv4 address"],
   ["2002:7f00:1::1", "it embeds an IPv4 address"],
-  ["64:ff9b::7f00:1", "it is reserved for address translation"],
+  ["64:ff9b::7f00:1", "it is loopback on another host"],
+  ["64:ff9b::a9fe:a9fe", "it is a cloud metadata address"],
+  ["64:ff9b::c0a8:701", "it is private, but on no network of this host"],
   ["64:ff9b:1::a9fe:a9fe", "it is reserved for address translation"],
   ["192.0.0.1", "it is reserved for address translation"],
   ["169.254.169.254", "it is a cloud metadata address"],
@@ -90,7 +93,7 @@ Deno.test("isAllowedTarget() allows a private address only at the peer's punch p
   );
   assertEquals(
     whyNotAllowed({ ip: "192.168.1.9", port: 80 }, { ...CONTEXT, peerPunchPort: 80 }),
-    "it is a system port on a private network",
+    "it is a system port",
   );
 });
 
@@ -109,21 +112,22 @@ Deno.test("isAllowedTarget() allows the addresses of this host to a peer on this
   assert(!isAllowedTarget({ ip: "169.254.169.254", port: 40_000 }, context));
 });
 
-Deno.test("dialContext() detects the same host by the external address and the interfaces", () => {
+Deno.test("claimsSameHost() goes by the external address and the interfaces", () => {
   const side = (externalIp: string, ...ips: string[]) =>
     punchSide(externalIp, {}, { candidates: ips.map((ip) => hostCandidate(ip)) });
-  const isSameHost = (a: PunchDescription, b: PunchDescription) => dialContext(a, b).isSameHost;
+  const isSameHost = (a: PunchDescription, b: PunchDescription) => claimsSameHost(a, b);
   const [A, B] = ["198.51.100.1", "198.51.100.2"] as const;
   assert(isSameHost(side(A, "10.0.0.1", "fd00::1"), side(A, "fd00::1", "10.0.0.1")));
   assert(!isSameHost(side(A, "10.0.0.1"), side(B, "10.0.0.1")));
   assert(!isSameHost(side(A, "10.0.0.1"), side(A, "10.0.0.1", "10.0.0.2")));
   assert(!isSameHost(side(A), side(A)));
+  assert(!dialContext(side(A, "10.0.0.1"), side(A, "10.0.0.1")).isSameHost); // a claim is no proof
 });
 
 Deno.test("allowedHosts() returns at most eight addresses, without duplicates", () => {
   const ips = Array.from({ length: 12 }, (_, i) => `192.168.1.${10 + Math.floor(i / 1.2)}`);
   const peer = punchSide(PEER_IP, {}, { candidates: ips.map((ip) => hostCandidate(ip)) });
-  const hosts = allowedHosts(ME, peer, 8).map(({ ip }) => ip);
+  const hosts = allowedHosts(peer, dialContext(ME, peer), 8).map(({ ip }) => ip);
   assertEquals(hosts, [...new Set(ips)].slice(0, 8));
 });
 
@@ -154,8 +158,10 @@ const CONTEXT: DialContext = {
   ownIps: ["192.168.1.5", "2001:db8::5", "fd00::5", "fe80::5%eth0"],
   sharesExternalIp: false,
   isSameHost: false,
+  ownExternalIps: ["198.51.100.1"],
+  ownExternal: [{ ip: "198.51.100.1", port: 40_000 }],
+  nat64Prefixes: [],
   peerPunchPort: 40_000,
-  peerExternalIp: "198.51.100.2",
 };
 
 const PEER_IP = "198.51.100.2";

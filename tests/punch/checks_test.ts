@@ -2,6 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
+import { DialBudget } from "../../lib/punch/dial_budget.ts";
 import { ConnectivityChecks } from "../../lib/punch/checks.ts";
 import type { NominationOutcome } from "../../lib/punch/nomination.ts";
 import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";
@@ -169,6 +170,7 @@ async function dial(there: HostOptions, test: (place: PeerScene) => Promise<void
           canListenBeside: false,
           listenMs: 0,
           context: { local: SIDE, remote: SIDE, method: "simultaneous-open" },
+          budget: new EndlessBudget(),
           pathKinds: new Set(),
           onConnection: async (connection) => {
             await delay(1);
@@ -235,3 +237,10 @@ function ports(from: number, to: number): TransportAddress[] {
 const SIDE = punchSide("203.0.113.1");
 const THERE = "203.0.113.99";
 const NEVER = new AbortController().signal;
+
+/** For checks that are about something else. */
+class EndlessBudget extends DialBudget {
+  override take(): boolean {
+    return true;
+  }
+}

@@ -101,7 +101,7 @@ Deno.test("punch() rejects a host at the peer's address that is not the peer", (
     const outcomes = new Set(error.attempts.map(({ outcome }) => outcome));
     assert(outcomes.has("not-authenticated"), `${[...outcomes]}`);
     // It gets the proof, which is useless to anyone else, and not a byte more.
-    assert(heard.every((length) => length <= 36), `${heard}`);
+    assert(heard.every((length) => length <= 64), `${heard}`);
     listener.close();
     await answering;
   }));
@@ -128,10 +128,7 @@ for (
         }
         const error = await called;
         assert(error instanceof UnreachableError);
-        const dialled = error.attempts.reduce((sum, { tries }) => sum + tries, 0);
-        assert(dialled <= 5 * 1300, `${dialled} SYNs`);
-        // The system repeats a SYN at once if the answer to an earlier dial comes in between.
-        assert(syns().length <= 5.5 * 1300, `${syns().length} SYNs with the system's repetitions`);
+        assert(syns().length <= 1300, `${syns().length} SYNs, with the system's repetitions`);
       }));
   }
 }

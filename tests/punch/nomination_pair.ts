@@ -73,5 +73,5 @@ export async function readExactly(connection: TcpConnection, length: number): Pr
 
 export const SECRET = new TextEncoder().encode("the secret of two offers");
 export const TIMEOUT_MS = 4000;
-export const HELLO_BYTES = 36;
+export const HELLO_BYTES = 64;
 export const NOMINATION_BYTES = 32;

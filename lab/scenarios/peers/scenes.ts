@@ -26,6 +26,7 @@ export interface PeerScene extends PeerLabOptions {
 
 const home = nat("portRestricted");
 const homes = { a: { behind: nat("portRestricted") }, b: { behind: nat("portRestricted") } };
+const carrier = nat("portRestricted", { name: "carrier" });
 const turn = { turn: [TURN_URL] };
 
 /** 51 ms to the servers and 82 ms between the NATs, by the links of the servers and of the NATs. */
@@ -84,6 +85,14 @@ export const SCENES: readonly PeerScene[] = [
       b: { behind: nat("portRestricted", { behind: nat("portRestricted") }) },
     },
     options: turn,
+  },
+  {
+    setting: "two homes behind one carrier's NAT: hairpin",
+    internet: { rttMs: 50 },
+    hosts: {
+      a: { behind: nat("portRestricted", { behind: carrier }) },
+      b: { behind: nat("portRestricted", { behind: carrier }) },
+    },
   },
   {
     setting: "one side on the public internet",

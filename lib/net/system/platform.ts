@@ -92,6 +92,7 @@ const TEXT: Readonly<Record<NetworkErrorReason, string>> = {
   "address-not-available": "not an address of this machine",
   "name-not-found": "name not found",
   "not-permitted": "not permitted",
+  "not-allowed": "only the user may name this address",
   tls: "TLS failed",
   closed: "closed",
   other: "failed",

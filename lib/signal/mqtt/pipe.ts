@@ -5,6 +5,7 @@
  */
 
 import { NetworkError, RefusedError } from "../../base/errors.ts";
+import { decodeLogin } from "../../base/login.ts";
 import { type ByteSource, writeAll } from "../../base/reader.ts";
 import { shownUrl } from "../../base/redact.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
@@ -67,8 +68,8 @@ export function parseBrokerUrl(text: string): BrokerUrl {
     host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
     port: port === undefined ? defaultPort : Number(port),
     path: url.pathname === "/" ? "/mqtt" : url.pathname + url.search,
-    username: hasUsername ? percentDecoded(url.username) : undefined,
-    password: hasPassword ? percentDecoded(url.password) : undefined,
+    username: hasUsername ? decodeLogin(url.username, CANNOT) : undefined,
+    password: hasPassword ? decodeLogin(url.password, CANNOT) : undefined,
   };
 }
 
@@ -122,14 +123,6 @@ export async function openPipe(
       ? await network.connectTls(remote, { hostname: host, caCerts, signal })
       : await network.connectTcp(remote, { signal }),
   );
-}
-
-function percentDecoded(part: string): string {
-  try {
-    return decodeURIComponent(part);
-  } catch (cause) {
-    throw new TypeError("Cannot use broker: its login is not percent-encoded UTF-8", { cause });
-  }
 }
 
 class TcpPipe implements BrokerPipe {
@@ -239,3 +232,5 @@ const MAX_MESSAGE_BYTES = 65_536;
 
 /** Chosen by us: dozens of the longest messages. */
 const MAX_QUEUED_BYTES = 262_144;
+
+const CANNOT = "Cannot use broker";

@@ -16,7 +16,7 @@ await withServers(async (servers) => {
   const port = freePort();
   const listener = start(["listen", "--tcp", `${web.addr.port}`, ...servers.all]);
   const ticket = await listener.ticket();
-  const connector = start(["connect", ticket, "--tcp", `${port}`, ...servers.stun]);
+  const connector = start(["connect", ticket, "--tcp", `${port}`, ...servers.connecting]);
   await connector.prints("Forwarding");
   const perSecond: number[] = [];
   let open = 0;

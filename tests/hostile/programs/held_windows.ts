@@ -19,7 +19,11 @@ await withServers(async (servers) => {
   })().catch(() => {});
   const listener = start(["listen", "--tcp", `${service.addr.port}`, ...servers.all]);
   const ticket = await listener.ticket();
-  await using mad = await Peer.open({ listen: false, servers: [servers.stun[1]!] });
+  await using mad = await Peer.open({
+    listen: false,
+    servers: [servers.stun],
+    signaling: [servers.url],
+  });
   const connections = [await mad.connect(ticket)];
   const beforeMb = await residentMb(listener.pid);
   while (connections.length < count) connections.push(await mad.connect(ticket));

@@ -1,0 +1,143 @@
+/**
+ * Proves that the peer is on this host, before an address of this host is dialled because the peer says so.
+ *
+ * Both sides meet at UDP ports of the loopback address that are the same everywhere: no peer chooses them. Each
+ * takes a free one and sends a token to the others, and once more when it receives the other side's token from loopback. A token is
+ * derived from the keys in both offers, of which each side has made one at random, so it answers both at once:
+ *
+ * ```text
+ * HMAC-SHA256(punch secret, "same host " | role), spelled as in a greeting
+ * ```
+ *
+ * @module
+ */
+
+import { equalBytes } from "../base/bytes.ts";
+import { hmac } from "../base/crypto.ts";
+import { NetworkError } from "../base/errors.ts";
+import { TaskGroup } from "../base/tasks.ts";
+import { Deadline, idleDelay } from "../base/timers.ts";
+import { ipScope } from "../net/address.ts";
+import type { Network, UdpSocket } from "../net/network.ts";
+import { spell } from "./greeting.ts";
+import type { PunchRole } from "./offer.ts";
+import { delay } from "@std/async/delay";
+
+/** What the proof needs. */
+export interface SameHostOptions {
+  readonly network: Network;
+  readonly role: PunchRole;
+  /** As in {@linkcode punchSecret}: known to both sides and to nobody else. */
+  readonly secret: Uint8Array;
+  /** How long to wait for the other side, in milliseconds. Default: a second. */
+  readonly timeoutMs?: number;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Whether the peer is on this host. It takes as long as the other side needs to receive this side's offer, and the
+ * whole timeout if it is on another host.
+ *
+ * @throws the signal's reason on abort
+ */
+export async function isOnSameHost(options: SameHostOptions): Promise<boolean> {
+  const { network, role, secret, timeoutMs = TIMEOUT_MS, signal } = options;
+  using deadline = new Deadline(timeoutMs, signal);
+  const ports = portsFor(secret);
+  using socket = await bindFree(network, ports, deadline.signal);
+  signal.throwIfAborted();
+  if (socket === undefined) return false;
+  const token = tokenOf(secret, role);
+  const expected = tokenOf(secret, role === "controlling" ? "controlled" : "controlling");
+  await using sending = new TaskGroup(() => {}); // a token that cannot be sent is one that does not arrive
+  sending.run((ended) => sendNowAndThen(socket, ports, token, ended));
+  try {
+    for (;;) {
+      const { data, from } = await socket.receive({ signal: deadline.signal });
+      // No packet from another host has such a source: RFC 1122 §3.2.1.3.
+      if (ipScope(from.ip) !== "loopback" || !equalBytes(data, expected)) continue;
+      await sendToAll(socket, ports, token); // it may have started after the last time
+      return true;
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error === deadline.signal.reason || error instanceof NetworkError) return false;
+    throw error;
+  }
+}
+
+/** A socket on the first of the ports that is free; `undefined` if none becomes free in time, or without permission. */
+async function bindFree(
+  network: Network,
+  ports: readonly number[],
+  signal: AbortSignal,
+): Promise<UdpSocket | undefined> {
+  while (!signal.aborted) {
+    for (const port of ports) {
+      try {
+        return await network.bindUdp({ ip: LOOPBACK, port });
+      } catch (error) {
+        if (!(error instanceof NetworkError)) throw error;
+        if (error.reason !== "address-in-use") return undefined;
+      }
+    }
+    await idleDelay(FULL_MS, signal); // other pairs need theirs for a few milliseconds
+  }
+  return undefined;
+}
+
+async function sendNowAndThen(
+  socket: UdpSocket,
+  ports: readonly number[],
+  token: Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const pauseMs of PAUSES_MS) {
+    await sendToAll(socket, ports, token);
+    await delay(pauseMs, { signal });
+  }
+}
+
+async function sendToAll(
+  socket: UdpSocket,
+  ports: readonly number[],
+  token: Uint8Array,
+): Promise<void> {
+  for (const port of ports) {
+    if (port === socket.local.port) continue;
+    try {
+      await socket.send(token, { ip: LOOPBACK, port });
+    } catch (error) {
+      // An earlier datagram may have been refused at a port that is free.
+      if (!(error instanceof NetworkError)) throw error;
+    }
+  }
+}
+
+function tokenOf(secret: Uint8Array, role: PunchRole): Uint8Array<ArrayBuffer> {
+  return spell(hmac("sha256", secret, new TextEncoder().encode(`same host ${role}`)));
+}
+
+const LOOPBACK = "127.0.0.1";
+
+/** Where the two sides with this secret look for each other: neighbours among our ports, so that pairs rarely meet. */
+function portsFor(secret: Uint8Array): number[] {
+  return Array.from(
+    { length: PAIR_PORTS },
+    (_, index) => FIRST_PORT + (secret[0]! + index) % PORTS,
+  );
+}
+
+/** Chosen by us: unassigned, below the ports that systems assign, and as many as connections that are made at a time. */
+const FIRST_PORT = 23_472;
+const PORTS = 64;
+const PAIR_PORTS = 16;
+
+/** Chosen by us: how long to wait for a free port before the next look. */
+const FULL_MS = 10;
+
+/** Chosen by us: loopback loses next to nothing, and whoever starts later is answered. */
+const PAUSES_MS: readonly number[] = [20, 80, 300, 0];
+
+/** Chosen by us: the longest round trip of a signaling server, and some. */
+const TIMEOUT_MS = 1000;

@@ -1,0 +1,251 @@
+/**
+ * Tickets that a stranger has made, to speak to services of whoever pastes them. The program is the real one, and so are
+ * the sockets; the tickets are made byte by byte, since our own encoder may refuse to.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
+import { hash } from "../../lib/base/crypto.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
+import type { Network } from "../../lib/net/network.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import { Peer } from "../../lib/peer/peer.ts";
+import { start, withScratch } from "../cli/command.ts";
+import { simulate } from "../simnet/simulate.ts";
+
+/** What a shell or a database would act upon, as a percent-encoded part of a URL. */
+const LINES: readonly string[] = [
+  "%0d%0aflush_all%0d%0aset x 0 0 1%0d%0ay%0d%0a".replaceAll(" ", "%20"),
+  "%0Aflush_all%0A",
+  "%0D",
+  "%00",
+  "%7f",
+  "%C2%85", // NEL
+  "%E2%80%A8", // line separator
+];
+
+for (const line of LINES) {
+  for (
+    const login of [`${line}:p`, `u:${line}`, `u:p${line}`] as const
+  ) {
+    Deno.test(`a ticket cannot inject lines into a local memcached: ${login}`, () =>
+      withService("127.0.0.1", async (service) => {
+        for (const scheme of ["mqtt", "mqtt+ws", "ws"]) {
+          const url = `${scheme}://${login}@127.0.0.1:${service.port}`;
+          // Even if the user names that server, the login of the ticket is not sent.
+          const plain = `${scheme}://127.0.0.1:${service.port}`;
+          await using peer = await Peer.open({
+            listen: false,
+            signaling: [plain],
+            servers: [],
+            timings: { answerMs: 300, connectMs: 300 },
+          });
+          await assertRejects(() => peer.connect(ticketFor(url)));
+        }
+        assertEquals(service.received(), "");
+      }));
+  }
+}
+
+Deno.test("connect refuses a ticket whose login has control characters", () =>
+  withService("127.0.0.1", async (service) => {
+    const url = `mqtt://u%0d%0aflush_all%0d%0a:p@127.0.0.1:${service.port}`;
+    const { code, stderr } = await start(["connect", ticketFor(url)]).end();
+    assertEquals([code, service.received()], [2, ""], stderr);
+    assert(!stderr.includes("flush_all"), stderr);
+  }));
+
+Deno.test("no command accepts a login with control characters, and no message repeats it", async () => {
+  for (
+    const args of [
+      ["listen", "--mqtt", "mqtt://secret%0a:word@127.0.0.1:1"],
+      ["listen", "--rendezvous", "ws://secret:word%0d@127.0.0.1:1"],
+      ["listen", "--turn", "turn:secret:word%0a@127.0.0.1"],
+    ]
+  ) {
+    const { code, stderr } = await start(args).end();
+    assertEquals(code, 2, stderr);
+    assertMatch(stderr, /control characters/);
+    assert(!/secret|word%/.test(stderr), stderr);
+  }
+});
+
+/** Spellings of addresses of this host, or of what is none of a stranger's business. */
+const HERE: readonly string[] = [
+  "127.0.0.1",
+  "localhost",
+  "127.1",
+  "2130706433",
+  "0x7f000001",
+  "0177.0.0.1",
+  "[::1]",
+  "[::ffff:127.0.0.1]",
+  "0.0.0.0",
+];
+
+for (const host of HERE) {
+  Deno.test(`a ticket cannot make connect speak to a service of this host: ${host}`, async () => {
+    const ip = host.startsWith("[::1") ? "::1" : "127.0.0.1";
+    await withService(ip, async (service) => {
+      for (const [scheme, option] of [["ws", "--rendezvous"], ["mqtt", "--mqtt"]] as const) {
+        const url = `${scheme}://${host}:${service.port}`;
+        const { code, stderr } = await start(["connect", ticketFor(url)]).end();
+        assertEquals([code, service.connections()], [4, 0], `${url}: ${stderr}`);
+        assert(stderr.includes(`${option} ${url}`), stderr);
+      }
+    });
+  });
+}
+
+Deno.test("a ticket cannot make recv speak to a service of this host, or say so in JSON", () =>
+  withScratch((folder) =>
+    withService("127.0.0.1", async (service) => {
+      const url = `mqtt://127.0.0.1:${service.port}`;
+      const { code, stdout } = await start(["recv", ticketFor(url), "--to", folder, "--json"], {
+        permissions: [`--allow-read=${folder}`, `--allow-write=${folder}`],
+      }).end();
+      assertEquals([code, service.connections()], [4, 0]);
+      const [event] = stdout.trim().split("\n").map((line) => JSON.parse(line));
+      assertEquals([event.event, event.url, event.state], ["signaling", url, "skipped"]);
+      assertMatch(event.reason, /add --mqtt/);
+    })
+  ));
+
+Deno.test("a URL of a ticket is used if the user names it", () =>
+  withService("127.0.0.1", async (service) => {
+    const url = `mqtt://127.0.0.1:${service.port}`;
+    await start(["connect", ticketFor(url), "--mqtt", url, "--timeout", "500"]).end();
+    assert(service.connections() > 0);
+  }));
+
+Deno.test("an application decides with allowUrl, which gets the addresses and is asked once", () =>
+  withService("127.0.0.1", async (service) => {
+    const url = `mqtt://2130706433:${service.port}`;
+    for (const answer of [false, true]) {
+      const asked: unknown[] = [];
+      await using peer = await Peer.open({
+        listen: false,
+        servers: [],
+        timings: { answerMs: 300, connectMs: 300 },
+        allowUrl: (url, addresses) => {
+          asked.push([url, addresses[0]]);
+          return answer;
+        },
+      });
+      for (let i = 0; i < 2; i++) await assertRejects(() => peer.connect(ticketFor(url)));
+      assertEquals(asked, [[url, "127.0.0.1"]]);
+      assertEquals(service.connections() > 0, answer);
+    }
+  }));
+
+Deno.test("a ticket's login that needs no line feed of its own is not sent either", () =>
+  withService("127.0.0.1", async (service) => {
+    // The length of a login is sent before it, and 10 is a line feed: SET key value, for a database that reads lines.
+    const url = `mqtt://SET%20a%20bcd:1234567890@127.0.0.1:${service.port}`;
+    await using peer = await Peer.open({
+      listen: false,
+      servers: [],
+      timings: { answerMs: 300, connectMs: 300 },
+      allowUrl: () => true,
+    });
+    await assertRejects(() => peer.connect(ticketFor(url)), NetworkError, "spaces");
+    assertEquals(service.received(), "");
+  }));
+
+for (
+  const [what, first, second] of [
+    ["after it was checked", ["203.0.113.9"], ["192.168.1.9"]],
+    ["in one of two answers", ["203.0.113.9", "192.168.1.9"], ["203.0.113.9"]],
+  ] as const
+) {
+  Deno.test(`a name that leads into the private network ${what} is not followed`, () =>
+    simulate(async ({ internet }) => {
+      const router = internet.router("home", {
+        behavior: NAT_BEHAVIORS.portRestricted,
+        link: { delayMs: 1 },
+      });
+      const host = internet.host("victim", { behind: router });
+      const dialled: string[] = [];
+      let lookups = 0;
+      const network: Network = {
+        ...host.network,
+        resolve: (_name, family) => {
+          const ips = family === 6 ? [] : lookups++ === 0 ? first : second;
+          return ips.length > 0
+            ? Promise.resolve([...ips])
+            : Promise.reject(new NetworkError("no address", "name-not-found"));
+        },
+        connectTcp: (remote) => {
+          dialled.push(remote.ip);
+          return Promise.reject(new NetworkError("refused", "refused"));
+        },
+        connectTls: (remote) => {
+          dialled.push(remote.ip);
+          return Promise.reject(new NetworkError("refused", "refused"));
+        },
+      };
+      for (const url of ["ws://rebound.example:6379", "mqtts://rebound.example:6379"]) {
+        lookups = 0;
+        await using peer = await Peer.open({
+          network,
+          listen: false,
+          servers: [],
+          mapPorts: false,
+        });
+        await assertRejects(() => peer.connect(ticketFor(url)), NetworkError);
+      }
+      assert(!dialled.includes("192.168.1.9"), `${dialled}`);
+    }));
+}
+
+/** A ticket that names the URL, whatever that is. */
+function ticketFor(url: string): string {
+  const text = new TextEncoder().encode(url);
+  const key = new Uint8Array(48).fill(9);
+  const content = Uint8Array.of(1, ...key, 1, text.length, ...text);
+  return `punchline:${
+    Uint8Array.of(...content, ...checksum(content)).toBase64({
+      alphabet: "base64url",
+      omitPadding: true,
+    })
+  }`;
+}
+
+function checksum(content: Uint8Array): Uint8Array {
+  return hash("sha256", content).subarray(0, 4);
+}
+
+/** A service of this host that counts who connects, and keeps what is sent to it. */
+interface Service {
+  readonly port: number;
+  connections(): number;
+  received(): string;
+}
+
+async function withService(ip: string, test: (service: Service) => Promise<void>): Promise<void> {
+  const listener = await systemNetwork.listenTcp({ ip, port: 0 });
+  let connections = 0;
+  let received = "";
+  const serving = (async () => {
+    for (;;) {
+      const connection = await listener.accept();
+      connections++;
+      const buffer = new Uint8Array(4096);
+      const count = await connection.read(buffer).catch(() => null) ?? 0;
+      received += new TextDecoder("latin1").decode(buffer.subarray(0, count));
+      connection.reset();
+    }
+  })().catch(() => {});
+  try {
+    await test({
+      port: listener.local.port,
+      connections: () => connections,
+      received: () => received,
+    });
+  } finally {
+    listener.close();
+    await serving;
+  }
+}

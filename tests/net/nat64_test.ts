@@ -1,0 +1,55 @@
+import { assertEquals } from "@std/assert";
+import { unwrapIp, whyNotPublic } from "../../lib/net/address.ts";
+import { discoverNat64, prefixOf } from "../../lib/net/nat64.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+
+/** RFC 6052 §2.4, with 192.0.2.33. */
+const EMBEDDED: readonly (readonly [prefix: string, bits: number, ip: string])[] = [
+  ["2001:db8::", 32, "2001:db8:c000:221::"],
+  ["2001:db8:100::", 40, "2001:db8:1c0:2:21::"],
+  ["2001:db8:122::", 48, "2001:db8:122:c000:2:2100::"],
+  ["2001:db8:122:300::", 56, "2001:db8:122:3c0:0:221::"],
+  ["2001:db8:122:344::", 64, "2001:db8:122:344:c0:2:2100::"],
+  ["2001:db8:122:344::", 96, "2001:db8:122:344::c000:221"],
+];
+
+for (const [ip, bits, embedded] of EMBEDDED) {
+  Deno.test(`unwrapIp() finds the IPv4 address after a prefix of ${bits} bits`, () => {
+    assertEquals(unwrapIp(embedded, [{ ip, bits }]), "192.0.2.33");
+    assertEquals(unwrapIp(embedded), embedded);
+  });
+}
+
+Deno.test("unwrapIp() unwraps IPv4-mapped, 6to4 and well-known NAT64 addresses, and leaves others", () => {
+  assertEquals(unwrapIp("::ffff:127.0.0.1"), "127.0.0.1");
+  assertEquals(unwrapIp("2002:a00:1::1"), "10.0.0.1");
+  assertEquals(unwrapIp("64:ff9b::7f00:1"), "127.0.0.1");
+  for (const ip of ["192.0.2.1", "2001:db8::1", "::1", "fe80::1%eth0"]) {
+    assertEquals(unwrapIp(ip), ip);
+  }
+});
+
+Deno.test("whyNotPublic() judges what an address unwraps to", () => {
+  const nat64 = [{ ip: "2001:db8:64::", bits: 96 }];
+  assertEquals(whyNotPublic("2001:db8:64::a00:1", nat64), "in a private network");
+  assertEquals(whyNotPublic("2001:db8:64::808:808", nat64), null);
+  assertEquals(whyNotPublic("64:ff9b::a9fe:a9fe"), "a cloud metadata address");
+  assertEquals(whyNotPublic("::ffff:127.0.0.1"), "loopback");
+  assertEquals(whyNotPublic("203.0.113.1"), null);
+});
+
+Deno.test("discoverNat64() learns the prefix from the resolver", async () => {
+  const resolve = (_name: string, family: number) =>
+    Promise.resolve(family === 6 ? ["2001:db8:64::c000:aa", "2001:db8:64::c000:ab"] : []);
+  assertEquals(await discoverNat64({ ...systemNetwork, resolve }), [
+    { ip: "2001:db8:64::", bits: 96 },
+    { ip: "2001:db8:64::", bits: 96 },
+  ]);
+  assertEquals(prefixOf("2001:db8:122:344:c0:0:aa00::"), { ip: "2001:db8:122:344::", bits: 64 });
+  assertEquals(prefixOf("2001:db8::1"), undefined);
+});
+
+Deno.test("discoverNat64() finds none if the name does not resolve", async () => {
+  const resolve = () => Promise.reject(new Error("no such name"));
+  assertEquals(await discoverNat64({ ...systemNetwork, resolve }), []);
+});
