@@ -146,15 +146,15 @@ Deno.test("a running listen takes new tickets within two seconds, and no revoked
     const { mode } = await Deno.stat(`${key}.tickets`);
     assertEquals(mode! & 0o777, 0o600);
     await delay(2000);
-    assertEquals(await outcome(guest, servers.connecting), "connected");
-    assertEquals(await outcome(other, servers.connecting), "connected");
-    assertEquals(await outcome(once, servers.connecting), "connected");
-    assertEquals(await outcome(once, servers.connecting), "refused");
+    assertEquals(await outcome(guest, servers), "connected");
+    assertEquals(await outcome(other, servers), "connected");
+    assertEquals(await outcome(once, servers), "connected");
+    assertEquals(await outcome(once, servers), "refused");
     assertEquals((await run("revoke", "guest")).code, 0);
     assertEquals((await run("revoke", "guest")).code, 1);
     await delay(2000);
-    assertEquals(await outcome(guest, servers.connecting), "no answer");
-    assertEquals(await outcome(other, servers.connecting), "connected");
+    assertEquals(await outcome(guest, servers), "no answer");
+    assertEquals(await outcome(other, servers), "connected");
     const list = JSON.parse((await run("list", "--json")).stdout);
     assertEquals(
       list.tickets.map(({ number, status }: Record<string, unknown>) => [number, status]),
@@ -177,7 +177,7 @@ Deno.test("a ticket that was used once stays used when listen is started again",
     assertEquals((await first.end()).code, 0);
     const again = start(args, { permissions: files, input: "for nobody else" });
     await again.ticket();
-    assertEquals(await outcome(made.stdout, servers.connecting), "refused");
+    assertEquals(await outcome(made.stdout, servers), "refused");
     await interrupt(again);
   }));
 
@@ -190,11 +190,11 @@ Deno.test("the own ticket of a key that was revoked opens nothing, also after a 
       .end();
     assertEquals(revoked.code, 0);
     await listener.prints("the new one is");
-    assertEquals(await outcome(stolen, servers.connecting), "no answer");
+    assertEquals(await outcome(stolen, servers), "no answer");
     await interrupt(listener);
     const again = start(args, { permissions: files });
     assertNotEquals(await again.ticket(), stolen);
-    assertEquals(await outcome(stolen, servers.connecting), "no answer");
+    assertEquals(await outcome(stolen, servers), "no answer");
     await interrupt(again);
   }));
 
@@ -280,10 +280,11 @@ async function connectAndClose(from: Peer, to: Peer, ticket: string): Promise<vo
 }
 
 /** What `connect` says about a ticket, within a few seconds. */
-async function outcome(ticket: string, stun: readonly string[]): Promise<string> {
+async function outcome(ticket: string, { stun, url }: Servers): Promise<string> {
   await using peer = await Peer.open({
     listen: false,
-    servers: [stun[1]!],
+    servers: [stun],
+    signaling: [url],
     timings: { answerMs: 4000 },
   });
   try {
