@@ -8,7 +8,7 @@ import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects } fro
 import { delay } from "@std/async/delay";
 import { NetworkError, NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import { Peer } from "../../lib/peer/peer.ts";
-import { type Command, start, withScratch, withServers } from "../cli/command.ts";
+import { type Command, type Servers, start, withScratch, withServers } from "../cli/command.ts";
 import { inPeerScene, nextOf } from "../scenes/peer_scene.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 
