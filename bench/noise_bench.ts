@@ -18,7 +18,7 @@
 import type { TransportAddress } from "../lib/net/address.ts";
 import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
-import { generateKeyPair, KeyPair } from "../lib/noise/key_pair.ts";
+import { generateKeyPair, KeyPair } from "../lib/noise/handshake.ts";
 import { secureConnection } from "../lib/noise/secure_connection.ts";
 import { makeCertificate } from "../tests/interop/coturn.ts";
 import { CipherClock } from "./cipher_clock.ts";

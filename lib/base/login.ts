@@ -1,5 +1,5 @@
 /**
- * User names and passwords in URLs.
+ * User names and passwords in URLs: decoding them, and keeping them out of messages.
  *
  * @module
  */
@@ -32,5 +32,44 @@ export function loginOf(url: string, cannot: string): string {
   return decodeLogin(login, cannot);
 }
 
+/**
+ * A URL that is in use, for a message: without its login.
+ *
+ * ```ts
+ * import { withoutLogin } from "./login.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(withoutLogin("mqtts://me:secret@broker.example"), "mqtts://…@broker.example");
+ * ```
+ */
+export function withoutLogin(url: string): string {
+  const at = url.lastIndexOf("@");
+  return at < 0 ? url : `${schemeOf(url)}…${url.slice(at)}`;
+}
+
+/**
+ * A text that should be a URL, for the message that it is not: whatever could be a login is left out, because a typing
+ * error may be anywhere.
+ *
+ * ```ts
+ * import { shownUrl } from "./login.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(shownUrl("http://broker.example:1883"), "http://broker.example:1883");
+ * assertEquals(shownUrl("mqtt:me:secret"), "mqtt:…");
+ * ```
+ */
+export function shownUrl(text: string): string {
+  return WITHOUT_LOGIN.test(text) ? text : `${schemeOf(text)}…`;
+}
+
+function schemeOf(url: string): string {
+  return /^[a-z][a-z0-9+.-]*:(?:\/\/)?/i.exec(url)?.[0] ?? "";
+}
+
 /** Unicode's controls: C0, DEL and C1; and its line and paragraph separators. */
 const CONTROL = /[\p{Cc}\u2028\u2029]/u;
+
+/** A known scheme, a host and a port at most; behind an unknown scheme may be a password. */
+const WITHOUT_LOGIN =
+  /^(?:(?:wss?|mqtts?|mqtt\+wss?|https?|turns?|lan):(?:\/\/)?)?(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])?(?::\d{1,5})?\/?$/i;

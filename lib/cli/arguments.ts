@@ -4,8 +4,7 @@
  * @module
  */
 
-import { UsageError } from "./io.ts";
-import { withoutSecrets } from "./redact.ts";
+import { UsageError, withoutSecrets } from "./io.ts";
 import { parseArgs } from "@std/cli/parse-args";
 
 /** The options that a command accepts; names are without dashes. */

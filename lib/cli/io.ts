@@ -5,7 +5,7 @@
  * @module
  */
 
-import { withoutSecrets } from "./redact.ts";
+import { withoutLogin } from "../base/login.ts";
 
 /** The terminal, or whatever replaces it. */
 export interface CliIo {
@@ -54,6 +54,16 @@ export const EXIT = {
   /** The same for SIGTERM. */
   terminated: 143,
 } as const;
+
+/** Removes tickets and logins from a text that is about to be printed. */
+export function withoutSecrets(text: string): string {
+  return text
+    .replaceAll(/punchline:[\w-]{16,}/gi, "punchline:…")
+    .replaceAll(
+      /[a-z][a-z0-9+.-]*:[^\s"'`]*@/gi,
+      (login) => login.includes("USER:PASSWORD") ? login : withoutLogin(login),
+    );
+}
 
 /** Why a command ends before it is done. */
 export class Interruption extends Error {

@@ -12,10 +12,10 @@ import {
 } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import type { PeerConnection } from "../peer/connection.ts";
+import { stripLogin } from "../peer/dial_policy.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
 import type { AllowUrl } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
-import { withoutLogin } from "../signal/checked_url.ts";
 import { type CliIo, EXIT, printError } from "./io.ts";
 
 /** What is reported about a new connection. */
@@ -124,7 +124,7 @@ export async function showTicket(
 /** Skips the URLs of a ticket that only the user may name, and says which option names them. */
 export function skipUrls(events: ConnectionEvents): AllowUrl {
   return (url, addresses) => {
-    const shown = withoutLogin(url);
+    const shown = stripLogin(url);
     const option = /^turns?:/.test(url) ? undefined : /^mqtt/.test(url) ? "--mqtt" : "--rendezvous";
     if (option === undefined) return false; // a relay that the peer names
     const reason = `it leads to ${addresses.join(", ")}; if you trust it, add ${option} ${shown}`;

@@ -6,9 +6,9 @@
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
 import { messageOf } from "../base/errors.ts";
-import { shownUrl } from "../base/redact.ts";
+import { shownUrl } from "../base/login.ts";
 import { parseHostPort } from "../net/address.ts";
-import { KeyPair } from "../noise/key_pair.ts";
+import { KeyPair } from "../noise/handshake.ts";
 import { openKeyFile } from "../peer/key_file.ts";
 import { parseRelay, parseStrategy, type PeerOptions, type Strategy } from "../peer/options.ts";
 import { Peer } from "../peer/peer.ts";
@@ -20,9 +20,8 @@ import {
   readInteger,
   readWith,
 } from "./arguments.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, UsageError, withoutSecrets } from "./io.ts";
 import type { ManualPrompt } from "./manual_signaling.ts";
-import { withoutSecrets } from "./redact.ts";
 import { SecretReader } from "./secrets.ts";
 import { StdinLines } from "./stdin_lines.ts";
 

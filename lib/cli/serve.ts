@@ -5,8 +5,8 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { formatTransportAddress, ipFamily, parseIp } from "../net/address.ts";
 import type { Logger } from "../base/logger.ts";
+import { formatTransportAddress, ipFamily, parseIp } from "../net/address.ts";
 import { parseIpPrefix } from "../net/ip_prefix.ts";
 import { systemNetwork } from "../net/system.ts";
 import {

@@ -5,8 +5,8 @@
  * @module
  */
 
+import { KeyPair } from "../noise/handshake.ts";
 import type { PeerConnection } from "../peer/connection.ts";
-import { KeyPair } from "../noise/key_pair.ts";
 import type { PeerOptions } from "../peer/options.ts";
 import { encodeTicket } from "../peer/ticket.ts";
 import {

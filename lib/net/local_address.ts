@@ -1,6 +1,7 @@
 /**
  * This host's own addresses and free ports, found without a permission beyond the network: its IPv4 address by a
- * multicast to itself, its IPv6 address by a connection, and which addresses are its own by binding to them.
+ * multicast to itself, its IPv6 address by a connection, which addresses are its own by binding to them, and the NAT64
+ * prefixes of its network by asking the resolver (RFC 7050).
  *
  * @module
  */
@@ -9,7 +10,15 @@ import { equalBytes } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
-import { ipScope, type TransportAddress } from "./address.ts";
+import {
+  formatIp,
+  ipScope,
+  ipToBytes,
+  ipv4After,
+  NAT64_PREFIX_BITS,
+  type Nat64Prefix,
+  type TransportAddress,
+} from "./address.ts";
 import type { Network, UdpSocket } from "./network.ts";
 
 /**
@@ -152,6 +161,33 @@ export async function openConsecutive<T extends Disposable>(
   return undefined;
 }
 
+/**
+ * The prefixes under which this network reaches IPv4 addresses; none if it has no NAT64, its resolver does not tell in
+ * time, or on abort.
+ */
+export async function discoverNat64(
+  network: Network,
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<Nat64Prefix[]> {
+  using deadline = new Deadline(NAT64_TIMEOUT_MS, options.signal);
+  try {
+    const found = await network.resolve(IPV4_ONLY_NAME, 6, { signal: deadline.signal });
+    return found.flatMap((ip) => prefixOf(ip) ?? []);
+  } catch {
+    return []; // no such name, no permission, or aborted
+  }
+}
+
+/** The prefix of a synthesized address of the name; `undefined` if it was not synthesized (RFC 7050 §3). */
+export function prefixOf(ip: string): Nat64Prefix | undefined {
+  const bytes = ipToBytes(ip);
+  const bits = NAT64_PREFIX_BITS.find((bits) =>
+    IPV4_ONLY_IPS.includes(formatIp(ipv4After(bytes, bits)))
+  );
+  if (bits === undefined) return undefined;
+  return { ip: formatIp(bytes.map((byte, index) => index < bits / 8 ? byte : 0)), bits };
+}
+
 /** Sends a datagram to all hosts on the link, and returns the address that it comes back from. */
 async function sourceOfEcho(socket: UdpSocket, signal: AbortSignal): Promise<string> {
   const mark = crypto.getRandomValues(new Uint8Array(16));
@@ -212,7 +248,16 @@ const IPV6_PATIENCE_MS = 500;
 
 /** Chosen by us: below the ephemeral ports of all systems, above the ports of most services. */
 const FIRST_PORT = 20_000;
+
 const LAST_PORT = 32_000;
 
 /** Chosen by us: rows that overlap a used port are rare. */
 const MAX_ROW_ATTEMPTS = 5;
+
+/** RFC 7050 §8.1: has these IPv4 addresses and no IPv6 address, so each IPv6 address of it was synthesized. */
+const IPV4_ONLY_NAME = "ipv4only.arpa";
+
+const IPV4_ONLY_IPS: readonly string[] = ["192.0.0.170", "192.0.0.171"];
+
+/** How long to wait for the resolver. Chosen by us: longer would hold up a connection. */
+const NAT64_TIMEOUT_MS = 500;

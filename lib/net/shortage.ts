@@ -1,5 +1,6 @@
 /**
- * What a listener tells its owner while its process has too many open files.
+ * What a listener tells its owner while its process has too many open files. A file of its own, because three servers
+ * share it and `network.ts` holds types alone.
  *
  * @module
  */

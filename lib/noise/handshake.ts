@@ -1,11 +1,13 @@
 /**
- * The `HandshakeState` of the Noise Protocol Framework, revision 34, §5.3, for `25519_ChaChaPoly_SHA256`.
+ * The `HandshakeState` of the Noise Protocol Framework, revision 34, §5.3, for `25519_ChaChaPoly_SHA256`, with its
+ * patterns (§7) and key pairs.
  *
  * @module
  */
 
 import { ByteReader, concat } from "../base/bytes.ts";
-import { KEY_LENGTH, type KeyPair, requireKeyLength } from "./key_pair.ts";
+import { x25519, x25519PublicKey } from "../base/crypto.ts";
+import { MalformedMessageError } from "../base/errors.ts";
 import { type CipherState, SymmetricState } from "./symmetric_state.ts";
 
 /** The longest Noise message, in bytes (§3). */
@@ -36,7 +38,7 @@ export type HandshakeStep = "write" | "read" | "split" | "nothing";
  * @example
  * ```ts
  * import { HandshakeState } from "./handshake.ts";
- * import { KeyPair } from "./key_pair.ts";
+ * import { KeyPair } from "./handshake.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const fresh = () => new KeyPair(crypto.getRandomValues(new Uint8Array(32)));
@@ -233,43 +235,6 @@ export class HandshakeState implements Disposable {
   }
 }
 
-function requireKeys(pattern: HandshakePattern, options: HandshakeOptions): void {
-  const { role, staticKey, remoteStaticKey, psks = [] } = options;
-  const { name, preMessages, messages } = pattern;
-  const sent = messages.filter((_, index) => (index % 2 === 0) === (role === "initiator"));
-  if (staticKey === undefined && (preMessages.includes(role) || sent.flat().includes("s"))) {
-    throw new TypeError(`Cannot be the ${role} of ${name}: it needs a static key`);
-  }
-  const knowsRemote = preMessages.some((owner) => owner !== role);
-  if (knowsRemote !== (remoteStaticKey !== undefined)) {
-    const rule = knowsRemote ? "needs the other side's static key" : "takes no remote static key";
-    throw new TypeError(`Cannot be the ${role} of ${name}: it ${rule}`);
-  }
-  if (remoteStaticKey !== undefined) requireKeyLength(remoteStaticKey, "remote static key");
-  const needed = messages.flat().filter((token) => token === "psk").length;
-  if (psks.length !== needed) {
-    throw new TypeError(
-      `Cannot use ${name}: it takes ${needed} pre-shared keys, not ${psks.length}`,
-    );
-  }
-  for (const psk of psks) requireKeyLength(psk, "pre-shared key");
-}
-
-/** A token of a handshake message, processed as §5.3 and §9.2 say. */
-export type Token = "e" | "s" | DhToken | "psk";
-
-/** The Diffie-Hellman tokens: the initiator's key comes first. */
-export type DhToken = "ee" | "es" | "se" | "ss";
-
-/** The initiator sends the first message. */
-export type Role = "initiator" | "responder";
-
-/** The name of a fundamental pattern (§7.5), such as `"XX"`: the initiator's static key, then the responder's. */
-export type FundamentalPattern = keyof typeof PATTERNS;
-
-/** The name of a pattern with its `psk` modifiers (§8): `"XX"`, `"IKpsk2"`, `"NNpsk0+psk2"`. */
-export type PatternName = FundamentalPattern | `${FundamentalPattern}psk${string}`;
-
 /** A handshake pattern (§7). */
 export interface HandshakePattern {
   readonly name: PatternName;
@@ -278,6 +243,21 @@ export interface HandshakePattern {
   /** The initiator sends the first message, then the sides alternate. */
   readonly messages: readonly (readonly Token[])[];
 }
+
+/** The name of a pattern with its `psk` modifiers (§8): `"XX"`, `"IKpsk2"`, `"NNpsk0+psk2"`. */
+export type PatternName = FundamentalPattern | `${FundamentalPattern}psk${string}`;
+
+/** The name of a fundamental pattern (§7.5), such as `"XX"`: the initiator's static key, then the responder's. */
+export type FundamentalPattern = keyof typeof PATTERNS;
+
+/** The initiator sends the first message. */
+export type Role = "initiator" | "responder";
+
+/** A token of a handshake message, processed as §5.3 and §9.2 say. */
+export type Token = "e" | "s" | DhToken | "psk";
+
+/** The Diffie-Hellman tokens: the initiator's key comes first. */
+export type DhToken = "ee" | "es" | "se" | "ss";
 
 /**
  * Parses the name of a pattern.
@@ -308,6 +288,89 @@ export function parsePattern(name: PatternName): HandshakePattern {
   }
   const preMessages = lines.slice(0, Math.max(0, end)).map(senderOf);
   return { name, preMessages, messages };
+}
+
+/** Generates a key pair from random bytes of the system. */
+export function generateKeyPair(): KeyPair {
+  const secretKey = crypto.getRandomValues(new Uint8Array(KEY_LENGTH));
+  const keyPair = new KeyPair(secretKey);
+  secretKey.fill(0);
+  return keyPair;
+}
+
+/** A public key and its secret key, which cannot be read back. */
+export class KeyPair implements Disposable {
+  /** 32 bytes. */
+  readonly publicKey: Uint8Array;
+  readonly #secretKey: Uint8Array;
+  #isDestroyed = false;
+
+  /**
+   * Computes the public key of a secret key.
+   *
+   * @param secretKey 32 random bytes; they are copied
+   * @throws {TypeError} if it is not 32 bytes long
+   */
+  constructor(secretKey: Uint8Array) {
+    requireKeyLength(secretKey, "secret key");
+    this.#secretKey = secretKey.slice();
+    this.publicKey = x25519PublicKey(this.#secretKey);
+  }
+
+  /**
+   * The secret that only the owners of the two key pairs can compute.
+   *
+   * @throws {MalformedMessageError} if the public key is one of those that give zero with every secret key
+   */
+  dh(publicKey: Uint8Array): Uint8Array<ArrayBuffer> {
+    if (this.#isDestroyed) throw new TypeError("Cannot use the key pair: it was destroyed");
+    const shared = x25519(this.#secretKey, publicKey);
+    if (shared === undefined) {
+      throw new MalformedMessageError("Cannot agree on a key: the public key is of low order");
+    }
+    return shared;
+  }
+
+  /** Erases the secret key; idempotent. */
+  [Symbol.dispose](): void {
+    this.#isDestroyed = true;
+    this.#secretKey.fill(0);
+  }
+}
+
+/** The length of every key, in bytes: public, secret, pre-shared and shared. */
+export const KEY_LENGTH = 32;
+
+/**
+ * Checks the length of a key.
+ *
+ * @throws {TypeError} if it is not 32 bytes long
+ */
+export function requireKeyLength(key: Uint8Array, what: string): void {
+  if (key.length === KEY_LENGTH) return;
+  throw new TypeError(`Cannot use ${what}: it has ${key.length} bytes, not ${KEY_LENGTH}`);
+}
+
+function requireKeys(pattern: HandshakePattern, options: HandshakeOptions): void {
+  const { role, staticKey, remoteStaticKey, psks = [] } = options;
+  const { name, preMessages, messages } = pattern;
+  const sent = messages.filter((_, index) => (index % 2 === 0) === (role === "initiator"));
+  if (staticKey === undefined && (preMessages.includes(role) || sent.flat().includes("s"))) {
+    throw new TypeError(`Cannot be the ${role} of ${name}: it needs a static key`);
+  }
+  const knowsRemote = preMessages.some((owner) => owner !== role);
+  if (knowsRemote !== (remoteStaticKey !== undefined)) {
+    const rule = knowsRemote ? "needs the other side's static key" : "takes no remote static key";
+    throw new TypeError(`Cannot be the ${role} of ${name}: it ${rule}`);
+  }
+  if (remoteStaticKey !== undefined) requireKeyLength(remoteStaticKey, "remote static key");
+  const needed = messages.flat().filter((token) => token === "psk").length;
+  if (psks.length !== needed) {
+    throw new TypeError(
+      `Cannot use ${name}: it takes ${needed} pre-shared keys, not ${psks.length}`,
+    );
+  }
+  for (const psk of psks) requireKeyLength(psk, "pre-shared key");
 }
 
 /** §9.4: `psk0` comes before the tokens of the first message, `pskN` after those of the Nth. */

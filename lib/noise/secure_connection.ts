@@ -16,8 +16,12 @@ import {
   resetStream,
   toNetAddress,
 } from "../net/deno_conn.ts";
-import { type HandshakeOptions, HandshakeState } from "./handshake.ts";
-import { generateKeyPair, requireKeyLength } from "./key_pair.ts";
+import {
+  generateKeyPair,
+  type HandshakeOptions,
+  HandshakeState,
+  requireKeyLength,
+} from "./handshake.ts";
 import {
   LENGTH_BYTES,
   NoiseMessageReader,
@@ -48,7 +52,7 @@ export interface SecureConnectionOptions extends Omit<HandshakeOptions, "ephemer
  * @example
  * ```ts
  * import { secureConnection } from "./secure_connection.ts";
- * import { generateKeyPair } from "./key_pair.ts";
+ * import { generateKeyPair } from "./handshake.ts";
  * import { assertEquals } from "@std/assert";
  *
  * using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });

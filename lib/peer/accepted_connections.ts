@@ -14,7 +14,6 @@ import {
   stepAdmission,
 } from "./admission_engine.ts";
 import type { PeerConnection } from "./connection.ts";
-import { resumptionId } from "./keys.ts";
 import {
   EMPTY_SEARCH_QUEUE,
   mayHaveConnection,
@@ -22,6 +21,7 @@ import {
   searchQueueWakeAtMs,
   stepSearchQueue,
 } from "./listener_engine.ts";
+import { resumptionId } from "./ticket.ts";
 
 /** The connections that this side has accepted. */
 export class AcceptedConnections {

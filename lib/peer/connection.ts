@@ -10,8 +10,8 @@ import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { PunchRole } from "../punch/punch.ts";
+import type { WindowBudget } from "../session/receive_stream.ts";
 import { Session } from "../session/session.ts";
-import type { WindowBudget } from "../session/window_budget.ts";
 import type { FoundPath, PathReport } from "./path_search.ts";
 
 /** What a connection runs over. */

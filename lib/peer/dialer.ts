@@ -6,10 +6,10 @@
  */
 
 import { messageOf, NetworkError, RefusedError } from "../base/errors.ts";
-import { withoutLogin } from "../base/redact.ts";
+import { withoutLogin } from "../base/login.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
-import { generateKeyPair } from "../noise/key_pair.ts";
+import { generateKeyPair } from "../noise/handshake.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
@@ -23,7 +23,6 @@ import {
   REQUEST_INTERVAL_MS,
   stepDialer,
 } from "./dialer_engine.ts";
-import { resumptionId, TicketSecrets } from "./keys.ts";
 import { searchPaths } from "./path_search.ts";
 import { InitiatorHandshake } from "./signaling_handshake.ts";
 import type { ConnectionRequest, Rejection } from "./signaling_message.ts";
@@ -33,7 +32,7 @@ import {
   sendEmpty,
   sendRejection,
 } from "./signaling_session.ts";
-import type { Ticket } from "./ticket.ts";
+import { resumptionId, type Ticket, TicketSecrets } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
 
 /** How to dial. */

@@ -6,7 +6,7 @@
 
 import { toBase64url, toHex } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
-import { withoutLogin } from "../base/redact.ts";
+import { withoutLogin } from "../base/login.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import type { SignalingConnection } from "../signal/transport.ts";

@@ -7,7 +7,7 @@
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
 import { readSmallFile, type SmallFile } from "../net/system/private_input.ts";
-import { KEY_LENGTH } from "../noise/key_pair.ts";
+import { KEY_LENGTH } from "../noise/handshake.ts";
 
 /**
  * Reads the key in a file. If the file does not exist, it is created with a new key and readable by its owner only.

@@ -7,7 +7,7 @@
 import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError } from "../base/errors.ts";
 import { TokenBucket } from "../base/rate_limiter.ts";
-import { generateKeyPair } from "../noise/key_pair.ts";
+import { generateKeyPair } from "../noise/handshake.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { AcceptedConnections } from "./accepted_connections.ts";
 import type { AllowList, PeerContext } from "./context.ts";

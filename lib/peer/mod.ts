@@ -54,7 +54,7 @@ export type * from "../net/network.ts";
 export type { SessionRole } from "../session/migration_engine.ts";
 export type { Session, SessionEvent, SessionOptions } from "../session/session.ts";
 export type { SessionTimings } from "../session/timings.ts";
-export type { Window, WindowSource } from "../session/window_budget.ts";
+export type { Window, WindowSource } from "../session/receive_stream.ts";
 export type { SignalChannel } from "../signal/channel.ts";
 export type {
   OpenSignalingOptions,

@@ -5,9 +5,8 @@
  */
 
 import type { Logger } from "../base/logger.ts";
-import { decodeLogin } from "../base/login.ts";
+import { decodeLogin, shownUrl, withoutLogin } from "../base/login.ts";
 import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
-import { shownUrl, withoutLogin } from "../base/redact.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
 import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";

@@ -18,10 +18,10 @@ import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure
 import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
 import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
 import type { PeerContext } from "./context.ts";
-import { pathKeys } from "./keys.ts";
 import { openRelayPath } from "./relay_path.ts";
 import type { ConnectionRequest } from "./signaling_message.ts";
 import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
+import { pathKeys } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What to search for. */

@@ -7,11 +7,11 @@
 import { backoff } from "../base/backoff.ts";
 import { toBase64url } from "../base/bytes.ts";
 import { messageOf, NetworkError } from "../base/errors.ts";
-import { withoutLogin } from "../base/redact.ts";
+import { withoutLogin } from "../base/login.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
-import { KEY_LENGTH, KeyPair } from "../noise/key_pair.ts";
+import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
 import type { PeerConnection } from "./connection.ts";
 import { allowing, makeContext, type PeerContext } from "./context.ts";
 import { dialPeer } from "./dialer.ts";

@@ -12,9 +12,7 @@
 
 import { ChaChaPolyOpener, ChaChaPolySealer, equalSecrets } from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
-import { HandshakeState, type Role } from "../noise/handshake.ts";
-import { KEY_LENGTH, type KeyPair } from "../noise/key_pair.ts";
-import type { TicketSecrets } from "./keys.ts";
+import { HandshakeState, KEY_LENGTH, type KeyPair, type Role } from "../noise/handshake.ts";
 import {
   type Content,
   decodeContent,
@@ -24,6 +22,7 @@ import {
   SESSION_ID_LENGTH,
   type TransportEnvelope,
 } from "./signaling_message.ts";
+import type { TicketSecrets } from "./ticket.ts";
 
 /** The keys that either side brings to the handshake. */
 export interface SignalingKeys {

@@ -16,7 +16,7 @@
 import { ByteReader, concat } from "../base/bytes.ts";
 import { malformed } from "../base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
-import { MAC_LENGTH } from "./keys.ts";
+import { MAC_LENGTH } from "./ticket.ts";
 
 /** One of the two messages of the handshake. */
 export interface HandshakeEnvelope {

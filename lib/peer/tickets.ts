@@ -8,8 +8,7 @@
 import { toBase64url } from "../base/bytes.ts";
 import { hmac } from "../base/crypto.ts";
 import { NetworkError } from "../base/errors.ts";
-import { TicketSecrets } from "./keys.ts";
-import { encodeTicket, SECRET_LENGTH, type Ticket } from "./ticket.ts";
+import { encodeTicket, SECRET_LENGTH, type Ticket, TicketSecrets } from "./ticket.ts";
 import {
   addTicket,
   EMPTY_TICKET_LIST,

@@ -25,7 +25,7 @@ import {
   stepChecks,
   wakeAtMs,
 } from "./check_engine.ts";
-import type { DialBudget, DialTarget } from "./dial_budget.ts";
+import type { DialBudget, DialTarget } from "./limits.ts";
 import { AttemptRecord } from "./nomination.ts";
 import type { NominationOutcome } from "./nomination_engine.ts";
 import {

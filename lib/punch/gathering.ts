@@ -21,12 +21,12 @@ import { TcpDialer } from "../nat/tcp_dialer.ts";
 import { type IpFamily, ipScope, type Nat64Prefix, type TransportAddress } from "../net/address.ts";
 import {
   discoverLocalIpv4,
+  discoverNat64,
   LocalIpv6Search,
   type NamedHost,
   openConsecutive,
   OwnAddresses,
 } from "../net/local_address.ts";
-import { discoverNat64 } from "../net/nat64.ts";
 import type { Network, TcpListener } from "../net/network.ts";
 import type { Candidate, PunchDescription } from "./candidates.ts";
 import { dependsOnDestination, type NatProfile, type PortPair } from "./nat_profile.ts";

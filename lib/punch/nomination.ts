@@ -2,6 +2,10 @@
  * Finds the peer among the connections that were made, and agrees with it on one of them. Relayed paths use it too, with
  * the records of attempts.
  *
+ * A peer may have named any service of a private network, so what is written before the other end has proved itself must
+ * mean nothing to a service: every byte is one of sixteen that are neither ASCII nor a control character in any 8-bit
+ * character set. There is no line to read, no command, and nothing to choose for whoever knows the secret.
+ *
  * @module
  */
 
@@ -11,7 +15,6 @@ import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { writeAll } from "../base/reader.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { spell } from "./greeting.ts";
 import {
   initialNominationState,
   type NominationAction,
@@ -213,12 +216,6 @@ export class AttemptRecord {
   }
 }
 
-export { whyNotRelay } from "./candidates.ts";
-
-export { type DialBudget, DialBudgets, type DialTarget } from "./dial_budget.ts";
-
-export type { NominationOutcome } from "./nomination_engine.ts";
-
 /** A connection that is not settled. */
 interface Entry {
   readonly connection: TcpConnection;
@@ -277,6 +274,19 @@ function nomination(secret: Uint8Array): Uint8Array {
   return hmac("sha256", secret, text("nominate"));
 }
 
+/** Spells bytes with half as many bits each: two bytes from 0xB0 to 0xBF for each. */
+export function spell(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(
+    [...bytes].flatMap((byte) => [LETTERS | byte >> 4, LETTERS | byte & 0x0f]),
+  );
+}
+
+export { whyNotRelay } from "./candidates.ts";
+
+export { type DialBudget, DialBudgets, type DialTarget } from "./limits.ts";
+
+export type { NominationOutcome } from "./nomination_engine.ts";
+
 /** Reads no more than what is expected, so that nothing that follows is lost. */
 async function expect(connection: TcpConnection, expected: Uint8Array): Promise<void> {
   const received = new Uint8Array(expected.length);
@@ -297,6 +307,8 @@ function notThePeer({ remote }: TcpConnection): UnauthenticatedPeerError {
 function text(ascii: string): Uint8Array {
   return new TextEncoder().encode(ascii);
 }
+
+const LETTERS = 0xb0;
 
 const OUTCOMES: Readonly<Record<NominationOutcome, ConnectionAttempt["outcome"]>> = {
   "nominated": "connected",

@@ -15,9 +15,8 @@ import type { SignalChannel } from "../signal/channel.ts";
 import { claimsSameHost, type DialFacts } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
 import { ConnectivityChecks } from "./checks.ts";
-import type { DialBudget } from "./dial_budget.ts";
 import type { BaseSocket } from "./gathering.ts";
-import { PUNCH_LIMITS } from "./limits.ts";
+import { type DialBudget, PUNCH_LIMITS } from "./limits.ts";
 import { manualLimits, withoutPredictions } from "./manual.ts";
 import { type NominatedConnection, Nomination, punchSecret } from "./nomination.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
@@ -29,7 +28,6 @@ import {
   withPathKinds,
 } from "./path_kinds.ts";
 import type { PunchPlan } from "./plan_types.ts";
-import { isOnSameHost } from "./same_host.ts";
 import {
   type AttemptOutcome,
   initialRoundState,
@@ -39,6 +37,7 @@ import {
   type RoundState,
   stepRound,
 } from "./round_engine.ts";
+import { isOnSameHost } from "./same_host.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What a round needs. */

@@ -19,7 +19,7 @@ import { TaskGroup } from "../base/tasks.ts";
 import { Deadline, idleDelay } from "../base/timers.ts";
 import { ipScope } from "../net/address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
-import { spell } from "./greeting.ts";
+import { spell } from "./nomination.ts";
 import type { PunchRole } from "./offer.ts";
 import { delay } from "@std/async/delay";
 

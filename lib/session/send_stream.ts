@@ -14,7 +14,7 @@ import {
   readDataLength,
   writeDataHeader,
 } from "./frame.ts";
-import { UNLIMITED_WINDOWS, type Window } from "./window_budget.ts";
+import { UNLIMITED_WINDOWS, type Window } from "./receive_stream.ts";
 
 /** Something to write to a path. */
 export interface Outgoing {

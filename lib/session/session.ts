@@ -16,10 +16,9 @@ import { MessageChannel } from "./message_channel.ts";
 import { PathMigration } from "./migration.ts";
 import type { SessionRole } from "./migration_engine.ts";
 import type { ForwardedFrame, SessionPath } from "./path.ts";
-import { ReceiveStream } from "./receive_stream.ts";
+import { ReceiveStream, UNLIMITED_WINDOWS, type WindowSource } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
 import { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./timings.ts";
-import { UNLIMITED_WINDOWS, type WindowSource } from "./window_budget.ts";
 
 /** The options of a {@linkcode Session}. */
 export interface SessionOptions {

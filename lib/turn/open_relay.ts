@@ -4,7 +4,7 @@
  * @module
  */
 
-import { shownUrl } from "../base/redact.ts";
+import { shownUrl } from "../base/login.ts";
 import { ipFamily, parseHostPort, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";

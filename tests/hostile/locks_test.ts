@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { RefusedError } from "../../lib/base/errors.ts";
-import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import { Peer } from "../../lib/peer/peer.ts";
 import { start, withServers } from "../cli/command.ts";
 import { inPeerScene, nextOf } from "../scenes/peer_scene.ts";

@@ -9,7 +9,7 @@ import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { formatTransportAddress, type TransportAddress } from "../../lib/net/address.ts";
-import { generateKeyPair, type KeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair, type KeyPair } from "../../lib/noise/handshake.ts";
 import { encodeRelayState } from "../../lib/peer/relay_message.ts";
 import type { Candidate, PunchDescription } from "../../lib/punch/candidates.ts";
 import { decodeOffer, encodeOffer, type PunchOffer } from "../../lib/punch/offer.ts";

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { TicketSecrets } from "../../lib/peer/keys.ts";
+import { TicketSecrets } from "../../lib/peer/ticket.ts";
 import { InitiatorHandshake } from "../../lib/peer/signaling_handshake.ts";
 import { encodeConnectionRequest } from "../../lib/peer/signaling_message.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
-import { generateKeyPair, type KeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair, type KeyPair } from "../../lib/noise/handshake.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { openSignaling } from "../../lib/signal/open.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { unwrapIp, whyNotPublic } from "../../lib/net/address.ts";
-import { discoverNat64, prefixOf } from "../../lib/net/nat64.ts";
+import { discoverNat64, prefixOf } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 
 /** RFC 6052 §2.4, with 192.0.2.33. */

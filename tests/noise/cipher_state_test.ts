@@ -3,7 +3,7 @@ import { toHex } from "../../lib/base/bytes.ts";
 import { ChaChaPolySealer } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { CipherState, Nonce, rekeyNonce } from "../../lib/noise/symmetric_state.ts";
-import { KeyPair } from "../../lib/noise/key_pair.ts";
+import { KeyPair } from "../../lib/noise/handshake.ts";
 import { RecordCipher, REKEY_INTERVAL } from "../../lib/noise/record.ts";
 
 Deno.test("Nonce is 32 zero bits followed by a little-endian counter", () => {

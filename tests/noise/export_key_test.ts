@@ -1,6 +1,6 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { HandshakeState } from "../../lib/noise/handshake.ts";
-import { KeyPair } from "../../lib/noise/key_pair.ts";
+import { KeyPair } from "../../lib/noise/handshake.ts";
 
 Deno.test("exportKey() gives both sides the same key, and a different one for each label", () => {
   const [alice, bob] = completedHandshake();

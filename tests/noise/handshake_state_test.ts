@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import {
   type HandshakeOptions,
   HandshakeState,

@@ -8,7 +8,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { concat } from "../../lib/base/bytes.ts";
 import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
-import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import {
   MAX_HANDSHAKE_MESSAGE_LENGTH,
   secureConnection,

@@ -7,7 +7,7 @@
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import {
   type SecureConnection,
   secureConnection,

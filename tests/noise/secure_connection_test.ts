@@ -9,7 +9,7 @@ import { concat } from "../../lib/base/bytes.ts";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import { secureConnection } from "../../lib/noise/secure_connection.ts";
 import { assertNetworkError } from "../simnet/fixtures.ts";
 import { anonymous, memoryPair, pattern, readBytes, securedPair } from "./pair.ts";

@@ -7,7 +7,7 @@
 import { assertEquals } from "@std/assert";
 import { toHex } from "../../lib/base/bytes.ts";
 import { HandshakeState, type PatternName } from "../../lib/noise/handshake.ts";
-import { KeyPair } from "../../lib/noise/key_pair.ts";
+import { KeyPair } from "../../lib/noise/handshake.ts";
 import {
   HANDSHAKES,
   INITIATOR_EPHEMERAL,

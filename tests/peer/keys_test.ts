@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { toHex } from "../../lib/base/bytes.ts";
-import { TicketSecrets } from "../../lib/peer/keys.ts";
-import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { TicketSecrets } from "../../lib/peer/ticket.ts";
+import { generateKeyPair } from "../../lib/noise/handshake.ts";
 
 const HOUR_MS = 3_600_000;
 const NOW_MS = 1_790_000_000_000;

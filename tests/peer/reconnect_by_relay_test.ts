@@ -7,7 +7,7 @@ import type { PeerOptions } from "../../lib/peer/options.ts";
 import type { RelayOpener } from "../../lib/peer/relay_path.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import type { Network } from "../../lib/net/network.ts";
-import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { inPeerScene, nextOf, SERVERS } from "../scenes/peer_scene.ts";

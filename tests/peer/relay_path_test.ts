@@ -1,5 +1,5 @@
 import { whyNotRelay } from "../../lib/punch/candidates.ts";
-import { DialBudget } from "../../lib/punch/dial_budget.ts";
+import { DialBudget } from "../../lib/punch/limits.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { openRelayPath, type RelayedPath, type RelayOpener } from "../../lib/peer/relay_path.ts";

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { resumptionId, TicketSecrets } from "../../lib/peer/keys.ts";
+import { resumptionId, TicketSecrets } from "../../lib/peer/ticket.ts";
 import { InitiatorHandshake } from "../../lib/peer/signaling_handshake.ts";
 import { CHANNELS, InitiatorSession, sendEmpty } from "../../lib/peer/signaling_session.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
-import { generateKeyPair, type KeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair, type KeyPair } from "../../lib/noise/handshake.ts";
 import { punch, type PunchedConn } from "../../lib/punch/punch.ts";
 import type { SignalChannel } from "../../lib/signal/channel.ts";
 import { SERVERS, type TestHub } from "../scenes/peer_scene.ts";

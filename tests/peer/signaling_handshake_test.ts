@@ -14,9 +14,9 @@ import {
   isAuthenticRequest,
   ResponderHandshake,
 } from "../../lib/peer/signaling_handshake.ts";
-import { TicketSecrets } from "../../lib/peer/keys.ts";
+import { TicketSecrets } from "../../lib/peer/ticket.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/handshake.ts";
 
 Deno.test("two peers agree on keys with two messages, each of which carries contents", () => {
   const { initiator, responder } = requested(contentOf("may I?"));

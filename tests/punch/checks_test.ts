@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { DialBudget } from "../../lib/punch/dial_budget.ts";
+import { DialBudget } from "../../lib/punch/limits.ts";
 import { ConnectivityChecks } from "../../lib/punch/checks.ts";
 import type { NominationOutcome } from "../../lib/punch/nomination.ts";
 import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";

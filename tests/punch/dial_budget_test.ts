@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { DialBudget, DialBudgets, type DialTarget } from "../../lib/punch/dial_budget.ts";
+import { DialBudget, DialBudgets, type DialTarget } from "../../lib/punch/limits.ts";
 
 function at(port: number, changes: Partial<DialTarget> = {}): DialTarget {
   const address = { ip: "192.0.2.1", port };

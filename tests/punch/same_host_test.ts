@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Network } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { spell } from "../../lib/punch/greeting.ts";
+import { spell } from "../../lib/punch/nomination.ts";
 import { isOnSameHost } from "../../lib/punch/same_host.ts";
 
 const signal = new AbortController().signal;

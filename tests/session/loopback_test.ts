@@ -7,7 +7,7 @@
 import { assert } from "@std/assert";
 import type { TcpConnection, TcpListener } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { generateKeyPair } from "../../lib/noise/key_pair.ts";
+import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import { secureConnection } from "../../lib/noise/secure_connection.ts";
 import { Session } from "../../lib/session/session.ts";
 

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { WindowBudget } from "../../lib/session/window_budget.ts";
+import { WindowBudget } from "../../lib/session/receive_stream.ts";
 
 const MIB = 1024 * 1024;
 const LIMITS = { totalBytes: 64 * MIB, perOwnerBytes: 32 * MIB };

@@ -5,7 +5,7 @@ import { delay } from "@std/async/delay";
 import { toBase64url } from "../../lib/base/bytes.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { LocalAddress, Network } from "../../lib/net/network.ts";
-import { openReconnecting } from "../../lib/signal/reconnecting.ts";
+import { openReconnecting } from "../../lib/signal/open.ts";
 import { encodeLanMessage, LAN_GROUP, LAN_PORT, lanTransport } from "../../lib/signal/lan.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";

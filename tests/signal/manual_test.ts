@@ -8,7 +8,7 @@ import {
   encodeManualMessage,
   manualTransport,
 } from "../../lib/signal/manual.ts";
-import { openReconnecting } from "../../lib/signal/reconnecting.ts";
+import { openReconnecting } from "../../lib/signal/open.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import type { SignalingConnection } from "../../lib/signal/transport.ts";
-import { openReconnecting } from "../../lib/signal/reconnecting.ts";
+import { openReconnecting } from "../../lib/signal/open.ts";
 import { openSignaling } from "../../lib/signal/open.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { simulate } from "../simnet/simulate.ts";

@@ -5,9 +5,8 @@
  */
 
 import { NetworkError, RefusedError } from "../../base/errors.ts";
-import { decodeLogin } from "../../base/login.ts";
+import { decodeLogin, shownUrl } from "../../base/login.ts";
 import { type ByteSource, writeAll } from "../../base/reader.ts";
-import { shownUrl } from "../../base/redact.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
 import { resolveHost } from "../../net/resolve.ts";
 import {

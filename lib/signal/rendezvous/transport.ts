@@ -5,7 +5,7 @@
  */
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
-import { shownUrl, withoutLogin } from "../../base/redact.ts";
+import { shownUrl, withoutLogin } from "../../base/login.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
 import {

@@ -12,8 +12,8 @@ import {
   NetworkError,
   RefusedError,
 } from "../../base/errors.ts";
+import { withoutLogin } from "../../base/login.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
-import { withoutLogin } from "../../base/redact.ts";
 import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";

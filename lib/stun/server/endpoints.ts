@@ -8,8 +8,8 @@
 import { NetworkError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { TransportAddress } from "../../net/address.ts";
-import { shortageLogger } from "../../net/shortage.ts";
 import type { Network, TcpListener, UdpSocket } from "../../net/network.ts";
+import { shortageLogger } from "../../net/shortage.ts";
 
 /** A transport address that the server listens on. */
 export interface Endpoint {
