@@ -85,9 +85,10 @@ export {
   type UnsolicitedSyn,
 } from "./lib/nat/mod.ts";
 export type { DenoConn, NetAddress } from "./lib/net/deno_conn.ts";
-export type { IpFamily, TransportAddress } from "./lib/net/address.ts";
+export type { IpFamily, Nat64Prefix, TransportAddress } from "./lib/net/address.ts";
 export type * from "./lib/net/network.ts";
 export {
+  type AllowUrl,
   type ConnectOptions,
   IncomingConnection,
   type PathReport,

@@ -114,4 +114,5 @@ export type { TcpFilterLimits } from "./tcp_filter/service.ts";
 export type { StunTransport } from "./transport.ts";
 export type { Rate } from "../base/rate_limiter.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
+export type { Logger } from "../base/logger.ts";
 export type * from "../net/network.ts";

@@ -4,10 +4,39 @@
  * @module
  */
 
+import type { ExistingPolicy } from "./destination.ts";
 import { type FileSystem, TransferError } from "./files.ts";
 import { isExecutableName, isHidden } from "./local_names.ts";
 import type { ManifestEntry, OfferSummary } from "./manifest.ts";
-import { printable } from "./paths.ts";
+import { type OfferLimits, printable } from "./paths.ts";
+import type { ProgressListeners } from "./progress.ts";
+import type { ReconnectOptions } from "./reconnect.ts";
+
+/** The options of `receiveFiles()`. */
+export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners, OfferPolicy {
+  /**
+   * Decides about the offer, before anything is written and before the sender learns anything about the target folder;
+   * `true` is short for `{ accept: true }`. The paths in the offer are checked, but use {@linkcode printable} before
+   * printing them. It is called again if the offer has changed after a break, and not if it is the same.
+   */
+  readonly onOffer: (
+    offer: IncomingOffer,
+  ) => boolean | OfferDecision | Promise<boolean | OfferDecision>;
+  /**
+   * What an interrupted transfer is found again by, besides the names and sizes of its files: the ticket, for example.
+   * Default: the empty string.
+   */
+  readonly id?: string;
+  /**
+   * What to do if a different file with an offered name exists: `"refuse"` the whole offer, the default; `"overwrite"`
+   * the file, but never a folder or a link; or `"rename"` the new file to `name (1)`.
+   */
+  readonly existing?: ExistingPolicy;
+  /** The largest offer to accept. */
+  readonly limits?: OfferLimits;
+  /** The file system. Default: the system's. */
+  readonly files?: FileSystem;
+}
 
 /** An offer, with what it would mean for the target folder. */
 export interface IncomingOffer extends OfferSummary {

@@ -4,9 +4,10 @@
  * @module
  */
 
-import { type FileSystem, TransferError } from "./files.ts";
+import { FileError, type FileInfo, type FileSystem, TransferError } from "./files.ts";
 import { localName, numberedName } from "./local_names.ts";
 import { hashFile, type Manifest, type ManifestEntry } from "./manifest.ts";
+import type { RefusalReason } from "./message.ts";
 import { folded, printable } from "./paths.ts";
 
 /**
@@ -152,6 +153,37 @@ export function inTheWay(path: string, kind: string): TransferError {
     `Cannot write ${printable(path)}: ${kind === "other" ? "something" : what} is there`,
     "exists",
   );
+}
+
+/** Whether the system can hold no such name. */
+export function isNameError(error: unknown): boolean {
+  return error instanceof FileError && error.reason === "name";
+}
+
+/** Why a link is refused; `undefined` if the transfer cannot go on. A missing privilege for links is not a missing file. */
+export function linkRefusal(error: unknown): RefusalReason | undefined {
+  if (error instanceof TransferError) return error.reason === "exists" ? "exists" : undefined;
+  if (!(error instanceof FileError)) return undefined;
+  if (error.reason === "name" || error.reason === "exists") return error.reason;
+  return error.reason === "no-space" ? undefined : "link";
+}
+
+/** What is there; `undefined` also if the system can hold no such name. */
+export async function statIfValid(
+  files: FileSystem,
+  path: string,
+): Promise<FileInfo | undefined> {
+  try {
+    return await files.stat(path);
+  } catch (error) {
+    if (isNameError(error)) return undefined;
+    throw error;
+  }
+}
+
+/** The folder of a path; `""` for one without. */
+export function parentOf(path: string): string {
+  return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 }
 
 /** Chosen by us: more copies of one name are probably a mistake. */

@@ -16,7 +16,8 @@
  */
 
 export { sendFiles, type SendFilesOptions } from "./sender.ts";
-export { receiveFiles, type ReceiveFilesOptions } from "./receiver.ts";
+export { receiveFiles } from "./receiver.ts";
+export type { ReceiveFilesOptions } from "./consent.ts";
 export type { NextConnection, ReconnectOptions } from "./reconnect.ts";
 export type { SkippedFile } from "./collect.ts";
 export type { IncomingOffer, OfferDecision, OfferPolicy } from "./consent.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { receiveFiles, type ReceiveFilesOptions } from "../../lib/transfer/receiver.ts";
+import type { ReceiveFilesOptions } from "../../lib/transfer/consent.ts";
+import { receiveFiles } from "../../lib/transfer/receiver.ts";
 import { sendFiles, type SendFilesOptions } from "../../lib/transfer/sender.ts";
 import type { TransferResult } from "../../lib/transfer/progress.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
