@@ -16,7 +16,8 @@
  *
  * // One machine listens, and shows its ticket. The other connects with it.
  * await using alice = await Peer.open({ signaling: [rendezvous.url], servers });
- * await using bob = await Peer.open({ servers });
+ * // A ticket alone opens no connection to a server on loopback, so bob names it too.
+ * await using bob = await Peer.open({ signaling: [rendezvous.url], servers, listen: false });
  * const [here, there] = await Promise.all([
  *   alice.nextIncoming().then((incoming) => incoming.accept()), // nothing is dialled before that
  *   bob.connect(alice.ticket),
