@@ -14,7 +14,7 @@ import { listen, LISTEN_USAGE } from "./listen.ts";
 import { map, MAP_USAGE } from "./map.ts";
 import { NAT_TEST_USAGE, natTest } from "./nat.ts";
 import { id, ID_USAGE } from "./peer_options.ts";
-import { punch, PUNCH_USAGE } from "./punch.ts";
+import { PUNCH_USAGE, punchCommand } from "./punch.ts";
 import { recv, RECV_USAGE } from "./recv.ts";
 import { send, SEND_USAGE } from "./send.ts";
 import { serve, SERVE_USAGE } from "./serve.ts";
@@ -165,7 +165,7 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
     usage: PUNCH_USAGE,
     does: "connect over TCP through two NATs; stdin and stdout are the connection",
     printsEvents: true,
-    run: punch,
+    run: punchCommand,
   }],
   ["listen", {
     usage: LISTEN_USAGE,

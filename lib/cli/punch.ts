@@ -12,7 +12,7 @@ import {
   type BaseSocket,
   preparePunch,
   type PreparePunchOptions,
-  punch as punchOver,
+  punch,
   type PunchedConn,
   type PunchRole,
 } from "../punch/mod.ts";
@@ -28,7 +28,7 @@ export const PUNCH_USAGE =
   "punch ROOM --rendezvous URL [--server HOST[:PORT]]... [--timeout MS] [--json]";
 
 /** Runs the command; returns its exit code. */
-export async function punch(args: readonly string[], io: CliIo): Promise<number> {
+export async function punchCommand(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values, lists, operands } = readArguments(args, {
     flags: ["json"],
     values: ["rendezvous", "timeout"],
@@ -58,7 +58,7 @@ export async function punch(args: readonly string[], io: CliIo): Promise<number>
   try {
     await using stack = new AsyncDisposableStack();
     const conn = stack.adopt(
-      await punchOver({ ...options, timeoutMs, channel, ...prepared }),
+      await punch({ ...options, timeoutMs, channel, ...prepared }),
       (conn) => conn.close(),
     );
     events.connected(reportOf(conn));

@@ -9,7 +9,7 @@ import {
   type ExistingPolicy,
   type IncomingOffer,
   type NextConnection,
-  receiveFiles as receiveOver,
+  receiveFiles,
   systemFiles,
   TransferError,
 } from "../transfer/mod.ts";
@@ -82,7 +82,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     senderGone: () => endOf(last!),
   };
   try {
-    const code = await receiveFiles(next, command, io);
+    const code = await runReceive(next, command, io);
     await last?.[Symbol.asyncDispose]();
     return io.signal.aborted ? EXIT.interrupted : code;
   } catch (error) {
@@ -113,7 +113,7 @@ export interface ReceiveCommand {
  * @param next connects to the sender, again after each break
  * @returns the exit code
  */
-export async function receiveFiles(
+export async function runReceive(
   next: NextConnection,
   command: ReceiveCommand,
   io: CliIo,
@@ -121,7 +121,7 @@ export async function receiveFiles(
   const { folder, existing, asJson, id, consent, senderGone } = command;
   using reporter = new TransferReporter(io, { asJson });
   try {
-    const result = await receiveOver(next, folder, {
+    const result = await receiveFiles(next, folder, {
       existing,
       id,
       signal: io.signal,

@@ -5,12 +5,7 @@
  */
 
 import type { PeerConnection } from "../peer/connection.ts";
-import {
-  type NextConnection,
-  printable,
-  sendFiles as sendOver,
-  type SkippedFile,
-} from "../transfer/mod.ts";
+import { type NextConnection, printable, sendFiles, type SkippedFile } from "../transfer/mod.ts";
 import { acceptOrReport } from "./accept_first.ts";
 import { readArguments } from "./arguments.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
@@ -83,7 +78,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
     reportConnected(connection, events);
     return connection;
   };
-  const code = await sendFiles(next, { sources: operands, asJson }, io);
+  const code = await runSend(next, { sources: operands, asJson }, io);
   if (code === EXIT.ok) await noteTransfer(tickets, last);
   await slot?.close();
   return io.signal.aborted ? EXIT.interrupted : code;
@@ -102,7 +97,7 @@ export interface SendCommand {
  * @param next waits for the receiver, again after each break
  * @returns the exit code
  */
-export async function sendFiles(
+export async function runSend(
   next: NextConnection,
   command: SendCommand,
   io: CliIo,
@@ -110,7 +105,7 @@ export async function sendFiles(
   const { sources, asJson } = command;
   using reporter = new TransferReporter(io, { asJson });
   try {
-    const result = await sendOver(next, sources, {
+    const result = await sendFiles(next, sources, {
       signal: io.signal,
       onProgress: reporter.onProgress,
       onFile: reporter.onFile,

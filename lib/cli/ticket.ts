@@ -218,12 +218,11 @@ function describe({ number, name, once, expiresAtMs, usedAtMs }: IssuedTicket) {
 function inWords(ticket: IssuedTicket, nowMs: number): string {
   const { name, once, expiresAtMs } = ticket;
   const status = ticketStatus(ticket, nowMs);
-  const words = [
-    status,
-    ...once && status === "valid" ? ["for one connection or transfer"] : [],
-    expiresAtMs === null ? "until it is revoked" : `until ${new Date(expiresAtMs).toISOString()}`,
-  ];
-  const what = (status === "used" ? words.slice(0, 1) : words).join(", ");
+  const use = once && status === "valid" ? ", for one connection or transfer" : "";
+  const end = expiresAtMs === null
+    ? "until it is revoked"
+    : `until ${new Date(expiresAtMs).toISOString()}`;
+  const what = status === "used" ? status : `${status}${use}, ${end}`;
   return name === null ? what : `${name}: ${what}`;
 }
 

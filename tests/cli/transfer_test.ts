@@ -2,8 +2,8 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { Consent } from "../../lib/cli/consent.ts";
 import type { CliIo } from "../../lib/cli/io.ts";
-import { receiveFiles } from "../../lib/cli/recv.ts";
-import { sendFiles } from "../../lib/cli/send.ts";
+import { runReceive } from "../../lib/cli/recv.ts";
+import { runSend } from "../../lib/cli/send.ts";
 import { StdinLines } from "../../lib/cli/stdin_lines.ts";
 import {
   formatBytes,
@@ -99,8 +99,8 @@ async function transfer(folder: string, asJson: boolean) {
   const { sender, receiver } = connectionSources();
   const [sending, receiving] = [recorder(), recorder()];
   const [sent, received] = await Promise.all([
-    sendFiles(sender, { sources: [`${folder}/data`], asJson }, sending.io),
-    receiveFiles(receiver, {
+    runSend(sender, { sources: [`${folder}/data`], asJson }, sending.io),
+    runReceive(receiver, {
       ...{ folder: `${folder}/in`, existing: "refuse", asJson },
       consent: new Consent(
         { yes: true, merge: false, allowHidden: false },

@@ -69,7 +69,7 @@ export interface ClientSocket {
 }
 
 /** What a {@linkcode RendezvousSession} is made of. */
-export interface SessionOptions {
+export interface RendezvousSessionOptions {
   /** Decides on the client's request. */
   readonly handleRequest: RequestHandler;
   /** Proxies that are trusted to name the client's address. */
@@ -92,7 +92,7 @@ export class RendezvousSession implements ClientSocket {
   #socket: WebSocketConnection | undefined;
   #unansweredPings = 0;
 
-  constructor(connection: TcpConnection, options: SessionOptions) {
+  constructor(connection: TcpConnection, options: RendezvousSessionOptions) {
     this.#connection = connection;
     this.#ip = connection.remote.ip;
     this.#handleRequest = options.handleRequest;
