@@ -58,7 +58,7 @@ export async function floodListen(seed: number): Promise<Recovery> {
   const ticket = await listener.prints(/(punchline:[\w-]{60,})/);
   const port = freePort();
   await using connector = startCommand(
-    ["connect", ticket, "--tcp", `${port}`, "--server", stun[0]],
+    ["connect", ticket, "--tcp", `${port}`, ...where],
     limit,
   );
   await connector.prints(/Forwarding/);
