@@ -5,7 +5,7 @@
  *     deno run --allow-net examples/chat.ts TICKET       connects to the one who printed it
  *
  * To use your own rendezvous (`punchline serve`) instead of public brokers, set RENDEZVOUS=ws://HOST:3480 and add
- * `--allow-env=RENDEZVOUS`. The chat is encrypted: nobody else can read it or join.
+ * `--allow-env=RENDEZVOUS`. The chat is encrypted: no one else can read it or join.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Gives one friend, and nobody else, access to a web server on this machine.
+ * Gives one friend, and no one else, access to a web server on this machine.
  *
  *     deno run --allow-net examples/reverse_proxy.ts serve 8000          prints a ticket; 8000 is the server's port
  *     deno run --allow-net examples/reverse_proxy.ts open TICKET 9000    then http://localhost:9000 is that server

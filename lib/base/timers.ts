@@ -102,7 +102,7 @@ export class WakeableDelay {
   #wake: (() => void) | undefined;
   #isWoken = false;
 
-  /** Ends the pending wait. If there is none, the next one ends at once. */
+  /** Ends the pending wait, or else the next one at its start. */
   wake(): void {
     this.#isWoken = true;
     this.#wake?.();

@@ -36,7 +36,7 @@ export class WaitQueue<T> {
   }
 
   /**
-   * The next item. If there is none, it waits for one.
+   * The next item; waits for one while the queue is empty.
    *
    * @throws the signal's reason on abort, or the reason given to {@linkcode WaitQueue.close}
    */

@@ -73,7 +73,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
  * Reads the ticket that the command is given, with whatever was pasted around it: from the arguments, or from where they
  * say.
  *
- * @throws {UsageError} if there is none, or it is damaged
+ * @throws {UsageError} if the ticket is missing or damaged
  */
 export async function readTicket(
   { operands }: Pick<Arguments, "operands">,

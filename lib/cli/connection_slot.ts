@@ -96,7 +96,7 @@ export class ConnectionSlot {
   }
 }
 
-/** Chosen by us: long enough for any path, and short enough for a person who has started the command again. */
+/** Chosen by us: long enough for any path, and short enough for a person waiting after a restart. */
 const PROBE_MS = 1000;
 
 /** Chosen by us: more newcomers than that at a time are refused. */

@@ -300,7 +300,7 @@ class Search {
   async #end(reason: unknown): Promise<void> {
     await this.#tasks.stop(reason);
     if (!this.#isAnswered || this.#isCancelled) {
-      this.#options.onEnded(); // nobody waits for what the other side is told
+      this.#options.onEnded(); // the caller does not wait for the notice to the other side
       await this.#cancelWhenAnswered();
     }
     this.session[Symbol.dispose]();
@@ -309,7 +309,7 @@ class Search {
 
   /**
    * The answer may be on its way: then the other side has accepted, and would search for a path until its time is up. With
-   * no answer, there is nobody to tell.
+   * no answer, the other side does not know of the request.
    */
   async #cancelWhenAnswered(): Promise<void> {
     const { closed } = this.#options.context;

@@ -91,7 +91,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     }
   }
 
-  /** What others need to reach this peer: one line of text. Everyone who has it can request a connection. */
+  /** What others need to reach this peer: one line of text. Anyone with it can request a connection. */
   get ticket(): string {
     return this.#tickets.own;
   }

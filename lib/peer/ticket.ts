@@ -28,7 +28,7 @@ import { loginOf, shownUrl } from "../base/login.ts";
 export interface Ticket {
   /** The peer's X25519 public key, 32 bytes: no other peer can answer. */
   readonly publicKey: Uint8Array;
-  /** 16 bytes known only to holders of the ticket: without them nobody can ask for a connection. */
+  /** 16 bytes known only to holders of the ticket: without them, no one can ask for a connection. */
   readonly secret: Uint8Array;
   /** The signaling servers on which the peer listens: URLs such as `ws://...`, `mqtts://...` or `lan:`; at most 8. */
   readonly signaling: readonly string[];
@@ -176,7 +176,7 @@ export function resumptionId(connectionKey: Uint8Array): string {
   return toHex(hmac("sha256", connectionKey, utf8("resumption")).subarray(0, 16));
 }
 
-/** Chosen by us: nobody can try out guesses offline, so 128 bits are enough. */
+/** Chosen by us: guesses cannot be tried offline, so 128 bits are enough. */
 export const SECRET_LENGTH = 16;
 
 /** Chosen by us: every guess at a MAC has to be sent to the peer. */

@@ -27,7 +27,7 @@ import { delay } from "@std/async/delay";
 export interface SameHostOptions {
   readonly network: Network;
   readonly role: PunchRole;
-  /** As in {@linkcode punchSecret}: known to both sides and to nobody else. */
+  /** As in {@linkcode punchSecret}: known to both sides and to no one else. */
   readonly secret: Uint8Array;
   /** How long to wait for the other side, in milliseconds. Default: a second. */
   readonly timeoutMs?: number;

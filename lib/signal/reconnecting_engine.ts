@@ -1,5 +1,5 @@
 /**
- * When a reconnecting connection is opened, and what it subscribes to, as a state machine. Pure; `reconnecting.ts` owns
+ * When a reconnecting connection is opened, and what it subscribes to, as a state machine. Pure; `open.ts` owns
  * the connections and the timer.
  *
  * ```text

@@ -28,7 +28,7 @@ export interface PartClaim {
  * Opens the incomplete file that an earlier run has left, and locks it. A file that is locked, or that is not a plain file
  * of this user, is left alone: the claim moves on to another name.
  *
- * @returns `undefined` if there is none
+ * @returns `undefined` if no part is left
  */
 export async function findPart(claim: PartClaim): Promise<PartFile | undefined> {
   for (let number = 0; number < MAX_PARTS; number++) {
@@ -41,7 +41,7 @@ export async function findPart(claim: PartClaim): Promise<PartFile | undefined> 
 }
 
 /**
- * As {@linkcode findPart}, and creates the file if there is none.
+ * As {@linkcode findPart}, and creates the file if no part is left.
  *
  * @throws {FileError} if it cannot be created
  */

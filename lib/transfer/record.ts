@@ -20,7 +20,7 @@ export class TransferRecord {
     this.existed = existed;
   }
 
-  /** Opens the record that an earlier run has left; `undefined` if there is none. */
+  /** Opens the record that an earlier run has left; `undefined` if it left no record. */
   static async find(claim: RecordClaim): Promise<TransferRecord | undefined> {
     const file = await findPart(toPart(claim));
     if (file === undefined) return undefined;

@@ -1,4 +1,4 @@
-// Connections that nobody uses for a day, in virtual time.
+// Connections that stay unused for a day, in virtual time.
 
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";

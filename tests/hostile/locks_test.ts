@@ -1,5 +1,5 @@
 /**
- * What a stranger who has a ticket, or a friend who has gone mad, can do to a program that listens.
+ * What a stranger with a ticket, or a friend that misbehaves, can do to a program that listens.
  *
  * @module
  */
@@ -56,7 +56,7 @@ Deno.test("a crowd of stalled requests keeps no friend waiting for long", () =>
     await accepting;
   }));
 
-Deno.test("a friend who has connected before comes before a crowd of strangers", () =>
+Deno.test("a friend that connected before goes ahead of a crowd of strangers", () =>
   inPeerScene({}, async ({ a, b, hub, open, time }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);

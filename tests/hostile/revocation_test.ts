@@ -175,7 +175,7 @@ Deno.test("a ticket that was used once stays used when listen is started again",
     const connector = await start(["connect", made.stdout.trim(), ...servers.connecting]).end();
     assertEquals([connector.code, connector.stdout], [0, "for the first"], connector.stderr);
     assertEquals((await first.end()).code, 0);
-    const again = start(args, { permissions: files, input: "for nobody else" });
+    const again = start(args, { permissions: files, input: "for no one else" });
     await again.ticket();
     assertEquals(await outcome(made.stdout, servers), "refused");
     await interrupt(again);
@@ -198,7 +198,7 @@ Deno.test("the own ticket of a key that was revoked opens nothing, also after a 
     await interrupt(again);
   }));
 
-Deno.test("a list of tickets that holds something else lets nobody in by accident", () =>
+Deno.test("a damaged list of tickets lets no one in", () =>
   withKey(async ({ key, files, servers }) => {
     await start(["id", "--key", key], { permissions: files }).end();
     for (const text of ["", "{}", "[]", `{"version":1,"generation":-1}`, "\0".repeat(300_000)]) {

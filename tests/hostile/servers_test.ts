@@ -85,7 +85,7 @@ Deno.test("a client cannot choose its address by writing the proxy's header itse
   }
 });
 
-Deno.test("serve counts clients by X-Forwarded-For from a trusted proxy, and from nobody else", async () => {
+Deno.test("serve counts clients by X-Forwarded-For from a trusted proxy only", async () => {
   await using server = startCommand([
     ...["serve", "--json", "--address", "127.0.0.1", "--port", "0", "--rendezvous-port", "0"],
     ...["--trust-proxy", "127.0.0.8/29", "--max-connections-per-source", "2"],

@@ -1,5 +1,5 @@
 /**
- * A stranger who has a ticket, and writes connection requests of its own.
+ * A stranger with a ticket that writes its own connection requests.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Says hello to an address, `deno run echo_scenario.ts tcp|udp IP PORT`, and prints what comes back as JSON.
+ * Sends a greeting to an address, `deno run echo_scenario.ts tcp|udp IP PORT`, and prints the reply as JSON.
  *
  * @module
  */

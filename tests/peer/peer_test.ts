@@ -97,17 +97,17 @@ Deno.test("if only relays are allowed and neither side has one, both sides fail 
 Deno.test("connect() fails if the peer does not answer", () =>
   inPeerScene({}, async ({ a, open, time }) => {
     await using alice = await open(a, { listen: false });
-    await using nobody = await open(a, { listen: false });
+    await using silent = await open(a, { listen: false });
     const startedAtMs = time.nowMs;
-    await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "no answer");
+    await assertRejects(() => alice.connect(silent.ticket), NoResponseError, "no answer");
     assertEquals(Math.round((time.nowMs - startedAtMs) / 1000), 30);
   }));
 
 Deno.test("connect() restricted to punches leaves no unhandled rejection if the peer does not answer", () =>
   inPeerScene({}, async ({ a, open }) => {
     await using alice = await open(a, { listen: false, strategies: ["punch"] });
-    await using nobody = await open(a, { listen: false });
-    await assertRejects(() => alice.connect(nobody.ticket), NoResponseError, "no answer");
+    await using silent = await open(a, { listen: false });
+    await assertRejects(() => alice.connect(silent.ticket), NoResponseError, "no answer");
     await delay(1000); // an unhandled rejection would end the program by now
   }));
 

@@ -343,7 +343,7 @@ function handleOf(server: net.Server): ListeningHandle | undefined {
 }
 
 interface ListeningHandle {
-  /** A new file descriptor of the same socket; negative if there is none. */
+  /** A new file descriptor of the same socket; negative on failure. */
   fdForIpc(): number;
 }
 

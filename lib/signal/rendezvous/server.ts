@@ -189,7 +189,7 @@ export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   maxRooms: 2048,
   messageBurst: 64, // a punch takes about ten
   messagesPerSecond: 8,
-  maxTopics: 131_072, // maxConnections x maxTopicsPerMember, so that a few sources lock nobody out; 31 MiB for all
+  maxTopics: 131_072, // maxConnections x maxTopicsPerMember, so that a few sources cannot lock others out; 31 MiB for all
   maxTopicsPerMember: 64, // three for a peer that listens, and one for each peer that it is about to connect to
   maxMembersPerTopic: 16, // each message is sent so often
   maxMembersPerTopicAndSource: 4, // a peer that runs two or three times; so one holder of its ticket cannot fill a topic
