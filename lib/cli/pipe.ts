@@ -25,7 +25,7 @@ export async function pipeThrough(
   io: CliIo,
   stdin = io.stdin,
 ): Promise<void> {
-  const stop = new AbortController(); // not a TaskGroup, which would wait for the keyboard
+  const stop = new AbortController(); // ends the direction that is left when the other decides
   const signal = AbortSignal.any([io.signal, stop.signal]);
   const onAbort = () => conn.reset();
   io.signal.addEventListener("abort", onAbort, { once: true });

@@ -276,7 +276,7 @@ export class ConnectivityChecks {
 class BudgetedDial {
   readonly #budget: DialBudget;
   readonly #target: DialTarget;
-  readonly #usedUp = new AbortController();
+  readonly #usedUp = new AbortController(); // ends this dial alone, once the budget is spent
   #signal: AbortSignal = this.#usedUp.signal;
   #timer: ReturnType<typeof setTimeout> | undefined;
 

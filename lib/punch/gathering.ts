@@ -56,7 +56,7 @@ export class BaseSocket implements AsyncDisposable {
   readonly #dialer: TcpDialer;
   readonly #mappings = new AsyncDisposableStack();
   readonly #openedAtMs = performance.now();
-  readonly #closed = new AbortController();
+  readonly #closed = new AbortController(); // ends what goes on after open() has returned
   #nat64Prefixes: Promise<readonly Nat64Prefix[]> | undefined;
   #description: PunchDescription;
   #sampledAtMs = performance.now();
