@@ -14,7 +14,7 @@ import type {
   TcpConnection,
   TcpListener,
 } from "../network.ts";
-import { type AcceptEvent, IDLE_MS, NEW_ACCEPT_STATE, step } from "./accept_engine.ts";
+import { type AcceptEvent, IDLE_MS, INITIAL_ACCEPT_STATE, stepAccept } from "./accept_engine.ts";
 import { action, canReusePort, openReusingPort, requireNet, toNetworkError } from "./platform.ts";
 import { SocketReader, withReader } from "./socket_reader.ts";
 import net from "node:net";
@@ -246,7 +246,7 @@ class SystemTcpListener implements TcpListener {
   readonly #accepted = new WaitQueue<TcpConnection>(MAX_BACKLOG);
   readonly #onShortage: ListenTcpOptions["onShortage"];
   #server: net.Server;
-  #state = NEW_ACCEPT_STATE;
+  #state = INITIAL_ACCEPT_STATE;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(server: net.Server, onShortage: ListenTcpOptions["onShortage"]) {
@@ -283,7 +283,7 @@ class SystemTcpListener implements TcpListener {
   }
 
   #handle(event: AcceptEvent): void {
-    const { state, actions } = step(this.#state, event);
+    const { state, actions } = stepAccept(this.#state, event);
     this.#state = state;
     for (const next of actions) {
       if (next.kind === "renew") this.#renew();
@@ -293,7 +293,7 @@ class SystemTcpListener implements TcpListener {
   }
 
   #wait(ms: number): void {
-    this.#timer = setTimeout(() => this.#handle({ kind: "due" }), ms);
+    this.#timer = setTimeout(() => this.#handle({ kind: "time" }), ms);
     Deno.unrefTimer(this.#timer);
   }
 
