@@ -115,8 +115,6 @@ function tokenOf(secret: Uint8Array, role: PunchRole): Uint8Array<ArrayBuffer> {
   return spell(hmac("sha256", secret, new TextEncoder().encode(`same host ${role}`)));
 }
 
-const LOOPBACK = "127.0.0.1";
-
 /**
  * The ports of a side, in the order in which it tries them. Both sides of a pair have the same neighbours among our ports,
  * so that pairs rarely meet, and begin at opposite ends of them.
@@ -127,6 +125,8 @@ function portsFor(secret: Uint8Array, role: PunchRole): number[] {
     return FIRST_PORT + (secret[0]! + (first + index) % PAIR_PORTS) % PORTS;
   });
 }
+
+const LOOPBACK = "127.0.0.1";
 
 /** Chosen by us: unassigned, below the ports that systems assign, and as many as connections that are made at a time. */
 const FIRST_PORT = 23_472;

@@ -109,7 +109,12 @@ export function describeOffer(
   }
   return {
     ...summary,
-    ...{ hidden, executables, existingFolders, needAllowHidden, isResumed, isChanged },
+    hidden,
+    executables,
+    existingFolders,
+    needAllowHidden,
+    isResumed,
+    isChanged,
   };
 }
 

@@ -80,6 +80,7 @@ export function checkPlan(
   if (!isConsistent) throw malformed("plan", "it does not match the answer");
 }
 
+/** How many bytes of an entry need not be sent. */
 export function bytesHeld(step: PlanStep, size: number, found: Found | undefined): number {
   if (step === "keep") return size;
   const held = found?.held;
