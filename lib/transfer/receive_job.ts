@@ -28,23 +28,22 @@ import { partName } from "./local_names.ts";
 import { hashFile, type Manifest, type ManifestEntry, summarize } from "./manifest.ts";
 import { encodeTransferMessage, type PlanStep, type RefusalReason } from "./message.ts";
 import { TransferMessageReader } from "./message_reader.ts";
-import { type Offer, readOffer } from "./offer_reader.ts";
-import { claimPart, findPart, type PartClaim } from "./parts.ts";
-import { folded } from "./paths.ts";
-import { ProgressMeter } from "./progress.ts";
-import type { ResumableJob } from "./reconnect.ts";
-import { TransferRecord } from "./record.ts";
-import { FAILURE_TEXT, REFUSAL_TEXT, sendRefusal } from "./refuse.ts";
-
 import {
   type AcceptedOffer,
   bytesHeld,
   checkPlan,
   type Found,
+  type Offer,
+  readOffer,
   type ReceivePlan,
   sendHeld,
-} from "./holdings.ts";
+} from "./negotiation.ts";
+import { claimPart, findPart, type PartClaim, TransferRecord } from "./parts.ts";
+import { folded } from "./paths.ts";
+import { ProgressMeter } from "./progress.ts";
+import type { ResumableJob } from "./reconnect.ts";
 import { discardFile, isDistrusted, receiveInto } from "./received_file.ts";
+import { FAILURE_TEXT, REFUSAL_TEXT, sendRefusal } from "./refuse.ts";
 
 /** Receives one offer, over as many connections as it takes. */
 export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable {
