@@ -101,7 +101,9 @@ async function transfer(folder: string, asJson: boolean) {
   const [sent, received] = await Promise.all([
     runSend(sender, { sources: [`${folder}/data`], asJson }, sending.io),
     runReceive(receiver, {
-      ...{ folder: `${folder}/in`, existing: "refuse", asJson },
+      folder: `${folder}/in`,
+      existing: "refuse",
+      asJson,
       consent: new Consent(
         { yes: true, merge: false, allowHidden: false },
         { io: receiving.io, stdin: new StdinLines(receiving.io) },
