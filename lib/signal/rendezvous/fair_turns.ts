@@ -118,9 +118,10 @@ export class FairTurns {
 
   /** The waiting source that has cost least, if one may be served. */
   #cheapest(): string | undefined {
+    const clock = this.#tick();
     let [best, least]: [string | undefined, number] = [undefined, this.#limits.sourceBurst];
     for (const key of this.#waiting.keys()) {
-      const debt = this.#debtOf(key);
+      const debt = this.#debtOf(key, clock);
       if (debt <= least) [best, least] = [key, debt];
     }
     return best;
@@ -144,10 +145,9 @@ export class FairTurns {
     this.#spare = { ...this.#spare, ms: this.#spare.ms - (performance.now() - startMs) };
   }
 
-  #debtOf(key: string): number {
+  #debtOf(key: string, { nowMs, slowMs } = this.#tick()): number {
     const debt = this.#debts.get(key);
     if (debt === undefined) return 0;
-    const { nowMs, slowMs } = this.#tick();
     const paidMs = (debt.isHigh ? slowMs : nowMs) - debt.atMs;
     return Math.max(0, debt.cost - paidMs / 1000 * this.#limits.sourcePerSecond);
   }
