@@ -79,7 +79,6 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
       input,
       () => ({ folder: target, sender: last?.remoteId }),
     ),
-    senderGone: () => endOf(last!),
   };
   try {
     const code = await runReceive(next, command, io);
@@ -103,8 +102,6 @@ export interface ReceiveCommand {
   readonly id?: string;
   /** Decides about offers. */
   readonly consent: Consent;
-  /** Ends a question about an offer, because the sender has gone. Default: never. */
-  readonly senderGone?: () => AbortSignal;
 }
 
 /**
@@ -118,7 +115,7 @@ export async function runReceive(
   command: ReceiveCommand,
   io: CliIo,
 ): Promise<number> {
-  const { folder, existing, asJson, id, consent, senderGone } = command;
+  const { folder, existing, asJson, id, consent } = command;
   using reporter = new TransferReporter(io, { asJson });
   try {
     const result = await receiveFiles(next, folder, {
@@ -129,14 +126,10 @@ export async function runReceive(
       onProgress: reporter.onProgress,
       onFile: reporter.onFile,
       onRefused: reporter.onRefused,
-      onOffer: async (offer) => {
+      onOffer: async (offer, { signal }) => {
         reporter.emit(offerEvent(offer));
-        const ends = [io.signal, ...senderGone === undefined ? [] : [senderGone()]];
-        return await consent.decide(
-          offer,
-          (line) => asJson && canAsk(io) ? io.err(line) : reporter.print(line),
-          AbortSignal.any(ends),
-        );
+        const print = (line: string) => asJson && canAsk(io) ? io.err(line) : reporter.print(line);
+        return await consent.decide(offer, print, signal);
       },
     });
     return reporter.finished("Received", result);
@@ -159,13 +152,6 @@ function offerEvent(offer: IncomingOffer): Readonly<Record<string, unknown>> {
     ...{ event: "offer", files, bytes, links },
     ...{ hidden: hidden.length, executables: executables.length, existingFolders },
   };
-}
-
-/** Aborted when the connection ends before it is finished. */
-function endOf(connection: PeerConnection): AbortSignal {
-  const ended = new AbortController(); // a promise is to abort it
-  connection.finished.catch((error) => ended.abort(error));
-  return ended.signal;
 }
 
 function existingPolicy(flags: ReadonlySet<string>): ExistingPolicy {
