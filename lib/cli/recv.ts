@@ -18,7 +18,7 @@ import { readTicket } from "./connect.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, reportFailure, skipUrls } from "./peer_events.ts";
+import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
 import {
   openPeer,
   openPeerInput,
@@ -29,6 +29,7 @@ import {
 } from "./peer_options.ts";
 import { canAsk } from "./question.ts";
 import { FILES_PROTOCOL } from "./send.ts";
+import { TicketUrls } from "./ticket_urls.ts";
 import { reportTransferFailure, TransferReporter } from "./transfer_progress.ts";
 
 /** One line of help. */
@@ -50,11 +51,14 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
   const prompt = openManualPrompt(given, io, events, { ticket, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
+  const urls = new TicketUrls(input, events, options);
+  // The question about the files follows: what is offered is known only once a server was used.
+  await urls.ask(ticket, { asks: flags.has("yes") ? "always" : "if-needed" });
   await using peer = await openPeer({
     ...options,
     ...readConnectTimings(values),
     listen: false,
-    allowUrl: skipUrls(events),
+    allowUrl: urls.allow,
     protocol: FILES_PROTOCOL,
   });
   let last: PeerConnection | undefined;
