@@ -5,11 +5,11 @@
  */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { delay } from "@std/async/delay";
 import { FILES_PROTOCOL } from "../../lib/cli/send.ts";
 import { REJECTION_CODES } from "../../lib/peer/dialer.ts";
 import { Peer } from "../../lib/peer/peer.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
+import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { receiveFiles } from "../../lib/transfer/mod.ts";
 import { CLI, type Servers, start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
@@ -363,19 +363,43 @@ Deno.test("a new recv may connect right after the old one was interrupted", () =
     })
   ));
 
-Deno.test("a recv that waits for the place of another is refused when the transfer is complete", () =>
+Deno.test("a recv that comes while another receives is refused, which does not disturb the transfer", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const { sender, ticket, first, options } = await startSendToPeer(folder, servers);
       await using other = await Peer.open(options);
-      const refused = assertRejects(() => other.connect(ticket), RefusedError);
-      await delay(2000); // until its connection request has arrived
-      await receiveFiles(() => Promise.resolve(first), `${folder}/to`, { onOffer: () => true });
-      assertEquals((await refused).code, REJECTION_CODES.busy);
+      const receiving = acceptAndStall(first, `${folder}/to`);
+      await receiving.accepted;
+      const refused = await assertRejects(() => other.connect(ticket), RefusedError);
+      assertEquals(refused.code, REJECTION_CODES.busy);
+      receiving.goOn();
+      await receiving.received;
       assertEquals((await sender.end()).code, 0);
       await first[Symbol.asyncDispose]();
     })
   ));
+
+/** Accepts the offer, and then reads no more until it is told to go on. */
+function acceptAndStall(connection: TcpConnection, folder: string) {
+  const [accepted, going] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let hasAccepted = false;
+  const stalling = new Proxy(connection, {
+    get(target, name) {
+      const value = Reflect.get(target, name);
+      if (name !== "read") return typeof value === "function" ? value.bind(target) : value;
+      return async (buffer: Uint8Array) => {
+        const count = await target.read(buffer);
+        if (!hasAccepted) return count;
+        accepted.resolve(); // the sender goes on
+        await going.promise;
+        return count;
+      };
+    },
+  });
+  const onOffer = () => hasAccepted = true;
+  const received = receiveFiles(() => Promise.resolve(stalling), folder, { onOffer });
+  return { accepted: accepted.promise, goOn: () => going.resolve(), received };
+}
 
 /** Starts a `send` of `file` to a receiver in this process, which reads nothing yet; creates a folder `to`. */
 async function startSendToPeer(folder: string, servers: Servers) {
@@ -466,6 +490,8 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
         await using second = await Peer.open(options);
         const conn = await first.connect(ticket);
         await busy.prints("Connected"); // before that, another one could still be first
+        const receiving = command === "send" ? acceptAndStall(conn, folder) : undefined;
+        await receiving?.accepted; // until then others may accept
         const refused = assertRejects(() => second.connect(ticket), RefusedError);
         const later = command === "listen"
           ? start(["connect", ticket, ...servers.connecting])
@@ -476,6 +502,8 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
         assertEquals(code, 1);
         assertMatch(stderr, /^punchline: Cannot connect: the peer is busy\n$/);
         assertEquals((await refused).code, REJECTION_CODES.busy);
+        receiving?.goOn();
+        await receiving?.received;
         busy.kill();
         conn.reset();
         await Promise.all([busy.end(), conn[Symbol.asyncDispose]()]);
