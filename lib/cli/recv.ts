@@ -42,7 +42,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     ...PEER_ARGUMENTS,
     flags: [...PEER_ARGUMENTS.flags, "yes", "merge", "allow-hidden", "overwrite", "rename"],
     values: [...PEER_ARGUMENTS.values, "to", "timeout"],
-    operands: { min: 0, max: 1 },
+    operands: { min: 0, max: 1, names: [] },
   });
   const { flags, values } = given;
   const input = openPeerInput(io);
@@ -121,6 +121,7 @@ export async function runReceive(
 ): Promise<number> {
   const { folder, existing, asJson, id, consent } = command;
   using reporter = new TransferReporter(io, { asJson });
+  let isAccepted = false;
   try {
     const result = await receiveFiles(next, folder, {
       existing,
@@ -133,7 +134,9 @@ export async function runReceive(
       onOffer: async (offer, { signal }) => {
         reporter.emit(offerEvent(offer));
         const print = (line: string) => asJson && canAsk(io) ? io.err(line) : reporter.print(line);
-        return await consent.decide(offer, print, signal);
+        const decision = await consent.decide(offer, print, signal);
+        isAccepted = decision.accept;
+        return decision;
       },
     });
     return reporter.finished("Received", result);
@@ -143,9 +146,12 @@ export async function runReceive(
       return reportTransferFailure(new TransferError(consent.refusal, "declined"), reporter, io);
     }
     const code = reportTransferFailure(error, reporter, io);
-    if (error instanceof TransferError && error.reason === "exists") {
+    const reason = error instanceof TransferError ? error.reason : undefined;
+    if (reason === "exists") {
       reporter.print("Use --rename to keep both files, or --overwrite to replace yours");
     }
+    const isInterrupted = io.signal.aborted || reason === "broken";
+    if (isAccepted && isInterrupted) reporter.print("Run the same command again to resume");
     return code;
   }
 }

@@ -134,7 +134,7 @@ async function reconnect(
       signal.throwIfAborted();
       if (deadline.signal.aborted) {
         return {
-          failure: broken(`there was no new one within ${withinMs} ms`, lastFailure ?? error),
+          failure: broken(`there was no new one within ${withinMs / 1000} s`, lastFailure ?? error),
         };
       }
       if (!mayPass(error)) throw error;
