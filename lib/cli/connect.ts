@@ -38,7 +38,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const given = readArguments(args, {
     ...PEER_ARGUMENTS,
     values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
-    operands: { min: 0, max: 1 },
+    operands: { min: 0, max: 1, names: [] },
   });
   const { flags, values } = given;
   const input = openPeerInput(io);

@@ -52,7 +52,7 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
     flags: ["keep", "json"],
     values: ["external", "lifetime", "protocol", "gateway", "check"],
     lists: ["server"],
-    operands: { min: 2, max: 2 },
+    operands: { min: 2, max: 2, names: ["tcp or udp", "the port"] },
   });
   const { flags, values } = given;
   const isJson = flags.has("json");
@@ -101,7 +101,7 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     flags: ["json"],
     values: ["gateway"],
-    operands: { min: 2, max: 2 },
+    operands: { min: 2, max: 2, names: ["tcp or udp", "the port"] },
   });
   const gateway = readGateway(given);
   const { protocol, internalPort } = readPort(given);

@@ -48,7 +48,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
     ...PEER_ARGUMENTS,
     flags: [...PEER_ARGUMENTS.flags, "qr"],
     lists: [...PEER_ARGUMENTS.lists, "allow"],
-    operands: { min: 1, max: Infinity },
+    operands: { min: 1, max: Infinity, names: ["a file or folder to send"] },
   });
   const { flags, lists, operands } = given;
   const asJson = flags.has("json");

@@ -159,8 +159,29 @@ Deno.test("id rejects a key file that holds something else", () =>
     const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
     const { code, stderr } = await start(["id", "--key", `${folder}/key`], { permissions }).end();
     assertEquals(code, 2);
-    assertMatch(stderr, /^punchline: --key .*: .* a key file holds one line, 32 bytes/); // not the advice to chmod it
+    assertMatch(stderr, /^punchline: --key \S+: a key file holds one line, 32 bytes/); // not the advice to chmod it
   }));
+
+Deno.test("id says that the folder of the key file does not exist, in words", () =>
+  withScratch(async (folder) => {
+    const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+    const path = `${folder}/no/key`;
+    const { code, stderr } = await start(["id", "--key", path], { permissions }).end();
+    assertEquals(code, 2);
+    assertEquals(stderr.split("\n")[0], `punchline: --key ${path}: the folder does not exist`);
+  }));
+
+for (const [what, content] of [["is missing", undefined], ["is too long", "x".repeat(5000)]]) {
+  Deno.test(`a file of a ticket that ${what} is named once`, () =>
+    withScratch(async (folder) => {
+      const path = `${folder}/ticket`;
+      if (content !== undefined) await Deno.writeTextFile(path, content);
+      const permissions = [`--allow-read=${folder}`];
+      const { code, stderr } = await start(["connect", `@${path}`], { permissions }).end();
+      assertEquals([code, stderr.split(path).length - 1], [2, 1], stderr);
+      assert(!stderr.includes("os error"), stderr);
+    }));
+}
 
 Deno.test("id warns about a key file that others can read, and uses it", () =>
   withScratch(async (folder) => {
@@ -176,7 +197,11 @@ for (
     ["no ticket", ["connect"], /an argument is missing/],
     ["a damaged ticket", ["connect", "punchline:AAAA"], /Cannot read ticket/],
     ["an unknown strategy", ["listen", "--strategy", "magic"], /strategies are host, lan/],
-    ["an invalid URL", ["listen", "--rendezvous", "kitchen"], /does not take kitchen/],
+    [
+      "an invalid URL",
+      ["listen", "--rendezvous", "kitchen"],
+      /takes a URL such as ws:.*, not kitchen/,
+    ],
     ["a broker without a host", ["listen", "--mqtt", "mqtt://"], /Cannot signal by "mqtt:/],
     [
       "a timeout with --tcp",
