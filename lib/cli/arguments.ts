@@ -245,5 +245,5 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--turn":
     "a relay for when nothing else works: turn:USER:PASSWORD@HOST; also @FILE, - (stdin), or $PUNCHLINE_TURN",
   "--verbose": "print diagnostics on stderr",
-  "--yes": "receive without asking",
+  "--yes": "receive without asking about the files",
 };
