@@ -227,6 +227,15 @@ function readUrl<T>(url: string, parse: (url: string) => T): T {
   });
 }
 
+/** Prints warnings for people, and drops everything else. */
+function warningsOnly(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]> {
+  return {
+    debug() {},
+    info() {},
+    warn: (message) => asJson || io.err(`punchline: ${withoutSecrets(message)}`),
+  };
+}
+
 /** Which URLs the options take, and an example of each. */
 const SIGNAL_URLS = {
   rendezvous: { scheme: /^wss?:/, form: "ws://HOST:PORT or wss://HOST" },
@@ -239,12 +248,3 @@ const VARIABLES = {
   mqtt: "PUNCHLINE_MQTT",
   turn: "PUNCHLINE_TURN",
 } as const;
-
-/** Prints warnings for people, and drops everything else. */
-function warningsOnly(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]> {
-  return {
-    debug() {},
-    info() {},
-    warn: (message) => asJson || io.err(`punchline: ${withoutSecrets(message)}`),
-  };
-}

@@ -86,6 +86,23 @@ terminalTest(
 );
 
 terminalTest(
+  "the answer is not data, and what is typed after it is",
+  () =>
+    withServers(async ({ all, server }) => {
+      const listener = start(["listen", ...all]);
+      const ticket = await listener.ticket();
+      await using screen = Terminal.start(["connect", ticket, ...server]);
+      await screen.prints("Connect to it? [y/N]");
+      await screen.type("y\r");
+      await screen.prints("Connected");
+      await screen.type("hello\r");
+      await screen.type("\u0004");
+      const [{ code, stdout }, exit] = [await listener.end(), await screen.end()];
+      assertEquals([code, exit, stdout], [0, 0, "hello\n"], screen.screen);
+    }),
+);
+
+terminalTest(
   "--yes does not answer for a ticket's server",
   () =>
     withScratch((folder) =>
