@@ -73,6 +73,16 @@ for (
   });
 }
 
+for (const args of [["map", "add", "tcp", "80"], ["map", "delete", "tcp", "80"]]) {
+  Deno.test(`${args.join(" ")} without --allow-net says so for a gateway that is known`, async () => {
+    const permissions = ["--allow-sys", "--allow-read"]; // this host's addresses, and where it stands
+    const known = [...args, "--gateway", "127.0.0.1"];
+    const { code, stdout, stderr } = await run(WITH_UNSTABLE, permissions, known);
+    assertEquals([code, stdout], [1, ""], stderr);
+    assertMatch(stderr, /network access to .* is not granted; run with --allow-net/);
+  });
+}
+
 Deno.test("a usage error exits with 2, without a stack trace", async () => {
   const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], ["nat-test", "--nonsense"]);
   assertEquals([code, stdout], [2, ""]);
