@@ -62,8 +62,9 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     protocol: FILES_PROTOCOL,
   });
   let last: PeerConnection | undefined;
+  const isOver = () => last?.wasReset === true;
   const next: NextConnection = async ({ signal }) => {
-    if (last?.wasReset) {
+    if (isOver()) {
       throw new TransferError("Cannot continue: the sender has ended the transfer", "failed");
     }
     last = await peer.connect(ticket, { signal });
@@ -73,7 +74,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const folder = values.get("to") ?? ".";
   const target = await systemFiles.resolve(folder);
   const command: ReceiveCommand = {
-    ...{ folder, existing: existingPolicy(flags), asJson, id: ticket },
+    ...{ folder, existing: existingPolicy(flags), asJson, id: ticket, isOver },
     consent: new Consent(
       {
         yes: flags.has("yes"),
@@ -104,6 +105,8 @@ export interface ReceiveCommand {
   readonly asJson: boolean;
   /** What an interrupted transfer is found again by. */
   readonly id?: string;
+  /** Whether the sender has ended the transfer, so that there is nothing to wait for. Default: it never has. */
+  readonly isOver?: () => boolean;
   /** Decides about offers. */
   readonly consent: Consent;
 }
@@ -119,7 +122,7 @@ export async function runReceive(
   command: ReceiveCommand,
   io: CliIo,
 ): Promise<number> {
-  const { folder, existing, asJson, id, consent } = command;
+  const { folder, existing, asJson, id, consent, isOver } = command;
   using reporter = new TransferReporter(io, { asJson });
   let isAccepted = false;
   try {
@@ -127,7 +130,7 @@ export async function runReceive(
       existing,
       id,
       signal: io.signal,
-      onBreak: reporter.onBreak,
+      onBreak: (error) => isOver?.() || reporter.onBreak(error),
       onProgress: reporter.onProgress,
       onFile: reporter.onFile,
       onRefused: reporter.onRefused,

@@ -372,6 +372,25 @@ Deno.test("an interrupted recv resumes when it is run again with its ticket", ()
     })
   ));
 
+Deno.test("recv does not wait for a sender that was interrupted, and says what happened", () =>
+  withScratch((folder) =>
+    withServers(async (servers) => {
+      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      await Deno.mkdir(`${folder}/to`);
+      await Deno.writeFile(`${folder}/big`, new Uint8Array());
+      await Deno.truncate(`${folder}/big`, BIG_BYTES);
+      const sender = start(["send", `${folder}/big`, ...servers.all], { permissions });
+      const args = ["recv", await sender.ticket(), "--yes", "--to", `${folder}/to`];
+      const receiver = start([...args, ...servers.connecting], { permissions });
+      await receiver.prints("Receiving");
+      sender.interrupt();
+      const [a, b] = await Promise.all([sender.end(), receiver.end()]);
+      assertEquals([a.code, b.code], [130, 1], a.stderr + b.stderr);
+      assertMatch(b.stderr, /the sender has ended the transfer\n$/);
+      assert(!/broke|Waiting/.test(b.stderr), b.stderr);
+    })
+  ));
+
 Deno.test("a new recv may connect right after the old one was interrupted", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
