@@ -8,7 +8,14 @@
 import { messageOf, NetworkError, RefusedError } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
-import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
+import {
+  type Clocks,
+  Deadline,
+  MAX_TIMER_MS,
+  readClocks,
+  ResettableTimer,
+  steadyTimeMs,
+} from "../base/timers.ts";
 import { generateKeyPair } from "../noise/handshake.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
@@ -91,6 +98,10 @@ class Dialer {
   #search: Search | undefined;
   /** Identifies the connection to the other side, once that has answered. */
   #resumptionId: string | null = null;
+  /** When the other side answered first. */
+  #madeAt: Clocks | undefined;
+  /** How old the connection was when it was last requested. */
+  #lastAgeMs = -1;
 
   constructor(context: PeerContext, ticket: Ticket, { protocol, reconnects }: DialOptions) {
     this.#context = context;
@@ -197,10 +208,12 @@ class Dialer {
       urls: this.#urls,
       header: () => ({
         sentAtMs: Date.now(),
+        ageMs: this.#nextAgeMs(),
         protocol: this.#protocol,
         resumes: this.#resumptionId,
         wants,
       }),
+      times: () => this.#times(),
       onError: (error) => {
         this.#context.logger?.debug(`connect: ${error}`);
         this.#dispatch({ event: "failed", search: id, error });
@@ -222,6 +235,7 @@ class Dialer {
     search.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
       this.#resumptionId ??= resumptionId(connectionKey);
+      this.#madeAt ??= readClocks();
       this.#dispatch({ event: "answered", search: id });
     });
     search.run(async (signal) => {
@@ -235,6 +249,19 @@ class Dialer {
       this.#dispatch({ event: "finished", search: id, hasMoved });
     });
   }
+
+  /** How old the connection is, by a clock that never jumps; more each time. */
+  #nextAgeMs(): number | null {
+    if (this.#madeAt === undefined) return null;
+    const ageMs = Math.round(performance.now() - this.#madeAt.nowMs);
+    return this.#lastAgeMs = Math.max(ageMs, this.#lastAgeMs + 1);
+  }
+
+  /** The other side may have set its wall clock since the connection was made, or this side. */
+  #times(): number[] {
+    const { nowMs, wallMs } = readClocks();
+    return this.#madeAt === undefined ? [wallMs] : [wallMs, steadyTimeMs(this.#madeAt, nowMs)];
+  }
 }
 
 interface SearchOptions {
@@ -244,6 +271,8 @@ interface SearchOptions {
   /** The signaling servers to use. */
   readonly urls: readonly string[];
   readonly header: () => Omit<ConnectionRequest, "body">;
+  /** The times under whose topics to publish the request; milliseconds since 1970. */
+  readonly times: () => readonly number[];
   /** Called with what a task throws, unless the search was ended before. */
   readonly onError: (error: unknown) => void;
   /** Called once all tasks of the search have ended. */
@@ -364,9 +393,13 @@ class Search {
 
   /** A signaling connection that fails leaves the others. */
   #publish(signaling: SignalingConnection, message: Uint8Array): void {
-    const { context, secrets } = this.#options;
-    signaling.publish(secrets.topicAt(Date.now()), message)
-      .catch((error) => context.logger?.debug(`connect: ${withoutLogin(signaling.url)}: ${error}`));
+    const { context, secrets, times } = this.#options;
+    for (const topic of new Set(times().map((timeMs) => secrets.topicAt(timeMs)))) {
+      signaling.publish(topic, message)
+        .catch((error) =>
+          context.logger?.debug(`connect: ${withoutLogin(signaling.url)}: ${error}`)
+        );
+    }
   }
 }
 

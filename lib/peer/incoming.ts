@@ -360,7 +360,9 @@ export class IncomingRequest {
     });
     tasks.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
-      if (isNew && this.#mayReturn) connections.remember(connection, connectionKey);
+      if (isNew && this.#mayReturn) {
+        connections.remember(connection, connectionKey, this.#options.ticket);
+      }
     });
     tasks.run(async (signal) => {
       await searchPaths(context, { session, role: "controlled", wants, connection, signal });

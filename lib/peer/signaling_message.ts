@@ -51,6 +51,11 @@ export interface Content {
 export interface ConnectionRequest {
   /** Milliseconds since 1970, by the initiator's clock. */
   readonly sentAtMs: number;
+  /**
+   * How old the connection to resume is, in milliseconds by a clock of the initiator that never jumps; `null` for a new
+   * connection. No two requests for one connection say the same.
+   */
+  readonly ageMs: number | null;
   /** The application's protocol, such as `"chat/1"`; `""` for any. */
   readonly protocol: string;
   /** The connection to resume, 32 hexadecimal digits; `null` for a new one. */
@@ -165,8 +170,9 @@ export function decodeContent(plaintext: Uint8Array): Content {
  * @throws {RangeError} if the name of the protocol is too long
  */
 export function encodeConnectionRequest(
-  { body, ...header }: ConnectionRequest,
+  { body, ageMs, ...rest }: ConnectionRequest,
 ): Uint8Array<ArrayBuffer> {
+  const header = ageMs === null ? rest : { ...rest, ageMs };
   if (header.protocol.length > MAX_PROTOCOL_LENGTH) {
     const name = JSON.stringify(header.protocol);
     throw new RangeError(
@@ -188,9 +194,12 @@ export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
   const what = "connection request";
   const reader = new ByteReader(bytes, what);
   const header = reader.bytes(reader.uint16("length of the header"), "header");
-  const { sentAtMs, protocol, resumes, wants } = parseJson(header, what);
+  const { sentAtMs, ageMs = null, protocol, resumes, wants } = parseJson(header, what);
   if (typeof sentAtMs !== "number" || !Number.isSafeInteger(sentAtMs)) {
     throw malformed(what, "sentAtMs is a time in milliseconds");
+  }
+  if (ageMs !== null && !(Number.isSafeInteger(ageMs) && ageMs as number >= 0)) {
+    throw malformed(what, "ageMs is a number of milliseconds");
   }
   if (typeof protocol !== "string" || protocol.length > MAX_PROTOCOL_LENGTH) {
     throw malformed(what, `protocol has at most ${MAX_PROTOCOL_LENGTH} characters`);
@@ -200,6 +209,7 @@ export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
   }
   return {
     sentAtMs,
+    ageMs: ageMs as number | null,
     protocol,
     resumes,
     wants: wants === "direct" ? "direct" : "any",
