@@ -6,7 +6,7 @@
 
 import {
   type EndSignal,
-  initialInterruption,
+  initialInterruptionState,
   stepInterruption,
 } from "./lib/cli/interruption_engine.ts";
 import { type CliIo, EXIT, Interruption, type StatusLine } from "./lib/cli/io.ts";
@@ -53,7 +53,7 @@ if (import.meta.main) {
 /** The first signal interrupts the command, and the second ends the program at once. */
 function listenForSignals(interrupt: AbortController): void {
   const streams = [Deno.stdin, Deno.stdout, Deno.stderr];
-  let state = initialInterruption(streams.some((stream) => stream.isTerminal()));
+  let state = initialInterruptionState(streams.some((stream) => stream.isTerminal()));
   for (const [signal, exitCode] of Object.entries(EXIT_CODES) as [EndSignal, number][]) {
     const onSignal = () => {
       const step = stepInterruption(state, signal, performance.now());

@@ -44,52 +44,49 @@ export interface RepetitionOptions {
 }
 
 /**
- * Says when to send the latest version of a message: at once when it is new, then after growing waits until it is
- * acknowledged, and as an answer only as often as the gap allows. Pure: all times are read from one clock, which never
- * goes backwards.
+ * When to send the latest version of a message: at once when it is new, then after growing waits until it is
+ * acknowledged, and as an answer only as often as the gap allows. Plain data, so that it can be part of an engine's
+ * state; the functions below return what follows. All times are read from one clock, which never goes backwards.
  */
-export class Repetition {
-  readonly #options: RepetitionOptions;
-  #sentMs = -Infinity;
-  #dueMs = -Infinity;
-  #sent = 0;
-
-  /** The first version of the message is due at once. */
-  constructor(options: RepetitionOptions) {
-    this.#options = options;
-  }
-
+export interface Repetition {
+  readonly options: RepetitionOptions;
   /** When to send next; `Infinity` once the latest version is acknowledged. */
-  get dueMs(): number {
-    return this.#dueMs;
-  }
+  readonly dueMs: number;
+  /** When the message was last sent. */
+  readonly sentMs: number;
+  /** How often the latest version was sent because it was due. */
+  readonly repeats: number;
+}
 
-  /** Call when there is a new version: it is due at once, and the waits start over. */
-  renew(): void {
-    this.#sent = 0;
-    this.#dueMs = -Infinity;
-  }
+/** The first version of a message, due at once or at `dueMs`. */
+export function startRepetition(options: RepetitionOptions, dueMs = -Infinity): Repetition {
+  return { options, dueMs, sentMs: -Infinity, repeats: 0 };
+}
 
-  /** Call when the latest version has been sent because it was due. */
-  repeated(nowMs: number): void {
-    this.sent(nowMs);
-    this.#sent++;
-    const { firstWaitMs, maximumWaitMs } = this.#options;
-    this.#dueMs = nowMs + backoff({ firstMs: firstWaitMs, maximumMs: maximumWaitMs }, this.#sent);
-  }
+/** There is a new version: it is due at once, and the waits start over. */
+export function afterChange(repetition: Repetition): Repetition {
+  return { ...repetition, dueMs: -Infinity, repeats: 0 };
+}
 
-  /** Call when the latest version has been sent for another reason, such as an answer. */
-  sent(nowMs: number): void {
-    this.#sentMs = nowMs;
-  }
+/** The latest version has been sent because it was due. */
+export function afterRepeating(repetition: Repetition, nowMs: number): Repetition {
+  const { options, repeats } = repetition;
+  const policy = { firstMs: options.firstWaitMs, maximumMs: options.maximumWaitMs };
+  const dueMs = nowMs + backoff(policy, repeats + 1);
+  return { options, dueMs, sentMs: nowMs, repeats: repeats + 1 };
+}
 
-  /** Call when the other side has acknowledged the latest version. */
-  acknowledge(): void {
-    this.#dueMs = Infinity;
-  }
+/** The latest version has been sent for another reason, such as an answer. */
+export function afterSending(repetition: Repetition, nowMs: number): Repetition {
+  return { ...repetition, sentMs: nowMs };
+}
 
-  /** Whether the gap allows an answer to the other side now. */
-  mayAnswer(nowMs: number): boolean {
-    return nowMs - this.#sentMs >= this.#options.minimumGapMs;
-  }
+/** The other side has acknowledged the latest version. */
+export function afterAcknowledgement(repetition: Repetition): Repetition {
+  return { ...repetition, dueMs: Infinity };
+}
+
+/** Whether the gap allows an answer to the other side now. */
+export function mayAnswer({ options, sentMs }: Repetition, nowMs: number): boolean {
+  return nowMs - sentMs >= options.minimumGapMs;
 }

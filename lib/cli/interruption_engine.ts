@@ -31,7 +31,7 @@ export interface InterruptionState {
 export type InterruptionAction = "interrupt" | "exit" | "ignore";
 
 /** The state at the start. */
-export function initialInterruption(hasTerminal: boolean): InterruptionState {
+export function initialInterruptionState(hasTerminal: boolean): InterruptionState {
   return { hasTerminal, first: null };
 }
 

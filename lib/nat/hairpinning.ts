@@ -5,7 +5,12 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { ipScope, sameTransportAddress, type TransportAddress } from "../net/address.ts";
+import {
+  ipScope,
+  isSystemPort,
+  sameTransportAddress,
+  type TransportAddress,
+} from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { bindingReply, type Probe } from "./probe.ts";
 
@@ -80,7 +85,7 @@ function externalOf(
  * host at the devices of its own network, or at the services of others.
  */
 export function mayHairpin(external: TransportAddress, server: TransportAddress): boolean {
-  if (external.port < FIRST_USER_PORT) return false;
+  if (isSystemPort(external.port)) return false;
   return !isNearby(external.ip) || isNearby(server.ip);
 }
 
@@ -140,9 +145,6 @@ const NEARBY: readonly ReturnType<typeof ipScope>[] = [
   "private",
   "shared",
 ];
-
-/** RFC 6335 §6: NATs give no ports below it to programs that bind none (RFC 4787 REQ-3). */
-const FIRST_USER_PORT = 1024;
 
 const GREETING = new Uint8Array([0x50]);
 

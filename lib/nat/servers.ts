@@ -8,6 +8,7 @@ import {
   formatTransportAddress,
   ipFamily,
   ipScope,
+  isSystemPort,
   sameTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
@@ -63,7 +64,8 @@ export function assessServer(
   ) {
     return withFault(`reports the alternate address ${other}: not the same kind of address`);
   }
-  if (alternate.port < FIRST_USER_PORT && primary.port >= FIRST_USER_PORT) {
+  // A server at a system port may have its other port there too.
+  if (isSystemPort(alternate.port) && !isSystemPort(primary.port)) {
     return withFault(`reports the alternate address ${other}: a port of another service`);
   }
   return { ...server, alternate };
@@ -107,9 +109,6 @@ export function alternatesOf({ primary, alternate }: ServerAssessment): Transpor
 export function chooseServers(random: () => number): string[] {
   return [...sample(TWO_ADDRESS_SERVERS, 2, random), ...sample(ONE_ADDRESS_SERVERS, 1, random)];
 }
-
-/** RFC 6335 §6. A server at a port below it may have its other port there too. */
-const FIRST_USER_PORT = 1024;
 
 function sample<T>(items: readonly T[], count: number, random: () => number): T[] {
   const left = [...items];

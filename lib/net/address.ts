@@ -116,6 +116,14 @@ export function parseHostPort(text: string, defaultPort?: number): { host: strin
 }
 
 /**
+ * Whether a port is one of the system ports (RFC 6335 §6), where services are that others must not direct this host to, and
+ * which NATs give to no program that binds none of them (RFC 4787 REQ-3).
+ */
+export function isSystemPort(port: number): boolean {
+  return port < 1024;
+}
+
+/**
  * Parses a port number.
  *
  * @throws {TypeError} if it is not a whole number from 1 to 65535

@@ -153,6 +153,11 @@ export interface ListenTcpOptions {
   readonly reusePort?: boolean;
   /** Called when nothing can be accepted because this process has too many open files, and when that is over. */
   readonly onShortage?: (event: Shortage) => void;
+  /**
+   * Whether to accept connections from an IP address now. Others are closed before anything is allocated for them: a
+   * network may also leave that to the caller, and accept all.
+   */
+  readonly admits?: (ip: string) => boolean;
 }
 
 /** A shortage of file descriptors begins, or is over. */

@@ -18,6 +18,12 @@
  * @module
  */
 
+import {
+  afterAcknowledgement,
+  afterRepeating,
+  type Repetition,
+  startRepetition,
+} from "../base/backoff.ts";
 import { NetworkError, NoResponseError } from "../base/errors.ts";
 
 /** What a dialer knows. Times are milliseconds on one clock that never goes backwards. */
@@ -69,8 +75,8 @@ export interface SearchState {
   readonly id: number;
   readonly wants: "any" | "direct";
   readonly stage: "requesting" | "answered" | "ending";
-  /** When to send the request again. */
-  readonly requestAtMs: number;
+  /** The request, until it is answered. */
+  readonly request: Repetition;
   /** When to give up waiting for the answer. */
   readonly answerByMs: number;
   /** Why it ends, unless it found all it could. */
@@ -150,7 +156,8 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
     case "start":
       return startSearch(state, "any", nowMs);
     case "answered": {
-      const search = { ...state.search!, requestAtMs: Infinity, answerByMs: Infinity };
+      const request = afterAcknowledgement(state.search!.request);
+      const search = { ...state.search!, request, answerByMs: Infinity };
       const isEnding = search.stage === "ending";
       return stay({ ...state, search: isEnding ? search : { ...search, stage: "answered" } });
     }
@@ -177,7 +184,7 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
 export function dialerWakeAtMs({ search, ...state }: DialerState): number {
   if (state.phase === "over") return Infinity;
   const { reconnectByMs, retry, improvement } = state;
-  const requestAtMs = search?.stage === "requesting" ? search.requestAtMs : Infinity;
+  const requestAtMs = search?.stage === "requesting" ? search.request.dueMs : Infinity;
   const answerByMs = search?.stage === "requesting" ? search.answerByMs : Infinity;
   return Math.min(reconnectByMs, retry.atMs, improvement.atMs, requestAtMs, answerByMs);
 }
@@ -191,11 +198,12 @@ function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number)
   const { firstRequestMs, answerMs } = state.settings;
   const id = state.searches + 1;
   const isDue = firstRequestMs === 0;
+  const request = startRepetition(REQUEST_REPETITION, nowMs + firstRequestMs);
   const search: SearchState = {
     id,
     wants,
     stage: "requesting",
-    requestAtMs: nowMs + (isDue ? REQUEST_INTERVAL_MS : firstRequestMs),
+    request: isDue ? afterRepeating(request, nowMs) : request,
     answerByMs: nowMs + answerMs,
     failure: null,
   };
@@ -298,8 +306,8 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
     );
     return endSearch(state, { error, isFinal: false });
   }
-  if (search?.stage === "requesting" && search.requestAtMs <= nowMs) {
-    const repeated = { ...search, requestAtMs: nowMs + REQUEST_INTERVAL_MS };
+  if (search?.stage === "requesting" && search.request.dueMs <= nowMs) {
+    const repeated = { ...search, request: afterRepeating(search.request, nowMs) };
     return { state: { ...state, search: repeated }, actions: [{ action: "send request" }] };
   }
   if (retry.atMs <= nowMs) return startRetry(state, nowMs);
@@ -359,6 +367,12 @@ function stay(state: DialerState): DialerStep {
 
 /** Chosen by us: a few round trips over most signaling servers. */
 export const REQUEST_INTERVAL_MS = 1000;
+
+const REQUEST_REPETITION = {
+  firstWaitMs: REQUEST_INTERVAL_MS,
+  maximumWaitMs: REQUEST_INTERVAL_MS,
+  minimumGapMs: 0,
+};
 
 /** Waits between two attempts to reconnect grow up to this many times `retryMs`. */
 const MAX_RETRY_FACTOR = 10;

@@ -4,7 +4,14 @@
  * @module
  */
 
-import { Repetition } from "../base/backoff.ts";
+import {
+  afterAcknowledgement,
+  afterChange,
+  afterRepeating,
+  afterSending,
+  mayAnswer,
+  startRepetition,
+} from "../base/backoff.ts";
 import { undefinedIfMalformed } from "../base/errors.ts";
 import { runAll } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
@@ -15,7 +22,7 @@ import { decodeRelayState, encodeRelayState, type RelayState } from "./relay_mes
 export class RelayExchange {
   readonly #channel: SignalChannel;
   readonly #onState: (theirs: RelayState) => void;
-  readonly #repetition = new Repetition(REPETITION);
+  #repetition = startRepetition(REPETITION);
   readonly #delay = new WakeableDelay();
   #ours: RelayState;
   #theirs: RelayState | undefined;
@@ -46,7 +53,7 @@ export class RelayExchange {
   /** Changes this side's state. */
   update(change: Partial<Pick<RelayState, "ips" | "relayed" | "mayOffer">>): void {
     this.#ours = { ...this.#ours, ...change, version: this.#ours.version + 1 };
-    this.#repetition.renew();
+    this.#repetition = afterChange(this.#repetition);
     this.#delay.wake();
   }
 
@@ -76,10 +83,10 @@ export class RelayExchange {
     for (;;) {
       const nowMs = performance.now();
       if (this.#repetition.dueMs <= nowMs) {
-        this.#repetition.repeated(nowMs);
+        this.#repetition = afterRepeating(this.#repetition, nowMs);
         await this.#send();
-      } else if (this.#owesAcknowledgement && this.#repetition.mayAnswer(nowMs)) {
-        this.#repetition.sent(nowMs);
+      } else if (this.#owesAcknowledgement && mayAnswer(this.#repetition, nowMs)) {
+        this.#repetition = afterSending(this.#repetition, nowMs);
         await this.#send();
       }
       const dueInMs = this.#repetition.dueMs - performance.now();
@@ -98,7 +105,7 @@ export class RelayExchange {
     this.#theirs = theirs;
     this.#ours = { ...this.#ours, acknowledged: theirs.version };
     this.#acknowledged = Math.max(this.#acknowledged, theirs.acknowledged);
-    if (this.isAcknowledged) this.#repetition.acknowledge();
+    if (this.isAcknowledged) this.#repetition = afterAcknowledgement(this.#repetition);
     if (theirs.version !== before?.version) {
       this.#owesAcknowledgement = true;
       this.#delay.wake();

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { Repetition } from "../base/backoff.ts";
+import { afterSending, mayAnswer, startRepetition } from "../base/backoff.ts";
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
@@ -211,7 +211,7 @@ export class InitiatorSession extends SignalingSession {
 /** The responder's side. Its first message is the answer, which it repeats until the initiator acknowledges it. */
 export class ResponderSession extends SignalingSession {
   readonly #handshake: ResponderHandshake;
-  readonly #repetition = new Repetition(ANSWER_REPETITION);
+  #repetition = startRepetition(ANSWER_REPETITION);
   #answer: Uint8Array | undefined;
   #isAcknowledged = false;
 
@@ -225,7 +225,7 @@ export class ResponderSession extends SignalingSession {
   /** The request has arrived again, so the answer may have been lost. */
   repeatAnswer(): void {
     if (this.#answer === undefined || this.#isAcknowledged) return;
-    if (this.#repetition.mayAnswer(performance.now())) this.#publishAnswer(this.#answer);
+    if (mayAnswer(this.#repetition, performance.now())) this.#publishAnswer(this.#answer);
   }
 
   protected override send(content: Content): void {
@@ -247,7 +247,7 @@ export class ResponderSession extends SignalingSession {
   }
 
   #publishAnswer(answer: Uint8Array): void {
-    this.#repetition.sent(performance.now());
+    this.#repetition = afterSending(this.#repetition, performance.now());
     this.publish(answer);
   }
 

@@ -11,6 +11,7 @@ import {
   ipScope,
   ipToBytes,
   isMetadataIp,
+  isSystemPort,
   type Nat64Prefix,
   sameTransportAddress,
   type TransportAddress,
@@ -132,7 +133,7 @@ export function whyNotAllowed(address: TransportAddress, context: DialContext): 
   const unwrapped = unwrapIp(ip, context.nat64Prefixes);
   if (isMetadataIp(unwrapped)) return "it is a cloud metadata address";
   // A user or a ticket may name a system port, but a peer dials from a port that its system chose.
-  if (port < FIRST_USER_PORT) return "it is a system port";
+  if (isSystemPort(port)) return "it is a system port";
   return whyNotIp(unwrapped, port, context);
 }
 
@@ -182,7 +183,7 @@ export function whyNotRelay(
   { ip, port }: TransportAddress,
   prefixes: readonly Nat64Prefix[] = [],
 ): string | null {
-  if (port < FIRST_USER_PORT) return "it is a system port";
+  if (isSystemPort(port)) return "it is a system port";
   if (embedsIpv4(ip)) return "it embeds an IPv4 address";
   const why = whyNotPublic(ip, prefixes);
   return why === null ? null : `it is ${why}`;
@@ -246,6 +247,3 @@ function embedsIpv4(ip: string): boolean {
   if (bytes.length === 4) return false;
   return formatIp(bytes).startsWith("::ffff:") || (bytes[0] === 0x20 && bytes[1] === 0x02);
 }
-
-/** RFC 6335 §6: system ports end below. */
-const FIRST_USER_PORT = 1024;

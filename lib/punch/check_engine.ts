@@ -102,7 +102,7 @@ export type ChecksEvent =
   }
   /** The other side is known to have this side's offer. */
   | { readonly kind: "confirmed" }
-  | { readonly kind: "tick" }
+  | { readonly kind: "time" }
   | { readonly kind: "stopped" };
 
 /** What the driver has to do. */
@@ -120,7 +120,7 @@ export type ChecksAction =
   | { readonly kind: "stop-listening" };
 
 /** The checks before they start. */
-export function planChecks(plan: PunchPlan, options: ChecksOptions): ChecksState {
+export function initialChecksState(plan: PunchPlan, options: ChecksOptions): ChecksState {
   const checks = plan.dials.flatMap((dials, entry) =>
     Array.from({ length: dials.perTarget }, () => dials.targets).flat().map((target, index) => ({
       index,
@@ -158,8 +158,8 @@ export function stepChecks(
   return { state: advance(changed, nowMs, actions), actions };
 }
 
-/** When to send the next `tick`; `Infinity` if only an event can change anything. */
-export function wakeAtMs(state: ChecksState): number {
+/** When to send the next `time` event; `Infinity` if only an event can change anything. */
+export function checksWakeAtMs(state: ChecksState): number {
   const { startedAtMs, checks, entries, listener, isStopped } = state;
   if (startedAtMs === null || isFinished(state)) return Infinity;
   let atMs = isStopped || hasUndecided(state) ? Infinity : missAtMs(state);
@@ -223,7 +223,7 @@ function apply(
     }
     case "confirmed":
       return { ...state, confirmedAtMs: state.confirmedAtMs ?? nowMs };
-    case "tick":
+    case "time":
       return state;
     case "stopped":
       return { ...state, isStopped: true };

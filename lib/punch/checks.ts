@@ -19,11 +19,11 @@ import {
   type ChecksEvent,
   type ChecksOptions,
   type ChecksState,
+  checksWakeAtMs,
+  initialChecksState,
   isFinished,
   isReset,
-  planChecks,
   stepChecks,
-  wakeAtMs,
 } from "./check_engine.ts";
 import type { DialBudget, DialTarget } from "./limits.ts";
 import { AttemptRecord } from "./nomination.ts";
@@ -54,7 +54,7 @@ export interface ConnectivityChecksOptions extends ChecksOptions {
 export class ConnectivityChecks {
   readonly #plan: PunchPlan;
   readonly #options: ConnectivityChecksOptions;
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "tick" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   readonly #finished = Promise.withResolvers<void>();
   /** What cancels the sockets of an entry, and those that listen. */
   readonly #cancels = new Map<number | "listener", AbortController>();
@@ -68,7 +68,7 @@ export class ConnectivityChecks {
   constructor(plan: PunchPlan, options: ConnectivityChecksOptions) {
     this.#plan = plan;
     this.#options = options;
-    this.#state = planChecks(plan, options);
+    this.#state = initialChecksState(plan, options);
   }
 
   /** Everything that was dialled and accepted so far. */
@@ -105,7 +105,7 @@ export class ConnectivityChecks {
     const { state, actions } = stepChecks(this.#state, event, performance.now());
     this.#state = state;
     for (const action of actions) this.#perform(action);
-    const atMs = wakeAtMs(this.#state);
+    const atMs = checksWakeAtMs(this.#state);
     if (atMs === Infinity) this.#timer.clear();
     else this.#timer.set(Math.max(0, atMs - performance.now()));
     if (!isFinished(this.#state)) return;

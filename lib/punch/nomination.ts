@@ -25,6 +25,11 @@ import {
 } from "./nomination_engine.ts";
 import type { PunchOffer, PunchRole } from "./offer.ts";
 
+// What peers need of a punch besides punch().
+export { whyNotRelay } from "./candidates.ts";
+export { type DialBudget, DialBudgets, type DialTarget } from "./limits.ts";
+export type { NominationOutcome } from "./nomination_engine.ts";
+
 /** The connection that both sides agreed on. */
 export interface NominatedConnection {
   readonly connection: TcpConnection;
@@ -256,6 +261,13 @@ export async function nominate(connection: TcpConnection, secret: Uint8Array): P
   await writeAll(connection, nomination(secret));
 }
 
+/** Spells bytes with half as many bits each: two bytes from 0xB0 to 0xBF for each. */
+export function spell(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(
+    [...bytes].flatMap((byte) => [LETTERS | byte >> 4, LETTERS | byte & 0x0f]),
+  );
+}
+
 /**
  * Waits for the other side's nomination.
  *
@@ -273,19 +285,6 @@ function hello(secret: Uint8Array, role: PunchRole): Uint8Array {
 function nomination(secret: Uint8Array): Uint8Array {
   return hmac("sha256", secret, text("nominate"));
 }
-
-/** Spells bytes with half as many bits each: two bytes from 0xB0 to 0xBF for each. */
-export function spell(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(
-    [...bytes].flatMap((byte) => [LETTERS | byte >> 4, LETTERS | byte & 0x0f]),
-  );
-}
-
-export { whyNotRelay } from "./candidates.ts";
-
-export { type DialBudget, DialBudgets, type DialTarget } from "./limits.ts";
-
-export type { NominationOutcome } from "./nomination_engine.ts";
 
 /** Reads no more than what is expected, so that nothing that follows is lost. */
 async function expect(connection: TcpConnection, expected: Uint8Array): Promise<void> {

@@ -10,7 +10,7 @@
  * @module
  */
 
-import { Repetition } from "../base/backoff.ts";
+import { afterRepeating, afterSending, mayAnswer, startRepetition } from "../base/backoff.ts";
 import { toHex } from "../base/bytes.ts";
 import { undefinedIfMalformed, UnreachableError } from "../base/errors.ts";
 import { Deadline } from "../base/timers.ts";
@@ -52,7 +52,7 @@ export interface OfferExchangeOptions {
 export class OfferExchange {
   readonly #options: OfferExchangeOptions;
   readonly #key = toHex(crypto.getRandomValues(new Uint8Array(32)));
-  readonly #repetition = new Repetition({
+  #repetition = startRepetition({
     firstWaitMs: FIRST_WAIT_MS,
     maximumWaitMs: MAX_WAIT_MS,
     minimumGapMs: MIN_GAP_MS,
@@ -107,7 +107,7 @@ export class OfferExchange {
     for (;;) {
       if (!isManual && this.#isWaiting && this.#repetition.dueMs <= performance.now()) {
         await this.#send();
-        this.#repetition.repeated(performance.now());
+        this.#repetition = afterRepeating(this.#repetition, performance.now());
       }
       const message = await this.#receive(signal);
       if (message !== undefined) await this.#take(message, signal);
@@ -176,7 +176,7 @@ export class OfferExchange {
 
   /** Sends the offer to a side that waits for it, unless it was just sent: anyone may ask as often as they like. */
   async #answer({ isWaiting }: PunchOffer): Promise<void> {
-    if (isWaiting && this.#repetition.mayAnswer(performance.now())) await this.#send();
+    if (isWaiting && mayAnswer(this.#repetition, performance.now())) await this.#send();
   }
 
   /** An offer in this side's own role may be left over from an earlier call, unless it answers this side's offer. */
@@ -193,7 +193,7 @@ export class OfferExchange {
     const { channel, sharedSecret } = this.#options;
     if (channel.isManual && this.#firstSentAtMs !== undefined) return;
     const nowMs = performance.now();
-    this.#repetition.sent(nowMs);
+    this.#repetition = afterSending(this.#repetition, nowMs);
     this.#firstSentAtMs ??= nowMs;
     await channel.send(encodeOffer(this.localOffer, sharedSecret));
   }

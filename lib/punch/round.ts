@@ -216,13 +216,13 @@ async function factsAbout(
   const { candidates, profile: { externalIp } } = offers.remote.side;
   const offered = candidates.map(({ address }) => address.ip);
   const ips = [...new Set(externalIp === null ? offered : [externalIp, ...offered])];
-  const areOwn = await Promise.all(ips.map((ip) => isOwnAddress(network, ip)));
   const hasIpv6 = ips.some((ip) => ipFamily(ip) === 6);
-  return {
-    ownIps: ips.filter((_, index) => areOwn[index]),
-    isSameHost: !isManual && await isPeerOnSameHost(options, offers, { signal }),
-    nat64Prefixes: hasIpv6 ? await base.nat64Prefixes() : [],
-  };
+  const [areOwn, isSameHost, nat64Prefixes] = await Promise.all([
+    Promise.all(ips.map((ip) => isOwnAddress(network, ip))),
+    !isManual && isPeerOnSameHost(options, offers, { signal }),
+    hasIpv6 ? base.nat64Prefixes() : [],
+  ]);
+  return { ownIps: ips.filter((_, index) => areOwn[index]), isSameHost, nat64Prefixes };
 }
 
 /** Whether the peer claims to be on this host, and proves it. */

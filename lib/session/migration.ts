@@ -85,10 +85,10 @@ export class PathMigration implements PathOwner {
     const onAbort = () => {
       path.reset(signal?.reason);
       const error = new NetworkError("Cannot use the path: attach() was aborted", "closed");
-      this.#handle({ event: "failed", id }, { error });
+      this.#handle({ kind: "failed", id }, { error });
     };
     signal?.addEventListener("abort", onAbort, { once: true });
-    this.#handle({ event: "opened", id, unacknowledgedBytes: sending.unacknowledged });
+    this.#handle({ kind: "opened", id, unacknowledgedBytes: sending.unacknowledged });
     try {
       await path.attached;
     } finally {
@@ -146,12 +146,12 @@ export class PathMigration implements PathOwner {
   /** As {@linkcode PathOwner.onFailure}. */
   onFailure(path: SessionPath, error: NetworkError | MalformedMessageError): void {
     if (error instanceof MalformedMessageError) this.#options.onMalformed(error);
-    else this.#handle({ event: "failed", id: path.id }, { error });
+    else this.#handle({ kind: "failed", id: path.id }, { error });
   }
 
   #onHello(path: SessionPath, hello: HelloFrame): void {
     const { version, pathNumber } = hello;
-    this.#handle({ event: "hello", id: path.id, version, pathNumber }, { hello });
+    this.#handle({ kind: "hello", id: path.id, version, pathNumber }, { hello });
   }
 
   #onStart(path: SessionPath, offset: number): void {
@@ -165,7 +165,7 @@ export class PathMigration implements PathOwner {
       );
     }
     path.receiveOffset = offset;
-    this.#handle({ event: "start", id: path.id });
+    this.#handle({ kind: "start", id: path.id });
   }
 
   #onFin(path: SessionPath, offset: number): void {
@@ -186,7 +186,7 @@ export class PathMigration implements PathOwner {
   }
 
   #execute(action: MigrationAction, { hello, error }: ActionCause): void {
-    switch (action.action) {
+    switch (action.kind) {
       case "send-hello":
         return this.#path(action.id).send({
           kind: "hello",

@@ -40,41 +40,41 @@ export interface MigrationPath {
 /** What has happened on a path. */
 export type MigrationEvent =
   | {
-    readonly event: "opened";
+    readonly kind: "opened";
     readonly id: number;
     /** How many bytes this side has sent on earlier paths that are not acknowledged. */
     readonly unacknowledgedBytes: number;
   }
   | {
     /** HELLO was received. */
-    readonly event: "hello";
+    readonly kind: "hello";
     readonly id: number;
     readonly version: number;
     readonly pathNumber: number;
   }
   /** START was received. */
-  | { readonly event: "start"; readonly id: number }
+  | { readonly kind: "start"; readonly id: number }
   /** The path has failed, or the caller has aborted it. */
-  | { readonly event: "failed"; readonly id: number };
+  | { readonly kind: "failed"; readonly id: number };
 
 /** What to do, in this order. */
 export type MigrationAction =
   /** Send HELLO with this number. */
-  | { readonly action: "send-hello"; readonly id: number; readonly pathNumber: number }
+  | { readonly kind: "send-hello"; readonly id: number; readonly pathNumber: number }
   /** Apply the acknowledgement and the limit of the HELLO that was received. */
-  | { readonly action: "accept-hello" }
+  | { readonly kind: "accept-hello" }
   /** Send ACK and START, and everything from now on, on this path. */
-  | { readonly action: "start"; readonly id: number }
+  | { readonly kind: "start"; readonly id: number }
   /** The stream runs over this path. */
-  | { readonly action: "attached"; readonly id: number }
+  | { readonly kind: "attached"; readonly id: number }
   /** Replaced by a newer path: write what is half written, then close. */
-  | { readonly action: "close"; readonly id: number }
+  | { readonly kind: "close"; readonly id: number }
   /** Replaced by a newer path before it was attached: reset it. */
-  | { readonly action: "reset"; readonly id: number }
+  | { readonly kind: "reset"; readonly id: number }
   /** The stream has lost its path. */
-  | { readonly action: "lost" }
+  | { readonly kind: "lost" }
   /** A path has ended before it was attached. */
-  | { readonly action: "not-attached" };
+  | { readonly kind: "not-attached" };
 
 /** The next state, and what to do. */
 export interface MigrationStep {
@@ -93,7 +93,7 @@ export function initialMigrationState(role: SessionRole): MigrationState {
  * @throws {MalformedMessageError} if the other side breaks the protocol
  */
 export function stepMigration(state: MigrationState, event: MigrationEvent): MigrationStep {
-  switch (event.event) {
+  switch (event.kind) {
     case "opened":
       return state.role === "controlling" ? propose(state, event.id, event.unacknowledgedBytes) : {
         state: withPath(state, { id: event.id, number: undefined, phase: "opened" }),
@@ -124,7 +124,7 @@ function propose(state: MigrationState, id: number, unacknowledgedBytes: number)
   };
   const proposed: MigrationStep = {
     state: next,
-    actions: [...replaced.actions, { action: "send-hello", id, pathNumber }],
+    actions: [...replaced.actions, { kind: "send-hello", id, pathNumber }],
   };
   const mayStartAtOnce = next.currentId === undefined && unacknowledgedBytes <= MAX_UNASKED_BYTES;
   return mayStartAtOnce ? join(proposed, start(next, id)) : proposed;
@@ -132,7 +132,7 @@ function propose(state: MigrationState, id: number, unacknowledgedBytes: number)
 
 function onHello(
   state: MigrationState,
-  { id, version, pathNumber }: Extract<MigrationEvent, { event: "hello" }>,
+  { id, version, pathNumber }: Extract<MigrationEvent, { kind: "hello" }>,
 ): MigrationStep {
   const path = findPath(state, id);
   if (path === undefined) return { state, actions: [] };
@@ -154,7 +154,7 @@ function onAnswer(state: MigrationState, path: MigrationPath, pathNumber: number
   }
   const greeted: MigrationStep = {
     state: withPath(state, { ...path, phase: "greeted" }),
-    actions: [{ action: "accept-hello" }],
+    actions: [{ kind: "accept-hello" }],
   };
   const moved = state.currentId === path.id
     ? attach(greeted.state, path.id)
@@ -168,7 +168,7 @@ function onProposal(state: MigrationState, path: MigrationPath, pathNumber: numb
   if (pathNumber <= state.highestNumber) {
     return {
       state: withoutPath(state, id),
-      actions: [{ action: "reset", id }, { action: "not-attached" }],
+      actions: [{ kind: "reset", id }, { kind: "not-attached" }],
     };
   }
   const replaced = replace(state, ({ phase }) => phase === "greeted");
@@ -180,8 +180,8 @@ function onProposal(state: MigrationState, path: MigrationPath, pathNumber: numb
     state: next,
     actions: [
       ...replaced.actions,
-      { action: "accept-hello" },
-      { action: "send-hello", id, pathNumber },
+      { kind: "accept-hello" },
+      { kind: "send-hello", id, pathNumber },
     ],
   };
   return next.currentId === undefined ? join(answered, moveTo(next, id)) : answered;
@@ -194,9 +194,9 @@ function onFailed(state: MigrationState, id: number): MigrationStep {
   if (state.currentId === id) {
     const other = next.paths.find(({ phase }) => phase === "greeted");
     if (other !== undefined) return moveTo(next, other.id); // the other side is about to start on it
-    if (path.phase === "attached") return { state: next, actions: [{ action: "lost" }] };
+    if (path.phase === "attached") return { state: next, actions: [{ kind: "lost" }] };
   }
-  return { state: next, actions: path.phase === "attached" ? [] : [{ action: "not-attached" }] };
+  return { state: next, actions: path.phase === "attached" ? [] : [{ kind: "not-attached" }] };
 }
 
 /** Starts on a path that both sides have accepted. */
@@ -208,11 +208,11 @@ function moveTo(state: MigrationState, id: number): MigrationStep {
 /** Sends on a path from now on, and leaves the one before. */
 function start(state: MigrationState, id: number): MigrationStep {
   const { currentId } = state;
-  const actions: MigrationAction[] = [{ action: "start", id }];
+  const actions: MigrationAction[] = [{ kind: "start", id }];
   if (currentId === undefined) return { state: { ...state, currentId: id }, actions };
   return {
     state: { ...withoutPath(state, currentId), currentId: id },
-    actions: [...actions, { action: "close", id: currentId }],
+    actions: [...actions, { kind: "close", id: currentId }],
   };
 }
 
@@ -220,7 +220,7 @@ function attach(state: MigrationState, id: number): MigrationStep {
   const path = findPath(state, id)!;
   return {
     state: withPath(state, { ...path, phase: "attached" }),
-    actions: [{ action: "attached", id }],
+    actions: [{ kind: "attached", id }],
   };
 }
 
@@ -232,7 +232,7 @@ function replace(
   const replaced = state.paths.filter(isReplaced);
   return {
     state: replaced.reduce((before, { id }) => withoutPath(before, id), state),
-    actions: replaced.map(({ id }) => ({ action: "reset", id })),
+    actions: replaced.map(({ id }) => ({ kind: "reset", id })),
   };
 }
 

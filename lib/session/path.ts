@@ -261,7 +261,7 @@ export class KeepAlive {
   #lastToken = 0;
   #rttMs: number | undefined;
   /** Those that wait for a sign of life. */
-  readonly #asking = new Set<(isAlive: boolean) => void>();
+  #asking: readonly ((isAlive: boolean) => void)[] = NONE;
   #isStopped = false;
 
   constructor(options: KeepAliveOptions) {
@@ -308,13 +308,13 @@ export class KeepAlive {
     if (this.#isStopped) return false;
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const timer = setTimeout(() => resolve(false), withinMs);
-    this.#asking.add(resolve);
+    this.#asking = [...this.#asking, resolve];
     try {
       if (this.#ping?.isProbe !== true) this.probe();
       return await promise;
     } finally {
       clearTimeout(timer);
-      this.#asking.delete(resolve);
+      this.#asking = this.#asking.filter((each) => each !== resolve);
     }
   }
 
@@ -394,3 +394,6 @@ export class KeepAlive {
 
 /** The same as TCP's: RFC 6298 §2. */
 const SMOOTHING = 1 / 8;
+
+/** Shared, since idle paths must take little memory. */
+const NONE: readonly never[] = [];

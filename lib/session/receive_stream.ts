@@ -209,32 +209,49 @@ export class WindowBudget {
 
   /** The part of one owner, such as a public key. */
   of(owner: string): WindowSource {
-    return { open: () => this.#open(owner) };
+    return { open: () => new BudgetWindow(this, owner) };
   }
 
-  #open(owner: string): Window {
-    let held = 0;
-    const hold = (bytes: number) => {
-      const grown = Math.max(0, bytes) - held;
-      if (grown === 0) return;
-      held += grown;
-      this.#held += grown;
-      const byOwner = this.#heldBy(owner) + grown;
-      if (byOwner > 0) this.#byOwner.set(owner, byOwner);
-      else this.#byOwner.delete(owner);
-    };
-    return { mayHold: () => this.#mayHold(owner), hold };
-  }
-
-  #mayHold(owner: string): number {
+  /** How many bytes a window of this owner may hold now, beyond the least that it has in any case. */
+  mayHold(owner: string): number {
     const { totalBytes, perOwnerBytes } = this.#limits;
     const free = Math.max(0, totalBytes - this.#held);
     const freeToOwner = Math.max(0, perOwnerBytes - this.#heldBy(owner));
     return Math.floor(Math.min(free / SHARE_OF_ALL, freeToOwner / SHARE_OF_OWNER));
   }
 
+  /** Notes that the windows of this owner hold more bytes, or fewer if negative. */
+  grow(owner: string, bytes: number): void {
+    this.#held += bytes;
+    const byOwner = this.#heldBy(owner) + bytes;
+    if (byOwner > 0) this.#byOwner.set(owner, byOwner);
+    else this.#byOwner.delete(owner);
+  }
+
   #heldBy(owner: string): number {
     return this.#byOwner.get(owner) ?? 0;
+  }
+}
+
+class BudgetWindow implements Window {
+  readonly #budget: WindowBudget;
+  readonly #owner: string;
+  #held = 0;
+
+  constructor(budget: WindowBudget, owner: string) {
+    this.#budget = budget;
+    this.#owner = owner;
+  }
+
+  mayHold(): number {
+    return this.#budget.mayHold(this.#owner);
+  }
+
+  hold(bytes: number): void {
+    const grown = Math.max(0, bytes) - this.#held;
+    if (grown === 0) return;
+    this.#held += grown;
+    this.#budget.grow(this.#owner, grown);
   }
 }
 
@@ -244,10 +261,8 @@ export const WINDOW_LIMITS: WindowLimits = {
   perOwnerBytes: 32 * 1024 * 1024,
 };
 
-/** A source without a limit. */
-export const UNLIMITED_WINDOWS: WindowSource = {
-  open: () => ({ mayHold: () => Infinity, hold() {} }),
-};
+/** A source without a limit. All its windows are one, since sessions that are idle must take little memory. */
+export const UNLIMITED_WINDOWS: WindowSource = { open: () => UNLIMITED_WINDOW };
 
 interface WaitingRead {
   readonly buffer: Uint8Array;
@@ -327,6 +342,8 @@ interface Chunk {
 const SHARE_OF_ALL = 8;
 
 const SHARE_OF_OWNER = 4;
+
+const UNLIMITED_WINDOW: Window = { mayHold: () => Infinity, hold() {} };
 
 const WHAT = "stream of a session";
 

@@ -10,7 +10,7 @@ import { Semaphore, TaskGroup } from "../base/tasks.ts";
 import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { lanTransport } from "./lan.ts";
 import {
-  INITIAL_STATE,
+  INITIAL_RECONNECTING_STATE,
   type ReconnectingAction,
   type ReconnectingEvent,
   type ReconnectingState,
@@ -112,7 +112,7 @@ class ReconnectingConnection implements SignalingConnection {
   readonly #timer = new ResettableTimer(() => this.#apply({ kind: "time" }));
   /** The subscriptions of the connection that is open. */
   readonly #subscriptions = new Map<string, Subscription>();
-  #state: ReconnectingState = INITIAL_STATE;
+  #state: ReconnectingState = INITIAL_RECONNECTING_STATE;
   /** The one that is open. */
   #connection: SignalingConnection | undefined;
   /** Resolves with the next connection that is opened. */

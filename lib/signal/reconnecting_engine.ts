@@ -91,7 +91,7 @@ export interface ReconnectingStep {
 }
 
 /** The state while the first connection is being opened. */
-export const INITIAL_STATE: ReconnectingState = {
+export const INITIAL_RECONNECTING_STATE: ReconnectingState = {
   phase: { kind: "opening" },
   failures: 0,
   topics: new Map(),
@@ -102,10 +102,10 @@ export const INITIAL_STATE: ReconnectingState = {
  *
  * @example
  * ```ts
- * import { INITIAL_STATE, stepReconnecting } from "./reconnecting_engine.ts";
+ * import { INITIAL_RECONNECTING_STATE, stepReconnecting } from "./reconnecting_engine.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const open = stepReconnecting(INITIAL_STATE, { kind: "opened" }, 0).state;
+ * const open = stepReconnecting(INITIAL_RECONNECTING_STATE, { kind: "opened" }, 0).state;
  * const lost = { kind: "lost", reason: "reset", random: 0.5 } as const;
  * const { state } = stepReconnecting(open, lost, 1000);
  * assertEquals(state.phase, { kind: "waiting", untilMs: 1500 });

@@ -11,6 +11,7 @@ import {
   formatTransportAddress,
   ipFamily,
   ipScope,
+  isSystemPort,
   sameTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
@@ -272,13 +273,11 @@ function checkAlternate(alternate: TransportAddress, asked: readonly TransportAd
   if (ipFamily(alternate.ip) !== ipFamily(from.ip)) throw refuse("it is of another family");
   if (scope !== "global" && scope !== ipScope(from.ip)) throw refuse(`it is a ${scope} address`);
   const isForeign = asked.every(({ ip, port }) => ip !== alternate.ip && port !== alternate.port);
-  if (alternate.port < FIRST_USER_PORT && isForeign) {
+  // Such as the mail server of a third party, rather than another server like itself.
+  if (isSystemPort(alternate.port) && isForeign) {
     throw refuse("its port is one of another service");
   }
 }
-
-/** RFC 6335 §6. A server must not direct us to the mail server of a third party, but to another one like itself. */
-const FIRST_USER_PORT = 1024;
 
 /** What the message of {@linkcode refusedError} says. */
 export interface RefusedErrorOptions {

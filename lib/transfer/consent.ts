@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ExistingPolicy } from "./destination.ts";
+import { type ExistingPolicy, parentOf } from "./destination.ts";
 import { type FileSystem, TransferError } from "./files.ts";
 import { isExecutableName, isHidden } from "./local_names.ts";
 import type { ManifestEntry, OfferSummary } from "./manifest.ts";
@@ -97,7 +97,7 @@ export function describeOffer(
   const needAllowHidden: ManifestEntry[] = [];
   for (const entry of summary.manifest) {
     const { kind, path } = entry;
-    const folder = path.slice(0, Math.max(path.lastIndexOf("/"), 0));
+    const folder = parentOf(path);
     const isKnown = kind === "folder" && before.has(path);
     const isOpen = folder === "" || before.has(folder);
     const isExecutable = kind === "file" &&
@@ -109,7 +109,12 @@ export function describeOffer(
   }
   return {
     ...summary,
-    ...{ hidden, executables, existingFolders, needAllowHidden, isResumed, isChanged },
+    hidden,
+    executables,
+    existingFolders,
+    needAllowHidden,
+    isResumed,
+    isChanged,
   };
 }
 

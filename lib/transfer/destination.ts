@@ -59,33 +59,6 @@ export async function localPaths(
   return renamed;
 }
 
-/** A folder above the current entry. */
-interface OpenFolder {
-  /** Its path in the manifest and on this system, each ending with `/` unless it is the target folder. */
-  readonly prefix: string;
-  readonly local: string;
-  /** The names in it so far, each by how a system would see it that ignores case. */
-  readonly names: Map<string, string[]>;
-}
-
-async function freeName(
-  { local, names }: OpenFolder,
-  name: string,
-  naming: FileSystem["naming"],
-  isCaseSensitive: (folder: string) => Promise<boolean>,
-): Promise<string> {
-  const wanted = localName(name, naming);
-  for (let number = 0;; number++) {
-    const candidate = number === 0 ? wanted : numberedName(wanted, number);
-    const similar = names.get(folded(candidate)) ?? [];
-    const isTaken = similar.includes(candidate) ||
-      similar.length > 0 && !await isCaseSensitive(local.slice(0, -1));
-    if (isTaken) continue;
-    names.set(folded(candidate), [...similar, candidate]);
-    return candidate;
-  }
-}
-
 /**
  * Determines where a file goes, and whether it is there. Writes nothing.
  *
@@ -184,6 +157,33 @@ export async function statIfValid(
 /** The folder of a path; `""` for one without. */
 export function parentOf(path: string): string {
   return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
+}
+
+/** A folder above the current entry. */
+interface OpenFolder {
+  /** Its path in the manifest and on this system, each ending with `/` unless it is the target folder. */
+  readonly prefix: string;
+  readonly local: string;
+  /** The names in it so far, each by how a system would see it that ignores case. */
+  readonly names: Map<string, string[]>;
+}
+
+async function freeName(
+  { local, names }: OpenFolder,
+  name: string,
+  naming: FileSystem["naming"],
+  isCaseSensitive: (folder: string) => Promise<boolean>,
+): Promise<string> {
+  const wanted = localName(name, naming);
+  for (let number = 0;; number++) {
+    const candidate = number === 0 ? wanted : numberedName(wanted, number);
+    const similar = names.get(folded(candidate)) ?? [];
+    const isTaken = similar.includes(candidate) ||
+      similar.length > 0 && !await isCaseSensitive(local.slice(0, -1));
+    if (isTaken) continue;
+    names.set(folded(candidate), [...similar, candidate]);
+    return candidate;
+  }
 }
 
 /** Chosen by us: more copies of one name are probably a mistake. */

@@ -28,23 +28,22 @@ import { partName } from "./local_names.ts";
 import { hashFile, type Manifest, type ManifestEntry, summarize } from "./manifest.ts";
 import { encodeTransferMessage, type PlanStep, type RefusalReason } from "./message.ts";
 import { TransferMessageReader } from "./message_reader.ts";
-import { type Offer, readOffer } from "./offer_reader.ts";
-import { claimPart, findPart, type PartClaim } from "./parts.ts";
-import { folded } from "./paths.ts";
-import { ProgressMeter } from "./progress.ts";
-import type { ResumableJob } from "./reconnect.ts";
-import { TransferRecord } from "./record.ts";
-import { FAILURE_TEXT, REFUSAL_TEXT, sendRefusal } from "./refuse.ts";
-
 import {
   type AcceptedOffer,
   bytesHeld,
   checkPlan,
   type Found,
+  type Offer,
+  readOffer,
   type ReceivePlan,
   sendHeld,
-} from "./holdings.ts";
+} from "./negotiation.ts";
+import { claimPart, findPart, type PartClaim, TransferRecord } from "./parts.ts";
+import { folded } from "./paths.ts";
+import { ProgressMeter } from "./progress.ts";
+import type { ResumableJob } from "./reconnect.ts";
 import { discardFile, isDistrusted, receiveInto } from "./received_file.ts";
+import { FAILURE_TEXT, REFUSAL_TEXT, sendRefusal } from "./refuse.ts";
 
 /** Receives one offer, over as many connections as it takes. */
 export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable {
@@ -143,14 +142,12 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
 
   /** Asks about the first offer, and about a later one if it differs. */
   async #accept(offer: Offer): Promise<AcceptedOffer> {
-    const { files } = this.#target;
-    const { onOffer } = this.#options;
+    const { files, root } = this.#target;
+    const { onOffer, id = "" } = this.#options;
     const known = this.#offer;
     if (known !== undefined && equalBytes(known.digest, offer.digest)) return known;
-    const claim = {
-      ...{ files, root: this.#target.root, owner: () => this.#owner() },
-      identity: ["transfer", this.#options.id ?? "", offer.digest.toHex()],
-    };
+    const identity = ["transfer", id, offer.digest.toHex()];
+    const claim = { files, root, owner: () => this.#owner(), identity };
     const record = await TransferRecord.find(claim);
     let existed: ReadonlySet<string>;
     try {
@@ -290,10 +287,8 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
         await finisher.add(() => Promise.resolve(), () => this.#finish(offer, index, path));
       } else if (isRefused) await discardFile(reader);
       else {
-        await this.#receiveFile(reader, finisher, {
-          ...{ offer, refused, index, path },
-          has: steps[index] === "continue" ? found.get(index) : undefined,
-        });
+        const has = steps[index] === "continue" ? found.get(index) : undefined;
+        await this.#receiveFile(reader, finisher, { offer, refused, index, path, has });
       }
     }
     await finisher.end();
@@ -326,7 +321,9 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     await part.truncate(offset);
     try {
       const failure = await receiveInto(part, reader, {
-        ...{ entry, offset, hash: has?.hash },
+        entry,
+        offset,
+        hash: has?.hash,
         onPiece: (length) => {
           finisher.throwIfFailed();
           meter.add(index, length);
@@ -455,7 +452,10 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     const name = path.slice(path.lastIndexOf("/") + 1);
     const parent = parentOf(path);
     return {
-      ...{ files, root, isExecutable, owner: () => this.#owner() },
+      files,
+      root,
+      isExecutable,
+      owner: () => this.#owner(),
       folder: parent === "" ? root : `${root}/${parent}`,
       identity: ["part", this.#options.id ?? "", entry.path, size, isExecutable],
       nameFor: (key) => partName(name, key),

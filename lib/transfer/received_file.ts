@@ -63,18 +63,18 @@ export async function discardFile(reader: TransferMessageReader): Promise<void> 
   while (await reader.next(EXPECTED_OF_FILE) instanceof Uint8Array);
 }
 
+/** Whether the received bytes are wrong. They are kept if the connection broke or the sender gave up. */
+export function isDistrusted(error: unknown): boolean {
+  return error instanceof MalformedMessageError ||
+    error instanceof TransferError && DISTRUSTED.has(error.reason);
+}
+
 function wrong(
   { path }: ManifestEntry,
   what: string,
   reason: "damaged" | "unacceptable",
 ): TransferError {
   return new TransferError(`Cannot receive ${printable(path)}: ${what}`, reason);
-}
-
-/** Whether the received bytes are wrong. They are kept if the connection broke or the sender gave up. */
-export function isDistrusted(error: unknown): boolean {
-  return error instanceof MalformedMessageError ||
-    error instanceof TransferError && DISTRUSTED.has(error.reason);
 }
 
 const EXPECTED_OF_FILE = { data: MAX_DATA_BYTES, end: HASH_BYTES, failed: 1 };

@@ -297,10 +297,6 @@ interface PlannedStep {
   readonly isRefused?: boolean;
 }
 
-const SEND_ALL: PlannedStep = { step: "send", offset: 0 };
-const KEEP_NOTHING: PlannedStep = { step: "keep", offset: 0 };
-const REFUSED: PlannedStep = { step: "keep", offset: 0, isRefused: true };
-
 /** What to send. */
 interface SendFileOptions {
   readonly files: FileSystem;
@@ -373,3 +369,7 @@ function failureReason(error: unknown): FailureReason | undefined {
 
 /** Chosen by us: as fast on loopback as half of it, with fewer messages. */
 const PIECE_BYTES = 256 * 1024;
+
+const SEND_ALL: PlannedStep = { step: "send", offset: 0 };
+const KEEP_NOTHING: PlannedStep = { step: "keep", offset: 0 };
+const REFUSED: PlannedStep = { step: "keep", offset: 0, isRefused: true };

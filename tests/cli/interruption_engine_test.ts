@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import {
   type EndSignal,
-  initialInterruption,
+  initialInterruptionState,
   type InterruptionAction,
   stepInterruption,
 } from "../../lib/cli/interruption_engine.ts";
@@ -35,7 +35,7 @@ const TABLE: readonly {
 
 for (const { name, hasTerminal, signals } of TABLE) {
   Deno.test(`stepInterruption(): ${name}`, () => {
-    let state = initialInterruption(hasTerminal);
+    let state = initialInterruptionState(hasTerminal);
     for (const [signal, atMs, expected] of signals) {
       const step = stepInterruption(state, signal, atMs);
       assertEquals(step.action, expected);

@@ -3,16 +3,16 @@ import {
   type AcceptEvent,
   type AcceptState,
   IDLE_MS,
-  NEW_ACCEPT_STATE,
-  step,
+  INITIAL_ACCEPT_STATE,
+  stepAccept,
 } from "../../lib/net/system/accept_engine.ts";
 
 /** The actions of the last event. */
 function actionsAfter(...events: AcceptEvent[]): unknown[] {
-  let state: AcceptState = NEW_ACCEPT_STATE;
+  let state: AcceptState = INITIAL_ACCEPT_STATE;
   let last: unknown[] = [];
   for (const event of events) {
-    const next = step(state, event);
+    const next = stepAccept(state, event);
     state = next.state;
     last = [...next.actions];
   }
@@ -24,8 +24,8 @@ const OUT: AcceptEvent = { kind: "out-of-descriptors" };
 const RENEWED: AcceptEvent = { kind: "renewed" };
 
 Deno.test("a quiet listener renews its handle now and then, and says nothing", () => {
-  assertEquals(actionsAfter({ kind: "due" }), [{ kind: "renew" }]);
-  assertEquals(actionsAfter({ kind: "due" }, RENEWED), [{ kind: "wait", ms: IDLE_MS }]);
+  assertEquals(actionsAfter({ kind: "time" }), [{ kind: "renew" }]);
+  assertEquals(actionsAfter({ kind: "time" }, RENEWED), [{ kind: "wait", ms: IDLE_MS }]);
 });
 
 Deno.test("a listener that was busy renews its handle soon: it may have run out of descriptors", () => {

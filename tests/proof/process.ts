@@ -91,6 +91,8 @@ export class Running implements AsyncDisposable {
 export interface RunOptions {
   /** The hard limit on its open files. */
   readonly maxFiles?: number;
+  /** How much it yields to other processes, as in `nice`. Default: 0. */
+  readonly niceness?: number;
   /** Whether a program may do everything, such as call the C library or read `/proc`. */
   readonly allowAll?: boolean;
 }
@@ -113,11 +115,11 @@ export function startProgram(
   return run([...permissions, path, ...args.map(String)], options);
 }
 
-function run(args: readonly string[], { maxFiles }: RunOptions): Running {
+function run(args: readonly string[], { maxFiles, niceness = 0 }: RunOptions): Running {
   const deno = ["run", "--quiet", "--no-prompt", "--config", CONFIG, ...args];
   const limit = maxFiles === undefined ? "" : `ulimit -n ${maxFiles} && `;
   const child = new Deno.Command("sh", {
-    args: ["-c", `${limit}exec "$0" "$@"`, Deno.execPath(), ...deno],
+    args: ["-c", `${limit}exec nice -n ${niceness} "$0" "$@"`, Deno.execPath(), ...deno],
     env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
     stdin: "piped",
     stdout: "piped",

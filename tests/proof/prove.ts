@@ -9,7 +9,7 @@
  *     kills            a transfer under random kills        [--kills 30] [--megabytes 400]
  *     tree             a transfer of a whole tree           [--entries 164028 | --from FOLDER]
  *     descriptors      servers out of descriptors
- *     rendezvous-flood a rendezvous under a flood           [--seconds 60]
+ *     rendezvous-flood a rendezvous under a flood           [--seconds 60] [--nice 10]
  *     churn            connections opened and given up      [--cycles 1000] [--aborts 500]
  *     junk             STUN among junk datagrams            [--seconds 20]
  *
@@ -44,6 +44,7 @@ const given = parseArgs(Deno.args, {
       "entries",
       "from",
       "seconds",
+      "nice",
       "cycles",
       "aborts",
     ],
@@ -91,7 +92,11 @@ const PROOFS: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
   },
   "rendezvous-flood": async (seed) => {
     const seconds = Number(given.seconds ?? 60);
-    const figures = await measureRendezvousFlood(seed, { seconds, sources: 64 });
+    const figures = await measureRendezvousFlood(seed, {
+      seconds,
+      sources: 64,
+      niceness: Number(given.nice ?? 0),
+    });
     return {
       figures,
       failures: failing({
@@ -125,7 +130,7 @@ const PROOFS: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
     return {
       figures,
       failures: failing({
-        "the echo answers 90 % within noise": figures.echo >= 0.85,
+        "the echo answers 90 %": figures.echo >= 0.9,
         "the STUN server answers 80 %": figures.stun >= 0.8,
       }),
     };

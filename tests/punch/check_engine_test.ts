@@ -4,10 +4,10 @@ import {
   type ChecksEvent,
   type ChecksOptions,
   type ChecksState,
+  checksWakeAtMs,
+  initialChecksState,
   isFinished,
-  planChecks,
   stepChecks,
-  wakeAtMs,
 } from "../../lib/punch/check_engine.ts";
 import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";
 
@@ -18,15 +18,15 @@ Deno.test("a check is dialled when it is due, and the entries start side by side
   ]);
   assertEquals(machine.at(0, { kind: "started" }), ["dial :1 from 4000", "dial :2 from 4000"]);
   assertEquals(machine.wakeAtMs(), 30);
-  assertEquals(machine.at(30, TICK), ["dial :3 from 5000"]);
+  assertEquals(machine.at(30, TIME), ["dial :3 from 5000"]);
 });
 
 Deno.test("dials keep to their spacing, and those that are due within a timer's resolution go together", () => {
   const machine = start([entry({ targets: ports(1, 2, 3, 4, 5), spacingMs: 0.5 })]);
   assertEquals(machine.at(0, { kind: "started" }), ["dial :1 from 4000", "dial :2 from 4000"]);
   assertEquals(machine.wakeAtMs(), 1);
-  assertEquals(machine.at(1, TICK), ["dial :3 from 4000", "dial :4 from 4000"]);
-  assertEquals(machine.at(2, TICK), ["dial :5 from 4000"]);
+  assertEquals(machine.at(1, TIME), ["dial :3 from 4000", "dial :4 from 4000"]);
+  assertEquals(machine.at(2, TIME), ["dial :5 from 4000"]);
 });
 
 for (
@@ -47,7 +47,7 @@ for (
     if (expected === "dials again") {
       assertEquals(actions, []);
       assertEquals(machine.wakeAtMs(), 30);
-      assertEquals(machine.at(30, TICK), ["dial :1 from 4000"]);
+      assertEquals(machine.at(30, TIME), ["dial :1 from 4000"]);
     } else {
       assertEquals(actions, ["end :1 failed"]);
       assert(machine.isFinished());
@@ -71,7 +71,7 @@ for (
     for (let count = 1; count < tries; count++) {
       machine.at(nowMs, failed(0, "refused"));
       nowMs = machine.wakeAtMs();
-      machine.at(nowMs, TICK);
+      machine.at(nowMs, TIME);
     }
     machine.at(nowMs, failed(0, "refused", random));
     assertEquals(Math.round(machine.wakeAtMs() - nowMs), pauseMs);
@@ -85,7 +85,7 @@ Deno.test("the last of many tries are spread over the time that is left", () => 
   for (let tries = 1; tries < 200; tries++) {
     machine.at(nowMs, failed(0, "refused"));
     nowMs = machine.wakeAtMs();
-    machine.at(nowMs, TICK);
+    machine.at(nowMs, TIME);
   }
   assert(nowMs > 230_000 && nowMs <= 240_000, `${nowMs} ms`);
 });
@@ -99,7 +99,7 @@ for (const [maxTries, longMs] of [[16, 8000], [8, 1000]] as const) {
       machine.at(nowMs, failed(0, "refused"));
       nowMs = machine.wakeAtMs();
       if (tries === 3) assert(nowMs < 100, `${nowMs} ms`);
-      machine.at(nowMs, TICK);
+      machine.at(nowMs, TIME);
     }
     assert(nowMs > longMs && nowMs <= 12_000, `${nowMs} ms`);
   });
@@ -110,7 +110,7 @@ Deno.test("a check is dialled as often as the plan says, and then ends with its 
   machine.at(0, { kind: "started" });
   for (const nowMs of [10, 60]) {
     machine.at(nowMs, failed(0, "refused"));
-    machine.at(nowMs + 40, TICK);
+    machine.at(nowMs + 40, TIME);
   }
   assertEquals(machine.at(110, failed(0, "unreachable")), ["end :1 unreachable"]);
   assert(machine.isFinished());
@@ -120,7 +120,7 @@ Deno.test("sockets that still wait are closed when the entry's time is up", () =
   const machine = start([entry({ targets: ports(1, 2), timeoutMs: 100, maxTries: 9 })]);
   machine.at(0, { kind: "started" });
   machine.at(99, failed(1, "refused", 0.99));
-  assertEquals(machine.at(100, TICK), ["cancel 0", "end :2 refused"]);
+  assertEquals(machine.at(100, TIME), ["cancel 0", "end :2 refused"]);
   assert(!machine.isFinished());
   assertEquals(machine.at(100, failed(0, "cancelled")), ["end :1 timed-out"]);
   assert(machine.isFinished());
@@ -142,20 +142,20 @@ Deno.test("the listener opens before the dials if the port can be shared, and cl
   assertEquals(machine.at(0, { kind: "started" }), ["listen"]);
   assertEquals(machine.wakeAtMs(), Infinity);
   assertEquals(machine.at(5, { kind: "listening", isOpen: true }), []);
-  assertEquals(machine.at(15, TICK), ["dial :1 from 4000"]);
-  assertEquals(machine.at(115, TICK), ["cancel 0", "stop-listening"]);
+  assertEquals(machine.at(15, TIME), ["dial :1 from 4000"]);
+  assertEquals(machine.at(115, TIME), ["cancel 0", "stop-listening"]);
 });
 
 Deno.test("the listener opens after the dials if the port cannot be shared", () => {
   const machine = start([entry({ timeoutMs: 100 })], { listens: true, canListenBeside: false });
   assertEquals(machine.at(0, { kind: "started" }), ["dial :1 from 4000"]);
   assertEquals(machine.wakeAtMs(), 20);
-  assertEquals(machine.at(20, TICK), ["listen"]);
+  assertEquals(machine.at(20, TIME), ["listen"]);
   machine.at(21, { kind: "listening", isOpen: true });
-  machine.at(100, TICK);
+  machine.at(100, TIME);
   machine.at(100, failed(0, "cancelled"));
   assert(!machine.isFinished());
-  assertEquals(machine.at(121, TICK), ["stop-listening"]);
+  assertEquals(machine.at(121, TIME), ["stop-listening"]);
   assert(machine.isFinished());
 });
 
@@ -171,7 +171,7 @@ Deno.test("a side without dials listens for as long as the limits say", () => {
   machine.at(0, { kind: "listening", isOpen: true });
   assertEquals(machine.wakeAtMs(), 12_000);
   machine.at(11_999, { kind: "accepted" });
-  assertEquals(machine.at(12_000, TICK), ["stop-listening"]);
+  assertEquals(machine.at(12_000, TIME), ["stop-listening"]);
   assert(!machine.isFinished());
   machine.at(12_100, { kind: "accepted-settled" });
   assert(machine.isFinished());
@@ -188,11 +188,11 @@ for (
   Deno.test(`${method}, confirmed after ${confirmedMs} ms, is a miss after ${missMs} ms`, () => {
     const machine = start([entry({ startMs: 20 })], { method });
     machine.at(0, { kind: "started" });
-    machine.at(20, TICK);
+    machine.at(20, TIME);
     if (confirmedMs !== null) machine.at(confirmedMs, { kind: "confirmed" });
     assertEquals(machine.wakeAtMs(), missMs ?? 12_020);
     if (missMs === null) return;
-    assertEquals(machine.at(missMs, TICK), ["cancel 0"]);
+    assertEquals(machine.at(missMs, TIME), ["cancel 0"]);
     assertEquals(machine.at(missMs, failed(0, "cancelled")), ["end :1 abandoned"]);
     assert(machine.isFinished());
   });
@@ -203,7 +203,7 @@ Deno.test("predicted ports are no miss while a connection may still be nominated
   machine.at(0, { kind: "started" });
   machine.at(0, { kind: "confirmed" });
   machine.at(890, { kind: "connected", check: 0 });
-  assertEquals(machine.at(900, TICK), []);
+  assertEquals(machine.at(900, TIME), []);
   assertEquals(machine.wakeAtMs(), 12_000);
   const settled: ChecksEvent = {
     kind: "settled",
@@ -263,7 +263,7 @@ function start(
     roundTripsEstimate: 1,
     reason: "a test",
   };
-  let state: ChecksState = planChecks(plan, {
+  let state: ChecksState = initialChecksState(plan, {
     punchPort: 4000,
     canListenBeside: true,
     listenMs: 0,
@@ -287,7 +287,7 @@ function start(
         }
       });
     },
-    wakeAtMs: () => wakeAtMs(state),
+    wakeAtMs: () => checksWakeAtMs(state),
     isFinished: () => isFinished(state),
   };
 }
@@ -317,4 +317,4 @@ function failed(
   return { kind: "failed", check, reason, random };
 }
 
-const TICK: ChecksEvent = { kind: "tick" };
+const TIME: ChecksEvent = { kind: "time" };

@@ -198,9 +198,9 @@ Deno.test("stepMigration() attaches at most one path, and sends only on an open 
     let state = initialMigrationState(role);
     const seen = new Set<number>();
     for (const event of events) {
-      const isNew = event.event === "opened" && !seen.has(event.id);
-      if (event.event === "opened" ? !isNew : !isOpen(state, event.id)) continue;
-      if (event.event === "start" && !isGreeted(state, event.id)) continue; // rejected by the driver
+      const isNew = event.kind === "opened" && !seen.has(event.id);
+      if (event.kind === "opened" ? !isNew : !isOpen(state, event.id)) continue;
+      if (event.kind === "start" && !isGreeted(state, event.id)) continue; // rejected by the driver
       seen.add(event.id);
       try {
         state = stepMigration(state, event).state;
@@ -236,21 +236,21 @@ function isOpen(state: MigrationState, id: number): boolean {
 /** An action as `send-hello A 1`. */
 function format(action: MigrationAction): string {
   const path = "id" in action ? ` ${"-ABC"[action.id]}` : "";
-  return action.action + path + ("pathNumber" in action ? ` ${action.pathNumber}` : "");
+  return action.kind + path + ("pathNumber" in action ? ` ${action.pathNumber}` : "");
 }
 
 function opened(id: number, unacknowledgedBytes = 0): MigrationEvent {
-  return { event: "opened", id, unacknowledgedBytes };
+  return { kind: "opened", id, unacknowledgedBytes };
 }
 
-function hello(id: number, pathNumber: number): Extract<MigrationEvent, { event: "hello" }> {
-  return { event: "hello", id, version: 1, pathNumber };
+function hello(id: number, pathNumber: number): Extract<MigrationEvent, { kind: "hello" }> {
+  return { kind: "hello", id, version: 1, pathNumber };
 }
 
 function start(id: number): MigrationEvent {
-  return { event: "start", id };
+  return { kind: "start", id };
 }
 
 function failed(id: number): MigrationEvent {
-  return { event: "failed", id };
+  return { kind: "failed", id };
 }

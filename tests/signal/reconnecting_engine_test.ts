@@ -3,7 +3,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import {
-  INITIAL_STATE,
+  INITIAL_RECONNECTING_STATE,
   type ReconnectingAction,
   type ReconnectingEvent,
   type ReconnectingState,
@@ -241,7 +241,7 @@ Deno.test("reconnecting: whatever happens, one attempt at a time, and each topic
     { maxLength: 60 },
   );
   fc.assert(fc.property(events, (events) => {
-    let state = INITIAL_STATE;
+    let state = INITIAL_RECONNECTING_STATE;
     let nowMs = 0;
     let attempts = 1;
     const subscribed = new Set<string>();

@@ -20,7 +20,7 @@ export interface AcceptState {
 export type AcceptEvent =
   | { readonly kind: "accepted" }
   /** The time is up. */
-  | { readonly kind: "due" }
+  | { readonly kind: "time" }
   | { readonly kind: "renewed" }
   /** There was no free file descriptor for a new handle. */
   | { readonly kind: "out-of-descriptors" };
@@ -29,27 +29,27 @@ export type AcceptEvent =
 export type AcceptAction =
   /** Make a new handle; `renewed` or `out-of-descriptors` follows. */
   | { readonly kind: "renew" }
-  /** Send `due` after this time. */
+  /** Send `time` after this time. */
   | { readonly kind: "wait"; readonly ms: number }
   /** Tell the owner. */
   | { readonly kind: "report"; readonly shortage: Shortage };
 
 /** The start of a listener. */
-export const NEW_ACCEPT_STATE: AcceptState = { isOut: false, accepted: 0 };
+export const INITIAL_ACCEPT_STATE: AcceptState = { isOut: false, accepted: 0 };
 
 /** The next state, and what to do. */
-export function step(
+export function stepAccept(
   state: AcceptState,
   event: AcceptEvent,
 ): { readonly state: AcceptState; readonly actions: readonly AcceptAction[] } {
   switch (event.kind) {
     case "accepted":
       return { state: { ...state, accepted: state.accepted + 1 }, actions: [] };
-    case "due":
+    case "time":
       return { state, actions: [{ kind: "renew" }] };
     case "renewed":
       return {
-        state: NEW_ACCEPT_STATE,
+        state: INITIAL_ACCEPT_STATE,
         actions: [
           ...state.isOut ? [{ kind: "report", shortage: "ends" } as const] : [],
           // Many connections at once may have used up the descriptors again, and so may those that waited.

@@ -14,7 +14,7 @@ import type {
   TcpConnection,
   TcpListener,
 } from "../network.ts";
-import { type AcceptEvent, IDLE_MS, NEW_ACCEPT_STATE, step } from "./accept_engine.ts";
+import { type AcceptEvent, IDLE_MS, INITIAL_ACCEPT_STATE, stepAccept } from "./accept_engine.ts";
 import { action, canReusePort, openReusingPort, requireNet, toNetworkError } from "./platform.ts";
 import { SocketReader, withReader } from "./socket_reader.ts";
 import net from "node:net";
@@ -71,13 +71,13 @@ export async function listenTcp(
 ): Promise<TcpListener> {
   requireNet(action("listen on TCP", local), local.ip, local.port);
   try {
-    const server = await listen({
+    const where = {
       host: local.ip,
       port: local.port,
       ipv6Only: ipFamily(local.ip) === 6,
       reusePort: options.reusePort === true && canReusePort(),
-    });
-    return new SystemTcpListener(server, options.onShortage);
+    };
+    return new SystemTcpListener(await listen(where, options.admits), options);
   } catch (error) {
     if (isInvalidArgument(error)) throw foreignAddress(action("listen on TCP", local), error);
     throw toNetworkError(action("listen on TCP", local), error);
@@ -244,15 +244,15 @@ function isBindable(ip: string): boolean {
 class SystemTcpListener implements TcpListener {
   readonly local: TransportAddress;
   readonly #accepted = new WaitQueue<TcpConnection>(MAX_BACKLOG);
-  readonly #onShortage: ListenTcpOptions["onShortage"];
+  readonly #options: ListenTcpOptions;
   #server: net.Server;
-  #state = NEW_ACCEPT_STATE;
+  #state = INITIAL_ACCEPT_STATE;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(server: net.Server, onShortage: ListenTcpOptions["onShortage"]) {
+  constructor(server: net.Server, options: ListenTcpOptions) {
     const { address, port } = server.address() as net.AddressInfo;
     this.local = { ip: parseIp(address), port };
-    this.#onShortage = onShortage;
+    this.#options = options;
     this.#server = server;
     this.#attend(server);
     if (canRenew(server)) this.#wait(IDLE_MS);
@@ -283,22 +283,22 @@ class SystemTcpListener implements TcpListener {
   }
 
   #handle(event: AcceptEvent): void {
-    const { state, actions } = step(this.#state, event);
+    const { state, actions } = stepAccept(this.#state, event);
     this.#state = state;
     for (const next of actions) {
       if (next.kind === "renew") this.#renew();
       if (next.kind === "wait") this.#wait(next.ms);
-      if (next.kind === "report") this.#onShortage?.(next.shortage);
+      if (next.kind === "report") this.#options.onShortage?.(next.shortage);
     }
   }
 
   #wait(ms: number): void {
-    this.#timer = setTimeout(() => this.#handle({ kind: "due" }), ms);
+    this.#timer = setTimeout(() => this.#handle({ kind: "time" }), ms);
     Deno.unrefTimer(this.#timer);
   }
 
   async #renew(): Promise<void> {
-    const renewed = await renew(this.#server);
+    const renewed = await renew(this.#server, this.#options.admits);
     if (this.#accepted.isClosed) return void renewed?.close();
     if (renewed === undefined) return this.#handle({ kind: "out-of-descriptors" });
     this.#attend(renewed);
@@ -308,9 +308,30 @@ class SystemTcpListener implements TcpListener {
   }
 }
 
+/**
+ * Asks before `node:net` makes a socket for a connection, which takes several times as long as to close it. To a flood,
+ * most of a server's work would be such sockets.
+ */
+class AdmissionList extends net.BlockList {
+  readonly #admits: (ip: string) => boolean;
+
+  constructor(admits: (ip: string) => boolean) {
+    super();
+    this.#admits = admits;
+  }
+
+  override check(address: unknown): boolean {
+    return typeof address === "string" && !this.#admits(parseIp(address));
+  }
+}
+
 /** Listens, and throws the system's error. */
-async function listen(where: net.ListenOptions | { fd: number }): Promise<net.Server> {
-  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
+async function listen(
+  where: net.ListenOptions | { fd: number },
+  admits: ListenTcpOptions["admits"],
+): Promise<net.Server> {
+  const blockList = admits && new AdmissionList(admits);
+  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, blockList });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(where, () => {
@@ -322,10 +343,13 @@ async function listen(where: net.ListenOptions | { fd: number }): Promise<net.Se
 }
 
 /** Another server on the same socket; `undefined` if there is no file descriptor for it. */
-async function renew(server: net.Server): Promise<net.Server | undefined> {
+async function renew(
+  server: net.Server,
+  admits: ListenTcpOptions["admits"],
+): Promise<net.Server | undefined> {
   const fd = handleOf(server)?.fdForIpc() ?? -1;
   try {
-    return fd < 0 ? undefined : await listen({ fd });
+    return fd < 0 ? undefined : await listen({ fd }, admits);
   } catch {
     return undefined; // the next attempt tells whether it is more than a shortage
   }

@@ -11,6 +11,7 @@ import {
   ipScope,
   ipToBytes,
   isIp,
+  isSystemPort,
   parseIp,
   type TransportAddress,
   withoutZone,
@@ -236,7 +237,7 @@ function parseUrl(text: string, base?: string): URL | undefined {
 /** Devices serve UPnP on port 80 or an unprivileged port; on any other port there is another service. */
 function portOf(url: URL, text: string): number {
   const port = Number(url.port || 80);
-  if (port === 80 || port >= 1024) return port;
+  if (port === 80 || !isSystemPort(port)) return port;
   throw unusable(text, `port ${port} is not a UPnP port`);
 }
 

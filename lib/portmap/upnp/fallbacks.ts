@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isSystemPort } from "../../net/address.ts";
 import type { MappingRequest } from "../mapper.ts";
 import { type Fallback, faultRule, type IgdFailure } from "./faults.ts";
 
@@ -83,7 +84,7 @@ const FALLBACKS: Readonly<
   },
 
   "unprivileged-port": (attempt, context) =>
-    attempt.externalPort < 1024 ? otherPort(attempt, context) : undefined,
+    isSystemPort(attempt.externalPort) ? otherPort(attempt, context) : undefined,
 
   "permanent-lease": (attempt) =>
     attempt.leaseSeconds > 0 ? once("permanent-lease", attempt, { leaseSeconds: 0 }) : undefined,

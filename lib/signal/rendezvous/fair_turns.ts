@@ -11,7 +11,7 @@ import { sourceKeys } from "../../net/source.ts";
 export interface TurnLimits {
   /** What one IPv4 address or IPv6 /64 may cost at once; beyond that, its messages wait. */
   readonly sourceBurst: number;
-  /** What it may cost per second in the long run. */
+  /** What it may cost per second in the long run. If many sources use up their bursts, they share what sixteen may cost. */
   readonly sourcePerSecond: number;
 }
 
@@ -22,31 +22,41 @@ export class FairTurns {
   readonly #waiting = new Map<string, Turn[]>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isClosed = false;
+  /** When debts are paid off: it runs slower than time while many sources have high debts. */
+  #clock = { nowMs: performance.now(), paidMs: 0, speed: 1, nextReviewMs: 0 };
+  /** How long jobs that can wait may take now without waiting. */
+  #spare = { atMs: performance.now(), ms: SLICE_MS };
 
   constructor(limits: TurnLimits) {
     this.#limits = limits;
   }
 
+  /** Whether a source has cost little enough for something that cannot wait. */
+  admits(ip: string): boolean {
+    return this.#debtOf(keyOf(ip)) <= this.#limits.sourceBurst;
+  }
+
   /** Charges a source for something that cannot wait; `false` if it has cost far too much, and should be turned away. */
   charge(ip: string, cost: number): boolean {
-    const nowMs = performance.now();
+    if (!this.admits(ip)) return false;
     const key = keyOf(ip);
-    const debt = this.#debtOf(key, nowMs);
-    if (debt > this.#limits.sourceBurst) return false;
-    this.#setDebt(key, debt + cost, nowMs);
+    this.#setDebt(key, this.#debtOf(key) + cost);
     return true;
   }
 
   /**
-   * Runs a job in its turn: at once if there is little to do.
+   * Runs a job in its turn: at once if there is little to do, or if its source has cost little.
    *
    * @param job returns what it has cost
    */
   async run(ip: string, job: () => number): Promise<void> {
-    const nowMs = performance.now();
     const key = keyOf(ip);
-    const isFree = this.#waiting.size === 0 && this.#debtOf(key, nowMs) <= this.#limits.sourceBurst;
-    if (isFree || this.#isClosed) return this.#perform(key, job, nowMs);
+    const debt = this.#debtOf(key);
+    if (this.#isClosed || debt <= this.#limits.sourceBurst / LIGHT_SHARE) {
+      return this.#perform(key, job);
+    }
+    const isFree = this.#waiting.size === 0 && debt <= this.#limits.sourceBurst;
+    if (isFree && this.#hasSpareTime()) return this.#spend(() => this.#perform(key, job));
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const turns = this.#waiting.get(key) ?? [];
     turns.push({ job, resolve, reject });
@@ -70,62 +80,90 @@ export class FairTurns {
   /** Works for a short time, and lets the system's events come in before it goes on. */
   #serve(): void {
     this.#timer = undefined;
-    const startMs = performance.now();
-    for (let nowMs = startMs; nowMs - startMs < SLICE_MS;) {
-      const key = this.#cheapest(nowMs);
+    const endMs = performance.now() + SLICE_MS;
+    do {
+      const key = this.#cheapest();
       if (key === undefined) break;
       const turns = this.#waiting.get(key)!;
       const { job, resolve, reject } = turns.shift()!;
       if (turns.length === 0) this.#waiting.delete(key);
       try {
-        this.#perform(key, job, nowMs);
+        this.#perform(key, job);
         resolve();
       } catch (error) {
         reject(error);
       }
-      nowMs = performance.now();
-    }
-    if (this.#waiting.size > 0) {
-      this.#schedule(this.#cheapest(performance.now()) === undefined ? PAUSE_MS : 0);
-    }
-    if (this.#debts.size > MAX_REMEMBERED) this.#forget();
+    } while (performance.now() < endMs);
+    if (this.#waiting.size > 0) this.#schedule(this.#cheapest() === undefined ? PAUSE_MS : 0);
   }
 
   /** The waiting source that has cost least, if one may be served. */
-  #cheapest(nowMs: number): string | undefined {
+  #cheapest(): string | undefined {
     let [best, least]: [string | undefined, number] = [undefined, this.#limits.sourceBurst];
     for (const key of this.#waiting.keys()) {
-      const debt = this.#debtOf(key, nowMs);
+      const debt = this.#debtOf(key);
       if (debt <= least) [best, least] = [key, debt];
     }
     return best;
   }
 
-  #perform(key: string, job: () => number, nowMs: number): void {
-    this.#setDebt(key, this.#debtOf(key, nowMs) + job(), nowMs);
+  #perform(key: string, job: () => number): void {
+    const cost = job();
+    this.#setDebt(key, this.#debtOf(key) + cost);
   }
 
-  #debtOf(key: string, nowMs: number): number {
+  #hasSpareTime(): boolean {
+    const nowMs = performance.now();
+    const { atMs, ms } = this.#spare;
+    this.#spare = { atMs: nowMs, ms: Math.min(SLICE_MS, ms + (nowMs - atMs) * SPARE_SHARE) };
+    return this.#spare.ms > 0;
+  }
+
+  #spend(act: () => void): void {
+    const startMs = performance.now();
+    act();
+    this.#spare = { ...this.#spare, ms: this.#spare.ms - (performance.now() - startMs) };
+  }
+
+  #debtOf(key: string): number {
     const debt = this.#debts.get(key);
     if (debt === undefined) return 0;
-    return Math.max(0, debt.cost - (nowMs - debt.atMs) / 1000 * this.#limits.sourcePerSecond);
+    const paid = (this.#paidMs() - debt.atPaidMs) / 1000 * this.#limits.sourcePerSecond;
+    return Math.max(0, debt.cost - paid);
   }
 
-  #setDebt(key: string, cost: number, atMs: number): void {
-    this.#debts.set(key, { cost, atMs });
+  #setDebt(key: string, cost: number): void {
+    this.#debts.set(key, { cost, atPaidMs: this.#paidMs() });
   }
 
-  #forget(): void {
+  #paidMs(): number {
+    const clock = this.#clock;
     const nowMs = performance.now();
-    for (const key of this.#debts.keys()) {
-      if (this.#debtOf(key, nowMs) === 0) this.#debts.delete(key);
+    clock.paidMs += (nowMs - clock.nowMs) * clock.speed;
+    clock.nowMs = nowMs;
+    if (nowMs >= clock.nextReviewMs) {
+      clock.nextReviewMs = nowMs + REVIEW_MS;
+      clock.speed = Math.min(1, HEAVY_SOURCES / this.#reviewDebts());
     }
+    return clock.paidMs;
+  }
+
+  /** Forgets what is paid off, and returns how many sources have high debts. */
+  #reviewDebts(): number {
+    let heavy = 0;
+    for (const key of this.#debts.keys()) {
+      const debt = this.#debtOf(key);
+      if (debt === 0) this.#debts.delete(key);
+      else if (debt > this.#limits.sourceBurst / 2) heavy++;
+    }
+    return heavy;
   }
 }
 
 interface Debt {
   readonly cost: number;
-  readonly atMs: number;
+  /** On the clock that counts what has been paid off. */
+  readonly atPaidMs: number;
 }
 
 interface Turn {
@@ -140,10 +178,19 @@ function keyOf(ip: string): string {
 }
 
 /** Chosen by us: new events wait at most this long, and one message takes 0.1 ms with all its subscribers. */
-const SLICE_MS = 2;
+const SLICE_MS = 1;
+
+/** Chosen by us: jobs that do not wait leave half of the time to others. */
+const SPARE_SHARE = 0.5;
+
+/** Chosen by us: a source that has used an eighth of its burst may wait. A pair of peers that connects costs some 60. */
+const LIGHT_SHARE = 8;
+
+/** Chosen by us: more sources with high debts share what so many may cost, a third of a processor core. */
+const HEAVY_SOURCES = 16;
+
+/** Chosen by us: to review ten thousand debts takes a millisecond. */
+const REVIEW_MS = 100;
 
 /** Chosen by us: how long to pause while all who wait have cost too much. */
 const PAUSE_MS = 10;
-
-/** Chosen by us: what is remembered of sources that have paid off their debt, 100 bytes each. */
-const MAX_REMEMBERED = 4096;

@@ -78,8 +78,11 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
   const { network, local, logger } = options;
   const proxies = (options.trustedProxies ?? []).map(parseIpPrefix);
   const onShortage = logger && shortageLogger(local, logger);
-  const listener = await network.listenTcp(local, { onShortage });
-  return new Server(listener, proxies, { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits });
+  const limits = { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits };
+  const turns = new FairTurns(limits);
+  const admits = (ip: string) => isTrustedProxy(ip, proxies) || turns.admits(ip);
+  const listener = await network.listenTcp(local, { onShortage, admits });
+  return new Server(listener, { proxies, limits, turns });
 }
 
 class Server implements RendezvousServer {
@@ -94,13 +97,13 @@ class Server implements RendezvousServer {
   readonly #topics: RendezvousTopics<TopicSubscriber>;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
 
-  constructor(listener: TcpListener, proxies: readonly IpPrefix[], limits: RendezvousLimits) {
+  constructor(listener: TcpListener, { proxies, limits, turns }: ServerParts) {
     this.local = listener.local;
     this.#listener = listener;
     this.#proxies = proxies;
     this.#limits = limits;
     this.#counts = new ConnectionCounts(limits);
-    this.#turns = new FairTurns(limits);
+    this.#turns = turns;
     this.#rooms = new RendezvousRooms(limits);
     this.#topics = new RendezvousTopics(limits);
     this.finished = this.#serve();
@@ -164,12 +167,25 @@ class Server implements RendezvousServer {
       turns: this.#turns,
       limits,
     });
-    const running = session.run().finally(() => {
+    const running = this.#start(session, ip).finally(() => {
       this.#sessions.delete(session);
       for (const each of releases) each();
     });
     this.#sessions.set(session, running);
   }
+
+  /** A client's first bytes wait for their turn, as its messages do. */
+  async #start(session: RendezvousSession, ip: string): Promise<void> {
+    await this.#turns.run(ip, () => 0);
+    await session.run();
+  }
+}
+
+/** What a server is made of. */
+interface ServerParts {
+  readonly proxies: readonly IpPrefix[];
+  readonly limits: RendezvousLimits;
+  readonly turns: FairTurns;
 }
 
 /** Chosen by us: to accept a connection and upgrade it takes as long as so many messages. */

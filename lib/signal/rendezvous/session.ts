@@ -66,6 +66,8 @@ export interface MessageHandler {
 export interface ClientSocket {
   /** Sends a message, unless too much waits already. */
   send(kind: "binary" | "text" | "pong", data: Uint8Array): void;
+  /** As `send()`, for a frame that is already encoded. */
+  sendFrame(frame: Uint8Array): void;
 }
 
 /** What a {@linkcode RendezvousSession} is made of. */
@@ -121,6 +123,10 @@ export class RendezvousSession implements ClientSocket {
 
   send(kind: "binary" | "text" | "pong", data: Uint8Array): void {
     this.#socket?.send(kind, data);
+  }
+
+  sendFrame(frame: Uint8Array): void {
+    this.#socket?.sendFrame(frame);
   }
 
   /** The handler of an accepted client; `undefined` after a refusal. */

@@ -15,6 +15,7 @@ import {
   TOPIC_HEADER_BYTES,
   type TopicMessage,
 } from "./message.ts";
+import { encodeWebSocketFrame } from "../websocket/frame.ts";
 import type { ClientSocket, MessageHandler } from "./session.ts";
 
 /** Limits of topics and their subscribers; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
@@ -58,7 +59,9 @@ export class TopicSubscriber implements MessageHandler {
     if (decoded.kind === "unsubscribe") this.#topics.unsubscribe(this, decoded.topic);
     if (decoded.kind === "publish") {
       const receivers = this.#topics.receivers(this, decoded.topic);
-      for (const receiver of receivers) receiver.#client.send("binary", message.data);
+      // Encoded once: while it waits for many clients that read slowly, it takes the memory of one.
+      const frame = encodeWebSocketFrame("binary", message.data);
+      for (const receiver of receivers) receiver.#client.sendFrame(frame);
       return receivers.length;
     }
     if (decoded.kind === "subscribe") {

@@ -140,6 +140,11 @@ export class WebSocketConnection {
     return !this.#isClosing && this.#enqueue(this.#encode(kind, data));
   }
 
+  /** Queues an encoded frame of a server, so that many clients can be sent the same bytes; otherwise as `send()`. */
+  sendFrame(frame: Uint8Array): boolean {
+    return !this.#isClosing && this.#enqueue(frame);
+  }
+
   /**
    * The next message. None follows one of kind `close`.
    *

@@ -1,0 +1,60 @@
+import { assert, assertEquals } from "@std/assert";
+import { FairTurns } from "../../lib/signal/rendezvous/fair_turns.ts";
+import { VirtualTime } from "../simnet/virtual_time.ts";
+
+const LIMITS = { sourceBurst: 2048, sourcePerSecond: 256 };
+const HONEST = "198.51.100.1";
+
+Deno.test("a source that has cost little is served at once while a hundred others wait", async () => {
+  using time = new VirtualTime();
+  const turns = new FairTurns(LIMITS);
+  for (let i = 0; i < 100; i++) useUp(turns, source(i));
+  let served = 0;
+  for (let i = 0; i < 100; i++) turns.run(source(i), () => ++served);
+  let isServed = false;
+  const honest = turns.run(HONEST, () => (isServed = true, 1));
+  assertEquals([isServed, served], [true, 0]);
+  await honest;
+  await time.run(new Promise((resolve) => setTimeout(resolve, 60_000)));
+  assertEquals(served, 100);
+  turns.close();
+});
+
+Deno.test("sources with high debts share what sixteen may cost, and one alone has its full rate", async () => {
+  for (const [count, perSecond] of [[1, 256], [16, 256], [64, 64], [256, 16]] as const) {
+    using time = new VirtualTime();
+    const turns = new FairTurns(LIMITS);
+    const costs = Array.from({ length: count }, (_, i) => {
+      useUp(turns, source(i));
+      return 0;
+    });
+    const flood = async (i: number) => {
+      while (time.nowMs < 20_000) await turns.run(source(i), () => (costs[i]! += 1, 1));
+    };
+    await time.run(Promise.all(costs.map((_, i) => flood(i))));
+    for (const cost of costs) {
+      assert(Math.abs(cost / 20 - perSecond) <= 0.05 * perSecond + 2, `${count}: ${cost / 20}`);
+    }
+    turns.close();
+  }
+});
+
+Deno.test("a source that stops is served at once again when it has paid off its debt", async () => {
+  using time = new VirtualTime();
+  const turns = new FairTurns(LIMITS);
+  useUp(turns, source(0));
+  assert(!turns.admits(source(0)));
+  await time.run(new Promise((resolve) => setTimeout(resolve, 10_000)));
+  let isServed = false;
+  turns.run(source(0), () => (isServed = true, 1));
+  assert(isServed);
+});
+
+/** Leaves the source with a debt of its burst and a bit more. */
+function useUp(turns: FairTurns, ip: string): void {
+  while (turns.charge(ip, 16));
+}
+
+function source(i: number): string {
+  return `192.0.2.${1 + i % 250}`.replace("192.0", `192.${Math.floor(i / 250)}`);
+}
