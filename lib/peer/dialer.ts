@@ -30,9 +30,9 @@ import {
   REQUEST_INTERVAL_MS,
   stepDialer,
 } from "./dialer_engine.ts";
-import { searchPaths } from "./path_search.ts";
+import { foundNothing, hopelessError, searchPaths } from "./path_search.ts";
 import { InitiatorHandshake } from "./signaling_handshake.ts";
-import type { ConnectionRequest, Rejection } from "./signaling_message.ts";
+import type { ConnectionRequest, FoundNothing, Rejection } from "./signaling_message.ts";
 import {
   InitiatorSession,
   receiveRejection,
@@ -178,7 +178,9 @@ class Dialer {
       case "send request":
         return this.#search!.run(() => sendEmpty(this.#search!.session));
       case "send cancellation":
-        return this.#search!.cancel();
+        return this.#search!.cancel(foundNothing(action.error));
+      case "finish search":
+        return this.#search!.finish(action.reason);
       case "end search":
         return this.#search!.end(action.reason);
       case "check signaling":
@@ -230,7 +232,10 @@ class Dialer {
     search.openSignaling();
     search.run(async (signal) => {
       const rejection = await receiveRejection(session, signal);
-      this.#dispatch({ event: "rejected", search: id, error: refusedError(rejection) });
+      if (rejection.foundNothing !== undefined) {
+        const reason = hopelessError(rejection.foundNothing);
+        this.#dispatch({ event: "hopeless", search: id, reason });
+      } else this.#dispatch({ event: "rejected", search: id, error: refusedError(rejection) });
     });
     search.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
@@ -244,6 +249,7 @@ class Dialer {
         role: "controlling",
         wants,
         connection: this.#connection,
+        hopeless: search.hopeless,
         signal,
       });
       this.#dispatch({ event: "finished", search: id, hasMoved });
@@ -288,8 +294,10 @@ class Search {
   readonly #connections = new Set<SignalingConnection>();
   readonly #ended = optionalResolvers<void>();
   readonly #errors: unknown[] = [];
+  readonly #hopeless = optionalResolvers<Error>();
   #isAnswered = false;
   #isCancelled = false;
+  #foundNothing: FoundNothing | undefined;
 
   constructor(options: SearchOptions) {
     const { context, ticket, secrets, header, onError } = options;
@@ -317,8 +325,19 @@ class Search {
   }
 
   /** Tells the other side, before the search ends, that there will be no connection. */
-  cancel(): void {
+  cancel(foundNothing: FoundNothing | undefined): void {
     this.#isCancelled = true;
+    this.#foundNothing = foundNothing;
+  }
+
+  /** Resolves, with the reason, when the other side has found nothing. */
+  get hopeless(): Promise<Error> {
+    return this.#hopeless.promise;
+  }
+
+  /** Lets the search for paths end by itself. */
+  finish(reason: Error): void {
+    this.#hopeless.resolve(reason);
   }
 
   /** Ends all tasks with the reason, and closes what the search holds. */
@@ -328,10 +347,10 @@ class Search {
 
   async #end(reason: unknown): Promise<void> {
     await this.#tasks.stop(reason);
-    if (!this.#isAnswered || this.#isCancelled) {
+    if (!this.session.isOpen) {
       this.#options.onEnded(); // the caller does not wait for the notice to the other side
       await this.#cancelWhenAnswered();
-    }
+    } else if (this.#isCancelled || !this.#isAnswered) await this.#sendCancellation(); // the caller may close the peer
     this.session[Symbol.dispose]();
     await this.#resources.disposeAsync();
   }
@@ -346,9 +365,17 @@ class Search {
     using deadline = new Deadline(LATE_ANSWER_MS, closed);
     try {
       await abortable(this.session.ready, deadline.signal);
-      await abortable(sendRejection(this.session, "cancelled"), deadline.signal);
+      await this.#sendCancellation();
     } catch {
       // too late, or the session has failed
+    }
+  }
+
+  async #sendCancellation(): Promise<void> {
+    try {
+      await sendRejection(this.session, "cancelled", this.#foundNothing);
+    } catch {
+      // the session has failed
     }
   }
 

@@ -22,9 +22,9 @@ import {
   type RequestState,
   stepRequest,
 } from "./listener_engine.ts";
-import { searchPaths } from "./path_search.ts";
+import { foundNothing, hopelessError, searchPaths } from "./path_search.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
-import type { ConnectionRequest } from "./signaling_message.ts";
+import type { ConnectionRequest, FoundNothing, Rejection } from "./signaling_message.ts";
 import { receiveRejection, ResponderSession, sendRejection } from "./signaling_session.ts";
 import type { ListenedTicket } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
@@ -139,6 +139,8 @@ export class IncomingRequest {
   #searches: ConnectionSearches | undefined;
   #searchNumber: number | undefined;
   #tasks: TaskGroup | undefined;
+  /** Resolves, with the reason, when the other side has found nothing. */
+  readonly #hopeless = optionalResolvers<Error>();
 
   constructor(handshake: ResponderHandshake, options: IncomingRequestOptions) {
     const { context, request, replyTopic, signaling } = options;
@@ -221,8 +223,10 @@ export class IncomingRequest {
         return this.#requestSearch();
       case "end search":
         return this.#endSearch(action.reason);
+      case "finish search":
+        return this.#hopeless.resolve(action.reason);
       case "reject":
-        return void this.#reject(action.reason);
+        return void this.#reject(action.reason, foundNothing(action.error));
       case "succeed":
         return this.#accepted.resolve(this.#connection!);
       case "fail":
@@ -288,9 +292,12 @@ export class IncomingRequest {
     }
   }
 
-  async #reject(reason: Parameters<typeof sendRejection>[1]): Promise<void> {
+  async #reject(
+    reason: Rejection["reason"],
+    foundNothing: FoundNothing | undefined,
+  ): Promise<void> {
     try {
-      await sendRejection(this.session, reason);
+      await sendRejection(this.session, reason, foundNothing);
     } catch (error) {
       this.#stop(error);
     }
@@ -355,8 +362,9 @@ export class IncomingRequest {
       this.#endSearch(error, { error });
     });
     tasks.run(async (signal) => {
-      await receiveRejection(session, signal);
-      this.#dispatch({ event: "cancelled" });
+      const { foundNothing } = await receiveRejection(session, signal);
+      const hopeless = foundNothing === undefined ? null : hopelessError(foundNothing);
+      this.#dispatch({ event: "cancelled", hopeless });
     });
     tasks.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
@@ -365,7 +373,9 @@ export class IncomingRequest {
       }
     });
     tasks.run(async (signal) => {
-      await searchPaths(context, { session, role: "controlled", wants, connection, signal });
+      const hopeless = this.#hopeless.promise;
+      const role = "controlled";
+      await searchPaths(context, { session, role, wants, connection, hopeless, signal });
       this.#endSearch();
     });
   }

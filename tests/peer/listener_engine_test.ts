@@ -95,7 +95,7 @@ Deno.test("an abort after accept() has succeeded changes nothing", () => {
 
 Deno.test("a search that the other side has cancelled ends half a second later", () => {
   const request = searching();
-  assertEquals(request.at(100, { event: "cancelled" }), []);
+  assertEquals(request.at(100, { event: "cancelled", hopeless: null }), []);
   assertEquals(request.at(599, { event: "time" }), []);
   assertEquals(request.at(600, { event: "time" }), ["end search"]);
   const [action] = request.at(600, { event: "search ended", failure: null });
@@ -104,7 +104,7 @@ Deno.test("a search that the other side has cancelled ends half a second later",
 
 Deno.test("a cancelled search that fails by itself within that time says why", () => {
   const request = searching();
-  request.at(100, { event: "cancelled" });
+  request.at(100, { event: "cancelled", hopeless: null });
   const actions = request.at(200, { event: "search ended", failure: { error: "no path" } });
   assertEquals(actions, ["fail: no path", "close"]);
 });
