@@ -291,6 +291,8 @@ class Search {
   readonly #options: SearchOptions;
   readonly #tasks: TaskGroup;
   readonly #resources = new AsyncDisposableStack();
+  /** Ends subscriptions. They outlive the search for as long as the answer to its request may be on its way. */
+  readonly #over = new AbortController();
   readonly #connections = new Set<SignalingConnection>();
   readonly #ended = optionalResolvers<void>();
   readonly #errors: unknown[] = [];
@@ -352,6 +354,7 @@ class Search {
       await this.#cancelWhenAnswered();
     } else if (this.#isCancelled || !this.#isAnswered) await this.#sendCancellation(); // the caller may close the peer
     this.session[Symbol.dispose]();
+    this.#over.abort(reason);
     await this.#resources.disposeAsync();
   }
 
@@ -409,12 +412,16 @@ class Search {
     const lease = this.#resources.use(context.signaling.lease(url));
     const signaling = await abortable(lease.signaling, signal);
     const topic = secrets.replyTopic(session.ephemeralKey);
-    const subscribed = signaling.subscribe(topic, (message) => session.receive(message), {
-      signal,
+    const subscription = signaling.subscribe(topic, (message) => session.receive(message), {
+      signal: this.#over.signal,
+    });
+    this.#resources.defer(async () => {
+      const [subscribed] = await Promise.allSettled([subscription]);
+      if (subscribed.status === "fulfilled") await subscribed.value[Symbol.asyncDispose]();
     });
     this.#connections.add(signaling); // what is published from now on arrives after the subscription
     if (session.request !== undefined) this.#publish(signaling, session.request);
-    this.#resources.use(await subscribed);
+    await abortable(subscription, signal);
     if (signaling.rttMs !== undefined) session.rttMs ??= 2 * signaling.rttMs;
   }
 

@@ -25,7 +25,12 @@ import {
 import { foundNothing, hopelessError, searchPaths } from "./path_search.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
 import type { ConnectionRequest, FoundNothing, Rejection } from "./signaling_message.ts";
-import { receiveRejection, ResponderSession, sendRejection } from "./signaling_session.ts";
+import {
+  receiveRejection,
+  ResponderSession,
+  sendEmpty,
+  sendRejection,
+} from "./signaling_session.ts";
 import type { ListenedTicket } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -139,6 +144,8 @@ export class IncomingRequest {
   #searches: ConnectionSearches | undefined;
   #searchNumber: number | undefined;
   #tasks: TaskGroup | undefined;
+  /** Whether it waits until it is admitted. */
+  #isWaiting = false;
   /** Resolves, with the reason, when the other side has found nothing. */
   readonly #hopeless = optionalResolvers<Error>();
 
@@ -203,7 +210,8 @@ export class IncomingRequest {
     const { state, actions } = stepRequest(this.#state, event, performance.now());
     this.#state = state;
     for (const action of actions) this.#perform(action);
-    if (event.event === "path") this.#leaveAdmission();
+    const isCancelled = event.event === "cancelled" && this.#isWaiting;
+    if (event.event === "path" || isCancelled) this.#leaveAdmission();
     if (this.#state.phase === "over") {
       this.#options.context.closed.removeEventListener("abort", this.#onPeerClosed);
       this.#options.ticket.revoked.removeEventListener("abort", this.#onRevoked);
@@ -305,22 +313,42 @@ export class IncomingRequest {
 
   /** Searches for paths as soon as no other search for the connection runs. */
   #requestSearch(): void {
-    const { connections, request } = this.#options;
+    const { connections, context, request } = this.#options;
     const isNew = this.#connection === undefined;
     const connection = this.#connection ??= this.#makeConnection();
     this.#searches = connections.searchesOf(connection);
-    const start = () => this.#startSearch(connection, request.wants, isNew);
+    const tasks = this.#tasks = new TaskGroup((error) => {
+      context.logger?.debug(`connect: ${error}`);
+      this.#endSearch(error, { error });
+    });
+    tasks.run(async (signal) => {
+      const { foundNothing } = await receiveRejection(this.session, signal);
+      const hopeless = foundNothing === undefined ? null : hopelessError(foundNothing);
+      this.#dispatch({ event: "cancelled", hopeless });
+    });
+    const start = () => this.#startSearch(tasks, connection, request.wants, isNew);
     this.#searchNumber = this.#searches.request({
       start: isNew ? () => this.#awaitAdmission(start) : start,
       end: (reason) => this.#endSearch(reason),
     });
   }
 
-  /** A peer that has no connection yet waits for its turn among those like it. */
+  /**
+   * A peer that has no connection yet waits for its turn among those like it. If it has to, it gets its answer, without
+   * which it could not cancel.
+   */
   #awaitAdmission(start: () => void): void {
+    this.#isWaiting = true;
     this.#admission = this.#options.connections.admission.request(this.#remoteKey, {
-      start,
+      start: () => {
+        this.#isWaiting = false;
+        start();
+      },
       displace: () => this.displace(),
+    });
+    this.#tasks!.run(async () => {
+      await Promise.resolve(); // it starts in the next turn at the earliest
+      if (this.#isWaiting) await sendEmpty(this.session);
     });
   }
 
@@ -351,21 +379,13 @@ export class IncomingRequest {
   }
 
   #startSearch(
+    tasks: TaskGroup,
     connection: PeerConnection,
     wants: ConnectionRequest["wants"],
     isNew: boolean,
   ): void {
     const { context, connections } = this.#options;
     const { session } = this;
-    const tasks = this.#tasks = new TaskGroup((error) => {
-      context.logger?.debug(`connect: ${error}`);
-      this.#endSearch(error, { error });
-    });
-    tasks.run(async (signal) => {
-      const { foundNothing } = await receiveRejection(session, signal);
-      const hopeless = foundNothing === undefined ? null : hopelessError(foundNothing);
-      this.#dispatch({ event: "cancelled", hopeless });
-    });
     tasks.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
       if (isNew && this.#mayReturn) {

@@ -13,7 +13,8 @@
  * | searching | path                      | `accept()` succeeds; the search goes on                          |
  * |           | other side has cancelled  | half a second later, end the search                              |
  * |           | another takes its place   | end the search, then rejecting: busy                             |
- * |           | search over, no path      | `accept()` fails, or waits for the other side to come back       |
+ * |           | search over, no path      | `accept()` fails, or waits for the other side to come back,      |
+ * |           |                           | unless that has cancelled                                        |
  * |           |                           | if nothing was found: rejecting, so that the other side knows    |
  * | rejecting | time                      | over; until then the rejection is repeated if the request is     |
  *
@@ -212,8 +213,8 @@ function onSearchEnded(
       { action: "fail", error },
     );
   }
-  const isTold = stopped === null && state.hopeless === null && settings.mayCancel;
-  if (isTold && error instanceof UnreachableError) {
+  const isCancelled = state.hopeless !== null || state.untilMs !== Infinity;
+  if (stopped === null && !isCancelled && settings.mayCancel && error instanceof UnreachableError) {
     return go(
       rejecting({ ...state, isAwaited: false }, nowMs),
       { action: "reject", reason: "cancelled", error },
@@ -223,8 +224,9 @@ function onSearchEnded(
   if (stopped !== null || failure !== null) {
     return go(over(state), { action: "fail", error }, { action: "close" });
   }
-  if (settings.returnMs === 0) {
-    return go(over(state), { action: "fail", error: lostAtOnceError() }, { action: "close" });
+  if (settings.returnMs === 0 || isCancelled) {
+    const lost = isCancelled ? cancelledError() : lostAtOnceError();
+    return go(over(state), { action: "fail", error: lost }, { action: "close" });
   }
   const untilMs = nowMs + settings.returnMs;
   return go({ ...state, phase: "returning", untilMs }, { action: "close" });

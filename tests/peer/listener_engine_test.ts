@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { UnreachableError } from "../../lib/base/errors.ts";
 import {
   EMPTY_SEARCH_QUEUE,
   initialRequestState,
@@ -107,6 +108,29 @@ Deno.test("a cancelled search that fails by itself within that time says why", (
   request.at(100, { event: "cancelled", hopeless: null });
   const actions = request.at(200, { event: "search ended", failure: { error: "no path" } });
   assertEquals(actions, ["fail: no path", "close"]);
+});
+
+Deno.test("accept() does not wait for a side that has cancelled, even if it had found a path", () => {
+  const request = searching();
+  request.at(100, { event: "cancelled", hopeless: null });
+  const [action] = request.at(120, { event: "search ended", failure: null });
+  assert(action?.includes("the other side has given up"), action);
+  assertEquals(request.state.phase, "over");
+});
+
+Deno.test("a search that finds nothing tells the other side, unless that has told it first", () => {
+  const error = new UnreachableError("no path", []);
+  const first = searching();
+  assertEquals(
+    first.at(100, { event: "search ended", failure: { error } })[0],
+    "reject: cancelled",
+  );
+  for (const hopeless of [null, new Error("nothing there")]) {
+    const second = searching();
+    second.at(100, { event: "cancelled", hopeless });
+    const actions = second.at(120, { event: "search ended", failure: { error } });
+    assertEquals(actions.includes("reject: cancelled"), false);
+  }
 });
 
 Deno.test("accept() waits for the other side to come back when all paths were lost at once", () => {
