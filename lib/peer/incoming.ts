@@ -311,6 +311,17 @@ export class IncomingRequest {
     }
   }
 
+  /** It may arrive when the search is over, if what the other side has reset was faster. */
+  async #receiveCancellation(): Promise<void> {
+    try {
+      const { foundNothing } = await receiveRejection(this.session);
+      const hopeless = foundNothing === undefined ? null : hopelessError(foundNothing);
+      this.#dispatch({ event: "cancelled", hopeless });
+    } catch {
+      // the session has ended
+    }
+  }
+
   /** Searches for paths as soon as no other search for the connection runs. */
   #requestSearch(): void {
     const { connections, context, request } = this.#options;
@@ -321,11 +332,7 @@ export class IncomingRequest {
       context.logger?.debug(`connect: ${error}`);
       this.#endSearch(error, { error });
     });
-    tasks.run(async (signal) => {
-      const { foundNothing } = await receiveRejection(this.session, signal);
-      const hopeless = foundNothing === undefined ? null : hopelessError(foundNothing);
-      this.#dispatch({ event: "cancelled", hopeless });
-    });
+    this.#receiveCancellation();
     const start = () => this.#startSearch(tasks, connection, request.wants, isNew);
     this.#searchNumber = this.#searches.request({
       start: isNew ? () => this.#awaitAdmission(start) : start,

@@ -138,6 +138,9 @@ export function stepRequest(state: RequestState, event: RequestEvent, nowMs: num
     case "path":
       return onPath(state);
     case "cancelled":
+      if (phase === "returning") {
+        return go(over(state), { action: "fail", error: cancelledError() }, { action: "close" });
+      }
       if (phase !== "searching") return go(state);
       return go({ ...state, untilMs: nowMs + LAST_WORD_MS, hopeless: event.hopeless });
     case "aborted":
@@ -178,7 +181,7 @@ function onPath(state: RequestState): RequestStep {
   if (!state.isAwaited) return go(state);
   const succeeded = { ...state, isAwaited: false };
   return state.phase === "returning"
-    ? go(over(succeeded), { action: "succeed" })
+    ? go(over(succeeded), { action: "succeed" }, { action: "close" })
     : go(succeeded, { action: "succeed" });
 }
 
@@ -192,7 +195,7 @@ function stop(state: RequestState, why: StopReason): RequestStep {
       return go({ ...state, stopped, untilMs: Infinity }, { action: "end search", reason });
     }
     case "returning":
-      return go(over(state), { action: "fail", error: reason });
+      return go(over(state), { action: "fail", error: reason }, { action: "close" });
     default:
       return go(over(state), { action: "close" });
   }
@@ -229,7 +232,7 @@ function onSearchEnded(
     return go(over(state), { action: "fail", error: lost }, { action: "close" });
   }
   const untilMs = nowMs + settings.returnMs;
-  return go({ ...state, phase: "returning", untilMs }, { action: "close" });
+  return go({ ...state, phase: "returning", untilMs });
 }
 
 function onTime(state: RequestState): RequestStep {
@@ -239,7 +242,7 @@ function onTime(state: RequestState): RequestStep {
       return go(state, { action: "finish search", reason: state.hopeless });
     }
     case "returning":
-      return go(over(state), { action: "fail", error: lostAtOnceError() });
+      return go(over(state), { action: "fail", error: lostAtOnceError() }, { action: "close" });
     default:
       return go(over(state), { action: "close" });
   }

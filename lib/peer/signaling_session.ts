@@ -287,7 +287,7 @@ export async function sendRejection(
  */
 export async function receiveRejection(
   session: SignalingSession,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<Rejection> {
   const control = session.channel(CHANNELS.control);
   for (;;) {

@@ -118,6 +118,16 @@ Deno.test("accept() does not wait for a side that has cancelled, even if it had 
   assertEquals(request.state.phase, "over");
 });
 
+Deno.test("accept() does not wait for a side that cancels after its paths were lost", () => {
+  const request = searching();
+  request.at(100, { event: "search ended", failure: null });
+  const actions = request.at(120, { event: "cancelled", hopeless: null });
+  assertEquals(actions, [
+    "fail: NetworkError: Cannot connect: the other side has given up",
+    "close",
+  ]);
+});
+
 Deno.test("a search that finds nothing tells the other side, unless that has told it first", () => {
   const error = new UnreachableError("no path", []);
   const first = searching();
@@ -135,8 +145,8 @@ Deno.test("a search that finds nothing tells the other side, unless that has tol
 
 Deno.test("accept() waits for the other side to come back when all paths were lost at once", () => {
   const request = searching();
-  assertEquals(request.at(100, { event: "search ended", failure: null }), ["close"]);
-  assertEquals(request.at(9000, { event: "path" }), ["succeed"]);
+  assertEquals(request.at(100, { event: "search ended", failure: null }), []);
+  assertEquals(request.at(9000, { event: "path" }), ["succeed", "close"]);
   assertEquals(request.state.phase, "over");
 });
 
@@ -153,7 +163,7 @@ Deno.test("accept() fails when the other side does not come back in time, or can
 Deno.test("accept() ends at once when it is aborted while the other side is away", () => {
   const request = searching();
   request.at(100, { event: "search ended", failure: null });
-  assertEquals(request.at(200, { event: "aborted", reason: "enough" }), ["fail: enough"]);
+  assertEquals(request.at(200, { event: "aborted", reason: "enough" }), ["fail: enough", "close"]);
 });
 
 Deno.test("a request to resume a connection is closed with its search, however that ends", () => {
