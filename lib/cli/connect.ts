@@ -28,7 +28,7 @@ import {
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
 import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
-import { NewestFirst } from "./waiting_connections.ts";
+import { ReadAhead, WaitingConnections } from "./waiting_connections.ts";
 
 /** One line of help. */
 export const CONNECT_USAGE = `connect TICKET|@FILE|- ${PEER_USAGE} [--tcp PORT] [--timeout MS]`;
@@ -108,13 +108,13 @@ async function forwardAll(
   events: ConnectionEvents,
   io: CliIo,
 ): Promise<number> {
-  const dials = new NewestFirst(MAX_PENDING);
+  const waiting = new WaitingConnections(MAX_PENDING);
   const address = { ip: "127.0.0.1", port };
   const report = shortageLogger(address, { warn: (text) => io.err(`punchline: ${text}`) });
   using listener = await systemNetwork.listenTcp(address, {
     onShortage: (event) => {
       report(event);
-      if (event === "begins") dials.shed(MAX_WAITING_IN_SHORTAGE);
+      waiting.note(event);
     },
   });
   events.emit({ event: "listening", local: `127.0.0.1:${port}` });
@@ -123,10 +123,13 @@ async function forwardAll(
   let notAllowed: NetworkError | undefined;
   try {
     for (;;) {
-      const local = await listener.accept({ signal: io.signal });
+      const local = new ReadAhead(await listener.accept({ signal: io.signal }));
       forwarding.run(async (signal) => {
         try {
-          await using connection = await dials.through(() => peer.connect(ticket, { signal }));
+          await using connection = await waiting.through(
+            local,
+            () => peer.connect(ticket, { signal }),
+          );
           reportConnected(connection, events);
           await forward(connection, toDenoConn(local), signal);
           events.closed();
@@ -146,6 +149,3 @@ async function forwardAll(
   }
   return EXIT.interrupted;
 }
-
-/** Chosen by us: while there are no file descriptors, those of connections that wait are needed to dial. */
-const MAX_WAITING_IN_SHORTAGE = 8;

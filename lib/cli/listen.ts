@@ -79,12 +79,14 @@ async function serveOne(
   io: CliIo,
   { timeoutMs, stdin }: { timeoutMs: number | undefined; stdin: StdinLines },
 ): Promise<number> {
-  // A connection that is being made when the time is over may still get through.
+  using deadline = timeoutMs === undefined ? undefined : new Deadline(timeoutMs, io.signal);
+  const { signal } = deadline ?? io;
   const acceptOne: Accept = (incoming, tooLate) =>
-    accept(incoming, events, io, AbortSignal.any([io.signal, tooLate]));
+    accept(incoming, events, io, AbortSignal.any([signal, tooLate]));
   await using stack = new AsyncDisposableStack();
   const slot = stack.adopt(new ConnectionSlot(peer, acceptOne, io), (slot) => slot.close());
-  const first = await waitForFirst(slot, io, timeoutMs);
+  const first = await waitForFirst(slot, io, signal);
+  deadline?.[Symbol.dispose](); // those that take over later have no deadline
   if (first === undefined) {
     io.err(`punchline: Cannot connect: no peer connected within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
@@ -111,10 +113,8 @@ async function serveOne(
 async function waitForFirst(
   slot: ConnectionSlot,
   io: CliIo,
-  timeoutMs: number | undefined,
+  signal: AbortSignal,
 ): Promise<PeerConnection | undefined> {
-  using deadline = timeoutMs === undefined ? undefined : new Deadline(timeoutMs, io.signal);
-  const { signal } = deadline ?? io;
   try {
     return await slot.next({ signal });
   } catch (error) {

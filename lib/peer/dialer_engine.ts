@@ -81,6 +81,8 @@ export interface SearchState {
   readonly answerByMs: number;
   /** Why it ends, unless it found all it could. */
   readonly failure: SearchFailure | null;
+  /** The other side has found nothing; `atMs` is when the search here is to finish, `Infinity` once it was told. */
+  readonly hopeless: { readonly reason: Error; readonly atMs: number } | null;
 }
 
 /** Why a search ends. */
@@ -96,6 +98,8 @@ export type DialerEvent =
   | { readonly event: "answered"; readonly search: number }
   /** The other side rejected the request, or has given up. */
   | { readonly event: "rejected"; readonly search: number; readonly error: unknown }
+  /** The other side has searched for a path, and found none. */
+  | { readonly event: "hopeless"; readonly search: number; readonly reason: Error }
   /** No signaling server can be reached, or no path was found. */
   | { readonly event: "failed"; readonly search: number; readonly error: unknown }
   /** The search has found all it could. */
@@ -118,8 +122,10 @@ export type DialerEvent =
 export type DialerAction =
   | { readonly action: "start search"; readonly search: number; readonly wants: "any" | "direct" }
   | { readonly action: "send request" }
-  /** Notify the other side that this side has given up. */
-  | { readonly action: "send cancellation" }
+  /** Notify the other side that this side has given up, and found nothing if it failed. */
+  | { readonly action: "send cancellation"; readonly error: unknown }
+  /** Let the search end by itself, with what it has tried. */
+  | { readonly action: "finish search"; readonly reason: Error }
   | { readonly action: "end search"; readonly reason: unknown }
   /** What cut the path may have cut the connections to signaling servers. */
   | { readonly action: "check signaling" }
@@ -163,6 +169,8 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
     }
     case "rejected":
       return endSearch(state, { error: event.error, isFinal: true }, { isRejected: true });
+    case "hopeless":
+      return onHopeless(state, event.reason, nowMs);
     case "failed":
       return endSearch(state, { error: event.error, isFinal: false });
     case "finished":
@@ -186,7 +194,9 @@ export function dialerWakeAtMs({ search, ...state }: DialerState): number {
   const { reconnectByMs, retry, improvement } = state;
   const requestAtMs = search?.stage === "requesting" ? search.request.dueMs : Infinity;
   const answerByMs = search?.stage === "requesting" ? search.answerByMs : Infinity;
-  return Math.min(reconnectByMs, retry.atMs, improvement.atMs, requestAtMs, answerByMs);
+  const finishAtMs = search?.stage === "answered" ? search.hopeless?.atMs ?? Infinity : Infinity;
+  const searchAtMs = Math.min(requestAtMs, answerByMs, finishAtMs);
+  return Math.min(reconnectByMs, retry.atMs, improvement.atMs, searchAtMs);
 }
 
 /** The error for paths that were found, but lost before they could be used. */
@@ -206,6 +216,7 @@ function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number)
     request: isDue ? afterRepeating(request, nowMs) : request,
     answerByMs: nowMs + answerMs,
     failure: null,
+    hopeless: null,
   };
   const actions: DialerAction[] = [{ action: "start search", search: id, wants }];
   if (isDue) actions.push({ action: "send request" });
@@ -228,15 +239,23 @@ function endSearch(
   return {
     state: { ...state, search: { ...search, stage: "ending", failure } },
     actions: [
-      ...cancels ? cancellation(state) : [],
+      ...cancels ? cancellation(state, failure.error) : [],
       { action: "end search", reason: failure?.error },
     ],
   };
 }
 
 /** Once the other side has answered it searches as well: notify it, unless the search has found a path. */
-function cancellation({ search, path }: DialerState): DialerAction[] {
-  return search?.stage === "answered" && path === "none" ? [{ action: "send cancellation" }] : [];
+function cancellation({ search, path }: DialerState, error: unknown): DialerAction[] {
+  const isDue = search?.stage === "answered" && search.hopeless === null && path === "none";
+  return isDue ? [{ action: "send cancellation", error }] : [];
+}
+
+/** The other side no longer takes part in the search. This side's may be about to end with a better reason. */
+function onHopeless(state: DialerState, reason: Error, nowMs: number): DialerStep {
+  if (state.search?.stage !== "answered" || state.search.hopeless !== null) return stay(state);
+  const hopeless = { reason, atMs: nowMs + LAST_WORD_MS };
+  return stay({ ...state, search: { ...state.search, hopeless } });
 }
 
 function onSearchEnded(ended: DialerState, random: number, nowMs: number): DialerStep {
@@ -287,7 +306,7 @@ function onStop(state: DialerState, reason: unknown): DialerStep {
   if (state.phase === "connecting") return endSearch(state, { error: reason, isFinal: true });
   const { search } = state;
   if (search === null || search.stage === "ending") return over(state, []);
-  return over(state, [...cancellation(state), { action: "end search", reason }]);
+  return over(state, [...cancellation(state, reason), { action: "end search", reason }]);
 }
 
 /** Does one thing that is due. */
@@ -309,6 +328,11 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
   if (search?.stage === "requesting" && search.request.dueMs <= nowMs) {
     const repeated = { ...search, request: afterRepeating(search.request, nowMs) };
     return { state: { ...state, search: repeated }, actions: [{ action: "send request" }] };
+  }
+  if (search?.hopeless && search.hopeless.atMs <= nowMs) {
+    const { reason } = search.hopeless;
+    const told = { ...search, hopeless: { reason, atMs: Infinity } };
+    return { state: { ...state, search: told }, actions: [{ action: "finish search", reason }] };
   }
   if (retry.atMs <= nowMs) return startRetry(state, nowMs);
   if (improvement.atMs <= nowMs) return improve(state, nowMs);
@@ -367,6 +391,12 @@ function stay(state: DialerState): DialerStep {
 
 /** Chosen by us: a few round trips over most signaling servers. */
 export const REQUEST_INTERVAL_MS = 1000;
+
+/**
+ * How long a search goes on after the other side's has failed. Chosen by us: both sides tend to fail at the same time, and
+ * each knows best why.
+ */
+const LAST_WORD_MS = 500;
 
 const REQUEST_REPETITION = {
   firstWaitMs: REQUEST_INTERVAL_MS,

@@ -22,10 +22,15 @@ import {
   type RequestState,
   stepRequest,
 } from "./listener_engine.ts";
-import { searchPaths } from "./path_search.ts";
+import { foundNothing, hopelessError, searchPaths } from "./path_search.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
-import type { ConnectionRequest } from "./signaling_message.ts";
-import { receiveRejection, ResponderSession, sendRejection } from "./signaling_session.ts";
+import type { ConnectionRequest, FoundNothing, Rejection } from "./signaling_message.ts";
+import {
+  receiveRejection,
+  ResponderSession,
+  sendEmpty,
+  sendRejection,
+} from "./signaling_session.ts";
 import type { ListenedTicket } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -139,6 +144,10 @@ export class IncomingRequest {
   #searches: ConnectionSearches | undefined;
   #searchNumber: number | undefined;
   #tasks: TaskGroup | undefined;
+  /** Whether it waits until it is admitted. */
+  #isWaiting = false;
+  /** Resolves, with the reason, when the other side has found nothing. */
+  readonly #hopeless = optionalResolvers<Error>();
 
   constructor(handshake: ResponderHandshake, options: IncomingRequestOptions) {
     const { context, request, replyTopic, signaling } = options;
@@ -201,7 +210,8 @@ export class IncomingRequest {
     const { state, actions } = stepRequest(this.#state, event, performance.now());
     this.#state = state;
     for (const action of actions) this.#perform(action);
-    if (event.event === "path") this.#leaveAdmission();
+    const isCancelled = event.event === "cancelled" && this.#isWaiting;
+    if (event.event === "path" || isCancelled) this.#leaveAdmission();
     if (this.#state.phase === "over") {
       this.#options.context.closed.removeEventListener("abort", this.#onPeerClosed);
       this.#options.ticket.revoked.removeEventListener("abort", this.#onRevoked);
@@ -221,8 +231,10 @@ export class IncomingRequest {
         return this.#requestSearch();
       case "end search":
         return this.#endSearch(action.reason);
+      case "finish search":
+        return this.#hopeless.resolve(action.reason);
       case "reject":
-        return void this.#reject(action.reason);
+        return void this.#reject(action.reason, foundNothing(action.error));
       case "succeed":
         return this.#accepted.resolve(this.#connection!);
       case "fail":
@@ -288,32 +300,62 @@ export class IncomingRequest {
     }
   }
 
-  async #reject(reason: Parameters<typeof sendRejection>[1]): Promise<void> {
+  async #reject(
+    reason: Rejection["reason"],
+    foundNothing: FoundNothing | undefined,
+  ): Promise<void> {
     try {
-      await sendRejection(this.session, reason);
+      await sendRejection(this.session, reason, foundNothing);
     } catch (error) {
       this.#stop(error);
     }
   }
 
+  /** It may arrive when the search is over, if what the other side has reset was faster. */
+  async #receiveCancellation(): Promise<void> {
+    try {
+      const { foundNothing } = await receiveRejection(this.session);
+      const hopeless = foundNothing === undefined ? null : hopelessError(foundNothing);
+      this.#dispatch({ event: "cancelled", hopeless });
+    } catch {
+      // the session has ended
+    }
+  }
+
   /** Searches for paths as soon as no other search for the connection runs. */
   #requestSearch(): void {
-    const { connections, request } = this.#options;
+    const { connections, context, request } = this.#options;
     const isNew = this.#connection === undefined;
     const connection = this.#connection ??= this.#makeConnection();
     this.#searches = connections.searchesOf(connection);
-    const start = () => this.#startSearch(connection, request.wants, isNew);
+    const tasks = this.#tasks = new TaskGroup((error) => {
+      context.logger?.debug(`connect: ${error}`);
+      this.#endSearch(error, { error });
+    });
+    this.#receiveCancellation();
+    const start = () => this.#startSearch(tasks, connection, request.wants, isNew);
     this.#searchNumber = this.#searches.request({
       start: isNew ? () => this.#awaitAdmission(start) : start,
       end: (reason) => this.#endSearch(reason),
     });
   }
 
-  /** A peer that has no connection yet waits for its turn among those like it. */
+  /**
+   * A peer that has no connection yet waits for its turn among those like it. If it has to, it gets its answer, without
+   * which it could not cancel.
+   */
   #awaitAdmission(start: () => void): void {
+    this.#isWaiting = true;
     this.#admission = this.#options.connections.admission.request(this.#remoteKey, {
-      start,
+      start: () => {
+        this.#isWaiting = false;
+        start();
+      },
       displace: () => this.displace(),
+    });
+    this.#tasks!.run(async () => {
+      await Promise.resolve(); // it starts in the next turn at the earliest
+      if (this.#isWaiting) await sendEmpty(this.session);
     });
   }
 
@@ -344,26 +386,23 @@ export class IncomingRequest {
   }
 
   #startSearch(
+    tasks: TaskGroup,
     connection: PeerConnection,
     wants: ConnectionRequest["wants"],
     isNew: boolean,
   ): void {
     const { context, connections } = this.#options;
     const { session } = this;
-    const tasks = this.#tasks = new TaskGroup((error) => {
-      context.logger?.debug(`connect: ${error}`);
-      this.#endSearch(error, { error });
-    });
-    tasks.run(async (signal) => {
-      await receiveRejection(session, signal);
-      this.#dispatch({ event: "cancelled" });
-    });
     tasks.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
-      if (isNew && this.#mayReturn) connections.remember(connection, connectionKey);
+      if (isNew && this.#mayReturn) {
+        connections.remember(connection, connectionKey, this.#options.ticket);
+      }
     });
     tasks.run(async (signal) => {
-      await searchPaths(context, { session, role: "controlled", wants, connection, signal });
+      const hopeless = this.#hopeless.promise;
+      const role = "controlled";
+      await searchPaths(context, { session, role, wants, connection, hopeless, signal });
       this.#endSearch();
     });
   }

@@ -13,13 +13,15 @@
  * | searching | path                      | `accept()` succeeds; the search goes on                          |
  * |           | other side has cancelled  | half a second later, end the search                              |
  * |           | another takes its place   | end the search, then rejecting: busy                             |
- * |           | search over, no path      | `accept()` fails, or waits for the other side to come back       |
+ * |           | search over, no path      | `accept()` fails, or waits for the other side to come back,      |
+ * |           |                           | unless that has cancelled                                        |
+ * |           |                           | if nothing was found: rejecting, so that the other side knows    |
  * | rejecting | time                      | over; until then the rejection is repeated if the request is     |
  *
  * @module
  */
 
-import { NetworkError } from "../base/errors.ts";
+import { NetworkError, UnreachableError } from "../base/errors.ts";
 import { lostAtOnceError } from "./dialer_engine.ts";
 import type { Rejection } from "./signaling_message.ts";
 
@@ -33,6 +35,8 @@ export interface RequestState {
   readonly isAwaited: boolean;
   /** Why the search is to end, and what to tell the other side. */
   readonly stopped: StopReason | null;
+  /** Why the other side takes no part in the search any more: it has found nothing. */
+  readonly hopeless: Error | null;
 }
 
 interface StopReason {
@@ -62,8 +66,8 @@ export type RequestEvent =
   | { readonly event: "ignored" }
   /** The connection has moved to a path. */
   | { readonly event: "path" }
-  /** The other side has given up. */
-  | { readonly event: "cancelled" }
+  /** The other side has given up; `hopeless` is the reason if it has found nothing. */
+  | { readonly event: "cancelled"; readonly hopeless: Error | null }
   /** The caller of `accept()` gave up. */
   | { readonly event: "aborted"; readonly reason: unknown }
   /** Another request takes its place. */
@@ -83,7 +87,14 @@ export type RequestAction =
   | { readonly action: "show" }
   | { readonly action: "start search" }
   | { readonly action: "end search"; readonly reason: unknown }
-  | { readonly action: "reject"; readonly reason: Rejection["reason"] }
+  /** Let the search end by itself, with what it has tried. */
+  | { readonly action: "finish search"; readonly reason: Error }
+  /** `error`: what the search failed with. */
+  | {
+    readonly action: "reject";
+    readonly reason: Rejection["reason"];
+    readonly error?: UnreachableError;
+  }
   /** `accept()` returns the connection. */
   | { readonly action: "succeed" }
   /** `accept()` fails. */
@@ -99,7 +110,14 @@ export interface RequestStep {
 
 /** The state before the start. */
 export function initialRequestState(settings: RequestSettings): RequestState {
-  return { settings, phase: "checking", untilMs: Infinity, isAwaited: false, stopped: null };
+  return {
+    settings,
+    phase: "checking",
+    untilMs: Infinity,
+    isAwaited: false,
+    stopped: null,
+    hopeless: null,
+  };
 }
 
 /** The next state, and what to do now. */
@@ -120,7 +138,11 @@ export function stepRequest(state: RequestState, event: RequestEvent, nowMs: num
     case "path":
       return onPath(state);
     case "cancelled":
-      return phase === "searching" ? go({ ...state, untilMs: nowMs + LAST_WORD_MS }) : go(state);
+      if (phase === "returning") {
+        return go(over(state), { action: "fail", error: cancelledError() }, { action: "close" });
+      }
+      if (phase !== "searching") return go(state);
+      return go({ ...state, untilMs: nowMs + LAST_WORD_MS, hopeless: event.hopeless });
     case "aborted":
       return state.isAwaited ? stop(state, { reason: event.reason, tell: "cancelled" }) : go(state);
     case "displaced":
@@ -159,7 +181,7 @@ function onPath(state: RequestState): RequestStep {
   if (!state.isAwaited) return go(state);
   const succeeded = { ...state, isAwaited: false };
   return state.phase === "returning"
-    ? go(over(succeeded), { action: "succeed" })
+    ? go(over(succeeded), { action: "succeed" }, { action: "close" })
     : go(succeeded, { action: "succeed" });
 }
 
@@ -173,7 +195,7 @@ function stop(state: RequestState, why: StopReason): RequestStep {
       return go({ ...state, stopped, untilMs: Infinity }, { action: "end search", reason });
     }
     case "returning":
-      return go(over(state), { action: "fail", error: reason });
+      return go(over(state), { action: "fail", error: reason }, { action: "close" });
     default:
       return go(over(state), { action: "close" });
   }
@@ -194,22 +216,33 @@ function onSearchEnded(
       { action: "fail", error },
     );
   }
+  const isCancelled = state.hopeless !== null || state.untilMs !== Infinity;
+  if (stopped === null && !isCancelled && settings.mayCancel && error instanceof UnreachableError) {
+    return go(
+      rejecting({ ...state, isAwaited: false }, nowMs),
+      { action: "reject", reason: "cancelled", error },
+      { action: "fail", error },
+    );
+  }
   if (stopped !== null || failure !== null) {
     return go(over(state), { action: "fail", error }, { action: "close" });
   }
-  if (settings.returnMs === 0) {
-    return go(over(state), { action: "fail", error: lostAtOnceError() }, { action: "close" });
+  if (settings.returnMs === 0 || isCancelled) {
+    const lost = isCancelled ? cancelledError() : lostAtOnceError();
+    return go(over(state), { action: "fail", error: lost }, { action: "close" });
   }
   const untilMs = nowMs + settings.returnMs;
-  return go({ ...state, phase: "returning", untilMs }, { action: "close" });
+  return go({ ...state, phase: "returning", untilMs });
 }
 
 function onTime(state: RequestState): RequestStep {
   switch (state.phase) {
-    case "searching":
-      return stop(state, { reason: cancelledError(), tell: null });
+    case "searching": {
+      if (state.hopeless === null) return stop(state, { reason: cancelledError(), tell: null });
+      return go(state, { action: "finish search", reason: state.hopeless });
+    }
     case "returning":
-      return go(over(state), { action: "fail", error: lostAtOnceError() });
+      return go(over(state), { action: "fail", error: lostAtOnceError() }, { action: "close" });
     default:
       return go(over(state), { action: "close" });
   }

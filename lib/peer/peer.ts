@@ -43,6 +43,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly publicKey: Uint8Array;
   readonly #signalingUrls: readonly string[];
   readonly #tickets: Tickets;
+  #listener: Listener | undefined;
   /** The ticket of each topic that the peer listens to. */
   #topics: ReadonlyMap<string, ListenedTicket> = new Map();
   readonly #subscriptions = new Set<TopicSubscriptions>();
@@ -202,7 +203,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     if (tickets !== undefined) {
       this.#jobs.run((signal) => tickets.follow(signal, () => this.#onTicketSource()));
     }
-    const listener = new Listener(this.#context, {
+    const listener = this.#listener = new Listener(this.#context, {
       allows: allowing(allow),
       protocol,
       reconnects: reconnect,
@@ -302,11 +303,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   async #renewTopics(subscriptions: TopicSubscriptions, signal: AbortSignal): Promise<void> {
-    const topics = new Map<string, ListenedTicket>();
-    for (const ticket of this.#tickets.listened) {
-      for (const topic of ticket.secrets.topicsAround(Date.now())) topics.set(topic, ticket);
-    }
-    this.#topics = topics;
+    const topics = this.#topics = this.#listener!.topicsOf(this.#tickets.listened);
     for (const why of await subscriptions.renew([...topics.keys()], signal)) {
       this.#context.logger?.warn(
         `connect: a topic was refused, so some peers may not get through: ${why}`,

@@ -7,6 +7,7 @@
  * | ------------ | ------------------------------------------------------------------------------------------- |
  * | relay opened | publish its addresses, let the other side in, dial the other side's relays from it          |
  * | relay failed | if it was the last: publish that this side has none                                         |
+ * | relay lost   | publish the addresses that are left, or that this side has none                             |
  * | state        | dial the relays that it names, let in the addresses that it names, each once                |
  * |              | give up once both sides know that neither has a relay                                       |
  * | dial failed  | dial again, {@linkcode MAX_TRIES} times: the relay may not have let this side in yet        |
@@ -59,6 +60,8 @@ export interface OpenRelay {
 export type RelayPathEvent =
   | { readonly event: "relay opened"; readonly relay: OpenRelay }
   | { readonly event: "relay failed" }
+  /** An open relay is of no further use. */
+  | { readonly event: "relay lost"; readonly id: number }
   | {
     readonly event: "state";
     /** Without addresses that must not be dialled. */
@@ -130,6 +133,15 @@ export function stepRelayPath(state: RelayPathState, event: RelayPathEvent): Rel
       return {
         state: { ...state, opening },
         actions: hasNone ? [{ action: "publish", change: { mayOffer: false } }] : [],
+      };
+    }
+    case "relay lost": {
+      const relays = state.relays.filter(({ id }) => id !== event.id);
+      const next = { ...state, relays };
+      const mayOffer = state.opening + relays.length > 0;
+      return {
+        state: next,
+        actions: [{ action: "publish", change: { ...publicState(next), mayOffer } }],
       };
     }
     case "state":

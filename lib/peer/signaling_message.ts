@@ -51,6 +51,11 @@ export interface Content {
 export interface ConnectionRequest {
   /** Milliseconds since 1970, by the initiator's clock. */
   readonly sentAtMs: number;
+  /**
+   * How old the connection to resume is, in milliseconds by a clock of the initiator that never jumps; `null` for a new
+   * connection. No two requests for one connection say the same.
+   */
+  readonly ageMs: number | null;
   /** The application's protocol, such as `"chat/1"`; `""` for any. */
   readonly protocol: string;
   /** The connection to resume, 32 hexadecimal digits; `null` for a new one. */
@@ -74,6 +79,14 @@ export interface Rejection {
   readonly reason: (typeof REJECTION_REASONS)[number];
   /** Milliseconds since 1970, by the sender's clock. */
   readonly timeMs: number;
+  /** If the sender has cancelled because it has searched for a path, and there is none. */
+  readonly foundNothing?: FoundNothing;
+}
+
+/** What one side knows about why there is no path, and may tell the other side. */
+export interface FoundNothing {
+  /** The error code with which its TURN server refused it, such as 401; `null` if none did. */
+  readonly relayCode: number | null;
 }
 
 /** All reasons for a rejection. */
@@ -165,8 +178,9 @@ export function decodeContent(plaintext: Uint8Array): Content {
  * @throws {RangeError} if the name of the protocol is too long
  */
 export function encodeConnectionRequest(
-  { body, ...header }: ConnectionRequest,
+  { body, ageMs, ...rest }: ConnectionRequest,
 ): Uint8Array<ArrayBuffer> {
+  const header = ageMs === null ? rest : { ...rest, ageMs };
   if (header.protocol.length > MAX_PROTOCOL_LENGTH) {
     const name = JSON.stringify(header.protocol);
     throw new RangeError(
@@ -188,9 +202,12 @@ export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
   const what = "connection request";
   const reader = new ByteReader(bytes, what);
   const header = reader.bytes(reader.uint16("length of the header"), "header");
-  const { sentAtMs, protocol, resumes, wants } = parseJson(header, what);
+  const { sentAtMs, ageMs = null, protocol, resumes, wants } = parseJson(header, what);
   if (typeof sentAtMs !== "number" || !Number.isSafeInteger(sentAtMs)) {
     throw malformed(what, "sentAtMs is a time in milliseconds");
+  }
+  if (ageMs !== null && !(Number.isSafeInteger(ageMs) && ageMs as number >= 0)) {
+    throw malformed(what, "ageMs is a number of milliseconds");
   }
   if (typeof protocol !== "string" || protocol.length > MAX_PROTOCOL_LENGTH) {
     throw malformed(what, `protocol has at most ${MAX_PROTOCOL_LENGTH} characters`);
@@ -200,6 +217,7 @@ export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
   }
   return {
     sentAtMs,
+    ageMs: ageMs as number | null,
     protocol,
     resumes,
     wants: wants === "direct" ? "direct" : "any",
@@ -208,8 +226,11 @@ export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
 }
 
 /** Encodes the body of a rejection. */
-export function encodeRejection({ reason, timeMs }: Rejection): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(JSON.stringify({ why: reasonOnTheWire(reason), timeMs }));
+export function encodeRejection(
+  { reason, timeMs, foundNothing }: Rejection,
+): Uint8Array<ArrayBuffer> {
+  const fields = { why: reasonOnTheWire(reason), timeMs, foundNothing };
+  return new TextEncoder().encode(JSON.stringify(fields));
 }
 
 /**
@@ -218,7 +239,7 @@ export function encodeRejection({ reason, timeMs }: Rejection): Uint8Array<Array
  * @throws {MalformedMessageError} if a field is missing or invalid
  */
 export function decodeRejection(bytes: Uint8Array): Rejection {
-  const { why, timeMs } = parseJson(bytes, "rejection");
+  const { why, timeMs, foundNothing } = parseJson(bytes, "rejection");
   const reason = REJECTION_REASONS.find((each) => reasonOnTheWire(each) === why);
   if (reason === undefined) {
     const known = REJECTION_REASONS.map(reasonOnTheWire).join(", ");
@@ -227,7 +248,19 @@ export function decodeRejection(bytes: Uint8Array): Rejection {
   if (typeof timeMs !== "number" || !Number.isSafeInteger(timeMs)) {
     throw malformed("rejection", "timeMs is a time in milliseconds");
   }
-  return { reason, timeMs };
+  if (reason !== "cancelled" || foundNothing === undefined) return { reason, timeMs };
+  return { reason, timeMs, foundNothing: asFoundNothing(foundNothing) };
+}
+
+function asFoundNothing(value: unknown): FoundNothing {
+  const relayCode = typeof value === "object" && value !== null && "relayCode" in value
+    ? value.relayCode
+    : undefined;
+  if (relayCode === null) return { relayCode };
+  if (Number.isInteger(relayCode) && relayCode as number >= 300 && relayCode as number <= 699) {
+    return { relayCode: relayCode as number };
+  }
+  throw malformed("rejection", "relayCode is null, or an error code of STUN");
 }
 
 /** The value of `why`, which is part of the protocol: `cancelled` is written as `withdrawn`. */

@@ -23,6 +23,7 @@ import {
   encodeConnectionRequest,
   encodeRejection,
   type Envelope,
+  type FoundNothing,
   type HandshakeEnvelope,
   type Rejection,
 } from "./signaling_message.ts";
@@ -34,6 +35,7 @@ export type Publish = (message: Uint8Array) => void;
 export abstract class SignalingSession implements Disposable {
   readonly #publish: Publish;
   readonly #channels = new Map<number, WaitQueue<Uint8Array>>();
+  readonly #relayMessage = optionalResolvers<void>();
   readonly #ready = optionalResolvers<TransportCipher>();
   #cipher: TransportCipher | undefined;
   #failure: unknown;
@@ -56,6 +58,11 @@ export abstract class SignalingSession implements Disposable {
   /** Resolves once the session is open; rejects if it ends before. */
   get ready(): Promise<TransportCipher> {
     return this.#ready.promise;
+  }
+
+  /** Resolves once the other side has sent anything about relays. */
+  get relayMessage(): Promise<void> {
+    return this.#relayMessage.promise;
   }
 
   /** One of the channels, by a number that both sides know: see {@linkcode CHANNELS}. */
@@ -121,6 +128,7 @@ export abstract class SignalingSession implements Disposable {
 
   /** Messages on unknown channels are dropped. */
   protected deliver({ channel, body }: Content): void {
+    if (channel === CHANNELS.relay) this.#relayMessage.resolve();
     if (KNOWN_CHANNELS.includes(channel)) this.#queue(channel).push(body);
   }
 
@@ -266,9 +274,10 @@ export async function sendEmpty(session: SignalingSession): Promise<void> {
 export async function sendRejection(
   session: SignalingSession,
   reason: Rejection["reason"],
+  foundNothing?: FoundNothing,
 ): Promise<void> {
   const control = session.channel(CHANNELS.control);
-  await control.send(encodeRejection({ reason, timeMs: Date.now() }));
+  await control.send(encodeRejection({ reason, timeMs: Date.now(), foundNothing }));
 }
 
 /**
@@ -278,7 +287,7 @@ export async function sendRejection(
  */
 export async function receiveRejection(
   session: SignalingSession,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<Rejection> {
   const control = session.channel(CHANNELS.control);
   for (;;) {

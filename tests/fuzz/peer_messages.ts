@@ -192,7 +192,13 @@ export const TARGETS: readonly Target[] = [
   jsonTarget(
     "connection request",
     signaling.decodeConnectionRequest,
-    { sentAtMs: 1_790_000_000_000, protocol: "chat", resumes: "ab".repeat(16), wants: "direct" },
+    {
+      sentAtMs: 1_790_000_000_000,
+      ageMs: 61_000,
+      protocol: "chat",
+      resumes: "ab".repeat(16),
+      wants: "direct",
+    },
     (value) => {
       const json = utf8(JSON.stringify(value));
       return concat(Uint8Array.of(json.length >> 8, json.length), json, BODY);

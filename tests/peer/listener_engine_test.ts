@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { UnreachableError } from "../../lib/base/errors.ts";
 import {
   EMPTY_SEARCH_QUEUE,
   initialRequestState,
@@ -95,7 +96,7 @@ Deno.test("an abort after accept() has succeeded changes nothing", () => {
 
 Deno.test("a search that the other side has cancelled ends half a second later", () => {
   const request = searching();
-  assertEquals(request.at(100, { event: "cancelled" }), []);
+  assertEquals(request.at(100, { event: "cancelled", hopeless: null }), []);
   assertEquals(request.at(599, { event: "time" }), []);
   assertEquals(request.at(600, { event: "time" }), ["end search"]);
   const [action] = request.at(600, { event: "search ended", failure: null });
@@ -104,15 +105,48 @@ Deno.test("a search that the other side has cancelled ends half a second later",
 
 Deno.test("a cancelled search that fails by itself within that time says why", () => {
   const request = searching();
-  request.at(100, { event: "cancelled" });
+  request.at(100, { event: "cancelled", hopeless: null });
   const actions = request.at(200, { event: "search ended", failure: { error: "no path" } });
   assertEquals(actions, ["fail: no path", "close"]);
 });
 
+Deno.test("accept() does not wait for a side that has cancelled, even if it had found a path", () => {
+  const request = searching();
+  request.at(100, { event: "cancelled", hopeless: null });
+  const [action] = request.at(120, { event: "search ended", failure: null });
+  assert(action?.includes("the other side has given up"), action);
+  assertEquals(request.state.phase, "over");
+});
+
+Deno.test("accept() does not wait for a side that cancels after its paths were lost", () => {
+  const request = searching();
+  request.at(100, { event: "search ended", failure: null });
+  const actions = request.at(120, { event: "cancelled", hopeless: null });
+  assertEquals(actions, [
+    "fail: NetworkError: Cannot connect: the other side has given up",
+    "close",
+  ]);
+});
+
+Deno.test("a search that finds nothing tells the other side, unless that has told it first", () => {
+  const error = new UnreachableError("no path", []);
+  const first = searching();
+  assertEquals(
+    first.at(100, { event: "search ended", failure: { error } })[0],
+    "reject: cancelled",
+  );
+  for (const hopeless of [null, new Error("nothing there")]) {
+    const second = searching();
+    second.at(100, { event: "cancelled", hopeless });
+    const actions = second.at(120, { event: "search ended", failure: { error } });
+    assertEquals(actions.includes("reject: cancelled"), false);
+  }
+});
+
 Deno.test("accept() waits for the other side to come back when all paths were lost at once", () => {
   const request = searching();
-  assertEquals(request.at(100, { event: "search ended", failure: null }), ["close"]);
-  assertEquals(request.at(9000, { event: "path" }), ["succeed"]);
+  assertEquals(request.at(100, { event: "search ended", failure: null }), []);
+  assertEquals(request.at(9000, { event: "path" }), ["succeed", "close"]);
   assertEquals(request.state.phase, "over");
 });
 
@@ -129,7 +163,7 @@ Deno.test("accept() fails when the other side does not come back in time, or can
 Deno.test("accept() ends at once when it is aborted while the other side is away", () => {
   const request = searching();
   request.at(100, { event: "search ended", failure: null });
-  assertEquals(request.at(200, { event: "aborted", reason: "enough" }), ["fail: enough"]);
+  assertEquals(request.at(200, { event: "aborted", reason: "enough" }), ["fail: enough", "close"]);
 });
 
 Deno.test("a request to resume a connection is closed with its search, however that ends", () => {

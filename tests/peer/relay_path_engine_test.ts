@@ -53,6 +53,20 @@ Deno.test("the last relay that fails is published, if no other is open", () => {
   assertEquals(one.on({ event: "relay failed" }), []);
 });
 
+Deno.test("a relay that is lost is published no more, nor that this side has one if it was the last", () => {
+  const path = new Path({ relays: 2 });
+  path.on({ event: "relay opened", relay: RELAY });
+  path.on({ event: "relay opened", relay: OTHER_RELAY });
+  assertEquals(path.on({ event: "relay lost", id: 0 }), [
+    "publish ips 203.0.113.1 198.51.100.2 2001:db8::2, " +
+    "relayed 198.51.100.2:5000 [2001:db8::2]:5000, mayOffer true",
+  ]);
+  assertEquals(path.on({ event: "relay lost", id: 1 }), [
+    "publish ips , relayed , mayOffer false",
+  ]);
+  assertEquals(path.on(stateOf({ mayOffer: false }, { isAcknowledged: true })), ["give up"]);
+});
+
 Deno.test("the first state starts the proofs, and each relay that it names is dialled once", () => {
   const path = new Path();
   const relayed = ["198.51.100.9:7000"];
