@@ -123,7 +123,7 @@ interface ResumableConnection {
 /** The searches for the first path of a connection: a few at a time, and a newcomer may replace one without a path. */
 export class Admission {
   readonly #searches = new Map<number, AdmissionRequest>();
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   /** The keys that have connected before; the one that did so last is last. */
   readonly #knownKeys = new Set<string>();
   #count = 0;
@@ -134,13 +134,13 @@ export class Admission {
     const id = ++this.#count;
     const key = toHex(remoteKey);
     this.#searches.set(id, search);
-    this.#dispatch({ event: "requested", id, key, isKnown: this.#knownKeys.has(key) });
+    this.#dispatch({ kind: "requested", id, key, isKnown: this.#knownKeys.has(key) });
     return id;
   }
 
   /** Notes that the search of this number no longer needs its place. */
   done(id: number): void {
-    if (this.#searches.delete(id)) this.#dispatch({ event: "done", id });
+    if (this.#searches.delete(id)) this.#dispatch({ kind: "done", id });
   }
 
   /** Whether a key has connected before. */
@@ -164,12 +164,12 @@ export class Admission {
     const wakeAtMs = admissionWakeAtMs(state, nowMs);
     if (wakeAtMs === Infinity) this.#timer.clear();
     else this.#timer.set(wakeAtMs - nowMs);
-    for (const { action, id } of actions) {
+    for (const { kind, id } of actions) {
       const search = this.#searches.get(id);
-      if (action === "displace") this.#searches.delete(id);
+      if (kind === "displace") this.#searches.delete(id);
       // In the next turn, since its number is not known to the caller yet.
       queueMicrotask(() => {
-        if (action === "displace") search?.displace();
+        if (kind === "displace") search?.displace();
         else if (this.#searches.has(id)) search?.start();
       });
     }
@@ -195,7 +195,7 @@ export interface QueuedSearch {
 /** The searches for one connection: one runs at a time, and a newer one replaces those before it. */
 export class ConnectionSearches {
   readonly #searches = new Map<number, QueuedSearch>();
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   #count = 0;
   #state = EMPTY_SEARCH_QUEUE;
 
@@ -211,22 +211,22 @@ export class ConnectionSearches {
   request(search: QueuedSearch): number {
     const request = ++this.#count;
     this.#searches.set(request, search);
-    this.#dispatch({ event: "requested", request });
+    this.#dispatch({ kind: "requested", request });
     return request;
   }
 
   /** Notes that nothing of a search goes on. */
   ended(request: number): void {
     this.#searches.delete(request);
-    this.#dispatch({ event: "ended", request });
+    this.#dispatch({ kind: "ended", request });
   }
 
   #dispatch(event: SearchQueueEvent): void {
     const { state, actions } = stepSearchQueue(this.#state, event, performance.now());
     this.#state = state;
-    for (const { action, request } of actions) {
+    for (const { kind, request } of actions) {
       const search = this.#searches.get(request);
-      if (action === "start") search?.start();
+      if (kind === "start") search?.start();
       else search?.end(new DOMException("The other side has begun anew", "AbortError"));
     }
     const wakeAtMs = searchQueueWakeAtMs(state);

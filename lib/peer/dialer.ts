@@ -92,7 +92,7 @@ class Dialer {
   readonly #isManual: boolean;
   readonly #connection: PeerConnection;
   readonly #connected = Promise.withResolvers<void>();
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   readonly #onClosed = () => this.#stop(this.#context.closed.reason);
   #state: DialerState;
   #search: Search | undefined;
@@ -129,8 +129,8 @@ class Dialer {
       timeoutMs: mayReconnect ? timings.reconnectMs : 0,
       windows: context.windows,
       closed,
-      onPath: (isRelayed) => this.#dispatch({ event: "path", isRelayed }),
-      onLost: () => this.#dispatch({ event: "path lost", random: Math.random() }),
+      onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
+      onLost: () => this.#dispatch({ kind: "path lost", random: Math.random() }),
     });
   }
 
@@ -141,7 +141,7 @@ class Dialer {
     closed.addEventListener("abort", this.#onClosed, { once: true });
     this.#connection.finished.then(() => this.#stop(), (error) => this.#stop(error));
     try {
-      this.#dispatch({ event: "start" });
+      this.#dispatch({ kind: "start" });
       await this.#connected.promise;
       return this.#connection;
     } finally {
@@ -150,7 +150,7 @@ class Dialer {
   }
 
   #stop(reason?: unknown): void {
-    this.#dispatch({ event: "stop", reason });
+    this.#dispatch({ kind: "stop", reason });
   }
 
   #dispatch(event: DialerEvent): void {
@@ -172,7 +172,7 @@ class Dialer {
   }
 
   #perform(action: DialerAction): void {
-    switch (action.action) {
+    switch (action.kind) {
       case "start search":
         return this.#startSearch(action.search, action.wants);
       case "send request":
@@ -218,12 +218,12 @@ class Dialer {
       times: () => this.#times(),
       onError: (error) => {
         this.#context.logger?.debug(`connect: ${error}`);
-        this.#dispatch({ event: "failed", search: id, error });
+        this.#dispatch({ kind: "failed", search: id, error });
       },
       onEnded: () => {
         if (this.#search !== search) return; // said before
         this.#search = undefined;
-        this.#dispatch({ event: "search ended", search: id, random: Math.random() });
+        this.#dispatch({ kind: "search ended", search: id, random: Math.random() });
       },
     });
     this.#search = search;
@@ -234,14 +234,14 @@ class Dialer {
       const rejection = await receiveRejection(session, signal);
       if (rejection.foundNothing !== undefined) {
         const reason = hopelessError(rejection.foundNothing);
-        this.#dispatch({ event: "hopeless", search: id, reason });
-      } else this.#dispatch({ event: "rejected", search: id, error: refusedError(rejection) });
+        this.#dispatch({ kind: "hopeless", search: id, reason });
+      } else this.#dispatch({ kind: "rejected", search: id, error: refusedError(rejection) });
     });
     search.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
       this.#resumptionId ??= resumptionId(connectionKey);
       this.#madeAt ??= readClocks();
-      this.#dispatch({ event: "answered", search: id });
+      this.#dispatch({ kind: "answered", search: id });
     });
     search.run(async (signal) => {
       const hasMoved = await searchPaths(this.#context, {
@@ -252,7 +252,7 @@ class Dialer {
         hopeless: search.hopeless,
         signal,
       });
-      this.#dispatch({ event: "finished", search: id, hasMoved });
+      this.#dispatch({ kind: "finished", search: id, hasMoved });
     });
   }
 

@@ -94,45 +94,45 @@ export interface SearchFailure {
 
 /** Something happened. Events of a search that is no longer current are ignored. */
 export type DialerEvent =
-  | { readonly event: "start" }
-  | { readonly event: "answered"; readonly search: number }
+  | { readonly kind: "start" }
+  | { readonly kind: "answered"; readonly search: number }
   /** The other side rejected the request, or has given up. */
-  | { readonly event: "rejected"; readonly search: number; readonly error: unknown }
+  | { readonly kind: "rejected"; readonly search: number; readonly error: unknown }
   /** The other side has searched for a path, and found none. */
-  | { readonly event: "hopeless"; readonly search: number; readonly reason: Error }
+  | { readonly kind: "hopeless"; readonly search: number; readonly reason: Error }
   /** No signaling server can be reached, or no path was found. */
-  | { readonly event: "failed"; readonly search: number; readonly error: unknown }
+  | { readonly kind: "failed"; readonly search: number; readonly error: unknown }
   /** The search has found all it could. */
   | {
-    readonly event: "finished";
+    readonly kind: "finished";
     readonly search: number;
     /** Whether the connection has moved to a path. */
     readonly hasMoved: boolean;
   }
   /** All tasks of the search have ended. `random` is a number from 0 to 1, for the wait before the next. */
-  | { readonly event: "search ended"; readonly search: number; readonly random: number }
-  | { readonly event: "path"; readonly isRelayed: boolean }
+  | { readonly kind: "search ended"; readonly search: number; readonly random: number }
+  | { readonly kind: "path"; readonly isRelayed: boolean }
   /** The connection lost its path. `random` is a number from 0 to 1, for the wait before the search. */
-  | { readonly event: "path lost"; readonly random: number }
+  | { readonly kind: "path lost"; readonly random: number }
   /** The caller gave up, the peer is closed, or the connection has ended. */
-  | { readonly event: "stop"; readonly reason: unknown }
-  | { readonly event: "time" };
+  | { readonly kind: "stop"; readonly reason: unknown }
+  | { readonly kind: "time" };
 
 /** Something to do. */
 export type DialerAction =
-  | { readonly action: "start search"; readonly search: number; readonly wants: "any" | "direct" }
-  | { readonly action: "send request" }
+  | { readonly kind: "start search"; readonly search: number; readonly wants: "any" | "direct" }
+  | { readonly kind: "send request" }
   /** Notify the other side that this side has given up, and found nothing if it failed. */
-  | { readonly action: "send cancellation"; readonly error: unknown }
+  | { readonly kind: "send cancellation"; readonly error: unknown }
   /** Let the search end by itself, with what it has tried. */
-  | { readonly action: "finish search"; readonly reason: Error }
-  | { readonly action: "end search"; readonly reason: unknown }
+  | { readonly kind: "finish search"; readonly reason: Error }
+  | { readonly kind: "end search"; readonly reason: unknown }
   /** What cut the path may have cut the connections to signaling servers. */
-  | { readonly action: "check signaling" }
-  | { readonly action: "succeed" }
-  | { readonly action: "fail"; readonly error: unknown }
+  | { readonly kind: "check signaling" }
+  | { readonly kind: "succeed" }
+  | { readonly kind: "fail"; readonly error: unknown }
   /** End the connection: it gets no other path. */
-  | { readonly action: "abandon"; readonly error: unknown };
+  | { readonly kind: "abandon"; readonly error: unknown };
 
 /** What follows from an event. */
 export interface DialerStep {
@@ -158,7 +158,7 @@ export function initialDialerState(settings: DialerSettings): DialerState {
 export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number): DialerStep {
   const isStale = "search" in event && event.search !== state.search?.id;
   if (state.phase === "over" || isStale) return stay(state);
-  switch (event.event) {
+  switch (event.kind) {
     case "start":
       return startSearch(state, "any", nowMs);
     case "answered": {
@@ -218,8 +218,8 @@ function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number)
     failure: null,
     hopeless: null,
   };
-  const actions: DialerAction[] = [{ action: "start search", search: id, wants }];
-  if (isDue) actions.push({ action: "send request" });
+  const actions: DialerAction[] = [{ kind: "start search", search: id, wants }];
+  if (isDue) actions.push({ kind: "send request" });
   return { state: { ...state, search, searches: id }, actions };
 }
 
@@ -240,7 +240,7 @@ function endSearch(
     state: { ...state, search: { ...search, stage: "ending", failure } },
     actions: [
       ...cancels ? cancellation(state, failure.error) : [],
-      { action: "end search", reason: failure?.error },
+      { kind: "end search", reason: failure?.error },
     ],
   };
 }
@@ -248,7 +248,7 @@ function endSearch(
 /** Once the other side has answered it searches as well: notify it, unless the search has found a path. */
 function cancellation({ search, path }: DialerState, error: unknown): DialerAction[] {
   const isDue = search?.stage === "answered" && search.hopeless === null && path === "none";
-  return isDue ? [{ action: "send cancellation", error }] : [];
+  return isDue ? [{ kind: "send cancellation", error }] : [];
 }
 
 /** The other side no longer takes part in the search. This side's may be about to end with a better reason. */
@@ -262,11 +262,11 @@ function onSearchEnded(ended: DialerState, random: number, nowMs: number): Diale
   const { wants, failure } = ended.search!;
   const state = { ...rearmed(ended, wants, nowMs), search: null };
   if (state.phase === "connecting") {
-    return over(state, [{ action: "fail", error: failure?.error }]);
+    return over(state, [{ kind: "fail", error: failure?.error }]);
   }
   if (state.phase === "connected") return stay(state);
   if (state.path !== "none") return stay(connected(state));
-  if (failure?.isFinal) return over(state, [{ action: "abandon", error: failure.error }]);
+  if (failure?.isFinal) return over(state, [{ kind: "abandon", error: failure.error }]);
   return planRetry(state, random, nowMs);
 }
 
@@ -275,11 +275,11 @@ function onPath(state: DialerState, nowMs: number): DialerStep {
   if (state.phase !== "connecting") return stay(state);
   const { improves, improveMs } = state.settings;
   const improvement = { atMs: improves ? nowMs + improveMs : Infinity, waitMs: improveMs };
-  return { state: { ...state, phase: "connected", improvement }, actions: [{ action: "succeed" }] };
+  return { state: { ...state, phase: "connected", improvement }, actions: [{ kind: "succeed" }] };
 }
 
 function onPathLost(state: DialerState, random: number, nowMs: number): DialerStep {
-  const check: DialerAction = { action: "check signaling" };
+  const check: DialerAction = { kind: "check signaling" };
   if (state.phase !== "connected") return { state, actions: [check] };
   const { reconnectMs, retryMs } = state.settings;
   // At once, unless each path is lost as soon as it is found.
@@ -298,7 +298,7 @@ function onPathLost(state: DialerState, random: number, nowMs: number): DialerSt
   );
   const replaced: DialerAction[] = state.search === null
     ? []
-    : [{ action: "end search", reason: new DOMException("The path is lost", "AbortError") }];
+    : [{ kind: "end search", reason: new DOMException("The path is lost", "AbortError") }];
   return { state: planned.state, actions: [check, ...replaced, ...planned.actions] };
 }
 
@@ -306,7 +306,7 @@ function onStop(state: DialerState, reason: unknown): DialerStep {
   if (state.phase === "connecting") return endSearch(state, { error: reason, isFinal: true });
   const { search } = state;
   if (search === null || search.stage === "ending") return over(state, []);
-  return over(state, [...cancellation(state, reason), { action: "end search", reason }]);
+  return over(state, [...cancellation(state, reason), { kind: "end search", reason }]);
 }
 
 /** Does one thing that is due. */
@@ -314,7 +314,7 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
   const { search, retry, improvement, settings } = state;
   if (state.reconnectByMs <= nowMs) {
     const error = new NoResponseError(`no path was found in ${settings.reconnectMs / 1000} s`);
-    if (search === null) return over(state, [{ action: "abandon", error }]);
+    if (search === null) return over(state, [{ kind: "abandon", error }]);
     return endSearch({ ...state, reconnectByMs: Infinity }, { error, isFinal: true });
   }
   if (search?.stage === "requesting" && search.answerByMs <= nowMs) {
@@ -327,12 +327,12 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
   }
   if (search?.stage === "requesting" && search.request.dueMs <= nowMs) {
     const repeated = { ...search, request: afterRepeating(search.request, nowMs) };
-    return { state: { ...state, search: repeated }, actions: [{ action: "send request" }] };
+    return { state: { ...state, search: repeated }, actions: [{ kind: "send request" }] };
   }
   if (search?.hopeless && search.hopeless.atMs <= nowMs) {
     const { reason } = search.hopeless;
     const told = { ...search, hopeless: { reason, atMs: Infinity } };
-    return { state: { ...state, search: told }, actions: [{ action: "finish search", reason }] };
+    return { state: { ...state, search: told }, actions: [{ kind: "finish search", reason }] };
   }
   if (retry.atMs <= nowMs) return startRetry(state, nowMs);
   if (improvement.atMs <= nowMs) return improve(state, nowMs);

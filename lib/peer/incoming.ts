@@ -128,7 +128,7 @@ export class IncomingRequest {
   readonly #remoteKey: Uint8Array;
   readonly #key: string;
   readonly #options: IncomingRequestOptions;
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   readonly #onPeerClosed = () => this.#stop(this.#options.context.closed.reason);
   readonly #onRevoked = () => this.#stop(this.#options.ticket.revoked.reason);
   readonly #closed = Promise.withResolvers<void>();
@@ -177,7 +177,7 @@ export class IncomingRequest {
     closed.addEventListener("abort", this.#onPeerClosed, { once: true });
     this.#options.ticket.revoked.addEventListener("abort", this.#onRevoked, { once: true });
     this.#options.context.inBackground(() => this.#closed.promise);
-    this.#dispatch({ event: "start" });
+    this.#dispatch({ kind: "start" });
   }
 
   /** Answers over this signaling connection, too. */
@@ -194,7 +194,7 @@ export class IncomingRequest {
 
   /** Ends it: another request takes its place. */
   displace(): void {
-    this.#dispatch({ event: "displaced" });
+    this.#dispatch({ kind: "displaced" });
   }
 
   /** With manual signaling, people would have to carry the request. */
@@ -203,15 +203,15 @@ export class IncomingRequest {
   }
 
   #stop(reason?: unknown): void {
-    this.#dispatch({ event: "stop", reason });
+    this.#dispatch({ kind: "stop", reason });
   }
 
   #dispatch(event: RequestEvent): void {
     const { state, actions } = stepRequest(this.#state, event, performance.now());
     this.#state = state;
     for (const action of actions) this.#perform(action);
-    const isCancelled = event.event === "cancelled" && this.#isWaiting;
-    if (event.event === "path" || isCancelled) this.#leaveAdmission();
+    const isCancelled = event.kind === "cancelled" && this.#isWaiting;
+    if (event.kind === "path" || isCancelled) this.#leaveAdmission();
     if (this.#state.phase === "over") {
       this.#options.context.closed.removeEventListener("abort", this.#onPeerClosed);
       this.#options.ticket.revoked.removeEventListener("abort", this.#onRevoked);
@@ -222,7 +222,7 @@ export class IncomingRequest {
   }
 
   #perform(action: RequestAction): void {
-    switch (action.action) {
+    switch (action.kind) {
       case "check":
         return void this.#check();
       case "show":
@@ -256,7 +256,7 @@ export class IncomingRequest {
   async #check(): Promise<void> {
     try {
       const isAllowed = await this.#options.allows.decide(this.#remoteKey);
-      this.#dispatch({ event: "checked", check: isAllowed ? this.#whatFor() : "refused" });
+      this.#dispatch({ kind: "checked", check: isAllowed ? this.#whatFor() : "refused" });
     } catch (error) {
       this.#options.context.logger?.warn(`connect: cannot tell who may connect: ${error}`);
       this.#stop(error);
@@ -276,22 +276,22 @@ export class IncomingRequest {
     const { request, show } = this.#options;
     const incoming = this.#shown = new IncomingConnection(this.#remoteKey, request.protocol, {
       accept: (signal) => this.#accept(signal),
-      refuse: (reason) => this.#dispatch({ event: "refused", reason }),
-      ignore: () => this.#dispatch({ event: "ignored" }),
+      refuse: (reason) => this.#dispatch({ kind: "refused", reason }),
+      ignore: () => this.#dispatch({ kind: "ignored" }),
     });
     if (!show(incoming)) this.#stop();
   }
 
   async #accept(signal: AbortSignal | undefined): Promise<PeerConnection> {
-    const onAbort = () => this.#dispatch({ event: "aborted", reason: signal?.reason });
+    const onAbort = () => this.#dispatch({ kind: "aborted", reason: signal?.reason });
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
       const { connections, ticket } = this.#options;
       if (!ticket.isValid || !connections.hasRoomFor(this.#remoteKey)) {
-        this.#dispatch({ event: "refused", reason: ticket.isValid ? "busy" : "refused" });
+        this.#dispatch({ kind: "refused", reason: ticket.isValid ? "busy" : "refused" });
         throw noRoomError(ticket);
       }
-      this.#dispatch({ event: "accepted" });
+      this.#dispatch({ kind: "accepted" });
       const connection = await this.#accepted.promise;
       connections.admission.remember(this.#remoteKey);
       return await useTicket(ticket, connection);
@@ -316,7 +316,7 @@ export class IncomingRequest {
     try {
       const { foundNothing } = await receiveRejection(this.session);
       const hopeless = foundNothing === undefined ? null : hopelessError(foundNothing);
-      this.#dispatch({ event: "cancelled", hopeless });
+      this.#dispatch({ kind: "cancelled", hopeless });
     } catch {
       // the session has ended
     }
@@ -376,7 +376,7 @@ export class IncomingRequest {
       ticketNumber: this.#options.ticket.number,
       windows: context.windows,
       closed: context.closed,
-      onPath: () => this.#dispatch({ event: "path" }),
+      onPath: () => this.#dispatch({ kind: "path" }),
       onLost: () => context.signaling.check(), // the other side will request the connection again
     });
     connection.finished.then(() => this.#stop(), (error) => this.#stop(error));
@@ -416,7 +416,7 @@ export class IncomingRequest {
     const stopped = this.#tasks?.stop(reason) ?? Promise.resolve();
     stopped.then(() => {
       this.#searches!.ended(number);
-      this.#dispatch({ event: "search ended", failure });
+      this.#dispatch({ kind: "search ended", failure });
     });
   }
 }

@@ -153,7 +153,7 @@ class RelayPath {
   }
 
   #perform(action: RelayPathAction): void {
-    switch (action.action) {
+    switch (action.kind) {
       case "publish":
         return this.#exchange.update(action.change);
       case "start proving":
@@ -176,7 +176,7 @@ class RelayPath {
 
   #onState(theirs: RelayState): void {
     const { isAcknowledged } = this.#exchange;
-    this.#dispatch({ event: "state", theirs, isAcknowledged });
+    this.#dispatch({ kind: "state", theirs, isAcknowledged });
   }
 
   /** Opens one of this side's relays, and accepts the connections that arrive there. */
@@ -188,7 +188,7 @@ class RelayPath {
       this.#relays.set(id, relay);
       const { relayed, mapped } = relay;
       own.relayed = formatTransportAddress(relayed[0]);
-      this.#dispatch({ event: "relay opened", relay: { id, relayed, mappedIp: mapped.ip } });
+      this.#dispatch({ kind: "relay opened", relay: { id, relayed, mappedIp: mapped.ip } });
       for (;;) {
         const connection = await relay.accept({ signal: this.#signal });
         const attempt = this.#startAttempt(formatTransportAddress(connection.remote));
@@ -197,7 +197,7 @@ class RelayPath {
     } catch (error) {
       this.#onRelayError(own, error);
       this.#dispatch(
-        own.relayed === null ? { event: "relay failed" } : { event: "relay lost", id },
+        own.relayed === null ? { kind: "relay failed" } : { kind: "relay lost", id },
       );
       throw error;
     }
@@ -271,7 +271,7 @@ class RelayPath {
       if (error.reason === "refused" || error.reason === "reset") attempt.resets++;
       attempt.end(error.reason === "refused" ? "refused" : "unreachable", null, error.message);
     }
-    this.#dispatch({ event: "dial failed", to });
+    this.#dispatch({ kind: "dial failed", to });
   }
 
   /** Each relay is judged once. */
