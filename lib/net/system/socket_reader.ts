@@ -138,7 +138,7 @@ function isObject(value: unknown): value is object {
 const NOTHING = new Uint8Array(0);
 
 /** Chosen by us: small, because each of thousands of dials has one. */
-const MIN_BUFFER_BYTES = 1024;
+const MIN_BUFFER_BYTES = 4096;
 
 /** Chosen by us: a read that fills the buffer makes the next one larger by this factor. */
 const BUFFER_GROWTH = 8;

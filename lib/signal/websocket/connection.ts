@@ -265,7 +265,7 @@ export class WebSocketConnection {
 
 /** A reader for {@linkcode readHead}, and for the WebSocket after it. */
 export function newHandshakeReader(connection: TcpConnection): BufferedReader {
-  return new BufferedReader(connection, { initialLength: HEAD_BYTES, fullLength: READ_BYTES });
+  return new BufferedReader(connection, { initialLength: READ_BYTES });
 }
 
 /**
@@ -401,9 +401,6 @@ const MAX_DRAINED_BYTES = 65_536;
 
 /** Chosen by us: requests of browsers take less than 1 KiB without cookies. */
 const MAX_HEAD_BYTES = 4096;
-
-/** Chosen by us: a peer's request, and no more for thousands of clients that never end theirs. */
-const HEAD_BYTES = 512;
 
 /** Chosen by us: the longest message of peers, its frame, and room for what follows. */
 const READ_BYTES = 4608;
