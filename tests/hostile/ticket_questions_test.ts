@@ -89,7 +89,8 @@ terminalTest(
   "the answer is not data, and what is typed after it is",
   () =>
     withServers(async ({ all, server }) => {
-      const listener = start(["listen", ...all]);
+      const input = new TransformStream<Uint8Array>(); // a command on a terminal ends with the other side
+      const listener = start(["listen", ...all], { input: input.readable });
       const ticket = await listener.ticket();
       await using screen = Terminal.start(["connect", ticket, ...server]);
       await screen.prints("Connect to it? [y/N]");
@@ -97,6 +98,7 @@ terminalTest(
       await screen.prints("Connected");
       await screen.type("hello\r");
       await screen.type("\u0004");
+      await input.writable.close();
       const [{ code, stdout }, exit] = [await listener.end(), await screen.end()];
       assertEquals([code, exit, stdout], [0, 0, "hello\n"], screen.screen);
     }),
