@@ -44,11 +44,6 @@ export function parseCode(text: string): Code {
   return { number: Number(number), words: words.map(readWord) };
 }
 
-/** Whether a text is meant as a code, right or wrong: a number, and a letter after it. */
-export function looksLikeCode(text: string): boolean {
-  return text.length <= MAX_TEXT_LENGTH && /^\s*\d+[\s._-]+[a-z]/i.test(text);
-}
-
 /**
  * The ways to go on with a code that is being typed, for completion in a shell: each is the whole text up to the end of
  * the current word, and a hyphen if another word follows.

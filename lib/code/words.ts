@@ -54,23 +54,23 @@ export const WORDS: readonly string[] = `
   inhale inland input inroad inside insure intern invite iodine iris itchy ivory jabber jackal
   jagged jaguar jalopy jargon jazz jelly jersey jester jetlag jetty jewel jiffy jigsaw jingle
   jogger joust jovial juice jumbo junior kabob karate kayak keel kelvin keypad khaki kidney
-  kindle kiosk kiwi knock koala kudos label labor laced ladle lagoon lambda laptop larder lasso
-  launch laurel lava layer layout leader league legacy legend legion lemon length lentil lichen
-  lilac limit lipid liquid listen lizard lobby local loft logic lotus lounge lovely lower lumber
-  lunar lupine luster luxury lyric macaw macro madcap magic magnet magpie major makeup mallet
-  mambo mammal mangle mantis maraca marble margin market marsh marvel mascot master matrix mature
-  maxim meadow medic medley melody member memory mentor mercy merit meteor method mildew mimic
-  mimosa minnow mirage mirror misfit misty mitten mixer mocha modern modify module molar molten
-  moment monday moral mosaic mount muffin mulch muppet murmur museum muslin mutual muzzle mystic
-  napkin narrow nation nebula nectar nephew nerve nibble nickel niece nifty ninja nobody nomad
-  normal north notch nougat novice nuance nugget nutmeg nylon oaken oasis object oblige oboist
-  occur octane oddity office offset oily oldest olive omelet onion onward onyx opaque opera
-  oppose optic orange orator orbit orchid orient oriole ornate orphan osprey otter ounce outfit
-  output owner oxygen oyster ozone pagoda pajama palace pantry papaya parcel parka parlor parrot
-  patent patrol peanut pectin pencil pepper permit person petite pewter photo picnic pigeon
-  pirate piston pivot pixel pizza planet plasma pledge plenty plover point polite pompom poncho
-  porous portal prime propel psyche public pulsar pupil purple python quaint qualm quarry quasar
-  queen quinoa quirk quorum rabbit radial raffle raisin ramble random rating ravine recall recipe
+  kindle kiosk kiwi koala kudos label labor laced ladle lagoon lambda laptop larder lasso launch
+  laurel lava layer layout leader league legacy legend legion lemon length lentil lichen lilac
+  limit lipid liquid listen lizard lobby local loft logic lotus lounge lovely lower lumber lunar
+  lupine luster luxury lyric macaw macro madcap magic magnet magpie major makeup mallet mambo
+  mammal mangle mantis maraca marble margin market marsh marvel mascot master matrix mature maxim
+  meadow medic medley melody member memory mentor mercy merit meteor method mildew mimic mimosa
+  minnow mirage mirror misfit misty mitten mixer mocha modern modify module molar molten moment
+  monday moral mosaic mount muffin mulch muppet murmur museum muslin mutual muzzle mystic napkin
+  narrow nation nebula nectar nephew nerve nibble nickel niece nifty ninja nobody nomad normal
+  north notch nougat novice nuance nugget nutmeg nylon oaken oasis object oblige oboist occur
+  octane oddity office offset oily oldest olive omelet onion onward onyx opaque opera oppose
+  optic orange orator orbit orchid orient oriole ornate orphan osprey otter ounce outfit output
+  owner oxygen oyster ozone pagoda pajama palace pantry papaya parcel parka parlor parrot patent
+  patrol peanut pectin pencil pepper permit person petite pewter photo picnic pigeon pirate
+  piston pivot pixel pizza planet plasma pledge plenty plover point polite pompom poncho porous
+  portal prime propel psyche public pulsar pupil purple python quaint qualm quarry quasar queen
+  quinoa quirk quorum rabbit radial raffle raisin ramble random rating ravine recall recipe
   record reduce reflex refuge reggae reign relay remark remedy remove rental repair rescue reside
   resort resume return reveal reward rewind rhino rhythm riddle rinse ripen ripple robust rocket
   rodeo rotate rotund royal rubric rudder rugby rugged runner runway rustic saddle safari saloon
@@ -82,10 +82,10 @@ export const WORDS: readonly string[] = `
   stitch storm straw stream strike stroll studio stuff sturdy stylus subtle summit sunset supper
   survey swim syntax system tactic talcum talent tanker tapir target tartan taupe tavern teeth
   tempo tenant tendon tennis theme theory thread thrift ticket timber tinder tissue titan tomato
-  topaz torso toucan trader trance tremor trench triple trivia tropic tundra tunnel turban turkey
-  turnip turret turtle tuxedo twang tweed twirl typist unfold unhook unify unique unison unload
-  unpack unveil unwind upbeat update uphill uplift uproar upside uptown urchin utmost utopia
-  vacant vacuum vault velvet verbal verify vertex viable violet virtue vogue volley volume voyage
-  walnut walrus washer watt wealth webcam whisk wicker wigwam window wisdom wombat wonder worker
-  wreath yacht yearn yoyo zealot zebra zenith zephyr zigzag zinnia zircon zodiac
+  topaz torso toucan trader trance tremor trench triple trivia tropic tulip tundra tunnel turban
+  turkey turnip turret turtle tuxedo twang tweed twirl typist unfold unhook unify unique unison
+  unload unpack unveil unwind upbeat update uphill uplift uproar upside uptown urchin utmost
+  utopia vacant vacuum vault velvet verbal verify vertex viable violet virtue vogue volley volume
+  voyage walnut walrus washer watt wealth webcam whisk wicker wigwam window wisdom wombat wonder
+  worker wreath yacht yearn yoyo zealot zebra zenith zephyr zigzag zinnia zircon zodiac
 `.trim().split(/\s+/);

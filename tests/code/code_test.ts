@@ -1,13 +1,8 @@
 import { assert, assertEquals, assertFalse, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import {
-  completeCode,
-  formatCode,
-  looksLikeCode,
-  newCode,
-  parseCode,
-} from "../../lib/code/code.ts";
+import { completeCode, formatCode, newCode, parseCode } from "../../lib/code/code.ts";
+import { looksLikeCode } from "../../lib/peer/ticket.ts";
 import { WORDS } from "../../lib/code/words.ts";
 import { answerTopic, meetingTopic } from "../../lib/signal/meeting_place.ts";
 
