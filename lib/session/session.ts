@@ -373,7 +373,7 @@ export class Session implements DenoConn, AsyncDisposable {
       case "reset":
         this.#wasReset = true;
         this.#end(
-          new NetworkError("Cannot use the session: the other side has reset it", "reset"),
+          new NetworkError("Cannot continue: the other side was interrupted or gave up", "reset"),
           "close",
         );
         return;
