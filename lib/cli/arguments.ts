@@ -191,6 +191,8 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--alternate": "a second address of this machine, which clients need to classify their NATs",
   "--alternate-port": "the second STUN port (default: 3479)",
   "--check": "check this often that the mapping still exists, in seconds (default: 60)",
+  "--code-expires": "how long the code is good for, such as 10m or 1d (default: 1h)",
+  "--no-code": "show no code, only the ticket",
   "--expires":
     "how long the ticket is good for, such as 30m, 1h or 7d (default: until it is revoked)",
   "--external": "the external port to ask for (default: the same port)",

@@ -15,6 +15,7 @@ import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type Accept, acceptOrReport } from "./accept_first.ts";
 import { readArguments, readInteger } from "./arguments.ts";
+import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
@@ -29,21 +30,22 @@ import {
   readTimeout,
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import { CODE_ARGUMENTS, CODE_USAGE, ShownCode } from "./shown_code.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
 /** One line of help. */
 export const LISTEN_USAGE =
-  `listen ${PEER_USAGE} [--allow KEY]... [--tcp PORT] [--timeout MS] [--qr]`;
+  `listen ${PEER_USAGE} [--allow KEY]... [--tcp PORT] [--timeout MS] [--qr] ${CODE_USAGE}`;
 
 /** Runs the command; returns its exit code. */
 export async function listen(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
+  const given = await withConfig(readArguments(args, {
     ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "qr"],
-    values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
+    flags: [...PEER_ARGUMENTS.flags, ...CODE_ARGUMENTS.flags, "qr"],
+    values: [...PEER_ARGUMENTS.values, ...CODE_ARGUMENTS.values, "tcp", "timeout"],
     lists: [...PEER_ARGUMENTS.lists, "allow"],
-  });
+  }));
   const { flags, values, lists } = given;
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const timeoutMs = readTimeout(values);
@@ -65,8 +67,10 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     command: "connect",
     asQr: flags.has("qr") && !flags.has("json"),
   });
+  const { signaling } = options;
+  await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   return port === undefined
-    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin })
+    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code })
     : await forwardAll(peer, port, events, io);
 }
 
@@ -77,7 +81,11 @@ async function serveOne(
   peer: Peer,
   events: ConnectionEvents,
   io: CliIo,
-  { timeoutMs, stdin }: { timeoutMs: number | undefined; stdin: StdinLines },
+  { timeoutMs, stdin, code }: {
+    timeoutMs: number | undefined;
+    stdin: StdinLines;
+    code: ShownCode | undefined;
+  },
 ): Promise<number> {
   // A connection that is being made when the time is over may still get through.
   const acceptOne: Accept = (incoming, tooLate) =>
@@ -89,6 +97,7 @@ async function serveOne(
     io.err(`punchline: Cannot connect: no peer connected within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
   }
+  code?.hush();
   const input = stdin.rest();
   let isIncomplete = false;
   for (let connection = first;; connection = await slot.next({ signal: io.signal })) {

@@ -14,6 +14,7 @@ import { listen, LISTEN_USAGE } from "./listen.ts";
 import { map, MAP_USAGE } from "./map.ts";
 import { NAT_TEST_USAGE, natTest } from "./nat.ts";
 import { id, ID_USAGE } from "./peer_options.ts";
+import { peers, PEERS_USAGE } from "./peers.ts";
 import { PUNCH_USAGE, punchCommand } from "./punch.ts";
 import { recv, RECV_USAGE } from "./recv.ts";
 import { send, SEND_USAGE } from "./send.ts";
@@ -189,6 +190,11 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
     usage: TICKET_USAGE,
     does: "issue further tickets for this peer, list them, or take one back",
     run: ticket,
+  }],
+  ["peers", {
+    usage: PEERS_USAGE,
+    does: "give friends names, for connect and recv, list them, or remove one",
+    run: peers,
   }],
   ["id", { usage: ID_USAGE, does: "print this peer's ID, for --allow", run: id }],
   ["lab", {

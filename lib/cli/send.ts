@@ -16,6 +16,7 @@ import {
 import { turnAway } from "../transfer/offer_race.ts";
 import { acceptOrReport } from "./accept_first.ts";
 import { readArguments } from "./arguments.ts";
+import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
@@ -28,6 +29,7 @@ import {
   readPeerOptions,
   readPublicKey,
 } from "./peer_options.ts";
+import { CODE_ARGUMENTS, CODE_USAGE, ShownCode } from "./shown_code.ts";
 import { noteTransfer, readTickets } from "./ticket.ts";
 import {
   formatBytes,
@@ -37,19 +39,20 @@ import {
 } from "./transfer_progress.ts";
 
 /** One line of help. */
-export const SEND_USAGE = `send FILE... ${PEER_USAGE} [--allow KEY]... [--qr]`;
+export const SEND_USAGE = `send FILE... ${PEER_USAGE} [--allow KEY]... [--qr] ${CODE_USAGE}`;
 
 /** The protocol that `send` and `recv` agree on. */
 export const FILES_PROTOCOL = "punchline-files/1";
 
 /** Runs the command; returns its exit code. */
 export async function send(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
+  const given = await withConfig(readArguments(args, {
     ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "qr"],
+    flags: [...PEER_ARGUMENTS.flags, ...CODE_ARGUMENTS.flags, "qr"],
+    values: [...PEER_ARGUMENTS.values, ...CODE_ARGUMENTS.values],
     lists: [...PEER_ARGUMENTS.lists, "allow"],
     operands: { min: 1, max: Infinity, names: ["a file or folder to send"] },
-  });
+  }));
   const { flags, lists, operands } = given;
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
@@ -59,6 +62,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const options = await readPeerOptions(given, input, prompt);
   const tickets = await readTickets(given, options, "transfer");
   await using opened = new AsyncDisposableStack();
+  let code: ShownCode | undefined;
   const report = ({ message }: Error) => events.print(message); // the peer may try again
   const open = async (): Promise<ConnectionSlot> => {
     const peer = opened.use(
@@ -70,6 +74,9 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
       }),
     );
     await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") && !asJson });
+    const { signaling } = options;
+    code = ShownCode.start(given, { peer, events, io, command: "recv", signaling });
+    if (code !== undefined) opened.use(code);
     return new ConnectionSlot(
       peer,
       (incoming, signal) => acceptOrReport(incoming, report, { signal }),
@@ -84,6 +91,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const next: NextConnection = async (options) => { // first called when the files have been found
     slot ??= await open();
     const connection = last = await slot.next(options);
+    code?.hush();
     reportConnected(connection, events);
     return connection;
   };
@@ -97,10 +105,10 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
     chosen: (connection) => slot!.hold(last = connection as PeerConnection),
     left: (error) => events.print(`A receiver has left: ${messageOf(error)}`),
   };
-  const code = await runSend(next, { sources: operands, asJson, others }, io);
-  if (code === EXIT.ok) await noteTransfer(tickets, last);
+  const exitCode = await runSend(next, { sources: operands, asJson, others }, io);
+  if (exitCode === EXIT.ok) await noteTransfer(tickets, last);
   await slot?.close();
-  return io.signal.aborted ? EXIT.interrupted : code;
+  return io.signal.aborted ? EXIT.interrupted : exitCode;
 }
 
 /** What to send. */

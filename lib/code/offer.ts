@@ -32,6 +32,7 @@ import {
   stepCodeOffer,
 } from "./offer_engine.ts";
 import { isPakeShare } from "./pake.ts";
+import { abortable } from "@std/async/abortable";
 
 /** What happens to an offered code. */
 export type CodeEvent =
@@ -90,13 +91,14 @@ export class CodeOffering implements AsyncDisposable {
   async #start(signal: AbortSignal): Promise<void> {
     const { ways } = this.#options;
     const joining = ways.map(async (way) => {
-      const connection = await way;
+      const connection = await abortable(way, signal);
       this.#ways.add(connection);
       if (this.#current !== undefined) await this.#joinLate(this.#current, connection, signal);
     });
     const settled = Promise.allSettled(joining);
     await Promise.race([settled, idleDelay(OPEN_MS, signal)]);
     await Promise.any(joining).catch((error: unknown) => {
+      signal.throwIfAborted();
       this.#unavailable(`no signaling server can be reached: ${reasonOf(error)}`);
     });
     if (this.#ways.size > 0) await this.#offer(signal);

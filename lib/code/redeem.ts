@@ -63,8 +63,8 @@ export async function redeemCode(code: Code, options: RedeemOptions): Promise<st
   return await (signal === undefined ? redeeming.ticket : abortable(redeeming.ticket, signal));
 }
 
-/** Why a code was refused: the words are wrong, or somebody else has used it. */
-export const CODE_REFUSALS = { wrong: 1, spent: 2 } as const;
+/** Why a code was refused: the words are wrong, or somebody else has used it. No rejection of a connection has these. */
+export const CODE_REFUSALS: Readonly<Record<"wrong" | "spent", number>> = { wrong: 11, spent: 12 };
 
 class Redeeming implements AsyncDisposable {
   readonly #code: Code;

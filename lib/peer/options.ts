@@ -84,6 +84,8 @@ export interface CodeOptions {
   readonly expiresMs?: number;
   /** Called whenever something happens to the code. May not throw. */
   readonly onEvent?: (event: CodeEvent) => void;
+  /** Aborts the search for a number. Once there is a code, it has no effect. */
+  readonly signal?: AbortSignal;
 }
 
 /** A TURN server, and how to log in. */

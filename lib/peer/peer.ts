@@ -144,6 +144,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * @throws {TypeError} if the peer does not listen
    * @throws {RangeError} if `expiresMs` is not a positive number
    * @throws {NetworkError} if no code can be offered, because no signaling server can be reached or all numbers are taken
+   * @throws the signal's reason on abort
    */
   async offerCode(options: CodeOptions = {}): Promise<CodeOffer> {
     const { ticket = this.ticket, expiresMs = 1 } = options;
@@ -162,7 +163,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     );
     this.#codes.add(offer);
     try {
-      await offer.ready;
+      await (options.signal ? abortable(offer.ready, options.signal) : offer.ready);
       return offer;
     } catch (error) {
       await offer[Symbol.asyncDispose]();
