@@ -19,6 +19,7 @@ import {
   readInteger,
   readWith,
 } from "./arguments.ts";
+import { readConfig } from "./config.ts";
 import { type CliIo, EXIT, reasonOfFile, UsageError, withoutSecrets } from "./io.ts";
 import type { ManualPrompt } from "./manual_signaling.ts";
 import { SecretReader } from "./secrets.ts";
@@ -166,7 +167,7 @@ export const ID_USAGE = "id --key FILE [--json]";
 /** Runs the command `id`; returns its exit code. */
 export async function id(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values } = readArguments(args, { flags: ["json"], values: ["key"] });
-  const path = values.get("key");
+  const path = values.get("key") ?? (await readConfig()).key;
   if (path === undefined) {
     throw new UsageError("--key is missing: name the file with the secret key, or one to create");
   }
