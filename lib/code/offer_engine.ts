@@ -165,5 +165,5 @@ function takeToken(state: CodeOfferState, nowMs: number): CodeOfferState | undef
  */
 export const MAX_GUESSES = 3;
 
-/** Chosen by us: an answer takes about two milliseconds of computing, and one exchange needs two. */
+/** Chosen by us: an answer takes a millisecond of computing at most, and one exchange needs two. */
 const ANSWERS = { burst: 64, perSecond: 32 };
