@@ -5,14 +5,15 @@
  */
 
 import { toBase64url } from "../base/bytes.ts";
+import { PEER_TIMINGS, type PeerOptions } from "../peer/options.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { readArguments } from "./arguments.ts";
 import { changeConfig, readConfig, withConfig } from "./config.ts";
 import { isFriendName } from "./config_message.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { ConnectionEvents, reportFailure } from "./peer_events.ts";
-import { openPeer, openPeerInput, PEER_ARGUMENTS, readPeerOptions } from "./peer_options.ts";
-import { MAX_TARGET_WORDS, readTarget, ticketOf } from "./target.ts";
+import { openPeerInput, PEER_ARGUMENTS, readPeerOptions } from "./peer_options.ts";
+import { MAX_TARGET_WORDS, openPool, readTarget } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
 
 /** One line of help. */
@@ -60,8 +61,9 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
   const options = await readPeerOptions(given, input, undefined);
   let ticket: string;
   try {
-    await using peer = await openPeer({ ...options, listen: false });
-    ticket = await ticketOf(target, peer, io);
+    ticket = target.kind === "ticket"
+      ? target.ticket
+      : await redeem(target.code, options.signaling, io);
   } catch (error) {
     io.signal.throwIfAborted();
     return reportFailure(error, events, io, { demandsDirect: false });
@@ -105,6 +107,14 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
   if (flags.has("json")) io.out(JSON.stringify({ event: "removed", name }));
   else io.err(`Removed ${name}`);
   return EXIT.ok;
+}
+
+async function redeem(code: string, signaling: PeerOptions["signaling"], io: CliIo) {
+  const { redeemTicket } = await import("../peer/codes.ts");
+  await using pool = openPool(io);
+  const urls = (signaling ?? []).filter((each) => typeof each === "string");
+  const { answerMs: timeoutMs } = PEER_TIMINGS;
+  return await redeemTicket({ pool, urls }, code, { timeoutMs, signal: io.signal });
 }
 
 function idOf(ticket: string): string {

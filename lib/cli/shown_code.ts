@@ -8,8 +8,7 @@ import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import type { CodeEvent } from "../code/offer.ts";
 import { stripLogin } from "../peer/dial_policy.ts";
-import type { PeerOptions } from "../peer/options.ts";
-import type { Peer } from "../peer/peer.ts";
+import type { CodeOptions, PeerOptions } from "../peer/options.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readDuration } from "./arguments.ts";
 import { type CliIo, printError } from "./io.ts";
@@ -21,13 +20,21 @@ export const CODE_ARGUMENTS = { flags: ["no-code"], values: ["code-expires"] } a
 /** Their part of a command's usage. */
 export const CODE_USAGE = "[--no-code] [--code-expires DURATION]";
 
+/** Offers a code, such as a {@linkcode Peer}. */
+export interface CodeSource {
+  /** What the code is for. */
+  readonly ticket: string;
+  /** As {@linkcode Peer.offerCode}. */
+  offerCode(options: CodeOptions): Promise<AsyncDisposable>;
+}
+
 /** What to show, and where. */
 export interface ShownCodeOptions {
-  readonly peer: Peer;
+  readonly peer: CodeSource;
   readonly events: ConnectionEvents;
   readonly io: CliIo;
   /** The command of the other side. */
-  readonly command: "connect" | "recv";
+  readonly command: "connect" | "recv" | "punch";
   /** Where this side is reachable. */
   readonly signaling: PeerOptions["signaling"];
 }
@@ -90,7 +97,8 @@ export class ShownCode implements AsyncDisposable {
       events.emit({ event: "ticket", ticket: peer.ticket, code });
       const where = whereOptions(signaling).map((each) => `${each} `).join("");
       const time = inWords(this.#expiresMs);
-      return void print(`Or, within ${time}: punchline ${command} ${where}${code}`);
+      const start = command === "punch" ? "On the other machine, within" : "Or, within";
+      return void print(`${start} ${time}: punchline ${command} ${where}${code}`);
     }
     const { kind, ...rest } = event;
     events.emit({ event: "code", state: kind, ...rest });
@@ -98,13 +106,17 @@ export class ShownCode implements AsyncDisposable {
       const left = event.guessesLeft === 1 ? "1 more wrong guess ends" : "2 more wrong guesses end";
       print(`Someone used the code with wrong words; ${left} it`);
     } else if (event.kind === "out-of-guesses") {
-      print("The code has ended, after three wrong guesses; the ticket is still good");
+      print(`The code has ended, after three wrong guesses${stillGood(command)}`);
     } else if (event.kind === "expired") {
-      print("The code has expired; the ticket is still good");
+      print(`The code has expired${stillGood(command)}`);
     } else if (event.kind === "unavailable") {
-      print(`There is no code, only the ticket: ${event.reason}`);
+      print(`There is no code: ${event.reason}${stillGood(command)}`);
     }
   }
+}
+
+function stillGood(command: ShownCodeOptions["command"]): string {
+  return command === "punch" ? "" : "; the ticket is still good";
 }
 
 /** The options with which the other side meets at the same servers; none for the default servers. */

@@ -5,8 +5,11 @@
  */
 
 import { MalformedMessageError } from "../base/errors.ts";
+import { systemNetwork } from "../net/system.ts";
 import type { Peer } from "../peer/peer.ts";
+import { SignalingPool } from "../peer/pools.ts";
 import { decodeTicket, looksLikeCode } from "../peer/ticket.ts";
+import { openSignaling } from "../signal/open.ts";
 import type { Arguments } from "./arguments.ts";
 import { type CliIo, UsageError } from "./io.ts";
 import type { PeerInput } from "./peer_options.ts";
@@ -74,6 +77,13 @@ export async function ticketOf(target: Target, peer: Peer, io: CliIo): Promise<s
   return target.kind === "ticket"
     ? target.ticket
     : await peer.redeemCode(target.code, { signal: io.signal });
+}
+
+/** Opens signaling connections to the servers that the command line names, without a peer. */
+export function openPool({ signal: ended }: CliIo): SignalingPool {
+  return new SignalingPool((url, signal) =>
+    openSignaling(url, { network: systemNetwork, signal: AbortSignal.any([signal, ended]) })
+  );
 }
 
 /** @throws {UsageError} if it is malformed */

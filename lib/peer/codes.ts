@@ -86,15 +86,20 @@ export async function redeemTicket(
   text: string,
   options: { readonly timeoutMs: number; readonly signal?: AbortSignal },
 ): Promise<string> {
-  const code = parseCode(text);
-  await using leases = new Leases(places);
-  const ticket = await redeemCode(code, {
-    ...options,
-    ways: leases.ways,
-    logger: places.logger,
-  });
+  const ticket = await redeemText(places, text, options);
   decodeTicket(ticket);
   return ticket;
+}
+
+/** As {@linkcode redeemTicket}, for whatever text is offered: it is not checked. */
+export async function redeemText(
+  places: CodePlaces,
+  text: string,
+  options: { readonly timeoutMs: number; readonly signal?: AbortSignal },
+): Promise<string> {
+  const code = parseCode(text);
+  await using leases = new Leases(places);
+  return await redeemCode(code, { ...options, ways: leases.ways, logger: places.logger });
 }
 
 /** A lease of each signaling connection. */

@@ -7,6 +7,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { encodeTicket } from "../../lib/peer/ticket.ts";
 import { type Command, type Servers, start, withScratch, withServers } from "./command.ts";
+import { HAS_SCRIPT, Terminal } from "./terminal.ts";
 
 Deno.test("recv takes the code that send shows, with spaces, capitals and a typing error", () =>
   inFolder(async ({ folder, files, servers }) => {
@@ -103,6 +104,23 @@ Deno.test("connect takes the code of listen, and both print it as events with --
     ]);
   }));
 
+Deno.test("punch without a room shows a code, with which the other side finds the room", () =>
+  withServers(async (servers) => {
+    const where = ["--server", servers.stun, "--rendezvous", servers.url];
+    const one = start(["punch", ...where], { input: "from one" });
+    const code = await codeOf(one);
+    await one.prints(
+      `On the other machine, within an hour: punchline punch --rendezvous ${servers.url}`,
+    );
+    const other = start(["punch", ...code.split("-"), ...where], { input: "from the other" });
+    const [a, b] = await Promise.all([one.end(), other.end()]);
+    assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
+    assertEquals([a.stdout, b.stdout], ["from the other", "from one"]);
+    const wrong = ["punch", "7-abacus-abacus-abacus", "--timeout", "1000", ...where];
+    assertEquals((await start(wrong).end()).code, 4);
+    assertEquals((await start(["punch", "7-abacus-abacus-xyzzyx", ...where]).end()).code, 2);
+  }));
+
 Deno.test("connect with a code at which nobody waits ends with 4, and says what to check", () =>
   withServers(async (servers) => {
     const args = ["connect", "7-abacus-walrus-otter", "--timeout", "1000", ...servers.connecting];
@@ -175,6 +193,33 @@ Deno.test("peers add, list and remove keep names for friends, which connect take
     assertEquals((await run("peers", "add", "7up", code)).code, 2);
     assertEquals((await run("peers")).code, 2);
   }));
+
+Deno.test({
+  name: "peers add asks once about a ticket's private servers; connect NAME does not ask again",
+  ignore: !HAS_SCRIPT,
+  fn: () =>
+    inFolder(async ({ folder, servers }) => {
+      const permissions = [
+        ...[`--allow-read=${folder}`, `--allow-write=${folder}`],
+        "--allow-env=XDG_CONFIG_HOME,HOME,APPDATA",
+      ];
+      const listener = start(["listen", ...servers.all], { input: "hello" });
+      const ticket = await listener.ticket();
+      const shell = `export XDG_CONFIG_HOME=${folder}; exec $COMMAND`;
+      await using screen = Terminal.start(["peers", "add", "laptop", ticket], {
+        permissions,
+        shell,
+      });
+      await screen.prints("Connect to it? [y/N]");
+      await screen.type("y\r");
+      assertEquals(await screen.end(), 0, screen.screen);
+      const env = { XDG_CONFIG_HOME: folder };
+      const args = ["connect", "laptop", ...servers.server];
+      const { code, stdout, stderr } = await start(args, { permissions, env }).end();
+      assertEquals([code, stdout], [0, "hello"], stderr);
+      await listener.end();
+    }),
+});
 
 Deno.test("settings say where to meet; without permission they are not read, and writing names the flag", () =>
   inFolder(async ({ folder, servers }) => {

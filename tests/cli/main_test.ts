@@ -33,7 +33,10 @@ const MISUSE: readonly [string[], RegExp][] = [
   [["stun"], /^punchline: an argument is missing: the STUN server$/],
   [["send"], /^punchline: an argument is missing: a file or folder to send$/],
   [["ticket", "revoke"], /^punchline: an argument is missing: the number or name of the ticket/],
-  [["punch", "--rendezvous", "ws://h"], /^punchline: an argument is missing: the name of the room/],
+  [
+    ["punch", "--rendezvous", "ws://h", "--no-code"],
+    /^punchline: --no-code needs a room: name one/,
+  ],
   [["punch", "r", "--rendezvous", "http://h"], /--rendezvous takes a URL such as ws:.*, not http:/],
   [["listen", "--rendezvous", "http://h"], /--rendezvous takes a URL such as ws:.*, not http:/],
   [["listen", "--mqtt", "https://h"], /--mqtt takes a URL such as mqtts:.*, not https:\/\/h$/],

@@ -15,7 +15,10 @@ import * as session from "../../lib/session/frame.ts";
 import { decodeManualMessage } from "../../lib/signal/manual.ts";
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
 import * as mqtt from "../../lib/signal/mqtt/packet.ts";
+import { parseCode } from "../../lib/code/code.ts";
+import { decodeCodeMessage, encodeCodeMessage } from "../../lib/code/message.ts";
 import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous/message.ts";
+import { decodeNumberNotice, encodeNumberNotice } from "../../lib/signal/rendezvous/message.ts";
 import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/rendezvous/message.ts";
 import * as websocket from "../../lib/signal/websocket/frame.ts";
 import * as upgrade from "../../lib/signal/websocket/handshake.ts";
@@ -235,6 +238,18 @@ export const TARGETS: readonly Target[] = [
   textTarget("rendezvous notice", decodeNotice, [
     utf8(encodeNotice({ kind: "peer", isPresent: true })),
     utf8(encodeNotice({ kind: "ping", id: 123 })),
+  ]),
+  textTarget("number notice", decodeNumberNotice, [
+    utf8(encodeNumberNotice({ kind: "request" })),
+    utf8(encodeNumberNotice({ kind: "allocated", number: 7 })),
+  ]),
+  textTarget("code", parseCode, [utf8("7-amber-walrus-otter"), utf8(" 12 Tulip.tulip_zodi")]),
+  bytesTarget("code message", decodeCodeMessage, [
+    encodeCodeMessage({ kind: "hello", id: HASH.subarray(16), share: HASH }),
+    encodeCodeMessage({ kind: "confirm", id: HASH.subarray(16), share: HASH, tag: HASH }),
+    encodeCodeMessage({ kind: "ticket", id: HASH.subarray(16), tag: HASH, ciphertext: BODY }),
+    encodeCodeMessage({ kind: "refusal", id: HASH.subarray(16), reason: "spent" }),
+    encodeCodeMessage({ kind: "taken", id: HASH.subarray(16) }),
   ]),
   bytesTarget("WebSocket frame", (bytes) => decodeWebSocket(bytes), [
     websocket.encodeWebSocketFrame("binary", BODY),
