@@ -6,7 +6,7 @@
  *
  * 1 hello    redeemer to offerer   share (32)
  * 2 share    offerer to redeemer   share (32)
- * 3 confirm  redeemer to offerer   share (32) | tag (32)
+ * 3 confirm  redeemer to offerer   share (32) | offerer's share (32) | tag (32)
  * 4 ticket   offerer to redeemer   tag (32) | ciphertext (16 to 4000)
  * 5 refusal  offerer to redeemer   reason (1): 1 wrong, 2 spent
  * 6 probe    new offerer to others
@@ -37,11 +37,15 @@ export type CodeMessage =
   | { readonly kind: "probe"; readonly id: Uint8Array }
   | { readonly kind: "taken"; readonly id: Uint8Array };
 
-/** The redeemer's proof that it knows the words. It repeats the share, so that the offerer need not remember it. */
+/**
+ * The redeemer's proof that it knows the words. It repeats both shares: its own, so that the offerer need not remember it,
+ * and the other, so that an offerer to which it is not addressed does not take it for a wrong guess.
+ */
 export interface ConfirmMessage {
   readonly kind: "confirm";
   readonly id: Uint8Array;
   readonly share: Uint8Array;
+  readonly offererShare: Uint8Array;
   readonly tag: Uint8Array;
 }
 
@@ -76,7 +80,7 @@ function contentOf(message: CodeMessage): Uint8Array[] {
     case "share":
       return [message.share];
     case "confirm":
-      return [message.share, message.tag];
+      return [message.share, message.offererShare, message.tag];
     case "ticket":
       return [message.tag, message.ciphertext];
     case "refusal":
@@ -98,6 +102,7 @@ function readContent(reader: ByteReader, kind: number, id: Uint8Array): CodeMess
         kind: "confirm",
         id,
         share: reader.bytes(32, "share"),
+        offererShare: reader.bytes(32, "offerer's share"),
         tag: reader.bytes(32, "tag"),
       };
     case KINDS.ticket: {

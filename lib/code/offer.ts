@@ -291,15 +291,20 @@ class OfferedCode implements AsyncDisposable {
       if (action.kind === "refuse") answer({ kind: "refusal", id, reason: action.reason });
       else if (action.kind === "hand-over" && this.#handedOver) answer(this.#handedOver);
       else if (action.kind === "judge") {
-        this.#step({ kind: "judged", digest, isRight: this.#judge(message) }, act);
+        const isRight = this.#judge(message);
+        if (isRight !== undefined) this.#step({ kind: "judged", digest, isRight }, act);
       }
     };
     this.#step({ kind: "confirm", digest }, act);
   }
 
-  /** Whether it is right; if so, the ticket is ready to be handed over. */
-  #judge({ id, share, tag }: ConfirmMessage): boolean {
+  /**
+   * Whether it is right; if so, the ticket is ready to be handed over. `undefined` if it is for another offerer, or an
+   * impostor.
+   */
+  #judge({ id, share, offererShare: answered, tag }: ConfirmMessage): boolean | undefined {
     const own = offererShare(this.code, this.#secret, { id, share });
+    if (!equalBytes(own.share, answered)) return undefined;
     const keys = codeKeys(id, { ...own, role: "offerer" }, share);
     if (keys === undefined || !equalSecrets(keys.redeemerTag, tag)) return false;
     const ciphertext = sealTicket(keys, id, this.#options.ticket());

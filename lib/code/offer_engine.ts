@@ -49,7 +49,7 @@ export type CodeOfferEvent =
 export type CodeOfferAction =
   /** Send a share. */
   | { readonly kind: "share" }
-  /** Find out whether the confirmation is right, and report it as `judged` at once. */
+  /** Find out whether the confirmation is right, and report it as `judged` at once, if it is for this offerer. */
   | { readonly kind: "judge" }
   /** Send the ticket; the first time, or again to the same side. */
   | { readonly kind: "hand-over" }

@@ -155,7 +155,8 @@ class Redeeming implements AsyncDisposable {
     const keys = this.#keys = codeKeys(this.#id, { ...this.#own, role: "redeemer" }, remote);
     if (keys === undefined) return;
     const { share } = this.#own;
-    this.#message = { kind: "confirm", id: this.#id, share, tag: keys.redeemerTag };
+    const tag = keys.redeemerTag;
+    this.#message = { kind: "confirm", id: this.#id, share, offererShare: remote, tag };
   }
 
   #step(event: CodeRedeemEvent, act: (action: CodeRedeemAction) => void = () => {}): void {

@@ -5,13 +5,17 @@ import { type CodeMessage, decodeCodeMessage, encodeCodeMessage } from "../../li
 
 const id = Uint8Array.from({ length: 16 }, (_, index) => index);
 const share = new Uint8Array(32).fill(0xaa);
+const other = new Uint8Array(32).fill(0xdd);
 const tag = new Uint8Array(32).fill(0xbb);
 const ciphertext = new Uint8Array(16).fill(0xcc);
 
 const MESSAGES: readonly [CodeMessage, string][] = [
   [{ kind: "hello", id, share }, `01${toHex(id)}${toHex(share)}`],
   [{ kind: "share", id, share }, `02${toHex(id)}${toHex(share)}`],
-  [{ kind: "confirm", id, share, tag }, `03${toHex(id)}${toHex(share)}${toHex(tag)}`],
+  [
+    { kind: "confirm", id, share, offererShare: other, tag },
+    `03${toHex(id)}${toHex(share)}${toHex(other)}${toHex(tag)}`,
+  ],
   [{ kind: "ticket", id, tag, ciphertext }, `04${toHex(id)}${toHex(tag)}${toHex(ciphertext)}`],
   [{ kind: "refusal", id, reason: "wrong" }, `05${toHex(id)}01`],
   [{ kind: "refusal", id, reason: "spent" }, `05${toHex(id)}02`],

@@ -246,7 +246,9 @@ export const TARGETS: readonly Target[] = [
   textTarget("code", parseCode, [utf8("7-amber-walrus-otter"), utf8(" 12 Tulip.tulip_zodi")]),
   bytesTarget("code message", decodeCodeMessage, [
     encodeCodeMessage({ kind: "hello", id: HASH.subarray(16), share: HASH }),
-    encodeCodeMessage({ kind: "confirm", id: HASH.subarray(16), share: HASH, tag: HASH }),
+    encodeCodeMessage({
+      ...{ kind: "confirm", id: HASH.subarray(16), share: HASH, offererShare: HASH, tag: HASH },
+    }),
     encodeCodeMessage({ kind: "ticket", id: HASH.subarray(16), tag: HASH, ciphertext: BODY }),
     encodeCodeMessage({ kind: "refusal", id: HASH.subarray(16), reason: "spent" }),
     encodeCodeMessage({ kind: "taken", id: HASH.subarray(16) }),

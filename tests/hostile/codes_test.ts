@@ -68,6 +68,26 @@ Deno.test("an impostor at the number who does not know the words gets one guess,
     assertEquals(new Set(confirms.map((each) => toHex(encodeCodeMessage(each)))).size, 1);
   }));
 
+Deno.test("a redeemer that fell for an impostor costs the offerer no guess", () =>
+  inCodeScene(async ({ hub, offer, redeem }) => {
+    await using offered = offer();
+    const code = await offered.code();
+    await using mallory = await Mallory.join(hub, code.number);
+    const impostor = (message: CodeMessage) => {
+      if (message.kind !== "hello") return;
+      const { id } = message;
+      const { share } = offererShare(withWrongWords(code), SECRET, message);
+      hub.deliver(answerTopic(id), encodeCodeMessage({ kind: "share", id, share })); // it is faster
+    };
+    mallory.onMessage = impostor;
+    for (let i = 0; i < 4; i++) {
+      await assertRejects(() => redeem(code), NoResponseError, "stopped answering");
+    }
+    assertEquals(offered.events.map(({ kind }) => kind), ["offered"]);
+    mallory.onMessage = () => {};
+    assertEquals(await redeem(code), "punchline:ticket");
+  }));
+
 Deno.test("an impostor cannot make up a ticket", () =>
   inCodeScene(async ({ hub, redeem }) => {
     const code = newCode(7, crypto.getRandomValues(new Uint8Array(6)));
@@ -151,7 +171,7 @@ Deno.test("a relay at the same number learns nothing, and can change nothing", (
     };
     assertEquals(await redeem(code, { hubs: [near] }), "punchline:ticket");
     const kinds = offered.events.map(({ kind }) => kind);
-    assertEquals(kinds, ["offered", "wrong-guess", "wrong-guess", "spent"]); // those that were changed
+    assertEquals(kinds, ["offered", "wrong-guess", "spent"]); // with the other ID it was for nobody
   }));
 
 Deno.test("messages of an exchange that are replayed get the same answers, and open nothing", () =>
@@ -219,7 +239,7 @@ Deno.test("malformed, invalid, unfinished and repeated attempts cost no guess", 
     const notElements = [new Uint8Array(32), new Uint8Array(32).fill(255)];
     for (const share of notElements) {
       mallory.send(topic, { kind: "hello", id, share });
-      mallory.send(topic, { kind: "confirm", id, share, tag: new Uint8Array(32) });
+      mallory.send(topic, { kind: "confirm", id, share, offererShare: share, tag: TAG });
     }
     for (let i = 0; i < 20; i++) { // begun, and never finished
       const own = redeemerShare(withWrongWords(code), id);
@@ -228,8 +248,14 @@ Deno.test("malformed, invalid, unfinished and repeated attempts cost no guess", 
     await delay(5000);
     assertEquals(offered.events.length, 1);
     const { share } = redeemerShare(withWrongWords(code), id);
+    for (let i = 0; i < 20; i++) { // for another share than the offerer's
+      mallory.send(topic, { kind: "confirm", id, share, offererShare: share, tag: TAG });
+    }
+    await delay(5000);
+    assertEquals(offered.events.length, 1);
+    const offererShare = await mallory.shareFor(code.number, { id, share });
     for (let i = 0; i < 20; i++) { // one wrong guess, sent twenty times
-      mallory.send(topic, { kind: "confirm", id, share, tag: new Uint8Array(32) });
+      mallory.send(topic, { kind: "confirm", id, share, offererShare, tag: TAG });
     }
     await delay(5000);
     assertEquals(offered.events.map(({ kind }) => kind), ["offered", "wrong-guess"]);
@@ -275,18 +301,23 @@ Deno.test("forged confirmations under the receiver's ID do not spoil its own", (
     await using offered = offer();
     const code = await offered.code();
     await using mallory = await Mallory.join(hub, code.number);
-    let forged = 0;
-    mallory.onMessage = (message) => {
-      if (message.kind !== "hello" || forged++ > 1) return;
+    mallory.onMessage = async (message) => {
+      if (message.kind !== "hello") return;
       const { id, share } = message;
-      mallory.send(meetingTopic(code.number), {
-        kind: "confirm",
-        id,
-        share,
-        tag: new Uint8Array(32).fill(forged),
+      await mallory.listen(answerTopic(id), (answer) => {
+        if (answer.kind !== "share") return;
+        for (const fill of [1, 2]) { // before the receiver's own arrives
+          const tag = new Uint8Array(32).fill(fill);
+          const forged = { id, share, offererShare: answer.share, tag };
+          const bytes = encodeCodeMessage({ kind: "confirm", ...forged });
+          hub.deliver(meetingTopic(code.number), bytes);
+        }
       });
     };
     assertEquals(await redeem(code), "punchline:ticket");
+    await delay(1000);
+    const kinds = offered.events.map(({ kind }) => kind);
+    assertEquals(kinds, ["offered", "wrong-guess", "wrong-guess", "spent"]);
   }));
 
 Deno.test("a code message survives any bytes: it is decoded, or MalformedMessageError", () => {
@@ -331,6 +362,19 @@ class Mallory implements AsyncDisposable {
     });
   }
 
+  /** The offerer's answer to a hello. */
+  async shareFor(
+    number: number,
+    { id, share }: { readonly id: Uint8Array; readonly share: Uint8Array },
+  ): Promise<Uint8Array> {
+    const answered = Promise.withResolvers<Uint8Array>();
+    await this.listen(answerTopic(id), (message) => {
+      if (message.kind === "share") answered.resolve(message.share);
+    });
+    this.send(meetingTopic(number), { kind: "hello", id, share });
+    return await answered.promise;
+  }
+
   send(topic: string, message: CodeMessage): void {
     this.#connection.publish(topic, encodeCodeMessage(message));
   }
@@ -344,5 +388,7 @@ function answersIn(hub: TestHub): Uint8Array[] {
   return hub.published.map(({ message }) => message)
     .filter((message) => ["share", "ticket", "refusal"].includes(decodeCodeMessage(message).kind));
 }
+
+const TAG = new Uint8Array(32);
 
 const SECRET = new Uint8Array(32).fill(7);
