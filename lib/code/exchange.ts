@@ -30,9 +30,17 @@ export interface CodeKeys {
   readonly ticketKey: Uint8Array;
 }
 
-/** A redeemer's half of an exchange. */
-export function redeemerShare(code: Code, id: Uint8Array): PakeShare {
-  return pakeShare(contextOf(code, id), crypto.getRandomValues(new Uint8Array(64)));
+/**
+ * A redeemer's half of an exchange.
+ *
+ * @param random 64 bytes that others cannot guess
+ */
+export function redeemerShare(
+  code: Code,
+  id: Uint8Array,
+  random: Uint8Array = crypto.getRandomValues(new Uint8Array(64)),
+): PakeShare {
+  return pakeShare(contextOf(code, id), random);
 }
 
 /**
