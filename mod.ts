@@ -90,6 +90,9 @@ export type { IpFamily, Nat64Prefix, TransportAddress } from "./lib/net/address.
 export type * from "./lib/net/network.ts";
 export {
   type AllowUrl,
+  type CodeEvent,
+  type CodeOffer,
+  type CodeOptions,
   type ConnectOptions,
   IncomingConnection,
   type PathReport,

@@ -66,7 +66,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     allowUrl: urls.allow,
   });
   try {
-    const ticket = await ticketOf(target, peer, io);
+    const ticket = await ticketOf(target, peer, events, io);
     if (target.kind === "code") await urls.ask(ticket, { asks, failsEarly });
     if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
     await using connection = await peer.connect(ticket, { signal: io.signal });

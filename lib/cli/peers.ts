@@ -13,7 +13,7 @@ import { isFriendName } from "./config_message.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { ConnectionEvents, reportFailure } from "./peer_events.ts";
 import { openPeerInput, PEER_ARGUMENTS, readPeerOptions } from "./peer_options.ts";
-import { MAX_TARGET_WORDS, openPool, readTarget } from "./target.ts";
+import { MAX_TARGET_WORDS, openPool, readTarget, sayLooking } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
 
 /** One line of help. */
@@ -63,7 +63,7 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
   try {
     ticket = target.kind === "ticket"
       ? target.ticket
-      : await redeem(target.code, options.signaling, io);
+      : await redeem(target.code, options, { events, io });
   } catch (error) {
     io.signal.throwIfAborted();
     return reportFailure(error, events, io, { demandsDirect: false });
@@ -109,7 +109,12 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
   return EXIT.ok;
 }
 
-async function redeem(code: string, signaling: PeerOptions["signaling"], io: CliIo) {
+async function redeem(
+  code: string,
+  { signaling }: PeerOptions,
+  { events, io }: { readonly events: ConnectionEvents; readonly io: CliIo },
+): Promise<string> {
+  sayLooking(code, events);
   const { redeemTicket } = await import("../peer/codes.ts");
   await using pool = openPool(io);
   const urls = (signaling ?? []).filter((each) => typeof each === "string");

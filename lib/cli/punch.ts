@@ -26,7 +26,7 @@ import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_ev
 import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { CODE_ARGUMENTS, CODE_USAGE, type CodeSource, ShownCode } from "./shown_code.ts";
-import { MAX_TARGET_WORDS, openPool } from "./target.ts";
+import { MAX_TARGET_WORDS, openPool, sayLooking } from "./target.ts";
 import { abortable } from "@std/async/abortable";
 
 /** One line of help. */
@@ -105,6 +105,7 @@ async function readRoom(
   const text = operands.join(" ");
   if (operands.length === 0) return undefined;
   if (operands.length === 1 && !/^\d+(?:-[a-z]+){3}$/i.test(text)) return text;
+  sayLooking(text, events);
   const { redeemText } = await import("../peer/codes.ts");
   await using pool = openPool(io);
   try {
@@ -135,7 +136,7 @@ function showCode(
       const stack = new AsyncDisposableStack();
       const pool = stack.use(openPool(io));
       const offer = stack.use(
-        new CodeOffer({ pool, urls: [url] }, { ...options, ticket: room }, () => {}),
+        new CodeOffer({ pool, urls: [url] }, { ...options, ticket: () => room }, () => {}),
       );
       try {
         await (options.signal ? abortable(offer.ready, options.signal) : offer.ready);

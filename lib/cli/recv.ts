@@ -95,7 +95,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   );
   const existing = existingPolicy(flags);
   try {
-    ticket = found.ticket ?? await ticketOf(target, peer, io);
+    ticket = found.ticket ?? await ticketOf(target, peer, events, io);
     if (target.kind === "code") {
       await found.keep(ticket);
       await urls.ask(ticket, { asks });

@@ -107,6 +107,8 @@ export class ShownCode implements AsyncDisposable {
       print(`Someone used the code with wrong words; ${left} it`);
     } else if (event.kind === "out-of-guesses") {
       print(`The code has ended, after three wrong guesses${stillGood(command)}`);
+    } else if (event.kind === "spent") {
+      print("The code was used, and is good for nothing any more");
     } else if (event.kind === "expired") {
       print(`The code has expired${stillGood(command)}`);
     } else if (event.kind === "unavailable") {

@@ -12,6 +12,7 @@ import { decodeTicket, looksLikeCode } from "../peer/ticket.ts";
 import { openSignaling } from "../signal/open.ts";
 import type { Arguments } from "./arguments.ts";
 import { type CliIo, UsageError } from "./io.ts";
+import type { ConnectionEvents } from "./peer_events.ts";
 import type { PeerInput } from "./peer_options.ts";
 
 /** What the command line names. */
@@ -73,10 +74,20 @@ export async function readTarget(
  *
  * @throws as {@linkcode Peer.redeemCode}
  */
-export async function ticketOf(target: Target, peer: Peer, io: CliIo): Promise<string> {
-  return target.kind === "ticket"
-    ? target.ticket
-    : await peer.redeemCode(target.code, { signal: io.signal });
+export async function ticketOf(
+  target: Target,
+  peer: Peer,
+  events: ConnectionEvents,
+  io: CliIo,
+): Promise<string> {
+  if (target.kind === "ticket") return target.ticket;
+  sayLooking(target.code, events);
+  return await peer.redeemCode(target.code, { signal: io.signal });
+}
+
+/** Says that the other side of a code is being looked for: it may take as long as `--timeout` says. */
+export function sayLooking(code: string, events: ConnectionEvents): void {
+  events.print(`Looking for the other side of code ${/^\d+/.exec(code)?.[0]}-…`);
 }
 
 /** Opens signaling connections to the servers that the command line names, without a peer. */

@@ -33,7 +33,7 @@ export class CodeOffer implements AsyncDisposable {
   /** @ignore see {@linkcode Peer.offerCode} */
   constructor(
     places: CodePlaces,
-    options: CodeOptions & { readonly ticket: string },
+    options: Pick<CodeOptions, "expiresMs" | "onEvent"> & { readonly ticket: () => string },
     onClosed: (offer: CodeOffer) => void,
   ) {
     const { ticket, expiresMs = CODE_EXPIRES_MS, onEvent } = options;
@@ -41,7 +41,7 @@ export class CodeOffer implements AsyncDisposable {
     this.#leases = new Leases(places);
     this.#offering = new CodeOffering({
       ways: this.#leases.ways,
-      ticket: () => ticket,
+      ticket,
       expiresMs,
       onEvent: (event) => {
         onEvent?.(event);

@@ -147,13 +147,14 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * @throws the signal's reason on abort
    */
   async offerCode(options: CodeOptions = {}): Promise<CodeOffer> {
-    const { ticket = this.ticket, expiresMs = 1 } = options;
+    const { expiresMs = 1 } = options;
     if (!this.#isListening) throw new TypeError("Cannot offer a code: the peer does not listen");
     if (!(expiresMs > 0)) {
       throw new RangeError(`Cannot offer a code: expiresMs is more than 0, not ${expiresMs}`);
     }
     const { CodeOffer } = await import("./codes.ts");
     this.#jobs.signal.throwIfAborted();
+    const ticket = () => options.ticket ?? this.ticket;
     const offer = new CodeOffer(
       this.#codePlaces(this.#signalingUrls),
       { ...options, ticket },

@@ -47,7 +47,7 @@ Deno.test("wrong words end recv with 5, the sender is told, and the right ones s
       files,
     ).end();
     assertEquals(exit, 5);
-    assertMatch(stderr, /^punchline: Cannot use code \d-…: the words are wrong; .*\n$/);
+    assertMatch(stderr, /\npunchline: Cannot use code \d-…: the words are wrong; .*\n$/);
     await sender.prints("Someone used the code with wrong words; 2 more wrong guesses end it");
     const right = await start(["recv", code, ...recvArgs(folder, servers)], files).end();
     assertEquals(right.code, 0, right.stderr);
@@ -128,7 +128,8 @@ Deno.test("connect with a code at which nobody waits ends with 4, and says what 
     assertEquals(code, 4);
     assertEquals(
       stderr,
-      "punchline: Cannot use code 7-…: no one waits there; check the number, and that the other side still waits\n",
+      "Looking for the other side of code 7-…\n" +
+        "punchline: Cannot use code 7-…: no one waits there; check the number, and that the other side still waits\n",
     );
   }));
 
@@ -177,7 +178,7 @@ Deno.test("peers add, list and remove keep names for friends, which connect take
     const added = await run("peers", "add", "laptop", code, "--rendezvous", servers.url);
     assertEquals(added.code, 0, added.stderr);
     const { stdout: id } = await run("id", ...key);
-    assertEquals(added.stderr, `Added laptop, whose ID is ${id}`);
+    assertMatch(added.stderr, new RegExp(`\nAdded laptop, whose ID is ${id}$`));
     assertEquals((await run("peers", "list")).stdout, `laptop  ${id}`);
     const list = JSON.parse((await run("peers", "list", "--json")).stdout);
     assertEquals(list, { peers: [{ name: "laptop", id: id.trim() }] });

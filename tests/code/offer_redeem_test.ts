@@ -50,6 +50,36 @@ Deno.test("a code that arrives over several ways is redeemed once", () =>
     assertEquals(offered.events.map(({ kind }) => kind), ["offered", "spent"]);
   }));
 
+Deno.test("a slow way does not delay the code by more than two seconds, and carries it once it is open", () =>
+  inCodeScene(async ({ hub, time, offer, redeem }) => {
+    const slow = new TestHub("ws://192.0.2.1:3480");
+    const open = slow.open.bind(slow);
+    slow.open = () => delay(10_000).then(open);
+    await using offered = offer({ hubs: [hub, slow] });
+    const code = await offered.code();
+    assert(time.nowMs < 3500, `${time.nowMs} ms`);
+    await delay(12_000);
+    slow.open = open;
+    assertEquals(await redeem(code, { hubs: [slow] }), "punchline:ticket");
+  }));
+
+Deno.test("a way on which the number is taken does not carry the code if it opens late", () =>
+  inCodeScene(async ({ hub, offer, redeem }) => {
+    const late = new TestHub("ws://192.0.2.1:3480");
+    const open = late.open.bind(late);
+    await using first = offer({ hubs: [late], ticket: "punchline:first" });
+    const code = await first.code();
+    using _chance = drawing(code.number);
+    late.open = () => delay(5000).then(open);
+    await using second = offer({ hubs: [hub, late], ticket: "punchline:second" });
+    const other = await second.code();
+    assertEquals(other.number, code.number);
+    await delay(8000);
+    late.open = open;
+    assertEquals(await redeem(code, { hubs: [late] }), "punchline:first");
+    assertEquals(await redeem(other), "punchline:second");
+  }));
+
 Deno.test("a code works if the hub loses half of all messages, and repeats the others", () =>
   inCodeScene(async ({ hub, offer, redeem }) => {
     await using offered = offer();

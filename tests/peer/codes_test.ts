@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import {
   MalformedMessageError,
   NetworkError,
@@ -41,6 +41,17 @@ Deno.test("redeemCode() gives the ticket that the code was offered for", () =>
     assertEquals(await alice.redeemCode(code!), ticket);
     await assertRejects(() => alice.redeemCode(code!), RefusedError, "used before");
     await assertRejects(() => alice.redeemCode("7"), MalformedMessageError, "3 words");
+  }));
+
+Deno.test("a code leads to the peer's own ticket as it is when the code is used", () =>
+  inPeerScene({}, async ({ a, b, hub, open }) => {
+    await using alice = await open(a, { signaling: [hub], listen: false });
+    await using bob = await open(b, { signaling: [hub] });
+    await using offer = await bob.offerCode();
+    const { ticket } = bob;
+    bob.revokeTicket(ticket);
+    assertNotEquals(bob.ticket, ticket);
+    assertEquals(await alice.redeemCode(offer.code!), bob.ticket);
   }));
 
 Deno.test("a code is withdrawn when its offer is disposed of, or the peer is closed", () =>
