@@ -56,9 +56,9 @@ const RULES: readonly Rule[] = [
   {
     name: "face",
     what: "entry points, and the command line: argv in, text or JSON out",
-    files: /^(?:mod|cli)\.ts$|\/mod\.ts$|^lib\/cli\//,
+    files: /^(?:mod|cli|punchline)\.ts$|\/mod\.ts$|^lib\/cli\//,
     forbiddenNames:
-      /\bDeno\b(?!\.(?:args|exit|exitCode|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
+      /\bDeno\b(?!\.(?:args|build|cwd|execPath|exit|exitCode|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
     packages: /^@std\/(?:async|cli)\//,
   },
   {

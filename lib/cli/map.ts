@@ -22,7 +22,7 @@ import {
 } from "../portmap/mapper.ts";
 import type { MappingEvent, PortMapping } from "../portmap/mapping.ts";
 import type { MappingVerdict } from "../portmap/verdict.ts";
-import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
+import { type Arguments, readCommand, readInteger, readSeconds, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 
 /** One line of help. */
@@ -39,21 +39,11 @@ export const MAP_USAGE =
  */
 export async function map(args: readonly string[], io: CliIo): Promise<number> {
   const [name = "", ...rest] = args;
-  const run = COMMANDS.get(name);
-  if (run !== undefined) return await run(rest, io);
-  const known = [...COMMANDS.keys()].join(", ");
-  throw new UsageError(
-    name === "" ? `map needs one of ${known}` : `unknown command map ${name}; use one of ${known}`,
-  );
+  return await COMMANDS[name]!(rest, io);
 }
 
 async function add(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    flags: ["keep", "json"],
-    values: ["external", "lifetime", "protocol", "gateway", "check"],
-    lists: ["server"],
-    operands: { min: 2, max: 2 },
-  });
+  const given = readCommand("map add", args);
   const { flags, values } = given;
   const isJson = flags.has("json");
   const print = (event: MappingEvent) =>
@@ -68,8 +58,8 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
     mapping = await mapPort({
       ...readPort(given),
       externalPort: readInteger("external", values.get("external"), PORTS),
-      lifetimeSeconds: readInteger("lifetime", values.get("lifetime"), LIFETIMES),
-      checkSeconds: readInteger("check", values.get("check"), LIFETIMES),
+      lifetimeSeconds: readSeconds("lifetime", values.get("lifetime"), LIFETIMES),
+      checkSeconds: readSeconds("check", values.get("check"), LIFETIMES),
       protocols: readProtocols(values.get("protocol")),
       gateway: readGateway(given),
       servers: readServers(given),
@@ -87,7 +77,7 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 async function list(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, { flags: ["json"], values: ["gateway"] });
+  const given = readCommand("map list", args);
   const gateways = await listMappings({ gateway: readGateway(given), signal: io.signal });
   if (given.flags.has("json")) {
     io.out(JSON.stringify({ gateways }));
@@ -98,11 +88,7 @@ async function list(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 async function remove(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    flags: ["json"],
-    values: ["gateway"],
-    operands: { min: 2, max: 2 },
-  });
+  const given = readCommand("map delete", args);
   const gateway = readGateway(given);
   const { protocol, internalPort } = readPort(given);
   const deleted = await deleteMappings({
@@ -125,7 +111,7 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 async function probe(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, { flags: ["json"], values: ["gateway"], lists: ["server"] });
+  const given = readCommand("map probe", args);
   const gateways = await probeGateways({
     gateway: readGateway(given),
     servers: readServers(given),
@@ -239,8 +225,9 @@ function columns(rows: readonly (readonly string[])[]): string[] {
 
 const HEADINGS = ["PROTO", "EXTERNAL", "INTERNAL", "LEASE", "DESCRIPTION"];
 
-const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
-  new Map([["add", add], ["list", list], ["delete", remove], ["probe", probe]]);
+const COMMANDS: Readonly<
+  Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
+> = { add, list, delete: remove, probe };
 
 const PORTS = { min: 1, max: 65_535 };
 const LIFETIMES = { min: 1, max: 0xffff_ffff };

@@ -18,23 +18,14 @@ import {
 } from "../punch/mod.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
-import { readArguments, readInteger, readWith } from "./arguments.ts";
+import { readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents } from "./peer_events.ts";
 import { pipeThrough } from "./pipe.ts";
 
-/** One line of help. */
-export const PUNCH_USAGE =
-  "punch ROOM --rendezvous URL [--server HOST[:PORT]]... [--timeout MS] [--json]";
-
 /** Runs the command; returns its exit code. */
 export async function punchCommand(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values, lists, operands } = readArguments(args, {
-    flags: ["json"],
-    values: ["rendezvous", "timeout"],
-    lists: ["server"],
-    operands: { min: 1, max: 1 },
-  });
+  const { flags, values, lists, operands } = readCommand("punch", args);
   const [room] = operands as [string];
   const url = values.get("rendezvous");
   if (url === undefined) {
@@ -42,7 +33,7 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   }
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0));
-  const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 3_600_000 });
+  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const options = { signal: io.signal, servers: servers.length > 0 ? servers : undefined };
 
@@ -136,3 +127,6 @@ function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
 
 /** Chosen by us: some NATs drop an idle TCP mapping after one or two minutes. */
 const MAPPING_MS = 30_000;
+
+/** Chosen by us: an hour. */
+const MAX_TIMEOUT_MS = 3_600_000;

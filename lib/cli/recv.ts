@@ -13,36 +13,20 @@ import {
   systemFiles,
   TransferError,
 } from "../transfer/mod.ts";
-import { readArguments } from "./arguments.ts";
+import { readCommand } from "./arguments.ts";
 import { readTicket } from "./connect.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, skipUrls } from "./peer_events.ts";
-import {
-  openPeer,
-  openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
-  readConnectTimings,
-  readPeerOptions,
-} from "./peer_options.ts";
+import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { canAsk } from "./question.ts";
 import { FILES_PROTOCOL } from "./send.ts";
 import { reportTransferFailure, TransferReporter } from "./transfer_progress.ts";
 
-/** One line of help. */
-export const RECV_USAGE =
-  `recv TICKET|@FILE|- [--yes] [--merge] [--allow-hidden] [--to FOLDER] [--overwrite | --rename] [--timeout MS] ${PEER_USAGE}`;
-
 /** Runs the command; returns its exit code. */
 export async function recv(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "yes", "merge", "allow-hidden", "overwrite", "rename"],
-    values: [...PEER_ARGUMENTS.values, "to", "timeout"],
-    operands: { min: 0, max: 1 },
-  });
+  const given = readCommand("recv", args);
   const { flags, values } = given;
   const input = openPeerInput(io);
   const ticket = await readTicket(given, input);
@@ -88,7 +72,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   } catch (error) {
     io.signal.throwIfAborted();
     const demandsDirect = options.strategies?.includes("relay") === false;
-    return reportFailure(error, events, io, { demandsDirect });
+    return reportFailure(error, events, io, { demandsDirect, command: "recv" });
   }
 }
 

@@ -396,7 +396,7 @@ async function startSendToPeer(folder: string, servers: Servers) {
   return { sender, ticket, first, options };
 }
 
-Deno.test("recv with the ticket of a listen reports that the peer speaks another protocol", () =>
+Deno.test("recv with the ticket of a listen says which command takes it, and exits with 2", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const listener = start(["listen", ...servers.all]);
@@ -410,8 +410,11 @@ Deno.test("recv with the ticket of a listen reports that the peer speaks another
       ];
       const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
       const { code, stderr } = await start(args, { permissions }).end();
-      assertEquals(code, 5, stderr);
-      assertMatch(stderr, /the peer does not speak this protocol/);
+      assertEquals(code, 2, stderr);
+      assertMatch(
+        stderr,
+        /^punchline: recv takes a ticket of send; this is another one\nIf listen printed it, use `.* connect` with it\n$/,
+      );
       listener.interrupt();
       assertEquals((await listener.end()).code, 130);
     })

@@ -1,0 +1,3 @@
+export async function completion(_a: readonly string[], _io: unknown): Promise<number> {
+  return await Promise.resolve(1);
+}

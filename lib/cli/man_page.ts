@@ -1,0 +1,3 @@
+export function manPage(): string {
+  return "";
+}
