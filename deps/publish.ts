@@ -12,6 +12,7 @@
 const PUBLISHED = [
   "mod.ts",
   "cli.ts",
+  "punchline.ts",
   "lib",
   "README.md",
   "LICENSE",

@@ -549,6 +549,15 @@ export const COMMANDS: readonly Command[] = [
     ],
     permissions: [],
   },
+  {
+    name: "complete",
+    summary: "print what a word may become, for the scripts of completion",
+    operands: [{ name: "WORD", help: "what is typed", repeats: true, isOptional: true }],
+    options: [],
+    examples: [{ args: "-- map pr", does: "what Tab does behind map pr" }],
+    permissions: [],
+    isHidden: true,
+  },
 ];
 
 function limitOption(name: string, help: string, fallback: string): Option {

@@ -164,6 +164,7 @@ const RUNNERS: Readonly<
   lab: async () => (await import("./lab.ts")).lab,
   help: async () => (await import("./help.ts")).help,
   completion: async () => (await import("./completion.ts")).completion,
+  complete: async () => (await import("./completion.ts")).complete,
 };
 
 const HELP_OPTIONS: ReadonlySet<string> = new Set(["--help", "-h"]);
