@@ -26,6 +26,8 @@ export interface ArgumentSpec {
   };
   /** The command that takes them, for messages. */
   readonly command?: string;
+  /** What each option with a value takes, such as `HOST[:PORT]`, for messages. */
+  readonly placeholders?: Readonly<Record<string, string>>;
 }
 
 /** The arguments of a command, by kind. */
@@ -60,6 +62,9 @@ export function argumentSpecOf({ name, options, operands }: Command): Required<A
       names: operands.map(({ name, shown }) => shown ?? name),
     },
     command: name,
+    placeholders: Object.fromEntries(
+      options.flatMap(({ name, value }) => value === undefined ? [] : [[name, value]]),
+    ),
   };
 }
 
@@ -81,7 +86,7 @@ export function readArguments(args: readonly string[], spec: ArgumentSpec): Argu
     valued.map((name) => [name, parsed[name] as string[] | undefined ?? []]),
   );
   for (const [name, list] of given) {
-    if (list.includes("")) throw new UsageError(`--${name} takes a value`);
+    if (list.includes("")) throw valueMissing(name, spec);
     if (values.includes(name) && list.length > 1) {
       throw new UsageError(`--${name} is given twice, and takes one value`);
     }
@@ -203,14 +208,16 @@ const MAX_DURATION_MS = 100 * 365 * 86_400_000;
 /**
  * Calls a function that parses an argument and turns its TypeError or RangeError into a usage error.
  *
+ * @param what what is parsed, such as `--server`, if the message of the function does not say it
  * @throws {UsageError} with the same message
  */
-export function readWith<T>(read: () => T): T {
+export function readWith<T>(read: () => T, what?: string): T {
   try {
     return read();
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
-    throw new UsageError(error.message, { cause: error });
+    const message = what === undefined ? error.message : `${what}: ${error.message}`;
+    throw new UsageError(message, { cause: error });
   }
 }
 
@@ -232,7 +239,7 @@ function joinValues(args: readonly string[], spec: ArgumentSpec): string[] {
     } else if (name !== undefined && valued.includes(name)) {
       const next = value ?? args[++index];
       if (next === undefined || value === undefined && (next === "--" || isOption(next))) {
-        throw new UsageError(`--${name} takes a value`);
+        throw valueMissing(name, spec);
       }
       joined.push(`--${name}=${next}`);
     } else if (name === undefined || !flags.includes(name)) {
@@ -244,6 +251,12 @@ function joinValues(args: readonly string[], spec: ArgumentSpec): string[] {
     }
   }
   return joined;
+}
+
+function valueMissing(name: string, { placeholders = {} }: ArgumentSpec): UsageError {
+  const placeholder = placeholders[name];
+  const which = placeholder === undefined ? "" : `: ${placeholder}`;
+  return new UsageError(`--${name} takes a value${which}`);
 }
 
 function unknownOption(arg: string, known: readonly string[], command?: string): UsageError {

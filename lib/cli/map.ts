@@ -144,12 +144,12 @@ function readProtocols(text = "auto"): MapperName[] | undefined {
 
 function readGateway({ values }: Arguments): string | undefined {
   const text = values.get("gateway");
-  return text === undefined ? undefined : readWith(() => parseIp(text));
+  return text === undefined ? undefined : readWith(() => parseIp(text), "--gateway");
 }
 
 function readServers({ lists }: Arguments): readonly string[] {
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
   return servers;
 }
 

@@ -25,7 +25,7 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
   const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
   const lifetimeSeconds = readSeconds("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
   const options: TestNatOptions = {
     signal: io.signal,
     hairpinning: !flags.has("no-hairpinning"),

@@ -49,7 +49,7 @@ export async function readPeerOptions(
   const turn = relays.map((url) => readUrl(url, parseRelay));
   if (flags.has("relay-only")) requireRelay(turn, strategies);
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
   const signaling = await readSignalUrls(given, secrets);
   if (flags.has("hand") && signaling.length > 0) {
     throw new UsageError("--hand cannot be combined with --rendezvous, --mqtt or --lan");
@@ -182,8 +182,10 @@ function readStrategies(list: string | undefined): Strategy[] | undefined {
   return list?.split(",").map((name) => readWith(() => parseStrategy(name.trim())));
 }
 
-function readSignalUrl(option: string, url: string, scheme: RegExp): string {
-  if (!scheme.test(url)) throw new UsageError(`--${option} does not take ${shownUrl(url)}`);
+function readSignalUrl(option: keyof typeof URLS, url: string, scheme: RegExp): string {
+  if (!scheme.test(url)) {
+    throw new UsageError(`--${option} takes a URL such as ${URLS[option]}, not ${shownUrl(url)}`);
+  }
   return readUrl(url, parseSignalUrl);
 }
 
@@ -198,6 +200,9 @@ function readUrl<T>(url: string, parse: (url: string) => T): T {
     }
   });
 }
+
+/** What the options take. */
+const URLS = { rendezvous: "ws://192.0.2.1:3480", mqtt: "mqtts://broker.example" } as const;
 
 /** Chosen by us: a day, longer than anyone waits. */
 const MAX_TIMEOUT_MS = 86_400_000;

@@ -32,7 +32,7 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
     throw new UsageError("--rendezvous is missing: name the server where the two sides meet");
   }
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
   const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const options = { signal: io.signal, servers: servers.length > 0 ? servers : undefined };

@@ -73,7 +73,7 @@ function readRendezvousOptions(
   given: Arguments,
 ): Pick<RendezvousOptions, "limits" | "trustedProxies"> {
   const trustedProxies = given.lists.get("trust-proxy")!;
-  for (const proxy of trustedProxies) readWith(() => parseIpPrefix(proxy));
+  for (const proxy of trustedProxies) readWith(() => parseIpPrefix(proxy), "--trust-proxy");
   return {
     trustedProxies,
     limits: {
@@ -129,7 +129,7 @@ function serverOptions(given: Arguments, logger: Logger): StunServerOptions[] {
 
 function byFamily(name: string, texts: readonly string[]): Map<number, string> {
   const found = new Map<number, string>();
-  for (const ip of texts.map((text) => readWith(() => parseIp(text)))) {
+  for (const ip of texts.map((text) => readWith(() => parseIp(text), `--${name}`))) {
     const family = ipFamily(ip);
     if (found.has(family)) throw new UsageError(`--${name} takes only one IPv${family} address`);
     found.set(family, ip);

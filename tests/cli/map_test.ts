@@ -1,7 +1,5 @@
-import { assertEquals, assertMatch } from "@std/assert";
-import { EXIT } from "../../lib/cli/io.ts";
+import { assertEquals } from "@std/assert";
 import { eventText, probeText, tableText } from "../../lib/cli/map.ts";
-import { runMain } from "./run_main.ts";
 
 Deno.test("map add prints one line for each event of a mapping", () => {
   const report = {

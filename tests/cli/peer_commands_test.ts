@@ -176,7 +176,11 @@ for (
     ["no ticket", ["connect"], /an argument is missing/],
     ["a damaged ticket", ["connect", "punchline:AAAA"], /Cannot read ticket/],
     ["an unknown strategy", ["listen", "--strategy", "magic"], /strategies are host, lan/],
-    ["an invalid URL", ["listen", "--rendezvous", "kitchen"], /does not take kitchen/],
+    [
+      "an invalid URL",
+      ["listen", "--rendezvous", "kitchen"],
+      /--rendezvous takes a URL such as .*, not kitchen/,
+    ],
     ["a broker without a host", ["listen", "--mqtt", "mqtt://"], /Cannot signal by "mqtt:/],
     [
       "a timeout with --tcp",
