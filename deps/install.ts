@@ -10,36 +10,18 @@
  */
 
 import { manPage } from "../lib/cli/man_page.ts";
-import {
-  BUNDLE_ENTRY,
-  bundleCommand,
-  INSTALLED_FLAGS,
-  path,
-  runDeno,
-} from "./installed_command.ts";
+import { BUNDLE_ENTRY, bundleCommand, INSTALLED_FLAGS, runDeno } from "./installed_command.ts";
 
 const root = installRoot();
 const share = `${root}/share/punchline`;
 const staged = `${share}.new`;
 await remove(staged);
-let entry = `${share}/${BUNDLE_ENTRY}`;
-let config: string[] = ["--no-config"];
-try {
-  await bundleCommand(staged);
-  await remove(share);
-  await Deno.rename(staged, share);
-} catch (error) {
-  await remove(staged);
-  console.error(
-    `${(error as Error).message}\nInstalling the clone itself instead, which has to stay`,
-  );
-  [entry, config] = [path("punchline.ts"), ["--config", path("deno.json")]];
-}
+await bundleCommand(staged); // an older version stays if that fails
+await remove(share);
+await Deno.rename(staged, share);
 await runDeno([
-  ...["install", "--global", "--force", "--quiet", "--root", root, "--name", "punchline"],
-  ...config,
-  ...INSTALLED_FLAGS,
-  entry,
+  ...["install", "--global", "--force", "--quiet", "--no-config", "--root", root],
+  ...["--name", "punchline", ...INSTALLED_FLAGS, `${share}/${BUNDLE_ENTRY}`],
 ]);
 if (Deno.build.os !== "windows") {
   await Deno.mkdir(`${root}/share/man/man1`, { recursive: true });

@@ -7,6 +7,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { INSTALLED_FLAGS } from "../../deps/installed_command.ts";
+import { withServers } from "../cli/command.ts";
 import { serveJsr, serveNpm } from "./registries.ts";
 import { toolTest } from "./tool_test_case.ts";
 
@@ -54,29 +55,37 @@ toolTest("npx punchline, as the README has it, and TERM reaches the command", NO
   const env = { npm_config_registry: npm.url, npm_config_yes: "true" };
   const help = await home.run(linesOf(README, "## Install")[2]!, env);
   assertMatch(help, /Usage: npx punchline COMMAND/);
-  const printed = await home.run("npx punchline listen --lan --timeout 100 2>&1 || true", env);
+  const printed = await home.run("npx punchline listen --hand --timeout 100 2>&1 || true", env);
   assertMatch(printed, /^On the other machine: npx punchline connect punchline:/m);
   await home.run("npm install --global --prefix ~/npm punchline", env);
-  const script = `~/npm/bin/punchline listen --lan 2>~/out & child=$!
+  const script = `~/npm/bin/punchline listen --hand 2>~/out & child=$!
     until grep -q 'On the other machine: punchline connect' ~/out; do sleep 0.1; done
     kill -TERM $child; wait $child; echo "exit $?"`;
   assertMatch(await home.run(script, env), /exit 143/);
 });
 
-toolTest("from nothing to a file on another machine in two commands a side", NODE, async () => {
-  await using sender = await Home.create();
-  await using receiver = await Home.create();
-  await using jsr = await serveJsr();
-  const env = { JSR_URL: jsr.url };
-  await sender.clone();
-  await Deno.writeTextFile(`${sender.path}/clone/hello.txt`, "hello\n");
-  await sender.run(linesOf(README, "## Install")[1]!); // one
-  await receiver.run(linesOf(README, "## Install")[0]!, env); // one
-  const { child, line } = await sender.send("punchline send hello.txt --lan"); // two
-  await receiver.run(`${line} --yes`, env); // two
-  assertEquals(await Deno.readTextFile(`${receiver.path}/hello.txt`), "hello\n");
-  assertEquals((await child.status).code, 0);
-});
+toolTest(
+  "from nothing to a file on another machine in two commands a side",
+  NODE,
+  () =>
+    withServers(async (servers) => {
+      await using sender = await Home.create();
+      await using receiver = await Home.create();
+      await using jsr = await serveJsr();
+      const env = { JSR_URL: jsr.url };
+      await sender.clone();
+      await Deno.writeTextFile(`${sender.path}/clone/hello.txt`, "hello\n");
+      await sender.run(linesOf(README, "## Install")[1]!); // one
+      await receiver.run(linesOf(README, "## Install")[0]!, env); // one
+      // Two; the options keep the test on this machine.
+      const { line, ended } = await sender.send(
+        `punchline send hello.txt ${servers.all.join(" ")}`,
+      );
+      await receiver.run(`${line} --yes ${servers.connecting.join(" ")}`, env);
+      assertEquals(await Deno.readTextFile(`${receiver.path}/hello.txt`), "hello\n");
+      assertEquals(await ended, 0);
+    }),
+);
 
 Deno.test("deno compile, as docs/install.md has it", async () => {
   await using home = await Home.create();
@@ -98,12 +107,13 @@ Deno.test("deno compile, as docs/install.md has it", async () => {
 
 toolTest("a command that may touch one folder only, as docs/install.md has it", NODE, async () => {
   await using home = await Home.create();
-  await home.clone();
-  await home.run(linesOf(INSTALL_DOC, "## Permissions")[0]!);
-  const printed = await home.run("punchline-recv recv --to / punchline:x 2>&1 || true");
-  assertMatch(printed, /^punchline: Cannot read ticket/);
-  const key = await home.run("punchline-recv id --key ~/key 2>&1 || true");
-  assertMatch(key, /--allow-read is not granted/);
+  await using jsr = await serveJsr();
+  const env = { JSR_URL: jsr.url };
+  await home.run(linesOf(INSTALL_DOC, "## Permissions")[0]!, env);
+  const inside = await home.run("mkdir inbox && punchline-recv id --key ~/inbox/key", env);
+  assertMatch(inside, /^[\w-]{43}\n$/);
+  const outside = await home.run("punchline-recv id --key ~/key 2>&1 || true", env);
+  assertMatch(outside, /--allow-read is not granted/);
 });
 
 /** A home folder without anything in it. */
@@ -135,19 +145,21 @@ class Home {
   }
 
   /** Starts `send`, and waits for the line that it tells the other side to type. */
-  async send(line: string): Promise<{ child: Deno.ChildProcess; line: string }> {
+  async send(line: string): Promise<{ line: string; ended: Promise<number> }> {
     const child = this.#command(line, {}).spawn();
-    let text = "";
-    for await (
-      const chunk of child.stderr.pipeThrough(new TextDecoderStream()).values({
-        preventCancel: true,
-      })
-    ) {
-      text += chunk;
-      const [, line] = /^On the other machine: (.*)$/m.exec(text) ?? [];
-      if (line !== undefined) return { child, line };
-    }
-    throw new Error(`Cannot find the command for the other side in ${text}`);
+    const told = Promise.withResolvers<string>();
+    const ended = (async () => {
+      await child.stdout.cancel();
+      let text = "";
+      for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream())) {
+        text += chunk;
+        const [, line] = /^On the other machine: (.*)$/m.exec(text) ?? [];
+        if (line !== undefined) told.resolve(line);
+      }
+      told.reject(new Error(`Cannot find the command for the other side in ${text}`));
+      return (await child.status).code;
+    })();
+    return { line: await told.promise, ended };
   }
 
   /** The installed command works, carries the permissions of the README, and names itself. */
@@ -156,7 +168,7 @@ class Home {
     const script = await Deno.readTextFile(`${this.path}/.deno/bin/punchline`);
     for (const flag of INSTALLED_FLAGS) assert(script.includes(flag), `${flag} in ${script}`);
     assert(!/ -A | --allow-all/.test(script), script);
-    const printed = await this.run("punchline listen --lan --timeout 100 2>&1 || true", env);
+    const printed = await this.run("punchline listen --hand --timeout 100 2>&1 || true", env);
     assertMatch(printed, /^On the other machine: punchline connect punchline:/m);
   }
 
@@ -172,6 +184,7 @@ class Home {
       cwd: isCloned ? `${this.path}/clone` : this.path,
       clearEnv: true,
       env: {
+        ...inherited(),
         HOME: this.path,
         PATH: `${this.path}/.deno/bin:${deno}:${Deno.env.get("PATH")}`,
         DENO_DIR: `${this.path}/cache`,
@@ -186,6 +199,14 @@ class Home {
       stderr: "piped",
     });
   }
+}
+
+/** What of the environment leads to the registries: proxies and certificates, but nothing of an npx around the tests. */
+function inherited(): Record<string, string> {
+  const names = /^(?!npm_(?!config_)|JSR_URL$|DENO_DIR$|DENO_INSTALL_ROOT$|PUNCHLINE_|XDG_)/;
+  return Object.fromEntries(
+    Object.entries(Deno.env.toObject()).filter(([name]) => names.test(name)),
+  );
 }
 
 /** The lines of all shell blocks under a heading. */

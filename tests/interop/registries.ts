@@ -123,4 +123,7 @@ function typeOf(path: string): string {
   return /\.tsx?$/.test(path) ? "text/typescript" : "text/plain";
 }
 
-const REAL_NPM = "https://registry.npmjs.org";
+const REAL_NPM = (Deno.env.get("npm_config_registry") ?? "https://registry.npmjs.org").replace(
+  /\/$/,
+  "",
+);
