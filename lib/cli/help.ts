@@ -74,9 +74,9 @@ export function overviewText(io: HelpIo): string[] {
   const columns = columnsOf(io);
   const shown = COMMANDS.filter(({ isHidden }) => !isHidden);
   return [
-    "Punchline connects two machines, through NATs and firewalls.",
+    ...wrap("Punchline connects two machines, through NATs and firewalls.", { columns }),
     "",
-    "Send a file, and receive it on the other machine:",
+    ...wrap("Send a file, and receive it on the other machine:", { columns }),
     `  ${commandLine(io, "send", "photos/")}`,
     `  ${commandLine(io, "recv", "TICKET")}`,
     "",
