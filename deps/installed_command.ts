@@ -7,15 +7,24 @@
 import { VARIABLES } from "../lib/cli/environment.ts";
 
 /** The permissions of the installed command: all that any command can use, and no prompt for anything else. */
-export const INSTALLED_FLAGS: readonly string[] = [
-  "--no-prompt",
-  "--unstable-net",
-  "--allow-net",
-  "--allow-read",
-  "--allow-write",
-  "--allow-sys=networkInterfaces",
-  `--allow-env=${VARIABLES.map(({ name }) => name).join(",")}`,
-];
+export const INSTALLED_FLAGS: readonly string[] = flagsWith(
+  VARIABLES.filter(({ isForLaunchers }) => !isForLaunchers),
+);
+
+/** The same for a program that starts the command under another name. */
+export const LAUNCHER_FLAGS: readonly string[] = flagsWith(VARIABLES);
+
+function flagsWith(variables: typeof VARIABLES): string[] {
+  return [
+    "--no-prompt",
+    "--unstable-net",
+    "--allow-net",
+    "--allow-read",
+    "--allow-write",
+    "--allow-sys=networkInterfaces",
+    `--allow-env=${variables.map(({ name }) => name).join(",")}`,
+  ];
+}
 
 /** The file of a bundle that is run. */
 export const BUNDLE_ENTRY = "punchline.js";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { bundleCommand, INSTALLED_FLAGS, path } from "./installed_command.ts";
+import { bundleCommand, LAUNCHER_FLAGS, path } from "./installed_command.ts";
 
 /** What the package consists of. */
 const PUBLISHED = [
@@ -62,7 +62,7 @@ export async function stageNpmPackage(target: string): Promise<void> {
   const { version, license } = await readConfig();
   await bundleCommand(`${target}/lib`);
   const starter = await Deno.readTextFile(path("deps/npm_starter.cjs"));
-  const flags = JSON.stringify([...INSTALLED_FLAGS, "--quiet", "--no-config"]);
+  const flags = JSON.stringify([...LAUNCHER_FLAGS, "--quiet", "--no-config"]);
   await Deno.writeTextFile(`${target}/punchline.cjs`, starter.replace('["FLAGS"]', flags));
   for (const name of ["README.md", "LICENSE"]) await copy(path(name), `${target}/${name}`);
   await writeJson(`${target}/package.json`, {

@@ -10,6 +10,8 @@ export interface Variable {
   readonly name: string;
   /** What it does, without a period. */
   readonly help: string;
+  /** Whether only programs set it that start this one. */
+  readonly isForLaunchers?: boolean;
 }
 
 /** All of them. The installed command may read these and no others. */
@@ -21,5 +23,6 @@ export const VARIABLES: readonly Variable[] = [
   {
     name: "PUNCHLINE_STARTED_AS",
     help: "how messages name this program; set by what starts it, such as npx",
+    isForLaunchers: true,
   },
 ];
