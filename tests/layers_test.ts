@@ -191,7 +191,7 @@ function isException(path: string, imported: string): boolean {
   return path === "lib/base/crypto.ts" && /^node:(?:buffer|crypto)$/.test(imported) ||
     path === "lib/base/bytes.ts" && imported === "node:buffer" ||
     path === "lib/portmap/upnp/xml.ts" && imported === "sax" ||
-    path === "lib/cli/main.ts" && imported === "deno.json" ||
+    path === "lib/cli/version.ts" && imported === "deno.json" ||
     path === "lib/cli/peer_events.ts" && imported === "uqr";
 }
 

@@ -59,7 +59,9 @@ export function argumentSpecOf({ name, options, operands }: Command): Required<A
     operands: {
       min: operands.filter(({ isOptional }) => !isOptional).length,
       max: operands.some(({ repeats }) => repeats) ? Infinity : operands.length,
-      names: operands.map(({ name, shown }) => shown ?? name),
+      names: operands.map(({ name, shown = name, choices, help }) =>
+        choices === undefined ? `${shown} (${help})` : shown
+      ),
     },
     command: name,
     placeholders: Object.fromEntries(

@@ -90,6 +90,11 @@ export function commandNamed(name: string): Command {
   throw new Error(`Cannot find the command ${name}: the table does not have it`);
 }
 
+/** How usage shows an operand. */
+export function operandText({ name, shown = name, isOptional, repeats }: Operand): string {
+  return `${isOptional ? `[${shown}]` : shown}${repeats ? "..." : ""}`;
+}
+
 const STUN_SERVER_OPTION = option("server", {
   value: "HOST[:PORT]",
   repeats: true,

@@ -61,20 +61,20 @@ export function printFailure(
  * @param message what it said, which may name a permission that only some of its options need
  * @returns `undefined` if it has all of them
  */
-export function permissionRemedy(
+function permissionRemedy(
   command: Command,
   io: Pick<CliIo, "startedAs">,
-  message = "",
+  message: string,
 ): string | undefined {
   const [, named] = /--allow-(read|write) is not granted/.exec(message) ?? [];
   const wanted = new Set([...command.permissions, ...named === undefined ? [] : [named]]);
   const missing = PERMISSIONS.filter((each) => wanted.has(each) && !isFullyGranted(each));
   if (missing.length === 0) return undefined;
+  if (io.startedAs?.kind === "deno") {
+    return `Run it as ${commandLine(io, ...command.name.split(" "))}`;
+  }
   const flags = missing.map((each) => `--allow-${each}`).join(" ");
-  const line = io.startedAs?.kind === "deno"
-    ? `: ${commandLine(io, ...command.name.split(" "))}`
-    : "";
-  return `Not all access is granted; run it with ${flags}${line}`;
+  return message.includes("--allow-") ? undefined : `Run it with ${flags}`;
 }
 
 /** Whether a permission of Deno's is missing, here or in what caused the error. */

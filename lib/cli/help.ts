@@ -7,10 +7,18 @@
 
 import { readCommand } from "./arguments.ts";
 import { closest } from "./closest.ts";
-import { type Command, COMMANDS, findCommand, type Operand } from "./command_table.ts";
+import { type Command, COMMANDS, findCommand, operandText } from "./command_table.ts";
 import { type CliIo, EXIT, UsageError, withoutSecrets } from "./io.ts";
 import { copyable, layoutColumns, table, uncopyable, wrap } from "./layout.ts";
-import { DURATION, type Option, OPTION_GROUPS, SECONDS } from "./option_table.ts";
+import {
+  DURATION,
+  type Option,
+  OPTION_GROUPS,
+  optionHelp,
+  optionText,
+  SECONDS,
+  unitsText,
+} from "./option_table.ts";
 import { commandLine, withCommandLines } from "./started_as.ts";
 
 /** Runs the command; returns its exit code. */
@@ -136,37 +144,8 @@ function usageLines({ operands, options, subcommands }: Command, start: string):
   return [`Usage: ${[copyable(start), ...words].join(" ")}`];
 }
 
-/** How usage shows an operand. */
-export function operandText({ name, shown = name, isOptional, repeats }: Operand): string {
-  return `${isOptional ? `[${shown}]` : shown}${repeats ? "..." : ""}`;
-}
-
-/** How help shows an option: `--server HOST[:PORT]`. */
-export function optionText({ name, value }: Option): string {
-  return value === undefined ? `--${name}` : `--${name} ${value}`;
-}
-
-/** What an option does, and what holds without it. */
-export function optionHelp({ help, fallback, repeats }: Option): string {
-  const notes = [
-    ...fallback === undefined ? [] : [`default: ${fallback}`],
-    ...repeats ? ["may be repeated"] : [],
-  ];
-  return notes.length === 0 ? help : `${help} (${notes.join("; ")})`;
-}
-
 function optionRow(option: Option): string[] {
   return [optionText(option), optionHelp(option)];
-}
-
-/** What times look like. */
-export function unitsText(values: readonly string[]): string {
-  const bare = [
-    ...values.includes(DURATION) ? [`a bare number for ${DURATION} is milliseconds`] : [],
-    ...values.includes(SECONDS) ? [`a bare number for ${SECONDS} is seconds`] : [],
-  ];
-  const named = [DURATION, SECONDS].filter((each) => values.includes(each)).join(" and ");
-  return `${named}: 500ms, 5s, 2m, 1h or 7d; ${bare.join(", ")}.`;
 }
 
 function columnsOf({ isTerminal, status }: HelpIo): number {

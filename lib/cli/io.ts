@@ -5,6 +5,7 @@
  * @module
  */
 
+import { messageOf } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
 import type { StartedAs } from "./started_as.ts";
 
@@ -94,6 +95,16 @@ export class UsageError extends Error {
     super(message, options);
     this.remedy = remedy;
   }
+}
+
+/** Why a file cannot be used, for a message that has named it already. */
+export function reasonOfFile(error: unknown, path: string): string {
+  const message = messageOf(error);
+  for (const cannot of [`Cannot use ${path}: `, `Cannot read ${path}: `]) {
+    if (message.startsWith(cannot)) return message.slice(cannot.length);
+  }
+  const [, reason] = /^(.*?) \(os error \d+\)(?:: .*)?$/s.exec(message) ?? [];
+  return reason === undefined ? message : `${reason[0]!.toLowerCase()}${reason.slice(1)}`;
 }
 
 /** Prints the error's message on stderr, in one line. */

@@ -4,12 +4,12 @@
  * @module
  */
 
-import config from "../../deno.json" with { type: "json" };
 import { closest } from "./closest.ts";
 import { type Command, findCommand } from "./command_table.ts";
-import { explainFailure, permissionRemedy, printFailure } from "./failures.ts";
+import { explainFailure, printFailure } from "./failures.ts";
 import { type CliIo, EXIT, interruptedCode, UsageError } from "./io.ts";
 import { withCommandLines } from "./started_as.ts";
+import { VERSION } from "./version.ts";
 
 /**
  * Runs a command line.
@@ -20,7 +20,7 @@ export async function main(args: readonly string[], outside: CliIo): Promise<num
   const io = withVisibleText(outside);
   const [name] = args;
   if (name === "--version" || name === "-V") {
-    io.out(`punchline ${config.version}`);
+    io.out(`punchline ${VERSION}`);
     return EXIT.ok;
   }
   if (name === undefined) {
@@ -81,10 +81,7 @@ async function run(
     if (command.subcommands !== undefined) throw await missingSubcommand(command, args[1]);
     const runCommand = await RUNNERS[args[0]!]!();
     const code = await runCommand(args.slice(1), io);
-    if (code === EXIT.interrupted) return interruptedCode(io);
-    const remedy = mayLackPermission(code, command) ? permissionRemedy(command, io) : undefined;
-    if (remedy !== undefined) io.err(remedy);
-    return code;
+    return code === EXIT.interrupted ? interruptedCode(io) : code;
   } catch (error) {
     if (io.signal.aborted) return interruptedCode(io);
     if (error instanceof Deno.errors.BrokenPipe) return EXIT.brokenPipe; // stdout was closed by its reader
@@ -101,11 +98,6 @@ async function missingSubcommand(command: Command, word: string | undefined): Pr
   return new UsageError(`${command.name} needs a command: ${known.join(", ")}`, {
     remedy: `\`punchline help ${command.name}\` explains them`,
   });
-}
-
-/** Whether the command has found nothing that answers; then a missing permission may be the reason. */
-function mayLackPermission(code: number, { name }: Command): boolean {
-  return code === EXIT.offlineOrBlocked || code === EXIT.failure && name.startsWith("map ");
 }
 
 /**

@@ -4,18 +4,24 @@
  * @module
  */
 
-import config from "../../deno.json" with { type: "json" };
-import { type Command, COMMANDS } from "./command_table.ts";
+import { type Command, COMMANDS, operandText } from "./command_table.ts";
 import { VARIABLES } from "./environment.ts";
-import { operandText, optionHelp, optionText, unitsText } from "./help.ts";
 import { EXIT } from "./io.ts";
-import { DURATION, OPTION_GROUPS, SECONDS } from "./option_table.ts";
+import {
+  DURATION,
+  OPTION_GROUPS,
+  optionHelp,
+  optionText,
+  SECONDS,
+  unitsText,
+} from "./option_table.ts";
+import { VERSION } from "./version.ts";
 
 /** The man page of all commands, section 1. */
 export function manPage(): string {
   const shown = COMMANDS.filter(({ isHidden }) => !isHidden);
   return [
-    `.TH PUNCHLINE 1 "" "punchline ${config.version}" "User Commands"`,
+    `.TH PUNCHLINE 1 "" "punchline ${VERSION}" "User Commands"`,
     ".SH NAME",
     `punchline \\- ${escape("connect two machines, through NATs and firewalls")}`,
     ".SH SYNOPSIS",

@@ -39,7 +39,23 @@ export const MAP_USAGE =
  */
 export async function map(args: readonly string[], io: CliIo): Promise<number> {
   const [name = "", ...rest] = args;
-  return await COMMANDS[name]!(rest, io);
+  return await withAttempts(() => COMMANDS[name]!(rest, io), rest, io);
+}
+
+/** Prints what was tried, if no gateway complies. */
+async function withAttempts<T>(
+  run: () => Promise<T>,
+  args: readonly string[],
+  io: CliIo,
+): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof NoMappingError && !args.includes("--json")) {
+      for (const attempt of error.attempts) io.err(attemptText(attempt));
+    }
+    throw error;
+  }
 }
 
 async function add(args: readonly string[], io: CliIo): Promise<number> {
@@ -48,30 +64,23 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
   const isJson = flags.has("json");
   const print = (event: MappingEvent) =>
     io.out(isJson ? JSON.stringify(event) : eventText(event, mapping?.verdict));
-  let mapping: PortMapping | undefined;
+  let mapping: PortMapping | undefined = undefined;
   if (flags.has("keep")) {
     // Added before mapPort() adds a listener of its own, which would release the mapping.
     const leave = () => void mapping?.leave().catch(reportError);
     io.signal.addEventListener("abort", leave, { once: true });
   }
-  try {
-    mapping = await mapPort({
-      ...readPort(given),
-      externalPort: readInteger("external", values.get("external"), PORTS),
-      lifetimeSeconds: readSeconds("lifetime", values.get("lifetime"), LIFETIMES),
-      checkSeconds: readSeconds("check", values.get("check"), LIFETIMES),
-      protocols: readProtocols(values.get("protocol")),
-      gateway: readGateway(given),
-      servers: readServers(given),
-      signal: io.signal,
-      logger: { debug() {}, info() {}, warn: (message) => io.err(`punchline: ${message}`) },
-    });
-  } catch (error) {
-    if (error instanceof NoMappingError && !isJson) {
-      for (const attempt of error.attempts) io.err(attemptText(attempt));
-    }
-    throw error;
-  }
+  mapping = await mapPort({
+    ...readPort(given),
+    externalPort: readInteger("external", values.get("external"), PORTS),
+    lifetimeSeconds: readSeconds("lifetime", values.get("lifetime"), LIFETIMES),
+    checkSeconds: readSeconds("check", values.get("check"), LIFETIMES),
+    protocols: readProtocols(values.get("protocol")),
+    gateway: readGateway(given),
+    servers: readServers(given),
+    signal: io.signal,
+    logger: { debug() {}, info() {}, warn: (message) => io.err(`punchline: ${message}`) },
+  });
   for await (const event of mapping.events) print(event);
   return EXIT.interrupted;
 }

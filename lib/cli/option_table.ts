@@ -38,6 +38,30 @@ export const OPTION_GROUPS = [
 /** A heading. */
 export type OptionGroup = typeof OPTION_GROUPS[number];
 
+/** How help shows an option: `--server HOST[:PORT]`. */
+export function optionText({ name, value }: Option): string {
+  return value === undefined ? `--${name}` : `--${name} ${value}`;
+}
+
+/** What an option does, and what holds without it. */
+export function optionHelp({ help, fallback, repeats }: Option): string {
+  const notes = [
+    ...fallback === undefined ? [] : [`default: ${fallback}`],
+    ...repeats ? ["may be repeated"] : [],
+  ];
+  return notes.length === 0 ? help : `${help} (${notes.join("; ")})`;
+}
+
+/** What times look like. */
+export function unitsText(values: readonly string[]): string {
+  const bare = [
+    ...values.includes(DURATION) ? [`a bare number for ${DURATION} is milliseconds`] : [],
+    ...values.includes(SECONDS) ? [`a bare number for ${SECONDS} is seconds`] : [],
+  ];
+  const named = [DURATION, SECONDS].filter((each) => values.includes(each)).join(" and ");
+  return `${named}: 500ms, 5s, 2m, 1h or 7d; ${bare.join(", ")}.`;
+}
+
 /** An option of a command's own. */
 export function option(name: string, rest: Omit<Option, "name" | "group">): Option {
   return { name, group: "Options", ...rest };

@@ -80,7 +80,11 @@ Deno.test("the command line reads what the table says", () => {
   assertEquals(flags, ["keep", "json"]);
   assertEquals(values, ["external", "lifetime", "protocol", "check", "gateway"]);
   assertEquals(lists, ["server"]);
-  assertEquals(operands, { min: 2, max: 2, names: ["tcp|udp", "PORT"] });
+  assertEquals(operands, {
+    min: 2,
+    max: 2,
+    names: ["tcp|udp", "PORT (the port on this machine, from 1 to 65535)"],
+  });
 });
 
 Deno.test("every variable of the environment that lib reads is in the table", async () => {

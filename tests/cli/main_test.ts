@@ -16,7 +16,9 @@ for (const args of [["--help"], ["-h"], ["help"], ["help", "--help", "--json"]])
   Deno.test(`punchline ${args.join(" ")} explains on stdout`, async () => {
     const { code, out, err } = await runMain(args);
     assertEquals([code, err], [0, []]);
-    const shown = args.length > 1 ? ["COMMAND", "--man"] : COMMANDS.map(({ name }) => name);
+    const shown = args.length > 1
+      ? ["COMMAND", "--man"]
+      : COMMANDS.filter((each) => !each.isHidden).map(({ name }) => name);
     for (const name of shown) assert(out.some((line) => line.startsWith(`  ${name} `)), name);
   });
 }
@@ -64,13 +66,14 @@ Deno.test("stun over UDP reports that no answer arrived in time, and exits with 
 
 Deno.test("stun and nat-test print one line for a name that does not resolve", async () => {
   const { code, out, err } = await runMain(["stun", "no-such-host.invalid"]);
-  assertEquals([code, out, err.length], [1, [], 2]);
+  assertEquals([code, out], [1, []]);
   assertMatch(err[0]!, /^punchline: Cannot resolve no-such-host\.invalid/);
-  assertMatch(err[1]!, /^Check the spelling of the name|--allow-net$/);
+  // The remedy, or the first line has it: these tests may not use every network.
+  assertMatch(err.at(-1)!, /^Check the spelling of the name|; run with --allow-net$/);
   // Without a name server the host is offline; with one, the name is wrong.
   const test = await runMain(["nat-test", "--server", "no-such-host.invalid"]);
   if (test.code === 3) assertMatch(test.out[0]!, /^No network/);
-  else assertEquals([test.code, test.out, test.err.length], [1, [], 2]);
+  else assertEquals([test.code, test.out, test.err], [code, out, err]);
 });
 
 Deno.test("nat-test prints a verdict, a picture and the evidence for people", async () => {

@@ -22,19 +22,24 @@ const TICKET = encodeTicket({
 });
 
 /** Every command that needs a permission, with what it needs beside it to get that far. */
-const WITHOUT_PERMISSION: Readonly<Record<string, readonly string[]>> = {
-  "nat-test": ["--server", "127.0.0.1:1"],
-  stun: ["127.0.0.1:1"],
-  map: ["probe"],
-  serve: ["--port", "0", "--alternate-port", "0", "--rendezvous-port", "0"],
-  punch: ["kitchen", "--rendezvous", "ws://127.0.0.1:1"],
-  listen: ["--lan"],
-  connect: [TICKET],
-  send: [CLI],
-  recv: [TICKET, "--yes"],
-  ticket: ["list", "--key", "me.key"],
-  id: ["--key", "me.key"],
-};
+const WITHOUT_PERMISSION: readonly (readonly string[])[] = [
+  ["nat-test"],
+  ["nat-test", "--server", "127.0.0.1:1"],
+  ["stun", "127.0.0.1:1"],
+  ["map", "add", "tcp", "8080"],
+  ["map", "list"],
+  ["map", "delete", "tcp", "8080"],
+  ["map", "probe"],
+  ["serve"],
+  ["punch", "room", "--rendezvous", "ws://127.0.0.1:1"],
+  ["listen", "--lan"],
+  ["connect", TICKET],
+  ["send", CLI],
+  ["recv", TICKET, "--yes"],
+  ["ticket", "list", "--key", "me.key"],
+  ["ticket", "new", "--key", "me.key"],
+  ["id", "--key", "me.key"],
+];
 
 /** The same imports and nothing else, as in a program that imports this package. */
 const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
@@ -75,20 +80,29 @@ for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
   });
 }
 
-for (const [command, args] of Object.entries(WITHOUT_PERMISSION)) {
-  Deno.test(`${command} without permissions names the flag that it needs`, async () => {
-    const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], [command, ...args]);
+for (const args of WITHOUT_PERMISSION) {
+  Deno.test(`${args[0]} ${args[1] ?? ""} without permissions names the flag, and the command to run`, async () => {
+    const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], args);
+    const [why, remedy, ...rest] = stderr.trimEnd().split("\n");
     assert(code === EXIT.failure || code === EXIT.offlineOrBlocked, `${code}`);
-    assert(stdout === "" || command === "nat-test" || command === "map", stdout);
-    const { permissions } = findCommand([command, ...args])!;
-    const flags = permissions.map((each) => `--allow-${each}`).join(" ");
-    const lines = stderr.trimEnd().split("\n");
-    const line = lines.at(-1)!;
-    assert(
-      line.startsWith(`Not all access is granted; run it with ${flags}: deno run ${flags} `),
-      stderr,
+    assertEquals([stdout, rest], ["", []]);
+    assertMatch(
+      why!,
+      /^punchline: .*(?:is not granted; run with --allow-net|--allow-read is not granted)/,
     );
-    assert(lines.length <= 2 && !/\bat .*:\d+:\d+/.test(stderr), stderr);
+    const { name, permissions } = findCommand(args)!;
+    const flags = permissions.map((each) => `--allow-${each}`).join(" ");
+    assertMatch(remedy!, new RegExp(`^Run it as deno run ${flags} \\S*cli.ts ${name}$`));
+  });
+}
+
+for (const args of [["map", "add", "tcp", "80"], ["map", "delete", "tcp", "80"]]) {
+  Deno.test(`${args.join(" ")} without --allow-net says so for a gateway that is known`, async () => {
+    const permissions = ["--allow-sys", "--allow-read"]; // this host's addresses, and where it stands
+    const known = [...args, "--gateway", "127.0.0.1"];
+    const { code, stdout, stderr } = await run(WITH_UNSTABLE, permissions, known);
+    assertEquals([code, stdout], [1, ""], stderr);
+    assertMatch(stderr, /network access to .* is not granted; run with --allow-net/);
   });
 }
 
@@ -132,7 +146,7 @@ async function listenForOne(): Promise<{ name: string; asked: Promise<void> }> {
   return { name: formatTransportAddress(socket.local), asked };
 }
 
-function command(config: string, permissions: string[], args: string[]): Deno.Command {
+function command(config: string, permissions: string[], args: readonly string[]): Deno.Command {
   return new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "--quiet", "--no-prompt", "--no-check", "--no-lock", "--config", config],
@@ -150,7 +164,7 @@ function command(config: string, permissions: string[], args: string[]): Deno.Co
 async function run(
   config: string,
   permissions: string[],
-  args: string[],
+  args: readonly string[],
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const { code, stdout, stderr } = await command(config, permissions, args).output();
   return { code, stdout: text(stdout), stderr: text(stderr) };
