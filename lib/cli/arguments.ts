@@ -5,7 +5,8 @@
  */
 
 import { closest } from "./closest.ts";
-import { type Command, commandNamed } from "./command_table.ts";
+import type { Command } from "./command.ts";
+import { commandNamed } from "./command_table.ts";
 import { UsageError, withoutSecrets } from "./io.ts";
 import { parseArgs } from "@std/cli/parse-args";
 

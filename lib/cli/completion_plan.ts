@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Command, COMMANDS, findCommand, type Operand } from "./command_table.ts";
+import type { Command, Operand } from "./command.ts";
+import { COMMANDS, findCommand } from "./command_table.ts";
 import type { Option } from "./option_table.ts";
 
 /** What a word may become. */

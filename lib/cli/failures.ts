@@ -6,7 +6,7 @@
 
 import { messageOf, NetworkError, PunchlineError, UnreachableError } from "../base/errors.ts";
 import { isFullyGranted } from "../net/system/permission.ts";
-import type { Command } from "./command_table.ts";
+import type { Command } from "./command.ts";
 import { type CliIo, EXIT, UsageError, withoutSecrets } from "./io.ts";
 import { commandLine, withCommandLines } from "./started_as.ts";
 

@@ -7,7 +7,8 @@
 
 import { readCommand } from "./arguments.ts";
 import { closest } from "./closest.ts";
-import { type Command, COMMANDS, findCommand, operandText } from "./command_table.ts";
+import { type Command, operandText } from "./command.ts";
+import { COMMANDS, findCommand } from "./command_table.ts";
 import { type CliIo, EXIT, UsageError, withoutSecrets } from "./io.ts";
 import { copyable, layoutColumns, table, uncopyable, wrap } from "./layout.ts";
 import {

@@ -5,7 +5,8 @@
  */
 
 import { closest } from "./closest.ts";
-import { type Command, findCommand } from "./command_table.ts";
+import type { Command } from "./command.ts";
+import { findCommand } from "./command_table.ts";
 import { explainFailure, printFailure } from "./failures.ts";
 import { type CliIo, EXIT, interruptedCode, UsageError } from "./io.ts";
 import { withCommandLines } from "./started_as.ts";

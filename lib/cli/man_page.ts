@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Command, COMMANDS, operandText } from "./command_table.ts";
+import { type Command, operandText } from "./command.ts";
+import { COMMANDS } from "./command_table.ts";
 import { VARIABLES } from "./environment.ts";
 import { EXIT } from "./io.ts";
 import {

@@ -178,3 +178,11 @@ export const PEER_OPTIONS: readonly Option[] = [
   KEY_OPTION,
   JSON_OPTION,
 ];
+
+/** For commands without a peer. */
+export const STUN_SERVER_OPTION = option("server", {
+  value: "HOST[:PORT]",
+  repeats: true,
+  help: "use this STUN server",
+  fallback: "public ones",
+});

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Command, findCommand } from "./command_table.ts";
+import type { Command } from "./command.ts";
+import { findCommand } from "./command_table.ts";
 
 /** What a person types before a command. */
 export type StartedAs =

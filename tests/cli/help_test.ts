@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { closest } from "../../lib/cli/closest.ts";
 import { argumentSpecOf } from "../../lib/cli/arguments.ts";
-import { type Command, commandNamed, COMMANDS } from "../../lib/cli/command_table.ts";
+import type { Command } from "../../lib/cli/command.ts";
+import { commandNamed, COMMANDS } from "../../lib/cli/command_table.ts";
 import { completionsOf } from "../../lib/cli/completion_plan.ts";
 import { VARIABLES } from "../../lib/cli/environment.ts";
 import { type HelpIo, helpText, overviewText } from "../../lib/cli/help.ts";
