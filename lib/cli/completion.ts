@@ -10,8 +10,8 @@ import { type Completion, completionsOf } from "./completion_plan.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 
 /** Runs the command; returns its exit code. */
-export async function completion(args: readonly string[], io: CliIo): Promise<number> {
-  const { operands } = await Promise.resolve(readCommand("completion", args));
+export function completion(args: readonly string[], io: CliIo): number {
+  const { operands } = readCommand("completion", args);
   const script = SCRIPTS[operands[0]!];
   if (script === undefined) {
     throw new UsageError(`completion takes bash, zsh or fish, not ${operands[0]}`);
@@ -21,10 +21,10 @@ export async function completion(args: readonly string[], io: CliIo): Promise<nu
 }
 
 /** Runs the command: prints what the last of the words may become, one per line, with its help behind a tab. */
-export function complete(args: readonly string[], io: CliIo): Promise<number> {
+export function complete(args: readonly string[], io: CliIo): number {
   const words = args[0] === "--" ? args.slice(1) : args;
   for (const line of linesOf(completionsOf(words))) io.out(line);
-  return Promise.resolve(EXIT.ok);
+  return EXIT.ok;
 }
 
 /** A line that starts with a colon tells the shell to complete names of files by itself. */

@@ -58,8 +58,8 @@ export function printFailure(
  * Which permissions to run a command with.
  *
  * @param command the command that has failed
- * @param message what it said, which may name a permission that only some of its options need
- * @returns `undefined` if it has all of them
+ * @param message what it said, which may name a permission already
+ * @returns `undefined` if the message is about an option that needs more than the command does
  */
 function permissionRemedy(
   command: Command,
@@ -67,8 +67,10 @@ function permissionRemedy(
   message: string,
 ): string | undefined {
   const [, named] = /--allow-(read|write) is not granted/.exec(message) ?? [];
-  const wanted = new Set([...command.permissions, ...named === undefined ? [] : [named]]);
-  const missing = PERMISSIONS.filter((each) => wanted.has(each) && !isFullyGranted(each));
+  if (named !== undefined && !command.permissions.some((each) => each === named)) return undefined;
+  const missing = PERMISSIONS.filter((each) =>
+    command.permissions.includes(each) && !isFullyGranted(each)
+  );
   if (missing.length === 0) return undefined;
   if (io.startedAs?.kind === "deno") {
     return `Run it as ${commandLine(io, ...command.name.split(" "))}`;

@@ -139,10 +139,10 @@ function withJsonErrors(io: CliIo): CliIo {
   return Object.create(io, { err: { value: err } }); // a copy would open stdin and stdout, which are opened on first use
 }
 
+type RunCommand = (args: readonly string[], io: CliIo) => Promise<number> | number;
+
 /** Loads a command; what the others need is not loaded. */
-const RUNNERS: Readonly<
-  Record<string, () => Promise<(args: readonly string[], io: CliIo) => Promise<number>>>
-> = {
+const RUNNERS: Readonly<Record<string, () => Promise<RunCommand>>> = {
   "nat-test": async () => (await import("./nat.ts")).natTest,
   stun: async () => (await import("./stun.ts")).stun,
   map: async () => (await import("./map.ts")).map,
