@@ -59,7 +59,9 @@ export function argumentSpecOf({ name, options, operands }: Command): Required<A
     lists: named(({ value, repeats }) => value !== undefined && repeats === true),
     operands: {
       min: operands.filter(({ isOptional }) => !isOptional).length,
-      max: operands.some(({ repeats }) => repeats) ? Infinity : operands.length,
+      max: operands.some(({ repeats }) => repeats)
+        ? Infinity
+        : operands.reduce((sum, { maxWords = 1 }) => sum + maxWords, 0),
       names: operands.map(({ name, shown = name, choices, help }) =>
         choices === undefined ? `${shown} (${help})` : shown
       ),

@@ -39,9 +39,11 @@ export interface Operand {
   /** What may stand in its place, as usage shows it. Default: its name. */
   readonly shown?: string;
   readonly isOptional?: boolean;
+  /** How many words it may have, if it may be typed with spaces. Default: one. */
+  readonly maxWords?: number;
   readonly repeats?: boolean;
   readonly choices?: readonly string[];
-  readonly completes?: "file" | "folder" | "command";
+  readonly completes?: "file" | "folder" | "command" | "target";
 }
 
 /** A use of a command. */

@@ -6,7 +6,7 @@
  */
 
 import { readCommand } from "./arguments.ts";
-import { type Completion, completionsOf } from "./completion_plan.ts";
+import { type Candidate, type Completion, completionsOf } from "./completion_plan.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 
 /** Runs the command; returns its exit code. */
@@ -21,10 +21,27 @@ export function completion(args: readonly string[], io: CliIo): number {
 }
 
 /** Runs the command: prints what the last of the words may become, one per line, with its help behind a tab. */
-export function complete(args: readonly string[], io: CliIo): number {
+export async function complete(args: readonly string[], io: CliIo): Promise<number> {
   const words = args[0] === "--" ? args.slice(1) : args;
-  for (const line of linesOf(completionsOf(words))) io.out(line);
+  const completion = completionsOf(words);
+  const targets = completion.targets ? await targetsFor(words.at(-1) ?? "") : [];
+  const candidates = [...completion.candidates, ...targets];
+  for (const line of linesOf({ ...completion, candidates })) io.out(line);
   return EXIT.ok;
+}
+
+/** Names of friends, and codes whose next word is being typed. */
+async function targetsFor(text: string): Promise<Candidate[]> {
+  const [{ completeCode }, { readConfig }] = await Promise.all([
+    import("../code/code.ts"),
+    import("./config.ts"),
+  ]);
+  const { peers } = await readConfig();
+  return [
+    ...[...peers.keys()].filter((name) => name.startsWith(text))
+      .map((name) => ({ text: name, help: "a friend" })),
+    ...completeCode(text).map((text) => ({ text, help: "" })),
+  ];
 }
 
 /** A line that starts with a colon tells the shell to complete names of files by itself. */
@@ -44,6 +61,7 @@ _punchline() {
     case "$line" in
       :file) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
       :folder) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
+      *-) compopt -o nospace; COMPREPLY+=("$line") ;; # a code goes on
       *) COMPREPLY+=("\${line%%$'\\t'*}") ;;
     esac
   done < <("$1" complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
@@ -61,6 +79,7 @@ _punchline() {
     case "$line" in
       :file) _files; return ;;
       :folder) _files -/; return ;;
+      *-) compadd -S '' -- "$line" ;; # a code goes on
       ?*) described+=("\${\${line%%$'\\t'*}//:/\\\\:}:\${line#*$'\\t'}") ;;
     esac
   done

@@ -14,6 +14,8 @@ export interface Completion {
   readonly candidates: readonly Candidate[];
   /** Whether names of files or folders fit too. */
   readonly paths?: "file" | "folder";
+  /** Whether codes and names of friends fit too. */
+  readonly targets?: boolean;
 }
 
 /** A word, and what it means. */
@@ -39,8 +41,8 @@ export interface Candidate {
 export function completionsOf(words: readonly string[]): Completion {
   const before = words.slice(0, -1);
   const current = words.at(-1) ?? "";
-  const { candidates, paths } = allOf(before, current);
-  return { candidates: candidates.filter(({ text }) => text.startsWith(current)), paths };
+  const { candidates, ...rest } = allOf(before, current);
+  return { candidates: candidates.filter(({ text }) => text.startsWith(current)), ...rest };
 }
 
 function allOf(before: readonly string[], current: string): Completion {
@@ -94,6 +96,7 @@ function operandsOf({ choices = [], completes }: Operand, before: readonly strin
     const shown = before.length === 0 ? COMMANDS : parent?.subcommands ?? [];
     return { candidates: commandsOf(shown) };
   }
+  if (completes === "target") return { candidates: [], targets: true };
   return { candidates: choices.map((text) => ({ text, help: "" })), paths: completes };
 }
 

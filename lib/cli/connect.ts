@@ -5,51 +5,55 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { Peer } from "../peer/peer.ts";
-import { decodeTicket } from "../peer/ticket.ts";
 import { MAX_PENDING } from "./accept_first.ts";
-import { type Arguments, readCommand, readInteger } from "./arguments.ts";
-import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
+import { readCommand, readInteger } from "./arguments.ts";
+import { type CliIo, EXIT, printError } from "./io.ts";
+import { withConfig } from "./config.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
-import {
-  openPeer,
-  openPeerInput,
-  type PeerInput,
-  readConnectTimings,
-  readPeerOptions,
-} from "./peer_options.ts";
+import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import { readTarget, ticketOf } from "./target.ts";
 import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
 import { NewestFirst } from "./waiting_connections.ts";
 
 /** Runs the command; returns its exit code. */
 export async function connect(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readCommand("connect", args);
+  const given = await withConfig(readCommand("connect", args));
   const { flags, values } = given;
   const input = openPeerInput(io);
-  const ticket = await readTicket(given, input);
+  const target = await readTarget(given, input);
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
-  const prompt = openManualPrompt(given, io, events, { ticket, port, stdin: input.stdin });
+  const prompt = openManualPrompt(given, io, events, {
+    ...{ ticket: target.kind === "ticket" ? target.ticket : undefined, port },
+    stdin: input.stdin,
+  });
   const options = await readPeerOptions(given, input, prompt);
   const timings = readConnectTimings(values);
   const urls = new TicketUrls(input, events, options);
   const asks = flags.has("json") ? "never" : "always"; // stderr is for events
-  await urls.ask(ticket, { asks, failsEarly: port !== undefined });
+  const failsEarly = port !== undefined;
+  if (target.kind === "ticket") {
+    urls.agree(target.servers);
+    await urls.ask(target.ticket, { asks, failsEarly });
+  }
   await using peer = await openPeer({
     ...options,
     ...timings,
     listen: false,
     allowUrl: urls.allow,
   });
-  if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
   try {
+    const ticket = await ticketOf(target, peer, io);
+    if (target.kind === "code") await urls.ask(ticket, { asks, failsEarly });
+    if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
     await using connection = await peer.connect(ticket, { signal: io.signal });
     io.signal.addEventListener("abort", () => connection.reset(), { once: true });
     reportConnected(connection, events);
@@ -62,33 +66,6 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     const demandsDirect = options.strategies?.includes("relay") === false;
     return reportFailure(error, events, io, { demandsDirect, command: "connect" });
   }
-}
-
-/**
- * Reads the ticket that the command is given, with whatever was pasted around it: from the arguments, or from where they
- * say.
- *
- * @throws {UsageError} if the ticket is missing or damaged
- */
-export async function readTicket(
-  { operands }: Pick<Arguments, "operands">,
-  { secrets }: PeerInput,
-): Promise<string> {
-  const text = await secrets.readOperand("ticket", operands[0], "PUNCHLINE_TICKET");
-  try {
-    const ticket = extractTicket(text);
-    decodeTicket(ticket);
-    return ticket;
-  } catch (error) {
-    if (!(error instanceof MalformedMessageError)) throw error;
-    throw new UsageError(error.message, { cause: error });
-  }
-}
-
-/** Removes what chat programs and people add: invisible characters, quotes, the command before the ticket. */
-function extractTicket(text: string): string {
-  const plain = text.replaceAll(/[\s\u00ad\u200b-\u200f\u2060\ufeff]+/g, "");
-  return /punchline:[\w-]+(?!.*punchline:)/i.exec(plain)?.[0] ?? text;
 }
 
 /** Forwards each connection to the local port over a connection of its own, until it is interrupted. */

@@ -7,6 +7,7 @@
 import type { Command, Operand } from "./command.ts";
 import {
   ALLOW_OPTION,
+  CODE_OPTIONS,
   DURATION,
   JSON_OPTION,
   KEY_OPTION,
@@ -19,11 +20,17 @@ import {
   timeoutOption,
 } from "./option_table.ts";
 
-const TICKET_OPERAND: Operand = {
+/** The number and the three words of a code may be typed with spaces. */
+const MAX_TARGET_WORDS = 4;
+
+const TARGET_OPERAND: Operand = {
   name: "TICKET",
-  shown: "TICKET|@FILE|-",
+  shown: "TICKET|CODE|NAME|@FILE|-",
   isOptional: true,
-  help: "what the other side printed; @FILE reads it from a file, - from stdin, and without it " +
+  maxWords: MAX_TARGET_WORDS,
+  completes: "target",
+  help: "the code or ticket that the other side printed, or the name of a friend, as " +
+    "`punchline peers list` shows it; @FILE reads it from a file, - from stdin, and without it " +
     "$PUNCHLINE_TICKET is used",
 };
 
@@ -83,13 +90,44 @@ const TICKET_COMMANDS: readonly Command[] = [
   },
 ];
 
+const FRIEND_OPERAND: Operand = { name: "NAME", help: "what to call the friend" };
+
+const PEERS_COMMANDS: readonly Command[] = [
+  {
+    name: "peers add",
+    summary: "give a friend a name, for connect and recv",
+    operands: [FRIEND_OPERAND, TARGET_OPERAND],
+    options: PEER_OPTIONS,
+    examples: [
+      { args: "laptop 7-abacus-walrus-zodiac", does: "then connect laptop is enough" },
+    ],
+    permissions: ["net", "read", "write"],
+  },
+  {
+    name: "peers list",
+    summary: "list the names and IDs of friends",
+    operands: [],
+    options: [JSON_OPTION],
+    examples: [{ args: "", does: "show all of them" }],
+    permissions: ["read"],
+  },
+  {
+    name: "peers remove",
+    summary: "remove a friend's name",
+    operands: [{ ...FRIEND_OPERAND, help: "as `punchline peers list` shows it" }],
+    options: [JSON_OPTION],
+    examples: [{ args: "laptop", does: "connect laptop works no more" }],
+    permissions: ["read", "write"],
+  },
+];
+
 /** In the order in which help lists them. */
 export const CONNECTION_COMMANDS: readonly Command[] = [
   {
     name: "send",
-    summary: "send files and folders to whoever uses the ticket that it prints",
+    summary: "send files and folders to whoever uses the code that it prints",
     operands: [{ name: "FILE", help: "a file or a folder", repeats: true, completes: "file" }],
-    options: [...PEER_OPTIONS, ALLOW_OPTION, QR_OPTION],
+    options: [...CODE_OPTIONS, ...PEER_OPTIONS, ALLOW_OPTION, QR_OPTION],
     examples: [
       { args: "photos/", does: "offer a folder; the other side runs the command that is printed" },
       { args: "report.pdf --lan", does: "stay on the local network" },
@@ -98,11 +136,11 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
   },
   {
     name: "recv",
-    summary: "receive the files that a ticket offers",
+    summary: "receive the files that a code or a ticket offers",
     details:
       "Shows what is offered and asks before anything is written. If it is interrupted, the " +
       "same command continues where it was.",
-    operands: [TICKET_OPERAND],
+    operands: [TARGET_OPERAND],
     options: [
       option("to", {
         value: "FOLDER",
@@ -123,14 +161,17 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
       ...PEER_OPTIONS,
     ],
     examples: [
-      { args: "punchline:AQAB...", does: "show what is offered, ask, and write it here" },
-      { args: "punchline:AQAB... --to inbox --yes", does: "the same without asking, in a script" },
+      { args: "7-abacus-walrus-zodiac", does: "show what is offered, ask, and write it here" },
+      {
+        args: "7-abacus-walrus-zodiac --to inbox --yes",
+        does: "the same without asking, in a script",
+      },
     ],
     permissions: ["net", "read", "write"],
   },
   {
     name: "listen",
-    summary: "print a ticket and wait for a peer; stdin and stdout are the connection",
+    summary: "print a code and a ticket, and wait for a peer; stdin and stdout are the connection",
     operands: [],
     options: [
       option("tcp", {
@@ -138,12 +179,13 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
         help: "forward each connection to this port of this machine",
       }),
       timeoutOption("how long to wait for the first peer", "until Ctrl-C"),
+      ...CODE_OPTIONS,
       ...PEER_OPTIONS,
       ALLOW_OPTION,
       QR_OPTION,
     ],
     examples: [
-      { args: "", does: "a chat, or a pipe, with whoever uses the ticket" },
+      { args: "", does: "a chat, or a pipe, with whoever uses the code" },
       {
         args: "--tcp 22 --key home.key",
         does: "share the SSH server, with the same ticket always",
@@ -154,8 +196,9 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
   },
   {
     name: "connect",
-    summary: "connect to the peer that printed a ticket; stdin and stdout are the connection",
-    operands: [TICKET_OPERAND],
+    summary:
+      "connect to the peer that printed a code or a ticket; stdin and stdout are the connection",
+    operands: [TARGET_OPERAND],
     options: [
       option("tcp", {
         value: "PORT",
@@ -165,9 +208,9 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
       ...PEER_OPTIONS,
     ],
     examples: [
-      { args: "punchline:AQAB...", does: "a chat, or a pipe, with the peer" },
+      { args: "7-abacus-walrus-zodiac", does: "a chat, or a pipe, with the peer" },
       {
-        args: "punchline:AQAB... --tcp 2222",
+        args: "7-abacus-walrus-zodiac --tcp 2222",
         does: "the peer's listen --tcp 22 at 127.0.0.1:2222",
       },
     ],
@@ -209,6 +252,18 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
     ],
     permissions: ["read", "write"],
     subcommands: TICKET_COMMANDS,
+  },
+  {
+    name: "peers",
+    summary: "give friends names, for connect and recv, list them, or remove one",
+    operands: [],
+    options: [],
+    examples: [
+      { args: "add laptop 7-abacus-walrus-zodiac", does: "name the peer that printed this code" },
+      { args: "list", does: "show all friends" },
+    ],
+    permissions: ["read", "write"],
+    subcommands: PEERS_COMMANDS,
   },
   {
     name: "id",

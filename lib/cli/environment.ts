@@ -20,6 +20,9 @@ export const VARIABLES: readonly Variable[] = [
   { name: "PUNCHLINE_RENDEZVOUS", help: "the URLs of --rendezvous, separated by spaces" },
   { name: "PUNCHLINE_MQTT", help: "the URLs of --mqtt, separated by spaces" },
   { name: "PUNCHLINE_TURN", help: "the URLs of --turn, separated by spaces" },
+  { name: "HOME", help: "the user's folder, with the settings below .config" },
+  { name: "XDG_CONFIG_HOME", help: "the folder of settings, in place of .config" },
+  { name: "APPDATA", help: "the same on Windows" },
   {
     name: "PUNCHLINE_STARTED_AS",
     help: "how messages name this program; set by what starts it, such as npx",

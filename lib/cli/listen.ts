@@ -15,6 +15,7 @@ import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type Accept, acceptOrReport } from "./accept_first.ts";
 import { readCommand, readInteger } from "./arguments.ts";
+import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
@@ -27,13 +28,15 @@ import {
   readTimeout,
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import { readCodeExpiry, ShownCode } from "./shown_code.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
 /** Runs the command; returns its exit code. */
 export async function listen(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readCommand("listen", args);
+  const given = await withConfig(readCommand("listen", args));
   const { flags, values, lists } = given;
+  readCodeExpiry(values);
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const timeoutMs = readTimeout(values);
   if (port !== undefined && timeoutMs !== undefined) {
@@ -54,8 +57,10 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     command: "connect",
     asQr: flags.has("qr") && !flags.has("json"),
   });
+  const { signaling } = options;
+  await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   return port === undefined
-    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin })
+    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code })
     : await forwardAll(peer, port, events, io);
 }
 
@@ -66,7 +71,11 @@ async function serveOne(
   peer: Peer,
   events: ConnectionEvents,
   io: CliIo,
-  { timeoutMs, stdin }: { timeoutMs: number | undefined; stdin: StdinLines },
+  { timeoutMs, stdin, code }: {
+    timeoutMs: number | undefined;
+    stdin: StdinLines;
+    code: ShownCode | undefined;
+  },
 ): Promise<number> {
   // A connection that is being made when the time is over may still get through.
   const acceptOne: Accept = (incoming, tooLate) =>
@@ -78,6 +87,7 @@ async function serveOne(
     io.err(`punchline: Cannot connect: no peer connected within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
   }
+  code?.hush();
   const input = stdin.rest();
   let isIncomplete = false;
   for (let connection = first;; connection = await slot.next({ signal: io.signal })) {

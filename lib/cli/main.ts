@@ -153,6 +153,7 @@ const RUNNERS: Readonly<Record<string, () => Promise<RunCommand>>> = {
   send: async () => (await import("./send.ts")).send,
   recv: async () => (await import("./recv.ts")).recv,
   ticket: async () => (await import("./ticket.ts")).ticket,
+  peers: async () => (await import("./peers.ts")).peers,
   id: async () => (await import("./peer_options.ts")).id,
   lab: async () => (await import("./lab.ts")).lab,
   help: async () => (await import("./help.ts")).help,

@@ -92,6 +92,16 @@ export const QR_OPTION: Option = {
   help: "show the ticket as a QR code too",
 };
 
+/** The code that is shown beside the ticket. */
+export const CODE_OPTIONS: readonly Option[] = [
+  option("no-code", { help: "show no code, only the ticket" }),
+  option("code-expires", {
+    value: DURATION,
+    help: "how long the code is good for, such as 10m or 1d",
+    fallback: "1h",
+  }),
+];
+
 /** Whom to let in. */
 export const ALLOW_OPTION: Option = {
   name: "allow",

@@ -13,6 +13,7 @@ import { parseRelay, parseStrategy, type PeerOptions, type Strategy } from "../p
 import { Peer } from "../peer/peer.ts";
 import { DEFAULT_SIGNALING, parseSignalUrl } from "../signal/open.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
+import { readConfig } from "./config.ts";
 import { type CliIo, EXIT, reasonOfFile, UsageError, withoutSecrets } from "./io.ts";
 import type { ManualPrompt } from "./manual_signaling.ts";
 import { SecretReader } from "./secrets.ts";
@@ -147,7 +148,7 @@ export function readPublicKey(name: string, text: string): Uint8Array {
 /** Runs the command `id`; returns its exit code. */
 export async function id(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values } = readCommand("id", args);
-  const path = values.get("key");
+  const path = values.get("key") ?? (await readConfig()).key;
   if (path === undefined) {
     throw new UsageError("--key is missing: name the file with the secret key, or one to create");
   }

@@ -13,8 +13,9 @@ import {
   systemFiles,
   TransferError,
 } from "../transfer/mod.ts";
+import { KeptTicket } from "../transfer/kept_ticket.ts";
 import { readCommand } from "./arguments.ts";
-import { readTicket } from "./connect.ts";
+import { withConfig } from "./config.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
@@ -22,22 +23,30 @@ import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.
 import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { canAsk } from "./question.ts";
 import { FILES_PROTOCOL } from "./send.ts";
+import { readTarget, type Target, ticketOf } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
 import { reportTransferFailure, TransferReporter } from "./transfer_progress.ts";
 
 /** Runs the command; returns its exit code. */
 export async function recv(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readCommand("recv", args);
+  const given = await withConfig(readCommand("recv", args));
   const { flags, values } = given;
   const input = openPeerInput(io);
-  const ticket = await readTicket(given, input);
+  const target = await readTarget(given, input);
   const asJson = flags.has("json");
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
-  const prompt = openManualPrompt(given, io, events, { ticket, stdin: input.stdin });
+  const prompt = openManualPrompt(given, io, events, {
+    ticket: target.kind === "ticket" ? target.ticket : undefined,
+    stdin: input.stdin,
+  });
   const options = await readPeerOptions(given, input, prompt);
   const urls = new TicketUrls(input, events, options);
   // The question about the files follows: what is offered is known only once a server was used.
-  await urls.ask(ticket, { asks: flags.has("yes") ? "always" : "if-needed" });
+  const asks = flags.has("yes") ? "always" : "if-needed";
+  if (target.kind === "ticket") {
+    urls.agree(target.servers);
+    await urls.ask(target.ticket, { asks });
+  }
   await using peer = await openPeer({
     ...options,
     ...readConnectTimings(values),
@@ -45,6 +54,10 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     allowUrl: urls.allow,
     protocol: FILES_PROTOCOL,
   });
+  const folder = values.get("to") ?? ".";
+  const root = await systemFiles.resolve(folder);
+  using found = await findTicket(target, root);
+  let ticket = "";
   let last: PeerConnection | undefined;
   const isOver = () => last?.wasReset === true;
   const next: NextConnection = async ({ signal }) => {
@@ -55,22 +68,25 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     reportConnected(last, events);
     return last;
   };
-  const folder = values.get("to") ?? ".";
-  const target = await systemFiles.resolve(folder);
-  const command: ReceiveCommand = {
-    ...{ folder, existing: existingPolicy(flags), asJson, id: ticket, isOver },
-    consent: new Consent(
-      {
-        yes: flags.has("yes"),
-        merge: flags.has("merge"),
-        allowHidden: flags.has("allow-hidden"),
-      },
-      input,
-      () => ({ folder: target, sender: last?.remoteId }),
-    ),
-  };
+  const consent = new Consent(
+    {
+      yes: flags.has("yes"),
+      merge: flags.has("merge"),
+      allowHidden: flags.has("allow-hidden"),
+    },
+    input,
+    () => ({ folder: root, sender: last?.remoteId }),
+  );
+  const existing = existingPolicy(flags);
   try {
+    ticket = found.ticket ?? await ticketOf(target, peer, io);
+    if (target.kind === "code") {
+      await found.keep(ticket);
+      await urls.ask(ticket, { asks });
+    }
+    const command = { folder, existing, asJson, id: ticket, isOver, consent };
     const code = await runReceive(next, command, io);
+    if (code === EXIT.ok || isOver() || consent.refusal !== undefined) await found.discard();
     await last?.[Symbol.asyncDispose]();
     return io.signal.aborted ? EXIT.interrupted : code;
   } catch (error) {
@@ -78,6 +94,44 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     const demandsDirect = options.strategies?.includes("relay") === false;
     return reportFailure(error, events, io, { demandsDirect, command: "recv" });
   }
+}
+
+/** The ticket that an earlier run got for the same code, and a place for the one of this run. */
+class FoundTicket implements Disposable {
+  readonly #code: string | undefined;
+  readonly #root: string;
+  #kept: KeptTicket | undefined;
+
+  constructor(code: string | undefined, root: string, kept: KeptTicket | undefined) {
+    this.#code = code;
+    this.#root = root;
+    this.#kept = kept;
+  }
+
+  get ticket(): string | undefined {
+    return this.#kept?.ticket;
+  }
+
+  /** Keeps it for a later run; without that, a crash makes the code useless. */
+  async keep(ticket: string): Promise<void> {
+    if (this.#kept !== undefined || this.#code === undefined) return;
+    this.#kept = await KeptTicket.keep(systemFiles, this.#root, this.#code, ticket);
+  }
+
+  /** Nothing is left to resume. */
+  async discard(): Promise<void> {
+    await this.#kept?.discard();
+  }
+
+  [Symbol.dispose](): void {
+    this.#kept?.[Symbol.dispose]();
+  }
+}
+
+async function findTicket(target: Target, root: string): Promise<FoundTicket> {
+  if (target.kind === "ticket") return new FoundTicket(undefined, root, undefined);
+  const { code } = target;
+  return new FoundTicket(code, root, await KeptTicket.find(systemFiles, root, code, Date.now()));
 }
 
 /** What to receive, and how. */

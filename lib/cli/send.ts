@@ -16,11 +16,13 @@ import {
 import { turnAway } from "../transfer/offer_race.ts";
 import { acceptOrReport } from "./accept_first.ts";
 import { readCommand } from "./arguments.ts";
+import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, showTicket } from "./peer_events.ts";
 import { openPeer, openPeerInput, readPeerOptions, readPublicKey } from "./peer_options.ts";
+import { readCodeExpiry, ShownCode } from "./shown_code.ts";
 import { noteTransfer, readTickets } from "./ticket.ts";
 import {
   formatBytes,
@@ -34,8 +36,9 @@ export const FILES_PROTOCOL = "punchline-files/1";
 
 /** Runs the command; returns its exit code. */
 export async function send(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readCommand("send", args);
-  const { flags, lists, operands } = given;
+  const given = await withConfig(readCommand("send", args));
+  const { flags, values, lists, operands } = given;
+  readCodeExpiry(values);
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
@@ -44,6 +47,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const options = await readPeerOptions(given, input, prompt);
   const tickets = await readTickets(given, options, "transfer");
   await using opened = new AsyncDisposableStack();
+  let code: ShownCode | undefined;
   const report = ({ message }: Error) => events.print(message); // the peer may try again
   const open = async (): Promise<ConnectionSlot> => {
     const peer = opened.use(
@@ -55,6 +59,9 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
       }),
     );
     await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") && !asJson });
+    const { signaling } = options;
+    code = ShownCode.start(given, { peer, events, io, command: "recv", signaling });
+    if (code !== undefined) opened.use(code);
     return new ConnectionSlot(
       peer,
       (incoming, signal) => acceptOrReport(incoming, report, { signal }),
@@ -69,6 +76,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const next: NextConnection = async (options) => { // first called when the files have been found
     slot ??= await open();
     const connection = last = await slot.next(options);
+    code?.hush();
     reportConnected(connection, events);
     return connection;
   };
@@ -82,10 +90,10 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
     chosen: (connection) => slot!.hold(last = connection as PeerConnection),
     left: (error) => events.print(`A receiver has left: ${messageOf(error)}`),
   };
-  const code = await runSend(next, { sources: operands, asJson, others }, io);
-  if (code === EXIT.ok) await noteTransfer(tickets, last);
+  const exitCode = await runSend(next, { sources: operands, asJson, others }, io);
+  if (exitCode === EXIT.ok) await noteTransfer(tickets, last);
   await slot?.close();
-  return io.signal.aborted ? EXIT.interrupted : code;
+  return io.signal.aborted ? EXIT.interrupted : exitCode;
 }
 
 /** What to send. */

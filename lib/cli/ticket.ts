@@ -28,6 +28,7 @@ import {
 } from "../peer/tickets_engine.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readCommand, readDuration, readWith } from "./arguments.ts";
+import { readConfig } from "./config.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openPeerInput, readKey, readSignalUrls } from "./peer_options.ts";
 
@@ -168,7 +169,7 @@ function textOf(
 }
 
 async function readIdentity(values: ReadonlyMap<string, string>, io: CliIo) {
-  const path = values.get("key");
+  const path = values.get("key") ?? (await readConfig()).key;
   if (path === undefined) {
     throw new UsageError("--key is missing: name the file with the secret key, or one to create");
   }

@@ -7,6 +7,7 @@
 import type { Logger } from "../base/logger.ts";
 import { decodeLogin, shownUrl, withoutLogin } from "../base/login.ts";
 import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
+import type { CodeEvent } from "../code/offer.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
 import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";
@@ -72,6 +73,18 @@ export type AllowUrl = (
 /** How to connect. */
 export interface ConnectOptions {
   /** Aborts connecting. Once there is a connection, it has no effect. */
+  readonly signal?: AbortSignal;
+}
+
+/** How to offer a code. */
+export interface CodeOptions {
+  /** What the code is for: a ticket of this peer. Default: its own. */
+  readonly ticket?: string;
+  /** How long the code is good for, in milliseconds. Default: an hour. */
+  readonly expiresMs?: number;
+  /** Called whenever something happens to the code. May not throw. */
+  readonly onEvent?: (event: CodeEvent) => void;
+  /** Aborts the search for a number. Once there is a code, it has no effect. */
   readonly signal?: AbortSignal;
 }
 

@@ -100,6 +100,11 @@ export function decodeTicket(text: string): Ticket {
   return { publicKey, secret, signaling };
 }
 
+/** Whether a text is meant as a code rather than as a ticket: a number, and a letter after it. */
+export function looksLikeCode(text: string): boolean {
+  return text.length <= MAX_CODE_LENGTH && /^\s*\d+[\s._-]+[a-z]/i.test(text);
+}
+
 /** The keys and topics that follow from a ticket's secret. */
 export class TicketSecrets {
   /** The pre-shared key of the handshake; 32 bytes. */
@@ -230,6 +235,9 @@ const MAX_URL_LENGTH = 255;
 
 /** The longest ticket, and room for the white space of a paste. */
 const MAX_TEXT_LENGTH = 8192;
+
+/** Longer than any code, with room for spaces. */
+const MAX_CODE_LENGTH = 100;
 
 const NO_BYTES = new Uint8Array(0);
 

@@ -142,6 +142,11 @@ class ReconnectingConnection implements SignalingConnection {
     this.#apply({ kind: "check" });
   }
 
+  async allocateNumber(options: { signal?: AbortSignal } = {}): Promise<number | undefined> {
+    this.#tasks.signal.throwIfAborted();
+    return await (this.#connection ?? await this.#nextConnection()).allocateNumber?.(options);
+  }
+
   async publish(topic: string, message: Uint8Array): Promise<void> {
     requirePublishable(topic, message);
     this.#tasks.signal.throwIfAborted();

@@ -53,6 +53,16 @@ export interface SignalingConnection extends AsyncDisposable {
    */
   check?(): void;
   /**
+   * Asks the server for a number that no other client has; it belongs to this connection if it subscribes to its
+   * {@linkcode meetingTopic} within ten seconds, and as long as it does. Left out where there is no server that could
+   * allocate any.
+   *
+   * @returns `undefined` if the server allocates none
+   * @throws {NetworkError} if the connection is lost or closed
+   * @throws the signal's reason on abort
+   */
+  allocateNumber?(options?: { signal?: AbortSignal }): Promise<number | undefined>;
+  /**
    * Publishes a message of at most {@linkcode MAX_SIGNAL_BYTES}. Resolves when it is on its way, without waiting for
    * anyone to receive it.
    *

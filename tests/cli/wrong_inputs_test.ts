@@ -323,21 +323,16 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
   [
     ["connect"],
     2,
-    "an argument is missing: the ticket, - to read it from stdin, @FILE, or PUNCHLINE_TICKET in the environment",
+    "an argument is missing: the ticket or code, - to read it from stdin, @FILE, or PUNCHLINE_TICKET in the environment",
   ],
   [
     ["connect", "punchline:AAAA"],
     2,
     "Cannot read ticket: the checksum is wrong; copy the ticket again",
   ],
-  [["connect", "7-quartz-lantern-otter"], 2, "Cannot read ticket: a ticket starts with punchline:"],
-  [["connect", "@/no/such/file"], 2, "ticket @/no/such/file: no such file or directory"],
-  [
-    ["connect", TICKET, TICKET],
-    2,
-    'unexpected argument "punchline:…"',
-    "`punchline help connect` explains the command",
-  ],
+  [["connect", "7-quartz-lantern-otter"], 2, 'Cannot read code: "quartz" is not one of its words'],
+  [["connect", "@/no/such/file"], 2, "ticket or code @/no/such/file: no such file or directory"],
+  [["connect", TICKET, TICKET], 2, "too many arguments: punchline:…"],
   [
     ["connect", TICKET, "--hand"],
     2,
@@ -381,7 +376,7 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
   [
     ["recv"],
     2,
-    "an argument is missing: the ticket, - to read it from stdin, @FILE, or PUNCHLINE_TICKET in the environment",
+    "an argument is missing: the ticket or code, - to read it from stdin, @FILE, or PUNCHLINE_TICKET in the environment",
   ],
   [
     ["recv", "punchline:AAAA", "--overwrite"],
@@ -417,6 +412,35 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
   ],
   [["id"], 2, "--key is missing: name the file with the secret key, or one to create"],
   [["id", "me.key"], 2, 'unexpected argument "me.key"', "`punchline help id` explains the command"],
+  [
+    ["peers"],
+    2,
+    "peers needs a command: add, list, remove",
+    "`punchline help peers` explains them",
+  ],
+  [["peers", "ad"], 2, 'unknown command of peers: "ad"; did you mean add?'],
+  [
+    ["peers", "add"],
+    2,
+    "an argument is missing: NAME (what to call the friend)",
+    "`punchline help peers add` explains the command",
+  ],
+  [
+    ["peers", "add", "7up", "x"],
+    2,
+    "7up cannot be a name: use letters, digits, dots, hyphens and underscores, a letter first",
+  ],
+  [
+    ["connect", "nobody-of-that-name"],
+    2,
+    "nobody-of-that-name is neither a ticket nor a code, and no friend's name: `punchline peers list` shows those, `punchline peers add nobody-of-that-name TICKET` adds one",
+  ],
+  [["recv", "7-abacus-abacus"], 2, "Cannot read code: 3 words follow the number, not 2"],
+  [
+    ["listen", "--code-expires", "soon"],
+    2,
+    "--code-expires takes a time such as 500ms, 5s, 2m, 1h or 7d, not soon",
+  ],
   [["lab", "--runs", "0"], 2, "--runs takes a whole number from 1 to 1000, not 0"],
   [
     ["listen", "a\nb"],
@@ -448,7 +472,7 @@ Deno.test("there are at least 60 wrong inputs, of every command", () => {
   for (
     const command of [
       ...["nat-test", "stun", "map", "serve", "punch", "listen", "connect", "send", "recv"],
-      ...["ticket", "id", "lab", "help", "completion"],
+      ...["ticket", "id", "peers", "lab", "help", "completion"],
     ]
   ) {
     assert(commands.has(command), command);

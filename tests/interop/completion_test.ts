@@ -27,6 +27,8 @@ const TYPED: readonly (readonly [string, string])[] = [
   ["punchline map add ud", "punchline map add udp "],
   ["punchline send hel", "punchline send hello.txt "],
   ["punchline recv --to inb", "punchline recv --to inbox/"],
+  ["punchline recv 7-walr", "punchline recv 7-walrus-"],
+  ["punchline recv 7-abacus-walrus-zodi", "punchline recv 7-abacus-walrus-zodiac "],
   ["punchline help ticket rev", "punchline help ticket revoke "],
 ];
 
