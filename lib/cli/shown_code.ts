@@ -14,6 +14,7 @@ import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readDuration } from "./arguments.ts";
 import { type CliIo, printError } from "./io.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
+import { commandLine } from "./started_as.ts";
 
 /** What to show, and where. */
 export interface ShownCodeOptions {
@@ -86,15 +87,15 @@ export class ShownCode implements AsyncDisposable {
   }
 
   #show(event: CodeEvent): void {
-    const { peer, events, command, signaling } = this.#options;
+    const { peer, events, io, command, signaling } = this.#options;
     const print = (line: string) => this.#isHushed || events.print(line);
     if (event.kind === "offered") {
       this.#hasShown = true;
       const { code } = event;
       events.emit({ event: "ticket", ticket: peer.ticket, code });
-      const where = whereOptions(signaling).map((each) => `${each} `).join("");
+      const where = whereOptions(signaling).flatMap((each) => each.split(" "));
       const time = inWords(this.#expiresMs);
-      return void print(`Or, within ${time}: punchline ${command} ${where}${code}`);
+      return void print(`Or, within ${time}: ${commandLine(io, command, ...where, code)}`);
     }
     const { kind, ...rest } = event;
     events.emit({ event: "code", state: kind, ...rest });

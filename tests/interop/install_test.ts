@@ -81,7 +81,8 @@ toolTest(
       const { line, ended } = await sender.send(
         `punchline send hello.txt ${servers.all.join(" ")}`,
       );
-      await receiver.run(`${line} --yes ${servers.connecting.join(" ")}`, env);
+      assertMatch(line, /^punchline recv --rendezvous \S+ \d+(?:-[a-z]+){3}$/);
+      await receiver.run(`${line} --yes ${servers.server.join(" ")}`, env);
       assertEquals(await Deno.readTextFile(`${receiver.path}/hello.txt`), "hello\n");
       assertEquals(await ended, 0);
     }),
@@ -153,7 +154,7 @@ class Home {
       let text = "";
       for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream())) {
         text += chunk;
-        const [, line] = /^On the other machine: (.*)$/m.exec(text) ?? [];
+        const [, line] = /^Or, within an hour: (.*)$/m.exec(text) ?? [];
         if (line !== undefined) told.resolve(line);
       }
       told.reject(new Error(`Cannot find the command for the other side in ${text}`));
