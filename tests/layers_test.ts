@@ -60,9 +60,9 @@ const RULES: readonly Rule[] = [
   {
     name: "face",
     what: "entry points, and the command line: argv in, text or JSON out",
-    files: /^(?:mod|cli)\.ts$|\/mod\.ts$|^lib\/cli\//,
+    files: /^(?:mod|cli|punchline)\.ts$|\/mod\.ts$|^lib\/cli\//,
     forbiddenNames:
-      /\bDeno\b(?!\.(?:args|exit|exitCode|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
+      /\bDeno\b(?!\.(?:args|build|cwd|execPath|exit|exitCode|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
     packages: /^@std\/(?:async|cli)\//,
   },
   {
@@ -196,7 +196,7 @@ function isException(path: string, imported: string): boolean {
     path === "lib/base/bytes.ts" && imported === "node:buffer" ||
     path === "lib/code/pake.ts" && imported === "@noble/curves/ed25519.js" ||
     path === "lib/portmap/upnp/xml.ts" && imported === "sax" ||
-    path === "lib/cli/main.ts" && imported === "deno.json" ||
+    path === "lib/cli/version.ts" && imported === "deno.json" ||
     path === "lib/cli/peer_events.ts" && imported === "uqr";
 }
 

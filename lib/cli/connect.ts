@@ -12,35 +12,20 @@ import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { Peer } from "../peer/peer.ts";
 import { MAX_PENDING } from "./accept_first.ts";
-import { readArguments, readInteger } from "./arguments.ts";
-import { withConfig } from "./config.ts";
+import { readCommand, readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, printError } from "./io.ts";
+import { withConfig } from "./config.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
-import {
-  openPeer,
-  openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
-  readConnectTimings,
-  readPeerOptions,
-} from "./peer_options.ts";
+import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
-import { MAX_TARGET_WORDS, readTarget, ticketOf } from "./target.ts";
+import { readTarget, ticketOf } from "./target.ts";
 import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
 import { NewestFirst } from "./waiting_connections.ts";
 
-/** One line of help. */
-export const CONNECT_USAGE =
-  `connect TICKET|CODE|NAME|@FILE|- ${PEER_USAGE} [--tcp PORT] [--timeout MS]`;
-
 /** Runs the command; returns its exit code. */
 export async function connect(args: readonly string[], io: CliIo): Promise<number> {
-  const given = await withConfig(readArguments(args, {
-    ...PEER_ARGUMENTS,
-    values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
-    operands: { min: 0, max: MAX_TARGET_WORDS, names: [] },
-  }));
+  const given = await withConfig(readCommand("connect", args));
   const { flags, values } = given;
   const input = openPeerInput(io);
   const target = await readTarget(given, input);
@@ -79,7 +64,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   } catch (error) {
     io.signal.throwIfAborted();
     const demandsDirect = options.strategies?.includes("relay") === false;
-    return reportFailure(error, events, io, { demandsDirect });
+    return reportFailure(error, events, io, { demandsDirect, command: "connect" });
   }
 }
 

@@ -14,7 +14,7 @@ import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type Accept, acceptOrReport } from "./accept_first.ts";
-import { readArguments, readInteger } from "./arguments.ts";
+import { readCommand, readInteger } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
@@ -23,30 +23,20 @@ import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./
 import {
   openPeer,
   openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
   readPeerOptions,
   readPublicKey,
   readTimeout,
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
-import { CODE_ARGUMENTS, CODE_USAGE, ShownCode } from "./shown_code.ts";
+import { readCodeExpiry, ShownCode } from "./shown_code.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
-/** One line of help. */
-export const LISTEN_USAGE =
-  `listen ${PEER_USAGE} [--allow KEY]... [--tcp PORT] [--timeout MS] [--qr] ${CODE_USAGE}`;
-
 /** Runs the command; returns its exit code. */
 export async function listen(args: readonly string[], io: CliIo): Promise<number> {
-  const given = await withConfig(readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, ...CODE_ARGUMENTS.flags, "qr"],
-    values: [...PEER_ARGUMENTS.values, ...CODE_ARGUMENTS.values, "tcp", "timeout"],
-    lists: [...PEER_ARGUMENTS.lists, "allow"],
-  }));
+  const given = await withConfig(readCommand("listen", args));
   const { flags, values, lists } = given;
+  readCodeExpiry(values);
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const timeoutMs = readTimeout(values);
   if (port !== undefined && timeoutMs !== undefined) {

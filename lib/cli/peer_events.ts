@@ -14,7 +14,8 @@ import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
 import type { Peer } from "../peer/peer.ts";
-import { type CliIo, EXIT, printError } from "./io.ts";
+import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
+import { commandLine } from "./started_as.ts";
 
 /** What is reported about a new connection. */
 export interface ConnectedReport {
@@ -113,7 +114,7 @@ export async function showTicket(
   options: { command: string; asQr: boolean },
 ): Promise<void> {
   events.emit({ event: "ticket", ticket });
-  events.print(`On the other machine: punchline ${options.command} ${ticket}`);
+  events.print(`On the other machine: ${commandLine(io, options.command, ticket)}`);
   if (!options.asQr) return;
   const { renderUnicodeCompact } = await import("uqr");
   io.err(renderUnicodeCompact(ticket, { ecc: "L", border: 2 }));
@@ -141,20 +142,35 @@ export function reportConnected(connection: PeerConnection, events: ConnectionEv
  * Reports why there is no connection.
  *
  * @param options.demandsDirect whether the user ruled out relays
+ * @param options.command which command was given the ticket, if it may be one for another command
  * @returns the exit code
+ * @throws {UsageError} if the ticket is for another command
  * @throws the error itself if it is not about the other side or the paths to it
  */
 export function reportFailure(
   error: unknown,
   events: ConnectionEvents,
   io: CliIo,
-  options: { demandsDirect: boolean },
+  options: { demandsDirect: boolean; command?: "connect" | "recv" },
 ): number {
   if (error instanceof UnreachableError) events.attempts(error.attempts);
+  const isOtherProtocol = error instanceof RefusedError && error.code === REJECTION_CODES.protocol;
+  if (isOtherProtocol && options.command !== undefined) throw wrongTicket(options.command, error);
   const code = exitCodeOf(error, options.demandsDirect);
   if (code === undefined) throw error;
   printError(error, io);
   return code;
+}
+
+/** A ticket of `listen` was given to `recv`, or one of `send` to `connect`, or one of another program. */
+function wrongTicket(command: "connect" | "recv", cause: Error): UsageError {
+  const [printer, other, otherPrinter] = command === "recv"
+    ? ["send", "connect", "listen"]
+    : ["listen", "recv", "send"];
+  return new UsageError(`${command} takes a ticket of ${printer}; this is another one`, {
+    remedy: `If ${otherPrinter} printed it, use \`punchline ${other}\` with it`,
+    cause,
+  });
 }
 
 function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined {

@@ -7,13 +7,13 @@
 import { toBase64url } from "../base/bytes.ts";
 import { PEER_TIMINGS, type PeerOptions } from "../peer/options.ts";
 import { decodeTicket } from "../peer/ticket.ts";
-import { readArguments } from "./arguments.ts";
+import { readCommand } from "./arguments.ts";
 import { changeConfig, readConfig, withConfig } from "./config.ts";
 import { isFriendName } from "./config_message.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { ConnectionEvents, reportFailure } from "./peer_events.ts";
-import { openPeerInput, PEER_ARGUMENTS, readPeerOptions } from "./peer_options.ts";
-import { MAX_TARGET_WORDS, openPool, readTarget, sayLooking } from "./target.ts";
+import { openPeerInput, readPeerOptions } from "./peer_options.ts";
+import { openPool, readTarget, sayLooking } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
 
 /** One line of help. */
@@ -28,25 +28,11 @@ export const PEERS_USAGE =
  */
 export async function peers(args: readonly string[], io: CliIo): Promise<number> {
   const [name = "", ...rest] = args;
-  const run = COMMANDS.get(name);
-  if (run !== undefined) return await run(rest, io);
-  const known = [...COMMANDS.keys()].join(", ");
-  throw new UsageError(
-    name === ""
-      ? `peers needs one of ${known}`
-      : `unknown command peers ${name}; use one of ${known}`,
-  );
+  return await COMMANDS[name]!(rest, io);
 }
 
 async function add(args: readonly string[], io: CliIo): Promise<number> {
-  const read = readArguments(args, {
-    ...PEER_ARGUMENTS,
-    operands: {
-      min: 1,
-      max: 1 + MAX_TARGET_WORDS,
-      names: ["the name for the friend", "the friend's ticket or code"],
-    },
-  });
+  const read = readCommand("peers add", args);
   const given = await withConfig(read);
   const [name, ...operands] = given.operands as [string, ...string[]];
   if (!isFriendName(name)) {
@@ -82,7 +68,7 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 async function list(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags } = readArguments(args, { flags: ["json"] });
+  const { flags } = readCommand("peers list", args);
   const { peers } = await readConfig();
   const known = [...peers].map(([name, { ticket }]) => ({ name, id: idOf(ticket) }));
   if (flags.has("json")) io.out(JSON.stringify({ peers: known }));
@@ -91,13 +77,12 @@ async function list(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 async function remove(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, operands } = readArguments(args, {
-    flags: ["json"],
-    operands: { min: 1, max: 1, names: ["the name of the friend, as peers list prints it"] },
-  });
+  const { flags, operands } = readCommand("peers remove", args);
   const name = operands[0]!;
   if (!(await readConfig()).peers.has(name)) {
-    io.err(`punchline: Cannot remove ${name}: there is no such friend; peers list shows all`);
+    io.err(
+      `punchline: Cannot remove ${name}: there is no such friend; \`punchline peers list\` shows all`,
+    );
     return EXIT.failure;
   }
   await changeConfig((config) => ({
@@ -126,5 +111,6 @@ function idOf(ticket: string): string {
   return toBase64url(decodeTicket(ticket).publicKey);
 }
 
-const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
-  new Map([["add", add], ["list", list], ["remove", remove]]);
+const COMMANDS: Readonly<
+  Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
+> = { add, list, remove };

@@ -18,29 +18,21 @@ import {
   type PunchedConn,
   type PunchRole,
 } from "../punch/mod.ts";
+import { looksLikeCode } from "../peer/ticket.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
-import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
+import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_events.ts";
 import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
-import { CODE_ARGUMENTS, CODE_USAGE, type CodeSource, ShownCode } from "./shown_code.ts";
-import { MAX_TARGET_WORDS, openPool, sayLooking } from "./target.ts";
+import { type CodeSource, ShownCode } from "./shown_code.ts";
+import { openPool, sayLooking } from "./target.ts";
 import { abortable } from "@std/async/abortable";
-
-/** One line of help. */
-export const PUNCH_USAGE =
-  `punch [ROOM|CODE] --rendezvous URL [--server HOST[:PORT]]... [--timeout MS] [--json] ${CODE_USAGE}`;
 
 /** Runs the command; returns its exit code. */
 export async function punchCommand(args: readonly string[], io: CliIo): Promise<number> {
-  const commandLine = readArguments(args, {
-    flags: ["json", ...CODE_ARGUMENTS.flags],
-    values: ["rendezvous", "timeout", ...CODE_ARGUMENTS.values],
-    lists: ["server"],
-    operands: { min: 0, max: MAX_TARGET_WORDS, names: [] },
-  });
+  const commandLine = readCommand("punch", args);
   const { flags, values, lists, operands } = commandLine;
   const given = values.get("rendezvous");
   if (given === undefined) {
@@ -48,8 +40,8 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   }
   const url = readSignalUrl("rendezvous", given);
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
-  const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 3_600_000 });
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
+  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const options = { signal: io.signal, servers: servers.length > 0 ? servers : undefined };
 
@@ -104,6 +96,9 @@ async function readRoom(
 ): Promise<string | number | undefined> {
   const text = operands.join(" ");
   if (operands.length === 0) return undefined;
+  if (operands.length > 1 && !looksLikeCode(text)) {
+    throw new UsageError(`too many arguments: ${operands.slice(1).join(" ")}`);
+  }
   if (operands.length === 1 && !/^\d+(?:-[a-z]+){3}$/i.test(text)) return text;
   sayLooking(text, events);
   const { redeemText } = await import("../peer/codes.ts");
@@ -221,3 +216,6 @@ const CODE_TIMEOUT_MS = 30_000;
 
 /** Chosen by us: some NATs drop an idle TCP mapping after one or two minutes. */
 const MAPPING_MS = 30_000;
+
+/** Chosen by us: an hour. */
+const MAX_TIMEOUT_MS = 3_600_000;

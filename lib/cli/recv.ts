@@ -14,38 +14,22 @@ import {
   TransferError,
 } from "../transfer/mod.ts";
 import { KeptTicket } from "../transfer/kept_ticket.ts";
-import { readArguments } from "./arguments.ts";
+import { readCommand } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
-import {
-  openPeer,
-  openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
-  readConnectTimings,
-  readPeerOptions,
-} from "./peer_options.ts";
+import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { canAsk } from "./question.ts";
 import { FILES_PROTOCOL } from "./send.ts";
-import { MAX_TARGET_WORDS, readTarget, type Target, ticketOf } from "./target.ts";
+import { readTarget, type Target, ticketOf } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
 import { reportTransferFailure, TransferReporter } from "./transfer_progress.ts";
 
-/** One line of help. */
-export const RECV_USAGE =
-  `recv TICKET|CODE|NAME|@FILE|- [--yes] [--merge] [--allow-hidden] [--to FOLDER] [--overwrite | --rename] [--timeout MS] ${PEER_USAGE}`;
-
 /** Runs the command; returns its exit code. */
 export async function recv(args: readonly string[], io: CliIo): Promise<number> {
-  const given = await withConfig(readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "yes", "merge", "allow-hidden", "overwrite", "rename"],
-    values: [...PEER_ARGUMENTS.values, "to", "timeout"],
-    operands: { min: 0, max: MAX_TARGET_WORDS, names: [] },
-  }));
+  const given = await withConfig(readCommand("recv", args));
   const { flags, values } = given;
   const input = openPeerInput(io);
   const target = await readTarget(given, input);
@@ -108,7 +92,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   } catch (error) {
     io.signal.throwIfAborted();
     const demandsDirect = options.strategies?.includes("relay") === false;
-    return reportFailure(error, events, io, { demandsDirect });
+    return reportFailure(error, events, io, { demandsDirect, command: "recv" });
   }
 }
 

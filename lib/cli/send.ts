@@ -15,21 +15,14 @@ import {
 } from "../transfer/mod.ts";
 import { turnAway } from "../transfer/offer_race.ts";
 import { acceptOrReport } from "./accept_first.ts";
-import { readArguments } from "./arguments.ts";
+import { readCommand } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, showTicket } from "./peer_events.ts";
-import {
-  openPeer,
-  openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
-  readPeerOptions,
-  readPublicKey,
-} from "./peer_options.ts";
-import { CODE_ARGUMENTS, CODE_USAGE, ShownCode } from "./shown_code.ts";
+import { openPeer, openPeerInput, readPeerOptions, readPublicKey } from "./peer_options.ts";
+import { readCodeExpiry, ShownCode } from "./shown_code.ts";
 import { noteTransfer, readTickets } from "./ticket.ts";
 import {
   formatBytes,
@@ -38,22 +31,14 @@ import {
   TransferReporter,
 } from "./transfer_progress.ts";
 
-/** One line of help. */
-export const SEND_USAGE = `send FILE... ${PEER_USAGE} [--allow KEY]... [--qr] ${CODE_USAGE}`;
-
 /** The protocol that `send` and `recv` agree on. */
 export const FILES_PROTOCOL = "punchline-files/1";
 
 /** Runs the command; returns its exit code. */
 export async function send(args: readonly string[], io: CliIo): Promise<number> {
-  const given = await withConfig(readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, ...CODE_ARGUMENTS.flags, "qr"],
-    values: [...PEER_ARGUMENTS.values, ...CODE_ARGUMENTS.values],
-    lists: [...PEER_ARGUMENTS.lists, "allow"],
-    operands: { min: 1, max: Infinity, names: ["a file or folder to send"] },
-  }));
-  const { flags, lists, operands } = given;
+  const given = await withConfig(readCommand("send", args));
+  const { flags, values, lists, operands } = given;
+  readCodeExpiry(values);
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });

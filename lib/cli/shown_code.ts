@@ -13,12 +13,7 @@ import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readDuration } from "./arguments.ts";
 import { type CliIo, printError } from "./io.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
-
-/** Their part of a command's specification. */
-export const CODE_ARGUMENTS = { flags: ["no-code"], values: ["code-expires"] } as const;
-
-/** Their part of a command's usage. */
-export const CODE_USAGE = "[--no-code] [--code-expires DURATION]";
+import { commandLine } from "./started_as.ts";
 
 /** Offers a code, such as a {@linkcode Peer}. */
 export interface CodeSource {
@@ -37,6 +32,16 @@ export interface ShownCodeOptions {
   readonly command: "connect" | "recv" | "punch";
   /** Where this side is reachable. */
   readonly signaling: PeerOptions["signaling"];
+}
+
+/**
+ * Reads `--code-expires`, before anything is shown.
+ *
+ * @returns milliseconds
+ * @throws {UsageError} if it is not a time
+ */
+export function readCodeExpiry(values: Arguments["values"]): number {
+  return readDuration("code-expires", values.get("code-expires"), { min: 1 }) ?? DEFAULT_EXPIRES_MS;
 }
 
 /** Offers a code for the peer's ticket, and prints what happens to it, until it is disposed of. */
@@ -60,9 +65,9 @@ export class ShownCode implements AsyncDisposable {
    * @throws {UsageError} if `--code-expires` is not a time
    */
   static start({ flags, values }: Arguments, options: ShownCodeOptions): ShownCode | undefined {
-    const expiresMs = readDuration("code-expires", values.get("code-expires"), { min: 1 });
+    const expiresMs = readCodeExpiry(values);
     if (flags.has("no-code") || flags.has("hand")) return undefined;
-    return new ShownCode(options, expiresMs ?? DEFAULT_EXPIRES_MS);
+    return new ShownCode(options, expiresMs);
   }
 
   /** Prints nothing any more: a peer has connected. A code that was not shown yet is withdrawn. */
@@ -89,16 +94,16 @@ export class ShownCode implements AsyncDisposable {
   }
 
   #show(event: CodeEvent): void {
-    const { peer, events, command, signaling } = this.#options;
+    const { peer, events, io, command, signaling } = this.#options;
     const print = (line: string) => this.#isHushed || events.print(line);
     if (event.kind === "offered") {
       this.#hasShown = true;
       const { code } = event;
       events.emit({ event: "ticket", ticket: peer.ticket, code });
-      const where = whereOptions(signaling).map((each) => `${each} `).join("");
+      const where = whereOptions(signaling).flatMap((each) => each.split(" "));
       const time = inWords(this.#expiresMs);
       const start = command === "punch" ? "On the other machine, within" : "Or, within";
-      return void print(`${start} ${time}: punchline ${command} ${where}${code}`);
+      return void print(`${start} ${time}: ${commandLine(io, command, ...where, code)}`);
     }
     const { kind, ...rest } = event;
     events.emit({ event: "code", state: kind, ...rest });

@@ -26,9 +26,6 @@ export type Target =
   /** As text, without typing errors. */
   | { readonly kind: "code"; readonly code: string };
 
-/** How many words a target may have: the number and the three words of a code, with spaces between them. */
-export const MAX_TARGET_WORDS = 4;
-
 /**
  * Reads what the command is given, with whatever was pasted around it: from the arguments, or from where they say.
  *
@@ -55,7 +52,7 @@ export async function readTarget(
     const friend = await findFriend(name);
     if (friend !== undefined) return { kind: "ticket", ...friend };
     throw new UsageError(
-      `${name} is neither a ticket nor a code, and no friend's name: peers list shows those, peers add ${name} TICKET adds one`,
+      `${name} is neither a ticket nor a code, and no friend's name: \`punchline peers list\` shows those, \`punchline peers add ${name} TICKET\` adds one`,
     );
   }
   return {
