@@ -25,7 +25,7 @@ const EXIT_CODES: Readonly<Record<EndSignal, number>> = {
 };
 
 /** Of most terminals. */
-const DEFAULT_COLUMNS = 80;
+const DEFAULT_SIZE = { columns: 80, rows: 24 };
 
 if (import.meta.main) {
   const interrupt = new AbortController();
@@ -37,6 +37,9 @@ if (import.meta.main) {
     err: print(Deno.stderr),
     status: Deno.stderr.isTerminal() ? statusLine(interrupt) : undefined,
     isTerminal: Deno.stdout.isTerminal(),
+    get outColumns() {
+      return consoleSize().columns;
+    },
     isInputTerminal: Deno.stdin.isTerminal(),
     get stdin() {
       return Deno.stdin.readable;
@@ -68,16 +71,33 @@ function listenForSignals(interrupt: AbortController): void {
 }
 
 function statusLine(interrupt: AbortController): StatusLine {
+  const isDumb = isDumbTerminal();
   return {
     get columns() {
-      try {
-        return Deno.consoleSize().columns;
-      } catch {
-        return DEFAULT_COLUMNS; // the terminal has gone
-      }
+      return consoleSize().columns;
     },
+    get rows() {
+      return consoleSize().rows;
+    },
+    hasStyles: !isDumb && !Deno.noColor,
+    isDumb,
     write: (text) => writeSync(Deno.stderr, new TextEncoder().encode(text), interrupt),
   };
+}
+
+function consoleSize(): { columns: number; rows: number } {
+  try {
+    const { columns, rows } = Deno.consoleSize();
+    return columns > 0 ? { columns, rows } : DEFAULT_SIZE; // some report no size at all
+  } catch {
+    return DEFAULT_SIZE; // the terminal has gone
+  }
+}
+
+/** Without the permission to read `TERM`, a terminal counts as one whose cursor can move, as nearly all can. */
+function isDumbTerminal(): boolean {
+  const { state } = Deno.permissions.querySync({ name: "env", variable: "TERM" });
+  return state === "granted" && Deno.env.get("TERM") === "dumb";
 }
 
 /**

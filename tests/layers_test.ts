@@ -58,7 +58,7 @@ const RULES: readonly Rule[] = [
     what: "entry points, and the command line: argv in, text or JSON out",
     files: /^(?:mod|cli)\.ts$|\/mod\.ts$|^lib\/cli\//,
     forbiddenNames:
-      /\bDeno\b(?!\.(?:args|exit|exitCode|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
+      /\bDeno\b(?!\.(?:args|env|exit|exitCode|noColor|permissions|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
     packages: /^@std\/(?:async|cli)\//,
   },
   {

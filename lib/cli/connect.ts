@@ -10,6 +10,7 @@ import { TaskGroup } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
+import { PEER_TIMINGS } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { MAX_PENDING } from "./accept_first.ts";
@@ -50,10 +51,12 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   await using peer = await openPeer({
     ...options,
     ...timings,
+    onProgress: events.onProgress,
     listen: false,
     allowUrl: skipUrls(events),
   });
   if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
+  events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
   try {
     await using connection = await peer.connect(ticket, { signal: io.signal });
     io.signal.addEventListener("abort", () => connection.reset(), { once: true });
@@ -115,6 +118,7 @@ async function forwardAll(
   });
   events.emit({ event: "listening", local: `127.0.0.1:${port}` });
   events.print(`Forwarding 127.0.0.1:${port} to the peer`);
+  events.waitFor(`Waiting for connections to 127.0.0.1:${port}`);
   await using forwarding = new TaskGroup((error) => printError(error, io));
   try {
     for (;;) {
@@ -137,6 +141,9 @@ async function forwardAll(
   }
   return EXIT.interrupted;
 }
+
+/** What `connect` and `recv` wait for. */
+export const LOOKING = "Looking for the peer";
 
 /** Chosen by us: while there are no file descriptors, those of connections that wait are needed to dial. */
 const MAX_WAITING_IN_SHORTAGE = 8;

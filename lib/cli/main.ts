@@ -10,12 +10,14 @@ import { optionHelp } from "./arguments.ts";
 import { connect, CONNECT_USAGE } from "./connect.ts";
 import { type CliIo, EXIT, interruptedCode, UsageError, withoutSecrets } from "./io.ts";
 import { lab, LAB_USAGE } from "./lab.ts";
+import { uncopyable } from "./layout.ts";
 import { listen, LISTEN_USAGE } from "./listen.ts";
 import { map, MAP_USAGE } from "./map.ts";
 import { NAT_TEST_USAGE, natTest } from "./nat.ts";
 import { id, ID_USAGE } from "./peer_options.ts";
 import { PUNCH_USAGE, punchCommand } from "./punch.ts";
 import { recv, RECV_USAGE } from "./recv.ts";
+import { withScreen } from "./screen.ts";
 import { send, SEND_USAGE } from "./send.ts";
 import { serve, SERVE_USAGE } from "./serve.ts";
 import { stun, STUN_USAGE } from "./stun.ts";
@@ -48,8 +50,10 @@ export async function main(args: readonly string[], outside: CliIo): Promise<num
     for (const line of helpOn(command)) io.out(line);
     return EXIT.ok;
   }
-  const asEvents = command.printsEvents === true && rest.includes("--json");
-  return await run(command, rest, asEvents ? withJsonErrors(io) : io);
+  const asJson = rest.includes("--json");
+  using screen = withScreen(io, { asJson });
+  const asEvents = command.printsEvents === true && asJson;
+  return await run(command, rest, asEvents ? withJsonErrors(screen) : screen);
 }
 
 async function run(command: Command, args: readonly string[], io: CliIo): Promise<number> {
@@ -95,7 +99,7 @@ function withJsonErrors(io: CliIo): CliIo {
     io.err(
       isEvent
         ? line
-        : JSON.stringify({ event: "error", message: line.replace(/^punchline: /, "") }),
+        : JSON.stringify({ event: "error", message: uncopyable(line.replace(/^punchline: /, "")) }),
     );
   };
   return Object.create(io, { err: { value: err } }); // a copy would open stdin and stdout, which are opened on first use

@@ -6,17 +6,29 @@
 
 import {
   type ConnectionAttempt,
+  MalformedMessageError,
+  messageOf,
+  NetworkError,
   NoResponseError,
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
-import type { PeerConnection } from "../peer/connection.ts";
+import type { PeerConnection, PeerPath } from "../peer/connection.ts";
 import { stripLogin } from "../peer/dial_policy.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
-import type { AllowUrl } from "../peer/options.ts";
+import { type AllowUrl, PEER_TIMINGS, type PeerProgress } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
-import { type CliIo, EXIT, printError } from "./io.ts";
+import { type CliIo, EXIT, printError, withoutSecrets } from "./io.ts";
+import { copyable } from "./layout.ts";
+import { screenOf, waitOver } from "./screen.ts";
+import {
+  failedWays,
+  INITIAL_STATUS,
+  type MeetingWay,
+  reasonInWords,
+  wayName,
+} from "./status_engine.ts";
 
 /** What is reported about a new connection. */
 export interface ConnectedReport {
@@ -39,16 +51,18 @@ export interface ConnectedReport {
   readonly reason: string;
 }
 
-/** Prints events: text on stderr, or JSON lines with `--json`. */
+/** Prints events: text on stderr and a status line if that is a terminal, or JSON lines with `--json`. */
 export class ConnectionEvents {
   readonly #io: CliIo;
   readonly #asJson: boolean;
+  readonly #isStdoutFree: boolean;
   readonly #printJson: (line: string) => void;
 
   /** @param options.isStdoutFree whether JSON goes to stdout, because stdout is not the connection */
   constructor(io: CliIo, options: { asJson: boolean; isStdoutFree?: boolean }) {
     this.#io = io;
     this.#asJson = options.asJson;
+    this.#isStdoutFree = options.isStdoutFree ?? false;
     this.#printJson = options.isStdoutFree ? io.out : io.err;
   }
 
@@ -60,6 +74,46 @@ export class ConnectionEvents {
   /** Prints an event for programs; nothing without `--json`. */
   emit(event: { readonly event: string } & Readonly<Record<string, unknown>>): void {
     if (this.#asJson) this.#printJson(JSON.stringify(event));
+  }
+
+  /** Says what is waited for, and how each way to meet the peer is. */
+  waitFor(text: string, timeoutMs?: number): void {
+    screenOf(this.#io)?.tell({ kind: "task", text, isMeeting: true, timeoutMs });
+  }
+
+  /** Says that a connection is waited for, while there is one already: not between its data on a terminal. */
+  waitForPath(text: string, timeoutMs?: number): void {
+    const isBetweenData = !this.#isStdoutFree && (this.#io.isTerminal || this.#io.isInputTerminal);
+    if (!isBetweenData) this.waitFor(text, timeoutMs);
+  }
+
+  /** Nothing is waited for any more. */
+  waitOver(): void {
+    waitOver(this.#io);
+  }
+
+  /** Takes the progress of a peer. */
+  readonly onProgress = (progress: PeerProgress): void => {
+    if (progress.event === "answered") {
+      const { url } = progress;
+      this.emit({ event: "answered", url });
+      return this.waitFor(`Found by ${wayName(url)}, connecting`);
+    }
+    const { url, state, error } = progress;
+    this.signaling(url, state, error);
+  };
+
+  /** Reports how a way to meet the peer is. */
+  signaling(url: string, state: MeetingWay["state"], error?: unknown): void {
+    const reason = error === undefined ? null : withoutSecrets(messageOf(error));
+    if (state !== "opening") this.emit({ event: "signaling", url, state, reason });
+    screenOf(this.#io)?.tell({ kind: "way", url, state, why: whyInWords(error) });
+  }
+
+  /** Says which ways to meet the peer failed. */
+  failedWays(): void {
+    const ways = failedWays(screenOf(this.#io)?.state ?? INITIAL_STATUS);
+    if (ways !== undefined) this.print(`Ways to meet: ${ways}`);
   }
 
   /** Reports everything that was tried. */
@@ -84,6 +138,7 @@ export class ConnectionEvents {
   /** Reports a connection. */
   connected(report: ConnectedReport): void {
     const { local, remote, punchMs, attempts, reason } = report;
+    this.waitOver();
     if (this.#asJson) this.attempts(attempts);
     this.emit({
       event: "connected",
@@ -115,7 +170,7 @@ export async function showTicket(
   options: { command: string; asQr: boolean },
 ): Promise<void> {
   events.emit({ event: "ticket", ticket });
-  events.print(`On the other machine: punchline ${options.command} ${ticket}`);
+  events.print(`On the other machine: ${copyable(`punchline ${options.command} ${ticket}`)}`);
   if (!options.asQr) return;
   const { renderUnicodeCompact } = await import("uqr");
   io.err(renderUnicodeCompact(ticket, { ecc: "L", border: 2 }));
@@ -147,9 +202,14 @@ export function reportConnected(connection: PeerConnection, events: ConnectionEv
     elapsedMs,
     punchMs: found.punchMs,
     attempts: found.attempts,
-    reason: pathInWords(path),
+    reason: pathOrSearch(path),
   });
   reportPathChanges(connection, events);
+}
+
+/** How the two sides are connected, for people. */
+export function routeInWords(path: PeerPath): string {
+  return path.relayed ? "over a relay" : `by ${pathInWords(path)}`;
 }
 
 /**
@@ -168,7 +228,10 @@ export function reportFailure(
   if (error instanceof UnreachableError) events.attempts(error.attempts);
   const code = exitCodeOf(error, options.demandsDirect);
   if (code === undefined) throw error;
+  if (code === EXIT.peerNotFound) events.failedWays();
+  events.waitOver();
   printError(error, io);
+  if (code === EXIT.peerNotFound) events.print(STILL_THERE);
   return code;
 }
 
@@ -192,10 +255,12 @@ async function reportPathChanges(
     if (change.event === "path") {
       const { kind, method, transport, local, remote, relayed } = change.path;
       events.emit({ event: "path", strategy: kind, method, transport, local, remote, relayed });
-      events.print(`Now ${local} to ${remote}: ${pathInWords(change.path)}`);
+      events.waitOver();
+      events.print(`Now ${local} to ${remote}: ${pathOrSearch(change.path)}`);
     } else {
       events.emit({ event: "lost", reason: change.reason });
-      events.print(`Lost the path: ${change.reason}`);
+      events.print(`Lost the path: ${change.reason}; looking for another`);
+      events.waitForPath("Looking for another path", PEER_TIMINGS.reconnectMs);
     }
   }
 }
@@ -214,10 +279,27 @@ function describe(attempt: ConnectionAttempt): string {
   return `${what}: ${outcome} after ${elapsedMs.toFixed(0)} ms${notes}${why}`;
 }
 
+/** The same for a path that is in use: over a relay, a better one is looked for. */
+function pathOrSearch(path: PeerPath): string {
+  return path.relayed ? "relay, still looking for a direct path" : pathInWords(path);
+}
+
+/** Why a way to meet cannot be used, in a word or two. */
+function whyInWords(error: unknown): string | null {
+  if (error instanceof NetworkError) return reasonInWords(error.reason);
+  if (error instanceof RefusedError) return "refused";
+  if (error instanceof MalformedMessageError) return "answers something else";
+  return error === undefined ? null : "failed";
+}
+
 /** The kind of a path for people, or how it was punched. */
 function pathInWords({ kind, method }: Pick<ConnectionAttempt, "kind" | "method">): string {
   return method === null ? KINDS_IN_WORDS[kind] : METHODS_IN_WORDS[method];
 }
+
+/** What to do if the peer does not answer. */
+const STILL_THERE =
+  "Check that `listen` or `send` still runs on the other machine, and use the ticket that it shows now";
 
 const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
   "host": "same machine",

@@ -6,6 +6,7 @@
  */
 
 import { UnreachableError } from "../base/errors.ts";
+import { withoutLogin } from "../base/login.ts";
 import { runAll } from "../base/tasks.ts";
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import {
@@ -22,6 +23,7 @@ import { readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents } from "./peer_events.ts";
 import { pipeThrough } from "./pipe.ts";
+import { wayName } from "./status_engine.ts";
 
 /** One line of help. */
 export const PUNCH_USAGE =
@@ -46,15 +48,21 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const options = { signal: io.signal, servers: servers.length > 0 ? servers : undefined };
 
+  events.signaling(withoutLogin(url), "opening");
+  events.waitFor("Entering the room");
   await using channel = await enterRoom(url, room, io.signal);
+  events.signaling(withoutLogin(url), "open");
+  events.waitFor("Waiting for the other side", timeoutMs);
   if (!channel.isPeerPresent) events.print(`Waiting in room ${room} at ${url} for the other side`);
   const prepared = await prepareWhileWaiting(channel, options, timeoutMs);
   if (prepared === undefined) {
+    events.waitOver();
     io.err(
       `punchline: Cannot punch: the other side did not join room ${room} within ${timeoutMs} ms`,
     );
     return EXIT.peerNotFound;
   }
+  events.waitFor(`Found by ${wayName(url)}, connecting`, timeoutMs);
   try {
     await using stack = new AsyncDisposableStack();
     const conn = stack.adopt(
@@ -67,6 +75,7 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
     return EXIT.ok;
   } catch (error) {
     if (!(error instanceof UnreachableError)) throw error;
+    events.waitOver();
     events.attempts(error.attempts);
     printError(error, io);
     return EXIT.failure;

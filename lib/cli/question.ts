@@ -7,6 +7,7 @@
 
 import { Deadline } from "../base/timers.ts";
 import type { CliIo } from "./io.ts";
+import { screenOf } from "./screen.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 
 /** A question that is answered with yes or no. */
@@ -42,6 +43,7 @@ export async function ask(
 ): Promise<Answer> {
   for (const fact of facts) io.err(fact);
   if (!canAsk(io)) return "unanswerable";
+  const screen = screenOf(io);
   io.status!.write(`${text} [y/N] `);
   using deadline = new Deadline(timeoutMs, signal);
   try {
@@ -54,6 +56,8 @@ export async function ask(
     if (deadline.signal.aborted) return "timed-out";
     if (error instanceof RangeError) return "no";
     throw error;
+  } finally {
+    screen?.release();
   }
 }
 

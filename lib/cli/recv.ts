@@ -5,6 +5,7 @@
  */
 
 import type { PeerConnection } from "../peer/connection.ts";
+import { PEER_TIMINGS } from "../peer/options.ts";
 import {
   type ExistingPolicy,
   type IncomingOffer,
@@ -14,11 +15,17 @@ import {
   TransferError,
 } from "../transfer/mod.ts";
 import { readArguments } from "./arguments.ts";
-import { readTicket } from "./connect.ts";
+import { LOOKING, readTicket } from "./connect.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, reportFailure, skipUrls } from "./peer_events.ts";
+import {
+  ConnectionEvents,
+  reportConnected,
+  reportFailure,
+  routeInWords,
+  skipUrls,
+} from "./peer_events.ts";
 import {
   openPeer,
   openPeerInput,
@@ -28,6 +35,7 @@ import {
   readPeerOptions,
 } from "./peer_options.ts";
 import { canAsk } from "./question.ts";
+import { waitFor, waitOver } from "./screen.ts";
 import { FILES_PROTOCOL } from "./send.ts";
 import { reportTransferFailure, TransferReporter } from "./transfer_progress.ts";
 
@@ -50,9 +58,11 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
   const prompt = openManualPrompt(given, io, events, { ticket, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
+  const timings = readConnectTimings(values);
   await using peer = await openPeer({
     ...options,
-    ...readConnectTimings(values),
+    onProgress: events.onProgress,
+    ...timings,
     listen: false,
     allowUrl: skipUrls(events),
     protocol: FILES_PROTOCOL,
@@ -62,14 +72,17 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     if (last?.wasReset) {
       throw new TransferError("Cannot continue: the sender has ended the transfer", "failed");
     }
+    events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
     last = await peer.connect(ticket, { signal });
     reportConnected(last, events);
+    events.waitFor("Waiting for the sender's offer");
     return last;
   };
   const folder = values.get("to") ?? ".";
   const target = await systemFiles.resolve(folder);
   const command: ReceiveCommand = {
     ...{ folder, existing: existingPolicy(flags), asJson, id: ticket },
+    route: () => last && routeInWords(last.path),
     consent: new Consent(
       {
         yes: flags.has("yes"),
@@ -99,6 +112,8 @@ export interface ReceiveCommand {
   /** What to do if a different file of the same name exists. */
   readonly existing: ExistingPolicy;
   readonly asJson: boolean;
+  /** How the sender is connected, for people. */
+  readonly route?: () => string | undefined;
   /** What an interrupted transfer is found again by. */
   readonly id?: string;
   /** Decides about offers. */
@@ -118,8 +133,8 @@ export async function runReceive(
   command: ReceiveCommand,
   io: CliIo,
 ): Promise<number> {
-  const { folder, existing, asJson, id, consent, senderGone } = command;
-  using reporter = new TransferReporter(io, { asJson });
+  const { folder, existing, asJson, id, consent, senderGone, route } = command;
+  using reporter = new TransferReporter(io, { asJson, route });
   try {
     const result = await receiveFiles(next, folder, {
       existing,
@@ -131,12 +146,15 @@ export async function runReceive(
       onRefused: reporter.onRefused,
       onOffer: async (offer) => {
         reporter.emit(offerEvent(offer));
+        waitOver(io);
         const ends = [io.signal, ...senderGone === undefined ? [] : [senderGone()]];
-        return await consent.decide(
+        const decision = await consent.decide(
           offer,
           (line) => asJson && canAsk(io) ? io.err(line) : reporter.print(line),
           AbortSignal.any(ends),
         );
+        waitFor(io, "Waiting for the first bytes");
+        return decision;
       },
     });
     return reporter.finished("Received", result);

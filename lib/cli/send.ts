@@ -11,7 +11,7 @@ import { readArguments } from "./arguments.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, showTicket } from "./peer_events.ts";
+import { ConnectionEvents, reportConnected, routeInWords, showTicket } from "./peer_events.ts";
 import {
   openPeer,
   openPeerInput,
@@ -20,6 +20,7 @@ import {
   readPeerOptions,
   readPublicKey,
 } from "./peer_options.ts";
+import { waitFor } from "./screen.ts";
 import { noteTransfer, readTickets } from "./ticket.ts";
 import {
   formatBytes,
@@ -53,9 +54,11 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   await using opened = new AsyncDisposableStack();
   const report = ({ message }: Error) => events.print(message); // the peer may try again
   const open = async (): Promise<ConnectionSlot> => {
+    events.waitFor("Opening ways to meet");
     const peer = opened.use(
       await openPeer({
         ...options,
+        onProgress: events.onProgress,
         tickets,
         protocol: FILES_PROTOCOL,
         allow: allow.length > 0 ? allow : undefined,
@@ -74,11 +77,14 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   // finds in its folder what it has received already.
   const next: NextConnection = async (options) => { // first called when the files have been found
     slot ??= await open();
+    events.waitFor("Waiting for the receiver");
     const connection = last = await slot.next(options);
     reportConnected(connection, events);
+    events.waitFor("Waiting for the receiver's answer");
     return connection;
   };
-  const code = await runSend(next, { sources: operands, asJson }, io);
+  const route = () => last && routeInWords(last.path);
+  const code = await runSend(next, { sources: operands, asJson, route }, io);
   if (code === EXIT.ok) await noteTransfer(tickets, last);
   await slot?.close();
   return io.signal.aborted ? EXIT.interrupted : code;
@@ -89,6 +95,8 @@ export interface SendCommand {
   /** Files and folders. */
   readonly sources: readonly string[];
   readonly asJson: boolean;
+  /** How the receiver is connected, for people. */
+  readonly route?: () => string | undefined;
 }
 
 /**
@@ -102,8 +110,9 @@ export async function runSend(
   command: SendCommand,
   io: CliIo,
 ): Promise<number> {
-  const { sources, asJson } = command;
-  using reporter = new TransferReporter(io, { asJson });
+  const { sources, asJson, route } = command;
+  using reporter = new TransferReporter(io, { asJson, route });
+  waitFor(io, "Looking at the files");
   try {
     const result = await sendFiles(next, sources, {
       signal: io.signal,
@@ -114,7 +123,9 @@ export async function runSend(
       onOffer: ({ files, bytes }, skipped) => {
         reporter.emit({ event: "offer", files, bytes, skipped });
         for (const each of skipped) reporter.print(skippedLine(each));
-        reporter.print(`Offering ${formatFiles(files)}, ${formatBytes(bytes)}`);
+        reporter.print(
+          `Offering ${formatFiles(files)}, ${formatBytes(bytes)}: ${namesOf(sources)}`,
+        );
       },
     });
     return reporter.finished("Sent", result);
@@ -123,9 +134,19 @@ export async function runSend(
   }
 }
 
+/** What is sent, as the command line names it. */
+function namesOf(sources: readonly string[]): string {
+  const names = sources.map((path) => printable(path.replace(/\/+$/, "").replace(/^.*\//, "")));
+  const shown = names.slice(0, SHOWN_NAMES).map((name) => name === "" ? "/" : name).join(", ");
+  return names.length > SHOWN_NAMES ? `${shown} and ${names.length - SHOWN_NAMES} more` : shown;
+}
+
 function skippedLine({ path, kind }: SkippedFile): string {
   return `Skipping ${printable(path)}: it is ${SKIPPED[kind]}`;
 }
+
+/** Chosen by us: about what fits on a line. */
+const SHOWN_NAMES = 3;
 
 const SKIPPED: Readonly<Record<SkippedFile["kind"], string>> = {
   link: "a symbolic link that leads out of what is sent",

@@ -22,6 +22,8 @@ import {
 } from "../stun/server/server.ts";
 import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { copyable } from "./layout.ts";
+import { waitFor } from "./screen.ts";
 
 /** One line of help. */
 export const SERVE_USAGE =
@@ -60,8 +62,10 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   } else {
     io.out(`Serving STUN over UDP and TCP on ${addresses.join(", ")}`);
     io.out(`Serving a rendezvous on ${rendezvous.map(({ url }) => url).join(", ")}`);
-    io.out(`Try it in another terminal: punchline nat-test --server ${addresses[0]}`);
+    const command = copyable(`punchline nat-test --server ${addresses[0]}`);
+    io.out(`Try it in another terminal: ${command}`);
   }
+  waitFor(io, "Serving, Ctrl-C ends it");
   const ends = [...servers, ...rendezvous].map((server) => server.finished);
   await Promise.race([aborted(io.signal), ...ends]);
   return EXIT.interrupted;

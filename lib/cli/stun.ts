@@ -10,6 +10,7 @@ import type { StunBinding } from "../stun/client.ts";
 import { stunBinding, type StunBindingOptions } from "../stun/stun_binding.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { waitFor, waitOver } from "./screen.ts";
 
 /** One line of help. */
 export const STUN_USAGE = "stun SERVER[:PORT] [--tcp | --tls] [--timeout MS] [--json]";
@@ -37,7 +38,9 @@ export async function stun(args: readonly string[], io: CliIo): Promise<number> 
   const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 600_000 }) ??
     DEFAULT_TIMEOUT_MS;
   readWith(() => parseHostPort(name, 0));
+  waitFor(io, `Asking ${name} over ${transport.toUpperCase()}`, timeoutMs);
   const binding = await bindingInTime(name, transport, timeoutMs, io.signal);
+  waitOver(io);
   if (binding === undefined) {
     io.err(`punchline: Cannot reach ${name}: no answer within ${timeoutMs} ms`);
     return EXIT.timeout;

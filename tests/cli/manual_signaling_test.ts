@@ -69,7 +69,7 @@ Deno.test("--hand --json prints the message as an event", () =>
     const args = ["connect", ticket, "--json", "--timeout", "2000", ...servers.server];
     const { code, stderr } = await start(args, { input: silence() }).end();
     assertEquals(code, 4, stderr);
-    const [line] = stderr.split("\n");
+    const line = stderr.split("\n").find((line) => !line.includes('"event":"signaling"'));
     const { event, text } = JSON.parse(line!);
     assertEquals(event, "message");
     assertMatch(text, /^punchline-message:[A-Za-z0-9_-]+$/);
