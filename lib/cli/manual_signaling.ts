@@ -58,7 +58,7 @@ export class ManualPrompt {
       lines: this.#read(events),
       write: (text) => {
         events.emit({ event: "message", text });
-        events.print(`Send this to the other side within a few minutes:\n\n${folded(text)}\n`);
+        events.print(`Send this to the other side within a few minutes:\n\n${text}\n`);
       },
       onGarbage: ({ message }) => io.err(`punchline: ${message}`),
     });
@@ -69,9 +69,4 @@ export class ManualPrompt {
     yield* this.#lines;
     if (this.#lines.hasEnded) events.print("Stdin has ended: no more messages can be pasted");
   }
-}
-
-/** Breaks the text into short lines: terminals accept no line longer than 4095 characters. */
-function folded(text: string): string {
-  return text.replaceAll(/.{76}/g, "$&\n");
 }
