@@ -214,7 +214,9 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--overwrite": "replace existing files that differ",
   "--port": "the STUN port (default: 3478)",
   "--protocol": "how to ask the router (default: auto, all protocols at once)",
-  "--qr": "show the ticket as a QR code",
+  "--qr": "show the ticket, or with --hand the message, as a QR code",
+  "connect --qr": "with --hand, show the message as a QR code",
+  "recv --qr": "with --hand, show the message as a QR code",
   "--relay-only": "connect only through the --turn relays, to hide your address from the peer",
   "--rename": "keep existing files that differ, and save the new ones under other names",
   "--rendezvous":

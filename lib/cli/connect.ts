@@ -31,12 +31,14 @@ import { forward, pipeThrough } from "./pipe.ts";
 import { NewestFirst } from "./waiting_connections.ts";
 
 /** One line of help. */
-export const CONNECT_USAGE = `connect TICKET|@FILE|- ${PEER_USAGE} [--tcp PORT] [--timeout MS]`;
+export const CONNECT_USAGE =
+  `connect TICKET|@FILE|- ${PEER_USAGE} [--tcp PORT] [--timeout MS] [--qr]`;
 
 /** Runs the command; returns its exit code. */
 export async function connect(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     ...PEER_ARGUMENTS,
+    flags: [...PEER_ARGUMENTS.flags, "qr"],
     values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
     operands: { min: 0, max: 1 },
   });

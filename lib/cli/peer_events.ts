@@ -19,6 +19,7 @@ import { stripLogin } from "../peer/dial_policy.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
 import { type AllowUrl, PEER_TIMINGS, type PeerProgress } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
+import { ticketForQr } from "../peer/ticket.ts";
 import { type CliIo, EXIT, printError, withoutSecrets } from "./io.ts";
 import { copyable } from "./layout.ts";
 import { screenOf, waitOver } from "./screen.ts";
@@ -172,8 +173,8 @@ export async function showTicket(
   events.emit({ event: "ticket", ticket });
   events.print(`On the other machine: ${copyable(`punchline ${options.command} ${ticket}`)}`);
   if (!options.asQr) return;
-  const { renderUnicodeCompact } = await import("uqr");
-  io.err(renderUnicodeCompact(ticket, { ecc: "L", border: 2 }));
+  const { showQr } = await import("./qr.ts");
+  await showQr(ticketForQr(ticket), io);
 }
 
 /** Skips the URLs of a ticket that only the user may name, and says which option names them. */

@@ -41,13 +41,13 @@ import { reportTransferFailure, TransferReporter } from "./transfer_progress.ts"
 
 /** One line of help. */
 export const RECV_USAGE =
-  `recv TICKET|@FILE|- [--yes] [--merge] [--allow-hidden] [--to FOLDER] [--overwrite | --rename] [--timeout MS] ${PEER_USAGE}`;
+  `recv TICKET|@FILE|- [--yes] [--merge] [--allow-hidden] [--to FOLDER] [--overwrite | --rename] [--timeout MS] ${PEER_USAGE} [--qr]`;
 
 /** Runs the command; returns its exit code. */
 export async function recv(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "yes", "merge", "allow-hidden", "overwrite", "rename"],
+    flags: [...PEER_ARGUMENTS.flags, "yes", "merge", "allow-hidden", "overwrite", "rename", "qr"],
     values: [...PEER_ARGUMENTS.values, "to", "timeout"],
     operands: { min: 0, max: 1 },
   });

@@ -134,6 +134,11 @@ export class Screen implements StatusLine {
     this.#draw();
   }
 
+  /** Draws something of the command's own above the status line, control characters included. */
+  draw(text: string): void {
+    this.above(() => this.#line.write(text));
+  }
+
   /** Removes the line. */
   close(): void {
     this.#status = INITIAL_STATUS;
