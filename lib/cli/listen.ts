@@ -107,7 +107,7 @@ async function serveOne(
       connection.reset();
       isIncomplete ||= connection.receivedBytes > 0;
       events.print("The peer does not answer any more; another one takes over");
-      events.waitForPath("Connecting to another peer");
+      events.waitFor("Connecting to another peer");
     }
   }
 }

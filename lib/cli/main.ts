@@ -17,7 +17,7 @@ import { NAT_TEST_USAGE, natTest } from "./nat.ts";
 import { id, ID_USAGE } from "./peer_options.ts";
 import { PUNCH_USAGE, punchCommand } from "./punch.ts";
 import { recv, RECV_USAGE } from "./recv.ts";
-import { withScreen } from "./screen.ts";
+import { waitOver, withScreen } from "./screen.ts";
 import { send, SEND_USAGE } from "./send.ts";
 import { serve, SERVE_USAGE } from "./serve.ts";
 import { stun, STUN_USAGE } from "./stun.ts";
@@ -29,7 +29,8 @@ import { ticket, TICKET_USAGE } from "./ticket.ts";
  * @returns the exit code
  */
 export async function main(args: readonly string[], outside: CliIo): Promise<number> {
-  const io = withVisibleText(outside);
+  const asJson = args.includes("--json");
+  using io = withScreen(withVisibleText(outside), { asJson });
   const [name, ...rest] = args;
   if (name === undefined || HELP.has(name)) {
     const print = name === undefined ? io.err : io.out;
@@ -50,10 +51,8 @@ export async function main(args: readonly string[], outside: CliIo): Promise<num
     for (const line of helpOn(command)) io.out(line);
     return EXIT.ok;
   }
-  const asJson = rest.includes("--json");
-  using screen = withScreen(io, { asJson });
   const asEvents = command.printsEvents === true && asJson;
-  return await run(command, rest, asEvents ? withJsonErrors(screen) : screen);
+  return await run(command, rest, asEvents ? withJsonErrors(io) : io);
 }
 
 async function run(command: Command, args: readonly string[], io: CliIo): Promise<number> {
@@ -61,6 +60,7 @@ async function run(command: Command, args: readonly string[], io: CliIo): Promis
     const code = await command.run(args, io);
     return code === EXIT.interrupted ? interruptedCode(io) : code;
   } catch (error) {
+    waitOver(io);
     if (io.signal.aborted) return interruptedCode(io);
     if (error instanceof Deno.errors.BrokenPipe) return EXIT.brokenPipe; // stdout was closed by its reader
     const code = exitCodeOf(error);

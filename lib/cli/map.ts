@@ -218,8 +218,16 @@ export function tableText(gateways: readonly GatewayMappings[], columns?: number
       mapping.leaseSeconds === 0 ? "permanent" : `${mapping.leaseSeconds} s`,
       mapping.description,
     ]);
+    if (columns !== undefined && columns < TABLE_COLUMNS) {
+      return [`${address}:`, ...rows.flatMap(narrowRow)];
+    }
     return [`${address}:`, ...table([HEADINGS, ...rows], { columns })];
   });
+}
+
+/** A mapping where a table would be too narrow. */
+function narrowRow([transport, external, internal, lease, description]: string[]): string[] {
+  return [`  ${transport} ${external} to ${internal}, ${lease}`, `    ${description}`];
 }
 
 /** Formats what each gateway supports, for a terminal that is so wide. */
@@ -244,6 +252,9 @@ const HEADINGS = ["PROTO", "EXTERNAL", "INTERNAL", "LEASE", "DESCRIPTION"];
 
 const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
   new Map([["add", add], ["list", list], ["delete", remove], ["probe", probe]]);
+
+/** Chosen by us: the table without its descriptions has 48. */
+const TABLE_COLUMNS = 64;
 
 const PORTS = { min: 1, max: 65_535 };
 const LIFETIMES = { min: 1, max: 0xffff_ffff };

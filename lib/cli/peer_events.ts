@@ -56,14 +56,12 @@ export interface ConnectedReport {
 export class ConnectionEvents {
   readonly #io: CliIo;
   readonly #asJson: boolean;
-  readonly #isStdoutFree: boolean;
   readonly #printJson: (line: string) => void;
 
   /** @param options.isStdoutFree whether JSON goes to stdout, because stdout is not the connection */
   constructor(io: CliIo, options: { asJson: boolean; isStdoutFree?: boolean }) {
     this.#io = io;
     this.#asJson = options.asJson;
-    this.#isStdoutFree = options.isStdoutFree ?? false;
     this.#printJson = options.isStdoutFree ? io.out : io.err;
   }
 
@@ -80,12 +78,6 @@ export class ConnectionEvents {
   /** Says what is waited for, and how each way to meet the peer is. */
   waitFor(text: string, timeoutMs?: number): void {
     screenOf(this.#io)?.tell({ kind: "task", text, isMeeting: true, timeoutMs });
-  }
-
-  /** Says that a connection is waited for, while there is one already: not between its data on a terminal. */
-  waitForPath(text: string, timeoutMs?: number): void {
-    const isBetweenData = !this.#isStdoutFree && (this.#io.isTerminal || this.#io.isInputTerminal);
-    if (!isBetweenData) this.waitFor(text, timeoutMs);
   }
 
   /** Nothing is waited for any more. */
@@ -158,6 +150,7 @@ export class ConnectionEvents {
 
   /** Reports that both directions have ended. */
   closed(): void {
+    this.waitOver();
     this.emit({ event: "closed" });
     this.print("Closed");
   }
@@ -261,7 +254,7 @@ async function reportPathChanges(
     } else {
       events.emit({ event: "lost", reason: change.reason });
       events.print(`Lost the path: ${change.reason}; looking for another`);
-      events.waitForPath("Looking for another path", PEER_TIMINGS.reconnectMs);
+      events.waitFor("Looking for another path", PEER_TIMINGS.reconnectMs);
     }
   }
 }

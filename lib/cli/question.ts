@@ -7,6 +7,7 @@
 
 import { Deadline } from "../base/timers.ts";
 import type { CliIo } from "./io.ts";
+import { layoutColumns, wrap } from "./layout.ts";
 import { screenOf } from "./screen.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 
@@ -44,7 +45,9 @@ export async function ask(
   for (const fact of facts) io.err(fact);
   if (!canAsk(io)) return "unanswerable";
   const screen = screenOf(io);
-  io.status!.write(`${text} [y/N] `);
+  const question = `${text} [y/N]`;
+  const columns = layoutColumns(io.status!.columns);
+  io.status!.write(`${wrap(question, { columns: columns - 2 }).join("\n")} `); // room for the answer
   using deadline = new Deadline(timeoutMs, signal);
   try {
     const line = await stdin.line({ maxBytes: MAX_ANSWER_BYTES, signal: deadline.signal });

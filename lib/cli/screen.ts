@@ -72,8 +72,9 @@ export class Screen implements StatusLine {
   #status: StatusState = INITIAL_STATUS;
   /** What is in the place of the status line, such as a progress bar. */
   #text: (() => string) | undefined;
-  /** The text on the screen. */
+  /** The text on the screen, and how wide that was. */
   #drawn = "";
+  #drawnColumns = 0;
   #isHeld = false;
 
   constructor(line: StatusLine) {
@@ -158,8 +159,9 @@ export class Screen implements StatusLine {
       this.#erase();
       return this.#timer.clear();
     }
-    if (text !== this.#drawn) this.#line.write(`\r${text}${CLEAR_REST}\r`);
+    if (text !== this.#drawn) this.#line.write(`\r${text}${this.#clearRest()}\r`);
     this.#drawn = text;
+    this.#drawnColumns = this.#line.columns;
     this.#timer.set(REDRAW_MS);
   }
 
@@ -173,13 +175,19 @@ export class Screen implements StatusLine {
   #textNow(): string {
     const columns = this.#line.columns - 1; // in the last column some terminals wrap
     if (this.#text !== undefined) return cut(this.#text(), columns);
-    return drawParts(statusParts(this.#status, performance.now()), columns, this.hasStyles);
+    const fits = (text: string) => textWidth(text) <= columns;
+    return drawParts(statusParts(this.#status, performance.now(), fits), columns, this.hasStyles);
   }
 
   #erase(): void {
     if (this.#drawn === "" || this.isDumb) return;
     this.#drawn = "";
-    this.#line.write(`\r${CLEAR_REST}`);
+    this.#line.write(`\r${this.#clearRest()}`);
+  }
+
+  /** The cursor waits at the start of the line: a terminal that is narrower now has wrapped what was drawn below it. */
+  #clearRest(): string {
+    return this.#line.columns < this.#drawnColumns ? CLEAR_BELOW : CLEAR_LINE;
   }
 }
 
@@ -209,10 +217,11 @@ function printLaidOut(
 }
 
 /**
- * Erase in page: from the cursor to its end (ECMA-48 ED). The cursor waits at the start of the line, so that this removes
- * all of it even if the terminal was made narrower, and has wrapped it.
+ * Erase from the cursor to the end of the line (ECMA-48 EL), or of the page (ED). The second one is for when it is needed:
+ * at the top of a screen, some terminals save the page first.
  */
-const CLEAR_REST = "\u001b[J";
+const CLEAR_LINE = "\u001b[K";
+const CLEAR_BELOW = "\u001b[J";
 
 /** Select graphic rendition (ECMA-48 SGR): green, red, faint. */
 const TONES: Readonly<Record<StatusPart["tone"], number | undefined>> = {

@@ -93,17 +93,42 @@ export function stepStatus(state: StatusState, event: StatusEvent, nowMs: number
   }
 }
 
-/** The line, as parts that may have colours; none if nothing is waited for. */
-export function statusParts({ task, ways }: StatusState, nowMs: number): StatusPart[] {
+/**
+ * The line, as parts that may have colours; none if nothing is waited for.
+ *
+ * @param fits whether a line is short enough: of what is too long, only the ways that fail are named, or none
+ */
+export function statusParts(
+  { task, ways }: StatusState,
+  nowMs: number,
+  fits: (text: string) => boolean = () => true,
+): StatusPart[] {
   if (task === null) return [];
   const elapsed = elapsedText(nowMs - task.sinceMs);
-  const limit = task.timeoutMs === null ? "" : ` of ${elapsedText(task.timeoutMs)}`;
+  const limit = task.timeoutMs === null ? "" : ` of ${limitText(task.timeoutMs)}`;
   const parts: StatusPart[] = [
     { text: task.text, tone: "plain" },
     { text: `, ${elapsed}${limit}`, tone: "faint" },
   ];
   if (!task.isMeeting || ways.size === 0) return parts;
-  return [...parts, { text: ": ", tone: "plain" }, ...waysParts(ways)];
+  const start: StatusPart[] = [...parts, { text: ": ", tone: "plain" }];
+  const lines = [waysParts(ways), briefParts(ways, { isNamed: true }), briefParts(ways)]
+    .map((rest) => [...start, ...rest]);
+  return lines.find((line) => fits(line.map(({ text }) => text).join(""))) ?? parts;
+}
+
+/** How many ways work, and which fail. */
+function briefParts(
+  ways: ReadonlyMap<string, MeetingWay>,
+  { isNamed = false }: { isNamed?: boolean } = {},
+): StatusPart[] {
+  const isFailed = ({ state }: MeetingWay) => state === "failed" || state === "lost";
+  const failed = new Map([...ways].filter(([, way]) => isFailed(way)));
+  const open = [...ways.values()].filter(({ state }) => state === "open").length;
+  const tone = open > 0 ? "good" : failed.size > 0 ? "bad" : "faint";
+  const count: StatusPart = { text: `${open} of ${ways.size} ok`, tone };
+  if (!isNamed || failed.size === 0) return [count];
+  return [count, { text: ", ", tone: "plain" }, ...waysParts(failed)];
 }
 
 /** The ways to meet and how they are, for a line that stays; `undefined` if there is no way that failed. */
@@ -134,6 +159,10 @@ export function elapsedText(ms: number): string {
   return hours > 0
     ? `${hours}:${two(minutes % 60)}:${two(seconds % 60)}`
     : `${minutes}:${two(seconds % 60)}`;
+}
+
+function limitText(ms: number): string {
+  return ms < 1000 ? `${ms} ms` : elapsedText(ms);
 }
 
 function waysParts(ways: ReadonlyMap<string, MeetingWay>): StatusPart[] {

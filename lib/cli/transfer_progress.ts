@@ -16,7 +16,7 @@ import {
   type TransferResult,
 } from "../transfer/mod.ts";
 import { type CliIo, EXIT } from "./io.ts";
-import { cutStart } from "./layout.ts";
+import { copyable, cutStart } from "./layout.ts";
 import { screenOf, waitOver } from "./screen.ts";
 import { elapsedText } from "./status_engine.ts";
 
@@ -189,7 +189,7 @@ function summary(
   const time = seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
   const line = [
     `${verb} ${formatFiles(files)}, ${formatBytes(bytes)}`,
-    ` in ${time} (${sentBytes > 0 ? `${rate}/s` : "nothing was missing"})`,
+    ` in ${time} (${sentBytes > 0 ? copyable(`${rate}/s`) : "nothing was missing"})`,
     route === undefined ? "" : `, ${route}`,
     resumedBytes > 0 ? `, ${formatBytes(resumedBytes)} of it already there` : "",
     breaks > 0 ? `, over ${breaks + 1} connections` : "",

@@ -67,6 +67,26 @@ for (
   });
 }
 
+for (
+  const [columns, rest] of [
+    [100, ": LAN ok, broker.hivemq.com ok, broker.example: no DNS"],
+    [80, ": 2 of 3 ok, broker.example: no DNS"],
+    [60, ": 2 of 3 ok"],
+    [40, ""],
+  ] as const
+) {
+  Deno.test(`the status line says as much as fits into ${columns} columns`, () => {
+    const other = { ...LAN_OK, url: "mqtts://broker.hivemq.com:8883" };
+    const state = [LOOKING, LAN_OK, other, NO_DNS].reduce(
+      (state, event) => stepStatus(state, event, 0),
+      INITIAL_STATUS,
+    );
+    const parts = statusParts(state, 3000, (text) => text.length <= columns);
+    const text = parts.map(({ text }) => text).join("");
+    assertEquals(text, `Looking for the peer, 3 s of 30 s${rest}`);
+  });
+}
+
 Deno.test("the time of a task goes on when it is told again", () => {
   const first = stepStatus(INITIAL_STATUS, LOOKING, 0);
   assertEquals(stepStatus(first, LOOKING, 5000), first);
@@ -106,8 +126,8 @@ Deno.test("a screen redraws the status every second, and keeps it below what is 
   screen.err("a line");
   status.tell({ kind: "idle" });
   assertEquals(text(), [
-    ...["\rTesting, 0 s\u001b[J\r", "\rTesting, 1 s\u001b[J\r"],
-    ...["\r\u001b[J", "a line\n", "\rTesting, 1 s\u001b[J\r", "\r\u001b[J"],
+    ...["\rTesting, 0 s\u001b[K\r", "\rTesting, 1 s\u001b[K\r"],
+    ...["\r\u001b[K", "a line\n", "\rTesting, 1 s\u001b[K\r", "\r\u001b[K"],
   ]);
 });
 
@@ -116,10 +136,20 @@ Deno.test("a screen cuts the status to the terminal's width, which may change", 
   using screen = withScreen(io, { asJson: false });
   const status = screen.status as Screen;
   status.tell(LOOKING);
-  assertEquals(text(), ["\rLooking for the pe…\u001b[J\r"]);
+  assertEquals(text(), ["\rLooking for the pe…\u001b[K\r"]);
   resize(60);
   status.tell(LAN_OK);
-  assertEquals(text().at(-1), "\rLooking for the peer, 0 s of 30 s: LAN ok\u001b[J\r");
+  assertEquals(text().at(-1), "\rLooking for the peer, 0 s of 30 s: LAN ok\u001b[K\r");
+});
+
+Deno.test("a screen removes all of a status line that the terminal has wrapped", () => {
+  const { io, text, resize } = terminal(80);
+  using screen = withScreen(io, { asJson: false });
+  const status = screen.status as Screen;
+  status.tell({ kind: "task", text: "Looking for the peer, here and there and everywhere" });
+  resize(40);
+  status.tell({ kind: "idle" });
+  assertEquals(text().at(-1), "\r\u001b[J");
 });
 
 Deno.test("a screen wraps what is printed, but no ticket", () => {
@@ -178,7 +208,7 @@ Deno.test("a question keeps the status line away until it is answered", () => {
   status.tell({ kind: "task", text: "Waiting longer" });
   assertEquals(text().at(-1), "Receive? [y/N] ");
   status.release();
-  assertEquals(text().at(-1), "\rWaiting longer, 0 s\u001b[J\r");
+  assertEquals(text().at(-1), "\rWaiting longer, 0 s\u001b[K\r");
 });
 
 function terminal(columns: number, options: { isDumb?: boolean; hasStyles?: boolean } = {}) {

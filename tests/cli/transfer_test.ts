@@ -88,7 +88,7 @@ Deno.test("TransferReporter redraws a bar on a terminal, with the recent rate", 
   assertEquals(err, []);
   assertMatch(written.at(-1)!, /^\r\[#+-+\].* 1\.0 MiB\/s {2}0:05 left/);
   reporter.print("a line");
-  assertEquals([written.at(-2), err], ["\r\u001b[J", ["a line"]]);
+  assertEquals([written.at(-2), err], ["\r\u001b[K", ["a line"]]);
   assertMatch(written.at(-1)!, /^\r\[#+-+\]/);
 });
 
