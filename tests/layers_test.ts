@@ -192,7 +192,7 @@ function isException(path: string, imported: string): boolean {
     path === "lib/base/bytes.ts" && imported === "node:buffer" ||
     path === "lib/portmap/upnp/xml.ts" && imported === "sax" ||
     path === "lib/cli/main.ts" && imported === "deno.json" ||
-    path === "lib/cli/peer_events.ts" && imported === "uqr";
+    path === "lib/cli/qr.ts" && imported === "uqr";
 }
 
 function ruleOf(path: string): Rule {

@@ -50,7 +50,7 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
 
   events.signaling(withoutLogin(url), "opening");
   events.waitFor("Entering the room");
-  await using channel = await enterRoom(url, room, io.signal);
+  await using channel = await enterRoom(url, room, events, io.signal);
   events.signaling(withoutLogin(url), "open");
   events.waitFor("Waiting for the other side", timeoutMs);
   if (!channel.isPeerPresent) events.print(`Waiting in room ${room} at ${url} for the other side`);
@@ -85,11 +85,13 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
 async function enterRoom(
   url: string,
   room: string,
+  events: ConnectionEvents,
   signal: AbortSignal,
 ): Promise<WebSocketChannel> {
   try {
     return await openWebSocketChannel(url, room, { signal });
   } catch (error) {
+    if (!signal.aborted) events.signaling(withoutLogin(url), "failed", error);
     if (error instanceof TypeError) throw new UsageError(error.message, { cause: error });
     throw error;
   }
