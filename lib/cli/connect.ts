@@ -120,7 +120,8 @@ async function forwardAll(
   });
   events.emit({ event: "listening", local: `127.0.0.1:${port}` });
   events.print(`Forwarding 127.0.0.1:${port} to the peer`);
-  events.waitFor(`Waiting for connections to 127.0.0.1:${port}`);
+  const waiting = `Waiting for connections to 127.0.0.1:${port}`;
+  events.waitFor(waiting);
   await using forwarding = new TaskGroup((error) => printError(error, io));
   try {
     for (;;) {
@@ -131,6 +132,7 @@ async function forwardAll(
           reportConnected(connection, events);
           await forward(connection, toDenoConn(local), signal);
           events.closed();
+          events.waitFor(waiting);
         } catch (error) {
           local.reset();
           if (signal.aborted || error instanceof NetworkError) return;

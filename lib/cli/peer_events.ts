@@ -202,8 +202,8 @@ export function reportConnected(connection: PeerConnection, events: ConnectionEv
 }
 
 /** How the two sides are connected, for people. */
-export function routeInWords(path: PeerPath): string {
-  return path.relayed ? "over a relay" : `by ${pathInWords(path)}`;
+export function routeInWords({ kind, method }: Pick<PeerPath, "kind" | "method">): string {
+  return method === null ? ROUTES[kind] : `by ${METHODS_IN_WORDS[method]}`;
 }
 
 /**
@@ -303,6 +303,17 @@ const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
   "mapped": "mapped port",
   "punch-tcp": "TCP hole punching",
   "relay": "relay",
+};
+
+/** The same after what was done: sent, or received. */
+const ROUTES: Readonly<Record<PathKind, string>> = {
+  "host": "on the same machine",
+  "lan": "over the local network",
+  "ipv6": "over IPv6",
+  "direct": "directly",
+  "mapped": "through a mapped port",
+  "punch-tcp": "by TCP hole punching",
+  "relay": "over a relay",
 };
 
 const METHODS_IN_WORDS: Readonly<Record<PunchMethodName, string>> = {

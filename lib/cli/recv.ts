@@ -75,7 +75,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
     last = await peer.connect(ticket, { signal });
     reportConnected(last, events);
-    events.waitFor("Waiting for the sender's offer");
+    waitFor(io, "Waiting for the sender's offer");
     return last;
   };
   const folder = values.get("to") ?? ".";

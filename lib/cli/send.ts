@@ -80,7 +80,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
     events.waitFor("Waiting for the receiver");
     const connection = last = await slot.next(options);
     reportConnected(connection, events);
-    events.waitFor("Waiting for the receiver's answer");
+    waitFor(io, "Waiting for the receiver's answer");
     return connection;
   };
   const route = () => last && routeInWords(last.path);

@@ -131,7 +131,10 @@ const SCENES: Readonly<Record<string, Scene>> = {
     io.err("punchline: Cannot connect: no answer in 30 s; the peer may be offline");
   },
   "send": async (io) => {
-    using reporter = new TransferReporter(io, { asJson: false, route: () => "by local network" });
+    using reporter = new TransferReporter(io, {
+      asJson: false,
+      route: () => "over the local network",
+    });
     reporter.print("Offering 3 files, 30.0 MiB: photos");
     const progress = { ...PROGRESS, bytes: 0, file: "photos/2026/夏の夕暮れ at the lake.jpg" };
     for (now = 0; now <= 2000; now += 200) {
@@ -140,7 +143,10 @@ const SCENES: Readonly<Record<string, Scene>> = {
     await stay();
   },
   "recv-end": (io) => {
-    using reporter = new TransferReporter(io, { asJson: false, route: () => "by local network" });
+    using reporter = new TransferReporter(io, {
+      asJson: false,
+      route: () => "over the local network",
+    });
     reporter.onProgress(PROGRESS);
     now = 8000;
     reporter.finished("Received", RESULT);
