@@ -17,7 +17,7 @@ import { MAX_PENDING } from "./accept_first.ts";
 import { type Arguments, readArguments, readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, reportFailure, skipUrls } from "./peer_events.ts";
+import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
 import {
   openPeer,
   openPeerInput,
@@ -28,6 +28,7 @@ import {
   readPeerOptions,
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
 import { NewestFirst } from "./waiting_connections.ts";
 
 /** One line of help. */
@@ -40,7 +41,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     ...PEER_ARGUMENTS,
     flags: [...PEER_ARGUMENTS.flags, "qr"],
     values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
-    operands: { min: 0, max: 1 },
+    operands: { min: 0, max: 1, names: [] },
   });
   const { flags, values } = given;
   const input = openPeerInput(io);
@@ -50,12 +51,15 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const prompt = openManualPrompt(given, io, events, { ticket, port, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
   const timings = readConnectTimings(values);
+  const urls = new TicketUrls(input, events, options);
+  const asks = flags.has("json") ? "never" : "always"; // stderr is for events
+  await urls.ask(ticket, { asks, failsEarly: port !== undefined });
   await using peer = await openPeer({
     ...options,
     ...timings,
     onProgress: events.onProgress,
     listen: false,
-    allowUrl: skipUrls(events),
+    allowUrl: urls.allow,
   });
   if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
   events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
@@ -123,6 +127,7 @@ async function forwardAll(
   const waiting = `Waiting for connections to 127.0.0.1:${port}`;
   events.waitFor(waiting);
   await using forwarding = new TaskGroup((error) => printError(error, io));
+  let notAllowed: NetworkError | undefined;
   try {
     for (;;) {
       const local = await listener.accept({ signal: io.signal });
@@ -135,13 +140,17 @@ async function forwardAll(
           events.waitFor(waiting);
         } catch (error) {
           local.reset();
+          if (isNotAllowed(error)) {
+            notAllowed = error; // nor will it be for the next connection
+            listener.close();
+          }
           if (signal.aborted || error instanceof NetworkError) return;
           reportFailure(error, events, io, { demandsDirect: false });
         }
       });
     }
   } catch (error) {
-    if (!io.signal.aborted) throw error;
+    if (!io.signal.aborted) throw notAllowed ?? error;
   }
   return EXIT.interrupted;
 }

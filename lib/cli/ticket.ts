@@ -118,7 +118,11 @@ async function revokeTicket(args: readonly string[], io: CliIo): Promise<number>
   const { flags, values, operands } = readArguments(args, {
     flags: ["json"],
     values: ["key"],
-    operands: { min: 1, max: 1 },
+    operands: {
+      min: 1,
+      max: 1,
+      names: ["the number or name of the ticket, as ticket list prints it"],
+    },
   });
   const which = operands[0]!;
   const { path } = await readIdentity(values, io);

@@ -31,6 +31,8 @@ export class TransferReporter implements ProgressListeners {
   /** When the receiver had more bytes than before for the first and for the last time. */
   #startedAtMs: number | undefined;
   #movedAtMs = 0;
+  /** How many files with content the receiver had before. */
+  #kept = 0;
 
   /** @param options.route how the other side is connected, for people; `undefined` while it is not */
   constructor(io: CliIo, options: { asJson: boolean; route?: () => string | undefined }) {
@@ -81,7 +83,9 @@ export class TransferReporter implements ProgressListeners {
   readonly onFile = (file: FinishedFile): void => {
     this.emit({ event: "file", ...file });
     const { path, size, savedAs, resumedBytes } = file;
-    const kept = size > 0 && resumedBytes === size ? ", already there" : "";
+    const isKept = size > 0 && resumedBytes === size;
+    if (isKept) this.#kept++;
+    const kept = isKept ? ", already there" : "";
     const renamed = savedAs === undefined ? "" : ` as ${printable(savedAs)}`;
     if (this.#io.status === undefined || renamed !== "") {
       this.print(`${printable(path)}${renamed}  (${formatBytes(size)}${kept})`);
@@ -98,7 +102,8 @@ export class TransferReporter implements ProgressListeners {
   readonly onBreak = (error: Error): void => {
     this.emit({ event: "broken", reason: error.message });
     screenOf(this.#io)?.show(undefined);
-    this.print(`The connection broke; waiting up to two minutes for another: ${error.message}`);
+    const why = error.message.replace(/^Cannot [^:]*: /, "");
+    this.print(`The connection broke: ${why}. Waiting up to two minutes for another`);
   };
 
   /**
@@ -109,8 +114,12 @@ export class TransferReporter implements ProgressListeners {
   finished(verb: "Sent" | "Received", result: TransferResult): number {
     this.emit({ event: "finished", ...result });
     this.#clear();
+    const isNothing = result.files > 0 && this.#kept === result.files && result.sentBytes === 0;
     const movedMs = performance.now() - (this.#startedAtMs ?? performance.now());
-    for (const line of summary(verb, result, { route: this.#route(), movedMs })) this.print(line);
+    const lines = isNothing
+      ? [nothingLine(verb, result)]
+      : summary(verb, result, { route: this.#route(), movedMs });
+    for (const line of lines) this.print(line);
     const missing = result.skipped.length + result.refused.length;
     if (missing === 0) return EXIT.ok;
     this.print(`${missing === 1 ? "One thing was" : `${missing} things were`} left out: see above`);
@@ -153,7 +162,7 @@ export function formatBytes(bytes: number): string {
   if (bytes < KIB) return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
   const mib = bytes / KIB / KIB;
   if (mib < 0.1) return `${(bytes / KIB).toFixed(1)} KiB`;
-  return mib < 10 * KIB ? `${mib.toFixed(1)} MiB` : `${(mib / KIB).toFixed(1)} GiB`;
+  return mib < KIB ? `${mib.toFixed(1)} MiB` : `${(mib / KIB).toFixed(1)} GiB`;
 }
 
 /** Formats a duration, as `1:05` or `2:00:00`. */
@@ -173,6 +182,12 @@ export function formatFiles(count: number): string {
   return `${count} ${count === 1 ? "file" : "files"}`;
 }
 
+/** Sums up a transfer of what the receiver had. */
+function nothingLine(verb: "Sent" | "Received", { files }: TransferResult): string {
+  const what = files === 1 ? "the file is" : `all ${files} files are`;
+  return `Nothing to ${verb === "Sent" ? "send" : "receive"}: ${what} already there`;
+}
+
 /**
  * Sums up a transfer.
  *
@@ -189,12 +204,12 @@ function summary(
   const time = seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
   const line = [
     `${verb} ${formatFiles(files)}, ${formatBytes(bytes)}`,
-    ` in ${time} (${sentBytes > 0 ? copyable(`${rate}/s`) : "nothing was missing"})`,
+    sentBytes > 0 ? ` in ${time} (${copyable(`${rate}/s`)})` : "",
     route === undefined ? "" : `, ${route}`,
     resumedBytes > 0 ? `, ${formatBytes(resumedBytes)} of it already there` : "",
     breaks > 0 ? `, over ${breaks + 1} connections` : "",
   ].join("");
-  if (files === 0) return [line];
+  if (bytes === 0) return [line];
   const what = files === 1 ? "the file has" : `all ${files} files have`;
   return [line, `Checked: ${what} the same SHA-256 on both sides`];
 }
