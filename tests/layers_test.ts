@@ -56,9 +56,9 @@ const RULES: readonly Rule[] = [
   {
     name: "face",
     what: "entry points, and the command line: argv in, text or JSON out",
-    files: /^(?:mod|cli)\.ts$|\/mod\.ts$|^lib\/cli\//,
+    files: /^(?:mod|cli|punchline)\.ts$|\/mod\.ts$|^lib\/cli\//,
     forbiddenNames:
-      /\bDeno\b(?!\.(?:args|env|exit|exitCode|noColor|permissions|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
+      /\bDeno\b(?!\.(?:args|build|cwd|execPath|exit|exitCode|noColor|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
     packages: /^@std\/(?:async|cli)\//,
   },
   {
@@ -191,7 +191,7 @@ function isException(path: string, imported: string): boolean {
   return path === "lib/base/crypto.ts" && /^node:(?:buffer|crypto)$/.test(imported) ||
     path === "lib/base/bytes.ts" && imported === "node:buffer" ||
     path === "lib/portmap/upnp/xml.ts" && imported === "sax" ||
-    path === "lib/cli/main.ts" && imported === "deno.json" ||
+    path === "lib/cli/version.ts" && imported === "deno.json" ||
     path === "lib/cli/qr.ts" && imported === "uqr";
 }
 

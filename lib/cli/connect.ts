@@ -14,15 +14,13 @@ import { PEER_TIMINGS } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { MAX_PENDING } from "./accept_first.ts";
-import { type Arguments, readArguments, readInteger } from "./arguments.ts";
+import { type Arguments, readCommand, readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
 import {
   openPeer,
   openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
   type PeerInput,
   readConnectTimings,
   readPeerOptions,
@@ -31,18 +29,9 @@ import { forward, pipeThrough } from "./pipe.ts";
 import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
 import { NewestFirst } from "./waiting_connections.ts";
 
-/** One line of help. */
-export const CONNECT_USAGE =
-  `connect TICKET|@FILE|- ${PEER_USAGE} [--tcp PORT] [--timeout MS] [--qr]`;
-
 /** Runs the command; returns its exit code. */
 export async function connect(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "qr"],
-    values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
-    operands: { min: 0, max: 1, names: [] },
-  });
+  const given = readCommand("connect", args);
   const { flags, values } = given;
   const input = openPeerInput(io);
   const ticket = await readTicket(given, input);
@@ -74,7 +63,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   } catch (error) {
     io.signal.throwIfAborted();
     const demandsDirect = options.strategies?.includes("relay") === false;
-    return reportFailure(error, events, io, { demandsDirect });
+    return reportFailure(error, events, io, { demandsDirect, command: "connect" });
   }
 }
 

@@ -7,6 +7,7 @@
 
 import { messageOf } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
+import type { StartedAs } from "./started_as.ts";
 
 /** The terminal, or whatever replaces it. */
 export interface CliIo {
@@ -26,6 +27,8 @@ export interface CliIo {
   readonly stdin: ReadableStream<Uint8Array>;
   /** Stdout, for commands that carry bytes. */
   readonly stdout: WritableStream<Uint8Array>;
+  /** How this program was started, for the commands that it tells people to type. Default: as `punchline`. */
+  readonly startedAs?: StartedAs;
   /** Aborted by Ctrl-C, TERM and HUP; the reason is an {@linkcode Interruption} that says which. */
   readonly signal: AbortSignal;
 }
@@ -93,6 +96,13 @@ export function interruptedCode({ signal }: Pick<CliIo, "signal">): number {
 /** The command line is wrong; the message says how. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
+  /** What to do, if the message does not say it: a sentence without a period. */
+  readonly remedy: string | undefined;
+
+  constructor(message: string, { remedy, ...options }: ErrorOptions & { remedy?: string } = {}) {
+    super(message, options);
+    this.remedy = remedy;
+  }
 }
 
 /** Why a file cannot be used, for a message that has named it already. */

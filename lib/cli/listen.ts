@@ -14,7 +14,7 @@ import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type Accept, acceptOrReport } from "./accept_first.ts";
-import { readArguments, readInteger } from "./arguments.ts";
+import { readCommand, readInteger } from "./arguments.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
@@ -22,8 +22,6 @@ import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./
 import {
   openPeer,
   openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
   readPeerOptions,
   readPublicKey,
   readTimeout,
@@ -32,18 +30,9 @@ import { forward, pipeThrough } from "./pipe.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
-/** One line of help. */
-export const LISTEN_USAGE =
-  `listen ${PEER_USAGE} [--allow KEY]... [--tcp PORT] [--timeout MS] [--qr]`;
-
 /** Runs the command; returns its exit code. */
 export async function listen(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "qr"],
-    values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
-    lists: [...PEER_ARGUMENTS.lists, "allow"],
-  });
+  const given = readCommand("listen", args);
   const { flags, values, lists } = given;
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const timeoutMs = readTimeout(values);

@@ -22,7 +22,7 @@ import {
 } from "../portmap/mapper.ts";
 import type { MappingEvent, PortMapping } from "../portmap/mapping.ts";
 import type { MappingVerdict } from "../portmap/verdict.ts";
-import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
+import { type Arguments, readCommand, readInteger, readSeconds, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { table } from "./layout.ts";
 import { outputColumns, waitFor, waitOver } from "./screen.ts";
@@ -41,12 +41,7 @@ export const MAP_USAGE =
  */
 export async function map(args: readonly string[], io: CliIo): Promise<number> {
   const [name = "", ...rest] = args;
-  const run = COMMANDS.get(name);
-  if (run !== undefined) return await withAttempts(() => run(rest, io), rest, io);
-  const known = [...COMMANDS.keys()].join(", ");
-  throw new UsageError(
-    name === "" ? `map needs one of ${known}` : `unknown command map ${name}; use one of ${known}`,
-  );
+  return await withAttempts(() => COMMANDS[name]!(rest, io), rest, io);
 }
 
 /** Prints what was tried, if no gateway complies. */
@@ -66,12 +61,7 @@ async function withAttempts<T>(
 }
 
 async function add(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    flags: ["keep", "json"],
-    values: ["external", "lifetime", "protocol", "gateway", "check"],
-    lists: ["server"],
-    operands: { min: 2, max: 2, names: ["tcp or udp", "the port"] },
-  });
+  const given = readCommand("map add", args);
   const { flags, values } = given;
   const isJson = flags.has("json");
   const print = (event: MappingEvent) =>
@@ -86,8 +76,8 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
   mapping = await mapPort({
     ...readPort(given),
     externalPort: readInteger("external", values.get("external"), PORTS),
-    lifetimeSeconds: readInteger("lifetime", values.get("lifetime"), LIFETIMES),
-    checkSeconds: readInteger("check", values.get("check"), LIFETIMES),
+    lifetimeSeconds: readSeconds("lifetime", values.get("lifetime"), LIFETIMES),
+    checkSeconds: readSeconds("check", values.get("check"), LIFETIMES),
     protocols: readProtocols(values.get("protocol")),
     gateway: readGateway(given),
     servers: readServers(given),
@@ -100,7 +90,7 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 async function list(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, { flags: ["json"], values: ["gateway"] });
+  const given = readCommand("map list", args);
   waitFor(io, "Asking the router");
   const gateways = await listMappings({ gateway: readGateway(given), signal: io.signal });
   waitOver(io);
@@ -113,11 +103,7 @@ async function list(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 async function remove(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    flags: ["json"],
-    values: ["gateway"],
-    operands: { min: 2, max: 2, names: ["tcp or udp", "the port"] },
-  });
+  const given = readCommand("map delete", args);
   const gateway = readGateway(given);
   const { protocol, internalPort } = readPort(given);
   waitFor(io, "Asking the router");
@@ -142,7 +128,7 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 async function probe(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, { flags: ["json"], values: ["gateway"], lists: ["server"] });
+  const given = readCommand("map probe", args);
   waitFor(io, "Asking the router");
   const gateways = await probeGateways({
     gateway: readGateway(given),
@@ -177,12 +163,12 @@ function readProtocols(text = "auto"): MapperName[] | undefined {
 
 function readGateway({ values }: Arguments): string | undefined {
   const text = values.get("gateway");
-  return text === undefined ? undefined : readWith(() => parseIp(text));
+  return text === undefined ? undefined : readWith(() => parseIp(text), "--gateway");
 }
 
 function readServers({ lists }: Arguments): readonly string[] {
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
   return servers;
 }
 
@@ -259,8 +245,9 @@ function protocolRow(name: string, { answer, detail }: ProtocolReport): string[]
 
 const HEADINGS = ["PROTO", "EXTERNAL", "INTERNAL", "LEASE", "DESCRIPTION"];
 
-const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
-  new Map([["add", add], ["list", list], ["delete", remove], ["probe", probe]]);
+const COMMANDS: Readonly<
+  Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
+> = { add, list, delete: remove, probe };
 
 /** Chosen by us: the table without its descriptions has 48. */
 const TABLE_COLUMNS = 64;

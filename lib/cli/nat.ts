@@ -9,15 +9,10 @@ import type { BehaviorVerdict, FamilyReport, NatReport } from "../nat/behavior.t
 import { testNat, type TestNatOptions } from "../nat/report.ts";
 import { allocationText, explainFamily } from "../nat/verdict.ts";
 import { type IpFamily, parseHostPort } from "../net/address.ts";
-import { readArguments, readInteger, readWith } from "./arguments.ts";
+import { readCommand, readSeconds, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { pad, table, textWidth } from "./layout.ts";
 import { outputColumns, waitFor, waitOver } from "./screen.ts";
-
-/** One line of help. */
-export const NAT_TEST_USAGE =
-  "nat-test [--server HOST[:PORT]]... [--transport udp|tcp] [--family 4|6] [--timeout MS] [--no-hairpinning]" +
-  " [--lifetime SECONDS] [--verbose] [--json]";
 
 /**
  * Runs the command; returns its exit code.
@@ -26,17 +21,13 @@ export const NAT_TEST_USAGE =
  * @throws the errors of {@linkcode testNat}
  */
 export async function natTest(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values, lists } = readArguments(args, {
-    flags: ["json", "no-hairpinning", "verbose"],
-    values: ["transport", "family", "timeout", "lifetime"],
-    lists: ["server"],
-  });
+  const { flags, values, lists } = readCommand("nat-test", args);
   const transport = readChoice("transport", values.get("transport"), ["udp", "tcp"] as const);
   const family = readChoice("family", values.get("family"), ["4", "6"] as const);
-  const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 600_000 });
-  const lifetimeSeconds = readInteger("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
+  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
+  const lifetimeSeconds = readSeconds("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
   const options: TestNatOptions = {
     signal: io.signal,
     hairpinning: !flags.has("no-hairpinning"),
@@ -263,3 +254,6 @@ const WITHOUT_NAT: Readonly<Record<BehaviorVerdict["behavior"], string>> = {
 
 /** The widest label. */
 const LABEL_WIDTH = "unsolicited SYN".length;
+
+/** Chosen by us: ten minutes, far longer than any test takes. */
+const MAX_TIMEOUT_MS = 600_000;

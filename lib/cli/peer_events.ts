@@ -19,9 +19,10 @@ import { REJECTION_CODES } from "../peer/dialer.ts";
 import { PEER_TIMINGS, type PeerProgress } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { ticketForQr } from "../peer/ticket.ts";
-import { type CliIo, EXIT, printError, withoutSecrets } from "./io.ts";
+import { type CliIo, EXIT, printError, UsageError, withoutSecrets } from "./io.ts";
 import { copyable } from "./layout.ts";
 import { screenOf, waitOver } from "./screen.ts";
+import { commandLine } from "./started_as.ts";
 import {
   failedWays,
   INITIAL_STATUS,
@@ -163,7 +164,8 @@ export async function showTicket(
   options: { command: string; asQr: boolean },
 ): Promise<void> {
   events.emit({ event: "ticket", ticket });
-  events.print(`On the other machine: ${copyable(`punchline ${options.command} ${ticket}`)}`);
+  const command = commandLine(io, options.command, ticket);
+  events.print(`On the other machine: ${copyable(command)}`);
   if (!options.asQr) return;
   const { showQr } = await import("./qr.ts");
   await showQr(ticketForQr(ticket), io);
@@ -196,16 +198,20 @@ export function routeInWords({ kind, method }: Pick<PeerPath, "kind" | "method">
  * Reports why there is no connection.
  *
  * @param options.demandsDirect whether the user ruled out relays
+ * @param options.command which command was given the ticket, if it may be one for another command
  * @returns the exit code
+ * @throws {UsageError} if the ticket is for another command
  * @throws the error itself if it is not about the other side or the paths to it
  */
 export function reportFailure(
   error: unknown,
   events: ConnectionEvents,
   io: CliIo,
-  options: { demandsDirect: boolean },
+  options: { demandsDirect: boolean; command?: "connect" | "recv" },
 ): number {
   if (error instanceof UnreachableError) events.attempts(error.attempts);
+  const isOtherProtocol = error instanceof RefusedError && error.code === REJECTION_CODES.protocol;
+  if (isOtherProtocol && options.command !== undefined) throw wrongTicket(options.command, error);
   const code = exitCodeOf(error, options.demandsDirect);
   if (code === undefined) throw error;
   if (code === EXIT.peerNotFound) events.failedWays();
@@ -213,6 +219,17 @@ export function reportFailure(
   printError(error, io);
   if (code === EXIT.peerNotFound) events.print(STILL_THERE);
   return code;
+}
+
+/** A ticket of `listen` was given to `recv`, or one of `send` to `connect`, or one of another program. */
+function wrongTicket(command: "connect" | "recv", cause: Error): UsageError {
+  const [printer, other, otherPrinter] = command === "recv"
+    ? ["send", "connect", "listen"]
+    : ["listen", "recv", "send"];
+  return new UsageError(`${command} takes a ticket of ${printer}; this is another one`, {
+    remedy: `If ${otherPrinter} printed it, use \`punchline ${other}\` with it`,
+    cause,
+  });
 }
 
 function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined {

@@ -19,25 +19,16 @@ import {
 } from "../punch/mod.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
-import { readArguments, readInteger, readWith } from "./arguments.ts";
+import { readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents } from "./peer_events.ts";
 import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { wayName } from "./status_engine.ts";
 
-/** One line of help. */
-export const PUNCH_USAGE =
-  "punch ROOM --rendezvous URL [--server HOST[:PORT]]... [--timeout MS] [--json]";
-
 /** Runs the command; returns its exit code. */
 export async function punchCommand(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values, lists, operands } = readArguments(args, {
-    flags: ["json"],
-    values: ["rendezvous", "timeout"],
-    lists: ["server"],
-    operands: { min: 1, max: 1, names: ["the name of the room, the same on both sides"] },
-  });
+  const { flags, values, lists, operands } = readCommand("punch", args);
   const [room] = operands as [string];
   const given = values.get("rendezvous");
   if (given === undefined) {
@@ -45,8 +36,8 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   }
   const url = readSignalUrl("rendezvous", given);
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
-  const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 3_600_000 });
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
+  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const options = { signal: io.signal, servers: servers.length > 0 ? servers : undefined };
 
@@ -151,3 +142,6 @@ function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
 
 /** Chosen by us: some NATs drop an idle TCP mapping after one or two minutes. */
 const MAPPING_MS = 30_000;
+
+/** Chosen by us: an hour. */
+const MAX_TIMEOUT_MS = 3_600_000;

@@ -14,38 +14,22 @@ import {
   systemFiles,
   TransferError,
 } from "../transfer/mod.ts";
-import { readArguments } from "./arguments.ts";
+import { readCommand } from "./arguments.ts";
 import { LOOKING, readTicket } from "./connect.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, routeInWords } from "./peer_events.ts";
-import {
-  openPeer,
-  openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
-  readConnectTimings,
-  readPeerOptions,
-} from "./peer_options.ts";
+import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { canAsk } from "./question.ts";
 import { waitFor, waitOver } from "./screen.ts";
 import { FILES_PROTOCOL } from "./send.ts";
 import { TicketUrls } from "./ticket_urls.ts";
 import { reportTransferFailure, TransferReporter } from "./transfer_progress.ts";
 
-/** One line of help. */
-export const RECV_USAGE =
-  `recv TICKET|@FILE|- [--yes] [--merge] [--allow-hidden] [--to FOLDER] [--overwrite | --rename] [--timeout MS] ${PEER_USAGE} [--qr]`;
-
 /** Runs the command; returns its exit code. */
 export async function recv(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "yes", "merge", "allow-hidden", "overwrite", "rename", "qr"],
-    values: [...PEER_ARGUMENTS.values, "to", "timeout"],
-    operands: { min: 0, max: 1, names: [] },
-  });
+  const given = readCommand("recv", args);
   const { flags, values } = given;
   const input = openPeerInput(io);
   const ticket = await readTicket(given, input);
@@ -99,7 +83,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   } catch (error) {
     io.signal.throwIfAborted();
     const demandsDirect = options.strategies?.includes("relay") === false;
-    return reportFailure(error, events, io, { demandsDirect });
+    return reportFailure(error, events, io, { demandsDirect, command: "recv" });
   }
 }
 

@@ -15,19 +15,12 @@ import {
 } from "../transfer/mod.ts";
 import { turnAway } from "../transfer/offer_race.ts";
 import { acceptOrReport } from "./accept_first.ts";
-import { readArguments } from "./arguments.ts";
+import { readCommand } from "./arguments.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, routeInWords, showTicket } from "./peer_events.ts";
-import {
-  openPeer,
-  openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
-  readPeerOptions,
-  readPublicKey,
-} from "./peer_options.ts";
+import { openPeer, openPeerInput, readPeerOptions, readPublicKey } from "./peer_options.ts";
 import { waitFor } from "./screen.ts";
 import { noteTransfer, readTickets } from "./ticket.ts";
 import {
@@ -37,20 +30,12 @@ import {
   TransferReporter,
 } from "./transfer_progress.ts";
 
-/** One line of help. */
-export const SEND_USAGE = `send FILE... ${PEER_USAGE} [--allow KEY]... [--qr]`;
-
 /** The protocol that `send` and `recv` agree on. */
 export const FILES_PROTOCOL = "punchline-files/1";
 
 /** Runs the command; returns its exit code. */
 export async function send(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "qr"],
-    lists: [...PEER_ARGUMENTS.lists, "allow"],
-    operands: { min: 1, max: Infinity, names: ["a file or folder to send"] },
-  });
+  const given = readCommand("send", args);
   const { flags, lists, operands } = given;
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));

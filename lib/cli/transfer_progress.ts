@@ -153,6 +153,7 @@ export function reportTransferFailure(
   if (!(error instanceof TransferError || error instanceof FileError)) throw error;
   const message = printable(error.message);
   reporter.emit({ event: "failed", reason: error.reason, message });
+  if (error.reason === "not-permitted") throw error; // its remedy is that of every command
   io.err(`punchline: ${message}`);
   return EXIT.failure;
 }

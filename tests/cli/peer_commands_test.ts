@@ -200,7 +200,7 @@ for (
     [
       "an invalid URL",
       ["listen", "--rendezvous", "kitchen"],
-      /takes a URL such as ws:.*, not kitchen/,
+      /--rendezvous takes a URL such as .*, not kitchen/,
     ],
     ["a broker without a host", ["listen", "--mqtt", "mqtt://"], /Cannot signal by "mqtt:/],
     [
@@ -464,7 +464,7 @@ async function startSendToPeer(folder: string, servers: Servers) {
   return { sender, ticket, first, options };
 }
 
-Deno.test("recv with the ticket of a listen reports that the peer speaks another protocol", () =>
+Deno.test("recv with the ticket of a listen says which command takes it, and exits with 2", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const listener = start(["listen", ...servers.all]);
@@ -478,8 +478,11 @@ Deno.test("recv with the ticket of a listen reports that the peer speaks another
       ];
       const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
       const { code, stderr } = await start(args, { permissions }).end();
-      assertEquals(code, 5, stderr);
-      assertMatch(stderr, /the peer does not speak this protocol/);
+      assertEquals(code, 2, stderr);
+      assertMatch(
+        stderr,
+        /^punchline: recv takes a ticket of send; this is another one\nIf listen printed it, use `.* connect` with it\n$/,
+      );
       listener.interrupt();
       assertEquals((await listener.end()).code, 130);
     })
