@@ -9,7 +9,7 @@ import type { Command } from "./command.ts";
 import { findCommand } from "./command_table.ts";
 import { explainFailure, printFailure } from "./failures.ts";
 import { type CliIo, EXIT, interruptedCode, UsageError } from "./io.ts";
-import { uncopyable } from "./layout.ts";
+import { copyable, uncopyable } from "./layout.ts";
 import { withCommandLines } from "./started_as.ts";
 import { VERSION } from "./version.ts";
 
@@ -25,13 +25,14 @@ export async function main(args: readonly string[], outside: CliIo): Promise<num
     visible.out(`punchline ${VERSION}`);
     return EXIT.ok;
   }
+  const { withScreen } = await import("./screen.ts");
+  using screen = withScreen(visible, { asJson: args.includes("--json") });
+  const io = withNamedCommands(screen);
   if (name === undefined) {
     const { printOverview } = await import("./help.ts");
-    printOverview(visible, visible.err);
+    printOverview(io, io.err);
     return EXIT.usage;
   }
-  const { withScreen } = await import("./screen.ts");
-  using io = withScreen(visible, { asJson: args.includes("--json") });
   const command = findCommand(args);
   const asksForHelp = isHelpAsked(args);
   if (asksForHelp || command === undefined) return await helpOrUnknown(args, asksForHelp, io);
@@ -105,16 +106,22 @@ async function missingSubcommand(command: Command, word: string | undefined): Pr
   });
 }
 
+/** Names commands as they work here, and keeps what is quoted like them in one piece. */
+function withNamedCommands(io: CliIo): CliIo {
+  const named = (text: string) =>
+    text.startsWith("{") ? text : withCommandLines(text, io).replaceAll(/`[^`\n]*`/g, copyable);
+  return Object.create(io, {
+    out: { value: (line: string) => io.out(named(line)) },
+    err: { value: (line: string) => io.err(named(line)) },
+  });
+}
+
 /**
  * Prints the names and reasons of others without letting them control the terminal: control characters, and those that
- * turn the direction of text, are written as `\\u` and their number, which means the same in JSON. Commands are named
- * as they work here.
+ * turn the direction of text, are written as `\\u` and their number, which means the same in JSON.
  */
 function withVisibleText(io: CliIo): CliIo {
-  const visible = (text: string) => {
-    const isJson = text.startsWith("{");
-    return (isJson ? text : withCommandLines(text, io)).replaceAll(INVISIBLE, escapeCharacter);
-  };
+  const visible = (text: string) => text.replaceAll(INVISIBLE, escapeCharacter);
   return Object.create(io, {
     out: { value: (line: string) => io.out(visible(line)) },
     err: { value: (line: string) => io.err(visible(line)) },

@@ -123,7 +123,7 @@ Deno.test({
       await pane.shows(/Waiting for a peer.*ok/);
       await new Promise((resolve) => setTimeout(resolve, 1200)); // the line is redrawn every second
       const lines = await pane.wholeLines();
-      const command = `punchline connect ${ticket}`;
+      const command = ` connect ${ticket}`;
       assert(lines.some((line) => line.endsWith(command)), lines.join("\n"));
       const waiting = lines.filter((line) => line.includes("Waiting for"));
       assertEquals(waiting.length, 1, lines.join("\n"));
