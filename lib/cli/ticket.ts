@@ -155,10 +155,6 @@ async function revokeTicket(args: readonly string[], io: CliIo): Promise<number>
   return EXIT.ok;
 }
 
-const COMMANDS: Readonly<
-  Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
-> = { new: newTicket, list: listTickets, revoke: revokeTicket };
-
 /** @throws {UsageError} if there are too many signaling servers, or a list has a URL that is too long */
 function textOf(
   { secret, signaling }: Pick<IssuedTicket, "secret" | "signaling">,
@@ -216,5 +212,6 @@ function isSame(one: readonly string[], other: readonly string[]): boolean {
   return one.length === other.length && one.every((each, index) => each === other[index]);
 }
 
-const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
-  new Map([["new", newTicket], ["list", listTickets], ["revoke", revokeTicket]]);
+const COMMANDS: Readonly<
+  Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
+> = { new: newTicket, list: listTickets, revoke: revokeTicket };
