@@ -101,6 +101,7 @@ export {
   type PeerEvent,
   type PeerOptions,
   type PeerPath,
+  type PeerProgress,
   type PeerTimings,
   type RelayServer,
   type Session,
@@ -145,6 +146,7 @@ export type { SignalChannel } from "./lib/signal/channel.ts";
 export type {
   OpenSignalingOptions,
   SignalingConnection,
+  SignalingState,
   SignalTransport,
 } from "./lib/signal/transport.ts";
 export type { LongTermCredential } from "./lib/stun/credentials.ts";

@@ -62,7 +62,7 @@ const RULES: readonly Rule[] = [
     what: "entry points, and the command line: argv in, text or JSON out",
     files: /^(?:mod|cli|punchline)\.ts$|\/mod\.ts$|^lib\/cli\//,
     forbiddenNames:
-      /\bDeno\b(?!\.(?:args|build|cwd|execPath|exit|exitCode|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
+      /\bDeno\b(?!\.(?:args|build|cwd|execPath|exit|exitCode|noColor|stdin|stdout|stderr|consoleSize|addSignalListener|removeSignalListener|Signal|errors)\b)/g,
     packages: /^@std\/(?:async|cli)\//,
   },
   {
@@ -197,7 +197,7 @@ function isException(path: string, imported: string): boolean {
     path === "lib/code/pake.ts" && imported === "@noble/curves/ed25519.js" ||
     path === "lib/portmap/upnp/xml.ts" && imported === "sax" ||
     path === "lib/cli/version.ts" && imported === "deno.json" ||
-    path === "lib/cli/peer_events.ts" && imported === "uqr";
+    path === "lib/cli/qr.ts" && imported === "uqr";
 }
 
 function ruleOf(path: string): Rule {

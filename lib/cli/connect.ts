@@ -10,6 +10,7 @@ import { TaskGroup } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
+import { PEER_TIMINGS } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { MAX_PENDING } from "./accept_first.ts";
 import { readCommand, readInteger } from "./arguments.ts";
@@ -47,9 +48,13 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   await using peer = await openPeer({
     ...options,
     ...timings,
+    onProgress: events.onProgress,
     listen: false,
     allowUrl: urls.allow,
   });
+  if (port === undefined) {
+    events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
+  }
   try {
     const ticket = await ticketOf(target, peer, events, io);
     if (target.kind === "code") await urls.ask(ticket, { asks, failsEarly });
@@ -87,6 +92,8 @@ async function forwardAll(
   });
   events.emit({ event: "listening", local: `127.0.0.1:${port}` });
   events.print(`Forwarding 127.0.0.1:${port} to the peer`);
+  const waiting = `Waiting for connections to 127.0.0.1:${port}`;
+  events.waitFor(waiting);
   await using forwarding = new TaskGroup((error) => printError(error, io));
   let notAllowed: NetworkError | undefined;
   try {
@@ -98,6 +105,7 @@ async function forwardAll(
           reportConnected(connection, events);
           await forward(connection, toDenoConn(local), signal);
           events.closed();
+          events.waitFor(waiting);
         } catch (error) {
           local.reset();
           if (isNotAllowed(error)) {
@@ -114,6 +122,9 @@ async function forwardAll(
   }
   return EXIT.interrupted;
 }
+
+/** What `connect` and `recv` wait for. */
+export const LOOKING = "Looking for the peer";
 
 /** Chosen by us: while there are no file descriptors, those of connections that wait are needed to dial. */
 const MAX_WAITING_IN_SHORTAGE = 8;

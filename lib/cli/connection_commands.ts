@@ -12,6 +12,7 @@ import {
   JSON_OPTION,
   KEY_OPTION,
   MEETING_OPTIONS,
+  MESSAGE_QR_OPTION,
   type Option,
   option,
   PEER_OPTIONS,
@@ -159,6 +160,7 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
       }),
       timeoutOption("how long to wait for the sender", "30s"),
       ...PEER_OPTIONS,
+      MESSAGE_QR_OPTION,
     ],
     examples: [
       { args: "7-abacus-walrus-zodiac", does: "show what is offered, ask, and write it here" },
@@ -206,6 +208,7 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
       }),
       timeoutOption("how long to wait for the peer", "30s"),
       ...PEER_OPTIONS,
+      MESSAGE_QR_OPTION,
     ],
     examples: [
       { args: "7-abacus-walrus-zodiac", does: "a chat, or a pipe, with the peer" },

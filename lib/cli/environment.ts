@@ -23,6 +23,7 @@ export const VARIABLES: readonly Variable[] = [
   { name: "HOME", help: "the user's folder, with the settings below .config" },
   { name: "XDG_CONFIG_HOME", help: "the folder of settings, in place of .config" },
   { name: "APPDATA", help: "the same on Windows" },
+  { name: "TERM", help: "`dumb` for a terminal on which nothing can be redrawn" },
   {
     name: "PUNCHLINE_STARTED_AS",
     help: "how messages name this program; set by what starts it, such as npx",

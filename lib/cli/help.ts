@@ -10,10 +10,9 @@ import { closest } from "./closest.ts";
 import { type Command, operandText } from "./command.ts";
 import { COMMANDS, findCommand } from "./command_table.ts";
 import { type CliIo, EXIT, UsageError, withoutSecrets } from "./io.ts";
-import { copyable, layoutColumns, table, uncopyable, wrap } from "./layout.ts";
+import { copyable, layoutColumns, table, wrap } from "./layout.ts";
 import {
   DURATION,
-  type Option,
   OPTION_GROUPS,
   optionHelp,
   optionText,
@@ -78,7 +77,7 @@ export function unknownCommand(word: string, parent?: Command): UsageError {
     : new UsageError(`${where} ${name}; use one of ${known.join(", ")}`);
 }
 
-/** What is printed without a command: all of them, in one line each. */
+/** What is printed without a command: all of them, in one line each; commands to copy are {@linkcode copyable}. */
 export function overviewText(io: HelpIo): string[] {
   const columns = columnsOf(io);
   const shown = COMMANDS.filter(({ isHidden }) => !isHidden);
@@ -86,8 +85,8 @@ export function overviewText(io: HelpIo): string[] {
     ...wrap("Punchline connects two machines, through NATs and firewalls.", { columns }),
     "",
     ...wrap("Send a file, and receive it on the other machine:", { columns }),
-    `  ${commandLine(io, "send", "photos/")}`,
-    `  ${commandLine(io, "recv", "TICKET")}`,
+    `  ${copyable(commandLine(io, "send", "photos/"))}`,
+    `  ${copyable(commandLine(io, "recv", "TICKET"))}`,
     "",
     ...wrap(`Usage: ${copyable(commandLine(io))} COMMAND [ARGUMENT]... [OPTION]...`, { columns }),
     "",
@@ -95,10 +94,10 @@ export function overviewText(io: HelpIo): string[] {
     ...table(shown.map(({ name, summary }) => [name, summary]), { columns }),
     "",
     ...wrap(`${copyable(commandLine(io, "help", "COMMAND"))} explains a command.`, { columns }),
-  ].map(uncopyable);
+  ];
 }
 
-/** What `--help` prints. */
+/** What `--help` prints; commands are {@linkcode copyable}. */
 export function helpText(command: Command, io: HelpIo): string[] {
   const columns = columnsOf(io);
   const { name, summary, details, operands, options, subcommands, examples } = command;
@@ -109,7 +108,7 @@ export function helpText(command: Command, io: HelpIo): string[] {
     "",
     "Examples:",
     ...examples.flatMap(({ args, does }) => [
-      `  ${[start, args].join(" ").trimEnd()}`,
+      `  ${copyable([start, args].join(" ").trimEnd())}`,
       ...wrap(`      ${withCommandLines(does, io)}`, { columns, hang: 0 }),
     ]),
     "",
@@ -124,14 +123,15 @@ export function helpText(command: Command, io: HelpIo): string[] {
       ...table(subcommands.map(({ name, summary }) => [name, summary]), { columns }),
     ],
     ...OPTION_GROUPS.flatMap((group) => {
-      const rows = options.filter((each) => each.group === group);
-      return rows.length === 0 ? [] : ["", `${group}:`, ...table(rows.map(optionRow), { columns })];
-    }).map((line) => withCommandLines(line, io)),
+      const rows = options.filter((each) => each.group === group)
+        .map((each) => [optionText(each), withCommandLines(optionHelp(each), io)]);
+      return rows.length === 0 ? [] : ["", `${group}:`, ...table(rows, { columns })];
+    }),
     ...timed.includes(DURATION) || timed.includes(SECONDS)
       ? ["", ...wrap(unitsText(timed), { columns })]
       : [],
     ...details === undefined ? [] : ["", ...wrap(details, { columns, hang: 0 })],
-  ].map(uncopyable);
+  ];
 }
 
 /** What help needs of the outside. */
@@ -143,10 +143,6 @@ function usageLines({ operands, options, subcommands }: Command, start: string):
     ? [...operands.map(operandText), ...options.length > 0 ? ["[OPTION]..."] : []]
     : ["COMMAND", "[ARGUMENT]...", "[OPTION]..."];
   return [`Usage: ${[copyable(start), ...words].join(" ")}`];
-}
-
-function optionRow(option: Option): string[] {
-  return [optionText(option), optionHelp(option)];
 }
 
 function columnsOf({ isTerminal, status }: HelpIo): number {

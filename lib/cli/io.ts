@@ -19,6 +19,8 @@ export interface CliIo {
   readonly status?: StatusLine;
   /** Whether stdout is a terminal. */
   readonly isTerminal: boolean;
+  /** The current width of stdout, if it is a terminal. Default: that of stderr. */
+  readonly outColumns?: number;
   /** Whether stdin is a terminal. */
   readonly isInputTerminal: boolean;
   /** Stdin, for commands that carry bytes. */
@@ -31,10 +33,16 @@ export interface CliIo {
   readonly signal: AbortSignal;
 }
 
-/** The line of a terminal on which a progress bar is drawn. */
+/** The line of a terminal on which a status line or a progress bar is drawn. */
 export interface StatusLine {
   /** The current width of the terminal. */
   readonly columns: number;
+  /** Its current height, if known. */
+  readonly rows?: number;
+  /** Whether it shows colours, and the user wants them. Default: no. */
+  readonly hasStyles?: boolean;
+  /** Whether its cursor cannot go back, so that nothing is redrawn. Default: no. */
+  readonly isDumb?: boolean;
   /** Writes the text as it is. */
   write(text: string): void;
 }

@@ -47,8 +47,10 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const input = openPeerInput(io);
   const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
+  events.waitFor("Opening ways to meet");
   await using peer = await openPeer({
     ...options,
+    onProgress: events.onProgress,
     tickets: await readTickets(given, options, "connection"),
     protocol: "", // what `connect` asks for: a `recv` would wait for files
     allow: allow.length > 0 ? allow : undefined,
@@ -59,6 +61,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   });
   const { signaling } = options;
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
+  events.waitFor(WAITING, timeoutMs);
   return port === undefined
     ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code })
     : await forwardAll(peer, port, events, io);
@@ -84,6 +87,7 @@ async function serveOne(
   const slot = stack.adopt(new ConnectionSlot(peer, acceptOne, io), (slot) => slot.close());
   const first = await waitForFirst(slot, io, timeoutMs);
   if (first === undefined) {
+    events.waitOver();
     io.err(`punchline: Cannot connect: no peer connected within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
   }
@@ -102,6 +106,7 @@ async function serveOne(
       connection.reset();
       isIncomplete ||= connection.receivedBytes > 0;
       events.print("The peer does not answer any more; another one takes over");
+      events.waitFor("Connecting to another peer");
     }
   }
 }
@@ -157,6 +162,7 @@ async function forwardTo(
     const local = await systemNetwork.connectTcp({ ip: "127.0.0.1", port }, { signal });
     await forward(connection, toDenoConn(local), signal);
     events.closed();
+    events.waitFor(WAITING);
   } catch (error) {
     connection.reset();
     if (!signal.aborted) printError(error, io);
@@ -174,5 +180,10 @@ async function accept(
       reportFailure(error, events, io, { demandsDirect: false });
     } else events.print(error.message);
   };
-  return await acceptOrReport(incoming, report, { signal });
+  events.waitFor("A peer was found, connecting");
+  const connection = await acceptOrReport(incoming, report, { signal });
+  if (connection === undefined) events.waitFor(WAITING);
+  return connection;
 }
+
+const WAITING = "Waiting for a peer";

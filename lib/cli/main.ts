@@ -9,6 +9,7 @@ import type { Command } from "./command.ts";
 import { findCommand } from "./command_table.ts";
 import { explainFailure, printFailure } from "./failures.ts";
 import { type CliIo, EXIT, interruptedCode, UsageError } from "./io.ts";
+import { copyable, uncopyable } from "./layout.ts";
 import { withCommandLines } from "./started_as.ts";
 import { VERSION } from "./version.ts";
 
@@ -18,12 +19,15 @@ import { VERSION } from "./version.ts";
  * @returns the exit code
  */
 export async function main(args: readonly string[], outside: CliIo): Promise<number> {
-  const io = withVisibleText(outside);
+  const visible = withVisibleText(outside);
   const [name] = args;
   if (name === "--version" || name === "-V") {
-    io.out(`punchline ${VERSION}`);
+    visible.out(`punchline ${VERSION}`);
     return EXIT.ok;
   }
+  const { withScreen } = await import("./screen.ts");
+  using screen = withScreen(visible, { asJson: args.includes("--json") });
+  const io = withNamedCommands(screen);
   if (name === undefined) {
     const { printOverview } = await import("./help.ts");
     printOverview(io, io.err);
@@ -84,6 +88,7 @@ async function run(
     const code = await runCommand(args.slice(1), io);
     return code === EXIT.interrupted ? interruptedCode(io) : code;
   } catch (error) {
+    (await import("./screen.ts")).waitOver(io);
     if (io.signal.aborted) return interruptedCode(io);
     if (error instanceof Deno.errors.BrokenPipe) return EXIT.brokenPipe; // stdout was closed by its reader
     const failure = explainFailure(error, command, io);
@@ -101,16 +106,22 @@ async function missingSubcommand(command: Command, word: string | undefined): Pr
   });
 }
 
+/** Names commands as they work here, and keeps what is quoted like them in one piece. */
+function withNamedCommands(io: CliIo): CliIo {
+  const named = (text: string) =>
+    text.startsWith("{") ? text : withCommandLines(text, io).replaceAll(/`[^`\n]*`/g, copyable);
+  return Object.create(io, {
+    out: { value: (line: string) => io.out(named(line)) },
+    err: { value: (line: string) => io.err(named(line)) },
+  });
+}
+
 /**
  * Prints the names and reasons of others without letting them control the terminal: control characters, and those that
- * turn the direction of text, are written as `\\u` and their number, which means the same in JSON. Commands are named
- * as they work here.
+ * turn the direction of text, are written as `\\u` and their number, which means the same in JSON.
  */
 function withVisibleText(io: CliIo): CliIo {
-  const visible = (text: string) => {
-    const isJson = text.startsWith("{");
-    return (isJson ? text : withCommandLines(text, io)).replaceAll(INVISIBLE, escapeCharacter);
-  };
+  const visible = (text: string) => text.replaceAll(INVISIBLE, escapeCharacter);
   return Object.create(io, {
     out: { value: (line: string) => io.out(visible(line)) },
     err: { value: (line: string) => io.err(visible(line)) },
@@ -133,7 +144,7 @@ function withJsonErrors(io: CliIo): CliIo {
     io.err(
       isEvent
         ? line
-        : JSON.stringify({ event: "error", message: line.replace(/^punchline: /, "") }),
+        : JSON.stringify({ event: "error", message: uncopyable(line.replace(/^punchline: /, "")) }),
     );
   };
   return Object.create(io, { err: { value: err } }); // a copy would open stdin and stdout, which are opened on first use

@@ -24,6 +24,8 @@ import type { MappingEvent, PortMapping } from "../portmap/mapping.ts";
 import type { MappingVerdict } from "../portmap/verdict.ts";
 import { type Arguments, readCommand, readInteger, readSeconds, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { table } from "./layout.ts";
+import { outputColumns, waitFor, waitOver } from "./screen.ts";
 
 /** One line of help. */
 export const MAP_USAGE =
@@ -70,6 +72,7 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
     const leave = () => void mapping?.leave().catch(reportError);
     io.signal.addEventListener("abort", leave, { once: true });
   }
+  waitFor(io, "Asking the router");
   mapping = await mapPort({
     ...readPort(given),
     externalPort: readInteger("external", values.get("external"), PORTS),
@@ -81,17 +84,20 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
     signal: io.signal,
     logger: { debug() {}, info() {}, warn: (message) => io.err(`punchline: ${message}`) },
   });
+  waitFor(io, flags.has("keep") ? "The port is open" : "The port is open, Ctrl-C closes it");
   for await (const event of mapping.events) print(event);
   return EXIT.interrupted;
 }
 
 async function list(args: readonly string[], io: CliIo): Promise<number> {
   const given = readCommand("map list", args);
+  waitFor(io, "Asking the router");
   const gateways = await listMappings({ gateway: readGateway(given), signal: io.signal });
+  waitOver(io);
   if (given.flags.has("json")) {
     io.out(JSON.stringify({ gateways }));
   } else {
-    for (const line of tableText(gateways)) io.out(line);
+    for (const line of tableText(gateways, outputColumns(io))) io.out(line);
   }
   return gateways.some(({ problem }) => problem === null) ? EXIT.ok : EXIT.failure;
 }
@@ -100,12 +106,14 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
   const given = readCommand("map delete", args);
   const gateway = readGateway(given);
   const { protocol, internalPort } = readPort(given);
+  waitFor(io, "Asking the router");
   const deleted = await deleteMappings({
     protocol,
     port: internalPort,
     gateway,
     signal: io.signal,
   });
+  waitOver(io);
   if (given.flags.has("json")) {
     io.out(JSON.stringify({ deleted }));
   } else {
@@ -121,18 +129,20 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
 
 async function probe(args: readonly string[], io: CliIo): Promise<number> {
   const given = readCommand("map probe", args);
+  waitFor(io, "Asking the router");
   const gateways = await probeGateways({
     gateway: readGateway(given),
     servers: readServers(given),
     signal: io.signal,
   });
+  waitOver(io);
   if (given.flags.has("json")) {
     const contract = gateways.map(({ address, pcp, natPmp, upnp, external, verdict }) => {
       return { address, pcp, natPmp, upnp, external, verdict };
     });
     io.out(JSON.stringify({ gateways: contract }));
   } else {
-    for (const line of probeText(gateways)) io.out(line);
+    for (const line of probeText(gateways, outputColumns(io))) io.out(line);
   }
   return gateways.some(({ verdict }) => verdict !== null) ? EXIT.ok : EXIT.failure;
 }
@@ -191,8 +201,8 @@ function attemptText({ strategy, remote, reason, remedy }: MappingAttempt): stri
   return `  ${PROTOCOL_NAMES[strategy]} at ${remote}: ${reason}. ${remedy}`;
 }
 
-/** Formats the gateways' mapping tables. */
-export function tableText(gateways: readonly GatewayMappings[]): string[] {
+/** Formats the gateways' mapping tables, for a terminal that is so wide. */
+export function tableText(gateways: readonly GatewayMappings[], columns?: number): string[] {
   return gateways.flatMap(({ address, mappings, problem }) => {
     if (problem !== null) return [`${address} lists no mappings: ${problem}`];
     if (mappings.length === 0) return [`${address} has no mappings`];
@@ -203,33 +213,34 @@ export function tableText(gateways: readonly GatewayMappings[]): string[] {
       mapping.leaseSeconds === 0 ? "permanent" : `${mapping.leaseSeconds} s`,
       mapping.description,
     ]);
-    return [`${address}:`, ...columns([HEADINGS, ...rows])];
+    if (columns !== undefined && columns < TABLE_COLUMNS) {
+      return [`${address}:`, ...rows.flatMap(narrowRow)];
+    }
+    return [`${address}:`, ...table([HEADINGS, ...rows], { columns })];
   });
 }
 
-/** Formats what each gateway supports. */
-export function probeText(gateways: readonly GatewayReport[]): string[] {
+/** A mapping where a table would be too narrow. */
+function narrowRow([transport, external, internal, lease, description]: string[]): string[] {
+  return [`  ${transport} ${external} to ${internal}, ${lease}`, `    ${description}`];
+}
+
+/** Formats what each gateway supports, for a terminal that is so wide. */
+export function probeText(gateways: readonly GatewayReport[], columns?: number): string[] {
   if (gateways.length === 0) return ["No gateway answered; use --gateway to name the router"];
   return gateways.flatMap(({ address, pcp, natPmp, upnp, external, verdict, detail }) => [
     `${address}${external === null ? "" : `, external address ${external}`}`,
-    protocolText("PCP", pcp),
-    ...natPmp === null ? [] : [protocolText("NAT-PMP", natPmp)],
-    protocolText("UPnP", upnp),
+    ...table([
+      protocolRow("PCP", pcp),
+      ...natPmp === null ? [] : [protocolRow("NAT-PMP", natPmp)],
+      protocolRow("UPnP", upnp),
+    ], { columns, gap: 1 }),
     `  ${verdict ?? "no mappings"}: ${detail}`,
   ]);
 }
 
-function protocolText(name: string, { answer, detail }: ProtocolReport): string {
-  return `  ${name.padEnd(8)} ${answer.padEnd(10)} ${detail}`;
-}
-
-function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths = HEADINGS.map((_, column) =>
-    Math.max(...rows.map((row) => row[column]?.length ?? 0))
-  );
-  return rows.map((row) =>
-    `  ${row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ")}`.trimEnd()
-  );
+function protocolRow(name: string, { answer, detail }: ProtocolReport): string[] {
+  return [name.padEnd(8), answer.padEnd(10), detail];
 }
 
 const HEADINGS = ["PROTO", "EXTERNAL", "INTERNAL", "LEASE", "DESCRIPTION"];
@@ -237,6 +248,9 @@ const HEADINGS = ["PROTO", "EXTERNAL", "INTERNAL", "LEASE", "DESCRIPTION"];
 const COMMANDS: Readonly<
   Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
 > = { add, list, delete: remove, probe };
+
+/** Chosen by us: the table without its descriptions has 48. */
+const TABLE_COLUMNS = 64;
 
 const PORTS = { min: 1, max: 65_535 };
 const LIFETIMES = { min: 1, max: 0xffff_ffff };

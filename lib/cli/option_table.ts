@@ -89,7 +89,13 @@ export const JSON_OPTION: Option = {
 export const QR_OPTION: Option = {
   name: "qr",
   group: "Output",
-  help: "show the ticket as a QR code too",
+  help: "show the ticket, and with --hand the text for the other side, as a QR code too",
+};
+
+/** The same for what people copy. */
+export const MESSAGE_QR_OPTION: Option = {
+  ...QR_OPTION,
+  help: "with --hand, show the text for the other side as a QR code too",
 };
 
 /** The code that is shown beside the ticket. */

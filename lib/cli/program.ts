@@ -27,8 +27,11 @@ export async function runProgram(startedAs: StartedAs | string): Promise<never> 
   const code = await main(Deno.args, {
     out: print(Deno.stdout),
     err: print(Deno.stderr),
-    status: Deno.stderr.isTerminal() ? statusLine(interrupt) : undefined,
+    status: Deno.stderr.isTerminal() ? await statusLine(interrupt) : undefined,
     isTerminal: Deno.stdout.isTerminal(),
+    get outColumns() {
+      return consoleSize().columns;
+    },
     isInputTerminal: Deno.stdin.isTerminal(),
     get stdin() {
       return Deno.stdin.readable;
@@ -82,17 +85,29 @@ function listenForSignals(interrupt: AbortController): void {
   }
 }
 
-function statusLine(interrupt: AbortController): StatusLine {
+/** Without the permission to read `TERM`, a terminal counts as one whose cursor can move, as nearly all can. */
+async function statusLine(interrupt: AbortController): Promise<StatusLine> {
+  const isDumb = await readVariable("TERM") === "dumb";
   return {
     get columns() {
-      try {
-        return Deno.consoleSize().columns;
-      } catch {
-        return DEFAULT_COLUMNS; // the terminal has gone
-      }
+      return consoleSize().columns;
     },
+    get rows() {
+      return consoleSize().rows;
+    },
+    hasStyles: !isDumb && !Deno.noColor,
+    isDumb,
     write: (text) => writeSync(Deno.stderr, new TextEncoder().encode(text), interrupt),
   };
+}
+
+function consoleSize(): { columns: number; rows: number } {
+  try {
+    const { columns, rows } = Deno.consoleSize();
+    return columns > 0 ? { columns, rows } : DEFAULT_SIZE; // some report no size at all
+  } catch {
+    return DEFAULT_SIZE; // the terminal has gone
+  }
 }
 
 /**
@@ -125,7 +140,7 @@ const EXIT_CODES: Readonly<Record<EndSignal, number>> = {
 };
 
 /** Of most terminals. */
-const DEFAULT_COLUMNS = 80;
+const DEFAULT_SIZE = { columns: 80, rows: 24 };
 
 /** Set by whatever starts this program under another name, such as the npm package. */
 const LAUNCHER_VARIABLE = "PUNCHLINE_STARTED_AS";

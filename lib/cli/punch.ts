@@ -7,7 +7,7 @@
 
 import { toBase64url } from "../base/bytes.ts";
 import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
-import { shownUrl } from "../base/login.ts";
+import { shownUrl, withoutLogin } from "../base/login.ts";
 import { runAll } from "../base/tasks.ts";
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import {
@@ -29,6 +29,7 @@ import { pipeThrough } from "./pipe.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
 import { openPool, sayLooking } from "./target.ts";
 import { abortable } from "@std/async/abortable";
+import { wayName } from "./status_engine.ts";
 
 /** Runs the command; returns its exit code. */
 export async function punchCommand(args: readonly string[], io: CliIo): Promise<number> {
@@ -51,17 +52,23 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   await using code = named === undefined
     ? showCode(room, url, commandLine, { events, io })
     : undefined;
-  await using channel = await enterRoom(url, room, io.signal);
+  events.signaling(withoutLogin(url), "opening");
+  events.waitFor("Entering the room");
+  await using channel = await enterRoom(url, room, events, io.signal);
+  events.signaling(withoutLogin(url), "open");
+  events.waitFor("Waiting for the other side", timeoutMs);
   if (!channel.isPeerPresent && named !== undefined) {
     events.print(`Waiting in room ${room} at ${shownUrl(url)} for the other side`);
   }
   const prepared = await prepareWhileWaiting(channel, options, timeoutMs);
   code?.hush();
   if (prepared === undefined) {
+    events.waitOver();
     const where = named === undefined ? "" : ` room ${named}`;
     io.err(`punchline: Cannot punch: the other side did not join${where} within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
   }
+  events.waitFor(`Found by ${wayName(url)}, connecting`, timeoutMs);
   try {
     await using stack = new AsyncDisposableStack();
     const conn = stack.adopt(
@@ -74,6 +81,7 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
     return EXIT.ok;
   } catch (error) {
     if (!(error instanceof UnreachableError)) throw error;
+    events.waitOver();
     events.attempts(error.attempts);
     printError(error, io);
     return EXIT.failure;
@@ -153,11 +161,13 @@ function newRoom(): string {
 async function enterRoom(
   url: string,
   room: string,
+  events: ConnectionEvents,
   signal: AbortSignal,
 ): Promise<WebSocketChannel> {
   try {
     return await openWebSocketChannel(url, room, { signal });
   } catch (error) {
+    if (!signal.aborted) events.signaling(withoutLogin(url), "failed", error);
     if (error instanceof TypeError) throw new UsageError(error.message, { cause: error });
     throw error;
   }

@@ -5,6 +5,7 @@
  */
 
 import type { PeerConnection } from "../peer/connection.ts";
+import { PEER_TIMINGS } from "../peer/options.ts";
 import {
   type ExistingPolicy,
   type IncomingOffer,
@@ -16,12 +17,14 @@ import {
 import { KeptTicket } from "../transfer/kept_ticket.ts";
 import { readCommand } from "./arguments.ts";
 import { withConfig } from "./config.ts";
+import { LOOKING } from "./connect.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
+import { ConnectionEvents, reportConnected, reportFailure, routeInWords } from "./peer_events.ts";
 import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { canAsk } from "./question.ts";
+import { waitFor, waitOver } from "./screen.ts";
 import { FILES_PROTOCOL } from "./send.ts";
 import { readTarget, type Target, ticketOf } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
@@ -40,6 +43,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     stdin: input.stdin,
   });
   const options = await readPeerOptions(given, input, prompt);
+  const timings = readConnectTimings(values);
   const urls = new TicketUrls(input, events, options);
   // The question about the files follows: what is offered is known only once a server was used.
   const asks = flags.has("yes") ? "always" : "if-needed";
@@ -49,7 +53,8 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   }
   await using peer = await openPeer({
     ...options,
-    ...readConnectTimings(values),
+    onProgress: events.onProgress,
+    ...timings,
     listen: false,
     allowUrl: urls.allow,
     protocol: FILES_PROTOCOL,
@@ -64,8 +69,10 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     if (isOver()) {
       throw new TransferError("Cannot continue: the sender has ended the transfer", "failed");
     }
+    events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
     last = await peer.connect(ticket, { signal });
     reportConnected(last, events);
+    waitFor(io, "Waiting for the sender's offer");
     return last;
   };
   const consent = new Consent(
@@ -84,7 +91,8 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
       await found.keep(ticket);
       await urls.ask(ticket, { asks });
     }
-    const command = { folder, existing, asJson, id: ticket, isOver, consent };
+    const route = () => last && routeInWords(last.path);
+    const command = { folder, existing, asJson, id: ticket, isOver, route, consent };
     const code = await runReceive(next, command, io);
     if (code === EXIT.ok || isOver() || consent.refusal !== undefined) await found.discard();
     await last?.[Symbol.asyncDispose]();
@@ -141,6 +149,8 @@ export interface ReceiveCommand {
   /** What to do if a different file of the same name exists. */
   readonly existing: ExistingPolicy;
   readonly asJson: boolean;
+  /** How the sender is connected, for people. */
+  readonly route?: () => string | undefined;
   /** What an interrupted transfer is found again by. */
   readonly id?: string;
   /** Whether the sender has ended the transfer, so that there is nothing to wait for. Default: it never has. */
@@ -160,8 +170,8 @@ export async function runReceive(
   command: ReceiveCommand,
   io: CliIo,
 ): Promise<number> {
-  const { folder, existing, asJson, id, consent, isOver } = command;
-  using reporter = new TransferReporter(io, { asJson });
+  const { folder, existing, asJson, id, consent, isOver, route } = command;
+  using reporter = new TransferReporter(io, { asJson, route });
   let isAccepted = false;
   try {
     const result = await receiveFiles(next, folder, {
@@ -174,9 +184,11 @@ export async function runReceive(
       onRefused: reporter.onRefused,
       onOffer: async (offer, { signal }) => {
         reporter.emit(offerEvent(offer));
+        waitOver(io);
         const print = (line: string) => asJson && canAsk(io) ? io.err(line) : reporter.print(line);
         const decision = await consent.decide(offer, print, signal);
         isAccepted = decision.accept;
+        if (isAccepted) waitFor(io, "Waiting for the first bytes");
         return decision;
       },
     });

@@ -22,6 +22,8 @@ import {
 } from "../stun/server/server.ts";
 import { type Arguments, readCommand, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { copyable } from "./layout.ts";
+import { waitFor } from "./screen.ts";
 import { commandLine } from "./started_as.ts";
 
 /** Runs the command until it is interrupted; returns its exit code. */
@@ -51,9 +53,10 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   } else {
     io.out(`Serving STUN over UDP and TCP on ${addresses.join(", ")}`);
     io.out(`Serving a rendezvous on ${rendezvous.map(({ url }) => url).join(", ")}`);
-    const test = commandLine(io, "nat-test", "--server", addresses[0]!);
+    const test = copyable(commandLine(io, "nat-test", "--server", addresses[0]!));
     io.out(`Try it in another terminal: ${test}`);
   }
+  waitFor(io, "Serving, Ctrl-C ends it");
   const ends = [...servers, ...rendezvous].map((server) => server.finished);
   await Promise.race([aborted(io.signal), ...ends]);
   return EXIT.interrupted;

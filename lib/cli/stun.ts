@@ -10,6 +10,7 @@ import type { StunBinding } from "../stun/client.ts";
 import { stunBinding, type StunBindingOptions } from "../stun/stun_binding.ts";
 import { readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { waitFor, waitOver } from "./screen.ts";
 
 /**
  * Runs the command; returns its exit code.
@@ -29,7 +30,9 @@ export async function stun(args: readonly string[], io: CliIo): Promise<number> 
   const transport = flags.has("tls") ? "tls" : flags.has("tcp") ? "tcp" : "udp";
   const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS) ?? DEFAULT_TIMEOUT_MS;
   readWith(() => parseHostPort(name, 0));
+  waitFor(io, `Asking ${name} over ${transport.toUpperCase()}`, timeoutMs);
   const binding = await bindingInTime(name, transport, timeoutMs, io.signal);
+  waitOver(io);
   if (binding === undefined) {
     io.err(`punchline: Cannot reach ${name}: no answer within ${timeoutMs} ms`);
     return EXIT.timeout;

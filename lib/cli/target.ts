@@ -84,7 +84,9 @@ export async function ticketOf(
 
 /** Says that the other side of a code is being looked for: it may take as long as `--timeout` says. */
 export function sayLooking(code: string, events: ConnectionEvents): void {
-  events.print(`Looking for the other side of code ${/^\d+/.exec(code)?.[0]}-…`);
+  const text = `Looking for the other side of code ${/^\d+/.exec(code)?.[0]}-…`;
+  events.print(text);
+  events.waitFor(text);
 }
 
 /** Opens signaling connections to the servers that the command line names, without a peer. */

@@ -353,9 +353,12 @@ class Search {
     const lease = this.#resources.use(context.signaling.lease(url));
     const signaling = await abortable(lease.signaling, signal);
     const topic = secrets.replyTopic(session.ephemeralKey);
-    const subscribed = signaling.subscribe(topic, (message) => session.receive(message), {
-      signal,
-    });
+    const subscribed = signaling.subscribe(topic, (message) => {
+      const wasOpen = session.isOpen;
+      session.receive(message);
+      if (wasOpen || !session.isOpen) return;
+      context.onProgress?.({ event: "answered", url: withoutLogin(signaling.url) });
+    }, { signal });
     this.#connections.add(signaling); // what is published from now on arrives after the subscription
     if (session.request !== undefined) this.#publish(signaling, session.request);
     this.#resources.use(await subscribed);

@@ -59,6 +59,7 @@ export type { SignalChannel } from "../signal/channel.ts";
 export type {
   OpenSignalingOptions,
   SignalingConnection,
+  SignalingState,
   SignalTransport,
 } from "../signal/transport.ts";
 export type { LongTermCredential } from "../stun/credentials.ts";
@@ -73,6 +74,7 @@ export {
   type ConnectOptions,
   PEER_TIMINGS,
   type PeerOptions,
+  type PeerProgress,
   type PeerTimings,
   type RelayServer,
   STRATEGIES,

@@ -17,7 +17,12 @@ export interface OpenSignalingOptions {
   readonly signal?: AbortSignal;
   /** Receives non-fatal diagnostics. */
   readonly logger?: Logger;
+  /** Called on every change of a connection that is opened again whenever it is lost. */
+  readonly onState?: (state: SignalingState, error?: unknown) => void;
 }
+
+/** Whether signaling can be used. `"failed"`: it could not be opened; `"lost"`: it was open before. */
+export type SignalingState = "opening" | "open" | "failed" | "lost";
 
 /** A way to signal, as a ticket names it. */
 export interface SignalTransport {

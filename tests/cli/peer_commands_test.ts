@@ -507,8 +507,11 @@ Deno.test("listen --json prints a failure as an event", () =>
     const args = ["listen", ...options, ...servers.all];
     const { code, stdout, stderr } = await start(args).end();
     const events = stderr.trim().split("\n").map((line) => JSON.parse(line));
-    assertEquals([code, stdout, events.map(({ event }) => event)], [4, "", ["ticket", "error"]]);
-    assertMatch(events[1].message, /^Cannot connect: no peer connected within 300 ms/);
+    const names = events.map(({ event }) => event).filter((name) => name !== "signaling");
+    assertEquals([code, stdout, names], [4, "", ["ticket", "error"]]);
+    const { url, state, reason } = events.find(({ event }) => event === "signaling");
+    assertEquals([state, reason], ["open", null], url);
+    assertMatch(events.at(-1).message, /^Cannot connect: no peer connected within 300 ms/);
   }));
 
 Deno.test("send shows no ticket if the file does not exist", () =>

@@ -10,7 +10,8 @@ import { decodeRelayState } from "../../lib/peer/relay_message.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { hash } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { decodeOffer, encodeOffer, type PunchOffer } from "../../lib/punch/offer.ts";
+import { decodeOffer, encodeOffer, keyFromSeed, type PunchOffer } from "../../lib/punch/offer.ts";
+import { decodeCompactOffer, encodeCompactOffer } from "../../lib/punch/offer_message.ts";
 import * as session from "../../lib/session/frame.ts";
 import { decodeManualMessage } from "../../lib/signal/manual.ts";
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
@@ -126,6 +127,13 @@ const OFFER: PunchOffer = {
   },
 };
 
+const SEEDED = keyFromSeed(BODY.subarray(0, 16));
+
+const LINK_LOCAL: PunchOffer["side"] = {
+  ...OFFER.side,
+  candidates: [hostCandidate("fe80::1%eth0"), hostCandidate("192.0.2.1")],
+};
+
 const SESSION_FRAMES: readonly Uint8Array[] = [
   session.encodeSessionFrame({
     kind: "hello",
@@ -228,8 +236,17 @@ export const TARGETS: readonly Target[] = [
     ),
   ], withChecksum("punchline:")),
   textTarget("manual message", decodeManualMessage, [
-    concat(HASH.subarray(16), Uint8Array.of(0, BODY.length), BODY),
-  ], withChecksum("punchline-message:")),
+    concat(Uint8Array.of(2, 1, 2, 3, 0, BODY.length), BODY),
+  ], withChecksum("punchline-hand:")),
+  bytesTarget("compact offer", (bytes) => decodeCompactOffer(bytes, new Uint8Array(0)), [
+    encodeCompactOffer({ ...OFFER, key: SEEDED, answers: SEEDED }, new Uint8Array(0)),
+    encodeCompactOffer({ ...OFFER, key: SEEDED, side: LINK_LOCAL }, new Uint8Array(0)),
+  ]),
+  bytesTarget("compact request", signaling.decodeConnectionRequest, [
+    signaling.encodeCompactRequest({
+      ...{ sentAtMs: 1_790_000_000_000, protocol: "chat", body: BODY },
+    }),
+  ]),
   bytesTarget("LAN message", decodeLanMessage, [encodeLanMessage(new Uint8Array(8), TOPIC, BODY)]),
   bytesTarget("topic message", decodeTopicMessage, [
     encodeTopicMessage({ kind: "subscribe", topic: TOPIC }),

@@ -168,7 +168,11 @@ Deno.test("messages of all three transports round-trip through encode and decode
     const lan = decodeLanMessage(encodeLanMessage(id, topic, message));
     assertEquals([lan.topic, lan.message], [topic, message]);
     const text = encodeManualMessage({ topic, message });
-    assertEquals(decodeManualMessage(text), { kind: "message", topic, message });
+    assertEquals(decodeManualMessage(text), {
+      kind: "message",
+      topicStart: topic.slice(0, 4),
+      message,
+    });
   }));
 });
 
