@@ -412,9 +412,13 @@ class Search {
     const lease = this.#resources.use(context.signaling.lease(url));
     const signaling = await abortable(lease.signaling, signal);
     const topic = secrets.replyTopic(session.ephemeralKey);
-    const subscription = signaling.subscribe(topic, (message) => session.receive(message), {
-      signal: this.#over.signal,
-    });
+    const onMessage = (message: Uint8Array) => {
+      const wasOpen = session.isOpen;
+      session.receive(message);
+      if (wasOpen || !session.isOpen) return;
+      context.onProgress?.({ event: "answered", url: withoutLogin(signaling.url) });
+    };
+    const subscription = signaling.subscribe(topic, onMessage, { signal: this.#over.signal });
     this.#resources.defer(async () => {
       const [subscribed] = await Promise.allSettled([subscription]);
       if (subscribed.status === "fulfilled") await subscribed.value[Symbol.asyncDispose]();

@@ -191,7 +191,9 @@ export class Listener {
     using answering = handshake;
     if (!this.#rejections.take(performance.now())) return;
     const body = encodeRejection({ reason, timeMs: Date.now() });
-    const { message } = answering.writeAnswer({ channel: CHANNELS.control, body });
+    const { message } = answering.writeAnswer({ channel: CHANNELS.control, body }, {
+      isPadded: !signaling.isManual,
+    });
     signaling.publish(replyTopic, message)
       .catch((error) => this.#context.logger?.debug(`connect: ${signaling.url}: ${error}`));
   }

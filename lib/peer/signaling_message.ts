@@ -10,6 +10,8 @@
  * the plaintext of each: length (2) | channel (1) | body | zeros
  * ```
  *
+ * What people copy has no zeros at its end: they would have to copy those, too.
+ *
  * @module
  */
 
@@ -142,14 +144,18 @@ export function decodeEnvelope(bytes: Uint8Array): Envelope {
  * Encodes the plaintext of a message of the given kind, padded so that the message has one of
  * {@linkcode ENVELOPE_LENGTHS}.
  *
+ * @param options.isPadded whether to pad it. Default: yes
  * @throws {RangeError} if the body does not fit into the longest message
  */
 export function encodeContent(
   { channel, body }: Content,
   kind: Envelope["kind"],
+  { isPadded = true }: { readonly isPadded?: boolean } = {},
 ): Uint8Array<ArrayBuffer> {
-  const length = ENVELOPE_LENGTHS.map((length) => length - OVERHEAD[kind])
-    .find((length) => CONTENT_HEADER + body.length <= length);
+  const needed = CONTENT_HEADER + body.length;
+  const longest = ENVELOPE_LENGTHS.map((length) => length - OVERHEAD[kind])
+    .find((length) => needed <= length);
+  const length = longest === undefined || isPadded ? longest : needed;
   if (length === undefined) {
     throw new RangeError(`Cannot send: ${body.length} bytes do not fit into one message`);
   }
@@ -181,12 +187,7 @@ export function encodeConnectionRequest(
   { body, ageMs, ...rest }: ConnectionRequest,
 ): Uint8Array<ArrayBuffer> {
   const header = ageMs === null ? rest : { ...rest, ageMs };
-  if (header.protocol.length > MAX_PROTOCOL_LENGTH) {
-    const name = JSON.stringify(header.protocol);
-    throw new RangeError(
-      `Cannot ask for protocol ${name}: a name has at most ${MAX_PROTOCOL_LENGTH} characters`,
-    );
-  }
+  requireProtocol(header.protocol);
   const json = new TextEncoder().encode(JSON.stringify(header));
   const length = new Uint8Array(2);
   new DataView(length.buffer).setUint16(0, json.length);
@@ -194,13 +195,34 @@ export function encodeConnectionRequest(
 }
 
 /**
- * Decodes the body of a request.
+ * Encodes the body of a request for people to copy: 128 | time (6) | length (1) | protocol in UTF-8 | first message. It is
+ * always for a new connection, and any path.
+ *
+ * @throws {RangeError} if the name of the protocol is too long
+ */
+export function encodeCompactRequest(
+  { sentAtMs, protocol, body }: Pick<ConnectionRequest, "sentAtMs" | "protocol" | "body">,
+): Uint8Array<ArrayBuffer> {
+  requireProtocol(protocol);
+  const header = new Uint8Array(COMPACT_HEADER);
+  const view = new DataView(header.buffer);
+  view.setUint8(0, COMPACT);
+  view.setUint16(1, Math.floor(sentAtMs / 2 ** 32));
+  view.setUint32(3, sentAtMs % 2 ** 32);
+  const name = new TextEncoder().encode(protocol);
+  view.setUint8(7, name.length);
+  return concat(header, name, body);
+}
+
+/**
+ * Decodes the body of a request, in either form.
  *
  * @throws {MalformedMessageError} if a field is missing or invalid
  */
 export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
   const what = "connection request";
   const reader = new ByteReader(bytes, what);
+  if (bytes[0] === COMPACT) return decodeCompactRequest(reader, what);
   const header = reader.bytes(reader.uint16("length of the header"), "header");
   const { sentAtMs, ageMs = null, protocol, resumes, wants } = parseJson(header, what);
   if (typeof sentAtMs !== "number" || !Number.isSafeInteger(sentAtMs)) {
@@ -223,6 +245,31 @@ export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
     wants: wants === "direct" ? "direct" : "any",
     body: reader.bytes(reader.remaining, "body"),
   };
+}
+
+function decodeCompactRequest(reader: ByteReader, what: string): ConnectionRequest {
+  reader.uint8("form");
+  const sentAtMs = reader.uint16("sentAtMs") * 2 ** 32 + reader.uint32("sentAtMs");
+  const name = reader.bytes(reader.uint8("length of the protocol"), "protocol");
+  let protocol: string;
+  try {
+    protocol = new TextDecoder("utf-8", { fatal: true }).decode(name);
+  } catch (cause) {
+    throw malformed(what, "protocol is UTF-8", cause);
+  }
+  if (protocol.length > MAX_PROTOCOL_LENGTH) {
+    throw malformed(what, `protocol has at most ${MAX_PROTOCOL_LENGTH} characters`);
+  }
+  const body = reader.bytes(reader.remaining, "body");
+  return { sentAtMs, ageMs: null, protocol, resumes: null, wants: "any", body };
+}
+
+function requireProtocol(protocol: string): void {
+  if (protocol.length <= MAX_PROTOCOL_LENGTH) return;
+  const name = JSON.stringify(protocol);
+  throw new RangeError(
+    `Cannot ask for protocol ${name}: a name has at most ${MAX_PROTOCOL_LENGTH} characters`,
+  );
 }
 
 /** Encodes the body of a rejection. */
@@ -281,6 +328,10 @@ function parseJson(bytes: Uint8Array, what: string): Record<string, unknown> {
 const KINDS = { request: 1, answer: 2, transport: 3 } as const;
 const COUNTER_LENGTH = 8;
 const CONTENT_HEADER = 3;
+const COMPACT_HEADER = 8;
+
+/** The other form starts with the length of its header, which is always less than 128 times 256. */
+const COMPACT = 128;
 const KEY_LENGTH = 32;
 const TAG_LENGTH = 16;
 

@@ -20,6 +20,7 @@ import {
   type Content,
   decodeEnvelope,
   decodeRejection,
+  encodeCompactRequest,
   encodeConnectionRequest,
   encodeRejection,
   type Envelope,
@@ -176,8 +177,10 @@ export class InitiatorSession extends SignalingSession {
   protected override send(content: Content): void {
     if (this.cipher !== undefined) return this.publishEncrypted(this.cipher, content);
     if (this.#request === undefined) {
-      const body = encodeConnectionRequest({ ...this.#header(), body: content.body });
-      this.#request = this.#handshake.writeRequest({ ...content, body });
+      const request = { ...this.#header(), body: content.body };
+      const body = this.isManual ? encodeCompactRequest(request) : encodeConnectionRequest(request);
+      const isPadded = !this.isManual; // people would have to copy the padding
+      this.#request = this.#handshake.writeRequest({ ...content, body }, { isPadded });
       this.#requestedAtMs = performance.now();
     } else {
       this.#waiting.set(content.channel, content);
@@ -238,7 +241,8 @@ export class ResponderSession extends SignalingSession {
 
   protected override send(content: Content): void {
     if (this.cipher === undefined) {
-      const { message, cipher } = this.#handshake.writeAnswer(content);
+      const isPadded = !this.isManual;
+      const { message, cipher } = this.#handshake.writeAnswer(content, { isPadded });
       this.#answer = message;
       this.open(cipher);
       return this.#publishAnswer(message);
