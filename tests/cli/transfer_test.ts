@@ -152,7 +152,9 @@ async function transfer(folder: string, asJson: boolean, sources = [`${folder}/d
   const [sent, received] = await Promise.all([
     runSend(sender, { sources, asJson, route: () => "over a test" }, sending.io),
     runReceive(receiver, {
-      ...{ folder: `${folder}/in`, existing: "refuse", asJson },
+      folder: `${folder}/in`,
+      existing: "refuse",
+      asJson,
       consent: new Consent(
         { yes: true, merge: false, allowHidden: false },
         { io: receiving.io, stdin: new StdinLines(receiving.io) },
