@@ -46,6 +46,35 @@ export async function ticket(args: readonly string[], io: CliIo): Promise<number
   return await COMMANDS[name]!(rest, io);
 }
 
+/**
+ * The tickets beside the file that `--key` names, for a command that listens. Notes where it listens, for new tickets.
+ *
+ * @throws {UsageError} if the list cannot be used
+ */
+export async function readTickets(
+  { values }: Arguments,
+  { signaling, logger }: PeerOptions,
+  onceMeans: TicketSource["onceMeans"],
+): Promise<TicketSource | undefined> {
+  const path = values.get("key");
+  if (path === undefined) return undefined;
+  const tickets = await readable(() => TicketFile.open(path, { onceMeans, logger }));
+  const urls = (signaling ?? []).filter((each) => typeof each === "string");
+  const noted = tickets.list.signaling ?? DEFAULT_SIGNALING;
+  if (urls.length > 0 && !isSame(urls, noted)) await readable(() => noteSignaling(path, urls));
+  return tickets;
+}
+
+/** Notes that the transfer over this connection is finished, if its ticket was good for one. */
+export async function noteTransfer(
+  tickets: TicketSource | undefined,
+  connection: PeerConnection | undefined,
+): Promise<void> {
+  const number = connection?.ticketNumber;
+  const isOnce = tickets?.list.tickets.some((each) => each.number === number && each.once);
+  if (isOnce) await tickets!.use(number!);
+}
+
 async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
   const given = readCommand("ticket new", args);
   const { flags, values } = given;
@@ -126,39 +155,6 @@ async function revokeTicket(args: readonly string[], io: CliIo): Promise<number>
   return EXIT.ok;
 }
 
-const COMMANDS: Readonly<
-  Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
-> = { new: newTicket, list: listTickets, revoke: revokeTicket };
-
-/**
- * The tickets beside the file that `--key` names, for a command that listens. Notes where it listens, for new tickets.
- *
- * @throws {UsageError} if the list cannot be used
- */
-export async function readTickets(
-  { values }: Arguments,
-  { signaling, logger }: PeerOptions,
-  onceMeans: TicketSource["onceMeans"],
-): Promise<TicketSource | undefined> {
-  const path = values.get("key");
-  if (path === undefined) return undefined;
-  const tickets = await readable(() => TicketFile.open(path, { onceMeans, logger }));
-  const urls = (signaling ?? []).filter((each) => typeof each === "string");
-  const noted = tickets.list.signaling ?? DEFAULT_SIGNALING;
-  if (urls.length > 0 && !isSame(urls, noted)) await readable(() => noteSignaling(path, urls));
-  return tickets;
-}
-
-/** Notes that the transfer over this connection is finished, if its ticket was good for one. */
-export async function noteTransfer(
-  tickets: TicketSource | undefined,
-  connection: PeerConnection | undefined,
-): Promise<void> {
-  const number = connection?.ticketNumber;
-  const isOnce = tickets?.list.tickets.some((each) => each.number === number && each.once);
-  if (isOnce) await tickets!.use(number!);
-}
-
 /** @throws {UsageError} if there are too many signaling servers, or a list has a URL that is too long */
 function textOf(
   { secret, signaling }: Pick<IssuedTicket, "secret" | "signaling">,
@@ -215,3 +211,7 @@ function inWords(ticket: IssuedTicket, nowMs: number): string {
 function isSame(one: readonly string[], other: readonly string[]): boolean {
   return one.length === other.length && one.every((each, index) => each === other[index]);
 }
+
+const COMMANDS: Readonly<
+  Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
+> = { new: newTicket, list: listTickets, revoke: revokeTicket };

@@ -135,7 +135,9 @@ async function transfer(folder: string, asJson: boolean, sources = [`${folder}/d
   const [sent, received] = await Promise.all([
     runSend(sender, { sources, asJson }, sending.io),
     runReceive(receiver, {
-      ...{ folder: `${folder}/in`, existing: "refuse", asJson },
+      folder: `${folder}/in`,
+      existing: "refuse",
+      asJson,
       consent: new Consent(
         { yes: true, merge: false, allowHidden: false },
         { io: receiving.io, stdin: new StdinLines(receiving.io) },
