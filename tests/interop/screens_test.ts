@@ -31,23 +31,23 @@ const SCREENS: Readonly<Record<string, Shown>> = {
   "help-map": ends(cli("map --help")),
   "error-usage": ends(cli("send --nonsense file")),
   "error-command": ends(cli("conect")),
-  "stun": { ...ends(`${cli("stun 127.0.0.1:34811")}`), needs: "serve" },
-  "stun-silent": { runs: cli("stun 127.0.0.1:34819"), until: /Asking/ },
+  "stun": { ...ends(`${cli("stun 127.0.0.1:23811")}`), needs: "serve" },
+  "stun-silent": { runs: cli("stun 127.0.0.1:23819"), until: /Asking/ },
   "serve": {
-    runs: cli("serve --port 34821 --alternate-port 34822 --rendezvous-port 34823"),
+    runs: cli("serve --port 23821 --alternate-port 23822 --rendezvous-port 23823"),
     until: /Ctrl-C/,
   },
   "listen": { runs: peer("listen"), until: /Waiting for a peer/, needs: "serve" },
   "listen-qr": { runs: peer("listen --qr"), until: /█[^]*Waiting for a peer/, needs: "serve" },
   "listen-hand": {
-    runs: cli("listen --hand --key $KEY --server 127.0.0.1:34811"),
+    runs: cli("listen --hand --key $KEY --server 127.0.0.1:23811"),
     until: /Waiting for a peer/,
     needs: "serve",
   },
   "send": { runs: peer("send $FILE"), until: /Waiting for the receiver/, needs: "serve" },
   "connect-dead": {
     runs: cli(
-      "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:34813 --server 127.0.0.1:34811 --timeout 20000",
+      "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 20000",
     ),
     until: /Looking for the peer, [1-9] s/,
     needs: "serve",
@@ -55,7 +55,7 @@ const SCREENS: Readonly<Record<string, Shown>> = {
   "connect-not-found": {
     ...ends(
       cli(
-        "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:34813 --server 127.0.0.1:34811 --timeout 300",
+        "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 300",
       ),
     ),
     needs: "serve",
@@ -64,7 +64,7 @@ const SCREENS: Readonly<Record<string, Shown>> = {
     cli("connect $NOWHERE_TICKET --rendezvous ws://127.0.0.1:9 --server 127.0.0.1:9"),
   ),
   "punch": {
-    runs: cli("punch quiet-room --rendezvous ws://127.0.0.1:34813 --server 127.0.0.1:34811"),
+    runs: cli("punch quiet-room --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811"),
     until: /Waiting for the other side/,
     needs: "serve",
   },
@@ -76,7 +76,7 @@ const SCREENS: Readonly<Record<string, Shown>> = {
 interface Shown {
   readonly runs: string;
   readonly until: RegExp;
-  /** `serve` runs on 127.0.0.1:34811, its rendezvous on port 34813. */
+  /** `serve` runs on 127.0.0.1:23811, its rendezvous on port 23813. */
   readonly needs?: "serve";
 }
 
@@ -136,7 +136,7 @@ class Place implements AsyncDisposable {
   readonly #tmux = Tmux.start();
   /** A server that does not answer. */
   readonly #silent = Deno.listenDatagram({
-    ...{ transport: "udp", hostname: "127.0.0.1", port: 34819 },
+    ...{ transport: "udp", hostname: "127.0.0.1", port: 23819 },
   });
   readonly #folder: string;
 
@@ -149,7 +149,7 @@ class Place implements AsyncDisposable {
     await Deno.writeTextFile(place.#path("key"), toBase64url(BYTES), { mode: 0o600 });
     await Deno.writeTextFile(place.#path("notes.txt"), "some notes\n");
     const serve = await place.open(
-      cli("serve --port 34811 --alternate-port 34812 --rendezvous-port 34813"),
+      cli("serve --port 23811 --alternate-port 23812 --rendezvous-port 23813"),
       { columns: 80, rows: 24 },
     );
     await serve.shows(/Try it/);
@@ -200,7 +200,7 @@ async function compare(name: string, lines: readonly string[]): Promise<void> {
 /** Without what differs from run to run; the width stays. */
 function normalized(line: string): string {
   return line.replaceAll(/\b\d+\.\d ms/g, "#.# ms").replaceAll(/, \d+ s\b/g, ", # s")
-    .replaceAll(/(127\.0\.0\.1:)(?!348)\d{5}\b/g, "$1#####");
+    .replaceAll(/(127\.0\.0\.1:)(?!238)\d{5}\b/g, "$1#####");
 }
 
 function scene(name: string): string {
@@ -211,8 +211,9 @@ function cli(args: string): string {
   return `deno run --quiet --no-prompt -A --config deno.json cli.ts ${args}`;
 }
 
+/** Without a code, whose words differ from run to run. */
 function peer(args: string): string {
-  return cli(`${args} --key $KEY --rendezvous ws://127.0.0.1:34813 --server 127.0.0.1:34811`);
+  return cli(`${args} --no-code --key $KEY --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811`);
 }
 
 function ends(command: string): Shown {
@@ -230,5 +231,5 @@ function ticketFor(url: string): string {
 const BYTES = Uint8Array.from({ length: 32 }, (_, index) => index + 1);
 
 /** Of a peer that is not there, and of one whose server is not there. */
-const DEAD_TICKET = ticketFor("ws://127.0.0.1:34813");
+const DEAD_TICKET = ticketFor("ws://127.0.0.1:23813");
 const NOWHERE_TICKET = ticketFor("ws://127.0.0.1:9");
