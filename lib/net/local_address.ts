@@ -8,7 +8,7 @@
 
 import { equalBytes } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
-import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
+import { optionalResolvers, SharedJob, TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import {
   formatIp,
@@ -167,18 +167,21 @@ export async function openConsecutive<T extends Disposable>(
 
 /**
  * The prefixes under which this network reaches IPv4 addresses; none if it has no NAT64, its resolver does not tell in
- * time, or on abort.
+ * time, or on abort. The resolver is asked once a minute, however many connections want to know.
  */
 export async function discoverNat64(
   network: Network,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<Nat64Prefix[]> {
-  using deadline = new Deadline(NAT64_TIMEOUT_MS, options.signal);
+  let lookup = NAT64_LOOKUPS.get(network);
+  if (lookup === undefined || lookup.job.isAborted || lookup.kept.untilMs <= performance.now()) {
+    lookup = lookUpNat64(network);
+    NAT64_LOOKUPS.set(network, lookup);
+  }
   try {
-    const found = await network.resolve(IPV4_ONLY_NAME, 6, { signal: deadline.signal });
-    return found.flatMap((ip) => prefixOf(ip) ?? []);
+    return await lookup.job.join(options.signal);
   } catch {
-    return []; // no such name, no permission, or aborted
+    return []; // aborted
   }
 }
 
@@ -190,6 +193,28 @@ export function prefixOf(ip: string): Nat64Prefix | undefined {
   );
   if (bits === undefined) return undefined;
   return { ip: formatIp(bytes.map((byte, index) => index < bits / 8 ? byte : 0)), bits };
+}
+
+/** One question to the resolver, and until when its answer is used. */
+interface Nat64Lookup {
+  readonly job: SharedJob<Nat64Prefix[]>;
+  readonly kept: { untilMs: number };
+}
+
+function lookUpNat64(network: Network): Nat64Lookup {
+  const kept = { untilMs: performance.now() + NAT64_KEPT_MS };
+  const job = new SharedJob(async (signal) => {
+    using deadline = new Deadline(NAT64_TIMEOUT_MS, signal);
+    try {
+      const found = await network.resolve(IPV4_ONLY_NAME, 6, { signal: deadline.signal });
+      return found.flatMap((ip) => prefixOf(ip) ?? []);
+    } catch (error) {
+      const isAnswer = error instanceof NetworkError && error.reason === "name-not-found";
+      if (!isAnswer) kept.untilMs = performance.now() + NAT64_RETRY_MS;
+      return [];
+    }
+  });
+  return { job, kept };
 }
 
 /** Sends a datagram to all hosts on the link, and returns the address that it comes back from. */
@@ -265,3 +290,11 @@ const IPV4_ONLY_IPS: readonly string[] = ["192.0.0.170", "192.0.0.171"];
 
 /** How long to wait for the resolver. Chosen by us: longer would hold up a connection. */
 const NAT64_TIMEOUT_MS = 500;
+
+/** Chosen by us: a host that moves to another network learns its prefixes within a minute. */
+const NAT64_KEPT_MS = 60_000;
+
+/** Chosen by us, for a resolver that did not answer. */
+const NAT64_RETRY_MS = 5000;
+
+const NAT64_LOOKUPS = new WeakMap<Network, Nat64Lookup>();

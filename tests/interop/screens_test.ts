@@ -213,7 +213,9 @@ function cli(args: string): string {
 
 /** Without a code, whose words differ from run to run. */
 function peer(args: string): string {
-  return cli(`${args} --no-code --key $KEY --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811`);
+  return cli(
+    `${args} --no-code --key $KEY --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811`,
+  );
 }
 
 function ends(command: string): Shown {

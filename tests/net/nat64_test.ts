@@ -53,3 +53,30 @@ Deno.test("discoverNat64() finds none if the name does not resolve", async () =>
   const resolve = () => Promise.reject(new Error("no such name"));
   assertEquals(await discoverNat64({ ...systemNetwork, resolve }), []);
 });
+
+Deno.test("discoverNat64() asks the resolver once for many connections", async () => {
+  let asked = 0;
+  const resolve = () => Promise.resolve([`2001:db8:${++asked}::c000:aa`]);
+  const network = { ...systemNetwork, resolve };
+  const found = await Promise.all([1, 2, 3].map(() => discoverNat64(network)));
+  found.push(await discoverNat64(network));
+  assertEquals(new Set(found.map(([prefix]) => prefix!.ip)), new Set(["2001:db8:1::"]));
+  assertEquals(asked, 1);
+});
+
+Deno.test("discoverNat64() asks again after all who asked have given up", async () => {
+  const given = new AbortController();
+  const asked: AbortSignal[] = [];
+  const resolve = (_name: string, _family: number, { signal }: { signal?: AbortSignal } = {}) => {
+    asked.push(signal!);
+    if (asked.length > 1) return Promise.resolve(["2001:db8::c000:aa"]);
+    const { promise, reject } = Promise.withResolvers<string[]>();
+    signal!.addEventListener("abort", () => reject(signal!.reason), { once: true });
+    return promise;
+  };
+  const network = { ...systemNetwork, resolve };
+  const first = discoverNat64(network, { signal: given.signal });
+  given.abort();
+  assertEquals(await first, []);
+  assertEquals(await discoverNat64(network), [{ ip: "2001:db8::", bits: 96 }]);
+});
