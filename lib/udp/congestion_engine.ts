@@ -47,12 +47,9 @@ export interface CongestionState extends LearnedLimits {
   readonly segmentBytes: number;
   /** The highest rates of the last cycle and of this one. */
   readonly rates: readonly [number, number];
-  /** The shortest round trip of the last 10 s. */
+  /** The shortest round trip of the last 5 s. */
   readonly minRttMs: number;
   readonly minRttAtMs: number;
-  /** The same, of the last 5 s. */
-  readonly recentRttMs: number;
-  readonly recentRttAtMs: number;
   /** When `probe-rtt` is over; `undefined` until half a pipe is reached. */
   readonly probeRttUntilMs: number | undefined;
   /** A round trip ends when this many bytes are delivered. */
@@ -132,8 +129,6 @@ export function initialCongestionState(
     inFlightHigh: Infinity,
     minRttMs: Infinity,
     minRttAtMs: 0,
-    recentRttMs: Infinity,
-    recentRttAtMs: 0,
     probeRttUntilMs: undefined,
     roundEnds: 0,
     round: NEW_ROUND,
@@ -234,16 +229,15 @@ function endRound(state: CongestionState, sample: RateSample, nowMs: number): Co
   };
   const isLossy = exceedsChance(round.lost, round.lost + round.acked, state.segmentBytes);
   if (isLossy && !isProbing(state)) after = shrink(after, round);
-  if (state.phase !== "startup" || sample.isAppLimited) return after;
-  const rate = Math.max(...state.rates);
+  if (state.phase !== "startup" && state.phase !== "up" || sample.isAppLimited) return after;
+  const rate = round.rate;
   if (rate >= state.fullRate * STARTUP_GROWTH) {
     return { ...after, fullRate: rate, roundsWithoutGrowth: 0 };
   }
   const roundsWithoutGrowth = state.roundsWithoutGrowth + 1;
   after = { ...after, roundsWithoutGrowth };
-  return roundsWithoutGrowth < STARTUP_ROUNDS
-    ? after
-    : enter({ ...after, isFull: true }, "drain", nowMs);
+  if (state.phase === "up" || roundsWithoutGrowth < STARTUP_ROUNDS) return after;
+  return enter({ ...after, isFull: true }, "drain", nowMs);
 }
 
 /** Others, or a slower path, take more than before: yields until the next refill. */
@@ -288,7 +282,6 @@ function advance(
   nowMs: number,
 ): CongestionState {
   const { phase } = state;
-  const elapsedMs = nowMs - state.phaseAtMs;
   switch (phase) {
     case "drain":
       return sample.inFlight <= pipe(state) ? startDown(state, nowMs) : state;
@@ -302,16 +295,12 @@ function advance(
       return phase === "down" && isDrained ? enter(state, "cruise", nowMs) : state;
     }
     case "refill":
-      return isRoundOver ? enter({ ...state, upRounds: 0 }, "up", nowMs) : state;
+      return isRoundOver ? startUp(state, nowMs) : state;
     case "up": {
       const grown = growHigh(state, sample);
-      const isFilled = elapsedMs >= state.minRttMs &&
-        sample.inFlight >= Math.min(pipe(state) * UP_GAIN, grown.inFlightHigh);
-      const isLong = elapsedMs >= MAX_UP_ROUNDS * state.minRttMs;
-      return isFilled && (grown.inFlightHigh === Infinity || state.upRounds >= MIN_UP_ROUNDS) ||
-          isLong
-        ? startDown(grown, nowMs)
-        : grown;
+      const isFilled = state.roundsWithoutGrowth >= UP_ROUNDS &&
+        sample.inFlight >= pipe(state) * UP_GAIN;
+      return isFilled || state.upRounds >= MAX_UP_ROUNDS ? startDown(grown, nowMs) : grown;
     }
     default:
       return state;
@@ -325,6 +314,11 @@ function growHigh(state: CongestionState, sample: RateSample): CongestionState {
   if (inFlightHigh === Infinity || windowBytes < inFlightHigh || !isUsed) return state;
   const perRound = segmentBytes * 2 ** Math.min(upRounds, MAX_DOUBLINGS);
   return { ...state, inFlightHigh: inFlightHigh + perRound * sample.ackedBytes / windowBytes };
+}
+
+function startUp(state: CongestionState, nowMs: number): CongestionState {
+  const fresh = { fullRate: 0, roundsWithoutGrowth: 0, upRounds: 0 };
+  return enter({ ...state, ...fresh }, "up", nowMs);
 }
 
 /** A cycle ends: its highest rate is kept for one more. */
@@ -342,17 +336,9 @@ function minimumRoundTrip(
   nowMs: number,
 ): CongestionState {
   const { rttMs = Infinity } = sample;
-  const isStale = nowMs - state.recentRttAtMs > PROBE_RTT_EVERY_MS;
-  let { recentRttMs, recentRttAtMs, minRttMs, minRttAtMs } = state;
-  if (rttMs < recentRttMs || isStale && rttMs < Infinity) {
-    recentRttMs = rttMs;
-    recentRttAtMs = nowMs;
-  }
-  if (recentRttMs < minRttMs || nowMs - minRttAtMs > MIN_RTT_WINDOW_MS) {
-    minRttMs = recentRttMs;
-    minRttAtMs = recentRttAtMs;
-  }
-  const after = { ...state, recentRttMs, recentRttAtMs, minRttMs, minRttAtMs };
+  const isStale = nowMs - state.minRttAtMs > PROBE_RTT_EVERY_MS;
+  const isLower = rttMs <= state.minRttMs || isStale && rttMs < Infinity;
+  const after = isLower ? { ...state, minRttMs: rttMs, minRttAtMs: nowMs } : state;
   if (state.phase !== "probe-rtt") {
     const isDue = isStale && state.isFull && !sample.isAppLimited;
     return isDue ? enter({ ...after, probeRttUntilMs: undefined }, "probe-rtt", nowMs) : after;
@@ -363,7 +349,7 @@ function minimumRoundTrip(
     return { ...after, probeRttUntilMs };
   }
   if (nowMs < state.probeRttUntilMs) return after;
-  return startDown({ ...after, recentRttAtMs: nowMs }, nowMs);
+  return startDown({ ...after, minRttAtMs: nowMs }, nowMs);
 }
 
 /** Sets the window and the rate that follow from the model. */
@@ -447,14 +433,13 @@ const RATE_MARGIN = 0.99;
 const STARTUP_GROWTH = 1.25;
 const STARTUP_ROUNDS = 3;
 const LOSS_FACTOR = 0.7;
-const HEADROOM = 0.85;
+const HEADROOM = 0.98;
 const MIN_SEGMENTS = 4;
-const MIN_RTT_WINDOW_MS = 10_000;
 const PROBE_RTT_EVERY_MS = 5000;
 const PROBE_RTT_MS = 200;
 const PROBE_RTT_GAIN = 0.5;
-const CYCLE_MS = 2000;
-const CYCLE_VARIATION_MS = 1000;
+const CYCLE_MS = 1000;
+const CYCLE_VARIATION_MS = 500;
 const AGGREGATION_ROUNDS = 5;
 const MAX_DOUBLINGS = 16;
 
@@ -474,5 +459,5 @@ const QUANTUM_MS = 1;
 const MAX_QUANTUM_BYTES = 32 * 1452;
 
 /** Chosen by us: fewer rounds of `up` find no room that another flow has just left. */
-const MIN_UP_ROUNDS = 2;
-const MAX_UP_ROUNDS = 8;
+const UP_ROUNDS = 3;
+const MAX_UP_ROUNDS = 12;

@@ -311,7 +311,7 @@ function detectLosses(state: RecoveryState, nowMs: number): SentPacket[] {
     const packet = state.packets[number - state.firstNumber];
     if (packet === undefined || packet === "skipped" || packet.lostMs !== undefined) continue;
     const isOvertaken = state.highestAcknowledged - number >= state.packetThreshold;
-    if (!isOvertaken && nowMs - packet.sentMs < delayMs) { // nor are those after it
+    if (!isOvertaken && nowMs < packet.sentMs + delayMs) { // nor are those after it
       state.lossMs = packet.sentMs + delayMs;
       break;
     }
