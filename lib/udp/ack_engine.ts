@@ -67,9 +67,8 @@ export function stepAck(state: AckState, event: AckEvent, nowMs: number): AckSte
     return { state: { ...state, unacknowledged: 0, dueMs: Infinity }, actions: NOTHING };
   }
   const { number } = event;
+  if (!isNew(state, number)) return { state, actions: NOTHING };
   const expected = state.received.at(-1)?.end ?? 0;
-  const isOld = number < state.floor || hasNumber(state.received, number);
-  if (isOld || number > expected + MAX_JUMP) return { state, actions: NOTHING };
   const added = addRange(state.received, { start: number, end: number + 1 });
   const forgotten = added.length > MAX_ACK_RANGES ? added[0] : undefined;
   const received = forgotten === undefined ? added : added.slice(1);
@@ -91,6 +90,12 @@ export function stepAck(state: AckState, event: AckEvent, nowMs: number): AckSte
     },
     actions: isDue ? ACCEPT_AND_ACKNOWLEDGE : ACCEPT,
   };
+}
+
+/** Whether a packet with this number can be processed: it was not received before, as far as can be told. */
+export function isNew({ received, floor }: AckState, number: number): boolean {
+  const expected = received.at(-1)?.end ?? 0;
+  return number >= floor && number <= expected + MAX_JUMP && !hasNumber(received, number);
 }
 
 /** The ranges for an ACK, the highest first; empty before the first packet. */

@@ -159,6 +159,11 @@ export function pathRate({ rates, rateLow }: CongestionState): number {
   return Math.min(Math.max(...rates), rateLow);
 }
 
+/** How far sending may fall behind the pace, to catch up in one go: timers are late. */
+export function pacingBurstMs({ pacingRate }: CongestionState): number {
+  return Math.min(MAX_LATE_MS, MAX_QUANTUM_BYTES / pacingRate);
+}
+
 function next(state: CongestionState, event: CongestionEvent, nowMs: number): CongestionState {
   switch (event.kind) {
     case "segment":
@@ -454,6 +459,8 @@ const MAX_HEADROOM_SEGMENTS = 100;
 
 /** Chosen by us: the platform's timers are late by about this much. */
 const QUANTUM_MS = 1;
+
+const MAX_LATE_MS = 2;
 
 /** Chosen by us: a third of what the receiver's kernel buffers by default. */
 const MAX_QUANTUM_BYTES = 32 * 1452;

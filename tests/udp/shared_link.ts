@@ -8,7 +8,11 @@
 
 import { EventQueue } from "../../lab/model/event_queue.ts";
 import { INITIAL_ACK_STATE, rangesToSend, stepAck } from "../../lib/udp/ack_engine.ts";
-import { type CongestionState, initialCongestionState, stepCongestion } from "../../lib/udp/congestion_engine.ts";
+import {
+  type CongestionState,
+  initialCongestionState,
+  stepCongestion,
+} from "../../lib/udp/congestion_engine.ts";
 import {
   initialRecoveryState,
   nextTimerMs,
@@ -288,7 +292,9 @@ class CubicFlow {
     const target = CUBE * (seconds - this.#k) ** 3 + this.#maximum;
     this.#friendly += 3 * (1 - BETA) / (1 + BETA) / this.#window;
     const limit = Math.min(Math.max(target, this.#friendly), this.#window * 1.5);
-    this.#window += limit > this.#window ? (limit - this.#window) / this.#window : 0.01 / this.#window;
+    this.#window += limit > this.#window
+      ? (limit - this.#window) / this.#window
+      : 0.01 / this.#window;
   }
 }
 
