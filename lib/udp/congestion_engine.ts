@@ -54,6 +54,7 @@ export interface CongestionState extends LearnedLimits {
   readonly probeRttUntilMs: number | undefined;
   /** A round trip ends when this many bytes are delivered. */
   readonly roundEnds: number;
+  readonly roundAtMs: number;
   /** Within this round. */
   readonly round: RoundStatistics;
   /** Whether startup has found the rate of the path. */
@@ -131,6 +132,7 @@ export function initialCongestionState(
     minRttAtMs: 0,
     probeRttUntilMs: undefined,
     roundEnds: 0,
+    roundAtMs: 0,
     round: NEW_ROUND,
     isFull: false,
     fullRate: 0,
@@ -176,7 +178,8 @@ function next(state: CongestionState, event: CongestionEvent, nowMs: number): Co
 }
 
 function onSample(before: CongestionState, sample: RateSample, nowMs: number): CongestionState {
-  const isRoundOver = sample.ackedBytes > 0 && sample.priorDelivered >= before.roundEnds;
+  const isRoundOver = sample.ackedBytes > 0 && sample.priorDelivered >= before.roundEnds &&
+    nowMs - before.roundAtMs >= MIN_ROUND_MS;
   let state = measure(before, sample, nowMs);
   if (isRoundOver) state = endRound(state, sample, nowMs);
   if (isTooMuch(state, sample)) state = onTooMuch(state, sample, nowMs);
@@ -219,11 +222,16 @@ function aggregate(state: CongestionState, ackedBytes: number, nowMs: number): A
 }
 
 function endRound(state: CongestionState, sample: RateSample, nowMs: number): CongestionState {
-  const { round, aggregation } = state;
+  const { aggregation } = state;
+  const average = sample.isAppLimited ? 0 : state.round.acked / (nowMs - state.roundAtMs);
+  const round = { ...state.round, rate: Math.max(state.round.rate, average) };
+  const [last, current] = state.rates;
   const rotates = aggregation.rounds >= AGGREGATION_ROUNDS;
   let after: CongestionState = {
     ...state,
+    rates: [last, Math.max(current, average)],
     roundEnds: sample.delivered,
+    roundAtMs: nowMs,
     round: NEW_ROUND,
     upRounds: state.upRounds + 1,
     aggregation: {
@@ -316,7 +324,7 @@ function advance(
 function growHigh(state: CongestionState, sample: RateSample): CongestionState {
   const { inFlightHigh, upRounds, windowBytes, segmentBytes } = state;
   const isUsed = sample.inFlight + sample.ackedBytes + 2 * segmentBytes >= windowBytes;
-  if (inFlightHigh === Infinity || windowBytes < inFlightHigh || !isUsed) return state;
+  if (inFlightHigh === Infinity || windowBytes < Math.floor(inFlightHigh) || !isUsed) return state;
   const perRound = segmentBytes * 2 ** Math.min(upRounds, MAX_DOUBLINGS);
   return { ...state, inFlightHigh: inFlightHigh + perRound * sample.ackedBytes / windowBytes };
 }
@@ -379,7 +387,7 @@ function limit(state: CongestionState, sample: RateSample): CongestionState {
     ? headroom(state)
     : inFlightHigh;
   const windowBytes = Math.max(
-    Math.min(unbounded, bound, inFlightLow),
+    Math.floor(Math.min(unbounded, bound, inFlightLow)),
     MIN_SEGMENTS * segmentBytes,
   );
   return { ...state, pacingRate, windowBytes };
@@ -391,7 +399,8 @@ function enter(state: CongestionState, phase: CongestionPhase, nowMs: number): C
 
 /** The bandwidth-delay product. */
 function pipe(state: CongestionState): number {
-  return state.minRttMs === Infinity ? state.windowBytes : pathRate(state) * state.minRttMs;
+  if (state.minRttMs === Infinity) return state.windowBytes;
+  return pathRate(state) * Math.max(state.minRttMs, MIN_PIPE_MS);
 }
 
 /** What to use of the room that is known while not probing, so that others can grow. */
@@ -462,8 +471,14 @@ const QUANTUM_MS = 1;
 
 const MAX_LATE_MS = 2;
 
-/** Chosen by us: a third of what the receiver's kernel buffers by default. */
-const MAX_QUANTUM_BYTES = 32 * 1452;
+/** Chosen by us: half of what the receiver's kernel buffers by default. */
+const MAX_QUANTUM_BYTES = 48 * 1452;
+
+/** Chosen by us: on a shorter path, the event loops of both ends are what takes time. */
+const MIN_PIPE_MS = 0.5;
+
+/** Chosen by us: a round on a short path has too few packets to judge rates and losses by. */
+const MIN_ROUND_MS = 5;
 
 /** Chosen by us: fewer rounds of `up` find no room that another flow has just left. */
 const UP_ROUNDS = 3;

@@ -365,8 +365,8 @@ function sampleOf(
 ): RateSample {
   const sendMs = packet.sentMs - packet.firstSentMs;
   const intervalMs = Math.max(sendMs, nowMs - packet.deliveredMs);
-  const isUsable = ackedBytes > 0 && intervalMs > 0 &&
-    intervalMs >= Math.min(state.roundTrip.minimumMs, MAX_INTERVAL_CHECK_MS);
+  const isUsable = ackedBytes > 0 && intervalMs >= MIN_INTERVAL_MS &&
+    intervalMs >= state.roundTrip.minimumMs;
   return {
     delivered: state.delivered,
     priorDelivered: packet.delivered,
@@ -419,5 +419,5 @@ const MAX_PROBE_MS = 3000;
 /** The clock may stand still between sending and receiving in a simulation. */
 const MIN_RTT_MS = 0.01;
 
-/** Chosen by us: a longer interval is always enough for a sample. */
-const MAX_INTERVAL_CHECK_MS = 1000;
+/** Chosen by us: over a shorter time, batches say more about event loops than about the path. */
+const MIN_INTERVAL_MS = 1;

@@ -18,7 +18,7 @@ export interface Segment {
 
 /** The bytes from the first that is not acknowledged to the last that was written. */
 export class SendBuffer {
-  /** How many bytes may wait. Lowering it drops nothing. */
+  /** How many bytes may wait, a whole number. Lowering it drops nothing. */
   capacity: number;
   readonly #chunks = new ChunkStore();
   /** Everything before this is acknowledged. */

@@ -264,6 +264,28 @@ export class UdpConnection implements TcpConnection {
     this.#sendControl("probe", new Uint8Array(8));
   }
 
+  debug() {
+    const { packets, ...r } = this.#recovery as any;
+    return {
+      phase: this.#phase,
+      ph: this.#congestion.phase,
+      w: this.#congestion.windowBytes / 1452,
+      rate: this.#congestion.pacingRate,
+      minRtt: this.#congestion.minRttMs,
+      hi: this.#congestion.inFlightHigh / 1452,
+      lo: this.#congestion.inFlightLow / 1452,
+      rates: this.#congestion.rates,
+      agg: this.#congestion.aggregation.largest,
+      n: packets.length,
+      r,
+      mtu: this.#mtu.bytes,
+      timerMs: this.#timerMs - performance.now(),
+      next: this.#nextSendMs - performance.now(),
+      lim: this.#limit,
+      end: this.#outgoing.end,
+      nx: this.#outgoing.next,
+    };
+  }
   // Receiving
 
   #onDatagram(bytes: Uint8Array, from: TransportAddress): void {
