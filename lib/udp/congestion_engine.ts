@@ -266,9 +266,9 @@ function shrink(state: CongestionState, round: RoundStatistics): CongestionState
   };
 }
 
-/** Whether more was lost since the packet was sent than a path may lose. */
+/** Whether more was lost since the packet was sent than a path may lose, and not because the path was not open yet. */
 function isTooMuch(state: CongestionState, sample: RateSample): boolean {
-  return isProbing(state) && sample.lostBytes > 0 &&
+  return isProbing(state) && sample.lostBytes > 0 && sample.priorDelivered > 0 &&
     exceedsChance(sample.lostSince, sample.priorInFlight, state.segmentBytes);
 }
 
