@@ -33,7 +33,7 @@ export function addRange(ranges: Ranges, added: Range): Ranges {
 
 /** The set without a range. */
 export function removeRange(ranges: Ranges, { start, end }: Range): Ranges {
-  if (!ranges.some((each) => each.start < end && start < each.end)) return ranges;
+  if (end <= start || !ranges.some((each) => each.start < end && start < each.end)) return ranges;
   return ranges.flatMap((each) => {
     if (each.end <= start || end <= each.start) return [each];
     const left = { start: each.start, end: Math.min(each.end, start) };

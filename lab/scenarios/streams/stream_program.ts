@@ -3,7 +3,6 @@
  * One end of a stream in a host of the lab, for some time:
  *
  *     stream_program.ts udp-send|udp-receive LOCAL REMOTE MS
- *     stream_program.ts tcp-send REMOTE MS
  *     stream_program.ts tcp-receive LOCAL MS
  *
  * Receivers print `{ bytes, elapsedMs }` as JSON, from the first byte to the last within that time.
@@ -31,7 +30,7 @@ if (import.meta.main) {
   const forMs = Number(rest.at(-1));
   const [first, second] = rest.slice(0, -1).map((text) => parseTransportAddress(text));
   using stream = await open(mode, first!, second);
-  if (mode.endsWith("-send")) await send(stream, forMs);
+  if (mode === "udp-send") await send(stream, forMs);
   else console.log(JSON.stringify(await receive(stream, forMs)));
   Deno.exit(); // nothing else is of interest
 }
@@ -41,7 +40,6 @@ async function open(
   first: TransportAddress,
   second: TransportAddress | undefined,
 ): Promise<TcpConnection> {
-  if (mode === "tcp-send") return await systemNetwork.connectTcp(first);
   if (mode === "tcp-receive") {
     const listener = await systemNetwork.listenTcp(first);
     return await listener.accept();

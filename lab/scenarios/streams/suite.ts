@@ -48,11 +48,6 @@ export async function measureShare(
     seed,
   });
   const [a, b] = [lab.host("a"), lab.host("b")];
-  for (const host of [a, b]) {
-    const set = ["-w", "net.ipv4.tcp_congestion_control=cubic"];
-    const { code, stderr } = await host.output("sysctl", set);
-    if (code !== 0) throw new Error(`Cannot use CUBIC: ${stderr}`);
-  }
   const [udp, cubic] = await Promise.all([
     runUdp(a, b, forMs + EXTRA_MS, forMs),
     runTcp(a, b, forMs + EXTRA_MS, forMs),
@@ -120,8 +115,8 @@ async function runTcp(
   await new Promise((resolve) => setTimeout(resolve, START_MS)); // it must be listening
   const sender = a.spawn(
     Deno.execPath(),
-    denoArgs(PROGRAM, ["tcp-send", to, String(sendMs)]),
-    { stdin: "null", stdout: "null", stderr: "null" },
+    denoArgs(CUBIC_SENDER, [to, String(sendMs)]),
+    { stdin: "null", stdout: "null", stderr: "inherit" },
   );
   const result = await receiving;
   sender.kill("SIGKILL");
@@ -134,6 +129,7 @@ function median(numbers: readonly number[]): number {
 }
 
 const PROGRAM = new URL("./stream_program.ts", import.meta.url);
+const CUBIC_SENDER = new URL("./cubic_sender.ts", import.meta.url);
 const UDP_PORT = 4000;
 const TCP_PORT = 5000;
 const LINE_MBIT = 20;
