@@ -447,13 +447,13 @@ const RATE_MARGIN = 0.99;
 const STARTUP_GROWTH = 1.25;
 const STARTUP_ROUNDS = 3;
 const LOSS_FACTOR = 0.7;
-const HEADROOM = 0.98;
+const HEADROOM = 0.7;
 const MIN_SEGMENTS = 4;
 const PROBE_RTT_EVERY_MS = 5000;
 const PROBE_RTT_MS = 200;
 const PROBE_RTT_GAIN = 0.5;
-const CYCLE_MS = 1000;
-const CYCLE_VARIATION_MS = 500;
+const CYCLE_MS = 2000;
+const CYCLE_VARIATION_MS = 1000;
 const AGGREGATION_ROUNDS = 5;
 const MAX_DOUBLINGS = 16;
 
@@ -464,7 +464,7 @@ const INITIAL_SEGMENTS = 10;
 export const LOSS_THRESHOLD = 0.02;
 
 /** Chosen by us: on a fast path, a headroom of more segments than this helps nobody. */
-const MAX_HEADROOM_SEGMENTS = 100;
+const MAX_HEADROOM_SEGMENTS = 200;
 
 /** Chosen by us: the platform's timers are late by about this much. */
 const QUANTUM_MS = 1;
@@ -481,5 +481,5 @@ const MIN_PIPE_MS = 0.5;
 const MIN_ROUND_MS = 5;
 
 /** Chosen by us: fewer rounds of `up` find no room that another flow has just left. */
-const UP_ROUNDS = 3;
+const UP_ROUNDS = 1;
 const MAX_UP_ROUNDS = 12;

@@ -29,12 +29,14 @@ export async function udpPair(
   link: LinkBehavior = {},
   options: Partial<UdpConnectionOptions> = {},
   name = "",
+  { isDropped = () => false }: { isDropped?: (bytes: Uint8Array) => boolean } = {},
 ): Promise<UdpPair> {
   const hosts = [`a${name}`, `b${name}`].map((each) => internet.host(each, { link }));
   const sockets = await Promise.all(
     hosts.map((host) => host.network.bindUdp({ ip: host.addresses[0]!, port: 4000 })),
   );
-  return connectSockets(sockets[0]!, sockets[1]!, options);
+  const [one, other] = sockets.map((socket) => dropping(socket, isDropped));
+  return connectSockets(one!, other!, options);
 }
 
 /** Connects two sockets. */
@@ -58,4 +60,11 @@ export function connectSockets(
     bSocket.close();
   };
   return { a, b, aSocket, bSocket, [Symbol.dispose]: dispose };
+}
+
+/** A socket that drops some of what it sends. */
+function dropping(socket: UdpSocket, isDropped: (bytes: Uint8Array) => boolean): UdpSocket {
+  const send = socket.send.bind(socket);
+  socket.send = (data, to) => isDropped(data) ? Promise.resolve() : send(data, to);
+  return socket;
 }

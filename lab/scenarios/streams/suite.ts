@@ -99,8 +99,7 @@ async function runUdp(
     { stdin: "null", stdout: "null", stderr: "null" },
   );
   const result = await receiving;
-  sender.kill("SIGKILL");
-  await sender.status;
+  await end(sender);
   return result;
 }
 
@@ -119,9 +118,17 @@ async function runTcp(
     { stdin: "null", stdout: "null", stderr: "inherit" },
   );
   const result = await receiving;
-  sender.kill("SIGKILL");
-  await sender.status;
+  await end(sender);
   return result;
+}
+
+async function end(child: Deno.ChildProcess): Promise<void> {
+  try {
+    child.kill("SIGKILL");
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error; // it has ended
+  }
+  await child.status;
 }
 
 function median(numbers: readonly number[]): number {
