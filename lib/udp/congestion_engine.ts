@@ -244,7 +244,8 @@ function endRound(state: CongestionState, sample: RateSample, nowMs: number): Co
   if (isLossy && !isProbing(state)) after = shrink(after, round);
   if (state.phase !== "startup" && state.phase !== "up" || sample.isAppLimited) return after;
   const rate = round.rate;
-  if (rate >= state.fullRate * STARTUP_GROWTH) {
+  const growth = state.phase === "up" ? UP_GROWTH : STARTUP_GROWTH;
+  if (rate >= state.fullRate * growth) {
     return { ...after, fullRate: rate, roundsWithoutGrowth: 0 };
   }
   const roundsWithoutGrowth = state.roundsWithoutGrowth + 1;
@@ -325,7 +326,10 @@ function growHigh(state: CongestionState, sample: RateSample): CongestionState {
   const { inFlightHigh, upRounds, windowBytes, segmentBytes } = state;
   const isUsed = sample.inFlight + sample.ackedBytes + 2 * segmentBytes >= windowBytes;
   if (inFlightHigh === Infinity || windowBytes < Math.floor(inFlightHigh) || !isUsed) return state;
-  const perRound = segmentBytes * 2 ** Math.min(upRounds, MAX_DOUBLINGS);
+  const perRound = Math.max(
+    segmentBytes * 2 ** Math.min(upRounds, MAX_DOUBLINGS),
+    windowBytes * (UP_GAIN - 1),
+  );
   return { ...state, inFlightHigh: inFlightHigh + perRound * sample.ackedBytes / windowBytes };
 }
 
@@ -480,6 +484,7 @@ const MIN_PIPE_MS = 0.5;
 /** Chosen by us: a round on a short path has too few packets to judge rates and losses by. */
 const MIN_ROUND_MS = 5;
 
-/** Chosen by us: fewer rounds of `up` find no room that another flow has just left. */
+/** Chosen by us: `up` goes on for as long as it pays, so that a path that has become free is filled at once. */
+const UP_GROWTH = 1.1;
 const UP_ROUNDS = 1;
 const MAX_UP_ROUNDS = 12;

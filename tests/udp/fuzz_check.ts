@@ -100,7 +100,7 @@ function fuzzRecovery(random: Random): () => boolean {
         { kind: "sent", bytes, content: { kind }, isAppLimited },
         nowMs,
       ));
-    } else if (chance < 0.56) {
+    } else if (chance < 0.5505) {
       ({ actions } = stepRecovery(state, { kind: "skip" }, nowMs));
     } else if (chance < 0.65) {
       ({ actions } = stepRecovery(state, { kind: "timer" }, nowMs));

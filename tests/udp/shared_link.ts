@@ -35,6 +35,8 @@ export interface SharedLinkOptions {
   readonly seed?: number;
   /** Whether a CUBIC flow shares the link. */
   readonly hasCubic?: boolean;
+  /** When it ends. Default: never. */
+  readonly cubicEndMs?: number;
   /** How much later the UDP path starts. */
   readonly startMs?: number;
   /** Called each 100 ms. */
@@ -57,7 +59,7 @@ export function runSharedLink(options: SharedLinkOptions): SharedLinkResult {
   const { durationMs, startMs = 0, hasCubic = false, observe } = options;
   const world = new World(options);
   const udp = new UdpFlow(world, options);
-  const cubic = hasCubic ? new CubicFlow(world) : undefined;
+  const cubic = hasCubic ? new CubicFlow(world, options.cubicEndMs) : undefined;
   cubic?.pump();
   world.at(startMs, () => udp.pump());
   for (let ms = 100; observe !== undefined && ms < durationMs; ms += 100) {
@@ -236,12 +238,15 @@ class CubicFlow {
   #inFlight = new Map<number, number>();
   #recoverUntil = -1;
   #lastAckMs = 0;
+  readonly #endMs: number;
 
-  constructor(world: World) {
+  constructor(world: World, endMs = Infinity) {
     this.#world = world;
+    this.#endMs = endMs;
   }
 
   pump(): void {
+    if (this.#world.nowMs >= this.#endMs) return;
     while (this.#inFlight.size < Math.floor(this.#window)) {
       const number = this.#next++;
       this.#inFlight.set(number, this.#world.nowMs);
