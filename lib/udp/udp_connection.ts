@@ -8,7 +8,6 @@
  * @module
  */
 
-import { takeUnwritten } from "../base/bytes.ts";
 import { NetworkError, type NetworkErrorReason, undefinedIfMalformed } from "../base/errors.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
@@ -19,41 +18,20 @@ import {
 } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type AckState, INITIAL_ACK_STATE, isNew, rangesToSend, stepAck } from "./ack_engine.ts";
-import {
-  type CongestionState,
-  initialCongestionState,
-  pacingBurstMs,
-  stepCongestion,
-} from "./congestion_engine.ts";
 import type { PathReceiver, UdpDemultiplexer } from "./demultiplexer.ts";
 import {
-  initialRecoveryState,
-  nextTimerMs,
-  type PacketContent,
-  type RecoveryEvent,
-  type SentPacket,
-  stepRecovery,
-} from "./loss_recovery_engine.ts";
-import {
   type ControlPacket,
-  DATA_HEADER_BYTES,
   DATAGRAM_HEADER_BYTES,
   type DataPacket,
   decodeUdpPacket,
   encodeUdpPacket,
   type UdpPacket,
-  writeDataHeader,
 } from "./packet_message.ts";
+import { INITIAL_LIMIT, MAX_DATAGRAMS, PacketSender, randomBelow } from "./packet_sender.ts";
 import { isAuthentic, type PathKeys, sealControl } from "./path_keys.ts";
-import {
-  initialPathMtuState,
-  MAX_BYTES,
-  type PathMtuEvent,
-  stepPathMtu,
-} from "./path_mtu_engine.ts";
+import { MAX_BYTES } from "./path_mtu_engine.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
 import { probeTimeoutMs } from "./round_trip.ts";
-import { type Segment, SendBuffer } from "./send_buffer.ts";
 
 /** How to open a {@linkcode UdpConnection}. */
 export interface UdpConnectionOptions {
@@ -83,26 +61,14 @@ export class UdpConnection implements TcpConnection {
   #remote: TransportAddress;
 
   #acks: AckState = INITIAL_ACK_STATE;
-  readonly #recovery;
-  #congestion: CongestionState;
-  #mtu;
-  readonly #outgoing = new SendBuffer(MIN_SEND_BYTES);
+  readonly #sender: PacketSender;
   readonly #incoming: ReceiveBuffer;
-  readonly #datagramsOut: Uint8Array[] = [];
   readonly #datagramsIn = new WaitQueue<Uint8Array>(MAX_DATAGRAMS);
 
-  /** The offset before which this end may send. */
-  #limit = INITIAL_LIMIT;
   /** The limit that the other end was told last. */
   #toldLimit = INITIAL_LIMIT;
-  #nextSendMs = 0;
-  /** Packets sent before this much is delivered measure the application, not the path. */
-  #appLimitedUntil = 0;
-  #packetsUntilSkip = randomBelow(MAX_PACKETS_TO_SKIP);
   #lastSentMs: number;
   #keepAliveMs: number;
-  #limitProbes = 0;
-  #limitProbeMs = Infinity;
   #controlsSent = 0;
   #highestControl = -1;
 
@@ -132,12 +98,13 @@ export class UdpConnection implements TcpConnection {
     this.#options = options;
     this.#keys = keys;
     this.#remote = options.remote;
-    this.#recovery = initialRecoveryState(rttMs);
-    this.#mtu = initialPathMtuState(maxDatagramBytes);
-    this.#congestion = initialCongestionState({
-      segmentBytes: this.#mtu.bytes,
+    this.#sender = new PacketSender({
+      pathId: keys.send.pathId,
       rttMs,
-      seed: randomBelow(2 ** 32),
+      maxDatagramBytes,
+      transmit: (bytes, nowMs) => this.#transmit(bytes, nowMs),
+      onProgress: () => this.#onProgress(),
+      onLie: () => this.#end("reset", "reset"),
     });
     this.#incoming = new ReceiveBuffer(Math.max(windowBytes, INITIAL_LIMIT));
     this.#lastSentMs = performance.now();
@@ -163,13 +130,13 @@ export class UdpConnection implements TcpConnection {
 
   /** The smoothed round trip in milliseconds; `undefined` before the first answer. */
   get rttMs(): number | undefined {
-    const { latestMs, smoothedMs } = this.#recovery.roundTrip;
+    const { latestMs, smoothedMs } = this.#sender.roundTrip;
     return latestMs === undefined ? undefined : smoothedMs;
   }
 
   /** The longest message for {@linkcode UdpConnection.sendDatagram}. May rise and, rarely, fall. */
   get maxDatagramBytes(): number {
-    return this.#mtu.bytes - DATAGRAM_HEADER_BYTES;
+    return this.#sender.pathMtuBytes - DATAGRAM_HEADER_BYTES;
   }
 
   /** As {@linkcode TcpConnection.read}. */
@@ -191,7 +158,7 @@ export class UdpConnection implements TcpConnection {
   async write(data: Uint8Array): Promise<number> {
     for (;;) {
       if (this.#writeError !== undefined) throw this.#writeError;
-      const length = this.#outgoing.write(data);
+      const length = this.#sender.stream.write(data);
       if (length > 0 || data.length === 0) {
         this.#pump();
         return length;
@@ -243,10 +210,9 @@ export class UdpConnection implements TcpConnection {
         `Cannot send ${data.length} bytes: a datagram has at most ${this.maxDatagramBytes}`,
       );
     }
-    if (this.#datagramsOut.length >= MAX_DATAGRAMS) return false;
-    this.#datagramsOut.push(data.slice());
+    const isAdded = this.#sender.addDatagram(data.slice());
     this.#pump();
-    return true;
+    return isAdded;
   }
 
   /**
@@ -264,28 +230,6 @@ export class UdpConnection implements TcpConnection {
     this.#sendControl("probe", new Uint8Array(8));
   }
 
-  debug() {
-    const { packets, ...r } = this.#recovery as any;
-    return {
-      phase: this.#phase,
-      ph: this.#congestion.phase,
-      w: this.#congestion.windowBytes / 1452,
-      rate: this.#congestion.pacingRate,
-      minRtt: this.#congestion.minRttMs,
-      hi: this.#congestion.inFlightHigh / 1452,
-      lo: this.#congestion.inFlightLow / 1452,
-      rates: this.#congestion.rates,
-      agg: this.#congestion.aggregation.largest,
-      n: packets.length,
-      r,
-      mtu: this.#mtu.bytes,
-      timerMs: this.#timerMs - performance.now(),
-      next: this.#nextSendMs - performance.now(),
-      lim: this.#limit,
-      end: this.#outgoing.end,
-      nx: this.#outgoing.next,
-    };
-  }
   // Receiving
 
   #onDatagram(bytes: Uint8Array, from: TransportAddress): void {
@@ -310,12 +254,7 @@ export class UdpConnection implements TcpConnection {
         if (isNew(this.#acks, packet.number)) this.#received(packet.number, nowMs);
         break;
       case "ack":
-        if (packet.limit > this.#limit) {
-          this.#limit = packet.limit;
-          this.#limitProbes = 0;
-          this.#limitProbeMs = Infinity;
-        }
-        this.#recover({ kind: "ack", ranges: packet.ranges, delayMs: packet.delayMs }, nowMs);
+        this.#sender.onAck(packet, nowMs);
         this.#pump();
         return;
       default:
@@ -333,7 +272,7 @@ export class UdpConnection implements TcpConnection {
   }
 
   #received(number: number, nowMs: number): void {
-    const minimumMs = this.#recovery.roundTrip.minimumMs;
+    const minimumMs = this.#sender.roundTrip.minimumMs;
     const rttMs = minimumMs === Infinity ? undefined : minimumMs;
     const { state, actions } = stepAck(this.#acks, { kind: "received", number, rttMs }, nowMs);
     this.#acks = state;
@@ -387,11 +326,7 @@ export class UdpConnection implements TcpConnection {
   #moveTo(remote: TransportAddress): void {
     if (sameTransportAddress(remote, this.#remote)) return;
     this.#remote = remote;
-    this.#congestion = initialCongestionState({
-      segmentBytes: this.#mtu.bytes,
-      rttMs: this.rttMs,
-      seed: randomBelow(2 ** 32),
-    });
+    this.#sender.restart();
   }
 
   /** The other end sends nothing more, and receives nothing. */
@@ -403,68 +338,11 @@ export class UdpConnection implements TcpConnection {
 
   // Sending
 
-  /** Sends what the congestion window, the pace and the other end's limit allow. */
   #pump(): void {
     if (this.#phase === "ending" || this.#phase === "over") return;
     const nowMs = performance.now();
-    const { windowBytes, pacingRate } = this.#congestion;
-    const earliestMs = nowMs - pacingBurstMs(this.#congestion);
-    if (this.#nextSendMs < earliestMs) this.#nextSendMs = earliestMs;
-    while (this.#recovery.inFlight + this.#mtu.bytes <= windowBytes && this.#nextSendMs <= nowMs) {
-      const bytes = this.#sendNext(nowMs);
-      if (bytes === 0) {
-        this.#appLimitedUntil = this.#recovery.delivered + this.#recovery.inFlight;
-        break;
-      }
-      this.#nextSendMs += bytes / pacingRate;
-    }
+    this.#sender.pump(nowMs);
     this.#schedule(nowMs);
-  }
-
-  /** Sends a packet, if there is something to send; returns its length. */
-  #sendNext(nowMs: number): number {
-    const datagram = this.#datagramsOut.shift();
-    if (datagram !== undefined) return this.#sendDatagramPacket(datagram, nowMs);
-    const segment = this.#outgoing.take(this.#mtu.bytes - DATA_HEADER_BYTES, this.#limit);
-    return segment === undefined ? 0 : this.#sendSegment(segment, nowMs);
-  }
-
-  #sendSegment(segment: Segment, nowMs: number): number {
-    const { offset, length, isFinal } = segment;
-    const bytes = takeUnwritten(DATA_HEADER_BYTES + length);
-    const number = this.#numbered({ kind: "data", offset, length, isFinal }, bytes.length, nowMs);
-    const isPushed = offset + length === this.#outgoing.end;
-    writeDataHeader(bytes, this.#keys.send.pathId, { number, offset, isFinal, isPushed });
-    this.#outgoing.copy(segment, bytes, DATA_HEADER_BYTES);
-    this.#transmit(bytes, nowMs);
-    return bytes.length;
-  }
-
-  #sendDatagramPacket(data: Uint8Array, nowMs: number): number {
-    const length = DATAGRAM_HEADER_BYTES + data.length;
-    const number = this.#numbered({ kind: "datagram" }, length, nowMs);
-    const { pathId } = this.#keys.send;
-    this.#transmit(encodeUdpPacket(pathId, { kind: "datagram", number, data }), nowMs);
-    return length;
-  }
-
-  #sendPad(kind: "pad" | "mtu-probe", bytes: number, nowMs: number): void {
-    const number = this.#numbered({ kind }, bytes, nowMs);
-    const padding = bytes - DATAGRAM_HEADER_BYTES;
-    const { pathId } = this.#keys.send;
-    this.#transmit(encodeUdpPacket(pathId, { kind: "pad", number, padding }), nowMs);
-  }
-
-  /** Takes a packet number, and sometimes leaves one out before it. */
-  #numbered(content: PacketContent, bytes: number, nowMs: number): number {
-    if (--this.#packetsUntilSkip <= 0) {
-      this.#packetsUntilSkip = 1 + randomBelow(MAX_PACKETS_TO_SKIP);
-      stepRecovery(this.#recovery, { kind: "skip" }, nowMs);
-    }
-    const number = this.#recovery.nextNumber;
-    const isAppLimited = this.#recovery.delivered < this.#appLimitedUntil;
-    stepRecovery(this.#recovery, { kind: "sent", bytes, content, isAppLimited }, nowMs);
-    return number;
   }
 
   #sendControl(kind: ControlPacket["kind"], value: Uint8Array): void {
@@ -485,77 +363,19 @@ export class UdpConnection implements TcpConnection {
     if (this.#phase !== "over") this.#options.onSendError?.(error);
   };
 
-  #recover(event: RecoveryEvent, nowMs: number): void {
-    for (const action of stepRecovery(this.#recovery, event, nowMs).actions) {
-      switch (action.kind) {
-        case "delivered":
-          for (const packet of action.packets) this.#onDelivered(packet, nowMs);
-          this.#onProgress();
-          break;
-        case "lost":
-          for (const packet of action.packets) this.#onLost(packet, nowMs);
-          break;
-        case "spurious":
-        case "sample":
-          this.#congestion = stepCongestion(this.#congestion, action, nowMs).state;
-          break;
-        case "probe":
-          this.#sendProbes(nowMs);
-          break;
-        case "lie":
-          this.#end("reset", "reset");
-          return;
-      }
-    }
-  }
-
-  #onDelivered({ content, bytes }: SentPacket, nowMs: number): void {
-    if (content.kind === "data") this.#outgoing.acknowledge(content);
-    const kind = content.kind === "mtu-probe" ? "probe-arrived" : "arrived";
-    if (kind === "probe-arrived" || bytes > this.#mtu.maxBytes / 2) {
-      this.#sizePath({ kind, bytes }, nowMs);
-    }
-  }
-
-  #onLost({ content, bytes }: SentPacket, nowMs: number): void {
-    if (content.kind === "data") this.#outgoing.lose(content);
-    this.#sizePath({ kind: content.kind === "mtu-probe" ? "probe-lost" : "lost", bytes }, nowMs);
-  }
-
   /** There is room to write, or everything is delivered. */
   #onProgress(): void {
-    const outgoing = this.#outgoing;
-    outgoing.capacity = Math.min(
-      Math.max(2 * this.#congestion.windowBytes, MIN_SEND_BYTES),
-      MAX_SEND_BYTES,
-    );
-    if (outgoing.room >= WRITE_ROOM_BYTES) this.#wakeWriter();
-    if (this.#phase === "closing" && outgoing.isDone) this.#end("closed", "close");
-  }
-
-  /** One packet with what is missing for longest, small enough for any path, and one without data. */
-  #sendProbes(nowMs: number): void {
-    const oldest = this.#outgoing.oldest(PROBE_BYTES);
-    if (oldest !== undefined) this.#sendSegment(oldest, nowMs);
-    else this.#sendPad("pad", DATAGRAM_HEADER_BYTES, nowMs);
-  }
-
-  #sizePath(event: PathMtuEvent, nowMs: number): void {
-    const { state, actions } = stepPathMtu(this.#mtu, event, nowMs);
-    this.#mtu = state;
-    for (const { kind, bytes } of actions) {
-      if (kind === "probe") this.#sendPad("mtu-probe", bytes, nowMs);
-      else {this.#congestion =
-          stepCongestion(this.#congestion, { kind: "segment", bytes }, nowMs).state;}
-    }
+    const { stream } = this.#sender;
+    if (stream.room >= WRITE_ROOM_BYTES) this.#wakeWriter();
+    if (this.#phase === "closing" && stream.isDone) this.#end("closed", "close");
   }
 
   #finishWriting(): void {
     this.#writeError ??= this.#error("write", "closed");
     this.#wakeWriter();
-    this.#outgoing.finish();
+    this.#sender.stream.finish();
     this.#pump();
-    if (this.#phase === "closing" && this.#outgoing.isDone) this.#end("closed", "close");
+    if (this.#phase === "closing" && this.#sender.stream.isDone) this.#end("closed", "close");
   }
 
   // Time
@@ -566,21 +386,15 @@ export class UdpConnection implements TcpConnection {
     if (this.#phase === "over") return;
     if (this.#goodbye !== undefined) return this.#onGoodbyeTimer(nowMs);
     if (nowMs >= this.#closingUntilMs) return this.#end("closed", "close");
-    const { waitingSinceMs } = this.#recovery;
+    const { waitingSinceMs } = this.#sender;
     if (waitingSinceMs !== undefined && nowMs - waitingSinceMs >= DEAD_AFTER_MS) {
       return this.#fail(undefined, "timed-out");
     }
     if (this.#acks.dueMs <= nowMs) this.#acknowledge(nowMs);
-    if (nextTimerMs(this.#recovery) <= nowMs) this.#recover({ kind: "timer" }, nowMs);
-    if (this.#mtu.searchMs <= nowMs && this.#mayProbeSize) this.#sizePath({ kind: "timer" }, nowMs);
-    if (nowMs >= this.#limitProbeMs) {
-      this.#limitProbeMs = Infinity;
-      this.#limitProbes++;
-      this.#sendPad("pad", DATAGRAM_HEADER_BYTES, nowMs);
-    }
+    this.#sender.onTimer(nowMs);
     if (nowMs - this.#lastSentMs >= this.#keepAliveMs) {
       this.#keepAliveMs = keepAliveWaitMs();
-      this.#sendPad("pad", DATAGRAM_HEADER_BYTES, nowMs);
+      this.#sender.sendPad(nowMs);
     }
     this.#pump();
   }
@@ -595,31 +409,12 @@ export class UdpConnection implements TcpConnection {
   }
 
   #nextDueMs(nowMs: number): number {
-    const recovery = this.#recovery;
-    let dueMs = Math.min(
+    return Math.min(
       this.#acks.dueMs,
-      nextTimerMs(recovery),
+      this.#sender.nextDueMs(nowMs),
       this.#lastSentMs + this.#keepAliveMs,
       this.#closingUntilMs,
     );
-    if (this.#mayProbeSize) dueMs = Math.min(dueMs, Math.max(this.#mtu.searchMs, nowMs));
-    if (this.#datagramsOut.length > 0 || this.#outgoing.canSend(this.#limit)) {
-      if (recovery.inFlight + this.#mtu.bytes <= this.#congestion.windowBytes) {
-        dueMs = Math.min(dueMs, this.#nextSendMs);
-      }
-    } else if (recovery.count === 0 && this.#outgoing.next < this.#outgoing.end) {
-      const waitMs = probeTimeoutMs(recovery.roundTrip) * 2 ** this.#limitProbes;
-      if (this.#limitProbeMs === Infinity) {
-        this.#limitProbeMs = nowMs + Math.min(waitMs, MAX_LIMIT_PROBE_MS);
-      }
-      dueMs = Math.min(dueMs, this.#limitProbeMs);
-    }
-    return dueMs;
-  }
-
-  /** A size is tried on a path that has carried something, while it is used. */
-  get #mayProbeSize(): boolean {
-    return this.#mtu.searchMs === 0 || this.#recovery.count > 0;
   }
 
   // The end
@@ -636,7 +431,7 @@ export class UdpConnection implements TcpConnection {
       value: new Uint8Array(8),
     });
     this.#transmit(bytes, nowMs);
-    const nextMs = nowMs + probeTimeoutMs(this.#recovery.roundTrip);
+    const nextMs = nowMs + probeTimeoutMs(this.#sender.roundTrip);
     this.#goodbye = { bytes, left: GOODBYES - 1, nextMs, answers: MAX_GOODBYE_ANSWERS };
     this.#wakeAll();
     this.#timerMs = Infinity;
@@ -647,7 +442,7 @@ export class UdpConnection implements TcpConnection {
     const goodbye = this.#goodbye!;
     if (goodbye.left === 0) return this.#over();
     goodbye.left--;
-    goodbye.nextMs = nowMs + probeTimeoutMs(this.#recovery.roundTrip);
+    goodbye.nextMs = nowMs + probeTimeoutMs(this.#sender.roundTrip);
     this.#transmit(goodbye.bytes, nowMs);
     this.#schedule(nowMs);
   }
@@ -703,29 +498,14 @@ function keepAliveWaitMs(): number {
   return MIN_KEEP_ALIVE_MS + randomBelow(KEEP_ALIVE_VARIATION_MS);
 }
 
-/** A whole number that the other end cannot guess. */
-function randomBelow(limit: number): number {
-  return Math.floor(crypto.getRandomValues(new Uint32Array(1))[0]! / 2 ** 32 * limit);
-}
-
-/** Chosen by us: what each end may send before the first ACK; enough for 10 round trips of slow start at first. */
-export const INITIAL_LIMIT = 262_144;
-
 /** Chosen by us: 54 ms at 50 MB/s, in less than a third of the memory that a path may take. */
 const WINDOW_BYTES = 3 * 1024 * 1024;
-
-/** Chosen by us: the send buffer is twice the congestion window, within these. */
-const MIN_SEND_BYTES = 262_144;
-const MAX_SEND_BYTES = 3 * 1024 * 1024;
 
 /** Chosen by us: a writer is woken for this much room, not for each packet. */
 const WRITE_ROOM_BYTES = 65_536;
 
 /** Chosen by us: an ACK only to raise the limit costs a packet. */
 const TELL_LIMIT_BYTES = 131_072;
-
-/** Chosen by us: messages that wait to be sent, or to be received. */
-const MAX_DATAGRAMS = 256;
 
 /** Chosen by us: UDP mappings live 30 s and more (RFC 4787 REQ-5); jitter, so that peers do not fall into step. */
 const MIN_KEEP_ALIVE_MS = 15_000;
@@ -740,12 +520,3 @@ const LINGER_MS = 20_000;
 /** Chosen by us: each may be lost. */
 const GOODBYES = 3;
 const MAX_GOODBYE_ANSWERS = 16;
-
-/** Chosen by us: often enough that guessing which number is left out is hopeless. */
-const MAX_PACKETS_TO_SKIP = 1024;
-
-/** RFC 8899 §5.1.2: what every path carries, with the header. */
-const PROBE_BYTES = 1000;
-
-/** Chosen by us: while the other end does not read. */
-const MAX_LIMIT_PROBE_MS = 5000;

@@ -10,7 +10,8 @@ import { writeAll } from "../../lib/base/reader.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { decodeUdpPacket, encodeUdpPacket, type UdpPacket } from "../../lib/udp/packet_message.ts";
 import { derivePathKeys, sealControl } from "../../lib/udp/path_keys.ts";
-import { INITIAL_LIMIT, type UdpConnection } from "../../lib/udp/udp_connection.ts";
+import { INITIAL_LIMIT } from "../../lib/udp/packet_sender.ts";
+import type { UdpConnection } from "../../lib/udp/udp_connection.ts";
 import { pattern, readAll, readSome } from "../session/fixtures.ts";
 import { assertNetworkError } from "../simnet/fixtures.ts";
 import type { Internet } from "../simnet/internet.ts";
@@ -224,7 +225,7 @@ Deno.test("a sender stops at the limit while the other side does not read, and g
 Deno.test("nothing that is sent without the path ID changes anything", async () => {
   await withPair({ delayMs: 5 }, async (pair, world) => {
     const { a, b } = pair;
-    const { send } = await attacker(world.internet);
+    const { send } = attacker(world.internet);
     const other = derivePathKeys(new Uint8Array(32), "controlling");
     for (const packet of FORGERIES) {
       await send(encodeUdpPacket(other.send.pathId, packet), b.local);
@@ -242,7 +243,7 @@ Deno.test("nothing that is sent without the path ID changes anything", async () 
 Deno.test("control packets without the right HMAC change nothing, even with the path ID", async () => {
   await withPair({ delayMs: 5 }, async ({ a, b }, { internet }) => {
     await exchange(a, b);
-    const { send } = await attacker(internet);
+    const { send } = attacker(internet);
     for (const kind of ["close", "reset", "probe"] as const) {
       const packet = { kind, counter: 99, value: new Uint8Array(8) };
       const forged = encodeUdpPacket(KEYS.send.pathId, { ...packet, mac: new Uint8Array(16) });
@@ -260,7 +261,7 @@ Deno.test("control packets without the right HMAC change nothing, even with the 
 Deno.test("replayed datagrams change nothing, from any address", async () => {
   await withPair({ delayMs: 5 }, async ({ a, b }, { internet, record }) => {
     const datagrams = record("a");
-    const { send } = await attacker(internet);
+    const { send } = attacker(internet);
     a.probe();
     a.sendDatagram(Uint8Array.of(7));
     assertEquals(await b.receiveDatagram(), Uint8Array.of(7));
@@ -361,7 +362,7 @@ Deno.test("the other end's new address is used once it has proved itself", async
 
 Deno.test("STUN and paths share a socket", async () => {
   await withPair({ delayMs: 5 }, async ({ a, b, bSocket }, { internet }) => {
-    const { send } = await attacker(internet);
+    const { send } = attacker(internet);
     const receiving = bSocket.stun.receive();
     await send(Uint8Array.of(0, 1, 0, 0), b.local);
     assertEquals((await receiving).data, Uint8Array.of(0, 1, 0, 0));
@@ -436,7 +437,7 @@ function withHalf(
     using pair = await udpPair(internet, { delayMs: 5 });
     const { a, b } = pair;
     const received: UdpPacket[] = [];
-    const { send } = await attacker(internet);
+    const { send } = attacker(internet);
     internet.onPacket = ({ at, what, packet }) => {
       if (at !== "b" || what !== "sent" || packet.protocol !== "udp") return;
       received.push(decodeUdpPacket(packet.data));
@@ -454,7 +455,7 @@ function withHalf(
 }
 
 /** A host that is not on the path. */
-async function attacker(internet: Internet) {
+function attacker(internet: Internet) {
   const host = internet.host("attacker", { link: { delayMs: 1 } });
   const { network, addresses } = host;
   return {
