@@ -241,7 +241,7 @@ function endRound(state: CongestionState, sample: RateSample, nowMs: number): Co
     },
   };
   const isLossy = exceedsChance(round.lost, round.lost + round.acked, state.segmentBytes);
-  if (isLossy && !isProbing(state)) after = shrink(after, round);
+  if (!isProbing(state)) after = isLossy ? shrink(after, round) : recover(after);
   if (state.phase !== "startup" && state.phase !== "up" || sample.isAppLimited) return after;
   const rate = round.rate;
   const growth = state.phase === "up" ? UP_GROWTH : STARTUP_GROWTH;
@@ -267,6 +267,18 @@ function shrink(state: CongestionState, round: RoundStatistics): CongestionState
   };
 }
 
+/** The losses of an earlier round were an event, such as a receiver that was busy, and not the state of the path. */
+function recover(state: CongestionState): CongestionState {
+  const rateLow = state.rateLow * RECOVERY_FACTOR;
+  const inFlightLow = state.inFlightLow * RECOVERY_FACTOR;
+  if (state.rateLow === Infinity && state.inFlightLow === Infinity) return state;
+  return {
+    ...state,
+    rateLow: rateLow >= Math.max(...state.rates) ? Infinity : rateLow,
+    inFlightLow: inFlightLow >= WINDOW_GAIN * pipe(state) ? Infinity : inFlightLow,
+  };
+}
+
 /** Whether more was lost since the packet was sent than a path may lose, and not because the path was not open yet. */
 function isTooMuch(state: CongestionState, sample: RateSample): boolean {
   return isProbing(state) && sample.lostBytes > 0 && sample.priorDelivered > 0 &&
@@ -282,7 +294,7 @@ function onTooMuch(state: CongestionState, sample: RateSample, nowMs: number): C
   }
   const inFlightHigh = sample.isAppLimited ? state.inFlightHigh : Math.max(
     sample.priorInFlight - sample.lostSince,
-    Math.min(pipe(state), state.windowBytes) * LOSS_FACTOR,
+    Math.min(pipe(state), state.inFlightHigh) * LOSS_FACTOR,
   );
   const after = { ...state, undo, inFlightHigh };
   return state.phase === "up" ? startDown(after, nowMs) : after;
@@ -451,6 +463,7 @@ const RATE_MARGIN = 0.99;
 const STARTUP_GROWTH = 1.25;
 const STARTUP_ROUNDS = 3;
 const LOSS_FACTOR = 0.7;
+const RECOVERY_FACTOR = 1.25;
 const HEADROOM = 0.7;
 const MIN_SEGMENTS = 4;
 const PROBE_RTT_EVERY_MS = 5000;
