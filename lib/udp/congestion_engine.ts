@@ -463,8 +463,6 @@ const RATE_MARGIN = 0.99;
 const STARTUP_GROWTH = 1.25;
 const STARTUP_ROUNDS = 3;
 const LOSS_FACTOR = 0.7;
-const RECOVERY_FACTOR = 1.25;
-const HEADROOM = 0.7;
 const MIN_SEGMENTS = 4;
 const PROBE_RTT_EVERY_MS = 5000;
 const PROBE_RTT_MS = 200;
@@ -479,6 +477,12 @@ const INITIAL_SEGMENTS = 10;
 
 /** draft-ietf-ccwg-bbr §2.4 has 2 %, too. */
 export const LOSS_THRESHOLD = 0.02;
+
+/** Chosen by us: as fast as `up` grows. */
+const RECOVERY_FACTOR = 1.25;
+
+/** Chosen by us, less than the draft's 0.85: so that the kernel's CUBIC gets about half of a line. */
+const HEADROOM = 0.7;
 
 /** Chosen by us: on a fast path, a headroom of more segments than this helps nobody. */
 const MAX_HEADROOM_SEGMENTS = 200;

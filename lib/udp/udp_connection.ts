@@ -2,8 +2,8 @@
  * A reliable byte stream, and unreliable datagrams, over a UDP path: the driver of the engines beside it. It is a
  * {@linkcode TcpConnection}, so Noise records and the session run above it unchanged.
  *
- * It neither encrypts nor authenticates stream data and datagrams. Only who knows the path IDs, and so is one of the ends or
- * sees their packets, can inject any; the content is the business of the layer above.
+ * It neither encrypts nor authenticates stream data and datagrams; the layer above does. Injecting any takes the path ID,
+ * which only the two ends and those on the path between them see.
  *
  * @module
  */
@@ -68,7 +68,7 @@ export class UdpConnection implements TcpConnection {
   /** The limit that the other end was told last. */
   #toldLimit = INITIAL_LIMIT;
   #lastSentMs: number;
-  #keepAliveMs: number;
+  #keepAliveMs = keepAliveWaitMs();
   #controlsSent = 0;
   #highestControl = -1;
 
@@ -108,7 +108,6 @@ export class UdpConnection implements TcpConnection {
     });
     this.#incoming = new ReceiveBuffer(Math.max(windowBytes, INITIAL_LIMIT));
     this.#lastSentMs = performance.now();
-    this.#keepAliveMs = keepAliveWaitMs();
     this.#receiver = {
       pathId: keys.receive.pathId,
       onDatagram: (data, from) => this.#onDatagram(data, from),
@@ -197,7 +196,7 @@ export class UdpConnection implements TcpConnection {
   }
 
   /**
-   * Sends a message that may be lost, repeated to nobody and received in any order.
+   * Sends a message that may be lost, is not repeated, and arrives in any order.
    *
    * @returns `false` if it was dropped because the path cannot keep up
    * @throws {RangeError} if it is longer than {@linkcode UdpConnection.maxDatagramBytes}
@@ -229,8 +228,6 @@ export class UdpConnection implements TcpConnection {
     if (this.#phase !== "open" && this.#phase !== "closing") return;
     this.#sendControl("probe", new Uint8Array(8));
   }
-
-  // Receiving
 
   #onDatagram(bytes: Uint8Array, from: TransportAddress): void {
     const packet = undefinedIfMalformed(() => decodeUdpPacket(bytes));
@@ -285,15 +282,8 @@ export class UdpConnection implements TcpConnection {
     const delayMs = this.#acks.dueMs === Infinity ? 0 : nowMs - this.#acks.highestAtMs;
     this.#acks = stepAck(this.#acks, { kind: "acknowledged" }, nowMs).state;
     this.#toldLimit = this.#incoming.limit;
-    this.#transmit(
-      encodeUdpPacket(this.#keys.send.pathId, {
-        kind: "ack",
-        ranges,
-        delayMs,
-        limit: this.#toldLimit,
-      }),
-      nowMs,
-    );
+    const packet = { kind: "ack", ranges, delayMs, limit: this.#toldLimit } as const;
+    this.#transmit(encodeUdpPacket(this.#keys.send.pathId, packet), nowMs);
     if (this.#incoming.available > 0) this.#wakeReader();
   }
 
@@ -336,8 +326,6 @@ export class UdpConnection implements TcpConnection {
     this.#over();
   }
 
-  // Sending
-
   #pump(): void {
     if (this.#phase === "ending" || this.#phase === "over") return;
     const nowMs = performance.now();
@@ -378,12 +366,9 @@ export class UdpConnection implements TcpConnection {
     if (this.#phase === "closing" && this.#sender.stream.isDone) this.#end("closed", "close");
   }
 
-  // Time
-
   #onTimer(): void {
     this.#timerMs = Infinity;
     const nowMs = performance.now();
-    if (this.#phase === "over") return;
     if (this.#goodbye !== undefined) return this.#onGoodbyeTimer(nowMs);
     if (nowMs >= this.#closingUntilMs) return this.#end("closed", "close");
     const { waitingSinceMs } = this.#sender;
@@ -416,8 +401,6 @@ export class UdpConnection implements TcpConnection {
       this.#closingUntilMs,
     );
   }
-
-  // The end
 
   /** Ends both directions, and tells the other end. */
   #end(reason: NetworkErrorReason, kind: "close" | "reset"): void {
@@ -478,13 +461,9 @@ export class UdpConnection implements TcpConnection {
   }
 
   #error(verb: string, reason: NetworkErrorReason, cause?: unknown): NetworkError {
-    const options = cause === undefined ? undefined : { cause };
-    const why = REASONS[reason] ?? reason;
-    return new NetworkError(
-      `Cannot ${verb} on the UDP path to ${formatTransportAddress(this.#remote)}: ${why}`,
-      reason,
-      options,
-    );
+    const to = formatTransportAddress(this.#remote);
+    const message = `Cannot ${verb} on the UDP path to ${to}: ${REASONS[reason] ?? reason}`;
+    return new NetworkError(message, reason, cause === undefined ? undefined : { cause });
   }
 }
 
@@ -514,9 +493,8 @@ const KEEP_ALIVE_VARIATION_MS = 10_000;
 /** Chosen by us: an idle path is declared dead after a keep-alive and this. */
 const DEAD_AFTER_MS = 30_000;
 
-/** Chosen by us: as long as kernels try by default at least. */
+/** Chosen by us: a bad path may need several attempts. */
 const LINGER_MS = 20_000;
 
 /** Chosen by us: each may be lost. */
-const GOODBYES = 3;
-const MAX_GOODBYE_ANSWERS = 16;
+const [GOODBYES, MAX_GOODBYE_ANSWERS] = [3, 16];
