@@ -23,7 +23,7 @@ export async function lab(args: readonly string[], io: CliIo): Promise<number> {
     flags: ["json"],
     values: ["runs", "svg"],
     lists: ["server", "row"],
-    operands: { min: 0, max: Object.keys(SUITES).length },
+    operands: { min: 0, max: Object.keys(SUITES).length, names: [] },
   });
   const runs = readInteger("runs", values.get("runs"), { min: 1, max: 1000 });
   const servers = lists.get("server")!.map(serverName);

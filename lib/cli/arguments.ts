@@ -15,8 +15,13 @@ export interface ArgumentSpec {
   readonly values?: readonly string[];
   /** Options with a value, any number of times. */
   readonly lists?: readonly string[];
-  /** How many arguments without dashes the command takes. Default: none. */
-  readonly operands?: { readonly min: number; readonly max: number };
+  /** The arguments without dashes that the command takes. Default: none. */
+  readonly operands?: {
+    readonly min: number;
+    readonly max: number;
+    /** What the first `min` of them are, for the message if one is missing. */
+    readonly names: readonly string[];
+  };
 }
 
 /** The arguments of a command, by kind. */
@@ -34,7 +39,7 @@ export interface Arguments {
  * operands
  */
 export function readArguments(args: readonly string[], spec: ArgumentSpec): Arguments {
-  const { flags = [], values = [], lists = [], operands = { min: 0, max: 0 } } = spec;
+  const { flags = [], values = [], lists = [], operands = { min: 0, max: 0, names: [] } } = spec;
   const valued = [...values, ...lists];
   const parsed = parseArgs(joinValues(args, flags, valued), {
     boolean: flags,
@@ -53,7 +58,9 @@ export function readArguments(args: readonly string[], spec: ArgumentSpec): Argu
     const unexpected = JSON.stringify(rest[operands.max]);
     throw new UsageError(`unexpected argument ${withoutSecrets(unexpected)}`);
   }
-  if (rest.length < operands.min) throw new UsageError("an argument is missing");
+  if (rest.length < operands.min) {
+    throw new UsageError(`an argument is missing: ${operands.names[rest.length]}`);
+  }
   return {
     flags: new Set(flags.filter((name) => parsed[name] === true)),
     values: new Map(values.flatMap((name) => given.get(name)!.slice(0, 1).map((v) => [name, v]))),
@@ -238,5 +245,5 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "--turn":
     "a relay for when nothing else works: turn:USER:PASSWORD@HOST; also @FILE, - (stdin), or $PUNCHLINE_TURN",
   "--verbose": "print diagnostics on stderr",
-  "--yes": "receive without asking",
+  "--yes": "receive without asking about the files",
 };

@@ -16,7 +16,7 @@ import { MAX_PENDING } from "./accept_first.ts";
 import { type Arguments, readArguments, readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, reportFailure, skipUrls } from "./peer_events.ts";
+import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
 import {
   openPeer,
   openPeerInput,
@@ -27,6 +27,7 @@ import {
   readPeerOptions,
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
 import { NewestFirst } from "./waiting_connections.ts";
 
 /** One line of help. */
@@ -37,7 +38,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const given = readArguments(args, {
     ...PEER_ARGUMENTS,
     values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
-    operands: { min: 0, max: 1 },
+    operands: { min: 0, max: 1, names: [] },
   });
   const { flags, values } = given;
   const input = openPeerInput(io);
@@ -47,11 +48,14 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const prompt = openManualPrompt(given, io, events, { ticket, port, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
   const timings = readConnectTimings(values);
+  const urls = new TicketUrls(input, events, options);
+  const asks = flags.has("json") ? "never" : "always"; // stderr is for events
+  await urls.ask(ticket, { asks, failsEarly: port !== undefined });
   await using peer = await openPeer({
     ...options,
     ...timings,
     listen: false,
-    allowUrl: skipUrls(events),
+    allowUrl: urls.allow,
   });
   if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
   try {
@@ -116,6 +120,7 @@ async function forwardAll(
   events.emit({ event: "listening", local: `127.0.0.1:${port}` });
   events.print(`Forwarding 127.0.0.1:${port} to the peer`);
   await using forwarding = new TaskGroup((error) => printError(error, io));
+  let notAllowed: NetworkError | undefined;
   try {
     for (;;) {
       const local = await listener.accept({ signal: io.signal });
@@ -127,13 +132,17 @@ async function forwardAll(
           events.closed();
         } catch (error) {
           local.reset();
+          if (isNotAllowed(error)) {
+            notAllowed = error; // nor will it be for the next connection
+            listener.close();
+          }
           if (signal.aborted || error instanceof NetworkError) return;
           reportFailure(error, events, io, { demandsDirect: false });
         }
       });
     }
   } catch (error) {
-    if (!io.signal.aborted) throw error;
+    if (!io.signal.aborted) throw notAllowed ?? error;
   }
   return EXIT.interrupted;
 }

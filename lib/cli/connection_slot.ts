@@ -12,6 +12,7 @@ import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type Accept, acceptFirst, type IncomingSource, refuseOthers } from "./accept_first.ts";
 import { type CliIo, printError } from "./io.ts";
+import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 
 /**
@@ -26,14 +27,26 @@ export class ConnectionSlot {
   readonly #waiting = new WaitQueue<IncomingConnection>(MAX_WAITING);
   /** Decides about newcomers, once there was a connection. */
   readonly #deciding: TaskGroup;
+  readonly #io: CliIo;
+  readonly #turnAway: (connection: PeerConnection) => void;
   #current: PeerConnection | undefined;
+  /** A further connection that is being made, for whoever asks next. */
+  #further: Promise<PeerConnection> | undefined;
   #isVacant = true;
   #isClosed = false;
   #isTakenOver = false;
 
-  constructor(peer: Peer, accept: Accept, io: CliIo) {
+  /** @param turnAway tells a peer that got through too late. Default: its connection is reset */
+  constructor(
+    peer: Peer,
+    accept: Accept,
+    io: CliIo,
+    turnAway: (connection: PeerConnection) => void = (connection) => connection.reset(),
+  ) {
     this.#peer = peer;
     this.#accept = accept;
+    this.#io = io;
+    this.#turnAway = turnAway;
     this.#deciding = new TaskGroup((error) => printError(error, io));
     io.signal.addEventListener("abort", () => this.#current?.reset(), { once: true });
   }
@@ -51,15 +64,30 @@ export class ConnectionSlot {
   async next({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
     this.#isVacant = true;
     const isFirst = this.#current === undefined;
-    const source: IncomingSource = isFirst
-      ? this.#peer
-      : { nextIncoming: (options) => this.#waiting.next(options?.signal) };
-    const connection = await acceptFirst(source, this.#accept, { signal });
+    const connection = this.#further !== undefined
+      ? await this.#nextFurther(signal)
+      : await acceptFirst(isFirst ? this.#peer : this.#newcomers, this.#accept, { signal });
+    this.hold(connection);
+    if (isFirst) this.#deciding.run((signal) => this.#decide(signal));
+    return connection;
+  }
+
+  /**
+   * Waits for a further connection beside those there are. The slot is vacant until {@linkcode ConnectionSlot.hold}.
+   *
+   * @throws what accepting throws, and the signal's reason
+   */
+  async another({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
+    this.#isVacant = true;
+    this.#further ??= this.#acceptFurther();
+    return await this.#nextFurther(signal);
+  }
+
+  /** Gives the slot to one of the connections. */
+  hold(connection: PeerConnection): void {
     this.#isVacant = this.#isTakenOver = false;
     this.#current = connection;
     this.#refuseWaiting();
-    if (isFirst) this.#deciding.run((signal) => this.#decide(signal));
-    return connection;
   }
 
   /** Waits until the last connection is closed, and all newcomers are refused. */
@@ -69,6 +97,30 @@ export class ConnectionSlot {
     await this.#current?.[Symbol.asyncDispose]();
     await this.#deciding.stop();
     await delay(0); // a refusal is sent in the next turn of the event loop
+  }
+
+  get #newcomers(): IncomingSource {
+    return { nextIncoming: (options) => this.#waiting.next(options?.signal) };
+  }
+
+  async #nextFurther(signal: AbortSignal): Promise<PeerConnection> {
+    const connection = await abortable(this.#further!, signal);
+    this.#further = undefined;
+    return connection;
+  }
+
+  /** Goes on after the caller's abort: the connection may be wanted after a break. */
+  #acceptFurther(): Promise<PeerConnection> {
+    const further = acceptFirst(this.#newcomers, this.#accept, { signal: this.#io.signal });
+    const forget = () => {
+      if (this.#further === further) this.#further = undefined;
+    };
+    further.then((connection) => {
+      if (this.#isVacant || this.#isTakenOver) return;
+      forget();
+      this.#turnAway(connection);
+    }, forget);
+    return further;
   }
 
   #decide(signal: AbortSignal): Promise<void> {

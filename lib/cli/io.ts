@@ -5,6 +5,7 @@
  * @module
  */
 
+import { messageOf } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
 
 /** The terminal, or whatever replaces it. */
@@ -84,6 +85,16 @@ export function interruptedCode({ signal }: Pick<CliIo, "signal">): number {
 /** The command line is wrong; the message says how. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
+}
+
+/** Why a file cannot be used, for a message that has named it already. */
+export function reasonOfFile(error: unknown, path: string): string {
+  const message = messageOf(error);
+  for (const cannot of [`Cannot use ${path}: `, `Cannot read ${path}: `]) {
+    if (message.startsWith(cannot)) return message.slice(cannot.length);
+  }
+  const [, reason] = /^(.*?) \(os error \d+\)(?:: .*)?$/s.exec(message) ?? [];
+  return reason === undefined ? message : `${reason[0]!.toLowerCase()}${reason.slice(1)}`;
 }
 
 /** Prints the error's message on stderr, in one line. */

@@ -40,11 +40,27 @@ export const MAP_USAGE =
 export async function map(args: readonly string[], io: CliIo): Promise<number> {
   const [name = "", ...rest] = args;
   const run = COMMANDS.get(name);
-  if (run !== undefined) return await run(rest, io);
+  if (run !== undefined) return await withAttempts(() => run(rest, io), rest, io);
   const known = [...COMMANDS.keys()].join(", ");
   throw new UsageError(
     name === "" ? `map needs one of ${known}` : `unknown command map ${name}; use one of ${known}`,
   );
+}
+
+/** Prints what was tried, if no gateway complies. */
+async function withAttempts<T>(
+  run: () => Promise<T>,
+  args: readonly string[],
+  io: CliIo,
+): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof NoMappingError && !args.includes("--json")) {
+      for (const attempt of error.attempts) io.err(attemptText(attempt));
+    }
+    throw error;
+  }
 }
 
 async function add(args: readonly string[], io: CliIo): Promise<number> {
@@ -52,36 +68,29 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
     flags: ["keep", "json"],
     values: ["external", "lifetime", "protocol", "gateway", "check"],
     lists: ["server"],
-    operands: { min: 2, max: 2 },
+    operands: { min: 2, max: 2, names: ["tcp or udp", "the port"] },
   });
   const { flags, values } = given;
   const isJson = flags.has("json");
   const print = (event: MappingEvent) =>
     io.out(isJson ? JSON.stringify(event) : eventText(event, mapping?.verdict));
-  let mapping: PortMapping | undefined;
+  let mapping: PortMapping | undefined = undefined;
   if (flags.has("keep")) {
     // Added before mapPort() adds a listener of its own, which would release the mapping.
     const leave = () => void mapping?.leave().catch(reportError);
     io.signal.addEventListener("abort", leave, { once: true });
   }
-  try {
-    mapping = await mapPort({
-      ...readPort(given),
-      externalPort: readInteger("external", values.get("external"), PORTS),
-      lifetimeSeconds: readInteger("lifetime", values.get("lifetime"), LIFETIMES),
-      checkSeconds: readInteger("check", values.get("check"), LIFETIMES),
-      protocols: readProtocols(values.get("protocol")),
-      gateway: readGateway(given),
-      servers: readServers(given),
-      signal: io.signal,
-      logger: { debug() {}, info() {}, warn: (message) => io.err(`punchline: ${message}`) },
-    });
-  } catch (error) {
-    if (error instanceof NoMappingError && !isJson) {
-      for (const attempt of error.attempts) io.err(attemptText(attempt));
-    }
-    throw error;
-  }
+  mapping = await mapPort({
+    ...readPort(given),
+    externalPort: readInteger("external", values.get("external"), PORTS),
+    lifetimeSeconds: readInteger("lifetime", values.get("lifetime"), LIFETIMES),
+    checkSeconds: readInteger("check", values.get("check"), LIFETIMES),
+    protocols: readProtocols(values.get("protocol")),
+    gateway: readGateway(given),
+    servers: readServers(given),
+    signal: io.signal,
+    logger: { debug() {}, info() {}, warn: (message) => io.err(`punchline: ${message}`) },
+  });
   for await (const event of mapping.events) print(event);
   return EXIT.interrupted;
 }
@@ -101,7 +110,7 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     flags: ["json"],
     values: ["gateway"],
-    operands: { min: 2, max: 2 },
+    operands: { min: 2, max: 2, names: ["tcp or udp", "the port"] },
   });
   const gateway = readGateway(given);
   const { protocol, internalPort } = readPort(given);

@@ -12,9 +12,7 @@ import {
 } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import type { PeerConnection } from "../peer/connection.ts";
-import { stripLogin } from "../peer/dial_policy.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
-import type { AllowUrl } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type CliIo, EXIT, printError } from "./io.ts";
 
@@ -119,19 +117,6 @@ export async function showTicket(
   if (!options.asQr) return;
   const { renderUnicodeCompact } = await import("uqr");
   io.err(renderUnicodeCompact(ticket, { ecc: "L", border: 2 }));
-}
-
-/** Skips the URLs of a ticket that only the user may name, and says which option names them. */
-export function skipUrls(events: ConnectionEvents): AllowUrl {
-  return (url, addresses) => {
-    const shown = stripLogin(url);
-    const option = /^turns?:/.test(url) ? undefined : /^mqtt/.test(url) ? "--mqtt" : "--rendezvous";
-    if (option === undefined) return false; // a relay that the peer names
-    const reason = `it leads to ${addresses.join(", ")}; if you trust it, add ${option} ${shown}`;
-    events.emit({ event: "signaling", url: shown, state: "skipped", reason });
-    events.print(`Skipped ${shown}, which the ticket names: ${reason}`);
-    return false;
-  };
 }
 
 /** Reports a connection, and from then on every change of its path. */

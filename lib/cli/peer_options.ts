@@ -5,7 +5,6 @@
  */
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
-import { messageOf } from "../base/errors.ts";
 import { shownUrl } from "../base/login.ts";
 import { parseHostPort } from "../net/address.ts";
 import { KeyPair } from "../noise/handshake.ts";
@@ -20,7 +19,7 @@ import {
   readInteger,
   readWith,
 } from "./arguments.ts";
-import { type CliIo, EXIT, UsageError, withoutSecrets } from "./io.ts";
+import { type CliIo, EXIT, reasonOfFile, UsageError, withoutSecrets } from "./io.ts";
 import type { ManualPrompt } from "./manual_signaling.ts";
 import { SecretReader } from "./secrets.ts";
 import { StdinLines } from "./stdin_lines.ts";
@@ -97,10 +96,23 @@ export async function readSignalUrls(
   const urls = (option: "rendezvous" | "mqtt") =>
     secrets.readAll(option, lists.get(option)!, VARIABLES[option]);
   return [
-    ...(await urls("rendezvous")).map((url) => readSignalUrl("rendezvous", url, /^wss?:/)),
-    ...(await urls("mqtt")).map((url) => readSignalUrl("mqtt", url, /^mqtts?\b/)),
+    ...(await urls("rendezvous")).map((url) => readSignalUrl("rendezvous", url)),
+    ...(await urls("mqtt")).map((url) => readSignalUrl("mqtt", url)),
     ...flags.has("lan") ? ["lan:"] : [],
   ];
+}
+
+/**
+ * Checks the URL in an option's text.
+ *
+ * @throws {UsageError} if it is not of the kind that the option takes
+ */
+export function readSignalUrl(option: "rendezvous" | "mqtt", url: string): string {
+  const { scheme, form } = SIGNAL_URLS[option];
+  if (!scheme.test(url)) {
+    throw new UsageError(`--${option} takes a URL such as ${form}, not ${shownUrl(url)}`);
+  }
+  return readUrl(url, parseSignalUrl);
 }
 
 /**
@@ -173,7 +185,9 @@ export async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
   try {
     return await openKeyFile(path, warningsOnly(io, false));
   } catch (error) {
-    const why = messageOf(error);
+    const why = error instanceof Deno.errors.NotFound
+      ? "the folder does not exist"
+      : reasonOfFile(error, path);
     throw new UsageError(`--key ${path}: ${why}`, { cause: error });
   }
 }
@@ -201,11 +215,6 @@ function readStrategies(list: string | undefined): Strategy[] | undefined {
   return list?.split(",").map((name) => readWith(() => parseStrategy(name.trim())));
 }
 
-function readSignalUrl(option: string, url: string, scheme: RegExp): string {
-  if (!scheme.test(url)) throw new UsageError(`--${option} does not take ${shownUrl(url)}`);
-  return readUrl(url, parseSignalUrl);
-}
-
 /** As {@linkcode readWith}, for a URL that may hold a password. */
 function readUrl<T>(url: string, parse: (url: string) => T): T {
   return readWith(() => {
@@ -218,13 +227,6 @@ function readUrl<T>(url: string, parse: (url: string) => T): T {
   });
 }
 
-/** The variables that stand for options which are not given. */
-const VARIABLES = {
-  rendezvous: "PUNCHLINE_RENDEZVOUS",
-  mqtt: "PUNCHLINE_MQTT",
-  turn: "PUNCHLINE_TURN",
-} as const;
-
 /** Prints warnings for people, and drops everything else. */
 function warningsOnly(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]> {
   return {
@@ -233,3 +235,16 @@ function warningsOnly(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logg
     warn: (message) => asJson || io.err(`punchline: ${withoutSecrets(message)}`),
   };
 }
+
+/** Which URLs the options take, and an example of each. */
+const SIGNAL_URLS = {
+  rendezvous: { scheme: /^wss?:/, form: "ws://HOST:PORT or wss://HOST" },
+  mqtt: { scheme: /^mqtts?\b/, form: "mqtts://HOST or mqtt://HOST" },
+} as const;
+
+/** The variables that stand for options which are not given. */
+const VARIABLES = {
+  rendezvous: "PUNCHLINE_RENDEZVOUS",
+  mqtt: "PUNCHLINE_MQTT",
+  turn: "PUNCHLINE_TURN",
+} as const;

@@ -6,6 +6,7 @@
  */
 
 import { UnreachableError } from "../base/errors.ts";
+import { shownUrl } from "../base/login.ts";
 import { runAll } from "../base/tasks.ts";
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import {
@@ -21,6 +22,7 @@ import { agreeOnRole } from "../signal/role.ts";
 import { readArguments, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents } from "./peer_events.ts";
+import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 
 /** One line of help. */
@@ -33,13 +35,14 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
     flags: ["json"],
     values: ["rendezvous", "timeout"],
     lists: ["server"],
-    operands: { min: 1, max: 1 },
+    operands: { min: 1, max: 1, names: ["the name of the room, the same on both sides"] },
   });
   const [room] = operands as [string];
-  const url = values.get("rendezvous");
-  if (url === undefined) {
+  const given = values.get("rendezvous");
+  if (given === undefined) {
     throw new UsageError("--rendezvous is missing: name the server where the two sides meet");
   }
+  const url = readSignalUrl("rendezvous", given);
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0));
   const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 3_600_000 });
@@ -47,7 +50,9 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   const options = { signal: io.signal, servers: servers.length > 0 ? servers : undefined };
 
   await using channel = await enterRoom(url, room, io.signal);
-  if (!channel.isPeerPresent) events.print(`Waiting in room ${room} at ${url} for the other side`);
+  if (!channel.isPeerPresent) {
+    events.print(`Waiting in room ${room} at ${shownUrl(url)} for the other side`);
+  }
   const prepared = await prepareWhileWaiting(channel, options, timeoutMs);
   if (prepared === undefined) {
     io.err(

@@ -1,6 +1,9 @@
 /**
  * Questions. One rule for all commands: a question goes to stderr and is answered on stdin, before any data, only if both
- * are terminals. A command asks one question. The default is no, and so is silence for five minutes.
+ * are terminals. The default is no, and so is silence for five minutes.
+ *
+ * A command asks one question, with everything in it. `recv` needs a second one if all servers of its ticket are unusual:
+ * what is offered is known only once one of them was used.
  *
  * @module
  */

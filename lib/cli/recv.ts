@@ -18,7 +18,7 @@ import { readTicket } from "./connect.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, reportFailure, skipUrls } from "./peer_events.ts";
+import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
 import {
   openPeer,
   openPeerInput,
@@ -29,6 +29,7 @@ import {
 } from "./peer_options.ts";
 import { canAsk } from "./question.ts";
 import { FILES_PROTOCOL } from "./send.ts";
+import { TicketUrls } from "./ticket_urls.ts";
 import { reportTransferFailure, TransferReporter } from "./transfer_progress.ts";
 
 /** One line of help. */
@@ -41,7 +42,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     ...PEER_ARGUMENTS,
     flags: [...PEER_ARGUMENTS.flags, "yes", "merge", "allow-hidden", "overwrite", "rename"],
     values: [...PEER_ARGUMENTS.values, "to", "timeout"],
-    operands: { min: 0, max: 1 },
+    operands: { min: 0, max: 1, names: [] },
   });
   const { flags, values } = given;
   const input = openPeerInput(io);
@@ -50,16 +51,20 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
   const prompt = openManualPrompt(given, io, events, { ticket, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
+  const urls = new TicketUrls(input, events, options);
+  // The question about the files follows: what is offered is known only once a server was used.
+  await urls.ask(ticket, { asks: flags.has("yes") ? "always" : "if-needed" });
   await using peer = await openPeer({
     ...options,
     ...readConnectTimings(values),
     listen: false,
-    allowUrl: skipUrls(events),
+    allowUrl: urls.allow,
     protocol: FILES_PROTOCOL,
   });
   let last: PeerConnection | undefined;
+  const isOver = () => last?.wasReset === true;
   const next: NextConnection = async ({ signal }) => {
-    if (last?.wasReset) {
+    if (isOver()) {
       throw new TransferError("Cannot continue: the sender has ended the transfer", "failed");
     }
     last = await peer.connect(ticket, { signal });
@@ -69,7 +74,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const folder = values.get("to") ?? ".";
   const target = await systemFiles.resolve(folder);
   const command: ReceiveCommand = {
-    ...{ folder, existing: existingPolicy(flags), asJson, id: ticket },
+    ...{ folder, existing: existingPolicy(flags), asJson, id: ticket, isOver },
     consent: new Consent(
       {
         yes: flags.has("yes"),
@@ -79,7 +84,6 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
       input,
       () => ({ folder: target, sender: last?.remoteId }),
     ),
-    senderGone: () => endOf(last!),
   };
   try {
     const code = await runReceive(next, command, io);
@@ -101,10 +105,10 @@ export interface ReceiveCommand {
   readonly asJson: boolean;
   /** What an interrupted transfer is found again by. */
   readonly id?: string;
+  /** Whether the sender has ended the transfer, so that there is nothing to wait for. Default: it never has. */
+  readonly isOver?: () => boolean;
   /** Decides about offers. */
   readonly consent: Consent;
-  /** Ends a question about an offer, because the sender has gone. Default: never. */
-  readonly senderGone?: () => AbortSignal;
 }
 
 /**
@@ -118,25 +122,24 @@ export async function runReceive(
   command: ReceiveCommand,
   io: CliIo,
 ): Promise<number> {
-  const { folder, existing, asJson, id, consent, senderGone } = command;
+  const { folder, existing, asJson, id, consent, isOver } = command;
   using reporter = new TransferReporter(io, { asJson });
+  let isAccepted = false;
   try {
     const result = await receiveFiles(next, folder, {
       existing,
       id,
       signal: io.signal,
-      onBreak: reporter.onBreak,
+      onBreak: (error) => isOver?.() || reporter.onBreak(error),
       onProgress: reporter.onProgress,
       onFile: reporter.onFile,
       onRefused: reporter.onRefused,
-      onOffer: async (offer) => {
+      onOffer: async (offer, { signal }) => {
         reporter.emit(offerEvent(offer));
-        const ends = [io.signal, ...senderGone === undefined ? [] : [senderGone()]];
-        return await consent.decide(
-          offer,
-          (line) => asJson && canAsk(io) ? io.err(line) : reporter.print(line),
-          AbortSignal.any(ends),
-        );
+        const print = (line: string) => asJson && canAsk(io) ? io.err(line) : reporter.print(line);
+        const decision = await consent.decide(offer, print, signal);
+        isAccepted = decision.accept;
+        return decision;
       },
     });
     return reporter.finished("Received", result);
@@ -146,9 +149,12 @@ export async function runReceive(
       return reportTransferFailure(new TransferError(consent.refusal, "declined"), reporter, io);
     }
     const code = reportTransferFailure(error, reporter, io);
-    if (error instanceof TransferError && error.reason === "exists") {
+    const reason = error instanceof TransferError ? error.reason : undefined;
+    if (reason === "exists") {
       reporter.print("Use --rename to keep both files, or --overwrite to replace yours");
     }
+    const isInterrupted = io.signal.aborted || reason === "broken";
+    if (isAccepted && isInterrupted) reporter.print("Run the same command again to resume");
     return code;
   }
 }
@@ -159,13 +165,6 @@ function offerEvent(offer: IncomingOffer): Readonly<Record<string, unknown>> {
     ...{ event: "offer", files, bytes, links },
     ...{ hidden: hidden.length, executables: executables.length, existingFolders },
   };
-}
-
-/** Aborted when the connection ends before it is finished. */
-function endOf(connection: PeerConnection): AbortSignal {
-  const ended = new AbortController(); // a promise is to abort it
-  connection.finished.catch((error) => ended.abort(error));
-  return ended.signal;
 }
 
 function existingPolicy(flags: ReadonlySet<string>): ExistingPolicy {

@@ -6,7 +6,7 @@
  */
 
 import { readSmallFile, readVariable } from "../net/system/private_input.ts";
-import { type CliIo, UsageError } from "./io.ts";
+import { type CliIo, reasonOfFile, UsageError } from "./io.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 
 /** Reads what the arguments only name. */
@@ -75,8 +75,7 @@ async function readFile(what: string, path: string): Promise<string> {
     const text = (await readSmallFile(path, MAX_BYTES)).text.trim();
     if (text !== "") return text;
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new UsageError(`${what} @${path}: ${why}`, { cause: error });
+    throw new UsageError(`${what} @${path}: ${reasonOfFile(error, path)}`, { cause: error });
   }
   throw new UsageError(`${what} @${path}: the file is empty`);
 }

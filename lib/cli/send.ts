@@ -4,8 +4,16 @@
  * @module
  */
 
+import { messageOf } from "../base/errors.ts";
 import type { PeerConnection } from "../peer/connection.ts";
-import { type NextConnection, printable, sendFiles, type SkippedFile } from "../transfer/mod.ts";
+import {
+  type NextConnection,
+  printable,
+  sendFiles,
+  type SendFilesOptions,
+  type SkippedFile,
+} from "../transfer/mod.ts";
+import { turnAway } from "../transfer/offer_race.ts";
 import { acceptOrReport } from "./accept_first.ts";
 import { readArguments } from "./arguments.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
@@ -40,7 +48,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
     ...PEER_ARGUMENTS,
     flags: [...PEER_ARGUMENTS.flags, "qr"],
     lists: [...PEER_ARGUMENTS.lists, "allow"],
-    operands: { min: 1, max: Infinity },
+    operands: { min: 1, max: Infinity, names: ["a file or folder to send"] },
   });
   const { flags, lists, operands } = given;
   const asJson = flags.has("json");
@@ -66,6 +74,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
       peer,
       (incoming, signal) => acceptOrReport(incoming, report, { signal }),
       io,
+      turnAway,
     );
   };
   let slot: ConnectionSlot | undefined;
@@ -78,7 +87,17 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
     reportConnected(connection, events);
     return connection;
   };
-  const code = await runSend(next, { sources: operands, asJson }, io);
+  // While a receiver decides, others may come and decide faster.
+  const others: SendFilesOptions["others"] = {
+    next: async (options) => {
+      const connection = await slot!.another(options);
+      reportConnected(connection, events);
+      return connection;
+    },
+    chosen: (connection) => slot!.hold(last = connection as PeerConnection),
+    left: (error) => events.print(`A receiver has left: ${messageOf(error)}`),
+  };
+  const code = await runSend(next, { sources: operands, asJson, others }, io);
   if (code === EXIT.ok) await noteTransfer(tickets, last);
   await slot?.close();
   return io.signal.aborted ? EXIT.interrupted : code;
@@ -89,6 +108,8 @@ export interface SendCommand {
   /** Files and folders. */
   readonly sources: readonly string[];
   readonly asJson: boolean;
+  /** Further receivers, that may look at the offer until one accepts. Default: none. */
+  readonly others?: SendFilesOptions["others"];
 }
 
 /**
@@ -102,10 +123,11 @@ export async function runSend(
   command: SendCommand,
   io: CliIo,
 ): Promise<number> {
-  const { sources, asJson } = command;
+  const { sources, asJson, others } = command;
   using reporter = new TransferReporter(io, { asJson });
   try {
     const result = await sendFiles(next, sources, {
+      others,
       signal: io.signal,
       onProgress: reporter.onProgress,
       onFile: reporter.onFile,

@@ -27,7 +27,7 @@ export async function stun(args: readonly string[], io: CliIo): Promise<number> 
   const { flags, values, operands } = readArguments(args, {
     flags: ["tcp", "tls", "json"],
     values: ["timeout"],
-    operands: { min: 1, max: 1 },
+    operands: { min: 1, max: 1, names: ["the STUN server"] },
   });
   if (flags.has("tcp") && flags.has("tls")) {
     throw new UsageError("--tcp cannot be combined with --tls");

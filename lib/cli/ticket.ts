@@ -53,6 +53,35 @@ export async function ticket(args: readonly string[], io: CliIo): Promise<number
   );
 }
 
+/**
+ * The tickets beside the file that `--key` names, for a command that listens. Notes where it listens, for new tickets.
+ *
+ * @throws {UsageError} if the list cannot be used
+ */
+export async function readTickets(
+  { values }: Arguments,
+  { signaling, logger }: PeerOptions,
+  onceMeans: TicketSource["onceMeans"],
+): Promise<TicketSource | undefined> {
+  const path = values.get("key");
+  if (path === undefined) return undefined;
+  const tickets = await readable(() => TicketFile.open(path, { onceMeans, logger }));
+  const urls = (signaling ?? []).filter((each) => typeof each === "string");
+  const noted = tickets.list.signaling ?? DEFAULT_SIGNALING;
+  if (urls.length > 0 && !isSame(urls, noted)) await readable(() => noteSignaling(path, urls));
+  return tickets;
+}
+
+/** Notes that the transfer over this connection is finished, if its ticket was good for one. */
+export async function noteTransfer(
+  tickets: TicketSource | undefined,
+  connection: PeerConnection | undefined,
+): Promise<void> {
+  const number = connection?.ticketNumber;
+  const isOnce = tickets?.list.tickets.some((each) => each.number === number && each.once);
+  if (isOnce) await tickets!.use(number!);
+}
+
 async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
   const given = readArguments(args, {
     flags: ["json", "once", "lan"],
@@ -118,7 +147,11 @@ async function revokeTicket(args: readonly string[], io: CliIo): Promise<number>
   const { flags, values, operands } = readArguments(args, {
     flags: ["json"],
     values: ["key"],
-    operands: { min: 1, max: 1 },
+    operands: {
+      min: 1,
+      max: 1,
+      names: ["the number or name of the ticket, as ticket list prints it"],
+    },
   });
   const which = operands[0]!;
   const { path } = await readIdentity(values, io);
@@ -139,38 +172,6 @@ async function revokeTicket(args: readonly string[], io: CliIo): Promise<number>
     io.err("Revoked the identity's own ticket; listen and send print the new one");
   } else io.err(`Revoked ticket ${number}`);
   return EXIT.ok;
-}
-
-const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
-  new Map([["new", newTicket], ["list", listTickets], ["revoke", revokeTicket]]);
-
-/**
- * The tickets beside the file that `--key` names, for a command that listens. Notes where it listens, for new tickets.
- *
- * @throws {UsageError} if the list cannot be used
- */
-export async function readTickets(
-  { values }: Arguments,
-  { signaling, logger }: PeerOptions,
-  onceMeans: TicketSource["onceMeans"],
-): Promise<TicketSource | undefined> {
-  const path = values.get("key");
-  if (path === undefined) return undefined;
-  const tickets = await readable(() => TicketFile.open(path, { onceMeans, logger }));
-  const urls = (signaling ?? []).filter((each) => typeof each === "string");
-  const noted = tickets.list.signaling ?? DEFAULT_SIGNALING;
-  if (urls.length > 0 && !isSame(urls, noted)) await readable(() => noteSignaling(path, urls));
-  return tickets;
-}
-
-/** Notes that the transfer over this connection is finished, if its ticket was good for one. */
-export async function noteTransfer(
-  tickets: TicketSource | undefined,
-  connection: PeerConnection | undefined,
-): Promise<void> {
-  const number = connection?.ticketNumber;
-  const isOnce = tickets?.list.tickets.some((each) => each.number === number && each.once);
-  if (isOnce) await tickets!.use(number!);
 }
 
 /** @throws {UsageError} if there are too many signaling servers, or a list has a URL that is too long */
@@ -229,3 +230,6 @@ function inWords(ticket: IssuedTicket, nowMs: number): string {
 function isSame(one: readonly string[], other: readonly string[]): boolean {
   return one.length === other.length && one.every((each, index) => each === other[index]);
 }
+
+const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
+  new Map([["new", newTicket], ["list", listTickets], ["revoke", revokeTicket]]);

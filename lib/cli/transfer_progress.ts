@@ -24,6 +24,8 @@ export class TransferReporter implements ProgressListeners {
   readonly #rate = new RecentRate();
   #reportedAtMs = -Infinity;
   #hasBar = false;
+  /** How many files with content the receiver had before. */
+  #kept = 0;
 
   constructor(io: CliIo, options: { asJson: boolean }) {
     this.#io = io;
@@ -62,7 +64,9 @@ export class TransferReporter implements ProgressListeners {
   readonly onFile = (file: FinishedFile): void => {
     this.emit({ event: "file", ...file });
     const { path, size, savedAs, resumedBytes } = file;
-    const kept = size > 0 && resumedBytes === size ? ", already there" : "";
+    const isKept = size > 0 && resumedBytes === size;
+    if (isKept) this.#kept++;
+    const kept = isKept ? ", already there" : "";
     const renamed = savedAs === undefined ? "" : ` as ${printable(savedAs)}`;
     if (this.#io.status === undefined || renamed !== "") {
       this.print(`${printable(path)}${renamed}  (${formatBytes(size)}${kept})`);
@@ -78,7 +82,8 @@ export class TransferReporter implements ProgressListeners {
 
   readonly onBreak = (error: Error): void => {
     this.emit({ event: "broken", reason: error.message });
-    this.print(`The connection broke; waiting up to two minutes for another: ${error.message}`);
+    const why = error.message.replace(/^Cannot [^:]*: /, "");
+    this.print(`The connection broke: ${why}. Waiting up to two minutes for another`);
   };
 
   /**
@@ -88,7 +93,8 @@ export class TransferReporter implements ProgressListeners {
    */
   finished(verb: "Sent" | "Received", result: TransferResult): number {
     this.emit({ event: "finished", ...result });
-    this.print(summaryLine(verb, result));
+    const isNothing = result.files > 0 && this.#kept === result.files && result.sentBytes === 0;
+    this.print(isNothing ? nothingLine(verb, result) : summaryLine(verb, result));
     const missing = result.skipped.length + result.refused.length;
     if (missing === 0) return EXIT.ok;
     this.print(`${missing === 1 ? "One thing was" : `${missing} things were`} left out: see above`);
@@ -133,7 +139,7 @@ export function formatBytes(bytes: number): string {
   if (bytes < KIB) return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
   const mib = bytes / KIB / KIB;
   if (mib < 0.1) return `${(bytes / KIB).toFixed(1)} KiB`;
-  return mib < 10 * KIB ? `${mib.toFixed(1)} MiB` : `${(mib / KIB).toFixed(1)} GiB`;
+  return mib < KIB ? `${mib.toFixed(1)} MiB` : `${(mib / KIB).toFixed(1)} GiB`;
 }
 
 /** Formats a duration, as `1:05` or `2:00:00`. */
@@ -153,13 +159,19 @@ export function formatFiles(count: number): string {
   return `${count} ${count === 1 ? "file" : "files"}`;
 }
 
+/** Sums up a transfer of what the receiver had. */
+function nothingLine(verb: "Sent" | "Received", { files }: TransferResult): string {
+  const what = files === 1 ? "the file is" : `all ${files} files are`;
+  return `Nothing to ${verb === "Sent" ? "send" : "receive"}: ${what} already there`;
+}
+
 /** Sums up a transfer in one line. */
 function summaryLine(verb: "Sent" | "Received", result: TransferResult): string {
   const { files, bytes, resumedBytes, sentBytes, elapsedMs, breaks } = result;
   const rate = formatBytes(Math.round(sentBytes / Math.max(elapsedMs / 1000, 0.001)));
   return [
     `${verb} ${formatFiles(files)}, ${formatBytes(bytes)}`,
-    ` in ${formatDuration(elapsedMs / 1000)} (${rate}/s)`,
+    sentBytes > 0 ? ` in ${formatDuration(elapsedMs / 1000)} (${rate}/s)` : "",
     resumedBytes > 0 ? `, ${formatBytes(resumedBytes)} of it already there` : "",
     breaks > 0 ? `, over ${breaks + 1} connections` : "",
   ].join("");

@@ -105,7 +105,8 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   signal?.throwIfAborted();
 
   const startedAt = performance.now();
-  const { resolved, mistake } = await resolveHosts(network, hosts, families, signal);
+  const { resolved, denied, mistake } = await resolveHosts(network, hosts, families, signal);
+  if (denied !== undefined) throw denied;
   // The default servers' names exist, so a host that cannot resolve any of them is offline.
   if (mistake !== undefined && options.servers !== undefined) throw mistake;
   const testFamilies = families.map((family) => async (signal: AbortSignal) => {
@@ -166,14 +167,16 @@ interface Host {
 
 /**
  * The addresses of all hosts by family: one per host, or up to two if there is only one host, in case one of its addresses
- * is dead. `mistake` is set if none of the names exists.
+ * is dead. Without any address, `denied` says that a permission is missing, and `mistake` that none of the names exists.
  */
 async function resolveHosts(
   network: Network,
   hosts: readonly Host[],
   families: readonly IpFamily[],
   signal?: AbortSignal,
-): Promise<{ resolved: Map<IpFamily, TransportAddress[]>; mistake?: NetworkError }> {
+): Promise<
+  { resolved: Map<IpFamily, TransportAddress[]>; denied?: NetworkError; mistake?: NetworkError }
+> {
   const errors: NetworkError[] = [];
   const resolve = async (host: Host, family: IpFamily): Promise<TransportAddress[]> => {
     const ips = await resolveInTime(network, host.host, family, signal).catch((error) => {
@@ -188,9 +191,14 @@ async function resolveHosts(
     return [family, withoutRepetitions(addresses.flat())] as const;
   }));
   // A name that does not exist is the caller's mistake. A resolver that does not answer is a problem of the network.
-  const isMistake = errors.length > 0 && found.every(([, addresses]) => addresses.length === 0) &&
-    errors.every(({ reason }) => reason === "name-not-found");
-  return { resolved: new Map(found), mistake: isMistake ? errors[0] : undefined };
+  const resolved = new Map(found);
+  if (found.some(([, addresses]) => addresses.length > 0)) return { resolved };
+  const isMistake = errors.every(({ reason }) => reason === "name-not-found");
+  return {
+    resolved,
+    denied: errors.find(({ reason }) => reason === "not-permitted"),
+    mistake: isMistake ? errors[0] : undefined,
+  };
 }
 
 /** Two names of one server would count as two independent servers. */

@@ -27,11 +27,13 @@ import type { Network, UdpSocket } from "./network.ts";
  * A datagram to all hosts on the link (224.0.0.1) loops back to its sender and so reveals the source address. It travels
  * one hop, and carries random bytes by which the sender recognises it.
  *
+ * @param options.throwsIfDenied whether a missing permission is an error, rather than an address that is not known
+ * @throws {NetworkError} `not-permitted`, if that is an error
  * @throws the signal's reason on abort
  */
 export async function discoverLocalIpv4(
   network: Network,
-  options: { readonly signal?: AbortSignal } = {},
+  options: { readonly signal?: AbortSignal; readonly throwsIfDenied?: boolean } = {},
 ): Promise<string | undefined> {
   const expiry = AbortSignal.timeout(ECHO_TIMEOUT_MS);
   const signal = options.signal === undefined ? expiry : AbortSignal.any([expiry, options.signal]);
@@ -44,8 +46,10 @@ export async function discoverLocalIpv4(
   } catch (error) {
     options.signal?.throwIfAborted();
     // No route for multicast, no permission for it, or a system that does not loop it back.
-    if (error === expiry.reason || error instanceof NetworkError) return undefined;
-    throw error;
+    if (error === expiry.reason) return undefined;
+    if (!(error instanceof NetworkError)) throw error;
+    if (options.throwsIfDenied && error.reason === "not-permitted") throw error;
+    return undefined;
   }
 }
 

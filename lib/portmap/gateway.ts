@@ -42,6 +42,8 @@ export interface FindGatewaysOptions {
  * link, and takes a fraction of a second.
  *
  * A gateway that none of this host's addresses can ask is left out.
+ *
+ * @throws {NetworkError} `not-permitted` if no gateway can be found without a permission that is missing
  */
 export async function findGateways(options: FindGatewaysOptions): Promise<Gateway[]> {
   const { network, known = [], signal } = options;
@@ -51,15 +53,15 @@ export async function findGateways(options: FindGatewaysOptions): Promise<Gatewa
     : await network.defaultGateways();
   // The kernel is asked for its source address only once, and only if nothing else names it.
   let found: Promise<string | undefined> | undefined;
-  const discoverLocalIpv4v4 = () => found ??= discoverLocalIpv4(network, { signal });
+  const localIpv4 = () => found ??= discoverLocalIpv4(network, { signal, throwsIfDenied: true });
 
   if (defaults === undefined) {
-    return guessGateways(await localIpv4s(addresses, discoverLocalIpv4v4));
+    return guessGateways(await localIpv4s(addresses, localIpv4));
   }
   const gateways: Gateway[] = [];
   for (const { ip, interfaceName } of defaults) {
     const localIp = addresses === undefined
-      ? ipFamily(ip) === 4 ? await discoverLocalIpv4v4() : undefined
+      ? ipFamily(ip) === 4 ? await localIpv4() : undefined
       : nearestAddress(
         ip,
         addresses.filter((one) => {
@@ -152,9 +154,9 @@ export function isSameIp(a: string, b: string): boolean {
 /** The addresses that a NAT translates: others have no gateway to guess. */
 async function localIpv4s(
   addresses: readonly LocalAddress[] | undefined,
-  discoverLocalIpv4v4: () => Promise<string | undefined>,
+  localIpv4: () => Promise<string | undefined>,
 ): Promise<string[]> {
-  const known = addresses?.map(({ ip }) => ip) ?? [await discoverLocalIpv4v4()];
+  const known = addresses?.map(({ ip }) => ip) ?? [await localIpv4()];
   return known.filter((ip) => ip !== undefined)
     .filter((ip) => ipFamily(ip) === 4 && TRANSLATED_SCOPES.includes(ipScope(ip)));
 }

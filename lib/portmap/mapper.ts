@@ -274,6 +274,9 @@ function outcomeOf(
   if (error instanceof MalformedMessageError) {
     return { outcome: "failed", remedy: "Update the router's firmware, or restart it" };
   }
+  if (error instanceof NetworkError && error.reason === "not-permitted") {
+    return { outcome: "unreachable", remedy: "Grant this program access to the network" };
+  }
   if (error instanceof NetworkError) {
     return { outcome: "unreachable", remedy: "Check this device's connection" };
   }

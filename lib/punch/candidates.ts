@@ -211,6 +211,12 @@ export function allowedTargets(
   );
 }
 
+/** The IP addresses of the interfaces that a side offers, without duplicates. */
+export function hostIps({ candidates }: PunchDescription): string[] {
+  const ips = candidates.filter(({ kind }) => kind === "host").map(({ address }) => address.ip);
+  return [...new Set(ips)].sort();
+}
+
 /** A peer listens on the port that it dials from, so it has no reason to name another port nearby. */
 function whyNotPort(port: number, context: DialContext): string | null {
   return port === context.peerPunchPort ? null : "it is not the port that the peer dials from";
@@ -219,11 +225,6 @@ function whyNotPort(port: number, context: DialContext): string | null {
 function isUnicast(scope: IpScope): boolean {
   return scope === "global" || scope === "documentation" || scope === "private" ||
     scope === "shared";
-}
-
-function hostIps({ candidates }: PunchDescription): string[] {
-  const ips = candidates.filter(({ kind }) => kind === "host").map(({ address }) => address.ip);
-  return [...new Set(ips)].sort();
 }
 
 /** The netmasks of interfaces are not known here, so the usual ones are assumed; they err on the safe side. */

@@ -6,17 +6,8 @@
  * @module
  */
 
-import { type AllocationVerdict, classifyAllocation } from "../nat/allocation.ts";
-import type { Behavior, FamilyReport } from "../nat/behavior.ts";
-import { classifyMapping, differsByDestination } from "../nat/mapping.ts";
-import {
-  bindingReply,
-  type MappingSample,
-  mappingSamples,
-  portSamples,
-  type Probe,
-} from "../nat/probe.ts";
-import { alternatesOf, assessServer } from "../nat/servers.ts";
+import type { FamilyReport } from "../nat/behavior.ts";
+import { bindingReply, mappingSamples } from "../nat/probe.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
 import { type IpFamily, ipScope, type Nat64Prefix, type TransportAddress } from "../net/address.ts";
 import {
@@ -29,6 +20,7 @@ import {
 } from "../net/local_address.ts";
 import type { Network, TcpListener } from "../net/network.ts";
 import type { Candidate, PunchDescription } from "./candidates.ts";
+import { answeredTogetherAtMs, type Gathered, nextGatheringStep } from "./gathering_plan.ts";
 import { dependsOnDestination, type NatProfile, type PortPair } from "./nat_profile.ts";
 import { isStale, MAX_CANDIDATES } from "./offer.ts";
 
@@ -199,14 +191,6 @@ interface BasePorts {
   readonly burst: readonly number[];
 }
 
-/** What the servers' answers show. */
-interface Gathered {
-  readonly mapping: Behavior;
-  readonly allocation: AllocationVerdict;
-  readonly external: TransportAddress | null;
-  readonly samples: readonly PortPair[];
-}
-
 type GatherOptions = Pick<
   OpenBaseSocketOptions,
   "network" | "servers" | "family" | "report" | "signal"
@@ -219,71 +203,40 @@ async function gather(
   { network, servers, report, family, signal }: GatherOptions,
 ): Promise<Gathered> {
   const own = new OwnAddresses(network, ports.base);
-  const limitMs = performance.now() + TIMEOUT_MS;
   const reported = report?.mapping.behavior ?? "unknown";
-  let hasMoreDials = false;
-  const [first] = servers;
-  if (first !== undefined) {
-    for (const [index, port] of ports.burst.entries()) {
-      dialer.dial({ socket: `burst ${index}`, server: 0, test: "binding", to: first }, port);
-    }
-  }
-  const dialled = new Set<string>();
-  const dialFromBase = (to: TransportAddress, server: number) => {
-    if (dialled.has(`${to.ip} ${to.port}`)) return;
-    dialled.add(`${to.ip} ${to.port}`);
-    dialer.dial({ socket: "mapping", server, test: "binding", to }, ports.base);
-  };
-  for (const [index, to] of servers.entries()) dialFromBase(to, index);
-
+  const limitMs = performance.now() + TIMEOUT_MS;
+  let hasMorePorts = false;
+  sample(dialer, servers[0], ports.burst);
   for (;;) {
-    const samples = mappingSamples(dialer.probes);
-    await own.check(samples.map(({ mapped }) => mapped));
-    const seen = mappingOf(samples, own);
-    if (seen === "unknown") {
-      for (const [index, primary] of servers.entries()) {
-        const [alternate] = alternatesOf(assessServer(primary, dialer.probes));
-        if (alternate !== undefined) dialFromBase(alternate, index);
-      }
-    }
-    const pairs = first === undefined ? [] : portSamples(dialer.probes, first);
-    const allocation = classifyAllocation(pairs);
-    // Requests that were sent together are answered together: whatever is missing then was lost for a second or more.
-    const togetherAtMs = answeredTogetherAtMs(dialer.probes);
-    const isLate = togetherAtMs <= performance.now();
-    const mapping = seen === "unknown" && isLate && samples.length > 0 ? reported : seen;
-    const needsPorts = mapping === "unknown" || dependsOnDestination({ mapping });
-    const isKnown = mapping !== "unknown" &&
-      (!needsPorts || allocation.allocation.kind !== "unknown");
-    if (isLate && needsPorts && first !== undefined && !hasMoreDials) {
-      hasMoreDials = true;
-      const { burst } = await freePorts(network, family);
-      for (const [index, port] of burst.slice(-SCATTERED).entries()) {
-        const socket = `burst ${ports.burst.length + index}`;
-        dialer.dial({ socket, server: 0, test: "binding", to: first }, port);
-      }
-    }
+    const { probes } = dialer;
+    await own.check(mappingSamples(probes).map(({ mapped }) => mapped));
     const deadlineMs = Math.min(limitMs, dialer.deadlineMs);
-    if (isKnown || deadlineMs <= performance.now()) {
-      return {
-        mapping: mapping === "unknown" ? reported : mapping,
-        allocation,
-        external: samples[0]?.mapped ?? null,
-        samples: pairs.flatMap(({ localPort, externalPort }) =>
-          externalPort === null ? [] : [{ localPort, externalPort }]
-        ),
-      };
-    }
-    await dialer.wait(isLate ? deadlineMs : Math.min(deadlineMs, togetherAtMs), signal);
+    const { isOwn } = own;
+    const step = nextGatheringStep(
+      { servers, probes, isOwn, reported, hasMorePorts, deadlineMs },
+      performance.now(),
+    );
+    if (step.isDone) return step.gathered;
+    for (const spec of step.dials) dialer.dial(spec, ports.base);
+    if (step.needsMorePorts) {
+      hasMorePorts = true;
+      const { burst } = await freePorts(network, family);
+      sample(dialer, servers[0], burst.slice(-SCATTERED));
+    } else if (step.dials.length === 0) await dialer.wait(step.wakeAtMs, signal);
   }
 }
 
-/** When everything that was sent together with an answered request should have been answered too. */
-function answeredTogetherAtMs(probes: readonly Probe[]): number {
-  const times = probes.flatMap(({ sentAtMs, reply }) => {
-    return reply ? [reply.atMs + Math.max(MIN_GRACE_MS, (reply.atMs - sentAtMs) / 2)] : [];
-  });
-  return Math.min(...times);
+/** Dials a server from each of these ports. */
+function sample(
+  dialer: TcpDialer,
+  server: TransportAddress | undefined,
+  localPorts: readonly number[],
+): void {
+  if (server === undefined) return;
+  for (const port of localPorts) {
+    const socket = `burst ${dialer.probes.length}`;
+    dialer.dial({ socket, server: 0, test: "binding", to: server }, port);
+  }
 }
 
 /** New mappings of new ports, oldest first. */
@@ -294,10 +247,7 @@ async function resample(
 ): Promise<PortPair[]> {
   const { burst } = await freePorts(network, family);
   const before = dialer.probes.length;
-  for (const [index, port] of burst.entries()) {
-    const socket = `resample ${before + index}`;
-    dialer.dial({ socket, server: 0, test: "binding", to: server }, port);
-  }
+  sample(dialer, server, burst);
   const limitMs = performance.now() + TIMEOUT_MS;
   const probes = () => dialer.probes.slice(before, before + burst.length);
   while (probes().some(({ reply }) => reply === undefined)) {
@@ -311,13 +261,6 @@ async function resample(
     const reply = bindingReply(probe);
     return reply ? [{ localPort: probe.localPort, externalPort: reply.mapped.port }] : [];
   });
-}
-
-/** Two servers show whether the destination matters; whether the port alone does makes no difference to a punch. */
-function mappingOf(samples: readonly MappingSample[], own: OwnAddresses): Behavior {
-  const { behavior } = classifyMapping(samples, own.isOwn);
-  const isKnown = behavior !== "unknown" || !differsByDestination(samples);
-  return isKnown ? behavior : "address-and-port-dependent";
 }
 
 /** A base port, one that is left alone, and for the burst a run of consecutive ports and some scattered ones. */
@@ -401,9 +344,6 @@ function isUsable(ip: string): boolean {
 
 /** How long to wait for servers. Chosen by us: three SYNs of the system, and an answer. */
 const TIMEOUT_MS = 3500;
-
-/** How far apart answers to simultaneous requests may be: half a round trip, and at least this. Chosen by us. */
-const MIN_GRACE_MS = 20;
 
 /** Once the NAT's pattern is known, the latest ports show where it stands. Chosen by us. */
 const ENOUGH_SAMPLES = 3;

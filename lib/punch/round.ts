@@ -12,7 +12,7 @@ import { ipFamily } from "../net/address.ts";
 import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { claimsSameHost, type DialFacts } from "./candidates.ts";
+import { claimsSameHost, type DialFacts, hostIps } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
 import { ConnectivityChecks } from "./checks.ts";
 import type { BaseSocket } from "./gathering.ts";
@@ -206,7 +206,10 @@ class Round {
   }
 }
 
-/** What this host finds out by itself about the addresses in an offer, before it dials them. */
+/**
+ * What this host finds out by itself about the addresses in an offer, before it dials them. The addresses that it offers
+ * itself are its own, so it need not ask about them.
+ */
 async function factsAbout(
   options: RoundOptions & { readonly isManual: boolean },
   offers: BothOffers,
@@ -215,7 +218,9 @@ async function factsAbout(
   const { network, base, isManual } = options;
   const { candidates, profile: { externalIp } } = offers.remote.side;
   const offered = candidates.map(({ address }) => address.ip);
-  const ips = [...new Set(externalIp === null ? offered : [externalIp, ...offered])];
+  const known = new Set(hostIps(offers.local.side));
+  const ips = [...new Set(externalIp === null ? offered : [externalIp, ...offered])]
+    .filter((ip) => !known.has(ip));
   const hasIpv6 = ips.some((ip) => ipFamily(ip) === 6);
   const [areOwn, isSameHost, nat64Prefixes] = await Promise.all([
     Promise.all(ips.map((ip) => isOwnAddress(network, ip))),

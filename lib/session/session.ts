@@ -373,7 +373,10 @@ export class Session implements DenoConn, AsyncDisposable {
       case "reset":
         this.#wasReset = true;
         this.#end(
-          new NetworkError("Cannot use the session: the other side has reset it", "reset"),
+          new NetworkError(
+            "Cannot continue: the other side was interrupted or ended the connection",
+            "reset",
+          ),
           "close",
         );
         return;

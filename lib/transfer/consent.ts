@@ -11,6 +11,7 @@ import type { ManifestEntry, OfferSummary } from "./manifest.ts";
 import { type OfferLimits, printable } from "./paths.ts";
 import type { ProgressListeners } from "./progress.ts";
 import type { ReconnectOptions } from "./reconnect.ts";
+import { abortable } from "@std/async/abortable";
 
 /** The options of `receiveFiles()`. */
 export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners, OfferPolicy {
@@ -18,9 +19,13 @@ export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners
    * Decides about the offer, before anything is written and before the sender learns anything about the target folder;
    * `true` is short for `{ accept: true }`. The paths in the offer are checked, but use {@linkcode printable} before
    * printing them. It is called again if the offer has changed after a break, and not if it is the same.
+   *
+   * `options.signal` is aborted when there is nothing left to decide: the sender has withdrawn the offer or is gone, or the
+   * transfer is aborted, which declines the offer.
    */
   readonly onOffer: (
     offer: IncomingOffer,
+    options: { readonly signal: AbortSignal },
   ) => boolean | OfferDecision | Promise<boolean | OfferDecision>;
   /**
    * What an interrupted transfer is found again by, besides the names and sizes of its files: the ticket, for example.
@@ -119,19 +124,40 @@ export function describeOffer(
 }
 
 /**
- * Checks that an offer was accepted, and allowed to do what it would do.
+ * Lets the application decide about an offer, and checks that it may do what it would do. An abort declines the offer.
  *
+ * @param withdrawn rejects if the sender withdraws the offer or is gone
  * @throws {TransferError} `declined`, `merge` or `hidden`
+ * @throws what `withdrawn` rejects with
  */
-export function checkDecision(
+export async function decideOffer(
+  offer: IncomingOffer,
+  withdrawn: Promise<unknown>,
+  options: ReceiveFilesOptions,
+): Promise<void> {
+  const over = new AbortController(); // there is nothing left to decide
+  const { signal } = over;
+  const onAbort = () => over.abort(declined());
+  withdrawn.catch((error) => over.abort(error));
+  options.signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    const decision = Promise.resolve(options.onOffer(offer, { signal }));
+    checkDecision(offer, await abortable(decision, signal), options);
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    options.signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** @throws {TransferError} `declined`, `merge` or `hidden` */
+function checkDecision(
   offer: IncomingOffer,
   answer: boolean | OfferDecision,
   policy: OfferPolicy,
 ): void {
   const decision = typeof answer === "boolean" ? { accept: answer } : answer;
-  if (decision.accept !== true) {
-    throw new TransferError("Cannot receive: the offer was declined", "declined");
-  }
+  if (decision.accept !== true) throw declined();
   const { merge = policy.merge, allowHidden = policy.allowHidden } = decision;
   const { existingFolders, needAllowHidden } = offer;
   if (existingFolders.length > 0 && merge !== true) {
@@ -148,6 +174,10 @@ export function checkDecision(
       "hidden",
     );
   }
+}
+
+function declined(): TransferError {
+  return new TransferError("Cannot receive: the offer was declined", "declined");
 }
 
 function listed(paths: readonly string[]): string {

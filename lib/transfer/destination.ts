@@ -59,6 +59,24 @@ export async function localPaths(
   return renamed;
 }
 
+/** The folders of the manifest that exist, but for those that the transfer has begun itself. */
+export async function existingFolders(
+  { files, root }: Pick<TargetFolder, "files" | "root">,
+  manifest: Manifest,
+  begun: ReadonlySet<string>,
+): Promise<ReadonlySet<string>> {
+  const existed = new Set<string>();
+  const renamed = await localPaths(manifest, files.naming, () => Promise.resolve(true));
+  for (const [index, { kind, path }] of manifest.entries()) {
+    if (kind !== "folder" || begun.has(path)) continue;
+    const parent = parentOf(path);
+    if (parent !== "" && !existed.has(parent)) continue;
+    const info = await statIfValid(files, `${root}/${renamed.get(index) ?? path}`);
+    if (info?.kind === "folder") existed.add(path);
+  }
+  return existed;
+}
+
 /**
  * Determines where a file goes, and whether it is there. Writes nothing.
  *

@@ -7,10 +7,10 @@
 import { equalBytes } from "../base/bytes.ts";
 import { writeAll } from "../base/reader.ts";
 import { Semaphore } from "../base/tasks.ts";
-import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { checkDecision, describeOffer, type ReceiveFilesOptions } from "./consent.ts";
+import { decideOffer, describeOffer, type ReceiveFilesOptions } from "./consent.ts";
 import {
+  existingFolders,
   findDestination,
   findLinkDestination,
   freePath,
@@ -25,8 +25,13 @@ import {
 import { FileError, type FolderTraits, type PartFile } from "./files.ts";
 import { Finisher } from "./finisher.ts";
 import { partName } from "./local_names.ts";
-import { hashFile, type Manifest, type ManifestEntry, summarize } from "./manifest.ts";
-import { encodeTransferMessage, type PlanStep, type RefusalReason } from "./message.ts";
+import { hashFile, type ManifestEntry, summarize } from "./manifest.ts";
+import {
+  encodeTransferMessage,
+  type PlanMessage,
+  type PlanStep,
+  type RefusalReason,
+} from "./message.ts";
 import { TransferMessageReader } from "./message_reader.ts";
 import {
   type AcceptedOffer,
@@ -43,7 +48,7 @@ import { folded } from "./paths.ts";
 import { ProgressMeter } from "./progress.ts";
 import type { ResumableJob } from "./reconnect.ts";
 import { discardFile, isDistrusted, receiveInto } from "./received_file.ts";
-import { FAILURE_TEXT, REFUSAL_TEXT, sendRefusal } from "./refuse.ts";
+import { FAILURE_TEXT, REFUSAL_TEXT, sayGoodbye, sendRefusal } from "./refuse.ts";
 
 /** Receives one offer, over as many connections as it takes. */
 export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable {
@@ -61,6 +66,9 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
   #traits: Promise<FolderTraits> | undefined;
   /** The paths of the manifest, folded; made when they are needed. */
   #taken: ReadonlySet<string> | undefined;
+  /** What the sender says next: PLAN, or REFUSAL while the application decides. */
+  #plan: Promise<PlanMessage> | undefined;
+  #isDeciding = false;
 
   constructor(target: Omit<TargetFolder, "isTaken">, options: ReceiveFilesOptions) {
     this.#target = { ...target, isTaken: (path) => this.#isTaken(path) };
@@ -77,12 +85,22 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     return this.#isComplete ? this.#offer?.meter : undefined;
   }
 
+  /** Whether an abort would end a question, which declines the offer. */
+  get endsItself(): boolean {
+    return this.#isDeciding;
+  }
+
   async run(connection: TcpConnection): Promise<ProgressMeter> {
     const reader = new TransferMessageReader(connection);
+    this.#plan = undefined;
     try {
       return await this.#receiveAll(connection, reader);
     } catch (error) {
-      if (!reader.isRefused) await sendRefusal(error, connection, () => reader.drain());
+      const drain = async () => {
+        await Promise.allSettled([this.#plan]); // it may be reading
+        await reader.drain();
+      };
+      if (!reader.isRefused) await sendRefusal(error, connection, drain);
       throw error;
     }
   }
@@ -104,12 +122,15 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     connection: TcpConnection,
     reader: TransferMessageReader,
   ): Promise<ProgressMeter> {
-    const offer = await this.#accept(await readOffer(reader, this.#options.limits));
+    const offered = await readOffer(reader, this.#options.limits);
+    const plan = this.#plan = reader.expect("plan", 4 + offered.manifest.length);
+    plan.catch(() => {}); // it is awaited below
+    const offer = await this.#accept(offered, plan);
     const { manifest, meter } = offer;
     const refused = new Map<number, RefusalReason>();
     const found = await this.#findAll(offer, refused);
     await sendHeld(connection, [...found.values()], refused);
-    const { steps } = await reader.expect("plan", 4 + manifest.length);
+    const { steps } = await plan;
     checkPlan(steps, manifest, found);
     await this.#replaceMismatches(offer, steps, found);
     meter.begin(
@@ -124,26 +145,14 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     this.#record = undefined;
     const entries = [...refused].map(([index, reason]) => ({ index, reason }));
     await writeAll(connection, encodeTransferMessage({ type: "done", refused: entries }));
-    await this.#sayGoodbye(connection, reader);
+    await sayGoodbye(connection, reader);
     return meter;
   }
 
-  /** Waits a while for the sender to end the stream, which it does once it has received DONE. */
-  async #sayGoodbye(connection: TcpConnection, reader: TransferMessageReader): Promise<void> {
-    using deadline = new Deadline(GOODBYE_MS);
-    deadline.signal.addEventListener("abort", () => connection.reset(), { once: true });
-    try {
-      await reader.drain();
-      await connection.closeWrite();
-    } catch (error) {
-      if (!deadline.signal.aborted) throw error;
-    }
-  }
-
   /** Asks about the first offer, and about a later one if it differs. */
-  async #accept(offer: Offer): Promise<AcceptedOffer> {
+  async #accept(offer: Offer, plan: Promise<unknown>): Promise<AcceptedOffer> {
     const { files, root } = this.#target;
-    const { onOffer, id = "" } = this.#options;
+    const { id = "" } = this.#options;
     const known = this.#offer;
     if (known !== undefined && equalBytes(known.digest, offer.digest)) return known;
     const identity = ["transfer", id, offer.digest.toHex()];
@@ -151,16 +160,19 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     const record = await TransferRecord.find(claim);
     let existed: ReadonlySet<string>;
     try {
-      existed = record?.existed ?? await this.#existingFolders(offer.manifest);
+      existed = record?.existed ?? await existingFolders(this.#target, offer.manifest, this.#begun);
       const described = describeOffer(
         summarize(offer.manifest, offer.skipped),
         existed,
         { naming: files.naming, isResumed: record !== undefined, isChanged: known !== undefined },
       );
-      checkDecision(described, await onOffer(described), this.#options);
+      this.#isDeciding = true;
+      await decideOffer(described, plan, this.#options);
     } catch (error) {
       record?.close();
       throw error;
+    } finally {
+      this.#isDeciding = false;
     }
     this.#closeParts(); // of the offer before
     await this.#record?.discard();
@@ -178,21 +190,6 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     const meter = new ProgressMeter(offer, this.#options);
     this.#offer = { ...offer, renamed, meter, done: new Set() };
     return this.#offer;
-  }
-
-  /** The folders of the manifest that exist, but for those that this transfer has made itself. */
-  async #existingFolders(manifest: Manifest): Promise<ReadonlySet<string>> {
-    const { files, root } = this.#target;
-    const existed = new Set<string>();
-    const renamed = await localPaths(manifest, files.naming, () => Promise.resolve(true));
-    for (const [index, { kind, path }] of manifest.entries()) {
-      if (kind !== "folder" || this.#begun.has(path)) continue;
-      const parent = parentOf(path);
-      if (parent !== "" && !existed.has(parent)) continue;
-      const info = await statIfValid(files, `${root}/${renamed.get(index) ?? path}`);
-      if (info?.kind === "folder") existed.add(path);
-    }
-    return existed;
   }
 
   /** Finds what is there of everything, by the places of the entries. Writes nothing. */
@@ -486,9 +483,6 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     return this.#taken.has(folded(path));
   }
 }
-
-/** Chosen by us: more than a few round trips. */
-const GOODBYE_MS = 10_000;
 
 /** Chosen by us: an interrupted run leaves one incomplete file, and a few more if hashes were wrong. */
 const MAX_OPEN_PARTS = 16;

@@ -45,6 +45,8 @@ export interface ResumableJob<T> {
   readonly progress: number;
   /** The result, once the job does not depend on another connection; `undefined` before. */
   readonly result: T | undefined;
+  /** Whether it ends soon after an abort without a reset, because it has to tell the other side something first. */
+  readonly endsItself?: boolean;
 }
 
 /** How a resumable job ended. */
@@ -99,7 +101,9 @@ async function runOver<T>(
   signal: AbortSignal,
 ): Promise<T> {
   using _closed = connection;
-  const onAbort = () => connection.reset();
+  const onAbort = () => {
+    if (!job.endsItself) connection.reset();
+  };
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     signal.throwIfAborted();
@@ -130,7 +134,7 @@ async function reconnect(
       signal.throwIfAborted();
       if (deadline.signal.aborted) {
         return {
-          failure: broken(`there was no new one within ${withinMs} ms`, lastFailure ?? error),
+          failure: broken(`there was no new one within ${withinMs / 1000} s`, lastFailure ?? error),
         };
       }
       if (!mayPass(error)) throw error;

@@ -1,5 +1,5 @@
 /**
- * Tells the other side why this one ends the transfer.
+ * The end of a transfer: tells the other side why this one gives up, or waits until it knows that everything is there.
  *
  * @module
  */
@@ -10,6 +10,7 @@ import { Deadline } from "../base/timers.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { FileError, TransferError } from "./files.ts";
 import { encodeTransferMessage, type FailureReason, type RefusalReason } from "./message.ts";
+import type { TransferMessageReader } from "./message_reader.ts";
 
 /**
  * Sends REFUSAL, if the error concerns the other side. Then waits a while for its end of the stream: a connection closed
@@ -33,6 +34,21 @@ export async function sendRefusal(
     await ended();
   } catch {
     // The other side does not get the reason. The caller throws its own error.
+  }
+}
+
+/** Waits a while for the sender to end the stream, which it does once it has received DONE. */
+export async function sayGoodbye(
+  connection: TcpConnection,
+  reader: Pick<TransferMessageReader, "drain">,
+): Promise<void> {
+  using deadline = new Deadline(GOODBYE_MS);
+  deadline.signal.addEventListener("abort", () => connection.reset(), { once: true });
+  try {
+    await reader.drain();
+    await connection.closeWrite();
+  } catch (error) {
+    if (!deadline.signal.aborted) throw error;
   }
 }
 
@@ -78,3 +94,6 @@ const DECLINED: ReadonlySet<string> = new Set(["declined", "merge", "hidden"]);
 
 /** Chosen by us: a few round trips. */
 const LAST_MESSAGE_MS = 3000;
+
+/** Chosen by us: more than a few round trips. */
+const GOODBYE_MS = 10_000;

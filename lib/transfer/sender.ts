@@ -27,7 +27,8 @@ import {
   type RefusedEntry,
   skippedBytes,
 } from "./message.ts";
-import { TransferMessageReader } from "./message_reader.ts";
+import type { TransferMessageReader } from "./message_reader.ts";
+import { OfferRace, type OtherReceivers } from "./offer_race.ts";
 import { checkManifest } from "./paths.ts";
 import { type ProgressListeners, ProgressMeter, type TransferResult } from "./progress.ts";
 import {
@@ -48,6 +49,8 @@ export interface SendFilesOptions extends ReconnectOptions, ProgressListeners {
   readonly onOffer?: (offer: OfferSummary, skipped: readonly SkippedFile[]) => void;
   /** The file system. Default: the system's. */
   readonly files?: FileSystem;
+  /** @ignore more receivers that may look at the offer until one accepts it, for the command line */
+  readonly others?: OtherReceivers;
 }
 
 /**
@@ -90,7 +93,7 @@ export async function sendFiles(
   if (manifest.length > 0) checkManifest(manifest, { maxEntries: Infinity }, "send");
   onOffer?.(summarize(manifest, skipped), skippedFiles);
   const meter = new ProgressMeter(collection, options);
-  const job = new SendJob(files, collection, meter);
+  const job = new SendJob(files, collection, meter, options);
   const { elapsedMs, breaks } = await runOverConnections(next, job, options);
   return meter.result(elapsedMs, breaks);
 }
@@ -100,12 +103,19 @@ class SendJob implements ResumableJob<true> {
   readonly #files: FileSystem;
   readonly #collection: CollectedFiles;
   readonly #meter: ProgressMeter;
+  readonly #options: SendFilesOptions;
   #heldBytes = 0;
 
-  constructor(files: FileSystem, collection: CollectedFiles, meter: ProgressMeter) {
+  constructor(
+    files: FileSystem,
+    collection: CollectedFiles,
+    meter: ProgressMeter,
+    options: SendFilesOptions,
+  ) {
     this.#files = files;
     this.#collection = collection;
     this.#meter = meter;
+    this.#options = options;
   }
 
   /** How many bytes the receiver has acknowledged: sending alone is no progress. */
@@ -118,11 +128,16 @@ class SendJob implements ResumableJob<true> {
     return undefined;
   }
 
-  async run(connection: TcpConnection): Promise<true> {
-    const reader = new TransferMessageReader(connection);
+  async run(first: TcpConnection): Promise<true> {
+    const { others, signal } = this.#options;
+    await using race = new OfferRace({
+      offer: ({ connection }) => this.#offer(connection),
+      readAnswer: ({ reader }) => this.#readHeld(reader),
+    }, { others, signal });
+    const { receiver: { connection, reader }, answer } = await race.run(first);
     const receiver = new ReceiverReplies(connection, reader);
     try {
-      await this.#sendAll(connection, reader, receiver);
+      await this.#sendAll(connection, answer, receiver);
       return true;
     } catch (error) {
       const reason = receiver.failure ?? error;
@@ -133,11 +148,10 @@ class SendJob implements ResumableJob<true> {
 
   async #sendAll(
     connection: TcpConnection,
-    reader: TransferMessageReader,
+    held: ReadonlyMap<number, HeldEntry>,
     receiver: ReceiverReplies,
   ): Promise<void> {
-    await this.#offer(connection);
-    const steps = await this.#plan(await this.#readHeld(reader));
+    const steps = await this.#plan(held);
     await writeAll(
       connection,
       encodeTransferMessage({ type: "plan", steps: steps.map(({ step }) => step) }),

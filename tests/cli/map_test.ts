@@ -7,8 +7,8 @@ for (
   const [args, message] of [
     [[], /^punchline: map needs one of add, list, delete, probe$/],
     [["open"], /^punchline: unknown command map open; use one of add, list, delete, probe$/],
-    [["add"], /an argument is missing/],
-    [["add", "tcp"], /an argument is missing/],
+    [["add"], /an argument is missing: tcp or udp/],
+    [["add", "tcp"], /an argument is missing: the port/],
     [["add", "sctp", "80"], /the protocol must be tcp or udp, not "sctp"/],
     [["add", "tcp", "0"], /"0" is not a number from 1 to 65535/],
     [["add", "tcp", "80", "--external", "x"], /--external takes a whole number/],
@@ -16,7 +16,7 @@ for (
     [["add", "tcp", "80", "--protocol", "igd"], /--protocol takes auto, pcp, nat-pmp or upnp/],
     [["add", "tcp", "80", "--gateway", "router"], /"router"/],
     [["add", "tcp", "80", "--server", "a b"], /"a b"/],
-    [["delete", "tcp"], /an argument is missing/],
+    [["delete", "tcp"], /an argument is missing: the port/],
     [["list", "extra"], /unexpected argument "extra"/],
     [["probe", "--nonsense"], /unknown option --nonsense/],
   ] as const

@@ -5,11 +5,11 @@
  */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { delay } from "@std/async/delay";
 import { FILES_PROTOCOL } from "../../lib/cli/send.ts";
 import { REJECTION_CODES } from "../../lib/peer/dialer.ts";
 import { Peer } from "../../lib/peer/peer.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
+import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { receiveFiles } from "../../lib/transfer/mod.ts";
 import { CLI, type Servers, start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
@@ -159,8 +159,29 @@ Deno.test("id rejects a key file that holds something else", () =>
     const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
     const { code, stderr } = await start(["id", "--key", `${folder}/key`], { permissions }).end();
     assertEquals(code, 2);
-    assertMatch(stderr, /^punchline: --key .*: .* a key file holds one line, 32 bytes/); // not the advice to chmod it
+    assertMatch(stderr, /^punchline: --key \S+: a key file holds one line, 32 bytes/); // not the advice to chmod it
   }));
+
+Deno.test("id says that the folder of the key file does not exist, in words", () =>
+  withScratch(async (folder) => {
+    const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+    const path = `${folder}/no/key`;
+    const { code, stderr } = await start(["id", "--key", path], { permissions }).end();
+    assertEquals(code, 2);
+    assertEquals(stderr.split("\n")[0], `punchline: --key ${path}: the folder does not exist`);
+  }));
+
+for (const [what, content] of [["is missing", undefined], ["is too long", "x".repeat(5000)]]) {
+  Deno.test(`a file of a ticket that ${what} is named once`, () =>
+    withScratch(async (folder) => {
+      const path = `${folder}/ticket`;
+      if (content !== undefined) await Deno.writeTextFile(path, content);
+      const permissions = [`--allow-read=${folder}`];
+      const { code, stderr } = await start(["connect", `@${path}`], { permissions }).end();
+      assertEquals([code, stderr.split(path).length - 1], [2, 1], stderr);
+      assert(!stderr.includes("os error"), stderr);
+    }));
+}
 
 Deno.test("id warns about a key file that others can read, and uses it", () =>
   withScratch(async (folder) => {
@@ -176,7 +197,11 @@ for (
     ["no ticket", ["connect"], /an argument is missing/],
     ["a damaged ticket", ["connect", "punchline:AAAA"], /Cannot read ticket/],
     ["an unknown strategy", ["listen", "--strategy", "magic"], /strategies are host, lan/],
-    ["an invalid URL", ["listen", "--rendezvous", "kitchen"], /does not take kitchen/],
+    [
+      "an invalid URL",
+      ["listen", "--rendezvous", "kitchen"],
+      /takes a URL such as ws:.*, not kitchen/,
+    ],
     ["a broker without a host", ["listen", "--mqtt", "mqtt://"], /Cannot signal by "mqtt:/],
     [
       "a timeout with --tcp",
@@ -302,7 +327,7 @@ for (const [interrupted, other] of [["connect", "listen"], ["listen", "connect"]
       assertEquals((await sides[interrupted].end()).code, 130);
       const { code, stderr } = await sides[other].end();
       assertEquals(code, 1, stderr);
-      assertMatch(stderr, /^punchline: Cannot /m);
+      assertMatch(stderr, /^punchline: Cannot continue: the other side was interrupted/m);
     }));
 }
 
@@ -339,11 +364,30 @@ Deno.test("an interrupted recv resumes when it is run again with its ticket", ()
       const first = start(args, { permissions });
       await first.prints("Receiving");
       first.interrupt();
-      await first.end();
+      assertMatch((await first.end()).stderr, /\nRun the same command again to resume\n$/);
       const again = start(args, { permissions });
       const [a, b] = await Promise.all([sender.end(), again.end()]);
       assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
       assertEquals((await Deno.stat(`${folder}/to/big`)).size, BIG_BYTES);
+    })
+  ));
+
+Deno.test("recv does not wait for a sender that was interrupted, and says what happened", () =>
+  withScratch((folder) =>
+    withServers(async (servers) => {
+      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      await Deno.mkdir(`${folder}/to`);
+      await Deno.writeFile(`${folder}/big`, new Uint8Array());
+      await Deno.truncate(`${folder}/big`, BIG_BYTES);
+      const sender = start(["send", `${folder}/big`, ...servers.all], { permissions });
+      const args = ["recv", await sender.ticket(), "--yes", "--to", `${folder}/to`];
+      const receiver = start([...args, ...servers.connecting], { permissions });
+      await receiver.prints("Receiving");
+      sender.interrupt();
+      const [a, b] = await Promise.all([sender.end(), receiver.end()]);
+      assertEquals([a.code, b.code], [130, 1], a.stderr + b.stderr);
+      assertMatch(b.stderr, /the sender has ended the transfer\n$/);
+      assert(!/broke|Waiting/.test(b.stderr), b.stderr);
     })
   ));
 
@@ -363,19 +407,43 @@ Deno.test("a new recv may connect right after the old one was interrupted", () =
     })
   ));
 
-Deno.test("a recv that waits for the place of another is refused when the transfer is complete", () =>
+Deno.test("a recv that comes while another receives is refused, which does not disturb the transfer", () =>
   withScratch((folder) =>
     withServers(async (servers) => {
       const { sender, ticket, first, options } = await startSendToPeer(folder, servers);
       await using other = await Peer.open(options);
-      const refused = assertRejects(() => other.connect(ticket), RefusedError);
-      await delay(2000); // until its connection request has arrived
-      await receiveFiles(() => Promise.resolve(first), `${folder}/to`, { onOffer: () => true });
-      assertEquals((await refused).code, REJECTION_CODES.busy);
+      const receiving = acceptAndStall(first, `${folder}/to`);
+      await receiving.accepted;
+      const refused = await assertRejects(() => other.connect(ticket), RefusedError);
+      assertEquals(refused.code, REJECTION_CODES.busy);
+      receiving.goOn();
+      await receiving.received;
       assertEquals((await sender.end()).code, 0);
       await first[Symbol.asyncDispose]();
     })
   ));
+
+/** Accepts the offer, and then reads no more until it is told to go on. */
+function acceptAndStall(connection: TcpConnection, folder: string) {
+  const [accepted, going] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let hasAccepted = false;
+  const stalling = new Proxy(connection, {
+    get(target, name) {
+      const value = Reflect.get(target, name);
+      if (name !== "read") return typeof value === "function" ? value.bind(target) : value;
+      return async (buffer: Uint8Array) => {
+        const count = await target.read(buffer);
+        if (!hasAccepted) return count;
+        accepted.resolve(); // the sender goes on
+        await going.promise;
+        return count;
+      };
+    },
+  });
+  const onOffer = () => hasAccepted = true;
+  const received = receiveFiles(() => Promise.resolve(stalling), folder, { onOffer });
+  return { accepted: accepted.promise, goOn: () => going.resolve(), received };
+}
 
 /** Starts a `send` of `file` to a receiver in this process, which reads nothing yet; creates a folder `to`. */
 async function startSendToPeer(folder: string, servers: Servers) {
@@ -466,6 +534,8 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
         await using second = await Peer.open(options);
         const conn = await first.connect(ticket);
         await busy.prints("Connected"); // before that, another one could still be first
+        const receiving = command === "send" ? acceptAndStall(conn, folder) : undefined;
+        await receiving?.accepted; // until then others may accept
         const refused = assertRejects(() => second.connect(ticket), RefusedError);
         const later = command === "listen"
           ? start(["connect", ticket, ...servers.connecting])
@@ -476,6 +546,8 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
         assertEquals(code, 1);
         assertMatch(stderr, /^punchline: Cannot connect: the peer is busy\n$/);
         assertEquals((await refused).code, REJECTION_CODES.busy);
+        receiving?.goOn();
+        await receiving?.received;
         busy.kill();
         conn.reset();
         await Promise.all([busy.end(), conn[Symbol.asyncDispose]()]);

@@ -50,13 +50,38 @@ for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
   });
 }
 
-Deno.test("a command without --allow-net says so in one line", async () => {
-  for (const args of [["nat-test", "--server", "127.0.0.1:1"], ["stun", "127.0.0.1:1"]]) {
+for (
+  const args of [
+    ["nat-test"],
+    ["nat-test", "--server", "127.0.0.1:1"],
+    ["stun", "127.0.0.1:1"],
+    ["map", "add", "tcp", "8080"],
+    ["map", "list"],
+    ["map", "delete", "tcp", "8080"],
+    ["map", "probe"],
+    ["serve"],
+    ["punch", "room", "--rendezvous", "ws://127.0.0.1:1"],
+  ]
+) {
+  Deno.test(`${args.join(" ")} without --allow-net says so in one line`, async () => {
     const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], args);
-    assertEquals([code, stdout], [1, ""]);
-    assertMatch(stderr, /^punchline: Cannot .*: network access to .* is not granted\n$/);
-  }
-});
+    assertEquals([code, stdout], [1, ""], stderr);
+    assertMatch(
+      stderr,
+      /^punchline: Cannot .*: network access to .* is not granted; run with --allow-net\n$/,
+    );
+  });
+}
+
+for (const args of [["map", "add", "tcp", "80"], ["map", "delete", "tcp", "80"]]) {
+  Deno.test(`${args.join(" ")} without --allow-net says so for a gateway that is known`, async () => {
+    const permissions = ["--allow-sys", "--allow-read"]; // this host's addresses, and where it stands
+    const known = [...args, "--gateway", "127.0.0.1"];
+    const { code, stdout, stderr } = await run(WITH_UNSTABLE, permissions, known);
+    assertEquals([code, stdout], [1, ""], stderr);
+    assertMatch(stderr, /network access to .* is not granted; run with --allow-net/);
+  });
+}
 
 Deno.test("a usage error exits with 2, without a stack trace", async () => {
   const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], ["nat-test", "--nonsense"]);

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { Consent } from "../../lib/cli/consent.ts";
 import type { CliIo } from "../../lib/cli/io.ts";
 import { runReceive } from "../../lib/cli/recv.ts";
@@ -28,6 +29,39 @@ Deno.test("send and recv print each file and a summary, and exit with 0", async 
     "data/b  (3 bytes)",
   ]);
   assertMatch(received.err.at(-1)!, /^Received 2 files, 8 bytes/);
+});
+
+Deno.test("send and recv say that there is nothing to send if all is there", async () => {
+  await using folder = await scratch();
+  for (
+    const [names, sends, receives] of [
+      [["a", "b"], "Nothing to send: all 2 files are already there", "receive: all 2 files are"],
+      [["a"], "Nothing to send: the file is already there", "receive: the file is"],
+    ] as const
+  ) {
+    const sources = names.map((name) => `${folder.path}/data/${name}`);
+    await transfer(folder.path, false, sources);
+    const { sent, received } = await transfer(folder.path, false, sources);
+    assertEquals([sent.code, received.code, sent.err.at(-1)], [0, 0, sends]);
+    assertMatch(received.err.at(-1)!, new RegExp(receives));
+  }
+});
+
+Deno.test("send and recv of an empty file do not claim a rate", async () => {
+  await using folder = await scratch();
+  await Deno.writeTextFile(`${folder.path}/data/empty`, "");
+  const { sent, received } = await transfer(folder.path, false, [`${folder.path}/data/empty`]);
+  assertEquals(sent.err.at(-1), "Sent 1 file, 0 bytes");
+  assertEquals(received.err.at(-1), "Received 1 file, 0 bytes");
+});
+
+Deno.test("TransferReporter says once why a connection broke, and what it waits for", () => {
+  const { io, err } = recorder();
+  using reporter = new TransferReporter(io, { asJson: false });
+  reporter.onBreak(new NetworkError("Cannot continue: the other side was interrupted", "reset"));
+  assertEquals(err, [
+    "The connection broke: the other side was interrupted. Waiting up to two minutes for another",
+  ]);
 });
 
 Deno.test("send and recv with --json print only events, on stdout", async () => {
@@ -89,19 +123,21 @@ Deno.test("TransferReporter redraws a bar on a terminal, with the recent rate", 
 
 Deno.test("formatBytes() and formatDuration() use the usual notation", () => {
   assertEquals(
-    [0, 1, 1023, 2048, 2 ** 20, 1.5 * 2 ** 20, 20 * 2 ** 30].map(formatBytes),
-    ["0 bytes", "1 byte", "1023 bytes", "2.0 KiB", "1.0 MiB", "1.5 MiB", "20.0 GiB"],
+    [0, 1, 1023, 2048, 2 ** 20, 1.5 * 2 ** 20, 1000 * 2 ** 20, 1.5 * 2 ** 30].map(formatBytes),
+    ["0 bytes", "1 byte", "1023 bytes", "2.0 KiB", "1.0 MiB", "1.5 MiB", "1000.0 MiB", "1.5 GiB"],
   );
   assertEquals([0, 65, 3600].map(formatDuration), ["0:00", "1:05", "1:00:00"]);
 });
 
-async function transfer(folder: string, asJson: boolean) {
+async function transfer(folder: string, asJson: boolean, sources = [`${folder}/data`]) {
   const { sender, receiver } = connectionSources();
   const [sending, receiving] = [recorder(), recorder()];
   const [sent, received] = await Promise.all([
-    runSend(sender, { sources: [`${folder}/data`], asJson }, sending.io),
+    runSend(sender, { sources, asJson }, sending.io),
     runReceive(receiver, {
-      ...{ folder: `${folder}/in`, existing: "refuse", asJson },
+      folder: `${folder}/in`,
+      existing: "refuse",
+      asJson,
       consent: new Consent(
         { yes: true, merge: false, allowHidden: false },
         { io: receiving.io, stdin: new StdinLines(receiving.io) },

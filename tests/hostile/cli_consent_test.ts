@@ -230,7 +230,9 @@ async function withOffer(
       ];
       try {
         await test({
-          ...{ folder, ticket, sender },
+          folder,
+          ticket,
+          sender,
           recv: (args, { input = "", withTicket } = {}) =>
             start(words(args, withTicket), { permissions, input }),
           terminal: (args, { withTicket } = {}) =>

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { CLI, WITH_UNSTABLE } from "../cli/command.ts";
+
 /** An event that a program prints. */
 export type FileEvent = { readonly event: string } & Readonly<Record<string, unknown>>;
 
@@ -12,10 +14,11 @@ export class FileProgram implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #events: AsyncIterator<FileEvent>;
 
-  private constructor(program: string, args: readonly string[]) {
-    const path = new URL(`./programs/${program}`, import.meta.url).pathname;
+  private constructor(args: readonly string[]) {
     this.#child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", path, ...args],
+      args: ["run", "--quiet", ...args],
+      env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+      stdin: "null",
       stdout: "piped",
       stderr: "inherit",
     }).spawn();
@@ -24,14 +27,27 @@ export class FileProgram implements AsyncDisposable {
 
   /** Starts a sender, and waits until it listens. */
   static async sender(port: number, paths: readonly string[]): Promise<FileProgram> {
-    const program = new FileProgram("send_files.ts", [`${port}`, ...paths]);
+    const program = new FileProgram(["-A", pathOf("send_files.ts"), `${port}`, ...paths]);
     await program.until("listening");
     return program;
   }
 
   /** Starts a receiver. */
   static receiver(port: number, folder: string, id: string): FileProgram {
-    return new FileProgram("receive_files.ts", [`${port}`, folder, id]);
+    return new FileProgram(["-A", pathOf("receive_files.ts"), `${port}`, folder, id]);
+  }
+
+  /** Starts a command that prints its events on stdout. Its permissions are the network and this folder. */
+  static command(folder: string, args: readonly string[]): FileProgram {
+    const permissions = ["--allow-net", `--allow-read=${folder}`, `--allow-write=${folder}`];
+    return new FileProgram([
+      "--no-prompt",
+      "--config",
+      WITH_UNSTABLE,
+      ...permissions,
+      CLI,
+      ...args,
+    ]);
   }
 
   /** The next event; `undefined` once the program has ended. */
@@ -68,6 +84,10 @@ export class FileProgram implements AsyncDisposable {
 export function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   return listener.addr.port;
+}
+
+function pathOf(program: string): string {
+  return new URL(`./programs/${program}`, import.meta.url).pathname;
 }
 
 /** A line that a kill has cut off is dropped. */

@@ -7,13 +7,12 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
-import { hash } from "../../lib/base/crypto.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { Network } from "../../lib/net/network.ts";
-import { systemNetwork } from "../../lib/net/system.ts";
 import { Peer } from "../../lib/peer/peer.ts";
 import { start, withScratch } from "../cli/command.ts";
 import { simulate } from "../simnet/simulate.ts";
+import { ticketFor, withService } from "./strange_tickets.ts";
 
 /** What a shell or a database would act upon, as a percent-encoded part of a URL. */
 const LINES: readonly string[] = [
@@ -198,54 +197,4 @@ for (
       }
       assert(!dialled.includes("192.168.1.9"), `${dialled}`);
     }));
-}
-
-/** A ticket that names the URL, whatever that is. */
-function ticketFor(url: string): string {
-  const text = new TextEncoder().encode(url);
-  const key = new Uint8Array(48).fill(9);
-  const content = Uint8Array.of(1, ...key, 1, text.length, ...text);
-  return `punchline:${
-    Uint8Array.of(...content, ...checksum(content)).toBase64({
-      alphabet: "base64url",
-      omitPadding: true,
-    })
-  }`;
-}
-
-function checksum(content: Uint8Array): Uint8Array {
-  return hash("sha256", content).subarray(0, 4);
-}
-
-/** A service of this host that counts who connects, and keeps what is sent to it. */
-interface Service {
-  readonly port: number;
-  connections(): number;
-  received(): string;
-}
-
-async function withService(ip: string, test: (service: Service) => Promise<void>): Promise<void> {
-  const listener = await systemNetwork.listenTcp({ ip, port: 0 });
-  let connections = 0;
-  let received = "";
-  const serving = (async () => {
-    for (;;) {
-      const connection = await listener.accept();
-      connections++;
-      const buffer = new Uint8Array(4096);
-      const count = await connection.read(buffer).catch(() => null) ?? 0;
-      received += new TextDecoder("latin1").decode(buffer.subarray(0, count));
-      connection.reset();
-    }
-  })().catch(() => {});
-  try {
-    await test({
-      port: listener.local.port,
-      connections: () => connections,
-      received: () => received,
-    });
-  } finally {
-    listener.close();
-    await serving;
-  }
 }

@@ -62,7 +62,9 @@ async function connect(
   const [caller, listener] = [new PeerProgram(a), new PeerProgram(b)];
   try {
     const options = {
-      ...{ mapPorts, servers: SERVERS, signaling: [`ws://${HOME_ROUTER.outside}:3480`] },
+      mapPorts,
+      servers: SERVERS,
+      signaling: [`ws://${HOME_ROUTER.outside}:3480`],
       timings: { connectMs: 5000 },
     };
     const [, ticket] = await Promise.all([caller.open(options), listener.open(options)]);

@@ -5,20 +5,23 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { runKills } from "../hostile/kills.ts";
+import { runCliKills, runKills } from "../hostile/kills.ts";
 import { endOf, namesIn, scratch, transfer } from "../hostile/transfer_scene.ts";
 import { makeTree, runTree } from "../hostile/trees.ts";
 import { outputOf, toolTest } from "./tool_test_case.ts";
 
 const COMPARING = { diff: "diffutils", find: "findutils" };
 
-Deno.test("a transfer survives random kills of both sides: every rerun adds bytes", () =>
-  withFolder(async (folder) => {
-    const seed = Date.now() % 2 ** 31;
-    const report = await runKills(folder, { kills: 8, megabytes: 60, seed });
-    const { isWhole, fruitless, names } = report;
-    assertEquals([isWhole, fruitless, names], [true, 0, ["file"]], JSON.stringify(report));
-  }));
+for (const [what, run] of [["a transfer", runKills], ["send and recv", runCliKills]] as const) {
+  Deno.test(`random kills of both sides of ${what}: every rerun adds bytes, within seconds`, () =>
+    withFolder(async (folder) => {
+      const seed = Date.now() % 2 ** 31;
+      const report = await run(folder, { kills: 8, megabytes: 60, seed });
+      const { isWhole, fruitless, names } = report;
+      assertEquals([isWhole, fruitless, names], [true, 0, ["file"]], JSON.stringify(report));
+      assert(report.resumedMs.longest < 10_000, JSON.stringify(report));
+    }));
+}
 
 toolTest(
   "a tree with every kind of name, link and mode arrives as it is",

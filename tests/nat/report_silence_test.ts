@@ -70,6 +70,14 @@ Deno.test("testNat() reports offline if none of the public servers' names resolv
   });
 });
 
+Deno.test("testNat() does not take a missing permission for a missing network", async () => {
+  await withServer({}, async ({ client }) => {
+    const denied = new NetworkError("Cannot resolve: not granted", "not-permitted");
+    const network = { ...client.network, resolve: () => Promise.reject(denied) };
+    assertEquals(await assertRejects(() => testNat({ network })), denied);
+  });
+});
+
 Deno.test("testNat() ignores a name that does not resolve if others do", async () => {
   await withServer({}, async ({ test }) => {
     const { udp } = await test({ servers: ["no.example.net", PRIMARY] });

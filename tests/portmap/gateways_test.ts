@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
+import { NetworkError } from "../../lib/base/errors.ts";
 import type { LocalAddress, Network } from "../../lib/net/network.ts";
 import { findGateways, guessGateways } from "../../lib/portmap/gateway.ts";
 import { discoverLocalIpv4 } from "../../lib/net/local_address.ts";
@@ -82,6 +83,19 @@ Deno.test("findGateways() guesses nothing for a host with a public address", () 
   simulate(async ({ internet }) => {
     const { network } = internet.host("server", { gateways: "unknown" });
     assertEquals(await findGateways({ network }), []);
+  }));
+
+Deno.test("findGateways() does not take a missing permission for a missing gateway", () =>
+  behindRouter({ gateways: "unknown" }, async (network) => {
+    const denied = new NetworkError("Cannot bind UDP 0.0.0.0:0: not granted", "not-permitted");
+    const offline = new NetworkError("Cannot bind UDP 0.0.0.0:0: unreachable", "unreachable");
+    const failing = (error: NetworkError): Network => ({
+      ...withoutPermissions(network),
+      bindUdp: () => Promise.reject(error),
+    });
+    const error = await assertRejects(() => findGateways({ network: failing(denied) }));
+    assertEquals(error, denied);
+    assertEquals(await findGateways({ network: failing(offline) }), []);
   }));
 
 Deno.test("guessGateways() does not guess this host itself", () => {

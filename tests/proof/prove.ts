@@ -7,6 +7,7 @@
  * NAME and its own options are:
  *
  *     kills            a transfer under random kills        [--kills 30] [--megabytes 400]
+ *     cli-kills        the same with send --key and recv --yes
  *     tree             a transfer of a whole tree           [--entries 164028 | --from FOLDER]
  *     descriptors      servers out of descriptors
  *     rendezvous-flood a rendezvous under a flood           [--seconds 60] [--nice 10]
@@ -25,7 +26,7 @@ import { messageOf } from "../../lib/base/errors.ts";
 import { measureChurn } from "./churn.ts";
 import { floodListen, floodServe } from "./descriptors.ts";
 import { measureJunk } from "./junk.ts";
-import { runKills } from "../hostile/kills.ts";
+import { runCliKills, runKills } from "../hostile/kills.ts";
 import { makeTree, runTree } from "../hostile/trees.ts";
 import { measureRendezvousFlood } from "./rendezvous_flood.ts";
 import { udpStorm } from "../udp/udp_storm.ts";
@@ -63,18 +64,8 @@ const given = parseArgs(Deno.args, {
   },
 });
 const PROOFS: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
-  kills: (seed) =>
-    withFolder(async (folder) => {
-      const counts = { kills: Number(given.kills), megabytes: Number(given.megabytes) };
-      const figures = await runKills(folder, { ...counts, seed });
-      return {
-        figures,
-        failures: failing({
-          "the file arrives whole": figures.isWhole,
-          "every rerun adds bytes": figures.fruitless === 0,
-        }),
-      };
-    }),
+  kills: (seed) => proveKills(runKills, seed),
+  "cli-kills": (seed) => proveKills(runCliKills, seed),
   tree: () =>
     withFolder(async (folder) => {
       const source = String(given.from ?? `${folder}/tree`);
@@ -171,6 +162,22 @@ const report = JSON.stringify(
 console.log(report);
 if (typeof given.out === "string") await Deno.writeTextFile(given.out, `${report}\n`);
 Deno.exit(runs.some(({ failures }) => failures.length > 0) ? 1 : 0);
+
+function proveKills(run: typeof runKills, seed: number): Promise<Run> {
+  return withFolder(async (folder) => {
+    const counts = { kills: Number(given.kills), megabytes: Number(given.megabytes) };
+    const figures = await run(folder, { ...counts, seed });
+    return {
+      figures,
+      failures: failing({
+        "the file arrives whole": figures.isWhole,
+        "every rerun adds bytes": figures.fruitless === 0,
+        "every rerun goes on within 5 s": figures.resumedMs.longest <= 5000,
+        "nothing else is left": figures.names.join() === "file",
+      }),
+    };
+  });
+}
 
 async function withFolder(proof: (folder: string) => Promise<Run>): Promise<Run> {
   const folder = await Deno.makeTempDir({ prefix: "prove-" });

@@ -53,7 +53,7 @@ export async function measureRendezvousFlood(
   const flooding = { sources, niceness };
   // One short flood first, so that the server's code is compiled and its heap has its usual size.
   await flood(attacked.rendezvous, { ...flooding, seed }, () => delay(3000));
-  await delay(3000);
+  await delay(15_000); // until nothing of it is left
   for (let i = 0; i < 3; i++) await connectPair(attacked);
   for (let i = 0; i < 3; i++) await connectPair(idle);
   const quiet: number[] = [];

@@ -50,6 +50,52 @@ Deno.test("a source that stops is served at once again when it has paid off its 
   assert(isServed);
 });
 
+Deno.test("a source that may be served does not wait for the end of a pause that others have to make", async () => {
+  using time = new VirtualTime();
+  const turns = new FairTurns(LIMITS);
+  turns.charge(HONEST, LIMITS.sourceBurst / 4); // so that it may have to wait
+  for (let i = 0; i < 100; i++) {
+    useUp(turns, source(i));
+    turns.run(source(i), () => 1);
+  }
+  await time.run(new Promise((resolve) => setTimeout(resolve, 1)));
+  const startMs = time.nowMs;
+  await time.run(turns.run(HONEST, () => 1));
+  assert(time.nowMs - startMs < 2, `${time.nowMs - startMs} ms`);
+  turns.close();
+});
+
+Deno.test("while many sources share what sixteen may cost, one with a low debt pays it off at its full rate", async () => {
+  using time = new VirtualTime();
+  const turns = new FairTurns(LIMITS);
+  turns.charge(HONEST, 768);
+  for (let i = 0; i < 128; i++) useUp(turns, source(i));
+  const flood = async (i: number) => {
+    while (time.nowMs < 4000) await turns.run(source(i), () => 1);
+  };
+  const flooding = Array.from({ length: 128 }, (_, i) => flood(i));
+  await time.run(new Promise((resolve) => setTimeout(resolve, 3000)));
+  let isServed = false;
+  turns.run(HONEST, () => (isServed = true, 1));
+  assert(isServed);
+  await time.run(Promise.all(flooding));
+  turns.close();
+});
+
+Deno.test("a job that would wait longer than it may does not run", async () => {
+  using time = new VirtualTime();
+  const turns = new FairTurns(LIMITS);
+  useUp(turns, source(0));
+  turns.charge(source(0), 1);
+  let runs = 0;
+  const first = turns.run(source(0), () => (runs++, 2560), 1000); // ten seconds' worth
+  const late = turns.run(source(0), () => (runs++, 1), 1000);
+  assertEquals(await time.run(Promise.all([first, late])), [true, false]);
+  assertEquals(runs, 1);
+  assert(time.nowMs >= 1000 && time.nowMs < 1100, `${time.nowMs} ms`);
+  turns.close();
+});
+
 /** Leaves the source with a debt of its burst and a bit more. */
 function useUp(turns: FairTurns, ip: string): void {
   while (turns.charge(ip, 16));

@@ -81,6 +81,30 @@ Deno.test("a holder of a ticket cannot lock its owner out by taking all subscrip
     assertEquals(toText(await received), "hello");
   }));
 
+Deno.test("a client cannot leave minutes of work behind", () =>
+  withRendezvous(async (place) => {
+    const signaling = await join(place);
+    await signaling.subscribe(TOPIC, () => {});
+    for (let i = 0; i < 80; i++) await signaling.publish(OTHER, toBytes("hello"));
+    await assertRejects(() => signaling.finished, NetworkError, "1008 too many messages");
+    await delay(1000);
+    assertEquals(place.server.topics, 0);
+    assert(place.time.nowMs < 15_000, `${place.time.nowMs} ms`);
+  }, { sourceBurst: 32, sourcePerSecond: 1 }));
+
+Deno.test("a client whose messages wait stays if it pauses until they have caught up", () =>
+  withRendezvous(async (place) => {
+    await using signaling = await join(place);
+    await signaling.subscribe(TOPIC, () => {});
+    for (let i = 0; i < 14; i++) await signaling.publish(OTHER, toBytes("hello"));
+    for (let i = 0; i < 10; i++) {
+      for (let j = 0; j < 9; j++) await signaling.publish(OTHER, toBytes("hello"));
+      await delay(10_000);
+    }
+    await signaling.subscribe(OTHER, () => {});
+    assertEquals(place.server.topics, 2);
+  }, { sourceBurst: 32, sourcePerSecond: 1 }));
+
 Deno.test("a full topic is refused, and granted once a subscriber has left", () =>
   withRendezvous(async (place) => {
     const first = await join(place);

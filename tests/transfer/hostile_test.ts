@@ -228,7 +228,9 @@ async function receiveFrom(
   const [received] = await time.run(() =>
     Promise.allSettled([
       receiveFiles(next, "/in", {
-        ...{ files: there, maxFruitless: 1, onOffer: () => true },
+        files: there,
+        maxFruitless: 1,
+        onOffer: () => true,
         limits: { maxManifestBytes: 100_000 },
       }),
       sendAll(senderEnd, messages),

@@ -45,7 +45,9 @@ export async function play(scene: Scene): Promise<Played> {
     Promise.allSettled([
       sendFiles(sender, sources, { ...quick, files: here, ...scene.send }),
       receiveFiles(receiver, "/in", {
-        ...{ ...quick, files: there, onOffer: () => true },
+        ...quick,
+        files: there,
+        onOffer: () => true,
         ...scene.receive,
       }),
     ])

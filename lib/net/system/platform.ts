@@ -20,7 +20,10 @@ export function requireNet(action: string, host: string, port?: number): void {
   const name = ipFamily(host) === 6 ? `[${host}]` : host;
   const target = port === undefined ? name : `${name}:${port}`;
   if (Deno.permissions.querySync({ name: "net", host: target }).state === "granted") return;
-  throw new NetworkError(`${action}: network access to ${target} is not granted`, "not-permitted");
+  throw new NetworkError(
+    `${action}: network access to ${target} is not granted; run with --allow-net`,
+    "not-permitted",
+  );
 }
 
 /** Whether `--allow-net` was given without a list of hosts. */

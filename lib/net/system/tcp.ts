@@ -1,6 +1,6 @@
 /**
- * TCP connections and listeners of the system. They use `node:net`, which can dial from a given local port (with SO_REUSEADDR, so that
- * several connections share it) and close with RST; `Deno.connect` can do neither.
+ * TCP connections and listeners of the system. They use `node:net`, which can dial from a given local port (with
+ * SO_REUSEADDR, so that several connections share it) and close with RST; `Deno.connect` can do neither.
  *
  * @module
  */

@@ -20,11 +20,11 @@ export class FairTurns {
   readonly #limits: TurnLimits;
   readonly #debts = new Map<string, Debt>();
   readonly #waiting = new Map<string, Turn[]>();
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  #next: { readonly timer: ReturnType<typeof setTimeout>; readonly isPause: boolean } | undefined;
   #isClosed = false;
-  /** When debts are paid off: it runs slower than time while many sources have high debts. */
-  #clock = { nowMs: performance.now(), paidMs: 0, speed: 1, nextReviewMs: 0 };
-  /** How long jobs that can wait may take now without waiting. */
+  /** High debts are paid off by `slowMs`, which falls behind while many sources have them. */
+  #clock = { nowMs: performance.now(), slowMs: 0, speed: 1, nextReviewMs: 0 };
+  /** How long jobs may take now without waiting. */
   #spare = { atMs: performance.now(), ms: SLICE_MS };
 
   constructor(limits: TurnLimits) {
@@ -48,39 +48,51 @@ export class FairTurns {
    * Runs a job in its turn: at once if there is little to do, or if its source has cost little.
    *
    * @param job returns what it has cost
+   * @param maxWaitMs how long it may wait
+   * @returns whether it has run
    */
-  async run(ip: string, job: () => number): Promise<void> {
+  async run(ip: string, job: () => number, maxWaitMs = Infinity): Promise<boolean> {
     const key = keyOf(ip);
-    const debt = this.#debtOf(key);
-    if (this.#isClosed || debt <= this.#limits.sourceBurst / LIGHT_SHARE) {
-      return this.#perform(key, job);
+    if (this.#mayRunNow(key)) {
+      this.#spend(() => this.#perform(key, job));
+      return true;
     }
-    const isFree = this.#waiting.size === 0 && debt <= this.#limits.sourceBurst;
-    if (isFree && this.#hasSpareTime()) return this.#spend(() => this.#perform(key, job));
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
     const turns = this.#waiting.get(key) ?? [];
-    turns.push({ job, resolve, reject });
+    turns.push({ job, untilMs: performance.now() + maxWaitMs, resolve, reject });
     this.#waiting.set(key, turns);
-    this.#schedule();
-    await promise;
+    this.#schedule(this.#debtOf(key) > this.#limits.sourceBurst);
+    return await promise;
   }
 
   /** From now on, nothing waits. */
   close(): void {
     this.#isClosed = true;
-    clearTimeout(this.#timer);
-    for (const turns of this.#waiting.values()) for (const { resolve } of turns) resolve();
+    clearTimeout(this.#next?.timer);
+    for (const turns of this.#waiting.values()) for (const { resolve } of turns) resolve(false);
     this.#waiting.clear();
   }
 
-  #schedule(waitMs = 0): void {
-    this.#timer ??= setTimeout(() => this.#serve(), waitMs);
+  #mayRunNow(key: string): boolean {
+    if (this.#isClosed) return true;
+    if (this.#waiting.has(key) || !this.#hasSpareTime()) return false;
+    const { sourceBurst } = this.#limits;
+    return this.#debtOf(key) <=
+      (this.#waiting.size === 0 ? sourceBurst : sourceBurst / LIGHT_SHARE);
+  }
+
+  /** A source that may be served does not wait for the end of a pause that others have to make. */
+  #schedule(isPause: boolean): void {
+    if (this.#next !== undefined && (isPause || !this.#next.isPause)) return;
+    clearTimeout(this.#next?.timer);
+    this.#next = { timer: setTimeout(() => this.#serve(), isPause ? PAUSE_MS : 0), isPause };
   }
 
   /** Works for a short time, and lets the system's events come in before it goes on. */
   #serve(): void {
-    this.#timer = undefined;
-    const endMs = performance.now() + SLICE_MS;
+    this.#next = undefined;
+    const startMs = performance.now();
+    this.#endLate(startMs);
     do {
       const key = this.#cheapest();
       if (key === undefined) break;
@@ -89,19 +101,27 @@ export class FairTurns {
       if (turns.length === 0) this.#waiting.delete(key);
       try {
         this.#perform(key, job);
-        resolve();
+        resolve(true);
       } catch (error) {
         reject(error);
       }
-    } while (performance.now() < endMs);
-    if (this.#waiting.size > 0) this.#schedule(this.#cheapest() === undefined ? PAUSE_MS : 0);
+    } while (performance.now() < startMs + SLICE_MS);
+    if (this.#waiting.size > 0) this.#schedule(this.#cheapest() === undefined);
+  }
+
+  #endLate(nowMs: number): void {
+    for (const [key, turns] of this.#waiting) {
+      while (turns.length > 0 && turns[0]!.untilMs <= nowMs) turns.shift()!.resolve(false);
+      if (turns.length === 0) this.#waiting.delete(key);
+    }
   }
 
   /** The waiting source that has cost least, if one may be served. */
   #cheapest(): string | undefined {
+    const clock = this.#tick();
     let [best, least]: [string | undefined, number] = [undefined, this.#limits.sourceBurst];
     for (const key of this.#waiting.keys()) {
-      const debt = this.#debtOf(key);
+      const debt = this.#debtOf(key, clock);
       if (debt <= least) [best, least] = [key, debt];
     }
     return best;
@@ -125,50 +145,55 @@ export class FairTurns {
     this.#spare = { ...this.#spare, ms: this.#spare.ms - (performance.now() - startMs) };
   }
 
-  #debtOf(key: string): number {
+  #debtOf(key: string, { nowMs, slowMs } = this.#tick()): number {
     const debt = this.#debts.get(key);
     if (debt === undefined) return 0;
-    const paid = (this.#paidMs() - debt.atPaidMs) / 1000 * this.#limits.sourcePerSecond;
-    return Math.max(0, debt.cost - paid);
+    const paidMs = (debt.isHigh ? slowMs : nowMs) - debt.atMs;
+    return Math.max(0, debt.cost - paidMs / 1000 * this.#limits.sourcePerSecond);
   }
 
   #setDebt(key: string, cost: number): void {
-    this.#debts.set(key, { cost, atPaidMs: this.#paidMs() });
+    const { nowMs, slowMs } = this.#tick();
+    const isHigh = cost > this.#limits.sourceBurst / 2;
+    this.#debts.set(key, { cost, isHigh, atMs: isHigh ? slowMs : nowMs });
   }
 
-  #paidMs(): number {
+  #tick(): { readonly nowMs: number; readonly slowMs: number } {
     const clock = this.#clock;
     const nowMs = performance.now();
-    clock.paidMs += (nowMs - clock.nowMs) * clock.speed;
+    clock.slowMs += (nowMs - clock.nowMs) * clock.speed;
     clock.nowMs = nowMs;
     if (nowMs >= clock.nextReviewMs) {
       clock.nextReviewMs = nowMs + REVIEW_MS;
       clock.speed = Math.min(1, HEAVY_SOURCES / this.#reviewDebts());
     }
-    return clock.paidMs;
+    return clock;
   }
 
   /** Forgets what is paid off, and returns how many sources have high debts. */
   #reviewDebts(): number {
-    let heavy = 0;
+    let high = 0;
     for (const key of this.#debts.keys()) {
-      const debt = this.#debtOf(key);
-      if (debt === 0) this.#debts.delete(key);
-      else if (debt > this.#limits.sourceBurst / 2) heavy++;
+      const cost = this.#debtOf(key);
+      if (cost === 0) this.#debts.delete(key);
+      else this.#setDebt(key, cost); // it may be high no longer
+      if (this.#debts.get(key)?.isHigh) high++;
     }
-    return heavy;
+    return high;
   }
 }
 
 interface Debt {
   readonly cost: number;
-  /** On the clock that counts what has been paid off. */
-  readonly atPaidMs: number;
+  readonly isHigh: boolean;
+  /** When it was that high: by the slow clock if it is high. */
+  readonly atMs: number;
 }
 
 interface Turn {
   readonly job: () => number;
-  resolve(): void;
+  readonly untilMs: number;
+  resolve(hasRun: boolean): void;
   reject(reason: unknown): void;
 }
 

@@ -176,8 +176,8 @@ class Server implements RendezvousServer {
 
   /** A client's first bytes wait for their turn, as its messages do. */
   async #start(session: RendezvousSession, ip: string): Promise<void> {
-    await this.#turns.run(ip, () => 0);
-    await session.run();
+    if (await this.#turns.run(ip, () => 0, this.#limits.upgradeMs)) await session.run();
+    else session.end();
   }
 }
 
@@ -215,6 +215,7 @@ export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   sourcePerSecond: 256,
   upgradeMs: 5000, // two round trips on any path, with a lost SYN
   pingMs: 25_000, // below the 30 s after which some NATs forget an idle connection
+  maxBehindMs: 10_000, // a client that waits longer for an answer drops the server
   maxLifetimeMs: 12 * 60 * 60 * 1000,
   maxQueuedBytes: 32 * 1024, // seven of the longest messages
 };

@@ -32,6 +32,8 @@ export interface SessionLimits {
   readonly pingMs: number;
   /** How long a client may stay connected. */
   readonly maxLifetimeMs: number;
+  /** How long a client may go on sending while its messages wait for their turn, without a pause in which they catch up. */
+  readonly maxBehindMs: number;
   /** How much may wait for a client that reads slowly; messages beyond that are lost. */
   readonly maxQueuedBytes: number;
 }
@@ -168,14 +170,7 @@ export class RendezvousSession implements ClientSocket {
   async #serve(socket: WebSocketConnection, handler: MessageHandler): Promise<void> {
     const pinging = setInterval(() => this.#checkAlive(socket), this.#limits.pingMs);
     try {
-      for (let next: "go-on" | "end" = "go-on"; next === "go-on";) {
-        const message = await socket.receive();
-        await this.#turns.run(this.#ip, () => {
-          const sent = this.#accept(socket, handler, message);
-          if (sent === "end") next = "end";
-          return sent === "end" ? 1 : 1 + sent;
-        });
-      }
+      await this.#acceptAll(socket, handler);
     } catch (error) {
       if (error instanceof MalformedMessageError) socket.close(CLOSE_CODES.malformed, "malformed");
       else if (error instanceof RefusedError) socket.close(error.code, "message too long");
@@ -184,6 +179,26 @@ export class RendezvousSession implements ClientSocket {
       clearInterval(pinging);
       handler.leave();
       await socket.finish();
+    }
+  }
+
+  /** Also ends a client that stays behind, so that one that has gone does not leave minutes of work in its socket. */
+  async #acceptAll(socket: WebSocketConnection, handler: MessageHandler): Promise<void> {
+    let next: "go-on" | "end" = "go-on";
+    let caughtUpMs = performance.now();
+    while (next === "go-on") {
+      const askedMs = performance.now();
+      const message = await socket.receive();
+      const receivedMs = performance.now();
+      if (receivedMs - askedMs >= MOMENT_MS) caughtUpMs = receivedMs;
+      const maxWaitMs = caughtUpMs + this.#limits.maxBehindMs - receivedMs;
+      const hasRun = await this.#turns.run(this.#ip, () => {
+        const sent = this.#accept(socket, handler, message);
+        if (sent === "end") next = "end";
+        return sent === "end" ? 1 : 1 + sent;
+      }, maxWaitMs);
+      if (!hasRun) return socket.close(CLOSE_CODES.policy, "too many messages");
+      if (performance.now() - receivedMs < MOMENT_MS) caughtUpMs = receivedMs;
     }
   }
 
@@ -217,3 +232,6 @@ export class RendezvousSession implements ClientSocket {
     }
   }
 }
+
+/** Chosen by us: messages that wait less have not waited, and a client that sends nothing for so long pauses. */
+const MOMENT_MS = 50;

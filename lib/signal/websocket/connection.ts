@@ -244,7 +244,7 @@ export class WebSocketConnection {
     if ((opcode === "continuation") !== (this.#fragments !== undefined)) {
       throw invalid("continuation frames belong to a message that has begun and not ended");
     }
-    const data = concat(this.#fragments?.data ?? new Uint8Array(), payload);
+    const data = this.#fragments === undefined ? payload : concat(this.#fragments.data, payload);
     if (data.length > this.#limits.maxMessageBytes) throw this.#tooLong(data.length);
     const kind = this.#fragments?.kind ?? (opcode === "text" ? "text" : "binary");
     const frames = (this.#fragments?.frames ?? 0) + 1;

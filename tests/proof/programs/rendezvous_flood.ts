@@ -24,7 +24,7 @@ import { seededRandom } from "../random.ts";
 const [target, sources, seed] = Deno.args;
 const to = parseTransportAddress(target!);
 const random = seededRandom(Number(seed));
-const done = { storms: 0, heads: 0, subscriptions: 0, publishes: 0, refused: 0 };
+const done = { storms: 0, heads: 0, subscriptions: 0, publishes: 0, refused: 0, unsent: 0 };
 let isOver = false;
 
 const attacks = Array.from({ length: Number(sources) }, (_, i) => {
@@ -52,8 +52,8 @@ async function slowHeads(ip: string): Promise<void> {
   await repeat(async () => {
     const connection = await open(ip);
     done.heads++;
-    await writeAll(connection, new TextEncoder().encode("GET /topics/1 HTTP/1.1\r\nHost: "));
     held.push(connection);
+    await writeAll(connection, new TextEncoder().encode("GET /topics/1 HTTP/1.1\r\nHost: "));
     if (held.length >= 20) held.shift()!.close();
     await delay(50);
   });
@@ -94,8 +94,9 @@ async function repeat(attack: () => Promise<void>): Promise<void> {
   while (!isOver) {
     try {
       await attack();
-    } catch {
-      done.refused++;
+    } catch (error) {
+      if (error instanceof Error && /EMFILE|EADDR/.test(error.message)) done.unsent++; // by our own system
+      else done.refused++;
     }
     await delay(1); // others have their turn
   }
@@ -108,9 +109,14 @@ function open(ip: string): Promise<TcpConnection> {
 async function upgrade(ip: string): Promise<TcpConnection> {
   const connection = await open(ip);
   const key = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(16))));
-  await writeAll(connection, encodeUpgradeRequest(target!, "/topics/1", key));
-  if (await connection.read(new Uint8Array(4096)) === null) throw new Error("Refused");
-  return connection;
+  try {
+    await writeAll(connection, encodeUpgradeRequest(target!, "/topics/1", key));
+    if (await connection.read(new Uint8Array(4096)) === null) throw new Error("Refused");
+    return connection;
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
 }
 
 function drain(connection: TcpConnection): void {
