@@ -49,8 +49,8 @@ export class LabLink {
 
   /** How long the packet waits and takes to be sent; `undefined` if the buffer has no room for it. */
   #queue(direction: Direction, bytes: number, nowMs: number): number | undefined {
-    const { bytesPerMs, bufferBytes } = this.plan;
-    if (bytesPerMs === undefined) return 0;
+    if (this.plan.line === undefined) return 0;
+    const { bytesPerMs, bufferBytes } = this.plan.line;
     const waitMs = Math.max(this.#freeMs[direction] - nowMs, 0);
     if (waitMs * bytesPerMs + bytes > Math.max(bufferBytes, bytes)) return undefined;
     const queueMs = waitMs + bytes / bytesPerMs;

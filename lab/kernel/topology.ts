@@ -109,9 +109,8 @@ export interface LinkPlan {
   readonly delayMs: number;
   readonly jitterMs: number;
   readonly loss: { readonly up: number; readonly down: number };
-  /** `undefined` if it is unlimited. */
-  readonly bytesPerMs: number | undefined;
-  readonly bufferBytes: number;
+  /** How fast it is, if it is not unlimited. */
+  readonly line?: { readonly bytesPerMs: number; readonly bufferBytes: number };
 }
 
 /** A host, and its addresses. */
@@ -280,14 +279,14 @@ function depth(spec: NatSpec): number {
 /** Fills in the defaults of a link. */
 export function linkPlan(spec: LinkSpec = {}): LinkPlan {
   const { delayMs = 0, jitterMs = 0, loss = 0, megabitsPerSecond } = spec;
-  const bytesPerMs = megabitsPerSecond === undefined ? undefined : megabitsPerSecond * 125;
-  return {
+  const plan = {
     delayMs,
     jitterMs,
     loss: typeof loss === "number" ? { up: loss, down: loss } : loss,
-    bytesPerMs,
-    bufferBytes: spec.bufferBytes ?? 100 * (bytesPerMs ?? 0),
   };
+  if (megabitsPerSecond === undefined) return plan;
+  const bytesPerMs = megabitsPerSecond * 125;
+  return { ...plan, line: { bytesPerMs, bufferBytes: spec.bufferBytes ?? 100 * bytesPerMs } };
 }
 
 /** The path across the internet as a link, with all defaults filled in. */

@@ -82,12 +82,15 @@ function fuzzAcks(random: Random): () => boolean {
 }
 
 function fuzzRecovery(random: Random): () => boolean {
-  const state = initialRecoveryState(random() < 0.5 ? random() * 200 : undefined);
+  let state = initialRecoveryState(random() < 0.5 ? random() * 200 : undefined);
   let congestion = initialCongestionState({ segmentBytes: 1452, seed: 1 });
   let nowMs = 0;
   let isOver = false;
   return () => {
-    if (isOver) return false; // the connection would be closed
+    if (isOver) { // the connection would be closed
+      state = initialRecoveryState();
+      isOver = false;
+    }
     nowMs += random() < 0.02 ? random() * 2000 : random() * 3;
     const chance = random();
     let actions: readonly RecoveryAction[] = [];
