@@ -4,101 +4,12 @@
  * @module
  */
 
-import {
-  type EndSignal,
-  initialInterruptionState,
-  stepInterruption,
-} from "./lib/cli/interruption_engine.ts";
-import { type CliIo, EXIT, Interruption, type StatusLine } from "./lib/cli/io.ts";
+import type { CliIo, StatusLine } from "./lib/cli/io.ts";
 import { main } from "./lib/cli/main.ts";
+import { runProgram } from "./lib/cli/program.ts";
+import type { StartedAs } from "./lib/cli/started_as.ts";
 
 export { main };
-export type { CliIo, StatusLine };
+export type { CliIo, StartedAs, StatusLine };
 
-/** What is printed gets lost, so the command has failed whatever it returns. */
-class PrintFailure extends Interruption {}
-
-const EXIT_CODES: Readonly<Record<EndSignal, number>> = {
-  SIGINT: EXIT.interrupted,
-  SIGTERM: EXIT.terminated,
-  SIGHUP: EXIT.hungUp,
-};
-
-/** Of most terminals. */
-const DEFAULT_COLUMNS = 80;
-
-if (import.meta.main) {
-  const interrupt = new AbortController();
-  listenForSignals(interrupt);
-  const print = (stream: typeof Deno.stdout) => (line: string) =>
-    writeSync(stream, new TextEncoder().encode(`${line}\n`), interrupt);
-  const code = await main(Deno.args, {
-    out: print(Deno.stdout),
-    err: print(Deno.stderr),
-    status: Deno.stderr.isTerminal() ? statusLine(interrupt) : undefined,
-    isTerminal: Deno.stdout.isTerminal(),
-    isInputTerminal: Deno.stdin.isTerminal(),
-    get stdin() {
-      return Deno.stdin.readable;
-    },
-    get stdout() {
-      return Deno.stdout.writable;
-    },
-    signal: interrupt.signal,
-  });
-  const { reason } = interrupt.signal;
-  Deno.exit(reason instanceof PrintFailure ? reason.exitCode : code);
-}
-
-/** The first signal interrupts the command, and the second ends the program at once. */
-function listenForSignals(interrupt: AbortController): void {
-  const streams = [Deno.stdin, Deno.stdout, Deno.stderr];
-  let state = initialInterruptionState(streams.some((stream) => stream.isTerminal()));
-  for (const [signal, exitCode] of Object.entries(EXIT_CODES) as [EndSignal, number][]) {
-    const onSignal = () => {
-      const step = stepInterruption(state, signal, performance.now());
-      state = step.state;
-      if (step.action === "exit") Deno.exit(exitCode);
-      if (step.action === "interrupt") interrupt.abort(new Interruption(exitCode));
-    };
-    try {
-      Deno.addSignalListener(signal, onSignal);
-    } catch { /* Windows does not have all of them */ }
-  }
-}
-
-function statusLine(interrupt: AbortController): StatusLine {
-  return {
-    get columns() {
-      try {
-        return Deno.consoleSize().columns;
-      } catch {
-        return DEFAULT_COLUMNS; // the terminal has gone
-      }
-    },
-    write: (text) => writeSync(Deno.stderr, new TextEncoder().encode(text), interrupt),
-  };
-}
-
-/**
- * If it cannot print, the command is interrupted and may finish in good order; quietly if the reader has gone, as in
- * `| head -1`, or the terminal.
- */
-function writeSync(
-  stream: typeof Deno.stdout,
-  bytes: Uint8Array,
-  interrupt: AbortController,
-): void {
-  try {
-    for (let written = 0; written < bytes.length;) {
-      written += stream.writeSync(bytes.subarray(written));
-    }
-  } catch (error) {
-    if (interrupt.signal.aborted) return;
-    const isGone = error instanceof Deno.errors.BrokenPipe || stream === Deno.stderr;
-    interrupt.abort(new PrintFailure(isGone ? EXIT.brokenPipe : EXIT.failure));
-    if (isGone) return;
-    const message = `punchline: Cannot print: ${(error as Error).message}\n`;
-    writeSync(Deno.stderr, new TextEncoder().encode(message), interrupt);
-  }
-}
+if (import.meta.main) await runProgram(import.meta.url);

@@ -90,6 +90,9 @@ export type { IpFamily, Nat64Prefix, TransportAddress } from "./lib/net/address.
 export type * from "./lib/net/network.ts";
 export {
   type AllowUrl,
+  type CodeEvent,
+  type CodeOffer,
+  type CodeOptions,
   type ConnectOptions,
   IncomingConnection,
   type PathReport,
@@ -98,6 +101,7 @@ export {
   type PeerEvent,
   type PeerOptions,
   type PeerPath,
+  type PeerProgress,
   type PeerTimings,
   type RelayServer,
   type Session,
@@ -142,6 +146,7 @@ export type { SignalChannel } from "./lib/signal/channel.ts";
 export type {
   OpenSignalingOptions,
   SignalingConnection,
+  SignalingState,
   SignalTransport,
 } from "./lib/signal/transport.ts";
 export type { LongTermCredential } from "./lib/stun/credentials.ts";

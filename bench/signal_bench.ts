@@ -44,7 +44,7 @@ async function serve(): Promise<void> {
   await using server = await serveRendezvous({
     network: systemNetwork,
     local: { ip: "127.0.0.1", port: 0 },
-    limits: { topicBurst: Number.MAX_SAFE_INTEGER },
+    limits: { topicBurst: Number.MAX_SAFE_INTEGER, sourceBurst: Number.MAX_SAFE_INTEGER },
   });
   console.log(server.url);
   await Deno.stdin.read(new Uint8Array(1));

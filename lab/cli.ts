@@ -4,7 +4,7 @@
  * @module
  */
 
-import { readArguments, readInteger } from "../lib/cli/arguments.ts";
+import { readCommand, readInteger } from "../lib/cli/arguments.ts";
 import { type CliIo, EXIT, UsageError } from "../lib/cli/io.ts";
 import { labSupport } from "./kernel/privileges.ts";
 import { PEER_SUITES } from "./scenarios/peers/suite.ts";
@@ -19,12 +19,7 @@ import { type ServerName, STUN_SERVERS } from "./scenarios/verdicts/stun_servers
 
 /** Runs the named suites, or all of them; returns 1 if any of them misses its own goals. */
 export async function lab(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values, lists, operands } = readArguments(args, {
-    flags: ["json"],
-    values: ["runs", "svg"],
-    lists: ["server", "row"],
-    operands: { min: 0, max: Object.keys(SUITES).length, names: [] },
-  });
+  const { flags, values, lists, operands } = readCommand("lab", args);
   const runs = readInteger("runs", values.get("runs"), { min: 1, max: 1000 });
   const servers = lists.get("server")!.map(serverName);
   const names = operands.length > 0 ? operands : Object.keys(SUITES);

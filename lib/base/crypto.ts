@@ -20,10 +20,10 @@ import {
   timingSafeEqual,
 } from "node:crypto";
 
-/** A hash algorithm: MD5 (RFC 1321), SHA-1 (RFC 3174) or SHA-256 (RFC 6234). */
-export type HashAlgorithm = "md5" | "sha1" | "sha256";
+/** A hash algorithm: MD5 (RFC 1321), SHA-1 (RFC 3174), SHA-256 or SHA-512 (RFC 6234). */
+export type HashAlgorithm = "md5" | "sha1" | "sha256" | "sha512";
 
-/** The digest of the data: 16 (MD5), 20 (SHA-1) or 32 (SHA-256) bytes. */
+/** The digest of the data: 16 (MD5), 20 (SHA-1), 32 (SHA-256) or 64 (SHA-512) bytes. */
 export function hash(algorithm: HashAlgorithm, data: Uint8Array): Uint8Array<ArrayBuffer> {
   return plain(createHash(algorithm).update(data).digest());
 }

@@ -1,5 +1,5 @@
 /**
- * Timers: deadlines, timers that can be reset, and waits that can end early.
+ * Timers: deadlines, timers that can be reset, waits that can end early, and the two clocks.
  *
  * @module
  */
@@ -131,6 +131,24 @@ export class WakeableDelay {
     }
     this.#isWoken = false;
   }
+}
+
+/** The time, by two clocks. */
+export interface Clocks {
+  /** Milliseconds on a clock that never goes back or jumps. */
+  readonly nowMs: number;
+  /** Milliseconds since 1970, by a clock that is set now and then, by a person or a server. */
+  readonly wallMs: number;
+}
+
+/** What this host's clocks show. */
+export function readClocks(): Clocks {
+  return { nowMs: performance.now(), wallMs: Date.now() };
+}
+
+/** What the wall clock would show now if it had not been set since then. */
+export function steadyTimeMs(then: Clocks, nowMs: number): number {
+  return then.wallMs + nowMs - then.nowMs;
 }
 
 /** The longest wait that the platform's timers support. Longer ones would end at once. */

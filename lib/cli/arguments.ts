@@ -1,9 +1,12 @@
 /**
- * Reads the arguments of one command, strictly: an unknown option is an error. Prints the help for its options.
+ * Reads the arguments of one command, strictly: an unknown option is an error, and its message says what was meant.
  *
  * @module
  */
 
+import { closest } from "./closest.ts";
+import type { Command } from "./command.ts";
+import { commandNamed } from "./command_table.ts";
 import { UsageError, withoutSecrets } from "./io.ts";
 import { parseArgs } from "@std/cli/parse-args";
 
@@ -15,13 +18,17 @@ export interface ArgumentSpec {
   readonly values?: readonly string[];
   /** Options with a value, any number of times. */
   readonly lists?: readonly string[];
-  /** The arguments without dashes that the command takes. Default: none. */
+  /** How many arguments without dashes the command takes. Default: none. */
   readonly operands?: {
     readonly min: number;
     readonly max: number;
-    /** What the first `min` of them are, for the message if one is missing. */
-    readonly names: readonly string[];
+    /** What each is called, for messages. */
+    readonly names?: readonly string[];
   };
+  /** The command that takes them, for messages. */
+  readonly command?: string;
+  /** What each option with a value takes, such as `HOST[:PORT]`, for messages. */
+  readonly placeholders?: Readonly<Record<string, string>>;
 }
 
 /** The arguments of a command, by kind. */
@@ -33,15 +40,49 @@ export interface Arguments {
 }
 
 /**
+ * Reads the arguments of a command as the table describes it.
+ *
+ * @param name the command, such as `map add`
+ * @throws {UsageError} as {@linkcode readArguments}
+ */
+export function readCommand(name: string, args: readonly string[]): Arguments {
+  return readArguments(args, argumentSpecOf(commandNamed(name)));
+}
+
+/** What the table says about a command, as {@linkcode readArguments} takes it. */
+export function argumentSpecOf({ name, options, operands }: Command): Required<ArgumentSpec> {
+  const named = (isWanted: (option: Command["options"][number]) => boolean) =>
+    options.filter(isWanted).map(({ name }) => name);
+  return {
+    flags: named(({ value }) => value === undefined),
+    values: named(({ value, repeats }) => value !== undefined && !repeats),
+    lists: named(({ value, repeats }) => value !== undefined && repeats === true),
+    operands: {
+      min: operands.filter(({ isOptional }) => !isOptional).length,
+      max: operands.some(({ repeats }) => repeats)
+        ? Infinity
+        : operands.reduce((sum, { maxWords = 1 }) => sum + maxWords, 0),
+      names: operands.map(({ name, shown = name, choices, help }) =>
+        choices === undefined ? `${shown} (${help})` : shown
+      ),
+    },
+    command: name,
+    placeholders: Object.fromEntries(
+      options.flatMap(({ name, value }) => value === undefined ? [] : [[name, value]]),
+    ),
+  };
+}
+
+/**
  * Reads the arguments that the specification allows.
  *
  * @throws {UsageError} if an option is unknown, lacks its value or is repeated, or if there are too many or too few
  * operands
  */
 export function readArguments(args: readonly string[], spec: ArgumentSpec): Arguments {
-  const { flags = [], values = [], lists = [], operands = { min: 0, max: 0, names: [] } } = spec;
+  const { flags = [], values = [], lists = [], operands = NO_OPERANDS, command } = spec;
   const valued = [...values, ...lists];
-  const parsed = parseArgs(joinValues(args, flags, valued), {
+  const parsed = parseArgs(joinValues(args, spec), {
     boolean: flags,
     string: [...valued, "_"],
     collect: valued,
@@ -50,16 +91,22 @@ export function readArguments(args: readonly string[], spec: ArgumentSpec): Argu
     valued.map((name) => [name, parsed[name] as string[] | undefined ?? []]),
   );
   for (const [name, list] of given) {
-    if (list.includes("")) throw new UsageError(`--${name} takes a value`);
-    if (values.includes(name) && list.length > 1) throw new UsageError(`--${name} is given twice`);
+    if (list.includes("")) throw valueMissing(name, spec);
+    if (values.includes(name) && list.length > 1) {
+      throw new UsageError(`--${name} is given twice, and takes one value`);
+    }
   }
   const rest = parsed._.map(String);
   if (rest.length > operands.max) {
-    const unexpected = JSON.stringify(rest[operands.max]);
-    throw new UsageError(`unexpected argument ${withoutSecrets(unexpected)}`);
+    const unexpected = withoutSecrets(JSON.stringify(rest[operands.max]));
+    throw new UsageError(`unexpected argument ${unexpected}`, { remedy: helpHint(command) });
   }
   if (rest.length < operands.min) {
-    throw new UsageError(`an argument is missing: ${operands.names[rest.length]}`);
+    const missing = operands.names?.[rest.length];
+    throw new UsageError(
+      missing === undefined ? "an argument is missing" : `an argument is missing: ${missing}`,
+      { remedy: helpHint(command) },
+    );
   }
   return {
     flags: new Set(flags.filter((name) => parsed[name] === true)),
@@ -83,12 +130,20 @@ export function readInteger(
   const value = /^\d+$/.test(text) ? Number(text) : NaN;
   if (value >= range.min && value <= range.max) return value;
   throw new UsageError(
-    `--${name} takes a whole number from ${range.min} to ${range.max}, not ${text}`,
+    `--${name} takes a whole number from ${range.min} to ${range.max}, not ${shown(text)}`,
   );
 }
 
+/** The range of a time, in milliseconds, and what a bare number means. */
+export interface DurationRange {
+  readonly min?: number;
+  readonly max?: number;
+  /** Default: milliseconds. */
+  readonly bareUnit?: "ms" | "s";
+}
+
 /**
- * Reads the time in an option's text, such as `500ms`, `5s`, `2m`, `1h` or `7d`; a bare number is milliseconds.
+ * Reads the time in an option's text, such as `500ms`, `5s`, `2m`, `1h` or `7d`.
  *
  * @returns milliseconds
  * @throws {UsageError} if the text is not a time, or out of range
@@ -96,15 +151,52 @@ export function readInteger(
 export function readDuration(
   name: string,
   text: string | undefined,
-  { min = 0, max = MAX_DURATION_MS }: { min?: number; max?: number } = {},
+  { min = 0, max = MAX_DURATION_MS, bareUnit = "ms" }: DurationRange = {},
 ): number | undefined {
   if (text === undefined) return undefined;
-  const [, digits, unit = "ms"] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text) ?? [];
+  const [, digits, unit = bareUnit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text) ?? [];
   const value = digits === undefined ? NaN : Math.round(Number(digits) * UNITS_MS[unit]!);
   if (value >= min && value <= max) return value;
+  const limits = max === MAX_DURATION_MS ? "" : `, from ${inUnits(min)} to ${inUnits(max)}`;
   throw new UsageError(
-    `--${name} takes a time such as 500ms, 5s, 2m, 1h or 7d, not ${text}`,
+    `--${name} takes a time such as 500ms, 5s, 2m, 1h or 7d${limits}, not ${shown(text)}`,
   );
+}
+
+/**
+ * Reads `--timeout`, or another time that someone waits for.
+ *
+ * @returns milliseconds
+ * @throws {UsageError} if the text is not a time, or out of range
+ */
+export function readTimeoutMs(
+  text: string | undefined,
+  maxMs: number,
+): number | undefined {
+  return readDuration("timeout", text, { min: 1, max: maxMs });
+}
+
+/**
+ * Reads a time that is counted in seconds; a bare number is seconds.
+ *
+ * @returns whole seconds
+ * @throws {UsageError} if the text is not a time, or out of range
+ */
+export function readSeconds(
+  name: string,
+  text: string | undefined,
+  { min, max }: { min: number; max: number },
+): number | undefined {
+  const range = { min: min * 1000, max: max * 1000, bareUnit: "s" } as const;
+  const ms = readDuration(name, text, range);
+  return ms === undefined ? undefined : Math.round(ms / 1000);
+}
+
+/** A time in the largest unit that it is a whole number of, as {@linkcode readDuration} reads it. */
+function inUnits(ms: number): string {
+  const [unit, size] = Object.entries(UNITS_MS).findLast(([, size]) => ms > 0 && ms % size === 0) ??
+    ["ms", 1];
+  return `${ms / size}${unit}`;
 }
 
 const UNITS_MS: Readonly<Record<string, number>> = {
@@ -121,14 +213,16 @@ const MAX_DURATION_MS = 100 * 365 * 86_400_000;
 /**
  * Calls a function that parses an argument and turns its TypeError or RangeError into a usage error.
  *
+ * @param what what is parsed, such as `--server`, if the message of the function does not say it
  * @throws {UsageError} with the same message
  */
-export function readWith<T>(read: () => T): T {
+export function readWith<T>(read: () => T, what?: string): T {
   try {
     return read();
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
-    throw new UsageError(error.message, { cause: error });
+    const message = what === undefined ? error.message : `${what}: ${error.message}`;
+    throw new UsageError(message, { cause: error });
   }
 }
 
@@ -136,11 +230,9 @@ export function readWith<T>(read: () => T): T {
  * Joins each option with its value: parseArgs would not take a value that starts with a dash, as a base64url key may.
  * Rejects what parseArgs would accept: unknown options, and values for flags.
  */
-function joinValues(
-  args: readonly string[],
-  flags: readonly string[],
-  valued: readonly string[],
-): string[] {
+function joinValues(args: readonly string[], spec: ArgumentSpec): string[] {
+  const { flags = [], values = [], lists = [], command } = spec;
+  const valued = [...values, ...lists];
   const isOption = (arg: string) => [...flags, ...valued].some((name) => arg === `--${name}`);
   const joined: string[] = [];
   for (let index = 0; index < args.length; index++) {
@@ -152,11 +244,11 @@ function joinValues(
     } else if (name !== undefined && valued.includes(name)) {
       const next = value ?? args[++index];
       if (next === undefined || value === undefined && (next === "--" || isOption(next))) {
-        throw new UsageError(`--${name} takes a value`);
+        throw valueMissing(name, spec);
       }
       joined.push(`--${name}=${next}`);
     } else if (name === undefined || !flags.includes(name)) {
-      throw new UsageError(`unknown option ${arg.replace(/=.*[:@].*$/s, "=…")}`); // it may hold a password
+      throw unknownOption(arg, [...flags, ...valued], command);
     } else if (value !== undefined) {
       throw new UsageError(`--${name} takes no value`);
     } else {
@@ -166,84 +258,31 @@ function joinValues(
   return joined;
 }
 
-/** One line of help for each option in a command's usage, in the same order. */
-export function optionHelp(usage: string): string[] {
-  const [command] = usage.split(" ", 1);
-  const names = [...new Set(usage.match(/--[a-z-]+/g))];
-  const width = Math.max(...names.map((name) => name.length));
-  return names.map((name) => `  ${name.padEnd(width)}  ${helpOf(name, command!)}`);
+function valueMissing(name: string, { placeholders = {} }: ArgumentSpec): UsageError {
+  const placeholder = placeholders[name];
+  const which = placeholder === undefined ? "" : `: ${placeholder}`;
+  return new UsageError(`--${name} takes a value${which}`);
 }
 
-/** @throws {Error} if the option has no help, which is a fault of this program */
-function helpOf(name: string, command: string): string {
-  const help = OPTIONS[`${command} ${name}`] ?? OPTIONS[name];
-  if (help === undefined) throw new Error(`Cannot explain ${name} of ${command}: it has no help`);
-  return help;
+function unknownOption(arg: string, known: readonly string[], command?: string): UsageError {
+  const text = shown(arg.replace(/=.*[:@].*$/s, "=…")); // it may hold a password
+  const [name] = arg.split("=", 1);
+  const meant = closest(name!, known.map((each) => `--${each}`));
+  return meant === undefined
+    ? new UsageError(`unknown option ${text}`, { remedy: helpHint(command) })
+    : new UsageError(`unknown option ${text}; did you mean ${meant}?`);
 }
 
-/** By name; where commands differ, with the command before it. */
-const OPTIONS: Readonly<Record<string, string>> = {
-  "--address":
-    "serve at this address of this machine (default: loopback, for a test on this machine)",
-  "--allow-hidden":
-    "accept hidden files and programs even into folders that existed before the transfer",
-  "--allow": "accept only peers with this ID, as `punchline id` prints it",
-  "--alternate": "a second address of this machine, which clients need to classify their NATs",
-  "--alternate-port": "the second STUN port (default: 3479)",
-  "--check": "check this often that the mapping still exists, in seconds (default: 60)",
-  "--expires":
-    "how long the ticket is good for, such as 30m, 1h or 7d (default: until it is revoked)",
-  "--external": "the external port to ask for (default: the same port)",
-  "--family": "test IPv4 or IPv6 only: 4 or 6 (default: both)",
-  "--gateway": "the router's address, if it is not found automatically",
-  "--hand": "copy and paste the messages yourself, over a chat or by mail",
-  "--json": "print results and events as JSON, for programs",
-  "--keep": "leave the port open on exit, until the lease expires",
-  "--key": "the file with this peer's secret key, created if missing: keeps the same ID and ticket",
-  "ticket --rendezvous":
-    "the server that the ticket names (default: where listen or send was reachable last)",
-  "ticket --mqtt": "an MQTT broker that the ticket names",
-  "ticket --lan": "make a ticket for the local network",
-  "--lan": "exchange messages on the local network, by multicast",
-  "--lifetime": "the lease to ask for, in seconds; it is renewed in time (default: 3600)",
-  "nat-test --lifetime": "also measure how long idle mappings last, up to this many seconds",
-  "--max-connections": "accept this many connections, per service (default: 2048)",
-  "--max-connections-per-source":
-    "accept this many from one IPv4 address or IPv6 /64 (default: 128 for STUN, 64 for the rendezvous)",
-  "--max-rooms": "open this many rooms at a time (default: 2048)",
-  "--max-topics": "keep this many topics at a time (default: 131072)",
-  "--merge": "accept files into existing folders of the same name",
-  "--mqtt":
-    "exchange messages through this MQTT broker, such as mqtts://USER:PASSWORD@HOST; also @FILE, -, or $PUNCHLINE_MQTT; also allows it in a ticket",
-  "--name": "what to call the ticket, for list and revoke",
-  "--no-hairpinning": "skip the hairpinning test",
-  "--once": "a ticket for one connection, or one finished transfer",
-  "--overwrite": "replace existing files that differ",
-  "--port": "the STUN port (default: 3478)",
-  "--protocol": "how to ask the router (default: auto, all protocols at once)",
-  "--qr": "show the ticket as a QR code",
-  "--relay-only": "connect only through the --turn relays, to hide your address from the peer",
-  "--rename": "keep existing files that differ, and save the new ones under other names",
-  "--rendezvous":
-    "exchange messages through this server, such as ws://192.0.2.1:3480; also allows it in a ticket",
-  "--rendezvous-port": "the port of the rendezvous (default: 3480)",
-  "--runs": "how many runs of each kind",
-  "--server": "use this STUN server instead of the public ones",
-  "map --server": "a STUN server to check the external address with (default: no check)",
-  "lab --server": "the STUN server to test against: punchline, coturn or vovida",
-  "--strategy": "how to connect, such as lan,punch,relay (default: all of them)",
-  "--svg": "draw the punch matrix into this file",
-  "--tcp": "over TCP",
-  "listen --tcp": "forward each connection to this port of this machine",
-  "connect --tcp": "forward each connection to this port of this machine to the peer",
-  "--timeout": "how long to wait, in milliseconds",
-  "--tls": "over TLS",
-  "--to": "the folder to write to (default: the current folder)",
-  "--transport": "test UDP or TCP only: udp or tcp (default: both)",
-  "--trust-proxy":
-    "believe X-Forwarded-For from this address or prefix, such as 10.0.0.0/8, to count clients by",
-  "--turn":
-    "a relay for when nothing else works: turn:USER:PASSWORD@HOST; also @FILE, - (stdin), or $PUNCHLINE_TURN",
-  "--verbose": "print diagnostics on stderr",
-  "--yes": "receive without asking about the files",
-};
+function helpHint(command: string | undefined): string | undefined {
+  return command === undefined ? undefined : `\`punchline help ${command}\` explains the command`;
+}
+
+/** A text from the command line, for a message: not longer than a message should be. */
+function shown(text: string): string {
+  return text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN)}…`;
+}
+
+const NO_OPERANDS: ArgumentSpec["operands"] & object = { min: 0, max: 0 };
+
+/** Chosen by us: one line of a message can hold it. */
+const MAX_SHOWN = 60;

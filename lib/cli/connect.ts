@@ -5,60 +5,60 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError } from "../base/errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
+import { PEER_TIMINGS } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
-import { decodeTicket } from "../peer/ticket.ts";
 import { MAX_PENDING } from "./accept_first.ts";
-import { type Arguments, readArguments, readInteger } from "./arguments.ts";
-import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
+import { readCommand, readInteger } from "./arguments.ts";
+import { type CliIo, EXIT, printError } from "./io.ts";
+import { withConfig } from "./config.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
-import {
-  openPeer,
-  openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
-  type PeerInput,
-  readConnectTimings,
-  readPeerOptions,
-} from "./peer_options.ts";
+import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import { readTarget, ticketOf } from "./target.ts";
 import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
-import { NewestFirst } from "./waiting_connections.ts";
-
-/** One line of help. */
-export const CONNECT_USAGE = `connect TICKET|@FILE|- ${PEER_USAGE} [--tcp PORT] [--timeout MS]`;
+import { ReadAhead, WaitingConnections } from "./waiting_connections.ts";
 
 /** Runs the command; returns its exit code. */
 export async function connect(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    ...PEER_ARGUMENTS,
-    values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
-    operands: { min: 0, max: 1, names: [] },
-  });
+  const given = await withConfig(readCommand("connect", args));
   const { flags, values } = given;
   const input = openPeerInput(io);
-  const ticket = await readTicket(given, input);
+  const target = await readTarget(given, input);
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
-  const prompt = openManualPrompt(given, io, events, { ticket, port, stdin: input.stdin });
+  const prompt = openManualPrompt(given, io, events, {
+    ...{ ticket: target.kind === "ticket" ? target.ticket : undefined, port },
+    stdin: input.stdin,
+  });
   const options = await readPeerOptions(given, input, prompt);
   const timings = readConnectTimings(values);
   const urls = new TicketUrls(input, events, options);
   const asks = flags.has("json") ? "never" : "always"; // stderr is for events
-  await urls.ask(ticket, { asks, failsEarly: port !== undefined });
+  const failsEarly = port !== undefined;
+  if (target.kind === "ticket") {
+    urls.agree(target.servers);
+    await urls.ask(target.ticket, { asks, failsEarly });
+  }
   await using peer = await openPeer({
     ...options,
     ...timings,
+    onProgress: events.onProgress,
     listen: false,
     allowUrl: urls.allow,
   });
-  if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
+  if (port === undefined) {
+    events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
+  }
   try {
+    const ticket = await ticketOf(target, peer, events, io);
+    if (target.kind === "code") await urls.ask(ticket, { asks, failsEarly });
+    if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
     await using connection = await peer.connect(ticket, { signal: io.signal });
     io.signal.addEventListener("abort", () => connection.reset(), { once: true });
     reportConnected(connection, events);
@@ -69,35 +69,8 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   } catch (error) {
     io.signal.throwIfAborted();
     const demandsDirect = options.strategies?.includes("relay") === false;
-    return reportFailure(error, events, io, { demandsDirect });
+    return reportFailure(error, events, io, { demandsDirect, command: "connect" });
   }
-}
-
-/**
- * Reads the ticket that the command is given, with whatever was pasted around it: from the arguments, or from where they
- * say.
- *
- * @throws {UsageError} if the ticket is missing or damaged
- */
-export async function readTicket(
-  { operands }: Pick<Arguments, "operands">,
-  { secrets }: PeerInput,
-): Promise<string> {
-  const text = await secrets.readOperand("ticket", operands[0], "PUNCHLINE_TICKET");
-  try {
-    const ticket = extractTicket(text);
-    decodeTicket(ticket);
-    return ticket;
-  } catch (error) {
-    if (!(error instanceof MalformedMessageError)) throw error;
-    throw new UsageError(error.message, { cause: error });
-  }
-}
-
-/** Removes what chat programs and people add: invisible characters, quotes, the command before the ticket. */
-function extractTicket(text: string): string {
-  const plain = text.replaceAll(/[\s\u00ad\u200b-\u200f\u2060\ufeff]+/g, "");
-  return /punchline:[\w-]+(?!.*punchline:)/i.exec(plain)?.[0] ?? text;
 }
 
 /** Forwards each connection to the local port over a connection of its own, until it is interrupted. */
@@ -108,28 +81,34 @@ async function forwardAll(
   events: ConnectionEvents,
   io: CliIo,
 ): Promise<number> {
-  const dials = new NewestFirst(MAX_PENDING);
+  const waiting = new WaitingConnections(MAX_PENDING);
   const address = { ip: "127.0.0.1", port };
   const report = shortageLogger(address, { warn: (text) => io.err(`punchline: ${text}`) });
   using listener = await systemNetwork.listenTcp(address, {
     onShortage: (event) => {
       report(event);
-      if (event === "begins") dials.shed(MAX_WAITING_IN_SHORTAGE);
+      waiting.note(event);
     },
   });
   events.emit({ event: "listening", local: `127.0.0.1:${port}` });
   events.print(`Forwarding 127.0.0.1:${port} to the peer`);
+  const idle = `Waiting for connections to 127.0.0.1:${port}`;
+  events.waitFor(idle);
   await using forwarding = new TaskGroup((error) => printError(error, io));
   let notAllowed: NetworkError | undefined;
   try {
     for (;;) {
-      const local = await listener.accept({ signal: io.signal });
+      const local = new ReadAhead(await listener.accept({ signal: io.signal }));
       forwarding.run(async (signal) => {
         try {
-          await using connection = await dials.through(() => peer.connect(ticket, { signal }));
+          await using connection = await waiting.through(
+            local,
+            () => peer.connect(ticket, { signal }),
+          );
           reportConnected(connection, events);
           await forward(connection, toDenoConn(local), signal);
           events.closed();
+          events.waitFor(idle);
         } catch (error) {
           local.reset();
           if (isNotAllowed(error)) {
@@ -147,5 +126,5 @@ async function forwardAll(
   return EXIT.interrupted;
 }
 
-/** Chosen by us: while there are no file descriptors, those of connections that wait are needed to dial. */
-const MAX_WAITING_IN_SHORTAGE = 8;
+/** What `connect` and `recv` wait for. */
+export const LOOKING = "Looking for the peer";

@@ -94,6 +94,7 @@ export class ConnectionSlot {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#refuseWaiting();
+    this.#further?.then((connection) => connection.reset(), () => {}); // nothing takes it any more
     await this.#current?.[Symbol.asyncDispose]();
     await this.#deciding.stop();
     await delay(0); // a refusal is sent in the next turn of the event loop
@@ -116,7 +117,8 @@ export class ConnectionSlot {
       if (this.#further === further) this.#further = undefined;
     };
     further.then((connection) => {
-      if (this.#isVacant || this.#isTakenOver) return;
+      const isWanted = this.#isVacant || this.#isTakenOver;
+      if (isWanted && !this.#isClosed) return;
       forget();
       this.#turnAway(connection);
     }, forget);

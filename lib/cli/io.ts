@@ -7,6 +7,7 @@
 
 import { messageOf } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
+import type { StartedAs } from "./started_as.ts";
 
 /** The terminal, or whatever replaces it. */
 export interface CliIo {
@@ -18,20 +19,30 @@ export interface CliIo {
   readonly status?: StatusLine;
   /** Whether stdout is a terminal. */
   readonly isTerminal: boolean;
+  /** The current width of stdout, if it is a terminal. Default: that of stderr. */
+  readonly outColumns?: number;
   /** Whether stdin is a terminal. */
   readonly isInputTerminal: boolean;
   /** Stdin, for commands that carry bytes. */
   readonly stdin: ReadableStream<Uint8Array>;
   /** Stdout, for commands that carry bytes. */
   readonly stdout: WritableStream<Uint8Array>;
+  /** How this program was started, for the commands that it tells people to type. Default: as `punchline`. */
+  readonly startedAs?: StartedAs;
   /** Aborted by Ctrl-C, TERM and HUP; the reason is an {@linkcode Interruption} that says which. */
   readonly signal: AbortSignal;
 }
 
-/** The line of a terminal on which a progress bar is drawn. */
+/** The line of a terminal on which a status line or a progress bar is drawn. */
 export interface StatusLine {
   /** The current width of the terminal. */
   readonly columns: number;
+  /** Its current height, if known. */
+  readonly rows?: number;
+  /** Whether it shows colours, and the user wants them. Default: no. */
+  readonly hasStyles?: boolean;
+  /** Whether its cursor cannot go back, so that nothing is redrawn. Default: no. */
+  readonly isDumb?: boolean;
   /** Writes the text as it is. */
   write(text: string): void;
 }
@@ -85,6 +96,13 @@ export function interruptedCode({ signal }: Pick<CliIo, "signal">): number {
 /** The command line is wrong; the message says how. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
+  /** What to do, if the message does not say it: a sentence without a period. */
+  readonly remedy: string | undefined;
+
+  constructor(message: string, { remedy, ...options }: ErrorOptions & { remedy?: string } = {}) {
+    super(message, options);
+    this.remedy = remedy;
+  }
 }
 
 /** Why a file cannot be used, for a message that has named it already. */

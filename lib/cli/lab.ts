@@ -7,10 +7,6 @@
 
 import { type CliIo, EXIT } from "./io.ts";
 
-/** One line of help. */
-export const LAB_USAGE =
-  "lab [verdicts] [loss] [times] [adverse] [punch] [figures] [peers] [transfer] [outages] [--runs N] [--server NAME]... [--svg FILE] [--json]";
-
 /** Runs the command; returns its exit code. */
 export async function lab(args: readonly string[], io: CliIo): Promise<number> {
   const run = await loadLab(io);

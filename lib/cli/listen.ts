@@ -14,7 +14,8 @@ import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type Accept, acceptOrReport } from "./accept_first.ts";
-import { readArguments, readInteger } from "./arguments.ts";
+import { readCommand, readInteger } from "./arguments.ts";
+import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
@@ -22,29 +23,20 @@ import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./
 import {
   openPeer,
   openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
   readPeerOptions,
   readPublicKey,
   readTimeout,
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
+import { readCodeExpiry, ShownCode } from "./shown_code.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
-/** One line of help. */
-export const LISTEN_USAGE =
-  `listen ${PEER_USAGE} [--allow KEY]... [--tcp PORT] [--timeout MS] [--qr]`;
-
 /** Runs the command; returns its exit code. */
 export async function listen(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "qr"],
-    values: [...PEER_ARGUMENTS.values, "tcp", "timeout"],
-    lists: [...PEER_ARGUMENTS.lists, "allow"],
-  });
+  const given = await withConfig(readCommand("listen", args));
   const { flags, values, lists } = given;
+  readCodeExpiry(values);
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const timeoutMs = readTimeout(values);
   if (port !== undefined && timeoutMs !== undefined) {
@@ -55,8 +47,10 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const input = openPeerInput(io);
   const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
+  events.waitFor("Opening ways to meet");
   await using peer = await openPeer({
     ...options,
+    onProgress: events.onProgress,
     tickets: await readTickets(given, options, "connection"),
     protocol: "", // what `connect` asks for: a `recv` would wait for files
     allow: allow.length > 0 ? allow : undefined,
@@ -65,8 +59,11 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     command: "connect",
     asQr: flags.has("qr") && !flags.has("json"),
   });
+  const { signaling } = options;
+  await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
+  events.waitFor(WAITING, timeoutMs);
   return port === undefined
-    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin })
+    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code })
     : await forwardAll(peer, port, events, io);
 }
 
@@ -77,18 +74,26 @@ async function serveOne(
   peer: Peer,
   events: ConnectionEvents,
   io: CliIo,
-  { timeoutMs, stdin }: { timeoutMs: number | undefined; stdin: StdinLines },
+  { timeoutMs, stdin, code }: {
+    timeoutMs: number | undefined;
+    stdin: StdinLines;
+    code: ShownCode | undefined;
+  },
 ): Promise<number> {
-  // A connection that is being made when the time is over may still get through.
+  using deadline = timeoutMs === undefined ? undefined : new Deadline(timeoutMs, io.signal);
+  const { signal } = deadline ?? io;
   const acceptOne: Accept = (incoming, tooLate) =>
-    accept(incoming, events, io, AbortSignal.any([io.signal, tooLate]));
+    accept(incoming, events, io, AbortSignal.any([signal, tooLate]));
   await using stack = new AsyncDisposableStack();
   const slot = stack.adopt(new ConnectionSlot(peer, acceptOne, io), (slot) => slot.close());
-  const first = await waitForFirst(slot, io, timeoutMs);
+  const first = await waitForFirst(slot, io, signal);
+  deadline?.[Symbol.dispose](); // those that take over later have no deadline
   if (first === undefined) {
+    events.waitOver();
     io.err(`punchline: Cannot connect: no peer connected within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
   }
+  code?.hush();
   const input = stdin.rest();
   let isIncomplete = false;
   for (let connection = first;; connection = await slot.next({ signal: io.signal })) {
@@ -103,6 +108,7 @@ async function serveOne(
       connection.reset();
       isIncomplete ||= connection.receivedBytes > 0;
       events.print("The peer does not answer any more; another one takes over");
+      events.waitFor("Connecting to another peer");
     }
   }
 }
@@ -111,10 +117,8 @@ async function serveOne(
 async function waitForFirst(
   slot: ConnectionSlot,
   io: CliIo,
-  timeoutMs: number | undefined,
+  signal: AbortSignal,
 ): Promise<PeerConnection | undefined> {
-  using deadline = timeoutMs === undefined ? undefined : new Deadline(timeoutMs, io.signal);
-  const { signal } = deadline ?? io;
   try {
     return await slot.next({ signal });
   } catch (error) {
@@ -158,6 +162,7 @@ async function forwardTo(
     const local = await systemNetwork.connectTcp({ ip: "127.0.0.1", port }, { signal });
     await forward(connection, toDenoConn(local), signal);
     events.closed();
+    events.waitFor(WAITING);
   } catch (error) {
     connection.reset();
     if (!signal.aborted) printError(error, io);
@@ -175,5 +180,10 @@ async function accept(
       reportFailure(error, events, io, { demandsDirect: false });
     } else events.print(error.message);
   };
-  return await acceptOrReport(incoming, report, { signal });
+  events.waitFor("A peer was found, connecting");
+  const connection = await acceptOrReport(incoming, report, { signal });
+  if (connection === undefined) events.waitFor(WAITING);
+  return connection;
 }
+
+const WAITING = "Waiting for a peer";

@@ -4,22 +4,14 @@
  * @module
  */
 
-import config from "../../deno.json" with { type: "json" };
-import { NetworkError, PunchlineError, UnreachableError } from "../base/errors.ts";
-import { optionHelp } from "./arguments.ts";
-import { connect, CONNECT_USAGE } from "./connect.ts";
-import { type CliIo, EXIT, interruptedCode, UsageError, withoutSecrets } from "./io.ts";
-import { lab, LAB_USAGE } from "./lab.ts";
-import { listen, LISTEN_USAGE } from "./listen.ts";
-import { map, MAP_USAGE } from "./map.ts";
-import { NAT_TEST_USAGE, natTest } from "./nat.ts";
-import { id, ID_USAGE } from "./peer_options.ts";
-import { PUNCH_USAGE, punchCommand } from "./punch.ts";
-import { recv, RECV_USAGE } from "./recv.ts";
-import { send, SEND_USAGE } from "./send.ts";
-import { serve, SERVE_USAGE } from "./serve.ts";
-import { stun, STUN_USAGE } from "./stun.ts";
-import { ticket, TICKET_USAGE } from "./ticket.ts";
+import { closest } from "./closest.ts";
+import type { Command } from "./command.ts";
+import { findCommand } from "./command_table.ts";
+import { explainFailure, printFailure } from "./failures.ts";
+import { type CliIo, EXIT, interruptedCode, UsageError } from "./io.ts";
+import { copyable, uncopyable } from "./layout.ts";
+import { withCommandLines } from "./started_as.ts";
+import { VERSION } from "./version.ts";
 
 /**
  * Runs a command line.
@@ -27,44 +19,101 @@ import { ticket, TICKET_USAGE } from "./ticket.ts";
  * @returns the exit code
  */
 export async function main(args: readonly string[], outside: CliIo): Promise<number> {
-  const io = withVisibleText(outside);
-  const [name, ...rest] = args;
-  if (name === undefined || HELP.has(name)) {
-    const print = name === undefined ? io.err : io.out;
-    for (const line of overview()) print(line);
-    return name === undefined ? EXIT.usage : EXIT.ok;
-  }
+  const visible = withVisibleText(outside);
+  const [name] = args;
   if (name === "--version" || name === "-V") {
-    io.out(`punchline ${config.version}`);
+    visible.out(`punchline ${VERSION}`);
     return EXIT.ok;
   }
-  const command = COMMANDS.get(name);
-  if (command === undefined) {
-    const unknown = withoutSecrets(JSON.stringify(name));
-    io.err(`punchline: unknown command ${unknown}; --help lists them`);
+  const { withScreen } = await import("./screen.ts");
+  using screen = withScreen(visible, { asJson: args.includes("--json") });
+  const io = withNamedCommands(screen);
+  if (name === undefined) {
+    const { printOverview } = await import("./help.ts");
+    printOverview(io, io.err);
     return EXIT.usage;
   }
-  if (rest.some((arg) => HELP_OPTIONS.has(arg))) {
-    for (const line of helpOn(command)) io.out(line);
-    return EXIT.ok;
-  }
-  const asEvents = command.printsEvents === true && rest.includes("--json");
-  return await run(command, rest, asEvents ? withJsonErrors(io) : io);
+  const command = findCommand(args);
+  const asksForHelp = isHelpAsked(args);
+  if (asksForHelp || command === undefined) return await helpOrUnknown(args, asksForHelp, io);
+  const asJson = command.printsEvents === true && args.includes("--json");
+  return await run(command, args, asJson ? withJsonErrors(io) : io, asJson);
 }
 
-async function run(command: Command, args: readonly string[], io: CliIo): Promise<number> {
+/** `--help` anywhere: before the command, behind it, or among what it takes, but not behind `--`. */
+function isHelpAsked(args: readonly string[]): boolean {
+  const end = args.indexOf("--");
+  return (end < 0 ? args : args.slice(0, end)).some((arg) => HELP_OPTIONS.has(arg));
+}
+
+async function helpOrUnknown(
+  args: readonly string[],
+  asksForHelp: boolean,
+  io: CliIo,
+): Promise<number> {
+  const { namedCommand, printHelp, printOverview, unknownCommand } = await import("./help.ts");
   try {
-    const code = await command.run(args, io);
+    const words = args.filter((arg) => !arg.startsWith("-"));
+    if (!asksForHelp) {
+      throw args[0]!.startsWith("-") ? unknownOption(args[0]!) : unknownCommand(args[0]!);
+    }
+    if (words.length === 0) printOverview(io, io.out);
+    else printHelp(findCommand(words) ?? namedCommand(words), io);
+    return EXIT.ok;
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    printFailure(error, io, { asJson: false });
+    return EXIT.usage;
+  }
+}
+
+/** An option where a command should be. */
+function unknownOption(option: string): UsageError {
+  const name = option.split("=", 1)[0]!;
+  const meant = closest(name, ["--help", "--version"]);
+  const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
+  const remedy = hint === "" ? "The command comes first; `punchline help` lists them" : undefined;
+  return new UsageError(`unknown option ${name.slice(0, MAX_SHOWN)}${hint}`, { remedy });
+}
+
+async function run(
+  command: Command,
+  args: readonly string[],
+  io: CliIo,
+  asJson: boolean,
+): Promise<number> {
+  try {
+    if (command.subcommands !== undefined) throw await missingSubcommand(command, args[1]);
+    const runCommand = await RUNNERS[args[0]!]!();
+    const code = await runCommand(args.slice(1), io);
     return code === EXIT.interrupted ? interruptedCode(io) : code;
   } catch (error) {
+    (await import("./screen.ts")).waitOver(io);
     if (io.signal.aborted) return interruptedCode(io);
     if (error instanceof Deno.errors.BrokenPipe) return EXIT.brokenPipe; // stdout was closed by its reader
-    const code = exitCodeOf(error);
-    if (code === undefined) throw error;
-    io.err(`punchline: ${withoutSecrets((error as Error).message)}`);
-    if (error instanceof UsageError) io.err(`Usage: punchline ${command.usage}`);
-    return code;
+    const failure = explainFailure(error, command, io);
+    if (failure === undefined) throw error;
+    printFailure(failure, io, { asJson });
+    return failure.exitCode;
   }
+}
+
+async function missingSubcommand(command: Command, word: string | undefined): Promise<UsageError> {
+  if (word !== undefined) return (await import("./help.ts")).unknownCommand(word, command);
+  const known = command.subcommands!.map(({ name }) => name.split(" ").at(-1));
+  return new UsageError(`${command.name} needs a command: ${known.join(", ")}`, {
+    remedy: `\`punchline help ${command.name}\` explains them`,
+  });
+}
+
+/** Names commands as they work here, and keeps what is quoted like them in one piece. */
+function withNamedCommands(io: CliIo): CliIo {
+  const named = (text: string) =>
+    text.startsWith("{") ? text : withCommandLines(text, io).replaceAll(/`[^`\n]*`/g, copyable);
+  return Object.create(io, {
+    out: { value: (line: string) => io.out(named(line)) },
+    err: { value: (line: string) => io.err(named(line)) },
+  });
 }
 
 /**
@@ -95,110 +144,35 @@ function withJsonErrors(io: CliIo): CliIo {
     io.err(
       isEvent
         ? line
-        : JSON.stringify({ event: "error", message: line.replace(/^punchline: /, "") }),
+        : JSON.stringify({ event: "error", message: uncopyable(line.replace(/^punchline: /, "")) }),
     );
   };
   return Object.create(io, { err: { value: err } }); // a copy would open stdin and stdout, which are opened on first use
 }
 
-/** `undefined` for a fault of this program, which deserves its stack trace. */
-function exitCodeOf(error: unknown): number | undefined {
-  if (error instanceof UsageError) return EXIT.usage;
-  if (error instanceof DOMException && error.name === "TimeoutError") return EXIT.timeout;
-  if (error instanceof NetworkError && error.reason === "unreachable") return EXIT.offlineOrBlocked;
-  if (error instanceof NetworkError && error.reason === "not-allowed") return EXIT.peerNotFound;
-  if (error instanceof UnreachableError && error.attempts.length === 0) {
-    return EXIT.offlineOrBlocked;
-  }
-  const isExpected = error instanceof PunchlineError || isSystemError(error);
-  return isExpected ? EXIT.failure : undefined;
-}
+type RunCommand = (args: readonly string[], io: CliIo) => Promise<number> | number;
 
-/** Whether the system reported it, such as a full disk. */
-function isSystemError(error: unknown): boolean {
-  return error instanceof Error && "code" in error && /^E[A-Z0-9]+$/.test(`${error.code}`);
-}
-
-function overview(): string[] {
-  return [
-    "Punchline connects two machines, through NATs and firewalls.",
-    "",
-    "Usage: punchline COMMAND [OPTION]...",
-    "",
-    ...[...COMMANDS].flatMap(([name, { does }]) => [`  ${name.padEnd(NAME_WIDTH)}  ${does}`]),
-    "",
-    "Run punchline COMMAND --help for the options of a command.",
-  ];
-}
-
-function helpOn({ usage, does }: Command): string[] {
-  const sentence = `${does[0]!.toUpperCase()}${does.slice(1)}.`;
-  return [`Usage: punchline ${usage}`, "", sentence, "", ...optionHelp(usage)];
-}
-
-interface Command {
-  readonly usage: string;
-  readonly does: string;
-  /** Whether `--json` prints events on stderr, because stdout is the connection. */
-  readonly printsEvents?: boolean;
-  run(args: readonly string[], io: CliIo): Promise<number>;
-}
-
-const COMMANDS: ReadonlyMap<string, Command> = new Map([
-  ["nat-test", {
-    usage: NAT_TEST_USAGE,
-    does: "find out which NAT this machine is behind, and what that means",
-    run: natTest,
-  }],
-  ["stun", { usage: STUN_USAGE, does: "send one STUN binding request", run: stun }],
-  ["map", {
-    usage: MAP_USAGE,
-    does: "open a port on the router, list or close open ports, or show what the router supports",
-    run: map,
-  }],
-  ["serve", {
-    usage: SERVE_USAGE,
-    does: "run your own STUN and rendezvous server",
-    run: serve,
-  }],
-  ["punch", {
-    usage: PUNCH_USAGE,
-    does: "connect over TCP through two NATs; stdin and stdout are the connection",
-    printsEvents: true,
-    run: punchCommand,
-  }],
-  ["listen", {
-    usage: LISTEN_USAGE,
-    does: "print a ticket and wait for a peer; stdin and stdout are the connection",
-    printsEvents: true,
-    run: listen,
-  }],
-  ["connect", {
-    usage: CONNECT_USAGE,
-    does: "connect to the peer that printed a ticket; stdin and stdout are the connection",
-    printsEvents: true,
-    run: connect,
-  }],
-  ["send", {
-    usage: SEND_USAGE,
-    does: "print a ticket and send files and folders to the peer that uses it",
-    run: send,
-  }],
-  ["recv", { usage: RECV_USAGE, does: "receive the files that a ticket offers", run: recv }],
-  ["ticket", {
-    usage: TICKET_USAGE,
-    does: "issue further tickets for this peer, list them, or take one back",
-    run: ticket,
-  }],
-  ["id", { usage: ID_USAGE, does: "print this peer's ID, for --allow", run: id }],
-  ["lab", {
-    usage: LAB_USAGE,
-    does: "run the NAT lab: simulated NATs between real programs (Linux)",
-    run: lab,
-  }],
-]);
-
-const NAME_WIDTH = 8;
+/** Loads a command; what the others need is not loaded. */
+const RUNNERS: Readonly<Record<string, () => Promise<RunCommand>>> = {
+  "nat-test": async () => (await import("./nat.ts")).natTest,
+  stun: async () => (await import("./stun.ts")).stun,
+  map: async () => (await import("./map.ts")).map,
+  serve: async () => (await import("./serve.ts")).serve,
+  punch: async () => (await import("./punch.ts")).punchCommand,
+  listen: async () => (await import("./listen.ts")).listen,
+  connect: async () => (await import("./connect.ts")).connect,
+  send: async () => (await import("./send.ts")).send,
+  recv: async () => (await import("./recv.ts")).recv,
+  ticket: async () => (await import("./ticket.ts")).ticket,
+  peers: async () => (await import("./peers.ts")).peers,
+  id: async () => (await import("./peer_options.ts")).id,
+  lab: async () => (await import("./lab.ts")).lab,
+  help: async () => (await import("./help.ts")).help,
+  completion: async () => (await import("./completion.ts")).completion,
+  complete: async () => (await import("./completion.ts")).complete,
+};
 
 const HELP_OPTIONS: ReadonlySet<string> = new Set(["--help", "-h"]);
-const HELP: ReadonlySet<string> = new Set([...HELP_OPTIONS, "help"]);
+
+/** Chosen by us: one line of a message can hold it. */
+const MAX_SHOWN = 60;

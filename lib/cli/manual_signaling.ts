@@ -43,7 +43,8 @@ export function openManualPrompt(
       "--tcp cannot be used with manual signaling: each connection would need messages of its own",
     );
   }
-  return isManual ? new ManualPrompt(io, events, stdin) : undefined;
+  const asQr = flags.has("qr") && !flags.has("json");
+  return isManual ? new ManualPrompt(io, events, stdin, { asQr }) : undefined;
 }
 
 /** Shows the messages for the other side, and reads those that are pasted. */
@@ -52,13 +53,19 @@ export class ManualPrompt {
   readonly transport: SignalTransport;
   readonly #lines: StdinLines;
 
-  constructor(io: CliIo, events: ConnectionEvents, stdin: StdinLines) {
+  constructor(
+    io: CliIo,
+    events: ConnectionEvents,
+    stdin: StdinLines,
+    { asQr }: { asQr: boolean },
+  ) {
     this.#lines = stdin;
     this.transport = manualTransport({
       lines: this.#read(events),
       write: (text) => {
         events.emit({ event: "message", text });
-        events.print(`Send this to the other side within a few minutes:\n\n${folded(text)}\n`);
+        events.print(`Send this to the other side within a few minutes:\n\n${text}\n`);
+        if (asQr) showCode(text, io);
       },
       onGarbage: ({ message }) => io.err(`punchline: ${message}`),
     });
@@ -71,7 +78,7 @@ export class ManualPrompt {
   }
 }
 
-/** Breaks the text into short lines: terminals accept no line longer than 4095 characters. */
-function folded(text: string): string {
-  return text.replaceAll(/.{76}/g, "$&\n");
+async function showCode(text: string, io: CliIo): Promise<void> {
+  const { showQr } = await import("./qr.ts");
+  await showQr(text, io);
 }

@@ -22,8 +22,10 @@ import {
 } from "../portmap/mapper.ts";
 import type { MappingEvent, PortMapping } from "../portmap/mapping.ts";
 import type { MappingVerdict } from "../portmap/verdict.ts";
-import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
+import { type Arguments, readCommand, readInteger, readSeconds, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { table } from "./layout.ts";
+import { outputColumns, waitFor, waitOver } from "./screen.ts";
 
 /** One line of help. */
 export const MAP_USAGE =
@@ -39,12 +41,7 @@ export const MAP_USAGE =
  */
 export async function map(args: readonly string[], io: CliIo): Promise<number> {
   const [name = "", ...rest] = args;
-  const run = COMMANDS.get(name);
-  if (run !== undefined) return await withAttempts(() => run(rest, io), rest, io);
-  const known = [...COMMANDS.keys()].join(", ");
-  throw new UsageError(
-    name === "" ? `map needs one of ${known}` : `unknown command map ${name}; use one of ${known}`,
-  );
+  return await withAttempts(() => COMMANDS[name]!(rest, io), rest, io);
 }
 
 /** Prints what was tried, if no gateway complies. */
@@ -64,12 +61,7 @@ async function withAttempts<T>(
 }
 
 async function add(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    flags: ["keep", "json"],
-    values: ["external", "lifetime", "protocol", "gateway", "check"],
-    lists: ["server"],
-    operands: { min: 2, max: 2, names: ["tcp or udp", "the port"] },
-  });
+  const given = readCommand("map add", args);
   const { flags, values } = given;
   const isJson = flags.has("json");
   const print = (event: MappingEvent) =>
@@ -80,46 +72,48 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
     const leave = () => void mapping?.leave().catch(reportError);
     io.signal.addEventListener("abort", leave, { once: true });
   }
+  waitFor(io, "Asking the router");
   mapping = await mapPort({
     ...readPort(given),
     externalPort: readInteger("external", values.get("external"), PORTS),
-    lifetimeSeconds: readInteger("lifetime", values.get("lifetime"), LIFETIMES),
-    checkSeconds: readInteger("check", values.get("check"), LIFETIMES),
+    lifetimeSeconds: readSeconds("lifetime", values.get("lifetime"), LIFETIMES),
+    checkSeconds: readSeconds("check", values.get("check"), LIFETIMES),
     protocols: readProtocols(values.get("protocol")),
     gateway: readGateway(given),
     servers: readServers(given),
     signal: io.signal,
     logger: { debug() {}, info() {}, warn: (message) => io.err(`punchline: ${message}`) },
   });
+  waitFor(io, flags.has("keep") ? "The port is open" : "The port is open, Ctrl-C closes it");
   for await (const event of mapping.events) print(event);
   return EXIT.interrupted;
 }
 
 async function list(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, { flags: ["json"], values: ["gateway"] });
+  const given = readCommand("map list", args);
+  waitFor(io, "Asking the router");
   const gateways = await listMappings({ gateway: readGateway(given), signal: io.signal });
+  waitOver(io);
   if (given.flags.has("json")) {
     io.out(JSON.stringify({ gateways }));
   } else {
-    for (const line of tableText(gateways)) io.out(line);
+    for (const line of tableText(gateways, outputColumns(io))) io.out(line);
   }
   return gateways.some(({ problem }) => problem === null) ? EXIT.ok : EXIT.failure;
 }
 
 async function remove(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    flags: ["json"],
-    values: ["gateway"],
-    operands: { min: 2, max: 2, names: ["tcp or udp", "the port"] },
-  });
+  const given = readCommand("map delete", args);
   const gateway = readGateway(given);
   const { protocol, internalPort } = readPort(given);
+  waitFor(io, "Asking the router");
   const deleted = await deleteMappings({
     protocol,
     port: internalPort,
     gateway,
     signal: io.signal,
   });
+  waitOver(io);
   if (given.flags.has("json")) {
     io.out(JSON.stringify({ deleted }));
   } else {
@@ -134,19 +128,21 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 async function probe(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, { flags: ["json"], values: ["gateway"], lists: ["server"] });
+  const given = readCommand("map probe", args);
+  waitFor(io, "Asking the router");
   const gateways = await probeGateways({
     gateway: readGateway(given),
     servers: readServers(given),
     signal: io.signal,
   });
+  waitOver(io);
   if (given.flags.has("json")) {
     const contract = gateways.map(({ address, pcp, natPmp, upnp, external, verdict }) => {
       return { address, pcp, natPmp, upnp, external, verdict };
     });
     io.out(JSON.stringify({ gateways: contract }));
   } else {
-    for (const line of probeText(gateways)) io.out(line);
+    for (const line of probeText(gateways, outputColumns(io))) io.out(line);
   }
   return gateways.some(({ verdict }) => verdict !== null) ? EXIT.ok : EXIT.failure;
 }
@@ -167,12 +163,12 @@ function readProtocols(text = "auto"): MapperName[] | undefined {
 
 function readGateway({ values }: Arguments): string | undefined {
   const text = values.get("gateway");
-  return text === undefined ? undefined : readWith(() => parseIp(text));
+  return text === undefined ? undefined : readWith(() => parseIp(text), "--gateway");
 }
 
 function readServers({ lists }: Arguments): readonly string[] {
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
   return servers;
 }
 
@@ -205,8 +201,8 @@ function attemptText({ strategy, remote, reason, remedy }: MappingAttempt): stri
   return `  ${PROTOCOL_NAMES[strategy]} at ${remote}: ${reason}. ${remedy}`;
 }
 
-/** Formats the gateways' mapping tables. */
-export function tableText(gateways: readonly GatewayMappings[]): string[] {
+/** Formats the gateways' mapping tables, for a terminal that is so wide. */
+export function tableText(gateways: readonly GatewayMappings[], columns?: number): string[] {
   return gateways.flatMap(({ address, mappings, problem }) => {
     if (problem !== null) return [`${address} lists no mappings: ${problem}`];
     if (mappings.length === 0) return [`${address} has no mappings`];
@@ -217,39 +213,44 @@ export function tableText(gateways: readonly GatewayMappings[]): string[] {
       mapping.leaseSeconds === 0 ? "permanent" : `${mapping.leaseSeconds} s`,
       mapping.description,
     ]);
-    return [`${address}:`, ...columns([HEADINGS, ...rows])];
+    if (columns !== undefined && columns < TABLE_COLUMNS) {
+      return [`${address}:`, ...rows.flatMap(narrowRow)];
+    }
+    return [`${address}:`, ...table([HEADINGS, ...rows], { columns })];
   });
 }
 
-/** Formats what each gateway supports. */
-export function probeText(gateways: readonly GatewayReport[]): string[] {
+/** A mapping where a table would be too narrow. */
+function narrowRow([transport, external, internal, lease, description]: string[]): string[] {
+  return [`  ${transport} ${external} to ${internal}, ${lease}`, `    ${description}`];
+}
+
+/** Formats what each gateway supports, for a terminal that is so wide. */
+export function probeText(gateways: readonly GatewayReport[], columns?: number): string[] {
   if (gateways.length === 0) return ["No gateway answered; use --gateway to name the router"];
   return gateways.flatMap(({ address, pcp, natPmp, upnp, external, verdict, detail }) => [
     `${address}${external === null ? "" : `, external address ${external}`}`,
-    protocolText("PCP", pcp),
-    ...natPmp === null ? [] : [protocolText("NAT-PMP", natPmp)],
-    protocolText("UPnP", upnp),
+    ...table([
+      protocolRow("PCP", pcp),
+      ...natPmp === null ? [] : [protocolRow("NAT-PMP", natPmp)],
+      protocolRow("UPnP", upnp),
+    ], { columns, gap: 1 }),
     `  ${verdict ?? "no mappings"}: ${detail}`,
   ]);
 }
 
-function protocolText(name: string, { answer, detail }: ProtocolReport): string {
-  return `  ${name.padEnd(8)} ${answer.padEnd(10)} ${detail}`;
-}
-
-function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths = HEADINGS.map((_, column) =>
-    Math.max(...rows.map((row) => row[column]?.length ?? 0))
-  );
-  return rows.map((row) =>
-    `  ${row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ")}`.trimEnd()
-  );
+function protocolRow(name: string, { answer, detail }: ProtocolReport): string[] {
+  return [name.padEnd(8), answer.padEnd(10), detail];
 }
 
 const HEADINGS = ["PROTO", "EXTERNAL", "INTERNAL", "LEASE", "DESCRIPTION"];
 
-const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
-  new Map([["add", add], ["list", list], ["delete", remove], ["probe", probe]]);
+const COMMANDS: Readonly<
+  Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
+> = { add, list, delete: remove, probe };
+
+/** Chosen by us: the table without its descriptions has 48. */
+const TABLE_COLUMNS = 64;
 
 const PORTS = { min: 1, max: 65_535 };
 const LIFETIMES = { min: 1, max: 0xffff_ffff };

@@ -9,13 +9,10 @@ import type { BehaviorVerdict, FamilyReport, NatReport } from "../nat/behavior.t
 import { testNat, type TestNatOptions } from "../nat/report.ts";
 import { allocationText, explainFamily } from "../nat/verdict.ts";
 import { type IpFamily, parseHostPort } from "../net/address.ts";
-import { readArguments, readInteger, readWith } from "./arguments.ts";
+import { readCommand, readSeconds, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
-
-/** One line of help. */
-export const NAT_TEST_USAGE =
-  "nat-test [--server HOST[:PORT]]... [--transport udp|tcp] [--family 4|6] [--timeout MS] [--no-hairpinning]" +
-  " [--lifetime SECONDS] [--verbose] [--json]";
+import { pad, table, textWidth } from "./layout.ts";
+import { outputColumns, waitFor, waitOver } from "./screen.ts";
 
 /**
  * Runs the command; returns its exit code.
@@ -24,17 +21,13 @@ export const NAT_TEST_USAGE =
  * @throws the errors of {@linkcode testNat}
  */
 export async function natTest(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values, lists } = readArguments(args, {
-    flags: ["json", "no-hairpinning", "verbose"],
-    values: ["transport", "family", "timeout", "lifetime"],
-    lists: ["server"],
-  });
+  const { flags, values, lists } = readCommand("nat-test", args);
   const transport = readChoice("transport", values.get("transport"), ["udp", "tcp"] as const);
   const family = readChoice("family", values.get("family"), ["4", "6"] as const);
-  const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 600_000 });
-  const lifetimeSeconds = readInteger("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
+  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
+  const lifetimeSeconds = readSeconds("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
   const options: TestNatOptions = {
     signal: io.signal,
     hairpinning: !flags.has("no-hairpinning"),
@@ -45,11 +38,13 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
     lifetimeSeconds,
     logger: flags.has("verbose") ? loggerTo(io) : undefined,
   };
+  waitFor(io, "Testing the NAT", timeoutMs);
   const report = await testNat(options);
+  waitOver(io);
   if (flags.has("json")) {
     io.out(JSON.stringify(toJson(report, { withLifetime: lifetimeSeconds !== undefined })));
   } else {
-    for (const line of natReportText(report)) io.out(line);
+    for (const line of natReportText(report, outputColumns(io))) io.out(line);
   }
   const { difficulty } = report.verdict;
   const families = [report.udp.ipv4, report.udp.ipv6, report.tcp.ipv4, report.tcp.ipv6];
@@ -93,8 +88,12 @@ function loggerTo(io: CliIo): Logger {
   return { debug: print, info: print, warn: print };
 }
 
-/** Formats the report for people, line by line. */
-export function natReportText(report: NatReport): string[] {
+/**
+ * Formats the report for people, line by line.
+ *
+ * @param columns how wide the terminal is. Default: as wide as the drawing
+ */
+export function natReportText(report: NatReport, columns?: number): string[] {
   const sections = [
     ["UDP over IPv4", report.udp.ipv4],
     ["TCP over IPv4", report.tcp.ipv4],
@@ -105,12 +104,12 @@ export function natReportText(report: NatReport): string[] {
     report.verdict.summary,
     ...report.hints.map((hint) => `Note: ${hint}`),
     ...sections.flatMap(([title, family]) =>
-      family === null ? [] : ["", ...familyText(title, family)]
+      family === null ? [] : ["", ...familyText(title, family, columns)]
     ),
   ];
 }
 
-function familyText(title: string, report: FamilyReport): string[] {
+function familyText(title: string, report: FamilyReport, columns: number | undefined): string[] {
   const heading = `${title}  (${Math.round(report.elapsedMs)} ms, ${report.details.packetsSent} ${
     title.startsWith("UDP") ? "packets" : "connections"
   })`;
@@ -134,18 +133,21 @@ function familyText(title: string, report: FamilyReport): string[] {
   return [
     heading,
     "",
-    ...indent(picture(report)),
+    ...indent(picture(report, columns === undefined ? Infinity : columns - 2)),
     "",
-    ...rows.flatMap(([label, lines]) =>
-      lines.map((line, index) => `  ${(index === 0 ? label : "").padEnd(LABEL_WIDTH)}${line}`)
+    ...table(
+      rows.flatMap(([label, lines]) =>
+        lines.map((line, index) => [index === 0 ? label.padEnd(LABEL_WIDTH) : "", line])
+      ),
+      { columns },
     ),
     "",
     ...indent(explainFamily(report)),
   ];
 }
 
-/** Draws this machine, the NAT or firewall, and the server. */
-function picture(report: FamilyReport): string[] {
+/** Draws this machine, the NAT or firewall, and the server: beside each other, or below each other if that is too wide. */
+function picture(report: FamilyReport, columns: number): string[] {
   const { local, external, server, rttMs, mapping, filtering, rfc3489Name } = report;
   const middle = mapping.behavior === "unknown"
     ? "unknown"
@@ -157,12 +159,44 @@ function picture(report: FamilyReport): string[] {
     [middle, external === null ? "" : `seen as ${external}`],
     ["server", `${server}${rttMs === null ? "" : `, ${rttMs.toFixed(rttMs < 10 ? 1 : 0)} ms`}`],
   ] as const;
-  const widths = boxes.map((lines) => Math.max(...lines.map((line) => line.length)));
+  const drawings = [besideEachOther(boxes), belowEachOther(boxes)];
+  const fitting = drawings.find((lines) => lines.every((line) => textWidth(line) <= columns));
+  return fitting ?? withoutBoxes(boxes);
+}
+
+/** Two lines for each box; an empty one is left out where there is no need for it. */
+type Boxes = readonly (readonly [string, string])[];
+
+function besideEachOther(boxes: Boxes): string[] {
+  const widths = boxes.map((lines) => Math.max(...lines.map(textWidth)));
   const edge = (left: string, right: string) =>
     widths.map((width) => left + "─".repeat(width + 2) + right).join("     ");
   const row = (index: 0 | 1, joint: string) =>
-    boxes.map((lines, box) => `│ ${lines[index].padEnd(widths[box]!)} │`).join(joint);
+    boxes.map((lines, box) => `│ ${pad(lines[index], widths[box]!)} │`).join(joint);
   return [edge("┌", "┐"), row(0, " ──▶ "), row(1, "     "), edge("└", "┘")];
+}
+
+function belowEachOther(boxes: Boxes): string[] {
+  const width = Math.max(...boxes.flat().map(textWidth));
+  const middle = Math.floor(width / 2) + 1;
+  const edge = "─".repeat(width + 2);
+  const after = (index: number) => "─".repeat(index);
+  return boxes.flatMap((lines, box) => {
+    const rows = lines.filter((line) => line !== "").map((line) => `│ ${pad(line, width)} │`);
+    const isLast = box === boxes.length - 1;
+    const bottom = isLast ? edge : `${after(middle)}┬${after(width + 1 - middle)}`;
+    const arrow = isLast ? [] : [`${" ".repeat(middle + 1)}▼`];
+    return [`┌${edge}┐`, ...rows, `└${bottom}┘`, ...arrow];
+  });
+}
+
+/** An IPv6 address may be wider than a narrow terminal: a frame around it would break. */
+function withoutBoxes(boxes: Boxes): string[] {
+  return boxes.flatMap(([name, detail], box) => [
+    ...box > 0 ? ["  ▼"] : [],
+    name,
+    ...detail === "" ? [] : [`  ${detail}`],
+  ]);
 }
 
 function verdictText({ behavior, confidence, evidence }: BehaviorVerdict): string[] {
@@ -218,4 +252,8 @@ const WITHOUT_NAT: Readonly<Record<BehaviorVerdict["behavior"], string>> = {
   unknown: "no NAT",
 };
 
-const LABEL_WIDTH = 17;
+/** The widest label. */
+const LABEL_WIDTH = "unsolicited SYN".length;
+
+/** Chosen by us: ten minutes, far longer than any test takes. */
+const MAX_TIMEOUT_MS = 600_000;

@@ -6,15 +6,30 @@
 
 import {
   type ConnectionAttempt,
+  MalformedMessageError,
+  messageOf,
+  NetworkError,
   NoResponseError,
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
-import type { PeerConnection } from "../peer/connection.ts";
+import type { PeerConnection, PeerPath } from "../peer/connection.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
+import { PEER_TIMINGS, type PeerProgress } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
-import { type CliIo, EXIT, printError } from "./io.ts";
+import { ticketForQr } from "../peer/ticket.ts";
+import { type CliIo, EXIT, printError, UsageError, withoutSecrets } from "./io.ts";
+import { copyable } from "./layout.ts";
+import { screenOf, waitOver } from "./screen.ts";
+import { commandLine } from "./started_as.ts";
+import {
+  failedWays,
+  INITIAL_STATUS,
+  type MeetingWay,
+  reasonInWords,
+  wayName,
+} from "./status_engine.ts";
 
 /** What is reported about a new connection. */
 export interface ConnectedReport {
@@ -37,7 +52,7 @@ export interface ConnectedReport {
   readonly reason: string;
 }
 
-/** Prints events: text on stderr, or JSON lines with `--json`. */
+/** Prints events: text on stderr and a status line if that is a terminal, or JSON lines with `--json`. */
 export class ConnectionEvents {
   readonly #io: CliIo;
   readonly #asJson: boolean;
@@ -58,6 +73,40 @@ export class ConnectionEvents {
   /** Prints an event for programs; nothing without `--json`. */
   emit(event: { readonly event: string } & Readonly<Record<string, unknown>>): void {
     if (this.#asJson) this.#printJson(JSON.stringify(event));
+  }
+
+  /** Says what is waited for, and how each way to meet the peer is. */
+  waitFor(text: string, timeoutMs?: number): void {
+    screenOf(this.#io)?.tell({ kind: "task", text, isMeeting: true, timeoutMs });
+  }
+
+  /** Nothing is waited for any more. */
+  waitOver(): void {
+    waitOver(this.#io);
+  }
+
+  /** Takes the progress of a peer. */
+  readonly onProgress = (progress: PeerProgress): void => {
+    if (progress.event === "answered") {
+      const { url } = progress;
+      this.emit({ event: "answered", url });
+      return this.waitFor(`Found by ${wayName(url)}, connecting`);
+    }
+    const { url, state, error } = progress;
+    this.signaling(url, state, error);
+  };
+
+  /** Reports how a way to meet the peer is. */
+  signaling(url: string, state: MeetingWay["state"], error?: unknown): void {
+    const reason = error === undefined ? null : withoutSecrets(messageOf(error));
+    if (state !== "opening") this.emit({ event: "signaling", url, state, reason });
+    screenOf(this.#io)?.tell({ kind: "way", url, state, why: whyInWords(error) });
+  }
+
+  /** Says which ways to meet the peer failed. */
+  failedWays(): void {
+    const ways = failedWays(screenOf(this.#io)?.state ?? INITIAL_STATUS);
+    if (ways !== undefined) this.print(`Ways to meet: ${ways}`);
   }
 
   /** Reports everything that was tried. */
@@ -82,6 +131,7 @@ export class ConnectionEvents {
   /** Reports a connection. */
   connected(report: ConnectedReport): void {
     const { local, remote, punchMs, attempts, reason } = report;
+    this.waitOver();
     if (this.#asJson) this.attempts(attempts);
     this.emit({
       event: "connected",
@@ -100,6 +150,7 @@ export class ConnectionEvents {
 
   /** Reports that both directions have ended. */
   closed(): void {
+    this.waitOver();
     this.emit({ event: "closed" });
     this.print("Closed");
   }
@@ -113,10 +164,11 @@ export async function showTicket(
   options: { command: string; asQr: boolean },
 ): Promise<void> {
   events.emit({ event: "ticket", ticket });
-  events.print(`On the other machine: punchline ${options.command} ${ticket}`);
+  const command = commandLine(io, options.command, ticket);
+  events.print(`On the other machine: ${copyable(command)}`);
   if (!options.asQr) return;
-  const { renderUnicodeCompact } = await import("uqr");
-  io.err(renderUnicodeCompact(ticket, { ecc: "L", border: 2 }));
+  const { showQr } = await import("./qr.ts");
+  await showQr(ticketForQr(ticket), io);
 }
 
 /** Reports a connection, and from then on every change of its path. */
@@ -132,29 +184,52 @@ export function reportConnected(connection: PeerConnection, events: ConnectionEv
     elapsedMs,
     punchMs: found.punchMs,
     attempts: found.attempts,
-    reason: pathInWords(path),
+    reason: pathOrSearch(path),
   });
   reportPathChanges(connection, events);
+}
+
+/** How the two sides are connected, for people. */
+export function routeInWords({ kind, method }: Pick<PeerPath, "kind" | "method">): string {
+  return method === null ? ROUTES[kind] : `by ${METHODS_IN_WORDS[method]}`;
 }
 
 /**
  * Reports why there is no connection.
  *
  * @param options.demandsDirect whether the user ruled out relays
+ * @param options.command which command was given the ticket, if it may be one for another command
  * @returns the exit code
+ * @throws {UsageError} if the ticket is for another command
  * @throws the error itself if it is not about the other side or the paths to it
  */
 export function reportFailure(
   error: unknown,
   events: ConnectionEvents,
   io: CliIo,
-  options: { demandsDirect: boolean },
+  options: { demandsDirect: boolean; command?: "connect" | "recv" },
 ): number {
   if (error instanceof UnreachableError) events.attempts(error.attempts);
+  const isOtherProtocol = error instanceof RefusedError && error.code === REJECTION_CODES.protocol;
+  if (isOtherProtocol && options.command !== undefined) throw wrongTicket(options.command, error);
   const code = exitCodeOf(error, options.demandsDirect);
   if (code === undefined) throw error;
+  if (code === EXIT.peerNotFound) events.failedWays();
+  events.waitOver();
   printError(error, io);
+  if (code === EXIT.peerNotFound) events.print(STILL_THERE);
   return code;
+}
+
+/** A ticket of `listen` was given to `recv`, or one of `send` to `connect`, or one of another program. */
+function wrongTicket(command: "connect" | "recv", cause: Error): UsageError {
+  const [printer, other, otherPrinter] = command === "recv"
+    ? ["send", "connect", "listen"]
+    : ["listen", "recv", "send"];
+  return new UsageError(`${command} takes a ticket of ${printer}; this is another one`, {
+    remedy: `If ${otherPrinter} printed it, use \`punchline ${other}\` with it`,
+    cause,
+  });
 }
 
 function exitCodeOf(error: unknown, demandsDirect: boolean): number | undefined {
@@ -177,10 +252,12 @@ async function reportPathChanges(
     if (change.event === "path") {
       const { kind, method, transport, local, remote, relayed } = change.path;
       events.emit({ event: "path", strategy: kind, method, transport, local, remote, relayed });
-      events.print(`Now ${local} to ${remote}: ${pathInWords(change.path)}`);
+      events.waitOver();
+      events.print(`Now ${local} to ${remote}: ${pathOrSearch(change.path)}`);
     } else {
       events.emit({ event: "lost", reason: change.reason });
-      events.print(`Lost the path: ${change.reason}`);
+      events.print(`Lost the path: ${change.reason}; looking for another`);
+      events.waitFor("Looking for another path", PEER_TIMINGS.reconnectMs);
     }
   }
 }
@@ -199,10 +276,27 @@ function describe(attempt: ConnectionAttempt): string {
   return `${what}: ${outcome} after ${elapsedMs.toFixed(0)} ms${notes}${why}`;
 }
 
+/** The same for a path that is in use: over a relay, a better one is looked for. */
+function pathOrSearch(path: PeerPath): string {
+  return path.relayed ? "relay, still looking for a direct path" : pathInWords(path);
+}
+
+/** Why a way to meet cannot be used, in a word or two. */
+function whyInWords(error: unknown): string | null {
+  if (error instanceof NetworkError) return reasonInWords(error.reason);
+  if (error instanceof RefusedError) return "refused";
+  if (error instanceof MalformedMessageError) return "answers something else";
+  return error === undefined ? null : "failed";
+}
+
 /** The kind of a path for people, or how it was punched. */
 function pathInWords({ kind, method }: Pick<ConnectionAttempt, "kind" | "method">): string {
   return method === null ? KINDS_IN_WORDS[kind] : METHODS_IN_WORDS[method];
 }
+
+/** What to do if the peer does not answer. */
+const STILL_THERE =
+  "Check that `listen` or `send` still runs on the other machine, and use the ticket that it shows now";
 
 const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
   "host": "same machine",
@@ -212,6 +306,17 @@ const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
   "mapped": "mapped port",
   "punch-tcp": "TCP hole punching",
   "relay": "relay",
+};
+
+/** The same after what was done: sent, or received. */
+const ROUTES: Readonly<Record<PathKind, string>> = {
+  "host": "on the same machine",
+  "lan": "over the local network",
+  "ipv6": "over IPv6",
+  "direct": "directly",
+  "mapped": "through a mapped port",
+  "punch-tcp": "by TCP hole punching",
+  "relay": "over a relay",
 };
 
 const METHODS_IN_WORDS: Readonly<Record<PunchMethodName, string>> = {

@@ -12,13 +12,8 @@ import { openKeyFile } from "../peer/key_file.ts";
 import { parseRelay, parseStrategy, type PeerOptions, type Strategy } from "../peer/options.ts";
 import { Peer } from "../peer/peer.ts";
 import { DEFAULT_SIGNALING, parseSignalUrl } from "../signal/open.ts";
-import {
-  type Arguments,
-  type ArgumentSpec,
-  readArguments,
-  readInteger,
-  readWith,
-} from "./arguments.ts";
+import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
+import { readConfig } from "./config.ts";
 import { type CliIo, EXIT, reasonOfFile, UsageError, withoutSecrets } from "./io.ts";
 import type { ManualPrompt } from "./manual_signaling.ts";
 import { SecretReader } from "./secrets.ts";
@@ -37,18 +32,6 @@ export function openPeerInput(io: CliIo): PeerInput {
   return { io, stdin, secrets: new SecretReader(io, stdin) };
 }
 
-/** Their part of a command's usage. */
-export const PEER_USAGE =
-  "[--rendezvous URL]... [--mqtt URL]... [--lan] [--hand] [--server HOST[:PORT]]... [--turn URL]... " +
-  "[--strategy LIST] [--relay-only] [--key FILE] [--json]";
-
-/** Their part of a command's specification. */
-export const PEER_ARGUMENTS = {
-  flags: ["json", "lan", "hand", "relay-only"],
-  values: ["key", "strategy"],
-  lists: ["rendezvous", "mqtt", "server", "turn"],
-} as const satisfies ArgumentSpec;
-
 /**
  * Turns the arguments into options for a peer.
  *
@@ -66,7 +49,7 @@ export async function readPeerOptions(
   const turn = relays.map((url) => readUrl(url, parseRelay));
   if (flags.has("relay-only")) requireRelay(turn, strategies);
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
   const signaling = await readSignalUrls(given, secrets);
   if (flags.has("hand") && signaling.length > 0) {
     throw new UsageError("--hand cannot be combined with --rendezvous, --mqtt or --lan");
@@ -131,12 +114,14 @@ export async function openPeer(options: PeerOptions): Promise<Peer> {
 }
 
 /**
- * Reads `--timeout`, in milliseconds.
+ * Reads `--timeout`.
+ *
+ * @returns milliseconds
  *
  * @throws {UsageError} if it is not a time
  */
 export function readTimeout(values: ReadonlyMap<string, string>): number | undefined {
-  return readInteger("timeout", values.get("timeout"), { min: 1, max: 86_400_000 });
+  return readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
 }
 
 /** Turns `--timeout` into options for a peer that connects. */
@@ -160,13 +145,10 @@ export function readPublicKey(name: string, text: string): Uint8Array {
   throw new UsageError(`--${name} takes an ID as \`punchline id\` prints it, not ${text}`);
 }
 
-/** One line of help. */
-export const ID_USAGE = "id --key FILE [--json]";
-
 /** Runs the command `id`; returns its exit code. */
 export async function id(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values } = readArguments(args, { flags: ["json"], values: ["key"] });
-  const path = values.get("key");
+  const { flags, values } = readCommand("id", args);
+  const path = values.get("key") ?? (await readConfig()).key;
   if (path === undefined) {
     throw new UsageError("--key is missing: name the file with the secret key, or one to create");
   }
@@ -227,6 +209,16 @@ function readUrl<T>(url: string, parse: (url: string) => T): T {
   });
 }
 
+/** Chosen by us: a day, longer than anyone waits. */
+const MAX_TIMEOUT_MS = 86_400_000;
+
+/** The variables that stand for options which are not given. */
+const VARIABLES = {
+  rendezvous: "PUNCHLINE_RENDEZVOUS",
+  mqtt: "PUNCHLINE_MQTT",
+  turn: "PUNCHLINE_TURN",
+} as const;
+
 /** Prints warnings for people, and drops everything else. */
 function warningsOnly(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]> {
   return {
@@ -238,13 +230,6 @@ function warningsOnly(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logg
 
 /** Which URLs the options take, and an example of each. */
 const SIGNAL_URLS = {
-  rendezvous: { scheme: /^wss?:/, form: "ws://HOST:PORT or wss://HOST" },
-  mqtt: { scheme: /^mqtts?\b/, form: "mqtts://HOST or mqtt://HOST" },
-} as const;
-
-/** The variables that stand for options which are not given. */
-const VARIABLES = {
-  rendezvous: "PUNCHLINE_RENDEZVOUS",
-  mqtt: "PUNCHLINE_MQTT",
-  turn: "PUNCHLINE_TURN",
+  rendezvous: { scheme: /^wss?:/, form: "ws://192.0.2.1:3480" },
+  mqtt: { scheme: /^mqtts?\b/, form: "mqtts://broker.example" },
 } as const;

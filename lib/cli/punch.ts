@@ -5,8 +5,9 @@
  * @module
  */
 
-import { UnreachableError } from "../base/errors.ts";
-import { shownUrl } from "../base/login.ts";
+import { toBase64url } from "../base/bytes.ts";
+import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
+import { shownUrl, withoutLogin } from "../base/login.ts";
 import { runAll } from "../base/tasks.ts";
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import {
@@ -17,49 +18,57 @@ import {
   type PunchedConn,
   type PunchRole,
 } from "../punch/mod.ts";
+import { looksLikeCode } from "../peer/ticket.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
-import { readArguments, readInteger, readWith } from "./arguments.ts";
+import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
-import { type ConnectedReport, ConnectionEvents } from "./peer_events.ts";
+import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_events.ts";
 import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
-
-/** One line of help. */
-export const PUNCH_USAGE =
-  "punch ROOM --rendezvous URL [--server HOST[:PORT]]... [--timeout MS] [--json]";
+import { type CodeSource, ShownCode } from "./shown_code.ts";
+import { openPool, sayLooking } from "./target.ts";
+import { abortable } from "@std/async/abortable";
+import { wayName } from "./status_engine.ts";
 
 /** Runs the command; returns its exit code. */
 export async function punchCommand(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values, lists, operands } = readArguments(args, {
-    flags: ["json"],
-    values: ["rendezvous", "timeout"],
-    lists: ["server"],
-    operands: { min: 1, max: 1, names: ["the name of the room, the same on both sides"] },
-  });
-  const [room] = operands as [string];
+  const commandLine = readCommand("punch", args);
+  const { flags, values, lists, operands } = commandLine;
   const given = values.get("rendezvous");
   if (given === undefined) {
     throw new UsageError("--rendezvous is missing: name the server where the two sides meet");
   }
   const url = readSignalUrl("rendezvous", given);
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0));
-  const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 3_600_000 });
+  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
+  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const options = { signal: io.signal, servers: servers.length > 0 ? servers : undefined };
 
-  await using channel = await enterRoom(url, room, io.signal);
-  if (!channel.isPeerPresent) {
+  const named = await readRoom(operands, { url, timeoutMs, io, events });
+  if (typeof named === "number") return named;
+  const room = named ?? newRoom();
+  await using code = named === undefined
+    ? showCode(room, url, commandLine, { events, io })
+    : undefined;
+  events.signaling(withoutLogin(url), "opening");
+  events.waitFor("Entering the room");
+  await using channel = await enterRoom(url, room, events, io.signal);
+  events.signaling(withoutLogin(url), "open");
+  events.waitFor("Waiting for the other side", timeoutMs);
+  if (!channel.isPeerPresent && named !== undefined) {
     events.print(`Waiting in room ${room} at ${shownUrl(url)} for the other side`);
   }
   const prepared = await prepareWhileWaiting(channel, options, timeoutMs);
+  code?.hush();
   if (prepared === undefined) {
-    io.err(
-      `punchline: Cannot punch: the other side did not join room ${room} within ${timeoutMs} ms`,
-    );
+    events.waitOver();
+    const where = named === undefined ? "" : ` room ${named}`;
+    io.err(`punchline: Cannot punch: the other side did not join${where} within ${timeoutMs} ms`);
     return EXIT.peerNotFound;
   }
+  events.waitFor(`Found by ${wayName(url)}, connecting`, timeoutMs);
   try {
     await using stack = new AsyncDisposableStack();
     const conn = stack.adopt(
@@ -72,20 +81,93 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
     return EXIT.ok;
   } catch (error) {
     if (!(error instanceof UnreachableError)) throw error;
+    events.waitOver();
     events.attempts(error.attempts);
     printError(error, io);
     return EXIT.failure;
   }
 }
 
+/**
+ * The room that is named, or the one that is offered for a code.
+ *
+ * @returns `undefined` if there is no argument; an exit code if the code cannot be redeemed
+ */
+async function readRoom(
+  operands: readonly string[],
+  { url, timeoutMs = CODE_TIMEOUT_MS, io, events }: {
+    readonly url: string;
+    readonly timeoutMs: number | undefined;
+    readonly io: CliIo;
+    readonly events: ConnectionEvents;
+  },
+): Promise<string | number | undefined> {
+  const text = operands.join(" ");
+  if (operands.length === 0) return undefined;
+  if (operands.length > 1 && !looksLikeCode(text)) {
+    throw new UsageError(`too many arguments: ${operands.slice(1).join(" ")}`);
+  }
+  if (operands.length === 1 && !/^\d+(?:-[a-z]+){3}$/i.test(text)) return text;
+  sayLooking(text, events);
+  const { redeemText } = await import("../peer/codes.ts");
+  await using pool = openPool(io);
+  try {
+    return await redeemText({ pool, urls: [url] }, text, { timeoutMs, signal: io.signal });
+  } catch (error) {
+    io.signal.throwIfAborted();
+    if (error instanceof MalformedMessageError) {
+      throw new UsageError(error.message, { cause: error });
+    }
+    return reportFailure(error, events, io, { demandsDirect: false });
+  }
+}
+
+/** Offers the room for a code. */
+function showCode(
+  room: string,
+  url: string,
+  given: Arguments,
+  { events, io }: { readonly events: ConnectionEvents; readonly io: CliIo },
+): ShownCode | undefined {
+  if (given.flags.has("no-code")) {
+    throw new UsageError("--no-code needs a room: name one, the same on both sides");
+  }
+  const peer: CodeSource = {
+    ticket: room,
+    offerCode: async (options) => {
+      const { CodeOffer } = await import("../peer/codes.ts");
+      const stack = new AsyncDisposableStack();
+      const pool = stack.use(openPool(io));
+      const offer = stack.use(
+        new CodeOffer({ pool, urls: [url] }, { ...options, ticket: () => room }, () => {}),
+      );
+      try {
+        await (options.signal ? abortable(offer.ready, options.signal) : offer.ready);
+        return stack;
+      } catch (error) {
+        await stack[Symbol.asyncDispose]();
+        throw error;
+      }
+    },
+  };
+  return ShownCode.start(given, { peer, events, io, command: "punch", signaling: [url] });
+}
+
+/** A name that nobody can guess. */
+function newRoom(): string {
+  return toBase64url(crypto.getRandomValues(new Uint8Array(16)));
+}
+
 async function enterRoom(
   url: string,
   room: string,
+  events: ConnectionEvents,
   signal: AbortSignal,
 ): Promise<WebSocketChannel> {
   try {
     return await openWebSocketChannel(url, room, { signal });
   } catch (error) {
+    if (!signal.aborted) events.signaling(withoutLogin(url), "failed", error);
     if (error instanceof TypeError) throw new UsageError(error.message, { cause: error });
     throw error;
   }
@@ -139,5 +221,11 @@ function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
   };
 }
 
+/** How long to wait for the side that offers the code. Chosen by us: as for a peer. */
+const CODE_TIMEOUT_MS = 30_000;
+
 /** Chosen by us: some NATs drop an idle TCP mapping after one or two minutes. */
 const MAPPING_MS = 30_000;
+
+/** Chosen by us: an hour. */
+const MAX_TIMEOUT_MS = 3_600_000;

@@ -10,6 +10,8 @@
 
 import { Deadline } from "../base/timers.ts";
 import type { CliIo } from "./io.ts";
+import { layoutColumns, wrap } from "./layout.ts";
+import { screenOf } from "./screen.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 
 /** A question that is answered with yes or no. */
@@ -45,7 +47,10 @@ export async function ask(
 ): Promise<Answer> {
   for (const fact of facts) io.err(fact);
   if (!canAsk(io)) return "unanswerable";
-  io.status!.write(`${text} [y/N] `);
+  const screen = screenOf(io);
+  const question = `${text} [y/N]`;
+  const columns = layoutColumns(io.status!.columns);
+  io.status!.write(`${wrap(question, { columns: columns - 2 }).join("\n")} `); // room for the answer
   using deadline = new Deadline(timeoutMs, signal);
   try {
     const line = await stdin.line({ maxBytes: MAX_ANSWER_BYTES, signal: deadline.signal });
@@ -57,6 +62,8 @@ export async function ask(
     if (deadline.signal.aborted) return "timed-out";
     if (error instanceof RangeError) return "no";
     throw error;
+  } finally {
+    screen?.release();
   }
 }
 

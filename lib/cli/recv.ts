@@ -5,6 +5,7 @@
  */
 
 import type { PeerConnection } from "../peer/connection.ts";
+import { PEER_TIMINGS } from "../peer/options.ts";
 import {
   type ExistingPolicy,
   type IncomingOffer,
@@ -13,87 +14,132 @@ import {
   systemFiles,
   TransferError,
 } from "../transfer/mod.ts";
-import { readArguments } from "./arguments.ts";
-import { readTicket } from "./connect.ts";
+import { KeptTicket } from "../transfer/kept_ticket.ts";
+import { readCommand } from "./arguments.ts";
+import { withConfig } from "./config.ts";
+import { LOOKING } from "./connect.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
-import {
-  openPeer,
-  openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
-  readConnectTimings,
-  readPeerOptions,
-} from "./peer_options.ts";
+import { ConnectionEvents, reportConnected, reportFailure, routeInWords } from "./peer_events.ts";
+import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
 import { canAsk } from "./question.ts";
+import { waitFor, waitOver } from "./screen.ts";
 import { FILES_PROTOCOL } from "./send.ts";
+import { readTarget, type Target, ticketOf } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
 import { reportTransferFailure, TransferReporter } from "./transfer_progress.ts";
 
-/** One line of help. */
-export const RECV_USAGE =
-  `recv TICKET|@FILE|- [--yes] [--merge] [--allow-hidden] [--to FOLDER] [--overwrite | --rename] [--timeout MS] ${PEER_USAGE}`;
-
 /** Runs the command; returns its exit code. */
 export async function recv(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "yes", "merge", "allow-hidden", "overwrite", "rename"],
-    values: [...PEER_ARGUMENTS.values, "to", "timeout"],
-    operands: { min: 0, max: 1, names: [] },
-  });
+  const given = await withConfig(readCommand("recv", args));
   const { flags, values } = given;
   const input = openPeerInput(io);
-  const ticket = await readTicket(given, input);
+  const target = await readTarget(given, input);
   const asJson = flags.has("json");
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
-  const prompt = openManualPrompt(given, io, events, { ticket, stdin: input.stdin });
+  const prompt = openManualPrompt(given, io, events, {
+    ticket: target.kind === "ticket" ? target.ticket : undefined,
+    stdin: input.stdin,
+  });
   const options = await readPeerOptions(given, input, prompt);
+  const timings = readConnectTimings(values);
   const urls = new TicketUrls(input, events, options);
   // The question about the files follows: what is offered is known only once a server was used.
-  await urls.ask(ticket, { asks: flags.has("yes") ? "always" : "if-needed" });
+  const asks = flags.has("yes") ? "always" : "if-needed";
+  if (target.kind === "ticket") {
+    urls.agree(target.servers);
+    await urls.ask(target.ticket, { asks });
+  }
   await using peer = await openPeer({
     ...options,
-    ...readConnectTimings(values),
+    onProgress: events.onProgress,
+    ...timings,
     listen: false,
     allowUrl: urls.allow,
     protocol: FILES_PROTOCOL,
   });
+  const folder = values.get("to") ?? ".";
+  const root = await systemFiles.resolve(folder);
+  using found = await findTicket(target, root);
+  let ticket = "";
   let last: PeerConnection | undefined;
   const isOver = () => last?.wasReset === true;
   const next: NextConnection = async ({ signal }) => {
     if (isOver()) {
       throw new TransferError("Cannot continue: the sender has ended the transfer", "failed");
     }
+    events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
     last = await peer.connect(ticket, { signal });
     reportConnected(last, events);
+    waitFor(io, "Waiting for the sender's offer");
     return last;
   };
-  const folder = values.get("to") ?? ".";
-  const target = await systemFiles.resolve(folder);
-  const command: ReceiveCommand = {
-    ...{ folder, existing: existingPolicy(flags), asJson, id: ticket, isOver },
-    consent: new Consent(
-      {
-        yes: flags.has("yes"),
-        merge: flags.has("merge"),
-        allowHidden: flags.has("allow-hidden"),
-      },
-      input,
-      () => ({ folder: target, sender: last?.remoteId }),
-    ),
-  };
+  const consent = new Consent(
+    {
+      yes: flags.has("yes"),
+      merge: flags.has("merge"),
+      allowHidden: flags.has("allow-hidden"),
+    },
+    input,
+    () => ({ folder: root, sender: last?.remoteId }),
+  );
+  const existing = existingPolicy(flags);
   try {
+    ticket = found.ticket ?? await ticketOf(target, peer, events, io);
+    if (target.kind === "code") {
+      await found.keep(ticket);
+      await urls.ask(ticket, { asks });
+    }
+    const route = () => last && routeInWords(last.path);
+    const command = { folder, existing, asJson, id: ticket, isOver, route, consent };
     const code = await runReceive(next, command, io);
+    if (code === EXIT.ok || isOver() || consent.refusal !== undefined) await found.discard();
     await last?.[Symbol.asyncDispose]();
     return io.signal.aborted ? EXIT.interrupted : code;
   } catch (error) {
     io.signal.throwIfAborted();
     const demandsDirect = options.strategies?.includes("relay") === false;
-    return reportFailure(error, events, io, { demandsDirect });
+    return reportFailure(error, events, io, { demandsDirect, command: "recv" });
   }
+}
+
+/** The ticket that an earlier run got for the same code, and a place for the one of this run. */
+class FoundTicket implements Disposable {
+  readonly #code: string | undefined;
+  readonly #root: string;
+  #kept: KeptTicket | undefined;
+
+  constructor(code: string | undefined, root: string, kept: KeptTicket | undefined) {
+    this.#code = code;
+    this.#root = root;
+    this.#kept = kept;
+  }
+
+  get ticket(): string | undefined {
+    return this.#kept?.ticket;
+  }
+
+  /** Keeps it for a later run; without that, a crash makes the code useless. */
+  async keep(ticket: string): Promise<void> {
+    if (this.#kept !== undefined || this.#code === undefined) return;
+    this.#kept = await KeptTicket.keep(systemFiles, this.#root, this.#code, ticket);
+  }
+
+  /** Nothing is left to resume. */
+  async discard(): Promise<void> {
+    await this.#kept?.discard();
+  }
+
+  [Symbol.dispose](): void {
+    this.#kept?.[Symbol.dispose]();
+  }
+}
+
+async function findTicket(target: Target, root: string): Promise<FoundTicket> {
+  if (target.kind === "ticket") return new FoundTicket(undefined, root, undefined);
+  const { code } = target;
+  return new FoundTicket(code, root, await KeptTicket.find(systemFiles, root, code, Date.now()));
 }
 
 /** What to receive, and how. */
@@ -103,6 +149,8 @@ export interface ReceiveCommand {
   /** What to do if a different file of the same name exists. */
   readonly existing: ExistingPolicy;
   readonly asJson: boolean;
+  /** How the sender is connected, for people. */
+  readonly route?: () => string | undefined;
   /** What an interrupted transfer is found again by. */
   readonly id?: string;
   /** Whether the sender has ended the transfer, so that there is nothing to wait for. Default: it never has. */
@@ -122,8 +170,8 @@ export async function runReceive(
   command: ReceiveCommand,
   io: CliIo,
 ): Promise<number> {
-  const { folder, existing, asJson, id, consent, isOver } = command;
-  using reporter = new TransferReporter(io, { asJson });
+  const { folder, existing, asJson, id, consent, isOver, route } = command;
+  using reporter = new TransferReporter(io, { asJson, route });
   let isAccepted = false;
   try {
     const result = await receiveFiles(next, folder, {
@@ -136,9 +184,11 @@ export async function runReceive(
       onRefused: reporter.onRefused,
       onOffer: async (offer, { signal }) => {
         reporter.emit(offerEvent(offer));
+        waitOver(io);
         const print = (line: string) => asJson && canAsk(io) ? io.err(line) : reporter.print(line);
         const decision = await consent.decide(offer, print, signal);
         isAccepted = decision.accept;
+        if (isAccepted) waitFor(io, "Waiting for the first bytes");
         return decision;
       },
     });

@@ -15,19 +15,15 @@ import {
 } from "../transfer/mod.ts";
 import { turnAway } from "../transfer/offer_race.ts";
 import { acceptOrReport } from "./accept_first.ts";
-import { readArguments } from "./arguments.ts";
+import { readCommand } from "./arguments.ts";
+import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
-import { ConnectionEvents, reportConnected, showTicket } from "./peer_events.ts";
-import {
-  openPeer,
-  openPeerInput,
-  PEER_ARGUMENTS,
-  PEER_USAGE,
-  readPeerOptions,
-  readPublicKey,
-} from "./peer_options.ts";
+import { ConnectionEvents, reportConnected, routeInWords, showTicket } from "./peer_events.ts";
+import { openPeer, openPeerInput, readPeerOptions, readPublicKey } from "./peer_options.ts";
+import { readCodeExpiry, ShownCode } from "./shown_code.ts";
+import { waitFor } from "./screen.ts";
 import { noteTransfer, readTickets } from "./ticket.ts";
 import {
   formatBytes,
@@ -36,21 +32,14 @@ import {
   TransferReporter,
 } from "./transfer_progress.ts";
 
-/** One line of help. */
-export const SEND_USAGE = `send FILE... ${PEER_USAGE} [--allow KEY]... [--qr]`;
-
 /** The protocol that `send` and `recv` agree on. */
 export const FILES_PROTOCOL = "punchline-files/1";
 
 /** Runs the command; returns its exit code. */
 export async function send(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    ...PEER_ARGUMENTS,
-    flags: [...PEER_ARGUMENTS.flags, "qr"],
-    lists: [...PEER_ARGUMENTS.lists, "allow"],
-    operands: { min: 1, max: Infinity, names: ["a file or folder to send"] },
-  });
-  const { flags, lists, operands } = given;
+  const given = await withConfig(readCommand("send", args));
+  const { flags, values, lists, operands } = given;
+  readCodeExpiry(values);
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
@@ -59,17 +48,23 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const options = await readPeerOptions(given, input, prompt);
   const tickets = await readTickets(given, options, "transfer");
   await using opened = new AsyncDisposableStack();
+  let code: ShownCode | undefined;
   const report = ({ message }: Error) => events.print(message); // the peer may try again
   const open = async (): Promise<ConnectionSlot> => {
+    events.waitFor("Opening ways to meet");
     const peer = opened.use(
       await openPeer({
         ...options,
+        onProgress: events.onProgress,
         tickets,
         protocol: FILES_PROTOCOL,
         allow: allow.length > 0 ? allow : undefined,
       }),
     );
     await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") && !asJson });
+    const { signaling } = options;
+    code = ShownCode.start(given, { peer, events, io, command: "recv", signaling });
+    if (code !== undefined) opened.use(code);
     return new ConnectionSlot(
       peer,
       (incoming, signal) => acceptOrReport(incoming, report, { signal }),
@@ -83,8 +78,11 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   // finds in its folder what it has received already.
   const next: NextConnection = async (options) => { // first called when the files have been found
     slot ??= await open();
+    events.waitFor("Waiting for the receiver");
     const connection = last = await slot.next(options);
+    code?.hush();
     reportConnected(connection, events);
+    waitFor(io, "Waiting for the receiver's answer");
     return connection;
   };
   // While a receiver decides, others may come and decide faster.
@@ -92,15 +90,17 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
     next: async (options) => {
       const connection = await slot!.another(options);
       reportConnected(connection, events);
+      waitFor(io, "Waiting for the receivers' answers");
       return connection;
     },
     chosen: (connection) => slot!.hold(last = connection as PeerConnection),
     left: (error) => events.print(`A receiver has left: ${messageOf(error)}`),
   };
-  const code = await runSend(next, { sources: operands, asJson, others }, io);
-  if (code === EXIT.ok) await noteTransfer(tickets, last);
+  const route = () => last && routeInWords(last.path);
+  const exitCode = await runSend(next, { sources: operands, asJson, others, route }, io);
+  if (exitCode === EXIT.ok) await noteTransfer(tickets, last);
   await slot?.close();
-  return io.signal.aborted ? EXIT.interrupted : code;
+  return io.signal.aborted ? EXIT.interrupted : exitCode;
 }
 
 /** What to send. */
@@ -110,6 +110,8 @@ export interface SendCommand {
   readonly asJson: boolean;
   /** Further receivers, that may look at the offer until one accepts. Default: none. */
   readonly others?: SendFilesOptions["others"];
+  /** How the receiver is connected, for people. */
+  readonly route?: () => string | undefined;
 }
 
 /**
@@ -123,8 +125,9 @@ export async function runSend(
   command: SendCommand,
   io: CliIo,
 ): Promise<number> {
-  const { sources, asJson, others } = command;
-  using reporter = new TransferReporter(io, { asJson });
+  const { sources, asJson, others, route } = command;
+  using reporter = new TransferReporter(io, { asJson, route });
+  waitFor(io, "Looking at the files");
   try {
     const result = await sendFiles(next, sources, {
       others,
@@ -136,7 +139,9 @@ export async function runSend(
       onOffer: ({ files, bytes }, skipped) => {
         reporter.emit({ event: "offer", files, bytes, skipped });
         for (const each of skipped) reporter.print(skippedLine(each));
-        reporter.print(`Offering ${formatFiles(files)}, ${formatBytes(bytes)}`);
+        reporter.print(
+          `Offering ${formatFiles(files)}, ${formatBytes(bytes)}: ${namesOf(sources)}`,
+        );
       },
     });
     return reporter.finished("Sent", result);
@@ -145,9 +150,19 @@ export async function runSend(
   }
 }
 
+/** What is sent, as the command line names it. */
+function namesOf(sources: readonly string[]): string {
+  const names = sources.map((path) => printable(path.replace(/\/+$/, "").replace(/^.*\//, "")));
+  const shown = names.slice(0, SHOWN_NAMES).map((name) => name === "" ? "/" : name).join(", ");
+  return names.length > SHOWN_NAMES ? `${shown} and ${names.length - SHOWN_NAMES} more` : shown;
+}
+
 function skippedLine({ path, kind }: SkippedFile): string {
   return `Skipping ${printable(path)}: it is ${SKIPPED[kind]}`;
 }
+
+/** Chosen by us: about what fits on a line. */
+const SHOWN_NAMES = 3;
 
 const SKIPPED: Readonly<Record<SkippedFile["kind"], string>> = {
   link: "a symbolic link that leads out of what is sent",

@@ -20,22 +20,15 @@ import {
   type StunServer,
   type StunServerOptions,
 } from "../stun/server/server.ts";
-import { type Arguments, readArguments, readInteger, readWith } from "./arguments.ts";
+import { type Arguments, readCommand, readInteger, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
-
-/** One line of help. */
-export const SERVE_USAGE =
-  "serve [--address IP]... [--alternate IP]... [--port 3478] [--alternate-port 3479] " +
-  "[--rendezvous-port 3480] [--trust-proxy ADDRESS[/BITS]]... [--max-connections N] " +
-  "[--max-connections-per-source N] [--max-rooms N] [--max-topics N] [--json]";
+import { copyable } from "./layout.ts";
+import { waitFor } from "./screen.ts";
+import { commandLine } from "./started_as.ts";
 
 /** Runs the command until it is interrupted; returns its exit code. */
 export async function serve(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    flags: ["json"],
-    values: ["port", "alternate-port", "rendezvous-port", ...LIMITS],
-    lists: ["address", "alternate", "trust-proxy"],
-  });
+  const given = readCommand("serve", args);
   const logger = { debug() {}, info() {}, warn: (text: string) => io.err(`punchline: ${text}`) };
   const options = serverOptions(given, logger);
   const rendezvousOptions = readRendezvousOptions(given);
@@ -60,8 +53,10 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   } else {
     io.out(`Serving STUN over UDP and TCP on ${addresses.join(", ")}`);
     io.out(`Serving a rendezvous on ${rendezvous.map(({ url }) => url).join(", ")}`);
-    io.out(`Try it in another terminal: punchline nat-test --server ${addresses[0]}`);
+    const test = copyable(commandLine(io, "nat-test", "--server", addresses[0]!));
+    io.out(`Try it in another terminal: ${test}`);
   }
+  waitFor(io, "Serving, Ctrl-C ends it");
   const ends = [...servers, ...rendezvous].map((server) => server.finished);
   await Promise.race([aborted(io.signal), ...ends]);
   return EXIT.interrupted;
@@ -81,7 +76,7 @@ function readRendezvousOptions(
   given: Arguments,
 ): Pick<RendezvousOptions, "limits" | "trustedProxies"> {
   const trustedProxies = given.lists.get("trust-proxy")!;
-  for (const proxy of trustedProxies) readWith(() => parseIpPrefix(proxy));
+  for (const proxy of trustedProxies) readWith(() => parseIpPrefix(proxy), "--trust-proxy");
   return {
     trustedProxies,
     limits: {
@@ -137,7 +132,7 @@ function serverOptions(given: Arguments, logger: Logger): StunServerOptions[] {
 
 function byFamily(name: string, texts: readonly string[]): Map<number, string> {
   const found = new Map<number, string>();
-  for (const ip of texts.map((text) => readWith(() => parseIp(text)))) {
+  for (const ip of texts.map((text) => readWith(() => parseIp(text), `--${name}`))) {
     const family = ipFamily(ip);
     if (found.has(family)) throw new UsageError(`--${name} takes only one IPv${family} address`);
     found.set(family, ip);

@@ -8,11 +8,9 @@ import { Deadline } from "../base/timers.ts";
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import type { StunBinding } from "../stun/client.ts";
 import { stunBinding, type StunBindingOptions } from "../stun/stun_binding.ts";
-import { readArguments, readInteger, readWith } from "./arguments.ts";
+import { readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
-
-/** One line of help. */
-export const STUN_USAGE = "stun SERVER[:PORT] [--tcp | --tls] [--timeout MS] [--json]";
+import { waitFor, waitOver } from "./screen.ts";
 
 /**
  * Runs the command; returns its exit code.
@@ -24,20 +22,17 @@ export const STUN_USAGE = "stun SERVER[:PORT] [--tcp | --tls] [--timeout MS] [--
  * @throws {MalformedMessageError} if the server answers over TCP with something other than STUN
  */
 export async function stun(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values, operands } = readArguments(args, {
-    flags: ["tcp", "tls", "json"],
-    values: ["timeout"],
-    operands: { min: 1, max: 1, names: ["the STUN server"] },
-  });
+  const { flags, values, operands } = readCommand("stun", args);
   if (flags.has("tcp") && flags.has("tls")) {
     throw new UsageError("--tcp cannot be combined with --tls");
   }
   const [name] = operands as [string];
   const transport = flags.has("tls") ? "tls" : flags.has("tcp") ? "tcp" : "udp";
-  const timeoutMs = readInteger("timeout", values.get("timeout"), { min: 1, max: 600_000 }) ??
-    DEFAULT_TIMEOUT_MS;
+  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS) ?? DEFAULT_TIMEOUT_MS;
   readWith(() => parseHostPort(name, 0));
+  waitFor(io, `Asking ${name} over ${transport.toUpperCase()}`, timeoutMs);
   const binding = await bindingInTime(name, transport, timeoutMs, io.signal);
+  waitOver(io);
   if (binding === undefined) {
     io.err(`punchline: Cannot reach ${name}: no answer within ${timeoutMs} ms`);
     return EXIT.timeout;
@@ -82,3 +77,6 @@ async function bindingInTime(
 
 /** Shorter than the 39.5 s of RFC 8489 §6.2.1: a person is waiting. */
 const DEFAULT_TIMEOUT_MS = 10_000;
+
+/** Chosen by us: ten minutes, far longer than any answer takes. */
+const MAX_TIMEOUT_MS = 600_000;

@@ -27,7 +27,8 @@ import {
   ticketStatus,
 } from "../peer/tickets_engine.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
-import { type Arguments, readArguments, readDuration, readWith } from "./arguments.ts";
+import { type Arguments, readCommand, readDuration, readWith } from "./arguments.ts";
+import { readConfig } from "./config.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openPeerInput, readKey, readSignalUrls } from "./peer_options.ts";
 
@@ -43,14 +44,7 @@ export const TICKET_USAGE =
  */
 export async function ticket(args: readonly string[], io: CliIo): Promise<number> {
   const [name = "", ...rest] = args;
-  const run = COMMANDS.get(name);
-  if (run !== undefined) return await run(rest, io);
-  const known = [...COMMANDS.keys()].join(", ");
-  throw new UsageError(
-    name === ""
-      ? `ticket needs one of ${known}`
-      : `unknown command ticket ${name}; use one of ${known}`,
-  );
+  return await COMMANDS[name]!(rest, io);
 }
 
 /**
@@ -83,11 +77,7 @@ export async function noteTransfer(
 }
 
 async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readArguments(args, {
-    flags: ["json", "once", "lan"],
-    values: ["key", "name", "expires"],
-    lists: ["rendezvous", "mqtt"],
-  });
+  const given = readCommand("ticket new", args);
   const { flags, values } = given;
   const expiresMs = readDuration("expires", values.get("expires"), { min: 1 });
   const urls = await readSignalUrls(given, openPeerInput(io).secrets);
@@ -119,7 +109,7 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 async function listTickets(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values } = readArguments(args, { flags: ["json"], values: ["key"] });
+  const { flags, values } = readCommand("ticket list", args);
   const { path, publicKey, secretKey } = await readIdentity(values, io);
   const list = await readList(path);
   const own = textOf({
@@ -144,15 +134,7 @@ async function listTickets(args: readonly string[], io: CliIo): Promise<number> 
 }
 
 async function revokeTicket(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values, operands } = readArguments(args, {
-    flags: ["json"],
-    values: ["key"],
-    operands: {
-      min: 1,
-      max: 1,
-      names: ["the number or name of the ticket, as ticket list prints it"],
-    },
-  });
+  const { flags, values, operands } = readCommand("ticket revoke", args);
   const which = operands[0]!;
   const { path } = await readIdentity(values, io);
   let number: number | undefined;
@@ -163,7 +145,7 @@ async function revokeTicket(args: readonly string[], io: CliIo): Promise<number>
   });
   if (number === undefined) {
     io.err(
-      `punchline: Cannot revoke ticket ${which}: there is no such ticket; ticket list shows all`,
+      `punchline: Cannot revoke ticket ${which}: there is no such ticket; \`punchline ticket list\` shows all`,
     );
     return EXIT.failure;
   }
@@ -183,7 +165,7 @@ function textOf(
 }
 
 async function readIdentity(values: ReadonlyMap<string, string>, io: CliIo) {
-  const path = values.get("key");
+  const path = values.get("key") ?? (await readConfig()).key;
   if (path === undefined) {
     throw new UsageError("--key is missing: name the file with the secret key, or one to create");
   }
@@ -231,5 +213,6 @@ function isSame(one: readonly string[], other: readonly string[]): boolean {
   return one.length === other.length && one.every((each, index) => each === other[index]);
 }
 
-const COMMANDS: ReadonlyMap<string, (args: readonly string[], io: CliIo) => Promise<number>> =
-  new Map([["new", newTicket], ["list", listTickets], ["revoke", revokeTicket]]);
+const COMMANDS: Readonly<
+  Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
+> = { new: newTicket, list: listTickets, revoke: revokeTicket };

@@ -43,6 +43,16 @@ export class TicketUrls {
     this.#named = signaling.filter((each) => typeof each === "string");
   }
 
+  /** The servers that were agreed to, each with its addresses; to be remembered. */
+  get agreed(): string[] {
+    return [...this.#decisions].flatMap(([key, isAllowed]) => isAllowed ? [key] : []);
+  }
+
+  /** Takes over what was agreed to before. */
+  agree(servers: readonly string[]): void {
+    for (const key of servers) this.#decisions.set(key, true);
+  }
+
   /** What was decided; a server that was not asked about is skipped. */
   readonly allow: AllowUrl = (url, addresses) => {
     const key = keyOf({ url, addresses });
@@ -89,6 +99,7 @@ export class TicketUrls {
       network: systemNetwork,
       named: this.#named,
       allowUrl: (url, addresses) => {
+        if (this.#decisions.get(keyOf({ url, addresses }))) return true;
         unusual.push({ url, addresses });
         return false;
       },

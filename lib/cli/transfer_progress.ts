@@ -16,27 +16,34 @@ import {
   type TransferResult,
 } from "../transfer/mod.ts";
 import { type CliIo, EXIT } from "./io.ts";
+import { copyable, cutStart } from "./layout.ts";
+import { screenOf, waitOver } from "./screen.ts";
+import { elapsedText } from "./status_engine.ts";
 
 /** Reports the progress of a transfer. */
 export class TransferReporter implements ProgressListeners {
   readonly #io: CliIo;
   readonly #asJson: boolean;
+  readonly #route: () => string | undefined;
   readonly #rate = new RecentRate();
   #reportedAtMs = -Infinity;
-  #hasBar = false;
+  #latest: TransferProgress | undefined;
+  /** When the receiver had more bytes than before for the first and for the last time. */
+  #startedAtMs: number | undefined;
+  #movedAtMs = 0;
   /** How many files with content the receiver had before. */
   #kept = 0;
 
-  constructor(io: CliIo, options: { asJson: boolean }) {
+  /** @param options.route how the other side is connected, for people; `undefined` while it is not */
+  constructor(io: CliIo, options: { asJson: boolean; route?: () => string | undefined }) {
     this.#io = io;
     this.#asJson = options.asJson;
+    this.#route = options.route ?? (() => undefined);
   }
 
   /** Prints a line for people, above the bar; nothing with `--json`. */
   print(line: string): void {
-    if (this.#asJson) return;
-    this.#clearBar();
-    this.#io.err(line);
+    if (!this.#asJson) this.#io.err(line);
   }
 
   /** Prints an event for programs; nothing without `--json`. */
@@ -46,19 +53,31 @@ export class TransferReporter implements ProgressListeners {
 
   readonly onProgress = (progress: TransferProgress): void => {
     const nowMs = performance.now();
+    if (this.#latest === undefined) waitOver(this.#io);
+    if (progress.bytes !== this.#latest?.bytes) this.#movedAtMs = nowMs;
+    this.#startedAtMs ??= nowMs;
+    this.#latest = progress;
     this.#rate.add(nowMs, progress.bytes);
     const isLast = progress.bytes === progress.totalBytes && progress.file === null;
     if (!isLast && nowMs - this.#reportedAtMs < (this.#asJson ? EVENT_MS : BAR_MS)) return;
     this.#reportedAtMs = nowMs;
-    const rate = this.#rate.bytesPerSecond;
-    if (this.#asJson) {
-      this.emit({ event: "progress", ...progress, bytesPerSecond: rate ?? null });
-      return;
-    }
-    const status = this.#io.status;
-    if (status === undefined) return;
-    status.write(`\r${progressBar(progress, rate, status.columns)}${CLEAR_REST}`);
-    this.#hasBar = true;
+    const bytesPerSecond = this.#rate.bytesPerSecond ?? null;
+    this.emit({ event: "progress", ...progress, bytesPerSecond });
+    screenOf(this.#io)?.show(this.#bar);
+  };
+
+  /** Drawn again every second, even if nothing moves. */
+  readonly #bar = (): string => {
+    const progress = this.#latest!;
+    const nowMs = performance.now();
+    this.#rate.add(nowMs, progress.bytes);
+    const stillMs = nowMs - this.#movedAtMs;
+    const isOver = progress.bytes === progress.totalBytes;
+    const note = stillMs < STILL_MS
+      ? undefined
+      : `${isOver ? "finishing" : "stalled"}, ${elapsedText(stillMs)}`;
+    const columns = this.#io.status?.columns ?? Infinity;
+    return progressBar(progress, this.#rate.bytesPerSecond, columns, note);
   };
 
   readonly onFile = (file: FinishedFile): void => {
@@ -82,6 +101,7 @@ export class TransferReporter implements ProgressListeners {
 
   readonly onBreak = (error: Error): void => {
     this.emit({ event: "broken", reason: error.message });
+    screenOf(this.#io)?.show(undefined);
     const why = error.message.replace(/^Cannot [^:]*: /, "");
     this.print(`The connection broke: ${why}. Waiting up to two minutes for another`);
   };
@@ -93,24 +113,27 @@ export class TransferReporter implements ProgressListeners {
    */
   finished(verb: "Sent" | "Received", result: TransferResult): number {
     this.emit({ event: "finished", ...result });
+    this.#clear();
     const isNothing = result.files > 0 && this.#kept === result.files && result.sentBytes === 0;
-    this.print(isNothing ? nothingLine(verb, result) : summaryLine(verb, result));
+    const movedMs = performance.now() - (this.#startedAtMs ?? performance.now());
+    const lines = isNothing
+      ? [nothingLine(verb, result)]
+      : summary(verb, result, { route: this.#route(), movedMs });
+    for (const line of lines) this.print(line);
     const missing = result.skipped.length + result.refused.length;
     if (missing === 0) return EXIT.ok;
     this.print(`${missing === 1 ? "One thing was" : `${missing} things were`} left out: see above`);
     return EXIT.failure;
   }
 
-  /** Erases the bar. */
-  #clearBar(): void {
-    if (!this.#hasBar) return;
-    this.#hasBar = false;
-    this.#io.status?.write(`\r${CLEAR_REST}`);
+  #clear(): void {
+    screenOf(this.#io)?.show(undefined);
+    waitOver(this.#io);
   }
 
-  /** Erases the bar, so that the next line starts at the left. */
+  /** Erases the bar. */
   [Symbol.dispose](): void {
-    this.#clearBar();
+    this.#clear();
   }
 }
 
@@ -130,6 +153,7 @@ export function reportTransferFailure(
   if (!(error instanceof TransferError || error instanceof FileError)) throw error;
   const message = printable(error.message);
   reporter.emit({ event: "failed", reason: error.reason, message });
+  if (error.reason === "not-permitted") throw error; // its remedy is that of every command
   io.err(`punchline: ${message}`);
   return EXIT.failure;
 }
@@ -165,16 +189,30 @@ function nothingLine(verb: "Sent" | "Received", { files }: TransferResult): stri
   return `Nothing to ${verb === "Sent" ? "send" : "receive"}: ${what} already there`;
 }
 
-/** Sums up a transfer in one line. */
-function summaryLine(verb: "Sent" | "Received", result: TransferResult): string {
+/**
+ * Sums up a transfer.
+ *
+ * @param options.movedMs how long files were sent: the time of the whole transfer includes that of the questions
+ */
+function summary(
+  verb: "Sent" | "Received",
+  result: TransferResult,
+  { route, movedMs }: { readonly route: string | undefined; readonly movedMs: number },
+): string[] {
   const { files, bytes, resumedBytes, sentBytes, elapsedMs, breaks } = result;
-  const rate = formatBytes(Math.round(sentBytes / Math.max(elapsedMs / 1000, 0.001)));
-  return [
+  const rate = formatBytes(Math.round(sentBytes / Math.max(movedMs / 1000, 0.001)));
+  const seconds = elapsedMs / 1000;
+  const time = seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
+  const line = [
     `${verb} ${formatFiles(files)}, ${formatBytes(bytes)}`,
-    sentBytes > 0 ? ` in ${formatDuration(elapsedMs / 1000)} (${rate}/s)` : "",
+    sentBytes > 0 ? ` in ${time} (${copyable(`${rate}/s`)})` : "",
+    route === undefined ? "" : `, ${route}`,
     resumedBytes > 0 ? `, ${formatBytes(resumedBytes)} of it already there` : "",
     breaks > 0 ? `, over ${breaks + 1} connections` : "",
   ].join("");
+  if (bytes === 0) return [line];
+  const what = files === 1 ? "the file has" : `all ${files} files have`;
+  return [line, `Checked: ${what} the same SHA-256 on both sides`];
 }
 
 /**
@@ -182,24 +220,28 @@ function summaryLine(verb: "Sent" | "Received", result: TransferResult): string 
  * do not fit are left out, the name first.
  *
  * @param rate bytes per second, or `undefined` while unknown
+ * @param note what is shown instead of the rate
  */
 export function progressBar(
   progress: TransferProgress,
   rate: number | undefined,
   columns: number,
+  note?: string,
 ): string {
   const { bytes, totalBytes, file } = progress;
   const share = totalBytes === 0 ? 1 : Math.min(bytes / totalBytes, 1);
   const parts = [
     `${Math.floor(share * 100)} %`.padStart(5),
     `${formatBytes(bytes)} of ${formatBytes(totalBytes)}`,
-    ...rate === undefined ? [] : [
+    ...note !== undefined ? [note] : rate === undefined ? [] : [
       `${formatBytes(Math.round(rate))}/s`,
       ...rate > 0 ? [`${formatDuration((totalBytes - bytes) / rate)} left`] : [],
     ],
   ];
   const width = Math.max(columns - 1, 1); // the last column would wrap
-  while (parts.length > 1 && parts.join("  ").length > width) parts.pop();
+  while (parts.length > 1 && parts.join("  ").length > width) {
+    parts.splice(note !== undefined && parts.length > 2 ? 1 : parts.length - 1, 1);
+  }
   let line = parts.join("  ");
   const barWidth = Math.min(MAX_BAR, width - line.length - 4);
   if (barWidth >= MIN_BAR) {
@@ -207,16 +249,7 @@ export function progressBar(
     line = `[${"#".repeat(done)}${"-".repeat(barWidth - done)}] ${line}`;
   }
   const room = width - line.length - 2;
-  return room >= MIN_NAME && file !== null ? `${line}  ${shorten(file, room)}` : line;
-}
-
-/** Shortens a name to its end, which says more than its start. */
-function shorten(name: string, room: number): string {
-  const shown = [...printable(name)];
-  // A character may take two columns: with any that is not ASCII, half the room is safe.
-  // deno-lint-ignore no-control-regex
-  const fitting = /^[\u0000-\u007f]*$/.test(name) ? room : Math.floor(room / 2);
-  return shown.length <= fitting ? shown.join("") : `…${shown.slice(1 - fitting).join("")}`;
+  return room >= MIN_NAME && file !== null ? `${line}  ${cutStart(printable(file), room)}` : line;
 }
 
 /** The rate over the last few seconds. */
@@ -240,9 +273,6 @@ class RecentRate {
   }
 }
 
-/** Erase in line: from the cursor to its end (ECMA-48 EL). */
-const CLEAR_REST = "\u001b[K";
-
 /** Chosen by us: smooth enough for a person, and few enough events for a program. */
 const BAR_MS = 100;
 const EVENT_MS = 500;
@@ -251,6 +281,9 @@ const EVENT_MS = 500;
 const WINDOW_MS = 5000;
 const SAMPLE_MS = 100;
 const MIN_WATCH_MS = 500;
+
+/** Chosen by us: what moves at all has moved by then. */
+const STILL_MS = 1500;
 
 const KIB = 1024;
 

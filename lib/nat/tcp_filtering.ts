@@ -87,7 +87,7 @@ function confidenceOf({ outcome, dials }: Combined): number {
 const BY_WEIGHT: readonly UnsolicitedSyn[] = ["accepted", "reset", "dropped", "unknown"];
 
 const NO_DIAL_BACK =
-  "testing TCP filtering needs a server that dials back; this one does not (`punchline serve` does)";
+  "testing TCP filtering needs a server that dials back, as `punchline serve` does; this one does not";
 
 /** The chance that a SYN or its answer is lost, assuming 5 % loss each way. */
 const ASSUMED_LOSS = 0.1;

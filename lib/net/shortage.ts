@@ -1,6 +1,6 @@
 /**
- * What a listener tells its owner while its process has too many open files. A file of its own, because three servers
- * share it and `network.ts` holds types alone.
+ * What a listener tells its owner while its process has too many open files, and how other errors tell it. A file of its
+ * own, because three servers share it and `network.ts` holds types alone.
  *
  * @module
  */
@@ -21,4 +21,12 @@ export function shortageLogger(
         ? `Cannot accept TCP connections on ${name}: this process has too many open files`
         : `Accepting TCP connections on ${name} again`,
     );
+}
+
+/** Whether something failed because this process, or this host, has too many open files. */
+export function isShortage(error: unknown): boolean {
+  for (let each = error; each instanceof Error; each = each.cause) {
+    if ("code" in each && (each.code === "EMFILE" || each.code === "ENFILE")) return true;
+  }
+  return false;
 }

@@ -6,7 +6,7 @@
  */
 
 import { equalBytes, toHex } from "../base/bytes.ts";
-import { ResettableTimer } from "../base/timers.ts";
+import { type Clocks, readClocks, ResettableTimer, steadyTimeMs } from "../base/timers.ts";
 import {
   type AdmissionEvent,
   admissionWakeAtMs,
@@ -21,12 +21,15 @@ import {
   searchQueueWakeAtMs,
   stepSearchQueue,
 } from "./listener_engine.ts";
+import type { ResumedConnection } from "./replay_guard.ts";
+import type { ConnectionRequest } from "./signaling_message.ts";
 import { resumptionId } from "./ticket.ts";
+import type { ListenedTicket } from "./tickets.ts";
 
 /** The connections that this side has accepted. */
 export class AcceptedConnections {
-  /** Those that the other side may resume, by what names them. */
-  readonly #resumable = new Map<string, PeerConnection>();
+  /** Those that the other side may resume, by what names them; the oldest first. */
+  readonly #resumable = new Map<string, ResumableConnection>();
   readonly #searches = new WeakMap<PeerConnection, ConnectionSearches>();
   /** How many connections each key has. */
   readonly #counts = new Map<string, number>();
@@ -57,15 +60,40 @@ export class AcceptedConnections {
 
   /** The connection of that name, if it belongs to the peer that asks for it. */
   find(id: string, remoteKey: Uint8Array): PeerConnection | undefined {
-    const connection = this.#resumable.get(id);
+    const connection = this.#resumable.get(id)?.connection;
     if (connection === undefined) return undefined;
     return equalBytes(connection.remoteKey, remoteKey) ? connection : undefined;
   }
 
+  /** What a {@linkcode ReplayGuard} has to know about the connection that a request resumes. */
+  resumedBy({ resumes, ageMs }: ConnectionRequest): ResumedConnection | null {
+    const resumable = resumes === null ? undefined : this.#resumable.get(resumes);
+    if (resumable === undefined || ageMs === null) return null;
+    const { madeAt, lastAgeMs } = resumable;
+    return { madeAt, lastAgeMs, ageMs };
+  }
+
+  /** Notes that a request to resume a connection has passed. */
+  noteRequest({ resumes, ageMs }: ConnectionRequest): void {
+    const resumable = resumes === null ? undefined : this.#resumable.get(resumes);
+    if (resumable !== undefined && ageMs !== null) resumable.lastAgeMs = ageMs;
+  }
+
+  /**
+   * What the wall clock would show if it had not been set since a connection was made, for each connection of the ticket
+   * where that is another time. The newest connection is first.
+   */
+  otherTimesMs(ticket: ListenedTicket, { nowMs, wallMs }: Clocks): number[] {
+    return [...this.#resumable.values()].reverse()
+      .filter((each) => each.ticket === ticket)
+      .map(({ madeAt }) => steadyTimeMs(madeAt, nowMs))
+      .filter((timeMs) => Math.abs(timeMs - wallMs) > SAME_TIME_MS);
+  }
+
   /** Lets the other side resume the connection until it has ended. */
-  remember(connection: PeerConnection, connectionKey: Uint8Array): void {
+  remember(connection: PeerConnection, connectionKey: Uint8Array, ticket: ListenedTicket): void {
     const id = resumptionId(connectionKey);
-    this.#resumable.set(id, connection);
+    this.#resumable.set(id, { connection, ticket, madeAt: readClocks(), lastAgeMs: -1 });
     const forget = () => this.#resumable.delete(id);
     connection.finished.then(forget, forget);
   }
@@ -81,10 +109,21 @@ export class AcceptedConnections {
   }
 }
 
+/** A connection that the other side may resume. */
+interface ResumableConnection {
+  readonly connection: PeerConnection;
+  /** The ticket that it was made with. */
+  readonly ticket: ListenedTicket;
+  /** When it was made. */
+  readonly madeAt: Clocks;
+  /** How old it was when it was last requested, by the other side's clock; `-1` before that. */
+  lastAgeMs: number;
+}
+
 /** The searches for the first path of a connection: a few at a time, and a newcomer may replace one without a path. */
 export class Admission {
   readonly #searches = new Map<number, AdmissionRequest>();
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   /** The keys that have connected before; the one that did so last is last. */
   readonly #knownKeys = new Set<string>();
   #count = 0;
@@ -95,13 +134,13 @@ export class Admission {
     const id = ++this.#count;
     const key = toHex(remoteKey);
     this.#searches.set(id, search);
-    this.#dispatch({ event: "requested", id, key, isKnown: this.#knownKeys.has(key) });
+    this.#dispatch({ kind: "requested", id, key, isKnown: this.#knownKeys.has(key) });
     return id;
   }
 
   /** Notes that the search of this number no longer needs its place. */
   done(id: number): void {
-    if (this.#searches.delete(id)) this.#dispatch({ event: "done", id });
+    if (this.#searches.delete(id)) this.#dispatch({ kind: "done", id });
   }
 
   /** Whether a key has connected before. */
@@ -125,12 +164,12 @@ export class Admission {
     const wakeAtMs = admissionWakeAtMs(state, nowMs);
     if (wakeAtMs === Infinity) this.#timer.clear();
     else this.#timer.set(wakeAtMs - nowMs);
-    for (const { action, id } of actions) {
+    for (const { kind, id } of actions) {
       const search = this.#searches.get(id);
-      if (action === "displace") this.#searches.delete(id);
+      if (kind === "displace") this.#searches.delete(id);
       // In the next turn, since its number is not known to the caller yet.
       queueMicrotask(() => {
-        if (action === "displace") search?.displace();
+        if (kind === "displace") search?.displace();
         else if (this.#searches.has(id)) search?.start();
       });
     }
@@ -156,7 +195,7 @@ export interface QueuedSearch {
 /** The searches for one connection: one runs at a time, and a newer one replaces those before it. */
 export class ConnectionSearches {
   readonly #searches = new Map<number, QueuedSearch>();
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   #count = 0;
   #state = EMPTY_SEARCH_QUEUE;
 
@@ -172,22 +211,22 @@ export class ConnectionSearches {
   request(search: QueuedSearch): number {
     const request = ++this.#count;
     this.#searches.set(request, search);
-    this.#dispatch({ event: "requested", request });
+    this.#dispatch({ kind: "requested", request });
     return request;
   }
 
   /** Notes that nothing of a search goes on. */
   ended(request: number): void {
     this.#searches.delete(request);
-    this.#dispatch({ event: "ended", request });
+    this.#dispatch({ kind: "ended", request });
   }
 
   #dispatch(event: SearchQueueEvent): void {
     const { state, actions } = stepSearchQueue(this.#state, event, performance.now());
     this.#state = state;
-    for (const { action, request } of actions) {
+    for (const { kind, request } of actions) {
       const search = this.#searches.get(request);
-      if (action === "start") search?.start();
+      if (kind === "start") search?.start();
       else search?.end(new DOMException("The other side has begun anew", "AbortError"));
     }
     const wakeAtMs = searchQueueWakeAtMs(state);
@@ -195,6 +234,9 @@ export class ConnectionSearches {
     else this.#timer.set(Math.max(0, wakeAtMs - performance.now()));
   }
 }
+
+/** Chosen by us: the topics of one time serve another that is this near. */
+const SAME_TIME_MS = 10 * 60 * 1000;
 
 /** Chosen by us: more friends than a person has. */
 const MAX_KNOWN_KEYS = 1024;

@@ -49,20 +49,20 @@ export interface AdmissionState {
 /** Something happened. */
 export type AdmissionEvent =
   | {
-    readonly event: "requested";
+    readonly kind: "requested";
     readonly id: number;
     readonly key: string;
     readonly isKnown: boolean;
   }
   /** It has found a path, or has ended, or no longer waits. */
-  | { readonly event: "done"; readonly id: number }
-  | { readonly event: "time" };
+  | { readonly kind: "done"; readonly id: number }
+  | { readonly kind: "time" };
 
 /** Something to do. */
 export type AdmissionAction =
-  | { readonly action: "start"; readonly id: number }
+  | { readonly kind: "start"; readonly id: number }
   /** End it, started or not: another takes its place. */
-  | { readonly action: "displace"; readonly id: number };
+  | { readonly kind: "displace"; readonly id: number };
 
 /** What follows from an event. */
 export interface AdmissionStep {
@@ -81,10 +81,10 @@ export function stepAdmission(
   limits: AdmissionLimits = ADMISSION_LIMITS,
 ): AdmissionStep {
   let { running, waiting } = state;
-  if (event.event === "requested") {
+  if (event.kind === "requested") {
     const { id, key, isKnown } = event;
     waiting = [...waiting, { id, key, isKnown, sinceMs: nowMs }];
-  } else if (event.event === "done") {
+  } else if (event.kind === "done") {
     running = without(running, event.id);
     waiting = without(waiting, event.id);
   }
@@ -95,16 +95,16 @@ export function stepAdmission(
     const { search, displaced } = next;
     if (displaced !== undefined) {
       running = without(running, displaced.id);
-      actions.push({ action: "displace", id: displaced.id });
+      actions.push({ kind: "displace", id: displaced.id });
     }
     waiting = without(waiting, search.id);
     running = [...running, { ...search, sinceMs: nowMs }];
-    actions.push({ action: "start", id: search.id });
+    actions.push({ kind: "start", id: search.id });
   }
   while (waiting.length > limits.maxWaiting) {
     const { id } = leastWelcome(waiting);
     waiting = without(waiting, id);
-    actions.push({ action: "displace", id });
+    actions.push({ kind: "displace", id });
   }
   return { state: { running, waiting }, actions };
 }

@@ -6,6 +6,7 @@
 
 import { equalBytes } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
+import { withoutLogin } from "../base/login.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
@@ -14,6 +15,7 @@ import { DialBudgets } from "../punch/nomination.ts";
 import { preparePunch, type PunchOptions } from "../punch/punch.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
 import { openSignaling } from "../signal/open.ts";
+import type { SignalingState } from "../signal/transport.ts";
 import { openStreamRelay } from "../turn/open_relay.ts";
 import { DialPolicy } from "./dial_policy.ts";
 import {
@@ -50,6 +52,7 @@ export interface PeerContext {
   /** The memory that the windows of all connections share. */
   readonly windows: WindowBudget;
   readonly logger: Logger | undefined;
+  readonly onProgress: PeerOptions["onProgress"];
   /** Aborted when the peer is closed. */
   readonly closed: AbortSignal;
   /** Starts a job that the peer waits for when it is closed. Once it is closed, no job is started. */
@@ -66,7 +69,7 @@ export function makeContext(
   own: Pick<PeerContext, "staticKey" | "closed" | "inBackground">,
 ): PeerContext {
   const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
-  const { servers, report, relayOnly = false } = options;
+  const { servers, report, relayOnly = false, onProgress } = options;
   const kinds = pathKindsOf((options.strategies ?? STRATEGIES).map(parseStrategy));
   const pathKinds = new Set([...kinds].filter((kind) => kind !== "relay"));
   const isDirect = !relayOnly && pathKinds.size > 0;
@@ -94,13 +97,15 @@ export function makeContext(
     network,
     dialPolicy,
     budgets: new DialBudgets(),
-    signaling: new SignalingPool(async (url, signal) =>
-      await openSignaling(transports.get(url) ?? url, {
-        network: await dialPolicy.networkFor(url, signal),
-        signal,
-        logger,
-      })
-    ),
+    signaling: new SignalingPool(async (url, signal) => {
+      const onState = signalingReporter(url, onProgress);
+      onState("opening");
+      const network = await dialPolicy.networkFor(url, signal).catch((error) => {
+        if (!signal.aborted) onState("failed", error);
+        throw error;
+      });
+      return await openSignaling(transports.get(url) ?? url, { network, signal, logger, onState });
+    }),
     baseSockets: isDirect ? baseSockets : undefined,
     punchOptions,
     relays: turn.map(parseRelay).map((server) => relayOpener(server, network)),
@@ -109,6 +114,7 @@ export function makeContext(
     timings: { ...PEER_TIMINGS, ...options.timings },
     windows: new WindowBudget(),
     logger,
+    onProgress,
   };
 }
 
@@ -127,6 +133,18 @@ export function allowing(allow: PeerOptions["allow"]): AllowList {
   const isAllowed = (remoteKey: Uint8Array) =>
     keys?.some((key) => equalBytes(key, remoteKey)) ?? true;
   return { atOnce: isAllowed, decide: isAllowed };
+}
+
+/** Reports the changes of one signaling connection. */
+function signalingReporter(
+  url: string,
+  onProgress: PeerOptions["onProgress"],
+): (state: SignalingState, error?: unknown) => void {
+  let last: SignalingState | undefined;
+  return (state, error) => {
+    if (state !== last) onProgress?.({ event: "signaling", url: withoutLogin(url), state, error });
+    last = state;
+  };
 }
 
 function mapBriefly(network: Network, internalPort: number, signal: AbortSignal) {

@@ -8,7 +8,14 @@
 import { messageOf, NetworkError, RefusedError } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
-import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
+import {
+  type Clocks,
+  Deadline,
+  MAX_TIMER_MS,
+  readClocks,
+  ResettableTimer,
+  steadyTimeMs,
+} from "../base/timers.ts";
 import { generateKeyPair } from "../noise/handshake.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
@@ -23,9 +30,9 @@ import {
   REQUEST_INTERVAL_MS,
   stepDialer,
 } from "./dialer_engine.ts";
-import { searchPaths } from "./path_search.ts";
+import { foundNothing, hopelessError, searchPaths } from "./path_search.ts";
 import { InitiatorHandshake } from "./signaling_handshake.ts";
-import type { ConnectionRequest, Rejection } from "./signaling_message.ts";
+import type { ConnectionRequest, FoundNothing, Rejection } from "./signaling_message.ts";
 import {
   InitiatorSession,
   receiveRejection,
@@ -85,12 +92,16 @@ class Dialer {
   readonly #isManual: boolean;
   readonly #connection: PeerConnection;
   readonly #connected = Promise.withResolvers<void>();
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   readonly #onClosed = () => this.#stop(this.#context.closed.reason);
   #state: DialerState;
   #search: Search | undefined;
   /** Identifies the connection to the other side, once that has answered. */
   #resumptionId: string | null = null;
+  /** When the other side answered first. */
+  #madeAt: Clocks | undefined;
+  /** How old the connection was when it was last requested. */
+  #lastAgeMs = -1;
 
   constructor(context: PeerContext, ticket: Ticket, { protocol, reconnects }: DialOptions) {
     this.#context = context;
@@ -118,8 +129,8 @@ class Dialer {
       timeoutMs: mayReconnect ? timings.reconnectMs : 0,
       windows: context.windows,
       closed,
-      onPath: (isRelayed) => this.#dispatch({ event: "path", isRelayed }),
-      onLost: () => this.#dispatch({ event: "path lost", random: Math.random() }),
+      onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
+      onLost: () => this.#dispatch({ kind: "path lost", random: Math.random() }),
     });
   }
 
@@ -130,7 +141,7 @@ class Dialer {
     closed.addEventListener("abort", this.#onClosed, { once: true });
     this.#connection.finished.then(() => this.#stop(), (error) => this.#stop(error));
     try {
-      this.#dispatch({ event: "start" });
+      this.#dispatch({ kind: "start" });
       await this.#connected.promise;
       return this.#connection;
     } finally {
@@ -139,7 +150,7 @@ class Dialer {
   }
 
   #stop(reason?: unknown): void {
-    this.#dispatch({ event: "stop", reason });
+    this.#dispatch({ kind: "stop", reason });
   }
 
   #dispatch(event: DialerEvent): void {
@@ -161,13 +172,15 @@ class Dialer {
   }
 
   #perform(action: DialerAction): void {
-    switch (action.action) {
+    switch (action.kind) {
       case "start search":
         return this.#startSearch(action.search, action.wants);
       case "send request":
         return this.#search!.run(() => sendEmpty(this.#search!.session));
       case "send cancellation":
-        return this.#search!.cancel();
+        return this.#search!.cancel(foundNothing(action.error));
+      case "finish search":
+        return this.#search!.finish(action.reason);
       case "end search":
         return this.#search!.end(action.reason);
       case "check signaling":
@@ -197,18 +210,20 @@ class Dialer {
       urls: this.#urls,
       header: () => ({
         sentAtMs: Date.now(),
+        ageMs: this.#nextAgeMs(),
         protocol: this.#protocol,
         resumes: this.#resumptionId,
         wants,
       }),
+      times: () => this.#times(),
       onError: (error) => {
         this.#context.logger?.debug(`connect: ${error}`);
-        this.#dispatch({ event: "failed", search: id, error });
+        this.#dispatch({ kind: "failed", search: id, error });
       },
       onEnded: () => {
         if (this.#search !== search) return; // said before
         this.#search = undefined;
-        this.#dispatch({ event: "search ended", search: id, random: Math.random() });
+        this.#dispatch({ kind: "search ended", search: id, random: Math.random() });
       },
     });
     this.#search = search;
@@ -217,12 +232,16 @@ class Dialer {
     search.openSignaling();
     search.run(async (signal) => {
       const rejection = await receiveRejection(session, signal);
-      this.#dispatch({ event: "rejected", search: id, error: refusedError(rejection) });
+      if (rejection.foundNothing !== undefined) {
+        const reason = hopelessError(rejection.foundNothing);
+        this.#dispatch({ kind: "hopeless", search: id, reason });
+      } else this.#dispatch({ kind: "rejected", search: id, error: refusedError(rejection) });
     });
     search.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
       this.#resumptionId ??= resumptionId(connectionKey);
-      this.#dispatch({ event: "answered", search: id });
+      this.#madeAt ??= readClocks();
+      this.#dispatch({ kind: "answered", search: id });
     });
     search.run(async (signal) => {
       const hasMoved = await searchPaths(this.#context, {
@@ -230,10 +249,24 @@ class Dialer {
         role: "controlling",
         wants,
         connection: this.#connection,
+        hopeless: search.hopeless,
         signal,
       });
-      this.#dispatch({ event: "finished", search: id, hasMoved });
+      this.#dispatch({ kind: "finished", search: id, hasMoved });
     });
+  }
+
+  /** How old the connection is, by a clock that never jumps; more each time. */
+  #nextAgeMs(): number | null {
+    if (this.#madeAt === undefined) return null;
+    const ageMs = Math.round(performance.now() - this.#madeAt.nowMs);
+    return this.#lastAgeMs = Math.max(ageMs, this.#lastAgeMs + 1);
+  }
+
+  /** The other side may have set its wall clock since the connection was made, or this side. */
+  #times(): number[] {
+    const { nowMs, wallMs } = readClocks();
+    return this.#madeAt === undefined ? [wallMs] : [wallMs, steadyTimeMs(this.#madeAt, nowMs)];
   }
 }
 
@@ -244,6 +277,8 @@ interface SearchOptions {
   /** The signaling servers to use. */
   readonly urls: readonly string[];
   readonly header: () => Omit<ConnectionRequest, "body">;
+  /** The times under whose topics to publish the request; milliseconds since 1970. */
+  readonly times: () => readonly number[];
   /** Called with what a task throws, unless the search was ended before. */
   readonly onError: (error: unknown) => void;
   /** Called once all tasks of the search have ended. */
@@ -256,11 +291,15 @@ class Search {
   readonly #options: SearchOptions;
   readonly #tasks: TaskGroup;
   readonly #resources = new AsyncDisposableStack();
+  /** Ends subscriptions. They outlive the search for as long as the answer to its request may be on its way. */
+  readonly #over = new AbortController();
   readonly #connections = new Set<SignalingConnection>();
   readonly #ended = optionalResolvers<void>();
   readonly #errors: unknown[] = [];
+  readonly #hopeless = optionalResolvers<Error>();
   #isAnswered = false;
   #isCancelled = false;
+  #foundNothing: FoundNothing | undefined;
 
   constructor(options: SearchOptions) {
     const { context, ticket, secrets, header, onError } = options;
@@ -288,8 +327,19 @@ class Search {
   }
 
   /** Tells the other side, before the search ends, that there will be no connection. */
-  cancel(): void {
+  cancel(foundNothing: FoundNothing | undefined): void {
     this.#isCancelled = true;
+    this.#foundNothing = foundNothing;
+  }
+
+  /** Resolves, with the reason, when the other side has found nothing. */
+  get hopeless(): Promise<Error> {
+    return this.#hopeless.promise;
+  }
+
+  /** Lets the search for paths end by itself. */
+  finish(reason: Error): void {
+    this.#hopeless.resolve(reason);
   }
 
   /** Ends all tasks with the reason, and closes what the search holds. */
@@ -299,11 +349,12 @@ class Search {
 
   async #end(reason: unknown): Promise<void> {
     await this.#tasks.stop(reason);
-    if (!this.#isAnswered || this.#isCancelled) {
+    if (!this.session.isOpen) {
       this.#options.onEnded(); // the caller does not wait for the notice to the other side
       await this.#cancelWhenAnswered();
-    }
+    } else if (this.#isCancelled || !this.#isAnswered) await this.#sendCancellation(); // the caller may close the peer
     this.session[Symbol.dispose]();
+    this.#over.abort(reason);
     await this.#resources.disposeAsync();
   }
 
@@ -317,9 +368,17 @@ class Search {
     using deadline = new Deadline(LATE_ANSWER_MS, closed);
     try {
       await abortable(this.session.ready, deadline.signal);
-      await abortable(sendRejection(this.session, "cancelled"), deadline.signal);
+      await this.#sendCancellation();
     } catch {
       // too late, or the session has failed
+    }
+  }
+
+  async #sendCancellation(): Promise<void> {
+    try {
+      await sendRejection(this.session, "cancelled", this.#foundNothing);
+    } catch {
+      // the session has failed
     }
   }
 
@@ -353,20 +412,32 @@ class Search {
     const lease = this.#resources.use(context.signaling.lease(url));
     const signaling = await abortable(lease.signaling, signal);
     const topic = secrets.replyTopic(session.ephemeralKey);
-    const subscribed = signaling.subscribe(topic, (message) => session.receive(message), {
-      signal,
+    const onMessage = (message: Uint8Array) => {
+      const wasOpen = session.isOpen;
+      session.receive(message);
+      if (wasOpen || !session.isOpen) return;
+      context.onProgress?.({ event: "answered", url: withoutLogin(signaling.url) });
+    };
+    const subscription = signaling.subscribe(topic, onMessage, { signal: this.#over.signal });
+    this.#resources.defer(async () => {
+      const [subscribed] = await Promise.allSettled([subscription]);
+      if (subscribed.status === "fulfilled") await subscribed.value[Symbol.asyncDispose]();
     });
     this.#connections.add(signaling); // what is published from now on arrives after the subscription
     if (session.request !== undefined) this.#publish(signaling, session.request);
-    this.#resources.use(await subscribed);
+    await abortable(subscription, signal);
     if (signaling.rttMs !== undefined) session.rttMs ??= 2 * signaling.rttMs;
   }
 
   /** A signaling connection that fails leaves the others. */
   #publish(signaling: SignalingConnection, message: Uint8Array): void {
-    const { context, secrets } = this.#options;
-    signaling.publish(secrets.topicAt(Date.now()), message)
-      .catch((error) => context.logger?.debug(`connect: ${withoutLogin(signaling.url)}: ${error}`));
+    const { context, secrets, times } = this.#options;
+    for (const topic of new Set(times().map((timeMs) => secrets.topicAt(timeMs)))) {
+      signaling.publish(topic, message)
+        .catch((error) =>
+          context.logger?.debug(`connect: ${withoutLogin(signaling.url)}: ${error}`)
+        );
+    }
   }
 }
 

@@ -81,6 +81,8 @@ export interface SearchState {
   readonly answerByMs: number;
   /** Why it ends, unless it found all it could. */
   readonly failure: SearchFailure | null;
+  /** The other side has found nothing; `atMs` is when the search here is to finish, `Infinity` once it was told. */
+  readonly hopeless: { readonly reason: Error; readonly atMs: number } | null;
 }
 
 /** Why a search ends. */
@@ -92,41 +94,45 @@ export interface SearchFailure {
 
 /** Something happened. Events of a search that is no longer current are ignored. */
 export type DialerEvent =
-  | { readonly event: "start" }
-  | { readonly event: "answered"; readonly search: number }
+  | { readonly kind: "start" }
+  | { readonly kind: "answered"; readonly search: number }
   /** The other side rejected the request, or has given up. */
-  | { readonly event: "rejected"; readonly search: number; readonly error: unknown }
+  | { readonly kind: "rejected"; readonly search: number; readonly error: unknown }
+  /** The other side has searched for a path, and found none. */
+  | { readonly kind: "hopeless"; readonly search: number; readonly reason: Error }
   /** No signaling server can be reached, or no path was found. */
-  | { readonly event: "failed"; readonly search: number; readonly error: unknown }
+  | { readonly kind: "failed"; readonly search: number; readonly error: unknown }
   /** The search has found all it could. */
   | {
-    readonly event: "finished";
+    readonly kind: "finished";
     readonly search: number;
     /** Whether the connection has moved to a path. */
     readonly hasMoved: boolean;
   }
   /** All tasks of the search have ended. `random` is a number from 0 to 1, for the wait before the next. */
-  | { readonly event: "search ended"; readonly search: number; readonly random: number }
-  | { readonly event: "path"; readonly isRelayed: boolean }
+  | { readonly kind: "search ended"; readonly search: number; readonly random: number }
+  | { readonly kind: "path"; readonly isRelayed: boolean }
   /** The connection lost its path. `random` is a number from 0 to 1, for the wait before the search. */
-  | { readonly event: "path lost"; readonly random: number }
+  | { readonly kind: "path lost"; readonly random: number }
   /** The caller gave up, the peer is closed, or the connection has ended. */
-  | { readonly event: "stop"; readonly reason: unknown }
-  | { readonly event: "time" };
+  | { readonly kind: "stop"; readonly reason: unknown }
+  | { readonly kind: "time" };
 
 /** Something to do. */
 export type DialerAction =
-  | { readonly action: "start search"; readonly search: number; readonly wants: "any" | "direct" }
-  | { readonly action: "send request" }
-  /** Notify the other side that this side has given up. */
-  | { readonly action: "send cancellation" }
-  | { readonly action: "end search"; readonly reason: unknown }
+  | { readonly kind: "start search"; readonly search: number; readonly wants: "any" | "direct" }
+  | { readonly kind: "send request" }
+  /** Notify the other side that this side has given up, and found nothing if it failed. */
+  | { readonly kind: "send cancellation"; readonly error: unknown }
+  /** Let the search end by itself, with what it has tried. */
+  | { readonly kind: "finish search"; readonly reason: Error }
+  | { readonly kind: "end search"; readonly reason: unknown }
   /** What cut the path may have cut the connections to signaling servers. */
-  | { readonly action: "check signaling" }
-  | { readonly action: "succeed" }
-  | { readonly action: "fail"; readonly error: unknown }
+  | { readonly kind: "check signaling" }
+  | { readonly kind: "succeed" }
+  | { readonly kind: "fail"; readonly error: unknown }
   /** End the connection: it gets no other path. */
-  | { readonly action: "abandon"; readonly error: unknown };
+  | { readonly kind: "abandon"; readonly error: unknown };
 
 /** What follows from an event. */
 export interface DialerStep {
@@ -152,7 +158,7 @@ export function initialDialerState(settings: DialerSettings): DialerState {
 export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number): DialerStep {
   const isStale = "search" in event && event.search !== state.search?.id;
   if (state.phase === "over" || isStale) return stay(state);
-  switch (event.event) {
+  switch (event.kind) {
     case "start":
       return startSearch(state, "any", nowMs);
     case "answered": {
@@ -163,6 +169,8 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
     }
     case "rejected":
       return endSearch(state, { error: event.error, isFinal: true }, { isRejected: true });
+    case "hopeless":
+      return onHopeless(state, event.reason, nowMs);
     case "failed":
       return endSearch(state, { error: event.error, isFinal: false });
     case "finished":
@@ -186,7 +194,9 @@ export function dialerWakeAtMs({ search, ...state }: DialerState): number {
   const { reconnectByMs, retry, improvement } = state;
   const requestAtMs = search?.stage === "requesting" ? search.request.dueMs : Infinity;
   const answerByMs = search?.stage === "requesting" ? search.answerByMs : Infinity;
-  return Math.min(reconnectByMs, retry.atMs, improvement.atMs, requestAtMs, answerByMs);
+  const finishAtMs = search?.stage === "answered" ? search.hopeless?.atMs ?? Infinity : Infinity;
+  const searchAtMs = Math.min(requestAtMs, answerByMs, finishAtMs);
+  return Math.min(reconnectByMs, retry.atMs, improvement.atMs, searchAtMs);
 }
 
 /** The error for paths that were found, but lost before they could be used. */
@@ -206,9 +216,10 @@ function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number)
     request: isDue ? afterRepeating(request, nowMs) : request,
     answerByMs: nowMs + answerMs,
     failure: null,
+    hopeless: null,
   };
-  const actions: DialerAction[] = [{ action: "start search", search: id, wants }];
-  if (isDue) actions.push({ action: "send request" });
+  const actions: DialerAction[] = [{ kind: "start search", search: id, wants }];
+  if (isDue) actions.push({ kind: "send request" });
   return { state: { ...state, search, searches: id }, actions };
 }
 
@@ -228,26 +239,34 @@ function endSearch(
   return {
     state: { ...state, search: { ...search, stage: "ending", failure } },
     actions: [
-      ...cancels ? cancellation(state) : [],
-      { action: "end search", reason: failure?.error },
+      ...cancels ? cancellation(state, failure.error) : [],
+      { kind: "end search", reason: failure?.error },
     ],
   };
 }
 
 /** Once the other side has answered it searches as well: notify it, unless the search has found a path. */
-function cancellation({ search, path }: DialerState): DialerAction[] {
-  return search?.stage === "answered" && path === "none" ? [{ action: "send cancellation" }] : [];
+function cancellation({ search, path }: DialerState, error: unknown): DialerAction[] {
+  const isDue = search?.stage === "answered" && search.hopeless === null && path === "none";
+  return isDue ? [{ kind: "send cancellation", error }] : [];
+}
+
+/** The other side no longer takes part in the search. This side's may be about to end with a better reason. */
+function onHopeless(state: DialerState, reason: Error, nowMs: number): DialerStep {
+  if (state.search?.stage !== "answered" || state.search.hopeless !== null) return stay(state);
+  const hopeless = { reason, atMs: nowMs + LAST_WORD_MS };
+  return stay({ ...state, search: { ...state.search, hopeless } });
 }
 
 function onSearchEnded(ended: DialerState, random: number, nowMs: number): DialerStep {
   const { wants, failure } = ended.search!;
   const state = { ...rearmed(ended, wants, nowMs), search: null };
   if (state.phase === "connecting") {
-    return over(state, [{ action: "fail", error: failure?.error }]);
+    return over(state, [{ kind: "fail", error: failure?.error }]);
   }
   if (state.phase === "connected") return stay(state);
   if (state.path !== "none") return stay(connected(state));
-  if (failure?.isFinal) return over(state, [{ action: "abandon", error: failure.error }]);
+  if (failure?.isFinal) return over(state, [{ kind: "abandon", error: failure.error }]);
   return planRetry(state, random, nowMs);
 }
 
@@ -256,11 +275,11 @@ function onPath(state: DialerState, nowMs: number): DialerStep {
   if (state.phase !== "connecting") return stay(state);
   const { improves, improveMs } = state.settings;
   const improvement = { atMs: improves ? nowMs + improveMs : Infinity, waitMs: improveMs };
-  return { state: { ...state, phase: "connected", improvement }, actions: [{ action: "succeed" }] };
+  return { state: { ...state, phase: "connected", improvement }, actions: [{ kind: "succeed" }] };
 }
 
 function onPathLost(state: DialerState, random: number, nowMs: number): DialerStep {
-  const check: DialerAction = { action: "check signaling" };
+  const check: DialerAction = { kind: "check signaling" };
   if (state.phase !== "connected") return { state, actions: [check] };
   const { reconnectMs, retryMs } = state.settings;
   // At once, unless each path is lost as soon as it is found.
@@ -279,7 +298,7 @@ function onPathLost(state: DialerState, random: number, nowMs: number): DialerSt
   );
   const replaced: DialerAction[] = state.search === null
     ? []
-    : [{ action: "end search", reason: new DOMException("The path is lost", "AbortError") }];
+    : [{ kind: "end search", reason: new DOMException("The path is lost", "AbortError") }];
   return { state: planned.state, actions: [check, ...replaced, ...planned.actions] };
 }
 
@@ -287,7 +306,7 @@ function onStop(state: DialerState, reason: unknown): DialerStep {
   if (state.phase === "connecting") return endSearch(state, { error: reason, isFinal: true });
   const { search } = state;
   if (search === null || search.stage === "ending") return over(state, []);
-  return over(state, [...cancellation(state), { action: "end search", reason }]);
+  return over(state, [...cancellation(state, reason), { kind: "end search", reason }]);
 }
 
 /** Does one thing that is due. */
@@ -295,7 +314,7 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
   const { search, retry, improvement, settings } = state;
   if (state.reconnectByMs <= nowMs) {
     const error = new NoResponseError(`no path was found in ${settings.reconnectMs / 1000} s`);
-    if (search === null) return over(state, [{ action: "abandon", error }]);
+    if (search === null) return over(state, [{ kind: "abandon", error }]);
     return endSearch({ ...state, reconnectByMs: Infinity }, { error, isFinal: true });
   }
   if (search?.stage === "requesting" && search.answerByMs <= nowMs) {
@@ -308,7 +327,12 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
   }
   if (search?.stage === "requesting" && search.request.dueMs <= nowMs) {
     const repeated = { ...search, request: afterRepeating(search.request, nowMs) };
-    return { state: { ...state, search: repeated }, actions: [{ action: "send request" }] };
+    return { state: { ...state, search: repeated }, actions: [{ kind: "send request" }] };
+  }
+  if (search?.hopeless && search.hopeless.atMs <= nowMs) {
+    const { reason } = search.hopeless;
+    const told = { ...search, hopeless: { reason, atMs: Infinity } };
+    return { state: { ...state, search: told }, actions: [{ kind: "finish search", reason }] };
   }
   if (retry.atMs <= nowMs) return startRetry(state, nowMs);
   if (improvement.atMs <= nowMs) return improve(state, nowMs);
@@ -367,6 +391,12 @@ function stay(state: DialerState): DialerStep {
 
 /** Chosen by us: a few round trips over most signaling servers. */
 export const REQUEST_INTERVAL_MS = 1000;
+
+/**
+ * How long a search goes on after the other side's has failed. Chosen by us: both sides tend to fail at the same time, and
+ * each knows best why.
+ */
+const LAST_WORD_MS = 500;
 
 const REQUEST_REPETITION = {
   firstWaitMs: REQUEST_INTERVAL_MS,

@@ -22,10 +22,15 @@ import {
   type RequestState,
   stepRequest,
 } from "./listener_engine.ts";
-import { searchPaths } from "./path_search.ts";
+import { foundNothing, hopelessError, searchPaths } from "./path_search.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
-import type { ConnectionRequest } from "./signaling_message.ts";
-import { receiveRejection, ResponderSession, sendRejection } from "./signaling_session.ts";
+import type { ConnectionRequest, FoundNothing, Rejection } from "./signaling_message.ts";
+import {
+  receiveRejection,
+  ResponderSession,
+  sendEmpty,
+  sendRejection,
+} from "./signaling_session.ts";
 import type { ListenedTicket } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -123,7 +128,7 @@ export class IncomingRequest {
   readonly #remoteKey: Uint8Array;
   readonly #key: string;
   readonly #options: IncomingRequestOptions;
-  readonly #timer = new ResettableTimer(() => this.#dispatch({ event: "time" }));
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   readonly #onPeerClosed = () => this.#stop(this.#options.context.closed.reason);
   readonly #onRevoked = () => this.#stop(this.#options.ticket.revoked.reason);
   readonly #closed = Promise.withResolvers<void>();
@@ -139,6 +144,10 @@ export class IncomingRequest {
   #searches: ConnectionSearches | undefined;
   #searchNumber: number | undefined;
   #tasks: TaskGroup | undefined;
+  /** Whether it waits until it is admitted. */
+  #isWaiting = false;
+  /** Resolves, with the reason, when the other side has found nothing. */
+  readonly #hopeless = optionalResolvers<Error>();
 
   constructor(handshake: ResponderHandshake, options: IncomingRequestOptions) {
     const { context, request, replyTopic, signaling } = options;
@@ -168,7 +177,7 @@ export class IncomingRequest {
     closed.addEventListener("abort", this.#onPeerClosed, { once: true });
     this.#options.ticket.revoked.addEventListener("abort", this.#onRevoked, { once: true });
     this.#options.context.inBackground(() => this.#closed.promise);
-    this.#dispatch({ event: "start" });
+    this.#dispatch({ kind: "start" });
   }
 
   /** Answers over this signaling connection, too. */
@@ -185,7 +194,7 @@ export class IncomingRequest {
 
   /** Ends it: another request takes its place. */
   displace(): void {
-    this.#dispatch({ event: "displaced" });
+    this.#dispatch({ kind: "displaced" });
   }
 
   /** With manual signaling, people would have to carry the request. */
@@ -194,14 +203,15 @@ export class IncomingRequest {
   }
 
   #stop(reason?: unknown): void {
-    this.#dispatch({ event: "stop", reason });
+    this.#dispatch({ kind: "stop", reason });
   }
 
   #dispatch(event: RequestEvent): void {
     const { state, actions } = stepRequest(this.#state, event, performance.now());
     this.#state = state;
     for (const action of actions) this.#perform(action);
-    if (event.event === "path") this.#leaveAdmission();
+    const isCancelled = event.kind === "cancelled" && this.#isWaiting;
+    if (event.kind === "path" || isCancelled) this.#leaveAdmission();
     if (this.#state.phase === "over") {
       this.#options.context.closed.removeEventListener("abort", this.#onPeerClosed);
       this.#options.ticket.revoked.removeEventListener("abort", this.#onRevoked);
@@ -212,7 +222,7 @@ export class IncomingRequest {
   }
 
   #perform(action: RequestAction): void {
-    switch (action.action) {
+    switch (action.kind) {
       case "check":
         return void this.#check();
       case "show":
@@ -221,8 +231,10 @@ export class IncomingRequest {
         return this.#requestSearch();
       case "end search":
         return this.#endSearch(action.reason);
+      case "finish search":
+        return this.#hopeless.resolve(action.reason);
       case "reject":
-        return void this.#reject(action.reason);
+        return void this.#reject(action.reason, foundNothing(action.error));
       case "succeed":
         return this.#accepted.resolve(this.#connection!);
       case "fail":
@@ -244,7 +256,7 @@ export class IncomingRequest {
   async #check(): Promise<void> {
     try {
       const isAllowed = await this.#options.allows.decide(this.#remoteKey);
-      this.#dispatch({ event: "checked", check: isAllowed ? this.#whatFor() : "refused" });
+      this.#dispatch({ kind: "checked", check: isAllowed ? this.#whatFor() : "refused" });
     } catch (error) {
       this.#options.context.logger?.warn(`connect: cannot tell who may connect: ${error}`);
       this.#stop(error);
@@ -264,22 +276,22 @@ export class IncomingRequest {
     const { request, show } = this.#options;
     const incoming = this.#shown = new IncomingConnection(this.#remoteKey, request.protocol, {
       accept: (signal) => this.#accept(signal),
-      refuse: (reason) => this.#dispatch({ event: "refused", reason }),
-      ignore: () => this.#dispatch({ event: "ignored" }),
+      refuse: (reason) => this.#dispatch({ kind: "refused", reason }),
+      ignore: () => this.#dispatch({ kind: "ignored" }),
     });
     if (!show(incoming)) this.#stop();
   }
 
   async #accept(signal: AbortSignal | undefined): Promise<PeerConnection> {
-    const onAbort = () => this.#dispatch({ event: "aborted", reason: signal?.reason });
+    const onAbort = () => this.#dispatch({ kind: "aborted", reason: signal?.reason });
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
       const { connections, ticket } = this.#options;
       if (!ticket.isValid || !connections.hasRoomFor(this.#remoteKey)) {
-        this.#dispatch({ event: "refused", reason: ticket.isValid ? "busy" : "refused" });
+        this.#dispatch({ kind: "refused", reason: ticket.isValid ? "busy" : "refused" });
         throw noRoomError(ticket);
       }
-      this.#dispatch({ event: "accepted" });
+      this.#dispatch({ kind: "accepted" });
       const connection = await this.#accepted.promise;
       connections.admission.remember(this.#remoteKey);
       return await useTicket(ticket, connection);
@@ -288,32 +300,62 @@ export class IncomingRequest {
     }
   }
 
-  async #reject(reason: Parameters<typeof sendRejection>[1]): Promise<void> {
+  async #reject(
+    reason: Rejection["reason"],
+    foundNothing: FoundNothing | undefined,
+  ): Promise<void> {
     try {
-      await sendRejection(this.session, reason);
+      await sendRejection(this.session, reason, foundNothing);
     } catch (error) {
       this.#stop(error);
     }
   }
 
+  /** It may arrive when the search is over, if what the other side has reset was faster. */
+  async #receiveCancellation(): Promise<void> {
+    try {
+      const { foundNothing } = await receiveRejection(this.session);
+      const hopeless = foundNothing === undefined ? null : hopelessError(foundNothing);
+      this.#dispatch({ kind: "cancelled", hopeless });
+    } catch {
+      // the session has ended
+    }
+  }
+
   /** Searches for paths as soon as no other search for the connection runs. */
   #requestSearch(): void {
-    const { connections, request } = this.#options;
+    const { connections, context, request } = this.#options;
     const isNew = this.#connection === undefined;
     const connection = this.#connection ??= this.#makeConnection();
     this.#searches = connections.searchesOf(connection);
-    const start = () => this.#startSearch(connection, request.wants, isNew);
+    const tasks = this.#tasks = new TaskGroup((error) => {
+      context.logger?.debug(`connect: ${error}`);
+      this.#endSearch(error, { error });
+    });
+    this.#receiveCancellation();
+    const start = () => this.#startSearch(tasks, connection, request.wants, isNew);
     this.#searchNumber = this.#searches.request({
       start: isNew ? () => this.#awaitAdmission(start) : start,
       end: (reason) => this.#endSearch(reason),
     });
   }
 
-  /** A peer that has no connection yet waits for its turn among those like it. */
+  /**
+   * A peer that has no connection yet waits for its turn among those like it. If it has to, it gets its answer, without
+   * which it could not cancel.
+   */
   #awaitAdmission(start: () => void): void {
+    this.#isWaiting = true;
     this.#admission = this.#options.connections.admission.request(this.#remoteKey, {
-      start,
+      start: () => {
+        this.#isWaiting = false;
+        start();
+      },
       displace: () => this.displace(),
+    });
+    this.#tasks!.run(async () => {
+      await Promise.resolve(); // it starts in the next turn at the earliest
+      if (this.#isWaiting) await sendEmpty(this.session);
     });
   }
 
@@ -334,7 +376,7 @@ export class IncomingRequest {
       ticketNumber: this.#options.ticket.number,
       windows: context.windows,
       closed: context.closed,
-      onPath: () => this.#dispatch({ event: "path" }),
+      onPath: () => this.#dispatch({ kind: "path" }),
       onLost: () => context.signaling.check(), // the other side will request the connection again
     });
     connection.finished.then(() => this.#stop(), (error) => this.#stop(error));
@@ -344,26 +386,23 @@ export class IncomingRequest {
   }
 
   #startSearch(
+    tasks: TaskGroup,
     connection: PeerConnection,
     wants: ConnectionRequest["wants"],
     isNew: boolean,
   ): void {
     const { context, connections } = this.#options;
     const { session } = this;
-    const tasks = this.#tasks = new TaskGroup((error) => {
-      context.logger?.debug(`connect: ${error}`);
-      this.#endSearch(error, { error });
-    });
-    tasks.run(async (signal) => {
-      await receiveRejection(session, signal);
-      this.#dispatch({ event: "cancelled" });
-    });
     tasks.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
-      if (isNew && this.#mayReturn) connections.remember(connection, connectionKey);
+      if (isNew && this.#mayReturn) {
+        connections.remember(connection, connectionKey, this.#options.ticket);
+      }
     });
     tasks.run(async (signal) => {
-      await searchPaths(context, { session, role: "controlled", wants, connection, signal });
+      const hopeless = this.#hopeless.promise;
+      const role = "controlled";
+      await searchPaths(context, { session, role, wants, connection, hopeless, signal });
       this.#endSearch();
     });
   }
@@ -377,7 +416,7 @@ export class IncomingRequest {
     const stopped = this.#tasks?.stop(reason) ?? Promise.resolve();
     stopped.then(() => {
       this.#searches!.ended(number);
-      this.#dispatch({ event: "search ended", failure });
+      this.#dispatch({ kind: "search ended", failure });
     });
   }
 }

@@ -7,6 +7,7 @@
 import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError } from "../base/errors.ts";
 import { TokenBucket } from "../base/rate_limiter.ts";
+import { readClocks } from "../base/timers.ts";
 import { generateKeyPair } from "../noise/handshake.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { AcceptedConnections } from "./accepted_connections.ts";
@@ -56,6 +57,25 @@ export class Listener {
     this.#options = options;
   }
 
+  /**
+   * The topics to listen to, each with its ticket: those of the wall clock, and after it was set, those of the time at
+   * which connections were made and of their age since then. The other sides of these connections come back there.
+   */
+  topicsOf(tickets: Iterable<ListenedTicket>): Map<string, ListenedTicket> {
+    const clocks = readClocks();
+    const topics = new Map<string, ListenedTicket>();
+    const others = new Map<string, ListenedTicket>();
+    for (const ticket of tickets) {
+      const { secrets } = ticket;
+      for (const topic of secrets.topicsAround(clocks.wallMs)) topics.set(topic, ticket);
+      for (const timeMs of this.#connections.otherTimesMs(ticket, clocks)) {
+        for (const topic of secrets.topicsAround(timeMs)) others.set(topic, ticket);
+        if (others.size >= MAX_OTHER_TOPICS) break;
+      }
+    }
+    return new Map([...topics, ...[...others].slice(0, MAX_OTHER_TOPICS)]);
+  }
+
   /** Takes a message from a signaling connection, and the ticket whose topic it was published under. */
   onMessage(message: Uint8Array, signaling: SignalingConnection, ticket: ListenedTicket): void {
     if (this.#context.closed.aborted) return;
@@ -84,7 +104,7 @@ export class Listener {
     if (ticket.revoked.aborted || !isAuthenticRequest(envelope, secrets)) return;
     const ephemeralKey = ephemeralKeyOf(envelope);
     const sessionId = toHex(ephemeralKey.subarray(0, SESSION_ID_LENGTH));
-    const clocks = { nowMs: performance.now(), wallMs: Date.now() };
+    const clocks = readClocks();
     if (this.#guard.isReplay(ephemeralKey, clocks.nowMs)) {
       const request = this.#requests.get(sessionId);
       request?.use(signaling);
@@ -104,14 +124,21 @@ export class Listener {
     const displaced = requestsToDisplace(this.#placedRequests(), key);
     if (displaced === undefined) return reject("busy");
     const verdict = this.#guard.judge(
-      { ephemeralKey, remoteKey, sentAtMs: request.sentAtMs },
+      {
+        ephemeralKey,
+        remoteKey,
+        sentAtMs: request.sentAtMs,
+        resumed: this.#connections.resumedBy(request),
+      },
       clocks,
     );
+    if (verdict === "replay") return handshake[Symbol.dispose]();
     if (verdict === "wrong-clock") return reject("clock");
     if (verdict === "too-many") { // the other side repeats it in a second
       this.#context.logger?.debug("connect: dropped a request: too many of one key");
       return handshake[Symbol.dispose]();
     }
+    this.#connections.noteRequest(request);
     for (const id of displaced) this.#displace(id);
     const incoming = new IncomingRequest(handshake, {
       ...this.#options,
@@ -164,7 +191,9 @@ export class Listener {
     using answering = handshake;
     if (!this.#rejections.take(performance.now())) return;
     const body = encodeRejection({ reason, timeMs: Date.now() });
-    const { message } = answering.writeAnswer({ channel: CHANNELS.control, body });
+    const { message } = answering.writeAnswer({ channel: CHANNELS.control, body }, {
+      isPadded: !signaling.isManual,
+    });
     signaling.publish(replyTopic, message)
       .catch((error) => this.#context.logger?.debug(`connect: ${signaling.url}: ${error}`));
   }
@@ -178,6 +207,9 @@ function decodeOrDispose(handshake: ResponderHandshake): ConnectionRequest {
     throw error;
   }
 }
+
+/** Chosen by us: with those of 17 tickets, a rendezvous server's limit for one subscriber. */
+const MAX_OTHER_TOPICS = 12;
 
 /** Chosen by us: far more than people cause, and less than a server passes on. */
 const REJECTION_RATE = { burst: 256, perSecond: 64 };

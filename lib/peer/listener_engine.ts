@@ -13,13 +13,18 @@
  * | searching | path                      | `accept()` succeeds; the search goes on                          |
  * |           | other side has cancelled  | half a second later, end the search                              |
  * |           | another takes its place   | end the search, then rejecting: busy                             |
- * |           | search over, no path      | `accept()` fails, or waits for the other side to come back       |
+ * |           | search over, no path      | `accept()` fails, or waits for the other side to come back,      |
+ * |           |                           | unless that has cancelled                                        |
+ * |           |                           | if nothing was found: rejecting, so that the other side knows    |
  * | rejecting | time                      | over; until then the rejection is repeated if the request is     |
+ * | returning | path                      | over: `accept()` succeeds                                        |
+ * |           | time                      | over: `accept()` fails                                           |
+ * | any       | aborted, stop             | over, once its search has ended: `accept()` fails                |
  *
  * @module
  */
 
-import { NetworkError } from "../base/errors.ts";
+import { NetworkError, UnreachableError } from "../base/errors.ts";
 import { lostAtOnceError } from "./dialer_engine.ts";
 import type { Rejection } from "./signaling_message.ts";
 
@@ -33,6 +38,8 @@ export interface RequestState {
   readonly isAwaited: boolean;
   /** Why the search is to end, and what to tell the other side. */
   readonly stopped: StopReason | null;
+  /** Why the other side takes no part in the search any more: it has found nothing. */
+  readonly hopeless: Error | null;
 }
 
 interface StopReason {
@@ -55,41 +62,48 @@ export interface RequestSettings {
 
 /** Something happened. */
 export type RequestEvent =
-  | { readonly event: "start" }
-  | { readonly event: "checked"; readonly check: RequestCheck }
-  | { readonly event: "accepted" }
-  | { readonly event: "refused"; readonly reason: "refused" | "busy" }
-  | { readonly event: "ignored" }
+  | { readonly kind: "start" }
+  | { readonly kind: "checked"; readonly check: RequestCheck }
+  | { readonly kind: "accepted" }
+  | { readonly kind: "refused"; readonly reason: "refused" | "busy" }
+  | { readonly kind: "ignored" }
   /** The connection has moved to a path. */
-  | { readonly event: "path" }
-  /** The other side has given up. */
-  | { readonly event: "cancelled" }
+  | { readonly kind: "path" }
+  /** The other side has given up; `hopeless` is the reason if it has found nothing. */
+  | { readonly kind: "cancelled"; readonly hopeless: Error | null }
   /** The caller of `accept()` gave up. */
-  | { readonly event: "aborted"; readonly reason: unknown }
+  | { readonly kind: "aborted"; readonly reason: unknown }
   /** Another request takes its place. */
-  | { readonly event: "displaced" }
+  | { readonly kind: "displaced" }
   /** The peer is closed, the connection has ended, or the request cannot be handled. */
-  | { readonly event: "stop"; readonly reason: unknown }
+  | { readonly kind: "stop"; readonly reason: unknown }
   /** Nothing of the search goes on any more. A newer search may have replaced it, which is no failure. */
-  | { readonly event: "search ended"; readonly failure: { readonly error: unknown } | null }
-  | { readonly event: "time" };
+  | { readonly kind: "search ended"; readonly failure: { readonly error: unknown } | null }
+  | { readonly kind: "time" };
 
 /** Whether a request is allowed, and what it asks for. */
 export type RequestCheck = "refused" | "wrong-protocol" | "new" | "known" | "unknown";
 
 /** Something to do. */
 export type RequestAction =
-  | { readonly action: "check" }
-  | { readonly action: "show" }
-  | { readonly action: "start search" }
-  | { readonly action: "end search"; readonly reason: unknown }
-  | { readonly action: "reject"; readonly reason: Rejection["reason"] }
+  | { readonly kind: "check" }
+  | { readonly kind: "show" }
+  | { readonly kind: "start search" }
+  | { readonly kind: "end search"; readonly reason: unknown }
+  /** Let the search end by itself, with what it has tried. */
+  | { readonly kind: "finish search"; readonly reason: Error }
+  /** `error`: what the search failed with. */
+  | {
+    readonly kind: "reject";
+    readonly reason: Rejection["reason"];
+    readonly error?: UnreachableError;
+  }
   /** `accept()` returns the connection. */
-  | { readonly action: "succeed" }
+  | { readonly kind: "succeed" }
   /** `accept()` fails. */
-  | { readonly action: "fail"; readonly error: unknown }
+  | { readonly kind: "fail"; readonly error: unknown }
   /** Forget the request; its session ends. */
-  | { readonly action: "close" };
+  | { readonly kind: "close" };
 
 /** What follows from an event. */
 export interface RequestStep {
@@ -99,19 +113,26 @@ export interface RequestStep {
 
 /** The state before the start. */
 export function initialRequestState(settings: RequestSettings): RequestState {
-  return { settings, phase: "checking", untilMs: Infinity, isAwaited: false, stopped: null };
+  return {
+    settings,
+    phase: "checking",
+    untilMs: Infinity,
+    isAwaited: false,
+    stopped: null,
+    hopeless: null,
+  };
 }
 
 /** The next state, and what to do now. */
 export function stepRequest(state: RequestState, event: RequestEvent, nowMs: number): RequestStep {
   const { phase, settings } = state;
-  switch (event.event) {
+  switch (event.kind) {
     case "start":
-      return go({ ...state, untilMs: nowMs + settings.answerMs }, { action: "check" });
+      return go({ ...state, untilMs: nowMs + settings.answerMs }, { kind: "check" });
     case "checked":
       return phase === "checking" ? onChecked(state, event.check, nowMs) : go(state);
     case "accepted":
-      if (phase !== "deciding") return go(state, { action: "fail", error: tooLateError() });
+      if (phase !== "deciding") return go(state, { kind: "fail", error: tooLateError() });
       return startSearch({ ...state, isAwaited: true });
     case "refused":
       return phase === "deciding" ? reject(state, event.reason, nowMs) : go(state);
@@ -120,7 +141,11 @@ export function stepRequest(state: RequestState, event: RequestEvent, nowMs: num
     case "path":
       return onPath(state);
     case "cancelled":
-      return phase === "searching" ? go({ ...state, untilMs: nowMs + LAST_WORD_MS }) : go(state);
+      if (phase === "returning") {
+        return go(over(state), { kind: "fail", error: cancelledError() }, { kind: "close" });
+      }
+      if (phase !== "searching") return go(state);
+      return go({ ...state, untilMs: nowMs + LAST_WORD_MS, hopeless: event.hopeless });
     case "aborted":
       return state.isAwaited ? stop(state, { reason: event.reason, tell: "cancelled" }) : go(state);
     case "displaced":
@@ -146,21 +171,21 @@ function onChecked(state: RequestState, check: RequestCheck, nowMs: number): Req
       return startSearch(state);
     case "new": {
       const untilMs = nowMs + state.settings.answerMs;
-      return go({ ...state, phase: "deciding", untilMs }, { action: "show" });
+      return go({ ...state, phase: "deciding", untilMs }, { kind: "show" });
     }
   }
 }
 
 function startSearch(state: RequestState): RequestStep {
-  return go({ ...state, phase: "searching", untilMs: Infinity }, { action: "start search" });
+  return go({ ...state, phase: "searching", untilMs: Infinity }, { kind: "start search" });
 }
 
 function onPath(state: RequestState): RequestStep {
   if (!state.isAwaited) return go(state);
   const succeeded = { ...state, isAwaited: false };
   return state.phase === "returning"
-    ? go(over(succeeded), { action: "succeed" })
-    : go(succeeded, { action: "succeed" });
+    ? go(over(succeeded), { kind: "succeed" }, { kind: "close" })
+    : go(succeeded, { kind: "succeed" });
 }
 
 function stop(state: RequestState, why: StopReason): RequestStep {
@@ -170,12 +195,12 @@ function stop(state: RequestState, why: StopReason): RequestStep {
       return go(state);
     case "searching": {
       const stopped = state.stopped ?? why;
-      return go({ ...state, stopped, untilMs: Infinity }, { action: "end search", reason });
+      return go({ ...state, stopped, untilMs: Infinity }, { kind: "end search", reason });
     }
     case "returning":
-      return go(over(state), { action: "fail", error: reason });
+      return go(over(state), { kind: "fail", error: reason }, { kind: "close" });
     default:
-      return go(over(state), { action: "close" });
+      return go(over(state), { kind: "close" });
   }
 }
 
@@ -185,38 +210,49 @@ function onSearchEnded(
   nowMs: number,
 ): RequestStep {
   const { isAwaited, stopped, settings } = state;
-  if (!isAwaited) return go(over(state), { action: "close" });
+  if (!isAwaited) return go(over(state), { kind: "close" });
   const error = stopped === null ? failure?.error : stopped.reason;
   if (stopped !== null && stopped.tell !== null && settings.mayCancel) {
     return go(
       rejecting({ ...state, isAwaited: false }, nowMs),
-      { action: "reject", reason: stopped.tell },
-      { action: "fail", error },
+      { kind: "reject", reason: stopped.tell },
+      { kind: "fail", error },
+    );
+  }
+  const isCancelled = state.hopeless !== null || state.untilMs !== Infinity;
+  if (stopped === null && !isCancelled && settings.mayCancel && error instanceof UnreachableError) {
+    return go(
+      rejecting({ ...state, isAwaited: false }, nowMs),
+      { kind: "reject", reason: "cancelled", error },
+      { kind: "fail", error },
     );
   }
   if (stopped !== null || failure !== null) {
-    return go(over(state), { action: "fail", error }, { action: "close" });
+    return go(over(state), { kind: "fail", error }, { kind: "close" });
   }
-  if (settings.returnMs === 0) {
-    return go(over(state), { action: "fail", error: lostAtOnceError() }, { action: "close" });
+  if (settings.returnMs === 0 || isCancelled) {
+    const lost = isCancelled ? cancelledError() : lostAtOnceError();
+    return go(over(state), { kind: "fail", error: lost }, { kind: "close" });
   }
   const untilMs = nowMs + settings.returnMs;
-  return go({ ...state, phase: "returning", untilMs }, { action: "close" });
+  return go({ ...state, phase: "returning", untilMs });
 }
 
 function onTime(state: RequestState): RequestStep {
   switch (state.phase) {
-    case "searching":
-      return stop(state, { reason: cancelledError(), tell: null });
+    case "searching": {
+      if (state.hopeless === null) return stop(state, { reason: cancelledError(), tell: null });
+      return go(state, { kind: "finish search", reason: state.hopeless });
+    }
     case "returning":
-      return go(over(state), { action: "fail", error: lostAtOnceError() });
+      return go(over(state), { kind: "fail", error: lostAtOnceError() }, { kind: "close" });
     default:
-      return go(over(state), { action: "close" });
+      return go(over(state), { kind: "close" });
   }
 }
 
 function reject(state: RequestState, reason: Rejection["reason"], nowMs: number): RequestStep {
-  return go(rejecting(state, nowMs), { action: "reject", reason });
+  return go(rejecting(state, nowMs), { kind: "reject", reason });
 }
 
 /** The request is kept for a while, so that what it gets for an answer is repeated if the answer is lost. */
@@ -244,16 +280,16 @@ export interface SearchQueue {
 
 /** Something happened. Requests are numbered. */
 export type SearchQueueEvent =
-  | { readonly event: "requested"; readonly request: number }
+  | { readonly kind: "requested"; readonly request: number }
   /** Its search has ended, or was ended before it started. */
-  | { readonly event: "ended"; readonly request: number }
-  | { readonly event: "time" };
+  | { readonly kind: "ended"; readonly request: number }
+  | { readonly kind: "time" };
 
 /** Something to do. */
 export type SearchQueueAction =
-  | { readonly action: "start"; readonly request: number }
+  | { readonly kind: "start"; readonly request: number }
   /** A newer request replaces it. */
-  | { readonly action: "replace"; readonly request: number };
+  | { readonly kind: "replace"; readonly request: number };
 
 /** A queue without searches. */
 export const EMPTY_SEARCH_QUEUE: SearchQueue = {
@@ -270,19 +306,19 @@ export function stepSearchQueue(
 ): { readonly state: SearchQueue; readonly actions: readonly SearchQueueAction[] } {
   const replaced: SearchQueueAction[] = [];
   let { running, next } = queue;
-  if (event.event === "requested") {
+  if (event.kind === "requested") {
     for (const request of [running, next]) {
-      if (request !== null) replaced.push({ action: "replace", request });
+      if (request !== null) replaced.push({ kind: "replace", request });
     }
     next = event.request;
-  } else if (event.event === "ended") {
+  } else if (event.kind === "ended") {
     if (running === event.request) running = null;
     if (next === event.request) next = null;
   }
   const state = { ...queue, running, next };
   if (next === null || nowMs < searchQueueWakeAtMs(state)) return { state, actions: replaced };
   const started = { running: next, next: null, startedAtMs: nowMs };
-  return { state: started, actions: [...replaced, { action: "start", request: next }] };
+  return { state: started, actions: [...replaced, { kind: "start", request: next }] };
 }
 
 /** When to start the next search, if nothing happens before. */

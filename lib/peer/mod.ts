@@ -59,17 +59,22 @@ export type { SignalChannel } from "../signal/channel.ts";
 export type {
   OpenSignalingOptions,
   SignalingConnection,
+  SignalingState,
   SignalTransport,
 } from "../signal/transport.ts";
 export type { LongTermCredential } from "../stun/credentials.ts";
+export type { CodeEvent } from "../code/offer.ts";
+export type { CodeOffer } from "./codes.ts";
 export { PeerConnection, type PeerEvent, type PeerPath } from "./connection.ts";
 export { REJECTION_CODES } from "./dialer.ts";
 export { IncomingConnection } from "./incoming.ts";
 export {
   type AllowUrl,
+  type CodeOptions,
   type ConnectOptions,
   PEER_TIMINGS,
   type PeerOptions,
+  type PeerProgress,
   type PeerTimings,
   type RelayServer,
   STRATEGIES,

@@ -7,10 +7,11 @@
 import type { Logger } from "../base/logger.ts";
 import { decodeLogin, shownUrl, withoutLogin } from "../base/login.ts";
 import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
+import type { CodeEvent } from "../code/offer.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
 import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";
-import type { SignalTransport } from "../signal/transport.ts";
+import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
 import { parseTurnUri } from "../turn/open_relay.ts";
 import type { TicketSource } from "./tickets.ts";
@@ -59,9 +60,30 @@ export interface PeerOptions {
   readonly network?: Network;
   /** Receives non-fatal diagnostics. */
   readonly logger?: Logger;
+  /** Called with what a person who waits for a connection wants to know. May not throw. */
+  readonly onProgress?: (progress: PeerProgress) => void;
   /** Aborts the opening. */
   readonly signal?: AbortSignal;
 }
+
+/** Something on the way to a connection. */
+export type PeerProgress =
+  | {
+    /** Signaling opened, or failed to. */
+    readonly event: "signaling";
+    /** The URL, without its login. */
+    readonly url: string;
+    /** Whether it can be used now. */
+    readonly state: SignalingState;
+    /** Why not, if its state is `"failed"` or `"lost"`. */
+    readonly error?: unknown;
+  }
+  | {
+    /** The peer has answered: the search for a path goes on, or begins. */
+    readonly event: "answered";
+    /** The URL of the signaling that brought the answer first, without its login. */
+    readonly url: string;
+  };
 
 /** Decides whether to connect to a URL that somebody else named, and to its addresses. */
 export type AllowUrl = (
@@ -72,6 +94,18 @@ export type AllowUrl = (
 /** How to connect. */
 export interface ConnectOptions {
   /** Aborts connecting. Once there is a connection, it has no effect. */
+  readonly signal?: AbortSignal;
+}
+
+/** How to offer a code. */
+export interface CodeOptions {
+  /** What the code is for: a ticket of this peer. Default: its own. */
+  readonly ticket?: string;
+  /** How long the code is good for, in milliseconds. Default: an hour. */
+  readonly expiresMs?: number;
+  /** Called whenever something happens to the code. May not throw. */
+  readonly onEvent?: (event: CodeEvent) => void;
+  /** Aborts the search for a number. Once there is a code, it has no effect. */
   readonly signal?: AbortSignal;
 }
 

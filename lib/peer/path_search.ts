@@ -8,7 +8,14 @@
  */
 
 import { toHex } from "../base/bytes.ts";
-import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
+import {
+  type ConnectionAttempt,
+  messageOf,
+  NetworkError,
+  PunchlineError,
+  RefusedError,
+  UnreachableError,
+} from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
@@ -19,7 +26,7 @@ import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
 import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
 import type { PeerContext } from "./context.ts";
 import { openRelayPath } from "./relay_path.ts";
-import type { ConnectionRequest } from "./signaling_message.ts";
+import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
 import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
 import { pathKeys } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
@@ -32,6 +39,8 @@ export interface PathSearchOptions {
   readonly wants: ConnectionRequest["wants"];
   /** What the paths are for. */
   readonly connection: PathUser;
+  /** Resolves, with the reason, when the other side has searched and found nothing: then waiting is of no use. */
+  readonly hopeless: Promise<Error>;
   readonly signal: AbortSignal;
 }
 
@@ -96,6 +105,8 @@ class PathSearch {
   readonly #budget: DialBudget;
   /** Ends the search for a relayed path alone; what it throws after that does not count. */
   readonly #directFound = new AbortController();
+  /** Ends both searches, which then report what they have tried. */
+  readonly #hopeless = new AbortController();
   /** Resolves when it is time to try a relay. */
   readonly #relayTurn = optionalResolvers<void>();
   readonly #relayTimer = new ResettableTimer(() => this.#relayTurn.resolve());
@@ -105,8 +116,11 @@ class PathSearch {
   readonly #moves: Promise<boolean>[] = [];
 
   constructor(context: PeerContext, options: PathSearchOptions) {
-    const { session, signal } = options;
+    const { session, signal, hopeless } = options;
     const { timings, baseSockets } = context;
+    hopeless.then((reason) => this.#hopeless.abort(reason));
+    // The other side has no direct path to hope for, or has waited long enough.
+    session.relayMessage.then(() => this.#relayTurn.resolve());
     this.#context = context;
     this.#options = options;
     this.#timeoutMs = session.isManual ? timings.manualMs : timings.connectMs;
@@ -142,9 +156,9 @@ class PathSearch {
     const unexpected = reasons.find((reason) => !(reason instanceof UnreachableError));
     if (unexpected !== undefined) return unexpected;
     const why = reasons.map((reason) => (reason as Error).message.replace(/^Cannot \w+: /, ""));
-    return new UnreachableError(`Cannot connect: ${why.join("; ")}`, this.#attempts, {
-      cause: reasons[0],
-    });
+    const cause = reasons.find(({ cause }) => cause instanceof RefusedError) ?? reasons[0];
+    const message = `Cannot connect: ${[...new Set(why)].join("; ")}`;
+    return new UnreachableError(message, this.#attempts, { cause });
   }
 
   async #findDirect(readyBase: Promise<BaseSocket>): Promise<void> {
@@ -160,6 +174,7 @@ class PathSearch {
         timeoutMs: this.#timeoutMs,
         channel: session.channel(CHANNELS.punch),
         onPlan: (plan) => this.#onPlan(plan),
+        until: this.#hopeless.signal,
         signal,
       });
       const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
@@ -200,11 +215,12 @@ class PathSearch {
     const { network, relays, isHidden, dialPolicy } = this.#context;
     const { session, role } = this.#options;
     const signal = AbortSignal.any([this.#options.signal, this.#directFound.signal]);
+    const until = AbortSignal.any([signal, this.#hopeless.signal]);
     try {
-      const { connectionKey } = await abortable(session.ready, signal);
-      await abortable(this.#relayTurn.promise, signal);
+      const { connectionKey } = await abortable(session.ready, until);
+      await abortable(this.#relayTurn.promise, until);
       const startedAtMs = performance.now();
-      using deadline = new Deadline(this.#timeoutMs, signal);
+      using deadline = new Deadline(this.#timeoutMs, until);
       const { connection, channelBinding } = await openRelayPath({
         network,
         role,
@@ -229,8 +245,12 @@ class PathSearch {
     } catch (error) {
       this.#options.signal.throwIfAborted();
       if (signal.aborted) return; // a direct path was found
-      if (!(error instanceof DOMException && error.name === "TimeoutError")) throw error;
-      const message = `Cannot relay: no connection over a relay in ${this.#timeoutMs / 1000} s`;
+      const isHopeless = until.aborted && error === until.reason;
+      const isTooLate = error instanceof DOMException && error.name === "TimeoutError";
+      if (!isHopeless && !isTooLate) throw error;
+      const message = isHopeless
+        ? `Cannot relay: ${messageOf(error)}`
+        : `Cannot relay: no connection over a relay in ${this.#timeoutMs / 1000} s`;
       throw new UnreachableError(message, this.#attempts, { cause: error });
     }
   }
@@ -270,6 +290,22 @@ class PathSearch {
     const ips = [profile.externalIp, ...candidates.map(({ address }) => address.ip)];
     return [...new Set(ips.filter((ip) => ip !== null))].filter(isRoutable);
   }
+}
+
+/** What a search that has failed tells the other side about it; `undefined` if it failed in another way. */
+export function foundNothing(error: unknown): FoundNothing | undefined {
+  if (!(error instanceof UnreachableError)) return undefined;
+  for (let cause: unknown = error; cause instanceof PunchlineError; cause = cause.cause) {
+    if (!(cause instanceof RefusedError)) continue;
+    return { relayCode: cause.code >= 300 && cause.code <= 699 ? cause.code : null };
+  }
+  return { relayCode: null };
+}
+
+/** The reason for a search to end, after the other side's has found nothing. */
+export function hopelessError({ relayCode }: FoundNothing): Error {
+  const why = relayCode === null ? "" : `: its relay server refused it (${relayCode})`;
+  return new NetworkError(`the other side has found no path${why}`, "closed");
 }
 
 /** Whether a relay on the internet can see the address. */

@@ -12,14 +12,16 @@ import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
+import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import type { PeerConnection } from "./connection.ts";
 import { allowing, makeContext, type PeerContext } from "./context.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
-import type { ConnectOptions, PeerOptions } from "./options.ts";
+import type { CodeOffer, CodePlaces } from "./codes.ts";
+import type { CodeOptions, ConnectOptions, PeerOptions } from "./options.ts";
 import { TopicSubscriptions } from "./pools.ts";
-import { decodeTicket } from "./ticket.ts";
+import { decodeTicket, looksLikeCode } from "./ticket.ts";
 import { type ListenedTicket, type TicketOptions, Tickets } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -43,6 +45,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly publicKey: Uint8Array;
   readonly #signalingUrls: readonly string[];
   readonly #tickets: Tickets;
+  #listener: Listener | undefined;
   /** The ticket of each topic that the peer listens to. */
   #topics: ReadonlyMap<string, ListenedTicket> = new Map();
   readonly #subscriptions = new Set<TopicSubscriptions>();
@@ -51,6 +54,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #context: PeerContext;
   readonly #incoming = new WaitQueue<IncomingConnection>(MAX_INCOMING);
   readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
+  readonly #codes = new Set<CodeOffer>();
   #closing: Promise<void> | undefined;
 
   private constructor(options: PeerOptions, secretKey: Uint8Array) {
@@ -127,6 +131,68 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     return this.#tickets.revoke(decodeTicket(ticket));
   }
 
+  /**
+   * Offers a ticket for a code: a number and three words, such as `7-amber-walrus-otter`, that people can read out. The
+   * first peer that connects with the code gets the ticket. Three wrong guesses end a code, and another one takes its place.
+   * The code is withdrawn when the result is disposed of, or the peer is closed. See docs/codes.md.
+   *
+   * @example
+   * ```ts ignore
+   * await using offer = await peer.offerCode({ onEvent: (event) => console.log(event) });
+   * console.log(offer.code); // 7-amber-walrus-otter
+   * ```
+   *
+   * @throws {TypeError} if the peer does not listen
+   * @throws {RangeError} if `expiresMs` is not a positive number
+   * @throws {NetworkError} if no code can be offered, because no signaling server can be reached or all numbers are taken
+   * @throws the signal's reason on abort
+   */
+  async offerCode(options: CodeOptions = {}): Promise<CodeOffer> {
+    const { expiresMs = 1 } = options;
+    if (!this.#isListening) throw new TypeError("Cannot offer a code: the peer does not listen");
+    if (!(expiresMs > 0)) {
+      throw new RangeError(`Cannot offer a code: expiresMs is more than 0, not ${expiresMs}`);
+    }
+    const { CodeOffer } = await import("./codes.ts");
+    this.#jobs.signal.throwIfAborted();
+    const ticket = () => options.ticket ?? this.ticket;
+    const offer = new CodeOffer(
+      this.#codePlaces(this.#signalingUrls),
+      { ...options, ticket },
+      () => {
+        this.#codes.delete(offer);
+      },
+    );
+    this.#codes.add(offer);
+    try {
+      await (options.signal ? abortable(offer.ready, options.signal) : offer.ready);
+      return offer;
+    } catch (error) {
+      await offer[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Gets the ticket that another peer offers for a code, over this peer's signaling servers, or the LAN and public brokers
+   * if it has none. The code is spent then; the ticket can be used again.
+   *
+   * @throws {MalformedMessageError} if the text is not a code
+   * @throws {NoResponseError} if nobody waits for the code
+   * @throws {RefusedError} if the words are wrong, or the code was used before
+   * @throws {NetworkError} if no signaling server can be reached, or this peer is closed
+   * @throws the signal's reason on abort
+   */
+  async redeemCode(code: string, options: ConnectOptions = {}): Promise<string> {
+    const { redeemTicket } = await import("./codes.ts");
+    const { closed, timings } = this.#context;
+    closed.throwIfAborted();
+    const urls = this.#signalingUrls.length > 0 ? this.#signalingUrls : DEFAULT_SIGNALING;
+    const signal = options.signal ? AbortSignal.any([closed, options.signal]) : closed;
+    const timeoutMs = timings.answerMs;
+    return await redeemTicket(this.#codePlaces(urls), code, { timeoutMs, signal });
+  }
+
   /** This peer's public key as text. */
   get id(): string {
     return toBase64url(this.publicKey);
@@ -135,7 +201,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   /**
    * Connects to the owner of a ticket.
    *
-   * @throws {MalformedMessageError} if the ticket is invalid
+   * @param ticket or a code, as for {@linkcode Peer.redeemCode}; it is spent by this call, whether there is a path or not
+   * @throws {MalformedMessageError} if the ticket or the code is invalid
    * @throws {NoResponseError} if the other side does not answer
    * @throws {RefusedError} if the other side rejects the request; `code` is one of {@linkcode REJECTION_CODES}
    * @throws {UnreachableError} if there is no path to the other side, with everything that was tried
@@ -144,8 +211,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * @throws the signal's reason on abort
    */
   async connect(ticket: string, options: ConnectOptions = {}): Promise<PeerConnection> {
-    const target = decodeTicket(ticket);
     const { signal } = options;
+    const isCode = looksLikeCode(ticket);
+    const target = decodeTicket(isCode ? await this.redeemCode(ticket, options) : ticket);
     signal?.throwIfAborted();
     this.#jobs.signal.throwIfAborted();
     const { protocol = "", reconnect = true } = this.#options;
@@ -185,11 +253,17 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const reason = new NetworkError("Cannot use the peer: it is closed", "closed");
     const stopped = this.#jobs.stop(reason);
     this.#incoming.close(reason);
+    await Promise.all([...this.#codes].map((each) => each[Symbol.asyncDispose]()));
     const signalingClosed = this.#context.signaling[Symbol.asyncDispose](); // some jobs wait for one to open
     await stopped;
     await this.#context.baseSockets?.[Symbol.asyncDispose]();
     await signalingClosed;
     this.#context.staticKey[Symbol.dispose]();
+  }
+
+  #codePlaces(urls: readonly string[]): CodePlaces {
+    const { signaling: pool, logger } = this.#context;
+    return { pool, urls, logger };
   }
 
   /** Resolves once the peer can be reached over one of its signaling servers. */
@@ -202,7 +276,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     if (tickets !== undefined) {
       this.#jobs.run((signal) => tickets.follow(signal, () => this.#onTicketSource()));
     }
-    const listener = new Listener(this.#context, {
+    const listener = this.#listener = new Listener(this.#context, {
       allows: allowing(allow),
       protocol,
       reconnects: reconnect,
@@ -302,11 +376,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   async #renewTopics(subscriptions: TopicSubscriptions, signal: AbortSignal): Promise<void> {
-    const topics = new Map<string, ListenedTicket>();
-    for (const ticket of this.#tickets.listened) {
-      for (const topic of ticket.secrets.topicsAround(Date.now())) topics.set(topic, ticket);
-    }
-    this.#topics = topics;
+    const topics = this.#topics = this.#listener!.topicsOf(this.#tickets.listened);
     for (const why of await subscriptions.renew([...topics.keys()], signal)) {
       this.#context.logger?.warn(
         `connect: a topic was refused, so some peers may not get through: ${why}`,

@@ -92,6 +92,10 @@ class RelayPath {
   readonly #nonce = toHex(crypto.getRandomValues(new Uint8Array(16)));
   readonly #exchange: RelayExchange;
   readonly #relays = new Map<number, StreamRelay>();
+  /** What became of each of this side's relays. */
+  readonly #own = new Map<number, OwnRelay>();
+  /** Why this side's relays failed. */
+  readonly #failures: unknown[] = [];
   /** The record of all dials of one address. */
   readonly #dials = new Map<string, AttemptRecord>();
   readonly #judged = new Map<string, Promise<string | null>>();
@@ -129,6 +133,9 @@ class RelayPath {
         connection: used === undefined ? connection : closingRelay(connection, used),
         channelBinding: this.#nomination!.channelBinding,
       };
+    } catch (error) {
+      if (!isAbort(error)) this.#explain();
+      throw error;
     } finally {
       const stopped = this.#tasks.stop();
       await this.#nomination?.[Symbol.asyncDispose]();
@@ -146,14 +153,13 @@ class RelayPath {
   }
 
   #perform(action: RelayPathAction): void {
-    switch (action.action) {
+    switch (action.kind) {
       case "publish":
         return this.#exchange.update(action.change);
       case "start proving":
         return this.#startProving(action.theirNonce);
       case "permit": {
-        const relay = this.#relays.get(action.relay)!;
-        return this.#tasks.run(() => relay.permit([action.ip], { signal: this.#signal }));
+        return this.#tasks.run(() => this.#permit(action.relay, action.ip));
       }
       case "dial":
         return this.#tasks.run(() => this.#dial(action.to, action.afterMs));
@@ -163,39 +169,70 @@ class RelayPath {
       }
       case "give up": {
         this.#tasks.run(() => this.#exchange.acknowledge());
-        const message = "Cannot relay: neither side has a relay";
-        return this.#result.reject(new UnreachableError(message, []));
+        return this.#result.reject(noRelayError(this.#failures));
       }
     }
   }
 
   #onState(theirs: RelayState): void {
     const { isAcknowledged } = this.#exchange;
-    this.#dispatch({ event: "state", theirs, isAcknowledged });
+    this.#dispatch({ kind: "state", theirs, isAcknowledged });
   }
 
   /** Opens one of this side's relays, and accepts the connections that arrive there. */
   async #serve(id: number, opener: RelayOpener): Promise<void> {
-    const relay = await this.#open(opener);
-    this.#relays.set(id, relay);
-    const { relayed, mapped } = relay;
-    this.#dispatch({ event: "relay opened", relay: { id, relayed, mappedIp: mapped.ip } });
-    for (;;) {
-      const connection = await relay.accept({ signal: this.#signal });
-      const attempt = this.#startAttempt(formatTransportAddress(connection.remote));
-      this.#tasks.run(() => this.#prove(connection, attempt));
+    const own: OwnRelay = { attempt: this.#startAttempt(opener.url), relayed: null, unanswered: 0 };
+    this.#own.set(id, own);
+    try {
+      const relay = await opener.open(this.#signal);
+      this.#relays.set(id, relay);
+      const { relayed, mapped } = relay;
+      own.relayed = formatTransportAddress(relayed[0]);
+      this.#dispatch({ kind: "relay opened", relay: { id, relayed, mappedIp: mapped.ip } });
+      for (;;) {
+        const connection = await relay.accept({ signal: this.#signal });
+        const attempt = this.#startAttempt(formatTransportAddress(connection.remote));
+        this.#tasks.run(() => this.#prove(connection, attempt));
+      }
+    } catch (error) {
+      this.#onRelayError(own, error);
+      this.#dispatch(
+        own.relayed === null ? { kind: "relay failed" } : { kind: "relay lost", id },
+      );
+      throw error;
     }
   }
 
-  async #open({ url, open }: RelayOpener): Promise<StreamRelay> {
-    const attempt = this.#startAttempt(url);
+  async #permit(id: number, ip: string): Promise<void> {
+    const own = this.#own.get(id)!;
+    own.unanswered++;
     try {
-      return await open(this.#signal);
+      await this.#relays.get(id)!.permit([ip], { signal: this.#signal });
+      own.unanswered--;
     } catch (error) {
-      const outcome = error instanceof RefusedError ? "refused" : "failed";
-      if (!this.#signal.aborted) attempt.end(outcome, null, messageOf(error));
-      this.#dispatch({ event: "relay failed" });
+      this.#onRelayError(own, error);
       throw error;
+    }
+  }
+
+  #onRelayError({ attempt, relayed }: OwnRelay, error: unknown): void {
+    if (this.#signal.aborted) return;
+    this.#failures.push(error);
+    attempt.end(error instanceof RefusedError ? "refused" : "failed", relayed, messageOf(error));
+  }
+
+  /** Notes what was missing at those relays that did not fail, but led to nothing. */
+  #explain(): void {
+    for (const { attempt, relayed, unanswered } of this.#own.values()) {
+      if (attempt.isOver) continue;
+      if (relayed === null) attempt.end("timed-out", null, "the server did not answer in time");
+      else if (unanswered > 0) {
+        attempt.end(
+          "timed-out",
+          relayed,
+          "the server opened a relay, and did not answer after that",
+        );
+      } else attempt.end("timed-out", relayed, "the other side did not connect to the relay");
     }
   }
 
@@ -234,7 +271,7 @@ class RelayPath {
       if (error.reason === "refused" || error.reason === "reset") attempt.resets++;
       attempt.end(error.reason === "refused" ? "refused" : "unreachable", null, error.message);
     }
-    this.#dispatch({ event: "dial failed", to });
+    this.#dispatch({ kind: "dial failed", to });
   }
 
   /** Each relay is judged once. */
@@ -283,6 +320,28 @@ class RelayPath {
   #onError(error: unknown): void {
     if (!this.#signal.aborted && !(error instanceof PunchlineError)) this.#result.reject(error);
   }
+}
+
+/** One of this side's relays, as far as its record goes. */
+interface OwnRelay {
+  readonly attempt: AttemptRecord;
+  /** Its address; `null` until it is open. */
+  relayed: string | null;
+  /** Requests for permissions that the server has not answered. */
+  unanswered: number;
+}
+
+function noRelayError(failures: readonly unknown[]): UnreachableError {
+  const message = "Cannot relay: neither side has a relay";
+  const [cause] = failures;
+  if (cause === undefined) return new UnreachableError(message, []);
+  const why = messageOf(cause).replace(/^Cannot [^:]*: /, "");
+  return new UnreachableError(`${message}: ${why}`, [], { cause });
+}
+
+/** Whether it means that the result is not wanted any more. */
+function isAbort(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "AbortError";
 }
 
 /** A connection that closes its relay when it is closed. */

@@ -7,6 +7,7 @@
  * | ------------ | ------------------------------------------------------------------------------------------- |
  * | relay opened | publish its addresses, let the other side in, dial the other side's relays from it          |
  * | relay failed | if it was the last: publish that this side has none                                         |
+ * | relay lost   | publish the addresses that are left, or that this side has none                             |
  * | state        | dial the relays that it names, let in the addresses that it names, each once                |
  * |              | give up once both sides know that neither has a relay                                       |
  * | dial failed  | dial again, {@linkcode MAX_TRIES} times: the relay may not have let this side in yet        |
@@ -57,39 +58,41 @@ export interface OpenRelay {
 
 /** Something happened. */
 export type RelayPathEvent =
-  | { readonly event: "relay opened"; readonly relay: OpenRelay }
-  | { readonly event: "relay failed" }
+  | { readonly kind: "relay opened"; readonly relay: OpenRelay }
+  | { readonly kind: "relay failed" }
+  /** An open relay is of no further use. */
+  | { readonly kind: "relay lost"; readonly id: number }
   | {
-    readonly event: "state";
+    readonly kind: "state";
     /** Without addresses that must not be dialled. */
     readonly theirs: RelayState;
     /** Whether the other side knows this side's newest state. */
     readonly isAcknowledged: boolean;
   }
   /** A dial from this host failed. */
-  | { readonly event: "dial failed"; readonly to: TransportAddress };
+  | { readonly kind: "dial failed"; readonly to: TransportAddress };
 
 /** Something to do. */
 export type RelayPathAction =
   | {
-    readonly action: "publish";
+    readonly kind: "publish";
     readonly change: Partial<Pick<RelayState, "ips" | "relayed" | "mayOffer">>;
   }
   /** Connections can be proved from now on. */
-  | { readonly action: "start proving"; readonly theirNonce: string }
+  | { readonly kind: "start proving"; readonly theirNonce: string }
   /** One address at a time: servers refuse a whole request if they dislike one of its addresses. */
-  | { readonly action: "permit"; readonly relay: number; readonly ip: string }
+  | { readonly kind: "permit"; readonly relay: number; readonly ip: string }
   /** Dial from this host. */
-  | { readonly action: "dial"; readonly to: TransportAddress; readonly afterMs: number }
+  | { readonly kind: "dial"; readonly to: TransportAddress; readonly afterMs: number }
   /** Dial from one of this side's relays. */
   | {
-    readonly action: "dial from relay";
+    readonly kind: "dial from relay";
     readonly relay: number;
     readonly to: TransportAddress;
     readonly afterMs: number;
   }
   /** Acknowledge the other side's state, then fail: neither side has a relay. */
-  | { readonly action: "give up" };
+  | { readonly kind: "give up" };
 
 /** What follows from an event. */
 export interface RelayPathStep {
@@ -115,21 +118,30 @@ export function initialRelayPathState(
 
 /** The next state, and what to do now. */
 export function stepRelayPath(state: RelayPathState, event: RelayPathEvent): RelayPathStep {
-  switch (event.event) {
+  switch (event.kind) {
     case "relay opened": {
       const opened = {
         ...state,
         opening: state.opening - 1,
         relays: [...state.relays, event.relay],
       };
-      return startAll(opened, [{ action: "publish", change: publicState(opened) }]);
+      return startAll(opened, [{ kind: "publish", change: publicState(opened) }]);
     }
     case "relay failed": {
       const opening = state.opening - 1;
       const hasNone = opening + state.relays.length === 0;
       return {
         state: { ...state, opening },
-        actions: hasNone ? [{ action: "publish", change: { mayOffer: false } }] : [],
+        actions: hasNone ? [{ kind: "publish", change: { mayOffer: false } }] : [],
+      };
+    }
+    case "relay lost": {
+      const relays = state.relays.filter(({ id }) => id !== event.id);
+      const next = { ...state, relays };
+      const mayOffer = state.opening + relays.length > 0;
+      return {
+        state: next,
+        actions: [{ kind: "publish", change: { ...publicState(next), mayOffer } }],
       };
     }
     case "state":
@@ -146,10 +158,10 @@ function onState(
 ): RelayPathStep {
   const mayOffer = state.opening + state.relays.length > 0;
   if (!mayOffer && !theirs.mayOffer && isAcknowledged) {
-    return { state, actions: [{ action: "give up" }] };
+    return { state, actions: [{ kind: "give up" }] };
   }
   const next = { ...state, hasTheirState: true, theirs: withNamed(state.theirs, theirs) };
-  const proving: RelayPathAction = { action: "start proving", theirNonce: theirs.nonce };
+  const proving: RelayPathAction = { kind: "start proving", theirNonce: theirs.nonce };
   return startAll(next, state.hasTheirState ? [] : [proving]);
 }
 
@@ -165,18 +177,18 @@ function startAll(state: RelayPathState, actions: readonly RelayPathAction[]): R
   };
   for (const to of isHidden ? [] : theirs.relayed) {
     const address = formatTransportAddress(to);
-    if (!tries.has(address)) all.push({ action: "dial", to, afterMs: 0 });
+    if (!tries.has(address)) all.push({ kind: "dial", to, afterMs: 0 });
     tries.set(address, tries.get(address) ?? 1);
   }
   for (const { id, relayed } of relays) {
     for (const ip of theirs.ips) {
       if (!relayed.some((address) => ipFamily(address.ip) === ipFamily(ip))) continue;
-      addOnce(`relay ${id} permits ${ip}`, { action: "permit", relay: id, ip });
+      addOnce(`relay ${id} permits ${ip}`, { kind: "permit", relay: id, ip });
     }
     const afterMs = isHidden ? 0 : RELAY_TO_RELAY_MS;
     for (const to of theirs.relayed) {
       const key = `relay ${id} dials ${formatTransportAddress(to)}`;
-      addOnce(key, { action: "dial from relay", relay: id, to, afterMs });
+      addOnce(key, { kind: "dial from relay", relay: id, to, afterMs });
     }
   }
   return { state: { ...state, started, tries }, actions: all };
@@ -187,7 +199,7 @@ function dialAgain(state: RelayPathState, to: TransportAddress): RelayPathStep {
   const count = state.tries.get(address) ?? 0;
   if (count >= MAX_TRIES) return { state, actions: [] };
   const tries = new Map(state.tries).set(address, count + 1);
-  return { state: { ...state, tries }, actions: [{ action: "dial", to, afterMs: RETRY_MS }] };
+  return { state: { ...state, tries }, actions: [{ kind: "dial", to, afterMs: RETRY_MS }] };
 }
 
 /** What this side publishes about its relays. */

@@ -6,6 +6,7 @@
 
 import { toHex } from "../base/bytes.ts";
 import { TokenBucket } from "../base/rate_limiter.ts";
+import { type Clocks, steadyTimeMs } from "../base/timers.ts";
 
 /** What a {@linkcode ReplayGuard} lets through. */
 export interface ReplayLimits {
@@ -22,7 +23,7 @@ export interface ReplayLimits {
 }
 
 /** What to do about an authentic request. */
-export type ReplayVerdict = "fresh" | "wrong-clock" | "too-many";
+export type ReplayVerdict = "fresh" | "replay" | "wrong-clock" | "too-many";
 
 /** A request, as far as a {@linkcode ReplayGuard} looks at it. */
 export interface GuardedRequest {
@@ -32,14 +33,18 @@ export interface GuardedRequest {
   readonly remoteKey: Uint8Array;
   /** Milliseconds since 1970, by the initiator's clock. */
   readonly sentAtMs: number;
+  /** What it resumes; `null` for a new connection, or if the initiator does not say how old the connection is. */
+  readonly resumed: ResumedConnection | null;
 }
 
-/** The time, by two clocks. */
-export interface GuardClocks {
-  /** Milliseconds on a clock that never goes back or jumps: how long to remember. */
-  readonly nowMs: number;
-  /** Milliseconds since 1970: whether a request is fresh. */
-  readonly wallMs: number;
+/** The connection that a request resumes. */
+export interface ResumedConnection {
+  /** When it was made, by this side's clocks. */
+  readonly madeAt: Clocks;
+  /** How old it is, by a clock of the initiator that never jumps. */
+  readonly ageMs: number;
+  /** What the last request for it said about that; `-1` before the first. */
+  readonly lastAgeMs: number;
 }
 
 /**
@@ -64,11 +69,13 @@ export class ReplayGuard {
   }
 
   /** Judges an authentic request, and remembers it if it is fresh. */
-  judge(request: GuardedRequest, { nowMs, wallMs }: GuardClocks): ReplayVerdict {
+  judge(request: GuardedRequest, clocks: Clocks): ReplayVerdict {
+    const { nowMs } = clocks;
     const { maxClockDifferenceMs, maxRemembered, maxRememberedPerKey } = this.#limits;
+    const { resumed } = request;
+    if (resumed !== null && resumed.ageMs <= resumed.lastAgeMs) return "replay";
     // A stale request gets the same answer every time, so there is nothing to remember.
-    const differenceMs = Math.abs(wallMs - request.sentAtMs);
-    if (!(differenceMs <= maxClockDifferenceMs)) return "wrong-clock";
+    if (!(clockDifferenceMs(request, clocks) <= maxClockDifferenceMs)) return "wrong-clock";
     const key = toHex(request.remoteKey);
     const memory = this.#memoryOf(key, nowMs);
     if (!memory.bucket.take(nowMs)) return "too-many";
@@ -111,6 +118,23 @@ interface KeyMemory {
   readonly bucket: TokenBucket;
   /** Its requests that are remembered; oldest first. */
   readonly requests: Set<string>;
+}
+
+/**
+ * By how much the clocks of the two sides differ. Those of a connection did not differ when it was made, but one of them may
+ * have been set since then, or have stood still while its host slept. So each side has two: its wall clock, and the time
+ * at which the connection was made plus the age of the connection. One pair has to agree. That a request for a connection
+ * may pass by several clocks makes no replay possible: each is younger than those before it.
+ */
+function clockDifferenceMs(
+  { sentAtMs, resumed }: GuardedRequest,
+  { nowMs, wallMs }: Clocks,
+): number {
+  if (resumed === null) return Math.abs(wallMs - sentAtMs);
+  const { madeAt, ageMs } = resumed;
+  const theirs = [sentAtMs, madeAt.wallMs + ageMs];
+  const ours = [wallMs, steadyTimeMs(madeAt, nowMs)];
+  return Math.min(...theirs.flatMap((their) => ours.map((our) => Math.abs(our - their))));
 }
 
 /** 64 bits are enough to tell requests apart: the next key of another initiator cannot be guessed. */

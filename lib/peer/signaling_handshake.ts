@@ -48,8 +48,8 @@ export class InitiatorHandshake implements Disposable {
   }
 
   /** The first message. Call it once. */
-  writeRequest(content: Content): Uint8Array<ArrayBuffer> {
-    const handshake = this.#state.writeMessage(encodeContent(content, "request"));
+  writeRequest(content: Content, options?: { isPadded?: boolean }): Uint8Array<ArrayBuffer> {
+    const handshake = this.#state.writeMessage(encodeContent(content, "request", options));
     const mac = this.#secrets.mac("request", handshake);
     return encodeEnvelope({ kind: "request", mac, handshake });
   }
@@ -99,8 +99,11 @@ export class ResponderHandshake implements Disposable {
   }
 
   /** The second message. Call it once. */
-  writeAnswer(content: Content): { message: Uint8Array<ArrayBuffer>; cipher: TransportCipher } {
-    const handshake = this.#state.writeMessage(encodeContent(content, "answer"));
+  writeAnswer(
+    content: Content,
+    options?: { isPadded?: boolean },
+  ): { message: Uint8Array<ArrayBuffer>; cipher: TransportCipher } {
+    const handshake = this.#state.writeMessage(encodeContent(content, "answer", options));
     const mac = this.#secrets.mac("answer", this.#ephemeralKey, handshake);
     const message = encodeEnvelope({ kind: "answer", mac, handshake });
     return { message, cipher: takeCipher(this.#state, "responder", this.#ephemeralKey) };

@@ -10,6 +10,8 @@
  * the plaintext of each: length (2) | channel (1) | body | zeros
  * ```
  *
+ * What people copy has no zeros at its end: they would have to copy those, too.
+ *
  * @module
  */
 
@@ -51,6 +53,11 @@ export interface Content {
 export interface ConnectionRequest {
   /** Milliseconds since 1970, by the initiator's clock. */
   readonly sentAtMs: number;
+  /**
+   * How old the connection to resume is, in milliseconds by a clock of the initiator that never jumps; `null` for a new
+   * connection. No two requests for one connection say the same.
+   */
+  readonly ageMs: number | null;
   /** The application's protocol, such as `"chat/1"`; `""` for any. */
   readonly protocol: string;
   /** The connection to resume, 32 hexadecimal digits; `null` for a new one. */
@@ -74,6 +81,14 @@ export interface Rejection {
   readonly reason: (typeof REJECTION_REASONS)[number];
   /** Milliseconds since 1970, by the sender's clock. */
   readonly timeMs: number;
+  /** If the sender has cancelled because it has searched for a path, and there is none. */
+  readonly foundNothing?: FoundNothing;
+}
+
+/** What one side knows about why there is no path, and may tell the other side. */
+export interface FoundNothing {
+  /** The error code with which its TURN server refused it, such as 401; `null` if none did. */
+  readonly relayCode: number | null;
 }
 
 /** All reasons for a rejection. */
@@ -129,14 +144,18 @@ export function decodeEnvelope(bytes: Uint8Array): Envelope {
  * Encodes the plaintext of a message of the given kind, padded so that the message has one of
  * {@linkcode ENVELOPE_LENGTHS}.
  *
+ * @param options.isPadded whether to pad it. Default: yes
  * @throws {RangeError} if the body does not fit into the longest message
  */
 export function encodeContent(
   { channel, body }: Content,
   kind: Envelope["kind"],
+  { isPadded = true }: { readonly isPadded?: boolean } = {},
 ): Uint8Array<ArrayBuffer> {
-  const length = ENVELOPE_LENGTHS.map((length) => length - OVERHEAD[kind])
-    .find((length) => CONTENT_HEADER + body.length <= length);
+  const needed = CONTENT_HEADER + body.length;
+  const longest = ENVELOPE_LENGTHS.map((length) => length - OVERHEAD[kind])
+    .find((length) => needed <= length);
+  const length = longest === undefined || isPadded ? longest : needed;
   if (length === undefined) {
     throw new RangeError(`Cannot send: ${body.length} bytes do not fit into one message`);
   }
@@ -165,14 +184,10 @@ export function decodeContent(plaintext: Uint8Array): Content {
  * @throws {RangeError} if the name of the protocol is too long
  */
 export function encodeConnectionRequest(
-  { body, ...header }: ConnectionRequest,
+  { body, ageMs, ...rest }: ConnectionRequest,
 ): Uint8Array<ArrayBuffer> {
-  if (header.protocol.length > MAX_PROTOCOL_LENGTH) {
-    const name = JSON.stringify(header.protocol);
-    throw new RangeError(
-      `Cannot ask for protocol ${name}: a name has at most ${MAX_PROTOCOL_LENGTH} characters`,
-    );
-  }
+  const header = ageMs === null ? rest : { ...rest, ageMs };
+  requireProtocol(header.protocol);
   const json = new TextEncoder().encode(JSON.stringify(header));
   const length = new Uint8Array(2);
   new DataView(length.buffer).setUint16(0, json.length);
@@ -180,17 +195,41 @@ export function encodeConnectionRequest(
 }
 
 /**
- * Decodes the body of a request.
+ * Encodes the body of a request for people to copy: 128 | time (6) | length (1) | protocol in UTF-8 | first message. It is
+ * always for a new connection, and any path.
+ *
+ * @throws {RangeError} if the name of the protocol is too long
+ */
+export function encodeCompactRequest(
+  { sentAtMs, protocol, body }: Pick<ConnectionRequest, "sentAtMs" | "protocol" | "body">,
+): Uint8Array<ArrayBuffer> {
+  requireProtocol(protocol);
+  const header = new Uint8Array(COMPACT_HEADER);
+  const view = new DataView(header.buffer);
+  view.setUint8(0, COMPACT);
+  view.setUint16(1, Math.floor(sentAtMs / 2 ** 32));
+  view.setUint32(3, sentAtMs % 2 ** 32);
+  const name = new TextEncoder().encode(protocol);
+  view.setUint8(7, name.length);
+  return concat(header, name, body);
+}
+
+/**
+ * Decodes the body of a request, in either form.
  *
  * @throws {MalformedMessageError} if a field is missing or invalid
  */
 export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
   const what = "connection request";
   const reader = new ByteReader(bytes, what);
+  if (bytes[0] === COMPACT) return decodeCompactRequest(reader, what);
   const header = reader.bytes(reader.uint16("length of the header"), "header");
-  const { sentAtMs, protocol, resumes, wants } = parseJson(header, what);
+  const { sentAtMs, ageMs = null, protocol, resumes, wants } = parseJson(header, what);
   if (typeof sentAtMs !== "number" || !Number.isSafeInteger(sentAtMs)) {
     throw malformed(what, "sentAtMs is a time in milliseconds");
+  }
+  if (ageMs !== null && !(Number.isSafeInteger(ageMs) && ageMs as number >= 0)) {
+    throw malformed(what, "ageMs is a number of milliseconds");
   }
   if (typeof protocol !== "string" || protocol.length > MAX_PROTOCOL_LENGTH) {
     throw malformed(what, `protocol has at most ${MAX_PROTOCOL_LENGTH} characters`);
@@ -200,6 +239,7 @@ export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
   }
   return {
     sentAtMs,
+    ageMs: ageMs as number | null,
     protocol,
     resumes,
     wants: wants === "direct" ? "direct" : "any",
@@ -207,9 +247,37 @@ export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
   };
 }
 
+function decodeCompactRequest(reader: ByteReader, what: string): ConnectionRequest {
+  reader.uint8("form");
+  const sentAtMs = reader.uint16("sentAtMs") * 2 ** 32 + reader.uint32("sentAtMs");
+  const name = reader.bytes(reader.uint8("length of the protocol"), "protocol");
+  let protocol: string;
+  try {
+    protocol = new TextDecoder("utf-8", { fatal: true }).decode(name);
+  } catch (cause) {
+    throw malformed(what, "protocol is UTF-8", cause);
+  }
+  if (protocol.length > MAX_PROTOCOL_LENGTH) {
+    throw malformed(what, `protocol has at most ${MAX_PROTOCOL_LENGTH} characters`);
+  }
+  const body = reader.bytes(reader.remaining, "body");
+  return { sentAtMs, ageMs: null, protocol, resumes: null, wants: "any", body };
+}
+
+function requireProtocol(protocol: string): void {
+  if (protocol.length <= MAX_PROTOCOL_LENGTH) return;
+  const name = JSON.stringify(protocol);
+  throw new RangeError(
+    `Cannot ask for protocol ${name}: a name has at most ${MAX_PROTOCOL_LENGTH} characters`,
+  );
+}
+
 /** Encodes the body of a rejection. */
-export function encodeRejection({ reason, timeMs }: Rejection): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(JSON.stringify({ why: reasonOnTheWire(reason), timeMs }));
+export function encodeRejection(
+  { reason, timeMs, foundNothing }: Rejection,
+): Uint8Array<ArrayBuffer> {
+  const fields = { why: reasonOnTheWire(reason), timeMs, foundNothing };
+  return new TextEncoder().encode(JSON.stringify(fields));
 }
 
 /**
@@ -218,7 +286,7 @@ export function encodeRejection({ reason, timeMs }: Rejection): Uint8Array<Array
  * @throws {MalformedMessageError} if a field is missing or invalid
  */
 export function decodeRejection(bytes: Uint8Array): Rejection {
-  const { why, timeMs } = parseJson(bytes, "rejection");
+  const { why, timeMs, foundNothing } = parseJson(bytes, "rejection");
   const reason = REJECTION_REASONS.find((each) => reasonOnTheWire(each) === why);
   if (reason === undefined) {
     const known = REJECTION_REASONS.map(reasonOnTheWire).join(", ");
@@ -227,7 +295,19 @@ export function decodeRejection(bytes: Uint8Array): Rejection {
   if (typeof timeMs !== "number" || !Number.isSafeInteger(timeMs)) {
     throw malformed("rejection", "timeMs is a time in milliseconds");
   }
-  return { reason, timeMs };
+  if (reason !== "cancelled" || foundNothing === undefined) return { reason, timeMs };
+  return { reason, timeMs, foundNothing: asFoundNothing(foundNothing) };
+}
+
+function asFoundNothing(value: unknown): FoundNothing {
+  const relayCode = typeof value === "object" && value !== null && "relayCode" in value
+    ? value.relayCode
+    : undefined;
+  if (relayCode === null) return { relayCode };
+  if (Number.isInteger(relayCode) && relayCode as number >= 300 && relayCode as number <= 699) {
+    return { relayCode: relayCode as number };
+  }
+  throw malformed("rejection", "relayCode is null, or an error code of STUN");
 }
 
 /** The value of `why`, which is part of the protocol: `cancelled` is written as `withdrawn`. */
@@ -248,6 +328,10 @@ function parseJson(bytes: Uint8Array, what: string): Record<string, unknown> {
 const KINDS = { request: 1, answer: 2, transport: 3 } as const;
 const COUNTER_LENGTH = 8;
 const CONTENT_HEADER = 3;
+const COMPACT_HEADER = 8;
+
+/** The other form starts with the length of its header, which is always less than 128 times 256. */
+const COMPACT = 128;
 const KEY_LENGTH = 32;
 const TAG_LENGTH = 16;
 

@@ -20,9 +20,11 @@ import {
   type Content,
   decodeEnvelope,
   decodeRejection,
+  encodeCompactRequest,
   encodeConnectionRequest,
   encodeRejection,
   type Envelope,
+  type FoundNothing,
   type HandshakeEnvelope,
   type Rejection,
 } from "./signaling_message.ts";
@@ -34,6 +36,7 @@ export type Publish = (message: Uint8Array) => void;
 export abstract class SignalingSession implements Disposable {
   readonly #publish: Publish;
   readonly #channels = new Map<number, WaitQueue<Uint8Array>>();
+  readonly #relayMessage = optionalResolvers<void>();
   readonly #ready = optionalResolvers<TransportCipher>();
   #cipher: TransportCipher | undefined;
   #failure: unknown;
@@ -56,6 +59,11 @@ export abstract class SignalingSession implements Disposable {
   /** Resolves once the session is open; rejects if it ends before. */
   get ready(): Promise<TransportCipher> {
     return this.#ready.promise;
+  }
+
+  /** Resolves once the other side has sent anything about relays. */
+  get relayMessage(): Promise<void> {
+    return this.#relayMessage.promise;
   }
 
   /** One of the channels, by a number that both sides know: see {@linkcode CHANNELS}. */
@@ -121,6 +129,7 @@ export abstract class SignalingSession implements Disposable {
 
   /** Messages on unknown channels are dropped. */
   protected deliver({ channel, body }: Content): void {
+    if (channel === CHANNELS.relay) this.#relayMessage.resolve();
     if (KNOWN_CHANNELS.includes(channel)) this.#queue(channel).push(body);
   }
 
@@ -168,8 +177,10 @@ export class InitiatorSession extends SignalingSession {
   protected override send(content: Content): void {
     if (this.cipher !== undefined) return this.publishEncrypted(this.cipher, content);
     if (this.#request === undefined) {
-      const body = encodeConnectionRequest({ ...this.#header(), body: content.body });
-      this.#request = this.#handshake.writeRequest({ ...content, body });
+      const request = { ...this.#header(), body: content.body };
+      const body = this.isManual ? encodeCompactRequest(request) : encodeConnectionRequest(request);
+      const isPadded = !this.isManual; // people would have to copy the padding
+      this.#request = this.#handshake.writeRequest({ ...content, body }, { isPadded });
       this.#requestedAtMs = performance.now();
     } else {
       this.#waiting.set(content.channel, content);
@@ -230,7 +241,8 @@ export class ResponderSession extends SignalingSession {
 
   protected override send(content: Content): void {
     if (this.cipher === undefined) {
-      const { message, cipher } = this.#handshake.writeAnswer(content);
+      const isPadded = !this.isManual;
+      const { message, cipher } = this.#handshake.writeAnswer(content, { isPadded });
       this.#answer = message;
       this.open(cipher);
       return this.#publishAnswer(message);
@@ -266,9 +278,10 @@ export async function sendEmpty(session: SignalingSession): Promise<void> {
 export async function sendRejection(
   session: SignalingSession,
   reason: Rejection["reason"],
+  foundNothing?: FoundNothing,
 ): Promise<void> {
   const control = session.channel(CHANNELS.control);
-  await control.send(encodeRejection({ reason, timeMs: Date.now() }));
+  await control.send(encodeRejection({ reason, timeMs: Date.now(), foundNothing }));
 }
 
 /**
@@ -278,7 +291,7 @@ export async function sendRejection(
  */
 export async function receiveRejection(
   session: SignalingSession,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<Rejection> {
   const control = session.channel(CHANNELS.control);
   for (;;) {

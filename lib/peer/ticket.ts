@@ -6,6 +6,9 @@
  *   version (1) | public key (32) | secret (16) | count (1) | for each URL: length (1), UTF-8 | checksum (4)
  * ```
  *
+ * In version 2, a URL may be a zero and its place (1) in a list of well-known ones, which makes the usual ticket half as
+ * long. In a QR code a ticket is base32 in capitals, `PUNCHLINE:...`, for which QR codes have shorter symbols.
+ *
  * Letters, digits, `-`, `_` and a colon: a ticket needs no quoting in any shell, and survives a chat and a QR code. The
  * checksum, the first bytes of a SHA-256, catches typing errors.
  *
@@ -60,6 +63,8 @@ export function encodeTicket({ publicKey, secret, signaling }: Ticket): string {
     );
   }
   const urls = signaling.map((url) => {
+    const place = WELL_KNOWN_URLS.indexOf(url);
+    if (place >= 0) return Uint8Array.of(0, place);
     const text = new TextEncoder().encode(url);
     if (text.length > MAX_URL_LENGTH || !isPrintable(url)) {
       throw new RangeError(
@@ -68,9 +73,19 @@ export function encodeTicket({ publicKey, secret, signaling }: Ticket): string {
     }
     return concat(Uint8Array.of(text.length), text);
   });
-  const header = Uint8Array.of(VERSION);
+  const isShort = signaling.some((url) => WELL_KNOWN_URLS.includes(url));
+  const header = Uint8Array.of(isShort ? SHORT_VERSION : VERSION);
   const content = concat(header, publicKey, secret, Uint8Array.of(urls.length), ...urls);
   return PREFIX + toBase64url(concat(content, checksum(content)));
+}
+
+/**
+ * A ticket in the form that is shortest in a QR code; {@linkcode decodeTicket} reads it, too.
+ *
+ * @throws {MalformedMessageError} if the text is not a ticket
+ */
+export function ticketForQr(ticket: string): string {
+  return PREFIX.toUpperCase() + toBase32(toBytes(ticket));
 }
 
 /**
@@ -86,8 +101,9 @@ export function decodeTicket(text: string): Ticket {
   }
   const reader = new ByteReader(content, "ticket");
   const version = reader.uint8("version");
-  if (version !== VERSION) {
-    throw malformed("ticket", `version ${version} is unknown; this program reads ${VERSION}`);
+  if (version !== VERSION && version !== SHORT_VERSION) {
+    const known = `${VERSION} and ${SHORT_VERSION}`;
+    throw malformed("ticket", `version ${version} is unknown; this program reads ${known}`);
   }
   const publicKey = reader.bytes(PUBLIC_KEY_LENGTH, "public key");
   const secret = reader.bytes(SECRET_LENGTH, "secret");
@@ -95,9 +111,15 @@ export function decodeTicket(text: string): Ticket {
   if (count > MAX_URLS) {
     throw malformed("ticket", `${count} URLs exceed the limit of ${MAX_URLS}`);
   }
-  const signaling = Array.from({ length: count }, () => readUrl(reader));
+  const isShort = version === SHORT_VERSION;
+  const signaling = Array.from({ length: count }, () => readUrl(reader, isShort));
   reader.end();
   return { publicKey, secret, signaling };
+}
+
+/** Whether a text is meant as a code rather than as a ticket: a number, and a letter after it. */
+export function looksLikeCode(text: string): boolean {
+  return text.length <= MAX_CODE_LENGTH && /^\s*\d+[\s._-]+[a-z]/i.test(text);
 }
 
 /** The keys and topics that follow from a ticket's secret. */
@@ -187,19 +209,51 @@ function toBytes(text: string): Uint8Array<ArrayBuffer> {
   if (!compact.toLowerCase().startsWith(PREFIX)) {
     throw malformed("ticket", `a ticket starts with ${PREFIX}`);
   }
-  const bytes = fromBase64url(compact.slice(PREFIX.length));
+  const digits = compact.slice(PREFIX.length);
+  const isFromQr = compact.startsWith(PREFIX.toUpperCase()) && /^[A-Z2-7]+$/.test(digits);
+  const bytes = isFromQr ? fromBase32(digits) : fromBase64url(digits);
   if (bytes === undefined) throw malformed("ticket", `base64url has to follow ${PREFIX}`);
   return bytes;
 }
 
-function readUrl(reader: ByteReader): string {
-  const bytes = reader.bytes(reader.uint8("length of a URL"), "URL");
+function readUrl(reader: ByteReader, isShort: boolean): string {
+  const length = reader.uint8("length of a URL");
+  if (isShort && length === 0) {
+    const wellKnown = WELL_KNOWN_URLS[reader.uint8("place of a URL")];
+    if (wellKnown !== undefined) return wellKnown;
+    throw malformed("ticket", "it names a server that this version does not know");
+  }
+  const bytes = reader.bytes(length, "URL");
   try {
     const url = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     loginOf(url, "Cannot read ticket");
     if (isPrintable(url) && URL.canParse(url)) return url;
   } catch { /* not UTF-8, or control characters in the login */ }
   throw malformed("ticket", "a URL is invalid");
+}
+
+/** Base32 (RFC 4648 §6) without padding. */
+function toBase32(bytes: Uint8Array): string {
+  let [digits, bits, count] = ["", 0, 0];
+  for (const byte of bytes) {
+    bits = (bits << 8 | byte) & 0xfff;
+    for (count += 8; count >= 5; count -= 5) digits += BASE32[bits >> count - 5 & 31];
+  }
+  return count === 0 ? digits : digits + BASE32[bits << 5 - count & 31];
+}
+
+/** `undefined` if it is not the canonical encoding. */
+function fromBase32(digits: string): Uint8Array<ArrayBuffer> | undefined {
+  const bytes = new Uint8Array(Math.floor(digits.length * 5 / 8));
+  let [length, bits, count] = [0, 0, 0];
+  for (const digit of digits) {
+    bits = (bits << 5 | BASE32.indexOf(digit)) & 0xfff;
+    count += 5;
+    if (count < 8) continue;
+    count -= 8;
+    bytes[length++] = bits >> count & 0xff;
+  }
+  return toBase32(bytes) === digits ? bytes : undefined;
 }
 
 /** A URL is printed and dialled: printable ASCII only, no control characters and no spaces. */
@@ -218,6 +272,17 @@ function utf8(text: string): Uint8Array<ArrayBuffer> {
 const PREFIX = "punchline:";
 
 const VERSION = 1;
+const SHORT_VERSION = 2;
+
+const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/** Their places are part of the format: add to them at the end, remove none. */
+const WELL_KNOWN_URLS: readonly string[] = [
+  "lan:",
+  "mqtts://broker.hivemq.com:8883",
+  "mqtts://broker.emqx.io:8883",
+  "mqtts://test.mosquitto.org:8886",
+];
 
 const PUBLIC_KEY_LENGTH = 32;
 
@@ -230,6 +295,9 @@ const MAX_URL_LENGTH = 255;
 
 /** The longest ticket, and room for the white space of a paste. */
 const MAX_TEXT_LENGTH = 8192;
+
+/** Longer than any code, with room for spaces. */
+const MAX_CODE_LENGTH = 100;
 
 const NO_BYTES = new Uint8Array(0);
 

@@ -24,12 +24,13 @@ export function manualLimits(role: PunchRole): PunchLimits {
   };
 }
 
-/** A description without the next ports of the NAT. */
+/** A description without the next ports of the NAT, and without the samples that they would be predicted from. */
 export function withoutPredictions(description: PunchDescription): PunchDescription {
   const { profile } = description;
-  if (!dependsOnDestination(profile) || profile.allocation.kind !== "sequential") {
-    return description;
+  if (!dependsOnDestination(profile)) {
+    return { ...description, profile: { ...profile, samples: [] } };
   }
+  if (profile.allocation.kind !== "sequential") return description;
   const allocation = { kind: "unknown", delta: null, range: null } as const;
   return { ...description, profile: { ...profile, allocation, samples: [] } };
 }

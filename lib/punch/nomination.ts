@@ -199,6 +199,11 @@ export class AttemptRecord {
     this.#elapsedMs = performance.now() - this.#startedAtMs;
   }
 
+  /** Whether it has ended. */
+  get isOver(): boolean {
+    return this.#elapsedMs !== undefined;
+  }
+
   /** Notes what the nomination decided about a connection. */
   settle(outcome: NominationOutcome, { local }: Pick<TcpConnection, "local">): void {
     this.end(OUTCOMES[outcome], formatTransportAddress(local));

@@ -11,7 +11,7 @@
  */
 
 import { concat, toHex } from "../base/bytes.ts";
-import { equalSecrets, hmac } from "../base/crypto.ts";
+import { equalSecrets, hash, hmac } from "../base/crypto.ts";
 import { malformed, type MalformedMessageError } from "../base/errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
@@ -37,6 +37,15 @@ export interface PunchOffer {
   /** The description of the side that sends the offer. */
   readonly side: PunchDescription;
 }
+
+/** A key that follows from 16 random bytes, which are shorter for people to copy; as hexadecimal digits. */
+export function keyFromSeed(seed: Uint8Array): string {
+  const rest = hash("sha256", concat(utf8("punchline key "), seed)).subarray(0, SEED_BYTES);
+  return toHex(concat(seed, rest));
+}
+
+/** How many bytes {@linkcode keyFromSeed} takes. */
+export const SEED_BYTES = 16;
 
 /** Encodes an offer, authenticated with the shared secret. */
 export function encodeOffer(offer: PunchOffer, sharedSecret: Uint8Array): Uint8Array<ArrayBuffer> {
@@ -214,7 +223,7 @@ const AUTHENTICATOR_DIGITS = 64;
 
 /** Chosen by us: what a host with a few interfaces has, and what fits a signaling message. */
 export const MAX_CANDIDATES = 12;
-const MAX_SAMPLES = 16;
+export const MAX_SAMPLES = 16;
 
 /**
  * Chosen by us: other hosts behind the NAT make a few mappings per second, and the window of predicted ports absorbs
@@ -222,7 +231,8 @@ const MAX_SAMPLES = 16;
  */
 const STALE_MS = 750;
 
-const BEHAVIORS = [
+/** How a NAT may behave; their places are part of the format of compact offers. */
+export const BEHAVIORS = [
   "endpoint-independent",
   "address-dependent",
   "address-and-port-dependent",

@@ -16,7 +16,15 @@ import { undefinedIfMalformed, UnreachableError } from "../base/errors.ts";
 import { Deadline } from "../base/timers.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import type { PunchDescription } from "./candidates.ts";
-import { decodeOffer, encodeOffer, isStale, type PunchOffer, type PunchRole } from "./offer.ts";
+import {
+  decodeOffer,
+  encodeOffer,
+  isStale,
+  keyFromSeed,
+  type PunchOffer,
+  type PunchRole,
+  SEED_BYTES,
+} from "./offer.ts";
 
 /** What this side would offer now. */
 export interface OfferSource {
@@ -51,7 +59,7 @@ export interface OfferExchangeOptions {
 /** An exchange of offers. */
 export class OfferExchange {
   readonly #options: OfferExchangeOptions;
-  readonly #key = toHex(crypto.getRandomValues(new Uint8Array(32)));
+  readonly #key: string;
   #repetition = startRepetition({
     firstWaitMs: FIRST_WAIT_MS,
     maximumWaitMs: MAX_WAIT_MS,
@@ -68,6 +76,10 @@ export class OfferExchange {
 
   constructor(options: OfferExchangeOptions) {
     this.#options = options;
+    const random = crypto.getRandomValues(new Uint8Array(32));
+    this.#key = options.channel.isManual
+      ? keyFromSeed(random.subarray(0, SEED_BYTES))
+      : toHex(random);
   }
 
   /** What this side offers now. */
@@ -143,7 +155,10 @@ export class OfferExchange {
   async #take(message: Uint8Array, signal: AbortSignal): Promise<void> {
     const { role, round, source, sharedSecret } = this.#options;
     const { onOffer, onConfirmed, onLaterRound } = this.#options;
-    const offer = undefinedIfMalformed(() => decodeOffer(message, sharedSecret));
+    const decode = this.#options.channel.isManual
+      ? (await import("./offer_message.ts")).decodeCompactOffer
+      : decodeOffer;
+    const offer = undefinedIfMalformed(() => decode(message, sharedSecret));
     if (offer === undefined || offer.key === this.#key) return; // some channels echo
     if (offer.role === role) return await this.#onRoleConflict(offer);
     if (offer.round < round) return;
@@ -195,7 +210,10 @@ export class OfferExchange {
     const nowMs = performance.now();
     this.#repetition = afterSending(this.#repetition, nowMs);
     this.#firstSentAtMs ??= nowMs;
-    await channel.send(encodeOffer(this.localOffer, sharedSecret));
+    const encode = channel.isManual
+      ? (await import("./offer_message.ts")).encodeCompactOffer
+      : encodeOffer;
+    await channel.send(encode(this.localOffer, sharedSecret));
   }
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
+import { type ConnectionAttempt, messageOf, UnreachableError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { PunchMethodName } from "../base/path_kind.ts";
 import { Deadline } from "../base/timers.ts";
@@ -151,14 +151,19 @@ export async function punch(options: PunchOptions): Promise<PunchedConn> {
 /** As {@linkcode punch}, within what earlier searches for the same peer have left. */
 export async function punchWithin(
   budget: DialBudget,
-  options: PunchOptions,
+  options: PunchOptions & {
+    /** Ends the punch like a timeout: with everything that was tried by then. */
+    readonly until?: AbortSignal;
+  },
 ): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role } = options;
   const { isManual } = channel;
+  const { until } = options;
   const { timeoutMs = isManual ? MANUAL_TIMEOUT_MS : DEFAULT_TIMEOUT_MS } = options;
   const maxRounds = isManual ? 1 : MAX_ROUNDS;
   const startedAtMs = performance.now();
-  using deadline = new Deadline(timeoutMs, options.signal);
+  const ends = [options.signal, until].filter((each) => each !== undefined);
+  using deadline = new Deadline(timeoutMs, AbortSignal.any(ends));
   const { signal } = deadline;
   const attempts: ConnectionAttempt[] = [];
   let reason = "the other side sent nothing";
@@ -202,7 +207,9 @@ export async function punchWithin(
   } catch (error) {
     options.signal?.throwIfAborted();
     if (error !== signal.reason) throw error;
-    const message = `Cannot punch: no connection within ${timeoutMs} ms (${reason})`;
+    const message = until?.aborted
+      ? `Cannot punch: ${messageOf(until.reason)}`
+      : `Cannot punch: no connection within ${timeoutMs} ms (${reason})`;
     throw new UnreachableError(message, attempts, { cause: error });
   }
   throw new UnreachableError(`Cannot punch: all attempts failed (${reason})`, attempts);

@@ -2,8 +2,11 @@
  * Manual signaling: messages are text that people copy and paste, through a chat, a file or a QR code.
  *
  * ```text
- * punchline-message: base64url of  topic (16) | length (2) | message | checksum (4)
+ * punchline-hand: base64url of  version (1) | start of the topic (3) | length (2) | message | checksum (4)
  * ```
+ *
+ * The start of the topic is enough: whoever pastes a message listens to a few topics, and what the message holds is
+ * authenticated. Earlier versions wrote `punchline-message:` and ten times as much.
  *
  * @module
  */
@@ -17,7 +20,6 @@ import {
   requirePublishable,
   type SignalingConnection,
   type SignalTransport,
-  TOPIC_BYTES,
   type TopicListener,
   TopicListeners,
   topicToBytes,
@@ -74,9 +76,11 @@ class ManualSignaling implements SignalingConnection {
   readonly #shown = new Set<string>();
   readonly #end = optionalResolvers<void>();
   /** Messages that were pasted before their topic had a listener. */
-  readonly #undelivered: ManualMessage[] = [];
+  readonly #undelivered: ReceivedMessage[] = [];
   /** The beginning of a message that continues in the next line. */
   #incomplete = "";
+  /** Whether the lines belong to a message of an earlier version, which was reported. */
+  #isOutdated = false;
   #failure: NetworkError | undefined;
 
   constructor(options: ManualTransportOptions) {
@@ -137,7 +141,9 @@ class ManualSignaling implements SignalingConnection {
 
   #accept(line: string): void {
     if (line.trim() === "") return;
-    if (startsManualMessage(line)) this.#dropIncomplete();
+    if (this.#isOutdated && CONTINUATION.test(line)) return;
+    this.#isOutdated = isOutdated(line);
+    if (startsManualMessage(line) || this.#isOutdated) this.#dropIncomplete();
     const text = this.#incomplete + line;
     this.#incomplete = "";
     try {
@@ -156,10 +162,10 @@ class ManualSignaling implements SignalingConnection {
     this.#options.onGarbage?.(malformed("message", "it is cut off, its end is missing"));
   }
 
-  #deliver(received: ManualMessage): void {
-    if (this.#listeners.has(received.topic)) {
-      return this.#listeners.deliver(received.topic, received.message);
-    }
+  #deliver(received: ReceivedMessage): void {
+    const topics = this.#listeners.topics.filter((topic) => topic.startsWith(received.topicStart));
+    for (const topic of topics) this.#listeners.deliver(topic, received.message);
+    if (topics.length > 0) return;
     this.#undelivered.push(received);
     if (this.#undelivered.length > MAX_KEPT) this.#undelivered.shift();
   }
@@ -172,9 +178,16 @@ export interface ManualMessage {
   readonly message: Uint8Array;
 }
 
+/** A message, and how the topic begins that it was published under. */
+export interface ReceivedMessage {
+  /** The first 4 of its 22 characters. */
+  readonly topicStart: string;
+  readonly message: Uint8Array;
+}
+
 /** What a text holds: a message, or the beginning of one that continues in the next lines. */
 export type DecodedManualMessage =
-  | ManualMessage & { readonly kind: "message" }
+  | ReceivedMessage & { readonly kind: "message" }
   | { readonly kind: "incomplete" };
 
 /**
@@ -191,13 +204,24 @@ export function encodeManualMessage({ topic, message }: ManualMessage): string {
       `Cannot write message: it has at most ${MAX_SIGNAL_BYTES} bytes, not ${length}`,
     );
   }
-  const content = concat(bytes, Uint8Array.of(length >> 8, length & 0xff), message);
+  const start = bytes.subarray(0, TOPIC_START_BYTES);
+  const content = concat(
+    Uint8Array.of(VERSION),
+    start,
+    Uint8Array.of(length >> 8, length & 0xff),
+    message,
+  );
   return PREFIX + toBase64url(concat(content, checksum(content)));
 }
 
 /** Whether a text begins like a message. */
 function startsManualMessage(text: string): boolean {
   return text.trimStart().slice(0, PREFIX.length).toLowerCase() === PREFIX;
+}
+
+/** Whether a text is a message of an earlier version, or begins like one. */
+function isOutdated(text: string): boolean {
+  return text.trimStart().toLowerCase().startsWith(OUTDATED_PREFIX);
 }
 
 /**
@@ -209,6 +233,9 @@ export function decodeManualMessage(text: string): DecodedManualMessage {
   if (text.length > MAX_TEXT_LENGTH) {
     throw malformed("message", `it has at most ${MAX_TEXT_LENGTH} characters, not ${text.length}`);
   }
+  if (isOutdated(text)) {
+    throw malformed("message", "it was made by an older version; update the other side");
+  }
   if (!startsManualMessage(text)) throw malformed("message", `a message starts with ${PREFIX}`);
   const digits = text.replaceAll(ADDED_BY_PASTING, "").slice(PREFIX.length);
   if (/[^A-Za-z0-9_-]/.test(digits)) {
@@ -216,7 +243,11 @@ export function decodeManualMessage(text: string): DecodedManualMessage {
   }
   if (digits.length < HEADER_DIGITS) return { kind: "incomplete" };
   const header = fromBase64url(digits.slice(0, HEADER_DIGITS))!;
-  const length = header[TOPIC_BYTES]! << 8 | header[TOPIC_BYTES + 1]!;
+  const [version] = header;
+  if (version !== VERSION) {
+    throw malformed("message", `version ${version} is unknown; this program reads ${VERSION}`);
+  }
+  const length = header[HEADER_BYTES - 2]! << 8 | header[HEADER_BYTES - 1]!;
   if (length > MAX_SIGNAL_BYTES) {
     throw malformed("message", "it is damaged, its length is out of range");
   }
@@ -228,10 +259,11 @@ export function decodeManualMessage(text: string): DecodedManualMessage {
     throw malformed("message", "it is damaged, its checksum is wrong");
   }
   const reader = new ByteReader(content, "message");
-  const topic = toBase64url(reader.bytes(TOPIC_BYTES, "topic"));
+  reader.uint8("version");
+  const topicStart = toBase64url(reader.bytes(TOPIC_START_BYTES, "topic"));
   const message = reader.bytes(reader.uint16("length"), "message");
   reader.end();
-  return { kind: "message", topic, message };
+  return { kind: "message", topicStart, message };
 }
 
 function checksum(content: Uint8Array): Uint8Array {
@@ -242,11 +274,18 @@ function checksum(content: Uint8Array): Uint8Array {
 export const MANUAL_URL = "hand:";
 
 /** Part of the format of messages. */
-const PREFIX = "punchline-message:";
+const PREFIX = "punchline-hand:";
+const OUTDATED_PREFIX = "punchline-message:";
+const VERSION = 2;
+const TOPIC_START_BYTES = 3;
 const CHECKSUM_BYTES = 4;
 
-/** The topic and the length, which fill them exactly. */
-const HEADER_DIGITS = (TOPIC_BYTES + 2) * 8 / 6;
+/** The version, the start of the topic and the length, which fill their digits exactly. */
+const HEADER_BYTES = 1 + TOPIC_START_BYTES + 2;
+const HEADER_DIGITS = HEADER_BYTES * 8 / 6;
+
+/** A line that may be the rest of a message. */
+const CONTINUATION = /^[\s\u200b]*[\w-]+[\s\u200b]*$/;
 
 /** White space, and the invisible characters with which chats break long words. */
 const ADDED_BY_PASTING = /[\s\u00ad\u200b-\u200d\u2060]+/g;

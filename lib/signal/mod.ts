@@ -23,7 +23,12 @@
 export type { ConnectionLimits } from "../net/source.ts";
 export type { TurnLimits } from "./rendezvous/fair_turns.ts";
 export { MAX_SIGNAL_BYTES, type SignalChannel } from "./channel.ts";
-export type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "./transport.ts";
+export type {
+  OpenSignalingOptions,
+  SignalingConnection,
+  SignalingState,
+  SignalTransport,
+} from "./transport.ts";
 export { DEFAULT_SIGNALING, openSignaling, parseSignalUrl } from "./open.ts";
 export { lanTransport } from "./lan.ts";
 export { manualTransport, type ManualTransportOptions } from "./manual.ts";

@@ -83,7 +83,14 @@ export async function openReconnecting(
   transport: SignalTransport,
   options: OpenSignalingOptions,
 ): Promise<SignalingConnection> {
-  return new ReconnectingConnection(transport, options, await openInTime(transport, options));
+  const { onState } = options;
+  onState?.("opening");
+  try {
+    return new ReconnectingConnection(transport, options, await openInTime(transport, options));
+  } catch (error) {
+    if (!options.signal?.aborted) onState?.("failed", error);
+    throw error;
+  }
 }
 
 /**
@@ -120,13 +127,13 @@ class ReconnectingConnection implements SignalingConnection {
 
   constructor(
     transport: SignalTransport,
-    { network, logger }: OpenSignalingOptions, // the signal aborts only the first attempt
+    { network, logger, onState }: OpenSignalingOptions, // the signal aborts only the first attempt
     first: SignalingConnection,
   ) {
     this.url = transport.url;
     this.finished = this.#end.promise;
     this.#transport = transport;
-    this.#options = { network, logger };
+    this.#options = { network, logger, onState };
     this.#tasks.run(() => this.#atOnce.through(() => this.#use(first)));
   }
 
@@ -140,6 +147,11 @@ class ReconnectingConnection implements SignalingConnection {
 
   check(): void {
     this.#apply({ kind: "check" });
+  }
+
+  async allocateNumber(options: { signal?: AbortSignal } = {}): Promise<number | undefined> {
+    this.#tasks.signal.throwIfAborted();
+    return await (this.#connection ?? await this.#nextConnection()).allocateNumber?.(options);
   }
 
   async publish(topic: string, message: Uint8Array): Promise<void> {
@@ -208,9 +220,11 @@ class ReconnectingConnection implements SignalingConnection {
 
   async #open(signal: AbortSignal): Promise<void> {
     let connection: SignalingConnection;
+    this.#options.onState?.("opening");
     try {
       connection = await openInTime(this.#transport, { ...this.#options, signal });
     } catch (error) {
+      if (!signal.aborted) this.#options.onState?.("failed", error);
       return this.#apply({ kind: "failed", reason: `${error}`, random: Math.random() });
     }
     if (signal.aborted) await connection[Symbol.asyncDispose]();
@@ -220,10 +234,14 @@ class ReconnectingConnection implements SignalingConnection {
   /** Until it ends. */
   async #use(connection: SignalingConnection): Promise<void> {
     this.#connection = connection;
+    this.#options.onState?.("open");
     this.#apply({ kind: "opened" });
     this.#next.resolve(connection);
     this.#next = Promise.withResolvers();
-    const reason = await connection.finished.then(() => "it was closed", (error) => `${error}`);
+    const reason = await connection.finished.then(() => "it was closed", (error) => {
+      if (this.#state.phase.kind !== "closed") this.#options.onState?.("lost", error);
+      return `${error}`;
+    });
     this.#connection = undefined;
     const lost = new NetworkError(`Cannot use ${withoutLogin(this.url)}: it is lost`, "reset");
     for (const topic of [...this.#subscriptions.keys()]) this.#endSubscription(topic, lost);

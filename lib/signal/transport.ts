@@ -17,7 +17,12 @@ export interface OpenSignalingOptions {
   readonly signal?: AbortSignal;
   /** Receives non-fatal diagnostics. */
   readonly logger?: Logger;
+  /** Called on every change of a connection that is opened again whenever it is lost. */
+  readonly onState?: (state: SignalingState, error?: unknown) => void;
 }
+
+/** Whether signaling can be used. `"failed"`: it could not be opened; `"lost"`: it was open before. */
+export type SignalingState = "opening" | "open" | "failed" | "lost";
 
 /** A way to signal, as a ticket names it. */
 export interface SignalTransport {
@@ -52,6 +57,16 @@ export interface SignalingConnection extends AsyncDisposable {
    * Left out where there is no connection that could die.
    */
   check?(): void;
+  /**
+   * Asks the server for a number that no other client has; it belongs to this connection if it subscribes to its
+   * {@linkcode meetingTopic} within ten seconds, and as long as it does. Left out where there is no server that could
+   * allocate any.
+   *
+   * @returns `undefined` if the server allocates none
+   * @throws {NetworkError} if the connection is lost or closed
+   * @throws the signal's reason on abort
+   */
+  allocateNumber?(options?: { signal?: AbortSignal }): Promise<number | undefined>;
   /**
    * Publishes a message of at most {@linkcode MAX_SIGNAL_BYTES}. Resolves when it is on its way, without waiting for
    * anyone to receive it.

@@ -58,6 +58,8 @@ export interface CreatePartOptions {
   readonly root: string;
   /** Whether those who may read the file may execute it. */
   readonly isExecutable: boolean;
+  /** Whether nobody but this user may read or write the file. Default: false. */
+  readonly isPrivate?: boolean;
 }
 
 /** What a path names. */

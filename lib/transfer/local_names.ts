@@ -49,6 +49,11 @@ export function recordName(key: string): string {
   return `.punchline-${key}${RECORD_SUFFIX}`;
 }
 
+/** The name of the file that keeps a ticket. */
+export function ticketName(key: string): string {
+  return `.punchline-${key}${TICKET_SUFFIX}`;
+}
+
 /** The longest start of the text that has at most `maxBytes` bytes in UTF-8. */
 function cut(text: string, maxBytes: number): string {
   const bytes = new Uint8Array(maxBytes);
@@ -61,8 +66,10 @@ export const PART_SUFFIX = ".punchline-part";
 
 const RECORD_SUFFIX = ".punchline-transfer";
 
+const TICKET_SUFFIX = ".punchline-ticket";
+
 /** A file with such a name could pass for one of this program's own. */
-const OWN = /\.punchline-(?:part|transfer)$/i;
+const OWN = /\.punchline-(?:part|transfer|ticket)$/i;
 
 // deno-lint-ignore no-control-regex
 const WINDOWS_RESERVED = /[<>:"|?*\\\u0000-\u001f]/g;

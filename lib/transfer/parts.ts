@@ -21,6 +21,8 @@ export interface PartClaim {
   /** What the file belongs to: the same on every run. */
   readonly identity: readonly (string | number | boolean)[];
   readonly isExecutable: boolean;
+  /** As in {@linkcode CreatePartOptions}. */
+  readonly isPrivate?: boolean;
   /** The name of the file, in which the key must occur. */
   nameFor(key: string): string;
   /** Whom the file must belong to. */
@@ -49,11 +51,11 @@ export async function findPart(claim: PartClaim): Promise<PartFile | undefined> 
  * @throws {FileError} if it cannot be created
  */
 export async function claimPart(claim: PartClaim): Promise<PartFile> {
-  const { files, root, isExecutable } = claim;
+  const { files, root, isExecutable, isPrivate } = claim;
   for (let number = 0;; number++) {
     const path = pathOf(claim, number);
     try {
-      return await files.createPart(path, { root, isExecutable });
+      return await files.createPart(path, { root, isExecutable, isPrivate });
     } catch (error) {
       const isTaken = error instanceof FileError && error.reason === "exists";
       if (!isTaken || number >= MAX_PARTS) throw error;
@@ -122,10 +124,10 @@ function toPart(claim: RecordClaim): PartClaim {
   return { ...claim, folder: claim.root, isExecutable: false, nameFor: recordName };
 }
 
-/** `undefined` if it is incomplete or of another version. */
-async function readRecord(file: PartFile): Promise<ReadonlySet<string> | undefined> {
+/** All of the text in a file; `undefined` if there is more than allowed, or it shrinks meanwhile. */
+export async function readPart(file: PartFile, maxBytes: number): Promise<string | undefined> {
   const { size } = await file.stat();
-  if (size > MAX_RECORD_BYTES) return undefined;
+  if (size > maxBytes) return undefined;
   const bytes = new Uint8Array(size);
   await file.seek(0);
   for (let filled = 0; filled < size;) {
@@ -133,8 +135,15 @@ async function readRecord(file: PartFile): Promise<ReadonlySet<string> | undefin
     if (count === null) return undefined;
     filled += count;
   }
+  return new TextDecoder().decode(bytes);
+}
+
+/** `undefined` if it is incomplete or of another version. */
+async function readRecord(file: PartFile): Promise<ReadonlySet<string> | undefined> {
+  const text = await readPart(file, MAX_RECORD_BYTES);
+  if (text === undefined) return undefined;
   try {
-    const record = JSON.parse(new TextDecoder().decode(bytes));
+    const record = JSON.parse(text);
     return record.version === RECORD_VERSION ? new Set<string>(record.existed) : undefined;
   } catch {
     return undefined;

@@ -140,9 +140,9 @@ class SystemPart extends SystemFile implements PartFile {
 
 async function createPart(
   path: string,
-  { root, isExecutable }: CreatePartOptions,
+  { root, isExecutable, isPrivate = false }: CreatePartOptions,
 ): Promise<PartFile> {
-  const mode = isExecutable ? 0o777 : 0o666; // less the umask
+  const mode = isPrivate ? 0o600 : isExecutable ? 0o777 : 0o666; // less the umask
   const file = await Deno.open(path, { read: true, write: true, createNew: true, mode });
   try {
     // A folder on the way may have been replaced by a link since it was looked at.

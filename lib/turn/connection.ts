@@ -136,7 +136,15 @@ export class TurnConnection {
       return await exchangeMessages(socket, {
         server: remote,
         request,
-        accept,
+        accept: (message) => {
+          try {
+            return accept(message);
+          } catch (error) {
+            // Over UDP anyone may have sent it; in a stream it is the server's answer, and no other follows.
+            if (isReliable) responses.close(error);
+            throw error;
+          }
+        },
         // RFC 8489 §6.2.2: over a stream a request is sent once, and may take as long as all retransmissions.
         waitsMs: isReliable ? [waitsMs.reduce((sum, waitMs) => sum + waitMs, 0)] : waitsMs,
         signal,

@@ -1,59 +1,10 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { readArguments } from "../../lib/cli/arguments.ts";
+import { COMMANDS } from "../../lib/cli/command_table.ts";
 import { UsageError } from "../../lib/cli/io.ts";
 import { closedPort, runMain, serveLocally, serveText } from "./run_main.ts";
 
 const HTTP = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
-
-/** Invalid arguments, and the message for each. */
-const MISUSE: readonly [string[], RegExp][] = [
-  [["nat-test", "--nonsense"], /^punchline: unknown option --nonsense$/],
-  [["nat-test", "--nonsense=5"], /^punchline: unknown option --nonsense=5$/],
-  [["nat-test", "-x"], /^punchline: unknown option -x$/],
-  [["nat-test", "extra"], /^punchline: unexpected argument "extra"$/],
-  [["nat-test", "--server"], /^punchline: --server takes a value$/],
-  [["nat-test", "--server", "--json"], /^punchline: --server takes a value$/],
-  [["nat-test", "--server="], /^punchline: --server takes a value$/],
-  [["nat-test", "--server", "192.0.2.1:99999"], /"99999" is not a number from 1 to 65535$/],
-  [["nat-test", "--server", "192.0.2.1:0"], /"0" is not a number from 1 to 65535$/],
-  [["nat-test", "--server", "192.0.2.1:"], /"" is not a number from 1 to 65535$/],
-  [["nat-test", "--server", "192.0.2.300"], /"192\.0\.2\.300" names no host$/],
-  [["nat-test", "--server", "a b"], /"a b" names no host$/],
-  [["nat-test", "--server", "http://stun.example.net"], /"\/\/stun\.example\.net" is not a number/],
-  [["nat-test", "--server", "[2001:db8::1"], /names no host$/],
-  [["nat-test", "--transport", "sctp"], /^punchline: --transport takes udp or tcp, not sctp$/],
-  [["nat-test", "--family", "5"], /^punchline: --family takes 4 or 6, not 5$/],
-  [["nat-test", "--timeout", "0"], /--timeout takes a whole number from 1 to 600000, not 0$/],
-  [["nat-test", "--timeout=-5"], /--timeout takes a whole number .*, not -5$/],
-  [["nat-test", "--timeout", "1e3"], /--timeout takes a whole number .*, not 1e3$/],
-  [["nat-test", "--timeout", "99999999999999999999"], /--timeout takes a whole number/],
-  [["nat-test", "--timeout", "5", "--timeout", "6"], /^punchline: --timeout is given twice$/],
-  [["nat-test", "--lifetime", "soon"], /--lifetime takes a whole number .*, not soon$/],
-  [["nat-test", "--json=yes"], /^punchline: --json takes no value$/],
-  [["stun"], /^punchline: an argument is missing: the STUN server$/],
-  [["send"], /^punchline: an argument is missing: a file or folder to send$/],
-  [["ticket", "revoke"], /^punchline: an argument is missing: the number or name of the ticket/],
-  [["punch", "--rendezvous", "ws://h"], /^punchline: an argument is missing: the name of the room/],
-  [["punch", "r", "--rendezvous", "http://h"], /--rendezvous takes a URL such as ws:.*, not http:/],
-  [["listen", "--rendezvous", "http://h"], /--rendezvous takes a URL such as ws:.*, not http:/],
-  [["listen", "--mqtt", "https://h"], /--mqtt takes a URL such as mqtts:.*, not https:\/\/h$/],
-  [["stun", "a", "b"], /^punchline: unexpected argument "b"$/],
-  [["stun", "192.0.2.1:99999"], /"99999" is not a number from 1 to 65535$/],
-  [["stun", ""], /"" names no host$/],
-  [["stun", "192.0.2.1", "--udp"], /^punchline: unknown option --udp$/],
-  [["stun", "192.0.2.1", "--tcp", "--tls"], /^punchline: --tcp cannot be combined with --tls$/],
-  [["stun", "192.0.2.1", "--timeout", "x"], /--timeout takes a whole number/],
-];
-
-for (const [args, message] of MISUSE) {
-  Deno.test(`punchline ${args.join(" ")} prints one line and the usage, and exits with 2`, async () => {
-    const { code, out, err } = await runMain(args);
-    assertEquals([code, out, err.length], [2, [], 2]);
-    assertMatch(err[0]!, message);
-    assertMatch(err[1]!, new RegExp(`^Usage: punchline ${args[0]} `));
-    assertOneLineEach(err);
-  });
-}
 
 Deno.test("punchline without a command prints all commands on stderr, and exits with 2", async () => {
   const { code, out, err } = await runMain([]);
@@ -61,35 +12,14 @@ Deno.test("punchline without a command prints all commands on stderr, and exits 
   assert(err.some((line) => line.includes("nat-test")));
 });
 
-Deno.test("punchline rejects an unknown command, and exits with 2", async () => {
-  const { code, out, err } = await runMain(["frobnicate"]);
-  assertEquals([code, out], [2, []]);
-  assertEquals(err, ['punchline: unknown command "frobnicate"; --help lists them']);
-});
-
-const COMMANDS = [
-  ...["nat-test", "stun", "map", "serve", "punch", "listen", "connect", "send", "recv", "id"],
-  "lab",
-];
-
-for (const help of ["--help", "-h", "help"]) {
-  Deno.test(`punchline ${help} prints all commands on stdout`, async () => {
-    const { code, out, err } = await runMain([help]);
+for (const args of [["--help"], ["-h"], ["help"], ["help", "--help", "--json"]]) {
+  Deno.test(`punchline ${args.join(" ")} explains on stdout`, async () => {
+    const { code, out, err } = await runMain(args);
     assertEquals([code, err], [0, []]);
-    for (const command of COMMANDS) {
-      assert(out.some((line) => line.trimStart().startsWith(command)), command);
-    }
-  });
-}
-
-for (const command of COMMANDS) {
-  Deno.test(`punchline ${command} --help prints its usage and all options on stdout`, async () => {
-    const { code, out, err } = await runMain([command, "--json", "--help"]);
-    assertEquals([code, err], [0, []]);
-    assertMatch(out[0]!, new RegExp(`^Usage: punchline ${command} `));
-    for (const option of out[0]!.match(/--[a-z-]+/g) ?? []) {
-      assert(out.some((line) => line.startsWith(`  ${option} `)), option);
-    }
+    const shown = args.length > 1
+      ? ["COMMAND", "--man"]
+      : COMMANDS.filter((each) => !each.isHidden).map(({ name }) => name);
+    for (const name of shown) assert(out.some((line) => line.startsWith(`  ${name} `)), name);
   });
 }
 
@@ -136,12 +66,14 @@ Deno.test("stun over UDP reports that no answer arrived in time, and exits with 
 
 Deno.test("stun and nat-test print one line for a name that does not resolve", async () => {
   const { code, out, err } = await runMain(["stun", "no-such-host.invalid"]);
-  assertEquals([code, out, err.length], [1, [], 1]);
+  assertEquals([code, out], [1, []]);
   assertMatch(err[0]!, /^punchline: Cannot resolve no-such-host\.invalid/);
+  // The remedy, or the first line has it: these tests may not use every network.
+  assertMatch(err.at(-1)!, /^Check the spelling of the name|; run with --allow-net$/);
   // Without a name server the host is offline; with one, the name is wrong.
   const test = await runMain(["nat-test", "--server", "no-such-host.invalid"]);
   if (test.code === 3) assertMatch(test.out[0]!, /^No network/);
-  else assertEquals([test.code, test.out, test.err.length], [1, [], 1]);
+  else assertEquals([test.code, test.out, test.err], [code, out, err]);
 });
 
 Deno.test("nat-test prints a verdict, a picture and the evidence for people", async () => {
@@ -199,8 +131,6 @@ Deno.test("readArguments() accepts a value that starts with dashes, as a key may
 Deno.test("what is printed has no character that controls a terminal, and is the same in JSON", async () => {
   const evil = "a\u009b2J\u202eb\u0007\u2028c";
   const { err } = await runMain([evil]);
-  assertEquals(err, [
-    'punchline: unknown command "a\\u009b2J\\u202eb\\u0007\\u2028c"; --help lists them',
-  ]);
+  assertEquals(err[0], 'punchline: unknown command "a\\u009b2J\\u202eb\\u0007\\u2028c"');
   assertEquals(JSON.parse(/"[^"]*"/.exec(err[0]!)![0]), evil);
 });

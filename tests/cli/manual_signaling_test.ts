@@ -15,7 +15,7 @@ Deno.test("listen --hand and connect make a connection, which gets the rest of s
     const ticket = await listener.ticket();
     const connector = start(["connect", ticket, ...servers.server], { input: there.input });
     await here.type("what is this?\n");
-    await listener.prints("a message starts with punchline-message:");
+    await listener.prints("a message starts with punchline-hand:");
     await here.type(`${await shownBy(connector)}\n`);
     await there.type(`${await shownBy(listener)}\n`);
     await Promise.all([listener, connector].map((command) => command.prints("Connected")));
@@ -69,10 +69,10 @@ Deno.test("--hand --json prints the message as an event", () =>
     const args = ["connect", ticket, "--json", "--timeout", "2000", ...servers.server];
     const { code, stderr } = await start(args, { input: silence() }).end();
     assertEquals(code, 4, stderr);
-    const [line] = stderr.split("\n");
+    const line = stderr.split("\n").find((line) => !line.includes('"event":"signaling"'));
     const { event, text } = JSON.parse(line!);
     assertEquals(event, "message");
-    assertMatch(text, /^punchline-message:[A-Za-z0-9_-]+$/);
+    assertMatch(text, /^punchline-hand:[A-Za-z0-9_-]+$/);
     listener.interrupt();
     assertEquals((await listener.end()).code, 130);
   }));

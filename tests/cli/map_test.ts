@@ -1,33 +1,5 @@
-import { assertEquals, assertMatch } from "@std/assert";
-import { EXIT } from "../../lib/cli/io.ts";
+import { assertEquals } from "@std/assert";
 import { eventText, probeText, tableText } from "../../lib/cli/map.ts";
-import { runMain } from "./run_main.ts";
-
-for (
-  const [args, message] of [
-    [[], /^punchline: map needs one of add, list, delete, probe$/],
-    [["open"], /^punchline: unknown command map open; use one of add, list, delete, probe$/],
-    [["add"], /an argument is missing: tcp or udp/],
-    [["add", "tcp"], /an argument is missing: the port/],
-    [["add", "sctp", "80"], /the protocol must be tcp or udp, not "sctp"/],
-    [["add", "tcp", "0"], /"0" is not a number from 1 to 65535/],
-    [["add", "tcp", "80", "--external", "x"], /--external takes a whole number/],
-    [["add", "tcp", "80", "--lifetime", "0"], /--lifetime takes a whole number/],
-    [["add", "tcp", "80", "--protocol", "igd"], /--protocol takes auto, pcp, nat-pmp or upnp/],
-    [["add", "tcp", "80", "--gateway", "router"], /"router"/],
-    [["add", "tcp", "80", "--server", "a b"], /"a b"/],
-    [["delete", "tcp"], /an argument is missing: the port/],
-    [["list", "extra"], /unexpected argument "extra"/],
-    [["probe", "--nonsense"], /unknown option --nonsense/],
-  ] as const
-) {
-  Deno.test(`map ${args.join(" ")} prints one line and the usage, and exits with 2`, async () => {
-    const { code, out, err } = await runMain(["map", ...args]);
-    assertEquals([code, out, err.length], [EXIT.usage, [], 2]);
-    assertMatch(err[0]!, message);
-    assertMatch(err[1]!, /^Usage: punchline map /);
-  });
-}
 
 Deno.test("map add prints one line for each event of a mapping", () => {
   const report = {

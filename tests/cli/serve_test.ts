@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { type CliIo, EXIT, UsageError } from "../../lib/cli/io.ts";
+import { withScreen } from "../../lib/cli/screen.ts";
 import { serve } from "../../lib/cli/serve.ts";
 import { parseTransportAddress } from "../../lib/net/address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
@@ -24,7 +25,8 @@ async function run(...args: string[]): Promise<{ code: number; out: string[]; er
     ...noTerminal(),
     signal: interrupt.signal,
   };
-  const code = await serve(args, io);
+  using screen = withScreen(io, { asJson: args.includes("--json") });
+  const code = await serve(args, screen);
   return { code, out, err };
 }
 

@@ -5,12 +5,42 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { findCommand } from "../../lib/cli/command_table.ts";
+import { EXIT } from "../../lib/cli/io.ts";
 import { formatTransportAddress } from "../../lib/net/address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
+import { encodeTicket } from "../../lib/peer/ticket.ts";
 import { serveLocally } from "./run_main.ts";
 
 const CLI = new URL("../../cli.ts", import.meta.url).pathname;
 const WITH_UNSTABLE = new URL("../../deno.json", import.meta.url).pathname;
+/** A peer on the local network that is not there. */
+const TICKET = encodeTicket({
+  publicKey: new Uint8Array(32).fill(9),
+  secret: new Uint8Array(16),
+  signaling: ["lan:"],
+});
+
+/** Every command that needs a permission, with what it needs beside it to get that far. */
+const WITHOUT_PERMISSION: readonly (readonly string[])[] = [
+  ["nat-test"],
+  ["nat-test", "--server", "127.0.0.1:1"],
+  ["stun", "127.0.0.1:1"],
+  ["map", "add", "tcp", "8080"],
+  ["map", "list"],
+  ["map", "delete", "tcp", "8080"],
+  ["map", "probe"],
+  ["serve"],
+  ["punch", "room", "--rendezvous", "ws://127.0.0.1:1"],
+  ["listen", "--lan"],
+  ["connect", TICKET],
+  ["send", CLI],
+  ["recv", TICKET, "--yes"],
+  ["ticket", "list", "--key", "me.key"],
+  ["ticket", "new", "--key", "me.key"],
+  ["id", "--key", "me.key"],
+];
+
 /** The same imports and nothing else, as in a program that imports this package. */
 const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
 
@@ -50,26 +80,19 @@ for (const config of [WITH_UNSTABLE, WITHOUT_UNSTABLE]) {
   });
 }
 
-for (
-  const args of [
-    ["nat-test"],
-    ["nat-test", "--server", "127.0.0.1:1"],
-    ["stun", "127.0.0.1:1"],
-    ["map", "add", "tcp", "8080"],
-    ["map", "list"],
-    ["map", "delete", "tcp", "8080"],
-    ["map", "probe"],
-    ["serve"],
-    ["punch", "room", "--rendezvous", "ws://127.0.0.1:1"],
-  ]
-) {
-  Deno.test(`${args.join(" ")} without --allow-net says so in one line`, async () => {
+for (const args of WITHOUT_PERMISSION) {
+  Deno.test(`${args[0]} ${args[1] ?? ""} without permissions names the flag, and the command to run`, async () => {
     const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], args);
-    assertEquals([code, stdout], [1, ""], stderr);
+    const [why, remedy, ...rest] = stderr.trimEnd().split("\n");
+    assert(code === EXIT.failure || code === EXIT.offlineOrBlocked, `${code}`);
+    assertEquals([stdout, rest], ["", []]);
     assertMatch(
-      stderr,
-      /^punchline: Cannot .*: network access to .* is not granted; run with --allow-net\n$/,
+      why!,
+      /^punchline: .*(?:is not granted; run with --allow-net|--allow-read is not granted)/,
     );
+    const { name, permissions } = findCommand(args)!;
+    const flags = permissions.map((each) => `--allow-${each}`).join(" ");
+    assertMatch(remedy!, new RegExp(`^Run it as deno run ${flags} \\S*cli.ts ${name}$`));
   });
 }
 
@@ -86,7 +109,10 @@ for (const args of [["map", "add", "tcp", "80"], ["map", "delete", "tcp", "80"]]
 Deno.test("a usage error exits with 2, without a stack trace", async () => {
   const { code, stdout, stderr } = await run(WITH_UNSTABLE, [], ["nat-test", "--nonsense"]);
   assertEquals([code, stdout], [2, ""]);
-  assertMatch(stderr, /^punchline: unknown option --nonsense\nUsage: punchline nat-test .*\n$/);
+  assertEquals(
+    stderr,
+    "punchline: unknown option --nonsense\n`deno run cli.ts help nat-test` explains the command\n",
+  );
 });
 
 for (const args of [["nat-test", "--server"], ["stun"]]) {
@@ -120,7 +146,7 @@ async function listenForOne(): Promise<{ name: string; asked: Promise<void> }> {
   return { name: formatTransportAddress(socket.local), asked };
 }
 
-function command(config: string, permissions: string[], args: string[]): Deno.Command {
+function command(config: string, permissions: string[], args: readonly string[]): Deno.Command {
   return new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "--quiet", "--no-prompt", "--no-check", "--no-lock", "--config", config],
@@ -138,7 +164,7 @@ function command(config: string, permissions: string[], args: string[]): Deno.Co
 async function run(
   config: string,
   permissions: string[],
-  args: string[],
+  args: readonly string[],
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const { code, stdout, stderr } = await command(config, permissions, args).output();
   return { code, stdout: text(stdout), stderr: text(stderr) };

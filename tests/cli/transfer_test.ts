@@ -4,6 +4,7 @@ import { NetworkError } from "../../lib/base/errors.ts";
 import { Consent } from "../../lib/cli/consent.ts";
 import type { CliIo } from "../../lib/cli/io.ts";
 import { runReceive } from "../../lib/cli/recv.ts";
+import { withScreen } from "../../lib/cli/screen.ts";
 import { runSend } from "../../lib/cli/send.ts";
 import { StdinLines } from "../../lib/cli/stdin_lines.ts";
 import {
@@ -21,14 +22,16 @@ Deno.test("send and recv print each file and a summary, and exit with 0", async 
   await using folder = await scratch();
   const { sent, received } = await transfer(folder.path, false);
   assertEquals([sent.code, received.code], [0, 0]);
-  assertEquals(sent.err.slice(0, 2), ["Offering 2 files, 8 bytes", "data/a  (5 bytes)"]);
-  assertMatch(sent.err.at(-1)!, /^Sent 2 files, 8 bytes in 0:0\d \(.*\/s\)$/);
+  assertEquals(sent.err.slice(0, 2), ["Offering 2 files, 8 bytes: data", "data/a  (5 bytes)"]);
+  const checked = "Checked: all 2 files have the same SHA-256 on both sides";
+  assertMatch(sent.err.at(-2)!, /^Sent 2 files, 8 bytes in \d\.\d s \(.*\/s\), over a test$/);
+  assertEquals([sent.err.at(-1), received.err.at(-1)], [checked, checked]);
   assertEquals(received.err.slice(0, 3), [
     "Receiving 2 files, 8 bytes: data",
     "data/a  (5 bytes)",
     "data/b  (3 bytes)",
   ]);
-  assertMatch(received.err.at(-1)!, /^Received 2 files, 8 bytes/);
+  assertMatch(received.err.at(-2)!, /^Received 2 files, 8 bytes/);
 });
 
 Deno.test("send and recv say that there is nothing to send if all is there", async () => {
@@ -51,7 +54,7 @@ Deno.test("send and recv of an empty file do not claim a rate", async () => {
   await using folder = await scratch();
   await Deno.writeTextFile(`${folder.path}/data/empty`, "");
   const { sent, received } = await transfer(folder.path, false, [`${folder.path}/data/empty`]);
-  assertEquals(sent.err.at(-1), "Sent 1 file, 0 bytes");
+  assertEquals(sent.err.at(-1), "Sent 1 file, 0 bytes, over a test");
   assertEquals(received.err.at(-1), "Received 1 file, 0 bytes");
 });
 
@@ -109,7 +112,8 @@ Deno.test("TransferReporter redraws a bar on a terminal, with the recent rate", 
   using time = new VirtualTime();
   const written: string[] = [];
   const status = { columns: 80, write: (text: string) => written.push(text) };
-  const { io, err } = recorder({ status });
+  const { io: plain, err } = recorder({ status });
+  using io = withScreen(plain, { asJson: false });
   using reporter = new TransferReporter(io, { asJson: false });
   for (let second = 0; second <= 5; second++) {
     reporter.onProgress({ ...PROGRESS, bytes: second * 2 ** 20, file: "a" });
@@ -118,7 +122,20 @@ Deno.test("TransferReporter redraws a bar on a terminal, with the recent rate", 
   assertEquals(err, []);
   assertMatch(written.at(-1)!, /^\r\[#+-+\].* 1\.0 MiB\/s {2}0:05 left/);
   reporter.print("a line");
-  assertEquals([written.at(-1), err], ["\r\u001b[K", ["a line"]]);
+  assertEquals([written.at(-2), err], ["\r\u001b[K", ["a line"]]);
+  assertMatch(written.at(-1)!, /^\r\[#+-+\]/);
+});
+
+Deno.test("TransferReporter counts the seconds in which nothing moves", async () => {
+  using time = new VirtualTime();
+  const written: string[] = [];
+  const status = { columns: 80, write: (text: string) => written.push(text) };
+  using io = withScreen(recorder({ status }).io, { asJson: false });
+  using reporter = new TransferReporter(io, { asJson: false });
+  reporter.onProgress({ ...PROGRESS, file: "a" });
+  await time.run(() => delay(4500));
+  assertMatch(written.at(-1)!, / 50 % {2}5\.0 MiB of 10\.0 MiB {2}stalled, 4 s/);
+  assertEquals(written.length >= 4, true);
 });
 
 Deno.test("formatBytes() and formatDuration() use the usual notation", () => {
@@ -133,7 +150,7 @@ async function transfer(folder: string, asJson: boolean, sources = [`${folder}/d
   const { sender, receiver } = connectionSources();
   const [sending, receiving] = [recorder(), recorder()];
   const [sent, received] = await Promise.all([
-    runSend(sender, { sources, asJson }, sending.io),
+    runSend(sender, { sources, asJson, route: () => "over a test" }, sending.io),
     runReceive(receiver, {
       folder: `${folder}/in`,
       existing: "refuse",

@@ -10,12 +10,16 @@ import { decodeRelayState } from "../../lib/peer/relay_message.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { hash } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { decodeOffer, encodeOffer, type PunchOffer } from "../../lib/punch/offer.ts";
+import { decodeOffer, encodeOffer, keyFromSeed, type PunchOffer } from "../../lib/punch/offer.ts";
+import { decodeCompactOffer, encodeCompactOffer } from "../../lib/punch/offer_message.ts";
 import * as session from "../../lib/session/frame.ts";
 import { decodeManualMessage } from "../../lib/signal/manual.ts";
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
 import * as mqtt from "../../lib/signal/mqtt/packet.ts";
+import { parseCode } from "../../lib/code/code.ts";
+import { decodeCodeMessage, encodeCodeMessage } from "../../lib/code/message.ts";
 import { decodeNotice, encodeNotice } from "../../lib/signal/rendezvous/message.ts";
+import { decodeNumberNotice, encodeNumberNotice } from "../../lib/signal/rendezvous/message.ts";
 import { decodeTopicMessage, encodeTopicMessage } from "../../lib/signal/rendezvous/message.ts";
 import * as websocket from "../../lib/signal/websocket/frame.ts";
 import * as upgrade from "../../lib/signal/websocket/handshake.ts";
@@ -123,6 +127,13 @@ const OFFER: PunchOffer = {
   },
 };
 
+const SEEDED = keyFromSeed(BODY.subarray(0, 16));
+
+const LINK_LOCAL: PunchOffer["side"] = {
+  ...OFFER.side,
+  candidates: [hostCandidate("fe80::1%eth0"), hostCandidate("192.0.2.1")],
+};
+
 const SESSION_FRAMES: readonly Uint8Array[] = [
   session.encodeSessionFrame({
     kind: "hello",
@@ -192,7 +203,13 @@ export const TARGETS: readonly Target[] = [
   jsonTarget(
     "connection request",
     signaling.decodeConnectionRequest,
-    { sentAtMs: 1_790_000_000_000, protocol: "chat", resumes: "ab".repeat(16), wants: "direct" },
+    {
+      sentAtMs: 1_790_000_000_000,
+      ageMs: 61_000,
+      protocol: "chat",
+      resumes: "ab".repeat(16),
+      wants: "direct",
+    },
     (value) => {
       const json = utf8(JSON.stringify(value));
       return concat(Uint8Array.of(json.length >> 8, json.length), json, BODY);
@@ -225,8 +242,17 @@ export const TARGETS: readonly Target[] = [
     ),
   ], withChecksum("punchline:")),
   textTarget("manual message", decodeManualMessage, [
-    concat(HASH.subarray(16), Uint8Array.of(0, BODY.length), BODY),
-  ], withChecksum("punchline-message:")),
+    concat(Uint8Array.of(2, 1, 2, 3, 0, BODY.length), BODY),
+  ], withChecksum("punchline-hand:")),
+  bytesTarget("compact offer", (bytes) => decodeCompactOffer(bytes, new Uint8Array(0)), [
+    encodeCompactOffer({ ...OFFER, key: SEEDED, answers: SEEDED }, new Uint8Array(0)),
+    encodeCompactOffer({ ...OFFER, key: SEEDED, side: LINK_LOCAL }, new Uint8Array(0)),
+  ]),
+  bytesTarget("compact request", signaling.decodeConnectionRequest, [
+    signaling.encodeCompactRequest({
+      ...{ sentAtMs: 1_790_000_000_000, protocol: "chat", body: BODY },
+    }),
+  ]),
   bytesTarget("LAN message", decodeLanMessage, [encodeLanMessage(new Uint8Array(8), TOPIC, BODY)]),
   bytesTarget("topic message", decodeTopicMessage, [
     encodeTopicMessage({ kind: "subscribe", topic: TOPIC }),
@@ -235,6 +261,20 @@ export const TARGETS: readonly Target[] = [
   textTarget("rendezvous notice", decodeNotice, [
     utf8(encodeNotice({ kind: "peer", isPresent: true })),
     utf8(encodeNotice({ kind: "ping", id: 123 })),
+  ]),
+  textTarget("number notice", decodeNumberNotice, [
+    utf8(encodeNumberNotice({ kind: "request" })),
+    utf8(encodeNumberNotice({ kind: "allocated", number: 7 })),
+  ]),
+  textTarget("code", parseCode, [utf8("7-amber-walrus-otter"), utf8(" 12 Tulip.tulip_zodi")]),
+  bytesTarget("code message", decodeCodeMessage, [
+    encodeCodeMessage({ kind: "hello", id: HASH.subarray(16), share: HASH }),
+    encodeCodeMessage({
+      ...{ kind: "confirm", id: HASH.subarray(16), share: HASH, offererShare: HASH, tag: HASH },
+    }),
+    encodeCodeMessage({ kind: "ticket", id: HASH.subarray(16), tag: HASH, ciphertext: BODY }),
+    encodeCodeMessage({ kind: "refusal", id: HASH.subarray(16), reason: "spent" }),
+    encodeCodeMessage({ kind: "taken", id: HASH.subarray(16) }),
   ]),
   bytesTarget("WebSocket frame", (bytes) => decodeWebSocket(bytes), [
     websocket.encodeWebSocketFrame("binary", BODY),

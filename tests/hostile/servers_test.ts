@@ -94,9 +94,6 @@ Deno.test("serve counts clients by X-Forwarded-For from a trusted proxy only", a
   using stack = new DisposableStack();
   const statusOf = async (from: string, client: string) => {
     const local = { ip: from, port: 0 };
-    const connection = stack.use(
-      await systemNetwork.connectTcp(parseTransportAddress(rendezvous), { local }),
-    );
     const head = [
       "GET /topics/1 HTTP/1.1",
       `Host: ${rendezvous}`,
@@ -108,6 +105,9 @@ Deno.test("serve counts clients by X-Forwarded-For from a trusted proxy only", a
       "\r\n",
     ].join("\r\n");
     try {
+      const connection = stack.use(
+        await systemNetwork.connectTcp(parseTransportAddress(rendezvous), { local }),
+      );
       await writeAll(connection, new TextEncoder().encode(head));
       const buffer = new Uint8Array(1024);
       const length = await connection.read(buffer);

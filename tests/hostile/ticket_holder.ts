@@ -34,6 +34,7 @@ export function stalledRequest(
   using handshake = new InitiatorHandshake(keys, ticket.publicKey);
   const body = encodeConnectionRequest({
     sentAtMs,
+    ageMs: null,
     protocol,
     resumes: null,
     wants: "any",

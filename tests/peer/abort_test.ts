@@ -9,7 +9,7 @@ import { delay } from "@std/async/delay";
 import type { Peer } from "../../lib/peer/peer.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
-import { inPeerScene, nextOf, type PeerSceneOptions } from "../scenes/peer_scene.ts";
+import { inPeerScene, nextOf, type PeerSceneOptions, type TestHub } from "../scenes/peer_scene.ts";
 import { ScriptedDialer } from "./scripted_dialer.ts";
 
 for (const [name, readyMs] of [["ready", 2000], ["not ready yet", 1]] as const) {
@@ -60,6 +60,46 @@ for (const name of ["alice", "bob"] as const) {
     }));
 }
 
+Deno.test("an abort of connect() at any moment ends the other side's accept() within four seconds", () =>
+  atManyMoments(async ({ alice, bob, hub, nowMs, afterMs }) => {
+    await delay(2000);
+    hub.confirmMs = 100;
+    const connecting = new AbortController();
+    const connected = alice.connect(bob.ticket, connecting);
+    let arrived: Promise<PeerConnection> | undefined;
+    const waiting = nextOf(bob).then((incoming) => arrived = incoming.accept());
+    const outcomes = Promise.allSettled([connected, waiting]);
+    await delay(afterMs);
+    connecting.abort("enough");
+    const abortedAtMs = nowMs();
+    const [ended] = await Promise.allSettled([connected]);
+    if (ended.status === "fulfilled") ended.value.reset();
+    await delay(1000); // the request may be on its way
+    if (arrived !== undefined) await Promise.allSettled([arrived]);
+    assert(nowMs() - abortedAtMs < 4000, `${nowMs() - abortedAtMs} ms`);
+    await bob.close();
+    await resetAll(await outcomes);
+  }));
+
+Deno.test("connections that are given up while they wait for their turn are gone five seconds later", () =>
+  inPeerScene({ rttMs: 50 }, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    await delay(2000);
+    const pending = new Set<Promise<unknown>>();
+    const accepting = acceptAll(bob, pending);
+    const crowd = Array.from({ length: 100 }, async (_, i) => {
+      const signal = AbortSignal.timeout(200 + i);
+      const [connected] = await Promise.allSettled([alice.connect(bob.ticket, { signal })]);
+      if (connected.status === "fulfilled") connected.value.reset();
+    });
+    await Promise.all(crowd);
+    await delay(5000);
+    assertEquals(pending.size, 0);
+    await bob.close();
+    await accepting;
+  }));
+
 Deno.test("an abort does not wait for a peer that has connected and stays silent", () =>
   inPeerScene({}, async ({ a, b, hub, open, time }) => {
     await using bob = await open(b);
@@ -106,6 +146,7 @@ Deno.test("a base socket that is nearly ready when connect() is aborted serves t
   }));
 
 interface Moment {
+  readonly hub: TestHub;
   readonly alice: Peer;
   readonly bob: Peer;
   /** When to abort, from the start of the test. */
@@ -122,7 +163,7 @@ async function atManyMoments(
     await inPeerScene(options, async ({ a, b, hub, open, time }) => {
       await using alice = await open(a, { listen: false });
       await using bob = await open(b);
-      await test({ alice, bob, afterMs, nowMs: () => time.nowMs });
+      await test({ alice, bob, hub, afterMs, nowMs: () => time.nowMs });
       await delay(3001); // for so long, alice may wait for an answer that was on its way, to cancel it
       const topics = [...hub.subscribers.values()].filter(({ size }) => size > 0);
       assert(topics.length <= 3, "there are listeners other than bob's on his own topics");
@@ -161,3 +202,16 @@ const SILENT: SignalTransport = {
       signal?.addEventListener("abort", () => reject(signal.reason), { once: true })
     ),
 };
+
+async function acceptAll(peer: Peer, pending: Set<Promise<unknown>>): Promise<void> {
+  try {
+    for (;;) {
+      const incoming = await peer.nextIncoming();
+      const accepted = incoming.accept().then((connection) => connection.reset(), () => {});
+      pending.add(accepted);
+      accepted.then(() => pending.delete(accepted));
+    }
+  } catch {
+    await Promise.all(pending); // the peer is closed
+  }
+}

@@ -19,7 +19,7 @@ Deno.test("a search waits until another has had its time, and takes its place", 
   for (const [id, key] of [[1, "a"], [2, "b"], [3, "c"]] as const) admission.request(0, id, key);
   assertEquals(admission.request(1000, 4, "d"), []); // the fourth place is for those who are known
   assertEquals(admission.wakeAtMs(1000), 3000);
-  assertEquals(admission.at(3000, { event: "time" }), ["displace 1", "start 4"]);
+  assertEquals(admission.at(3000, { kind: "time" }), ["displace 1", "start 4"]);
   assertEquals(admission.wakeAtMs(3000), Infinity);
 });
 
@@ -28,7 +28,7 @@ Deno.test("the newest of those that wait is next when a place is free", () => {
   for (const [id, key] of [[1, "a"], [2, "b"], [3, "c"], [4, "d"], [5, "e"]] as const) {
     admission.request(0, id, key);
   }
-  assertEquals(admission.at(10, { event: "done", id: 2 }), ["start 5"]);
+  assertEquals(admission.at(10, { kind: "done", id: 2 }), ["start 5"]);
 });
 
 Deno.test("a key that has connected before has a place that others cannot take", () => {
@@ -41,7 +41,7 @@ Deno.test("strangers never displace a friend", () => {
   const admission = new Admission();
   admission.request(0, 1, "friend", true);
   for (let id = 2; id <= 5; id++) admission.request(0, id, `stranger ${id}`);
-  assertEquals(admission.at(3000, { event: "time" }), ["displace 2", "start 5"]);
+  assertEquals(admission.at(3000, { kind: "time" }), ["displace 2", "start 5"]);
 });
 
 Deno.test("one key has its share, and displaces its own", () => {
@@ -50,7 +50,7 @@ Deno.test("one key has its share, and displaces its own", () => {
   admission.request(0, 2, "a");
   assertEquals(admission.request(10, 3, "a"), []);
   assertEquals(admission.request(10, 4, "b"), ["start 4"]);
-  assertEquals(admission.at(3000, { event: "time" }), ["displace 1", "start 3"]);
+  assertEquals(admission.at(3000, { kind: "time" }), ["displace 1", "start 3"]);
 });
 
 Deno.test("if too many wait, the oldest of the key with most is told", () => {
@@ -65,8 +65,8 @@ Deno.test("if too many wait, the oldest of the key with most is told", () => {
 Deno.test("a search that is done before it starts leaves the queue", () => {
   const admission = new Admission();
   for (let id = 1; id <= 4; id++) admission.request(0, id, `${id}`);
-  assertEquals(admission.at(1, { event: "done", id: 4 }), []);
-  assertEquals(admission.at(1, { event: "done", id: 1 }), []);
+  assertEquals(admission.at(1, { kind: "done", id: 4 }), []);
+  assertEquals(admission.at(1, { kind: "done", id: 1 }), []);
   assertEquals(admission.wakeAtMs(1), Infinity);
 });
 
@@ -75,13 +75,13 @@ class Admission {
   #state = EMPTY_ADMISSION;
 
   request(nowMs: number, id: number, key: string, isKnown = false): string[] {
-    return this.at(nowMs, { event: "requested", id, key, isKnown });
+    return this.at(nowMs, { kind: "requested", id, key, isKnown });
   }
 
   at(nowMs: number, event: AdmissionEvent): string[] {
     const { state, actions } = stepAdmission(this.#state, event, nowMs, LIMITS);
     this.#state = state;
-    return actions.map(({ action, id }) => `${action} ${id}`);
+    return actions.map(({ kind, id }) => `${kind} ${id}`);
   }
 
   wakeAtMs(nowMs: number): number {

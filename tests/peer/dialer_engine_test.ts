@@ -19,105 +19,105 @@ const SETTINGS = {
 
 Deno.test("the first search starts at once, and its request is repeated until the answer", () => {
   const dialer = new Dialer();
-  assertEquals(dialer.at(0, { event: "start" }), ["start search 1: any"]);
+  assertEquals(dialer.at(0, { kind: "start" }), ["start search 1: any"]);
   assertEquals(dialer.wakeAtMs, 1000);
-  assertEquals(dialer.at(1000, { event: "time" }), ["send request"]);
-  assertEquals(dialer.at(2000, { event: "time" }), ["send request"]);
-  assertEquals(dialer.at(2500, { event: "answered", search: 1 }), []);
+  assertEquals(dialer.at(1000, { kind: "time" }), ["send request"]);
+  assertEquals(dialer.at(2000, { kind: "time" }), ["send request"]);
+  assertEquals(dialer.at(2500, { kind: "answered", search: 1 }), []);
   assertEquals(dialer.wakeAtMs, Infinity);
 });
 
 Deno.test("without a base socket, the request is sent at once", () => {
   const dialer = new Dialer({ firstRequestMs: 0 });
-  assertEquals(dialer.at(0, { event: "start" }), ["start search 1: any", "send request"]);
+  assertEquals(dialer.at(0, { kind: "start" }), ["start search 1: any", "send request"]);
   assertEquals(dialer.wakeAtMs, 1000);
 });
 
 Deno.test("with manual signaling, no request is repeated", () => {
   const dialer = new Dialer({ firstRequestMs: Infinity });
-  dialer.at(0, { event: "start" });
+  dialer.at(0, { kind: "start" });
   assertEquals(dialer.wakeAtMs, 30_000);
 });
 
 Deno.test("connecting succeeds with the first path, and the search goes on", () => {
   const dialer = new Dialer();
-  dialer.at(0, { event: "start" });
-  dialer.at(100, { event: "answered", search: 1 });
-  assertEquals(dialer.at(200, { event: "path", isRelayed: true }), ["succeed"]);
-  assertEquals(dialer.at(300, { event: "path", isRelayed: false }), []);
-  assertEquals(dialer.at(300, { event: "finished", search: 1, hasMoved: true }), ["end search"]);
-  assertEquals(dialer.at(301, { event: "search ended", search: 1, random: 0 }), []);
+  dialer.at(0, { kind: "start" });
+  dialer.at(100, { kind: "answered", search: 1 });
+  assertEquals(dialer.at(200, { kind: "path", isRelayed: true }), ["succeed"]);
+  assertEquals(dialer.at(300, { kind: "path", isRelayed: false }), []);
+  assertEquals(dialer.at(300, { kind: "finished", search: 1, hasMoved: true }), ["end search"]);
+  assertEquals(dialer.at(301, { kind: "search ended", search: 1, random: 0 }), []);
   assertEquals([dialer.state.phase, dialer.state.path], ["connected", "direct"]);
 });
 
 const FAILURES: readonly (readonly [string, DialerEvent, readonly string[]])[] = [
-  ["is rejected", { event: "rejected", search: 1, error: "no" }, ["end search"]],
-  ["finds no path", { event: "failed", search: 1, error: "no" }, cancelled()],
-  ["is stopped by the caller", { event: "stop", reason: "no" }, cancelled()],
+  ["is rejected", { kind: "rejected", search: 1, error: "no" }, ["end search"]],
+  ["finds no path", { kind: "failed", search: 1, error: "no" }, cancelled()],
+  ["is stopped by the caller", { kind: "stop", reason: "no" }, cancelled()],
 ];
 
 for (const [what, event, actions] of FAILURES) {
   Deno.test(`connecting fails once a search that ${what} has ended`, () => {
     const dialer = new Dialer();
-    dialer.at(0, { event: "start" });
-    dialer.at(100, { event: "answered", search: 1 });
+    dialer.at(0, { kind: "start" });
+    dialer.at(100, { kind: "answered", search: 1 });
     assertEquals(dialer.at(200, event), actions);
-    assertEquals(dialer.at(300, { event: "search ended", search: 1, random: 0 }), ["fail: no"]);
+    assertEquals(dialer.at(300, { kind: "search ended", search: 1, random: 0 }), ["fail: no"]);
     assertEquals([dialer.state.phase, dialer.wakeAtMs], ["over", Infinity]);
   });
 }
 
 Deno.test("the other side is not notified of a failure before it has answered", () => {
   const dialer = new Dialer();
-  dialer.at(0, { event: "start" });
-  assertEquals(dialer.at(50, { event: "failed", search: 1, error: "no" }), ["end search"]);
+  dialer.at(0, { kind: "start" });
+  assertEquals(dialer.at(50, { kind: "failed", search: 1, error: "no" }), ["end search"]);
 });
 
 Deno.test("connecting fails if no answer arrives in time", () => {
   const dialer = new Dialer({ firstRequestMs: Infinity });
-  dialer.at(0, { event: "start" });
-  assertEquals(dialer.at(30_000, { event: "time" }), ["end search"]);
-  const [action] = dialer.at(30_000, { event: "search ended", search: 1, random: 0 });
+  dialer.at(0, { kind: "start" });
+  assertEquals(dialer.at(30_000, { kind: "time" }), ["end search"]);
+  const [action] = dialer.at(30_000, { kind: "search ended", search: 1, random: 0 });
   assert(action?.startsWith("fail: NoResponseError: Cannot connect: no answer in 30 s"), action);
 });
 
 Deno.test("connecting fails if every path is lost before it could be used", () => {
   const dialer = new Dialer();
-  dialer.at(0, { event: "start" });
-  assertEquals(dialer.at(99, { event: "finished", search: 1, hasMoved: false }), ["end search"]);
-  const [action] = dialer.at(99, { event: "search ended", search: 1, random: 0 });
+  dialer.at(0, { kind: "start" });
+  assertEquals(dialer.at(99, { kind: "finished", search: 1, hasMoved: false }), ["end search"]);
+  const [action] = dialer.at(99, { kind: "search ended", search: 1, random: 0 });
   assert(action?.includes("lost before it could be used"), action);
 });
 
 Deno.test("the caller's reason replaces the one of a search that is ending", () => {
   const dialer = new Dialer();
-  dialer.at(0, { event: "start" });
-  dialer.at(10, { event: "failed", search: 1, error: "no path" });
-  assertEquals(dialer.at(11, { event: "stop", reason: "enough" }), []);
-  assertEquals(dialer.at(12, { event: "search ended", search: 1, random: 0 }), ["fail: enough"]);
+  dialer.at(0, { kind: "start" });
+  dialer.at(10, { kind: "failed", search: 1, error: "no path" });
+  assertEquals(dialer.at(11, { kind: "stop", reason: "enough" }), []);
+  assertEquals(dialer.at(12, { kind: "search ended", search: 1, random: 0 }), ["fail: enough"]);
 });
 
 Deno.test("a lost path is searched for at once, in place of the search under way", () => {
   const dialer = connected({ isSearching: true });
-  assertEquals(dialer.at(5000, { event: "path lost", random: 0.5 }), [
+  assertEquals(dialer.at(5000, { kind: "path lost", random: 0.5 }), [
     "check signaling",
     "end search",
     "start search 2: any",
   ]);
-  assertEquals(dialer.at(5001, { event: "search ended", search: 1, random: 0 }), []); // the old one
+  assertEquals(dialer.at(5001, { kind: "search ended", search: 1, random: 0 }), []); // the old one
   assertEquals(dialer.state.phase, "reconnecting");
 });
 
 Deno.test("the waits between attempts to reconnect double up to ten times the first", () => {
   const dialer = connected();
-  dialer.at(0, { event: "path lost", random: 0.5 });
+  dialer.at(0, { kind: "path lost", random: 0.5 });
   const waits: number[] = [];
   for (let search = 2, nowMs = 0; search < 9; search++) {
-    dialer.at(nowMs, { event: "failed", search, error: "no path" });
-    dialer.at(nowMs, { event: "search ended", search, random: 0.5 });
+    dialer.at(nowMs, { kind: "failed", search, error: "no path" });
+    dialer.at(nowMs, { kind: "search ended", search, random: 0.5 });
     waits.push(dialer.state.retry.atMs - nowMs);
     nowMs = dialer.state.retry.atMs;
-    assertEquals(dialer.at(nowMs, { event: "time" }), [`start search ${search + 1}: any`]);
+    assertEquals(dialer.at(nowMs, { kind: "time" }), [`start search ${search + 1}: any`]);
   }
   assertEquals(waits, [1000, 2000, 4000, 8000, 10_000, 10_000, 10_000]);
 });
@@ -125,64 +125,64 @@ Deno.test("the waits between attempts to reconnect double up to ten times the fi
 Deno.test("chance halves the wait, or makes it half as long again", () => {
   for (const [random, waitMs] of [[0, 500], [0.999, 1499]] as const) {
     const dialer = connected();
-    dialer.at(0, { event: "path lost", random });
-    dialer.at(0, { event: "failed", search: 2, error: "no path" });
-    dialer.at(0, { event: "search ended", search: 2, random });
+    dialer.at(0, { kind: "path lost", random });
+    dialer.at(0, { kind: "failed", search: 2, error: "no path" });
+    dialer.at(0, { kind: "search ended", search: 2, random });
     assertEquals(dialer.state.retry.atMs, waitMs);
   }
 });
 
 Deno.test("a path that is lost soon after the last search is not searched for at once", () => {
   const dialer = connected();
-  dialer.at(0, { event: "path lost", random: 0.5 });
-  dialer.at(100, { event: "path", isRelayed: false });
-  dialer.at(100, { event: "finished", search: 2, hasMoved: true });
-  dialer.at(100, { event: "search ended", search: 2, random: 0 });
+  dialer.at(0, { kind: "path lost", random: 0.5 });
+  dialer.at(100, { kind: "path", isRelayed: false });
+  dialer.at(100, { kind: "finished", search: 2, hasMoved: true });
+  dialer.at(100, { kind: "search ended", search: 2, random: 0 });
   assertEquals(dialer.state.phase, "connected");
-  assertEquals(dialer.at(200, { event: "path lost", random: 0.5 }), ["check signaling"]);
+  assertEquals(dialer.at(200, { kind: "path lost", random: 0.5 }), ["check signaling"]);
   assertEquals(dialer.state.retry.atMs, 1200);
 });
 
 Deno.test("a path that is lost again while the search goes on leaves that search alone", () => {
   const dialer = connected();
-  dialer.at(0, { event: "path lost", random: 0.5 });
-  dialer.at(100, { event: "path", isRelayed: true });
-  assertEquals(dialer.at(200, { event: "path lost", random: 0.5 }), ["check signaling"]);
+  dialer.at(0, { kind: "path lost", random: 0.5 });
+  dialer.at(100, { kind: "path", isRelayed: true });
+  assertEquals(dialer.at(200, { kind: "path lost", random: 0.5 }), ["check signaling"]);
   assertEquals(dialer.state.search?.id, 2);
 });
 
 Deno.test("a rejected attempt to reconnect abandons the connection", () => {
   const dialer = connected();
-  dialer.at(0, { event: "path lost", random: 0.5 });
-  assertEquals(dialer.at(9, { event: "rejected", search: 2, error: "unknown" }), ["end search"]);
-  const actions = dialer.at(9, { event: "search ended", search: 2, random: 0 });
+  dialer.at(0, { kind: "path lost", random: 0.5 });
+  assertEquals(dialer.at(9, { kind: "rejected", search: 2, error: "unknown" }), ["end search"]);
+  const actions = dialer.at(9, { kind: "search ended", search: 2, random: 0 });
   assertEquals(actions, ["abandon: unknown"]);
   assertEquals(dialer.state.phase, "over");
 });
 
 Deno.test("reconnecting ends with the time for it, during a search and between two", () => {
   const searching = connected();
-  searching.at(0, { event: "path lost", random: 0.5 });
-  searching.at(10, { event: "answered", search: 2 });
-  assertEquals(searching.at(120_000, { event: "time" }), cancelled());
-  const [last] = searching.at(120_001, { event: "search ended", search: 2, random: 0 });
+  searching.at(0, { kind: "path lost", random: 0.5 });
+  searching.at(10, { kind: "answered", search: 2 });
+  assertEquals(searching.at(120_000, { kind: "time" }), cancelled());
+  const [last] = searching.at(120_001, { kind: "search ended", search: 2, random: 0 });
   assertEquals(last, "abandon: NoResponseError: no path was found in 120 s");
 
   const waiting = connected();
-  waiting.at(0, { event: "path lost", random: 0.5 });
-  waiting.at(119_000, { event: "failed", search: 2, error: "no path" });
-  waiting.at(119_000, { event: "search ended", search: 2, random: 0.999 });
-  const actions = waiting.at(120_000, { event: "time" });
+  waiting.at(0, { kind: "path lost", random: 0.5 });
+  waiting.at(119_000, { kind: "failed", search: 2, error: "no path" });
+  waiting.at(119_000, { kind: "search ended", search: 2, random: 0.999 });
+  const actions = waiting.at(120_000, { kind: "time" });
   assertEquals(actions, ["abandon: NoResponseError: no path was found in 120 s"]);
 });
 
 Deno.test("a connection over a relay stays when the time to reconnect is up", () => {
   const dialer = connected();
-  dialer.at(0, { event: "path lost", random: 0.5 });
-  dialer.at(10, { event: "answered", search: 2 });
-  dialer.at(20, { event: "path", isRelayed: true });
-  assertEquals(dialer.at(120_000, { event: "time" }), ["end search"]);
-  assertEquals(dialer.at(120_000, { event: "search ended", search: 2, random: 0 }), []);
+  dialer.at(0, { kind: "path lost", random: 0.5 });
+  dialer.at(10, { kind: "answered", search: 2 });
+  dialer.at(20, { kind: "path", isRelayed: true });
+  assertEquals(dialer.at(120_000, { kind: "time" }), ["end search"]);
+  assertEquals(dialer.at(120_000, { kind: "search ended", search: 2, random: 0 }), []);
   assertEquals([dialer.state.phase, dialer.state.path], ["connected", "relayed"]);
 });
 
@@ -192,41 +192,41 @@ Deno.test("a direct path is searched for less and less often while a relay carri
   for (let search = 2, nowMs = 0; search < 9; search++) {
     waits.push((dialer.wakeAtMs - nowMs) / 60_000);
     nowMs = dialer.wakeAtMs;
-    assertEquals(dialer.at(nowMs, { event: "time" }), [`start search ${search}: direct`]);
-    dialer.at(nowMs, { event: "failed", search, error: "no path" });
-    dialer.at(nowMs, { event: "search ended", search, random: 0 });
+    assertEquals(dialer.at(nowMs, { kind: "time" }), [`start search ${search}: direct`]);
+    dialer.at(nowMs, { kind: "failed", search, error: "no path" });
+    dialer.at(nowMs, { kind: "search ended", search, random: 0 });
   }
   assertEquals(waits, [1, 2, 4, 8, 16, 16, 16]);
 });
 
 Deno.test("no direct path is searched for while there is one, or while another search goes on", () => {
   const direct = connected();
-  assertEquals(direct.at(60_000, { event: "time" }), []);
+  assertEquals(direct.at(60_000, { kind: "time" }), []);
   assertEquals(direct.wakeAtMs, 120_000);
   const searching = connected({ isRelayed: true, isSearching: true });
-  assertEquals(searching.at(60_000, { event: "time" }), []);
+  assertEquals(searching.at(60_000, { kind: "time" }), []);
   assertEquals(searching.wakeAtMs, 180_000);
 });
 
 Deno.test("a search for a direct path that a lost path interrupts is followed by others", () => {
   const dialer = connected({ isRelayed: true });
-  dialer.at(60_000, { event: "time" });
-  dialer.at(61_000, { event: "path lost", random: 0.5 });
+  dialer.at(60_000, { kind: "time" });
+  dialer.at(61_000, { kind: "path lost", random: 0.5 });
   assertEquals(dialer.state.improvement.atMs, 181_000);
 });
 
 Deno.test("a connection that has ended, or whose peer is closed, ends the search and all timers", () => {
   const dialer = connected({ isSearching: true });
-  assertEquals(dialer.at(100, { event: "stop", reason: "closed" }), ["end search"]);
+  assertEquals(dialer.at(100, { kind: "stop", reason: "closed" }), ["end search"]);
   assertEquals([dialer.state.phase, dialer.wakeAtMs], ["over", Infinity]);
-  assertEquals(dialer.at(200, { event: "path lost", random: 0 }), []);
+  assertEquals(dialer.at(200, { kind: "path lost", random: 0 }), []);
 });
 
 Deno.test("a peer that is closed while it reconnects notifies the other side", () => {
   const dialer = connected();
-  dialer.at(0, { event: "path lost", random: 0.5 });
-  dialer.at(10, { event: "answered", search: 2 });
-  assertEquals(dialer.at(20, { event: "stop", reason: "closed" }), cancelled());
+  dialer.at(0, { kind: "path lost", random: 0.5 });
+  dialer.at(10, { kind: "answered", search: 2 });
+  assertEquals(dialer.at(20, { kind: "stop", reason: "closed" }), cancelled());
 });
 
 /** Drives the engine, and shows its actions as text. */
@@ -253,24 +253,24 @@ class Dialer {
 /** A dialer whose first search has brought a path, at 0 ms. */
 function connected({ isRelayed = false, isSearching = false } = {}): Dialer {
   const dialer = new Dialer();
-  dialer.at(0, { event: "start" });
-  dialer.at(0, { event: "answered", search: 1 });
-  dialer.at(0, { event: "path", isRelayed });
+  dialer.at(0, { kind: "start" });
+  dialer.at(0, { kind: "answered", search: 1 });
+  dialer.at(0, { kind: "path", isRelayed });
   if (isSearching) return dialer;
-  dialer.at(0, { event: "finished", search: 1, hasMoved: true });
-  dialer.at(0, { event: "search ended", search: 1, random: 0 });
+  dialer.at(0, { kind: "finished", search: 1, hasMoved: true });
+  dialer.at(0, { kind: "search ended", search: 1, random: 0 });
   return dialer;
 }
 
 function show(action: DialerAction): string {
-  switch (action.action) {
+  switch (action.kind) {
     case "start search":
       return `start search ${action.search}: ${action.wants}`;
     case "fail":
     case "abandon":
-      return `${action.action}: ${action.error}`;
+      return `${action.kind}: ${action.error}`;
     default:
-      return action.action;
+      return action.kind;
   }
 }
 

@@ -108,6 +108,7 @@ function requestAt(
   const handshake = new InitiatorHandshake(options, ticket.publicKey);
   const request = {
     sentAtMs: Date.now(),
+    ageMs: null,
     protocol: "",
     resumes: null,
     wants: "any",

@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { UnreachableError } from "../../lib/base/errors.ts";
 import {
   EMPTY_SEARCH_QUEUE,
   initialRequestState,
@@ -28,142 +29,175 @@ const CHECKS: readonly (readonly [RequestCheck, string])[] = [
 for (const [check, action] of CHECKS) {
   Deno.test(`a fresh request whose check says ${check} leads to: ${action}`, () => {
     const request = new Request();
-    assertEquals(request.at(0, { event: "start" }), ["check"]);
-    assertEquals(request.at(10, { event: "checked", check }), [action]);
+    assertEquals(request.at(0, { kind: "start" }), ["check"]);
+    assertEquals(request.at(10, { kind: "checked", check }), [action]);
   });
 }
 
 Deno.test("a rejection is repeated for five seconds", () => {
   const request = deciding();
-  assertEquals(request.at(1000, { event: "refused", reason: "busy" }), ["reject: busy"]);
+  assertEquals(request.at(1000, { kind: "refused", reason: "busy" }), ["reject: busy"]);
   assertEquals(request.state.untilMs, 6000);
-  assertEquals(request.at(5999, { event: "time" }), []);
-  assertEquals(request.at(6000, { event: "time" }), ["close"]);
+  assertEquals(request.at(5999, { kind: "time" }), []);
+  assertEquals(request.at(6000, { kind: "time" }), ["close"]);
   assertEquals(request.state.phase, "over");
 });
 
 Deno.test("an ignored request is kept as long as a rejected one, in silence", () => {
   const request = deciding();
-  assertEquals(request.at(1000, { event: "ignored" }), []);
-  assertEquals(request.at(6000, { event: "time" }), ["close"]);
+  assertEquals(request.at(1000, { kind: "ignored" }), []);
+  assertEquals(request.at(6000, { kind: "time" }), ["close"]);
 });
 
 Deno.test("a check or a decision that takes too long ends the request", () => {
   const checking = new Request();
-  checking.at(0, { event: "start" });
-  assertEquals(checking.at(30_000, { event: "time" }), ["close"]);
-  assertEquals(checking.at(31_000, { event: "checked", check: "new" }), []);
+  checking.at(0, { kind: "start" });
+  assertEquals(checking.at(30_000, { kind: "time" }), ["close"]);
+  assertEquals(checking.at(31_000, { kind: "checked", check: "new" }), []);
   const late = deciding();
-  assertEquals(late.at(30_000, { event: "time" }), ["close"]);
-  const [action] = late.at(31_000, { event: "accepted" });
+  assertEquals(late.at(30_000, { kind: "time" }), ["close"]);
+  const [action] = late.at(31_000, { kind: "accepted" });
   assert(action?.includes("no longer waits"), action);
 });
 
 Deno.test("accept() succeeds with the first path, and the search goes on to its end", () => {
   const request = searching();
-  assertEquals(request.at(100, { event: "path" }), ["succeed"]);
-  assertEquals(request.at(200, { event: "path" }), []);
-  assertEquals(request.at(300, { event: "search ended", failure: null }), ["close"]);
+  assertEquals(request.at(100, { kind: "path" }), ["succeed"]);
+  assertEquals(request.at(200, { kind: "path" }), []);
+  assertEquals(request.at(300, { kind: "search ended", failure: null }), ["close"]);
 });
 
 Deno.test("accept() fails with what the search fails with", () => {
   const request = searching();
-  const actions = request.at(100, { event: "search ended", failure: { error: "no path" } });
+  const actions = request.at(100, { kind: "search ended", failure: { error: "no path" } });
   assertEquals(actions, ["fail: no path", "close"]);
 });
 
 Deno.test("an aborted accept() fails with its reason, and the other side is told", () => {
   const request = searching();
-  assertEquals(request.at(50, { event: "aborted", reason: "enough" }), ["end search"]);
-  const actions = request.at(51, { event: "search ended", failure: null });
+  assertEquals(request.at(50, { kind: "aborted", reason: "enough" }), ["end search"]);
+  const actions = request.at(51, { kind: "search ended", failure: null });
   assertEquals(actions, ["reject: cancelled", "fail: enough"]);
-  assertEquals(request.at(5051, { event: "time" }), ["close"]);
+  assertEquals(request.at(5051, { kind: "time" }), ["close"]);
 });
 
 Deno.test("with manual signaling, the other side is not told that accept() was aborted", () => {
   const request = searching({ mayCancel: false });
-  request.at(50, { event: "aborted", reason: "enough" });
-  const actions = request.at(51, { event: "search ended", failure: null });
+  request.at(50, { kind: "aborted", reason: "enough" });
+  const actions = request.at(51, { kind: "search ended", failure: null });
   assertEquals(actions, ["fail: enough", "close"]);
 });
 
 Deno.test("an abort after accept() has succeeded changes nothing", () => {
   const request = searching();
-  request.at(50, { event: "path" });
-  assertEquals(request.at(60, { event: "aborted", reason: "enough" }), []);
+  request.at(50, { kind: "path" });
+  assertEquals(request.at(60, { kind: "aborted", reason: "enough" }), []);
 });
 
 Deno.test("a search that the other side has cancelled ends half a second later", () => {
   const request = searching();
-  assertEquals(request.at(100, { event: "cancelled" }), []);
-  assertEquals(request.at(599, { event: "time" }), []);
-  assertEquals(request.at(600, { event: "time" }), ["end search"]);
-  const [action] = request.at(600, { event: "search ended", failure: null });
+  assertEquals(request.at(100, { kind: "cancelled", hopeless: null }), []);
+  assertEquals(request.at(599, { kind: "time" }), []);
+  assertEquals(request.at(600, { kind: "time" }), ["end search"]);
+  const [action] = request.at(600, { kind: "search ended", failure: null });
   assert(action?.includes("the other side has given up"), action);
 });
 
 Deno.test("a cancelled search that fails by itself within that time says why", () => {
   const request = searching();
-  request.at(100, { event: "cancelled" });
-  const actions = request.at(200, { event: "search ended", failure: { error: "no path" } });
+  request.at(100, { kind: "cancelled", hopeless: null });
+  const actions = request.at(200, { kind: "search ended", failure: { error: "no path" } });
   assertEquals(actions, ["fail: no path", "close"]);
+});
+
+Deno.test("accept() does not wait for a side that has cancelled, even if it had found a path", () => {
+  const request = searching();
+  request.at(100, { kind: "cancelled", hopeless: null });
+  const [action] = request.at(120, { kind: "search ended", failure: null });
+  assert(action?.includes("the other side has given up"), action);
+  assertEquals(request.state.phase, "over");
+});
+
+Deno.test("accept() does not wait for a side that cancels after its paths were lost", () => {
+  const request = searching();
+  request.at(100, { kind: "search ended", failure: null });
+  const actions = request.at(120, { kind: "cancelled", hopeless: null });
+  assertEquals(actions, [
+    "fail: NetworkError: Cannot connect: the other side has given up",
+    "close",
+  ]);
+});
+
+Deno.test("a search that finds nothing tells the other side, unless that has told it first", () => {
+  const error = new UnreachableError("no path", []);
+  const first = searching();
+  assertEquals(
+    first.at(100, { kind: "search ended", failure: { error } })[0],
+    "reject: cancelled",
+  );
+  for (const hopeless of [null, new Error("nothing there")]) {
+    const second = searching();
+    second.at(100, { kind: "cancelled", hopeless });
+    const actions = second.at(120, { kind: "search ended", failure: { error } });
+    assertEquals(actions.includes("reject: cancelled"), false);
+  }
 });
 
 Deno.test("accept() waits for the other side to come back when all paths were lost at once", () => {
   const request = searching();
-  assertEquals(request.at(100, { event: "search ended", failure: null }), ["close"]);
-  assertEquals(request.at(9000, { event: "path" }), ["succeed"]);
+  assertEquals(request.at(100, { kind: "search ended", failure: null }), []);
+  assertEquals(request.at(9000, { kind: "path" }), ["succeed", "close"]);
   assertEquals(request.state.phase, "over");
 });
 
 Deno.test("accept() fails when the other side does not come back in time, or cannot", () => {
   const patient = searching();
-  patient.at(100, { event: "search ended", failure: null });
-  const [late] = patient.at(30_100, { event: "time" });
+  patient.at(100, { kind: "search ended", failure: null });
+  const [late] = patient.at(30_100, { kind: "time" });
   assert(late?.includes("lost before it could be used"), late);
   const impatient = searching({ returnMs: 0 });
-  const [atOnce] = impatient.at(100, { event: "search ended", failure: null });
+  const [atOnce] = impatient.at(100, { kind: "search ended", failure: null });
   assert(atOnce?.includes("lost before it could be used"), atOnce);
 });
 
 Deno.test("accept() ends at once when it is aborted while the other side is away", () => {
   const request = searching();
-  request.at(100, { event: "search ended", failure: null });
-  assertEquals(request.at(200, { event: "aborted", reason: "enough" }), ["fail: enough"]);
+  request.at(100, { kind: "search ended", failure: null });
+  assertEquals(request.at(200, { kind: "aborted", reason: "enough" }), ["fail: enough", "close"]);
 });
 
 Deno.test("a request to resume a connection is closed with its search, however that ends", () => {
   for (const failure of [null, { error: "no path" }]) {
     const request = new Request();
-    request.at(0, { event: "start" });
-    request.at(0, { event: "checked", check: "known" });
-    assertEquals(request.at(9, { event: "search ended", failure }), ["close"]);
+    request.at(0, { kind: "start" });
+    request.at(0, { kind: "checked", check: "known" });
+    assertEquals(request.at(9, { kind: "search ended", failure }), ["close"]);
   }
 });
 
 Deno.test("a peer that is closed ends the request in every phase", () => {
   const checking = new Request();
-  checking.at(0, { event: "start" });
-  assertEquals(checking.at(1, { event: "stop", reason: "closed" }), ["close"]);
-  assertEquals(deciding().at(1, { event: "stop", reason: "closed" }), ["close"]);
+  checking.at(0, { kind: "start" });
+  assertEquals(checking.at(1, { kind: "stop", reason: "closed" }), ["close"]);
+  assertEquals(deciding().at(1, { kind: "stop", reason: "closed" }), ["close"]);
   const request = searching();
-  assertEquals(request.at(1, { event: "stop", reason: "closed" }), ["end search"]);
-  const actions = request.at(2, { event: "search ended", failure: null });
+  assertEquals(request.at(1, { kind: "stop", reason: "closed" }), ["end search"]);
+  const actions = request.at(2, { kind: "search ended", failure: null });
   assertEquals(actions, ["fail: closed", "close"]);
-  assertEquals(request.at(3, { event: "stop", reason: "closed" }), []);
+  assertEquals(request.at(3, { kind: "stop", reason: "closed" }), []);
 });
 
 Deno.test("a search that another displaces ends, and the other side is told that this one is busy", () => {
   const request = searching();
-  assertEquals(request.at(50, { event: "displaced" }), ["end search"]);
-  const actions = request.at(51, { event: "search ended", failure: null });
+  assertEquals(request.at(50, { kind: "displaced" }), ["end search"]);
+  const actions = request.at(51, { kind: "search ended", failure: null });
   assertEquals(actions[0], "reject: busy");
   assert(actions[1]?.includes("had not got through"), actions[1]);
 });
 
 Deno.test("a request that another displaces before it is decided is closed", () => {
   const request = deciding();
-  assertEquals(request.at(50, { event: "displaced" }), ["close"]);
+  assertEquals(request.at(50, { kind: "displaced" }), ["close"]);
 });
 
 Deno.test("a newcomer displaces the oldest request that has proved nothing", () => {
@@ -201,37 +235,37 @@ Deno.test("connections are limited for each key, and for all", () => {
 
 Deno.test("the first search for a connection starts at once", () => {
   const queue = new Queue();
-  assertEquals(queue.at(0, { event: "requested", request: 1 }), ["start 1"]);
+  assertEquals(queue.at(0, { kind: "requested", request: 1 }), ["start 1"]);
 });
 
 Deno.test("a newer search replaces the running one, and starts once that has ended", () => {
   const queue = new Queue();
-  queue.at(0, { event: "requested", request: 1 });
-  assertEquals(queue.at(1000, { event: "requested", request: 2 }), ["replace 1"]);
+  queue.at(0, { kind: "requested", request: 1 });
+  assertEquals(queue.at(1000, { kind: "requested", request: 2 }), ["replace 1"]);
   assertEquals(queue.wakeAtMs, Infinity);
-  assertEquals(queue.at(1001, { event: "ended", request: 1 }), ["start 2"]);
+  assertEquals(queue.at(1001, { kind: "ended", request: 1 }), ["start 2"]);
 });
 
 Deno.test("searches start half a second apart, and the newest takes the place of one that waits", () => {
   const queue = new Queue();
-  queue.at(0, { event: "requested", request: 1 });
-  queue.at(10, { event: "requested", request: 2 });
-  assertEquals(queue.at(11, { event: "ended", request: 1 }), []);
+  queue.at(0, { kind: "requested", request: 1 });
+  queue.at(10, { kind: "requested", request: 2 });
+  assertEquals(queue.at(11, { kind: "ended", request: 1 }), []);
   assertEquals(queue.wakeAtMs, 500);
-  assertEquals(queue.at(20, { event: "requested", request: 3 }), ["replace 2"]);
-  assertEquals(queue.at(20, { event: "ended", request: 2 }), []);
-  assertEquals(queue.at(500, { event: "time" }), ["start 3"]);
-  assertEquals(queue.at(501, { event: "time" }), []);
+  assertEquals(queue.at(20, { kind: "requested", request: 3 }), ["replace 2"]);
+  assertEquals(queue.at(20, { kind: "ended", request: 2 }), []);
+  assertEquals(queue.at(500, { kind: "time" }), ["start 3"]);
+  assertEquals(queue.at(501, { kind: "time" }), []);
 });
 
 Deno.test("a search that is ended while it waits never starts", () => {
   const queue = new Queue();
-  queue.at(0, { event: "requested", request: 1 });
-  queue.at(10, { event: "requested", request: 2 });
-  queue.at(11, { event: "ended", request: 1 });
-  queue.at(12, { event: "ended", request: 2 });
+  queue.at(0, { kind: "requested", request: 1 });
+  queue.at(10, { kind: "requested", request: 2 });
+  queue.at(11, { kind: "ended", request: 1 });
+  queue.at(12, { kind: "ended", request: 2 });
   assertEquals(queue.wakeAtMs, Infinity);
-  assertEquals(queue.at(500, { event: "time" }), []);
+  assertEquals(queue.at(500, { kind: "time" }), []);
 });
 
 /** Drives the engine of a request, and shows its actions as text. */
@@ -252,15 +286,15 @@ class Request {
 /** A request that the application has to decide, at 0 ms. */
 function deciding(settings: Partial<typeof SETTINGS> = {}): Request {
   const request = new Request(settings);
-  request.at(0, { event: "start" });
-  request.at(0, { event: "checked", check: "new" });
+  request.at(0, { kind: "start" });
+  request.at(0, { kind: "checked", check: "new" });
   return request;
 }
 
 /** A request that the application has accepted, at 0 ms. */
 function searching(settings: Partial<typeof SETTINGS> = {}): Request {
   const request = deciding(settings);
-  assertEquals(request.at(0, { event: "accepted" }), ["start search"]);
+  assertEquals(request.at(0, { kind: "accepted" }), ["start search"]);
   return request;
 }
 
@@ -269,13 +303,13 @@ function placed(id: number, { key }: { key: string }): PlacedRequest {
 }
 
 function show(action: RequestAction): string {
-  switch (action.action) {
+  switch (action.kind) {
     case "reject":
       return `reject: ${action.reason}`;
     case "fail":
       return `fail: ${action.error}`;
     default:
-      return action.action;
+      return action.kind;
   }
 }
 
@@ -290,6 +324,6 @@ class Queue {
   at(nowMs: number, event: SearchQueueEvent): string[] {
     const { state, actions } = stepSearchQueue(this.#state, event, nowMs);
     this.#state = state;
-    return actions.map(({ action, request }) => `${action} ${request}`);
+    return actions.map(({ kind, request }) => `${kind} ${request}`);
   }
 }

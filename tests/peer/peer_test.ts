@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { REJECTION_CODES } from "../../lib/peer/dialer.ts";
+import type { PeerProgress } from "../../lib/peer/options.ts";
+import { decodeTicket, encodeTicket } from "../../lib/peer/ticket.ts";
 import {
   MalformedMessageError,
   NetworkError,
@@ -31,6 +33,39 @@ Deno.test("two peers connect with a ticket, and each knows the other's key", () 
       null,
     ]);
     await Promise.all([conn.finished, other.finished]);
+  }));
+
+Deno.test("onProgress is told how signaling opens, and who brought the answer", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    const progress: PeerProgress[] = [];
+    const onProgress = (each: PeerProgress) => progress.push(each);
+    await using alice = await open(a, { listen: false, onProgress });
+    await using bob = await open(b);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await using _conn = await alice.connect(bob.ticket);
+    await using _other = await accepted;
+    const told = progress.map((each) => each.event === "signaling" ? each.state : each.event);
+    assertEquals(told, ["opening", "open", "answered"]);
+    const urls = new Set(progress.map(({ url }) => url));
+    assertEquals(urls.size, 1);
+  }));
+
+Deno.test("onProgress is told why signaling cannot be opened", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    const progress: PeerProgress[] = [];
+    await using bob = await open(b);
+    const { publicKey, secret } = decodeTicket(bob.ticket);
+    const ticket = encodeTicket({ publicKey, secret, signaling: ["ws://nowhere.example:1"] });
+    await using alice = await open(a, {
+      listen: false,
+      onProgress: (each) => progress.push(each),
+    });
+    await assertRejects(() => alice.connect(ticket), NetworkError);
+    const [opening, failed] = progress;
+    assertEquals([opening!.event, progress.length], ["signaling", 2]);
+    assert(failed?.event === "signaling" && failed.state === "failed");
+    assert(failed.error instanceof NetworkError);
+    assertEquals(failed.error.reason, "name-not-found");
   }));
 
 Deno.test("the first byte arrives after two messages, a punch and half a round trip", () =>
@@ -172,7 +207,7 @@ Deno.test("a side that runs out of time notifies the other as well", () =>
     const accepted = nextOf(bob).then((incoming) => incoming.accept());
     const startedAtMs = time.nowMs;
     const failed = assertRejects(() => alice.connect(bob.ticket), UnreachableError);
-    await assertRejects(() => accepted, NetworkError, "the other side has given up");
+    await assertRejects(() => accepted, UnreachableError, "the other side has found no path");
     assert(time.nowMs - startedAtMs < 1500, `${time.nowMs - startedAtMs} ms`);
     await failed;
   }));

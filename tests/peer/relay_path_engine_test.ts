@@ -23,22 +23,22 @@ const OTHER_RELAY: OpenRelay = {
 
 Deno.test("an open relay is published with every address that this side may dial from", () => {
   const path = new Path({ ips: ["203.0.113.7"], relays: 1 });
-  assertEquals(path.on({ event: "relay opened", relay: RELAY }), [
+  assertEquals(path.on({ kind: "relay opened", relay: RELAY }), [
     "publish ips 203.0.113.7 203.0.113.1 198.51.100.1, relayed 198.51.100.1:5000",
   ]);
 });
 
 Deno.test("a side that hides publishes its relay's addresses only", () => {
   const path = new Path({ ips: ["203.0.113.7"], relays: 1, isHidden: true });
-  assertEquals(path.on({ event: "relay opened", relay: RELAY }), [
+  assertEquals(path.on({ kind: "relay opened", relay: RELAY }), [
     "publish ips 198.51.100.1, relayed 198.51.100.1:5000",
   ]);
 });
 
 Deno.test("a second relay is published together with the first", () => {
   const path = new Path({ relays: 2 });
-  path.on({ event: "relay opened", relay: RELAY });
-  assertEquals(path.on({ event: "relay opened", relay: OTHER_RELAY }), [
+  path.on({ kind: "relay opened", relay: RELAY });
+  assertEquals(path.on({ kind: "relay opened", relay: OTHER_RELAY }), [
     "publish ips 203.0.113.1 198.51.100.1 198.51.100.2 2001:db8::2, " +
     "relayed 198.51.100.1:5000 198.51.100.2:5000 [2001:db8::2]:5000",
   ]);
@@ -46,11 +46,25 @@ Deno.test("a second relay is published together with the first", () => {
 
 Deno.test("the last relay that fails is published, if no other is open", () => {
   const none = new Path({ relays: 2 });
-  assertEquals(none.on({ event: "relay failed" }), []);
-  assertEquals(none.on({ event: "relay failed" }), ["publish mayOffer false"]);
+  assertEquals(none.on({ kind: "relay failed" }), []);
+  assertEquals(none.on({ kind: "relay failed" }), ["publish mayOffer false"]);
   const one = new Path({ relays: 2 });
-  one.on({ event: "relay opened", relay: RELAY });
-  assertEquals(one.on({ event: "relay failed" }), []);
+  one.on({ kind: "relay opened", relay: RELAY });
+  assertEquals(one.on({ kind: "relay failed" }), []);
+});
+
+Deno.test("a relay that is lost is published no more, nor that this side has one if it was the last", () => {
+  const path = new Path({ relays: 2 });
+  path.on({ kind: "relay opened", relay: RELAY });
+  path.on({ kind: "relay opened", relay: OTHER_RELAY });
+  assertEquals(path.on({ kind: "relay lost", id: 0 }), [
+    "publish ips 203.0.113.1 198.51.100.2 2001:db8::2, " +
+    "relayed 198.51.100.2:5000 [2001:db8::2]:5000, mayOffer true",
+  ]);
+  assertEquals(path.on({ kind: "relay lost", id: 1 }), [
+    "publish ips , relayed , mayOffer false",
+  ]);
+  assertEquals(path.on(stateOf({ mayOffer: false }, { isAcknowledged: true })), ["give up"]);
 });
 
 Deno.test("the first state starts the proofs, and each relay that it names is dialled once", () => {
@@ -64,7 +78,7 @@ Deno.test("the first state starts the proofs, and each relay that it names is di
 
 Deno.test("each relay lets in the addresses of its families, and dials the other side's relays a little later", () => {
   const path = new Path({ relays: 1 });
-  path.on({ event: "relay opened", relay: RELAY });
+  path.on({ kind: "relay opened", relay: RELAY });
   const ips = ["203.0.113.9", "2001:db8::9"];
   assertEquals(path.on(stateOf({ ips, relayed: ["198.51.100.9:7000"] })), [
     "start proving aa",
@@ -77,7 +91,7 @@ Deno.test("each relay lets in the addresses of its families, and dials the other
 Deno.test("a relay that opens later does what it has missed", () => {
   const path = new Path({ relays: 1 });
   path.on(stateOf({ ips: ["203.0.113.9"], relayed: ["198.51.100.9:7000"] }));
-  const [, ...actions] = path.on({ event: "relay opened", relay: RELAY });
+  const [, ...actions] = path.on({ kind: "relay opened", relay: RELAY });
   assertEquals(actions, [
     "relay 0 permits 203.0.113.9",
     "relay 0 dials 198.51.100.9:7000 after 500 ms",
@@ -86,7 +100,7 @@ Deno.test("a relay that opens later does what it has missed", () => {
 
 Deno.test("a side that hides dials from its own relays only, and at once", () => {
   const path = new Path({ relays: 1, isHidden: true });
-  path.on({ event: "relay opened", relay: RELAY });
+  path.on({ kind: "relay opened", relay: RELAY });
   assertEquals(path.on(stateOf({ relayed: ["198.51.100.9:7000"] })), [
     "start proving aa",
     "relay 0 dials 198.51.100.9:7000",
@@ -95,7 +109,7 @@ Deno.test("a side that hides dials from its own relays only, and at once", () =>
 
 Deno.test("no more than eight addresses of each kind count, whatever the other side names over time", () => {
   const path = new Path({ relays: 1 });
-  path.on({ event: "relay opened", relay: RELAY });
+  path.on({ kind: "relay opened", relay: RELAY });
   const actions: string[] = [];
   for (let version = 1; version < 30; version++) {
     const relayed = [`198.51.100.9:${version}`];
@@ -110,10 +124,10 @@ Deno.test("a dial that fails is repeated a limited number of times", () => {
   path.on(stateOf({ relayed: ["198.51.100.9:7000"] }));
   const to = { ip: "198.51.100.9", port: 7000 };
   for (let tries = 1; tries < MAX_TRIES; tries++) {
-    const actions = path.on({ event: "dial failed", to });
+    const actions = path.on({ kind: "dial failed", to });
     assertEquals(actions, ["dial 198.51.100.9:7000 after 400 ms"]);
   }
-  assertEquals(path.on({ event: "dial failed", to }), []);
+  assertEquals(path.on({ kind: "dial failed", to }), []);
 });
 
 Deno.test("both sides give up once both know that neither has a relay", () => {
@@ -123,7 +137,7 @@ Deno.test("both sides give up once both know that neither has a relay", () => {
   assertEquals(new Path().on(stateOf({}, { isAcknowledged: true })), ["start proving aa"]);
   const opening = new Path({ relays: 1 });
   assertEquals(opening.on(stateOf(none, { isAcknowledged: true })), ["start proving aa"]);
-  opening.on({ event: "relay failed" });
+  opening.on({ kind: "relay failed" });
   assertEquals(opening.on(stateOf(none, { isAcknowledged: true })), ["give up"]);
 });
 
@@ -152,11 +166,11 @@ function stateOf(
   });
   const defaults = { nonce: "aa", mayOffer: true, version: 1, acknowledged: 0, ips: [] };
   const theirs = { ...defaults, ...state, relayed: addresses };
-  return { event: "state", theirs, isAcknowledged };
+  return { kind: "state", theirs, isAcknowledged };
 }
 
 function show(action: RelayPathAction): string {
-  switch (action.action) {
+  switch (action.kind) {
     case "publish":
       return `publish ${Object.entries(action.change).map(showField).join(", ")}`;
     case "start proving":

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { type GuardClocks, REPLAY_LIMITS, ReplayGuard } from "../../lib/peer/replay_guard.ts";
+import { REPLAY_LIMITS, ReplayGuard } from "../../lib/peer/replay_guard.ts";
+import type { Clocks } from "../../lib/base/timers.ts";
 
 Deno.test("ReplayGuard accepts a request once", () => {
   const guard = new ReplayGuard();
@@ -76,8 +77,50 @@ Deno.test("ReplayGuard remembers nothing about a request with a wrong clock", ()
   assertEquals(guard.judge(requestOf(2), at(NOW_MS)), "fresh");
 });
 
+const HOUR_MS = 3_600_000;
+const YEAR_MS = 365 * 24 * HOUR_MS;
+
+for (
+  const [what, { sentAtMs, ageMs, nowMs, wallMs }, verdict] of [
+    ["clocks that go right", {}, "fresh"],
+    ["a wall clock here that was set ahead", { wallMs: YEAR_MS }, "fresh"],
+    ["a wall clock there that was set back", { sentAtMs: -YEAR_MS }, "fresh"],
+    ["both, in opposite directions", { wallMs: YEAR_MS, sentAtMs: -YEAR_MS }, "fresh"],
+    ["a host here that slept", { nowMs: -HOUR_MS }, "fresh"],
+    ["a host there that slept", { ageMs: -HOUR_MS }, "fresh"],
+    [
+      "a host here that slept, and a wall clock there",
+      { nowMs: -HOUR_MS, sentAtMs: YEAR_MS },
+      "fresh",
+    ],
+    [
+      "a host there that slept, and a wall clock here",
+      { ageMs: -HOUR_MS, wallMs: YEAR_MS },
+      "fresh",
+    ],
+    [
+      "a request that was held up for an hour",
+      { ageMs: -HOUR_MS, sentAtMs: -HOUR_MS },
+      "wrong-clock",
+    ],
+    ["a request that names an age before that of the last", { ageMs: -2 * HOUR_MS }, "replay"],
+  ] as [string, Partial<Record<"sentAtMs" | "ageMs" | "nowMs" | "wallMs", number>>, string][]
+) {
+  Deno.test(`ReplayGuard judges a request for a connection: ${what}`, () => {
+    const ageNowMs = 3 * HOUR_MS;
+    const resumed = {
+      madeAt: at(NOW_MS - ageNowMs),
+      ageMs: ageNowMs + (ageMs ?? 0),
+      lastAgeMs: HOUR_MS,
+    };
+    const request = { ...requestOf(1), sentAtMs: NOW_MS + (sentAtMs ?? 0), resumed };
+    const clocks = { nowMs: NOW_MS + (nowMs ?? 0), wallMs: NOW_MS + (wallMs ?? 0) };
+    assertEquals(new ReplayGuard().judge(request, clocks), verdict);
+  });
+}
+
 /** Both clocks show the same. */
-function at(ms: number): GuardClocks {
+function at(ms: number): Clocks {
   return { nowMs: ms, wallMs: ms };
 }
 
@@ -86,6 +129,7 @@ function requestOf(index: number) {
     ephemeralKey: Uint8Array.of(index),
     remoteKey: Uint8Array.of(1),
     sentAtMs: NOW_MS,
+    resumed: null,
   };
 }
 

@@ -44,7 +44,13 @@ export class ScriptedDialer implements Disposable {
     const signaling = await hub.open();
     const session = new InitiatorSession(
       new InitiatorHandshake(keys, ticket.publicKey),
-      () => ({ sentAtMs: Date.now(), protocol: "", resumes: resumes ?? null, wants: "any" }),
+      () => ({
+        sentAtMs: Date.now(),
+        ageMs: null,
+        protocol: "",
+        resumes: resumes ?? null,
+        wants: "any",
+      }),
       (message) => void signaling.publish(secrets.topicAt(Date.now()), message),
     );
     await signaling.subscribe(

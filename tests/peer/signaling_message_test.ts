@@ -16,6 +16,7 @@ const NOW_MS = 1_790_000_000_000;
 
 const REQUEST: ConnectionRequest = {
   sentAtMs: NOW_MS,
+  ageMs: null,
   protocol: "chat/1",
   resumes: null,
   wants: "any",
@@ -32,10 +33,18 @@ Deno.test("a connection request round-trips through encode and decode", () => {
   const resumed: ConnectionRequest = {
     ...REQUEST,
     resumes: "00112233445566778899aabbccddeeff",
+    ageMs: 61_000,
     wants: "direct",
   };
   for (const request of [REQUEST, resumed]) {
     assertEquals(decodeConnectionRequest(encodeConnectionRequest(request)), request);
+  }
+});
+
+Deno.test("decodeConnectionRequest() rejects an age that is no number of milliseconds", () => {
+  for (const ageMs of [-1, 0.5, "1", {}, 2 ** 53]) {
+    const bytes = encodeConnectionRequest({ ...REQUEST, ageMs: ageMs as number });
+    assertThrows(() => decodeConnectionRequest(bytes), MalformedMessageError, "ageMs");
   }
 });
 

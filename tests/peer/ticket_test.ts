@@ -1,12 +1,19 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { toHex } from "../../lib/base/bytes.ts";
+import { concat, fromBase64url, toBase64url, toHex } from "../../lib/base/bytes.ts";
+import { hash } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { decodeTicket, encodeTicket, type Ticket } from "../../lib/peer/ticket.ts";
+import { decodeTicket, encodeTicket, type Ticket, ticketForQr } from "../../lib/peer/ticket.ts";
+import { DEFAULT_SIGNALING, PUBLIC_BROKERS } from "../../lib/signal/open.ts";
 
 /** By Python's hashlib and base64: version 1, public key 00..1f, secret a0..af, one URL. */
 const GOLDEN = "punchline:AQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f" +
   "oKGio6SlpqeoqaqrrK2urwETd3M6Ly8xOTIuMC4yLjE6MzQ4MDo26ok";
+
+/** The same bytes, by Python's base64.b32encode(). */
+const GOLDEN_BASE32 = "PUNCHLINE:" +
+  "AEAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB7IFBUKR2JJNGU6UKTK" +
+  "VLVSW25LYBCN3XGORPF4YTSMROGAXDELRRHIZTIOBQHI3OVCI";
 
 const TICKET: Ticket = {
   publicKey: Uint8Array.from({ length: 32 }, (_, index) => index),
@@ -31,6 +38,50 @@ Deno.test("a ticket round-trips through encode and decode", () => {
   fc.assert(fc.property(tickets, (ticket) => {
     assertEquals(decodeTicket(encodeTicket(ticket)), ticket);
   }));
+});
+
+Deno.test("a ticket for the usual ways to meet has 90 characters, and names them by their places", () => {
+  const ticket = { ...TICKET, signaling: DEFAULT_SIGNALING };
+  const text = encodeTicket(ticket);
+  assertEquals(text.length, 90);
+  assertEquals(decodeTicket(text), ticket);
+  const bytes = fromBase64url(text.slice("punchline:".length))!;
+  assertEquals(toHex(bytes.slice(49, -4)), "03000000010002");
+});
+
+Deno.test("all public brokers are well-known", () => {
+  for (const url of PUBLIC_BROKERS) {
+    assertEquals(encodeTicket({ ...TICKET, signaling: [url] }).length, 85, url);
+  }
+});
+
+Deno.test("decodeTicket() rejects a place in the list of URLs that is not taken", () => {
+  const bytes = fromBase64url(encodeTicket({ ...TICKET, signaling: ["lan:"] }).slice(10))!;
+  const content = Uint8Array.from([...bytes.slice(0, -5), 200]);
+  const text = toBase64url(concat(content, hash("sha256", content).subarray(0, 4)));
+  assertThrows(
+    () => decodeTicket(`punchline:${text}`),
+    MalformedMessageError,
+    "does not know",
+  );
+});
+
+Deno.test("a ticket in a QR code is base32, and reads the same", () => {
+  assertEquals(ticketForQr(GOLDEN), GOLDEN_BASE32);
+  fc.assert(fc.property(tickets, (ticket) => {
+    const text = ticketForQr(encodeTicket(ticket));
+    assertEquals(/^PUNCHLINE:[A-Z2-7]+$/.test(text), true);
+    assertEquals(decodeTicket(text), ticket);
+  }));
+});
+
+Deno.test("decodeTicket() detects every changed character of a ticket from a QR code", () => {
+  const text = ticketForQr(GOLDEN);
+  for (let index = 0; index < text.length; index++) {
+    const other = text[index] === "A" ? "B" : "A";
+    const changed = text.slice(0, index) + other + text.slice(index + 1);
+    assertThrows(() => decodeTicket(changed), MalformedMessageError);
+  }
 });
 
 Deno.test("encodeTicket() writes nothing that a shell or a URL would change", () => {

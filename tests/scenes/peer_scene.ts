@@ -4,6 +4,7 @@
  * @module
  */
 
+import { delay } from "@std/async/delay";
 import type { IncomingConnection } from "../../lib/peer/incoming.ts";
 import { Peer } from "../../lib/peer/peer.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
@@ -26,6 +27,8 @@ export class TestHub implements SignalTransport {
   isDown = false;
   /** Whether it delivers nothing. */
   isMute = false;
+  /** How long it takes to confirm a subscription. */
+  confirmMs = 0;
   readonly published: { topic: string; message: Uint8Array }[] = [];
   constructor(url = "ws://192.0.2.9:3480", delayMs = 50) {
     this.url = url;
@@ -51,17 +54,23 @@ export class TestHub implements SignalTransport {
         setTimeout(() => this.deliver(topic, message), this.delayMs);
         return Promise.resolve();
       },
-      subscribe: (topic, onMessage) => {
+      subscribe: async (topic, onMessage, { signal } = {}) => {
         const set = this.subscribers.get(topic) ?? new Set();
         this.subscribers.set(topic, set);
         set.add(onMessage);
         subscriptions.defer(() => set.delete(onMessage));
-        return Promise.resolve({
+        try {
+          if (this.confirmMs > 0) await delay(this.confirmMs, { signal });
+        } catch (error) {
+          set.delete(onMessage);
+          throw error;
+        }
+        return {
           [Symbol.asyncDispose]: () => {
             set.delete(onMessage);
             return Promise.resolve();
           },
-        });
+        };
       },
       [Symbol.asyncDispose]: () => {
         subscriptions.dispose();

@@ -18,8 +18,8 @@ const HELLO = encodeManualMessage({ topic: TOPIC, message: toBytes("hello") });
 Deno.test("encodeManualMessage() writes the documented layout", () => {
   assertEquals(
     encodeManualMessage({ topic: TOPIC, message: Uint8Array.of(1, 2, 3) }),
-    // The checksum comes from: printf '%032d0003010203' 0 | xxd -r -p | sha256sum
-    "punchline-message:AAAAAAAAAAAAAAAAAAAAAAADAQIDoY8mQQ",
+    // The checksum comes from: printf '020000000003010203' | xxd -r -p | sha256sum
+    "punchline-hand:AgAAAAADAQIDA5AxRQ",
   );
 });
 
@@ -27,6 +27,22 @@ Deno.test("a message is shown once, however often it is published", async () => 
   const { signaling, shown } = await open();
   for (const text of ["hello", "hello", "world"]) await signaling.publish(TOPIC, toBytes(text));
   assertEquals(shown.length, 2);
+});
+
+Deno.test("a message of an earlier version is reported once, with all its lines", async () => {
+  const old = `punchline-message:${"A".repeat(2760)}`.match(/.{1,76}/g)!;
+  const { signaling, garbage } = await open([...old, "", "what?", HELLO]);
+  assertEquals(toText(await next(signaling)), "hello");
+  assertEquals(garbage.map(({ message }) => message.replace("Cannot read message: ", "")), [
+    "it was made by an older version; update the other side",
+    "a message starts with punchline-hand:",
+  ]);
+});
+
+Deno.test("a message of a later version is reported", () => {
+  const later = HELLO.replace(":Ag", ":Aw");
+  const error = assertThrows(() => decodeManualMessage(later), MalformedMessageError);
+  assertEquals(error.message.endsWith("version 3 is unknown; this program reads 2"), true);
 });
 
 Deno.test("the thousandth message is shown, too", async () => {
@@ -48,7 +64,7 @@ Deno.test("damaged and truncated pastes are reported, and do not affect the next
   assertEquals(toText(await next(signaling)), "hello");
   assertEquals(garbage.map(({ message }) => message.replace("Cannot read message: ", "")), [
     "it is damaged, its checksum is wrong",
-    "a message starts with punchline-message:",
+    "a message starts with punchline-hand:",
     "it is cut off, its end is missing",
   ]);
 });
@@ -108,7 +124,7 @@ Deno.test("a reconnecting connection delivers what was pasted before it subscrib
 });
 
 Deno.test("decodeManualMessage() reports a text as incomplete until its last character is there", () => {
-  for (let length = "punchline-message:".length; length < HELLO.length; length++) {
+  for (let length = "punchline-hand:".length; length < HELLO.length; length++) {
     assertEquals(decodeManualMessage(HELLO.slice(0, length)), { kind: "incomplete" });
   }
   assertThrows(() => decodeManualMessage(`${HELLO}A`), MalformedMessageError);
@@ -116,7 +132,7 @@ Deno.test("decodeManualMessage() reports a text as incomplete until its last cha
 
 Deno.test("decodeManualMessage() detects a change of any one character", () => {
   const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-  const at = fc.integer({ min: "punchline-message:".length, max: HELLO.length - 1 });
+  const at = fc.integer({ min: "punchline-hand:".length, max: HELLO.length - 1 });
   fc.assert(fc.property(at, fc.constantFrom(...digits), (index, digit) => {
     const text = HELLO.slice(0, index) + digit + HELLO.slice(index + 1);
     if (text === HELLO) return;

@@ -35,6 +35,42 @@ Deno.test("a lost connection is opened again, with its subscriptions", () =>
     await Promise.all([a!.finished, b!.finished]);
   }));
 
+Deno.test("onState is told of every change, with the reason", () =>
+  simulate(async ({ internet }) => {
+    const host = internet.host("server", { link });
+    const serve = () => serveRendezvous({ network: host.network, local: at(host.addresses[0]!) });
+    const { network } = internet.host("a", { link });
+    const states: [string, unknown][] = [];
+    const onState = (state: string, error?: unknown) => states.push([state, error]);
+    const server = await serve();
+    await using _signaling = await openSignaling(server.url, { network, onState });
+    await server[Symbol.asyncDispose]();
+    await delay(5000);
+    await using _again = await serve();
+    await delay(30_000);
+    const names = states.map(([state]) => state);
+    assertEquals(names.slice(0, 5), ["opening", "open", "lost", "opening", "failed"]);
+    assertEquals(names.slice(-2), ["opening", "open"]);
+    for (const [state, error] of states) {
+      const isBad = state === "lost" || state === "failed";
+      assertEquals(error instanceof NetworkError, isBad, state);
+    }
+  }));
+
+Deno.test("onState is told if the first attempt fails, and not if the caller ends it", () =>
+  simulate(async ({ internet }) => {
+    const host = internet.host("server", { link });
+    const { network } = internet.host("a", { link });
+    const states: string[] = [];
+    const onState = (state: string) => states.push(state);
+    const url = `ws://${host.addresses[0]}:9`;
+    await assertRejects(() => openSignaling(url, { network, onState }), NetworkError);
+    assertEquals(states, ["opening", "failed"]);
+    const signal = AbortSignal.abort(new Error("enough"));
+    await assertRejects(() => openSignaling(url, { network, onState, signal }), Error, "enough");
+    assertEquals(states, ["opening", "failed", "opening"]);
+  }));
+
 Deno.test("publish() waits two seconds for a lost connection, and fails then", () =>
   simulate(async ({ internet, time }) => {
     const host = internet.host("server", { link });

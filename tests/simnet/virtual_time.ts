@@ -19,6 +19,7 @@ export class VirtualTime implements Disposable {
   readonly #restore: (() => void)[];
   readonly #realTurn: () => Promise<void>;
   #nowMs = 0;
+  #wallOffsetMs = 0;
 
   constructor() {
     const { setImmediate } = globalThis;
@@ -44,6 +45,11 @@ export class VirtualTime implements Disposable {
   /** Milliseconds since the start of this clock. */
   get nowMs(): number {
     return this.#nowMs;
+  }
+
+  /** Sets the wall clock ahead, or back if negative. */
+  jumpWallClock(byMs: number): void {
+    this.#wallOffsetMs += byMs;
   }
 
   /** The number of pending timers, for tests that check that none is left. */
@@ -116,7 +122,7 @@ export class VirtualTime implements Disposable {
   }
 
   #virtualDate(): DateConstructor {
-    const now = () => EPOCH_MS + Math.floor(this.#nowMs);
+    const now = () => EPOCH_MS + Math.floor(this.#nowMs + this.#wallOffsetMs);
     return new Proxy(Date, {
       construct: (RealDate, args, newTarget) =>
         Reflect.construct(RealDate, args.length === 0 ? [now()] : args, newTarget),

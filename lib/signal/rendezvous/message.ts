@@ -12,6 +12,9 @@
  * kind (1) | topic (16) | message, only of kind 3
  * ```
  *
+ * There a client may also ask for a number, with the text `{"number":"request"}`. The server answers with `{"number":7}`,
+ * or `{"number":null}` if none is free. Servers before version 0.2 drop the text.
+ *
  * @module
  */
 
@@ -75,6 +78,25 @@ export function decodeTopicMessage(bytes: Uint8Array): TopicMessage {
     default:
       throw malformed("topic message", `kind ${kind} is unknown`);
   }
+}
+
+/** A text at the topics: a client asks for a number, or the server allocates one. Others decode to `unknown`. */
+export type NumberNotice =
+  | { readonly kind: "request" }
+  | { readonly kind: "allocated"; readonly number: number | undefined }
+  | { readonly kind: "unknown" };
+
+/** The text of a notice about numbers. */
+export function encodeNumberNotice(notice: Exclude<NumberNotice, { kind: "unknown" }>): string {
+  return JSON.stringify({ number: notice.kind === "request" ? "request" : notice.number ?? null });
+}
+
+/** Reads a notice about numbers. Unrecognized text decodes to `unknown`. */
+export function decodeNumberNotice(text: string): NumberNotice {
+  const [, value] = /^\{"number":("request"|null|\d{1,4})\}$/.exec(text) ?? [];
+  if (value === undefined) return { kind: "unknown" };
+  if (value === '"request"') return { kind: "request" };
+  return { kind: "allocated", number: value === "null" ? undefined : Number(value) };
 }
 
 /** The room that the path of a URL names, or `undefined`. */

@@ -10,11 +10,14 @@ import { sourceKeys } from "../../net/source.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
 import type { WebSocketMessage } from "../websocket/connection.ts";
 import {
+  decodeNumberNotice,
   decodeTopicMessage,
+  encodeNumberNotice,
   encodeTopicMessage,
   TOPIC_HEADER_BYTES,
   type TopicMessage,
 } from "./message.ts";
+import { ALLOCATION_COST, NumberReservations } from "./numbers.ts";
 import { encodeWebSocketFrame } from "../websocket/frame.ts";
 import type { ClientSocket, MessageHandler } from "./session.ts";
 
@@ -53,6 +56,7 @@ export class TopicSubscriber implements MessageHandler {
 
   accept(message: Exclude<WebSocketMessage, { kind: "close" }>): number | "end" {
     if (!this.#topics.takeToken(this, performance.now())) return "end";
+    if (message.kind === "text") return this.#acceptText(message.text);
     if (message.kind !== "binary") return 0;
     const decoded = tryDecode(message.data);
     if (decoded === undefined) return "end";
@@ -65,7 +69,8 @@ export class TopicSubscriber implements MessageHandler {
       return receivers.length;
     }
     if (decoded.kind === "subscribe") {
-      const kind = this.#topics.subscribe(this, decoded.topic) ? "subscribe" : "unsubscribe";
+      const isAccepted = this.#topics.subscribe(this, decoded.topic, performance.now());
+      const kind = isAccepted ? "subscribe" : "unsubscribe";
       this.#client.send("binary", encodeTopicMessage({ kind, topic: decoded.topic }));
       return 1;
     }
@@ -74,6 +79,15 @@ export class TopicSubscriber implements MessageHandler {
 
   leave(): void {
     this.#topics.leave(this);
+  }
+
+  #acceptText(text: string): number {
+    if (decodeNumberNotice(text).kind !== "request") return 0;
+    const chance = { nowMs: performance.now(), random: Math.random() };
+    const number = this.#topics.reserveNumber(this, chance);
+    const notice = encodeNumberNotice({ kind: "allocated", number });
+    this.#client.send("text", new TextEncoder().encode(notice));
+    return ALLOCATION_COST;
   }
 }
 
@@ -91,6 +105,7 @@ export class RendezvousTopics<M> {
   readonly #limits: TopicLimits;
   readonly #subscribers = new Map<string, Set<M>>();
   readonly #members = new Map<M, TopicMembership>();
+  readonly #numbers = new NumberReservations<M>();
 
   constructor(limits: TopicLimits) {
     this.#limits = limits;
@@ -112,6 +127,12 @@ export class RendezvousTopics<M> {
   leave(member: M): void {
     for (const topic of this.#members.get(member)?.topics ?? []) this.#remove(member, topic);
     this.#members.delete(member);
+    this.#numbers.leave(member);
+  }
+
+  /** Reserves a number whose meeting place has no subscriber. */
+  reserveNumber(member: M, chance: { nowMs: number; random: number }): number | undefined {
+    return this.#numbers.reserve(member, (topic) => this.#subscribers.has(topic), chance);
   }
 
   /** Whether a member may send another message; counts it. */
@@ -120,13 +141,14 @@ export class RendezvousTopics<M> {
   }
 
   /** Subscribes a member; whether the limits allow it. */
-  subscribe(member: M, topic: string): boolean {
+  subscribe(member: M, topic: string, nowMs: number): boolean {
     const { sources = [], topics } = this.#members.get(member) ?? {};
     if (topics === undefined || topics.size >= this.#limits.maxTopicsPerMember) {
       return topics?.has(topic) ?? false;
     }
     const subscribers = this.#subscribers.get(topic) ?? new Set();
     if (!subscribers.has(member) && !this.#hasSpace(subscribers, sources)) return false;
+    if (!this.#numbers.take(member, topic, nowMs)) return false;
     topics.add(topic);
     this.#subscribers.set(topic, subscribers.add(member));
     return true;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { toBase64url } from "../../base/bytes.ts";
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { shownUrl, withoutLogin } from "../../base/login.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
@@ -13,6 +14,7 @@ import {
   requirePublishable,
   type SignalingConnection,
   type SignalTransport,
+  TOPIC_BYTES,
   type TopicListener,
   TopicListeners,
   topicToBytes,
@@ -24,7 +26,9 @@ import {
   type WebSocketMessage,
 } from "../websocket/connection.ts";
 import {
+  decodeNumberNotice,
   decodeTopicMessage,
+  encodeNumberNotice,
   encodeTopicMessage,
   TOPIC_HEADER_BYTES,
   type TopicMessage,
@@ -88,6 +92,8 @@ class WebSocketSignaling implements SignalingConnection {
   /** The subscription that measures the round trip. */
   #measuring: { readonly topic: string; readonly sentMs: number } | undefined;
   #rttMs: number | undefined;
+  /** The requests for a number that wait for an answer; the oldest first. */
+  readonly #allocations: ((number: number | undefined) => void)[] = [];
   #checking: ReturnType<typeof setTimeout> | undefined;
   #silence: ReturnType<typeof setTimeout> | undefined;
   #failure: NetworkError | undefined;
@@ -107,6 +113,26 @@ class WebSocketSignaling implements SignalingConnection {
     if (this.#checking !== undefined || this.#failure !== undefined) return;
     this.#socket.send("ping", new Uint8Array(0));
     this.#checking = setTimeout(() => this.#drop("it does not answer"), CHECK_MS);
+  }
+
+  async allocateNumber({ signal }: { signal?: AbortSignal } = {}): Promise<number | undefined> {
+    if (this.#failure !== undefined) throw this.#failure;
+    const allocated = Promise.withResolvers<number | undefined>();
+    this.#allocations.push(allocated.resolve);
+    const notice = new TextEncoder().encode(encodeNumberNotice({ kind: "request" }));
+    if (!this.#socket.send("text", notice)) this.#drop("it does not read");
+    // A server that allocates none drops the request. It acts on messages in order, so the next answer shows that.
+    const topic = toBase64url(crypto.getRandomValues(new Uint8Array(TOPIC_BYTES)));
+    try {
+      await using _answered = await this.subscribe(topic, () => {}, { signal });
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+    } finally {
+      const index = this.#allocations.indexOf(allocated.resolve);
+      if (index >= 0) this.#allocations.splice(index, 1);
+      allocated.resolve(undefined); // unless there was an answer
+    }
+    return await allocated.promise;
   }
 
   // deno-lint-ignore require-await -- a promise that rejects, where the plain call throws
@@ -174,6 +200,7 @@ class WebSocketSignaling implements SignalingConnection {
       let message = await this.#receive();
       for (; message.kind !== "close"; message = await this.#receive()) {
         if (message.kind === "binary") this.#accept(message.data);
+        else if (message.kind === "text") this.#acceptText(message.text);
         else if (message.kind === "ping") this.#socket.send("pong", message.data);
       }
       this.#socket.close(CLOSE_CODES.normal, "");
@@ -219,6 +246,11 @@ class WebSocketSignaling implements SignalingConnection {
       this.#rttMs = Math.min(this.#rttMs ?? Infinity, performance.now() - this.#measuring.sentMs);
       this.#measuring = undefined;
     }
+  }
+
+  #acceptText(text: string): void {
+    const notice = decodeNumberNotice(text);
+    if (notice.kind === "allocated") this.#allocations.shift()?.(notice.number);
   }
 
   #fail(failure: NetworkError): void {

@@ -1,0 +1,32 @@
+/**
+ * The variables of the environment that the command line reads: each only where that is permitted, and only in place of
+ * an option that is not given.
+ *
+ * @module
+ */
+
+/** A variable, and what it stands for. */
+export interface Variable {
+  readonly name: string;
+  /** What it does, without a period. */
+  readonly help: string;
+  /** Whether only programs set it that start this one. */
+  readonly isForLaunchers?: boolean;
+}
+
+/** All of them. The installed command may read these and no others. */
+export const VARIABLES: readonly Variable[] = [
+  { name: "PUNCHLINE_TICKET", help: "the ticket, for connect and recv" },
+  { name: "PUNCHLINE_RENDEZVOUS", help: "the URLs of --rendezvous, separated by spaces" },
+  { name: "PUNCHLINE_MQTT", help: "the URLs of --mqtt, separated by spaces" },
+  { name: "PUNCHLINE_TURN", help: "the URLs of --turn, separated by spaces" },
+  { name: "HOME", help: "the user's folder, with the settings below .config" },
+  { name: "XDG_CONFIG_HOME", help: "the folder of settings, in place of .config" },
+  { name: "APPDATA", help: "the same on Windows" },
+  { name: "TERM", help: "`dumb` for a terminal on which nothing can be redrawn" },
+  {
+    name: "PUNCHLINE_STARTED_AS",
+    help: "how messages name this program; set by what starts it, such as npx",
+    isForLaunchers: true,
+  },
+];

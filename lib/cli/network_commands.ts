@@ -1,0 +1,242 @@
+/**
+ * The commands that examine the network or serve it, as data: operands, options, examples and permissions.
+ *
+ * @module
+ */
+
+import type { Command, Operand } from "./command.ts";
+import {
+  JSON_OPTION,
+  type Option,
+  option,
+  SECONDS,
+  STUN_SERVER_OPTION,
+  timeoutOption,
+} from "./option_table.ts";
+
+const PORT_OPERANDS: readonly Operand[] = [
+  { name: "PROTOCOL", shown: "tcp|udp", choices: ["tcp", "udp"], help: "tcp or udp" },
+  { name: "PORT", help: "the port on this machine, from 1 to 65535" },
+];
+
+const GATEWAY_OPTION = option("gateway", {
+  value: "IP",
+  help: "the router's address",
+  fallback: "found automatically",
+});
+
+const CHECK_SERVER_OPTION = option("server", {
+  value: "HOST[:PORT]",
+  repeats: true,
+  help: "a STUN server to check the external address with",
+  fallback: "no check",
+});
+
+const MAP_COMMANDS: readonly Command[] = [
+  {
+    name: "map add",
+    summary: "open a port on the router, and keep it open until Ctrl-C",
+    operands: PORT_OPERANDS,
+    options: [
+      option("external", {
+        value: "PORT",
+        help: "the external port to ask for",
+        fallback: "the same",
+      }),
+      option("lifetime", {
+        value: SECONDS,
+        help: "the lease to ask for; it is renewed in time",
+        fallback: "1h",
+      }),
+      option("protocol", {
+        value: "NAME",
+        choices: ["auto", "pcp", "nat-pmp", "upnp"],
+        help: "how to ask the router: auto, pcp, nat-pmp or upnp",
+        fallback: "auto, all at once",
+      }),
+      CHECK_SERVER_OPTION,
+      option("check", {
+        value: SECONDS,
+        help: "check this often that the mapping still exists",
+        fallback: "60s",
+      }),
+      option("keep", { help: "leave the port open on exit, until the lease expires" }),
+      GATEWAY_OPTION,
+      JSON_OPTION,
+    ],
+    examples: [
+      { args: "tcp 8080", does: "let the internet reach port 8080 of this machine" },
+      { args: "udp 5000 --external 6000 --lifetime 2h", does: "ask for another port, for longer" },
+    ],
+    permissions: ["net"],
+  },
+  {
+    name: "map list",
+    summary: "list the ports that are open on the router",
+    operands: [],
+    options: [GATEWAY_OPTION, JSON_OPTION],
+    examples: [{ args: "", does: "show all mappings that the router tells" }],
+    permissions: ["net"],
+  },
+  {
+    name: "map delete",
+    summary: "close a port on the router",
+    operands: PORT_OPERANDS,
+    options: [GATEWAY_OPTION, JSON_OPTION],
+    examples: [{ args: "tcp 8080", does: "close what map add --keep left open" }],
+    permissions: ["net"],
+  },
+  {
+    name: "map probe",
+    summary: "show what the router answers to each protocol, and what to change",
+    operands: [],
+    options: [CHECK_SERVER_OPTION, GATEWAY_OPTION, JSON_OPTION],
+    examples: [{ args: "", does: "find the router and ask it" }],
+    permissions: ["net"],
+  },
+];
+
+/** In the order in which help lists them. */
+export const NETWORK_COMMANDS: readonly Command[] = [
+  {
+    name: "nat-test",
+    summary: "find out which NAT this machine is behind, and what that means",
+    operands: [],
+    options: [
+      STUN_SERVER_OPTION,
+      option("transport", {
+        value: "udp|tcp",
+        choices: ["udp", "tcp"],
+        help: "test UDP or TCP only",
+        fallback: "both",
+      }),
+      option("family", {
+        value: "4|6",
+        choices: ["4", "6"],
+        help: "test IPv4 or IPv6 only",
+        fallback: "both",
+      }),
+      timeoutOption("how long to test", "5s"),
+      option("no-hairpinning", { help: "skip the hairpinning test" }),
+      option("lifetime", {
+        value: SECONDS,
+        help: "also measure how long idle mappings last, up to this long",
+      }),
+      { name: "verbose", group: "Output", help: "print diagnostics on stderr" },
+      JSON_OPTION,
+    ],
+    examples: [
+      { args: "", does: "test with public servers" },
+      { args: "--server 127.0.0.1", does: "test with a `punchline serve` on this machine" },
+    ],
+    permissions: ["net"],
+  },
+  {
+    name: "map",
+    summary:
+      "open a port on the router, list or close open ports, or show what the router supports",
+    operands: [],
+    options: [],
+    examples: [
+      { args: "add tcp 8080", does: "open a port until Ctrl-C" },
+      { args: "probe", does: "show what the router supports" },
+    ],
+    permissions: ["net"],
+    subcommands: MAP_COMMANDS,
+  },
+  {
+    name: "stun",
+    summary: "ask a STUN server which address it sees",
+    operands: [{ name: "SERVER", shown: "HOST[:PORT]", help: "the STUN server" }],
+    options: [
+      option("tcp", { help: "over TCP" }),
+      option("tls", { help: "over TLS" }),
+      timeoutOption("how long to wait for the answer", "10s"),
+      JSON_OPTION,
+    ],
+    examples: [{ args: "stun.example.net --tcp", does: "one binding request over TCP" }],
+    permissions: ["net"],
+  },
+  {
+    name: "serve",
+    summary: "run your own STUN server and rendezvous",
+    operands: [],
+    options: [
+      option("address", {
+        value: "IP",
+        repeats: true,
+        help: "serve at this address of this machine",
+        fallback: "loopback, for a test on this machine",
+      }),
+      option("alternate", {
+        value: "IP",
+        repeats: true,
+        help: "a second address of this machine, which clients need to classify their NATs",
+      }),
+      option("port", { value: "PORT", help: "the STUN port", fallback: "3478" }),
+      option("alternate-port", { value: "PORT", help: "the second STUN port", fallback: "3479" }),
+      option("rendezvous-port", {
+        value: "PORT",
+        help: "the port of the rendezvous",
+        fallback: "3480",
+      }),
+      option("trust-proxy", {
+        value: "ADDRESS[/BITS]",
+        repeats: true,
+        help: "believe X-Forwarded-For from this address or prefix, such as 10.0.0.0/8, to count " +
+          "clients by",
+      }),
+      limitOption("max-connections", "accept this many connections, per service", "2048"),
+      limitOption(
+        "max-connections-per-source",
+        "accept this many from one IPv4 address or IPv6 /64",
+        "128 for STUN, 64 for the rendezvous",
+      ),
+      limitOption("max-rooms", "open this many rooms at a time", "2048"),
+      limitOption("max-topics", "keep this many topics at a time", "131072"),
+      JSON_OPTION,
+    ],
+    examples: [
+      { args: "", does: "on this machine only, to try things out" },
+      { args: "--address 192.0.2.1 --alternate 192.0.2.2", does: "for others, on a public server" },
+    ],
+    permissions: ["net"],
+  },
+  {
+    name: "lab",
+    summary: "run the NAT lab: simulated NATs between real programs (Linux)",
+    operands: [{
+      name: "SUITE",
+      isOptional: true,
+      repeats: true,
+      choices: [
+        ...["verdicts", "loss", "times", "adverse", "punch", "figures", "peers", "transfer"],
+        "outages",
+      ],
+      help: "verdicts, loss, times, adverse, punch, figures, peers, transfer or outages; without " +
+        "any, all of them",
+    }],
+    options: [
+      option("runs", { value: "N", help: "how many runs of each kind" }),
+      option("server", {
+        value: "NAME",
+        repeats: true,
+        choices: ["punchline", "coturn", "vovida"],
+        help: "the STUN server to test against: punchline, coturn or vovida",
+      }),
+      option("row", { value: "NAME", repeats: true, help: "run only the rows of this name" }),
+      option("svg", {
+        value: "FILE",
+        completes: "file",
+        help: "draw the punch matrix into this file",
+      }),
+      JSON_OPTION,
+    ],
+    examples: [{ args: "punch --runs 3", does: "the punch matrix, each pair three times" }],
+    permissions: ["all"],
+  },
+];
+
+function limitOption(name: string, help: string, fallback: string): Option {
+  return { name, value: "N", group: "Limits", help, fallback };
+}

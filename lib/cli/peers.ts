@@ -1,0 +1,116 @@
+/**
+ * `peers`: names for friends, in the user's settings. `connect` and `recv` take a name in place of a ticket.
+ *
+ * @module
+ */
+
+import { toBase64url } from "../base/bytes.ts";
+import { PEER_TIMINGS, type PeerOptions } from "../peer/options.ts";
+import { decodeTicket } from "../peer/ticket.ts";
+import { readCommand } from "./arguments.ts";
+import { changeConfig, readConfig, withConfig } from "./config.ts";
+import { isFriendName } from "./config_message.ts";
+import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { ConnectionEvents, reportFailure } from "./peer_events.ts";
+import { openPeerInput, readPeerOptions } from "./peer_options.ts";
+import { openPool, readTarget, sayLooking } from "./target.ts";
+import { TicketUrls } from "./ticket_urls.ts";
+
+/** One line of help. */
+export const PEERS_USAGE =
+  "peers add NAME TICKET|CODE|@FILE|- [--rendezvous URL]... [--mqtt URL]... [--lan]" +
+  " | peers list | peers remove NAME; all with [--json]";
+
+/**
+ * Runs the command; returns its exit code.
+ *
+ * @throws {UsageError} if the command line is wrong, or the settings cannot be used
+ */
+export async function peers(args: readonly string[], io: CliIo): Promise<number> {
+  const [name = "", ...rest] = args;
+  return await COMMANDS[name]!(rest, io);
+}
+
+async function add(args: readonly string[], io: CliIo): Promise<number> {
+  const read = readCommand("peers add", args);
+  const given = await withConfig(read);
+  const [name, ...operands] = given.operands as [string, ...string[]];
+  if (!isFriendName(name)) {
+    throw new UsageError(
+      `${name} cannot be a name: use letters, digits, dots, hyphens and underscores, a letter first`,
+    );
+  }
+  const input = openPeerInput(io);
+  const asJson = given.flags.has("json");
+  const target = await readTarget({ ...given, operands }, input);
+  const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
+  const options = await readPeerOptions(given, input, undefined);
+  let ticket: string;
+  try {
+    ticket = target.kind === "ticket"
+      ? target.ticket
+      : await redeem(target.code, options, { events, io });
+  } catch (error) {
+    io.signal.throwIfAborted();
+    return reportFailure(error, events, io, { demandsDirect: false });
+  }
+  const urls = new TicketUrls(input, events, options);
+  await urls.ask(ticket, { asks: asJson ? "never" : "always" });
+  const servers = urls.agreed;
+  await changeConfig((config) => ({
+    ...config,
+    peers: new Map([...config.peers, [name, { ticket, servers }]]),
+  }));
+  const id = idOf(ticket);
+  if (asJson) io.out(JSON.stringify({ event: "added", name, id }));
+  else io.err(`Added ${name}, whose ID is ${id}`);
+  return EXIT.ok;
+}
+
+async function list(args: readonly string[], io: CliIo): Promise<number> {
+  const { flags } = readCommand("peers list", args);
+  const { peers } = await readConfig();
+  const known = [...peers].map(([name, { ticket }]) => ({ name, id: idOf(ticket) }));
+  if (flags.has("json")) io.out(JSON.stringify({ peers: known }));
+  else for (const { name, id } of known) io.out(`${name}  ${id}`);
+  return EXIT.ok;
+}
+
+async function remove(args: readonly string[], io: CliIo): Promise<number> {
+  const { flags, operands } = readCommand("peers remove", args);
+  const name = operands[0]!;
+  if (!(await readConfig()).peers.has(name)) {
+    io.err(
+      `punchline: Cannot remove ${name}: there is no such friend; \`punchline peers list\` shows all`,
+    );
+    return EXIT.failure;
+  }
+  await changeConfig((config) => ({
+    ...config,
+    peers: new Map([...config.peers].filter(([each]) => each !== name)),
+  }));
+  if (flags.has("json")) io.out(JSON.stringify({ event: "removed", name }));
+  else io.err(`Removed ${name}`);
+  return EXIT.ok;
+}
+
+async function redeem(
+  code: string,
+  { signaling }: PeerOptions,
+  { events, io }: { readonly events: ConnectionEvents; readonly io: CliIo },
+): Promise<string> {
+  sayLooking(code, events);
+  const { redeemTicket } = await import("../peer/codes.ts");
+  await using pool = openPool(io);
+  const urls = (signaling ?? []).filter((each) => typeof each === "string");
+  const { answerMs: timeoutMs } = PEER_TIMINGS;
+  return await redeemTicket({ pool, urls }, code, { timeoutMs, signal: io.signal });
+}
+
+function idOf(ticket: string): string {
+  return toBase64url(decodeTicket(ticket).publicKey);
+}
+
+const COMMANDS: Readonly<
+  Record<string, (args: readonly string[], io: CliIo) => Promise<number>>
+> = { add, list, remove };
