@@ -9,6 +9,7 @@ import { type CliIo, EXIT, UsageError } from "../lib/cli/io.ts";
 import { labSupport } from "./kernel/privileges.ts";
 import { PEER_SUITES } from "./scenarios/peers/suite.ts";
 import { PUNCH_SUITES } from "./scenarios/punches/suites.ts";
+import { STREAM_SUITES } from "./scenarios/streams/suite.ts";
 import {
   type SuiteOptions,
   type SuiteResult,
@@ -61,6 +62,7 @@ const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<SuiteRe
   ...VERDICT_SUITES,
   ...PUNCH_SUITES,
   ...PEER_SUITES,
+  ...STREAM_SUITES,
 };
 
 function serverName(text: string): ServerName {

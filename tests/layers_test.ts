@@ -11,6 +11,7 @@ import { assertEquals } from "@std/assert";
 const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   base: [],
   net: ["base"],
+  udp: ["base", "net"],
   stun: ["base", "net"],
   noise: ["base", "net"],
   signal: ["base", "net"],

@@ -36,6 +36,7 @@ export type WireDropReason =
   | "loss"
   | "outage"
   | "blocked"
+  | "buffer-full"
   | "no-route"
   | "to-gateway" // the NAT's own address on the LAN, where nothing answers
   | "ttl-expired" // dropped without the ICMP error that a real router would send

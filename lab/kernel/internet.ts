@@ -227,10 +227,14 @@ export class LabInternet {
   }
 
   /** Calls `arrived` once the packet has crossed all links, unless one of them drops it. */
-  #cross(links: readonly [LabLink, Direction][], { packet }: Item, arrived: () => void): void {
+  #cross(
+    links: readonly [LabLink, Direction][],
+    { bytes, packet }: Item,
+    arrived: () => void,
+  ): void {
     let delayMs = 0;
     for (const [link, direction] of links) {
-      const crossing = link.cross(direction, packet, this.#nowMs, this.#random);
+      const crossing = link.cross(direction, packet, bytes.length, this.#nowMs, this.#random);
       if (typeof crossing === "string") return this.#drop(link.name, crossing);
       delayMs += crossing;
     }

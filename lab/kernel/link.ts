@@ -1,6 +1,6 @@
 /**
- * Links of the lab: delay, jitter, loss, outages and blocked protocols. Unlike the simulated network's links, they
- * neither queue nor duplicate packets: jitter alone reorders them.
+ * Links of the lab: delay, jitter, loss, outages, blocked protocols, and a rate with a drop-tail buffer. Unlike the
+ * simulated network's links, they do not duplicate packets, and jitter alone reorders them.
  *
  * @module
  */
@@ -19,16 +19,19 @@ export class LabLink {
   plan: LinkPlan;
   blocked: ReadonlySet<SessionProtocol> = new Set();
   readonly outages: { readonly fromMs: number; readonly untilMs: number }[] = [];
+  /** When the link has sent all packets in its buffers. */
+  readonly #freeMs = { up: 0, down: 0 };
 
   constructor(name: string, plan: LinkPlan) {
     this.name = name;
     this.plan = plan;
   }
 
-  /** How long a packet sent now takes, or why it is dropped. */
+  /** How long a packet of this many bytes that is sent now takes, or why it is dropped. */
   cross(
     direction: Direction,
     packet: NatPacket,
+    bytes: number,
     nowMs: number,
     random: () => number,
   ): number | WireDropReason {
@@ -39,6 +42,19 @@ export class LabLink {
     }
     const { delayMs, jitterMs, loss } = this.plan;
     if (loss[direction] > 0 && random() < loss[direction]) return "loss";
-    return jitterMs > 0 ? delayMs + random() * jitterMs : delayMs;
+    const queueMs = this.#queue(direction, bytes, nowMs);
+    if (queueMs === undefined) return "buffer-full";
+    return queueMs + (jitterMs > 0 ? delayMs + random() * jitterMs : delayMs);
+  }
+
+  /** How long the packet waits and takes to be sent; `undefined` if the buffer has no room for it. */
+  #queue(direction: Direction, bytes: number, nowMs: number): number | undefined {
+    if (this.plan.line === undefined) return 0;
+    const { bytesPerMs, bufferBytes } = this.plan.line;
+    const waitMs = Math.max(this.#freeMs[direction] - nowMs, 0);
+    if (waitMs * bytesPerMs + bytes > Math.max(bufferBytes, bytes)) return undefined;
+    const queueMs = waitMs + bytes / bytesPerMs;
+    this.#freeMs[direction] = nowMs + queueMs;
+    return queueMs;
   }
 }

@@ -50,6 +50,10 @@ export interface LinkSpec {
   readonly jitterMs?: number;
   /** The probability of loss; one number applies to both directions. Default: 0. */
   readonly loss?: number | { readonly up: number; readonly down: number };
+  /** The rate of each direction, in megabits per second. Default: unlimited. */
+  readonly megabitsPerSecond?: number;
+  /** The drop-tail buffer of each direction, if there is a rate. Default: 100 ms of it. */
+  readonly bufferBytes?: number;
 }
 
 /** A host: a network namespace, with its own TCP in the kernel. */
@@ -105,6 +109,8 @@ export interface LinkPlan {
   readonly delayMs: number;
   readonly jitterMs: number;
   readonly loss: { readonly up: number; readonly down: number };
+  /** How fast it is, if it is not unlimited. */
+  readonly line?: { readonly bytesPerMs: number; readonly bufferBytes: number };
 }
 
 /** A host, and its addresses. */
@@ -271,8 +277,16 @@ function depth(spec: NatSpec): number {
 }
 
 /** Fills in the defaults of a link. */
-export function linkPlan({ delayMs = 0, jitterMs = 0, loss = 0 }: LinkSpec = {}): LinkPlan {
-  return { delayMs, jitterMs, loss: typeof loss === "number" ? { up: loss, down: loss } : loss };
+export function linkPlan(spec: LinkSpec = {}): LinkPlan {
+  const { delayMs = 0, jitterMs = 0, loss = 0, megabitsPerSecond } = spec;
+  const plan = {
+    delayMs,
+    jitterMs,
+    loss: typeof loss === "number" ? { up: loss, down: loss } : loss,
+  };
+  if (megabitsPerSecond === undefined) return plan;
+  const bytesPerMs = megabitsPerSecond * 125;
+  return { ...plan, line: { bytesPerMs, bufferBytes: spec.bufferBytes ?? 100 * bytesPerMs } };
 }
 
 /** The path across the internet as a link, with all defaults filled in. */

@@ -82,6 +82,11 @@ export interface BindUdpOptions {
    * A network may ignore it.
    */
   readonly accepts?: (data: Uint8Array) => boolean;
+  /**
+   * The longest datagram that will be received; of longer ones, the rest is lost. A small limit saves memory and time for
+   * each datagram. Default: 65,535.
+   */
+  readonly maxDatagramBytes?: number;
 }
 
 /**

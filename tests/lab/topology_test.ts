@@ -80,6 +80,11 @@ Deno.test("planTopology() fills in links and halves the round trip across the in
   assertEquals(plan.hosts[0]!.link, { delayMs: 5, jitterMs: 0, loss: { up: 0.1, down: 0 } });
 });
 
+Deno.test("planTopology() gives a line a buffer of 100 ms by default", () => {
+  const plan = planTopology({ hosts: { a: { link: { megabitsPerSecond: 8 } } } });
+  assertEquals(plan.hosts[0]!.link.line, { bytesPerMs: 1000, bufferBytes: 100_000 });
+});
+
 Deno.test("planTopology() rejects a name that is taken", () => {
   const twice = {
     a: { behind: nat("fullCone", { name: "n" }) },

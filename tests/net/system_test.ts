@@ -26,6 +26,17 @@ for (const ip of ["127.0.0.1", "::1"]) {
   });
 }
 
+for (const [driver, multicast] of [["Deno", undefined], ["node:dgram", {}]] as const) {
+  Deno.test(`bindUdp() receives datagrams as long as maxDatagramBytes whole, with ${driver}`, async () => {
+    using a = await systemNetwork.bindUdp(LOOPBACK);
+    using b = await systemNetwork.bindUdp(LOOPBACK, { maxDatagramBytes: 1452, multicast });
+    for (const length of [1452, 1, 1452]) {
+      await a.send(new Uint8Array(length).fill(length), b.local);
+      assertEquals((await b.receive()).data, new Uint8Array(length).fill(length));
+    }
+  });
+}
+
 Deno.test("bindUdp() rejects an address that is in use, and one that is not ours", async () => {
   using socket = await systemNetwork.bindUdp(LOOPBACK);
   await assertReason(systemNetwork.bindUdp(socket.local), "address-in-use");

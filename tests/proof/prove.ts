@@ -13,6 +13,7 @@
  *     rendezvous-flood a rendezvous under a flood           [--seconds 60] [--nice 10]
  *     churn            connections opened and given up      [--cycles 1000] [--aborts 500]
  *     junk             STUN among junk datagrams            [--seconds 20]
+ *     udp-stream       a stream over a bad UDP path, simulated
  *
  * `tree --from /usr/src/linux-source-6.1` sends Debian's kernel sources, once `linux-source` is installed and unpacked.
  * The exit code is 1 if a run misses its figure.
@@ -21,12 +22,14 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
+import { messageOf } from "../../lib/base/errors.ts";
 import { measureChurn } from "./churn.ts";
 import { floodListen, floodServe } from "./descriptors.ts";
 import { measureJunk } from "./junk.ts";
 import { runCliKills, runKills } from "../hostile/kills.ts";
 import { makeTree, runTree } from "../hostile/trees.ts";
 import { measureRendezvousFlood } from "./rendezvous_flood.ts";
+import { udpStorm } from "../udp/udp_storm.ts";
 
 /** The figures of one run, and in which of them it fails. */
 interface Run {
@@ -125,6 +128,13 @@ const PROOFS: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
         "the STUN server answers 80 %": figures.stun >= 0.8,
       }),
     };
+  },
+  "udp-stream": async (seed) => {
+    try {
+      return { figures: await udpStorm(seed), failures: [] };
+    } catch (error) {
+      return { figures: { seed, error: messageOf(error) }, failures: ["the hashes are equal"] };
+    }
   },
 };
 

@@ -17,12 +17,12 @@ export async function bindUdp(
   local: TransportAddress,
   options: BindUdpOptions = {},
 ): Promise<UdpSocket> {
-  const { multicast, accepts } = options;
+  const { multicast } = options;
   requireNet(action("bind UDP", local), local.ip, local.port);
   try {
     return listenDatagram === undefined || multicast !== undefined
-      ? await bindNode(local, multicast, accepts)
-      : bindDeno(listenDatagram, local, accepts);
+      ? await bindNode(local, options)
+      : bindDeno(listenDatagram, local, options);
   } catch (error) {
     throw toNetworkError(action("bind UDP", local), error);
   }
@@ -73,12 +73,12 @@ class SystemUdpSocket implements UdpSocket {
 function bindDeno(
   listen: ListenDatagram,
   local: TransportAddress,
-  accepts: BindUdpOptions["accepts"],
+  options: BindUdpOptions,
 ): UdpSocket {
   const conn = listen({ transport: "udp", hostname: local.ip, port: local.port });
   const queue = new WaitQueue<Datagram>(MAX_WAITING);
   const bound: TransportAddress = { ip: parseIp(conn.addr.hostname), port: conn.addr.port };
-  pump(conn, queue, accepts);
+  pump(conn, queue, options);
   return new SystemUdpSocket({
     local: bound,
     send: (data, to) => conn.send(data, { transport: "udp", hostname: to.ip, port: to.port }),
@@ -89,9 +89,9 @@ function bindDeno(
 async function pump(
   conn: DatagramConn,
   queue: WaitQueue<Datagram>,
-  accepts: BindUdpOptions["accepts"] = () => true,
+  { accepts = () => true, maxDatagramBytes = MAX_DATAGRAM }: BindUdpOptions,
 ): Promise<void> {
-  const buffer = new Uint8Array(MAX_DATAGRAM);
+  const buffer = new Uint8Array(maxDatagramBytes);
   let failures = 0;
   while (!queue.isClosed) {
     try {
@@ -110,8 +110,7 @@ async function pump(
 
 async function bindNode(
   local: TransportAddress,
-  multicast?: MulticastOptions,
-  accepts: BindUdpOptions["accepts"] = () => true,
+  { multicast, accepts = () => true, maxDatagramBytes }: BindUdpOptions,
 ): Promise<UdpSocket> {
   const v6 = ipFamily(local.ip) === 6;
   const reuseAddr = (multicast?.groups ?? []).length > 0;
@@ -126,6 +125,7 @@ async function bindNode(
   });
   try {
     if (multicast !== undefined) setUpMulticast(socket, local.ip, multicast);
+    if (maxDatagramBytes !== undefined) sizeReceiveBuffer(socket, maxDatagramBytes);
   } catch (error) {
     socket.close();
     throw error;
@@ -147,6 +147,15 @@ async function bindNode(
       }),
     close: () => socket.close(),
   }, queue);
+}
+
+/**
+ * Deno allocates a buffer for each datagram, as large as it says that the socket's receive buffer is: 64 KiB by default,
+ * and twice what is set on Linux, as the kernel would. The kernel's buffer stays as it is.
+ */
+function sizeReceiveBuffer(socket: dgram.Socket, maxDatagramBytes: number): void {
+  if (socket.getRecvBufferSize() !== POLYFILL_BYTES) return; // a real buffer: leave that to the system
+  socket.setRecvBufferSize(Math.max(maxDatagramBytes, MIN_RECEIVE_BYTES));
 }
 
 function setUpMulticast(
@@ -196,6 +205,12 @@ const listenDatagram = (Deno as { listenDatagram?: ListenDatagram }).listenDatag
 
 /** The largest UDP payload. */
 const MAX_DATAGRAM = 65_535;
+
+/** The default in Deno's polyfill, which is no size of a real buffer. */
+const POLYFILL_BYTES = 65_536;
+
+/** Chosen by us: smaller buffers save nothing. */
+const MIN_RECEIVE_BYTES = 512;
 
 /** Datagrams that wait for receive(). Chosen by us: as many small ones as a kernel's default buffer holds. */
 const MAX_WAITING = 1024;
