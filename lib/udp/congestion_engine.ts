@@ -19,14 +19,7 @@
 import type { RateSample } from "./loss_recovery_engine.ts";
 
 /** A phase of the table above. */
-export type CongestionPhase =
-  | "startup"
-  | "drain"
-  | "down"
-  | "cruise"
-  | "refill"
-  | "up"
-  | "probe-rtt";
+export type CongestionPhase = keyof typeof GAINS;
 
 /** The limits that losses have set. */
 export interface LearnedLimits {
@@ -449,7 +442,7 @@ const NEW_ROUND: RoundStatistics = { lost: 0, acked: 0, rate: 0, inFlight: 0 };
 /** draft-ietf-ccwg-bbr §2.4, §5.6.1. */
 const STARTUP_GAIN = 2.77;
 const UP_GAIN = 1.25;
-const GAINS: Readonly<Record<CongestionPhase, number>> = {
+const GAINS = {
   startup: STARTUP_GAIN,
   drain: 0.5,
   down: 0.9,
@@ -457,7 +450,7 @@ const GAINS: Readonly<Record<CongestionPhase, number>> = {
   refill: 1,
   up: UP_GAIN,
   "probe-rtt": 1,
-};
+} as const;
 const WINDOW_GAIN = 2;
 const RATE_MARGIN = 0.99;
 const STARTUP_GROWTH = 1.25;
@@ -484,7 +477,7 @@ const RECOVERY_FACTOR = 1.25;
 /** Chosen by us, less than the draft's 0.85: so that the kernel's CUBIC gets about half of a line. */
 const HEADROOM = 0.7;
 
-/** Chosen by us: on a fast path, a headroom of more segments than this helps nobody. */
+/** Chosen by us: on a fast path, a headroom of more segments than this is of no use. */
 const MAX_HEADROOM_SEGMENTS = 200;
 
 /** Chosen by us: the platform's timers are late by about this much. */
