@@ -201,10 +201,10 @@ function pinned(network: Network, addresses: readonly string[]): Network {
   };
 }
 
-/** The same text for the same server, whatever the login. */
+/** The same text for the same server, whatever the login. It holds the host that is dialled, by the parser that dials. */
 function normalize(url: string): string {
   const plain = stripLogin(url);
-  return (URL.parse(plain)?.href ?? plain).replace(/\/$/, "");
+  return `${hostOf(url)} ${(URL.parse(plain)?.href ?? plain).replace(/\/$/, "")}`;
 }
 
 /** Chosen by us: a person is asked no more questions than this. */

@@ -256,9 +256,12 @@ function fromBase32(digits: string): Uint8Array<ArrayBuffer> | undefined {
   return toBase32(bytes) === digits ? bytes : undefined;
 }
 
-/** A URL is printed and dialled: printable ASCII only, no control characters and no spaces. */
+/**
+ * A URL is printed and dialled: printable ASCII only, no control characters and no spaces. Parsers disagree about a
+ * backslash: what one takes for a login, another takes for the host.
+ */
 function isPrintable(url: string): boolean {
-  return /^[\x21-\x7e]+$/.test(url);
+  return /^[\x21-\x5b\x5d-\x7e]+$/.test(url);
 }
 
 function checksum(content: Uint8Array): Uint8Array {

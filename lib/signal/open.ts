@@ -326,9 +326,12 @@ async function openInTime(
   }
 }
 
-/** Control characters are dropped by some parsers, and obeyed by some servers. */
+/**
+ * Control characters are dropped by some parsers, and obeyed by some servers. After a backslash some parsers look for the
+ * host, and others still for the login, where it is written as %5C.
+ */
 function isPrintable(url: string): boolean {
-  return !/[\p{Cc}\s]/u.test(url);
+  return !/[\p{Cc}\s\\]/u.test(url);
 }
 
 async function transportOf(url: string): Promise<SignalTransport> {

@@ -98,6 +98,49 @@ for (const host of HERE) {
   });
 }
 
+/** Texts in which one parser finds the user's own server, and another one a service of this host. */
+const TWO_FACED: readonly string[] = [
+  "\\@",
+  "\\..\\@",
+  "/@",
+  "/\\@",
+  "?@",
+  "#@",
+  "%5C@",
+  ":x\\@",
+  "%2F@",
+  ";@",
+  "@",
+];
+
+for (const between of TWO_FACED) {
+  Deno.test(`a ticket cannot hide a service of this host before a trusted server: ${between}`, () =>
+    withService("127.0.0.1", (local) =>
+      withService("127.0.0.1", async (trusted) => {
+        for (const scheme of ["ws", "mqtt", "mqtt+ws"]) {
+          const url = `${scheme}://127.0.0.1:${trusted.port}`;
+          const hidden = `${scheme}://127.0.0.1:${local.port}${between}127.0.0.1:${trusted.port}`;
+          await using peer = await Peer.open({
+            listen: false,
+            signaling: [url],
+            servers: [],
+            timings: { answerMs: 300, connectMs: 300 },
+          });
+          await assertRejects(() => peer.connect(ticketFor(hidden)));
+        }
+        assertEquals(local.connections(), 0);
+      })));
+}
+
+Deno.test("a ticket cannot hide a service of this host before a public broker", () =>
+  withService("127.0.0.1", async ({ port, connections }) => {
+    for (const url of [`ws://127.0.0.1:${port}\\@`, `mqtts://127.0.0.1:${port}\\@`]) {
+      const { code, stderr } = await start(["connect", ticketFor(`${url}broker.hivemq.com:8883`)])
+        .end();
+      assertEquals([code, connections()], [2, 0], stderr);
+    }
+  }));
+
 Deno.test("a ticket cannot make recv speak to a service of this host, or say so in JSON", () =>
   withScratch((folder) =>
     withService("127.0.0.1", async (service) => {
