@@ -118,10 +118,11 @@ toolTest("an expired nonce is renewed", COTURN, async () => {
     credential: CREDENTIAL,
   });
   assertEquals(mapped, local);
-  assertEquals(answers, [401, 438, "success"]);
+  const changes = answers.filter((answer, index) => answer !== answers[index - 1]);
+  assertEquals(changes, [401, 438, "success"]); // a request that was sent twice is answered twice
 });
 
-/** A network that delays its second datagram until the nonce in it has expired; and the answers that it received. */
+/** A network that delays the first nonce that it sends until it has expired; and the answers that it received. */
 function slowToAnswerChallenges(
   network: Network,
   delayMs: number,
@@ -131,11 +132,15 @@ function slowToAnswerChallenges(
     ...network,
     async bindUdp(local) {
       const socket = await network.bindUdp(local);
-      let sent = 0;
+      let isDelayed = false;
       return {
         local: socket.local,
         async send(data, to) {
-          if (sent++ === 1) await delay(delayMs);
+          const hasNonce = getAttribute(decodeMessage(data), "NONCE") !== undefined;
+          if (hasNonce && !isDelayed) {
+            isDelayed = true;
+            await delay(delayMs);
+          }
           await socket.send(data, to);
         },
         async receive(options) {
