@@ -116,10 +116,10 @@ export class TicketUrls {
   }
 
   #skip({ url, addresses }: UnusualUrl): false {
+    if (/^turns?:/.test(url)) return false; // a relay that the peer names, of which it may name many
     this.#decisions.set(keyOf({ url, addresses }), false);
     const shown = stripLogin(url);
-    const option = /^turns?:/.test(url) ? undefined : /^mqtt/.test(url) ? "--mqtt" : "--rendezvous";
-    if (option === undefined) return false; // a relay that the peer names
+    const option = /^mqtt/.test(url) ? "--mqtt" : "--rendezvous";
     const reason = `it leads to ${addresses.join(", ")}; if you trust it, add ${option} ${shown}`;
     this.#events.emit({ event: "signaling", url: shown, state: "skipped", reason });
     this.#events.print(`Skipped ${shown}, which the ticket names: ${reason}`);

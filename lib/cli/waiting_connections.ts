@@ -9,8 +9,8 @@ import { isShortage } from "../net/shortage.ts";
 import type { Shortage, TcpConnection } from "../net/network.ts";
 
 /**
- * Runs a limited number of jobs at a time, each for one connection. When one is done, the newest that waits is next, but
- * first one whose client has not closed its end. After a flood, the oldest have been given up by whoever opened them, and
+ * Runs a limited number of jobs at a time, each for one connection. When a job ends, the newest connection whose
+ * client is still there goes next; those whose clients have closed come last. After a flood, the oldest have been given up by whoever opened them, and
  * a newcomer would wait for all of them.
  */
 export class WaitingConnections {

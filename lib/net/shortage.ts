@@ -1,6 +1,6 @@
 /**
- * What a listener tells its owner while its process has too many open files, and how other errors tell it. A file of its
- * own, because three servers share it and `network.ts` holds types alone.
+ * Reports when a process runs out of file descriptors, and recognizes errors with that cause. A file of its own, because
+ * three servers share it and `network.ts` holds types alone.
  *
  * @module
  */

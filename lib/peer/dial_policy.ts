@@ -75,8 +75,11 @@ export class DialPolicy {
 
   async #isAllowed(url: string, addresses: readonly string[]): Promise<boolean> {
     const key = [url, ...[...addresses].sort()].join(" ");
-    const decision = this.#decisions.get(key) ?? Promise.resolve(this.#allowUrl(url, addresses));
-    if (this.#decisions.size < MAX_DECISIONS) this.#decisions.set(key, decision);
+    const made = this.#decisions.get(key);
+    if (made !== undefined) return await made;
+    if (this.#decisions.size >= MAX_DECISIONS) return false;
+    const decision = Promise.resolve(this.#allowUrl(url, addresses));
+    this.#decisions.set(key, decision);
     return await decision;
   }
 }
@@ -100,7 +103,10 @@ export async function networkForUrl(url: string, options: CheckUrlOptions): Prom
   const { network, allow, signal } = options;
   requirePlainLogin(url);
   const host = hostOf(url);
-  if (host === undefined) return network; // such as lan:, which names no host
+  if (host === undefined && HOSTLESS.test(url)) return network;
+  if (host === undefined) {
+    throw new NetworkError("Cannot use a URL of the ticket: it names no host", "not-allowed");
+  }
   const addresses = await addressesOf(host, network, signal);
   const why = await whyNotUnasked(addresses, network, signal);
   if (why !== undefined && !await allow(url, addresses)) {
@@ -207,5 +213,8 @@ function normalize(url: string): string {
   return `${hostOf(url)} ${(URL.parse(plain)?.href ?? plain).replace(/\/$/, "")}`;
 }
 
-/** Chosen by us: a person is asked no more questions than this. */
+/** Ways to meet that name no host. */
+const HOSTLESS = /^(lan|hand):/;
+
+/** Chosen by us: a person, or an application, is asked no more questions than this. The answer to others is no. */
 const MAX_DECISIONS = 256;

@@ -6,6 +6,7 @@
 
 import { toHex } from "../base/bytes.ts";
 import { MalformedMessageError } from "../base/errors.ts";
+import { withoutLogin } from "../base/login.ts";
 import { TokenBucket } from "../base/rate_limiter.ts";
 import { readClocks } from "../base/timers.ts";
 import { generateKeyPair } from "../noise/handshake.ts";
@@ -195,7 +196,9 @@ export class Listener {
       isPadded: !signaling.isManual,
     });
     signaling.publish(replyTopic, message)
-      .catch((error) => this.#context.logger?.debug(`connect: ${signaling.url}: ${error}`));
+      .catch((error) =>
+        this.#context.logger?.debug(`connect: ${withoutLogin(signaling.url)}: ${error}`)
+      );
   }
 }
 

@@ -52,7 +52,7 @@ export class OfferRace<Answer> implements AsyncDisposable {
   readonly #signal: AbortSignal | undefined;
   readonly #winner = Promise.withResolvers<Accepted<Answer>>();
   /** Takes further receivers. Stopped when the race is decided. */
-  readonly #taking = new TaskGroup((error) => this.#fail(error));
+  readonly #taking = new TaskGroup((error) => this.#takeNoMore(error));
   /** Refuses those that come too late. */
   readonly #refusing = new TaskGroup(() => {}); // a refusal that fails ends with a reset
   /** Those that look at the offer, the oldest first, and when they are through with it. */
@@ -140,6 +140,12 @@ export class OfferRace<Answer> implements AsyncDisposable {
     if (this.#looking.size === 0) return this.#fail(error);
     this.#others?.left(error);
     if (this.#opened.delete(connection)) connection[Symbol.dispose]();
+  }
+
+  /** Those that look at the offer may still accept it. */
+  #takeNoMore(error: unknown): void {
+    if (this.#looking.size === 0) return this.#fail(error);
+    this.#others?.left(error);
   }
 
   #fail(error: unknown): void {
