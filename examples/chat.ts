@@ -13,12 +13,11 @@
 // deno-lint-ignore-file no-console
 
 import { Peer, type PeerConnection } from "@punchline/punchline";
-import { DEFAULT_SIGNALING } from "@punchline/punchline/signal";
 
 const [ticket] = Deno.args;
 const { state } = await Deno.permissions.query({ name: "env", variable: "RENDEZVOUS" });
 const rendezvous = state === "granted" ? Deno.env.get("RENDEZVOUS") : undefined;
-const signaling = rendezvous === undefined ? DEFAULT_SIGNALING : [rendezvous];
+const signaling = rendezvous === undefined ? undefined : [rendezvous];
 
 await using peer = await Peer.open({ signaling, listen: ticket === undefined, protocol: "chat/1" });
 if (ticket === undefined) console.log(`Your friend's ticket: ${peer.ticket}`);

@@ -13,11 +13,10 @@
 // deno-lint-ignore-file no-console
 
 import { Peer, type PeerConnection } from "@punchline/punchline";
-import { DEFAULT_SIGNALING } from "@punchline/punchline/signal";
 
 const { state } = await Deno.permissions.query({ name: "env", variable: "RENDEZVOUS" });
 const rendezvous = state === "granted" ? Deno.env.get("RENDEZVOUS") : undefined;
-const signaling = rendezvous === undefined ? DEFAULT_SIGNALING : [rendezvous];
+const signaling = rendezvous === undefined ? undefined : [rendezvous];
 
 const [role, ...args] = Deno.args;
 const port = Number(args.at(-1));

@@ -13,7 +13,6 @@
 // deno-lint-ignore-file no-console
 
 import { Peer } from "@punchline/punchline";
-import { DEFAULT_SIGNALING } from "@punchline/punchline/signal";
 import { receiveFiles, sendFiles } from "@punchline/punchline/transfer";
 
 const isAgreed = Deno.args.includes("--yes"); // for scripts
@@ -24,7 +23,7 @@ if (first === undefined) {
 }
 const { state } = await Deno.permissions.query({ name: "env", variable: "RENDEZVOUS" });
 const rendezvous = state === "granted" ? Deno.env.get("RENDEZVOUS") : undefined;
-const signaling = rendezvous === undefined ? DEFAULT_SIGNALING : [rendezvous];
+const signaling = rendezvous === undefined ? undefined : [rendezvous];
 const isReceiver = first.startsWith("punchline:");
 const onFile = ({ path, size }: { path: string; size: number }) =>
   console.log(`${path}, ${size} bytes`);

@@ -13,7 +13,7 @@
  * }
  *
  * // The other side connects.
- * await using other = await Peer.open();
+ * await using other = await Peer.open({ listen: false });
  * await using conn = await other.connect(ticket);
  * console.log(conn.path.kind, conn.remoteId);
  * ```

@@ -23,7 +23,8 @@ export interface PeerOptions {
   /**
    * The signaling servers over which others can request a connection: URLs such as `ws://192.0.2.1:3480`,
    * `mqtts://broker.example` or `lan:`, or transports of your own. They become part of the ticket. A URL here may also be
-   * in a private network or on this host if a ticket names it. Default: none, for a peer that only connects.
+   * in a private network or on this host if a ticket names it. Default: `DEFAULT_SIGNALING` of `./signal`, the LAN and two
+   * public brokers, as the command line. `[]`: none, for a peer that only connects.
    */
   readonly signaling?: readonly (string | SignalTransport)[];
   /**
@@ -32,7 +33,7 @@ export interface PeerOptions {
    * defaults, and URLs that lead to the internet alone need no permission. Default: no.
    */
   readonly allowUrl?: AllowUrl;
-  /** Whether to listen for others. Default: true if `signaling` names a server. */
+  /** Whether to listen for others. Default: true, or false if `signaling` is empty. */
   readonly listen?: boolean;
   /** @ignore the tickets in the list beside a key file, for the command line */
   readonly tickets?: TicketSource;

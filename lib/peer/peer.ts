@@ -82,9 +82,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    */
   static async open(options: PeerOptions = {}): Promise<Peer> {
     const { secretKey = crypto.getRandomValues(new Uint8Array(KEY_LENGTH)) } = options;
-    const { signaling = [], listen = signaling.length > 0, signal } = options;
+    const { signaling = DEFAULT_SIGNALING, listen = signaling.length > 0, signal } = options;
     signal?.throwIfAborted();
-    const peer = new Peer(options, secretKey);
+    const peer = new Peer({ ...options, signaling }, secretKey);
     try {
       peer.#context.baseSockets?.warm();
       if (listen) await peer.#listen(signal);

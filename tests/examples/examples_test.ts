@@ -61,6 +61,16 @@ Deno.test("reverse_proxy.ts gives one friend access to a web server", () =>
     await Promise.all([friend.kill(), server.kill()]);
   }));
 
+Deno.test("http.ts answers a request over a peer connection", () =>
+  withRendezvous(async (url) => {
+    const server = start("http.ts", [], url);
+    const ticket = await server.lineWith("ticket: ");
+    const friend = start("http.ts", [ticket, "/news"], url);
+    assertEquals(await friend.lineWith("You asked for "), "/news");
+    assertEquals(await friend.exit(), 0);
+    await server.kill();
+  }));
+
 async function withRendezvous(test: (url: string) => Promise<void>): Promise<void> {
   await using server = await serveRendezvous({
     network: systemNetwork,

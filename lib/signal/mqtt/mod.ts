@@ -16,7 +16,12 @@ export { type BrokerUrl, parseBrokerUrl } from "./pipe.ts";
 export type { MqttVersion } from "./packet.ts";
 export { mqttTransport, type MqttTransportOptions } from "./transport.ts";
 export { PUBLIC_BROKERS } from "../open.ts";
-export type { OpenSignalingOptions, SignalingConnection, SignalTransport } from "../transport.ts";
+export type {
+  OpenSignalingOptions,
+  SignalingConnection,
+  SignalingState,
+  SignalTransport,
+} from "../transport.ts";
 export type { Logger } from "../../base/logger.ts";
 export type * from "../../net/network.ts";
 export type { IpFamily, TransportAddress } from "../../net/address.ts";
