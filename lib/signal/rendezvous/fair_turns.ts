@@ -1,25 +1,30 @@
 /**
  * Who is served next when a rendezvous has more to do than it can: the source that has cost least of late. So a flood slows
- * down those it comes from, and hardly anyone else.
+ * down those it comes from, and hardly anyone else. An IPv6 /64 is a source, and its /56 and /48 have debts of their own:
+ * otherwise each new /64 of one attacker would be a newcomer.
  *
  * @module
  */
 
-import { sourceKeys } from "../../net/source.ts";
+import { sourceKeys, WIDER_SHARES } from "../../net/source.ts";
 
 /** What each source may cost. A message costs 1, and 1 for each client that it is sent to. */
 export interface TurnLimits {
-  /** What one IPv4 address or IPv6 /64 may cost at once; beyond that, its messages wait. */
+  /**
+   * What one IPv4 address or IPv6 /64 may cost at once; beyond that, its messages wait. An IPv6 /56 may cost twice as much,
+   * and a /48 four times.
+   */
   readonly sourceBurst: number;
-  /** What it may cost per second in the long run. If many sources use up their bursts, they share what sixteen may cost. */
+  /** What it may cost per second in the long run, and wider prefixes as above. If many sources use up their bursts, they share what sixteen may cost. */
   readonly sourcePerSecond: number;
 }
 
 /** Takes turns between the sources of a server's clients. */
 export class FairTurns {
   readonly #limits: TurnLimits;
+  /** What sources and wider prefixes have cost, divided by their shares: so the same limits apply to all. */
   readonly #debts = new Map<string, Debt>();
-  readonly #waiting = new Map<string, Turn[]>();
+  readonly #waiting = new Map<string, Waiting>();
   #next: { readonly timer: ReturnType<typeof setTimeout>; readonly isPause: boolean } | undefined;
   #isClosed = false;
   /** High debts are paid off by `slowMs`, which falls behind while many sources have them. */
@@ -33,14 +38,14 @@ export class FairTurns {
 
   /** Whether a source has cost little enough for something that cannot wait. */
   admits(ip: string): boolean {
-    return this.#debtOf(keyOf(ip)) <= this.#limits.sourceBurst;
+    return this.#worstOf(sourceKeys(ip)) <= this.#limits.sourceBurst;
   }
 
   /** Charges a source for something that cannot wait; `false` if it has cost far too much, and should be turned away. */
   charge(ip: string, cost: number): boolean {
-    if (!this.admits(ip)) return false;
-    const key = keyOf(ip);
-    this.#setDebt(key, this.#debtOf(key) + cost);
+    const keys = sourceKeys(ip);
+    if (this.#worstOf(keys) > this.#limits.sourceBurst) return false;
+    this.#add(keys, cost);
     return true;
   }
 
@@ -52,16 +57,17 @@ export class FairTurns {
    * @returns whether it has run
    */
   async run(ip: string, job: () => number, maxWaitMs = Infinity): Promise<boolean> {
-    const key = keyOf(ip);
-    if (this.#mayRunNow(key)) {
-      this.#spend(() => this.#perform(key, job));
+    const keys = sourceKeys(ip);
+    const key = keys[0]!;
+    if (this.#mayRunNow(keys)) {
+      this.#spend(() => this.#add(keys, job()));
       return true;
     }
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
-    const turns = this.#waiting.get(key) ?? [];
-    turns.push({ job, untilMs: performance.now() + maxWaitMs, resolve, reject });
-    this.#waiting.set(key, turns);
-    this.#schedule(this.#debtOf(key) > this.#limits.sourceBurst);
+    const waiting = this.#waiting.get(key) ?? { keys, turns: [] };
+    waiting.turns.push({ job, untilMs: performance.now() + maxWaitMs, resolve, reject });
+    this.#waiting.set(key, waiting);
+    this.#schedule(this.#worstOf(keys) > this.#limits.sourceBurst);
     return await promise;
   }
 
@@ -69,16 +75,16 @@ export class FairTurns {
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#next?.timer);
-    for (const turns of this.#waiting.values()) for (const { resolve } of turns) resolve(false);
+    for (const { turns } of this.#waiting.values()) for (const { resolve } of turns) resolve(false);
     this.#waiting.clear();
   }
 
-  #mayRunNow(key: string): boolean {
+  #mayRunNow(keys: readonly string[]): boolean {
     if (this.#isClosed) return true;
-    if (this.#waiting.has(key) || !this.#hasSpareTime()) return false;
+    if (this.#waiting.has(keys[0]!) || !this.#hasSpareTime()) return false;
     const { sourceBurst } = this.#limits;
-    return this.#debtOf(key) <=
-      (this.#waiting.size === 0 ? sourceBurst : sourceBurst / LIGHT_SHARE);
+    return this.#worstOf(keys) <=
+      (this.#waiting.size === 0 ? sourceBurst : sourceBurst / LIGHT_DIVISOR);
   }
 
   /** A source that may be served does not wait for the end of a pause that others have to make. */
@@ -96,11 +102,11 @@ export class FairTurns {
     do {
       const key = this.#cheapest();
       if (key === undefined) break;
-      const turns = this.#waiting.get(key)!;
+      const { keys, turns } = this.#waiting.get(key)!;
       const { job, resolve, reject } = turns.shift()!;
       if (turns.length === 0) this.#waiting.delete(key);
       try {
-        this.#perform(key, job);
+        this.#add(keys, job());
         resolve(true);
       } catch (error) {
         reject(error);
@@ -109,27 +115,31 @@ export class FairTurns {
     if (this.#waiting.size > 0) this.#schedule(this.#cheapest() === undefined);
   }
 
+  /** Turns of one source may have different ends, so all are looked at. */
   #endLate(nowMs: number): void {
-    for (const [key, turns] of this.#waiting) {
-      while (turns.length > 0 && turns[0]!.untilMs <= nowMs) turns.shift()!.resolve(false);
-      if (turns.length === 0) this.#waiting.delete(key);
+    const isLate = ({ untilMs }: Turn) => untilMs <= nowMs;
+    for (const [key, { keys, turns }] of this.#waiting) {
+      if (!turns.some(isLate)) continue;
+      for (const turn of turns) if (isLate(turn)) turn.resolve(false);
+      const left = turns.filter((turn) => !isLate(turn));
+      if (left.length === 0) this.#waiting.delete(key);
+      else this.#waiting.set(key, { keys, turns: left });
     }
   }
 
-  /** The waiting source that has cost least, if one may be served. */
+  /** The waiting source that has cost least, if one may be served. If a wider prefix decides, its /64s take turns. */
   #cheapest(): string | undefined {
     const clock = this.#tick();
-    let [best, least]: [string | undefined, number] = [undefined, this.#limits.sourceBurst];
-    for (const key of this.#waiting.keys()) {
-      const debt = this.#debtOf(key, clock);
-      if (debt <= least) [best, least] = [key, debt];
+    let best: string | undefined;
+    let [least, leastOwn] = [this.#limits.sourceBurst, Infinity];
+    for (const [key, { keys }] of this.#waiting) {
+      const worst = this.#worstOf(keys, clock);
+      if (worst > least) continue;
+      const own = keys.length === 1 ? worst : this.#debtOf(key, clock);
+      if (worst === least && own > leastOwn) continue;
+      [best, least, leastOwn] = [key, worst, own];
     }
     return best;
-  }
-
-  #perform(key: string, job: () => number): void {
-    const cost = job();
-    this.#setDebt(key, this.#debtOf(key) + cost);
   }
 
   #hasSpareTime(): boolean {
@@ -145,20 +155,37 @@ export class FairTurns {
     this.#spare = { ...this.#spare, ms: this.#spare.ms - (performance.now() - startMs) };
   }
 
-  #debtOf(key: string, { nowMs, slowMs } = this.#tick()): number {
+  /** The highest debt of a source and the wider prefixes of it. */
+  #worstOf(keys: readonly string[], clock: Clock = this.#tick()): number {
+    let worst = this.#debtOf(keys[0]!, clock);
+    for (let i = 1; i < keys.length; i++) worst = Math.max(worst, this.#debtOf(keys[i]!, clock));
+    return worst;
+  }
+
+  #add(keys: readonly string[], cost: number): void {
+    for (const [wider, key] of keys.entries()) {
+      const share = WIDER_SHARES[wider]!;
+      this.#setDebt(key, { cost: this.#debtOf(key) + cost / share, share });
+    }
+  }
+
+  #debtOf(key: string, { nowMs, slowMs }: Clock = this.#tick()): number {
     const debt = this.#debts.get(key);
     if (debt === undefined) return 0;
     const paidMs = (debt.isHigh ? slowMs : nowMs) - debt.atMs;
     return Math.max(0, debt.cost - paidMs / 1000 * this.#limits.sourcePerSecond);
   }
 
-  #setDebt(key: string, cost: number): void {
+  /** If there are too many debts, the oldest is forgotten. */
+  #setDebt(key: string, { cost, share }: Pick<Debt, "cost" | "share">): void {
+    if (cost === 0) return;
     const { nowMs, slowMs } = this.#tick();
     const isHigh = cost > this.#limits.sourceBurst / 2;
-    this.#debts.set(key, { cost, isHigh, atMs: isHigh ? slowMs : nowMs });
+    this.#debts.set(key, { cost, share, isHigh, atMs: isHigh ? slowMs : nowMs });
+    if (this.#debts.size > MAX_DEBTS) this.#debts.delete(this.#debts.keys().next().value!);
   }
 
-  #tick(): { readonly nowMs: number; readonly slowMs: number } {
+  #tick(): Clock {
     const clock = this.#clock;
     const nowMs = performance.now();
     clock.slowMs += (nowMs - clock.nowMs) * clock.speed;
@@ -170,24 +197,39 @@ export class FairTurns {
     return clock;
   }
 
-  /** Forgets what is paid off, and returns how many sources have high debts. */
+  /** Forgets what is paid off, and returns how many sources have high debts. A wider prefix counts as its share. */
   #reviewDebts(): number {
     let high = 0;
-    for (const key of this.#debts.keys()) {
+    for (const [key, { share }] of this.#debts) {
       const cost = this.#debtOf(key);
       if (cost === 0) this.#debts.delete(key);
-      else this.#setDebt(key, cost); // it may be high no longer
-      if (this.#debts.get(key)?.isHigh) high++;
+      else this.#setDebt(key, { cost, share }); // it may be high no longer
+      if (this.#debts.get(key)?.isHigh) high += share;
     }
     return high;
   }
 }
 
+interface Clock {
+  readonly nowMs: number;
+  readonly slowMs: number;
+}
+
 interface Debt {
+  /** Divided by the share. */
   readonly cost: number;
+  /** How much more than a single source it may cost. */
+  readonly share: number;
   readonly isHigh: boolean;
   /** When it was that high: by the slow clock if it is high. */
   readonly atMs: number;
+}
+
+/** The turns of one IPv4 address or IPv6 /64. */
+interface Waiting {
+  /** It and the wider prefixes of it. */
+  readonly keys: readonly string[];
+  readonly turns: Turn[];
 }
 
 interface Turn {
@@ -197,11 +239,6 @@ interface Turn {
   reject(reason: unknown): void;
 }
 
-/** All of an IPv6 /64 waits as one. */
-function keyOf(ip: string): string {
-  return sourceKeys(ip)[0]!;
-}
-
 /** Chosen by us: new events wait at most this long, and one message takes 0.1 ms with all its subscribers. */
 const SLICE_MS = 1;
 
@@ -209,10 +246,13 @@ const SLICE_MS = 1;
 const SPARE_SHARE = 0.75;
 
 /** Chosen by us: a source that has used an eighth of its burst may wait. A pair of peers that connects costs some 60. */
-const LIGHT_SHARE = 8;
+const LIGHT_DIVISOR = 8;
 
 /** Chosen by us: more sources with high debts share what so many may cost, a third of a processor core. */
 const HEAVY_SOURCES = 16;
+
+/** Chosen by us: some megabytes. A debt of one connection is paid off and forgotten within a fifth of a second. */
+const MAX_DEBTS = 2 ** 15;
 
 /** Chosen by us: to review ten thousand debts takes a millisecond. */
 const REVIEW_MS = 100;
