@@ -216,7 +216,7 @@ export interface TcpListener extends Disposable {
   /**
    * The next connection. An aborted call loses no connection.
    *
-   * @throws {NetworkError} `closed` once the listener is closed
+   * @throws {NetworkError} `closed` once the listener is closed; another reason if it failed
    */
   accept(options?: { signal?: AbortSignal }): Promise<TcpConnection>;
   /** Stops listening; idempotent. */

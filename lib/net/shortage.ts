@@ -1,6 +1,6 @@
 /**
  * Reports when a process runs out of file descriptors, and recognizes errors with that cause. A file of its own, because
- * three servers share it and `network.ts` holds types alone.
+ * servers and listeners share it and `network.ts` holds types alone.
  *
  * @module
  */

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import type { TcpConnection } from "../../lib/net/network.ts";
+import type { Shortage, TcpConnection } from "../../lib/net/network.ts";
+import net from "node:net";
 
 const LOOPBACK = { ip: "127.0.0.1", port: 0 };
 
@@ -154,6 +155,39 @@ Deno.test("listenTcp() survives peers that reset their connections at once", asy
   ended.abort();
 });
 
+Deno.test({
+  name: "a listener whose handle cannot be renewed ends with the cause, and not as a shortage",
+  ignore: Deno.build.os === "windows", // it renews no handle there
+  async fn() {
+    const shortages: Shortage[] = [];
+    const onShortage = (event: Shortage) => void shortages.push(event);
+    using listener = await systemNetwork.listenTcp(LOOPBACK, { onShortage });
+    using _failing = failToRenew("EINVAL");
+    const error = await assertRejects(() => listener.accept(), NetworkError, "listen EINVAL");
+    assertEquals(error.reason, "other");
+    assertEquals(shortages, []);
+  },
+});
+
+Deno.test({
+  name: "a listener whose handle cannot be renewed for too many open files goes on when it can",
+  ignore: Deno.build.os === "windows", // it renews no handle there
+  async fn() {
+    const begun = Promise.withResolvers<void>();
+    const ended = Promise.withResolvers<void>();
+    const onShortage = (event: Shortage) => (event === "begins" ? begun : ended).resolve();
+    using listener = await systemNetwork.listenTcp(LOOPBACK, { onShortage });
+    {
+      using _failing = failToRenew("EMFILE");
+      await begun.promise;
+    }
+    await ended.promise;
+    using client = await systemNetwork.connectTcp(listener.local);
+    using accepted = await listener.accept();
+    assertEquals(accepted.remote, client.local);
+  },
+});
+
 Deno.test("read() and write() on a closed connection reject", async () => {
   const [a, b] = await connectedPair();
   a.close();
@@ -177,3 +211,17 @@ Deno.test("resolve() returns IP addresses of the right family unchanged", async 
   assertEquals(await systemNetwork.resolve("127.0.0.1", 4), ["127.0.0.1"]);
   await assertReason(systemNetwork.resolve("127.0.0.1", 6), "name-not-found");
 });
+
+/** Until it is disposed, no file descriptor can be listened on. Those that it is given are closed. */
+function failToRenew(code: string): Disposable {
+  const prototype: { listen: net.Server["listen"] } = net.Server.prototype;
+  const { listen } = prototype;
+  const fail = function (this: net.Server, where: { fd: number }): net.Server {
+    const owner = net.createServer();
+    listen.call(owner, where, () => owner.close());
+    queueMicrotask(() => this.emit("error", Object.assign(new Error(`listen ${code}`), { code })));
+    return this;
+  };
+  prototype.listen = fail as typeof listen;
+  return { [Symbol.dispose]: () => void (prototype.listen = listen) };
+}

@@ -14,6 +14,7 @@ import type {
   TcpConnection,
   TcpListener,
 } from "../network.ts";
+import { isShortage } from "../shortage.ts";
 import { type AcceptEvent, IDLE_MS, INITIAL_ACCEPT_STATE, stepAccept } from "./accept_engine.ts";
 import { action, canReusePort, openReusingPort, requireNet, toNetworkError } from "./platform.ts";
 import { SocketReader, withReader } from "./socket_reader.ts";
@@ -264,14 +265,18 @@ class SystemTcpListener implements TcpListener {
 
   close(): void {
     const reason = `${action("accept on", this.local)}: the listener is closed`;
-    if (!this.#accepted.close(new NetworkError(reason, "closed"))) return;
-    clearTimeout(this.#timer);
-    for (const connection of this.#accepted.drain()) connection.reset();
-    this.#server.close();
+    this.#end(new NetworkError(reason, "closed"));
   }
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #end(error: NetworkError): void {
+    if (!this.#accepted.close(error)) return;
+    clearTimeout(this.#timer);
+    for (const connection of this.#accepted.drain()) connection.reset();
+    this.#server.close();
   }
 
   #attend(server: net.Server): void {
@@ -298,7 +303,12 @@ class SystemTcpListener implements TcpListener {
   }
 
   async #renew(): Promise<void> {
-    const renewed = await renew(this.#server, this.#options.admits);
+    let renewed: net.Server | undefined;
+    try {
+      renewed = await renew(this.#server, this.#options.admits);
+    } catch (error) {
+      return this.#end(toNetworkError(action("accept on", this.local), error));
+    }
     if (this.#accepted.isClosed) return void renewed?.close();
     if (renewed === undefined) return this.#handle({ kind: "out-of-descriptors" });
     this.#attend(renewed);
@@ -342,7 +352,7 @@ async function listen(
   return server;
 }
 
-/** Another server on the same socket; `undefined` if there is no file descriptor for it. */
+/** Another server on the same socket; `undefined` if there is no file descriptor for it. Throws other errors as they are. */
 async function renew(
   server: net.Server,
   admits: ListenTcpOptions["admits"],
@@ -350,8 +360,9 @@ async function renew(
   const fd = handleOf(server)?.fdForIpc() ?? -1;
   try {
     return fd < 0 ? undefined : await listen({ fd }, admits);
-  } catch {
-    return undefined; // the next attempt tells whether it is more than a shortage
+  } catch (error) {
+    if (isShortage(error)) return undefined;
+    throw error;
   }
 }
 
