@@ -2,16 +2,21 @@
  * Decides what the side with the ticket does to get its connection, and to keep it. Each search is one connection request
  * and the search for paths that follows; at most one is current.
  *
- * | phase        | event                   | what follows                                                          |
- * | ------------ | ----------------------- | --------------------------------------------------------------------- |
- * | connecting   | path                    | connected: hand over the connection; the search goes on               |
- * |              | search over, no path    | over: fail with the reason                                            |
- * | connected    | path lost               | reconnecting: a new search in place of the old one, at once or soon   |
- * |              | time, over a relay      | search for a direct path; the waits between these searches double     |
- * | reconnecting | search over, with path  | connected                                                             |
- * |              | search over, no path    | search again after growing waits; over if the peer has rejected it    |
- * |              | `reconnectMs` are over  | over: abandon the connection                                          |
- * | any          | stop                    | over: end the search; the connection has ended, or the peer is closed |
+ * | phase                   | event                        | what follows                                                          |
+ * | ----------------------- | ---------------------------- | --------------------------------------------------------------------- |
+ * | connecting              | path                         | connected: hand over the connection; the search goes on               |
+ * |                         | search over, no path         | over: fail with the reason                                            |
+ * |                         | rejected, stop               | end the search, then over: fail with the reason                       |
+ * | connected               | path lost                    | reconnecting: a new search in place of the old one, at once or soon   |
+ * |                         | time, over a relay           | search for a direct path; the waits between these searches double     |
+ * |                         | search over                  | arm the next improvement, if the search was for a direct path         |
+ * | reconnecting            | search over, with path       | connected                                                             |
+ * |                         | search over, no path         | search again after growing waits; over if the peer has rejected it    |
+ * |                         | `reconnectMs` are over       | end the search, then over: abandon the connection                     |
+ * | connected, reconnecting | stop                         | over: end the search; the connection has ended, or the peer is closed |
+ * | any                     | no answer in time            | the search fails                                                      |
+ * |                         | rejected                     | end the search                                                        |
+ * |                         | the other side found nothing | half a second later, finish the search, if it was answered            |
  *
  * Within a search, the request is repeated until the answer arrives, for `answerMs` at most.
  *

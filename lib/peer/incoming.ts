@@ -379,7 +379,8 @@ export class IncomingRequest {
       onPath: () => this.#dispatch({ kind: "path" }),
       onLost: () => context.signaling.check(), // the other side will request the connection again
     });
-    connection.finished.then(() => this.#stop(), (error) => this.#stop(error));
+    const ended = (reason?: unknown) => this.#dispatch({ kind: "ended", reason });
+    connection.finished.then(() => ended(), ended);
     this.#options.connections.add(connection);
     endWhenRevoked(connection, this.#options.ticket);
     return connection;

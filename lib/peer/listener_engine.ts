@@ -2,24 +2,35 @@
  * Decides what the side that a ticket leads to does about one connection request, and which of the searches for one
  * connection runs.
  *
- * | phase     | event                     | what follows                                                     |
- * | --------- | ------------------------- | ---------------------------------------------------------------- |
- * | checking  | not allowed               | rejecting: refused, protocol or unknown                          |
- * |           | allowed, new connection   | deciding: show the request to the application                    |
- * |           | allowed, known connection | searching                                                        |
- * | deciding  | accepted                  | searching, for the application's `accept()`                      |
- * |           | refused or ignored        | rejecting, or silent for as long                                 |
- * |           | time                      | over: the other side no longer waits                             |
- * | searching | path                      | `accept()` succeeds; the search goes on                          |
- * |           | other side has cancelled  | half a second later, end the search                              |
- * |           | another takes its place   | end the search, then rejecting: busy                             |
- * |           | search over, no path      | `accept()` fails, or waits for the other side to come back,      |
- * |           |                           | unless that has cancelled                                        |
- * |           |                           | if nothing was found: rejecting, so that the other side knows    |
- * | rejecting | time                      | over; until then the rejection is repeated if the request is     |
- * | returning | path                      | over: `accept()` succeeds                                        |
- * |           | time                      | over: `accept()` fails                                           |
- * | any       | aborted, stop             | over, once its search has ended: `accept()` fails                |
+ * | phase              | event                      | what follows                                                           |
+ * | ------------------ | -------------------------- | ---------------------------------------------------------------------- |
+ * | checking           | not allowed                | rejecting: refused, protocol or unknown                                |
+ * |                    | allowed, new connection    | deciding: show the request to the application                          |
+ * |                    | allowed, known connection  | searching                                                              |
+ * |                    | time                       | over: the other side no longer waits                                   |
+ * | deciding           | accepted                   | searching, for the application's `accept()`                            |
+ * |                    | refused or ignored         | rejecting, or silent for as long                                       |
+ * |                    | time                       | over: the other side no longer waits                                   |
+ * | checking, deciding | displaced                  | over, in silence                                                       |
+ * | searching          | path                       | `accept()` succeeds; the search goes on                                |
+ * |                    | cancelled                  | half a second later, end the search                                    |
+ * |                    | cancelled: found nothing   | half a second later, finish the search                                 |
+ * |                    | aborted or displaced       | end the search; if `accept()` waits: rejecting, cancelled or busy      |
+ * |                    | ended, stop                | end the search, then over: `accept()` fails if it waits                |
+ * |                    | search over, none awaited  | over: `accept()` has succeeded, or a known connection was searched for |
+ * |                    | search over, found nothing | rejecting, cancelled, unless the other side has cancelled              |
+ * |                    | search over, failed        | over: `accept()` fails                                                 |
+ * |                    | search over, paths lost    | returning; over if the other side has cancelled or cannot come back    |
+ * | rejecting          | request repeated           | the session repeats the rejection                                      |
+ * |                    | ended                      | nothing: a failed `accept()` ends its connection                       |
+ * |                    | time, displaced, stop      | over                                                                   |
+ * | returning          | path                       | over: `accept()` succeeds                                              |
+ * |                    | time, cancelled            | over: `accept()` fails                                                 |
+ * |                    | aborted, displaced         | over: `accept()` fails                                                 |
+ * | any other          | ended, stop                | over: `accept()` fails if it waits                                     |
+ *
+ * Searching goes from an aborted or displaced `accept()` to rejecting only if the other side can be told, which it cannot
+ * with manual signaling. The rows "search over" that follow "none awaited" hold while `accept()` waits.
  *
  * @module
  */
@@ -75,7 +86,9 @@ export type RequestEvent =
   | { readonly kind: "aborted"; readonly reason: unknown }
   /** Another request takes its place. */
   | { readonly kind: "displaced" }
-  /** The peer is closed, the connection has ended, or the request cannot be handled. */
+  /** The connection has ended. */
+  | { readonly kind: "ended"; readonly reason: unknown }
+  /** The peer is closed, the ticket is revoked, or the request cannot be handled. */
   | { readonly kind: "stop"; readonly reason: unknown }
   /** Nothing of the search goes on any more. A newer search may have replaced it, which is no failure. */
   | { readonly kind: "search ended"; readonly failure: { readonly error: unknown } | null }
@@ -150,6 +163,9 @@ export function stepRequest(state: RequestState, event: RequestEvent, nowMs: num
       return state.isAwaited ? stop(state, { reason: event.reason, tell: "cancelled" }) : go(state);
     case "displaced":
       return stop(state, { reason: displacedError(), tell: "busy" });
+    case "ended": // a failed `accept()` ends its connection, but the other side may not know yet
+      if (phase === "rejecting") return go(state);
+      return stop(state, { reason: event.reason, tell: null });
     case "stop":
       return stop(state, { reason: event.reason, tell: null });
     case "search ended":

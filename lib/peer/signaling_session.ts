@@ -225,6 +225,8 @@ export class ResponderSession extends SignalingSession {
   #repetition = startRepetition(ANSWER_REPETITION);
   #answer: Uint8Array | undefined;
   #isAcknowledged = false;
+  /** A rejection that was sent after the answer. */
+  #rejection: Content | undefined;
 
   /** @param body the message that came with the request, on the channel that the request names */
   constructor(handshake: ResponderHandshake, body: Uint8Array, publish: Publish) {
@@ -233,10 +235,12 @@ export class ResponderSession extends SignalingSession {
     this.deliver({ channel: handshake.content.channel, body });
   }
 
-  /** The request has arrived again, so the answer may have been lost. */
+  /** The request has arrived again, so the answer may have been lost, and the rejection that followed it. */
   repeatAnswer(): void {
     if (this.#answer === undefined || this.#isAcknowledged) return;
-    if (mayAnswer(this.#repetition, performance.now())) this.#publishAnswer(this.#answer);
+    if (!mayAnswer(this.#repetition, performance.now())) return;
+    this.#publishAnswer(this.#answer);
+    if (this.#rejection !== undefined) this.publishEncrypted(this.cipher!, this.#rejection);
   }
 
   protected override send(content: Content): void {
@@ -249,6 +253,7 @@ export class ResponderSession extends SignalingSession {
     }
     this.repeatAnswer();
     this.publishEncrypted(this.cipher, content);
+    if (content.channel === CHANNELS.control && content.body.length > 0) this.#rejection = content;
   }
 
   protected override take(envelope: Envelope): void {

@@ -6,6 +6,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
+import { RefusedError } from "../../lib/base/errors.ts";
 import type { Peer } from "../../lib/peer/peer.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import type { SignalingConnection, SignalTransport } from "../../lib/signal/transport.ts";
@@ -116,6 +117,28 @@ Deno.test("an abort does not wait for a peer that has connected and stays silent
     assertEquals(time.nowMs, abortedAtMs);
     await delay(2000); // its last message, which stays unanswered
   }));
+
+for (const afterMs of [0, 20, 150]) {
+  Deno.test(`a lost rejection is repeated with the request: accept() is aborted after ${afterMs} ms`, () =>
+    inPeerScene({}, async ({ a, b, hub, open, time }) => {
+      await using alice = await open(a, { listen: false });
+      await using bob = await open(b);
+      await delay(2000);
+      const startedAtMs = time.nowMs;
+      const rejected = assertRejects(() => alice.connect(bob.ticket), RefusedError);
+      const incoming = await nextOf(bob);
+      hub.isMute = true;
+      const accepting = new AbortController();
+      const aborted = assertRejects(() => incoming.accept(accepting), Error, "enough");
+      await delay(afterMs);
+      accepting.abort(new Error("enough"));
+      await aborted;
+      await delay(200);
+      hub.isMute = false;
+      await rejected;
+      assert(time.nowMs - startedAtMs < 2500, `${time.nowMs - startedAtMs} ms`);
+    }));
+}
 
 Deno.test("an abort ends Peer.open() while a broker stays silent", () =>
   inPeerScene({}, async ({ b, open, time }) => {

@@ -81,6 +81,24 @@ Deno.test("an aborted accept() fails with its reason, and the other side is told
   assertEquals(request.at(5051, { kind: "time" }), ["close"]);
 });
 
+Deno.test("a rejection outlives the connection that it ends, but not the peer", () => {
+  for (const kind of ["aborted", "displaced"] as const) {
+    const request = searching();
+    request.at(50, kind === "aborted" ? { kind, reason: "enough" } : { kind });
+    request.at(51, { kind: "search ended", failure: null });
+    assertEquals(request.at(52, { kind: "ended", reason: "reset" }), []);
+    assertEquals([request.state.phase, request.state.untilMs], ["rejecting", 5051]);
+    assertEquals(request.at(53, { kind: "stop", reason: "closed" }), ["close"]);
+  }
+});
+
+Deno.test("a connection that ends while it is searched for ends the search", () => {
+  const request = searching();
+  assertEquals(request.at(50, { kind: "ended", reason: "reset" }), ["end search"]);
+  const actions = request.at(51, { kind: "search ended", failure: null });
+  assertEquals(actions, ["fail: reset", "close"]);
+});
+
 Deno.test("with manual signaling, the other side is not told that accept() was aborted", () => {
   const request = searching({ mayCancel: false });
   request.at(50, { kind: "aborted", reason: "enough" });

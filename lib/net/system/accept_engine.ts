@@ -3,6 +3,15 @@
  * accepts a connection never accepts another, and raises no event. A new handle of the same socket does, and loses no
  * connection that waits.
  *
+ * | last attempt       | event              | what follows                                         |
+ * | ------------------ | ------------------ | ---------------------------------------------------- |
+ * | any                | accepted           | count it                                             |
+ * |                    | time               | renew the handle                                     |
+ * | found a descriptor | renewed            | wait: briefly after many connections, or else longer |
+ * |                    | out of descriptors | report that the shortage begins; wait briefly        |
+ * | found none         | renewed            | report that the shortage ends; wait briefly          |
+ * |                    | out of descriptors | wait briefly                                         |
+ *
  * @module
  */
 
