@@ -6,12 +6,11 @@
  * @module
  */
 
-import { messageOf } from "../base/errors.ts";
 import { configFolder, readPrivateFile, writePrivateFile } from "../net/system/private_file.ts";
 import { readVariable } from "../net/system/private_input.ts";
 import type { Arguments } from "./arguments.ts";
 import { decodeConfig, encodeConfig, type FriendEntry, type UserConfig } from "./config_message.ts";
-import { UsageError } from "./io.ts";
+import { reasonOfFile, UsageError } from "./io.ts";
 
 /**
  * The settings, or none if there is no file or it may not be read.
@@ -25,7 +24,7 @@ export async function readConfig(): Promise<UserConfig> {
     const text = await readPrivateFile(path, MAX_BYTES);
     return text === undefined ? EMPTY_CONFIG : decodeConfig(text);
   } catch (error) {
-    throw new UsageError(`Cannot use ${path}: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`Cannot use ${path}: ${reasonOfFile(error, path)}`, { cause: error });
   }
 }
 

@@ -51,7 +51,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   await using peer = await openPeer({
     ...options,
     onProgress: events.onProgress,
-    tickets: await readTickets(given, options, "connection"),
+    tickets: await readTickets(given, options, "connection", io),
     protocol: "", // what `connect` asks for: a `recv` would wait for files
     allow: allow.length > 0 ? allow : undefined,
   });

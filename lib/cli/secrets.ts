@@ -8,6 +8,7 @@
 import { readSmallFile, readVariable } from "../net/system/private_input.ts";
 import { type CliIo, reasonOfFile, UsageError } from "./io.ts";
 import type { StdinLines } from "./stdin_lines.ts";
+import { abortable } from "@std/async/abortable";
 
 /** Reads what the arguments only name. */
 export class SecretReader {
@@ -28,7 +29,7 @@ export class SecretReader {
    */
   async read(what: string, text: string): Promise<string> {
     if (text === "-") return await this.#readStdin(what);
-    return text.startsWith("@") ? await readFile(what, text.slice(1)) : text;
+    return text.startsWith("@") ? await this.#readFile(what, text.slice(1)) : text;
   }
 
   /** The values of an option that may be repeated, or those in a variable if there are none. */
@@ -68,16 +69,23 @@ export class SecretReader {
     }
     throw new UsageError(`${what} cannot be read: the first line of stdin is empty`);
   }
-}
 
-async function readFile(what: string, path: string): Promise<string> {
-  try {
-    const text = (await readSmallFile(path, MAX_BYTES)).text.trim();
-    if (text !== "") return text;
-  } catch (error) {
-    throw new UsageError(`${what} @${path}: ${reasonOfFile(error, path)}`, { cause: error });
+  /**
+   * A pipe is as good as a file: that is what the shell's `<(command)` is. The system's wait for its writer ends only with
+   * the program, so it is left behind on abort.
+   */
+  async #readFile(what: string, path: string): Promise<string> {
+    const { signal } = this.#io;
+    try {
+      const reading = readSmallFile(path, MAX_BYTES, { mayBePipe: true });
+      const { text } = await abortable(reading, signal);
+      if (text.trim() !== "") return text.trim();
+    } catch (error) {
+      signal.throwIfAborted();
+      throw new UsageError(`${what} @${path}: ${reasonOfFile(error, path)}`, { cause: error });
+    }
+    throw new UsageError(`${what} @${path}: the file is empty`);
   }
-  throw new UsageError(`${what} @${path}: the file is empty`);
 }
 
 /** Ours for files and the first line of stdin: a ticket has some hundred bytes, and at most two kilobytes. */

@@ -46,7 +46,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const input = openPeerInput(io);
   const prompt = openManualPrompt(given, io, events, { stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
-  const tickets = await readTickets(given, options, "transfer");
+  const tickets = await readTickets(given, options, "transfer", io);
   await using opened = new AsyncDisposableStack();
   let code: ShownCode | undefined;
   const report = ({ message }: Error) => events.print(message); // the peer may try again
@@ -98,7 +98,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   };
   const route = () => last && routeInWords(last.path);
   const exitCode = await runSend(next, { sources: operands, asJson, others, route }, io);
-  if (exitCode === EXIT.ok) await noteTransfer(tickets, last);
+  if (exitCode === EXIT.ok) await noteTransfer(tickets, last, io);
   await slot?.close();
   return io.signal.aborted ? EXIT.interrupted : exitCode;
 }

@@ -40,7 +40,8 @@ export const TICKET_USAGE =
 /**
  * Runs the command; returns its exit code.
  *
- * @throws {UsageError} if the command line is wrong, or the key or the list cannot be used
+ * @throws {UsageError} if the command line is wrong, or the key cannot be used
+ * @throws {TicketFileError} if the list cannot be used
  */
 export async function ticket(args: readonly string[], io: CliIo): Promise<number> {
   const [name = "", ...rest] = args;
@@ -50,19 +51,20 @@ export async function ticket(args: readonly string[], io: CliIo): Promise<number
 /**
  * The tickets beside the file that `--key` names, for a command that listens. Notes where it listens, for new tickets.
  *
- * @throws {UsageError} if the list cannot be used
+ * @throws {TicketFileError} if the list cannot be used
  */
 export async function readTickets(
   { values }: Arguments,
   { signaling, logger }: PeerOptions,
   onceMeans: TicketSource["onceMeans"],
+  { signal }: Pick<CliIo, "signal">,
 ): Promise<TicketSource | undefined> {
   const path = values.get("key");
   if (path === undefined) return undefined;
-  const tickets = await readable(() => TicketFile.open(path, { onceMeans, logger }));
+  const tickets = await TicketFile.open(path, { onceMeans, logger });
   const urls = (signaling ?? []).filter((each) => typeof each === "string");
   const noted = tickets.list.signaling ?? DEFAULT_SIGNALING;
-  if (urls.length > 0 && !isSame(urls, noted)) await readable(() => noteSignaling(path, urls));
+  if (urls.length > 0 && !isSame(urls, noted)) await noteSignaling(path, urls, { signal });
   return tickets;
 }
 
@@ -70,10 +72,11 @@ export async function readTickets(
 export async function noteTransfer(
   tickets: TicketSource | undefined,
   connection: PeerConnection | undefined,
+  { signal }: Pick<CliIo, "signal">,
 ): Promise<void> {
   const number = connection?.ticketNumber;
   const isOnce = tickets?.list.tickets.some((each) => each.number === number && each.once);
-  if (isOnce) await tickets!.use(number!);
+  if (isOnce) await tickets!.use(number!, signal);
 }
 
 async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
@@ -85,7 +88,7 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
   const createdAtMs = Date.now();
   let issued: IssuedTicket | undefined;
   let text = "";
-  await changeList(path, (list) => {
+  const add = (list: TicketList) => {
     const added = readWith(() =>
       addTicket(list, {
         name: values.get("name") ?? null,
@@ -99,7 +102,8 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
     issued = added.ticket;
     text = textOf(issued, publicKey);
     return added.list;
-  });
+  };
+  await updateTicketList(path, add, io);
   if (flags.has("json")) io.out(JSON.stringify({ ...describe(issued!), ticket: text }));
   else {
     io.err(`Ticket ${issued!.number}: ${inWords(issued!, createdAtMs)}`);
@@ -111,7 +115,7 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
 async function listTickets(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values } = readCommand("ticket list", args);
   const { path, publicKey, secretKey } = await readIdentity(values, io);
-  const list = await readList(path);
+  const list = await readTicketList(path);
   const own = textOf({
     secret: ownSecret(secretKey, list.generation),
     signaling: list.signaling ?? DEFAULT_SIGNALING,
@@ -138,11 +142,12 @@ async function revokeTicket(args: readonly string[], io: CliIo): Promise<number>
   const which = operands[0]!;
   const { path } = await readIdentity(values, io);
   let number: number | undefined;
-  await changeList(path, (list) => {
+  const remove = (list: TicketList) => {
     const isOwn = which === `${OWN_TICKET}` || which === OWN_TICKET_NAME;
     number = isOwn ? OWN_TICKET : findTicket(list, which)?.number;
     return number === undefined ? list : removeTicket(list, number);
-  });
+  };
+  await updateTicketList(path, remove, io);
   if (number === undefined) {
     io.err(
       `punchline: Cannot revoke ticket ${which}: there is no such ticket; \`punchline ticket list\` shows all`,
@@ -172,24 +177,6 @@ async function readIdentity(values: ReadonlyMap<string, string>, io: CliIo) {
   const secretKey = await readKey(path, io);
   using keyPair = new KeyPair(secretKey);
   return { path, secretKey, publicKey: keyPair.publicKey.slice() };
-}
-
-async function readList(path: string): Promise<TicketList> {
-  return await readable(() => readTicketList(path));
-}
-
-async function changeList(path: string, change: (list: TicketList) => TicketList): Promise<void> {
-  await readable(() => updateTicketList(path, change));
-}
-
-/** A list that cannot be used is a mistake of the command line, as a key file that cannot be used. */
-async function readable<T>(use: () => Promise<T>): Promise<T> {
-  try {
-    return await use();
-  } catch (error) {
-    if (error instanceof UsageError || !(error instanceof Error)) throw error;
-    throw new UsageError(error.message, { cause: error });
-  }
 }
 
 function describe({ number, name, once, expiresAtMs, usedAtMs }: IssuedTicket) {

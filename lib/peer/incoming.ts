@@ -294,7 +294,9 @@ export class IncomingRequest {
       this.#dispatch({ kind: "accepted" });
       const connection = await this.#accepted.promise;
       connections.admission.remember(this.#remoteKey);
-      return await useTicket(ticket, connection);
+      const { closed } = this.#options.context;
+      const ended = signal === undefined ? closed : AbortSignal.any([closed, signal]);
+      return await useTicket(ticket, connection, ended);
     } finally {
       signal?.removeEventListener("abort", onAbort); // now the connection belongs to the caller
     }
@@ -426,9 +428,10 @@ export class IncomingRequest {
 async function useTicket(
   ticket: ListenedTicket,
   connection: PeerConnection,
+  signal: AbortSignal,
 ): Promise<PeerConnection> {
   try {
-    await ticket.use();
+    await ticket.use(signal);
     return connection;
   } catch (error) {
     connection.reset();

@@ -5,12 +5,18 @@
  * @module
  */
 
-import { MalformedMessageError } from "../base/errors.ts";
+import { MalformedMessageError, PunchlineError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import { idleDelay } from "../base/timers.ts";
+import { idleDelay, WakeableDelay } from "../base/timers.ts";
 import { decodeTicketList, encodeTicketList } from "./ticket_list_message.ts";
 import type { TicketSource } from "./tickets.ts";
 import { EMPTY_TICKET_LIST, type TicketList, useTicket } from "./tickets_engine.ts";
+
+/** The list beside a key file cannot be used; the message says what to do. */
+export class TicketFileError extends PunchlineError {
+  /** `"TicketFileError"`. */
+  override readonly name = "TicketFileError";
+}
 
 /** How to use a list. */
 export interface TicketFileOptions {
@@ -37,8 +43,7 @@ export class TicketFile implements TicketSource {
   /**
    * Reads the list beside the key file. A file that does not exist is an empty list.
    *
-   * @throws {TypeError} if the file holds something else
-   * @throws an error of Deno's if it cannot be read
+   * @throws as {@linkcode readTicketList}
    */
   static async open(keyPath: string, options: TicketFileOptions): Promise<TicketFile> {
     return new TicketFile(keyPath, await readTicketList(keyPath), options);
@@ -72,14 +77,19 @@ export class TicketFile implements TicketSource {
     }
   }
 
-  /** Notes that a ticket was used; `false` if it was used before, here or by another program, or was revoked. */
-  async use(number: number): Promise<boolean> {
+  /**
+   * Notes that a ticket was used; `false` if it was used before, here or by another program, or was revoked.
+   *
+   * @throws as {@linkcode updateTicketList}
+   */
+  async use(number: number, signal?: AbortSignal): Promise<boolean> {
     let isFirst = false;
-    this.#list = await updateTicketList(this.#keyPath, (list) => {
+    const note = (list: TicketList) => {
       const used = useTicket(list, number, Date.now());
       isFirst = used !== undefined;
       return used ?? list;
-    });
+    };
+    this.#list = await updateTicketList(this.#keyPath, note, { signal });
     return isFirst;
   }
 }
@@ -87,7 +97,7 @@ export class TicketFile implements TicketSource {
 /**
  * Reads the list beside a key file. A file that does not exist is an empty list.
  *
- * @throws {TypeError} if the file holds something else
+ * @throws {TicketFileError} if the file holds something else
  * @throws an error of Deno's if it cannot be read
  */
 export async function readTicketList(keyPath: string): Promise<TicketList> {
@@ -97,31 +107,33 @@ export async function readTicketList(keyPath: string): Promise<TicketList> {
   if (state !== "granted") return EMPTY_TICKET_LIST;
   try {
     const { isFile, size } = await Deno.stat(path);
-    if (!isFile) throw new TypeError(`Cannot use ${path}: it is not a file`); // a pipe would never end
-    if (size > MAX_FILE_BYTES) throw new TypeError(`Cannot use ${path}: it is too long`);
+    if (!isFile) throw unusable(path, "it is not a file"); // a pipe would never end
+    if (size > MAX_FILE_BYTES) throw unusable(path, "it is too long");
     return decodeTicketList(await Deno.readTextFile(path));
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return EMPTY_TICKET_LIST;
     if (!(error instanceof MalformedMessageError)) throw error;
-    throw new TypeError(`Cannot use ${path}: ${error.message}`, { cause: error });
+    throw unusable(path, error.message, error);
   }
 }
 
 /**
  * Changes the list beside a key file. A reader finds the old list or the new one, never a part of one; of two programs
- * that change it at once, one waits for the other.
+ * that change it at once, one waits for the other, for five seconds at most.
  *
  * @returns the new list
- * @throws {TypeError} if the file holds something else
+ * @throws {TicketFileError} if the file holds something else, or another program does not let go of it
  * @throws an error of Deno's if a file cannot be read or written
- * @throws what `change` throws, and changes nothing then
+ * @throws the signal's reason on abort, and what `change` throws; nothing is changed then
  */
 export async function updateTicketList(
   keyPath: string,
   change: (list: TicketList) => TicketList,
+  { signal }: { readonly signal?: AbortSignal } = {},
 ): Promise<TicketList> {
-  using lock = await Deno.open(keyPath, { read: true });
-  await lock.lock(true); // released when the file is closed, however that happens
+  signal?.throwIfAborted();
+  using file = await Deno.open(keyPath, { read: true });
+  await lock(file, keyPath, signal); // released when the file is closed, however that happens
   const list = await readTicketList(keyPath);
   const changed = change(list);
   if (changed !== list) await replaceFile(listPath(keyPath), encodeTicketList(changed));
@@ -133,17 +145,42 @@ export async function updateTicketList(
  *
  * @throws as {@linkcode updateTicketList}
  */
-export async function noteSignaling(keyPath: string, urls: readonly string[]): Promise<void> {
+export async function noteSignaling(
+  keyPath: string,
+  urls: readonly string[],
+  { signal }: { readonly signal?: AbortSignal } = {},
+): Promise<void> {
   const path = listPath(keyPath);
   for (const each of [path, newPathOf(path)]) {
     const { state } = await Deno.permissions.query({ name: "write", path: each });
     if (state !== "granted") return;
   }
   try {
-    await updateTicketList(keyPath, (list) => ({ ...list, signaling: urls }));
+    await updateTicketList(keyPath, (list) => ({ ...list, signaling: urls }), { signal });
   } catch (error) {
     if (!(error instanceof Deno.errors.PermissionDenied)) throw error; // a folder that cannot be written
   }
+}
+
+/** Tries again and again: the system's own wait has no end while another program is stopped, and cannot be aborted. */
+async function lock(file: Deno.FsFile, keyPath: string, signal?: AbortSignal): Promise<void> {
+  const retry = new WakeableDelay();
+  const untilMs = performance.now() + LOCK_WAIT_MS;
+  while (!await file.tryLock(true)) {
+    if (performance.now() >= untilMs) {
+      const why = "another program holds the list of tickets; end it, and try again";
+      throw new TicketFileError(`Cannot change ${listPath(keyPath)}: ${why}`);
+    }
+    await retry.wait(LOCK_RETRY_MS, signal);
+  }
+}
+
+function unusable(path: string, why: string, cause?: unknown): TicketFileError {
+  return new TicketFileError(
+    `Cannot use ${path}: ${why}; restore it from a backup, or remove it, ` +
+      "which revokes all further tickets of this key and makes its first own ticket valid again",
+    { cause },
+  );
 }
 
 /** Writes a new file beside the old one, and gives it its name once everything is on the disk. */
@@ -182,6 +219,10 @@ function listPath(keyPath: string): string {
 
 /** Chosen by us: a change is noticed within two seconds, for a file that is read in less than a millisecond. */
 const LOOK_MS = 1000;
+
+/** Chosen by us: a program holds the lock for some milliseconds, and a person waits this long for an answer. */
+const LOCK_WAIT_MS = 5000;
+const LOCK_RETRY_MS = 100;
 
 /** Chosen by us: sixteen tickets with eight URLs each are shorter. */
 const MAX_FILE_BYTES = 262_144;

@@ -37,9 +37,10 @@ export interface TicketSource {
   /**
    * Notes that a ticket was used.
    *
+   * @param signal ends the wait for other programs that change the list
    * @returns false if it was used or revoked before
    */
-  use(number: number): Promise<boolean>;
+  use(number: number, signal?: AbortSignal): Promise<boolean>;
 }
 
 /** A ticket under which the peer is reachable. */
@@ -81,18 +82,28 @@ export class ListenedTicket {
    * Notes that there is a connection.
    *
    * @throws {NetworkError} if the ticket was good for one, and there was one before, or if it was revoked meanwhile
+   * @throws what the list's source throws
    */
-  async use(): Promise<void> {
+  async use(signal?: AbortSignal): Promise<void> {
     if (this.revoked.aborted) throw this.revoked.reason;
     const issued = this.#issued;
     if (issued === undefined || !issued.once || this.#source?.onceMeans === "transfer") return;
     const isFirst = issued.usedAtMs === null;
     this.#issued = { ...issued, usedAtMs: issued.usedAtMs ?? Date.now() };
-    if (isFirst && (await this.#source?.use(issued.number) ?? true)) return;
+    if (isFirst && await this.#noteAtSource(issued.number, signal)) return;
     throw new NetworkError(
       "Cannot accept: the ticket was good for one connection, and there was one",
       "closed",
     );
+  }
+
+  async #noteAtSource(number: number, signal: AbortSignal | undefined): Promise<boolean> {
+    try {
+      return await this.#source?.use(number, signal) ?? true;
+    } catch (error) {
+      this.#issued = { ...this.#issued!, usedAtMs: null }; // it was not noted, so it may be tried again
+      throw error;
+    }
   }
 
   /** Makes it open nothing any more, and ends what was begun with it. */

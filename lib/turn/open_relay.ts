@@ -181,15 +181,15 @@ function parseHost(uri: string, text: string, defaultPort: number): { host: stri
 }
 
 function transportOf(uri: string, secure: boolean, transport?: string): StunTransport {
-  const cannot = `Cannot use ${JSON.stringify(uri)}`;
   if (transport !== undefined && transport !== "udp" && transport !== "tcp") {
-    throw new TypeError(
-      `${cannot}: the transport must be udp or tcp, not ${JSON.stringify(transport)}`,
-    );
+    // The message does not repeat it: it may be a password in the wrong place.
+    throw new TypeError("Cannot parse TURN URI: its transport must be udp or tcp");
   }
   if (!secure) return transport ?? "udp";
   if (transport !== "udp") return "tls";
-  throw new TypeError(`${cannot}: it asks for DTLS; remove transport=udp to use TLS over TCP`);
+  throw new TypeError(
+    `Cannot use ${JSON.stringify(uri)}: it asks for DTLS; remove transport=udp to use TLS over TCP`,
+  );
 }
 
 function clientOptions(

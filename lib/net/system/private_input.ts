@@ -11,17 +11,32 @@ export interface SmallFile {
   readonly mode: number | null;
 }
 
+/** How to read a small file. */
+export interface SmallFileOptions {
+  /** Whether it may be something else than a file, such as a pipe, whose writer may never come. Default: false. */
+  readonly mayBePipe?: boolean;
+}
+
 /**
  * Reads a small text file. No more than one byte more than allowed is read, whatever the path names.
  *
  * @throws {RangeError} if there is more
+ * @throws {TypeError} if it is something else than a file
  * @throws {Deno.errors.NotCapable} if the permission to read it was not granted
  * @throws an error of Deno's if it cannot be read
  */
-export async function readSmallFile(path: string, maxBytes: number): Promise<SmallFile> {
+export async function readSmallFile(
+  path: string,
+  maxBytes: number,
+  { mayBePipe = false }: SmallFileOptions = {},
+): Promise<SmallFile> {
   const { state } = await Deno.permissions.query({ name: "read", path });
   if (state !== "granted") {
     throw new Deno.errors.NotCapable(`Cannot read ${path}: --allow-read is not granted for it`);
+  }
+  if (!mayBePipe) {
+    const { isFile } = await Deno.stat(path); // opening a pipe would wait for its writer
+    if (!isFile) throw new TypeError(`Cannot use ${path}: it is not a file`);
   }
   using file = await Deno.open(path, { read: true });
   const { mode, size } = await file.stat();
