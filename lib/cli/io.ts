@@ -25,6 +25,11 @@ export interface CliIo {
   readonly isInputTerminal: boolean;
   /** Stdin, for commands that carry bytes. */
   readonly stdin: ReadableStream<Uint8Array>;
+  /**
+   * Whether stdin hands over each key at once, without showing it, rather than lines. Default: it cannot do so, as when it
+   * is not a terminal.
+   */
+  setRaw?(isRaw: boolean): void;
   /** Stdout, for commands that carry bytes. */
   readonly stdout: WritableStream<Uint8Array>;
   /** How this program was started, for the commands that it tells people to type. Default: as `punchline`. */

@@ -24,6 +24,8 @@ export async function runProgram(startedAs: StartedAs | string): Promise<never> 
   listenForSignals(interrupt);
   const print = (stream: typeof Deno.stdout) => (line: string) =>
     writeSync(stream, new TextEncoder().encode(`${line}\n`), interrupt);
+  // on Windows a read that is under way keeps the mode in which it began
+  const canBeRaw = Deno.stdin.isTerminal() && Deno.build.os !== "windows";
   const code = await main(Deno.args, {
     out: print(Deno.stdout),
     err: print(Deno.stderr),
@@ -36,6 +38,7 @@ export async function runProgram(startedAs: StartedAs | string): Promise<never> 
     get stdin() {
       return Deno.stdin.readable;
     },
+    setRaw: canBeRaw ? (isRaw) => Deno.stdin.setRaw(isRaw, { cbreak: isRaw }) : undefined,
     get stdout() {
       return Deno.stdout.writable;
     },

@@ -1,6 +1,7 @@
 /**
  * Questions. One rule for all commands: a question goes to stderr and is answered on stdin, before any data, only if both
- * are terminals. The default is no, and so is silence for five minutes.
+ * are terminals. The default is no, and so is silence for five minutes. What was typed before the question was shown is
+ * not an answer, and is dropped: it may have been pasted along with a ticket, by the choice of a stranger.
  *
  * A command asks one question, with everything in it. `recv` needs a second one if all servers of its ticket are unusual:
  * what is offered is known only once one of them was used.
@@ -45,14 +46,19 @@ export async function ask(
     readonly timeoutMs?: number;
   } = {},
 ): Promise<Answer> {
-  for (const fact of facts) io.err(fact);
-  if (!canAsk(io)) return "unanswerable";
+  const printFacts = () => facts.forEach((fact) => io.err(fact));
+  if (!canAsk(io)) {
+    printFacts();
+    return "unanswerable";
+  }
   const screen = screenOf(io);
   const question = `${text} [y/N]`;
-  const columns = layoutColumns(io.status!.columns);
-  io.status!.write(`${wrap(question, { columns: columns - 2 }).join("\n")} `); // room for the answer
   using deadline = new Deadline(timeoutMs, signal);
   try {
+    await stdin.dropTyped({ signal: deadline.signal });
+    printFacts();
+    const columns = layoutColumns(io.status!.columns);
+    io.status!.write(`${wrap(question, { columns: columns - 2 }).join("\n")} `); // room for the answer
     const line = await stdin.line({ maxBytes: MAX_ANSWER_BYTES, signal: deadline.signal });
     if (line === undefined) io.status!.write("\n");
     return /^\s*y(?:es)?\s*$/i.test(line ?? "") ? "yes" : "no";

@@ -5,6 +5,7 @@
  */
 
 import { concat } from "../base/bytes.ts";
+import { Deadline } from "../base/timers.ts";
 import type { CliIo } from "./io.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -13,7 +14,7 @@ import { abortable } from "@std/async/abortable";
  * not touched before the first use.
  */
 export class StdinLines implements AsyncIterable<string> {
-  readonly #io: Pick<CliIo, "stdin">;
+  readonly #io: Pick<CliIo, "stdin" | "setRaw">;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   #buffer: Uint8Array = NOTHING;
   /** A read from a terminal cannot be cancelled: its result goes to whoever reads next. */
@@ -23,7 +24,7 @@ export class StdinLines implements AsyncIterable<string> {
   #isLines = true;
   #hasEnded = false;
 
-  constructor(io: Pick<CliIo, "stdin">) {
+  constructor(io: Pick<CliIo, "stdin" | "setRaw">) {
     this.#io = io;
   }
 
@@ -70,6 +71,26 @@ export class StdinLines implements AsyncIterable<string> {
     }
   }
 
+  /**
+   * Drops everything that was typed so far, until there was no input for a while: whole lines, then a line that Enter has
+   * not ended yet.
+   *
+   * @throws the signal's reason on abort
+   */
+  async dropTyped({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+    const done = Promise.withResolvers<void>();
+    this.#asked = done.promise;
+    try {
+      while (await this.#arrives(signal) || await this.#isHalfTyped(signal)) {
+        this.#buffer = NOTHING; // here too, for input without end
+      }
+      this.#buffer = NOTHING;
+    } finally {
+      this.#asked = undefined;
+      done.resolve();
+    }
+  }
+
   /** All bytes from now on; there are no more lines. */
   rest(): ReadableStream<Uint8Array> {
     this.#isLines = false;
@@ -83,6 +104,33 @@ export class StdinLines implements AsyncIterable<string> {
       },
       cancel: (reason) => reader.cancel(reason),
     }, { highWaterMark: 0 });
+  }
+
+  /** Whether there is input before a while has passed. If not, the read goes on. */
+  async #arrives(signal: AbortSignal): Promise<boolean> {
+    using quiet = new Deadline(QUIET_MS, signal);
+    try {
+      await abortable(this.#fill(), quiet.signal);
+      return !this.#hasEnded;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (quiet.signal.aborted) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Whether there is the start of a line, which a terminal keeps back until Enter. The read is under way by now: Linux
+   * would not end it on Ctrl-D later on if it had begun in raw mode.
+   */
+  async #isHalfTyped(signal: AbortSignal): Promise<boolean> {
+    if (this.#io.setRaw === undefined || this.#hasEnded) return false;
+    this.#io.setRaw(true);
+    try {
+      return await this.#arrives(signal);
+    } finally {
+      this.#io.setRaw(false);
+    }
   }
 
   #fill(): Promise<void> {
@@ -122,6 +170,9 @@ function byteLength(text: string): number {
 
 const NOTHING = new Uint8Array(0);
 const NEWLINE = 0x0a;
+
+/** Chosen by us: the rest of a paste comes sooner, and a person does not notice the delay. */
+const QUIET_MS = 50;
 
 /** Chosen by us: longer than any message, so a longer line cannot be one. */
 const MAX_LINE_BYTES = 16_384;

@@ -31,6 +31,64 @@ Deno.test("ask() leaves what follows the answer to the command", async () => {
   assertEquals(await new Response(stdin.rest()).text(), "data and more");
 });
 
+for (
+  const [what, early] of [
+    ["a line", ["y\n"]],
+    ["lines", ["y\ny\n", "yes\n"]],
+    ["half a line", ["no\n", "y"]],
+    ["no end of lines", Array<string>(1000).fill("y\n")],
+  ] as const
+) {
+  Deno.test(`ask() drops ${what} that came before the question`, async () => {
+    const { io } = terminal(["\n", "data"], undefined, { early });
+    const stdin = new StdinLines(io);
+    assertEquals(await ask(QUESTION, io, stdin), "no");
+    assertEquals(await new Response(stdin.rest()).text(), "data");
+  });
+}
+
+Deno.test("ask() drops what was read along with the line before", async () => {
+  const { io } = terminal(["no\n"], undefined, { early: ["the ticket\ny\nand more"] });
+  const stdin = new StdinLines(io);
+  const { signal } = io;
+  assertEquals(await stdin.line({ maxBytes: 100, signal }), "the ticket");
+  assertEquals(await ask(QUESTION, io, stdin), "no");
+});
+
+Deno.test("ask() drops what comes while it waits for silence", async () => {
+  const { io, type } = terminal(["\n"], undefined, { early: ["y\n"] });
+  const asked = ask(QUESTION, io, new StdinLines(io));
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  type("y\n");
+  assertEquals(await asked, "no");
+});
+
+Deno.test("ask() drops the half line that a terminal only hands over in raw mode", async () => {
+  const { io, type } = terminal(["\n"]);
+  const modes: boolean[] = [];
+  const setRaw = (isRaw: boolean) => {
+    if (isRaw && modes.length === 0) type("y");
+    modes.push(isRaw);
+  };
+  const raw = { ...io, setRaw };
+  assertEquals(await ask(QUESTION, raw, new StdinLines(raw)), "no");
+  assertEquals(modes, [true, false, true, false]);
+});
+
+Deno.test("ask() leaves the terminal as it was if it ends early", async () => {
+  const { io, interrupt } = terminal([]);
+  let isRaw = false;
+  const raw = {
+    ...io,
+    setRaw: (to: boolean) => {
+      isRaw = to;
+      if (to) interrupt.abort(new Error("Ctrl-C"));
+    },
+  };
+  await assertRejects(() => ask(QUESTION, raw, new StdinLines(raw)), Error, "Ctrl-C");
+  assertEquals(isRaw, false);
+});
+
 for (const missing of ["stdin", "stderr"] as const) {
   Deno.test(`ask() reads nothing if ${missing} is not a terminal`, async () => {
     const { io } = terminal(["y\n"], missing);
@@ -57,28 +115,38 @@ Deno.test("ask() ends with its signal", async () => {
   await asked;
 });
 
+/** A terminal on which `typed` is typed once the question is shown, or at once if it cannot be, and `early` before. */
 function terminal(
   typed: readonly string[],
   missing?: "stdin" | "stderr",
-  { isOpen = false } = {},
-): { io: CliIo; shown: string[]; interrupt: AbortController } {
+  { isOpen = false, early = [] }: { isOpen?: boolean; early?: readonly string[] } = {},
+): { io: CliIo; shown: string[]; interrupt: AbortController; type: (text: string) => void } {
   const shown: string[] = [];
   const interrupt = new AbortController();
-  const write = (text: string) => shown.push(text);
+  let keyboard!: ReadableStreamDefaultController<Uint8Array>;
+  const stdin = new ReadableStream<Uint8Array>({
+    start: (controller) => void (keyboard = controller),
+  });
+  const type = (text: string) => keyboard.enqueue(new TextEncoder().encode(text));
+  const write = (text: string) => {
+    shown.push(text);
+    if (text.endsWith("[y/N] ")) answer();
+  };
+  const answer = () => {
+    typed.forEach(type);
+    if (!isOpen) keyboard.close();
+  };
   const io: CliIo = {
     out: () => {},
     err: (line) => write(`${line}\n`),
     status: missing === "stderr" ? undefined : { columns: 80, write },
     isTerminal: true,
     isInputTerminal: missing !== "stdin",
-    stdin: new ReadableStream({
-      start(controller) {
-        for (const text of typed) controller.enqueue(new TextEncoder().encode(text));
-        if (!isOpen) controller.close();
-      },
-    }),
+    stdin,
     stdout: new WritableStream(),
     signal: interrupt.signal,
   };
-  return { io, shown, interrupt };
+  early.forEach(type);
+  if (missing !== undefined) answer();
+  return { io, shown, interrupt, type };
 }

@@ -172,6 +172,59 @@ Deno.test({
     }),
 });
 
+for (
+  const [what, early] of [
+    ["a line", "y\r"],
+    ["many lines", "y\r".repeat(100)],
+    ["a line without its end", "y"],
+    ["an answer and half of another", "y\ryes"],
+  ] as const
+) {
+  Deno.test({
+    name: `a ticket that is pasted along with its own consent writes nothing: ${what}`,
+    ignore: !HAS_SCRIPT,
+    fn: () =>
+      withOffer({ "data/a": "alpha" }, async ({ folder, ticket, terminal }) => {
+        await using screen = terminal(["-"], { withTicket: false });
+        await screen.prints("Enter the value of ticket");
+        await screen.type(`${ticket}\r${early}`);
+        await screen.prints("Receive? [y/N]");
+        await screen.type("\r");
+        assertEquals(await screen.end(), 1, screen.screen);
+        assertEquals(await list(`${folder}/to`), []);
+      }),
+  });
+  Deno.test({
+    name: `what is typed before recv has shown its facts is not consent: ${what}`,
+    ignore: !HAS_SCRIPT,
+    fn: () =>
+      withOffer({ "data/a": "alpha" }, async ({ folder, terminal }) => {
+        await using screen = terminal([]);
+        await screen.pid();
+        await screen.type(early);
+        await screen.prints("Receive? [y/N]");
+        await screen.type("\r");
+        assertEquals(await screen.end(), 1, screen.screen);
+        assertEquals(await list(`${folder}/to`), []);
+      }),
+  });
+}
+
+Deno.test({
+  name: "what was typed before the question does not spoil the answer",
+  ignore: !HAS_SCRIPT,
+  fn: () =>
+    withOffer({ "data/a": "alpha" }, async ({ folder, terminal }) => {
+      await using screen = terminal([]);
+      await screen.pid();
+      await screen.type("no\rn");
+      await screen.prints("Receive? [y/N]");
+      await screen.type("y\r");
+      assertEquals(await screen.end(), 0, screen.screen);
+      assertEquals(await Deno.readTextFile(`${folder}/to/data/a`), "alpha");
+    }),
+});
+
 Deno.test({
   name: "a sender that goes away while recv asks ends the question",
   ignore: !HAS_SCRIPT,

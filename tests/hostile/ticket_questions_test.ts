@@ -105,6 +105,56 @@ terminalTest(
     }),
 );
 
+for (const [what, early] of [["a line", "y\r"], ["half a line", "y"]] as const) {
+  terminalTest(
+    `a ticket that is pasted along with its own yes reaches nothing: ${what}`,
+    () =>
+      withServices(async (one) => {
+        await using screen = Terminal.start(["connect", "-"]);
+        await screen.prints("Enter the value of ticket");
+        await screen.type(`${ticketFor(`ws://127.0.0.1:${one.port}`)}\r${early}`);
+        await screen.prints("Connect to it? [y/N]");
+        await screen.type("\r");
+        assertEquals([await screen.end(), one.connections()], [1, 0], screen.screen);
+      }),
+  );
+}
+
+terminalTest(
+  "what was typed before the question is not data either",
+  () =>
+    withServers(async ({ stun, url, server }) => {
+      await using peer = await Peer.open({ servers: [stun], signaling: [url], mapPorts: false });
+      await using screen = Terminal.start(["connect", "-", ...server]);
+      await screen.prints("Enter the value of ticket");
+      await screen.type(`${peer.ticket}\ry\rplanted\rhalf`);
+      await screen.prints("Connect to it? [y/N]");
+      await screen.type("y\rhello\r");
+      const { value: incoming } = await peer[Symbol.asyncIterator]().next();
+      await using connection = await incoming.accept();
+      assertEquals(await readText(connection, 6), "hello\n");
+      await connection.closeWrite();
+      assertEquals(await screen.end(), 0, screen.screen);
+    }),
+);
+
+terminalTest(
+  "without a question, what is pasted after the ticket is data",
+  () =>
+    withServers(async ({ stun, url, connecting }) => {
+      await using peer = await Peer.open({ servers: [stun], signaling: [url], mapPorts: false });
+      await using screen = Terminal.start(["connect", "-", ...connecting]);
+      await screen.prints("Enter the value of ticket");
+      await screen.type(`${peer.ticket}\ry\rhello\r`);
+      const { value: incoming } = await peer[Symbol.asyncIterator]().next();
+      await using connection = await incoming.accept();
+      assertEquals(await readText(connection, 8), "y\nhello\n");
+      await connection.closeWrite();
+      assertEquals(await screen.end(), 0, screen.screen);
+      assert(!screen.screen.includes("[y/N]"), screen.screen);
+    }),
+);
+
 terminalTest(
   "--yes does not answer for a ticket's server",
   () =>
