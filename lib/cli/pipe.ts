@@ -53,25 +53,31 @@ export async function pipeThrough(
 }
 
 /**
- * Forwards both directions until both have ended or either breaks, then closes both connections.
+ * Forwards both directions until both have ended or either breaks, then closes both connections. A connection that breaks
+ * while the other takes no data ends both, too.
  *
  * @param signal resets both on abort
  */
-export async function forward(one: DenoConn, other: DenoConn, signal: AbortSignal): Promise<void> {
-  const onAbort = () => one.reset();
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    if (signal.aborted) onAbort();
-    await Promise.all([
-      one.readable.pipeTo(other.writable),
-      other.readable.pipeTo(one.writable),
-    ]);
-  } catch (error) {
-    one.reset(); // both ends see the reset; no one else needs the error
+export async function forward(
+  one: DenoConn & { readonly finished?: Promise<void> },
+  other: DenoConn,
+  signal: AbortSignal,
+): Promise<void> {
+  const reset = () => {
+    one.reset();
     other.reset();
+  };
+  signal.addEventListener("abort", reset, { once: true });
+  const pipes = [one.readable.pipeTo(other.writable), other.readable.pipeTo(one.writable)];
+  try {
+    if (signal.aborted) reset();
+    await Promise.race([Promise.all(pipes), failureOf(one)]);
+  } catch (error) {
+    reset(); // both ends see the reset; no one else needs the error
+    await Promise.allSettled(pipes);
     if (!(error instanceof NetworkError)) throw error;
   } finally {
-    signal.removeEventListener("abort", onAbort);
+    signal.removeEventListener("abort", reset);
     one.close();
     other.close();
   }

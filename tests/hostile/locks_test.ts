@@ -200,6 +200,31 @@ Deno.test("forty connections of one key cannot make a program hold 200 MB", () =
     assert(heldMb < 160, `it held ${heldMb} MB`);
   }));
 
+Deno.test("a peer that resets while the forwarded service does not read cannot keep listen from ending", () =>
+  withServers(async (servers) => {
+    using service = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const listener = start(["listen", "--tcp", `${service.addr.port}`, ...servers.all]);
+    const ticket = await listener.ticket();
+    await using mad = await Peer.open({
+      listen: false,
+      servers: [servers.stun],
+      signaling: [servers.url],
+    });
+    const connection = await mad.connect(ticket);
+    using _stuck = await service.accept();
+    const writing = (async () => {
+      for (;;) await connection.write(new Uint8Array(1_000_000));
+    })().catch(() => {}); // it is reset
+    await delay(2000);
+    connection.reset();
+    await writing;
+    await delay(500);
+    listener.interrupt();
+    const late = setTimeout(() => listener.kill(), 10_000);
+    assertEquals((await listener.end()).code, 130);
+    clearTimeout(late);
+  }));
+
 Deno.test("the connections of one key are limited, and those of others are not affected", () =>
   inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
