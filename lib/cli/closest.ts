@@ -5,7 +5,7 @@
  */
 
 /**
- * The known word that differs least, if it differs little; `undefined` if there is none, or more than one. A word that
+ * The known word that differs least, if it differs little; `undefined` if no word or more than one is close. A word that
  * only one known word starts with, or that has only its dashes wrong, is close too.
  *
  * @example
@@ -63,7 +63,7 @@ function editDistance(one: string, other: string): number {
   return last[other.length]!;
 }
 
-/** Chosen by us: a longer word is none of ours. */
+/** Chosen by us: no command or option is longer. */
 const MAX_LENGTH = 40;
 
 /** Chosen by us: fewer letters are no start of a word. */

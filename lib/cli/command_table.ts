@@ -24,7 +24,7 @@ export function findCommand(words: readonly string[]): Command | undefined {
 /**
  * The command of this name.
  *
- * @throws {Error} if there is none, which is a fault of this program
+ * @throws {Error} if the table does not have it, which is a bug
  */
 export function commandNamed(name: string): Command {
   const command = findCommand(name.split(" "));

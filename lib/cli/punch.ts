@@ -153,7 +153,7 @@ function showCode(
   return ShownCode.start(given, { peer, events, io, command: "punch", signaling: [url] });
 }
 
-/** A name that nobody can guess. */
+/** A random name, too long to guess. */
 function newRoom(): string {
   return toBase64url(crypto.getRandomValues(new Uint8Array(16)));
 }

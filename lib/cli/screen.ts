@@ -44,7 +44,7 @@ export function withScreen(io: CliIo, { asJson }: { asJson: boolean }): CliIo & 
   });
 }
 
-/** The status line of a command; `undefined` if there is none. */
+/** The status line of a command; `undefined` if it has none. */
 export function screenOf({ status }: Pick<CliIo, "status">): Screen | undefined {
   return status instanceof Screen ? status : undefined;
 }

@@ -47,7 +47,7 @@ export function redeemerShare(
  * An offerer's half. It follows from a secret and the redeemer's message: another for each exchange, and the offerer need
  * not remember those that are never finished.
  *
- * @param secret 32 bytes that nobody else has
+ * @param secret 32 random bytes that never leave this side
  */
 export function offererShare(
   code: Code,

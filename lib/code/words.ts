@@ -62,7 +62,7 @@ export const WORDS: readonly string[] = `
   meadow medic medley melody member memory mentor mercy merit meteor method mildew mimic mimosa
   minnow mirage mirror misfit misty mitten mixer mocha modern modify module molar molten moment
   monday moral mosaic mount muffin mulch muppet murmur museum muslin mutual muzzle mystic napkin
-  narrow nation nebula nectar nephew nerve nibble nickel niece nifty ninja nobody nomad normal
+  narrow nation nebula nectar nephew nerve nibble nickel niece nifty ninja noggin nomad normal
   north notch nougat novice nuance nugget nutmeg nylon oaken oasis object oblige oboist occur
   octane oddity office offset oily oldest olive omelet onion onward onyx opaque opera oppose
   optic orange orator orbit orchid orient oriole ornate orphan osprey otter ounce outfit output

@@ -60,7 +60,7 @@ export class CodeOffer implements AsyncDisposable {
   /**
    * Resolves once there is a code.
    *
-   * @throws {NetworkError} if there is none
+   * @throws {NetworkError} if no code can be offered
    */
   get ready(): Promise<void> {
     return this.#first.promise;

@@ -178,7 +178,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * if it has none. The code is spent then; the ticket can be used again.
    *
    * @throws {MalformedMessageError} if the text is not a code
-   * @throws {NoResponseError} if nobody waits for the code
+   * @throws {NoResponseError} if no peer waits for the code
    * @throws {RefusedError} if the words are wrong, or the code was used before
    * @throws {NetworkError} if no signaling server can be reached, or this peer is closed
    * @throws the signal's reason on abort

@@ -81,7 +81,7 @@ export interface Rejection {
   readonly reason: (typeof REJECTION_REASONS)[number];
   /** Milliseconds since 1970, by the sender's clock. */
   readonly timeMs: number;
-  /** If the sender has cancelled because it has searched for a path, and there is none. */
+  /** If the sender has cancelled because its search has found no path. */
   readonly foundNothing?: FoundNothing;
 }
 

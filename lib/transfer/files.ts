@@ -58,7 +58,7 @@ export interface CreatePartOptions {
   readonly root: string;
   /** Whether those who may read the file may execute it. */
   readonly isExecutable: boolean;
-  /** Whether nobody but this user may read or write the file. Default: false. */
+  /** Whether only this user may read or write the file. Default: false. */
   readonly isPrivate?: boolean;
 }
 

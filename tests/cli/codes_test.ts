@@ -124,7 +124,7 @@ Deno.test("punch without a room shows a code, with which the other side finds th
     assertEquals((await start(["punch", "7-abacus-abacus-xyzzyx", ...where]).end()).code, 2);
   }));
 
-Deno.test("connect with a code at which nobody waits ends with 4, and says what to check", () =>
+Deno.test("connect with a code that no peer offers ends with 4, and says what to check", () =>
   withServers(async (servers) => {
     const args = ["connect", "7-abacus-walrus-otter", "--timeout", "1000", ...servers.connecting];
     const { code, stderr } = await start(args).end();

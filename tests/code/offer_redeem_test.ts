@@ -150,7 +150,7 @@ Deno.test("a code expires when its time is over, and then opens nothing", () =>
     await assertRejects(() => redeem(code), NoResponseError, "no one waits there");
   }));
 
-Deno.test("redeemCode() gives up after its timeout if nobody offers a ticket", () =>
+Deno.test("redeemCode() gives up after its timeout if no peer offers a ticket", () =>
   inCodeScene(async ({ time, redeem }) => {
     const startMs = time.nowMs;
     await assertRejects(() => redeem("7-abacus-abbey-absent"), NoResponseError, "code 7-…");

@@ -41,7 +41,7 @@ const TABLE: readonly {
     ],
   },
   {
-    name: "nobody answers",
+    name: "no answer",
     steps: [
       [[0, "time"], "send-hello"],
       [[700, "time"], "send-hello"],

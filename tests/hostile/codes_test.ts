@@ -171,7 +171,7 @@ Deno.test("a relay at the same number learns nothing, and can change nothing", (
     };
     assertEquals(await redeem(code, { hubs: [near] }), "punchline:ticket");
     const kinds = offered.events.map(({ kind }) => kind);
-    assertEquals(kinds, ["offered", "wrong-guess", "spent"]); // with the other ID it was for nobody
+    assertEquals(kinds, ["offered", "wrong-guess", "spent"]); // with the other ID no exchange takes it
   }));
 
 Deno.test("messages of an exchange that are replayed get the same answers, and open nothing", () =>

@@ -49,9 +49,10 @@ export async function serveNpm(): Promise<Registry> {
   const tarball = await Deno.readFile(`${folder}/${name}`);
   const manifest = JSON.parse(await Deno.readTextFile(`${folder}/package/package.json`));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-512", tarball)).toBase64();
+  const registry = await configuredRegistry();
   return serve((path, url) => {
     if (path === `/${name}`) return new Response(tarball);
-    if (path !== "/punchline") return Response.redirect(`${REAL_NPM}${path}`, 307);
+    if (path !== "/punchline") return Response.redirect(`${registry}${path}`, 307);
     const dist = { tarball: `${url}/${name}`, integrity: `sha512-${digest}` };
     return Response.json({
       name: "punchline",
@@ -123,7 +124,9 @@ function typeOf(path: string): string {
   return /\.tsx?$/.test(path) ? "text/typescript" : "text/plain";
 }
 
-const REAL_NPM = (Deno.env.get("npm_config_registry") ?? "https://registry.npmjs.org").replace(
-  /\/$/,
-  "",
-);
+/** The registry that npm on this machine is set up for. */
+async function configuredRegistry(): Promise<string> {
+  const { stdout } = await new Deno.Command("npm", { args: ["config", "get", "registry"] })
+    .output();
+  return new TextDecoder().decode(stdout).trim().replace(/\/$/, "");
+}

@@ -16,7 +16,7 @@ export class NumberReservations<M> {
   readonly #numbers = new Map(this.#topics.map((topic, number) => [topic, number]));
 
   /**
-   * Reserves a free number, of as few digits as possible; `undefined` if there is none, or the member has reserved as many
+   * Reserves a free number, of as few digits as possible; `undefined` if none is free, or the member has reserved as many
    * as it may.
    *
    * @param isInUse whether a topic has a subscriber
