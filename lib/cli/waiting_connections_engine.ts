@@ -66,13 +66,15 @@ export function stepWaiting(state: WaitingState, event: WaitingEvent, nowMs: num
       if (state.free > 0 && !(hasEnded && isShort(state, nowMs))) {
         return { state: { ...state, free: state.free - 1 }, actions: [{ kind: "start", id }] };
       }
-      return shed({ ...state, waiting: [...state.waiting, { id, hasEnded }] }, nowMs);
+      return shed({ ...state, waiting: state.waiting.concat({ id, hasEnded }) }, nowMs);
     }
     case "ended": {
       const { id } = event;
       const index = state.waiting.findIndex((each) => each.id === id);
       if (index === -1) return { state, actions: [] }; // its job runs
-      return shed({ ...state, waiting: state.waiting.with(index, { id, hasEnded: true }) }, nowMs);
+      const waiting = state.waiting.slice();
+      waiting[index] = { id, hasEnded: true };
+      return shed({ ...state, waiting }, nowMs);
     }
     case "done":
       return done(state, event.isShort, nowMs);
@@ -84,12 +86,11 @@ export function stepWaiting(state: WaitingState, event: WaitingEvent, nowMs: num
 function done(state: WaitingState, isShort: boolean, nowMs: number): WaitingStep {
   const jobsShortUntilMs = isShort ? nowMs + JOB_SHORTAGE_MS : state.jobsShortUntilMs;
   const { state: left, actions } = shed({ ...state, jobsShortUntilMs }, nowMs);
-  const next = left.waiting.findLast(({ hasEnded }) => !hasEnded) ?? left.waiting.at(-1);
-  if (next === undefined) return { state: { ...left, free: left.free + 1 }, actions };
-  return {
-    state: { ...left, waiting: left.waiting.filter((each) => each !== next) },
-    actions: [...actions, { kind: "start", id: next.id }],
-  };
+  if (left.waiting.length === 0) return { state: { ...left, free: left.free + 1 }, actions };
+  const index = left.waiting.findLastIndex(({ hasEnded }) => !hasEnded); // -1 is the last
+  const waiting = left.waiting.slice();
+  const [next] = waiting.splice(index, 1);
+  return { state: { ...left, waiting }, actions: [...actions, { kind: "start", id: next!.id }] };
 }
 
 function shed(state: WaitingState, nowMs: number): WaitingStep {
