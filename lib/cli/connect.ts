@@ -51,6 +51,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     onProgress: events.onProgress,
     listen: false,
     allowUrl: urls.allow,
+    network: urls.network,
   });
   if (port === undefined) {
     events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);

@@ -57,6 +57,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     ...timings,
     listen: false,
     allowUrl: urls.allow,
+    network: urls.network,
     protocol: FILES_PROTOCOL,
   });
   const folder = values.get("to") ?? ".";

@@ -5,9 +5,9 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
+import { stripLogin } from "../base/login.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import type { CodeEvent } from "../code/offer.ts";
-import { stripLogin } from "../peer/dial_policy.ts";
 import type { CodeOptions, PeerOptions } from "../peer/options.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readDuration } from "./arguments.ts";

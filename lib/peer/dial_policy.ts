@@ -6,7 +6,7 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { loginOf } from "../base/login.ts";
+import { loginOf, stripLogin } from "../base/login.ts";
 import {
   formatTransportAddress,
   ipFamily,
@@ -18,6 +18,7 @@ import {
 } from "../net/address.ts";
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
+import { networkWith } from "../net/resolve.ts";
 import { whyNotRelay } from "../punch/nomination.ts";
 import { DEFAULT_SIGNALING, PUBLIC_BROKERS } from "../signal/open.ts";
 import type { AllowUrl } from "./options.ts";
@@ -85,7 +86,7 @@ export class DialPolicy {
 }
 
 /** How to check a URL. */
-export interface CheckUrlOptions {
+interface CheckUrlOptions {
   readonly network: Network;
   /** Decides about a URL that leads into a private network or to this host. */
   readonly allow: (url: string, addresses: readonly string[]) => boolean | Promise<boolean>;
@@ -99,7 +100,7 @@ export interface CheckUrlOptions {
  * {@linkcode Network.resolve}
  * @throws the signal's reason on abort
  */
-export async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Network> {
+async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Network> {
   const { network, allow, signal } = options;
   requirePlainLogin(url);
   const host = hostOf(url);
@@ -125,14 +126,9 @@ export async function networkForUrl(url: string, options: CheckUrlOptions): Prom
  *
  * @throws {NetworkError} `not-allowed`
  */
-export function requirePlainLogin(url: string): void {
+function requirePlainLogin(url: string): void {
   if (!/\s/.test(loginOf(url, "Cannot use a URL of the ticket"))) return;
   throw new NetworkError("Cannot use a URL of the ticket: its login has spaces", "not-allowed");
-}
-
-/** The URL without its user and password, to show it. */
-export function stripLogin(url: string): string {
-  return url.replace(/^([a-z+.-]+:\/*)[^/?#]*@/i, "$1");
 }
 
 /** Why the first address that is not on the internet, or is this host's own, needs permission. */
@@ -180,8 +176,7 @@ function pinned(network: Network, addresses: readonly string[]): Network {
     if (addresses.includes(ip)) return;
     throw new NetworkError(`Cannot connect to ${ip}: it was not checked`, "not-allowed");
   };
-  return {
-    bindUdp: (local, options) => network.bindUdp(local, options),
+  return networkWith(network, {
     // deno-lint-ignore require-await -- rejects where the synchronous call throws
     resolve: async (hostname, family) => {
       const ips = addresses.filter((ip) => ipFamily(ip) === family);
@@ -197,14 +192,7 @@ function pinned(network: Network, addresses: readonly string[]): Network {
       require(remote.ip);
       return await network.connectTls(remote, options);
     },
-    listenTcp: (local, options) => network.listenTcp(local, options),
-    get canReusePort() {
-      return network.canReusePort;
-    },
-    localAddresses: () => network.localAddresses(),
-    ownsAddress: (ip) => network.ownsAddress(ip),
-    defaultGateways: () => network.defaultGateways(),
-  };
+  });
 }
 
 /** The same text for the same server, whatever the login. It holds the host that is dialled, by the parser that dials. */
