@@ -10,15 +10,13 @@ import { loginOf, stripLogin } from "../base/login.ts";
 import {
   formatTransportAddress,
   ipFamily,
-  isIp,
   type Nat64Prefix,
-  parseIp,
   type TransportAddress,
   whyNotPublic,
 } from "../net/address.ts";
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
-import { networkWith } from "../net/resolve.ts";
+import { networkWith, resolveAll } from "../net/resolve.ts";
 import { whyNotRelay } from "../punch/nomination.ts";
 import { DEFAULT_SIGNALING, PUBLIC_BROKERS } from "../signal/open.ts";
 import type { AllowUrl } from "./options.ts";
@@ -108,7 +106,7 @@ async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Net
   if (host === undefined) {
     throw new NetworkError("Cannot use a URL of the ticket: it names no host", "not-allowed");
   }
-  const addresses = await addressesOf(host, network, signal);
+  const addresses = await resolveAll(network, host, { signal });
   const why = await whyNotUnasked(addresses, network, signal);
   if (why !== undefined && !await allow(url, addresses)) {
     throw new NetworkError(
@@ -152,22 +150,6 @@ function hostOf(url: string): string | undefined {
   const [, rest] = /^[a-z+.-]+:\/\/(.+)$/i.exec(url) ?? [];
   const hostname = rest === undefined ? "" : URL.parse(`http://${rest}`)?.hostname ?? "";
   return hostname === "" ? undefined : hostname.replace(/^\[(.*)\]$/, "$1");
-}
-
-/** All of them, of both families. */
-async function addressesOf(
-  host: string,
-  network: Network,
-  signal: AbortSignal | undefined,
-): Promise<string[]> {
-  if (isIp(host)) return [parseIp(host)];
-  const found = await Promise.allSettled(
-    ([4, 6] as const).map((family) => network.resolve(host, family, { signal })),
-  );
-  signal?.throwIfAborted();
-  const addresses = found.flatMap((each) => each.status === "fulfilled" ? each.value : []);
-  if (addresses.length === 0 && found[0]!.status === "rejected") throw found[0]!.reason;
-  return addresses.map(parseIp);
 }
 
 /** Names resolve to the addresses, and nothing else is connected to. TLS still checks the name. */

@@ -134,6 +134,17 @@ export function requirePublishable(topic: string, message: Uint8Array): void {
   );
 }
 
+/**
+ * Checks what a caller wants to subscribe to.
+ *
+ * @throws {TypeError} if the topic is not one
+ * @throws the signal's reason on abort
+ */
+export function requireSubscribable(topic: string, signal: AbortSignal | undefined): void {
+  topicToBytes(topic);
+  signal?.throwIfAborted();
+}
+
 /** Called with each message of a topic, which is its own copy. May not throw. */
 export type TopicListener = (message: Uint8Array) => void;
 
@@ -157,6 +168,12 @@ export class TopicListeners {
     if (listeners === undefined) this.#listeners.set(topic, new Set([listener]));
     else listeners.add(listener);
     return listeners === undefined;
+  }
+
+  /** Adds a listener until the result is disposed of. */
+  subscribe(topic: string, listener: TopicListener): AsyncDisposable {
+    this.add(topic, listener);
+    return { [Symbol.asyncDispose]: async () => void await this.remove(topic, listener) };
   }
 
   /** Removes a listener; `true` if it was the last of its topic. */

@@ -90,29 +90,8 @@ const addressFamily: ValueCodec<IpFamily> = {
   },
 };
 
-const channelNumber: ValueCodec<number> = {
-  byteLength(number) {
-    checkInteger(number, 0xffff);
-    return 4;
-  },
-  write: (number, message, offset) => writeUint32(message, offset, number * 0x1_0000),
-  read(message, span) {
-    checkLength(span, 4, 4);
-    return readUint16(message, span.offset);
-  },
-};
-
-const protocol: ValueCodec<number> = {
-  byteLength(number) {
-    checkInteger(number, 0xff);
-    return 4;
-  },
-  write: (number, message, offset) => writeUint32(message, offset, number * 0x100_0000),
-  read(message, span) {
-    checkLength(span, 4, 4);
-    return message[span.offset]!;
-  },
-};
+const channelNumber = leadingNumber(2);
+const protocol = leadingNumber(1);
 
 const evenPort: ValueCodec<EvenPort> = {
   byteLength: () => 1,
@@ -169,6 +148,22 @@ const icmp: ValueCodec<IcmpReport> = {
     };
   },
 };
+
+/** A number in the first bytes of four; the others are reserved. */
+function leadingNumber(byteCount: 1 | 2): ValueCodec<number> {
+  const unit = 256 ** (4 - byteCount);
+  return {
+    byteLength(number) {
+      checkInteger(number, 256 ** byteCount - 1);
+      return 4;
+    },
+    write: (number, message, offset) => writeUint32(message, offset, number * unit),
+    read(message, span) {
+      checkLength(span, 4, 4);
+      return Math.floor(readUint32(message, span.offset) / unit);
+    },
+  };
+}
 
 function readFamily(byte: number, name: string): IpFamily {
   if (byte === FAMILIES[4]) return 4;

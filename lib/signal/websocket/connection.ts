@@ -15,8 +15,9 @@ import {
 import { withoutLogin } from "../../base/login.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
 import { Deadline } from "../../base/timers.ts";
-import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
+import { formatTransportAddress, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
+import { resolveAll } from "../../net/resolve.ts";
 import {
   decodeClose,
   decodeText,
@@ -356,7 +357,7 @@ async function connect(
     throw new TypeError(`Cannot open ${withoutLogin(url.href)}: a WebSocket is ws: or wss:`);
   }
   const isSecure = url.protocol === "wss:";
-  const addresses = await addressesOf(hostname, { network, signal });
+  const addresses = await resolveAll(network, hostname, { signal });
   let failure: unknown;
   for (const [index, ip] of addresses.entries()) {
     const remote: TransportAddress = { ip, port };
@@ -373,21 +374,6 @@ async function connect(
     }
   }
   throw failure;
-}
-
-/** IPv4 first. */
-async function addressesOf(
-  hostname: string,
-  { network, signal }: Pick<DialWebSocketOptions, "network" | "signal">,
-): Promise<string[]> {
-  if (isIp(hostname)) return [parseIp(hostname)];
-  const found = await Promise.allSettled(
-    ([4, 6] as const).map((family) => network.resolve(hostname, family, { signal })),
-  );
-  signal?.throwIfAborted();
-  const addresses = found.flatMap((each) => each.status === "fulfilled" ? each.value : []);
-  if (addresses.length > 0) return addresses;
-  throw found[0]!.status === "rejected" ? found[0]!.reason : new Error("no address");
 }
 
 /** Chosen by us: an endless message of empty frames would be an endless loop. */
