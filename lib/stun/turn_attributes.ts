@@ -11,6 +11,7 @@ import {
   type AttributeTable,
   checkInteger,
   checkLength,
+  leadingNumber,
   opaque,
   readUint16,
   readUint32,
@@ -148,22 +149,6 @@ const icmp: ValueCodec<IcmpReport> = {
     };
   },
 };
-
-/** A number in the first bytes of four; the others are reserved. */
-function leadingNumber(byteCount: 1 | 2): ValueCodec<number> {
-  const unit = 256 ** (4 - byteCount);
-  return {
-    byteLength(number) {
-      checkInteger(number, 256 ** byteCount - 1);
-      return 4;
-    },
-    write: (number, message, offset) => writeUint32(message, offset, number * unit),
-    read(message, span) {
-      checkLength(span, 4, 4);
-      return Math.floor(readUint32(message, span.offset) / unit);
-    },
-  };
-}
 
 function readFamily(byte: number, name: string): IpFamily {
   if (byte === FAMILIES[4]) return 4;
