@@ -52,6 +52,17 @@ export function optionHelp({ help, fallback, repeats }: Option): string {
   return notes.length === 0 ? help : `${help} (${notes.join("; ")})`;
 }
 
+/** How help lists options: under their headings, each with what it does. */
+export function optionRows(
+  options: readonly Option[],
+): { readonly group: OptionGroup; readonly rows: readonly (readonly [string, string])[] }[] {
+  return OPTION_GROUPS.flatMap((group) => {
+    const rows = options.filter((each) => each.group === group)
+      .map((each) => [optionText(each), optionHelp(each)] as const);
+    return rows.length === 0 ? [] : [{ group, rows }];
+  });
+}
+
 /** What times look like. */
 export function unitsText(values: readonly string[]): string {
   const bare = [

@@ -5,6 +5,7 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
+import { WrappedConnection } from "../net/deno_conn.ts";
 import { isShortage } from "../net/shortage.ts";
 import type { Shortage, TcpConnection } from "../net/network.ts";
 import {
@@ -68,12 +69,9 @@ export class WaitingConnections {
 }
 
 /** A connection that knows whether the other end is closed before anyone has read that far. */
-export class ReadAhead implements TcpConnection {
-  readonly local: TcpConnection["local"];
-  readonly remote: TcpConnection["remote"];
+export class ReadAhead extends WrappedConnection {
   /** Called when the other end is closed. */
   onEnd = () => {};
-  readonly #connection: TcpConnection;
   readonly #chunks: Uint8Array[] = [];
   #reading: Promise<void> | undefined;
   #hasEnded = false;
@@ -81,9 +79,7 @@ export class ReadAhead implements TcpConnection {
 
   /** @param connection taken over */
   constructor(connection: TcpConnection) {
-    this.#connection = connection;
-    this.local = connection.local;
-    this.remote = connection.remote;
+    super(connection);
     this.#reading = this.#readAhead();
   }
 
@@ -97,11 +93,11 @@ export class ReadAhead implements TcpConnection {
     return new Promise((resolve) => setTimeout(resolve));
   }
 
-  async read(buffer: Uint8Array): Promise<number | null> {
+  override async read(buffer: Uint8Array): Promise<number | null> {
     this.#isTaken = true;
     if (this.#chunks.length === 0) await this.#reading;
     const [chunk] = this.#chunks;
-    if (chunk === undefined) return await this.#connection.read(buffer);
+    if (chunk === undefined) return await this.inner.read(buffer);
     const length = Math.min(chunk.length, buffer.length);
     buffer.set(chunk.subarray(0, length));
     if (length < chunk.length) this.#chunks[0] = chunk.subarray(length);
@@ -109,39 +105,11 @@ export class ReadAhead implements TcpConnection {
     return length;
   }
 
-  write(data: Uint8Array): Promise<number> {
-    return this.#connection.write(data);
-  }
-
-  closeWrite(): Promise<void> {
-    return this.#connection.closeWrite();
-  }
-
-  close(): void {
-    this.#connection.close();
-  }
-
-  reset(): void {
-    this.#connection.reset();
-  }
-
-  ref(): void {
-    this.#connection.ref?.();
-  }
-
-  unref(): void {
-    this.#connection.unref?.();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
   /** Ends when the connection is read by others, which then receive the error or the end as well. */
   async #readAhead(): Promise<void> {
     const buffer = new Uint8Array(READ_AHEAD_BYTES / MAX_CHUNKS);
     while (!this.#isTaken && this.#chunks.length < MAX_CHUNKS) {
-      const length = await this.#connection.read(buffer).catch(() => null); // the next read throws it again
+      const length = await this.inner.read(buffer).catch(() => null); // the next read throws it again
       if (length === null) {
         this.#hasEnded = true;
         return this.onEnd();
