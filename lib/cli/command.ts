@@ -69,6 +69,6 @@ export function usageWords({ operands, options, subcommands }: Command): string[
 }
 
 /** How usage shows an operand. */
-export function operandText({ name, shown = name, isOptional, repeats }: Operand): string {
+function operandText({ name, shown = name, isOptional, repeats }: Operand): string {
   return `${isOptional ? `[${shown}]` : shown}${repeats ? "..." : ""}`;
 }

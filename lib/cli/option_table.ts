@@ -26,7 +26,7 @@ export interface Option {
 }
 
 /** The headings, in the order in which help shows them. */
-export const OPTION_GROUPS = [
+const OPTION_GROUPS = [
   "Options",
   "How the two sides find each other",
   "How they connect",
@@ -39,12 +39,12 @@ export const OPTION_GROUPS = [
 export type OptionGroup = typeof OPTION_GROUPS[number];
 
 /** How help shows an option: `--server HOST[:PORT]`. */
-export function optionText({ name, value }: Option): string {
+function optionText({ name, value }: Option): string {
   return value === undefined ? `--${name}` : `--${name} ${value}`;
 }
 
 /** What an option does, and what holds without it. */
-export function optionHelp({ help, fallback, repeats }: Option): string {
+function optionHelp({ help, fallback, repeats }: Option): string {
   const notes = [
     ...fallback === undefined ? [] : [`default: ${fallback}`],
     ...repeats ? ["may be repeated"] : [],

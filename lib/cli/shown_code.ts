@@ -127,7 +127,7 @@ function stillGood(command: ShownCodeOptions["command"]): string {
 }
 
 /** The options with which the other side meets at the same servers; none for the default servers. */
-export function whereOptions(signaling: PeerOptions["signaling"] = []): string[] {
+function whereOptions(signaling: PeerOptions["signaling"] = []): string[] {
   const urls = signaling.filter((each) => typeof each === "string");
   if (urls.join(" ") === DEFAULT_SIGNALING.join(" ")) return [];
   return urls.map((url) => {
