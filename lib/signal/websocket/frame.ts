@@ -151,8 +151,19 @@ function extendedLength(bytes: Uint8Array, lengthBytes: 2 | 8): number {
   return length;
 }
 
+/** Four bytes at a time, which is several times as fast: a relay unmasks all that it passes on. */
 function applyMask(payload: Uint8Array, mask: Uint8Array): void {
-  for (let i = 0; i < payload.length; i++) payload[i]! ^= mask[i % MASK_BYTES]!;
+  const { length, buffer, byteOffset } = payload;
+  const head = Math.min(length, (4 - byteOffset % 4) % 4);
+  const words = (length - head) >>> 2;
+  for (let i = 0; i < head; i++) payload[i]! ^= mask[i]!;
+  if (words > 0) {
+    const rotated = Uint8Array.from(mask, (_, i) => mask[(head + i) % MASK_BYTES]!);
+    const [key] = new Uint32Array(rotated.buffer);
+    const aligned = new Uint32Array(buffer, byteOffset + head, words);
+    for (let i = 0; i < words; i++) aligned[i] = aligned[i]! ^ key!;
+  }
+  for (let i = head + 4 * words; i < length; i++) payload[i]! ^= mask[i % MASK_BYTES]!;
 }
 
 function invalid(rule: string): MalformedMessageError {
