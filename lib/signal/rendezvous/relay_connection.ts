@@ -59,7 +59,10 @@ export async function openRelayConnection(
   }
   target.pathname = `${target.pathname.replace(/\/$/, "")}${RELAY_PATH}`;
   const limits = { maxMessageBytes: MAX_RELAYED_BYTES, maxQueuedBytes: 2 * MAX_QUEUED_BYTES };
-  const socket = await dialWebSocket(target, { network, signal, limits });
+  const socket = await dialWebSocket(target, { network, signal, limits }).catch((error) => {
+    if (!(error instanceof RefusedError) || error.code !== NOT_FOUND) throw error;
+    throw new RefusedError(`Cannot relay by ${withoutLogin(url)}: it has no relay`, NOT_FOUND);
+  });
   socket.send("binary", token);
   return new RelayConnection(url, socket);
 }
@@ -171,6 +174,9 @@ class RelayConnection implements TcpConnection {
     return new NetworkError(`Cannot use the relay at ${withoutLogin(this.#url)}: ${why}`, reason);
   }
 }
+
+/** HTTP. */
+const NOT_FOUND = 404;
 
 /** Chosen by us: four of the longest messages that wait for the server. */
 const MAX_QUEUED_BYTES = 4 * MAX_RELAYED_BYTES;
