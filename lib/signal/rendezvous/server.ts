@@ -12,6 +12,7 @@ import { type IpPrefix, parseIpPrefix } from "../../net/ip_prefix.ts";
 import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
 import { shortageLogger } from "../../net/shortage.ts";
 import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
+import { AccessKey } from "./access_key.ts";
 import { FairTurns, type TurnLimits } from "./fair_turns.ts";
 import { isTrustedProxy } from "./forwarded.ts";
 import { MAX_RELAYED_BYTES, RELAY_PATH, TOPICS_PATH } from "./message.ts";
@@ -43,6 +44,11 @@ export interface RendezvousOptions {
    * `10.0.0.0/8`. Default: none.
    */
   readonly trustedProxies?: readonly string[];
+  /**
+   * Makes the server private: clients have to use the URL with this path, `ws://HOST:PORT/KEY`. At least 16 letters,
+   * digits and `-_`. Anyone with a ticket that names the URL knows it. Default: the server is open to all.
+   */
+  readonly accessKey?: string;
   /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
   readonly logger?: Logger;
 }
@@ -68,7 +74,7 @@ export interface RendezvousServer extends AsyncDisposable {
 /**
  * Starts a rendezvous server.
  *
- * @throws {TypeError} if a trusted proxy is neither an IP address nor a prefix
+ * @throws {TypeError} if a trusted proxy is neither an IP address nor a prefix, or the access key is not one
  * @throws {NetworkError} as {@linkcode Network.listenTcp}
  *
  * @example
@@ -84,11 +90,12 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
   const { network, local, logger } = options;
   const proxies = (options.trustedProxies ?? []).map(parseIpPrefix);
   const onShortage = logger && shortageLogger(local, logger);
+  const accessKey = options.accessKey === undefined ? undefined : new AccessKey(options.accessKey);
   const limits = { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits };
   const turns = new FairTurns(limits);
   const admits = (ip: string) => isTrustedProxy(ip, proxies) || turns.admits(ip);
   const listener = await network.listenTcp(local, { onShortage, admits });
-  return new Server(listener, { proxies, limits, turns });
+  return new Server(listener, { proxies, limits, turns, accessKey });
 }
 
 class Server implements RendezvousServer {
@@ -97,6 +104,7 @@ class Server implements RendezvousServer {
   readonly #listener: TcpListener;
   readonly #proxies: readonly IpPrefix[];
   readonly #limits: RendezvousLimits;
+  readonly #accessKey: AccessKey | undefined;
   readonly #counts: ConnectionCounts;
   readonly #turns: FairTurns;
   readonly #rooms: RendezvousRooms<RoomMember>;
@@ -104,11 +112,12 @@ class Server implements RendezvousServer {
   readonly #relay: RendezvousRelay;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
 
-  constructor(listener: TcpListener, { proxies, limits, turns }: ServerParts) {
+  constructor(listener: TcpListener, { proxies, limits, turns, accessKey }: ServerParts) {
     this.local = listener.local;
     this.#listener = listener;
     this.#proxies = proxies;
     this.#limits = limits;
+    this.#accessKey = accessKey;
     this.#counts = new ConnectionCounts(limits);
     this.#turns = turns;
     this.#rooms = new RendezvousRooms(limits);
@@ -118,7 +127,8 @@ class Server implements RendezvousServer {
   }
 
   get url(): string {
-    return `ws://${formatTransportAddress(this.local)}`;
+    const key = this.#accessKey === undefined ? "" : `/${this.#accessKey.text}`;
+    return `ws://${formatTransportAddress(this.local)}${key}`;
   }
 
   get rooms(): number {
@@ -172,13 +182,13 @@ class Server implements RendezvousServer {
         releases.push(releaseSource);
         if (!this.#turns.charge(request.ip, CONNECTION_COST)) return TOO_MANY_REQUESTS;
       }
-      if (request.target === TOPICS_PATH) {
-        return new TopicSubscriber(client, request.ip, this.#topics);
-      }
-      if (request.target === RELAY_PATH && this.#limits.maxRelays > 0) {
-        return this.#relayFor(request);
-      }
-      return RoomMember.join(request.target, client, this.#rooms);
+      const path = this.#accessKey === undefined
+        ? request.target
+        : this.#accessKey.strip(request.target);
+      if (path === undefined) return 404;
+      if (path === TOPICS_PATH) return new TopicSubscriber(client, request.ip, this.#topics);
+      if (path === RELAY_PATH && this.#limits.maxRelays > 0) return this.#relayFor(request);
+      return RoomMember.join(path, client, this.#rooms);
     };
     const limits = this.#limits;
     const session = new RendezvousSession(connection, {
@@ -214,6 +224,7 @@ interface ServerParts {
   readonly proxies: readonly IpPrefix[];
   readonly limits: RendezvousLimits;
   readonly turns: FairTurns;
+  readonly accessKey: AccessKey | undefined;
 }
 
 /** Chosen by us: to accept a connection and upgrade it takes as long as so many messages. */

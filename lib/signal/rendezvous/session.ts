@@ -16,6 +16,7 @@ import {
   type WebSocketMessage,
 } from "../websocket/connection.ts";
 import {
+  encodeHealthy,
   encodeRefusal,
   encodeUpgradeResponse,
   judgeUpgradeRequest,
@@ -148,6 +149,7 @@ export class RendezvousSession implements ClientSocket {
     try {
       const reader = newHandshakeReader(this.#connection);
       const request = judgeUpgradeRequest(await readHead(this.#connection, reader));
+      if (request.kind === "health check") return await this.#answer(encodeHealthy());
       if (request.kind === "refused") return await this.#refuse(request.status);
       const { target, forwardedFor } = request;
       this.#ip = clientAddress(this.#connection.remote.ip, forwardedFor, this.#proxies);
@@ -174,8 +176,12 @@ export class RendezvousSession implements ClientSocket {
     }
   }
 
-  async #refuse(status: RefusalStatus): Promise<undefined> {
-    await writeAll(this.#connection, encodeRefusal(status));
+  #refuse(status: RefusalStatus): Promise<undefined> {
+    return this.#answer(encodeRefusal(status));
+  }
+
+  async #answer(response: Uint8Array): Promise<undefined> {
+    await writeAll(this.#connection, response);
     await this.#connection.closeWrite();
   }
 
