@@ -16,7 +16,7 @@
 import { toBase64url } from "../../base/bytes.ts";
 import { Pacer } from "../../base/rate_limiter.ts";
 import type { WebSocketMessage } from "../websocket/connection.ts";
-import { encodeWebSocketFrame } from "../websocket/frame.ts";
+import { encodeWebSocketFrame, prependHeader } from "../websocket/frame.ts";
 import {
   encodeNotice,
   isRelayEnd,
@@ -207,7 +207,7 @@ async function firstToken(socket: RelaySocket, timeoutMs: number): Promise<strin
 
 /** The frame that passes on a message; `undefined` if the message is for the server, or unknown. */
 function frameFor(message: WebSocketMessage): Uint8Array | undefined {
-  if (message.kind === "binary") return encodeWebSocketFrame("binary", message.data);
+  if (message.kind === "binary") return prependHeader("binary", message.data);
   const isEnd = message.kind === "text" && isRelayEnd(message.text);
   return isEnd ? encodeWebSocketFrame("text", new TextEncoder().encode(RELAY_END)) : undefined;
 }

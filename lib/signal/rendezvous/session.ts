@@ -164,6 +164,7 @@ export class RendezvousSession implements ClientSocket {
           maxQueuedBytes: isStream(handler) ? handler.maxQueuedBytes : this.#limits.maxQueuedBytes,
         },
       });
+      if (isStream(handler)) reader.enlarge(handler.maxQueuedBytes);
       // At once: what others send to this client from now on finds a socket.
       if (!isStream(handler)) handler.enter();
       return handler;

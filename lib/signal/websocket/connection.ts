@@ -96,6 +96,7 @@ export async function dialWebSocket(
   try {
     signal?.throwIfAborted();
     const reader = await upgrade(connection, url, options.subprotocol);
+    reader.enlarge(limits.maxMessageBytes);
     return new WebSocketConnection(connection, { role: "client", reader, limits });
   } catch (error) {
     connection.reset();
