@@ -1,11 +1,11 @@
 /**
- * Names and addresses: one address of a name or all of them, and networks that resolve names in their own way.
+ * Names and addresses: one address of a name, and networks that resolve names in their own way.
  *
  * @module
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { type IpFamily, isIp, parseIp } from "./address.ts";
+import type { IpFamily } from "./address.ts";
 import type { Network } from "./network.ts";
 
 /** Options of {@linkcode resolveHost}. */
@@ -32,26 +32,6 @@ export async function resolveHost(
     if (!(error instanceof NetworkError && error.reason === "name-not-found")) throw error;
     return (await network.resolve(host, 6, { signal }))[0]!;
   }
-}
-
-/**
- * All addresses of a host, given by name or IP address; IPv4 first.
- *
- * @throws {NetworkError} if it has none
- */
-export async function resolveAll(
-  network: Network,
-  host: string,
-  { signal }: { signal?: AbortSignal } = {},
-): Promise<string[]> {
-  if (isIp(host)) return [parseIp(host)];
-  const found = await Promise.allSettled(
-    ([4, 6] as const).map((family) => network.resolve(host, family, { signal })),
-  );
-  signal?.throwIfAborted();
-  const addresses = found.flatMap((each) => each.status === "fulfilled" ? each.value : []);
-  if (addresses.length === 0 && found[0]!.status === "rejected") throw found[0]!.reason;
-  return addresses.map(parseIp);
 }
 
 /**

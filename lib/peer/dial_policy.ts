@@ -16,9 +16,10 @@ import {
 } from "../net/address.ts";
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
-import { networkWith, resolveAll } from "../net/resolve.ts";
+import { networkWith } from "../net/resolve.ts";
 import { whyNotRelay } from "../punch/nomination.ts";
 import { DEFAULT_SIGNALING, PUBLIC_BROKERS } from "../signal/open.ts";
+import { hostAddresses } from "../signal/websocket/connection.ts";
 import type { AllowUrl } from "./options.ts";
 
 /** What decides about URLs and relays that others name. */
@@ -106,7 +107,7 @@ async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Net
   if (host === undefined) {
     throw new NetworkError("Cannot use a URL of the ticket: it names no host", "not-allowed");
   }
-  const addresses = await resolveAll(network, host, { signal });
+  const addresses = await hostAddresses(network, host, { signal });
   const why = await whyNotUnasked(addresses, network, signal);
   if (why !== undefined && !await allow(url, addresses)) {
     throw new NetworkError(

@@ -15,9 +15,8 @@ import {
 import { withoutLogin } from "../../base/login.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
 import { Deadline } from "../../base/timers.ts";
-import { formatTransportAddress, type TransportAddress } from "../../net/address.ts";
+import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
-import { resolveAll } from "../../net/resolve.ts";
 import {
   decodeClose,
   decodeText,
@@ -106,6 +105,27 @@ export async function dialWebSocket(
   } finally {
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+/**
+ * All addresses of a host, given by name or IP address; IPv4 first. Also for those who judge where a URL leads: they judge
+ * what is dialled.
+ *
+ * @throws {NetworkError} if it has none
+ */
+export async function hostAddresses(
+  network: Network,
+  host: string,
+  { signal }: { signal?: AbortSignal } = {},
+): Promise<string[]> {
+  if (isIp(host)) return [parseIp(host)];
+  const found = await Promise.allSettled(
+    ([4, 6] as const).map((family) => network.resolve(host, family, { signal })),
+  );
+  signal?.throwIfAborted();
+  const addresses = found.flatMap((each) => each.status === "fulfilled" ? each.value : []);
+  if (addresses.length === 0 && found[0]!.status === "rejected") throw found[0]!.reason;
+  return addresses.map(parseIp);
 }
 
 /** One side of a WebSocket. */
@@ -400,7 +420,7 @@ async function connect(
     throw new TypeError(`Cannot open ${withoutLogin(url.href)}: a WebSocket is ws: or wss:`);
   }
   const isSecure = url.protocol === "wss:";
-  const addresses = await resolveAll(network, hostname, { signal });
+  const addresses = await hostAddresses(network, hostname, { signal });
   let failure: unknown;
   for (const [index, ip] of addresses.entries()) {
     const remote: TransportAddress = { ip, port };
