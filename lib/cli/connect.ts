@@ -33,7 +33,8 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const prompt = openManualPrompt(given, io, events, {
-    ...{ ticket: target.kind === "ticket" ? target.ticket : undefined, port },
+    ticket: target.kind === "ticket" ? target.ticket : undefined,
+    port,
     stdin: input.stdin,
   });
   const options = await readPeerOptions(given, input, prompt);

@@ -5,7 +5,7 @@
  */
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
-import { shownUrl } from "../base/login.ts";
+import { shownUrl, stripLogin } from "../base/login.ts";
 import { parseHostPort } from "../net/address.ts";
 import { KeyPair } from "../noise/handshake.ts";
 import { openKeyFile } from "../peer/key_file.ts";
@@ -84,6 +84,12 @@ export async function readSignalUrls(
     ...(await urls("mqtt")).map((url) => readSignalUrl("mqtt", url)),
     ...flags.has("lan") ? ["lan:"] : [],
   ];
+}
+
+/** The option that names a signaling server, without its login: `--mqtt mqtts://broker.example`. */
+export function signalingOption(url: string): string {
+  if (url === "lan:") return "--lan";
+  return `${/^mqtt/.test(url) ? "--mqtt" : "--rendezvous"} ${stripLogin(url)}`;
 }
 
 /**

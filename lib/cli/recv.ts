@@ -213,8 +213,13 @@ export async function runReceive(
 function offerEvent(offer: IncomingOffer): Readonly<Record<string, unknown>> {
   const { files, links, bytes, hidden, executables, existingFolders } = offer;
   return {
-    ...{ event: "offer", files, bytes, links },
-    ...{ hidden: hidden.length, executables: executables.length, existingFolders },
+    event: "offer",
+    files,
+    bytes,
+    links,
+    hidden: hidden.length,
+    executables: executables.length,
+    existingFolders,
   };
 }
 

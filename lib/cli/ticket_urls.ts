@@ -16,7 +16,7 @@ import type { AllowUrl, PeerOptions } from "../peer/options.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
-import type { PeerInput } from "./peer_options.ts";
+import { type PeerInput, signalingOption } from "./peer_options.ts";
 import { type Answer, ask, canAsk } from "./question.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -131,8 +131,8 @@ export class TicketUrls {
     if (/^turns?:/.test(url)) return false; // a relay that the peer names, of which it may name many
     this.#decisions.set(keyOf({ url, addresses }), false);
     const shown = stripLogin(url);
-    const option = /^mqtt/.test(url) ? "--mqtt" : "--rendezvous";
-    const reason = `it leads to ${addresses.join(", ")}; if you trust it, add ${option} ${shown}`;
+    const where = addresses.join(", ");
+    const reason = `it leads to ${where}; if you trust it, add ${signalingOption(url)}`;
     this.#events.emit({ event: "signaling", url: shown, state: "skipped", reason });
     this.#events.print(`Skipped ${shown}, which the ticket names: ${reason}`);
     return false;

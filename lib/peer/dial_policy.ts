@@ -108,7 +108,7 @@ async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Net
     throw new NetworkError("Cannot use a URL of the ticket: it names no host", "not-allowed");
   }
   const addresses = await hostAddresses(network, host, { signal });
-  const why = await whyNotUnasked(addresses, network, signal);
+  const why = await whyAskFirst(addresses, network, signal);
   if (why !== undefined && !await allow(url, addresses)) {
     throw new NetworkError(
       `Cannot use ${stripLogin(url)} of the ticket: ${why}, and you have not named it yourself`,
@@ -130,8 +130,8 @@ function requirePlainLogin(url: string): void {
   throw new NetworkError("Cannot use a URL of the ticket: its login has spaces", "not-allowed");
 }
 
-/** Why the first address that is not on the internet, or is this host's own, needs permission. */
-async function whyNotUnasked(
+/** Why the user is asked first: an address that is not on the internet, or is this host's own. */
+async function whyAskFirst(
   addresses: readonly string[],
   network: Network,
   signal?: AbortSignal,
