@@ -99,7 +99,8 @@ export class Pacer {
   }
 }
 
-function refilled({ burst, perSecond }: Rate, tokens: number, elapsedMs: number): number {
+/** How many tokens a bucket has that had so many some time ago. */
+export function refilled({ burst, perSecond }: Rate, tokens: number, elapsedMs: number): number {
   return Math.min(burst, tokens + Math.max(0, elapsedMs) / 1000 * perSecond);
 }
 

@@ -33,7 +33,8 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const prompt = openManualPrompt(given, io, events, {
-    ...{ ticket: target.kind === "ticket" ? target.ticket : undefined, port },
+    ticket: target.kind === "ticket" ? target.ticket : undefined,
+    port,
     stdin: input.stdin,
   });
   const options = await readPeerOptions(given, input, prompt);
@@ -51,6 +52,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     onProgress: events.onProgress,
     listen: false,
     allowUrl: urls.allow,
+    network: urls.network,
   });
   if (port === undefined) {
     events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);

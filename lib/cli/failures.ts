@@ -5,7 +5,7 @@
  */
 
 import { messageOf, NetworkError, PunchlineError, UnreachableError } from "../base/errors.ts";
-import { isFullyGranted } from "../net/system/permission.ts";
+import { isFullyGranted } from "../net/system/platform.ts";
 import type { Command } from "./command.ts";
 import { type CliIo, EXIT, UsageError, withoutSecrets } from "./io.ts";
 import { commandLine, withCommandLines } from "./started_as.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Command, Operand } from "./command.ts";
+import { type Command, commandGroup, type Operand } from "./command.ts";
 import {
   JSON_OPTION,
   type Option,
@@ -131,19 +131,17 @@ export const NETWORK_COMMANDS: readonly Command[] = [
     ],
     permissions: ["net"],
   },
-  {
+  commandGroup({
     name: "map",
     summary:
       "open a port on the router, list or close open ports, or show what the router supports",
-    operands: [],
-    options: [],
     examples: [
       { args: "add tcp 8080", does: "open a port until Ctrl-C" },
       { args: "probe", does: "show what the router supports" },
     ],
     permissions: ["net"],
     subcommands: MAP_COMMANDS,
-  },
+  }),
   {
     name: "stun",
     summary: "ask a STUN server which address it sees",

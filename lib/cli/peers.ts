@@ -16,11 +16,6 @@ import { openPeerInput, readPeerOptions } from "./peer_options.ts";
 import { openPool, readTarget, sayLooking } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
 
-/** One line of help. */
-export const PEERS_USAGE =
-  "peers add NAME TICKET|CODE|@FILE|- [--rendezvous URL]... [--mqtt URL]... [--lan]" +
-  " | peers list | peers remove NAME; all with [--json]";
-
 /**
  * Runs the command; returns its exit code.
  *

@@ -3,7 +3,7 @@
  * are terminals. The default is no, and so is silence for five minutes. What was typed before the question was shown is
  * not an answer, and is dropped: it may have been pasted along with a ticket, by the choice of a stranger.
  *
- * A command asks one question, with everything in it. `recv` needs a second one if all servers of its ticket are unusual:
+ * A command asks one question, with everything in it. `recv` needs a second one if all servers of its ticket need permission:
  * what is offered is known only once one of them was used.
  *
  * @module

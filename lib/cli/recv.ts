@@ -57,6 +57,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     ...timings,
     listen: false,
     allowUrl: urls.allow,
+    network: urls.network,
     protocol: FILES_PROTOCOL,
   });
   const folder = values.get("to") ?? ".";
@@ -212,8 +213,13 @@ export async function runReceive(
 function offerEvent(offer: IncomingOffer): Readonly<Record<string, unknown>> {
   const { files, links, bytes, hidden, executables, existingFolders } = offer;
   return {
-    ...{ event: "offer", files, bytes, links },
-    ...{ hidden: hidden.length, executables: executables.length, existingFolders },
+    event: "offer",
+    files,
+    bytes,
+    links,
+    hidden: hidden.length,
+    executables: executables.length,
+    existingFolders,
   };
 }
 

@@ -6,14 +6,17 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
+import { stripLogin } from "../base/login.ts";
 import { Deadline } from "../base/timers.ts";
+import type { Network } from "../net/network.ts";
+import { resolvingOnce } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
-import { DialPolicy, stripLogin } from "../peer/dial_policy.ts";
+import { DialPolicy } from "../peer/dial_policy.ts";
 import type { AllowUrl, PeerOptions } from "../peer/options.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
-import type { PeerInput } from "./peer_options.ts";
+import { type PeerInput, signalingOption } from "./peer_options.ts";
 import { type Answer, ask, canAsk } from "./question.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -30,6 +33,8 @@ export interface AskUrlsOptions {
 
 /** Decides about the servers of one ticket. */
 export class TicketUrls {
+  /** For the peer that dials them: it dials the addresses that were judged, without another lookup. */
+  readonly network: Network;
   readonly #input: PeerInput;
   readonly #events: ConnectionEvents;
   readonly #named: readonly string[];
@@ -37,7 +42,12 @@ export class TicketUrls {
   readonly #decisions = new Map<string, boolean>();
 
   /** @param options.signaling the servers that the command line names, which need no permission */
-  constructor(input: PeerInput, events: ConnectionEvents, { signaling = [] }: PeerOptions) {
+  constructor(
+    input: PeerInput,
+    events: ConnectionEvents,
+    { signaling = [], network = systemNetwork }: PeerOptions,
+  ) {
+    this.network = resolvingOnce(network, FRESH_MS);
     this.#input = input;
     this.#events = events;
     this.#named = signaling.filter((each) => typeof each === "string");
@@ -70,37 +80,39 @@ export class TicketUrls {
     const mayAsk = asks !== "never" && canAsk(io);
     if (!mayAsk && !failsEarly) return;
     const urls = decodeTicket(ticket).signaling.filter((url) => url !== MANUAL_URL);
-    const { unusual, blocked } = await this.#lookUp(urls);
-    if (unusual.length === 0 || asks === "if-needed" && blocked < urls.length) return;
-    const several = unusual.length > 1;
+    const { privateServers, unusable } = await this.#lookUp(urls);
+    if (privateServers.length === 0 || asks === "if-needed" && unusable < urls.length) return;
+    const several = privateServers.length > 1;
     const facts = [
       `The ticket names ${
         several ? "servers" : "a server"
       } in a private network or on this machine:`,
-      ...unusual.map(({ url, addresses }) => `  ${stripLogin(url)}  (${addresses.join(", ")})`),
+      ...privateServers.map(({ url, addresses }) =>
+        `  ${stripLogin(url)}  (${addresses.join(", ")})`
+      ),
     ];
     const text = `Connect to ${several ? "them" : "it"}?`;
     const answer = mayAsk ? await ask({ facts, text }, io, stdin) : "unanswerable";
-    for (const each of unusual) {
+    for (const each of privateServers) {
       if (answer === "yes") this.#decisions.set(keyOf(each), true);
       else this.#skip(each);
     }
-    const stillBlocked = answer === "yes" ? blocked - unusual.length : blocked;
-    if (stillBlocked === urls.length) throw noneLeft(answer);
+    const left = urls.length - unusable + (answer === "yes" ? privateServers.length : 0);
+    if (left === 0) throw noneLeft(answer);
   }
 
   /** Those that need permission, and how many cannot be used without it or at all. */
   async #lookUp(
     urls: readonly string[],
-  ): Promise<{ unusual: readonly UnusualUrl[]; blocked: number }> {
+  ): Promise<{ privateServers: readonly PrivateServer[]; unusable: number }> {
     const { io } = this.#input;
-    const unusual: UnusualUrl[] = [];
+    const privateServers: PrivateServer[] = [];
     const policy = new DialPolicy({
-      network: systemNetwork,
+      network: this.network,
       named: this.#named,
       allowUrl: (url, addresses) => {
         if (this.#decisions.get(keyOf({ url, addresses }))) return true;
-        unusual.push({ url, addresses });
+        privateServers.push({ url, addresses });
         return false;
       },
     });
@@ -110,17 +122,17 @@ export class TicketUrls {
       urls.map((url) => abortable(policy.networkFor(url, signal), signal)),
     );
     io.signal.throwIfAborted();
-    const isBlocked = (result: PromiseSettledResult<unknown>) =>
+    const isUnusable = (result: PromiseSettledResult<unknown>) =>
       result.status === "rejected" && isNotAllowed(result.reason);
-    return { unusual: [...unusual], blocked: results.filter(isBlocked).length };
+    return { privateServers: [...privateServers], unusable: results.filter(isUnusable).length };
   }
 
-  #skip({ url, addresses }: UnusualUrl): false {
+  #skip({ url, addresses }: PrivateServer): false {
     if (/^turns?:/.test(url)) return false; // a relay that the peer names, of which it may name many
     this.#decisions.set(keyOf({ url, addresses }), false);
     const shown = stripLogin(url);
-    const option = /^mqtt/.test(url) ? "--mqtt" : "--rendezvous";
-    const reason = `it leads to ${addresses.join(", ")}; if you trust it, add ${option} ${shown}`;
+    const where = addresses.join(", ");
+    const reason = `it leads to ${where}; if you trust it, add ${signalingOption(url)}`;
     this.#events.emit({ event: "signaling", url: shown, state: "skipped", reason });
     this.#events.print(`Skipped ${shown}, which the ticket names: ${reason}`);
     return false;
@@ -132,12 +144,13 @@ export function isNotAllowed(error: unknown): error is NetworkError {
   return error instanceof NetworkError && error.reason === "not-allowed";
 }
 
-interface UnusualUrl {
+/** A server in a private network, or on this machine. */
+interface PrivateServer {
   readonly url: string;
   readonly addresses: readonly string[];
 }
 
-function keyOf({ url, addresses }: UnusualUrl): string {
+function keyOf({ url, addresses }: PrivateServer): string {
   return [url, ...[...addresses].sort()].join(" ");
 }
 
@@ -153,3 +166,6 @@ function noneLeft(answer: Answer): NetworkError {
 
 /** Chosen by us: a name that takes longer to look up is skipped. */
 const LOOKUP_MS = 5000;
+
+/** Chosen by us: time to read the question and answer it. Later connections follow a server that has moved. */
+const FRESH_MS = 60_000;

@@ -11,8 +11,12 @@ import { messageOf, NetworkError, undefinedIfMalformed } from "../base/errors.ts
 import type { Logger } from "../base/logger.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
-import { answerTopic, MEETING_PLACES, meetingTopic } from "../signal/meeting_place.ts";
-import type { SignalingConnection } from "../signal/transport.ts";
+import {
+  answerTopic,
+  MEETING_PLACES,
+  meetingTopic,
+  type SignalingConnection,
+} from "../signal/transport.ts";
 import { type Code, formatCode, newCode } from "./code.ts";
 import { codeKeys, offererShare, sealTicket } from "./exchange.ts";
 import {

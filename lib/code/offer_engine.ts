@@ -15,6 +15,8 @@
  * @module
  */
 
+import { refilled } from "../base/rate_limiter.ts";
+
 /** What the offering side knows. */
 export interface CodeOfferState {
   /** Until the code is spent, out of guesses or expired. */
@@ -154,8 +156,7 @@ function expired(state: CodeOfferState, nowMs: number): CodeOfferStep {
 }
 
 function takeToken(state: CodeOfferState, nowMs: number): CodeOfferState | undefined {
-  const refill = Math.max(0, nowMs - state.filledAtMs) / 1000 * ANSWERS.perSecond;
-  const tokens = Math.min(ANSWERS.burst, state.tokens + refill);
+  const tokens = refilled(ANSWERS, state.tokens, nowMs - state.filledAtMs);
   return tokens < 1 ? undefined : { ...state, tokens: tokens - 1, filledAtMs: nowMs };
 }
 

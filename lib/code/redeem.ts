@@ -15,8 +15,7 @@ import {
 import type { Logger } from "../base/logger.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
-import { answerTopic, meetingTopic } from "../signal/meeting_place.ts";
-import type { SignalingConnection } from "../signal/transport.ts";
+import { answerTopic, meetingTopic, type SignalingConnection } from "../signal/transport.ts";
 import type { Code } from "./code.ts";
 import { type CodeKeys, codeKeys, openTicket, redeemerShare } from "./exchange.ts";
 import {

@@ -54,7 +54,11 @@ export interface CodeRedeemStep {
 export function startCodeRedeem(timeoutMs: number, nowMs: number): CodeRedeemState {
   const deadlineMs = nowMs + timeoutMs;
   return {
-    ...{ phase: "asking", startedAtMs: nowMs, deadlineMs, sendAtMs: nowMs, sent: 0 },
+    phase: "asking",
+    startedAtMs: nowMs,
+    deadlineMs,
+    sendAtMs: nowMs,
+    sent: 0,
     refused: undefined,
   };
 }

@@ -171,7 +171,7 @@ function without(searches: readonly AdmittedSearch[], id: number): readonly Admi
 }
 
 /** Chosen by us, see each. */
-export const ADMISSION_LIMITS: AdmissionLimits = {
+const ADMISSION_LIMITS: AdmissionLimits = {
   /** Each takes a port and connections to STUN servers, which accept only a few from one address. */
   atOnce: 16,
   perKey: 8,

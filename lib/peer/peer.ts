@@ -164,13 +164,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       },
     );
     this.#codes.add(offer);
-    try {
-      await (options.signal ? abortable(offer.ready, options.signal) : offer.ready);
-      return offer;
-    } catch (error) {
-      await offer[Symbol.asyncDispose]();
-      throw error;
-    }
+    return await offer.ready(options.signal);
   }
 
   /**

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { parseJsonObject } from "../base/bytes.ts";
 import { malformed } from "../base/errors.ts";
 import {
   formatTransportAddress,
@@ -53,7 +54,10 @@ export function encodeRelayState(state: RelayState): Uint8Array<ArrayBuffer> {
  * @throws {MalformedMessageError} if a field is missing or invalid
  */
 export function decodeRelayState(bytes: Uint8Array): RelayState {
-  const { nonce, mayOffer, version, heard, ips, relayed, rendezvous } = parseJson(bytes);
+  const { nonce, mayOffer, version, heard, ips, relayed, rendezvous } = parseJsonObject(
+    bytes,
+    WHAT,
+  );
   if (typeof nonce !== "string" || !/^[0-9a-f]{32}$/.test(nonce)) {
     throw malformed(WHAT, "nonce is 16 bytes in hexadecimal digits");
   }
@@ -66,16 +70,6 @@ export function decodeRelayState(bytes: Uint8Array): RelayState {
     relayed: asTexts(relayed, "relayed").map(asTransportAddress),
     rendezvous: asRendezvous(rendezvous ?? []),
   };
-}
-
-function parseJson(bytes: Uint8Array): Record<string, unknown> {
-  try {
-    const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    if (typeof value === "object" && value !== null) return value;
-  } catch (cause) {
-    throw malformed(WHAT, "content is a JSON object", cause);
-  }
-  throw malformed(WHAT, "content is a JSON object");
 }
 
 function asCount(value: unknown, field: string): number {

@@ -142,7 +142,7 @@ export function withJitter(waitsMs: readonly number[], random: () => number): nu
  * Whether a datagram is from the address and port that were asked. The system reports sources without a zone, which a
  * link-local gateway cannot be asked without.
  */
-export function isFrom(source: TransportAddress, asked: TransportAddress): boolean {
+function isFrom(source: TransportAddress, asked: TransportAddress): boolean {
   return source.port === asked.port && isSameIp(source.ip, asked.ip);
 }
 

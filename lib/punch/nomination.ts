@@ -234,7 +234,7 @@ interface Entry {
 }
 
 /** The other end of a connection is not the peer, or is the peer in another attempt. */
-export class UnauthenticatedPeerError extends Error {
+class UnauthenticatedPeerError extends Error {
   /** `"UnauthenticatedPeerError"`. */
   override readonly name = "UnauthenticatedPeerError";
 }

@@ -10,7 +10,7 @@
  * @module
  */
 
-import { concat, toHex } from "../base/bytes.ts";
+import { concat, parseJson, toHex } from "../base/bytes.ts";
 import { equalSecrets, hash, hmac } from "../base/crypto.ts";
 import { malformed, type MalformedMessageError } from "../base/errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
@@ -65,7 +65,7 @@ export function decodeOffer(bytes: Uint8Array, sharedSecret: Uint8Array): PunchO
   if (!equalSecrets(bytes.subarray(0, AUTHENTICATOR_DIGITS), expected)) {
     throw malformed("offer", "it was not authenticated with the shared secret");
   }
-  const root = asObject(parse(json), "offer");
+  const root = asObject(parseJson(json, "offer"), "offer");
   if (root.punch !== VERSION) throw invalid("punch", `version ${VERSION}`);
   const key = asKey(root.key, "key");
   return {
@@ -86,14 +86,6 @@ export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sample
 
 function authenticator(json: Uint8Array, sharedSecret: Uint8Array): string {
   return toHex(hmac("sha256", sharedSecret, utf8("punchline offer "), json));
-}
-
-function parse(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch (cause) {
-    throw malformed("offer", "it is not JSON", cause);
-  }
 }
 
 function asDescription(value: unknown): PunchDescription {

@@ -300,7 +300,7 @@ export interface ConnectedAttempt {
 }
 
 /** Dials and listens as planned from two offers. */
-export class PunchAttempt {
+class PunchAttempt {
   /** What this side does. */
   readonly plan: PunchPlan;
   /** Settles when everything that was opened is closed, except for the connection that it found. */

@@ -18,6 +18,7 @@ import type { Datagram, Network, UdpSocket } from "../net/network.ts";
 import {
   type OpenSignalingOptions,
   requirePublishable,
+  requireSubscribable,
   type SignalingConnection,
   type SignalTransport,
   TOPIC_BYTES,
@@ -114,13 +115,9 @@ class LanSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    topicToBytes(topic);
-    signal?.throwIfAborted();
+    requireSubscribable(topic, signal);
     if (this.#failure !== undefined) throw this.#failure;
-    this.#listeners.add(topic, onMessage);
-    return {
-      [Symbol.asyncDispose]: async () => void await this.#listeners.remove(topic, onMessage),
-    };
+    return this.#listeners.subscribe(topic, onMessage);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -5,7 +5,7 @@ import { delay } from "@std/async/delay";
 import { NetworkError, NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import { formatCode } from "../../lib/code/code.ts";
 import { CODE_REFUSALS } from "../../lib/code/redeem.ts";
-import { meetingTopic } from "../../lib/signal/meeting_place.ts";
+import { meetingTopic } from "../../lib/signal/transport.ts";
 import { TestHub } from "../scenes/peer_scene.ts";
 import { inCodeScene, withWrongWords } from "./code_scene.ts";
 

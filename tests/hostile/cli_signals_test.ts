@@ -88,13 +88,7 @@ Deno.test({
   name: "HUP ends a command that was started from a terminal with 129, and tells the other side",
   ignore: !HAS_SCRIPT,
   fn: () =>
-    withServers(async (servers) => {
-      await using terminal = Terminal.start(["listen", ...servers.all]);
-      const connector = start(["connect", await ticketOn(terminal), ...servers.connecting], {
-        input: keyboard(),
-      });
-      await Promise.all([terminal.prints("Connected"), connector.prints("Connected")]);
-      const pid = await terminal.pid();
+    onTerminal(async ({ terminal, connector, pid }) => {
       const { elapsedMs } = await endsAfter(connector, () => Deno.kill(pid, "SIGHUP"));
       assertEquals(await terminal.end(), 129);
       assert(elapsedMs < 2000, `the other side waited ${elapsedMs} ms`);
@@ -105,13 +99,7 @@ Deno.test({
   name: "closing the window tells the other side, although nothing can be printed any more",
   ignore: !HAS_SCRIPT,
   fn: () =>
-    withServers(async (servers) => {
-      await using terminal = Terminal.start(["listen", ...servers.all]);
-      const connector = start(["connect", await ticketOn(terminal), ...servers.connecting], {
-        input: keyboard(),
-      });
-      await Promise.all([terminal.prints("Connected"), connector.prints("Connected")]);
-      const pid = await terminal.pid();
+    onTerminal(async ({ terminal, connector, pid }) => {
       const { elapsedMs } = await endsAfter(connector, () => terminal.close());
       assert(elapsedMs < 2000, `the other side waited ${elapsedMs} ms`);
       await gone(pid);
@@ -235,4 +223,18 @@ function isRunning(pid: number): boolean {
 
 function keyboard(): ReadableStream<Uint8Array> {
   return new ReadableStream({ pull: () => new Promise(() => {}) });
+}
+
+/** Runs a test with `listen` on a terminal, and `connect` without one. */
+function onTerminal(
+  test: (pair: { terminal: Terminal; connector: Command; pid: number }) => Promise<void>,
+): Promise<void> {
+  return withServers(async (servers) => {
+    await using terminal = Terminal.start(["listen", ...servers.all]);
+    const connector = start(["connect", await ticketOn(terminal), ...servers.connecting], {
+      input: keyboard(),
+    });
+    await Promise.all([terminal.prints("Connected"), connector.prints("Connected")]);
+    await test({ terminal, connector, pid: await terminal.pid() });
+  });
 }

@@ -9,7 +9,7 @@ import { codeKeys, offererShare, openTicket, redeemerShare } from "../../lib/cod
 import { type CodeMessage, decodeCodeMessage, encodeCodeMessage } from "../../lib/code/message.ts";
 import { MAX_GUESSES } from "../../lib/code/offer_engine.ts";
 import { WORDS } from "../../lib/code/words.ts";
-import { answerTopic, meetingTopic } from "../../lib/signal/meeting_place.ts";
+import { answerTopic, meetingTopic } from "../../lib/signal/transport.ts";
 import { inCodeScene, withWrongWords } from "../code/code_scene.ts";
 import { TestHub } from "../scenes/peer_scene.ts";
 

@@ -233,16 +233,12 @@ Deno.test("hidden and executable files inside of a folder that the transfer crea
   await Deno.mkdir(`${folder.path}/project/.git`, { recursive: true });
   await Deno.writeTextFile(`${folder.path}/project/.git/config`, "");
   await Deno.writeTextFile(`${folder.path}/project/run.sh`, "", { mode: 0o755 });
-  let offer: IncomingOffer | undefined;
-  const onOffer = (each: IncomingOffer) => {
-    offer = each;
-    return true;
-  };
+  const { onOffer, offers } = taking();
   const { received } = await transfer([`${folder.path}/project`], folder.inbox, { onOffer });
   assertEquals(endOf(received), "ok");
-  assertEquals(offer!.hidden.map(({ path }) => path), ["project/.git", "project/.git/config"]);
-  if (!ON_WINDOWS) assertEquals(offer!.executables.map(({ path }) => path), ["project/run.sh"]);
-  assertEquals(offer!.needAllowHidden, []);
+  assertEquals(offers[0]!.hidden.map(({ path }) => path), ["project/.git", "project/.git/config"]);
+  if (!ON_WINDOWS) assertEquals(offers[0]!.executables.map(({ path }) => path), ["project/run.sh"]);
+  assertEquals(offers[0]!.needAllowHidden, []);
 });
 
 Deno.test("what an interrupted transfer began itself is resumed without leave to merge", async () => {
@@ -258,14 +254,14 @@ Deno.test("what an interrupted transfer began itself is resumed without leave to
     await running.halted;
     controller.abort();
   }
-  let offer: IncomingOffer | undefined;
-  const onOffer = (each: IncomingOffer) => {
-    offer = each;
-    return true;
-  };
+  const { onOffer, offers } = taking();
   const { received } = await transfer([`${folder.path}/project`], folder.inbox, { onOffer });
   assertEquals(endOf(received), "ok");
-  assertEquals([offer!.isResumed, offer!.existingFolders, offer!.needAllowHidden], [true, [], []]);
+  assertEquals([offers[0]!.isResumed, offers[0]!.existingFolders, offers[0]!.needAllowHidden], [
+    true,
+    [],
+    [],
+  ]);
   assertEquals(await namesIn(folder.inbox), ["project"]);
   assertEquals(await namesIn(`${folder.inbox}/project`), [".git", "x"]);
 });
@@ -335,3 +331,9 @@ function filled(byte: number): Uint8Array<ArrayBuffer> {
 
 const SIZE = 4 * 1024 * 1024;
 const HALF = SIZE / 2;
+
+/** Accepts every offer, and keeps it. */
+function taking(): { onOffer: (offer: IncomingOffer) => true; offers: IncomingOffer[] } {
+  const offers: IncomingOffer[] = [];
+  return { onOffer: (offer) => (offers.push(offer), true), offers };
+}

@@ -8,7 +8,7 @@ import { PCP_RESULT } from "../../lib/portmap/refusals.ts";
 import { INTERACTIVE_WAITS_MS } from "../../lib/portmap/gateway.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { FakeGateway, type Reply } from "./fake_gateway/fake_gateway.ts";
-import { atHome, GATEWAY_IP, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
+import { atHome, GATEWAY_IP, type Home, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
 
 Deno.test("PCP maps a port in one round trip", () =>
   atHome({}, async ({ pcp, gateway }) => {
@@ -299,16 +299,9 @@ Deno.test("PCP's probe distinguishes refusal, garbage and silence", async () => 
 
 Deno.test("requestPcpPeer() reports the external address of a connection", () =>
   atHome({}, async ({ network, gateway }) => {
-    const { external, lifetimeSeconds } = await requestPcpPeer({
-      network,
-      address: gateway.address,
-      waitsMs: INTERACTIVE_WAITS_MS,
-    }, {
+    const { external, lifetimeSeconds } = await requestPeer({ network, gateway }, {
       protocol: "tcp",
-      internal: { ip: HOST_IP, port: 50_000 },
-      remotePeer: { ip: "198.51.100.7", port: 443 },
       lifetimeSeconds: 7200,
-      nonce: new Uint8Array(12).fill(1),
     });
     assertEquals(external, { ip: "203.0.113.7", port: 50_000 });
     assertEquals(lifetimeSeconds, 7200);
@@ -326,16 +319,9 @@ Deno.test("requestPcpPeer() ignores a reply about another peer", () =>
       return [{ data: other }, answer!];
     },
   }, async ({ network, gateway }) => {
-    const { external } = await requestPcpPeer({
-      network,
-      address: gateway.address,
-      waitsMs: INTERACTIVE_WAITS_MS,
-    }, {
+    const { external } = await requestPeer({ network, gateway }, {
       protocol: "udp",
-      internal: { ip: HOST_IP, port: 50_000 },
-      remotePeer: { ip: "198.51.100.7", port: 443 },
       lifetimeSeconds: 60,
-      nonce: new Uint8Array(12).fill(1),
     });
     assertEquals(external.port, 50_000);
   }));
@@ -368,4 +354,17 @@ function changed(data: Uint8Array, at: number): Uint8Array {
   const copy = data.slice();
   copy[at]! ^= 0xff;
   return copy;
+}
+
+function requestPeer(
+  { network, gateway }: Pick<Home, "network" | "gateway">,
+  { protocol, lifetimeSeconds }: { protocol: "tcp" | "udp"; lifetimeSeconds: number },
+): ReturnType<typeof requestPcpPeer> {
+  return requestPcpPeer({ network, address: gateway.address, waitsMs: INTERACTIVE_WAITS_MS }, {
+    protocol,
+    internal: { ip: HOST_IP, port: 50_000 },
+    remotePeer: { ip: "198.51.100.7", port: 443 },
+    lifetimeSeconds,
+    nonce: new Uint8Array(12).fill(1),
+  });
 }

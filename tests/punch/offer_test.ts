@@ -5,7 +5,7 @@ import { decodeOffer, encodeOffer, MAX_ROUNDS, type PunchOffer } from "../../lib
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
 import { hmac } from "../../lib/base/crypto.ts";
 import { concat, toHex } from "../../lib/base/bytes.ts";
-import { hostCandidate, reflexive } from "./fixtures.ts";
+import { hostCandidate, OFFER } from "./fixtures.ts";
 
 Deno.test("encodeOffer() writes an authenticator and JSON", () => {
   assertEquals(toText(encodeOffer(OFFER, NO_SECRET)), GOLDEN_SEAL + GOLDEN_JSON);
@@ -234,29 +234,6 @@ function aSample() {
 }
 
 const NO_SECRET = new Uint8Array(0);
-
-const OFFER: PunchOffer = {
-  role: "controlled",
-  key: "0123456789abcdef".repeat(4),
-  answers: null,
-  isWaiting: true,
-  round: 1,
-  sampleAgeMs: 12.5,
-  side: {
-    profile: {
-      mapping: "endpoint-independent",
-      filtering: "address-and-port-dependent",
-      unsolicitedSyn: "dropped",
-      allocation: { kind: "preserving", delta: 0, range: [20_000, 20_003] },
-      onlyForNeighbours: false,
-      externalIp: "203.0.113.2",
-      samples: [{ localPort: 20_000, externalPort: 20_000 }],
-    },
-    candidates: [reflexive("203.0.113.2", 40_000), hostCandidate("192.168.1.2")],
-    punchPort: 40_000,
-    canListenBeside: true,
-  },
-};
 
 /** As Python's hmac module has it. */
 const GOLDEN_SEAL = "048a644e18ea43978f53a68b59188423473e7fe2466b1fe402e85845e4b7bd24";

@@ -168,3 +168,13 @@ export async function nextOf(peer: Peer): Promise<IncomingConnection> {
   for await (const incoming of peer) return incoming;
   throw new Error("the peer was closed");
 }
+
+/** Counts the SYNs that the host sends from now on. */
+export function countSyns(internet: Internet, name: string): () => number {
+  let count = 0;
+  internet.onPacket = ({ at, what, packet }) => {
+    if (at !== name || what !== "sent" || packet.protocol !== "tcp") return;
+    if (packet.tcpFlags.syn && !packet.tcpFlags.ack) count++;
+  };
+  return () => count;
+}

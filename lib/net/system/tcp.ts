@@ -90,7 +90,7 @@ export async function listenTcp(
  *
  * @param socket must not have started to read; taken over
  */
-export function acceptedConnection(socket: net.Socket): TcpConnection | undefined {
+function acceptedConnection(socket: net.Socket): TcpConnection | undefined {
   const ends = endsOf(socket); // read at once: the peer may reset the connection at any moment
   if (ends === undefined) return void socket.destroy();
   const reader = new SocketReader();
@@ -98,12 +98,12 @@ export function acceptedConnection(socket: net.Socket): TcpConnection | undefine
 }
 
 /** Whether `node:net` refuses the arguments of a call, which it does for a local address that is not ours. */
-export function isInvalidArgument(error: unknown): boolean {
+function isInvalidArgument(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "EINVAL";
 }
 
 /** The error for a local address that is not one of this machine. */
-export function foreignAddress(cannot: string, cause: unknown): NetworkError {
+function foreignAddress(cannot: string, cause: unknown): NetworkError {
   return new NetworkError(`${cannot}: not an address of this machine`, "address-not-available", {
     cause,
   });

@@ -131,7 +131,7 @@ export async function rankConnections(session: IgdSession): Promise<readonly Igd
 }
 
 /** From 0 to 3: how likely a connection leads to the internet. */
-export function connectionScore({ status, externalIp }: ConnectionStatus): number {
+function connectionScore({ status, externalIp }: ConnectionStatus): number {
   const isConnected = /^(?:connected|up)$/i.test(status);
   const isPlausible = ipFamily(externalIp) === 4 && ipScope(externalIp) === "global";
   return (isPlausible ? 2 : 0) + (isConnected ? 1 : 0);

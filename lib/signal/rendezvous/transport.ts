@@ -12,12 +12,12 @@ import { MAX_SIGNAL_BYTES } from "../channel.ts";
 import {
   type OpenSignalingOptions,
   requirePublishable,
+  requireSubscribable,
   type SignalingConnection,
   type SignalTransport,
   TOPIC_BYTES,
   type TopicListener,
   TopicListeners,
-  topicToBytes,
 } from "../transport.ts";
 import {
   CLOSE_CODES,
@@ -149,8 +149,7 @@ class WebSocketSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    topicToBytes(topic);
-    signal?.throwIfAborted();
+    requireSubscribable(topic, signal);
     if (this.#failure !== undefined) throw this.#failure;
     const confirmed = this.#confirm(topic, onMessage);
     try {

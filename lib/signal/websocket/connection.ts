@@ -107,6 +107,27 @@ export async function dialWebSocket(
   }
 }
 
+/**
+ * All addresses of a host, given by name or IP address; IPv4 first. Also for those who judge where a URL leads: they judge
+ * what is dialled.
+ *
+ * @throws {NetworkError} if it has none
+ */
+export async function hostAddresses(
+  network: Network,
+  host: string,
+  { signal }: { signal?: AbortSignal } = {},
+): Promise<string[]> {
+  if (isIp(host)) return [parseIp(host)];
+  const found = await Promise.allSettled(
+    ([4, 6] as const).map((family) => network.resolve(host, family, { signal })),
+  );
+  signal?.throwIfAborted();
+  const addresses = found.flatMap((each) => each.status === "fulfilled" ? each.value : []);
+  if (addresses.length === 0 && found[0]!.status === "rejected") throw found[0]!.reason;
+  return addresses.map(parseIp);
+}
+
 /** One side of a WebSocket. */
 export class WebSocketConnection {
   readonly #connection: TcpConnection;
@@ -399,7 +420,7 @@ async function connect(
     throw new TypeError(`Cannot open ${withoutLogin(url.href)}: a WebSocket is ws: or wss:`);
   }
   const isSecure = url.protocol === "wss:";
-  const addresses = await addressesOf(hostname, { network, signal });
+  const addresses = await hostAddresses(network, hostname, { signal });
   let failure: unknown;
   for (const [index, ip] of addresses.entries()) {
     const remote: TransportAddress = { ip, port };
@@ -416,21 +437,6 @@ async function connect(
     }
   }
   throw failure;
-}
-
-/** IPv4 first. */
-async function addressesOf(
-  hostname: string,
-  { network, signal }: Pick<DialWebSocketOptions, "network" | "signal">,
-): Promise<string[]> {
-  if (isIp(hostname)) return [parseIp(hostname)];
-  const found = await Promise.allSettled(
-    ([4, 6] as const).map((family) => network.resolve(hostname, family, { signal })),
-  );
-  signal?.throwIfAborted();
-  const addresses = found.flatMap((each) => each.status === "fulfilled" ? each.value : []);
-  if (addresses.length > 0) return addresses;
-  throw found[0]!.status === "rejected" ? found[0]!.reason : new Error("no address");
 }
 
 /** Chosen by us: an endless message of empty frames would be an endless loop. */

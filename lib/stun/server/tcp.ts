@@ -8,6 +8,7 @@ import { MalformedMessageError, NetworkError } from "../../base/errors.ts";
 import { writeAll } from "../../base/reader.ts";
 import { TaskGroup } from "../../base/tasks.ts";
 import { ResettableTimer } from "../../base/timers.ts";
+import { acceptUntilClosed } from "../../net/accept.ts";
 import type { TransportAddress } from "../../net/address.ts";
 import type { TcpConnection, TcpListener } from "../../net/network.ts";
 import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
@@ -58,21 +59,13 @@ export class TcpService {
 
   /** Serves a listener until it is closed. */
   async serve(listener: TcpListener, other: TransportAddress | undefined): Promise<void> {
-    for (;;) {
-      let connection: TcpConnection;
-      try {
-        connection = await listener.accept();
-      } catch (error) {
-        if (error instanceof NetworkError && error.reason === "closed") return;
-        throw error;
-      }
+    await acceptUntilClosed(listener, (connection) => {
       const release = this.#tasks.signal.aborted
         ? undefined
         : this.#counts.admit(connection.remote.ip);
       if (release === undefined) {
         this.#counters.tcpRefused++;
-        connection.reset();
-        continue;
+        return connection.reset();
       }
       this.#connections.add(connection);
       this.#tasks.run(async (signal) => {
@@ -83,7 +76,7 @@ export class TcpService {
           release();
         }
       });
-    }
+    });
   }
 
   /** Closes all connections and waits for everything that runs to end. */

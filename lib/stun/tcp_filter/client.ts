@@ -14,6 +14,7 @@ import {
 } from "../../base/errors.ts";
 import { writeAll } from "../../base/reader.ts";
 import { WaitQueue } from "../../base/wait_queue.ts";
+import { acceptUntilClosed } from "../../net/accept.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
 import { readMessages } from "../framing.ts";
@@ -243,21 +244,11 @@ class GreetingListener implements Disposable {
   }
 
   async #accept(): Promise<void> {
-    for (;;) {
-      let connection: TcpConnection;
-      try {
-        connection = await this.#listener.accept();
-      } catch (error) {
-        if (error instanceof NetworkError && error.reason === "closed") return;
-        throw error;
-      }
-      if (this.#connections.size >= MAX_CONNECTIONS) {
-        connection.reset();
-        continue;
-      }
+    await acceptUntilClosed(this.#listener, (connection) => {
+      if (this.#connections.size >= MAX_CONNECTIONS) return connection.reset();
       this.#connections.add(connection);
       this.#read(connection).catch((error) => this.#origins.close(error));
-    }
+    });
   }
 
   async #read(connection: TcpConnection): Promise<void> {
