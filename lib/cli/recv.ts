@@ -75,16 +75,17 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     waitFor(io, "Waiting for the sender's offer");
     return last;
   };
+  const existing = existingPolicy(flags);
   const consent = new Consent(
     {
       yes: flags.has("yes"),
       merge: flags.has("merge"),
       allowHidden: flags.has("allow-hidden"),
+      existing,
     },
     input,
     () => ({ folder: root, sender: last?.remoteId }),
   );
-  const existing = existingPolicy(flags);
   try {
     ticket = found.ticket ?? await ticketOf(target, peer, events, io);
     if (target.kind === "code") {
@@ -200,9 +201,6 @@ export async function runReceive(
     }
     const code = reportTransferFailure(error, reporter, io);
     const reason = error instanceof TransferError ? error.reason : undefined;
-    if (reason === "exists") {
-      reporter.print("Use --rename to keep both files, or --overwrite to replace yours");
-    }
     const isInterrupted = io.signal.aborted || reason === "broken";
     if (isAccepted && isInterrupted) reporter.print("Run the same command again to resume");
     return code;
@@ -210,10 +208,11 @@ export async function runReceive(
 }
 
 function offerEvent(offer: IncomingOffer): Readonly<Record<string, unknown>> {
-  const { files, links, bytes, hidden, executables, existingFolders } = offer;
+  const { files, links, bytes, hidden, executables, existingFolders, existingEntries } = offer;
   return {
     ...{ event: "offer", files, bytes, links },
     ...{ hidden: hidden.length, executables: executables.length, existingFolders },
+    existing: existingEntries.length,
   };
 }
 

@@ -12,6 +12,7 @@ import {
   sendFiles,
   type SendFilesOptions,
   type SkippedFile,
+  TransferError,
 } from "../transfer/mod.ts";
 import { turnAway } from "../transfer/offer_race.ts";
 import { acceptOrReport } from "./accept_first.ts";
@@ -146,7 +147,11 @@ export async function runSend(
     });
     return reporter.finished("Sent", result);
   } catch (error) {
-    return reportTransferFailure(error, reporter, io);
+    const isDeclined = error instanceof TransferError && error.reason === "declined";
+    const told = isDeclined
+      ? new TransferError("The receiver declined, so nothing was sent", "declined")
+      : error;
+    return reportTransferFailure(told, reporter, io);
   }
 }
 
