@@ -10,7 +10,13 @@ import { WaitQueue } from "../base/wait_queue.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
-import { type Accept, acceptFirst, type IncomingSource, refuseOthers } from "./accept_first.ts";
+import {
+  type Accept,
+  acceptFirst,
+  type IncomingSource,
+  refuseOthers,
+  sayBusy,
+} from "./accept_first.ts";
 import { type CliIo, printError } from "./io.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
@@ -36,12 +42,12 @@ export class ConnectionSlot {
   #isClosed = false;
   #isTakenOver = false;
 
-  /** @param turnAway tells a peer that got through too late. Default: its connection is reset */
+  /** @param turnAway tells a peer that got through too late. Default: its connection is reset, with the reason */
   constructor(
     peer: Peer,
     accept: Accept,
     io: CliIo,
-    turnAway: (connection: PeerConnection) => void = (connection) => connection.reset(),
+    turnAway: (connection: PeerConnection) => void = sayBusy,
   ) {
     this.#peer = peer;
     this.#accept = accept;
@@ -66,7 +72,10 @@ export class ConnectionSlot {
     const isFirst = this.#current === undefined;
     const connection = this.#further !== undefined
       ? await this.#nextFurther(signal)
-      : await acceptFirst(isFirst ? this.#peer : this.#newcomers, this.#accept, { signal });
+      : await acceptFirst(isFirst ? this.#peer : this.#newcomers, this.#accept, {
+        signal,
+        turnAway: this.#turnAway,
+      });
     this.hold(connection);
     if (isFirst) this.#deciding.run((signal) => this.#decide(signal));
     return connection;
@@ -112,7 +121,10 @@ export class ConnectionSlot {
 
   /** Goes on after the caller's abort: the connection may be wanted after a break. */
   #acceptFurther(): Promise<PeerConnection> {
-    const further = acceptFirst(this.#newcomers, this.#accept, { signal: this.#io.signal });
+    const further = acceptFirst(this.#newcomers, this.#accept, {
+      signal: this.#io.signal,
+      turnAway: this.#turnAway,
+    });
     const forget = () => {
       if (this.#further === further) this.#further = undefined;
     };

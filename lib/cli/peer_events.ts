@@ -148,11 +148,11 @@ export class ConnectionEvents {
     this.print(`Connected ${local} to ${remote} in ${punchMs.toFixed(0)} ms: ${reason}`);
   }
 
-  /** Reports that both directions have ended. */
-  closed(): void {
+  /** Reports that both directions have ended, and why if they did not end by themselves. */
+  closed(reason?: string): void {
     this.waitOver();
-    this.emit({ event: "closed" });
-    this.print("Closed");
+    this.emit(reason === undefined ? { event: "closed" } : { event: "closed", reason });
+    this.print(reason === undefined ? "Closed" : `Closed: ${reason}`);
   }
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { PeerConnection } from "../peer/connection.ts";
+import { type PeerConnection, TICKET_GONE, TICKET_GONE_TEXT } from "../peer/connection.ts";
 import { PEER_TIMINGS } from "../peer/options.ts";
 import {
   type ExistingPolicy,
@@ -67,7 +67,9 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const isOver = () => last?.wasReset === true;
   const next: NextConnection = async ({ signal }) => {
     if (isOver()) {
-      throw new TransferError("Cannot continue: the sender has ended the transfer", "failed");
+      const isGone = last?.resetCode === TICKET_GONE;
+      const why = isGone ? TICKET_GONE_TEXT : "the sender has ended the transfer";
+      throw new TransferError(`Cannot continue: ${why}`, "failed");
     }
     events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
     last = await peer.connect(ticket, { signal });

@@ -25,6 +25,7 @@ const GOLDEN: readonly [string, ControlFrame][] = [
   ["08" + "0002" + "abcd", { kind: "message", message: Uint8Array.of(0xab, 0xcd) }],
   ["09", { kind: "done" }],
   ["0a", { kind: "reset" }],
+  ["0b0102", { kind: "abort", code: 258 }],
 ];
 
 Deno.test("encodeSessionFrame() writes the bytes that docs/session.md defines", () => {
