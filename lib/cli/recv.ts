@@ -9,6 +9,7 @@ import { PEER_TIMINGS } from "../peer/options.ts";
 import {
   type ExistingPolicy,
   type IncomingOffer,
+  type KeptFile,
   type NextConnection,
   receiveFiles,
   systemFiles,
@@ -95,9 +96,12 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
       await urls.ask(ticket, { asks });
     }
     const route = () => last && routeInWords(last.path);
-    const command = { folder, existing, asJson, id: ticket, isOver, route, consent };
+    let hasKept = false;
+    const onKept = () => hasKept = true;
+    const command = { folder, existing, asJson, id: ticket, isOver, route, consent, onKept };
     const code = await runReceive(next, command, io);
-    if (code === EXIT.ok || isOver() || consent.refusal !== undefined) await found.discard();
+    const isDeclined = consent.refusal !== undefined;
+    if (code === EXIT.ok || isDeclined || isOver() && !hasKept) await found.discard();
     await last?.[Symbol.asyncDispose]();
     return io.signal.aborted ? EXIT.interrupted : code;
   } catch (error) {
@@ -160,6 +164,8 @@ export interface ReceiveCommand {
   readonly isOver?: () => boolean;
   /** Decides about offers. */
   readonly consent: Consent;
+  /** Called if there is something that a later run continues. */
+  readonly onKept?: () => void;
 }
 
 /**
@@ -176,6 +182,7 @@ export async function runReceive(
   const { folder, existing, asJson, id, consent, isOver, route } = command;
   using reporter = new TransferReporter(io, { asJson, route });
   let isAccepted = false;
+  let kept: readonly KeptFile[] = [];
   try {
     const result = await receiveFiles(next, folder, {
       existing,
@@ -185,6 +192,7 @@ export async function runReceive(
       onProgress: reporter.onProgress,
       onFile: reporter.onFile,
       onRefused: reporter.onRefused,
+      onKept: (files) => kept = files,
       onOffer: async (offer, { signal }) => {
         reporter.emit(offerEvent(offer));
         waitOver(io);
@@ -204,10 +212,23 @@ export async function runReceive(
     const code = reportTransferFailure(error, reporter, io);
     const reason = error instanceof TransferError ? error.reason : undefined;
     const isInterrupted = io.signal.aborted || reason === "broken";
-    if (isAccepted && isInterrupted) reporter.print("Run the same command again to resume");
+    const hasEnded = isOver?.() === true && !io.signal.aborted;
+    if (!isAccepted) return code;
+    const what = reporter.whatIsKept(kept);
+    if (what !== undefined) {
+      command.onKept?.();
+      reporter.emit({ event: "kept", files: kept });
+      reporter.print(`Kept: ${what}`);
+    }
+    if (hasEnded && what !== undefined) reporter.print(RESUME_WITH_KEY);
+    else if (isInterrupted && !hasEnded) reporter.print("Run the same command again to resume");
     return code;
   }
 }
+
+/** A sender without a key has another ticket the next time, by which nothing is found again. */
+const RESUME_WITH_KEY =
+  "If the sender runs `send` again with the same --key, this command resumes; without a key it starts over";
 
 function offerEvent(offer: IncomingOffer): Readonly<Record<string, unknown>> {
   const { files, links, bytes, hidden, executables, existingFolders, existingEntries } = offer;

@@ -8,6 +8,7 @@
 import {
   FileError,
   type FinishedFile,
+  type KeptFile,
   printable,
   type ProgressListeners,
   type RefusedFile,
@@ -129,6 +130,16 @@ export class TransferReporter implements ProgressListeners {
       this.print("Use --rename to keep both files, or --overwrite to replace yours");
     }
     return EXIT.failure;
+  }
+
+  /** What a failed transfer leaves that another one need not send again, for people; `undefined` if that is nothing. */
+  whatIsKept(incomplete: readonly KeptFile[]): string | undefined {
+    const { files = 0, totalFiles = 0 } = this.#latest ?? {};
+    const parts = incomplete.slice(0, MAX_KEPT).map(({ path, bytes, size }) =>
+      `${formatIn(unitOf(size), bytes)} of ${printable(path)}`
+    );
+    if (files > 0) parts.unshift(`${files} of ${formatFiles(totalFiles)}`);
+    return parts.length === 0 ? undefined : parts.join(", and ");
   }
 
   #clear(): void {
@@ -304,6 +315,9 @@ const EVENT_MS = 500;
 const WINDOW_MS = 5000;
 const SAMPLE_MS = 100;
 const MIN_WATCH_MS = 500;
+
+/** Chosen by us: an interrupted run leaves one incomplete file, as a rule. */
+const MAX_KEPT = 3;
 
 /** Chosen by us: what moves at all has moved by then. */
 const STILL_MS = 1500;

@@ -38,10 +38,22 @@ export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners
    * `TransferResult.refused`, and the rest arrives.
    */
   readonly existing?: ExistingPolicy;
+  /** Called at the end if there are incomplete files, which a later call with the same `id` continues. */
+  readonly onKept?: (files: readonly KeptFile[]) => void;
   /** The largest offer to accept. */
   readonly limits?: OfferLimits;
   /** The file system. Default: the system's. */
   readonly files?: FileSystem;
+}
+
+/** An incomplete file that is kept. */
+export interface KeptFile {
+  /** Its path, as in the manifest. */
+  readonly path: string;
+  /** How much of it there is. */
+  readonly bytes: number;
+  /** The size that it will have. */
+  readonly size: number;
 }
 
 /** An offer, with what it would mean for the target folder. */

@@ -8,7 +8,13 @@ import { equalBytes } from "../base/bytes.ts";
 import { writeAll } from "../base/reader.ts";
 import { Semaphore } from "../base/tasks.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { decideOffer, describeOffer, guardedPaths, type ReceiveFilesOptions } from "./consent.ts";
+import {
+  decideOffer,
+  describeOffer,
+  guardedPaths,
+  type KeptFile,
+  type ReceiveFilesOptions,
+} from "./consent.ts";
 import {
   conflict,
   type ExistingPolicy,
@@ -110,7 +116,8 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
 
   /** Closes what is open. What a later run can continue stays. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closeParts();
+    const kept = await this.#closeParts();
+    if (kept.length > 0) this.#options.onKept?.(kept);
     if (this.#hasBegun) this.#record?.close();
     else await this.#record?.discard();
     this.#record = undefined;
@@ -121,9 +128,19 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     return { target: this.#target, parts: this.#parts, claim };
   }
 
-  #closeParts(): void {
-    for (const part of this.#parts.values()) part.close();
+  /** Removes those that are empty; returns the others. */
+  async #closeParts(): Promise<KeptFile[]> {
+    const kept: KeptFile[] = [];
+    for (const [index, part] of this.#parts) {
+      const { path, size } = this.#offer!.manifest[index]!;
+      const { size: bytes } = await part.stat();
+      if (bytes > 0) {
+        kept.push({ path, bytes, size });
+        part.close();
+      } else await part.discard();
+    }
     this.#parts.clear();
+    return kept;
   }
 
   async #receiveAll(
@@ -187,7 +204,7 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     } finally {
       this.#isDeciding = false;
     }
-    this.#closeParts(); // of the offer before
+    await this.#closeParts(); // of the offer before
     await this.#record?.discard();
     const folders = offer.manifest.filter(({ kind }) => kind === "folder");
     for (const { path } of folders) if (!existed.has(path)) this.#begun.add(path);
