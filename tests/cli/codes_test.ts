@@ -130,7 +130,7 @@ Deno.test("connect with a code that no peer offers ends with 4, and says what to
     const { code, stderr } = await start(args).end();
     assertEquals(code, 4);
     const lines = "Looking for the other side of code 7-…\n" +
-      "punchline: Cannot use code 7-…: no one waits there; check the number, and that the other side still waits\n";
+      "punchline: Cannot use code 7-…: no one answers: the code may have expired, or its sender stopped; check the number, or ask for a new code\n";
     assert(stderr.startsWith(lines), stderr);
   }));
 

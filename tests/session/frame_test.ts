@@ -46,7 +46,7 @@ Deno.test("decodeSessionFrame() returns undefined for an incomplete frame", () =
 
 for (
   const [what, bytes] of [
-    ["an unknown type", [11]],
+    ["an unknown type", [12]],
     ["type 0", [0]],
     ["DATA without bytes", [4, 0, 0]],
     ["DATA too long for a record", [
