@@ -54,7 +54,9 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     allowUrl: urls.allow,
   });
   if (port === undefined) {
-    events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
+    const { text, timeoutMs } = prompt?.waiting ??
+      { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
+    events.waitFor(text, timings.timings?.answerMs ?? timeoutMs);
   }
   try {
     const ticket = await ticketOf(target, peer, events, io);

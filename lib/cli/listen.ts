@@ -59,6 +59,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     command: "connect",
     asQr: flags.has("qr") && !flags.has("json"),
   });
+  prompt?.askForMessage();
   const { signaling } = options;
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   events.waitFor(WAITING, timeoutMs);

@@ -296,7 +296,7 @@ function pathInWords({ kind, method }: Pick<ConnectionAttempt, "kind" | "method"
 
 /** What to do if the peer does not answer. */
 const STILL_THERE =
-  "Check that `listen` or `send` still runs on the other machine, and use the ticket that it shows now";
+  "Check that `listen` or `send` still runs on the other machine, and use the ticket that it shows now; one that was revoked gets no answer";
 
 const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
   "host": "same machine",

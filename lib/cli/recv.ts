@@ -72,7 +72,9 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
       const why = isGone ? TICKET_GONE_TEXT : "the sender has ended the transfer";
       throw new TransferError(`Cannot continue: ${why}`, "failed");
     }
-    events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
+    const { text, timeoutMs } = prompt?.waiting ??
+      { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
+    events.waitFor(text, timings.timings?.answerMs ?? timeoutMs);
     last = await peer.connect(ticket, { signal });
     reportConnected(last, events);
     waitFor(io, "Waiting for the sender's offer");

@@ -63,6 +63,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
       }),
     );
     await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") && !asJson });
+    prompt?.askForMessage();
     const { signaling } = options;
     code = ShownCode.start(given, { peer, events, io, command: "recv", signaling });
     if (code !== undefined) opened.use(code);

@@ -70,8 +70,8 @@ export class TicketUrls {
     const mayAsk = asks !== "never" && canAsk(io);
     if (!mayAsk && !failsEarly) return;
     const urls = decodeTicket(ticket).signaling.filter((url) => url !== MANUAL_URL);
-    const { unusual, blocked } = await this.#lookUp(urls);
-    if (unusual.length === 0 || asks === "if-needed" && blocked < urls.length) return;
+    const { unusual, blocked, usable } = await this.#lookUp(urls);
+    if (unusual.length === 0 || asks === "if-needed" && usable > 0) return;
     const several = unusual.length > 1;
     const facts = [
       `The ticket names ${
@@ -89,10 +89,10 @@ export class TicketUrls {
     if (stillBlocked === urls.length) throw noneLeft(answer);
   }
 
-  /** Those that need permission, and how many cannot be used without it or at all. */
+  /** Those that need permission, how many cannot be used without it or ever, and how many can be used now. */
   async #lookUp(
     urls: readonly string[],
-  ): Promise<{ unusual: readonly UnusualUrl[]; blocked: number }> {
+  ): Promise<{ unusual: readonly UnusualUrl[]; blocked: number; usable: number }> {
     const { io } = this.#input;
     const unusual: UnusualUrl[] = [];
     const policy = new DialPolicy({
@@ -112,7 +112,8 @@ export class TicketUrls {
     io.signal.throwIfAborted();
     const isBlocked = (result: PromiseSettledResult<unknown>) =>
       result.status === "rejected" && isNotAllowed(result.reason);
-    return { unusual: [...unusual], blocked: results.filter(isBlocked).length };
+    const usable = results.filter(({ status }) => status === "fulfilled").length; // a name may not resolve
+    return { unusual: [...unusual], blocked: results.filter(isBlocked).length, usable };
   }
 
   #skip({ url, addresses }: UnusualUrl): false {

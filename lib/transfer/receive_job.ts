@@ -30,17 +30,12 @@ import {
   statIfValid,
   type TargetFolder,
 } from "./destination.ts";
-import { FileError, type FolderTraits, type PartFile, TransferError } from "./files.ts";
+import type { FolderTraits, PartFile } from "./files.ts";
 import { Finisher } from "./finisher.ts";
 import { findEntries, type Finder, replaceMismatches, targetFor } from "./found_entries.ts";
 import { partName } from "./local_names.ts";
 import { type ManifestEntry, summarize } from "./manifest.ts";
-import {
-  encodeTransferMessage,
-  type PlanMessage,
-  type PlanStep,
-  type RefusalReason,
-} from "./message.ts";
+import { encodeTransferMessage, type PlanMessage, type RefusalReason } from "./message.ts";
 import { TransferMessageReader } from "./message_reader.ts";
 import {
   type AcceptedOffer,
