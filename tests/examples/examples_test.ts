@@ -76,7 +76,7 @@ for (
     ["a ticket that is none", "chat.ts", ["hello"], true, /^Cannot read ticket: /],
     ["a damaged ticket", "http.ts", ["punchline:AAAA"], true, /^Cannot read ticket: /],
     ["a ticket that is none", "share.ts", ["punchline:no"], true, /^Cannot read ticket: /],
-    ["a file that is not there", "share.ts", ["missing"], true, /^Cannot find missing: /],
+    ["a server that is gone", "share.ts", ["file"], true, /^Cannot listen for others: /],
     ["a missing permission", "chat.ts", [], false, /run with --allow-net/],
     ["a missing permission", "http.ts", [], false, /run with --allow-net/],
     ["a missing permission", "share.ts", ["file"], false, /--allow-(net|read)/],

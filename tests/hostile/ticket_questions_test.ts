@@ -69,7 +69,9 @@ terminalTest(
     withServices(async (one) => {
       const url = `ws://127.0.0.1:${one.port}`;
       const ticket = ticketFor(url, `ws://${"x".repeat(64)}:80`); // no name has a part that long
-      await using screen = Terminal.start(["recv", ticket, "--timeout", "500"]);
+      await using screen = Terminal.start(["recv", ticket, "--timeout", "500"], {
+        permissions: ["--allow-read", "--allow-write"],
+      });
       await screen.prints("Connect to it? [y/N]");
       assertEquals(one.connections(), 0);
       await screen.type("y\r");
