@@ -165,7 +165,7 @@ const REASONS: Readonly<Record<Exclude<Answer, "yes" | "no">, string>> = {
 /** What happens to existing files. */
 const EXISTING: Readonly<Record<ExistingPolicy, string>> = {
   refuse: "; yours are kept",
-  overwrite: "; yours are replaced if they differ",
+  overwrite: "; files of yours that differ are replaced",
   rename: "; the new ones are renamed if they differ",
 };
 

@@ -205,7 +205,7 @@ export async function runReceive(
         return decision;
       },
     });
-    return reporter.finished("Received", result);
+    return reporter.finished("Received", result, existing);
   } catch (error) {
     const isDeclined = error instanceof TransferError && error.reason === "declined";
     if (isDeclined && consent.refusal !== undefined) {

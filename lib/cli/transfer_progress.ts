@@ -6,6 +6,7 @@
  */
 
 import {
+  type ExistingPolicy,
   FileError,
   type FinishedFile,
   type KeptFile,
@@ -111,9 +112,14 @@ export class TransferReporter implements ProgressListeners {
   /**
    * Reports that the transfer is over.
    *
+   * @param existing what this side does about names that are taken
    * @returns the exit code: a failure if anything is missing
    */
-  finished(verb: "Sent" | "Received", result: TransferResult): number {
+  finished(
+    verb: "Sent" | "Received",
+    result: TransferResult,
+    existing: ExistingPolicy = "refuse",
+  ): number {
     this.emit({ event: "finished", ...result });
     this.#clear();
     const isNothing = result.files > 0 && this.#kept === result.files && result.sentBytes === 0;
@@ -126,9 +132,8 @@ export class TransferReporter implements ProgressListeners {
     if (missing === 0) return EXIT.ok;
     this.print(`${missing === 1 ? "One thing was" : `${missing} things were`} left out: see above`);
     const isTaken = result.refused.some(({ reason }) => reason === REFUSAL_TEXT.exists);
-    if (verb === "Received" && isTaken) {
-      this.print("Use --rename to keep both files, or --overwrite to replace yours");
-    }
+    const advice = verb === "Received" && isTaken ? ADVICE[existing] : undefined;
+    if (advice !== undefined) this.print(advice);
     return EXIT.failure;
   }
 
@@ -190,6 +195,7 @@ export function unitOf(totalBytes: number): ByteUnit {
 export function formatIn(unit: ByteUnit, bytes: number): string {
   if (unit === "bytes") return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
   const value = bytes / (unit === "KiB" ? KIB : KIB * KIB);
+  if (value > 0 && value < 0.0005) return formatIn("bytes", bytes);
   const digits = value >= 0.1 || value === 0 ? 1 : value >= 0.01 ? 2 : 3;
   return `${value.toFixed(digits)} ${unit}`;
 }
@@ -315,6 +321,13 @@ const EVENT_MS = 500;
 const WINDOW_MS = 5000;
 const SAMPLE_MS = 100;
 const MIN_WATCH_MS = 500;
+
+/** What else to do about names that are taken. */
+const ADVICE: Readonly<Record<ExistingPolicy, string | undefined>> = {
+  refuse: "Use --rename to keep both files, or --overwrite to replace yours",
+  overwrite: "Only files are replaced: use --rename to keep both",
+  rename: undefined,
+};
 
 /** Chosen by us: an interrupted run leaves one incomplete file, as a rule. */
 const MAX_KEPT = 3;

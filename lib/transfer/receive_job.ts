@@ -113,7 +113,8 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
   async [Symbol.asyncDispose](): Promise<void> {
     const kept = await this.#closeParts();
     if (kept.length > 0) this.#options.onKept?.(kept);
-    if (this.#hasBegun) this.#record?.close();
+    const hasFiles = kept.length > 0 || (this.#offer?.done.size ?? 0) > 0;
+    if (this.#hasBegun || hasFiles) this.#record?.close();
     else await this.#record?.discard();
     this.#record = undefined;
   }
@@ -129,10 +130,11 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     for (const [index, part] of this.#parts) {
       const { path, size } = this.#offer!.manifest[index]!;
       const { size: bytes } = await part.stat();
-      if (bytes > 0) {
-        kept.push({ path, bytes, size });
+      if (bytes === 0) await part.discard();
+      else {
+        if (await part.isThere()) kept.push({ path, bytes, size });
         part.close();
-      } else await part.discard();
+      }
     }
     this.#parts.clear();
     return kept;
@@ -297,7 +299,6 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
       return await discardFile(reader);
     }
     this.#parts.set(index, part);
-    this.#hasBegun = true;
     const offset = bytesHeld("continue", entry.size, has);
     await part.truncate(offset);
     try {
@@ -391,8 +392,8 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     const { files, root } = this.#target;
     try {
       if (await isFolder(this.#target, path)) return undefined;
-      this.#hasBegun = true;
       await files.makeFolder(`${root}/${path}`);
+      this.#hasBegun = true;
       return undefined;
     } catch (error) {
       const reason = conflict(error);

@@ -142,6 +142,53 @@ for (
   }
 }
 
+Deno.test("a failed transfer says what it keeps, and leaves nothing that is empty", async () => {
+  const big = "x".repeat(300_000);
+  for (
+    const [what, fault, left] of [
+      ["no folder can be made", "makeFolder", []],
+      ["no part can be written", "write", ["data"]],
+    ] as const
+  ) {
+    const there = inbox();
+    there.fault = (doing, path) => {
+      if (doing === fault && path.includes("data")) throw new FileError("full", "no-space");
+    };
+    const here = new MemoryFiles().put("/data/big", big);
+    const kept: unknown[] = [];
+    const onKept = (files: unknown) => void kept.push(files);
+    const { received } = await play({ here, there, receive: { onKept } });
+    assertEquals(failureOf(received), "FileError no-space: full", what);
+    const names = there.below("/in").filter((name) => !name.endsWith(".punchline-transfer"));
+    assertEquals([names, kept], [left, []], what);
+    if (fault === "makeFolder") assertEquals(there.below("/in"), []);
+  }
+});
+
+Deno.test("an incomplete file that was moved away is not said to be kept", async () => {
+  const here = new MemoryFiles().put("/big", "x".repeat(700_000));
+  for (const isMoved of [false, true]) {
+    const there = inbox();
+    const controller = new AbortController();
+    const kept: unknown[] = [];
+    await play({
+      here,
+      sources: ["/big"],
+      there,
+      receive: {
+        signal: controller.signal,
+        onKept: (files) => kept.push(...files),
+        onProgress: ({ bytes }) => {
+          if (bytes < 300_000 || controller.signal.aborted) return;
+          if (isMoved) { for (const name of there.below("/in")) there.delete(`/in/${name}`); }
+          controller.abort();
+        },
+      },
+    });
+    assertEquals(kept.length, isMoved ? 0 : 1);
+  }
+});
+
 Deno.test("a file that cannot be read counts as different", async () => {
   for (const existing of ["refuse", "rename"] as const) {
     const there = inbox().put("/in/plain", "plain");
