@@ -10,7 +10,13 @@ import { WaitQueue } from "../base/wait_queue.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
-import { type Accept, acceptFirst, forEachIncoming, type IncomingSource } from "./accept_first.ts";
+import {
+  type Accept,
+  acceptFirst,
+  forEachIncoming,
+  type IncomingSource,
+  sayBusy,
+} from "./accept_first.ts";
 import { EMPTY_SLOT, type SlotAction, type SlotEvent, stepSlot } from "./connection_slot_engine.ts";
 import { type CliIo, printError } from "./io.ts";
 import { abortable } from "@std/async/abortable";
@@ -37,12 +43,12 @@ export class ConnectionSlot {
   /** A further connection that is being made, for whoever asks next. */
   #further: Promise<PeerConnection> | undefined;
 
-  /** @param turnAway tells a peer that got through too late. Default: its connection is reset */
+  /** @param turnAway tells a peer that got through too late. Default: its connection is reset, with the reason */
   constructor(
     peer: Peer,
     accept: Accept,
     io: CliIo,
-    turnAway: (connection: PeerConnection) => void = (connection) => connection.reset(),
+    turnAway: (connection: PeerConnection) => void = sayBusy,
   ) {
     this.#peer = peer;
     this.#accept = accept;
@@ -67,7 +73,10 @@ export class ConnectionSlot {
     const isFirst = this.#holder === undefined;
     const connection = this.#further !== undefined
       ? await this.#nextFurther(this.#further, signal)
-      : await acceptFirst(isFirst ? this.#peer : this.#keptNewcomers, this.#accept, { signal });
+      : await acceptFirst(isFirst ? this.#peer : this.#keptNewcomers, this.#accept, {
+        signal,
+        turnAway: this.#turnAway,
+      });
     this.hold(connection);
     if (isFirst) this.#deciding.run((signal) => this.#takeNewcomers(signal));
     return connection;
@@ -120,7 +129,8 @@ export class ConnectionSlot {
   /** Goes on after the caller's abort: the connection may be wanted after a break. */
   #acceptFurther(): Promise<PeerConnection> {
     const { signal } = this.#io;
-    const further = acceptFirst(this.#keptNewcomers, this.#accept, { signal });
+    const turnAway = this.#turnAway;
+    const further = acceptFirst(this.#keptNewcomers, this.#accept, { signal, turnAway });
     further.then(() => this.#dispatch({ kind: "connected" }), () => this.#further = undefined);
     return further;
   }

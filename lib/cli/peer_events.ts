@@ -148,11 +148,11 @@ export class ConnectionEvents {
     this.print(`Connected ${local} to ${remote} in ${punchMs.toFixed(0)} ms: ${reason}`);
   }
 
-  /** Reports that both directions have ended. */
-  closed(): void {
+  /** Reports that both directions have ended, and why if they did not end by themselves. */
+  closed(reason?: string): void {
     this.waitOver();
-    this.emit({ event: "closed" });
-    this.print("Closed");
+    this.emit(reason === undefined ? { event: "closed" } : { event: "closed", reason });
+    this.print(reason === undefined ? "Closed" : `Closed: ${reason}`);
   }
 }
 
@@ -296,7 +296,7 @@ function pathInWords({ kind, method }: Pick<ConnectionAttempt, "kind" | "method"
 
 /** What to do if the peer does not answer. */
 const STILL_THERE =
-  "Check that `listen` or `send` still runs on the other machine, and use the ticket that it shows now";
+  "Check that `listen` or `send` still runs on the other machine, and use the ticket that it shows now; one that was revoked gets no answer";
 
 const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
   "host": "same machine",

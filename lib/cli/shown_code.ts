@@ -113,7 +113,7 @@ export class ShownCode implements AsyncDisposable {
     } else if (event.kind === "out-of-guesses") {
       print(`The code has ended, after three wrong guesses${stillGood(command)}`);
     } else if (event.kind === "spent") {
-      print("The code was used, and is good for nothing any more");
+      print("The code has been used: no one else can use it");
     } else if (event.kind === "expired") {
       print(`The code has expired${stillGood(command)}`);
     } else if (event.kind === "unavailable") {

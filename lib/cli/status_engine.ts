@@ -104,8 +104,10 @@ export function statusParts(
   fits: (text: string) => boolean = () => true,
 ): StatusPart[] {
   if (task === null) return [];
-  const elapsed = elapsedText(nowMs - task.sinceMs);
-  const limit = task.timeoutMs === null ? "" : ` of ${limitText(task.timeoutMs)}`;
+  const elapsedMs = nowMs - task.sinceMs;
+  const elapsed = elapsedText(elapsedMs);
+  const isLimited = task.timeoutMs !== null && elapsedMs < task.timeoutMs + 1000;
+  const limit = isLimited ? ` of ${limitText(task.timeoutMs!)}` : ""; // a limit that was passed was none
   const parts: StatusPart[] = [
     { text: task.text, tone: "plain" },
     { text: `, ${elapsed}${limit}`, tone: "faint" },

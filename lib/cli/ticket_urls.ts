@@ -80,8 +80,8 @@ export class TicketUrls {
     const mayAsk = asks !== "never" && canAsk(io);
     if (!mayAsk && !failsEarly) return;
     const urls = decodeTicket(ticket).signaling.filter((url) => url !== MANUAL_URL);
-    const { privateServers, unusable } = await this.#lookUp(urls);
-    if (privateServers.length === 0 || asks === "if-needed" && unusable < urls.length) return;
+    const { privateServers, unusable, usable } = await this.#lookUp(urls);
+    if (privateServers.length === 0 || asks === "if-needed" && usable > 0) return;
     const several = privateServers.length > 1;
     const facts = [
       `The ticket names ${
@@ -101,10 +101,10 @@ export class TicketUrls {
     if (left === 0) throw noneLeft(answer);
   }
 
-  /** Those that need permission, and how many cannot be used without it or at all. */
+  /** Those that need permission, how many cannot be used without it or ever, and how many can be used now. */
   async #lookUp(
     urls: readonly string[],
-  ): Promise<{ privateServers: readonly PrivateServer[]; unusable: number }> {
+  ): Promise<{ privateServers: readonly PrivateServer[]; unusable: number; usable: number }> {
     const { io } = this.#input;
     const privateServers: PrivateServer[] = [];
     const policy = new DialPolicy({
@@ -124,7 +124,9 @@ export class TicketUrls {
     io.signal.throwIfAborted();
     const isUnusable = (result: PromiseSettledResult<unknown>) =>
       result.status === "rejected" && isNotAllowed(result.reason);
-    return { privateServers: [...privateServers], unusable: results.filter(isUnusable).length };
+    const usable = results.filter(({ status }) => status === "fulfilled").length; // a name may not resolve
+    const unusable = results.filter(isUnusable).length;
+    return { privateServers: [...privateServers], unusable, usable };
   }
 
   #skip({ url, addresses }: PrivateServer): false {

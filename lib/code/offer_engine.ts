@@ -7,7 +7,7 @@
  * | confirm that was judged       | the same answer again                                                            |
  * | confirm that is right         | the code is spent, and the ticket handed over                                    |
  * | confirm that is wrong         | one guess less; after the last one the code ends                                 |
- * | anything after it was spent   | a refusal: another has used the code                                             |
+ * | hello or confirm after the end | a refusal: spent, expired or out of guesses, whatever the words                  |
  * | probe                         | the number is taken                                                              |
  *
  * Everything is limited in rate, so a flood costs this side little.
@@ -16,6 +16,7 @@
  */
 
 import { refilled } from "../base/rate_limiter.ts";
+import type { RefusalReason } from "./message.ts";
 
 /** What the offering side knows. */
 export interface CodeOfferState {
@@ -55,7 +56,7 @@ export type CodeOfferAction =
   | { readonly kind: "judge" }
   /** Send the ticket; the first time, or again to the same side. */
   | { readonly kind: "hand-over" }
-  | { readonly kind: "refuse"; readonly reason: "wrong" | "spent" }
+  | { readonly kind: "refuse"; readonly reason: RefusalReason }
   /** Say that the number is taken. */
   | { readonly kind: "taken" }
   /** Tell the owner. */
@@ -93,9 +94,7 @@ export function stepCodeOffer(
   nowMs: number,
 ): CodeOfferStep {
   const { state, actions } = expired(before, nowMs);
-  if (event.kind === "time" || state.status === "expired" || state.status === "out-of-guesses") {
-    return { state, actions };
-  }
+  if (event.kind === "time") return { state, actions };
   if (event.kind === "judged") return judged(state, event);
   const limited = takeToken(state, nowMs);
   return limited === undefined
@@ -114,12 +113,12 @@ function answerTo(
 ): CodeOfferAction {
   if (event.kind === "probe") return { kind: "taken" };
   if (event.kind === "hello") {
-    return status === "spent" ? { kind: "refuse", reason: "spent" } : { kind: "share" };
+    return status === "open" ? { kind: "share" } : { kind: "refuse", reason: status };
   }
   const known = judged.find(({ digest }) => digest === event.digest);
   if (known?.isRight) return { kind: "hand-over" };
-  if (status === "spent") return { kind: "refuse", reason: "spent" };
-  return known === undefined ? { kind: "judge" } : { kind: "refuse", reason: "wrong" };
+  if (known !== undefined && status !== "spent") return { kind: "refuse", reason: "wrong" };
+  return status === "open" ? { kind: "judge" } : { kind: "refuse", reason: status };
 }
 
 function judged(

@@ -52,7 +52,7 @@ export interface RedeemOptions {
  * Gets the ticket for a code.
  *
  * @throws {NoResponseError} if no peer offers a ticket for this number, or the peer that does falls silent
- * @throws {RefusedError} if the words are wrong, or the code was used before; `code` is one of {@linkcode CODE_REFUSALS}
+ * @throws {RefusedError} if the words are wrong, or the code was used before or has ended; `code` is one of {@linkcode CODE_REFUSALS}
  * @throws {NetworkError} `unreachable` if no signaling server can be reached
  * @throws the signal's reason on abort
  */
@@ -62,8 +62,13 @@ export async function redeemCode(code: Code, options: RedeemOptions): Promise<st
   return await (signal === undefined ? redeeming.ticket : abortable(redeeming.ticket, signal));
 }
 
-/** Why a code was refused: the words are wrong, or somebody else has used it. No rejection of a connection has these. */
-export const CODE_REFUSALS: Readonly<Record<"wrong" | "spent", number>> = { wrong: 11, spent: 12 };
+/**
+ * Why a code was refused: the words are wrong, somebody else has used it, its time is over, or wrong guesses have ended it.
+ * No rejection of a connection has these.
+ */
+export const CODE_REFUSALS: Readonly<
+  Record<"wrong" | "spent" | "expired" | "out-of-guesses", number>
+> = { wrong: 11, spent: 12, expired: 13, "out-of-guesses": 14 };
 
 class Redeeming implements AsyncDisposable {
   readonly #code: Code;
@@ -191,9 +196,19 @@ class Redeeming implements AsyncDisposable {
           `Cannot use code ${number}-…: it was used before; ask for a new one`,
           CODE_REFUSALS.spent,
         );
+      case "expired":
+        return new RefusedError(
+          `Cannot use code ${number}-…: it has expired; ask for a new one`,
+          CODE_REFUSALS.expired,
+        );
+      case "out-of-guesses":
+        return new RefusedError(
+          `Cannot use code ${number}-…: wrong guesses have ended it; ask for a new one`,
+          CODE_REFUSALS["out-of-guesses"],
+        );
       case "absent":
         return new NoResponseError(
-          `Cannot use code ${number}-…: no one waits there; check the number, and that the other side still waits`,
+          `Cannot use code ${number}-…: no one answers: the code may have expired, or its sender stopped; check the number, or ask for a new code`,
         );
       case "interrupted":
         return new NoResponseError(

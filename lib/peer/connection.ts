@@ -87,6 +87,7 @@ export class PeerConnection extends Session {
       role,
       timeoutMs,
       windows: windows.of(toBase64url(remoteKey)),
+      reasonOf: (code) => code === TICKET_GONE ? TICKET_GONE_TEXT : undefined,
       onEvent: (event) => {
         if (event.event === "lost") this.#onPathLost(event.error);
       },
@@ -180,6 +181,12 @@ export class PeerConnection extends Session {
     this.abandon(new NetworkError(message, "closed", { cause }));
   }
 }
+
+/** The code of a connection whose ticket is good no more. Those from 0xff00 are this library's, and not applications'. */
+export const TICKET_GONE = 0xff01;
+
+/** The same for people. */
+export const TICKET_GONE_TEXT = "the ticket is used up, expired or revoked";
 
 interface CurrentPath {
   readonly report: PathReport;

@@ -5,14 +5,15 @@
  */
 
 import { toBase64url, toHex } from "../base/bytes.ts";
-import { NetworkError } from "../base/errors.ts";
+import { NetworkError, RefusedError } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import type { AcceptedConnections, ConnectionSearches } from "./accepted_connections.ts";
-import { PeerConnection } from "./connection.ts";
+import { PeerConnection, TICKET_GONE, TICKET_GONE_TEXT } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
+import { REJECTION_CODES } from "./dialer.ts";
 import {
   initialRequestState,
   type PlacedRequest,
@@ -72,7 +73,8 @@ export class IncomingConnection {
    * @throws {NetworkError} `closed` if the request was decided before or the peer is closed; `timed-out` if the other side
    * no longer waits; `reset` if it has given up, or its path was lost at once
    * @throws {MalformedMessageError} if the other side violates the protocol
-   * @throws the signal's reason on abort
+   * @throws the signal's reason on abort. The other side is told that this one has given up; or that it is busy, if the
+   * reason is a {@linkcode RefusedError} with the code {@linkcode REJECTION_CODES}`.busy`
    */
   async accept(options: { signal?: AbortSignal } = {}): Promise<PeerConnection> {
     options.signal?.throwIfAborted();
@@ -283,7 +285,11 @@ export class IncomingRequest {
   }
 
   async #accept(signal: AbortSignal | undefined): Promise<PeerConnection> {
-    const onAbort = () => this.#dispatch({ kind: "aborted", reason: signal?.reason });
+    const onAbort = () => {
+      const reason: unknown = signal?.reason;
+      const isBusy = reason instanceof RefusedError && reason.code === REJECTION_CODES.busy;
+      this.#dispatch({ kind: "aborted", reason, isBusy });
+    };
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
       const { connections, ticket } = this.#options;
@@ -436,14 +442,14 @@ async function useTicket(
     await ticket.use(signal);
     return connection;
   } catch (error) {
-    connection.reset();
+    connection.reset(TICKET_GONE);
     throw error;
   }
 }
 
 /** A ticket that is taken back takes the connections with it that were made with it. */
 function endWhenRevoked(connection: PeerConnection, { revoked }: ListenedTicket): void {
-  const onRevoked = () => connection.abandon(revoked.reason);
+  const onRevoked = () => connection.abandon(revoked.reason, TICKET_GONE);
   const forget = () => revoked.removeEventListener("abort", onRevoked);
   revoked.addEventListener("abort", onRevoked, { once: true });
   connection.finished.then(forget, forget);
@@ -452,7 +458,7 @@ function endWhenRevoked(connection: PeerConnection, { revoked }: ListenedTicket)
 function noRoomError(ticket: ListenedTicket): NetworkError {
   return ticket.isValid
     ? new NetworkError("Cannot accept: there are too many connections", "other")
-    : new NetworkError("Cannot accept: the ticket is used up, expired or revoked", "closed");
+    : new NetworkError(`Cannot accept: ${TICKET_GONE_TEXT}`, "closed");
 }
 
 /** Chosen by us: as many as a ticket names. */

@@ -82,8 +82,8 @@ export type RequestEvent =
   | { readonly kind: "path" }
   /** The other side has given up; `hopeless` is the reason if it has found nothing. */
   | { readonly kind: "cancelled"; readonly hopeless: Error | null }
-  /** The caller of `accept()` gave up. */
-  | { readonly kind: "aborted"; readonly reason: unknown }
+  /** The caller of `accept()` gave up; for another connection, if it is busy. */
+  | { readonly kind: "aborted"; readonly reason: unknown; readonly isBusy?: boolean }
   /** Another request takes its place. */
   | { readonly kind: "displaced" }
   /** The connection has ended. */
@@ -160,7 +160,8 @@ export function stepRequest(state: RequestState, event: RequestEvent, nowMs: num
       if (phase !== "searching") return go(state);
       return go({ ...state, untilMs: nowMs + LAST_WORD_MS, hopeless: event.hopeless });
     case "aborted":
-      return state.isAwaited ? stop(state, { reason: event.reason, tell: "cancelled" }) : go(state);
+      if (!state.isAwaited) return go(state);
+      return stop(state, { reason: event.reason, tell: event.isBusy ? "busy" : "cancelled" });
     case "displaced":
       return stop(state, { reason: displacedError(), tell: "busy" });
     case "ended": // a failed `accept()` ends its connection, but the other side may not know yet

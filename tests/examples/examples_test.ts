@@ -71,6 +71,33 @@ Deno.test("http.ts answers a request over a peer connection", () =>
     await server.kill();
   }));
 
+for (
+  const [what, example, args, granted, expected] of [
+    ["a ticket that is none", "chat.ts", ["hello"], true, /^Cannot read ticket: /],
+    ["a damaged ticket", "http.ts", ["punchline:AAAA"], true, /^Cannot read ticket: /],
+    ["a ticket that is none", "share.ts", ["punchline:no"], true, /^Cannot read ticket: /],
+    ["a server that is gone", "share.ts", ["file"], true, /^Cannot listen for others: /],
+    ["a missing permission", "chat.ts", [], false, /run with --allow-net/],
+    ["a missing permission", "http.ts", [], false, /run with --allow-net/],
+    ["a missing permission", "share.ts", ["file"], false, /--allow-(net|read)/],
+    ["a missing permission", "reverse_proxy.ts", ["serve", "80"], false, /run with --allow-net/],
+  ] as const
+) {
+  Deno.test(`${example} says one sentence about ${what}, and exits with 1`, async () => {
+    const permissions = granted ? ["--allow-net", "--allow-read"] : [];
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: [
+        ...["run", "--quiet", "--no-prompt", "--allow-env=RENDEZVOUS", ...permissions],
+        ...[new URL(`../../examples/${example}`, import.meta.url).href, ...args],
+      ],
+      env: { RENDEZVOUS: "ws://127.0.0.1:9", DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+    }).output();
+    const said = new TextDecoder().decode(stderr).trimEnd();
+    assertEquals(code, 1, said);
+    assert(expected.test(said) && !said.includes("\n"), said);
+  });
+}
+
 async function withRendezvous(test: (url: string) => Promise<void>): Promise<void> {
   await using server = await serveRendezvous({
     network: systemNetwork,

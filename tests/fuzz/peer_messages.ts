@@ -165,10 +165,14 @@ const FILES: readonly transfer.TransferMessage[] = [
   { type: "offered", entries: 3, skipped: 1 },
   {
     type: "held",
-    held: [{ index: 0, state: "done" }, { index: 1, state: "part", length: 5, hash: HASH }],
+    held: [
+      { index: 0, state: "done" },
+      { index: 1, state: "part", length: 5, hash: HASH },
+      { index: 2, state: "compare" },
+    ],
   },
-  { type: "answer", held: 2 },
-  { type: "plan", steps: ["keep", "send", "continue"] },
+  { type: "answer", held: 3 },
+  { type: "plan", steps: ["keep", "send", "continue", "compare"] },
   { type: "end", hash: HASH },
   { type: "failed", reason: "changed" },
   { type: "done", refused: [{ index: 1, reason: "name" }] },

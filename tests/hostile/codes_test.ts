@@ -124,7 +124,7 @@ Deno.test("messages that are reflected to their sender lead nowhere", () =>
       const { id, share } = message;
       mallory.send(answerTopic(id), { kind: "share", id, share });
     };
-    await assertRejects(() => redeem(code), NoResponseError, "no one waits");
+    await assertRejects(() => redeem(code), NoResponseError, "no one answers");
     await using offered = offer();
     const other = await offered.code();
     hub.published.length = 0;

@@ -7,7 +7,12 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { type IncomingOffer, receiveFiles, sendFiles } from "../../lib/transfer/mod.ts";
+import {
+  type IncomingOffer,
+  receiveFiles,
+  sendFiles,
+  type TransferResult,
+} from "../../lib/transfer/mod.ts";
 import { endOf, haltedTransfer, namesIn, scratch, transfer } from "./transfer_scene.ts";
 
 const ON_WINDOWS = Deno.build.os === "windows";
@@ -24,11 +29,10 @@ Deno.test("a second transfer of a name cannot put its bytes under the name that 
   assertEquals(endOf(await first.received), "ok");
   assertEquals(await Deno.readFile(`${folder.inbox}/x`), one);
   second.resume();
-  assertMatch(
-    endOf(await second.received),
-    /^TransferError exists: Cannot write x: a file is there/,
-  );
+  assertEquals(refusedBy(await second.received), ["x: something else is there"]);
+  assertEquals(refusedBy(await second.sent), ["x: something else is there"]);
   assertEquals(await Deno.readFile(`${folder.inbox}/x`), one);
+  assertEquals(await namesIn(folder.inbox), ["x"], "no incomplete file stays");
 });
 
 Deno.test("two transfers of one name into one folder both arrive, if the later one may be renamed", async () => {
@@ -68,7 +72,7 @@ Deno.test({
     assert((await process.output()).success);
     assertEquals(await Deno.readFile(`${folder.inbox}/x`), two);
     first.resume();
-    assertMatch(endOf(await first.received), /^TransferError exists/);
+    assertEquals(refusedBy(await first.received), ["x: something else is there"]);
     assertEquals(await Deno.readFile(`${folder.inbox}/x`), two);
   },
 });
@@ -318,6 +322,12 @@ async function both(path: string, one: Uint8Array, two: Uint8Array): Promise<[st
     await Deno.writeFile(`${path}/${name}/x`, content);
   }
   return [`${path}/one/x`, `${path}/two/x`];
+}
+
+/** What did not arrive. */
+function refusedBy(settled: PromiseSettledResult<TransferResult>): string[] {
+  assert(settled.status === "fulfilled");
+  return settled.value.refused.map(({ path, reason }) => `${path}: ${reason}`);
 }
 
 function run(program: string, ...args: string[]): void {

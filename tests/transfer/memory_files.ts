@@ -225,6 +225,7 @@ export class MemoryFiles implements FileSystem {
           this.#set(to, node);
           close();
         }),
+      isThere: () => Promise.resolve(this.#get(path) === node),
       discard: () =>
         this.#do("discard", path, () => {
           if (this.#get(path) === node) this.delete(path);
