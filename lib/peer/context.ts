@@ -17,6 +17,7 @@ import { WindowBudget } from "../session/receive_stream.ts";
 import { openSignaling } from "../signal/open.ts";
 import type { SignalingState } from "../signal/transport.ts";
 import { openStreamRelay } from "../turn/open_relay.ts";
+import { OpenConnections } from "./connection.ts";
 import { DialPolicy } from "./dial_policy.ts";
 import {
   parseRelay,
@@ -51,6 +52,7 @@ export interface PeerContext {
   readonly timings: PeerTimings;
   /** The memory that the windows of all connections share. */
   readonly windows: WindowBudget;
+  readonly connections: OpenConnections;
   readonly logger: Logger | undefined;
   readonly onProgress: PeerOptions["onProgress"];
   /** Aborted when the peer is closed. */
@@ -113,6 +115,7 @@ export function makeContext(
     isHidden: relayOnly,
     timings: { ...PEER_TIMINGS, ...options.timings },
     windows: new WindowBudget(),
+    connections: new OpenConnections(),
     logger,
     onProgress,
   };

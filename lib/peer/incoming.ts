@@ -294,9 +294,11 @@ export class IncomingRequest {
       this.#dispatch({ kind: "accepted" });
       const connection = await this.#accepted.promise;
       connections.admission.remember(this.#remoteKey);
-      const { closed } = this.#options.context;
+      const { closed, connections: open } = this.#options.context;
       const ended = signal === undefined ? closed : AbortSignal.any([closed, signal]);
-      return await useTicket(ticket, connection, ended);
+      await useTicket(ticket, connection, ended);
+      open.add(connection);
+      return connection;
     } finally {
       signal?.removeEventListener("abort", onAbort); // now the connection belongs to the caller
     }
@@ -429,10 +431,9 @@ async function useTicket(
   ticket: ListenedTicket,
   connection: PeerConnection,
   signal: AbortSignal,
-): Promise<PeerConnection> {
+): Promise<void> {
   try {
     await ticket.use(signal);
-    return connection;
   } catch (error) {
     connection.reset();
     throw error;

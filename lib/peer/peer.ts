@@ -13,7 +13,7 @@ import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
-import type { PeerConnection } from "./connection.ts";
+import type { ConnectionEvent, PeerConnection } from "./connection.ts";
 import { allowing, makeContext, type PeerContext } from "./context.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
@@ -217,7 +217,30 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     signal?.throwIfAborted();
     this.#jobs.signal.throwIfAborted();
     const { protocol = "", reconnect = true } = this.#options;
-    return await dialPeer(this.#context, target, { protocol, reconnects: reconnect, signal });
+    const reconnects = reconnect;
+    const connection = await dialPeer(this.#context, target, { protocol, reconnects, signal });
+    this.#context.connections.add(connection);
+    return connection;
+  }
+
+  /** The open connections, requested by either side; the oldest first. */
+  get connections(): readonly PeerConnection[] {
+    return [...this.#context.connections.all];
+  }
+
+  /**
+   * Connections that come and go, from the first call until the peer is closed: the members of a room, for example. For
+   * one reader; a slow one misses the newest of more than 2048.
+   *
+   * @example
+   * ```ts ignore
+   * for await (const { event, connection } of peer.events) {
+   *   console.log(event, connection.remoteId, peer.connections.length); // opened, ended
+   * }
+   * ```
+   */
+  get events(): AsyncIterable<ConnectionEvent> {
+    return this.#context.connections.events;
   }
 
   /**
@@ -253,6 +276,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const reason = new NetworkError("Cannot use the peer: it is closed", "closed");
     const stopped = this.#jobs.stop(reason);
     this.#incoming.close(reason);
+    this.#context.connections.close(reason);
     await Promise.all([...this.#codes].map((each) => each[Symbol.asyncDispose]()));
     const signalingClosed = this.#context.signaling[Symbol.asyncDispose](); // some jobs wait for one to open
     await stopped;
