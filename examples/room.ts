@@ -16,10 +16,16 @@
 
 import { decodeTicket, Peer, type PeerConnection } from "@punchline/punchline/peer";
 
-/** What a member sends as lines of JSON: first who it is and who else is there, then what is typed. */
+/** What members send each other as lines of JSON: who they are, how to reach the others, and what is typed. */
 interface Message {
-  readonly hello?: { readonly name: string; readonly tickets: readonly string[] };
+  readonly hello?: Member;
+  readonly tickets?: readonly string[];
   readonly text?: string;
+}
+
+interface Member {
+  readonly name: string;
+  readonly ticket: string;
 }
 
 /** Anyone with a ticket of a member may join, and send anything. */
@@ -36,7 +42,7 @@ const rendezvous = state === "granted" ? Deno.env.get("RENDEZVOUS") : undefined;
 const signaling = rendezvous === undefined ? undefined : [rendezvous];
 
 /** The other members by their IDs. */
-const members = new Map<string, { readonly name: string; readonly ticket: string }>();
+const members = new Map<string, Member>();
 /** The IDs of those that this program is connecting to. */
 const dialled = new Set<string>();
 
@@ -94,8 +100,7 @@ async function greetAll(): Promise<void> {
 
 /** Two that dial each other at once have two connections: both are read, and one of them is written. */
 async function meet(connection: PeerConnection): Promise<void> {
-  const tickets = [peer.ticket, ...[...members.values()].map(({ ticket }) => ticket)];
-  write(connection, { hello: { name: name!, tickets } });
+  write(connection, { hello: { name: name!, ticket: peer.ticket } });
   tellPresence(connection);
   try {
     for await (const line of lines(connection.readable)) receive(connection, line);
@@ -105,16 +110,20 @@ async function meet(connection: PeerConnection): Promise<void> {
   }
 }
 
-function receive({ remoteId: id }: PeerConnection, line: string): void {
-  const { hello, text } = JSON.parse(line) as Message;
-  if (hello !== undefined) {
-    const [own, ...others] = hello.tickets;
-    if (idOf(own!) !== id) throw new Error("Not a ticket of this member");
-    const member = { name: shown(hello.name).slice(0, 32), ticket: own! };
-    if (!members.has(id)) console.log(`* ${member.name} is here`);
+/** A newcomer connects to those who were here before: of any two, one is told about the other. */
+function receive(connection: PeerConnection, line: string): void {
+  const { remoteId: id } = connection;
+  const { hello, tickets = [], text } = JSON.parse(line) as Message;
+  if (hello !== undefined && !members.has(id)) {
+    const member = { name: shown(hello.name).slice(0, 32), ticket: hello.ticket };
+    if (idOf(member.ticket) !== id) throw new Error("Not a ticket of this member");
+    write(connection, { tickets: [...members.values()].map(({ ticket }) => ticket) });
     members.set(id, member);
-    others.slice(0, MAX_CONNECTIONS).forEach((each) => void join(each));
-  } else if (members.has(id)) console.log(`${members.get(id)!.name}: ${shown(text!)}`);
+    console.log(`* ${member.name} is here`);
+  }
+  for (const ticket of tickets) join(ticket);
+  const sender = members.get(id);
+  if (text !== undefined && sender) console.log(`${sender.name}: ${shown(text)}`);
 }
 
 /** A member whose path is lost is away, until there is another path or it has left. */
@@ -157,7 +166,7 @@ function isOf(id: string): (connection: PeerConnection) => boolean {
   return ({ remoteId }) => remoteId === id;
 }
 
-function namesOf(all: Iterable<{ readonly name: string }>): string[] {
+function namesOf(all: Iterable<Member>): string[] {
   return [...all].map(({ name }) => name).sort();
 }
 
