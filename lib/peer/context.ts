@@ -17,7 +17,6 @@ import { WindowBudget } from "../session/receive_stream.ts";
 import { openSignaling } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import { openStreamRelay } from "../turn/open_relay.ts";
-import { OpenConnections } from "./connection.ts";
 import { DialPolicy } from "./dial_policy.ts";
 import {
   parseRelay,
@@ -58,7 +57,6 @@ export interface PeerContext {
   readonly timings: PeerTimings;
   /** The memory that the windows of all connections share. */
   readonly windows: WindowBudget;
-  readonly connections: OpenConnections;
   readonly logger: Logger | undefined;
   readonly onProgress: PeerOptions["onProgress"];
   /** Aborted when the peer is closed. */
@@ -127,7 +125,6 @@ export function makeContext(
     usesNamedOnly: relayOnly && turn.length === 0,
     timings: { ...PEER_TIMINGS, ...options.timings },
     windows: new WindowBudget(),
-    connections: new OpenConnections(),
     logger,
     onProgress,
   };

@@ -118,6 +118,8 @@ export interface IncomingRequestOptions {
   readonly show: (incoming: IncomingConnection) => boolean;
   /** Takes a request back that the application has not seen yet. */
   readonly withdraw: (incoming: IncomingConnection) => void;
+  /** Takes note of a connection before the application gets it. */
+  readonly onAccepted: (connection: PeerConnection) => void;
   readonly onClosed: () => void;
 }
 
@@ -294,10 +296,10 @@ export class IncomingRequest {
       this.#dispatch({ kind: "accepted" });
       const connection = await this.#accepted.promise;
       connections.admission.remember(this.#remoteKey);
-      const { closed, connections: open } = this.#options.context;
+      const { closed } = this.#options.context;
       const ended = signal === undefined ? closed : AbortSignal.any([closed, signal]);
       await useTicket(ticket, connection, ended);
-      open.add(connection);
+      this.#options.onAccepted(connection);
       return connection;
     } finally {
       signal?.removeEventListener("abort", onAbort); // now the connection belongs to the caller

@@ -13,7 +13,7 @@ import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
-import type { ConnectionEvent, PeerConnection } from "./connection.ts";
+import { type ConnectionEvent, OpenConnections, type PeerConnection } from "./connection.ts";
 import { allowing, makeContext, type PeerContext } from "./context.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
@@ -53,6 +53,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #options: PeerOptions;
   readonly #context: PeerContext;
   readonly #incoming = new WaitQueue<IncomingConnection>(MAX_INCOMING);
+  readonly #connections = new OpenConnections();
   readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
   readonly #codes = new Set<CodeOffer>();
   #closing: Promise<void> | undefined;
@@ -219,13 +220,13 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { protocol = "", reconnect = true } = this.#options;
     const reconnects = reconnect;
     const connection = await dialPeer(this.#context, target, { protocol, reconnects, signal });
-    this.#context.connections.add(connection);
+    this.#connections.add(connection);
     return connection;
   }
 
   /** The open connections, requested by either side; the oldest first. */
   get connections(): readonly PeerConnection[] {
-    return [...this.#context.connections.all];
+    return [...this.#connections.all];
   }
 
   /**
@@ -240,7 +241,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * ```
    */
   get events(): AsyncIterable<ConnectionEvent> {
-    return this.#context.connections.events;
+    return this.#connections.events;
   }
 
   /**
@@ -276,7 +277,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const reason = new NetworkError("Cannot use the peer: it is closed", "closed");
     const stopped = this.#jobs.stop(reason);
     this.#incoming.close(reason);
-    this.#context.connections.close(reason);
+    this.#connections.close(reason);
     await Promise.all([...this.#codes].map((each) => each[Symbol.asyncDispose]()));
     const signalingClosed = this.#context.signaling[Symbol.asyncDispose](); // some jobs wait for one to open
     await stopped;
@@ -306,6 +307,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       reconnects: reconnect,
       show: (incoming) => this.#incoming.push(incoming),
       withdraw: (incoming) => this.#incoming.remove(incoming),
+      onAccepted: (connection) => this.#connections.add(connection),
     });
     const opened = this.#signalingUrls.map((url) => this.#listenOn(url, listener, either));
     for (const [index, url] of this.#signalingUrls.entries()) {
