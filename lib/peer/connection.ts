@@ -39,6 +39,15 @@ export type PeerEvent =
   /** The connection has lost its path. If it may reconnect, it waits for another. */
   | { readonly event: "lost"; readonly reason: string };
 
+/** A connection of a peer that comes or goes. */
+export interface ConnectionEvent {
+  /** `"opened"`: there is a connection, requested by either side. `"ended"`: it is over. */
+  readonly event: "opened" | "ended";
+  readonly connection: PeerConnection;
+  /** Why it ended, if it ended before both sides had finished. */
+  readonly error?: unknown;
+}
+
 /** How to make a connection. */
 export interface PeerConnectionOptions {
   readonly role: PunchRole;
@@ -187,6 +196,38 @@ export const TICKET_GONE = 0xff01;
 
 /** The same for people. */
 export const TICKET_GONE_TEXT = "the ticket is used up, expired or revoked";
+/** The open connections of a peer. */
+export class OpenConnections {
+  /** In the order in which they were opened. */
+  readonly all = new Set<PeerConnection>();
+  /** Made for the first reader: without one, it would keep connections that have ended. */
+  #events: WaitQueue<ConnectionEvent> | undefined;
+  #closed: { readonly reason: unknown } | undefined;
+
+  /** Adds a connection, until it has ended. */
+  add(connection: PeerConnection): void {
+    const remove = (error?: unknown) => {
+      this.all.delete(connection);
+      this.#events?.push({ event: "ended", connection, error });
+    };
+    this.all.add(connection);
+    this.#events?.push({ event: "opened", connection });
+    connection.finished.then(() => remove(), remove);
+  }
+
+  /** Connections that come and go from now on. */
+  get events(): AsyncIterable<ConnectionEvent> {
+    this.#events ??= new WaitQueue(MAX_CONNECTION_EVENTS);
+    if (this.#closed !== undefined) this.#events.close(this.#closed.reason);
+    return eventsOf(this.#events);
+  }
+
+  /** Ends the events. */
+  close(reason: unknown): void {
+    this.#closed = { reason };
+    this.#events?.close(reason);
+  }
+}
 
 interface CurrentPath {
   readonly report: PathReport;
@@ -206,11 +247,20 @@ function describe(path: FoundPath): Omit<PeerPath, "rttMs"> {
   };
 }
 
-async function* eventsOf(queue: WaitQueue<PeerEvent>): AsyncGenerator<PeerEvent> {
-  try {
-    for (;;) yield await queue.next();
-  } catch { /* the connection has ended */ }
+async function* eventsOf<T>(queue: WaitQueue<T>): AsyncGenerator<T> {
+  for (;;) {
+    let event: T;
+    try {
+      event = await queue.next();
+    } catch {
+      return; // the connection has ended, or the peer is closed
+    }
+    yield event;
+  }
 }
 
 /** Chosen by us: more than a connection has in a day. */
 const MAX_EVENTS = 64;
+
+/** Chosen by us: as many as if all connections that a peer may accept came and went twice. */
+const MAX_CONNECTION_EVENTS = 2048;

@@ -120,6 +120,8 @@ export interface IncomingRequestOptions {
   readonly show: (incoming: IncomingConnection) => boolean;
   /** Takes a request back that the application has not seen yet. */
   readonly withdraw: (incoming: IncomingConnection) => void;
+  /** Takes note of a connection before the application gets it. */
+  readonly onAccepted: (connection: PeerConnection) => void;
   readonly onClosed: () => void;
 }
 
@@ -302,7 +304,9 @@ export class IncomingRequest {
       connections.admission.remember(this.#remoteKey);
       const { closed } = this.#options.context;
       const ended = signal === undefined ? closed : AbortSignal.any([closed, signal]);
-      return await useTicket(ticket, connection, ended);
+      await useTicket(ticket, connection, ended);
+      this.#options.onAccepted(connection);
+      return connection;
     } finally {
       signal?.removeEventListener("abort", onAbort); // now the connection belongs to the caller
     }
@@ -437,10 +441,9 @@ async function useTicket(
   ticket: ListenedTicket,
   connection: PeerConnection,
   signal: AbortSignal,
-): Promise<PeerConnection> {
+): Promise<void> {
   try {
     await ticket.use(signal);
-    return connection;
   } catch (error) {
     connection.reset(TICKET_GONE);
     throw error;

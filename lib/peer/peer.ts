@@ -13,7 +13,7 @@ import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
-import type { PeerConnection } from "./connection.ts";
+import { type ConnectionEvent, OpenConnections, type PeerConnection } from "./connection.ts";
 import { allowing, makeContext, type PeerContext } from "./context.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
@@ -53,6 +53,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #options: PeerOptions;
   readonly #context: PeerContext;
   readonly #incoming = new WaitQueue<IncomingConnection>(MAX_INCOMING);
+  readonly #connections = new OpenConnections();
   readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
   readonly #codes = new Set<CodeOffer>();
   #closing: Promise<void> | undefined;
@@ -211,7 +212,30 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     signal?.throwIfAborted();
     this.#jobs.signal.throwIfAborted();
     const { protocol = "", reconnect = true } = this.#options;
-    return await dialPeer(this.#context, target, { protocol, reconnects: reconnect, signal });
+    const reconnects = reconnect;
+    const connection = await dialPeer(this.#context, target, { protocol, reconnects, signal });
+    this.#connections.add(connection);
+    return connection;
+  }
+
+  /** The open connections, requested by either side; the oldest first. */
+  get connections(): readonly PeerConnection[] {
+    return [...this.#connections.all];
+  }
+
+  /**
+   * Connections that come and go, from the first call until the peer is closed: the members of a room, for example. For
+   * one reader; a slow one misses the newest of more than 2048.
+   *
+   * @example
+   * ```ts ignore
+   * for await (const { event, connection } of peer.events) {
+   *   console.log(event, connection.remoteId, peer.connections.length); // opened, ended
+   * }
+   * ```
+   */
+  get events(): AsyncIterable<ConnectionEvent> {
+    return this.#connections.events;
   }
 
   /**
@@ -247,6 +271,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const reason = new NetworkError("Cannot use the peer: it is closed", "closed");
     const stopped = this.#jobs.stop(reason);
     this.#incoming.close(reason);
+    this.#connections.close(reason);
     await Promise.all([...this.#codes].map((each) => each[Symbol.asyncDispose]()));
     const signalingClosed = this.#context.signaling[Symbol.asyncDispose](); // some jobs wait for one to open
     await stopped;
@@ -276,6 +301,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       reconnects: reconnect,
       show: (incoming) => this.#incoming.push(incoming),
       withdraw: (incoming) => this.#incoming.remove(incoming),
+      onAccepted: (connection) => this.#connections.add(connection),
     });
     const opened = this.#signalingUrls.map((url) => this.#listenOn(url, listener, either));
     for (const [index, url] of this.#signalingUrls.entries()) {
