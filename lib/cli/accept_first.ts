@@ -39,30 +39,18 @@ export async function acceptFirst(
   return await new Attempts(accept).run(source, signal);
 }
 
-/** Refuses incoming connections as busy, until the signal aborts or the source is closed. */
-export async function refuseOthers(
+/** Hands each incoming connection to `take`, until the signal aborts or the source is closed. */
+export async function forEachIncoming(
   source: IncomingSource,
-  { signal, keep = () => false }: {
-    readonly signal: AbortSignal;
-    /** Whether it takes the connection over, which is then not refused. Must not fail. */
-    readonly keep?: (incoming: IncomingConnection) => boolean | Promise<boolean>;
-  },
+  take: (incoming: IncomingConnection) => void,
+  { signal }: { signal: AbortSignal },
 ): Promise<void> {
-  const deciding = new Set<Promise<void>>();
-  const decide = async (incoming: IncomingConnection) => {
-    if (!await keep(incoming)) incoming.refuse("busy");
-  };
   try {
-    for (;;) {
-      const each = decide(await source.nextIncoming({ signal }));
-      deciding.add(each);
-      each.then(() => deciding.delete(each));
-    }
+    for (;;) take(await source.nextIncoming({ signal }));
   } catch (error) {
     const isClosed = error instanceof NetworkError && error.reason === "closed";
     if (!signal.aborted && !isClosed) throw error;
   }
-  await Promise.all(deciding);
 }
 
 /**
