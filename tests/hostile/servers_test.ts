@@ -59,6 +59,24 @@ Deno.test("sources that have taken all they may leave a reserve to newcomers", (
   assertEquals(counts.total, 75);
 });
 
+Deno.test("clients of a trusted proxy that have taken all they may leave a reserve to newcomers", () => {
+  const counts = new ConnectionCounts({
+    maxConnections: 100,
+    maxConnectionsPerSource: 50,
+    reservedShare: 0.25,
+  });
+  const connect = (ip: string) => { // as the server does: the head names the client
+    const release = counts.admitUnknown();
+    if (release === undefined) return undefined;
+    const releaseSource = counts.attribute(ip);
+    if (releaseSource === undefined) release();
+    return releaseSource;
+  };
+  for (let i = 0; i < 200; i++) connect(`192.0.2.${1 + i % 4}`);
+  assertEquals(counts.total, 75);
+  assert(connect("198.51.100.1") !== undefined);
+});
+
 Deno.test("IPv4 in IPv6 form is the same source", () => {
   const counts = new ConnectionCounts({ maxConnections: 9, maxConnectionsPerSource: 1 });
   assert(counts.admit("192.0.2.1") !== undefined);
