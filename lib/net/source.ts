@@ -109,6 +109,11 @@ export class SourceRateLimiter {
     if (!ip.includes(":")) return this.#limiters[0]!.take(ip, amount, nowMs);
     return sourceKeys(ip).every((key, wider) => this.#limiters[wider]!.take(key, amount, nowMs));
   }
+
+  /** Whether {@linkcode SourceRateLimiter.take} would take that many. */
+  has(ip: string, amount: number, nowMs: number): boolean {
+    return sourceKeys(ip).every((key, wider) => this.#limiters[wider]!.has(key, amount, nowMs));
+  }
 }
 
 /** The keys of an address: the source itself, and the wider prefixes of an IPv6 address, in the order of their size. */
