@@ -6,6 +6,7 @@
 
 import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import { isShortage } from "../net/shortage.ts";
 import type { Shortage, TcpConnection } from "../net/network.ts";
 import {
@@ -13,6 +14,7 @@ import {
   stepWaiting,
   type WaitingEvent,
   type WaitingState,
+  waitingWakeAtMs,
 } from "./waiting_connections_engine.ts";
 
 /** Runs a limited number of jobs at a time, each for one connection. */
@@ -21,6 +23,7 @@ export class WaitingConnections {
   readonly #turns = new Map<number, PromiseWithResolvers<void>>();
   /** The jobs that run. */
   readonly #jobs = new Map<number, TaskGroup>();
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   #state: WaitingState;
   #arrived = 0;
 
@@ -83,6 +86,9 @@ export class WaitingConnections {
       else if (turn !== undefined) turn.reject(new NetworkError(SHED, "closed"));
       else this.#jobs.get(id)?.stop(new NetworkError(SHED, "closed"));
     }
+    const wakeAtMs = waitingWakeAtMs(state);
+    if (wakeAtMs === Infinity) this.#timer.clear();
+    else this.#timer.set(Math.max(0, wakeAtMs - performance.now()));
   }
 }
 

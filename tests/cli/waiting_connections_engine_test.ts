@@ -6,6 +6,7 @@ import {
 } from "../../lib/cli/waiting_connections_engine.ts";
 
 const BEGINS: WaitingEvent = { kind: "shortage", begins: true };
+const TIME: WaitingEvent = { kind: "time" };
 const ENDS: WaitingEvent = { kind: "shortage", begins: false };
 
 /** Each with one job at a time: what happens when, and what follows. */
@@ -36,12 +37,32 @@ const CASES: Readonly<Record<string, readonly (readonly [WaitingEvent, number, s
     [ended(3), 2, "shed 3"],
     [arrived(4, { hasEnded: true }), 3, "shed 4"],
     [ENDS, 4, ""],
-    [arrived(5, { hasEnded: true }), 5, ""],
+    [arrived(5, { hasEnded: true }), 1003, "shed 5"], // a second later, too
+    [arrived(6, { hasEnded: true }), 1004, ""],
   ],
   "in a shortage, one whose client has closed its end takes no free place": [
     [BEGINS, 0, ""],
     [arrived(1, { hasEnded: true }), 0, "shed 1"],
-    [arrived(2), 0, "start 2"],
+    [arrived(2), 0, ""],
+    [TIME, 25, "start 2"],
+  ],
+  "in a shortage, the newest starts once connections have stopped arriving": [
+    [BEGINS, 0, ""],
+    [arrived(1), 0, ""],
+    [arrived(2), 20, ""],
+    [arrived(3), 40, ""],
+    [TIME, 45, ""],
+    [ended(3), 50, "shed 3"],
+    [TIME, 65, "start 2"],
+    [arrived(4), 70, ""],
+    [done(2), 75, ""],
+    [TIME, 95, "start 4"],
+  ],
+  "in a shortage, connections that do not stop arriving put nothing off for long": [
+    [BEGINS, 0, ""],
+    ...Array.from({ length: 6 }, (_, i) => [arrived(i), 19 * i, ""] as const),
+    [TIME, 99, ""],
+    [TIME, 100, "start 5"],
   ],
   "a job that finds no free file begins a shortage of one second": [
     [arrived(1), 0, "start 1"],
@@ -56,8 +77,9 @@ const CASES: Readonly<Record<string, readonly (readonly [WaitingEvent, number, s
     ...Array.from({ length: 10 }, (_, i) => [arrived(i + 1), 0, ""] as const),
     [BEGINS, 1, "shed 1, shed 2"],
     [arrived(11), 2, "shed 3"],
-    [done(0), 3, "start 11"],
-    [done(11), 4, "start 10"],
+    [done(0), 3, ""],
+    [TIME, 27, "start 11"],
+    [done(11), 28, "start 10"],
   ],
   "in a shortage, a job whose client has closed its end is ended, and keeps its place until it is done":
     [
@@ -68,16 +90,16 @@ const CASES: Readonly<Record<string, readonly (readonly [WaitingEvent, number, s
       [done(1), 4, "start 2"],
       [ended(2), 5, "shed 2"],
       [done(2), 6, ""],
-      [arrived(3), 7, "start 3"],
+      [arrived(3), 7, ""],
+      [TIME, 32, "start 3"],
     ],
   "a job goes on after its client has closed its end, until there is a shortage": [
     [arrived(1), 0, "start 1"],
     [ended(1), 1, ""],
-    [BEGINS, 2, "shed 1"],
-    [ENDS, 3, ""],
-    [done(1), 4, ""],
-    [arrived(2), 5, "start 2"],
-    [ended(2), 6, ""],
+    [done(1), 2, ""],
+    [arrived(2), 3, "start 2"],
+    [ended(2), 4, ""],
+    [BEGINS, 5, "shed 2"],
   ],
 };
 
