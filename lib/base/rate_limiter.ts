@@ -62,12 +62,20 @@ export class RateLimiter {
    */
   take(key: string, amount: number, nowMs: number): boolean {
     const bucket = this.#bucketOf(key);
-    const elapsedMs = nowMs - this.#filledMs[bucket]!;
-    const tokens = refilled(this.#rate, this.#tokens[bucket]!, elapsedMs);
+    const tokens = this.#tokensIn(bucket, nowMs);
     const isEnough = tokens >= amount;
     this.#tokens[bucket] = isEnough ? tokens - amount : tokens;
     this.#filledMs[bucket] = nowMs;
     return isEnough;
+  }
+
+  /** Whether {@linkcode RateLimiter.take} would take that many. */
+  has(key: string, amount: number, nowMs: number): boolean {
+    return this.#tokensIn(this.#bucketOf(key), nowMs) >= amount;
+  }
+
+  #tokensIn(bucket: number, nowMs: number): number {
+    return refilled(this.#rate, this.#tokens[bucket]!, nowMs - this.#filledMs[bucket]!);
   }
 
   /** FNV-1a. */

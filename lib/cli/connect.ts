@@ -114,7 +114,7 @@ async function forwardAll(
         try {
           await using connection = await waiting.through(
             local,
-            () => peer.connect(ticket, { signal }),
+            (givenUp) => peer.connect(ticket, { signal: AbortSignal.any([signal, givenUp]) }),
           );
           reportConnected(connection, events);
           await forward(connection, toDenoConn(local), signal);

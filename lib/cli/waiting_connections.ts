@@ -6,6 +6,8 @@
 
 import { NetworkError } from "../base/errors.ts";
 import { WrappedConnection } from "../net/deno_conn.ts";
+import { TaskGroup } from "../base/tasks.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import { isShortage } from "../net/shortage.ts";
 import type { Shortage, TcpConnection } from "../net/network.ts";
 import {
@@ -13,12 +15,16 @@ import {
   stepWaiting,
   type WaitingEvent,
   type WaitingState,
+  waitingWakeAtMs,
 } from "./waiting_connections_engine.ts";
 
 /** Runs a limited number of jobs at a time, each for one connection. */
 export class WaitingConnections {
   /** When each that waits starts, or is given up. */
   readonly #turns = new Map<number, PromiseWithResolvers<void>>();
+  /** The jobs that run. */
+  readonly #jobs = new Map<number, TaskGroup>();
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   #state: WaitingState;
   #arrived = 0;
 
@@ -30,9 +36,13 @@ export class WaitingConnections {
   /**
    * Runs the job as soon as its turn has come.
    *
+   * @param job its signal is aborted if the connection is given up
    * @throws {NetworkError} `closed` if the connection was given up because the process has too many open files
    */
-  async through<T>(connection: ReadAhead, job: () => Promise<T>): Promise<T> {
+  async through<T>(
+    connection: ReadAhead,
+    job: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     await connection.isSettled; // one that its client has closed already must not take a place
     const id = this.#arrived++;
     const turn = Promise.withResolvers<void>();
@@ -40,14 +50,25 @@ export class WaitingConnections {
     connection.onEnd = () => this.#dispatch({ kind: "ended", id });
     this.#dispatch({ kind: "arrived", id, hasEnded: connection.hasEnded });
     await turn.promise;
+    const { promise: result, resolve, reject } = Promise.withResolvers<T>();
+    const tasks = new TaskGroup(reject);
+    this.#jobs.set(id, tasks);
+    tasks.run(async (signal) => {
+      try {
+        resolve(await job(signal));
+      } catch (error) {
+        reject(error);
+      }
+    });
     let isShort = false;
     try {
-      return await job();
+      return await result;
     } catch (error) {
       isShort = isShortage(error);
       throw error;
     } finally {
-      this.#dispatch({ kind: "done", isShort });
+      this.#jobs.delete(id);
+      this.#dispatch({ kind: "done", id, isShort });
     }
   }
 
@@ -60,11 +81,15 @@ export class WaitingConnections {
     const { state, actions } = stepWaiting(this.#state, event, performance.now());
     this.#state = state;
     for (const { kind, id } of actions) {
-      const turn = this.#turns.get(id)!;
+      const turn = this.#turns.get(id);
       this.#turns.delete(id);
-      if (kind === "start") turn.resolve();
-      else turn.reject(new NetworkError(SHED, "closed"));
+      if (kind === "start") turn!.resolve();
+      else if (turn !== undefined) turn.reject(new NetworkError(SHED, "closed"));
+      else this.#jobs.get(id)?.stop(new NetworkError(SHED, "closed"));
     }
+    const wakeAtMs = waitingWakeAtMs(state);
+    if (wakeAtMs === Infinity) this.#timer.clear();
+    else this.#timer.set(Math.max(0, wakeAtMs - performance.now()));
   }
 }
 

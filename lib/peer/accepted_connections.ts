@@ -143,6 +143,11 @@ export class Admission {
     if (this.#searches.delete(id)) this.#dispatch({ kind: "done", id });
   }
 
+  /** Notes that the other side has given up, so that another may take the place of this search. */
+  cancelled(id: number): void {
+    if (this.#searches.has(id)) this.#dispatch({ kind: "cancelled", id });
+  }
+
   /** Whether a key has connected before. */
   knows(key: string): boolean {
     return this.#knownKeys.has(key);

@@ -214,8 +214,11 @@ export class IncomingRequest {
     const { state, actions } = stepRequest(this.#state, event, performance.now());
     this.#state = state;
     for (const action of actions) this.#perform(action);
-    const isCancelled = event.kind === "cancelled" && this.#isWaiting;
-    if (event.kind === "path" || isCancelled) this.#leaveAdmission();
+    const isCancelled = event.kind === "cancelled";
+    if (event.kind === "path" || (isCancelled && this.#isWaiting)) this.#leaveAdmission();
+    else if (isCancelled && this.#admission !== undefined) {
+      this.#options.connections.admission.cancelled(this.#admission);
+    }
     if (this.#state.phase === "over") {
       this.#options.context.closed.removeEventListener("abort", this.#onPeerClosed);
       this.#options.ticket.revoked.removeEventListener("abort", this.#onRevoked);

@@ -15,6 +15,7 @@
  * | searching          | path                       | `accept()` succeeds; the search goes on                                |
  * |                    | cancelled                  | half a second later, end the search                                    |
  * |                    | cancelled: found nothing   | half a second later, finish the search                                 |
+ * |                    | displaced, and cancelled   | end the search, then over                                              |
  * |                    | aborted or displaced       | end the search; if `accept()` waits: rejecting, cancelled or busy      |
  * |                    | ended, stop                | end the search, then over: `accept()` fails if it waits                |
  * |                    | search over, none awaited  | over: `accept()` has succeeded, or a known connection was searched for |
@@ -163,7 +164,9 @@ export function stepRequest(state: RequestState, event: RequestEvent, nowMs: num
       if (!state.isAwaited) return go(state);
       return stop(state, { reason: event.reason, tell: event.isBusy ? "busy" : "cancelled" });
     case "displaced":
-      return stop(state, { reason: displacedError(), tell: "busy" });
+      return phase === "searching" && hasGivenUp(state)
+        ? stop(state, { reason: cancelledError(), tell: null })
+        : stop(state, { reason: displacedError(), tell: "busy" });
     case "ended": // a failed `accept()` ends its connection, but the other side may not know yet
       if (phase === "rejecting") return go(state);
       return stop(state, { reason: event.reason, tell: null });
@@ -236,7 +239,7 @@ function onSearchEnded(
       { kind: "fail", error },
     );
   }
-  const isCancelled = state.hopeless !== null || state.untilMs !== Infinity;
+  const isCancelled = hasGivenUp(state);
   if (stopped === null && !isCancelled && settings.mayCancel && error instanceof UnreachableError) {
     return go(
       rejecting({ ...state, isAwaited: false }, nowMs),
@@ -253,6 +256,11 @@ function onSearchEnded(
   }
   const untilMs = nowMs + settings.returnMs;
   return go({ ...state, phase: "returning", untilMs });
+}
+
+/** Whether the other side has cancelled the search that runs. */
+function hasGivenUp({ hopeless, untilMs }: RequestState): boolean {
+  return hopeless !== null || untilMs !== Infinity;
 }
 
 function onTime(state: RequestState): RequestStep {

@@ -15,7 +15,7 @@ import type {
   TcpListener,
 } from "../network.ts";
 import { isShortage } from "../shortage.ts";
-import { type AcceptEvent, IDLE_MS, INITIAL_ACCEPT_STATE, stepAccept } from "./accept_engine.ts";
+import { type AcceptEvent, INITIAL_ACCEPT_STATE, stepAccept } from "./accept_engine.ts";
 import { action, canReusePort, openReusingPort, requireNet, toNetworkError } from "./platform.ts";
 import { SocketReader, withReader } from "./socket_reader.ts";
 import net from "node:net";
@@ -256,7 +256,7 @@ class SystemTcpListener implements TcpListener {
     this.#options = options;
     this.#server = server;
     this.#attend(server);
-    if (canRenew(server)) this.#wait(IDLE_MS);
+    if (canRenew(server)) this.#wait(INITIAL_ACCEPT_STATE.waitMs);
   }
 
   accept(options: { signal?: AbortSignal } = {}): Promise<TcpConnection> {

@@ -344,9 +344,9 @@ export async function readHead(
   connection: TcpConnection,
   reader: BufferedReader,
 ): Promise<HttpHead> {
-  while (reader.buffered <= MAX_HEAD_BYTES) {
+  for (let searched = 0; searched <= MAX_HEAD_BYTES; searched = reader.buffered) {
     await fill(reader, connection);
-    const end = endOfHead(reader.unread);
+    const end = endOfHead(reader.unread, searched);
     if (end !== undefined && end <= MAX_HEAD_BYTES) return decodeHead(reader.take(end));
   }
   throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431);

@@ -5,13 +5,14 @@
  */
 
 import { MalformedMessageError, NetworkError } from "../../base/errors.ts";
+import type { Rate } from "../../base/rate_limiter.ts";
 import { writeAll } from "../../base/reader.ts";
 import { TaskGroup } from "../../base/tasks.ts";
-import { ResettableTimer } from "../../base/timers.ts";
+import { idleDelay, ResettableTimer } from "../../base/timers.ts";
 import { acceptUntilClosed } from "../../net/accept.ts";
 import type { TransportAddress } from "../../net/address.ts";
 import type { TcpConnection, TcpListener } from "../../net/network.ts";
-import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
+import { ConnectionCounts, type ConnectionLimits, SourceRateLimiter } from "../../net/source.ts";
 import type { StunAttribute } from "../attributes.ts";
 import { readMessages } from "../framing.ts";
 import type { StunMessage } from "../message.ts";
@@ -35,6 +36,10 @@ import type { StunServerCounters } from "./endpoints.ts";
 export interface TcpLimits extends ConnectionLimits {
   /** A connection is reset if no complete message arrives for this long. */
   readonly idleMs: number;
+  /** The rate of new connections of each source; further ones are closed. Default: no limit. */
+  readonly connections?: Rate;
+  /** The rate of messages of each source, over all its connections; further ones wait. Default: no limit. */
+  readonly messages?: Rate;
 }
 
 /** Accepts connections and answers on them. */
@@ -46,23 +51,37 @@ export class TcpService {
   readonly #tasks = new TaskGroup(reportError);
   readonly #connections = new Set<TcpConnection>();
   readonly #counts: ConnectionCounts;
+  readonly #newConnections: SourceRateLimiter;
+  readonly #messages: SourceRateLimiter;
 
+  /** @param seed any 32 bits that others cannot guess */
   constructor(
     limits: TcpLimits,
-    { counters, filterTests }: { counters: StunServerCounters; filterTests: TcpFilterService },
+    { counters, filterTests, seed }: {
+      counters: StunServerCounters;
+      filterTests: TcpFilterService;
+      seed: number;
+    },
   ) {
     this.#limits = limits;
     this.#counts = new ConnectionCounts(limits);
+    this.#newConnections = new SourceRateLimiter(limits.connections ?? UNLIMITED, seed);
+    this.#messages = new SourceRateLimiter(limits.messages ?? UNLIMITED, seed);
     this.#counters = counters;
     this.#filterTests = filterTests;
+  }
+
+  /** Whether an IP address may have another connection now, as far as its rate goes. */
+  admits(ip: string): boolean {
+    return this.#newConnections.has(ip, 1, performance.now());
   }
 
   /** Serves a listener until it is closed. */
   async serve(listener: TcpListener, other: TransportAddress | undefined): Promise<void> {
     await acceptUntilClosed(listener, (connection) => {
-      const release = this.#tasks.signal.aborted
-        ? undefined
-        : this.#counts.admit(connection.remote.ip);
+      const { ip } = connection.remote;
+      const isInTime = this.#newConnections.take(ip, 1, performance.now());
+      const release = isInTime && !this.#tasks.signal.aborted ? this.#counts.admit(ip) : undefined;
       if (release === undefined) {
         this.#counters.tcpRefused++;
         return connection.reset();
@@ -106,6 +125,7 @@ export class TcpService {
     const tests = { left: 1, signal };
     try {
       for await (const bytes of readMessages(connection, { maxLength: MAX_MESSAGE_LENGTH })) {
+        await this.#turn(connection.remote.ip, signal);
         const response = await this.#respond(bytes, arrival, tests);
         if (response === undefined) continue;
         await writeAll(connection, response);
@@ -118,6 +138,13 @@ export class TcpService {
     } finally {
       idle.clear();
       connection.close();
+    }
+  }
+
+  /** Without it, one source that sends without a pause would keep the server from everything else. */
+  async #turn(ip: string, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted && !this.#messages.take(ip, 1, performance.now())) {
+      await idleDelay(PAUSE_MS, signal);
     }
   }
 
@@ -174,3 +201,8 @@ function withAttribute(answer: BindingAnswer, attribute: StunAttribute): Binding
 
 /** Chosen by us: the longest useful message is a request for a TCP filter test. */
 const MAX_MESSAGE_LENGTH = 2048;
+
+const UNLIMITED: Rate = { burst: Infinity, perSecond: 0 };
+
+/** Chosen by us: a source that has used up its rate is served in this many milliseconds at the latest. */
+const PAUSE_MS = 100;
