@@ -187,12 +187,12 @@ export function formatBytes(bytes: number): string {
 }
 
 /** The one unit for everything about a transfer of so many bytes: what is compared should be in the same unit. */
-export function unitOf(totalBytes: number): ByteUnit {
+function unitOf(totalBytes: number): ByteUnit {
   return totalBytes < KIB ? "bytes" : totalBytes < KIB * KIB / 10 ? "KiB" : "MiB";
 }
 
 /** Formats a size or a rate in this unit, with as many digits as it takes to say something. */
-export function formatIn(unit: ByteUnit, bytes: number): string {
+function formatIn(unit: ByteUnit, bytes: number): string {
   if (unit === "bytes") return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
   const value = bytes / (unit === "KiB" ? KIB : KIB * KIB);
   if (value > 0 && value < 0.0005) return formatIn("bytes", bytes);
