@@ -109,9 +109,12 @@ export class ConnectionSlot {
   get #keptNewcomers(): IncomingSource {
     return {
       nextIncoming: async (options) => {
-        const id = await this.#kept.next(options?.signal);
-        this.#dispatch({ kind: "taken", id });
-        return this.#leave(id);
+        for (;;) {
+          const id = await this.#kept.next(options?.signal);
+          if (!this.#newcomers.has(id)) continue; // refused meanwhile
+          this.#dispatch({ kind: "taken", id });
+          return this.#leave(id);
+        }
       },
     };
   }
