@@ -43,7 +43,7 @@ export type PeerEvent =
 export interface ConnectionEvent {
   /** `"opened"`: there is a connection, requested by either side. `"ended"`: it is over. */
   readonly event: "opened" | "ended";
-  /** Which one. */
+  /** The connection. */
   readonly connection: PeerConnection;
   /** Why it ended, if it ended before both sides had finished. */
   readonly error?: unknown;
