@@ -23,7 +23,7 @@ import { abortable } from "@std/async/abortable";
 /** How to ask. */
 export interface AskUrlsOptions {
   /**
-   * `"always"`; `"if-needed"`, only if the ticket names no other server, because the command has another question to ask;
+   * `"always"`; `"if-needed"`, only if no other server of the ticket can be used, because the command has another question to ask;
    * or `"never"`.
    */
   readonly asks: "always" | "if-needed" | "never";

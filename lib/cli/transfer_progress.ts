@@ -134,6 +134,10 @@ export class TransferReporter implements ProgressListeners {
     const isTaken = result.refused.some(({ reason }) => reason === REFUSAL_TEXT.exists);
     const advice = verb === "Received" && isTaken ? ADVICE[existing] : undefined;
     if (advice !== undefined) this.print(advice);
+    const isHidden = result.refused.some(({ reason }) => reason === REFUSAL_TEXT.hidden);
+    if (verb === "Received" && isHidden) {
+      this.print("Use --allow-hidden to receive hidden files and programs");
+    }
     return EXIT.failure;
   }
 

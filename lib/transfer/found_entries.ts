@@ -62,7 +62,7 @@ export async function findEntries(
     } catch (error) {
       const reason = conflict(error);
       if (reason === undefined) throw error;
-      refused.set(index, reason);
+      refused.set(index, reason === "exists" ? takenReason(offer, entry, target) : reason);
     }
     const reason = refused.get(index);
     if (reason !== undefined && entry.kind === "folder") {
@@ -127,6 +127,15 @@ async function findFile(
   const hash = await hashFile(part, size);
   if (hash === undefined) return nothing;
   return { path: free, hash, held: { index, state: "part", length: size, hash: hash.digest() } };
+}
+
+/** Why something different of this name stays: with another policy, only because of what it is. */
+export function takenReason(
+  { guarded }: AcceptedOffer,
+  { path }: ManifestEntry,
+  { existing }: TargetFolder,
+): RefusalReason {
+  return guarded.has(path) && existing !== "refuse" ? "hidden" : "exists";
 }
 
 async function isThere({ files, root }: TargetFolder, path: string): Promise<boolean> {

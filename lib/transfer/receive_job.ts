@@ -32,7 +32,13 @@ import {
 } from "./destination.ts";
 import type { FolderTraits, PartFile } from "./files.ts";
 import { Finisher } from "./finisher.ts";
-import { findEntries, type Finder, replaceMismatches, targetFor } from "./found_entries.ts";
+import {
+  findEntries,
+  type Finder,
+  replaceMismatches,
+  takenReason,
+  targetFor,
+} from "./found_entries.ts";
 import { partName } from "./local_names.ts";
 import { type ManifestEntry, summarize } from "./manifest.ts";
 import { encodeTransferMessage, type PlanMessage, type RefusalReason } from "./message.ts";
@@ -260,6 +266,7 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
       readonly path: string;
     },
   ): Promise<void> {
+    const entry = offer.manifest[index]!;
     const hash = await receiveHash(reader);
     if (!(hash instanceof Uint8Array)) {
       return offer.meter.refuse(index, "sender", FAILURE_TEXT[hash]);
@@ -268,11 +275,13 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     let isEqual = false;
     await finisher.add(
       async () => {
-        const own = await hashIfReadable(files, `${root}/${path}`, offer.manifest[index]!.size);
+        const own = await hashIfReadable(files, `${root}/${path}`, entry.size);
         isEqual = own !== undefined && equalBytes(own, hash);
       },
       () =>
-        isEqual ? this.#finish(offer, index, path) : this.#refuse(offer, refused, index, "exists"),
+        isEqual
+          ? this.#finish(offer, index, path)
+          : this.#refuse(offer, refused, index, takenReason(offer, entry, this.#target)),
     );
   }
 

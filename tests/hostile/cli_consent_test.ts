@@ -112,6 +112,7 @@ Deno.test({
         await Deno.writeTextFile(`${folder}/to/${source}`, "mine");
         const { code, stderr } = await recv(["--yes", "--overwrite"]).end();
         assertEquals(code, 1, stderr);
+        assertMatch(stderr, /Use --allow-hidden to receive hidden files and programs/);
         assertEquals(await Deno.readTextFile(`${folder}/to/${source}`), "mine");
       }, source);
     }

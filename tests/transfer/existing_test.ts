@@ -61,6 +61,8 @@ for (const existing of ["refuse", "overwrite", "rename"] as const) {
       for (const side of [sent, received]) {
         const { files, refused } = valueOf(side);
         assertEquals([files, refused.map(({ path }) => path)], [2, [".profile"]]);
+        const isTaken = refused[0]!.reason === "something else is there";
+        assertEquals(isTaken, existing === "refuse", refused[0]!.reason);
       }
       assertEquals(there.text("/in/.profile"), other);
       assertEquals(there.below("/in"), [".profile", "plain", "run.sh"]);
