@@ -13,6 +13,7 @@ import {
   RefusedError,
 } from "../../base/errors.ts";
 import { withoutLogin } from "../../base/login.ts";
+import { type Rate, TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
 import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
@@ -113,6 +114,8 @@ export class WebSocketConnection {
   readonly #reader: BufferedReader;
   readonly #role: "client" | "server";
   readonly #limits: WebSocketLimits;
+  /** Limits what a client handles. A server decides itself when it reads on. */
+  readonly #turns: TokenBucket | undefined;
   readonly #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -130,6 +133,7 @@ export class WebSocketConnection {
     this.#reader = options.reader;
     this.#role = options.role;
     this.#limits = options.limits;
+    if (options.role === "client") this.#turns = new TokenBucket(FRAME_RATE, performance.now());
     if (options.handshake !== undefined) this.#enqueue(options.handshake);
   }
 
@@ -179,7 +183,10 @@ export class WebSocketConnection {
    */
   async receive(): Promise<WebSocketMessage> {
     while (true) {
-      const message = this.#accept(await this.#nextFrame());
+      const frame = await this.#nextFrame();
+      const cost = isControl(frame.opcode) ? CONTROL_FRAME_COST : 1;
+      if (this.#turns !== undefined) await waitForTokens(this.#turns, cost);
+      const message = this.#accept(frame);
       if (message !== undefined) return message;
     }
   }
@@ -432,6 +439,15 @@ async function addressesOf(
   if (addresses.length > 0) return addresses;
   throw found[0]!.status === "rejected" ? found[0]!.reason : new Error("no address");
 }
+
+/**
+ * Chosen by us: more than a busy peer gets. Without a limit, a server that sends without a pause, pings above all, would
+ * keep the program from everything else, other servers included.
+ */
+const FRAME_RATE: Rate = { burst: 8192, perSecond: 4096 };
+
+/** Chosen by us: a pong takes as long as to read so many frames. */
+const CONTROL_FRAME_COST = 8;
 
 /** Chosen by us: an endless message of empty frames would be an endless loop. */
 const MAX_FRAMES = 16;
