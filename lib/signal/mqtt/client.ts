@@ -6,10 +6,11 @@
 
 import { toHex } from "../../base/bytes.ts";
 import { malformed, messageOf, NetworkError, NoResponseError } from "../../base/errors.ts";
-import { type Rate, TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
+import { TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
 import { BufferedReader, type ByteSource } from "../../base/reader.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
 import { Deadline } from "../../base/timers.ts";
+import { MESSAGE_RATE } from "../channel.ts";
 import {
   decodeMqttPacket,
   encodeMqttPacket,
@@ -163,7 +164,7 @@ export class MqttClient {
   /** Never rejects: `finished` does. */
   async #receiveAll(): Promise<void> {
     const keepingAlive = setInterval(() => this.#keepAlive(), KEEP_ALIVE_SECONDS * 1000 / 2);
-    const turns = new TokenBucket(PACKET_RATE, performance.now());
+    const turns = new TokenBucket(MESSAGE_RATE, performance.now());
     try {
       for (;;) {
         const packet = await this.#packets.next(this.#version);
@@ -318,9 +319,6 @@ async function connect(
 
 /** Chosen by us. Brokers close connections that are silent for one and a half times as long. */
 const KEEP_ALIVE_SECONDS = 30;
-
-/** Chosen by us: more than a busy peer gets. A broker that sends without a pause must not keep the program from others. */
-const PACKET_RATE: Rate = { burst: 8192, perSecond: 4096 };
 
 /** How long the answer to a check may take. Chosen by us: three round trips, one of them with a lost packet. */
 const CHECK_MS = 2000;

@@ -114,8 +114,8 @@ export class WebSocketConnection {
   readonly #reader: BufferedReader;
   readonly #role: "client" | "server";
   readonly #limits: WebSocketLimits;
-  /** Limits what a client handles. A server decides itself when it reads on. */
-  readonly #turns: TokenBucket | undefined;
+  /** Limits the control frames that a client handles. A server decides itself when it reads on. */
+  readonly #controls: TokenBucket | undefined;
   readonly #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -133,7 +133,9 @@ export class WebSocketConnection {
     this.#reader = options.reader;
     this.#role = options.role;
     this.#limits = options.limits;
-    if (options.role === "client") this.#turns = new TokenBucket(FRAME_RATE, performance.now());
+    if (options.role === "client") {
+      this.#controls = new TokenBucket(CONTROL_FRAME_RATE, performance.now());
+    }
     if (options.handshake !== undefined) this.#enqueue(options.handshake);
   }
 
@@ -184,8 +186,9 @@ export class WebSocketConnection {
   async receive(): Promise<WebSocketMessage> {
     while (true) {
       const frame = await this.#nextFrame();
-      const cost = isControl(frame.opcode) ? CONTROL_FRAME_COST : 1;
-      if (this.#turns !== undefined) await waitForTokens(this.#turns, cost);
+      if (this.#controls !== undefined && isControl(frame.opcode)) {
+        await waitForTokens(this.#controls);
+      }
       const message = this.#accept(frame);
       if (message !== undefined) return message;
     }
@@ -441,13 +444,10 @@ async function addressesOf(
 }
 
 /**
- * Chosen by us: more than a busy peer gets. Without a limit, a server that sends without a pause, pings above all, would
- * keep the program from everything else, other servers included.
+ * Chosen by us: a server sends one every few seconds. Each ping is answered with a write of its own, so that a server that
+ * sends pings without a pause would keep the program from everything else, other servers included.
  */
-const FRAME_RATE: Rate = { burst: 8192, perSecond: 4096 };
-
-/** Chosen by us: a pong takes as long as to read so many frames. */
-const CONTROL_FRAME_COST = 8;
+const CONTROL_FRAME_RATE: Rate = { burst: 1024, perSecond: 512 };
 
 /** Chosen by us: an endless message of empty frames would be an endless loop. */
 const MAX_FRAMES = 16;
