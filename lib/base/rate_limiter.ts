@@ -4,6 +4,8 @@
  * @module
  */
 
+import { delay } from "@std/async/delay";
+
 /** The size of a token bucket, and how fast it refills. */
 export interface Rate {
   /** How many tokens a full bucket holds. */
@@ -33,6 +35,11 @@ export class TokenBucket {
     this.#filledMs = nowMs;
     return isEnough;
   }
+}
+
+/** Takes tokens as soon as there are enough; of several callers, any may be next. */
+export async function waitForTokens(bucket: TokenBucket, amount: number = 1): Promise<void> {
+  while (!bucket.take(performance.now(), amount)) await delay(WAIT_MS);
 }
 
 /**
@@ -114,3 +121,6 @@ export function refilled({ burst, perSecond }: Rate, tokens: number, elapsedMs: 
 
 /** Chosen by us: 256 KiB per limiter. */
 const BUCKETS = 2 ** 14;
+
+/** Chosen by us: a reader that pauses for so long fills no buffer of the system. */
+const WAIT_MS = 50;

@@ -90,11 +90,20 @@ export function dialContext(
   };
 }
 
-/** Whether the peer says that it is on this host: it names the very same interfaces. It still has to prove that. */
+/**
+ * Whether the peer says that it is on this host: it names the same interfaces, or some of them and no others, as a program
+ * does that may not read them. It still has to prove that.
+ */
 export function claimsSameHost(local: PunchDescription, remote: PunchDescription): boolean {
   const [ownIps, peerIps] = [hostIps(local), hostIps(remote)];
-  return local.profile.externalIp === remote.profile.externalIp && ownIps.length > 0 &&
-    ownIps.join() === peerIps.join();
+  if (local.profile.externalIp !== remote.profile.externalIp) return false;
+  return ownIps.length > 0 && peerIps.length > 0 &&
+    (areAmong(ownIps, peerIps) || areAmong(peerIps, ownIps));
+}
+
+/** Every host has loopback addresses, named or not. */
+function areAmong(ips: readonly string[], others: readonly string[]): boolean {
+  return ips.every((ip) => ipScope(ip) === "loopback" || others.includes(ip));
 }
 
 /**

@@ -13,6 +13,7 @@ import {
   RefusedError,
 } from "../../base/errors.ts";
 import { withoutLogin } from "../../base/login.ts";
+import { type Rate, TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
 import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
@@ -134,6 +135,8 @@ export class WebSocketConnection {
   readonly #reader: BufferedReader;
   readonly #role: "client" | "server";
   readonly #limits: WebSocketLimits;
+  /** Limits the control frames that a client handles. A server decides itself when it reads on. */
+  readonly #controls: TokenBucket | undefined;
   readonly #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -151,6 +154,9 @@ export class WebSocketConnection {
     this.#reader = options.reader;
     this.#role = options.role;
     this.#limits = options.limits;
+    if (options.role === "client") {
+      this.#controls = new TokenBucket(CONTROL_FRAME_RATE, performance.now());
+    }
     if (options.handshake !== undefined) this.#enqueue(options.handshake);
   }
 
@@ -200,7 +206,11 @@ export class WebSocketConnection {
    */
   async receive(): Promise<WebSocketMessage> {
     while (true) {
-      const message = this.#accept(await this.#nextFrame());
+      const frame = await this.#nextFrame();
+      if (this.#controls !== undefined && isControl(frame.opcode)) {
+        await waitForTokens(this.#controls);
+      }
+      const message = this.#accept(frame);
       if (message !== undefined) return message;
     }
   }
@@ -438,6 +448,12 @@ async function connect(
   }
   throw failure;
 }
+
+/**
+ * Chosen by us: a server sends one every few seconds. Each ping is answered with a write of its own, so that a server that
+ * sends pings without a pause would keep the program from everything else, other servers included.
+ */
+const CONTROL_FRAME_RATE: Rate = { burst: 1024, perSecond: 512 };
 
 /** Chosen by us: an endless message of empty frames would be an endless loop. */
 const MAX_FRAMES = 16;
