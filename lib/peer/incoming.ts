@@ -275,7 +275,7 @@ export class IncomingRequest {
     if (protocol !== undefined && request.protocol !== protocol) return "wrong-protocol";
     if (request.resumes === null) return "new";
     this.#connection = connections.find(request.resumes, this.#remoteKey);
-    return this.#connection === undefined ? "unknown" : "known";
+    return connections.whyNotResumed(request.resumes, this.#remoteKey) ?? "known";
   }
 
   /** Lets the application decide. */
@@ -293,6 +293,9 @@ export class IncomingRequest {
     const onAbort = () => {
       const reason: unknown = signal?.reason;
       const isBusy = reason instanceof RefusedError && reason.code === REJECTION_CODES.busy;
+      if (isBusy && this.#connection !== undefined) {
+        this.#options.connections.turnAway(this.#connection);
+      }
       this.#dispatch({ kind: "aborted", reason, isBusy });
     };
     signal?.addEventListener("abort", onAbort, { once: true });

@@ -169,7 +169,7 @@ export class Listener {
     if (this.#options.allows.atOnce(remoteKey) === false) return "refused";
     // A connection goes on after its ticket is used or expired.
     if (resumes !== null) {
-      return this.#connections.find(resumes, remoteKey) === undefined ? "unknown" : undefined;
+      return this.#connections.whyNotResumed(resumes, remoteKey);
     }
     if (!ticket.isValid) return "refused";
     return this.#connections.hasRoomFor(remoteKey) ? undefined : "busy";

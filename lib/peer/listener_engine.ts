@@ -96,7 +96,7 @@ export type RequestEvent =
   | { readonly kind: "time" };
 
 /** Whether a request is allowed, and what it asks for. */
-export type RequestCheck = "refused" | "wrong-protocol" | "new" | "known" | "unknown";
+export type RequestCheck = "refused" | "wrong-protocol" | "new" | "known" | "unknown" | "busy";
 
 /** Something to do. */
 export type RequestAction =
@@ -186,7 +186,8 @@ function onChecked(state: RequestState, check: RequestCheck, nowMs: number): Req
     case "wrong-protocol":
       return reject(state, "protocol", nowMs);
     case "unknown":
-      return reject(state, "unknown", nowMs);
+    case "busy":
+      return reject(state, check, nowMs);
     case "known":
       return startSearch(state);
     case "new": {

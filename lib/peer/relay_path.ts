@@ -108,6 +108,8 @@ class RelayPath {
   readonly #own = new Map<number, OwnRelay>();
   /** Why this side's relays failed. */
   readonly #failures: unknown[] = [];
+  /** Why rendezvous servers relay nothing: a TURN server's reason says more. */
+  readonly #refusals: unknown[] = [];
   /** The record of all dials of one address. */
   readonly #dials = new Map<string, AttemptRecord>();
   readonly #judged = new Map<string, Promise<string | null>>();
@@ -194,7 +196,7 @@ class RelayPath {
         return this.#tasks.run(() => this.#join(action.id, action.afterMs));
       case "give up": {
         this.#tasks.run(() => this.#exchange.acknowledge());
-        return this.#result.reject(noRelayError(this.#failures));
+        return this.#result.reject(noRelayError([...this.#failures, ...this.#refusals]));
       }
     }
   }
@@ -294,7 +296,7 @@ class RelayPath {
     } catch (error) {
       if (this.#signal.aborted || !(error instanceof PunchlineError)) throw error;
       isFinal = error instanceof RefusedError && !BUSY.has(error.code);
-      if (isFinal) this.#failures.push(error);
+      if (isFinal) this.#refusals.push(error);
       attempt.end(isFinal ? "refused" : "unreachable", null, error.message);
     }
     this.#dispatch({ kind: "join failed", id, isFinal });

@@ -455,7 +455,7 @@ export class Session implements DenoConn, AsyncDisposable {
   /** Ends the session, and sends RESET, or ABORT with a code. */
   #fail(error: NetworkError | MalformedMessageError, code?: number): void {
     if (this.#isEnded) return;
-    this.#paths.current?.send(code === undefined ? { kind: "reset" } : { kind: "abort", code });
+    this.#paths.announceEnd(code === undefined ? { kind: "reset" } : { kind: "abort", code });
     this.#end(error, "close");
   }
 
