@@ -62,6 +62,7 @@ export {
   type NetworkErrorReason,
   NoResponseError,
   PunchlineError,
+  type PunchlineErrorOptions,
   RefusedError,
   UnreachableError,
 } from "./lib/base/errors.ts";

@@ -193,7 +193,7 @@ export function readSeconds(
 }
 
 /** A time in the largest unit that it is a whole number of, as {@linkcode readDuration} reads it. */
-function inUnits(ms: number): string {
+export function inUnits(ms: number): string {
   const [unit, size] = Object.entries(UNITS_MS).findLast(([, size]) => ms > 0 && ms % size === 0) ??
     ["ms", 1];
   return `${ms / size}${unit}`;

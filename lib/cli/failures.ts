@@ -4,20 +4,17 @@
  * @module
  */
 
-import { messageOf, NetworkError, PunchlineError, UnreachableError } from "../base/errors.ts";
+import {
+  messageOf,
+  NetworkError,
+  PunchlineError,
+  remedyOf,
+  UnreachableError,
+} from "../base/errors.ts";
 import { isFullyGranted } from "../net/system/permission.ts";
 import type { Command } from "./command.ts";
-import { type CliIo, EXIT, UsageError, withoutSecrets } from "./io.ts";
-import { commandLine, withCommandLines } from "./started_as.ts";
-
-/** A failure, ready to print. */
-export interface Failure {
-  readonly exitCode: number;
-  /** Why, in one line. */
-  readonly message: string;
-  /** What to do, if it is known. */
-  readonly remedy?: string;
-}
+import { type CliIo, EXIT, type Failure, failureOf, UsageError } from "./io.ts";
+import { commandLine } from "./started_as.ts";
 
 /**
  * Explains an error.
@@ -28,7 +25,7 @@ export function explainFailure(
   error: unknown,
   command: Command,
   io: Pick<CliIo, "startedAs">,
-): Failure | undefined {
+): Failure & { readonly exitCode: number } | undefined {
   const isPermission = isPermissionMissing(error);
   const exitCode = isPermission && error instanceof UsageError ? EXIT.failure : exitCodeOf(error);
   if (exitCode === undefined) return undefined;
@@ -36,22 +33,8 @@ export function explainFailure(
     ? permissionRemedy(command, io, messageOf(error))
     : error instanceof UsageError
     ? error.remedy
-    : error instanceof NetworkError
-    ? REMEDIES[error.reason]
     : undefined;
-  return { exitCode, message: oneLine(messageOf(error)), remedy: remedy && oneLine(remedy) };
-}
-
-/** Prints a failure: as text, or as one JSON event. */
-export function printFailure(
-  { message, remedy }: Omit<Failure, "exitCode">,
-  io: CliIo,
-  { asJson }: { asJson: boolean },
-): void {
-  const [why, what] = [message, remedy].map((text) => text && withCommandLines(text, io));
-  if (asJson) return io.err(JSON.stringify({ event: "error", message: why, remedy: what }));
-  io.err(`punchline: ${why}`);
-  if (what !== undefined) io.err(what);
+  return { exitCode, ...failureOf(error), ...remedy === undefined ? {} : { remedy } };
 }
 
 /**
@@ -106,16 +89,5 @@ function isSystemError(error: unknown): boolean {
   return error instanceof Error && "code" in error && /^E[A-Z0-9]+$/.test(`${error.code}`);
 }
 
-/** Without secrets, and without line breaks: names of files and of others may have them. */
-function oneLine(text: string): string {
-  return withoutSecrets(text).replaceAll("\n", "\\n");
-}
-
 /** In the order in which they are named. */
 const PERMISSIONS = ["net", "read", "write"] as const;
-
-/** What to do about a socket that failed, where every command gives the same advice. */
-const REMEDIES: Readonly<Partial<Record<NetworkError["reason"], string>>> = {
-  "address-in-use": "Choose another port, or end the program that uses this one",
-  "name-not-found": "Check the spelling of the name, and the connection to the internet",
-};

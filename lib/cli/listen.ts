@@ -14,10 +14,10 @@ import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type Accept, acceptOrReport } from "./accept_first.ts";
-import { readCommand, readInteger } from "./arguments.ts";
+import { inUnits, readCommand, readInteger } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
-import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
 import {
@@ -90,7 +90,11 @@ async function serveOne(
   deadline?.[Symbol.dispose](); // those that take over later have no deadline
   if (first === undefined) {
     events.waitOver();
-    io.err(`punchline: Cannot connect: no peer connected within ${timeoutMs} ms`);
+    const message = `Cannot connect: no peer connected within ${inUnits(timeoutMs!)}`;
+    printFailure(
+      { message, remedy: "Give the other side the ticket or the code, and start again" },
+      io,
+    );
     return EXIT.peerNotFound;
   }
   code?.hush();

@@ -10,7 +10,7 @@ import { decodeTicket } from "../peer/ticket.ts";
 import { readCommand } from "./arguments.ts";
 import { changeConfig, readConfig, withConfig } from "./config.ts";
 import { isFriendName } from "./config_message.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printFailure, UsageError } from "./io.ts";
 import { ConnectionEvents, reportFailure } from "./peer_events.ts";
 import { openPeerInput, readPeerOptions } from "./peer_options.ts";
 import { openPool, readTarget, sayLooking } from "./target.ts";
@@ -80,9 +80,8 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, operands } = readCommand("peers remove", args);
   const name = operands[0]!;
   if (!(await readConfig()).peers.has(name)) {
-    io.err(
-      `punchline: Cannot remove ${name}: there is no such friend; \`punchline peers list\` shows all`,
-    );
+    const message = `Cannot remove ${name}: there is no such friend`;
+    printFailure({ message, remedy: "`punchline peers list` shows all" }, io);
     return EXIT.failure;
   }
   await changeConfig((config) => ({

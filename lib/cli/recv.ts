@@ -199,12 +199,7 @@ export async function runReceive(
       return reportTransferFailure(new TransferError(consent.refusal, "declined"), reporter, io);
     }
     const code = reportTransferFailure(error, reporter, io);
-    const reason = error instanceof TransferError ? error.reason : undefined;
-    if (reason === "exists") {
-      reporter.print("Use --rename to keep both files, or --overwrite to replace yours");
-    }
-    const isInterrupted = io.signal.aborted || reason === "broken";
-    if (isAccepted && isInterrupted) reporter.print("Run the same command again to resume");
+    if (isAccepted && io.signal.aborted) reporter.print("Run the same command again to resume");
     return code;
   }
 }

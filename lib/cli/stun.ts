@@ -8,8 +8,8 @@ import { Deadline } from "../base/timers.ts";
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import type { StunBinding } from "../stun/client.ts";
 import { stunBinding, type StunBindingOptions } from "../stun/stun_binding.ts";
-import { readCommand, readTimeoutMs, readWith } from "./arguments.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { inUnits, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
+import { type CliIo, EXIT, printFailure, UsageError } from "./io.ts";
 import { waitFor, waitOver } from "./screen.ts";
 
 /**
@@ -34,7 +34,8 @@ export async function stun(args: readonly string[], io: CliIo): Promise<number> 
   const binding = await bindingInTime(name, transport, timeoutMs, io.signal);
   waitOver(io);
   if (binding === undefined) {
-    io.err(`punchline: Cannot reach ${name}: no answer within ${timeoutMs} ms`);
+    const message = `Cannot reach ${name}: no answer within ${inUnits(timeoutMs)}`;
+    printFailure({ message, remedy: REMEDIES[transport] }, io);
     return EXIT.timeout;
   }
   const { server, local, mapped, otherAddress, rttMs } = binding;
@@ -74,6 +75,12 @@ async function bindingInTime(
     return undefined;
   }
 }
+
+const REMEDIES: Readonly<Record<NonNullable<StunBindingOptions["transport"]>, string>> = {
+  udp: "Check the address, or try --tcp: a firewall may block UDP",
+  tcp: "Check the address, and that the server serves STUN over TCP",
+  tls: "Check the address, and that the server serves STUN over TLS",
+};
 
 /** Shorter than the 39.5 s of RFC 8489 §6.2.1: a person is waiting. */
 const DEFAULT_TIMEOUT_MS = 10_000;

@@ -29,7 +29,7 @@ import {
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readCommand, readDuration, readWith } from "./arguments.ts";
 import { readConfig } from "./config.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printFailure, UsageError } from "./io.ts";
 import { openPeerInput, readKey, readSignalUrls } from "./peer_options.ts";
 
 /** One line of help. */
@@ -149,9 +149,8 @@ async function revokeTicket(args: readonly string[], io: CliIo): Promise<number>
   };
   await updateTicketList(path, remove, io);
   if (number === undefined) {
-    io.err(
-      `punchline: Cannot revoke ticket ${which}: there is no such ticket; \`punchline ticket list\` shows all`,
-    );
+    const message = `Cannot revoke ticket ${which}: there is no such ticket`;
+    printFailure({ message, remedy: "`punchline ticket list` shows all" }, io);
     return EXIT.failure;
   }
   if (flags.has("json")) io.out(JSON.stringify({ event: "revoked", number }));

@@ -14,6 +14,7 @@ import { decodeTicket } from "../peer/ticket.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
 import type { PeerInput } from "./peer_options.ts";
+import { copyable } from "./layout.ts";
 import { type Answer, ask, canAsk } from "./question.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -86,7 +87,7 @@ export class TicketUrls {
       else this.#skip(each);
     }
     const stillBlocked = answer === "yes" ? blocked - unusual.length : blocked;
-    if (stillBlocked === urls.length) throw noneLeft(answer);
+    if (stillBlocked === urls.length) throw noneLeft(answer, unusual);
   }
 
   /** Those that need permission, and how many cannot be used without it or at all. */
@@ -119,10 +120,20 @@ export class TicketUrls {
     if (/^turns?:/.test(url)) return false; // a relay that the peer names, of which it may name many
     this.#decisions.set(keyOf({ url, addresses }), false);
     const shown = stripLogin(url);
-    const option = /^mqtt/.test(url) ? "--mqtt" : "--rendezvous";
-    const reason = `it leads to ${addresses.join(", ")}; if you trust it, add ${option} ${shown}`;
-    this.#events.emit({ event: "signaling", url: shown, state: "skipped", reason });
-    this.#events.print(`Skipped ${shown}, which the ticket names: ${reason}`);
+    const reason = `it leads to ${addresses.join(", ")}`;
+    const remedy = `if you trust it, add ${optionOf(url)}`;
+    this.#events.emit({
+      event: "signaling",
+      url: shown,
+      state: "skipped",
+      reason: `${reason}; ${remedy}`,
+      remedy,
+    });
+    this.#events.print(
+      `Skipped ${shown}, which the ticket names: ${reason}; if you trust it, add ${
+        copyable(optionOf(url))
+      }`,
+    );
     return false;
   }
 }
@@ -141,14 +152,23 @@ function keyOf({ url, addresses }: UnusualUrl): string {
   return [url, ...[...addresses].sort()].join(" ");
 }
 
-function noneLeft(answer: Answer): NetworkError {
+function noneLeft(answer: Answer, unusual: readonly UnusualUrl[]): NetworkError {
   const cannot = "Cannot use any server that the ticket names";
+  const remedy = `If you trust ${unusual.length > 1 ? "them" : "it"}, add ${
+    unusual.map(({ url }) => copyable(optionOf(url))).join(" ")
+  }`;
   return answer === "unanswerable"
-    ? new NetworkError(`${cannot}: there is no terminal to ask on`, "not-allowed")
+    ? new NetworkError(`${cannot}: there is no terminal to ask on`, "not-allowed", { remedy })
     : new NetworkError(
       `${cannot}: ${answer === "no" ? "the answer was no" : "there was no answer"}`,
       "other",
+      { remedy },
     );
+}
+
+/** The option that names a server of a ticket, as it is typed. */
+function optionOf(url: string): string {
+  return `${/^mqtt/.test(url) ? "--mqtt" : "--rendezvous"} ${stripLogin(url)}`;
 }
 
 /** Chosen by us: a name that takes longer to look up is skipped. */

@@ -184,21 +184,25 @@ class Redeeming implements AsyncDisposable {
     switch (reason) {
       case "wrong":
         return new RefusedError(
-          `Cannot use code ${number}-…: the words are wrong; compare them, and try again`,
+          `Cannot use code ${number}-…: the words are wrong`,
           CODE_REFUSALS.wrong,
+          { remedy: "Compare the words with those that the other side shows, and try again" },
         );
       case "spent":
         return new RefusedError(
-          `Cannot use code ${number}-…: it was used before; ask for a new one`,
+          `Cannot use code ${number}-…: it was used before`,
           CODE_REFUSALS.spent,
+          { remedy: "Ask the other side for a new code" },
         );
       case "absent":
         return new NoResponseError(
-          `Cannot use code ${number}-…: no one waits there; check the number, and that the other side still waits`,
+          `Cannot use code ${number}-…: no one waits there`,
+          { remedy: "Check the number, and that the other side still shows this code" },
         );
       case "interrupted":
         return new NoResponseError(
-          `Cannot use code ${number}-…: the other side stopped answering; compare the words, or ask for a new code`,
+          `Cannot use code ${number}-…: the other side stopped answering`,
+          { remedy: "Compare the words, or ask the other side for a new code" },
         );
     }
   }

@@ -247,7 +247,10 @@ function throwIfNoServer(hosts: readonly Host[], tested: readonly FamilyReports[
   const silences = tested.map(({ silence }) => silence);
   const code = silences.map(({ errorCode }) => errorCode).find((code) => code !== undefined);
   if (code !== undefined) {
-    throw new RefusedError(`Cannot test NAT: ${names} answers with error ${code}`, code);
+    const remedy = "Name another STUN server in `servers`";
+    throw new RefusedError(`Cannot test NAT: ${names} answers with error ${code}`, code, {
+      remedy,
+    });
   }
   if (silences.some(({ receivedNonStun }) => receivedNonStun)) {
     throw new MalformedMessageError(`Cannot test NAT: ${names} answers, but not with STUN`);

@@ -259,6 +259,7 @@ export class WebSocketConnection {
     return new RefusedError(
       `Cannot read WebSocket message: at most ${limit} bytes, not ${length}`,
       CLOSE_CODES.tooLong,
+      { remedy: "Use another server" },
     );
   }
 }
@@ -285,7 +286,9 @@ export async function readHead(
     const end = endOfHead(reader.unread);
     if (end !== undefined && end <= MAX_HEAD_BYTES) return decodeHead(reader.take(end));
   }
-  throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431);
+  throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431, {
+    remedy: CHECK_URL,
+  });
 }
 
 /** Close codes of RFC 6455 §7.4.1. */
@@ -342,6 +345,7 @@ async function upgrade(
   throw new RefusedError(
     `Cannot open ${withoutLogin(url.href)}: the server answered ${status} ${reason}`,
     status,
+    { remedy: status >= 500 || status === 429 ? "Try later, or another server" : CHECK_URL },
   );
 }
 
@@ -409,3 +413,5 @@ const READ_BYTES = 4608;
 const NEXT_ADDRESS_MS = 4000;
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { "ws:": 80, "wss:": 443 };
+
+const CHECK_URL = "Check the URL: its path, its login, and that a rendezvous or a broker is there";
