@@ -225,7 +225,7 @@ const NETWORK_REMEDIES: Readonly<Record<NetworkErrorReason, string | undefined>>
   "address-in-use": "Choose another port, or end the program that uses this one",
   "address-not-available": "Use an address of this machine",
   "name-not-found": "Check the spelling of the name, and the connection to the internet",
-  "not-permitted": "Run the program with --allow-net; a port below 1024 may need more rights",
+  "not-permitted": "Choose a port above 1023, or let this user do it",
   "not-allowed": "If you trust the address, name it yourself",
   "tls": "Check the name in the URL, the server's certificate and this machine's clock",
   "closed": undefined,

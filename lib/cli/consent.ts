@@ -5,7 +5,7 @@
  */
 
 import { type IncomingOffer, type OfferDecision, printable } from "../transfer/mod.ts";
-import type { CliIo } from "./io.ts";
+import type { CliIo, Failure } from "./io.ts";
 import { type Answer, ask } from "./question.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { formatBytes, formatFiles } from "./transfer_progress.ts";
@@ -27,7 +27,7 @@ export class Consent {
   readonly #stdin: StdinLines;
   /** The absolute path of the target folder, and the sender's ID. */
   readonly #place: () => { readonly folder: string; readonly sender: string | undefined };
-  #refusal: string | undefined;
+  #refusal: Failure | undefined;
 
   constructor(
     options: ConsentOptions,
@@ -41,7 +41,7 @@ export class Consent {
   }
 
   /** Why the offer was declined, with the option that would have allowed it; `undefined` if it was not. */
-  get refusal(): string | undefined {
+  get refusal(): Failure | undefined {
     return this.#refusal;
   }
 
@@ -101,7 +101,7 @@ export class Consent {
       ...allowHidden || offer.needAllowHidden.length === 0 ? [] : ["--allow-hidden"],
     ];
     const use = options.length > 0 ? options.join(" ") : "--yes";
-    this.#refusal = `Declined: ${why}; use ${use} to receive`;
+    this.#refusal = { message: `Declined: ${why}`, remedy: `Use ${use} to receive` };
     return { accept: false };
   }
 }

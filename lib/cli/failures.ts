@@ -4,13 +4,7 @@
  * @module
  */
 
-import {
-  messageOf,
-  NetworkError,
-  PunchlineError,
-  remedyOf,
-  UnreachableError,
-} from "../base/errors.ts";
+import { messageOf, NetworkError, PunchlineError, UnreachableError } from "../base/errors.ts";
 import { isFullyGranted } from "../net/system/permission.ts";
 import type { Command } from "./command.ts";
 import { type CliIo, EXIT, type Failure, failureOf, UsageError } from "./io.ts";
@@ -29,11 +23,7 @@ export function explainFailure(
   const isPermission = isPermissionMissing(error);
   const exitCode = isPermission && error instanceof UsageError ? EXIT.failure : exitCodeOf(error);
   if (exitCode === undefined) return undefined;
-  const remedy = isPermission
-    ? permissionRemedy(command, io, messageOf(error))
-    : error instanceof UsageError
-    ? error.remedy
-    : undefined;
+  const remedy = isPermission ? permissionRemedy(command, io, messageOf(error)) : undefined;
   return { exitCode, ...failureOf(error), ...remedy === undefined ? {} : { remedy } };
 }
 

@@ -14,7 +14,7 @@ import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type Accept, acceptOrReport } from "./accept_first.ts";
-import { inUnits, readCommand, readInteger } from "./arguments.ts";
+import { readCommand, readInteger } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
@@ -29,6 +29,7 @@ import {
 } from "./peer_options.ts";
 import { forward, pipeThrough } from "./pipe.ts";
 import { readCodeExpiry, ShownCode } from "./shown_code.ts";
+import { limitText } from "./status_engine.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
@@ -90,7 +91,7 @@ async function serveOne(
   deadline?.[Symbol.dispose](); // those that take over later have no deadline
   if (first === undefined) {
     events.waitOver();
-    const message = `Cannot connect: no peer connected within ${inUnits(timeoutMs!)}`;
+    const message = `Cannot connect: no peer connected within ${limitText(timeoutMs!)}`;
     printFailure(
       { message, remedy: "Give the other side the ticket or the code, and start again" },
       io,

@@ -24,7 +24,7 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
   const { flags, values, lists } = readCommand("nat-test", args);
   const transport = readChoice("transport", values.get("transport"), ["udp", "tcp"] as const);
   const family = readChoice("family", values.get("family"), ["4", "6"] as const);
-  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
+  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS, { bareUnit: "ms" });
   const lifetimeSeconds = readSeconds("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");

@@ -21,7 +21,7 @@ import {
 import { looksLikeCode } from "../peer/ticket.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
-import { type Arguments, inUnits, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
+import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_events.ts";
 import { readSignalUrl } from "./peer_options.ts";
@@ -29,7 +29,7 @@ import { pipeThrough } from "./pipe.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
 import { openPool, sayLooking } from "./target.ts";
 import { abortable } from "@std/async/abortable";
-import { wayName } from "./status_engine.ts";
+import { limitText, wayName } from "./status_engine.ts";
 
 /** Runs the command; returns its exit code. */
 export async function punchCommand(args: readonly string[], io: CliIo): Promise<number> {
@@ -66,7 +66,7 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
     events.waitOver();
     const where = named === undefined ? "" : ` room ${named}`;
     const message = `Cannot punch: the other side did not join${where} within ${
-      inUnits(timeoutMs!)
+      limitText(timeoutMs!)
     }`;
     const remedy = "Start `punchline punch` on both sides, with the same rendezvous and room";
     printFailure({ message, remedy }, io);

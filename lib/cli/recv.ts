@@ -67,7 +67,9 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const isOver = () => last?.wasReset === true;
   const next: NextConnection = async ({ signal }) => {
     if (isOver()) {
-      throw new TransferError("Cannot continue: the sender has ended the transfer", "failed");
+      throw new TransferError("Cannot continue: the sender has ended the transfer", "failed", {
+        remedy: "Ask the sender to send again",
+      });
     }
     events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
     last = await peer.connect(ticket, { signal });
@@ -196,7 +198,9 @@ export async function runReceive(
   } catch (error) {
     const isDeclined = error instanceof TransferError && error.reason === "declined";
     if (isDeclined && consent.refusal !== undefined) {
-      return reportTransferFailure(new TransferError(consent.refusal, "declined"), reporter, io);
+      const { message, remedy } = consent.refusal;
+      const declined = new TransferError(message, "declined", { remedy });
+      return reportTransferFailure(declined, reporter, io);
     }
     const code = reportTransferFailure(error, reporter, io);
     if (isAccepted && io.signal.aborted) reporter.print("Run the same command again to resume");

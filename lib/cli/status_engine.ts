@@ -161,7 +161,8 @@ export function elapsedText(ms: number): string {
     : `${minutes}:${two(seconds % 60)}`;
 }
 
-function limitText(ms: number): string {
+/** A time that something may take, as `300 ms`, `12 s` or `2:05`. */
+export function limitText(ms: number): string {
   return ms < 1000 ? `${ms} ms` : elapsedText(ms);
 }
 

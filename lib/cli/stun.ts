@@ -8,9 +8,10 @@ import { Deadline } from "../base/timers.ts";
 import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import type { StunBinding } from "../stun/client.ts";
 import { stunBinding, type StunBindingOptions } from "../stun/stun_binding.ts";
-import { inUnits, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
+import { readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, printFailure, UsageError } from "./io.ts";
 import { waitFor, waitOver } from "./screen.ts";
+import { limitText } from "./status_engine.ts";
 
 /**
  * Runs the command; returns its exit code.
@@ -34,7 +35,7 @@ export async function stun(args: readonly string[], io: CliIo): Promise<number> 
   const binding = await bindingInTime(name, transport, timeoutMs, io.signal);
   waitOver(io);
   if (binding === undefined) {
-    const message = `Cannot reach ${name}: no answer within ${inUnits(timeoutMs)}`;
+    const message = `Cannot reach ${name}: no answer within ${limitText(timeoutMs)}`;
     printFailure({ message, remedy: REMEDIES[transport] }, io);
     return EXIT.timeout;
   }

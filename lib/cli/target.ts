@@ -52,7 +52,11 @@ export async function readTarget(
     const friend = await findFriend(name);
     if (friend !== undefined) return { kind: "ticket", ...friend };
     throw new UsageError(
-      `${name} is neither a ticket nor a code, and no friend's name: \`punchline peers list\` shows those, \`punchline peers add ${name} TICKET\` adds one`,
+      `${name} is neither a ticket nor a code, and no friend's name`,
+      {
+        remedy:
+          `\`punchline peers list\` shows friends, \`punchline peers add ${name} TICKET\` adds one`,
+      },
     );
   }
   return {

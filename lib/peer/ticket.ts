@@ -97,7 +97,7 @@ export function decodeTicket(text: string): Ticket {
   const bytes = toBytes(text);
   const content = bytes.subarray(0, Math.max(0, bytes.length - CHECKSUM_LENGTH));
   if (!equalBytes(bytes.subarray(content.length), checksum(content))) {
-    throw malformed("ticket", "the checksum is wrong; copy the ticket again");
+    throw malformed("ticket", "the checksum is wrong");
   }
   const reader = new ByteReader(content, "ticket");
   const version = reader.uint8("version");

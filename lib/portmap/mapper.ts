@@ -277,7 +277,7 @@ function outcomeOf(
     return { outcome: "failed", remedy: "Update the router's firmware, or restart it" };
   }
   if (error instanceof NetworkError && error.reason === "not-permitted") {
-    return { outcome: "unreachable", remedy: "Grant this program access to the network" };
+    return { outcome: "unreachable", remedy: error.remedy ?? "Run the program with --allow-net" };
   }
   if (error instanceof NetworkError) {
     return { outcome: "unreachable", remedy: "Check this device's connection" };

@@ -47,7 +47,10 @@ Deno.test("wrong words end recv with 5, the sender is told, and the right ones s
       files,
     ).end();
     assertEquals(exit, 5);
-    assertMatch(stderr, /\npunchline: Cannot use code \d-…: the words are wrong; .*\n$/);
+    assertMatch(
+      stderr,
+      /\npunchline: Cannot use code \d-…: the words are wrong\nCompare the words .*\n$/,
+    );
     await sender.prints("Someone used the code with wrong words; 2 more wrong guesses end it");
     const right = await start(["recv", code, ...recvArgs(folder, servers)], files).end();
     assertEquals(right.code, 0, right.stderr);
@@ -76,7 +79,7 @@ Deno.test("recv with a code that was killed resumes with it; for anyone else the
       files,
     ).end();
     assertEquals(other.code, 5);
-    assertMatch(other.stderr, /it was used before; ask for a new one/);
+    assertMatch(other.stderr, /it was used before\nAsk the other side for a new code/);
     assertEquals(namesIn(`${folder}/other`), []);
 
     const again = await start(args, files).end();
@@ -119,18 +122,19 @@ Deno.test("punch without a room shows a code, with which the other side finds th
     const [a, b] = await Promise.all([one.end(), other.end()]);
     assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
     assertEquals([a.stdout, b.stdout], ["from the other", "from one"]);
-    const wrong = ["punch", "7-abacus-abacus-abacus", "--timeout", "1000", ...where];
+    const wrong = ["punch", "7-abacus-abacus-abacus", "--timeout", "1s", ...where];
     assertEquals((await start(wrong).end()).code, 4);
     assertEquals((await start(["punch", "7-abacus-abacus-xyzzyx", ...where]).end()).code, 2);
   }));
 
 Deno.test("connect with a code that no peer offers ends with 4, and says what to check", () =>
   withServers(async (servers) => {
-    const args = ["connect", "7-abacus-walrus-otter", "--timeout", "1000", ...servers.connecting];
+    const args = ["connect", "7-abacus-walrus-otter", "--timeout", "1s", ...servers.connecting];
     const { code, stderr } = await start(args).end();
     assertEquals(code, 4);
     const lines = "Looking for the other side of code 7-…\n" +
-      "punchline: Cannot use code 7-…: no one waits there; check the number, and that the other side still waits\n";
+      "punchline: Cannot use code 7-…: no one waits there\n" +
+      "Check the number, and that the other side still shows this code\n";
     assert(stderr.startsWith(lines), stderr);
   }));
 
@@ -141,7 +145,7 @@ Deno.test("a code expires as --code-expires says, and --no-code shows none", () 
     await listener.prints("The code has expired; the ticket is still good");
     listener.interrupt();
     await listener.end();
-    const silent = start(["listen", "--no-code", "--timeout", "1000", ...servers.all]);
+    const silent = start(["listen", "--no-code", "--timeout", "1s", ...servers.all]);
     assertEquals((await silent.end()).stderr.includes("Or, within"), false);
   }));
 
@@ -230,7 +234,7 @@ Deno.test("settings say where to meet; without permission they are not read, and
     await Deno.writeTextFile(file, JSON.stringify({ rendezvous: [servers.url] }));
     const env = { XDG_CONFIG_HOME: folder, APPDATA: folder };
     const permissions = [`--allow-read=${folder}`, "--allow-env=XDG_CONFIG_HOME,APPDATA"];
-    const args = ["listen", "--server", servers.stun, "--timeout", "1000"];
+    const args = ["listen", "--server", servers.stun, "--timeout", "1s"];
     const listener = await start(args, { env, permissions }).end();
     assertMatch(listener.stderr, new RegExp(`--rendezvous ${servers.url}`));
     await Deno.writeTextFile(file, '{ "rendezvouz": [] }');

@@ -136,10 +136,10 @@ Deno.test("stun --json prints nothing on stdout if the server does not answer", 
     "stun",
     await closedPort(),
     "--timeout",
-    "50",
+    "50ms",
     "--json",
   ]);
-  assertEquals([code, out, err.length], [124, [], 1]);
+  assertEquals([code, out, err.length], [124, [], 2]);
 });
 
 interface Shape {

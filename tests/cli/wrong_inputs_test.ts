@@ -11,6 +11,10 @@ import { runMain } from "./run_main.ts";
 
 const IDENTITY = { publicKey: new Uint8Array(32).fill(9), secret: new Uint8Array(16) };
 const TICKET = encodeTicket({ ...IDENTITY, signaling: ["lan:"] });
+const COPY_TICKET = "Copy the whole ticket again, from `punchline:` to its last character";
+const TYPE_CODE =
+  "Type the number and the three words as the other side shows them, 7-amber-walrus-otter";
+const NO_UNIT = (name: string, text: string) => `--${name} takes a time with a unit, not ${text}`;
 const BY_HAND = encodeTicket({ ...IDENTITY, signaling: ["hand:"] });
 
 /** The command line, its exit code, the line behind `punchline: `, and the remedy if there is one. */
@@ -159,6 +163,17 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
     2,
     "--timeout takes a time such as 500ms, 5s, 2m, 1h or 7d, from 1ms to 10m, not x",
   ],
+  [["stun", "192.0.2.1", "--timeout", "5"], 2, NO_UNIT("timeout", "5"), "Write 5s or 5m"],
+  [["listen", "--timeout", "5"], 2, NO_UNIT("timeout", "5"), "Write 5s or 5m"],
+  [["listen", "--code-expires", "5"], 2, NO_UNIT("code-expires", "5"), "Write 5s or 5m"],
+  [
+    ["send", "--code-expires", "600", "a"],
+    2,
+    NO_UNIT("code-expires", "600"),
+    "Write 600ms or 600s",
+  ],
+  [["recv", TICKET, "--timeout", "2.5"], 2, NO_UNIT("timeout", "2.5"), "Write 2.5s or 2.5m"],
+  [["ticket", "new", "--key", "k", "--expires", "5"], 2, NO_UNIT("expires", "5"), "Write 5s or 5m"],
   [
     ["map"],
     2,
@@ -322,9 +337,15 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
   [
     ["connect", "punchline:AAAA"],
     2,
-    "Cannot read ticket: the checksum is wrong; copy the ticket again",
+    "Cannot read ticket: the checksum is wrong",
+    COPY_TICKET,
   ],
-  [["connect", "7-quartz-lantern-otter"], 2, 'Cannot read code: "quartz" is not one of its words'],
+  [
+    ["connect", "7-quartz-lantern-otter"],
+    2,
+    'Cannot read code: "quartz" is not one of its words',
+    TYPE_CODE,
+  ],
   [["connect", "@/no/such/file"], 2, "ticket or code @/no/such/file: no such file or directory"],
   [["connect", TICKET, TICKET], 2, "too many arguments: punchline:…"],
   [
@@ -354,7 +375,12 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
     "an argument is missing: FILE (a file or a folder)",
     "`punchline help send` explains the command",
   ],
-  [["send", "/no/such/file", "--lan"], 1, "Cannot find /no/such/file: not found"],
+  [
+    ["send", "/no/such/file", "--lan"],
+    1,
+    "Cannot find /no/such/file: not found",
+    "Check the spelling of the path",
+  ],
   [
     ["send", "README.md", "--to", "x"],
     2,
@@ -375,7 +401,8 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
   [
     ["recv", "punchline:AAAA", "--overwrite"],
     2,
-    "Cannot read ticket: the checksum is wrong; copy the ticket again",
+    "Cannot read ticket: the checksum is wrong",
+    COPY_TICKET,
   ],
   [
     ["recv", TICKET, "--overwrite", "--rename", "--lan", "--yes"],
@@ -383,7 +410,7 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
     "--overwrite cannot be combined with --rename",
   ],
   [["recv", TICKET, "--to"], 2, "--to takes a value: FOLDER"],
-  [["recv", "photos/"], 2, "Cannot read ticket: a ticket starts with punchline:"],
+  [["recv", "photos/"], 2, "Cannot read ticket: a ticket starts with punchline:", COPY_TICKET],
   [
     ["ticket"],
     2,
@@ -427,9 +454,10 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
   [
     ["connect", "nobody-of-that-name"],
     2,
-    "nobody-of-that-name is neither a ticket nor a code, and no friend's name: `punchline peers list` shows those, `punchline peers add nobody-of-that-name TICKET` adds one",
+    "nobody-of-that-name is neither a ticket nor a code, and no friend's name",
+    "`punchline peers list` shows friends, `punchline peers add nobody-of-that-name TICKET` adds one",
   ],
-  [["recv", "7-abacus-abacus"], 2, "Cannot read code: 3 words follow the number, not 2"],
+  [["recv", "7-abacus-abacus"], 2, "Cannot read code: 3 words follow the number, not 2", TYPE_CODE],
   [
     ["listen", "--code-expires", "soon"],
     2,

@@ -209,7 +209,7 @@ Deno.test("a damaged list of tickets lets no one in", () =>
       assertEquals(code, 1, stderr);
       assertMatch(
         stderr,
-        /^punchline: Cannot use .*key\.tickets: .*; restore it from a backup, or remove it/,
+        /^punchline: Cannot use .*key\.tickets: .*\nRestore it from a backup, or remove it/,
       );
       assertEquals(stderr.trim().split("\n").length, 1, stderr);
     }

@@ -55,7 +55,7 @@ toolTest("npx punchline, as the README has it, and TERM reaches the command", NO
   const env = { npm_config_registry: npm.url, npm_config_yes: "true" };
   const help = await home.run(linesOf(README, "## Install")[2]!, env);
   assertMatch(help, /Usage: npx punchline COMMAND/);
-  const printed = await home.run("npx punchline listen --hand --timeout 100 2>&1 || true", env);
+  const printed = await home.run("npx punchline listen --hand --timeout 100ms 2>&1 || true", env);
   assertMatch(printed, /^On the other machine: npx punchline connect punchline:/m);
   await home.run("npm install --global --prefix ~/npm punchline", env);
   const script = `~/npm/bin/punchline listen --hand 2>~/out & child=$!
@@ -169,7 +169,7 @@ class Home {
     const script = await Deno.readTextFile(`${this.path}/.deno/bin/punchline`);
     for (const flag of INSTALLED_FLAGS) assert(script.includes(flag), `${flag} in ${script}`);
     assert(!/ -A | --allow-all/.test(script), script);
-    const printed = await this.run("punchline listen --hand --timeout 100 2>&1 || true", env);
+    const printed = await this.run("punchline listen --hand --timeout 100ms 2>&1 || true", env);
     assertMatch(printed, /^On the other machine: punchline connect punchline:/m);
   }
 

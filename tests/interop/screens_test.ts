@@ -47,7 +47,7 @@ const SCREENS: Readonly<Record<string, Shown>> = {
   "send": { runs: peer("send $FILE"), until: /Waiting for the receiver/, needs: "serve" },
   "connect-dead": {
     runs: cli(
-      "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 20000",
+      "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 20s",
     ),
     until: /Looking for the peer, [1-9] s/,
     needs: "serve",
@@ -55,7 +55,7 @@ const SCREENS: Readonly<Record<string, Shown>> = {
   "connect-not-found": {
     ...ends(
       cli(
-        "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 300",
+        "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 300ms",
       ),
     ),
     needs: "serve",
