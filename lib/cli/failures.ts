@@ -8,6 +8,7 @@ import { messageOf, NetworkError, PunchlineError, UnreachableError } from "../ba
 import { isFullyGranted } from "../net/system/permission.ts";
 import type { Command } from "./command.ts";
 import { type CliIo, EXIT, type Failure, failureOf, UsageError } from "./io.ts";
+import { copyable } from "./layout.ts";
 import { commandLine } from "./started_as.ts";
 
 /**
@@ -46,7 +47,7 @@ function permissionRemedy(
   );
   if (missing.length === 0) return undefined;
   if (io.startedAs?.kind === "deno") {
-    return `Run it as ${commandLine(io, ...command.name.split(" "))}`;
+    return `Run it as ${copyable(commandLine(io, ...command.name.split(" ")))}`;
   }
   const flags = missing.map((each) => `--allow-${each}`).join(" ");
   return message.includes("--allow-") ? undefined : `Run it with ${flags}`;

@@ -5,7 +5,7 @@
  */
 
 import type { Logger } from "../base/logger.ts";
-import type { BehaviorVerdict, FamilyReport, NatReport } from "../nat/behavior.ts";
+import type { BehaviorVerdict, FamilyReport, NatReport, VerdictScope } from "../nat/behavior.ts";
 import { testNat, type TestNatOptions } from "../nat/report.ts";
 import { allocationText, explainFamily } from "../nat/verdict.ts";
 import { type IpFamily, parseHostPort } from "../net/address.ts";
@@ -104,17 +104,22 @@ export function natReportText(report: NatReport, columns?: number): string[] {
     report.verdict.summary,
     ...report.hints.map((hint) => `Note: ${hint}`),
     ...sections.flatMap(([title, family]) =>
-      family === null ? [] : ["", ...familyText(title, family, columns)]
+      family === null ? [] : ["", ...familyText(title, family, report.verdict.scope, columns)]
     ),
   ];
 }
 
-function familyText(title: string, report: FamilyReport, columns: number | undefined): string[] {
+function familyText(
+  title: string,
+  report: FamilyReport,
+  scope: VerdictScope,
+  columns: number | undefined,
+): string[] {
   const heading = `${title}  (${Math.round(report.elapsedMs)} ms, ${report.details.packetsSent} ${
     title.startsWith("UDP") ? "packets" : "connections"
   })`;
   if (!report.reachable) {
-    return [heading, ...indent([...explainFamily(report), ...report.details.servers])];
+    return [heading, ...indent([...explainFamily(report, scope), ...report.details.servers])];
   }
   const { details } = report;
   const rows: [string, string[]][] = [
@@ -142,7 +147,7 @@ function familyText(title: string, report: FamilyReport, columns: number | undef
       { columns },
     ),
     "",
-    ...indent(explainFamily(report)),
+    ...indent(explainFamily(report, scope)),
   ];
 }
 

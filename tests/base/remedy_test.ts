@@ -214,6 +214,6 @@ const NOTHING_TO_DO: readonly (readonly [place: string, why: string])[] = [
 
 /** What to do, first or behind why, without a period. `Nothing` is said where all is well already. */
 const ACTION =
-  /(?:^|[:;] )(?:allow|ask|check|choose|close|compare|connect|copy|correct|delete|enable|end|forward|free|give|grant|if|leave|let|make|map|move|name|nothing|open|rename|restart|restore|run|send|set|start|try|turn|type|update|use|wait)\b[^\n]*[^.\n]$/i;
+  /(?:^|[:;] )(?:allow|ask|check|choose|close|compare|connect|copy|correct|delete|enable|end|forward|free|give|grant|if|leave|let|listen|make|map|move|name|nothing|open|rename|restart|restore|run|send|set|start|try|turn|type|update|use|wait)\b[^\n]*[^.\n]$/i;
 
 const ROOT = new URL("../../", import.meta.url);

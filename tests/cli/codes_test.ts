@@ -5,6 +5,7 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { toBase64url } from "../../lib/base/bytes.ts";
 import { encodeTicket } from "../../lib/peer/ticket.ts";
 import { type Command, type Servers, start, withScratch, withServers } from "./command.ts";
 import { HAS_SCRIPT, Terminal } from "./terminal.ts";
@@ -193,6 +194,24 @@ Deno.test("peers add, list and remove keep names for friends, which connect take
     const connected = await run("connect", "laptop", ...servers.connecting);
     assertEquals([connected.code, connected.stdout], [0, "hello"], connected.stderr);
     await listener.end();
+
+    const again = ["peers", "add", "laptop", TICKET, "--rendezvous", servers.url];
+    const refused = await run(...again);
+    assertEquals([refused.code, refused.stderr], [
+      1,
+      `punchline: Cannot add laptop: there is a friend of this name, whose ID is ${id}` +
+      "Choose another name, or add --replace\n",
+    ]);
+    assertEquals((await run("peers", "list")).stdout, `laptop  ${id}`);
+    const replaced = await run(...again, "--replace", "--json");
+    const newId = toBase64url(new Uint8Array(32));
+    assertEquals(JSON.parse(replaced.stdout), {
+      ...{ event: "added", name: "laptop", id: newId, replaced: id.trim() },
+    });
+    assertEquals(
+      (await run("complete", "--", "peers", "remove", "la")).stdout,
+      "laptop\ta friend\n",
+    );
     assertEquals((await run("peers", "remove", "laptop")).stderr, "Removed laptop\n");
     assertEquals((await run("peers", "remove", "laptop")).code, 1);
     assertEquals((await run("connect", "laptop")).code, 2);
@@ -219,6 +238,15 @@ Deno.test({
       await screen.prints("Connect to it? [y/N]");
       await screen.type("y\r");
       assertEquals(await screen.end(), 0, screen.screen);
+      await using second = Terminal.start(["peers", "add", "laptop", TICKET, "--lan"], {
+        permissions,
+        shell,
+      });
+      await second.prints(
+        /laptop is a friend already, whose ID is\s+[\w-]+\s+Replace it\? \[y\/N\]/,
+      );
+      await second.type("n\r");
+      assertEquals(await second.end(), 1, second.screen);
       const env = { XDG_CONFIG_HOME: folder };
       const args = ["connect", "laptop", ...servers.server];
       const { code, stdout, stderr } = await start(args, { permissions, env }).end();

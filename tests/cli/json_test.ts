@@ -50,6 +50,7 @@ const FAMILY = {
 const VERDICT = {
   difficulty: oneOf("open", "easy", "moderate", "hard", "blocked", "offline", "unknown"),
   summary: isText,
+  scope: oneOf("internet", "network", "machine"),
 };
 
 const NAT_TEST = {
@@ -128,6 +129,7 @@ for (const transport of ["udp", "tcp"]) {
     assertEquals([binding.server, binding.transport], [server.name, transport]);
     assertEquals(binding.otherAddress, server.other);
     assertMatch(binding.mapped, /^127\.0\.0\.1:\d+$/);
+    assertEquals(binding.local, binding.mapped);
   });
 }
 
