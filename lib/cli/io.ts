@@ -7,6 +7,7 @@
 
 import { messageOf, remedyOf } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
+import { copyable } from "./layout.ts";
 import type { StartedAs } from "./started_as.ts";
 
 /** The terminal, or whatever replaces it. */
@@ -138,7 +139,11 @@ export function failureOf(error: unknown): Failure {
 
 /** A remedy of the library, as it is carried out on the command line. */
 export function remedyHere(remedy: string): string {
-  return remedy.replaceAll(/`(\w+)`/g, (all, name) => OPTION_NAMES[name] ?? all);
+  return remedy
+    .replace(/name (\S+) in `signaling`/, (_, url) => {
+      return `add ${copyable(`${/^mqtt/.test(url) ? "--mqtt" : "--rendezvous"} ${url}`)}`;
+    })
+    .replaceAll(/`(\w+)`/g, (all, name) => OPTION_NAMES[name] ?? all);
 }
 
 /** Prints an error on stderr: why in one line, and what to do in a second one, if that is known. */
