@@ -202,7 +202,7 @@ export class UnreachableError<Tried extends Attempt = ConnectionAttempt> extends
 
 const REMEDIES = {
   malformed: "Check the address and the port, and run the same version on both sides",
-  silent: "Check the address, and that the other side is running and no firewall blocks it",
+  silent: "Check the address, that the program there is running, and that no firewall blocks it",
   refused: "Ask whoever runs the other side to allow it",
   noPath: "Name a TURN relay in `turn` on either side, for when no direct path works",
 };

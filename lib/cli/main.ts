@@ -78,7 +78,7 @@ async function helpOrUnknown(
 /** An option where a command should be. */
 function unknownOption(option: string): UsageError {
   const name = option.split("=", 1)[0]!;
-  const meant = closest(name, ["--help", "--version"]);
+  const meant = name === "-v" ? "--version" : closest(name, ["--help", "--version"]);
   const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
   const remedy = hint === "" ? "The command comes first; `punchline help` lists them" : undefined;
   return new UsageError(`unknown option ${name.slice(0, MAX_SHOWN)}${hint}`, { remedy });

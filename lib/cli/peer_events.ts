@@ -296,6 +296,7 @@ function pathOrSearch(path: PeerPath): string {
 function whyInWords(error: unknown): string | null {
   if (error instanceof NetworkError) return reasonInWords(error.reason);
   if (error instanceof RefusedError) return "refused";
+  if (error instanceof NoResponseError) return "no answer";
   if (error instanceof MalformedMessageError) return "answers something else";
   return error === undefined ? null : "failed";
 }

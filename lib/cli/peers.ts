@@ -50,7 +50,7 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
     printFailure({ message, remedy: "Choose another name, or add --replace" }, io);
     return EXIT.failure;
   }
-  const target = await readTarget({ ...given, operands }, input);
+  const target = await readTarget({ ...given, operands }, input, { newName: name });
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
   const options = await readPeerOptions(given, input, undefined);
   let ticket: string;

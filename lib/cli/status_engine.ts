@@ -115,7 +115,7 @@ export function statusParts(
   const starts = [
     full,
     [plain(task.text), faint(`, ${elapsed}`)],
-    [plain(/\w+ing\b/i.exec(task.text)?.[0] ?? task.text), faint(`, ${elapsed}`)],
+    [plain(inOneWord(task.text)), faint(`, ${elapsed}`)],
     [faint(elapsed)],
   ];
   const count = countPart(ways);
@@ -134,6 +134,12 @@ export function statusParts(
     start.length > 0 && rest.length > 0 ? [...start, plain(": "), ...rest] : [...start, ...rest]
   );
   return lines.find((line) => fits(line.map(({ text }) => text).join(""))) ?? lines.at(-1)!;
+}
+
+/** Such as `Connecting` for `Found by LAN, connecting`. */
+function inOneWord(text: string): string {
+  const word = /\w+ing\b/i.exec(text)?.[0] ?? text;
+  return word[0]!.toUpperCase() + word.slice(1);
 }
 
 /** The way whose turn it is, by its name and by the end of that. */

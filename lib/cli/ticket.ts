@@ -84,7 +84,7 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values } = given;
   const expiresMs = readDuration("expires", values.get("expires"), { min: 1 });
   const urls = await readSignalUrls(given, openPeerInput(io).secrets);
-  const { path, publicKey } = await readIdentity(values, io);
+  const { path, publicKey } = await readIdentity(values, io, { creates: true });
   const createdAtMs = Date.now();
   let issued: IssuedTicket | undefined;
   let text = "";
@@ -114,7 +114,7 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
 
 async function listTickets(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values } = readCommand("ticket list", args);
-  const { path, publicKey, secretKey } = await readIdentity(values, io);
+  const { path, publicKey, secretKey } = await readIdentity(values, io, { creates: false });
   const list = await readTicketList(path);
   const own = textOf({
     secret: ownSecret(secretKey, list.generation),
@@ -140,7 +140,7 @@ async function listTickets(args: readonly string[], io: CliIo): Promise<number> 
 async function revokeTicket(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values, operands } = readCommand("ticket revoke", args);
   const which = operands[0]!;
-  const { path } = await readIdentity(values, io);
+  const { path } = await readIdentity(values, io, { creates: false });
   let number: number | undefined;
   const remove = (list: TicketList) => {
     const isOwn = which === `${OWN_TICKET}` || which === OWN_TICKET_NAME;
@@ -168,12 +168,16 @@ function textOf(
   return readWith(() => encodeTicket({ publicKey, secret, signaling }));
 }
 
-async function readIdentity(values: ReadonlyMap<string, string>, io: CliIo) {
+async function readIdentity(
+  values: ReadonlyMap<string, string>,
+  io: CliIo,
+  options: { readonly creates: boolean },
+) {
   const path = values.get("key") ?? (await readConfig()).key;
   if (path === undefined) {
     throw new UsageError("--key is missing: name the file with the secret key, or one to create");
   }
-  const secretKey = await readKey(path, io);
+  const secretKey = await readKey(path, io, options);
   using keyPair = new KeyPair(secretKey);
   return { path, secretKey, publicKey: keyPair.publicKey.slice() };
 }

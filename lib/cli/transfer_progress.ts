@@ -201,9 +201,9 @@ function summary(
   result: TransferResult,
   { route, movedMs }: { readonly route: string | undefined; readonly movedMs: number },
 ): string[] {
-  const { files, bytes, resumedBytes, sentBytes, elapsedMs, breaks } = result;
+  const { files, bytes, resumedBytes, sentBytes, breaks } = result;
   const rate = formatBytes(Math.round(sentBytes / Math.max(movedMs / 1000, 0.001)));
-  const seconds = elapsedMs / 1000;
+  const seconds = movedMs / 1000;
   const time = seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
   const line = [
     `${verb} ${formatFiles(files)}, ${formatBytes(bytes)}`,

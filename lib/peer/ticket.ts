@@ -212,7 +212,11 @@ function toBytes(text: string): Uint8Array<ArrayBuffer> {
   const digits = compact.slice(PREFIX.length);
   const isFromQr = compact.startsWith(PREFIX.toUpperCase()) && /^[A-Z2-7]+$/.test(digits);
   const bytes = isFromQr ? fromBase32(digits) : fromBase64url(digits);
-  if (bytes === undefined) throw malformed("ticket", `base64url has to follow ${PREFIX}`);
+  if (bytes === undefined) {
+    const isCut = /^[\w-]*$/.test(digits);
+    const rule = isCut ? "it is cut off" : `only letters, digits, - and _ may follow ${PREFIX}`;
+    throw malformed("ticket", rule);
+  }
   return bytes;
 }
 

@@ -210,6 +210,7 @@ const NOTHING_TO_DO: readonly (readonly [place: string, why: string])[] = [
   ["udp_connection.ts", "what the reason or the cause stands for"],
   ["session/path.ts", "what the reason or the cause stands for"],
   ["dialer.ts", "that of the cause"],
+  ["relay_connection.ts", "what the reason stands for: closed by this side, or reset"],
 ];
 
 /** What to do, first or behind why, without a period. `Nothing` is said where all is well already. */

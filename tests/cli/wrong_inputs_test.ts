@@ -14,6 +14,9 @@ const TICKET = encodeTicket({ ...IDENTITY, signaling: ["lan:"] });
 const COPY_TICKET = "Copy the whole ticket again, from `punchline:` to its last character";
 const TYPE_CODE =
   "Type the number and the three words as the other side shows them, 7-amber-walrus-otter";
+const NEITHER = "this is neither a ticket, nor a code, nor a friend's name";
+const HOW_TO_TYPE =
+  "Copy the ticket from `punchline:` on, or type the code like 7-amber-walrus-otter";
 const NO_UNIT = (name: string, text: string) => `--${name} takes a time with a unit, not ${text}`;
 const BY_HAND = encodeTicket({ ...IDENTITY, signaling: ["hand:"] });
 
@@ -92,7 +95,7 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
   [
     ["nat-test", "--server", "http://stun.example.net"],
     2,
-    '--server: Cannot parse port: "//stun.example.net" is not a number from 1 to 65535',
+    "--server: Cannot parse address: it is a URL; write HOST or HOST:PORT",
   ],
   [
     ["nat-test", "--server", "[2001:db8::1"],
@@ -410,7 +413,29 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
     "--overwrite cannot be combined with --rename",
   ],
   [["recv", TICKET, "--to"], 2, "--to takes a value: FOLDER"],
-  [["recv", "photos/"], 2, "Cannot read ticket: a ticket starts with punchline:", COPY_TICKET],
+  [["recv", "photos/"], 2, NEITHER, HOW_TO_TYPE],
+  [["connect", "7amberwalrusotter"], 2, NEITHER, HOW_TO_TYPE],
+  [["connect", " "], 2, "the ticket or code is empty"],
+  [["connect", TICKET.slice(0, 59)], 2, "Cannot read ticket: it is cut off", COPY_TICKET],
+  [["connect", TICKET.slice(0, 60)], 2, "Cannot read ticket: the checksum is wrong", COPY_TICKET],
+  [
+    ["peers", "add", "laptop", "garbage"],
+    2,
+    "garbage is neither a ticket nor a code, and no friend's name",
+    "Use a ticket or a code: `punchline peers add laptop TICKET`",
+  ],
+  [
+    ["ticket", "list", "--key", "tests/no.key"],
+    2,
+    "--key tests/no.key: there is no such file",
+    "Check the spelling of the path; `punchline ticket new` and listen create a key",
+  ],
+  [
+    ["stun", "http://me:secret@192.0.2.1"],
+    2,
+    "Cannot parse address: it is a URL; write HOST or HOST:PORT",
+  ],
+  [["-v"], 2, "unknown option -v; did you mean --version?"],
   [
     ["ticket"],
     2,
