@@ -162,6 +162,14 @@ function isFailed({ state }: MeetingWay): boolean {
   return state === "failed" || state === "lost";
 }
 
+/** What to say once about an event: that a way to meet fails, and why; `undefined` if that is not new. */
+export function newlyFailed({ ways }: StatusState, event: StatusEvent): string | undefined {
+  if (event.kind !== "way" || !isFailed(event)) return undefined;
+  const last = ways.get(event.url);
+  const isKnown = last !== undefined && isFailed(last) && last.why === event.why;
+  return isKnown ? undefined : wayPart(wayName(event.url), event).text;
+}
+
 /** The ways to meet and how they are, for a line that stays; `undefined` if there is no way that failed. */
 export function failedWays({ ways }: StatusState): string | undefined {
   const hasFailed = [...ways.values()].some(isFailed);

@@ -213,16 +213,19 @@ Deno.test("without a terminal, or for programs, a screen changes nothing", () =>
   assertEquals([lines, plain.status], [[long], undefined]);
 });
 
-Deno.test("on a dumb terminal a screen prints each task once, and moves no cursor", () => {
+Deno.test("on a dumb terminal a screen prints each task and each way that fails once, and moves no cursor", () => {
   const { io, text } = terminal(80, { isDumb: true });
   using screen = withScreen(io, { asJson: false });
   const status = screen.status as Screen;
   status.tell(LOOKING);
   status.tell(LAN_OK);
   screen.err("a line");
+  for (let i = 0; i < 3; i++) status.tell(NO_DNS); // tried again and again
   status.tell({ kind: "task", text: "Connecting" });
   status.tell({ kind: "idle" });
-  assertEquals(text(), ["Looking for the peer\n", "a line\n", "Connecting\n"]);
+  assertEquals(text(), [
+    ...["Looking for the peer\n", "a line\n", "broker.example: no DNS\n", "Connecting\n"],
+  ]);
 });
 
 Deno.test("a screen shows what failed in red, where there are colours", () => {
