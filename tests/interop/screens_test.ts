@@ -146,14 +146,19 @@ class Place implements AsyncDisposable {
 
   static async open(): Promise<Place> {
     const place = new Place(await Deno.makeTempDir({ prefix: "punchline-screens-" }));
-    await Deno.writeTextFile(place.#path("key"), toBase64url(BYTES), { mode: 0o600 });
-    await Deno.writeTextFile(place.#path("notes.txt"), "some notes\n");
-    const serve = await place.open(
-      cli("serve --port 23811 --alternate-port 23812 --rendezvous-port 23813"),
-      { columns: 80, rows: 24 },
-    );
-    await serve.shows(/Try it/);
-    return place;
+    try {
+      await Deno.writeTextFile(place.#path("key"), toBase64url(BYTES), { mode: 0o600 });
+      await Deno.writeTextFile(place.#path("notes.txt"), "some notes\n");
+      const serve = await place.open(
+        cli("serve --port 23811 --alternate-port 23812 --rendezvous-port 23813"),
+        { columns: 80, rows: 24 },
+      );
+      await serve.shows(/Try it/);
+      return place;
+    } catch (error) {
+      await place[Symbol.asyncDispose](); // its terminals would go on
+      throw error;
+    }
   }
 
   /** The ticket of the key. */
