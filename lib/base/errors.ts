@@ -213,7 +213,8 @@ const MALFORMED_REMEDIES: Readonly<Record<string, string>> = {
   "code": "Type the number and the three words as the other side shows them, 7-amber-walrus-otter",
   "message": "Copy the whole text again, and paste it as it is",
   "settings": "Correct the file, or delete it to start afresh",
-  "ticket list": "Restore the file from a copy, or delete it: then only the own ticket is left",
+  "ticket list":
+    "Restore the file from a copy, or delete it: then only this peer's own ticket is left",
 };
 
 /** What usually helps; nothing has to be done about what this side has closed. */
@@ -225,7 +226,7 @@ const NETWORK_REMEDIES: Readonly<Record<NetworkErrorReason, string | undefined>>
   "address-in-use": "Choose another port, or end the program that uses this one",
   "address-not-available": "Use an address of this machine",
   "name-not-found": "Check the spelling of the name, and the connection to the internet",
-  "not-permitted": "Choose a port above 1023, or let this user do it",
+  "not-permitted": "Choose a port above 1023, or run the program as a user who may use this one",
   "not-allowed": "If you trust the address, name it yourself",
   "tls": "Check the name in the URL, the server's certificate and this machine's clock",
   "closed": undefined,

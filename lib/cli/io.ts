@@ -43,6 +43,7 @@ export interface CliIo {
 
 /** Why something failed, and what to do; each in one line. */
 export interface Failure {
+  /** Why. */
   readonly message: string;
   /** What to do, if it is known. */
   readonly remedy?: string;
@@ -141,7 +142,7 @@ export function failureOf(error: unknown): Failure {
 export function remedyHere(remedy: string): string {
   return remedy
     .replace(/name (\S+) in `signaling`/, (_, url) => {
-      return `add ${copyable(`${/^mqtt/.test(url) ? "--mqtt" : "--rendezvous"} ${url}`)}`;
+      return `add ${/^mqtt/.test(url) ? "--mqtt" : "--rendezvous"} ${url}`;
     })
     .replaceAll(/`(\w+)`/g, (all, name) => OPTION_NAMES[name] ?? all);
 }
@@ -155,13 +156,16 @@ export function printError(error: unknown, io: CliIo): void {
 export function printFailure(failure: Failure, io: CliIo): void {
   if (io.fail !== undefined) return io.fail(failure);
   io.err(`punchline: ${failure.message}`);
-  if (failure.remedy !== undefined) io.err(failure.remedy);
+  if (failure.remedy !== undefined) io.err(failure.remedy.replaceAll(OPTION_TO_COPY, copyable));
 }
 
 /** Without secrets, and without line breaks: names of files and of others may have them. */
 function oneLine(text: string): string {
   return withoutSecrets(text).replaceAll("\n", "\\n");
 }
+
+/** Where to meet, as it is typed. */
+const OPTION_TO_COPY = /--(?:rendezvous|mqtt) [a-z]+:\S+/g;
 
 /** What the options of the library are called on the command line. */
 const OPTION_NAMES: Readonly<Record<string, string>> = {

@@ -146,7 +146,7 @@ function inOneWord(text: string): string {
 function turnsOf(failed: readonly [string, MeetingWay][], elapsedMs: number): StatusPart[] {
   const [url, way] = failed[Math.floor(elapsedMs / TURN_MS) % failed.length]!;
   const name = wayName(url);
-  const short = /[^.]+\.[^.]+$/.exec(name)?.[0] ?? name;
+  const short = /[^.]+\.[a-z]+(?::\d+)?$/i.exec(name)?.[0] ?? name;
   return [wayPart(name, way), wayPart(short, way)];
 }
 

@@ -155,7 +155,7 @@ function keyOf({ url, addresses }: UnusualUrl): string {
 function noneLeft(answer: Answer, unusual: readonly UnusualUrl[]): NetworkError {
   const cannot = "Cannot use any server that the ticket names";
   const remedy = `If you trust ${unusual.length > 1 ? "them" : "it"}, add ${
-    unusual.map(({ url }) => copyable(optionOf(url))).join(" ")
+    unusual.map(({ url }) => optionOf(url)).join(" ")
   }`;
   return answer === "unanswerable"
     ? new NetworkError(`${cannot}: there is no terminal to ask on`, "not-allowed", { remedy })
