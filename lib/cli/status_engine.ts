@@ -123,7 +123,7 @@ export function statusParts(
   const counted = failed.length === 0 ? [count] : [count, plain(", "), ...waysParts(failed)];
   const rests = [
     [[full, waysParts([...ways])]],
-    starts.map((start) => [start, counted]),
+    (failed.length === 0 ? starts.slice(0, 2) : starts).map((start) => [start, counted]),
     failed.length === 0 ? [[full, []]] : turnsOf(failed, elapsedMs).flatMap((way) => [
       [[faint(elapsed)], [count, plain(", "), way]],
       [[], [count, plain(", "), way]],

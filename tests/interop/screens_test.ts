@@ -23,7 +23,7 @@ const FOLDER = new URL("../screens/", import.meta.url);
 const SCREENS: Readonly<Record<string, Shown>> = {
   ...fixed("nat-test", "nat-test-ipv6", "map-list", "map-probe", "map-add", "connected"),
   ...fixed("attempts", "not-found", "recv-end"),
-  "looking": { runs: scene("looking"), until: /3 s of 30 s/ },
+  "looking": { runs: scene("looking"), until: /\b3 s\b/ },
   "send-progress": { runs: scene("send"), until: /MiB of/ },
   "recv-ask": { runs: scene("recv-ask"), until: /\[y\/N\]/ },
   "help": ends(cli("--help")),

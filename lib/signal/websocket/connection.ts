@@ -388,7 +388,7 @@ async function upgrade(
   throw new RefusedError(
     `Cannot open ${withoutLogin(url.href)}: the server answered ${status} ${reason}`,
     status,
-    { remedy: status >= 500 || status === 429 ? "Try later, or another server" : CHECK_URL },
+    { remedy: UPGRADE_REMEDIES[status] ?? (status >= 500 ? LATER : CHECK_URL) },
   );
 }
 
@@ -456,5 +456,15 @@ const READ_BYTES = 4608;
 const NEXT_ADDRESS_MS = 4000;
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { "ws:": 80, "wss:": 443 };
+
+const LATER = "Try later, or another server";
+
+/** Those of our rendezvous server, and of proxies in front of it. */
+const UPGRADE_REMEDIES: Readonly<Record<number, string>> = {
+  401: "Check the login in the URL",
+  403: "Check the login in the URL",
+  409: "Choose another room, or end one of the two that are in it",
+  429: LATER,
+};
 
 const CHECK_URL = "Check the URL: its path, its login, and that a rendezvous or a broker is there";
