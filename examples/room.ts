@@ -50,11 +50,11 @@ await using peer = await Peer.open({
   signaling,
   protocol: "room/1",
   timings: { reconnectMs: 10_000 }, // a member that is away for longer has left
-});
+}).catch(fail);
 greetAll();
 acceptAll();
 if (ticket === undefined) console.log(`The room's ticket: ${peer.ticket}`);
-else await join(ticket);
+else await join(ticket).catch(fail);
 
 for await (const line of lines(Deno.stdin.readable)) {
   if (line === "/who") console.log([name, ...namesOf(members.values())].join(", "));
@@ -63,6 +63,11 @@ for await (const line of lines(Deno.stdin.readable)) {
 }
 await Promise.all(peer.connections.map((connection) => connection[Symbol.asyncDispose]()));
 Deno.exit();
+
+function fail({ message }: Error): never {
+  console.error(message);
+  Deno.exit(1);
+}
 
 /** Lets in everyone who has the ticket of a member. */
 async function acceptAll(): Promise<void> {

@@ -138,7 +138,7 @@ export function readInteger(
 export interface DurationRange {
   readonly min?: number;
   readonly max?: number;
-  /** Default: milliseconds. */
+  /** Default: a bare number is an error, because a person means seconds, and a program milliseconds. */
   readonly bareUnit?: "ms" | "s";
 }
 
@@ -151,11 +151,17 @@ export interface DurationRange {
 export function readDuration(
   name: string,
   text: string | undefined,
-  { min = 0, max = MAX_DURATION_MS, bareUnit = "ms" }: DurationRange = {},
+  { min = 0, max = MAX_DURATION_MS, bareUnit }: DurationRange = {},
 ): number | undefined {
   if (text === undefined) return undefined;
   const [, digits, unit = bareUnit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text) ?? [];
-  const value = digits === undefined ? NaN : Math.round(Number(digits) * UNITS_MS[unit]!);
+  if (Number(digits) > 0 && unit === undefined) {
+    const units = Number(digits) < 100 ? ["s", "m"] : ["ms", "s"];
+    throw new UsageError(`--${name} takes a time with a unit, not ${shown(text)}`, {
+      remedy: `Write ${units.map((each) => shown(text) + each).join(" or ")}`,
+    });
+  }
+  const value = digits === undefined ? NaN : Math.round(Number(digits) * UNITS_MS[unit ?? "ms"]!);
   if (value >= min && value <= max) return value;
   const limits = max === MAX_DURATION_MS ? "" : `, from ${inUnits(min)} to ${inUnits(max)}`;
   throw new UsageError(
@@ -172,8 +178,9 @@ export function readDuration(
 export function readTimeoutMs(
   text: string | undefined,
   maxMs: number,
+  options: Pick<DurationRange, "bareUnit"> = {},
 ): number | undefined {
-  return readDuration("timeout", text, { min: 1, max: maxMs });
+  return readDuration("timeout", text, { min: 1, max: maxMs, ...options });
 }
 
 /**
@@ -193,7 +200,7 @@ export function readSeconds(
 }
 
 /** A time in the largest unit that it is a whole number of, as {@linkcode readDuration} reads it. */
-function inUnits(ms: number): string {
+export function inUnits(ms: number): string {
   const [unit, size] = Object.entries(UNITS_MS).findLast(([, size]) => ms > 0 && ms % size === 0) ??
     ["ms", 1];
   return `${ms / size}${unit}`;

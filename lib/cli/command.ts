@@ -43,7 +43,7 @@ export interface Operand {
   readonly maxWords?: number;
   readonly repeats?: boolean;
   readonly choices?: readonly string[];
-  readonly completes?: "file" | "folder" | "command" | "target";
+  readonly completes?: "file" | "folder" | "command" | "target" | "friend";
 }
 
 /** A use of a command. */

@@ -98,7 +98,10 @@ const PEERS_COMMANDS: readonly Command[] = [
     name: "peers add",
     summary: "give a friend a name, for connect and recv",
     operands: [FRIEND_OPERAND, TARGET_OPERAND],
-    options: PEER_OPTIONS,
+    options: [
+      option("replace", { help: "replace what is there under this name, without asking" }),
+      ...PEER_OPTIONS,
+    ],
     examples: [
       { args: "laptop 7-abacus-walrus-zodiac", does: "then connect laptop is enough" },
     ],
@@ -115,7 +118,11 @@ const PEERS_COMMANDS: readonly Command[] = [
   {
     name: "peers remove",
     summary: "remove a friend's name",
-    operands: [{ ...FRIEND_OPERAND, help: "as `punchline peers list` shows it" }],
+    operands: [{
+      ...FRIEND_OPERAND,
+      completes: "friend",
+      help: "as `punchline peers list` shows it",
+    }],
     options: [JSON_OPTION],
     examples: [{ args: "laptop", does: "connect laptop works no more" }],
     permissions: ["read", "write"],

@@ -10,7 +10,7 @@ import {
   type OfferDecision,
   printable,
 } from "../transfer/mod.ts";
-import type { CliIo } from "./io.ts";
+import type { CliIo, Failure } from "./io.ts";
 import { type Answer, ask } from "./question.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { formatBytes, formatFiles } from "./transfer_progress.ts";
@@ -34,7 +34,7 @@ export class Consent {
   readonly #stdin: StdinLines;
   /** The absolute path of the target folder, and the sender's ID. */
   readonly #place: () => { readonly folder: string; readonly sender: string | undefined };
-  #refusal: string | undefined;
+  #refusal: Failure | undefined;
 
   constructor(
     options: ConsentOptions,
@@ -48,7 +48,7 @@ export class Consent {
   }
 
   /** Why the offer was declined, with the option that would have allowed it; `undefined` if it was not. */
-  get refusal(): string | undefined {
+  get refusal(): Failure | undefined {
     return this.#refusal;
   }
 
@@ -81,7 +81,10 @@ export class Consent {
     }
     const answer = await this.#ask(offer, signal);
     if (answer === "no") {
-      this.#refusal = "Declined: nothing was written; use --yes to receive without a question";
+      this.#refusal = {
+        message: "Declined: nothing was written",
+        remedy: "Use --yes to receive without a question",
+      };
       return { accept: false };
     }
     if (answer !== "yes") return this.#decline(REASONS[answer], offer);
@@ -112,7 +115,7 @@ export class Consent {
       ...allowHidden || offer.needAllowHidden.length === 0 ? [] : ["--allow-hidden"],
     ];
     const use = options.length > 0 ? options.join(" ") : "--yes";
-    this.#refusal = `Declined: ${why}; use ${use} to receive`;
+    this.#refusal = { message: `Declined: ${why}`, remedy: `Use ${use} to receive` };
     return { accept: false };
   }
 }

@@ -17,7 +17,7 @@ import { type Accept, acceptOrReport } from "./accept_first.ts";
 import { readCommand, readInteger } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
-import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
 import {
@@ -29,6 +29,7 @@ import {
 } from "./peer_options.ts";
 import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
 import { readCodeExpiry, ShownCode } from "./shown_code.ts";
+import { limitText } from "./status_engine.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
@@ -91,7 +92,11 @@ async function serveOne(
   deadline?.[Symbol.dispose](); // those that take over later have no deadline
   if (first === undefined) {
     events.waitOver();
-    io.err(`punchline: Cannot connect: no peer connected within ${timeoutMs} ms`);
+    const message = `Cannot connect: no peer connected within ${limitText(timeoutMs!)}`;
+    printFailure(
+      { message, remedy: "Give the other side the ticket or the code, and start again" },
+      io,
+    );
     return EXIT.peerNotFound;
   }
   code?.hush();

@@ -116,7 +116,7 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         help: "test IPv4 or IPv6 only",
         fallback: "both",
       }),
-      timeoutOption("how long to test", "5s"),
+      timeoutOption("how long to test; a bare number is milliseconds", "5s"),
       option("no-hairpinning", { help: "skip the hairpinning test" }),
       option("lifetime", {
         value: SECONDS,

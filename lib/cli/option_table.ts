@@ -65,12 +65,9 @@ export function optionRows(
 
 /** What times look like. */
 export function unitsText(values: readonly string[]): string {
-  const bare = [
-    ...values.includes(DURATION) ? [`a bare number for ${DURATION} is milliseconds`] : [],
-    ...values.includes(SECONDS) ? [`a bare number for ${SECONDS} is seconds`] : [],
-  ];
   const named = [DURATION, SECONDS].filter((each) => values.includes(each)).join(" and ");
-  return `${named}: 500ms, 5s, 2m, 1h or 7d; ${bare.join(", ")}.`;
+  const bare = values.includes(SECONDS) ? `; a bare number for ${SECONDS} is seconds` : "";
+  return `${named}: 500ms, 5s, 2m, 1h or 7d${bare}.`;
 }
 
 /** An option of a command's own. */

@@ -19,7 +19,15 @@ import { REJECTION_CODES } from "../peer/dialer.ts";
 import { PEER_TIMINGS, type PeerProgress } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { ticketForQr } from "../peer/ticket.ts";
-import { type CliIo, EXIT, printError, UsageError, withoutSecrets } from "./io.ts";
+import {
+  type CliIo,
+  EXIT,
+  failureOf,
+  printError,
+  remedyHere,
+  UsageError,
+  withoutSecrets,
+} from "./io.ts";
 import { copyable } from "./layout.ts";
 import { screenOf, waitOver } from "./screen.ts";
 import { commandLine } from "./started_as.ts";
@@ -99,7 +107,8 @@ export class ConnectionEvents {
   /** Reports how a way to meet the peer is. */
   signaling(url: string, state: MeetingWay["state"], error?: unknown): void {
     const reason = error === undefined ? null : withoutSecrets(messageOf(error));
-    if (state !== "opening") this.emit({ event: "signaling", url, state, reason });
+    const remedy = failureOf(error).remedy ?? null;
+    if (state !== "opening") this.emit({ event: "signaling", url, state, reason, remedy });
     screenOf(this.#io)?.tell({ kind: "way", url, state, why: whyInWords(error) });
   }
 
@@ -111,7 +120,9 @@ export class ConnectionEvents {
 
   /** Reports everything that was tried. */
   attempts(attempts: readonly ConnectionAttempt[]): void {
+    const said = new Set<string | undefined>();
     for (const attempt of attempts) {
+      const remedy = attempt.remedy && remedyHere(attempt.remedy);
       this.emit({
         event: "attempt",
         strategy: attempt.kind,
@@ -121,10 +132,11 @@ export class ConnectionEvents {
         remote: attempt.remote,
         outcome: attempt.outcome,
         reason: attempt.reason ?? null,
-        remedy: attempt.remedy ?? null,
+        remedy: remedy ?? null,
         elapsedMs: attempt.elapsedMs,
       });
-      this.print(`  ${describe(attempt)}`);
+      this.print(`  ${describe({ ...attempt, remedy: said.has(remedy) ? undefined : remedy })}`);
+      said.add(remedy);
     }
   }
 
@@ -217,7 +229,6 @@ export function reportFailure(
   if (code === EXIT.peerNotFound) events.failedWays();
   events.waitOver();
   printError(error, io);
-  if (code === EXIT.peerNotFound) events.print(STILL_THERE);
   return code;
 }
 
@@ -285,6 +296,7 @@ function pathOrSearch(path: PeerPath): string {
 function whyInWords(error: unknown): string | null {
   if (error instanceof NetworkError) return reasonInWords(error.reason);
   if (error instanceof RefusedError) return "refused";
+  if (error instanceof NoResponseError) return "no answer";
   if (error instanceof MalformedMessageError) return "answers something else";
   return error === undefined ? null : "failed";
 }
@@ -293,10 +305,6 @@ function whyInWords(error: unknown): string | null {
 function pathInWords({ kind, method }: Pick<ConnectionAttempt, "kind" | "method">): string {
   return method === null ? KINDS_IN_WORDS[kind] : METHODS_IN_WORDS[method];
 }
-
-/** What to do if the peer does not answer. */
-const STILL_THERE =
-  "Check that `listen` or `send` still runs on the other machine, and use the ticket that it shows now; one that was revoked gets no answer";
 
 const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
   "host": "same machine",

@@ -8,7 +8,7 @@ import { fromBase64url, toBase64url } from "../base/bytes.ts";
 import { shownUrl, stripLogin } from "../base/login.ts";
 import { parseHostPort } from "../net/address.ts";
 import { KeyPair } from "../noise/handshake.ts";
-import { openKeyFile } from "../peer/key_file.ts";
+import { openKeyFile, readKeyFile } from "../peer/key_file.ts";
 import { parseRelay, parseStrategy, type PeerOptions, type Strategy } from "../peer/options.ts";
 import { Peer } from "../peer/peer.ts";
 import { DEFAULT_SIGNALING, parseSignalUrl } from "../signal/open.ts";
@@ -170,10 +170,19 @@ export async function id(args: readonly string[], io: CliIo): Promise<number> {
  *
  * @throws {UsageError} if the file cannot be used
  */
-export async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
+export async function readKey(
+  path: string,
+  io: CliIo,
+  { creates = true }: { readonly creates?: boolean } = {},
+): Promise<Uint8Array> {
+  const logger = warningsOnly(io, false);
   try {
-    return await openKeyFile(path, warningsOnly(io, false));
+    const key = await (creates ? openKeyFile : readKeyFile)(path, logger);
+    if (key !== undefined) return key;
+    const remedy = "Check the spelling of the path; `punchline ticket new` and listen create a key";
+    throw new UsageError(`--key ${path}: there is no such file`, { remedy });
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     const why = error instanceof Deno.errors.NotFound
       ? "the folder does not exist"
       : reasonOfFile(error, path);

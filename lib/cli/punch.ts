@@ -22,13 +22,14 @@ import { looksLikeCode } from "../peer/ticket.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
-import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_events.ts";
 import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
 import { openPool, sayLooking } from "./target.ts";
-import { wayName } from "./status_engine.ts";
+import { abortable } from "@std/async/abortable";
+import { limitText, wayName } from "./status_engine.ts";
 
 /** Runs the command; returns its exit code. */
 export async function punchCommand(args: readonly string[], io: CliIo): Promise<number> {
@@ -64,7 +65,11 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   if (prepared === undefined) {
     events.waitOver();
     const where = named === undefined ? "" : ` room ${named}`;
-    io.err(`punchline: Cannot punch: the other side did not join${where} within ${timeoutMs} ms`);
+    const message = `Cannot punch: the other side did not join${where} within ${
+      limitText(timeoutMs!)
+    }`;
+    const remedy = "Start `punchline punch` on both sides, with the same rendezvous and room";
+    printFailure({ message, remedy }, io);
     return EXIT.peerNotFound;
   }
   events.waitFor(`Found by ${wayName(url)}, connecting`, timeoutMs);

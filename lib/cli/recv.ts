@@ -71,7 +71,9 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     if (isOver()) {
       const isGone = last?.resetCode === TICKET_GONE;
       const why = isGone ? TICKET_GONE_TEXT : "the sender has ended the transfer";
-      throw new TransferError(`Cannot continue: ${why}`, "failed");
+      throw new TransferError(`Cannot continue: ${why}`, "failed", {
+        remedy: "Ask the sender to send again",
+      });
     }
     const { text, timeoutMs } = prompt?.waiting ??
       { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
@@ -210,7 +212,9 @@ export async function runReceive(
   } catch (error) {
     const isDeclined = error instanceof TransferError && error.reason === "declined";
     if (isDeclined && consent.refusal !== undefined) {
-      return reportTransferFailure(new TransferError(consent.refusal, "declined"), reporter, io);
+      const { message, remedy } = consent.refusal;
+      const declined = new TransferError(message, "declined", { remedy });
+      return reportTransferFailure(declined, reporter, io);
     }
     const code = reportTransferFailure(error, reporter, io);
     const reason = error instanceof TransferError ? error.reason : undefined;

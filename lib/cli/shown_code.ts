@@ -12,6 +12,7 @@ import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readDuration } from "./arguments.ts";
 import { type CliIo, printError } from "./io.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
+import { copyable } from "./layout.ts";
 import { signalingOption } from "./peer_options.ts";
 import { commandLine } from "./started_as.ts";
 
@@ -103,7 +104,7 @@ export class ShownCode implements AsyncDisposable {
       const where = whereOptions(signaling).flatMap((each) => each.split(" "));
       const time = inWords(this.#expiresMs);
       const start = command === "punch" ? "On the other machine, within" : "Or, within";
-      return void print(`${start} ${time}: ${commandLine(io, command, ...where, code)}`);
+      return void print(`${start} ${time}: ${copyable(commandLine(io, command, ...where, code))}`);
     }
     const { kind, ...rest } = event;
     events.emit({ event: "code", state: kind, ...rest });

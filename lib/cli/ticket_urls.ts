@@ -16,6 +16,7 @@ import type { AllowUrl, PeerOptions } from "../peer/options.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
+import { copyable } from "./layout.ts";
 import { type PeerInput, signalingOption } from "./peer_options.ts";
 import { type Answer, ask, canAsk } from "./question.ts";
 import { abortable } from "@std/async/abortable";
@@ -98,7 +99,7 @@ export class TicketUrls {
       else this.#skip(each);
     }
     const left = urls.length - unusable + (answer === "yes" ? privateServers.length : 0);
-    if (left === 0) throw noneLeft(answer);
+    if (left === 0) throw noneLeft(answer, privateServers);
   }
 
   /** Those that need permission, how many cannot be used without it or ever, and how many can be used now. */
@@ -133,10 +134,20 @@ export class TicketUrls {
     if (/^turns?:/.test(url)) return false; // a relay that the peer names, of which it may name many
     this.#decisions.set(keyOf({ url, addresses }), false);
     const shown = stripLogin(url);
-    const where = addresses.join(", ");
-    const reason = `it leads to ${where}; if you trust it, add ${signalingOption(url)}`;
-    this.#events.emit({ event: "signaling", url: shown, state: "skipped", reason });
-    this.#events.print(`Skipped ${shown}, which the ticket names: ${reason}`);
+    const reason = `it leads to ${addresses.join(", ")}`;
+    const remedy = `if you trust it, add ${signalingOption(url)}`;
+    this.#events.emit({
+      event: "signaling",
+      url: shown,
+      state: "skipped",
+      reason: `${reason}; ${remedy}`,
+      remedy,
+    });
+    this.#events.print(
+      `Skipped ${shown}, which the ticket names: ${reason}; if you trust it, add ${
+        copyable(signalingOption(url))
+      }`,
+    );
     return false;
   }
 }
@@ -156,13 +167,17 @@ function keyOf({ url, addresses }: PrivateServer): string {
   return [url, ...[...addresses].sort()].join(" ");
 }
 
-function noneLeft(answer: Answer): NetworkError {
+function noneLeft(answer: Answer, servers: readonly PrivateServer[]): NetworkError {
   const cannot = "Cannot use any server that the ticket names";
+  const remedy = `If you trust ${servers.length > 1 ? "them" : "it"}, add ${
+    servers.map(({ url }) => signalingOption(url)).join(" ")
+  }`;
   return answer === "unanswerable"
-    ? new NetworkError(`${cannot}: there is no terminal to ask on`, "not-allowed")
+    ? new NetworkError(`${cannot}: there is no terminal to ask on`, "not-allowed", { remedy })
     : new NetworkError(
       `${cannot}: ${answer === "no" ? "the answer was no" : "there was no answer"}`,
       "other",
+      { remedy },
     );
 }
 

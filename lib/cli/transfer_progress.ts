@@ -17,7 +17,7 @@ import {
   type TransferProgress,
   type TransferResult,
 } from "../transfer/mod.ts";
-import { type CliIo, EXIT, withoutSecrets } from "./io.ts";
+import { type CliIo, EXIT, failureOf, printFailure } from "./io.ts";
 import { copyable, cutStart } from "./layout.ts";
 import { REFUSAL_TEXT } from "../transfer/refuse.ts";
 import { screenOf, waitOver } from "./screen.ts";
@@ -176,10 +176,12 @@ export function reportTransferFailure(
   reporter[Symbol.dispose]();
   if (io.signal.aborted) return EXIT.interrupted;
   if (!(error instanceof TransferError || error instanceof FileError)) throw error;
-  const message = printable(withoutSecrets(error.message));
-  reporter.emit({ event: "failed", reason: error.reason, message });
+  const failure = failureOf(error);
+  const message = printable(failure.message);
+  const remedy = failure.remedy && printable(failure.remedy);
+  reporter.emit({ event: "failed", reason: error.reason, message, remedy });
   if (error.reason === "not-permitted") throw error; // its remedy is that of every command
-  io.err(`punchline: ${message}`);
+  printFailure({ message, remedy }, io);
   return EXIT.failure;
 }
 

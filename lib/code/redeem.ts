@@ -188,31 +188,37 @@ class Redeeming implements AsyncDisposable {
     switch (reason) {
       case "wrong":
         return new RefusedError(
-          `Cannot use code ${number}-…: the words are wrong; compare them, and try again`,
+          `Cannot use code ${number}-…: the words are wrong`,
           CODE_REFUSALS.wrong,
+          { remedy: "Compare the words with those that the other side shows, and try again" },
         );
       case "spent":
         return new RefusedError(
-          `Cannot use code ${number}-…: it was used before; ask for a new one`,
+          `Cannot use code ${number}-…: it was used before`,
           CODE_REFUSALS.spent,
+          { remedy: "Ask the other side for a new code" },
         );
       case "expired":
         return new RefusedError(
-          `Cannot use code ${number}-…: it has expired; ask for a new one`,
+          `Cannot use code ${number}-…: it has expired`,
           CODE_REFUSALS.expired,
+          { remedy: "Ask the other side for a new code" },
         );
       case "out-of-guesses":
         return new RefusedError(
-          `Cannot use code ${number}-…: wrong guesses have ended it; ask for a new one`,
+          `Cannot use code ${number}-…: wrong guesses have ended it`,
           CODE_REFUSALS["out-of-guesses"],
+          { remedy: "Ask the other side for a new code" },
         );
       case "absent":
         return new NoResponseError(
-          `Cannot use code ${number}-…: no one answers: the code may have expired, or its sender stopped; check the number, or ask for a new code`,
+          `Cannot use code ${number}-…: no one answers: the code may have expired, or its sender stopped`,
+          { remedy: "Check the number, or ask the other side for a new code" },
         );
       case "interrupted":
         return new NoResponseError(
-          `Cannot use code ${number}-…: the other side stopped answering; compare the words, or ask for a new code`,
+          `Cannot use code ${number}-…: the other side stopped answering`,
+          { remedy: "Compare the words, or ask the other side for a new code" },
         );
     }
   }

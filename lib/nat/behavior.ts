@@ -129,11 +129,21 @@ export interface NatReport {
   readonly udp: { readonly ipv4: FamilyReport | null; readonly ipv6: FamilyReport | null };
   /** The same over TCP. */
   readonly tcp: { readonly ipv4: FamilyReport | null; readonly ipv6: FamilyReport | null };
-  /** The overall result, as one word and as one sentence. */
-  readonly verdict: { readonly difficulty: Difficulty; readonly summary: string };
+  /** The overall result. */
+  readonly verdict: {
+    /** As one word. */
+    readonly difficulty: Difficulty;
+    /** As one sentence. */
+    readonly summary: string;
+    /** Where it holds: a server on this machine, or in its private network, shows nothing about the internet. */
+    readonly scope: VerdictScope;
+  };
   /** Signs of carrier-grade NAT, NAT64 and the like, one sentence each. */
   readonly hints: readonly string[];
 }
+
+/** How far a verdict holds; see {@linkcode NatReport}. */
+export type VerdictScope = "internet" | "network" | "machine";
 
 /** An undecided verdict and the reasons for it. */
 export function unknown(...evidence: string[]): BehaviorVerdict {

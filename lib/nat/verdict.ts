@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Behavior, Difficulty, FamilyReport, NatReport } from "./behavior.ts";
+import type { Behavior, Difficulty, FamilyReport, NatReport, VerdictScope } from "./behavior.ts";
 
 /** How hard it is to connect over one transport and family. */
 export function difficultyOf(report: FamilyReport): Difficulty {
@@ -29,11 +29,26 @@ export function difficultyOf(report: FamilyReport): Difficulty {
  *
  * @param silence what it means if no server answered: `isOffline`, the network is down; `isHasty`, the timeout was too
  * short to tell
+ * @param scopeOf where a server is, as it is in a report. Default: on the internet
  */
 export function overallVerdict(
   reports: Pick<NatReport, "udp" | "tcp">,
   silence: { isOffline: boolean; isHasty: boolean },
+  scopeOf: (server: string) => VerdictScope = () => "internet",
 ): NatReport["verdict"] {
+  const { decisive, ...verdict } = verdictAnywhere(reports, silence);
+  const server = decisive?.server ?? null;
+  const scope = server === null ? "internet" : scopeOf(server);
+  if (scope === "internet") return { ...verdict, scope };
+  const open = `Open Internet: ${SUMMARIES.open}`;
+  const summary = verdict.summary.replace(open, "No NAT: anyone here can connect");
+  return { ...verdict, scope, summary: `${LOCAL_SERVER[scope]}. ${summary}` };
+}
+
+function verdictAnywhere(
+  reports: Pick<NatReport, "udp" | "tcp">,
+  silence: { isOffline: boolean; isHasty: boolean },
+): Omit<NatReport["verdict"], "scope"> & { readonly decisive?: FamilyReport } {
   const { udp, tcp } = reports;
   const asked = [tcp.ipv4, udp.ipv4, tcp.ipv6, udp.ipv6].filter((report) => report !== null);
   const reachable = asked.filter((report) => report.reachable);
@@ -54,24 +69,35 @@ export function overallVerdict(
   const decisive = reachable.find((report) => difficultyOf(report) !== "unknown") ?? reachable[0]!;
   const difficulty = difficultyOf(decisive);
   if (isUdpBlocked) {
-    return { difficulty: "blocked", summary: `UDP is blocked; over TCP: ${SUMMARIES[difficulty]}` };
+    const summary = `UDP is blocked; over TCP: ${SUMMARIES[difficulty]}`;
+    return { difficulty: "blocked", summary, decisive };
   }
   const overUdp = decisive === tcp.ipv4 ? udp.ipv4 : decisive === tcp.ipv6 ? udp.ipv6 : null;
   const differing = overUdp?.reachable ? difficultyOf(overUdp) : difficulty;
   const addition = differing === difficulty || differing === "unknown"
     ? ""
     : `; over UDP, ${SUMMARIES[differing]}`;
-  return { difficulty, summary: `${nameOf(decisive)}: ${SUMMARIES[difficulty]}${addition}` };
+  const summary = `${nameOf(decisive)}: ${SUMMARIES[difficulty]}${addition}`;
+  return { difficulty, summary, decisive };
 }
 
-/** Which connections will work, in plain words, one sentence each. */
-export function explainFamily(report: FamilyReport): string[] {
+/**
+ * Which connections will work, in plain words, one sentence each.
+ *
+ * @param scope where that holds. Default: everywhere
+ */
+export function explainFamily(report: FamilyReport, scope: VerdictScope = "internet"): string[] {
   const { mapping, filtering, allocation, unsolicitedSyn } = report;
   const sentences: string[] = [];
   const difficulty = difficultyOf(report);
   switch (difficulty) {
     case "open":
-      return ["Anyone can connect to this machine directly."];
+      return scope === "internet" ? ["Anyone can connect to this machine directly."] : [
+        `${
+          scope === "machine" ? "Programs on this machine" : "Machines in this network"
+        } can connect to it directly.`,
+        "Test with a server on the internet to learn who else can.",
+      ];
     case "easy":
       if (mapping.behavior === "none" && filtering.behavior === "unknown") {
         return ["No NAT. The test could not tell whether a firewall keeps peers out."];
@@ -151,6 +177,11 @@ const PEERS_THAT_GET_IN: Readonly<Record<Behavior, string>> = {
     "set up a relay.",
   "unknown":
     "The filtering is unknown: connections with peers behind symmetric NATs may need a relay.",
+};
+
+const LOCAL_SERVER: Readonly<Record<Exclude<VerdictScope, "internet">, string>> = {
+  network: "The server is in this network, so this holds only inside it",
+  machine: "The server is on this machine, so this holds only here",
 };
 
 const SUMMARIES: Readonly<Record<Difficulty, string>> = {

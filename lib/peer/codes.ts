@@ -132,7 +132,9 @@ class Leases implements AsyncDisposable {
 }
 
 function unavailable({ reason }: Extract<CodeEvent, { kind: "unavailable" }>): NetworkError {
-  return new NetworkError(`Cannot offer a code: ${reason}`, "other");
+  return new NetworkError(`Cannot offer a code: ${reason}`, "other", {
+    remedy: "Use the ticket, or try again later",
+  });
 }
 
 /** Chosen by us: time to walk to another machine, or to reach somebody by telephone. */

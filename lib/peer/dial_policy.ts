@@ -105,7 +105,9 @@ async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Net
   const host = hostOf(url);
   if (host === undefined && HOSTLESS.test(url)) return network;
   if (host === undefined) {
-    throw new NetworkError("Cannot use a URL of the ticket: it names no host", "not-allowed");
+    throw new NetworkError("Cannot use a URL of the ticket: it names no host", "not-allowed", {
+      remedy: NEW_TICKET,
+    });
   }
   const addresses = await hostAddresses(network, host, { signal });
   const why = await whyAskFirst(addresses, network, signal);
@@ -113,6 +115,7 @@ async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Net
     throw new NetworkError(
       `Cannot use ${stripLogin(url)} of the ticket: ${why}, and you have not named it yourself`,
       "not-allowed",
+      { remedy: `If you trust it, name ${stripLogin(url)} in \`signaling\`` },
     );
   }
   signal?.throwIfAborted();
@@ -127,7 +130,9 @@ async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Net
  */
 function requirePlainLogin(url: string): void {
   if (!/\s/.test(loginOf(url, "Cannot use a URL of the ticket"))) return;
-  throw new NetworkError("Cannot use a URL of the ticket: its login has spaces", "not-allowed");
+  throw new NetworkError("Cannot use a URL of the ticket: its login has spaces", "not-allowed", {
+    remedy: NEW_TICKET,
+  });
 }
 
 /** Why the user is asked first: an address that is not on the internet, or is this host's own. */
@@ -189,3 +194,5 @@ const HOSTLESS = /^(lan|hand):/;
 
 /** Chosen by us: a person, or an application, is asked no more questions than this. The answer to others is no. */
 const MAX_DECISIONS = 256;
+
+const NEW_TICKET = "Ask the other side for another ticket";

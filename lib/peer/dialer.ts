@@ -458,7 +458,9 @@ function signalingUrls(
 }
 
 function refusedError({ reason, timeMs }: Rejection): RefusedError {
-  return new RefusedError(`Cannot connect: ${REASONS[reason](timeMs)}`, REJECTION_CODES[reason]);
+  const remedy = REJECTION_REMEDIES[reason];
+  const message = `Cannot connect: ${REASONS[reason](timeMs)}`;
+  return new RefusedError(message, REJECTION_CODES[reason], { remedy });
 }
 
 const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>> = {
@@ -466,11 +468,20 @@ const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>>
   protocol: () => "the peer does not speak this protocol",
   clock: (timeMs) => {
     const minutes = Math.round(Math.abs(timeMs - Date.now()) / 60_000);
-    return `the clocks of the two peers differ by ${minutes} minutes: set the one that is wrong`;
+    return `the clocks of the two peers differ by ${minutes} minutes`;
   },
   unknown: () => "the peer was restarted and no longer knows this connection",
   busy: () => "the peer is busy",
   cancelled: () => "the peer has given up",
+};
+
+const REJECTION_REMEDIES: Readonly<Record<Rejection["reason"], string>> = {
+  refused: "Ask the other side to accept, or to allow this peer's ID",
+  protocol: "Run the same program on both sides, or ask for the ticket of the right one",
+  clock: "Set the clock that is wrong",
+  unknown: "Connect again",
+  busy: "Try again in a moment",
+  cancelled: "Ask the other side to wait, and connect again",
 };
 
 /** Chosen by us: how long an answer may be on its way after the search has ended. Two round trips of slow signaling. */

@@ -318,7 +318,9 @@ function onStop(state: DialerState, reason: unknown): DialerStep {
 function onTime(state: DialerState, nowMs: number): DialerStep {
   const { search, retry, improvement, settings } = state;
   if (state.reconnectByMs <= nowMs) {
-    const error = new NoResponseError(`no path was found in ${settings.reconnectMs / 1000} s`);
+    const remedy = "Check the connections of both sides to the network, and connect again";
+    const seconds = settings.reconnectMs / 1000;
+    const error = new NoResponseError(`no path was found in ${seconds} s`, { remedy });
     if (search === null) return over(state, [{ kind: "abandon", error }]);
     return endSearch({ ...state, reconnectByMs: Infinity }, { error, isFinal: true });
   }
@@ -327,6 +329,7 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
       `Cannot connect: no answer in ${
         settings.answerMs / 1000
       } s; the peer may be offline, or its ticket may have changed`,
+      { remedy: STILL_THERE },
     );
     return endSearch(state, { error, isFinal: false });
   }
@@ -393,6 +396,9 @@ function over(state: DialerState, actions: readonly DialerAction[]): DialerStep 
 function stay(state: DialerState): DialerStep {
   return { state, actions: [] };
 }
+
+const STILL_THERE =
+  "Check that the peer still listens on the other machine, and use the ticket that it shows now";
 
 /** Chosen by us: a few round trips over most signaling servers. */
 export const REQUEST_INTERVAL_MS = 1000;

@@ -466,8 +466,12 @@ function endWhenRevoked(connection: PeerConnection, { revoked }: ListenedTicket)
 
 function noRoomError(ticket: ListenedTicket): NetworkError {
   return ticket.isValid
-    ? new NetworkError("Cannot accept: there are too many connections", "other")
-    : new NetworkError(`Cannot accept: ${TICKET_GONE_TEXT}`, "closed");
+    ? new NetworkError("Cannot accept: there are too many connections", "other", {
+      remedy: "Close connections that are no longer needed",
+    })
+    : new NetworkError(`Cannot accept: ${TICKET_GONE_TEXT}`, "closed", {
+      remedy: "Give the other side another ticket",
+    });
 }
 
 /** Chosen by us: as many as a ticket names. */

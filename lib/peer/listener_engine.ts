@@ -400,18 +400,23 @@ export function mayHaveConnection(
 }
 
 function cancelledError(): NetworkError {
-  return new NetworkError("Cannot connect: the other side has given up", "reset");
+  return new NetworkError("Cannot connect: the other side has given up", "reset", {
+    remedy: "Ask the other side to connect again",
+  });
 }
 
 function displacedError(): NetworkError {
   return new NetworkError(
     "Cannot accept: others wanted to connect, and this peer had not got through",
     "timed-out",
+    { remedy: "Ask the other side to connect again" },
   );
 }
 
 function tooLateError(): NetworkError {
-  return new NetworkError("Cannot accept: the other side no longer waits", "timed-out");
+  return new NetworkError("Cannot accept: the other side no longer waits", "timed-out", {
+    remedy: "Ask the other side to connect again",
+  });
 }
 
 /** Chosen by us: each holds a handshake and, once it is accepted, the sockets of a punch. */

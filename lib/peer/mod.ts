@@ -29,6 +29,7 @@ export {
   type NetworkErrorReason,
   NoResponseError,
   PunchlineError,
+  type PunchlineErrorOptions,
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";

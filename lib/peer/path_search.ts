@@ -94,7 +94,9 @@ export async function searchPaths(
   const { session } = options;
   if (session.isManual && context.baseSockets === undefined) {
     const message = "Cannot connect manually: that needs direct paths, and all are ruled out";
-    throw new UnreachableError(message, []);
+    throw new UnreachableError(message, [], {
+      remedy: "Leave `strategies` out, and `relayOnly`",
+    });
   }
   return await new PathSearch(context, options).run();
 }
@@ -308,7 +310,11 @@ export function foundNothing(error: unknown): FoundNothing | undefined {
 /** The reason for a search to end, after the other side's has found nothing. */
 export function hopelessError({ relayCode }: FoundNothing): Error {
   const why = relayCode === null ? "" : `: its relay server refused it (${relayCode})`;
-  return new NetworkError(`the other side has found no path${why}`, "closed");
+  return new NetworkError(`the other side has found no path${why}`, "closed", {
+    remedy: relayCode === null
+      ? "Name a TURN relay in `turn` on either side, for when no direct path works"
+      : "Check the relay's URL and login on the other side",
+  });
 }
 
 /** Whether a relay on the internet can see the address. */

@@ -97,7 +97,7 @@ export function decodeTicket(text: string): Ticket {
   const bytes = toBytes(text);
   const content = bytes.subarray(0, Math.max(0, bytes.length - CHECKSUM_LENGTH));
   if (!equalBytes(bytes.subarray(content.length), checksum(content))) {
-    throw malformed("ticket", "the checksum is wrong; copy the ticket again");
+    throw malformed("ticket", "the checksum is wrong");
   }
   const reader = new ByteReader(content, "ticket");
   const version = reader.uint8("version");
@@ -212,7 +212,11 @@ function toBytes(text: string): Uint8Array<ArrayBuffer> {
   const digits = compact.slice(PREFIX.length);
   const isFromQr = compact.startsWith(PREFIX.toUpperCase()) && /^[A-Z2-7]+$/.test(digits);
   const bytes = isFromQr ? fromBase32(digits) : fromBase64url(digits);
-  if (bytes === undefined) throw malformed("ticket", `base64url has to follow ${PREFIX}`);
+  if (bytes === undefined) {
+    const isCut = /^[\w-]*$/.test(digits);
+    const rule = isCut ? "it is cut off" : `only letters, digits, - and _ may follow ${PREFIX}`;
+    throw malformed("ticket", rule);
+  }
   return bytes;
 }
 

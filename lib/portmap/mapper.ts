@@ -145,7 +145,7 @@ export class MappingRefusedError extends RefusedError {
   /** The code's name in the specification, such as `NOT_AUTHORIZED`. */
   readonly reason: string;
   /** What the user can do about it, in one plain sentence without a period. */
-  readonly remedy: string;
+  declare readonly remedy: string;
   /** For how long it is pointless to ask again, if the gateway said so. */
   readonly retryAfterSeconds: number | undefined;
 
@@ -164,10 +164,9 @@ export class MappingRefusedError extends RefusedError {
       readonly retryAfterSeconds?: number;
     },
   ) {
-    super(message, options.code, options);
+    super(message, options.code, { cause: options.cause, remedy: options.remedy });
     this.mapper = options.mapper;
     this.reason = options.reason;
-    this.remedy = options.remedy;
     this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }
@@ -194,7 +193,10 @@ export class NoMappingError extends UnreachableError<MappingAttempt> {
    * @param attempts everything that was tried
    */
   constructor(action: string, attempts: readonly MappingAttempt[]) {
-    super(messageFor(action, attempts), attempts, { cause: attempts[0]?.reason });
+    super(messageFor(action, attempts), attempts, {
+      cause: attempts[0]?.reason,
+      remedy: mostTelling(attempts)?.remedy ?? "Name the router in `gateway`",
+    });
   }
 }
 
@@ -275,12 +277,17 @@ function outcomeOf(
     return { outcome: "failed", remedy: "Update the router's firmware, or restart it" };
   }
   if (error instanceof NetworkError && error.reason === "not-permitted") {
-    return { outcome: "unreachable", remedy: "Grant this program access to the network" };
+    return { outcome: "unreachable", remedy: error.remedy ?? "Run the program with --allow-net" };
   }
   if (error instanceof NetworkError) {
     return { outcome: "unreachable", remedy: "Check this device's connection" };
   }
   return { outcome: "timed-out", remedy: SILENCE_REMEDIES[protocol] };
+}
+
+/** One that was refused says most. */
+function mostTelling(attempts: readonly MappingAttempt[]): MappingAttempt | undefined {
+  return attempts.find(({ outcome }) => outcome === "refused") ?? attempts[0];
 }
 
 function messageFor(action: string, attempts: readonly MappingAttempt[]): string {

@@ -61,6 +61,7 @@ export {
   type NetworkErrorReason,
   NoResponseError,
   PunchlineError,
+  type PunchlineErrorOptions,
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";

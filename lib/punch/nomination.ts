@@ -222,6 +222,7 @@ export class AttemptRecord {
       resets: this.resets,
       elapsedMs: this.#elapsedMs ?? performance.now() - this.#startedAtMs,
       reason: this.#reason,
+      remedy: FAILURES.has(this.#outcome) ? ATTEMPT_REMEDIES[this.#kind] : undefined,
     };
   }
 }
@@ -319,4 +320,22 @@ const OUTCOMES: Readonly<Record<NominationOutcome, ConnectionAttempt["outcome"]>
   "not-nominated": "abandoned",
   "not-authenticated": "not-authenticated",
   "broken": "failed",
+};
+
+/** Outcomes that the network decided: with the others, there is nothing to mend there. */
+const FAILURES: ReadonlySet<ConnectionAttempt["outcome"]> = new Set([
+  "refused",
+  "unreachable",
+  "timed-out",
+  "failed",
+]);
+
+const ATTEMPT_REMEDIES: Readonly<Record<PathKind, string>> = {
+  "host": "Let the firewall of this machine accept connections from itself",
+  "lan": "Let the firewalls of both machines accept connections from the local network",
+  "ipv6": "Let the firewalls in front of both machines accept IPv6 connections",
+  "direct": "Let the firewall in front of that address accept connections",
+  "mapped": "Check the port mapping on the other side's router",
+  "punch-tcp": "Forward a port on one side's router, or name a TURN relay in `turn`",
+  "relay": "Check the relay's URL and login, and that its firewall lets both sides in",
 };

@@ -201,7 +201,7 @@ export class OfferExchange {
     await this.#send(); // the other side must learn it too
     const other = offer.role === "controlling" ? "controlled" : "controlling";
     const message = `Cannot punch: both sides are ${offer.role}, and one must be ${other}`;
-    throw new UnreachableError(message, []);
+    throw new UnreachableError(message, [], { remedy: `Make one of the sides ${other}` });
   }
 
   async #send(): Promise<void> {

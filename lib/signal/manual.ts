@@ -132,7 +132,8 @@ class ManualSignaling implements SignalingConnection {
       this.#dropIncomplete();
     } catch (cause) {
       const message = `Cannot use ${MANUAL_URL}: reading the pasted lines failed`;
-      this.#failure ??= new NetworkError(message, "other", { cause });
+      const remedy = "Start again, and paste the text as it is";
+      this.#failure ??= new NetworkError(message, "other", { cause, remedy });
       this.#end.reject(this.#failure);
     }
   }

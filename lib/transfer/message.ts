@@ -283,7 +283,9 @@ export class OtherVersionError extends MalformedMessageError {
 
   /** @param version that of the sender */
   constructor(version: number) {
-    super(`Cannot read offer: version ${version} is not supported, only ${VERSION}`);
+    super(`Cannot read offer: version ${version} is not supported, only ${VERSION}`, {
+      remedy: "Run the same version on both sides",
+    });
     this.version = version;
   }
 }

@@ -57,6 +57,10 @@ export {
   type TransferErrorReason,
 } from "./files.ts";
 export { systemFiles } from "./system_files.ts";
-export { MalformedMessageError, PunchlineError } from "../base/errors.ts";
+export {
+  MalformedMessageError,
+  PunchlineError,
+  type PunchlineErrorOptions,
+} from "../base/errors.ts";
 export type { TransportAddress } from "../net/address.ts";
 export type { TcpConnection } from "../net/network.ts";

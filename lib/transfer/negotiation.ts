@@ -158,9 +158,12 @@ async function expectVersion(reader: TransferMessageReader): Promise<void> {
     const { version } = error;
     throw new TransferError(
       `Cannot receive: the sender speaks version ${version} of the file protocol, and the receiver ` +
-        `version ${VERSION}: update punchline at the ${version < VERSION ? "sender" : "receiver"}`,
+        `version ${VERSION}`,
       "version",
-      { cause: error },
+      {
+        cause: error,
+        remedy: `Update punchline at the ${version < VERSION ? "sender" : "receiver"}`,
+      },
     );
   }
 }
@@ -169,6 +172,7 @@ function tooLong(max: number): TransferError {
   return new TransferError(
     `Cannot accept the offer: its list of files is longer than the ${max} bytes allowed`,
     "unacceptable",
+    { remedy: "Ask the sender to send fewer files at a time" },
   );
 }
 

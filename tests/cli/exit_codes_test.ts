@@ -20,7 +20,8 @@ Deno.test("1: a command fails", async () => {
   const { code, stderr } = await start(["send", "/no/such/file"], {
     permissions: ["--allow-read"],
   }).end();
-  assertEquals([code, stderr], [EXIT.failure, "punchline: Cannot find /no/such/file: not found\n"]);
+  const why = "punchline: Cannot find /no/such/file: not found\nCheck the spelling of the path\n";
+  assertEquals([code, stderr], [EXIT.failure, why]);
 });
 
 Deno.test("2: the command line is wrong", async () => {

@@ -88,7 +88,7 @@ Deno.test("recv exits with 1 rather than merge an offer into an existing folder"
   assertEquals([sent.code, received.code], [1, 1]);
   assertEquals(
     received.err.at(-1),
-    "punchline: Declined: data is there already; use --merge to receive",
+    "Use --merge to receive",
   );
   assertEquals(await Deno.readTextFile(`${folder.path}/in/data/a`), "other");
 });

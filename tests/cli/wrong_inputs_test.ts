@@ -12,6 +12,13 @@ import { runMain } from "./run_main.ts";
 
 const IDENTITY = { publicKey: new Uint8Array(32).fill(9), secret: new Uint8Array(16) };
 const TICKET = encodeTicket({ ...IDENTITY, signaling: ["lan:"] });
+const COPY_TICKET = "Copy the whole ticket again, from `punchline:` to its last character";
+const TYPE_CODE =
+  "Type the number and the three words as the other side shows them, 7-amber-walrus-otter";
+const NEITHER = "this is neither a ticket, nor a code, nor a friend's name";
+const HOW_TO_TYPE =
+  "Copy the ticket from `punchline:` on, or type the code like 7-amber-walrus-otter";
+const NO_UNIT = (name: string, text: string) => `--${name} takes a time with a unit, not ${text}`;
 const BY_HAND = encodeTicket({ ...IDENTITY, signaling: ["hand:"] });
 
 /** How messages describe a time. */
@@ -86,7 +93,7 @@ const WRONG: readonly Wrong[] = [
   [["nat-test", "--server", "a b"], '--server: Cannot parse address: "a b" names no host'],
   [
     ["nat-test", "--server", "http://stun.example.net"],
-    '--server: Cannot parse port: "//stun.example.net" is not a number from 1 to 65535',
+    "--server: Cannot parse address: it is a URL; write HOST or HOST:PORT",
   ],
   [
     ["nat-test", "--server", "[2001:db8::1"],
@@ -129,6 +136,16 @@ const WRONG: readonly Wrong[] = [
     ["stun", "192.0.2.1", "--timeout", "x"],
     `--timeout takes ${TIME}, from 1ms to 10m, not x`,
   ],
+  [["stun", "192.0.2.1", "--timeout", "5"], NO_UNIT("timeout", "5"), "Write 5s or 5m"],
+  [["listen", "--timeout", "5"], NO_UNIT("timeout", "5"), "Write 5s or 5m"],
+  [["listen", "--code-expires", "5"], NO_UNIT("code-expires", "5"), "Write 5s or 5m"],
+  [
+    ["send", "--code-expires", "600", "a"],
+    NO_UNIT("code-expires", "600"),
+    "Write 600ms or 600s",
+  ],
+  [["recv", TICKET, "--timeout", "2.5"], NO_UNIT("timeout", "2.5"), "Write 2.5s or 2.5m"],
+  [["ticket", "new", "--key", "k", "--expires", "5"], NO_UNIT("expires", "5"), "Write 5s or 5m"],
   [
     ["map"],
     "map needs a command: add, list, delete, probe",
@@ -264,9 +281,14 @@ const WRONG: readonly Wrong[] = [
   ],
   [
     ["connect", "punchline:AAAA"],
-    "Cannot read ticket: the checksum is wrong; copy the ticket again",
+    "Cannot read ticket: the checksum is wrong",
+    COPY_TICKET,
   ],
-  [["connect", "7-quartz-lantern-otter"], 'Cannot read code: "quartz" is not one of its words'],
+  [
+    ["connect", "7-quartz-lantern-otter"],
+    'Cannot read code: "quartz" is not one of its words',
+    TYPE_CODE,
+  ],
   [["connect", "@/no/such/file"], "ticket or code @/no/such/file: no such file or directory"],
   [["connect", TICKET, TICKET], "too many arguments: punchline:…"],
   [
@@ -307,14 +329,34 @@ const WRONG: readonly Wrong[] = [
   ],
   [
     ["recv", "punchline:AAAA", "--overwrite"],
-    "Cannot read ticket: the checksum is wrong; copy the ticket again",
+    "Cannot read ticket: the checksum is wrong",
+    COPY_TICKET,
   ],
   [
     ["recv", TICKET, "--overwrite", "--rename", "--lan", "--yes"],
     "--overwrite cannot be combined with --rename",
   ],
   [["recv", TICKET, "--to"], "--to takes a value: FOLDER"],
-  [["recv", "photos/"], "Cannot read ticket: a ticket starts with punchline:"],
+  [["recv", "photos/"], NEITHER, HOW_TO_TYPE],
+  [["connect", "7amberwalrusotter"], NEITHER, HOW_TO_TYPE],
+  [["connect", " "], "the ticket or code is empty"],
+  [["connect", TICKET.slice(0, 59)], "Cannot read ticket: it is cut off", COPY_TICKET],
+  [["connect", TICKET.slice(0, 60)], "Cannot read ticket: the checksum is wrong", COPY_TICKET],
+  [
+    ["peers", "add", "laptop", "garbage"],
+    "garbage is neither a ticket nor a code, and no friend's name",
+    "Use a ticket or a code: `punchline peers add laptop TICKET`",
+  ],
+  [
+    ["ticket", "list", "--key", "tests/no.key"],
+    "--key tests/no.key: there is no such file",
+    "Check the spelling of the path; `punchline ticket new` and listen create a key",
+  ],
+  [
+    ["stun", "http://me:secret@192.0.2.1"],
+    "Cannot parse address: it is a URL; write HOST or HOST:PORT",
+  ],
+  [["-v"], "unknown option -v; did you mean --version?"],
   [
     ["ticket"],
     "ticket needs a command: new, list, revoke",
@@ -351,9 +393,10 @@ const WRONG: readonly Wrong[] = [
   ],
   [
     ["connect", "nobody-of-that-name"],
-    "nobody-of-that-name is neither a ticket nor a code, and no friend's name: `punchline peers list` shows those, `punchline peers add nobody-of-that-name TICKET` adds one",
+    "nobody-of-that-name is neither a ticket nor a code, and no friend's name",
+    "`punchline peers list` shows friends, `punchline peers add nobody-of-that-name TICKET` adds one",
   ],
-  [["recv", "7-abacus-abacus"], "Cannot read code: 3 words follow the number, not 2"],
+  [["recv", "7-abacus-abacus"], "Cannot read code: 3 words follow the number, not 2", TYPE_CODE],
   [
     ["listen", "--code-expires", "soon"],
     `--code-expires takes ${TIME}, not soon`,

@@ -77,10 +77,12 @@ for (
     ["a damaged ticket", "http.ts", ["punchline:AAAA"], true, /^Cannot read ticket: /],
     ["a ticket that is none", "share.ts", ["punchline:no"], true, /^Cannot read ticket: /],
     ["a server that is gone", "share.ts", ["file"], true, /^Cannot listen for others: /],
-    ["a missing permission", "chat.ts", [], false, /run with --allow-net/],
-    ["a missing permission", "http.ts", [], false, /run with --allow-net/],
-    ["a missing permission", "share.ts", ["file"], false, /--allow-(net|read)/],
-    ["a missing permission", "reverse_proxy.ts", ["serve", "80"], false, /run with --allow-net/],
+    ["a server that is gone", "room.ts", ["ann"], true, /^Cannot listen for others: /],
+    ["a missing permission", "room.ts", ["ann"], false, /is not granted/],
+    ["a missing permission", "chat.ts", [], false, /is not granted/],
+    ["a missing permission", "http.ts", [], false, /is not granted/],
+    ["a missing permission", "share.ts", ["file"], false, /is not granted/],
+    ["a missing permission", "reverse_proxy.ts", ["serve", "80"], false, /is not granted/],
   ] as const
 ) {
   Deno.test(`${example} says one sentence about ${what}, and exits with 1`, async () => {

@@ -14,7 +14,7 @@ Deno.test("recv writes nothing without a terminal and without --yes, and the sen
     const { code, stderr, stdout } = await recv([]).end();
     assertEquals([code, stdout], [1, ""], stderr);
     assertMatch(stderr, /Receiving 1 file, 5 bytes: data/);
-    assertMatch(stderr, /Declined: there is no terminal to ask on; use --yes to receive/);
+    assertMatch(stderr, /Declined: there is no terminal to ask on\nUse --yes to receive/);
     assertEquals(await list(`${folder}/to`), []);
     const sent = await sender.end();
     assertEquals(sent.code, 1);
@@ -49,7 +49,7 @@ Deno.test("an existing folder is not merged into without --merge, and the messag
     await Deno.writeTextFile(`${folder}/to/data/mine`, "mine");
     const { code, stderr } = await recv(["--yes"]).end();
     assertEquals(code, 1);
-    assertMatch(stderr, /Declined: data is there already; use --merge to receive/);
+    assertMatch(stderr, /Declined: data is there already\nUse --merge to receive/);
     assertEquals(await list(`${folder}/to`), ["data", "data/mine"]);
   }));
 
@@ -133,7 +133,7 @@ for (
       withOffer(files, async ({ folder, recv }) => {
         const { code, stderr } = await recv(["--yes", "--merge"]).end();
         assertEquals([code, await list(`${folder}/to`)], [1, []]);
-        assertMatch(stderr, /use --allow-hidden to receive/);
+        assertMatch(stderr, /Use --allow-hidden to receive/);
         assertMatch(stderr, /hidden|programs/);
       }, source),
   });
@@ -180,7 +180,7 @@ for (const [what, answer] of [["Enter", "\r"], ["n", "n\r"], ["Ctrl-D", "\u0004"
         await screen.prints("[y/N]");
         await screen.type(answer);
         assertEquals(await screen.end(), 1, screen.screen);
-        assertMatch(screen.screen, /use --yes to receive/);
+        assertMatch(screen.screen, /Use --yes to receive/);
         assertEquals(await list(`${folder}/to`), []);
         assertMatch(screen.screen, /Declined: nothing was written/);
         assertMatch((await sender.end()).stderr, /The receiver declined, so nothing was sent/);
@@ -207,7 +207,7 @@ terminalTest(
     withOffer({ ".bashrc": "evil" }, async ({ folder, terminal }) => {
       await using screen = terminal([]);
       assertEquals(await screen.end(), 1);
-      assertMatch(screen.screen, /use --allow-hidden to receive/);
+      assertMatch(screen.screen, /Use --allow-hidden to receive/);
       assert(!screen.screen.includes("[y/N]"));
       assertEquals(await list(`${folder}/to`), []);
     }, ".bashrc"),

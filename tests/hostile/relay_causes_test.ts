@@ -45,10 +45,10 @@ for (const [attack, { behavior, says }] of Object.entries(ATTACKS)) {
     withoutOtherRelay(async (servers) => {
       using server = serveTurn(behavior);
       const relay = ["--turn", server.url, "--strategy", "relay"];
-      const listener = start(["listen", ...relay, "--timeout", "8000", ...servers.all]);
+      const listener = start(["listen", ...relay, "--timeout", "8s", ...servers.all]);
       const ticket = await listener.ticket();
       const connector = start(
-        ["connect", ticket, ...relay, "--timeout", "3000", ...servers.connecting],
+        ["connect", ticket, ...relay, "--timeout", "3s", ...servers.connecting],
       );
       const connected = await connector.end();
       await listener.prints(/relay (to|from) turn/);
@@ -104,13 +104,13 @@ Deno.test("a connector that does not get through cannot make listen exceed its t
   withoutOtherRelay(async (servers) => {
     using server = serveTurn(() => null);
     const only = ["--turn", server.url, "--relay-only"];
-    const listener = start(["listen", ...only, "--timeout", "4000", ...servers.all]);
+    const listener = start(["listen", ...only, "--timeout", "4s", ...servers.all]);
     const startedMs = performance.now();
     const connector = start(["connect", await listener.ticket(), ...servers.connecting]);
     const { code, stderr } = await listener.end();
     const elapsedMs = performance.now() - startedMs;
     assertEquals(code, 4, stderr);
-    assertMatch(stderr, /no peer connected within 4000 ms/);
+    assertMatch(stderr, /no peer connected within 4 s/);
     assert(elapsedMs < 7000, `${elapsedMs} ms`);
     const { stderr: told } = await connector.end();
     assertMatch(told, /given up/);

@@ -37,7 +37,7 @@ terminalTest(
   () =>
     withServices(async (one, other) => {
       const urls = [`mqtt://127.0.0.1:${one.port}`, `ws://[::1]:${other.port}`];
-      await using screen = Terminal.start(["connect", ticketFor(...urls), "--timeout", "500"]);
+      await using screen = Terminal.start(["connect", ticketFor(...urls), "--timeout", "500ms"]);
       await screen.prints("Connect to them? [y/N]");
       await screen.type("y\r");
       await screen.end();
@@ -53,7 +53,7 @@ terminalTest(
       const url = `ws://127.0.0.1:${named.port}`;
       const ticket = ticketFor(url, `ws://[::1]:${other.port}`);
       await using screen = Terminal.start(
-        ["connect", ticket, "--rendezvous", url, "--timeout", "500"],
+        ["connect", ticket, "--rendezvous", url, "--timeout", "500ms"],
       );
       const text = await screen.prints("Connect to it? [y/N]");
       assert(!text.includes(`${url} `), text);
@@ -217,7 +217,7 @@ terminalTest(
       withServices(async (named, other) => {
         const url = `ws://127.0.0.1:${named.port}`;
         const unusual = `ws://[::1]:${other.port}`;
-        const args = ["recv", ticketFor(url, unusual), "--rendezvous", url, "--timeout", "500"];
+        const args = ["recv", ticketFor(url, unusual), "--rendezvous", url, "--timeout", "500ms"];
         const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
         await using screen = Terminal.start([...args, "--to", folder], { permissions });
         await screen.end();

@@ -55,7 +55,7 @@ toolTest("npx punchline, as the README has it, and TERM reaches the command", NO
   const env = { npm_config_registry: npm.url, npm_config_yes: "true" };
   const help = await home.run(linesOf(README, "## Install")[2]!, env);
   assertMatch(help, /Usage: npx punchline COMMAND/);
-  const printed = await home.run("npx punchline listen --hand --timeout 100 2>&1 || true", env);
+  const printed = await home.run("npx punchline listen --hand --timeout 100ms 2>&1 || true", env);
   assertMatch(printed, /^On the other machine: npx punchline connect punchline:/m);
   await home.run("npm install --global --prefix ~/npm punchline", env);
   const script = `~/npm/bin/punchline listen --hand 2>~/out & child=$!
@@ -92,6 +92,7 @@ Deno.test("deno compile, as docs/install.md has it", async () => {
   await using home = await Home.create();
   await home.clone();
   const line = linesOf(INSTALL_DOC, "## One file")[0]!;
+  assertEquals(line, `deno compile ${INSTALLED_FLAGS.join(" ")} --output punchline punchline.ts`);
   try {
     await home.run(line);
     assertMatch(await home.run("./punchline --version"), /^punchline \d/);
@@ -169,7 +170,7 @@ class Home {
     const script = await Deno.readTextFile(`${this.path}/.deno/bin/punchline`);
     for (const flag of INSTALLED_FLAGS) assert(script.includes(flag), `${flag} in ${script}`);
     assert(!/ -A | --allow-all/.test(script), script);
-    const printed = await this.run("punchline listen --hand --timeout 100 2>&1 || true", env);
+    const printed = await this.run("punchline listen --hand --timeout 100ms 2>&1 || true", env);
     assertMatch(printed, /^On the other machine: punchline connect punchline:/m);
   }
 

@@ -24,7 +24,7 @@ const FOLDER = new URL("../screens/", import.meta.url);
 const SCREENS: Readonly<Record<string, Shown>> = {
   ...fixed("nat-test", "nat-test-ipv6", "map-list", "map-probe", "map-add", "connected"),
   ...fixed("attempts", "not-found", "recv-end"),
-  "looking": { runs: scene("looking"), until: /3 s of 30 s/ },
+  "looking": { runs: scene("looking"), until: /\b3 s\b/ },
   "send-progress": { runs: scene("send"), until: /MiB of/ },
   "recv-ask": { runs: scene("recv-ask"), until: /\[y\/N\]/ },
   "help": ends(cli("--help")),
@@ -48,7 +48,7 @@ const SCREENS: Readonly<Record<string, Shown>> = {
   "send": { runs: peer("send $FILE"), until: /Waiting for the receiver/, needs: "serve" },
   "connect-dead": {
     runs: cli(
-      "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 20000",
+      "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 20s",
     ),
     until: /Looking for the peer, [1-9] s/,
     needs: "serve",
@@ -56,7 +56,7 @@ const SCREENS: Readonly<Record<string, Shown>> = {
   "connect-not-found": {
     ...ends(
       cli(
-        "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 300",
+        "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 300ms",
       ),
     ),
     needs: "serve",
@@ -145,14 +145,19 @@ class Place implements AsyncDisposable {
 
   static async open(): Promise<Place> {
     const place = new Place(await Deno.makeTempDir({ prefix: "punchline-screens-" }));
-    await Deno.writeTextFile(place.#path("key"), toBase64url(BYTES), { mode: 0o600 });
-    await Deno.writeTextFile(place.#path("notes.txt"), "some notes\n");
-    const serve = await place.open(
-      cli("serve --port 23811 --alternate-port 23812 --rendezvous-port 23813"),
-      { columns: 80, rows: 24 },
-    );
-    await serve.shows(/Try it/);
-    return place;
+    try {
+      await Deno.writeTextFile(place.#path("key"), toBase64url(BYTES), { mode: 0o600 });
+      await Deno.writeTextFile(place.#path("notes.txt"), "some notes\n");
+      const serve = await place.open(
+        cli("serve --port 23811 --alternate-port 23812 --rendezvous-port 23813"),
+        { columns: 80, rows: 24 },
+      );
+      await serve.shows(/Try it/);
+      return place;
+    } catch (error) {
+      await place[Symbol.asyncDispose](); // its terminals would go on
+      throw error;
+    }
   }
 
   /** The ticket of the key. */

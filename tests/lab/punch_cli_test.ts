@@ -49,7 +49,7 @@ labTest("`punch` says why it cannot connect, and when no peer comes", async () =
     assertMatch(stderr, /punchline: Cannot punch: symmetric.* x symmetric.*impossible/);
     assert(!stderr.includes("    at "), stderr);
   }
-  const alone = await punch(lab.host("a"), "cellar", [], "--timeout", "300");
+  const alone = await punch(lab.host("a"), "cellar", [], "--timeout", "300ms");
   assertEquals(alone.code, 4);
   assertMatch(alone.stderr, /the other side did not join room cellar within 300 ms/);
 });

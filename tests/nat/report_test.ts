@@ -27,6 +27,24 @@ Deno.test("testNat() reports a host that anyone can reach as open", async () => 
   });
 });
 
+Deno.test("testNat() says where the server is: on the internet, in this network, on this machine", async () => {
+  await simulate(async ({ internet }) => {
+    const client = internet.host("client", { addresses: ["10.0.0.2"] });
+    const server = internet.host("server", { addresses: ["10.0.0.3", "203.0.113.10"] });
+    for (
+      const [network, address, scope] of [
+        [server.network, "203.0.113.10", "internet"],
+        [server.network, "10.0.0.3", "network"],
+        [client.network, "10.0.0.2", "machine"],
+      ] as const
+    ) {
+      await using _server = await serveStun({ network, address });
+      const { verdict } = await testNat({ network: client.network, servers: [address] });
+      assertEquals(verdict.scope, scope, verdict.summary);
+    }
+  });
+});
+
 Deno.test("testNat() distinguishes a firewall from a NAT", async () => {
   const scene: NatScene = {
     router: { behavior: NAT_BEHAVIORS.firewall },

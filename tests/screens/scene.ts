@@ -190,7 +190,11 @@ const OFFER = {
 function printReport(families: Pick<NatReport, "udp" | "tcp">, io: CliIo): void {
   const report: NatReport = {
     ...{ version: 1, elapsedMs: 102, ...families },
-    verdict: { difficulty: "easy", summary: "Port Restricted Cone NAT: direct connections work" },
+    verdict: {
+      difficulty: "easy",
+      summary: "Port Restricted Cone NAT: direct connections work",
+      scope: "internet",
+    },
     hints: ["carrier-grade NAT: the external address is one that providers share"],
   };
   for (const line of natReportText(report, outputColumns(io))) io.out(line);

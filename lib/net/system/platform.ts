@@ -21,8 +21,9 @@ export function requireNet(action: string, host: string, port?: number): void {
   const target = port === undefined ? name : `${name}:${port}`;
   if (Deno.permissions.querySync({ name: "net", host: target }).state === "granted") return;
   throw new NetworkError(
-    `${action}: network access to ${target} is not granted; run with --allow-net`,
+    `${action}: network access to ${target} is not granted`,
     "not-permitted",
+    { remedy: "Run the program with --allow-net" },
   );
 }
 

@@ -282,7 +282,9 @@ interface Confirmation extends PromiseWithResolvers<void> {
 
 function refusal(url: string): RefusedError {
   const why = "the server accepts no more topics, or no more subscribers of this one";
-  return new RefusedError(`Cannot subscribe by ${withoutLogin(url)}: ${why}`, SERVICE_UNAVAILABLE);
+  const message = `Cannot subscribe by ${withoutLogin(url)}: ${why}`;
+  const remedy = "Try later, or another server; its owner can raise the limit";
+  return new RefusedError(message, SERVICE_UNAVAILABLE, { remedy });
 }
 
 /** As in HTTP: the request is fine and may succeed later. */

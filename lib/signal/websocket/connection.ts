@@ -333,6 +333,7 @@ export class WebSocketConnection {
     return new RefusedError(
       `Cannot read WebSocket message: at most ${limit} bytes, not ${length}`,
       CLOSE_CODES.tooLong,
+      { remedy: "Use another server" },
     );
   }
 }
@@ -359,7 +360,9 @@ export async function readHead(
     const end = endOfHead(reader.unread, searched);
     if (end !== undefined && end <= MAX_HEAD_BYTES) return decodeHead(reader.take(end));
   }
-  throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431);
+  throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431, {
+    remedy: CHECK_URL,
+  });
 }
 
 /** Close codes of RFC 6455 §7.4.1. */
@@ -416,6 +419,7 @@ async function upgrade(
   throw new RefusedError(
     `Cannot open ${withoutLogin(url.href)}: the server answered ${status} ${reason}`,
     status,
+    { remedy: UPGRADE_REMEDIES[status] ?? (status >= 500 ? LATER : CHECK_URL) },
   );
 }
 
@@ -474,3 +478,15 @@ const READ_BYTES = 4608;
 const NEXT_ADDRESS_MS = 4000;
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { "ws:": 80, "wss:": 443 };
+
+const LATER = "Try later, or another server";
+
+/** Those of our rendezvous server, and of proxies in front of it. */
+const UPGRADE_REMEDIES: Readonly<Record<number, string>> = {
+  401: "Check the login in the URL",
+  403: "Check the login in the URL",
+  409: "Choose another room, or end one of the two that are in it",
+  429: LATER,
+};
+
+const CHECK_URL = "Check the URL: its path, its login, and that a rendezvous or a broker is there";

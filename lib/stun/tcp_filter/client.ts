@@ -189,7 +189,8 @@ async function requestTest(
       if (!equalBytes(response.transactionId, transactionId)) continue;
       if (response.class === "success") return response;
       const { code, reason } = getAttribute(response, "ERROR-CODE") ?? { code: 0, reason: "" };
-      throw new RefusedError(`${cannot}: it answered ${code} ${reason}`.trimEnd(), code);
+      const message = `${cannot}: it answered ${code} ${reason}`.trimEnd();
+      throw new RefusedError(message, code, { remedy: "Use a `punchline serve` as the server" });
     }
     throw new NoResponseError(`${cannot}: it closed the connection`);
   } catch (error) {
