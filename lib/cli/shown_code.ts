@@ -42,7 +42,8 @@ export interface ShownCodeOptions {
  * @throws {UsageError} if it is not a time
  */
 export function readCodeExpiry(values: Arguments["values"]): number {
-  return readDuration("code-expires", values.get("code-expires"), { min: 1 }) ?? DEFAULT_EXPIRES_MS;
+  return readDuration("code-expires", values.get("code-expires"), { min: MIN_EXPIRES_MS }) ??
+    DEFAULT_EXPIRES_MS;
 }
 
 /** Offers a code for the peer's ticket, and prints what happens to it, until it is disposed of. */
@@ -147,6 +148,9 @@ const UNITS = [
   ["minute", 60_000],
   ["second", 1000],
 ] as const;
+
+/** Chosen by us: a code cannot be typed in less. */
+const MIN_EXPIRES_MS = 1000;
 
 /** Chosen by us: time to walk to another machine, or to reach somebody by telephone. */
 const DEFAULT_EXPIRES_MS = 3_600_000;

@@ -18,7 +18,7 @@ const TYPE_CODE =
 const NEITHER = "this is neither a ticket, nor a code, nor a friend's name";
 const HOW_TO_TYPE =
   "Copy the ticket from `punchline:` on, or type the code like 7-amber-walrus-otter";
-const NO_UNIT = (name: string, text: string) => `--${name} takes a time with a unit, not ${text}`;
+const NO_UNIT = (name: string, text: string) => `--${name} ${text} would be ${text} milliseconds`;
 const BY_HAND = encodeTicket({ ...IDENTITY, signaling: ["hand:"] });
 
 /** How messages describe a time. */
@@ -136,16 +136,20 @@ const WRONG: readonly Wrong[] = [
     ["stun", "192.0.2.1", "--timeout", "x"],
     `--timeout takes ${TIME}, from 1ms to 10m, not x`,
   ],
-  [["stun", "192.0.2.1", "--timeout", "5"], NO_UNIT("timeout", "5"), "Write 5s or 5m"],
-  [["listen", "--timeout", "5"], NO_UNIT("timeout", "5"), "Write 5s or 5m"],
-  [["listen", "--code-expires", "5"], NO_UNIT("code-expires", "5"), "Write 5s or 5m"],
+  [["stun", "192.0.2.1", "--timeout", "5"], NO_UNIT("timeout", "5"), "Write 5s, 5m or 5ms"],
+  [["listen", "--timeout", "5"], NO_UNIT("timeout", "5"), "Write 5s, 5m or 5ms"],
+  [["listen", "--code-expires", "5"], NO_UNIT("code-expires", "5"), "Write 5s, 5m or 5ms"],
   [
     ["send", "--code-expires", "600", "a"],
     NO_UNIT("code-expires", "600"),
-    "Write 600ms or 600s",
+    "Write 600s, 600m or 600ms",
   ],
-  [["recv", TICKET, "--timeout", "2.5"], NO_UNIT("timeout", "2.5"), "Write 2.5s or 2.5m"],
-  [["ticket", "new", "--key", "k", "--expires", "5"], NO_UNIT("expires", "5"), "Write 5s or 5m"],
+  [["recv", TICKET, "--timeout", "2.5"], NO_UNIT("timeout", "2.5"), "Write 2.5s, 2.5m or 2.5ms"],
+  [
+    ["ticket", "new", "--key", "k", "--expires", "5"],
+    NO_UNIT("expires", "5"),
+    "Write 5s, 5m or 5ms",
+  ],
   [
     ["map"],
     "map needs a command: add, list, delete, probe",
@@ -425,7 +429,7 @@ for (const [args, line, remedy] of WRONG) {
 }
 
 Deno.test("a file that cannot be found is a failure, not a wrong command line", async () => {
-  const err = ["punchline: Cannot find /no/such/file: not found"];
+  const err = ["punchline: Cannot find /no/such/file: not found", "Check the spelling of the path"];
   const result = await runMain(["send", "/no/such/file", "--lan"]);
   assertEquals(result, { code: 1, out: [], err });
 });
