@@ -27,7 +27,7 @@ import {
 } from "./check_engine.ts";
 import type { DialBudget, DialTarget } from "./limits.ts";
 import { AttemptRecord } from "./nomination.ts";
-import type { NominationOutcome } from "./nomination_engine.ts";
+import type { ConnectionOrigin, NominationOutcome } from "./nomination_engine.ts";
 import {
   acceptedKindOf,
   type DirectPathKind,
@@ -47,7 +47,10 @@ export interface ConnectivityChecksOptions extends ChecksOptions {
   /** Accepted connections of other kinds are reset. */
   readonly pathKinds: ReadonlySet<DirectPathKind>;
   /** Takes over a connection, and resolves once it is settled. */
-  readonly onConnection: (connection: TcpConnection) => Promise<NominationOutcome>;
+  readonly onConnection: (
+    connection: TcpConnection,
+    origin: ConnectionOrigin,
+  ) => Promise<NominationOutcome>;
 }
 
 /** The connectivity checks of one plan. */
@@ -145,7 +148,7 @@ export class ConnectivityChecks {
       dial.end(false);
       this.#kinds.set(connection, pathKindOf(target, this.#options.context));
       this.#dispatch({ kind: "connected", check });
-      const outcome = await this.#settle(connection, record);
+      const outcome = await this.#settle(connection, record, "dialled");
       this.#dispatch({ kind: "settled", check, outcome, random: Math.random() });
     } catch (error) {
       const reason = this.#reasonOf(error, entry);
@@ -217,15 +220,27 @@ export class ConnectivityChecks {
     if (this.#accepted.length < MAX_ACCEPTED_RECORDS) this.#accepted.push(record);
     this.#dispatch({ kind: "accepted" });
     try {
-      await this.#settle(connection, record);
+      await this.#settle(connection, record, this.#originOf(connection));
     } catch (error) {
       this.#fail(error);
     }
     this.#dispatch({ kind: "accepted-settled" });
   }
 
-  async #settle(connection: TcpConnection, record: AttemptRecord): Promise<NominationOutcome> {
-    const outcome = await this.#options.onConnection(connection);
+  /** Whether an accepted connection comes from an address that the peer named. */
+  #originOf({ remote: { ip } }: TcpConnection): ConnectionOrigin {
+    const { remote: { profile, candidates } } = this.#options.context;
+    const isNamed = ip === profile.externalIp ||
+      candidates.some(({ address }) => address.ip === ip);
+    return isNamed ? "peer" : "elsewhere";
+  }
+
+  async #settle(
+    connection: TcpConnection,
+    record: AttemptRecord,
+    origin: ConnectionOrigin,
+  ): Promise<NominationOutcome> {
+    const outcome = await this.#options.onConnection(connection, origin);
     const { ip, port } = connection.remote;
     const { budget, context } = this.#options;
     if (outcome === "nominated") {

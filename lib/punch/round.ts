@@ -334,7 +334,7 @@ export class PunchAttempt {
       context,
       budget: options.budget,
       pathKinds,
-      onConnection: (connection) => this.#nomination.add(connection),
+      onConnection: (connection, origin) => this.#nomination.add(connection, origin),
     });
     this.finished = this.plan.method === "impossible"
       ? Promise.resolve({ kind: "impossible" })
