@@ -130,7 +130,7 @@ class Dialer {
       windows: context.windows,
       closed,
       onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
-      onLost: () => this.#dispatch({ kind: "path lost", random: Math.random() }),
+      onLost: (wasUsed) => this.#dispatch({ kind: "path lost", wasUsed, random: Math.random() }),
     });
   }
 

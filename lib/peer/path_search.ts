@@ -23,7 +23,13 @@ import { ipScope } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
 import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
-import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
+import {
+  type BaseSocket,
+  type PunchedConn,
+  type PunchPlan,
+  type PunchRole,
+  punchWithin,
+} from "../punch/punch.ts";
 import type { PeerContext } from "./context.ts";
 import { openRelayPath } from "./relay_path.ts";
 import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
@@ -114,6 +120,8 @@ class PathSearch {
   #directAttempts: readonly ConnectionAttempt[] = [];
   /** Whether the connection moved to each of the paths. */
   readonly #moves: Promise<boolean>[] = [];
+  /** The same of the direct path that was found last. */
+  #directMove: Promise<boolean> | undefined;
 
   constructor(context: PeerContext, options: PathSearchOptions) {
     const { session, signal, hopeless } = options;
@@ -161,33 +169,45 @@ class PathSearch {
     return new UnreachableError(message, this.#attempts, { cause });
   }
 
+  /** A path may die before it carries a byte: only one over which the other side was heard ends the search for others. */
   async #findDirect(readyBase: Promise<BaseSocket>): Promise<void> {
-    const { network, punchOptions } = this.#context;
-    const { session, role, signal } = this.#options;
+    const { signal } = this.#options;
     try {
-      const base = await this.#orAnswer(readyBase);
-      const connection = await punchWithin(this.#budget, {
-        ...punchOptions,
-        network,
-        role,
-        base,
-        timeoutMs: this.#timeoutMs,
-        channel: session.channel(CHANNELS.punch),
-        onPlan: (plan) => this.#onPlan(plan),
-        until: this.#hopeless.signal,
-        signal,
-      });
-      const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
-      this.#directAttempts = attempts;
-      this.#directFound.abort(); // before the first await: a relayed path that is found now is too late
-      const report = { kind, method, transport, punchMs, isRelayed: false };
-      await this.#use(connection, channelBinding, report);
+      let base: BaseSocket | undefined = await this.#orAnswer(readyBase);
+      for (let punches = 0; punches < MAX_PUNCHES; punches++) {
+        const connection = await this.#punch(base);
+        base = undefined; // it is used up
+        const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
+        this.#directAttempts = [...this.#directAttempts, ...attempts];
+        const report = { kind, method, transport, punchMs, isRelayed: false };
+        this.#directMove = this.#use(connection, channelBinding, report);
+        if (await abortable(this.#directMove, signal)) return this.#directFound.abort();
+        this.#relayTurn.resolve();
+      }
     } catch (error) {
-      if (error instanceof UnreachableError) this.#directAttempts = error.attempts;
+      if (error instanceof UnreachableError) {
+        this.#directAttempts = [...this.#directAttempts, ...error.attempts];
+      }
       throw error;
     } finally {
       this.#relayTurn.resolve();
     }
+  }
+
+  #punch(base: BaseSocket | undefined): Promise<PunchedConn> {
+    const { network, punchOptions } = this.#context;
+    const { session, role, signal } = this.#options;
+    return punchWithin(this.#budget, {
+      ...punchOptions,
+      network,
+      role,
+      base,
+      timeoutMs: this.#timeoutMs,
+      channel: session.channel(CHANNELS.punch),
+      onPlan: (plan) => this.#onPlan(plan),
+      until: this.#hopeless.signal,
+      signal,
+    });
   }
 
   /** The responder's first offer is its answer. Without a base socket there is no offer: answer without one. */
@@ -234,7 +254,7 @@ class PathSearch {
         onAttempt: (attempt) => this.#relayAttempts.push(attempt),
         signal: deadline.signal,
       });
-      if (signal.aborted) return connection.reset(); // a direct path was found at the same moment
+      if (await this.#isDirectUsed(signal)) return connection.reset(); // it was found at the same moment
       await this.#use(connection, channelBinding, {
         kind: "relay",
         method: null,
@@ -255,19 +275,32 @@ class PathSearch {
     }
   }
 
-  /** Moves the connection to a path, encrypted with keys of its own. */
+  /** Whether a direct path that was found carries bytes; one that has not for a while does not count. */
+  async #isDirectUsed(signal: AbortSignal): Promise<boolean> {
+    if (signal.aborted || this.#directMove === undefined) return signal.aborted;
+    using deadline = new Deadline(UNUSED_MS, signal);
+    try {
+      return await abortable(this.#directMove, deadline.signal);
+    } catch {
+      return signal.aborted;
+    }
+  }
+
+  /** Moves the connection to a path, encrypted with keys of its own; resolves with whether it did. */
   async #use(
     connection: TcpConnection,
     channelBinding: Uint8Array,
     report: Omit<PathReport, "attempts">,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { session, role } = this.#options;
     const { remoteKey } = this.#options.connection;
     const { connectionKey } = await session.ready;
     const keys = pathKeys(connectionKey, channelBinding, role);
     const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
     const path = { ...report, connection: encrypted, attempts: this.#attempts };
-    this.#moves.push(this.#move(path));
+    const move = this.#move(path);
+    this.#moves.push(move);
+    return await move;
   }
 
   /** Fails if a better path was faster, the path was lost, or the connection has ended. */
@@ -313,6 +346,12 @@ function isRoutable(ip: string): boolean {
   const scope = ipScope(ip);
   return scope === "global" || scope === "documentation";
 }
+
+/** Chosen by us: a path that dies at once twice in a row does so for a reason. */
+const MAX_PUNCHES = 3;
+
+/** How long a direct path has to prove its use while a relayed one is ready. Chosen by us: two of the longest round trips. */
+const UNUSED_MS = 600;
 
 /** Chosen by us: with a plan less likely than this, a relay is as likely to be needed as not. */
 const LIKELY = 0.5;
