@@ -42,7 +42,10 @@ export interface PeerContext {
   readonly budgets: DialBudgets;
   /** `undefined` if all direct paths are ruled out. */
   readonly baseSockets: BaseSocketPool | undefined;
-  readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "pathKinds" | "logger">;
+  readonly punchOptions: Pick<
+    PunchOptions,
+    "servers" | "dialBackServers" | "report" | "knownNetworks" | "pathKinds" | "logger"
+  >;
   readonly relays: readonly RelayOpener[];
   /** Whether a relay may be used, this side's or the other's. */
   readonly mayRelay: boolean;
@@ -80,7 +83,11 @@ export function makeContext(
       "Cannot use relayOnly without a relay of this side's: the other side's would show this side's address",
     );
   }
-  const punchOptions = { pathKinds, servers, report, logger };
+  const named = (options.signaling ?? []).map((each) => typeof each === "string" ? each : each.url);
+  // No servers means that none is to be dialled.
+  const dialBackServers = servers?.length === 0 ? [] : [...servers ?? [], ...stunServersOf(named)];
+  const knownNetworks = new Map();
+  const punchOptions = { pathKinds, servers, dialBackServers, report, knownNetworks, logger };
   const baseSockets = new BaseSocketPool({
     prepare: (signal) => preparePunch({ ...punchOptions, network, signal }),
     map: mapPorts && pathKinds.has("mapped")
@@ -90,7 +97,6 @@ export function makeContext(
   const transports = new Map(
     (options.signaling ?? []).flatMap((each) => typeof each === "string" ? [] : [[each.url, each]]),
   );
-  const named = (options.signaling ?? []).map((each) => typeof each === "string" ? each : each.url);
   const dialPolicy = new DialPolicy({ network, named, allowUrl: options.allowUrl });
   return {
     ...own,
@@ -147,6 +153,12 @@ function signalingReporter(
   };
 }
 
+/** A rendezvous server of `punchline serve` has a STUN server beside it, which dials back if it is asked to. */
+function stunServersOf(urls: readonly string[]): string[] {
+  const hosts = urls.filter((url) => /^wss?:/.test(url)).map((url) => new URL(url).hostname);
+  return [...new Set(hosts)].map((host) => `${host}:${STUN_PORT}`);
+}
+
 function mapBriefly(network: Network, internalPort: number, signal: AbortSignal) {
   return mapPort({
     protocol: "tcp",
@@ -165,3 +177,6 @@ function relayOpener(server: RelayServer, network: Network): RelayOpener {
 
 /** Chosen by us: the port is needed only until there is a connection; routers grant no less than this. */
 const MAPPING_SECONDS = 120;
+
+/** RFC 8489 §18.6, and the default of `serve`. */
+const STUN_PORT = 3478;

@@ -90,6 +90,7 @@ class Dialer {
   readonly #protocol: string;
   readonly #urls: readonly string[];
   readonly #isManual: boolean;
+  readonly #mayReconnect: boolean;
   readonly #connection: PeerConnection;
   readonly #connected = Promise.withResolvers<void>();
   readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
@@ -111,6 +112,7 @@ class Dialer {
     this.#urls = signalingUrls(ticket);
     this.#isManual = this.#urls.every((url) => url === MANUAL_URL);
     const mayReconnect = reconnects && !this.#isManual; // people would have to carry messages again
+    this.#mayReconnect = mayReconnect;
     const { timings, baseSockets, closed } = context;
     // The first offer of a punch travels in the request; without base sockets there is no offer.
     const firstRequestMs = baseSockets === undefined ? 0 : REQUEST_INTERVAL_MS;
@@ -249,6 +251,7 @@ class Dialer {
         role: "controlling",
         wants,
         connection: this.#connection,
+        mayFallBack: this.#mayReconnect,
         hopeless: search.hopeless,
         signal,
       });

@@ -175,13 +175,17 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
       return stay({ ...state, search: isEnding ? search : { ...search, stage: "answered" } });
     }
     case "rejected":
-      return endSearch(state, { error: event.error, isFinal: true }, { isRejected: true });
+      return endSearch(state, { error: event.error, isFinal: true }, { isQuiet: true });
     case "hopeless":
       return onHopeless(state, event.reason, nowMs);
     case "failed":
       return endSearch(state, { error: event.error, isFinal: false });
     case "finished":
-      return endSearch(state, event.hasMoved ? null : { error: lostAtOnceError(), isFinal: false });
+      return endSearch(
+        state,
+        event.hasMoved ? null : { error: lostAtOnceError(), isFinal: false },
+        { isQuiet: state.phase === "reconnecting" }, // the next request tells the other side enough
+      );
     case "search ended":
       return onSearchEnded(state, event.random, nowMs);
     case "path":
@@ -234,7 +238,7 @@ function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number)
 function endSearch(
   state: DialerState,
   failure: SearchFailure | null,
-  { isRejected = false } = {},
+  { isQuiet = false } = {},
 ): DialerStep {
   const { search } = state;
   if (search === null) return stay(state);
@@ -242,7 +246,7 @@ function endSearch(
     // A reason that ends all searches replaces the reason that ended this one.
     return stay(failure?.isFinal ? { ...state, search: { ...search, failure } } : state);
   }
-  const cancels = failure !== null && !isRejected;
+  const cancels = failure !== null && !isQuiet;
   return {
     state: { ...state, search: { ...search, stage: "ending", failure } },
     actions: [

@@ -405,7 +405,16 @@ export class IncomingRequest {
     tasks.run(async (signal) => {
       const hopeless = this.#hopeless.promise;
       const role = "controlled";
-      await searchPaths(context, { session, role, wants, connection, hopeless, signal });
+      const mayFallBack = this.#mayReturn;
+      await searchPaths(context, {
+        session,
+        role,
+        wants,
+        connection,
+        mayFallBack,
+        hopeless,
+        signal,
+      });
       this.#endSearch();
     });
   }

@@ -45,6 +45,8 @@ export interface PathSearchOptions {
   readonly wants: ConnectionRequest["wants"];
   /** What the paths are for. */
   readonly connection: PathUser;
+  /** Whether the connection outlives a path that is lost before it carries a byte. */
+  readonly mayFallBack: boolean;
   /** Resolves, with the reason, when the other side has searched and found nothing: then waiting is of no use. */
   readonly hopeless: Promise<Error>;
   readonly signal: AbortSignal;
@@ -116,6 +118,8 @@ class PathSearch {
   /** Resolves when it is time to try a relay. */
   readonly #relayTurn = optionalResolvers<void>();
   readonly #relayTimer = new ResettableTimer(() => this.#relayTurn.resolve());
+  /** Ends both searches a while after a direct path was lost: by then one of the two sides starts over. */
+  readonly #lostTimer = new ResettableTimer(() => this.#hopeless.abort(lostError()));
   readonly #relayAttempts: AttemptRecord[] = [];
   #directAttempts: readonly ConnectionAttempt[] = [];
   /** Whether the connection moved to each of the paths. */
@@ -149,6 +153,7 @@ class PathSearch {
     if (mayRelay) searches.push(this.#findRelayed());
     const results = await Promise.allSettled(searches);
     this.#relayTimer.clear();
+    this.#lostTimer.clear();
     signal.throwIfAborted();
     if (this.#moves.length === 0) throw this.#failure(results);
     // On abort, the connection itself completes a move under way.
@@ -181,8 +186,11 @@ class PathSearch {
         this.#directAttempts = [...this.#directAttempts, ...attempts];
         const report = { kind, method, transport, punchMs, isRelayed: false };
         this.#directMove = this.#use(connection, channelBinding, report);
-        if (await abortable(this.#directMove, signal)) return this.#directFound.abort();
+        if (await abortable(this.#directMove, signal) || !this.#options.mayFallBack) {
+          return this.#directFound.abort();
+        }
         this.#relayTurn.resolve();
+        if (punches === 0) this.#lostTimer.set(AFTER_LOSS_MS);
       }
     } catch (error) {
       if (error instanceof UnreachableError) {
@@ -341,6 +349,10 @@ export function hopelessError({ relayCode }: FoundNothing): Error {
   return new NetworkError(`the other side has found no path${why}`, "closed");
 }
 
+function lostError(): NetworkError {
+  return new NetworkError("the path was lost before it could be used", "reset");
+}
+
 /** Whether a relay on the internet can see the address. */
 function isRoutable(ip: string): boolean {
   const scope = ipScope(ip);
@@ -349,6 +361,9 @@ function isRoutable(ip: string): boolean {
 
 /** Chosen by us: a path that dies at once twice in a row does so for a reason. */
 const MAX_PUNCHES = 3;
+
+/** How long the search goes on after that. Chosen by us: a relay takes a few round trips, a punch a second. */
+const AFTER_LOSS_MS = 3000;
 
 /** How long a direct path has to prove its use while a relayed one is ready. Chosen by us: two of the longest round trips. */
 const UNUSED_MS = 600;

@@ -18,11 +18,14 @@ import {
   openConsecutive,
   OwnAddresses,
 } from "../net/local_address.ts";
+import { Deadline } from "../base/timers.ts";
 import type { Network, TcpListener } from "../net/network.ts";
 import type { Candidate, PunchDescription } from "./candidates.ts";
 import { answeredTogetherAtMs, type Gathered, nextGatheringStep } from "./gathering_plan.ts";
+import type { InboundBehavior } from "../nat/inbound.ts";
 import { dependsOnDestination, type NatProfile, type PortPair } from "./nat_profile.ts";
 import { isStale, MAX_CANDIDATES } from "./offer.ts";
+import { abortable } from "@std/async/abortable";
 
 /** What a base socket needs. */
 export interface OpenBaseSocketOptions {
@@ -32,14 +35,28 @@ export interface OpenBaseSocketOptions {
   readonly servers: readonly TransportAddress[];
   /** The address family of the servers. */
   readonly family: IpFamily;
-  /** What a NAT test found over TCP: gathering has no time to learn filtering and resets. */
+  /** What a NAT test found over TCP; without it a server is asked to dial back, if there is one that does. */
   readonly report?: Pick<FamilyReport, "mapping" | "filtering" | "unsolicitedSyn"> | null;
   /** Hosts to dial over IPv6, only to learn this host's address if its interfaces are not known. */
   readonly ipv6Hosts?: readonly NamedHost[];
   /** External addresses that a router forwards to the punch port. */
   readonly mapped?: readonly TransportAddress[];
+  /** Servers that may dial back to this host. Default: `servers`. */
+  readonly dialBackServers?: readonly TransportAddress[];
+  /** What was learned of networks before: for all base sockets of one program. */
+  readonly knownNetworks?: KnownNetworks;
   /** Aborts the gathering. */
   readonly signal?: AbortSignal;
+}
+
+/** What SYNs from outside get, by this host's address and its external one; `undefined` if no server dials back. */
+export type KnownNetworks = Map<string, KnownNetwork>;
+
+/** See {@linkcode KnownNetworks}. */
+export interface KnownNetwork {
+  readonly inbound: InboundBehavior | undefined;
+  /** By `performance.now()`. */
+  readonly learnedAtMs: number;
 }
 
 /** A punch port that is ready for use, and the description of this side that goes with it. */
@@ -48,8 +65,9 @@ export class BaseSocket implements AsyncDisposable {
   readonly #dialer: TcpDialer;
   readonly #mappings = new AsyncDisposableStack();
   readonly #openedAtMs = performance.now();
-  readonly #closed = new AbortController(); // ends what goes on after open() has returned
+  readonly #closed: AbortController; // ends what goes on after open() has returned
   #nat64Prefixes: Promise<readonly Nat64Prefix[]> | undefined;
+  #learning: Promise<unknown> | undefined;
   #description: PunchDescription;
   #sampledAtMs = performance.now();
   #refreshes = 0;
@@ -58,10 +76,12 @@ export class BaseSocket implements AsyncDisposable {
     options: OpenBaseSocketOptions,
     dialer: TcpDialer,
     description: PunchDescription,
+    closed: AbortController,
   ) {
     this.#options = options;
     this.#dialer = dialer;
     this.#description = description;
+    this.#closed = closed;
   }
 
   /**
@@ -77,6 +97,9 @@ export class BaseSocket implements AsyncDisposable {
       reusePort: network.canReusePort,
     });
     await using ownIpv6 = new LocalIpv6Search(network, options.ipv6Hosts, signal);
+    const closed = new AbortController();
+    // Which network this is shows only with the answers of servers: if none is known, it is a new one.
+    const asked = options.knownNetworks?.size ? undefined : askToDialBack(options, closed.signal);
     try {
       const gathered = await gather(dialer, ports, options);
       const seen = [
@@ -85,12 +108,15 @@ export class BaseSocket implements AsyncDisposable {
       ];
       const seenIps = seen.filter((ip) => ip !== undefined);
       const candidates = await candidatesOf(ports, gathered, seenIps, options);
-      const base = new BaseSocket(options, dialer, describe(ports, gathered, candidates, options));
+      const description = describe(ports, gathered, candidates, options);
+      const base = new BaseSocket(options, dialer, description, closed);
+      base.#learn(gathered.external, asked);
       // A resolver takes a while: by the time that an offer arrives, it has answered.
       if (candidates.some(({ address }) => address.ip.includes(":"))) void base.nat64Prefixes();
       return base;
     } catch (error) {
-      await dialer[Symbol.asyncDispose]();
+      closed.abort();
+      await Promise.all([asked, dialer[Symbol.asyncDispose]()]);
       signal?.throwIfAborted();
       throw error;
     }
@@ -106,6 +132,20 @@ export class BaseSocket implements AsyncDisposable {
     const { network } = this.#options;
     this.#nat64Prefixes ??= discoverNat64(network, { signal: this.#closed.signal });
     return await this.#nat64Prefixes;
+  }
+
+  /** Resolves once it is known what SYNs from outside get, or it will not be known; `false` if nothing has changed. */
+  async learned(signal?: AbortSignal): Promise<boolean> {
+    if (this.#learning === undefined || !this.#description.isLearning) return false;
+    using deadline = new Deadline(LEARNING_MS, signal ?? this.#closed.signal);
+    try {
+      await abortable(this.#learning, deadline.signal);
+    } catch (error) {
+      if (error !== deadline.signal.reason) throw error;
+      signal?.throwIfAborted();
+    }
+    this.#stopLearning(); // what is learned later is for the next base socket
+    return true;
   }
 
   /** Whether a punch may fail for lack of a known address, so that a port that a router forwards would help. */
@@ -172,9 +212,41 @@ export class BaseSocket implements AsyncDisposable {
     this.#description = { ...this.#description, candidates };
   }
 
+  /** Learns what SYNs from outside get, unless that is known. */
+  #learn(external: TransportAddress | null, asked: Promise<Learned> | undefined): void {
+    const { report, knownNetworks } = this.#options;
+    this.#learning = asked;
+    if (isReported(report) || external === null) return;
+    const network = `${this.#dialer.localIp} ${external.ip}`;
+    const known = knownNetworks?.get(network);
+    if (known !== undefined && performance.now() - known.learnedAtMs < KNOWN_MS) {
+      return this.#describeInbound(known.inbound);
+    }
+    this.#description = { ...this.#description, isLearning: true };
+    const learned = asked ?? askToDialBack(this.#options, this.#closed.signal);
+    this.#learning = learned.then((inbound) => {
+      if (inbound === "unknown") return this.#stopLearning();
+      knownNetworks?.set(network, { inbound, learnedAtMs: performance.now() });
+      if (!this.#description.isLearning) return;
+      this.#describeInbound(inbound);
+      this.#stopLearning();
+    });
+  }
+
+  #stopLearning(): void {
+    const { isLearning: _, ...description } = this.#description;
+    this.#description = description;
+  }
+
+  #describeInbound(inbound: InboundBehavior | undefined): void {
+    const { profile } = this.#description;
+    this.#description = { ...this.#description, profile: { ...profile, ...inbound } };
+  }
+
   /** Closes the connections that keep the mapping alive; connections that were punched stay. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed.abort();
+    await this.#learning;
     await this.#nat64Prefixes;
     await this.#mappings.disposeAsync();
     await this.#dialer[Symbol.asyncDispose]();
@@ -342,6 +414,28 @@ function isUsable(ip: string): boolean {
   return !["loopback", "link-local", "unspecified", "multicast"].includes(ipScope(ip));
 }
 
+/** What SYNs from outside get, `undefined` if no server dials back, or `"unknown"` if that could not be found out. */
+type Learned = InboundBehavior | undefined | "unknown";
+
+/** Never rejects. */
+async function askToDialBack(
+  { network, servers, dialBackServers = servers, report }: OpenBaseSocketOptions,
+  signal: AbortSignal,
+): Promise<Learned> {
+  if (isReported(report) || servers.length === 0 || dialBackServers.length === 0) return "unknown";
+  try {
+    const { learnInbound } = await import("../nat/inbound.ts");
+    return await learnInbound(network, dialBackServers, signal);
+  } catch {
+    return "unknown"; // aborted, or not permitted
+  }
+}
+
+/** Whether a NAT test has found out about filters. */
+function isReported(report: OpenBaseSocketOptions["report"]): boolean {
+  return report != null && report.filtering.behavior !== "unknown";
+}
+
 /** How long to wait for servers. Chosen by us: three SYNs of the system, and an answer. */
 const TIMEOUT_MS = 3500;
 
@@ -357,6 +451,12 @@ const MAX_IDLE_MS = 25_000;
 
 /** Chosen by us: half of those 30 s. */
 const KEEP_ALIVE_MS = 15_000;
+
+/** How long an offer waits for what SYNs from outside get. Chosen by us: two dials of a server over a slow link. */
+const LEARNING_MS = 1500;
+
+/** How long that holds for a network. Chosen by us: NATs rarely change, and servers are not ours to bother. */
+const KNOWN_MS = 3_600_000;
 
 /** Each refresh opens some connections, which last as long as the base socket. Chosen by us: a few for each round. */
 const MAX_REFRESHES = 8;

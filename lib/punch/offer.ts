@@ -16,7 +16,12 @@ import { malformed, type MalformedMessageError } from "../base/errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 import type { Candidate, PunchDescription } from "./candidates.ts";
-import { type NatProfile, needsFreshSamples, type PortPair } from "./nat_profile.ts";
+import {
+  dependsOnDestination,
+  type NatProfile,
+  needsFreshSamples,
+  type PortPair,
+} from "./nat_profile.ts";
 
 /** Which side nominates the connection (RFC 8445 §2.3); the other side is `"controlled"`. */
 export type PunchRole = "controlling" | "controlled";
@@ -84,6 +89,15 @@ export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sample
   return needsFreshSamples(side.profile) && sampleAgeMs > STALE_MS;
 }
 
+/**
+ * Whether a plan has to wait for another offer of either side, which tells what SYNs from outside get. That decides about
+ * a pair only if one of the two external ports cannot be known; so both sides wait, or neither.
+ */
+export function mustLearn(one: PunchDescription, other: PunchDescription): boolean {
+  const isHard = [one, other].some(({ profile }) => dependsOnDestination(profile));
+  return isHard && (one.isLearning === true || other.isLearning === true);
+}
+
 function authenticator(json: Uint8Array, sharedSecret: Uint8Array): string {
   return toHex(hmac("sha256", sharedSecret, utf8("punchline offer "), json));
 }
@@ -103,6 +117,7 @@ function asDescription(value: unknown): PunchDescription {
     candidates: asList(side.candidates, MAX_CANDIDATES, "candidates").map(asCandidate),
     punchPort: asPort(side.punchPort, "punchPort"),
     canListenBeside: side.canListenBeside === true,
+    ...side.isLearning === true && { isLearning: true },
   };
 }
 

@@ -252,6 +252,7 @@ function sourceOf({ base, pathKinds, channel }: RoundOptions): OfferSource {
       return base.sampleAgeMs;
     },
     refresh: (signal) => base.refresh(signal),
+    learned: (signal) => base.learned(signal),
   };
 }
 
