@@ -11,6 +11,7 @@ import type { Behavior, UnsolicitedSyn } from "./behavior.ts";
 import { classifyTcpFiltering } from "./tcp_filtering.ts";
 import type { TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
+import { testTcpCrossing } from "../stun/tcp_filter/crossing.ts";
 import { type TcpFilterReport, testTcpFilter } from "../stun/tcp_filter/client.ts";
 
 /** What SYNs from outside get. */
@@ -19,6 +20,8 @@ export interface InboundBehavior {
   readonly filtering: Behavior;
   /** What happens to those that are not. */
   readonly unsolicitedSyn: UnsolicitedSyn;
+  /** What happens to those that cross one of this host's. */
+  readonly crossingSyn: UnsolicitedSyn;
 }
 
 /**
@@ -32,14 +35,23 @@ export async function learnInbound(
   signal: AbortSignal,
 ): Promise<InboundBehavior | undefined> {
   for (const server of servers.slice(0, MAX_SERVERS)) {
-    const report = await ask(network, server, signal);
-    if (report?.evidence.server !== undefined) return inboundOf(report);
+    using deadline = new Deadline(SERVER_TIMEOUT_MS, signal);
+    const [report, crossing] = await Promise.all([
+      ask(
+        deadline,
+        signal,
+        () => testTcpFilter(network, server, { patience: "short", signal: deadline.signal }),
+      ),
+      ask(deadline, signal, () => testTcpCrossing(network, server, { signal: deadline.signal })),
+    ]);
+    if (report?.evidence.server === undefined) continue;
+    return { ...inboundOf(report), crossingSyn: crossing?.crossingSyn ?? "unknown" };
   }
   return undefined;
 }
 
 /** The verdict on one report. What is not known for certain is what a plan may count on. */
-export function inboundOf(report: TcpFilterReport): InboundBehavior {
+export function inboundOf(report: TcpFilterReport): Omit<InboundBehavior, "crossingSyn"> {
   const isTranslated = report.mapped?.ip !== report.local.ip;
   const { filtering, unsolicitedSyn } = classifyTcpFiltering([report], { isTranslated });
   if (filtering.behavior !== "unknown") return { filtering: filtering.behavior, unsolicitedSyn };
@@ -48,14 +60,13 @@ export function inboundOf(report: TcpFilterReport): InboundBehavior {
   return { filtering: isLetIn ? "address-dependent" : "unknown", unsolicitedSyn };
 }
 
-async function ask(
-  network: Network,
-  server: TransportAddress,
+async function ask<T>(
+  deadline: Deadline,
   signal: AbortSignal,
-): Promise<TcpFilterReport | undefined> {
-  using deadline = new Deadline(SERVER_TIMEOUT_MS, signal);
+  test: () => Promise<T>,
+): Promise<T | undefined> {
   try {
-    return await testTcpFilter(network, server, { patience: "short", signal: deadline.signal });
+    return await test();
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof PunchlineError || error === deadline.signal.reason) return undefined;

@@ -36,7 +36,12 @@ export interface OpenBaseSocketOptions {
   /** The address family of the servers. */
   readonly family: IpFamily;
   /** What a NAT test found over TCP; without it a server is asked to dial back, if there is one that does. */
-  readonly report?: Pick<FamilyReport, "mapping" | "filtering" | "unsolicitedSyn"> | null;
+  readonly report?:
+    | (
+      & Pick<FamilyReport, "mapping" | "filtering" | "unsolicitedSyn">
+      & Partial<Pick<FamilyReport, "crossingSyn">>
+    )
+    | null;
   /** Hosts to dial over IPv6, only to learn this host's address if its interfaces are not known. */
   readonly ipv6Hosts?: readonly NamedHost[];
   /** External addresses that a router forwards to the punch port. */
@@ -239,8 +244,12 @@ export class BaseSocket implements AsyncDisposable {
   }
 
   #describeInbound(inbound: InboundBehavior | undefined): void {
+    if (inbound === undefined) return;
     const { profile } = this.#description;
-    this.#description = { ...this.#description, profile: { ...profile, ...inbound } };
+    // The server dialled the address that it knew: if the mapping depends on the destination, its SYN crossed none.
+    const { crossingSyn, ...rest } = inbound;
+    const crossing = dependsOnDestination(profile) ? {} : { crossingSyn };
+    this.#description = { ...this.#description, profile: { ...profile, ...rest, ...crossing } };
   }
 
   /** Closes the connections that keep the mapping alive; connections that were punched stay. */
@@ -361,6 +370,7 @@ function describe(
     mapping,
     filtering: report?.filtering.behavior ?? "unknown",
     unsolicitedSyn: report?.unsolicitedSyn ?? "unknown",
+    ...report?.crossingSyn !== undefined && { crossingSyn: report.crossingSyn },
     allocation: allocation.allocation,
     onlyForNeighbours: allocation.details.onlyForNeighbours,
     externalIp: external?.ip ?? null,

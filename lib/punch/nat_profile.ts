@@ -15,6 +15,8 @@ export interface NatProfile {
   readonly filtering: Behavior;
   /** What happens to the SYNs that it does not let in. */
   readonly unsolicitedSyn: UnsolicitedSyn;
+  /** What happens to a SYN that crosses one from inside to the same peer; left out if it is not known. */
+  readonly crossingSyn?: UnsolicitedSyn;
   /** How the NAT chooses external ports. */
   readonly allocation: PortAllocation;
   /** Whether `allocation.delta` holds only between neighbouring local ports. */
@@ -41,6 +43,11 @@ export function dependsOnDestination({ mapping }: Pick<NatProfile, "mapping">): 
 /** Whether anyone may connect from outside. */
 export function letsAnyoneIn({ filtering }: Pick<NatProfile, "filtering">): boolean {
   return filtering === "endpoint-independent" || filtering === "none";
+}
+
+/** Whether a SYN that crosses one from inside is kept out, so that two such sides cannot open simultaneously. */
+export function keepsOutCrossing({ crossingSyn }: Pick<NatProfile, "crossingSyn">): boolean {
+  return crossingSyn === "dropped" || crossingSyn === "reset";
 }
 
 /** Whether the external ports of new mappings follow from the local port or from earlier mappings. */
@@ -84,7 +91,11 @@ export function nameNat(profile: NatProfile): string {
   const name = dependsOnDestination(profile)
     ? `symmetric${symmetricFilterName(profile)}, ${allocationName(profile)}`
     : namePlain(profile);
-  return profile.unsolicitedSyn === "reset" && !letsAnyoneIn(profile) ? `${name} (resets)` : name;
+  const notes = [
+    ...profile.unsolicitedSyn === "reset" && !letsAnyoneIn(profile) ? ["resets"] : [],
+    ...keepsOutCrossing(profile) ? ["keeps out crossing SYNs"] : [],
+  ];
+  return notes.length > 0 ? `${name} (${notes.join(", ")})` : name;
 }
 
 /** One profile of each kind of NAT that {@linkcode nameNat} tells apart. */

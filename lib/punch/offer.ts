@@ -135,11 +135,10 @@ function asProfile(value: unknown): NatProfile {
   return {
     mapping: oneOf(profile.mapping, BEHAVIORS, "mapping"),
     filtering: oneOf(profile.filtering, BEHAVIORS, "filtering"),
-    unsolicitedSyn: oneOf(
-      profile.unsolicitedSyn,
-      ["dropped", "reset", "accepted", "unknown"],
-      "unsolicitedSyn",
-    ),
+    unsolicitedSyn: oneOf(profile.unsolicitedSyn, SYNS, "unsolicitedSyn"),
+    ...profile.crossingSyn !== undefined && {
+      crossingSyn: oneOf(profile.crossingSyn, SYNS, "crossingSyn"),
+    },
     allocation: {
       kind: oneOf(
         allocation.kind,
@@ -245,6 +244,9 @@ export const MAX_SAMPLES = 16;
  * those of 750 ms.
  */
 const STALE_MS = 750;
+
+/** What a SYN may get. */
+const SYNS = ["dropped", "reset", "accepted", "unknown"] as const;
 
 /** How a NAT may behave; their places are part of the format of compact offers. */
 export const BEHAVIORS = [

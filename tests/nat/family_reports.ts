@@ -26,6 +26,7 @@ export function familyReport(
     allocation: { kind: "preserving", delta: 0, range: null },
     hairpinning: "unknown",
     unsolicitedSyn: "unknown",
+    crossingSyn: "unknown",
     rfc3489Name: rfc3489Name(mapping, filtering),
     details: {
       allocation: {

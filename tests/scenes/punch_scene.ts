@@ -115,6 +115,11 @@ function reportOf(behavior: NatBehavior): FamilyReport {
     allocation: { kind: "unknown", delta: null, range: null },
     hairpinning: behavior.hairpinning,
     unsolicitedSyn: behavior.unsolicitedSyn === "drop" ? "dropped" : "reset",
+    crossingSyn: behavior.mapping === "address-and-port-dependent"
+      ? "unknown"
+      : behavior.crossedSyn === "accept"
+      ? "accepted"
+      : "dropped",
     rfc3489Name: "",
     details: {
       allocation: {

@@ -171,7 +171,8 @@ function encodeRequest(transactionId: Uint8Array, windowMs: number): Uint8Array 
   });
 }
 
-async function requestTest(
+/** Sends a request for a test, and waits for the response. */
+export async function requestTest(
   connection: TcpConnection,
   request: Uint8Array,
   { transactionId, signal, deadline }: {
@@ -299,10 +300,10 @@ const MIN_WINDOW_MS = 600;
 const MAX_WINDOW_MS = 1900;
 
 /** The length that servers require: docs/tcp-filter-test.md. */
-const REQUEST_LENGTH = 1024;
+export const REQUEST_LENGTH = 1024;
 
 /** Chosen by us: time for a lost segment or two in either direction, on top of the window. */
-const RESULT_TIMEOUT_MS = 3000;
+export const RESULT_TIMEOUT_MS = 3000;
 
 /** Chosen by us: a greeting may take longer than the server's report of it. */
 const GREETING_TIMEOUT_MS = 1000;
