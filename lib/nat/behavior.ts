@@ -106,6 +106,8 @@ export interface FamilyReport {
 
 /** See {@linkcode FamilyReport.details}. */
 export interface FamilyDetails {
+  /** The external IP addresses that servers saw; several if the NAT has a pool and does not keep to one (RFC 4787 §4.1). */
+  readonly externalIps: readonly string[];
   /** More about how external ports are chosen. */
   readonly allocation: PortAllocationDetails;
   /**

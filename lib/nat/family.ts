@@ -211,6 +211,7 @@ function udpReport(
   const ip = result.isOwnAddress ? result.external!.ip : localIp;
   const local = ip === undefined ? null : { ip, port: result.localPort };
   return familyReport({ ...result, local, unsolicitedSyn: "unknown", crossingSyn: "unknown" }, {
+    externalIps: result.externalIps,
     allocation: result.allocation.details,
     rewritesPayload: result.rewritesPayload,
     lifetimeSeconds,
@@ -225,6 +226,7 @@ function tcpReport(result: TcpResult): FamilyReport {
     `${formatTransportAddress(to)} over TCP: ${reason}`
   );
   return familyReport(result, {
+    externalIps: result.externalIps,
     allocation: result.allocation.details,
     rewritesPayload: "unknown",
     lifetimeSeconds: null,

@@ -21,6 +21,7 @@ import { type BehaviorVerdict, unknown, type UnsolicitedSyn } from "./behavior.t
 import { hairpinsTcp, mayHairpin } from "./hairpinning.ts";
 import { classifyMapping } from "./mapping.ts";
 import {
+  externalIpsOf,
   firstErrorCode,
   isSameProbe,
   mappingSamples,
@@ -52,6 +53,7 @@ export interface TcpResult extends TcpFiltering {
   /** The server that the verdict is based on; `null` if none answered. */
   readonly server: TransportAddress | null;
   readonly external: TransportAddress | null;
+  readonly externalIps: readonly string[];
   readonly local: TransportAddress | null;
   readonly isOwnAddress: boolean;
   /** Why servers were disregarded. */
@@ -100,10 +102,7 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
     }
     const external = samples.find(({ mapped, to }) => mayHairpin(mapped, to))?.mapped;
     const mapping = classifyMapping(samples, own.isOwn);
-    // If the mapping depends on the destination, the server cannot know the address that this host dials from.
-    if (selected?.assessment.alternate && isConsistent(mapping)) {
-      inbound.testCrossing(selected.assessment.primary);
-    }
+    if (selected?.assessment.alternate) inbound.testCrossing(selected.assessment.primary);
     if (external !== undefined && mapping.behavior !== "unknown") {
       inbound.testHairpin({ ip: anyAddress, port: localPort }, external);
     }
@@ -126,10 +125,14 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
       mapping,
       allocation,
       ...filtering,
-      crossingSyn: await inbound.crossingSyn(),
+      // If the mapping depends on the destination, the server has dialled another address than this host dialled from.
+      crossingSyn: isConsistent(mapping) ? await inbound.crossingSyn() : "unknown",
       hairpinning: await inbound.hairpinning(),
       server: selected?.assessment.primary ?? null,
       external: external ?? null,
+      externalIps: externalIpsOf(
+        dialer.probes.filter(({ to }) => !isInconsistent(to, dialer.probes)),
+      ),
       local: dialer.localIp === undefined ? null : { ip: dialer.localIp, port: localPort },
       isOwnAddress: external !== undefined && own.isOwn(external),
       faults: ranked.flatMap(({ assessment }) => assessment.fault ?? []),

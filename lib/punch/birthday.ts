@@ -7,7 +7,7 @@
 
 import { portBlock } from "../nat/allocation.ts";
 import type { PunchLimits } from "./limits.ts";
-import type { NatProfile } from "./nat_profile.ts";
+import { chanceOfAddress, keepsOutCrossing, type NatProfile } from "./nat_profile.ts";
 
 /** How many dials each side makes. */
 export interface BirthdaySplit {
@@ -36,7 +36,10 @@ export interface BirthdayPlan {
  *
  * The random side goes first, because its mappings must exist when the other side's SYNs arrive. If the known side's
  * NAT answers those first SYNs with resets, the known side goes first, and its SYNs wait at the random side's NAT. If
- * both NATs reset, neither side can wait: only SYNs that cross on their way get through.
+ * both NATs reset, neither side can wait: only SYNs that cross on their way get through. The same holds if the known NAT
+ * resets early SYNs and keeps out those that cross its own.
+ *
+ * A NAT with a pool of addresses gives only some of the sockets the address at which their ports are dialled.
  *
  * @param known the NAT whose external address is known
  * @param random the NAT that chooses ports at random
@@ -54,9 +57,11 @@ export function planBirthday(
     ports: limits.maxBirthdayPorts,
     sum: Math.min(limits.maxSyns, inTime),
   });
-  const chance = UNDISTURBED * hitProbability(split, space);
+  const atAddress = split.sockets * chanceOfAddress(random);
+  const chance = UNDISTURBED * hitProbability({ ...split, sockets: atAddress }, space);
   const knownResets = known.unsolicitedSyn === "reset";
-  if (!knownResets || random.unsolicitedSyn !== "reset") {
+  const mayGoFirst = random.unsolicitedSyn !== "reset" && !keepsOutCrossing(known);
+  if (!knownResets || mayGoFirst) {
     const spacingMs = 1000 / limits.maxSynsPerSecond;
     return {
       split,
@@ -67,7 +72,7 @@ export function planBirthday(
     };
   }
   const burstMs = Math.max(rttMs / 2, split.ports * MIN_SPACING_MS);
-  const crossing = split.sockets * shareOfCrossing(rttMs / 2 / burstMs);
+  const crossing = atAddress * shareOfCrossing(rttMs / 2 / burstMs);
   return {
     split,
     block,

@@ -24,7 +24,7 @@ import type { Candidate, PunchDescription } from "./candidates.ts";
 import { answeredTogetherAtMs, type Gathered, nextGatheringStep } from "./gathering_plan.ts";
 import type { InboundBehavior } from "../nat/inbound.ts";
 import { dependsOnDestination, type NatProfile, type PortPair } from "./nat_profile.ts";
-import { isStale, MAX_CANDIDATES } from "./offer.ts";
+import { isStale, MAX_CANDIDATES, MAX_EXTERNAL_IPS } from "./offer.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What a base socket needs. */
@@ -362,7 +362,7 @@ async function freePorts(network: Network, family: IpFamily): Promise<BasePorts>
 
 function describe(
   ports: BasePorts,
-  { mapping, allocation, external, samples }: Gathered,
+  { mapping, allocation, external, externalIps, samples }: Gathered,
   candidates: readonly Candidate[],
   { network, report }: OpenBaseSocketOptions,
 ): PunchDescription {
@@ -374,6 +374,7 @@ function describe(
     allocation: allocation.allocation,
     onlyForNeighbours: allocation.details.onlyForNeighbours,
     externalIp: external?.ip ?? null,
+    ...externalIps.length > 1 && { externalIps: externalIps.slice(0, MAX_EXTERNAL_IPS) },
     samples,
   };
   return {

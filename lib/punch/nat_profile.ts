@@ -23,6 +23,8 @@ export interface NatProfile {
   readonly onlyForNeighbours: boolean;
   /** The external IP address; `null` if no server answered. */
   readonly externalIp: string | null;
+  /** The external addresses that mappings were seen at, if there are several: mappings do not share one (RFC 4787 §4.1). */
+  readonly externalIps?: readonly string[];
   /** Mappings made just before the profile was sent, oldest first; port prediction starts from them. */
   readonly samples: readonly PortPair[];
 }
@@ -43,6 +45,11 @@ export function dependsOnDestination({ mapping }: Pick<NatProfile, "mapping">): 
 /** Whether anyone may connect from outside. */
 export function letsAnyoneIn({ filtering }: Pick<NatProfile, "filtering">): boolean {
   return filtering === "endpoint-independent" || filtering === "none";
+}
+
+/** The chance that a mapping which is not known has the address that is, 0 to 1: a NAT with a pool draws one at random. */
+export function chanceOfAddress(profile: Pick<NatProfile, "mapping" | "externalIps">): number {
+  return dependsOnDestination(profile) ? 1 / Math.max(1, profile.externalIps?.length ?? 1) : 1;
 }
 
 /** Whether a SYN that crosses one from inside is kept out, so that two such sides cannot open simultaneously. */
@@ -91,7 +98,9 @@ export function nameNat(profile: NatProfile): string {
   const name = dependsOnDestination(profile)
     ? `symmetric${symmetricFilterName(profile)}, ${allocationName(profile)}`
     : namePlain(profile);
+  const pool = profile.externalIps?.length ?? 1;
   const notes = [
+    ...pool > 1 ? [`a pool of ${pool} addresses`] : [],
     ...profile.unsolicitedSyn === "reset" && !letsAnyoneIn(profile) ? ["resets"] : [],
     ...keepsOutCrossing(profile) ? ["keeps out crossing SYNs"] : [],
   ];

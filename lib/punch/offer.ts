@@ -150,6 +150,9 @@ function asProfile(value: unknown): NatProfile {
     },
     onlyForNeighbours: profile.onlyForNeighbours === true,
     externalIp: profile.externalIp === null ? null : asIp(profile.externalIp),
+    ...profile.externalIps !== undefined && {
+      externalIps: asList(profile.externalIps, MAX_EXTERNAL_IPS, "externalIps").map(asIp),
+    },
     samples: asList(profile.samples, MAX_SAMPLES, "samples").map(asPortPair),
   };
 }
@@ -238,6 +241,7 @@ const AUTHENTICATOR_DIGITS = 64;
 /** Chosen by us: what a host with a few interfaces has, and what fits a signaling message. */
 export const MAX_CANDIDATES = 12;
 export const MAX_SAMPLES = 16;
+export const MAX_EXTERNAL_IPS = 4;
 
 /**
  * Chosen by us: other hosts behind the NAT make a few mappings per second, and the window of predicted ports absorbs

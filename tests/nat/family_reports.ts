@@ -29,6 +29,7 @@ export function familyReport(
     crossingSyn: "unknown",
     rfc3489Name: rfc3489Name(mapping, filtering),
     details: {
+      externalIps: [],
       allocation: {
         samples: 6,
         onlyForNeighbours: false,

@@ -122,6 +122,7 @@ function reportOf(behavior: NatBehavior): FamilyReport {
       : "dropped",
     rfc3489Name: "",
     details: {
+      externalIps: [],
       allocation: {
         samples: 0,
         onlyForNeighbours: false,

@@ -121,10 +121,11 @@ export class TcpService {
         await writeAll(connection, reaction.response);
         this.#counters.tcpAnswers++;
         idle.set(this.#limits.idleMs);
-        await reaction.followUp?.();
+        if (reaction.followUp !== undefined) await writeAll(connection, await reaction.followUp());
       }
     } catch (error) {
       // Another protocol, or a peer that is gone: there is nothing to say to either.
+      if (signal.aborted) return;
       if (!(error instanceof MalformedMessageError || error instanceof NetworkError)) throw error;
     } finally {
       idle.clear();
@@ -152,7 +153,10 @@ export class TcpService {
         : this.#filterTests.refuse();
       answer = withAttribute(answer, encodeTcpFilterResult(result));
     } else if (test && tests.left-- > 0) {
-      const { ports, run } = await this.#filterTests.cross(test, arrival, tests.signal);
+      const { ports, run } = await this.#filterTests.cross(test, arrival, {
+        transactionId: request.transactionId,
+        signal: tests.signal,
+      });
       answer = withAttribute(answer, encodeTcpCrossingPorts(ports));
       followUp = run;
     }
@@ -164,8 +168,8 @@ export class TcpService {
 /** What a request leads to. */
 interface Reaction {
   readonly response: Uint8Array;
-  /** Once the response has been sent. */
-  readonly followUp: (() => Promise<void>) | undefined;
+  /** What to do once the response has been sent, and to send after that. */
+  readonly followUp: (() => Promise<Uint8Array>) | undefined;
 }
 
 /** How many TCP filter tests a connection may still have, and what cancels them. */

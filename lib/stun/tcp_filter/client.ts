@@ -171,8 +171,7 @@ function encodeRequest(transactionId: Uint8Array, windowMs: number): Uint8Array 
   });
 }
 
-/** Sends a request for a test, and waits for the response. */
-export async function requestTest(
+async function requestTest(
   connection: TcpConnection,
   request: Uint8Array,
   { transactionId, signal, deadline }: {

@@ -199,6 +199,43 @@ export function getTcpCrossingPorts(message: StunMessage): TcpCrossingPorts | un
   });
 }
 
+/** When a dial of the server started and ended, in milliseconds after the response. */
+export interface TcpCrossingTime {
+  readonly startedMs: number;
+  readonly endedMs: number;
+}
+
+/**
+ * The TCP-CROSSING-TIMES attribute of an indication.
+ *
+ * ```text
+ * | started (16 bits, tenths of a millisecond) | ended (16 bits, likewise) |   for each dial
+ * ```
+ */
+export function encodeTcpCrossingTimes(times: readonly TcpCrossingTime[]): RawStunAttribute {
+  const value = new Uint8Array(4 * times.length);
+  for (const [index, { startedMs, endedMs }] of times.entries()) {
+    writeUint16(value, 4 * index, Math.min(0xffff, Math.round(10 * startedMs)), "time");
+    writeUint16(value, 4 * index + 2, Math.min(0xffff, Math.round(10 * endedMs)), "time");
+  }
+  return { type: TCP_CROSSING_TIMES, value };
+}
+
+/**
+ * The TCP-CROSSING-TIMES of a message, or `undefined` if there is none.
+ *
+ * @throws {MalformedMessageError} if it is truncated
+ */
+export function getTcpCrossingTimes(message: StunMessage): TcpCrossingTime[] | undefined {
+  const attribute = message.attributes.find(({ type }) => type === TCP_CROSSING_TIMES);
+  if (attribute === undefined) return undefined;
+  const { value } = attribute as RawStunAttribute;
+  const reader = new ByteReader(value, "TCP-CROSSING-TIMES");
+  return Array.from({ length: Math.min(CROSSING_DIALS, Math.ceil(value.length / 4)) }, () => {
+    return { startedMs: reader.uint16("started") / 10, endedMs: reader.uint16("ended") / 10 };
+  });
+}
+
 function writeDialResult(bytes: Uint8Array, offset: number, result: DialResult): void {
   const { outcome, dials, elapsedMs } = result;
   if (!Number.isInteger(dials) || dials < 0 || dials > 0xff) {
@@ -237,8 +274,10 @@ export const TCP_FILTER_RESULT = 0xd1a2;
 export const TCP_CROSSING_TEST = 0xd1a3;
 /** See {@linkcode TCP_FILTER_TEST}. */
 export const TCP_CROSSING_PORTS = 0xd1a4;
+/** See {@linkcode TCP_FILTER_TEST}. */
+export const TCP_CROSSING_TIMES = 0xd1a5;
 
-/** How often the server dials. Chosen by us: silence is believed only if all agree, and one answer is enough. */
+/** How often the server dials. Chosen by us: silence is believed only if none disagrees, and one answer is enough. */
 export const CROSSING_DIALS = 3;
 
 /** From one dial to the next. Chosen by us: far enough apart that one late timer does not spoil two. */

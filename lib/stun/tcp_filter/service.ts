@@ -19,6 +19,7 @@ import {
   CROSSING_SPACING_MS,
   type DialOutcome,
   type DialResult,
+  encodeTcpCrossingTimes,
   type TcpCrossingPorts,
   type TcpCrossingRequest,
   type TcpFilterRequest,
@@ -87,31 +88,39 @@ export class TcpFilterService {
 
   /**
    * Prepares dials that cross those of the client, over a connection as for {@linkcode TcpFilterService.test}. `run` makes
-   * them, once the response is on its way. Each ends before the client's own SYN arrives, so that no connection comes of
+   * them, once the response is on its way, and resolves with an indication that tells when. Each ends before the client's own SYN arrives, so that no connection comes of
    * it: what the client's system makes of the RST that it gets instead shows whether this side's SYN had arrived.
    */
   async cross(
     { delayMs, holdMs }: TcpCrossingRequest,
     { source, destination }: Arrival,
-    signal: AbortSignal,
-  ): Promise<{ readonly ports: TcpCrossingPorts; readonly run: () => Promise<void> }> {
+    { transactionId, signal }: { transactionId: Uint8Array; signal: AbortSignal },
+  ): Promise<{ readonly ports: TcpCrossingPorts; readonly run?: () => Promise<Uint8Array> }> {
     if (!this.#take(source.ip)) {
       this.#counters.filterTestsRefused++;
-      return { ports: [], run: () => Promise.resolve() };
+      return { ports: [] };
     }
     this.#counters.filterTests++;
     const { ip } = destination;
     const ports = await freePortPairs(this.#network, ip);
     const run = async () => {
+      const respondedMs = performance.now();
+      const sinceMs = () => performance.now() - respondedMs;
       this.#running++;
       try {
-        await Promise.all(ports.map(async ({ dial }, index) => {
+        const times = await Promise.all(ports.map(async ({ dial }, index) => {
           await delay(Math.min(delayMs, MAX_DELAY_MS) + index * CROSSING_SPACING_MS, { signal });
           using hold = new Deadline(Math.min(holdMs, MAX_HOLD_MS), signal);
+          const startedMs = sinceMs();
           await this.#dialBriefly(source, { ip, port: dial }, hold.signal);
+          return { startedMs, endedMs: sinceMs() };
         }));
-      } catch (error) {
-        if (!signal.aborted) throw error;
+        return encodeMessage({
+          class: "indication",
+          method: BINDING,
+          transactionId,
+          attributes: [encodeTcpCrossingTimes(times)],
+        });
       } finally {
         this.#running--;
       }
