@@ -117,6 +117,8 @@ class PathSearch {
   readonly #hopeless = new AbortController();
   /** Resolves when it is time to try a relay. */
   readonly #relayTurn = optionalResolvers<void>();
+  /** Resolves once a relay is open, or there will be none. */
+  readonly #relaySettled = optionalResolvers<void>();
   readonly #relayTimer = new ResettableTimer(() => this.#relayTurn.resolve());
   /** Ends both searches a while after a direct path was lost: by then one of the two sides starts over. */
   readonly #lostTimer = new ResettableTimer(() => this.#hopeless.abort(lostError()));
@@ -142,15 +144,15 @@ class PathSearch {
   }
 
   async run(): Promise<boolean> {
-    const { session, wants, signal } = this.#options;
-    // Manual signaling carries one message each way, which is too little for relays.
-    const mayRelay = this.#context.mayRelay && wants === "any" && !session.isManual;
+    const { signal } = this.#options;
+    const mayRelay = this.#mayRelay;
     const searches: Promise<void>[] = [];
     if (this.#base === undefined) {
       this.#relayTurn.resolve();
       await this.#answer();
     } else searches.push(this.#findDirect(this.#base));
-    if (mayRelay) searches.push(this.#findRelayed());
+    if (mayRelay) searches.push(this.#findRelayed().finally(this.#relaySettled.resolve));
+    else this.#relaySettled.resolve();
     const results = await Promise.allSettled(searches);
     this.#relayTimer.clear();
     this.#lostTimer.clear();
@@ -158,6 +160,12 @@ class PathSearch {
     if (this.#moves.length === 0) throw this.#failure(results);
     // On abort, the connection itself completes a move under way.
     return (await abortable(Promise.all(this.#moves), signal)).includes(true);
+  }
+
+  /** Manual signaling carries one message each way, which is too little for relays. */
+  get #mayRelay(): boolean {
+    const { session, wants } = this.#options;
+    return this.#context.mayRelay && wants === "any" && !session.isManual;
   }
 
   get #attempts(): ConnectionAttempt[] {
@@ -213,6 +221,7 @@ class PathSearch {
       timeoutMs: this.#timeoutMs,
       channel: session.channel(CHANNELS.punch),
       onPlan: (plan) => this.#onPlan(plan),
+      beforeSpray: this.#mayRelay ? () => this.#relayFirst() : undefined,
       until: this.#hopeless.signal,
       signal,
     });
@@ -233,9 +242,18 @@ class PathSearch {
     if (role === "controlled" && !session.isOpen) await sendEmpty(session);
   }
 
-  /** If the plan is unlikely to work, the relay does not wait for it to fail. */
+  /** A NAT may have no session left for a relay once many sockets have dialled. */
+  async #relayFirst(): Promise<void> {
+    using deadline = new Deadline(RELAY_FIRST_MS, this.#options.signal);
+    try {
+      await abortable(this.#relaySettled.promise, deadline.signal);
+    } catch { /* it takes too long, or the search is over */ }
+  }
+
+  /** If the plan is unlikely to work, or takes many sessions, the relay does not wait for it to fail. */
   #onPlan({ method, successEstimate }: PunchPlan): void {
-    if (method === "impossible" || successEstimate < LIKELY) this.#relayTurn.resolve();
+    const isFirst = method === "impossible" || method === "birthday" || successEstimate < LIKELY;
+    if (isFirst) this.#relayTurn.resolve();
     else if (!this.#relayTimer.isSet) this.#relayTimer.set(RELAY_AFTER_MS);
   }
 
@@ -358,6 +376,9 @@ function isRoutable(ip: string): boolean {
   const scope = ipScope(ip);
   return scope === "global" || scope === "documentation";
 }
+
+/** How long many sockets wait for a relay. Chosen by us: a relay takes four round trips, to a server that is far away. */
+const RELAY_FIRST_MS = 2000;
 
 /** Chosen by us: a path that dies at once twice in a row does so for a reason. */
 const MAX_PUNCHES = 3;

@@ -53,8 +53,8 @@ export function planBirthday(
   const space = block[1] - block[0] + 1;
   const inTime = Math.floor(limits.maxSynsPerSecond * SENDING_SHARE * limits.birthdayMs / 1000);
   const split = splitForChance(ENOUGH, space, {
-    sockets: limits.maxSockets,
-    ports: limits.maxBirthdayPorts,
+    sockets: Math.min(limits.maxSockets, shareOf(random)),
+    ports: Math.min(limits.maxBirthdayPorts, shareOf(known)),
     sum: Math.min(limits.maxSyns, inTime),
   });
   const atAddress = split.sockets * chanceOfAddress(random);
@@ -115,10 +115,18 @@ export function splitForChance(
   return { sockets: maxSockets, ports: maxPorts };
 }
 
+/** How many sessions a punch may take of a NAT that was seen to be full. */
+function shareOf({ sessionLimit = Infinity }: NatProfile): number {
+  return Math.floor(SESSION_SHARE * sessionLimit);
+}
+
 /** The share of pairs of SYNs, sent by two sides within one burst, that are less than `delay` bursts apart. */
 function shareOfCrossing(delay: number): number {
   return delay >= 1 ? 1 : 1 - (1 - delay) ** 2;
 }
+
+/** Chosen by us: the rest is for everything else that runs through the NAT. */
+const SESSION_SHARE = 0.5;
 
 /** The chance beyond which more dials cost more than they gain. Chosen by us. */
 const ENOUGH = 0.99;

@@ -44,6 +44,10 @@ export interface ConnectivityChecksOptions extends ChecksOptions {
   readonly context: PathContext;
   /** What the peer may still make this host send. */
   readonly budget: DialBudget;
+  /** Whether the NAT still opens sessions. */
+  readonly hasRoom: () => Promise<boolean>;
+  /** Called once it does not, with the number of dials by then. */
+  readonly onExhausted: (dials: number) => void;
   /** Accepted connections of other kinds are reset. */
   readonly pathKinds: ReadonlySet<DirectPathKind>;
   /** Takes over a connection, and resolves once it is settled. */
@@ -67,6 +71,9 @@ export class ConnectivityChecks {
   readonly #kinds = new WeakMap<TcpConnection, DirectPathKind>();
   #state: ChecksState;
   #error: { readonly cause: unknown } | undefined;
+  /** Dials of a birthday attempt so far. */
+  #sprayed = 0;
+  #isExhausted = false;
 
   constructor(plan: PunchPlan, options: ConnectivityChecksOptions) {
     this.#plan = plan;
@@ -140,6 +147,9 @@ export class ConnectivityChecks {
     try {
       if (!dial.start(planned, this.#signalOf(entry))) throw NOTHING_LEFT;
       record.tries++;
+      if (this.#plan.method === "birthday" && ROOM_CHECKS.includes(++this.#sprayed)) {
+        void this.#checkRoom();
+      }
       const connection = await network.connectTcp(target, {
         local: { ip: ipFamily(target.ip) === 4 ? "0.0.0.0" : "::", port: localPort },
         reusePort: planned.from === "punch" && canListenBeside,
@@ -157,6 +167,18 @@ export class ConnectivityChecks {
       await null; // the engine has not finished with the step that started the dial
       this.#dispatch({ kind: "failed", check, reason, random: Math.random() });
     }
+  }
+
+  /** A NAT that is full would stay so for minutes, for everyone behind it. */
+  async #checkRoom(): Promise<void> {
+    try {
+      if (await this.#options.hasRoom() || this.#isExhausted) return;
+    } catch (error) {
+      return this.#fail(error);
+    }
+    this.#isExhausted = true;
+    this.#options.onExhausted(this.#sprayed);
+    this.#dispatch({ kind: "exhausted" });
   }
 
   #targetOf(target: TransportAddress, entry: CheckListEntry): DialTarget {
@@ -347,6 +369,9 @@ const EVEN_REPEATS = 5;
 
 /** How long before the system's repetition a dial ends. Chosen by us: timers may be late. */
 const EARLY_MS = 20;
+
+/** After how many dials of a birthday attempt to see whether the NAT is full. Chosen by us: small quotas are 64 to 512. */
+const ROOM_CHECKS: readonly number[] = [32, 64, 128, 256, 512];
 
 /** An entry with more dials than this shares one record. Chosen by us. */
 const MAX_OWN_RECORDS = 32;

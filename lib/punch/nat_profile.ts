@@ -25,6 +25,8 @@ export interface NatProfile {
   readonly externalIp: string | null;
   /** The external addresses that mappings were seen at, if there are several: mappings do not share one (RFC 4787 §4.1). */
   readonly externalIps?: readonly string[];
+  /** At how many sessions of one punch the NAT was seen to open no more; left out if it never was. */
+  readonly sessionLimit?: number;
   /** Mappings made just before the profile was sent, oldest first; port prediction starts from them. */
   readonly samples: readonly PortPair[];
 }

@@ -117,6 +117,7 @@ function asDescription(value: unknown): PunchDescription {
     candidates: asList(side.candidates, MAX_CANDIDATES, "candidates").map(asCandidate),
     punchPort: asPort(side.punchPort, "punchPort"),
     canListenBeside: side.canListenBeside === true,
+    ...side.relaysFirst === true && { relaysFirst: true },
     ...side.isLearning === true && { isLearning: true },
   };
 }
@@ -152,6 +153,9 @@ function asProfile(value: unknown): NatProfile {
     externalIp: profile.externalIp === null ? null : asIp(profile.externalIp),
     ...profile.externalIps !== undefined && {
       externalIps: asList(profile.externalIps, MAX_EXTERNAL_IPS, "externalIps").map(asIp),
+    },
+    ...profile.sessionLimit !== undefined && {
+      sessionLimit: asInteger(profile.sessionLimit, 1, 65535, "sessionLimit"),
     },
     samples: asList(profile.samples, MAX_SAMPLES, "samples").map(asPortPair),
   };

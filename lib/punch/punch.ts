@@ -64,6 +64,8 @@ export interface PunchOptions extends PreparePunchOptions {
   readonly sharedSecret?: Uint8Array;
   /** The kinds of path to try. Default: all of {@linkcode DIRECT_PATH_KINDS}. */
   readonly pathKinds?: ReadonlySet<DirectPathKind>;
+  /** @ignore what to wait for before many sockets take the NAT's sessions, if the peer waits as well; never rejects */
+  readonly beforeSpray?: () => Promise<void>;
   /** Called with each plan as soon as both offers are known, even if the plan is that a punch is impossible. */
   readonly onPlan?: (plan: PunchPlan) => void;
   /** How long the punch may take, in milliseconds. Default: 30 000, or ten minutes if the channel is `isManual`. */
@@ -190,6 +192,7 @@ export async function punchWithin(
         role,
         sharedSecret: options.sharedSecret ?? new Uint8Array(0),
         pathKinds: options.pathKinds ?? ALL_PATH_KINDS,
+        beforeSpray: options.beforeSpray,
         onPlan: options.onPlan,
         budget,
         round,
