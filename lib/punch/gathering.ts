@@ -112,9 +112,12 @@ export class BaseSocket implements AsyncDisposable {
     await using ownIpv6 = new LocalIpv6Search(network, options.ipv6Hosts, signal);
     const closed = new AbortController();
     // Which network this is shows only with the answers of servers: if none is known, it is a new one.
-    const asked = options.knownNetworks?.size ? undefined : askToDialBack(options, closed.signal);
+    let asked: Promise<Learned> | undefined;
+    const onDialled = () => {
+      if (!options.knownNetworks?.size) asked ??= askToDialBack(options, closed.signal);
+    };
     try {
-      const gathered = await gather(dialer, ports, options);
+      const gathered = await gather(dialer, ports, { ...options, onDialled });
       const seen = [
         dialer.localIp ?? await localIpWithoutServers(network, signal),
         await ownIpv6.find(gathered.external === null),
@@ -333,16 +336,16 @@ interface BasePorts {
   readonly burst: readonly number[];
 }
 
-type GatherOptions = Pick<
-  OpenBaseSocketOptions,
-  "network" | "servers" | "family" | "report" | "signal"
->;
+type GatherOptions =
+  & Pick<OpenBaseSocketOptions, "network" | "servers" | "family" | "report" | "signal">
+  /** Called once the base port is in use, so that the system gives it to no other connection. */
+  & { readonly onDialled?: () => void };
 
 /** Asks the servers until enough is known, or no more answers are to be expected. */
 async function gather(
   dialer: TcpDialer,
   ports: BasePorts,
-  { network, servers, report, family, signal }: GatherOptions,
+  { network, servers, report, family, signal, onDialled }: GatherOptions,
 ): Promise<Gathered> {
   const own = new OwnAddresses(network, ports.base);
   const reported = report?.mapping.behavior ?? "unknown";
@@ -351,7 +354,8 @@ async function gather(
   sample(dialer, servers[0], ports.burst);
   for (;;) {
     const { probes } = dialer;
-    await own.check(mappingSamples(probes).map(({ mapped }) => mapped));
+    const seen = mappingSamples(probes).map(({ mapped }) => mapped);
+    if (seen.length > 0) await own.check(seen); // the base port is dialled before another socket can get it
     const deadlineMs = Math.min(limitMs, dialer.deadlineMs);
     const { isOwn } = own;
     const step = nextGatheringStep(
@@ -360,6 +364,7 @@ async function gather(
     );
     if (step.isDone) return step.gathered;
     for (const spec of step.dials) dialer.dial(spec, ports.base);
+    onDialled?.();
     if (step.needsMorePorts) {
       hasMorePorts = true;
       const { burst } = await freePorts(network, family);

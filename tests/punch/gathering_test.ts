@@ -106,6 +106,32 @@ Deno.test("BaseSocket knows nothing of filters if no server dials back, and does
     assertEquals(base.description.isLearning, undefined);
   }));
 
+Deno.test("BaseSocket notices a NAT that is full, and the next one from there takes half of what it gave", () =>
+  behind(natBehavior({ maxSessions: 40 }), async ({ open, host }) => {
+    const knownNetworks = new Map();
+    await using base = await open([ONE, OTHER], { knownNetworks });
+    await base.learned();
+    assertEquals(await base.hasRoom(), true);
+    const spray = new AbortController();
+    const dials = Array.from(
+      { length: 40 },
+      (_, index) =>
+        host.network.connectTcp({ ip: "203.0.113.99", port: 5000 + index }, {
+          local: { ip: "0.0.0.0", port: 0 },
+          signal: spray.signal,
+        }),
+    );
+    const ended = Promise.allSettled(dials);
+    await delay(10);
+    assertEquals(await base.hasRoom(), false);
+    spray.abort();
+    await ended;
+    base.noteExhausted(32);
+    await delay(300_000); // the NAT has forgotten the sessions
+    await using later = await open([ONE, OTHER], { knownNetworks });
+    assertEquals(later.description.profile.sessionLimit, 32);
+  }));
+
 Deno.test("BaseSocket is ready without a server, with what the host knows of itself", () =>
   behind(portRestricted, async ({ open, time }) => {
     await using base = await open([]);

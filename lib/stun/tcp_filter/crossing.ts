@@ -188,9 +188,12 @@ async function cross(
   const dials = ports.map(async (pair, index): Promise<Dials> => {
     await delay(dueMs + index * CROSSING_SPACING_MS - performance.now(), { signal: either });
     const startedMs = performance.now();
-    const ends = [dial(pair.dial), dial(pair.closed)] as const;
-    if ((await ends[0]).reason === "reset") proved.abort();
-    const [crossing, closed] = await Promise.all(ends);
+    const dialAcross = async () => {
+      const end = await dial(pair.dial);
+      if (end.reason === "reset") proved.abort();
+      return end;
+    };
+    const [crossing, closed] = await Promise.all([dialAcross(), dial(pair.closed)]);
     return { startedMs, crossing, closed };
   });
   const results = await Promise.allSettled(dials);
