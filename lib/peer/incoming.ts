@@ -404,14 +404,14 @@ export class IncomingRequest {
     });
     tasks.run(async (signal) => {
       const hopeless = this.#hopeless.promise;
-      const role = "controlled";
-      const mayFallBack = this.#mayReturn;
+      const { signalingUrls } = context;
       await searchPaths(context, {
         session,
-        role,
+        role: "controlled",
         wants,
+        signalingUrls,
         connection,
-        mayFallBack,
+        mayFallBack: this.#mayReturn,
         hopeless,
         signal,
       });
