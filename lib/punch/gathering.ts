@@ -54,7 +54,7 @@ export interface OpenBaseSocketOptions {
   readonly mapped?: readonly TransportAddress[];
   /** Servers that may dial back to this host. Default: `servers`. */
   readonly dialBackServers?: readonly TransportAddress[];
-  /** What was learned of networks before: for all base sockets of one program. */
+  /** @ignore what was learned of networks before: for all base sockets of one program */
   readonly knownNetworks?: KnownNetworks;
   /** Aborts the gathering. */
   readonly signal?: AbortSignal;
