@@ -42,7 +42,10 @@ export interface PeerContext {
   readonly budgets: DialBudgets;
   /** `undefined` if all direct paths are ruled out. */
   readonly baseSockets: BaseSocketPool | undefined;
-  readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "pathKinds" | "logger">;
+  readonly punchOptions: Pick<
+    PunchOptions,
+    "servers" | "dialBackServers" | "report" | "knownNetworks" | "pathKinds" | "logger"
+  >;
   readonly relays: readonly RelayOpener[];
   /** The signaling servers that this side named. */
   readonly signalingUrls: readonly string[];
@@ -88,7 +91,10 @@ export function makeContext(
       "Cannot use relayOnly without a relay or rendezvous of this side's: the other side's would show this side's address",
     );
   }
-  const punchOptions = { pathKinds, servers, report, logger };
+  // No servers means that none is to be dialled.
+  const dialBackServers = servers?.length === 0 ? [] : [...servers ?? [], ...stunServersOf(named)];
+  const knownNetworks = new Map();
+  const punchOptions = { pathKinds, servers, dialBackServers, report, knownNetworks, logger };
   const baseSockets = new BaseSocketPool({
     prepare: (signal) => preparePunch({ ...punchOptions, network, signal }),
     map: mapPorts && pathKinds.has("mapped")
@@ -159,6 +165,12 @@ function signalingReporter(
   };
 }
 
+/** A rendezvous server of `punchline serve` has a STUN server beside it, which dials back if it is asked to. */
+function stunServersOf(urls: readonly string[]): string[] {
+  const hosts = urls.filter((url) => /^wss?:/.test(url)).map((url) => new URL(url).hostname);
+  return [...new Set(hosts)].map((host) => `${host}:${STUN_PORT}`);
+}
+
 function mapBriefly(network: Network, internalPort: number, signal: AbortSignal) {
   return mapPort({
     protocol: "tcp",
@@ -205,3 +217,6 @@ function plainUrl(url: string): string {
 
 /** Chosen by us: the port is needed only until there is a connection; routers grant no less than this. */
 const MAPPING_SECONDS = 120;
+
+/** RFC 8489 §18.6, and the default of `serve`. */
+const STUN_PORT = 3478;

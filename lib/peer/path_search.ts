@@ -23,7 +23,13 @@ import { ipScope } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
 import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
-import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
+import {
+  type BaseSocket,
+  type PunchedConn,
+  type PunchPlan,
+  type PunchRole,
+  punchWithin,
+} from "../punch/punch.ts";
 import type { PeerContext } from "./context.ts";
 import { openRelayPath } from "./relay_path.ts";
 import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
@@ -41,6 +47,8 @@ export interface PathSearchOptions {
   readonly signalingUrls: readonly string[];
   /** What the paths are for. */
   readonly connection: PathUser;
+  /** Whether the connection outlives a path that is lost before it carries a byte. */
+  readonly mayFallBack: boolean;
   /** Resolves, with the reason, when the other side has searched and found nothing: then waiting is of no use. */
   readonly hopeless: Promise<Error>;
   readonly signal: AbortSignal;
@@ -113,11 +121,17 @@ class PathSearch {
   readonly #hopeless = new AbortController();
   /** Resolves when it is time to try a relay. */
   readonly #relayTurn = optionalResolvers<void>();
+  /** Resolves once a relay is open, or there will be none. */
+  readonly #relaySettled = optionalResolvers<void>();
   readonly #relayTimer = new ResettableTimer(() => this.#relayTurn.resolve());
+  /** Ends both searches a while after a direct path was lost: by then one of the two sides starts over. */
+  readonly #lostTimer = new ResettableTimer(() => this.#hopeless.abort(lostError()));
   readonly #relayAttempts: AttemptRecord[] = [];
   #directAttempts: readonly ConnectionAttempt[] = [];
   /** Whether the connection moved to each of the paths. */
   readonly #moves: Promise<boolean>[] = [];
+  /** The same of the direct path that was found last. */
+  #directMove: Promise<boolean> | undefined;
 
   constructor(context: PeerContext, options: PathSearchOptions) {
     const { session, signal, hopeless } = options;
@@ -134,21 +148,28 @@ class PathSearch {
   }
 
   async run(): Promise<boolean> {
-    const { session, wants, signal } = this.#options;
-    // Manual signaling carries one message each way, which is too little for relays.
-    const mayRelay = this.#context.mayRelay && wants === "any" && !session.isManual;
+    const { signal } = this.#options;
+    const mayRelay = this.#mayRelay;
     const searches: Promise<void>[] = [];
     if (this.#base === undefined) {
       this.#relayTurn.resolve();
       await this.#answer();
     } else searches.push(this.#findDirect(this.#base));
-    if (mayRelay) searches.push(this.#findRelayed());
+    if (mayRelay) searches.push(this.#findRelayed().finally(this.#relaySettled.resolve));
+    else this.#relaySettled.resolve();
     const results = await Promise.allSettled(searches);
     this.#relayTimer.clear();
+    this.#lostTimer.clear();
     signal.throwIfAborted();
     if (this.#moves.length === 0) throw this.#failure(results);
     // On abort, the connection itself completes a move under way.
     return (await abortable(Promise.all(this.#moves), signal)).includes(true);
+  }
+
+  /** Manual signaling carries one message each way, which is too little for relays. */
+  get #mayRelay(): boolean {
+    const { session, wants } = this.#options;
+    return this.#context.mayRelay && wants === "any" && !session.isManual;
   }
 
   get #attempts(): ConnectionAttempt[] {
@@ -165,33 +186,49 @@ class PathSearch {
     return new UnreachableError(message, this.#attempts, { cause });
   }
 
+  /** A path may die before it carries a byte: only one over which the other side was heard ends the search for others. */
   async #findDirect(readyBase: Promise<BaseSocket>): Promise<void> {
-    const { network, punchOptions } = this.#context;
-    const { session, role, signal } = this.#options;
+    const { signal } = this.#options;
     try {
-      const base = await this.#orAnswer(readyBase);
-      const connection = await punchWithin(this.#budget, {
-        ...punchOptions,
-        network,
-        role,
-        base,
-        timeoutMs: this.#timeoutMs,
-        channel: session.channel(CHANNELS.punch),
-        onPlan: (plan) => this.#onPlan(plan),
-        until: this.#hopeless.signal,
-        signal,
-      });
-      const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
-      this.#directAttempts = attempts;
-      this.#directFound.abort(); // before the first await: a relayed path that is found now is too late
-      const report = { kind, method, transport, punchMs, isRelayed: false };
-      await this.#use(connection, channelBinding, report);
+      let base: BaseSocket | undefined = await this.#orAnswer(readyBase);
+      for (let punches = 0; punches < MAX_PUNCHES; punches++) {
+        const connection = await this.#punch(base);
+        base = undefined; // it is used up
+        const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
+        this.#directAttempts = [...this.#directAttempts, ...attempts];
+        const report = { kind, method, transport, punchMs, isRelayed: false };
+        this.#directMove = this.#use(connection, channelBinding, report);
+        if (await abortable(this.#directMove, signal) || !this.#options.mayFallBack) {
+          return this.#directFound.abort();
+        }
+        this.#relayTurn.resolve();
+        if (punches === 0) this.#lostTimer.set(AFTER_LOSS_MS);
+      }
     } catch (error) {
-      if (error instanceof UnreachableError) this.#directAttempts = error.attempts;
+      if (error instanceof UnreachableError) {
+        this.#directAttempts = [...this.#directAttempts, ...error.attempts];
+      }
       throw error;
     } finally {
       this.#relayTurn.resolve();
     }
+  }
+
+  #punch(base: BaseSocket | undefined): Promise<PunchedConn> {
+    const { network, punchOptions } = this.#context;
+    const { session, role, signal } = this.#options;
+    return punchWithin(this.#budget, {
+      ...punchOptions,
+      network,
+      role,
+      base,
+      timeoutMs: this.#timeoutMs,
+      channel: session.channel(CHANNELS.punch),
+      onPlan: (plan) => this.#onPlan(plan),
+      beforeSpray: this.#mayRelay ? () => this.#relayFirst() : undefined,
+      until: this.#hopeless.signal,
+      signal,
+    });
   }
 
   /** The responder's first offer is its answer. Without a base socket there is no offer: answer without one. */
@@ -209,9 +246,18 @@ class PathSearch {
     if (role === "controlled" && !session.isOpen) await sendEmpty(session);
   }
 
-  /** If the plan is unlikely to work, the relay does not wait for it to fail. */
+  /** A NAT may have no session left for a relay once many sockets have dialled. */
+  async #relayFirst(): Promise<void> {
+    using deadline = new Deadline(RELAY_FIRST_MS, this.#options.signal);
+    try {
+      await abortable(this.#relaySettled.promise, deadline.signal);
+    } catch { /* it takes too long, or the search is over */ }
+  }
+
+  /** If the plan is unlikely to work, or takes many sessions, the relay does not wait for it to fail. */
   #onPlan({ method, successEstimate }: PunchPlan): void {
-    if (method === "impossible" || successEstimate < LIKELY) this.#relayTurn.resolve();
+    const isFirst = method === "impossible" || method === "birthday" || successEstimate < LIKELY;
+    if (isFirst) this.#relayTurn.resolve();
     else if (!this.#relayTimer.isSet) this.#relayTimer.set(RELAY_AFTER_MS);
   }
 
@@ -239,7 +285,7 @@ class PathSearch {
         onAttempt: (attempt) => this.#relayAttempts.push(attempt),
         signal: deadline.signal,
       });
-      if (signal.aborted) return connection.reset(); // a direct path was found at the same moment
+      if (await this.#isDirectUsed(signal)) return connection.reset(); // it was found at the same moment
       await this.#use(connection, channelBinding, {
         kind: "relay",
         method: null,
@@ -260,19 +306,32 @@ class PathSearch {
     }
   }
 
-  /** Moves the connection to a path, encrypted with keys of its own. */
+  /** Whether a direct path that was found carries bytes; one that has not for a while does not count. */
+  async #isDirectUsed(signal: AbortSignal): Promise<boolean> {
+    if (signal.aborted || this.#directMove === undefined) return signal.aborted;
+    using deadline = new Deadline(UNUSED_MS, signal);
+    try {
+      return await abortable(this.#directMove, deadline.signal);
+    } catch {
+      return signal.aborted;
+    }
+  }
+
+  /** Moves the connection to a path, encrypted with keys of its own; resolves with whether it did. */
   async #use(
     connection: TcpConnection,
     channelBinding: Uint8Array,
     report: Omit<PathReport, "attempts">,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { session, role } = this.#options;
     const { remoteKey } = this.#options.connection;
     const { connectionKey } = await session.ready;
     const keys = pathKeys(connectionKey, channelBinding, role);
     const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
     const path = { ...report, connection: encrypted, attempts: this.#attempts };
-    this.#moves.push(this.#move(path));
+    const move = this.#move(path);
+    this.#moves.push(move);
+    return await move;
   }
 
   /** Fails if a better path was faster, the path was lost, or the connection has ended. */
@@ -317,11 +376,27 @@ export function hopelessError({ relayCode }: FoundNothing): Error {
   });
 }
 
+function lostError(): NetworkError {
+  return new NetworkError("the path was lost before it could be used", "reset");
+}
+
 /** Whether a relay on the internet can see the address. */
 function isRoutable(ip: string): boolean {
   const scope = ipScope(ip);
   return scope === "global" || scope === "documentation";
 }
+
+/** How long many sockets wait for a relay. Chosen by us: a relay takes four round trips, to a server that is far away. */
+const RELAY_FIRST_MS = 2000;
+
+/** Chosen by us: a path that dies at once twice in a row does so for a reason. */
+const MAX_PUNCHES = 3;
+
+/** How long the search goes on after that. Chosen by us: a relay takes a few round trips, a punch a second. */
+const AFTER_LOSS_MS = 3000;
+
+/** How long a direct path has to prove its use while a relayed one is ready. Chosen by us: two of the longest round trips. */
+const UNUSED_MS = 600;
 
 /** Chosen by us: with a plan less likely than this, a relay is as likely to be needed as not. */
 const LIKELY = 0.5;

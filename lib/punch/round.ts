@@ -14,7 +14,7 @@ import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { claimsSameHost, type DialFacts, hostIps } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
-import { ConnectivityChecks } from "./checks.ts";
+import { ConnectivityChecks, type ConnectivityChecksOptions } from "./checks.ts";
 import type { BaseSocket } from "./gathering.ts";
 import { type DialBudget, PUNCH_LIMITS } from "./limits.ts";
 import { manualLimits, withoutPredictions } from "./manual.ts";
@@ -41,7 +41,8 @@ import { isOnSameHost } from "./same_host.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What a round needs. */
-export interface RoundOptions extends Omit<PunchAttemptOptions, "isManual" | "facts"> {
+export interface RoundOptions
+  extends Omit<PunchAttemptOptions, "isManual" | "facts" | "hasRoom" | "onExhausted"> {
   readonly channel: SignalChannel;
   /** Which round it is, from 1. */
   readonly round: number;
@@ -156,7 +157,13 @@ class Round {
     const { localOffer: local, headStartMs } = this.#exchange;
     const isManual = this.#options.channel.isManual ?? false;
     const offers = { local, remote, headStartMs };
-    const options = { ...this.#options, isManual };
+    const { base } = this.#options;
+    const options = {
+      ...this.#options,
+      isManual,
+      hasRoom: () => base.hasRoom(),
+      onExhausted: (dials: number) => base.noteExhausted(dials),
+    };
     const preparing = new AbortController(); // another offer of the peer ends this attempt alone
     this.#preparing = preparing;
     const signal = AbortSignal.any([ended, preparing.signal]);
@@ -174,7 +181,7 @@ class Round {
   /** If people carry the offers, the other side may start minutes later, and prove only then that it is on this host. */
   async #attemptWith(
     facts: DialFacts,
-    options: RoundOptions & { readonly isManual: boolean },
+    options: RoundOptions & Omit<PunchAttemptOptions, "facts">,
     offers: BothOffers,
     signal: AbortSignal,
   ): Promise<AttemptOutcome> {
@@ -242,16 +249,18 @@ async function isPeerOnSameHost(
 }
 
 /** What this side offers of its base socket. */
-function sourceOf({ base, pathKinds, channel }: RoundOptions): OfferSource {
+function sourceOf({ base, pathKinds, channel, beforeSpray }: RoundOptions): OfferSource {
+  const relays = beforeSpray && !channel.isManual ? { relaysFirst: true } : {};
   return {
     get description() {
-      const description = withPathKinds(base.description, pathKinds);
+      const description = { ...withPathKinds(base.description, pathKinds), ...relays };
       return channel.isManual ? withoutPredictions(description) : description;
     },
     get sampleAgeMs() {
       return base.sampleAgeMs;
     },
     refresh: (signal) => base.refresh(signal),
+    learned: (signal) => base.learned(signal),
   };
 }
 
@@ -269,6 +278,12 @@ export interface PunchAttemptOptions {
   readonly facts: DialFacts;
   /** What the peer may still make this host send. */
   readonly budget: DialBudget;
+  /** Whether the NAT still opens sessions. */
+  readonly hasRoom: ConnectivityChecksOptions["hasRoom"];
+  /** Called once it does not. */
+  readonly onExhausted: ConnectivityChecksOptions["onExhausted"];
+  /** What to wait for before many sockets take the NAT's sessions; never rejects. */
+  readonly beforeSpray?: () => Promise<void>;
   /** Called with the plan. */
   readonly onPlan?: (plan: PunchPlan) => void;
 }
@@ -333,12 +348,14 @@ class PunchAttempt {
       listenMs: limits.timeoutMs,
       context,
       budget: options.budget,
+      hasRoom: options.hasRoom,
+      onExhausted: options.onExhausted,
       pathKinds,
-      onConnection: (connection) => this.#nomination.add(connection),
+      onConnection: (connection, origin) => this.#nomination.add(connection, origin),
     });
     this.finished = this.plan.method === "impossible"
       ? Promise.resolve({ kind: "impossible" })
-      : this.#run();
+      : this.#run(spraysLast(method, local, remote) ? options.beforeSpray : undefined);
   }
 
   /** Everything that was tried. */
@@ -357,7 +374,9 @@ class PunchAttempt {
     this.#abandoned.resolve();
   }
 
-  async #run(): Promise<AttemptResult> {
+  async #run(beforeSpray?: () => Promise<void>): Promise<AttemptResult> {
+    if (beforeSpray !== undefined) await Promise.race([beforeSpray(), this.#abandoned.promise]);
+    if (this.#isAbandoned) return { kind: "abandoned" };
     const checking = this.#checks.run();
     try {
       await Promise.race([this.#nomination.winner, checking, this.#abandoned.promise]);
@@ -378,6 +397,11 @@ class PunchAttempt {
       pathKind: this.#checks.kindOf(nominated.connection),
     };
   }
+}
+
+/** Both sides must start together, so both wait, or neither. */
+function spraysLast(method: PunchPlan["method"], local: PunchOffer, remote: PunchOffer): boolean {
+  return method === "birthday" && [local, remote].every(({ side }) => side.relaysFirst === true);
 }
 
 /** How long the other end of a connection may take to prove itself. Chosen by us: a few of the longest round trips. */

@@ -16,8 +16,8 @@ import { ScriptedDialer } from "./scripted_dialer.ts";
 
 /** What a peer does that has connected, and how soon `accept()` gives up on it. */
 const GIVES_UP = [
-  { does: "cuts the connection", options: {}, cuts: true, withinMs: 31_000 },
-  { does: "stays silent", options: {}, cuts: false, withinMs: 41_000 },
+  { does: "cuts the connection", options: {}, cuts: true, withinMs: 34_000 },
+  { does: "stays silent", options: {}, cuts: false, withinMs: 44_000 },
   {
     does: "cuts the connection, if connections do not reconnect",
     options: { reconnect: false },
