@@ -28,7 +28,6 @@ import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
 import { openPool, sayLooking } from "./target.ts";
-import { abortable } from "@std/async/abortable";
 import { limitText, wayName } from "./status_engine.ts";
 
 /** Runs the command; returns its exit code. */

@@ -31,6 +31,7 @@ import {
   punchWithin,
 } from "../punch/punch.ts";
 import type { PeerContext } from "./context.ts";
+import { isStunErrorCode } from "./relay_message.ts";
 import { openRelayPath } from "./relay_path.ts";
 import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
 import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
@@ -361,7 +362,7 @@ export function foundNothing(error: unknown): FoundNothing | undefined {
   if (!(error instanceof UnreachableError)) return undefined;
   for (let cause: unknown = error; cause instanceof PunchlineError; cause = cause.cause) {
     if (!(cause instanceof RefusedError)) continue;
-    return { relayCode: cause.code >= 300 && cause.code <= 699 ? cause.code : null };
+    return { relayCode: isStunErrorCode(cause.code) ? cause.code : null };
   }
   return { relayCode: null };
 }

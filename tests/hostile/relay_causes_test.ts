@@ -69,7 +69,7 @@ Deno.test("a listener whose only relay refuses the login tells the connector at 
     const listener = start(["listen", ...only, ...servers.all]);
     const ticket = await listener.ticket();
     const { end, elapsedMs } = await timed(start(["connect", ticket, ...servers.connecting]));
-    const printed = await listener.prints("neither side has a relay");
+    const printed = await listener.prints(/answered 401/);
     listener.interrupt();
     await listener.end();
     assertEquals(end.code, 1);
@@ -77,7 +77,7 @@ Deno.test("a listener whose only relay refuses the login tells the connector at 
       end.stderr,
       /the other side has found no path: its relay server refused it \(401\)/,
     );
-    assertMatch(printed, /punchline: .*answered 401/);
+    assertMatch(printed, /answered 401/);
     assert(elapsedMs < 5000, `${elapsedMs} ms`);
   }));
 

@@ -178,6 +178,7 @@ function relayState(state: Partial<RelayState>): Uint8Array<ArrayBuffer> {
     ips: [],
     relayed: [],
     rendezvous: [],
+    refusalCode: null,
     ...state,
   });
 }

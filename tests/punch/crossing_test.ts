@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
+import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import type { PunchPlan } from "../../lib/punch/plan_types.ts";
 import { play } from "../scenes/punch_scene.ts";
 import { simulate } from "../simnet/simulate.ts";
