@@ -73,7 +73,8 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     } catch (error) {
       if (connection.resetCode !== RESET_CODES.busy) throw error;
       const message = "Cannot connect: the peer is busy with another connection";
-      throw new RefusedError(message, REJECTION_CODES.busy, { cause: error });
+      const remedy = "Wait until the other connection has ended";
+      throw new RefusedError(message, REJECTION_CODES.busy, { cause: error, remedy });
     }
     events.closed();
     return EXIT.ok;

@@ -51,7 +51,7 @@ export async function learnInbound(
 }
 
 /** The verdict on one report. What is not known for certain is what a plan may count on. */
-export function inboundOf(report: TcpFilterReport): Omit<InboundBehavior, "crossingSyn"> {
+function inboundOf(report: TcpFilterReport): Omit<InboundBehavior, "crossingSyn"> {
   const isTranslated = report.mapped?.ip !== report.local.ip;
   const { filtering, unsolicitedSyn } = classifyTcpFiltering([report], { isTranslated });
   if (filtering.behavior !== "unknown") return { filtering: filtering.behavior, unsolicitedSyn };

@@ -141,7 +141,9 @@ async function nextMessage(
     if (!equalBytes(message.transactionId, transactionId)) continue;
     if (message.class === "success" || message.class === "indication") return message;
     const { code, reason } = getAttribute(message, "ERROR-CODE") ?? { code: 0, reason: "" };
-    throw new RefusedError(`${cannot}: it answered ${code} ${reason}`.trimEnd(), code);
+    throw new RefusedError(`${cannot}: it answered ${code} ${reason}`.trimEnd(), code, {
+      remedy: "Wait a minute, or use another server",
+    });
   }
 }
 
@@ -227,7 +229,7 @@ export interface DialEnd {
 }
 
 /** What one dial shows, beside the dial of a closed port at the same time. */
-export function trialOf(crossing: DialEnd, closed: DialEnd): TcpCrossingReport["trials"][number] {
+function trialOf(crossing: DialEnd, closed: DialEnd): TcpCrossingReport["trials"][number] {
   if (crossing.reason === "reset") return "let in";
   if (closed.reason !== "refused") return "unclear";
   // Some NATs forget the session with the first RST, and the one that would end the dial does not get in.
