@@ -99,7 +99,7 @@ export class PathMigration implements PathOwner {
   /** Tells the other side on every path that it may use that the session ends, before {@linkcode PathMigration.end}. */
   announceEnd(frame: ControlFrame): void {
     for (const path of this.#paths.values()) {
-      if (isGreeted(this.#state, path.id)) path.send(frame);
+      if (path === this.#current || isGreeted(this.#state, path.id)) path.send(frame);
     }
   }
 
