@@ -18,10 +18,10 @@ import type { FoundPath, PathReport } from "./path_search.ts";
 export interface PeerPath {
   /** The kind of path. */
   readonly kind: PathKind;
-  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`. */
   readonly method: PunchMethodName | null;
   /** The transport protocol. */
-  readonly transport: "tcp";
+  readonly transport: "tcp" | "udp";
   /** This side's address, such as `192.0.2.1:4000`. */
   readonly local: string;
   /** The other side's address. */

@@ -17,13 +17,15 @@ import {
   UnreachableError,
 } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
-import { optionalResolvers } from "../base/tasks.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
 import { ipScope } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
 import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
 import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
+import type { FoundUdpPath, UdpRace } from "../punch/udp_punch.ts";
+import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
 import { openRelayPath } from "./relay_path.ts";
 import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
@@ -66,10 +68,10 @@ export interface FoundPath extends PathReport {
 export interface PathReport {
   /** The kind of path. */
   readonly kind: PathKind;
-  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`. */
   readonly method: PunchMethodName | null;
   /** The transport protocol. */
-  readonly transport: "tcp";
+  readonly transport: "tcp" | "udp";
   /** Whether a relay carries it. */
   readonly isRelayed: boolean;
   /** How long it took once the addresses of both sides were known, in milliseconds. */
@@ -103,6 +105,13 @@ class PathSearch {
   readonly #timeoutMs: number;
   readonly #base: Promise<BaseSocket> | undefined;
   readonly #budget: DialBudget;
+  /** The punch by UDP beside the one by TCP, if there is one. */
+  readonly #udp: UdpRace | undefined;
+  /** Set once there is a path over UDP: how long TCP has to find one that may be better. */
+  readonly #tcpTimer = new ResettableTimer(() => void this.#tcp.stop(TCP_IS_LATE));
+  readonly #tcp = new TaskGroup(() => {}); // for its signal: punch() has no other task
+  /** The path that this search has found, if any. */
+  #best: Omit<PathReport, "attempts"> | undefined;
   /** Ends the search for a relayed path alone; what it throws after that does not count. */
   readonly #directFound = new AbortController();
   /** Ends both searches, which then report what they have tried. */
@@ -127,12 +136,23 @@ class PathSearch {
     this.#base = baseSockets?.take(signal);
     const { remoteKey } = options.connection;
     this.#budget = context.budgets.begin(toHex(remoteKey), performance.now());
+    this.#udp = this.#base === undefined || session.isManual ? undefined : context.udp?.race({
+      network: context.network,
+      role: options.role,
+      pathKinds: context.punchOptions.pathKinds ?? new Set(),
+      budget: this.#budget,
+      onPath: (path) => void this.#useUdp(path),
+      onConfirmed: () => this.#onUdpConfirmed(),
+    });
   }
 
   async run(): Promise<boolean> {
     const { session, wants, signal } = this.#options;
     // Manual signaling carries one message each way, which is too little for relays.
     const mayRelay = this.#context.mayRelay && wants === "any" && !session.isManual;
+    const stopUdp = () => this.#udp?.stop();
+    const either = AbortSignal.any([signal, this.#hopeless.signal]);
+    either.addEventListener("abort", stopUdp, { once: true });
     const searches: Promise<void>[] = [];
     if (this.#base === undefined) {
       this.#relayTurn.resolve();
@@ -141,6 +161,8 @@ class PathSearch {
     if (mayRelay) searches.push(this.#findRelayed());
     const results = await Promise.allSettled(searches);
     this.#relayTimer.clear();
+    this.#tcpTimer.clear();
+    either.removeEventListener("abort", stopUdp);
     signal.throwIfAborted();
     if (this.#moves.length === 0) throw this.#failure(results);
     // On abort, the connection itself completes a move under way.
@@ -148,7 +170,8 @@ class PathSearch {
   }
 
   get #attempts(): ConnectionAttempt[] {
-    return [...this.#directAttempts, ...this.#relayAttempts.map((each) => each.toAttempt())];
+    const relayed = this.#relayAttempts.map((each) => each.toAttempt());
+    return [...this.#directAttempts, ...this.#udp?.attempts ?? [], ...relayed];
   }
 
   #failure(results: readonly PromiseSettledResult<void>[]): unknown {
@@ -174,9 +197,12 @@ class PathSearch {
         timeoutMs: this.#timeoutMs,
         channel: session.channel(CHANNELS.punch),
         onPlan: (plan) => this.#onPlan(plan),
-        until: this.#hopeless.signal,
+        udp: this.#udp,
+        udpPunching: this.#context.udp,
+        until: AbortSignal.any([this.#hopeless.signal, this.#tcp.signal]),
         signal,
       });
+      this.#udp?.stop();
       const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
       this.#directAttempts = attempts;
       this.#directFound.abort(); // before the first await: a relayed path that is found now is too late
@@ -184,8 +210,11 @@ class PathSearch {
       await this.#use(connection, channelBinding, report);
     } catch (error) {
       if (error instanceof UnreachableError) this.#directAttempts = error.attempts;
-      throw error;
+      await this.#udp?.end(); // it may still find a path
+      if (this.#best?.transport !== "udp") throw error;
     } finally {
+      this.#udp?.stop();
+      await this.#udp?.end();
       this.#relayTurn.resolve();
     }
   }
@@ -206,8 +235,9 @@ class PathSearch {
   }
 
   /** If the plan is unlikely to work, the relay does not wait for it to fail. */
-  #onPlan({ method, successEstimate }: PunchPlan): void {
-    if (method === "impossible" || successEstimate < LIKELY) this.#relayTurn.resolve();
+  #onPlan({ successEstimate }: PunchPlan): void {
+    const chance = Math.max(successEstimate, this.#udp?.successEstimate ?? 0);
+    if (chance < LIKELY) this.#relayTurn.resolve();
     else if (!this.#relayTimer.isSet) this.#relayTimer.set(RELAY_AFTER_MS);
   }
 
@@ -255,7 +285,26 @@ class PathSearch {
     }
   }
 
-  /** Moves the connection to a path, encrypted with keys of its own. */
+  /** Uses a path over UDP at once; TCP may still find a better one. */
+  async #useUdp({ connection, channelBinding, ...found }: FoundUdpPath): Promise<void> {
+    const { kind, method, punchMs } = found;
+    const report = { kind, method, transport: "udp", punchMs, isRelayed: false } as const;
+    const { inBackground, closed } = this.#context;
+    inBackground(() => releasedSoon(connection, closed));
+    try {
+      await this.#use(connection, channelBinding, report);
+    } catch (error) {
+      connection.reset();
+      this.#context.logger?.debug(`connect: ${error}`); // the session has ended
+    }
+  }
+
+  #onUdpConfirmed(): void {
+    this.#directFound.abort();
+    this.#tcpTimer.set(TCP_MS);
+  }
+
+  /** Moves the connection to a path, encrypted with keys of its own, unless there is a better one. */
   async #use(
     connection: TcpConnection,
     channelBinding: Uint8Array,
@@ -263,6 +312,11 @@ class PathSearch {
   ): Promise<void> {
     const { session, role } = this.#options;
     const { remoteKey } = this.#options.connection;
+    // The controlling side decides; its end of a path that is not better is reset.
+    const isWanted = role === "controlled" || this.#best === undefined ||
+      isBetter(report, this.#best);
+    if (!isWanted) return connection.reset();
+    this.#best = report;
     const { connectionKey } = await session.ready;
     const keys = pathKeys(connectionKey, channelBinding, role);
     const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
@@ -292,6 +346,34 @@ class PathSearch {
   }
 }
 
+/**
+ * Whether a path is better than another one of the same search: direct before relayed, near before far, then TCP before UDP,
+ * because the system's congestion control costs less than ours, and firewalls keep its sessions for longer.
+ */
+export function isBetter(
+  found: Pick<PathReport, "kind" | "transport" | "isRelayed">,
+  other: Pick<PathReport, "kind" | "transport" | "isRelayed">,
+): boolean {
+  if (found.isRelayed !== other.isRelayed) return !found.isRelayed;
+  if (distanceOf(found) !== distanceOf(other)) return distanceOf(found) < distanceOf(other);
+  return found.transport === "tcp" && other.transport === "udp";
+}
+
+function distanceOf({ kind }: Pick<PathReport, "kind">): number {
+  return kind === "host" ? 0 : kind === "lan" ? 1 : 2;
+}
+
+/** Waits until a path over UDP needs its socket no more. Once the peer is closed, that does not take long. */
+async function releasedSoon(connection: UdpConnection, closed: AbortSignal): Promise<void> {
+  const timer = new ResettableTimer(() => connection.reset());
+  const onClosed = () => timer.set(LINGER_MS);
+  closed.addEventListener("abort", onClosed, { once: true });
+  if (closed.aborted) onClosed();
+  await connection.released;
+  closed.removeEventListener("abort", onClosed);
+  timer.clear();
+}
+
 /** What a search that has failed tells the other side about it; `undefined` if it failed in another way. */
 export function foundNothing(error: unknown): FoundNothing | undefined {
   if (!(error instanceof UnreachableError)) return undefined;
@@ -313,6 +395,15 @@ function isRoutable(ip: string): boolean {
   const scope = ipScope(ip);
   return scope === "global" || scope === "documentation";
 }
+
+/** Chosen by us: two retransmissions of a SYN, or the round trips of a proof over a slow path. */
+const TCP_MS = 2000;
+
+/** How long a closed peer delivers over UDP what was written. Chosen by us: a few losses. TCP leaves that to the system. */
+const LINGER_MS = 2000;
+
+/** Why the search by TCP ends before its time. */
+const TCP_IS_LATE = new DOMException("UDP has found a path", "AbortError");
 
 /** Chosen by us: with a plan less likely than this, a relay is as likely to be needed as not. */
 const LIKELY = 0.5;

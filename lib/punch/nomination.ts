@@ -160,13 +160,14 @@ export class Nomination implements AsyncDisposable {
 
 /** The record of one dial, of many dials that belong together, or of a connection that was accepted. */
 export class AttemptRecord {
-  /** SYNs sent so far. */
+  /** SYNs, or probes by UDP, sent so far. */
   tries = 0;
   /** How many of them were reset. */
   resets = 0;
   readonly #kind: PathKind;
   readonly #method: PunchMethodName | null;
   readonly #remote: string;
+  readonly #transport: "tcp" | "udp";
   readonly #startedAtMs = performance.now();
   #local: string | null = null;
   #outcome: ConnectionAttempt["outcome"] = "abandoned";
@@ -177,10 +178,16 @@ export class AttemptRecord {
    * Starts a record.
    *
    * @param remote the address that is dialled, or a description of several
-   * @param method how filters are punched; `null` unless `kind` is `"punch-tcp"`
+   * @param method how filters are punched; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`
    */
-  constructor(kind: PathKind, remote: string, method: PunchMethodName | null = null) {
+  constructor(
+    kind: PathKind,
+    remote: string,
+    method: PunchMethodName | null = null,
+    transport: "tcp" | "udp" = "tcp",
+  ) {
     this.#kind = kind;
+    this.#transport = transport;
     this.#remote = remote;
     this.#method = method;
   }
@@ -214,7 +221,7 @@ export class AttemptRecord {
     return {
       kind: this.#kind,
       method: this.#method,
-      transport: "tcp",
+      transport: this.#transport,
       local: this.#local,
       remote: this.#remote,
       outcome: this.#outcome,

@@ -22,7 +22,8 @@ import { MANUAL_TIMEOUT_MS } from "./manual.ts";
 import { MAX_ROUNDS, type PunchRole } from "./offer.ts";
 import { DIRECT_PATH_KINDS, type DirectPathKind, methodOf } from "./path_kinds.ts";
 import type { PunchPlan } from "./plan_types.ts";
-import { type ConnectedAttempt, countSyns, runRound } from "./round.ts";
+import { type ConnectedAttempt, countSyns, runRound, type UdpRival } from "./round.ts";
+import type { UdpPunching } from "./udp_punch.ts";
 
 export type { BaseSocket } from "./gathering.ts";
 export { MANUAL_TIMEOUT_MS } from "./manual.ts";
@@ -107,6 +108,14 @@ export interface PunchReport {
  * @throws {NetworkError} `not-permitted`
  */
 export async function preparePunch(options: PreparePunchOptions = {}): Promise<BaseSocket> {
+  return await prepareWith(undefined, options);
+}
+
+/** As {@linkcode preparePunch}, for a punch by UDP as well. */
+export async function prepareWith(
+  udp: UdpPunching | undefined,
+  options: PreparePunchOptions,
+): Promise<BaseSocket> {
   const { network = systemNetwork, signal } = options;
   const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
     parseHostPort(server, 3478)
@@ -118,6 +127,7 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<B
     ipv6Hosts: hosts,
     report: options.report,
     mapped: options.mapped,
+    openUdp: hosts.length > 0 || udp?.isWanted ? udp?.open : undefined,
     signal,
   });
 }
@@ -154,6 +164,10 @@ export async function punchWithin(
   options: PunchOptions & {
     /** Ends the punch like a timeout: with everything that was tried by then. */
     readonly until?: AbortSignal;
+    /** The punch by UDP that runs beside it. */
+    readonly udp?: UdpRival;
+    /** What prepares base sockets for it. */
+    readonly udpPunching?: UdpPunching;
   },
 ): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role } = options;
@@ -172,7 +186,7 @@ export async function punchWithin(
     for (let round = 1; round <= maxRounds && countSyns(attempts) < MAX_SYNS;) {
       await using base = round === 1 && options.base !== undefined
         ? await options.base.renew(signal)
-        : await preparePunch({ ...options, signal });
+        : await prepareWith(options.udpPunching, { ...options, signal });
       await base.refresh(signal);
       using _keptAlive = isManual ? base.keepAlive() : undefined;
       const result = await runRound({
@@ -183,6 +197,7 @@ export async function punchWithin(
         pathKinds: options.pathKinds ?? ALL_PATH_KINDS,
         onPlan: options.onPlan,
         budget,
+        udp: options.udp,
         round,
         base,
         maxSyns: MAX_SYNS - countSyns(attempts),

@@ -269,7 +269,7 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
   [
     ["listen", "--strategy", "magic"],
     2,
-    'Cannot connect by "magic": strategies are host, lan, ipv6, direct, mapped, punch-tcp, relay, punch',
+    'Cannot connect by "magic": strategies are host, lan, ipv6, direct, mapped, punch-tcp, punch-udp, relay, punch',
   ],
   [
     ["listen", "--rendezvous", "kitchen"],
