@@ -187,8 +187,10 @@ class PathSearch {
   async #findDirect(readyBase: Promise<BaseSocket>): Promise<void> {
     const { network, punchOptions } = this.#context;
     const { session, role, signal } = this.#options;
+    const udpTimer = new ResettableTimer(() => this.#udp?.stop());
     try {
       const base = await this.#orAnswer(readyBase);
+      udpTimer.set(this.#timeoutMs);
       const connection = await punchWithin(this.#budget, {
         ...punchOptions,
         network,
@@ -213,6 +215,7 @@ class PathSearch {
       await this.#udp?.end(); // it may still find a path
       if (this.#best?.transport !== "udp") throw error;
     } finally {
+      udpTimer.clear();
       this.#udp?.stop();
       await this.#udp?.end();
       this.#relayTurn.resolve();
