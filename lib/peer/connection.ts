@@ -71,6 +71,7 @@ export class PeerConnection extends Session {
   readonly ticketNumber: number | undefined;
   readonly #startedAtMs = performance.now();
   readonly #events = new WaitQueue<PeerEvent>(MAX_EVENTS);
+  readonly #datagramsIn = new WaitQueue<Uint8Array>(MAX_DATAGRAMS);
   readonly #isControlling: boolean;
   readonly #timeoutMs: number;
   readonly #closed: AbortSignal;
@@ -106,7 +107,9 @@ export class PeerConnection extends Session {
       closed.removeEventListener("abort", onClosed);
       const message = "Cannot wait for events: the connection has ended";
       this.#events.close(new NetworkError(message, "closed"));
+      this.#datagramsIn.close(new NetworkError(message, "closed"));
     };
+    this.#receiveDatagrams(() => this.receiveAsMessage());
     closed.addEventListener("abort", onClosed, { once: true });
     this.finished.then(onFinished, onFinished);
   }
@@ -136,6 +139,48 @@ export class PeerConnection extends Session {
     return eventsOf(this.#events);
   }
 
+  /**
+   * Sends a message beside the stream that may be lost, is not repeated, and may arrive in any order; encrypted and
+   * authenticated like the stream, and never delivered twice. A path over UDP carries it as it is. Others carry it like a
+   * part of the stream, but drop it under pressure.
+   *
+   * @returns `false` if it was dropped at once: there is no path, or the path cannot keep up
+   * @throws {RangeError} if it is longer than {@linkcode PeerConnection.maxDatagramBytes}
+   * @throws {NetworkError} if the connection has ended
+   */
+  // deno-lint-ignore require-await -- failures reject the promise
+  async sendDatagram(message: Uint8Array): Promise<boolean> {
+    if (message.length > this.maxDatagramBytes) {
+      throw new RangeError(
+        `Cannot send a datagram of ${message.length} bytes: at most ${this.maxDatagramBytes}`,
+      );
+    }
+    if (this.#datagramsIn.isClosed) {
+      throw new NetworkError("Cannot send a datagram: the connection has ended", "closed");
+    }
+    if (!this.#hasPath) return false;
+    const { datagrams } = this.#current!;
+    try {
+      return datagrams?.send(message) ?? this.sendAsMessage(message);
+    } catch (error) {
+      if (error instanceof NetworkError) return false; // this path is lost, and another may follow
+      throw error;
+    }
+  }
+
+  /**
+   * The longest message for {@linkcode PeerConnection.sendDatagram} now, in bytes. It may change with the path, and is never
+   * less than 1163.
+   */
+  get maxDatagramBytes(): number {
+    return Math.max(MIN_DATAGRAM_BYTES, this.#current?.datagrams?.maxBytes ?? 0);
+  }
+
+  /** The other side's messages, until the connection ends. For one reader; of more than 64 that wait, the newest are lost. */
+  get datagrams(): AsyncIterable<Uint8Array> {
+    return eventsOf(this.#datagramsIn);
+  }
+
   /** @ignore whether there is a path now */
   get hasPath(): boolean {
     return this.#hasPath;
@@ -144,6 +189,8 @@ export class PeerConnection extends Session {
   /** @ignore moves to a path, which is taken over */
   async move(found: FoundPath): Promise<void> {
     const attached = this.attach(found.connection);
+    const { datagrams } = found;
+    if (datagrams !== undefined) this.#receiveDatagrams(() => datagrams.receive());
     // The controlling side may write over its first path at once: waiting for the other side costs a round trip.
     if (this.#isControlling && this.#current === undefined) this.#onMoved(found);
     try {
@@ -157,13 +204,22 @@ export class PeerConnection extends Session {
   }
 
   #onMoved(found: FoundPath): void {
-    const { connection, ...report } = found;
+    const { connection, datagrams, ...report } = found;
     const isFirst = this.#current === undefined;
-    this.#current = { report, path: describe(found), connection };
+    this.#current = { report, path: describe(found), connection, datagrams };
     this.#hasPath = true;
     if (isFirst) this.#elapsedMs = performance.now() - this.#startedAtMs;
     else this.#events.push({ event: "path", path: this.path });
     this.#onPath(found.isRelayed);
+  }
+
+  /** Until the path, or the connection, ends. */
+  async #receiveDatagrams(next: () => Promise<Uint8Array>): Promise<void> {
+    try {
+      for (;;) this.#datagramsIn.push(await next());
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+    }
   }
 
   #onPathLost(error: NetworkError): void {
@@ -185,6 +241,7 @@ interface CurrentPath {
   readonly report: PathReport;
   readonly path: Omit<PeerPath, "rttMs">;
   readonly connection: FoundPath["connection"];
+  readonly datagrams: FoundPath["datagrams"];
 }
 
 function describe(path: FoundPath): Omit<PeerPath, "rttMs"> {
@@ -199,11 +256,17 @@ function describe(path: FoundPath): Omit<PeerPath, "rttMs"> {
   };
 }
 
-async function* eventsOf(queue: WaitQueue<PeerEvent>): AsyncGenerator<PeerEvent> {
+async function* eventsOf<T>(queue: WaitQueue<T>): AsyncGenerator<T> {
   try {
     for (;;) yield await queue.next();
   } catch { /* the connection has ended */ }
 }
+
+/** What a path over UDP carries at least: 1200 bytes, without the headers of `docs/udp.md`. */
+const MIN_DATAGRAM_BYTES = 1163;
+
+/** Chosen by us: a burst; a reader that is slower than its peer loses messages anyway. */
+const MAX_DATAGRAMS = 64;
 
 /** Chosen by us: more than a connection has in a day. */
 const MAX_EVENTS = 64;

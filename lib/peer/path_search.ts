@@ -24,13 +24,13 @@ import type { TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
 import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
 import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
-import type { FoundUdpPath, UdpRace } from "../punch/udp_punch.ts";
+import type { DatagramPath, FoundUdpPath, UdpRace } from "../punch/udp_punch.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
 import { openRelayPath } from "./relay_path.ts";
 import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
 import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
-import { pathKeys } from "./ticket.ts";
+import { datagramKeys, pathKeys } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What to search for. */
@@ -64,6 +64,8 @@ export interface PathUser {
 export interface FoundPath extends PathReport {
   /** Encrypted, with the peer at the other end. */
   readonly connection: SecureConnection;
+  /** Carries datagrams beside the stream, if it can. */
+  readonly datagrams?: DatagramPath;
 }
 
 /** How a path was found. */
@@ -298,7 +300,10 @@ class PathSearch {
     const { inBackground, closed } = this.#context;
     inBackground(() => releasedSoon(connection, closed));
     try {
-      await this.#use(connection, channelBinding, report);
+      const { connectionKey } = await this.#options.session.ready;
+      const keys = datagramKeys(connectionKey, channelBinding, this.#options.role);
+      const datagrams = this.#context.udp!.datagrams(connection, keys);
+      await this.#use(connection, channelBinding, report, datagrams);
     } catch (error) {
       connection.reset();
       this.#context.logger?.debug(`connect: ${error}`); // the session has ended
@@ -315,6 +320,7 @@ class PathSearch {
     connection: TcpConnection,
     channelBinding: Uint8Array,
     report: Omit<PathReport, "attempts">,
+    datagrams?: DatagramPath,
   ): Promise<void> {
     const { session, role } = this.#options;
     const { remoteKey } = this.#options.connection;
@@ -326,7 +332,7 @@ class PathSearch {
     const { connectionKey } = await session.ready;
     const keys = pathKeys(connectionKey, channelBinding, role);
     const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
-    const path = { ...report, connection: encrypted, attempts: this.#attempts };
+    const path = { ...report, connection: encrypted, datagrams, attempts: this.#attempts };
     this.#moves.push(this.#move(path));
   }
 

@@ -42,7 +42,7 @@ export interface OpenBaseSocketOptions {
   readonly ipv6Hosts?: readonly NamedHost[];
   /** External addresses that a router forwards to the punch port. */
   readonly mapped?: readonly TransportAddress[];
-  /** Opens a base socket for UDP as well, which is gathered for at the same time. Default: none. */
+  /** @ignore opens a base socket for UDP as well, which is gathered for at the same time. Default: none. */
   readonly openUdp?: (options: OpenUdpBaseSocketOptions) => Promise<UdpBaseSocket>;
   /** Aborts the gathering. */
   readonly signal?: AbortSignal;
@@ -109,7 +109,7 @@ export class BaseSocket implements AsyncDisposable {
     }
   }
 
-  /** The base socket for UDP, if there is one and it is ready. */
+  /** @ignore the base socket for UDP, if there is one and it is ready. */
   get udp(): UdpBaseSocket | undefined {
     return this.#udp?.socket;
   }

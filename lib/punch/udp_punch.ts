@@ -8,6 +8,7 @@
 import type { ConnectionAttempt } from "../base/errors.ts";
 import type { PunchMethodName } from "../base/path_kind.ts";
 import type { Network } from "../net/network.ts";
+import { DATAGRAM_OVERHEAD, DatagramCipher } from "../udp/datagram_cipher.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { DialFacts } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
@@ -33,6 +34,33 @@ export interface UdpPunching {
   readonly isWanted: boolean;
   readonly open: typeof UdpBaseSocket.open;
   readonly race: (options: UdpRaceOptions) => UdpRace;
+  /** The application's datagrams over a path. The keys must be used for nothing else. */
+  readonly datagrams: (connection: UdpConnection, keys: DatagramKeys) => DatagramPath;
+}
+
+/** The keys of a {@linkcode DatagramPath}; 32 bytes each. */
+export interface DatagramKeys {
+  readonly sendKey: Uint8Array;
+  readonly receiveKey: Uint8Array;
+}
+
+/** Encrypted messages that may be lost, and arrive in any order. */
+export interface DatagramPath {
+  /** The longest message. */
+  readonly maxBytes: number;
+  /**
+   * Sends a message.
+   *
+   * @returns `false` if it was dropped because the path cannot keep up
+   * @throws {NetworkError} if the path has ended
+   */
+  send(message: Uint8Array): boolean;
+  /**
+   * The next authentic message.
+   *
+   * @throws {NetworkError} if the path has ended
+   */
+  receive(): Promise<Uint8Array>;
 }
 
 /** Punches by UDP. */
@@ -41,6 +69,23 @@ export function udpPunching(isWanted: boolean): UdpPunching {
     isWanted,
     open: (options) => UdpBaseSocket.open(options),
     race: (options) => new UdpRace(options),
+    datagrams: securedDatagrams,
+  };
+}
+
+function securedDatagrams(connection: UdpConnection, keys: DatagramKeys): DatagramPath {
+  const cipher = new DatagramCipher(keys.sendKey, keys.receiveKey);
+  return {
+    get maxBytes() {
+      return connection.maxDatagramBytes - DATAGRAM_OVERHEAD;
+    },
+    send: (message) => connection.sendDatagram(cipher.seal(message)),
+    receive: async () => {
+      for (;;) {
+        const message = cipher.open(await connection.receiveDatagram());
+        if (message !== undefined) return message;
+      }
+    },
   };
 }
 
