@@ -79,9 +79,9 @@ export async function runUdp(
     received += new TextDecoder().decode(buffer.subarray(0, count));
   }
   const receivedAtMs = epochMs();
+  race.stop(); // it would answer repeated nominations for a while, but both sides know
   over.abort(new Error("over"));
   await tcp;
-  await race.end(); // it answers repeated nominations for a while
   clearTimeout(timer);
   connection.close();
   await connection.released;
