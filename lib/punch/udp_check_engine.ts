@@ -131,6 +131,7 @@ export type UdpChecksEvent =
     readonly socket: UdpSocketId;
     readonly from: TransportAddress;
     readonly counter: number;
+    readonly isAllowed: boolean;
     readonly index: number;
   }
   /** A dial over TCP has connected, and still has to prove that it has reached the peer. */
@@ -284,6 +285,16 @@ function onProbe(
     seen: new Set(state.seen).add(id),
     checks: state.checks.map((each) => postponed(each, nowMs)),
   };
+  return probed(answered, socket, from, nowMs);
+}
+
+/** Probes a pair that the peer uses, unless that is known to be valid. */
+function probed(
+  state: UdpChecksState,
+  socket: UdpSocketId,
+  from: TransportAddress,
+  nowMs: number,
+): UdpChecksState {
   const index = state.checks.findIndex((each) =>
     each.socket === socket && sameTransportAddress(each.target, from)
   );
@@ -296,19 +307,19 @@ function onProbe(
       localPort: 0,
       phase: "probing",
       dueMs: nowMs,
-      maxTries: TRIES,
+      maxTries: TRIGGERED_TRIES,
       sentMs: [],
       isTriggered: true,
     };
-    return { ...answered, checks: [...state.checks, triggered] };
+    return { ...state, checks: [...state.checks, triggered] };
   }
   // The peer's filter is open now, which it may not have been for the last probe.
   const lastMs = known.sentMs.at(-1) ?? -Infinity;
   const isDue = known.phase !== "valid" && nowMs - lastMs >= MIN_GAP_MS;
-  if (!isDue) return answered;
+  if (!isDue) return state;
   const maxTries = Math.max(known.maxTries, Math.min(known.sentMs.length + 2, 2 * TRIES));
   const changes = { phase: "probing", dueMs: nowMs, maxTries, isTriggered: true } as const;
-  return withCheck(answered, index, changes);
+  return withCheck(state, index, changes);
 }
 
 /** The rest of a spray waits: it is of use only if the pair that was found does not work after all. */
@@ -360,14 +371,15 @@ function held(pair: ValidPair, rivalAtMs: number): ValidPair {
 /** The controlling side has chosen. It repeats that until it is answered. */
 function onNominate(
   state: UdpChecksState,
-  { socket, from, counter, index }: Extract<UdpChecksEvent, { kind: "nominate" }>,
+  { socket, from, counter, isAllowed, index }: Extract<UdpChecksEvent, { kind: "nominate" }>,
   nowMs: number,
   actions: UdpChecksAction[],
 ): UdpChecksState {
   const { options, nomination, seen, pending } = state;
   const id = `${counter} ${socket} ${from.ip} ${from.port}`;
   const isReplayed = seen.has(id) || seen.size >= MAX_SEEN;
-  if (options.role === "controlling" || isReplayed || index >= MAX_NOMINATIONS) return state;
+  if (options.role === "controlling" || isReplayed || !isAllowed) return state;
+  if (index >= MAX_NOMINATIONS) return state;
   const next = { ...state, seen: new Set(seen).add(id) };
   const given = { index, socket, remote: from };
   if (nomination !== null && index <= nomination.index) {
@@ -380,7 +392,8 @@ function onNominate(
     each.phase === "valid" && each.socket === socket && sameTransportAddress(each.target, from)
   );
   if (isValid) return nominated(next, given, nowMs, actions);
-  return { ...next, pending: [...pending, given].slice(-MAX_PENDING) };
+  const waiting = { ...next, pending: [...pending, given].slice(-MAX_PENDING) };
+  return nomination === null ? probed(waiting, socket, from, nowMs) : waiting;
 }
 
 /** Both sides use this pair from now on. */
@@ -522,6 +535,9 @@ function withCheck(
 
 /** How often a target is probed: as many datagrams as one port may get. */
 const TRIES = UDP_LIMITS.maxSynsPerPort;
+
+/** The same for an address that the peer has not named, from which its probes come. Chosen by us: few, but one may be lost. */
+const TRIGGERED_TRIES = 4;
 
 /** From the first probe of a target to the second; it doubles then. Chosen by us: 8 probes last for 5 s. */
 const FIRST_REPEAT_MS = 40;

@@ -231,16 +231,16 @@ export class UdpChecks {
     const received: Received = { socket, from, packet };
     const { counter } = packet;
     const value = decode(packet.value);
+    const isAllowed = this.#isAllowed(from);
     switch (packet.kind) {
-      case "probe": {
-        const isAllowed = this.#isAllowed(from);
+      case "probe":
         return this.#dispatch({ kind: "probe", socket, from, counter, isAllowed }, received);
-      }
       case "answer":
         return this.#dispatch({ kind: "answer", socket, from, value }, received);
       case "nominate": {
         const { index } = value;
-        return this.#dispatch({ kind: "nominate", socket, from, counter, index }, received);
+        const event = { kind: "nominate", socket, from, counter, isAllowed, index } as const;
+        return this.#dispatch(event, received);
       }
     }
   }

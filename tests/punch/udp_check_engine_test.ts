@@ -113,8 +113,9 @@ Deno.test("the controlled side takes a pair that it knows to be valid, and answe
 Deno.test("a nomination waits until the controlled side knows that the pair is valid", () => {
   const machine = start([entry({})], { role: "controlled" });
   machine.at(0, { kind: "started" });
-  assertEquals(machine.at(20, nominate(9, 0, at(6666))), [], "a copy that came first");
-  assertEquals(machine.at(21, nominate(9, 0)), []);
+  const copy = nominate(9, 0, at(6666));
+  assertEquals(machine.at(20, copy), ["probe 1.0 triggered"], "a copy that came first");
+  assertEquals(machine.at(21, nominate(9, 0)), ["probe 0.1 triggered"]);
   assertEquals(machine.at(22, answer(0, 0)), ["acknowledge", "found", "confirmed"]);
   assertEquals(machine.state.nomination?.remote, PEER);
 });
@@ -235,7 +236,7 @@ function probe(counter: number, from = PEER) {
 }
 
 function nominate(counter: number, index: number, from = PEER): UdpChecksEvent {
-  return { kind: "nominate", socket: 0, from, counter, index };
+  return { kind: "nominate", socket: 0, from, counter, isAllowed: true, index };
 }
 
 function start(dials: readonly CheckListEntry[], changes: Partial<UdpChecksOptions> = {}) {
