@@ -260,7 +260,9 @@ function apply(
     case "rival":
       return { ...state, rivalAtMs: nowMs, valid: state.valid.map((each) => held(each, nowMs)) };
     case "refused":
-      return withCheck(state, event.check, { phase: "ended" });
+      return state.checks[event.check]!.phase === "probing"
+        ? withCheck(state, event.check, { phase: "ended" })
+        : state;
     case "time":
       return state;
     case "stopped":
