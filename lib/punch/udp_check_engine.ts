@@ -199,7 +199,7 @@ export function initialUdpChecksState(plan: PunchPlan, options: UdpChecksOptions
   return {
     options,
     startedAtMs: null,
-    endsAtMs: Math.max(0, ...plan.dials.map(({ startMs, timeoutMs }) => startMs + timeoutMs)),
+    endsAtMs: endsAtMs(plan),
     checks: checks.map(({ check }) => check),
     seen: new Set(),
     sent: 0,
@@ -210,6 +210,13 @@ export function initialUdpChecksState(plan: PunchPlan, options: UdpChecksOptions
     rivalAtMs: null,
     phase: "checking",
   };
+}
+
+/** A side that has nothing to probe answers the other side's probes. */
+function endsAtMs({ method, dials }: PunchPlan): number {
+  if (method === "impossible") return 0;
+  if (dials.length === 0) return UDP_LIMITS.timeoutMs;
+  return Math.max(...dials.map(({ startMs, timeoutMs }) => startMs + timeoutMs));
 }
 
 /** What an event leads to. */

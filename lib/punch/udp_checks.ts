@@ -11,8 +11,13 @@
 import { hmac } from "../base/crypto.ts";
 import { type ConnectionAttempt, NetworkError, undefinedIfMalformed } from "../base/errors.ts";
 import { ResettableTimer } from "../base/timers.ts";
-import { formatTransportAddress, isSystemPort, unwrapIp } from "../net/address.ts";
-import type { TransportAddress } from "../net/address.ts";
+import {
+  formatTransportAddress,
+  isSystemPort,
+  sameTransportAddress,
+  type TransportAddress,
+  unwrapIp,
+} from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { type PathReceiver, UdpDemultiplexer } from "../udp/demultiplexer.ts";
 import { type ControlPacket, decodeUdpPacket } from "../udp/packet_message.ts";
@@ -271,8 +276,11 @@ export class UdpChecks {
     const open = await this.#sockets.get(socket);
     if (open === undefined) return hold[Symbol.dispose]();
     this.#path?.connection.reset(); // it was not confirmed
+    const isPlanned = this.#plan.dials.some(({ targets }) =>
+      targets.some((target) => sameTransportAddress(target, remote))
+    );
     const kind = asUdpKind(
-      role === "controlling" ? pathKindOf(remote, context) : acceptedKindOf(remote, context),
+      isPlanned ? pathKindOf(remote, context) : acceptedKindOf(remote, context),
     );
     const { demultiplexer } = open;
     const connection = new UdpConnection(demultiplexer, {

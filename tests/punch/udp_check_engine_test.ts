@@ -192,6 +192,13 @@ Deno.test("no search sends more than 1300 datagrams, whatever the peer sends", (
   assertEquals(sent, 1300);
 });
 
+Deno.test("a side that has nothing to probe answers the other side's probes", () => {
+  const machine = start([], { role: "controlled" });
+  assertEquals(machine.at(0, { kind: "started" }), []);
+  assertEquals(machine.wakeAtMs(), 12_000);
+  assertEquals(machine.at(5000, probe(1)), ["answer", "probe 0.0 triggered"]);
+});
+
 Deno.test("a check whose socket cannot be opened ends", () => {
   const machine = start([entry({})]);
   machine.at(0, { kind: "started" });

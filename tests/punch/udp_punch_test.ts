@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { UnreachableError } from "../../lib/base/errors.ts";
+import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import type { Network, UdpSocket } from "../../lib/net/network.ts";
 import { DIRECT_PATH_KINDS, type DirectPathKind } from "../../lib/punch/path_kinds.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
@@ -108,6 +108,62 @@ Deno.test("if both transports would need a spray, only one of them sprays", asyn
   }
 });
 
+Deno.test("hosts in one LAN find each other there by UDP, although their NAT has no hairpinning", async () => {
+  const nat = natBehavior({ hairpinning: false });
+  const { a, b } = await playTo({
+    a: nat,
+    b: nat,
+    pathKinds: new Set(["lan", "punch-udp"]),
+    network: (network) => withoutTcp(network),
+    hosts: (internet) => {
+      const home = internet.router("home", { behavior: nat, link: { delayMs: 10 } });
+      return { a: internet.host("a", { behind: home }), b: internet.host("b", { behind: home }) };
+    },
+  });
+  assertEquals([a.path?.kind, b.path?.kind], ["lan", "lan"]);
+  assertEquals([a.method, b.method], [undefined, undefined]);
+});
+
+Deno.test("homes behind one carrier's NAT connect by UDP through hairpinning", async () => {
+  const nat = natBehavior({ hairpinning: true });
+  const link = { delayMs: 10 };
+  const result = await playTo({
+    a: nat,
+    b: nat,
+    hosts: (internet) => {
+      const carrier = internet.router("carrier", { behavior: nat, lan: "100.64.0", link });
+      const host = (name: string) =>
+        internet.host(name, {
+          behind: internet.router(`${name}/home`, { behavior: nat, behind: carrier, link }),
+        });
+      return { a: host("a"), b: host("b") };
+    },
+  });
+  assertConnected(result, "");
+});
+
+Deno.test("a port that a router forwards for UDP is used, whatever the other NAT does", async () => {
+  const { a, b } = await playTo({
+    a: natBehavior({ filtering: "endpoint-independent" }),
+    b: NATS.symmetric!,
+    pathKinds: new Set(["mapped"]),
+    onBase: async ({ udp }, name) => {
+      const seen = udp!.description.candidates.find(({ kind }) => kind === "reflexive");
+      // The NAT lets anyone in at this port, as at a forwarded one.
+      if (name === "a") await udp!.addMapped(seen!.address, new AsyncDisposableStack());
+    },
+  });
+  assertEquals([a.path?.kind, b.path?.kind], ["mapped", "mapped"]);
+});
+
+Deno.test("without UDP there is no path by UDP, and the punch by TCP does not wait for it", async () => {
+  const nat = NATS.portRestricted!;
+  const { a, b } = await playTo({ a: nat, b: nat, pathKinds: ALL, network: withoutUdp });
+  for (const { tcp, path } of [a, b]) {
+    assertEquals([(tcp as PunchedConn).punch?.kind, path], ["punch-tcp", undefined]);
+  }
+});
+
 Deno.test("each path has secrets of its own, the same on both sides", async () => {
   const nat = NATS.portRestricted!;
   const one = assertConnected(await playTo({ a: nat, b: nat }, 1), "");
@@ -202,6 +258,24 @@ function counting(most: { a: number; b: number }) {
         return { ...wrap(socket, (data, to) => socket.send(data, to)), close };
       },
     };
+  };
+}
+
+/** Nothing but STUN servers can be dialled. */
+function withoutTcp(network: Network): Network {
+  return {
+    ...bound(network),
+    connectTcp: (remote, options) =>
+      remote.ip.startsWith("203.0.113.1")
+        ? network.connectTcp(remote, options)
+        : Promise.reject(new NetworkError("no TCP here", "refused")),
+  };
+}
+
+function withoutUdp(network: Network): Network {
+  return {
+    ...bound(network),
+    bindUdp: () => Promise.reject(new NetworkError("no UDP here", "not-permitted")),
   };
 }
 

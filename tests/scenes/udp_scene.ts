@@ -7,11 +7,17 @@
 import type { Network } from "../../lib/net/network.ts";
 import { DialBudget } from "../../lib/punch/limits.ts";
 import type { DirectPathKind } from "../../lib/punch/path_kinds.ts";
-import { type PunchedConn, type PunchRole, punchWithin } from "../../lib/punch/punch.ts";
-import { prepareWith } from "../../lib/punch/punch.ts";
+import {
+  type BaseSocket,
+  prepareWith,
+  type PunchedConn,
+  type PunchRole,
+  punchWithin,
+} from "../../lib/punch/punch.ts";
 import { type FoundUdpPath, udpPunching } from "../../lib/punch/udp_punch.ts";
 import type { NatBehavior } from "../../lab/model/nat_behavior.ts";
 import { type MemoryChannelOptions, memoryChannelPair } from "../signal/memory_channel.ts";
+import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import type { LinkBehavior } from "../simnet/link.ts";
 import { addHome, linkOfRoundTrip, serveSceneStun, STUN_SERVERS } from "./homes.ts";
@@ -29,6 +35,10 @@ export interface UdpScene {
   readonly link?: LinkBehavior;
   /** Default: UDP alone. */
   readonly pathKinds?: ReadonlySet<DirectPathKind>;
+  /** The hosts of both sides. Default: each behind its own NAT. */
+  readonly hosts?: (internet: Internet) => Readonly<Record<"a" | "b", Pick<Host, "network">>>;
+  /** Called with each base socket. */
+  readonly onBase?: (base: BaseSocket, name: "a" | "b") => Promise<void>;
   /** Changes the network of each side. */
   readonly network?: (network: Network, name: "a" | "b") => Network;
   /** When both sides give up. Default: 20 s. */
@@ -62,8 +72,10 @@ export async function playUdp(
   const onConfirmed = () => {
     if (++confirmed === 2) both.resolve();
   };
+  const hosts = scene.hosts?.(internet);
   const home = (name: "a" | "b") => {
-    const { network } = addHome(internet, name, { behavior: scene[name], link }).host;
+    const { network } = hosts?.[name] ??
+      addHome(internet, name, { behavior: scene[name], link }).host;
     return scene.network?.(network, name) ?? network;
   };
   const [networkA, networkB] = [home("a"), home("b")];
@@ -73,6 +85,7 @@ export async function playUdp(
   ): Promise<UdpSide> => {
     const punching = udpPunching(true);
     const base = await prepareWith(punching, { network, servers: STUN_SERVERS });
+    await scene.onBase?.(base, options.role === "controlling" ? "a" : "b");
     const pathKinds = scene.pathKinds ?? UDP_ONLY;
     const budget = new DialBudget();
     let path: FoundUdpPath | undefined;
