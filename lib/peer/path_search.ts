@@ -333,7 +333,11 @@ class PathSearch {
     const keys = pathKeys(connectionKey, channelBinding, role);
     const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
     const path = { ...report, connection: encrypted, datagrams, attempts: this.#attempts };
-    this.#moves.push(this.#move(path));
+    const move = this.#move(path).then((hasMoved) => {
+      if (!hasMoved && this.#best === report) this.#best = undefined; // another one may take its place
+      return hasMoved;
+    });
+    this.#moves.push(move);
   }
 
   /** Fails if a better path was faster, the path was lost, or the connection has ended. */
