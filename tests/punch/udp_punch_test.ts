@@ -124,6 +124,22 @@ Deno.test("hosts in one LAN find each other there by UDP, although their NAT has
   assertEquals([a.method, b.method], [undefined, undefined]);
 });
 
+Deno.test("hosts with public IPv6 addresses connect over IPv6 by UDP", async () => {
+  const nat = NAT_BEHAVIORS.firewall;
+  const { a, b } = await playTo({
+    a: nat,
+    b: nat,
+    pathKinds: new Set(["ipv6"]),
+    network: withoutTcp,
+    hosts: (internet) => ({
+      a: internet.host("a", { addresses: ["203.0.113.50", "2001:db8::50"] }),
+      b: internet.host("b", { addresses: ["203.0.113.51", "2001:db8::51"] }),
+    }),
+  });
+  assertEquals([a.path?.kind, b.path?.kind], ["ipv6", "ipv6"]);
+  assertEquals(a.path?.connection.remote.ip, "2001:db8::51");
+});
+
 Deno.test("homes behind one carrier's NAT connect by UDP through hairpinning", async () => {
   const nat = natBehavior({ hairpinning: true });
   const link = { delayMs: 10 };
