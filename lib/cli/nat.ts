@@ -123,6 +123,7 @@ function familyText(title: string, report: FamilyReport, columns: number | undef
     ["ports", [allocationText(report.allocation), ...allocationNotes(report)]],
     ["hairpinning", [yesNo(report.hairpinning)]],
     ["unsolicited SYN", report.unsolicitedSyn === "unknown" ? [] : [report.unsolicitedSyn]],
+    ["crossing SYN", report.crossingSyn === "unknown" ? [] : [crossingText(report.crossingSyn)]],
     [
       "idle lifetime",
       details.lifetimeSeconds === null ? [] : [lifetimeText(details.lifetimeSeconds)],
@@ -144,6 +145,10 @@ function familyText(title: string, report: FamilyReport, columns: number | undef
     "",
     ...indent(explainFamily(report)),
   ];
+}
+
+function crossingText(crossingSyn: FamilyReport["crossingSyn"]): string {
+  return crossingSyn === "accepted" ? crossingSyn : "dropped or reset";
 }
 
 /** Draws this machine, the NAT or firewall, and the server: beside each other, or below each other if that is too wide. */

@@ -12,15 +12,27 @@ export function difficultyOf(report: FamilyReport): Difficulty {
   const { mapping, filtering, allocation } = report;
   switch (mapping.behavior) {
     case "none":
-      return filtering.behavior === "none" ? "open" : "easy";
+      if (filtering.behavior === "none") return "open";
+      return mustNotCross(report) ? "moderate" : "easy";
     case "endpoint-independent":
-      return "easy";
+      return mustNotCross(report) ? "moderate" : "easy";
     case "address-dependent":
     case "address-and-port-dependent":
+      if (hasPool(report)) return "hard";
       return allocation.kind === "random" || allocation.kind === "unknown" ? "hard" : "moderate";
     case "unknown":
       return "unknown";
   }
+}
+
+/** Whether TCP connections fail with a peer whose NAT does the same: both keep out the SYN that the other needs. */
+function mustNotCross({ crossingSyn, filtering }: FamilyReport): boolean {
+  return crossingSyn === "dropped" && filtering.behavior === "address-and-port-dependent";
+}
+
+/** Whether mappings get one of several addresses, so that not even the address is known before a mapping is made. */
+function hasPool({ details }: FamilyReport): boolean {
+  return details.externalIps.length > 1;
 }
 
 /**
@@ -54,14 +66,21 @@ export function overallVerdict(
   const decisive = reachable.find((report) => difficultyOf(report) !== "unknown") ?? reachable[0]!;
   const difficulty = difficultyOf(decisive);
   if (isUdpBlocked) {
-    return { difficulty: "blocked", summary: `UDP is blocked; over TCP: ${SUMMARIES[difficulty]}` };
+    return { difficulty: "blocked", summary: `UDP is blocked; over TCP: ${summaryOf(decisive)}` };
   }
   const overUdp = decisive === tcp.ipv4 ? udp.ipv4 : decisive === tcp.ipv6 ? udp.ipv6 : null;
   const differing = overUdp?.reachable ? difficultyOf(overUdp) : difficulty;
   const addition = differing === difficulty || differing === "unknown"
     ? ""
     : `; over UDP, ${SUMMARIES[differing]}`;
-  return { difficulty, summary: `${nameOf(decisive)}: ${SUMMARIES[difficulty]}${addition}` };
+  return { difficulty, summary: `${nameOf(decisive)}: ${summaryOf(decisive)}${addition}` };
+}
+
+function summaryOf(report: FamilyReport): string {
+  const difficulty = difficultyOf(report);
+  return difficulty === "moderate" && mustNotCross(report)
+    ? "direct connections work with most peers; over TCP, not with those behind a NAT like this"
+    : SUMMARIES[difficulty];
 }
 
 /** Which connections will work, in plain words, one sentence each. */
@@ -84,6 +103,14 @@ export function explainFamily(report: FamilyReport): string[] {
       );
       break;
     case "moderate":
+      if (mustNotCross(report)) {
+        sentences.push(
+          "SYNs that cross one of this machine's are kept out: simultaneous open works only if the peer's NAT lets them in.",
+          "TCP fails with a peer whose NAT keeps them out as well: such a pair needs UDP or a relay.",
+          PEERS_THAT_GET_IN[filtering.behavior],
+        );
+        break;
+      }
       sentences.push(
         "External ports vary by destination but follow a pattern " +
           `(${
@@ -94,7 +121,9 @@ export function explainFamily(report: FamilyReport): string[] {
       break;
     case "hard":
       sentences.push(
-        "External ports vary by destination and cannot be predicted.",
+        hasPool(report)
+          ? `External addresses vary by destination, ${report.details.externalIps.length} of them so far, and cannot be predicted.`
+          : "External ports vary by destination and cannot be predicted.",
         "Direct connections work only with peers that are open or do not filter by port. Set up a relay for the others.",
       );
       break;
@@ -104,6 +133,12 @@ export function explainFamily(report: FamilyReport): string[] {
         : ["No server answered: this traffic is blocked."];
     default:
       sentences.push("The test could not find out what works. The evidence says why.");
+  }
+  if (hasPool(report) && difficulty !== "hard") {
+    sentences.push(
+      "The NAT has a pool of addresses and does not keep to one (RFC 4787 REQ-2 recommends that): " +
+        "peers that were told one address see another for each new port.",
+    );
   }
   if (unsolicitedSyn === "reset") {
     sentences.push(

@@ -54,8 +54,8 @@ export interface PeerConnectionOptions {
   readonly closed: AbortSignal;
   /** Called whenever the connection has moved to a path, the first one included. */
   readonly onPath: (isRelayed: boolean) => void;
-  /** Called when it has lost its path and waits for another. */
-  readonly onLost: () => void;
+  /** Called when it has lost its path and waits for another; `wasUsed` if the other side was ever heard over it. */
+  readonly onLost: (wasUsed: boolean) => void;
 }
 
 /**
@@ -76,7 +76,7 @@ export class PeerConnection extends Session {
   readonly #timeoutMs: number;
   readonly #closed: AbortSignal;
   readonly #onPath: (isRelayed: boolean) => void;
-  readonly #onLost: () => void;
+  readonly #onLost: (wasUsed: boolean) => void;
   #elapsedMs = 0;
   #hasPath = false;
   #current: CurrentPath | undefined;
@@ -198,7 +198,7 @@ export class PeerConnection extends Session {
       if (this.#current?.connection !== found.connection) this.#onMoved(found);
     } catch (error) {
       const wasCurrent = this.#hasPath && this.#current?.connection === found.connection;
-      if (wasCurrent && error instanceof NetworkError) this.#onPathLost(error);
+      if (wasCurrent && error instanceof NetworkError) this.#onPathLost(error, false);
       throw error;
     }
   }
@@ -222,13 +222,13 @@ export class PeerConnection extends Session {
     }
   }
 
-  #onPathLost(error: NetworkError): void {
+  #onPathLost(error: NetworkError, wasUsed = true): void {
     if (!this.#hasPath) return;
     this.#hasPath = false;
     this.#events.push({ event: "lost", reason: error.message });
     if (this.#timeoutMs === 0) this.abandon(error);
     else if (this.#closed.aborted) this.#abandonForGood(error);
-    else this.#onLost();
+    else this.#onLost(wasUsed);
   }
 
   #abandonForGood(cause: unknown): void {

@@ -45,7 +45,10 @@ export interface PeerContext {
   readonly baseSockets: BaseSocketPool | undefined;
   /** Punches by UDP beside those by TCP; `undefined` if UDP is ruled out. */
   readonly udp: UdpPunching | undefined;
-  readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "pathKinds" | "logger">;
+  readonly punchOptions: Pick<
+    PunchOptions,
+    "servers" | "dialBackServers" | "report" | "knownNetworks" | "pathKinds" | "logger"
+  >;
   readonly relays: readonly RelayOpener[];
   /** The signaling servers that this side named. */
   readonly signalingUrls: readonly string[];
@@ -75,7 +78,9 @@ export interface PeerContext {
  */
 export function makeContext(
   options: PeerOptions,
-  own: Pick<PeerContext, "staticKey" | "closed" | "inBackground" | "udp">,
+  own:
+    & Pick<PeerContext, "staticKey" | "closed" | "inBackground">
+    & Partial<Pick<PeerContext, "udp">>,
 ): PeerContext {
   const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false, onProgress } = options;
@@ -91,7 +96,10 @@ export function makeContext(
       "Cannot use relayOnly without a relay or rendezvous of this side's: the other side's would show this side's address",
     );
   }
-  const punchOptions = { pathKinds, servers, report, logger };
+  // No servers means that none is to be dialled.
+  const dialBackServers = servers?.length === 0 ? [] : [...servers ?? [], ...stunServersOf(named)];
+  const knownNetworks = new Map();
+  const punchOptions = { pathKinds, servers, dialBackServers, report, knownNetworks, logger };
   const baseSockets = new BaseSocketPool({
     prepare: (signal) => prepareWith(own.udp, { ...punchOptions, network, signal }),
     map: mapPorts && pathKinds.has("mapped")
@@ -112,6 +120,7 @@ export function makeContext(
     return await openSignaling(transports.get(url) ?? url, { network, signal, logger, onState });
   });
   return {
+    udp: undefined,
     ...own,
     network,
     dialPolicy,
@@ -173,6 +182,12 @@ function signalingReporter(
   };
 }
 
+/** A rendezvous server of `punchline serve` has a STUN server beside it, which dials back if it is asked to. */
+function stunServersOf(urls: readonly string[]): string[] {
+  const hosts = urls.filter((url) => /^wss?:/.test(url)).map((url) => new URL(url).hostname);
+  return [...new Set(hosts)].map((host) => `${host}:${STUN_PORT}`);
+}
+
 function mapBriefly(
   network: Network,
   protocol: "tcp" | "udp",
@@ -224,3 +239,6 @@ function plainUrl(url: string): string {
 
 /** Chosen by us: the port is needed only until there is a connection; routers grant no less than this. */
 const MAPPING_SECONDS = 120;
+
+/** RFC 8489 §18.6, and the default of `serve`. */
+const STUN_PORT = 3478;

@@ -404,10 +404,17 @@ export class IncomingRequest {
     });
     tasks.run(async (signal) => {
       const hopeless = this.#hopeless.promise;
-      const role = "controlled" as const;
       const { signalingUrls } = context;
-      const search = { session, role, wants, signalingUrls, connection, hopeless, signal } as const;
-      await searchPaths(context, search);
+      await searchPaths(context, {
+        session,
+        role: "controlled",
+        wants,
+        signalingUrls,
+        connection,
+        mayFallBack: this.#mayReturn,
+        hopeless,
+        signal,
+      });
       this.#endSearch();
     });
   }

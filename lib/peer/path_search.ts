@@ -23,7 +23,13 @@ import { ipScope } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
 import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
-import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
+import {
+  type BaseSocket,
+  type PunchedConn,
+  type PunchPlan,
+  type PunchRole,
+  punchWithin,
+} from "../punch/punch.ts";
 import type { DatagramPath, FoundUdpPath, UdpRace } from "../punch/udp_punch.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
@@ -43,6 +49,8 @@ export interface PathSearchOptions {
   readonly signalingUrls: readonly string[];
   /** What the paths are for. */
   readonly connection: PathUser;
+  /** Whether the connection outlives a path that is lost before it carries a byte. */
+  readonly mayFallBack: boolean;
   /** Resolves, with the reason, when the other side has searched and found nothing: then waiting is of no use. */
   readonly hopeless: Promise<Error>;
   readonly signal: AbortSignal;
@@ -122,11 +130,17 @@ class PathSearch {
   readonly #hopeless = new AbortController();
   /** Resolves when it is time to try a relay. */
   readonly #relayTurn = optionalResolvers<void>();
+  /** Resolves once a relay is open, or there will be none. */
+  readonly #relaySettled = optionalResolvers<void>();
   readonly #relayTimer = new ResettableTimer(() => this.#relayTurn.resolve());
+  /** Ends both searches a while after a direct path was lost: by then one of the two sides starts over. */
+  readonly #lostTimer = new ResettableTimer(() => this.#hopeless.abort(lostError()));
   readonly #relayAttempts: AttemptRecord[] = [];
   #directAttempts: readonly ConnectionAttempt[] = [];
   /** Whether the connection moved to each of the paths. */
   readonly #moves: Promise<boolean>[] = [];
+  /** The same of the direct path that was found last. */
+  #directMove: Promise<boolean> | undefined;
 
   constructor(context: PeerContext, options: PathSearchOptions) {
     const { session, signal, hopeless } = options;
@@ -151,9 +165,8 @@ class PathSearch {
   }
 
   async run(): Promise<boolean> {
-    const { session, wants, signal } = this.#options;
-    // Manual signaling carries one message each way, which is too little for relays.
-    const mayRelay = this.#context.mayRelay && wants === "any" && !session.isManual;
+    const { signal } = this.#options;
+    const mayRelay = this.#mayRelay;
     const stopUdp = () => this.#udp?.stop();
     const either = AbortSignal.any([signal, this.#hopeless.signal]);
     either.addEventListener("abort", stopUdp, { once: true });
@@ -162,15 +175,23 @@ class PathSearch {
       this.#relayTurn.resolve();
       await this.#answer();
     } else searches.push(this.#findDirect(this.#base));
-    if (mayRelay) searches.push(this.#findRelayed());
+    if (mayRelay) searches.push(this.#findRelayed().finally(this.#relaySettled.resolve));
+    else this.#relaySettled.resolve();
     const results = await Promise.allSettled(searches);
     this.#relayTimer.clear();
+    this.#lostTimer.clear();
     this.#tcpTimer.clear();
     either.removeEventListener("abort", stopUdp);
     signal.throwIfAborted();
     if (this.#moves.length === 0) throw this.#failure(results);
     // On abort, the connection itself completes a move under way.
     return (await abortable(Promise.all(this.#moves), signal)).includes(true);
+  }
+
+  /** Manual signaling carries one message each way, which is too little for relays. */
+  get #mayRelay(): boolean {
+    const { session, wants } = this.#options;
+    return this.#context.mayRelay && wants === "any" && !session.isManual;
   }
 
   get #attempts(): ConnectionAttempt[] {
@@ -188,34 +209,32 @@ class PathSearch {
     return new UnreachableError(message, this.#attempts, { cause });
   }
 
+  /** A path may die before it carries a byte: only one over which the other side was heard ends the search for others. */
   async #findDirect(readyBase: Promise<BaseSocket>): Promise<void> {
-    const { network, punchOptions } = this.#context;
-    const { session, role, signal } = this.#options;
+    const { signal } = this.#options;
     const udpTimer = new ResettableTimer(() => this.#udp?.stop());
     try {
-      const base = await this.#orAnswer(readyBase);
+      let base: BaseSocket | undefined = await this.#orAnswer(readyBase);
       udpTimer.set(this.#timeoutMs);
-      const connection = await punchWithin(this.#budget, {
-        ...punchOptions,
-        network,
-        role,
-        base,
-        timeoutMs: this.#timeoutMs,
-        channel: session.channel(CHANNELS.punch),
-        onPlan: (plan) => this.#onPlan(plan),
-        udp: this.#udp,
-        udpPunching: this.#context.udp,
-        until: AbortSignal.any([this.#hopeless.signal, this.#tcp.signal]),
-        signal,
-      });
-      this.#udp?.stop();
-      const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
-      this.#directAttempts = attempts;
-      this.#directFound.abort(); // before the first await: a relayed path that is found now is too late
-      const report = { kind, method, transport, punchMs, isRelayed: false };
-      await this.#use(connection, channelBinding, report);
+      for (let punches = 0; punches < MAX_PUNCHES; punches++) {
+        const connection = await this.#punch(base);
+        this.#udp?.yield(); // if the path dies at once, the next punch tries UDP again
+        base = undefined; // it is used up
+        const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
+        this.#directAttempts = [...this.#directAttempts, ...attempts];
+        const report = { kind, method, transport, punchMs, isRelayed: false };
+        this.#directMove = this.#use(connection, channelBinding, report);
+        if (await abortable(this.#directMove, signal) || !this.#options.mayFallBack) {
+          return this.#directFound.abort();
+        }
+        if (this.#best?.transport === "udp") return; // that is the better one
+        this.#relayTurn.resolve();
+        if (punches === 0) this.#lostTimer.set(AFTER_LOSS_MS);
+      }
     } catch (error) {
-      if (error instanceof UnreachableError) this.#directAttempts = error.attempts;
+      if (error instanceof UnreachableError) {
+        this.#directAttempts = [...this.#directAttempts, ...error.attempts];
+      }
       await this.#udp?.end(); // it may still find a path
       if (this.#best?.transport !== "udp") throw error;
     } finally {
@@ -224,6 +243,23 @@ class PathSearch {
       await this.#udp?.end();
       this.#relayTurn.resolve();
     }
+  }
+
+  #punch(base: BaseSocket | undefined): Promise<PunchedConn> {
+    const { network, punchOptions } = this.#context;
+    const { session, role, signal } = this.#options;
+    return punchWithin(this.#budget, {
+      ...punchOptions,
+      network,
+      role,
+      base,
+      timeoutMs: this.#timeoutMs,
+      channel: session.channel(CHANNELS.punch),
+      onPlan: (plan) => this.#onPlan(plan),
+      beforeSpray: this.#mayRelay ? () => this.#relayFirst() : undefined,
+      until: this.#hopeless.signal,
+      signal,
+    });
   }
 
   /** The responder's first offer is its answer. Without a base socket there is no offer: answer without one. */
@@ -241,10 +277,19 @@ class PathSearch {
     if (role === "controlled" && !session.isOpen) await sendEmpty(session);
   }
 
-  /** If the plan is unlikely to work, the relay does not wait for it to fail. */
-  #onPlan({ successEstimate }: PunchPlan): void {
-    const chance = Math.max(successEstimate, this.#udp?.successEstimate ?? 0);
-    if (chance < LIKELY) this.#relayTurn.resolve();
+  /** A NAT may have no session left for a relay once many sockets have dialled. */
+  async #relayFirst(): Promise<void> {
+    using deadline = new Deadline(RELAY_FIRST_MS, this.#options.signal);
+    try {
+      await abortable(this.#relaySettled.promise, deadline.signal);
+    } catch { /* it takes too long, or the search is over */ }
+  }
+
+  /** If the plan is unlikely to work, or takes many sessions, the relay does not wait for it to fail. */
+  #onPlan({ method, successEstimate }: PunchPlan): void {
+    const udp = this.#udp?.successEstimate ?? 0;
+    const isFirst = method === "birthday" || Math.max(successEstimate, udp) < LIKELY;
+    if (isFirst) this.#relayTurn.resolve();
     else if (!this.#relayTimer.isSet) this.#relayTimer.set(RELAY_AFTER_MS);
   }
 
@@ -272,7 +317,7 @@ class PathSearch {
         onAttempt: (attempt) => this.#relayAttempts.push(attempt),
         signal: deadline.signal,
       });
-      if (signal.aborted) return connection.reset(); // a direct path was found at the same moment
+      if (await this.#isDirectUsed(signal)) return connection.reset(); // it was found at the same moment
       await this.#use(connection, channelBinding, {
         kind: "relay",
         method: null,
@@ -303,7 +348,8 @@ class PathSearch {
       const { connectionKey } = await this.#options.session.ready;
       const keys = datagramKeys(connectionKey, channelBinding, this.#options.role);
       const datagrams = this.#context.udp!.datagrams(connection, keys);
-      await this.#use(connection, channelBinding, report, datagrams);
+      this.#directMove = this.#use(connection, channelBinding, report, datagrams);
+      await this.#directMove;
     } catch (error) {
       connection.reset();
       this.#context.logger?.debug(`connect: ${error}`); // the session has ended
@@ -315,19 +361,36 @@ class PathSearch {
     this.#tcpTimer.set(TCP_MS);
   }
 
-  /** Moves the connection to a path, encrypted with keys of its own, unless there is a better one. */
+  /** Whether a direct path that was found carries bytes; one that has not for a while does not count. */
+  async #isDirectUsed(signal: AbortSignal): Promise<boolean> {
+    if (signal.aborted || this.#directMove === undefined) return signal.aborted;
+    using deadline = new Deadline(UNUSED_MS, signal);
+    try {
+      return await abortable(this.#directMove, deadline.signal);
+    } catch {
+      return signal.aborted;
+    }
+  }
+
+  /**
+   * Moves the connection to a path, encrypted with keys of its own, unless there is a better one; resolves with whether it
+   * did.
+   */
   async #use(
     connection: TcpConnection,
     channelBinding: Uint8Array,
     report: Omit<PathReport, "attempts">,
     datagrams?: DatagramPath,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { session, role } = this.#options;
     const { remoteKey } = this.#options.connection;
     // The controlling side decides; its end of a path that is not better is reset.
     const isWanted = role === "controlled" || this.#best === undefined ||
       isBetter(report, this.#best);
-    if (!isWanted) return connection.reset();
+    if (!isWanted) {
+      connection.reset();
+      return false;
+    }
     this.#best = report;
     const { connectionKey } = await session.ready;
     const keys = pathKeys(connectionKey, channelBinding, role);
@@ -338,6 +401,7 @@ class PathSearch {
       return hasMoved;
     });
     this.#moves.push(move);
+    return await move;
   }
 
   /** Fails if a better path was faster, the path was lost, or the connection has ended. */
@@ -406,6 +470,10 @@ export function hopelessError({ relayCode }: FoundNothing): Error {
   return new NetworkError(`the other side has found no path${why}`, "closed");
 }
 
+function lostError(): NetworkError {
+  return new NetworkError("the path was lost before it could be used", "reset");
+}
+
 /** Whether a relay on the internet can see the address. */
 function isRoutable(ip: string): boolean {
   const scope = ipScope(ip);
@@ -420,6 +488,17 @@ const LINGER_MS = 2000;
 
 /** Why the search by TCP ends before its time. */
 const TCP_IS_LATE = new DOMException("UDP has found a path", "AbortError");
+/** How long many sockets wait for a relay. Chosen by us: a relay takes four round trips, to a server that is far away. */
+const RELAY_FIRST_MS = 2000;
+
+/** Chosen by us: a path that dies at once twice in a row does so for a reason. */
+const MAX_PUNCHES = 3;
+
+/** How long the search goes on after that. Chosen by us: a relay takes a few round trips, a punch a second. */
+const AFTER_LOSS_MS = 3000;
+
+/** How long a direct path has to prove its use while a relayed one is ready. Chosen by us: two of the longest round trips. */
+const UNUSED_MS = 600;
 
 /** Chosen by us: with a plan less likely than this, a relay is as likely to be needed as not. */
 const LIKELY = 0.5;

@@ -43,6 +43,10 @@ export interface PunchDescription {
   readonly punchPort: number;
   /** Whether it can listen on the punch port while it dials from it. */
   readonly canListenBeside: boolean;
+  /** Whether it has a relay opened before many sockets take the NAT's sessions; if both sides do, both wait for it. */
+  readonly relaysFirst?: boolean;
+  /** Whether it is about to learn what SYNs from outside get; another description follows, without this. */
+  readonly isLearning?: boolean;
 }
 
 /** What this host knows by itself, whatever the peer says. */

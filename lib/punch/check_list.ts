@@ -18,7 +18,7 @@ import {
   type PunchDescription,
 } from "./candidates.ts";
 import { type PunchLimits, punchLimits, triesFor } from "./limits.ts";
-import { followsLocalPort } from "./nat_profile.ts";
+import { followsLocalPort, keepsOutCrossing } from "./nat_profile.ts";
 import type { CheckListEntry, PunchPlan } from "./plan_types.ts";
 import {
   chooseMethod,
@@ -106,9 +106,12 @@ function choose(
   const [a, b] = sides;
   const views = [view(b, a, contextOf), view(a, b, contextOf)] as const;
   const choice = chooseMethod(views, { limits, rttMs: rttMs || undefined });
+  // The method has considered what servers saw, which is the address of an interface if there is no NAT.
   const hosts = [
-    ...allowedHosts(b, contextOf(a, b), limits.maxHostTargets),
-    ...allowedHosts(a, contextOf(b, a), limits.maxHostTargets),
+    ...allowedHosts(b, contextOf(a, b), limits.maxHostTargets)
+      .filter(({ ip }) => ip !== b.profile.externalIp),
+    ...allowedHosts(a, contextOf(b, a), limits.maxHostTargets)
+      .filter(({ ip }) => ip !== a.profile.externalIp),
   ];
   if (hosts.length === 0) return choice;
   const { sharesExternalIp, isSameHost } = contextOf(a, b);
@@ -228,6 +231,7 @@ function methodChecks(context: CheckContext): CheckListEntry[] {
   const { choice, party } = context;
   switch (choice.method) {
     case "direct":
+      return mayDialDirectly(context, choice.reachable) ? [dialRemote(context)] : [];
     case "simultaneous-open":
       return [dialRemote(context)];
     case "one-sided-open":
@@ -247,11 +251,33 @@ function dialRemote(context: CheckContext): CheckListEntry {
   return entryFor(context, remoteAddress === undefined ? [] : [remoteAddress]);
 }
 
-/** One SYN to the peer's address. If its port is unknown any port does, because the filter goes by addresses. */
+/** A side whose NAT keeps out SYNs that cross its own must not send one to a peer that can reach it. */
+function mayDialDirectly(
+  { party, local, remote }: CheckContext,
+  reachable: readonly Party[],
+): boolean {
+  if (!reachable.includes(party)) return true;
+  if (!reachable.includes(other(party))) return !keepsOutCrossing(local.profile);
+  return party === 0 || ![local, remote].some(({ profile }) => keepsOutCrossing(profile));
+}
+
+/**
+ * One SYN to the peer's address; to each that was seen, if a NAT with a pool draws from several. If the peer's port is
+ * unknown any port does, because the filter goes by addresses. It must be another one if the SYNs must not cross.
+ */
 function openFilter(context: CheckContext): CheckListEntry {
-  const { remote, remoteAddress } = context;
-  const target = remoteAddress ?? externalAddress(remote, remote.punchPort);
-  return { ...entryFor(context, [target]), startMs: 0 };
+  const { local, remote, remoteAddress } = context;
+  if (remoteAddress !== undefined && keepsOutCrossing(local.profile)) {
+    const { ip, port } = remoteAddress;
+    return {
+      ...entryFor(context, [{ ip, port: port === 65_535 ? port - 1 : port + 1 }]),
+      startMs: 0,
+    };
+  }
+  if (remoteAddress !== undefined) return { ...entryFor(context, [remoteAddress]), startMs: 0 };
+  const { externalIp, externalIps = [externalIp!] } = remote.profile;
+  const targets = externalIps.map((ip) => ({ ip, port: remote.punchPort }));
+  return { ...entryFor(context, targets), startMs: 0 };
 }
 
 /**

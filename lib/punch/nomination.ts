@@ -16,6 +16,7 @@ import { writeAll } from "../base/reader.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import {
+  type ConnectionOrigin,
   initialNominationState,
   type NominationAction,
   type NominationEvent,
@@ -28,7 +29,7 @@ import type { PunchOffer, PunchRole } from "./offer.ts";
 // What peers need of a punch besides punch().
 export { whyNotRelay } from "./candidates.ts";
 export { type DialBudget, DialBudgets, type DialTarget } from "./limits.ts";
-export type { NominationOutcome } from "./nomination_engine.ts";
+export type { ConnectionOrigin, NominationOutcome } from "./nomination_engine.ts";
 
 /** The connection that both sides agreed on. */
 export interface NominatedConnection {
@@ -79,13 +80,17 @@ export class Nomination implements AsyncDisposable {
   /**
    * Takes over a connection. Resolves with what became of it: unless it was nominated it is reset by then.
    *
+   * @param origin which room it takes up while nothing is proved
    * @throws whatever else than the network or the other end goes wrong
    */
-  async add(connection: TcpConnection): Promise<NominationOutcome> {
+  async add(
+    connection: TcpConnection,
+    origin: ConnectionOrigin = "elsewhere",
+  ): Promise<NominationOutcome> {
     const id = this.#added++;
     const settled = Promise.withResolvers<NominationOutcome>();
     this.#entries.set(id, { connection, settled, establishedAtMs: performance.now() });
-    this.#dispatch({ kind: "opened", id });
+    this.#dispatch({ kind: "opened", id, origin });
     return await settled.promise;
   }
 

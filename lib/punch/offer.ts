@@ -16,7 +16,12 @@ import { malformed, type MalformedMessageError } from "../base/errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 import type { Candidate, PunchDescription } from "./candidates.ts";
-import { type NatProfile, needsFreshSamples, type PortPair } from "./nat_profile.ts";
+import {
+  dependsOnDestination,
+  type NatProfile,
+  needsFreshSamples,
+  type PortPair,
+} from "./nat_profile.ts";
 
 /** Which side nominates the connection (RFC 8445 §2.3); the other side is `"controlled"`. */
 export type PunchRole = "controlling" | "controlled";
@@ -87,6 +92,15 @@ export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sample
   return needsFreshSamples(side.profile) && sampleAgeMs > STALE_MS;
 }
 
+/**
+ * Whether a plan has to wait for another offer of either side, which tells what SYNs from outside get. That decides about
+ * a pair only if one of the two external ports cannot be known; so both sides wait, or neither.
+ */
+export function mustLearn(one: PunchDescription, other: PunchDescription): boolean {
+  const isHard = [one, other].some(({ profile }) => dependsOnDestination(profile));
+  return isHard && (one.isLearning === true || other.isLearning === true);
+}
+
 function authenticator(json: Uint8Array, sharedSecret: Uint8Array): string {
   return toHex(hmac("sha256", sharedSecret, utf8("punchline offer "), json));
 }
@@ -106,6 +120,8 @@ function asDescription(value: unknown): PunchDescription {
     candidates: asList(side.candidates, MAX_CANDIDATES, "candidates").map(asCandidate),
     punchPort: asPort(side.punchPort, "punchPort"),
     canListenBeside: side.canListenBeside === true,
+    ...side.relaysFirst === true && { relaysFirst: true },
+    ...side.isLearning === true && { isLearning: true },
   };
 }
 
@@ -123,11 +139,10 @@ function asProfile(value: unknown): NatProfile {
   return {
     mapping: oneOf(profile.mapping, BEHAVIORS, "mapping"),
     filtering: oneOf(profile.filtering, BEHAVIORS, "filtering"),
-    unsolicitedSyn: oneOf(
-      profile.unsolicitedSyn,
-      ["dropped", "reset", "accepted", "unknown"],
-      "unsolicitedSyn",
-    ),
+    unsolicitedSyn: oneOf(profile.unsolicitedSyn, SYNS, "unsolicitedSyn"),
+    ...profile.crossingSyn !== undefined && {
+      crossingSyn: oneOf(profile.crossingSyn, SYNS, "crossingSyn"),
+    },
     allocation: {
       kind: oneOf(
         allocation.kind,
@@ -139,6 +154,12 @@ function asProfile(value: unknown): NatProfile {
     },
     onlyForNeighbours: profile.onlyForNeighbours === true,
     externalIp: profile.externalIp === null ? null : asIp(profile.externalIp),
+    ...profile.externalIps !== undefined && {
+      externalIps: asList(profile.externalIps, MAX_EXTERNAL_IPS, "externalIps").map(asIp),
+    },
+    ...profile.sessionLimit !== undefined && {
+      sessionLimit: asInteger(profile.sessionLimit, 1, 65535, "sessionLimit"),
+    },
     samples: asList(profile.samples, MAX_SAMPLES, "samples").map(asPortPair),
   };
 }
@@ -227,6 +248,7 @@ const AUTHENTICATOR_DIGITS = 64;
 /** Chosen by us: what a host with a few interfaces has, and what fits a signaling message. */
 export const MAX_CANDIDATES = 12;
 export const MAX_SAMPLES = 16;
+export const MAX_EXTERNAL_IPS = 4;
 
 /** Chosen by us: both descriptions have to fit a signaling message. */
 export const MAX_UDP_CANDIDATES = 8;
@@ -237,6 +259,9 @@ export const MAX_UDP_SAMPLES = 8;
  * those of 750 ms.
  */
 const STALE_MS = 750;
+
+/** What a SYN may get. */
+const SYNS = ["dropped", "reset", "accepted", "unknown"] as const;
 
 /** How a NAT may behave; their places are part of the format of compact offers. */
 export const BEHAVIORS = [

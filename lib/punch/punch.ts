@@ -16,7 +16,7 @@ import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { BaseSocket } from "./gathering.ts";
+import { BaseSocket, type KnownNetworks } from "./gathering.ts";
 import { DialBudget, PUNCH_LIMITS } from "./limits.ts";
 import { MANUAL_TIMEOUT_MS } from "./manual.ts";
 import { MAX_ROUNDS, type PunchRole } from "./offer.ts";
@@ -25,7 +25,7 @@ import type { PunchPlan } from "./plan_types.ts";
 import { type ConnectedAttempt, countSyns, runRound, type UdpRival } from "./round.ts";
 import type { UdpPunching } from "./udp_punch.ts";
 
-export type { BaseSocket } from "./gathering.ts";
+export type { BaseSocket, KnownNetworks } from "./gathering.ts";
 export { MANUAL_TIMEOUT_MS } from "./manual.ts";
 export type { PunchRole } from "./offer.ts";
 export type { DirectPathKind } from "./path_kinds.ts";
@@ -39,6 +39,10 @@ export interface PreparePunchOptions {
   readonly report?: FamilyReport | null;
   /** External addresses that a router forwards to the punch port. */
   readonly mapped?: readonly TransportAddress[];
+  /** Servers that may dial back to this host, to learn about filters and resets. Default: `servers`. */
+  readonly dialBackServers?: readonly string[];
+  /** @ignore what was learned of networks before */
+  readonly knownNetworks?: KnownNetworks;
   /** The network to use. Default: the system's. */
   readonly network?: Network;
   /** Aborts the preparation or the punch. */
@@ -61,6 +65,8 @@ export interface PunchOptions extends PreparePunchOptions {
   readonly sharedSecret?: Uint8Array;
   /** The kinds of path to try. Default: all of {@linkcode DIRECT_PATH_KINDS}. */
   readonly pathKinds?: ReadonlySet<DirectPathKind>;
+  /** @ignore what to wait for before many sockets take the NAT's sessions, if the peer waits as well; never rejects */
+  readonly beforeSpray?: () => Promise<void>;
   /** Called with each plan as soon as both offers are known, even if the plan is that a punch is impossible. */
   readonly onPlan?: (plan: PunchPlan) => void;
   /** How long the punch may take, in milliseconds. Default: 30 000, or ten minutes if the channel is `isManual`. */
@@ -117,12 +123,17 @@ export async function prepareWith(
   options: PreparePunchOptions,
 ): Promise<BaseSocket> {
   const { network = systemNetwork, signal } = options;
-  const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
-    parseHostPort(server, 3478)
-  );
+  const hosts = (options.servers ?? chooseServers(Math.random)).map(parseServer);
+  const dialBackHosts = options.dialBackServers?.map(parseServer);
+  const [servers, dialBackServers] = await Promise.all([
+    resolveAll(network, hosts, signal),
+    dialBackHosts && resolveAll(network, dialBackHosts, signal),
+  ]);
   return await BaseSocket.open({
     network,
-    servers: await resolveAll(network, hosts, signal),
+    servers,
+    dialBackServers,
+    knownNetworks: options.knownNetworks,
     family: 4,
     ipv6Hosts: hosts,
     report: options.report,
@@ -172,7 +183,7 @@ export async function punchWithin(
 ): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role } = options;
   const { isManual } = channel;
-  const { until } = options;
+  const { until, knownNetworks = new Map() } = options;
   const { timeoutMs = isManual ? MANUAL_TIMEOUT_MS : DEFAULT_TIMEOUT_MS } = options;
   const maxRounds = isManual ? 1 : MAX_ROUNDS;
   const startedAtMs = performance.now();
@@ -186,7 +197,7 @@ export async function punchWithin(
     for (let round = 1; round <= maxRounds && countSyns(attempts) < MAX_SYNS;) {
       await using base = round === 1 && options.base !== undefined
         ? await options.base.renew(signal)
-        : await prepareWith(options.udpPunching, { ...options, signal });
+        : await prepareWith(options.udpPunching, { ...options, knownNetworks, signal });
       await base.refresh(signal);
       using _keptAlive = isManual ? base.keepAlive() : undefined;
       const result = await runRound({
@@ -195,6 +206,7 @@ export async function punchWithin(
         role,
         sharedSecret: options.sharedSecret ?? new Uint8Array(0),
         pathKinds: options.pathKinds ?? ALL_PATH_KINDS,
+        beforeSpray: options.beforeSpray,
         onPlan: options.onPlan,
         budget,
         udp: options.udp,
@@ -252,6 +264,10 @@ function punchedConn(
     channelBinding,
   };
   return Object.assign(toDenoConn(nominated.connection), { punch });
+}
+
+function parseServer(server: string): { host: string; port: number } {
+  return parseHostPort(server, 3478);
 }
 
 /** The addresses of the hosts that resolve. */

@@ -14,7 +14,7 @@ import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { claimsSameHost, type DialFacts, hostIps, type PunchDescription } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
-import { ConnectivityChecks } from "./checks.ts";
+import { ConnectivityChecks, type ConnectivityChecksOptions } from "./checks.ts";
 import type { BaseSocket } from "./gathering.ts";
 import { type DialBudget, PUNCH_LIMITS } from "./limits.ts";
 import { manualLimits, withoutPredictions } from "./manual.ts";
@@ -42,7 +42,8 @@ import { isOnSameHost } from "./same_host.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What a round needs. */
-export interface RoundOptions extends Omit<PunchAttemptOptions, "isManual" | "facts"> {
+export interface RoundOptions
+  extends Omit<PunchAttemptOptions, "isManual" | "facts" | "hasRoom" | "onExhausted"> {
   readonly channel: SignalChannel;
   /** Which round it is, from 1. */
   readonly round: number;
@@ -156,7 +157,13 @@ class Round {
     const { localOffer: local, headStartMs } = this.#exchange;
     const isManual = this.#options.channel.isManual ?? false;
     const offers = { local, remote, headStartMs };
-    const options = { ...this.#options, isManual };
+    const { base } = this.#options;
+    const options = {
+      ...this.#options,
+      isManual,
+      hasRoom: () => base.hasRoom(),
+      onExhausted: (dials: number) => base.noteExhausted(dials),
+    };
     const preparing = new AbortController(); // another offer of the peer ends this attempt alone
     this.#preparing = preparing;
     const signal = AbortSignal.any([ended, preparing.signal]);
@@ -174,7 +181,7 @@ class Round {
   /** If people carry the offers, the other side may start minutes later, and prove only then that it is on this host. */
   async #attemptWith(
     facts: DialFacts,
-    options: RoundOptions & { readonly isManual: boolean },
+    options: RoundOptions & Omit<PunchAttemptOptions, "facts">,
     offers: BothOffers,
     signal: AbortSignal,
   ): Promise<AttemptOutcome> {
@@ -247,12 +254,13 @@ async function isPeerOnSameHost(
 }
 
 /** What this side offers of its base socket. */
-function sourceOf({ base, pathKinds, channel, udp }: RoundOptions): OfferSource {
+function sourceOf({ base, pathKinds, channel, udp, beforeSpray }: RoundOptions): OfferSource {
   // It must be in every offer of a round or in none.
   const hasUdp = udp !== undefined && base.udp !== undefined && !channel.isManual;
+  const relays = beforeSpray && !channel.isManual ? { relaysFirst: true } : {};
   return {
     get description() {
-      const description = withPathKinds(base.description, pathKinds);
+      const description = { ...withPathKinds(base.description, pathKinds), ...relays };
       return channel.isManual ? withoutPredictions(description) : description;
     },
     get udp() {
@@ -262,6 +270,7 @@ function sourceOf({ base, pathKinds, channel, udp }: RoundOptions): OfferSource 
       return base.sampleAgeMs;
     },
     refresh: (signal) => base.refresh(signal),
+    learned: (signal) => base.learned(signal),
   };
 }
 
@@ -279,6 +288,12 @@ export interface PunchAttemptOptions {
   readonly facts: DialFacts;
   /** What the peer may still make this host send. */
   readonly budget: DialBudget;
+  /** Whether the NAT still opens sessions. */
+  readonly hasRoom: ConnectivityChecksOptions["hasRoom"];
+  /** Called once it does not. */
+  readonly onExhausted: ConnectivityChecksOptions["onExhausted"];
+  /** What to wait for before many sockets take the NAT's sessions; never rejects. */
+  readonly beforeSpray?: () => Promise<void>;
   /** Called with the plan. */
   readonly onPlan?: (plan: PunchPlan) => void;
   /** The punch by UDP that runs beside this one, if any. */
@@ -291,9 +306,16 @@ export interface UdpRival {
   /**
    * Starts with the same offers, unless one side lacks UDP.
    *
+   * @param beforeSpray what to wait for before many sockets take the NAT's sessions
    * @returns what the punch by TCP does, which leaves a spray to UDP if both need one and UDP is as likely to hit
    */
-  begin(plan: PunchPlan, facts: DialFacts, offers: BothOffers, base: BaseSocket): PunchPlan;
+  begin(
+    plan: PunchPlan,
+    facts: DialFacts,
+    offers: BothOffers,
+    base: BaseSocket,
+    beforeSpray?: () => Promise<void>,
+  ): PunchPlan;
   /** A dial over TCP has connected. */
   onTcpConnected(): void;
 }
@@ -350,7 +372,8 @@ export class PunchAttempt {
     const context: PathContext = { local: local.side, remote: remote.side, method, facts };
     const own = planWithPathKinds(plan, context, pathKinds);
     const offers = { local, remote, headStartMs };
-    this.plan = options.udp?.begin(own, facts, offers, options.base) ?? own;
+    const beforeSpray = waitForRelays(local, remote) ? options.beforeSpray : undefined;
+    this.plan = options.udp?.begin(own, facts, offers, options.base, beforeSpray) ?? own;
     options.onPlan?.(this.plan);
     this.#nomination = new Nomination(role, punchSecret(local, remote, sharedSecret), PROOF_MS);
     this.#checks = new ConnectivityChecks(this.plan, {
@@ -360,15 +383,17 @@ export class PunchAttempt {
       listenMs: limits.timeoutMs,
       context,
       budget: options.budget,
+      hasRoom: options.hasRoom,
+      onExhausted: options.onExhausted,
       pathKinds,
-      onConnection: (connection) => {
+      onConnection: (connection, origin) => {
         options.udp?.onTcpConnected();
-        return this.#nomination.add(connection);
+        return this.#nomination.add(connection, origin);
       },
     });
     this.finished = this.plan.method === "impossible"
       ? Promise.resolve({ kind: "impossible" })
-      : this.#run();
+      : this.#run(spraysLast(method, local, remote) ? options.beforeSpray : undefined);
   }
 
   /** Everything that was tried. */
@@ -387,7 +412,9 @@ export class PunchAttempt {
     this.#abandoned.resolve();
   }
 
-  async #run(): Promise<AttemptResult> {
+  async #run(beforeSpray?: () => Promise<void>): Promise<AttemptResult> {
+    if (beforeSpray !== undefined) await Promise.race([beforeSpray(), this.#abandoned.promise]);
+    if (this.#isAbandoned) return { kind: "abandoned" };
     const checking = this.#checks.run();
     try {
       await Promise.race([this.#nomination.winner, checking, this.#abandoned.promise]);
@@ -408,6 +435,16 @@ export class PunchAttempt {
       pathKind: this.#checks.kindOf(nominated.connection),
     };
   }
+}
+
+/** Both sides must start together, so both wait, or neither. */
+function spraysLast(method: PunchPlan["method"], local: PunchOffer, remote: PunchOffer): boolean {
+  return method === "birthday" && waitForRelays(local, remote);
+}
+
+/** Whether both sides open relays before many sockets take their NATs' sessions. */
+function waitForRelays(local: PunchOffer, remote: PunchOffer): boolean {
+  return [local, remote].every(({ side }) => side.relaysFirst === true);
 }
 
 /** How long the other end of a connection may take to prove itself. Chosen by us: a few of the longest round trips. */

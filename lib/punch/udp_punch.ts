@@ -137,7 +137,13 @@ export class UdpRace implements UdpRival {
   }
 
   /** As {@linkcode UdpRival.begin}. */
-  begin(tcp: PunchPlan, facts: DialFacts, offers: BothOffers, base: BaseSocket): PunchPlan {
+  begin(
+    tcp: PunchPlan,
+    facts: DialFacts,
+    offers: BothOffers,
+    base: BaseSocket,
+    beforeSpray: () => Promise<void> = () => Promise.resolve(),
+  ): PunchPlan {
     const { network, role, pathKinds, budget, onPath, onConfirmed } = this.#options;
     const { local: { udp: local }, remote: { udp: remote } } = offers;
     const { udp } = base;
@@ -177,7 +183,8 @@ export class UdpRace implements UdpRival {
       onConfirmed,
     });
     this.#all.push(checks);
-    checks.start();
+    if (plan.method === "birthday") void beforeSpray().then(() => checks.start());
+    else checks.start();
     return isSpray && isFirst ? withoutSpray(tcp) : tcp;
   }
 
@@ -192,7 +199,12 @@ export class UdpRace implements UdpRival {
     await Promise.all(this.#all.map(({ finished }) => finished));
   }
 
-  /** Ends the attempt under way. A path that was found is not touched. */
+  /** Ends the attempt under way; another one may follow. A path that was found is not touched. */
+  yield(): void {
+    this.#all.at(-1)?.stop();
+  }
+
+  /** Ends the attempt under way, and lets none follow. */
   stop(): void {
     this.#isStopped = true;
     this.#all.at(-1)?.stop();

@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { dialPeer } from "../../lib/peer/dialer.ts";
 import { makeContext } from "../../lib/peer/context.ts";
@@ -6,7 +6,7 @@ import type { PeerContext } from "../../lib/peer/context.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import type { RelayOpener } from "../../lib/peer/relay_path.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
-import type { Network } from "../../lib/net/network.ts";
+import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
@@ -76,6 +76,82 @@ Deno.test("a connection over a relay moves to a direct path minutes later, once 
     assertEquals(await readText(other, 5), "hello");
     await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
   }));
+
+for (const losses of [1, Infinity]) {
+  const next = losses === 1 ? "the next direct path" : "the relay";
+  Deno.test(`a path that dies before its first byte is left at once for ${next}`, () =>
+    inPeerScene({ a: random, b: random }, async ({ a, b, hub, internet, nats, open }) => {
+      await using bob = await open(b);
+      const options: PeerOptions = {
+        network: losingNominated(a.network, nats.b.externalIps, losses),
+        signaling: [hub],
+        servers: SERVERS,
+        mapPorts: false,
+      };
+      await using dialer = contextWith(options, testRelay(internet.host("relay", {})));
+      const accepted = nextOf(bob).then((incoming) => incoming.accept());
+      const { signal } = new AbortController();
+      const startedMs = performance.now();
+      await using conn = await dialPeer(dialer.context, decodeTicket(bob.ticket), {
+        protocol: "",
+        reconnects: true,
+        signal,
+      });
+      await conn.write(toBytes("hello"));
+      await using other = await accepted;
+      assertEquals(await readText(other, 5), "hello");
+      await other.write(toBytes("world"));
+      assertEquals(await readText(conn, 5), "world");
+      const elapsedMs = performance.now() - startedMs;
+      assert(elapsedMs < 3000, `${elapsedMs} ms`);
+      await delay(10_000);
+      assertEquals([conn.path.relayed, other.path.relayed], [losses > 1, losses > 1]);
+      await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
+    }));
+}
+
+/**
+ * A network on which direct connections die as soon as this side has nominated them, a number of times, and nothing tells
+ * this side before it reads.
+ */
+function losingNominated(network: Network, ips: readonly string[], losses: number): Network {
+  let lost = 0;
+  const losing = (connection: TcpConnection): TcpConnection => {
+    let writes = 0;
+    return Object.assign(Object.create(connection), {
+      local: connection.local,
+      remote: connection.remote,
+      read: (buffer: Uint8Array) => connection.read(buffer),
+      write: (data: Uint8Array) => {
+        writes++;
+        if (writes !== NOMINATION || ++lost > losses) return connection.write(data);
+        connection.reset();
+        return Promise.resolve(data.length);
+      },
+      closeWrite: () => connection.closeWrite(),
+      close: () => connection.close(),
+      reset: () => connection.reset(),
+      [Symbol.dispose]: () => connection.close(),
+    });
+  };
+  return {
+    ...network,
+    connectTcp: async (remote, options) => {
+      const connection = await network.connectTcp(remote, options);
+      return ips.includes(remote.ip) ? losing(connection) : connection;
+    },
+    listenTcp: async (local, options) => {
+      const listener = await network.listenTcp(local, options);
+      const accept = listener.accept.bind(listener);
+      return Object.assign(listener, {
+        accept: async (options?: { signal?: AbortSignal }) => losing(await accept(options)),
+      });
+    },
+  };
+}
+
+/** The second write: the proof comes first. */
+const NOMINATION = 2;
 
 /** A network on which dials of these addresses never end. */
 function withoutWayTo(

@@ -9,7 +9,7 @@ import { Lab } from "../../kernel/lab.ts";
 import { denoArgs } from "../../kernel/lab_host.ts";
 import { type InternetSpec, nat } from "../../kernel/topology.ts";
 import { STUN_SERVERS } from "../verdicts/stun_servers.ts";
-import { NAT_KINDS, type NatKind, type NatKindName, reportOf } from "./nat_kinds.ts";
+import { type NatKind, natKind, type NatKindName, POOLS, reportOf } from "./nat_kinds.ts";
 import { PunchProgram } from "./punch_program.ts";
 import {
   type PairOptions,
@@ -55,7 +55,10 @@ export class PunchLab implements AsyncDisposable {
     internet: InternetSpec,
     { unstable = true }: { readonly unstable?: boolean } = {},
   ): Promise<PunchLab> {
-    const home = { a: nat("portRestricted"), b: nat("portRestricted") };
+    const home = {
+      a: nat("portRestricted", { addresses: POOLS.a }),
+      b: nat("portRestricted", { addresses: POOLS.b }),
+    };
     const lab = await Lab.start({
       hosts: {
         servers: { addresses: [...SERVER_IPS] },
@@ -89,7 +92,7 @@ export class PunchLab implements AsyncDisposable {
     const found: PunchRun[] = [];
     for (let lot = 0; found.length < runs; lot++) {
       const [first, second] = kinds.map((kind) =>
-        typeof kind === "string" ? NAT_KINDS[kind] : kind
+        typeof kind === "string" ? natKind(kind) : kind
       ) as [NatKind, NatKind];
       const placed = inTurn && lot % 2 === 1 ? [second, first] as const : [first, second] as const;
       const sides = [

@@ -15,8 +15,11 @@ import type { StunAttribute } from "../attributes.ts";
 import { readMessages } from "../framing.ts";
 import type { StunMessage } from "../message.ts";
 import {
+  encodeTcpCrossingPorts,
   encodeTcpFilterResult,
+  getTcpCrossingRequest,
   getTcpFilterRequest,
+  type TcpCrossingRequest,
   type TcpFilterRequest,
 } from "../tcp_filter/message.ts";
 import { MIN_FILTER_REQUEST_LENGTH, type TcpFilterService } from "../tcp_filter/service.ts";
@@ -113,14 +116,16 @@ export class TcpService {
     const tests = { left: 1, signal };
     try {
       for await (const bytes of readMessages(connection, { maxLength: MAX_MESSAGE_LENGTH })) {
-        const response = await this.#respond(bytes, arrival, tests);
-        if (response === undefined) continue;
-        await writeAll(connection, response);
+        const reaction = await this.#respond(bytes, arrival, tests);
+        if (reaction === undefined) continue;
+        await writeAll(connection, reaction.response);
         this.#counters.tcpAnswers++;
         idle.set(this.#limits.idleMs);
+        if (reaction.followUp !== undefined) await writeAll(connection, await reaction.followUp());
       }
     } catch (error) {
       // Another protocol, or a peer that is gone: there is nothing to say to either.
+      if (signal.aborted) return;
       if (!(error instanceof MalformedMessageError || error instanceof NetworkError)) throw error;
     } finally {
       idle.clear();
@@ -132,23 +137,39 @@ export class TcpService {
     bytes: Uint8Array,
     arrival: Arrival,
     tests: FilterTestAllowance,
-  ): Promise<Uint8Array | undefined> {
+  ): Promise<Reaction | undefined> {
     const request = decodeRequest(bytes);
     let answer = request && answerBinding(request, arrival);
     if (request === undefined || answer === undefined) return undefined;
     const test = answer.response.class === "success" && requestedTest(request, bytes.length);
+    let followUp: Reaction["followUp"];
     if (test === "bad") {
       answer = refuseBinding(request, arrival, 400);
-    } else if (test) {
+    } else if (test && "windowMs" in test) {
       const { transactionId } = request;
       const { signal } = tests;
       const result = tests.left-- > 0
         ? await this.#filterTests.test(test, arrival, { transactionId, signal })
         : this.#filterTests.refuse();
       answer = withAttribute(answer, encodeTcpFilterResult(result));
+    } else if (test && tests.left-- > 0) {
+      const { ports, run } = await this.#filterTests.cross(test, arrival, {
+        transactionId: request.transactionId,
+        signal: tests.signal,
+      });
+      answer = withAttribute(answer, encodeTcpCrossingPorts(ports));
+      followUp = run;
     }
-    return encodeAnswer(answer, bytes.length, () => true);
+    const response = encodeAnswer(answer, bytes.length, () => true);
+    return response && { response, followUp };
   }
+}
+
+/** What a request leads to. */
+interface Reaction {
+  readonly response: Uint8Array;
+  /** What to do once the response has been sent, and to send after that. */
+  readonly followUp: (() => Promise<Uint8Array>) | undefined;
 }
 
 /** How many TCP filter tests a connection may still have, and what cancels them. */
@@ -157,13 +178,13 @@ interface FilterTestAllowance {
   readonly signal: AbortSignal;
 }
 
-/** The TCP filter test that a request asks for; `"bad"` if the request is malformed or shorter than its cost. */
+/** The test that a request asks for; `"bad"` if the request is malformed or shorter than its cost. */
 function requestedTest(
   request: StunMessage,
   length: number,
-): TcpFilterRequest | "bad" | undefined {
+): TcpFilterRequest | TcpCrossingRequest | "bad" | undefined {
   try {
-    const test = getTcpFilterRequest(request);
+    const test = getTcpFilterRequest(request) ?? getTcpCrossingRequest(request);
     return test !== undefined && length < MIN_FILTER_REQUEST_LENGTH ? "bad" : test;
   } catch (error) {
     if (error instanceof MalformedMessageError) return "bad";
