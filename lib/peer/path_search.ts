@@ -257,7 +257,9 @@ class PathSearch {
       channel: session.channel(CHANNELS.punch),
       onPlan: (plan) => this.#onPlan(plan),
       beforeSpray: this.#mayRelay ? () => this.#relayFirst() : undefined,
-      until: this.#hopeless.signal,
+      udp: this.#udp,
+      udpPunching: this.#context.udp,
+      until: AbortSignal.any([this.#hopeless.signal, this.#tcp.signal]),
       signal,
     });
   }
