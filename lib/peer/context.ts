@@ -75,7 +75,9 @@ export interface PeerContext {
  */
 export function makeContext(
   options: PeerOptions,
-  own: Pick<PeerContext, "staticKey" | "closed" | "inBackground" | "udp">,
+  own:
+    & Pick<PeerContext, "staticKey" | "closed" | "inBackground">
+    & Partial<Pick<PeerContext, "udp">>,
 ): PeerContext {
   const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false, onProgress } = options;
@@ -112,6 +114,7 @@ export function makeContext(
     return await openSignaling(transports.get(url) ?? url, { network, signal, logger, onState });
   });
   return {
+    udp: undefined,
     ...own,
     network,
     dialPolicy,
