@@ -32,6 +32,8 @@ export interface UdpScene {
   readonly channel?: MemoryChannelOptions;
   /** How much later than a b calls. */
   readonly skewMs?: number;
+  /** How long before the call the base sockets are prepared. Default: 0. */
+  readonly warmMs?: number;
   readonly link?: LinkBehavior;
   /** Default: UDP alone. */
   readonly pathKinds?: ReadonlySet<DirectPathKind>;
@@ -85,6 +87,7 @@ export async function playUdp(
   ): Promise<UdpSide> => {
     const punching = udpPunching(true);
     const base = await prepareWith(punching, { network, servers: STUN_SERVERS });
+    if (scene.warmMs) await new Promise((resolve) => setTimeout(resolve, scene.warmMs));
     await scene.onBase?.(base, options.role === "controlling" ? "a" : "b");
     const pathKinds = scene.pathKinds ?? UDP_ONLY;
     const budget = new DialBudget();
