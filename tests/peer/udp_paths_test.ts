@@ -110,7 +110,7 @@ Deno.test("an idle path over UDP lives for hours, because a datagram each 25 s k
   }));
 
 Deno.test("if neither transport works, the error names the attempts by both", () =>
-  inPeerScene({ a: dropping, b: dropping }, async ({ a, b, open, nats }) => {
+  inPeerScene({ a: portRestricted, b: portRestricted }, async ({ a, b, open, nats }) => {
     await using alice = await open(a, { listen: false, timings: { connectMs: 3000 } });
     await using bob = await open(b, { timings: { connectMs: 3000 } });
     await delay(2000);
