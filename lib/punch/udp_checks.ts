@@ -94,6 +94,8 @@ export class UdpChecks {
   readonly #records = new Map<string, AttemptRecord>();
   #state: UdpChecksState;
   #counter = 0;
+  #startedAtMs = performance.now();
+  #answeredMs: number | undefined;
   #path: { readonly connection: UdpConnection; readonly record: AttemptRecord } | undefined;
 
   constructor(plan: PunchPlan, options: UdpChecksOptions) {
@@ -114,8 +116,14 @@ export class UdpChecks {
     return Array.from(this.#records.values(), (record) => record.toAttempt());
   }
 
+  /** How long after the start the first probe was answered, in milliseconds; `undefined` before. */
+  get answeredMs(): number | undefined {
+    return this.#answeredMs;
+  }
+
   /** Starts; see `finished`. */
   start(): void {
+    this.#startedAtMs = performance.now();
     this.#dispatch({ kind: "started" });
   }
 
@@ -241,7 +249,11 @@ export class UdpChecks {
       case "probe":
         return this.#dispatch({ kind: "probe", socket, from, counter, isAllowed }, received);
       case "answer":
-        return this.#dispatch({ kind: "answer", socket, from, value }, received);
+        this.#dispatch({ kind: "answer", socket, from, value }, received);
+        if (this.#state.checks[value.check]?.phase === "valid") {
+          this.#answeredMs ??= performance.now() - this.#startedAtMs;
+        }
+        return;
       case "nominate": {
         const { index } = value;
         const event = { kind: "nominate", socket, from, counter, isAllowed, index } as const;

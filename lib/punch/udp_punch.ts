@@ -131,6 +131,11 @@ export class UdpRace implements UdpRival {
     return this.#successEstimate;
   }
 
+  /** How long after its start the latest attempt was answered first, in milliseconds; `undefined` before. */
+  get answeredMs(): number | undefined {
+    return this.#all.at(-1)?.answeredMs;
+  }
+
   /** Everything that was tried so far. */
   get attempts(): ConnectionAttempt[] {
     return this.#all.flatMap(({ attempts }) => attempts);

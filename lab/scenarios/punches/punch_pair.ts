@@ -53,6 +53,8 @@ export type PairResult =
     readonly remote: string;
     /** By UDP: from the moment when the later side knew both offers until a message had arrived at both sides. */
     readonly messageMs?: number;
+    /** By UDP: from the same moment until a datagram had gone both ways. */
+    readonly bothWaysMs?: number;
     /** By UDP: the probes of both sides. */
     readonly probes: number;
   }
@@ -108,6 +110,9 @@ function judge(a: RunnerResult, b: RunnerResult): PairResult {
       messageMs: a.receivedAtMs === undefined || b.receivedAtMs === undefined
         ? undefined
         : Math.max(a.receivedAtMs, b.receivedAtMs) - later.dialledAtMs,
+      bothWaysMs: a.answeredAtMs === undefined || b.answeredAtMs === undefined
+        ? undefined
+        : Math.min(a.answeredAtMs, b.answeredAtMs) - later.dialledAtMs,
       probes: a.tries + b.tries,
     };
   }

@@ -55,6 +55,8 @@ export type RunnerResult =
     readonly received: string;
     /** By UDP: when that had arrived. */
     readonly receivedAtMs?: number;
+    /** By UDP: when the peer had answered the first probe. */
+    readonly answeredAtMs?: number;
   }
   | {
     readonly outcome: "unreachable";

@@ -84,7 +84,7 @@ async function figuresSuite(
   { runs, rows: wanted = [], print }: SuiteOptions,
 ): Promise<SuiteResult> {
   print(
-    "| setting | flag | connected | later side, median (95 %, max) | both sides | message both ways | probes, max | reached |",
+    "| setting | flag | connected | datagram both ways, median (95 %, max) | path on both sides | message both ways | probes, max | reached |",
   );
   print("| --- | --- | --- | --- | --- | --- | --- | --- |");
   const lines: { readonly line: string; readonly passed: boolean }[] = [];
@@ -116,14 +116,14 @@ async function runFigure(
 
 function judge(figure: UdpFigure, runs: readonly PunchRun[]) {
   const connected = runs.filter((run) => run.kind === "connected");
-  const later = times(connected.map(({ laterConnectMs }) => laterConnectMs));
+  const bothWays = times(connected.map(({ bothWaysMs = NaN }) => bothWaysMs));
   const both = times(connected.map(({ connectMs }) => connectMs));
   const message = times(connected.map(({ messageMs = NaN }) => messageMs));
   const probes = Math.max(0, ...connected.map(({ probes }) => probes));
   const share = connected.length / runs.length;
   const missed = [
     share < figure.share ? "share" : "",
-    later.median > (figure.bothWaysMs ?? Infinity) ? "both ways" : "",
+    bothWays.median > (figure.bothWaysMs ?? Infinity) ? "both ways" : "",
     message.median > (figure.messageMs ?? Infinity) ? "message" : "",
     both.median > (figure.medianMs ?? Infinity) ? "median" : "",
     both.p95 > (figure.p95Ms ?? Infinity) ? "95 %" : "",
@@ -132,7 +132,7 @@ function judge(figure: UdpFigure, runs: readonly PunchRun[]) {
   ].filter((each) => each !== "");
   const cells = [
     `${connected.length} of ${runs.length}`,
-    text(later),
+    text(bothWays),
     text(both),
     text(message),
     probes,

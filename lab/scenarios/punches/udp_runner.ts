@@ -100,6 +100,7 @@ export async function runUdp(
     remote: `${connection.remote.ip}:${connection.remote.port}`,
     received: received.trim(),
     receivedAtMs,
+    answeredAtMs: dialledAtMs + (race.answeredMs ?? Infinity),
   };
 }
 
