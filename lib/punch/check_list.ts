@@ -231,7 +231,7 @@ function methodChecks(context: CheckContext): CheckListEntry[] {
   const { choice, party } = context;
   switch (choice.method) {
     case "direct":
-      return mayDialDirectly(context, choice.reachable) ? [dialRemote(context)] : [];
+      return dialDirectly(context, choice.reachable);
     case "simultaneous-open":
       return [dialRemote(context)];
     case "one-sided-open":
@@ -251,14 +251,20 @@ function dialRemote(context: CheckContext): CheckListEntry {
   return entryFor(context, remoteAddress === undefined ? [] : [remoteAddress]);
 }
 
-/** A side whose NAT keeps out SYNs that cross its own must not send one to a peer that can reach it. */
-function mayDialDirectly(
-  { party, local, remote }: CheckContext,
-  reachable: readonly Party[],
-): boolean {
-  if (!reachable.includes(party)) return true;
-  if (!reachable.includes(other(party))) return !keepsOutCrossing(local.profile);
-  return party === 0 || ![local, remote].some(({ profile }) => keepsOutCrossing(profile));
+/**
+ * A side whose NAT keeps out SYNs that cross its own must not send one to a peer that can reach it, and waits with it while
+ * that is not known. Without a listener beside its dials it cannot wait.
+ */
+function dialDirectly(context: CheckContext, reachable: readonly Party[]): CheckListEntry[] {
+  const { party, local, remote } = context;
+  const entry = dialRemote(context);
+  const isDialled = reachable.includes(party) && (party === 1 || !reachable.includes(other(party)));
+  if (!isDialled) return [entry];
+  const isAwaited = reachable.includes(other(party)) ? [local, remote] : [local];
+  if (isAwaited.some(({ profile }) => keepsOutCrossing(profile))) return [];
+  const isKnown = isAwaited.every(({ profile }) => profile.crossingSyn === "accepted");
+  if (isKnown || !local.canListenBeside) return [entry];
+  return [{ ...entry, startMs: entry.startMs + REACHABLE_LATER_MS }];
 }
 
 /**
@@ -456,6 +462,9 @@ const CHANCE_OF_INTERFACES = 0.9;
  * LAN.
  */
 const LAN_FIRST_MS = 20;
+
+/** Chosen by us: the peer reaches this side within a few round trips, unless what is known of a filter is wrong. */
+const REACHABLE_LATER_MS = 600;
 
 /** One per address family. */
 const MAX_MAPPED = 2;

@@ -58,7 +58,7 @@ export interface OpenBaseSocketOptions {
   readonly openUdp?: (options: OpenUdpBaseSocketOptions) => Promise<UdpBaseSocket>;
   /** Servers that may dial back to this host. Default: `servers`. */
   readonly dialBackServers?: readonly TransportAddress[];
-  /** What was learned of networks before: for all base sockets of one program. */
+  /** @ignore what was learned of networks before: for all base sockets of one program */
   readonly knownNetworks?: KnownNetworks;
   /** Aborts the gathering. */
   readonly signal?: AbortSignal;
@@ -71,7 +71,7 @@ export type KnownNetworks = Map<string, KnownNetwork>;
 export interface KnownNetwork {
   readonly inbound: InboundBehavior | undefined;
   /** As {@linkcode NatProfile.sessionLimit}. */
-  readonly sessionLimit?: number;
+  readonly sessionLimit?: number | undefined;
   /** By `performance.now()`. */
   readonly learnedAtMs: number;
 }
@@ -208,7 +208,7 @@ export class BaseSocket implements AsyncDisposable {
     const sessionLimit = Math.min(dials, known?.sessionLimit ?? Infinity);
     knownNetworks.set(network, {
       inbound: known?.inbound,
-      learnedAtMs: known?.learnedAtMs ?? performance.now(),
+      learnedAtMs: known?.learnedAtMs ?? -Infinity,
       sessionLimit,
     });
   }
@@ -312,7 +312,8 @@ export class BaseSocket implements AsyncDisposable {
     const learned = asked ?? askToDialBack(this.#options, this.#closed.signal);
     this.#learning = learned.then((inbound) => {
       if (inbound === "unknown") return this.#stopLearning();
-      const learned = { inbound, learnedAtMs: performance.now() };
+      const { sessionLimit } = knownNetworks?.get(network) ?? {};
+      const learned = { inbound, learnedAtMs: performance.now(), sessionLimit };
       knownNetworks?.set(network, learned);
       if (!this.#description.isLearning) return;
       this.#describe(learned);

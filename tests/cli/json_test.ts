@@ -44,6 +44,7 @@ const FAMILY = {
   },
   hairpinning: oneOf(true, false, "unknown"),
   unsolicitedSyn: oneOf("dropped", "reset", "accepted", "unknown"),
+  crossingSyn: oneOf("dropped", "reset", "accepted", "unknown"),
   rfc3489Name: isText,
 };
 

@@ -33,9 +33,31 @@ for (const isWarm of [true, false]) {
   }
 }
 
+for (const rttMs of [20, 80, 200]) {
+  for (const isWarm of [true, false]) {
+    const when = isWarm ? "" : ", at once";
+    Deno.test(`a full cone and random ports connect directly, every time, at ${rttMs} ms${when}`, async () => {
+      const { fullCone, random } = NAT_KINDS;
+      for (let seed = 1; seed <= 20; seed++) {
+        for (const [a, b] of [[fullCone, random], [random, fullCone]] as const) {
+          const scene = {
+            a: a.behavior,
+            b: b.behavior,
+            rttMs,
+            isWarm,
+            warmForMs: isWarm ? 2000 : 0,
+          };
+          const { outcome, isHeard } = await outcomeOf({ ...scene, isReported: false }, seed);
+          assertEquals([outcome, isHeard], [["direct", "direct"], true], `${a.name}, seed ${seed}`);
+        }
+      }
+    });
+  }
+}
+
 const SYMMETRIC = "address-and-port-dependent";
 
-async function outcomeOf(scene: Parameters<typeof play>[1]) {
+async function outcomeOf(scene: Parameters<typeof play>[1], seed = 1) {
   const plans: PunchPlan[] = [];
   const onPlan = (plan: PunchPlan) => void plans.push(plan);
   return await simulate(async ({ internet }) => {
@@ -58,5 +80,5 @@ async function outcomeOf(scene: Parameters<typeof play>[1]) {
         reason: reason.replace(/\d+ of \d+|\d+ sockets/g, "N"),
       })),
     };
-  });
+  }, { seed });
 }
