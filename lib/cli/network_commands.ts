@@ -231,11 +231,11 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       isOptional: true,
       repeats: true,
       choices: [
-        ...["verdicts", "loss", "times", "adverse", "punch", "figures", "peers", "transfer"],
-        "outages",
+        ...["verdicts", "loss", "times", "adverse", "punch", "figures", "udp", "udp-matrix"],
+        ...["peers", "transfer", "outages"],
       ],
-      help: "verdicts, loss, times, adverse, punch, figures, peers, transfer or outages; without " +
-        "any, all of them",
+      help: "verdicts, loss, times, adverse, punch, figures, udp, udp-matrix, peers, transfer or " +
+        "outages; without any, all of them",
     }],
     options: [
       option("runs", { value: "N", help: "how many runs of each kind" }),

@@ -18,10 +18,10 @@ import type { FoundPath, PathReport } from "./path_search.ts";
 export interface PeerPath {
   /** The kind of path. */
   readonly kind: PathKind;
-  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`. */
   readonly method: PunchMethodName | null;
   /** The transport protocol. */
-  readonly transport: "tcp";
+  readonly transport: "tcp" | "udp";
   /** This side's address, such as `192.0.2.1:4000`. */
   readonly local: string;
   /** The other side's address. */
@@ -81,6 +81,7 @@ export class PeerConnection extends Session {
   readonly ticketNumber: number | undefined;
   readonly #startedAtMs = performance.now();
   readonly #events = new WaitQueue<PeerEvent>(MAX_EVENTS);
+  readonly #datagramsIn = new WaitQueue<Uint8Array>(MAX_DATAGRAMS);
   readonly #isControlling: boolean;
   readonly #timeoutMs: number;
   readonly #closed: AbortSignal;
@@ -117,7 +118,9 @@ export class PeerConnection extends Session {
       closed.removeEventListener("abort", onClosed);
       const message = "Cannot wait for events: the connection has ended";
       this.#events.close(new NetworkError(message, "closed"));
+      this.#datagramsIn.close(new NetworkError(message, "closed"));
     };
+    this.#receiveDatagrams(() => this.receiveAsMessage());
     closed.addEventListener("abort", onClosed, { once: true });
     this.finished.then(onFinished, onFinished);
   }
@@ -147,6 +150,48 @@ export class PeerConnection extends Session {
     return eventsOf(this.#events);
   }
 
+  /**
+   * Sends a message beside the stream that may be lost, is not repeated, and may arrive in any order; encrypted and
+   * authenticated like the stream, and never delivered twice. A path over UDP carries it as it is. Others carry it like a
+   * part of the stream, but drop it under pressure.
+   *
+   * @returns `false` if it was dropped at once: there is no path, or the path cannot keep up
+   * @throws {RangeError} if it is longer than {@linkcode PeerConnection.maxDatagramBytes}
+   * @throws {NetworkError} if the connection has ended
+   */
+  // deno-lint-ignore require-await -- failures reject the promise
+  async sendDatagram(message: Uint8Array): Promise<boolean> {
+    if (message.length > this.maxDatagramBytes) {
+      throw new RangeError(
+        `Cannot send a datagram of ${message.length} bytes: at most ${this.maxDatagramBytes}`,
+      );
+    }
+    if (this.#datagramsIn.isClosed) {
+      throw new NetworkError("Cannot send a datagram: the connection has ended", "closed");
+    }
+    if (!this.#hasPath) return false;
+    const { datagrams } = this.#current!;
+    try {
+      return datagrams?.send(message) ?? this.sendAsMessage(message);
+    } catch (error) {
+      if (error instanceof NetworkError) return false; // this path is lost, and another may follow
+      throw error;
+    }
+  }
+
+  /**
+   * The longest message for {@linkcode PeerConnection.sendDatagram} now, in bytes. It may change with the path, and is never
+   * less than 1163.
+   */
+  get maxDatagramBytes(): number {
+    return Math.max(MIN_DATAGRAM_BYTES, this.#current?.datagrams?.maxBytes ?? 0);
+  }
+
+  /** The other side's messages, until the connection ends. For one reader; of more than 64 that wait, the newest are lost. */
+  get datagrams(): AsyncIterable<Uint8Array> {
+    return eventsOf(this.#datagramsIn);
+  }
+
   /** @ignore whether there is a path now */
   get hasPath(): boolean {
     return this.#hasPath;
@@ -155,6 +200,8 @@ export class PeerConnection extends Session {
   /** @ignore moves to a path, which is taken over */
   async move(found: FoundPath): Promise<void> {
     const attached = this.attach(found.connection);
+    const { datagrams } = found;
+    if (datagrams !== undefined) this.#receiveDatagrams(() => datagrams.receive());
     // The controlling side may write over its first path at once: waiting for the other side costs a round trip.
     if (this.#isControlling && this.#current === undefined) this.#onMoved(found);
     try {
@@ -168,13 +215,22 @@ export class PeerConnection extends Session {
   }
 
   #onMoved(found: FoundPath): void {
-    const { connection, ...report } = found;
+    const { connection, datagrams, ...report } = found;
     const isFirst = this.#current === undefined;
-    this.#current = { report, path: describe(found), connection };
+    this.#current = { report, path: describe(found), connection, datagrams };
     this.#hasPath = true;
     if (isFirst) this.#elapsedMs = performance.now() - this.#startedAtMs;
     else this.#events.push({ event: "path", path: this.path });
     this.#onPath(found.isRelayed);
+  }
+
+  /** Until the path, or the connection, ends. */
+  async #receiveDatagrams(next: () => Promise<Uint8Array>): Promise<void> {
+    try {
+      for (;;) this.#datagramsIn.push(await next());
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+    }
   }
 
   #onPathLost(error: NetworkError, wasUsed = true): void {
@@ -234,6 +290,7 @@ interface CurrentPath {
   readonly report: PathReport;
   readonly path: Omit<PeerPath, "rttMs">;
   readonly connection: FoundPath["connection"];
+  readonly datagrams: FoundPath["datagrams"];
 }
 
 function describe(path: FoundPath): Omit<PeerPath, "rttMs"> {
@@ -259,6 +316,12 @@ async function* eventsOf<T>(queue: WaitQueue<T>): AsyncGenerator<T> {
     yield event;
   }
 }
+
+/** What a path over UDP carries at least: 1200 bytes, without the headers of `docs/udp.md`. */
+const MIN_DATAGRAM_BYTES = 1163;
+
+/** Chosen by us: a burst; a reader that is slower than its peer loses messages anyway. */
+const MAX_DATAGRAMS = 64;
 
 /** Chosen by us: more than a connection has in a day. */
 const MAX_EVENTS = 64;

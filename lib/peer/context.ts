@@ -12,7 +12,8 @@ import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
 import { mapPort } from "../portmap/map_port.ts";
 import { DialBudgets } from "../punch/nomination.ts";
-import { preparePunch, type PunchOptions } from "../punch/punch.ts";
+import { prepareWith, type PunchOptions } from "../punch/punch.ts";
+import type { UdpPunching } from "../punch/udp_punch.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
 import { openSignaling } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
@@ -42,6 +43,8 @@ export interface PeerContext {
   readonly budgets: DialBudgets;
   /** `undefined` if all direct paths are ruled out. */
   readonly baseSockets: BaseSocketPool | undefined;
+  /** Punches by UDP beside those by TCP; `undefined` if UDP is ruled out. */
+  readonly udp: UdpPunching | undefined;
   readonly punchOptions: Pick<
     PunchOptions,
     "servers" | "dialBackServers" | "report" | "knownNetworks" | "pathKinds" | "logger"
@@ -75,7 +78,9 @@ export interface PeerContext {
  */
 export function makeContext(
   options: PeerOptions,
-  own: Pick<PeerContext, "staticKey" | "closed" | "inBackground">,
+  own:
+    & Pick<PeerContext, "staticKey" | "closed" | "inBackground">
+    & Partial<Pick<PeerContext, "udp">>,
 ): PeerContext {
   const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false, onProgress } = options;
@@ -96,9 +101,9 @@ export function makeContext(
   const knownNetworks = new Map();
   const punchOptions = { pathKinds, servers, dialBackServers, report, knownNetworks, logger };
   const baseSockets = new BaseSocketPool({
-    prepare: (signal) => preparePunch({ ...punchOptions, network, signal }),
+    prepare: (signal) => prepareWith(own.udp, { ...punchOptions, network, signal }),
     map: mapPorts && pathKinds.has("mapped")
-      ? (internalPort, signal) => mapBriefly(network, internalPort, signal)
+      ? (protocol, internalPort, signal) => mapBriefly(network, protocol, internalPort, signal)
       : undefined,
   });
   const transports = new Map(
@@ -115,6 +120,7 @@ export function makeContext(
     return await openSignaling(transports.get(url) ?? url, { network, signal, logger, onState });
   });
   return {
+    udp: undefined,
     ...own,
     network,
     dialPolicy,
@@ -134,6 +140,17 @@ export function makeContext(
     logger,
     onProgress,
   };
+}
+
+/** What punches by UDP; loaded only where it is used. Without STUN servers, only who asks for UDP gets it. */
+export async function loadUdp(
+  { strategies, servers, relayOnly = false }: PeerOptions,
+): Promise<UdpPunching | undefined> {
+  const isNamed = strategies?.some((each) => each === "punch-udp" || each === "punch") ?? false;
+  const isUsed = isNamed || strategies === undefined && servers?.length !== 0;
+  if (!isUsed || relayOnly) return undefined;
+  const { udpPunching } = await import("../punch/udp_punch.ts");
+  return udpPunching(strategies?.includes("punch-udp") ?? false);
 }
 
 /** Who may connect. */
@@ -171,9 +188,14 @@ function stunServersOf(urls: readonly string[]): string[] {
   return [...new Set(hosts)].map((host) => `${host}:${STUN_PORT}`);
 }
 
-function mapBriefly(network: Network, internalPort: number, signal: AbortSignal) {
+function mapBriefly(
+  network: Network,
+  protocol: "tcp" | "udp",
+  internalPort: number,
+  signal: AbortSignal,
+) {
   return mapPort({
-    protocol: "tcp",
+    protocol,
     internalPort,
     network,
     lifetimeSeconds: MAPPING_SECONDS,

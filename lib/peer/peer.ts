@@ -14,7 +14,7 @@ import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type ConnectionEvent, OpenConnections, type PeerConnection } from "./connection.ts";
-import { allowing, makeContext, type PeerContext } from "./context.ts";
+import { allowing, loadUdp, makeContext, type PeerContext } from "./context.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
@@ -58,7 +58,11 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #codes = new Set<CodeOffer>();
   #closing: Promise<void> | undefined;
 
-  private constructor(options: PeerOptions, secretKey: Uint8Array) {
+  private constructor(
+    options: PeerOptions,
+    secretKey: Uint8Array,
+    udp: PeerContext["udp"],
+  ) {
     this.#options = options;
     const staticKey = new KeyPair(secretKey);
     this.publicKey = staticKey.publicKey.slice();
@@ -68,6 +72,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.#tickets = new Tickets(identity, secretKey, options.tickets);
     this.#context = makeContext(options, {
       staticKey,
+      udp,
       closed: this.#jobs.signal,
       inBackground: (job) => this.#jobs.run(job),
     });
@@ -85,7 +90,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { secretKey = crypto.getRandomValues(new Uint8Array(KEY_LENGTH)) } = options;
     const { signaling = DEFAULT_SIGNALING, listen = signaling.length > 0, signal } = options;
     signal?.throwIfAborted();
-    const peer = new Peer({ ...options, signaling }, secretKey);
+    const udp = await loadUdp(options);
+    signal?.throwIfAborted();
+    const peer = new Peer({ ...options, signaling }, secretKey, udp);
     try {
       peer.#context.baseSockets?.warm();
       if (listen) await peer.#listen(signal);

@@ -16,8 +16,12 @@ import { abortable } from "@std/async/abortable";
 export interface BaseSocketPoolOptions {
   /** Opens a base socket. */
   prepare(signal: AbortSignal): Promise<BaseSocket>;
-  /** Asks a router to forward its port. Left out if routers must not be asked. */
-  readonly map?: (internalPort: number, signal: AbortSignal) => Promise<PortMapping>;
+  /** Asks a router to forward a port of it, for TCP or UDP. Left out if routers must not be asked. */
+  readonly map?: (
+    protocol: "tcp" | "udp",
+    internalPort: number,
+    signal: AbortSignal,
+  ) => Promise<PortMapping>;
 }
 
 /** Keeps one base socket ready. */
@@ -70,21 +74,28 @@ export class BaseSocketPool implements AsyncDisposable {
   async #prepare(signal: AbortSignal): Promise<BaseSocket> {
     const base = await this.#options.prepare(signal);
     // If the external port is known already, a mapping adds nothing: leave the router alone.
-    if (!base.needsMapping || this.#options.map === undefined) return base;
+    const { map } = this.#options;
+    const needy = [base, base.udp].filter((each) => each?.needsMapping);
+    if (needy.length === 0 || map === undefined) return base;
     using deadline = new Deadline(MAPPING_TIMEOUT_MS, signal);
     try {
-      await abortable(this.#addMapping(base, this.#options.map), deadline.signal);
+      const mappings = needy.map((each) =>
+        this.#addMapping(each!, each === base ? "tcp" : "udp", map)
+      );
+      await abortable(Promise.all(mappings), deadline.signal);
     } catch { /* too late for the first offer, but not for a later one */ }
     return base;
   }
 
   /** Never rejects. */
   async #addMapping(
-    base: BaseSocket,
+    base: Pick<BaseSocket, "description" | "addMapped">,
+    protocol: "tcp" | "udp",
     map: NonNullable<BaseSocketPoolOptions["map"]>,
   ): Promise<void> {
     try {
-      const mapping = await map(base.description.punchPort, this.#disposed.signal);
+      const { punchPort } = base.description;
+      const mapping = await map(protocol, punchPort, this.#disposed.signal);
       await base.addMapped(mapping.external, mapping);
     } catch { /* most routers forward no ports */ }
   }

@@ -225,7 +225,7 @@ export function allowedTargets(
 }
 
 /** The IP addresses of the interfaces that a side offers, without duplicates. */
-export function hostIps({ candidates }: PunchDescription): string[] {
+export function hostIps({ candidates }: Pick<PunchDescription, "candidates">): string[] {
   const ips = candidates.filter(({ kind }) => kind === "host").map(({ address }) => address.ip);
   return [...new Set(ips)].sort();
 }

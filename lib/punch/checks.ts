@@ -25,7 +25,7 @@ import {
   isReset,
   stepChecks,
 } from "./check_engine.ts";
-import type { DialBudget, DialTarget } from "./limits.ts";
+import type { DialBudget, DialTarget, SessionBudget } from "./limits.ts";
 import { AttemptRecord } from "./nomination.ts";
 import type { ConnectionOrigin, NominationOutcome } from "./nomination_engine.ts";
 import {
@@ -144,7 +144,11 @@ export class ConnectivityChecks {
     const planned = this.#plan.dials[entry]!;
     const record = this.#recordOf(check);
     const dial = new BudgetedDial(this.#options.budget, this.#targetOf(target, planned));
+    using session = planned.from === "fresh"
+      ? new SessionHold(this.#options.budget.sessions)
+      : null;
     try {
+      if (session?.isOpen === false) throw NOTHING_LEFT;
       if (!dial.start(planned, this.#signalOf(entry))) throw NOTHING_LEFT;
       record.tries++;
       if (this.#plan.method === "birthday" && ROOM_CHECKS.includes(++this.#sprayed)) {
@@ -306,6 +310,22 @@ export class ConnectivityChecks {
   #fail(cause: unknown): void {
     this.#error ??= { cause };
     this.stop();
+  }
+}
+
+/** One of the fresh ports that this host may have open, until its dial has ended and its connection is settled. */
+class SessionHold implements Disposable {
+  readonly #sessions: SessionBudget;
+  /** Whether there was one left. */
+  readonly isOpen: boolean;
+
+  constructor(sessions: SessionBudget) {
+    this.#sessions = sessions;
+    this.isOpen = sessions.take();
+  }
+
+  [Symbol.dispose](): void {
+    if (this.isOpen) this.#sessions.giveBack();
   }
 }
 

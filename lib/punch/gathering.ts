@@ -6,6 +6,8 @@
  * @module
  */
 
+import { TaskGroup } from "../base/tasks.ts";
+import { Deadline } from "../base/timers.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import { bindingReply, mappingSamples } from "../nat/probe.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
@@ -24,13 +26,13 @@ import {
   openConsecutive,
   OwnAddresses,
 } from "../net/local_address.ts";
-import { Deadline } from "../base/timers.ts";
 import type { Network, TcpListener } from "../net/network.ts";
-import type { Candidate, PunchDescription } from "./candidates.ts";
+import { type Candidate, hostIps, type PunchDescription } from "./candidates.ts";
 import { answeredTogetherAtMs, type Gathered, nextGatheringStep } from "./gathering_plan.ts";
 import type { InboundBehavior } from "../nat/inbound.ts";
 import { dependsOnDestination, type NatProfile, type PortPair } from "./nat_profile.ts";
 import { isStale, MAX_CANDIDATES, MAX_EXTERNAL_IPS } from "./offer.ts";
+import type { OpenUdpBaseSocketOptions, UdpBaseSocket } from "./udp_base_socket.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What a base socket needs. */
@@ -52,6 +54,8 @@ export interface OpenBaseSocketOptions {
   readonly ipv6Hosts?: readonly NamedHost[];
   /** External addresses that a router forwards to the punch port. */
   readonly mapped?: readonly TransportAddress[];
+  /** @ignore opens a base socket for UDP as well, which is gathered for at the same time. Default: none. */
+  readonly openUdp?: (options: OpenUdpBaseSocketOptions) => Promise<UdpBaseSocket>;
   /** Servers that may dial back to this host. Default: `servers`. */
   readonly dialBackServers?: readonly TransportAddress[];
   /** @ignore what was learned of networks before: for all base sockets of one program */
@@ -76,6 +80,7 @@ export interface KnownNetwork {
 export class BaseSocket implements AsyncDisposable {
   readonly #options: OpenBaseSocketOptions;
   readonly #dialer: TcpDialer;
+  readonly #udp: UdpGathering | undefined;
   readonly #mappings = new AsyncDisposableStack();
   readonly #openedAtMs = performance.now();
   readonly #closed: AbortController; // ends what goes on after open() has returned
@@ -88,11 +93,13 @@ export class BaseSocket implements AsyncDisposable {
   private constructor(
     options: OpenBaseSocketOptions,
     dialer: TcpDialer,
+    udp: UdpGathering | undefined,
     description: PunchDescription,
     closed: AbortController,
   ) {
     this.#options = options;
     this.#dialer = dialer;
+    this.#udp = udp;
     this.#description = description;
     this.#closed = closed;
   }
@@ -110,6 +117,7 @@ export class BaseSocket implements AsyncDisposable {
       reusePort: network.canReusePort,
     });
     await using ownIpv6 = new LocalIpv6Search(network, options.ipv6Hosts, signal);
+    const udp = options.openUdp === undefined ? undefined : new UdpGathering(options);
     const closed = new AbortController();
     // Which network this is shows only with the answers of servers: if none is known, it is a new one.
     let asked: Promise<Learned> | undefined;
@@ -124,18 +132,28 @@ export class BaseSocket implements AsyncDisposable {
       ];
       const seenIps = seen.filter((ip) => ip !== undefined);
       const candidates = await candidatesOf(ports, gathered, seenIps, options);
+      await udp?.finish(hostIps({ candidates }), signal);
       const description = describe(ports, gathered, candidates, options);
-      const base = new BaseSocket(options, dialer, description, closed);
+      const base = new BaseSocket(options, dialer, udp, description, closed);
       base.#learn(gathered.external, asked);
       // A resolver takes a while: by the time that an offer arrives, it has answered.
       if (candidates.some(({ address }) => address.ip.includes(":"))) void base.nat64Prefixes();
       return base;
     } catch (error) {
       closed.abort();
-      await Promise.all([asked, dialer[Symbol.asyncDispose]()]);
+      await Promise.all([
+        asked,
+        dialer[Symbol.asyncDispose](),
+        udp?.[Symbol.asyncDispose](),
+      ]);
       signal?.throwIfAborted();
       throw error;
     }
+  }
+
+  /** @ignore the base socket for UDP, if there is one and it is ready. */
+  get udp(): UdpBaseSocket | undefined {
+    return this.#udp?.socket;
   }
 
   /** What to send to the peer. */
@@ -225,6 +243,12 @@ export class BaseSocket implements AsyncDisposable {
    * whether it did. It does so a few times at most, so that a peer cannot make this side flood the server.
    */
   async refresh(signal?: AbortSignal): Promise<boolean> {
+    const [tcp, udp] = await Promise.allSettled([this.#refresh(signal), this.udp?.refresh(signal)]);
+    for (const each of [tcp, udp]) if (each.status === "rejected") throw each.reason;
+    return tcp.status === "fulfilled" && tcp.value;
+  }
+
+  async #refresh(signal?: AbortSignal): Promise<boolean> {
     const [server] = this.#options.servers;
     const isNeeded = isStale({ side: this.#description, sampleAgeMs: this.sampleAgeMs });
     if (server === undefined || !isNeeded || this.#refreshes >= MAX_REFRESHES) return false;
@@ -323,7 +347,46 @@ export class BaseSocket implements AsyncDisposable {
     await this.#learning;
     await this.#nat64Prefixes;
     await this.#mappings.disposeAsync();
+    await this.#udp?.[Symbol.asyncDispose]();
     await this.#dialer[Symbol.asyncDispose]();
+  }
+}
+
+/** Gathering for UDP, beside that for TCP. Without UDP there is still TCP. */
+class UdpGathering implements AsyncDisposable {
+  /** The base socket, once it is ready. */
+  socket: UdpBaseSocket | undefined;
+  readonly #hostIps = Promise.withResolvers<readonly string[]>();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #tasks = new TaskGroup(() => {}); // it is blocked, or not permitted
+
+  constructor({ openUdp, network, servers }: OpenBaseSocketOptions) {
+    this.#tasks.run(async (signal) => {
+      try {
+        const hostIps = this.#hostIps.promise;
+        this.socket = await openUdp!({ network, servers, hostIps, signal });
+      } finally {
+        this.#ready.resolve();
+      }
+    });
+  }
+
+  /** Waits a little: servers that answer over TCP answer over UDP as fast, or never. */
+  async finish(hostIps: readonly string[], signal: AbortSignal | undefined): Promise<void> {
+    this.#hostIps.resolve(hostIps);
+    using deadline = new Deadline(UDP_GRACE_MS, signal);
+    try {
+      await abortable(this.#ready.promise, deadline.signal);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (error !== deadline.signal.reason) throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#hostIps.resolve([]);
+    await this.#tasks.stop();
+    await this.socket?.[Symbol.asyncDispose]();
   }
 }
 
@@ -468,13 +531,13 @@ async function candidatesOf(
 ): Promise<Candidate[]> {
   const port = punchPortOf(ports, { mapping });
   const interfaces = (await network.localAddresses())?.map(({ ip }) => ip).filter(isUsable);
-  const hostIps = new Set(interfaces ?? seenIps);
+  const ownIps = new Set(interfaces ?? seenIps);
   const isReflexive = external !== null && !dependsOnDestination({ mapping });
   const reflexive: Candidate[] = isReflexive ? [{ kind: "reflexive", address: external }] : [];
   return [
     ...mapped.map((address): Candidate => ({ kind: "mapped", address })),
     ...reflexive,
-    ...Array.from(hostIps, (ip): Candidate => ({ kind: "host", address: { ip, port } })),
+    ...Array.from(ownIps, (ip): Candidate => ({ kind: "host", address: { ip, port } })),
   ].slice(0, MAX_CANDIDATES);
 }
 
@@ -523,6 +586,9 @@ const ENOUGH_SAMPLES = 3;
 /** Consecutive and scattered local ports in the burst: with the base port, enough to distinguish all patterns. */
 const ROW = 4;
 const SCATTERED = 2;
+
+/** Chosen by us, beside two round trips to the servers, which both take: time for a request that was lost. */
+const UDP_GRACE_MS = 200;
 
 /** Chosen by us: less than the 30 s after which our own server resets an idle connection. */
 const MAX_IDLE_MS = 25_000;

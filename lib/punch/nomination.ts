@@ -165,13 +165,14 @@ export class Nomination implements AsyncDisposable {
 
 /** The record of one dial, of many dials that belong together, or of a connection that was accepted. */
 export class AttemptRecord {
-  /** SYNs sent so far. */
+  /** SYNs, or probes by UDP, sent so far. */
   tries = 0;
   /** How many of them were reset. */
   resets = 0;
   readonly #kind: PathKind;
   readonly #method: PunchMethodName | null;
   readonly #remote: string;
+  readonly #transport: "tcp" | "udp";
   readonly #startedAtMs = performance.now();
   #local: string | null = null;
   #outcome: ConnectionAttempt["outcome"] = "abandoned";
@@ -182,10 +183,16 @@ export class AttemptRecord {
    * Starts a record.
    *
    * @param remote the address that is dialled, or a description of several
-   * @param method how filters are punched; `null` unless `kind` is `"punch-tcp"`
+   * @param method how filters are punched; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`
    */
-  constructor(kind: PathKind, remote: string, method: PunchMethodName | null = null) {
+  constructor(
+    kind: PathKind,
+    remote: string,
+    method: PunchMethodName | null = null,
+    transport: "tcp" | "udp" = "tcp",
+  ) {
     this.#kind = kind;
+    this.#transport = transport;
     this.#remote = remote;
     this.#method = method;
   }
@@ -219,7 +226,7 @@ export class AttemptRecord {
     return {
       kind: this.#kind,
       method: this.#method,
-      transport: "tcp",
+      transport: this.#transport,
       local: this.#local,
       remote: this.#remote,
       outcome: this.#outcome,
@@ -342,5 +349,6 @@ const ATTEMPT_REMEDIES: Readonly<Record<PathKind, string>> = {
   "direct": "Let the firewall in front of that address accept connections",
   "mapped": "Check the port mapping on the other side's router",
   "punch-tcp": "Forward a port on one side's router, or name a TURN relay in `turn`",
+  "punch-udp": "Allow outgoing UDP in the firewall of each side, or name a TURN relay in `turn`",
   "relay": "Check the relay's URL and login, and that its firewall lets both sides in",
 };

@@ -41,6 +41,8 @@ export interface PunchOffer {
   readonly sampleAgeMs: number;
   /** The description of the side that sends the offer. */
   readonly side: PunchDescription;
+  /** Its description for UDP. Left out if it does not punch by UDP; older versions ignore it. */
+  readonly udp?: PunchDescription;
 }
 
 /** A key that follows from 16 random bytes, which are shorter for people to copy; as hexadecimal digits. */
@@ -81,6 +83,7 @@ export function decodeOffer(bytes: Uint8Array, sharedSecret: Uint8Array): PunchO
     sampleAgeMs: asAge(root.sampleAgeMs),
     round: asInteger(root.round, 1, MAX_ROUNDS, "round"),
     side: asDescription(root.side),
+    ...(root.udp === undefined ? {} : { udp: asDescription(root.udp) }),
   };
 }
 
@@ -238,6 +241,10 @@ const AUTHENTICATOR_DIGITS = 64;
 export const MAX_CANDIDATES = 12;
 export const MAX_SAMPLES = 16;
 export const MAX_EXTERNAL_IPS = 4;
+
+/** Chosen by us: both descriptions have to fit a signaling message. */
+export const MAX_UDP_CANDIDATES = 8;
+export const MAX_UDP_SAMPLES = 8;
 
 /**
  * Chosen by us: other hosts behind the NAT make a few mappings per second, and the window of predicted ports absorbs

@@ -30,6 +30,8 @@ import {
 /** What this side would offer now. */
 export interface OfferSource {
   readonly description: PunchDescription;
+  /** The same for UDP, if this side punches by UDP. */
+  readonly udp?: PunchDescription;
   /** How long ago the samples in its profile were taken, in milliseconds. */
   readonly sampleAgeMs: number;
   /** Takes new samples if the last ones are too old to predict from; resolves with whether it did. */
@@ -98,6 +100,7 @@ export class OfferExchange {
       round,
       sampleAgeMs: source.sampleAgeMs,
       side: source.description,
+      ...(source.udp === undefined ? {} : { udp: source.udp }),
     };
   }
 

@@ -22,7 +22,8 @@ import { MANUAL_TIMEOUT_MS } from "./manual.ts";
 import { MAX_ROUNDS, type PunchRole } from "./offer.ts";
 import { DIRECT_PATH_KINDS, type DirectPathKind, methodOf } from "./path_kinds.ts";
 import type { PunchPlan } from "./plan_types.ts";
-import { type ConnectedAttempt, countSyns, runRound } from "./round.ts";
+import { type ConnectedAttempt, countSyns, runRound, type UdpRival } from "./round.ts";
+import type { UdpPunching } from "./udp_punch.ts";
 
 export type { BaseSocket, KnownNetworks } from "./gathering.ts";
 export { MANUAL_TIMEOUT_MS } from "./manual.ts";
@@ -113,6 +114,14 @@ export interface PunchReport {
  * @throws {NetworkError} `not-permitted`
  */
 export async function preparePunch(options: PreparePunchOptions = {}): Promise<BaseSocket> {
+  return await prepareWith(undefined, options);
+}
+
+/** As {@linkcode preparePunch}, for a punch by UDP as well. */
+export async function prepareWith(
+  udp: UdpPunching | undefined,
+  options: PreparePunchOptions,
+): Promise<BaseSocket> {
   const { network = systemNetwork, signal } = options;
   const hosts = (options.servers ?? chooseServers(Math.random)).map(parseServer);
   const dialBackHosts = options.dialBackServers?.map(parseServer);
@@ -129,6 +138,7 @@ export async function preparePunch(options: PreparePunchOptions = {}): Promise<B
     ipv6Hosts: hosts,
     report: options.report,
     mapped: options.mapped,
+    openUdp: hosts.length > 0 || udp?.isWanted ? udp?.open : undefined,
     signal,
   });
 }
@@ -165,6 +175,10 @@ export async function punchWithin(
   options: PunchOptions & {
     /** Ends the punch like a timeout: with everything that was tried by then. */
     readonly until?: AbortSignal;
+    /** The punch by UDP that runs beside it. */
+    readonly udp?: UdpRival;
+    /** What prepares base sockets for it. */
+    readonly udpPunching?: UdpPunching;
   },
 ): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role } = options;
@@ -183,7 +197,7 @@ export async function punchWithin(
     for (let round = 1; round <= maxRounds && countSyns(attempts) < MAX_SYNS;) {
       await using base = round === 1 && options.base !== undefined
         ? await options.base.renew(signal)
-        : await preparePunch({ ...options, knownNetworks, signal });
+        : await prepareWith(options.udpPunching, { ...options, knownNetworks, signal });
       await base.refresh(signal);
       using _keptAlive = isManual ? base.keepAlive() : undefined;
       const result = await runRound({
@@ -195,6 +209,7 @@ export async function punchWithin(
         beforeSpray: options.beforeSpray,
         onPlan: options.onPlan,
         budget,
+        udp: options.udp,
         round,
         base,
         maxSyns: MAX_SYNS - countSyns(attempts),

@@ -12,7 +12,7 @@ import { ipFamily } from "../net/address.ts";
 import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { claimsSameHost, type DialFacts, hostIps } from "./candidates.ts";
+import { claimsSameHost, type DialFacts, hostIps, type PunchDescription } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
 import { ConnectivityChecks, type ConnectivityChecksOptions } from "./checks.ts";
 import type { BaseSocket } from "./gathering.ts";
@@ -22,6 +22,7 @@ import { type NominatedConnection, Nomination, punchSecret } from "./nomination.
 import type { PunchOffer, PunchRole } from "./offer.ts";
 import { OfferExchange, type OfferSource } from "./offer_exchange.ts";
 import {
+  asTcpKinds,
   type DirectPathKind,
   type PathContext,
   planWithPathKinds,
@@ -46,7 +47,6 @@ export interface RoundOptions
   readonly channel: SignalChannel;
   /** Which round it is, from 1. */
   readonly round: number;
-  readonly base: BaseSocket;
   /** Once this many SYNs have been sent, no further attempt starts. */
   readonly maxSyns: number;
   readonly signal: AbortSignal;
@@ -223,10 +223,9 @@ async function factsAbout(
   signal: AbortSignal,
 ): Promise<DialFacts> {
   const { network, base, isManual } = options;
-  const { candidates, profile: { externalIp } } = offers.remote.side;
-  const offered = candidates.map(({ address }) => address.ip);
+  const { side, udp } = offers.remote;
   const known = new Set(hostIps(offers.local.side));
-  const ips = [...new Set(externalIp === null ? offered : [externalIp, ...offered])]
+  const ips = [...new Set([side, udp].flatMap((each) => each === undefined ? [] : ipsOf(each)))]
     .filter((ip) => !known.has(ip));
   const hasIpv6 = ips.some((ip) => ipFamily(ip) === 6);
   const [areOwn, isSameHost, nat64Prefixes] = await Promise.all([
@@ -235,6 +234,12 @@ async function factsAbout(
     hasIpv6 ? base.nat64Prefixes() : [],
   ]);
   return { ownIps: ips.filter((_, index) => areOwn[index]), isSameHost, nat64Prefixes };
+}
+
+/** The IP addresses that a description names. */
+function ipsOf({ candidates, profile: { externalIp } }: PunchDescription): string[] {
+  const offered = candidates.map(({ address }) => address.ip);
+  return externalIp === null ? offered : [externalIp, ...offered];
 }
 
 /** Whether the peer claims to be on this host, and proves it. */
@@ -249,12 +254,17 @@ async function isPeerOnSameHost(
 }
 
 /** What this side offers of its base socket. */
-function sourceOf({ base, pathKinds, channel, beforeSpray }: RoundOptions): OfferSource {
+function sourceOf({ base, pathKinds, channel, udp, beforeSpray }: RoundOptions): OfferSource {
+  // It must be in every offer of a round or in none.
+  const hasUdp = udp !== undefined && base.udp !== undefined && !channel.isManual;
   const relays = beforeSpray && !channel.isManual ? { relaysFirst: true } : {};
   return {
     get description() {
       const description = { ...withPathKinds(base.description, pathKinds), ...relays };
       return channel.isManual ? withoutPredictions(description) : description;
+    },
+    get udp() {
+      return hasUdp ? withPathKinds(base.udp!.description, asTcpKinds(pathKinds)) : undefined;
     },
     get sampleAgeMs() {
       return base.sampleAgeMs;
@@ -286,6 +296,28 @@ export interface PunchAttemptOptions {
   readonly beforeSpray?: () => Promise<void>;
   /** Called with the plan. */
   readonly onPlan?: (plan: PunchPlan) => void;
+  /** The punch by UDP that runs beside this one, if any. */
+  readonly udp?: UdpRival;
+  readonly base: BaseSocket;
+}
+
+/** The punch by UDP that runs beside one by TCP. */
+export interface UdpRival {
+  /**
+   * Starts with the same offers, unless one side lacks UDP.
+   *
+   * @param beforeSpray what to wait for before many sockets take the NAT's sessions
+   * @returns what the punch by TCP does, which leaves a spray to UDP if both need one and UDP is as likely to hit
+   */
+  begin(
+    plan: PunchPlan,
+    facts: DialFacts,
+    offers: BothOffers,
+    base: BaseSocket,
+    beforeSpray?: () => Promise<void>,
+  ): PunchPlan;
+  /** A dial over TCP has connected. */
+  onTcpConnected(): void;
 }
 
 /** What an attempt starts from. */
@@ -338,7 +370,10 @@ class PunchAttempt {
     });
     const { method } = plan;
     const context: PathContext = { local: local.side, remote: remote.side, method, facts };
-    this.plan = planWithPathKinds(plan, context, pathKinds);
+    const own = planWithPathKinds(plan, context, pathKinds);
+    const offers = { local, remote, headStartMs };
+    const beforeSpray = waitForRelays(local, remote) ? options.beforeSpray : undefined;
+    this.plan = options.udp?.begin(own, facts, offers, options.base, beforeSpray) ?? own;
     options.onPlan?.(this.plan);
     this.#nomination = new Nomination(role, punchSecret(local, remote, sharedSecret), PROOF_MS);
     this.#checks = new ConnectivityChecks(this.plan, {
@@ -351,7 +386,10 @@ class PunchAttempt {
       hasRoom: options.hasRoom,
       onExhausted: options.onExhausted,
       pathKinds,
-      onConnection: (connection, origin) => this.#nomination.add(connection, origin),
+      onConnection: (connection, origin) => {
+        options.udp?.onTcpConnected();
+        return this.#nomination.add(connection, origin);
+      },
     });
     this.finished = this.plan.method === "impossible"
       ? Promise.resolve({ kind: "impossible" })
@@ -401,7 +439,12 @@ class PunchAttempt {
 
 /** Both sides must start together, so both wait, or neither. */
 function spraysLast(method: PunchPlan["method"], local: PunchOffer, remote: PunchOffer): boolean {
-  return method === "birthday" && [local, remote].every(({ side }) => side.relaysFirst === true);
+  return method === "birthday" && waitForRelays(local, remote);
+}
+
+/** Whether both sides open relays before many sockets take their NATs' sessions. */
+function waitForRelays(local: PunchOffer, remote: PunchOffer): boolean {
+  return [local, remote].every(({ side }) => side.relaysFirst === true);
 }
 
 /** How long the other end of a connection may take to prove itself. Chosen by us: a few of the longest round trips. */

@@ -181,6 +181,16 @@ export class Session implements DenoConn, AsyncDisposable {
     return this.#messages;
   }
 
+  /** @ignore sends a datagram over the current path; `false` if it was dropped */
+  protected sendAsMessage(datagram: Uint8Array): boolean {
+    return this.#messages.sendDatagram(datagram);
+  }
+
+  /** @ignore the other side's next datagram over any path */
+  protected receiveAsMessage(): Promise<Uint8Array> {
+    return this.#messages.receiveDatagram();
+  }
+
   /** The round trip of the current path, measured by keep-alives; `undefined` until it is known. */
   get rttMs(): number | undefined {
     return this.#paths.current?.keepAlive.rttMs;

@@ -242,7 +242,7 @@ const WRONG: readonly Wrong[] = [
   [["listen", "--tcp", "80", "--timeout", "9s"], "--timeout cannot be combined with --tcp"],
   [
     ["listen", "--strategy", "magic"],
-    'Cannot connect by "magic": strategies are host, lan, ipv6, direct, mapped, punch-tcp, relay, punch',
+    'Cannot connect by "magic": strategies are host, lan, ipv6, direct, mapped, punch-tcp, punch-udp, relay, punch',
   ],
   [
     ["listen", "--rendezvous", "kitchen"],

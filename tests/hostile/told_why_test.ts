@@ -118,7 +118,10 @@ for (const hasKey of [true, false]) {
         assertEquals((await sender.end()).code, 130);
         const { code, stderr } = await receiver.end();
         assertEquals(code, 1, stderr);
-        assertMatch(stderr, /the sender has ended the transfer\nAsk the sender to send again\nKept: [\d.]+ MiB of big\n/);
+        assertMatch(
+          stderr,
+          /the sender has ended the transfer\nAsk the sender to send again\nKept: [\d.]+ MiB of big\n/,
+        );
         assertMatch(
           stderr,
           /with the same --key, this command resumes; without a key it starts over/,

@@ -175,6 +175,7 @@ function contextWith(
   const closed = new AbortController();
   const jobs: Promise<unknown>[] = [];
   const made = makeContext(options, {
+    udp: undefined,
     staticKey: generateKeyPair(),
     closed: closed.signal,
     inBackground: (job) => void jobs.push(Promise.allSettled([job()])),

@@ -1,7 +1,14 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { decodeOffer, encodeOffer, MAX_ROUNDS, type PunchOffer } from "../../lib/punch/offer.ts";
+import {
+  decodeOffer,
+  encodeOffer,
+  MAX_ROUNDS,
+  MAX_UDP_CANDIDATES,
+  MAX_UDP_SAMPLES,
+  type PunchOffer,
+} from "../../lib/punch/offer.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
 import { hmac } from "../../lib/base/crypto.ts";
 import { concat, toHex } from "../../lib/base/bytes.ts";
@@ -136,6 +143,38 @@ Deno.test("the largest offer fits into a signal", () => {
   const bytes = encodeOffer(largest, NO_SECRET);
   assertEquals(decodeOffer(bytes, NO_SECRET), largest);
   assert(bytes.length <= MAX_SIGNAL_BYTES, `${bytes.length} bytes`);
+});
+
+Deno.test("the largest offer with a description for UDP fits into a signal", () => {
+  const address = { ip: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", port: 65_535 };
+  const { profile } = OFFER.side;
+  const sampled = (count: number) => ({
+    ...profile,
+    allocation: { kind: "sequential", delta: -65_535, range: [65_534, 65_535] } as const,
+    samples: Array(count).fill({ localPort: 65_535, externalPort: 65_535 }),
+  });
+  const offer: PunchOffer = {
+    ...OFFER,
+    answers: "f".repeat(64),
+    side: {
+      ...OFFER.side,
+      profile: sampled(16),
+      candidates: Array(12).fill({ kind: "reflexive", address }),
+    },
+    udp: {
+      ...OFFER.side,
+      profile: sampled(MAX_UDP_SAMPLES),
+      candidates: Array(MAX_UDP_CANDIDATES).fill({ kind: "reflexive", address }),
+    },
+  };
+  const bytes = encodeOffer(offer, NO_SECRET);
+  assertEquals(decodeOffer(bytes, NO_SECRET), offer);
+  assert(bytes.length <= MAX_SIGNAL_BYTES, `${bytes.length} bytes`);
+});
+
+Deno.test("decodeOffer() checks the description for UDP like the other one", () => {
+  const wrong = { ...JSON.parse(GOLDEN_JSON), udp: { ...OFFER.side, punchPort: 0 } };
+  assertThrows(() => decodeOffer(sealed(wrong), NO_SECRET), MalformedMessageError, "punchPort");
 });
 
 Deno.test("decodeOffer() throws only MalformedMessageError, for any bytes", () => {
