@@ -22,6 +22,8 @@
  * |             | failed                         | `waiting`; tries again after growing delays                 |
  * | any         | left, released                 | `left`, `released`                                          |
  *
+ * What happens within one UPnP request, from reading the table to the grant, is the table of `upnp/mapping_engine.ts`.
+ *
  * @module
  */
 
@@ -110,6 +112,8 @@ export type LeaseAction =
   /** Listen to the announcements of this grant's gateway, and of no other. */
   | { readonly kind: "listen"; readonly grant: MappingGrant }
   | { readonly kind: "report"; readonly news: LeaseNews }
+  /** Release a grant that another one of the same gateway has replaced, on another external port. */
+  | { readonly kind: "drop"; readonly grant: MappingGrant }
   /** Release the grants in this order. In many routers duplicates are one entry with the first. */
   | { readonly kind: "release"; readonly grants: readonly MappingGrant[] };
 
@@ -332,8 +336,20 @@ function adopt(
   before: readonly LeaseAction[] = [],
 ): LeaseStep {
   const news = newsOf(state, grant);
+  const dropped: LeaseAction[] = leavesPort(state.grant, grant)
+    ? [{ kind: "drop", grant: state.grant }]
+    : [];
   const after: LeaseState = { ...state, phase: "waiting", ...held(grant, state.terms, moment) };
-  return wait(after, [...before, { kind: "report", news }]);
+  return wait(after, [...before, { kind: "report", news }, ...dropped]);
+}
+
+/**
+ * Whether the gateway may have both ports open now. By PCP and NAT-PMP, a port of this host has one external port, and the
+ * new one has replaced the old.
+ */
+function leavesPort(before: MappingGrant, after: MappingGrant): boolean {
+  return before.mapper === "upnp" && isFromSameMapper(before, after) &&
+    before.external.port !== after.external.port;
 }
 
 function newsOf({ isLost, grant: before }: LeaseState, after: MappingGrant): LeaseNews {

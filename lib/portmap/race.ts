@@ -17,6 +17,7 @@ import {
   type MappingAttempt,
   mappingAttempt,
   type MappingGrant,
+  MappingRefusedError,
   type MappingRequest,
   NoMappingError,
   type PortMapper,
@@ -26,8 +27,8 @@ import {
 export interface CandidateMapper {
   readonly protocol: MapperName;
   readonly gateway: Gateway;
-  /** Gets ready to ask, without opening anything. */
-  ready(signal: AbortSignal): Promise<PortMapper>;
+  /** Gets ready to ask, without opening anything; `undefined` if it turns out that there is nothing to ask. */
+  ready(signal: AbortSignal): Promise<PortMapper | undefined>;
 }
 
 /** A grant, with the mapper that can renew and release it. */
@@ -85,19 +86,25 @@ export async function raceForGrant(
   throw new NoMappingError(`map ${protocol.toUpperCase()} port ${internal.port}`, race.attempts);
 }
 
-/** Releases a grant, and gives up after 4 s, because the program may be ending; whether the gateway confirmed it. */
+/**
+ * Releases a grant, and gives up after 4 s, because the program may be ending.
+ *
+ * @returns why the port may still be open; `undefined` if the gateway has closed it
+ */
 export async function releaseGrant(
   { mapper, grant }: HeldGrant,
   onProblem: (problem: unknown) => void = () => {},
-): Promise<boolean> {
+): Promise<string | undefined> {
   const signal = AbortSignal.timeout(RELEASE_MS);
   try {
     await mapper.release(grant, { signal });
-    return true;
+    return undefined;
   } catch (error) {
     if (error !== signal.reason && !(error instanceof PunchlineError)) throw error;
     onProblem(error);
-    return false;
+    return error instanceof MappingRefusedError
+      ? `the gateway did not close it: ${error.reason}`
+      : "the gateway did not confirm it";
   }
 }
 
@@ -105,6 +112,8 @@ export async function releaseGrant(
 export class RouterMutex {
   /** The protocol that granted last. */
   preferredProtocol: MapperName | undefined;
+  /** Whether PCP by anycast has worked, by this host's address: each address asks only once. */
+  readonly anycast = new Map<string, boolean>();
   #isLocked = false;
   readonly #waiting = new Set<() => void>();
 
@@ -181,6 +190,7 @@ class Race {
     try {
       const mapper = await candidate.ready(this.#decided.signal);
       this.#decided.signal.throwIfAborted();
+      if (mapper === undefined) return;
       const request = this.#options.request(gateway);
       const grant = await mapper.map(request, { signal: this.#over.signal });
       this.#onGrant({ mapper, grant, gateway });

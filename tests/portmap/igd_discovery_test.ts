@@ -17,8 +17,8 @@ Deno.test("discoverIgds() finds each gateway of a link once, without knowing any
       found.push(responder);
     }
     assertEquals(found.sort(), ["192.168.1.1", "192.168.1.254"]);
-    assert(time.nowMs <= 2000);
-    assertEquals(igd.searches.length, 9); // by multicast alone
+    assert(time.nowMs <= 5010);
+    assertEquals(igd.searches.length, 19); // by multicast alone
   });
 });
 

@@ -188,9 +188,9 @@ Deno.test("parseServiceType() accepts old names and names without a version", ()
   }
 });
 
-Deno.test("parseLocation() adds the zone of the link to link-local addresses", () => {
-  for (const host of ["[fe80::1]", "[fe80::1%25en7]", "[fe80::1%en7]"]) {
-    assertEquals(parseLocation(`http://${host}:49000/d.xml?x=1`, "%eth0"), {
+Deno.test("parseLocation() takes the port and the path, and the responder's own address", () => {
+  for (const host of ["[fe80::1]", "[fe80::1%25en7]", "[fe80::1%en7]", "router.lan", "10.0.0.1"]) {
+    assertEquals(parseLocation(`http://${host}:49000/d.xml?x=1`, "fe80::1%eth0"), {
       address: { ip: "fe80::1%eth0", port: 49000 },
       target: "/d.xml?x=1",
     });
@@ -198,7 +198,7 @@ Deno.test("parseLocation() adds the zone of the link to link-local addresses", (
 });
 
 Deno.test("resolveDeviceUrl() resolves relative, absolute and query-only URLs on the device's own host", () => {
-  const location = parseLocation("http://192.168.1.1:5000/igd/desc.xml");
+  const location = parseLocation("http://192.168.1.1:5000/igd/desc.xml", "192.168.1.1");
   const resolve = (text: string, base?: string) => {
     const { address, target } = resolveDeviceUrl(location, text, base);
     return `${address.ip}:${address.port}${target}`;

@@ -65,11 +65,11 @@ Deno.test("mapPort() uses NAT-PMP only after PCP has failed if strict", async ()
   });
 });
 
-Deno.test("mapPort() reports within 2 s that every gateway failed, and how each protocol did", async () => {
+Deno.test("mapPort() reports after 5 s that every gateway failed, and how each protocol did", async () => {
   await atMapPortHome({ udp: { speaks: [] } }, async ({ map }) => {
     const startMs = performance.now();
     const error = await assertRejects(() => map(), NoMappingError);
-    assert(performance.now() - startMs <= 2000);
+    assert(performance.now() - startMs <= 5300);
     assertEquals(
       error.message,
       "Cannot map TCP port 8080: every gateway failed (192.168.1.1: PCP silent, UPnP silent, NAT-PMP silent)",

@@ -23,7 +23,7 @@ import {
   sameAgain,
 } from "../mapper.ts";
 import { probeResult } from "../probe.ts";
-import { NAT_PMP_RESULT, natPmpRefusal } from "../refusals.ts";
+import { LIFETIME_0_REMEDY, NAT_PMP_RESULT, natPmpRefusal } from "../refusals.ts";
 import {
   decodeNatPmpResponse,
   encodeNatPmpRequest,
@@ -85,7 +85,7 @@ async function map(
   checkRequest(request);
   // Both requests at once, as the RFC allows, take one round trip.
   const [{ mapping, epoch }, externalIp] = await runAll([
-    (signal) => askMapping(server, request, signal),
+    (signal) => askMappingForGood(server, request, signal),
     (signal) => askExternalIpForGrant(server, signal),
   ], signal);
   const grant: MappingGrant = {
@@ -114,6 +114,32 @@ async function map(
   );
 }
 
+/** A gateway that grants a port for no time may have opened it, so it is closed. */
+async function askMappingForGood(
+  server: NatPmpServer,
+  request: MappingRequest,
+  signal: AbortSignal,
+) {
+  const answer = await askMapping(server, request, signal);
+  const { lifetimeSeconds, mappedExternalPort } = answer.mapping;
+  if (lifetimeSeconds > 0 && mappedExternalPort > 0) return answer;
+  const { address } = server;
+  try {
+    const external = { ip: "0.0.0.0", port: mappedExternalPort };
+    await release({ ...server, waitsMs: CLOSING_WAITS_MS }, { ...request, external }, signal);
+  } catch (error) {
+    if (!(error instanceof PunchlineError)) throw error; // the refusal says enough
+  }
+  const cannotMap = `${cannot("map", request)}: gateway ${address.ip} granted`;
+  if (lifetimeSeconds > 0) throw new MalformedMessageError(`${cannotMap} external port 0`);
+  throw new MappingRefusedError(`${cannotMap} it for 0 s`, {
+    mapper: "nat-pmp",
+    code: NAT_PMP_RESULT.SUCCESS,
+    reason: "LIFETIME_0",
+    remedy: LIFETIME_0_REMEDY,
+  });
+}
+
 async function askMapping(server: NatPmpServer, request: MappingRequest, signal: AbortSignal) {
   const { protocol, internal, externalPort = internal.port, lifetimeSeconds } = request;
   const opcode = OPCODES[protocol];
@@ -127,14 +153,10 @@ async function askMapping(server: NatPmpServer, request: MappingRequest, signal:
   const { answer: mapping, receivedAtMs } = await ask(server, question, what, (response) => {
     if (!("internalPort" in response) || response.opcode !== opcode) return undefined;
     if (response.internalPort !== internal.port) return undefined;
-    // A late answer to a deletion has a lifetime of 0.
-    return response.lifetimeSeconds === 0 ? undefined : response;
+    // A late answer to a deletion has neither a lifetime nor a port (RFC 6886 §3.4).
+    const isDeletion = response.lifetimeSeconds === 0 && response.mappedExternalPort === 0;
+    return isDeletion ? undefined : response;
   });
-  if (mapping.mappedExternalPort === 0) {
-    throw new MalformedMessageError(
-      `${cannot("map", request)}: gateway ${server.address.ip} granted external port 0`,
-    );
-  }
   return { mapping, epoch: { seconds: mapping.epochSeconds, receivedAtMs } };
 }
 
@@ -171,7 +193,7 @@ async function askExternalIpForGrant(server: NatPmpServer, signal: AbortSignal):
 
 async function release(
   server: NatPmpServer,
-  grant: MappingGrant,
+  grant: Pick<MappingGrant, "protocol" | "internal" | "external">,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const { protocol, internal } = grant;
@@ -223,5 +245,8 @@ function ask<T>(
     },
   });
 }
+
+/** Chosen by us: the gateway has just answered. */
+const CLOSING_WAITS_MS = [100, 200];
 
 const OPCODES = { tcp: "map-tcp", udp: "map-udp" } as const;

@@ -204,20 +204,27 @@ function target(values: SoapValues): PortMappingTarget & { enabled: boolean } {
     internalClient: toIp(values.get("newinternalclient") ?? ""),
     internalPort: toPort(values.get("newinternalport"), "NewInternalPort"),
     description: values.get("newportmappingdescription") ?? "",
-    leaseSeconds: toInteger(values.get("newleaseduration") || "0", "NewLeaseDuration"),
+    leaseSeconds: toLease(values.get("newleaseduration")),
     enabled: toBoolean(values.get("newenabled") ?? "1"),
   };
 }
 
 function nothing(): void {}
 
+/** Some devices pad each part with zeros to three digits, which would be octal to others. */
 function toIp(text: string): string {
-  return isIp(text) ? parseIp(text) : "0.0.0.0";
+  const plain = PADDED_IPV4.test(text) ? text.split(".").map(Number).join(".") : text;
+  return isIp(plain) ? parseIp(plain) : "0.0.0.0";
 }
 
 /** UDA 2.0 §2.5: 1, true, yes; and their opposites. */
 function toBoolean(text = ""): boolean {
   return /^(?:1|true|yes)$/i.test(text);
+}
+
+/** A lease that cannot be read is unknown, which does not make the entry so. */
+function toLease(text = ""): number {
+  return /^\d{1,10}$/.test(text) ? Number(text) : 0;
 }
 
 function toProtocol(text = ""): "tcp" | "udp" {
@@ -240,6 +247,8 @@ function toInteger(text = "", name: string): number {
 function unreadable(name: string, text = ""): MalformedMessageError {
   return malformed("SOAP values", `${name} is ${JSON.stringify(text.slice(0, 40))}`);
 }
+
+const PADDED_IPV4 = /^\d{3}(?:\.\d{3}){3}$/;
 
 /** WANIPv6FirewallControl:1 §2.3.8: IANA protocol numbers. */
 const IANA_PROTOCOL = { tcp: "6", udp: "17" };
