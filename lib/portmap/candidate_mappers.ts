@@ -130,6 +130,7 @@ function anycastCandidates(
     return {
       protocol: "pcp",
       gateway: { ip, localIp, source: "guess" },
+      silenceRemedy: ANYCAST_REMEDY,
       ready: async (signal) => {
         await delay(ANYCAST_DELAY_MS, { signal });
         if (answered.has(localIp)) return undefined;
@@ -309,6 +310,8 @@ const PREFERRED_HEAD_START_MS = 500;
 
 /** Chosen by us: gateways answer within a millisecond or two. */
 const PCP_HEAD_START_MS = 200;
+
+const ANYCAST_REMEDY = "Nothing: only some providers answer PCP at this address";
 
 /** Chosen by us: the gateway has been asked four times by then. */
 const ANYCAST_DELAY_MS = 2000;

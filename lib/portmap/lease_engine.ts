@@ -20,6 +20,7 @@
  * |             | failed                         | `repairing`                                                 |
  * | `repairing` | another race was won           | `waiting`; listens to the gateway of the winner             |
  * |             | failed                         | `waiting`; tries again after growing delays                 |
+ * | any of these three | the lease expires       | the same; the owner is told                                 |
  * | any         | left, released                 | `left`, `released`                                          |
  *
  * What happens within one UPnP request, from reading the table to the grant, is the table of `upnp/mapping_engine.ts`.
@@ -74,6 +75,8 @@ export interface LeaseTerms {
 export type LeaseEvent =
   /** The time of a `wait` has come. Too early does no harm. */
   | { readonly kind: "time" }
+  /** The lease ends while the gateway is being asked; at any other time `time` says so. */
+  | { readonly kind: "expired" }
   /** The gateway announced that it has restarted, or has another external address. */
   | { readonly kind: "announced"; readonly mapper: MapperName; readonly epoch: GatewayEpoch }
   /** The answer to `check`. */
@@ -154,6 +157,10 @@ export function stepLease(state: LeaseState, event: LeaseEvent, moment: LeaseMom
   switch (event.kind) {
     case "time":
       return onTime(state, moment);
+    case "expired":
+      return isAsking(state) && moment.nowMs >= expiryMs(state.grant)
+        ? lose(state, EXPIRED, moment)
+        : stay(state);
     case "announced":
       return onAnnounced(state, event, moment);
     case "checked":
@@ -171,6 +178,11 @@ export function stepLease(state: LeaseState, event: LeaseEvent, moment: LeaseMom
     case "release":
       return onRelease(state);
   }
+}
+
+/** When the lease ends, on the clock of `performance.now()`. */
+export function expiryMs({ lifetimeSeconds, grantedAtMs }: Lease): number {
+  return grantedAtMs + lifetimeSeconds * 1000;
 }
 
 /** Whether two grants look the same from outside. An address that the gateway does not report counts as the same. */
@@ -455,8 +467,8 @@ function isFromSameMapper(a: MappingGrant, b: MappingGrant): boolean {
   return a.mapper === b.mapper && a.gateway === b.gateway;
 }
 
-function expiryMs({ lifetimeSeconds, grantedAtMs }: Lease): number {
-  return grantedAtMs + lifetimeSeconds * 1000;
+function isAsking({ phase }: LeaseState): boolean {
+  return phase === "checking" || phase === "renewing" || phase === "repairing";
 }
 
 const EXPIRED = "the lease has expired";

@@ -7,11 +7,12 @@
 import { messageOf, PunchlineError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { TaskGroup } from "../base/tasks.ts";
-import { WakeableDelay } from "../base/timers.ts";
+import { MAX_TIMER_MS, ResettableTimer, WakeableDelay } from "../base/timers.ts";
 import type { Network } from "../net/network.ts";
 import { followAnnouncements, type GatewayAnnouncement } from "./announcements.ts";
 import { checkLease } from "./lease_check.ts";
 import {
+  expiryMs,
   type LeaseAction,
   type LeaseEvent,
   type LeaseMoment,
@@ -166,6 +167,13 @@ export class LeaseRenewer implements AsyncDisposable {
   }
 
   async #ask(signal: AbortSignal, ask: () => Promise<LeaseEvent>): Promise<LeaseEvent> {
+    const expiry = new ResettableTimer(() => {
+      for (const action of this.#step({ kind: "expired" })) {
+        if (action.kind === "report") this.#options.onNews(action.news);
+      }
+    });
+    const leftMs = expiryMs(this.#state.grant) - performance.now();
+    if (leftMs > 0 && leftMs < MAX_TIMER_MS) expiry.set(Math.ceil(leftMs));
     try {
       return await ask();
     } catch (error) {
@@ -173,6 +181,8 @@ export class LeaseRenewer implements AsyncDisposable {
       if (!(error instanceof PunchlineError)) throw error;
       this.#warn(error);
       return { kind: "failed" };
+    } finally {
+      expiry.clear();
     }
   }
 

@@ -27,6 +27,8 @@ import {
 export interface CandidateMapper {
   readonly protocol: MapperName;
   readonly gateway: Gateway;
+  /** What to do if it does not answer, if that is not what the protocol suggests. */
+  readonly silenceRemedy?: string;
   /** Gets ready to ask, without opening anything; `undefined` if it turns out that there is nothing to ask. */
   ready(signal: AbortSignal): Promise<PortMapper | undefined>;
 }
@@ -73,7 +75,7 @@ export async function raceForGrant(
   options: RaceOptions,
 ): Promise<RaceResult> {
   const race = new Race(options);
-  const asked = Promise.allSettled(candidates.map((candidate) => race.ask(candidate)))
+  const asked = Promise.allSettled(candidates.map((candidate, index) => race.ask(candidate, index)))
     .finally(() => race.end());
   await Promise.race([race.won, asked]);
   if (race.winner === undefined) throwFault(await asked);
@@ -163,7 +165,7 @@ export function routerMutexOf(network: Network): RouterMutex {
 }
 
 class Race {
-  readonly attempts: MappingAttempt[] = [];
+  readonly #attempts = new Map<number, MappingAttempt>();
   /** Grants that came too late, or are not usable. */
   readonly spares: HeldGrant[] = [];
   readonly won: Promise<void>;
@@ -185,8 +187,14 @@ class Race {
     if (options.signal.aborted) this.#decide();
   }
 
-  async ask(candidate: CandidateMapper): Promise<void> {
-    const { protocol, gateway } = candidate;
+  /** How the candidates failed, in their order. */
+  get attempts(): MappingAttempt[] {
+    return [...this.#attempts].sort(([a], [b]) => a - b).map(([, attempt]) => attempt);
+  }
+
+  /** @param index the candidate's place in the list */
+  async ask(candidate: CandidateMapper, index: number): Promise<void> {
+    const { protocol, gateway, silenceRemedy } = candidate;
     try {
       const mapper = await candidate.ready(this.#decided.signal);
       this.#decided.signal.throwIfAborted();
@@ -202,7 +210,10 @@ class Race {
       }
       const elapsedMs = performance.now() - this.#startMs;
       const call = { protocol, gateway, elapsedMs };
-      this.attempts.push(mappingAttempt(call, isEnded ? unfinished(elapsedMs) : error));
+      const attempt = mappingAttempt(call, isEnded ? unfinished(elapsedMs) : error);
+      const isSilent = attempt.outcome === "timed-out";
+      const remedy = isSilent && silenceRemedy !== undefined ? silenceRemedy : attempt.remedy;
+      this.#attempts.set(index, { ...attempt, remedy });
     }
   }
 

@@ -250,11 +250,11 @@ Deno.test("decodeHandle() reads only what encodeHandle() wrote", () => {
   }
 });
 
-Deno.test("RequestPacing rests after three calls, for as long as they took, within bounds", () => {
-  for (const [callMs, restMs] of [[1, 10], [20, 60], [500, 200]] as const) {
+Deno.test("RequestPacing rests after four calls, for as long as they took, within bounds", () => {
+  for (const [callMs, restMs] of [[1, 10], [20, 80], [500, 200]] as const) {
     const pacing = new RequestPacing();
     let nowMs = 0;
-    for (let call = 0; call < 3; call++) {
+    for (let call = 0; call < 4; call++) {
       assertEquals(pacing.restMs(nowMs), 0);
       pacing.record(nowMs, nowMs += callMs);
     }
@@ -264,4 +264,16 @@ Deno.test("RequestPacing rests after three calls, for as long as they took, with
     pacing.record(nowMs, nowMs += 1);
     assertEquals(pacing.restMs(nowMs), 0);
   }
+});
+
+Deno.test("RequestPacing rests after each call once the device has refused one, longer each time", () => {
+  const pacing = new RequestPacing();
+  const rests = [];
+  for (let refusals = 0; refusals < 6; refusals++) {
+    pacing.record(refusals * 1000, refusals * 1000);
+    pacing.slowDown();
+    rests.push(pacing.restMs(refusals * 1000));
+  }
+  assertEquals(rests, [50, 100, 200, 400, 800, 800]);
+  assertEquals(pacing.isSlow, true);
 });

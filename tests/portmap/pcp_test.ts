@@ -6,6 +6,7 @@ import { decodePcpRequest, decodePcpResponse } from "../../lib/portmap/pcp/messa
 import { requestPcpPeer } from "../../lib/portmap/pcp/peer.ts";
 import { PCP_RESULT } from "../../lib/portmap/refusals.ts";
 import { INTERACTIVE_WAITS_MS } from "../../lib/portmap/gateway.ts";
+import { delay } from "@std/async/delay";
 import { simulate } from "../simnet/simulate.ts";
 import { FakeGateway, type Reply } from "./fake_gateway/fake_gateway.ts";
 import { atHome, GATEWAY_IP, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
@@ -167,13 +168,28 @@ const ignored: Readonly<Record<string, (usual: Uint8Array) => Reply>> = {
   "for another internal port": (data) => ({ data: changed(data, 41) }),
   "with another opcode": (data) => ({ data: data.map((byte, i) => i === 1 ? 0x82 : byte) }),
   "that is truncated": (data) => ({ data: data.slice(0, 40) }),
-  "that grants for no time at all": (data) => ({
-    data: data.map((byte, i) => i >= 4 && i < 8 ? 0 : byte),
+  "that grants no port for no time at all": (data) => ({
+    data: data.map((byte, i) => i >= 4 && i < 8 || i === 42 || i === 43 ? 0 : byte),
   }),
   "in another version without a refusal": (data) => ({
     data: data.map((byte, i) => i === 0 ? 3 : byte),
   }),
 };
+Deno.test("PCP takes a grant for 0 s for a refusal, and closes the port", () =>
+  atHome({
+    script: ({ data, usual }) =>
+      usual().map((reply) =>
+        data.subarray(4, 8).every((byte) => byte === 0)
+          ? reply
+          : { data: reply.data.map((byte, i) => i >= 4 && i < 8 ? 0 : byte) }
+      ),
+  }, async ({ gateway, pcp }) => {
+    const error = await assertRejects(() => pcp().map(TCP_8080), MappingRefusedError);
+    assertEquals(error.reason, "LIFETIME_0");
+    await delay(10);
+    assertEquals(gateway.table.entries, []);
+  }));
+
 for (const [which, spoil] of Object.entries(ignored)) {
   Deno.test(`PCP ignores a reply ${which}`, () =>
     atHome({

@@ -195,6 +195,7 @@ async function searchLink(
 ): Promise<void> {
   const seen = new Set<string>();
   const fetches: Promise<void>[] = [];
+  const retries = new RetryBudget();
   const startMs = performance.now();
   let pending = 0;
   let isFound = false;
@@ -217,7 +218,7 @@ async function searchLink(
       if (seen.has(location) || seen.size >= MAX_DEVICES || !isPromising(answer, link)) continue;
       seen.add(location);
       pending++;
-      const fetching = fetchAnswered(network, answer, { link, signal }).then((found) => {
+      const fetching = fetchAnswered(network, answer, { link, retries, signal }).then((found) => {
         pending--;
         isFound = true;
         onFound(found);
@@ -256,7 +257,7 @@ function isPromising(
 async function fetchAnswered(
   network: Network,
   { response, from }: SsdpAnswer,
-  { link, signal }: { link: DeviceLink; signal: AbortSignal },
+  { link, retries, signal }: { link: DeviceLink; retries: RetryBudget; signal: AbortSignal },
 ): Promise<FoundIgd> {
   const zone = zoneOf(link.gateway ?? "") || zoneOf(link.local);
   const isZoned = ipScope(from.ip) === "link-local" && ipFamily(from.ip) === 6;
@@ -267,7 +268,7 @@ async function fetchAnswered(
     throw new MalformedMessageError(`Cannot use UPnP device at ${from.ip}: ${reason}`);
   }
   const location = parseLocation(response.location, responder);
-  const device = await fetchIgd(network, location, { local: link.local, signal });
+  const device = await fetchIgd(network, location, { local: link.local, retries, signal });
   return { device, link, responder: from.ip };
 }
 
@@ -282,19 +283,20 @@ async function fetchAnswered(
 async function fetchIgd(
   network: Network,
   location: DeviceUrl,
-  options: { local: string; signal?: AbortSignal },
+  { local, retries, signal }: { local: string; retries: RetryBudget; signal: AbortSignal },
 ): Promise<IgdDevice> {
   const { status, body } = await requestPatiently(() =>
     requestDevice(network, location, {
       request: { method: "GET" },
       options: {
-        ...options,
+        local,
+        signal,
         timeoutMs: DESCRIPTION_TIMEOUT_MS,
         idleMs: DESCRIPTION_IDLE_MS,
         maxBodyBytes: MAX_DESCRIPTION_BYTES,
         extent: xmlExtent,
       },
-    }), options.signal);
+    }), { retries, signal });
   const device = describedDevice(status, body, location);
   if (device.connections.length > 0 || device.firewall !== undefined) return device;
   throw new MappingRefusedError(
@@ -323,19 +325,32 @@ function describedDevice(status: number, body: Uint8Array, location: DeviceUrl):
 /** A device that is busy refuses or resets connections, or answers with a status that says so: it is asked again. */
 async function requestPatiently(
   request: () => Promise<HttpResponse>,
-  signal: AbortSignal | undefined,
+  { retries, signal }: { retries: RetryBudget; signal: AbortSignal },
 ): Promise<HttpResponse> {
-  for (const waitMs of BUSY_WAITS_MS) {
+  while (true) {
+    let waitMs: number | undefined;
     try {
       const response = await request();
       if (!BUSY_STATUSES.includes(response.status) || response.body.length > 0) return response;
+      waitMs = retries.nextWaitMs();
+      if (waitMs === undefined) return response;
     } catch (error) {
       const isBusy = error instanceof NetworkError && BUSY_REASONS.includes(error.reason);
-      if (!isBusy) throw error;
+      waitMs = isBusy ? retries.nextWaitMs() : undefined;
+      if (waitMs === undefined) throw error;
     }
     await delay(waitMs, { signal });
   }
-  return await request();
+}
+
+/** The retries of one search: those who answer it cannot make it dial as often as they like. */
+class RetryBudget {
+  readonly #waitsMs = [...BUSY_WAITS_MS];
+
+  /** How long to wait before the next retry; `undefined` if there is none. */
+  nextWaitMs(): number | undefined {
+    return this.#waitsMs.shift();
+  }
 }
 
 const SEARCH_OVER = new DOMException("The search is over", "AbortError");
@@ -351,7 +366,7 @@ const BUSY_WAITS_MS = [100, 300, 1000];
 const ANSWERED_SEARCH_MS = 1800;
 
 /** Chosen by us: FRITZ!Box answers nothing if searches of both families arrive together (syncthing). */
-const IPV6_DELAY_MS = 800;
+const IPV6_DELAY_MS = 1000;
 
 /** Chosen by us: no link is known to have more than a handful of gateways; one that does is hostile. */
 const MAX_DEVICES = 8;

@@ -288,8 +288,8 @@ const TIMEOUT_MS = 8000;
 /** Chosen by us: answers have about a kilobyte. */
 const MAX_BODY_BYTES = 64 * 1024;
 
-/** Chosen by us: mapping a port takes three calls: the request, its confirmation, and the external address. */
-const BURST = 3;
+/** Chosen by us: mapping a port takes four calls: the entry and the external address, the request, its confirmation. */
+const BURST = 4;
 
 /** Chosen by us: a pause between bursts for fast devices too. */
 const MIN_REST_MS = 10;
