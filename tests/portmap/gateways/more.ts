@@ -1,0 +1,2 @@
+import type { GatewayScenario } from "./scenario.ts";
+export const MORE: readonly GatewayScenario[] = [];
