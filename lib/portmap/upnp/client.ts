@@ -31,7 +31,7 @@ import {
   renewPinhole,
 } from "./pinhole.ts";
 import { leaseSecondsFor } from "./fallbacks.ts";
-import { externalIpOf, mapIgdPort, readEntry, unmapIgdPort } from "./port_mapping.ts";
+import { externalIpOf, findEntry, mapIgdPort, readEntry, unmapIgdPort } from "./port_mapping.ts";
 import { call, connectionStatus, type IgdSession, listEntries } from "./session.ts";
 import { SEARCH_MS } from "./ssdp.ts";
 
@@ -156,7 +156,8 @@ class Igd implements IgdMapper {
         (isUrgent) => readEntry(session, service!, { key, isUrgent }),
         (isUrgent) => externalIpOf(session, service!, isUrgent),
       ], signal);
-      return { entry, externalIp };
+      if (entry !== undefined) return { entry, externalIp };
+      return { entry: await findEntry(session, service!, key), externalIp };
     });
   }
 

@@ -147,7 +147,8 @@ export function parseLocation(location: string, responder: string): DeviceUrl {
   const [, authority] = AUTHORITY.exec(location) ?? [];
   if (authority?.includes("@")) throw unusable(location, "not a plain HTTP URL");
   const host = ipFamily(responder) === 6 ? `[${withoutZone(responder)}]` : responder;
-  const url = parseUrl(location.replace(AUTHORITY, `http://${host}$2`));
+  const named = location.trim().replace(SCHEMELESS, "http://$1");
+  const url = parseUrl(named.replace(AUTHORITY, `http://${host}$2`));
   if (url === undefined || url.protocol !== "http:") {
     throw unusable(location, "not a plain HTTP URL");
   }
@@ -272,6 +273,9 @@ function unusable(text: string, reason: string): MalformedMessageError {
 const SERVICE_TYPE = /^urn:(?:schemas-upnp-org|dslforum-org):service:([a-z0-9]+)(?::(\d{1,2}))?$/i;
 const FIREWALL = "WANIPv6FirewallControl";
 const KINDS = ["WANIPConnection", "WANPPPConnection", FIREWALL] as const;
+
+/** A URL without its scheme, that starts with its host. */
+const SCHEMELESS = /^(?:\/\/|(?=\d|\[))([^/]*)/;
 
 /** The scheme, the host, and the port of a URL. */
 const AUTHORITY = /^\s*http:\/\/([^/?#]*?)(:\d*)?(?=[/?#]|\s*$)/i;

@@ -167,6 +167,16 @@ export function leadsHere(
     entry.protocol === protocol;
 }
 
+/** The same, or the table shows something else than the host's address, such as its name. */
+export function mayLeadHere(
+  entry: Pick<PortMappingEntry, "internalClient" | "internalPort" | "protocol">,
+  request: Pick<MappingRequest, "internal" | "protocol">,
+): boolean {
+  const isNamed = entry.internalClient === "0.0.0.0" &&
+    entry.internalPort === request.internal.port;
+  return isNamed || leadsHere(entry, request);
+}
+
 function isOpen(phase: MappingPhase): boolean {
   return phase === "asking" || phase === "watching";
 }
@@ -176,7 +186,7 @@ function onRead(state: MappingState, entry: PortMappingEntry | undefined | "unkn
   if (entry === undefined || entry === "unknown") {
     return ask({ ...state, attempt: { ...state.attempt, isFree: entry === undefined } });
   }
-  if (leadsHere(entry, request) && isHeld(state)) return ask(state);
+  if (mayLeadHere(entry, request) && isHeld(state)) return ask(state);
   const by = entry.internalClient === request.internal.ip ? "this-host" : "another-host";
   return fallBack(state, { kind: "taken", by });
 }

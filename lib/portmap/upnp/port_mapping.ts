@@ -32,6 +32,7 @@ import {
   type MappingAction,
   type MappingEngineEvent,
   type MappingState,
+  mayLeadHere,
   openMapping,
   type SeenMapping,
   stepMapping,
@@ -120,6 +121,20 @@ export async function readEntry(
     if (error instanceof MalformedMessageError) return "unknown";
     throw error;
   }
+}
+
+/** As {@linkcode readEntry}; in case the device does not find its own entries, its list is read too. */
+export async function findEntry(
+  session: IgdSession,
+  service: IgdService,
+  key: PortMappingKey,
+): Promise<PortMappingEntry | undefined | "unknown"> {
+  const entry = await readEntry(session, service, { key });
+  if (entry !== undefined) return entry;
+  const entries = await tryList(session, service);
+  return entries?.find(({ protocol, externalPort }) =>
+    protocol === key.protocol && externalPort === key.externalPort
+  );
 }
 
 /** The external address that a connection reports; `0.0.0.0` if it reports none. */
@@ -332,9 +347,7 @@ class MappingDriver {
     for (const service of services) {
       const entry = await tryReadEntry(session, service, { key, isUrgent });
       if (entry !== undefined && entry !== "unknown") {
-        const isHere = leadsHere(entry, this.#request) ||
-          // Some devices show the host's name in place of its address.
-          entry.internalClient === "0.0.0.0" && entry.internalPort === this.#request.internal.port;
+        const isHere = mayLeadHere(entry, this.#request);
         if (isHere) return { kind: "here", service: this.#services.indexOf(service), entry };
       }
       first ??= entry === undefined
@@ -394,9 +407,10 @@ async function holdersOf(
   { key, target }: Required<Pick<ClosedMapping, "key" | "target">>,
 ): Promise<readonly IgdService[]> {
   for (const [index, service] of services.entries()) {
-    const entry = await readEntry(session, service, { key });
-    const isOurs = entry === "unknown" ? index === 0 : entry !== undefined &&
-      (leadsHere(entry, target) || entry.internalClient === "0.0.0.0");
+    const entry = await findEntry(session, service, key);
+    const isOurs = entry === "unknown"
+      ? index === 0
+      : entry !== undefined && mayLeadHere(entry, target);
     if (isOurs) return [service];
   }
   return [];
@@ -414,7 +428,7 @@ async function deleteEntry(
     if (entry === undefined) return;
     const isConfirmed = failure === undefined || meansNoEntry(failure);
     if (entry === "unknown" && isConfirmed) return;
-    const isOthers = entry !== "unknown" && target !== undefined && !leadsHere(entry, target);
+    const isOthers = entry !== "unknown" && target !== undefined && !mayLeadHere(entry, target);
     if (isOthers) return;
     if (tries < MAX_DELETES && failure?.kind !== "fault") {
       await delay(DELETE_PAUSE_MS, { signal: session.signal });

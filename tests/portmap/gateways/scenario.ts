@@ -80,7 +80,7 @@ export class ScenarioGateway implements Disposable {
       gateway.#igd = gateway.#stack.use(
         await FakeIgd.start(network, ip, {
           ...options,
-          onSoap: (call, usual) => {
+          onSoap: (call) => {
             const own = () => made.tableOf(call.target).answer(call);
             const reply = options.onSoap?.(call, own);
             return reply ?? own();
