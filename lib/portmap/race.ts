@@ -178,13 +178,15 @@ class Race {
   /** Ends candidates that have asked, a while later. */
   readonly #over = new AbortController();
   readonly #timer = new ResettableTimer(() => this.#onTimer());
+  /** The protocols of the candidates that have asked, and have not been answered. */
+  readonly #asking: MapperName[] = [];
 
   constructor(options: RaceOptions) {
     this.#options = options;
     ({ promise: this.won, resolve: this.#win } = Promise.withResolvers<void>());
     this.#timer.set(Math.max(0, options.timeoutMs - LATE_ANSWER_MS));
-    options.signal.addEventListener("abort", this.#decide, { once: true });
-    if (options.signal.aborted) this.#decide();
+    options.signal.addEventListener("abort", this.#onAbort, { once: true });
+    if (options.signal.aborted) this.#onAbort();
   }
 
   /** How the candidates failed, in their order. */
@@ -200,7 +202,7 @@ class Race {
       this.#decided.signal.throwIfAborted();
       if (mapper === undefined) return;
       const request = this.#options.request(gateway);
-      const grant = await mapper.map(request, { signal: this.#over.signal });
+      const grant = await this.#map(mapper, request);
       this.#onGrant({ mapper, grant, gateway });
     } catch (error) {
       const isEnded = error === DECIDED || error === OVER;
@@ -220,7 +222,16 @@ class Race {
   /** All candidates are done. */
   end(): void {
     this.#timer.clear();
-    this.#options.signal.removeEventListener("abort", this.#decide);
+    this.#options.signal.removeEventListener("abort", this.#onAbort);
+  }
+
+  async #map(mapper: PortMapper, request: MappingRequest): Promise<MappingGrant> {
+    this.#asking.push(mapper.name);
+    try {
+      return await mapper.map(request, { signal: this.#over.signal });
+    } finally {
+      this.#asking.splice(this.#asking.indexOf(mapper.name), 1);
+    }
   }
 
   #onGrant(held: HeldGrant): void {
@@ -233,10 +244,16 @@ class Race {
     this.#win();
   }
 
-  readonly #decide = (): void => {
+  #decide(): void {
     if (this.#decided.signal.aborted) return;
     this.#decided.abort(DECIDED);
     this.#timer.set(LATE_ANSWER_MS);
+  }
+
+  /** PCP and UPnP close what an aborted request may have opened; NAT-PMP cannot tell its port from another program's. */
+  readonly #onAbort = (): void => {
+    this.#decide();
+    if (!this.#asking.includes("nat-pmp")) this.#timer.set(ABORTED_MS);
   };
 
   #onTimer(): void {
@@ -281,6 +298,9 @@ const NO_GATEWAY: Gateway = { ip: "0.0.0.0", localIp: "0.0.0.0", source: "guess"
 
 /** Chosen by us: how long to wait for a gateway's late answer, which would leave a port open. */
 const LATE_ANSWER_MS = 1000;
+
+/** Chosen by us: answers that are on their way arrive within this time. */
+const ABORTED_MS = 100;
 
 /** Chosen by us: how long a release may take. */
 const RELEASE_MS = 4000;

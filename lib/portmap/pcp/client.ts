@@ -7,7 +7,7 @@
 
 import { concat, equalBytes, toHex } from "../../base/bytes.ts";
 import { hmac } from "../../base/crypto.ts";
-import { MalformedMessageError, NetworkError } from "../../base/errors.ts";
+import { MalformedMessageError, NetworkError, PunchlineError } from "../../base/errors.ts";
 import { ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
 import { askGateway, isSameIp, RFC6887_WAITS_MS, withJitter } from "../gateway.ts";
@@ -220,23 +220,19 @@ class PcpClient {
     });
   }
 
-  /** Sends one deletion, and waits for no answer. Without a mapping of this nonce it does nothing. */
+  /** Sends a deletion, and waits for the answer for a moment. Without a mapping of this nonce it does nothing. */
   async #withdraw({ protocol, internal }: MappingRequest, nonce: Uint8Array): Promise<void> {
     const none = { externalPort: 0, externalIp: noAddress(ipFamily(internal.ip)) };
-    const clientIp = this.#clientIp(internal.ip);
-    const { network, address } = this.#server;
     try {
-      using socket = await network.bindUdp({ ip: clientIp, port: 0 });
-      const deletion = encodePcpRequest({
-        version: PCP_VERSION,
-        clientIp,
+      await askPcp({ ...this.#server, waitsMs: WITHDRAWAL_WAITS_MS }, {
+        action: cannot("release", { protocol, internal }),
+        clientIp: this.#clientIp(internal.ip),
         lifetimeSeconds: 0,
         body: mapBody({ protocol, internal }, nonce, none),
         options: this.#thirdParty(internal.ip),
       });
-      await socket.send(deletion, address);
     } catch (error) {
-      if (!(error instanceof NetworkError)) throw error; // the mapping ends with its lease
+      if (!(error instanceof PunchlineError)) throw error; // the mapping ends with its lease
     }
   }
 
@@ -482,3 +478,6 @@ const AMBIGUOUS_CODES: readonly number[] = [PCP_RESULT.NOT_AUTHORIZED, PCP_RESUL
 
 /** The reason of a grant for no time at all. */
 const LIFETIME_0 = "LIFETIME_0";
+
+/** Chosen by us: one request, as the gateway has probably not heard of the port. */
+const WITHDRAWAL_WAITS_MS = [100];

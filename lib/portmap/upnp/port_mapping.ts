@@ -25,6 +25,7 @@ import {
   type PortMappingKey,
 } from "./actions.ts";
 import type { IgdService } from "./device.ts";
+import type { AddMappingAttempt } from "./fallbacks.ts";
 import { type IgdFailure, meansNoEntry } from "./faults.ts";
 import {
   leadsHere,
@@ -194,7 +195,7 @@ class MappingDriver {
       };
     } catch (error) {
       const loose = action.kind === "grant" ? [action.granted] : state.loose;
-      if (loose.length > 0) await this.#close(loose);
+      if (loose.length > 0) await this.#close(state, loose);
       throw error;
     } finally {
       await this.#asking.stop();
@@ -317,21 +318,43 @@ class MappingDriver {
     return answered.promise;
   }
 
-  /** What the tables show; the list is read only if it is worth the time. */
   async #look(state: MappingState, session = this.#session): Promise<SeenMapping> {
-    const { attempt, phase } = state;
+    return await this.#search(session, {
+      attempt: state.attempt,
+      isUrgent: state.phase === "watching",
+      hides: state.doubt === undefined,
+    });
+  }
+
+  /**
+   * What the tables show; the list is read only where there is time for it.
+   *
+   * @param hides whether a table that lists nothing may hide what it has
+   */
+  async #search(
+    session: IgdSession,
+    { attempt, isUrgent, hides }: {
+      attempt: AddMappingAttempt;
+      isUrgent: boolean;
+      hides: boolean;
+    },
+  ): Promise<SeenMapping> {
     const services = this.#inOrder(attempt.service);
-    const isUrgent = phase === "watching";
     const seen = await this.#lookUp(session, { services, port: attempt, isUrgent });
     if (seen.kind !== "nothing" || isUrgent) return seen;
     const entries = await tryList(session, services[0]!);
-    if (entries === undefined) return state.doubt === undefined ? { kind: "hidden" } : seen;
+    if (entries === undefined) return hides ? { kind: "hidden" } : seen;
     const entry = entries.find((entry) =>
       leadsHere(entry, this.#request) &&
       (entry.externalPort === attempt.externalPort ||
-        entry.description !== "" && attempt.description.startsWith(entry.description))
+        entry.description !== "" && attempt.description.startsWith(entry.description) &&
+          !this.#isHeld(entry))
     );
     return entry === undefined ? seen : { kind: "here", service: attempt.service, entry };
+  }
+
+  #isHeld({ externalPort }: PortMappingEntry): boolean {
+    return (this.#request.held ?? []).some(({ external }) => external.port === externalPort);
   }
 
   async #lookUp(
@@ -360,33 +383,43 @@ class MappingDriver {
   }
 
   /** Closes what was asked for and is not announced, for as long as the device may still open it. */
-  async #close(loose: readonly LoosePort[]): Promise<void> {
-    let isAnswered = this.#answer === undefined;
-    this.#answer?.then(() => isAnswered = true, () => isAnswered = true);
+  async #close(state: MappingState, loose: readonly LoosePort[]): Promise<void> {
+    using deadline = new Deadline(CLOSE_MS);
+    const { signal } = deadline;
+    const session = { ...this.#session, signal };
     const { protocol } = this.#request;
     const action = cannot("map", this.#request);
-    for (const { service: index, externalPort } of loose) {
-      using deadline = new Deadline(CLOSE_MS);
-      const session = { ...this.#session, signal: deadline.signal };
-      const services = this.#inOrder(index);
-      const mapping = { key: { protocol, externalPort }, target: this.#request, action };
-      try {
+    let answer: MappingEngineEvent | undefined;
+    const answered = this.#answer?.then((event) => answer = event, () => answer = GONE) ??
+      Promise.resolve(answer = GONE);
+    try {
+      for (const port of loose) {
         while (true) {
-          const wasAnswered = isAnswered;
-          const seen = await this.#lookUp(session, {
-            services,
-            port: { externalPort },
-            isUrgent: true,
-          });
-          const service = seen.kind === "here" ? this.#services[seen.service]! : services[0]!;
+          const wasAnswered = answer !== undefined;
+          const externalPort = answer?.kind === "answered" && answer.externalPort !== undefined
+            ? answer.externalPort // of AddAnyPortMapping
+            : port.externalPort;
+          const attempt = { ...state.attempt, service: port.service, externalPort };
+          const search = { attempt, isUrgent: !wasAnswered, hides: false };
+          const seen = await this.#search(session, search);
           const isOurs = seen.kind === "here" || seen.kind === "hidden" && wasAnswered;
-          if (isOurs) await deleteEntry(session, service, { ...mapping, isUrgent: true });
-          if (isOurs || wasAnswered) break;
-          await delay(CLOSE_PAUSE_MS, { signal: deadline.signal });
+          if (isOurs) {
+            const where = seen.kind === "here"
+              ? { service: seen.service, externalPort: seen.entry.externalPort }
+              : { service: port.service, externalPort };
+            await deleteEntry(session, this.#services[where.service]!, {
+              key: { protocol, externalPort: where.externalPort },
+              target: this.#request,
+              action,
+              isUrgent: true,
+            });
+          }
+          if (wasAnswered) break;
+          await Promise.race([answered, delay(CLOSE_PAUSE_MS, { signal })]);
         }
-      } catch (error) {
-        if (error !== deadline.signal.reason && !(error instanceof PunchlineError)) throw error;
       }
+    } catch (error) {
+      if (error !== signal.reason && !(error instanceof PunchlineError)) throw error;
     }
   }
 
@@ -506,6 +539,12 @@ function drawPorts(): number[] {
   const drawn = crypto.getRandomValues(new Uint16Array(OTHER_PORTS));
   return Array.from(drawn, (number) => FIRST_DYNAMIC_PORT + number % DYNAMIC_PORTS);
 }
+
+/** The answer to a request that is over without one. */
+const GONE: MappingEngineEvent = {
+  kind: "failed",
+  failure: { kind: "unanswered", problem: "the request is over" },
+};
 
 /** RFC 6335 §6: the dynamic ports. */
 const FIRST_DYNAMIC_PORT = 49_152;
