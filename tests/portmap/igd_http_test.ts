@@ -55,6 +55,22 @@ const READABLE: Readonly<Record<string, HttpReply>> = {
     }`,
   ),
   "that is shorter than its length": raw(`${OK}Content-Length: 99999\r\n\r\n${DESCRIPTION}`),
+  "that something follows, on a connection that stays": {
+    kind: "raw",
+    pieces: [
+      `${OK}Content-Length: ${DESCRIPTION.length + 12}\r\n\r\n`,
+      `${DESCRIPTION}<!-- end -->`,
+    ],
+    end: "stay",
+  },
+  "that is cut after the service, on a connection that stays": {
+    kind: "raw",
+    pieces: [
+      `${OK}Content-Length: ${DESCRIPTION.indexOf("</serviceList>")}\r\n\r\n`,
+      DESCRIPTION.slice(0, DESCRIPTION.indexOf("</serviceList>")),
+    ],
+    end: "stay",
+  },
   "that is longer than its length": raw(`${OK}Content-Length: 200\r\n\r\n${DESCRIPTION}`),
   "with an error status": { kind: "response", status: 404, body: DESCRIPTION },
   "without a length or an end": {

@@ -32,7 +32,7 @@ import {
 } from "./pinhole.ts";
 import { leaseSecondsFor } from "./fallbacks.ts";
 import { externalIpOf, findEntry, mapIgdPort, readEntry, unmapIgdPort } from "./port_mapping.ts";
-import { call, connectionStatus, type IgdSession, listEntries } from "./session.ts";
+import { call, connectionStatus, type IgdSession, listAllEntries } from "./session.ts";
 import { SEARCH_MS } from "./ssdp.ts";
 
 /** What {@linkcode igdMapper} takes. */
@@ -223,16 +223,16 @@ class Igd implements IgdMapper {
 
   async listMappings({ signal }: MapperCallOptions = {}): Promise<PortMappingEntry[]> {
     return await this.#with(undefined, signal, async (session, known) => {
-      const service = requireConnection(known, "Cannot list mappings", this.gateway);
-      return await listEntries(session, service);
+      const services = this.#servicesFor(known, undefined, "Cannot list mappings");
+      return await listAllEntries(session, services);
     });
   }
 
   async deleteMapping(key: PortMappingKey, { signal }: MapperCallOptions = {}): Promise<void> {
     const action = `Cannot delete mapping of ${key.protocol.toUpperCase()} ${key.externalPort}`;
     await this.#with(undefined, signal, async (session, known) => {
-      const service = requireConnection(known, action, this.gateway);
-      await unmapIgdPort(session, [service], { key, action });
+      const services = this.#servicesFor(known, undefined, action);
+      await unmapIgdPort(session, services, { key, action });
     });
   }
 

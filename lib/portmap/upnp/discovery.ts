@@ -17,6 +17,7 @@ import {
   formatTransportAddress,
   ipFamily,
   ipScope,
+  type TransportAddress,
   withoutZone,
   zoneOf,
 } from "../../net/address.ts";
@@ -207,15 +208,14 @@ async function searchLink(
   const isBusy = () => link.gateway !== undefined && (pending > 0 || isFound);
   try {
     const answers = searchGateways(network, link, {
+      accepts: (from) => isPromising(from, link),
       isBusy,
       signal: AbortSignal.any([signal, ending.signal]),
-      onMalformed: (error, from) => {
-        if (isPromising({ from }, link)) onProblem(error, from.ip);
-      },
+      onMalformed: (error, { ip }) => onProblem(error, ip),
     });
     for await (const answer of answers) {
       const { location } = answer.response;
-      if (seen.has(location) || seen.size >= MAX_DEVICES || !isPromising(answer, link)) continue;
+      if (seen.has(location) || seen.size >= MAX_DEVICES) continue;
       seen.add(location);
       pending++;
       const fetching = fetchAnswered(network, answer, { link, retries, signal }).then((found) => {
@@ -246,12 +246,9 @@ async function searchLink(
  * Where the gateway is known, only its own answers count. Over IPv6 it is known by its link-local address, but has to
  * answer from a global one: only from there does it open pinholes for global addresses.
  */
-function isPromising(
-  { from }: Pick<SsdpAnswer, "from">,
-  { gateway }: DeviceLink,
-): boolean {
-  if (gateway === undefined || isSameIp(from.ip, gateway)) return true;
-  return ipFamily(gateway) === 6 && ipScope(from.ip) !== ipScope(gateway);
+function isPromising({ ip }: TransportAddress, { gateway }: DeviceLink): boolean {
+  if (gateway === undefined || isSameIp(ip, gateway)) return true;
+  return ipFamily(gateway) === 6 && ipScope(ip) !== ipScope(gateway);
 }
 
 async function fetchAnswered(

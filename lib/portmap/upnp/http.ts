@@ -141,11 +141,14 @@ export async function requestHttp(
     connection = await network.connectTcp(request.host, { signal: either, local: from });
     idle.set(idleMs);
     await writeAll(connection, encodeHttpRequest(request));
-    const response = await readResponse(connection, decoder, () => idle.set(idleMs));
+    const response = await readResponse(connection, decoder, () => {
+      idle.set(decoder.isLongEnough ? REST_MS : idleMs);
+    });
     return await decompressed(response, maxBodyBytes);
   } catch (error) {
     signal?.throwIfAborted();
     if (!expiry.aborted && !isIdle) throw error;
+    if (decoder.isLongEnough) return await decompressed(decoder.end(), maxBodyBytes);
     const address = formatTransportAddress(request.host);
     const waitedMs = expiry.aborted ? timeoutMs : idleMs;
     throw new NoResponseError(`Cannot reach ${address}: no HTTP response in ${waitedMs} ms`, {
@@ -198,12 +201,18 @@ export class HttpResponseDecoder {
   readonly #pending = new PendingBytes();
   readonly #body = new PendingBytes();
   readonly #extent: (body: Uint8Array) => DocumentExtent;
+  #isLongEnough = false;
   #head: { status: number; fields: Head["fields"] } | undefined;
 
   /** @param maxBodyBytes a longer body is an error */
   constructor(maxBodyBytes: number, extent: HttpOptions["extent"] = () => "unknown") {
     this.#maxBodyBytes = maxBodyBytes;
     this.#extent = extent;
+  }
+
+  /** Whether the announced length has arrived, although the document does not look whole. */
+  get isLongEnough(): boolean {
+    return this.#isLongEnough;
   }
 
   /** Whether nothing has arrived. */
@@ -297,7 +306,10 @@ export class HttpResponseDecoder {
     this.#state = this.#remaining(state.expects, state.remaining - taken);
     const isDone = this.#state.expects === "nothing";
     // A length that is too short: the rest follows.
-    if (isDone && this.#extent(this.#body.peek()) === "cut") this.#state = { expects: "end" };
+    if (isDone && this.#extent(this.#body.peek()) === "cut") {
+      this.#state = { expects: "end" };
+      this.#isLongEnough = true;
+    }
     return true;
   }
 
@@ -357,9 +369,9 @@ async function readResponse(
       throw new NetworkError(`Cannot reach ${address}: it hung up without an answer`, "reset");
     }
     if (length === null) return decoder.end();
-    onBytes();
     const response = decoder.push(buffer.subarray(0, length));
     if (response !== undefined) return response;
+    onBytes();
   }
 }
 
@@ -444,6 +456,9 @@ const WHAT = "HTTP response";
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 const SPACE = 0x20;
+
+/** Chosen by us: how long to wait for more than the announced length. */
+const REST_MS = 1000;
 
 /** RFC 9110 §15.4. */
 const REDIRECTS = [301, 302, 303, 307, 308];

@@ -96,9 +96,7 @@ export async function unmapIgdPort(
   closed: ClosedMapping,
 ): Promise<void> {
   const { key, target, action } = closed;
-  const holders = target === undefined
-    ? services.slice(0, 1)
-    : await holdersOf(session, services, { key, target });
+  const holders = await holdersOf(session, services, { key, target });
   for (const service of holders) await deleteEntry(session, service, { key, target, action });
 }
 
@@ -437,13 +435,13 @@ class MappingDriver {
 async function holdersOf(
   session: IgdSession,
   services: readonly IgdService[],
-  { key, target }: Required<Pick<ClosedMapping, "key" | "target">>,
+  { key, target }: Pick<ClosedMapping, "key" | "target">,
 ): Promise<readonly IgdService[]> {
   for (const [index, service] of services.entries()) {
     const entry = await findEntry(session, service, key);
     const isOurs = entry === "unknown"
       ? index === 0
-      : entry !== undefined && mayLeadHere(entry, target);
+      : entry !== undefined && (target === undefined || mayLeadHere(entry, target));
     if (isOurs) return [service];
   }
   return [];

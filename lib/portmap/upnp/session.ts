@@ -119,6 +119,34 @@ export async function listEntries(
   return [...entries.values()];
 }
 
+/**
+ * The mappings of all connections of a device, each once: some devices have one table for all of them.
+ *
+ * @throws {MappingRefusedError} if the device does not list any
+ */
+export async function listAllEntries(
+  session: IgdSession,
+  services: readonly IgdService[],
+): Promise<PortMappingEntry[]> {
+  const entries = new Map<string, PortMappingEntry>();
+  let refusal: MappingRefusedError | undefined;
+  let hasListed = false;
+  for (const service of services) {
+    try {
+      for (const entry of await listEntries(session, service)) {
+        const { protocol, externalPort, remoteHost, internalClient } = entry;
+        entries.set(`${protocol} ${externalPort} ${remoteHost} ${internalClient}`, entry);
+      }
+      hasListed = true;
+    } catch (error) {
+      if (!(error instanceof MappingRefusedError)) throw error;
+      refusal ??= error; // others may list theirs
+    }
+  }
+  if (!hasListed && refusal !== undefined) throw refusal;
+  return [...entries.values()];
+}
+
 /** A connection, and what it reports about itself. */
 export interface ConnectionStatus {
   readonly service: IgdService;

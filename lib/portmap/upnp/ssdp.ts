@@ -91,6 +91,8 @@ export interface SsdpAnswer {
 
 /** What {@linkcode searchGateways} takes. */
 export interface SearchOptions {
+  /** Whether answers of this sender are of interest; all are by default. */
+  readonly accepts?: (from: TransportAddress) => boolean;
   /** Whether to hold back further searches, because an answer is being looked into. */
   readonly isBusy?: () => boolean;
   /** Called with what cannot be read. */
@@ -112,7 +114,7 @@ export async function* searchGateways(
   link: DeviceLink,
   options: SearchOptions = {},
 ): AsyncGenerator<SsdpAnswer, void> {
-  const { isBusy = () => false, onMalformed, signal } = options;
+  const { accepts = () => true, isBusy = () => false, onMalformed, signal } = options;
   using socket = await bindForSearch(network, link.local);
   const expiry = AbortSignal.timeout(SEARCH_MS);
   const either = signal === undefined ? expiry : AbortSignal.any([expiry, signal]);
@@ -131,6 +133,7 @@ export async function* searchGateways(
   try {
     for (let answers = 0; answers < MAX_ANSWERS;) {
       const { data, from } = await socket.receive({ signal: either });
+      if (!accepts(from)) continue;
       try {
         const response = decodeSearchResponse(data);
         answers++;
@@ -275,8 +278,8 @@ const BETWEEN_TARGETS_MS = 20;
 /** UDA 1.1 §1.3.2 says 2; 1.0 said 4. */
 const HOPS = 2;
 
-/** Chosen by us: a device answers each search once, so a link that sends more is hostile. */
-const MAX_ANSWERS = 200;
+/** Chosen by us: a device answers each search once, and `ssdp:all` about fifteen times. */
+const MAX_ANSWERS = 1000;
 
 const WHAT = "SSDP response";
 

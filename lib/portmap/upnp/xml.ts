@@ -73,15 +73,15 @@ export function parseXml(bytes: Uint8Array): XmlElement {
 }
 
 /**
- * How much of a document the bytes are: whole if they end with the end of the root element, otherwise cut; `"unknown"` if
- * they do not show a root element. Looks at both ends only.
+ * How much of a document the bytes are: whole if the root element ends near their end, otherwise cut; `"unknown"` if they
+ * do not show a root element. Looks at both ends only.
  */
 export function xmlExtent(bytes: Uint8Array): "whole" | "cut" | "unknown" {
   const start = asciiOf(bytes.subarray(0, HEAD_BYTES)).replaceAll(PROLOG, "").trimStart();
   const root = /^<([a-z_][\w:.-]*)/i.exec(start)?.[1]?.toLowerCase();
   if (root === undefined) return "unknown";
-  const end = asciiOf(bytes.subarray(-TAIL_BYTES)).trimEnd().toLowerCase();
-  if (end.replaceAll(/\s/g, "").endsWith(`</${root}>`)) return "whole";
+  const end = asciiOf(bytes.subarray(-TAIL_BYTES)).toLowerCase().replaceAll(/\s/g, "");
+  if (end.includes(`</${root}>`)) return "whole";
   return /^<[^<>]*\/>$/.test(start.trim()) ? "whole" : "cut";
 }
 
