@@ -1,5 +1,5 @@
 /**
- * Rate limits with token buckets: for one source, or for any number of sources in a fixed amount of memory.
+ * Rate limits with token buckets: for one source, or for any number of sources in a fixed amount of memory; and pacing.
  *
  * @module
  */
@@ -76,6 +76,26 @@ export class RateLimiter {
     for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x0100_0193);
     hash ^= hash >>> 15; // the low bits of FNV depend too little on the high ones
     return hash & (BUCKETS - 1);
+  }
+}
+
+/** Paces a stream: says how long each piece has to wait so that the rate is kept in the long run. */
+export class Pacer {
+  readonly #rate: Rate;
+  /** When everything so far would have been sent at the rate. */
+  #sentMs = -Infinity;
+
+  /** @param rate `burst` may be sent at once after a pause; `perSecond` may be `Infinity` */
+  constructor(rate: Rate) {
+    this.#rate = rate;
+  }
+
+  /** Counts a piece, which has to be sent, and returns how many milliseconds it has to wait. */
+  delayMs(amount: number, nowMs: number): number {
+    const { burst, perSecond } = this.#rate;
+    const burstMs = burst / perSecond * 1000;
+    this.#sentMs = Math.max(this.#sentMs, nowMs - burstMs) + amount / perSecond * 1000;
+    return Math.max(0, this.#sentMs - nowMs);
   }
 }
 

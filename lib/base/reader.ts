@@ -82,6 +82,16 @@ export class BufferedReader {
     return length !== null;
   }
 
+  /** Makes the buffer at least so large, for a stream that turns out to be long. */
+  enlarge(length: number): void {
+    if (length <= this.#buffer.length) return;
+    const { unread } = this;
+    this.#buffer = new Uint8Array(length);
+    this.#buffer.set(unread);
+    this.#start = 0;
+    this.#end = unread.length;
+  }
+
   /** Discards the bytes that have been read but not taken. */
   clear(): void {
     this.#start = this.#end = 0;

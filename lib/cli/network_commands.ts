@@ -159,7 +159,7 @@ export const NETWORK_COMMANDS: readonly Command[] = [
   },
   {
     name: "serve",
-    summary: "run your own STUN server and rendezvous",
+    summary: "run your own STUN server, rendezvous and relay",
     operands: [],
     options: [
       option("address", {
@@ -177,7 +177,7 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       option("alternate-port", { value: "PORT", help: "the second STUN port", fallback: "3479" }),
       option("rendezvous-port", {
         value: "PORT",
-        help: "the port of the rendezvous",
+        help: "the port of the rendezvous and its relay",
         fallback: "3480",
       }),
       option("trust-proxy", {
@@ -186,6 +186,29 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         help: "believe X-Forwarded-For from this address or prefix, such as 10.0.0.0/8, to count " +
           "clients by",
       }),
+      option("access-key", {
+        value: "FILE",
+        help:
+          "serve only those who know the key in this file: it becomes part of the URL, and so of " +
+          "tickets",
+      }),
+      option("no-relay", { help: "relay nothing" }),
+      option("relay-rate", {
+        value: "BYTES",
+        help: "relay this many bytes a second for each pair of peers",
+        fallback: "2500000",
+      }),
+      option("relay-rate-total", {
+        value: "BYTES",
+        help: "relay this many bytes a second for all pairs",
+        fallback: "12500000",
+      }),
+      limitOption("max-relays", "relay for this many pairs at a time", "64"),
+      limitOption(
+        "max-relays-per-source",
+        "relay this many for one IPv4 address or IPv6 /56",
+        "4",
+      ),
       limitOption("max-connections", "accept this many connections, per service", "2048"),
       limitOption(
         "max-connections-per-source",

@@ -189,7 +189,8 @@ export const PEER_OPTIONS: readonly Option[] = [
   {
     name: "relay-only",
     group: "How they connect",
-    help: "connect only through the --turn relays, to hide your address from the peer",
+    help:
+      "connect only through the relays of --rendezvous and --turn, to hide your address from the peer",
   },
   KEY_OPTION,
   JSON_OPTION,

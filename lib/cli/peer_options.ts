@@ -47,13 +47,13 @@ export async function readPeerOptions(
   const strategies = readStrategies(values.get("strategy"));
   const relays = await secrets.readAll("turn", lists.get("turn")!, VARIABLES.turn);
   const turn = relays.map((url) => readUrl(url, parseRelay));
-  if (flags.has("relay-only")) requireRelay(turn, strategies);
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
   const signaling = await readSignalUrls(given, secrets);
   if (flags.has("hand") && signaling.length > 0) {
     throw new UsageError("--hand cannot be combined with --rendezvous, --mqtt or --lan");
   }
+  if (flags.has("relay-only")) requireRelay([...relays, ...signaling], strategies);
   const key = values.get("key");
   return {
     signaling: prompt === undefined ? urlsOrDefault(signaling) : [prompt.transport],
@@ -180,12 +180,12 @@ function urlsOrDefault(urls: readonly string[]): readonly string[] {
 
 /** `--relay-only` needs a relay, and must be allowed to use it. */
 function requireRelay(
-  turn: PeerOptions["turn"] & object,
+  urls: readonly string[],
   strategies: readonly Strategy[] | undefined,
 ): void {
-  if (turn.length === 0) {
+  if (!urls.some((url) => /^(turns?|wss?):/i.test(url))) {
     throw new UsageError(
-      "--relay-only needs --turn: a relay that the peer names would learn your address",
+      "--relay-only needs --rendezvous or --turn: a relay that the peer names would learn your address",
     );
   }
   if (strategies?.includes("relay") === false) {

@@ -1,5 +1,5 @@
 /**
- * `serve`: your own STUN server and rendezvous.
+ * `serve`: your own STUN server, rendezvous and relay.
  *
  * @module
  */
@@ -9,6 +9,9 @@ import type { Logger } from "../base/logger.ts";
 import { formatTransportAddress, ipFamily, parseIp } from "../net/address.ts";
 import { parseIpPrefix } from "../net/ip_prefix.ts";
 import { systemNetwork } from "../net/system.ts";
+import { readSmallFile } from "../net/system/private_input.ts";
+import { AccessKey } from "../signal/rendezvous/access_key.ts";
+import type { RelayLimits } from "../signal/rendezvous/relay.ts";
 import {
   type RendezvousOptions,
   type RendezvousServer,
@@ -21,7 +24,7 @@ import {
   type StunServerOptions,
 } from "../stun/server/server.ts";
 import { type Arguments, readCommand, readInteger, readWith } from "./arguments.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, reasonOfFile, UsageError } from "./io.ts";
 import { copyable } from "./layout.ts";
 import { waitFor } from "./screen.ts";
 import { commandLine } from "./started_as.ts";
@@ -31,7 +34,7 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   const given = readCommand("serve", args);
   const logger = { debug() {}, info() {}, warn: (text: string) => io.err(`punchline: ${text}`) };
   const options = serverOptions(given, logger);
-  const rendezvousOptions = readRendezvousOptions(given);
+  const rendezvousOptions = await readRendezvousOptions(given);
   const rendezvousPort = readRendezvousPort(given);
   await using stack = new AsyncDisposableStack();
   const servers: StunServer[] = [];
@@ -46,13 +49,16 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
     );
   }
 
+  const hasRelay = !given.flags.has("no-relay");
   const addresses = servers.flatMap((server) => server.addresses.map(formatTransportAddress));
   if (given.flags.has("json")) {
     const { url } = rendezvous[0]!;
-    io.out(JSON.stringify({ event: "listening", stun: addresses, rendezvous: url }));
+    const relay = hasRelay ? url : null;
+    io.out(JSON.stringify({ event: "listening", stun: addresses, rendezvous: url, relay }));
   } else {
     io.out(`Serving STUN over UDP and TCP on ${addresses.join(", ")}`);
-    io.out(`Serving a rendezvous on ${rendezvous.map(({ url }) => url).join(", ")}`);
+    const what = hasRelay ? "a rendezvous and relay" : "a rendezvous";
+    io.out(`Serving ${what} on ${rendezvous.map(({ url }) => url).join(", ")}`);
     const test = copyable(commandLine(io, "nat-test", "--server", addresses[0]!));
     io.out(`Try it in another terminal: ${test}`);
   }
@@ -72,25 +78,59 @@ function readConnectionLimits(
   });
 }
 
-function readRendezvousOptions(
+async function readRendezvousOptions(
   given: Arguments,
-): Pick<RendezvousOptions, "limits" | "trustedProxies"> {
+): Promise<Pick<RendezvousOptions, "limits" | "trustedProxies" | "accessKey">> {
   const trustedProxies = given.lists.get("trust-proxy")!;
   for (const proxy of trustedProxies) readWith(() => parseIpPrefix(proxy), "--trust-proxy");
   return {
     trustedProxies,
+    accessKey: await readAccessKey(given.values.get("access-key")),
     limits: {
       ...readConnectionLimits(given),
       ...withoutUndefined({
         maxRooms: readLimit("max-rooms", given.values),
         maxTopics: readLimit("max-topics", given.values),
       }),
+      ...readRelayLimits(given),
     },
   };
 }
 
+function readRelayLimits({ flags, values }: Arguments): Partial<RelayLimits> {
+  if (flags.has("no-relay")) {
+    const given = RELAY_LIMITS.find((name) => values.has(name));
+    if (given !== undefined) throw new UsageError(`--${given} cannot be combined with --no-relay`);
+    return { maxRelays: 0 };
+  }
+  return withoutUndefined({
+    maxRelays: readLimit("max-relays", values),
+    maxRelaysPerSource: readLimit("max-relays-per-source", values),
+    relayBytesPerSecond: readRate("relay-rate", values),
+    allRelaysBytesPerSecond: readRate("relay-rate-total", values),
+  });
+}
+
+function readRate(
+  name: typeof RELAY_LIMITS[number],
+  values: ReadonlyMap<string, string>,
+): number | undefined {
+  return readInteger(name, values.get(name), { min: 1000, max: 1_000_000_000_000 });
+}
+
+async function readAccessKey(path: string | undefined): Promise<string | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    const key = (await readSmallFile(path, MAX_KEY_FILE_BYTES)).text.trim();
+    new AccessKey(key);
+    return key;
+  } catch (error) {
+    throw new UsageError(`--access-key ${path}: ${reasonOfFile(error, path)}`, { cause: error });
+  }
+}
+
 function readLimit(
-  name: typeof LIMITS[number],
+  name: typeof LIMITS[number] | typeof RELAY_LIMITS[number],
   values: ReadonlyMap<string, string>,
 ): number | undefined {
   return readInteger(name, values.get(name), { min: 1, max: 1_000_000 });
@@ -180,6 +220,16 @@ const LIMITS = [
   "max-rooms",
   "max-topics",
 ] as const;
+
+const RELAY_LIMITS = [
+  "max-relays",
+  "max-relays-per-source",
+  "relay-rate",
+  "relay-rate-total",
+] as const;
+
+/** Chosen by us: a key, and a line feed. */
+const MAX_KEY_FILE_BYTES = 256;
 
 /** 0 lets the system choose. */
 const PORTS = { min: 0, max: 65_535 };

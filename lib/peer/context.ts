@@ -16,7 +16,7 @@ import { DialBudgets } from "../punch/nomination.ts";
 import { preparePunch, type PunchOptions } from "../punch/punch.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
 import { openSignaling } from "../signal/open.ts";
-import type { SignalingState } from "../signal/transport.ts";
+import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import { openStreamRelay } from "../turn/open_relay.ts";
 import { DialPolicy } from "./dial_policy.ts";
 import {
@@ -30,7 +30,7 @@ import {
   STRATEGIES,
 } from "./options.ts";
 import { BaseSocketPool, RouterMemory, SignalingPool } from "./pools.ts";
-import type { RelayOpener } from "./relay_path.ts";
+import type { RelayOpener, RendezvousOpener } from "./relay_path.ts";
 
 /** What all connections of one peer share. */
 export interface PeerContext {
@@ -45,10 +45,16 @@ export interface PeerContext {
   readonly baseSockets: BaseSocketPool | undefined;
   readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "pathKinds" | "logger">;
   readonly relays: readonly RelayOpener[];
+  /** The signaling servers that this side named. */
+  readonly signalingUrls: readonly string[];
+  /** The rendezvous servers among these URLs, each with its relay. */
+  rendezvousOf(urls: readonly string[]): RendezvousOpener[];
   /** Whether a relay may be used, this side's or the other's. */
   readonly mayRelay: boolean;
   /** Whether other peers must not learn this side's addresses. */
   readonly isHidden: boolean;
+  /** Whether no server is contacted but those that this side named: it relies on their relays to hide its addresses. */
+  readonly usesNamedOnly: boolean;
   readonly timings: PeerTimings;
   /** The memory that the windows of all connections share. */
   readonly windows: WindowBudget;
@@ -76,9 +82,11 @@ export function makeContext(
   const isDirect = !relayOnly && pathKinds.size > 0;
   const mayRelay = kinds.has("relay");
   if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
-  if (relayOnly && turn.length === 0) {
+  const named = (options.signaling ?? []).map((each) => typeof each === "string" ? each : each.url);
+  const hasRendezvous = options.signaling?.some((each) => isRendezvous(each)) ?? false;
+  if (relayOnly && turn.length === 0 && !hasRendezvous) {
     throw new TypeError(
-      "Cannot use relayOnly without a relay of this side's: the other side's would show this side's address",
+      "Cannot use relayOnly without a relay or rendezvous of this side's: the other side's would show this side's address",
     );
   }
   const punchOptions = { pathKinds, servers, report, logger };
@@ -96,27 +104,31 @@ export function makeContext(
   const transports = new Map(
     (options.signaling ?? []).flatMap((each) => typeof each === "string" ? [] : [[each.url, each]]),
   );
-  const named = (options.signaling ?? []).map((each) => typeof each === "string" ? each : each.url);
   const dialPolicy = new DialPolicy({ network, named, allowUrl: options.allowUrl });
+  const signaling = new SignalingPool(async (url, signal) => {
+    const onState = signalingReporter(url, onProgress);
+    onState("opening");
+    const network = await dialPolicy.networkFor(url, signal).catch((error) => {
+      if (!signal.aborted) onState("failed", error);
+      throw error;
+    });
+    return await openSignaling(transports.get(url) ?? url, { network, signal, logger, onState });
+  });
   return {
     ...own,
     network,
     dialPolicy,
     budgets: new DialBudgets(),
-    signaling: new SignalingPool(async (url, signal) => {
-      const onState = signalingReporter(url, onProgress);
-      onState("opening");
-      const network = await dialPolicy.networkFor(url, signal).catch((error) => {
-        if (!signal.aborted) onState("failed", error);
-        throw error;
-      });
-      return await openSignaling(transports.get(url) ?? url, { network, signal, logger, onState });
-    }),
+    signaling,
+    signalingUrls: named,
+    rendezvousOf: (urls) =>
+      rendezvousOpeners(urls.filter((url) => !transports.has(url)), signaling, dialPolicy),
     baseSockets: isDirect ? baseSockets : undefined,
     punchOptions,
     relays: turn.map(parseRelay).map((server) => relayOpener(server, network)),
     mayRelay,
     isHidden: relayOnly,
+    usesNamedOnly: relayOnly && turn.length === 0,
     timings: { ...PEER_TIMINGS, ...options.timings },
     windows: new WindowBudget(),
     logger,
@@ -174,6 +186,34 @@ function mapBriefly(network: Network, internalPort: number, signal: AbortSignal)
 function relayOpener(server: RelayServer, network: Network): RelayOpener {
   const { url, ...access } = server;
   return { url, open: (signal) => openStreamRelay(url, { ...access, network, signal }) };
+}
+
+function rendezvousOpeners(
+  urls: readonly string[],
+  signaling: SignalingPool,
+  dialPolicy: DialPolicy,
+): RendezvousOpener[] {
+  return urls.filter(isRendezvous).map((url) => ({
+    url: plainUrl(url),
+    rttMs: signaling.rttMsOf(url) ?? null,
+    open: async (token, signal) => {
+      const network = await dialPolicy.networkFor(url, signal);
+      // Few connections need a relay, so the others do not load it.
+      const { openRelayConnection } = await import("../signal/rendezvous/relay_connection.ts");
+      return await openRelayConnection(url, { network, token, signal });
+    },
+  }));
+}
+
+/** Whether it is the URL of a rendezvous server; a transport of the application's may be anything. */
+function isRendezvous(signaling: string | SignalTransport): boolean {
+  return typeof signaling === "string" && /^wss?:/i.test(signaling);
+}
+
+/** The same text for the same server, whoever logs in. */
+function plainUrl(url: string): string {
+  const { protocol, host, pathname } = new URL(url);
+  return `${protocol}//${host}${pathname.replace(/\/$/, "")}`;
 }
 
 /** Chosen by us: the port is needed only until there is a connection; routers grant no less than this. */

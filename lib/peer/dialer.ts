@@ -108,7 +108,7 @@ class Dialer {
     this.#ticket = ticket;
     this.#secrets = new TicketSecrets(ticket);
     this.#protocol = protocol;
-    this.#urls = signalingUrls(ticket);
+    this.#urls = signalingUrls(ticket, context);
     this.#isManual = this.#urls.every((url) => url === MANUAL_URL);
     const mayReconnect = reconnects && !this.#isManual; // people would have to carry messages again
     const { timings, baseSockets, closed } = context;
@@ -248,6 +248,7 @@ class Dialer {
         session,
         role: "controlling",
         wants,
+        signalingUrls: this.#urls,
         connection: this.#connection,
         hopeless: search.hopeless,
         signal,
@@ -393,13 +394,18 @@ class Search {
   }
 
   #unreachableError(): NetworkError {
+    const { usesNamedOnly } = this.#options.context;
     const why = this.#errors.map(messageOf);
     const isRefused = this.#errors.some((error) =>
       error instanceof NetworkError && error.reason === "not-allowed"
     );
     return new NetworkError(
       `Cannot reach any signaling server named in the ticket: ${
-        why.length > 0 ? why.join("; ") : "it names none"
+        why.length > 0
+          ? why.join("; ")
+          : usesNamedOnly
+          ? "it names none that you have named, and no other may learn your address"
+          : "it names none"
       }`,
       isRefused ? "not-allowed" : "unreachable",
       { cause: this.#errors[0] },
@@ -442,9 +448,13 @@ class Search {
 }
 
 /** People are not asked to carry messages if a server can. */
-function signalingUrls({ signaling }: Ticket): readonly string[] {
-  const servers = signaling.filter((url) => url !== MANUAL_URL);
-  return servers.length > 0 ? servers : signaling;
+function signalingUrls(
+  { signaling }: Ticket,
+  { usesNamedOnly, signalingUrls }: PeerContext,
+): readonly string[] {
+  const usable = usesNamedOnly ? signaling.filter((url) => signalingUrls.includes(url)) : signaling;
+  const servers = usable.filter((url) => url !== MANUAL_URL);
+  return servers.length > 0 ? servers : usable;
 }
 
 function refusedError({ reason, timeMs }: Rejection): RefusedError {

@@ -404,8 +404,10 @@ export class IncomingRequest {
     });
     tasks.run(async (signal) => {
       const hopeless = this.#hopeless.promise;
-      const role = "controlled";
-      await searchPaths(context, { session, role, wants, connection, hopeless, signal });
+      const role = "controlled" as const;
+      const { signalingUrls } = context;
+      const search = { session, role, wants, signalingUrls, connection, hopeless, signal } as const;
+      await searchPaths(context, search);
       this.#endSearch();
     });
   }

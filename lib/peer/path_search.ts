@@ -37,6 +37,8 @@ export interface PathSearchOptions {
   readonly role: PunchRole;
   /** As the connection request says. */
   readonly wants: ConnectionRequest["wants"];
+  /** URLs of signaling servers that both sides may use: those that are a rendezvous may have a relay. */
+  readonly signalingUrls: readonly string[];
   /** What the paths are for. */
   readonly connection: PathUser;
   /** Resolves, with the reason, when the other side has searched and found nothing: then waiting is of no use. */
@@ -213,7 +215,7 @@ class PathSearch {
 
   async #findRelayed(): Promise<void> {
     const { network, relays, isHidden, dialPolicy } = this.#context;
-    const { session, role } = this.#options;
+    const { session, role, signalingUrls } = this.#options;
     const signal = AbortSignal.any([this.#options.signal, this.#directFound.signal]);
     const until = AbortSignal.any([signal, this.#hopeless.signal]);
     try {
@@ -226,6 +228,7 @@ class PathSearch {
         role,
         connectionKey,
         relays,
+        rendezvous: this.#context.rendezvousOf(signalingUrls),
         isHidden,
         whyNotRelay: (relay) => dialPolicy.whyNotRelay(relay, deadline.signal),
         budget: this.#budget,

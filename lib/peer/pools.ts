@@ -169,6 +169,12 @@ export class SignalingPool implements AsyncDisposable {
     };
   }
 
+  /** The round trip to a server in milliseconds, if its connection has measured it. */
+  rttMsOf(url: string): number | undefined {
+    const rttMs = this.#entries.get(url)?.opened?.rttMs;
+    return rttMs === undefined ? undefined : Math.round(rttMs);
+  }
+
   /** Checks that all connections are alive: what cut the connection to a peer may have cut those to servers. */
   check(): void {
     for (const { signaling } of this.#entries.values()) {
@@ -191,7 +197,7 @@ export class SignalingPool implements AsyncDisposable {
       if (this.#entries.get(url) === entry) this.#entries.delete(url);
     };
     // A connection that has ended is not leased again; its present users find out when they use it.
-    entry.signaling.then((signaling) => signaling.finished).then(forget, forget);
+    entry.signaling.then((signaling) => (entry.opened = signaling).finished).then(forget, forget);
     return entry;
   }
 
@@ -209,6 +215,8 @@ interface Entry {
   readonly signaling: Promise<SignalingConnection>;
   readonly controller: AbortController;
   leases: number;
+  /** Once it is open. */
+  opened?: SignalingConnection;
 }
 
 /** Takes a message, and the topic that it was published under. */

@@ -27,13 +27,23 @@ export interface RelayState {
   readonly ips: readonly string[];
   /** Addresses at this side's relays that lead to this side. At most {@linkcode MAX_ADDRESSES}. */
   readonly relayed: readonly TransportAddress[];
+  /** Rendezvous servers whose relay this side would use. At most {@linkcode MAX_RENDEZVOUS}. */
+  readonly rendezvous: readonly RelayRendezvous[];
 }
 
-/** Encodes a state. In the JSON, `acknowledged` is called `heard`. */
+/** A rendezvous server that has a relay, as far as one side knows. */
+export interface RelayRendezvous {
+  /** Stands for its URL: 16 hexadecimal digits that mean nothing to anyone but the two sides. */
+  readonly id: string;
+  /** The round trip of this side to it in milliseconds; `null` if it was not measured. */
+  readonly rttMs: number | null;
+}
+
+/** Encodes a state. In the JSON, `acknowledged` is called `heard`. Peers before version 0.2 ignore `rendezvous`. */
 export function encodeRelayState(state: RelayState): Uint8Array<ArrayBuffer> {
-  const { nonce, mayOffer, version, acknowledged, ips } = state;
+  const { nonce, mayOffer, version, acknowledged, ips, rendezvous } = state;
   const relayed = state.relayed.map(formatTransportAddress);
-  const fields = { nonce, mayOffer, version, heard: acknowledged, ips, relayed };
+  const fields = { nonce, mayOffer, version, heard: acknowledged, ips, relayed, rendezvous };
   return new TextEncoder().encode(JSON.stringify(fields));
 }
 
@@ -43,7 +53,7 @@ export function encodeRelayState(state: RelayState): Uint8Array<ArrayBuffer> {
  * @throws {MalformedMessageError} if a field is missing or invalid
  */
 export function decodeRelayState(bytes: Uint8Array): RelayState {
-  const { nonce, mayOffer, version, heard, ips, relayed } = parseJson(bytes);
+  const { nonce, mayOffer, version, heard, ips, relayed, rendezvous } = parseJson(bytes);
   if (typeof nonce !== "string" || !/^[0-9a-f]{32}$/.test(nonce)) {
     throw malformed(WHAT, "nonce is 16 bytes in hexadecimal digits");
   }
@@ -54,6 +64,7 @@ export function decodeRelayState(bytes: Uint8Array): RelayState {
     acknowledged: asCount(heard, "heard"),
     ips: asTexts(ips, "ips").map(asIp),
     relayed: asTexts(relayed, "relayed").map(asTransportAddress),
+    rendezvous: asRendezvous(rendezvous ?? []),
   };
 }
 
@@ -79,6 +90,19 @@ function asTexts(value: unknown, field: string): string[] {
   throw malformed(WHAT, `${field} is a list of at most ${MAX_ADDRESSES} strings`);
 }
 
+function asRendezvous(value: unknown): RelayRendezvous[] {
+  if (!Array.isArray(value) || value.length > MAX_RENDEZVOUS) {
+    throw malformed(WHAT, `rendezvous is a list of at most ${MAX_RENDEZVOUS} servers`);
+  }
+  return value.map((each) => {
+    const { id, rttMs } = Object(each);
+    if (typeof id !== "string" || !/^[0-9a-f]{16}$/.test(id)) {
+      throw malformed(WHAT, "id of rendezvous is 8 bytes in hexadecimal digits");
+    }
+    return { id, rttMs: rttMs === null ? null : asCount(rttMs, "rttMs") };
+  });
+}
+
 function asIp(text: string): string {
   if (isIp(text)) return parseIp(text);
   throw malformed(WHAT, "ips are IP addresses");
@@ -96,6 +120,9 @@ const WHAT = "relay state";
 
 /** Chosen by us: each address costs a permission at a server, or a dial. */
 export const MAX_ADDRESSES = 8;
+
+/** Chosen by us: each costs a connection to a server. */
+export const MAX_RENDEZVOUS = 4;
 
 /** The longest IPv6 address with a port has 47 characters. */
 const MAX_TEXT_LENGTH = 64;

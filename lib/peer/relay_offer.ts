@@ -37,7 +37,7 @@ export class RelayExchange {
    */
   constructor(
     channel: SignalChannel,
-    own: Pick<RelayState, "nonce" | "mayOffer" | "ips">,
+    own: Pick<RelayState, "nonce" | "mayOffer" | "ips" | "rendezvous">,
     onState: (theirs: RelayState) => void,
   ) {
     this.#channel = channel;
@@ -51,7 +51,7 @@ export class RelayExchange {
   }
 
   /** Changes this side's state. */
-  update(change: Partial<Pick<RelayState, "ips" | "relayed" | "mayOffer">>): void {
+  update(change: Partial<Pick<RelayState, "ips" | "relayed" | "mayOffer" | "rendezvous">>): void {
     this.#ours = { ...this.#ours, ...change, version: this.#ours.version + 1 };
     this.#repetition = afterChange(this.#repetition);
     this.#delay.wake();

@@ -24,7 +24,7 @@ import { AttemptRecord, type DialBudget, Nomination } from "../punch/nomination.
 import type { PunchRole } from "../punch/punch.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { RelayedConnection, type StreamRelay } from "../turn/stream_relay.ts";
-import { MAX_ADDRESSES, type RelayState } from "./relay_message.ts";
+import { MAX_ADDRESSES, MAX_RENDEZVOUS, type RelayState } from "./relay_message.ts";
 import { RelayExchange } from "./relay_offer.ts";
 import {
   initialRelayPathState,
@@ -45,6 +45,8 @@ export interface RelayPathOptions {
   readonly channel: SignalChannel;
   /** The servers that this side may use. */
   readonly relays: readonly RelayOpener[];
+  /** The rendezvous servers whose relay may be used. */
+  readonly rendezvous: readonly RendezvousOpener[];
   /** Addresses that this side may dial from. */
   readonly ips: readonly string[];
   /** Whether the other side must not learn this side's addresses: then only this side's own relays are used to dial. */
@@ -63,6 +65,16 @@ export interface RelayOpener {
   /** As the user wrote it, without the password. */
   readonly url: string;
   open(signal: AbortSignal): Promise<StreamRelay>;
+}
+
+/** A rendezvous server with a relay, which joins the two sides. */
+export interface RendezvousOpener {
+  /** Its URL without a login, in the form that both sides use. */
+  readonly url: string;
+  /** The round trip to it; `null` if it was not measured. */
+  readonly rttMs: number | null;
+  /** Connects to it. What is written reaches the other side once that has connected with the same token. */
+  open(token: Uint8Array, signal: AbortSignal): Promise<TcpConnection>;
 }
 
 /** A connection over a relay. */
@@ -99,19 +111,30 @@ class RelayPath {
   /** The record of all dials of one address. */
   readonly #dials = new Map<string, AttemptRecord>();
   readonly #judged = new Map<string, Promise<string | null>>();
+  /** By what stands for them in messages. */
+  readonly #rendezvous: ReadonlyMap<string, RendezvousOpener>;
   readonly #result = optionalResolvers<TcpConnection>();
   #state: ReturnType<typeof initialRelayPathState>;
   #nomination: Nomination | undefined;
+  #theirNonce = "";
 
   constructor(options: RelayPathOptions) {
-    const { channel, ips, isHidden, relays, signal } = options;
+    const { channel, ips, isHidden, relays, signal, connectionKey } = options;
     this.#options = options;
+    this.#rendezvous = new Map(
+      options.rendezvous.slice(0, MAX_RENDEZVOUS).map((each) => [
+        rendezvousId(connectionKey, each.url),
+        each,
+      ]),
+    );
+    const rendezvous = [...this.#rendezvous].map(([id, { rttMs }]) => ({ id, rttMs }));
     this.#signal = AbortSignal.any([signal, this.#tasks.signal]);
-    this.#state = initialRelayPathState({ ips, isHidden, relays: relays.length });
+    this.#state = initialRelayPathState({ ips, isHidden, relays: relays.length, rendezvous });
     const own = {
       nonce: this.#nonce,
       mayOffer: relays.length > 0,
       ips: isHidden ? [] : ips.slice(0, MAX_ADDRESSES),
+      rendezvous,
     };
     this.#exchange = new RelayExchange(channel, own, (theirs) => this.#onState(theirs));
   }
@@ -167,6 +190,8 @@ class RelayPath {
         const relay = this.#relays.get(action.relay)!;
         return this.#tasks.run(() => this.#dialFromRelay(relay, action.to, action.afterMs));
       }
+      case "join":
+        return this.#tasks.run(() => this.#join(action.id, action.afterMs));
       case "give up": {
         this.#tasks.run(() => this.#exchange.acknowledge());
         return this.#result.reject(noRelayError(this.#failures));
@@ -238,14 +263,41 @@ class RelayPath {
 
   /** The secret that both sides prove follows from the nonces of both. */
   #startProving(theirNonce: string): void {
-    const { role, connectionKey } = this.#options;
-    const isControlling = role === "controlling";
-    const nonces = isControlling ? [this.#nonce, theirNonce] : [theirNonce, this.#nonce];
-    const label = new TextEncoder().encode(`relay ${nonces.join(" ")}`);
-    const secret = hmac("sha256", connectionKey, label);
+    const { role } = this.#options;
+    this.#theirNonce = theirNonce;
+    const secret = this.#sharedSecret("relay");
     const nomination = new Nomination(role, secret, PROOF_TIMEOUT_MS);
     nomination.winner.then(({ connection }) => this.#result.resolve(connection));
     this.#nomination = nomination;
+  }
+
+  #sharedSecret(purpose: string): Uint8Array {
+    const { role, connectionKey } = this.#options;
+    const nonces = [this.#nonce, this.#theirNonce];
+    if (role === "controlled") nonces.reverse();
+    const label = new TextEncoder().encode(`${purpose} ${nonces.join(" ")}`);
+    return hmac("sha256", connectionKey, label);
+  }
+
+  /** Joins the other side at a rendezvous server. */
+  async #join(id: string, afterMs: number): Promise<void> {
+    if (afterMs > 0) await delay(afterMs, { signal: this.#signal });
+    const rendezvous = this.#rendezvous.get(id)!;
+    const attempt = this.#dials.get(id) ?? this.#startAttempt(rendezvous.url);
+    this.#dials.set(id, attempt);
+    attempt.tries++;
+    let isFinal = false;
+    try {
+      const token = this.#sharedSecret(`rendezvous ${id}`);
+      const connection = await rendezvous.open(token, this.#signal);
+      if (await this.#prove(connection, attempt)) return;
+    } catch (error) {
+      if (this.#signal.aborted || !(error instanceof PunchlineError)) throw error;
+      isFinal = error instanceof RefusedError && !BUSY.has(error.code);
+      if (isFinal) this.#failures.push(error);
+      attempt.end(isFinal ? "refused" : "unreachable", null, error.message);
+    }
+    this.#dispatch({ kind: "join failed", id, isFinal });
   }
 
   async #dial(to: TransportAddress, afterMs: number): Promise<void> {
@@ -331,6 +383,12 @@ interface OwnRelay {
   unanswered: number;
 }
 
+/** Stands for a server in messages: the two sides may know others, which are their own business. */
+function rendezvousId(connectionKey: Uint8Array, url: string): string {
+  const id = hmac("sha256", connectionKey, new TextEncoder().encode(`rendezvous ${url}`));
+  return toHex(id.subarray(0, 8));
+}
+
 function noRelayError(failures: readonly unknown[]): UnreachableError {
   const message = "Cannot relay: neither side has a relay";
   const [cause] = failures;
@@ -355,6 +413,9 @@ function closingRelay(connection: TcpConnection, relay: StreamRelay): TcpConnect
     onRefer: (isReferenced) => isReferenced ? relay.ref() : relay.unref(),
   });
 }
+
+/** What a server answers that has too much to do now; HTTP. */
+const BUSY: ReadonlySet<number> = new Set([429, 503]);
 
 /** How long the other end of a connection may take to prove itself. */
 const PROOF_TIMEOUT_MS = 6000;

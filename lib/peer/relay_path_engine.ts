@@ -1,6 +1,7 @@
 /**
  * Decides how to get a relayed path. Whichever side has a TURN server opens a relay there and publishes it to the other
- * side, which dials it; two sides that reach nothing but their own servers are connected from relay to relay. On
+ * side, which dials it; two sides that reach nothing but their own servers are connected from relay to relay. Both sides
+ * also join the relay of each rendezvous server that both use, the one with the shortest way between them first. On
  * every connection both sides prove who they are, and the controlling side nominates one, as after a punch.
  *
  * | event        | what follows                                                                                |
@@ -10,7 +11,9 @@
  * | relay lost   | publish the addresses that are left, or that this side has none                             |
  * | state        | dial the relays that it names, let in the addresses that it names, each once                |
  * |              | give up once both sides know that neither has a relay                                       |
+ * |              | join at the rendezvous servers that both sides name, each once                              |
  * | dial failed  | dial again, {@linkcode MAX_TRIES} times: the relay may not have let this side in yet        |
+ * | join failed  | join again; or publish that the server has no relay, if that is so                          |
  *
  * @module
  */
@@ -21,7 +24,7 @@ import {
   sameTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
-import { MAX_ADDRESSES, type RelayState } from "./relay_message.ts";
+import { MAX_ADDRESSES, type RelayRendezvous, type RelayState } from "./relay_message.ts";
 
 /** Everything that is known while there is no relayed path yet. */
 export interface RelayPathState {
@@ -36,13 +39,15 @@ export interface RelayPathState {
   readonly opening: number;
   /** This side's open relays. */
   readonly relays: readonly OpenRelay[];
+  /** The rendezvous servers that this side may join. */
+  readonly rendezvous: readonly RelayRendezvous[];
   /** What the other side has named: the first {@linkcode MAX_ADDRESSES} of each kind, whatever it names later. */
-  readonly theirs: Pick<RelayState, "ips" | "relayed">;
+  readonly theirs: Pick<RelayState, "ips" | "relayed" | "rendezvous">;
   /** Whether the other side's state has arrived. */
   readonly hasTheirState: boolean;
   /** Permissions and dials that have been started, since every state repeats those before it. */
   readonly started: ReadonlySet<string>;
-  /** How often each address was dialled from this host. */
+  /** How often each address was dialled from this host, and each rendezvous server joined. */
   readonly tries: ReadonlyMap<string, number>;
 }
 
@@ -70,13 +75,15 @@ export type RelayPathEvent =
     readonly isAcknowledged: boolean;
   }
   /** A dial from this host failed. */
-  | { readonly kind: "dial failed"; readonly to: TransportAddress };
+  | { readonly kind: "dial failed"; readonly to: TransportAddress }
+  /** A rendezvous server did not lead to the other side; with `isFinal`, it never will. */
+  | { readonly kind: "join failed"; readonly id: string; readonly isFinal: boolean };
 
 /** Something to do. */
 export type RelayPathAction =
   | {
     readonly kind: "publish";
-    readonly change: Partial<Pick<RelayState, "ips" | "relayed" | "mayOffer">>;
+    readonly change: Partial<Pick<RelayState, "ips" | "relayed" | "mayOffer" | "rendezvous">>;
   }
   /** Connections can be proved from now on. */
   | { readonly kind: "start proving"; readonly theirNonce: string }
@@ -91,6 +98,8 @@ export type RelayPathAction =
     readonly to: TransportAddress;
     readonly afterMs: number;
   }
+  /** Join at a rendezvous server. */
+  | { readonly kind: "join"; readonly id: string; readonly afterMs: number }
   /** Acknowledge the other side's state, then fail: neither side has a relay. */
   | { readonly kind: "give up" };
 
@@ -100,16 +109,23 @@ export interface RelayPathStep {
   readonly actions: readonly RelayPathAction[];
 }
 
-/** The state at the start; `relays` counts the servers that this side may use. */
+/** What this side has at the start. */
+export interface RelayPathStart extends Pick<RelayPathState, "ips" | "isHidden" | "rendezvous"> {
+  /** How many TURN servers this side may use. */
+  readonly relays: number;
+}
+
+/** The state at the start. */
 export function initialRelayPathState(
-  { ips, isHidden, relays }: { ips: readonly string[]; isHidden: boolean; relays: number },
+  { ips, isHidden, relays, rendezvous }: RelayPathStart,
 ): RelayPathState {
   return {
     ips,
     isHidden,
     opening: relays,
     relays: [],
-    theirs: { ips: [], relayed: [] },
+    rendezvous,
+    theirs: { ips: [], relayed: [], rendezvous: [] },
     hasTheirState: false,
     started: new Set(),
     tries: new Map(),
@@ -148,6 +164,8 @@ export function stepRelayPath(state: RelayPathState, event: RelayPathEvent): Rel
       return onState(state, event.theirs, event.isAcknowledged);
     case "dial failed":
       return dialAgain(state, event.to);
+    case "join failed":
+      return event.isFinal ? leaveOut(state, event.id) : joinAgain(state, event.id);
   }
 }
 
@@ -157,7 +175,8 @@ function onState(
   isAcknowledged: boolean,
 ): RelayPathStep {
   const mayOffer = state.opening + state.relays.length > 0;
-  if (!mayOffer && !theirs.mayOffer && isAcknowledged) {
+  const hasCommon = commonRendezvous(state.rendezvous, theirs.rendezvous).length > 0;
+  if (!mayOffer && !theirs.mayOffer && !hasCommon && isAcknowledged) {
     return { state, actions: [{ kind: "give up" }] };
   }
   const next = { ...state, hasTheirState: true, theirs: withNamed(state.theirs, theirs) };
@@ -180,6 +199,10 @@ function startAll(state: RelayPathState, actions: readonly RelayPathAction[]): R
     if (!tries.has(address)) all.push({ kind: "dial", to, afterMs: 0 });
     tries.set(address, tries.get(address) ?? 1);
   }
+  for (const [index, id] of commonRendezvous(state.rendezvous, theirs.rendezvous).entries()) {
+    if (!tries.has(id)) all.push({ kind: "join", id, afterMs: index * NEXT_RENDEZVOUS_MS });
+    tries.set(id, tries.get(id) ?? 1);
+  }
   for (const { id, relayed } of relays) {
     for (const ip of theirs.ips) {
       if (!relayed.some((address) => ipFamily(address.ip) === ipFamily(ip))) continue;
@@ -195,11 +218,43 @@ function startAll(state: RelayPathState, actions: readonly RelayPathAction[]): R
 }
 
 function dialAgain(state: RelayPathState, to: TransportAddress): RelayPathStep {
-  const address = formatTransportAddress(to);
-  const count = state.tries.get(address) ?? 0;
+  const retry: RelayPathAction = { kind: "dial", to, afterMs: RETRY_MS };
+  return tryAgain(state, formatTransportAddress(to), retry);
+}
+
+function joinAgain(state: RelayPathState, id: string): RelayPathStep {
+  return tryAgain(state, id, { kind: "join", id, afterMs: RETRY_MS });
+}
+
+function tryAgain(state: RelayPathState, key: string, action: RelayPathAction): RelayPathStep {
+  const count = state.tries.get(key) ?? 0;
   if (count >= MAX_TRIES) return { state, actions: [] };
-  const tries = new Map(state.tries).set(address, count + 1);
-  return { state: { ...state, tries }, actions: [{ kind: "dial", to, afterMs: RETRY_MS }] };
+  return {
+    state: { ...state, tries: new Map(state.tries).set(key, count + 1) },
+    actions: [action],
+  };
+}
+
+function leaveOut(state: RelayPathState, id: string): RelayPathStep {
+  const rendezvous = state.rendezvous.filter((each) => each.id !== id);
+  return {
+    state: { ...state, rendezvous },
+    actions: [{ kind: "publish", change: { rendezvous } }],
+  };
+}
+
+/** The servers that both sides name; the one with the shortest way between the two comes first. */
+function commonRendezvous(
+  ours: readonly RelayRendezvous[],
+  theirs: readonly RelayRendezvous[],
+): string[] {
+  const common = ours.flatMap(({ id, rttMs }) => {
+    const other = theirs.find((each) => each.id === id);
+    return other === undefined
+      ? []
+      : [{ id, sumMs: (rttMs ?? Infinity) + (other.rttMs ?? Infinity) }];
+  });
+  return common.sort((a, b) => a.sumMs === b.sumMs ? 0 : a.sumMs - b.sumMs).map(({ id }) => id);
 }
 
 /** What this side publishes about its relays. */
@@ -214,7 +269,7 @@ function publicState(state: RelayPathState): Pick<RelayState, "ips" | "relayed">
 
 function withNamed(
   known: RelayPathState["theirs"],
-  named: Pick<RelayState, "ips" | "relayed">,
+  named: Pick<RelayState, "ips" | "relayed" | "rendezvous">,
 ): RelayPathState["theirs"] {
   const ips = new Set(known.ips);
   for (const ip of named.ips) {
@@ -225,12 +280,15 @@ function withNamed(
     if (relayed.length >= MAX_ADDRESSES) break;
     if (!relayed.some((each) => sameTransportAddress(each, address))) relayed.push(address);
   }
-  return { ips: [...ips], relayed };
+  return { ips: [...ips], relayed, rendezvous: named.rendezvous };
 }
 
 /** Chosen by us: the other side needs a round trip to its server to let this side in, or more if a message is lost. */
 export const MAX_TRIES = 10;
 const RETRY_MS = 400;
+
+/** Chosen by us: by then the best of the rendezvous servers has joined both sides, if it does at all. */
+const NEXT_RENDEZVOUS_MS = 500;
 
 /** Chosen by us: by then a direct dial to the relay has succeeded, if it does at all. */
 const RELAY_TO_RELAY_MS = 500;

@@ -46,6 +46,8 @@ export {
   type RendezvousServer,
   serveRendezvous,
 } from "./rendezvous/server.ts";
+export type { RelayLimits } from "./rendezvous/relay.ts";
+export type { RelayPairLimits } from "./rendezvous/relay_pairs.ts";
 export type { RoomLimits } from "./rendezvous/rooms.ts";
 export type { SessionLimits } from "./rendezvous/session.ts";
 export type { TopicLimits } from "./rendezvous/topics.ts";

@@ -213,7 +213,11 @@ for (
       /cannot be combined with --tcp/,
     ],
     ["an invalid relay", ["listen", "--turn", "http://x"], /Cannot use relay/],
-    ["--relay-only without a relay", ["listen", "--relay-only"], /--relay-only needs --turn/],
+    [
+      "--relay-only without a relay",
+      ["listen", "--relay-only"],
+      /--relay-only needs --rendezvous or --turn/,
+    ],
     [
       "--relay-only without relay among the strategies",
       ["listen", "--relay-only", "--turn", "turn:192.0.2.1", "--strategy", "punch"],

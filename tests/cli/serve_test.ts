@@ -43,8 +43,35 @@ Deno.test("serve --json prints one line when it is ready, and ends when interrup
 Deno.test("serve prints its addresses and what to try next", async () => {
   const { out } = await run(...ANY_PORTS);
   assertMatch(out[0]!, /^Serving STUN over UDP and TCP on 127\.0\.0\.1:\d+, 127\.0\.0\.2:\d+, /);
-  assertMatch(out[1]!, /^Serving a rendezvous on ws:\/\/127\.0\.0\.1:\d+$/);
+  assertMatch(out[1]!, /^Serving a rendezvous and relay on ws:\/\/127\.0\.0\.1:\d+$/);
   assertMatch(out[2]!, /nat-test --server 127\.0\.0\.1:\d+$/);
+});
+
+Deno.test("serve --json names the relay, or null without one", async () => {
+  const { out } = await run(...ANY_PORTS, "--json");
+  const { rendezvous, relay } = JSON.parse(out[0]!);
+  assertEquals(relay, rendezvous);
+  const without = await run(...ANY_PORTS, "--no-relay", "--json");
+  assertEquals(JSON.parse(without.out[0]!).relay, null);
+  const text = await run(...ANY_PORTS, "--no-relay");
+  assertMatch(text.out[1]!, /^Serving a rendezvous on ws/);
+});
+
+Deno.test("serve --access-key reads the key from a file, and the URL has it", async () => {
+  const dir = new URL("../transfer/scratch", import.meta.url).pathname;
+  await Deno.mkdir(dir, { recursive: true });
+  const file = await Deno.makeTempFile({ dir });
+  try {
+    await Deno.writeTextFile(file, "0123456789abcdef\n");
+    const { out } = await run(...ANY_PORTS, "--access-key", file, "--json");
+    assertMatch(JSON.parse(out[0]!).rendezvous, /^ws:\/\/127\.0\.0\.1:\d+\/0123456789abcdef$/);
+    await Deno.writeTextFile(file, "secret");
+    const serveBadly = () => run(...ANY_PORTS, "--access-key", file);
+    const error = await assertRejects(serveBadly, UsageError);
+    assertEquals(error.message.includes("secret"), false);
+  } finally {
+    await Deno.remove(file);
+  }
 });
 
 Deno.test("serve accepts one address of each family", async () => {

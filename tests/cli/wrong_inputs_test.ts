@@ -299,7 +299,7 @@ const WRONG: readonly (readonly [string[], number, string, string?])[] = [
   [
     ["listen", "--relay-only"],
     2,
-    "--relay-only needs --turn: a relay that the peer names would learn your address",
+    "--relay-only needs --rendezvous or --turn: a relay that the peer names would learn your address",
   ],
   [
     ["listen", "--relay-only", "--turn", "turn:192.0.2.1", "--strategy", "punch"],

@@ -263,6 +263,7 @@ async function openVictim({ internet, hub, open }: PeerScene, strategies?: ["rel
             acknowledged: 0,
             ips: [],
             relayed: [relay],
+            rendezvous: [],
           }));
         },
         [Symbol.dispose]: () => dialer[Symbol.dispose](),

@@ -186,6 +186,7 @@ function relayState(state: Partial<RelayState>): Uint8Array<ArrayBuffer> {
     acknowledged: 0,
     ips: [],
     relayed: [],
+    rendezvous: [],
     ...state,
   });
 }

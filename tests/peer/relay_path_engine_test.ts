@@ -141,12 +141,48 @@ Deno.test("both sides give up once both know that neither has a relay", () => {
   assertEquals(opening.on(stateOf(none, { isAcknowledged: true })), ["give up"]);
 });
 
+Deno.test("both sides join at the servers that both name, the shortest way first, each once", () => {
+  const path = new Path({ rendezvous: { a: 10, b: 50, c: null, d: 5 } });
+  const rendezvous = rendezvousOf({ c: 1, b: 5, a: 100, x: 1 });
+  assertEquals(path.on(stateOf({ rendezvous })), [
+    "start proving aa",
+    "join b",
+    "join a after 500 ms",
+    "join c after 1000 ms",
+  ]);
+  assertEquals(path.on(stateOf({ rendezvous, version: 2 })), []);
+});
+
+Deno.test("a join that fails is repeated a limited number of times", () => {
+  const path = new Path({ rendezvous: { a: 10 } });
+  path.on(stateOf({ rendezvous: rendezvousOf({ a: 10 }) }));
+  for (let tries = 1; tries < MAX_TRIES; tries++) {
+    const actions = path.on({ kind: "join failed", id: "a", isFinal: false });
+    assertEquals(actions, ["join a after 400 ms"]);
+  }
+  assertEquals(path.on({ kind: "join failed", id: "a", isFinal: false }), []);
+});
+
+Deno.test("a server without a relay is named no more, and without another both sides give up", () => {
+  const none = { mayOffer: false, rendezvous: rendezvousOf({ a: 10 }) };
+  const path = new Path({ rendezvous: { a: 10, b: 10 } });
+  const joined = path.on(stateOf(none, { isAcknowledged: true }));
+  assertEquals(joined, ["start proving aa", "join a"]);
+  assertEquals(path.on({ kind: "join failed", id: "a", isFinal: true }), ["publish rendezvous b"]);
+  assertEquals(path.on(stateOf({ ...none, version: 2 }, { isAcknowledged: true })), ["give up"]);
+});
+
 /** Drives the engine, and shows its actions as text. */
 class Path {
   #state: ReturnType<typeof initialRelayPathState>;
 
-  constructor({ ips = [] as string[], relays = 0, isHidden = false } = {}) {
-    this.#state = initialRelayPathState({ ips, relays, isHidden });
+  constructor({ ips = [] as string[], relays = 0, isHidden = false, rendezvous = {} } = {}) {
+    this.#state = initialRelayPathState({
+      ips,
+      relays,
+      isHidden,
+      rendezvous: rendezvousOf(rendezvous),
+    });
   }
 
   on(event: RelayPathEvent): string[] {
@@ -154,6 +190,11 @@ class Path {
     this.#state = state;
     return actions.map(show);
   }
+}
+
+/** Round trips by ID. */
+function rendezvousOf(rtts: Readonly<Record<string, number | null>>): RelayState["rendezvous"] {
+  return Object.entries(rtts).map(([id, rttMs]) => ({ id, rttMs }));
 }
 
 function stateOf(
@@ -164,7 +205,14 @@ function stateOf(
     const [ip, port] = text.split(":");
     return { ip: ip!, port: Number(port) };
   });
-  const defaults = { nonce: "aa", mayOffer: true, version: 1, acknowledged: 0, ips: [] };
+  const defaults = {
+    nonce: "aa",
+    mayOffer: true,
+    version: 1,
+    acknowledged: 0,
+    ips: [],
+    rendezvous: [],
+  };
   const theirs = { ...defaults, ...state, relayed: addresses };
   return { kind: "state", theirs, isAcknowledged };
 }
@@ -183,6 +231,8 @@ function show(action: RelayPathAction): string {
       const to = formatTransportAddress(action.to);
       return `relay ${action.relay} dials ${to}${after(action.afterMs)}`;
     }
+    case "join":
+      return `join ${action.id}${after(action.afterMs)}`;
     case "give up":
       return "give up";
   }
@@ -190,7 +240,10 @@ function show(action: RelayPathAction): string {
 
 function showField([name, value]: [string, RelayState[keyof RelayState]]): string {
   if (!Array.isArray(value)) return `${name} ${value}`;
-  const texts = value.map((each) => typeof each === "string" ? each : formatTransportAddress(each));
+  const texts = value.map((each) => {
+    if (typeof each === "string") return each;
+    return "id" in each ? each.id : formatTransportAddress(each);
+  });
   return `${name} ${texts.join(" ")}`;
 }
 

@@ -197,6 +197,7 @@ function search(
     role,
     channel,
     relays,
+    rendezvous: [],
     ips,
     isHidden,
     whyNotRelay: (relay) => Promise.resolve(whyNotRelay(relay)),
@@ -247,4 +248,5 @@ const SILENT_STATE: RelayState = {
   acknowledged: 0,
   ips: [],
   relayed: [],
+  rendezvous: [],
 };

@@ -111,7 +111,7 @@ Deno.test("allocateNumber() notices a server that drops the request, without a t
       const connection = await listener.accept();
       const reader = newHandshakeReader(connection);
       const request = judgeUpgradeRequest(await readHead(connection, reader));
-      if (request.kind === "refused") throw new Error("refused");
+      if (request.kind !== "upgrade") throw new Error("refused");
       const handshake = encodeUpgradeResponse(request.key);
       const limits = { maxMessageBytes: 5000, maxQueuedBytes: 5000 };
       const socket = new WebSocketConnection(connection, {

@@ -279,3 +279,15 @@ async function textsUntil(socket: WebSocketConnection, last: string): Promise<st
 async function assertCut(connection: TcpConnection): Promise<void> {
   assertEquals((await assertRejects(() => readAll(connection), NetworkError)).reason, "reset");
 }
+
+Deno.test("a monitor gets 200 from /healthz, and a client with an Upgrade its room", async () => {
+  await withRendezvous(async ({ dial, enter }) => {
+    const connection = await dial();
+    await write(connection, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    const answer = await readAll(connection);
+    connection.close();
+    assertEquals(answer.split("\r\n")[0], "HTTP/1.1 200 OK");
+    assertEquals(answer.endsWith("\r\n\r\nok\n"), true);
+    await using _room = await enter("healthz");
+  });
+});

@@ -412,7 +412,7 @@ class MappingDriver {
               isUrgent: true,
             });
           }
-          if (wasAnswered) break;
+          if (isOurs || wasAnswered) break;
           await Promise.race([answered, delay(CLOSE_PAUSE_MS, { signal })]);
         }
       }

@@ -1,5 +1,5 @@
 /**
- * The protocol between a rendezvous server and its clients: the paths of rooms and topics, and the messages
+ * The protocol between a rendezvous server and its clients: the paths of rooms, topics and the relay, and the messages
  * other than those that it passes on.
  *
  * In a room, they are notices: WebSocket text, one JSON object each. The server reports whether the peer is there, with
@@ -113,8 +113,37 @@ export function isRoomName(room: string): boolean {
   return /^[A-Za-z0-9._~-]{1,64}$/.test(room) && !/^\.{1,2}$/.test(room); // URLs resolve . and ..
 }
 
+/** Whether a text at the relay announces the end of what its sender sends. */
+export function isRelayEnd(text: string): boolean {
+  return text === RELAY_END;
+}
+
 /** The path of the topics. Room names have no slash, so it is not a room's. */
 export const TOPICS_PATH = "/topics/1";
+
+/** The path of the relay; not a room's either. */
+export const RELAY_PATH = "/relay/1";
+
+/** The text at the relay that announces the end of what its sender sends. */
+export const RELAY_END = '{"end":true}';
+
+/** How many bytes join two connections at the relay. */
+export const RELAY_TOKEN_BYTES = 32;
+
+/** The longest message that a relay passes on. Chosen by us: as long as the longest records of a secured path. */
+export const MAX_RELAYED_BYTES = 65_536;
+
+/** Why the relay closes a connection: RFC 6455 §7.4.1, and codes of ours (§7.4.2). */
+export const RELAY_CLOSE_CODES = {
+  "normal": 1000,
+  "malformed": 1002,
+  "no-peer": 4404,
+  "peer-gone": 4410,
+  "idle": 4408,
+  "token-used": 4409,
+  "source-full": 4429,
+  "relay-full": 4503,
+} as const;
 
 const NOTHING = new Uint8Array(0);
 

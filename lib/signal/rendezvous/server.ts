@@ -1,6 +1,6 @@
 /**
- * A rendezvous server over WebSocket: rooms of two members, each of whom receives what the other sends, and topics,
- * whose subscribers receive what anyone publishes. See docs/rendezvous.md.
+ * A rendezvous server over WebSocket: rooms of two members, each of whom receives what the other sends; topics, whose
+ * subscribers receive what anyone publishes; and a relay for two connections. See docs/rendezvous.md.
  *
  * @module
  */
@@ -12,21 +12,24 @@ import { type IpPrefix, parseIpPrefix } from "../../net/ip_prefix.ts";
 import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
 import { shortageLogger } from "../../net/shortage.ts";
 import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
+import { AccessKey } from "./access_key.ts";
 import { FairTurns, type TurnLimits } from "./fair_turns.ts";
 import { isTrustedProxy } from "./forwarded.ts";
-import { TOPICS_PATH } from "./message.ts";
+import { MAX_RELAYED_BYTES, RELAY_PATH, TOPICS_PATH } from "./message.ts";
+import { type RelayLimits, RendezvousRelay } from "./relay.ts";
 import { RendezvousRooms, type RoomLimits, RoomMember } from "./rooms.ts";
 import {
   type ClientRequest,
   type ClientSocket,
   RendezvousSession,
   type SessionLimits,
+  type StreamHandler,
 } from "./session.ts";
 import { RendezvousTopics, type TopicLimits, TopicSubscriber } from "./topics.ts";
 
 /** What a server spends on its clients; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
 export interface RendezvousLimits
-  extends ConnectionLimits, RoomLimits, TopicLimits, SessionLimits, TurnLimits {}
+  extends ConnectionLimits, RoomLimits, TopicLimits, RelayLimits, SessionLimits, TurnLimits {}
 
 /** Where and how to serve. */
 export interface RendezvousOptions {
@@ -41,6 +44,11 @@ export interface RendezvousOptions {
    * `10.0.0.0/8`. Default: none.
    */
   readonly trustedProxies?: readonly string[];
+  /**
+   * Makes the server private: clients have to use the URL with this path, `ws://HOST:PORT/KEY`. At least 16 letters,
+   * digits and `-_`. Anyone with a ticket that names the URL knows it. Default: the server is open to all.
+   */
+  readonly accessKey?: string;
   /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
   readonly logger?: Logger;
 }
@@ -55,6 +63,10 @@ export interface RendezvousServer extends AsyncDisposable {
   readonly rooms: number;
   /** How many topics have a subscriber. */
   readonly topics: number;
+  /** How many pairs of connections its relay joins. */
+  readonly relays: number;
+  /** How many bytes its relay has passed on. */
+  readonly relayedBytes: number;
   /** Resolves once the server has ended; rejects if its listener failed. */
   readonly finished: Promise<void>;
 }
@@ -62,7 +74,7 @@ export interface RendezvousServer extends AsyncDisposable {
 /**
  * Starts a rendezvous server.
  *
- * @throws {TypeError} if a trusted proxy is neither an IP address nor a prefix
+ * @throws {TypeError} if a trusted proxy is neither an IP address nor a prefix, or the access key is not one
  * @throws {NetworkError} as {@linkcode Network.listenTcp}
  *
  * @example
@@ -78,11 +90,12 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
   const { network, local, logger } = options;
   const proxies = (options.trustedProxies ?? []).map(parseIpPrefix);
   const onShortage = logger && shortageLogger(local, logger);
+  const accessKey = options.accessKey === undefined ? undefined : new AccessKey(options.accessKey);
   const limits = { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits };
   const turns = new FairTurns(limits);
   const admits = (ip: string) => isTrustedProxy(ip, proxies) || turns.admits(ip);
   const listener = await network.listenTcp(local, { onShortage, admits });
-  return new Server(listener, { proxies, limits, turns });
+  return new Server(listener, { proxies, limits, turns, accessKey });
 }
 
 class Server implements RendezvousServer {
@@ -91,26 +104,31 @@ class Server implements RendezvousServer {
   readonly #listener: TcpListener;
   readonly #proxies: readonly IpPrefix[];
   readonly #limits: RendezvousLimits;
+  readonly #accessKey: AccessKey | undefined;
   readonly #counts: ConnectionCounts;
   readonly #turns: FairTurns;
   readonly #rooms: RendezvousRooms<RoomMember>;
   readonly #topics: RendezvousTopics<TopicSubscriber>;
+  readonly #relay: RendezvousRelay;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
 
-  constructor(listener: TcpListener, { proxies, limits, turns }: ServerParts) {
+  constructor(listener: TcpListener, { proxies, limits, turns, accessKey }: ServerParts) {
     this.local = listener.local;
     this.#listener = listener;
     this.#proxies = proxies;
     this.#limits = limits;
+    this.#accessKey = accessKey;
     this.#counts = new ConnectionCounts(limits);
     this.#turns = turns;
     this.#rooms = new RendezvousRooms(limits);
     this.#topics = new RendezvousTopics(limits);
+    this.#relay = new RendezvousRelay(limits);
     this.finished = this.#serve();
   }
 
   get url(): string {
-    return `ws://${formatTransportAddress(this.local)}`;
+    const key = this.#accessKey === undefined ? "" : `/${this.#accessKey.text}`;
+    return `ws://${formatTransportAddress(this.local)}${key}`;
   }
 
   get rooms(): number {
@@ -119,6 +137,14 @@ class Server implements RendezvousServer {
 
   get topics(): number {
     return this.#topics.size;
+  }
+
+  get relays(): number {
+    return this.#relay.pairs;
+  }
+
+  get relayedBytes(): number {
+    return this.#relay.bytes;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -156,9 +182,13 @@ class Server implements RendezvousServer {
         releases.push(releaseSource);
         if (!this.#turns.charge(request.ip, CONNECTION_COST)) return TOO_MANY_REQUESTS;
       }
-      return request.target === TOPICS_PATH
-        ? new TopicSubscriber(client, request.ip, this.#topics)
-        : RoomMember.join(request.target, client, this.#rooms);
+      const path = this.#accessKey === undefined
+        ? request.target
+        : this.#accessKey.strip(request.target);
+      if (path === undefined) return 404;
+      if (path === TOPICS_PATH) return new TopicSubscriber(client, request.ip, this.#topics);
+      if (path === RELAY_PATH && this.#limits.maxRelays > 0) return this.#relayFor(request);
+      return RoomMember.join(path, client, this.#rooms);
     };
     const limits = this.#limits;
     const session = new RendezvousSession(connection, {
@@ -174,6 +204,14 @@ class Server implements RendezvousServer {
     this.#sessions.set(session, running);
   }
 
+  #relayFor({ ip }: ClientRequest): StreamHandler {
+    return {
+      maxMessageBytes: MAX_RELAYED_BYTES,
+      maxQueuedBytes: this.#limits.maxRelayQueuedBytes + FRAME_BYTES,
+      serve: (socket) => this.#relay.serve(socket, ip),
+    };
+  }
+
   /** A client's first bytes wait for their turn, as its messages do. */
   async #start(session: RendezvousSession, ip: string): Promise<void> {
     if (await this.#turns.run(ip, () => 0, this.#limits.upgradeMs)) await session.run();
@@ -186,10 +224,14 @@ interface ServerParts {
   readonly proxies: readonly IpPrefix[];
   readonly limits: RendezvousLimits;
   readonly turns: FairTurns;
+  readonly accessKey: AccessKey | undefined;
 }
 
 /** Chosen by us: to accept a connection and upgrade it takes as long as so many messages. */
 const CONNECTION_COST = 16;
+
+/** The longest frame without its payload, and a close frame. */
+const FRAME_BYTES = 256;
 
 /** RFC 6585 §4. */
 const TOO_MANY_REQUESTS = 429;
@@ -213,6 +255,14 @@ export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   topicMessagesPerSecond: 256, // for a peer that 50 others connect to in a second
   sourceBurst: 2048, // a hundred peers behind one NAT that come back after an outage
   sourcePerSecond: 256,
+  maxRelays: 64,
+  maxRelaysPerSource: 4,
+  maxRelayHalves: 256,
+  relayBytesPerSecond: 2_500_000, // 20 Mbit/s
+  allRelaysBytesPerSecond: 12_500_000, // 100 Mbit/s, the uplink of a small server
+  relayHalfMs: 10_000, // both sides dial at about the same time
+  relayIdleMs: 60 * 60 * 1000,
+  maxRelayQueuedBytes: 256 * 1024, // 32 MiB for all pairs at worst
   upgradeMs: 5000, // two round trips on any path, with a lost SYN
   pingMs: 25_000, // below the 30 s after which some NATs forget an idle connection
   maxBehindMs: 10_000, // a client that waits longer for an answer drops the server

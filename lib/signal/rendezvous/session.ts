@@ -16,6 +16,7 @@ import {
   type WebSocketMessage,
 } from "../websocket/connection.ts";
 import {
+  encodeHealthy,
   encodeRefusal,
   encodeUpgradeResponse,
   judgeUpgradeRequest,
@@ -23,6 +24,7 @@ import {
 } from "../websocket/handshake.ts";
 import type { FairTurns } from "./fair_turns.ts";
 import { clientAddress } from "./forwarded.ts";
+import type { RelaySocket } from "./relay.ts";
 
 /** What one client may cost. */
 export interface SessionLimits {
@@ -42,7 +44,7 @@ export interface SessionLimits {
 export type RequestHandler = (
   request: ClientRequest,
   client: ClientSocket,
-) => MessageHandler | RefusalStatus;
+) => MessageHandler | StreamHandler | RefusalStatus;
 
 /** What a client asks for. */
 export interface ClientRequest {
@@ -62,6 +64,16 @@ export interface MessageHandler {
   accept(message: Exclude<WebSocketMessage, { kind: "close" }>): number | "end";
   /** Called when the client has gone. */
   leave(): void;
+}
+
+/** Handles all that a client sends by itself, at its own pace and without turns. */
+export interface StreamHandler {
+  /** The longest message that the client may send. */
+  readonly maxMessageBytes: number;
+  /** How much may be queued for the client. */
+  readonly maxQueuedBytes: number;
+  /** Serves the client until it has gone. */
+  serve(socket: RelaySocket): Promise<void>;
 }
 
 /** A client's socket; what is sent before the upgrade is lost. */
@@ -132,11 +144,12 @@ export class RendezvousSession implements ClientSocket {
   }
 
   /** The handler of an accepted client; `undefined` after a refusal. */
-  async #upgrade(): Promise<MessageHandler | undefined> {
+  async #upgrade(): Promise<MessageHandler | StreamHandler | undefined> {
     const tooLate = setTimeout(() => this.#connection.reset(), this.#limits.upgradeMs);
     try {
       const reader = newHandshakeReader(this.#connection);
       const request = judgeUpgradeRequest(await readHead(this.#connection, reader));
+      if (request.kind === "health check") return await this.#answer(encodeHealthy());
       if (request.kind === "refused") return await this.#refuse(request.status);
       const { target, forwardedFor } = request;
       this.#ip = clientAddress(this.#connection.remote.ip, forwardedFor, this.#proxies);
@@ -148,10 +161,12 @@ export class RendezvousSession implements ClientSocket {
         handshake: encodeUpgradeResponse(request.key),
         limits: {
           maxMessageBytes: handler.maxMessageBytes,
-          maxQueuedBytes: this.#limits.maxQueuedBytes,
+          maxQueuedBytes: isStream(handler) ? handler.maxQueuedBytes : this.#limits.maxQueuedBytes,
         },
       });
-      handler.enter(); // at once: what others send to this client from now on finds a socket
+      if (isStream(handler)) reader.enlarge(handler.maxQueuedBytes);
+      // At once: what others send to this client from now on finds a socket.
+      if (!isStream(handler)) handler.enter();
       return handler;
     } catch (error) {
       if (error instanceof MalformedMessageError) return await this.#refuse(400);
@@ -162,24 +177,47 @@ export class RendezvousSession implements ClientSocket {
     }
   }
 
-  async #refuse(status: RefusalStatus): Promise<undefined> {
-    await writeAll(this.#connection, encodeRefusal(status));
+  #refuse(status: RefusalStatus): Promise<undefined> {
+    return this.#answer(encodeRefusal(status));
+  }
+
+  async #answer(response: Uint8Array): Promise<undefined> {
+    await writeAll(this.#connection, response);
     await this.#connection.closeWrite();
   }
 
-  async #serve(socket: WebSocketConnection, handler: MessageHandler): Promise<void> {
+  async #serve(
+    socket: WebSocketConnection,
+    handler: MessageHandler | StreamHandler,
+  ): Promise<void> {
     const pinging = setInterval(() => this.#checkAlive(socket), this.#limits.pingMs);
     try {
-      await this.#acceptAll(socket, handler);
+      if (isStream(handler)) await handler.serve(this.#streamOf(socket));
+      else await this.#acceptAll(socket, handler);
     } catch (error) {
       if (error instanceof MalformedMessageError) socket.close(CLOSE_CODES.malformed, "malformed");
       else if (error instanceof RefusedError) socket.close(error.code, "message too long");
       else throw error;
     } finally {
       clearInterval(pinging);
-      handler.leave();
+      if (!isStream(handler)) handler.leave();
       await socket.finish();
     }
+  }
+
+  /** The socket for a handler that reads by itself; every message shows that the client is alive. */
+  #streamOf(socket: WebSocketConnection): RelaySocket {
+    return {
+      receive: async () => {
+        const message = await socket.receive();
+        this.#unansweredPings = 0;
+        if (message.kind === "ping") socket.send("pong", message.data);
+        return message;
+      },
+      sendFrame: (frame) => socket.sendFrame(frame),
+      drained: (maxBytes) => socket.drained(maxBytes),
+      close: (code, reason) => socket.close(code, reason),
+    };
   }
 
   /** Also ends a client that stays behind, so that one that has gone does not leave minutes of work in its socket. */
@@ -231,6 +269,10 @@ export class RendezvousSession implements ClientSocket {
       socket.send("ping", new Uint8Array());
     }
   }
+}
+
+function isStream(handler: MessageHandler | StreamHandler): handler is StreamHandler {
+  return "serve" in handler;
 }
 
 /** Chosen by us: messages that wait less have not waited, and a client that sends nothing for so long pauses. */

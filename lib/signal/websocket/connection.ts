@@ -96,6 +96,7 @@ export async function dialWebSocket(
   try {
     signal?.throwIfAborted();
     const reader = await upgrade(connection, url, options.subprotocol);
+    reader.enlarge(limits.maxMessageBytes);
     return new WebSocketConnection(connection, { role: "client", reader, limits });
   } catch (error) {
     connection.reset();
@@ -118,6 +119,8 @@ export class WebSocketConnection {
   #isWriting = false;
   #isClosing = false;
   #tooLate: ReturnType<typeof setTimeout> | undefined;
+  /** Waits until less is queued. */
+  #drain: { readonly maxBytes: number; readonly resolve: () => void } | undefined;
   /** The frames so far of a message that is not complete. */
   #fragments: Fragments | undefined;
 
@@ -128,6 +131,18 @@ export class WebSocketConnection {
     this.#role = options.role;
     this.#limits = options.limits;
     if (options.handshake !== undefined) this.#enqueue(options.handshake);
+  }
+
+  /** The addresses of both ends. */
+  get ends(): { readonly local: TransportAddress; readonly remote: TransportAddress } {
+    const { local, remote } = this.#connection;
+    return { local, remote };
+  }
+
+  /** Whether the connection keeps the program running. */
+  refer(isReferenced: boolean): void {
+    if (isReferenced) this.#connection.ref?.();
+    else this.#connection.unref?.();
   }
 
   /** How many bytes wait to be sent. */
@@ -143,6 +158,16 @@ export class WebSocketConnection {
   /** Queues an encoded frame of a server, so that many clients can be sent the same bytes; otherwise as `send()`. */
   sendFrame(frame: Uint8Array): boolean {
     return !this.#isClosing && this.#enqueue(frame);
+  }
+
+  /**
+   * Resolves once at most so many bytes are queued, or the socket is closing. For one caller at a time.
+   */
+  async drained(maxBytes: number): Promise<void> {
+    if (this.#isClosing || this.#queuedBytes <= maxBytes) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#drain = { maxBytes, resolve };
+    await promise;
   }
 
   /**
@@ -163,6 +188,7 @@ export class WebSocketConnection {
   close(code: number, reason: string): void {
     if (this.#isClosing) return;
     this.#isClosing = true;
+    this.#endDrain();
     this.#enqueue(this.#encode("close", encodeClose(code, reason)));
     this.#tooLate = setTimeout(() => this.#connection.reset(), CLOSE_MS);
   }
@@ -188,9 +214,19 @@ export class WebSocketConnection {
     }
   }
 
+  /** Sends a close frame, and closes the connection once all is sent: for a caller who expects nothing more. */
+  closeAndLeave(code: number): void {
+    this.close(code, "");
+    this.#writing.then(() => {
+      clearTimeout(this.#tooLate);
+      this.#connection.close();
+    });
+  }
+
   /** Resets the connection. */
   abort(): void {
     this.#isClosing = true;
+    this.#endDrain();
     this.#connection.reset();
   }
 
@@ -214,12 +250,19 @@ export class WebSocketConnection {
       for (let bytes = this.#queue.shift(); bytes !== undefined; bytes = this.#queue.shift()) {
         await writeAll(this.#connection, bytes);
         this.#queuedBytes -= bytes.length;
+        if (this.#queuedBytes <= (this.#drain?.maxBytes ?? -1)) this.#endDrain();
       }
     } catch (error) {
       if (!(error instanceof NetworkError)) throw error;
       this.#isClosing = true;
+      this.#endDrain();
     }
     this.#isWriting = false;
+  }
+
+  #endDrain(): void {
+    this.#drain?.resolve();
+    this.#drain = undefined;
   }
 
   async #nextFrame(): Promise<WebSocketFrame> {

@@ -25,6 +25,8 @@ export type UpgradeRequest =
     /** What proxies say about the client, in `X-Forwarded-For`; anyone may have written it. */
     readonly forwardedFor: string | undefined;
   }
+  /** A monitor asks whether the server is alive. */
+  | { readonly kind: "health check" }
   | { readonly kind: "refused"; readonly status: RefusalStatus };
 
 /** What a response means to a client. */
@@ -95,6 +97,8 @@ export function judgeUpgradeRequest({ startLine, fields }: HttpHead): UpgradeReq
   const [, method, target] = /^(\S+) (\/\S*) HTTP\/1\.1$/.exec(startLine) ?? [];
   if (target === undefined) return { kind: "refused", status: 400 };
   if (method !== "GET") return { kind: "refused", status: 405 };
+  // With an Upgrade, it would be a room of that name.
+  if (target === HEALTH_PATH && !fields.has("upgrade")) return { kind: "health check" };
   if (!hasToken(fields.get("upgrade"), "websocket")) return { kind: "refused", status: 426 };
   if (fields.get("sec-websocket-version") !== VERSION) return { kind: "refused", status: 426 };
   if (fields.has("origin")) return { kind: "refused", status: 403 };
@@ -113,6 +117,17 @@ export function encodeUpgradeResponse(key: string): Uint8Array {
     Upgrade: "websocket",
     "Sec-WebSocket-Accept": acceptFor(key),
   });
+}
+
+/** The bytes of the answer to a health check. */
+export function encodeHealthy(): Uint8Array {
+  const head = encodeHead("HTTP/1.1 200 OK", {
+    Connection: "close",
+    "Content-Type": "text/plain",
+    "Content-Length": "3",
+    "Cache-Control": "no-store",
+  });
+  return concat(head, new TextEncoder().encode("ok\n"));
 }
 
 /** The bytes of a response that refuses, and announces the end of the connection. */
@@ -187,6 +202,9 @@ const REASONS = {
   431: "Request Header Fields Too Large",
   503: "No room is free",
 } as const;
+
+/** Where monitors look by convention. */
+const HEALTH_PATH = "/healthz";
 
 /** RFC 6455 §4.1. */
 const VERSION = "13";

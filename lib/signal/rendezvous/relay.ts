@@ -1,0 +1,228 @@
+/**
+ * The relay of a rendezvous server: it joins two connections that present the same token, and passes on what each sends
+ * to the other, in order and at the pace of the slower one. It dials no one, sends nothing of its own before the two are
+ * joined, and reads nothing of what it carries.
+ *
+ * ```text
+ * client:  token (32)                   the first message, binary
+ * server:  {"peer":"present"}           text, once the other connection is there
+ * both:    binary                       what the two send each other, at most 64 KiB a message
+ * both:    {"end":true}                 text: nothing follows from this side, as after the shutdown of a TCP connection
+ * ```
+ *
+ * @module
+ */
+
+import { toBase64url } from "../../base/bytes.ts";
+import { Pacer } from "../../base/rate_limiter.ts";
+import type { WebSocketMessage } from "../websocket/connection.ts";
+import { encodeWebSocketFrame, prependHeader } from "../websocket/frame.ts";
+import {
+  encodeNotice,
+  isRelayEnd,
+  MAX_RELAYED_BYTES,
+  RELAY_CLOSE_CODES,
+  RELAY_END,
+  RELAY_TOKEN_BYTES,
+} from "./message.ts";
+import { type RelayPairLimits, RelayPairs } from "./relay_pairs.ts";
+import { delay } from "@std/async/delay";
+
+/** What a relay may cost; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
+export interface RelayLimits extends RelayPairLimits {
+  /** Bytes a second of one pair, both directions together. */
+  readonly relayBytesPerSecond: number;
+  /** Bytes a second of all pairs together. */
+  readonly allRelaysBytesPerSecond: number;
+  /** How long a connection may wait for its other half. */
+  readonly relayHalfMs: number;
+  /** A pair that has sent nothing for so long is ended. */
+  readonly relayIdleMs: number;
+  /** How much may wait for one side that reads slowly; then the other side has to wait. */
+  readonly maxRelayQueuedBytes: number;
+}
+
+/** The socket of one connection. */
+export interface RelaySocket {
+  /** The next message. */
+  receive(): Promise<WebSocketMessage>;
+  /** Sends an encoded frame; `false` if the connection is closing. */
+  sendFrame(frame: Uint8Array): boolean;
+  /** As {@linkcode WebSocketConnection.drained}. */
+  drained(maxBytes: number): Promise<void>;
+  /** Starts to close, after what is queued. */
+  close(code: number, reason: string): void;
+}
+
+/** The relay: all pairs of one server. */
+export class RendezvousRelay {
+  readonly #limits: RelayLimits;
+  readonly #pairs: RelayPairs<RelayMember>;
+  readonly #pacer: Pacer;
+  #bytes = 0;
+
+  constructor(limits: RelayLimits) {
+    this.#limits = limits;
+    this.#pairs = new RelayPairs(limits);
+    const perSecond = limits.allRelaysBytesPerSecond;
+    this.#pacer = new Pacer({ burst: Math.max(perSecond * BURST_S, MAX_RELAYED_BYTES), perSecond });
+  }
+
+  /** How many pairs are joined. */
+  get pairs(): number {
+    return this.#pairs.size;
+  }
+
+  /** How many connections wait for their other half. */
+  get halves(): number {
+    return this.#pairs.halves;
+  }
+
+  /** How many bytes it has passed on, short messages rounded up. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Serves one connection until it ends, or its other half has ended. */
+  async serve(socket: RelaySocket, ip: string): Promise<void> {
+    const token = await firstToken(socket, this.#limits.relayHalfMs);
+    if (token === undefined) {
+      return socket.close(RELAY_CLOSE_CODES.malformed, "the first message is a token");
+    }
+    const member = new RelayMember(socket, this.#limits);
+    const joined = this.#pairs.join(token, member, ip);
+    if (joined.kind === "refused") {
+      return socket.close(RELAY_CLOSE_CODES[joined.why], REASONS[joined.why]);
+    }
+    if (joined.kind === "joined") RelayMember.join(member, joined.peer);
+    else for (const each of joined.ousted) each.end("no-peer");
+    try {
+      await member.passOn((cost, nowMs) => this.#delayMs(cost, nowMs));
+    } finally {
+      this.#pairs.leave(member)?.end("peer-gone");
+      member.stop();
+    }
+  }
+
+  #delayMs(cost: number, nowMs: number): number {
+    this.#bytes += cost;
+    return this.#pacer.delayMs(cost, nowMs);
+  }
+}
+
+/** One of the two connections of a pair. */
+class RelayMember {
+  readonly #socket: RelaySocket;
+  readonly #limits: RelayLimits;
+  readonly #joined = Promise.withResolvers<Joined | undefined>();
+  /** Ends a half that waits too long, and a pair that is idle. */
+  #timer: ReturnType<typeof setTimeout>;
+
+  constructor(socket: RelaySocket, limits: RelayLimits) {
+    this.#socket = socket;
+    this.#limits = limits;
+    this.#timer = setTimeout(() => this.end("no-peer"), limits.relayHalfMs);
+  }
+
+  /** Joins two connections. */
+  static join(one: RelayMember, other: RelayMember): void {
+    const perSecond = one.#limits.relayBytesPerSecond;
+    const pacer = new Pacer({ burst: Math.max(perSecond * BURST_S, MAX_RELAYED_BYTES), perSecond });
+    one.#onJoined({ peer: other, pacer });
+    other.#onJoined({ peer: one, pacer });
+  }
+
+  /** Passes on what the connection sends, until it ends. */
+  async passOn(delayMs: (cost: number, nowMs: number) => number): Promise<void> {
+    for (;;) {
+      const message = await this.#socket.receive();
+      if (message.kind === "close") return this.#socket.close(RELAY_CLOSE_CODES.normal, "");
+      const joined = await this.#joined.promise;
+      if (joined === undefined) return;
+      const { peer, pacer } = joined;
+      const frame = frameFor(message);
+      const cost = Math.max(frame?.length ?? 0, MIN_COST);
+      const nowMs = performance.now();
+      const waitMs = Math.max(pacer.delayMs(cost, nowMs), delayMs(cost, nowMs));
+      if (waitMs >= 1) await delay(waitMs);
+      if (frame === undefined) continue;
+      this.#restartIdle();
+      if (!await peer.#take(frame)) return;
+      peer.#restartIdle();
+    }
+  }
+
+  /** Ends the connection because the other half does not come, or has gone. */
+  end(why: "no-peer" | "peer-gone" | "idle"): void {
+    this.#joined.resolve(undefined);
+    this.#socket.close(RELAY_CLOSE_CODES[why], REASONS[why]);
+  }
+
+  /** Clears the timer. */
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#joined.resolve(undefined);
+  }
+
+  #onJoined(joined: Joined): void {
+    this.#restartIdle();
+    const notice = new TextEncoder().encode(encodeNotice({ kind: "peer", isPresent: true }));
+    this.#socket.sendFrame(encodeWebSocketFrame("text", notice));
+    this.#joined.resolve(joined);
+  }
+
+  #restartIdle(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.end("idle"), this.#limits.relayIdleMs);
+  }
+
+  /** Sends to this connection, once it has read enough; `false` if it is gone. */
+  async #take(frame: Uint8Array): Promise<boolean> {
+    await this.#socket.drained(Math.max(0, this.#limits.maxRelayQueuedBytes - frame.length));
+    return this.#socket.sendFrame(frame);
+  }
+}
+
+interface Joined {
+  readonly peer: RelayMember;
+  /** For both directions. */
+  readonly pacer: Pacer;
+}
+
+/** The token, as text; `undefined` if the first message is something else, or does not come in time. */
+async function firstToken(socket: RelaySocket, timeoutMs: number): Promise<string | undefined> {
+  const tooLate = setTimeout(
+    () => socket.close(RELAY_CLOSE_CODES["no-peer"], "no token"),
+    timeoutMs,
+  );
+  try {
+    let message = await socket.receive();
+    while (message.kind === "ping" || message.kind === "pong") message = await socket.receive();
+    if (message.kind !== "binary" || message.data.length !== RELAY_TOKEN_BYTES) return undefined;
+    return toBase64url(message.data);
+  } finally {
+    clearTimeout(tooLate);
+  }
+}
+
+/** The frame that passes on a message; `undefined` if the message is for the server, or unknown. */
+function frameFor(message: WebSocketMessage): Uint8Array | undefined {
+  if (message.kind === "binary") return prependHeader("binary", message.data);
+  const isEnd = message.kind === "text" && isRelayEnd(message.text);
+  return isEnd ? encodeWebSocketFrame("text", new TextEncoder().encode(RELAY_END)) : undefined;
+}
+
+const REASONS = {
+  "no-peer": "the other side does not come",
+  "peer-gone": "the other side has gone",
+  "idle": "idle for too long",
+  "token-used": "two are joined already",
+  "source-full": "too many relays from this address",
+  "relay-full": "no relay is free",
+} as const;
+
+/** Chosen by us: what a message costs at least, in bytes, so that a flood of empty ones is paced as well. */
+const MIN_COST = 512;
+
+/** Chosen by us: how much of a second may be sent at once after a pause, so that short messages never wait. */
+const BURST_S = 0.25;

@@ -1,0 +1,182 @@
+/**
+ * A connection over the relay of a rendezvous server, as one end sees it.
+ *
+ * @module
+ */
+
+import { NetworkError, RefusedError } from "../../base/errors.ts";
+import { shownUrl, withoutLogin } from "../../base/login.ts";
+import type { TransportAddress } from "../../net/address.ts";
+import type { Network, TcpConnection } from "../../net/network.ts";
+import {
+  CLOSE_CODES,
+  dialWebSocket,
+  type WebSocketConnection,
+  type WebSocketMessage,
+} from "../websocket/connection.ts";
+import {
+  isRelayEnd,
+  MAX_RELAYED_BYTES,
+  RELAY_CLOSE_CODES,
+  RELAY_END,
+  RELAY_PATH,
+  RELAY_TOKEN_BYTES,
+} from "./message.ts";
+
+/** How to open a connection over a relay. */
+export interface OpenRelayConnectionOptions {
+  /** The sockets to use. */
+  readonly network: Network;
+  /** What both ends present, and nobody else knows: 32 bytes. */
+  readonly token: Uint8Array;
+  /** Aborts the opening. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Opens one end of a connection over the relay of a rendezvous server. What is written before the other end is there
+ * waits at the
+ * server, which gives up after ten seconds; a read then fails. The relay may read, change and drop what it carries, so
+ * the two ends have to encrypt and authenticate it.
+ *
+ * @param url the server's: `ws://HOST:PORT` or `wss://HOST`, with a path if a proxy in front of it needs one
+ * @throws {TypeError} if the URL or the token is invalid
+ * @throws {RefusedError} 404 if the server has no relay, or another HTTP status
+ * @throws {MalformedMessageError} if the server is not a WebSocket server
+ * @throws {NetworkError} if the server cannot be reached
+ * @throws the signal's reason on abort
+ */
+export async function openRelayConnection(
+  url: string,
+  { network, token, signal }: OpenRelayConnectionOptions,
+): Promise<TcpConnection> {
+  const target = URL.parse(url);
+  if (target === null || !/^wss?:$/.test(target.protocol)) {
+    throw new TypeError(`Cannot relay by ${shownUrl(url)}: it is not a ws: or wss: URL`);
+  }
+  if (token.length !== RELAY_TOKEN_BYTES) {
+    throw new TypeError(`Cannot relay: a token has ${RELAY_TOKEN_BYTES} bytes`);
+  }
+  target.pathname = `${target.pathname.replace(/\/$/, "")}${RELAY_PATH}`;
+  const limits = { maxMessageBytes: MAX_RELAYED_BYTES, maxQueuedBytes: 2 * MAX_QUEUED_BYTES };
+  const socket = await dialWebSocket(target, { network, signal, limits }).catch((error) => {
+    if (!(error instanceof RefusedError) || error.code !== NOT_FOUND) throw error;
+    throw new RefusedError(`Cannot relay by ${withoutLogin(url)}: it has no relay`, NOT_FOUND);
+  });
+  socket.send("binary", token);
+  return new RelayConnection(url, socket);
+}
+
+class RelayConnection implements TcpConnection {
+  readonly local: TransportAddress;
+  readonly remote: TransportAddress;
+  readonly #url: string;
+  readonly #socket: WebSocketConnection;
+  /** What was received and not read yet. */
+  #rest: Uint8Array = new Uint8Array(0);
+  #end: "open" | "ended" | "closed" = "open";
+  #hasClosedWrite = false;
+  #isClosed = false;
+
+  constructor(url: string, socket: WebSocketConnection) {
+    this.#url = url;
+    this.#socket = socket;
+    this.local = socket.ends.local;
+    this.remote = socket.ends.remote;
+  }
+
+  async read(buffer: Uint8Array): Promise<number | null> {
+    while (this.#rest.length === 0) {
+      if (this.#isClosed) throw this.#lost("it is closed", "closed");
+      if (this.#end !== "open") return null;
+      await this.#receive();
+    }
+    const length = Math.min(this.#rest.length, buffer.length);
+    buffer.set(this.#rest.subarray(0, length));
+    this.#rest = this.#rest.subarray(length);
+    return length;
+  }
+
+  async write(data: Uint8Array): Promise<number> {
+    if (this.#isClosed || this.#hasClosedWrite) throw this.#lost("it is closed", "closed");
+    const part = data.subarray(0, MAX_RELAYED_BYTES);
+    await this.#socket.drained(MAX_QUEUED_BYTES - part.length);
+    if (!this.#socket.send("binary", part)) throw this.#lost("the connection was cut", "reset");
+    return part.length;
+  }
+
+  async closeWrite(): Promise<void> {
+    if (this.#hasClosedWrite) return;
+    this.#hasClosedWrite = true;
+    await this.#socket.drained(MAX_QUEUED_BYTES);
+    this.#socket.send("text", new TextEncoder().encode(RELAY_END));
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#socket.closeAndLeave(CLOSE_CODES.normal);
+  }
+
+  reset(): void {
+    this.#isClosed = true;
+    this.#socket.abort();
+  }
+
+  ref(): void {
+    this.#socket.refer(true);
+  }
+
+  unref(): void {
+    this.#socket.refer(false);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async #receive(): Promise<void> {
+    try {
+      this.#accept(await this.#socket.receive());
+    } catch (error) {
+      if (this.#isClosed) throw this.#lost("it is closed", "closed");
+      throw error;
+    }
+  }
+
+  #accept(message: WebSocketMessage): void {
+    switch (message.kind) {
+      case "binary":
+        if (this.#end === "open") this.#rest = message.data;
+        return;
+      case "text":
+        if (isRelayEnd(message.text)) this.#end = "ended";
+        return; // that the other end is there shows in its first bytes
+      case "ping":
+        return void this.#socket.send("pong", message.data);
+      case "close":
+        this.#end = "closed";
+        this.#socket.closeAndLeave(CLOSE_CODES.normal);
+        if (message.code !== RELAY_CLOSE_CODES["peer-gone"]) throw this.#refusal(message);
+        throw this.#lost(message.reason, "reset");
+    }
+  }
+
+  /** Why the relay has ended the connection before the other end did. */
+  #refusal({ code, reason }: Extract<WebSocketMessage, { kind: "close" }>): Error {
+    if (code < 4000) {
+      return this.#lost(`the server closed it: ${code} ${reason}`.trimEnd(), "reset");
+    }
+    return new RefusedError(`Cannot relay by ${withoutLogin(this.#url)}: ${reason}`, code);
+  }
+
+  #lost(why: string, reason: "closed" | "reset"): NetworkError {
+    return new NetworkError(`Cannot use the relay at ${withoutLogin(this.#url)}: ${why}`, reason);
+  }
+}
+
+/** HTTP. */
+const NOT_FOUND = 404;
+
+/** Chosen by us: four of the longest messages that wait for the server. */
+const MAX_QUEUED_BYTES = 4 * MAX_RELAYED_BYTES;

@@ -1,0 +1,56 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { RefusedError } from "../../lib/base/errors.ts";
+import { AccessKey } from "../../lib/signal/rendezvous/access_key.ts";
+import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
+import { openRelayConnection } from "../../lib/signal/rendezvous/relay_connection.ts";
+import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
+import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
+import { simulate } from "../simnet/simulate.ts";
+
+const KEY = "0123456789abcdef";
+
+Deno.test("an access key is the first segment of a path", () => {
+  const key = new AccessKey(KEY);
+  assertEquals(key.strip(`/${KEY}/topics/1`), "/topics/1");
+  assertEquals(key.strip(`/${KEY}/kitchen`), "/kitchen");
+  assertEquals(key.strip(`/${KEY}/`), "/");
+  for (const path of ["/", "/kitchen", `/${KEY}`, `/${KEY}x/kitchen`, `//${KEY}/kitchen`, ""]) {
+    assertEquals(key.strip(path), undefined, path);
+  }
+});
+
+for (const bad of ["", "short", "with a space in it", "ümlaut-0123456789", "x".repeat(129)]) {
+  Deno.test(`not an access key: ${JSON.stringify(bad).slice(0, 30)}`, () => {
+    const error = assertThrows(() => new AccessKey(bad), TypeError);
+    assertEquals(error.message.includes(bad) && bad !== "", false);
+  });
+}
+
+Deno.test("a private server serves those who know the key, and answers 404 to all others", () =>
+  simulate(async ({ internet }) => {
+    const { network, addresses } = internet.host("server", {});
+    const client = internet.host("client", {});
+    const local = { ip: addresses[0]!, port: 3480 };
+    await using server = await serveRendezvous({ network, local, accessKey: KEY });
+    assertEquals(server.url, `ws://${addresses[0]}:3480/${KEY}`);
+    {
+      await using _topics = await webSocketTransport(server.url).open(client);
+      await using _room = await openWebSocketChannel(server.url, "kitchen", client);
+      using _relay = await openRelayConnection(server.url, {
+        ...client,
+        token: new Uint8Array(32),
+      });
+    }
+    const wrong = server.url.replace(KEY, "fedcba9876543210");
+    for (const url of [wrong, `ws://${addresses[0]}:3480`]) {
+      const tries = [
+        () => webSocketTransport(url).open(client),
+        () => openWebSocketChannel(url, "kitchen", client),
+        () => openRelayConnection(url, { ...client, token: new Uint8Array(32) }),
+      ];
+      for (const open of tries) {
+        const error = await open().then(() => undefined, (error) => error);
+        assertEquals(error instanceof RefusedError && error.code, 404);
+      }
+    }
+  }));

@@ -1,0 +1,170 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { concat } from "../../lib/base/bytes.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
+import { writeAll } from "../../lib/base/reader.ts";
+import type { TcpConnection } from "../../lib/net/network.ts";
+import { openRelayConnection } from "../../lib/signal/rendezvous/relay_connection.ts";
+import { type RendezvousPlace, withRendezvous } from "./rendezvous_fixtures.ts";
+
+const TOKEN = new Uint8Array(32).fill(7);
+
+Deno.test("two connections with one token receive what the other writes, and its end", async () => {
+  await withRendezvous(async (place) => {
+    using a = await open(place);
+    await writeAll(a, bytes("early"));
+    using b = await open(place);
+    await writeAll(b, bytes("hello"));
+    await b.closeWrite();
+    assertEquals(await readText(a), "hello");
+    await a.closeWrite();
+    assertEquals(await readText(b), "early");
+    assertEquals(place.server.relays, 1);
+  });
+});
+
+Deno.test("a megabyte arrives in order, although the reader is slow", async () => {
+  await withRendezvous(async (place) => {
+    using a = await open(place);
+    using b = await open(place);
+    const sent = crypto.getRandomValues(new Uint8Array(65_536));
+    const writing = (async () => {
+      for (let i = 0; i < 16; i++) await writeAll(a, sent);
+      await a.closeWrite();
+    })();
+    await new Promise((resolve) => setTimeout(resolve, 5000));
+    const received = await readBytes(b);
+    await writing;
+    assertEquals(received.length, 16 * sent.length);
+    for (let i = 0; i < 16; i++) {
+      assertEquals(received.subarray(i * sent.length, (i + 1) * sent.length), sent);
+    }
+  }, { relayBytesPerSecond: Infinity, allRelaysBytesPerSecond: Infinity });
+});
+
+Deno.test("a pair is held to its rate", async () => {
+  await withRendezvous(async (place) => {
+    using a = await open(place);
+    using b = await open(place);
+    const startedMs = performance.now();
+    const writing = writeAll(a, new Uint8Array(600_000)).then(() => a.closeWrite());
+    assertEquals((await readBytes(b)).length, 600_000);
+    await writing;
+    const seconds = (performance.now() - startedMs) / 1000; // virtual time
+    assertEquals(Math.round(seconds), 5);
+  }, { relayBytesPerSecond: 100_000 });
+});
+
+Deno.test("a connection without its other half ends after ten seconds", async () => {
+  await withRendezvous(async (place) => {
+    using a = await open(place);
+    const startedMs = performance.now();
+    const error = await assertRejects(() => a.read(new Uint8Array(1)), RefusedError);
+    assertEquals(error.code, 4404);
+    assertEquals(Math.round((performance.now() - startedMs) / 1000), 10);
+  });
+});
+
+Deno.test("when one half goes, the other is told", async () => {
+  await withRendezvous(async (place) => {
+    const a = await open(place);
+    using b = await open(place);
+    await writeAll(a, bytes("x"));
+    assertEquals(await b.read(new Uint8Array(9)), 1);
+    a.close();
+    const error = await assertRejects(() => b.read(new Uint8Array(1)), NetworkError);
+    assertEquals(error.reason, "reset");
+  });
+});
+
+Deno.test("a third connection with the token is refused, and the pair goes on", async () => {
+  await withRendezvous(async (place) => {
+    using a = await open(place);
+    using b = await open(place);
+    await writeAll(a, bytes("1"));
+    assertEquals(await b.read(new Uint8Array(9)), 1);
+    using third = await open(place);
+    const error = await assertRejects(() => third.read(new Uint8Array(1)), RefusedError);
+    assertEquals(error.code, 4409);
+    await writeAll(a, bytes("2"));
+    assertEquals(await b.read(new Uint8Array(9)), 1);
+  });
+});
+
+Deno.test("a server without a relay refuses with 404", async () => {
+  await withRendezvous(async (place) => {
+    const error = await assertRejects(() => open(place), RefusedError);
+    assertEquals(error.code, 404);
+  }, { maxRelays: 0 });
+});
+
+Deno.test("a fifth relay of one source is refused", async () => {
+  await withRendezvous(async (place) => {
+    const { network } = place.newHost();
+    const opened: TcpConnection[] = [];
+    for (let i = 0; i < 5; i++) {
+      const token = new Uint8Array(32).fill(i);
+      opened.push(await openRelayConnection(place.server.url, { network, token }));
+    }
+    const error = await assertRejects(() => opened[4]!.read(new Uint8Array(1)), RefusedError);
+    assertEquals(error.code, 4429);
+    for (const each of opened) each.close();
+  });
+});
+
+Deno.test("an idle pair ends", async () => {
+  await withRendezvous(async (place) => {
+    using a = await open(place);
+    using b = await open(place);
+    const reading = assertRejects(() => b.read(new Uint8Array(1)), RefusedError);
+    const error = await assertRejects(() => a.read(new Uint8Array(1)), Error);
+    assertEquals([error.constructor, (await reading).code], [RefusedError, 4408]);
+  }, { relayIdleMs: 20_000 });
+});
+
+Deno.test("a client that sends no token is closed", async () => {
+  await withRendezvous(async ({ open }) => {
+    const socket = await open("relay/1");
+    socket.send("binary", new Uint8Array(31));
+    const message = await socket.receive();
+    assertEquals(message.kind === "close" && message.code, 1002);
+    socket.close(1000, "");
+    await socket.finish();
+  });
+});
+
+Deno.test("a flood of empty messages is paced", async () => {
+  await withRendezvous(async (place) => {
+    using a = await open(place);
+    using b = await open(place);
+    const startedMs = performance.now();
+    const writing = (async () => {
+      for (let i = 0; i < 1000; i++) await a.write(new Uint8Array(0));
+      await writeAll(a, bytes("x"));
+    })();
+    assertEquals(await b.read(new Uint8Array(9)), 1);
+    await writing;
+    assertEquals(performance.now() - startedMs > 2500, true); // 1000 x 512 bytes, virtual time
+  }, { relayBytesPerSecond: 100_000, allRelaysBytesPerSecond: 100_000 });
+});
+
+function open(place: RendezvousPlace): Promise<TcpConnection> {
+  const { network } = place.newHost();
+  return openRelayConnection(place.server.url, { network, token: TOKEN });
+}
+
+function bytes(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+async function readText(connection: TcpConnection): Promise<string> {
+  return new TextDecoder().decode(await readBytes(connection));
+}
+
+async function readBytes(connection: TcpConnection): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  const buffer = new Uint8Array(65_536);
+  for (let length; (length = await connection.read(buffer)) !== null;) {
+    parts.push(buffer.slice(0, length));
+  }
+  return concat(...parts);
+}
