@@ -184,7 +184,8 @@ class Race {
   constructor(options: RaceOptions) {
     this.#options = options;
     ({ promise: this.won, resolve: this.#win } = Promise.withResolvers<void>());
-    this.#timer.set(Math.max(0, options.timeoutMs - LATE_ANSWER_MS));
+    const { timeoutMs } = options;
+    this.#timer.set(timeoutMs - Math.min(LATE_ANSWER_MS + CLOSING_MS, timeoutMs / 2));
     options.signal.addEventListener("abort", this.#onAbort, { once: true });
     if (options.signal.aborted) this.#onAbort();
   }
@@ -298,6 +299,9 @@ const NO_GATEWAY: Gateway = { ip: "0.0.0.0", localIp: "0.0.0.0", source: "guess"
 
 /** Chosen by us: how long to wait for a gateway's late answer, which would leave a port open. */
 const LATE_ANSWER_MS = 1000;
+
+/** Chosen by us: how long a mapper may take to close what an unanswered request may have opened, when time is up. */
+const CLOSING_MS = 2000;
 
 /** Chosen by us: answers that are on their way arrive within this time. */
 const ABORTED_MS = 100;

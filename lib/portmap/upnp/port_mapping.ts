@@ -162,6 +162,7 @@ class MappingDriver {
   /** By service. */
   readonly #externalIps = new Map<IgdService, string>();
   #watches = 0;
+  #askedAtMs = -Infinity;
 
   constructor(session: IgdSession, services: readonly IgdService[], request: MappingRequest) {
     this.#session = session;
@@ -208,6 +209,7 @@ class MappingDriver {
         return { kind: "read", entry: await this.#readBefore(state) };
       case "ask": {
         this.#watches = 0;
+        this.#askedAtMs = performance.now();
         this.#answer = this.#ask(state);
         return await this.#answerOr(async (signal) => {
           await delay(SILENCE_MS, { signal });
@@ -382,7 +384,8 @@ class MappingDriver {
 
   /** Closes what was asked for and is not announced, for as long as the device may still open it. */
   async #close(state: MappingState, loose: readonly LoosePort[]): Promise<void> {
-    using deadline = new Deadline(CLOSE_MS);
+    const askedForMs = performance.now() - this.#askedAtMs;
+    using deadline = new Deadline(Math.max(MIN_CLOSE_MS, CLOSE_MS - askedForMs));
     const { signal } = deadline;
     const session = { ...this.#session, signal };
     const { protocol } = this.#request;
@@ -558,7 +561,8 @@ const SILENCE_MS = 3000;
 const ADD_TIMEOUT_MS = 30_000;
 
 /** Chosen by us: the slowest device known takes 9.5 s to add a mapping, and the program may be ending. */
-const CLOSE_MS = 12_000;
+const CLOSE_MS = 14_000;
+const MIN_CLOSE_MS = 2000;
 const CLOSE_PAUSE_MS = 500;
 
 /** Chosen by us: a device that does not delete a mapping twice never will. */

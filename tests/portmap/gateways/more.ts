@@ -497,7 +497,7 @@ const REQUESTS: readonly GatewayScenario[] = [
     does: "neither maps nor answers",
     igd: () => onAction(/^AddPortMapping$/, () => rawReply([], "stay")),
     right: /not finished|no HTTP response/,
-    limitMs: 45_000,
+    limitMs: 30_100,
   },
   {
     name: "add-busy",
