@@ -89,7 +89,7 @@ export async function raceForGrant(
 }
 
 /**
- * Releases a grant, and gives up after 4 s, because the program may be ending.
+ * Releases a grant, and gives up after a few seconds, because the program may be ending.
  *
  * @returns why the port may still be open; `undefined` if the gateway has closed it
  */
@@ -97,7 +97,7 @@ export async function releaseGrant(
   { mapper, grant }: HeldGrant,
   onProblem: (problem: unknown) => void = () => {},
 ): Promise<string | undefined> {
-  const signal = AbortSignal.timeout(RELEASE_MS);
+  const signal = AbortSignal.timeout(mapper.name === "upnp" ? UPNP_RELEASE_MS : RELEASE_MS);
   try {
     await mapper.release(grant, { signal });
     return undefined;
@@ -306,8 +306,9 @@ const CLOSING_MS = 2000;
 /** Chosen by us: answers that are on their way arrive within this time. */
 const ABORTED_MS = 100;
 
-/** Chosen by us: how long a release may take. */
+/** Chosen by us: how long a release may take. By UPnP it is three calls: reading the entry, deleting it, reading again. */
 const RELEASE_MS = 4000;
+const UPNP_RELEASE_MS = 8000;
 
 /** Chosen by us: enough for a hundred callers of a router that takes 80 ms for each. */
 const MAX_WAIT_MS = 10_000;
