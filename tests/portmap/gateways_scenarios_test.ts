@@ -119,7 +119,7 @@ for (const scenario of [...REPORTED, ...MORE]) {
         home.gateway.restart();
         await delay(120_000);
         assertEquals(mapping.isLost, false);
-        assertEquals(mapping.external.port, port);
+        if (!scenario.movesAfterRestart) assertEquals(mapping.external.port, port);
         assertAnnounced({ ...home, stood: [] }, mapping);
         await mapping[Symbol.asyncDispose]();
         assertEquals(home.gateway.open(), []);

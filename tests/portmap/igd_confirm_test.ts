@@ -38,7 +38,8 @@ Deno.test("map() of an exact port deletes the other port that the gateway mapped
 Deno.test("map() tries another port if the one granted leads to another host", async () => {
   const onSoap = ({ action, values }: SoapCall, usual: () => HttpReply) => {
     const reply = usual();
-    const isFirst = action === "GetSpecificPortMappingEntry" && values.NewExternalPort === "8080";
+    const isFirst = action === "GetSpecificPortMappingEntry" && values.NewExternalPort === "8080" ||
+      action === "GetGenericPortMappingEntry" && values.NewPortMappingIndex === "0";
     if (!isFirst || reply.kind !== "response") return reply;
     return { ...reply, body: String(reply.body).replace("192.168.1.2<", "192.168.1.77<") };
   };

@@ -226,12 +226,23 @@ Deno.test("a request begins by reading the port", () => {
   assertEquals(summaryOf(openMapping(CONTEXT)), "reading: read 8080 on 0");
 });
 
+Deno.test("a table that shows one entry for every port shows nothing", () => {
+  const first = stepMapping(openMapping(CONTEXT).state, { kind: "read", entry: OTHER_HOST })!;
+  const again = { kind: "read", entry: { ...OTHER_HOST, externalPort: 50_000 } } as const;
+  const asking = stepMapping(first.state, again)!;
+  assertEquals(summaryOf(asking), "asking: ask 50000 on 0 as test, loose 50000");
+  const looking = stepMapping(asking.state, EVENTS["answered"]!)!;
+  const granted = stepMapping(looking.state, EVENTS["looked: another host"]!)!;
+  assertEquals(summaryOf(granted), "granted: 50000 on 0");
+});
+
 Deno.test("a request that finds nothing free ends, and names who has the port", () => {
   let step: MappingStep | undefined = openMapping(CONTEXT);
   const seen: string[] = [];
   while (step !== undefined) {
     seen.push(summaryOf(step));
-    step = stepMapping(step.state, { kind: "read", entry: OTHER_HOST });
+    const internalPort: number = 8080 + seen.length;
+    step = stepMapping(step.state, { kind: "read", entry: { ...OTHER_HOST, internalPort } });
   }
   assertEquals(seen, [
     "reading: read 8080 on 0",

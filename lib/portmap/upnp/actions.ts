@@ -101,7 +101,10 @@ export function getExternalIpAddress(): IgdAction<string> {
   return {
     name: "GetExternalIPAddress",
     arguments: [],
-    decode: (values) => toIp(values.get("newexternalipaddress") ?? ""),
+    decode: (values) => {
+      const [only = "", ...more] = values.values();
+      return toIp(values.get("newexternalipaddress") ?? (more.length === 0 ? only : ""));
+    },
   };
 }
 
@@ -211,9 +214,10 @@ function target(values: SoapValues): PortMappingTarget & { enabled: boolean } {
 
 function nothing(): void {}
 
-/** Some devices pad each part with zeros to three digits, which would be octal to others. */
+/** Some devices pad parts with zeros to three digits, which would be octal to others, or map IPv4 to IPv6. */
 function toIp(text: string): string {
-  const plain = PADDED_IPV4.test(text) ? text.split(".").map(Number).join(".") : text;
+  const ipv4 = text.replace(/^::ffff:(?=\d+\.)/i, "");
+  const plain = PADDED_IPV4.test(ipv4) ? ipv4.split(".").map(Number).join(".") : ipv4;
   return isIp(plain) ? parseIp(plain) : "0.0.0.0";
 }
 
@@ -248,7 +252,7 @@ function unreadable(name: string, text = ""): MalformedMessageError {
   return malformed("SOAP values", `${name} is ${JSON.stringify(text.slice(0, 40))}`);
 }
 
-const PADDED_IPV4 = /^\d{3}(?:\.\d{3}){3}$/;
+const PADDED_IPV4 = /^(?:[1-9]\d{0,2}|0|0\d{2})(?:\.(?:[1-9]\d{0,2}|0|0\d{2})){3}$/;
 
 /** WANIPv6FirewallControl:1 §2.3.8: IANA protocol numbers. */
 const IANA_PROTOCOL = { tcp: "6", udp: "17" };

@@ -31,7 +31,13 @@ import {
   renewPinhole,
 } from "./pinhole.ts";
 import { leaseSecondsFor } from "./fallbacks.ts";
-import { externalIpOf, findEntry, mapIgdPort, readEntry, unmapIgdPort } from "./port_mapping.ts";
+import {
+  findEntry,
+  mapIgdPort,
+  readMapping,
+  type ShownMapping,
+  unmapIgdPort,
+} from "./port_mapping.ts";
 import { call, connectionStatus, type IgdSession, listAllEntries } from "./session.ts";
 import { SEARCH_MS } from "./ssdp.ts";
 
@@ -50,7 +56,7 @@ export interface IgdMapper extends PortMapper {
   /** Searches for the gateway if it is not known yet, and asks it for nothing. */
   find(options?: MapperCallOptions): Promise<void>;
   /** What the gateway shows of a grant that is no pinhole. */
-  checkMapping(grant: MappingGrant, options?: MapperCallOptions): Promise<CheckedMapping>;
+  checkMapping(grant: MappingGrant, options?: MapperCallOptions): Promise<ShownMapping>;
   /**
    * The IPv4 mappings of all hosts, as far as the gateway lists them.
    *
@@ -61,14 +67,6 @@ export interface IgdMapper extends PortMapper {
   deleteMapping(key: PortMappingKey, options?: MapperCallOptions): Promise<void>;
   /** Whether packets have passed a pinhole; `"unknown"` if the gateway does not say, or no packet has arrived yet. */
   checkPinhole(grant: MappingGrant, options?: MapperCallOptions): Promise<boolean | "unknown">;
-}
-
-/** What a gateway shows of a mapping. */
-export interface CheckedMapping {
-  /** The entry of its external port; `undefined` if there is none, `"unknown"` if the gateway does not say. */
-  readonly entry: PortMappingEntry | undefined | "unknown";
-  /** `0.0.0.0` if it reports none. */
-  readonly externalIp: string;
 }
 
 /**
@@ -152,12 +150,12 @@ class Igd implements IgdMapper {
     const key = { protocol, externalPort: external.port };
     return await this.#with(internal.ip, signal, async (session, known) => {
       const [service] = this.#servicesFor(known, handle, "Cannot read mapping");
-      const [entry, externalIp] = await session.soap.callBoth([
-        (isUrgent) => readEntry(session, service!, { key, isUrgent }),
-        (isUrgent) => externalIpOf(session, service!, isUrgent),
-      ], signal);
-      if (entry !== undefined) return { entry, externalIp };
-      return { entry: await findEntry(session, service!, key), externalIp };
+      const shown = await readMapping(session, service!, key);
+      const { entry } = shown;
+      return {
+        ...shown,
+        entry: await findEntry(session, service!, { key, target: grant, entry }),
+      };
     });
   }
 

@@ -147,7 +147,7 @@ export function parseLocation(location: string, responder: string): DeviceUrl {
   const [, authority] = AUTHORITY.exec(location) ?? [];
   if (authority?.includes("@")) throw unusable(location, "not a plain HTTP URL");
   const host = ipFamily(responder) === 6 ? `[${withoutZone(responder)}]` : responder;
-  const named = location.trim().replace(SCHEMELESS, "http://$1");
+  const named = location.replaceAll(/^[\s<"']+|[\s>"']+$/g, "").replace(SCHEMELESS, "http://$1");
   const url = parseUrl(named.replace(AUTHORITY, `http://${host}$2`));
   if (url === undefined || url.protocol !== "http:") {
     throw unusable(location, "not a plain HTTP URL");

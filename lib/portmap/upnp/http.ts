@@ -166,7 +166,9 @@ async function decompressed(response: HttpResponse, maxBytes: number): Promise<H
   const { fields, body } = response;
   const encoding = (fields.get("content-encoding") ?? "").trim().toLowerCase();
   const isGzip = body[0] === 0x1f && body[1] === 0x8b; // RFC 1952 §2.3.1
-  const format = isGzip ? "gzip" : encoding === "deflate" ? "deflate" : undefined;
+  const isZlib = (body[0] ?? 0) % 16 === 8; // RFC 1950 §2.2; some devices send only what is inside
+  const deflate = isZlib ? "deflate" : "deflate-raw";
+  const format = isGzip ? "gzip" : encoding === "deflate" ? deflate : undefined;
   if (format === undefined || body.length === 0) return response;
   const pieces: Uint8Array[] = [];
   let length = 0;

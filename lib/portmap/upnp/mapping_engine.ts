@@ -10,6 +10,7 @@
  * | `reading`  | nothing has the port, or the table is hidden   | `asking`                                             |
  * |            | this run has it                                | `asking`: a renewal, whatever its description is     |
  * |            | another host, or another program, has it       | `reading` another port, or `refused`                 |
+ * |            | the same entry again, for another port         | `asking`: the table shows nothing true               |
  * | `asking`   | answered: success                              | `looking`, to confirm it                             |
  * |            | refused clearly                                | the next fallback, or `refused`                      |
  * |            | refused a renewal of what is there (718)       | `removing` it, then `asking` for the same port again |
@@ -65,6 +66,10 @@ export interface MappingState {
   readonly hasMadeRoom: boolean;
   /** What may be open without being announced. */
   readonly loose: readonly LoosePort[];
+  /** The entry that has a port which was read before. */
+  readonly stood: PortMappingEntry | undefined;
+  /** Whether the table shows one entry for ports that have nothing to do with each other: then it shows nothing. */
+  readonly isConfused: boolean;
 }
 
 /** A port that was asked for, by the index of the service. */
@@ -132,6 +137,8 @@ export function openMapping(context: FallbackContext): MappingStep {
     doubt: undefined,
     hasMadeRoom: false,
     loose: [],
+    stood: undefined,
+    isConfused: false,
   });
 }
 
@@ -183,12 +190,22 @@ function isOpen(phase: MappingPhase): boolean {
 
 function onRead(state: MappingState, entry: PortMappingEntry | undefined | "unknown"): MappingStep {
   const { request } = state.context;
+  if (entry !== undefined && entry !== "unknown" && isRepeated(state.stood, entry)) {
+    return ask({ ...state, isConfused: true });
+  }
   if (entry === undefined || entry === "unknown") {
     return ask({ ...state, attempt: { ...state.attempt, isFree: entry === undefined } });
   }
   if (mayLeadHere(entry, request) && isHeld(state)) return ask(state);
   const by = entry.internalClient === request.internal.ip ? "this-host" : "another-host";
-  return fallBack(state, { kind: "taken", by });
+  return fallBack({ ...state, stood: entry }, { kind: "taken", by });
+}
+
+/** Whether an entry is the one that another port has, which was asked about for no better reason than that. */
+function isRepeated(before: PortMappingEntry | undefined, entry: PortMappingEntry): boolean {
+  return before !== undefined && before.externalPort !== entry.externalPort &&
+    before.internalClient === entry.internalClient &&
+    before.internalPort === entry.internalPort && before.description === entry.description;
 }
 
 function onAnswered(state: MappingState, externalPort: number | undefined): MappingStep {
@@ -223,6 +240,7 @@ function onLooked(state: MappingState, seen: SeenMapping): MappingStep {
       return remove({ ...state, doubt: CONFLICT }, port);
     }
     case "elsewhere":
+      if (state.isConfused) return onLooked(state, { kind: "hidden" });
       return fallBack({ ...state, loose: withoutLoose(state) }, CONFLICT);
     case "nothing":
       return fallBack({ ...state, loose: withoutLoose(state) }, doubt ?? NOT_THERE);

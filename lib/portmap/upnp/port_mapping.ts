@@ -113,7 +113,10 @@ export async function readEntry(
 ): Promise<PortMappingEntry | undefined | "unknown"> {
   try {
     const action = getSpecificPortMappingEntry(key);
-    const outcome = await tryCall(session, service, action, { isUrgent });
+    const outcome = await tryCall(session, service, action, {
+      isUrgent,
+      timeoutMs: READ_TIMEOUT_MS,
+    });
     if (outcome.kind === "done") return isNoEntry(outcome.value) ? undefined : outcome.value;
     return meansNoEntry(outcome) ? undefined : "unknown";
   } catch (error) {
@@ -122,18 +125,63 @@ export async function readEntry(
   }
 }
 
-/** As {@linkcode readEntry}; in case the device does not find its own entries, its list is read too. */
-export async function findEntry(
+/** What a device shows of a mapping. */
+export interface ShownMapping {
+  /** The entry of its external port; `undefined` if there is none, `"unknown"` if the device does not say. */
+  readonly entry: PortMappingEntry | undefined | "unknown";
+  /** `0.0.0.0` if the device reports none. */
+  readonly externalIp: string;
+}
+
+/**
+ * An entry and the external address, in one round trip. A device that does not answer one of the questions may answer the
+ * other.
+ *
+ * @throws {NoResponseError} if it answers neither
+ */
+export async function readMapping(
   session: IgdSession,
   service: IgdService,
   key: PortMappingKey,
-): Promise<PortMappingEntry | undefined | "unknown"> {
-  const entry = await readEntry(session, service, { key });
-  if (entry !== undefined) return entry;
-  const entries = await tryList(session, service);
-  return entries?.find(({ protocol, externalPort }) =>
+): Promise<ShownMapping> {
+  let failure: NoResponseError | undefined;
+  const [entry, externalIp] = await session.soap.callBoth([
+    async (isUrgent) => {
+      try {
+        return await readEntry(session, service, { key, isUrgent });
+      } catch (error) {
+        session.signal?.throwIfAborted();
+        if (!(error instanceof NoResponseError)) throw error;
+        failure = error;
+        return "unknown" as const;
+      }
+    },
+    (isUrgent) => externalIpOf(session, service, isUrgent),
+  ], session.signal);
+  if (failure !== undefined && externalIp === "0.0.0.0") throw failure;
+  return { entry, externalIp };
+}
+
+/**
+ * What the list shows for an entry that should lead to a target, in case the device does not find its own entries, or
+ * shows others in their place.
+ */
+export async function findEntry(
+  session: IgdSession,
+  service: IgdService,
+  { key, target, entry }: {
+    readonly key: PortMappingKey;
+    readonly target: Pick<MappingRequest, "internal" | "protocol"> | undefined;
+    readonly entry: ShownMapping["entry"];
+  },
+): Promise<ShownMapping["entry"]> {
+  const isFound = entry === "unknown" ||
+    entry !== undefined && (target === undefined || mayLeadHere(entry, target));
+  if (isFound) return entry;
+  const listed = (await tryList(session, service))?.find(({ protocol, externalPort }) =>
     protocol === key.protocol && externalPort === key.externalPort
   );
+  return listed ?? entry;
 }
 
 /** The external address that a connection reports; `0.0.0.0` if it reports none. */
@@ -269,12 +317,12 @@ class MappingDriver {
     const { protocol } = this.#request;
     const key = { protocol, externalPort: attempt.externalPort };
     if (this.#externalIps.has(service)) return await readEntry(session, service, { key });
-    const [entry, ip] = await session.soap.callBoth([
-      (isUrgent) => readEntry(session, service, { key, isUrgent }),
-      (isUrgent) => externalIpOf(session, service, isUrgent),
-    ], session.signal);
-    this.#externalIps.set(service, ip);
-    return entry;
+    const shown = await readMapping(session, service, key);
+    this.#externalIps.set(service, shown.externalIp);
+    const { entry } = shown;
+    const isHeld = this.#isHeld({ externalPort: attempt.externalPort });
+    if (!isHeld) return entry;
+    return await findEntry(session, service, { key, target: this.#request, entry });
   }
 
   async #externalIpOf(service: IgdService): Promise<string> {
@@ -341,9 +389,10 @@ class MappingDriver {
   ): Promise<SeenMapping> {
     const services = this.#inOrder(attempt.service);
     const seen = await this.#lookUp(session, { services, port: attempt, isUrgent });
-    if (seen.kind !== "nothing" || isUrgent) return seen;
+    const isClear = seen.kind === "here" || seen.kind === "hidden";
+    if (isClear || isUrgent) return seen;
     const entries = await tryList(session, services[0]!);
-    if (entries === undefined) return hides ? { kind: "hidden" } : seen;
+    if (entries === undefined) return hides && seen.kind === "nothing" ? { kind: "hidden" } : seen;
     const entry = entries.find((entry) =>
       leadsHere(entry, this.#request) &&
       (entry.externalPort === attempt.externalPort ||
@@ -353,7 +402,7 @@ class MappingDriver {
     return entry === undefined ? seen : { kind: "here", service: attempt.service, entry };
   }
 
-  #isHeld({ externalPort }: PortMappingEntry): boolean {
+  #isHeld({ externalPort }: Pick<PortMappingEntry, "externalPort">): boolean {
     return (this.#request.held ?? []).some(({ external }) => external.port === externalPort);
   }
 
@@ -441,7 +490,8 @@ async function holdersOf(
   { key, target }: Pick<ClosedMapping, "key" | "target">,
 ): Promise<readonly IgdService[]> {
   for (const [index, service] of services.entries()) {
-    const entry = await findEntry(session, service, key);
+    const shown = await tryReadEntry(session, service, { key });
+    const entry = await findEntry(session, service, { key, target, entry: shown });
     const isOurs = entry === "unknown"
       ? index === 0
       : entry !== undefined && (target === undefined || mayLeadHere(entry, target));
@@ -457,7 +507,8 @@ async function deleteEntry(
   { key, target, action, isUrgent }: ClosedMapping & { readonly isUrgent?: boolean },
 ): Promise<void> {
   for (let tries = 1;; tries++) {
-    const failure = await tryDelete(session, service, { key, isUrgent });
+    const failure = await deleteOrLook(session, service, { key, isUrgent });
+    if (failure === "gone") return;
     const entry = await tryReadEntry(session, service, { key, isUrgent });
     if (entry === undefined) return;
     const isConfirmed = failure === undefined || meansNoEntry(failure);
@@ -477,6 +528,30 @@ async function deleteEntry(
       })
       : igdRefusal(failure, action, session.gateway);
   }
+}
+
+/** The answer to a deletion, or `"gone"` as soon as the entry is, although the deletion has not been answered. */
+async function deleteOrLook(
+  session: IgdSession,
+  service: IgdService,
+  { key, isUrgent }: { readonly key: PortMappingKey; readonly isUrgent?: boolean },
+): Promise<IgdFailure | "gone" | undefined> {
+  const first = optionalResolvers<IgdFailure | "gone" | undefined>();
+  await using jobs = new TaskGroup(first.reject);
+  const job = (run: (session: IgdSession) => Promise<void>) =>
+    jobs.run((over) => {
+      const { signal } = session;
+      return run({ ...session, signal: signal ? AbortSignal.any([signal, over]) : over });
+    });
+  job(async (session) => first.resolve(await tryDelete(session, service, { key, isUrgent })));
+  job(async (session) => {
+    while (true) {
+      await delay(DELETE_SILENCE_MS, { signal: session.signal });
+      const entry = await tryReadEntry(session, service, { key, isUrgent: true });
+      if (entry === undefined) return first.resolve("gone");
+    }
+  });
+  return await first.promise;
 }
 
 async function tryDelete(
@@ -564,6 +639,12 @@ const ADD_TIMEOUT_MS = 30_000;
 const CLOSE_MS = 14_000;
 const MIN_CLOSE_MS = 2000;
 const CLOSE_PAUSE_MS = 500;
+
+/** Chosen by us: devices answer within a second, and the program may be ending. */
+const DELETE_SILENCE_MS = 2000;
+
+/** Chosen by us: an entry is read at once, or the device does not show it. */
+const READ_TIMEOUT_MS = 3000;
 
 /** Chosen by us: a device that does not delete a mapping twice never will. */
 const MAX_DELETES = 2;

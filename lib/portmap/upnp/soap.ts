@@ -70,10 +70,8 @@ export function encodeSoapRequest(request: SoapRequest): Uint8Array {
  */
 export function decodeSoapBody(bytes: Uint8Array): SoapBody {
   const root = parseXml(bytes);
-  const [content] = findElement(root, "Body")?.children ?? [];
-  if (content === undefined) throw malformed("SOAP", "its body is empty");
-  if (content.name === "fault") {
-    const error = findElement(content, "UPnPError") ?? content;
+  const error = findElement(root, "UPnPError") ?? findElement(root, "Fault");
+  if (error !== undefined) {
     const code = childText(error, "errorCode");
     return {
       kind: "fault",
@@ -83,6 +81,10 @@ export function decodeSoapBody(bytes: Uint8Array): SoapBody {
       },
     };
   }
+  // Some devices send no envelope.
+  const isAnswer = /response$/.test(root.name) && findElement(root, "Body") === undefined;
+  const [content] = isAnswer ? [root] : findElement(root, "Body")?.children ?? [];
+  if (content === undefined) throw malformed("SOAP", "its body is empty");
   const values = new Map<string, string>();
   for (const { name, text } of content.children) if (!values.has(name)) values.set(name, text);
   return { kind: "values", name: content.name, values };

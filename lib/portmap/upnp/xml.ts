@@ -41,7 +41,7 @@ export interface XmlElement {
  */
 export function parseXml(bytes: Uint8Array): XmlElement {
   if (bytes.length > MAX_BYTES) throw malformed("XML", `${bytes.length} bytes are too many`);
-  const text = decodeText(bytes);
+  const text = decodeText(bytes).replace(BEFORE, "");
   if (DECLARATION.test(text)) throw malformed("XML", "it has a DOCTYPE or another declaration");
   const top = new OpenElement("");
   const open = [top];
@@ -173,6 +173,9 @@ const NOT_XML = /[\0-\x08\v\f\x0e-\x1f\ufffe\uffff]|\p{Surrogate}/gu;
 
 /** What comes before the root element: the declaration, comments and instructions. */
 const PROLOG = /<\?[^]*?\?>|<!--[^]*?-->/g;
+
+/** What some devices put before the document, such as a byte order mark that is none there. */
+const BEFORE = /^[^<]{1,64}/;
 
 const LESS_THAN = 0x3c;
 

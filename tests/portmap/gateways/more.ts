@@ -615,6 +615,62 @@ const REQUESTS: readonly GatewayScenario[] = [
     right: FOUND,
   },
   {
+    name: "delete-slow",
+    does: "deletes at once, and answers after 9.5 s",
+    igd: () => onAction(/^DeletePortMapping$/, (usual) => ({ ...usual(), delayMs: 9500 })),
+    right: FOUND,
+  },
+  {
+    name: "read-never",
+    does: "never answers when it is asked for an entry",
+    igd: () => onAction(/^GetSpecific/, () => rawReply([], "stay")),
+    right: FOUND,
+    limitMs: 13_000,
+  },
+  {
+    name: "read-confused",
+    does: "shows the same entry for every port",
+    stood: [othersEntry({ externalPort: 9000 })],
+    igd: () =>
+      onAction(
+        /^GetSpecific/,
+        () =>
+          answerXml(WAN_IP_1.serviceType, "GetSpecificPortMappingEntry", {
+            NewInternalPort: 9000,
+            NewInternalClient: "192.168.1.77",
+            NewEnabled: 1,
+            NewPortMappingDescription: "camera",
+            NewLeaseDuration: 0,
+          }),
+      ),
+    movesAfterRestart: true,
+    right: { external: "44.0.0.7:*" },
+  },
+  {
+    name: "soap-bare",
+    does: "answers without an envelope",
+    igd: () => ({
+      frame: (reply) => {
+        const [, inner] = /<s:Body>(.*)<\/s:Body>/s.exec(bodyOf(reply)) ?? [];
+        return inner === undefined || reply.kind !== "response" ? reply : { ...reply, body: inner };
+      },
+    }),
+    right: FOUND,
+  },
+  {
+    name: "external-half-padded",
+    does: "pads some parts of its external address, and shows IPv4 hosts as IPv6",
+    igd: ({ table }) => {
+      table.externalIp = "44.000.000.007";
+      return onAction(/^GetSpecific/, (usual) => {
+        const reply = usual();
+        const body = bodyOf(reply).replace("192.168.1.2<", "::ffff:192.168.1.2<");
+        return { ...reply, body } as HttpReply;
+      });
+    },
+    right: FOUND,
+  },
+  {
     name: "external-private",
     does: "has a private external address",
     igd: ({ table }) => {

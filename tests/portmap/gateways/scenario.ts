@@ -29,6 +29,8 @@ export interface GatewayScenario {
   readonly options?: Partial<MapPortOptions>;
   /** What is right: the port is open, or an error that matches, in its message or its attempts. */
   readonly right: RightMapping | RegExp;
+  /** Whether the port may change when the router restarts: its table shows the port as taken then. */
+  readonly movesAfterRestart?: boolean;
   /** How long `mapPort()` may take; 1000 ms by default. */
   readonly limitMs?: number;
 }
