@@ -5,6 +5,7 @@
  */
 
 import { MalformedMessageError } from "../base/errors.ts";
+import { WakeableDelay } from "../base/timers.ts";
 import { ipFamily, ipScope } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import {
@@ -84,17 +85,34 @@ function pcpCandidates(
   options: CandidateMapperOptions,
 ): CandidateMapper[] {
   const { network, secret, strict } = options;
-  /** The local addresses whose gateways have answered by PCP. */
-  const answered = new Set<string>();
+  const patience = new Map(gateways.map(({ localIp }) => [localIp, new GatewayPatience()]));
   const candidates = gateways.map((gateway): CandidateMapper => {
     const { ip, localIp } = gateway;
     const pcp = pcpMapper(ip, { network, localIp, secret, waitsMs: PATIENT_WAITS_MS });
     const fallsBack = strict && asksBoth(options) && ipFamily(ip) === 4;
     const mapper = fallsBack ? pcpFirst(pcp, interactiveNatPmp(ip, network)) : pcp;
-    const noting = noticing(mapper, () => answered.add(localIp));
+    const noting = noticing(mapper, () => patience.get(localIp)!.end());
     return { protocol: "pcp", gateway, ready: () => Promise.resolve(noting) };
   });
-  return [...candidates, ...anycastCandidates(gateways, options, answered)];
+  return [...candidates, ...anycastCandidates(patience, options)];
+}
+
+/** How long a gateway has to answer before others are asked. */
+class GatewayPatience {
+  readonly #delay = new WakeableDelay();
+  #hasAnswered = false;
+
+  /** The gateway has answered. */
+  end(): void {
+    this.#hasAnswered = true;
+    this.#delay.wake();
+  }
+
+  /** Whether the gateway has answered, as soon as it has, or is late. */
+  async hasAnswered(signal: AbortSignal): Promise<boolean> {
+    await this.#delay.wait(ANYCAST_DELAY_MS, signal);
+    return this.#hasAnswered;
+  }
 }
 
 /** Calls back as soon as the gateway answers a request for a mapping, whatever it answers. */
@@ -118,13 +136,12 @@ function noticing(mapper: PortMapper, onAnswer: () => void): PortMapper {
 
 /** The nearest PCP server on the path, such as a carrier's: RFC 7723. Asked once, after the gateway's own was silent. */
 function anycastCandidates(
-  gateways: readonly Gateway[],
+  patience: ReadonlyMap<string, GatewayPatience>,
   { network, secret, anycast }: CandidateMapperOptions,
-  answered: ReadonlySet<string>,
 ): CandidateMapper[] {
   if (anycast === undefined) return [];
-  const localIps = new Set(gateways.map(({ localIp }) => localIp));
-  return [...localIps].filter((localIp) => anycast.get(localIp) !== false).map((localIp) => {
+  const untried = [...patience].filter(([localIp]) => anycast.get(localIp) !== false);
+  return untried.map(([localIp, gateway]): CandidateMapper => {
     const ip = ipFamily(localIp) === 4 ? PCP_ANYCAST.ipv4 : PCP_ANYCAST.ipv6;
     const pcp = pcpMapper(ip, { network, localIp, secret, waitsMs: INTERACTIVE_WAITS_MS });
     return {
@@ -132,8 +149,7 @@ function anycastCandidates(
       gateway: { ip, localIp, source: "guess" },
       silenceRemedy: ANYCAST_REMEDY,
       ready: async (signal) => {
-        await delay(ANYCAST_DELAY_MS, { signal });
-        if (answered.has(localIp)) return undefined;
+        if (await gateway.hasAnswered(signal)) return undefined;
         anycast.set(localIp, false);
         return {
           ...pcp,
