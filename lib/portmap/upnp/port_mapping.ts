@@ -209,6 +209,7 @@ class MappingDriver {
   #answer: Promise<MappingEngineEvent> | undefined;
   /** By service. */
   readonly #externalIps = new Map<IgdService, string>();
+  #isAnswered = true;
   #watches = 0;
   #askedAtMs = -Infinity;
 
@@ -258,7 +259,8 @@ class MappingDriver {
       case "ask": {
         this.#watches = 0;
         this.#askedAtMs = performance.now();
-        this.#answer = this.#ask(state);
+        this.#isAnswered = false;
+        this.#answer = this.#ask(state).finally(() => this.#isAnswered = true);
         return await this.#answerOr(async (signal) => {
           await delay(SILENCE_MS, { signal });
           return { kind: "silent" };
@@ -433,8 +435,9 @@ class MappingDriver {
 
   /** Closes what was asked for and is not announced, for as long as the device may still open it. */
   async #close(state: MappingState, loose: readonly LoosePort[]): Promise<void> {
-    const askedForMs = performance.now() - this.#askedAtMs;
-    using deadline = new Deadline(Math.max(MIN_CLOSE_MS, CLOSE_MS - askedForMs));
+    const pendingMs = CLOSE_MS - (performance.now() - this.#askedAtMs);
+    const closeMs = this.#isAnswered ? ANSWERED_CLOSE_MS : Math.max(MIN_CLOSE_MS, pendingMs);
+    using deadline = new Deadline(closeMs);
     const { signal } = deadline;
     const session = { ...this.#session, signal };
     const { protocol } = this.#request;
@@ -638,6 +641,9 @@ const ADD_TIMEOUT_MS = 30_000;
 /** Chosen by us: the slowest device known takes 9.5 s to add a mapping, and the program may be ending. */
 const CLOSE_MS = 14_000;
 const MIN_CLOSE_MS = 2000;
+
+/** Chosen by us: two questions that are not answered, and the deletion. */
+const ANSWERED_CLOSE_MS = 7000;
 const CLOSE_PAUSE_MS = 500;
 
 /** Chosen by us: devices answer within a second, and the program may be ending. */

@@ -113,6 +113,8 @@ export class SoapClient {
   /** Settles once the calls so far are over. */
   #queue: Promise<void> = Promise.resolve();
   readonly #pacing = new RequestPacing();
+  /** Whether the device refused the last call as often as it was tried: then each call is tried once. */
+  #isHopeless = false;
 
   constructor(network: Network) {
     this.#network = network;
@@ -169,11 +171,12 @@ export class SoapClient {
     for (let tries = 1;; tries++) {
       const restMs = this.#pacing.restMs(performance.now());
       if (restMs > 0) await delay(restMs, { signal: options.signal });
-      const isLast = tries === MAX_TRIES || action.name.startsWith("Add");
+      const isLast = tries === MAX_TRIES || this.#isHopeless || action.name.startsWith("Add");
       try {
         const outcome = await this.#callPaced(service, action, options);
         const isBusy = outcome.kind === "reset" || outcome.kind === "http" && outcome.isBusy;
         if (isBusy) this.#pacing.slowDown();
+        if (!isBusy || tries === MAX_TRIES) this.#isHopeless = isBusy;
         // The device may have done it nevertheless, which the caller finds out.
         if (isLast || !isBusy) return outcome;
       } catch (error) {

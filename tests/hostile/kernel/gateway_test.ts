@@ -39,9 +39,9 @@ const ATTACKS: Readonly<Record<string, Expected>> = {
   "entity bomb": { code: REFUSED, says: /it has a DOCTYPE/ },
   "deep description": { code: REFUSED, says: /more than 64 levels deep/ },
   "description full of attributes": { code: REFUSED, says: /no device element/ },
-  "thousands of services": { code: REFUSED, says: /UPnP refused/, packets: 120 },
+  "thousands of services": { code: REFUSED, says: /UPnP refused/, packets: 250 },
   "control URLs of others": { code: REFUSED, says: /UPnP unreachable/ },
-  "redirects to others": { code: REFUSED, says: /HTTP status 301/ },
+  "redirects to others": { code: REFUSED, says: /UPnP garbled/ },
   "terminal escapes": { code: REFUSED, says: /Action Failed/ },
   "terminal escapes in a service without ports": {
     code: REFUSED,
