@@ -68,6 +68,8 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
     io.signal.addEventListener("abort", leave, { once: true });
   }
   waitFor(io, "Asking the router");
+  const closing = () => waitFor(io, "Closing the port");
+  if (!flags.has("keep")) io.signal.addEventListener("abort", closing, { once: true });
   mapping = await mapPort({
     ...readPort(given),
     externalPort: readInteger("external", values.get("external"), PORTS),

@@ -7,6 +7,7 @@
 import { equalBytes } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
+import { discoverLocalIpv4 } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
@@ -29,7 +30,7 @@ import {
   type RelayServer,
   STRATEGIES,
 } from "./options.ts";
-import { BaseSocketPool, SignalingPool } from "./pools.ts";
+import { BaseSocketPool, RouterMemory, SignalingPool } from "./pools.ts";
 import type { RelayOpener, RendezvousOpener } from "./relay_path.ts";
 
 /** What all connections of one peer share. */
@@ -100,10 +101,15 @@ export function makeContext(
   const dialBackServers = servers?.length === 0 ? [] : [...servers ?? [], ...stunServersOf(named)];
   const knownNetworks = new Map();
   const punchOptions = { pathKinds, servers, dialBackServers, report, knownNetworks, logger };
+  const routers = new RouterMemory();
   const baseSockets = new BaseSocketPool({
     prepare: (signal) => prepareWith(own.udp, { ...punchOptions, network, signal }),
     map: mapPorts && pathKinds.has("mapped")
-      ? (protocol, internalPort, signal) => mapBriefly(network, protocol, internalPort, signal)
+      ? (protocol, internalPort, signal) =>
+        routers.map(
+          () => addressesOf(network, signal),
+          () => mapBriefly(network, protocol, internalPort, signal),
+        )
       : undefined,
   });
   const transports = new Map(
@@ -180,6 +186,13 @@ function signalingReporter(
     if (state !== last) onProgress?.({ event: "signaling", url: withoutLogin(url), state, error });
     last = state;
   };
+}
+
+/** This host's addresses as text, which change with the network. */
+async function addressesOf(network: Network, signal: AbortSignal): Promise<string> {
+  const listed = await network.localAddresses();
+  const ips = listed?.map(({ ip }) => ip) ?? [await discoverLocalIpv4(network, { signal }) ?? ""];
+  return ips.sort().join(" ");
 }
 
 /** A rendezvous server of `punchline serve` has a STUN server beside it, which dials back if it is asked to. */

@@ -6,6 +6,7 @@ import { decodePcpRequest, decodePcpResponse } from "../../lib/portmap/pcp/messa
 import { requestPcpPeer } from "../../lib/portmap/pcp/peer.ts";
 import { PCP_RESULT } from "../../lib/portmap/refusals.ts";
 import { INTERACTIVE_WAITS_MS } from "../../lib/portmap/gateway.ts";
+import { delay } from "@std/async/delay";
 import { simulate } from "../simnet/simulate.ts";
 import { FakeGateway, type Reply } from "./fake_gateway/fake_gateway.ts";
 import { atHome, GATEWAY_IP, type Home, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
@@ -73,12 +74,21 @@ Deno.test("PCP with the same secret renews and deletes the mappings of another r
     assertEquals(gateway.table.entries, []);
   }));
 
-Deno.test("PCP releases what an aborted call may have opened", () =>
+Deno.test("PCP closes what an aborted call may have opened, or release() does", () =>
   atHome({ script: ({ usual }) => (usual(), []) }, async ({ pcp, gateway }) => {
     const mapper = pcp();
     const signal = AbortSignal.timeout(100);
+    let opened = 0;
+    gateway.script = ({ data, usual }) => {
+      const isDeletion = data.subarray(4, 8).every((byte) => byte === 0);
+      if (!isDeletion) usual();
+      opened = gateway.table.entries.length;
+      return isDeletion ? undefined : [];
+    };
     assertEquals(await assertRejects(() => mapper.map(TCP_8080, { signal })), signal.reason);
-    assertEquals(gateway.table.entries.length, 1);
+    assertEquals([opened, gateway.table.entries], [1, []]);
+    gateway.script = ({ usual }) => (usual(), []);
+    await assertRejects(() => mapper.map(TCP_8080, { signal: AbortSignal.timeout(100) }));
     gateway.script = undefined;
     await mapper.release({
       mapper: "pcp",
@@ -141,8 +151,8 @@ Deno.test("PCP gives up on a silent gateway", () =>
       () => pcp({ waitsMs: INTERACTIVE_WAITS_MS }).map(TCP_8080),
       NoResponseError,
     );
-    assert(performance.now() - startMs <= 1.1 * 1750);
-    assertEquals(gateway.arrived.length, 3);
+    assert(performance.now() - startMs <= 1.1 * (1750 + 100));
+    assertEquals(gateway.arrived.length, 4); // the last tells it to close what it may have opened
   }));
 
 Deno.test("PCP stops with the signal's reason", () =>
@@ -167,13 +177,28 @@ const ignored: Readonly<Record<string, (usual: Uint8Array) => Reply>> = {
   "for another internal port": (data) => ({ data: changed(data, 41) }),
   "with another opcode": (data) => ({ data: data.map((byte, i) => i === 1 ? 0x82 : byte) }),
   "that is truncated": (data) => ({ data: data.slice(0, 40) }),
-  "that grants for no time at all": (data) => ({
-    data: data.map((byte, i) => i >= 4 && i < 8 ? 0 : byte),
+  "that grants no port for no time at all": (data) => ({
+    data: data.map((byte, i) => i >= 4 && i < 8 || i === 42 || i === 43 ? 0 : byte),
   }),
   "in another version without a refusal": (data) => ({
     data: data.map((byte, i) => i === 0 ? 3 : byte),
   }),
 };
+Deno.test("PCP takes a grant for 0 s for a refusal, and closes the port", () =>
+  atHome({
+    script: ({ data, usual }) =>
+      usual().map((reply) =>
+        data.subarray(4, 8).every((byte) => byte === 0)
+          ? reply
+          : { data: reply.data.map((byte, i) => i >= 4 && i < 8 ? 0 : byte) }
+      ),
+  }, async ({ gateway, pcp }) => {
+    const error = await assertRejects(() => pcp().map(TCP_8080), MappingRefusedError);
+    assertEquals(error.reason, "LIFETIME_0");
+    await delay(10);
+    assertEquals(gateway.table.entries, []);
+  }));
+
 for (const [which, spoil] of Object.entries(ignored)) {
   Deno.test(`PCP ignores a reply ${which}`, () =>
     atHome({
