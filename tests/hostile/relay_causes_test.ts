@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { type End, start, withServers } from "../cli/command.ts";
+import { type End, type Servers, start, withServers } from "../cli/command.ts";
 
 /** What the server answers to a request; `null` for nothing. */
 type Behavior = (method: number, transactionId: Uint8Array) => Uint8Array | null;
@@ -40,9 +40,14 @@ const ATTACKS: Readonly<Record<string, { behavior: Behavior; says: RegExp }>> = 
   },
 };
 
+/** The rendezvous relays nothing, so that the attacker's TURN server is the only way. */
+function withTurnAlone(test: (servers: Servers) => Promise<void>): Promise<void> {
+  return withServers(test, { relays: false });
+}
+
 for (const [attack, { behavior, says }] of Object.entries(ATTACKS)) {
   Deno.test(`both commands name the cause if a TURN server ${attack}`, () =>
-    withServers(async (servers) => {
+    withTurnAlone(async (servers) => {
       using server = serveTurn(behavior);
       const relay = ["--turn", server.url, "--strategy", "relay"];
       const listener = start(["listen", ...relay, "--timeout", "8000", ...servers.all]);
@@ -63,7 +68,7 @@ for (const [attack, { behavior, says }] of Object.entries(ATTACKS)) {
 }
 
 Deno.test("a listener whose only relay refuses the login tells the connector at once", () =>
-  withServers(async (servers) => {
+  withTurnAlone(async (servers) => {
     using server = serveTurn(REFUSES);
     const only = ["--turn", server.url, "--relay-only"];
     const listener = start(["listen", ...only, ...servers.all]);
@@ -82,7 +87,7 @@ Deno.test("a listener whose only relay refuses the login tells the connector at 
   }));
 
 Deno.test("a connector whose only relay refuses the login tells the listener at once", () =>
-  withServers(async (servers) => {
+  withTurnAlone(async (servers) => {
     using server = serveTurn(REFUSES);
     const listener = start(["listen", ...servers.all]);
     const ticket = await listener.ticket();
@@ -101,7 +106,7 @@ Deno.test("a connector whose only relay refuses the login tells the listener at 
   }));
 
 Deno.test("a connector that does not get through cannot make listen exceed its timeout", () =>
-  withServers(async (servers) => {
+  withTurnAlone(async (servers) => {
     using server = serveTurn(() => null);
     const only = ["--turn", server.url, "--relay-only"];
     const listener = start(["listen", ...only, "--timeout", "4000", ...servers.all]);
