@@ -69,6 +69,7 @@ function toJson(report: NatReport, options: { withLifetime: boolean }): unknown 
     udp: { ipv4: family(udp.ipv4), ipv6: family(udp.ipv6) },
     tcp: { ipv4: family(tcp.ipv4), ipv6: family(tcp.ipv6) },
     verdict,
+    findings: report.findings,
   };
 }
 
@@ -102,7 +103,10 @@ export function natReportText(report: NatReport, columns?: number): string[] {
   ] as const;
   return [
     report.verdict.summary,
-    ...report.hints.map((hint) => `Note: ${hint}`),
+    ...report.findings.flatMap(({ summary, remedy }) => [
+      ...summary === report.verdict.summary ? [] : [`Note: ${summary}`],
+      `  ${remedy}`,
+    ]),
     ...sections.flatMap(([title, family]) =>
       family === null ? [] : ["", ...familyText(title, family, report.verdict.scope, columns)]
     ),

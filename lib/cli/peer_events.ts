@@ -14,6 +14,7 @@ import {
   UnreachableError,
 } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
+import type { Finding } from "../nat/behavior.ts";
 import type { PeerConnection, PeerPath } from "../peer/connection.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
 import { PEER_TIMINGS, type PeerProgress } from "../peer/options.ts";
@@ -110,6 +111,13 @@ export class ConnectionEvents {
     const remedy = failureOf(error).remedy ?? null;
     if (state !== "opening") this.emit({ event: "signaling", url, state, reason, remedy });
     screenOf(this.#io)?.tell({ kind: "way", url, state, why: whyInWords(error) });
+  }
+
+  /** Reports what stands in the way of all servers, and what to do. */
+  finding({ kind, summary, remedy }: Finding): void {
+    this.emit({ event: "finding", kind, summary, remedy });
+    this.print(summary);
+    this.print(`  ${remedy}`);
   }
 
   /** Says which ways to meet the peer failed. */

@@ -26,11 +26,13 @@ import {
 import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import type { NatReport, VerdictScope } from "./behavior.ts";
-import { type FamilyReports, hasReceived, probeFamily, runAlongside } from "./family.ts";
-import { addressHints, nat64Prefixes } from "./hints.ts";
+import type { Finding, NatReport, VerdictScope } from "./behavior.ts";
+import { BackgroundExamination } from "./examination.ts";
+import { type FamilyReports, probeFamily, runAlongside } from "./family.ts";
+import { explainNetwork, UDP_BLOCKED } from "./findings.ts";
+import { addressFindings, nat64Prefixes } from "./hints.ts";
 import { chooseServers } from "./servers.ts";
-import { overallVerdict } from "./verdict.ts";
+import { isUdpBlocked, overallVerdict } from "./verdict.ts";
 
 /** What to test, and with which servers. */
 export interface TestNatOptions {
@@ -107,9 +109,10 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   signal?.throwIfAborted();
 
   const startedAt = performance.now();
+  await using examination = new BackgroundExamination({ network, hosts, families, signal });
   const { resolved, denied, mistake } = await resolveHosts(network, hosts, families, signal);
   if (denied !== undefined) throw denied;
-  // The default servers' names exist, so a host that cannot resolve any of them is offline.
+  // The default servers' names exist, so if none of them resolves that is a fault of the network.
   if (mistake !== undefined && options.servers !== undefined) throw mistake;
   const testFamilies = families.map((family) => async (signal: AbortSignal) => {
     const servers = resolved.get(family)!;
@@ -123,6 +126,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
       timeoutMs,
       hairpinning,
       lifetimeSeconds,
+      onAnswer: examination.cancel,
       signal,
     });
   });
@@ -140,15 +144,23 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
     ipv6: byFamily.get(6)?.[transport] ?? null,
   })) as [NatReport["udp"], NatReport["tcp"]];
   const reports = [udp.ipv4, tcp.ipv4, udp.ipv6, tcp.ipv6].filter((report) => report !== null);
+  const isHasty = timeoutMs < ENOUGH_MS && reports.length > 0;
+  let causes: readonly Finding[] = [];
   if (!reports.some(({ reachable }) => reachable)) {
     throwIfNotSent(tested);
+    if (options.servers !== undefined) throwIfError(hosts, tested);
+    if (!isHasty) {
+      const hasWrongAnswer = tested.some(({ silence }) => silence.receivedNonStun);
+      causes = explainNetwork({ ...await examination.evidence(), hasWrongAnswer });
+    }
     // The default servers are known to exist, so it is the network that refuses them.
-    if (options.servers !== undefined) throwIfNoServer(hosts, tested);
-  }
+    if (options.servers !== undefined && causes[0]?.kind !== "captive-portal") {
+      throwIfNoServer(hosts, tested);
+    }
+  } else if (isUdpBlocked(udp)) causes = [UDP_BLOCKED];
   for (const { details } of reports) details.servers.forEach((sentence) => logger?.debug(sentence));
   const hasIpv6 = udp.ipv6?.reachable || tcp.ipv6?.reachable;
-  const isUp = tested.some(({ reachability }) => hasReceived(reachability)) ||
-    hasNameResolved(hosts, resolved);
+  const noticed = addressFindings(reports, hasIpv6 ? nat64 : []);
   const elapsedMs = performance.now() - startedAt;
   const scopes = await scopesOf(reports.flatMap(({ server }) => server ?? []), network);
   return {
@@ -157,10 +169,11 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
     udp,
     tcp,
     verdict: overallVerdict({ udp, tcp }, {
-      isOffline: reports.length === 0 || !isUp,
-      isHasty: timeoutMs < ENOUGH_MS,
+      cause: causes[0],
+      isHasty,
     }, (server) => scopes.get(server)!),
-    hints: addressHints(reports, hasIpv6 ? nat64 : []),
+    hints: noticed.map(({ summary }) => summary),
+    findings: [...causes, ...noticed],
   };
 }
 
@@ -231,15 +244,6 @@ function withoutRepetitions(addresses: readonly TransportAddress[]): TransportAd
   );
 }
 
-/** Whether a name server answered, which means that the network is up. */
-function hasNameResolved(
-  hosts: readonly Host[],
-  resolved: ReadonlyMap<IpFamily, readonly TransportAddress[]>,
-): boolean {
-  return hosts.every(({ host }) => !isIp(host)) &&
-    [...resolved.values()].flat().some(({ ip }) => ipScope(ip) !== "loopback");
-}
-
 async function resolveInTime(
   network: Network,
   host: string,
@@ -256,25 +260,32 @@ async function resolveInTime(
   }
 }
 
+/** A permission of Deno's is the caller's to give. A firewall that refuses has a cause, the error of the system. */
 function throwIfNotSent(tested: readonly FamilyReports[]): void {
   const denied = tested.map(({ silence }) => silence.sendFault)
-    .find((fault) => fault?.reason === "not-permitted");
+    .find((fault) => fault?.reason === "not-permitted" && fault.cause === undefined);
   if (denied !== undefined) throw denied;
+}
+
+function namesOf(hosts: readonly Host[]): string {
+  return hosts.map(({ host, port }) =>
+    isIp(host) ? formatTransportAddress({ ip: host, port }) : `${host}:${port}`
+  ).join(", ");
+}
+
+/** A server that answers with errors is there, and the network is up. */
+function throwIfError(hosts: readonly Host[], tested: readonly FamilyReports[]): void {
+  const code = tested.map(({ silence }) => silence.errorCode).find((code) => code !== undefined);
+  if (code === undefined) return;
+  const remedy = "Name another STUN server in `servers`";
+  const message = `Cannot test NAT: ${namesOf(hosts)} answers with error ${code}`;
+  throw new RefusedError(message, code, { remedy });
 }
 
 /** If something answered that is not a STUN server, "blocked" would be the wrong verdict. */
 function throwIfNoServer(hosts: readonly Host[], tested: readonly FamilyReports[]): void {
-  const names = hosts.map(({ host, port }) =>
-    isIp(host) ? formatTransportAddress({ ip: host, port }) : `${host}:${port}`
-  ).join(", ");
+  const names = namesOf(hosts);
   const silences = tested.map(({ silence }) => silence);
-  const code = silences.map(({ errorCode }) => errorCode).find((code) => code !== undefined);
-  if (code !== undefined) {
-    const remedy = "Name another STUN server in `servers`";
-    throw new RefusedError(`Cannot test NAT: ${names} answers with error ${code}`, code, {
-      remedy,
-    });
-  }
   if (silences.some(({ receivedNonStun }) => receivedNonStun)) {
     throw new MalformedMessageError(`Cannot test NAT: ${names} answers, but not with STUN`);
   }
