@@ -51,13 +51,16 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const options = await readPeerOptions(given, input, prompt);
   events.waitFor("Opening ways to meet");
   await using watch = new NetworkWatch(events);
-  await using peer = await openPeer({
-    ...options,
-    onProgress: watch.onProgress,
-    tickets: await readTickets(given, options, "connection", io),
-    protocol: "", // what `connect` asks for: a `recv` would wait for files
-    allow: allow.length > 0 ? allow : undefined,
-  });
+  const tickets = await readTickets(given, options, "connection", io);
+  await using peer = await watch.explaining(() =>
+    openPeer({
+      ...options,
+      onProgress: watch.onProgress,
+      tickets,
+      protocol: "", // what `connect` asks for: a `recv` would wait for files
+      allow: allow.length > 0 ? allow : undefined,
+    })
+  );
   await showTicket(peer, events, io, {
     command: "connect",
     asQr: flags.has("qr") && !flags.has("json"),

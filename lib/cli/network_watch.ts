@@ -52,6 +52,16 @@ export class NetworkWatch implements AsyncDisposable {
     if (servers.every((server) => server.error !== undefined)) this.#delay.wake();
   };
 
+  /** Does something that needs the servers; if it fails, waits until it is known what stands in the way. */
+  async explaining<T>(job: () => Promise<T>): Promise<T> {
+    try {
+      return await job();
+    } catch (error) {
+      await this.explain();
+      throw error;
+    }
+  }
+
   /** Waits until it is known what stands in the way, if that is being found out. */
   async explain(): Promise<void> {
     this.#delay.wake();
