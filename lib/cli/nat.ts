@@ -8,7 +8,8 @@ import type { Logger } from "../base/logger.ts";
 import type { BehaviorVerdict, FamilyReport, NatReport, VerdictScope } from "../nat/behavior.ts";
 import { testNat, type TestNatOptions } from "../nat/report.ts";
 import { allocationText, explainFamily } from "../nat/verdict.ts";
-import { type IpFamily, parseHostPort } from "../net/address.ts";
+import type { IpFamily } from "../net/address.ts";
+import { parseServer } from "../nat/servers.ts";
 import { readCommand, readSeconds, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { pad, table, textWidth } from "./layout.ts";
@@ -27,7 +28,7 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
   const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS, { bareUnit: "ms" });
   const lifetimeSeconds = readSeconds("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
+  for (const server of servers) readWith(() => parseServer(server), "--server");
   const options: TestNatOptions = {
     signal: io.signal,
     hairpinning: !flags.has("no-hairpinning"),

@@ -142,6 +142,8 @@ export class ConnectionEvents {
         reason: attempt.reason ?? null,
         remedy: remedy ?? null,
         elapsedMs: attempt.elapsedMs,
+        tries: attempt.tries,
+        resets: attempt.resets,
       });
       this.print(`  ${describe({ ...attempt, remedy: said.has(remedy) ? undefined : remedy })}`);
       said.add(remedy);

@@ -18,7 +18,6 @@ import {
   type IpFamily,
   ipScope,
   isIp,
-  parseHostPort,
   parseTransportAddress,
   sameTransportAddress,
   type TransportAddress,
@@ -31,13 +30,13 @@ import { BackgroundExamination } from "./examination.ts";
 import { type FamilyReports, probeFamily, runAlongside } from "./family.ts";
 import { explainNetwork, UDP_BLOCKED } from "./findings.ts";
 import { addressFindings, nat64Prefixes } from "./hints.ts";
-import { chooseServers } from "./servers.ts";
+import { chooseServers, parseServer } from "./servers.ts";
 import { isUdpBlocked, overallVerdict } from "./verdict.ts";
 
 /** What to test, and with which servers. */
 export interface TestNatOptions {
   /**
-   * STUN servers as `HOST[:PORT]`. The default port is 3478, and the default servers are a few public ones. If the second
+   * STUN servers as `HOST[:PORT]` or `stun:HOST[:PORT]`. The default port is 3478, and the default servers are a few public ones. If the second
    * server is the alternate address of the first, a full verdict takes one round trip less.
    */
   readonly servers?: readonly string[];
@@ -103,7 +102,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   requirePositive("timeoutMs", timeoutMs);
   if (lifetimeSeconds !== undefined) requirePositive("lifetimeSeconds", lifetimeSeconds);
   const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
-    parseHostPort(server, DEFAULT_PORT)
+    parseServer(server)
   );
   if (hosts.length === 0) throw new RangeError("Cannot test NAT: name at least one server");
   signal?.throwIfAborted();
@@ -310,9 +309,6 @@ function requirePositive(name: string, value: number): void {
     throw new RangeError(`Cannot test NAT: ${name} must be a positive number, not ${value}`);
   }
 }
-
-/** RFC 8489 §18.5. */
-const DEFAULT_PORT = 3478;
 
 const DEFAULT_TIMEOUT_MS = 5000;
 

@@ -9,8 +9,8 @@ import type { Logger } from "../base/logger.ts";
 import type { PunchMethodName } from "../base/path_kind.ts";
 import { Deadline } from "../base/timers.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
-import { chooseServers } from "../nat/servers.ts";
-import { parseHostPort, type TransportAddress } from "../net/address.ts";
+import { chooseServers, parseServer } from "../nat/servers.ts";
+import type { TransportAddress } from "../net/address.ts";
 import { type DenoConn, toDenoConn } from "../net/deno_conn.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
@@ -109,7 +109,7 @@ export interface PunchReport {
 export async function preparePunch(options: PreparePunchOptions = {}): Promise<BaseSocket> {
   const { network = systemNetwork, signal } = options;
   const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
-    parseHostPort(server, 3478)
+    parseServer(server)
   );
   return await BaseSocket.open({
     network,

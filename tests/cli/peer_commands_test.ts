@@ -51,7 +51,7 @@ Deno.test("listen and connect with --json print exactly the promised events", ()
         keys.attempt,
         [
           ...["event", "strategy", "method", "transport", "local", "remote", "outcome"],
-          ...["reason", "remedy", "elapsedMs"],
+          ...["reason", "remedy", "elapsedMs", "tries", "resets"],
         ],
       );
       assertEquals(keys.connected, [
