@@ -276,8 +276,9 @@ export class RetransmissionTiming {
 function isPlausible(mapped: TransportAddress, server: TransportAddress): boolean {
   const scope = ipScope(mapped.ip);
   if (scope === "loopback") return ipScope(server.ip) === "loopback";
+  // Behind a NAT64 the server is asked over IPv6, and sees IPv4.
   return scope !== "unspecified" && scope !== "multicast" && mapped.port !== 0 &&
-    ipFamily(mapped.ip) === ipFamily(server.ip);
+    (ipFamily(mapped.ip) === ipFamily(server.ip) || ipFamily(server.ip) === 6);
 }
 
 /**

@@ -20,9 +20,10 @@ import {
   isIp,
   parseTransportAddress,
   sameTransportAddress,
+  synthesizeIp,
   type TransportAddress,
 } from "../net/address.ts";
-import { isOwnAddress } from "../net/local_address.ts";
+import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { Finding, NatReport, VerdictScope } from "./behavior.ts";
@@ -113,11 +114,9 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   if (denied !== undefined) throw denied;
   // The default servers' names exist, so if none of them resolves that is a fault of the network.
   if (mistake !== undefined && options.servers !== undefined) throw mistake;
-  const testFamilies = families.map((family) => async (signal: AbortSignal) => {
-    const servers = resolved.get(family)!;
-    if (servers.length === 0) return undefined;
-    const hairpinning = options.hairpinning ?? true;
-    return await probeFamily({
+  const hairpinning = options.hairpinning ?? true;
+  const probe = (family: IpFamily, servers: readonly TransportAddress[], signal?: AbortSignal) =>
+    probeFamily({
       network,
       family,
       servers,
@@ -128,6 +127,9 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
       onAnswer: examination.cancel,
       signal,
     });
+  const testFamilies = families.map((family) => async (signal: AbortSignal) => {
+    const servers = resolved.get(family)!;
+    return servers.length === 0 ? undefined : await probe(family, servers, signal);
   });
   const hasIpv6Server = (resolved.get(6) ?? []).length > 0;
   const [results, nat64] = await runAlongside(
@@ -137,7 +139,9 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   );
 
   const byFamily = new Map(families.map((family, index) => [family, results[index]]));
-  const tested = results.filter((reports) => reports !== undefined);
+  const translated = await translatedServers(network, resolved, byFamily, signal);
+  if (translated.length > 0) byFamily.set(6, await probe(6, translated, signal));
+  const tested = [...byFamily.values()].filter((reports) => reports !== undefined);
   const [udp, tcp] = (["udp", "tcp"] as const).map((transport) => ({
     ipv4: byFamily.get(4)?.[transport] ?? null,
     ipv6: byFamily.get(6)?.[transport] ?? null,
@@ -159,7 +163,8 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   } else if (isUdpBlocked(udp)) causes = [UDP_BLOCKED];
   for (const { details } of reports) details.servers.forEach((sentence) => logger?.debug(sentence));
   const hasIpv6 = udp.ipv6?.reachable || tcp.ipv6?.reachable;
-  const noticed = addressFindings(reports, hasIpv6 ? nat64 : []);
+  const prefixes = translated.length > 0 ? await findNat64(network, signal) : nat64;
+  const noticed = addressFindings(reports, hasIpv6 ? prefixes : []);
   const elapsedMs = performance.now() - startedAt;
   const scopes = await scopesOf(reports.flatMap(({ server }) => server ?? []), network);
   return {
@@ -174,6 +179,27 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
     hints: noticed.map(({ summary }) => summary),
     findings: [...causes, ...noticed],
   };
+}
+
+/**
+ * The servers as a NAT64 reaches them, if this host has IPv6 alone and the servers IPv4 alone (RFC 7050, RFC 6052);
+ * otherwise none.
+ */
+async function translatedServers(
+  network: Network,
+  resolved: ReadonlyMap<IpFamily, readonly TransportAddress[]>,
+  tested: ReadonlyMap<IpFamily, FamilyReports | undefined>,
+  signal?: AbortSignal,
+): Promise<TransportAddress[]> {
+  const isNeeded = tested.has(6) &&
+    [...tested.values()].every((reports) =>
+      reports === undefined || reports.udp === null && reports.tcp === null
+    );
+  const servers = resolved.get(4) ?? [];
+  if (!isNeeded || servers.length === 0) return [];
+  const [prefix] = await discoverNat64(network, { signal });
+  if (prefix === undefined) return [];
+  return servers.map(({ ip, port }) => ({ ip: synthesizeIp(ip, prefix), port }));
 }
 
 /** Where the servers are. */
@@ -295,11 +321,11 @@ function throwIfNoServer(hosts: readonly Host[], tested: readonly FamilyReports[
 }
 
 /** The NAT64 prefixes of this network (RFC 7050); none if the signal aborts first. */
-async function findNat64(network: Network, signal: AbortSignal): Promise<string[]> {
+async function findNat64(network: Network, signal?: AbortSignal): Promise<string[]> {
   try {
     return nat64Prefixes(await resolveInTime(network, "ipv4only.arpa", 6, signal));
   } catch (error) {
-    if (signal.aborted || error instanceof NetworkError) return [];
+    if (signal?.aborted || error instanceof NetworkError) return [];
     throw error;
   }
 }

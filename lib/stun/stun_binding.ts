@@ -4,8 +4,9 @@
  * @module
  */
 
-import type { IpFamily } from "../net/address.ts";
-import { isOwnAddress } from "../net/local_address.ts";
+import { NetworkError } from "../base/errors.ts";
+import { type IpFamily, ipFamily, isIp, synthesizeIp } from "../net/address.ts";
+import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -52,17 +53,41 @@ export async function stunBinding(
   const parsed = parseStunServer(server, isTls ? STUNS_PORT : STUN_PORT);
   const { host, port } = parsed;
   const transport = options.transport ?? parsed.transport ?? "udp";
+  const ask = (ip: string) =>
+    requestBinding({ ip, port }, { ...options, transport, network, hostname: host });
   const ip = await resolveHost(network, host, options);
-  const binding = await requestBinding({ ip, port }, {
-    ...options,
-    transport,
-    network,
-    hostname: host,
+  const binding = await ask(ip).catch(async (error) => {
+    const other = hasNoRoute(error) ? await otherAddress(network, host, ip, options) : undefined;
+    if (other === undefined) throw error;
+    return await ask(other);
   });
   if (binding.local !== "unknown" || !await isOwnAddress(network, binding.mapped.ip)) {
     return binding;
   }
   return { ...binding, local: binding.mapped }; // there is no NAT in between
+}
+
+function hasNoRoute(error: unknown): boolean {
+  return error instanceof NetworkError &&
+    (error.reason === "unreachable" || error.reason === "address-not-available");
+}
+
+/** An IPv6 address of a host whose IPv4 address cannot be reached: its own, or the one by which a NAT64 reaches it. */
+async function otherAddress(
+  network: Network,
+  host: string,
+  ip: string,
+  { family, local, socket, signal }: StunBindingOptions,
+): Promise<string | undefined> {
+  const isFixed = family !== undefined || local !== undefined || socket !== undefined;
+  if (isFixed || ipFamily(ip) === 6) return undefined;
+  try {
+    if (!isIp(host)) return (await network.resolve(host, 6, { signal }))[0];
+  } catch (error) {
+    if (!(error instanceof NetworkError)) throw error; // otherwise it has none of its own
+  }
+  const [prefix] = await discoverNat64(network, { signal });
+  return prefix && synthesizeIp(ip, prefix);
 }
 
 /** RFC 8489 §8.1. */
